@@ -1,0 +1,174 @@
+package integration
+
+import (
+	"go/build"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/auditfleet/auditfleet"
+
+// mayImport says, for a folder, which folders of this module it may import
+// (itself and what lies below it are always allowed). The longest matching
+// prefix of a folder decides; a folder with no entry may import nothing of ours.
+var mayImport = map[string][]string{
+	"collector":                   {"collector/internal/cli"},
+	"collector/internal/cli":      {"collector/internal", "pkg", "proto"},
+	"collector/internal/server":   {"collector/internal", "pkg", "proto"},
+	"collector/internal/listen":   {"pkg", "proto"},
+	"collector/internal/journal":  {"pkg"},
+	"collector/internal/store":    {"pkg"},
+	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg"},
+	"collector/internal/ingest":   {"collector/internal/journal", "collector/internal/head", "pkg", "proto"},
+	"collector/internal/tail":     {"pkg", "proto"},
+	"collector/internal/web":      {"pkg", "proto"},
+	"collector/internal/coverage": {"collector/internal/store", "pkg"},
+	"forwarder":                   {"forwarder/internal/cli"},
+	"forwarder/internal/cli":      {"forwarder/internal", "pkg", "proto"},
+	"forwarder/internal/agent":    {"forwarder/internal", "pkg", "proto"},
+	"forwarder/internal/kernel":   {"pkg"},
+	"forwarder/internal/locallog": {"pkg"},
+	"forwarder/internal/spool":    {"pkg"},
+	"forwarder/internal/ship":     {"pkg", "proto"},
+	"forwarder/internal/trace":    {"forwarder/internal/kernel", "pkg"},
+	"proto/remote":                {},
+	"proto/fleet":                 {},
+	"pkg/tables":                  {},
+	"pkg/record":                  {"pkg/tables"},
+	"pkg/event":                   {"pkg/record", "pkg/tables"},
+	"pkg/interpret":               {"pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/rules":                   {"pkg/tables"},
+	"pkg/conf":                    {},
+	"pkg/search":                  {"pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/report":                  {"pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/dispatch":                {"pkg/conf", "pkg/record", "pkg/metrics"},
+	"pkg/seglog":                  {"pkg/fsys"},
+	"pkg/fsys":                    {},
+	"pkg/metrics":                 {},
+	"integration":                 {"pkg", "proto"},
+}
+
+func within(dir, parent string) bool {
+	return dir == parent || strings.HasPrefix(dir, parent+"/")
+}
+
+// ruleFor returns the entry of the longest prefix of dir.
+func ruleFor(dir string) (rule string, allowed []string, ok bool) {
+	for at := dir; ; {
+		if list, found := mayImport[at]; found {
+			return at, list, true
+		}
+		cut := strings.LastIndexByte(at, '/')
+		if cut < 0 {
+			return "", nil, false
+		}
+		at = at[:cut]
+	}
+}
+
+func repoRoot(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+		t.Fatalf("not below the module's root: %v", err)
+	}
+	return root
+}
+
+// goDirs lists every folder with Go files, relative to the root.
+func goDirs(t *testing.T, root string) []string {
+	t.Helper()
+	seen := map[string]bool{}
+	var dirs []string
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); name == "testdata" || name == "bin" || (strings.HasPrefix(name, ".") && path != root) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		rel, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		if strings.HasSuffix(path, ".go") && !seen[rel] {
+			seen[rel] = true
+			dirs = append(dirs, rel)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dirs
+}
+
+func TestImportsOneWay(t *testing.T) {
+	root := repoRoot(t)
+	for _, dir := range goDirs(t, root) {
+		rule, allowed, ok := ruleFor(dir)
+		if !ok {
+			t.Errorf("%s: no entry in mayImport: decide what it may import and add it", dir)
+			continue
+		}
+		pkg, err := build.ImportDir(filepath.Join(root, dir), 0)
+		if err != nil {
+			t.Errorf("%s: %v", dir, err)
+			continue
+		}
+		imports := append(append(append([]string{}, pkg.Imports...), pkg.TestImports...), pkg.XTestImports...)
+		for _, imp := range imports {
+			to, ours := strings.CutPrefix(imp, module+"/")
+			if !ours || within(to, rule) || to == "integration/need" {
+				continue
+			}
+			good := false
+			for _, a := range allowed {
+				good = good || within(to, a)
+			}
+			if !good {
+				t.Errorf("%s imports %s: %s may import only %v", dir, to, rule, allowed)
+			}
+		}
+	}
+}
+
+func TestOnePackageComment(t *testing.T) {
+	root := repoRoot(t)
+	for _, dir := range goDirs(t, root) {
+		entries, err := os.ReadDir(filepath.Join(root, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		comments, sources := 0, 0
+		for _, e := range entries {
+			name := e.Name()
+			if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, dir, name), nil, parser.ParseComments|parser.PackageClauseOnly)
+			if err != nil {
+				t.Errorf("%s/%s: %v", dir, name, err)
+				continue
+			}
+			sources++
+			if file.Doc != nil && !strings.HasSuffix(name, ".pb.go") {
+				comments++
+			}
+		}
+		if sources > 0 && comments != 1 {
+			t.Errorf("%s: %d package comments, want one", dir, comments)
+		}
+	}
+}

@@ -1,0 +1,80 @@
+// Package need says what a test needs from the machine: root, the kernel's
+// audit, a stock tool. Where it is missing the test is skipped with the reason,
+// or, with AUDITFLEET_REQUIRE=1 (as CI sets it), fails: a skip there would be a
+// hole in what CI shows. Any package's tests may import it.
+package need
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// kernelLock is held by every test, of any package, that touches the kernel's
+// audit state: the kernel has one audit daemon and one rule list.
+const kernelLock = "/run/auditfleet-kernel-test.lock"
+
+func missing(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("AUDITFLEET_REQUIRE") == "1" {
+		t.Fatalf("AUDITFLEET_REQUIRE=1, but %s", reason)
+	}
+	t.Skip(reason)
+}
+
+// Root skips unless the test runs as uid 0.
+func Root(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		missing(t, "not root")
+	}
+}
+
+// Stock returns the path of a stock audit tool and skips when it is not
+// installed (apt-get install auditd audispd-plugins).
+func Stock(t testing.TB, tool string) string {
+	t.Helper()
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
+		path := filepath.Join(dir, tool)
+		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
+			return path
+		}
+	}
+	if path, err := exec.LookPath(tool); err == nil {
+		return path
+	}
+	missing(t, "the stock tool "+tool+" is not installed: apt-get install auditd audispd-plugins")
+	return ""
+}
+
+// Kernel skips unless this process may configure the kernel's audit
+// (CAP_AUDIT_CONTROL in the initial user namespace), and holds the machine-wide
+// lock of kernel tests until the test ends.
+func Kernel(t testing.TB) {
+	t.Helper()
+	Root(t)
+	if !initialUserNamespace() {
+		missing(t, "not in the initial user namespace")
+	}
+	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_AUDIT)
+	if err != nil {
+		missing(t, "no NETLINK_AUDIT socket: "+err.Error())
+	}
+	syscall.Close(fd)
+	f, err := os.OpenFile(kernelLock, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+}
+
+func initialUserNamespace() bool {
+	m, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(m)), " ") == "0 0 4294967295"
+}
