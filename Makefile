@@ -1,0 +1,59 @@
+# Everything a developer or a packager runs. `make help` lists the targets.
+
+GO          ?= go
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+FUZZTIME    ?= 10s
+BENCHFLAGS  ?=
+
+# Developer tools run by version, outside go.mod.
+GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+
+export CGO_ENABLED = 0
+
+.DEFAULT_GOAL := help
+.PHONY: help build install run test race bench lint fuzz proto clean cross stock-peers
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/forwarder and bin/collector
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./forwarder ./collector
+
+cross: ## check that both architectures build
+	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
+	GOARCH=arm64 $(GO) build -o /dev/null ./forwarder && GOARCH=arm64 $(GO) build -o /dev/null ./collector
+
+install: build ## install both binaries below $(DESTDIR)$(PREFIX)
+	install -D -m 0755 bin/forwarder $(DESTDIR)$(PREFIX)/sbin/forwarder
+	install -D -m 0755 bin/collector $(DESTDIR)$(PREFIX)/sbin/collector
+
+run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it running)
+	$(GO) run ./integration/cmd/firstlight -bin bin $(if $(KEEP),-keep)
+
+stock-peers: # the tools we are compared with; a message where they cannot be had
+	@sh integration/stock-peers.sh
+
+test: stock-peers ## every test, the stock peers' included
+	$(GO) test -count=1 -timeout 30m ./...
+
+race: ## every package's quick tests under the race detector
+	CGO_ENABLED=1 $(GO) test -count=1 -short -race -timeout 30m $$($(GO) list ./... | grep -v /integration)
+
+bench: build stock-peers ## stock tools and ours side by side, as a table
+	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)
+
+lint: ## golangci-lint and gofmt
+	$(GOLANGCI) run ./...
+
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@sh integration/fuzz.sh $(FUZZTIME)
+
+proto: ## generate proto/fleet again
+	cd proto/fleet && $(BUF) generate
+
+clean: ## remove what was built
+	rm -rf bin

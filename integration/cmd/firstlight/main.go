@@ -1,0 +1,116 @@
+// Command firstlight is `make run`: it shows the main job of auditfleet on this
+// machine. It starts a collector on loopback and a forwarder that reads this
+// machine's kernel, watches one file of its own, touches it, shows the event as
+// `collector search` finds it, and puts everything back. Without root, or
+// without kernel audit, it forwards a sample log instead.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	bin := flag.String("bin", "bin", "folder with the forwarder and collector binaries")
+	keep := flag.Bool("keep", false, "leave collector and forwarder running, and say how to look around and stop them")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *bin, *keep); err != nil {
+		fmt.Fprintln(os.Stderr, "make run:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, bin string, keep bool) (returnedErr error) {
+	s, err := newStage(bin, keep)
+	if err != nil {
+		return err
+	}
+	defer func() { returnedErr = errors.Join(returnedErr, s.close()) }()
+	if err := s.startCollector(ctx); err != nil {
+		return err
+	}
+	k, why := openKernel()
+	if k == nil {
+		fmt.Printf("This run forwards a sample log, not this machine's own events: %s.\n\n", why)
+		return s.showSample(ctx)
+	}
+	// The forwarder hands the kernel's audit back at its end; only then can be checked that all is as it was.
+	defer func() { returnedErr = errors.Join(returnedErr, s.close(), k.restore()) }()
+	return s.showKernel(ctx, k)
+}
+
+// showKernel: watch, touch, find.
+func (s *stage) showKernel(ctx context.Context, k *kernel) error {
+	source := "kernel"
+	if k.daemon != 0 {
+		source = "multicast"
+		fmt.Printf("An audit daemon (pid %d) serves this kernel already: the forwarder listens beside it (--source multicast).\n\n", k.daemon)
+	}
+	if err := s.startForwarder(ctx, "--source", source); err != nil {
+		return err
+	}
+	watched := filepath.Join(s.dir, "identity.conf")
+	if err := os.WriteFile(watched, []byte("before\n"), 0o600); err != nil {
+		return err
+	}
+	key := fmt.Sprintf("first-light-%d", os.Getpid())
+	if err := k.enable(ctx); err != nil {
+		return err
+	}
+	if err := k.watch(watched, key); err != nil {
+		return err
+	}
+	fmt.Printf("Watching %s (auditctl -w %s -p wa -k %s), and touching it now.\n", watched, watched, key)
+	touched := time.Now()
+	if err := os.Chtimes(watched, touched, touched); err != nil {
+		return err
+	}
+	if err := s.find(ctx, touched, "-k", key); err != nil {
+		return err
+	}
+	if err := s.hosts(ctx); err != nil {
+		return err
+	}
+	if err := k.unwatch(); err != nil {
+		return err
+	}
+	if s.keep {
+		k.keepRunning()
+		s.sayHowToStop(key)
+		return nil
+	}
+	fmt.Println("\nThe watch is gone and the kernel's audit settings are as they were. KEEP=1 leaves both programs running.")
+	return nil
+}
+
+// showSample takes the same path from a file on.
+func (s *stage) showSample(ctx context.Context) error {
+	sample := filepath.Join(s.dir, "sample.log")
+	if err := os.WriteFile(sample, sampleLog, 0o600); err != nil {
+		return err
+	}
+	sent := time.Now()
+	if err := s.forwardFile(ctx, sample); err != nil {
+		return err
+	}
+	if err := s.find(ctx, sent, "-k", "identity"); err != nil {
+		return err
+	}
+	if err := s.hosts(ctx); err != nil {
+		return err
+	}
+	if s.keep {
+		s.sayHowToStop("identity")
+	}
+	return nil
+}
