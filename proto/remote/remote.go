@@ -70,6 +70,10 @@ const (
 	// MaxLength is the longest text of a message, and the longest ascii line
 	// without its newline (the stock MAX_AUDIT_MESSAGE_LENGTH).
 	MaxLength = 8970
+	// StockServerMax is the longest text a stock server (3.0.9) keeps whole: its
+	// buffer of 8970 bytes has to hold the header too. It stores the first 8954
+	// bytes of a longer one, acknowledges it and closes the connection.
+	StockServerMax = MaxLength - HeaderSize
 	// HeaderSize is the size of a managed message's header.
 	HeaderSize = 16
 	// MaxFrame is the most bytes one frame takes: a buffer of that size always
@@ -96,7 +100,7 @@ var magic = [4]byte{0xfe, 0x00, 0x00, 0xff}
 type Frame struct {
 	Type    Type   // Message for an ascii line
 	Seq     uint32 // 0 for an ascii line
-	Payload []byte // aliases the decoded buffer; an ascii line's is without its newline
+	Payload []byte // aliases the decoded buffer; without the one newline it ended with, if any
 	ASCII   bool   // an ascii line: it has no sequence id and gets no reply
 }
 
@@ -163,10 +167,16 @@ func decodeManaged(buf []byte) (Frame, int, error) {
 		return Frame{}, 0, nil
 	}
 	n := HeaderSize + length
+	end := n
+	if length > 0 && buf[n-1] == '\n' {
+		// The stock sender sends the line as it read it, newline included, and the
+		// stock server takes one off again: it is no part of the record.
+		end--
+	}
 	return Frame{
 		Type:    Type(binary.LittleEndian.Uint32(buf[6:])),
 		Seq:     binary.LittleEndian.Uint32(buf[12:]),
-		Payload: buf[HeaderSize:n:n],
+		Payload: buf[HeaderSize:end:end],
 	}, n, nil
 }
 
