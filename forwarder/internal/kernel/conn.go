@@ -1,0 +1,223 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// OpError is a request the kernel refused. Err is its errno.
+type OpError struct {
+	Op  string
+	Err error
+}
+
+func (e *OpError) Error() string {
+	hint := ""
+	switch {
+	case errors.Is(e.Err, unix.EPERM):
+		hint = " (the audit configuration may be locked until reboot, or this process lacks CAP_AUDIT_CONTROL in the initial user namespace)"
+	case errors.Is(e.Err, unix.ECONNREFUSED):
+		hint = " (this kernel has no audit, or it is off: audit=0)"
+	}
+	return "audit netlink: " + e.Op + ": " + e.Err.Error() + hint
+}
+
+func (e *OpError) Unwrap() error { return e.Err }
+
+// ErrNoAnswer is returned when the kernel does not answer a request in time.
+var ErrNoAnswer = errors.New("no answer from the kernel")
+
+// answerTimeout bounds one request. The kernel answers at once, except that it
+// holds its audit mutex while it walks rules and trees.
+const answerTimeout = 5 * time.Second
+
+// Conn is a control connection: one request at a time, each with the kernel's
+// own acknowledgement. It is safe for concurrent use.
+type Conn struct {
+	mu     sync.Mutex // guards everything below, over a whole request
+	sock   Socket
+	seq    uint32
+	recv   [1]Datagram
+	out    []byte
+	closed bool
+}
+
+// Dial opens a control connection to the kernel.
+func Dial() (*Conn, error) {
+	s, err := NewSocket(SocketConfig{})
+	if err != nil {
+		return nil, err
+	}
+	return NewConn(s), nil
+}
+
+// NewConn makes a control connection of a socket, which it then owns.
+func NewConn(s Socket) *Conn {
+	return &Conn{sock: s, recv: [1]Datagram{{Buf: make([]byte, headerLen+MaxMessage)}}}
+}
+
+// Close closes the connection; a second call does nothing.
+func (c *Conn) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	c.closed = true
+	return c.sock.Close()
+}
+
+// answers says what a request is answered with, besides the acknowledgement.
+type answers int
+
+const (
+	answerNone answers = iota // the acknowledgement alone
+	answerOne                 // one message
+	answerMany                // messages up to NLMSG_DONE
+)
+
+// request sends one message and calls fn (if any) with each answer's payload,
+// valid during the call. Every request asks for an acknowledgement, and the
+// answer may come before or after it.
+func (c *Conn) request(op string, typ uint16, payload []byte, want answers, fn func(payload []byte) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return &OpError{Op: op, Err: unix.EBADF}
+	}
+	c.seq++
+	c.out = AppendMessage(c.out[:0], Message{Type: typ, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Seq: c.seq, Payload: payload})
+	if err := c.sock.Send(c.out); err != nil {
+		return &OpError{Op: op, Err: err}
+	}
+	deadline := time.Now().Add(answerTimeout)
+	acked := false
+	for done := want == answerNone; !acked || !done; {
+		m, err := c.next(deadline)
+		if err != nil {
+			return &OpError{Op: op, Err: err}
+		}
+		if m.Seq != c.seq {
+			continue // late answer to a request that timed out, or a record
+		}
+		switch m.Type {
+		case unix.NLMSG_ERROR:
+			if err := ackErrno(m.Payload); err != nil {
+				return &OpError{Op: op, Err: err}
+			}
+			acked = true
+		case unix.NLMSG_DONE:
+			done = true
+		case typ:
+			if fn != nil {
+				if err := fn(m.Payload); err != nil {
+					return fmt.Errorf("audit netlink: %s: %w", op, err)
+				}
+			}
+			done = done || want == answerOne
+		}
+	}
+	return nil
+}
+
+// next returns the kernel's next message; it aliases c.recv.
+func (c *Conn) next(deadline time.Time) (Message, error) {
+	for {
+		n, err := c.sock.Recv(c.recv[:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			left := time.Until(deadline)
+			if left <= 0 {
+				return Message{}, ErrNoAnswer
+			}
+			if err := c.sock.Wait(left); err != nil {
+				return Message{}, err
+			}
+			continue
+		case err != nil:
+			return Message{}, err
+		case n == 0 || c.recv[0].Foreign:
+			continue
+		}
+		return ParseMessage(c.recv[0].Buf[:c.recv[0].N])
+	}
+}
+
+// Status reads the kernel's settings and counters.
+func (c *Conn) Status() (Status, error) {
+	var s Status
+	err := c.request("get status", MsgGet, nil, answerOne, func(p []byte) (err error) {
+		s, err = ParseStatus(p)
+		return err
+	})
+	return s, err
+}
+
+// Set changes the settings that s.Mask names.
+func (c *Conn) Set(s Status) error {
+	return c.request("set status", MsgSet, s.Append(nil), answerNone, nil)
+}
+
+// Features reads the kernel's audit features.
+func (c *Conn) Features() (Features, error) {
+	var f Features
+	err := c.request("get features", MsgGetFeature, nil, answerOne, func(p []byte) (err error) {
+		f, err = parseFeatures(p)
+		return err
+	})
+	return f, err
+}
+
+// SetFeatures changes the features that f.Mask names.
+func (c *Conn) SetFeatures(f Features) error {
+	return c.request("set features", MsgSetFeature, f.append(nil), answerNone, nil)
+}
+
+// Rules lists the loaded rules, each a struct audit_rule_data with its strings.
+func (c *Conn) Rules() ([][]byte, error) {
+	var rules [][]byte
+	err := c.request("list rules", MsgListRules, nil, answerMany, func(p []byte) error {
+		if err := checkRule(p); err != nil {
+			return err
+		}
+		rules = append(rules, append([]byte(nil), p...))
+		return nil
+	})
+	return rules, err
+}
+
+// AddRule loads one rule: unix.EEXIST when it is there already.
+func (c *Conn) AddRule(rule []byte) error {
+	return c.request("add rule", MsgAddRule, rule, answerNone, nil)
+}
+
+// DeleteRule removes one rule: unix.ENOENT when it is not there.
+func (c *Conn) DeleteRule(rule []byte) error {
+	return c.request("delete rule", MsgDelRule, rule, answerNone, nil)
+}
+
+// Trim drops watched trees whose mount points are gone.
+func (c *Conn) Trim() error {
+	return c.request("trim", MsgTrim, nil, answerNone, nil)
+}
+
+// SignalInfo asks who last signalled the registered daemon.
+func (c *Conn) SignalInfo() (SignalInfo, error) {
+	var s SignalInfo
+	err := c.request("get signal info", MsgSignalInfo, nil, answerOne, func(p []byte) (err error) {
+		s, err = parseSignalInfo(p)
+		return err
+	})
+	return s, err
+}
+
+// SendUser has the kernel emit a record of a user message's type with that text.
+func (c *Conn) SendUser(typ uint16, text []byte) error {
+	return c.request("send user message", typ, append(append([]byte(nil), text...), 0), answerNone, nil)
+}

@@ -1,0 +1,443 @@
+// Package fakekernel is the kernel's side of the audit netlink protocol for
+// tests: status, registration, rules, acknowledgements and records, with the
+// faults a real kernel can't be asked for. Tests of package kernel and of what
+// wires it may import it.
+package fakekernel
+
+import (
+	"bytes"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+)
+
+// Kernel is one fake kernel. Its fields may be set before it is used.
+type Kernel struct {
+	mu       sync.Mutex // guards everything
+	status   kernel.Status
+	features kernel.Features
+	rules    [][]byte
+	errs     map[uint16][]error // answers to the next requests of a type
+	daemon   *Socket            // the registered one's
+	alive    map[uint32]bool    // pids of other daemons that live
+	group    []*Socket
+	serial   uint64
+	requests []uint16
+	signal   kernel.SignalInfo
+}
+
+// New returns a kernel at rest: audit off, nobody registered.
+func New() *Kernel {
+	return &Kernel{
+		status: kernel.Status{Failure: 1, BacklogLimit: 64, BacklogWaitTime: 15000},
+		errs:   map[uint16][]error{}, alive: map[uint32]bool{},
+	}
+}
+
+// Status returns the present status.
+func (k *Kernel) Status() kernel.Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.status
+}
+
+// SetStatus changes the status behind everybody's back.
+func (k *Kernel) SetStatus(change func(*kernel.Status)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change(&k.status)
+}
+
+// OtherDaemon registers another live daemon with that pid, taking the place of
+// the one that is registered.
+func (k *Kernel) OtherDaemon(pid uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.alive[pid] = true
+	k.status.PID = pid
+	k.daemon = nil
+}
+
+// Fail has the next request of that type answered with err.
+func (k *Kernel) Fail(typ uint16, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.errs[typ] = append(k.errs[typ], err)
+}
+
+// SetSignal says who signalled the daemon.
+func (k *Kernel) SetSignal(s kernel.SignalInfo) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.signal = s
+}
+
+// Requests lists the types of all requests so far.
+func (k *Kernel) Requests() []uint16 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([]uint16(nil), k.requests...)
+}
+
+// Rules lists the loaded rules.
+func (k *Kernel) Rules() [][]byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([][]byte(nil), k.rules...)
+}
+
+// Emit sends a record "audit(SEC.MS:SERIAL): body" to whoever listens and
+// returns its serial. Without room there it is lost, as in a kernel whose
+// backlog is full.
+func (k *Kernel) Emit(typ uint16, body string) uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.serial++
+	serial := k.serial
+	k.emitLocked(typ, fmt.Appendf(nil, "audit(1700000000.%03d:%d): %s", serial%1000, serial, body))
+	return serial
+}
+
+// EmitRaw sends a datagram as it is to whoever listens.
+func (k *Kernel) EmitRaw(datagram []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, s := range k.listenersLocked() {
+		s.deliver(datagram, false)
+	}
+}
+
+func (k *Kernel) listenersLocked() []*Socket {
+	all := append([]*Socket(nil), k.group...)
+	if k.daemon != nil {
+		all = append(all, k.daemon)
+	}
+	return all
+}
+
+func (k *Kernel) emitLocked(typ uint16, text []byte) {
+	msg := kernel.AppendMessage(nil, kernel.Message{Type: typ, Payload: text})[:16+len(text)]
+	for _, s := range k.group {
+		if !s.deliver(msg, false) {
+			s.overrun()
+		}
+	}
+	if k.daemon == nil {
+		return
+	}
+	// The length without the header: what a real kernel writes to the daemon.
+	quirk := bytes.Clone(msg)
+	quirk[0], quirk[1] = byte(len(text)), byte(len(text)>>8)
+	if !k.daemon.deliver(quirk, false) {
+		k.status.Lost++
+	}
+}
+
+// handle answers one request from a socket, as audit_receive_msg does.
+func (k *Kernel) handle(s *Socket, m kernel.Message) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.requests = append(k.requests, m.Type)
+	ack := func(err error) {
+		code := int32(0)
+		if errno, ok := err.(unix.Errno); ok {
+			code = -int32(errno)
+		}
+		payload := []byte{byte(code), byte(code >> 8), byte(code >> 16), byte(code >> 24)}
+		s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: unix.NLMSG_ERROR, Seq: m.Seq, Payload: append(payload, make([]byte, 16)...)}), true)
+	}
+	if list := k.errs[m.Type]; len(list) > 0 {
+		k.errs[m.Type] = list[1:]
+		ack(list[0])
+		return
+	}
+	reply := func(typ uint16, payload []byte) {
+		s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: typ, Seq: m.Seq, Payload: payload}), true)
+	}
+	switch m.Type {
+	case kernel.MsgGet:
+		ack(nil)
+		reply(kernel.MsgGet, k.status.Append(nil))
+	case kernel.MsgSet:
+		ack(k.setLocked(s, m.Payload))
+	case kernel.MsgGetFeature:
+		ack(nil)
+		f := k.features
+		reply(kernel.MsgGetFeature, []byte{byte(f.Version), 0, 0, 0, byte(f.Mask), 0, 0, 0, byte(f.Features), 0, 0, 0, byte(f.Lock), 0, 0, 0})
+	case kernel.MsgSetFeature:
+		ack(k.setFeatureLocked(m.Payload))
+	case kernel.MsgListRules:
+		ack(nil)
+		for _, r := range k.rules {
+			reply(kernel.MsgListRules, r)
+		}
+		reply(unix.NLMSG_DONE, nil)
+	case kernel.MsgAddRule, kernel.MsgDelRule:
+		ack(k.ruleLocked(m.Type, m.Payload))
+	case kernel.MsgSignalInfo:
+		ack(nil)
+		p := []byte{byte(k.signal.UID), byte(k.signal.UID >> 8), byte(k.signal.UID >> 16), byte(k.signal.UID >> 24),
+			byte(k.signal.PID), byte(k.signal.PID >> 8), byte(k.signal.PID >> 16), byte(k.signal.PID >> 24)}
+		reply(kernel.MsgSignalInfo, append(p, k.signal.Ctx...))
+	case kernel.MsgTrim:
+		ack(nil)
+	default:
+		if !kernel.IsRecord(m.Type) {
+			ack(unix.EINVAL)
+			return
+		}
+		ack(nil)
+		k.serial++
+		text := bytes.TrimRight(m.Payload, "\x00")
+		k.emitLocked(m.Type, fmt.Appendf(nil, "audit(1700000000.000:%d): pid=1 uid=0 auid=0 ses=1 msg='%s'", k.serial, text))
+	}
+}
+
+func (k *Kernel) setLocked(s *Socket, payload []byte) error {
+	want, err := kernel.ParseStatus(payload)
+	if err != nil {
+		return unix.EINVAL
+	}
+	if want.Mask&kernel.MaskEnabled != 0 {
+		if k.status.Enabled == 2 {
+			return unix.EPERM
+		}
+		was := k.status.Enabled
+		k.status.Enabled = want.Enabled
+		k.serial++
+		k.emitLocked(1305, fmt.Appendf(nil, "audit(1700000000.000:%d): op=set audit_enabled=%d old=%d auid=0 ses=1 res=1", k.serial, want.Enabled, was))
+	}
+	if want.Mask&kernel.MaskPID != 0 {
+		if err := k.setPIDLocked(s, want.PID); err != nil {
+			return err
+		}
+	}
+	if want.Mask&kernel.MaskBacklogLimit != 0 {
+		k.status.BacklogLimit = want.BacklogLimit
+	}
+	if want.Mask&kernel.MaskLost != 0 {
+		k.status.Lost = 0
+	}
+	return nil
+}
+
+func (k *Kernel) setPIDLocked(s *Socket, pid uint32) error {
+	if k.daemon != nil {
+		p := s.pid
+		k.daemon.deliver(kernel.AppendMessage(nil, kernel.Message{Type: kernel.MsgReplace, Payload: []byte{byte(p), byte(p >> 8), byte(p >> 16), byte(p >> 24)}}), true)
+	}
+	live := k.status.PID != 0 && (k.alive[k.status.PID] || k.daemon != nil)
+	if pid == 0 {
+		if k.status.PID != s.pid {
+			return unix.EACCES
+		}
+		k.status.PID, k.daemon = 0, nil
+		return nil
+	}
+	if pid != s.pid {
+		return unix.EINVAL
+	}
+	if live {
+		return unix.EEXIST
+	}
+	k.status.PID, k.daemon = pid, s
+	return nil
+}
+
+func (k *Kernel) setFeatureLocked(payload []byte) error {
+	if len(payload) < 16 {
+		return unix.EINVAL
+	}
+	mask, features, lock := uint32(payload[4]), uint32(payload[8]), uint32(payload[12])
+	if mask&k.features.Lock != 0 {
+		return unix.EPERM
+	}
+	k.features.Features = k.features.Features&^mask | features&mask
+	k.features.Lock |= lock & mask
+	return nil
+}
+
+func (k *Kernel) ruleLocked(typ uint16, rule []byte) error {
+	if k.status.Enabled == 2 {
+		return unix.EPERM
+	}
+	if len(rule) < 1040 {
+		return unix.EINVAL
+	}
+	for i, r := range k.rules {
+		if !bytes.Equal(r, rule) {
+			continue
+		}
+		if typ == kernel.MsgAddRule {
+			return unix.EEXIST
+		}
+		k.rules = append(k.rules[:i], k.rules[i+1:]...)
+		return nil
+	}
+	if typ == kernel.MsgDelRule {
+		return unix.ENOENT
+	}
+	k.rules = append(k.rules, bytes.Clone(rule))
+	return nil
+}
+
+// Socket opens a socket of process pid with room for limit bytes. group joins
+// the multicast group.
+func (k *Kernel) Socket(pid uint32, limit int, group bool) *Socket {
+	s := &Socket{k: k, pid: pid, limit: limit, arrived: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	if group {
+		k.mu.Lock()
+		k.group = append(k.group, s)
+		k.mu.Unlock()
+	}
+	return s
+}
+
+// Conn opens a control connection of process pid.
+func (k *Kernel) Conn(pid uint32) *kernel.Conn {
+	return kernel.NewConn(k.Socket(pid, 1<<20, false))
+}
+
+// Socket is one process' socket; it implements kernel.Socket.
+type Socket struct {
+	k       *Kernel
+	pid     uint32
+	limit   int
+	arrived chan struct{}
+	woken   chan struct{}
+
+	mu      sync.Mutex // guards what follows; may be taken with Kernel.mu held, never the other way
+	queue   [][]byte
+	used    int
+	drops   uint32
+	enobufs bool
+	closed  bool
+	foreign bool
+}
+
+// Foreign marks all datagrams as sent by a process from now on.
+func (s *Socket) Foreign(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.foreign = on
+}
+
+func (s *Socket) deliver(msg []byte, always bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || !always && s.used+len(msg) > s.limit {
+		return false
+	}
+	s.queue = append(s.queue, msg)
+	s.used += len(msg)
+	poke(s.arrived)
+	return true
+}
+
+func (s *Socket) overrun() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.enobufs = true
+	s.drops++
+	poke(s.arrived)
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Send implements kernel.Socket.
+func (s *Socket) Send(msg []byte) error {
+	m, err := kernel.ParseMessage(msg)
+	if err != nil {
+		return unix.EINVAL
+	}
+	s.k.handle(s, m)
+	return nil
+}
+
+// Recv implements kernel.Socket.
+func (s *Socket) Recv(d []kernel.Datagram) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, unix.EBADF
+	}
+	if s.enobufs {
+		s.enobufs = false
+		return 0, unix.ENOBUFS
+	}
+	if len(s.queue) == 0 {
+		return 0, unix.EAGAIN
+	}
+	n := min(len(d), len(s.queue))
+	for i := range d[:n] {
+		msg := s.queue[i]
+		d[i].N = copy(d[i].Buf, msg)
+		d[i].Truncated = d[i].N < len(msg)
+		d[i].Foreign = s.foreign
+		s.used -= len(msg)
+	}
+	s.queue = s.queue[n:]
+	return n, nil
+}
+
+// Wait implements kernel.Socket.
+func (s *Socket) Wait(timeout time.Duration) error {
+	s.mu.Lock()
+	ready := len(s.queue) > 0 || s.enobufs
+	s.mu.Unlock()
+	if ready {
+		return nil
+	}
+	var after <-chan time.Time
+	if timeout >= 0 {
+		after = time.After(timeout)
+	}
+	select {
+	case <-s.arrived:
+	case <-s.woken:
+	case <-after:
+	}
+	return nil
+}
+
+// Pause implements kernel.Socket.
+func (s *Socket) Pause(d time.Duration) {
+	select {
+	case <-s.woken:
+		poke(s.woken)
+	case <-time.After(d):
+	}
+}
+
+// Wake implements kernel.Socket.
+func (s *Socket) Wake() { poke(s.woken) }
+
+// Memory implements kernel.Socket.
+func (s *Socket) Memory() (used, limit int, drops uint32, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used, s.limit, s.drops, nil
+}
+
+// Granted implements kernel.Socket.
+func (s *Socket) Granted() (int, bool) { return s.limit, true }
+
+// PortID implements kernel.Socket.
+func (s *Socket) PortID() uint32 { return s.pid }
+
+// Close implements kernel.Socket.
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return nil
+}

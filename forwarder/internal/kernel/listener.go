@@ -1,0 +1,476 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+)
+
+// ErrOtherDaemon is returned when another live process is the registered audit
+// daemon, at the start or because it took over.
+var ErrOtherDaemon = errors.New("another audit daemon is registered with the kernel")
+
+// EnableMode is what to do with the kernel's enabled flag at the start.
+type EnableMode uint8
+
+const (
+	Enable   EnableMode = iota // as stock auditd does by default
+	NoChange                   // leave it
+	Disable
+)
+
+// ParseEnableMode reads the words of auditd's -s option.
+func ParseEnableMode(s string) (EnableMode, error) {
+	switch s {
+	case "enable":
+		return Enable, nil
+	case "nochange":
+		return NoChange, nil
+	case "disable":
+		return Disable, nil
+	}
+	return 0, fmt.Errorf("%q is none of enable, disable, nochange", s)
+}
+
+// Config is for Open. The zero value of a size or duration means its default.
+type Config struct {
+	// Multicast joins the read-only multicast group instead of registering as
+	// the audit daemon: nothing of the kernel's is changed.
+	Multicast     bool
+	Enable        EnableMode
+	ReceiveBuffer int           // bytes of the socket's receive buffer, default 64 MiB
+	QueueBytes    int           // bytes of the queue, default 16 MiB
+	Linger        time.Duration // how long records may collect after a batch, default 5 ms, negative: none
+	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
+
+	Logger hclog.Logger
+	Now    func() time.Time
+	PID    int // ours, as the kernel sees it
+
+	// For tests: a fake kernel's.
+	Socket  Socket
+	Control *Conn
+}
+
+func (c *Config) defaults() {
+	if c.ReceiveBuffer <= 0 {
+		c.ReceiveBuffer = 64 << 20
+	}
+	if c.QueueBytes <= 0 {
+		c.QueueBytes = 16 << 20
+	}
+	if c.Linger == 0 {
+		c.Linger = 5 * time.Millisecond
+	}
+	if c.StatusEvery <= 0 {
+		c.StatusEvery = 10 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.PID == 0 {
+		c.PID = os.Getpid()
+	}
+}
+
+const (
+	batchSize = 64
+	// slotSize holds the longest record there can be, with its header.
+	slotSize = headerLen + MaxMessage + 14 // 9000, aligned
+	// fullPause is how long the reader leaves the socket alone while the queue
+	// is full and the receive buffer still has room.
+	fullPause = 10 * time.Millisecond
+)
+
+// Stats are counters since Open, safe to read at any time.
+type Stats struct {
+	Records      uint64
+	Bytes        uint64
+	Batches      uint64 // receive calls that brought something
+	Overruns     uint64 // times the kernel said ENOBUFS
+	Registered   uint64 // times we registered: more than one says we were thrown out
+	Paused       uint64 // times the reader left the socket alone for a full queue
+	Lost         map[string]uint64
+	QueueRecords int
+	QueueBytes   int
+	QueueCap     int
+	SocketUsed   int // bytes of the receive buffer in use, as the kernel accounts them
+	SocketLimit  int
+	Kernel       Status // as last read
+}
+
+// Listener takes in the kernel's records.
+type Listener struct {
+	cfg   Config
+	sock  Socket
+	ctl   *Conn
+	queue *Queue
+	book  lossBook
+
+	slots   []Datagram // the reader's
+	batch   []Record   // the reader's
+	acks    chan error // answers to requests sent on sock
+	ackSeq  atomic.Uint32
+	stop    atomic.Bool
+	nudge   chan struct{} // asks the watcher for a look at the status now
+	running sync.WaitGroup
+	begun   bool // Run was called
+	blind   bool // the kernel's status may not be read
+
+	// Held over registering and handing back, so that a registration that was
+	// handed back is not renewed.
+	regMu   sync.Mutex
+	leaving bool // guarded by regMu
+
+	records, bytes, batches, overruns, registered, paused atomic.Uint64
+
+	mu           sync.Mutex // guards what follows
+	status       Status
+	drops        uint32 // the socket's counter as last seen
+	used, limit  int
+	fatal        error
+	closed       bool
+	isRegistered bool
+	enabledWas   uint32
+	enabledSet   bool // we changed it
+}
+
+// Open opens the sockets and, unless cfg.Multicast is set, registers as the
+// audit daemon. Records are taken in from then on; Run must follow soon.
+func Open(cfg Config) (_ *Listener, err error) {
+	cfg.defaults()
+	l := &Listener{
+		cfg: cfg, sock: cfg.Socket, ctl: cfg.Control, queue: NewQueue(cfg.QueueBytes),
+		acks: make(chan error, 1), nudge: make(chan struct{}, 1),
+		slots: make([]Datagram, batchSize), batch: make([]Record, 0, batchSize),
+	}
+	arena := make([]byte, batchSize*slotSize)
+	for i := range l.slots {
+		l.slots[i].Buf = arena[i*slotSize : (i+1)*slotSize : (i+1)*slotSize]
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.release())
+		}
+	}()
+	if l.sock == nil {
+		sc := SocketConfig{ReceiveBuffer: cfg.ReceiveBuffer}
+		if cfg.Multicast {
+			sc.Group = multicastGroup
+		}
+		if l.sock, err = NewSocket(sc); err != nil {
+			return nil, err
+		}
+		if got, forced := l.sock.Granted(); !forced && got < cfg.ReceiveBuffer {
+			cfg.Logger.Warn("the receive buffer is smaller than asked for, a burst may overrun it: it needs CAP_NET_ADMIN, or a larger net.core.rmem_max",
+				"asked", cfg.ReceiveBuffer, "got", got)
+		}
+	}
+	if l.ctl == nil {
+		if l.ctl, err = Dial(); err != nil {
+			return nil, err
+		}
+	}
+	if l.status, err = l.ctl.Status(); err != nil {
+		if cfg.Multicast && errors.Is(err, unix.EPERM) {
+			// Reading the group needs only CAP_AUDIT_READ.
+			cfg.Logger.Warn("the kernel's counters can't be read, losses inside it will not be seen", "error", err)
+			l.blind = true
+			return l, nil
+		}
+		return nil, err
+	}
+	if cfg.Multicast {
+		return l, nil
+	}
+	if err := l.register(); err != nil {
+		return nil, err
+	}
+	if err := l.setEnabled(); err != nil {
+		return nil, errors.Join(err, l.unregister())
+	}
+	if l.status.BacklogLimit != 0 && l.status.BacklogLimit < 1024 {
+		cfg.Logger.Info("the kernel's backlog_limit is small, audited programs wait when a burst exceeds it: consider auditctl -b 8192",
+			"backlog_limit", l.status.BacklogLimit)
+	}
+	return l, nil
+}
+
+// Queue is where the records are.
+func (l *Listener) Queue() *Queue { return l.queue }
+
+// TakeLosses returns what was lost since the last call.
+func (l *Listener) TakeLosses() []Loss { return l.book.take() }
+
+// Control is the listener's control connection, for the one who runs it.
+func (l *Listener) Control() *Conn { return l.ctl }
+
+// register makes us the audit daemon. The request goes out on the socket that
+// is to receive records, because the kernel sends them to the requester's port;
+// its acknowledgement comes between records.
+func (l *Listener) register() error {
+	l.regMu.Lock()
+	defer l.regMu.Unlock()
+	if l.leaving {
+		return nil
+	}
+	seq := l.ackSeq.Add(1)
+	s := Status{Mask: MaskPID, PID: uint32(l.cfg.PID)}
+	for len(l.acks) > 0 {
+		<-l.acks
+	}
+	msg := AppendMessage(nil, Message{Type: MsgSet, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Seq: seq, Payload: s.Append(nil)})
+	if err := l.sock.Send(msg); err != nil {
+		return &OpError{Op: "register as the audit daemon", Err: err}
+	}
+	err := l.awaitAck()
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return l.otherDaemon()
+	case err != nil:
+		return &OpError{Op: "register as the audit daemon", Err: err}
+	}
+	l.registered.Add(1)
+	l.mu.Lock()
+	l.isRegistered = true
+	l.mu.Unlock()
+	return nil
+}
+
+// awaitAck waits for the answer to register. Before Run it reads the socket
+// itself; later the reader passes the answer on.
+func (l *Listener) awaitAck() error {
+	deadline := time.Now().Add(answerTimeout)
+	for {
+		if l.begun {
+			select {
+			case err := <-l.acks:
+				return err
+			case <-time.After(time.Until(deadline)):
+				return ErrNoAnswer
+			}
+		}
+		n, err := l.receive()
+		if err != nil {
+			return err
+		}
+		select {
+		case err := <-l.acks:
+			return err
+		default:
+		}
+		if time.Now().After(deadline) {
+			return ErrNoAnswer
+		}
+		if n == 0 {
+			if err := l.sock.Wait(time.Until(deadline)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// otherDaemon says who is registered and what can be done about it.
+func (l *Listener) otherDaemon() error {
+	s, err := l.ctl.Status()
+	if err != nil {
+		return errors.Join(ErrOtherDaemon, err)
+	}
+	comm := "?"
+	if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.PID)); err == nil {
+		comm = strings.TrimSpace(string(b))
+	}
+	return fmt.Errorf("%w: pid %d (%s): stop it (service auditd stop, or auditctl --signal stop), or run beside it with --source multicast, or as its plugin with --source stdin",
+		ErrOtherDaemon, s.PID, comm)
+}
+
+func (l *Listener) setEnabled() error {
+	want := uint32(0)
+	switch l.cfg.Enable {
+	case NoChange:
+		return nil
+	case Enable:
+		want = 1
+	case Disable:
+	}
+	if l.status.Enabled == want || l.status.Enabled == 2 {
+		return nil
+	}
+	if err := l.ctl.Set(Status{Mask: MaskEnabled, Enabled: want}); err != nil {
+		return err
+	}
+	l.enabledWas, l.enabledSet = l.status.Enabled, true
+	return nil
+}
+
+// Run reads until ctx ends or the registration is taken over (ErrOtherDaemon).
+// It closes the queue when no more records will come. To end well: cancel ctx,
+// wait for Run, which hands the registration back and takes in what is left,
+// then Close.
+func (l *Listener) Run(ctx context.Context) error {
+	l.begun = true
+	l.running.Add(2)
+	stopWake := context.AfterFunc(ctx, func() {
+		defer l.running.Done()
+		l.handBack()
+		l.stop.Store(true)
+		l.sock.Wake()
+	})
+	watchCtx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer l.running.Done()
+		l.watch(watchCtx)
+	}()
+	err := l.read()
+	cancel()
+	if stopWake() {
+		// The reader ended by itself.
+		l.handBack()
+		l.running.Done()
+	}
+	l.running.Wait()
+	if err == nil {
+		l.mu.Lock()
+		err = l.fatal
+		l.mu.Unlock()
+	}
+	if err == nil {
+		err = l.drainSocket()
+	}
+	l.queue.Close()
+	return err
+}
+
+// read is the reader's loop.
+func (l *Listener) read() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	for !l.stop.Load() {
+		if !l.queue.hasRoom(batchSize * slotSize) {
+			if err := l.overflow(); err != nil {
+				return err
+			}
+			continue
+		}
+		n, err := l.receive()
+		if err != nil {
+			return err
+		}
+		switch {
+		case n == batchSize:
+		case n > 0 && l.cfg.Linger > 0:
+			// Let some records collect: a wakeup costs more than a record. They
+			// rest in the receive buffer, where there is room for a hundred
+			// thousand.
+			l.sock.Pause(l.cfg.Linger)
+		case n == 0:
+			if err := l.sock.Wait(-1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// overflow is the policy for a full queue: leave records in the receive buffer
+// while it has room, then take them out and drop them, so that the kernel's own
+// backlog, behind which audited programs wait, does not fill.
+func (l *Listener) overflow() error {
+	used, limit, _, err := l.sock.Memory()
+	if err != nil {
+		return err
+	}
+	if used < limit/4*3 {
+		l.paused.Add(1)
+		l.sock.Pause(fullPause)
+		return nil
+	}
+	_, err = l.receive()
+	return err
+}
+
+// receive takes one batch from the socket into the queue and returns how many
+// messages there were.
+func (l *Listener) receive() (int, error) {
+	n, err := l.sock.Recv(l.slots)
+	switch {
+	case err == nil:
+	case err == unix.EAGAIN, err == unix.EINTR:
+		return 0, nil
+	case err == unix.ENOBUFS:
+		l.overruns.Add(1)
+		signal(l.nudge)
+		return batchSize, nil // more may be there: try again at once
+	default:
+		return 0, &OpError{Op: "receive", Err: err}
+	}
+	l.batch = l.batch[:0]
+	var bytes uint64
+	for i := range l.slots[:n] {
+		d := &l.slots[i]
+		if d.Foreign {
+			l.book.add(CauseMalformed, 1, l.cfg.Now())
+			continue
+		}
+		m, err := ParseMessage(d.Buf[:d.N])
+		if err != nil {
+			l.book.add(CauseMalformed, 1, l.cfg.Now())
+			continue
+		}
+		if !IsRecord(m.Type) {
+			l.control(m)
+			continue
+		}
+		if d.Truncated {
+			l.book.add(CauseTruncated, 1, l.cfg.Now())
+		}
+		text := trimEnd(m.Payload)
+		bytes += uint64(len(text))
+		l.batch = append(l.batch, Record{Type: m.Type, Text: text})
+	}
+	if put := l.queue.Put(l.batch); put < len(l.batch) {
+		l.book.add(CauseQueue, uint64(len(l.batch)-put), l.cfg.Now())
+	}
+	l.records.Add(uint64(len(l.batch)))
+	l.bytes.Add(bytes)
+	l.batches.Add(1)
+	return n, nil
+}
+
+// control handles what is no record: the answer to register, and the message by
+// which the kernel tries whether we still live when another wants to register.
+func (l *Listener) control(m Message) {
+	switch m.Type {
+	case unix.NLMSG_ERROR:
+		if m.Seq == l.ackSeq.Load() {
+			select {
+			case l.acks <- ackErrno(m.Payload):
+			default:
+			}
+		}
+	case MsgReplace:
+		signal(l.nudge)
+	}
+}
+
+// drainSocket takes in what is still in the receive buffer.
+func (l *Listener) drainSocket() error {
+	for {
+		n, err := l.receive()
+		if err != nil || n == 0 {
+			return err
+		}
+	}
+}

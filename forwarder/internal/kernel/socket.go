@@ -1,0 +1,234 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Datagram is room for one message; Recv fills N and Truncated.
+type Datagram struct {
+	Buf       []byte
+	N         int
+	Truncated bool
+	Foreign   bool // sent by a process, not by the kernel
+}
+
+// Socket is a netlink audit socket as the Listener and Conn use it. NewSocket
+// makes the kernel's; package fakekernel has one for tests. Recv, Wait and Pause
+// are called by one goroutine at a time, Send, Wake and Memory by any.
+type Socket interface {
+	// Send sends one request to the kernel.
+	Send(msg []byte) error
+	// Recv fills as many datagrams as are there and never waits: unix.EAGAIN
+	// when there is none, unix.ENOBUFS when the kernel could not deliver some.
+	Recv(d []Datagram) (int, error)
+	// Wait returns when something can be received, when Wake was called, or
+	// after the timeout (negative: none).
+	Wait(timeout time.Duration) error
+	// Pause waits for Wake or for d: what can be received does not end it, so
+	// that the socket's buffer collects meanwhile.
+	Pause(d time.Duration)
+	Wake()
+	// Granted says how large a receive buffer the kernel gave, and whether it
+	// was forced past net.core.rmem_max.
+	Granted() (bytes int, forced bool)
+	// Memory says how much of the receive buffer is in use and how many
+	// datagrams the kernel has dropped for this socket since it was opened.
+	Memory() (used, limit int, drops uint32, err error)
+	// PortID is the socket's own address.
+	PortID() uint32
+	Close() error
+}
+
+// SocketConfig is for NewSocket.
+type SocketConfig struct {
+	Group         uint32 // multicast group to join, 0: none
+	ReceiveBuffer int    // bytes to ask for, 0: the system's default
+}
+
+const (
+	multicastGroup = 1  // AUDIT_NLGRP_READLOG
+	soMemInfo      = 55 // SO_MEMINFO, fills nine uint32 (linux/sock_diag.h)
+)
+
+type mmsghdr struct {
+	hdr unix.Msghdr
+	len uint32
+	_   [4]byte
+}
+
+// netlinkSocket is a non-blocking AF_NETLINK socket with an eventfd beside it to
+// wake a reader that waits in poll.
+type netlinkSocket struct {
+	fd, event int
+	port      uint32
+	got       int // receive buffer the kernel granted, as asked (half of what it accounts)
+	forced    bool
+
+	// For recvmmsg, made once: the kernel writes into them in every call.
+	hdrs  []mmsghdr
+	iovs  []unix.Iovec
+	names []unix.RawSockaddrNetlink
+}
+
+// NewSocket opens a NETLINK_AUDIT socket.
+func NewSocket(cfg SocketConfig) (_ Socket, err error) {
+	s := &netlinkSocket{fd: -1, event: -1}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
+	if err != nil {
+		return nil, fmt.Errorf("open the audit netlink socket: %w", err)
+	}
+	s.event, err = unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open an eventfd: %w", err)
+	}
+	addr := &unix.SockaddrNetlink{Family: unix.AF_NETLINK}
+	if cfg.Group != 0 {
+		addr.Groups = 1 << (cfg.Group - 1)
+	}
+	if err := unix.Bind(s.fd, addr); err != nil {
+		return nil, fmt.Errorf("bind the audit netlink socket (group %d): %w", cfg.Group, err)
+	}
+	name, err := unix.Getsockname(s.fd)
+	if err != nil {
+		return nil, fmt.Errorf("name of the audit netlink socket: %w", err)
+	}
+	if nl, ok := name.(*unix.SockaddrNetlink); ok {
+		s.port = nl.Pid
+	}
+	if cfg.ReceiveBuffer > 0 {
+		if err := s.setReceiveBuffer(cfg.ReceiveBuffer); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s *netlinkSocket) setReceiveBuffer(n int) error {
+	s.forced = true
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, n); err != nil {
+		// Needs CAP_NET_ADMIN; net.core.rmem_max bounds what anybody may have.
+		s.forced = false
+		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, n); err != nil {
+			return fmt.Errorf("set the receive buffer to %d bytes: %w", n, err)
+		}
+	}
+	got, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if err != nil {
+		return fmt.Errorf("read the receive buffer's size: %w", err)
+	}
+	s.got = got / 2
+	return nil
+}
+
+func (s *netlinkSocket) PortID() uint32 { return s.port }
+
+func (s *netlinkSocket) Granted() (int, bool) { return s.got, s.forced }
+
+func (s *netlinkSocket) Send(msg []byte) error {
+	for {
+		err := unix.Sendto(s.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if err == unix.EINTR {
+			continue
+		}
+		return err
+	}
+}
+
+func (s *netlinkSocket) Recv(d []Datagram) (int, error) {
+	if len(d) == 0 {
+		return 0, unix.EINVAL
+	}
+	if len(s.hdrs) < len(d) {
+		s.hdrs = make([]mmsghdr, len(d))
+		s.iovs = make([]unix.Iovec, len(d))
+		s.names = make([]unix.RawSockaddrNetlink, len(d))
+	}
+	for i := range d {
+		s.iovs[i].Base = &d[i].Buf[0]
+		s.iovs[i].SetLen(len(d[i].Buf))
+		h := &s.hdrs[i].hdr
+		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
+		h.Namelen = unix.SizeofSockaddrNetlink
+		h.Iov = &s.iovs[i]
+		h.SetIovlen(1)
+		h.Flags = 0
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.hdrs[0])), uintptr(len(d)),
+		unix.MSG_DONTWAIT, 0, 0)
+	runtime.KeepAlive(d)
+	if errno != 0 {
+		return 0, errno
+	}
+	for i := range d[:n] {
+		d[i].N = min(int(s.hdrs[i].len), len(d[i].Buf))
+		d[i].Truncated = s.hdrs[i].hdr.Flags&unix.MSG_TRUNC != 0
+		d[i].Foreign = s.names[i].Pid != 0
+	}
+	return int(n), nil
+}
+
+func (s *netlinkSocket) Wait(timeout time.Duration) error {
+	ms := -1
+	if timeout >= 0 {
+		ms = int((timeout + time.Millisecond - 1) / time.Millisecond)
+	}
+	fds := [...]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}, {Fd: int32(s.event), Events: unix.POLLIN}}
+	_, err := unix.Poll(fds[:], ms)
+	if err != nil && err != unix.EINTR {
+		return fmt.Errorf("poll the audit netlink socket: %w", err)
+	}
+	if fds[1].Revents != 0 {
+		var b [8]byte
+		if _, err := unix.Read(s.event, b[:]); err != nil && err != unix.EAGAIN && err != unix.EINTR {
+			return fmt.Errorf("read the eventfd: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *netlinkSocket) Pause(d time.Duration) {
+	fds := [...]unix.PollFd{{Fd: int32(s.event), Events: unix.POLLIN}}
+	// The event stays set: the Wait that follows must see it too.
+	_, _ = unix.Poll(fds[:], int(d/time.Millisecond))
+}
+
+func (s *netlinkSocket) Wake() {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	// It can only fail when the counter is full, and then the reader is awake.
+	_, _ = unix.Write(s.event, one[:])
+}
+
+func (s *netlinkSocket) Memory() (used, limit int, drops uint32, err error) {
+	var info [9]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, soMemInfo,
+		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, 0, 0, fmt.Errorf("read the socket's memory use: %w", errno)
+	}
+	return int(info[0]), int(info[1]), info[8], nil
+}
+
+func (s *netlinkSocket) Close() error {
+	var errs []error
+	for _, fd := range []*int{&s.fd, &s.event} {
+		if *fd >= 0 {
+			errs = append(errs, unix.Close(*fd))
+			*fd = -1
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,191 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// watch reads the kernel's counters at intervals and whenever the reader asks,
+// and sees to it that we are still registered.
+func (l *Listener) watch(ctx context.Context) {
+	tick := time.NewTicker(l.cfg.StatusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-l.nudge:
+			// A storm of overruns must not become a storm of requests.
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+		}
+		if err := l.look(); err != nil {
+			if errors.Is(err, ErrOtherDaemon) {
+				l.mu.Lock()
+				l.fatal = err
+				l.isRegistered = false
+				l.mu.Unlock()
+				l.stop.Store(true)
+				l.sock.Wake()
+				return
+			}
+			l.cfg.Logger.Warn("the kernel's audit status can't be read", "error", err)
+		}
+	}
+}
+
+// look reads the status once: what was lost since the last look, and whose the
+// registration is.
+func (l *Listener) look() error {
+	if l.blind {
+		l.account(Status{})
+		return nil
+	}
+	s, err := l.ctl.Status()
+	if err != nil {
+		return err
+	}
+	l.account(s)
+	if l.cfg.Multicast || s.PID == uint32(l.cfg.PID) {
+		return nil
+	}
+	if s.PID != 0 {
+		return l.otherDaemon()
+	}
+	l.mu.Lock()
+	registered := l.isRegistered
+	l.mu.Unlock()
+	if !registered {
+		return nil // handed back just now
+	}
+	// The kernel drops a daemon whose buffer stays full for half a second.
+	l.cfg.Logger.Warn("the kernel had dropped our registration, registering again")
+	return l.register()
+}
+
+// account books what the kernel lost between two looks.
+func (l *Listener) account(s Status) {
+	used, limit, drops, err := l.sock.Memory()
+	if err != nil {
+		l.cfg.Logger.Warn("the socket's memory use can't be read", "error", err)
+	}
+	now := l.cfg.Now()
+	l.mu.Lock()
+	lost := lostDelta(l.status.Lost, s.Lost)
+	l.status = s
+	overrun := drops - l.drops
+	if err == nil {
+		l.drops, l.used, l.limit = drops, used, limit
+	} else {
+		overrun = 0
+	}
+	l.mu.Unlock()
+	l.book.add(CauseKernel, uint64(lost), now)
+	if l.cfg.Multicast {
+		l.book.add(CauseOverrun, uint64(overrun), now)
+	}
+}
+
+// lostDelta is what the kernel's counter grew by. It starts at zero again when
+// an administrator resets it, and then all it shows is new.
+func lostDelta(was, is uint32) uint32 {
+	if is < was {
+		return is
+	}
+	return is - was
+}
+
+// handBack puts back what Open changed: first the enabled flag, so that nothing
+// new comes, then, once the kernel's backlog is empty, the registration.
+func (l *Listener) handBack() {
+	l.mu.Lock()
+	set, was, registered := l.enabledSet, l.enabledWas, l.isRegistered
+	l.enabledSet = false
+	l.mu.Unlock()
+	if set {
+		if err := l.ctl.Set(Status{Mask: MaskEnabled, Enabled: was}); err != nil {
+			l.cfg.Logger.Error("the kernel's enabled flag could not be put back", "enabled", was, "error", err)
+		}
+	}
+	if !registered {
+		return
+	}
+	deadline := time.Now().Add(time.Second)
+	for {
+		s, err := l.ctl.Status()
+		if err != nil {
+			l.cfg.Logger.Warn("the kernel's audit status can't be read", "error", err)
+			break
+		}
+		l.account(s)
+		if s.Backlog == 0 || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := l.unregister(); err != nil {
+		l.cfg.Logger.Error("the registration could not be handed back", "error", err)
+	}
+}
+
+// unregister hands the registration back.
+func (l *Listener) unregister() error {
+	l.regMu.Lock()
+	defer l.regMu.Unlock()
+	l.leaving = true
+	l.mu.Lock()
+	registered := l.isRegistered
+	l.isRegistered = false
+	l.mu.Unlock()
+	if !registered {
+		return nil
+	}
+	return l.ctl.Set(Status{Mask: MaskPID, PID: 0})
+}
+
+// Stats returns the counters.
+func (l *Listener) Stats() Stats {
+	totals := l.book.totals()
+	lost := make(map[string]uint64, len(totals))
+	for i, n := range totals {
+		lost[Cause(i).String()] = n
+	}
+	s := Stats{
+		Records: l.records.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(), Overruns: l.overruns.Load(),
+		Registered: l.registered.Load(), Paused: l.paused.Load(), Lost: lost, QueueCap: l.queue.Cap(),
+	}
+	s.QueueRecords, s.QueueBytes = l.queue.Len()
+	l.mu.Lock()
+	s.Kernel, s.SocketUsed, s.SocketLimit = l.status, l.used, l.limit
+	l.mu.Unlock()
+	return s
+}
+
+// Close releases the sockets. It hands the registration back when Run did not.
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	l.mu.Unlock()
+	l.handBack()
+	return l.release()
+}
+
+func (l *Listener) release() error {
+	var errs []error
+	if l.ctl != nil {
+		errs = append(errs, l.ctl.Close())
+	}
+	if l.sock != nil {
+		errs = append(errs, l.sock.Close())
+	}
+	return errors.Join(errs...)
+}
