@@ -1,0 +1,403 @@
+package event
+
+import (
+	"bytes"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// Config limits what an Assembler waits for and holds. The zero value means the
+// defaults.
+type Config struct {
+	// Timeout is how far the time of a node's records passes an event's before
+	// it is taken to be complete (end_of_event_timeout of auditd.conf); in wall
+	// clock, how long an event may go without a further record. Default 2 s.
+	Timeout time.Duration
+	// MaxEvents and MaxBytes (of raw records) limit what is open at any time;
+	// the event longest without a record goes first. Default 16,384 and 32 MiB.
+	MaxEvents int
+	MaxBytes  int
+	// InOrder makes events come out by time and serial, as ausearch prints a
+	// log's: a complete event waits until all older ones are, and until a record
+	// of another event comes, so that an EOE still finds its event. For finished
+	// logs; a live stream has no use for the wait.
+	InOrder bool
+}
+
+const (
+	defaultTimeout   = 2 * time.Second
+	defaultMaxEvents = 16384
+	defaultMaxBytes  = 32 << 20
+)
+
+// Stats counts what an Assembler has done.
+type Stats struct {
+	Records    uint64
+	Events     uint64 // emitted, the sum of those below
+	Single     uint64 // of one record that is complete by its type
+	Complete   uint64 // ended by EOE or PROCTITLE
+	Late       uint64 // ended because the node's time, or the wall clock, went on
+	Evicted    uint64 // emitted early because of MaxEvents or MaxBytes
+	Flushed    uint64 // emitted by Flush before they were complete
+	Unparsable uint64 // records without a full header, each an event of its own
+}
+
+// An Assembler puts records together into events. It is for one goroutine.
+//
+// An event is complete with its EOE or PROCTITLE, or at once when IsSingle says
+// so, and is then emitted, however many older ones are open. One that does not
+// get there is emitted when it is late or when there is no more room. What comes
+// for an event after that makes another event with the same time and serial.
+type Assembler struct {
+	cfg       Config
+	timeoutMs int64
+	emit      func(*Event)
+	stats     Stats
+
+	open  map[key]*openEvent
+	bytes int // of all open events
+
+	// Open events by last use, the least recent first.
+	lru openEvent // sentinel of a ring
+
+	nodes    map[uint64]*node // by hash of name, chained by node.next; those with open events only
+	seed     maphash.Seed
+	last     *openEvent // what the last record went to, while open
+	lastNode *node      // of the last record, while it has open events
+	whole    *node      // with InOrder: the one whose heap holds all open events
+
+	freeEvents *openEvent
+	freeNodes  *node
+}
+
+type key struct {
+	node   *node
+	ms     int64
+	serial uint64
+}
+
+type openEvent struct {
+	key
+	ev         *Event
+	bytes      int
+	done       bool      // complete; only with InOrder can such an event be open
+	seq        uint64    // order of arrival
+	heapIndex  int       // in its heap
+	touched    time.Time // wall clock of its last record
+	prev, next *openEvent
+}
+
+// A node is the stream of one host: its clock decides when its events are late.
+type node struct {
+	hash uint64
+	name []byte // of some record of an open event
+	next *node
+	heap eventHeap
+	refs int
+}
+
+// NewAssembler returns an Assembler that hands each finished event to emit,
+// which owns it from then on and must not call the Assembler.
+func NewAssembler(cfg Config, emit func(*Event)) *Assembler {
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.MaxEvents <= 0 {
+		cfg.MaxEvents = defaultMaxEvents
+	}
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = defaultMaxBytes
+	}
+	a := &Assembler{
+		cfg:       cfg,
+		timeoutMs: cfg.Timeout.Milliseconds(),
+		emit:      emit,
+		open:      make(map[key]*openEvent),
+		nodes:     make(map[uint64]*node),
+		seed:      maphash.MakeSeed(),
+	}
+	a.lru.prev, a.lru.next = &a.lru, &a.lru
+	if cfg.InOrder {
+		a.whole = &node{}
+	}
+	return a
+}
+
+// Add takes one record. The event keeps r's slices: the caller must never use
+// their bytes for anything else. tag comes back in Event.Tags. now is the wall
+// clock, for Tick; a caller that does not use Tick may pass the zero time.
+func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
+	a.stats.Records++
+	if r.Err != nil {
+		a.stats.Unparsable++
+		a.emit1(newSingle(r, tag))
+		return
+	}
+	ms := r.Ms()
+	o := a.last
+	if o == nil || o.serial != r.Serial || o.ms != ms || !sameNode(o.node.name, r.Node) {
+		n := a.findNode(r.Node)
+		a.expire(n, ms)
+		if o = a.find(n, ms, r.Serial); o == nil {
+			if IsSingle(r.Type) && (a.whole == nil || len(a.open) == 0) {
+				a.stats.Single++
+				a.emit1(newSingle(r, tag))
+				return
+			}
+			o = a.start(n, r, ms)
+			if IsSingle(r.Type) {
+				o.done = true
+			}
+		}
+		a.last = o
+	}
+	o.ev.Records = append(o.ev.Records, *r)
+	o.ev.Tags = append(o.ev.Tags, tag)
+	o.bytes += len(r.Raw)
+	a.bytes += len(r.Raw)
+	o.touched = now
+	a.moveToBack(o)
+	if isLast(r.Type) {
+		o.done = true
+		if a.whole == nil {
+			a.stats.Complete++
+			a.finish(o)
+			return
+		}
+	}
+	if a.whole != nil {
+		a.release()
+	}
+	for len(a.open) > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes {
+		a.stats.Evicted++
+		a.finish(a.lru.next)
+	}
+}
+
+// Tick emits the events that got no record for the timeout of wall clock. It is
+// to be called every second or so, for a host may fall silent.
+func (a *Assembler) Tick(now time.Time) {
+	for o := a.lru.next; o != &a.lru && now.Sub(o.touched) >= a.cfg.Timeout; o = a.lru.next {
+		a.countEnd(o, &a.stats.Late)
+		a.finish(o)
+	}
+}
+
+// Flush emits all open events, complete or not, by time and serial.
+func (a *Assembler) Flush() {
+	all := make([]*openEvent, 0, len(a.open))
+	for o := a.lru.next; o != &a.lru; o = o.next {
+		all = append(all, o)
+	}
+	slices.SortFunc(all, func(x, y *openEvent) int {
+		if x.before(y) {
+			return -1
+		}
+		return 1
+	})
+	for _, o := range all {
+		a.countEnd(o, &a.stats.Flushed)
+		a.finish(o)
+	}
+}
+
+// Stats returns the counts so far.
+func (a *Assembler) Stats() Stats { return a.stats }
+
+// Len returns how many events are open.
+func (a *Assembler) Len() int { return len(a.open) }
+
+// Bytes returns the length of all records of open events.
+func (a *Assembler) Bytes() int { return a.bytes }
+
+// OpenTags appends the tags of all records of open events to dst, in no
+// particular order.
+func (a *Assembler) OpenTags(dst []uint64) []uint64 {
+	for o := a.lru.next; o != &a.lru; o = o.next {
+		dst = append(dst, o.ev.Tags...)
+	}
+	return dst
+}
+
+// sameNode tells "no node=" from an empty one.
+func sameNode(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
+
+func (a *Assembler) emit1(ev *Event) {
+	a.stats.Events++
+	a.emit(ev)
+}
+
+func (a *Assembler) find(n *node, ms int64, serial uint64) *openEvent {
+	if n == nil {
+		return nil
+	}
+	return a.open[key{n, ms, serial}]
+}
+
+// findNode returns the node of that name, nil when it has no open event.
+func (a *Assembler) findNode(name []byte) *node {
+	if n := a.lastNode; n != nil && sameNode(n.name, name) {
+		return n
+	}
+	if len(a.nodes) == 0 {
+		return nil
+	}
+	for n := a.nodes[a.hash(name)]; n != nil; n = n.next {
+		if sameNode(n.name, name) {
+			a.lastNode = n
+			return n
+		}
+	}
+	return nil
+}
+
+func (a *Assembler) hash(name []byte) uint64 {
+	if name == nil {
+		return 0
+	}
+	return maphash.Bytes(a.seed, name)
+}
+
+// start opens the event of r.
+func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
+	if n == nil || n.refs == 0 { // expire may have closed n's last event
+		n = a.newNode(r.Node)
+	}
+	o := a.freeEvents
+	if o != nil {
+		a.freeEvents = o.next
+	} else {
+		o = &openEvent{}
+	}
+	*o = openEvent{key: key{n, ms, r.Serial}, ev: newEvent(r), seq: a.stats.Records}
+	n.refs++
+	a.open[o.key] = o
+	o.prev, o.next = a.lru.prev, &a.lru
+	o.prev.next, a.lru.prev = o, o
+	a.heapOf(n).push(o)
+	return o
+}
+
+func (a *Assembler) heapOf(n *node) *eventHeap {
+	if a.whole != nil {
+		return &a.whole.heap
+	}
+	return &n.heap
+}
+
+func (a *Assembler) newNode(name []byte) *node {
+	n := a.freeNodes
+	if n != nil {
+		a.freeNodes = n.next
+	} else {
+		n = &node{}
+	}
+	n.hash, n.name = a.hash(name), name
+	n.next = a.nodes[n.hash]
+	a.nodes[n.hash] = n
+	a.lastNode = n
+	return n
+}
+
+func (a *Assembler) dropNode(n *node) {
+	if first := a.nodes[n.hash]; first == n {
+		if n.next == nil {
+			delete(a.nodes, n.hash)
+		} else {
+			a.nodes[n.hash] = n.next
+		}
+	} else {
+		for first.next != n {
+			first = first.next
+		}
+		first.next = n.next
+	}
+	if a.lastNode == n {
+		a.lastNode = nil
+	}
+	n.name = nil
+	n.next, a.freeNodes = a.freeNodes, n
+}
+
+func (a *Assembler) moveToBack(o *openEvent) {
+	if a.lru.prev == o {
+		return
+	}
+	o.prev.next, o.next.prev = o.next, o.prev
+	o.prev, o.next = a.lru.prev, &a.lru
+	o.prev.next, a.lru.prev = o, o
+}
+
+// expire emits the events of n that a record of time ms shows to be late. Only
+// the record's own time counts, not the latest seen: after a clock was set back,
+// nothing would ever be in time.
+func (a *Assembler) expire(n *node, ms int64) {
+	var h *eventHeap
+	switch {
+	case a.whole != nil:
+		h = &a.whole.heap
+	case n != nil:
+		h = &n.heap
+	default:
+		return
+	}
+	for len(*h) > 0 && (*h)[0].ms+a.timeoutMs <= ms {
+		o := (*h)[0]
+		a.countEnd(o, &a.stats.Late)
+		a.finish(o)
+	}
+}
+
+// release emits, in order, the complete events that nothing older holds up.
+func (a *Assembler) release() {
+	h := &a.whole.heap
+	for len(*h) > 0 && (*h)[0].done && (*h)[0] != a.last {
+		o := (*h)[0]
+		a.countEnd(o, &a.stats.Complete)
+		a.finish(o)
+	}
+}
+
+// countEnd counts o as complete, or else as n does.
+func (a *Assembler) countEnd(o *openEvent, n *uint64) {
+	switch {
+	case !o.done:
+		*n++
+	case isLast(o.ev.Records[len(o.ev.Records)-1].Type):
+		a.stats.Complete++
+	default:
+		a.stats.Single++
+	}
+}
+
+// finish closes o and emits it.
+func (a *Assembler) finish(o *openEvent) {
+	delete(a.open, o.key)
+	o.prev.next, o.next.prev = o.next, o.prev
+	a.heapOf(o.node).remove(o)
+	a.bytes -= o.bytes
+	if a.last == o {
+		a.last = nil
+	}
+	if o.node.refs--; o.node.refs == 0 {
+		a.dropNode(o.node)
+	}
+	ev := o.ev
+	*o = openEvent{next: a.freeEvents}
+	a.freeEvents = o
+	a.emit1(ev)
+}
+
+// before orders events by time, then serial, then arrival.
+func (o *openEvent) before(p *openEvent) bool {
+	if o.ms != p.ms {
+		return o.ms < p.ms
+	}
+	if o.serial != p.serial {
+		return o.serial < p.serial
+	}
+	return o.seq < p.seq
+}

@@ -1,0 +1,207 @@
+package record
+
+import "bytes"
+
+// A Field is one name=value of a record.
+type Field struct {
+	Name  []byte
+	Value []byte // without its quotes
+	Quote byte   // '"', '\'' or 0 when bare
+}
+
+// Fields walks the fields of one part of a record. Words without '=' are passed
+// over: they are text, like AVC's "avc:  denied  { read } for".
+type Fields struct {
+	buf  []byte
+	pos  int
+	mode mode
+}
+
+type mode uint8
+
+const (
+	own      mode = iota // msg='…' is one field
+	nested               // inside of msg='…': old PAM wrote "(hostname=?, addr=?, res=failed)"
+	enriched             // SADDR={ … } is one field
+)
+
+// Fields returns the record's own fields, the kernel's: neither those nested in
+// msg='…' nor the enriched ones. The nested part comes as one field called msg;
+// its Quote is a single quote, or 0 where the line has none.
+func (r *Record) Fields() Fields { return Fields{buf: r.Body} }
+
+// MsgFields returns the fields a program wrote, nested in msg='…'. They are what
+// that program claims, never the kernel's word. None when there is no such part.
+func (r *Record) MsgFields() Fields { return Fields{buf: r.Msg(), mode: nested} }
+
+// EnrichedFields returns the interpretations behind the 0x1d.
+func (r *Record) EnrichedFields() Fields { return Fields{buf: r.Enriched, mode: enriched} }
+
+// Msg returns what is nested in msg='…', nil without it.
+func (r *Record) Msg() []byte {
+	f := r.Fields()
+	for {
+		field, ok := f.Next()
+		if !ok {
+			return nil
+		}
+		if isMsg(field.Name) && field.Quote != '"' {
+			return field.Value
+		}
+	}
+}
+
+// Get returns the first of the record's own fields with that name.
+func (r *Record) Get(name string) (Field, bool) {
+	f := r.Fields()
+	for {
+		field, ok := f.Next()
+		if !ok || string(field.Name) == name {
+			return field, ok
+		}
+	}
+}
+
+func isMsg(name []byte) bool { return string(name) == "msg" }
+
+// Next returns the next field; false at the end. The field's slices point into
+// the record.
+func (f *Fields) Next() (Field, bool) {
+	b, pos := f.buf, f.pos
+	start := pos
+	for ; pos < len(b); pos++ {
+		switch b[pos] {
+		case ' ':
+			start = pos + 1
+		case '=':
+			if pos == start {
+				pos = wordEnd(b, pos) - 1 // "=", "==x": text
+				continue
+			}
+			return f.value(start, pos)
+		}
+	}
+	f.pos = pos
+	return Field{}, false
+}
+
+// value reads the value behind the '=' at eq and steps over it.
+func (f *Fields) value(start, eq int) (Field, bool) {
+	b := f.buf
+	field := Field{Name: b[start:eq:eq]}
+	if f.mode == nested && field.Name[0] == '(' && len(field.Name) > 1 {
+		field.Name = field.Name[1:]
+	}
+	pos := eq + 1
+	if pos < len(b) {
+		switch b[pos] {
+		case '"':
+			if i := bytes.IndexByte(b[pos+1:], '"'); i >= 0 {
+				end := pos + 1 + i
+				field.Value, field.Quote = b[pos+1:end:end], '"'
+				f.pos = end + 1
+				return field, true
+			}
+		case '\'':
+			if end := f.closing(pos, isMsg(field.Name)); end > 0 {
+				field.Value, field.Quote = b[pos+1:end:end], '\''
+				f.pos = end + 1
+				return field, true
+			}
+		case '{':
+			if f.mode == enriched {
+				if i := bytes.IndexByte(b[pos:], '}'); i >= 0 {
+					end := pos + i + 1
+					field.Value = b[pos:end:end]
+					f.pos = end
+					return field, true
+				}
+			}
+		}
+		// Without quotes around it the nested part cannot end before the body
+		// does: else what a program wrote would pass for the kernel's own.
+		if f.mode == own && isMsg(field.Name) && b[pos] != '"' {
+			if b[pos] == '\'' {
+				field.Quote = '\''
+				pos++
+			}
+			field.Value = b[pos:len(b):len(b)]
+			f.pos = len(b)
+			return field, true
+		}
+	}
+	end := wordEnd(b, pos)
+	f.pos = end
+	if f.mode == nested {
+		end = trimNested(b, pos, end)
+	}
+	field.Value = b[pos:end:end]
+	return field, true
+}
+
+// closing returns where the quote that opens at pos ends, -1 when it does not.
+// That of the record's msg='…' is the last of the body, since what a program
+// wrote may contain one.
+func (f *Fields) closing(pos int, msg bool) int {
+	b := f.buf
+	if msg && f.mode == own {
+		if i := bytes.LastIndexByte(b, '\''); i > pos {
+			return i
+		}
+		return -1
+	}
+	for i := pos + 1; i < len(b); i++ {
+		if b[i] == '\'' && (i+1 == len(b) || b[i+1] == ' ' || b[i+1] == ',' || b[i+1] == ')') {
+			return i
+		}
+	}
+	return -1
+}
+
+// trimNested takes off the punctuation of old PAM's "(hostname=?, res=failed)".
+func trimNested(b []byte, pos, end int) int {
+	if end > pos && b[end-1] == ',' {
+		end--
+	}
+	if end > pos && b[end-1] == ')' && bytes.IndexByte(b[pos:end], '(') < 0 {
+		end--
+	}
+	return end
+}
+
+// AppendDecoded appends the value of a field that holds an untrusted string (a
+// comm, a name, a key): as it is when quoted, the bytes that a bare, even number
+// of upper-case hex digits stands for, and any other as it is. Only the field's
+// name tells whether it is such a string: a bare 1000 may be a number.
+func (f Field) AppendDecoded(dst []byte) []byte {
+	if f.Quote != 0 || !isHex(f.Value) {
+		return append(dst, f.Value...)
+	}
+	for i := 0; i < len(f.Value); i += 2 {
+		dst = append(dst, hexDigit(f.Value[i])<<4|hexDigit(f.Value[i+1]))
+	}
+	return dst
+}
+
+func isHex(v []byte) bool {
+	if len(v) == 0 || len(v)%2 != 0 {
+		return false
+	}
+	for _, c := range v {
+		if hexDigit(c) > 15 {
+			return false
+		}
+	}
+	return true
+}
+
+// hexDigit returns the value of an upper-case hex digit, 255 for anything else.
+func hexDigit(c byte) byte {
+	switch {
+	case '0' <= c && c <= '9':
+		return c - '0'
+	case 'A' <= c && c <= 'F':
+		return c - 'A' + 10
+	}
+	return 255
+}

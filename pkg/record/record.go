@@ -1,0 +1,174 @@
+package record
+
+import (
+	"bytes"
+	"errors"
+
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// Separator comes between what the kernel or a program wrote and what the daemon
+// added to it: upper-case interpretations (log_format = ENRICHED).
+const Separator = 0x1d
+
+// MaxLength is the longest record a daemon writes or sends
+// (MAX_AUDIT_MESSAGE_LENGTH of libaudit). Parse does not depend on it.
+const MaxLength = 8970
+
+var (
+	// ErrNoHeader is returned when the line has no "msg=audit(".
+	ErrNoHeader = errors.New("record: no msg=audit( in line")
+	// ErrNoType is returned when the line has no "type=" before its header.
+	ErrNoType = errors.New("record: no type= before msg=audit(")
+	// ErrBadTime is returned when what follows "msg=audit(" is no
+	// SECONDS.MILLIS, or is out of range.
+	ErrBadTime = errors.New("record: malformed time in msg=audit(")
+	// ErrBadSerial is returned when the time is not followed by ":SERIAL):", or
+	// the serial is out of range.
+	ErrBadSerial = errors.New("record: malformed serial in msg=audit(")
+)
+
+// A Record is one parsed line. Every slice points into Raw.
+type Record struct {
+	Raw      []byte // the whole line, without its newline
+	Node     []byte // nil without node=
+	TypeName []byte // as written: SYSCALL, UNKNOWN[1334]
+	Body     []byte // all from behind "): " to the 0x1d
+	Enriched []byte // all behind the 0x1d, nil without one
+	Err      error  // what Parse returned
+	Sec      int64
+	Serial   uint64
+	Milli    int32
+	Type     uint16 // 0 when no number is known for TypeName
+}
+
+var (
+	nodePrefix = []byte("node=")
+	typePrefix = []byte("type=")
+	timePrefix = []byte("msg=audit(")
+)
+
+// maxSec keeps Ms far from overflow; it is the year 33658.
+const maxSec = 1e12
+
+// Parse sets r to what line says; a newline at its end is not part of it. On
+// error (one of this package's, also kept in r.Err) all that could be found is
+// still set: type, node and time may serve a search.
+//
+// r keeps slices of line: it is valid as long as line's bytes do not change.
+func (r *Record) Parse(line []byte) error {
+	if n := len(line); n > 0 && line[n-1] == '\n' {
+		line = line[: n-1 : n-1]
+	}
+	*r = Record{Raw: line}
+	r.Err = r.parse(line)
+	return r.Err
+}
+
+func (r *Record) parse(line []byte) error {
+	pos := 0
+	if hasPrefix(line, nodePrefix) {
+		end := wordEnd(line, len(nodePrefix))
+		r.Node = line[len(nodePrefix):end:end]
+		pos = skipSpace(line, end)
+	}
+	if hasPrefix(line[pos:], typePrefix) {
+		pos += len(typePrefix)
+		end := wordEnd(line, pos)
+		r.TypeName = line[pos:end:end]
+		r.Type, _ = tables.TypeByName(r.TypeName)
+		pos = skipSpace(line, end)
+	}
+	if !hasPrefix(line[pos:], timePrefix) {
+		i := bytes.Index(line[pos:], timePrefix)
+		if i < 0 {
+			r.setBody(line[pos:])
+			return ErrNoHeader
+		}
+		pos += i
+	}
+	return r.parseStamp(line, pos+len(timePrefix))
+}
+
+// parseStamp reads "SECONDS.MILLIS:SERIAL): " at pos and what follows it.
+func (r *Record) parseStamp(line []byte, pos int) error {
+	start := pos
+	sec, pos, ok := decimal(line, pos)
+	if !ok || sec > maxSec || pos >= len(line) || line[pos] != '.' {
+		r.setBody(line[start:])
+		return ErrBadTime
+	}
+	ms, pos, ok := decimal(line, pos+1)
+	if !ok || ms > 999 {
+		r.setBody(line[start:])
+		return ErrBadTime
+	}
+	r.Sec, r.Milli = int64(sec), int32(ms)
+	if pos >= len(line) || line[pos] != ':' {
+		r.setBody(line[pos:])
+		return ErrBadSerial
+	}
+	serial, pos, ok := decimal(line, pos+1)
+	if !ok || pos+1 >= len(line) || line[pos] != ')' || line[pos+1] != ':' {
+		r.setBody(line[pos:])
+		return ErrBadSerial
+	}
+	r.Serial = serial
+	pos += 2
+	if pos < len(line) && line[pos] == ' ' {
+		pos++
+	}
+	r.setBody(line[pos:])
+	if r.TypeName == nil {
+		return ErrNoType
+	}
+	return nil
+}
+
+// setBody splits rest at the first 0x1d, as the stock tools do: a program's own
+// text cannot contain one, the kernel would have written it as hex.
+func (r *Record) setBody(rest []byte) {
+	if i := bytes.IndexByte(rest, Separator); i >= 0 {
+		r.Body = rest[:i:i]
+		r.Enriched = rest[i+1 : len(rest) : len(rest)]
+		return
+	}
+	r.Body = rest[:len(rest):len(rest)]
+}
+
+// Ms returns the record's time in milliseconds since 1970.
+func (r *Record) Ms() int64 { return r.Sec*1000 + int64(r.Milli) }
+
+func hasPrefix(b, prefix []byte) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == string(prefix)
+}
+
+// wordEnd returns where the word at pos ends: at a space or the end of b.
+func wordEnd(b []byte, pos int) int {
+	for pos < len(b) && b[pos] != ' ' {
+		pos++
+	}
+	return pos
+}
+
+func skipSpace(b []byte, pos int) int {
+	for pos < len(b) && b[pos] == ' ' {
+		pos++
+	}
+	return pos
+}
+
+// decimal reads a number at pos and returns it and where it ends; false when
+// there is none or it overflows.
+func decimal(b []byte, pos int) (uint64, int, bool) {
+	start, n := pos, uint64(0)
+	for pos < len(b) && b[pos]-'0' <= 9 {
+		d := uint64(b[pos] - '0')
+		if n > (1<<64-1)/10 || n*10 > 1<<64-1-d {
+			return 0, pos, false
+		}
+		n = n*10 + d
+		pos++
+	}
+	return n, pos, pos > start
+}
