@@ -1,0 +1,150 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// KeyPrefix begins the key of every rule a test adds, so that a later run can
+// tell what a killed one left behind.
+const KeyPrefix = "auditfleet-test-"
+
+// Kernel is a loan of the kernel's audit: Close puts back what was found. The
+// caller holds the machine-wide lock of kernel tests (need.Kernel).
+type Kernel struct {
+	before map[string]int
+	added  [][]string // arguments of -d for each rule added
+}
+
+// kernelStatus reads what `auditctl -s` shows as numbers.
+func kernelStatus() (map[string]int, error) {
+	r, err := Run(10*time.Second, "/sbin/auditctl", "-s")
+	if err != nil {
+		return nil, err
+	}
+	if r.Code != 0 {
+		return nil, fmt.Errorf("auditctl -s: exit %d: %s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	st := map[string]int{}
+	for _, line := range strings.Split(string(r.Stdout), "\n") {
+		if f := strings.Fields(line); len(f) >= 2 {
+			st[f[0]] = atoi(f[1])
+		}
+	}
+	return st, nil
+}
+
+// OpenKernel notes the kernel's settings, refuses to run where somebody else
+// uses the audit (a daemon, rules), and removes rules a killed test left.
+func OpenKernel() (*Kernel, error) {
+	st, err := kernelStatus()
+	if err != nil {
+		return nil, err
+	}
+	if st["enabled"] == 2 {
+		return nil, fmt.Errorf("the kernel's audit is locked (enabled 2) until the next boot: nothing can be tested with it")
+	}
+	if pid := st["pid"]; pid > 0 {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
+			return nil, fmt.Errorf("pid %d is the registered audit daemon: stop it to run kernel tests", pid)
+		}
+	}
+	k := &Kernel{before: st}
+	rules, err := k.Rules()
+	if err != nil {
+		return nil, err
+	}
+	for _, rule := range rules {
+		if !strings.Contains(rule, "key="+KeyPrefix) && !strings.Contains(rule, "-k "+KeyPrefix) {
+			return nil, fmt.Errorf("the kernel has audit rules that are not a test's: remove them to run kernel tests (first: %s)", rule)
+		}
+		if err := k.auditctl(append([]string{"-d"}, strings.Fields(rule)[1:]...)...); err != nil {
+			return nil, fmt.Errorf("remove what a killed test left: %w", err)
+		}
+	}
+	return k, nil
+}
+
+func (k *Kernel) auditctl(args ...string) error {
+	r, err := Run(10*time.Second, append([]string{"/sbin/auditctl"}, args...)...)
+	if err != nil {
+		return err
+	}
+	if r.Code != 0 {
+		return fmt.Errorf("auditctl %s: exit %d: %s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+	}
+	return nil
+}
+
+// Rules lists the kernel's rules as auditctl prints them.
+func (k *Kernel) Rules() ([]string, error) {
+	r, err := Run(10*time.Second, "/sbin/auditctl", "-l")
+	if err != nil {
+		return nil, err
+	}
+	var rules []string
+	for _, line := range strings.Split(strings.TrimSpace(string(r.Stdout)), "\n") {
+		if strings.HasPrefix(line, "-") {
+			rules = append(rules, line)
+		}
+	}
+	return rules, nil
+}
+
+// Add adds a rule (the words after -a); it must be narrowed to files below a
+// folder of the test (exe=, dir=, path=) and have a key that begins with KeyPrefix.
+func (k *Kernel) Add(rule ...string) error {
+	text := strings.Join(rule, " ")
+	if !strings.Contains(text, KeyPrefix) || (!strings.Contains(text, "exe=/") && !strings.Contains(text, "dir=/") && !strings.Contains(text, "path=/")) {
+		return fmt.Errorf("rule %q is not narrow, or not marked as a test's", text)
+	}
+	if err := k.auditctl(append([]string{"-a"}, rule...)...); err != nil {
+		return err
+	}
+	k.added = append(k.added, append([]string{"-d"}, rule...))
+	return nil
+}
+
+// Status reads the kernel's present status, as `auditctl -s` names its parts.
+func (k *Kernel) Status() (map[string]int, error) { return kernelStatus() }
+
+// RemoveRules removes what Add added.
+func (k *Kernel) RemoveRules() error {
+	var first error
+	for ; len(k.added) > 0; k.added = k.added[:len(k.added)-1] {
+		if err := k.auditctl(k.added[len(k.added)-1]...); err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// Close removes the rules, puts the settings back and checks that they are.
+func (k *Kernel) Close() error {
+	first := k.RemoveRules()
+	for _, s := range []struct{ name, option string }{
+		{"failure", "-f"}, {"rate_limit", "-r"}, {"backlog_limit", "-b"}, {"enabled", "-e"},
+	} {
+		if err := k.auditctl(s.option, fmt.Sprint(k.before[s.name])); err != nil && first == nil {
+			first = err
+		}
+	}
+	if err := k.auditctl("--backlog_wait_time", fmt.Sprint(k.before["backlog_wait_time"])); err != nil && first == nil {
+		first = err
+	}
+	after, err := kernelStatus()
+	if err != nil {
+		if first == nil {
+			first = err
+		}
+		return first
+	}
+	for _, name := range []string{"enabled", "failure", "rate_limit", "backlog_limit", "backlog_wait_time"} {
+		if after[name] != k.before[name] && first == nil {
+			first = fmt.Errorf("kernel audit %s is %d, was %d", name, after[name], k.before[name])
+		}
+	}
+	return first
+}
