@@ -394,7 +394,11 @@ func (l *Listener) overflow() error {
 	}
 	if used < limit/4*3 {
 		l.paused.Add(1)
-		l.sock.Pause(fullPause)
+		pause := fullPause
+		if used > limit/2 {
+			pause = time.Millisecond
+		}
+		l.sock.Pause(pause)
 		return nil
 	}
 	_, err = l.receive()

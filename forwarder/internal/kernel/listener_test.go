@@ -1,0 +1,368 @@
+package kernel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+)
+
+const me = 100
+
+type running struct {
+	*kernel.Listener
+	cancel context.CancelFunc
+	done   chan error
+}
+
+func start(t *testing.T, cfg kernel.Config) *running {
+	t.Helper()
+	cfg.PID = me
+	l, err := kernel.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{Listener: l, cancel: cancel, done: make(chan error, 1)}
+	go func() { r.done <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		l.Queue().Close()
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *running) stop(t *testing.T) {
+	t.Helper()
+	r.cancel()
+	if err := <-r.done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// takeAll collects what is in the queue until it is closed.
+func takeAll(t *testing.T, q *kernel.Queue) []string {
+	t.Helper()
+	var lines []string
+	for {
+		b, err := q.Take(context.Background())
+		if err == io.EOF {
+			return lines
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range b.Len() {
+			r := b.Record(i)
+			lines = append(lines, fmt.Sprint(r.Type, " ", string(r.Text)))
+		}
+		q.Release(b)
+	}
+}
+
+func TestListenerTakesInAndHandsBack(t *testing.T) {
+	k := fakekernel.New()
+	l := start(t, kernel.Config{Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	if s := k.Status(); s.PID != me || s.Enabled != 1 {
+		t.Fatalf("after Open: %+v, want our pid and enabled", s)
+	}
+	k.Emit(1300, "one")
+	k.Emit(1327, "two\n\x00")
+	l.cancel()
+	got := takeAll(t, l.Queue())
+	l.stop(t)
+	want := []string{
+		"1305 audit(1700000000.000:1): op=set audit_enabled=1 old=0 auid=0 ses=1 res=1",
+		"1300 audit(1700000000.002:2): one",
+		"1327 audit(1700000000.003:3): two",
+		"1305 audit(1700000000.000:4): op=set audit_enabled=0 old=1 auid=0 ses=1 res=1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if s := k.Status(); s.PID != 0 || s.Enabled != 0 || s.Lost != 0 {
+		t.Errorf("after the end: %+v, want nobody registered and audit off as before", s)
+	}
+}
+
+func TestEnableModes(t *testing.T) {
+	for _, c := range []struct {
+		mode        kernel.EnableMode
+		was, during uint32
+	}{
+		{kernel.Enable, 0, 1}, {kernel.Enable, 1, 1}, {kernel.Enable, 2, 2},
+		{kernel.NoChange, 0, 0}, {kernel.NoChange, 1, 1},
+		{kernel.Disable, 1, 0}, {kernel.Disable, 2, 2},
+	} {
+		k := fakekernel.New()
+		k.SetStatus(func(s *kernel.Status) { s.Enabled = c.was })
+		l := start(t, kernel.Config{Enable: c.mode, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+		if got := k.Status().Enabled; got != c.during {
+			t.Errorf("mode %d from %d: enabled %d, want %d", c.mode, c.was, got, c.during)
+		}
+		l.stop(t)
+		if got := k.Status(); got.Enabled != c.was || got.PID != 0 {
+			t.Errorf("mode %d from %d: at the end enabled %d, pid %d", c.mode, c.was, got.Enabled, got.PID)
+		}
+	}
+	for word, want := range map[string]kernel.EnableMode{"enable": kernel.Enable, "nochange": kernel.NoChange, "disable": kernel.Disable} {
+		if got, err := kernel.ParseEnableMode(word); err != nil || got != want {
+			t.Errorf("%s: %v, %v", word, got, err)
+		}
+	}
+	if _, err := kernel.ParseEnableMode("on"); err == nil {
+		t.Error(`"on" was taken`)
+	}
+}
+
+func TestOtherDaemonIsRefused(t *testing.T) {
+	k := fakekernel.New()
+	k.OtherDaemon(1)
+	_, err := kernel.Open(kernel.Config{PID: me, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	if !errors.Is(err, kernel.ErrOtherDaemon) {
+		t.Fatalf("%v, want ErrOtherDaemon", err)
+	}
+	for _, word := range []string{"pid 1", "--source multicast", "--source stdin", "stop it"} {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("%q does not say %q", err, word)
+		}
+	}
+	if s := k.Status(); s.PID != 1 || s.Enabled != 0 {
+		t.Errorf("status %+v was changed", s)
+	}
+	k = fakekernel.New()
+	k.Fail(kernel.MsgSet, unix.EPERM)
+	_, err = kernel.Open(kernel.Config{PID: me, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	if !errors.Is(err, unix.EPERM) || !strings.Contains(err.Error(), "CAP_AUDIT_CONTROL") {
+		t.Errorf("without the capability: %v", err)
+	}
+}
+
+func TestTakeover(t *testing.T) {
+	k := fakekernel.New()
+	l := start(t, kernel.Config{StatusEvery: time.Millisecond, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	k.OtherDaemon(1)
+	if err := <-l.done; !errors.Is(err, kernel.ErrOtherDaemon) {
+		t.Errorf("Run: %v, want ErrOtherDaemon", err)
+	}
+	if s := k.Status(); s.PID != 1 {
+		t.Errorf("pid %d is registered, want the other daemon left alone", s.PID)
+	}
+}
+
+// The kernel drops a daemon whose buffer stays full; then we must come back.
+func TestRegistersAgain(t *testing.T) {
+	k := fakekernel.New()
+	l := start(t, kernel.Config{StatusEvery: time.Millisecond, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	k.SetStatus(func(s *kernel.Status) { s.PID = 0 })
+	// The fake's daemon socket is gone with the registration.
+	wait(t, "registered again", func() bool { return k.Status().PID == me && l.Stats().Registered == 2 })
+	l.stop(t)
+	if s := k.Status(); s.PID != 0 {
+		t.Errorf("pid %d at the end", s.PID)
+	}
+}
+
+func wait(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within ten seconds: %s", what)
+		}
+	}
+}
+
+func TestLossesHaveACause(t *testing.T) {
+	k := fakekernel.New()
+	k.SetStatus(func(s *kernel.Status) { s.Lost = 4294967290 })
+	var clock atomic.Int64
+	clock.Store(1700000000)
+	sock := k.Socket(me, 1<<20, false)
+	l := start(t, kernel.Config{
+		StatusEvery: time.Millisecond, Socket: sock, Control: k.Conn(me),
+		Now: func() time.Time { return time.Unix(clock.Load(), 0) },
+	})
+	k.SetStatus(func(s *kernel.Status) { s.Lost = 4294967293 })
+	wait(t, "three lost in the kernel", func() bool { return l.Stats().Lost["kernel"] == 3 })
+	clock.Add(60)
+	k.SetStatus(func(s *kernel.Status) { s.Lost = 2 }) // reset by an administrator, then two more
+	wait(t, "five lost in the kernel", func() bool { return l.Stats().Lost["kernel"] == 5 })
+	k.EmitRaw(kernel.AppendMessage(nil, kernel.Message{Type: 1300, Payload: bytes.Repeat([]byte("x"), kernel.MaxMessage+100)}))
+	k.EmitRaw([]byte("short"))
+	k.EmitRaw(kernel.AppendMessage(nil, kernel.Message{Type: 1300, Payload: []byte("audit(1.000:1): ")}))
+	wait(t, "a cut and a malformed message", func() bool { s := l.Stats(); return s.Lost["truncated"] == 1 && s.Lost["malformed"] == 1 })
+	sock.Foreign(true)
+	k.Emit(1300, "not the kernel's")
+	wait(t, "a foreign message", func() bool { return l.Stats().Lost["malformed"] == 2 })
+	sock.Foreign(false)
+	losses := l.TakeLosses()
+	i := slices.IndexFunc(losses, func(x kernel.Loss) bool { return x.Cause == kernel.CauseKernel })
+	if i < 0 || losses[i].Count != 5 || losses[i].First.Unix() != 1700000000 || losses[i].Last.Unix() != 1700000060 {
+		t.Errorf("losses %+v, want five by the kernel within that minute", losses)
+	}
+	if again := l.TakeLosses(); len(again) != 0 {
+		t.Errorf("the second time: %+v", again)
+	}
+	l.stop(t)
+	got := takeAll(t, l.Queue())
+	if len(got) != 4 || len(got[1]) != len("1300 ")+9000-16 || strings.Contains(strings.Join(got, ""), "not the kernel's") {
+		t.Errorf("%d records, want the two of the enabled flag, the cut one and the empty one", len(got))
+	}
+	for _, c := range kernel.Causes() {
+		if c.String() == "unknown" {
+			t.Errorf("cause %d has no name", c)
+		}
+	}
+}
+
+// A consumer that stands still: records rest in the socket while it has room,
+// then they are dropped and counted; nothing is lost in the kernel.
+func TestFullQueueDropsCountedNeverWaits(t *testing.T) {
+	k := fakekernel.New()
+	const socketRoom = 1 << 20
+	sock := k.Socket(me, socketRoom, false)
+	l := start(t, kernel.Config{QueueBytes: 1 << 20, Linger: -1, Socket: sock, Control: k.Conn(me)})
+	body := strings.Repeat("x", 1000)
+	const n = 5000 // five megabytes, into a queue of one and a socket of one
+	for range n {
+		// The consumer does nothing, so all room there will ever be is what the
+		// reader makes.
+		wait(t, "room in the socket's buffer", func() bool {
+			used, limit, _, _ := sock.Memory()
+			return used+2000 < limit
+		})
+		k.Emit(1300, body)
+	}
+	l.cancel()
+	<-l.done
+	got := takeAll(t, l.Queue())
+	st := l.Stats()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if lost := k.Status().Lost; lost != 0 {
+		t.Errorf("the kernel lost %d: the reader let its backlog fill", lost)
+	}
+	// Two more records: the enabled flag on and off.
+	if have := uint64(len(got)) + st.Lost["queue"]; have != n+2 {
+		t.Errorf("%d taken and %d dropped make %d, want %d", len(got), st.Lost["queue"], have, n+2)
+	}
+	if st.Paused == 0 {
+		t.Error("the socket's buffer was not used before dropping")
+	}
+}
+
+func TestMulticastOverruns(t *testing.T) {
+	k := fakekernel.New()
+	k.OtherDaemon(1)
+	l := start(t, kernel.Config{Multicast: true, StatusEvery: time.Hour, Socket: k.Socket(me, 2000, true), Control: k.Conn(me)})
+	k.EmitRaw(kernel.AppendMessage(nil, kernel.Message{Type: 1300, Payload: []byte("audit(1.000:1): first")}))
+	wait(t, "the first record", func() bool { return l.Stats().Records == 1 })
+	for range 100 {
+		k.Emit(1300, strings.Repeat("y", 150))
+	}
+	wait(t, "every record taken in or counted", func() bool {
+		s := l.Stats()
+		return s.Overruns > 0 && s.Records+s.Lost["overrun"] == 101
+	})
+	l.stop(t)
+	if s := k.Status(); s.PID != 1 || s.Enabled != 0 {
+		t.Errorf("status %+v: multicast must change nothing", s)
+	}
+	k = fakekernel.New()
+	k.Fail(kernel.MsgGet, unix.EPERM)
+	l = start(t, kernel.Config{Multicast: true, Socket: k.Socket(me, 2000, true), Control: k.Conn(me)})
+	k.Emit(1300, "read with CAP_AUDIT_READ alone")
+	wait(t, "a record", func() bool { return l.Stats().Records == 1 })
+	l.stop(t)
+}
+
+func TestQueue(t *testing.T) {
+	q := kernel.NewQueue(1 << 20)
+	text := []byte(strings.Repeat("z", 1000))
+	put := 0
+	for q.Put([]kernel.Record{{Type: 1300, Text: text}}) == 1 {
+		put++
+	}
+	if want := q.Cap() / 1000; put < want*9/10 || put > want {
+		t.Errorf("%d records of 1000 bytes found room in %d bytes", put, q.Cap())
+	}
+	if n, bytes := q.Len(); n != put || bytes != put*1000 {
+		t.Errorf("length %d, %d bytes", n, bytes)
+	}
+	held := q.TryTake()
+	if q.Put([]kernel.Record{{Text: text}}) != 0 {
+		t.Error("a block that the consumer holds was used again")
+	}
+	q.Release(held)
+	if q.Put([]kernel.Record{{Text: text}}) != 1 {
+		t.Error("no room after a release")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		b, err := q.Take(ctx)
+		if err != nil {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("empty, cancelled: %v", err)
+			}
+			break
+		}
+		q.Release(b)
+	}
+	q.Close()
+	if _, err := q.Take(context.Background()); err != io.EOF {
+		t.Errorf("closed: %v, want io.EOF", err)
+	}
+	if q.Put([]kernel.Record{{Text: text}}) != 0 {
+		t.Error("a closed queue took a record")
+	}
+}
+
+func TestQueueAllocatesNothing(t *testing.T) {
+	q := kernel.NewQueue(1 << 20)
+	batch := make([]kernel.Record, 64)
+	for i := range batch {
+		batch[i] = kernel.Record{Type: 1300, Text: make([]byte, 300)}
+	}
+	n := testing.AllocsPerRun(1000, func() {
+		q.Put(batch)
+		q.Release(q.TryTake())
+	})
+	if n > 0 {
+		t.Errorf("%v allocations a batch", n)
+	}
+}
+
+func BenchmarkQueue(b *testing.B) {
+	q := kernel.NewQueue(16 << 20)
+	batch := make([]kernel.Record, 64)
+	for i := range batch {
+		batch[i] = kernel.Record{Type: 1300, Text: make([]byte, 300)}
+	}
+	b.ReportAllocs()
+	for i := 0; i < b.N; i += 64 {
+		q.Put(batch)
+		if i%256 == 0 {
+			q.Release(q.TryTake())
+		}
+	}
+}
