@@ -1,0 +1,168 @@
+package listen
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"golang.org/x/sys/unix"
+)
+
+// tcpEstablished is TCP_ESTABLISHED of linux/tcp_states.h.
+const tcpEstablished = 1
+
+// Conn is an accepted connection. Its handler reads and writes it and says what
+// came; the listener closes it when it breaks a limit.
+type Conn struct {
+	*net.TCPConn
+	l    *Listener
+	id   uint64
+	peer netip.AddrPort
+
+	busy   atomic.Bool  // records of it are being stored
+	active atomic.Bool  // data came since the last idle tick
+	since  atomic.Int64 // when the unfinished frame began, ns of the listener's clock; 0 without one
+	cause  atomic.Pointer[string]
+}
+
+// ID is unique among the listener's connections, from 1.
+func (c *Conn) ID() uint64 { return c.id }
+
+// Peer is the sender's address. An IPv4 sender on a socket for both is ::ffff:a.b.c.d,
+// as the stock server writes it.
+func (c *Conn) Peer() netip.AddrPort { return c.peer }
+
+// Received is called after each read that brought data: whether it completed a
+// frame, and whether an unfinished one is left at its end. The time for that one
+// runs from its first byte on; more bytes do not prolong it.
+func (c *Conn) Received(completed, unfinished bool) {
+	if !c.active.Load() {
+		c.active.Store(true)
+	}
+	switch {
+	case !unfinished:
+		if c.since.Load() != 0 {
+			c.since.Store(0)
+		}
+	case completed || c.since.Load() == 0:
+		c.since.Store(c.l.clock())
+	}
+}
+
+// Busy says whether records of the connection are being stored. While they are,
+// its silence may be ours: a slow disk must not make its senders look idle.
+func (c *Conn) Busy(busy bool) {
+	c.busy.Store(busy)
+	c.active.Store(true)
+	if !busy && c.since.Load() != 0 {
+		c.since.Store(c.l.clock())
+	}
+}
+
+// Shut closes the connection. The first cause is the one that counts.
+func (c *Conn) Shut(cause string) {
+	c.cause.CompareAndSwap(nil, &cause)
+	c.TCPConn.Close()
+}
+
+// Cause is why the connection was closed, "" while it is open.
+func (c *Conn) Cause() string {
+	if p := c.cause.Load(); p != nil {
+		return *p
+	}
+	return ""
+}
+
+// state is the socket's TCP state; -1 when it is closed already.
+func (c *Conn) state() int {
+	state := -1
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return state
+	}
+	err = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			state = int(info.State)
+		}
+	})
+	if err != nil {
+		return -1
+	}
+	return state
+}
+
+// askPeer makes the kernel probe the peer after a second without data.
+func (c *Conn) askPeer() {
+	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3})
+}
+
+// setKeepAlive makes a peer that is gone without a word noticed in half a
+// minute, rather than in Go's two and a half.
+func setKeepAlive(c *net.TCPConn) {
+	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
+}
+
+// sweep closes what is idle or takes too long for a frame. As the stock server
+// does, it looks at every connection once every MaxIdle and closes those that
+// have been quiet since the last look: a connection is closed after one to two
+// times MaxIdle without data.
+func (l *Listener) sweep() {
+	defer l.sweeper.Done()
+	var idleTick time.Time // of the next look for idle connections
+	var idle time.Duration // that idleTick was made with
+	for {
+		l.mu.Lock()
+		limits := l.limits
+		l.mu.Unlock()
+		if limits.MaxIdle != idle {
+			idle = limits.MaxIdle
+			idleTick = time.Now().Add(idle)
+		}
+		period := min(time.Second, max(limits.FrameTimeout/4, time.Millisecond))
+		if idle > 0 {
+			period = min(period, max(time.Until(idleTick), time.Millisecond))
+		}
+		select {
+		case <-l.closing:
+			return
+		case <-l.changed:
+			continue
+		case <-time.After(period):
+		}
+		lookForIdle := idle > 0 && !time.Now().Before(idleTick)
+		if lookForIdle {
+			idleTick = idleTick.Add(idle)
+		}
+		l.sweepOnce(limits.FrameTimeout, lookForIdle)
+	}
+}
+
+func (l *Listener) sweepOnce(frame time.Duration, lookForIdle bool) {
+	oldest := int64(time.Since(l.start) - frame)
+	var slow, idle []*Conn
+	l.mu.Lock()
+	for c := range l.conns {
+		if c.busy.Load() {
+			continue
+		}
+		if since := c.since.Load(); since != 0 && since < oldest {
+			slow = append(slow, c)
+		} else if lookForIdle && !c.active.Swap(false) {
+			idle = append(idle, c)
+		}
+	}
+	l.mu.Unlock()
+	for _, c := range slow {
+		c.Shut(metrics.ClosedFrame)
+		l.cfg.Log.Warn("closed a connection: a frame was begun and not finished in time", "peer", c.peer, "limit", frame)
+	}
+	for _, c := range idle {
+		c.Shut(metrics.ClosedIdle)
+		l.cfg.Log.Info("closed an idle connection", "peer", c.peer)
+	}
+}
+
+// clock is what Conn.since counts by; never 0.
+func (l *Listener) clock() int64 { return max(1, int64(time.Since(l.start))) }

@@ -1,0 +1,430 @@
+package listen
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// server is a running Listener whose handler reads everything until the end.
+type server struct {
+	*Listener
+	reg  *metrics.Registry
+	mu   sync.Mutex
+	said []Report // guarded by mu
+	log  bytes.Buffer
+}
+
+func (s *server) reports() []Report {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Report(nil), s.said...)
+}
+
+// ops are the reports as words: what the stock server writes of them.
+func (s *server) ops() []string {
+	var ops []string
+	for _, r := range s.reports() {
+		switch {
+		case r.Close:
+			ops = append(ops, "close")
+		case r.Op != "":
+			ops = append(ops, r.Op)
+		default:
+			ops = append(ops, "accept")
+		}
+	}
+	return ops
+}
+
+func readAll(c *Conn) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := c.Read(buf)
+		if err != nil {
+			return
+		}
+		// "#" begins a frame, "." ends one.
+		c.Received(bytes.ContainsRune(buf[:n], '.'), buf[n-1] != '.')
+	}
+}
+
+func start(t *testing.T, limits Limits, handle func(*Conn)) *server {
+	t.Helper()
+	s := &server{reg: metrics.New()}
+	l, err := Open(Config{
+		Addrs:   []string{"127.0.0.1:0"},
+		Limits:  limits,
+		Log:     hclog.New(&hclog.LoggerOptions{Output: &s.log, Mutex: &s.mu}),
+		Metrics: metrics.NewListen(s.reg),
+		Report: func(r Report) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.said = append(s.said, r)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = l
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	if handle == nil {
+		handle = readAll
+	}
+	go func() { done <- l.Run(ctx, handle) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+		if n := l.Len(); n != 0 {
+			t.Errorf("%d connections left after Close", n)
+		}
+	})
+	return s
+}
+
+func (s *server) dial(t *testing.T, from string) net.Conn {
+	t.Helper()
+	d := net.Dialer{}
+	if from != "" {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.MustParseAddrPort(from))
+	}
+	c, err := d.Dial("tcp", s.Addrs()[0].String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// closedWithin says whether the server closes c in time.
+func closedWithin(c net.Conn, d time.Duration) bool {
+	c.SetReadDeadline(time.Now().Add(d))
+	_, err := c.Read(make([]byte, 1))
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// value is a metric's value now; labels are "name=value".
+func value(t *testing.T, reg prometheus.Gatherer, name, label string) float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			match := label == ""
+			for _, l := range m.GetLabel() {
+				match = match || l.GetName()+"="+l.GetValue() == label
+			}
+			if f.GetName() == name && match {
+				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	t.Fatalf("no metric %s{%s}", name, label)
+	return 0
+}
+
+func TestSecondConnectionOfAnAddressIsRefused(t *testing.T) {
+	s := start(t, Limits{}, nil)
+	first := s.dial(t, "")
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	if second := s.dial(t, ""); !closedWithin(second, 5*time.Second) {
+		t.Fatal("a second connection of the same address stays open")
+	}
+	if closedWithin(first, 50*time.Millisecond) {
+		t.Fatal("the first connection was closed with it")
+	}
+	other := s.dial(t, "127.0.0.2:0")
+	eventually(t, "another address is accepted", func() bool { return s.Len() == 2 })
+	first.Close()
+	eventually(t, "the first is gone", func() bool { return s.Len() == 1 })
+	s.dial(t, "")
+	eventually(t, "its address is accepted again", func() bool { return s.Len() == 2 })
+	other.Close()
+	want := []string{"accept", "dup", "accept", "close", "accept", "close"}
+	eventually(t, "reports "+strings.Join(want, " "), func() bool { return cmp.Equal(s.ops(), want) })
+	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_refused_total", "reason=dup"); n != 1 {
+		t.Errorf("%v refusals counted as dup, want 1", n)
+	}
+	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=peer"); n != 2 {
+		t.Errorf("%v closed by their peer counted, want 2", n)
+	}
+}
+
+// A sender that was killed and started again comes back before its old session,
+// which is still storing, has ended: it must be let in.
+func TestNewcomerReplacesAClosedSession(t *testing.T) {
+	release := make(chan struct{})
+	s := start(t, Limits{}, func(c *Conn) {
+		readAll(c)
+		<-release
+	})
+	s.dial(t, "").Close()
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	second := s.dial(t, "")
+	eventually(t, "both are there", func() bool { return s.Len() == 2 })
+	if closedWithin(second, 50*time.Millisecond) {
+		t.Fatal("the newcomer was refused")
+	}
+	third := s.dial(t, "")
+	if !closedWithin(third, 5*time.Second) {
+		t.Fatal("a live session was put aside, too")
+	}
+	close(release)
+	eventually(t, "the old one is gone", func() bool { return s.Len() == 1 })
+}
+
+func TestClientPorts(t *testing.T) {
+	// A free port of this machine is the allowed range.
+	probe, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := uint16(probe.Addr().(*net.TCPAddr).Port)
+	probe.Close()
+	s := start(t, Limits{MinPort: port, MaxPort: port}, nil)
+	if c := s.dial(t, ""); !closedWithin(c, 5*time.Second) {
+		t.Fatal("a client from another port stays open")
+	}
+	c := s.dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port).String())
+	eventually(t, "the allowed port is accepted", func() bool { return s.Len() == 1 })
+	if closedWithin(c, 50*time.Millisecond) {
+		t.Fatal("the allowed port was closed")
+	}
+	if diff := cmp.Diff([]string{"port", "accept"}, s.ops()); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+}
+
+func TestConnectionLimit(t *testing.T) {
+	s := start(t, Limits{MaxConns: 2, MaxPerAddr: 10}, nil)
+	s.dial(t, "")
+	s.dial(t, "")
+	eventually(t, "two are there", func() bool { return s.Len() == 2 })
+	if c := s.dial(t, ""); !closedWithin(c, 5*time.Second) {
+		t.Fatal("a third connection stays open")
+	}
+	if err := s.SetLimits(Limits{MaxConns: 3, MaxPerAddr: 10}); err != nil {
+		t.Fatal(err)
+	}
+	s.dial(t, "")
+	eventually(t, "the changed limit lets it in", func() bool { return s.Len() == 3 })
+	if diff := cmp.Diff([]string{"accept", "accept", "alloc", "accept"}, s.ops()); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+}
+
+// The stock server looks every tcp_client_max_idle seconds and closes who has
+// been quiet since the last look: after one to two times the limit.
+func TestIdleClosedAtTheSecondTick(t *testing.T) {
+	const idle = 200 * time.Millisecond
+	began := time.Now()
+	s := start(t, Limits{MaxIdle: idle, MaxPerAddr: 3}, nil)
+	quiet, talks := s.dial(t, ""), s.dial(t, "")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(idle / 8):
+				talks.Write([]byte("#."))
+			}
+		}
+	}()
+	defer wg.Wait()
+	defer close(stop)
+	quiet.Write([]byte("#."))
+	if !closedWithin(quiet, 20*idle) {
+		t.Fatal("an idle connection stays open")
+	}
+	if took := time.Since(began); took < idle {
+		t.Errorf("closed after %v, before the limit of %v", took, idle)
+	}
+	if closedWithin(talks, 3*idle) {
+		t.Error("a connection with data was closed as idle")
+	}
+	eventually(t, "counted", func() bool {
+		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=idle") == 1
+	})
+}
+
+func TestBusyIsNotIdle(t *testing.T) {
+	const idle = 100 * time.Millisecond
+	free := make(chan struct{})
+	s := start(t, Limits{MaxIdle: idle, FrameTimeout: idle}, func(c *Conn) {
+		c.Received(false, true)
+		c.Busy(true)
+		<-free
+		c.Busy(false)
+		c.Received(true, false)
+		readAll(c)
+	})
+	c := s.dial(t, "")
+	if closedWithin(c, 5*idle) {
+		t.Fatal("a connection whose records are being stored was closed")
+	}
+	close(free)
+	if !closedWithin(c, 20*idle) {
+		t.Fatal("not closed when it was idle at last")
+	}
+}
+
+func TestFrameMustArriveInTime(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	s := start(t, Limits{FrameTimeout: limit, MaxPerAddr: 3}, nil)
+	whole, slow := s.dial(t, ""), s.dial(t, "")
+	whole.Write([]byte("#."))
+	began := time.Now()
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Add(1)
+	go func() { // a byte now and then does not prolong it
+		defer wg.Done()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(limit / 8):
+				slow.Write([]byte("#"))
+			}
+		}
+	}()
+	if !closedWithin(slow, 20*limit) {
+		t.Error("a frame that never ends keeps its connection")
+	}
+	if took := time.Since(began); took < limit {
+		t.Errorf("closed after %v, before the limit of %v", took, limit)
+	}
+	close(stop)
+	wg.Wait()
+	if closedWithin(whole, limit) {
+		t.Error("a connection between frames was closed, too")
+	}
+	eventually(t, "counted", func() bool {
+		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=frame") == 1
+	})
+}
+
+func TestPortInUse(t *testing.T) {
+	held, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	addr := held.Addr().String()
+	_, err = Open(Config{Addrs: []string{"127.0.0.1:0", addr}, Log: hclog.NewNullLogger(), Metrics: metrics.NewListen(metrics.New())})
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Fatalf("Open on a port in use: %v", err)
+	}
+	for _, want := range []string{addr, "another program holds it", "--listen"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+func TestBadLimits(t *testing.T) {
+	for name, bad := range map[string]Limits{
+		"tcp_client_ports": {MinPort: 2000, MaxPort: 1000},
+		"tcp_max_per_addr": {MaxPerAddr: -1},
+		"tcp_max_clients":  {MaxConns: -1},
+		"time limit":       {MaxIdle: -time.Second},
+	} {
+		_, err := Open(Config{Addrs: []string{"127.0.0.1:0"}, Limits: bad, Log: hclog.NewNullLogger(), Metrics: metrics.NewListen(metrics.New())})
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("limits %+v: error %v, want one that says %s", bad, err, name)
+		}
+	}
+}
+
+// The queue's length is the one asked for: once it is full, and nobody accepts,
+// the kernel takes no further connection.
+func TestListenQueue(t *testing.T) {
+	for _, queue := range []int{1, 20} {
+		l, err := Open(Config{Addrs: []string{"127.0.0.1:0"}, Backlog: queue, Log: hclog.NewNullLogger(), Metrics: metrics.NewListen(metrics.New())})
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := l.ln[0].SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got uint32
+		raw.Control(func(fd uintptr) {
+			info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = info.Sacked // of a listening socket: the queue's length, see tcp_get_info
+		})
+		if int(got) != queue {
+			t.Errorf("queue of %d asked for, the kernel has %d", queue, got)
+		}
+		l.Close()
+	}
+}
+
+func TestBothFamilies(t *testing.T) {
+	s := &server{reg: metrics.New()}
+	l, err := Open(Config{Addrs: []string{":0"}, Log: hclog.NewNullLogger(), Metrics: metrics.NewListen(s.reg)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Listener = l
+	peers := make(chan netip.AddrPort, 2)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx, func(c *Conn) { peers <- c.Peer() }) }()
+	defer func() { cancel(); <-done; l.Close() }()
+	_, port, _ := net.SplitHostPort(l.Addrs()[0].String())
+	for addr, want := range map[string]string{"127.0.0.1": "::ffff:127.0.0.1", "::1": "::1"} {
+		c, err := net.Dial("tcp", net.JoinHostPort(addr, port))
+		if err != nil {
+			if addr == "::1" {
+				t.Skipf("this machine has no IPv6: %v", err)
+			}
+			t.Fatal(err)
+		}
+		if got := (<-peers).Addr().String(); got != want {
+			t.Errorf("a client from %s is %s, want %s as the stock server writes it", addr, got, want)
+		}
+		c.Close()
+	}
+}

@@ -1,0 +1,82 @@
+package metrics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a connection is refused or closed: the values of the reason labels.
+const (
+	RefusedDup   = "dup"   // tcp_max_per_addr
+	RefusedPort  = "port"  // tcp_client_ports
+	RefusedLimit = "limit" // the overall limit of connections
+
+	ClosedByPeer    = "peer"      // the sender closed it
+	ClosedIdle      = "idle"      // tcp_client_max_idle
+	ClosedFrame     = "frame"     // a frame was begun and not finished in time
+	ClosedMalformed = "malformed" // bytes that are neither a frame nor a line
+	ClosedSlow      = "slow"      // does not take its replies
+	ClosedError     = "error"     // a socket error
+	ClosedShutdown  = "shutdown"  // the collector stops
+	ClosedEvicted   = "evicted"   // a dead session made room for its sender's new one
+)
+
+// Listen is what the accepting side counts.
+type Listen struct {
+	Open     prometheus.Gauge
+	Accepted prometheus.Counter
+	Errors   prometheus.Counter
+	Refused  *Reasons
+	Closed   *Reasons
+}
+
+// NewListen registers the accepting side's metrics.
+func NewListen(r *Registry) *Listen {
+	return &Listen{
+		Open:     r.Gauge("auditfleet_collector_connections", "Connections open now."),
+		Accepted: r.Counter("auditfleet_collector_accepted_total", "Connections accepted."),
+		Errors:   r.Counter("auditfleet_collector_accept_errors_total", "Failures to accept a connection (out of descriptors and the like)."),
+		Refused: r.ByReason("auditfleet_collector_refused_total", "Connections refused, by reason.", "reason",
+			RefusedDup, RefusedPort, RefusedLimit),
+		Closed: r.ByReason("auditfleet_collector_closed_total", "Accepted connections that ended, by reason.", "reason",
+			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedError, ClosedShutdown, ClosedEvicted),
+	}
+}
+
+// Ingest is what the sessions count.
+type Ingest struct {
+	Records    prometheus.Counter
+	Bytes      prometheus.Counter
+	Heartbeats prometheus.Counter
+	Empty      prometheus.Counter
+	Truncated  prometheus.Counter
+	InFlight   prometheus.Gauge
+	AckSeconds prometheus.Histogram
+	Malformed  *Reasons
+	Rejected   *Reasons
+}
+
+// Causes of a malformed stream, and of a record that was not stored.
+const (
+	MalformedVersion = "version"
+	MalformedLength  = "length"
+	MalformedLine    = "line"
+	MalformedType    = "type"
+
+	RejectedFull  = "diskfull"
+	RejectedError = "diskerror"
+)
+
+// NewIngest registers the sessions' metrics.
+func NewIngest(r *Registry) *Ingest {
+	return &Ingest{
+		Records:    r.Counter("auditfleet_collector_records_total", "Records received and stored."),
+		Bytes:      r.Counter("auditfleet_collector_bytes_total", "Bytes of raw text received and stored."),
+		Heartbeats: r.Counter("auditfleet_collector_heartbeats_total", "Heartbeats answered."),
+		Empty:      r.Counter("auditfleet_collector_empty_records_total", "Messages and lines without any text: acknowledged, nothing to store."),
+		Truncated:  r.Counter("auditfleet_collector_truncated_total", "Connections that ended within a frame or a line; the sender has had no acknowledgement for it."),
+		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet acknowledged."),
+		AckSeconds: r.Histogram("auditfleet_collector_ack_seconds", "From a burst's receipt to its acknowledgement.", Seconds()),
+		Malformed: r.ByReason("auditfleet_collector_malformed_total", "Connections closed for what they sent, by cause.", "cause",
+			MalformedVersion, MalformedLength, MalformedLine, MalformedType),
+		Rejected: r.ByReason("auditfleet_collector_rejected_records_total", "Records answered with an error instead of an acknowledgement, by reply.", "reply",
+			RejectedFull, RejectedError),
+	}
+}
