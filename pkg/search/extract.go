@@ -1,0 +1,310 @@
+package search
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// Extractor finds what can be searched in an event. It keeps its buffers from
+// one event to the next and is for one goroutine; the zero value is ready.
+type Extractor struct {
+	it      items
+	text    []byte // decoded strings of the present event; items point into it
+	scratch []byte
+}
+
+// Extract calls add with every value of ev that a Matcher would look at, in its
+// normal form (see the Field constants). A value is valid only during the call;
+// the same value may come more than once.
+func (x *Extractor) Extract(ev *event.Event, add func(f Field, value []byte)) {
+	for i := range ev.Records {
+		if t := ev.Records[i].Type; t != 0 {
+			x.scratch = strconv.AppendUint(x.scratch[:0], uint64(t), 10)
+			add(FieldType, x.scratch)
+		}
+	}
+	x.read(ev, allFields)
+	x.scratch = x.it.each(x.scratch, add)
+}
+
+// read fills x.it from those records that can supply a field of need.
+func (x *Extractor) read(ev *event.Event, need fieldSet) {
+	x.it.reset()
+	x.text = x.text[:0]
+	for i := range ev.Records {
+		r := &ev.Records[i]
+		c := classOf(r.Type)
+		if supplies[c]&need == 0 {
+			continue
+		}
+		x.record(c, r, need)
+	}
+}
+
+const nameFields fieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDName
+
+func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
+	before := x.it.set & nameFields
+	if need&nameFields != 0 {
+		// A name belongs to the number of the same record.
+		x.it.set &^= supplies[c] & nameFields
+	}
+	switch c {
+	case classSyscall, classTask:
+		x.task(c, r)
+	case classCWD, classPath, classAVCPath, classSockaddr, classObj, classPacket:
+		x.parts(c, r)
+	case classUser, classUserAVC:
+		x.user(c, r)
+	case classLogin:
+		x.login(r)
+	case classDaemon, classPeer:
+		x.daemon(c, r)
+	case classConfig, classMAC:
+		x.config(c, r)
+	case classAVC:
+		x.avc(r)
+	case classAnom, classIntegrity, classTTY:
+		x.anom(c, r)
+	case classKernel:
+		x.it.set |= before
+		x.kernel(r, need)
+		return
+	}
+	if need&nameFields != 0 && r.Enriched != nil {
+		x.names(c, r)
+	}
+}
+
+// names reads the accounts' names from the enriched tail, the first of each.
+func (x *Extractor) names(c class, r *record.Record) {
+	fields := r.EnrichedFields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		var field Field
+		switch string(f.Name) {
+		case "AUID":
+			field = FieldAUIDName
+		case "UID":
+			field = FieldUIDName
+		case "EUID":
+			field = FieldEUIDName
+		default:
+			continue
+		}
+		if supplies[c].has(field) && !x.it.set.has(field) {
+			x.it.str(field, f.Value)
+		}
+	}
+}
+
+// decoded returns an untrusted string's bytes: a slice of the record, or of
+// x.text where it had to be made from hex.
+func (x *Extractor) decoded(f record.Field) []byte {
+	if f.Quote != 0 {
+		return f.Value
+	}
+	start := len(x.text)
+	x.text = f.AppendDecoded(x.text)
+	return x.text[start:len(x.text):len(x.text)]
+}
+
+// cString ends a value at its first NUL, as the kernel's strings do.
+func cString(v []byte) []byte {
+	if i := bytes.IndexByte(v, 0); i >= 0 {
+		return v[:i:i]
+	}
+	return v
+}
+
+// key adds the keys of one key= field: several are joined by \x01, and a record
+// no key rule hit says (null), which is a value like any other.
+func (x *Extractor) key(f record.Field) {
+	v := x.decoded(f)
+	for len(v) > 0 {
+		k := v
+		if i := bytes.IndexByte(v, keySeparator); i >= 0 {
+			k, v = v[:i:i], v[i+1:]
+		} else {
+			v = nil
+		}
+		if len(k) > 0 {
+			x.it.keys = append(x.it.keys, k)
+		}
+	}
+}
+
+const keySeparator = 0x01
+
+// file adds a path. One that starts with ./ or .. is taken to be below the
+// working directory, where that came before it.
+func (x *Extractor) file(f record.Field) {
+	name := x.decoded(f)
+	if f.Quote == 0 && len(name) > 0 && name[0] == 0 {
+		name = name[1:] // an abstract socket
+	}
+	name = cString(name)
+	if x.it.hasCWD && len(name) > 1 && name[0] == '.' && (name[1] == '.' || name[1] == '/') {
+		start := len(x.text)
+		x.text = append(append(append(x.text, x.it.cwd...), '/'), name...)
+		name = x.text[start:len(x.text):len(x.text)]
+	}
+	x.it.files = append(x.it.files, name)
+}
+
+// parts reads the records that describe no task.
+func (x *Extractor) parts(c class, r *record.Record) {
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "cwd":
+			if c == classCWD && !x.it.hasCWD {
+				x.it.cwd, x.it.hasCWD = x.decoded(f), true
+			}
+		case "name":
+			if c == classPath {
+				x.file(f)
+			}
+		case "path":
+			if c == classAVCPath {
+				x.file(f)
+			}
+		case "obj":
+			if c != classCWD && c != classSockaddr && c != classAVCPath {
+				x.it.objects = append(x.it.objects, f.Value)
+			}
+		case "saddr":
+			switch c {
+			case classSockaddr:
+				x.sockaddr(f)
+			case classPacket:
+				x.it.str(FieldHost, f.Value)
+			}
+		}
+	}
+}
+
+// task reads SYSCALL and the records that carry the same properties of a task.
+func (x *Extractor) task(c class, r *record.Record) {
+	it := &x.it
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "arch":
+			if n, ok := hex32(f.Value); ok && c == classSyscall {
+				it.num(FieldArch, int64(n))
+			}
+		case "syscall":
+			if c == classSyscall {
+				it.number(FieldSyscall, f)
+			}
+		case "success":
+			if c == classSyscall {
+				it.num(FieldSuccess, int64(b2i(string(f.Value) == "yes")))
+			}
+		case "exit":
+			if c == classSyscall {
+				it.number(FieldExit, f)
+			}
+		case "ppid":
+			it.number(FieldPPID, f)
+		case "pid":
+			it.number(FieldPID, f)
+		case "auid":
+			it.id(FieldAUID, f)
+		case "uid":
+			it.id(FieldUID, f)
+		case "gid":
+			it.id(FieldGID, f)
+		case "euid":
+			it.id(FieldEUID, f)
+		case "egid":
+			it.id(FieldEGID, f)
+		case "tty":
+			it.str(FieldTerminal, f.Value)
+		case "ses":
+			it.id(FieldSession, f)
+		case "comm":
+			it.str(FieldComm, x.decoded(f))
+		case "exe":
+			it.str(FieldExe, x.decoded(f))
+		case "subj":
+			it.subjects = append(it.subjects, f.Value)
+		case "key":
+			if c == classSyscall {
+				x.key(f)
+			}
+		case "res":
+			if c == classTask {
+				it.result(f)
+			}
+		}
+	}
+}
+
+// anom reads the kernel's short records about a task: SECCOMP, ABEND,
+// PROMISCUOUS, integrity and TTY.
+func (x *Extractor) anom(c class, r *record.Record) {
+	it := &x.it
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "pid":
+			it.number(FieldPID, f)
+		case "auid":
+			it.id(FieldAUID, f)
+		case "uid":
+			it.id(FieldUID, f)
+		case "ses":
+			it.id(FieldSession, f)
+		case "comm":
+			it.str(FieldComm, x.decoded(f))
+		case "gid":
+			if c == classAnom {
+				it.id(FieldGID, f)
+			}
+		case "exe":
+			if c == classAnom {
+				it.str(FieldExe, x.decoded(f))
+			}
+		case "arch":
+			if n, ok := hex32(f.Value); ok && c == classAnom {
+				it.num(FieldArch, int64(n))
+			}
+		case "syscall":
+			if c == classAnom {
+				it.number(FieldSyscall, f)
+			}
+		case "subj":
+			if c != classTTY {
+				it.subjects = append(it.subjects, f.Value)
+			}
+		case "name":
+			if c == classIntegrity {
+				x.file(f)
+			}
+		case "res":
+			if c != classTTY {
+				it.result(f)
+			}
+		}
+	}
+}

@@ -1,0 +1,412 @@
+package search
+
+import (
+	"bytes"
+	"net/netip"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// user reads what a program sent: the kernel's words about the sender, then the
+// program's own. The program's uid= stands for the sender's: the stock tool
+// takes it to be the user that a login is about.
+func (x *Extractor) user(c class, r *record.Record) {
+	it := &x.it
+	if c == classUserAVC {
+		x.decision(r)
+	}
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			break
+		}
+		switch string(f.Name) {
+		case "pid":
+			it.number(FieldPID, f)
+		case "uid":
+			it.id(FieldUID, f)
+		case "auid", "loginuid":
+			it.id(FieldAUID, f)
+		case "ses":
+			it.id(FieldSession, f)
+		case "subj":
+			it.subjects = append(it.subjects, f.Value)
+		default:
+			x.claim(c, r.Type, f)
+		}
+	}
+	fields = r.MsgFields()
+	var host, addr []byte
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			break
+		}
+		switch string(f.Name) {
+		case "hostname":
+			if host == nil {
+				host = f.Value
+			}
+		case "addr":
+			if addr == nil {
+				addr = f.Value
+			}
+		default:
+			x.claim(c, r.Type, f)
+		}
+	}
+	if host != nil {
+		if string(host) == "?" && addr != nil {
+			host = addr
+		}
+		it.str(FieldHost, host)
+	}
+}
+
+// claim reads a field of a program's own words.
+func (x *Extractor) claim(c class, typ uint16, f record.Field) {
+	it := &x.it
+	switch string(f.Name) {
+	case "uid":
+		it.id(FieldUID, f)
+	case "id":
+		if typ == addGroup || typ == delGroup || typ == groupMgmt {
+			it.id(FieldGID, f)
+		}
+	case "gid":
+		if typ == groupMgmt && !it.set.has(FieldGID) {
+			it.id(FieldGID, f)
+		}
+	case "acct":
+		it.str(FieldAcct, x.decoded(f))
+	case "comm":
+		it.str(FieldComm, x.decoded(f))
+	case "exe":
+		it.str(FieldExe, x.decoded(f))
+	case "terminal":
+		it.str(FieldTerminal, f.Value)
+	case "cwd":
+		it.cwd, it.hasCWD = x.decoded(f), true
+	case "vm":
+		it.str(FieldVM, x.decoded(f))
+	case "uuid":
+		v := f.Value
+		if i := bytes.IndexByte(v, ':'); i >= 0 {
+			v = v[:i]
+		}
+		it.str(FieldUUID, v)
+	case "vm-ctx":
+		if typ == tables.VirtMachineID {
+			it.subjects = append(it.subjects, f.Value)
+		}
+	case "img-ctx":
+		if typ == tables.VirtMachineID {
+			it.objects = append(it.objects, f.Value)
+		}
+	case "path", "new-disk":
+		if typ == tables.VirtResource {
+			x.file(f)
+		}
+	case "tcontext":
+		if c == classUserAVC {
+			it.objects = append(it.objects, f.Value)
+		}
+	case "res":
+		// Programs write failed or success. The stock tool takes all else for
+		// success, 0 included.
+		it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
+	case "result":
+		it.num(FieldSuccess, int64(b2i(bytes.EqualFold(f.Value, []byte("success")))))
+	}
+}
+
+const (
+	addGroup  uint16 = 1116
+	delGroup  uint16 = 1117
+	groupMgmt uint16 = 1132
+)
+
+// decision reads "avc:  denied  { read } for …", which has no name.
+func (x *Extractor) decision(r *record.Record) {
+	body := r.Body
+	i := bytes.Index(body, []byte("avc: "))
+	if i < 0 {
+		return
+	}
+	body = body[i:]
+	brace := bytes.IndexByte(body, '{')
+	if brace < 0 {
+		return
+	}
+	x.it.num(FieldSuccess, int64(b2i(!bytes.Contains(body[:brace], []byte("denied")))))
+}
+
+// avc reads a kernel security module's decision.
+func (x *Extractor) avc(r *record.Record) {
+	it := &x.it
+	x.decision(r)
+	files := len(it.files)
+	var name record.Field
+	hasName, hasPath := false, false
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			break
+		}
+		switch string(f.Name) {
+		case "pid":
+			it.number(FieldPID, f)
+		case "comm":
+			if !it.set.has(FieldComm) {
+				it.str(FieldComm, x.decoded(f))
+			}
+		case "path":
+			if !hasPath {
+				x.file(f)
+				hasPath = true
+			}
+		case "name":
+			if !hasName {
+				name, hasName = f, true
+			}
+		case "scontext":
+			it.subjects = append(it.subjects, f.Value)
+		case "tcontext":
+			it.objects = append(it.objects, f.Value)
+		}
+	}
+	if hasName && len(it.files) == files {
+		x.file(name)
+	}
+}
+
+// login reads LOGIN: "old auid=… new auid=…" until Linux 3.13, "old-auid=…
+// auid=…" since.
+func (x *Extractor) login(r *record.Record) {
+	it := &x.it
+	it.num(FieldSuccess, 1) // old kernels say nothing: it was always set
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "pid":
+			it.number(FieldPID, f)
+		case "uid":
+			it.id(FieldUID, f)
+		case "auid", "loginuid": // the new one comes last
+			it.id(FieldAUID, f)
+		case "ses":
+			it.id(FieldSession, f)
+		case "subj":
+			it.subjects = append(it.subjects, f.Value)
+		case "res":
+			it.result(f)
+		}
+	}
+}
+
+// daemon reads an audit daemon's records about itself and its clients.
+func (x *Extractor) daemon(c class, r *record.Record) {
+	it := &x.it
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "res":
+			it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
+			continue
+		case "addr":
+			if c == classPeer {
+				it.str(FieldHost, withoutPort(f.Value))
+			}
+			continue
+		}
+		if c == classPeer {
+			continue
+		}
+		switch string(f.Name) {
+		case "auid":
+			it.id(FieldAUID, f)
+		case "pid":
+			it.number(FieldPID, f)
+		case "uid":
+			it.id(FieldUID, f)
+		case "ses":
+			it.id(FieldSession, f)
+		case "subj":
+			it.subjects = append(it.subjects, f.Value)
+		}
+	}
+}
+
+// withoutPort cuts the port off 192.0.2.1:60; an IPv6 address stays whole.
+func withoutPort(v []byte) []byte {
+	if i := bytes.IndexByte(v, ':'); i >= 0 && bytes.IndexByte(v[i+1:], ':') < 0 {
+		return v[:i]
+	}
+	return v
+}
+
+// config reads CONFIG_CHANGE and the records of label and policy changes.
+func (x *Extractor) config(c class, r *record.Record) {
+	it := &x.it
+	if c == classConfig {
+		it.num(FieldSuccess, 1) // unless res= says otherwise
+	}
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return
+		}
+		switch string(f.Name) {
+		case "auid":
+			it.id(FieldAUID, f)
+		case "ses":
+			it.id(FieldSession, f)
+		case "subj":
+			it.subjects = append(it.subjects, f.Value)
+		case "key":
+			x.key(f)
+		case "path":
+			if c == classConfig {
+				x.file(f)
+			}
+		case "res":
+			it.result(f)
+		}
+	}
+}
+
+// kernel reads NETFILTER_CFG and EVENT_LISTENER, which set only what no record
+// before them has, and stand for the kernel itself where they name no task.
+func (x *Extractor) kernel(r *record.Record, need fieldSet) {
+	it := &x.it
+	had := it.set
+	subject := len(it.subjects)+len(it.objects) == 0
+	fields := r.Fields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			break
+		}
+		switch string(f.Name) {
+		case "pid":
+			if !had.has(FieldPID) {
+				it.number(FieldPID, f)
+			}
+		case "uid":
+			if !had.has(FieldUID) {
+				it.id(FieldUID, f)
+			}
+		case "auid":
+			if !had.has(FieldAUID) {
+				it.id(FieldAUID, f)
+			}
+		case "ses":
+			if !had.has(FieldSession) {
+				it.id(FieldSession, f)
+			}
+		case "tty":
+			if !had.has(FieldTerminal) {
+				it.str(FieldTerminal, f.Value)
+			}
+		case "comm":
+			if !had.has(FieldComm) {
+				it.str(FieldComm, x.decoded(f))
+			}
+		case "exe":
+			if !had.has(FieldExe) {
+				it.str(FieldExe, x.decoded(f))
+			}
+		case "subj":
+			if subject {
+				it.subjects = append(it.subjects, f.Value)
+			}
+		case "res":
+			it.result(f)
+		}
+	}
+	x.kernelDefaults()
+	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
+		x.names(classKernel, r)
+	}
+}
+
+func (x *Extractor) kernelDefaults() {
+	it := &x.it
+	if !it.set.has(FieldUID) {
+		it.num(FieldUID, 0)
+	}
+	for _, f := range [...]Field{FieldAUID, FieldSession} {
+		if !it.set.has(f) {
+			it.num(f, unsetID)
+		}
+	}
+	if !it.set.has(FieldTerminal) {
+		it.str(FieldTerminal, []byte("(none)"))
+	}
+	if !it.set.has(FieldExe) {
+		it.str(FieldExe, []byte("(null)"))
+	}
+}
+
+const unsetID = 4294967295
+
+// Address families of saddr=, as Linux numbers them.
+const (
+	familyUnix  = 1
+	familyInet  = 2
+	familyInet6 = 10
+)
+
+// sockaddr reads a socket address: a path is a file name, an IP address a host.
+// The family is in the byte order of the machine that wrote it; 16 bits with one
+// zero byte are read either way.
+func (x *Extractor) sockaddr(f record.Field) {
+	it := &x.it
+	it.unset(FieldHost)
+	b := x.decoded(f)
+	if f.Quote != 0 || len(b) < 4 || len(b) == len(f.Value) {
+		return
+	}
+	switch int(b[0]) | int(b[1]) {
+	case familyUnix:
+		path := b[2:]
+		if path[0] == 0 {
+			path = path[1:]
+		}
+		it.files = append(it.files, cString(path))
+	case familyInet:
+		if len(b) >= 8 {
+			x.address(netip.AddrFrom4([4]byte(b[4:8])), 0)
+		}
+	case familyInet6:
+		if len(b) >= 24 {
+			var scope uint32
+			if len(b) >= 28 {
+				scope = uint32(b[24]) | uint32(b[25])<<8 | uint32(b[26])<<16 | uint32(b[27])<<24
+			}
+			x.address(netip.AddrFrom16([16]byte(b[8:24])), scope)
+		}
+	}
+}
+
+func (x *Extractor) address(a netip.Addr, scope uint32) {
+	start := len(x.text)
+	x.text = a.AppendTo(x.text)
+	if scope != 0 && a.Is6() {
+		x.text = strconv.AppendUint(append(x.text, '%'), uint64(scope), 10)
+	}
+	x.it.str(FieldHost, x.text[start:len(x.text):len(x.text)])
+}

@@ -1,0 +1,161 @@
+package search
+
+import (
+	"bytes"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// Matcher decides for one Query. It keeps its buffers from one event to the
+// next: it is for one goroutine, and many may be made of one Query.
+type Matcher struct {
+	q     *Query
+	x     Extractor
+	need  fieldSet
+	types map[uint32]bool
+	terms []matchTerm
+}
+
+// matchTerm is a Term with its constants read.
+type matchTerm struct {
+	*Term
+	text    []byte
+	number  [NumFields]int64 // Text as a number of each field in numbers
+	numbers fieldSet
+	user    int64 // OpUser's Number
+	hasUser bool
+}
+
+// NewMatcher returns a Matcher for q, which must not be changed while it is used.
+func NewMatcher(q *Query) *Matcher {
+	m := &Matcher{q: q, terms: make([]matchTerm, len(q.Terms))}
+	for i := range q.Terms {
+		t := &m.terms[i]
+		t.Term, t.text = &q.Terms[i], []byte(q.Terms[i].Text)
+		for _, f := range t.Fields {
+			if int(f) >= NumFields {
+				continue
+			}
+			m.need |= 1 << f
+			if n, ok := parseNumber(f, t.Text); ok && numeric.has(f) {
+				t.number[f] = n
+				t.numbers |= 1 << f
+			}
+		}
+		if t.Op == OpUser {
+			t.user, t.hasUser = parseNumber(FieldUID, t.Number)
+		}
+	}
+	if len(q.Types) > 0 {
+		m.types = make(map[uint32]bool, len(q.Types))
+		for _, t := range q.Types {
+			m.types[t] = true
+		}
+	}
+	return m
+}
+
+// Match says whether ev is what q asks for. It is for single events; a scan
+// makes one Matcher instead.
+func (q *Query) Match(ev *event.Event) bool { return NewMatcher(q).Match(ev) }
+
+// Match says whether ev is what the query asks for.
+func (m *Matcher) Match(ev *event.Event) bool {
+	q := m.q
+	if q.StartMs != 0 && ev.Ms < q.StartMs || q.EndMs != 0 && ev.Ms > q.EndMs {
+		return false
+	}
+	if q.HasSerial && ev.Serial != q.Serial {
+		return false
+	}
+	if len(q.Nodes) > 0 && !m.node(ev.Node) {
+		return false
+	}
+	if m.types != nil && !m.typed(ev) {
+		return false
+	}
+	if len(m.terms) == 0 {
+		return true
+	}
+	m.x.read(ev, m.need)
+	for i := range m.terms {
+		if !m.terms[i].match(&m.x.it) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Matcher) node(node []byte) bool {
+	if node == nil {
+		return false
+	}
+	for _, n := range m.q.Nodes {
+		if string(node) == n {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Matcher) typed(ev *event.Event) bool {
+	for i := range ev.Records {
+		if t := ev.Records[i].Type; t != 0 && m.types[uint32(t)] {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *matchTerm) match(it *items) bool {
+	for _, f := range t.Fields {
+		if int(f) >= NumFields {
+			continue
+		}
+		switch {
+		case t.Op == OpUser && numeric.has(f):
+			// A name in the record decides; without one the number does, by
+			// this machine's accounts.
+			if it.set.has(f) && !it.set.has(nameOf(f)) && t.hasUser && it.nums[f] == t.user {
+				return true
+			}
+		case numeric.has(f):
+			if it.set.has(f) && t.numbers.has(f) && it.nums[f] == t.number[f] {
+				return true
+			}
+		case it.set.has(f):
+			if t.value(it.strs[f]) {
+				return true
+			}
+		default:
+			for _, v := range it.list(f) {
+				if t.value(v) {
+					return true
+				}
+			}
+			if f == FieldFile && it.hasCWD && t.value(it.cwd) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (t *matchTerm) value(v []byte) bool {
+	if t.Op == OpContains {
+		return bytes.Contains(v, t.text)
+	}
+	return bytes.Equal(v, t.text)
+}
+
+// nameOf returns the field of the name that goes with a uid.
+func nameOf(f Field) Field {
+	switch f {
+	case FieldAUID:
+		return FieldAUIDName
+	case FieldEUID:
+		return FieldEUIDName
+	default:
+		return FieldUIDName
+	}
+}
