@@ -1,0 +1,58 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
+
+var (
+	// ErrMagic is returned when a file with a segment's name is not a segment.
+	ErrMagic = errors.New("not a segment file")
+	// ErrVersion is returned when a segment was written by a newer version.
+	ErrVersion = errors.New("segment format is newer than this program")
+	// ErrChecksum is returned when a header or a frame does not match its checksum.
+	ErrChecksum = errors.New("checksum mismatch")
+	// ErrKind is returned when the folder holds another kind of log.
+	ErrKind = errors.New("another kind of log")
+	// ErrNoSpace is returned by Append when the disk is full. Nothing of the
+	// call is kept; the log stays usable and a later Append may succeed.
+	ErrNoSpace = errors.New("no space left for the log")
+	// ErrTooLarge is returned by Append for an entry over MaxEntry or a batch
+	// over MaxBatch bytes.
+	ErrTooLarge = errors.New("entry too large")
+	// ErrFailed is returned once neither the old segment nor a new one could be
+	// made durable. The log takes no more entries; what was synced is safe.
+	// Close and Open again when the cause is gone.
+	ErrFailed = errors.New("log failed")
+	// ErrClosed is returned by every use after Close.
+	ErrClosed = errors.New("log is closed")
+	// ErrTruncated is returned by a reader whose next entry TruncateFront has removed.
+	ErrTruncated = errors.New("entry was truncated from the log")
+	// ErrBeyond is returned by Reader for a start past the next entry to come.
+	ErrBeyond = errors.New("index is beyond the log's end")
+)
+
+// CorruptError says where stored bytes are damaged and which entries are gone.
+// A Reader returns it once for each damaged place and then goes on behind it.
+type CorruptError struct {
+	File        string
+	Offset      int64
+	First, Last uint64 // entries lost; none when First > Last
+	Err         error
+}
+
+func (e *CorruptError) Error() string {
+	lost := "no entry lost"
+	if e.First <= e.Last {
+		lost = fmt.Sprintf("entries %d to %d lost", e.First, e.Last)
+	}
+	return fmt.Sprintf("%s: damaged at offset %d: %v: %s", e.File, e.Offset, e.Err, lost)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// noSpace reports whether err means that the disk or a quota is full.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

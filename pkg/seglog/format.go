@@ -1,0 +1,229 @@
+package seglog
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+)
+
+// Version is the format version written; FORMAT.md says what it means.
+const Version = 1
+
+const (
+	magic        = "AFSEGLOG"
+	headerSize   = 64
+	headerCopyAt = 2048 // a second copy of the header, in another sector
+	dataOffset   = 4096 // first frame: the header's page is never written again
+	kindSize     = 16
+	frameHead    = 16
+	lengthBits   = 30
+	lengthMask   = 1<<lengthBits - 1
+)
+
+// MaxEntry and MaxBatch bound one entry and one Append, in bytes. A reader
+// believes no longer length, so damaged bytes cannot make it allocate more.
+const (
+	MaxEntry = 64 << 20
+	MaxBatch = 256 << 20
+)
+
+// Frame types, in the top two bits of a frame's length.
+const (
+	frameEntry = 0 // a payload, index is its own
+	frameMark  = 1 // no payload; every entry up to index was on stable storage
+	frameGap   = 2 // length bytes to skip; entries up to index are lost
+)
+
+// maxIndex keeps arithmetic on indexes from damaged bytes from wrapping around.
+const maxIndex = 1 << 62
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// header is what a segment file begins with.
+type header struct {
+	kind  string
+	first uint64 // index of the first entry
+	gen   uint64 // one more for each segment file ever made in the log
+	// seed starts the checksum of each frame. It is random, so that neither a
+	// stale block of another segment nor bytes in a payload chosen by a sender
+	// can pass for a frame of this one.
+	seed uint32
+}
+
+func (h header) encode() []byte {
+	b := make([]byte, headerSize)
+	copy(b, magic)
+	binary.LittleEndian.PutUint32(b[8:], Version)
+	binary.LittleEndian.PutUint32(b[12:], h.seed)
+	copy(b[16:16+kindSize], h.kind)
+	binary.LittleEndian.PutUint64(b[32:], h.first)
+	binary.LittleEndian.PutUint64(b[40:], h.gen)
+	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	return b
+}
+
+// encodePage returns the header's page: two copies, zeroes elsewhere.
+func (h header) encodePage() []byte {
+	page := make([]byte, dataOffset)
+	b := h.encode()
+	copy(page, b)
+	copy(page[headerCopyAt:], b)
+	return page
+}
+
+// decodeHeader reads one copy. Errors: ErrMagic, ErrVersion, ErrChecksum.
+func decodeHeader(b []byte) (header, error) {
+	if len(b) < headerSize || string(b[:8]) != magic {
+		return header{}, ErrMagic
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != Version {
+		return header{}, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, v, Version)
+	}
+	if crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {
+		return header{}, fmt.Errorf("header: %w", ErrChecksum)
+	}
+	h := header{
+		seed:  binary.LittleEndian.Uint32(b[12:]),
+		kind:  string(bytes.TrimRight(b[16:16+kindSize], "\x00")),
+		first: binary.LittleEndian.Uint64(b[32:]),
+		gen:   binary.LittleEndian.Uint64(b[40:]),
+	}
+	if h.first == 0 || h.first > maxIndex || h.gen == 0 {
+		return header{}, fmt.Errorf("header: first %d, generation %d: %w", h.first, h.gen, ErrChecksum)
+	}
+	return h, nil
+}
+
+// badCopy says which of the two header copies is damaged, and how.
+type badCopy struct {
+	off int64
+	err error
+}
+
+// decodePage reads the header's page; the second copy stands in for the first.
+func decodePage(page []byte) (h header, bad *badCopy, err error) {
+	var second []byte
+	if len(page) >= headerCopyAt {
+		second = page[headerCopyAt:]
+	}
+	h, err = decodeHeader(page)
+	h2, err2 := decodeHeader(second)
+	switch {
+	case err == nil && (err2 != nil || h2 != h):
+		return h, &badCopy{headerCopyAt, fmt.Errorf("second copy of the header: %w", ErrChecksum)}, nil
+	case err == nil:
+		return h, nil, nil
+	case err2 == nil:
+		return h2, &badCopy{0, err}, nil
+	}
+	return header{}, nil, err
+}
+
+func segmentName(first, gen uint64) string {
+	return fmt.Sprintf("%020d-%010d.seg", first, gen)
+}
+
+// parseName is the reverse of segmentName.
+func parseName(name string) (first, gen uint64, ok bool) {
+	base, ok := strings.CutSuffix(name, ".seg")
+	if !ok {
+		return 0, 0, false
+	}
+	a, b, ok := strings.Cut(base, "-")
+	if !ok {
+		return 0, 0, false
+	}
+	first, err1 := strconv.ParseUint(a, 10, 64)
+	gen, err2 := strconv.ParseUint(b, 10, 64)
+	if err1 != nil || err2 != nil || first == 0 || first > maxIndex || gen == 0 || segmentName(first, gen) != name {
+		return 0, 0, false
+	}
+	return first, gen, true
+}
+
+// frame is a decoded frame head; payload aliases the buffer it was read from.
+type frame struct {
+	typ     int
+	index   uint64
+	length  int // bytes that follow the head
+	payload []byte
+}
+
+// size is the frame's whole length in the file.
+func (f frame) size() int64 { return int64(frameHead) + int64(f.length) }
+
+// putFrame appends a frame. Only an entry has a payload.
+func putFrame(dst []byte, seed uint32, typ int, index uint64, length int, payload []byte) []byte {
+	at := len(dst)
+	var head [frameHead]byte
+	binary.LittleEndian.PutUint32(head[4:], uint32(length)|uint32(typ)<<lengthBits)
+	binary.LittleEndian.PutUint64(head[8:], index)
+	dst = append(dst, head[:]...)
+	dst = append(dst, payload...)
+	binary.LittleEndian.PutUint32(dst[at:], crc32.Update(seed, castagnoli, dst[at+4:]))
+	return dst
+}
+
+// parseHead splits a head into its parts without checking anything but bounds
+// that need no checksum: a known type, a length that can be.
+func parseHead(b []byte) (f frame, ok bool) {
+	n := binary.LittleEndian.Uint32(b[4:])
+	f.typ, f.length = int(n>>lengthBits), int(n&lengthMask)
+	f.index = binary.LittleEndian.Uint64(b[8:])
+	if f.index > maxIndex {
+		return f, false
+	}
+	switch f.typ {
+	case frameEntry:
+		return f, f.length <= MaxEntry && f.index > 0
+	case frameMark:
+		return f, f.length == 0
+	case frameGap:
+		return f, true
+	}
+	return f, false
+}
+
+// checked is the part of a frame, from its start, that its checksum covers.
+func (f frame) checked() int {
+	if f.typ == frameEntry {
+		return frameHead + f.length
+	}
+	return frameHead
+}
+
+// valid checks a frame's checksum; b holds at least f.checked() bytes.
+func (f frame) valid(b []byte, seed uint32) bool {
+	return crc32.Update(seed, castagnoli, b[4:f.checked()]) == binary.LittleEndian.Uint32(b)
+}
+
+// resum gives frames that were built for one segment the checksums of another.
+func resum(frames []byte, seed uint32) {
+	for len(frames) >= frameHead {
+		f, ok := parseHead(frames)
+		n := f.checked()
+		if !ok || n > len(frames) {
+			return
+		}
+		binary.LittleEndian.PutUint32(frames, crc32.Update(seed, castagnoli, frames[4:n]))
+		frames = frames[n:]
+	}
+}
+
+func allZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,335 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// source is what a Reader reads from: a Log, or a View of another's folder.
+type source interface {
+	// list returns the segments, oldest first; a slice that is never changed.
+	list() *[]*segment
+	// refresh looks for what another process has done since.
+	refresh() error
+	// stable is the highest index of which the bytes cannot be in flux.
+	stable() uint64
+	// done is why nothing more can be read, or nil.
+	done() error
+}
+
+func (l *Log) list() *[]*segment { return l.segments.Load() }
+func (l *Log) refresh() error    { return nil }
+func (l *Log) stable() uint64    { return l.synced.Load() }
+func (l *Log) done() error {
+	if l.shut.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Reader returns entries in order. It is for one goroutine and must be closed.
+type Reader struct {
+	src     source
+	opt     Options
+	synced  bool // stop at the last durable entry
+	next    uint64
+	listed  *[]*segment
+	seg     *segment
+	after   *segment // seg's successor in listed
+	file    fsys.File
+	r       *frameReader
+	checked bool // the bad bytes at the present place were read a second time
+	end     int64
+}
+
+// Reader reads from the entry from on (0: from the first there is), everything
+// written, synced or not. Errors: ErrTruncated, ErrBeyond, ErrClosed.
+func (l *Log) Reader(from uint64) (*Reader, error) { return l.reader(from, false) }
+
+// SyncedReader is a Reader that returns io.EOF at the last durable entry.
+func (l *Log) SyncedReader(from uint64) (*Reader, error) { return l.reader(from, true) }
+
+func (l *Log) reader(from uint64, synced bool) (*Reader, error) {
+	if err := l.done(); err != nil {
+		return nil, err
+	}
+	if from == 0 {
+		from = l.First()
+	}
+	if first := l.First(); from < first {
+		return nil, fmt.Errorf("read from entry %d, the first is %d: %w", from, first, ErrTruncated)
+	}
+	if last := l.Last(); from > last+1 {
+		return nil, fmt.Errorf("read from entry %d, the last is %d: %w", from, last, ErrBeyond)
+	}
+	return newReader(l, l.opt, from, synced), nil
+}
+
+func newReader(src source, o Options, from uint64, synced bool) *Reader {
+	return &Reader{src: src, opt: o, next: from, synced: synced}
+}
+
+// Next returns the next entry; its payload is valid until the next call. At the
+// present end it returns io.EOF and may be called again later. Indexes jump
+// where entries are lost: over what Open had found damaged silently, over what
+// is damaged since after one *CorruptError. ErrTruncated: TruncateFront came by.
+func (r *Reader) Next() (index uint64, payload []byte, err error) {
+	for {
+		if err := r.src.done(); err != nil {
+			return 0, nil, err
+		}
+		if list := r.src.list(); list != r.listed {
+			r.adopt(list)
+		}
+		if r.after != nil && r.next >= r.after.first {
+			r.leave()
+		}
+		if r.synced && r.next > r.src.stable() {
+			return 0, nil, io.EOF
+		}
+		if r.seg == nil {
+			if err := r.enter(); err != nil {
+				return 0, nil, err
+			}
+		}
+		at := r.r.off
+		f, state, err := r.r.next(r.end)
+		if err != nil {
+			return 0, nil, fmt.Errorf("%s: %w", r.seg.name, err)
+		}
+		if state == scanFrame {
+			r.checked = false
+			switch {
+			case f.typ == frameGap && f.index >= r.next:
+				r.next = f.index + 1
+			case f.typ == frameEntry && f.index >= r.next:
+				if r.after != nil && f.index >= r.after.first {
+					r.leave() // given up in favour of the next segment
+					continue
+				}
+				if r.synced && f.index > r.src.stable() {
+					r.r.seek(at)
+					return 0, nil, io.EOF
+				}
+				r.next = f.index + 1
+				return f.index, f.payload, nil
+			}
+			continue
+		}
+		if again, err := r.stopped(at, state); !again {
+			return 0, nil, err
+		}
+	}
+}
+
+// stopped decides what follows where no frame can be read: more bytes, the next
+// segment, the present end, or damage.
+func (r *Reader) stopped(at int64, state scanState) (again bool, err error) {
+	// The order matters: a segment is complete before its successor shows up,
+	// so a successor seen before the end was looked at makes that end final.
+	list := r.src.list()
+	end, err := r.limit()
+	if err != nil {
+		return false, err
+	}
+	if list != r.listed {
+		r.adopt(list)
+		return true, nil
+	}
+	if end > r.end {
+		r.end = end
+		r.r.seek(at)
+		return true, nil
+	}
+	r.end = end
+	if at >= end || (state != scanBad && r.seg.end.Load() < 0) {
+		if r.after != nil {
+			return r.moveOn(at, end)
+		}
+		if err := r.src.refresh(); err != nil {
+			return false, err
+		}
+		if r.src.list() != list {
+			return true, nil
+		}
+		r.r.seek(at)
+		return false, io.EOF
+	}
+	if !r.checked {
+		// What was read ahead may be older than what is there now.
+		r.checked = true
+		r.r.seek(at)
+		return true, nil
+	}
+	return r.damaged(at, end)
+}
+
+// limit is where the present segment's bytes end.
+func (r *Reader) limit() (int64, error) {
+	if end := r.seg.end.Load(); end >= 0 {
+		return end, nil
+	}
+	size, err := r.file.Size()
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", r.seg.name, err)
+	}
+	return size, nil
+}
+
+// moveOn goes to the next segment. Entries missing in between are reported.
+func (r *Reader) moveOn(at, end int64) (bool, error) {
+	next := r.after.first
+	if r.next < next && (*r.listed)[0].gen > r.seg.gen {
+		r.leave() // deleted, and the next one too: enter says so
+		return true, nil
+	}
+	if r.seg.end.Load() < 0 {
+		// Another process's segment: zeroes before its end are damage.
+		if data, err := lastByte(r.file, min(at, end), end); err != nil {
+			return false, err
+		} else if data > at {
+			return r.damaged(at, end)
+		}
+	}
+	var err error
+	if r.next < next {
+		err = r.corrupt(at, r.next, next-1)
+		r.next = next
+	}
+	r.leave()
+	return err == nil, err
+}
+
+// damaged skips bytes that are no frame, up to the next one that is.
+func (r *Reader) damaged(at, end int64) (bool, error) {
+	if r.after == nil && r.next > r.src.stable() {
+		r.r.seek(at)
+		r.checked = false
+		return false, io.EOF // being written
+	}
+	data, err := lastByte(r.file, at, end)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", r.seg.name, err)
+	}
+	pos, f, ok, err := findFrame(r.file, r.seg.seed, at, data, end, r.next)
+	if err != nil && !errors.Is(err, errTooOdd) {
+		return false, fmt.Errorf("%s: %w", r.seg.name, err)
+	}
+	r.checked = false
+	if ok {
+		// A mark tells little; the entry behind it tells the rest by its index.
+		last := f.index
+		if f.typ == frameEntry {
+			last--
+		}
+		first := r.next
+		r.next = max(r.next, last+1)
+		r.r.seek(pos)
+		return false, r.corrupt(at, first, r.next-1)
+	}
+	if r.after == nil {
+		last := r.src.stable()
+		if last == math.MaxUint64 {
+			r.r.seek(at)
+			return false, io.EOF // the end of a write that was cut off or goes on
+		}
+		first := r.next
+		r.next = max(r.next, last+1)
+		r.r.seek(end)
+		return false, r.corrupt(at, first, last)
+	}
+	first := r.next
+	r.next = max(r.next, r.after.first)
+	err = r.corrupt(at, first, r.next-1)
+	r.leave()
+	return false, err
+}
+
+func (r *Reader) corrupt(at int64, first, last uint64) error {
+	return &CorruptError{File: filepath.Join(r.opt.Dir, r.seg.name), Offset: at, First: first, Last: last, Err: ErrChecksum}
+}
+
+// adopt takes note of a new list of segments.
+func (r *Reader) adopt(list *[]*segment) {
+	r.listed = list
+	r.after = nil
+	if r.seg == nil {
+		return
+	}
+	r.r.seek(r.r.off) // what was read ahead may be from before the change
+	for _, s := range *list {
+		if s.gen > r.seg.gen {
+			r.after = s
+			break
+		}
+	}
+}
+
+// enter opens the segment that holds the next entry.
+func (r *Reader) enter() error {
+	for range 3 {
+		list := *r.listed
+		if len(list) == 0 {
+			if err := r.src.refresh(); err != nil {
+				return err
+			}
+			if l := r.src.list(); l != r.listed {
+				r.adopt(l)
+				continue
+			}
+			return io.EOF
+		}
+		if r.next < list[0].first {
+			return fmt.Errorf("entry %d, the first is %d: %w", r.next, list[0].first, ErrTruncated)
+		}
+		i := len(list) - 1
+		for list[i].first > r.next {
+			i--
+		}
+		file, err := r.opt.FS.OpenFile(filepath.Join(r.opt.Dir, list[i].name), os.O_RDONLY, 0)
+		if err != nil {
+			if !isNotExist(err) {
+				return err
+			}
+			// Deleted since: the list must have changed.
+			if err := r.src.refresh(); err != nil {
+				return err
+			}
+			r.adopt(r.src.list())
+			continue
+		}
+		r.seg, r.file = list[i], file
+		off := r.seg.near(r.next)
+		if r.r == nil {
+			r.r = newFrameReader(file, r.seg.seed, off, r.opt.ReadBuffer)
+		} else {
+			r.r.file, r.r.seed = file, r.seg.seed
+			r.r.seek(off)
+		}
+		r.adopt(r.listed)
+		r.checked = false
+		r.end, err = r.limit()
+		return err
+	}
+	return fmt.Errorf("entry %d: %w", r.next, ErrTruncated)
+}
+
+// leave closes the present segment.
+func (r *Reader) leave() {
+	if r.file != nil {
+		_ = r.file.Close()
+	}
+	r.seg, r.file, r.after, r.end = nil, nil, nil, 0
+}
+
+// Close releases the reader. A second call does nothing.
+func (r *Reader) Close() error {
+	r.leave()
+	return nil
+}

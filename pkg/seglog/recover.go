@@ -1,0 +1,360 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// Recovery is what Open found and did. A clean start has only the first four set.
+type Recovery struct {
+	First, Last uint64 // entries there are; First is Last+1 when there is none
+	Segments    int
+	Bytes       int64
+	// Torn is the end of the newest segment that was cut: a write that had not
+	// become durable when the machine or process stopped.
+	Torn *Torn
+	// Damaged lists what was found damaged by this Open; each place was copied
+	// beside the segment before it was marked as a gap.
+	Damaged []Damage
+	// Gaps are ranges marked as lost by an earlier Open and still in the log.
+	Gaps []Gap
+	// Removed are files of segments that were never finished or are replaced by
+	// a later one as a whole.
+	Removed []string
+	// Resynced is the first entry of those at the end whose durability was not
+	// on record: they were written to stable storage again. 0 when none.
+	Resynced uint64
+}
+
+// Torn is a cut end.
+type Torn struct {
+	File   string
+	Offset int64
+	Bytes  int64  // cut, zeroes at the end not counted
+	Index  uint64 // of the first entry that is not there
+}
+
+// Damage is one damaged place.
+type Damage struct {
+	File   string // segment
+	Offset int64
+	Bytes  int64 // damaged bytes, 0 when they are missing altogether
+	// First to Last are lost, at most; none when First > Last.
+	First, Last uint64
+	// Certain says that these entries had been durable. Otherwise they may be
+	// unsynced ones that a power loss tore out of order.
+	Certain  bool
+	SetAside string // file that holds the damaged bytes, "" when there are none
+	Err      error
+}
+
+// Gap is a range of lost entries.
+type Gap struct {
+	File        string
+	Offset      int64
+	First, Last uint64
+}
+
+// Clean reports whether nothing was cut or damaged.
+func (r *Recovery) Clean() bool { return r.Torn == nil && len(r.Damaged) == 0 }
+
+func (r *Recovery) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "entries %d to %d in %d segments, %d bytes", r.First, r.Last, r.Segments, r.Bytes)
+	if t := r.Torn; t != nil {
+		fmt.Fprintf(&b, "; %s: cut %d bytes of an unfinished write at offset %d (entry %d)", t.File, t.Bytes, t.Offset, t.Index)
+	}
+	for _, d := range r.Damaged {
+		fmt.Fprintf(&b, "; %s: damaged at offset %d", d.File, d.Offset)
+		switch {
+		case d.First > d.Last:
+			b.WriteString(", no entry lost")
+		case d.Certain:
+			fmt.Fprintf(&b, ", entries %d to %d lost", d.First, d.Last)
+		default:
+			fmt.Fprintf(&b, ", entries %d to %d lost, if they were ever synced", d.First, d.Last)
+		}
+		if d.SetAside != "" {
+			fmt.Fprintf(&b, ", set aside in %s", d.SetAside)
+		}
+	}
+	return b.String()
+}
+
+// Open opens the log in o.Dir, or begins one, and locks the folder. It checks
+// every frame, cuts a torn end, marks damaged places after setting them aside,
+// and makes sure that every entry it reports is durable. Errors: fsys.ErrLocked,
+// ErrMagic, ErrVersion, ErrKind, ErrChecksum (a header that contradicts its
+// name), or what the filesystem reports; then nothing is changed.
+func Open(o Options) (_ *Log, _ *Recovery, err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("open log %s: %w", o.Dir, err)
+		}
+	}()
+	if err := makeDir(o); err != nil {
+		return nil, nil, err
+	}
+	lock, err := o.FS.Lock(filepath.Join(o.Dir, "lock"))
+	if err != nil {
+		if errors.Is(err, fsys.ErrLocked) {
+			err = fmt.Errorf("%w: stop it or use another folder", err)
+		}
+		return nil, nil, err
+	}
+	l := &Log{opt: o, lock: lock}
+	l.wake = sync.NewCond(&l.mu)
+	rec, err := l.recover()
+	if err != nil {
+		if l.file != nil {
+			_ = l.file.Close()
+		}
+		_ = lock.Close()
+		return nil, nil, err
+	}
+	return l, rec, nil
+}
+
+// makeDir creates the folder and makes its name durable.
+func makeDir(o Options) error {
+	if _, err := o.FS.ReadDir(o.Dir); err == nil {
+		return nil
+	} else if !isNotExist(err) {
+		return err
+	}
+	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+		return err
+	}
+	return o.FS.SyncDir(filepath.Dir(filepath.Clean(o.Dir)))
+}
+
+// recover fills l from the folder.
+func (l *Log) recover() (*Recovery, error) {
+	dir, err := readFolder(l.opt)
+	if err != nil {
+		return nil, err
+	}
+	rec := &Recovery{}
+	l.gen = dir.gen
+	// A segment's name may have been there without being durable.
+	if err := l.opt.FS.SyncDir(l.opt.Dir); err != nil {
+		return nil, err
+	}
+	if err := l.tidy(dir, rec); err != nil {
+		return nil, err
+	}
+	var list []*segment
+	for i, seg := range dir.segments {
+		until := uint64(0)
+		if i+1 < len(dir.segments) {
+			until = dir.segments[i+1].first - 1
+		}
+		if err := l.recoverSegment(seg, until, dir, rec); err != nil {
+			return nil, fmt.Errorf("%s: %w", seg.name, err)
+		}
+		list = append(list, seg)
+	}
+	if len(list) == 0 {
+		// The first of all, or the successor of one whose header is lost: its
+		// indexes are past all that the lost one can have held.
+		seg, file, _, err := createSegment(l.opt, max(dir.next, 1), l.gen+1)
+		if err != nil {
+			return nil, err
+		}
+		l.gen++
+		l.synced.Store(seg.first - 1)
+		l.last.Store(seg.first - 1)
+		list = append(list, seg)
+		l.activate(seg, file, list)
+	}
+	l.segments.Store(&list)
+	rec.First, rec.Last = l.First(), l.Last()
+	rec.Segments, rec.Bytes = len(list), l.Size()
+	return rec, nil
+}
+
+// tidy removes unfinished and replaced files and sets aside those whose header
+// is lost.
+func (l *Log) tidy(dir *folder, rec *Recovery) error {
+	changed := false
+	for _, name := range append(dir.unfinished, dir.replaced...) {
+		if err := l.opt.FS.Remove(filepath.Join(l.opt.Dir, name)); err != nil && !isNotExist(err) {
+			return err
+		}
+		rec.Removed = append(rec.Removed, name)
+		changed = true
+	}
+	for _, lost := range dir.headless {
+		if lost.aside {
+			continue
+		}
+		aside := lost.name + ".corrupt"
+		if err := l.opt.FS.Rename(filepath.Join(l.opt.Dir, lost.name), filepath.Join(l.opt.Dir, aside)); err != nil {
+			return err
+		}
+		rec.Damaged = append(rec.Damaged, Damage{
+			File: lost.name, Bytes: lost.size, First: lost.first, Last: lost.last,
+			Certain: lost.certain, SetAside: aside, Err: lost.err,
+		})
+		changed = true
+	}
+	if changed {
+		return l.opt.FS.SyncDir(l.opt.Dir)
+	}
+	return nil
+}
+
+// recoverSegment checks one segment, repairs it and, when it is the newest
+// (until 0), makes it the active one.
+func (l *Log) recoverSegment(seg *segment, until uint64, dir *folder, rec *Recovery) error {
+	path := filepath.Join(l.opt.Dir, seg.name)
+	file, err := l.opt.FS.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if file != l.file {
+			_ = file.Close()
+		}
+	}()
+	if seg.bad != nil {
+		if _, err := file.WriteAt(seg.encode(), seg.bad.off); err != nil {
+			return err
+		}
+		if err := file.Datasync(); err != nil {
+			return err
+		}
+		rec.Damaged = append(rec.Damaged, Damage{
+			File: seg.name, Offset: seg.bad.off, Bytes: headerSize, First: seg.first, Last: seg.first - 1, Certain: true, Err: seg.bad.err,
+		})
+	}
+	found, err := checkSegment(file, seg, until)
+	if err != nil {
+		return err
+	}
+	if err := l.repair(file, seg, found, rec); err != nil {
+		return err
+	}
+	rec.Gaps = append(rec.Gaps, found.gaps...)
+	seg.end.Store(found.end)
+	if until != 0 {
+		return nil
+	}
+	last := found.next - 1
+	if dir.next > found.next {
+		// A later segment was lost with its header: never use its indexes again.
+		if err := putGap(file, seg, found.end, 0, dir.next-1); err != nil {
+			return err
+		}
+		seg.end.Store(found.end + frameHead)
+		last = dir.next - 1
+	}
+	return l.resume(file, seg, found, last, rec)
+}
+
+// repair sets damaged places aside and puts a gap frame at each.
+func (l *Log) repair(file fsys.File, seg *segment, found *checked, rec *Recovery) error {
+	for i := range found.damaged {
+		d := &found.damaged[i]
+		if d.Bytes > 0 {
+			d.SetAside = fmt.Sprintf("%s.corrupt-%d", seg.name, d.Offset)
+			if err := copyAside(l.opt, file, d.SetAside, d.Offset, d.Bytes); err != nil {
+				return fmt.Errorf("set aside damage at offset %d: %w", d.Offset, err)
+			}
+		}
+		if err := putGap(file, seg, d.Offset, d.Bytes, d.Last); err != nil {
+			return fmt.Errorf("mark damage at offset %d: %w", d.Offset, err)
+		}
+		rec.Damaged = append(rec.Damaged, *d)
+	}
+	if t := found.torn; t != nil {
+		if err := file.Truncate(t.Offset); err != nil {
+			return err
+		}
+		if err := file.Sync(); err != nil {
+			return err
+		}
+		rec.Torn = t
+	}
+	return nil
+}
+
+// putGap marks n damaged bytes at off as skipped and the entries up to last as lost.
+func putGap(file fsys.File, seg *segment, off, n int64, last uint64) error {
+	gap := putFrame(nil, seg.seed, frameGap, last, int(max(n-frameHead, 0)), nil)
+	if _, err := file.WriteAt(gap, off); err != nil {
+		return err
+	}
+	return file.Datasync()
+}
+
+// copyAside copies damaged bytes to a file of their own, durably. Made again by
+// a second Open after a crash, it comes out the same.
+func copyAside(o Options, from fsys.File, name string, off, n int64) error {
+	path := filepath.Join(o.Dir, name)
+	to, err := o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	err = copyRange(to, 0, from, off, n)
+	if err == nil {
+		err = to.Sync()
+	}
+	if err = errors.Join(err, to.Close()); err != nil {
+		return err
+	}
+	return o.FS.SyncDir(o.Dir)
+}
+
+func copyRange(to fsys.File, toOff int64, from fsys.File, off, n int64) error {
+	buf := make([]byte, min(n, 1<<20))
+	for done := int64(0); done < n; {
+		b := buf[:min(n-done, int64(len(buf)))]
+		if _, err := from.ReadAt(b, off+done); err != nil {
+			return err
+		}
+		if _, err := to.WriteAt(b, toOff+done); err != nil {
+			return err
+		}
+		done += int64(len(b))
+	}
+	return nil
+}
+
+// resume makes the newest segment the active one. Entries that no mark confirms
+// are written again before they are synced: a page that failed to be written
+// before the last process ended reads well from memory, counts as clean, and
+// would be skipped by a mere sync.
+func (l *Log) resume(file fsys.File, seg *segment, found *checked, last uint64, rec *Recovery) error {
+	end := seg.end.Load()
+	if confirmed := max(found.synced, seg.first-1); confirmed < last {
+		rec.Resynced = confirmed + 1
+		from := seg.near(confirmed + 1)
+		if err := copyRange(file, from, file, from, end-from); err != nil {
+			return err
+		}
+	}
+	if err := file.Datasync(); err != nil {
+		return err
+	}
+	if l.opt.Preallocate == PreallocateSpace && end < l.opt.SegmentBytes {
+		_ = file.Allocate(end, l.opt.SegmentBytes-end)
+	}
+	l.active, l.file = seg, file
+	l.entries = end > dataOffset
+	l.syncedEnd = end
+	l.marked = max(found.synced, seg.first-1)
+	l.last.Store(last)
+	l.synced.Store(last)
+	return nil
+}

@@ -1,0 +1,123 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync/atomic"
+)
+
+// View reads a log that another process may be writing, without its lock and
+// without changing anything. It needs no Close; its Readers do.
+type View struct {
+	opt      Options
+	segments atomic.Pointer[[]*segment]
+}
+
+// OpenReadOnly looks at the log in o.Dir. Of o only FS, Dir, Kind and ReadBuffer
+// matter. A folder without segments is an empty log.
+func OpenReadOnly(o Options) (*View, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	v := &View{opt: o}
+	if err := v.refresh(); err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+func (v *View) list() *[]*segment { return v.segments.Load() }
+func (v *View) stable() uint64    { return math.MaxUint64 }
+func (v *View) done() error       { return nil }
+
+// refresh reads the folder again and keeps what is known of old segments.
+func (v *View) refresh() error {
+	var dir *folder
+	var err error
+	for range 10 {
+		// A segment may be deleted between its listing and its opening.
+		if dir, err = readFolder(v.opt); !isNotExist(err) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("read log %s: %w", v.opt.Dir, err)
+	}
+	old := v.segments.Load()
+	same := old != nil && len(*old) == len(dir.segments)
+	for i, s := range dir.segments {
+		s.end.Store(-1)
+		if old == nil {
+			continue
+		}
+		found := false
+		for _, known := range *old {
+			if known.gen == s.gen {
+				dir.segments[i], found = known, true
+			}
+		}
+		same = same && found
+	}
+	if !same {
+		v.segments.Store(&dir.segments)
+	}
+	return nil
+}
+
+// First is the index of the oldest entry there may be; 1 for an empty log.
+func (v *View) First() uint64 {
+	if list := *v.segments.Load(); len(list) > 0 {
+		return list[0].first
+	}
+	return 1
+}
+
+// Reader reads from the entry from on, 0 for the first. It is a Log's Reader
+// with one difference: what the writer has not synced cannot be told from what
+// it has. Errors: ErrTruncated.
+func (v *View) Reader(from uint64) (*Reader, error) {
+	if err := v.refresh(); err != nil {
+		return nil, err
+	}
+	first := v.First()
+	if from == 0 {
+		from = first
+	}
+	if from < first {
+		return nil, fmt.Errorf("read from entry %d, the first is %d: %w", from, first, ErrTruncated)
+	}
+	return newReader(v, v.opt, from, false), nil
+}
+
+// Last reads on to the present end and returns the index of the last entry,
+// First-1 when there is none.
+func (v *View) Last() (uint64, error) {
+	if err := v.refresh(); err != nil {
+		return 0, err
+	}
+	list := *v.segments.Load()
+	if len(list) == 0 {
+		return 0, nil
+	}
+	last := list[len(list)-1].first - 1
+	r, err := v.Reader(last + 1)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	for {
+		var damaged *CorruptError
+		switch index, _, err := r.Next(); {
+		case err == nil:
+			last = index
+		case errors.Is(err, io.EOF):
+			return max(last, r.next-1), nil
+		case errors.As(err, &damaged):
+		default:
+			return 0, err
+		}
+	}
+}
