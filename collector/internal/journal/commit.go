@@ -1,0 +1,383 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// groupBytes is the most bytes of records one commit takes, so that the first
+// batch's acknowledgement does not wait for the writing of a whole queue.
+const groupBytes = 4 << 20
+
+// pointEvery is how many entries lie between two points.
+const pointEvery = 64
+
+// retryEvery is the least time between two attempts to open a failed log again.
+const retryEvery = time.Second
+
+// run is the committer.
+func (j *Journal) run() {
+	defer j.wg.Done()
+	defer func() {
+		j.mu.Lock()
+		j.stopped = true
+		j.mu.Unlock()
+		signal(j.avail)
+		close(j.bgSync)
+	}()
+	var work []item
+	for {
+		j.mu.Lock()
+		work, j.queue = j.queue, work[:0]
+		closed := j.closed
+		j.mu.Unlock()
+		if len(work) == 0 {
+			if closed {
+				return
+			}
+			<-j.wake
+			continue
+		}
+		for rest := work; len(rest) > 0; {
+			n, size := 0, int64(0)
+			for n < len(rest) && (n == 0 || size+rest[n].bytes <= groupBytes) {
+				size += rest[n].bytes
+				n++
+			}
+			j.commit(rest[:n])
+			rest = rest[n:]
+		}
+		clear(work)
+	}
+}
+
+// commit makes a group durable and answers for it.
+func (j *Journal) commit(group []item) {
+	j.commitMu.Lock()
+	err := j.write(group)
+	j.commitMu.Unlock()
+	j.st.failing.Store(err != nil)
+	if err != nil {
+		j.st.failed.Add(uint64(len(group)))
+		for i := range group {
+			j.budget.Release(group[i].bytes)
+			j.st.queued.Add(-group[i].bytes)
+			group[i].done(err)
+		}
+		return
+	}
+	j.st.commits.Add(1)
+	for i := range group {
+		group[i].done(nil)
+	}
+	j.mu.Lock()
+	for i := range group {
+		if group[i].batch.LSNs() > 0 {
+			j.ready = append(j.ready, group[i].batch)
+		}
+		j.readyCost += group[i].bytes
+	}
+	j.mu.Unlock()
+	signal(j.avail)
+}
+
+// release gives back the budget of the batches of the last Take.
+func (j *Journal) release() {
+	j.mu.Lock()
+	cost := j.takenCost
+	j.takenCost = 0
+	j.mu.Unlock()
+	if cost > 0 {
+		j.st.queued.Add(-cost)
+		j.budget.Release(cost)
+	}
+}
+
+// write drops resends, gives LSNs, appends and syncs. commitMu is held.
+func (j *Journal) write(group []item) error {
+	if j.log == nil {
+		if err := j.reopen(); err != nil {
+			return err
+		}
+	}
+	j.entries, j.arena = j.entries[:0], j.arena[:0]
+	lsn := j.nextLSN
+	records, size, dups := 0, int64(0), uint64(0)
+	for i := range group {
+		b := group[i].batch
+		j.senders.filter(b)
+		for _, d := range b.Dropped {
+			dups += d.Count
+		}
+		if b.LSNs() == 0 {
+			continue
+		}
+		b.First = lsn
+		lsn += b.LSNs()
+		records += len(b.Records)
+		size += b.Bytes()
+		at := len(j.arena)
+		var err error
+		if j.arena, err = appendEntry(j.arena, b); err != nil {
+			j.forget(group)
+			return err
+		}
+		// A later append may move the arena: only the length counts until then.
+		j.entries = append(j.entries, j.arena[at:])
+	}
+	if len(j.entries) == 0 {
+		return nil
+	}
+	at := 0
+	for i, e := range j.entries {
+		j.entries[i] = j.arena[at : at+len(e)]
+		at += len(e)
+	}
+	first, err := j.append(records)
+	if err != nil {
+		j.forget(group)
+		return err
+	}
+	k := 0
+	for i := range group {
+		if b := group[i].batch; b.LSNs() > 0 {
+			j.note(first+uint64(k), b.First)
+			k++
+		}
+	}
+	j.committed = first + uint64(k) - 1
+	j.nextLSN = lsn
+	j.st.last.Store(lsn - 1)
+	j.st.batches.Add(uint64(len(group)))
+	j.st.records.Add(uint64(records))
+	j.st.bytes.Add(uint64(size))
+	j.st.dups.Add(dups)
+	if cap(j.arena) > 2*groupBytes {
+		j.arena = nil
+	}
+	return nil
+}
+
+// append writes the entries and syncs as the flush mode says.
+func (j *Journal) append(records int) (uint64, error) {
+	first, err := j.log.Append(j.entries...)
+	if err != nil {
+		return 0, j.failed(err)
+	}
+	j.sinceSync += records
+	switch j.opts.Flush {
+	case FlushSync, FlushData:
+		err = j.sync()
+	case FlushIncremental:
+		if j.sinceSync >= j.opts.Freq {
+			err = j.sync()
+		}
+	case FlushIncrementalAsync:
+		if j.sinceSync >= j.opts.Freq {
+			j.sinceSync = 0
+			signal(j.bgSync)
+		}
+	}
+	if err != nil {
+		return 0, j.failed(err)
+	}
+	return first, nil
+}
+
+func (j *Journal) sync() error {
+	start := j.opts.Now()
+	err := j.log.Sync()
+	if j.opts.OnSync != nil {
+		j.opts.OnSync(j.opts.Now().Sub(start))
+	}
+	j.st.syncs.Add(1)
+	j.sinceSync = 0
+	return err
+}
+
+// failed closes a log that takes nothing any more; the next write opens it again.
+func (j *Journal) failed(err error) error {
+	if !errors.Is(err, seglog.ErrFailed) {
+		return fmt.Errorf("write to the journal: %w", err)
+	}
+	j.opts.Logger.Error("the journal's disk failed twice; nothing is acknowledged until it can be opened again", "error", err)
+	if cerr := j.log.Close(); cerr != nil {
+		j.opts.Logger.Warn("closing the failed journal", "error", cerr)
+	}
+	j.log = nil
+	j.retryAt = j.opts.Now().Add(retryEvery)
+	return fmt.Errorf("%w: %w", ErrFailed, err)
+}
+
+// reopen opens the log after a failure. What it holds beyond what was handed on
+// was refused to its sender, but is stored: it is handed on now, and a resend of
+// it is recognised.
+func (j *Journal) reopen() error {
+	now := j.opts.Now()
+	if wait := j.retryAt.Sub(now); wait > 0 && wait <= retryEvery {
+		return fmt.Errorf("%w: next attempt in %v", ErrFailed, wait)
+	}
+	j.retryAt = now.Add(retryEvery)
+	log, rec, err := seglog.Open(seglogOptions(&j.opts))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	j.log = log
+	err = j.log.Sync()
+	if err == nil {
+		err = j.replay(j.committed+1, func(b *Batch) error {
+			j.mu.Lock()
+			j.ready = append(j.ready, b)
+			j.mu.Unlock()
+			return nil
+		})
+	}
+	if err != nil {
+		if cerr := log.Close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+		j.log = nil
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	j.opts.Logger.Info("the journal takes records again", "recovery", rec)
+	signal(j.avail)
+	return nil
+}
+
+// forget makes resend detection forget what was not committed.
+func (j *Journal) forget(group []item) {
+	for i := range group {
+		j.senders.forget(group[i].batch)
+	}
+}
+
+// note remembers where an LSN is, for Trim.
+func (j *Journal) note(index, lsn uint64) {
+	if n := len(j.points); n > 0 && index < j.points[n-1].index+pointEvery {
+		return
+	}
+	j.points = append(j.points, point{lsn, index})
+}
+
+// replay reads the entries from index on (0: all there are), in order, and
+// prepares the next LSN. commitMu is held, or nobody else knows j yet.
+func (j *Journal) replay(from uint64, fn func(*Batch) error) error {
+	if from == 0 {
+		from = j.log.First()
+	}
+	if from > j.log.Last() {
+		j.committed = max(j.committed, j.log.Last())
+		return nil
+	}
+	r, err := j.log.Reader(from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return readBatches(r, j.opts.Logger, func(index uint64, b *Batch) error {
+		j.senders.observe(b)
+		j.note(index, b.First)
+		j.committed = index
+		j.nextLSN = max(j.nextLSN, b.Last()+1)
+		j.st.last.Store(j.nextLSN - 1)
+		return fn(b)
+	})
+}
+
+// next is what a seglog reader does.
+type next interface {
+	Next() (uint64, []byte, error)
+}
+
+// readBatches decodes entries until the end. Damaged places are logged and
+// skipped: seglog has set them aside, and what follows them is still wanted.
+func readBatches(r next, log hclog.Logger, fn func(uint64, *Batch) error) error {
+	for {
+		index, payload, err := r.Next()
+		var corrupt *seglog.CorruptError
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &corrupt):
+			log.Error("the journal is damaged; reading on behind it", "error", err)
+			continue
+		case err != nil:
+			return err
+		}
+		b, err := decodeEntry(append([]byte(nil), payload...))
+		if errors.Is(err, ErrEntry) {
+			log.Error("a journal entry cannot be read; reading on behind it", "entry", index, "error", err)
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", index, err)
+		}
+		if err := fn(index, b); err != nil {
+			return err
+		}
+	}
+}
+
+// syncInBackground is incremental_async's other half.
+func (j *Journal) syncInBackground() {
+	defer j.wg.Done()
+	for range j.bgSync {
+		if err := j.Sync(); err != nil {
+			j.opts.Logger.Error("syncing the journal", "error", err)
+		}
+	}
+}
+
+// Sync makes everything committed so far durable, whatever the flush mode. The
+// store's writer calls it before it commits what it took: an LSN that the store
+// knows must not be given again after a power loss.
+func (j *Journal) Sync() error {
+	j.commitMu.Lock()
+	log := j.log
+	j.commitMu.Unlock()
+	if log == nil {
+		return ErrFailed
+	}
+	if err := log.Sync(); err != nil {
+		return fmt.Errorf("sync the journal: %w", err)
+	}
+	return nil
+}
+
+// Senders returns what changed in resend detection since the last call, to be
+// kept in the store's next transaction. It covers every batch Take has returned.
+func (j *Journal) Senders() []KV {
+	j.commitMu.Lock()
+	defer j.commitMu.Unlock()
+	return j.senders.changes()
+}
+
+// Trim forgets what lies before an LSN; whole segments only.
+func (j *Journal) Trim(lsn uint64) error {
+	j.commitMu.Lock()
+	i := 0
+	for i+1 < len(j.points) && j.points[i+1].lsn <= lsn {
+		i++
+	}
+	log := j.log
+	if log == nil || len(j.points) == 0 || j.points[i].lsn > lsn {
+		j.commitMu.Unlock()
+		return nil
+	}
+	index := j.points[i].index
+	j.points = append(j.points[:0], j.points[i:]...)
+	if lsn >= j.nextLSN {
+		index = j.committed + 1
+	}
+	j.commitMu.Unlock()
+	if err := log.TruncateFront(index); err != nil {
+		return fmt.Errorf("trim the journal: %w", err)
+	}
+	return nil
+}

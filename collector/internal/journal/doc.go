@@ -1,0 +1,23 @@
+// Package journal is the collector's write-ahead log: a batch of records is
+// acknowledged once it is here, and here only until the store has it. It is
+// also where resends are recognised, before anything is written, so that replay
+// never meets one. The head, the ingest and the server's wiring may import it;
+// it imports pkg/seglog only.
+//
+// One goroutine, the committer, takes everything submitted meanwhile, writes it
+// with one write and one sync (group commit), calls each batch's done in order
+// of submission and puts the batches where Take finds them. Bytes submitted and
+// not yet taken are bounded: when the taker does not keep up, Submit blocks, and
+// with it the senders' acknowledgements. That is the whole of the back-pressure.
+//
+// What must hold, and what keeps it:
+//   - Every kept record has an LSN; LSNs are consecutive in order of commit and
+//     never reused, also over restarts: Start is told the greatest the store knows.
+//   - A record of which the store knows the LSN is durable here or was trimmed
+//     because it is durable there: the store's writer calls Sync before it
+//     commits, whatever the flush mode.
+//   - What resend detection remembers was committed: a failed commit is forgotten.
+//   - Record bytes belong to the batch from Submit on; nobody changes them.
+//
+// Lock order: Journal.commitMu (commit, trim, senders), then Journal.mu (queue, counters).
+package journal

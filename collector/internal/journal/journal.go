@@ -1,0 +1,422 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// Kind is what the journal's segments say they are.
+const Kind = "journal"
+
+// MaxBatch is the most bytes of records a batch may hold.
+const MaxBatch = 8 << 20
+
+var (
+	// ErrClosed is returned once the journal no longer takes batches.
+	ErrClosed = errors.New("the journal is closed")
+	// ErrTooLarge is returned by Submit for a batch beyond MaxBatch.
+	ErrTooLarge = errors.New("the batch is larger than the journal takes")
+	// ErrFailed is given to done when the disk failed a write or sync even after
+	// the journal had moved to a new segment. Each later commit tries to open the
+	// journal again, at most once a second.
+	ErrFailed = errors.New("the journal cannot write")
+)
+
+// Record is one audit record as a sender sent it.
+type Record struct {
+	Seq uint32 // the sender's sequence number; 0 when the protocol has none
+	Raw []byte // without newline; never changed after Submit
+}
+
+// Batch is what one connection sent together.
+type Batch struct {
+	// Conn tells connections apart; unique while the process runs.
+	Conn uint64
+	// Peer is the sender's address and port, Host its name where one was
+	// verified or configured; a record's own node= goes before it.
+	Peer netip.AddrPort
+	Host string
+	// Managed says that records carry sequence numbers and are acknowledged, so
+	// that they may be sent again.
+	Managed  bool
+	Received time.Time
+	Records  []Record
+
+	// First is the LSN of Records[0], the others follow. Set by the journal.
+	First uint64
+	// Dropped are the resends taken out of Records, counted by node=. Set by the
+	// journal. A batch with no records and some dropped has an LSN of its own.
+	Dropped []Dropped
+}
+
+// Dropped counts resends of one node ("" without node=).
+type Dropped struct {
+	Node  string
+	Count uint64
+}
+
+// LSNs is how many LSNs the batch takes.
+func (b *Batch) LSNs() uint64 {
+	if len(b.Records) == 0 && len(b.Dropped) > 0 {
+		return 1
+	}
+	return uint64(len(b.Records))
+}
+
+// Last is the batch's last LSN.
+func (b *Batch) Last() uint64 { return b.First + b.LSNs() - 1 }
+
+// Bytes is the size of the batch's records.
+func (b *Batch) Bytes() int64 {
+	n := int64(0)
+	for i := range b.Records {
+		n += int64(len(b.Records[i].Raw))
+	}
+	return n
+}
+
+// Flush says when a batch counts as stored. The words are auditd.conf's.
+type Flush string
+
+// The flush modes. Data is Sync here: there is no metadata to save.
+const (
+	FlushSync             Flush = "sync"
+	FlushData             Flush = "data"
+	FlushIncremental      Flush = "incremental"
+	FlushIncrementalAsync Flush = "incremental_async"
+	FlushNone             Flush = "none"
+)
+
+// Valid says whether f is one of the modes.
+func (f Flush) Valid() bool {
+	switch f {
+	case FlushSync, FlushData, FlushIncremental, FlushIncrementalAsync, FlushNone:
+		return true
+	}
+	return false
+}
+
+// Options of a journal.
+type Options struct {
+	FS     fsys.FS // fsys.OS when nil
+	Dir    string
+	Flush  Flush // FlushSync when empty
+	Freq   int   // records between syncs of the incremental modes; 50 when 0
+	Logger hclog.Logger
+	Now    func() time.Time
+
+	// QueueBytes bounds what is submitted and not yet taken; 32 MiB when 0.
+	QueueBytes int64
+	// SegmentBytes is when a segment is full; seglog's default when 0.
+	SegmentBytes int64
+	// MaxSenders bounds the addresses remembered for resend detection; 20,000 when 0.
+	MaxSenders int
+	// OnSync, when set, is told how long each sync of the commit path took.
+	OnSync func(time.Duration)
+}
+
+func (o *Options) defaults() error {
+	if o.FS == nil {
+		o.FS = fsys.OS
+	}
+	if o.Flush == "" {
+		o.Flush = FlushSync
+	}
+	if !o.Flush.Valid() {
+		return fmt.Errorf("flush = %q: it is one of sync, data, incremental, incremental_async, none", o.Flush)
+	}
+	if o.Freq <= 0 {
+		o.Freq = 50
+	}
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.QueueBytes <= 0 {
+		o.QueueBytes = 32 << 20
+	}
+	if o.MaxSenders <= 0 {
+		o.MaxSenders = 20000
+	}
+	return nil
+}
+
+// Stats are counters and present sizes.
+type Stats struct {
+	Batches, Records, Bytes uint64 // committed
+	Commits, Syncs          uint64
+	Duplicates              uint64 // resends dropped
+	Failed                  uint64 // batches answered with an error
+	QueueBytes              int64  // submitted and not yet taken
+	DiskBytes               int64
+	FirstLSN, LastLSN       uint64 // LastLSN is the last committed
+	Failing                 bool   // the last commit failed
+}
+
+// item is a batch on its way to the committer.
+type item struct {
+	batch *Batch
+	done  func(error)
+	bytes int64
+}
+
+// point maps an LSN to the seglog entry that holds it.
+type point struct{ lsn, index uint64 }
+
+// Journal is safe for use by several goroutines.
+type Journal struct {
+	opts   Options
+	budget *semaphore.Weighted
+	limit  int64
+
+	mu        sync.Mutex // queue, ready, flags
+	queue     []item
+	ready     []*Batch
+	readyCost int64 // budget held by ready
+	takenCost int64 // budget held by what the last Take returned
+	closed    bool
+	started   bool
+	wake      chan struct{} // the committer's: queue or closed changed
+	avail     chan struct{} // the taker's: ready or stopped changed
+	stop      chan struct{} // closed by Close: ends blocked Submits
+	stopped   bool          // the committer is gone
+
+	commitMu  sync.Mutex // everything below
+	log       *seglog.Log
+	senders   *senders
+	nextLSN   uint64
+	committed uint64 // index of the last entry handed on
+	points    []point
+	sinceSync int
+	retryAt   time.Time
+	entries   [][]byte
+	arena     []byte
+
+	bgSync   chan struct{}
+	wg       sync.WaitGroup
+	closing  sync.Once
+	closeErr error
+	st       counters
+}
+
+type counters struct {
+	batches, records, bytes, commits, syncs, dups, failed atomic.Uint64
+	queued                                                atomic.Int64
+	last                                                  atomic.Uint64
+	failing                                               atomic.Bool
+}
+
+// Open recovers and locks the journal in o.Dir. Nothing is committed before Start.
+func Open(o Options) (*Journal, *seglog.Recovery, error) {
+	if err := o.defaults(); err != nil {
+		return nil, nil, err
+	}
+	log, rec, err := seglog.Open(seglogOptions(&o))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the journal: %w", err)
+	}
+	j := &Journal{
+		opts:   o,
+		limit:  o.QueueBytes,
+		budget: semaphore.NewWeighted(o.QueueBytes),
+		wake:   make(chan struct{}, 1),
+		avail:  make(chan struct{}, 1),
+		stop:   make(chan struct{}),
+		bgSync: make(chan struct{}, 1),
+		log:    log,
+	}
+	return j, rec, nil
+}
+
+func seglogOptions(o *Options) seglog.Options {
+	return seglog.Options{FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes}
+}
+
+// Resume is what the store remembers of the journal.
+type Resume struct {
+	LSN     uint64 // the greatest LSN the store knows
+	Senders []KV   // as Senders gave them
+}
+
+// Start replays the journal: fn gets each batch in order, stored or not, and may
+// keep it. Then commits begin. An error of fn ends Start.
+func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
+	j.commitMu.Lock()
+	defer j.commitMu.Unlock()
+	if j.started {
+		return errors.New("the journal was started before")
+	}
+	s, err := loadSenders(r.Senders, j.opts.MaxSenders)
+	if err != nil {
+		return fmt.Errorf("start the journal: %w", err)
+	}
+	j.senders, j.nextLSN = s, r.LSN+1
+	if err := j.replay(0, fn); err != nil {
+		return fmt.Errorf("replay the journal: %w", err)
+	}
+	s.forgetConnections()
+	j.st.last.Store(j.nextLSN - 1)
+	j.mu.Lock()
+	j.started = true
+	j.mu.Unlock()
+	j.wg.Add(1)
+	go j.run()
+	if j.opts.Flush == FlushIncrementalAsync {
+		j.wg.Add(1)
+		go j.syncInBackground()
+	}
+	return nil
+}
+
+// Submit hands a batch over. It blocks while the queue is full, until ctx ends or
+// the journal is closed. After nil, done is called exactly once, from the
+// committer's goroutine, in order of submission; it must not block. done(nil)
+// means stored as the flush mode says, or recognised as stored before. After an
+// error of Submit, done is not called and the batch remains the caller's.
+func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error {
+	size := b.Bytes()
+	if size > MaxBatch {
+		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
+	}
+	cost := min(size+int64(len(b.Records))*recordCost, j.limit)
+	if !j.budget.TryAcquire(cost) {
+		if err := j.acquire(ctx, cost); err != nil {
+			return err
+		}
+	}
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		j.budget.Release(cost)
+		return ErrClosed
+	}
+	j.queue = append(j.queue, item{b, done, cost})
+	j.mu.Unlock()
+	j.st.queued.Add(cost)
+	signal(j.wake)
+	return nil
+}
+
+// recordCost is what a record costs in memory beside its bytes.
+const recordCost = 48
+
+func (j *Journal) acquire(ctx context.Context, cost int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watch := make(chan struct{})
+	defer close(watch)
+	go func() {
+		select {
+		case <-j.stop:
+			cancel()
+		case <-watch:
+		}
+	}()
+	if err := j.budget.Acquire(ctx, cost); err != nil {
+		select {
+		case <-j.stop:
+			return ErrClosed
+		default:
+			return fmt.Errorf("submit to the journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// Take waits for committed batches and returns all there are, in order. Their
+// bytes stay counted against the queue until the next call. Only one goroutine
+// may take. After Close and the last batch it returns ErrClosed.
+func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
+	j.release()
+	for {
+		j.mu.Lock()
+		if len(j.ready) > 0 {
+			out := j.ready
+			j.ready = nil
+			j.takenCost, j.readyCost = j.readyCost, 0
+			j.mu.Unlock()
+			return out, nil
+		}
+		stopped := j.stopped
+		j.mu.Unlock()
+		if stopped {
+			return nil, ErrClosed
+		}
+		select {
+		case <-j.avail:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Stop ends the taking of batches: what was submitted is still committed, done
+// called, and handed to Take. Submits that are blocked return ErrClosed.
+func (j *Journal) Stop() {
+	j.mu.Lock()
+	was := j.closed
+	j.closed = true
+	if !j.started {
+		j.stopped = true
+	}
+	j.mu.Unlock()
+	if !was {
+		close(j.stop)
+	}
+	signal(j.wake)
+	signal(j.avail)
+}
+
+// Close stops, waits for the committer, syncs and lets go of the folder.
+func (j *Journal) Close() error {
+	j.closing.Do(func() {
+		j.Stop()
+		j.wg.Wait()
+		j.commitMu.Lock()
+		defer j.commitMu.Unlock()
+		if j.log != nil {
+			j.closeErr = j.log.Close()
+			j.log = nil
+		}
+	})
+	return j.closeErr
+}
+
+// Stats returns the present figures.
+func (j *Journal) Stats() Stats {
+	s := Stats{
+		Batches: j.st.batches.Load(), Records: j.st.records.Load(), Bytes: j.st.bytes.Load(),
+		Commits: j.st.commits.Load(), Syncs: j.st.syncs.Load(), Duplicates: j.st.dups.Load(),
+		Failed: j.st.failed.Load(), QueueBytes: j.st.queued.Load(), LastLSN: j.st.last.Load(),
+		Failing: j.st.failing.Load(),
+	}
+	j.commitMu.Lock()
+	defer j.commitMu.Unlock()
+	if j.log != nil {
+		s.DiskBytes = j.log.Size()
+	}
+	if len(j.points) > 0 {
+		s.FirstLSN = j.points[0].lsn
+	}
+	return s
+}

@@ -1,0 +1,214 @@
+package store
+
+import (
+	"slices"
+	"sort"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Key is what events are ordered by in answers.
+type Key struct {
+	Ms     int64
+	Node   string
+	Serial uint64
+}
+
+// Compare orders keys by time, node and serial.
+func (k Key) Compare(o Key) int {
+	switch {
+	case k.Ms != o.Ms:
+		if k.Ms < o.Ms {
+			return -1
+		}
+		return 1
+	case k.Node != o.Node:
+		if k.Node < o.Node {
+			return -1
+		}
+		return 1
+	case k.Serial != o.Serial:
+		if k.Serial < o.Serial {
+			return -1
+		}
+		return 1
+	}
+	return 0
+}
+
+// KeyOf is an event's key.
+func KeyOf(ev *event.Event) Key { return Key{ev.Ms, string(ev.Node), ev.Serial} }
+
+// Conditions of a query in the index's terms: of each group of alternatives an
+// event has a value.
+type Conditions []Condition
+
+// Condition is met by an event with a value of one of Fields that Match takes.
+// Exact, when not nil, are the only values it can take.
+type Condition struct {
+	Fields []search.Field
+	Exact  []string
+	Match  func(v []byte) bool
+}
+
+// ConditionsOf returns the necessary conditions of a query.
+func ConditionsOf(q *search.Query) Conditions {
+	var out Conditions
+	if len(q.Types) > 0 {
+		c := Condition{Fields: []search.Field{search.FieldType}}
+		for _, t := range q.Types {
+			c.Exact = append(c.Exact, strconv.FormatUint(uint64(t), 10))
+		}
+		c.Match = func(v []byte) bool { return slices.Contains(c.Exact, string(v)) }
+		out = append(out, c)
+	}
+	for i := range q.Terms {
+		t := &q.Terms[i]
+		c := Condition{Fields: t.Fields, Match: t.MatchValue}
+		if exact, ok := t.Exact(); ok {
+			c.Exact = exact
+			if c.Exact == nil {
+				c.Exact = []string{}
+			}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// Ref is an event found in a table.
+type Ref struct {
+	Key
+	host  string
+	event *TableEvent
+}
+
+// Event parses the event again.
+func (r *Ref) Event() *event.Event {
+	return ParseText(r.event.Text, r.event.Counted, []byte(r.host))
+}
+
+// Select finds the events of the table, as it is now, that a query may match,
+// in order. The matcher decides.
+func (t *Table) Select(q *search.Query) []Ref {
+	t.mu.RLock()
+	hosts := t.hostsLocked()
+	values := t.values[:len(t.values):len(t.values)]
+	sets := make([]valueSet, 0, 4)
+	for _, c := range ConditionsOf(q) {
+		sets = append(sets, t.lookup(c))
+	}
+	t.mu.RUnlock()
+	for i := range sets {
+		sets[i].walk(values)
+		if sets[i].empty() {
+			return nil
+		}
+	}
+	var out []Ref
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Name != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, h.Name) {
+			continue
+		}
+		for k := range h.Events {
+			e := &h.Events[k]
+			if !InTime(q, e.Ms) || q.HasSerial && e.Serial != q.Serial || !meets(sets, h.ValuesOf(k)) {
+				continue
+			}
+			node := h.Name
+			if node == "" {
+				node = e.Node
+			}
+			out = append(out, Ref{Key{e.Ms, node, e.Serial}, h.Name, e})
+		}
+	}
+	sort.SliceStable(out, func(i, j int) bool { return out[i].Compare(out[j].Key) < 0 })
+	return out
+}
+
+// InTime says whether a time lies within the query's bounds.
+func InTime(q *search.Query, ms int64) bool {
+	return (q.StartMs == 0 || ms >= q.StartMs) && (q.EndMs == 0 || ms <= q.EndMs)
+}
+
+// valueSet are the numbers of values that meet a condition.
+type valueSet struct {
+	few  []uint32 // when exact
+	many []uint64 // bits, else
+	cond *Condition
+}
+
+// lookup finds a condition's values; t.mu is held. What needs a walk over the
+// whole vocabulary is left to walk, which does not hold up the table's writer.
+func (t *Table) lookup(c Condition) valueSet {
+	if c.Exact == nil {
+		return valueSet{cond: &c}
+	}
+	s := valueSet{few: []uint32{}}
+	for _, f := range c.Fields {
+		if int(f) >= len(t.ids) {
+			continue
+		}
+		for _, v := range c.Exact {
+			if id, ok := t.ids[f][v]; ok {
+				s.few = append(s.few, id)
+			}
+		}
+	}
+	return s
+}
+
+func (s *valueSet) walk(values []Value) {
+	if s.cond == nil {
+		return
+	}
+	var want [search.NumFields]bool
+	for _, f := range s.cond.Fields {
+		if int(f) < len(want) {
+			want[f] = true
+		}
+	}
+	s.many = make([]uint64, (len(values)+63)/64)
+	var buf []byte
+	for id := range values {
+		if !want[values[id].Field] {
+			continue
+		}
+		buf = append(buf[:0], values[id].Text...)
+		if s.cond.Match(buf) {
+			s.many[id/64] |= 1 << (id % 64)
+		}
+	}
+}
+
+func (s *valueSet) empty() bool {
+	if s.cond == nil {
+		return len(s.few) == 0
+	}
+	for _, w := range s.many {
+		if w != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *valueSet) has(id uint32) bool {
+	if s.cond == nil {
+		return slices.Contains(s.few, id)
+	}
+	return int(id/64) < len(s.many) && s.many[id/64]&(1<<(id%64)) != 0
+}
+
+// meets says whether every condition has one of the event's values.
+func meets(sets []valueSet, ids []uint32) bool {
+	for i := range sets {
+		if !slices.ContainsFunc(ids, sets[i].has) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,169 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+var (
+	// ErrStop is returned by a Scan's fn to end it early; Scan then returns nil.
+	ErrStop = errors.New("stop the scan")
+	// ErrGap is returned by Append for a batch that is not the next one.
+	ErrGap = errors.New("a batch before this one is missing")
+	// ErrInUse is returned by Open when another process has the store, and by Drop
+	// for the day that holds the store's state.
+	ErrInUse = errors.New("the store is in use")
+	// ErrReadOnly is returned by what changes a store that was opened to read.
+	ErrReadOnly = errors.New("the store is open for reading only")
+	// ErrNotOurs is returned by Open for files that are not a store's.
+	ErrNotOurs = errors.New("not an auditfleet store")
+	// ErrVersion is returned for a store that a newer version wrote.
+	ErrVersion = errors.New("the store is from a newer version")
+	// ErrDamaged is returned, with file and place, for bytes that do not add up.
+	ErrDamaged = errors.New("the store is damaged")
+	// ErrNoDay is returned by Drop for a day of which nothing is stored.
+	ErrNoDay = errors.New("nothing is stored of that day")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("the store is closed")
+)
+
+// Day is a day of receipt, UTC, counted from 1970-01-01.
+type Day int32
+
+// DayOf is the day of a time.
+func DayOf(t time.Time) Day {
+	s := t.Unix()
+	d := s / 86400
+	if s%86400 < 0 {
+		d--
+	}
+	return Day(d)
+}
+
+// Time is the day's first instant.
+func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
+
+// String is the day as 2026-11-22.
+func (d Day) String() string { return d.Time().Format(time.DateOnly) }
+
+// ParseDay is the reverse of String.
+func ParseDay(s string) (Day, error) {
+	t, err := time.Parse(time.DateOnly, s)
+	if err != nil {
+		return 0, fmt.Errorf("day %q: %w", s, err)
+	}
+	return DayOf(t), nil
+}
+
+// Host is what is known of one machine. Times are of receipt.
+type Host struct {
+	Name string
+	// Addrs are the addresses it sent from, the latest first, at most MaxAddrs.
+	Addrs       []netip.Addr
+	First, Last time.Time
+	// LastEventMs is the greatest time of an event.
+	LastEventMs int64
+	Records     uint64 // stored, ever; retention does not lower it
+	Bytes       uint64
+	Duplicates  uint64 // resends dropped
+	Unparsable  uint64 // stored, but without a readable header
+}
+
+// MaxAddrs is how many addresses of a host are kept.
+const MaxAddrs = 4
+
+// KV is a small value a writer keeps with its batches. A nil value deletes the key.
+type KV struct{ Key, Value []byte }
+
+// Batch is what one Append takes, all or nothing.
+type Batch struct {
+	// ID numbers batches from 1, without holes. A batch whose ID the store has is
+	// there already, and Append does nothing.
+	ID  uint64
+	Day Day
+	// Events may be nil when only the rest is to be kept.
+	Events *Table
+	// LSN and Open are the writer's place in the journal: every record up to LSN
+	// is in this or an earlier batch, but for those in Open (ascending).
+	LSN  uint64
+	Open []uint64
+	// Hosts and Senders replace or add to what is kept; the rest stays.
+	Hosts   []Host
+	Senders []KV
+}
+
+// State is what a writer needs to go on after a restart: the last batch's.
+type State struct {
+	ID      uint64
+	LSN     uint64
+	Open    []uint64
+	Hosts   []Host // by name
+	Senders []KV   // by key
+}
+
+// Stats are a store's sizes.
+type Stats struct {
+	Events, Records uint64 // stored now
+	RawBytes        uint64 // their text
+	DiskBytes       uint64
+	IndexBytes      uint64 // of DiskBytes
+	MinMs, MaxMs    int64  // of events; 0 when there are none
+	Days            []DayStats
+}
+
+// DayStats are those of one partition.
+type DayStats struct {
+	Day                             Day
+	Batches, Events, Records        uint64
+	RawBytes, DiskBytes, IndexBytes uint64
+	MinMs, MaxMs                    int64
+	Sealed                          bool
+}
+
+// Store keeps events. Append is for one goroutine, everything else for many.
+type Store interface {
+	// Append stores a batch durably, exactly once by its ID. It may use b.Events
+	// until it returns, together with searches; nothing may be added meanwhile.
+	Append(ctx context.Context, b *Batch) error
+	// State is that of the last batch stored.
+	State(ctx context.Context) (*State, error)
+	// Snapshot is the store as it is now, for one query. It must be closed.
+	Snapshot(ctx context.Context) (Snapshot, error)
+	// Hosts are those known with the last batch, by name.
+	Hosts(ctx context.Context) ([]Host, error)
+	Stats(ctx context.Context) (Stats, error)
+	// Drop forgets a whole day, not the newest. Snapshots that have it keep it.
+	Drop(ctx context.Context, day Day) error
+	Close() error
+}
+
+// Snapshot answers queries from the batches there were when it was made.
+type Snapshot interface {
+	// LastID is the last batch's ID.
+	LastID() uint64
+	// Scan gives fn the matching events in order of time, node, serial and place
+	// in the event; of events equal in all that, the earlier stored goes first.
+	// fn runs in the caller's goroutine. The event is fn's to keep; its bytes are
+	// part of a block of up to some hundred KiB, so to keep few is to copy them.
+	// An error of fn ends the scan: ErrStop without error, others are returned.
+	// Damage does not end it: what can be read is given, then an error that wraps
+	// ErrDamaged is returned.
+	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	Close() error
+}
+
+// Scan makes a snapshot of s and scans it.
+func Scan(ctx context.Context, s Store, q *search.Query, fn func(*event.Event) error) (err error) {
+	snap, err := s.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	return snap.Scan(ctx, q, fn)
+}

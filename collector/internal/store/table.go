@@ -1,0 +1,229 @@
+package store
+
+import (
+	"sort"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Table is events of many hosts in memory, with what they can be searched by:
+// a vocabulary of all values, and for each event the numbers of its values. It
+// is filled by one goroutine and searched by others meanwhile.
+type Table struct {
+	mu sync.RWMutex // guards everything below
+	x  search.Extractor
+
+	ids    [search.NumFields]map[string]uint32
+	values []Value
+	seen   []uint32 // by value: the last event that has it, counted from 1
+
+	hosts  map[string]*TableHost
+	order  []*TableHost
+	events uint32
+	stats  TableStats
+
+	add func(search.Field, []byte) // handed to the extractor; made once
+	cur *TableHost
+}
+
+// Value is one value of a field. Its number is its place in Values.
+type Value struct {
+	Field search.Field
+	Text  string
+}
+
+// TableStats are a table's sizes.
+type TableStats struct {
+	Events, Records int
+	RawBytes        int64 // of records
+	MemBytes        int64 // about what the table takes
+	MinMs, MaxMs    int64 // of events that have a time; 0 when none has
+}
+
+// TableHost are one host's events in order of arrival.
+type TableHost struct {
+	Name   string
+	Events []TableEvent
+	IDs    []uint32 // numbers of values; an event's are IDs[its IDs : the next one's]
+	chunk  []byte   // the text's latest piece: written behind len only
+}
+
+// TableEvent is an event in a table.
+type TableEvent struct {
+	Ms      int64
+	Serial  uint64
+	Text    []byte
+	ids     uint32 // where its values begin in IDs
+	Records uint16 // 65535 stands for that many or more
+	Counted bool
+	// Node is set only for a host of mixed nodes (Name "").
+	Node string
+}
+
+const (
+	minChunk = 4 << 10
+	maxChunk = 64 << 10
+
+	valueCost = 64 // about what a value takes in memory beside its text
+	eventCost = 72
+)
+
+// NewTable returns an empty table.
+func NewTable() *Table {
+	t := &Table{hosts: map[string]*TableHost{}}
+	for f := range t.ids {
+		t.ids[f] = map[string]uint32{}
+	}
+	t.add = t.addValue
+	return t
+}
+
+// Add copies an event into the table, under the name of its host. The records'
+// Node must be as ParseRecord sets it for that host.
+func (t *Table) Add(host string, ev *event.Event) {
+	if len(ev.Records) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	h := t.cur
+	if h == nil || h.Name != host {
+		h = t.host(host)
+	}
+	e := TableEvent{Ms: ev.Ms, Serial: ev.Serial, ids: uint32(len(h.IDs)), Records: uint16(min(len(ev.Records), 1<<16-1))}
+	if host == "" {
+		e.Node = string(ev.Node)
+	}
+	e.Text, e.Counted = t.text(h, ev)
+	t.events++
+	t.x.Extract(ev, t.add)
+	h.Events = append(h.Events, e)
+
+	s := &t.stats
+	s.Events++
+	s.Records += len(ev.Records)
+	raw := ev.Size()
+	s.RawBytes += int64(raw)
+	s.MemBytes += int64(len(e.Text)) + eventCost + 4*int64(uint32(len(h.IDs))-e.ids)
+	if ev.Ms != 0 {
+		if s.MinMs == 0 || ev.Ms < s.MinMs {
+			s.MinMs = ev.Ms
+		}
+		if s.MaxMs == 0 || ev.Ms > s.MaxMs {
+			s.MaxMs = ev.Ms
+		}
+	}
+}
+
+func (t *Table) host(name string) *TableHost {
+	h := t.hosts[name]
+	if h == nil {
+		h = &TableHost{Name: name}
+		t.hosts[name] = h
+		t.order = append(t.order, h)
+	}
+	t.cur = h
+	return h
+}
+
+// text writes the event's text into the host's chunk. Chunks are never moved,
+// so that what a search holds stays as it is.
+func (t *Table) text(h *TableHost, ev *event.Event) ([]byte, bool) {
+	need := textSize(ev)
+	if cap(h.chunk)-len(h.chunk) < need {
+		size := minChunk
+		if cap(h.chunk) > 0 {
+			size = min(2*cap(h.chunk), maxChunk)
+		}
+		h.chunk = make([]byte, 0, max(size, need))
+	}
+	at := len(h.chunk)
+	var counted bool
+	h.chunk, counted = AppendText(h.chunk, ev)
+	return h.chunk[at:len(h.chunk):len(h.chunk)], counted
+}
+
+func (t *Table) addValue(f search.Field, v []byte) {
+	if int(f) >= len(t.ids) {
+		return
+	}
+	id, ok := t.ids[f][string(v)]
+	if !ok {
+		id = uint32(len(t.values))
+		text := string(v)
+		t.ids[f][text] = id
+		t.values = append(t.values, Value{f, text})
+		t.seen = append(t.seen, 0)
+		t.stats.MemBytes += int64(len(v)) + valueCost
+	}
+	if t.seen[id] == t.events {
+		return
+	}
+	t.seen[id] = t.events
+	t.cur.IDs = append(t.cur.IDs, id)
+}
+
+// Stats returns the table's sizes.
+func (t *Table) Stats() TableStats {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.stats
+}
+
+// Values are the vocabulary so far; read only.
+func (t *Table) Values() []Value {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.values[:len(t.values):len(t.values)]
+}
+
+// Hosts returns the table's hosts by name, each with the events it has now.
+func (t *Table) Hosts() []TableHost {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.hostsLocked()
+}
+
+func (t *Table) hostsLocked() []TableHost {
+	out := make([]TableHost, len(t.order))
+	for i, h := range t.order {
+		out[i] = TableHost{Name: h.Name, Events: h.Events[:len(h.Events):len(h.Events)], IDs: h.IDs[:len(h.IDs):len(h.IDs)]}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
+	return out
+}
+
+// ValuesOf are the numbers of the values of the host's event i.
+func (h *TableHost) ValuesOf(i int) []uint32 {
+	end := uint32(len(h.IDs))
+	if i+1 < len(h.Events) {
+		end = h.Events[i+1].ids
+	}
+	return h.IDs[h.Events[i].ids:end]
+}
+
+// Order is the host's events by time, node and serial, else as they arrived.
+func (h *TableHost) Order() []int32 {
+	out := make([]int32, len(h.Events))
+	sorted := true
+	for i := range out {
+		out[i] = int32(i)
+		sorted = sorted && (i == 0 || !h.Events[i].before(&h.Events[i-1]))
+	}
+	if !sorted {
+		sort.SliceStable(out, func(i, j int) bool { return h.Events[out[i]].before(&h.Events[out[j]]) })
+	}
+	return out
+}
+
+func (e *TableEvent) before(o *TableEvent) bool {
+	if e.Ms != o.Ms {
+		return e.Ms < o.Ms
+	}
+	if e.Node != o.Node {
+		return e.Node < o.Node
+	}
+	return e.Serial < o.Serial
+}

@@ -1,0 +1,159 @@
+package store
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// An event's text is how its records lie in memory and, compressed, in blocks:
+//
+//	plain:   each record followed by a newline, then one more newline
+//	counted: the number of records, then each one's length and bytes (uvarints)
+//
+// Plain costs next to nothing once compressed, and boundaries are found by a
+// byte search. It cannot hold an empty record or one with a newline in it; an
+// event that has one is counted. A block is wholly of one kind.
+
+// ErrText is returned for an event's text that does not add up.
+var ErrText = errors.New("malformed event text")
+
+// plainText says whether an event's records can be written plain.
+func plainText(ev *event.Event) bool {
+	for i := range ev.Records {
+		raw := ev.Records[i].Raw
+		if len(raw) == 0 || bytes.IndexByte(raw, '\n') >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// textSize is at least the size of the event's text.
+func textSize(ev *event.Event) int {
+	n := 1
+	for i := range ev.Records {
+		n += len(ev.Records[i].Raw) + 5
+	}
+	return n + 4
+}
+
+// AppendText appends an event's text and says whether it is counted.
+func AppendText(dst []byte, ev *event.Event) ([]byte, bool) {
+	if plainText(ev) {
+		for i := range ev.Records {
+			dst = append(dst, ev.Records[i].Raw...)
+			dst = append(dst, '\n')
+		}
+		return append(dst, '\n'), false
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(ev.Records)))
+	for i := range ev.Records {
+		dst = binary.AppendUvarint(dst, uint64(len(ev.Records[i].Raw)))
+		dst = append(dst, ev.Records[i].Raw...)
+	}
+	return dst, true
+}
+
+// CutText splits the first event's text off.
+func CutText(b []byte, counted bool) (text, rest []byte, err error) {
+	if !counted {
+		// Records are not empty, so the first empty line ends the event.
+		i := bytes.Index(b, []byte("\n\n"))
+		if i < 1 {
+			return nil, nil, fmt.Errorf("%w: no end within %d bytes", ErrText, len(b))
+		}
+		return b[: i+2 : i+2], b[i+2:], nil
+	}
+	n, at := binary.Uvarint(b)
+	if at <= 0 || n > uint64(len(b)) {
+		return nil, nil, fmt.Errorf("%w: %d records in %d bytes", ErrText, n, len(b))
+	}
+	for ; n > 0; n-- {
+		size, k := binary.Uvarint(b[at:])
+		if k <= 0 || size > uint64(len(b)-at-k) {
+			return nil, nil, fmt.Errorf("%w: a record of %d bytes in %d", ErrText, size, len(b)-at)
+		}
+		at += k + int(size)
+	}
+	return b[:at:at], b[at:], nil
+}
+
+// records calls fn with each record of an event's text, as CutText returned it.
+func records(text []byte, counted bool, fn func(raw []byte)) {
+	if !counted {
+		for len(text) > 1 {
+			i := bytes.IndexByte(text, '\n')
+			if i <= 0 {
+				return
+			}
+			fn(text[:i:i])
+			text = text[i+1:]
+		}
+		return
+	}
+	n, at := binary.Uvarint(text)
+	if at <= 0 {
+		return
+	}
+	for ; n > 0; n-- {
+		size, k := binary.Uvarint(text[at:])
+		if k <= 0 || size > uint64(len(text)-at-k) {
+			return
+		}
+		at += k
+		fn(text[at : at+int(size) : at+int(size)])
+		at += int(size)
+	}
+}
+
+// countRecords is how many records an event's text holds.
+func countRecords(text []byte, counted bool) int {
+	if !counted {
+		return bytes.Count(text, []byte{'\n'}) - 1
+	}
+	n, _ := binary.Uvarint(text)
+	return int(min(n, uint64(len(text))))
+}
+
+// ParseText makes an event of its text, again as it was when it came in: a
+// record without node= counts as its host's ("" is a host of mixed nodes).
+func ParseText(text []byte, counted bool, host []byte) *event.Event {
+	ev := &event.Event{Records: make([]record.Record, 0, max(0, countRecords(text, counted)))}
+	ev.Tags = nil
+	records(text, counted, func(raw []byte) {
+		ev.Records = append(ev.Records, record.Record{})
+		ParseRecord(&ev.Records[len(ev.Records)-1], raw, host)
+	})
+	if len(ev.Records) > 0 {
+		r := &ev.Records[0]
+		ev.Node, ev.Ms, ev.Serial = r.Node, r.Ms(), r.Serial
+	}
+	return ev
+}
+
+// ParseRecord parses a record that came from a host. What cannot be parsed
+// keeps its error in r.Err.
+func ParseRecord(r *record.Record, raw, host []byte) {
+	_ = r.Parse(raw) // kept in r.Err, and the record is stored whatever it is
+	if r.Node == nil && len(host) > 0 {
+		r.Node = host
+	}
+}
+
+// textKey is what an event is ordered by, from its first record.
+func textKey(text []byte, counted bool) (node []byte, ms int64, serial uint64) {
+	var r record.Record
+	first := true
+	records(text, counted, func(raw []byte) {
+		if first {
+			_ = r.Parse(raw)
+			first = false
+		}
+	})
+	return r.Node, r.Ms(), r.Serial
+}
