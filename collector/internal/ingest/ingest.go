@@ -1,0 +1,158 @@
+// Package ingest turns connections into stored records: bytes → frames → journal →
+// acknowledgements. It holds the promise that what is acknowledged is stored: a
+// reply is only made when the journal has said so, and goes out in the order in
+// which the records came. The collector's server wires it between listen and
+// journal and is the only one to import it.
+//
+// A session has one goroutine, which reads. Replies are made in the journal's
+// callback and written by a few goroutines shared by all sessions, never by the
+// journal's own: a sender that does not take its replies holds up nobody.
+//
+// Lock order: session.mu, then ackers.mu. Nothing blocks under either.
+package ingest
+
+import (
+	"context"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/hashicorp/go-hclog"
+)
+
+// Journal is where records become durable. Submit may block while the journal's
+// queue is full; done is called once, in the order of Submit, when the batch is
+// stored (nil) or was not (the reason), and is not called when Submit fails.
+type Journal interface {
+	Submit(ctx context.Context, b *journal.Batch, done func(error)) error
+}
+
+// Conn is a sender's connection, as package listen gives it.
+type Conn interface {
+	SyscallConn() (syscall.RawConn, error)
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+	CloseWrite() error
+	Shut(cause string)
+	Cause() string
+	ID() uint64
+	Peer() netip.AddrPort
+	Received(completed, unfinished bool)
+	Busy(bool) // is called under a lock
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxInFlight  = 1 << 20
+	DefaultWriteTimeout = 30 * time.Second
+)
+
+// Config is what an Ingest is made of.
+type Config struct {
+	Journal Journal
+	Log     hclog.Logger
+	Metrics *metrics.Ingest
+	Now     func() time.Time // nil: time.Now
+	// MaxInFlight bounds the bytes of one connection that are received and not
+	// acknowledged; reading stops there. 0 means DefaultMaxInFlight.
+	MaxInFlight int
+	// WriteTimeout bounds how long a sender may leave its replies untaken, and
+	// how long the end of a session waits for them. 0 means DefaultWriteTimeout.
+	WriteTimeout time.Duration
+	// Low says whether space is low: records are then acknowledged with DISKLOW.
+	// nil means never.
+	Low func() bool
+	// Writers is the number of goroutines that write replies. 0 means 2.
+	Writers int
+}
+
+// Ingest is the sessions of a collector.
+type Ingest struct {
+	cfg     Config
+	ackers  ackers
+	bad     *limiter // of log lines about what peers send
+	ctx     context.Context
+	cancel  context.CancelFunc
+	scratch sync.Pool      // of *scratch
+	slow    sync.WaitGroup // of goroutines that write to a sender that does not read
+
+	mu       sync.Mutex
+	sessions map[*session]struct{} // guarded by mu
+	ending   bool                  // guarded by mu: the collector stops; a new session ends at once
+}
+
+// Open starts the goroutines that write replies.
+func Open(cfg Config) *Ingest {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = DefaultMaxInFlight
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = DefaultWriteTimeout
+	}
+	if cfg.Writers == 0 {
+		cfg.Writers = 2
+	}
+	in := &Ingest{
+		cfg:      cfg,
+		bad:      &limiter{now: cfg.Now, burst: 10, every: time.Second},
+		scratch:  sync.Pool{New: func() any { return new(scratch) }},
+		sessions: map[*session]struct{}{},
+	}
+	in.ctx, in.cancel = context.WithCancel(context.Background())
+	in.ackers.start(cfg.Writers)
+	return in
+}
+
+// Serve handles one connection until it ends: everything received is stored and
+// acknowledged, or the connection is gone. It does not close it.
+func (in *Ingest) Serve(c Conn) {
+	s, err := newSession(in, c)
+	if err != nil {
+		c.Shut(metrics.ClosedError)
+		return
+	}
+	in.mu.Lock()
+	in.sessions[s] = struct{}{}
+	ending := in.ending
+	in.mu.Unlock()
+	if ending {
+		s.end()
+	}
+	s.run()
+	in.mu.Lock()
+	delete(in.sessions, s)
+	in.mu.Unlock()
+}
+
+// End asks every session to end in good order: it stops reading, acknowledges
+// what it has read, tells its sender ENDING and returns from Serve.
+func (in *Ingest) End() {
+	in.mu.Lock()
+	in.ending = true
+	all := make([]*session, 0, len(in.sessions))
+	for s := range in.sessions {
+		all = append(all, s)
+	}
+	in.mu.Unlock()
+	for _, s := range all {
+		s.end()
+	}
+}
+
+// Abort gives up what waits for the journal: each Serve returns as soon as its
+// connection is closed, acknowledging nothing more.
+func (in *Ingest) Abort() { in.cancel() }
+
+// Close joins the goroutines that write replies. Every Serve has returned.
+func (in *Ingest) Close() error {
+	in.cancel()
+	in.ackers.stop()
+	in.slow.Wait()
+	return nil
+}

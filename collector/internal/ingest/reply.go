@@ -1,0 +1,178 @@
+package ingest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/proto/remote"
+	"golang.org/x/sys/unix"
+)
+
+// keepOut is the most an idle session keeps allocated for replies.
+const keepOut = 4 << 10
+
+// errBlocked is returned by write when the sender's window is full.
+var errBlocked = errors.New("the sender does not take its replies")
+
+// writeReplies writes the replies of every batch that is finished and has no
+// unfinished one before it, until there are none. The caller has set s.writing.
+func (s *session) writeReplies() {
+	for {
+		if !s.takeFinished() {
+			s.wake()
+			return
+		}
+		if len(s.out) == 0 {
+			s.wake()
+			continue
+		}
+		err := s.write(s.out, false)
+		if errors.Is(err, errBlocked) {
+			// An acker is for everybody: this sender gets a goroutine of its own
+			// until it reads again or its time is over.
+			s.in.slow.Add(1)
+			go s.writeSlowly()
+			return
+		}
+		s.wrote(err)
+		s.wake()
+	}
+}
+
+func (s *session) writeSlowly() {
+	defer s.in.slow.Done()
+	_ = s.c.SetWriteDeadline(time.Now().Add(s.in.cfg.WriteTimeout))
+	s.wrote(s.write(s.out, true))
+	_ = s.c.SetWriteDeadline(time.Time{})
+	s.wake()
+	s.writeReplies()
+}
+
+// wrote notes the end of a write.
+func (s *session) wrote(err error) {
+	if cap(s.out) > keepOut {
+		s.out = nil
+	}
+	if err == nil {
+		return
+	}
+	s.mu.Lock()
+	s.broken = true
+	s.mu.Unlock()
+	cause := metrics.ClosedByPeer // it reset the connection, or we closed it
+	if timedOut(err) {
+		cause = metrics.ClosedSlow
+		s.warn("closed a connection: it did not take its replies", "limit", s.in.cfg.WriteTimeout)
+	}
+	s.c.Shut(cause)
+}
+
+// takeFinished makes the replies of the finished batches at the front of the
+// queue in s.out. It is false, and the session no longer being written, when
+// there are none.
+func (s *session) takeFinished() bool {
+	m := s.in.cfg.Metrics
+	s.mu.Lock()
+	k, size := 0, 0
+	for k < len(s.queue) && s.queue[k].finished {
+		size += s.queue[k].size
+		k++
+	}
+	if k == 0 {
+		s.writing = false
+		s.mu.Unlock()
+		return false
+	}
+	var few [8]*pending
+	taken := append(few[:0], s.queue[:k]...)
+	rest := copy(s.queue, s.queue[k:])
+	clear(s.queue[rest:])
+	s.queue = s.queue[:rest]
+	s.inFlight -= size
+	if s.inFlight == 0 {
+		s.c.Busy(false)
+	}
+	s.mu.Unlock()
+	m.InFlight.Sub(float64(size))
+	s.out = s.out[:0]
+	now := s.in.cfg.Now()
+	for _, p := range taken {
+		s.out = p.appendReplies(s.out)
+		if p.err == nil && len(p.seqs) > 0 {
+			m.AckSeconds.Observe(now.Sub(p.received).Seconds())
+		}
+	}
+	return true
+}
+
+// appendReplies appends one reply a managed record, in order, and counts.
+func (p *pending) appendReplies(out []byte) []byte {
+	m := p.s.in.cfg.Metrics
+	t, text := remote.Ack, []byte(nil)
+	switch {
+	case p.err != nil:
+		reason := metrics.RejectedError
+		t, text = remote.DiskError, []byte("disk write error")
+		if errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT) {
+			reason = metrics.RejectedFull
+			t, text = remote.DiskFull, []byte("disk full")
+		}
+		if len(p.seqs) > 0 {
+			m.Rejected.Add(reason, len(p.seqs))
+		}
+	case len(p.seqs) > 0:
+		m.Records.Add(float64(len(p.seqs)))
+		m.Bytes.Add(float64(p.text))
+		if p.s.in.cfg.Low != nil && p.s.in.cfg.Low() {
+			t = remote.DiskLow
+		}
+	}
+	if !p.managed {
+		return out
+	}
+	beats := p.beats
+	for i := range p.seqs {
+		for len(beats) > 0 && beats[0].after == i {
+			out = remote.AppendHeader(out, remote.Ack, beats[0].seq, 0)
+			beats = beats[1:]
+		}
+		out = append(remote.AppendHeader(out, t, p.seqs[i], len(text)), text...)
+	}
+	for _, b := range beats {
+		out = remote.AppendHeader(out, remote.Ack, b.seq, 0)
+	}
+	return out
+}
+
+// write writes all of out, and leaves in s.out what it could not. Without wait it
+// returns errBlocked where it would have to.
+func (s *session) write(out []byte, wait bool) error {
+	var writeErr error
+	err := s.raw.Write(func(fd uintptr) bool {
+		for len(out) > 0 {
+			n, err := unix.Write(int(fd), out)
+			switch {
+			case err == unix.EINTR:
+				continue
+			case err == unix.EAGAIN && wait:
+				return false
+			case err == unix.EAGAIN:
+				writeErr = errBlocked
+				return true
+			case err != nil:
+				writeErr = err
+				return true
+			}
+			out = out[n:]
+		}
+		return true
+	})
+	if errors.Is(writeErr, errBlocked) {
+		s.out = out
+	}
+	if err != nil {
+		return err
+	}
+	return writeErr
+}

@@ -1,0 +1,432 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/proto/remote"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// readSize is how much one read takes: a window of 256 ordinary records.
+	readSize = 128 << 10
+	// keepLeft is the most an idle session keeps allocated for unfinished frames.
+	keepLeft = 2 << 10
+	// linger is how long a closed connection's remaining input is thrown away: a
+	// socket closed with unread input sends a reset, which may overtake our replies.
+	linger = 500 * time.Millisecond
+)
+
+// scratch is where a read goes, and what it was cut into. A session has one only
+// between a read and the end of its parsing, so that idle sessions hold none.
+type scratch struct {
+	buf   [readSize]byte
+	spans []span
+}
+
+// span is a record in scratch.buf.
+type span struct {
+	seq        uint32
+	start, end int
+}
+
+// session is one connection.
+type session struct {
+	in   *Ingest
+	c    Conn
+	raw  syscall.RawConn
+	host string // the sender's address: its identity where records carry no node=
+
+	// Only the reading goroutine uses these.
+	dec    remote.Decoder
+	left   []byte // an unfinished frame or line
+	offset int64  // of the stream: where left begins
+
+	room chan struct{} // of 1: replies were made, or the session is broken
+
+	mu       sync.Mutex
+	queue    []*pending // guarded by mu; in the order of receipt
+	inFlight int        // guarded by mu; bytes of queue
+	writing  bool       // guarded by mu: an acker or a slow writer has it
+	broken   bool       // guarded by mu: nothing can be written any more
+	ending   bool       // guarded by mu: the collector stops
+	out      []byte     // used by whoever set writing
+}
+
+// pending is a batch on its way through the journal, and heartbeats that came
+// with it. Guarded by its session's mu once queued.
+type pending struct {
+	s        *session
+	seqs     []uint32 // of its records; the batch itself is the journal's
+	text     int      // bytes of its records
+	managed  bool
+	beats    []beat
+	size     int
+	received time.Time
+	finished bool
+	err      error
+}
+
+// beat is a heartbeat that came after so many of the batch's records.
+type beat struct {
+	after int
+	seq   uint32
+}
+
+func newSession(in *Ingest, c Conn) (*session, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &session{
+		in: in, c: c, raw: raw,
+		host: c.Peer().Addr().Unmap().WithZone("").String(),
+		room: make(chan struct{}, 1),
+	}, nil
+}
+
+// errMalformed ends a session whose stream can't be read any further.
+var errMalformed = errors.New("malformed stream")
+
+func (s *session) run() {
+	var err error
+	for err == nil && s.waitRoom() {
+		err = s.readBurst()
+	}
+	s.finish(err)
+}
+
+// waitRoom blocks while too much is in flight. It is false when the session is over.
+func (s *session) waitRoom() bool {
+	for {
+		s.mu.Lock()
+		ok, over := s.inFlight < s.in.cfg.MaxInFlight, s.broken || s.ending
+		s.mu.Unlock()
+		if over {
+			return false
+		}
+		if ok {
+			return true
+		}
+		select {
+		case <-s.room:
+		case <-s.in.ctx.Done():
+			return false
+		}
+	}
+}
+
+// readBurst waits for input, reads once and passes on every whole frame in it.
+func (s *session) readBurst() error {
+	sc, n, err := s.read()
+	if err != nil {
+		return err
+	}
+	defer s.in.scratch.Put(sc)
+	used, err := s.parse(sc, n)
+	s.offset += int64(used)
+	rest := sc.buf[used:n]
+	switch {
+	case len(rest) == 0 && cap(s.left) > keepLeft:
+		s.left = nil
+	case used == 0:
+		s.left = append(s.left, rest[len(s.left):]...)
+	default:
+		s.left = append(s.left[:0], rest...)
+	}
+	s.c.Received(used > 0, len(rest) > 0)
+	return err
+}
+
+// read waits until the socket can be read and only then takes a buffer, which
+// begins with what was left of the last read.
+func (s *session) read() (sc *scratch, n int, err error) {
+	var readErr error
+	err = s.raw.Read(func(fd uintptr) bool {
+		sc = s.in.scratch.Get().(*scratch)
+		n = copy(sc.buf[:], s.left)
+		for {
+			var m int
+			m, readErr = unix.Read(int(fd), sc.buf[n:])
+			switch {
+			case readErr == unix.EINTR:
+				continue
+			case readErr == unix.EAGAIN:
+				s.in.scratch.Put(sc)
+				sc = nil
+				return false
+			case readErr == nil && m == 0:
+				readErr = io.EOF
+			case readErr == nil:
+				n += m
+			}
+			return true
+		}
+	})
+	if err == nil {
+		err = readErr
+	}
+	if err != nil && sc != nil {
+		s.in.scratch.Put(sc)
+		sc = nil
+	}
+	return sc, n, err
+}
+
+// parse cuts sc.buf[:n] into frames, submits them and says how many bytes it used.
+func (s *session) parse(sc *scratch, n int) (used int, err error) {
+	b := &burst{s: s, sc: sc, received: s.in.cfg.Now()}
+	for used < n {
+		f, k, err := s.dec.Decode(sc.buf[used:n])
+		if err == nil && !f.ASCII && k > 0 && f.Type.IsReply() {
+			err = errReplyType{f.Type}
+		}
+		if err != nil {
+			b.submit(used)
+			s.malformed(used, err)
+			return used, errMalformed
+		}
+		if k == 0 {
+			break
+		}
+		b.add(f, used, used+k)
+		used += k
+	}
+	b.submit(used)
+	return used, nil
+}
+
+// errReplyType is a sender that sends what only a server may.
+type errReplyType struct{ t remote.Type }
+
+func (e errReplyType) Error() string {
+	return "a sender's message has the type of a reply: " + e.t.String()
+}
+
+// malformed counts and logs why a stream can't be read on.
+func (s *session) malformed(used int, err error) {
+	cause := metrics.MalformedType
+	switch {
+	case errors.Is(err, remote.ErrVersion):
+		cause = metrics.MalformedVersion
+	case errors.Is(err, remote.ErrLength):
+		cause = metrics.MalformedLength
+	case errors.Is(err, remote.ErrLineTooLong):
+		cause = metrics.MalformedLine
+	}
+	s.in.cfg.Metrics.Malformed.Add(cause, 1)
+	s.warn("closed a connection: what it sent is neither a frame nor a line of the audisp-remote protocol",
+		"offset", s.offset+int64(used), "cause", err)
+}
+
+func (s *session) warn(msg string, args ...any) {
+	ok, suppressed := s.in.bad.allow()
+	if !ok {
+		return
+	}
+	args = append([]any{"peer", s.c.Peer()}, args...)
+	if suppressed > 0 {
+		args = append(args, "suppressed", suppressed)
+	}
+	s.in.cfg.Log.Warn(msg, args...)
+}
+
+// burst is what one read brought, on its way to the journal: usually one batch;
+// a new one begins where a sender changes between managed and ascii.
+type burst struct {
+	s        *session
+	sc       *scratch
+	received time.Time
+	start    int // of the batch in sc.buf
+	managed  bool
+	beats    []beat
+}
+
+func (b *burst) add(f remote.Frame, start, end int) {
+	m := b.s.in.cfg.Metrics
+	if managed := !f.ASCII; managed != b.managed {
+		b.submit(start)
+		b.managed = managed
+	}
+	switch {
+	case f.Type == remote.Heartbeat && !f.ASCII:
+		m.Heartbeats.Inc()
+		b.beats = append(b.beats, beat{after: len(b.sc.spans), seq: f.Seq})
+	case len(f.Payload) == 0:
+		// Nothing to store; a managed one is owed its reply all the same.
+		m.Empty.Inc()
+		if !f.ASCII {
+			b.beats = append(b.beats, beat{after: len(b.sc.spans), seq: f.Seq})
+		}
+	case f.ASCII:
+		b.sc.spans = append(b.sc.spans, span{start: start, end: start + len(f.Payload)})
+	default:
+		// An unknown type that is no reply is a record, as for the stock server.
+		b.sc.spans = append(b.sc.spans, span{seq: f.Seq, start: end - len(f.Payload), end: end})
+	}
+}
+
+// submit passes on what was added since the last one; the batch ends at end.
+func (b *burst) submit(end int) {
+	start, spans, beats := b.start, b.sc.spans, b.beats
+	b.start, b.sc.spans, b.beats = end, spans[:0], nil
+	if len(spans) == 0 && len(beats) == 0 {
+		return
+	}
+	p := &pending{s: b.s, managed: b.managed, beats: beats, size: end - start, received: b.received}
+	if len(spans) == 0 {
+		b.s.enqueue(p)
+		p.done(nil)
+		return
+	}
+	// The records' bytes belong to the journal and what comes after it from now
+	// on: they get memory of their own, of exactly their size.
+	own := append([]byte(nil), b.sc.buf[start:end]...)
+	records := make([]journal.Record, len(spans))
+	p.seqs = make([]uint32, len(spans))
+	for i, sp := range spans {
+		records[i] = journal.Record{Seq: sp.seq, Raw: own[sp.start-start : sp.end-start : sp.end-start]}
+		p.seqs[i] = sp.seq
+		p.text += sp.end - sp.start
+	}
+	b.s.enqueue(p)
+	err := b.s.in.cfg.Journal.Submit(b.s.in.ctx, &journal.Batch{
+		Conn: b.s.c.ID(), Peer: b.s.c.Peer(), Host: b.s.host, Managed: b.managed,
+		Received: b.received, Records: records,
+	}, p.done)
+	if err != nil {
+		p.done(err)
+	}
+}
+
+func (s *session) enqueue(p *pending) {
+	s.in.cfg.Metrics.InFlight.Add(float64(p.size))
+	s.mu.Lock()
+	s.queue = append(s.queue, p)
+	first := s.inFlight == 0
+	s.inFlight += p.size
+	if first {
+		s.c.Busy(true)
+	}
+	s.mu.Unlock()
+}
+
+// done is called when p's records are stored, or are not. It doesn't block.
+func (p *pending) done(err error) {
+	s := p.s
+	s.mu.Lock()
+	p.finished, p.err = true, err
+	start := s.queue[0].finished && !s.writing
+	s.writing = s.writing || start
+	s.mu.Unlock()
+	if start {
+		s.in.ackers.push(s)
+	}
+}
+
+// finish ends a session: waits until everything received has its reply, and says
+// ENDING when it is the collector that goes.
+func (s *session) finish(err error) {
+	s.mu.Lock()
+	ending := s.ending
+	s.mu.Unlock()
+	cause := metrics.ClosedByPeer
+	switch {
+	case errors.Is(err, errMalformed):
+		cause = metrics.ClosedMalformed
+	case ending:
+		cause = metrics.ClosedShutdown
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET):
+		cause = metrics.ClosedError
+	}
+	if len(s.left) > 0 && cause == metrics.ClosedByPeer && s.c.Cause() == "" {
+		s.in.cfg.Metrics.Truncated.Inc()
+		s.warn("a connection ended within a "+leftKind(s.left), "offset", s.offset, "bytes", len(s.left))
+	}
+	s.drain()
+	if ending && s.c.Cause() == "" {
+		s.sayEnding()
+	}
+	if cause == metrics.ClosedMalformed || ending {
+		s.discard()
+	}
+	s.c.Shut(cause)
+}
+
+func leftKind(left []byte) string {
+	if bytes.HasPrefix(left, []byte{0xfe}) {
+		return "frame"
+	}
+	return "line"
+}
+
+// drain waits until the queue is empty and nobody writes, or all is given up.
+func (s *session) drain() {
+	for {
+		s.mu.Lock()
+		empty := len(s.queue) == 0 && !s.writing
+		s.mu.Unlock()
+		if empty {
+			return
+		}
+		select {
+		case <-s.room:
+		case <-s.in.ctx.Done():
+			return
+		}
+	}
+}
+
+// end makes the session stop reading. See Ingest.End.
+func (s *session) end() {
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	_ = s.c.SetReadDeadline(time.Unix(1, 0))
+	s.wake()
+}
+
+func (s *session) wake() {
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// sayEnding tells the sender that the collector stops. Nobody else writes now.
+func (s *session) sayEnding() {
+	_ = s.c.SetWriteDeadline(time.Now().Add(linger))
+	_ = s.write(remote.Append(nil, remote.Ending, 0, nil), true)
+}
+
+// discard takes what the sender still sends until it has seen our end, for a
+// short while.
+func (s *session) discard() {
+	if s.c.CloseWrite() != nil {
+		return
+	}
+	_ = s.c.SetReadDeadline(time.Now().Add(linger))
+	s.left = nil
+	for {
+		sc, _, err := s.read()
+		if err != nil {
+			return
+		}
+		s.in.scratch.Put(sc)
+	}
+}
+
+// timedOut says whether err is a deadline's.
+func timedOut(err error) bool {
+	var ne net.Error
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
+}
