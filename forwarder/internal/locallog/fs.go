@@ -1,0 +1,80 @@
+package locallog
+
+import (
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// FS is what the log asks of the operating system; tests put a failing one in
+// the place of OS.
+type FS interface {
+	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
+	Rename(from, to string) error
+	Remove(name string) error
+	Stat(name string) (fs.FileInfo, error)
+	MkdirAll(name string, perm fs.FileMode) error
+	Chmod(name string, perm fs.FileMode) error
+	Chown(name string, uid, gid int) error
+}
+
+// File is an open log file, opened for appending.
+type File interface {
+	io.WriteCloser
+	Size() (int64, error)
+	Truncate(size int64) error
+	Chmod(perm fs.FileMode) error
+	Chown(uid, gid int) error
+	Sync() error
+	Datasync() error
+}
+
+// OS is the real filesystem.
+type OS struct{}
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
+func (f osFile) Datasync() error {
+	for {
+		if err := unix.Fdatasync(int(f.Fd())); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// OpenFile implements FS. A symbolic link in the log's place is refused.
+func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// Rename implements FS.
+func (OS) Rename(from, to string) error { return os.Rename(from, to) }
+
+// Remove implements FS.
+func (OS) Remove(name string) error { return os.Remove(name) }
+
+// Stat implements FS.
+func (OS) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+
+// MkdirAll implements FS.
+func (OS) MkdirAll(name string, perm fs.FileMode) error { return os.MkdirAll(name, perm) }
+
+// Chmod implements FS.
+func (OS) Chmod(name string, perm fs.FileMode) error { return os.Chmod(name, perm) }
+
+// Chown implements FS.
+func (OS) Chown(name string, uid, gid int) error { return os.Chown(name, uid, gid) }
