@@ -67,23 +67,45 @@ func isMsg(name []byte) bool { return string(name) == "msg" }
 // Next returns the next field; false at the end. The field's slices point into
 // the record.
 func (f *Fields) Next() (Field, bool) {
-	b, pos := f.buf, f.pos
-	start := pos
-	for ; pos < len(b); pos++ {
-		switch b[pos] {
-		case ' ':
-			start = pos + 1
-		case '=':
-			if pos == start {
-				pos = wordEnd(b, pos) - 1 // "=", "==x": text
-				continue
-			}
-			return f.value(start, pos)
-		}
+	// Plain loops over bytes: names and values have a handful of them, and looking
+	// at eight at a time was a quarter slower on real records.
+	s := f.buf[f.pos:]
+	start := 0
+	if len(s) > 0 && s[0] == ' ' {
+		start = 1
 	}
-	f.pos = pos
+	for i := start; i < len(s); i++ {
+		c := s[i]
+		if c == ' ' {
+			start = i + 1
+			continue
+		}
+		if c != '=' {
+			continue
+		}
+		if i == start { // "=", "==x": text
+			for i+1 < len(s) && s[i+1] != ' ' {
+				i++
+			}
+			continue
+		}
+		rest := s[i+1:]
+		if f.mode != own || len(rest) == 0 || special[rest[0]] || isMsg(s[start:i]) {
+			return f.value(f.pos+start, f.pos+i)
+		}
+		end := 0
+		for end < len(rest) && rest[end] != ' ' {
+			end++
+		}
+		f.pos += i + 1 + end
+		return Field{Name: s[start:i:i], Value: rest[:end:end]}, true
+	}
+	f.pos = len(f.buf)
 	return Field{}, false
 }
+
+// special are the bytes that, first in a value, make it more than a word.
+var special = [256]bool{'"': true, '\'': true, '{': true}
 
 // value reads the value behind the '=' at eq and steps over it.
 func (f *Fields) value(start, eq int) (Field, bool) {
