@@ -95,6 +95,9 @@ func writeSyscalls() {
 		for n, name := range unified {
 			t[n] = name
 		}
+		if arch == "i386" {
+			t[219] = "madvise" // madvise1 is another name for it, and not the one that is printed
+		}
 		text(&b, "syscalls_"+arch, t)
 	}
 	// riscv64 has the generic table, as aarch64 has, with these differences.

@@ -113,7 +113,11 @@ func lazySyscalls(text string) func() *syscallTable {
 
 var (
 	x86_64Calls  = lazySyscalls(syscallsX86_64)
-	i386Calls    = lazySyscalls(syscallsI386)
+	i386Calls    = sync.OnceValue(func() *syscallTable {
+		t := newSyscallTable(syscallsI386)
+		t.byName["madvise1"] = 219 // an old second name of madvise
+		return t
+	})
 	aarch64Calls = lazySyscalls(syscallsAarch64)
 	armCalls     = lazySyscalls(syscallsArm)
 	ppcCalls     = lazySyscalls(syscallsPpc)

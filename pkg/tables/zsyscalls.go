@@ -986,7 +986,7 @@ const syscallsI386 = `0 restart_syscall
 216 setfsgid32
 217 pivot_root
 218 mincore
-219 madvise1
+219 madvise
 220 getdents64
 221 fcntl64
 224 gettid
