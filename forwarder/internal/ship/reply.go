@@ -1,0 +1,175 @@
+package ship
+
+import (
+	"time"
+
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+// replies handles every whole reply in buf and says how many bytes they were.
+func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error) {
+	if len(buf) == 0 {
+		return 0, nil
+	}
+	var (
+		acked   uint64
+		plain   bool // an ACK without a complaint
+		reports []Report
+	)
+	c.mu.Lock()
+	beating := c.beating
+	for {
+		f, n, derr := dec.Decode(buf[used:])
+		if derr == nil && n > 0 && (f.ASCII || !f.Type.IsReply()) {
+			derr = errNotReply
+		}
+		if derr != nil {
+			err = derr
+			break
+		}
+		if n == 0 {
+			break
+		}
+		used += n
+		report, stored := c.reply(f)
+		if stored {
+			acked++
+			plain = plain || report == 0
+		}
+		if report != 0 {
+			s := c.win.find(f.Seq)
+			r := Report{Condition: report, Server: c.server, Reply: f.Type, Text: string(f.Payload)}
+			if s != nil {
+				r.Index = s.index
+			}
+			reports = append(reports, r)
+		}
+	}
+	index, ok := c.win.advance()
+	if acked > 0 {
+		c.m.Acked.Add(acked)
+		c.failures = 0
+	}
+	c.m.InFlight.Store(int64(c.win.flying))
+	c.expect(time.Now())
+	// A full window is refilled by the quarter, or there would be one write for
+	// every reply.
+	wake := c.starved && c.win.n <= len(c.win.ring)*3/4 ||
+		c.win.flying == 0 && (c.starved || c.leaving || c.refused) ||
+		c.ending || beating && !c.beating
+	c.mu.Unlock()
+
+	for _, r := range reports {
+		c.decide(r)
+	}
+	if len(reports) > 0 {
+		c.mu.Lock()
+		if i, more := c.win.advance(); more { // what was dropped
+			index, ok = i, true
+		}
+		c.mu.Unlock()
+	}
+	if ok {
+		c.ack(index)
+	}
+	if plain {
+		c.delivered()
+	}
+	if wake || len(reports) > 0 {
+		c.poke()
+	}
+	return used, err
+}
+
+// poke wakes the writer.
+func (c *session) poke() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// reply settles what one reply is for. It returns the condition to report, 0 for
+// none, and whether it says that a record in flight is stored. Called with mu.
+func (c *session) reply(f remote.Frame) (report Condition, stored bool) {
+	if f.Type == remote.Ending {
+		c.ending = true
+		c.m.Endings.Add(1)
+		return 0, false // reported when the session is over
+	}
+	switch {
+	case f.Type == remote.DiskFull:
+		c.m.DiskFull.Add(1)
+		report = DiskFull
+	case f.Type == remote.DiskError:
+		c.m.DiskError.Add(1)
+		report = DiskError
+	case f.Type.IsFatal():
+		c.m.OtherErrors.Add(1)
+		report = GenericError
+	case f.Type == remote.DiskLow:
+		c.m.DiskLow.Add(1)
+		report = DiskLow
+	case f.Type.IsWarning():
+		c.m.OtherWarnings.Add(1)
+		report = GenericWarning
+	}
+	if c.beating && f.Seq == c.beatSeq {
+		c.beating = false
+		return report, false
+	}
+	s := c.win.find(f.Seq)
+	if s == nil || s.state != inFlight {
+		// Said twice, or of nothing we know: the record in question stays what it is.
+		c.m.UnexpectedReplies.Add(1)
+		return report, false
+	}
+	if f.Type.IsFatal() {
+		c.win.settle(s, waiting)
+		c.refused = true
+		return report, false
+	}
+	// A plain reply of an unknown type counts as an ACK, as with the stock sender.
+	c.win.settle(s, done)
+	c.round = 0
+	return report, true
+}
+
+// decide reports a reply and does what the Handler wants.
+func (c *session) decide(r Report) {
+	d := c.report(r)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch d {
+	case Drop:
+		if s := c.slotOf(r.Index); r.Reply.IsFatal() && s != nil && s.state == waiting {
+			c.win.settle(s, done)
+			c.m.Dropped.Add(1)
+		}
+	case Suspend:
+		c.decided = errSuspend
+	case Stop:
+		c.decided = ErrStopped
+	}
+}
+
+// slotOf finds a record in the window. Called with mu.
+func (s *Sender) slotOf(index uint64) *slot {
+	for i := range s.win.n {
+		if sl := s.win.at(i); index != 0 && sl.index == index {
+			return sl
+		}
+	}
+	return nil
+}
+
+// delivered reports the first plainly stored record after trouble.
+func (c *session) delivered() {
+	c.mu.Lock()
+	trouble := c.trouble
+	c.trouble = false
+	c.mu.Unlock()
+	if trouble {
+		c.report(Report{Condition: Recovered, Server: c.server})
+	}
+}

@@ -1,0 +1,100 @@
+package ship
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+// Condition is something that audisp-remote.conf has an action for.
+type Condition uint8
+
+const (
+	// StartupFailure: the first connection of all could not be made.
+	StartupFailure Condition = iota + 1
+	// NetworkFailure: a connection could not be made, or broke.
+	NetworkFailure
+	// RemoteEnding: the server said that it stops.
+	RemoteEnding
+	// DiskLow: the server stored the record but its disk is nearly full.
+	DiskLow
+	// DiskFull: the server did not store the record: its disk is full.
+	DiskFull
+	// DiskError: the server could not store the record.
+	DiskError
+	// GenericWarning: another reply with the warning bit; the record is stored.
+	GenericWarning
+	// GenericError: another reply with the fatal bit; the record isn't stored.
+	GenericError
+	// Connected: a connection was made. The decision is ignored.
+	Connected
+	// Recovered: a record was acknowledged plainly, the first since one of the
+	// conditions above. The decision is ignored.
+	Recovered
+)
+
+var conditionNames = [...]string{
+	StartupFailure: "startup failure", NetworkFailure: "network failure", RemoteEnding: "remote ending",
+	DiskLow: "disk low", DiskFull: "disk full", DiskError: "disk error",
+	GenericWarning: "generic warning", GenericError: "generic error",
+	Connected: "connected", Recovered: "recovered",
+}
+
+func (c Condition) String() string { return conditionNames[c] }
+
+// Report says what happened.
+type Report struct {
+	Condition Condition
+	Server    string
+	Err       error       // NetworkFailure, StartupFailure: the cause
+	Reply     remote.Type // a reply's type and text
+	Text      string
+	Index     uint64    // the record a reply is for, 0 when for none
+	Attempts  int       // failures without an acknowledged record between them
+	Since     time.Time // of the first of them
+}
+
+// Decision is what to do about it.
+type Decision uint8
+
+const (
+	// Retry keeps the record and tries again, for ever.
+	Retry Decision = iota
+	// Drop gives the record up that was refused; for a network failure the first
+	// one not acknowledged. Counted. Other conditions treat it as Retry.
+	Drop
+	// Suspend keeps the records and closes the connection until Resume.
+	Suspend
+	// Stop keeps the records and makes Run return ErrStopped.
+	Stop
+)
+
+// Metrics counts what a Sender does. Read it at any time.
+type Metrics struct {
+	Sent      atomic.Uint64 // records, the first time each
+	Resent    atomic.Uint64 // records, every further time
+	Acked     atomic.Uint64 // records the server stored (ascii: took)
+	Skipped   atomic.Uint64 // EOE records and empty lines, never sent
+	Truncated atomic.Uint64 // records cut to MaxRecord
+	Dropped   atomic.Uint64 // records given up by decision
+	Bytes     atomic.Uint64 // written to connections
+	Writes    atomic.Uint64 // write calls
+
+	Connects        atomic.Uint64 // connections made
+	Reconnects      atomic.Uint64 // those after the first
+	ConnectFailures atomic.Uint64
+	Disconnects     atomic.Uint64 // connections that ended by fault or by the peer
+	Heartbeats      atomic.Uint64
+
+	DiskLow           atomic.Uint64
+	DiskFull          atomic.Uint64
+	DiskError         atomic.Uint64
+	OtherWarnings     atomic.Uint64
+	OtherErrors       atomic.Uint64
+	Endings           atomic.Uint64
+	UnexpectedReplies atomic.Uint64 // no record in flight has that sequence id
+
+	InFlight  atomic.Int64 // records sent and not answered
+	Connected atomic.Int64 // 1 while a connection is open
+}

@@ -1,0 +1,156 @@
+package ship
+
+// state of a record in the window.
+type state uint8
+
+const (
+	waiting  state = iota // to be sent (again)
+	inFlight              // sent over this connection, not answered
+	done                  // stored, skipped or dropped
+)
+
+type slot struct {
+	index uint64
+	seq   uint32
+	state state
+}
+
+// window is the records between the first one not done with and the last one
+// taken from the source, in the source's order: which of them are answered, as a
+// server may answer out of order.
+type window struct {
+	ring   []slot
+	head   int // position of the oldest in ring
+	n      int // how many there are
+	cursor int // offset from head: those before it were sent over this connection
+	flying int // how many are inFlight
+}
+
+func newWindow(size int) *window { return &window{ring: make([]slot, size)} }
+
+func (w *window) at(i int) *slot {
+	i += w.head
+	if i >= len(w.ring) {
+		i -= len(w.ring)
+	}
+	return &w.ring[i]
+}
+
+// rewind makes every record that isn't done wait to be sent again, and returns
+// the index of the first, false when there is none.
+func (w *window) rewind() (uint64, bool) {
+	w.cursor = 0
+	w.flying = 0
+	for i := range w.n {
+		if s := w.at(i); s.state == inFlight {
+			s.state = waiting
+		}
+	}
+	if w.n == 0 {
+		return 0, false
+	}
+	return w.head0().index, true
+}
+
+func (w *window) head0() *slot { return w.at(0) }
+
+// verdict is what take says of a record.
+type verdict uint8
+
+const (
+	sendNew   verdict = iota // it has a slot now and is to be sent
+	sendAgain                // likewise; it was sent before
+	skip                     // it is done already
+	noRoom                   // the window is full: take it again later
+)
+
+// take is told of each record as it comes from the source, in order. Waiting
+// records that the source passed over are gone from it (its oldest were
+// dropped): done, as nobody can send them any more.
+func (w *window) take(index uint64, seq uint32) (*slot, verdict) {
+	for w.cursor < w.n {
+		s := w.at(w.cursor)
+		if s.index > index {
+			return nil, skip // older than the window: it was done before
+		}
+		w.cursor++
+		if s.index == index {
+			if s.state == done {
+				return nil, skip
+			}
+			return s, sendAgain
+		}
+		if s.state == waiting {
+			s.state = done
+		}
+	}
+	if w.n == len(w.ring) {
+		return nil, noRoom
+	}
+	s := w.at(w.n)
+	*s = slot{index: index, seq: seq, state: waiting}
+	w.n++
+	w.cursor = w.n
+	return s, sendNew
+}
+
+// canTake reports whether a take can come to more than noRoom.
+func (w *window) canTake() bool { return w.cursor < w.n || w.n < len(w.ring) }
+
+func (w *window) send(s *slot) {
+	s.state = inFlight
+	w.flying++
+}
+
+// find returns the record with that sequence id that is or was in flight.
+func (w *window) find(seq uint32) *slot {
+	if w.n == 0 {
+		return nil
+	}
+	// Ids count up by one, so it is nearly always here.
+	if d := (seq - w.head0().seq) & 0x7fffffff; d < uint32(w.n) {
+		if s := w.at(int(d)); s.seq == seq {
+			return s
+		}
+	}
+	for i := range w.n {
+		if s := w.at(i); s.seq == seq {
+			return s
+		}
+	}
+	return nil
+}
+
+// settle ends a flight: done, or waiting to be sent again.
+func (w *window) settle(s *slot, to state) {
+	if s.state == inFlight {
+		w.flying--
+	}
+	s.state = to
+}
+
+// settleAll makes everything in flight done.
+func (w *window) settleAll() (n int) {
+	for i := range w.n {
+		if s := w.at(i); s.state == inFlight {
+			w.settle(s, done)
+			n++
+		}
+	}
+	return n
+}
+
+// advance forgets what is done at the front and returns the last index of it,
+// false when nothing is.
+func (w *window) advance() (index uint64, ok bool) {
+	for w.n > 0 && w.head0().state == done {
+		index, ok = w.head0().index, true
+		w.head++
+		if w.head == len(w.ring) {
+			w.head = 0
+		}
+		w.n--
+		w.cursor = max(0, w.cursor-1)
+	}
+	return index, ok
+}

@@ -1,0 +1,179 @@
+package spool
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// Reader is a cursor over the records not acknowledged. It serves the newest
+// from memory and older ones from the segments. One at a time may be in use, by
+// one goroutine; Ack, First and Left may be called by others.
+type Reader struct {
+	s     *Spool
+	next  uint64   // index of the next record
+	batch [][]byte // entries from next on, taken from memory
+	cold  *seglog.Reader
+}
+
+// Reader returns the cursor at the first record not acknowledged.
+func (s *Spool) Reader() *Reader { return &Reader{s: s, next: s.First()} }
+
+// batchSize is how many entries are taken from memory under one lock.
+const batchSize = 64
+
+// Next returns the next record: its index, its sequence id on the wire and its
+// line, valid until the next call of Next, Seek or Close. io.EOF says that there
+// is none now. Records that were dropped or damaged are passed over.
+func (r *Reader) Next() (index uint64, seq uint32, line []byte, err error) {
+	for {
+		entry, err := r.entry()
+		if err != nil {
+			return 0, 0, nil, err
+		}
+		index = r.next
+		r.next++
+		if _, line, err = parseEntry(entry); err != nil {
+			// Its checksum is right: written by a newer program, or not by us.
+			r.s.damaged.Add(1)
+			r.s.hlg.Error("spool record can't be read", "index", index, "error", err)
+			continue
+		}
+		return index, r.s.Seq(index), line, nil
+	}
+}
+
+// entry returns the entry of r.next, which it moves over records that are gone.
+func (r *Reader) entry() ([]byte, error) {
+	if len(r.batch) > 0 {
+		e := r.batch[0]
+		r.batch = r.batch[1:]
+		return e, nil
+	}
+	for {
+		s := r.s
+		s.mu.Lock()
+		r.next = max(r.next, s.acked+1)
+		if r.next > s.last {
+			s.mu.Unlock()
+			r.closeCold()
+			return nil, io.EOF
+		}
+		if e := s.hot.get(r.next); e != nil {
+			from := s.hot.head + int(r.next-s.hot.first)
+			r.batch = append(r.batch[:0], s.hot.list[from+1:min(from+batchSize, len(s.hot.list))]...)
+			s.mu.Unlock()
+			r.closeCold()
+			return e, nil
+		}
+		s.mu.Unlock()
+		e, err := r.stored()
+		if err != nil || e != nil {
+			return e, err
+		}
+	}
+}
+
+// stored reads r.next from its segment; nil: look again.
+func (r *Reader) stored() ([]byte, error) {
+	if r.cold == nil {
+		cold, err := r.s.log.Reader(r.next)
+		if errors.Is(err, seglog.ErrTruncated) {
+			r.skipTo(r.s.log.First()) // the oldest were dropped
+			return nil, nil
+		}
+		if err != nil {
+			return nil, r.failed(err)
+		}
+		r.cold = cold
+	}
+	for {
+		index, e, err := r.cold.Next()
+		var damage *seglog.CorruptError
+		switch {
+		case errors.As(err, &damage):
+			if damage.First <= damage.Last {
+				r.s.damaged.Add(damage.Last - damage.First + 1)
+			}
+			r.s.hlg.Error("spool is damaged", "error", damage)
+			continue
+		case errors.Is(err, seglog.ErrTruncated):
+			r.skipTo(r.s.log.First())
+			return nil, nil
+		case err == io.EOF:
+			r.skipTo(r.s.log.Last() + 1) // everything up to the end was damaged
+			return nil, nil
+		case err != nil:
+			return nil, r.failed(err)
+		case index < r.next:
+			continue
+		}
+		r.next = index
+		return e, nil
+	}
+}
+
+// skipTo moves over records that are no longer there.
+func (r *Reader) skipTo(index uint64) {
+	r.closeCold()
+	r.next = max(r.next, index)
+}
+
+func (r *Reader) failed(err error) error {
+	if errors.Is(err, seglog.ErrClosed) {
+		return ErrClosed
+	}
+	return fmt.Errorf("read spool at %d: %w", r.next, err)
+}
+
+func (r *Reader) closeCold() {
+	if r.cold != nil {
+		_ = r.cold.Close() // only read
+		r.cold = nil
+	}
+}
+
+// Seek makes the next Next return the first record at or after index that is not
+// acknowledged.
+func (r *Reader) Seek(index uint64) {
+	r.closeCold()
+	r.batch = r.batch[:0]
+	r.next = index
+}
+
+// Ready delivers a value when there may be records after Next returned io.EOF.
+func (r *Reader) Ready() <-chan struct{} { return r.s.ready }
+
+// Wait returns when there is a record at the cursor, or ctx ends.
+func (r *Reader) Wait(ctx context.Context) error {
+	for {
+		r.s.mu.Lock()
+		there := len(r.batch) > 0 || max(r.next, r.s.acked+1) <= r.s.last
+		r.s.mu.Unlock()
+		if there {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-r.s.stop:
+			return ErrClosed
+		case <-r.s.ready:
+		}
+	}
+}
+
+// Ack, First and Left are the spool's.
+func (r *Reader) Ack(index uint64) error { return r.s.Ack(index) }
+
+// First is the index of the first record not acknowledged.
+func (r *Reader) First() uint64 { return r.s.First() }
+
+// Left is how many records are not acknowledged.
+func (r *Reader) Left() uint64 { return r.s.Left() }
+
+// Close releases what the cursor holds open.
+func (r *Reader) Close() { r.closeCold() }

@@ -1,0 +1,242 @@
+package spool
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+const (
+	stateName    = "state"
+	stateVersion = 1
+	slotSize     = 4096
+	slotHead     = 40
+	epochSize    = 12
+	maxEpochs    = (slotSize - slotHead) / epochSize
+
+	entryHead    = 7
+	entryVersion = 1
+	frameHead    = 24 // about what the log adds to an entry
+)
+
+var stateMagic = [8]byte{'A', 'F', 'S', 'P', 'O', 'O', 'L', 0}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+var (
+	// ErrState is returned by Open when the folder's state file isn't one of ours.
+	ErrState = errors.New("not a spool's state file")
+	// ErrStateVersion is returned by Open when it is from a newer version.
+	ErrStateVersion = errors.New("spool state is newer than this program")
+	// errEntry is what parseEntry says of an entry it doesn't know.
+	errEntry = errors.New("unknown entry")
+)
+
+// appendEntry appends a record as it is in the log: version, append time, line.
+func appendEntry(dst []byte, ms int64, line []byte) []byte {
+	dst = append(dst, entryVersion, byte(ms), byte(ms>>8), byte(ms>>16), byte(ms>>24), byte(ms>>32), byte(ms>>40))
+	return append(dst, line...)
+}
+
+// parseEntry is appendEntry's reverse. line aliases e.
+func parseEntry(e []byte) (ms int64, line []byte, err error) {
+	if len(e) < entryHead || e[0] != entryVersion {
+		return 0, nil, errEntry
+	}
+	var b [8]byte
+	copy(b[:], e[1:entryHead])
+	return int64(binary.LittleEndian.Uint64(b[:])), e[entryHead:], nil
+}
+
+// entrySize is about what a line takes on disk.
+func entrySize(line int) int { return frameHead + entryHead + line }
+
+// epoch says from which index on which base is added to an index to make its
+// sequence id.
+type epoch struct {
+	from uint64
+	base uint32
+}
+
+// seqOf is the sequence id of a record; the top bit says that it is numbered by us.
+func seqOf(epochs []epoch, index uint64) uint32 {
+	for i := len(epochs) - 1; i >= 0; i-- {
+		if epochs[i].from <= index || i == 0 {
+			return 0x80000000 | (epochs[i].base+uint32(index))&0x7fffffff
+		}
+	}
+	return 0x80000000 | uint32(index)&0x7fffffff
+}
+
+// pruneEpochs leaves out those that only records up to acked have.
+func pruneEpochs(epochs []epoch, acked uint64) []epoch {
+	for len(epochs) > 1 && epochs[1].from <= acked+1 {
+		epochs = epochs[1:]
+	}
+	return epochs
+}
+
+// nextEpochs adds the epoch of this run: ids from index from on are ahead of all
+// ids used before by 2^24 at least and by 2^25 at most, at random. That is more
+// than could be sent unsynced, so no id of a lost record comes again; and a folder
+// put back to an older state (a restored machine) goes on with other ids than
+// those it used in the life that is gone.
+func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
+	var b [4]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return nil, fmt.Errorf("random base: %w", err)
+	}
+	random := binary.LittleEndian.Uint32(b[:])
+	if len(old) == 0 {
+		return []epoch{{from: 0, base: random & 0x7fffffff}}, nil
+	}
+	next := epoch{from: from, base: old[len(old)-1].base + 1<<24 + random&(1<<24-1)}
+	epochs := append([]epoch(nil), pruneEpochs(old, acked)...)
+	if epochs[len(epochs)-1].from >= from {
+		// No record had the last one.
+		epochs = epochs[:len(epochs)-1]
+	}
+	epochs = append(epochs, next)
+	if len(epochs) > maxEpochs {
+		// So many restarts with nothing acknowledged: the oldest records get other
+		// ids, and those of them that were sent before may be stored twice.
+		epochs = epochs[len(epochs)-maxEpochs:]
+	}
+	return epochs, nil
+}
+
+// content is what a state file says.
+type content struct {
+	acked  uint64
+	epochs []epoch
+}
+
+// stateFile has two slots that are written in turn: a torn write hurts the older.
+type stateFile struct {
+	f   fsys.File
+	gen uint64
+}
+
+// openState opens or creates the file and returns what its newer whole slot says.
+func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
+	f, err := fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, c, fmt.Errorf("open state: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	size, err := f.Size()
+	if err != nil {
+		return nil, c, fmt.Errorf("open state: %w", err)
+	}
+	st := &stateFile{f: f}
+	if size == 0 {
+		if err = fs.SyncDir(filepath.Dir(path)); err != nil {
+			return nil, c, fmt.Errorf("open state: %w", err)
+		}
+		return st, c, nil
+	}
+	ours := true // every byte that is there looks like a slot, or like nothing
+	found := false
+	for i := range int64(2) {
+		var buf [slotSize]byte
+		n, rerr := f.ReadAt(buf[:], i*slotSize)
+		if rerr != nil && !errors.Is(rerr, io.EOF) {
+			return nil, c, fmt.Errorf("read %s: %w", path, rerr)
+		}
+		got, gen, derr := decodeSlot(buf[:n])
+		switch {
+		case derr == nil && (!found || gen > st.gen):
+			c, st.gen, found = got, gen, true
+		case errors.Is(derr, ErrStateVersion):
+			return nil, c, fmt.Errorf("%s: offset %d: %w", path, i*slotSize, derr)
+		case errors.Is(derr, ErrState) && buf != [slotSize]byte{}:
+			ours = false
+		}
+	}
+	if !found && !ours {
+		return nil, c, fmt.Errorf("%s: %w", path, ErrState)
+	}
+	// Neither slot whole: the machine stopped during the very first write, or both
+	// are damaged. The log says what is there; all of it is sent again.
+	return st, c, nil
+}
+
+var errSlot = errors.New("checksum mismatch")
+
+func encodeSlot(c content, gen uint64) []byte {
+	buf := make([]byte, slotSize)
+	copy(buf, stateMagic[:])
+	binary.LittleEndian.PutUint32(buf[8:], stateVersion)
+	binary.LittleEndian.PutUint64(buf[16:], gen)
+	binary.LittleEndian.PutUint64(buf[24:], c.acked)
+	binary.LittleEndian.PutUint32(buf[32:], uint32(len(c.epochs)))
+	for i, e := range c.epochs {
+		at := buf[slotHead+i*epochSize:]
+		binary.LittleEndian.PutUint64(at, e.from)
+		binary.LittleEndian.PutUint32(at[8:], e.base)
+	}
+	binary.LittleEndian.PutUint32(buf[12:], slotSum(buf))
+	return buf
+}
+
+// slotSum is over the whole slot, its own place taken as zero.
+func slotSum(buf []byte) uint32 {
+	sum := crc32.Update(0, castagnoli, buf[:12])
+	sum = crc32.Update(sum, castagnoli, []byte{0, 0, 0, 0})
+	return crc32.Update(sum, castagnoli, buf[16:])
+}
+
+func decodeSlot(buf []byte) (c content, gen uint64, err error) {
+	if len(buf) < 12 || [8]byte(buf[:8]) != stateMagic {
+		return c, 0, ErrState
+	}
+	if v := binary.LittleEndian.Uint32(buf[8:]); v > stateVersion {
+		return c, 0, fmt.Errorf("%w: version %d", ErrStateVersion, v)
+	}
+	if len(buf) != slotSize || binary.LittleEndian.Uint32(buf[12:]) != slotSum(buf) {
+		return c, 0, errSlot
+	}
+	n := binary.LittleEndian.Uint32(buf[32:])
+	if n == 0 || n > maxEpochs {
+		return c, 0, fmt.Errorf("%d epochs: %w", n, errSlot)
+	}
+	c.acked = binary.LittleEndian.Uint64(buf[24:])
+	for i := range int(n) {
+		at := buf[slotHead+i*epochSize:]
+		c.epochs = append(c.epochs, epoch{from: binary.LittleEndian.Uint64(at), base: binary.LittleEndian.Uint32(at[8:])})
+	}
+	return c, binary.LittleEndian.Uint64(buf[16:]), nil
+}
+
+// write makes c durable in the older slot.
+func (s *stateFile) write(c content) error {
+	gen := s.gen + 1
+	if _, err := s.f.WriteAt(encodeSlot(c, gen), int64(gen%2)*slotSize); err != nil {
+		return fmt.Errorf("write state: %w", err)
+	}
+	if err := s.f.Datasync(); err != nil {
+		return fmt.Errorf("sync state: %w", err)
+	}
+	s.gen = gen
+	return nil
+}
+
+func (s *stateFile) close() error {
+	if s == nil || s.f == nil {
+		return nil
+	}
+	f := s.f
+	s.f = nil
+	return f.Close()
+}

@@ -1,0 +1,126 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+func (s *Spool) kickSyncer() {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// syncer is the spool's own goroutine: what is slow on a disk happens here and
+// not in Append.
+func (s *Spool) syncer() {
+	defer close(s.joined)
+	tick := time.NewTicker(s.opt.SyncInterval)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+		case <-s.kick:
+		}
+		err := s.Sync()
+		if err != nil {
+			s.syncErrs.Add(1)
+		}
+		switch {
+		case err != nil && !failing:
+			s.hlg.Error("sync spool", "dir", s.opt.Dir, "error", err)
+		case err == nil && failing:
+			s.hlg.Info("spool is synced again", "dir", s.opt.Dir)
+		}
+		failing = err != nil
+	}
+}
+
+// Sync makes everything appended durable, writes down how far the
+// acknowledgements are, and frees what is done with.
+func (s *Spool) Sync() error {
+	var errs []error
+	if s.log.Synced() != s.log.Last() {
+		s.unsynced.Store(0)
+		if err := s.log.Sync(); err != nil {
+			errs = append(errs, fmt.Errorf("spool: %w", err))
+		}
+	}
+	errs = append(errs, s.persist())
+	s.freeAcked()
+	return errors.Join(errs...)
+}
+
+// Stats is the spool's condition.
+type Stats struct {
+	First, Last uint64        // First is the first record not acknowledged; Last+1 when there is none
+	Records     uint64        // not acknowledged
+	Bytes       int64         // of segments in use
+	Synced      uint64        // index of the last durable record
+	Age         time.Duration // of the oldest record not acknowledged, 0 when there is none
+	Dropped     uint64        // records given up for want of space
+	Refused     uint64        // records not taken
+	Damaged     uint64        // records that could not be read back
+	SyncErrors  uint64
+}
+
+// Stats returns the present condition. It may read one record from disk.
+func (s *Spool) Stats() Stats {
+	s.mu.Lock()
+	st := Stats{First: s.acked + 1, Last: s.last, Records: s.last - s.acked}
+	s.mu.Unlock()
+	st.Bytes, st.Synced = s.log.Size(), s.log.Synced()
+	st.Dropped, st.Refused = s.dropped.Load(), s.refused.Load()
+	st.Damaged, st.SyncErrors = s.damaged.Load(), s.syncErrs.Load()
+	if st.Records > 0 {
+		if ms, ok := s.appended(st.First); ok {
+			st.Age = max(0, s.opt.Now().Sub(time.UnixMilli(ms)))
+		}
+	}
+	return st
+}
+
+// appended is when the first record at or after index was appended.
+func (s *Spool) appended(index uint64) (ms int64, ok bool) {
+	s.mu.Lock()
+	if s.oldest.index == index {
+		defer s.mu.Unlock()
+		return s.oldest.ms, true
+	}
+	if e := s.hot.get(index); e != nil {
+		defer s.mu.Unlock()
+		ms, _, _ = parseEntry(e)
+		return ms, true
+	}
+	s.mu.Unlock()
+	r, err := s.log.Reader(index)
+	if err != nil {
+		return 0, false
+	}
+	defer func() { _ = r.Close() }() // only read
+	for {
+		_, e, err := r.Next()
+		var damage *seglog.CorruptError
+		if errors.As(err, &damage) {
+			continue
+		}
+		if err == io.EOF || err != nil {
+			return 0, false
+		}
+		if ms, _, err = parseEntry(e); err != nil {
+			continue
+		}
+		s.mu.Lock()
+		s.oldest.index, s.oldest.ms = index, ms
+		s.mu.Unlock()
+		return ms, true
+	}
+}
