@@ -354,11 +354,17 @@ func (x *Extractor) kernelDefaults() {
 		}
 	}
 	if !it.set.has(FieldTerminal) {
-		it.str(FieldTerminal, []byte("(none)"))
+		it.str(FieldTerminal, x.literal("(none)"))
 	}
 	if !it.set.has(FieldExe) {
-		it.str(FieldExe, []byte("(null)"))
+		it.str(FieldExe, x.literal("(null)"))
 	}
+}
+
+func (x *Extractor) literal(s string) []byte {
+	start := len(x.text)
+	x.text = append(x.text, s...)
+	return x.text[start:len(x.text):len(x.text)]
 }
 
 const unsetID = 4294967295

@@ -1,0 +1,93 @@
+package search
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// withDefaults fills what the caller left open from this machine.
+func (e Env) withDefaults() Env {
+	if e.Now.IsZero() {
+		e.Now = time.Now()
+	}
+	if e.Location == nil {
+		e.Location = time.Local
+	}
+	e.Now = e.Now.In(e.Location)
+	if e.Locale == "" {
+		e.Locale = localeFromEnv(os.Getenv)
+	}
+	if e.Machine == "" {
+		e.Machine = uname()
+	}
+	if e.UserID == nil {
+		e.UserID = func(name string) (uint32, bool) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return 0, false
+			}
+			return uint32ID(u.Uid)
+		}
+	}
+	if e.GroupID == nil {
+		e.GroupID = func(name string) (uint32, bool) {
+			g, err := user.LookupGroup(name)
+			if err != nil {
+				return 0, false
+			}
+			return uint32ID(g.Gid)
+		}
+	}
+	if e.Uptime == nil {
+		e.Uptime = uptime
+	}
+	return e
+}
+
+func uint32ID(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil
+}
+
+// localeFromEnv returns the name of the locale of times: the first of LC_ALL,
+// LC_TIME and LANG that is set to something.
+func localeFromEnv(getenv func(string) string) string {
+	for _, name := range []string{"LC_ALL", "LC_TIME", "LANG"} {
+		if v := getenv(name); v != "" {
+			return v
+		}
+	}
+	return "C"
+}
+
+// uname returns the machine's architecture as `uname -m` says it.
+func uname() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return ""
+	}
+	return string(u.Machine[:bytes.IndexByte(append(u.Machine[:], 0), 0)])
+}
+
+func uptime() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/uptime")
+	if err != nil {
+		return 0, fmt.Errorf("read uptime: %w", err)
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	sec, err := strconv.ParseFloat(first, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read uptime: %w", err)
+	}
+	return time.Duration(sec * float64(time.Second)), nil
+}
+
+func isRange(err error) bool { return errors.Is(err, strconv.ErrRange) }

@@ -1,0 +1,172 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Stdio is the streams of a command.
+type Stdio struct {
+	In       *os.File // read when it is a pipe and no log is named
+	Out, Err io.Writer
+}
+
+// DefaultLog is where auditd writes unless its configuration says otherwise.
+const DefaultLog = "/var/log/audit/audit.log"
+
+// StockVersion is the ausearch that this package answers like.
+const StockVersion = "3.0.9"
+
+// Command is ausearch on log files: it parses args, searches and returns the
+// exit code. logFile is the local log (empty: DefaultLog), whose rotated files
+// are read too.
+func Command(ctx context.Context, args []string, env Env, logFile string, stdio Stdio) int {
+	o, err := ParseArgs(args, env)
+	var usage *UsageError
+	switch {
+	case errors.Is(err, ErrNoOptions):
+		fmt.Fprint(stdio.Out, Usage)
+		return 1
+	case errors.As(err, &usage):
+		fmt.Fprintln(stdio.Err, usage.Text)
+		return 1
+	case err != nil:
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	case o.Help:
+		fmt.Fprint(stdio.Out, Usage)
+		return 0
+	case o.Version:
+		fmt.Fprintln(stdio.Out, "ausearch version "+StockVersion+" in auditfleet")
+		return 0
+	}
+	return RunFiles(ctx, o, env.Location, logFile, stdio)
+}
+
+// RunFiles searches what o names: -if's file or folder, a pipe on stdin, or the
+// local log. It writes results and complaints as ausearch does and returns its
+// exit code: 0 found, 1 nothing found or an error.
+func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
+	if o.Checkpoint != "" || o.CheckpointTime {
+		fmt.Fprintln(stdio.Err, "--checkpoint is not in this version yet")
+		return 1
+	}
+	paths, err := inputs(o, logFile, stdio)
+	if err != nil {
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	}
+	logs, closeLogs, err := openAll(paths, stdio)
+	if err != nil {
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	}
+	defer closeLogs()
+	cfg := ReadConfig{StartMs: o.Query.StartMs, EndMs: o.Query.EndMs, EOETimeout: o.EOETimeout}
+	if o.Debug {
+		cfg.Skipped = func(line []byte, err error) {
+			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
+		}
+	}
+	found, err := Run(ctx, o, loc, Read(cfg, logs...), stdio.Out)
+	if err != nil {
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	}
+	return o.Exit(found, stdio.Err)
+}
+
+// Exit returns the exit code for what was found, and says so where the stock
+// tool does.
+func (o *Options) Exit(found int, stderr io.Writer) int {
+	if found > 0 {
+		return 0
+	}
+	if o.Format != FormatRaw {
+		fmt.Fprintln(stderr, "<no matches>")
+	}
+	return 1
+}
+
+// stdinName stands for standard input among the inputs.
+const stdinName = "-"
+
+func inputs(o *Options, logFile string, stdio Stdio) ([]string, error) {
+	if logFile == "" {
+		logFile = DefaultLog
+	}
+	if o.Input == "" {
+		if !o.InputLogs && stdio.In != nil {
+			if info, err := stdio.In.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+				return []string{stdinName}, nil
+			}
+		}
+		return rotated(logFile), nil
+	}
+	info, err := os.Stat(o.Input)
+	if err != nil {
+		return nil, fmt.Errorf("stat: %s: %w", o.Input, rootCause(err))
+	}
+	if !info.IsDir() {
+		return []string{o.Input}, nil
+	}
+	logFile = filepath.Join(o.Input, "audit.log")
+	fmt.Fprintf(stdio.Err, "NOTE - using logs in %s\n", logFile)
+	return rotated(logFile), nil
+}
+
+// rotated lists a log with its older files, the oldest first.
+func rotated(log string) []string {
+	files := []string{log}
+	for n := 1; ; n++ {
+		older := log + "." + strconv.Itoa(n)
+		if _, err := os.Stat(older); err != nil {
+			break
+		}
+		files = append(files, older)
+	}
+	for i, j := 0, len(files)-1; i < j; i, j = i+1, j-1 {
+		files[i], files[j] = files[j], files[i]
+	}
+	return files
+}
+
+// openAll opens all logs before any is read; closeAll closes them.
+func openAll(paths []string, stdio Stdio) (logs []io.Reader, closeAll func(), err error) {
+	var files []*os.File
+	closeAll = func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}
+	for _, path := range paths {
+		if path == stdinName {
+			logs = append(logs, stdio.In)
+			continue
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err)) //nolint:staticcheck // the stock tool's words
+		}
+		files = append(files, f)
+		logs = append(logs, f)
+	}
+	return logs, closeAll, nil
+}
+
+// rootCause is a path error without its path, which the message has already.
+func rootCause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -1,0 +1,370 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Format is how a found event is written.
+type Format uint8
+
+// Output formats. FormatDefault and FormatRaw have writers in this version.
+const (
+	FormatDefault Format = iota
+	FormatRaw
+	FormatInterpret
+	FormatCSV
+	FormatText
+)
+
+// String is the format's name as --format takes it.
+func (f Format) String() string {
+	names := [...]string{"default", "raw", "interpret", "csv", "text"}
+	if int(f) < len(names) {
+		return names[f]
+	}
+	return fmt.Sprintf("format-%d", uint8(f))
+}
+
+// Escape is how control and shell characters in output are made harmless.
+type Escape uint8
+
+// Escape modes, each escaping all that the one before it does.
+const (
+	EscapeTTY Escape = iota // the default
+	EscapeRaw
+	EscapeShell
+	EscapeShellQuote
+)
+
+// Options is a command line in ausearch's words.
+type Options struct {
+	Query Query
+
+	Format       Format
+	Escape       Escape
+	JustOne      bool
+	LineBuffered bool
+	Debug        bool
+	ExtraKeys    bool
+	ExtraLabels  bool
+	ExtraObj2    bool
+	ExtraTime    bool
+
+	Input          string // -if: a file or folder; empty is the logs, or stdin
+	InputLogs      bool   // --input-logs: the logs even when stdin is a pipe
+	Checkpoint     string // --checkpoint: its file
+	CheckpointTime bool   // -ts checkpoint: only the time in that file
+	EOETimeout     time.Duration
+
+	Help    bool
+	Version bool
+
+	// Extra holds the values of the options that Env.Extra named, by name.
+	Extra map[string][]string
+
+	// Seen is the canonical names of the options given ("--key"), in order.
+	Seen []string
+}
+
+// Env is what the options are read against.
+type Env struct {
+	Now      time.Time      // zero: the present
+	Location *time.Location // nil: time.Local
+	// Locale decides how a date is written ("en_US.UTF-8"); empty is that of
+	// LC_ALL, LC_TIME or LANG.
+	Locale string
+	// Machine is the architecture that system call names, b32 and b64 stand
+	// for; empty is this machine's.
+	Machine string
+	// UserID and GroupID look up an account; nil is this machine's.
+	UserID, GroupID func(name string) (uint32, bool)
+	// Uptime is how long the machine has been up, for "boot"; nil is
+	// /proc/uptime.
+	Uptime func() (time.Duration, error)
+	// Extra names further options ("--store") and whether each takes a value.
+	Extra map[string]bool
+}
+
+// UsageError is a command line that cannot be followed; the stock tool exits
+// with 1. Its text is what goes to stderr, without the last newline.
+type UsageError struct{ Text string }
+
+func (e *UsageError) Error() string { return e.Text }
+
+// ErrNoOptions is returned when there is no option at all: the usage is wanted.
+var ErrNoOptions = errors.New("search: no options given")
+
+func usagef(format string, args ...any) error {
+	return &UsageError{Text: fmt.Sprintf(format, args...)}
+}
+
+// canonical maps each spelling of an option to its long one.
+func canonical(name string) (string, bool) {
+	switch name {
+	case "-a", "--event":
+		return "--event", true
+	case "-c", "--comm":
+		return "--comm", true
+	case "-e", "--exit":
+		return "--exit", true
+	case "-f", "--file":
+		return "--file", true
+	case "-ga", "--gid-all":
+		return "--gid-all", true
+	case "-ge", "--gid-effective":
+		return "--gid-effective", true
+	case "-gi", "--gid":
+		return "--gid", true
+	case "-h", "--help":
+		return "--help", true
+	case "-hn", "--host":
+		return "--host", true
+	case "-i", "--interpret":
+		return "--interpret", true
+	case "-if", "--input":
+		return "--input", true
+	case "-k", "--key":
+		return "--key", true
+	case "-l", "--line-buffered":
+		return "--line-buffered", true
+	case "-m", "--message":
+		return "--message", true
+	case "-n", "--node":
+		return "--node", true
+	case "-o", "--object":
+		return "--object", true
+	case "-p", "--pid":
+		return "--pid", true
+	case "-pp", "--ppid":
+		return "--ppid", true
+	case "-r", "--raw":
+		return "--raw", true
+	case "-sc", "--syscall":
+		return "--syscall", true
+	case "-se", "--context":
+		return "--context", true
+	case "-su", "--subject":
+		return "--subject", true
+	case "-sv", "--success":
+		return "--success", true
+	case "-te", "--end":
+		return "--end", true
+	case "-ts", "--start":
+		return "--start", true
+	case "-tm", "--terminal":
+		return "--terminal", true
+	case "-ua", "--uid-all":
+		return "--uid-all", true
+	case "-ue", "--uid-effective":
+		return "--uid-effective", true
+	case "-ui", "--uid":
+		return "--uid", true
+	case "-ul", "--loginuid":
+		return "--loginuid", true
+	case "-uu", "--uuid":
+		return "--uuid", true
+	case "-v", "--version":
+		return "--version", true
+	case "-vm", "--vm-name":
+		return "--vm-name", true
+	case "-w", "--word":
+		return "--word", true
+	case "-x", "--executable":
+		return "--executable", true
+	case "--arch", "--checkpoint", "--debug", "--eoe-timeout", "--escape", "--extra-keys", "--extra-labels",
+		"--extra-obj2", "--extra-time", "--format", "--input-logs", "--just-one", "--session":
+		return name, true
+	}
+	return "", false
+}
+
+// parser is the state of one ParseArgs.
+type parser struct {
+	env  Env
+	args []string
+	pos  int // of the option being read
+	name string
+	o    *Options
+
+	formatSet bool
+	word      bool
+	machine   uint32 // AUDIT_ARCH_*, when hasMachine
+	hasMachine,
+	hasSyscall bool
+	start, end *bound
+	terms      map[string]Term // by canonical option: the last one counts
+	order      []string
+}
+
+// ParseArgs reads an ausearch command line, without the program's name. The
+// error is a *UsageError with the stock tool's words, or ErrNoOptions.
+func ParseArgs(args []string, env Env) (*Options, error) {
+	if len(args) == 0 {
+		return nil, ErrNoOptions
+	}
+	p := &parser{env: env.withDefaults(), args: args, o: &Options{}, terms: map[string]Term{}}
+	for p.pos = 0; p.pos < len(args); p.pos++ {
+		p.name = args[p.pos]
+		opt, ok := canonical(p.name)
+		if !ok {
+			if takes, ours := p.env.Extra[p.name]; ours {
+				if err := p.extra(takes); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			return nil, usagef("%s is an unsupported option", p.name)
+		}
+		p.o.Seen = append(p.o.Seen, opt)
+		if err := p.option(opt); err != nil {
+			return nil, err
+		}
+		if p.o.Help || p.o.Version {
+			return p.o, nil
+		}
+	}
+	return p.finish()
+}
+
+func (p *parser) finish() (*Options, error) {
+	o := p.o
+	if (o.ExtraTime || o.ExtraLabels || o.ExtraKeys) && o.Format != FormatCSV {
+		return nil, usagef("--extra options requires format to be csv")
+	}
+	for _, opt := range p.order {
+		t := p.terms[opt]
+		if stringTerm(opt) && !p.word {
+			t.Op = OpContains
+		}
+		o.Query.Terms = append(o.Query.Terms, t)
+	}
+	if p.hasMachine {
+		o.Query.Terms = append(o.Query.Terms, Term{Fields: []Field{FieldArch}, Text: string(appendNumber(nil, FieldArch, int64(p.machine)))})
+	}
+	if p.start != nil {
+		o.Query.StartMs = p.start.sec * 1000
+	}
+	if p.end != nil {
+		o.Query.EndMs = p.end.sec*1000 + 999
+	}
+	return o, nil
+}
+
+// stringTerm says whether an option's value is part of a string unless --word.
+func stringTerm(opt string) bool {
+	switch opt {
+	case "--comm", "--file", "--host", "--key", "--terminal", "--executable", "--uuid", "--vm-name", "--object", "--subject", "--context":
+		return true
+	}
+	return false
+}
+
+func (p *parser) term(opt string, t Term) {
+	if _, again := p.terms[opt]; !again {
+		p.order = append(p.order, opt)
+	}
+	p.terms[opt] = t
+}
+
+// value returns the option's argument and steps over it. As in the stock tool
+// an argument cannot start with '-', unless negative is set.
+func (p *parser) value(negative bool) (string, error) {
+	if v, ok := p.peek(1); ok {
+		p.pos++
+		return v, nil
+	}
+	if negative && p.pos+1 < len(p.args) {
+		p.pos++
+		return p.args[p.pos], nil
+	}
+	return "", usagef("Argument is required for %s", p.name)
+}
+
+// peek returns the n-th argument after the option when it is not an option.
+func (p *parser) peek(n int) (string, bool) {
+	if p.pos+n >= len(p.args) || strings.HasPrefix(p.args[p.pos+n], "-") {
+		return "", false
+	}
+	return p.args[p.pos+n], true
+}
+
+// noValue refuses an argument.
+func (p *parser) noValue() error {
+	if _, ok := p.peek(1); ok {
+		return usagef("Argument is NOT required for %s", p.name)
+	}
+	return nil
+}
+
+func (p *parser) extra(takes bool) error {
+	if p.o.Extra == nil {
+		p.o.Extra = map[string][]string{}
+	}
+	v := ""
+	if takes {
+		if p.pos+1 >= len(p.args) {
+			return usagef("Argument is required for %s", p.name)
+		}
+		p.pos++
+		v = p.args[p.pos]
+	}
+	p.o.Extra[p.name] = append(p.o.Extra[p.name], v)
+	return nil
+}
+
+// option reads one option and its arguments.
+func (p *parser) option(opt string) error {
+	o := p.o
+	switch opt {
+	case "--word":
+		p.word = true
+	case "--input-logs":
+		o.InputLogs = true
+	case "--just-one":
+		o.JustOne = true
+	case "--line-buffered":
+		o.LineBuffered = true
+	case "--debug":
+		o.Debug = true
+	case "--help":
+		o.Help = true
+	case "--version":
+		o.Version = true
+	case "--extra-keys":
+		o.ExtraKeys = true
+		return p.noValue()
+	case "--extra-labels":
+		o.ExtraLabels = true
+		return p.noValue()
+	case "--extra-obj2":
+		o.ExtraObj2 = true
+		return p.noValue()
+	case "--extra-time":
+		o.ExtraTime = true
+		return p.noValue()
+	case "--interpret":
+		if o.Format != FormatDefault {
+			return usagef("Conflicting output format %s", p.name)
+		}
+		o.Format = FormatInterpret
+		return p.noValue()
+	case "--raw":
+		if o.Format != FormatDefault {
+			return usagef("Conflicting output format --raw")
+		}
+		o.Format = FormatRaw
+		if err := p.noValue(); err != nil {
+			return usagef("Argument is NOT required for --raw")
+		}
+	case "--start":
+		return p.startTime()
+	case "--end":
+		return p.endTime()
+	default:
+		return p.valued(opt)
+	}
+	return nil
+}

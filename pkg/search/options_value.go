@@ -1,0 +1,411 @@
+package search
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// pathMax is the kernel's limit of a path with its NUL.
+const pathMax = 4096
+
+// valued reads an option that has one argument.
+func (p *parser) valued(opt string) error {
+	v, err := p.value(opt == "--exit" || opt == "--session" || opt == "--loginuid")
+	if err != nil {
+		if opt == "--message" {
+			return usagef("%s\n%s", err, validTypes())
+		}
+		return err
+	}
+	str := func(fields ...Field) error {
+		p.term(opt, Term{Fields: fields, Text: v})
+		return nil
+	}
+	switch opt {
+	case "--comm":
+		return str(FieldComm)
+	case "--executable":
+		return str(FieldExe)
+	case "--host":
+		return str(FieldHost)
+	case "--key":
+		return str(FieldKey)
+	case "--terminal":
+		return str(FieldTerminal)
+	case "--uuid":
+		return str(FieldUUID)
+	case "--vm-name":
+		return str(FieldVM)
+	case "--object":
+		return str(FieldObject)
+	case "--subject":
+		return str(FieldSubject)
+	case "--context":
+		return str(FieldSubject, FieldObject)
+	case "--file":
+		if len(v) >= pathMax {
+			return usagef("File name is too long %s", v)
+		}
+		return str(FieldFile)
+	case "--node":
+		p.o.Query.Nodes = append(p.o.Query.Nodes, v)
+	case "--checkpoint":
+		p.o.Checkpoint = v
+	case "--input":
+		if len(v) >= pathMax-32 {
+			return usagef("File name is too longs %s", v)
+		}
+		p.o.Input = v
+	case "--format", "--escape":
+		return p.outputForm(opt, v)
+	case "--message":
+		return p.message(v)
+	case "--event", "--eoe-timeout":
+		return p.count(opt, v)
+	case "--pid":
+		return p.process(opt, FieldPID, "Process id", v)
+	case "--ppid":
+		return p.process(opt, FieldPPID, "Parent process id", v)
+	case "--success":
+		if !strings.Contains(v, "yes") && !strings.Contains(v, "no") {
+			return usagef("Success must be 'yes' or 'no'.")
+		}
+		if v != "yes" {
+			v = "no"
+		}
+		return str(FieldSuccess)
+	case "--session":
+		return p.session(v)
+	case "--exit":
+		return p.exit(v)
+	case "--syscall":
+		return p.syscall(v)
+	case "--arch":
+		return p.arch(v)
+	case "--gid", "--gid-effective", "--gid-all":
+		return p.group(opt, v)
+	default:
+		return p.user(opt, v)
+	}
+	return nil
+}
+
+func isDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
+
+// leading reads the digits a value starts with, as strtoul does; false when
+// they overflow.
+func leading(v string, bits int) (uint64, bool) {
+	end := 0
+	for end < len(v) && v[end] >= '0' && v[end] <= '9' {
+		end++
+	}
+	n, err := strconv.ParseUint(v[:end], 10, bits)
+	return n, err == nil
+}
+
+// tooLarge is errno's text for a number that does not fit.
+const tooLarge = "Numerical result out of range"
+
+func (p *parser) outputForm(opt, v string) error {
+	o := p.o
+	if opt == "--escape" {
+		switch {
+		case v == "raw":
+			o.Escape = EscapeRaw
+		case v == "tty":
+			o.Escape = EscapeTTY
+		case v == "shell_quote":
+			o.Escape = EscapeShellQuote
+		case v == "shell":
+			o.Escape = EscapeShell
+		default:
+			return usagef("Unknown option (%s)", v)
+		}
+		return nil
+	}
+	if o.Format != FormatDefault {
+		return usagef("Multiple output formats, use only 1")
+	}
+	switch {
+	case v == "raw":
+		o.Format = FormatRaw
+	case v == "default":
+		o.Format = FormatDefault
+	case strings.HasPrefix(v, "interp"):
+		o.Format = FormatInterpret
+	case v == "csv":
+		o.Format = FormatCSV
+	case v == "text":
+		o.Format = FormatText
+	default:
+		return usagef("Unknown option (%s)", v)
+	}
+	return nil
+}
+
+func (p *parser) message(v string) error {
+	if strings.EqualFold(v, "ALL") {
+		return nil
+	}
+	for name := range strings.SplitSeq(v, ",") {
+		if name == "" && strings.Contains(v, ",") {
+			continue
+		}
+		if isDigit(name) {
+			n, ok := leading(name, 32)
+			if !ok {
+				return usagef("Numeric message type conversion error (%s) for %s\n%s", tooLarge, name, validTypes())
+			}
+			p.o.Query.Types = append(p.o.Query.Types, uint32(n))
+			continue
+		}
+		n, ok := tables.TypeByName([]byte(name))
+		if !ok {
+			return usagef("%s", validTypes())
+		}
+		p.o.Query.Types = append(p.o.Query.Types, uint32(n))
+	}
+	return nil
+}
+
+// validTypes lists the message types from USER to the last of virtualisation,
+// but for the netlink commands' range.
+func validTypes() string {
+	var b strings.Builder
+	b.WriteString("Valid message types are: ALL ")
+	for _, n := range tables.Types() {
+		if n >= tables.User && n <= tables.LastVirt && (n < firstCommand || n >= tables.FirstUserMsg) {
+			b.WriteString(tables.TypeName(n))
+			b.WriteByte(' ')
+		}
+	}
+	return b.String()
+}
+
+const firstCommand uint16 = 1007 // AUDIT_WATCH_INS
+
+func (p *parser) count(opt, v string) error {
+	n, ok := leading(v, 64)
+	switch {
+	case opt == "--event" && !isDigit(v):
+		return usagef("Audit event id must be a numeric value, was %s", v)
+	case opt == "--event" && !ok:
+		return usagef("Illegal value for audit event ID")
+	case opt == "--event":
+		p.o.Query.Serial, p.o.Query.HasSerial = n, true
+	case !isDigit(v):
+		return usagef("End of Event Timeout must be a numeric value, was %s", v)
+	case !ok || n == 0 || n > uint64(maxEOETimeout/time.Second):
+		return usagef("Illegal value for End of Event Timeout, was %s", v)
+	default:
+		p.o.EOETimeout = time.Duration(n) * time.Second
+	}
+	return nil
+}
+
+const maxEOETimeout = 10 * 365 * 24 * time.Hour
+
+func (p *parser) process(opt string, f Field, what, v string) error {
+	if !isDigit(v) {
+		return usagef("%s must be a numeric value, was %s", what, v)
+	}
+	n, ok := leading(v, 63)
+	if !ok {
+		return usagef("%s is out of range, was %s", what, v)
+	}
+	p.term(opt, Term{Fields: []Field{f}, Text: strconv.FormatUint(n, 10)})
+	return nil
+}
+
+func (p *parser) session(v string) error {
+	var id uint32
+	switch {
+	case isDigit(v):
+		n, ok := leading(v, 64)
+		if !ok {
+			return usagef("Error converting %s", v)
+		}
+		id = uint32(n)
+	case strings.HasPrefix(v, "-") && isDigit(v[1:]):
+		n, ok := leading(v[1:], 32)
+		if !ok {
+			return usagef("Error converting %s", v)
+		}
+		id = -uint32(n)
+	default:
+		return usagef("Session id must be a numeric value, was %s", v)
+	}
+	p.term("--session", Term{Fields: []Field{FieldSession}, Text: strconv.FormatUint(uint64(id), 10)})
+	return nil
+}
+
+// exit is a number in C's notation, or an errno's name, whose sign counts.
+func (p *parser) exit(v string) error {
+	digits := strings.TrimPrefix(v, "-")
+	var n int64
+	if isDigit(digits) {
+		end := 0
+		for end < len(digits) && isCDigit(digits[end]) {
+			end++
+		}
+		var err error
+		for ; end > 0; end-- { // the longest number it starts with
+			if n, err = strconv.ParseInt(digits[:end], 0, 64); err == nil || isRange(err) {
+				break
+			}
+		}
+		if err != nil {
+			return usagef("Error converting %s", v)
+		}
+	} else {
+		e, ok := tables.ErrnoByName(digits)
+		if !ok {
+			return usagef("Unknown errno, was %s", v)
+		}
+		n = int64(e)
+	}
+	if len(digits) < len(v) {
+		n = -n
+	}
+	p.term("--exit", Term{Fields: []Field{FieldExit}, Text: strconv.FormatInt(n, 10)})
+	return nil
+}
+
+func isCDigit(c byte) bool {
+	return c >= '0' && c <= '9' || (c|0x20) >= 'a' && (c|0x20) <= 'f' || c|0x20 == 'x'
+}
+
+func (p *parser) syscall(v string) error {
+	p.hasSyscall = true
+	if isDigit(v) {
+		n, ok := leading(v, 31)
+		if !ok {
+			return usagef("Syscall numeric conversion error (%s) for %s", tooLarge, v)
+		}
+		p.term("--syscall", Term{Fields: []Field{FieldSyscall}, Text: strconv.FormatUint(n, 10)})
+		return nil
+	}
+	if !p.hasMachine {
+		m, ok := tables.ArchByName(p.env.Machine)
+		if !ok {
+			return usagef("Error detecting machine type")
+		}
+		p.machine, p.hasMachine = m, true
+	}
+	n, ok := tables.SyscallByName(p.machine, v)
+	if !ok {
+		return usagef("Syscall %s not found", v)
+	}
+	p.term("--syscall", Term{Fields: []Field{FieldSyscall}, Text: strconv.Itoa(n)})
+	return nil
+}
+
+func (p *parser) arch(v string) error {
+	if p.hasMachine && p.hasSyscall {
+		return usagef("Arch needs to be defined before the syscall")
+	}
+	if p.hasMachine {
+		return usagef("Arch is already defined")
+	}
+	m, ok := p.machineByName(v)
+	if !ok {
+		return usagef("Unknown arch %s", v)
+	}
+	p.machine, p.hasMachine = m, true
+	return nil
+}
+
+// machineByName reads an architecture: a name, b32 or b64 of this machine, or
+// the number a SYSCALL record has.
+func (p *parser) machineByName(v string) (uint32, bool) {
+	own, ownOK := tables.ArchByName(p.env.Machine)
+	switch strings.ToLower(v) {
+	case "b64":
+		return own, ownOK && own&tables.Arch64Bit != 0
+	case "b32":
+		switch own {
+		case tables.ArchX86_64:
+			return tables.ArchI386, true
+		case tables.ArchPPC64:
+			return tables.ArchPPC, true
+		case tables.ArchS390X:
+			return tables.ArchS390, true
+		case tables.ArchAArch64:
+			return tables.ArchARM, true
+		}
+		return own, ownOK && own&tables.Arch64Bit == 0
+	}
+	if m, ok := tables.ArchByName(v); ok {
+		return m, true
+	}
+	n, err := strconv.ParseUint(strings.TrimPrefix(strings.ToLower(v), "0x"), 16, 32)
+	if err != nil {
+		return 0, false
+	}
+	_, ok := tables.ArchName(uint32(n))
+	return uint32(n), ok
+}
+
+func (p *parser) group(opt, v string) error {
+	fields := map[string][]Field{
+		"--gid": {FieldGID}, "--gid-effective": {FieldEGID}, "--gid-all": {FieldGID, FieldEGID},
+	}[opt]
+	var id uint32
+	if isDigit(v) {
+		n, ok := leading(v, 64)
+		if !ok {
+			return usagef("Numeric group ID conversion error (%s) for %s", tooLarge, v)
+		}
+		id = uint32(n)
+	} else {
+		n, ok := p.env.GroupID(v)
+		if !ok && opt == "--gid-effective" {
+			return usagef("Effective group ID is non-numeric and unknown (%s)", v)
+		} else if !ok {
+			return usagef("Group ID is non-numeric and unknown (%s)", v)
+		}
+		id = n
+	}
+	p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(id), 10)})
+	return nil
+}
+
+func (p *parser) user(opt, v string) error {
+	numbers := map[string][]Field{
+		"--uid": {FieldUID}, "--uid-effective": {FieldEUID}, "--loginuid": {FieldAUID},
+		"--uid-all": {FieldUID, FieldEUID, FieldAUID},
+	}[opt]
+	id, digits := uint32(0), v
+	negative := opt == "--loginuid" && strings.HasPrefix(v, "-") && isDigit(v[1:])
+	if negative {
+		digits = v[1:]
+	}
+	if isDigit(digits) {
+		n, ok := leading(digits, 64)
+		if !ok {
+			return usagef("Numeric user ID conversion error (%s) for %s", tooLarge, v)
+		}
+		if id = uint32(n); negative {
+			id = -id
+		}
+		p.term(opt, Term{Fields: numbers, Text: strconv.FormatUint(uint64(id), 10)})
+		return nil
+	}
+	id, ok := p.env.UserID(v)
+	if !ok {
+		what := map[string]string{"--uid": "Effective user ID", "--loginuid": "Login user ID"}[opt]
+		if what == "" {
+			what = "User ID"
+		}
+		return usagef("%s is non-numeric and unknown (%s)", what, v)
+	}
+	fields := append([]Field(nil), numbers...)
+	for _, f := range numbers {
+		fields = append(fields, nameOf(f))
+	}
+	p.term(opt, Term{Fields: fields, Op: OpUser, Text: v, Number: strconv.FormatUint(uint64(id), 10)})
+	return nil
+}
