@@ -251,8 +251,9 @@ type Resume struct {
 	Senders []KV   // as Senders gave them
 }
 
-// Start replays the journal: fn gets each batch in order, stored or not, and may
-// keep it. Then commits begin. An error of fn ends Start.
+// Start replays the journal: fn gets each batch in order, stored or not, may keep
+// it and may call the other methods. Then commits begin. An error of fn ends Start.
+// Batches submitted before are queued.
 func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()
@@ -264,7 +265,13 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 		return fmt.Errorf("start the journal: %w", err)
 	}
 	j.senders, j.nextLSN = s, r.LSN+1
-	if err := j.replay(0, fn); err != nil {
+	err = j.replay(0, func(b *Batch) error {
+		// fn may call Sync, Senders and Trim.
+		j.commitMu.Unlock()
+		defer j.commitMu.Lock()
+		return fn(b)
+	})
+	if err != nil {
 		return fmt.Errorf("replay the journal: %w", err)
 	}
 	s.forgetConnections()
@@ -338,10 +345,11 @@ func (j *Journal) acquire(ctx context.Context, cost int64) error {
 
 // Take waits for committed batches and returns all there are, in order. Their
 // bytes stay counted against the queue until the next call. Only one goroutine
-// may take. After Close and the last batch it returns ErrClosed.
+// may take. After Close and the last batch it returns ErrClosed; after a Poke it
+// may return nothing.
 func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 	j.release()
-	for {
+	for poked := false; ; {
 		j.mu.Lock()
 		if len(j.ready) > 0 {
 			out := j.ready
@@ -355,13 +363,20 @@ func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 		if stopped {
 			return nil, ErrClosed
 		}
+		if poked {
+			return nil, nil
+		}
 		select {
 		case <-j.avail:
+			poked = true
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
+
+// Poke makes a waiting or the next Take return.
+func (j *Journal) Poke() { signal(j.avail) }
 
 func signal(c chan struct{}) {
 	select {

@@ -1,0 +1,430 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// ErrClosed is returned after Close.
+var ErrClosed = errors.New("the head is closed")
+
+// Options of a head. Journal and Store are needed.
+type Options struct {
+	Journal *journal.Journal // open, not started; the head starts it
+	Store   store.Store
+	Logger  hclog.Logger
+	Now     func() time.Time
+
+	// TableBytes is the memory at which a table is handed to the store; 48 MiB
+	// when 0, which is about 32 MiB of records.
+	TableBytes int64
+	// MaxAge is how long an event stays in memory at most; 5 minutes when 0. It is
+	// safe in the journal and searched all the same: this bounds the replay.
+	MaxAge time.Duration
+	// EventTimeout is end_of_event_timeout; 2 s when 0.
+	EventTimeout time.Duration
+	// MaxHosts bounds the hosts told apart; 20,000 when 0. Records of further ones
+	// are stored together under the host "", and found by their node all the same.
+	MaxHosts int
+	// MaxOpenBytes bounds the records of open events, of a host and of all
+	// together; 4 MiB and 64 MiB when 0.
+	MaxOpenBytesHost, MaxOpenBytes int
+	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
+	RetryEvery time.Duration
+
+	// OnEvent, when set, sees each event as it is complete, in the order in which
+	// they are; it must not block. What is replayed at start is not shown again
+	// to it: it may have seen it.
+	OnEvent func(host string, ev *event.Event)
+	// OnStore, when set, hears the outcome of each attempt to store a table.
+	OnStore func(err error)
+}
+
+func (o *Options) defaults() {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.TableBytes <= 0 {
+		o.TableBytes = 48 << 20
+	}
+	if o.MaxAge <= 0 {
+		o.MaxAge = 5 * time.Minute
+	}
+	if o.EventTimeout <= 0 {
+		o.EventTimeout = 2 * time.Second
+	}
+	if o.MaxHosts <= 0 {
+		o.MaxHosts = 20000
+	}
+	if o.MaxOpenBytesHost <= 0 {
+		o.MaxOpenBytesHost = 4 << 20
+	}
+	if o.MaxOpenBytes <= 0 {
+		o.MaxOpenBytes = 64 << 20
+	}
+	if o.RetryEvery <= 0 {
+		o.RetryEvery = time.Second
+	}
+}
+
+// Stats are counters and present sizes.
+type Stats struct {
+	Records, Events     uint64 // since start, replay included
+	Replayed            uint64 // records
+	Unparsable          uint64
+	OpenEvents          int
+	OpenBytes           int
+	Tables              int // in memory
+	TableEvents         int
+	TableBytes          int64 // memory of all tables
+	Hosts               int
+	StoredID, StoredLSN uint64
+	StoreFailures       uint64
+	StoreError          error // of the last attempt, nil when it worked
+}
+
+// generation is a table with the ID it will be stored under.
+type generation struct {
+	id    uint64
+	table *store.Table
+}
+
+// Head is safe for use by several goroutines.
+type Head struct {
+	opts Options
+	j    *journal.Journal
+	st   store.Store
+
+	mu      sync.RWMutex // everything below, but for what only run touches
+	active  generation
+	waiting []generation // handed to flush, oldest first
+	hosts   map[string]*host
+	stats   Stats
+
+	// Only run (before it starts: Open) touches these.
+	lsn       uint64 // last processed
+	stored    uint64 // LSN in the store's state at start
+	open      []uint64
+	day       store.Day
+	firstAt   time.Time // when the active table got its first event
+	dirty     []*host
+	openHosts map[*host]struct{}
+	openBytes int
+	last      *host
+	replaying bool
+
+	mixed *host // all hosts beyond MaxHosts
+	rec   record.Record
+
+	flushQ  chan *store.Batch
+	asked   chan chan error
+	stop    context.CancelFunc
+	ctx     context.Context
+	wg      sync.WaitGroup
+	ranEnd  chan struct{}
+	closing chan struct{}
+	once    sync.Once
+	err     error
+}
+
+// Open takes up where the store and the journal are, replays and starts.
+func Open(o Options) (_ *Head, err error) {
+	o.defaults()
+	if o.Journal == nil || o.Store == nil {
+		return nil, errors.New("open the head: Options need Journal and Store")
+	}
+	h := newHead(o)
+	state, err := h.load()
+	if err != nil {
+		return nil, err
+	}
+	h.wg.Add(1)
+	go h.flush()
+	h.replaying = true
+	senders := make([]journal.KV, len(state.Senders))
+	for i, kv := range state.Senders {
+		senders[i] = journal.KV{Key: kv.Key, Value: kv.Value}
+	}
+	err = h.j.Start(journal.Resume{LSN: state.LSN, Senders: senders}, func(b *journal.Batch) error {
+		return h.take(b)
+	})
+	h.replaying = false
+	if err != nil {
+		close(h.closing)
+		h.stop()
+		close(h.flushQ)
+		h.wg.Wait()
+		return nil, fmt.Errorf("open the head: %w", err)
+	}
+	h.open = nil
+	h.wg.Add(1)
+	go h.run()
+	return h, nil
+}
+
+func newHead(o Options) *Head {
+	h := &Head{
+		opts: o, j: o.Journal, st: o.Store,
+		hosts:     map[string]*host{},
+		openHosts: map[*host]struct{}{},
+		flushQ:    make(chan *store.Batch),
+		asked:     make(chan chan error, 8),
+		ranEnd:    make(chan struct{}),
+		closing:   make(chan struct{}),
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// load reads the store's state.
+func (h *Head) load() (*store.State, error) {
+	state, err := h.st.State(h.ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the store's state: %w", err)
+	}
+	h.lsn, h.stored, h.open = state.LSN, state.LSN, state.Open
+	h.active = generation{state.ID + 1, store.NewTable()}
+	h.stats.StoredID, h.stats.StoredLSN = state.ID, state.LSN
+	for i := range state.Hosts {
+		h.newHost(state.Hosts[i])
+	}
+	return state, nil
+}
+
+// Submit hands a batch to the journal; see journal.Submit.
+func (h *Head) Submit(ctx context.Context, b *journal.Batch, done func(error)) error {
+	return h.j.Submit(ctx, b, done)
+}
+
+// run takes committed batches until the journal is closed.
+func (h *Head) run() {
+	defer h.wg.Done()
+	defer close(h.ranEnd)
+	defer close(h.flushQ)
+	tick := h.opts.Now()
+	for {
+		ctx, cancel := context.WithTimeout(h.ctx, time.Second)
+		batches, err := h.j.Take(ctx)
+		cancel()
+		for _, b := range batches {
+			if err := h.take(b); err != nil {
+				return
+			}
+		}
+		clear(batches)
+		if errors.Is(err, journal.ErrClosed) {
+			if err := h.cut(); err != nil {
+				h.opts.Logger.Warn("the last events stay in the journal", "error", err)
+			}
+			return
+		}
+		if now := h.opts.Now(); now.Sub(tick) >= time.Second || now.Before(tick) || err != nil {
+			tick = now
+			h.tick(now)
+			if err := h.cutOld(now); err != nil {
+				return
+			}
+		}
+		select {
+		case reply := <-h.asked:
+			h.answer(reply)
+		default:
+		}
+		if h.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// answer cuts for Flush; the reply comes from flush once all is stored.
+func (h *Head) answer(reply chan error) {
+	err := h.cut()
+	if err == nil {
+		select {
+		case h.flushQ <- nil: // taken only when the batch before is stored
+		case <-h.ctx.Done():
+			err = ErrClosed
+		}
+	}
+	reply <- err
+}
+
+// Flush has the store take all complete events there are now and waits for it.
+func (h *Head) Flush(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case h.asked <- reply:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	h.j.Poke()
+	select {
+	case err := <-reply:
+		return err
+	case <-h.ranEnd:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// cutOld cuts the table when its oldest event is old enough, or when only
+// counters and the place in the journal moved.
+func (h *Head) cutOld(now time.Time) error {
+	age := now.Sub(h.firstAt)
+	if h.firstAt.IsZero() || age >= 0 && age < h.opts.MaxAge {
+		return nil
+	}
+	return h.cut()
+}
+
+// cut hands the table to flush and begins another.
+func (h *Head) cut() error {
+	if h.firstAt.IsZero() {
+		return nil
+	}
+	b := &store.Batch{
+		ID: h.active.id, Day: h.day, Events: h.active.table, LSN: h.lsn,
+		Open: slices.Clone(h.open), // during replay: those not met again yet
+	}
+	for x := range h.openHosts {
+		b.Open = x.asm.OpenTags(b.Open)
+	}
+	slices.Sort(b.Open)
+	b.Open = slices.Compact(b.Open)
+	h.mu.Lock()
+	for _, x := range h.dirty {
+		x.dirty = false
+		b.Hosts = append(b.Hosts, x.info())
+	}
+	h.dirty = h.dirty[:0]
+	h.waiting = append(h.waiting, h.active)
+	h.active = generation{b.ID + 1, store.NewTable()}
+	h.mu.Unlock()
+	for _, kv := range h.j.Senders() {
+		b.Senders = append(b.Senders, store.KV{Key: kv.Key, Value: kv.Value})
+	}
+	h.firstAt = time.Time{}
+	select {
+	case h.flushQ <- b:
+		return nil
+	case <-h.ctx.Done():
+		return ErrClosed
+	}
+}
+
+// flush stores tables in order, each as often as it takes.
+func (h *Head) flush() {
+	defer h.wg.Done()
+	for b := range h.flushQ {
+		if b == nil {
+			continue
+		}
+		for attempt := 1; ; attempt++ {
+			err := h.store(b)
+			if h.opts.OnStore != nil {
+				h.opts.OnStore(err)
+			}
+			h.mu.Lock()
+			h.stats.StoreError = err
+			if err != nil {
+				h.stats.StoreFailures++
+			}
+			h.mu.Unlock()
+			if err == nil {
+				break
+			}
+			if attempt == 1 || attempt%60 == 0 {
+				h.opts.Logger.Error("the store does not take events; they stay in journal and memory", "error", err, "attempts", attempt)
+			}
+			select {
+			case <-h.closing:
+				h.fail(fmt.Errorf("store the last events (they are safe in the journal): %w", err))
+				h.stop()
+				return
+			default:
+			}
+			select {
+			case <-time.After(h.opts.RetryEvery):
+			case <-h.closing: // one more attempt
+			}
+		}
+	}
+}
+
+func (h *Head) fail(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = errors.Join(h.err, err)
+}
+
+// store makes one table durable and trims the journal.
+func (h *Head) store(b *store.Batch) error {
+	// The store must not know an LSN that a power loss could take from the journal.
+	if err := h.j.Sync(); err != nil {
+		return err
+	}
+	if err := h.st.Append(context.Background(), b); err != nil {
+		return fmt.Errorf("store %d events: %w", b.Events.Stats().Events, err)
+	}
+	h.mu.Lock()
+	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool { return g.id <= b.ID })
+	h.stats.StoredID, h.stats.StoredLSN = b.ID, b.LSN
+	h.mu.Unlock()
+	low := b.LSN + 1
+	if len(b.Open) > 0 {
+		low = b.Open[0]
+	}
+	if err := h.j.Trim(low); err != nil {
+		// The events are stored; what stays is trimmed next time.
+		h.opts.Logger.Warn("trimming the journal", "error", err)
+	}
+	return nil
+}
+
+// Close stops the journal's intake and waits until everything committed is
+// stored; when the store fails, it stays in the journal and an error says so.
+// Events that are still open stay in the journal. The journal and the store are
+// the caller's to close, after this.
+func (h *Head) Close() error {
+	h.once.Do(func() {
+		if h.j != nil {
+			h.j.Stop()
+		}
+		close(h.closing)
+		h.wg.Wait()
+		h.stop()
+	})
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.err
+}
+
+// Stats returns the present figures.
+func (h *Head) Stats() Stats {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	s := h.stats
+	s.Hosts = len(h.hosts)
+	for _, g := range append(slices.Clone(h.waiting), h.active) {
+		t := g.table.Stats()
+		s.Tables++
+		s.TableEvents += t.Events
+		s.TableBytes += t.MemBytes
+	}
+	return s
+}

@@ -1,0 +1,123 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Scan gives fn the matching events of store and memory together, in order; see
+// store.Snapshot. Events that are not complete yet are not seen.
+func (h *Head) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) (err error) {
+	h.mu.RLock()
+	tables := append(slices.Clone(h.waiting), h.active)
+	h.mu.RUnlock()
+	snap, err := h.st.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("search the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx}
+	for _, g := range tables {
+		if g.id > snap.LastID() {
+			m.refs = append(m.refs, g.table.Select(q)...)
+		}
+	}
+	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
+	var stopped error
+	err = snap.Scan(ctx, q, func(ev *event.Event) error {
+		if len(m.refs) > 0 {
+			if stopped = m.until(store.KeyOf(ev)); stopped != nil {
+				return stopped
+			}
+		}
+		stopped = fn(ev)
+		return stopped
+	})
+	switch {
+	case errors.Is(stopped, store.ErrStop):
+		return nil
+	case stopped != nil:
+		return stopped
+	case err != nil && !errors.Is(err, store.ErrDamaged):
+		return err
+	}
+	if rest := m.rest(); rest != nil {
+		if errors.Is(rest, store.ErrStop) {
+			return nil
+		}
+		return rest
+	}
+	return err
+}
+
+// memory is the part of an answer that lies in tables.
+type memory struct {
+	ctx  context.Context
+	refs []store.Ref
+	m    *search.Matcher
+	fn   func(*event.Event) error
+}
+
+// until gives what goes before an event of the store. Of equal events the
+// store's is the earlier one.
+func (m *memory) until(k store.Key) error {
+	for len(m.refs) > 0 && m.refs[0].Compare(k) < 0 {
+		if err := m.one(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) rest() error {
+	for len(m.refs) > 0 {
+		if err := m.one(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *memory) one() error {
+	ev := m.refs[0].Event()
+	m.refs = m.refs[1:]
+	if !m.m.Match(ev) {
+		return m.ctx.Err()
+	}
+	return m.fn(ev)
+}
+
+// OpenReadOnly looks at a store that no server uses: what it holds, and what the
+// journal in o's folder holds beyond it, which is parsed into memory. Nothing is
+// written. Of Options, Store and what bounds memory matter.
+func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
+	o.defaults()
+	h := newHead(o)
+	h.replaying = true
+	if _, err := h.load(); err != nil {
+		return nil, err
+	}
+	// No flush takes tables here, so they are only put in a row.
+	err := journal.ReadOnly(jo, func(b *journal.Batch) error {
+		if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
+			return nil
+		}
+		h.feed(b)
+		h.relieve()
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the journal's tail: %w", err)
+	}
+	for x := range h.openHosts {
+		x.asm.Flush()
+	}
+	return h, nil
+}

@@ -1,0 +1,112 @@
+package head
+
+import (
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// take processes one batch, of the journal's replay or fresh from the committer,
+// and cuts the table where the day or its size asks for it.
+func (h *Head) take(b *journal.Batch) error {
+	if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
+		return nil
+	}
+	if b.Last() > h.stored {
+		if day := store.DayOf(b.Received); h.firstAt.IsZero() {
+			h.day = day
+		} else if day != h.day {
+			if err := h.cut(); err != nil {
+				return err
+			}
+			h.day = day
+		}
+	} else if h.firstAt.IsZero() {
+		h.day = store.DayOf(b.Received)
+	}
+	h.mu.Lock()
+	h.feed(b)
+	h.relieve()
+	full := h.active.table.Stats().MemBytes >= h.opts.TableBytes
+	h.mu.Unlock()
+	if full {
+		return h.cut()
+	}
+	return nil
+}
+
+// feed parses a batch's records and hands them to their hosts' assemblers. Of
+// those the store has accounted for, only the ones on its list of open records
+// are fed, and none is counted again.
+func (h *Head) feed(b *journal.Batch) {
+	now := h.opts.Now()
+	var (
+		cur                       *host
+		records, size, unparsable uint64
+	)
+	leave := func() {
+		if cur == nil {
+			return
+		}
+		if records > 0 {
+			h.seen(cur, b, records, size, unparsable, 0)
+		}
+		h.recount(cur)
+		records, size, unparsable = 0, 0, 0
+	}
+	fed := false
+	for i := range b.Records {
+		lsn := b.First + uint64(i)
+		old := lsn <= h.stored
+		if old && !h.wanted(lsn) {
+			continue
+		}
+		fed = true
+		r := &h.rec
+		_ = r.Parse(b.Records[i].Raw) // kept in r.Err: the assembler takes it as an event of its own
+		x := h.hostOf(r.Node, b)
+		if x != cur {
+			leave()
+			cur = x
+		}
+		if r.Node == nil && len(x.raw) > 0 {
+			r.Node = x.raw
+		}
+		if h.replaying {
+			h.stats.Replayed++
+		}
+		h.stats.Records++
+		if !old {
+			records++
+			size += uint64(len(b.Records[i].Raw))
+			if r.Err != nil {
+				unparsable++
+				h.stats.Unparsable++
+			}
+		}
+		x.asm.Add(r, lsn, now)
+	}
+	leave()
+	if b.Last() > h.stored {
+		fed = true
+		h.lsn = max(h.lsn, b.Last())
+		for _, d := range b.Dropped {
+			h.seen(h.hostOf([]byte(d.Node), b), b, 0, 0, 0, d.Count)
+		}
+	}
+	if fed && h.firstAt.IsZero() {
+		h.firstAt = now
+	}
+}
+
+// wanted takes an LSN off the list of those that were open. The list ascends, as
+// replay does; what replay has passed is lost, and the journal has said so.
+func (h *Head) wanted(lsn uint64) bool {
+	for len(h.open) > 0 && h.open[0] < lsn {
+		h.open = h.open[1:]
+	}
+	if len(h.open) == 0 || h.open[0] != lsn {
+		return false
+	}
+	h.open = h.open[1:]
+	return true
+}
