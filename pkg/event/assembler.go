@@ -36,13 +36,13 @@ const (
 // Stats counts what an Assembler has done.
 type Stats struct {
 	Records    uint64
-	Events     uint64 // emitted, the sum of those below
+	Events     uint64 // emitted, the sum of the following
 	Single     uint64 // of one record that is complete by its type
 	Complete   uint64 // ended by EOE or PROCTITLE
 	Late       uint64 // ended because the node's time, or the wall clock, went on
 	Evicted    uint64 // emitted early because of MaxEvents or MaxBytes
 	Flushed    uint64 // emitted by Flush before they were complete
-	Unparsable uint64 // records without a full header, each an event of its own
+	Unparsable uint64 // of one record without a full header
 }
 
 // An Assembler puts records together into events. It is for one goroutine.
@@ -57,8 +57,9 @@ type Assembler struct {
 	emit      func(*Event)
 	stats     Stats
 
-	open  map[key]*openEvent
-	bytes int // of all open events
+	open  map[key]*openEvent // without those nothing can be added to
+	count int                // of all open events
+	bytes int                // of all their records
 
 	// Open events by last use, the least recent first.
 	lru openEvent // sentinel of a ring
@@ -84,6 +85,7 @@ type openEvent struct {
 	ev         *Event
 	bytes      int
 	done       bool      // complete; only with InOrder can such an event be open
+	single     bool      // complete by its only record's type, and waiting its turn
 	seq        uint64    // order of arrival
 	heapIndex  int       // in its heap
 	touched    time.Time // wall clock of its last record
@@ -142,17 +144,18 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 		n := a.findNode(r.Node)
 		a.expire(n, ms)
 		if o = a.find(n, ms, r.Serial); o == nil {
-			if IsSingle(r.Type) && (a.whole == nil || len(a.open) == 0) {
+			single := IsSingle(r.Type)
+			if single && (a.whole == nil || a.count == 0) {
 				a.stats.Single++
 				a.emit1(newSingle(r, tag))
 				return
 			}
-			o = a.start(n, r, ms)
-			if IsSingle(r.Type) {
-				o.done = true
-			}
+			o = a.start(n, r, ms, single)
 		}
 		a.last = o
+		if o.single {
+			a.last = nil // nothing can follow
+		}
 	}
 	o.ev.Records = append(o.ev.Records, *r)
 	o.ev.Tags = append(o.ev.Tags, tag)
@@ -171,9 +174,10 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	if a.whole != nil {
 		a.release()
 	}
-	for len(a.open) > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes {
-		a.stats.Evicted++
-		a.finish(a.lru.next)
+	for a.count > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes {
+		o := a.lru.next
+		a.countEnd(o, &a.stats.Evicted)
+		a.finish(o)
 	}
 }
 
@@ -188,7 +192,7 @@ func (a *Assembler) Tick(now time.Time) {
 
 // Flush emits all open events, complete or not, by time and serial.
 func (a *Assembler) Flush() {
-	all := make([]*openEvent, 0, len(a.open))
+	all := make([]*openEvent, 0, a.count)
 	for o := a.lru.next; o != &a.lru; o = o.next {
 		all = append(all, o)
 	}
@@ -208,7 +212,7 @@ func (a *Assembler) Flush() {
 func (a *Assembler) Stats() Stats { return a.stats }
 
 // Len returns how many events are open.
-func (a *Assembler) Len() int { return len(a.open) }
+func (a *Assembler) Len() int { return a.count }
 
 // Bytes returns the length of all records of open events.
 func (a *Assembler) Bytes() int { return a.bytes }
@@ -262,7 +266,7 @@ func (a *Assembler) hash(name []byte) uint64 {
 }
 
 // start opens the event of r.
-func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
+func (a *Assembler) start(n *node, r *record.Record, ms int64, single bool) *openEvent {
 	if n == nil || n.refs == 0 { // expire may have closed n's last event
 		n = a.newNode(r.Node)
 	}
@@ -272,9 +276,12 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
 	} else {
 		o = &openEvent{}
 	}
-	*o = openEvent{key: key{n, ms, r.Serial}, ev: newEvent(r), seq: a.stats.Records}
+	*o = openEvent{key: key{n, ms, r.Serial}, ev: newEvent(r), seq: a.stats.Records, done: single, single: single}
 	n.refs++
-	a.open[o.key] = o
+	a.count++
+	if !single {
+		a.open[o.key] = o
+	}
 	o.prev, o.next = a.lru.prev, &a.lru
 	o.prev.next, a.lru.prev = o, o
 	a.heapOf(n).push(o)
@@ -366,16 +373,19 @@ func (a *Assembler) countEnd(o *openEvent, n *uint64) {
 	switch {
 	case !o.done:
 		*n++
-	case isLast(o.ev.Records[len(o.ev.Records)-1].Type):
-		a.stats.Complete++
-	default:
+	case o.single:
 		a.stats.Single++
+	default:
+		a.stats.Complete++
 	}
 }
 
 // finish closes o and emits it.
 func (a *Assembler) finish(o *openEvent) {
-	delete(a.open, o.key)
+	if !o.single {
+		delete(a.open, o.key)
+	}
+	a.count--
 	o.prev.next, o.next.prev = o.next, o.prev
 	a.heapOf(o.node).remove(o)
 	a.bytes -= o.bytes

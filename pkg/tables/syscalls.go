@@ -112,8 +112,8 @@ func lazySyscalls(text string) func() *syscallTable {
 }
 
 var (
-	x86_64Calls  = lazySyscalls(syscallsX86_64)
-	i386Calls    = sync.OnceValue(func() *syscallTable {
+	x86_64Calls = lazySyscalls(syscallsX86_64)
+	i386Calls   = sync.OnceValue(func() *syscallTable {
 		t := newSyscallTable(syscallsI386)
 		t.byName["madvise1"] = 219 // an old second name of madvise
 		return t
