@@ -1,0 +1,336 @@
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Flush is when written records are forced to disk.
+type Flush string
+
+// The stock flush modes.
+const (
+	FlushNone             Flush = "none"
+	FlushIncremental      Flush = "incremental"
+	FlushIncrementalAsync Flush = "incremental_async"
+	FlushData             Flush = "data"
+	FlushSync             Flush = "sync"
+)
+
+// LogFormat is how the local log is written.
+type LogFormat string
+
+// The stock log formats; nolog is the deprecated write_logs = no.
+const (
+	LogRaw      LogFormat = "raw"
+	LogEnriched LogFormat = "enriched"
+	LogNone     LogFormat = "nolog"
+)
+
+// NameFormat is what `node=` is made of.
+type NameFormat string
+
+// The stock name formats.
+const (
+	NameNone     NameFormat = "none"
+	NameHostname NameFormat = "hostname"
+	NameFQD      NameFormat = "fqd"
+	NameNumeric  NameFormat = "numeric"
+	NameUser     NameFormat = "user"
+)
+
+// Transport is how records travel.
+type Transport string
+
+// The transports the stock files know. tcp is what this package's structs
+// accept: Kerberos is not built in, and our TLS has keys of its own.
+const (
+	TransportTCP  Transport = "tcp"
+	TransportKRB5 Transport = "krb5"
+	TransportTLS  Transport = "tls"
+)
+
+// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2.
+type Auditd struct {
+	LocalEvents bool
+	WriteLogs   bool
+	LogFile     string
+	LogFormat   LogFormat
+	LogGroup    int // gid
+
+	PriorityBoost int
+	Flush         Flush
+	Freq          int // records
+
+	NumLogs          int
+	MaxLogFile       uint64 // MiB
+	MaxLogFileAction Action
+
+	NameFormat NameFormat
+	Name       string
+
+	VerifyEmail          bool
+	ActionMailAcct       string
+	SpaceLeft            Space
+	SpaceLeftAction      Action
+	AdminSpaceLeft       Space
+	AdminSpaceLeftAction Action
+	DiskFullAction       Action
+	DiskErrorAction      Action
+
+	TCPListenPort    int // 0: do not listen
+	TCPListenQueue   int
+	TCPMaxPerAddr    int
+	UseLibwrap       bool
+	TCPClientPorts   Ports
+	TCPClientMaxIdle time.Duration
+	Transport        Transport
+
+	DistributeNetwork bool
+	QDepth            int // records
+	OverflowAction    Action
+	MaxRestarts       int
+	PluginDir         string
+
+	EndOfEventTimeout time.Duration
+	ReportInterval    time.Duration // 4.x; 0: no reports
+}
+
+// DefaultAuditd is what the stock daemon assumes for keys that are not set; the
+// file that distributions ship sets more.
+func DefaultAuditd() Auditd {
+	return Auditd{
+		LocalEvents: true, WriteLogs: true,
+		LogFile: "/var/log/audit/audit.log", LogFormat: LogEnriched,
+		PriorityBoost: 4, Flush: FlushIncrementalAsync,
+		MaxLogFileAction: Action{Do: DoIgnore}, NameFormat: NameNone,
+		VerifyEmail: true, ActionMailAcct: "root",
+		SpaceLeftAction: Action{Do: DoIgnore}, AdminSpaceLeftAction: Action{Do: DoIgnore},
+		DiskFullAction: Action{Do: DoIgnore}, DiskErrorAction: Action{Do: DoSyslog},
+		TCPListenQueue: 5, TCPMaxPerAddr: 1, UseLibwrap: true, Transport: TransportTCP,
+		QDepth: 2000, OverflowAction: Action{Do: DoSyslog}, MaxRestarts: 10,
+		PluginDir: "/etc/audit/plugins.d", EndOfEventTimeout: 2 * time.Second,
+	}
+}
+
+const (
+	maxInt    = math.MaxInt32
+	krb5Why   = "Kerberos is not supported: use our TLS transport (tls_ca, tls_cert, tls_key)"
+	tlsPSKWhy = "has no effect: TLS here takes certificates (tls_ca, tls_cert, tls_key), not pre-shared keys"
+)
+
+// Schema is the keys of auditd.conf, bound to a. A program that reads them from
+// a file of its own appends its keys.
+func (a *Auditd) Schema() Schema {
+	spaceActions := []Do{DoIgnore, DoSyslog, DoRotate, DoEmail, DoExec, DoSuspend, DoSingle, DoHalt}
+	fullActions := []Do{DoIgnore, DoSyslog, DoRotate, DoExec, DoSuspend, DoSingle, DoHalt}
+	errorActions := []Do{DoIgnore, DoSyslog, DoExec, DoSuspend, DoSingle, DoHalt}
+	return append(Schema{
+		YesNo("local_events", &a.LocalEvents),
+		YesNo("write_logs", &a.WriteLogs),
+		Path("log_file", &a.LogFile),
+		deprecated(Enum("log_format", &a.LogFormat, LogRaw, LogEnriched, LogNone), string(LogNone), "nolog is deprecated: set write_logs = no"),
+		{Name: "log_group", Set: func(v string) (err error) { a.LogGroup, err = groupID(v); return err }},
+		Int("priority_boost", &a.PriorityBoost, 0, maxInt),
+		Enum("flush", &a.Flush, FlushNone, FlushIncremental, FlushIncrementalAsync, FlushData, FlushSync),
+		Int("freq", &a.Freq, 0, maxInt),
+		Int("num_logs", &a.NumLogs, 0, 999),
+		Int("max_log_file", &a.MaxLogFile, 0, math.MaxUint64>>20),
+		ActionKey("max_log_file_action", &a.MaxLogFileAction, nil, DoIgnore, DoSyslog, DoSuspend, DoRotate, DoKeepLogs),
+		Enum("name_format", &a.NameFormat, NameNone, NameHostname, NameFQD, NameNumeric, NameUser),
+		Word("name", &a.Name),
+		YesNo("verify_email", &a.VerifyEmail),
+		{Name: "action_mail_acct", Set: func(v string) error { a.ActionMailAcct = v; return mailAddress(v) }},
+		SpaceKey("space_left", &a.SpaceLeft),
+		ActionKey("space_left_action", &a.SpaceLeftAction, Executable, spaceActions...),
+		SpaceKey("admin_space_left", &a.AdminSpaceLeft),
+		ActionKey("admin_space_left_action", &a.AdminSpaceLeftAction, Executable, spaceActions...),
+		ActionKey("disk_full_action", &a.DiskFullAction, Executable, fullActions...),
+		ActionKey("disk_error_action", &a.DiskErrorAction, Executable, errorActions...),
+	}, a.serverKeys()...)
+}
+
+// serverKeys are the aggregating server's and the dispatcher's.
+func (a *Auditd) serverKeys() Schema {
+	return append(Schema{
+		Int("tcp_listen_port", &a.TCPListenPort, 1, 65535),
+		Int("tcp_listen_queue", &a.TCPListenQueue, 1, 65535),
+		Int("tcp_max_per_addr", &a.TCPMaxPerAddr, 1, 1024),
+		YesNo("use_libwrap", &a.UseLibwrap),
+		PortsKey("tcp_client_ports", &a.TCPClientPorts),
+		Seconds("tcp_client_max_idle", &a.TCPClientMaxIdle, 0, maxInt),
+		transportKey(&a.Transport),
+		Refused("enable_krb5", krb5Why, "no"),
+		Ignored("krb5_principal", ""),
+		Ignored("krb5_key_file", ""),
+		Ignored("tls_allowed_clients", tlsPSKWhy),
+		YesNo("distribute_network", &a.DistributeNetwork),
+		Int("q_depth", &a.QDepth, 0, 99999),
+		ActionKey("overflow_action", &a.OverflowAction, nil, DoIgnore, DoSyslog, DoSuspend, DoSingle, DoHalt),
+		Int("max_restarts", &a.MaxRestarts, 0, maxInt),
+		Path("plugin_dir", &a.PluginDir),
+		Seconds("end_of_event_timeout", &a.EndOfEventTimeout, 0, 1<<33),
+		{Name: "report_interval", Set: func(v string) (err error) { a.ReportInterval, err = reportInterval(v); return err }},
+		Ignored("dispatcher", "is deprecated and has no effect"),
+		Ignored("disp_qos", "is deprecated and has no effect"),
+	}, stockTLSKeys()...)
+}
+
+// stockTLSKeys are 4.2's, for TLS with pre-shared keys.
+func stockTLSKeys() (s Schema) {
+	for _, name := range []string{
+		"tls_auth", "tls_crypto_profile", "tls_psk_file", "tls_psk_identity",
+		"tls_cipher_suites", "tls_key_exchange", "tls_require_pqc",
+	} {
+		s = append(s, Ignored(name, tlsPSKWhy))
+	}
+	return s
+}
+
+func transportKey(to *Transport) Key {
+	return Key{Name: "transport", Set: func(v string) error {
+		t, err := oneOf(v, []Transport{TransportTCP, TransportKRB5, TransportTLS})
+		switch {
+		case err != nil:
+			return err
+		case t == TransportKRB5:
+			return errors.New(krb5Why)
+		case t == TransportTLS:
+			return errors.New("TLS with pre-shared keys is not supported: use our TLS transport (tls_ca, tls_cert, tls_key)")
+		}
+		*to = t
+		return nil
+	}}
+}
+
+func deprecated(k Key, value, why string) Key {
+	k.Note = func(v string) string {
+		if strings.EqualFold(v, value) {
+			return why
+		}
+		return ""
+	}
+	return k
+}
+
+// LoadAuditd reads path as LoadSecure does, over the stock defaults. The File is
+// nil only when nothing could be read.
+func LoadAuditd(path string) (Auditd, *File, error) {
+	a := DefaultAuditd()
+	f, err := LoadSecure(path, a.Schema())
+	if f == nil {
+		return a, nil, err
+	}
+	return a, f, a.Validate(f)
+}
+
+// Validate checks what concerns several keys and returns all errors of f.
+func (a *Auditd) Validate(f *File) error {
+	if a.LogFormat == LogNone {
+		a.WriteLogs = false
+	}
+	if a.NameFormat == NameUser && a.Name == "" {
+		f.Errorf("name_format", "user needs the name in the key name")
+	}
+	if filepath.Dir(filepath.Clean(a.LogFile)) == "/" {
+		f.Errorf("log_file", "%s lies in the root folder", a.LogFile)
+	}
+	// The stock daemon compares absolute numbers only: percentages are known
+	// once the filesystem is. Two percentages can be compared here.
+	s, adm := a.SpaceLeft, a.AdminSpaceLeft
+	set := f.Has("space_left") || f.Has("admin_space_left")
+	if set && ((s.Percent == 0 && adm.Percent == 0 && s.MiB <= adm.MiB) ||
+		(s.Percent > 0 && adm.Percent > 0 && s.Percent <= adm.Percent)) {
+		f.Errorf(firstSet(f, "admin_space_left", "space_left"),
+			"space_left (%s) must be larger than admin_space_left (%s)", s, adm)
+	}
+	if f.Has("q_depth") && a.QDepth < 512 {
+		f.Warnf("q_depth", "should be at least 512 for a margin")
+	}
+	return f.Err()
+}
+
+func firstSet(f *File, keys ...string) string {
+	for _, k := range keys {
+		if f.Has(k) {
+			return k
+		}
+	}
+	return keys[0]
+}
+
+func groupID(v string) (int, error) {
+	if n, err := number(v, 0, 1<<32-2); err == nil {
+		return int(n), nil
+	}
+	g, err := user.LookupGroup(v)
+	if err != nil {
+		return 0, fmt.Errorf("no group %q", clip(v))
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// mailAddress accepts a local account, or account@domain with a dot in it, of
+// the characters that are safe on a mailer's command line.
+func mailAddress(v string) error {
+	for _, r := range v {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("@.-_+", r)) {
+			return fmt.Errorf("%q has the character %q, which no address may have here", clip(v), r)
+		}
+	}
+	account, domain, remote := strings.Cut(v, "@")
+	if account == "" || strings.HasPrefix(account, "-") {
+		return fmt.Errorf("%q is not an address", clip(v))
+	}
+	if remote && (!strings.Contains(domain, ".") || strings.Contains(domain, "@")) {
+		return fmt.Errorf("%q needs one @ and a domain with a dot", clip(v))
+	}
+	return nil
+}
+
+// reportInterval reads 4.x's report_interval: a number of seconds, or with m, h,
+// d or M (minutes, hours, days, months of 30 days); at most 40 days.
+func reportInterval(v string) (time.Duration, error) {
+	units := map[byte]time.Duration{
+		's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'M': 30 * 24 * time.Hour,
+	}
+	unit, digits := time.Second, v
+	if u, ok := units[v[len(v)-1]]; ok {
+		unit, digits = u, v[:len(v)-1]
+	}
+	const most = 40 * 24 * time.Hour
+	n, err := number(digits, 0, uint64(most/unit))
+	if err != nil {
+		return 0, fmt.Errorf("want a number, or one with m, h, d or M: %w", err)
+	}
+	return time.Duration(n) * unit, nil
+}
+
+// Executable checks a program that an action or a plugin is to run: a regular
+// file, executable, root's (or ours), and not for others to change.
+func Executable(path string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("%s is not a regular file", path)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d, not root", path, st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s can be changed by others: mode %04o", path, st.Mode&0o7777)
+	case st.Mode&0o111 == 0:
+		return fmt.Errorf("%s is not executable", path)
+	}
+	return nil
+}

@@ -1,0 +1,326 @@
+// Package conf reads configuration files in the grammar of the stock audit
+// daemon: one `key = value` a line. It holds the keys of auditd.conf(5),
+// audisp-remote.conf(5) and plugins.d as typed structs, and lets a program add
+// keys of its own. It imports nothing of ours; wiring and command-line packages
+// may import it.
+//
+// A schema is a list of Keys, each of which stores a value where the caller
+// wants it. Errors name file and line, and all of a file's are reported at once.
+package conf
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxFile bounds what is read; a configuration file is a page or two.
+const maxFile = 1 << 20
+
+// Key is one keyword of a schema.
+type Key struct {
+	Name string // lower case
+	// Words is how many words the value may have: 1 by default, -1 any number,
+	// which are handed over with single spaces between.
+	Words int
+	// Empty allows `key =` without a value; Set is not called then.
+	Empty bool
+	// Set checks and stores a value. Its error becomes file:line: key: error.
+	Set func(value string) error
+	// Note, when it returns text, is reported as a warning: a key that has no
+	// effect here, a value that is deprecated.
+	Note func(value string) string
+}
+
+// Schema is the keywords a file may have.
+type Schema []Key
+
+// File is a parsed file: which keys it has and where.
+type File struct {
+	Path     string
+	Warnings []*Error
+	lines    map[string]int
+	values   map[string]string
+	errs     Errors
+}
+
+// Error is one problem in a file. Line is 0 when it concerns the whole file.
+type Error struct {
+	File string
+	Line int
+	Key  string
+	Msg  string
+	Hint string // what to do, or empty
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d", e.Line)
+	}
+	b.WriteString(": ")
+	if e.Key != "" {
+		b.WriteString(e.Key + ": ")
+	}
+	b.WriteString(e.Msg)
+	if e.Hint != "" {
+		b.WriteString(" (" + e.Hint + ")")
+	}
+	return b.String()
+}
+
+// Errors is every problem of a file, in the order of its lines.
+type Errors []*Error
+
+func (e Errors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Load reads path against a schema. A file that is not there is an error that
+// wraps fs.ErrNotExist; anything wrong in the file is Errors.
+func Load(path string, schema Schema) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return read(path, f, schema)
+}
+
+// LoadSecure is Load for a file that tells a daemon what to run or where to
+// send: as the stock daemon, it refuses a symbolic link, anything but a regular
+// file, a file that is not root's (nor the running user's), or one that others
+// may write.
+func LoadSecure(path string, schema Schema) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		if errors.Is(err, unix.ELOOP) {
+			return nil, &Error{File: path, Msg: "is a symbolic link", Hint: "put the file itself there"}
+		}
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return nil, &Error{File: path, Msg: "is not a regular file"}
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return nil, &Error{File: path, Msg: fmt.Sprintf("belongs to uid %d", st.Uid), Hint: "chown root " + path}
+	case st.Mode&0o002 != 0:
+		return nil, &Error{File: path, Msg: "is world-writable", Hint: "chmod 0640 " + path}
+	}
+	return read(path, f, schema)
+}
+
+func read(path string, r io.Reader, schema Schema) (*File, error) {
+	text, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > maxFile {
+		return nil, &Error{File: path, Msg: fmt.Sprintf("is larger than %d bytes", maxFile)}
+	}
+	return Parse(path, text, schema)
+}
+
+// Parse reads text as the file called name. The File is returned also with
+// Errors, for its lines and warnings.
+//
+// The grammar is the stock parser's: key, equal sign and value apart by spaces,
+// keys and enumerated values in any case, a line that begins with # is a
+// comment, a # elsewhere is not. Beyond it: tabs separate too, the spaces
+// around the equal sign may be left out, a line may be longer than 160 bytes,
+// the last line may lack its newline, and a repeated key is warned of (the last
+// one counts, as there).
+func Parse(name string, text []byte, schema Schema) (*File, error) {
+	f := &File{Path: name, lines: map[string]int{}, values: map[string]string{}}
+	for n := 1; len(text) > 0; n++ {
+		line, rest, _ := bytes.Cut(text, []byte("\n"))
+		text = rest
+		f.line(n, line, schema)
+	}
+	return f, f.Err()
+}
+
+func (f *File) line(n int, raw []byte, schema Schema) {
+	line := strings.Trim(string(raw), " \t")
+	if line == "" || line[0] == '#' {
+		return
+	}
+	if strings.HasSuffix(line, "\r") {
+		f.fail(n, "", "line ends with a carriage return", "save the file with Unix line ends")
+		return
+	}
+	if i := strings.IndexFunc(line, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }); i >= 0 {
+		f.fail(n, "", fmt.Sprintf("control character %#x in the line", line[i]), "")
+		return
+	}
+	key, value, found := strings.Cut(line, "=")
+	key = strings.TrimRight(key, " \t")
+	words := strings.FieldsFunc(value, func(r rune) bool { return r == ' ' || r == '\t' })
+	switch {
+	case !found:
+		f.fail(n, "", fmt.Sprintf("missing equal sign after %q", clip(line)), "write: key = value")
+		return
+	case key == "":
+		f.fail(n, "", "missing keyword before the equal sign", "write: key = value")
+		return
+	case strings.ContainsAny(key, " \t"):
+		f.fail(n, "", fmt.Sprintf("several words before the equal sign: %q", clip(key)), "write: key = value")
+		return
+	}
+	key = strings.ToLower(key)
+	i := slices.IndexFunc(schema, func(k Key) bool { return k.Name == key })
+	if i < 0 {
+		hint := ""
+		if near := nearest(key, schema); near != "" {
+			hint = "did you mean " + near + "?"
+		}
+		f.fail(n, "", fmt.Sprintf("unknown keyword %q", clip(key)), hint)
+		return
+	}
+	f.set(n, schema[i], words)
+}
+
+func (f *File) set(n int, k Key, words []string) {
+	if len(words) == 0 {
+		if !k.Empty {
+			f.fail(n, k.Name, "missing value", "remove the line to have the default")
+			return
+		}
+		f.lines[k.Name], f.values[k.Name] = n, ""
+		return
+	}
+	most := max(k.Words, 1)
+	if k.Words >= 0 && len(words) > most {
+		hint := ""
+		if strings.HasPrefix(words[most], "#") {
+			hint = "a comment needs a line of its own"
+		}
+		f.fail(n, k.Name, fmt.Sprintf("unexpected %q after the value", clip(words[most])), hint)
+		return
+	}
+	value := strings.Join(words, " ")
+	if before, twice := f.lines[k.Name]; twice {
+		f.warn(n, k.Name, fmt.Sprintf("set before in line %d; this line counts", before))
+	}
+	f.lines[k.Name], f.values[k.Name] = n, value
+	if k.Set != nil {
+		if err := k.Set(value); err != nil {
+			f.fail(n, k.Name, err.Error(), "")
+			return
+		}
+	}
+	if k.Note != nil {
+		if note := k.Note(value); note != "" {
+			f.warn(n, k.Name, note)
+		}
+	}
+}
+
+func (f *File) fail(line int, key, msg, hint string) {
+	f.errs = append(f.errs, &Error{File: f.Path, Line: line, Key: key, Msg: msg, Hint: hint})
+}
+
+func (f *File) warn(line int, key, msg string) {
+	f.Warnings = append(f.Warnings, &Error{File: f.Path, Line: line, Key: key, Msg: msg})
+}
+
+// Errorf adds an error at the line where key was set, or at the file when it was
+// not: for checks that concern several keys. Err then returns it with the others.
+func (f *File) Errorf(key, format string, args ...any) {
+	f.fail(f.Line(key), key, fmt.Sprintf(format, args...), "")
+}
+
+// Warnf adds a warning likewise.
+func (f *File) Warnf(key, format string, args ...any) {
+	f.warn(f.Line(key), key, fmt.Sprintf(format, args...))
+}
+
+// Err returns all errors as Errors, nil when there are none.
+func (f *File) Err() error {
+	if len(f.errs) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(f.errs, func(a, b *Error) int { return a.Line - b.Line })
+	return f.errs
+}
+
+// Line is where a key was last set, 0 when it was not.
+func (f *File) Line(key string) int {
+	if f == nil {
+		return 0
+	}
+	return f.lines[key]
+}
+
+// Has reports whether the file sets a key.
+func (f *File) Has(key string) bool { return f.Line(key) > 0 }
+
+// Value is a key's value as written, "" when it is not set.
+func (f *File) Value(key string) string {
+	if f == nil {
+		return ""
+	}
+	return f.values[key]
+}
+
+// clip keeps a message from repeating a line of a megabyte.
+func clip(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "…"
+	}
+	return s
+}
+
+// nearest is the keyword closest to a mistyped one, "" when none is near.
+func nearest(word string, schema Schema) string {
+	if len(word) > 64 {
+		return ""
+	}
+	best, at := "", max(len(word)/3, 1)+1
+	for _, k := range schema {
+		if d := distance(word, k.Name); d < at {
+			best, at = k.Name, d
+		}
+	}
+	return best
+}
+
+// distance is the number of single-character edits, a swap of neighbours one.
+func distance(a, b string) int {
+	before, row := []int(nil), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		next := make([]int, len(b)+1)
+		next[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], before[j-2]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
