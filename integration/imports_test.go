@@ -23,6 +23,7 @@ var mayImport = map[string][]string{
 	"collector/internal/listen":   {"pkg", "proto"},
 	"collector/internal/journal":  {"pkg"},
 	"collector/internal/store":    {"pkg"},
+	"collector/internal/api":      {"collector/internal/store", "pkg", "proto"},
 	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg"},
 	"collector/internal/ingest":   {"collector/internal/journal", "collector/internal/head", "pkg", "proto"},
 	"collector/internal/tail":     {"pkg", "proto"},

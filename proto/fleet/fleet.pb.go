@@ -419,14 +419,16 @@ type Host struct {
 	// When the collector received the first and the last, in milliseconds since the epoch.
 	FirstSeenMs int64 `protobuf:"varint,4,opt,name=first_seen_ms,json=firstSeenMs,proto3" json:"first_seen_ms,omitempty"`
 	LastSeenMs  int64 `protobuf:"varint,5,opt,name=last_seen_ms,json=lastSeenMs,proto3" json:"last_seen_ms,omitempty"`
-	// The least and the greatest time of its events.
-	FirstEventMs int64 `protobuf:"varint,6,opt,name=first_event_ms,json=firstEventMs,proto3" json:"first_event_ms,omitempty"`
-	LastEventMs  int64 `protobuf:"varint,7,opt,name=last_event_ms,json=lastEventMs,proto3" json:"last_event_ms,omitempty"`
+	// The greatest time of its events.
+	LastEventMs int64 `protobuf:"varint,6,opt,name=last_event_ms,json=lastEventMs,proto3" json:"last_event_ms,omitempty"`
 	// Records sent again that were already stored, and therefore dropped.
-	Duplicates uint64 `protobuf:"varint,8,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
-	// Where its records last came from.
-	Address       string `protobuf:"bytes,9,opt,name=address,proto3" json:"address,omitempty"`
-	Connected     bool   `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"`
+	Duplicates uint64 `protobuf:"varint,7,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Records stored that have no readable header.
+	Unparsable uint64 `protobuf:"varint,8,opt,name=unparsable,proto3" json:"unparsable,omitempty"`
+	// Where its records came from, the latest first.
+	Addresses []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Whether it has a connection open now.
+	Connected     bool `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -496,13 +498,6 @@ func (x *Host) GetLastSeenMs() int64 {
 	return 0
 }
 
-func (x *Host) GetFirstEventMs() int64 {
-	if x != nil {
-		return x.FirstEventMs
-	}
-	return 0
-}
-
 func (x *Host) GetLastEventMs() int64 {
 	if x != nil {
 		return x.LastEventMs
@@ -517,11 +512,18 @@ func (x *Host) GetDuplicates() uint64 {
 	return 0
 }
 
-func (x *Host) GetAddress() string {
+func (x *Host) GetUnparsable() uint64 {
 	if x != nil {
-		return x.Address
+		return x.Unparsable
 	}
-	return ""
+	return 0
+}
+
+func (x *Host) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
 }
 
 func (x *Host) GetConnected() bool {
@@ -714,20 +716,22 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04node\x18\x04 \x01(\tR\x04node\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xb2\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xb0\x02\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\"\n" +
 	"\rfirst_seen_ms\x18\x04 \x01(\x03R\vfirstSeenMs\x12 \n" +
 	"\flast_seen_ms\x18\x05 \x01(\x03R\n" +
-	"lastSeenMs\x12$\n" +
-	"\x0efirst_event_ms\x18\x06 \x01(\x03R\ffirstEventMs\x12\"\n" +
-	"\rlast_event_ms\x18\a \x01(\x03R\vlastEventMs\x12\x1e\n" +
+	"lastSeenMs\x12\"\n" +
+	"\rlast_event_ms\x18\x06 \x01(\x03R\vlastEventMs\x12\x1e\n" +
 	"\n" +
-	"duplicates\x18\b \x01(\x04R\n" +
-	"duplicates\x12\x18\n" +
-	"\aaddress\x18\t \x01(\tR\aaddress\x12\x1c\n" +
+	"duplicates\x18\a \x01(\x04R\n" +
+	"duplicates\x12\x1e\n" +
+	"\n" +
+	"unparsable\x18\b \x01(\x04R\n" +
+	"unparsable\x12\x1c\n" +
+	"\taddresses\x18\t \x03(\tR\taddresses\x12\x1c\n" +
 	"\tconnected\x18\n" +
 	" \x01(\bR\tconnected\"\x0f\n" +
 	"\rStatusRequest\"\x87\x02\n" +

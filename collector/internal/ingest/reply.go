@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"golang.org/x/sys/unix"
 )
@@ -114,7 +115,7 @@ func (p *pending) appendReplies(out []byte) []byte {
 	case p.err != nil:
 		reason := metrics.RejectedError
 		t, text = remote.DiskError, []byte("disk write error")
-		if errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT) {
+		if errors.Is(p.err, seglog.ErrNoSpace) || errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT) {
 			reason = metrics.RejectedFull
 			t, text = remote.DiskFull, []byte("disk full")
 		}

@@ -1,0 +1,158 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// Source answers queries: the head of a running collector, or a store.
+type Source interface {
+	// Scan gives fn the matching events in order; see store.Snapshot.
+	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	Hosts() []store.Host // by name
+}
+
+const (
+	// batchBytes and batchEvents are when a response is sent. gRPC's flow control
+	// keeps a slow client from making the collector hold more than a few.
+	batchBytes  = 128 << 10
+	batchEvents = 4096
+	// MaxMessage bounds what either end takes. An event of any size fits: events
+	// are bounded by the assembler far below.
+	MaxMessage = 64 << 20
+	// batchDelay is how long found events may wait for more to fill a response.
+	batchDelay = 100 * time.Millisecond
+)
+
+// Service answers fleet.Query from a source.
+type Service struct {
+	fleet.UnimplementedQueryServer
+	Source Source
+	// State fills in how the collector fares.
+	State func() *fleet.StatusResponse
+	// Peers are the addresses with a connection open now; nil for none.
+	Peers func() map[netip.Addr]bool
+}
+
+// Search implements fleet.QueryServer.
+func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServer) error {
+	q, err := fromRequest(req)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	b := &batcher{stream: stream, limit: req.GetLimit(), last: time.Now()}
+	err = s.Source.Scan(stream.Context(), q, b.add)
+	if serr := b.send(); err == nil || errors.Is(err, store.ErrDamaged) {
+		err = errors.Join(err, serr)
+	}
+	return toStatus(err)
+}
+
+// toStatus makes an error what a client can tell apart.
+func toStatus(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrDamaged):
+		return status.Error(codes.DataLoss, err.Error())
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err // the stream's own
+	}
+	return status.Error(codes.Internal, err.Error())
+}
+
+// batcher packs events into responses.
+type batcher struct {
+	stream fleet.Query_SearchServer
+	limit  uint64
+	sent   uint64
+	last   time.Time
+	resp   *fleet.SearchResponse
+}
+
+func (b *batcher) add(ev *event.Event) error {
+	if b.resp == nil {
+		b.resp = &fleet.SearchResponse{}
+	}
+	r := b.resp
+	for i := range ev.Records {
+		raw := ev.Records[i].Raw
+		r.Raw = append(r.Raw, raw...)
+		r.RecordBytes = append(r.RecordBytes, uint32(len(raw)))
+	}
+	r.Events = append(r.Events, &fleet.Event{
+		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: string(ev.Node),
+	})
+	b.sent++
+	if b.limit > 0 && b.sent >= b.limit {
+		return store.ErrStop
+	}
+	if len(r.Raw) < batchBytes && len(r.Events) < batchEvents && time.Since(b.last) < batchDelay {
+		return nil
+	}
+	return b.send()
+}
+
+func (b *batcher) send() error {
+	r := b.resp
+	b.resp, b.last = nil, time.Now()
+	if r == nil {
+		return nil
+	}
+	return b.stream.Send(r)
+}
+
+// Hosts implements fleet.QueryServer.
+func (s *Service) Hosts(context.Context, *fleet.HostsRequest) (*fleet.HostsResponse, error) {
+	var peers map[netip.Addr]bool
+	if s.Peers != nil {
+		peers = s.Peers()
+	}
+	resp := &fleet.HostsResponse{}
+	for _, h := range s.Source.Hosts() {
+		out := FromHost(&h)
+		out.Connected = len(h.Addrs) > 0 && peers[h.Addrs[0].Unmap()]
+		resp.Hosts = append(resp.Hosts, out)
+	}
+	return resp, nil
+}
+
+// FromHost is a host as it travels.
+func FromHost(h *store.Host) *fleet.Host {
+	out := &fleet.Host{
+		Name: h.Name, Records: h.Records, Bytes: h.Bytes,
+		FirstSeenMs: milli(h.First), LastSeenMs: milli(h.Last), LastEventMs: h.LastEventMs,
+		Duplicates: h.Duplicates, Unparsable: h.Unparsable,
+	}
+	for _, a := range h.Addrs {
+		out.Addresses = append(out.Addresses, a.Unmap().String())
+	}
+	return out
+}
+
+func milli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+// Status implements fleet.QueryServer.
+func (s *Service) Status(context.Context, *fleet.StatusRequest) (*fleet.StatusResponse, error) {
+	return s.State(), nil
+}
