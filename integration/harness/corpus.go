@@ -49,8 +49,7 @@ type slotKind uint8
 
 const (
 	slotStamp   slotKind = iota // 1795337601.846:2616
-	slotPID                     // the same within an event
-	slotPPID                    // likewise
+	slotPID                     // pid= and ppid=
 	slotPointer                 // a0= … a3= that are addresses
 	slotInode
 	slotName // a file's name, in quotes
@@ -107,7 +106,7 @@ var fieldSlots = []struct {
 	quoted bool
 }{
 	{"msg=audit(", slotStamp, false},
-	{" ppid=", slotPPID, false},
+	{" ppid=", slotPID, false},
 	{" pid=", slotPID, false},
 	{" a0=", slotPointer, false},
 	{" a1=", slotPointer, false},
@@ -153,11 +152,15 @@ func parseLine(line []byte) lineTemplate {
 	}
 }
 
+// runEvents is how many events follow one another as they were recorded.
+const runEvents = 64
+
 // maker is one run of Write.
 type maker struct {
 	Make
 	rng     *rand.Rand
-	now     int64 // ms
+	now     int64  // ms
+	salt    uint64 // of the present run: what was the same in the recording stays the same within a run
 	serials []uint64
 	keyed   int
 	made    Made
@@ -177,8 +180,9 @@ func (c *Corpus) Write(w io.Writer, m Make) (Made, error) {
 	var held [][]byte
 	for i := 0; (m.Records == 0 || mk.made.Records < m.Records) && (m.Bytes == 0 || mk.made.Bytes < m.Bytes); i++ {
 		// Runs of the recording's own order, as real logs have runs of one program's events.
-		if i%64 == 0 {
-			i = 64 * mk.rng.IntN(len(c.events)/64+1)
+		if i%runEvents == 0 {
+			i = runEvents * mk.rng.IntN(len(c.events)/runEvents+1)
+			mk.salt = mk.rng.Uint64()
 		}
 		lines := mk.event(c.events[i%len(c.events)])
 		switch {
@@ -223,7 +227,6 @@ func (m *maker) event(t eventTemplate) [][]byte {
 	node := m.rng.IntN(len(m.Nodes))
 	m.serials[node]++
 	at := fmt.Sprintf("%d.%03d:%d", m.now/1000, m.now%1000, m.serials[node])
-	pid, ppid := 300+m.rng.IntN(4_000_000), 300+m.rng.IntN(60_000)
 	variant := m.rng.Uint32()
 	rare := m.takeRare(t)
 	lines := make([][]byte, 0, len(t))
@@ -232,6 +235,7 @@ func (m *maker) event(t eventTemplate) [][]byte {
 		if m.Nodes[node] != "" {
 			line = append(append(append(line, "node="...), m.Nodes[node]...), ' ')
 		}
+		system := false // the line is about a file of the system, the same in every run
 		for i, text := range l.text {
 			line = append(line, text...)
 			if i == len(l.put) {
@@ -241,16 +245,19 @@ func (m *maker) event(t eventTemplate) [][]byte {
 			switch l.put[i].kind {
 			case slotStamp:
 				line = append(line, at...)
-			case slotPID:
-				line = strconv.AppendInt(line, int64(pid), 10)
-			case slotPPID:
-				line = strconv.AppendInt(line, int64(ppid), 10)
+			case slotPID: // a parent is the pid of another event
+				line = strconv.AppendUint(line, 300+m.same(was)%4_000_000, 10)
 			case slotPointer:
 				line = m.pointer(line, was)
 			case slotInode:
-				line = strconv.AppendInt(line, int64(131072+m.rng.IntN(1<<24)), 10)
+				if system {
+					line = append(line, was...)
+				} else {
+					line = strconv.AppendUint(line, 131072+m.same(was)%(1<<24), 10)
+				}
 			case slotName:
-				line = m.name(line, was, variant)
+				system = systemFile(was)
+				line = fileName(line, was, variant, system)
 			case slotExe:
 				line = exeName(line, was, variant)
 			case slotKey:
@@ -284,6 +291,17 @@ func (m *maker) takeRare(t eventTemplate) bool {
 	return false
 }
 
+// same draws a number that depends on the run and on what the recording had.
+func (m *maker) same(was []byte) uint64 {
+	h := m.salt
+	for _, c := range was {
+		h = (h ^ uint64(c)) * 0x100000001b3
+	}
+	h ^= h >> 29
+	h *= 0xbf58476d1ce4e5b9
+	return h ^ h>>32
+}
+
 // pointer draws the middle of an address anew, as address space randomisation does.
 func (m *maker) pointer(dst, was []byte) []byte {
 	from := len(dst)
@@ -292,7 +310,8 @@ func (m *maker) pointer(dst, was []byte) []byte {
 		return dst
 	}
 	const digits = "0123456789abcdef"
-	r := m.rng.Uint64()
+	// Addresses of one page differ in the last digits only.
+	r := m.same(was[:len(was)-3])
 	for i := 2; i < len(was)-3; i++ {
 		dst[from+i] = digits[r&15]
 		r >>= 4
@@ -300,13 +319,19 @@ func (m *maker) pointer(dst, was []byte) []byte {
 	return dst
 }
 
-// name makes most names of data files differ, and leaves those of programs and libraries.
-func (m *maker) name(dst, was []byte, variant uint32) []byte {
-	dst = append(dst, was...)
-	if len(was) < 3 || was[len(was)-1] == '/' || bytes.HasPrefix(was, []byte("/usr")) || bytes.HasPrefix(was, []byte("/lib")) || bytes.HasPrefix(was, []byte("/etc")) {
-		return dst
+func systemFile(name []byte) bool {
+	for _, dir := range []string{"/usr", "/lib", "/etc", "/bin"} {
+		if bytes.HasPrefix(name, []byte(dir)) {
+			return true
+		}
 	}
-	if variant%4 != 0 {
+	return len(name) < 3 || name[len(name)-1] == '/'
+}
+
+// fileName makes most names of data files differ, and leaves those of the system.
+func fileName(dst, was []byte, variant uint32, system bool) []byte {
+	dst = append(dst, was...)
+	if !system && variant%4 != 0 {
 		dst = append(dst, '-')
 		dst = strconv.AppendUint(dst, uint64(variant%9973), 10)
 	}
