@@ -272,13 +272,26 @@ func (l *Log) noteSync(err error) {
 	}
 }
 
-// writeOut writes the buffer with one call and then looks at the size.
+// WriteLines writes many lines, each with its newline, past the buffer.
+func (l *Log) WriteLines(data []byte, records int) {
+	l.writeOut()
+	if records > 0 {
+		l.writeNow(data, records)
+	}
+}
+
+// writeOut writes the buffer.
 func (l *Log) writeOut() {
 	if l.inBuf == 0 {
 		return
 	}
 	records, data := l.inBuf, l.buf
 	l.inBuf, l.buf = 0, l.buf[:0]
+	l.writeNow(data, records)
+}
+
+// writeNow writes lines with one call and then looks at the size.
+func (l *Log) writeNow(data []byte, records int) {
 	if l.full || l.failing && l.cfg.Now().Before(l.retry) {
 		l.dropped.Add(uint64(records))
 		return

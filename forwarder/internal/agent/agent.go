@@ -1,0 +1,475 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// The sources that are no file.
+const (
+	SourceKernel    = "kernel"
+	SourceMulticast = "multicast"
+	SourceStdin     = "stdin"
+)
+
+// Config is for Open.
+type Config struct {
+	Source    string // one of the above, or a file's path
+	Follow    bool   // the file goes on, through rotation
+	StateFile string // how far a followed file was read
+	Stdin     *os.File
+
+	Node  string          // "" for none
+	Log   locallog.Config // no Path: no local log
+	Spool spool.Options   // used with Ship
+	Ship  *ship.Config    // nil: records stay on this host
+
+	Kernel kernel.Config
+	// OpenKernel opens the kernel source; nil: kernel.Open.
+	OpenKernel func(kernel.Config) (*kernel.Listener, error)
+
+	DrainTimeout    time.Duration // at the end of the input, default 30 s
+	ShutdownTimeout time.Duration // for shipping what is spooled when told to end, default 5 s
+
+	HTTP    string // address for /metrics, "" for none
+	Metrics *metrics.Registry
+
+	Version string
+	Logger  hclog.Logger
+	Now     func() time.Time
+}
+
+// ErrLeft is returned by Run when the input was read to its end, but not all of
+// it acknowledged in time. The spool has the rest.
+var ErrLeft = errors.New("not everything was acknowledged")
+
+// Agent is a wired forwarder. Run is called once, then Close.
+type Agent struct {
+	cfg    Config
+	kernel *kernel.Listener
+	input  *os.File
+	from   position
+	log    *locallog.Log
+	spool  *spool.Spool
+	reader *spool.Reader
+	sender *ship.Sender
+	own    *own
+	pump   pump
+
+	http   net.Listener
+	server *http.Server
+
+	cmds chan func() // run by the pump
+	over chan struct{}
+
+	shipMetrics ship.Metrics
+	badInput    atomic.Uint64
+	gaps        atomic.Uint64
+	spoolLost   uint64 // spool drops announced so far; the pump's
+	pos         position
+	saved       position
+}
+
+func (c *Config) defaults() {
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 30 * time.Second
+	}
+	if c.ShutdownTimeout == 0 {
+		c.ShutdownTimeout = 5 * time.Second
+	}
+	if c.Source == "" {
+		c.Source = SourceKernel
+	}
+	if c.Stdin == nil {
+		c.Stdin = os.Stdin
+	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New()
+	}
+	if c.OpenKernel == nil {
+		c.OpenKernel = kernel.Open
+	}
+}
+
+// fromKernel reports whether records come from the kernel: they can't wait.
+func (c *Config) fromKernel() bool {
+	return c.Source == SourceKernel || c.Source == SourceMulticast
+}
+
+// Open acquires everything: files first, the kernel's registration last.
+func Open(cfg Config) (_ *Agent, err error) {
+	cfg.defaults()
+	a := &Agent{cfg: cfg, own: newOwn(cfg.Version, cfg.Now), cmds: make(chan func()), over: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	a.pump = pump{logger: cfg.Logger, now: cfg.Now}
+	if cfg.Node != "" {
+		if err := checkNode(cfg.Node); err != nil {
+			return nil, err
+		}
+		a.pump.prefix = []byte("node=" + cfg.Node + " ")
+	}
+	if err := a.openInput(); err != nil {
+		return nil, err
+	}
+	if cfg.HTTP != "" {
+		if a.http, err = net.Listen("tcp", cfg.HTTP); err != nil {
+			return nil, fmt.Errorf("--http: %w", err)
+		}
+	}
+	if cfg.Log.Path != "" {
+		lc := cfg.Log
+		lc.Logger, lc.Now = cfg.Logger.Named("log"), cfg.Now
+		if a.log, err = locallog.Open(lc); err != nil {
+			return nil, err
+		}
+		a.pump.log = a.log
+	}
+	if cfg.Ship != nil {
+		if err := a.openShipping(); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.fromKernel() {
+		kc := cfg.Kernel
+		kc.Multicast = cfg.Source == SourceMulticast
+		kc.Logger = cfg.Logger.Named("kernel")
+		if a.kernel, err = cfg.OpenKernel(kc); err != nil {
+			return nil, err
+		}
+	}
+	a.register(cfg.Metrics)
+	return a, nil
+}
+
+func (a *Agent) openInput() error {
+	switch {
+	case a.cfg.fromKernel():
+		return nil
+	case a.cfg.Source == SourceStdin:
+		a.input = a.cfg.Stdin
+		return nil
+	}
+	info, err := os.Stat(a.cfg.Source)
+	if err != nil {
+		return fmt.Errorf("--source: %w (it is one of kernel, multicast, stdin, or a file)", err)
+	}
+	if info.IsDir() {
+		return fmt.Errorf("--source %s: is a folder", a.cfg.Source)
+	}
+	if a.cfg.Follow {
+		if a.cfg.StateFile != "" {
+			if a.from, err = loadState(a.cfg.StateFile); err != nil {
+				return err
+			}
+			a.pos, a.saved = a.from, a.from
+		}
+		return nil
+	}
+	if a.input, err = os.Open(a.cfg.Source); err != nil {
+		return fmt.Errorf("--source: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) openShipping() error {
+	so := a.cfg.Spool
+	so.Logger = a.cfg.Logger.Named("spool")
+	so.Full = spool.DropOldest
+	if !a.cfg.fromKernel() {
+		so.Full = spool.RefuseInput
+	}
+	sp, recovery, err := spool.Open(so)
+	if err != nil {
+		return err
+	}
+	a.spool, a.pump.spool = sp, sp
+	if recovery != nil {
+		if said := fmt.Sprint(recovery); said != "" {
+			so.Logger.Info("opened", "dir", so.Dir, "left", sp.Left(), "recovery", said)
+		}
+	}
+	a.reader = sp.Reader()
+	sc := *a.cfg.Ship
+	sc.Logger, sc.Metrics = a.cfg.Logger.Named("ship"), &a.shipMetrics
+	a.sender, err = ship.New(sc, a.reader)
+	return err
+}
+
+// Run works until ctx ends, or the input does, or the kernel is taken over. When
+// ctx ends, everything taken in goes through the pump, and shipping has
+// ShutdownTimeout to finish; when abort ends too, that is not waited for.
+func (a *Agent) Run(ctx, abort context.Context) error {
+	sendCtx, stopSending := context.WithCancel(context.Background())
+	defer stopSending()
+	sent := make(chan error, 1)
+	if a.sender != nil {
+		go func() { sent <- a.sender.Run(sendCtx) }()
+	} else {
+		sent <- nil
+	}
+	a.serve()
+	var err error
+	if a.kernel != nil {
+		err = a.runKernel(ctx)
+	} else {
+		err = a.runLines(ctx)
+	}
+	close(a.over)
+	if a.sender != nil {
+		err = errors.Join(err, a.finish(ctx, abort))
+	}
+	stopSending()
+	if serr := <-sent; serr != nil {
+		err = errors.Join(err, fmt.Errorf("shipping: %w", serr))
+	}
+	return err
+}
+
+// finish lets the sender ship what is spooled, for a time.
+func (a *Agent) finish(ctx, abort context.Context) error {
+	told := ctx.Err() != nil
+	limit := a.cfg.DrainTimeout
+	if told {
+		limit = a.cfg.ShutdownTimeout
+	}
+	drain, cancel := context.WithTimeout(abort, limit)
+	defer cancel()
+	if !told {
+		// Being told to end while draining makes it a shutdown.
+		stop := context.AfterFunc(ctx, func() {
+			select {
+			case <-time.After(a.cfg.ShutdownTimeout):
+			case <-drain.Done():
+			}
+			cancel()
+		})
+		defer stop()
+	}
+	left, err := a.sender.Drain(drain)
+	if left == 0 {
+		return nil
+	}
+	if told {
+		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
+		return nil
+	}
+	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, limit, left, a.cfg.Spool.Dir, err)
+}
+
+// runKernel pumps until the listener has ended and its queue is empty.
+func (a *Agent) runKernel(ctx context.Context) error {
+	done := make(chan error, 1)
+	daemon := a.cfg.Source == SourceKernel
+	if daemon {
+		a.emit(a.own.start())
+	}
+	go func() { done <- a.kernel.Run(ctx) }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	q := a.kernel.Queue()
+	for over := false; !over; {
+		select {
+		case <-q.Ready():
+			// What was put before Close is there: look after, not before.
+			over = q.Closed()
+			for b := q.TryTake(); b != nil; b = q.TryTake() {
+				a.block(b)
+				q.Release(b)
+			}
+		case f := <-a.cmds:
+			f()
+		case <-tick.C:
+			a.announce()
+		}
+	}
+	err := <-done
+	a.announce()
+	if daemon {
+		a.recordSignal(tables.DaemonEnd, "terminate")
+	}
+	return err
+}
+
+// block hands on one block of kernel records.
+func (a *Agent) block(b *kernel.Block) {
+	a.pump.reset()
+	for i := range b.Len() {
+		a.pump.record(b.Record(i))
+	}
+	a.pump.commitOrCount()
+}
+
+// emit hands on records of ours.
+func (a *Agent) emit(records ...kernel.Record) {
+	a.pump.reset()
+	for _, r := range records {
+		a.pump.record(r)
+	}
+	a.pump.commitOrCount()
+}
+
+// announce says in the stream what was lost since the last time.
+func (a *Agent) announce() {
+	var records []kernel.Record
+	for _, l := range a.kernel.TakeLosses() {
+		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
+		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
+	}
+	if !a.pump.failing {
+		if n, first, last := a.pump.takeUnspooled(); n > 0 {
+			records = append(records, a.own.lost("spool-error", n, first, last))
+		}
+	}
+	if a.spool != nil {
+		if n := a.spool.Stats().Dropped; n > a.spoolLost {
+			now := a.cfg.Now()
+			records = append(records, a.own.lost("spool-full", n-a.spoolLost, now, now))
+			a.spoolLost = n
+		}
+	}
+	if len(records) > 0 {
+		a.emit(records...)
+	}
+}
+
+// runLines pumps a source of lines until it has ended.
+func (a *Agent) runLines(ctx context.Context) error {
+	readCtx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	chunks := make(chan *chunk)
+	r := newReader(chunks, func(offset int64, why string) {
+		a.badInput.Add(1)
+		a.cfg.Logger.Error("a part of the input is no record and was passed over", "source", a.cfg.Source, "offset", offset, "reason", why)
+	})
+	done := make(chan error, 1)
+	go func() {
+		defer close(chunks)
+		if a.input == nil {
+			f := &follower{path: a.cfg.Source, from: a.from, r: r, logger: a.cfg.Logger, gap: func() { a.gaps.Add(1) }}
+			done <- f.run(readCtx)
+			return
+		}
+		done <- readStream(readCtx, a.input, r)
+	}()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	var failed error
+	for chunks != nil {
+		select {
+		case c, ok := <-chunks:
+			if !ok {
+				chunks = nil
+				break
+			}
+			if failed == nil {
+				if failed = a.chunk(ctx, c); failed != nil {
+					cancel()
+				}
+			}
+			r.free <- c
+		case f := <-a.cmds:
+			f()
+		case <-tick.C:
+			if err := a.saveState(); err != nil {
+				a.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
+			}
+		}
+	}
+	err := <-done
+	if err == io.EOF || ctx.Err() != nil && errors.Is(err, ctx.Err()) || failed != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	if ctx.Err() != nil && errors.Is(failed, ctx.Err()) {
+		failed = nil // told to end while the spool was full: the rest stays where it came from
+	}
+	return errors.Join(err, failed, a.saveState())
+}
+
+func (a *Agent) chunk(ctx context.Context, c *chunk) error {
+	a.pump.reset()
+	for _, l := range c.lines {
+		a.pump.line(l)
+	}
+	for _, r := range c.records {
+		a.pump.record(r)
+	}
+	if err := a.pump.commitOrWait(ctx); err != nil {
+		return err
+	}
+	a.pos = c.pos
+	return nil
+}
+
+// saveState writes how far a followed file was read, once the spool is synced.
+func (a *Agent) saveState() error {
+	if !a.cfg.Follow || a.cfg.StateFile == "" || a.pos == a.saved {
+		return nil
+	}
+	if a.spool != nil {
+		if err := a.spool.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := saveState(a.cfg.StateFile, a.pos); err != nil {
+		return err
+	}
+	a.saved = a.pos
+	return nil
+}
+
+// do has the pump run f, if it still runs.
+func (a *Agent) do(f func()) {
+	select {
+	case a.cmds <- f:
+	case <-a.over:
+	}
+}
+
+// Close releases everything. It may be called again, and after a failed Open.
+func (a *Agent) Close() error {
+	var errs []error
+	if a.kernel != nil {
+		errs = append(errs, a.kernel.Close())
+	}
+	if a.log != nil {
+		errs = append(errs, a.log.Close())
+	}
+	if a.reader != nil {
+		a.reader.Close()
+	}
+	if a.spool != nil {
+		errs = append(errs, a.spool.Close())
+	}
+	if a.input != nil && a.input != a.cfg.Stdin {
+		errs = append(errs, a.input.Close())
+		a.input = nil
+	}
+	errs = append(errs, a.stopServing())
+	return errors.Join(errs...)
+}

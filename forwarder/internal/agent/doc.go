@@ -1,0 +1,11 @@
+// Package agent wires the forwarder: a source of records, the pump that formats
+// them and hands them to the local log and the spool, and the sender behind the
+// spool. Only forwarder/internal/cli may import it.
+//
+// Goroutines: the kernel's reader never waits (package kernel says what it does
+// instead); the pump alone touches the local log and appends to the spool, and
+// may wait for a disk; the sender waits for the network. Between reader and pump
+// lies the kernel queue, between pump and sender the spool. A source of lines
+// (stdin, a file) waits for the pump instead: its records stay where they come
+// from while the spool is full.
+package agent

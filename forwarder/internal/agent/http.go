@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+// serve answers /metrics and /healthz, if an address was given.
+func (a *Agent) serve() {
+	if a.http == nil {
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.cfg.Metrics.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("ok\n")) // the client's loss
+	})
+	a.server = &http.Server{
+		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: a.cfg.Logger.Named("http").StandardLogger(nil),
+	}
+	go func() {
+		if err := a.server.Serve(a.http); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			a.cfg.Logger.Error("the metrics server has ended", "error", err)
+		}
+	}()
+}
+
+// HTTPAddr is where the metrics are served, "" when they are not.
+func (a *Agent) HTTPAddr() string {
+	if a.http == nil {
+		return ""
+	}
+	return a.http.Addr().String()
+}
+
+func (a *Agent) stopServing() error {
+	switch {
+	case a.server != nil:
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		err := a.server.Shutdown(ctx)
+		if err != nil {
+			err = a.server.Close()
+		}
+		a.server, a.http = nil, nil
+		return err
+	case a.http != nil:
+		err := a.http.Close()
+		a.http = nil
+		return err
+	}
+	return nil
+}
+
+// register names what the parts count. All are asked at each scrape.
+func (a *Agent) register(r *metrics.Registry) {
+	const p = "auditfleet_forwarder_"
+	num := func(f func() uint64) func() float64 { return func() float64 { return float64(f()) } }
+	r.CounterFunc(p+"records_total", "Records handed to the local log and the spool.", num(a.pump.records.Load))
+	r.CounterFunc(p+"eoe_total", "EOE records, which are not handed on.", num(a.pump.eoe.Load))
+	r.CounterFunc(p+"bad_input_total", "Parts of the input that are no records.", num(a.badInput.Load))
+	r.CounterFunc(p+"source_gaps_total", "Times a followed file was rotated away before it was read.", num(a.gaps.Load))
+	var causes []string
+	for _, c := range kernel.Causes() {
+		causes = append(causes, c.String())
+	}
+	causes = append(causes, "spool-full", "spool-error", "local-log")
+	r.CounterFuncs(p+"lost_total", "Records lost, by cause.", "cause", causes, a.lost)
+	if a.kernel != nil {
+		a.registerKernel(r)
+	}
+	if a.log != nil {
+		stat := func(f func(locallog.Stats) uint64) func() float64 {
+			return func() float64 { return float64(f(a.log.Stats())) }
+		}
+		r.CounterFunc(p+"log_bytes_total", "Bytes written to the local log.", stat(func(s locallog.Stats) uint64 { return s.Bytes }))
+		r.CounterFunc(p+"log_rotations_total", "Rotations of the local log.", stat(func(s locallog.Stats) uint64 { return s.Rotations }))
+		r.CounterFunc(p+"log_sync_errors_total", "Failed syncs of the local log.", stat(func(s locallog.Stats) uint64 { return s.SyncErrors }))
+	}
+	if a.spool != nil {
+		a.registerShipping(r)
+	}
+}
+
+func (a *Agent) lost(cause string) float64 {
+	switch {
+	case cause == "local-log":
+		if a.log != nil {
+			return float64(a.log.Stats().Dropped)
+		}
+	case cause == "spool-error":
+		return float64(a.pump.spoolError.Load())
+	case cause == "spool-full":
+		if a.spool != nil {
+			return float64(a.spool.Stats().Dropped)
+		}
+	case a.kernel != nil:
+		return float64(a.kernel.Stats().Lost[cause])
+	}
+	return 0
+}
+
+func (a *Agent) registerKernel(r *metrics.Registry) {
+	const p = "auditfleet_forwarder_kernel_"
+	stat := func(f func(kernel.Stats) float64) func() float64 {
+		return func() float64 { return f(a.kernel.Stats()) }
+	}
+	r.CounterFunc(p+"records_total", "Records received from the kernel.", stat(func(s kernel.Stats) float64 { return float64(s.Records) }))
+	r.CounterFunc(p+"bytes_total", "Bytes of records received from the kernel.", stat(func(s kernel.Stats) float64 { return float64(s.Bytes) }))
+	r.CounterFunc(p+"overruns_total", "Times the kernel found the receive buffer full.", stat(func(s kernel.Stats) float64 { return float64(s.Overruns) }))
+	r.CounterFunc(p+"registrations_total", "Times this daemon registered; more than one says the kernel had dropped it.", stat(func(s kernel.Stats) float64 { return float64(s.Registered) }))
+	r.GaugeFunc(p+"queue_records", "Records waiting between the reader and the local log.", stat(func(s kernel.Stats) float64 { return float64(s.QueueRecords) }))
+	r.GaugeFunc(p+"queue_bytes", "Bytes waiting between the reader and the local log.", stat(func(s kernel.Stats) float64 { return float64(s.QueueBytes) }))
+	r.GaugeFunc(p+"queue_capacity_bytes", "Bytes that may wait there.", stat(func(s kernel.Stats) float64 { return float64(s.QueueCap) }))
+	r.GaugeFunc(p+"backlog", "Records waiting in the kernel, as last read.", stat(func(s kernel.Stats) float64 { return float64(s.Kernel.Backlog) }))
+	r.GaugeFunc(p+"backlog_limit", "The kernel's backlog_limit.", stat(func(s kernel.Stats) float64 { return float64(s.Kernel.BacklogLimit) }))
+	r.GaugeFunc(p+"enabled", "The kernel's enabled flag: 0 off, 1 on, 2 locked.", stat(func(s kernel.Stats) float64 { return float64(s.Kernel.Enabled) }))
+}
+
+func (a *Agent) registerShipping(r *metrics.Registry) {
+	const p = "auditfleet_forwarder_"
+	stat := func(f func(spool.Stats) float64) func() float64 { return func() float64 { return f(a.spool.Stats()) } }
+	r.GaugeFunc(p+"spool_records", "Records not acknowledged yet.", stat(func(s spool.Stats) float64 { return float64(s.Records) }))
+	r.GaugeFunc(p+"spool_bytes", "Bytes the spool has on disk.", stat(func(s spool.Stats) float64 { return float64(s.Bytes) }))
+	r.GaugeFunc(p+"spool_age_seconds", "Age of the oldest record not acknowledged.", stat(func(s spool.Stats) float64 { return s.Age.Seconds() }))
+	r.CounterFunc(p+"spool_damaged_total", "Spooled records that could not be read back.", stat(func(s spool.Stats) float64 { return float64(s.Damaged) }))
+	r.CounterFunc(p+"spool_sync_errors_total", "Failed syncs of the spool.", stat(func(s spool.Stats) float64 { return float64(s.SyncErrors) }))
+	m := &a.shipMetrics
+	num := func(f func() uint64) func() float64 { return func() float64 { return float64(f()) } }
+	r.CounterFunc(p+"sent_total", "Records sent, the first time each.", num(m.Sent.Load))
+	r.CounterFunc(p+"resent_total", "Records sent again.", num(m.Resent.Load))
+	r.CounterFunc(p+"acked_total", "Records acknowledged as stored.", num(m.Acked.Load))
+	r.CounterFunc(p+"truncated_total", "Records cut to the protocol's longest text.", num(m.Truncated.Load))
+	r.CounterFunc(p+"sent_bytes_total", "Bytes written to the collector.", num(m.Bytes.Load))
+	r.CounterFunc(p+"connects_total", "Connections made to a collector.", num(m.Connects.Load))
+	r.CounterFunc(p+"reconnects_total", "Connections made after the first.", num(m.Reconnects.Load))
+	r.CounterFunc(p+"connect_failures_total", "Connections that could not be made.", num(m.ConnectFailures.Load))
+	r.CounterFunc(p+"disconnects_total", "Connections that ended by a fault or by the peer.", num(m.Disconnects.Load))
+	r.GaugeFunc(p+"connected", "1 while connected to a collector.", func() float64 { return float64(m.Connected.Load()) })
+	r.GaugeFunc(p+"in_flight", "Records sent and not answered.", func() float64 { return float64(m.InFlight.Load()) })
+}

@@ -1,0 +1,159 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// appender is what the pump needs of the spool.
+type appender interface {
+	Append(lines ...[]byte) error
+}
+
+// pump formats records and hands them to the local log and the spool. All of it
+// but the counters belongs to one goroutine.
+type pump struct {
+	prefix []byte // "node=NAME ", or empty
+	log    *locallog.Log
+	spool  appender // nil: records are not shipped
+	logger hclog.Logger
+	now    func() time.Time
+
+	arena []byte   // lines with their newlines, of one batch
+	ends  []int    // where each line ends, its newline not included
+	lines [][]byte // slices of arena, for the spool
+
+	unspooled struct { // records the spool did not take, not yet announced
+		n           uint64
+		first, last time.Time
+	}
+	failing   bool // the spool did not take the last batch
+	saidSpool time.Time
+
+	records    atomic.Uint64 // handed on
+	eoe        atomic.Uint64 // EOE records, which stay at home
+	spoolError atomic.Uint64 // records the spool did not take
+}
+
+// retrySpool is how long a source of lines waits for a full spool between tries.
+const retrySpool = 100 * time.Millisecond
+
+func (p *pump) reset() { p.arena, p.ends = p.arena[:0], p.ends[:0] }
+
+// record adds one kernel record to the batch: what the stock daemon writes.
+func (p *pump) record(r kernel.Record) {
+	if r.Type == tables.EOE {
+		p.eoe.Add(1)
+		return
+	}
+	a := append(p.arena, p.prefix...)
+	a = append(a, "type="...)
+	a = append(a, tables.TypeName(r.Type)...)
+	a = append(a, " msg="...)
+	from := len(a)
+	a = append(a, r.Text...)
+	// A user program's text may hold newlines; a record is one line.
+	for text := a[from:]; ; {
+		i := bytes.IndexByte(text, '\n')
+		if i < 0 {
+			break
+		}
+		text[i] = ' '
+		text = text[i+1:]
+	}
+	p.ends = append(p.ends, len(a))
+	p.arena = append(a, '\n')
+}
+
+// line adds a line that came as one.
+func (p *pump) line(line []byte) {
+	a := p.arena
+	if len(p.prefix) > 0 && !hasNode(line) {
+		a = append(a, p.prefix...)
+	}
+	a = append(a, line...)
+	p.ends = append(p.ends, len(a))
+	p.arena = append(a, '\n')
+}
+
+// commit hands the batch on. The local log never fails: it counts. A spool that
+// does not take the batch is the caller's decision.
+func (p *pump) commit() error {
+	if len(p.ends) == 0 {
+		return nil
+	}
+	if p.log != nil {
+		p.log.WriteLines(p.arena, len(p.ends))
+		p.log.Flush()
+	}
+	p.records.Add(uint64(len(p.ends)))
+	if p.spool == nil {
+		return nil
+	}
+	p.lines = p.lines[:0]
+	from := 0
+	for _, end := range p.ends {
+		p.lines = append(p.lines, p.arena[from:end])
+		from = end + 1
+	}
+	return p.spool.Append(p.lines...)
+}
+
+// commitOrCount is commit for records that can't wait: the kernel's. What the
+// spool does not take is counted, and announced by a record once it takes
+// records again.
+func (p *pump) commitOrCount() {
+	err := p.commit()
+	p.failing = err != nil
+	if err == nil {
+		return
+	}
+	now := p.now()
+	n := uint64(len(p.ends))
+	p.spoolError.Add(n)
+	if p.unspooled.n == 0 {
+		p.unspooled.first = now
+	}
+	p.unspooled.n += n
+	p.unspooled.last = now
+	if now.Sub(p.saidSpool) >= time.Minute {
+		p.saidSpool = now
+		p.logger.Error("the spool does not take records: they are in the local log only", "error", err, "records", p.spoolError.Load())
+	}
+}
+
+// takeUnspooled returns what the spool did not take since the last call.
+func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
+	n, first, last = p.unspooled.n, p.unspooled.first, p.unspooled.last
+	p.unspooled.n = 0
+	return n, first, last
+}
+
+// commitOrWait is commit for records that can wait where they are: it returns
+// when the spool has taken them, with another error than a full spool, or when
+// ctx ends.
+func (p *pump) commitOrWait(ctx context.Context) error {
+	err := p.commit()
+	for said := false; errors.Is(err, spool.ErrFull); err = p.spool.Append(p.lines...) {
+		if !said {
+			said = true
+			p.logger.Info("the spool is full, reading waits", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retrySpool):
+		}
+	}
+	return err
+}
