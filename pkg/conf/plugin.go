@@ -78,9 +78,10 @@ func (p *Plugin) Validate(f *File) error {
 	return f.Err()
 }
 
-// LoadPlugins reads the plugin files of a folder in the order of their names:
-// those whose name ends in .conf and has no second dot, as the stock daemon. A
-// bad file does not hide the good ones: the error joins what is wrong.
+// LoadPlugins reads the plugin files of a folder in the order of their names: as
+// the stock daemon, every file but hidden ones and those with more than one dot
+// in their name, which are backups. A bad file does not hide the good ones: the
+// error joins what is wrong.
 func LoadPlugins(dir string) ([]Plugin, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -91,7 +92,7 @@ func LoadPlugins(dir string) ([]Plugin, error) {
 	var errs []error
 	for _, e := range entries {
 		name := e.Name()
-		if strings.HasPrefix(name, ".") || strings.Count(name, ".") != 1 || !strings.HasSuffix(name, ".conf") {
+		if e.IsDir() || strings.HasPrefix(name, ".") || strings.Count(name, ".") > 1 {
 			continue
 		}
 		p, _, err := LoadPlugin(filepath.Join(dir, name))

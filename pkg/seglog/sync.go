@@ -174,11 +174,11 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 // createSegment makes a durable empty segment. It is built under another name,
 // so that a file with a segment's name always has a whole header. visible says
 // that after an error the name may be there nevertheless.
-func createSegment(o Options, first, gen uint64) (seg *segment, file fsys.File, visible bool, err error) {
-	seg = &segment{header: header{kind: o.Kind, first: first, gen: gen, seed: o.seed()}, name: segmentName(first, gen)}
+func createSegment(o Options, first, gen uint64) (_ *segment, _ fsys.File, visible bool, err error) {
+	seg := &segment{header: header{kind: o.Kind, first: first, gen: gen, seed: o.seed()}, name: segmentName(first, gen)}
 	path := filepath.Join(o.Dir, seg.name)
 	tmp := path + ".tmp"
-	file, err = o.FS.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	file, err := o.FS.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return nil, nil, false, fmt.Errorf("create %s: %w", tmp, err)
 	}

@@ -1,0 +1,527 @@
+// Package faultfs is a filesystem in memory that fails as disks do, for tests of
+// storage code only. It keeps what was written apart from what is durable: Crash
+// drops unsynced data sector by sector and unsynced folder entries one by one,
+// as the seed says; a sync that was made to fail loses pages for good although a
+// later sync of the same file succeeds, as the Linux page cache does. The n-th
+// operation of a kind can be made to fail, space can run out, and the power can
+// be cut at any operation. It imports pkg/fsys only.
+package faultfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"syscall"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// Op is a kind of operation.
+type Op string
+
+// The operations that can be counted and made to fail. Create is an OpenFile
+// that makes a new file, Open any other.
+const (
+	Create   Op = "create"
+	Open     Op = "open"
+	Read     Op = "read"
+	Write    Op = "write"
+	Truncate Op = "truncate"
+	Allocate Op = "allocate"
+	Sync     Op = "sync" // Sync and Datasync
+	Rename   Op = "rename"
+	Remove   Op = "remove"
+	ReadDir  Op = "readdir"
+	SyncDir  Op = "syncdir"
+	Mkdir    Op = "mkdir"
+	Lock     Op = "lock"
+)
+
+// ops is all kinds, in a stable order.
+var ops = []Op{Create, Open, Read, Write, Truncate, Allocate, Sync, Rename, Remove, ReadDir, SyncDir, Mkdir, Lock}
+
+// Ops returns all kinds of operations.
+func Ops() []Op { return append([]Op(nil), ops...) }
+
+// ErrPower is what every operation returns after the power was cut.
+var ErrPower = errors.New("faultfs: power is off")
+
+// Sector is the unit that is written whole or not at all.
+const Sector = 512
+
+// FS is a filesystem in memory. It is safe for concurrent use.
+type FS struct {
+	mu       sync.Mutex
+	rng      *rand.Rand
+	nodes    map[string]*node // the folder tree as programs see it
+	dirOps   []dirOp          // changes to it that no SyncDir has made durable
+	durable  map[string]*node
+	locks    map[string]bool
+	open     int
+	counts   map[Op]int
+	faults   []fault
+	total    int // operations that change something
+	cutAt    int // power goes off at this one, 0 never
+	off      bool
+	space    int64 // bytes left; -1 without limit
+	epoch    int   // handles of before a crash are dead
+	tornByte bool
+}
+
+type fault struct {
+	op   Op
+	n    int // absolute count of the op at which it strikes
+	last int // and the last one
+	err  error
+}
+
+// node is a file or a folder.
+type node struct {
+	dir  bool
+	perm fs.FileMode
+	data []byte
+	// What is durable differs from data in the sectors of undo, which hold the
+	// durable bytes, and in size. A sector in lost was written, failed to reach
+	// the disk, and counts as clean: no later sync writes it.
+	undo map[int64][]byte
+	lost map[int64][]byte
+	size int64 // durable
+}
+
+// dirOp is one change of the tree. A nil node removes the name.
+type dirOp struct {
+	dir   string
+	names map[string]*node
+}
+
+// New returns an empty filesystem with the folder /; seed decides what a crash
+// keeps and how much of a failing write is done.
+func New(seed int64) *FS {
+	root := &node{dir: true}
+	return &FS{
+		rng:     rand.New(rand.NewSource(seed)),
+		nodes:   map[string]*node{"/": root},
+		durable: map[string]*node{"/": root},
+		locks:   map[string]bool{},
+		counts:  map[Op]int{},
+		space:   -1,
+	}
+}
+
+// Fail makes the n-th operation of a kind from now fail with err; n = 1 is the next.
+func (f *FS) Fail(op Op, n int, err error) { f.FailRange(op, n, n, err) }
+
+// FailRange makes the n-th to the last-th operation of a kind from now fail.
+func (f *FS) FailRange(op Op, n, last int, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults = append(f.faults, fault{op, f.counts[op] + n, f.counts[op] + last, err})
+}
+
+// Heal removes all faults and the limit of space.
+func (f *FS) Heal() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults, f.space, f.cutAt = nil, -1, 0
+}
+
+// Count is how many operations of a kind there were.
+func (f *FS) Count(op Op) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.counts[op]
+}
+
+// SetSpace limits the bytes that files may grow by from now on.
+func (f *FS) SetSpace(bytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.space = bytes
+}
+
+// TearBytes lets a crash tear a sector in the middle, as no decent disk does.
+func (f *FS) TearBytes() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tornByte = true
+}
+
+// CutPower cuts the power at the n-th changing operation from now: it is done in
+// part or not at all, and everything fails with ErrPower until Crash.
+func (f *FS) CutPower(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cutAt = f.total + n
+}
+
+// Changes is how many changing operations there were.
+func (f *FS) Changes() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.total
+}
+
+// OpenFiles is how many handles are open, for leak checks.
+func (f *FS) OpenFiles() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open
+}
+
+// step counts an operation and says how it fails, nil when it does not.
+func (f *FS) step(op Op) error {
+	if f.off {
+		return ErrPower
+	}
+	f.counts[op]++
+	if op != Read && op != Open && op != ReadDir && op != Lock {
+		f.total++
+		if f.total == f.cutAt {
+			f.off = true
+			return ErrPower
+		}
+	}
+	for _, x := range f.faults {
+		if x.op == op && f.counts[op] >= x.n && f.counts[op] <= x.last {
+			return x.err
+		}
+	}
+	return nil
+}
+
+// Kill ends the process that uses the filesystem: locks and handles go, all that
+// was written stays as the page cache has it.
+func (f *FS) Kill() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.restart()
+}
+
+func (f *FS) restart() {
+	f.locks = map[string]bool{}
+	f.epoch++
+	f.open = 0
+	f.off = false
+	f.cutAt = 0
+	f.faults = nil
+}
+
+// Crash cuts the power and starts again: unsynced data and folder entries
+// survive or not at random, each sector and each entry for itself.
+func (f *FS) Crash() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.restart()
+	for _, op := range f.dirOps {
+		if f.rng.Intn(2) == 0 {
+			f.apply(op)
+		}
+	}
+	f.dirOps = nil
+	f.nodes = map[string]*node{}
+	for _, name := range sortedNames(f.durable) {
+		n := f.durable[name]
+		if name != "/" && f.nodes[filepath.Dir(name)] == nil {
+			delete(f.durable, name) // its folder did not survive
+			continue
+		}
+		f.nodes[name] = n
+		if !n.dir {
+			f.lose(n)
+		}
+	}
+}
+
+// lose settles what of a file's unsynced data survived.
+func (f *FS) lose(n *node) {
+	size := n.size
+	switch now := int64(len(n.data)); {
+	case now == size:
+	case f.rng.Intn(3) == 0:
+		size = now
+	case now > size && f.rng.Intn(2) == 0:
+		size += f.rng.Int63n(now - size)
+	}
+	n.resize(max(size, n.size, int64(len(n.data))))
+	for _, i := range sortedSectors(n.undo) {
+		switch f.rng.Intn(4) {
+		case 0, 1:
+			n.put(i, n.undo[i], Sector)
+		case 2:
+			if f.tornByte {
+				n.put(i, n.undo[i], f.rng.Intn(Sector))
+			}
+		}
+	}
+	for _, i := range sortedSectors(n.lost) {
+		n.put(i, n.lost[i], Sector)
+	}
+	n.resize(size)
+	n.undo, n.lost, n.size = nil, nil, size
+}
+
+func sortedNames(m map[string]*node) []string {
+	names := make([]string, 0, len(m))
+	for name := range m {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+func sortedSectors(m map[int64][]byte) []int64 {
+	list := make([]int64, 0, len(m))
+	for i := range m {
+		list = append(list, i)
+	}
+	sort.Slice(list, func(a, b int) bool { return list[a] < list[b] })
+	return list
+}
+
+// put sets the first upTo bytes of a sector, as far as the file reaches.
+func (n *node) put(sector int64, b []byte, upTo int) {
+	at := sector * Sector
+	if at >= int64(len(n.data)) {
+		return
+	}
+	copy(n.data[at:], b[:upTo])
+}
+
+func (n *node) resize(size int64) {
+	if size <= int64(len(n.data)) {
+		n.data = n.data[:size:size]
+		return
+	}
+	n.data = append(n.data, make([]byte, size-int64(len(n.data)))...)
+}
+
+// dirty remembers the durable content of the sectors of [off, end) before they
+// change.
+func (n *node) dirty(off, end int64) {
+	if n.undo == nil {
+		n.undo = map[int64][]byte{}
+	}
+	for i := off / Sector; i*Sector < end; i++ {
+		if n.undo[i] != nil {
+			continue
+		}
+		if was := n.lost[i]; was != nil {
+			n.undo[i] = was
+			delete(n.lost, i)
+			continue
+		}
+		was := make([]byte, Sector)
+		if at := i * Sector; at < int64(len(n.data)) {
+			copy(was, n.data[at:])
+		}
+		n.undo[i] = was
+	}
+}
+
+func (f *FS) apply(op dirOp) {
+	for name, n := range op.names {
+		if n == nil {
+			delete(f.durable, name)
+		} else {
+			f.durable[name] = n
+		}
+	}
+}
+
+// change does a change of the tree; a SyncDir of dir makes it durable.
+func (f *FS) change(dir string, names map[string]*node) {
+	for name, n := range names {
+		if n == nil {
+			delete(f.nodes, name)
+		} else {
+			f.nodes[name] = n
+		}
+	}
+	f.dirOps = append(f.dirOps, dirOp{dir, names})
+}
+
+func pathErr(op Op, name string, err error) error {
+	return &fs.PathError{Op: string(op), Path: name, Err: err}
+}
+
+// OpenFile implements fsys.FS.
+func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[name]
+	op := Open
+	if n == nil && flag&os.O_CREATE != 0 {
+		op = Create
+	}
+	if err := f.step(op); err != nil {
+		return nil, pathErr(op, name, err)
+	}
+	switch {
+	case n == nil && flag&os.O_CREATE == 0:
+		return nil, pathErr(op, name, fs.ErrNotExist)
+	case n != nil && flag&os.O_EXCL != 0:
+		return nil, pathErr(op, name, fs.ErrExist)
+	case n != nil && n.dir:
+		return nil, pathErr(op, name, syscall.EISDIR)
+	case n == nil:
+		dir := filepath.Dir(name)
+		if p := f.nodes[dir]; p == nil || !p.dir {
+			return nil, pathErr(op, name, fs.ErrNotExist)
+		}
+		n = &node{perm: perm}
+		f.change(dir, map[string]*node{name: n})
+	}
+	if flag&os.O_TRUNC != 0 {
+		n.dirty(0, int64(len(n.data)))
+		n.resize(0)
+	}
+	f.open++
+	return &file{fs: f, name: name, node: n, epoch: f.epoch, readOnly: flag&(os.O_WRONLY|os.O_RDWR) == 0}, nil
+}
+
+// MkdirAll implements fsys.FS.
+func (f *FS) MkdirAll(name string, perm fs.FileMode) error {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Mkdir); err != nil {
+		return pathErr(Mkdir, name, err)
+	}
+	var missing []string
+	for at := name; f.nodes[at] == nil; at = filepath.Dir(at) {
+		missing = append(missing, at)
+	}
+	for i := len(missing) - 1; i >= 0; i-- {
+		f.change(filepath.Dir(missing[i]), map[string]*node{missing[i]: {dir: true, perm: perm}})
+	}
+	return nil
+}
+
+// Rename implements fsys.FS: both names change together, in a crash too.
+func (f *FS) Rename(oldname, newname string) error {
+	oldname, newname = filepath.Clean(oldname), filepath.Clean(newname)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Rename); err != nil {
+		return pathErr(Rename, oldname, err)
+	}
+	n := f.nodes[oldname]
+	if n == nil {
+		return pathErr(Rename, oldname, fs.ErrNotExist)
+	}
+	if filepath.Dir(oldname) != filepath.Dir(newname) {
+		return pathErr(Rename, oldname, errors.New("faultfs renames within a folder only"))
+	}
+	f.change(filepath.Dir(newname), map[string]*node{oldname: nil, newname: n})
+	return nil
+}
+
+// Remove implements fsys.FS.
+func (f *FS) Remove(name string) error {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Remove); err != nil {
+		return pathErr(Remove, name, err)
+	}
+	n := f.nodes[name]
+	if n == nil {
+		return pathErr(Remove, name, fs.ErrNotExist)
+	}
+	if f.space >= 0 {
+		f.space += int64(len(n.data))
+	}
+	f.change(filepath.Dir(name), map[string]*node{name: nil})
+	return nil
+}
+
+// ReadDir implements fsys.FS.
+func (f *FS) ReadDir(name string) ([]string, error) {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(ReadDir); err != nil {
+		return nil, pathErr(ReadDir, name, err)
+	}
+	if n := f.nodes[name]; n == nil || !n.dir {
+		return nil, pathErr(ReadDir, name, fs.ErrNotExist)
+	}
+	var names []string
+	for _, path := range sortedNames(f.nodes) {
+		if path != name && filepath.Dir(path) == name {
+			names = append(names, filepath.Base(path))
+		}
+	}
+	return names, nil
+}
+
+// Size implements fsys.FS.
+func (f *FS) Size(name string) (int64, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.off {
+		return 0, ErrPower
+	}
+	n := f.nodes[filepath.Clean(name)]
+	if n == nil {
+		return 0, pathErr("stat", name, fs.ErrNotExist)
+	}
+	return int64(len(n.data)), nil
+}
+
+// SyncDir implements fsys.FS.
+func (f *FS) SyncDir(name string) error {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(SyncDir); err != nil {
+		return pathErr(SyncDir, name, err)
+	}
+	rest := f.dirOps[:0]
+	for _, op := range f.dirOps {
+		if op.dir == name {
+			f.apply(op)
+		} else {
+			rest = append(rest, op)
+		}
+	}
+	f.dirOps = rest
+	return nil
+}
+
+// Lock implements fsys.FS.
+func (f *FS) Lock(name string) (io.Closer, error) {
+	name = filepath.Clean(name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step(Lock); err != nil {
+		return nil, pathErr(Lock, name, err)
+	}
+	if f.locks[name] {
+		return nil, fmt.Errorf("%w by this process", fsys.ErrLocked)
+	}
+	f.locks[name] = true
+	return &lock{f, name, f.epoch}, nil
+}
+
+type lock struct {
+	fs    *FS
+	name  string
+	epoch int
+}
+
+func (l *lock) Close() error {
+	l.fs.mu.Lock()
+	defer l.fs.mu.Unlock()
+	if l.epoch == l.fs.epoch {
+		delete(l.fs.locks, l.name)
+	}
+	return nil
+}

@@ -1,0 +1,184 @@
+package faultfs
+
+import (
+	"io"
+	"io/fs"
+	"syscall"
+)
+
+// file is an open handle.
+type file struct {
+	fs       *FS
+	name     string
+	node     *node
+	epoch    int
+	readOnly bool
+	closed   bool
+}
+
+// begin locks the filesystem and counts an operation on the file.
+func (h *file) begin(op Op) error {
+	h.fs.mu.Lock()
+	if h.epoch != h.fs.epoch {
+		return pathErr(op, h.name, ErrPower)
+	}
+	if h.closed {
+		return pathErr(op, h.name, fs.ErrClosed)
+	}
+	if err := h.fs.step(op); err != nil {
+		return pathErr(op, h.name, err)
+	}
+	if h.readOnly && op != Read && op != Sync {
+		return pathErr(op, h.name, syscall.EBADF)
+	}
+	return nil
+}
+
+func (h *file) Name() string { return h.name }
+
+func (h *file) Size() (int64, error) {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	if h.fs.off || h.epoch != h.fs.epoch {
+		return 0, pathErr("stat", h.name, ErrPower)
+	}
+	return int64(len(h.node.data)), nil
+}
+
+func (h *file) ReadAt(p []byte, off int64) (int, error) {
+	err := h.begin(Read)
+	defer h.fs.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	if off >= int64(len(h.node.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, h.node.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt does a random part of the write when it fails.
+func (h *file) WriteAt(p []byte, off int64) (int, error) {
+	err := h.begin(Write)
+	defer h.fs.mu.Unlock()
+	if err != nil && (h.closed || h.epoch != h.fs.epoch || h.readOnly) {
+		return 0, err
+	}
+	n := len(p)
+	if err != nil {
+		n = h.fs.rng.Intn(len(p) + 1)
+	}
+	grow := off + int64(n) - int64(len(h.node.data))
+	if h.fs.space >= 0 && grow > h.fs.space {
+		n -= int(min(grow-h.fs.space, int64(n)))
+		grow = h.fs.space
+		if err == nil {
+			err = pathErr(Write, h.name, syscall.ENOSPC)
+		}
+	}
+	if n > 0 {
+		h.node.dirty(off, off+int64(n))
+		if end := off + int64(n); end > int64(len(h.node.data)) {
+			h.node.resize(end)
+			h.use(grow)
+		}
+		copy(h.node.data[off:], p[:n])
+	}
+	return n, err
+}
+
+func (h *file) use(n int64) {
+	if h.fs.space >= 0 {
+		h.fs.space -= max(n, 0)
+	}
+}
+
+func (h *file) Truncate(size int64) error {
+	err := h.begin(Truncate)
+	defer h.fs.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	now := int64(len(h.node.data))
+	if size < now {
+		h.node.dirty(size, now)
+		if h.fs.space >= 0 {
+			h.fs.space += now - size
+		}
+	}
+	h.node.resize(size)
+	return nil
+}
+
+func (h *file) Allocate(off, n int64) error {
+	err := h.begin(Allocate)
+	defer h.fs.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	grow := off + n - int64(len(h.node.data))
+	if h.fs.space >= 0 && grow > h.fs.space {
+		return pathErr(Allocate, h.name, syscall.ENOSPC)
+	}
+	if grow > 0 {
+		h.use(grow)
+		h.node.resize(off + n)
+	}
+	return nil
+}
+
+func (h *file) Sync() error     { return h.sync() }
+func (h *file) Datasync() error { return h.sync() }
+
+// sync makes the file durable. When it is made to fail, some sectors reach the
+// disk and the others never will unless they are written again.
+func (h *file) sync() error {
+	err := h.begin(Sync)
+	defer h.fs.mu.Unlock()
+	n := h.node
+	if err == nil {
+		n.undo, n.size = nil, int64(len(n.data))
+		return nil
+	}
+	if h.closed || h.epoch != h.fs.epoch || h.fs.off {
+		return err
+	}
+	if n.lost == nil {
+		n.lost = map[int64][]byte{}
+	}
+	for _, i := range sortedSectors(n.undo) {
+		if h.fs.rng.Intn(2) == 0 {
+			n.lost[i] = n.undo[i]
+		}
+	}
+	n.undo, n.size = nil, int64(len(n.data))
+	return err
+}
+
+func (h *file) Close() error {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	if h.closed {
+		return pathErr("close", h.name, fs.ErrClosed)
+	}
+	h.closed = true
+	if h.epoch == h.fs.epoch {
+		h.fs.open--
+	}
+	return nil
+}
+
+// Flip changes one bit of a file, durably: rot.
+func (f *FS) Flip(name string, off int64, bit uint) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[name]
+	n.data[off] ^= 1 << (bit % 8)
+	if was := n.undo[off/Sector]; was != nil {
+		was[off%Sector] ^= 1 << (bit % 8)
+	}
+}
