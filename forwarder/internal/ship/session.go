@@ -146,24 +146,31 @@ func (c *session) heartbeat() {
 
 // fill takes from the source what is ready and fits into window and buffer.
 func (c *session) fill() error {
-	passed := false // something at the window's front may be done with
 	c.mu.Lock()
 	c.starved = true
-	defer func() {
-		var index uint64
-		if passed {
-			index, passed = c.win.advance()
+	var (
+		index uint64 // done with, as it turned out here
+		moved bool
+	)
+	front := func() {
+		if i, ok := c.win.advance(); ok {
+			index, moved = i, true
 		}
+	}
+	defer func() {
+		front()
 		c.m.InFlight.Store(int64(c.win.flying))
 		c.mu.Unlock()
-		if passed {
+		if moved {
 			c.ack(index)
 		}
 	}()
-	if c.refused || c.ending || c.decided != nil {
-		return nil
-	}
-	for len(c.out) < writeSize && c.win.canTake() {
+	for len(c.out) < writeSize && !c.refused && !c.ending && c.decided == nil {
+		if !c.win.canTake() {
+			if front(); !c.win.canTake() {
+				return nil
+			}
+		}
 		c.mu.Unlock()
 		index, seq, line, err := c.src.Next()
 		c.mu.Lock()
@@ -175,22 +182,21 @@ func (c *session) fill() error {
 			return &sourceError{err}
 		}
 		s, v := c.win.take(index, seq)
-		switch v {
-		case skip:
-			passed = true
-			continue
-		case noRoom:
-			passed = true
+		if v == noRoom {
+			front()
+			s, v = c.win.take(index, seq)
+		}
+		switch {
+		case v == skip:
+		case v == noRoom:
 			c.src.Seek(index)
 			return nil
-		}
-		if len(line) == 0 || isEOE(line) {
+		case len(line) == 0 || isEOE(line):
 			c.win.settle(s, done)
 			c.m.Skipped.Add(1)
-			passed = true
-			continue
+		default:
+			c.encode(s, line, v == sendAgain)
 		}
-		c.encode(s, line, v == sendAgain)
 	}
 	return nil
 }

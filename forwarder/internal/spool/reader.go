@@ -69,16 +69,17 @@ func (r *Reader) entry() ([]byte, error) {
 			r.closeCold()
 			return e, nil
 		}
+		last := s.last
 		s.mu.Unlock()
-		e, err := r.stored()
+		e, err := r.stored(last)
 		if err != nil || e != nil {
 			return e, err
 		}
 	}
 }
 
-// stored reads r.next from its segment; nil: look again.
-func (r *Reader) stored() ([]byte, error) {
+// stored reads r.next from its segment; nil: look again. last was written by now.
+func (r *Reader) stored(last uint64) ([]byte, error) {
 	if r.cold == nil {
 		cold, err := r.s.log.Reader(r.next)
 		if errors.Is(err, seglog.ErrTruncated) {
@@ -104,7 +105,7 @@ func (r *Reader) stored() ([]byte, error) {
 			r.skipTo(r.s.log.First())
 			return nil, nil
 		case err == io.EOF:
-			r.skipTo(r.s.log.Last() + 1) // everything up to the end was damaged
+			r.skipTo(last + 1) // everything up to the end was damaged
 			return nil, nil
 		case err != nil:
 			return nil, r.failed(err)

@@ -146,8 +146,8 @@ type Spool struct {
 
 	mu     sync.Mutex // guards all below
 	hot    hotTail
-	last   uint64 // index of the last record
-	acked  uint64 // it and all before are done with
+	last   uint64   // index of the last record
+	acked  uint64   // it and all before are done with
 	oldest struct { // append time of a record, remembered for Stats
 		index uint64
 		ms    int64
