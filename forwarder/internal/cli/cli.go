@@ -1,0 +1,85 @@
+// Package cli is the forwarder's command line: one file an applet, chosen by the
+// subcommand or by the stock name the program is called by. Only forwarder/main.go
+// may import it.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// Stdio is what an applet reads and writes.
+type Stdio struct {
+	In  *os.File
+	Out io.Writer
+	Err io.Writer
+}
+
+// Exit codes of our own applets; those that stand in for a stock tool have its.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+	exitLeft  = 3 // input drained, but not all of it acknowledged
+)
+
+// usageError is what makes a command line wrong.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+// Run runs the applet that args name and returns its exit code. args[0] is the
+// name the program was called by.
+func Run(ctx context.Context, args []string, std Stdio, version string) int {
+	name := "forwarder"
+	if len(args) > 0 {
+		name = filepath.Base(args[0])
+		args = args[1:]
+	}
+	var err error
+	switch name {
+	case "auditd":
+		err = runAsAuditd(ctx, args, std, version)
+	case "audisp-remote":
+		err = runAsRemote(ctx, args, std, version)
+	default:
+		name = "forwarder"
+		err = runForwarder(ctx, args, std, version)
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(std.Err, "%s: %v\n", name, err)
+	var usage *usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintf(std.Err, "Try '%s --help'.\n", name)
+		return exitUsage
+	case isLeft(err):
+		return exitLeft
+	}
+	return exitError
+}
+
+func runForwarder(ctx context.Context, args []string, std Stdio, version string) error {
+	root := newRunCommand(std, version)
+	run := newRunCommand(std, version)
+	run.Use = "run [flags]"
+	root.Use = "forwarder [run] [flags]"
+	root.AddCommand(run, newVersionCommand(std, version))
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
+	root.SetArgs(args)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	return root.ExecuteContext(ctx)
+}

@@ -1,0 +1,294 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+const (
+	auditdConf   = "/etc/audit/auditd.conf"
+	remoteConf   = "/etc/audit/audisp-remote.conf"
+	defaultSpool = "/var/spool/auditfleet"
+)
+
+// shippedAuditd is what a distribution's auditd.conf sets beyond the built-in
+// defaults: without any file the log must be bounded too.
+func shippedAuditd() conf.Auditd {
+	c := conf.DefaultAuditd()
+	c.LogFormat = conf.LogRaw
+	c.Freq, c.MaxLogFile, c.NumLogs, c.MaxLogFileAction = 50, 8, 5, conf.Action{Do: conf.DoRotate}
+	return c
+}
+
+// resolve makes the agent's configuration of flags and files; a flag wins.
+func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger hclog.Logger) (agent.Config, error) {
+	cfg := agent.Config{
+		Source: o.source, Follow: o.follow, HTTP: o.http, Logger: logger,
+		DrainTimeout: o.drain, ShutdownTimeout: o.shutdown,
+	}
+	if err := o.check(); err != nil {
+		return cfg, &usageError{err}
+	}
+	if err := o.sizes(&cfg); err != nil {
+		return cfg, &usageError{err}
+	}
+	ac, err := o.auditd(given, logger)
+	if err != nil {
+		return cfg, err
+	}
+	if err := o.localLog(&cfg, ac, logger); err != nil {
+		return cfg, err
+	}
+	if cfg.Node, err = o.nodeName(ctx, given, ac); err != nil {
+		return cfg, err
+	}
+	if err := o.shipping(&cfg, given, logger); err != nil {
+		return cfg, err
+	}
+	if o.follow {
+		cfg.StateFile = o.state
+		if o.state == "" && cfg.Ship != nil {
+			cfg.StateFile = filepath.Join(o.spoolDir, "source")
+		}
+	}
+	return cfg, nil
+}
+
+// check refuses flags that make no sense, alone or together.
+func (o *runFlags) check() error {
+	file := o.source != agent.SourceKernel && o.source != agent.SourceMulticast && o.source != agent.SourceStdin
+	switch {
+	case o.source == "":
+		return errors.New("--source: empty: want kernel, multicast, stdin or a file")
+	case o.follow && !file:
+		return fmt.Errorf("--follow: only a file can be followed, not %s", o.source)
+	case o.state != "" && !o.follow:
+		return errors.New("--state: only with --follow")
+	case o.transport != "tcp":
+		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
+	case o.drain <= 0 || o.shutdown <= 0:
+		return errors.New("--drain-timeout and --shutdown-timeout must be more than 0")
+	case o.window < 0 || o.window > ship.MaxWindow:
+		return fmt.Errorf("--window: %d: want 1 to %d", o.window, ship.MaxWindow)
+	case o.format != "" && o.format != string(conf.FormatManaged) && o.format != string(conf.FormatASCII):
+		return fmt.Errorf("--format: %q is neither managed nor ascii", o.format)
+	case o.source != agent.SourceKernel && o.remote == "" && o.remoteConfig == "" && (o.logFile == "" || o.logFile == "none"):
+		return fmt.Errorf("--remote: needed with --source %s: where are its records to go?", o.source)
+	}
+	return nil
+}
+
+func (o *runFlags) sizes(cfg *agent.Config) error {
+	for _, s := range []struct {
+		flag, value string
+		least, most int64
+		set         func(int64)
+	}{
+		{"spool-size", o.spoolSize, 1 << 20, math.MaxInt64, func(n int64) { cfg.Spool.MaxBytes = n }},
+		{"receive-buffer", o.receiveBuffer, 64 << 10, 1 << 30, func(n int64) { cfg.Kernel.ReceiveBuffer = int(n) }},
+		{"queue", o.queue, 1 << 20, 1 << 30, func(n int64) { cfg.Kernel.QueueBytes = int(n) }},
+	} {
+		n, err := conf.ParseBytes(s.value)
+		if err != nil {
+			return fmt.Errorf("--%s: %w", s.flag, err)
+		}
+		if n < s.least || n > s.most {
+			return fmt.Errorf("--%s: %s: want %d to %d bytes", s.flag, s.value, s.least, s.most)
+		}
+		s.set(n)
+	}
+	var err error
+	if cfg.Kernel.Enable, err = kernel.ParseEnableMode(o.kernelState); err != nil {
+		return fmt.Errorf("--kernel-state: %w", err)
+	}
+	cfg.Spool.Dir = o.spoolDir
+	if o.spoolDir == "" {
+		return errors.New("--spool: empty")
+	}
+	return nil
+}
+
+// auditd reads auditd.conf: the one named, or for the kernel source the host's
+// own if there is one.
+func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Auditd, error) {
+	path := o.config
+	if !given("config") {
+		if o.source != agent.SourceKernel {
+			return shippedAuditd(), nil
+		}
+		if _, err := os.Stat(auditdConf); errors.Is(err, fs.ErrNotExist) {
+			return shippedAuditd(), nil
+		}
+		path = auditdConf
+		logger.Info("configuration", "file", path)
+	}
+	ac, f, err := conf.LoadAuditd(path)
+	if err != nil {
+		return ac, fmt.Errorf("--config: %w", err)
+	}
+	warn(f, logger)
+	if f.Has("log_format") && ac.LogFormat == conf.LogEnriched && o.source == agent.SourceKernel {
+		logger.Warn("log_format = enriched is not supported yet: the log is written raw", "file", f.Path, "line", f.Line("log_format"))
+	}
+	if f.Has("tcp_listen_port") {
+		logger.Warn("tcp_listen_port has no effect: the forwarder does not listen, collector serve does", "file", f.Path, "line", f.Line("tcp_listen_port"))
+	}
+	if f.Has("local_events") && !ac.LocalEvents && o.source == agent.SourceKernel {
+		return ac, fmt.Errorf("%s:%d: local_events = no: nothing is left to do for --source kernel (collector serve is the server)", f.Path, f.Line("local_events"))
+	}
+	return ac, nil
+}
+
+func warn(f *conf.File, logger hclog.Logger) {
+	for _, w := range f.Warnings {
+		logger.Warn(w.Error())
+	}
+}
+
+// localLog decides on the local log: the audit daemon has one; beside another
+// daemon, or fed by one, its log is already there.
+func (o *runFlags) localLog(cfg *agent.Config, ac conf.Auditd, logger hclog.Logger) error {
+	path := ac.LogFile
+	switch {
+	case o.logFile == "none":
+		return nil
+	case o.logFile != "":
+		path = o.logFile
+	case o.source != agent.SourceKernel || !ac.WriteLogs:
+		return nil
+	}
+	if path == o.source {
+		return &usageError{fmt.Errorf("--log-file: %s is the source", path)}
+	}
+	flush, err := locallog.ParseFlush(string(ac.Flush))
+	if err != nil {
+		return err
+	}
+	action, err := locallog.ParseAction(string(ac.MaxLogFileAction.Do))
+	if err != nil {
+		return err
+	}
+	if ac.MaxLogFile > 0 && action == locallog.ActionRotate && ac.NumLogs < 2 {
+		logger.Warn("num_logs is less than 2: the local log is not rotated and grows without bound")
+	}
+	cfg.Log = locallog.Config{
+		Path: path, Flush: flush, Freq: ac.Freq, MaxSize: int64(min(ac.MaxLogFile, math.MaxInt64>>20)) << 20,
+		NumLogs: ac.NumLogs, Action: action, GID: ac.LogGroup,
+	}
+	return nil
+}
+
+func (o *runFlags) nodeName(ctx context.Context, given func(string) bool, ac conf.Auditd) (string, error) {
+	if given("node") {
+		name, err := agent.Node(ctx, agent.NameUser, o.node)
+		if err != nil {
+			return "", &usageError{fmt.Errorf("--node: %w", err)}
+		}
+		return name, nil
+	}
+	format, err := agent.ParseNameFormat(string(ac.NameFormat))
+	if err != nil {
+		return "", err
+	}
+	return agent.Node(ctx, format, ac.Name)
+}
+
+// shipping makes the sender's configuration, nil without a server.
+func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger hclog.Logger) error {
+	rc := conf.DefaultRemote()
+	sc := ship.Config{Window: o.window}
+	if given("remote-config") || o.remoteConfig != "" {
+		var f *conf.File
+		var err error
+		if rc, f, err = conf.LoadRemote(o.remoteConfig); err != nil {
+			return fmt.Errorf("--remote-config: %w", err)
+		}
+		warn(f, logger)
+		if f.Has("network_failure_action") && rc.NetworkFailureAction.Do == conf.DoStop {
+			logger.Info("network_failure_action = stop is not followed: records are kept in the spool and tried for ever", "file", f.Path, "line", f.Line("network_failure_action"))
+		}
+		if len(rc.Servers) == 0 && o.remote == "" {
+			return fmt.Errorf("--remote-config: %s: remote_server is empty: set it to the collector's name, or give --remote", o.remoteConfig)
+		}
+		for _, s := range rc.Servers {
+			sc.Servers = append(sc.Servers, withPort(s, rc.Port))
+		}
+		sc.BackoffMin, sc.Heartbeat = rc.NetworkRetryTime, rc.HeartbeatTimeout
+		if rc.LocalPort > 0 {
+			sc.Dial = dialFrom(rc.LocalPort)
+		}
+	}
+	if given("remote") {
+		servers, err := parseRemote(o.remote)
+		if err != nil {
+			return &usageError{fmt.Errorf("--remote: %w", err)}
+		}
+		sc.Servers = servers
+	}
+	if len(sc.Servers) == 0 {
+		return nil
+	}
+	format := rc.Format
+	if o.format != "" {
+		format = conf.Format(o.format)
+	}
+	if format == conf.FormatASCII {
+		sc.Format = ship.ASCII
+	}
+	cfg.Ship = &sc
+	return nil
+}
+
+// withPort adds the file's port to a server that has none of its own.
+func withPort(server string, port int) string {
+	if _, _, err := net.SplitHostPort(server); err == nil {
+		return server
+	}
+	return net.JoinHostPort(strings.Trim(server, "[]"), strconv.Itoa(port))
+}
+
+// parseRemote checks a list of servers.
+func parseRemote(s string) ([]string, error) {
+	var servers []string
+	for _, one := range strings.Split(s, ",") {
+		one = strings.TrimSpace(one)
+		if one == "" {
+			return nil, fmt.Errorf("%q: an empty server; want HOST[:PORT][,HOST[:PORT]…]", s)
+		}
+		host, port, err := net.SplitHostPort(withPort(one, 60))
+		if err != nil || host == "" || strings.ContainsAny(host, " /\t") {
+			return nil, fmt.Errorf("%q: want HOST[:PORT], an IPv6 address in brackets", one)
+		}
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return nil, fmt.Errorf("%q: port %q: want a number from 1 to 65535", one, port)
+		}
+		servers = append(servers, net.JoinHostPort(host, port))
+	}
+	return servers, nil
+}
+
+// dialFrom connects from a fixed port, for servers that only take privileged ones.
+func dialFrom(port int) func(context.Context, string) (net.Conn, error) {
+	d := &net.Dialer{
+		LocalAddr:       &net.TCPAddr{Port: port},
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
+	}
+	return func(ctx context.Context, server string) (net.Conn, error) { return d.DialContext(ctx, "tcp", server) }
+}

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+)
+
+const runHelp = `Reads audit records, keeps the local log and ships every record to a collector.
+
+Sources:
+  kernel     be this host's audit daemon: register with the kernel, write the
+             local log (the default)
+  multicast  listen beside another audit daemon; writes no local log unless
+             --log-file is given
+  stdin      records from a stock dispatcher, in its string or binary format
+  FILE       an audit.log; ends when all of it is acknowledged, or goes on
+             through rotation with --follow
+
+Records wait in the spool until the collector has acknowledged them. Without
+--remote they stay in the local log.
+
+A full queue never stalls the host: records rest in the receive buffer, and when
+that is three quarters full too they are dropped and counted by cause, which is
+also said in a DAEMON_ERR record. A full spool drops its oldest records (source
+kernel or multicast) or makes the source wait (stdin, FILE).
+
+Signals: TERM and INT end, after what is spooled had --shutdown-timeout to go out
+(a second one ends at once); USR1 rotates the local log; USR2 resumes it.
+Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
+of it acknowledged within --drain-timeout (the rest is in the spool).`
+
+const runExample = `  forwarder --remote collector:60
+  forwarder --source multicast --remote a:60,b:60 --node web1
+  forwarder --source /var/log/audit/audit.log --follow --remote collector:60`
+
+// runFlags are the flags of run as given.
+type runFlags struct {
+	config, remoteConfig string
+	remote, transport    string
+	format               string
+	window               int
+	node                 string
+	source               string
+	follow               bool
+	spoolDir, spoolSize  string
+	state, logFile       string
+	http                 string
+	kernelState          string
+	receiveBuffer, queue string
+	drain, shutdown      time.Duration
+	logLevel             string
+}
+
+func newRunCommand(std Stdio, version string) *cobra.Command {
+	o := &runFlags{}
+	cmd := &cobra.Command{
+		Short:   "Read, log and ship audit records",
+		Long:    runHelp,
+		Example: runExample,
+		Args:    noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.run(cmd.Context(), cmd.Flags().Changed, std, version)
+		},
+	}
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&o.source, "source", agent.SourceKernel, "where records come from: kernel, multicast, stdin or a file")
+	f.BoolVar(&o.follow, "follow", false, "go on at the end of a file, through rotation")
+	f.StringVar(&o.state, "state", "", "with --follow: remember in this file how far it was read (default SPOOL/source)")
+	f.StringVar(&o.remote, "remote", "", "the collector, HOST[:PORT]; several, with commas, are tried in order")
+	f.StringVar(&o.transport, "transport", "tcp", "how to ship: tcp (the audisp-remote protocol)")
+	f.StringVar(&o.format, "format", "", "managed (acknowledged, the default) or ascii (lines, never acknowledged)")
+	f.IntVar(&o.window, "window", 0, "records in flight at once; 1 waits for each acknowledgement (default 256)")
+	f.StringVar(&o.node, "node", "", "name of this host in node=; wins over name_format")
+	f.StringVar(&o.config, "config", "", "auditd.conf (default "+auditdConf+" for the kernel source, if it is there)")
+	f.StringVar(&o.remoteConfig, "remote-config", "", "audisp-remote.conf")
+	f.StringVar(&o.spoolDir, "spool", defaultSpool, "folder of the spool")
+	f.StringVar(&o.spoolSize, "spool-size", "1G", "bound of the spool, in bytes or with K, M, G")
+	f.StringVar(&o.logFile, "log-file", "", "the local log; wins over log_file; none: no local log")
+	f.StringVar(&o.http, "http", "", "address for /metrics and /healthz, such as 127.0.0.1:8061 (default off)")
+	f.StringVar(&o.kernelState, "kernel-state", "enable", "what to do with the kernel's enabled flag at the start: enable, nochange, disable")
+	f.StringVar(&o.receiveBuffer, "receive-buffer", "64M", "receive buffer of the kernel's socket")
+	f.StringVar(&o.queue, "queue", "16M", "memory for records between the kernel's reader and the disk")
+	f.DurationVar(&o.drain, "drain-timeout", 30*time.Second, "how long to wait for acknowledgements at the end of the input")
+	f.DurationVar(&o.shutdown, "shutdown-timeout", 5*time.Second, "how long to go on shipping when told to end")
+	f.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn or error")
+	return cmd
+}
+
+func isLeft(err error) bool { return errors.Is(err, agent.ErrLeft) }
+
+// run resolves flags and files, and works until the end.
+func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, version string) error {
+	level := hclog.LevelFromString(o.logLevel)
+	if level == hclog.NoLevel {
+		return &usageError{fmt.Errorf("--log-level: %q is none of trace, debug, info, warn, error", o.logLevel)}
+	}
+	logger := hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: level, Output: std.Err})
+	cfg, err := o.resolve(ctx, given, logger)
+	if err != nil {
+		return err
+	}
+	cfg.Stdin, cfg.Version = std.In, version
+	return runAgent(ctx, cfg)
+}
+
+// runAgent runs an agent under the process' signals.
+func runAgent(ctx context.Context, cfg agent.Config) error {
+	// Before anything is acquired: a signal that comes meanwhile must not kill us
+	// with the kernel's registration held.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+	defer signal.Stop(signals)
+	limitRuntime()
+	a, err := agent.Open(cfg)
+	if err != nil {
+		return err
+	}
+	soft, stop := context.WithCancel(ctx)
+	defer stop()
+	abort, kill := context.WithCancel(context.Background())
+	defer kill()
+	done := make(chan error, 1)
+	if addr := a.HTTPAddr(); addr != "" {
+		cfg.Logger.Info("metrics", "address", addr)
+	}
+	go func() { done <- a.Run(soft, abort) }()
+	for {
+		select {
+		case err := <-done:
+			return errors.Join(err, a.Close())
+		case s := <-signals:
+			switch s {
+			case unix.SIGUSR1:
+				go a.Rotate()
+			case unix.SIGUSR2:
+				go a.Resume()
+			case unix.SIGHUP:
+				cfg.Logger.Warn("the configuration is read at the start only: restart to apply changes")
+			default:
+				if soft.Err() != nil {
+					cfg.Logger.Warn("ending at once")
+					kill()
+					break
+				}
+				cfg.Logger.Info("ending", "signal", s.String())
+				stop()
+			}
+		}
+	}
+}
+
+// limitRuntime keeps us small on a host that has other things to do, unless its
+// administrator said otherwise: the working set is a few megabytes and the queue
+// at most 16, and two cores are more than a pump and a sender need.
+func limitRuntime() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(48 << 20)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
+	}
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+)
+
+// stockFlags are run's defaults for the stock names.
+func stockFlags() *runFlags {
+	return &runFlags{
+		source: agent.SourceKernel, transport: "tcp", spoolDir: defaultSpool, spoolSize: "1G",
+		kernelState: "enable", receiveBuffer: "64M", queue: "16M",
+		drain: 30 * time.Second, shutdown: 5 * time.Second, logLevel: "info",
+	}
+}
+
+func givenAs(names ...string) func(string) bool {
+	return func(name string) bool {
+		for _, n := range names {
+			if n == name {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+const auditdUsage = `Usage: auditd [-f] [-l] [-n] [-s disable|enable|nochange] [-c CONFIG_DIR]
+
+The forwarder under the stock daemon's name: registers with the kernel and writes
+the local log by CONFIG_DIR/auditd.conf (default /etc/audit). It always stays in
+the foreground, as with -n; -f logs more; -l is accepted.
+`
+
+// runAsAuditd takes the stock daemon's options.
+func runAsAuditd(ctx context.Context, args []string, std Stdio, version string) error {
+	o := stockFlags()
+	fs := flag.NewFlagSet("auditd", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	verbose := fs.Bool("f", false, "")
+	fs.Bool("l", false, "")
+	fs.Bool("n", false, "")
+	fs.StringVar(&o.kernelState, "s", o.kernelState, "")
+	dir := fs.String("c", filepath.Dir(auditdConf), "")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			_, err := io.WriteString(std.Out, auditdUsage)
+			return err
+		}
+		return &usageError{err}
+	}
+	if fs.NArg() > 0 {
+		return &usageError{fmt.Errorf("unknown argument %q", fs.Arg(0))}
+	}
+	o.config = filepath.Join(*dir, filepath.Base(auditdConf))
+	if *verbose {
+		o.logLevel = "debug"
+	}
+	return o.run(ctx, givenAs("config"), std, version)
+}
+
+const remoteUsage = `Usage: audisp-remote
+
+The forwarder under the stock plugin's name: ships the records it reads from
+standard input as /etc/audit/audisp-remote.conf says.
+`
+
+// runAsRemote is a plugin of a stock dispatcher, which takes no options.
+func runAsRemote(ctx context.Context, args []string, std Stdio, version string) error {
+	for _, a := range args {
+		if a == "-h" || a == "--help" {
+			_, err := io.WriteString(std.Out, remoteUsage)
+			return err
+		}
+	}
+	if len(args) > 0 {
+		return &usageError{fmt.Errorf("unknown argument %q", args[0])}
+	}
+	o := stockFlags()
+	o.source, o.remoteConfig = agent.SourceStdin, remoteConf
+	return o.run(ctx, givenAs("remote-config"), std, version)
+}
