@@ -1,0 +1,204 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+// Load drives a server that speaks the audisp-remote protocol with many
+// connections, each from a loopback address of its own (a stock server allows
+// one connection an address), each keeping Window records in flight.
+type Load struct {
+	Addr    string
+	Conns   int
+	Window  int
+	Records int           // in all, shared out evenly
+	Limit   time.Duration // sending stops then, what is in flight is still waited for; 0 is no limit
+	Corpus  *Corpus
+	Seed    uint64
+}
+
+// LoadResult is what a run of Load showed.
+type LoadResult struct {
+	Acked    int
+	Bytes    int64 // of record text that was acknowledged
+	Wall     time.Duration
+	P50, P99 time.Duration // from the write that held a record to the read that held its ACK
+}
+
+// Rate is acknowledged records a second.
+func (r *LoadResult) Rate() float64 { return float64(r.Acked) / r.Wall.Seconds() }
+
+// loadConn is one connection's prepared records: frames back to back.
+type loadConn struct {
+	frames []byte
+	ends   []int // end of each frame
+	from   netip.Addr
+	sample []time.Duration
+	acked  int
+	bytes  int64
+}
+
+// prepare makes each connection's records before the clock runs.
+func (l *Load) prepare() ([]*loadConn, error) {
+	conns := make([]*loadConn, l.Conns)
+	for i := range conns {
+		c := &loadConn{from: netip.AddrFrom4([4]byte{127, 1, byte(i / 250), byte(1 + i%250)})}
+		n := l.Records / l.Conns
+		var text bytes.Buffer
+		if _, err := l.Corpus.Write(&text, Make{
+			Seed: l.Seed + uint64(i), Records: n, Nodes: []string{fmt.Sprintf("host%04d", i)},
+			Start: time.Now().Add(-time.Hour), Step: time.Millisecond,
+		}); err != nil {
+			return nil, err
+		}
+		c.frames = make([]byte, 0, text.Len()+16*n)
+		for seq := uint32(1); int(seq) <= n; seq++ {
+			line, err := text.ReadBytes('\n')
+			if err != nil {
+				return nil, fmt.Errorf("prepared %d of %d records: %w", seq-1, n, err)
+			}
+			c.frames = remote.Append(c.frames, remote.Message, seq, line[:len(line)-1])
+			c.ends = append(c.ends, len(c.frames))
+		}
+		conns[i] = c
+	}
+	return conns, nil
+}
+
+// Run connects everything, then sends and waits for every ACK.
+func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
+	conns, err := l.prepare()
+	if err != nil {
+		return nil, err
+	}
+	sockets := make([]net.Conn, len(conns))
+	defer func() {
+		for _, s := range sockets {
+			if s != nil {
+				s.Close()
+			}
+		}
+	}()
+	for i, c := range conns {
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
+		if sockets[i], err = d.DialContext(ctx, "tcp", l.Addr); err != nil {
+			return nil, fmt.Errorf("connection %d of %d: %w", i+1, len(conns), err)
+		}
+	}
+	stopAt := time.Time{}
+	begin := time.Now()
+	if l.Limit > 0 {
+		stopAt = begin.Add(l.Limit)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		for _, s := range sockets {
+			_ = s.SetDeadline(time.Unix(1, 0))
+		}
+	})
+	defer stop()
+	var wg sync.WaitGroup
+	errs := make([]error, len(conns))
+	for i, c := range conns {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := c.drive(sockets[i], l.Window, stopAt); err != nil {
+				errs[i] = fmt.Errorf("connection %d (%s): after %d ACKs: %w", i+1, c.from, c.acked, err)
+			}
+		}()
+	}
+	wg.Wait()
+	r := &LoadResult{Wall: time.Since(begin)}
+	var all []time.Duration
+	for _, c := range conns {
+		r.Acked += c.acked
+		r.Bytes += c.bytes
+		all = append(all, c.sample...)
+	}
+	if len(all) > 0 {
+		slices.Sort(all)
+		r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
+	}
+	return r, errors.Join(errs...)
+}
+
+// drive keeps up to window records in flight until all are acknowledged. One
+// goroutine writes and reads by turns: what is in flight fits the sockets'
+// buffers, and the load takes as little of the machine as it can.
+func (c *loadConn) drive(s net.Conn, window int, stopAt time.Time) error {
+	sentAt := make([]time.Time, window) // by record number modulo window
+	sent, total := 0, len(c.ends)
+	in := make([]byte, 0, 64<<10)
+	for c.acked < total {
+		if !stopAt.IsZero() && total > sent && time.Now().After(stopAt) {
+			total = sent
+			continue
+		}
+		if next := min(total, c.acked+window); next > sent {
+			now := time.Now()
+			from := 0
+			if sent > 0 {
+				from = c.ends[sent-1]
+			}
+			for ; sent < next; sent++ {
+				sentAt[sent%window] = now
+			}
+			if _, err := s.Write(c.frames[from:c.ends[sent-1]]); err != nil {
+				return err
+			}
+		}
+		if err := s.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			return err
+		}
+		n, err := s.Read(in[len(in):cap(in)])
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("no ACK of record %d within 30s", c.acked+1)
+		}
+		if err != nil {
+			return err
+		}
+		if in, err = c.replies(in[:len(in)+n], sentAt); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replies takes whole frames off the front of buf and returns what is left, moved to its beginning.
+func (c *loadConn) replies(buf []byte, sentAt []time.Time) ([]byte, error) {
+	now := time.Now()
+	rest := buf
+	for {
+		f, n, err := remote.Decode(rest)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return buf[:copy(buf, rest)], nil
+		}
+		rest = rest[n:]
+		if f.Type != remote.Ack || f.Seq != uint32(c.acked+1) {
+			return nil, fmt.Errorf("got %v of record %d instead of the ACK of %d", f.Type, f.Seq, c.acked+1)
+		}
+		if c.acked%16 == 0 || len(sentAt) == 1 {
+			c.sample = append(c.sample, now.Sub(sentAt[c.acked%len(sentAt)]))
+		}
+		from := 0
+		if c.acked > 0 {
+			from = c.ends[c.acked-1]
+		}
+		c.bytes += int64(c.ends[c.acked] - from - remote.HeaderSize)
+		c.acked++
+	}
+}

@@ -1,0 +1,135 @@
+package harness
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// Collector is a running `collector serve`.
+type Collector struct {
+	*Proc
+	bin   string
+	Store string
+	Port  int    // audisp-remote
+	HTTP  string // host:port
+}
+
+// CollectorOptions are its settings; the zero value of each leaves the default.
+type CollectorOptions struct {
+	Store string   // needed
+	Port  int      // 0 picks a free one
+	Flush string   // sync, data, incremental, …
+	Args  []string // more flags, they win
+	Bind  [][2]string
+}
+
+// StartCollector starts `collector serve` on loopback and waits until it is ready.
+func StartCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
+	c, err := LaunchCollector(bins, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.WaitReady(30 * time.Second); err != nil {
+		c.Kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// LaunchCollector is StartCollector without the waiting, for those that are
+// expected to fail.
+func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
+	port := o.Port
+	var err error
+	if port == 0 {
+		if port, err = FreePort(); err != nil {
+			return nil, err
+		}
+	}
+	web, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	c := &Collector{bin: bins.Collector, Store: o.Store, Port: port, HTTP: "127.0.0.1:" + strconv.Itoa(web)}
+	args := []string{bins.Collector, "serve", "--store", o.Store, "--listen", c.Addr(), "--http", c.HTTP}
+	if o.Flush != "" {
+		args = append(args, "--flush", o.Flush)
+	}
+	c.Proc, err = Start(Spec{Name: "collector serve", Args: append(args, o.Args...), Bind: o.Bind, Env: raceEnv()})
+	return c, err
+}
+
+// raceEnv makes a race in a binary built with the detector fail its test.
+func raceEnv() []string { return []string{"GORACE=halt_on_error=1 exitcode=66"} }
+
+// Addr is where it listens for senders.
+func (c *Collector) Addr() string { return "127.0.0.1:" + strconv.Itoa(c.Port) }
+
+// WaitReady waits until /readyz says so.
+func (c *Collector) WaitReady(limit time.Duration) error {
+	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	last := "no answer"
+	ready := Poll(limit, func() bool {
+		if c.Exited() {
+			return true
+		}
+		resp, err := client.Get("http://" + c.HTTP + "/readyz")
+		if err != nil {
+			last = err.Error()
+			return false
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, 512))
+		last = resp.Status + " " + string(body)
+		return resp.StatusCode == http.StatusOK
+	})
+	if c.Exited() {
+		return fmt.Errorf("collector serve ended instead of getting ready (%v); its output:\n%s", c.err, c.Output())
+	}
+	if !ready {
+		return fmt.Errorf("collector serve not ready after %v: %s; its output:\n%s", limit, last, c.Output())
+	}
+	return nil
+}
+
+// Search runs `collector search` on its store with more arguments.
+func (c *Collector) Search(limit time.Duration, args ...string) (*Result, error) {
+	return Run(limit, append([]string{c.bin, "search", "--store", c.Store}, args...)...)
+}
+
+// Command runs another subcommand of the collector on its store.
+func (c *Collector) Command(limit time.Duration, name string, args ...string) (*Result, error) {
+	return Run(limit, append([]string{c.bin, name, "--store", c.Store}, args...)...)
+}
+
+// StartForwarder starts `forwarder run` with a spool and state below dir.
+func StartForwarder(bins *Binaries, dir, remote, source string, in io.Reader, args ...string) (*Proc, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	all := []string{bins.Forwarder, "run", "--remote", remote, "--source", source, "--spool", filepath.Join(dir, "spool"), "--http", ""}
+	return Start(Spec{Name: "forwarder run", Args: append(all, args...), In: in, Env: raceEnv()})
+}
+
+// DirSize is what the regular files below dir take on disk (what is allocated
+// ahead counts, holes do not).
+func DirSize(dir string) (int64, error) {
+	var sum int64
+	err := filepath.Walk(dir, func(_ string, info fs.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() {
+			sum += st.Blocks * 512
+		}
+		return nil
+	})
+	return sum, err
+}
