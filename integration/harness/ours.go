@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -132,4 +133,28 @@ func DirSize(dir string) (int64, error) {
 		return nil
 	})
 	return sum, err
+}
+
+// SyncTime is the median time of appending 4 KiB to a file in dir and syncing it.
+func SyncTime(dir string) (time.Duration, error) {
+	f, err := os.CreateTemp(dir, "sync-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	block := make([]byte, 4096)
+	var took []time.Duration
+	for range 100 {
+		begin := time.Now()
+		if _, err := f.Write(block); err != nil {
+			return 0, err
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return 0, err
+		}
+		took = append(took, time.Since(begin))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], nil
 }
