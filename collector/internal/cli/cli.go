@@ -1,0 +1,92 @@
+// Package cli is the collector's command line: one file a command. Commands with
+// words of the stock tools (search) follow their grammar and exit codes, the
+// others are our own. collector/main.go is the only one to import it.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+)
+
+// Stdio is the streams of a command.
+type Stdio struct {
+	In       *os.File
+	Out, Err io.Writer
+}
+
+// program is what every command is given.
+type program struct {
+	version string
+	stdio   Stdio
+	code    int // of a command that says itself how it ended
+}
+
+// errSaid is returned by a command that has said what is wrong.
+var errSaid = errors.New("said")
+
+// Run runs the command line args, the program's name first, and returns the exit
+// code. Under the name ausearch the program is `collector search`.
+func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
+	p := &program{version: version, stdio: stdio}
+	if len(args) == 0 {
+		args = []string{"collector"}
+	}
+	// The stock grammar does not go through cobra, which would also cost it time.
+	if filepath.Base(args[0]) == "ausearch" {
+		return p.search(ctx, args[1:])
+	}
+	if len(args) > 1 && args[1] == "search" {
+		return p.search(ctx, args[2:])
+	}
+	root := p.root()
+	root.SetArgs(args[1:])
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		if !errors.Is(err, errSaid) {
+			fmt.Fprintf(stdio.Err, "collector: %v\n", err)
+		}
+		if p.code == 0 {
+			p.code = 1
+		}
+	}
+	return p.code
+}
+
+func (p *program) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "collector",
+		Short:         "Receive, store and search the audit records of a fleet",
+		Long:          "collector receives the audit records of a fleet of hosts, from forwarders and from stock\naudisp-remote alike, stores them, and answers who did what, where and when.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_ = cmd.Help()
+			return errSaid
+		},
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetOut(p.stdio.Out)
+	root.SetErr(p.stdio.Err)
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.hostsCommand(), p.versionCommand())
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	return root
+}
+
+func (p *program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintln(p.stdio.Out, "collector", p.version)
+			return nil
+		},
+	}
+}

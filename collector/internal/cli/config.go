@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ingest"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+// options are what `collector serve` can be told, by flag or by file. A flag
+// goes before the file, the file before the default.
+type options struct {
+	auditd conf.Auditd // the stock keys, of which the server's have effect here
+
+	store, api, apiGroup, http, grpc string
+	listen                           []string
+	node                             string
+	flush                            string
+	freq                             int
+	ports                            string
+	idle                             int // seconds
+	maxConns                         int
+	frameTimeout, drainTimeout       time.Duration
+	maxInFlight                      int64
+	maxHosts, metricHosts            int
+	logLevel                         string
+	logJSON                          bool
+}
+
+const (
+	defaultListen = ":60"
+	defaultHTTP   = "127.0.0.1:8060"
+)
+
+func defaultOptions() *options {
+	o := &options{
+		auditd: conf.DefaultAuditd(),
+		store:  server.DefaultStore, http: defaultHTTP,
+		flush: string(journal.FlushSync), freq: 50,
+		maxConns: listen.DefaultMaxConns, frameTimeout: listen.DefaultFrameTimeout, drainTimeout: server.DefaultDrainTimeout,
+		maxInFlight: ingest.DefaultMaxInFlight, maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
+		logLevel: "info",
+	}
+	return o
+}
+
+// addFlags binds the flags. Those with a stock key have its name with dashes.
+func (o *options) addFlags(f *pflag.FlagSet) {
+	f.StringVar(&o.store, "store", o.store, "folder of the store; made when it is not there")
+	f.StringSliceVar(&o.listen, "listen", nil, "address and port to receive on, several with commas (default \""+defaultListen+"\")")
+	f.StringVar(&o.api, "api", "", "unix socket for queries (default STORE/"+server.APISocket+")")
+	f.StringVar(&o.apiGroup, "api-group", "", "group that may query beside root")
+	f.StringVar(&o.grpc, "grpc", "", "address and port for gRPC forwarders (not in this version)")
+	f.StringVar(&o.http, "http", o.http, "address and port of /metrics, /healthz and /readyz; \"\" for none")
+	f.StringVar(&o.node, "node", "", "name under which the collector's own events are stored (default the host name)")
+	f.StringVar(&o.flush, "flush", o.flush, "when a record counts as stored: sync, data, incremental, incremental_async or none")
+	f.IntVar(&o.freq, "freq", o.freq, "records between syncs of the incremental modes")
+	f.IntVar(&o.auditd.TCPMaxPerAddr, "tcp-max-per-addr", o.auditd.TCPMaxPerAddr, "connections from one address")
+	f.IntVar(&o.idle, "tcp-client-max-idle", 0, "seconds after which, at the second look, a silent client is closed; 0 for never")
+	f.StringVar(&o.ports, "tcp-client-ports", "", "ports that clients may come from: PORT or LOW-HIGH (default any)")
+	f.IntVar(&o.auditd.TCPListenQueue, "tcp-listen-queue", o.auditd.TCPListenQueue, "connections that may wait to be accepted")
+	f.IntVar(&o.maxConns, "max-connections", o.maxConns, "connections in all")
+	f.DurationVar(&o.frameTimeout, "frame-timeout", o.frameTimeout, "time from a record's first byte to its last")
+	f.Int64Var(&o.maxInFlight, "max-in-flight", o.maxInFlight, "bytes of one connection that are received and not acknowledged")
+	f.IntVar(&o.maxHosts, "max-hosts", o.maxHosts, "hosts told apart; records of others are stored together")
+	f.IntVar(&o.metricHosts, "metric-hosts", o.metricHosts, "hosts with metrics of their own; the others are summed up")
+	f.DurationVar(&o.drainTimeout, "drain-timeout", o.drainTimeout, "how long a clean stop waits for senders' last replies")
+	f.StringVar(&o.logLevel, "log-level", o.logLevel, "error, warn, info or debug")
+	f.BoolVar(&o.logJSON, "log-json", false, "log JSON, one object a line")
+}
+
+// schema is auditd.conf's keys and ours. A flag of the same name wins, so given
+// (by flag name) keeps the file's value out.
+func (o *options) schema(given func(flag string) bool) conf.Schema {
+	own := conf.Schema{
+		conf.Path("store", &o.store),
+		conf.List("listen", &o.listen),
+		conf.Path("api", &o.api),
+		conf.Word("api_group", &o.apiGroup),
+		conf.Word("http", &o.http),
+		conf.Word("node", &o.node),
+		conf.Int("max_connections", &o.maxConns, 1, 1<<20),
+		conf.Duration("frame_timeout", &o.frameTimeout, time.Millisecond, time.Hour),
+		conf.Duration("drain_timeout", &o.drainTimeout, time.Millisecond, time.Hour),
+		conf.Bytes("max_in_flight", &o.maxInFlight, minInFlight, 1<<30),
+		conf.Int("max_hosts", &o.maxHosts, 1, 1<<24),
+		conf.Int("metric_hosts", &o.metricHosts, 1, 1<<24),
+		conf.Enum("log_level", &o.logLevel, "error", "warn", "info", "debug"),
+	}
+	for i, k := range own {
+		if k.Name == "http" {
+			own[i].Empty = true // http = : no metrics
+		}
+	}
+	all := append(o.auditd.Schema(), own...)
+	for i, k := range all {
+		if k.Set != nil && given(strings.ReplaceAll(k.Name, "_", "-")) {
+			all[i].Set = checkOnly(k)
+		}
+	}
+	return all
+}
+
+// minInFlight is the least that lets a record of any size through.
+const minInFlight = 16 << 10
+
+// checkOnly is k.Set for a key whose flag was given: the file's value must be
+// right all the same, but has no effect.
+func checkOnly(k conf.Key) func(string) error {
+	return func(v string) error {
+		scratch := defaultOptions()
+		for _, other := range scratch.schema(func(string) bool { return false }) {
+			if other.Name == k.Name {
+				return other.Set(v)
+			}
+		}
+		return nil
+	}
+}
+
+// load reads the file, if one is named, over the defaults and under the flags.
+func (o *options) load(path string, flags *pflag.FlagSet) (*conf.File, error) {
+	if path == "" {
+		return nil, nil
+	}
+	f, err := conf.LoadSecure(path, o.schema(flags.Changed))
+	if f == nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	err = o.auditd.Validate(f)
+	if f.Has("http") && f.Value("http") == "" && !flags.Changed("http") {
+		o.http = ""
+	}
+	if f.Has("flush") && !flags.Changed("flush") {
+		o.flush = string(o.auditd.Flush)
+	}
+	if f.Has("freq") && !flags.Changed("freq") {
+		o.freq = o.auditd.Freq
+	}
+	if f.Has("tcp_client_max_idle") && !flags.Changed("tcp-client-max-idle") {
+		o.idle = int(o.auditd.TCPClientMaxIdle / time.Second)
+	}
+	if f.Has("tcp_listen_port") && len(o.listen) == 0 {
+		o.listen = []string{":" + strconv.Itoa(o.auditd.TCPListenPort)}
+	}
+	if o.auditd.NameFormat == conf.NameUser && o.node == "" {
+		o.node = o.auditd.Name
+	}
+	return f, err
+}
+
+// limits are the ones that can change while the collector runs.
+func (o *options) limits() (listen.Limits, error) {
+	ports := o.auditd.TCPClientPorts
+	if o.ports != "" {
+		var err error
+		if ports, err = conf.ParsePorts(o.ports); err != nil {
+			return listen.Limits{}, fmt.Errorf("--tcp-client-ports: %w", err)
+		}
+	}
+	switch {
+	case o.auditd.TCPMaxPerAddr < 1:
+		return listen.Limits{}, errors.New("--tcp-max-per-addr: must be at least 1")
+	case o.maxConns < 1:
+		return listen.Limits{}, errors.New("--max-connections: must be at least 1")
+	case o.idle < 0:
+		return listen.Limits{}, errors.New("--tcp-client-max-idle: must not be negative")
+	case o.frameTimeout <= 0:
+		return listen.Limits{}, errors.New("--frame-timeout: must be positive")
+	}
+	return listen.Limits{
+		MaxPerAddr: o.auditd.TCPMaxPerAddr, MinPort: ports.Low, MaxPort: ports.High,
+		MaxIdle: time.Duration(o.idle) * time.Second, MaxConns: o.maxConns, FrameTimeout: o.frameTimeout,
+	}, nil
+}
+
+// config is the server's, checked.
+func (o *options) config() (server.Config, error) {
+	limits, err := o.limits()
+	if err != nil {
+		return server.Config{}, err
+	}
+	addrs := o.listen
+	if len(addrs) == 0 {
+		addrs = []string{defaultListen}
+	}
+	for _, a := range addrs {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return server.Config{}, fmt.Errorf("--listen %s: want ADDRESS:PORT or :PORT: %w", a, err)
+		}
+	}
+	switch {
+	case !journal.Flush(o.flush).Valid():
+		return server.Config{}, fmt.Errorf("--flush %s: it is sync, data, incremental, incremental_async or none", o.flush)
+	case o.freq < 0:
+		return server.Config{}, errors.New("--freq: must not be negative")
+	case o.auditd.TCPListenQueue < 1:
+		return server.Config{}, errors.New("--tcp-listen-queue: must be at least 1")
+	case o.maxInFlight < minInFlight:
+		return server.Config{}, fmt.Errorf("--max-in-flight: must be at least %d", minInFlight)
+	case o.maxHosts < 1 || o.metricHosts < 1:
+		return server.Config{}, errors.New("--max-hosts and --metric-hosts: must be at least 1")
+	case o.drainTimeout <= 0:
+		return server.Config{}, errors.New("--drain-timeout: must be positive")
+	case o.grpc != "":
+		return server.Config{}, errors.New("--grpc: this version receives the audisp-remote protocol only (--listen)")
+	}
+	if strings.ContainsFunc(o.node, func(r rune) bool { return r <= ' ' || r == 0x7f }) || len(o.node) > 255 {
+		return server.Config{}, fmt.Errorf("--node %q: a name is one word of at most 255 bytes", o.node)
+	}
+	return server.Config{
+		Store: o.store, Listen: addrs, Backlog: o.auditd.TCPListenQueue, Limits: limits,
+		Flush: journal.Flush(o.flush), Freq: o.freq,
+		API: o.api, APIGroup: o.apiGroup, HTTP: o.http, Node: o.node,
+		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, MetricHosts: o.metricHosts,
+		MaxInFlight: int(o.maxInFlight), DrainTimeout: o.drainTimeout,
+	}, nil
+}
+
+// withoutEffect are keys of the file that a collector does not act on in this
+// version: said once at start, so that nobody relies on them.
+func withoutEffect(f *conf.File) []string {
+	var set []string
+	for _, key := range []string{
+		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
+		"priority_boost", "verify_email", "action_mail_acct", "space_left", "space_left_action", "admin_space_left",
+		"admin_space_left_action", "disk_full_action", "disk_error_action", "use_libwrap", "distribute_network", "q_depth",
+		"overflow_action", "max_restarts", "plugin_dir", "report_interval", "dispatcher", "disp_qos",
+	} {
+		if f.Has(key) {
+			set = append(set, key)
+		}
+	}
+	return set
+}

@@ -1,0 +1,363 @@
+// Package server wires the collector: sockets, sessions, journal, head and store,
+// the query API, metrics. It decides in which order they start and stop, and
+// nothing else. The command line is the only one to import it.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// Config is a collector's.
+type Config struct {
+	Store   string   // folder; made when it is not there
+	Listen  []string // host:port, each
+	Backlog int      // tcp_listen_queue
+	Limits  listen.Limits
+
+	Flush journal.Flush // sync when empty
+	Freq  int           // of the incremental modes
+
+	API      string // unix socket; "" is collector.sock in Store
+	APIGroup string // who may ask beside root; "" is nobody
+	HTTP     string // host:port of /metrics; "" is none
+
+	Node         string        // the name our own records are stored under; "" is the host name
+	EventTimeout time.Duration // end_of_event_timeout; 0 is 2 s
+	MaxHosts     int           // hosts told apart; 0 is the head's default
+	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
+	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is ingest's default
+	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
+
+	Version string
+	Log     hclog.Logger
+	Now     func() time.Time // nil: time.Now
+	// Notify tells the service manager; nil for none. See Notifier.
+	Notify func(state string)
+}
+
+// Defaults of Config.
+const (
+	DefaultMetricHosts  = 1000
+	DefaultDrainTimeout = 30 * time.Second
+	// APISocket is the socket's name in the store's folder.
+	APISocket = "collector.sock"
+)
+
+// ErrInterrupted is returned by Run when it was told not to wait for its end.
+// What was acknowledged is in the journal and replayed at the next start.
+var ErrInterrupted = errors.New("interrupted before everything was in order")
+
+// Server is a collector.
+type Server struct {
+	cfg     Config
+	started time.Time
+	reg     *metrics.Registry
+
+	journal *journal.Journal
+	store   store.Store
+	head    *head.Head
+	listen  *listen.Listener
+	ingest  *ingest.Ingest
+	own     *ownRecords
+	ingestM *metrics.Ingest
+
+	api     *net.UnixListener
+	apiFile string
+	grpc    *grpc.Server
+	httpLn  net.Listener
+	http    *http.Server
+
+	ready  atomic.Bool
+	served sync.WaitGroup // the API's and HTTP's serving goroutines
+	once   sync.Once
+	err    error // of Close
+}
+
+// Open takes the store, binds every socket and replays the journal. Nothing is
+// accepted before Run. A failed Open has released all it took.
+func Open(cfg Config) (_ *Server, err error) {
+	if err := cfg.defaults(); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.release())
+		}
+	}()
+	if err := s.openStore(); err != nil {
+		return nil, err
+	}
+	// Sockets before the replay: a port in use is known at once.
+	lm := metrics.NewListen(s.reg)
+	s.listen, err = listen.Open(listen.Config{
+		Addrs: cfg.Listen, Backlog: cfg.Backlog, Limits: cfg.Limits,
+		Log: cfg.Log.Named("listen"), Metrics: lm, Report: s.reportConn,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.openHTTP(); err != nil {
+		return nil, err
+	}
+	if err := s.openHead(); err != nil {
+		return nil, err
+	}
+	s.ingestM = metrics.NewIngest(s.reg)
+	s.ingest = ingest.Open(ingest.Config{
+		Journal: s.head, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight,
+	})
+	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log)
+	s.registerMetrics()
+	if err := s.openAPI(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (c *Config) defaults() error {
+	if c.Store == "" {
+		return errors.New("no store: give --store DIR")
+	}
+	abs, err := filepath.Abs(c.Store)
+	if err != nil {
+		return fmt.Errorf("find the store: %w", err)
+	}
+	c.Store = abs
+	if c.Log == nil {
+		c.Log = hclog.NewNullLogger()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Flush == "" {
+		c.Flush = journal.FlushSync
+	}
+	if c.Node == "" {
+		if c.Node, err = os.Hostname(); err != nil {
+			return fmt.Errorf("find this machine's name: %w", err)
+		}
+	}
+	if c.API == "" {
+		c.API = filepath.Join(c.Store, APISocket)
+	}
+	if c.MetricHosts == 0 {
+		c.MetricHosts = DefaultMetricHosts
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	if c.Notify == nil {
+		c.Notify = func(string) {}
+	}
+	return nil
+}
+
+// Addrs are the addresses that senders connect to.
+func (s *Server) Addrs() []net.Addr { return s.listen.Addrs() }
+
+// HTTPAddr is where /metrics is served, nil when it is not.
+func (s *Server) HTTPAddr() net.Addr {
+	if s.httpLn == nil {
+		return nil
+	}
+	return s.httpLn.Addr()
+}
+
+// APIPath is the socket that queries come to.
+func (s *Server) APIPath() string { return s.cfg.API }
+
+// SetLimits changes the limits on connections for what comes from now on.
+func (s *Server) SetLimits(l listen.Limits) error { return s.listen.SetLimits(l) }
+
+// Run serves until ctx is done and then stops in good order: no new connections,
+// everything received is stored and acknowledged, senders are told ENDING, the
+// events in memory are stored. It waits for that at most DrainTimeout, and not at
+// all once hurry is done; then it returns ErrInterrupted.
+func (s *Server) Run(ctx, hurry context.Context) error {
+	s.serveAPI()
+	s.serveHTTP()
+	s.own.start(s.cfg.Version)
+	s.ready.Store(true)
+	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
+	s.cfg.Notify("READY=1\nSTATUS=receiving on " + addrs(s.Addrs()))
+	stopWatchdog := s.watchdog()
+	err := s.listen.Run(ctx, func(c *listen.Conn) { s.ingest.Serve(c) })
+	s.ready.Store(false)
+	stopWatchdog()
+	s.cfg.Notify("STOPPING=1")
+	if err == nil {
+		s.cfg.Log.Info("stopping", "connections", s.listen.Len())
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.stop(hurry) }()
+	select {
+	case stopErr := <-done:
+		return errors.Join(err, stopErr)
+	case <-hurry.Done():
+		return errors.Join(err, ErrInterrupted)
+	}
+}
+
+func addrs(list []net.Addr) string {
+	out := ""
+	for i, a := range list {
+		if i > 0 {
+			out += ","
+		}
+		out += a.String()
+	}
+	return out
+}
+
+// stop ends the sessions and everything behind them, front to back.
+func (s *Server) stop(hurry context.Context) error {
+	drained := make(chan struct{})
+	s.ingest.End()
+	go func() {
+		s.listen.Wait()
+		close(drained)
+	}()
+	deadline := time.NewTimer(s.cfg.DrainTimeout)
+	defer deadline.Stop()
+	select {
+	case <-drained:
+	case <-deadline.C:
+		s.cfg.Log.Warn("not all senders have their replies in time; what they were not acknowledged they send again",
+			"waited", s.cfg.DrainTimeout, "connections", s.listen.Len())
+	case <-hurry.Done():
+	}
+	return s.Close()
+}
+
+// Close ends everything at once, in good order where nobody has to be waited
+// for, and joins every goroutine.
+func (s *Server) Close() error {
+	s.once.Do(func() { s.err = s.release() })
+	return s.err
+}
+
+// release closes what is open, in the reverse order of Open.
+func (s *Server) release() error {
+	var errs []error
+	keep := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	if s.ingest != nil {
+		s.ingest.Abort()
+	}
+	if s.listen != nil {
+		keep("close the connections", s.listen.Close())
+	}
+	if s.ingest != nil {
+		keep("end the sessions", s.ingest.Close())
+	}
+	if s.own != nil {
+		s.own.close()
+	}
+	s.closeAPI()
+	s.closeHTTP()
+	if s.head != nil {
+		keep("store the last events", s.head.Close())
+	}
+	if s.journal != nil {
+		keep("close the journal", s.journal.Close())
+	}
+	if s.store != nil {
+		keep("close the store", s.store.Close())
+	}
+	s.served.Wait()
+	return errors.Join(errs...)
+}
+
+// reportConn stores what the stock server says about connections. Those of
+// the time before own is there can't be: nothing is accepted before Run.
+func (s *Server) reportConn(r listen.Report) {
+	if s.own != nil {
+		s.own.connection(r)
+	}
+}
+
+func (s *Server) peers() map[netip.Addr]bool {
+	open := map[netip.Addr]bool{}
+	s.listen.Connected(func(p netip.AddrPort) { open[p.Addr().Unmap().WithZone("")] = true })
+	return open
+}
+
+// status says how the collector fares.
+func (s *Server) status() *fleet.StatusResponse {
+	j, h := s.journal.Stats(), s.head.Stats()
+	return &fleet.StatusResponse{
+		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
+		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.listen.Len()),
+		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
+	}
+}
+
+// state is "ok" or why the collector does not do its work at present.
+func (s *Server) state() string {
+	switch h := s.head.Stats(); {
+	case !s.ready.Load():
+		return "not accepting connections"
+	case s.journal.Stats().Failing:
+		return "the journal cannot be written: nothing is acknowledged"
+	case h.StoreError != nil:
+		return "the store takes no events (they are safe in the journal): " + h.StoreError.Error()
+	}
+	return "ok"
+}
+
+// openAPI, serveAPI and closeAPI are the query interface on the unix socket.
+func (s *Server) openAPI() error {
+	ln, gid, err := listenUnix(s.cfg.API, s.cfg.APIGroup, filepath.Dir(s.cfg.API) == s.cfg.Store)
+	if err != nil {
+		return err
+	}
+	s.api = ln
+	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers})
+	return nil
+}
+
+func (s *Server) serveAPI() {
+	s.served.Add(1)
+	go func() {
+		defer s.served.Done()
+		if err := s.grpc.Serve(s.api); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+			s.cfg.Log.Error("the query interface ended", "error", err)
+		}
+	}()
+}
+
+func (s *Server) closeAPI() {
+	if s.grpc != nil {
+		s.grpc.Stop()
+	}
+	if s.api != nil {
+		s.api.Close() // removes the socket
+	}
+}

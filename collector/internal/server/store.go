@@ -1,0 +1,126 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// DefaultStore is where a store lies when nothing is said.
+const DefaultStore = "/var/lib/auditfleet/collector"
+
+// journalDir is the journal's folder in the store's.
+const journalDir = "journal"
+
+// openStore takes the store, whose lock keeps a second collector out, then the
+// journal.
+func (s *Server) openStore() error {
+	dir := s.cfg.Store
+	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: s.cfg.Log.Named("store")})
+	if err != nil {
+		return explain(dir, err)
+	}
+	s.store = st
+	syncs := s.reg.Histogram("auditfleet_collector_sync_seconds", "Duration of the journal's syncs.", metrics.Seconds())
+	j, rec, err := journal.Open(journal.Options{
+		Dir: filepath.Join(dir, journalDir), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
+		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
+		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
+	})
+	if err != nil {
+		return explain(dir, err)
+	}
+	s.journal = j
+	logRecovery(s.cfg.Log.Named("journal"), rec)
+	return nil
+}
+
+// openHead replays the journal.
+func (s *Server) openHead() error {
+	h, err := head.Open(head.Options{
+		Journal: s.journal, Store: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
+		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
+	})
+	if err != nil {
+		return explain(s.cfg.Store, err)
+	}
+	s.head = h
+	if n := h.Stats().Replayed; n > 0 {
+		s.cfg.Log.Info("replayed the journal", "records", n)
+	}
+	return nil
+}
+
+// explain says what to do about an error from the store's parts.
+func explain(dir string, err error) error {
+	switch {
+	case errors.Is(err, store.ErrInUse), errors.Is(err, fsys.ErrLocked):
+		return fmt.Errorf("%w: stop that one, or choose another --store", inUse(err))
+	case errors.Is(err, store.ErrVersion), errors.Is(err, seglog.ErrVersion), errors.Is(err, journal.ErrVersion):
+		return fmt.Errorf("%s: %w: use the collector that wrote it, or a newer one", dir, err)
+	case errors.Is(err, store.ErrNotOurs), errors.Is(err, seglog.ErrKind):
+		return fmt.Errorf("%s: %w: --store is an empty folder, or one that a collector made", dir, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no store is there: give --store DIR as `collector serve` has it: %w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: %w: a store is for root and its own user", dir, err)
+	}
+	return err
+}
+
+// inUse gives both locks one sentinel.
+func inUse(err error) error {
+	if errors.Is(err, store.ErrInUse) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", store.ErrInUse, err)
+}
+
+// logRecovery says what was found wrong with the journal, and where.
+func logRecovery(log hclog.Logger, rec *seglog.Recovery) {
+	if t := rec.Torn; t != nil {
+		log.Info("the end of the journal was cut: a write that was not finished, and not acknowledged", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+	}
+	for _, d := range rec.Damaged {
+		log.Error("the journal is damaged; the bytes were set aside", "file", d.File, "offset", d.Offset, "bytes", d.Bytes,
+			"first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
+	}
+	for _, g := range rec.Gaps {
+		log.Warn("the journal has a gap from earlier damage", "file", g.File, "offset", g.Offset)
+	}
+}
+
+// ReadOnly is a store that no collector has, for queries.
+type ReadOnly struct {
+	*head.Head
+	store store.Store
+}
+
+// OpenReadOnly opens a store to read, its journal's tail included. It changes
+// nothing. store.ErrInUse is returned while a collector has it.
+func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
+	st, err := bolt.Open(bolt.Options{Dir: dir, ReadOnly: true, Logger: log})
+	if err != nil {
+		return nil, explain(dir, err)
+	}
+	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log})
+	if err != nil {
+		return nil, errors.Join(explain(dir, err), st.Close())
+	}
+	return &ReadOnly{Head: h, store: st}, nil
+}
+
+// Close releases the files.
+func (r *ReadOnly) Close() error { return errors.Join(r.Head.Close(), r.store.Close()) }

@@ -1,0 +1,130 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// maxSocketPath is what sockaddr_un takes, without the NUL.
+const maxSocketPath = 107
+
+// listenUnix makes the query socket, for root and this user, and for a group
+// where one is named: then that group may also enter the store's folder, though
+// not list it. It returns the group's id, or -1.
+func listenUnix(path, group string, inStore bool) (*net.UnixListener, int, error) {
+	gid, mode := -1, os.FileMode(0o600)
+	if group != "" {
+		g, err := user.LookupGroup(group)
+		if err != nil {
+			return nil, -1, fmt.Errorf("api_group: %w", err)
+		}
+		if gid, err = strconv.Atoi(g.Gid); err != nil {
+			return nil, -1, fmt.Errorf("api_group %s: %w", group, err)
+		}
+		mode = 0o660
+	}
+	if len(path) > maxSocketPath {
+		return nil, -1, fmt.Errorf("the query socket's path has %d bytes, the system takes %d: choose a shorter one with --api: %s", len(path), maxSocketPath, path)
+	}
+	if err := removeStale(path); err != nil {
+		return nil, -1, err
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, -1, fmt.Errorf("make the query socket: %w", err)
+	}
+	// Until here the umask decides, and the folder, which is ours alone.
+	err = os.Chmod(path, mode)
+	if err == nil && gid >= 0 {
+		err = os.Chown(path, -1, gid)
+	}
+	if err == nil && gid >= 0 && inStore {
+		dir := filepath.Dir(path)
+		if err = os.Chown(dir, -1, gid); err == nil {
+			err = os.Chmod(dir, 0o710)
+		}
+	}
+	if err != nil {
+		ln.Close()
+		return nil, -1, fmt.Errorf("let the right users ask: %w", err)
+	}
+	return ln, gid, nil
+}
+
+// removeStale removes a socket that a collector left when it was killed. One that
+// answers, and anything but a socket, stays.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look at the query socket: %w", err)
+	}
+	if info.Mode()&os.ModeSocket == 0 {
+		return fmt.Errorf("%s is there and no socket: remove it, or choose another --api", path)
+	}
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
+		conn.Close()
+		return fmt.Errorf("a collector already answers on %s: stop it, or choose another --api", path)
+	}
+	if !errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("look at the query socket: %w", err)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove a socket that was left behind: %w", err)
+	}
+	return nil
+}
+
+// Notifier returns what tells systemd how the service is, or nil when it did
+// not ask (sd_notify(3)).
+func Notifier(getenv func(string) string) func(state string) {
+	path := getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return nil
+	}
+	if path[0] == '@' {
+		path = "\x00" + path[1:]
+	}
+	return func(state string) {
+		conn, err := net.Dial("unixgram", path)
+		if err != nil {
+			return // nobody to tell
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte(state))
+	}
+}
+
+// watchdog pets systemd's watchdog, when it is on, at half its time.
+func (s *Server) watchdog() (stop func()) {
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 {
+		return func() {}
+	}
+	done := make(chan struct{})
+	s.served.Add(1)
+	go func() {
+		defer s.served.Done()
+		tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.cfg.Notify("WATCHDOG=1")
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() { close(done) }
+}
