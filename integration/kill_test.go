@@ -1,0 +1,149 @@
+package integration
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
+)
+
+// pacer feeds a sender through a pipe, a few records at a time, until all are
+// out: the stream must last as long as the test disturbs it.
+type pacer struct {
+	r, w  *os.File
+	lines []string
+	gap   time.Duration // between portions
+	done  chan error
+}
+
+const portion = 50
+
+func newPacer(t *testing.T, lines []string, gap time.Duration) *pacer {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pacer{r: r, w: w, lines: lines, gap: gap, done: make(chan error, 1)}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return p
+}
+
+func (p *pacer) start() {
+	p.r.Close() // the child has it
+	go func() {
+		var err error
+		for at := 0; at < len(p.lines) && err == nil; at += portion {
+			end := min(at+portion, len(p.lines))
+			_, err = io.WriteString(p.w, strings.Join(p.lines[at:end], "\n")+"\n")
+			time.Sleep(p.gap)
+		}
+		p.w.Close()
+		p.done <- err
+	}()
+}
+
+// TestCollectorKilled: the collector is killed ten times in mid-stream while a
+// stock sender and two of our forwarders send. Ours exit 0 once all is
+// acknowledged and the stock one ends when its queue is empty, so in the end
+// every record must be there, once.
+func TestCollectorKilled(t *testing.T) {
+	stockPeers(t)
+	const kills = 10
+	o := harness.CollectorOptions{Store: t.TempDir() + "/store", Args: []string{"--tcp-max-per-addr", "64"}}
+	c := startCollector(t, o)
+	o.Port = c.Port
+
+	const records = 12_000
+	stockLines := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 21, Records: records, Nodes: []string{"stock1"}})
+	slowLines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 22, Records: records, Nodes: []string{"ours1"}})
+	fastLines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 23, Records: 10 * records, Nodes: []string{"ours2"}})
+
+	// A stock sender waits a second after its second failure, so what it queued
+	// meanwhile comes as a burst.
+	stockIn, slowIn, fastIn := newPacer(t, stockLines, 50*time.Millisecond), newPacer(t, slowLines, 50*time.Millisecond), newPacer(t, fastLines, 5*time.Millisecond)
+	stock, err := harness.StartAudispRemote(t.TempDir(), c.Port, stockIn.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stock.Kill)
+	var ours []*harness.Proc
+	for _, in := range []*pacer{slowIn, fastIn} {
+		p, err := harness.StartForwarder(binaries(t), t.TempDir(), c.Addr(), "stdin", in.r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Kill)
+		ours = append(ours, p)
+	}
+	for _, in := range []*pacer{stockIn, slowIn, fastIn} {
+		in.start()
+	}
+
+	streaming := 0
+	for i := range kills {
+		// Mid-stream: after this start records have come in, and more are on their way.
+		flowing := harness.Poll(15*time.Second, func() bool {
+			n, err := c.Metric("auditfleet_collector_records_total")
+			return err == nil && n > 100
+		})
+		if !flowing {
+			t.Fatalf("nothing flows before kill %d; stock sender:\n%s\nours:\n%s", i+1, stock.Output(), ours[0].Output())
+		}
+		time.Sleep(time.Duration(20+37*i) * time.Millisecond)
+		if !ours[0].Exited() && !stock.Exited() {
+			streaming++
+		}
+		c.Kill()
+		c = startCollector(t, o)
+	}
+	for _, p := range append(ours, stock) {
+		if err := p.Wait(2 * time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, in := range []*pacer{stockIn, slowIn, fastIn} {
+		if err := <-in.done; err != nil {
+			t.Fatalf("a sender stopped reading: %v", err)
+		}
+	}
+	if streaming < kills {
+		t.Errorf("all senders were at work at %d of %d kills only", streaming, kills)
+	}
+	sameRecords(t, stockLines, found(t, c, "-n", "stock1"))
+	sameRecords(t, slowLines, found(t, c, "-n", "ours1"))
+	sameRecords(t, fastLines, found(t, c, "-n", "ours2"))
+}
+
+// TestForwarderKilled: our forwarder is killed while it drains a file into its
+// spool and over the network, and started again on the same spool: what was
+// spooled is sent, and the collector has nothing twice.
+func TestForwarderKilled(t *testing.T) {
+	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
+	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 24, Records: 60_000, Nodes: []string{"ours1"}})
+	dir := t.TempDir()
+	log := dir + "/audit.log"
+	if err := os.WriteFile(log, []byte(strings.Join(sent, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"--follow", "--state", dir + "/state", "--window", "64"}
+	for i := range 5 {
+		p := startForwarder(t, dir, c.Addr(), log, nil, args...)
+		time.Sleep(time.Duration(60+50*i) * time.Millisecond)
+		if p.Exited() {
+			t.Fatalf("the forwarder ended by itself:\n%s", p.Output())
+		}
+		p.Kill()
+	}
+	p := startForwarder(t, dir, c.Addr(), log, nil, args...)
+	if !harness.Poll(time.Minute, func() bool { return len(found(t, c)) >= len(sent) }) {
+		t.Errorf("not all came; the forwarder's output:\n%s", p.Output())
+	}
+	if err := p.Terminate(20 * time.Second); err != nil {
+		t.Error(err)
+	}
+	sameRecords(t, sent, found(t, c))
+}
