@@ -62,7 +62,7 @@ func (h *Head) feed(b *journal.Batch) {
 		}
 		fed = true
 		r := &h.rec
-		_ = r.Parse(b.Records[i].Raw) // kept in r.Err: the assembler takes it as an event of its own
+		store.ParseRecord(r, b.Records[i].Raw, nil)
 		x := h.hostOf(r.Node, b)
 		if x != cur {
 			leave()

@@ -46,11 +46,13 @@ func KeyOf(ev *event.Event) Key { return Key{ev.Ms, string(ev.Node), ev.Serial} 
 type Conditions []Condition
 
 // Condition is met by an event with a value of one of Fields that Match takes.
-// Exact, when not nil, are the only values it can take.
+// Exact, when not nil, are the only values it can take. Contains, when not empty,
+// says that Match takes exactly the values that have it in them.
 type Condition struct {
-	Fields []search.Field
-	Exact  []string
-	Match  func(v []byte) bool
+	Fields   []search.Field
+	Exact    []string
+	Contains string
+	Match    func(v []byte) bool
 }
 
 // ConditionsOf returns the necessary conditions of a query.
@@ -67,6 +69,9 @@ func ConditionsOf(q *search.Query) Conditions {
 	for i := range q.Terms {
 		t := &q.Terms[i]
 		c := Condition{Fields: t.Fields, Match: t.MatchValue}
+		if t.Op == search.OpContains {
+			c.Contains = t.Text
+		}
 		if exact, ok := t.Exact(); ok {
 			c.Exact = exact
 			if c.Exact == nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -124,36 +125,36 @@ func countRecords(text []byte, counted bool) int {
 // record without node= counts as its host's ("" is a host of mixed nodes).
 func ParseText(text []byte, counted bool, host []byte) *event.Event {
 	ev := &event.Event{Records: make([]record.Record, 0, max(0, countRecords(text, counted)))}
-	ev.Tags = nil
-	records(text, counted, func(raw []byte) {
-		ev.Records = append(ev.Records, record.Record{})
-		ParseRecord(&ev.Records[len(ev.Records)-1], raw, host)
-	})
-	if len(ev.Records) > 0 {
-		r := &ev.Records[0]
-		ev.Node, ev.Ms, ev.Serial = r.Node, r.Ms(), r.Serial
-	}
+	ParseInto(ev, text, counted, host)
 	return ev
+}
+
+// ParseInto is ParseText into an event that was used before.
+func ParseInto(ev *event.Event, text []byte, counted bool, host []byte) {
+	list := ev.Records[:0]
+	records(text, counted, func(raw []byte) {
+		list = append(list, record.Record{})
+		ParseRecord(&list[len(list)-1], raw, host)
+	})
+	*ev = event.Event{Records: list}
+	if len(list) > 0 {
+		ev.Node, ev.Ms, ev.Serial = list[0].Node, list[0].Ms(), list[0].Serial
+	}
+}
+
+// CloneEvent copies an event, not its text.
+func CloneEvent(ev *event.Event) *event.Event {
+	out := *ev
+	out.Records = slices.Clone(ev.Records)
+	return &out
 }
 
 // ParseRecord parses a record that came from a host. What cannot be parsed
 // keeps its error in r.Err.
 func ParseRecord(r *record.Record, raw, host []byte) {
 	_ = r.Parse(raw) // kept in r.Err, and the record is stored whatever it is
+	r.Raw = raw      // newlines at its end too: what was sent comes back
 	if r.Node == nil && len(host) > 0 {
 		r.Node = host
 	}
-}
-
-// textKey is what an event is ordered by, from its first record.
-func textKey(text []byte, counted bool) (node []byte, ms int64, serial uint64) {
-	var r record.Record
-	first := true
-	records(text, counted, func(raw []byte) {
-		if first {
-			_ = r.Parse(raw)
-			first = false
-		}
-	})
-	return r.Node, r.Ms(), r.Serial
 }

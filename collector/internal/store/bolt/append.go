@@ -1,0 +1,330 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+)
+
+// Append stores a batch: its group, its catalogue entry and the writer's state
+// in one transaction of the day's file.
+func (s *Store) Append(ctx context.Context, b *store.Batch) error {
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	last, closed := s.state.ID, s.closed
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return store.ErrClosed
+	case b.ID <= last:
+		return nil
+	case b.ID != last+1:
+		return fmt.Errorf("append batch %d after %d: %w", b.ID, last, store.ErrGap)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var blob []byte
+	var sum group.Summary
+	if b.Events != nil && b.Events.Stats().Events > 0 {
+		var err error
+		if blob, sum, err = s.codec.Encode(b.Events); err != nil {
+			return fmt.Errorf("append batch %d: %w", b.ID, err)
+		}
+	}
+	p, err := s.writable(b.Day)
+	if err != nil {
+		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	}
+	moved, err := s.carry(p)
+	if err != nil {
+		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	}
+	err = p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, &sum, moved) })
+	if err != nil {
+		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.cur
+	s.cur = p
+	s.state.ID, s.state.LSN, s.state.Open = b.ID, b.LSN, slices.Clone(b.Open)
+	if blob != nil {
+		p.entries = append(slices.Clone(p.entries), entry{b.ID, sum})
+	}
+	if old != nil && old != p {
+		if err := old.reopen(false); err != nil {
+			// What is in it stays; it cannot be searched until it opens again.
+			s.log.Error("sealing yesterday's partition", "partition", old.path, "error", err)
+		}
+	}
+	return nil
+}
+
+// writable finds or makes the day's file and opens it to write.
+func (s *Store) writable(day store.Day) (*partition, error) {
+	s.mu.Lock()
+	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.day == day })
+	var p *partition
+	if i >= 0 {
+		p = s.parts[i]
+	}
+	s.mu.Unlock()
+	if p != nil {
+		return p, p.reopen(true)
+	}
+	p = &partition{path: filepath.Join(s.opts.Dir, partsName, day.String()+suffix), day: day, codec: s.codec}
+	if err := p.create(); err != nil {
+		return nil, err
+	}
+	if err := p.reopen(true); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts = append(slices.Clone(s.parts), p)
+	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
+	return p, nil
+}
+
+// kept are the buckets that go along with the state.
+type kept struct{ hosts, senders []store.KV }
+
+// carry reads what has to move to p's file because the last batch went to another.
+func (s *Store) carry(p *partition) (*kept, error) {
+	s.mu.Lock()
+	cur := s.cur
+	s.mu.Unlock()
+	if cur == nil || cur == p {
+		return nil, nil
+	}
+	var k kept
+	err := cur.view(func(tx *bbolt.Tx) error {
+		k.hosts = copyBucket(tx.Bucket(bktHosts))
+		k.senders = copyBucket(tx.Bucket(bktSenders))
+		return nil
+	})
+	return &k, err
+}
+
+func copyBucket(b *bbolt.Bucket) []store.KV {
+	var out []store.KV
+	c := b.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		out = append(out, store.KV{Key: bytes.Clone(k), Value: bytes.Clone(v)})
+	}
+	return out
+}
+
+// write is a batch's transaction.
+func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, moved *kept) error {
+	if moved != nil {
+		for _, m := range []struct {
+			name []byte
+			kvs  []store.KV
+		}{{bktHosts, moved.hosts}, {bktSenders, moved.senders}} {
+			if err := tx.DeleteBucket(m.name); err != nil {
+				return err
+			}
+			bkt, err := tx.CreateBucket(m.name)
+			if err != nil {
+				return err
+			}
+			bkt.FillPercent = 0.9
+			if err := putAll(bkt, m.kvs); err != nil {
+				return err
+			}
+		}
+	}
+	if blob != nil {
+		bkt, err := tx.Bucket(bktGroups).CreateBucket(idKey(b.ID))
+		if err != nil {
+			return err
+		}
+		if err := bkt.Put(keyBlob, blob); err != nil {
+			return err
+		}
+		if err := tx.Bucket(bktCatalog).Put(idKey(b.ID), sum.Encode()); err != nil {
+			return err
+		}
+	}
+	hosts := tx.Bucket(bktHosts)
+	for i := range b.Hosts {
+		if err := hosts.Put(hostKey(b.Hosts[i].Name), encodeHost(&b.Hosts[i])); err != nil {
+			return fmt.Errorf("host %.80q: %w", b.Hosts[i].Name, err)
+		}
+	}
+	if err := putAll(tx.Bucket(bktSenders), b.Senders); err != nil {
+		return err
+	}
+	return tx.Bucket(bktMeta).Put(keyState, encodeState(b))
+}
+
+func putAll(bkt *bbolt.Bucket, kvs []store.KV) error {
+	for _, kv := range kvs {
+		var err error
+		if kv.Value == nil {
+			err = bkt.Delete(kv.Key)
+		} else {
+			err = bkt.Put(kv.Key, kv.Value)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ---- what goes along ----
+
+// hostKey is never empty, as bbolt wants it.
+func hostKey(name string) []byte { return append([]byte{'h'}, name...) }
+
+const (
+	stateVersion = 1
+	hostVersion  = 1
+)
+
+func encodeState(b *store.Batch) []byte {
+	v := []byte{stateVersion}
+	v = binary.AppendUvarint(v, b.ID)
+	v = binary.AppendUvarint(v, b.LSN)
+	v = binary.AppendUvarint(v, uint64(len(b.Open)))
+	prev := uint64(0)
+	for _, o := range b.Open {
+		v = binary.AppendUvarint(v, o-prev)
+		prev = o
+	}
+	return v
+}
+
+// uvarints reads numbers; after the first mistake all are zero.
+type uvarints struct {
+	b   []byte
+	bad bool
+}
+
+func (u *uvarints) next() uint64 {
+	v, n := binary.Uvarint(u.b)
+	if n <= 0 {
+		u.bad, u.b = true, nil
+		return 0
+	}
+	u.b = u.b[n:]
+	return v
+}
+
+func decodeState(v []byte) (*store.State, error) {
+	if len(v) == 0 {
+		return &store.State{}, nil
+	}
+	if v[0] != stateVersion {
+		return nil, fmt.Errorf("%w: state version %d", store.ErrVersion, v[0])
+	}
+	u := uvarints{b: v[1:]}
+	st := &store.State{ID: u.next(), LSN: u.next()}
+	n := u.next()
+	if n > uint64(len(u.b)) {
+		u.bad, n = true, 0
+	}
+	prev := uint64(0)
+	for ; n > 0; n-- {
+		prev += u.next()
+		st.Open = append(st.Open, prev)
+	}
+	if u.bad || len(u.b) > 0 {
+		return nil, fmt.Errorf("%w: state of %d bytes", store.ErrDamaged, len(v))
+	}
+	return st, nil
+}
+
+func encodeHost(h *store.Host) []byte {
+	v := []byte{hostVersion}
+	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
+		h.Records, h.Bytes, h.Duplicates, h.Unparsable, uint64(len(h.Addrs))} {
+		v = binary.AppendUvarint(v, n)
+	}
+	for _, a := range h.Addrs {
+		b := a.As16()
+		v = append(v, b[:]...)
+	}
+	return v
+}
+
+func decodeHost(k, v []byte) (store.Host, error) {
+	bad := fmt.Errorf("%w: host %.80q of %d bytes", store.ErrDamaged, k, len(v))
+	if len(k) == 0 || len(v) == 0 {
+		return store.Host{}, bad
+	}
+	if v[0] != hostVersion {
+		return store.Host{}, fmt.Errorf("%w: host version %d", store.ErrVersion, v[0])
+	}
+	u := uvarints{b: v[1:]}
+	h := store.Host{Name: string(k[1:]), First: timeOf(u.next()), Last: timeOf(u.next()), LastEventMs: int64(u.next()),
+		Records: u.next(), Bytes: u.next(), Duplicates: u.next(), Unparsable: u.next()}
+	n := u.next()
+	if u.bad || n > store.MaxAddrs || uint64(len(u.b)) != 16*n {
+		return store.Host{}, bad
+	}
+	for ; n > 0; n-- {
+		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(u.b[:16])).Unmap())
+		u.b = u.b[16:]
+	}
+	return h, nil
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func timeOf(ns uint64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(ns))
+}
+
+func (p *partition) loadState() (st *store.State, err error) {
+	err = p.view(func(tx *bbolt.Tx) error {
+		st, err = decodeState(tx.Bucket(bktMeta).Get(keyState))
+		return err
+	})
+	return st, err
+}
+
+// loadKept reads hosts and senders.
+func (p *partition) loadKept() (hosts []store.Host, senders []store.KV, err error) {
+	err = p.view(func(tx *bbolt.Tx) error {
+		var errs []error
+		err := tx.Bucket(bktHosts).ForEach(func(k, v []byte) error {
+			h, err := decodeHost(k, v)
+			if err != nil {
+				errs = append(errs, err)
+				return nil
+			}
+			hosts = append(hosts, h)
+			return nil
+		})
+		senders = copyBucket(tx.Bucket(bktSenders))
+		return errors.Join(append(errs, err)...)
+	})
+	return hosts, senders, err
+}

@@ -1,0 +1,409 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+)
+
+const (
+	markerName   = "VERSION"
+	markerText   = "auditfleet store "
+	storeVersion = 1
+	lockName     = "lock"
+	partsName    = "partitions"
+	suffix       = ".db"
+)
+
+// Options of Open.
+type Options struct {
+	Dir    string // made with mode 0700 when missing
+	Logger hclog.Logger
+	// ReadOnly opens what is there, beside other readers, and writes nothing.
+	ReadOnly bool
+	// LockTimeout is how long to wait for readers (or, to read, for a server that
+	// is starting or stopping) to let go; 5 s when 0, none when negative.
+	LockTimeout time.Duration
+	// Workers bounds the goroutines of one Append and of one Scan; GOMAXPROCS when 0.
+	Workers int
+	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
+	CacheBytes int64
+}
+
+// Store is the embedded store.
+type Store struct {
+	opts  Options
+	log   hclog.Logger
+	codec *group.Codec
+	lock  io.Closer
+	cache *cache
+
+	appendMu sync.Mutex // one Append or Drop at a time
+
+	mu     sync.Mutex // guards everything below
+	parts  []*partition
+	cur    *partition // has the last batch's state; nil when there is none yet
+	state  store.State
+	broken []error // partitions set aside or, read-only, left out
+	closed bool
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the store in o.Dir. Errors: store.ErrInUse, ErrNotOurs, ErrVersion,
+// ErrDamaged. A partition that cannot be opened is renamed to NAME.corrupt-TIME
+// and the rest goes on without it; LogBroken of Broken says which.
+func Open(o Options) (_ *Store, err error) {
+	if o.Logger == nil {
+		o.Logger = hclog.NewNullLogger()
+	}
+	if o.LockTimeout == 0 {
+		o.LockTimeout = 5 * time.Second
+	}
+	if o.CacheBytes <= 0 {
+		o.CacheBytes = 64 << 20
+	}
+	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes)}
+	defer func() {
+		if err != nil {
+			s.release()
+			err = fmt.Errorf("open the store %s: %w", o.Dir, err)
+		}
+	}()
+	if s.codec, err = group.NewCodec(o.Workers); err != nil {
+		return nil, err
+	}
+	if err := s.claim(); err != nil {
+		return nil, err
+	}
+	if err := s.openParts(); err != nil {
+		return nil, err
+	}
+	return s, s.loadState()
+}
+
+// claim makes sure that the folder is a store's, and nobody else's now.
+func (s *Store) claim() error {
+	dir := s.opts.Dir
+	if !s.opts.ReadOnly {
+		if err := os.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
+			return err
+		}
+	}
+	if err := s.checkMarker(); err != nil {
+		return err
+	}
+	var err error
+	s.lock, err = lockDir(filepath.Join(dir, lockName), !s.opts.ReadOnly, s.opts.LockTimeout)
+	if err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return nil
+	}
+	return s.writeMarker()
+}
+
+// checkMarker reads the file that says whose the folder is.
+func (s *Store) checkMarker() error {
+	b, err := os.ReadFile(filepath.Join(s.opts.Dir, markerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.checkForeign()
+	}
+	if err != nil {
+		return err
+	}
+	rest, ok := strings.CutPrefix(string(b), markerText)
+	version := 0
+	if ok {
+		if _, err := fmt.Sscanf(rest, "%d\n", &version); err != nil {
+			ok = false
+		}
+	}
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: %s says %.40q", store.ErrNotOurs, markerName, b)
+	case version > storeVersion:
+		return fmt.Errorf("%w: version %d, this program reads %d", store.ErrVersion, version, storeVersion)
+	case version < 1:
+		return fmt.Errorf("%w: %s says version %d", store.ErrDamaged, markerName, version)
+	}
+	return nil
+}
+
+// checkForeign decides about a folder without the marker: new, when nothing is
+// in it but what the collector itself may have put there already.
+func (s *Store) checkForeign() error {
+	entries, err := os.ReadDir(s.opts.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == lockName, name == "journal", name == "lost+found", strings.HasSuffix(name, ".sock"):
+		case name == markerName+".tmp" && !s.opts.ReadOnly:
+		case name == partsName && e.IsDir():
+			if inside, err := os.ReadDir(filepath.Join(s.opts.Dir, name)); err != nil || len(inside) > 0 {
+				return fmt.Errorf("%w: partitions, but no file %s", store.ErrNotOurs, markerName)
+			}
+		default:
+			return fmt.Errorf("%w: it holds %s and no file %s: give an empty folder or a new one", store.ErrNotOurs, name, markerName)
+		}
+	}
+	if s.opts.ReadOnly {
+		return fmt.Errorf("%w: nothing is stored there", store.ErrNotOurs)
+	}
+	return nil
+}
+
+func (s *Store) writeMarker() error {
+	path := filepath.Join(s.opts.Dir, markerName)
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "%s%d\n", markerText, storeVersion)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(s.opts.Dir), syncDir(filepath.Dir(filepath.Clean(s.opts.Dir))))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// openParts opens every day's file.
+func (s *Store) openParts() error {
+	dir := filepath.Join(s.opts.Dir, partsName)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) && s.opts.ReadOnly {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), suffix+".tmp") && !s.opts.ReadOnly {
+			// A day's file is renamed once it is whole: nothing was in this one.
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+			continue
+		}
+		base, ok := strings.CutSuffix(e.Name(), suffix)
+		if !ok {
+			continue
+		}
+		day, err := store.ParseDay(base)
+		if err != nil {
+			continue // none of ours
+		}
+		p := &partition{path: filepath.Join(dir, e.Name()), day: day, codec: s.codec}
+		if err := p.open(); err != nil {
+			if errors.Is(err, store.ErrVersion) {
+				return err
+			}
+			if err := s.setAside(p, err); err != nil {
+				return err
+			}
+			continue
+		}
+		s.parts = append(s.parts, p)
+	}
+	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
+	return nil
+}
+
+// setAside takes a damaged partition out of the way; it is never deleted.
+func (s *Store) setAside(p *partition, cause error) error {
+	err := errors.Join(cause, p.close())
+	if !s.opts.ReadOnly {
+		aside := fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
+		if rerr := os.Rename(p.path, aside); rerr != nil {
+			return errors.Join(err, rerr)
+		}
+		if serr := syncDir(filepath.Dir(p.path)); serr != nil {
+			return errors.Join(err, serr)
+		}
+		err = fmt.Errorf("%w; set aside as %s", err, filepath.Base(aside))
+	}
+	s.log.Error("a partition cannot be opened; what it holds is missing from answers", "partition", p.path, "error", err)
+	s.broken = append(s.broken, err)
+	return nil
+}
+
+// Broken says which partitions could not be opened.
+func (s *Store) Broken() []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.broken)
+}
+
+// loadState finds the last batch's state.
+func (s *Store) loadState() error {
+	for _, p := range s.parts {
+		st, err := p.loadState()
+		if err != nil {
+			return err
+		}
+		if st.ID >= s.state.ID && st.ID > 0 {
+			s.state, s.cur = *st, p
+		}
+	}
+	if s.cur == nil {
+		return nil
+	}
+	var err error
+	s.state.Hosts, s.state.Senders, err = s.cur.loadKept()
+	return err
+}
+
+// State is that of the last batch stored.
+func (s *Store) State(ctx context.Context) (*store.State, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, store.ErrClosed
+	}
+	st := s.state
+	if s.cur != nil {
+		var err error
+		if st.Hosts, st.Senders, err = s.cur.loadKept(); err != nil {
+			return nil, err
+		}
+	}
+	st.Open = slices.Clone(st.Open)
+	return &st, nil
+}
+
+// Hosts are those known with the last batch.
+func (s *Store) Hosts(ctx context.Context) ([]store.Host, error) {
+	st, err := s.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return st.Hosts, nil
+}
+
+// Stats returns the present sizes.
+func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
+	if err := ctx.Err(); err != nil {
+		return store.Stats{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out store.Stats
+	for _, p := range s.parts {
+		d := p.stats()
+		d.Sealed = p != s.cur
+		out.Days = append(out.Days, d)
+		out.Events += d.Events
+		out.Records += d.Records
+		out.RawBytes += d.RawBytes
+		out.DiskBytes += d.DiskBytes
+		out.IndexBytes += d.IndexBytes
+		if d.MinMs != 0 && (out.MinMs == 0 || d.MinMs < out.MinMs) {
+			out.MinMs = d.MinMs
+		}
+		out.MaxMs = max(out.MaxMs, d.MaxMs)
+	}
+	return out, nil
+}
+
+// Drop forgets a sealed day.
+func (s *Store) Drop(ctx context.Context, day store.Day) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.day == day })
+	if i < 0 {
+		return fmt.Errorf("drop %s: %w", day, store.ErrNoDay)
+	}
+	p := s.parts[i]
+	if p == s.cur {
+		return fmt.Errorf("drop %s: %w: it is the day being written", day, store.ErrInUse)
+	}
+	if err := os.Remove(p.path); err != nil {
+		return fmt.Errorf("drop %s: %w", day, err)
+	}
+	s.parts = slices.Delete(slices.Clone(s.parts), i, i+1)
+	p.dropped = true
+	if p.refs == 0 {
+		if err := p.close(); err != nil {
+			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
+		}
+	}
+	if err := syncDir(filepath.Dir(p.path)); err != nil {
+		return fmt.Errorf("drop %s: %w", day, err)
+	}
+	return nil
+}
+
+// Close releases files and lock. Snapshots must be closed before.
+func (s *Store) Close() error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.release(); err != nil {
+		return fmt.Errorf("close the store: %w", err)
+	}
+	return nil
+}
+
+func (s *Store) release() error {
+	var errs []error
+	for _, p := range s.parts {
+		errs = append(errs, p.close())
+	}
+	if s.codec != nil {
+		errs = append(errs, s.codec.Close())
+		s.codec = nil
+	}
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+		s.lock = nil
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,48 @@
+package bolt
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func open(t testing.TB, o Options) *Store {
+	t.Helper()
+	if o.LockTimeout == 0 {
+		o.LockTimeout = -1
+	}
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func TestContract(t *testing.T) {
+	storetest.Run(t, storetest.Env{
+		Open: func(t *testing.T) store.Store { return open(t, Options{Dir: t.TempDir()}) },
+		Reopen: func(t *testing.T, s store.Store) store.Store {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return open(t, Options{Dir: s.(*Store).opts.Dir})
+		},
+	})
+}
+
+func TestContractReference(t *testing.T) {
+	storetest.Run(t, storetest.Env{
+		Open:   func(*testing.T) store.Store { return storetest.NewReference() },
+		Reopen: func(_ *testing.T, s store.Store) store.Store { return s },
+	})
+}

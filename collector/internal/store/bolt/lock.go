@@ -1,0 +1,67 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// lockDir takes the folder's lock: a server's excludes all others, readers share.
+// To read a folder without a lock file (a copy on read-only media) needs none.
+func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error) {
+	flag, how := os.O_RDONLY, unix.LOCK_SH
+	if exclusive {
+		flag, how = os.O_RDWR|os.O_CREATE, unix.LOCK_EX
+	}
+	f, err := os.OpenFile(path, flag, 0o600)
+	if !exclusive && errors.Is(err, fs.ErrNotExist) {
+		return io.NopCloser(nil), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for until := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+			who := holder(f)
+			_ = f.Close() // nothing was written
+			if errors.Is(err, unix.EWOULDBLOCK) {
+				return nil, fmt.Errorf("%w %s", store.ErrInUse, who)
+			}
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+	}
+	if exclusive {
+		if err := f.Truncate(0); err == nil {
+			_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+			if err != nil && !errors.Is(err, unix.ENOSPC) {
+				return nil, errors.Join(err, f.Close())
+			}
+		}
+	}
+	return f, nil
+}
+
+// holder says who has the lock and what to do. A server's pid is in the file;
+// it stays there after a crash, so it counts only while the process lives.
+func holder(f *os.File) string {
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 0)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	if err == nil && pid > 0 && unix.Kill(pid, 0) != unix.ESRCH {
+		return fmt.Sprintf("by pid %d: ask it through its socket, or stop it", pid)
+	}
+	return "by a command that reads it: wait for it to end"
+}

@@ -1,0 +1,303 @@
+package bolt
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+
+	bbolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+)
+
+// Names in a partition. FORMAT.md describes them.
+var (
+	bktMeta    = []byte("auditfleet")
+	keyFormat  = []byte("format")
+	keyDay     = []byte("day")
+	keyState   = []byte("state")
+	bktGroups  = []byte("groups")
+	bktCatalog = []byte("catalog")
+	bktHosts   = []byte("hosts")
+	bktSenders = []byte("senders")
+	keyBlob    = []byte("g")
+)
+
+const partVersion = 1
+
+// mmapBytes is mapped of a partition that is written, from the start: growing
+// the mapping has to wait for all readers. It costs address space only.
+const mmapBytes = 8 << 30
+
+// boltTimeout is how long to wait for bbolt's own lock; the folder's lock is
+// held, so only a foreign tool can have it.
+const boltTimeout = time.Second
+
+// entry is a group in the catalogue.
+type entry struct {
+	id  uint64
+	sum group.Summary
+}
+
+// partition is one day's file.
+type partition struct {
+	path  string
+	day   store.Day
+	codec *group.Codec
+
+	mu      sync.RWMutex // guards db and write: held to read while a transaction runs
+	db      *bbolt.DB
+	write   bool
+	entries []entry // ascending; replaced, never changed (Store.mu)
+	refs    int     // snapshots that use it (Store.mu)
+	dropped bool    // (Store.mu)
+}
+
+// guard turns a panic on damaged bytes, in bbolt or by a fault in the mapping of
+// a file that was cut short, into an error.
+func (p *partition) guard(fn func() error) (err error) {
+	old := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", store.ErrDamaged, r)
+		}
+		if err != nil {
+			err = fmt.Errorf("%s: %w", p.path, err)
+		}
+	}()
+	return fn()
+}
+
+// open opens the file to read, checks whose it is and loads the catalogue.
+func (p *partition) open() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.openAs(false); err != nil {
+		return err
+	}
+	err := p.guard(func() error { return p.db.View(p.check) })
+	if err != nil {
+		return errors.Join(err, p.closeLocked())
+	}
+	return nil
+}
+
+// openAs opens the file, to read or to write; p.mu is held.
+func (p *partition) openAs(write bool) error {
+	if p.db != nil && p.write == write {
+		return nil
+	}
+	if err := p.closeLocked(); err != nil {
+		return err
+	}
+	o := &bbolt.Options{ReadOnly: !write, Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
+	if write {
+		o.InitialMmapSize = mmapBytes
+	}
+	return p.guard(func() error {
+		// bbolt would make a missing file and fill an empty one.
+		info, err := os.Stat(p.path)
+		if err != nil {
+			return err
+		}
+		if info.Size() == 0 {
+			return fmt.Errorf("%w: an empty file", store.ErrDamaged)
+		}
+		db, err := bbolt.Open(p.path, 0o600, o)
+		switch {
+		case errors.Is(err, berrors.ErrTimeout):
+			return fmt.Errorf("%w: another program has it open", store.ErrInUse)
+		case errors.Is(err, berrors.ErrVersionMismatch):
+			return fmt.Errorf("%w: %w", store.ErrVersion, err)
+		case errors.Is(err, berrors.ErrInvalid) && !looksLikeBolt(p.path):
+			return fmt.Errorf("%w: %w", store.ErrNotOurs, err)
+		case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
+			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
+		case err != nil:
+			return err
+		}
+		p.db, p.write = db, write
+		return nil
+	})
+}
+
+// looksLikeBolt says whether one of the first two pages has bbolt's magic.
+func looksLikeBolt(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	for _, page := range []int64{0, int64(os.Getpagesize())} {
+		var b [4]byte
+		if _, err := f.ReadAt(b[:], page+16); err == nil && binary.LittleEndian.Uint32(b[:]) == 0xED0CDAED {
+			return true
+		}
+	}
+	return false
+}
+
+// check reads the partition's own marks and the catalogue.
+func (p *partition) check(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bktMeta)
+	if meta == nil {
+		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, bktMeta)
+	}
+	format := meta.Get(keyFormat)
+	if len(format) != 4 {
+		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
+	}
+	if v := binary.LittleEndian.Uint32(format); v != partVersion {
+		return fmt.Errorf("%w: partition version %d, this program reads %d", store.ErrVersion, v, partVersion)
+	}
+	if d := meta.Get(keyDay); len(d) != 4 || store.Day(binary.LittleEndian.Uint32(d)) != p.day {
+		return fmt.Errorf("%w: it says it is of another day: %x", store.ErrDamaged, d)
+	}
+	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts, bktSenders} {
+		if tx.Bucket(name) == nil {
+			return fmt.Errorf("%w: no bucket %q", store.ErrDamaged, name)
+		}
+	}
+	p.entries = nil
+	return tx.Bucket(bktCatalog).ForEach(func(k, v []byte) error {
+		sum, err := group.DecodeSummary(v)
+		if err != nil || len(k) != 8 {
+			return errors.Join(fmt.Errorf("%w: catalogue entry %x", store.ErrDamaged, k), err)
+		}
+		p.entries = append(p.entries, entry{binary.BigEndian.Uint64(k), sum})
+		return nil
+	})
+}
+
+// create makes the day's file, whole under another name first.
+func (p *partition) create() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	tmp := p.path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err := p.guard(func() error {
+		db, err := bbolt.Open(tmp, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType})
+		if err != nil {
+			return err
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			for _, name := range [][]byte{bktMeta, bktGroups, bktCatalog, bktHosts, bktSenders} {
+				if _, err := tx.CreateBucket(name); err != nil {
+					return err
+				}
+			}
+			meta := tx.Bucket(bktMeta)
+			return errors.Join(
+				meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)),
+				meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(p.day))))
+		})
+		return errors.Join(err, db.Close())
+	})
+	if err != nil {
+		_ = os.Remove(tmp) // it holds nothing
+		return fmt.Errorf("create the day's partition: %w", err)
+	}
+	if err := os.Rename(tmp, p.path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(p.path))
+}
+
+// view runs a short read transaction.
+func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.db == nil {
+		return fmt.Errorf("%s: %w", p.path, store.ErrClosed)
+	}
+	return p.guard(func() error { return p.db.View(fn) })
+}
+
+// update runs a write transaction.
+func (p *partition) update(fn func(tx *bbolt.Tx) error) error {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.db == nil || !p.write {
+		return fmt.Errorf("%s: %w", p.path, store.ErrReadOnly)
+	}
+	return p.guard(func() error { return p.db.Update(fn) })
+}
+
+// reopen opens the file to write, or to read.
+func (p *partition) reopen(write bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.openAs(write)
+}
+
+func (p *partition) close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closeLocked()
+}
+
+func (p *partition) closeLocked() error {
+	if p.db == nil {
+		return nil
+	}
+	err := p.db.Close()
+	p.db = nil
+	return err
+}
+
+// withGroup opens a group within a read transaction; its bytes are valid in fn.
+func (p *partition) withGroup(id uint64, fn func(g *group.Group) error) error {
+	return p.view(func(tx *bbolt.Tx) error {
+		g, err := p.groupOf(tx, id)
+		if err == nil {
+			err = fn(g)
+		}
+		if err != nil {
+			return fmt.Errorf("group %d: %w", id, err)
+		}
+		return nil
+	})
+}
+
+func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
+	b := tx.Bucket(bktGroups).Bucket(idKey(id))
+	if b == nil {
+		return nil, fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
+	}
+	return p.codec.Open(b.Get(keyBlob))
+}
+
+func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
+
+func (p *partition) stats() store.DayStats {
+	d := store.DayStats{Day: p.day, Batches: uint64(len(p.entries))}
+	for i := range p.entries {
+		s := &p.entries[i].sum
+		d.Events += s.Events
+		d.Records += s.Records
+		d.RawBytes += s.RawBytes
+		d.IndexBytes += s.IndexBytes
+		if s.FirstMs != 0 && (d.MinMs == 0 || s.FirstMs < d.MinMs) {
+			d.MinMs = s.FirstMs
+		}
+		d.MaxMs = max(d.MaxMs, s.MaxMs)
+	}
+	if info, err := os.Stat(p.path); err == nil {
+		d.DiskBytes = uint64(info.Size())
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			d.DiskBytes = uint64(st.Blocks) * 512
+		}
+	}
+	return d
+}

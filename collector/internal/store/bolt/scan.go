@@ -1,0 +1,471 @@
+package bolt
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// A scan merges the events of all blocks that may match. Groups, and then
+// blocks, wait in a heap under the least time they hold and are looked at only
+// when the answer gets there: a host with a wrong clock costs its own blocks.
+// Workers plan groups and unpack and match blocks ahead of the merge, which does
+// for itself what no worker has begun. So answers are in order however many
+// cores there are, and memory is that of the blocks that overlap in time.
+type scan struct {
+	ctx   context.Context
+	q     *search.Query
+	conds store.Conditions
+	s     *Store
+	heap  items
+	own   *search.Matcher // the merge's
+
+	mu      sync.Mutex // guards everything below
+	wake    *sync.Cond
+	plans   []*plan // by least time
+	next    int     // of plans: the next a worker may begin
+	opened  int     // plans the merge has opened
+	units   []*unit // to be read ahead, in order
+	ahead   int     // units begun by workers and not opened by the merge
+	held    int64   // bytes of text of units whose events are kept parsed
+	stopped bool
+	errs    []error
+	dropped int // errors beyond maxErrors
+	wg      sync.WaitGroup
+}
+
+const (
+	plansAhead = 64
+	unitsAhead = 8        // a worker
+	maxHeld    = 64 << 20 // beyond, events are parsed when they are given out
+	maxErrors  = 16
+)
+
+// phase of a plan or unit, guarded by scan.mu.
+type phase uint8
+
+const (
+	waiting phase = iota
+	running
+	done
+)
+
+// plan is a group to be planned.
+type plan struct {
+	p     *partition
+	id    uint64
+	minMs int64
+	phase phase
+	units []*unit
+}
+
+// unit is a block to be read.
+type unit struct {
+	plan    *plan
+	cand    group.Candidate
+	phase   phase
+	worker  bool // a worker began it
+	matched []found
+	held    int64
+}
+
+// found is an event that matches; ev is nil when it has to be parsed again.
+type found struct {
+	ms       int64
+	serial   uint64
+	node     string
+	off, len uint32 // in the block's text
+	ev       *event.Event
+}
+
+func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, own: search.NewMatcher(q), errs: sn.broken}
+	sc.wake = sync.NewCond(&sc.mu)
+	for _, v := range sn.parts {
+		for i := range v.entries {
+			e := &v.entries[i]
+			if e.id > sn.id || q.StartMs != 0 && e.sum.MaxMs < q.StartMs || q.EndMs != 0 && e.sum.MinMs > q.EndMs {
+				continue
+			}
+			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, minMs: e.sum.MinMs})
+		}
+	}
+	slices.SortStableFunc(sc.plans, func(a, b *plan) int {
+		if a.minMs != b.minMs {
+			if a.minMs < b.minMs {
+				return -1
+			}
+			return 1
+		}
+		return int(int64(a.id) - int64(b.id))
+	})
+	for _, pl := range sc.plans {
+		sc.heap = append(sc.heap, item{ms: pl.minMs, kind: kindPlan, id: pl.id, plan: pl})
+	}
+	heap.Init(&sc.heap)
+	workers := sn.s.opts.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	for range min(workers, len(sc.plans)) {
+		sc.wg.Add(1)
+		go sc.work(workers * unitsAhead)
+	}
+	return sc
+}
+
+func (sc *scan) close() {
+	sc.mu.Lock()
+	sc.stopped = true
+	sc.wake.Broadcast()
+	sc.mu.Unlock()
+	sc.wg.Wait()
+}
+
+// work reads ahead of the merge.
+func (sc *scan) work(ahead int) {
+	defer sc.wg.Done()
+	m := search.NewMatcher(sc.q)
+	var scratch event.Event
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	for !sc.stopped {
+		for len(sc.units) > 0 && sc.units[0].phase != waiting {
+			sc.units = sc.units[1:]
+		}
+		for sc.next < len(sc.plans) && sc.plans[sc.next].phase != waiting {
+			sc.next++
+		}
+		switch {
+		case len(sc.units) > 0 && sc.ahead < ahead:
+			u := sc.units[0]
+			sc.units = sc.units[1:]
+			u.phase, u.worker = running, true
+			sc.ahead++
+			sc.mu.Unlock()
+			sc.read(u, m, &scratch)
+			sc.mu.Lock()
+			u.phase = done
+			sc.wake.Broadcast()
+		case sc.next < len(sc.plans) && sc.next < sc.opened+plansAhead:
+			pl := sc.plans[sc.next]
+			sc.next++
+			pl.phase = running
+			sc.mu.Unlock()
+			units := sc.plan(pl)
+			sc.mu.Lock()
+			sc.planned(pl, units)
+		default:
+			sc.wake.Wait()
+		}
+	}
+}
+
+// planned hands a group's blocks on; mu is held.
+func (sc *scan) planned(pl *plan, units []*unit) {
+	pl.units, pl.phase = units, done
+	sc.units = append(sc.units, units...)
+	sc.wake.Broadcast()
+}
+
+// plan finds a group's blocks that may match, by least time.
+func (sc *scan) plan(pl *plan) []*unit {
+	if sc.ctx.Err() != nil {
+		return nil
+	}
+	var cands []group.Candidate
+	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
+		cands, err = g.Plan(sc.q, sc.conds)
+		return err
+	})
+	if err != nil {
+		sc.note(err)
+	}
+	units := make([]*unit, len(cands))
+	for i := range cands {
+		units[i] = &unit{plan: pl, cand: cands[i]}
+	}
+	slices.SortStableFunc(units, func(a, b *unit) int {
+		switch {
+		case a.cand.Block.MinMs < b.cand.Block.MinMs:
+			return -1
+		case a.cand.Block.MinMs > b.cand.Block.MinMs:
+			return 1
+		}
+		return 0
+	})
+	return units
+}
+
+// text returns a block's text.
+func (sc *scan) text(u *unit) (text, frame []byte, err error) {
+	pl, blk := u.plan, &u.cand.Block
+	frame, err = sc.s.cache.get(frameKey{pl.p, pl.id, blk.Frame}, func() (text []byte, err error) {
+		err = pl.p.withGroup(pl.id, func(g *group.Group) error {
+			text, err = g.Text(blk.Frame)
+			return err
+		})
+		return text, err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err = blk.Cut(frame)
+	return text, frame, err
+}
+
+// read unpacks a block and keeps what matches.
+func (sc *scan) read(u *unit, m *search.Matcher, scratch *event.Event) {
+	if sc.ctx.Err() != nil {
+		return
+	}
+	text, frame, err := sc.text(u)
+	if err != nil {
+		sc.note(err)
+		return
+	}
+	blk := &u.cand.Block
+	host := []byte(blk.Host)
+	want, size := u.cand.Want, 0
+	rest := text
+	for i := uint32(0); i < blk.Events; i++ {
+		var one []byte
+		one, rest, err = store.CutText(rest, blk.Counted)
+		if err != nil {
+			sc.note(fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err))
+			break
+		}
+		if want != nil {
+			if len(want) == 0 {
+				break
+			}
+			if want[0] != i {
+				continue
+			}
+			want = want[1:]
+		}
+		store.ParseInto(scratch, one, blk.Counted, host)
+		if len(scratch.Records) == 0 || !m.Match(scratch) {
+			continue
+		}
+		node := blk.Host
+		if string(scratch.Node) != node {
+			node = string(scratch.Node)
+		}
+		off := len(text) - len(rest) - len(one)
+		u.matched = append(u.matched, found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one)), ev: store.CloneEvent(scratch)})
+		size += len(one)
+	}
+	sc.keep(u, text, frame, size)
+}
+
+// keep decides how a unit's events wait for the merge: few are copied out of
+// their frame, many stay in it, too many are parsed again later.
+func (sc *scan) keep(u *unit, text, frame []byte, size int) {
+	sc.mu.Lock()
+	tooMuch := sc.held > maxHeld
+	if !tooMuch {
+		u.held = int64(min(4*size, len(frame)))
+		sc.held += u.held
+	}
+	sc.mu.Unlock()
+	switch {
+	case tooMuch:
+		for i := range u.matched {
+			u.matched[i].ev = nil
+		}
+	case 4*size < len(frame):
+		host := []byte(u.cand.Block.Host)
+		for i := range u.matched {
+			f := &u.matched[i]
+			one := slices.Clone(text[f.off : f.off+f.len])
+			f.ev = store.ParseText(one, u.cand.Block.Counted, host)
+		}
+	}
+}
+
+// note remembers an error about damaged bytes; the scan goes on.
+func (sc *scan) note(err error) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if len(sc.errs) >= maxErrors {
+		sc.dropped++
+		return
+	}
+	sc.errs = append(sc.errs, err)
+}
+
+func (sc *scan) damage() error {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if sc.dropped > 0 {
+		return errors.Join(append(sc.errs, fmt.Errorf("%w: and %d more errors", store.ErrDamaged, sc.dropped))...)
+	}
+	return errors.Join(sc.errs...)
+}
+
+// ---- the merge ----
+
+// kinds of items. What only promises events goes before an event of that key.
+const (
+	kindPlan = iota
+	kindUnit
+	kindEvent
+)
+
+type item struct {
+	ms     int64
+	node   string
+	serial uint64
+	kind   uint8
+	id     uint64 // of the batch: the earlier stored goes first
+	index  int    // of the block
+	pos    int    // of the event in unit.matched
+	plan   *plan
+	unit   *unit
+}
+
+type items []item
+
+func (h items) Len() int      { return len(h) }
+func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *items) Push(x any)   { *h = append(*h, x.(item)) }
+func (h *items) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return x
+}
+
+func (h items) Less(i, j int) bool {
+	a, b := &h[i], &h[j]
+	switch {
+	case a.ms != b.ms:
+		return a.ms < b.ms
+	case a.kind != b.kind && (a.kind != kindEvent || b.kind != kindEvent):
+		return a.kind < b.kind
+	case a.node != b.node:
+		return a.node < b.node
+	case a.serial != b.serial:
+		return a.serial < b.serial
+	case a.id != b.id:
+		return a.id < b.id
+	case a.index != b.index:
+		return a.index < b.index
+	}
+	return a.pos < b.pos
+}
+
+func (sc *scan) run(fn func(*event.Event) error) error {
+	var scratch event.Event
+	for len(sc.heap) > 0 {
+		top := &sc.heap[0]
+		switch top.kind {
+		case kindPlan:
+			if err := sc.ctx.Err(); err != nil {
+				return err
+			}
+			pl := top.plan
+			heap.Pop(&sc.heap)
+			for _, u := range sc.openPlan(pl) {
+				heap.Push(&sc.heap, item{ms: u.cand.Block.MinMs, kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
+			}
+		case kindUnit:
+			if err := sc.ctx.Err(); err != nil {
+				return err
+			}
+			u := top.unit
+			sc.openUnit(u, &scratch)
+			sc.advance(u, 0)
+		case kindEvent:
+			u, pos := top.unit, top.pos
+			ev := u.matched[pos].ev
+			if ev == nil {
+				ev = sc.again(u, pos)
+			}
+			u.matched[pos].ev = nil
+			if ev != nil {
+				if err := fn(ev); err != nil {
+					return err
+				}
+			}
+			sc.advance(u, pos+1)
+		}
+	}
+	return sc.ctx.Err()
+}
+
+// advance puts the unit's event pos in the place of the heap's top, or takes the
+// top away when there is none.
+func (sc *scan) advance(u *unit, pos int) {
+	if pos >= len(u.matched) {
+		heap.Pop(&sc.heap)
+		sc.mu.Lock()
+		sc.held -= u.held
+		sc.mu.Unlock()
+		u.matched = nil
+		return
+	}
+	f := &u.matched[pos]
+	sc.heap[0] = item{ms: f.ms, node: f.node, serial: f.serial, kind: kindEvent, id: u.plan.id, index: u.cand.Index, pos: pos, unit: u}
+	heap.Fix(&sc.heap, 0)
+}
+
+func (sc *scan) openPlan(pl *plan) []*unit {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if pl.phase == waiting {
+		pl.phase = running
+		sc.mu.Unlock()
+		units := sc.plan(pl)
+		sc.mu.Lock()
+		sc.planned(pl, units)
+	}
+	for pl.phase != done {
+		sc.wake.Wait()
+	}
+	sc.opened++
+	sc.wake.Broadcast()
+	units := pl.units
+	pl.units = nil
+	return units
+}
+
+func (sc *scan) openUnit(u *unit, scratch *event.Event) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if u.phase == waiting {
+		u.phase = running
+		sc.mu.Unlock()
+		sc.read(u, sc.own, scratch)
+		sc.mu.Lock()
+		u.phase = done
+	}
+	for u.phase != done {
+		sc.wake.Wait()
+	}
+	if u.worker {
+		sc.ahead--
+		sc.wake.Broadcast()
+	}
+}
+
+// again parses an event whose text was let go.
+func (sc *scan) again(u *unit, pos int) *event.Event {
+	text, _, err := sc.text(u)
+	f := &u.matched[pos]
+	if err != nil || uint64(f.off)+uint64(f.len) > uint64(len(text)) {
+		sc.note(errors.Join(fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged), err))
+		return nil
+	}
+	return store.ParseText(text[f.off:f.off+f.len], u.cand.Block.Counted, []byte(u.cand.Block.Host))
+}

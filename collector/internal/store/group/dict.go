@@ -1,0 +1,340 @@
+package group
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sort"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// A dictionary section:
+//
+//	uvarint  number of values
+//	byte     1: keys compressed, 2: postings compressed
+//	uvarint  keys unpacked, keys stored, postings unpacked, postings stored
+//	keys     a uvarint a value: its length; a uvarint a value: its postings' length;
+//	         then the values, sorted, one behind the other
+//	postings of each value: uvarint count<<1 | kind, then
+//	         kind 0: count uvarints, gaps between ordinals of events
+//	         kind 1: uvarint n, then n pairs of uvarints: gap between blocks, events there
+const (
+	keysPacked     = 1
+	postingsPacked = 2
+
+	postEvents = 0
+	postBlocks = 1
+
+	// A value that more than one in commonShare events have is kept by blocks:
+	// nearly every block has it, so ordinals would cost much and narrow little.
+	commonShare = 32
+
+	maxDict = 1 << 30 // no part of a dictionary unpacks to more
+)
+
+// dictionaries builds every field's dictionary.
+func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
+	// Counting sort: all ordinals of value 0, of value 1, … each ascending.
+	start := make([]uint32, len(values)+1)
+	for _, ids := range b.ids {
+		for _, id := range ids {
+			start[id+1]++
+		}
+	}
+	for i := 1; i < len(start); i++ {
+		start[i] += start[i-1]
+	}
+	all := make([]uint32, start[len(values)])
+	at := append([]uint32(nil), start...)
+	for ord, ids := range b.ids {
+		for _, id := range ids {
+			all[at[id]] = uint32(ord)
+			at[id]++
+		}
+	}
+	var byField [search.NumFields][]uint32
+	for id := range values {
+		if start[id+1] > start[id] { // a search may look while values are added
+			byField[values[id].Field] = append(byField[values[id].Field], uint32(id))
+		}
+	}
+	var out []dictionary
+	for f, ids := range byField {
+		if len(ids) == 0 {
+			continue
+		}
+		sort.Slice(ids, func(i, j int) bool { return values[ids[i]].Text < values[ids[j]].Text })
+		var lens, plens, texts, posts []byte
+		for _, id := range ids {
+			before := len(posts)
+			posts = appendPostings(posts, all[start[id]:start[id+1]], b)
+			lens = binary.AppendUvarint(lens, uint64(len(values[id].Text)))
+			plens = binary.AppendUvarint(plens, uint64(len(posts)-before))
+			texts = append(texts, values[id].Text...)
+		}
+		keys := append(append(lens, plens...), texts...)
+		out = append(out, dictionary{search.Field(f), c.dictBody(len(ids), keys, posts)})
+	}
+	return out
+}
+
+func (c *Codec) dictBody(n int, keys, posts []byte) []byte {
+	flags := byte(0)
+	k, packed := c.shrink(keys)
+	if packed {
+		flags |= keysPacked
+	}
+	p, packed := c.shrink(posts)
+	if packed {
+		flags |= postingsPacked
+	}
+	body := binary.AppendUvarint(make([]byte, 0, 32+len(k)+len(p)), uint64(n))
+	body = append(body, flags)
+	for _, v := range [...]int{len(keys), len(k), len(posts), len(p)} {
+		body = binary.AppendUvarint(body, uint64(v))
+	}
+	return append(append(body, k...), p...)
+}
+
+// shrink compresses what gains by it.
+func (c *Codec) shrink(b []byte) ([]byte, bool) {
+	if len(b) < 128 {
+		return b, false
+	}
+	packed := c.enc.EncodeAll(b, make([]byte, 0, len(b)/2))
+	if len(packed) > len(b)-len(b)/8 {
+		return b, false
+	}
+	return packed, true
+}
+
+func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
+	if size > maxDict {
+		return nil, damaged("a part of %d bytes", size)
+	}
+	if !packed {
+		if uint64(len(b)) != size {
+			return nil, damaged("%d bytes where %d were said", len(b), size)
+		}
+		return b, nil
+	}
+	out, err := c.dec.DecodeAll(b, make([]byte, 0, min(size, 64*uint64(len(b))+1024)))
+	if err != nil {
+		return nil, damaged("unpack: %v", err)
+	}
+	if uint64(len(out)) != size {
+		return nil, damaged("unpacked to %d bytes, %d were said", len(out), size)
+	}
+	return out, nil
+}
+
+// appendPostings encodes the ordinals of the events that have a value.
+func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
+	n := uint64(len(ords))
+	if len(ords)*commonShare <= len(b.ids) || len(ords) < 64 {
+		return appendEvents(binary.AppendUvarint(dst, n<<1|postEvents), ords)
+	}
+	var pairs []byte
+	blocks, prev, k := uint64(0), 0, 0
+	for i := range b.blocks {
+		end := b.blocks[i].First + b.blocks[i].Events
+		from := k
+		for k < len(ords) && ords[k] < end {
+			k++
+		}
+		if k > from {
+			pairs = binary.AppendUvarint(pairs, uint64(i-prev))
+			pairs = binary.AppendUvarint(pairs, uint64(k-from))
+			prev = i
+			blocks++
+		}
+	}
+	if list := appendEvents(nil, ords); len(list) <= 2*len(pairs) {
+		return append(binary.AppendUvarint(dst, n<<1|postEvents), list...)
+	}
+	dst = binary.AppendUvarint(dst, n<<1|postBlocks)
+	return append(binary.AppendUvarint(dst, blocks), pairs...)
+}
+
+func appendEvents(dst []byte, ords []uint32) []byte {
+	prev := uint32(0)
+	for _, o := range ords {
+		dst = binary.AppendUvarint(dst, uint64(o-prev))
+		prev = o
+	}
+	return dst
+}
+
+// names encodes the host names, sorted: front-coded, then compressed.
+func (c *Codec) names(hosts []string) []byte {
+	var b []byte
+	prev := ""
+	for _, h := range hosts {
+		same := 0
+		for same < len(h) && same < len(prev) && h[same] == prev[same] {
+			same++
+		}
+		b = binary.AppendUvarint(b, uint64(same))
+		b = binary.AppendUvarint(b, uint64(len(h)-same))
+		b = append(b, h[same:]...)
+		prev = h
+	}
+	return c.dictBody(len(hosts), b, nil)
+}
+
+// dict is a dictionary section taken apart. keys is unpacked, postings when asked.
+type dict struct {
+	n      int
+	lens   []uint32 // end of each value in texts
+	plens  []uint32 // end of each value's postings
+	texts  []byte
+	posts  []byte
+	packed bool
+	size   uint64
+	codec  *Codec
+}
+
+// parts reads a section's head and returns keys unpacked and postings stored.
+func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
+	head := [6]uint64{}
+	flags := byte(0)
+	for i := range head {
+		if i == 1 {
+			if len(b) == 0 {
+				return d, nil, damaged("a dictionary of no length")
+			}
+			flags, b = b[0], b[1:]
+			continue
+		}
+		v, k := binary.Uvarint(b)
+		if k <= 0 {
+			return d, nil, damaged("a dictionary's head")
+		}
+		head[i], b = v, b[k:]
+	}
+	if head[3] > uint64(len(b)) || head[5] != uint64(len(b))-head[3] {
+		return d, nil, damaged("a dictionary's parts of %d and %d bytes in %d", head[3], head[5], len(b))
+	}
+	keys, err = c.unpack(b[:head[3]], flags&keysPacked != 0, head[2])
+	if err != nil {
+		return d, nil, err
+	}
+	if head[0] > uint64(len(keys)) && head[0] > 0 {
+		return d, nil, damaged("%d values in %d bytes", head[0], len(keys))
+	}
+	return dict{n: int(head[0]), posts: b[head[3]:], packed: flags&postingsPacked != 0, size: head[4], codec: c}, keys, nil
+}
+
+func (c *Codec) openDict(b []byte) (*dict, error) {
+	d, keys, err := c.parts(b)
+	if err != nil {
+		return nil, err
+	}
+	ends := make([]uint32, 2*d.n)
+	d.lens, d.plens = ends[:d.n], ends[d.n:]
+	for i := range ends {
+		v, k := binary.Uvarint(keys)
+		if k <= 0 || v > maxDict {
+			return nil, damaged("the length of value %d", i)
+		}
+		keys = keys[k:]
+		if i%d.n > 0 {
+			v += uint64(ends[i-1])
+		}
+		if v > maxDict {
+			return nil, damaged("the lengths of values")
+		}
+		ends[i] = uint32(v)
+	}
+	d.texts = keys
+	if d.n > 0 && (uint64(d.lens[d.n-1]) != uint64(len(d.texts)) || uint64(d.plens[d.n-1]) != d.size) {
+		return nil, damaged("values of %d bytes in %d, postings of %d in %d", d.lens[d.n-1], len(d.texts), d.plens[d.n-1], d.size)
+	}
+	return &d, nil
+}
+
+func span(ends []uint32, i int) (uint32, uint32) {
+	if i == 0 {
+		return 0, ends[0]
+	}
+	return ends[i-1], ends[i]
+}
+
+func (d *dict) value(i int) []byte {
+	from, to := span(d.lens, i)
+	return d.texts[from:to:to]
+}
+
+// find looks a value up; -1 when it is not there.
+func (d *dict) find(v string) int {
+	i := sort.Search(d.n, func(i int) bool { return string(d.value(i)) >= v })
+	if i < d.n && string(d.value(i)) == v {
+		return i
+	}
+	return -1
+}
+
+// matching calls fn with each value a condition takes.
+func (d *dict) matching(c *store.Condition, fn func(i int) error) error {
+	if c.Exact != nil {
+		for _, v := range c.Exact {
+			if i := d.find(v); i >= 0 {
+				if err := fn(i); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	if len(c.Contains) > 0 {
+		return d.containing([]byte(c.Contains), fn)
+	}
+	for i := range d.n {
+		if c.Match(d.value(i)) {
+			if err := fn(i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// containing finds values with one search through all of them.
+func (d *dict) containing(sub []byte, fn func(i int) error) error {
+	for at := 0; ; {
+		k := bytes.Index(d.texts[at:], sub)
+		if k < 0 {
+			return nil
+		}
+		at += k
+		i := sort.Search(d.n, func(i int) bool { return int(d.lens[i]) > at })
+		if i == d.n {
+			return nil
+		}
+		if at+len(sub) > int(d.lens[i]) {
+			at++ // reaches over the end of a value
+			continue
+		}
+		if err := fn(i); err != nil {
+			return err
+		}
+		at = int(d.lens[i])
+	}
+}
+
+// postings returns the encoded postings of value i.
+func (d *dict) postings(i int) ([]byte, error) {
+	if d.packed {
+		p, err := d.codec.unpack(d.posts, true, d.size)
+		if err != nil {
+			return nil, err
+		}
+		d.posts, d.packed = p, false
+	}
+	from, to := span(d.plens, i)
+	if uint64(to) > uint64(len(d.posts)) || from > to {
+		return nil, damaged("postings %d to %d of %d", from, to, len(d.posts))
+	}
+	return d.posts[from:to], nil
+}

@@ -1,0 +1,190 @@
+package group
+
+import (
+	"fmt"
+	"hash/crc32"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Codec compresses and unpacks; safe for use by several goroutines.
+type Codec struct {
+	enc     *zstd.Encoder
+	dec     *zstd.Decoder
+	workers int
+}
+
+// NewCodec makes a codec that uses at most workers goroutines for one group, as
+// many as there are processors when 0.
+func NewCodec(workers int) (*Codec, error) {
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(workers),
+		zstd.WithEncoderCRC(false), zstd.WithWindowSize(1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("set up compression: %w", err)
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return nil, fmt.Errorf("set up decompression: %w", err)
+	}
+	return &Codec{enc: enc, dec: dec, workers: workers}, nil
+}
+
+// Close releases the codec's goroutines and buffers.
+func (c *Codec) Close() error {
+	c.dec.Close()
+	return c.enc.Close()
+}
+
+// builder gathers a table's events in their order at rest.
+type builder struct {
+	hosts   []string
+	blocks  []Block
+	owner   []uint32 // host of each block
+	frames  [][]piece
+	sizes   []int
+	ids     [][]uint32 // by ordinal: numbers of the event's values
+	sum     Summary
+	curSize int
+}
+
+// piece is a run of text of a frame.
+type piece []byte
+
+// Encode makes a group of a table's events, which must not be empty.
+func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
+	var b builder
+	for _, h := range t.Hosts() {
+		b.addHost(&h)
+	}
+	if len(b.ids) == 0 {
+		return nil, Summary{}, fmt.Errorf("encode a group: no events")
+	}
+	st := t.Stats()
+	b.sum.Records, b.sum.RawBytes = uint64(st.Records), uint64(st.RawBytes)
+	b.sum.Events, b.sum.Hosts, b.sum.Blocks = uint64(len(b.ids)), uint64(len(b.hosts)), uint64(len(b.blocks))
+
+	dicts := make(chan []dictionary, 1)
+	go func() { dicts <- c.dictionaries(&b, t.Values()) }()
+	table, data := c.pack(&b)
+
+	var kinds []section
+	var bodies [][]byte
+	add := func(kind, arg byte, body []byte) {
+		kinds = append(kinds, section{kind: kind, arg: arg})
+		bodies = append(bodies, body)
+	}
+	add(secSummary, 0, make([]byte, summarySize))
+	add(secHosts, 0, c.names(b.hosts))
+	var blocks []byte
+	for i := range b.blocks {
+		blocks = b.blocks[i].append(blocks, b.owner[i])
+	}
+	add(secBlocks, 0, blocks)
+	for _, d := range <-dicts {
+		add(secDict, byte(d.field), d.body)
+	}
+	add(secFrames, 0, table)
+	index := headSize
+	for _, x := range bodies {
+		index += len(x) + sectionSize
+	}
+	add(secData, 0, data)
+	b.sum.IndexBytes = uint64(index + sectionSize)
+	b.sum.Bytes = b.sum.IndexBytes + uint64(len(data))
+	bodies[0] = b.sum.Encode()
+	return assemble(kinds, bodies), b.sum, nil
+}
+
+// addHost appends a host's events in order, cutting blocks and frames.
+func (b *builder) addHost(h *store.TableHost) {
+	if len(h.Events) == 0 {
+		return
+	}
+	host := uint32(len(b.hosts))
+	b.hosts = append(b.hosts, h.Name)
+	open := false
+	for _, i := range h.Order() {
+		e := &h.Events[i]
+		if len(b.frames) == 0 || b.curSize > 0 && b.curSize+len(e.Text) > FrameBytes {
+			b.frames = append(b.frames, nil)
+			b.sizes = append(b.sizes, 0)
+			b.curSize = 0
+			open = false
+		}
+		if !open || b.blocks[len(b.blocks)-1].Counted != e.Counted {
+			b.blocks = append(b.blocks, Block{Frame: uint32(len(b.frames) - 1), Off: uint32(b.curSize), First: uint32(len(b.ids)),
+				Counted: e.Counted, MinMs: e.Ms, MaxMs: e.Ms, MinSerial: e.Serial, MaxSerial: e.Serial})
+			b.owner = append(b.owner, host)
+			open = true
+		}
+		blk := &b.blocks[len(b.blocks)-1]
+		blk.Len += uint32(len(e.Text))
+		blk.Events++
+		blk.Records += uint32(e.Records)
+		blk.MinMs, blk.MaxMs = min(blk.MinMs, e.Ms), max(blk.MaxMs, e.Ms)
+		blk.MinSerial, blk.MaxSerial = min(blk.MinSerial, e.Serial), max(blk.MaxSerial, e.Serial)
+		if len(b.ids) == 0 {
+			b.sum.MinMs, b.sum.MaxMs = e.Ms, e.Ms
+		}
+		b.sum.MinMs, b.sum.MaxMs = min(b.sum.MinMs, e.Ms), max(b.sum.MaxMs, e.Ms)
+		if e.Ms != 0 && (b.sum.FirstMs == 0 || e.Ms < b.sum.FirstMs) {
+			b.sum.FirstMs = e.Ms
+		}
+		f := len(b.frames) - 1
+		b.frames[f] = append(b.frames[f], e.Text)
+		b.curSize += len(e.Text)
+		b.sizes[f] = b.curSize
+		b.ids = append(b.ids, h.ValuesOf(int(i)))
+	}
+}
+
+// pack compresses the frames, several at once, and returns table and data.
+func (c *Codec) pack(b *builder) (table, data []byte) {
+	packed := make([][]byte, len(b.frames))
+	next := make(chan int, len(b.frames))
+	for i := range b.frames {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	for range min(c.workers, len(b.frames)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			var text []byte
+			for i := range next {
+				text = text[:0]
+				for _, p := range b.frames[i] {
+					text = append(text, p...)
+				}
+				packed[i] = c.enc.EncodeAll(text, make([]byte, 0, len(text)/8))
+			}
+		}()
+	}
+	wg.Wait()
+	total := 0
+	for _, p := range packed {
+		total += len(p)
+	}
+	data = make([]byte, 0, total)
+	for i, p := range packed {
+		f := frame{off: uint32(len(data)), stored: uint32(len(p)), raw: uint32(b.sizes[i]), crc: crc32.Checksum(p, castagnoli)}
+		table = f.append(table)
+		data = append(data, p...)
+	}
+	return table, data
+}
+
+// dictionary is the encoded index of one field.
+type dictionary struct {
+	field search.Field
+	body  []byte
+}

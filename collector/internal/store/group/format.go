@@ -1,0 +1,165 @@
+package group
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Version is the format's version; FORMAT.md says what it means.
+const Version = 1
+
+const (
+	magic       = "AFGROUP\x00"
+	headSize    = 16 // magic, version, number of sections, CRC of head and table
+	sectionSize = 24
+	blockSize   = 64
+	frameSize   = 16
+
+	// FrameBytes is about how much text is compressed together. A query for one
+	// event unpacks one frame.
+	FrameBytes = 256 << 10
+
+	maxFrame    = 512 << 20 // no frame unpacks to more
+	maxSections = 1 << 10
+)
+
+// Kinds of sections.
+const (
+	secSummary = 1
+	secHosts   = 2
+	secBlocks  = 3
+	secFrames  = 4
+	secData    = 5
+	secDict    = 6 // arg: the field
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Summary is what a group holds.
+type Summary struct {
+	Events, Records uint64
+	RawBytes        uint64 // of records
+	IndexBytes      uint64 // of the group: all but the frames
+	Bytes           uint64 // of the group
+	Blocks, Hosts   uint64
+	MinMs, MaxMs    int64 // of all events; 0 stands for "no time" too
+	FirstMs         int64 // the least that is not 0
+}
+
+const summarySize = 80
+
+func (s *Summary) append(dst []byte) []byte {
+	for _, v := range [...]uint64{s.Events, s.Records, s.RawBytes, s.IndexBytes, s.Bytes, s.Blocks, s.Hosts,
+		uint64(s.MinMs), uint64(s.MaxMs), uint64(s.FirstMs)} {
+		dst = binary.LittleEndian.AppendUint64(dst, v)
+	}
+	return dst
+}
+
+// Encode is the summary as bytes, for a catalogue beside the groups.
+func (s *Summary) Encode() []byte { return s.append(nil) }
+
+// DecodeSummary is the reverse of Encode.
+func DecodeSummary(b []byte) (Summary, error) {
+	if len(b) != summarySize {
+		return Summary{}, fmt.Errorf("%w: a summary of %d bytes", store.ErrDamaged, len(b))
+	}
+	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
+	return Summary{Events: u(0), Records: u(1), RawBytes: u(2), IndexBytes: u(3), Bytes: u(4), Blocks: u(5), Hosts: u(6),
+		MinMs: int64(u(7)), MaxMs: int64(u(8)), FirstMs: int64(u(9))}, nil
+}
+
+// Block is events of one host in a row, in order. Ordinals count a group's events.
+type Block struct {
+	Host                 string
+	Frame                uint32
+	Off, Len             uint32 // in the frame's text
+	First, Events        uint32 // ordinal of the first, number
+	Records              uint32
+	Counted              bool
+	MinMs, MaxMs         int64
+	MinSerial, MaxSerial uint64
+}
+
+func (b *Block) append(dst []byte, host uint32) []byte {
+	flags := uint32(0)
+	if b.Counted {
+		flags = 1
+	}
+	for _, v := range [...]uint32{host, b.Frame, b.Off, b.Len, b.First, b.Events, b.Records, flags} {
+		dst = binary.LittleEndian.AppendUint32(dst, v)
+	}
+	for _, v := range [...]uint64{uint64(b.MinMs), uint64(b.MaxMs), b.MinSerial, b.MaxSerial} {
+		dst = binary.LittleEndian.AppendUint64(dst, v)
+	}
+	return dst
+}
+
+// rawBlock reads an entry of the block table; b has blockSize bytes.
+func rawBlock(b []byte) (blk Block, host uint32) {
+	u := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
+	v := func(i int) uint64 { return binary.LittleEndian.Uint64(b[32+8*i:]) }
+	return Block{Frame: u(1), Off: u(2), Len: u(3), First: u(4), Events: u(5), Records: u(6), Counted: u(7)&1 != 0,
+		MinMs: int64(v(0)), MaxMs: int64(v(1)), MinSerial: v(2), MaxSerial: v(3)}, u(0)
+}
+
+// frame is an entry of the frame table: a piece of the data section.
+type frame struct{ off, stored, raw, crc uint32 }
+
+func (f frame) append(dst []byte) []byte {
+	for _, v := range [...]uint32{f.off, f.stored, f.raw, f.crc} {
+		dst = binary.LittleEndian.AppendUint32(dst, v)
+	}
+	return dst
+}
+
+func rawFrame(b []byte) frame {
+	u := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
+	return frame{u(0), u(1), u(2), u(3)}
+}
+
+// section is an entry of the section table.
+type section struct {
+	kind, arg byte
+	crc       uint32
+	off, len  uint64
+}
+
+// assemble puts sections one behind the other, behind head and table.
+func assemble(kinds []section, bodies [][]byte) []byte {
+	size := headSize + len(kinds)*sectionSize
+	total := size
+	for _, b := range bodies {
+		total += len(b)
+	}
+	out := make([]byte, size, total)
+	copy(out, magic)
+	binary.LittleEndian.PutUint16(out[8:], Version)
+	binary.LittleEndian.PutUint16(out[10:], uint16(len(kinds)))
+	for i, k := range kinds {
+		e := out[headSize+i*sectionSize:]
+		e[0], e[1] = k.kind, k.arg
+		if k.kind != secData {
+			binary.LittleEndian.PutUint32(e[4:], crc32.Checksum(bodies[i], castagnoli))
+		}
+		binary.LittleEndian.PutUint64(e[8:], uint64(len(out)))
+		binary.LittleEndian.PutUint64(e[16:], uint64(len(bodies[i])))
+		out = append(out, bodies[i]...)
+	}
+	binary.LittleEndian.PutUint32(out[12:], headSum(out, size))
+	return out
+}
+
+// headSum is the checksum of head and table, without the checksum's own place.
+func headSum(b []byte, size int) uint32 {
+	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[headSize:size])
+}
+
+func damaged(format string, args ...any) error { return damagedAs(store.ErrDamaged, format, args...) }
+
+func damagedAs(kind error, format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{kind}, args...)...)
+}

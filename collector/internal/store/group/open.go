@@ -1,0 +1,375 @@
+package group
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"math/bits"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Group reads a group from its bytes, which must stay as they are meanwhile.
+type Group struct {
+	c        *Codec
+	b        []byte
+	sections []section
+	Summary  Summary
+	blocks   []byte
+	frames   []byte
+	hosts    []string
+}
+
+// Open checks a group's head and tables. Errors: store.ErrNotOurs,
+// store.ErrVersion, store.ErrDamaged.
+func (c *Codec) Open(b []byte) (*Group, error) {
+	if len(b) < headSize || string(b[:8]) != magic {
+		return nil, damagedAs(store.ErrNotOurs, "no group begins here")
+	}
+	if v := binary.LittleEndian.Uint16(b[8:]); v != Version {
+		return nil, damagedAs(store.ErrVersion, "group version %d, this program reads %d", v, Version)
+	}
+	n := int(binary.LittleEndian.Uint16(b[10:]))
+	size := headSize + n*sectionSize
+	if n > maxSections || size > len(b) {
+		return nil, damaged("%d sections in %d bytes", n, len(b))
+	}
+	if headSum(b, size) != binary.LittleEndian.Uint32(b[12:]) {
+		return nil, damaged("checksum of a group's head")
+	}
+	g := &Group{c: c, b: b, sections: make([]section, n)}
+	for i := range g.sections {
+		e := b[headSize+i*sectionSize:]
+		s := section{kind: e[0], arg: e[1], crc: binary.LittleEndian.Uint32(e[4:]),
+			off: binary.LittleEndian.Uint64(e[8:]), len: binary.LittleEndian.Uint64(e[16:])}
+		if s.off > uint64(len(b)) || s.len > uint64(len(b))-s.off {
+			return nil, damaged("section %d at %d, %d bytes, of %d", i, s.off, s.len, len(b))
+		}
+		g.sections[i] = s
+	}
+	sum, err := g.section(secSummary, 0)
+	if err != nil {
+		return nil, err
+	}
+	if g.Summary, err = DecodeSummary(sum); err != nil {
+		return nil, err
+	}
+	if g.blocks, err = g.section(secBlocks, 0); err != nil {
+		return nil, err
+	}
+	if g.frames, err = g.section(secFrames, 0); err != nil {
+		return nil, err
+	}
+	if len(g.blocks)%blockSize != 0 || len(g.frames)%frameSize != 0 {
+		return nil, damaged("tables of %d and %d bytes", len(g.blocks), len(g.frames))
+	}
+	return g, g.checkBlocks()
+}
+
+// checkBlocks makes sure that ordinals are without holes, so that they may be
+// trusted as indexes.
+func (g *Group) checkBlocks() error {
+	next := uint64(0)
+	for i := range g.numBlocks() {
+		blk, _ := rawBlock(g.blocks[i*blockSize:])
+		if uint64(blk.First) != next || blk.Events == 0 || uint64(blk.Frame) >= uint64(len(g.frames)/frameSize) {
+			return damaged("block %d: events %d to %d, frame %d", i, blk.First, blk.First+blk.Events, blk.Frame)
+		}
+		next += uint64(blk.Events)
+	}
+	if next != g.Summary.Events || next > 1<<31 {
+		return damaged("blocks of %d events, %d were said", next, g.Summary.Events)
+	}
+	return nil
+}
+
+func (g *Group) numBlocks() int { return len(g.blocks) / blockSize }
+
+// section finds a section and checks it; nil when there is none.
+func (g *Group) section(kind, arg byte) ([]byte, error) {
+	for _, s := range g.sections {
+		if s.kind != kind || s.arg != arg {
+			continue
+		}
+		b := g.b[s.off : s.off+s.len : s.off+s.len]
+		if kind != secData && crc32.Checksum(b, castagnoli) != s.crc {
+			return nil, damaged("checksum of section %d/%d at %d", kind, arg, s.off)
+		}
+		return b, nil
+	}
+	return nil, nil
+}
+
+// loadHosts decodes the host names.
+func (g *Group) loadHosts() error {
+	if g.hosts != nil {
+		return nil
+	}
+	b, err := g.section(secHosts, 0)
+	if err != nil {
+		return err
+	}
+	d, names, err := g.c.parts(b)
+	if err != nil {
+		return err
+	}
+	hosts := make([]string, 0, d.n)
+	prev := []byte(nil)
+	for range d.n {
+		same, k := binary.Uvarint(names)
+		if k <= 0 || same > uint64(len(prev)) {
+			return damaged("the name of host %d", len(hosts))
+		}
+		names = names[k:]
+		n, k := binary.Uvarint(names)
+		if k <= 0 || n > uint64(len(names)-k) {
+			return damaged("the name of host %d", len(hosts))
+		}
+		name := append(slices.Clone(prev[:same]), names[k:k+int(n)]...)
+		names = names[k+int(n):]
+		hosts = append(hosts, string(name))
+		prev = name
+	}
+	g.hosts = hosts
+	return nil
+}
+
+// Candidate is a block in which a query may match. Want are the places in the
+// block of the events in question, all of them when nil.
+type Candidate struct {
+	Block Block
+	Index int // of the block in the group
+	Want  []uint32
+}
+
+// Plan finds the blocks in which a query may match, in their order at rest.
+func (g *Group) Plan(q *search.Query, conds store.Conditions) ([]Candidate, error) {
+	var set bitset
+	for i := range conds {
+		s, err := g.meet(&conds[i])
+		if err != nil {
+			return nil, err
+		}
+		if set == nil {
+			set = s
+		} else {
+			set.and(s)
+		}
+		if !set.any() {
+			return nil, nil
+		}
+	}
+	if err := g.loadHosts(); err != nil {
+		return nil, err
+	}
+	var out []Candidate
+	for i := range g.numBlocks() {
+		blk, host := rawBlock(g.blocks[i*blockSize:])
+		if q.StartMs != 0 && blk.MaxMs < q.StartMs || q.EndMs != 0 && blk.MinMs > q.EndMs ||
+			q.HasSerial && (q.Serial < blk.MinSerial || q.Serial > blk.MaxSerial) {
+			continue
+		}
+		if int(host) >= len(g.hosts) {
+			return nil, damaged("block %d of host %d of %d", i, host, len(g.hosts))
+		}
+		blk.Host = g.hosts[host]
+		if blk.Host != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, blk.Host) {
+			continue
+		}
+		c := Candidate{Block: blk, Index: i}
+		if set != nil {
+			n := set.count(blk.First, blk.First+blk.Events)
+			if n == 0 {
+				continue
+			}
+			if n < int(blk.Events) {
+				c.Want = set.list(blk.First, blk.First+blk.Events, n)
+			}
+		}
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+// meet returns the events that may meet a condition.
+func (g *Group) meet(c *store.Condition) (bitset, error) {
+	set := newBitset(int(g.Summary.Events))
+	for i, f := range c.Fields {
+		if slices.Contains(c.Fields[:i], f) {
+			continue
+		}
+		b, err := g.section(secDict, byte(f))
+		if err != nil {
+			return nil, err
+		}
+		if b == nil {
+			continue
+		}
+		d, err := g.c.openDict(b)
+		if err != nil {
+			return nil, err
+		}
+		err = d.matching(c, func(i int) error {
+			p, err := d.postings(i)
+			if err != nil {
+				return err
+			}
+			return g.mark(set, p)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// mark sets the events of encoded postings.
+func (g *Group) mark(set bitset, p []byte) error {
+	head, k := binary.Uvarint(p)
+	if k <= 0 {
+		return damaged("postings without a head")
+	}
+	p = p[k:]
+	events := uint32(g.Summary.Events)
+	if head&1 == postEvents {
+		if head>>1 > uint64(len(p)) {
+			return damaged("%d postings in %d bytes", head>>1, len(p))
+		}
+		ord := uint64(0)
+		for n := head >> 1; n > 0; n-- {
+			gap, k := binary.Uvarint(p)
+			if k <= 0 || gap > uint64(events) {
+				return damaged("a posting")
+			}
+			p = p[k:]
+			if ord += gap; ord >= uint64(events) {
+				return damaged("a posting of event %d of %d", ord, events)
+			}
+			set[ord/64] |= 1 << (ord % 64)
+		}
+		return nil
+	}
+	n, k := binary.Uvarint(p)
+	if k <= 0 {
+		return damaged("postings by blocks")
+	}
+	p = p[k:]
+	at := uint64(0)
+	for ; n > 0; n-- {
+		gap, k := binary.Uvarint(p)
+		if k <= 0 {
+			return damaged("a block posting")
+		}
+		p = p[k:]
+		_, k = binary.Uvarint(p)
+		if k <= 0 {
+			return damaged("a block posting's count")
+		}
+		p = p[k:]
+		if at += gap; gap > uint64(g.numBlocks()) || at >= uint64(g.numBlocks()) {
+			return damaged("a posting of block %d of %d", at, g.numBlocks())
+		}
+		blk, _ := rawBlock(g.blocks[int(at)*blockSize:])
+		set.fill(blk.First, blk.First+blk.Events)
+	}
+	return nil
+}
+
+// Text returns a frame's text, unpacked.
+func (g *Group) Text(i uint32) ([]byte, error) {
+	if uint64(i) >= uint64(len(g.frames)/frameSize) {
+		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
+	}
+	f := rawFrame(g.frames[int(i)*frameSize:])
+	data, err := g.section(secData, 0)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(f.off)+uint64(f.stored) > uint64(len(data)) || f.raw > maxFrame {
+		return nil, damaged("frame %d at %d, %d bytes of %d", i, f.off, f.stored, len(data))
+	}
+	b := data[f.off : f.off+f.stored]
+	if crc32.Checksum(b, castagnoli) != f.crc {
+		return nil, damaged("checksum of frame %d", i)
+	}
+	text, err := g.c.dec.DecodeAll(b, make([]byte, 0, min(int(f.raw), 256*len(b)+4096)))
+	if err != nil {
+		return nil, damaged("unpack frame %d: %v", i, err)
+	}
+	if len(text) != int(f.raw) {
+		return nil, damaged("frame %d unpacked to %d bytes, %d were said", i, len(text), f.raw)
+	}
+	return text, nil
+}
+
+// Cut returns a block's part of its frame's text.
+func (b *Block) Cut(frame []byte) ([]byte, error) {
+	if uint64(b.Off)+uint64(b.Len) > uint64(len(frame)) {
+		return nil, damaged("a block at %d, %d bytes, in a frame of %d", b.Off, b.Len, len(frame))
+	}
+	return frame[b.Off : b.Off+b.Len : b.Off+b.Len], nil
+}
+
+// bitset has a bit an event.
+type bitset []uint64
+
+func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
+
+func (s bitset) and(o bitset) {
+	for i := range s {
+		s[i] &= o[i]
+	}
+}
+
+func (s bitset) any() bool {
+	for _, w := range s {
+		if w != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func (s bitset) fill(from, to uint32) {
+	for i := from; i < to; {
+		if i%64 == 0 && to-i >= 64 {
+			s[i/64] = ^uint64(0)
+			i += 64
+			continue
+		}
+		s[i/64] |= 1 << (i % 64)
+		i++
+	}
+}
+
+// word is the bits of s[i] that lie within [from, to).
+func (s bitset) word(i, from, to uint32) uint64 {
+	w := s[i]
+	if i == from/64 {
+		w &= ^uint64(0) << (from % 64)
+	}
+	if i == to/64 {
+		w &= 1<<(to%64) - 1
+	}
+	return w
+}
+
+func (s bitset) count(from, to uint32) int {
+	n := 0
+	for i := from / 64; i < uint32(len(s)) && i*64 < to; i++ {
+		n += bits.OnesCount64(s.word(i, from, to))
+	}
+	return n
+}
+
+// list are the set bits of [from, to), counted from from.
+func (s bitset) list(from, to uint32, n int) []uint32 {
+	out := make([]uint32, 0, n)
+	for i := from / 64; i < uint32(len(s)) && i*64 < to; i++ {
+		for w := s.word(i, from, to); w != 0; w &= w - 1 {
+			out = append(out, i*64+uint32(bits.TrailingZeros64(w))-from)
+		}
+	}
+	return out
+}

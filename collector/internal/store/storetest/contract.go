@@ -1,0 +1,424 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Env opens stores for the contract's tests. Reopen closes s, if it is open, and
+// opens what it held again.
+type Env struct {
+	Open   func(t *testing.T) store.Store
+	Reopen func(t *testing.T, s store.Store) store.Store
+}
+
+// Templates are the records the generator starts from.
+func Templates(t testing.TB) []byte {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	dir := filepath.Join(filepath.Dir(file), "../../../../pkg/record/testdata")
+	var all []byte
+	for _, name := range []string{"kernel-enriched.log", "samples.log"} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b...)
+	}
+	return all
+}
+
+// Start is when generated logs begin.
+var Start = time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)
+
+// Parse makes an event of records that came from a host.
+func Parse(host string, raw ...string) *event.Event {
+	ev := &event.Event{}
+	for _, r := range raw {
+		ev.Records = append(ev.Records, record.Record{})
+		store.ParseRecord(&ev.Records[len(ev.Records)-1], []byte(r), []byte(host))
+	}
+	ev.Node, ev.Ms, ev.Serial = ev.Records[0].Node, ev.Records[0].Ms(), ev.Records[0].Serial
+	return ev
+}
+
+// Fill adds n generated events to a table.
+func Fill(t *store.Table, g *Generator, n int) {
+	for range n {
+		host, recs := g.Event()
+		ev := &event.Event{Records: make([]record.Record, len(recs))}
+		for i, r := range recs {
+			store.ParseRecord(&ev.Records[i], r, []byte(host))
+		}
+		ev.Node, ev.Ms, ev.Serial = ev.Records[0].Node, ev.Records[0].Ms(), ev.Records[0].Serial
+		t.Add(host, ev)
+	}
+}
+
+// Text is an event as the tests compare it.
+func Text(ev *event.Event) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d %d\n", ev.Node, ev.Ms, ev.Serial)
+	for i := range ev.Records {
+		fmt.Fprintf(&b, "%s\n", ev.Records[i].Raw)
+	}
+	return b.String()
+}
+
+// Collect is the whole answer to a query.
+func Collect(t testing.TB, s store.Store, q *search.Query) []string {
+	t.Helper()
+	var out []string
+	err := store.Scan(context.Background(), s, q, func(ev *event.Event) error {
+		out = append(out, Text(ev))
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("scan: %v", err)
+	}
+	return out
+}
+
+// Run runs the contract's tests.
+func Run(t *testing.T, env Env) {
+	for name, fn := range map[string]func(*testing.T, Env){
+		"answers as the reference does": testAnswers,
+		"stores a batch once":           testOnce,
+		"keeps state over a reopen":     testState,
+		"moves to the next day":         testDays,
+		"odd records come back as sent": testOdd,
+		"stops early, errors, contexts": testStops,
+		"snapshots stay as they are":    testSnapshot,
+		"ties in order of storing":      testTies,
+	} {
+		t.Run(name, func(t *testing.T) { fn(t, env) })
+	}
+}
+
+func mustAppend(t *testing.T, s store.Store, b *store.Batch) {
+	t.Helper()
+	if err := s.Append(context.Background(), b); err != nil {
+		t.Fatalf("append batch %d: %v", b.ID, err)
+	}
+}
+
+// Queries are of every kind the plan knows.
+func Queries() map[string]*search.Query {
+	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
+	term := func(op search.Op, text string, f ...search.Field) search.Term {
+		return search.Term{Fields: f, Op: op, Text: text}
+	}
+	return map[string]*search.Query{
+		"all":            {},
+		"time":           {StartMs: at(3 * time.Second), EndMs: at(7*time.Second) + 999},
+		"open end":       {StartMs: at(9 * time.Second)},
+		"no time":        {EndMs: 1},
+		"node":           {Nodes: []string{"web2.example.net"}},
+		"nodes and time": {Nodes: []string{"web1.example.net", "web4.example.net", "nowhere"}, EndMs: at(5 * time.Second)},
+		"type":           {Types: []uint32{1300}},
+		"rare types":     {Types: []uint32{1112, 1400, 1105}},
+		"no such type":   {Types: []uint32{9999}},
+		"serial":         {Serial: 50000, HasSerial: true},
+		"exe contains":   {Terms: []search.Term{term(search.OpContains, "sud", search.FieldExe)}},
+		"exe is":         {Terms: []search.Term{term(search.OpEqual, "/usr/bin/sudo", search.FieldExe)}},
+		"success no":     {Terms: []search.Term{term(search.OpEqual, "no", search.FieldSuccess)}},
+		"file and exe": {Terms: []search.Term{term(search.OpContains, "/srv/data/7/", search.FieldFile),
+			term(search.OpContains, "bash", search.FieldExe, search.FieldComm)}},
+		"crossing values": {Terms: []search.Term{term(search.OpContains, "sshd/usr", search.FieldExe)}},
+		"user":            {Terms: []search.Term{{Fields: []search.Field{search.FieldAUID, search.FieldAUIDName}, Op: search.OpUser, Text: "user1001", Number: "1001"}}},
+		"key":             {Terms: []search.Term{term(search.OpContains, "audit-k", search.FieldKey)}},
+		"nothing":         {Terms: []search.Term{term(search.OpEqual, "no such thing", search.FieldComm)}},
+		"everything at once": {StartMs: at(time.Second), EndMs: at(9 * time.Second), Nodes: []string{"web1.example.net", "web3.example.net"},
+			Types: []uint32{1302}, Terms: []search.Term{term(search.OpEqual, "yes", search.FieldSuccess), term(search.OpContains, "file-1", search.FieldFile)}},
+	}
+}
+
+func testAnswers(t *testing.T, env Env) {
+	ref, s := NewReference(), env.Open(t)
+	const seed = 7
+	g := NewGenerator(seed, Templates(t), 5, Start)
+	t.Logf("seed %d", seed)
+	for id := uint64(1); id <= 6; id++ {
+		tab := store.NewTable()
+		Fill(tab, g, 400)
+		if id == 3 {
+			tab.Add("web1.example.net", Parse("web1.example.net", "node=web1.example.net not a record"))
+			tab.Add("", Parse("", "node=stranger type=USER_LOGIN msg=audit(1795334401.000:5): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
+			tab.Add("", Parse("", "node=web2.example.net type=USER_LOGIN msg=audit(1795334401.000:4): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
+		}
+		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(id/4), Events: tab, LSN: 400 * id}
+		mustAppend(t, ref, b)
+		mustAppend(t, s, b)
+	}
+	for _, when := range []string{"written", "reopened"} {
+		if when == "reopened" {
+			s = env.Reopen(t, s)
+		}
+		for name, q := range Queries() {
+			want, got := Collect(t, ref, q), Collect(t, s, q)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("%s, %s: %d events, want %d (-reference +store):\n%s", when, name, len(got), len(want), clip(d))
+			}
+		}
+	}
+	if n := len(Collect(t, ref, Queries()["exe contains"])); n == 0 {
+		t.Error("the generated log has nothing for the queries to find")
+	}
+	a, _ := ref.Stats(context.Background())
+	b, err := s.Stats(context.Background())
+	if err != nil || a.Events != b.Events || a.Records != b.Records || a.RawBytes != b.RawBytes {
+		t.Errorf("stats: %+v, %v; want counts as %+v", b, err, a)
+	}
+}
+
+func clip(s string) string {
+	if len(s) > 3000 {
+		return s[:3000] + "…"
+	}
+	return s
+}
+
+func oneEvent(host string, ms int64, serial uint64) *event.Event {
+	return Parse(host, fmt.Sprintf("node=%s type=KERNEL msg=audit(%d.%03d:%d): text", host, ms/1000, ms%1000, serial))
+}
+
+func tableOf(evs ...*event.Event) *store.Table {
+	t := store.NewTable()
+	for _, ev := range evs {
+		t.Add(string(ev.Node), ev)
+	}
+	return t
+}
+
+func testOnce(t *testing.T, env Env) {
+	s := env.Open(t)
+	ctx := context.Background()
+	day := store.DayOf(Start)
+	b := &store.Batch{ID: 1, Day: day, Events: tableOf(oneEvent("a", 1000, 1)), LSN: 1}
+	mustAppend(t, s, b)
+	mustAppend(t, s, b)
+	s = env.Reopen(t, s)
+	mustAppend(t, s, b)
+	if got := Collect(t, s, &search.Query{}); len(got) != 1 {
+		t.Errorf("a batch appended three times is there %d times", len(got))
+	}
+	if err := s.Append(ctx, &store.Batch{ID: 3, Day: day, LSN: 9}); !errors.Is(err, store.ErrGap) {
+		t.Errorf("batch 3 after 1: %v, want ErrGap", err)
+	}
+	mustAppend(t, s, &store.Batch{ID: 2, Day: day, LSN: 5}) // without events
+	st, err := s.State(ctx)
+	if err != nil || st.ID != 2 || st.LSN != 5 {
+		t.Errorf("state %+v, %v; want ID 2, LSN 5", st, err)
+	}
+}
+
+func testState(t *testing.T, env Env) {
+	s := env.Open(t)
+	ctx := context.Background()
+	if st, err := s.State(ctx); err != nil || st.ID != 0 || st.LSN != 0 || len(st.Hosts) != 0 {
+		t.Fatalf("state of a new store: %+v, %v", st, err)
+	}
+	now := Start.Local()
+	host := func(name string, n uint64) store.Host {
+		return store.Host{Name: name, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")},
+			First: now, Last: now.Add(time.Second), LastEventMs: 5, Records: n, Bytes: 2 * n, Duplicates: 3, Unparsable: 4}
+	}
+	kv := func(k, v string) store.KV { return store.KV{Key: []byte(k), Value: []byte(v)} }
+	day := store.DayOf(Start)
+	mustAppend(t, s, &store.Batch{ID: 1, Day: day, LSN: 10, Open: []uint64{3, 7, 900}, Hosts: []store.Host{host("b", 1), host("a", 2), {Name: ""}},
+		Senders: []store.KV{kv("x", "1"), kv("y", "2")}})
+	mustAppend(t, s, &store.Batch{ID: 2, Day: day + 1, LSN: 11, Open: []uint64{7}, Hosts: []store.Host{host("b", 5)},
+		Senders: []store.KV{kv("x", "3"), {Key: []byte("y")}, kv("z", "4")}})
+	want := &store.State{ID: 2, LSN: 11, Open: []uint64{7}, Hosts: []store.Host{{Name: ""}, host("a", 2), host("b", 5)},
+		Senders: []store.KV{kv("x", "3"), kv("z", "4")}}
+	for _, when := range []string{"written", "reopened"} {
+		if when == "reopened" {
+			s = env.Reopen(t, s)
+		}
+		got, err := s.State(ctx)
+		if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || d != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", when, err, d)
+		}
+		hosts, err := s.Hosts(ctx)
+		if d := cmp.Diff(want.Hosts, hosts, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || d != "" {
+			t.Errorf("%s: hosts: %v (-want +got):\n%s", when, err, d)
+		}
+	}
+}
+
+func testDays(t *testing.T, env Env) {
+	s := env.Open(t)
+	ctx := context.Background()
+	day := store.DayOf(Start)
+	for i, d := range []store.Day{day, day + 1, day, day + 2} { // the clock went back once
+		ms := Start.UnixMilli() + int64(i)
+		mustAppend(t, s, &store.Batch{ID: uint64(i + 1), Day: d, Events: tableOf(oneEvent("a", ms, uint64(i))), LSN: uint64(i + 1)})
+	}
+	if err := s.Drop(ctx, day+7); !errors.Is(err, store.ErrNoDay) {
+		t.Errorf("drop a day that is not there: %v, want ErrNoDay", err)
+	}
+	if err := s.Drop(ctx, day+2); !errors.Is(err, store.ErrInUse) {
+		t.Errorf("drop the last day: %v, want ErrInUse", err)
+	}
+	snap, err := s.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Drop(ctx, day); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if err := snap.Scan(ctx, &search.Query{}, func(*event.Event) error { n++; return nil }); err != nil || n != 4 {
+		t.Errorf("a snapshot from before the drop: %d events, %v; want all 4", n, err)
+	}
+	if err := snap.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := Collect(t, s, &search.Query{}); len(got) != 2 {
+		t.Errorf("after the drop %d events, want 2", len(got))
+	}
+	s = env.Reopen(t, s)
+	if got := Collect(t, s, &search.Query{}); len(got) != 2 {
+		t.Errorf("after the drop and a reopen %d events, want 2", len(got))
+	}
+	mustAppend(t, s, &store.Batch{ID: 5, Day: day + 2, Events: tableOf(oneEvent("a", 1, 1)), LSN: 5})
+}
+
+func testOdd(t *testing.T, env Env) {
+	s := env.Open(t)
+	stamp := "type=USER_TTY msg=audit(1795334400.001:9): "
+	odd := []string{"", "\n", "a\nb", "\n\n", "x\n", "no header \x00\xff\x1d", strings.Repeat("long ", 2000), stamp + "data=\"a\nb\"", stamp + "plain", "type=X", "  "}
+	tab := store.NewTable()
+	var want []string
+	for i, r := range odd {
+		ev := &event.Event{}
+		n := 1 + i%3
+		for range n {
+			ev.Records = append(ev.Records, record.Record{Raw: []byte(r)})
+		}
+		ev.Records[0].Node = []byte("h")
+		ev.Node = []byte("h")
+		tab.Add("h", ev)
+		want = append(want, strings.Repeat(r+"|", n))
+	}
+	mustAppend(t, s, &store.Batch{ID: 1, Day: store.DayOf(Start), Events: tab, LSN: 1})
+	s = env.Reopen(t, s)
+	var got []string
+	err := store.Scan(context.Background(), s, &search.Query{}, func(ev *event.Event) error {
+		text := ""
+		for i := range ev.Records {
+			text += string(ev.Records[i].Raw) + "|"
+		}
+		got = append(got, text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What parses has a time now, so the order is not that of arrival.
+	slices.Sort(want)
+	slices.Sort(got)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func testStops(t *testing.T, env Env) {
+	s := env.Open(t)
+	g := NewGenerator(3, Templates(t), 3, Start)
+	for id := uint64(1); id <= 3; id++ {
+		tab := store.NewTable()
+		Fill(tab, g, 300)
+		mustAppend(t, s, &store.Batch{ID: id, Day: store.DayOf(Start), Events: tab, LSN: id})
+	}
+	ctx := context.Background()
+	for _, after := range []int{1, 2, 299, 500} {
+		n := 0
+		err := store.Scan(ctx, s, &search.Query{}, func(*event.Event) error {
+			if n++; n == after {
+				return store.ErrStop
+			}
+			return nil
+		})
+		if err != nil || n != after {
+			t.Errorf("ErrStop after %d: %d events, %v", after, n, err)
+		}
+	}
+	boom := errors.New("boom")
+	if err := store.Scan(ctx, s, &search.Query{}, func(*event.Event) error { return boom }); !errors.Is(err, boom) {
+		t.Errorf("fn's error: %v", err)
+	}
+	cctx, cancel := context.WithCancel(ctx)
+	n := 0
+	err := store.Scan(cctx, s, &search.Query{}, func(*event.Event) error {
+		if n++; n == 10 {
+			cancel()
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || n == 900 {
+		t.Errorf("cancelled after 10: %d events, %v", n, err)
+	}
+	if err := s.Append(cctx, &store.Batch{ID: 4, Day: store.DayOf(Start), LSN: 4}); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("append under a cancelled context: %v", err)
+	}
+}
+
+func testSnapshot(t *testing.T, env Env) {
+	s := env.Open(t)
+	ctx := context.Background()
+	day := store.DayOf(Start)
+	mustAppend(t, s, &store.Batch{ID: 1, Day: day, Events: tableOf(oneEvent("a", 1000, 1)), LSN: 1})
+	snap, err := s.Snapshot(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, s, &store.Batch{ID: 2, Day: day, Events: tableOf(oneEvent("a", 500, 2)), LSN: 2})
+	mustAppend(t, s, &store.Batch{ID: 3, Day: day + 1, Events: tableOf(oneEvent("a", 600, 2)), LSN: 3})
+	n := 0
+	err = snap.Scan(ctx, &search.Query{}, func(*event.Event) error { n++; return nil })
+	if err != nil || n != 1 || snap.LastID() != 1 {
+		t.Errorf("a snapshot of batch 1 has %d events, last ID %d, %v", n, snap.LastID(), err)
+	}
+	if err := errors.Join(snap.Close(), snap.Close()); err != nil {
+		t.Error(err)
+	}
+	if got := Collect(t, s, &search.Query{}); len(got) != 3 {
+		t.Errorf("%d events, want 3", len(got))
+	}
+}
+
+func testTies(t *testing.T, env Env) {
+	s := env.Open(t)
+	line := func(node string, serial int, text string) *event.Event {
+		return Parse(node, fmt.Sprintf("node=%s type=KERNEL msg=audit(1000.000:%d): %s", node, serial, text))
+	}
+	day := store.DayOf(Start)
+	mustAppend(t, s, &store.Batch{ID: 1, Day: day + 1, Events: tableOf(line("b", 1, "first"), line("b", 1, "second"), line("a", 2, "")), LSN: 3})
+	mustAppend(t, s, &store.Batch{ID: 2, Day: day, Events: tableOf(line("b", 1, "third"), line("a", 1, ""), line("b", 0, "")), LSN: 6})
+	var got []string
+	for _, e := range Collect(t, s, &search.Query{}) {
+		f := strings.Fields(e)
+		got = append(got, f[0]+f[2]+" "+strings.Join(f[6:], " "))
+	}
+	want := []string{"a1 ", "a2 ", "b0 ", "b1 first", "b1 second", "b1 third"}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}

@@ -1,0 +1,184 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// Generator makes records as a fleet would send them: real records as templates,
+// with times, serials, processes, files and users that vary as they do on a
+// machine at work. The same seed makes the same log.
+type Generator struct {
+	rng    *rand.Rand
+	events [][]template
+	hosts  []*genHost
+	now    int64 // ms
+	step   int64 // most ms between two events of the fleet
+}
+
+type genHost struct {
+	name   string
+	serial uint64
+	procs  []proc
+	next   int // pid
+}
+
+type proc struct {
+	pid, ppid, ses int
+	auid           int
+	exe            string
+	left           int // events until it ends
+}
+
+// template is a record cut at the places that vary.
+type template []part
+
+type part struct {
+	lit  string
+	kind string
+}
+
+var varying = regexp.MustCompile(`^node=\S+ |audit\(\d+\.\d+:\d+\)|\b(?:ppid|pid|ses|auid|exit|inode|a[0-3])=[0-9a-fx-]+|\b(?:comm|exe|name)="[^"]*"|\bproctitle=[0-9A-F]+|AUID="[^"]*"`)
+
+// NewGenerator takes a log whose records serve as templates.
+func NewGenerator(seed uint64, log []byte, hosts int, start time.Time) *Generator {
+	g := &Generator{rng: rand.New(rand.NewPCG(seed, 1)), now: start.UnixMilli(), step: 12}
+	stamp := regexp.MustCompile(`audit\(([^)]*)\)`)
+	last := ""
+	for line := range bytes.Lines(log) {
+		text := string(bytes.TrimRight(line, "\n"))
+		m := stamp.FindStringSubmatch(text)
+		if m == nil {
+			continue
+		}
+		if m[1] != last {
+			g.events = append(g.events, nil)
+			last = m[1]
+		}
+		g.events[len(g.events)-1] = append(g.events[len(g.events)-1], cutTemplate(text))
+	}
+	for i := range hosts {
+		h := &genHost{name: fmt.Sprintf("web%d.example.net", i+1), serial: uint64(1000 + g.rng.IntN(100000)), next: 1000 + g.rng.IntN(20000)}
+		for range 12 {
+			h.procs = append(h.procs, g.newProc(h))
+		}
+		g.hosts = append(g.hosts, h)
+	}
+	return g
+}
+
+func cutTemplate(text string) template {
+	if !bytes.HasPrefix([]byte(text), []byte("node=")) {
+		text = "node=x " + text
+	}
+	var t template
+	at := 0
+	for _, m := range varying.FindAllStringIndex(text, -1) {
+		t = append(t, part{lit: text[at:m[0]]})
+		v := text[m[0]:m[1]]
+		kind, _, _ := bytes.Cut([]byte(v), []byte("="))
+		switch {
+		case v[:2] == "au" && v[5] == '(':
+			t = append(t, part{kind: "stamp"})
+		default:
+			t = append(t, part{kind: string(kind), lit: v})
+		}
+		at = m[1]
+	}
+	return append(t, part{lit: text[at:]})
+}
+
+var genExes = []string{"/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/bash", "/usr/bin/cat", "/usr/bin/ls", "/usr/bin/python3.11", "/usr/sbin/cron",
+	"/usr/bin/find", "/usr/bin/vim.basic", "/usr/lib/systemd/systemd-journald", "/usr/bin/git", "/usr/sbin/nginx", "/usr/bin/curl",
+	"/opt/app/bin/worker", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/id", "/usr/bin/grep", "/usr/bin/tar", "/usr/bin/docker"}
+
+func (g *Generator) newProc(h *genHost) proc {
+	h.next += 1 + g.rng.IntN(3)
+	auid, ses := 4294967295, 4294967295
+	if n := g.rng.IntN(8); n < 5 {
+		auid, ses = 1000+n, 10+int(h.serial/5000)+n
+	}
+	return proc{pid: h.next, ppid: h.next - 1 - g.rng.IntN(400), ses: ses, auid: auid,
+		exe: genExes[min(g.rng.IntN(len(genExes)), g.rng.IntN(len(genExes)))], left: 1 + g.rng.IntN(1+g.rng.IntN(40))}
+}
+
+// Event makes the records of the next event of some host.
+func (g *Generator) Event() (host string, records [][]byte) {
+	g.now += g.rng.Int64N(g.step + 1)
+	h := g.hosts[g.rng.IntN(len(g.hosts))]
+	h.serial++
+	i := g.rng.IntN(len(h.procs))
+	if h.procs[i].left--; h.procs[i].left < 0 {
+		h.procs[i] = g.newProc(h)
+	}
+	p := &h.procs[i]
+	ev := g.events[g.rng.IntN(len(g.events))]
+	for _, t := range ev {
+		records = append(records, g.fill(t, h, p))
+	}
+	return h.name, records
+}
+
+func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
+	b := make([]byte, 0, 320)
+	num := func(name string, v int) {
+		b = append(append(b, name...), '=')
+		b = strconv.AppendInt(b, int64(v), 10)
+	}
+	for _, x := range t {
+		switch x.kind {
+		case "":
+			b = append(b, x.lit...)
+		case "node":
+			b = append(b, "node="+h.name+" "...)
+		case "stamp":
+			b = fmt.Appendf(b, "audit(%d.%03d:%d)", g.now/1000, g.now%1000, h.serial)
+		case "pid":
+			num("pid", p.pid)
+		case "ppid":
+			num("ppid", p.ppid)
+		case "ses":
+			num("ses", p.ses)
+		case "auid":
+			num("auid", p.auid)
+		case "exit":
+			if g.rng.IntN(5) == 0 {
+				num("exit", 3+g.rng.IntN(2000))
+			} else {
+				num("exit", 3)
+			}
+		case "inode":
+			num("inode", 100000+g.rng.IntN(4000))
+		case "a0", "a1", "a2", "a3":
+			b = append(append(b, x.kind...), '=')
+			if len(x.lit) > 8 {
+				b = fmt.Appendf(b, "7ff%09x", g.rng.Uint64N(1<<36))
+			} else {
+				b = append(b, x.lit[3:]...)
+			}
+		case "comm":
+			b = fmt.Appendf(b, "comm=%q", p.exe[bytes.LastIndexByte([]byte(p.exe), '/')+1:])
+		case "exe":
+			b = fmt.Appendf(b, "exe=%q", p.exe)
+		case "name":
+			if g.rng.IntN(3) == 0 {
+				b = append(b, x.lit...)
+			} else {
+				b = fmt.Appendf(b, `name="/srv/data/%d/file-%d.dat"`, g.rng.IntN(50), min(g.rng.IntN(2000), g.rng.IntN(2000)))
+			}
+		case "proctitle":
+			b = fmt.Appendf(b, "proctitle=%X00%X", p.exe, []byte("--run="+strconv.Itoa(p.pid)))
+		case "AUID":
+			if p.auid > 1<<31 {
+				b = append(b, `AUID="unset"`...)
+			} else {
+				b = fmt.Appendf(b, `AUID="user%d"`, p.auid)
+			}
+		}
+	}
+	return b
+}

@@ -1,0 +1,165 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Reference is a store in memory: a list of all events, sorted for each answer.
+type Reference struct {
+	mu      sync.Mutex
+	state   store.State
+	hosts   map[string]store.Host
+	senders map[string][]byte
+	events  []refEvent
+	days    map[store.Day]bool
+	last    store.Day
+}
+
+type refEvent struct {
+	id  uint64
+	day store.Day
+	ev  *event.Event
+}
+
+var _ store.Store = (*Reference)(nil)
+
+// NewReference returns an empty reference store.
+func NewReference() *Reference {
+	return &Reference{hosts: map[string]store.Host{}, senders: map[string][]byte{}, days: map[store.Day]bool{}}
+}
+
+// Append takes a batch.
+func (r *Reference) Append(_ context.Context, b *store.Batch) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if b.ID <= r.state.ID {
+		return nil
+	}
+	if b.ID != r.state.ID+1 {
+		return fmt.Errorf("batch %d: %w", b.ID, store.ErrGap)
+	}
+	if b.Events != nil {
+		for _, h := range b.Events.Hosts() {
+			for i := range h.Events {
+				e := &h.Events[i]
+				ev := store.ParseText(slices.Clone(e.Text), e.Counted, []byte(h.Name))
+				r.events = append(r.events, refEvent{b.ID, b.Day, ev})
+			}
+		}
+	}
+	r.state = store.State{ID: b.ID, LSN: b.LSN, Open: slices.Clone(b.Open)}
+	for _, h := range b.Hosts {
+		r.hosts[h.Name] = h
+	}
+	for _, kv := range b.Senders {
+		if kv.Value == nil {
+			delete(r.senders, string(kv.Key))
+		} else {
+			r.senders[string(kv.Key)] = slices.Clone(kv.Value)
+		}
+	}
+	r.days[b.Day] = true
+	r.last = b.Day
+	return nil
+}
+
+// State is the last batch's.
+func (r *Reference) State(context.Context) (*store.State, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.state
+	for _, h := range r.hosts {
+		s.Hosts = append(s.Hosts, h)
+	}
+	sort.Slice(s.Hosts, func(i, j int) bool { return s.Hosts[i].Name < s.Hosts[j].Name })
+	for k, v := range r.senders {
+		s.Senders = append(s.Senders, store.KV{Key: []byte(k), Value: v})
+	}
+	sort.Slice(s.Senders, func(i, j int) bool { return string(s.Senders[i].Key) < string(s.Senders[j].Key) })
+	return &s, nil
+}
+
+// Hosts are those of the state.
+func (r *Reference) Hosts(ctx context.Context) ([]store.Host, error) {
+	s, err := r.State(ctx)
+	return s.Hosts, err
+}
+
+// Stats counts what there is.
+func (r *Reference) Stats(context.Context) (store.Stats, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var s store.Stats
+	for _, e := range r.events {
+		s.Events++
+		s.Records += uint64(len(e.ev.Records))
+		s.RawBytes += uint64(e.ev.Size())
+	}
+	return s, nil
+}
+
+// Drop forgets a day.
+func (r *Reference) Drop(_ context.Context, day store.Day) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !r.days[day]:
+		return store.ErrNoDay
+	case day == r.last:
+		return store.ErrInUse
+	}
+	delete(r.days, day)
+	r.events = slices.DeleteFunc(slices.Clone(r.events), func(e refEvent) bool { return e.day == day })
+	return nil
+}
+
+// Close does nothing.
+func (r *Reference) Close() error { return nil }
+
+type refSnapshot struct {
+	id     uint64
+	events []refEvent
+}
+
+// Snapshot copies the list.
+func (r *Reference) Snapshot(context.Context) (store.Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &refSnapshot{r.state.ID, slices.Clone(r.events)}, nil
+}
+
+func (s *refSnapshot) LastID() uint64 { return s.id }
+func (s *refSnapshot) Close() error   { return nil }
+
+func (s *refSnapshot) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+	sorted := slices.Clone(s.events)
+	slices.SortStableFunc(sorted, func(a, b refEvent) int {
+		if c := store.KeyOf(a.ev).Compare(store.KeyOf(b.ev)); c != 0 {
+			return c
+		}
+		return int(int64(a.id) - int64(b.id))
+	})
+	for _, e := range sorted {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !q.Match(e.ev) {
+			continue
+		}
+		if err := fn(e.ev); errors.Is(err, store.ErrStop) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
