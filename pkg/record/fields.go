@@ -104,8 +104,9 @@ func (f *Fields) Next() (Field, bool) {
 	return Field{}, false
 }
 
-// special are the bytes that, first in a value, make it more than a word.
-var special = [256]bool{'"': true, '\'': true, '{': true}
+// special are the bytes that, first in an own field's value, make it more than a
+// word.
+var special = [256]bool{'"': true, '\'': true}
 
 // value reads the value behind the '=' at eq and steps over it.
 func (f *Fields) value(start, eq int) (Field, bool) {

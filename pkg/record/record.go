@@ -125,8 +125,7 @@ func (r *Record) parseStamp(line []byte, pos int) error {
 	return nil
 }
 
-// setBody splits rest at the first 0x1d, as the stock tools do: a program's own
-// text cannot contain one, the kernel would have written it as hex.
+// setBody splits rest at the first 0x1d, as the stock tools do.
 func (r *Record) setBody(rest []byte) {
 	if i := bytes.IndexByte(rest, Separator); i >= 0 {
 		r.Body = rest[:i:i]

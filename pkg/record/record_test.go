@@ -199,6 +199,8 @@ func TestDamaged(t *testing.T) {
 		{"type=PATH msg=audit(5.250:7): f=\"open g=1", nil, "PATH 1302 5250:7\n  own [f=\"open] [g=1]"},
 		{"type=PATH msg=audit(5.250:7): a={ x y=1\x1dS={ x a=1", nil, "PATH 1302 5250:7\n  own [a={] [y=1]\n  enriched [S={] [a=1]"},
 		{"type=PATH msg=audit(5.250:7): a='x y' b='it's c=1", nil, "PATH 1302 5250:7\n  own [a='x y'] [b='it's] [c=1]"},
+		{"type=USER msg=audit(5.250:7): msg='a={ x } (b='c d', e='f g') tty=(none) h=(i) j=k) res=(x, =, ('", nil,
+			"USER 1005 5250:7\n  own [msg …]\n  msg [a={] [b='c d'] [e='f g'] [tty=(none)] [h=(i)] [j=k] [res=(x]"},
 		{"type=PATH msg=audit(5.250:7): a=1\x1d\x1dB=2", nil, "PATH 1302 5250:7\n  own [a=1]\n  enriched [\x1dB=2]"},
 	} {
 		var r Record
@@ -206,7 +208,7 @@ func TestDamaged(t *testing.T) {
 		if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
 			t.Errorf("%q: error %v, want %v", tt.line, err, tt.err)
 		}
-		if r.Err != err {
+		if !errors.Is(r.Err, tt.err) || (r.Err == nil) != (err == nil) {
 			t.Errorf("%q: Err %v, returned %v", tt.line, r.Err, err)
 		}
 		r.Err = nil

@@ -2,6 +2,7 @@
 
 // gen writes ztypes.go, zsyscalls.go and zerrno.go: go-libaudit's tables, plus
 // what they lack, as text that costs no memory until a table is used.
+
 package main
 
 import (
