@@ -357,7 +357,7 @@ func (x *Extractor) kernelDefaults() {
 		it.str(FieldTerminal, x.literal("(none)"))
 	}
 	if !it.set.has(FieldExe) {
-		it.str(FieldExe, x.literal("(null)"))
+		it.str(FieldExe, x.literal(noExe))
 	}
 }
 
@@ -367,7 +367,10 @@ func (x *Extractor) literal(s string) []byte {
 	return x.text[start:len(x.text):len(x.text)]
 }
 
-const unsetID = 4294967295
+const (
+	unsetID = 4294967295
+	noExe   = "(null)"
+)
 
 // Address families of saddr=, as Linux numbers them.
 const (

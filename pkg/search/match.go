@@ -2,6 +2,8 @@ package search
 
 import (
 	"bytes"
+	"encoding/hex"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
@@ -14,7 +16,12 @@ type Matcher struct {
 	need  fieldSet
 	types map[uint32]bool
 	terms []matchTerm
+	skim  []literal
 }
+
+// literal is a term's text as a record must hold it for the term to match:
+// quoted, or in the kernel's hex.
+type literal struct{ plain, hex []byte }
 
 // matchTerm is a Term with its constants read.
 type matchTerm struct {
@@ -42,6 +49,9 @@ func NewMatcher(q *Query) *Matcher {
 				t.numbers |= 1 << f
 			}
 		}
+		if l, ok := literalOf(t); ok {
+			m.skim = append(m.skim, l)
+		}
 		if t.Op == OpUser {
 			t.user, t.hasUser = parseNumber(FieldUID, t.Number)
 		}
@@ -53,6 +63,38 @@ func NewMatcher(q *Query) *Matcher {
 		}
 	}
 	return m
+}
+
+// skimmed is the fields whose values stand in a record as they are, or in hex. An
+// address is made from a socket's bytes, and a few terminals and programs out of
+// nothing (kernelDefaults).
+const skimmed fieldSet = 1<<FieldKey | 1<<FieldComm | 1<<FieldFile | 1<<FieldSubject | 1<<FieldObject | 1<<FieldAcct |
+	1<<FieldUUID | 1<<FieldVM | 1<<FieldExe
+
+func literalOf(t *matchTerm) (literal, bool) {
+	if t.Op != OpContains && t.Op != OpEqual || len(t.text) == 0 {
+		return literal{}, false
+	}
+	for _, f := range t.Fields {
+		switch {
+		case int(f) >= NumFields || !skimmed.has(f):
+			return literal{}, false
+		case f == FieldExe && strings.Contains(noExe, t.Text):
+			return literal{}, false
+		case f == FieldFile && strings.Contains(t.Text, "/."):
+			return literal{}, false // may be joined from the working directory and a name
+		}
+	}
+	return literal{t.text, []byte(strings.ToUpper(hex.EncodeToString(t.text)))}, true
+}
+
+func (l *literal) in(ev *event.Event) bool {
+	for i := range ev.Records {
+		if raw := ev.Records[i].Raw; bytes.Contains(raw, l.plain) || bytes.Contains(raw, l.hex) {
+			return true
+		}
+	}
+	return false
 }
 
 // Match says whether ev is what q asks for. It is for single events; a scan
@@ -76,6 +118,11 @@ func (m *Matcher) Match(ev *event.Event) bool {
 	}
 	if len(m.terms) == 0 {
 		return true
+	}
+	for i := range m.skim {
+		if !m.skim[i].in(ev) {
+			return false
+		}
 	}
 	m.x.read(ev, m.need)
 	for i := range m.terms {

@@ -44,7 +44,7 @@ func isTimeWord(s string) bool {
 	return false
 }
 
-// word returns what a word stands for; exact says that it is a moment rather
+// timeWord returns what a word stands for; exact says that it is a moment rather
 // than the start of a day. Errors are errNotAWord or the clock's.
 func (p *parser) timeWord(w string) (c civil, exact bool, err error) {
 	now := p.env.Now
@@ -86,10 +86,13 @@ func (p *parser) timeWord(w string) (c civil, exact bool, err error) {
 
 // timeArgs returns the date and the time of day given with -ts or -te, in
 // either order, stepping over them.
-func (p *parser) timeArgs() (date, clock string, err error) {
+func (p *parser) timeArgs(which string) (date, clock string, err error) {
 	first, ok := p.peek(1)
 	if !ok {
 		return "", "", usagef("%s requires either date and/or time", p.name)
+	}
+	if first == "" { // not the same as none
+		return "", "", badDate(which, first)
 	}
 	second, two := p.peek(2)
 	p.pos++
@@ -109,7 +112,7 @@ func (p *parser) timeArgs() (date, clock string, err error) {
 const midnight = "00:00:00"
 
 func (p *parser) startTime() error {
-	date, clock, err := p.timeArgs()
+	date, clock, err := p.timeArgs("start")
 	if err != nil {
 		return err
 	}
@@ -134,7 +137,7 @@ func (p *parser) startTime() error {
 }
 
 func (p *parser) endTime() error {
-	date, clock, err := p.timeArgs()
+	date, clock, err := p.timeArgs("end")
 	if err != nil {
 		return err
 	}
@@ -182,11 +185,15 @@ func (p *parser) date(which, s string) (c civil, exact bool, err error) {
 	}
 	switch {
 	case !ok:
-		return c, false, usagef("Invalid %s date (%s). Month, Day, and Year are required.", which, s)
+		return c, false, badDate(which, s)
 	case rest != "":
 		return c, false, usagef("Error parsing %s date (%s)", which, s)
 	}
 	return c, false, nil
+}
+
+func badDate(which, s string) error {
+	return usagef("Invalid %s date (%s). Month, Day, and Year are required.", which, s)
 }
 
 func (c *civil) setClock(which, s string) error {

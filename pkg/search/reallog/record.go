@@ -60,6 +60,13 @@ type recorder struct {
 	rules    [][]string // added, to be removed
 }
 
+// ctl runs auditctl in the test's folder, which its CWD records name.
+func (r *recorder) ctl(args ...string) ([]byte, error) {
+	cmd := exec.Command(r.auditctl, args...)
+	cmd.Dir = r.dir
+	return cmd.CombinedOutput()
+}
+
 func (r *recorder) must(err error) {
 	r.t.Helper()
 	if err != nil {
@@ -107,7 +114,7 @@ func (r *recorder) prepare() {
 
 // status returns one setting of the kernel as auditctl -s prints it.
 func (r *recorder) status(key string) string {
-	out, err := exec.Command(r.auditctl, "-s").CombinedOutput()
+	out, err := r.ctl("-s")
 	if err != nil {
 		r.t.Fatalf("auditctl -s: %v: %s", err, out)
 	}
@@ -123,6 +130,7 @@ func (r *recorder) status(key string) string {
 func (r *recorder) startDaemon(auditd string) {
 	r.daemon = exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" /run && exec "$2" -n -c "$3"`,
 		"sh", r.path("run"), auditd, r.path("etc"))
+	r.daemon.Dir = r.dir
 	r.daemon.Stdout, r.daemon.Stderr = &r.output, &r.output
 	r.must(r.daemon.Start())
 	for range 100 {
@@ -149,7 +157,7 @@ func (r *recorder) addRules() {
 		{"-F", "arch=b64", "-S", "prctl,exit_group", "-F", exe},
 	} {
 		args := append([]string{"-a", "always,exit"}, rule...)
-		if out, err := exec.Command(r.auditctl, args...).CombinedOutput(); err != nil {
+		if out, err := r.ctl(args...); err != nil {
 			r.t.Logf("auditctl %q: %v: %s (left out)", args, err, out)
 			continue
 		}
@@ -159,7 +167,7 @@ func (r *recorder) addRules() {
 
 func (r *recorder) removeRules() {
 	for _, args := range r.rules {
-		if out, err := exec.Command(r.auditctl, args...).CombinedOutput(); err != nil {
+		if out, err := r.ctl(args...); err != nil {
 			r.t.Errorf("auditctl %q: %v: %s", args, err, out)
 		}
 	}
@@ -197,7 +205,9 @@ true
 func (r *recorder) runAccounts() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "unshare", "-m", "sh", "-c", accounts, "sh", r.dir).CombinedOutput()
+	cmd := exec.CommandContext(ctx, "unshare", "-m", "sh", "-c", accounts, "sh", r.dir)
+	cmd.Dir = r.dir
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		r.t.Fatalf("accounts: %v: %s", err, out)
 	}
@@ -229,7 +239,7 @@ func (r *recorder) restore() {
 		_ = r.daemon.Wait()
 	}
 	if r.enabled != "" {
-		if out, err := exec.Command(r.auditctl, "-e", r.enabled).CombinedOutput(); err != nil {
+		if out, err := r.ctl("-e", r.enabled); err != nil {
 			r.t.Error(fmt.Errorf("putting enabled=%s back: %w: %s", r.enabled, err, out))
 		}
 	}

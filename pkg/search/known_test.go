@@ -1,0 +1,221 @@
+package search
+
+import (
+	"slices"
+	"strings"
+)
+
+// difference is a place where stock ausearch 3.0.9 is plainly wrong, by its
+// manual or by its own other answers, and we are not.
+type difference struct {
+	name string
+	what string
+	// An example: what ausearch is asked, of which records, and whether it finds
+	// them. We do the opposite.
+	args   []string
+	record []string
+	finds  bool
+	// applies says whether an event that only one of us prints is a case of it;
+	// nil when generated searches avoid it.
+	applies func(args []string, text string) bool
+}
+
+// given returns the value of the last of the options that is in args.
+func given(args []string, opts ...string) (string, bool) {
+	for i := len(args) - 2; i >= 0; i-- {
+		if slices.Contains(opts, args[i]) {
+			return args[i+1], true
+		}
+	}
+	return "", false
+}
+
+func hasType(text string, types ...string) bool {
+	for _, t := range types {
+		if strings.Contains(text, "type="+t) {
+			return true
+		}
+	}
+	return false
+}
+
+func stamped(typ, body string) string {
+	return "type=" + typ + " msg=audit(1700000000.123:45): " + body
+}
+
+const exampleCall = `arch=c000003e syscall=257 success=no exit=-13 a0=1 a1=2 a2=0 a3=0 items=1 ppid=10 pid=901 auid=1000 uid=0 gid=0 ` +
+	`euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm="cupsd" exe="/usr/sbin/cupsd" subj=a_t key="k"`
+
+var knownDifferences = []difference{
+	{
+		name:   "separator-added",
+		what:   "--raw appends 0x1d to records without an enriched tail when another of the event has one; we give back what was logged",
+		args:   []string{"--raw"},
+		record: []string{stamped("SYSCALL", exampleCall+"\x1dUID=\"root\""), stamped("PROCTITLE", "proctitle=61")},
+		// The output differs, not whether it is found: compare takes it off.
+	},
+	{
+		name:    "apparmor-hidden",
+		what:    "an AVC record without tclass=, as AppArmor and Smack write, hides its event from every search",
+		args:    []string{"-m", "AVC"},
+		record:  []string{stamped("AVC", `apparmor="DENIED" operation="open" profile="cupsd" name="/etc/shadow" pid=901 comm="cupsd"`)},
+		applies: func(_ []string, text string) bool { return hasType(text, "AVC ") && !strings.Contains(text, "tclass=") },
+	},
+	{
+		name:   "daemon-by-name",
+		what:   "-ui and -ua NAME never find a daemon's record, -ui NUMBER does",
+		args:   []string{"-ui", "root"},
+		record: []string{stamped("DAEMON_START", "op=start ver=3.0.9 auid=4294967295 pid=600 uid=0 ses=4294967295 res=success")},
+		applies: func(args []string, text string) bool {
+			v, ok := given(args, "-ui", "-ua")
+			return ok && !isDigit(v) && hasType(text, "DAEMON_")
+		},
+	},
+	{
+		name:   "anomaly-uid",
+		what:   "in SECCOMP, ANOM_ABEND and ANOM_PROMISCUOUS, -ui compares the auid, which comes first",
+		args:   []string{"-ui", "1001"},
+		record: []string{stamped("SECCOMP", `auid=1000 uid=1001 gid=0 ses=4 pid=3701 comm="c" exe="/c" sig=31 arch=c000003e syscall=5 compat=0 ip=0x7f code=0x0`)},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-ui", "-ua")
+			return ok && hasType(text, "SECCOMP", "ANOM_ABEND", "ANOM_PROMISCUOUS")
+		},
+	},
+	{
+		name:   "integrity-tty-uid",
+		what:   "in INTEGRITY_* and TTY, -ui takes every uid for 0",
+		args:   []string{"-ui", "1000"},
+		record: []string{stamped("TTY", `tty pid=3600 uid=1000 auid=1001 ses=12 major=136 minor=0 comm="bash" data=6C730D`)},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-ui", "-ua")
+			return ok && hasType(text, "TTY", "INTEGRITY_")
+		},
+	},
+	{
+		name:   "integrity-ppid",
+		what:   "in INTEGRITY_*, -p compares the ppid where there is one",
+		args:   []string{"-p", "3901"},
+		record: []string{stamped("INTEGRITY_RULE", `file="/usr/bin/ls" hash="sha256:aa" ppid=3900 pid=3901 auid=1000 uid=0`)},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-p")
+			return ok && hasType(text, "INTEGRITY_")
+		},
+	},
+	{
+		name:   "largest-id",
+		what:   "4294967295, the id that means unset, is no condition for any id but the login uid and the session",
+		args:   []string{"-ui", "4294967295"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+		finds:  true,
+		applies: func(args []string, _ string) bool {
+			v, ok := given(args, "-ui", "-ua", "-ue", "-gi", "-ge", "-ga")
+			return ok && v == "4294967295"
+		},
+	},
+	{
+		name:   "unknown-is-zero",
+		what:   "auid=? and pid=? of a daemon's record count as 0",
+		args:   []string{"-ul", "0"},
+		record: []string{stamped("DAEMON_CONFIG", "op=reconfigure state=no-change auid=? pid=? subj=? res=failed")},
+		finds:  true,
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-ul", "-ua", "-p")
+			return ok && strings.Contains(text, "auid=? ")
+		},
+	},
+	{
+		name: "terminal-at-end",
+		what: "a USER_AVC record whose terminal= comes last, as dbus writes it, is left out of searches by terminal",
+		args: []string{"-tm", "pts/7"},
+		record: []string{stamped("USER_AVC", `pid=812 uid=81 auid=1000 ses=1 subj=s_t msg='avc:  denied  { send_msg } for scontext=a_t `+
+			`tcontext=b_t tclass=dbus permissive=0  exe="/usr/bin/dbus-daemon" hostname=? addr=? terminal=pts/7'`)},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-tm")
+			return ok && hasType(text, "USER_AVC") && strings.Contains(text, "terminal=?'")
+		},
+	},
+	{
+		name: "netfilter-hides",
+		what: "a NETFILTER_CFG record that names no task hides its event from -p, -c, -su and -se, whatever the SYSCALL record says",
+		args: []string{"-p", "901"},
+		record: []string{
+			stamped("NETFILTER_CFG", "table=filter family=2 entries=4"), stamped("SYSCALL", exampleCall),
+		},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-p", "-c", "-su", "-se")
+			return ok && hasType(text, "NETFILTER_CFG")
+		},
+	},
+	{
+		name:   "login-subject",
+		what:   "in LOGIN, a subject is only found with its field's name: -w -su subj=…",
+		args:   []string{"-w", "-su", "s_t"},
+		record: []string{stamped("LOGIN", "pid=2002 uid=0 subj=s_t old-auid=4294967295 auid=1001 tty=(none) old-ses=4294967295 ses=8 res=1")},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-su", "-se")
+			return ok && hasType(text, "LOGIN ") && slices.Contains(args, "-w")
+		},
+	},
+	{
+		name:   "syscall-zero",
+		what:   "-sc 0 (read on x86_64) finds every event that is no system call",
+		args:   []string{"-sc", "0"},
+		record: []string{stamped("DAEMON_START", "op=start ver=3.0.9 auid=4294967295 pid=600 uid=0 ses=4294967295 res=success")},
+		finds:  true,
+		applies: func(args []string, text string) bool {
+			v, ok := given(args, "-sc")
+			return ok && v == "0" && !hasType(text, "SYSCALL")
+		},
+	},
+	{
+		name:   "subject-hides-object",
+		what:   "-su with -o ignores -o, and with -se either is enough: all options should form an 'and'",
+		args:   []string{"-su", "a_t", "-o", "nowhere"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+		finds:  true,
+	},
+	{
+		name:   "name-hides-number",
+		what:   "a uid option with a name makes those with a number count for nothing: all options should form an 'and'",
+		args:   []string{"-ui", "root", "-ul", "4711"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+		finds:  true,
+	},
+	{
+		name:   "all-loosens-one",
+		what:   "-ua with -ui, -ue or -ul (and -ga with -gi or -ge) finds events where any of them holds",
+		args:   []string{"-ua", "1000", "-ui", "4711"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+		finds:  true,
+	},
+	{
+		name: "field-in-value",
+		what: "a field's name inside of another's value is taken for the field: a program may call itself exe=/usr/bin/true",
+		args: []string{"-x", "/real"},
+		record: []string{stamped("SYSCALL", `arch=c000003e syscall=59 success=yes exit=0 a0=1 a1=2 a2=0 a3=0 items=1 ppid=10 pid=901 auid=1000 `+
+			`uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm="exe=(x)" exe="/real" key="k"`)},
+	},
+	{
+		name: "host-to-comma",
+		what: "a host's name goes on to the next comma of the record, however far that is",
+		args: []string{"-w", "-hn", "web01"},
+		record: []string{stamped("USER_AUTH", `pid=2014 uid=0 auid=4294967295 ses=4294967295 msg='op=PAM:x acct="bob" exe="/usr/bin/sudo" `+
+			`hostname=web01 addr=? terminal=a,b res=failed'`)},
+	},
+	{
+		name:   "ipv6-peer",
+		what:   "an IPv6 address in DAEMON_ACCEPT and DAEMON_CLOSE ends at its first colon",
+		args:   []string{"-hn", "2001:db8::7"},
+		record: []string{stamped("DAEMON_ACCEPT", "op=x addr=2001:db8::7 port=4000 res=success")},
+	},
+	{
+		name: "names-of-others",
+		what: "-ui NAME reads the names in the enriched tail only where the event's first record is its SYSCALL or its only one; " +
+			"else it asks this machine's accounts",
+		args: []string{"-ui", "daemon"},
+		record: []string{
+			stamped("CONFIG_CHANGE", "auid=1000 ses=1 op=x key=\"k\" list=4 res=1\x1dAUID=\"unset\""),
+			stamped("SYSCALL", strings.Replace(exampleCall, " uid=0 ", " uid=4711 ", 1)+"\x1dAUID=\"alice\" UID=\"daemon\""),
+		},
+	},
+}
