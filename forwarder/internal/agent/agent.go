@@ -209,10 +209,14 @@ func (a *Agent) openShipping() error {
 		return err
 	}
 	a.spool, a.pump.spool = sp, sp
-	if recovery != nil {
-		if said := fmt.Sprint(recovery); said != "" {
-			so.Logger.Info("opened", "dir", so.Dir, "left", sp.Left(), "recovery", said)
-		}
+	if left := sp.Left(); left > 0 {
+		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
+	}
+	if t := recovery.Torn; t != nil {
+		so.Logger.Warn("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+	}
+	for _, d := range recovery.Damaged {
+		so.Logger.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
 	}
 	a.reader = sp.Reader()
 	sc := *a.cfg.Ship
@@ -286,10 +290,12 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 func (a *Agent) runKernel(ctx context.Context) error {
 	done := make(chan error, 1)
 	daemon := a.cfg.Source == SourceKernel
+	// The reader first: the start record may have to wait for a disk. It is still
+	// the first in the stream, as the queue is read after it.
+	go func() { done <- a.kernel.Run(ctx) }()
 	if daemon {
 		a.emit(a.own.start())
 	}
-	go func() { done <- a.kernel.Run(ctx) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	q := a.kernel.Queue()
@@ -402,7 +408,7 @@ func (a *Agent) runLines(ctx context.Context) error {
 		}
 	}
 	err := <-done
-	if err == io.EOF || ctx.Err() != nil && errors.Is(err, ctx.Err()) || failed != nil && errors.Is(err, context.Canceled) {
+	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) || failed != nil && errors.Is(err, context.Canceled) {
 		err = nil
 	}
 	if ctx.Err() != nil && errors.Is(failed, ctx.Err()) {

@@ -280,7 +280,9 @@ func readStream(ctx context.Context, f *os.File, r *reader) (err error) {
 		if !stop() {
 			<-woken
 		}
-		err = errors.Join(err, w.close())
+		if cerr := w.close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
 	}()
 	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}}
 	for {

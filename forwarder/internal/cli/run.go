@@ -116,6 +116,9 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 	return runAgent(ctx, cfg)
 }
 
+// errHanging is returned when a second signal did not end us either.
+var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
+
 // runAgent runs an agent under the process' signals.
 func runAgent(ctx context.Context, cfg agent.Config) error {
 	// Before anything is acquired: a signal that comes meanwhile must not kill us
@@ -137,10 +140,13 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 		cfg.Logger.Info("metrics", "address", addr)
 	}
 	go func() { done <- a.Run(soft, abort) }()
+	var overdue <-chan time.Time
 	for {
 		select {
 		case err := <-done:
 			return errors.Join(err, a.Close())
+		case <-overdue:
+			return errHanging
 		case s := <-signals:
 			switch s {
 			case unix.SIGUSR1:
@@ -153,6 +159,9 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 				if soft.Err() != nil {
 					cfg.Logger.Warn("ending at once")
 					kill()
+					// What still runs hangs in a call of a disk's. The kernel notices
+					// that its daemon is gone when the process is.
+					overdue = time.After(2 * time.Second)
 					break
 				}
 				cfg.Logger.Info("ending", "signal", s.String())

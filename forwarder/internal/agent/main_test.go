@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+func TestMain(m *testing.M) {
+	kerneltest.Child()
+	goleak.VerifyTestMain(m)
+}
+
+// collector is a server that acknowledges everything and keeps it.
+type collector struct {
+	addr string
+	ln   net.Listener
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex // guards what follows
+	lines []string
+	seqs  map[uint32]bool
+	twice int
+	conns map[net.Conn]bool
+}
+
+func newCollector(t testing.TB) *collector {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &collector{addr: ln.Addr().String(), ln: ln, seqs: map[uint32]bool{}, conns: map[net.Conn]bool{}}
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.conns[conn] = true
+			c.mu.Unlock()
+			c.wg.Add(1)
+			go c.serve(conn)
+		}
+	}()
+	t.Cleanup(c.close)
+	return c
+}
+
+func (c *collector) close() {
+	c.ln.Close()
+	c.mu.Lock()
+	for conn := range c.conns {
+		conn.Close()
+	}
+	c.mu.Unlock()
+	c.wg.Wait()
+}
+
+func (c *collector) serve(conn net.Conn) {
+	defer c.wg.Done()
+	defer conn.Close()
+	buf, have := make([]byte, 64<<10), 0
+	var dec remote.Decoder
+	for {
+		n, err := conn.Read(buf[have:])
+		if err != nil {
+			return
+		}
+		have += n
+		used := 0
+		var out []byte
+		c.mu.Lock()
+		for {
+			f, n, err := dec.Decode(buf[used:have])
+			if err != nil || n == 0 {
+				break
+			}
+			used += n
+			if f.Type == remote.Message {
+				if c.seqs[f.Seq] {
+					c.twice++
+				} else {
+					c.seqs[f.Seq] = true
+					c.lines = append(c.lines, string(f.Payload))
+				}
+			}
+			out = remote.Append(out, remote.Ack, f.Seq, nil)
+		}
+		c.mu.Unlock()
+		have = copy(buf, buf[used:have])
+		if _, err := conn.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+func (c *collector) got() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.lines...)
+}
+
+func wait(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within twenty seconds: %s", what)
+		}
+	}
+}
+
+// started is an agent that runs.
+type started struct {
+	*Agent
+	stop, kill context.CancelFunc
+	done       chan error
+	once       sync.Once
+	err        error
+}
+
+func startAgent(t testing.TB, cfg Config) *started {
+	t.Helper()
+	a, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	soft, stop := context.WithCancel(context.Background())
+	abort, kill := context.WithCancel(context.Background())
+	s := &started{Agent: a, stop: stop, kill: kill, done: make(chan error, 1)}
+	go func() { s.done <- a.Run(soft, abort) }()
+	t.Cleanup(func() {
+		stop()
+		kill()
+		s.end(t)
+	})
+	return s
+}
+
+// end waits for Run and closes; it returns Run's error.
+func (s *started) end(t testing.TB) error {
+	t.Helper()
+	s.once.Do(func() {
+		s.err = <-s.done
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		s.stop()
+		s.kill()
+	})
+	return s.err
+}
+
+func fileLines(t testing.TB, path string) []string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+		lines = append(lines, sc.Text())
+	}
+	return lines
+}
+
+func sample(from, n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e syscall=110 comm="x" key="k%d"`, (from+i)%1000, from+i, from+i)
+	}
+	return lines
+}
