@@ -162,7 +162,7 @@ func checkSegment(file fsys.File, seg *segment, until uint64) (*checked, error) 
 	c := &checker{
 		file: file, seg: seg, until: until, size: size,
 		checked: checked{next: seg.first},
-		r:       newFrameReader(file, seg.seed, dataOffset, 1<<20),
+		r:       newFrameReader(file, seg.seed, dataOffset, int(min(size, 1<<20))),
 	}
 	if err := c.run(); err != nil {
 		return nil, err

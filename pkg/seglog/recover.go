@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,17 +126,38 @@ func Open(o Options) (_ *Log, _ *Recovery, err error) {
 	return l, rec, nil
 }
 
-// makeDir creates the folder and makes its name durable.
+// makeDir creates the folder and makes its name durable: also when it is there
+// already, since an Open that failed half-way may have made it.
 func makeDir(o Options) error {
-	if _, err := o.FS.ReadDir(o.Dir); err == nil {
-		return nil
-	} else if !isNotExist(err) {
+	var parents []string
+	at := filepath.Clean(o.Dir)
+	for {
+		_, err := o.FS.ReadDir(at)
+		if err == nil || !isNotExist(err) || filepath.Dir(at) == at {
+			if err != nil {
+				return err
+			}
+			break
+		}
+		at = filepath.Dir(at)
+		parents = append(parents, at)
+	}
+	if len(parents) == 0 {
+		err := o.FS.SyncDir(filepath.Dir(at))
+		if errors.Is(err, fs.ErrPermission) {
+			return nil // somebody else's folder, and so made by somebody else
+		}
 		return err
 	}
 	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
 		return err
 	}
-	return o.FS.SyncDir(filepath.Dir(filepath.Clean(o.Dir)))
+	for _, dir := range parents {
+		if err := o.FS.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // recover fills l from the folder.

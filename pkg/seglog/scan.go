@@ -117,7 +117,7 @@ func (r *frameReader) next(limit int64) (frame, scanState, error) {
 // lastByte returns the offset just past the last byte in [from, size) that is
 // not zero, or from when there is none.
 func lastByte(file io.ReaderAt, from, size int64) (int64, error) {
-	buf := make([]byte, 256<<10)
+	buf := make([]byte, min(max(size-from, 0), 256<<10))
 	for end := size; end > from; {
 		start := max(from, end-int64(len(buf)))
 		b := buf[:end-start]
