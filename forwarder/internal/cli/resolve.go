@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -273,7 +274,8 @@ func parseRemote(s string) ([]string, error) {
 			return nil, fmt.Errorf("%q: an empty server; want HOST[:PORT][,HOST[:PORT]…]", s)
 		}
 		host, port, err := net.SplitHostPort(withPort(one, 60))
-		if err != nil || host == "" || strings.ContainsAny(host, " /\t") {
+		_, notIP := netip.ParseAddr(host)
+		if err != nil || host == "" || strings.ContainsAny(host, " /\t") || strings.Contains(host, ":") && notIP != nil {
 			return nil, fmt.Errorf("%q: want HOST[:PORT], an IPv6 address in brackets", one)
 		}
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
