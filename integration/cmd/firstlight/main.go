@@ -75,7 +75,8 @@ func (s *stage) showKernel(ctx context.Context, k *kernel) error {
 	if err := os.Chtimes(watched, touched, touched); err != nil {
 		return err
 	}
-	if err := s.find(ctx, touched, "-k", key); err != nil {
+	// The file narrows it to the touch: adding the watch made an event with this key, too.
+	if err := s.find(ctx, touched, "-k", key, "-f", watched); err != nil {
 		return err
 	}
 	if err := s.hosts(ctx); err != nil {

@@ -74,7 +74,7 @@ func (s *stage) start(name, path string, args ...string) (*exec.Cmd, error) {
 }
 
 func (s *stage) startCollector(ctx context.Context) error {
-	cmd, err := s.start("collector", s.collectorBin, "serve", "--store", s.store, "--listen", s.listen, "--http", "")
+	cmd, err := s.start("collector", s.collectorBin, "serve", "--store", s.store, "--listen", s.listen, "--http=")
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (s *stage) forwarderArgs(more ...string) ([]string, error) {
 	if err != nil {
 		host = "this-host"
 	}
-	args := []string{"--config", conf, "--remote", s.listen, "--spool", filepath.Join(s.dir, "spool"), "--node", host, "--http", ""}
+	args := []string{"--config", conf, "--remote", s.listen, "--spool", filepath.Join(s.dir, "spool"), "--node", host, "--http="}
 	return append(args, more...), nil
 }
 
