@@ -98,12 +98,12 @@ func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
 		return []epoch{{from: 0, base: random & 0x7fffffff}}, nil
 	}
 	next := epoch{from: from, base: old[len(old)-1].base + 1<<24 + random&(1<<24-1)}
-	epochs := append([]epoch(nil), pruneEpochs(old, acked)...)
+	epochs := append([]epoch(nil), old...)
 	if epochs[len(epochs)-1].from >= from {
 		// No record had the last one.
 		epochs = epochs[:len(epochs)-1]
 	}
-	epochs = append(epochs, next)
+	epochs = pruneEpochs(append(epochs, next), acked)
 	if len(epochs) > maxEpochs {
 		// So many restarts with nothing acknowledged: the oldest records get other
 		// ids, and those of them that were sent before may be stored twice.

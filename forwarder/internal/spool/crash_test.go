@@ -1,0 +1,234 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
+)
+
+// machine is the model that a spool on a failing disk is held against. Record i
+// of the model is lines[i].
+type machine struct {
+	t  *rapid.T
+	fs *faultfs.FS
+	s  *Spool
+	r  *Reader
+
+	at    map[string]int // where a line is in the model
+	n     int            // records appended, ever
+	alive []int          // the one at i has index i+1; -1: lost
+	safe  int            // how many of alive are durable
+	acked int            // how many of alive are acknowledged
+	floor int            // how many of alive are acknowledged and written down
+	seqs  map[uint32]int // every id that was read, and whose it was
+	seqOf map[int]uint32
+}
+
+func (m *machine) open() {
+	s, _, err := Open(Options{FS: m.fs, Dir: dir, SyncInterval: time.Hour, SegmentBytes: 16 << 10, MaxBytes: 64 << 20, HotBytes: 4 << 10})
+	if err != nil {
+		m.t.Fatalf("open: %v", err)
+	}
+	m.s, m.r = s, s.Reader()
+}
+
+func (m *machine) append(n int) {
+	var batch [][]byte
+	for range n {
+		line := fmt.Sprintf("record %d %0*d", m.n, 1+m.n%900, 0)
+		m.at[line] = m.n
+		m.alive = append(m.alive, m.n)
+		m.n++
+		batch = append(batch, []byte(line))
+	}
+	if err := m.s.Append(batch...); err != nil {
+		m.t.Fatalf("append: %v", err)
+	}
+}
+
+// next reads one record and returns its place in alive, -1 at the end.
+func (m *machine) next() int {
+	index, seq, line, err := m.r.Next()
+	if err == io.EOF {
+		return -1
+	}
+	if err != nil {
+		m.t.Fatalf("next: %v", err)
+	}
+	id, ok := m.at[string(line)]
+	if !ok {
+		m.t.Fatalf("read %.40q, which was never appended", line)
+	}
+	if was, ok := m.seqs[seq]; ok && was != id {
+		m.t.Fatalf("id %#x was record %d's and is record %d's", seq, was, id)
+	}
+	if was, ok := m.seqOf[id]; ok && was != seq {
+		m.t.Fatalf("record %d had id %#x and has %#x", id, was, seq)
+	}
+	m.seqs[seq], m.seqOf[id] = id, seq
+	if index > uint64(len(m.alive)) || m.alive[index-1] != id {
+		m.t.Fatalf("record %d was read at index %d", id, index)
+	}
+	return int(index) - 1
+}
+
+// reopened compares what is there with what must be: everything durable, and
+// after it some of what wasn't, in order, from not before floor.
+func (m *machine) reopened(lossless bool) {
+	m.open()
+	st := m.s.Stats()
+	kept, start := int(st.Last), int(st.First)-1
+	if kept < m.safe || kept > len(m.alive) || lossless && kept < len(m.alive) {
+		m.t.Fatalf("%d of %d records kept, %d were durable", kept, len(m.alive), m.safe)
+	}
+	if start > m.acked || start < min(m.floor, kept) {
+		m.t.Fatalf("resumed after %d of %d, %d are acknowledged, %d on record", start, kept, m.acked, m.floor)
+	}
+	m.alive = m.alive[:kept]
+	for i := start; i < kept; i++ {
+		if m.alive[i] < 0 {
+			continue // lost in an earlier crash
+		}
+		got := m.next()
+		// A power loss may take any of those that weren't durable.
+		for ; i < kept && got != i; i++ {
+			if (lossless || i < m.safe) && m.alive[i] >= 0 {
+				m.t.Fatalf("record %d is gone: %d read next, %d were durable", i, got, m.safe)
+			}
+			m.alive[i] = -1
+		}
+	}
+	if got := m.next(); got != -1 {
+		m.t.Fatalf("record %d read after the last", got)
+	}
+	m.safe, m.acked, m.floor = kept, start, start // Open makes durable what it finds
+	m.r.Seek(0)
+}
+
+// A spool that is killed and loses power again and again loses nothing that was
+// durable and not acknowledged, repeats only what was acknowledged since that was
+// last written down, keeps the order, and no id ever stands for two records.
+func TestCrashes(t *testing.T) {
+	crashes := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		m := &machine{
+			t: rt, fs: faultfs.New(rapid.Int64().Draw(rt, "seed")),
+			at: map[string]int{}, seqs: map[uint32]int{}, seqOf: map[int]uint32{},
+		}
+		if rapid.Bool().Draw(rt, "tear bytes") {
+			m.fs.TearBytes()
+		}
+		m.open()
+		defer func() { m.s.Close() }()
+		rt.Repeat(map[string]func(*rapid.T){
+			"append": func(rt *rapid.T) { m.append(rapid.IntRange(1, 30).Draw(rt, "n")) },
+			"sync": func(*rapid.T) {
+				if err := m.s.Sync(); err != nil {
+					rt.Fatal(err)
+				}
+				m.safe, m.floor = len(m.alive), m.acked
+			},
+			"read and acknowledge": func(rt *rapid.T) {
+				for range rapid.IntRange(1, 40).Draw(rt, "n") {
+					i := m.next()
+					if i < 0 {
+						return
+					}
+					if i >= m.acked && rapid.IntRange(0, 3).Draw(rt, "ack") == 0 {
+						if err := m.s.Ack(uint64(i + 1)); err != nil {
+							rt.Fatal(err)
+						}
+						m.acked = i + 1
+					}
+				}
+			},
+			"close": func(*rapid.T) {
+				if err := m.s.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				m.floor = m.acked
+				m.reopened(true)
+			},
+			"kill": func(*rapid.T) {
+				crashes++
+				die(m.fs, m.s)
+				m.fs.Kill()
+				m.reopened(true)
+			},
+			"power": func(*rapid.T) {
+				crashes++
+				die(m.fs, m.s)
+				m.fs.Crash()
+				m.reopened(false)
+			},
+			"": func(*rapid.T) {
+				if left := len(m.alive) - m.acked; uint64(left) != m.s.Left() {
+					rt.Fatalf("%d records left, want %d", m.s.Left(), left)
+				}
+			},
+		})
+	})
+	if crashes == 0 {
+		t.Error("nothing crashed: the test shows nothing")
+	}
+}
+
+// Every operation fails once, in turn: what Append took without an error is read
+// back after a restart, or the spool says that it failed.
+func TestEveryOperationFails(t *testing.T) {
+	boom := errors.New("boom")
+	for _, op := range faultfs.Ops() {
+		for nth := 1; nth <= 12; nth++ {
+			fs := faultfs.New(int64(nth))
+			o := Options{FS: fs, Dir: dir, SyncInterval: time.Hour, SegmentBytes: 16 << 10, MaxBytes: 1 << 20}
+			fs.Fail(op, nth, boom)
+			s, _, err := Open(o)
+			if err != nil {
+				if fs.OpenFiles() != 0 {
+					t.Fatalf("%s %d: open failed and left %d files open", op, nth, fs.OpenFiles())
+				}
+				fs.Heal()
+				if s, _, err = Open(o); err != nil {
+					t.Fatalf("%s %d: open again: %v", op, nth, err)
+				}
+			}
+			var taken []string
+			for i := range 60 {
+				line := numbered(i*10, i*10+9)
+				var b [][]byte
+				for _, l := range line {
+					b = append(b, []byte(l))
+				}
+				if err := s.Append(b...); err == nil {
+					taken = append(taken, line...)
+				}
+				if i%10 == 9 {
+					_ = s.Sync() // may be the one that fails
+				}
+			}
+			if err := s.Ack(100); err != nil {
+				t.Fatalf("%s %d: ack: %v", op, nth, err)
+			}
+			_ = s.Sync()
+			failed := s.log.Err() != nil
+			_ = s.Close()
+			fs.Heal()
+			if s, _, err = Open(o); err != nil {
+				t.Fatalf("%s %d: reopen: %v", op, nth, err)
+			}
+			got := texts(rest(t, s.Reader()))
+			if n := len(taken) - len(got); !failed && (n > 100 || n < 0 || fmt.Sprint(got) != fmt.Sprint(taken[n:])) {
+				t.Errorf("%s %d: %d taken, %d read back", op, nth, len(taken), len(got))
+			}
+			if err := s.Close(); err != nil {
+				t.Errorf("%s %d: close: %v", op, nth, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,230 @@
+package spool
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
+)
+
+// example returns the bytes of FORMAT.md's example of a kind and what it says they mean.
+func example(t *testing.T, kind string) (raw []byte, want string) {
+	t.Helper()
+	text, err := os.ReadFile("FORMAT.md")
+	must(t, err)
+	_, block, ok := strings.Cut(string(text), "```hex "+kind+"\n")
+	if !ok {
+		t.Fatalf("no example of %s", kind)
+	}
+	block, _, _ = strings.Cut(block, "\n```")
+	digits, want, _ := strings.Cut(block, "\n= ")
+	raw, err = hex.DecodeString(strings.NewReplacer(" ", "", "\n", "").Replace(digits))
+	must(t, err)
+	return raw, want
+}
+
+func TestFormatExamples(t *testing.T) {
+	raw, want := example(t, "entry")
+	ms, line, err := parseEntry(raw)
+	must(t, err)
+	if got := fmt.Sprintf("%d %q", ms, line); got != want {
+		t.Errorf("entry: %s, FORMAT.md says %s", got, want)
+	}
+	if again := appendEntry(nil, ms, line); !bytes.Equal(again, raw) {
+		t.Errorf("entry: % x, FORMAT.md says % x", again, raw)
+	}
+	raw, want = example(t, "slot")
+	c, gen, err := decodeSlot(append(raw, make([]byte, slotSize-len(raw))...))
+	must(t, err)
+	if got := fmt.Sprintf("generation %d, acked %d, epochs %v", gen, c.acked, c.epochs); got != want {
+		t.Errorf("slot: %s, FORMAT.md says %s", got, want)
+	}
+	if again := encodeSlot(c, gen); !bytes.Equal(bytes.TrimRight(again, "\x00"), raw) {
+		t.Errorf("slot: % x, FORMAT.md says % x", again[:len(raw)], raw)
+	}
+}
+
+func TestSequenceIds(t *testing.T) {
+	c := []epoch{{0, 0x7ffffff0}, {100, 0x10}}
+	for index, want := range map[uint64]uint32{
+		1: 0xfffffff1, 15: 0xffffffff, 16: 0x80000000, 99: 0x80000053, 100: 0x80000074,
+		1 << 40: 0x80000010, 1<<31 + 100: 0x80000074,
+	} {
+		if got := seqOf(c, index); got != want {
+			t.Errorf("index %d: %#x, want %#x", index, got, want)
+		}
+	}
+}
+
+// Each life of a spool goes on well ahead of the one before, and only what isn't
+// acknowledged keeps its epoch.
+func TestEpochs(t *testing.T) {
+	fs := faultfs.New(1)
+	s := open(t, fs)
+	add(t, s, numbered(1, 10)...)
+	old := rest(t, s.Reader())
+	must(t, s.Ack(5))
+	for range 3 { // lives without a record of their own leave nothing behind
+		must(t, s.Close())
+		s = open(t, fs)
+	}
+	if len(s.epochs) != 2 {
+		t.Errorf("epochs %v", s.epochs)
+	}
+	add(t, s, "new")
+	got := rest(t, s.Reader())
+	if diff := cmp.Diff(old[5:], got[:5]); diff != "" {
+		t.Error(diff)
+	}
+	ahead := (got[5].Seq - old[9].Seq) & 0x7fffffff
+	if ahead < 3<<24 || ahead > 3<<25 {
+		t.Errorf("ids jumped by %d in three restarts", ahead)
+	}
+	must(t, s.Ack(11))
+	must(t, s.Close())
+	s = open(t, fs)
+	if len(s.epochs) != 1 {
+		t.Errorf("all acknowledged: epochs %v", s.epochs)
+	}
+	other := open(t, faultfs.New(1))
+	if other.Seq(1) == old[0].Seq {
+		t.Error("two spools begin with the same id")
+	}
+}
+
+func TestManyEpochs(t *testing.T) {
+	fs := faultfs.New(1)
+	for i := range maxEpochs + 5 {
+		s := open(t, fs, func(o *Options) { o.SegmentBytes = 1 })
+		add(t, s, fmt.Sprint(i))
+		must(t, s.Close())
+	}
+	s := open(t, fs)
+	if len(s.epochs) != maxEpochs || s.Left() != maxEpochs+5 {
+		t.Errorf("%d epochs, %d records", len(s.epochs), s.Left())
+	}
+	seqs := map[uint32]bool{}
+	for _, r := range rest(t, s.Reader()) {
+		seqs[r.Seq] = true
+	}
+	if len(seqs) != maxEpochs+5 {
+		t.Errorf("%d different ids for %d records", len(seqs), maxEpochs+5)
+	}
+}
+
+// The state may be ahead of a log that lost what wasn't synced.
+func TestStateAheadOfLog(t *testing.T) {
+	fs := faultfs.New(1)
+	s := open(t, fs)
+	add(t, s, numbered(1, 10)...)
+	must(t, s.Close())
+	st, c, err := openState(fs, filepath.Join(dir, stateName))
+	must(t, err)
+	c.acked = 1 << 30
+	must(t, st.write(c))
+	must(t, st.close())
+	s = open(t, fs)
+	if s.First() != 11 || s.Left() != 0 {
+		t.Errorf("first %d, left %d", s.First(), s.Left())
+	}
+	add(t, s, "new")
+	if got := texts(rest(t, s.Reader())); len(got) != 1 || got[0] != "new" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestStateFile(t *testing.T) {
+	whole := encodeSlot(content{acked: 3, epochs: []epoch{{0, 77}}}, 1)
+	newer := encodeSlot(content{acked: 5, epochs: []epoch{{0, 77}}}, 2)
+	torn := append(append([]byte(nil), newer[:512]...), make([]byte, slotSize-512)...)
+	torn[24] ^= 1
+	future := append([]byte(nil), newer...)
+	future[8] = stateVersion + 1
+	zero := make([]byte, slotSize)
+	for name, c := range map[string]struct {
+		text  []byte
+		first uint64 // that is resumed at, of 10
+		err   error
+	}{
+		"first write":           {append(zero, whole...), 4, nil},
+		"both":                  {append(newer, whole...), 6, nil},
+		"older one torn":        {append(newer, torn...), 6, nil},
+		"newer one torn":        {append(torn, whole...), 4, nil},
+		"very first write torn": {append(zero, torn...), 1, nil},
+		"nothing but zeroes":    {append(zero, zero...), 1, nil},
+		"cut short":             {append(zero, whole[:100]...), 1, nil},
+		"both damaged":          {append(torn, torn...), 1, nil},
+		"empty":                 {nil, 1, nil},
+		"newer version":         {append(future, whole...), 0, ErrStateVersion},
+		"something else":        {[]byte("hello"), 0, ErrState},
+		"something long":        {bytes.Repeat([]byte("hello"), 5000), 0, ErrState},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := t.TempDir()
+			o := Options{Dir: d, MaxBytes: 1 << 20}
+			s, _, err := Open(o)
+			must(t, err)
+			add(t, s, numbered(1, 10)...)
+			seq := s.Seq(10)
+			must(t, s.Close())
+			must(t, os.WriteFile(filepath.Join(d, stateName), c.text, 0o600))
+			s, _, err = Open(o)
+			if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
+				t.Fatalf("error %v, want %v", err, c.err)
+			}
+			if err != nil {
+				if !strings.Contains(err.Error(), stateName) {
+					t.Errorf("%v doesn't name the file", err)
+				}
+				return
+			}
+			defer s.Close()
+			if s.First() != c.first {
+				t.Errorf("resumes at %d, want %d", s.First(), c.first)
+			}
+			if got := s.Seq(10); c.first > 1 && got != 0x80000000|(77+10) {
+				t.Errorf("id %#x", got)
+			} else if c.first == 1 && got == seq {
+				t.Errorf("id %#x is the same without the state", got)
+			}
+		})
+	}
+}
+
+func FuzzState(f *testing.F) {
+	f.Add(encodeSlot(content{acked: 3, epochs: []epoch{{0, 77}, {2, 99}}}, 9))
+	f.Add([]byte("AFSPOOL\x00\x01"))
+	f.Fuzz(func(t *testing.T, slot []byte) {
+		if len(slot) == slotSize { // a fuzzer doesn't find checksums
+			sum := slotSum(slot)
+			copy(slot[12:], []byte{byte(sum), byte(sum >> 8), byte(sum >> 16), byte(sum >> 24)})
+		}
+		c, gen, err := decodeSlot(slot)
+		if err != nil {
+			return
+		}
+		c2, gen2, err := decodeSlot(encodeSlot(c, gen))
+		if err != nil || gen2 != gen || fmt.Sprint(c) != fmt.Sprint(c2) {
+			t.Errorf("%+v came back as %+v, %v", c, c2, err)
+		}
+	})
+}
+
+func FuzzEntry(f *testing.F) {
+	f.Add(appendEntry(nil, 1_700_000_000_123, []byte("type=USER")))
+	f.Add([]byte{1, 2, 3})
+	f.Fuzz(func(t *testing.T, e []byte) {
+		ms, line, err := parseEntry(e)
+		if err == nil && !bytes.Equal(appendEntry(nil, ms, line), e) {
+			t.Errorf("% x came back as % x", e, appendEntry(nil, ms, line))
+		}
+	})
+}
