@@ -31,7 +31,7 @@ const (
 	// most a forwarder may have in flight for its resends to be recognised.
 	Window    = chunkLen * numChunks
 	chunkLen  = 256
-	numChunks = 8
+	numChunks = 32
 
 	maxStreams = 64 // of our numbering, an address: senders behind one NAT
 	maxTails   = 8  // connections of stock senders, an address
@@ -64,7 +64,7 @@ type stream struct {
 	last  uint32
 	used  uint64
 	ring  [numChunks]*chunk
-	dirty uint16 // a bit a chunk; bit numChunks: the head
+	dirty uint64 // a bit a chunk; bit numChunks: the head
 	total *int   // chunks of all streams
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -51,11 +50,14 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
-	moved, err := s.carry(p)
+	if err := s.senders.put(b.Senders); err != nil {
+		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	}
+	all, moved, err := s.carry(p)
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
-	err = p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, &sum, moved) })
+	err = p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, &sum, all, moved) })
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
@@ -102,24 +104,20 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 	return p, nil
 }
 
-// kept are the buckets that go along with the state.
-type kept struct{ hosts, senders []store.KV }
-
-// carry reads what has to move to p's file because the last batch went to another.
-func (s *Store) carry(p *partition) (*kept, error) {
+// carry reads the hosts when the last batch went to another file than p's: they
+// have to go along.
+func (s *Store) carry(p *partition) (hosts []store.KV, moved bool, err error) {
 	s.mu.Lock()
 	cur := s.cur
 	s.mu.Unlock()
 	if cur == nil || cur == p {
-		return nil, nil
+		return nil, false, nil
 	}
-	var k kept
-	err := cur.view(func(tx *bbolt.Tx) error {
-		k.hosts = copyBucket(tx.Bucket(bktHosts))
-		k.senders = copyBucket(tx.Bucket(bktSenders))
+	err = cur.view(func(tx *bbolt.Tx) error {
+		hosts = copyBucket(tx.Bucket(bktHosts))
 		return nil
 	})
-	return &k, err
+	return hosts, true, err
 }
 
 func copyBucket(b *bbolt.Bucket) []store.KV {
@@ -132,23 +130,17 @@ func copyBucket(b *bbolt.Bucket) []store.KV {
 }
 
 // write is a batch's transaction.
-func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, moved *kept) error {
-	if moved != nil {
-		for _, m := range []struct {
-			name []byte
-			kvs  []store.KV
-		}{{bktHosts, moved.hosts}, {bktSenders, moved.senders}} {
-			if err := tx.DeleteBucket(m.name); err != nil {
-				return err
-			}
-			bkt, err := tx.CreateBucket(m.name)
-			if err != nil {
-				return err
-			}
-			bkt.FillPercent = 0.9
-			if err := putAll(bkt, m.kvs); err != nil {
-				return err
-			}
+func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []store.KV, moved bool) error {
+	if moved {
+		if err := tx.DeleteBucket(bktHosts); err != nil {
+			return err
+		}
+		bkt, err := tx.CreateBucket(bktHosts)
+		if err != nil {
+			return err
+		}
+		if err := putAll(bkt, all); err != nil {
+			return err
 		}
 	}
 	if blob != nil {
@@ -169,25 +161,7 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, moved 
 			return fmt.Errorf("host %.80q: %w", b.Hosts[i].Name, err)
 		}
 	}
-	if err := putAll(tx.Bucket(bktSenders), b.Senders); err != nil {
-		return err
-	}
 	return tx.Bucket(bktMeta).Put(keyState, encodeState(b))
-}
-
-func putAll(bkt *bbolt.Bucket, kvs []store.KV) error {
-	for _, kv := range kvs {
-		var err error
-		if kv.Value == nil {
-			err = bkt.Delete(kv.Key)
-		} else {
-			err = bkt.Put(kv.Key, kv.Value)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // ---- what goes along ----
@@ -310,21 +284,14 @@ func (p *partition) loadState() (st *store.State, err error) {
 	return st, err
 }
 
-// loadKept reads hosts and senders.
-func (p *partition) loadKept() (hosts []store.Host, senders []store.KV, err error) {
+// loadHosts reads what is known of hosts.
+func (p *partition) loadHosts() (hosts []store.Host, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
-		var errs []error
-		err := tx.Bucket(bktHosts).ForEach(func(k, v []byte) error {
+		return tx.Bucket(bktHosts).ForEach(func(k, v []byte) error {
 			h, err := decodeHost(k, v)
-			if err != nil {
-				errs = append(errs, err)
-				return nil
-			}
 			hosts = append(hosts, h)
-			return nil
+			return err
 		})
-		senders = copyBucket(tx.Bucket(bktSenders))
-		return errors.Join(append(errs, err)...)
 	})
-	return hosts, senders, err
+	return hosts, err
 }

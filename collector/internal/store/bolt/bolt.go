@@ -51,6 +51,8 @@ type Store struct {
 	lock  io.Closer
 	cache *cache
 
+	senders *senders
+
 	appendMu sync.Mutex // one Append or Drop at a time
 
 	mu     sync.Mutex // guards everything below
@@ -87,6 +89,9 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.claim(); err != nil {
+		return nil, err
+	}
+	if err := s.openSenders(); err != nil {
 		return nil, err
 	}
 	if err := s.openParts(); err != nil {
@@ -274,12 +279,7 @@ func (s *Store) loadState() error {
 			s.state, s.cur = *st, p
 		}
 	}
-	if s.cur == nil {
-		return nil
-	}
-	var err error
-	s.state.Hosts, s.state.Senders, err = s.cur.loadKept()
-	return err
+	return nil
 }
 
 // State is that of the last batch stored.
@@ -293,11 +293,14 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 		return nil, store.ErrClosed
 	}
 	st := s.state
+	var err error
 	if s.cur != nil {
-		var err error
-		if st.Hosts, st.Senders, err = s.cur.loadKept(); err != nil {
+		if st.Hosts, err = s.cur.loadHosts(); err != nil {
 			return nil, err
 		}
+	}
+	if st.Senders, err = s.senders.all(); err != nil {
+		return nil, err
 	}
 	st.Open = slices.Clone(st.Open)
 	return &st, nil
@@ -305,11 +308,18 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 
 // Hosts are those known with the last batch.
 func (s *Store) Hosts(ctx context.Context) ([]store.Host, error) {
-	st, err := s.State(ctx)
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return st.Hosts, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, store.ErrClosed
+	}
+	if s.cur == nil {
+		return nil, nil
+	}
+	return s.cur.loadHosts()
 }
 
 // Stats returns the present sizes.
@@ -397,6 +407,7 @@ func (s *Store) release() error {
 	for _, p := range s.parts {
 		errs = append(errs, p.close())
 	}
+	errs = append(errs, s.senders.close())
 	if s.codec != nil {
 		errs = append(errs, s.codec.Close())
 		s.codec = nil

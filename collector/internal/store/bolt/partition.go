@@ -62,8 +62,8 @@ type partition struct {
 }
 
 // guard turns a panic on damaged bytes, in bbolt or by a fault in the mapping of
-// a file that was cut short, into an error.
-func (p *partition) guard(fn func() error) (err error) {
+// a file that was cut short, into an error that names the file.
+func guard(path string, fn func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
@@ -71,11 +71,13 @@ func (p *partition) guard(fn func() error) (err error) {
 			err = fmt.Errorf("%w: %v", store.ErrDamaged, r)
 		}
 		if err != nil {
-			err = fmt.Errorf("%s: %w", p.path, err)
+			err = fmt.Errorf("%s: %w", path, err)
 		}
 	}()
 	return fn()
 }
+
+func (p *partition) guard(fn func() error) error { return guard(p.path, fn) }
 
 // open opens the file to read, checks whose it is and loads the catalogue.
 func (p *partition) open() error {
@@ -99,35 +101,71 @@ func (p *partition) openAs(write bool) error {
 	if err := p.closeLocked(); err != nil {
 		return err
 	}
+	return p.guard(func() error {
+		db, err := openBolt(p.path, write)
+		p.db, p.write = db, write
+		return err
+	})
+}
+
+// openBolt opens a bbolt file that is there. Errors as Open's.
+func openBolt(path string, write bool) (*bbolt.DB, error) {
 	o := &bbolt.Options{ReadOnly: !write, Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
 	if write {
 		o.InitialMmapSize = mmapBytes
 	}
-	return p.guard(func() error {
-		// bbolt would make a missing file and fill an empty one.
-		info, err := os.Stat(p.path)
-		if err != nil {
-			return err
-		}
-		if info.Size() == 0 {
-			return fmt.Errorf("%w: an empty file", store.ErrDamaged)
-		}
-		db, err := bbolt.Open(p.path, 0o600, o)
-		switch {
-		case errors.Is(err, berrors.ErrTimeout):
-			return fmt.Errorf("%w: another program has it open", store.ErrInUse)
-		case errors.Is(err, berrors.ErrVersionMismatch):
-			return fmt.Errorf("%w: %w", store.ErrVersion, err)
-		case errors.Is(err, berrors.ErrInvalid) && !looksLikeBolt(p.path):
-			return fmt.Errorf("%w: %w", store.ErrNotOurs, err)
-		case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
-			return fmt.Errorf("%w: %w", store.ErrDamaged, err)
-		case err != nil:
-			return err
-		}
-		p.db, p.write = db, write
-		return nil
-	})
+	// bbolt would make a missing file and fill an empty one.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() == 0 {
+		return nil, fmt.Errorf("%w: an empty file", store.ErrDamaged)
+	}
+	db, err := bbolt.Open(path, 0o600, o)
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: another program has it open", store.ErrInUse)
+	case errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %w", store.ErrVersion, err)
+	case errors.Is(err, berrors.ErrInvalid) && !looksLikeBolt(path):
+		return nil, fmt.Errorf("%w: %w", store.ErrNotOurs, err)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
+		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	return db, err
+}
+
+// createBolt makes a bbolt file: whole under another name, then renamed.
+func createBolt(path string, fill func(*bbolt.Tx) error) error {
+	tmp := path + ".tmp"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	db, err := bbolt.Open(tmp, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType})
+	if err == nil {
+		err = errors.Join(db.Update(fill), db.Close())
+	}
+	if err != nil {
+		_ = os.Remove(tmp) // it holds nothing
+		return fmt.Errorf("create: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// checkFormat reads the format's version.
+func checkFormat(meta *bbolt.Bucket) error {
+	format := meta.Get(keyFormat)
+	if len(format) != 4 {
+		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
+	}
+	if v := binary.LittleEndian.Uint32(format); v != partVersion {
+		return fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, v, partVersion)
+	}
+	return nil
 }
 
 // looksLikeBolt says whether one of the first two pages has bbolt's magic.
@@ -152,17 +190,13 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	if meta == nil {
 		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, bktMeta)
 	}
-	format := meta.Get(keyFormat)
-	if len(format) != 4 {
-		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
-	}
-	if v := binary.LittleEndian.Uint32(format); v != partVersion {
-		return fmt.Errorf("%w: partition version %d, this program reads %d", store.ErrVersion, v, partVersion)
+	if err := checkFormat(meta); err != nil {
+		return err
 	}
 	if d := meta.Get(keyDay); len(d) != 4 || store.Day(binary.LittleEndian.Uint32(d)) != p.day {
 		return fmt.Errorf("%w: it says it is of another day: %x", store.ErrDamaged, d)
 	}
-	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts, bktSenders} {
+	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts} {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: no bucket %q", store.ErrDamaged, name)
 		}
@@ -178,21 +212,11 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	})
 }
 
-// create makes the day's file, whole under another name first.
+// create makes the day's file.
 func (p *partition) create() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	tmp := p.path + ".tmp"
-	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	err := p.guard(func() error {
-		db, err := bbolt.Open(tmp, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType})
-		if err != nil {
-			return err
-		}
-		err = db.Update(func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{bktMeta, bktGroups, bktCatalog, bktHosts, bktSenders} {
+	return p.guard(func() error {
+		return createBolt(p.path, func(tx *bbolt.Tx) error {
+			for _, name := range [][]byte{bktMeta, bktGroups, bktCatalog, bktHosts} {
 				if _, err := tx.CreateBucket(name); err != nil {
 					return err
 				}
@@ -202,16 +226,7 @@ func (p *partition) create() error {
 				meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)),
 				meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(p.day))))
 		})
-		return errors.Join(err, db.Close())
 	})
-	if err != nil {
-		_ = os.Remove(tmp) // it holds nothing
-		return fmt.Errorf("create the day's partition: %w", err)
-	}
-	if err := os.Rename(tmp, p.path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(p.path))
 }
 
 // view runs a short read transaction.

@@ -119,7 +119,7 @@ func (b *builder) addHost(h *store.TableHost) {
 			b.curSize = 0
 			open = false
 		}
-		if !open || b.blocks[len(b.blocks)-1].Counted != e.Counted {
+		if last := len(b.blocks) - 1; !open || b.blocks[last].Counted != e.Counted || int(b.blocks[last].Len) >= BlockBytes {
 			b.blocks = append(b.blocks, Block{Frame: uint32(len(b.frames) - 1), Off: uint32(b.curSize), First: uint32(len(b.ids)),
 				Counted: e.Counted, MinMs: e.Ms, MaxMs: e.Ms, MinSerial: e.Serial, MaxSerial: e.Serial})
 			b.owner = append(b.owner, host)
@@ -159,7 +159,7 @@ func (c *Codec) pack(b *builder) (table, data []byte) {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			var text []byte
+			text := make([]byte, 0, FrameBytes+FrameBytes/4)
 			for i := range next {
 				text = text[:0]
 				for _, p := range b.frames[i] {

@@ -32,6 +32,9 @@ type proc struct {
 	auid           int
 	exe            string
 	left           int // events until it ends
+	base           uint64
+	dir, file      int
+	events         []int // the kinds of events it makes, again and again
 }
 
 // template is a record cut at the places that vary.
@@ -102,7 +105,11 @@ func (g *Generator) newProc(h *genHost) proc {
 	if n := g.rng.IntN(8); n < 5 {
 		auid, ses = 1000+n, 10+int(h.serial/5000)+n
 	}
-	return proc{pid: h.next, ppid: h.next - 1 - g.rng.IntN(400), ses: ses, auid: auid,
+	var events []int
+	for range 1 + g.rng.IntN(3) {
+		events = append(events, g.rng.IntN(len(g.events)))
+	}
+	return proc{base: g.rng.Uint64N(1 << 36), dir: g.rng.IntN(50), file: g.rng.IntN(1000), events: events, pid: h.next, ppid: h.next - 1 - g.rng.IntN(400), ses: ses, auid: auid,
 		exe: genExes[min(g.rng.IntN(len(genExes)), g.rng.IntN(len(genExes)))], left: 1 + g.rng.IntN(1+g.rng.IntN(40))}
 }
 
@@ -116,7 +123,8 @@ func (g *Generator) Event() (host string, records [][]byte) {
 		h.procs[i] = g.newProc(h)
 	}
 	p := &h.procs[i]
-	ev := g.events[g.rng.IntN(len(g.events))]
+	ev := g.events[p.events[g.rng.IntN(len(p.events))]]
+	p.file += g.rng.IntN(2)
 	for _, t := range ev {
 		records = append(records, g.fill(t, h, p))
 	}
@@ -146,17 +154,17 @@ func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
 		case "auid":
 			num("auid", p.auid)
 		case "exit":
-			if g.rng.IntN(5) == 0 {
+			if g.rng.IntN(10) == 0 {
 				num("exit", 3+g.rng.IntN(2000))
 			} else {
 				num("exit", 3)
 			}
 		case "inode":
-			num("inode", 100000+g.rng.IntN(4000))
+			num("inode", 100000+p.dir*2000+p.file)
 		case "a0", "a1", "a2", "a3":
 			b = append(append(b, x.kind...), '=')
 			if len(x.lit) > 8 {
-				b = fmt.Appendf(b, "7ff%09x", g.rng.Uint64N(1<<36))
+				b = fmt.Appendf(b, "7ff%09x", p.base+16*g.rng.Uint64N(8))
 			} else {
 				b = append(b, x.lit[3:]...)
 			}
@@ -165,10 +173,10 @@ func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
 		case "exe":
 			b = fmt.Appendf(b, "exe=%q", p.exe)
 		case "name":
-			if g.rng.IntN(3) == 0 {
+			if len(x.lit)%3 == 0 {
 				b = append(b, x.lit...)
 			} else {
-				b = fmt.Appendf(b, `name="/srv/data/%d/file-%d.dat"`, g.rng.IntN(50), min(g.rng.IntN(2000), g.rng.IntN(2000)))
+				b = fmt.Appendf(b, `name="/srv/data/%d/file-%d.dat"`, p.dir, p.file)
 			}
 		case "proctitle":
 			b = fmt.Appendf(b, "proctitle=%X00%X", p.exe, []byte("--run="+strconv.Itoa(p.pid)))

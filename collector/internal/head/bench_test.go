@@ -1,0 +1,227 @@
+package head
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// rig is the whole pipeline on a folder.
+type rig struct {
+	dir string
+	j   *journal.Journal
+	st  *bolt.Store
+	h   *Head
+}
+
+// openRig opens what is in dir; change may adjust the options.
+func openRig(dir string, change func(*journal.Options, *Options)) (*rig, error) {
+	r := &rig{dir: dir}
+	var err error
+	if r.st, err = bolt.Open(bolt.Options{Dir: dir, LockTimeout: -1}); err != nil {
+		return nil, err
+	}
+	jo := journal.Options{Dir: filepath.Join(dir, "journal")}
+	ho := Options{Store: r.st}
+	if change != nil {
+		change(&jo, &ho)
+	}
+	if r.j, _, err = journal.Open(jo); err != nil {
+		r.st.Close()
+		return nil, err
+	}
+	ho.Journal = r.j
+	if r.h, err = Open(ho); err != nil {
+		r.j.Close()
+		r.st.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *rig) close() error {
+	err := r.h.Close()
+	for _, c := range []func() error{r.j.Close, r.st.Close} {
+		if cerr := c(); err == nil {
+			err = cerr
+		}
+	}
+	return err
+}
+
+func peer(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 60)
+}
+
+// batches makes n records of many hosts, up to per a batch, each host on a
+// connection of its own with our own numbering.
+func batches(t testing.TB, seed uint64, hosts, n, per int) (out []*journal.Batch, raw int64) {
+	g := storetest.NewGenerator(seed, storetest.Templates(t), hosts, storetest.Start)
+	open := map[string]*journal.Batch{}
+	conns := map[string]int{}
+	seqs := map[string]uint32{}
+	for n > 0 {
+		host, recs := g.Event()
+		if conns[host] == 0 {
+			conns[host] = len(conns) + 1
+		}
+		for _, r := range recs {
+			b := open[host]
+			if b == nil {
+				b = &journal.Batch{Conn: uint64(conns[host]), Peer: peer(conns[host]), Managed: true, Received: storetest.Start}
+				open[host] = b
+			}
+			seqs[host]++
+			b.Records = append(b.Records, journal.Record{Seq: journal.OwnNumbering | seqs[host], Raw: r})
+			raw += int64(len(r))
+			n--
+			if len(b.Records) >= per {
+				out = append(out, b)
+				delete(open, host)
+			}
+		}
+	}
+	for _, b := range open {
+		out = append(out, b)
+	}
+	return out, raw
+}
+
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func diskUse(dir string) (n int64) {
+	_ = filepath.Walk(dir, func(_ string, info os.FileInfo, err error) error {
+		if st, ok := info.Sys().(*syscall.Stat_t); err == nil && ok && info.Mode().IsRegular() {
+			n += st.Blocks * 512
+		}
+		return nil
+	})
+	return n
+}
+
+// BenchmarkIngest is the CPU of everything between a decoded frame and the disk:
+// journal with sync, parsing, assembly, index, compression, bbolt.
+func BenchmarkIngest(b *testing.B) {
+	for _, c := range []struct{ hosts, per int }{{50, 256}, {50, 16}, {1000, 16}, {1, 1}} {
+		b.Run(fmt.Sprintf("hosts=%d/batch=%d", c.hosts, c.per), func(b *testing.B) {
+			n := 400_000
+			if c.per == 1 {
+				n = 20_000
+			}
+			list, raw := batches(b, 1, c.hosts, n, c.per)
+			b.ResetTimer()
+			var cpu, wall time.Duration
+			var disk int64
+			for range b.N {
+				dir := b.TempDir()
+				r, err := openRig(dir, nil)
+				if err != nil {
+					b.Fatal(err)
+				}
+				fresh := make([]*journal.Batch, len(list))
+				for i, x := range list {
+					y := *x
+					y.Records = append([]journal.Record(nil), x.Records...)
+					fresh[i] = &y
+				}
+				start, from := cpuTime(), time.Now()
+				var wg sync.WaitGroup
+				for _, x := range fresh {
+					wg.Add(1)
+					if err := r.h.Submit(context.Background(), x, func(err error) {
+						if err != nil {
+							b.Error(err)
+						}
+						wg.Done()
+					}); err != nil {
+						b.Fatal(err)
+					}
+					if c.per == 1 {
+						wg.Wait()
+					}
+				}
+				wg.Wait()
+				if err := r.h.Flush(context.Background()); err != nil {
+					b.Fatal(err)
+				}
+				cpu += cpuTime() - start
+				wall += time.Since(from)
+				disk = diskUse(filepath.Join(dir, "partitions"))
+				if err := r.close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			per := float64(b.N) * float64(n)
+			b.ReportMetric(float64(cpu.Nanoseconds())/per, "cpu-ns/record")
+			b.ReportMetric(per/wall.Seconds(), "records/s")
+			b.ReportMetric(100*float64(disk)/float64(raw), "%disk")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkSearch is a selective and a full query over 200 MB stored.
+func BenchmarkSearch(b *testing.B) {
+	dir := b.TempDir()
+	r, err := openRig(dir, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.close()
+	list, raw := batches(b, 1, 50, 1_000_000, 256)
+	rare := []byte(`node=web7.example.net type=SYSCALL msg=audit(1795334400.500:77): arch=c000003e syscall=2 success=yes exit=3 items=0 ppid=1 pid=999999 auid=1000 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm="cat" exe="/bin/cat" key="needle"`)
+	list = append(list, &journal.Batch{Conn: 9999, Peer: peer(9999), Received: storetest.Start, Records: []journal.Record{{Raw: rare}}})
+	var wg sync.WaitGroup
+	for _, x := range list {
+		wg.Add(1)
+		if err := r.h.Submit(context.Background(), x, func(error) { wg.Done() }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	wg.Wait()
+	time.Sleep(3 * time.Second) // the needle has no end of event
+	if err := r.h.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	key := func(op search.Op, s string, f search.Field) *search.Query {
+		return &search.Query{Terms: []search.Term{{Fields: []search.Field{f}, Op: op, Text: s}}}
+	}
+	for name, q := range map[string]*search.Query{
+		"key":    key(search.OpContains, "needle", search.FieldKey),
+		"pid":    key(search.OpEqual, "999999", search.FieldPID),
+		"file":   key(search.OpContains, "/srv/data/7/file-7", search.FieldFile),
+		"failed": key(search.OpEqual, "no", search.FieldSuccess),
+		"node":   {Nodes: []string{"web7.example.net"}},
+		"all":    {},
+	} {
+		b.Run(name, func(b *testing.B) {
+			found := 0
+			for range b.N {
+				found = 0
+				if err := r.h.Scan(context.Background(), q, func(*event.Event) error { found++; return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(found), "events")
+			b.ReportMetric(float64(raw)*float64(b.N)/1e6/b.Elapsed().Seconds(), "MB/s")
+		})
+	}
+	_ = store.ErrStop
+}
