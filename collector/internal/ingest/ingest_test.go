@@ -395,6 +395,17 @@ func TestLinesAndMessagesMixed(t *testing.T) {
 	}
 }
 
+// A stock sender's records end in a newline, which is not stored.
+func TestNewlineAtTheEnd(t *testing.T) {
+	f := setup(t, nil)
+	c := f.dial()
+	c.send(append(append(message(1, "stock's\n"), message(2, "ours")...), message(3, "\n")...))
+	c.want("ACK 1", "ACK 2", "ACK 3")
+	if diff := cmp.Diff([]string{"stock's", "ours"}, f.j.stored()); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
 // The stock server takes an unknown type for a record and acknowledges it.
 func TestUnknownTypeIsARecord(t *testing.T) {
 	f := setup(t, nil)

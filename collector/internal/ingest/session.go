@@ -198,7 +198,7 @@ func (s *session) parse(sc *scratch, n int) (used int, err error) {
 		if k == 0 {
 			break
 		}
-		b.add(f, used, used+k)
+		b.add(f, used)
 		used += k
 	}
 	b.submit(used)
@@ -251,7 +251,7 @@ type burst struct {
 	beats    []beat
 }
 
-func (b *burst) add(f remote.Frame, start, end int) {
+func (b *burst) add(f remote.Frame, start int) {
 	m := b.s.in.cfg.Metrics
 	if managed := !f.ASCII; managed != b.managed {
 		b.submit(start)
@@ -271,7 +271,8 @@ func (b *burst) add(f remote.Frame, start, end int) {
 		b.sc.spans = append(b.sc.spans, span{start: start, end: start + len(f.Payload)})
 	default:
 		// An unknown type that is no reply is a record, as for the stock server.
-		b.sc.spans = append(b.sc.spans, span{seq: f.Seq, start: end - len(f.Payload), end: end})
+		text := start + remote.HeaderSize // its end may be a newline, which is no part of the record
+		b.sc.spans = append(b.sc.spans, span{seq: f.Seq, start: text, end: text + len(f.Payload)})
 	}
 }
 
