@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -25,6 +26,7 @@ func command() {
 }
 
 func TestMain(m *testing.M) {
+	kerneltest.Child()
 	testscript.Main(m, map[string]func(){
 		"forwarder": command, "auditd": command, "audisp-remote": command,
 		"sink": sink,
