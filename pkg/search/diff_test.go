@@ -468,3 +468,19 @@ func TestKnownDifferences(t *testing.T) {
 		})
 	}
 }
+
+// TestDifferencesAreListed keeps DIFFERENCES.md whole.
+func TestDifferencesAreListed(t *testing.T) {
+	b, err := os.ReadFile("DIFFERENCES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range knownDifferences {
+		if !bytes.Contains(b, []byte("\n| "+d.name+" | ")) {
+			t.Errorf("DIFFERENCES.md does not list %s (%s)", d.name, d.what)
+		}
+	}
+	if rows := bytes.Count(b, []byte("\n| ")) - 1; rows != len(knownDifferences) {
+		t.Errorf("DIFFERENCES.md has %d rows for %d known differences", rows, len(knownDifferences))
+	}
+}

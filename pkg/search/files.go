@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Stdio is the streams of a command.
@@ -148,7 +150,7 @@ func openAll(paths []string, stdio Stdio) (logs []io.Reader, closeAll func(), er
 	}
 	for _, path := range paths {
 		if path == stdinName {
-			logs = append(logs, stdio.In)
+			logs = append(logs, pipe{stdio.In})
 			continue
 		}
 		f, err := os.Open(path)
@@ -160,6 +162,19 @@ func openAll(paths []string, stdio Stdio) (logs []io.Reader, closeAll func(), er
 		logs = append(logs, f)
 	}
 	return logs, closeAll, nil
+}
+
+// pipe is a standard input that others write to while it is read.
+type pipe struct{ *os.File }
+
+func (p pipe) wait(d time.Duration) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(p.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, int(d/time.Millisecond))
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
+		}
+	}
 }
 
 // rootCause is a path error without its path, which the message has already.

@@ -108,8 +108,12 @@ var knownDifferences = []difference{
 		record: []string{stamped("SYSCALL", exampleCall)},
 		finds:  true,
 		applies: func(args []string, _ string) bool {
-			v, ok := given(args, "-ui", "-ua", "-ue", "-gi", "-ge", "-ga")
-			return ok && v == "4294967295"
+			for _, opt := range []string{"-ui", "-ua", "-ue", "-gi", "-ge", "-ga"} {
+				if v, ok := given(args, opt); ok && v == "4294967295" {
+					return true
+				}
+			}
+			return false
 		},
 	},
 	{

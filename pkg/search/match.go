@@ -81,8 +81,8 @@ func literalOf(t *matchTerm) (literal, bool) {
 			return literal{}, false
 		case f == FieldExe && strings.Contains(noExe, t.Text):
 			return literal{}, false
-		case f == FieldFile && strings.Contains(t.Text, "/."):
-			return literal{}, false // may be joined from the working directory and a name
+		case f == FieldFile && (strings.Contains(t.Text, "/.") || strings.HasSuffix(t.Text, "/")):
+			return literal{}, false // may reach over where a working directory was joined to ./name
 		}
 	}
 	return literal{t.text, []byte(strings.ToUpper(hex.EncodeToString(t.text)))}, true

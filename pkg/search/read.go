@@ -65,6 +65,15 @@ func Read(cfg ReadConfig, logs ...io.Reader) Events {
 	}
 }
 
+// waiter is a log that may have nothing for a while, such as a pipe.
+type waiter interface {
+	// wait reports whether there is something to read, or the end, within d.
+	wait(d time.Duration) (bool, error)
+}
+
+// idle is how long a pipe may be silent before open events are shown.
+const idle = 3 * time.Second
+
 type reader struct {
 	cfg   ReadConfig
 	order *order
@@ -77,6 +86,9 @@ func (rd *reader) read(log io.Reader) error {
 	chunk, used := make([]byte, chunkBytes), 0
 	skipping := false // within the rest of an overlong line
 	for {
+		if err := rd.await(log); err != nil {
+			return err
+		}
 		n, err := log.Read(chunk[used:])
 		data := chunk[:used+n]
 		start := 0
@@ -122,6 +134,26 @@ func (rd *reader) read(log io.Reader) error {
 			next := make([]byte, chunkBytes)
 			used = copy(next, rest)
 			chunk = next
+		}
+	}
+}
+
+// await flushes the open events while a pipe is silent.
+func (rd *reader) await(log io.Reader) error {
+	w, ok := log.(waiter)
+	if !ok {
+		return nil
+	}
+	for {
+		ready, err := w.wait(idle)
+		if err != nil {
+			return fmt.Errorf("wait for log: %w", err)
+		}
+		if ready {
+			return nil
+		}
+		if err := rd.order.flush(); err != nil {
+			return err
 		}
 	}
 }

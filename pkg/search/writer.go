@@ -5,7 +5,10 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"time"
+
+	"github.com/mattn/go-isatty"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -32,7 +35,7 @@ func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
 	if loc == nil {
 		loc = time.Local
 	}
-	base := lineWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered}
+	base := lineWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || isTerminal(out)}
 	switch o.Format {
 	case FormatRaw:
 		return &rawWriter{base}, nil
@@ -40,6 +43,11 @@ func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
 		return &defaultWriter{lineWriter: base, loc: loc, escape: o.Escape}, nil
 	}
 	return nil, &FormatError{o.Format}
+}
+
+func isTerminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd())
 }
 
 type lineWriter struct {
