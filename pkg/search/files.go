@@ -156,7 +156,7 @@ func openAll(paths []string, stdio Stdio) (logs []io.Reader, closeAll func(), er
 		f, err := os.Open(path)
 		if err != nil {
 			closeAll()
-			return nil, nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err)) //nolint:staticcheck // the stock tool's words
+			return nil, nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))
 		}
 		files = append(files, f)
 		logs = append(logs, f)

@@ -101,82 +101,26 @@ func usagef(format string, args ...any) error {
 	return &UsageError{Text: fmt.Sprintf(format, args...)}
 }
 
-// canonical maps each spelling of an option to its long one.
+// optionNames is every option, with its short name where it has one.
+var optionNames = [...]struct{ short, long string }{
+	{"-a", "--event"}, {"-c", "--comm"}, {"-e", "--exit"}, {"-f", "--file"}, {"-ga", "--gid-all"},
+	{"-ge", "--gid-effective"}, {"-gi", "--gid"}, {"-h", "--help"}, {"-hn", "--host"}, {"-i", "--interpret"},
+	{"-if", "--input"}, {"-k", "--key"}, {"-l", "--line-buffered"}, {"-m", "--message"}, {"-n", "--node"},
+	{"-o", "--object"}, {"-p", "--pid"}, {"-pp", "--ppid"}, {"-r", "--raw"}, {"-sc", "--syscall"}, {"-se", "--context"},
+	{"-su", "--subject"}, {"-sv", "--success"}, {"-te", "--end"}, {"-ts", "--start"}, {"-tm", "--terminal"},
+	{"-ua", "--uid-all"}, {"-ue", "--uid-effective"}, {"-ui", "--uid"}, {"-ul", "--loginuid"}, {"-uu", "--uuid"},
+	{"-v", "--version"}, {"-vm", "--vm-name"}, {"-w", "--word"}, {"-x", "--executable"},
+	{"", "--arch"}, {"", "--checkpoint"}, {"", "--debug"}, {"", "--eoe-timeout"}, {"", "--escape"},
+	{"", "--extra-keys"}, {"", "--extra-labels"}, {"", "--extra-obj2"}, {"", "--extra-time"}, {"", "--format"},
+	{"", "--input-logs"}, {"", "--just-one"}, {"", "--session"},
+}
+
+// canonical returns the long name of an option in either spelling.
 func canonical(name string) (string, bool) {
-	switch name {
-	case "-a", "--event":
-		return "--event", true
-	case "-c", "--comm":
-		return "--comm", true
-	case "-e", "--exit":
-		return "--exit", true
-	case "-f", "--file":
-		return "--file", true
-	case "-ga", "--gid-all":
-		return "--gid-all", true
-	case "-ge", "--gid-effective":
-		return "--gid-effective", true
-	case "-gi", "--gid":
-		return "--gid", true
-	case "-h", "--help":
-		return "--help", true
-	case "-hn", "--host":
-		return "--host", true
-	case "-i", "--interpret":
-		return "--interpret", true
-	case "-if", "--input":
-		return "--input", true
-	case "-k", "--key":
-		return "--key", true
-	case "-l", "--line-buffered":
-		return "--line-buffered", true
-	case "-m", "--message":
-		return "--message", true
-	case "-n", "--node":
-		return "--node", true
-	case "-o", "--object":
-		return "--object", true
-	case "-p", "--pid":
-		return "--pid", true
-	case "-pp", "--ppid":
-		return "--ppid", true
-	case "-r", "--raw":
-		return "--raw", true
-	case "-sc", "--syscall":
-		return "--syscall", true
-	case "-se", "--context":
-		return "--context", true
-	case "-su", "--subject":
-		return "--subject", true
-	case "-sv", "--success":
-		return "--success", true
-	case "-te", "--end":
-		return "--end", true
-	case "-ts", "--start":
-		return "--start", true
-	case "-tm", "--terminal":
-		return "--terminal", true
-	case "-ua", "--uid-all":
-		return "--uid-all", true
-	case "-ue", "--uid-effective":
-		return "--uid-effective", true
-	case "-ui", "--uid":
-		return "--uid", true
-	case "-ul", "--loginuid":
-		return "--loginuid", true
-	case "-uu", "--uuid":
-		return "--uuid", true
-	case "-v", "--version":
-		return "--version", true
-	case "-vm", "--vm-name":
-		return "--vm-name", true
-	case "-w", "--word":
-		return "--word", true
-	case "-x", "--executable":
-		return "--executable", true
-	case "--arch", "--checkpoint", "--debug", "--eoe-timeout", "--escape", "--extra-keys", "--extra-labels",
-		"--extra-obj2", "--extra-time", "--format", "--input-logs", "--just-one", "--session":
-		return name, true
+	for _, o := range optionNames {
+		if name == o.long || name == o.short && name != "" {
+			return o.long, true
+		}
 	}
 	return "", false
 }
@@ -189,9 +133,8 @@ type parser struct {
 	name string
 	o    *Options
 
-	formatSet bool
-	word      bool
-	machine   uint32 // AUDIT_ARCH_*, when hasMachine
+	word    bool
+	machine uint32 // AUDIT_ARCH_*, when hasMachine
 	hasMachine,
 	hasSyscall bool
 	start, end *bound

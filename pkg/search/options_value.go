@@ -112,14 +112,14 @@ const tooLarge = "Numerical result out of range"
 func (p *parser) outputForm(opt, v string) error {
 	o := p.o
 	if opt == "--escape" {
-		switch {
-		case v == "raw":
+		switch v {
+		case "raw":
 			o.Escape = EscapeRaw
-		case v == "tty":
+		case "tty":
 			o.Escape = EscapeTTY
-		case v == "shell_quote":
+		case "shell_quote":
 			o.Escape = EscapeShellQuote
-		case v == "shell":
+		case "shell":
 			o.Escape = EscapeShell
 		default:
 			return usagef("Unknown option (%s)", v)
@@ -378,7 +378,7 @@ func (p *parser) user(opt, v string) error {
 		"--uid": {FieldUID}, "--uid-effective": {FieldEUID}, "--loginuid": {FieldAUID},
 		"--uid-all": {FieldUID, FieldEUID, FieldAUID},
 	}[opt]
-	id, digits := uint32(0), v
+	digits := v
 	negative := opt == "--loginuid" && strings.HasPrefix(v, "-") && isDigit(v[1:])
 	if negative {
 		digits = v[1:]
@@ -388,7 +388,8 @@ func (p *parser) user(opt, v string) error {
 		if !ok {
 			return usagef("Numeric user ID conversion error (%s) for %s", tooLarge, v)
 		}
-		if id = uint32(n); negative {
+		id := uint32(n)
+		if negative {
 			id = -id
 		}
 		p.term(opt, Term{Fields: numbers, Text: strconv.FormatUint(uint64(id), 10)})

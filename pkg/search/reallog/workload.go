@@ -83,7 +83,7 @@ func files(dir string) {
 		if m, err := unix.Mmap(fd, 0, 4096, unix.PROT_READ, unix.MAP_PRIVATE); err == nil {
 			_ = unix.Munmap(m)
 		}
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 }
 
@@ -115,16 +115,16 @@ func sockets(dir string) {
 	}
 	if fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT); err == nil {
 		_ = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: 1})
-		unix.Close(fd)
+		_ = unix.Close(fd)
 	}
 	if p, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0); err == nil {
-		unix.Close(p[0])
-		unix.Close(p[1])
+		_ = unix.Close(p[0])
+		_ = unix.Close(p[1])
 	}
 	var p [2]int
 	if unix.Pipe2(p[:], 0) == nil {
-		unix.Close(p[0])
-		unix.Close(p[1])
+		_ = unix.Close(p[0])
+		_ = unix.Close(p[1])
 	}
 }
 
@@ -140,7 +140,7 @@ func processes(dir string) {
 	}
 	name := []byte("/auditfleet-mq\x00")
 	if fd, _, e := unix.Syscall6(unix.SYS_MQ_OPEN, uintptr(unsafe.Pointer(&name[0])), unix.O_CREAT|unix.O_RDWR, 0o600, 0, 0, 0); e == 0 {
-		unix.Close(int(fd))
+		_ = unix.Close(int(fd))
 		_, _, _ = unix.Syscall(unix.SYS_MQ_UNLINK, uintptr(unsafe.Pointer(&name[0])), 0, 0)
 	}
 	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -216,7 +216,7 @@ func promiscuous() {
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	ifr, err := unix.NewIfreq("lo")
 	if err != nil {
 		return
