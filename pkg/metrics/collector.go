@@ -15,7 +15,6 @@ const (
 	ClosedSlow      = "slow"      // does not take its replies
 	ClosedError     = "error"     // a socket error
 	ClosedShutdown  = "shutdown"  // the collector stops
-	ClosedEvicted   = "evicted"   // a dead session made room for its sender's new one
 )
 
 // Listen is what the accepting side counts.
@@ -36,7 +35,7 @@ func NewListen(r *Registry) *Listen {
 		Refused: r.ByReason("auditfleet_collector_refused_total", "Connections refused, by reason.", "reason",
 			RefusedDup, RefusedPort, RefusedLimit),
 		Closed: r.ByReason("auditfleet_collector_closed_total", "Accepted connections that ended, by reason.", "reason",
-			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedError, ClosedShutdown, ClosedEvicted),
+			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedError, ClosedShutdown),
 	}
 }
 

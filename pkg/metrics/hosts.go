@@ -2,6 +2,9 @@ package metrics
 
 import (
 	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -53,8 +56,7 @@ func (h *hosts) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (h *hosts) Collect(ch chan<- prometheus.Metric) {
-	var all []HostSample
-	h.each(func(s HostSample) { all = append(all, s) })
+	all := h.samples()
 	sort.Slice(all, func(i, j int) bool {
 		if all[i].Records != all[j].Records {
 			return all[i].Records > all[j].Records
@@ -64,11 +66,7 @@ func (h *hosts) Collect(ch chan<- prometheus.Metric) {
 	if len(all) > h.limit {
 		rest := HostSample{Host: OtherHosts}
 		for _, s := range all[h.limit:] {
-			rest.Records += s.Records
-			rest.Bytes += s.Bytes
-			rest.Duplicates += s.Duplicates
-			rest.LastSeen = max(rest.LastSeen, s.LastSeen)
-			rest.LastEvent = max(rest.LastEvent, s.LastEvent)
+			rest.add(s)
 		}
 		all = append(all[:h.limit:h.limit], rest)
 	}
@@ -82,4 +80,35 @@ func (h *hosts) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(h.lastSeen, prometheus.GaugeValue, s.LastSeen, s.Host)
 		ch <- prometheus.MustNewConstMetric(h.lastEvent, prometheus.GaugeValue, s.LastEvent, s.Host)
 	}
+}
+
+// samples are the hosts under names that Prometheus takes and that differ: a
+// host calls itself what it likes, and one bad name would fail the whole scrape.
+func (h *hosts) samples() []HostSample {
+	var all []HostSample
+	at := map[string]int{}
+	h.each(func(s HostSample) {
+		if !utf8.ValidString(s.Host) {
+			s.Host = strings.Trim(strconv.Quote(s.Host), `"`)
+		}
+		if s.Host == OtherHosts {
+			s.Host = `"` + OtherHosts + `"`
+		}
+		if i, twice := at[s.Host]; twice {
+			all[i].add(s)
+			return
+		}
+		at[s.Host] = len(all)
+		all = append(all, s)
+	})
+	return all
+}
+
+// add sums up; of times the later one counts.
+func (s *HostSample) add(o HostSample) {
+	s.Records += o.Records
+	s.Bytes += o.Bytes
+	s.Duplicates += o.Duplicates
+	s.LastSeen = max(s.LastSeen, o.LastSeen)
+	s.LastEvent = max(s.LastEvent, o.LastEvent)
 }

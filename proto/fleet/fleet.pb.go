@@ -30,7 +30,7 @@ type SearchRequest struct {
 	// The event id wanted; absent is any.
 	Serial *uint64 `protobuf:"varint,3,opt,name=serial,proto3,oneof" json:"serial,omitempty"`
 	// The hosts wanted; none is all of them.
-	Nodes []string `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes [][]byte `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// An event matches when one of its records has one of these types; none is all.
 	Types []uint32 `protobuf:"varint,5,rep,packed,name=types,proto3" json:"types,omitempty"`
 	// Every one of them must hold.
@@ -92,7 +92,7 @@ func (x *SearchRequest) GetSerial() uint64 {
 	return 0
 }
 
-func (x *SearchRequest) GetNodes() []string {
+func (x *SearchRequest) GetNodes() [][]byte {
 	if x != nil {
 		return x.Nodes
 	}
@@ -128,9 +128,9 @@ type Term struct {
 	Fields []uint32 `protobuf:"varint,1,rep,packed,name=fields,proto3" json:"fields,omitempty"`
 	// A collector refuses a comparison that it does not know.
 	Op   uint32 `protobuf:"varint,2,opt,name=op,proto3" json:"op,omitempty"`
-	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text []byte `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
 	// For the comparison with a user: the id that stands for the name in text.
-	Number        string `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
+	Number        []byte `protobuf:"bytes,4,opt,name=number,proto3" json:"number,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -179,18 +179,18 @@ func (x *Term) GetOp() uint32 {
 	return 0
 }
 
-func (x *Term) GetText() string {
+func (x *Term) GetText() []byte {
 	if x != nil {
 		return x.Text
 	}
-	return ""
+	return nil
 }
 
-func (x *Term) GetNumber() string {
+func (x *Term) GetNumber() []byte {
 	if x != nil {
 		return x.Number
 	}
-	return ""
+	return nil
 }
 
 // SearchResponse is some of the events found, in one piece, so that millions of
@@ -265,7 +265,7 @@ type Event struct {
 	// Milliseconds since the epoch; 0 when the record could not be parsed.
 	Ms            int64  `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
 	Serial        uint64 `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
-	Node          string `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Node          []byte `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -321,11 +321,11 @@ func (x *Event) GetSerial() uint64 {
 	return 0
 }
 
-func (x *Event) GetNode() string {
+func (x *Event) GetNode() []byte {
 	if x != nil {
 		return x.Node
 	}
-	return ""
+	return nil
 }
 
 type HostsRequest struct {
@@ -412,7 +412,7 @@ func (x *HostsResponse) GetHosts() []*Host {
 // Host is one sender of records: by its node= name, or else by its address.
 type Host struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
-	Name    string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Name    []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Records uint64                 `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
 	// Of raw text.
 	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
@@ -463,11 +463,11 @@ func (*Host) Descriptor() ([]byte, []int) {
 	return file_fleet_proto_rawDescGZIP(), []int{6}
 }
 
-func (x *Host) GetName() string {
+func (x *Host) GetName() []byte {
 	if x != nil {
 		return x.Name
 	}
-	return ""
+	return nil
 }
 
 func (x *Host) GetRecords() uint64 {
@@ -695,7 +695,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
 	"\x06serial\x18\x03 \x01(\x04H\x00R\x06serial\x88\x01\x01\x12\x14\n" +
-	"\x05nodes\x18\x04 \x03(\tR\x05nodes\x12\x14\n" +
+	"\x05nodes\x18\x04 \x03(\fR\x05nodes\x12\x14\n" +
 	"\x05types\x18\x05 \x03(\rR\x05types\x12/\n" +
 	"\x05terms\x18\x06 \x03(\v2\x19.auditfleet.fleet.v1.TermR\x05terms\x12\x14\n" +
 	"\x05limit\x18\a \x01(\x04R\x05limitB\t\n" +
@@ -703,8 +703,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04Term\x12\x16\n" +
 	"\x06fields\x18\x01 \x03(\rR\x06fields\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\tR\x06number\"y\n" +
+	"\x04text\x18\x03 \x01(\fR\x04text\x12\x16\n" +
+	"\x06number\x18\x04 \x01(\fR\x06number\"y\n" +
 	"\x0eSearchResponse\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
@@ -713,12 +713,12 @@ const file_fleet_proto_rawDesc = "" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
 	"\x06serial\x18\x03 \x01(\x04R\x06serial\x12\x12\n" +
-	"\x04node\x18\x04 \x01(\tR\x04node\"\x0e\n" +
+	"\x04node\x18\x04 \x01(\fR\x04node\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xb0\x02\n" +
 	"\x04Host\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12\"\n" +
 	"\rfirst_seen_ms\x18\x04 \x01(\x03R\vfirstSeenMs\x12 \n" +

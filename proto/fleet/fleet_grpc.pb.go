@@ -28,7 +28,8 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Query is what a collector answers, on its unix socket.
+// Query is what a collector answers, on its unix socket. Names and values of
+// records are bytes: a host calls itself what it likes, in no encoding.
 type QueryClient interface {
 	// Search streams the events that match, in order of time, node, serial and
 	// record. What comes back is what was sent to the collector, byte for byte.
@@ -90,7 +91,8 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 // All implementations must embed UnimplementedQueryServer
 // for forward compatibility.
 //
-// Query is what a collector answers, on its unix socket.
+// Query is what a collector answers, on its unix socket. Names and values of
+// records are bytes: a host calls itself what it likes, in no encoding.
 type QueryServer interface {
 	// Search streams the events that match, in order of time, node, serial and
 	// record. What comes back is what was sent to the collector, byte for byte.

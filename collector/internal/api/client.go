@@ -122,7 +122,7 @@ func unpack(resp *fleet.SearchResponse, fn func(*event.Event) error) error {
 		if uint64(e.GetRecords()) > uint64(len(sizes)) {
 			return fmt.Errorf("%w: %d records announced, %d there", errResponse, e.GetRecords(), len(sizes))
 		}
-		node := []byte(e.GetNode())
+		node := e.GetNode()
 		if len(node) == 0 {
 			node = nil
 		}

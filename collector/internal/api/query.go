@@ -22,13 +22,16 @@ const maxConditions = 4096
 
 // toRequest is a query as it travels.
 func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
-	req := &fleet.SearchRequest{StartMs: q.StartMs, EndMs: q.EndMs, Nodes: q.Nodes, Types: q.Types, Limit: limit}
+	req := &fleet.SearchRequest{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit}
+	for _, n := range q.Nodes {
+		req.Nodes = append(req.Nodes, []byte(n))
+	}
 	if q.HasSerial {
 		req.Serial = &q.Serial
 	}
 	for i := range q.Terms {
 		t := &q.Terms[i]
-		out := &fleet.Term{Op: uint32(t.Op), Text: t.Text, Number: t.Number}
+		out := &fleet.Term{Op: uint32(t.Op), Text: []byte(t.Text), Number: []byte(t.Number)}
 		for _, f := range t.Fields {
 			out.Fields = append(out.Fields, uint32(f))
 		}
@@ -42,7 +45,10 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 	if n := len(req.GetNodes()) + len(req.GetTypes()) + len(req.GetTerms()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Nodes: req.GetNodes(), Types: req.GetTypes()}
+	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes()}
+	for _, n := range req.GetNodes() {
+		q.Nodes = append(q.Nodes, string(n))
+	}
 	if req.Serial != nil {
 		q.Serial, q.HasSerial = req.GetSerial(), true
 	}
@@ -53,7 +59,7 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 		if len(t.GetFields()) == 0 || len(t.GetFields()) > search.NumFields {
 			return nil, fmt.Errorf("%w: a term of %d fields", ErrQuery, len(t.GetFields()))
 		}
-		term := search.Term{Op: search.Op(t.GetOp()), Text: t.GetText(), Number: t.GetNumber()}
+		term := search.Term{Op: search.Op(t.GetOp()), Text: string(t.GetText()), Number: string(t.GetNumber())}
 		for _, f := range t.GetFields() {
 			if f >= uint32(search.NumFields) {
 				return nil, fmt.Errorf("%w: field %d", ErrQuery, f)

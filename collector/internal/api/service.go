@@ -96,7 +96,7 @@ func (b *batcher) add(ev *event.Event) error {
 		r.RecordBytes = append(r.RecordBytes, uint32(len(raw)))
 	}
 	r.Events = append(r.Events, &fleet.Event{
-		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: string(ev.Node),
+		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node,
 	})
 	b.sent++
 	if b.limit > 0 && b.sent >= b.limit {
@@ -135,7 +135,7 @@ func (s *Service) Hosts(context.Context, *fleet.HostsRequest) (*fleet.HostsRespo
 // FromHost is a host as it travels.
 func FromHost(h *store.Host) *fleet.Host {
 	out := &fleet.Host{
-		Name: h.Name, Records: h.Records, Bytes: h.Bytes,
+		Name: []byte(h.Name), Records: h.Records, Bytes: h.Bytes,
 		FirstSeenMs: milli(h.First), LastSeenMs: milli(h.Last), LastEventMs: h.LastEventMs,
 		Duplicates: h.Duplicates, Unparsable: h.Unparsable,
 	}

@@ -62,7 +62,7 @@ func hostsTable(out io.Writer, hosts []*fleet.Host) error {
 		if h.GetConnected() {
 			state = "connected"
 		}
-		name := h.GetName()
+		name := string(h.GetName())
 		if name == "" {
 			name = "(others)"
 		}
@@ -138,7 +138,7 @@ func rowOf(h *fleet.Host) hostRow {
 		addrs = []string{}
 	}
 	return hostRow{
-		Host: h.GetName(), Addresses: addrs, Connected: h.GetConnected(),
+		Host: string(h.GetName()), Addresses: addrs, Connected: h.GetConnected(),
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
 		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(),
 	}

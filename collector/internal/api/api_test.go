@@ -1,0 +1,380 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+func TestMain(m *testing.M) {
+	if path := os.Getenv("API_TEST_ASK"); path != "" {
+		os.Exit(askAsOther(path))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// askAsOther is what the test below runs as another user.
+func askAsOther(path string) int {
+	c, err := Dial(context.Background(), path)
+	if err == nil {
+		defer c.Close()
+		_, err = c.Status(context.Background())
+	}
+	fmt.Println("answer:", err)
+	if errors.Is(err, ErrDenied) {
+		return 7
+	}
+	return 0
+}
+
+// The kernel says who is calling, whatever the socket's mode lets through.
+func TestAnotherUserIsDenied(t *testing.T) {
+	need.Root(t)
+	path := serve(t, &fakeSource{}, Allowed{GID: 4242})
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := filepath.Join(filepath.Dir(path), "self") // where another user may run it
+	text, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(self, text, 0o755), os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(cred *syscall.Credential) (string, int) {
+		cmd := exec.Command(self)
+		cmd.Env = []string{"API_TEST_ASK=" + path}
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	if out, code := ask(&syscall.Credential{Uid: 65534, Gid: 65534}); code != 7 || !strings.Contains(out, "uid 65534 may not ask") {
+		t.Errorf("nobody: exit %d, %s", code, out)
+	}
+	if out, code := ask(&syscall.Credential{Uid: 65534, Gid: 65534, Groups: []uint32{1, 4242}}); code != 0 || !strings.Contains(out, "<nil>") {
+		t.Errorf("nobody in the group: exit %d, %s", code, out)
+	}
+	if out, code := ask(&syscall.Credential{Uid: 0, Gid: 0}); code != 0 {
+		t.Errorf("root: exit %d, %s", code, out)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := ask(&syscall.Credential{Uid: 65534, Gid: 65534}); code != 7 || !strings.Contains(out, "root") {
+		t.Errorf("nobody, kept out by the mode: exit %d, %s", code, out)
+	}
+}
+
+// fakeSource answers every query with the same events.
+type fakeSource struct {
+	events []*event.Event
+	hosts  []store.Host
+	err    error // after the events
+	got    *search.Query
+	given  int
+}
+
+func (f *fakeSource) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+	f.got, f.given = q, 0
+	for _, ev := range f.events {
+		f.given++
+		if err := fn(ev); err != nil {
+			if errors.Is(err, store.ErrStop) {
+				return nil
+			}
+			return err
+		}
+	}
+	return f.err
+}
+
+func (f *fakeSource) Hosts() []store.Host { return f.hosts }
+
+func newEvent(node string, raws ...string) *event.Event {
+	ev := &event.Event{Node: []byte(node)}
+	for _, raw := range raws {
+		var r record.Record
+		store.ParseRecord(&r, []byte(raw), []byte(node))
+		ev.Records = append(ev.Records, r)
+	}
+	ev.Ms, ev.Serial = ev.Records[0].Ms(), ev.Records[0].Serial
+	return ev
+}
+
+// flat is an event as text, to compare.
+func flat(ev *event.Event) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %d %d", ev.Node, ev.Ms, ev.Serial)
+	for i := range ev.Records {
+		fmt.Fprintf(&b, " [%q node=%q type=%d]", ev.Records[i].Raw, ev.Records[i].Node, ev.Records[i].Type)
+	}
+	return b.String()
+}
+
+func serve(t *testing.T, src Source, who Allowed) (path string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "sock")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(who.ServerOptions()...)
+	fleet.RegisterQueryServer(g, &Service{
+		Source: src,
+		State:  func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} },
+		Peers:  func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} },
+	})
+	done := make(chan struct{})
+	go func() { defer close(done); g.Serve(ln) }()
+	t.Cleanup(func() { g.Stop(); <-done; os.RemoveAll(dir) })
+	return path
+}
+
+func dial(t *testing.T, path string) *Client {
+	t.Helper()
+	c, err := Dial(context.Background(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func TestEventsArriveAsTheyAre(t *testing.T) {
+	src := &fakeSource{}
+	// Enough for several responses, with odd bytes, no node, and records that
+	// cannot be parsed among them.
+	for i := range 3000 {
+		node := []string{"web1", "\xff\x00host", ""}[i%3]
+		src.events = append(src.events, newEvent(node,
+			fmt.Sprintf("type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e key=\"k\"\x1dARCH=x86_64", i%1000, i),
+			fmt.Sprintf("type=PATH msg=audit(1700000000.%03d:%d): name=\"%s\"", i%1000, i, strings.Repeat("\xfe", i%200))))
+	}
+	src.events = append(src.events, newEvent("10.0.0.9", "no record\nat all"), newEvent("x", strings.Repeat("long", 500000)))
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	var got, want []string
+	for _, ev := range src.events {
+		want = append(want, flat(ev))
+	}
+	err := c.Scan(context.Background(), &search.Query{}, 0, func(ev *event.Event) error {
+		got = append(got, flat(ev))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-sent +got):\n%s", diff)
+	}
+}
+
+func TestLimitAndStop(t *testing.T) {
+	src := &fakeSource{}
+	for i := range 10000 {
+		src.events = append(src.events, newEvent("h", fmt.Sprintf("type=USER msg=audit(1.000:%d): x", i)))
+	}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	n := 0
+	if err := c.Scan(context.Background(), &search.Query{}, 1, func(*event.Event) error { n++; return nil }); err != nil || n != 1 {
+		t.Errorf("limit 1: %d events, %v", n, err)
+	}
+	if src.given != 1 {
+		t.Errorf("the collector went on to event %d after the first", src.given)
+	}
+	n = 0
+	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { n++; return store.ErrStop }); err != nil || n != 1 {
+		t.Errorf("ErrStop: %d events, %v", n, err)
+	}
+	mine := errors.New("mine")
+	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
+		t.Errorf("the caller's own error became %v", err)
+	}
+}
+
+// Of a damaged store, what can be read is given, and then the error that says so.
+func TestDamage(t *testing.T) {
+	src := &fakeSource{events: []*event.Event{newEvent("h", "type=USER msg=audit(1.000:1): x")}, err: fmt.Errorf("day 1: %w", store.ErrDamaged)}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	n := 0
+	err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { n++; return nil })
+	if n != 1 || !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "day 1") {
+		t.Errorf("%d events, %v", n, err)
+	}
+	src.err = errors.New("disk on fire")
+	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	at := time.UnixMilli(1700000000123)
+	src := &fakeSource{hosts: []store.Host{
+		{Name: "a", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}, First: at, Last: at.Add(time.Second), LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10},
+		{Name: "b\xff", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}},
+	}}
+	got, err := dial(t, serve(t, src, Allowed{GID: -1})).Hosts(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []*fleet.Host{
+		{Name: []byte("a"), Addresses: []string{"10.0.0.1", "10.0.0.2"}, FirstSeenMs: 1700000000123, LastSeenMs: 1700000001123, LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10, Connected: true},
+		{Name: []byte("b\xff"), Addresses: []string{"10.0.0.2"}},
+	}
+	if len(got) != len(want) {
+		t.Fatalf("%d hosts", len(got))
+	}
+	for i := range want {
+		if !proto.Equal(want[i], got[i]) {
+			t.Errorf("host %d: %v, want %v", i, got[i], want[i])
+		}
+	}
+}
+
+// Whatever a query is, the collector gets it as it was.
+func TestQueryTravels(t *testing.T) {
+	src := &fakeSource{}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	rapid.Check(t, func(t *rapid.T) {
+		anyString := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
+		q := &search.Query{
+			StartMs: rapid.Int64().Draw(t, "start"), EndMs: rapid.Int64().Draw(t, "end"),
+			HasSerial: rapid.Bool().Draw(t, "hasSerial"),
+			Nodes:     rapid.SliceOfN(anyString, 0, 3).Draw(t, "nodes"),
+			Types:     rapid.SliceOfN(rapid.Uint32(), 0, 3).Draw(t, "types"),
+		}
+		if q.HasSerial {
+			q.Serial = rapid.Uint64().Draw(t, "serial")
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "terms") {
+			term := search.Term{Op: search.Op(rapid.IntRange(0, int(search.OpUser)).Draw(t, "op")), Text: anyString.Draw(t, "text"), Number: anyString.Draw(t, "number")}
+			for range rapid.IntRange(1, 4).Draw(t, "fields") {
+				term.Fields = append(term.Fields, search.Field(rapid.IntRange(0, search.NumFields-1).Draw(t, "field")))
+			}
+			q.Terms = append(q.Terms, term)
+		}
+		if err := c.Scan(context.Background(), q, 0, func(*event.Event) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		// An empty list is none, as it travels.
+		if len(q.Nodes) == 0 {
+			q.Nodes = nil
+		}
+		if len(q.Types) == 0 {
+			q.Types = nil
+		}
+		if diff := cmp.Diff(q, src.got); diff != "" {
+			t.Fatalf("query (-asked +got):\n%s", diff)
+		}
+	})
+}
+
+func TestQueriesNobodyUnderstands(t *testing.T) {
+	for name, req := range map[string]*fleet.SearchRequest{
+		"field":     {Terms: []*fleet.Term{{Fields: []uint32{uint32(search.NumFields)}}}},
+		"operator":  {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpUser) + 1}}},
+		"no field":  {Terms: []*fleet.Term{{Text: []byte("x")}}},
+		"far field": {Terms: []*fleet.Term{{Fields: []uint32{1 << 31}}}},
+		"too much":  {Types: make([]uint32, maxConditions+1)},
+	} {
+		if _, err := fromRequest(req); !errors.Is(err, ErrQuery) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A response that does not add up is an error, whatever sent it.
+func FuzzUnpack(f *testing.F) {
+	good, err := proto.Marshal(&fleet.SearchResponse{Raw: []byte("abc"), RecordBytes: []uint32{1, 2}, Events: []*fleet.Event{{Records: 2, Node: []byte("h")}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var resp fleet.SearchResponse
+		if proto.Unmarshal(b, &resp) != nil {
+			return
+		}
+		total := 0
+		err := unpack(&resp, func(ev *event.Event) error {
+			for i := range ev.Records {
+				total += len(ev.Records[i].Raw)
+			}
+			return nil
+		})
+		if total > len(resp.GetRaw()) {
+			t.Errorf("%d bytes out of %d, error %v", total, len(resp.GetRaw()), err)
+		}
+	})
+}
+
+func TestNobodyThere(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Dial(context.Background(), filepath.Join(dir, "none")); !errors.Is(err, ErrNoServer) {
+		t.Errorf("no socket: %v", err)
+	}
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: filepath.Join(dir, "left"), Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	ln.Close()
+	if _, err := Dial(context.Background(), filepath.Join(dir, "left")); !errors.Is(err, ErrNoServer) {
+		t.Errorf("a socket that was left behind: %v", err)
+	}
+}
+
+func TestWhoMayAsk(t *testing.T) {
+	me := uint32(os.Geteuid())
+	for name, tc := range map[string]struct {
+		allowed Allowed
+		cred    unix.Ucred
+		groups  []uint32
+		want    bool
+	}{
+		"root":               {Allowed{GID: -1}, unix.Ucred{Uid: 0, Gid: 0}, nil, true},
+		"its own user":       {Allowed{GID: -1}, unix.Ucred{Uid: me, Gid: 99}, nil, true},
+		"another":            {Allowed{GID: -1}, unix.Ucred{Uid: me + 4242, Gid: 99}, []uint32{99}, false},
+		"its group":          {Allowed{GID: 99}, unix.Ucred{Uid: me + 4242, Gid: 99}, nil, true},
+		"a further group":    {Allowed{GID: 99}, unix.Ucred{Uid: me + 4242, Gid: 5}, []uint32{7, 99}, true},
+		"none of its groups": {Allowed{GID: 99}, unix.Ucred{Uid: me + 4242, Gid: 5}, []uint32{7}, false},
+		"gid like no group":  {Allowed{GID: -1}, unix.Ucred{Uid: me + 4242, Gid: ^uint32(0)}, []uint32{^uint32(0)}, false},
+	} {
+		if got := tc.allowed.allows(&tc.cred, tc.groups); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
