@@ -34,7 +34,7 @@ func Record(t testing.TB, cfg Config) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o755); err != nil { // the workload's other users must reach it
 		t.Fatal(err)
 	}

@@ -91,13 +91,13 @@ func sockets(dir string) {
 	sock := filepath.Join(dir, "sock et")
 	if l, err := net.Listen("unix", sock); err == nil {
 		if c, err := net.Dial("unix", sock); err == nil {
-			c.Close()
+			_ = c.Close()
 		}
-		l.Close()
+		_ = l.Close()
 	}
 	_, _ = net.Dial("unix", filepath.Join(dir, "no-such.sock"))
 	if l, err := net.Listen("unix", "@auditfleet-abstract"); err == nil {
-		l.Close()
+		_ = l.Close()
 	}
 	for _, addr := range []string{"127.0.0.1:0", "[::1]:0"} {
 		l, err := net.Listen("tcp", addr)
@@ -105,12 +105,12 @@ func sockets(dir string) {
 			continue
 		}
 		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
-			c.Close()
+			_ = c.Close()
 		}
-		l.Close()
+		_ = l.Close()
 		if u, err := net.ListenPacket("udp", addr); err == nil {
 			_, _ = u.WriteTo([]byte("x"), u.LocalAddr())
-			u.Close()
+			_ = u.Close()
 		}
 	}
 	if fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_AUDIT); err == nil {
