@@ -44,7 +44,8 @@ type Reader struct {
 	after   *segment // seg's successor in listed
 	file    fsys.File
 	r       *frameReader
-	checked bool // the bad bytes at the present place were read a second time
+	reach   uint64 // behind a damaged place: highest index the next entry may have
+	checked bool   // the bad bytes at the present place were read a second time
 	end     int64
 }
 
@@ -104,28 +105,45 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 			return 0, nil, fmt.Errorf("%s: %w", r.seg.name, err)
 		}
 		if state == scanFrame {
-			r.checked = false
-			switch {
-			case f.typ == frameGap && f.index >= r.next:
-				r.next = f.index + 1
-			case f.typ == frameEntry && f.index >= r.next:
-				if r.after != nil && f.index >= r.after.first {
-					r.leave() // given up in favour of the next segment
+			if r.take(f) {
+				r.checked = false
+				if f.typ != frameEntry || f.index < r.next {
 					continue
 				}
 				if r.synced && f.index > r.src.stable() {
 					r.r.seek(at)
 					return 0, nil, io.EOF
 				}
-				r.next = f.index + 1
+				first := r.next
+				r.next, r.reach = f.index, 0
+				if f.index > first { // the rest of what a damaged place has cost
+					r.r.seek(at)
+					return 0, nil, r.corrupt(at, first, f.index-1)
+				}
+				r.next++
 				return f.index, f.payload, nil
 			}
-			continue
+			r.r.seek(at)
+			state = scanBad // a frame that cannot be here
 		}
 		if again, err := r.stopped(at, state); !again {
 			return 0, nil, err
 		}
 	}
+}
+
+// take reports whether a valid frame can be at the present place, and follows a
+// gap.
+func (r *Reader) take(f frame) bool {
+	switch f.typ {
+	case frameEntry:
+		return f.index <= max(r.next, r.reach)
+	case frameGap:
+		if f.index >= r.next {
+			r.next, r.reach = f.index+1, 0
+		}
+	}
+	return true
 }
 
 // stopped decides what follows where no frame can be read: more bytes, the next
@@ -229,6 +247,7 @@ func (r *Reader) damaged(at, end int64) (bool, error) {
 			last--
 		}
 		first := r.next
+		r.reach = r.next + uint64((pos-at)/frameHead)
 		r.next = max(r.next, last+1)
 		r.r.seek(pos)
 		return false, r.corrupt(at, first, r.next-1)
@@ -313,7 +332,7 @@ func (r *Reader) enter() error {
 			r.r.seek(off)
 		}
 		r.adopt(r.listed)
-		r.checked = false
+		r.checked, r.reach = false, 0
 		r.end, err = r.limit()
 		return err
 	}
