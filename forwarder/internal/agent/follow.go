@@ -34,7 +34,7 @@ func statID(path string) (position, int64, error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return position{}, 0, err
 	}
-	return position{dev: uint64(st.Dev), ino: st.Ino}, st.Size, nil
+	return position{dev: st.Dev, ino: st.Ino}, st.Size, nil
 }
 
 func (f *follower) name(i int) string {
@@ -201,7 +201,7 @@ func fileIDOf(file *os.File) position {
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
 		return position{}
 	}
-	return position{dev: uint64(st.Dev), ino: st.Ino}
+	return position{dev: st.Dev, ino: st.Ino}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -129,9 +129,9 @@ func (c *Conn) next(deadline time.Time) (Message, error) {
 	for {
 		n, err := c.sock.Recv(c.recv[:])
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
-		case err == unix.EAGAIN:
+		case errors.Is(err, unix.EAGAIN):
 			left := time.Until(deadline)
 			if left <= 0 {
 				return Message{}, ErrNoAnswer

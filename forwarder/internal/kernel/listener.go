@@ -228,8 +228,9 @@ func (l *Listener) register() error {
 	}
 	seq := l.ackSeq.Add(1)
 	s := Status{Mask: MaskPID, PID: uint32(l.cfg.PID)}
-	for len(l.acks) > 0 {
-		<-l.acks
+	select {
+	case <-l.acks: //nolint:errcheck // the late answer to a request that timed out
+	default:
 	}
 	msg := AppendMessage(nil, Message{Type: MsgSet, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Seq: seq, Payload: s.Append(nil)})
 	if err := l.sock.Send(msg); err != nil {
@@ -411,9 +412,9 @@ func (l *Listener) receive() (int, error) {
 	n, err := l.sock.Recv(l.slots)
 	switch {
 	case err == nil:
-	case err == unix.EAGAIN, err == unix.EINTR:
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return 0, nil
-	case err == unix.ENOBUFS:
+	case errors.Is(err, unix.ENOBUFS):
 		l.overruns.Add(1)
 		signal(l.nudge)
 		return batchSize, nil // more may be there: try again at once

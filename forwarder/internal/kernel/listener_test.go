@@ -64,7 +64,7 @@ func takeAll(t *testing.T, q *kernel.Queue) []string {
 	var lines []string
 	for {
 		b, err := q.Take(context.Background())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return lines
 		}
 		if err != nil {
@@ -329,7 +329,7 @@ func TestQueue(t *testing.T) {
 		q.Release(b)
 	}
 	q.Close()
-	if _, err := q.Take(context.Background()); err != io.EOF {
+	if _, err := q.Take(context.Background()); !errors.Is(err, io.EOF) {
 		t.Errorf("closed: %v, want io.EOF", err)
 	}
 	if q.Put([]kernel.Record{{Text: text}}) != 0 {

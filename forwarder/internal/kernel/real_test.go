@@ -95,7 +95,7 @@ func takeAllRaw(t *testing.T, q *kernel.Queue) []kernel.Record {
 	var all []kernel.Record
 	for {
 		b, err := q.Take(context.Background())
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		if err != nil {

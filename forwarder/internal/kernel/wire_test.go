@@ -23,7 +23,7 @@ func TestStatusLayoutIsLibaudits(t *testing.T) {
 	if err := theirs.FromWireFormat(wire); err != nil {
 		t.Fatal(err)
 	}
-	got := kernel.Status{Mask: uint32(theirs.Mask), Enabled: theirs.Enabled, Failure: uint32(theirs.Failure), PID: theirs.PID,
+	got := kernel.Status{Mask: uint32(theirs.Mask), Enabled: theirs.Enabled, Failure: theirs.Failure, PID: theirs.PID,
 		RateLimit: theirs.RateLimit, BacklogLimit: theirs.BacklogLimit, Lost: theirs.Lost, Backlog: theirs.Backlog,
 		FeatureBitmap: theirs.FeatureBitmap, BacklogWaitTime: theirs.BacklogWaitTime, BacklogWaitTimeActual: theirs.BacklogWaitTimeActual}
 	if diff := cmp.Diff(ours, got); diff != "" {

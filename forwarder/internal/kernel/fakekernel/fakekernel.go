@@ -6,6 +6,7 @@ package fakekernel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -144,7 +145,7 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 	k.requests = append(k.requests, m.Type)
 	ack := func(err error) {
 		code := int32(0)
-		if errno, ok := err.(unix.Errno); ok {
+		if errno := unix.Errno(0); errors.As(err, &errno) {
 			code = -int32(errno)
 		}
 		payload := []byte{byte(code), byte(code >> 8), byte(code >> 16), byte(code >> 24)}

@@ -57,7 +57,11 @@ func Dial(t testing.TB) *kernel.Conn {
 		t.Skipf("pid %d is the registered audit daemon: not disturbed", was.PID)
 	}
 	t.Cleanup(func() {
-		defer c.Close()
+		defer func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
 		now, err := c.Status()
 		if err != nil {
 			t.Error(err)
