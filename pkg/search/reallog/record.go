@@ -215,8 +215,11 @@ func (r *recorder) runAccounts() {
 
 func (r *recorder) stopDaemon() []byte {
 	r.must(r.daemon.Process.Signal(syscall.SIGTERM)) // unshare and sh have become auditd itself
-	done := make(chan error, 1)
-	go func() { done <- r.daemon.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		_ = r.daemon.Wait() // its exit status is the signal's
+		close(done)
+	}()
 	select {
 	case <-done:
 	case <-time.After(10 * time.Second):
