@@ -261,3 +261,28 @@ func lines(n int) []string {
 	}
 	return out
 }
+
+// ackAll answers everything that came with one read by one write.
+func (p *peer) ackAll() {
+	var out []byte
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := p.conn.Read(chunk)
+		if err != nil {
+			return
+		}
+		p.buf = append(p.buf, chunk[:n]...)
+		out = out[:0]
+		used := 0
+		for {
+			f, k, err := p.dec.Decode(p.buf[used:])
+			if err != nil || k == 0 {
+				break
+			}
+			used += k
+			out = remote.Append(out, remote.Ack, f.Seq, nil)
+		}
+		p.buf = p.buf[:copy(p.buf, p.buf[used:])]
+		_, _ = p.conn.Write(out) // the peer may be gone
+	}
+}

@@ -14,6 +14,7 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 	var (
 		acked   uint64
 		plain   bool // an ACK without a complaint
+		got     int
 		reports []Report
 	)
 	c.mu.Lock()
@@ -31,6 +32,7 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 			break
 		}
 		used += n
+		got++
 		report, stored := c.reply(f)
 		if stored {
 			acked++
@@ -51,7 +53,10 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		c.failures = 0
 	}
 	c.m.InFlight.Store(int64(c.win.flying))
-	c.expect(time.Now())
+	c.heard.Add(uint64(got))
+	now := time.Now()
+	c.expect(now)
+	c.pace(now, got)
 	// A full window is refilled by the quarter, or there would be one write for
 	// every reply.
 	wake := c.starved && c.win.n <= len(c.win.ring)*3/4 ||
@@ -79,6 +84,25 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		c.poke()
 	}
 	return used, err
+}
+
+// pace decides how long the reader leaves replies to gather before it looks
+// again: about as long as an eighth of the window takes to come, and only while
+// half of the window is still out, so that the peer doesn't run dry. A stock
+// server sends each reply by itself, and a wakeup costs more than all the rest
+// that a record costs here. Replies that come by the dozen need none of this.
+// Called with mu.
+func (c *session) pace(now time.Time, got int) {
+	c.rest = 0
+	if got > 0 && got <= fewReplies && !c.lastReply.IsZero() && c.win.flying >= 16 && c.win.flying >= len(c.win.ring)/2 && !c.refused && !c.ending && !c.leaving {
+		each := now.Sub(c.lastReply) / time.Duration(got)
+		if rest := each * time.Duration(len(c.win.ring)/8); rest >= minRest {
+			c.rest = min(rest, maxRest)
+		}
+	}
+	if got > 0 {
+		c.lastReply = now
+	}
 }
 
 // poke wakes the writer.

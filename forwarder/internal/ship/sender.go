@@ -71,9 +71,10 @@ func (s *Sender) Run(ctx context.Context) error {
 		name := s.cfg.Servers[server]
 		before, began := s.m.Acked.Load(), time.Now()
 		err := s.attempt(ctx, name, &connect)
+		if ctx.Err() != nil {
+			break
+		}
 		switch {
-		case ctx.Err() != nil:
-			return nil
 		case errors.Is(err, ErrStopped) || isSource(err):
 			return err
 		case errors.Is(err, errSuspend):
@@ -84,7 +85,7 @@ func (s *Sender) Run(ctx context.Context) error {
 		// The servers are tried in order. One that took records, or let us stay,
 		// was a good one: then it's the preferred one's turn again.
 		if s.m.Acked.Load() != before || time.Since(began) > s.cfg.BackoffMax+s.cfg.ConnectTimeout {
-			server, round = 0, 0
+			round = 0
 		} else if server++; server < len(s.cfg.Servers) {
 			continue
 		}
@@ -114,7 +115,7 @@ func (s *Sender) attempt(ctx context.Context, server string, connected *bool) er
 	cancel()
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil
+			return err // Run looks at ctx first
 		}
 		s.m.ConnectFailures.Add(1)
 		condition := NetworkFailure
@@ -134,7 +135,7 @@ func (s *Sender) attempt(ctx context.Context, server string, connected *bool) er
 	s.m.Connected.Store(0)
 	s.m.InFlight.Store(0)
 	if ctx.Err() != nil {
-		return nil
+		return err
 	}
 	s.m.Disconnects.Add(1)
 	switch {

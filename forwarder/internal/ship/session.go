@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -16,6 +17,11 @@ const (
 	// writeSize is how much is put together for one write.
 	writeSize = 64 << 10
 	readSize  = 16 << 10
+	// minRest and maxRest bound the reader's rests between reads.
+	minRest = 100 * time.Microsecond
+	maxRest = time.Millisecond
+	// fewReplies at once, or less, make it rest.
+	fewReplies = 32
 )
 
 // session is one connection: the writer is the goroutine that called run, the
@@ -33,6 +39,12 @@ type session struct {
 	lastWrite time.Time // a write ended then
 	deadline  time.Time // the write deadline that is set
 	beatSeq   uint32
+
+	heard atomic.Uint64 // replies, in all
+
+	// The reader's own.
+	rest      time.Duration // before the next read
+	lastReply time.Time     // when replies were read last
 
 	// Guarded by Sender.mu.
 	round   int       // of refusals since a record was stored, for the back-off
@@ -174,7 +186,7 @@ func (c *session) fill() error {
 		c.mu.Unlock()
 		index, seq, line, err := c.src.Next()
 		c.mu.Lock()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			c.starved = false
 			return nil
 		}
@@ -241,11 +253,13 @@ func (c *session) flush(ctx context.Context) error {
 	c.out = c.out[:0]
 	for len(buf) > 0 {
 		c.allowWrite(ctx)
+		heard := c.heard.Load()
 		n, err := c.conn.Write(buf)
 		c.m.Writes.Add(1)
 		c.m.Bytes.Add(uint64(n))
 		buf = buf[n:]
-		if err != nil && (n == 0 || !isTimeout(err) || ctx.Err() != nil) {
+		alive := n > 0 || c.heard.Load() != heard
+		if err != nil && (!alive || !isTimeout(err) || ctx.Err() != nil) {
 			select {
 			case <-c.dead:
 				// The reader knows better why.
@@ -376,7 +390,7 @@ func (c *session) read() {
 		case derr != nil:
 			c.err = fmt.Errorf("reply: %w", derr)
 			return
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			c.err = errClosed
 			return
 		case err != nil && isTimeout(err):
@@ -391,6 +405,9 @@ func (c *session) read() {
 		case err != nil:
 			c.err = fmt.Errorf("read: %w", err)
 			return
+		}
+		if c.rest > 0 {
+			time.Sleep(c.rest)
 		}
 	}
 }

@@ -90,7 +90,7 @@ type Config struct {
 	// ReplyTimeout is how long no reply at all may come while one is due before
 	// the connection is given up.
 	ReplyTimeout time.Duration
-	// WriteTimeout is how long the peer may take not a single byte.
+	// WriteTimeout is how long the peer may neither take a byte nor reply.
 	WriteTimeout time.Duration
 	// Heartbeat is after how long without sending a heartbeat goes out; 0: never.
 	Heartbeat time.Duration

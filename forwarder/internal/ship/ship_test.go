@@ -362,6 +362,9 @@ func checkStored(t *testing.T, srv *server, src *memSource, again bool) {
 // A peer that takes longer than WriteTimeout for what one write holds, but reads
 // all the time, is kept.
 func TestSlowReader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s")
+	}
 	t.Parallel()
 	srv := serve(t, func(p *peer) {
 		_ = p.conn.(*net.TCPConn).SetReadBuffer(8 << 10)
@@ -370,19 +373,19 @@ func TestSlowReader(t *testing.T) {
 			if !ok {
 				return
 			}
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond)
 			p.store(f)
 			p.reply(remote.Ack, f.Seq, "")
 		}
 	})
 	var big []string
-	for i := range 40 {
+	for i := range 24 {
 		big = append(big, fmt.Sprintf("%d %s", i, strings.Repeat("x", 8000)))
 	}
 	src := newSource(big...)
 	m := &Metrics{}
 	s, stop := start(t, Config{
-		Servers: []string{srv.addr()}, Metrics: m, WriteTimeout: 600 * time.Millisecond, ReplyTimeout: 2 * time.Second,
+		Servers: []string{srv.addr()}, Metrics: m, WriteTimeout: 1500 * time.Millisecond, ReplyTimeout: 5 * time.Second,
 		Dial: func(ctx context.Context, server string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
 			if err == nil {
@@ -397,7 +400,7 @@ func TestSlowReader(t *testing.T) {
 	if m.Reconnects.Load() != 0 {
 		t.Errorf("%d reconnects", m.Reconnects.Load())
 	}
-	if m.Writes.Load() < 6 {
+	if m.Writes.Load() < 4 {
 		t.Errorf("%d writes: none was cut short by its deadline, the test shows nothing", m.Writes.Load())
 	}
 }

@@ -55,7 +55,7 @@ func (m *machine) append(n int) {
 // next reads one record and returns its place in alive, -1 at the end.
 func (m *machine) next() int {
 	index, seq, line, err := m.r.Next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return -1
 	}
 	if err != nil {

@@ -104,7 +104,7 @@ func (r *Reader) stored(last uint64) ([]byte, error) {
 		case errors.Is(err, seglog.ErrTruncated):
 			r.skipTo(r.s.log.First())
 			return nil, nil
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			r.skipTo(last + 1) // everything up to the end was damaged
 			return nil, nil
 		case err != nil:
@@ -167,7 +167,7 @@ func (r *Reader) Wait(ctx context.Context) error {
 	}
 }
 
-// Ack, First and Left are the spool's.
+// Ack says that the record index and all before it are done with.
 func (r *Reader) Ack(index uint64) error { return r.s.Ack(index) }
 
 // First is the index of the first record not acknowledged.

@@ -72,7 +72,7 @@ func rest(t testing.TB, r *Reader) (out []rec) {
 	t.Helper()
 	for {
 		i, seq, line, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		must(t, err)
@@ -444,7 +444,7 @@ func TestConcurrent(t *testing.T) {
 	for n := 0; n < each*writers; {
 		must(t, r.Wait(ctx))
 		index, seq, line, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			continue
 		}
 		must(t, err)
@@ -482,7 +482,7 @@ func BenchmarkAppend(b *testing.B) {
 				var last uint64
 				for {
 					index, _, _, err := r.Next()
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						break
 					}
 					must(b, err)

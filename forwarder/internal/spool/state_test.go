@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -154,16 +155,16 @@ func TestStateFile(t *testing.T) {
 		first uint64 // that is resumed at, of 10
 		err   error
 	}{
-		"first write":           {append(zero, whole...), 4, nil},
-		"both":                  {append(newer, whole...), 6, nil},
-		"older one torn":        {append(newer, torn...), 6, nil},
-		"newer one torn":        {append(torn, whole...), 4, nil},
-		"very first write torn": {append(zero, torn...), 1, nil},
-		"nothing but zeroes":    {append(zero, zero...), 1, nil},
-		"cut short":             {append(zero, whole[:100]...), 1, nil},
-		"both damaged":          {append(torn, torn...), 1, nil},
+		"first write":           {slices.Concat(zero, whole), 4, nil},
+		"both":                  {slices.Concat(newer, whole), 6, nil},
+		"older one torn":        {slices.Concat(newer, torn), 6, nil},
+		"newer one torn":        {slices.Concat(torn, whole), 4, nil},
+		"very first write torn": {slices.Concat(zero, torn), 1, nil},
+		"nothing but zeroes":    {slices.Concat(zero, zero), 1, nil},
+		"cut short":             {slices.Concat(zero, whole[:100]), 1, nil},
+		"both damaged":          {slices.Concat(torn, torn), 1, nil},
 		"empty":                 {nil, 1, nil},
-		"newer version":         {append(future, whole...), 0, ErrStateVersion},
+		"newer version":         {slices.Concat(future, whole), 0, ErrStateVersion},
 		"something else":        {[]byte("hello"), 0, ErrState},
 		"something long":        {bytes.Repeat([]byte("hello"), 5000), 0, ErrState},
 	} {

@@ -3,7 +3,6 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -112,7 +111,7 @@ func (s *Spool) appended(index uint64) (ms int64, ok bool) {
 		if errors.As(err, &damage) {
 			continue
 		}
-		if err == io.EOF || err != nil {
+		if err != nil {
 			return 0, false
 		}
 		if ms, _, err = parseEntry(e); err != nil {
