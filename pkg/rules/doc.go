@@ -1,0 +1,20 @@
+// Package rules turns the words of auditctl(8) into the kernel's audit rules and
+// back: ParseArgs reads a command line, Rule.Marshal makes a struct
+// audit_rule_data of it, Unmarshal reads the kernel's answer, Rule.Text writes
+// the command line that loads exactly that rule again, and SplitLine reads a
+// line of a rule file. It touches no kernel; forwarder/internal/cli does.
+//
+// The grammar is that of auditctl 3.0.9 with what audit 4.2 added. What
+// auditctl takes without a word although it means something else (uid=1e3 is
+// uid=1) is taken here too, with a warning, so that rule files load the same.
+//
+// Four forms are our own. They exist so that every rule a kernel may hold has a
+// text, and are written only where the stock form would load another rule:
+//
+//	-F fN OP VALUE   field number N, taken as it is (f105=/a>=b)
+//	-S @LIST         exactly these bits, on any list (@none, @0-3,257)
+//	-a list9,action3 numbers of a list or an action without a name
+//	-F $'…'          in a line: a word with C escapes (control bytes)
+//
+// It imports pkg/tables only; anything may import it.
+package rules
