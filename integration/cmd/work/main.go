@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-const usage = `work burst -n N -dir DIR [-prefix P]     N failing unlinks of DIR/P-000001 …
+const usage = `work burst -n N -dir DIR [-prefix P]     N failing opens of DIR/P-000001 …
 work mix -dir DIR -rounds N [-port P]    files with odd names, denied opens, sockets
 work as -auid A -uid U -gid G -root DIR -cd DIR PROGRAM ARG…`
 
@@ -57,8 +57,8 @@ func burst(args []string) error {
 	}
 	for i := 1; i <= *n; i++ {
 		name := filepath.Join(*dir, fmt.Sprintf("%s-%06d", *prefix, i))
-		if err := syscall.Unlink(name); !errors.Is(err, syscall.ENOENT) {
-			return fmt.Errorf("unlink %s: %v, expected that it does not exist", name, err)
+		if _, err := syscall.Open(name, syscall.O_RDONLY, 0); !errors.Is(err, syscall.ENOENT) {
+			return fmt.Errorf("open %s: %v, expected that it does not exist", name, err)
 		}
 	}
 	return nil
