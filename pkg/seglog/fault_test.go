@@ -115,6 +115,60 @@ func TestPowerCutAtEveryOperation(t *testing.T) {
 	}
 }
 
+// The process dies at each changing operation, and the power goes a little later:
+// the next process may not take for durable what the last one has only written.
+func TestDeathAtEveryOperation(t *testing.T) {
+	for n := 1; ; n++ {
+		for seed := range int64(4) {
+			m := newModel(int64(n)*10+seed, func(format string, args ...any) {
+				t.Fatalf("death at operation %d, seed %d: %s", n, seed, fmt.Sprintf(format, args...))
+			})
+			m.fs.CutPower(n)
+			workload(m, rand.New(rand.NewSource(7)))
+			if m.fs.Changes() < n {
+				return
+			}
+			m.finish(false)
+		}
+	}
+}
+
+// A write that fails in part and cannot be cut off is not left for a later
+// process to find, once something was appended after it.
+func TestPartialWriteThatStays(t *testing.T) {
+	switched := 0
+	for seed := range int64(40) {
+		m := newModel(seed, t.Fatalf)
+		m.opt.SegmentBytes = 1 << 20
+		m.open()
+		same := [][]byte{[]byte("one"), []byte("two"), []byte("six")}
+		m.fs.Fail(faultfs.Write, 1, syscall.ENOSPC)
+		m.fs.Fail(faultfs.Truncate, 1, syscall.EIO)
+		if _, err := m.log.Append(same...); !errors.Is(err, ErrNoSpace) {
+			t.Fatal(err)
+		}
+		m.fs.Heal()
+		if _, err := m.log.Append(same[0]); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.log.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if m.log.active.gen > 1 {
+			switched++
+		}
+		m.fs.Kill()
+		l, rec, err := Open(m.opt)
+		if err != nil || rec.Last != 1 || !rec.Clean() {
+			t.Fatalf("seed %d: %v, %v", seed, rec, err)
+		}
+		l.Close()
+	}
+	if switched != 40 {
+		t.Errorf("the segment was given up %d times of 40", switched)
+	}
+}
+
 func TestSyncFailureMovesToNewSegment(t *testing.T) {
 	for seed := range int64(30) {
 		m := newModel(seed, t.Fatalf)

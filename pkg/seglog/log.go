@@ -232,7 +232,9 @@ func (l *Log) makeRoom(need int) error {
 // write puts entries at the end of the active segment.
 func (l *Log) write(first uint64, entries [][]byte, need int) error {
 	start, at := len(l.pending), l.active.end.Load()
-	l.pending = slices.Grow(l.pending, need+frameHead)
+	if short := len(l.pending) + need + frameHead - cap(l.pending); short > 0 {
+		l.pending = slices.Grow(l.pending, max(need+frameHead, cap(l.pending)))
+	}
 	synced := l.synced.Load()
 	if synced > l.marked {
 		l.pending = putFrame(l.pending, l.active.seed, frameMark, synced, 0, nil)
