@@ -65,9 +65,8 @@ func (p *program) root() *cobra.Command {
 		Long:          "collector receives the audit records of a fleet of hosts, from forwarders and from stock\naudisp-remote alike, stores them, and answers who did what, where and when.",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_ = cmd.Help()
+			_ = cmd.Help() // to where cobra was told to write
 			return errSaid
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},

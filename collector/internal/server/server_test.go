@@ -409,7 +409,7 @@ func TestBadStores(t *testing.T) {
 		is   error
 		says []string
 	}{
-		"not ours": {other, store.ErrNotOurs, []string{other, "thesis.txt", "--store"}},
+		"not ours": {other, store.ErrNotOurs, []string{other, "thesis.txt", "empty folder"}},
 		"newer":    {newer, store.ErrVersion, []string{newer, "99", "newer"}},
 		"a file":   {file, syscall.ENOTDIR, []string{file}},
 	} {

@@ -30,7 +30,7 @@ func (s *Server) openStore() error {
 	dir := s.cfg.Store
 	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: s.cfg.Log.Named("store")})
 	if err != nil {
-		return explain(dir, err)
+		return explain(err)
 	}
 	s.store = st
 	syncs := s.reg.Histogram("auditfleet_collector_sync_seconds", "Duration of the journal's syncs.", metrics.Seconds())
@@ -40,7 +40,7 @@ func (s *Server) openStore() error {
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
 	})
 	if err != nil {
-		return explain(dir, err)
+		return explain(err)
 	}
 	s.journal = j
 	logRecovery(s.cfg.Log.Named("journal"), rec)
@@ -54,7 +54,7 @@ func (s *Server) openHead() error {
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
 	})
 	if err != nil {
-		return explain(s.cfg.Store, err)
+		return explain(err)
 	}
 	s.head = h
 	if n := h.Stats().Replayed; n > 0 {
@@ -64,18 +64,18 @@ func (s *Server) openHead() error {
 }
 
 // explain says what to do about an error from the store's parts.
-func explain(dir string, err error) error {
+func explain(err error) error {
 	switch {
 	case errors.Is(err, store.ErrInUse), errors.Is(err, fsys.ErrLocked):
-		return fmt.Errorf("%w: stop that one, or choose another --store", inUse(err))
+		return inUse(err)
 	case errors.Is(err, store.ErrVersion), errors.Is(err, seglog.ErrVersion), errors.Is(err, journal.ErrVersion):
-		return fmt.Errorf("%s: %w: use the collector that wrote it, or a newer one", dir, err)
-	case errors.Is(err, store.ErrNotOurs), errors.Is(err, seglog.ErrKind):
-		return fmt.Errorf("%s: %w: --store is an empty folder, or one that a collector made", dir, err)
+		return fmt.Errorf("%w: use the collector that wrote it, or a newer one", err)
+	case errors.Is(err, seglog.ErrKind):
+		return fmt.Errorf("%w: %w", store.ErrNotOurs, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("no store is there: give --store DIR as `collector serve` has it: %w", err)
+		return fmt.Errorf("%w: no store is there: give --store DIR as `collector serve` has it", err)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%s: %w: a store is for root and its own user", dir, err)
+		return fmt.Errorf("%w: a store is for root and its own user", err)
 	}
 	return err
 }
@@ -113,11 +113,11 @@ type ReadOnly struct {
 func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
 	st, err := bolt.Open(bolt.Options{Dir: dir, ReadOnly: true, Logger: log})
 	if err != nil {
-		return nil, explain(dir, err)
+		return nil, explain(err)
 	}
 	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log})
 	if err != nil {
-		return nil, errors.Join(explain(dir, err), st.Close())
+		return nil, errors.Join(explain(err), st.Close())
 	}
 	return &ReadOnly{Head: h, store: st}, nil
 }

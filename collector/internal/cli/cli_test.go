@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
+	"go.uber.org/goleak"
+
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+func TestMain(m *testing.M) {
+	run := func() { os.Exit(Run(context.Background(), "v-test", os.Args, Stdio{os.Stdin, os.Stdout, os.Stderr})) }
+	testscript.Main(leakChecked{m}, map[string]func(){
+		"collector": run,
+		"ausearch":  run,
+		"send":      func() { os.Exit(send(os.Args[1:])) },
+	})
+}
+
+// leakChecked runs the tests and then looks for goroutines left behind.
+type leakChecked struct{ m *testing.M }
+
+func (l leakChecked) Run() int {
+	code := l.m.Run()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+// send ADDRFILE RECORD... sends records and prints the replies, one a line.
+func send(args []string) int {
+	addr, err := os.ReadFile(args[0])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	c, err := net.Dial("tcp", strings.TrimSpace(string(addr)))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer c.Close()
+	var out []byte
+	for i, rec := range args[1:] {
+		out = remote.Append(out, remote.Message, uint32(i+1), []byte(rec))
+	}
+	if _, err := c.Write(out); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	got := make([]byte, remote.HeaderSize*(len(args)-1))
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadFull(c, got); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	for len(got) > 0 {
+		f, n, err := remote.Decode(got)
+		if err != nil || n == 0 {
+			fmt.Fprintln(os.Stderr, "reply:", err)
+			return 1
+		}
+		fmt.Println(f.Type, f.Seq)
+		got = got[n:]
+	}
+	return 0
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TZ", "UTC")
+			// Sockets have short paths; the scripts' folder may have a long one.
+			dir, err := os.MkdirTemp("", "af")
+			env.Defer(func() { os.RemoveAll(dir) })
+			env.Setenv("SHORT", dir)
+			return err
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+	})
+}
+
+// await FILE TEXT waits until a log has the text. With `await FILE addr NAME`,
+// the address after NAME= in the line that says ready goes to the file addr.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await FILE TEXT [KEY OUT]")
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		text, _ := os.ReadFile(ts.MkAbs(args[0]))
+		if i := bytes.Index(text, []byte(args[1])); i >= 0 && bytes.IndexByte(text[i:], '\n') >= 0 {
+			if len(args) == 4 {
+				_, after, _ := strings.Cut(string(text[i:]), args[2]+"=")
+				ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(strings.Fields(after)[0]), 0o600))
+			}
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%s never says %q:\n%s", args[0], args[1], text)
+		}
+	}
+}
+
+// Each key of the file has the effect of its flag, and a flag goes before it.
+func TestFileAndFlags(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "collector.conf")
+	text := `# the stock keys
+tcp_listen_port = 6060
+tcp_listen_queue = 7
+tcp_max_per_addr = 3
+tcp_client_ports = 1024-2048
+tcp_client_max_idle = 90
+flush = INCREMENTAL
+freq = 20
+name_format = USER
+name = hub
+end_of_event_timeout = 5
+log_format = ENRICHED
+# ours
+store = /srv/audit
+api = /run/c.sock
+http =
+max_connections = 77
+frame_timeout = 5s
+drain_timeout = 2m
+max_in_flight = 64K
+max_hosts = 12
+metric_hosts = 13
+log_level = debug
+`
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := func(args ...string) (*options, error) {
+		o := defaultOptions()
+		flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+		o.addFlags(flags)
+		if err := flags.Parse(args); err != nil {
+			return nil, err
+		}
+		_, err := o.load(file, flags)
+		return o, err
+	}
+	o, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := o.config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := fmt.Sprintf("%v %d %+v %s %d %s %q %q %s %v %d %d %d %v %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Freq, cfg.Store,
+		cfg.API, cfg.HTTP, cfg.Node, cfg.EventTimeout, cfg.MaxInFlight, cfg.MaxHosts, cfg.MetricHosts, cfg.DrainTimeout, o.logLevel)
+	want := `[:6060] 7 {MaxPerAddr:3 MinPort:1024 MaxPort:2048 MaxIdle:1m30s MaxConns:77 FrameTimeout:5s} incremental 20 /srv/audit "/run/c.sock" "" hub 5s 65536 12 13 2m0s debug`
+	if got != want {
+		t.Errorf("from the file:\n got %s\nwant %s", got, want)
+	}
+	o, err = load("--listen", "127.0.0.1:1,127.0.0.1:2", "--tcp-max-per-addr", "9", "--tcp-client-ports", "5", "--tcp-client-max-idle", "0",
+		"--flush", "none", "--store", "/other", "--http", "127.0.0.1:9", "--node", "n", "--max-connections", "8", "--frame-timeout", "1s", "--tcp-listen-queue", "2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err = o.config(); err != nil {
+		t.Fatal(err)
+	}
+	got = fmt.Sprintf("%v %d %+v %s %s %q %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Store, cfg.HTTP, cfg.Node)
+	want = `[127.0.0.1:1 127.0.0.1:2] 2 {MaxPerAddr:9 MinPort:5 MaxPort:5 MaxIdle:0s MaxConns:8 FrameTimeout:1s} none /other "127.0.0.1:9" n`
+	if got != want {
+		t.Errorf("with flags:\n got %s\nwant %s", got, want)
+	}
+	// A wrong value is wrong also where a flag goes before it.
+	if err := os.WriteFile(file, []byte("tcp_max_per_addr = many\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var list conf.Errors
+	if _, err := load("--tcp-max-per-addr", "9"); !errors.As(err, &list) || !strings.HasPrefix(err.Error(), file+":1: ") {
+		t.Errorf("a wrong value behind a flag: %v", err)
+	}
+}
