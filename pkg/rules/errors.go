@@ -15,6 +15,8 @@ type Error struct {
 	Arg  int
 	Off  int
 	Len  int
+	// Warnings are those of the words before the error.
+	Warnings []Warning
 }
 
 // ExitCode is auditctl's exit code for a command line it refuses.

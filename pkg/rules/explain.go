@@ -9,7 +9,7 @@ import (
 )
 
 // Explanation is what a command line comes to, without a kernel. Its JSON names
-// are those of testdata/auditctl-3.0.9.jsonl.
+// and values are those of testdata/auditctl-3.0.9.jsonl.
 type Explanation struct {
 	File     string      `json:"file,omitempty"`
 	LineNo   int         `json:"lineno,omitempty"`
@@ -20,7 +20,7 @@ type Explanation struct {
 	Fields   [][3]uint32 `json:"fields,omitzero"`   // field, operator, value (a string's length)
 	Syscalls any         `json:"syscalls,omitzero"` // "all" or numbers
 	Mask63   *uint32     `json:"mask63,omitempty"`
-	Buf      *string     `json:"buf,omitempty"`
+	Buf      *string     `json:"buf,omitempty"`     // a character a byte (ISO 8859-1)
 	Payload  string      `json:"payload,omitempty"` // of what is no rule, hex
 	Listed   string      `json:"listed,omitempty"`
 	Warnings []string    `json:"warnings,omitempty"`
@@ -51,14 +51,11 @@ func Explain(args []string, env Env) []Explanation {
 	if err != nil {
 		e := Explanation{Line: line, Error: err.Error(), Exit: ptr(ExitCode)}
 		if pe := (*Error)(nil); errors.As(err, &pe) {
-			e.Error, e.Hint = pe.Msg, pe.Hint
+			e.Error, e.Hint, e.Warnings = pe.Msg, pe.Hint, texts(pe.Warnings)
 		}
 		return []Explanation{e}
 	}
-	var warnings []string
-	for _, w := range c.Warnings {
-		warnings = append(warnings, w.Msg)
-	}
+	warnings := texts(c.Warnings)
 	if c.Deprecated {
 		return []Explanation{{Line: line, Error: warnings[len(warnings)-1], Warnings: warnings[:len(warnings)-1], Exit: ptr(0)}}
 	}
@@ -70,6 +67,24 @@ func Explain(args []string, env Env) []Explanation {
 		warnings = nil
 	}
 	return out
+}
+
+func texts(warnings []Warning) []string {
+	var list []string
+	for _, w := range warnings {
+		list = append(list, w.Msg)
+	}
+	return list
+}
+
+// latin1 writes each byte as the character of that number, so that JSON keeps
+// every byte.
+func latin1(s string) string {
+	r := make([]rune, len(s))
+	for i := range len(s) {
+		r[i] = rune(s[i])
+	}
+	return string(r)
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -115,7 +130,7 @@ func (e *Explanation) op(op *Op, env Env) {
 	case OpEquivalent:
 		e.Sent, e.Payload = msgMakeEquiv, hex.EncodeToString(EquivalentPayload(op.Mount, op.Subtree))
 	case OpMessage:
-		e.Sent, e.Buf = msgUser, ptr("text="+op.Text)
+		e.Sent, e.Buf = msgUser, ptr(latin1("text="+op.Text))
 	default:
 		e.Exit = ptr(0)
 	}
@@ -136,7 +151,7 @@ func (e *Explanation) rule(r *Rule, env Env) {
 		}
 		e.Fields = append(e.Fields, [3]uint32{uint32(f.ID), uint32(f.Op), value})
 	}
-	e.Buf, e.Mask63 = &buf, ptr(r.Mask[maskWords-1])
+	e.Buf, e.Mask63 = ptr(latin1(buf)), ptr(r.Mask[maskWords-1])
 	e.Syscalls = "all"
 	if !r.Mask.All() {
 		nums := r.Mask.Numbers()

@@ -27,11 +27,12 @@ func (p *parser) fieldOption(w word) error {
 
 // field reads NAME OP VALUE and adds it to the rule.
 func (p *parser) field(w word) error {
-	if len(p.rule.Fields) >= MaxFields-1 {
+	raw, isRaw := rawField(w.s)
+	if n := len(p.rule.Fields); n >= MaxFields || n == MaxFields-1 && !isRaw {
 		return p.fail(w, "Too many fields in rule: "+w.s, "a rule has at most 63 conditions: make two of it")
 	}
-	if f, ok := rawField(w.s); ok {
-		return p.addRaw(w, f)
+	if isRaw {
+		return p.addRaw(w, raw)
 	}
 	name, op, value, ok := cutField(w.s)
 	if !ok {

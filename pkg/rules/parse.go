@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -43,16 +44,20 @@ func ParseArgs(args []string, env Env) (*Command, error) {
 	if len(args) == 2 && args[0] == "-R" {
 		return &Command{Ops: []Op{{Kind: OpReadFile, File: args[1]}}}, nil
 	}
-	if err := p.options(); err != nil {
-		return nil, err
-	}
-	if p.cmd.Deprecated {
+	err := p.options()
+	if err == nil && p.cmd.Deprecated {
 		return &Command{Deprecated: true, Warnings: p.cmd.Warnings}, nil
 	}
-	if err := p.finish(); err != nil {
-		return nil, err
+	if err == nil {
+		err = p.finish()
 	}
-	return &p.cmd, nil
+	if err == nil {
+		return &p.cmd, nil
+	}
+	if pe := (*Error)(nil); errors.As(err, &pe) {
+		pe.Warnings = p.cmd.Warnings
+	}
+	return nil, err
 }
 
 func (p *parser) options() error {

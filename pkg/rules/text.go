@@ -35,10 +35,12 @@ func (r *Rule) TextArgs(env Env) []string {
 			return args
 		}
 	}
-	if args := r.ruleArgs(env, archFirst); r.loads(args, env) {
-		return args
+	for _, how := range [...]order{archFirst, inOrder} {
+		if args := r.ruleArgs(env, how); r.loads(args, env) {
+			return args
+		}
 	}
-	return r.ruleArgs(env, inOrder)
+	return r.ruleArgs(env, numbers)
 }
 
 // loads reports whether a command line adds exactly this rule, also when it went
@@ -74,7 +76,8 @@ type order int
 
 const (
 	archFirst order = iota // auditctl's: list, arch, system calls, the other fields
-	inOrder                // fields in the rule's order, by number where no name will do
+	inOrder                // fields in the rule's order, by number where a name reads as another field
+	numbers                // all fields and system calls by number: loads whatever it is
 )
 
 func (r *Rule) ruleArgs(env Env, how order) []string {
@@ -85,16 +88,19 @@ func (r *Rule) ruleArgs(env Env, how order) []string {
 		slices.SortStableFunc(fields, func(a, b Field) int { return archRank(a) - archRank(b) })
 	}
 	for i, f := range fields {
-		if isArch(f) {
+		if how != numbers && isArch(f) {
 			arch, split = f.Value, i+1
 		}
 	}
 	add := func(f Field) {
-		if how == inOrder {
+		switch how {
+		case archFirst:
+			args = append(args, fieldTokens(f, env)...)
+		case inOrder:
 			args = append(args, exactTokens(f, r.List, env, slices.Index(r.Fields, f) == len(r.Fields)-1)...)
-			return
+		default:
+			args = append(args, "-F", rawFieldText(f))
 		}
-		args = append(args, fieldTokens(f, env)...)
 	}
 	for _, f := range fields[:split] {
 		add(f)
@@ -142,7 +148,7 @@ func (r *Rule) syscallTokens(arch uint32, how order) []string {
 	list := make([]string, len(nums))
 	for i, n := range nums {
 		list[i] = strconv.Itoa(n)
-		if s, ok := name(n); ok && (how == archFirst || r.List == ListIOUring || resolves(arch, s, n)) {
+		if s, ok := name(n); ok && how != numbers && (r.List == ListIOUring || resolves(arch, s, n)) {
 			list[i] = s
 		}
 	}
@@ -282,11 +288,15 @@ func exactTokens(f Field, list List, env Env, last bool) []string {
 			return []string{"-F", token}
 		}
 	}
+	return []string{"-F", rawFieldText(f)}
+}
+
+func rawFieldText(f Field) string {
 	value := f.Str
 	if !f.ID.IsString() {
 		value = strconv.FormatUint(uint64(f.Value), 10)
 	}
-	return []string{"-F", "f" + strconv.FormatUint(uint64(f.ID), 10) + f.Op.String() + value}
+	return "f" + strconv.FormatUint(uint64(f.ID), 10) + f.Op.String() + value
 }
 
 // interpreted writes the listing for people.
