@@ -205,6 +205,7 @@ type Journal struct {
 	entries   [][]byte
 	arena     []byte
 
+	poked    atomic.Bool
 	bgSync   chan struct{}
 	wg       sync.WaitGroup
 	closing  sync.Once
@@ -346,10 +347,10 @@ func (j *Journal) acquire(ctx context.Context, cost int64) error {
 // Take waits for committed batches and returns all there are, in order. Their
 // bytes stay counted against the queue until the next call. Only one goroutine
 // may take. After Close and the last batch it returns ErrClosed; after a Poke it
-// may return nothing.
+// returns nothing once.
 func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 	j.release()
-	for poked := false; ; {
+	for {
 		j.mu.Lock()
 		if len(j.ready) > 0 {
 			out := j.ready
@@ -363,12 +364,11 @@ func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 		if stopped {
 			return nil, ErrClosed
 		}
-		if poked {
+		if j.poked.Swap(false) {
 			return nil, nil
 		}
 		select {
 		case <-j.avail:
-			poked = true
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -376,7 +376,10 @@ func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 }
 
 // Poke makes a waiting or the next Take return.
-func (j *Journal) Poke() { signal(j.avail) }
+func (j *Journal) Poke() {
+	j.poked.Store(true)
+	signal(j.avail)
+}
 
 func signal(c chan struct{}) {
 	select {

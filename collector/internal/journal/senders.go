@@ -258,6 +258,9 @@ func (s *senders) forget(b *Batch) {
 			}
 		}
 	}
+	for _, st := range x.streams {
+		st.retreat()
+	}
 }
 
 // forgetConnections says that no connection seen so far is of this process.
@@ -317,6 +320,18 @@ func (st *stream) advance(seq uint32) {
 	st.last = seq
 }
 
+// retreat moves last back to a number that is known, so that what was forgotten
+// goes on there when it comes again.
+func (st *stream) retreat() {
+	for i := range uint32(Window) {
+		if seq := (st.last - i) & seqMask; st.at(seq) != 0 {
+			st.last = seq
+			st.dirty |= 1 << numChunks
+			return
+		}
+	}
+}
+
 func (st *stream) clear() {
 	for i := range st.ring {
 		if st.ring[i] != nil {
@@ -333,8 +348,9 @@ func (x *sender) own(s *senders, st *stream, conn uint64, r *Record) (*stream, b
 	if st == nil {
 		st = x.routed(conn)
 	}
-	// The common case first: the stream's next number.
-	if st != nil && seq == (st.last+1)&seqMask {
+	// The common case first: the stream's next number. With several streams, which
+	// may have been taken for one another, another one may know it.
+	if st != nil && len(x.streams) == 1 && seq == (st.last+1)&seqMask {
 		st.advance(seq)
 		st.put(seq, h)
 		return st, false
@@ -346,9 +362,11 @@ func (x *sender) own(s *senders, st *stream, conn uint64, r *Record) (*stream, b
 		}
 	}
 	if st == nil || !st.takes(seq) {
+		// A stream that goes on just here, or a new one: a wrong guess would write
+		// over what is known of another sender.
 		st = nil
 		for _, c := range x.streams {
-			if c.takes(seq) && (st == nil || c.used > st.used) {
+			if seq == (c.last+1)&seqMask && (st == nil || c.used > st.used) {
 				st = c
 			}
 		}
@@ -364,8 +382,8 @@ func (x *sender) own(s *senders, st *stream, conn uint64, r *Record) (*stream, b
 	return st, false
 }
 
-// takes says whether a record that is no known resend can belong to the stream:
-// a little ahead of it, or in a place of the window where nothing is known.
+// takes says whether a record that is no known resend can belong to the stream of
+// its connection: a little ahead, or where nothing is known within the window.
 func (st *stream) takes(seq uint32) bool {
 	if ahead := (seq - st.last) & seqMask; ahead > 0 && ahead <= 1<<16 {
 		return true

@@ -104,12 +104,17 @@ func Open(o Options) (_ *Store, err error) {
 func (s *Store) claim() error {
 	dir := s.opts.Dir
 	if !s.opts.ReadOnly {
-		if err := os.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
 	if err := s.checkMarker(); err != nil {
-		return err
+		return err // nothing was made in a folder that is not ours
+	}
+	if !s.opts.ReadOnly {
+		if err := os.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
+			return err
+		}
 	}
 	var err error
 	s.lock, err = lockDir(filepath.Join(dir, lockName), !s.opts.ReadOnly, s.opts.LockTimeout)
