@@ -15,6 +15,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -74,10 +75,14 @@ type Ingest struct {
 	cfg     Config
 	ackers  ackers
 	bad     *limiter // of log lines about what peers send
-	ctx     context.Context
-	cancel  context.CancelFunc
-	scratch sync.Pool      // of *scratch
-	slow    sync.WaitGroup // of goroutines that write to a sender that does not read
+	refused *limiter // of log lines about records that were not stored
+	// refusing says that the last batch was not stored, so that the first one
+	// that is again can be told of.
+	refusing atomic.Bool
+	ctx      context.Context
+	cancel   context.CancelFunc
+	scratch  sync.Pool      // of *scratch
+	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // guarded by mu
@@ -101,6 +106,7 @@ func Open(cfg Config) *Ingest {
 	in := &Ingest{
 		cfg:      cfg,
 		bad:      &limiter{now: cfg.Now, burst: 10, every: time.Second},
+		refused:  &limiter{now: cfg.Now, burst: 1, every: 10 * time.Second},
 		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		sessions: map[*session]struct{}{},
 	}

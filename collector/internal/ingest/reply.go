@@ -113,16 +113,20 @@ func (p *pending) appendReplies(out []byte) []byte {
 	t, text := remote.Ack, []byte(nil)
 	switch {
 	case p.err != nil:
-		reason := metrics.RejectedError
+		reason, do := metrics.RejectedError, "look at the disk of the store"
 		t, text = remote.DiskError, []byte("disk write error")
 		if errors.Is(p.err, seglog.ErrNoSpace) || errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT) {
-			reason = metrics.RejectedFull
+			reason, do = metrics.RejectedFull, "make room on the disk of the store"
 			t, text = remote.DiskFull, []byte("disk full")
 		}
+		p.s.in.refuse(p.err, do)
 		if len(p.seqs) > 0 {
 			m.Rejected.Add(reason, len(p.seqs))
 		}
 	case len(p.seqs) > 0:
+		if p.s.in.refusing.CompareAndSwap(true, false) {
+			p.s.in.cfg.Log.Info("records are stored again")
+		}
 		m.Records.Add(float64(len(p.seqs)))
 		m.Bytes.Add(float64(p.text))
 		if p.s.in.cfg.Low != nil && p.s.in.cfg.Low() {
@@ -144,6 +148,16 @@ func (p *pending) appendReplies(out []byte) []byte {
 		out = remote.AppendHeader(out, remote.Ack, b.seq, 0)
 	}
 	return out
+}
+
+// refuse logs that records are not stored, not for each of them.
+func (in *Ingest) refuse(err error, do string) {
+	in.refusing.Store(true)
+	ok, suppressed := in.refused.allow()
+	if !ok {
+		return
+	}
+	in.cfg.Log.Error("records are not stored, their senders are told to keep them: "+do, "error", err, "suppressed", suppressed)
 }
 
 // write writes all of out, and leaves in s.out what it could not. Without wait it
