@@ -150,7 +150,7 @@ func (b *bench) machine() {
 		stock = strings.TrimSpace(string(r.Stdout))
 	}
 	ours := "unknown"
-	if r, err := harness.Run(10*time.Second, b.bins.Collector, "--version"); err == nil && r.Code == 0 {
+	if r, err := harness.Run(10*time.Second, b.bins.Collector, "version"); err == nil && r.Code == 0 {
 		ours = strings.TrimSpace(string(r.Stdout))
 	}
 	load, _ := os.ReadFile("/proc/loadavg")
