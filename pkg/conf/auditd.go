@@ -124,7 +124,7 @@ func DefaultAuditd() Auditd {
 
 const (
 	maxInt    = math.MaxInt32
-	krb5Why   = "Kerberos is not supported: use our TLS transport (tls_ca, tls_cert, tls_key)"
+	krb5Why   = "not supported: no Kerberos here; use our TLS transport (tls_ca, tls_cert, tls_key)"
 	tlsPSKWhy = "has no effect: TLS here takes certificates (tls_ca, tls_cert, tls_key), not pre-shared keys"
 )
 
@@ -205,7 +205,7 @@ func transportKey(to *Transport) Key {
 		case t == TransportKRB5:
 			return errors.New(krb5Why)
 		case t == TransportTLS:
-			return errors.New("TLS with pre-shared keys is not supported: use our TLS transport (tls_ca, tls_cert, tls_key)")
+			return errors.New("not supported: no TLS with pre-shared keys here; use our TLS transport (tls_ca, tls_cert, tls_key)")
 		}
 		*to = t
 		return nil

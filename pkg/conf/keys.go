@@ -96,10 +96,7 @@ func Path(name string, to *string) Key {
 // List is words separated by commas or spaces.
 func List(name string, to *[]string) Key {
 	return Key{Name: name, Words: -1, Set: func(v string) error {
-		var list []string
-		for _, word := range strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' }) {
-			list = append(list, word)
-		}
+		list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 		if len(list) == 0 {
 			return errors.New("nothing but commas")
 		}

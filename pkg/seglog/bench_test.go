@@ -31,7 +31,7 @@ func BenchmarkAppendSync(b *testing.B) {
 	for _, n := range []int{1, 64, 1024} {
 		for _, mode := range []string{"raw", "log", "log-noprealloc"} {
 			b.Run(fmt.Sprintf("%s/batch=%d", mode, n), func(b *testing.B) {
-				commit := func() {}
+				var commit func()
 				batch := batchOf(n)
 				if mode == "raw" {
 					f, err := fsys.OS.OpenFile(filepath.Join(b.TempDir(), "raw"), os.O_CREATE|os.O_RDWR, 0o600)

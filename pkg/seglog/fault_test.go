@@ -23,11 +23,11 @@ func workload(m *model, rng *rand.Rand) {
 		if m.log == nil && !m.open() {
 			continue
 		}
-		switch {
-		case i%20 == 13:
+		switch i % 20 {
+		case 13:
 			m.cut = max(m.cut, m.log.Last())
 			_ = m.log.TruncateFront(m.cut)
-		case i%20 == 18:
+		case 18:
 			_ = m.log.Close()
 			m.synced = max(m.synced, m.log.Synced())
 			m.log = nil

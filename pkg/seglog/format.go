@@ -109,17 +109,18 @@ func decodePage(page []byte) (h header, bad *badCopy, err error) {
 	if len(page) >= headerCopyAt {
 		second = page[headerCopyAt:]
 	}
-	h, err = decodeHeader(page)
+	h1, err1 := decodeHeader(page)
 	h2, err2 := decodeHeader(second)
-	switch {
-	case err == nil && (err2 != nil || h2 != h):
-		return h, &badCopy{headerCopyAt, fmt.Errorf("second copy of the header: %w", ErrChecksum)}, nil
-	case err == nil:
-		return h, nil, nil
-	case err2 == nil:
-		return h2, &badCopy{0, err}, nil
+	if err1 != nil {
+		if err2 != nil {
+			return header{}, nil, err1
+		}
+		return h2, &badCopy{0, err1}, nil
 	}
-	return header{}, nil, err
+	if err2 != nil || h2 != h1 {
+		bad = &badCopy{headerCopyAt, fmt.Errorf("second copy of the header: %w", ErrChecksum)}
+	}
+	return h1, bad, nil
 }
 
 func segmentName(first, gen uint64) string {

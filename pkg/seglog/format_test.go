@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,7 +117,7 @@ func TestFormatExample(t *testing.T) {
 			t.Fatalf("%q: %v", line, err)
 		}
 		if int64(len(file)) < at+int64(len(b)) {
-			file = append(file, make([]byte, at+int64(len(b))-int64(len(file)))...)
+			file = slices.Concat(file, make([]byte, at+int64(len(b))-int64(len(file))))
 		}
 		copy(file[at:], b)
 	}

@@ -84,7 +84,7 @@ func readDamaged(t *testing.T, r *Reader) outcome {
 func TestBitFlips(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		probe := faultfs.New(1)
-		o, want := buildSmall(t, probe, clean)
+		_, want := buildSmall(t, probe, clean)
 		names, err := probe.ReadDir("/log")
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func TestBitFlips(t *testing.T) {
 				flips++
 				where := fmt.Sprintf("clean %v, %s at %d", clean, name, off)
 				fs := faultfs.New(off)
-				o, _ = buildSmall(t, fs, clean)
+				o, _ := buildSmall(t, fs, clean)
 				fs.Flip("/log/"+name, off, uint(off))
 				checkFlip(t, o, want, where, padding)
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 )
 
 // scanState is what a frameReader met.
@@ -174,7 +175,7 @@ func findFrame(file io.ReaderAt, seed uint32, bad, data, limit int64, next uint6
 			return 0, frame{}, false, errTooOdd
 		}
 		if short := p + f.checked() - len(b); short > 0 {
-			b = append(b, make([]byte, short)...)
+			b = slices.Concat(b, make([]byte, short))
 		}
 		if f.valid(b[p:], seed) {
 			return bad + int64(p), f, true, nil

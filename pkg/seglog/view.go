@@ -107,7 +107,7 @@ func (v *View) Last() (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	for {
 		var damaged *CorruptError
 		switch index, _, err := r.Next(); {
