@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/store"
+
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -223,5 +223,5 @@ func BenchmarkSearch(b *testing.B) {
 			b.ReportMetric(float64(raw)*float64(b.N)/1e6/b.Elapsed().Seconds(), "MB/s")
 		})
 	}
-	_ = store.ErrStop
+
 }

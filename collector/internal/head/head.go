@@ -250,9 +250,19 @@ func (h *Head) run() {
 	}
 }
 
-// answer cuts for Flush; the reply comes from flush once all is stored.
+// answer takes what was acknowledged before Flush, cuts, and waits for flush.
 func (h *Head) answer(reply chan error) {
-	err := h.cut()
+	h.j.Poke()
+	batches, err := h.j.Take(h.ctx)
+	if errors.Is(err, journal.ErrClosed) {
+		err = nil // run finds out for itself
+	}
+	for _, b := range batches {
+		err = errors.Join(err, h.take(b))
+	}
+	if err == nil {
+		err = h.cut()
+	}
 	if err == nil {
 		select {
 		case h.flushQ <- nil: // taken only when the batch before is stored
@@ -263,7 +273,8 @@ func (h *Head) answer(reply chan error) {
 	reply <- err
 }
 
-// Flush has the store take all complete events there are now and waits for it.
+// Flush has the store take all complete events of what was acknowledged so far,
+// and waits for it.
 func (h *Head) Flush(ctx context.Context) error {
 	reply := make(chan error, 1)
 	select {

@@ -73,9 +73,7 @@ func (j *Journal) commit(group []item) {
 		return
 	}
 	j.st.commits.Add(1)
-	for i := range group {
-		group[i].done(nil)
-	}
+	// First to the taker, so that what is acknowledged is in Take's next answer.
 	j.mu.Lock()
 	for i := range group {
 		if group[i].batch.LSNs() > 0 {
@@ -84,6 +82,9 @@ func (j *Journal) commit(group []item) {
 		j.readyCost += group[i].bytes
 	}
 	j.mu.Unlock()
+	for i := range group {
+		group[i].done(nil)
+	}
 	signal(j.avail)
 }
 

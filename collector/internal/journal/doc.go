@@ -5,8 +5,8 @@
 // it imports pkg/seglog only.
 //
 // One goroutine, the committer, takes everything submitted meanwhile, writes it
-// with one write and one sync (group commit), calls each batch's done in order
-// of submission and puts the batches where Take finds them. Bytes submitted and
+// with one write and one sync (group commit), puts the batches where Take finds
+// them and calls each one's done in order of submission. Bytes submitted and
 // not yet taken are bounded: when the taker does not keep up, Submit blocks, and
 // with it the senders' acknowledgements. That is the whole of the back-pressure.
 //

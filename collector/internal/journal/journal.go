@@ -292,8 +292,9 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 // Submit hands a batch over. It blocks while the queue is full, until ctx ends or
 // the journal is closed. After nil, done is called exactly once, from the
 // committer's goroutine, in order of submission; it must not block. done(nil)
-// means stored as the flush mode says, or recognised as stored before. After an
-// error of Submit, done is not called and the batch remains the caller's.
+// means stored as the flush mode says, or recognised as stored before; the batch
+// may be in other hands by then. After an error of Submit, done is not called and
+// the batch remains the caller's.
 func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error {
 	size := b.Bytes()
 	if size > MaxBatch {

@@ -1,0 +1,334 @@
+package head
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+const childEnv = "AUDITFLEET_HEAD_CHILD"
+
+// hasty tables make for many commits to be killed in.
+func hasty(_ *journal.Options, o *Options) {
+	o.TableBytes, o.MaxAge, o.EventTimeout = 60<<10, 5*time.Millisecond, time.Minute
+}
+
+// childMain is the collector that is killed: lines "conn seq raw" in, lines
+// "conn seq" out when stored.
+func childMain() bool {
+	dir := os.Getenv(childEnv)
+	if dir == "" {
+		return false
+	}
+	r, err := openRig(dir, hasty)
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	fmt.Println("ready")
+	var mu sync.Mutex
+	out := bufio.NewWriter(os.Stdout)
+	in := bufio.NewReaderSize(os.Stdin, 1<<20)
+	for {
+		text, err := in.ReadString('\n')
+		if err != nil {
+			_ = r.close() // stdin ended: a clean stop
+			os.Exit(0)
+		}
+		f := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 3)
+		conn, _ := strconv.ParseUint(f[0], 10, 64)
+		seq, _ := strconv.ParseUint(f[1], 10, 32)
+		b := &journal.Batch{Conn: conn, Peer: peer(int(conn % 100)), Managed: true, Received: time.Now(),
+			Records: []journal.Record{{Seq: uint32(seq), Raw: []byte(f[2])}}}
+		err = r.h.Submit(context.Background(), b, func(err error) {
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintf(out, "%d %d\n", conn, seq)
+			out.Flush()
+		})
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// killed is one run of the child.
+type killed struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	acks  chan [2]uint64
+}
+
+func startChild(t *testing.T, dir string) *killed {
+	t.Helper()
+	c := exec.Command(os.Args[0], "-test.run=^$")
+	c.Env = append(os.Environ(), childEnv+"="+dir)
+	c.Stderr = os.Stderr
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	k := &killed{cmd: c, stdin: in, acks: make(chan [2]uint64, 1<<16)}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() || lines.Text() != "ready" {
+		_ = c.Process.Kill()
+		t.Fatalf("the collector does not start: %q, %v", lines.Text(), c.Wait())
+	}
+	go func() {
+		defer close(k.acks)
+		for lines.Scan() {
+			var a [2]uint64
+			if _, err := fmt.Sscan(lines.Text(), &a[0], &a[1]); err == nil {
+				k.acks <- a
+			}
+		}
+	}()
+	return k
+}
+
+// kdev is a sender: an own forwarder with a window, or a stock one.
+type kdev struct {
+	id         int
+	stock      bool
+	base, next int // records acknowledged, sent on this connection
+	attempt    uint32
+	inflight   map[uint64]int // sequence number → record
+	conn       uint64
+}
+
+func (d *kdev) raw(i int) string {
+	// Events of three records, of which the last ends it, and single ones.
+	host := fmt.Sprintf("dev%d", d.id)
+	serial := i/4*2 + 1
+	switch i % 4 {
+	case 0:
+		return line(host, i/4, serial, "SYSCALL", fmt.Sprintf("arch=c000003e syscall=2 success=yes pid=%d n=%d", i, i))
+	case 1:
+		return line(host, i/4, serial, "PATH", fmt.Sprintf("item=0 name=\"/f/%d\" n=%d", i, i))
+	case 2:
+		return line(host, i/4, serial, "PROCTITLE", fmt.Sprintf("proctitle=\"x\" n=%d", i))
+	default:
+		return line(host, i/4, serial+1, "USER_LOGIN", fmt.Sprintf("pid=1 n=%d", i))
+	}
+}
+
+func (d *kdev) send(w io.Writer) error {
+	window := 32
+	if d.stock {
+		window = 1
+	}
+	for d.next < d.base+window {
+		seq := uint64(journal.OwnNumbering | uint32(d.next+1))
+		if d.stock {
+			d.attempt++
+			seq = uint64(d.attempt)
+		}
+		d.inflight[seq] = d.next
+		if _, err := fmt.Fprintf(w, "%d %d %s\n", d.conn, seq, d.raw(d.next)); err != nil {
+			return err
+		}
+		d.next++
+	}
+	return nil
+}
+
+// TestKill9 kills a collector under load again and again. Everything that was
+// acknowledged is there once, events whole, in what the survivor answers.
+func TestKill9(t *testing.T) {
+	kills := 25
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	dir := t.TempDir()
+	var devs []*kdev
+	for i := range 6 {
+		devs = append(devs, &kdev{id: i, stock: i >= 4, inflight: map[uint64]int{}})
+	}
+	conns := uint64(0)
+	for run := range kills {
+		k := startChild(t, dir)
+		for i, d := range devs {
+			conns++
+			d.conn = conns*100 + uint64(i)
+			d.next = d.base
+			clear(d.inflight)
+		}
+		deadline := time.After(time.Duration(10+rng.IntN(150)) * time.Millisecond)
+		w := bufio.NewWriter(k.stdin)
+		live := true
+		for live {
+			for _, d := range devs {
+				if err := d.send(w); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.Flush(); err != nil {
+				t.Fatalf("run %d: %v", run, err)
+			}
+			select {
+			case <-deadline:
+				live = false
+			case a, ok := <-k.acks:
+				if !ok {
+					t.Fatalf("run %d: the collector ended by itself: %v", run, k.cmd.Wait())
+				}
+				acked(t, devs, a)
+			}
+		}
+		if err := k.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = k.cmd.Wait()
+		for a := range k.acks { // what was said before the kill counts
+			acked(t, devs, a)
+		}
+	}
+	total := 0
+	r := mustRig(t, dir, hasty)
+	for _, d := range devs {
+		total += d.base
+		d.verify(t, r)
+	}
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d kills, %d records acknowledged", kills, total)
+	if total < kills*10 {
+		t.Errorf("only %d records in %d runs: the test shows nothing", total, kills)
+	}
+}
+
+func acked(t *testing.T, devs []*kdev, a [2]uint64) {
+	t.Helper()
+	d := devs[a[0]%100]
+	i, ok := d.inflight[a[1]]
+	if !ok || a[0] != d.conn {
+		t.Fatalf("an ACK for what was not sent: %v", a)
+	}
+	if i != d.base {
+		t.Fatalf("device %d: ACK of record %d, of %d expected", d.id, i, d.base)
+	}
+	delete(d.inflight, a[1])
+	d.base++
+}
+
+// verify sends what is in flight once more, ends the last event and looks.
+func (d *kdev) verify(t *testing.T, r *rig) {
+	t.Helper()
+	d.next, d.conn = d.base, uint64(90_000_000+d.id)
+	end := (d.base + 40) / 4 * 4
+	for ; d.next < end; d.next++ {
+		seq := journal.OwnNumbering | uint32(d.next+1)
+		if d.stock {
+			d.attempt++
+			seq = d.attempt
+		}
+		r.put(t, &journal.Batch{Conn: d.conn, Peer: peer(int(d.conn % 100)), Managed: true, Received: storetest.Start,
+			Records: []journal.Record{{Seq: seq, Raw: []byte(d.raw(d.next))}}})
+	}
+	r.settle(t)
+	found := map[string]int{}
+	host := fmt.Sprintf("dev%d", d.id)
+	err := r.h.Scan(context.Background(), &search.Query{Nodes: []string{host}}, func(ev *event.Event) error {
+		want := 3
+		if ev.Serial%2 == 0 {
+			want = 1
+		}
+		if len(ev.Records) != want {
+			t.Errorf("%s: event %d has %d records, want %d", host, ev.Serial, len(ev.Records), want)
+		}
+		for i := range ev.Records {
+			found[string(ev.Records[i].Raw)]++
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range end {
+		if n := found[d.raw(i)]; n != 1 {
+			t.Errorf("%s: record %d of %d (acknowledged %d) is there %d times", host, i, end, d.base, n)
+		}
+	}
+	if len(found) != end {
+		t.Errorf("%s: %d records, want %d", host, len(found), end)
+	}
+	for _, h := range r.h.Hosts() {
+		if h.Name == host && h.Records != uint64(end) {
+			t.Errorf("%s: counted %d records, want %d", host, h.Records, end)
+		}
+	}
+}
+
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	err := filepath.Walk(from, func(path string, info os.FileInfo, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		if info.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// treeOf is the folder's files with a hash of each.
+func treeOf(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err != nil || info.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		out[path] = fmt.Sprintf("%x", sha256.Sum256(b))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
