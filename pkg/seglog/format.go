@@ -40,6 +40,10 @@ const (
 // maxIndex keeps arithmetic on indexes from damaged bytes from wrapping around.
 const maxIndex = 1 << 62
 
+// maxJump bounds the indexes that a header or a gap can set the log to, so that
+// there is always room behind them.
+const maxJump = maxIndex / 2
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // header is what a segment file begins with.
@@ -91,7 +95,7 @@ func decodeHeader(b []byte) (header, error) {
 		first: binary.LittleEndian.Uint64(b[32:]),
 		gen:   binary.LittleEndian.Uint64(b[40:]),
 	}
-	if h.first == 0 || h.first > maxIndex || h.gen == 0 {
+	if h.first == 0 || h.first > maxJump || h.gen == 0 {
 		return header{}, fmt.Errorf("header: first %d, generation %d: %w", h.first, h.gen, ErrChecksum)
 	}
 	return h, nil
@@ -139,7 +143,7 @@ func parseName(name string) (first, gen uint64, ok bool) {
 	}
 	first, err1 := strconv.ParseUint(a, 10, 64)
 	gen, err2 := strconv.ParseUint(b, 10, 64)
-	if err1 != nil || err2 != nil || first == 0 || first > maxIndex || gen == 0 || segmentName(first, gen) != name {
+	if err1 != nil || err2 != nil || first == 0 || first > maxJump || gen == 0 || segmentName(first, gen) != name {
 		return 0, 0, false
 	}
 	return first, gen, true
@@ -183,7 +187,7 @@ func parseHead(b []byte) (f frame, ok bool) {
 	case frameMark:
 		return f, f.length == 0
 	case frameGap:
-		return f, true
+		return f, f.index <= maxJump
 	}
 	return f, false
 }

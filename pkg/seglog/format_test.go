@@ -180,7 +180,10 @@ func FuzzRecover(f *testing.F) {
 	f.Add(gap, true)
 	f.Add(append(bytes.Clone(good), make([]byte, 100)...), true)
 	f.Add(append(append(bytes.Clone(good), "torn frame of some length"...), putFrame(nil, 1, frameEntry, 7, 1, []byte("y"))...), false)
-	f.Add(putFrame(nil, 1, frameGap, maxIndex, 1<<29, nil), false)
+	f.Add(putFrame(nil, 1, frameGap, maxIndex, 0, nil), false)
+	f.Add(putFrame(nil, 1, frameGap, maxJump, 0, nil), false)
+	f.Add(putFrame(nil, 1, frameGap, 9, 1<<29, nil), true)
+	f.Add(putFrame(nil, 1, frameEntry, 2842958158, 0, nil), true)
 	f.Fuzz(func(t *testing.T, body []byte, later bool) {
 		// resum makes frames of bytes that only look like them, so that the
 		// checksum does not keep the fuzzer from what lies behind it.

@@ -45,7 +45,7 @@ type Reader struct {
 	file    fsys.File
 	r       *frameReader
 	reach   uint64 // behind a damaged place: highest index the next entry may have
-	checked bool   // the bad bytes at the present place were read a second time
+	checked int    // how often bad bytes at the present place were read again
 	end     int64
 }
 
@@ -106,7 +106,7 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 		}
 		if state == scanFrame {
 			if r.take(f) {
-				r.checked = false
+				r.checked = 0
 				if f.typ != frameEntry || f.index < r.next {
 					continue
 				}
@@ -179,9 +179,9 @@ func (r *Reader) stopped(at int64, state scanState) (again bool, err error) {
 		r.r.seek(at)
 		return false, io.EOF
 	}
-	if !r.checked {
+	if r.checked == 0 {
 		// What was read ahead may be older than what is there now.
-		r.checked = true
+		r.checked++
 		r.r.seek(at)
 		return true, nil
 	}
@@ -228,7 +228,7 @@ func (r *Reader) moveOn(at, end int64) (bool, error) {
 func (r *Reader) damaged(at, end int64) (bool, error) {
 	if r.after == nil && r.next > r.src.stable() {
 		r.r.seek(at)
-		r.checked = false
+		r.checked = 0
 		return false, io.EOF // being written
 	}
 	data, err := lastByte(r.file, at, end)
@@ -239,7 +239,14 @@ func (r *Reader) damaged(at, end int64) (bool, error) {
 	if err != nil && !errors.Is(err, errTooOdd) {
 		return false, fmt.Errorf("%s: %w", r.seg.name, err)
 	}
-	r.checked = false
+	if ok && r.checked == 1 {
+		// Bytes are written in order: now that later ones are seen to be there,
+		// these must be, if another process was just writing them.
+		r.checked++
+		r.r.seek(at)
+		return true, nil
+	}
+	r.checked = 0
 	if ok {
 		// A mark tells little; the entry behind it tells the rest by its index.
 		last := f.index
@@ -282,6 +289,7 @@ func (r *Reader) adopt(list *[]*segment) {
 		return
 	}
 	r.r.seek(r.r.off) // what was read ahead may be from before the change
+	r.checked = 0
 	for _, s := range *list {
 		if s.gen > r.seg.gen {
 			r.after = s
@@ -332,7 +340,7 @@ func (r *Reader) enter() error {
 			r.r.seek(off)
 		}
 		r.adopt(r.listed)
-		r.checked, r.reach = false, 0
+		r.checked, r.reach = 0, 0
 		r.end, err = r.limit()
 		return err
 	}
