@@ -22,7 +22,7 @@ type linkRun struct {
 // link compares senders over a link with a round trip of 50 ms.
 func (b *bench) link() error {
 	const stockRecords = 100
-	records := 200_000 * b.scale
+	records := 100_000 * b.scale
 	b.printf("## Sender over a round trip of 50 ms\n\n")
 	b.printf("From the start of the process to its end, all acknowledged. Stock audisp-remote reads %d records from a pipe; ours %s from a FILE,\n", stockRecords, count(records))
 	b.printf("through its durable spool. Median of %d.\n\n| sender → server | records/s | ratio | CPU s/M | RSS |\n|---|---|---|---|---|\n", b.rounds)
@@ -38,8 +38,14 @@ func (b *bench) link() error {
 	}{
 		{"stock → stock", stockServer("incremental_async"), func(dir, _ string, port int) (linkRun, error) { return b.sendStock(dir, port, stockRecords) }},
 		{"ours → stock", stockServer("incremental_async"), func(dir, addr string, _ int) (linkRun, error) { return b.sendOurs(dir, addr, file, records) }},
+		{"ours, `--window 4096` → stock", stockServer("incremental_async"), func(dir, addr string, _ int) (linkRun, error) {
+			return b.sendOurs(dir, addr, file, records, "--window", "4096")
+		}},
 		{"stock → ours", ourServer("sync"), func(dir, _ string, port int) (linkRun, error) { return b.sendStock(dir, port, stockRecords) }},
 		{"ours → ours", ourServer("sync"), func(dir, addr string, _ int) (linkRun, error) { return b.sendOurs(dir, addr, file, records) }},
+		{"ours, `--window 4096` → ours", ourServer("sync"), func(dir, addr string, _ int) (linkRun, error) {
+			return b.sendOurs(dir, addr, file, records, "--window", "4096")
+		}},
 	}
 	base := 0.0
 	for _, row := range rows {
@@ -51,7 +57,7 @@ func (b *bench) link() error {
 				b.fail("%s over 50 ms: %v", row.name, err)
 				continue
 			}
-			progress("50 ms: %-14s %9s records/s  %5.1f CPU s/M  peak %s", row.name, count(r.rate), r.cpu, mib(r.peak))
+			progress("50 ms: %-30s %9s records/s  %5.1f CPU s/M  peak %s", row.name, count(r.rate), r.cpu, mib(r.peak))
 			rate, cpu, peak = append(rate, r.rate), append(cpu, r.cpu), append(peak, r.peak)
 		}
 		if len(rate) == 0 {
@@ -103,9 +109,9 @@ func (b *bench) sendStock(dir string, port, records int) (linkRun, error) {
 	return finish(p, begin, n)
 }
 
-func (b *bench) sendOurs(dir, addr, file string, records int) (linkRun, error) {
+func (b *bench) sendOurs(dir, addr, file string, records int, args ...string) (linkRun, error) {
 	begin := time.Now()
-	p, err := harness.StartForwarder(b.bins, dir, addr, file, nil)
+	p, err := harness.StartForwarder(b.bins, dir, addr, file, nil, append([]string{"--drain-timeout", "3m"}, args...)...)
 	if err != nil {
 		return linkRun{}, err
 	}
@@ -113,7 +119,7 @@ func (b *bench) sendOurs(dir, addr, file string, records int) (linkRun, error) {
 }
 
 func finish(p *harness.Proc, begin time.Time, records int) (linkRun, error) {
-	if err := p.Wait(3 * time.Minute); err != nil {
+	if err := p.Wait(4 * time.Minute); err != nil {
 		return linkRun{}, err
 	}
 	wall := time.Since(begin)

@@ -127,6 +127,9 @@ func (b *bench) oneQuery(c *harness.Collector, file string, q query) error {
 		if err != nil {
 			return err
 		}
+		if r.Code < 0 || r.Code > 1 {
+			return fmt.Errorf("ausearch %s: exit %d: %s", strings.Join(q.args, " "), r.Code, r.Stderr)
+		}
 		stock, want = append(stock, r.Wall), lines(r.Stdout)
 		if r.Wall > 20*time.Second {
 			break // some of its searches take a minute
@@ -137,8 +140,8 @@ func (b *bench) oneQuery(c *harness.Collector, file string, q query) error {
 		if err != nil {
 			return err
 		}
-		if r.Code > 1 {
-			return fmt.Errorf("exit %d: %s", r.Code, r.Stderr)
+		if r.Code < 0 || r.Code > 1 {
+			return fmt.Errorf("%s: exit %d: %s", strings.Join(q.args, " "), r.Code, r.Stderr)
 		}
 		ours, got = append(ours, r.Wall), lines(r.Stdout)
 		if r.Wall > 10*time.Second {

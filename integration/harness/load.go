@@ -130,7 +130,16 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		slices.Sort(all)
 		r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
 	}
-	return r, errors.Join(errs...)
+	return r, firstErrors(errs)
+}
+
+// firstErrors joins the first few: what ails one connection mostly ails all.
+func firstErrors(errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) > 3 {
+		errs = append(errs[:3:3], fmt.Errorf("and %d connections more", len(errs)-3))
+	}
+	return errors.Join(errs...)
 }
 
 // drive keeps up to window records in flight until all are acknowledged. One
