@@ -67,7 +67,7 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the store in o.Dir. Errors: store.ErrInUse, ErrNotOurs, ErrVersion,
 // ErrDamaged. A partition that cannot be opened is renamed to NAME.corrupt-TIME
-// and the rest goes on without it; LogBroken of Broken says which.
+// and the rest goes on without it; Broken says which.
 func Open(o Options) (_ *Store, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -251,6 +251,9 @@ func (s *Store) openParts() error {
 // setAside takes a damaged partition out of the way; it is never deleted.
 func (s *Store) setAside(p *partition, cause error) error {
 	err := errors.Join(cause, p.close())
+	if !errors.Is(err, store.ErrDamaged) {
+		err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
 	if !s.opts.ReadOnly {
 		aside := fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
 		if rerr := os.Rename(p.path, aside); rerr != nil {

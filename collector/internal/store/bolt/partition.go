@@ -37,6 +37,10 @@ const partVersion = 1
 // the mapping has to wait for all readers. It costs address space only.
 const mmapBytes = 8 << 30
 
+// allocBytes is what a file grows by; bbolt's 16 MiB would be most of a small
+// fleet's day wherever holes are not kept.
+const allocBytes = 1 << 20
+
 // boltTimeout is how long to wait for bbolt's own lock; the folder's lock is
 // held, so only a foreign tool can have it.
 const boltTimeout = time.Second
@@ -132,6 +136,9 @@ func openBolt(path string, write bool) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("%w: %w", store.ErrNotOurs, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
 		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	}
+	if err == nil {
+		db.AllocSize = allocBytes
 	}
 	return db, err
 }

@@ -47,7 +47,7 @@ func (s *Store) openSenders() error {
 		s.log.Warn("the state of resend detection cannot be read", "error", err)
 		return nil
 	}
-	if errors.Is(err, store.ErrDamaged) {
+	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotOurs) {
 		aside := fmt.Sprintf("%s.corrupt-%d", f.path, time.Now().UnixNano())
 		s.log.Error("the state of resend detection is damaged: records sent again after a reconnect may be stored twice",
 			"error", err, "set aside as", filepath.Base(aside))

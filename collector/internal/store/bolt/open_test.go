@@ -1,0 +1,364 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+var update = flag.Bool("update", false, "write the fixture again")
+
+func fill(t testing.TB, s store.Store, from, batches int) {
+	t.Helper()
+	g := storetest.NewGenerator(uint64(from), storetest.Templates(t), 3, storetest.Start)
+	for i := range batches {
+		tab := store.NewTable()
+		storetest.Fill(tab, g, 60)
+		b := &store.Batch{ID: uint64(from + i), Day: store.DayOf(storetest.Start) + store.Day(i/2), Events: tab, LSN: uint64(100 * (from + i)),
+			Hosts: []store.Host{{Name: "web1", Records: 7, First: storetest.Start, Last: storetest.Start}}, Senders: []store.KV{{Key: []byte("k"), Value: []byte("v")}}}
+		if err := s.Append(context.Background(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func made(t testing.TB, batches int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "store")
+	s := open(t, Options{Dir: dir})
+	fill(t, s, 1, batches)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestOpenErrors(t *testing.T) {
+	write := func(name, text string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	part := "partitions/" + store.DayOf(storetest.Start).String() + ".db"
+	meta := func(key, value string) func(t *testing.T, dir string) {
+		return func(t *testing.T, dir string) {
+			db, err := bbolt.Open(filepath.Join(dir, part), 0o600, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer db.Close()
+			if err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bktMeta).Put([]byte(key), []byte(value)) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		empty  bool
+		change func(t *testing.T, dir string)
+		want   error
+		text   string
+	}{
+		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
+		{"another marker", false, write(markerName, "something else\n"), store.ErrNotOurs, "something else"},
+		{"a newer store", false, write(markerName, "auditfleet store 2\n"), store.ErrVersion, "version 2"},
+		{"a newer partition", false, meta("format", "\x02\x00\x00\x00"), store.ErrVersion, part},
+		{"version nought", false, write(markerName, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if !c.empty {
+				dir = made(t, 2)
+			}
+			c.change(t, dir)
+			before, _ := os.ReadDir(dir)
+			for _, ro := range []bool{true, false} {
+				s, err := Open(Options{Dir: dir, LockTimeout: -1, ReadOnly: ro})
+				if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+					t.Errorf("read-only %v: %v; want %v and %q in it", ro, err, c.want, c.text)
+				}
+				if err == nil {
+					s.Close()
+				}
+			}
+			after, _ := os.ReadDir(dir)
+			if c.empty && len(before)+1 < len(after) { // partitions/ is made before the look
+				t.Errorf("a folder that is not ours was written to: %v", after)
+			}
+		})
+	}
+}
+
+// TestDamagedPartition sets a partition aside and goes on with the rest.
+func TestDamagedPartition(t *testing.T) {
+	day := store.DayOf(storetest.Start)
+	for name, change := range map[string]func(b []byte) []byte{
+		"empty":              func([]byte) []byte { return nil },
+		"not bbolt":          func([]byte) []byte { return []byte(strings.Repeat("hello ", 4000)) },
+		"both metas flipped": func(b []byte) []byte { b[16+40] ^= 1; b[4096+16+40] ^= 1; return b },
+		"root page wiped":    func(b []byte) []byte { clear(b[3*4096 : 8*4096]); return b },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := made(t, 4)
+			path := filepath.Join(dir, partsName, day.String()+".db")
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, change(b), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ro, err := Open(Options{Dir: dir, ReadOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := count(ro)
+			if len(ro.Broken()) == 1 && (n != 120 || !errors.Is(err, store.ErrDamaged)) {
+				t.Errorf("read-only: %d events, %v; want the other day's 120 and ErrDamaged", n, err)
+			}
+			ro.Close()
+			s := open(t, Options{Dir: dir})
+			n, err = count(s)
+			if len(s.Broken()) == 0 {
+				// bbolt's tree was not hit: then everything must be there, or missed aloud.
+				if n != 240 && !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("%d events, %v", n, err)
+				}
+				return
+			}
+			if n != 120 || !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("%d events, %v; want 120 and ErrDamaged", n, err)
+			}
+			if m, _ := filepath.Glob(path + ".corrupt-*"); len(m) != 1 {
+				t.Errorf("set aside: %v", m)
+			}
+			fill(t, s, 5, 1)
+			if n, _ := count(s); n != 180 {
+				t.Errorf("%d events after the next batch, want 180", n)
+			}
+		})
+	}
+}
+
+func count(s store.Store) (n int, err error) {
+	err = store.Scan(context.Background(), s, &search.Query{}, func(*event.Event) error { n++; return nil })
+	return n, err
+}
+
+// TestDamagedFrame flips bits in the file: events are given as they were, or
+// missing with an error that names the file.
+func TestDamagedFrame(t *testing.T) {
+	dir := made(t, 2)
+	path := filepath.Join(dir, partsName, store.DayOf(storetest.Start).String()+".db")
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, Options{Dir: dir})
+	want := storetest.Collect(t, s, &search.Query{})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for at := 4096 * 4; at < len(whole); at += 1777 {
+		b := bytes.Clone(whole)
+		b[at] ^= 0x10
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(Options{Dir: dir, ReadOnly: true})
+		if err != nil {
+			if !errors.Is(err, store.ErrDamaged) {
+				t.Errorf("byte %d: %v", at, err)
+			}
+			continue
+		}
+		var got []string
+		err = store.Scan(context.Background(), s, &search.Query{}, func(ev *event.Event) error {
+			got = append(got, storetest.Text(ev))
+			return nil
+		})
+		if err == nil && !slices.Equal(want, got) {
+			t.Errorf("byte %d: %d events of %d and no error", at, len(got), len(want))
+		}
+		if err != nil && (!errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), ".db")) {
+			t.Errorf("byte %d: %v", at, err)
+		}
+		for _, g := range got {
+			if !slices.Contains(want, g) {
+				t.Errorf("byte %d: an event that never was: %.100s", at, g)
+			}
+		}
+		s.Close()
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	for _, ro := range []bool{false, true} {
+		_, err := Open(Options{Dir: dir, ReadOnly: ro, LockTimeout: -1})
+		if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprintf("by pid %d: ask it through its socket, or stop it", os.Getpid())) {
+			t.Errorf("read-only %v: %v", ro, err)
+		}
+	}
+	fill(t, s, 1, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a, b := open(t, Options{Dir: dir, ReadOnly: true}), open(t, Options{Dir: dir, ReadOnly: true})
+	if _, err := count(a); err != nil {
+		t.Error(err)
+	}
+	if err := b.Append(context.Background(), &store.Batch{ID: 2}); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("append to a read-only store: %v", err)
+	}
+	if err := b.Drop(context.Background(), 0); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("drop in a read-only store: %v", err)
+	}
+	// A server that starts waits for readers.
+	go func() { time.Sleep(100 * time.Millisecond); a.Close(); b.Close() }()
+	w := open(t, Options{Dir: dir, LockTimeout: 10 * time.Second})
+	if err := w.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.State(context.Background()); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("state of a closed store: %v", err)
+	}
+}
+
+// TestHalfMade leaves what a kill may leave while files are made.
+func TestHalfMade(t *testing.T) {
+	dir := made(t, 2)
+	tmp := filepath.Join(dir, partsName, "2026-12-01.db.tmp")
+	for _, f := range []string{tmp, filepath.Join(dir, partsName, "notes.txt")} {
+		if err := os.WriteFile(f, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open(t, Options{Dir: dir})
+	if n, err := count(s); n != 120 || err != nil {
+		t.Errorf("%d events, %v", n, err)
+	}
+	if _, err := os.Stat(tmp); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the half-made file is still there: %v", err)
+	}
+	// Damaged senders.db: set aside, the rest goes on.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, sendersName), []byte(strings.Repeat("x", 9000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, Options{Dir: dir})
+	if m, _ := filepath.Glob(filepath.Join(dir, sendersName+".corrupt-*")); len(m) != 1 {
+		t.Errorf("set aside: %v", m)
+	}
+	fill(t, s, 3, 1)
+	if st, err := s.State(context.Background()); err != nil || len(st.Senders) != 1 || st.ID != 3 {
+		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+func TestStateExample(t *testing.T) {
+	want, _ := hex.DecodeString(strings.ReplaceAll("01 07 e8 07 02 de 07 05", " ", ""))
+	b := &store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}
+	if got := encodeState(b); !bytes.Equal(got, want) {
+		t.Errorf("%x, FORMAT.md says %x", got, want)
+	}
+	st, err := decodeState(want)
+	if d := cmp.Diff(&store.State{ID: 7, LSN: 1000, Open: []uint64{990, 995}}, st); err != nil || d != "" {
+		t.Errorf("%v %s", err, d)
+	}
+}
+
+func FuzzState(f *testing.F) {
+	f.Add(encodeState(&store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}))
+	f.Add(encodeHost(&store.Host{Name: "a", Records: 5}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if st, err := decodeState(b); err == nil && len(b) > 0 {
+			again, err := decodeState(encodeState(&store.Batch{ID: st.ID, LSN: st.LSN, Open: st.Open}))
+			if d := cmp.Diff(st, again); err != nil || d != "" {
+				t.Errorf("%v %s", err, d)
+			}
+		}
+		_, _ = decodeHost([]byte("ha"), b)
+	})
+}
+
+// TestFixture reads a store that version 1 wrote. It must be read for ever.
+func TestFixture(t *testing.T) {
+	names := []string{markerName, sendersName, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
+	fixture := func(name string) string {
+		return filepath.Join("testdata/v1", strings.ReplaceAll(name, "/", "_")+".zst")
+	}
+	enc, _ := zstd.NewWriter(nil)
+	dec, _ := zstd.NewReader(nil)
+	defer dec.Close()
+	if *update {
+		dir := made(t, 4)
+		if err := os.MkdirAll("testdata/v1", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(fixture(name), enc.EncodeAll(b, nil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir := t.TempDir()
+	for _, name := range names {
+		b, err := os.ReadFile(fixture(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = dec.DecodeAll(b, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, ro := range []bool{true, false} {
+		s := open(t, Options{Dir: dir, ReadOnly: ro})
+		if n, err := count(s); n != 240 || err != nil {
+			t.Errorf("read-only %v: %d events, %v; want 240", ro, n, err)
+		}
+		st, err := s.State(context.Background())
+		if err != nil || st.ID != 4 || st.LSN != 400 || len(st.Hosts) != 1 || st.Hosts[0].Records != 7 || len(st.Senders) != 1 {
+			t.Errorf("read-only %v: state %+v, %v", ro, st, err)
+		}
+		if !ro {
+			fill(t, s, 5, 1)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
