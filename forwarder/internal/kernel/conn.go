@@ -84,44 +84,55 @@ const (
 // valid during the call. Every request asks for an acknowledgement, and the
 // answer may come before or after it.
 func (c *Conn) request(op string, typ uint16, payload []byte, want answers, fn func(payload []byte) error) error {
+	n, err := c.exchange(op, typ, payload, want, fn)
+	if err == nil && n != 0 {
+		err = &OpError{Op: op, Err: fmt.Errorf("%w: acknowledgement with code %d", ErrMessage, n)}
+	}
+	return err
+}
+
+// exchange is request for those whose acknowledgement carries a number.
+func (c *Conn) exchange(op string, typ uint16, payload []byte, want answers, fn func(payload []byte) error) (result uint32, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return &OpError{Op: op, Err: unix.EBADF}
+		return 0, &OpError{Op: op, Err: unix.EBADF}
 	}
 	c.seq++
 	c.out = AppendMessage(c.out[:0], Message{Type: typ, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Seq: c.seq, Payload: payload})
 	if err := c.sock.Send(c.out); err != nil {
-		return &OpError{Op: op, Err: err}
+		return 0, &OpError{Op: op, Err: err}
 	}
 	deadline := time.Now().Add(answerTimeout)
 	acked := false
 	for done := want == answerNone; !acked || !done; {
 		m, err := c.next(deadline)
 		if err != nil {
-			return &OpError{Op: op, Err: err}
+			return 0, &OpError{Op: op, Err: err}
 		}
 		if m.Seq != c.seq {
 			continue // late answer to a request that timed out, or a record
 		}
 		switch m.Type {
 		case unix.NLMSG_ERROR:
-			if err := ackErrno(m.Payload); err != nil {
-				return &OpError{Op: op, Err: err}
+			n, err := ackResult(m.Payload)
+			if err != nil {
+				return 0, &OpError{Op: op, Err: err}
 			}
+			result = n
 			acked = true
 		case unix.NLMSG_DONE:
 			done = true
 		case typ:
 			if fn != nil {
 				if err := fn(m.Payload); err != nil {
-					return fmt.Errorf("audit netlink: %s: %w", op, err)
+					return 0, fmt.Errorf("audit netlink: %s: %w", op, err)
 				}
 			}
 			done = done || want == answerOne
 		}
 	}
-	return nil
+	return result, nil
 }
 
 // next returns the kernel's next message; it aliases c.recv.
@@ -205,6 +216,18 @@ func (c *Conn) DeleteRule(rule []byte) error {
 // Trim drops watched trees whose mount points are gone.
 func (c *Conn) Trim() error {
 	return c.request("trim", MsgTrim, nil, answerNone, nil)
+}
+
+// MakeEquivalent has watches of the tree a mount point is in cover a subtree
+// too. The payload is struct { u32 lengths[2]; paths }.
+func (c *Conn) MakeEquivalent(payload []byte) error {
+	return c.request("make equivalent", MsgMakeEquiv, payload, answerNone, nil)
+}
+
+// Reset sets the counters that mask names (MaskLost or MaskBacklogWaitTimeActual)
+// to zero and returns what was counted.
+func (c *Conn) Reset(mask uint32) (uint32, error) {
+	return c.exchange("reset counter", MsgSet, Status{Mask: mask}.Append(nil), answerNone, nil)
 }
 
 // SignalInfo asks who last signalled the registered daemon.

@@ -209,20 +209,29 @@ func checkRule(b []byte) error {
 	return nil
 }
 
-// ackErrno returns the result in an NLMSG_ERROR message: nil for an
-// acknowledgement.
-func ackErrno(payload []byte) error {
+// ackResult returns what an NLMSG_ERROR message acknowledges with: an errno, or
+// zero, or, for counters that were reset, what they had counted.
+func ackResult(payload []byte) (uint32, error) {
 	if len(payload) < 4 {
-		return fmt.Errorf("%w: acknowledgement of %d bytes", ErrMessage, len(payload))
+		return 0, fmt.Errorf("%w: acknowledgement of %d bytes", ErrMessage, len(payload))
 	}
 	code := int32(binary.NativeEndian.Uint32(payload))
-	if code == 0 {
-		return nil
+	switch {
+	case code >= 0:
+		return uint32(code), nil
+	case code < -4095:
+		return 0, fmt.Errorf("%w: acknowledgement with code %d", ErrMessage, code)
 	}
-	if code > 0 || code < -4095 {
-		return fmt.Errorf("%w: acknowledgement with code %d", ErrMessage, code)
+	return 0, unix.Errno(-code)
+}
+
+// ackErrno is ackResult for requests whose acknowledgement carries no number.
+func ackErrno(payload []byte) error {
+	n, err := ackResult(payload)
+	if err == nil && n != 0 {
+		return fmt.Errorf("%w: acknowledgement with code %d", ErrMessage, n)
 	}
-	return unix.Errno(-code)
+	return err
 }
 
 // trimEnd cuts the NUL and newline bytes user programs leave at the end.

@@ -6,6 +6,7 @@ package fakekernel
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -18,17 +19,18 @@ import (
 
 // Kernel is one fake kernel. Its fields may be set before it is used.
 type Kernel struct {
-	mu       sync.Mutex // guards everything
-	status   kernel.Status
-	features kernel.Features
-	rules    [][]byte
-	errs     map[uint16][]error // answers to the next requests of a type
-	daemon   *Socket            // the registered one's
-	alive    map[uint32]bool    // pids of other daemons that live
-	group    []*Socket
-	serial   uint64
-	requests []uint16
-	signal   kernel.SignalInfo
+	mu          sync.Mutex // guards everything
+	status      kernel.Status
+	features    kernel.Features
+	rules       [][]byte
+	equivalents []string
+	errs        map[uint16][]error // answers to the next requests of a type
+	daemon      *Socket            // the registered one's
+	alive       map[uint32]bool    // pids of other daemons that live
+	group       []*Socket
+	serial      uint64
+	requests    []uint16
+	signal      kernel.SignalInfo
 }
 
 // New returns a kernel at rest: audit off, nobody registered.
@@ -89,6 +91,27 @@ func (k *Kernel) Rules() [][]byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return append([][]byte(nil), k.rules...)
+}
+
+// Equivalents lists the MOUNTSUBTREE pairs of make equivalent requests.
+func (k *Kernel) Equivalents() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return append([]string(nil), k.equivalents...)
+}
+
+// Features returns the features that are on.
+func (k *Kernel) Features() kernel.Features {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.features
+}
+
+// SetFeatures changes the features behind everybody's back.
+func (k *Kernel) SetFeatures(f kernel.Features) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.features = f
 }
 
 // Emit sends a record "audit(SEC.MS:SERIAL): body" to whoever listens and
@@ -164,6 +187,10 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 		ack(nil)
 		reply(kernel.MsgGet, k.status.Append(nil))
 	case kernel.MsgSet:
+		if n := k.resetLocked(m.Payload); n > 0 {
+			s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: unix.NLMSG_ERROR, Seq: m.Seq, Payload: binary.NativeEndian.AppendUint32(nil, n)}), true)
+			return
+		}
 		ack(k.setLocked(s, m.Payload))
 	case kernel.MsgGetFeature:
 		ack(nil)
@@ -186,6 +213,9 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 		reply(kernel.MsgSignalInfo, append(p, k.signal.Ctx...))
 	case kernel.MsgTrim:
 		ack(nil)
+	case kernel.MsgMakeEquiv:
+		k.equivalents = append(k.equivalents, string(m.Payload[min(8, len(m.Payload)):]))
+		ack(nil)
 	default:
 		if !kernel.IsRecord(m.Type) {
 			ack(unix.EINVAL)
@@ -198,15 +228,33 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 	}
 }
 
+// resetLocked resets a counter and returns what it had, which the kernel answers
+// in place of zero.
+func (k *Kernel) resetLocked(payload []byte) uint32 {
+	want, err := kernel.ParseStatus(payload)
+	if err != nil {
+		return 0
+	}
+	n := uint32(0)
+	switch want.Mask {
+	case kernel.MaskLost:
+		n, k.status.Lost = k.status.Lost, 0
+	case kernel.MaskBacklogWaitTimeActual:
+		n, k.status.BacklogWaitTimeActual = k.status.BacklogWaitTimeActual, 0
+	}
+	return n
+}
+
 func (k *Kernel) setLocked(s *Socket, payload []byte) error {
 	want, err := kernel.ParseStatus(payload)
 	if err != nil {
 		return unix.EINVAL
 	}
+	const config = kernel.MaskEnabled | kernel.MaskFailure | kernel.MaskRateLimit | kernel.MaskBacklogLimit | kernel.MaskBacklogWaitTime
+	if want.Mask&config != 0 && k.status.Enabled == 2 {
+		return unix.EPERM
+	}
 	if want.Mask&kernel.MaskEnabled != 0 {
-		if k.status.Enabled == 2 {
-			return unix.EPERM
-		}
 		was := k.status.Enabled
 		k.status.Enabled = want.Enabled
 		k.serial++
@@ -220,8 +268,17 @@ func (k *Kernel) setLocked(s *Socket, payload []byte) error {
 	if want.Mask&kernel.MaskBacklogLimit != 0 {
 		k.status.BacklogLimit = want.BacklogLimit
 	}
-	if want.Mask&kernel.MaskLost != 0 {
-		k.status.Lost = 0
+	if want.Mask&kernel.MaskFailure != 0 {
+		k.status.Failure = want.Failure
+	}
+	if want.Mask&kernel.MaskRateLimit != 0 {
+		k.status.RateLimit = want.RateLimit
+	}
+	if want.Mask&kernel.MaskBacklogWaitTime != 0 {
+		if want.BacklogWaitTime > 10*15000 {
+			return unix.EINVAL
+		}
+		k.status.BacklogWaitTime = want.BacklogWaitTime
 	}
 	return nil
 }
