@@ -51,6 +51,7 @@ func defaultOptions() *options {
 		maxInFlight: ingest.DefaultMaxInFlight, maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
 		logLevel: "info",
 	}
+	o.auditd.TCPListenQueue = listen.DefaultBacklog
 	return o
 }
 
@@ -68,7 +69,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.auditd.TCPMaxPerAddr, "tcp-max-per-addr", o.auditd.TCPMaxPerAddr, "connections from one address")
 	f.IntVar(&o.idle, "tcp-client-max-idle", 0, "seconds after which, at the second look, a silent client is closed; 0 for never")
 	f.StringVar(&o.ports, "tcp-client-ports", "", "ports that clients may come from: PORT or LOW-HIGH (default any)")
-	f.IntVar(&o.auditd.TCPListenQueue, "tcp-listen-queue", o.auditd.TCPListenQueue, "connections that may wait to be accepted")
+	f.IntVar(&o.auditd.TCPListenQueue, "tcp-listen-queue", o.auditd.TCPListenQueue, "connections that may wait to be accepted (stock: 5)")
 	f.IntVar(&o.maxConns, "max-connections", o.maxConns, "connections in all")
 	f.DurationVar(&o.frameTimeout, "frame-timeout", o.frameTimeout, "time from a record's first byte to its last")
 	f.Int64Var(&o.maxInFlight, "max-in-flight", o.maxInFlight, "bytes of one connection that are received and not acknowledged")

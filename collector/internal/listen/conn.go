@@ -64,7 +64,7 @@ func (c *Conn) Busy(busy bool) {
 // Shut closes the connection. The first cause is the one that counts.
 func (c *Conn) Shut(cause string) {
 	c.cause.CompareAndSwap(nil, &cause)
-	c.TCPConn.Close()
+	_ = c.TCPConn.Close()
 }
 
 // Cause is why the connection was closed, "" while it is open.

@@ -35,11 +35,14 @@ type Limits struct {
 	FrameTimeout     time.Duration // first byte to whole frame; 0 means DefaultFrameTimeout
 }
 
-// Defaults of the limits that the stock server does not have.
 const (
+	// Defaults of the limits that the stock server does not have.
 	DefaultMaxConns     = 10000
 	DefaultFrameTimeout = 30 * time.Second
-	DefaultBacklog      = 5 // tcp_listen_queue
+	// DefaultBacklog is the listen queue where tcp_listen_queue does not say
+	// otherwise. The stock default of 5 makes the kernel reset connections when a
+	// few dozen senders come back together, as they do when a collector restarts.
+	DefaultBacklog = 1024
 )
 
 // Report is what the collector's own DAEMON_ACCEPT and DAEMON_CLOSE records tell.
@@ -160,7 +163,7 @@ func listenTCP(addr string, backlog int) (*net.TCPListener, error) {
 		err = errors.Join(err, lerr)
 	}
 	if err != nil {
-		ln.Close()
+		_ = ln.Close()
 		return nil, fmt.Errorf("listen on %s: set the listen queue to %d: %w", addr, backlog, err)
 	}
 	return ln, nil
@@ -168,7 +171,7 @@ func listenTCP(addr string, backlog int) (*net.TCPListener, error) {
 
 func listenError(addr string, err error) error {
 	_, port, _ := net.SplitHostPort(addr)
-	hint := ""
+	var hint string
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		hint = fmt.Sprintf("another program holds it (an auditd? see: ss -ltnp 'sport = :%s'); stop that one or choose another --listen", port)
@@ -256,7 +259,7 @@ func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(
 		case err == nil:
 			l.admit(tcp, handle)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			return nil
+			return nil //nolint:nilerr // that is how it is told to end
 		default:
 			// Out of descriptors or memory: it passes; those who wait stay in the
 			// queue. Nothing is gained by asking at once.
@@ -274,7 +277,7 @@ func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(
 func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 	peer, ok := tcp.RemoteAddr().(*net.TCPAddr)
 	if !ok {
-		tcp.Close() // reset before we looked
+		_ = tcp.Close() // reset before we looked
 		return
 	}
 	c := &Conn{TCPConn: tcp, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
@@ -283,7 +286,7 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 		reason = l.add(c)
 	}
 	if reason != "" {
-		tcp.Close()
+		_ = tcp.Close()
 		l.cfg.Metrics.Refused.Add(reason, 1)
 		l.cfg.Log.Debug("refused a connection", "peer", c.peer, "reason", reason)
 		l.report(Report{Op: stockOp(reason), Peer: c.peer})
@@ -413,6 +416,6 @@ func (l *Listener) Close() error {
 
 func (l *Listener) closeSockets() {
 	for _, ln := range l.ln {
-		ln.Close()
+		_ = ln.Close()
 	}
 }

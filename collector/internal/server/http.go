@@ -75,9 +75,9 @@ func (s *Server) closeHTTP() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
-		s.http.Close()
+		_ = s.http.Close()
 	}
-	s.httpLn.Close() // when it was never served
+	_ = s.httpLn.Close() // when it was never served
 }
 
 // registerMetrics registers what journal, head and store count themselves.

@@ -8,16 +8,18 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
 const (
 	// ownQueue bounds our own records that wait for the journal.
-	ownQueue = 1024
+	ownQueue = 16384
 	// refusalsPerSecond bounds how many refusals are stored: whoever knocks in a
 	// loop must not fill the disk. All are counted.
 	refusalsPerSecond = 50
@@ -28,26 +30,29 @@ const (
 // ownRecords stores the collector's own events under its own node, in the words
 // of the stock daemon.
 type ownRecords struct {
-	j    ingest.Journal
-	node string
-	now  func() time.Time
-	log  hclog.Logger
-	wg   sync.WaitGroup
+	j       ingest.Journal
+	node    string
+	now     func() time.Time
+	log     hclog.Logger
+	dropped prometheus.Counter
+	wg      sync.WaitGroup
 
-	mu      sync.Mutex
-	serial  uint64      // guarded by mu
-	closed  bool        // guarded by mu
-	began   bool        // guarded by mu: DAEMON_START is stored, so DAEMON_END will be
-	queue   chan string // sent to under mu
-	window  time.Time   // guarded by mu: the second in which refusals are counted
-	refused int         // guarded by mu: in that second
-	omitted int         // guarded by mu: refusals not stored since the last one stored
-	ctx     context.Context
-	cancel  context.CancelFunc
+	mu         sync.Mutex
+	serial     uint64      // guarded by mu
+	closed     bool        // guarded by mu
+	began      bool        // guarded by mu: DAEMON_START is stored, so DAEMON_END will be
+	queue      chan string // sent to under mu
+	window     time.Time   // guarded by mu: the second in which refusals are counted
+	refused    int         // guarded by mu: in that second
+	omitted    int         // guarded by mu: refusals not stored since the last one stored
+	dropLogged time.Time   // guarded by mu
+	ctx        context.Context
+	cancel     context.CancelFunc
 }
 
-func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logger) *ownRecords {
+func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logger, reg *metrics.Registry) *ownRecords {
 	o := &ownRecords{j: j, node: node, now: now, log: log, queue: make(chan string, ownQueue)}
+	o.dropped = reg.Counter("auditfleet_collector_own_records_dropped_total", "The collector's own DAEMON_* records that were not stored: more came than the journal took.")
 	// Serials need not be consecutive over restarts, only unlikely to repeat.
 	o.serial = uint64(now().UnixMilli()) % 1000000
 	o.ctx, o.cancel = context.WithCancel(context.Background())
@@ -98,7 +103,12 @@ func (o *ownRecords) addLocked(typ, format string, args ...any) {
 	select {
 	case o.queue <- text:
 	default:
-		o.log.Warn("one of the collector's own records was dropped: the journal takes none", "record", text)
+		// Every one is counted; the log gets the first of each second.
+		o.dropped.Inc()
+		if now.Sub(o.dropLogged) >= time.Second || now.Before(o.dropLogged) {
+			o.dropLogged = now
+			o.log.Warn("the collector's own records are dropped: more than the journal takes now", "record", text)
+		}
 	}
 }
 

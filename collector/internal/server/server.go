@@ -83,11 +83,10 @@ type Server struct {
 	own     *ownRecords
 	ingestM *metrics.Ingest
 
-	api     *net.UnixListener
-	apiFile string
-	grpc    *grpc.Server
-	httpLn  net.Listener
-	http    *http.Server
+	api    *net.UnixListener
+	grpc   *grpc.Server
+	httpLn net.Listener
+	http   *http.Server
 
 	ready  atomic.Bool
 	served sync.WaitGroup // the API's and HTTP's serving goroutines
@@ -129,7 +128,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	s.ingest = ingest.Open(ingest.Config{
 		Journal: s.head, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight,
 	})
-	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log)
+	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log, s.reg)
 	s.registerMetrics()
 	if err := s.openAPI(); err != nil {
 		return nil, err
@@ -358,6 +357,6 @@ func (s *Server) closeAPI() {
 		s.grpc.Stop()
 	}
 	if s.api != nil {
-		s.api.Close() // removes the socket
+		_ = s.api.Close() // removes the socket
 	}
 }

@@ -52,7 +52,7 @@ func listenUnix(path, group string, inStore bool) (*net.UnixListener, int, error
 		}
 	}
 	if err != nil {
-		ln.Close()
+		_ = ln.Close()
 		return nil, -1, fmt.Errorf("let the right users ask: %w", err)
 	}
 	return ln, gid, nil
@@ -73,7 +73,7 @@ func removeStale(path string) error {
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
-		conn.Close()
+		_ = conn.Close()
 		return fmt.Errorf("a collector already answers on %s: stop it, or choose another --api", path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
