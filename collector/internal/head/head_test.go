@@ -190,7 +190,7 @@ func TestPipeline(t *testing.T) {
 // of each host always the events up to some serial, each once.
 func TestScanWhileStoring(t *testing.T) {
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.TableBytes = 30 << 10 })
-	const n = 15_000
+	const n = 6_000
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {

@@ -280,7 +280,7 @@ func (j *Journal) replay(from uint64, fn func(*Batch) error) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // only read
 	return readBatches(r, j.opts.Logger, func(index uint64, b *Batch) error {
 		j.senders.observe(b)
 		j.note(index, b.First)

@@ -26,7 +26,7 @@ func ReadOnly(o Options, fn func(*Batch) error) error {
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }() // only read
 	if err := readBatches(r, o.Logger, func(_ uint64, b *Batch) error { return fn(b) }); err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}

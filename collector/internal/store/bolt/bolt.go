@@ -81,8 +81,7 @@ func Open(o Options) (_ *Store, err error) {
 	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes)}
 	defer func() {
 		if err != nil {
-			s.release()
-			err = fmt.Errorf("open the store %s: %w", o.Dir, err)
+			err = fmt.Errorf("open the store %s: %w", o.Dir, errors.Join(err, s.release()))
 		}
 	}()
 	if s.codec, err = group.NewCodec(o.Workers); err != nil {
