@@ -47,7 +47,6 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 			reports = append(reports, r)
 		}
 	}
-	index, ok := c.win.advance()
 	if acked > 0 {
 		c.m.Acked.Add(acked)
 		c.failures = 0
@@ -57,29 +56,22 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 	now := time.Now()
 	c.expect(now)
 	c.pace(now, got)
+	c.mu.Unlock()
+
+	for _, r := range reports {
+		c.decide(r)
+	}
+	c.release()
+	if plain {
+		c.delivered()
+	}
+	c.mu.Lock()
 	// A full window is refilled by the quarter, or there would be one write for
 	// every reply.
 	wake := c.starved && c.win.n <= len(c.win.ring)*3/4 ||
 		c.win.flying == 0 && (c.starved || c.leaving || c.refused) ||
 		c.ending || beating && !c.beating
 	c.mu.Unlock()
-
-	for _, r := range reports {
-		c.decide(r)
-	}
-	if len(reports) > 0 {
-		c.mu.Lock()
-		if i, more := c.win.advance(); more { // what was dropped
-			index, ok = i, true
-		}
-		c.mu.Unlock()
-	}
-	if ok {
-		c.ack(index)
-	}
-	if plain {
-		c.delivered()
-	}
 	if wake || len(reports) > 0 {
 		c.poke()
 	}

@@ -210,24 +210,35 @@ func (s *Sender) dropFirst() {
 	}
 	first := s.src.First()
 	s.mu.Lock()
-	for i := range s.win.n {
-		if sl := s.win.at(i); sl.index == first {
-			s.win.settle(sl, done)
-		}
+	if sl := s.slotOf(first); sl != nil {
+		s.win.settle(sl, done)
 	}
-	s.win.advance()
 	s.mu.Unlock()
 	s.m.Dropped.Add(1)
 	s.ack(first)
+	s.release()
 }
 
-// ack tells the source, and those who wait in Drain.
+// release acknowledges what is done at the window's front, and only then lets the
+// window move: what may be sent again after a crash is bounded by what the source
+// bounds and one window.
+func (s *Sender) release() {
+	s.mu.Lock()
+	index, ok := s.win.front()
+	s.mu.Unlock()
+	if ok {
+		s.ack(index)
+	}
+}
+
+// ack tells the source, moves the window, and wakes those who wait in Drain.
 func (s *Sender) ack(index uint64) {
 	if err := s.src.Ack(index); err != nil {
 		// The record is stored at the server; at worst it is sent once more.
 		s.log.Warn("acknowledge in the source", "index", index, "error", err)
 	}
 	s.mu.Lock()
+	s.win.pop(index)
 	close(s.progress)
 	s.progress = make(chan struct{})
 	s.mu.Unlock()

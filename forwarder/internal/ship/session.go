@@ -160,22 +160,16 @@ func (c *session) heartbeat() {
 func (c *session) fill() error {
 	c.mu.Lock()
 	c.starved = true
-	var (
-		index uint64 // done with, as it turned out here
-		moved bool
-	)
+	// front lets the window move; what is done may fill it.
 	front := func() {
-		if i, ok := c.win.advance(); ok {
-			index, moved = i, true
-		}
+		c.mu.Unlock()
+		c.release()
+		c.mu.Lock()
 	}
 	defer func() {
-		front()
 		c.m.InFlight.Store(int64(c.win.flying))
 		c.mu.Unlock()
-		if moved {
-			c.ack(index)
-		}
+		c.release()
 	}()
 	for len(c.out) < writeSize && !c.refused && !c.ending && c.decided == nil {
 		if !c.win.canTake() {
@@ -272,11 +266,11 @@ func (c *session) flush(ctx context.Context) error {
 	c.lastWrite = time.Now()
 	c.mu.Lock()
 	if c.cfg.Format == ASCII {
-		c.m.Acked.Add(uint64(c.win.settleAll()))
-		index, ok := c.win.advance()
+		n := c.win.settleAll()
 		c.mu.Unlock()
-		if ok {
-			c.ack(index)
+		c.m.Acked.Add(uint64(n))
+		c.release()
+		if n > 0 {
 			c.delivered()
 		}
 		return nil

@@ -140,11 +140,17 @@ func (w *window) settleAll() (n int) {
 	return n
 }
 
-// advance forgets what is done at the front and returns the last index of it,
-// false when nothing is.
-func (w *window) advance() (index uint64, ok bool) {
-	for w.n > 0 && w.head0().state == done {
-		index, ok = w.head0().index, true
+// front is the last index of what is done at the front, false when nothing is.
+func (w *window) front() (index uint64, ok bool) {
+	for i := 0; i < w.n && w.at(i).state == done; i++ {
+		index, ok = w.at(i).index, true
+	}
+	return index, ok
+}
+
+// pop forgets what is done at the front, up to index.
+func (w *window) pop(index uint64) {
+	for w.n > 0 && w.head0().state == done && w.head0().index <= index {
 		w.head++
 		if w.head == len(w.ring) {
 			w.head = 0
@@ -152,5 +158,4 @@ func (w *window) advance() (index uint64, ok bool) {
 		w.n--
 		w.cursor = max(0, w.cursor-1)
 	}
-	return index, ok
 }

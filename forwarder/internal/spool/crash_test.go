@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,7 +23,8 @@ type machine struct {
 
 	at    map[string]int // where a line is in the model
 	n     int            // records appended, ever
-	alive []int          // the one at i has index i+1; -1: lost
+	alive []int          // the one at i has index i+1
+	mark  int            // of the last record
 	safe  int            // how many of alive are durable
 	acked int            // how many of alive are acknowledged
 	floor int            // how many of alive are acknowledged and written down
@@ -30,11 +32,18 @@ type machine struct {
 	seqOf map[int]uint32
 }
 
+// What alive may hold besides records.
+const (
+	gone  = -1 // lost in a crash
+	reset = -2 // an entry of the spool's own after such a loss
+)
+
 func (m *machine) open() {
 	s, _, err := Open(Options{FS: m.fs, Dir: dir, SyncInterval: time.Hour, SegmentBytes: 16 << 10, MaxBytes: 64 << 20, HotBytes: 4 << 10})
 	if err != nil {
 		m.t.Fatalf("open: %v", err)
 	}
+	s.noteEvery = 3
 	m.s, m.r = s, s.Reader()
 }
 
@@ -47,9 +56,11 @@ func (m *machine) append(n int) {
 		m.n++
 		batch = append(batch, []byte(line))
 	}
-	if err := m.s.Append(batch...); err != nil {
+	// The mark says how many records of the model were read from the source.
+	if err := m.s.AppendMark(fmt.Append(nil, m.n), batch...); err != nil {
 		m.t.Fatalf("append: %v", err)
 	}
+	m.mark = m.n
 }
 
 // next reads one record and returns its place in alive, -1 at the end.
@@ -60,6 +71,9 @@ func (m *machine) next() int {
 	}
 	if err != nil {
 		m.t.Fatalf("next: %v", err)
+	}
+	if len(line) == 0 && m.alive[index-1] == reset {
+		return int(index) - 1
 	}
 	id, ok := m.at[string(line)]
 	if !ok {
@@ -84,30 +98,56 @@ func (m *machine) reopened(lossless bool) {
 	m.open()
 	st := m.s.Stats()
 	kept, start := int(st.Last), int(st.First)-1
-	if kept < m.safe || kept > len(m.alive) || lossless && kept < len(m.alive) {
+	own := m.s.hot.len() == 1 // nothing else is appended by Open
+	if own {
+		kept--
+	}
+	if kept < m.safe || kept > len(m.alive) || lossless && (own || kept < len(m.alive)) {
 		m.t.Fatalf("%d of %d records kept, %d were durable", kept, len(m.alive), m.safe)
 	}
 	if start > m.acked || start < min(m.floor, kept) {
 		m.t.Fatalf("resumed after %d of %d, %d are acknowledged, %d on record", start, kept, m.acked, m.floor)
 	}
+	lost := slices.Clone(m.alive[kept:])
 	m.alive = m.alive[:kept]
-	for i := start; i < kept; i++ {
-		if m.alive[i] < 0 {
-			continue // lost in an earlier crash
+	if own {
+		m.alive = append(m.alive, reset)
+	}
+	for i := start; i < len(m.alive); i++ {
+		if m.alive[i] == gone {
+			continue // in an earlier crash
 		}
 		got := m.next()
 		// A power loss may take any of those that weren't durable.
-		for ; i < kept && got != i; i++ {
-			if (lossless || i < m.safe) && m.alive[i] >= 0 {
+		for ; i < len(m.alive) && got != i; i++ {
+			if (lossless || i < m.safe) && m.alive[i] != gone {
 				m.t.Fatalf("record %d is gone: %d read next, %d were durable", i, got, m.safe)
 			}
-			m.alive[i] = -1
+			lost = append(lost, m.alive[i])
+			m.alive[i] = gone
 		}
 	}
 	if got := m.next(); got != -1 {
 		m.t.Fatalf("record %d read after the last", got)
 	}
-	m.safe, m.acked, m.floor = kept, start, start // Open makes durable what it finds
+	// The source goes on where the mark says: not behind a record that is gone and
+	// wasn't acknowledged, and behind all there are when nothing was lost.
+	var mark int
+	if b := m.s.Mark(); b != nil {
+		if _, err := fmt.Sscan(string(b), &mark); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	for _, id := range lost {
+		if id >= 0 && mark > id {
+			m.t.Fatalf("the mark is %d, but record %d is lost", mark, id)
+		}
+	}
+	if lossless && mark != m.mark {
+		m.t.Fatalf("the mark is %d, want %d", mark, m.mark)
+	}
+	m.mark = mark
+	m.safe, m.acked, m.floor = len(m.alive), start, start // Open makes durable what it finds
 	m.r.Seek(0)
 }
 
@@ -147,6 +187,14 @@ func TestCrashes(t *testing.T) {
 						m.acked = i + 1
 					}
 				}
+			},
+			"power during a sync": func(rt *rapid.T) {
+				crashes++
+				m.fs.CutPower(rapid.IntRange(1, 5).Draw(rt, "operation"))
+				_ = m.s.Sync() // may fail, or be whole
+				die(m.fs, m.s)
+				m.fs.Crash()
+				m.reopened(false)
 			},
 			"close": func(*rapid.T) {
 				if err := m.s.Close(); err != nil {

@@ -36,7 +36,7 @@ func (r *Reader) Next() (index uint64, seq uint32, line []byte, err error) {
 		}
 		index = r.next
 		r.next++
-		if _, line, err = parseEntry(entry); err != nil {
+		if _, _, line, err = parseEntry(entry); err != nil {
 			// Its checksum is right: written by a newer program, or not by us.
 			r.s.damaged.Add(1)
 			r.s.hlg.Error("spool record can't be read", "index", index, "error", err)

@@ -10,8 +10,10 @@
 //   - A record has the same index and the same sequence id for life. A sequence id
 //     is not used again by another record while a server could take it for a
 //     resend, also when a crash lost records that had been sent but not synced.
+//   - A mark (AppendMark) is there after a crash if and only if its records are.
 //   - Acknowledgements lost in a crash mean that records are sent again: at most
-//     those acknowledged in the last SyncInterval, and never more than MaxResend.
+//     those acknowledged in the last SyncInterval, and never more than MaxResend
+//     (and what one Ack said at once).
 //
 // Concurrency: all methods of Spool may be called at once; a Reader is for one
 // goroutine. Lock order: appending, mu, persisting. mu is never held during disk
@@ -36,13 +38,17 @@ import (
 const Kind = "spool"
 
 // MaxResend bounds how many records acknowledged before a crash are sent again
-// after it.
-const MaxResend = 32768
+// after it. A collector recognises resends among the last 8192 records of a
+// stream: this and the largest window fit in there together.
+const MaxResend = 4096
 
 const (
 	// DefaultMaxBytes is Options.MaxBytes when that is 0.
 	DefaultMaxBytes = 1 << 30
 	minMaxBytes     = 1 << 20
+	// noteEvery so many acknowledgements the state file is written, not synced:
+	// that is what SIGKILL leaves.
+	noteEvery = 512
 	// syncBytes written and not synced bring the next sync forward.
 	syncBytes = 1 << 20
 	// maxUnsynced makes an Append wait for the disk.
@@ -59,14 +65,18 @@ const (
 	RefuseInput
 )
 
-// MaxRecord is the longest record Append takes.
-const MaxRecord = 1 << 20
+const (
+	// MaxRecord is the longest record Append takes.
+	MaxRecord = 1 << 20
+	// MaxMark is the longest mark AppendMark takes.
+	MaxMark = 255
+)
 
 var (
 	// ErrFull is returned by Append when the spool, or the disk, is full and
 	// nothing may or can be dropped. The spool stays usable.
 	ErrFull = errors.New("spool is full")
-	// ErrTooLong is returned by Append for a record over MaxRecord.
+	// ErrTooLong is returned for a record over MaxRecord or a mark over MaxMark.
 	ErrTooLong = errors.New("record too long for the spool")
 	// ErrClosed is returned by every use after Close.
 	ErrClosed = errors.New("spool is closed")
@@ -133,16 +143,18 @@ type Spool struct {
 	log *seglog.Log
 	hlg hclog.Logger
 
-	kick   chan struct{} // capacity 1: the syncer is to look now
-	stop   chan struct{} // closed by Close
-	joined chan struct{} // closed when the syncer has ended
-	ready  chan struct{} // capacity 1: records came
-	epochs []epoch       // never changed
+	kick      chan struct{} // capacity 1: the syncer is to look now
+	stop      chan struct{} // closed by Close
+	joined    chan struct{} // closed when the syncer has ended
+	ready     chan struct{} // capacity 1: records came
+	epochs    []epoch       // never changed
+	noteEvery uint64        // noteEvery, but in tests
 
 	appending sync.Mutex // held by Append: order in memory is order on disk
 	closed    bool       // guarded by appending
 	entries   [][]byte   // guarded by appending; scratch
 	arena     []byte     // guarded by appending; where entries are made
+	mark      []byte     // guarded by appending; AppendMark's last
 
 	mu     sync.Mutex // guards all below
 	hot    hotTail
@@ -153,9 +165,10 @@ type Spool struct {
 		ms    int64
 	}
 
-	persisting sync.Mutex // held while the state file is written
-	state      *stateFile // guarded by persisting
-	persisted  atomic.Uint64
+	persisting sync.Mutex    // held while the state file is written
+	state      *stateFile    // guarded by persisting
+	persisted  atomic.Uint64 // acknowledgements that are durable
+	noted      atomic.Uint64 // acknowledgements that are written
 
 	unsynced atomic.Int64 // bytes appended since the last sync began
 	dropped  atomic.Uint64
@@ -193,7 +206,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		opt: o, log: log, hlg: o.Logger, state: state,
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), joined: make(chan struct{}),
 		ready: make(chan struct{}, 1),
-		last:  log.Last(),
+		last:  log.Last(), noteEvery: noteEvery,
 	}
 	// What the state says may be ahead of the log (records sent, acknowledged and
 	// then lost unsynced) or behind it (segments freed since).
@@ -204,10 +217,14 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	if s.epochs, err = nextEpochs(old.epochs, s.acked, s.last+1); err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
-	if err = state.write(s.content()); err != nil {
+	if err = state.write(s.content(), true); err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
 	s.persisted.Store(s.acked)
+	s.noted.Store(s.acked)
+	if err = s.recoverMark(rec); err != nil {
+		return nil, nil, fmt.Errorf("open spool: %w", err)
+	}
 	if s.last > s.acked {
 		s.signal()
 	}
@@ -231,11 +248,20 @@ func (s *Spool) content() content {
 // Append adds records, lines without newline, all or none: they are in the
 // operating system's hands when it returns, and durable a SyncInterval later at
 // most. The lines are copied.
-func (s *Spool) Append(lines ...[]byte) error {
+func (s *Spool) Append(lines ...[]byte) error { return s.AppendMark(nil, lines...) }
+
+// AppendMark is Append for records from a source that is read again from some
+// place after a crash: mark says where the source goes on behind the last of
+// lines, and is kept with it, so that both are there or neither. It has at most
+// MaxMark bytes; nil leaves it as it is.
+func (s *Spool) AppendMark(mark []byte, lines ...[]byte) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	size := 0
+	if len(mark) > MaxMark {
+		return fmt.Errorf("append with a mark of %d bytes, at most %d: %w", len(mark), MaxMark, ErrTooLong)
+	}
+	size := 1 + MaxMark
 	for _, l := range lines {
 		if len(l) > MaxRecord {
 			s.refused.Add(uint64(len(lines)))
@@ -254,13 +280,21 @@ func (s *Spool) Append(lines ...[]byte) error {
 	}
 	ms := s.opt.Now().UnixMilli()
 	s.entries = s.entries[:0]
-	for _, l := range lines {
-		s.entries = append(s.entries, s.entry(ms, l))
+	if mark == nil {
+		mark = s.mark
+	}
+	for i, l := range lines {
+		if i < len(lines)-1 {
+			s.entries = append(s.entries, s.entry(ms, nil, l))
+		} else {
+			s.entries = append(s.entries, s.entry(ms, mark, l))
+		}
 	}
 	if err := s.write(); err != nil {
 		s.refused.Add(uint64(len(lines)))
 		return err
 	}
+	s.mark = append(s.mark[:0], mark...)
 	if s.unsynced.Add(int64(size)) > syncBytes {
 		s.kickSyncer()
 	}
@@ -269,13 +303,13 @@ func (s *Spool) Append(lines ...[]byte) error {
 
 // entry makes a record's entry in the arena. It is never written to again:
 // readers keep it.
-func (s *Spool) entry(ms int64, line []byte) []byte {
-	need := entryHead + len(line)
+func (s *Spool) entry(ms int64, mark, line []byte) []byte {
+	need := entryHead + 1 + len(mark) + len(line)
 	if cap(s.arena)-len(s.arena) < need {
 		s.arena = make([]byte, 0, max(64<<10, need))
 	}
 	from := len(s.arena)
-	s.arena = appendEntry(s.arena, ms, line)
+	s.arena = appendEntry(s.arena, ms, mark, line)
 	return s.arena[from:len(s.arena):len(s.arena)]
 }
 
@@ -324,11 +358,12 @@ func (s *Spool) freeAcked() bool {
 	s.mu.Lock()
 	acked := s.acked
 	s.mu.Unlock()
-	if b := s.log.Boundary(); b == 0 || b > acked+1 {
+	if b := s.log.Boundary(); b == 0 || b > min(acked+1, s.log.Last()) {
 		return false
 	}
 	before := s.log.First()
-	if err := s.log.TruncateFront(acked + 1); err != nil {
+	// The last record's segment stays, for its mark.
+	if err := s.log.TruncateFront(min(acked+1, s.log.Last())); err != nil {
 		s.hlg.Warn("free spool space", "error", err)
 	}
 	return s.log.First() != before
@@ -338,7 +373,7 @@ func (s *Spool) freeAcked() bool {
 // there is only one segment.
 func (s *Spool) dropOldest() bool {
 	b := s.log.Boundary()
-	if b == 0 {
+	if b == 0 || b > s.log.Last() {
 		return false
 	}
 	s.mu.Lock()
@@ -366,29 +401,41 @@ func (s *Spool) Ack(index uint64) error {
 	s.hot.drop(index + 1)
 	s.mu.Unlock()
 	behind := index - s.persisted.Load()
-	if behind > MaxResend/4 || s.log.Boundary() != 0 && s.log.Boundary() <= index+1 {
+	if b := s.log.Boundary(); behind > MaxResend/2 || b != 0 && b <= index+1 {
 		s.kickSyncer()
 	}
 	if behind >= MaxResend {
 		return s.persist()
 	}
+	if index-s.noted.Load() >= s.noteEvery && s.persisting.TryLock() {
+		defer s.persisting.Unlock()
+		return s.note(false)
+	}
 	return nil
 }
 
-// persist writes how far the acknowledgements are.
+// persist makes durable how far the acknowledgements are.
 func (s *Spool) persist() error {
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
+	return s.note(true)
+}
+
+// note writes how far the acknowledgements are. Called with persisting.
+func (s *Spool) note(durable bool) error {
 	s.mu.Lock()
 	c := s.content()
 	s.mu.Unlock()
-	if c.acked == s.persisted.Load() {
+	if c.acked == s.persisted.Load() || !durable && c.acked == s.noted.Load() {
 		return nil
 	}
-	if err := s.state.write(c); err != nil {
+	if err := s.state.write(c, durable); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
-	s.persisted.Store(c.acked)
+	s.noted.Store(c.acked)
+	if durable {
+		s.persisted.Store(c.acked)
+	}
 	return nil
 }
 

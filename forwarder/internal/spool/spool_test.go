@@ -303,6 +303,54 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// A mark lasts as long as the spool, whatever was acknowledged or dropped.
+func TestMark(t *testing.T) {
+	fs := faultfs.New(1)
+	small := func(o *Options) { o.MaxBytes = 1 << 20; o.SegmentBytes = 64 << 10 }
+	s := open(t, fs, small)
+	check := func(want string) {
+		t.Helper()
+		if got := s.Mark(); string(got) != want || (got == nil) != (want == "") {
+			t.Errorf("mark %q, want %q", got, want)
+		}
+	}
+	reopen := func(want string) {
+		t.Helper()
+		check(want)
+		must(t, s.Close())
+		s = open(t, fs, small)
+		check(want)
+	}
+	reopen("")
+	add(t, s, "no mark")
+	reopen("")
+	must(t, s.AppendMark([]byte("one"), []byte("a"), []byte("b")))
+	reopen("one")
+	add(t, s, numbered(1, 10)...)
+	reopen("one")
+	for i := range 200 { // many segments, dropped and acknowledged
+		must(t, s.AppendMark(fmt.Append(nil, i), bytes.Repeat([]byte("x"), 20000)))
+	}
+	reopen("199")
+	must(t, s.Ack(s.Stats().Last))
+	must(t, s.Sync())
+	reopen("199")
+	long := bytes.Repeat([]byte("m"), MaxMark)
+	must(t, s.AppendMark(long, nil))
+	reopen(string(long))
+	if err := s.AppendMark(append(long, 'm'), []byte("x")); !errors.Is(err, ErrTooLong) {
+		t.Errorf("over-long mark: %v", err)
+	}
+	if err := s.AppendMark([]byte("not taken"), make([]byte, MaxRecord+1)); err == nil {
+		t.Error("over-long record taken")
+	}
+	reopen(string(long))
+	got := rest(t, s.Reader())
+	if len(got) != 1 || got[0].Line != "" {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAge(t *testing.T) {
 	fs := faultfs.New(1)
 	now := time.UnixMilli(1_700_000_000_000)
@@ -352,21 +400,32 @@ func TestSyncsByItself(t *testing.T) {
 
 // Acknowledgements not written down are bounded, however long a sync is away.
 func TestResendsAreBounded(t *testing.T) {
-	fs := faultfs.New(1)
-	s := open(t, fs)
-	const n = 50000
-	for i := 1; i <= n; i += 1000 {
-		add(t, s, numbered(i, i+999)...)
-	}
-	must(t, s.Ack(n-900)) // at once: the syncer has no time to help
-	if behind := n - 900 - s.persisted.Load(); behind >= MaxResend {
-		t.Errorf("%d acknowledgements not written down", behind)
-	}
-	die(fs, s)
-	fs.Kill()
-	s = open(t, fs)
-	if left := s.Left(); left > MaxResend {
-		t.Errorf("%d records are sent again, at most %d", left, MaxResend)
+	for name, end := range map[string]func(*faultfs.FS){"kill": (*faultfs.FS).Kill, "power": (*faultfs.FS).Crash} {
+		fs := faultfs.New(1)
+		s := open(t, fs)
+		const n, step = 50000, 100
+		for i := 1; i <= n; i += step {
+			add(t, s, numbered(i, i+step-1)...)
+		}
+		must(t, s.Sync())
+		for i := uint64(step); i <= n-step; i += step {
+			must(t, s.Ack(i))
+			if behind := i - s.persisted.Load(); behind >= MaxResend {
+				t.Fatalf("%d acknowledgements not durable", behind)
+			}
+		}
+		die(fs, s)
+		end(fs)
+		s = open(t, fs)
+		limit := uint64(MaxResend)
+		if name == "kill" {
+			limit = noteEvery
+		}
+		// The syncer may have held the state file at the last chance to note.
+		if left := s.Left(); left > limit+step && (name == "power" || left > MaxResend+step) {
+			t.Errorf("%s: %d records are sent again, at most %d", name, left-step, limit)
+		}
+		must(t, s.Close())
 	}
 }
 

@@ -21,9 +21,11 @@ const (
 	epochSize    = 12
 	maxEpochs    = (slotSize - slotHead) / epochSize
 
-	entryHead    = 7
-	entryVersion = 1
-	frameHead    = 24 // about what the log adds to an entry
+	entryHead   = 7
+	plainEntry  = 1
+	markedEntry = 2
+	resetEntry  = 3  // its record is empty
+	frameHead   = 24 // about what the log adds to an entry
 )
 
 var stateMagic = [8]byte{'A', 'F', 'S', 'P', 'O', 'O', 'L', 0}
@@ -39,20 +41,48 @@ var (
 	errEntry = errors.New("unknown entry")
 )
 
-// appendEntry appends a record as it is in the log: version, append time, line.
-func appendEntry(dst []byte, ms int64, line []byte) []byte {
-	dst = append(dst, entryVersion, byte(ms), byte(ms>>8), byte(ms>>16), byte(ms>>24), byte(ms>>32), byte(ms>>40))
+// appendEntry appends a record as it is in the log: version, append time, the
+// mark when there is one, line.
+func appendEntry(dst []byte, ms int64, mark, line []byte) []byte {
+	version := byte(plainEntry)
+	if len(mark) > 0 {
+		version = markedEntry
+	}
+	dst = append(dst, version, byte(ms), byte(ms>>8), byte(ms>>16), byte(ms>>24), byte(ms>>32), byte(ms>>40))
+	if len(mark) > 0 {
+		dst = append(append(dst, byte(len(mark))), mark...)
+	}
 	return append(dst, line...)
 }
 
-// parseEntry is appendEntry's reverse. line aliases e.
-func parseEntry(e []byte) (ms int64, line []byte, err error) {
-	if len(e) < entryHead || e[0] != entryVersion {
-		return 0, nil, errEntry
+// appendReset appends an entry that says where the source goes on after a loss.
+func appendReset(dst []byte, ms int64, mark []byte) []byte {
+	at := len(dst)
+	dst = append(appendEntry(dst, ms, nil, nil), byte(len(mark)))
+	dst[at] = resetEntry
+	return append(dst, mark...)
+}
+
+// parseEntry is the reverse of both. mark and line alias e.
+func parseEntry(e []byte) (ms int64, mark, line []byte, err error) {
+	if len(e) < entryHead || e[0] < plainEntry || e[0] > resetEntry {
+		return 0, nil, nil, errEntry
 	}
 	var b [8]byte
 	copy(b[:], e[1:entryHead])
-	return int64(binary.LittleEndian.Uint64(b[:])), e[entryHead:], nil
+	ms, line = int64(binary.LittleEndian.Uint64(b[:])), e[entryHead:]
+	if e[0] == plainEntry {
+		return ms, nil, line, nil
+	}
+	if len(line) == 0 || len(line) < 1+int(line[0]) {
+		return 0, nil, nil, errEntry
+	}
+	n := 1 + int(line[0])
+	mark, line = line[1:n:n], line[n:]
+	if e[0] == resetEntry && len(line) > 0 || e[0] == markedEntry && n == 1 {
+		return 0, nil, nil, errEntry
+	}
+	return ms, mark, line, nil
 }
 
 // entrySize is about what a line takes on disk.
@@ -118,10 +148,12 @@ type content struct {
 	epochs []epoch
 }
 
-// stateFile has two slots that are written in turn: a torn write hurts the older.
+// stateFile has two slots. One holds what was durable last and isn't touched
+// until the other is durable: a torn write never hurts both.
 type stateFile struct {
-	f   fsys.File
-	gen uint64
+	f    fsys.File
+	gen  uint64
+	slot int64 // that is written next
 }
 
 // openState opens or creates the file and returns what its newer whole slot says.
@@ -157,7 +189,7 @@ func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
 		got, gen, derr := decodeSlot(buf[:n])
 		switch {
 		case derr == nil && (!found || gen > st.gen):
-			c, st.gen, found = got, gen, true
+			c, st.gen, st.slot, found = got, gen, 1-i, true
 		case errors.Is(derr, ErrStateVersion):
 			return nil, c, fmt.Errorf("%s: offset %d: %w", path, i*slotSize, derr)
 		case errors.Is(derr, ErrState) && buf != [slotSize]byte{}:
@@ -166,6 +198,10 @@ func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
 	}
 	if !found && !ours {
 		return nil, c, fmt.Errorf("%s: %w", path, ErrState)
+	}
+	// What is read may be in the page cache only, after a SIGKILL.
+	if err = f.Datasync(); err != nil {
+		return nil, c, fmt.Errorf("sync %s: %w", path, err)
 	}
 	// Neither slot whole: the machine stopped during the very first write, or both
 	// are damaged. The log says what is there; all of it is sent again.
@@ -219,16 +255,20 @@ func decodeSlot(buf []byte) (c content, gen uint64, err error) {
 	return c, binary.LittleEndian.Uint64(buf[16:]), nil
 }
 
-// write makes c durable in the older slot.
-func (s *stateFile) write(c content) error {
-	gen := s.gen + 1
-	if _, err := s.f.WriteAt(encodeSlot(c, gen), int64(gen%2)*slotSize); err != nil {
+// write puts c into the slot that may be hurt. When it is to be durable, the
+// other slot is the next.
+func (s *stateFile) write(c content, durable bool) error {
+	s.gen++
+	if _, err := s.f.WriteAt(encodeSlot(c, s.gen), s.slot*slotSize); err != nil {
 		return fmt.Errorf("write state: %w", err)
+	}
+	if !durable {
+		return nil
 	}
 	if err := s.f.Datasync(); err != nil {
 		return fmt.Errorf("sync state: %w", err)
 	}
-	s.gen = gen
+	s.slot = 1 - s.slot
 	return nil
 }
 

@@ -33,16 +33,22 @@ func example(t *testing.T, kind string) (raw []byte, want string) {
 }
 
 func TestFormatExamples(t *testing.T) {
-	raw, want := example(t, "entry")
-	ms, line, err := parseEntry(raw)
-	must(t, err)
-	if got := fmt.Sprintf("%d %q", ms, line); got != want {
-		t.Errorf("entry: %s, FORMAT.md says %s", got, want)
+	for _, kind := range []string{"entry", "marked", "reset"} {
+		raw, want := example(t, kind)
+		ms, mark, line, err := parseEntry(raw)
+		must(t, err)
+		if got := fmt.Sprintf("%d %q %q", ms, mark, line); got != want {
+			t.Errorf("%s: %s, FORMAT.md says %s", kind, got, want)
+		}
+		again := appendEntry(nil, ms, mark, line)
+		if kind == "reset" {
+			again = appendReset(nil, ms, mark)
+		}
+		if !bytes.Equal(again, raw) {
+			t.Errorf("%s: % x, FORMAT.md says % x", kind, again, raw)
+		}
 	}
-	if again := appendEntry(nil, ms, line); !bytes.Equal(again, raw) {
-		t.Errorf("entry: % x, FORMAT.md says % x", again, raw)
-	}
-	raw, want = example(t, "slot")
+	raw, want := example(t, "slot")
 	c, gen, err := decodeSlot(append(raw, make([]byte, slotSize-len(raw))...))
 	must(t, err)
 	if got := fmt.Sprintf("generation %d, acked %d, epochs %v", gen, c.acked, c.epochs); got != want {
@@ -130,7 +136,7 @@ func TestStateAheadOfLog(t *testing.T) {
 	st, c, err := openState(fs, filepath.Join(dir, stateName))
 	must(t, err)
 	c.acked = 1 << 30
-	must(t, st.write(c))
+	must(t, st.write(c, true))
 	must(t, st.close())
 	s = open(t, fs)
 	if s.First() != 11 || s.Left() != 0 {
@@ -139,6 +145,29 @@ func TestStateAheadOfLog(t *testing.T) {
 	add(t, s, "new")
 	if got := texts(rest(t, s.Reader())); len(got) != 1 || got[0] != "new" {
 		t.Errorf("%q", got)
+	}
+}
+
+// The slot that was durable isn't touched by writes that aren't yet.
+func TestTornStateWrites(t *testing.T) {
+	for seed := range int64(100) {
+		fs := faultfs.New(seed)
+		fs.TearBytes()
+		s := open(t, fs, func(o *Options) { o.SegmentBytes = 64 << 10 })
+		s.noteEvery = 1
+		add(t, s, numbered(1, 20)...)
+		must(t, s.Ack(5))
+		must(t, s.Sync())
+		for i := uint64(6); i < 20; i++ {
+			must(t, s.Ack(i))
+		}
+		die(fs, s)
+		fs.Crash()
+		s = open(t, fs)
+		if s.First() < 6 {
+			t.Fatalf("seed %d: resumed at %d", seed, s.First())
+		}
+		must(t, s.Close())
 	}
 }
 
@@ -220,12 +249,21 @@ func FuzzState(f *testing.F) {
 }
 
 func FuzzEntry(f *testing.F) {
-	f.Add(appendEntry(nil, 1_700_000_000_123, []byte("type=USER")))
+	f.Add(appendEntry(nil, 1_700_000_000_123, nil, []byte("type=USER")))
+	f.Add(appendEntry(nil, 1_700_000_000_123, []byte("mark"), []byte("type=USER")))
+	f.Add(appendReset(nil, 1_700_000_000_123, []byte("mark")))
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, e []byte) {
-		ms, line, err := parseEntry(e)
-		if err == nil && !bytes.Equal(appendEntry(nil, ms, line), e) {
-			t.Errorf("% x came back as % x", e, appendEntry(nil, ms, line))
+		ms, mark, line, err := parseEntry(e)
+		if err != nil {
+			return
+		}
+		again := appendEntry(nil, ms, mark, line)
+		if e[0] == resetEntry {
+			again = appendReset(nil, ms, mark)
+		}
+		if !bytes.Equal(again, e) {
+			t.Errorf("% x came back as % x", e, again)
 		}
 	})
 }

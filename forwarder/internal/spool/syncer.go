@@ -96,7 +96,7 @@ func (s *Spool) appended(index uint64) (ms int64, ok bool) {
 	}
 	if e := s.hot.get(index); e != nil {
 		defer s.mu.Unlock()
-		ms, _, _ = parseEntry(e)
+		ms, _, _, _ = parseEntry(e)
 		return ms, true
 	}
 	s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *Spool) appended(index uint64) (ms int64, ok bool) {
 		if err != nil {
 			return 0, false
 		}
-		if ms, _, err = parseEntry(e); err != nil {
+		if ms, _, _, err = parseEntry(e); err != nil {
 			continue
 		}
 		s.mu.Lock()
