@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -209,6 +210,9 @@ func (a *Agent) openShipping() error {
 		return err
 	}
 	a.spool, a.pump.spool = sp, sp
+	if err := a.resume(); err != nil {
+		return err
+	}
 	if left := sp.Left(); left > 0 {
 		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
 	}
@@ -425,10 +429,32 @@ func (a *Agent) chunk(ctx context.Context, c *chunk) error {
 	for _, r := range c.records {
 		a.pump.record(r)
 	}
-	if err := a.pump.commitOrWait(ctx); err != nil {
+	if a.cfg.Follow && a.cfg.StateFile != "" {
+		a.pump.mark = c.pos.mark(a.cfg.StateFile)
+	}
+	err := a.pump.commitOrWait(ctx)
+	a.pump.mark = nil
+	if err != nil {
 		return err
 	}
 	a.pos = c.pos
+	return nil
+}
+
+// resume takes the place to follow from out of the spool: it is kept there with
+// the records themselves, so a crash neither repeats nor loses one. The state file
+// is behind it, but decides whether there is anything to resume: without it, the
+// source is read from its start.
+func (a *Agent) resume() error {
+	if !a.cfg.Follow || a.cfg.StateFile == "" {
+		return nil
+	}
+	if _, err := os.Stat(a.cfg.StateFile); errors.Is(err, fs.ErrNotExist) {
+		return saveState(a.cfg.StateFile, a.from)
+	}
+	if p, ok := parseMark(a.spool.Mark(), a.cfg.StateFile); ok {
+		a.from, a.pos = p, p
+	}
 	return nil
 }
 

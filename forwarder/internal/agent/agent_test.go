@@ -376,7 +376,7 @@ type refusing struct {
 	got []string
 }
 
-func (r *refusing) Append(lines ...[]byte) error {
+func (r *refusing) AppendMark(_ []byte, lines ...[]byte) error {
 	if r.err != nil {
 		return r.err
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 )
@@ -240,6 +241,18 @@ func loadState(path string) (position, error) {
 		return position{}, fmt.Errorf("%s: %w: remove it to read the source from its start", path, ErrStateFile)
 	}
 	return p, nil
+}
+
+// mark is the position as the spool keeps it, with the state file's name: another
+// state file has another place.
+func (p position) mark(stateFile string) []byte {
+	return fmt.Appendf(nil, "%016x %d %d %d", xxhash.Sum64String(stateFile), p.dev, p.ino, p.offset)
+}
+
+func parseMark(mark []byte, stateFile string) (p position, ok bool) {
+	var file uint64
+	n, err := fmt.Sscanf(string(mark), "%x %d %d %d", &file, &p.dev, &p.ino, &p.offset)
+	return p, n == 4 && err == nil && p.offset >= 0 && file == xxhash.Sum64String(stateFile)
 }
 
 // saveState replaces the state file at once or not at all.

@@ -85,3 +85,17 @@ func TestNode(t *testing.T) {
 		t.Error("name_format = dns was taken")
 	}
 }
+
+// The place to follow from is kept in the spool for one state file.
+func TestMark(t *testing.T) {
+	p := position{dev: 2049, ino: 1 << 40, offset: 123456789012}
+	mark := p.mark("/var/lib/a/state")
+	if got, ok := parseMark(mark, "/var/lib/a/state"); !ok || got != p {
+		t.Errorf("%q is %+v, %v", mark, got, ok)
+	}
+	for _, bad := range [][]byte{nil, []byte("x"), p.mark("/var/lib/b/state"), position{dev: 1, ino: 1, offset: -1}.mark("/var/lib/a/state")} {
+		if got, ok := parseMark(bad, "/var/lib/a/state"); ok {
+			t.Errorf("%q is %+v", bad, got)
+		}
+	}
+}

@@ -260,7 +260,7 @@ func TestPumpLines(t *testing.T) {
 
 type discard struct{ n int }
 
-func (d *discard) Append(lines ...[]byte) error { d.n += len(lines); return nil }
+func (d *discard) AppendMark(_ []byte, lines ...[]byte) error { d.n += len(lines); return nil }
 
 func TestPumpAllocatesNothing(t *testing.T) {
 	p := &pump{prefix: []byte("node=web1 "), spool: &discard{}}

@@ -17,7 +17,7 @@ import (
 
 // appender is what the pump needs of the spool.
 type appender interface {
-	Append(lines ...[]byte) error
+	AppendMark(mark []byte, lines ...[]byte) error
 }
 
 // pump formats records and hands them to the local log and the spool. All of it
@@ -29,6 +29,7 @@ type pump struct {
 	logger hclog.Logger
 	now    func() time.Time
 
+	mark  []byte   // of the present batch: where its source goes on; nil: as before
 	arena []byte   // lines with their newlines, of one batch
 	ends  []int    // where each line ends, its newline not included
 	lines [][]byte // slices of arena, for the spool
@@ -106,7 +107,7 @@ func (p *pump) commit() error {
 		p.lines = append(p.lines, p.arena[from:end])
 		from = end + 1
 	}
-	return p.spool.Append(p.lines...)
+	return p.spool.AppendMark(p.mark, p.lines...)
 }
 
 // commitOrCount is commit for records that can't wait: the kernel's. What the
@@ -144,7 +145,7 @@ func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
 // ctx ends.
 func (p *pump) commitOrWait(ctx context.Context) error {
 	err := p.commit()
-	for said := false; errors.Is(err, spool.ErrFull); err = p.spool.Append(p.lines...) {
+	for said := false; errors.Is(err, spool.ErrFull); err = p.spool.AppendMark(p.mark, p.lines...) {
 		if !said {
 			said = true
 			p.logger.Info("the spool is full, reading waits", "error", err)
