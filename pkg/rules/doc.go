@@ -11,7 +11,8 @@
 // Four forms are our own. They exist so that every rule a kernel may hold has a
 // text, and are written only where the stock form would load another rule:
 //
-//	-F fN OP VALUE   field number N, taken as it is (f105=/a>=b)
+//	-F fN OP VALUE   field number N, taken as it is (f105=/a>=b); fN@BITS=VALUE
+//	                 with the operator's bits
 //	-S @LIST         exactly these bits, on any list (@none, @0-3,257)
 //	-a list9,action3 numbers of a list or an action without a name
 //	-F $'…'          in a line: a word with C escapes (control bytes)

@@ -161,6 +161,9 @@ func (e *Explanation) rule(r *Rule, env Env) {
 		e.Syscalls = nums
 	}
 	e.Listed = r.Text(env, TextOptions{})
+	if why := r.Refusal(); why != "" {
+		e.Warnings = append(e.Warnings, "the kernel refuses this rule: "+why)
+	}
 }
 
 // JSON returns the explanation as one line with its newline.

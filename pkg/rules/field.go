@@ -76,7 +76,8 @@ func cutField(s string) (name string, op Operator, value string, ok bool) {
 }
 
 // rawField reads our own fN OP VALUE: the operator stands right after the
-// number, and the value is everything after it.
+// number, and the value is everything after it. As ">" and a value that begins
+// with "=" would read as ">=", fN@BITS=VALUE gives the operator by its bits.
 func rawField(s string) (Field, bool) {
 	end := 1
 	for end < len(s) && s[end] >= '0' && s[end] <= '9' {
@@ -88,6 +89,10 @@ func rawField(s string) (Field, bool) {
 	n, err := strconv.ParseUint(s[1:end], 10, 32)
 	if err != nil {
 		return Field{}, false
+	}
+	if bits, value, found := strings.Cut(s[end:], "="); found && strings.HasPrefix(bits, "@") {
+		op, err := strconv.ParseUint(bits[1:], 16, 32)
+		return Field{ID: FieldID(n), Op: Operator(op), Str: value}, err == nil && Operator(op).String() != ""
 	}
 	for _, o := range opNames { // signs of two bytes come first
 		if value, ok := strings.CutPrefix(s[end:], o.name); ok {
@@ -305,9 +310,6 @@ func (p *parser) userValue(w word, f *Field) error {
 			return p.fail(w, "Unknown user: "+w.s, hint)
 		}
 		f.Value = n
-	}
-	if f.Value == unset && f.ID != FieldAUID {
-		p.warn(w, "Warning - the kernel refuses -1 for any user but auid")
 	}
 	return nil
 }

@@ -94,6 +94,8 @@ func (p *parser) options() error {
 func (p *parser) stray(w word) error {
 	hint := "this word belongs to no option"
 	switch prev := w.arg - 1; {
+	case w.s == "-":
+		hint = "write the dash and the letter without a space"
 	case prev >= 0 && strings.HasSuffix(p.args[prev], ","):
 		hint += ": write the list without spaces, " + p.args[prev] + w.s
 	case prev >= 0 && isOperator(w.s) || w.arg+1 < len(p.args) && isOperator(p.args[w.arg+1]):

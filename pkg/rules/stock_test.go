@@ -306,3 +306,29 @@ func mustParse(t testing.TB, line string) *Rule {
 	}
 	return c.Rule()
 }
+
+// TestRecordedRefusals: Refusal tells what the recording kernel refused with
+// EINVAL, and nothing else.
+func TestRecordedRefusals(t *testing.T) {
+	n := 0
+	for _, r := range loadRecorded(t) {
+		if r.Sent != 1011 {
+			continue
+		}
+		c, err := ParseArgs(r.Args, testEnv())
+		if err != nil {
+			t.Fatal(err)
+		}
+		why := c.Rule().Refusal()
+		refused := strings.Contains(r.Kernel, "Invalid argument")
+		if refused {
+			n++
+		}
+		if refused && why == "" || why != "" && r.Listed != nil {
+			t.Errorf("%s: %q, but kernel: %q, listed: %t", r.Line, why, r.Kernel, r.Listed != nil)
+		}
+	}
+	if n != 84 {
+		t.Errorf("%d refused, want 84", n)
+	}
+}

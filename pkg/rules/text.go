@@ -296,7 +296,11 @@ func rawFieldText(f Field) string {
 	if !f.ID.IsString() {
 		value = strconv.FormatUint(uint64(f.Value), 10)
 	}
-	return "f" + strconv.FormatUint(uint64(f.ID), 10) + f.Op.String() + value
+	text := "f" + strconv.FormatUint(uint64(f.ID), 10)
+	if back, _ := rawField(text + f.Op.String() + value); back.Op != f.Op {
+		return fmt.Sprintf("%s@%x=%s", text, uint32(f.Op), value)
+	}
+	return text + f.Op.String() + value
 }
 
 // interpreted writes the listing for people.

@@ -49,12 +49,18 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runAsAuditd(ctx, args, std, version)
 	case "audisp-remote":
 		err = runAsRemote(ctx, args, std, version)
+	case "auditctl":
+		err = runCtl(ctx, args, std, version)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
 	}
 	if err == nil {
 		return exitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprintf(std.Err, "%s: %v\n", name, err)
 	var usage *usageError
@@ -73,7 +79,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetOut(std.Out)

@@ -326,6 +326,10 @@ func (k *Kernel) ruleLocked(typ uint16, rule []byte) error {
 	if len(rule) < 1040 {
 		return unix.EINVAL
 	}
+	const prepend = 0x10
+	rule = bytes.Clone(rule)
+	flags := binary.NativeEndian.Uint32(rule)
+	binary.NativeEndian.PutUint32(rule, flags&^prepend)
 	for i, r := range k.rules {
 		if !bytes.Equal(r, rule) {
 			continue
@@ -339,7 +343,11 @@ func (k *Kernel) ruleLocked(typ uint16, rule []byte) error {
 	if typ == kernel.MsgDelRule {
 		return unix.ENOENT
 	}
-	k.rules = append(k.rules, bytes.Clone(rule))
+	if flags&prepend != 0 {
+		k.rules = append([][]byte{rule}, k.rules...)
+		return nil
+	}
+	k.rules = append(k.rules, rule)
 	return nil
 }
 
