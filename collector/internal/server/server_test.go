@@ -366,16 +366,34 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// A stop that must not wait: the sender's replies are outstanding for ever.
+// A sender that takes no replies holds up a clean stop; a second signal ends it.
 func TestSecondSignalInterrupts(t *testing.T) {
 	cfg := testConfig(shortDir(t))
 	cfg.DrainTimeout = time.Hour
 	r := start(t, cfg)
-	r.hurry()
+	c := r.dial()
+	var beats []byte
+	for i := range uint32(4096) {
+		beats = remote.Append(beats, remote.Heartbeat, i, nil)
+	}
+	c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	for { // until neither side's buffers take any more
+		if _, err := c.Write(beats); errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.stopIt()
 	select {
 	case err := <-r.done:
-		if err != nil && !errors.Is(err, ErrInterrupted) {
+		t.Fatalf("the stop did not wait for the sender: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+	r.hurry()
+	select {
+	case err := <-r.done:
+		if !errors.Is(err, ErrInterrupted) {
 			t.Errorf("Run: %v", err)
 		}
 	case <-time.After(10 * time.Second):
