@@ -261,7 +261,7 @@ func (s *Spool) AppendMark(mark []byte, lines ...[]byte) error {
 	if len(mark) > MaxMark {
 		return fmt.Errorf("append with a mark of %d bytes, at most %d: %w", len(mark), MaxMark, ErrTooLong)
 	}
-	size := 1 + MaxMark
+	size := 1 + len(mark)
 	for _, l := range lines {
 		if len(l) > MaxRecord {
 			s.refused.Add(uint64(len(lines)))
