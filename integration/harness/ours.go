@@ -93,7 +93,7 @@ func (c *Collector) WaitReady(limit time.Duration) error {
 		return resp.StatusCode == http.StatusOK
 	})
 	if c.Exited() {
-		return fmt.Errorf("collector serve ended instead of getting ready (%v); its output:\n%s", c.err, c.Output())
+		return fmt.Errorf("collector serve ended instead of getting ready: %w; its output:\n%s", c.ended(), c.Output())
 	}
 	if !ready {
 		return fmt.Errorf("collector serve not ready after %v: %s; its output:\n%s", limit, last, c.Output())

@@ -129,6 +129,17 @@ func (p *Proc) Wait(limit time.Duration) error {
 	return nil
 }
 
+// errEnded stands in for the error of a child that ended with 0 too early.
+var errEnded = errors.New("exit status 0")
+
+// ended is why a child that was to go on has ended.
+func (p *Proc) ended() error {
+	if p.err == nil {
+		return errEnded
+	}
+	return p.err
+}
+
 // ExitCode of a child that has ended, -1 when a signal ended it.
 func (p *Proc) ExitCode() int {
 	<-p.done
@@ -148,7 +159,7 @@ func (p *Proc) Kill() {
 // signal, as the stock plugins do) within limit.
 func (p *Proc) Terminate(limit time.Duration) error {
 	if p.Exited() {
-		return fmt.Errorf("%s had ended by itself (%v); its output:\n%s", p.Name, p.err, p.Output())
+		return fmt.Errorf("%s had ended by itself: %w; its output:\n%s", p.Name, p.ended(), p.Output())
 	}
 	if err := p.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("signal %s: %w", p.Name, err)

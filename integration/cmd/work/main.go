@@ -58,7 +58,7 @@ func burst(args []string) error {
 	for i := 1; i <= *n; i++ {
 		name := filepath.Join(*dir, fmt.Sprintf("%s-%06d", *prefix, i))
 		if _, err := syscall.Open(name, syscall.O_RDONLY, 0); !errors.Is(err, syscall.ENOENT) {
-			return fmt.Errorf("open %s: %v, expected that it does not exist", name, err)
+			return fmt.Errorf("open %s: expected that it does not exist: %w", name, err)
 		}
 	}
 	return nil
