@@ -74,8 +74,8 @@ func showPlace(b *strings.Builder, args []string, e *Error) {
 			cut += "…"
 		}
 		line, col = cut, col-from
-		width = min(width, placeWidth)
 	}
+	width = max(1, min(width, utf8.RuneCountInString(line)-col))
 	fmt.Fprintf(b, "  %s\n  %s%s\n", line, strings.Repeat(" ", col), strings.Repeat("^", width))
 }
 
@@ -134,11 +134,16 @@ func distance(a, b string, limit int) int {
 
 // or joins the non-empty hints.
 func or(hints ...string) string {
-	var list []string
+	joined := ""
 	for _, h := range hints {
-		if h != "" {
-			list = append(list, h)
+		switch {
+		case h == "" || joined == "":
+			joined += h
+		case strings.HasSuffix(joined, "?"):
+			joined += " " + strings.ToUpper(h[:1]) + h[1:]
+		default:
+			joined += "; " + h
 		}
 	}
-	return strings.Join(list, "; ")
+	return joined
 }

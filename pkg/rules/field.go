@@ -145,7 +145,7 @@ func (p *parser) unknownField(w word, op Operator) error {
 			}
 		}
 	}
-	return p.fail(w, "-F unknown field: "+w.s, hint, "auditctl(8) lists the fields")
+	return p.fail(w, "-F unknown field: "+w.s, hint, "the fields are in auditctl(8)")
 }
 
 func excludable(id FieldID) bool {
@@ -187,11 +187,11 @@ func (p *parser) checkField(name word, f *Field) error {
 	switch f.ID {
 	case FieldArch, FieldExe, FieldFSType, FieldInode:
 		if f.Op != Equal && f.Op != NotEqual {
-			return p.fail(name, name.s+" only takes = or != operators")
+			return p.fail(name, name.s+" only takes = or != operators", name.s+" has no order, and "+f.Op.String()+" needs one")
 		}
 	case FieldPerm:
 		if f.Op != Equal {
-			return p.fail(name, name.s+" only takes = operator")
+			return p.fail(name, name.s+" only takes = operator", "name the permissions that are wanted, as in perm=wa")
 		}
 	}
 	return nil
@@ -348,7 +348,12 @@ func (p *parser) exitValue(name, w word, f *Field) error {
 				names = append(names, e)
 			}
 		}
-		return p.fail(w, "-F unknown errno - "+name.s, suggest(errno, names), "an error is given as -EACCES or -13")
+		if negative {
+			for i, e := range names {
+				names[i] = "-" + e
+			}
+		}
+		return p.fail(w, "-F unknown errno - "+name.s, suggest(w.s, names), "an error is given as -EACCES or -13")
 	}
 	f.Value = uint32(n)
 	if negative {

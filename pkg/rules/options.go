@@ -19,9 +19,12 @@ func (p *parser) option(o option) error {
 	case "-p":
 		return p.permission(w)
 	case "-k":
-		if !(p.syscalls || p.perms || p.exe || p.fstype) || p.list() == listUnset {
-			return p.fail(w, "key option needs a watch or syscall given prior to it",
-				"put -k at the end of the rule; without -S, write -S all before it or the key as -F key="+w.s+" after exe, path, dir or perm")
+		const msg = "key option needs a watch or syscall given prior to it"
+		if p.list() == listUnset {
+			return p.fail(w, msg, "put -k at the end of the rule, after -a always,exit or -w PATH")
+		}
+		if !(p.syscalls || p.perms || p.exe || p.fstype) {
+			return p.fail(w, msg, "write -S all before -k to say that every system call is meant")
 		}
 		return p.key(w)
 	case "-D", "-l", "-s":

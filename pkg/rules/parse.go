@@ -76,6 +76,15 @@ func (p *parser) options() error {
 	if p.final {
 		return nil
 	}
+	if p.scan.at != 0 {
+		var long []string
+		for _, l := range longOptions {
+			long = append(long, "--"+l.name)
+		}
+		a := p.args[p.scan.next]
+		return p.fail(word{a, p.scan.next, 0}, "parameter passed without an option given",
+			suggest("-"+a, long), "a long option has two dashes: this is read as "+a[:p.scan.at]+" and more")
+	}
 	if rest := p.scan.args[p.scan.next:]; p.done && (len(rest) > 0 || len(p.scan.params) > 0) {
 		at := word{arg: p.scan.next}
 		if len(rest) > 0 {

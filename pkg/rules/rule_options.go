@@ -59,6 +59,9 @@ func parseListAction(s string) (l List, a Action, deprecated, ok bool) {
 
 func listHint(s string) string {
 	words := append(namesOf(listNames), "always", "never")
+	if strings.HasSuffix(s, ",") || strings.HasPrefix(s, ",") || strings.Contains(s, " ") {
+		return "write both without a space, as in always,exit"
+	}
 	for part := range strings.SplitSeq(s, ",") {
 		part = strings.TrimSpace(part)
 		_, isAction := actionByName(part)
@@ -93,6 +96,8 @@ func (p *parser) watch(o option) error {
 	switch {
 	case len(path) >= MaxPath:
 		return p.fail(w, "The path passed for the watch is too big", "a path has at most 4095 bytes")
+	case path != "" && (path[0] == '"' || path[0] == '\''):
+		return p.fail(w, "The path must start with '/'", "a rule file knows no quotes: write a space in a name as \\ followed by the space")
 	case path == "" || path[0] != '/':
 		return p.fail(w, "The path must start with '/'", "a watch needs a full path")
 	case len(strings.TrimRight(base, "/")) > nameMax:
@@ -214,7 +219,7 @@ func (p *parser) syscall(w word) error {
 			if n, ok := numberOf(ioUringOps, s); ok {
 				return int(n), ""
 			}
-			return number(s, suggest(s, namesOf(ioUringOps)))
+			return number(s, or(suggest(s, namesOf(ioUringOps)), "the operations the kernel audits: "+strings.Join(namesOf(ioUringOps), ", ")))
 		})
 	}
 	switch list {

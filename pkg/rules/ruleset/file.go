@@ -1,0 +1,117 @@
+package ruleset
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/rules"
+)
+
+// Line is a line of a rule file that is neither blank nor a comment.
+type Line struct {
+	File  string // where it was written
+	No    int    // its number there, from 1
+	Text  string // without the newline
+	Words []rules.Word
+	Cmd   *rules.Command // nil when Err is set
+	Err   *rules.Error   // why the line is refused
+}
+
+// File is a rule file, read whole: a bad line does not end it.
+type File struct {
+	Name  string
+	Lines []Line
+}
+
+// Parse reads a rule file. Names of lines are name; env is the machine's that
+// the rules are for.
+func Parse(name string, data []byte, env rules.Env) *File {
+	f := &File{Name: name}
+	for i, text := range splitLines(data) {
+		f.add(name, i+1, text, env)
+	}
+	return f
+}
+
+// splitLines cuts data at newlines. The last line needs none.
+func splitLines(data []byte) []string {
+	if len(data) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
+}
+
+func (f *File) add(name string, no int, text string, env rules.Env) {
+	words := rules.SplitLine(text)
+	if len(words) == 0 {
+		return
+	}
+	l := Line{File: name, No: no, Text: text, Words: words}
+	cmd, err := rules.ParseArgs(rules.Args(words), env)
+	switch {
+	case err != nil:
+		if !errors.As(err, &l.Err) {
+			l.Err = &rules.Error{Msg: err.Error(), Arg: -1}
+		}
+	case cmd.Has(rules.OpReadFile):
+		l.Err = &rules.Error{Msg: "Error - nested rule files not supported", Arg: 0, Len: len("-R"),
+			Hint: "write that file's rules into this one, or put both into a rules.d folder"}
+	case cmd.Deprecated:
+		// On a command line auditctl only warns of it; in a file it is an error.
+		l.Err = &rules.Error{Msg: "Append rule - bad keyword " + listAction(words), Arg: 1,
+			Hint: "the action possible is gone: leave the rule out, or write always"}
+	default:
+		l.Cmd = cmd
+	}
+	f.Lines = append(f.Lines, l)
+}
+
+func listAction(words []rules.Word) string {
+	if len(words) > 1 {
+		return words[1].Text
+	}
+	return words[0].Text
+}
+
+// Place is FILE:LINE, or FILE:LINE:COLUMN where a word of the line is at fault.
+func (l *Line) Place() string {
+	if l.Err == nil || l.Err.Arg < 0 {
+		return fmt.Sprintf("%s:%d", l.File, l.No)
+	}
+	return fmt.Sprintf("%s:%d:%d", l.File, l.No, l.Err.Column(l.Words))
+}
+
+// Explain says what is wrong with a refused line: its place and auditctl's
+// sentence, then the word and what to do, in lines of their own. "" for a line
+// that is none.
+func (l *Line) Explain() string {
+	if l.Err == nil {
+		return ""
+	}
+	return l.Place() + ": " + l.Err.Msg + "\n" + l.Err.Detail(rules.Args(l.Words))
+}
+
+// IgnoresErrors reports whether a line makes auditctl go on after errors, and
+// whether a failed line makes its exit code 1 then (-c) or not (-i). Both count
+// even when what follows them on the line is refused.
+func (l *Line) IgnoresErrors() (goOn, fails bool) {
+	switch l.Words[0].Text {
+	case "-c":
+		return true, true
+	case "-i":
+		return true, false
+	}
+	return false, false
+}
+
+// Errors lists the lines that are refused.
+func (f *File) Errors() []*Line {
+	var bad []*Line
+	for i := range f.Lines {
+		if f.Lines[i].Err != nil {
+			bad = append(bad, &f.Lines[i])
+		}
+	}
+	return bad
+}
