@@ -452,6 +452,7 @@ func (a *Agent) resume() error {
 	if _, err := os.Stat(a.cfg.StateFile); errors.Is(err, fs.ErrNotExist) {
 		return saveState(a.cfg.StateFile, a.from)
 	}
+	a.pump.there = a.spool.AfterMark()
 	if p, ok := parseMark(a.spool.Mark(), a.cfg.StateFile); ok {
 		a.from, a.pos = p, p
 	}

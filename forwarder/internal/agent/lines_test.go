@@ -258,6 +258,28 @@ func TestPumpLines(t *testing.T) {
 	}
 }
 
+// What the spool has behind its mark is left out, once and only if it is the same.
+func TestPumpLeavesOutWhatIsThere(t *testing.T) {
+	there := [][]byte{[]byte("node=web1 a"), []byte("node=web1 b")}
+	for _, c := range []struct {
+		name string
+		in   []string
+		want string
+	}{
+		{"goes on", []string{"a", "b", "c", "a"}, "node=web1 c\nnode=web1 a\n"},
+		{"another file", []string{"x", "a", "b"}, "node=web1 x\nnode=web1 a\nnode=web1 b\n"},
+		{"differs in between", []string{"a", "y", "b"}, "node=web1 y\nnode=web1 b\n"},
+	} {
+		p := &pump{prefix: []byte("node=web1 "), there: there}
+		for _, line := range c.in {
+			p.line([]byte(line))
+		}
+		if diff := cmp.Diff(c.want, string(p.arena)); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+}
+
 type discard struct{ n int }
 
 func (d *discard) AppendMark(_ []byte, lines ...[]byte) error { d.n += len(lines); return nil }

@@ -30,6 +30,7 @@ type pump struct {
 	now    func() time.Time
 
 	mark  []byte   // of the present batch: where its source goes on; nil: as before
+	there [][]byte // what the spool has already of the source that goes on, from the mark on
 	arena []byte   // lines with their newlines, of one batch
 	ends  []int    // where each line ends, its newline not included
 	lines [][]byte // slices of arena, for the spool
@@ -83,6 +84,13 @@ func (p *pump) line(line []byte) {
 		a = append(a, p.prefix...)
 	}
 	a = append(a, line...)
+	if len(p.there) > 0 {
+		if bytes.Equal(a[len(p.arena):], p.there[0]) {
+			p.there = p.there[1:]
+			return
+		}
+		p.there = nil // another file than before: all of it is new
+	}
 	p.ends = append(p.ends, len(a))
 	p.arena = append(a, '\n')
 }

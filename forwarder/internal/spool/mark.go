@@ -24,6 +24,16 @@ func (s *Spool) Mark() []byte {
 	return append([]byte(nil), s.mark...)
 }
 
+// AfterMark are the records found behind the mark at Open: the first part of a
+// batch whose write a crash cut short, so that its mark is missing. A source that
+// goes on from the mark gives them again, and must leave them out, those that are
+// the same. They are forgotten by the next AppendMark.
+func (s *Spool) AfterMark() [][]byte {
+	s.appending.Lock()
+	defer s.appending.Unlock()
+	return s.behind
+}
+
 // span is a range of lost entries.
 type span struct{ from, to uint64 }
 
@@ -41,8 +51,8 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	}
 	lost = slices.DeleteFunc(lost, func(x span) bool { return x.from > x.to || x.to <= s.acked })
 	if len(lost) == 0 {
-		mark, err := lastMark(s.log, s.last)
-		s.mark = mark
+		var err error
+		s.mark, s.behind, err = lastMark(s.log, s.last)
 		return err
 	}
 	from := slices.MinFunc(lost, func(a, b span) int { return cmp.Compare(a.from, b.from) }).from
@@ -61,7 +71,7 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 			last = min(last, x.from-1)
 		}
 	}
-	if s.mark, err = lastMark(s.log, last); err != nil || last == s.last {
+	if s.mark, _, err = lastMark(s.log, last); err != nil || last == s.last {
 		return err
 	}
 	s.entries = append(s.entries[:0], appendReset(nil, s.opt.Now().UnixMilli(), s.mark))
@@ -76,20 +86,26 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	return s.log.Sync()
 }
 
-// lastMark is the mark of the last record up to last.
-func lastMark(log *seglog.Log, last uint64) (mark []byte, err error) {
+// lastMark is the mark of the last record up to last that has one, and the records
+// behind that one.
+func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, err error) {
 	keep := func(_ uint64, e []byte) {
-		if _, m, _, err := parseEntry(e); err == nil && m != nil || e[0] == resetEntry {
-			mark = append(mark[:0], m...)
+		_, m, line, err := parseEntry(e)
+		switch {
+		case err == nil && m != nil || e[0] == resetEntry:
+			mark, behind = append(mark[:0], m...), behind[:0]
+		case err == nil:
+			behind = append(behind, append([]byte(nil), line...))
 		}
 	}
 	// Nearly always it is in the last record.
 	for _, from := range []uint64{last, max(last, markSearch) - markSearch + 1} {
+		behind = behind[:0]
 		if err = walk(log, from, last, keep); len(mark) > 0 || err != nil {
-			return mark, err
+			return mark, behind, err
 		}
 	}
-	return nil, nil
+	return nil, behind, nil
 }
 
 // walk calls visit for the entries from from to last that are there.

@@ -155,6 +155,7 @@ type Spool struct {
 	entries   [][]byte   // guarded by appending; scratch
 	arena     []byte     // guarded by appending; where entries are made
 	mark      []byte     // guarded by appending; AppendMark's last
+	behind    [][]byte   // guarded by appending; see AfterMark
 
 	mu     sync.Mutex // guards all below
 	hot    hotTail
@@ -294,7 +295,7 @@ func (s *Spool) AppendMark(mark []byte, lines ...[]byte) error {
 		s.refused.Add(uint64(len(lines)))
 		return err
 	}
-	s.mark = append(s.mark[:0], mark...)
+	s.mark, s.behind = append(s.mark[:0], mark...), nil
 	if s.unsynced.Add(int64(size)) > syncBytes {
 		s.kickSyncer()
 	}

@@ -351,6 +351,36 @@ func TestMark(t *testing.T) {
 	}
 }
 
+// A batch whose write was cut short is there without its mark: its records are
+// told, so that the source that goes on from the mark before can leave them out.
+func TestAfterMark(t *testing.T) {
+	fs := faultfs.New(1)
+	s := open(t, fs)
+	must(t, s.AppendMark([]byte("one"), []byte("a"), []byte("b")))
+	// What a cut leaves of AppendMark([]byte("two"), c, d, e …).
+	s.entries = [][]byte{s.entry(1, nil, []byte("c")), s.entry(1, nil, []byte("d"))}
+	must(t, s.write())
+	for range 2 { // as long as nothing is appended
+		must(t, s.Close())
+		s = open(t, fs)
+		if mark := s.Mark(); string(mark) != "one" {
+			t.Errorf("mark %q, want that of the last whole batch", mark)
+		}
+		if diff := cmp.Diff([][]byte{[]byte("c"), []byte("d")}, s.AfterMark()); diff != "" {
+			t.Errorf("records behind the mark:\n%s", diff)
+		}
+	}
+	must(t, s.AppendMark([]byte("two"), []byte("e")))
+	if got := s.AfterMark(); got != nil {
+		t.Errorf("%q behind a mark just written", got)
+	}
+	must(t, s.Close())
+	s = open(t, fs)
+	if mark := s.Mark(); string(mark) != "two" || len(s.AfterMark()) != 0 {
+		t.Errorf("mark %q, %q behind it", mark, s.AfterMark())
+	}
+}
+
 func TestAge(t *testing.T) {
 	fs := faultfs.New(1)
 	now := time.UnixMilli(1_700_000_000_000)
