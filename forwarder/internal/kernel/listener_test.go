@@ -103,6 +103,24 @@ func TestListenerTakesInAndHandsBack(t *testing.T) {
 	}
 }
 
+// TestOldTypesAreRecords: a login, and the message of auditctl -m, have types
+// below those of all other records.
+func TestOldTypesAreRecords(t *testing.T) {
+	k := fakekernel.New()
+	r := start(t, kernel.Config{Socket: k.Socket(me, 1<<20, false)})
+	k.Emit(1006, "pid=5 uid=0 old-auid=4294967295 auid=1000 res=1")
+	if err := k.Conn(7).SendUser(kernel.MsgUser, []byte("text=hello")); err != nil {
+		t.Fatal(err)
+	}
+	r.stop(t)
+	got := takeAll(t, r.Queue())
+	for _, want := range []string{"1006 audit(", "1005 audit("} {
+		if !slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, want) }) {
+			t.Errorf("no record %s…: %q", want, got)
+		}
+	}
+}
+
 func TestEnableModes(t *testing.T) {
 	for _, c := range []struct {
 		mode        kernel.EnableMode

@@ -13,6 +13,7 @@ const (
 	MsgGet        = 1000
 	MsgSet        = 1001
 	MsgUser       = 1005
+	msgLogin      = 1006
 	MsgSignalInfo = 1010
 	MsgAddRule    = 1011
 	MsgDelRule    = 1012
@@ -87,8 +88,12 @@ func ParseMessage(datagram []byte) (Message, error) {
 	return m, nil
 }
 
-// IsRecord reports whether a message of that type belongs into the log.
-func IsRecord(typ uint16) bool { return typ >= firstRecord && typ != MsgReplace }
+// IsRecord reports whether a message of that type belongs into the log: besides
+// those from firstRecord on, what auditctl -m sends and the kernel's own record
+// of a login.
+func IsRecord(typ uint16) bool {
+	return typ >= firstRecord && typ != MsgReplace || typ == MsgUser || typ == msgLogin
+}
 
 // AppendMessage appends a request with its header and padding.
 func AppendMessage(dst []byte, m Message) []byte {
