@@ -179,3 +179,23 @@ func FuzzUnmarshal(f *testing.F) {
 		checkText(t, r)
 	})
 }
+
+func TestInterpreted(t *testing.T) {
+	arg := func(arch uint32, syscall, arg int, value uint32) string {
+		if arch == tables.ArchX86_64 && syscall == 257 && arg == 2 && value == 0x42 {
+			return "O_RDWR|O_CREAT"
+		}
+		return ""
+	}
+	for line, want := range map[string]string{
+		"-a always,exit -F arch=b64 -S openat -F a2=0x42 -F a0=255 -F auid=-1": "-a always,exit -F arch=x86_64 -S openat -F a2=O_RDWR|O_CREAT -F a0=0xff -F auid=unset",
+		"-a always,exit -F arch=b64 -S open,openat -F a2=0x42 -F sessionid=-1": "-a always,exit -F arch=x86_64 -S open,openat -F a2=0x42 -F sessionid=unset",
+		"-a always,exit -F arch=b32 -S openat -F a2=0x42 -F auid!=-1":          "-a always,exit -F arch=i386 -S openat -F a2=0x42 -F auid!=unset",
+		"-w /etc/passwd -p wa -k x":                                            "-w /etc/passwd -p wa -k x",
+		"-a always,exit -F arch=b64 -S all -F a0=0xAB":                         "-a always,exit -F arch=x86_64 -S all -F a0=0xAB",
+	} {
+		if got := mustParse(t, line).Text(testEnv(), TextOptions{Interpret: true, Argument: arg}); got != want {
+			t.Errorf("%s\n got  %s\n want %s", line, got, want)
+		}
+	}
+}

@@ -324,10 +324,15 @@ func (r *Rule) interpreted(env Env, o TextOptions) []string {
 			}
 		case (id == FieldAUID || id == FieldSessionID) && value == "-1":
 			args[i] = name + op.String() + "unset"
-		case id >= FieldA0 && id <= FieldA3 && o.Argument != nil && len(nums) == 1 && startsDigit(value):
-			if s := o.Argument(arch, nums[0], int(id-FieldA0), parseNumber(value).value); s != "" {
-				args[i] = name + op.String() + s
+		case id >= FieldA0 && id <= FieldA3 && len(nums) == 1 && startsDigit(value):
+			v := parseNumber(value).value
+			s := fmt.Sprintf("0x%x", v) // auditctl's, where it has no word
+			if o.Argument != nil {
+				if word := o.Argument(arch, nums[0], int(id-FieldA0), v); word != "" {
+					s = word
+				}
 			}
+			args[i] = name + op.String() + s
 		}
 	}
 	return args

@@ -77,6 +77,9 @@ func Merge(dir string) (*Merged, error) {
 			m.warn(path, 0, "the file can't be read: "+cause(err), "its rules are missing; augenrules leaves it out as well")
 			continue
 		}
+		if strings.ContainsAny(name, " \t\n*?[\\") {
+			m.warn(path, 0, "the file's name has characters that a shell takes apart", "it is read here, but augenrules leaves it out: rename it")
+		}
 		m.file(path, data)
 	}
 	m.finish(dir)
