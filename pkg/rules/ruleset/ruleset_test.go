@@ -132,7 +132,7 @@ x.rules: warning: the file can't be read: is a directory
 		t.Error(diff)
 	}
 	f := m.File("audit.rules", testEnv())
-	if bad := f.Errors(); len(bad) != 2 || bad[0].Place() != filepath.Join(dir, "9-c.rules")+":1:17" {
+	if bad := f.Errors(); len(bad) != 2 || bad[0].Place() != filepath.Join(dir, "9-c.rules")+":1:16" {
 		t.Errorf("%+v", bad[0].Explain())
 	}
 	if _, err := Merge(filepath.Join(dir, "absent")); !os.IsNotExist(unwrapAll(err)) {
