@@ -82,7 +82,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.remote, "remote", "", "the collector, HOST[:PORT]; several, with commas, are tried in order")
 	f.StringVar(&o.transport, "transport", "tcp", "how to ship: tcp (the audisp-remote protocol)")
 	f.StringVar(&o.format, "format", "", "managed (acknowledged, the default) or ascii (lines, never acknowledged)")
-	f.IntVar(&o.window, "window", 0, "records in flight at once; 1 waits for each acknowledgement (default 256)")
+	f.IntVar(&o.window, "window", 0, "records in flight at once; 1 waits for each acknowledgement (default 4096)")
 	f.StringVar(&o.node, "node", "", "name of this host in node=; wins over name_format")
 	f.StringVar(&o.config, "config", "", "auditd.conf (default "+auditdConf+" for the kernel source, if it is there)")
 	f.StringVar(&o.remoteConfig, "remote-config", "", "audisp-remote.conf")

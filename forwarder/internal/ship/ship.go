@@ -60,7 +60,7 @@ const (
 // The defaults of Config's fields.
 const (
 	DefaultPort           = "60"
-	DefaultWindow         = 256
+	DefaultWindow         = MaxWindow
 	MaxWindow             = 4096
 	DefaultConnectTimeout = 10 * time.Second
 	DefaultReplyTimeout   = 30 * time.Second
