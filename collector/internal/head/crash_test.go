@@ -164,6 +164,13 @@ func (d *kdev) send(w io.Writer) error {
 // acknowledged is there once, events whole, in what the survivor answers.
 func TestKill9(t *testing.T) {
 	kills := 25
+	if testing.Short() {
+		kills = 20
+	}
+	killAgain(t, kills)
+}
+
+func killAgain(t *testing.T, kills int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -26,8 +26,8 @@ type Options struct {
 	Logger  hclog.Logger
 	Now     func() time.Time
 
-	// TableBytes is the memory at which a table is handed to the store; 48 MiB
-	// when 0, which is about 32 MiB of records.
+	// TableBytes is the memory at which a table is handed to the store; 32 MiB
+	// when 0, which is about 25 MB of records. Two tables may exist at a time.
 	TableBytes int64
 	// MaxAge is how long an event stays in memory at most; 5 minutes when 0. It is
 	// safe in the journal and searched all the same: this bounds the replay.
@@ -59,7 +59,7 @@ func (o *Options) defaults() {
 		o.Now = time.Now
 	}
 	if o.TableBytes <= 0 {
-		o.TableBytes = 48 << 20
+		o.TableBytes = 32 << 20
 	}
 	if o.MaxAge <= 0 {
 		o.MaxAge = 5 * time.Minute

@@ -116,7 +116,7 @@ type Options struct {
 	Logger hclog.Logger
 	Now    func() time.Time
 
-	// QueueBytes bounds what is submitted and not yet taken; 32 MiB when 0.
+	// QueueBytes bounds what is submitted and not yet taken; 16 MiB when 0.
 	QueueBytes int64
 	// SegmentBytes is when a segment is full; seglog's default when 0.
 	SegmentBytes int64
@@ -146,7 +146,7 @@ func (o *Options) defaults() error {
 		o.Now = time.Now
 	}
 	if o.QueueBytes <= 0 {
-		o.QueueBytes = 32 << 20
+		o.QueueBytes = 16 << 20
 	}
 	if o.MaxSenders <= 0 {
 		o.MaxSenders = 20000
