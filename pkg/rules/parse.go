@@ -154,7 +154,7 @@ func (p *parser) finish() error {
 		p.rule.Mask = AllSyscalls()
 	}
 	if _, err := p.rule.Marshal(); err != nil {
-		return &Error{Msg: err.Error(), Arg: -1}
+		return &Error{Msg: err.Error(), Arg: -1, Hint: "shorten the paths of this rule"}
 	}
 	p.cmd.Ops = append(p.cmd.Ops, op)
 	return nil

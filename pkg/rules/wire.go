@@ -25,7 +25,10 @@ const (
 	offBufLen     = offFieldFlags + 4*MaxFields
 	headerLen     = offBufLen + 4 // 1040
 
-	maxBuf = MaxFields * MaxPath // strings of one rule: more than the kernel takes
+	// maxLen is the longest rule that goes: a netlink message of the audit tools
+	// has at most 8970 bytes, its header of 16 included.
+	maxLen = 8970 - 16
+	maxBuf = maxLen - headerLen
 )
 
 // Marshal returns the rule as auditctl sends it in AUDIT_ADD_RULE and
@@ -65,6 +68,9 @@ func (r *Rule) Marshal() ([]byte, error) {
 		put(offValues+4*i, value)
 		put(offFieldFlags+4*i, uint32(f.Op))
 	}
+	if len(b) > maxLen {
+		return nil, fmt.Errorf("%w: its strings have %d bytes together, at most %d go", ErrRule, len(b)-headerLen, maxBuf)
+	}
 	put(offBufLen, uint32(len(b)-headerLen))
 	return b, nil
 }
@@ -84,7 +90,7 @@ func Unmarshal(b []byte) (*Rule, error) {
 		return nil, fmt.Errorf("%w: %d fields, at most %d go", ErrWire, count, MaxFields)
 	}
 	if bufLen > maxBuf || uint64(bufLen) > uint64(len(b)-headerLen) {
-		return nil, fmt.Errorf("%w: says %d bytes of strings, %d are there", ErrWire, bufLen, len(b)-headerLen)
+		return nil, fmt.Errorf("%w: says %d bytes of strings, %d are there and at most %d go", ErrWire, bufLen, len(b)-headerLen, maxBuf)
 	}
 	r := &Rule{List: List(flags) & listMask, Prepend: flags&prepend != 0, Action: Action(get(offAction))}
 	for i := range r.Mask {

@@ -106,6 +106,7 @@ func TestMarshalRefuses(t *testing.T) {
 		"NUL":       {List: ListExit, Fields: []Field{{ID: FieldPath, Op: Equal, Str: "/a\x00b"}}},
 		"too long":  {List: ListExit, Fields: []Field{{ID: FieldPath, Op: Equal, Str: strings.Repeat("a", MaxPath+1)}}},
 		"list":      {List: 99},
+		"together":  {List: ListExit, Fields: []Field{{ID: FieldPath, Op: Equal, Str: strings.Repeat("a", MaxPath)}, {ID: FieldExe, Op: Equal, Str: strings.Repeat("a", MaxPath)}}},
 	} {
 		if _, err := r.Marshal(); !errors.Is(err, ErrRule) {
 			t.Errorf("%s: %v", name, err)

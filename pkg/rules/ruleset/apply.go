@@ -50,13 +50,13 @@ func (p *Plan) Apply(k Kernel) error {
 		if err := p.Steps[i].do(k); err != nil {
 			e := &ApplyError{Step: &p.Steps[i], Done: i, Err: err}
 			if i > 0 {
-				e.Rollback = rollback(k, before)
+				e.Rollback = Restore(k, before)
 			}
 			return e
 		}
 	}
 	if err := p.Verify(k); err != nil {
-		return &ApplyError{Done: len(p.Steps), Err: err, Rollback: rollback(k, before)}
+		return &ApplyError{Done: len(p.Steps), Err: err, Rollback: Restore(k, before)}
 	}
 	return nil
 }
@@ -145,8 +145,8 @@ func same(held, given *rules.Rule) bool {
 
 func text(r *rules.Rule) string { return r.Text(rules.SystemEnv(), rules.TextOptions{}) }
 
-// rollback brings the kernel back to the rules it held before.
-func rollback(k Kernel, before []Held) error {
+// Restore brings the kernel back to the rules it held before, as far as it lets us.
+func Restore(k Kernel, before []Held) error {
 	now, err := list(k)
 	if err != nil {
 		return err
