@@ -1,0 +1,13 @@
+// Package dispatch hands records to the programs of plugins.d, as
+// auditd-plugins(5) describes them: processes that read records from standard
+// input, and the builtin af_unix and syslog. The wiring packages of both daemons
+// may import it.
+//
+// Put never waits. Every plugin (for af_unix every client) has a queue of its own,
+// bounded in records, and a goroutine that empties it; what finds no room is
+// dropped for that plugin alone, counted and said. A process that dies is started
+// again and goes on with what the dead one had not read.
+//
+// Locks: Dispatcher.mu before plugin.mu before queue.mu. None is held over a
+// write, a wait or a callback.
+package dispatch

@@ -1,0 +1,143 @@
+package dispatch
+
+import "sync"
+
+// Batch is records on their way to plugins. Its bytes are copied by Add and never
+// change after Put, so that all queues share them.
+type Batch struct {
+	data    []byte // lines with their newlines
+	entries []entry
+}
+
+type entry struct {
+	end int // in data, newline included
+	typ uint16
+}
+
+// NewBatch makes a batch with room for so many bytes and records.
+func NewBatch(bytes, records int) *Batch {
+	return &Batch{data: make([]byte, 0, bytes), entries: make([]entry, 0, records)}
+}
+
+// Add appends a record: its type and its line without the newline.
+func (b *Batch) Add(typ uint16, line []byte) {
+	b.data = append(append(b.data, line...), '\n')
+	b.entries = append(b.entries, entry{end: len(b.data), typ: typ})
+}
+
+// Len is the number of records.
+func (b *Batch) Len() int { return len(b.entries) }
+
+// line is record i without its newline.
+func (b *Batch) line(i int) []byte { return b.data[b.start(i) : b.entries[i].end-1] }
+
+func (b *Batch) start(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return b.entries[i-1].end
+}
+
+// span is records from up to, but not including, to of a batch.
+type span struct {
+	b        *Batch
+	from, to int
+}
+
+// queue is a bounded queue of records with one producer that never waits and one
+// consumer. A record leaves it when the consumer says that it was dealt with.
+type queue struct {
+	wake chan struct{} // signalled after put and close, capacity 1
+
+	mu     sync.Mutex // guards what follows
+	spans  []span     // oldest first
+	count  int        // records
+	depth  int
+	most   int // the highest count there was
+	closed bool
+}
+
+func newQueue(depth int) *queue {
+	return &queue{depth: depth, wake: make(chan struct{}, 1)}
+}
+
+// put appends what has room and returns how many records had none.
+func (q *queue) put(b *Batch) (dropped int) {
+	q.mu.Lock()
+	n := min(b.Len(), max(q.depth-q.count, 0))
+	if q.closed {
+		n = 0
+	}
+	if n > 0 {
+		q.spans = append(q.spans, span{b, 0, n})
+		q.count += n
+		q.most = max(q.most, q.count)
+	}
+	q.mu.Unlock()
+	if n > 0 {
+		q.signal()
+	}
+	return b.Len() - n
+}
+
+func (q *queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// head returns the oldest records, an empty span when there are none, and
+// whether none will follow.
+func (q *queue) head() (s span, closed bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.spans) > 0 {
+		s = q.spans[0]
+	}
+	return s, q.closed
+}
+
+// pop takes n records off the head span.
+func (q *queue) pop(n int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := &q.spans[0]
+	s.from += n
+	q.count -= n
+	if s.from < s.to {
+		return
+	}
+	s.b = nil
+	if q.spans = q.spans[1:]; len(q.spans) == 0 {
+		q.spans = nil // let go of the array, which has only grown
+	}
+}
+
+// clear empties the queue and returns how many records were in it.
+func (q *queue) clear() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.count
+	q.spans, q.count = nil, 0
+	return n
+}
+
+func (q *queue) resize(depth int) {
+	q.mu.Lock()
+	q.depth = depth
+	q.mu.Unlock()
+}
+
+func (q *queue) close() {
+	q.mu.Lock()
+	q.closed = true
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *queue) len() (count, most int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.count, q.most
+}
