@@ -87,15 +87,16 @@ var escape = strings.NewReplacer(`\`, `\\`, " ", `\ `)
 
 // needsC reports whether a word can't stand in a line as it is.
 func needsC(s string) bool {
-	if strings.HasPrefix(s, "$'") {
-		return true
-	}
+	return s == "" || strings.HasPrefix(s, "$'") || hasControl(s)
+}
+
+func hasControl(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] == 0x7f {
 			return true
 		}
 	}
-	return s == ""
+	return false
 }
 
 func quoteC(s string) string {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -74,8 +75,8 @@ type fataler interface {
 func checkText(t fataler, r *Rule) {
 	for _, env := range []Env{testEnv(), {Arch: tables.ArchAArch64}} {
 		line := r.Text(env, TextOptions{})
-		if strings.ContainsAny(line, "\n\r\x00") {
-			t.Fatalf("%q is more than a line", line)
+		if hasControl(line) {
+			t.Fatalf("control bytes in the listing %q", line)
 		}
 		args := Args(SplitLine(line))
 		c, err := ParseArgs(args, env)
@@ -127,12 +128,12 @@ func FuzzParseArgs(f *testing.F) {
 			}
 		}
 		if err != nil {
-			if e := err.(*Error); e.Msg == "" || e.Arg >= len(args) && e.Arg > 0 {
-				t.Fatalf("%q: %+v", line, e)
-			} else {
-				e.Detail(args)
-				e.Column(SplitLine(line))
+			var e *Error
+			if !errors.As(err, &e) || e.Msg == "" || e.Arg >= max(1, len(args)) {
+				t.Fatalf("%q: %+v", line, err)
 			}
+			e.Detail(args)
+			e.Column(SplitLine(line))
 			return
 		}
 		r := c.Rule()

@@ -46,6 +46,11 @@ func (r *Rule) TextArgs(env Env) []string {
 // loads reports whether a command line adds exactly this rule, also when it went
 // through a line of a file.
 func (r *Rule) loads(args []string, env Env) bool {
+	for i, a := range args {
+		if i > 0 && args[i-1] != "-F" && hasControl(a) {
+			return false // such bytes are escaped after -F only
+		}
+	}
 	if !slices.Equal(Args(SplitLine(JoinLine(args))), args) {
 		return false
 	}

@@ -76,7 +76,7 @@ func (c *ctl) run(args []string) int {
 		return c.explain(rest)
 	}
 	if len(args) == 0 {
-		io.WriteString(c.out, ctlUsage)
+		fmt.Fprint(c.out, ctlUsage)
 		return 1
 	}
 	help := len(args) == 1 && (args[0] == "-h" || args[0] == "--help")
@@ -113,7 +113,7 @@ func (c *ctl) refuse(args []string, err error) {
 	}
 	c.warn(e.Warnings)
 	fmt.Fprintln(c.err, e.Msg)
-	io.WriteString(c.err, e.Detail(args))
+	fmt.Fprint(c.err, e.Detail(args))
 }
 
 // connect dials the kernel once.

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -42,7 +41,7 @@ func isSetting(kind rules.OpKind) bool {
 func (c *ctl) do(op *rules.Op) int {
 	switch op.Kind {
 	case rules.OpHelp:
-		io.WriteString(c.out, ctlUsage)
+		fmt.Fprint(c.out, ctlUsage)
 		return rules.ExitCode // as auditctl
 	case rules.OpVersion:
 		fmt.Fprintf(c.out, "auditctl version 3.0.9 (auditfleet %s)\n", c.version)
@@ -319,7 +318,7 @@ func (c *ctl) signal(conn *kernel.Conn, name string) int {
 	}
 	fd, err := unix.PidfdOpen(int(s.PID), 0)
 	if err == nil {
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		err = unix.PidfdSendSignal(fd, ctlSignals[name], nil, 0)
 	}
 	if err != nil {
@@ -333,7 +332,7 @@ func (c *ctl) signal(conn *kernel.Conn, name string) int {
 	for deadline := time.Now().Add(termWait); ; {
 		n, err := unix.Poll(poll, int(max(0, time.Until(deadline).Milliseconds())))
 		switch {
-		case err == unix.EINTR:
+		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil || n > 0:
 			return 0

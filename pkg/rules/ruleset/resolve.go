@@ -46,13 +46,14 @@ type Target struct {
 	After  []Setting // the others
 	// Failures are the lines that can't be loaded. As with auditctl the file is
 	// not to be loaded at all then, unless a line before them was -i or -c.
-	Failures []Failure
-	Warnings []Warning
-	Loaded   int  // lines that count
-	Skipped  int  // lines left out for a reason that is warned of
-	GoOn     bool // all failures came after -i or -c
-	ExitFail bool // -c: go on, but with exit code 1
-	Replaces bool // the file begins anew: -D is in it
+	Failures  []Failure
+	Warnings  []Warning
+	Loaded    int  // lines that count
+	Skipped   int  // lines left out for a reason that is warned of
+	GoOn      bool // all failures came after -i or -c
+	Continues bool // -i or -c is in the file: a line that fails later is left out
+	ExitFail  bool // -c: go on, but with exit code 1
+	Replaces  bool // the file begins anew: -D is in it
 }
 
 // Resolve works out the rules a kernel that holds current should hold after the
@@ -82,7 +83,7 @@ type resolver struct {
 
 func (r *resolver) line(l *Line) {
 	if goOn, fails := l.IgnoresErrors(); goOn {
-		r.goOn = true
+		r.goOn, r.target.Continues = true, true
 		r.target.ExitFail = r.target.ExitFail || fails
 	}
 	if l.Err != nil {
