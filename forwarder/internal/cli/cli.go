@@ -38,9 +38,10 @@ func (e *usageError) Unwrap() error { return e.err }
 // Run runs the applet that args name and returns its exit code. args[0] is the
 // name the program was called by.
 func Run(ctx context.Context, args []string, std Stdio, version string) int {
-	name := "forwarder"
+	name, argv0 := "forwarder", ""
 	if len(args) > 0 {
-		name = filepath.Base(args[0])
+		argv0 = args[0]
+		name = filepath.Base(argv0)
 		args = args[1:]
 	}
 	var err error
@@ -51,6 +52,8 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runAsRemote(ctx, args, std, version)
 	case "auditctl":
 		err = runCtl(ctx, args, std, version)
+	case "augenrules":
+		err = runAsAugenrules(ctx, argv0, args, std, version)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
@@ -79,7 +82,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetOut(std.Out)

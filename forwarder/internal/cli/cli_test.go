@@ -28,7 +28,7 @@ func command() {
 func TestMain(m *testing.M) {
 	kerneltest.Child()
 	testscript.Main(m, map[string]func(){
-		"forwarder": command, "auditd": command, "audisp-remote": command,
+		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command,
 		"sink": sink,
 	})
 }

@@ -274,10 +274,13 @@ func (l *linter) flood(p Placed) {
 		switch f.ID {
 		case rules.FieldPath, rules.FieldDir, rules.FieldPerm, rules.FieldInode, rules.FieldExe, rules.FieldPID, rules.FieldPPID,
 			rules.FieldFileType, rules.FieldDevMajor, rules.FieldDevMinor, rules.FieldObjUID, rules.FieldObjGID, rules.FieldSaddrFam,
-			rules.FieldObjUser, rules.FieldObjRole, rules.FieldObjType, rules.FieldObjLevLow, rules.FieldObjLevHigh:
+			rules.FieldExit, rules.FieldObjUser, rules.FieldObjRole, rules.FieldObjType, rules.FieldObjLevLow, rules.FieldObjLevHigh:
 			return
-		case rules.FieldExit, rules.FieldSuccess:
-			who = " that fails or succeeds so"
+		case rules.FieldSuccess:
+			who = " that fails"
+			if f.Value != 0 {
+				who = " that succeeds"
+			}
 		default:
 			who = " of the processes it names"
 		}

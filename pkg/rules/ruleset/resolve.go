@@ -42,7 +42,7 @@ func (f Failure) String() string {
 // Target is what a rule file comes to on a kernel that holds some rules.
 type Target struct {
 	Rules  []Placed  // wanted, in order; only the order within a list counts
-	Before []Setting // in front of the first line about rules
+	Before []Setting // in front of the first rule
 	After  []Setting // the others
 	// Failures are the lines that can't be loaded. As with auditctl the file is
 	// not to be loaded at all then, unless a line before them was -i or -c.
@@ -76,7 +76,7 @@ func Resolve(current []*rules.Rule, f *File) *Target {
 type resolver struct {
 	target *Target
 	rules  []Placed
-	about  bool // a line about rules was seen
+	about  bool // a rule to add or delete was seen
 	goOn   bool
 	locked *Line // -e 2
 }
@@ -121,7 +121,6 @@ func (r *resolver) op(l *Line, op *rules.Op) bool {
 		r.fail(l, "there is no such rule to delete", "a rule is deleted with exactly the words it was added with, in their order")
 		return false
 	case rules.OpDeleteAll:
-		r.about = true
 		r.deleteAll(op.Key)
 		return true
 	case rules.OpIgnoreErrors, rules.OpContinue:
@@ -131,7 +130,7 @@ func (r *resolver) op(l *Line, op *rules.Op) bool {
 		return false
 	case rules.OpSetEnabled:
 		if op.Value == 2 {
-			r.locked = l
+			r.locked, r.about = l, true // nothing can be changed after it
 		}
 	}
 	if r.about {

@@ -242,7 +242,7 @@ func TestResolve(t *testing.T) {
 		after      int
 	}{
 		{name: "added to what is there", file: "-a always,exit -S 3\n-A never,exit -S 4\n", want: []string{"-a never,exit -S 4", "-a always,exit -S 1 -k old", "-a always,exit -S 2 -k other", "-a always,exit -S 3"}},
-		{name: "anew", file: "-b 64\n-D\n-f 1\n-a always,exit -S 3\n-e 1\n", want: []string{"-a always,exit -S 3"}, before: 1, after: 2},
+		{name: "anew", file: "-b 64\n-D\n-f 1\n-a always,exit -S 3\n-e 1\n", want: []string{"-a always,exit -S 3"}, before: 2, after: 1},
 		{name: "by key", file: "-D -k ol\n", want: []string{"-a always,exit -S 2 -k other"}},
 		{name: "by rule", file: "-d always,exit -S 2 -k other\n-d always,exit -S 9\n", want: []string{"-a always,exit -S 1 -k old"}, failures: []string{"x.rules:2: there is no such rule to delete"}},
 		{name: "twice", file: "-D\n-a always,exit -S 1\n-a always,exit -S 2\n-a always,exit -S 1\n-A always,exit -S 2\n", want: []string{"-a always,exit -S 2", "-a always,exit -S 1"}, warnings: 2},

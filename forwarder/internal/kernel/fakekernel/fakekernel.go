@@ -65,7 +65,8 @@ func (k *Kernel) OtherDaemon(pid uint32) {
 	k.daemon = nil
 }
 
-// Fail has the next request of that type answered with err.
+// Fail has the next request of that type answered with err. Calls add up; nil
+// lets one request through.
 func (k *Kernel) Fail(typ uint16, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -176,8 +177,10 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 	}
 	if list := k.errs[m.Type]; len(list) > 0 {
 		k.errs[m.Type] = list[1:]
-		ack(list[0])
-		return
+		if list[0] != nil {
+			ack(list[0])
+			return
+		}
 	}
 	reply := func(typ uint16, payload []byte) {
 		s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: typ, Seq: m.Seq, Payload: payload}), true)
