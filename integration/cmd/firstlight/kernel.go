@@ -10,7 +10,8 @@ import (
 	"time"
 
 	libaudit "github.com/elastic/go-libaudit/v2"
-	"github.com/elastic/go-libaudit/v2/rule"
+
+	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
 // kernel is this machine's audit: what it was when we came, and what we added.
@@ -84,12 +85,11 @@ func (k *kernel) enable(ctx context.Context) error {
 }
 
 func (k *kernel) watch(path, key string) error {
-	wire, err := rule.Build(&rule.FileWatchRule{
-		Type:        rule.FileWatchRuleType,
-		Path:        path,
-		Permissions: []rule.AccessType{rule.WriteAccessType, rule.AttributeChangeAccessType},
-		Keys:        []string{key},
-	})
+	command, err := rules.ParseArgs([]string{"-w", path, "-p", "wa", "-k", key}, rules.SystemEnv())
+	if err != nil {
+		return fmt.Errorf("read the watch: %w", err)
+	}
+	wire, err := command.Rule().Marshal()
 	if err != nil {
 		return fmt.Errorf("build the watch: %w", err)
 	}
