@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,11 +8,8 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/auditfleet/auditfleet/pkg/rules"
+	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 )
-
-// maxRuleLine is the longest line of a rule file: more than any rule can need.
-const maxRuleLine = 1 << 20
 
 // readFile loads a rule file line by line, as auditctl -R: the first line that
 // fails ends it, unless -i or -c came before.
@@ -41,34 +37,38 @@ func (c *ctl) readFile(path string) int {
 	return c.readLines(path, f)
 }
 
+// readLines carries a rule file out line by line. After the line that ends it the
+// others are not tried, but what is wrong with them is said too.
 func (c *ctl) readLines(path string, in io.Reader) int {
-	loaded, failed, skipped := 0, 0, 0
-	sc := bufio.NewScanner(in)
-	sc.Buffer(make([]byte, 0, 64<<10), maxRuleLine)
-	stopped := false
-	for no := 1; sc.Scan(); no++ {
-		words := rules.SplitLine(sc.Text())
-		if len(words) == 0 {
-			continue
-		}
-		if stopped {
-			skipped++
-			continue
-		}
-		switch ok, deprecated := c.fileLine(path, no, words); {
-		case deprecated:
-			skipped++
-		case ok:
-			loaded++
-		default:
-			failed++
-			fmt.Fprintf(c.err, "There was an error in line %d of %s\n", no, path)
-			stopped = !c.keepGoing
-		}
-	}
-	if err := sc.Err(); err != nil {
+	data, err := io.ReadAll(in)
+	if err != nil {
 		fmt.Fprintf(c.err, "%s: %v\n", path, err)
 		return 1
+	}
+	loaded, failed, skipped := 0, 0, 0
+	stopped := false
+	f := ruleset.Parse(path, data, c.env)
+	for i := range f.Lines {
+		l := &f.Lines[i]
+		if stopped {
+			skipped++
+			io.WriteString(c.err, l.Explain())
+			continue
+		}
+		if goOn, fails := l.IgnoresErrors(); goOn {
+			c.keepGoing, c.failFile = true, c.failFile || fails
+		}
+		if c.fileLine(l) {
+			if l.Cmd.Deprecated {
+				skipped++
+			} else {
+				loaded++
+			}
+			continue
+		}
+		failed++
+		fmt.Fprintf(c.err, "There was an error in line %d of %s\n", l.No, path)
+		stopped = !c.keepGoing
 	}
 	if failed+skipped > 0 {
 		fmt.Fprintf(c.err, "%s: %d lines loaded, %d failed, %d skipped\n", path, loaded, failed, skipped)
@@ -80,28 +80,18 @@ func (c *ctl) readLines(path string, in io.Reader) int {
 }
 
 // fileLine carries out one line; errors are printed with their place.
-func (c *ctl) fileLine(path string, no int, words []rules.Word) (ok, deprecated bool) {
-	args := rules.Args(words)
-	cmd, err := rules.ParseArgs(args, c.env)
-	if err == nil && cmd.Has(rules.OpReadFile) {
-		err = &rules.Error{Msg: "Error - nested rule files not supported", Arg: 0, Hint: "write the rules into this file"}
-	}
-	if err != nil {
-		column := 1
-		if e, isRule := asRuleError(err); isRule {
-			column = e.Column(words)
+func (c *ctl) fileLine(l *ruleset.Line) bool {
+	if l.Err != nil {
+		for _, w := range l.Err.Warnings {
+			fmt.Fprintf(c.err, "%s:%d: %s\n", l.File, l.No, w.Msg)
 		}
-		fmt.Fprintf(c.err, "%s:%d:%d: ", path, no, column)
-		c.refuse(args, err)
-		return false, false
+		io.WriteString(c.err, l.Explain())
+		return false
 	}
-	for _, w := range cmd.Warnings {
-		fmt.Fprintf(c.err, "%s:%d: %s\n", path, no, w.Msg)
+	for _, w := range l.Cmd.Warnings {
+		fmt.Fprintf(c.err, "%s:%d: %s\n", l.File, l.No, w.Msg)
 	}
-	if cmd.Deprecated {
-		return true, true
-	}
-	return c.carryOut(cmd) == 0, false
+	return c.carryOut(l.Cmd) == 0
 }
 
 // openRules opens a rule file after the checks auditctl makes: whoever writes to

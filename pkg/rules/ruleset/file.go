@@ -57,21 +57,10 @@ func (f *File) add(name string, no int, text string, env rules.Env) {
 	case cmd.Has(rules.OpReadFile):
 		l.Err = &rules.Error{Msg: "Error - nested rule files not supported", Arg: 0, Len: len("-R"),
 			Hint: "write that file's rules into this one, or put both into a rules.d folder"}
-	case cmd.Deprecated:
-		// On a command line auditctl only warns of it; in a file it is an error.
-		l.Err = &rules.Error{Msg: "Append rule - bad keyword " + listAction(words), Arg: 1,
-			Hint: "the action possible is gone: leave the rule out, or write always"}
 	default:
 		l.Cmd = cmd
 	}
 	f.Lines = append(f.Lines, l)
-}
-
-func listAction(words []rules.Word) string {
-	if len(words) > 1 {
-		return words[1].Text
-	}
-	return words[0].Text
 }
 
 // Place is FILE:LINE, or FILE:LINE:COLUMN where a word of the line is at fault.

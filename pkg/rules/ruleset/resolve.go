@@ -94,6 +94,11 @@ func (r *resolver) line(l *Line) {
 		r.fail(l, "the rules are locked by then: "+r.locked.Place()+" is -e 2", "move -e 2 to the end")
 		return
 	}
+	if l.Cmd.Deprecated {
+		r.warn(l, "left out: the action possible is gone", "auditctl leaves the line out as well: delete it, or write always")
+		r.target.Skipped++
+		return
+	}
 	for i := range l.Cmd.Ops {
 		if !r.op(l, &l.Cmd.Ops[i]) {
 			return

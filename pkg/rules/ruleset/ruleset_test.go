@@ -253,6 +253,7 @@ func TestResolve(t *testing.T) {
 		{name: "-i too late", file: "-D\n-S nosuch\n-i\n-S nosuch\n", failures: []string{"x.rules:2:4", "x.rules:4:4"}},
 		{name: "locked", file: "-D\n-e 2\n-a always,exit -S 3\n", failures: []string{"x.rules:3: the rules are locked by then: x.rules:2 is -e 2"}, after: 1},
 		{name: "the kernel would refuse it", file: "-D\n-a always,exit -F path=/a -F path=/b -F perm=w\n", failures: []string{"x.rules:2: the kernel refuses this rule: only one path or dir"}},
+		{name: "an action that is gone", file: "-a exit,possible -S 1\n-D -k ol\n", want: []string{"-a always,exit -S 2 -k other"}, warnings: 1},
 		{name: "help", file: "-D\n-h\n", failures: []string{"x.rules:2: -h in a rule file"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
