@@ -17,7 +17,7 @@ import (
 // Settings are the keys of auditd.conf that concern plugins; a reload may change
 // them.
 type Settings struct {
-	Depth       int     // q_depth: records a plugin's queue holds
+	Depth       int     // q_depth: records a plugin's queue holds at least
 	Overflow    conf.Do // overflow_action
 	MaxRestarts int
 }
@@ -33,6 +33,10 @@ type Config struct {
 	// Syslog, if set, is called with what an administrator must see. It must not
 	// block for long.
 	Syslog func(message string)
+
+	// Slack is how many bytes of records a plugin's queue may hold beyond Depth
+	// records, default 4 MiB.
+	Slack int
 
 	StopTimeout time.Duration // for a plugin to take what is queued and to end, default 5 s
 	SyslogPath  string        // for the builtin syslog, default /dev/log
@@ -80,6 +84,9 @@ func Open(cfg Config) (*Dispatcher, error) {
 	}
 	if cfg.StopTimeout <= 0 {
 		cfg.StopTimeout = 5 * time.Second
+	}
+	if cfg.Slack <= 0 {
+		cfg.Slack = 4 << 20
 	}
 	d := &Dispatcher{cfg: cfg}
 	if err := d.check(cfg.Settings); err != nil {
@@ -215,17 +222,18 @@ func (d *Dispatcher) start(c conf.Plugin, before *plugin) (*plugin, error) {
 	ready := make(chan struct{})
 	c.Args = slices.Clone(c.Args)
 	p := &plugin{conf: c, logger: d.cfg.Logger, now: d.cfg.Now, policy: d.policy(), ready: ready}
+	limit := bound{d.cfg.Depth, d.cfg.Slack}
 	var run func()
 	if c.Type == conf.PluginBuiltin {
 		switch c.Path {
 		case "builtin_af_unix", "af_unix":
-			u, err := newUnixSink(p, d.cfg.Depth)
+			u, err := newUnixSink(p, limit)
 			if err != nil {
 				return nil, err
 			}
 			p.sink, run = u, u.run
 		case "builtin_syslog", "syslog":
-			s, err := newSyslogSink(p, d.cfg.Depth, d.cfg.SyslogPath)
+			s, err := newSyslogSink(p, limit, d.cfg.SyslogPath)
 			if err != nil {
 				return nil, err
 			}
@@ -234,7 +242,7 @@ func (d *Dispatcher) start(c conf.Plugin, before *plugin) (*plugin, error) {
 			return nil, fmt.Errorf("there is no builtin %q: builtin_af_unix and builtin_syslog are there", c.Path)
 		}
 	} else {
-		s := newProcessSink(p, d.cfg.Depth, d.cfg.Stderr)
+		s := newProcessSink(p, limit, d.cfg.Stderr)
 		p.sink, run = s, s.run
 	}
 	if before != nil {

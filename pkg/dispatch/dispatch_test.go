@@ -188,6 +188,19 @@ func TestSuspendAndResume(t *testing.T) {
 	}
 }
 
+// A burst beyond q_depth is no loss while it is small in memory.
+func TestSlack(t *testing.T) {
+	d, _ := start(t, Config{Settings: Settings{Depth: 10}, Slack: 2 * len(lines(0, 1000)), StopTimeout: 100 * time.Millisecond, Plugins: []conf.Plugin{fake(t, "stuck", "hang")}})
+	put(d, 0, 1000)
+	if st := d.Stats()[0]; st.Dropped != 0 {
+		t.Errorf("%+v", st)
+	}
+	put(d, 0, 5000)
+	if st := d.Stats()[0]; st.Dropped == 0 {
+		t.Errorf("not bounded: %+v", st)
+	}
+}
+
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
 	same, gone, changed := fake(t, "a-same", "cat", dir+"/same"), fake(t, "b-gone", "cat", dir+"/gone"), fake(t, "c-changed", "cat", dir+"/before")

@@ -108,6 +108,8 @@ func start(t testing.TB, cfg Config) (*Dispatcher, *logBuffer) {
 	}
 	if cfg.Depth == 0 {
 		cfg.Depth = 2000
+	} else if cfg.Slack == 0 {
+		cfg.Slack = 1
 	}
 	d, err := Open(cfg)
 	if err != nil {

@@ -53,8 +53,8 @@ type child struct {
 	gone   bool  // guarded by processSink.mu
 }
 
-func newProcessSink(p *plugin, depth int, stderr *os.File) *processSink {
-	return &processSink{p: p, q: newQueue(depth), enc: encoder{format: p.conf.Format}, stderr: stderr, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+func newProcessSink(p *plugin, limit bound, stderr *os.File) *processSink {
+	return &processSink{p: p, q: newQueue(limit), enc: encoder{format: p.conf.Format}, stderr: stderr, done: make(chan struct{}), wake: make(chan struct{}, 1)}
 }
 
 func (s *processSink) put(b *Batch) int {

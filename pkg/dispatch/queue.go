@@ -28,6 +28,9 @@ func (b *Batch) Add(typ uint16, line []byte) {
 // Len is the number of records.
 func (b *Batch) Len() int { return len(b.entries) }
 
+// Bytes is the size of all lines, with their newlines.
+func (b *Batch) Bytes() int { return len(b.data) }
+
 // line is record i without its newline.
 func (b *Batch) line(i int) []byte { return b.data[b.start(i) : b.entries[i].end-1] }
 
@@ -45,30 +48,41 @@ type span struct {
 }
 
 // queue is a bounded queue of records with one producer that never waits and one
-// consumer. A record leaves it when the consumer says that it was dealt with.
+// consumer. It holds depth records, and more as long as they are no more than
+// slack bytes: the kernel's bursts come faster than any plugin reads. A record
+// leaves it when the consumer says that it was dealt with.
 type queue struct {
-	wake chan struct{} // signalled after put and close, capacity 1
+	slack int
+	wake  chan struct{} // signalled after put and close, capacity 1
 
 	mu     sync.Mutex // guards what follows
 	spans  []span     // oldest first
 	count  int        // records
+	bytes  int        // of those records
 	depth  int
 	most   int // the highest count there was
 	closed bool
 }
 
-func newQueue(depth int) *queue {
-	return &queue{depth: depth, wake: make(chan struct{}, 1)}
+func newQueue(b bound) *queue {
+	return &queue{slack: b.slack, depth: b.depth, wake: make(chan struct{}, 1)}
 }
+
+// bound is how much a queue holds.
+type bound struct{ depth, slack int }
 
 // put appends what has room and returns how many records had none.
 func (q *queue) put(b *Batch) (dropped int) {
 	q.mu.Lock()
 	n := min(b.Len(), max(q.depth-q.count, 0))
+	for n < b.Len() && q.bytes+b.entries[n].end <= q.slack {
+		n++
+	}
 	if q.closed {
 		n = 0
 	}
 	if n > 0 {
+		q.bytes += b.entries[n-1].end
 		q.spans = append(q.spans, span{b, 0, n})
 		q.count += n
 		q.most = max(q.most, q.count)
@@ -103,6 +117,7 @@ func (q *queue) pop(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := &q.spans[0]
+	q.bytes -= s.b.entries[s.from+n-1].end - s.b.start(s.from)
 	s.from += n
 	q.count -= n
 	if s.from < s.to {
@@ -119,7 +134,7 @@ func (q *queue) clear() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := q.count
-	q.spans, q.count = nil, 0
+	q.spans, q.count, q.bytes = nil, 0, 0
 	return n
 }
 

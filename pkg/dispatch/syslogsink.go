@@ -26,7 +26,7 @@ const syslogPause = 100 * time.Millisecond
 
 // newSyslogSink reads the builtin's arguments: a level and a facility, in either
 // order, LOG_INFO and LOG_USER when they are missing.
-func newSyslogSink(p *plugin, depth int, path string) (*syslogSink, error) {
+func newSyslogSink(p *plugin, limit bound, path string) (*syslogSink, error) {
 	level, facility := syslog.Info, syslog.User
 	for _, arg := range p.conf.Args {
 		v, isFacility, err := syslog.ParseWord(arg)
@@ -40,7 +40,7 @@ func newSyslogSink(p *plugin, depth int, path string) (*syslogSink, error) {
 		}
 	}
 	return &syslogSink{
-		p: p, q: newQueue(depth), w: syslog.New(path, "audispd", time.Second), pri: facility | level,
+		p: p, q: newQueue(limit), w: syslog.New(path, "audispd", time.Second), pri: facility | level,
 		done: make(chan struct{}),
 	}, nil
 }

@@ -30,7 +30,7 @@ type unixSink struct {
 
 	mu      sync.Mutex // guards what follows
 	ln      net.Listener
-	depth   int
+	limit   bound
 	clients map[*unixClient]bool
 	closed  bool
 	serving sync.WaitGroup
@@ -42,8 +42,8 @@ type unixClient struct {
 }
 
 // newUnixSink reads the builtin's arguments: a mode and a path, in either order.
-func newUnixSink(p *plugin, depth int) (*unixSink, error) {
-	s := &unixSink{p: p, mode: 0o640, depth: depth, done: make(chan struct{}), clients: map[*unixClient]bool{}}
+func newUnixSink(p *plugin, limit bound) (*unixSink, error) {
+	s := &unixSink{p: p, mode: 0o640, limit: limit, done: make(chan struct{}), clients: map[*unixClient]bool{}}
 	for _, arg := range p.conf.Args {
 		switch {
 		case filepath.IsAbs(arg):
@@ -129,7 +129,7 @@ func (s *unixSink) welcome(conn net.Conn) {
 		_ = conn.Close() // nothing was sent
 		return
 	}
-	c := &unixClient{conn: conn, q: newQueue(s.depth)}
+	c := &unixClient{conn: conn, q: newQueue(s.limit)}
 	s.clients[c] = true
 	s.serving.Go(func() { s.serve(c) })
 }
@@ -202,7 +202,7 @@ func (s *unixSink) revive() {}
 func (s *unixSink) resize(depth int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.depth = depth
+	s.limit.depth = depth
 	for c := range s.clients {
 		c.q.resize(depth)
 	}

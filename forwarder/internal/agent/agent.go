@@ -18,7 +18,9 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -40,6 +42,12 @@ type Config struct {
 	Log   locallog.Config // no Path: no local log
 	Spool spool.Options   // used with Ship
 	Ship  *ship.Config    // nil: records stay on this host
+
+	// Plugins are the programs of plugins.d, with the kernel's records; nil: none.
+	Plugins *dispatch.Config
+	// Enrich appends the enriched tail to a record of the kernel's; nil: records
+	// stay raw.
+	Enrich func(dst []byte, r *record.Record) []byte
 
 	Kernel kernel.Config
 	// OpenKernel opens the kernel source; nil: kernel.Open.
@@ -72,6 +80,8 @@ type Agent struct {
 	sender *ship.Sender
 	own    *own
 	pump   pump
+
+	plugins *dispatch.Dispatcher
 
 	http   net.Listener
 	server *http.Server
@@ -129,6 +139,9 @@ func Open(cfg Config) (_ *Agent, err error) {
 		}
 	}()
 	a.pump = pump{logger: cfg.Logger, now: cfg.Now}
+	if cfg.fromKernel() {
+		a.pump.enrich = cfg.Enrich
+	}
 	if cfg.Node != "" {
 		if err := checkNode(cfg.Node); err != nil {
 			return nil, err
@@ -155,6 +168,14 @@ func Open(cfg Config) (_ *Agent, err error) {
 		if err := a.openShipping(); err != nil {
 			return nil, err
 		}
+	}
+	if cfg.Plugins != nil && cfg.fromKernel() {
+		pc := *cfg.Plugins
+		pc.Logger = cfg.Logger.Named("plugins")
+		if a.plugins, err = dispatch.Open(pc); err != nil {
+			return nil, err
+		}
+		a.pump.plugins = a.plugins
 	}
 	if cfg.fromKernel() {
 		kc := cfg.Kernel
@@ -249,9 +270,12 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 		err = a.runLines(ctx)
 	}
 	close(a.over)
+	pluginsEnded := make(chan error, 1)
+	go func() { pluginsEnded <- a.closePlugins() }()
 	if a.sender != nil {
 		err = errors.Join(err, a.finish(ctx, abort))
 	}
+	err = errors.Join(err, <-pluginsEnded)
 	stopSending()
 	if serr := <-sent; serr != nil {
 		err = errors.Join(err, fmt.Errorf("shipping: %w", serr))
@@ -484,12 +508,20 @@ func (a *Agent) do(f func()) {
 	}
 }
 
+func (a *Agent) closePlugins() error {
+	if a.plugins == nil {
+		return nil
+	}
+	return a.plugins.Close()
+}
+
 // Close releases everything. It may be called again, and after a failed Open.
 func (a *Agent) Close() error {
 	var errs []error
 	if a.kernel != nil {
 		errs = append(errs, a.kernel.Close())
 	}
+	errs = append(errs, a.closePlugins())
 	if a.log != nil {
 		errs = append(errs, a.log.Close())
 	}

@@ -85,6 +85,13 @@ func (a *Agent) register(r *metrics.Registry) {
 		r.CounterFunc(p+"log_rotations_total", "Rotations of the local log.", stat(func(s locallog.Stats) uint64 { return s.Rotations }))
 		r.CounterFunc(p+"log_sync_errors_total", "Failed syncs of the local log.", stat(func(s locallog.Stats) uint64 { return s.SyncErrors }))
 	}
+	if a.plugins != nil {
+		r.Plugins(p, func(yield func(metrics.PluginSample)) {
+			for _, s := range a.plugins.Stats() {
+				yield(metrics.PluginSample{Plugin: s.Name, Delivered: s.Delivered, Dropped: s.Dropped, Restarts: s.Restarts, Queued: s.Queued, Up: s.Up})
+			}
+		})
+	}
 	if a.spool != nil {
 		a.registerShipping(r)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -26,14 +28,21 @@ type pump struct {
 	prefix []byte // "node=NAME ", or empty
 	log    *locallog.Log
 	spool  appender // nil: records are not shipped
-	logger hclog.Logger
-	now    func() time.Time
+	// enrich appends a record's enriched tail, nil: log_format = raw.
+	enrich  func(dst []byte, r *record.Record) []byte
+	plugins *dispatch.Dispatcher // nil: none
+	logger  hclog.Logger
+	now     func() time.Time
 
 	mark  []byte   // of the present batch: where its source goes on; nil: as before
 	there [][]byte // what the spool has already of the source that goes on, from the mark on
 	arena []byte   // lines with their newlines, of one batch
 	ends  []int    // where each line ends, its newline not included
 	lines [][]byte // slices of arena, for the spool
+
+	batch *dispatch.Batch // what the plugins get: EOE records too; nil: nothing
+	most  [2]int          // bytes and records of the largest batch lately
+	rec   record.Record   // of the record that is enriched
 
 	unspooled struct { // records the spool did not take, not yet announced
 		n           uint64
@@ -50,14 +59,24 @@ type pump struct {
 // retrySpool is how long a source of lines waits for a full spool between tries.
 const retrySpool = 100 * time.Millisecond
 
-func (p *pump) reset() { p.arena, p.ends = p.arena[:0], p.ends[:0] }
+func (p *pump) reset() {
+	p.arena, p.ends = p.arena[:0], p.ends[:0]
+	p.batch = nil
+	if p.plugins != nil && p.plugins.Active() {
+		p.batch = dispatch.NewBatch(p.most[0], p.most[1])
+	}
+}
 
-// record adds one kernel record to the batch: what the stock daemon writes.
+// record adds one kernel record to the batch: what the stock daemon writes. EOE
+// records are for plugins alone.
 func (p *pump) record(r kernel.Record) {
 	if r.Type == tables.EOE {
 		p.eoe.Add(1)
-		return
+		if p.batch == nil {
+			return
+		}
 	}
+	start := len(p.arena)
 	a := append(p.arena, p.prefix...)
 	a = append(a, "type="...)
 	a = append(a, tables.TypeName(r.Type)...)
@@ -72,6 +91,16 @@ func (p *pump) record(r kernel.Record) {
 		}
 		text[i] = ' '
 		text = text[i+1:]
+	}
+	if p.enrich != nil && p.rec.Parse(a[start:]) == nil {
+		a = p.enrich(a, &p.rec)
+	}
+	if p.batch != nil {
+		p.batch.Add(r.Type, a[start:])
+	}
+	if r.Type == tables.EOE {
+		p.arena = a[:start]
+		return
 	}
 	p.ends = append(p.ends, len(a))
 	p.arena = append(a, '\n')
@@ -98,6 +127,11 @@ func (p *pump) line(line []byte) {
 // commit hands the batch on. The local log never fails: it counts. A spool that
 // does not take the batch is the caller's decision.
 func (p *pump) commit() error {
+	if p.batch != nil {
+		p.most = [2]int{p.batch.Bytes(), p.batch.Len()}
+		p.plugins.Put(p.batch)
+		p.batch = nil
+	}
 	if len(p.ends) == 0 {
 		return nil
 	}

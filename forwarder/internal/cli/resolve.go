@@ -21,6 +21,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
 
 const (
@@ -57,6 +58,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	if err := o.localLog(&cfg, ac, logger); err != nil {
 		return cfg, err
 	}
+	o.plugins(&cfg, ac, logger)
 	if cfg.Node, err = o.nodeName(ctx, given, ac); err != nil {
 		return cfg, err
 	}
@@ -194,6 +196,25 @@ func (o *runFlags) localLog(cfg *agent.Config, ac conf.Auditd, logger hclog.Logg
 		NumLogs: ac.NumLogs, Action: action, GID: ac.LogGroup,
 	}
 	return nil
+}
+
+// plugins reads plugin_dir. A file that is wrong costs its own plugin only.
+func (o *runFlags) plugins(cfg *agent.Config, ac conf.Auditd, logger hclog.Logger) {
+	if o.source != agent.SourceKernel {
+		return
+	}
+	list, err := conf.LoadPlugins(ac.PluginDir)
+	switch {
+	case err == nil:
+	case list == nil && errors.Is(err, fs.ErrNotExist):
+		logger.Debug("no plugins", "error", err)
+	default:
+		logger.Error("not all plugins can be used", "error", err)
+	}
+	cfg.Plugins = &dispatch.Config{
+		Settings: dispatch.Settings{Depth: ac.QDepth, Overflow: ac.OverflowAction.Do, MaxRestarts: ac.MaxRestarts},
+		Plugins:  list, Stderr: os.Stderr,
+	}
 }
 
 func (o *runFlags) nodeName(ctx context.Context, given func(string) bool, ac conf.Auditd) (string, error) {

@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// script makes a plugin of a shell script.
+func script(t *testing.T, dir, name, text string) conf.Plugin {
+	t.Helper()
+	path := dir + "/" + name
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return conf.Plugin{Name: name, Active: true, Path: path, Type: conf.PluginAlways, Format: conf.FormatString}
+}
+
+// Plugins get what the log gets and the EOE records, from the first record to the
+// last, enriched where the log is; one that hangs delays neither the log nor the
+// other.
+func TestPlugins(t *testing.T) {
+	dir := t.TempDir()
+	k := fakekernel.New()
+	s := startAgent(t, fake(k, Config{
+		Node: "web1", Version: "1.2", Log: locallog.Config{Path: dir + "/log/audit.log"},
+		Enrich: func(dst []byte, r *record.Record) []byte {
+			return fmt.Appendf(dst, "\x1dTYPE=%q", r.TypeName)
+		},
+		Plugins: &dispatch.Config{
+			Settings: dispatch.Settings{Depth: 5000, Overflow: conf.DoIgnore}, StopTimeout: 2 * time.Second,
+			Plugins: []conf.Plugin{script(t, dir, "good", "exec cat >"+dir+"/out"), script(t, dir, "stuck", "trap '' TERM; sleep 1000 & wait; wait")},
+		},
+	}))
+	const n = 10000
+	for i := range n {
+		k.Emit(1300, fmt.Sprint("syscall ", i))
+		k.Emit(1320, "")
+		if i%1000 == 999 {
+			wait(t, "log and plugin keep up", func() bool { return s.log.Stats().Records >= uint64(i) && s.plugins.Stats()[0].Queued < 100 })
+		}
+	}
+	s.stop()
+	began := time.Now()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 8*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	var eoe int
+	var rest []string
+	for _, l := range fileLines(t, dir+"/out") {
+		if strings.Contains(l, "type=EOE ") {
+			eoe++
+			continue
+		}
+		rest = append(rest, l)
+	}
+	log := fileLines(t, dir+"/log/audit.log")
+	if diff := cmp.Diff(log, rest); diff != "" {
+		t.Errorf("the log and the plugin differ: %.1000s", diff)
+	}
+	if eoe != n || len(log) < n+2 || !strings.Contains(log[0], "type=DAEMON_START") || !strings.Contains(log[len(log)-1], "type=DAEMON_END") || !strings.HasSuffix(log[0], "\x1dTYPE=\"DAEMON_START\"") {
+		t.Errorf("%d EOE, %d records, from %q to %q", eoe, len(log), log[0], log[len(log)-1])
+	}
+}
