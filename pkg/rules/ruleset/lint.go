@@ -221,8 +221,12 @@ func (l *linter) paths(p Placed) {
 		case rules.FieldDir:
 			l.tree(p, f.Str)
 		case rules.FieldExe:
-			if l.absent(f.Str) {
-				l.warn(p, f.Str+" does not exist: no program can match", "it may come later, if its folder is there")
+			switch dir := filepath.Dir(f.Str); {
+			case !l.absent(f.Str):
+			case l.absent(dir):
+				l.warn(p, dir+" does not exist: the kernel refuses a rule on a program in it", "take the rule out, or create the folder first")
+			default:
+				l.warn(p, f.Str+" does not exist: no program can match", "the rule holds from when it is created")
 			}
 		}
 	}
