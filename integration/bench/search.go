@@ -60,7 +60,7 @@ func (b *bench) search() (returned error) {
 		{"a file's name", []string{"-f", "settings.json-77"}},
 		{"a process", []string{"-p", b.somePID(file)}},
 		{"a record type", []string{"-m", "USER_START"}},
-		{"a second of time", []string{"-ts", mid.Format("01/02/2006"), mid.Format("15:04:05"), "-te", mid.Format("01/02/2006"), mid.Format("15:04:05")}},
+		{"a second of time", []string{"-ts", mid.Format("01/02/06"), mid.Format("15:04:05"), "-te", mid.Format("01/02/06"), mid.Format("15:04:05")}},
 		{"a user's denied opens", []string{"-ul", "1003", "-sc", "openat", "-e", "-13"}},
 	}
 	b.printf("## Search\n\n%s records, %s of text, on one host, as dense in time as recorded. Whole process wall time with `--raw` output (`--format raw`), median of\n", count(made.Records), mib(made.Bytes))
@@ -122,6 +122,7 @@ func (b *bench) oneQuery(c *harness.Collector, file string, q query) error {
 	var stock, ours []time.Duration
 	var want, got []string
 	const limit = 5 * time.Minute
+	spent := time.Duration(0)
 	for i := 0; i < b.rounds; i++ {
 		r, err := harness.Ausearch(limit, file, append([]string{"--raw"}, q.args...)...)
 		if err != nil {
@@ -131,7 +132,7 @@ func (b *bench) oneQuery(c *harness.Collector, file string, q query) error {
 			return fmt.Errorf("ausearch %s: exit %d: %s", strings.Join(q.args, " "), r.Code, r.Stderr)
 		}
 		stock, want = append(stock, r.Wall), lines(r.Stdout)
-		if r.Wall > 20*time.Second {
+		if spent += r.Wall; spent > 15*time.Second {
 			break // some of its searches take a minute
 		}
 	}
@@ -147,6 +148,9 @@ func (b *bench) oneQuery(c *harness.Collector, file string, q query) error {
 		if r.Wall > 10*time.Second {
 			break
 		}
+	}
+	if len(want) < 2 {
+		return fmt.Errorf("%s: nothing to find: the question is a bad one", strings.Join(q.args, " "))
 	}
 	if !slices.Equal(want, got) {
 		return fmt.Errorf("%s: ausearch printed %d lines, ours %d, and they differ", strings.Join(q.args, " "), len(want), len(got))
@@ -178,6 +182,10 @@ func (b *bench) stopped(c *harness.Collector, made harness.Made) error {
 	if err != nil {
 		return err
 	}
+	journal, err := harness.DirSize(filepath.Join(c.Store, "journal"))
+	if err != nil {
+		return err
+	}
 	var walls []time.Duration
 	for range 4 * b.rounds {
 		r, err := c.Search(time.Minute, "--format", "raw", "-k", rareKey)
@@ -189,8 +197,8 @@ func (b *bench) stopped(c *harness.Collector, made harness.Made) error {
 		}
 		walls = append(walls, r.Wall)
 	}
-	b.printf("\nWithout a server (the command opens the store itself): a rare key in %s. On disk, index and journal included: %s for %s of text, %.1f %%.\n",
-		short(median(walls)), mib(disk), mib(made.Bytes), 100*float64(disk)/float64(made.Bytes))
+	b.printf("\nWithout a server (the command opens the store itself): a rare key in %s. On disk, index included: %s for %s of text, %.1f %%; and %s of journal.\n",
+		short(median(walls)), mib(disk-journal), mib(made.Bytes), 100*float64(disk-journal)/float64(made.Bytes), mib(journal))
 	b.printf("The server's memory after filling and searching: %s, at most %s.\n\n", mib(live.RSS), mib(live.PeakRSS))
 	return nil
 }

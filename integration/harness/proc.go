@@ -181,7 +181,8 @@ type Usage struct {
 	PeakRSS int64         // bytes
 }
 
-// Usage of the child alone, living (to 10 ms) or ended (exact).
+// Usage of the child alone, living (to 10 ms) or ended (exact CPU; of the memory
+// the kernel then also counts what this process had when it started the child).
 func (p *Proc) Usage() (Usage, error) {
 	if p.Exited() {
 		ru, ok := p.cmd.ProcessState.SysUsage().(*syscall.Rusage)
