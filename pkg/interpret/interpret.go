@@ -1,0 +1,383 @@
+package interpret
+
+import (
+	"bytes"
+	"runtime"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// Config is what interpreting depends on besides the record.
+type Config struct {
+	Names  Names  // nil: ids stay numbers
+	Arch   uint32 // AUDIT_ARCH_* of records that do not say; 0 is this machine's
+	Escape Escape
+}
+
+// An Interpreter interprets records. It is for one goroutine.
+type Interpreter struct {
+	names   Names
+	refresh func() // looks for changed accounts, nil when there is none
+	escape  Escape
+	machine uint32
+}
+
+// New returns an Interpreter.
+func New(cfg Config) *Interpreter {
+	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: cfg.Arch}
+	if in.machine == 0 {
+		in.machine = thisMachine()
+	}
+	if r, ok := cfg.Names.(interface{ Refresh() }); ok {
+		in.refresh = r.Refresh
+	}
+	return in
+}
+
+func thisMachine() uint32 {
+	name := map[string]string{"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm"}[runtime.GOARCH]
+	if name == "" {
+		name = runtime.GOARCH
+	}
+	arch, _ := tables.ArchByName(name)
+	return arch
+}
+
+// call is what the fields before one said about the system call.
+type call struct {
+	arch  uint32
+	known bool // the record is of a system call
+	nr    int
+	name  string // "" until its number was seen
+}
+
+// AppendBody appends what r says, interpreted, as a line of ausearch -i has it
+// behind "msg=audit(…) : ": every field's value with one space behind it. What
+// stands behind the last field is left out, except behind a comma and where
+// there is no field at all; then it ends in a newline of its own.
+func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
+	if in.refresh != nil {
+		in.refresh()
+	}
+	s := scanner{rest: r.Body}
+	c := in.callOf(r)
+	for s.next() {
+		dst = append(append(dst, s.before...), '=')
+		if s.isMsg {
+			continue
+		}
+		dst = in.appendField(dst, r, &c, &s)
+	}
+	if s.fields == 0 || s.comma {
+		return append(append(dst, s.rest...), '\n')
+	}
+	return dst
+}
+
+func (in *Interpreter) callOf(r *record.Record) call {
+	return call{arch: in.machine, known: r.Type == tables.Syscall || r.Type == tables.Seccomp, nr: -1}
+}
+
+// appendField appends one value and what stands behind it.
+func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *scanner) []byte {
+	kind := KindOf(r.Type, s.name)
+	if kind == Account && !isHexOrQuoted(s.value) {
+		kind, s.value = Plain, bytes.TrimSuffix(s.value, []byte(":"))
+	}
+	if kind == Plain {
+		dst = append(dst, s.value...)
+		if s.comma {
+			return append(dst, ',')
+		}
+		return append(dst, ' ')
+	}
+	from := len(dst)
+	dst = in.appendValue(dst, r, c, kind, s.name, s.value)
+	switch kind {
+	case Key:
+		return appendKeys(dst, from)
+	case TTYData:
+		return dst
+	case Label:
+		if s.comma {
+			return append(dst, ',')
+		}
+	}
+	return append(dst, ' ')
+}
+
+// appendKeys turns the \x01 between keys that were appended since from into
+// " key=".
+func appendKeys(dst []byte, from int) []byte {
+	if bytes.IndexByte(dst[from:], 1) >= 0 {
+		keys := bytes.ReplaceAll(dst[from:], []byte{1}, []byte(" key="))
+		dst = append(dst[:from], keys...)
+	}
+	return append(dst, ' ')
+}
+
+// AppendValue appends the interpretation of one field of r, own or nested.
+// Several keys have \x01 between them, as in the record.
+func (in *Interpreter) AppendValue(dst []byte, r *record.Record, f record.Field) []byte {
+	c := in.callOf(r)
+	kind := KindOf(r.Type, f.Name)
+	if f.Quote != 0 {
+		switch kind {
+		case Escaped, Account, Key, Proctitle:
+			from := len(dst)
+			return escapeFrom(append(dst, f.Value...), from, in.escape, kind == Key)
+		}
+	}
+	if kind == Plain || kind == Account && !isHexOrQuoted(f.Value) {
+		return append(dst, f.Value...)
+	}
+	if c.known && kind != Arch {
+		in.learn(r, &c)
+	}
+	return in.appendValue(dst, r, &c, kind, f.Name, f.Value)
+}
+
+// learn sets c to what all of r says.
+func (in *Interpreter) learn(r *record.Record, c *call) {
+	if f, ok := r.Get("arch"); ok {
+		if n, ok := number(f.Value, 16); ok {
+			c.arch = uint32(n)
+		}
+	}
+	if f, ok := r.Get("syscall"); ok {
+		if n, ok := number(f.Value, 10); ok {
+			c.nr = int(int32(n))
+			c.name, _ = tables.SyscallName(c.arch, c.nr)
+		}
+	}
+}
+
+// appendValue appends v, escaped; what the enriched tail says comes first.
+func (in *Interpreter) appendValue(dst []byte, r *record.Record, c *call, kind Kind, name, v []byte) []byte {
+	from := len(dst)
+	if c.known {
+		in.note(c, kind, v)
+	}
+	if r.Enriched != nil {
+		if said, ok := tailValue(r.Enriched, name); ok && (kind != SockAddr || len(said) > 0 && said[0] == '{') {
+			if kind == UserID || kind == GroupID {
+				return appendUntrusted(dst, said)
+			}
+			return append(dst, said...)
+		}
+	}
+	return escapeFrom(in.appendKind(dst, r, c, kind, v), from, in.escape, kind == Key)
+}
+
+// note keeps what later fields depend on.
+func (in *Interpreter) note(c *call, kind Kind, v []byte) {
+	switch kind {
+	case Arch:
+		if n, ok := number(v, 16); ok {
+			c.arch = uint32(n)
+		}
+	case SyscallNr:
+		if n, ok := number(v, 10); ok && c.nr < 0 {
+			c.nr = int(int32(n))
+			c.name, _ = tables.SyscallName(c.arch, c.nr)
+		}
+	}
+}
+
+// appendKind appends what v means.
+func (in *Interpreter) appendKind(dst []byte, r *record.Record, c *call, kind Kind, v []byte) []byte {
+	switch kind {
+	case Escaped, Key:
+		return appendUntrusted(dst, v)
+	case Account:
+		return appendUntrusted(dst, bytes.TrimSuffix(v, []byte(":")))
+	case Proctitle:
+		return appendProctitle(dst, v)
+	case SockAddr:
+		return appendSockAddr(dst, v)
+	case TTYData:
+		return appendTTY(dst, v)
+	case Exit:
+		return appendExit(dst, v)
+	case SyscallNr:
+		return in.appendSyscall(dst, r, c, v)
+	case Arg0, Arg1, Arg2, Arg3:
+		return in.appendArg(dst, r, c.name, int(kind-Arg0), v)
+	case Session:
+		if string(v) == "4294967295" {
+			return append(dst, "unset"...)
+		}
+		return append(dst, v...)
+	case Addr, Label:
+		return append(dst, v...)
+	case Success, FanResponse:
+		if len(v) == 0 || v[0]-'0' > 9 {
+			return append(dst, v...)
+		}
+	}
+	n, ok := number(v, bases[kind])
+	if !ok {
+		dst = appendConversion(dst, v)
+		if kind == Arch {
+			dst = append(dst, ' ')
+		}
+		return dst
+	}
+	return in.appendNumber(dst, kind, n, v)
+}
+
+// bases are those in which the kinds that are numbers are written.
+var bases = [...]uint64{
+	UserID: 10, GroupID: 10, Arch: 16, Perm: 10, Mode: 8, ModeShort: 8, MmapFlags: 16, OpenFlags: 16, Promisc: 10,
+	Capability: 10, CapMask: 16, Success: 10, Signal: 10, List: 10, NFProto: 10, ICMPType: 10, Protocol: 10,
+	Personality: 16, SeccompCode: 16, NFHook: 16, NFAction: 10, MACProto: 16, IoctlReq: 16, NetlinkGrp: 10,
+	Resolve: 16, FanResponse: 10,
+}
+
+// appendNumber appends the meaning of n, which was written v.
+func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) []byte {
+	switch kind {
+	case UserID, GroupID:
+		return in.appendID(dst, kind, n, v)
+	case Arch:
+		if name, ok := tables.ArchName(uint32(n)); ok {
+			return append(dst, name...)
+		}
+		return appendUnknown(dst, "elf-type", "", v)
+	case Perm:
+		return appendPerm(dst, n)
+	case Mode:
+		return appendMode(dst, n)
+	case ModeShort:
+		return appendModeShort(dst, n)
+	case MmapFlags:
+		return appendMmapFlags(dst, n)
+	case OpenFlags:
+		return appendOpenFlags(dst, n)
+	case Promisc:
+		return append(dst, yesNo(n != 0)...)
+	case CapMask:
+		return appendCapMask(dst, n)
+	case Success:
+		if n > 1 {
+			return append(dst, "unset"...)
+		}
+		return append(dst, yesNo(n == 1)...)
+	case Protocol:
+		if name, ok := in.protocol(n); ok {
+			return append(dst, name...)
+		}
+		return append(dst, "undefined protocol"...)
+	case Personality:
+		return appendPersonality(dst, n, v)
+	case SeccompCode:
+		return seccompActions.appendName(dst, n&0x7fff0000, "seccomp-code", "", v)
+	case MACProto:
+		return append(dst, etherTypes.nameOr(n, "UNKNOWN")...)
+	case IoctlReq:
+		return appendIoctl(dst, n)
+	case NetlinkGrp:
+		return append(dst, netlinkGroups.nameOr(n, "audit-none")...)
+	case Resolve:
+		return appendFlagsOr(dst, resolveFlags, n, "", v)
+	case FanResponse:
+		return append(dst, fanResponses.nameOr(n, "unknown")...)
+	}
+	if t, ok := fieldTables[kind]; ok {
+		return t.names.appendName(dst, n, t.what, "", v)
+	}
+	return append(dst, v...)
+}
+
+func yesNo(yes bool) string {
+	if yes {
+		return "yes"
+	}
+	return "no"
+}
+
+// appendSyscall appends a system call's name, with the name of what it
+// multiplexes.
+func (in *Interpreter) appendSyscall(dst []byte, r *record.Record, c *call, v []byte) []byte {
+	nr, name := c.nr, c.name
+	if !c.known {
+		n, ok := number(v, 10)
+		if !ok {
+			return append(append(dst, "syscall "...), appendConversion(nil, v)...)
+		}
+		nr = int(int32(n))
+		name, _ = tables.SyscallName(c.arch, nr)
+	} else if _, ok := number(v, 10); !ok {
+		return appendConversion(append(dst, "syscall "...), v)
+	}
+	if name == "" {
+		dst = append(dst, "unknown-syscall("...)
+		return append(strconv.AppendInt(dst, int64(nr), 10), ')')
+	}
+	dst = append(dst, name...)
+	t := ipcCalls
+	switch name {
+	case "socketcall":
+		t = socketCalls
+	case "ipc":
+	default:
+		return dst
+	}
+	if a0, ok := argument(r, "a0"); ok {
+		if sub, ok := t.lookup(a0); ok {
+			dst = append(append(append(dst, '('), sub...), ')')
+		}
+	}
+	return dst
+}
+
+// appendID appends a user or a group. What is no number is nobody's id.
+func (in *Interpreter) appendID(dst []byte, kind Kind, n uint64, v []byte) []byte {
+	if len(v) > 0 && v[0] == '?' {
+		return append(dst, v...)
+	}
+	if kind == UserID {
+		return in.appendUser(dst, uint32(n))
+	}
+	return in.appendGroup(dst, uint32(n))
+}
+
+func (in *Interpreter) appendUser(dst []byte, uid uint32) []byte {
+	if in.names != nil {
+		if name, ok := in.names.User(uid); ok && uid != unset {
+			return append(dst, name...)
+		}
+	}
+	return appendUnknownID(dst, uid)
+}
+
+func (in *Interpreter) appendGroup(dst []byte, gid uint32) []byte {
+	if in.names != nil {
+		if name, ok := in.names.Group(gid); ok && gid != unset {
+			return append(dst, name...)
+		}
+	}
+	return appendUnknownID(dst, gid)
+}
+
+const unset = 1<<32 - 1
+
+func appendUnknownID(dst []byte, id uint32) []byte {
+	switch id {
+	case unset:
+		return append(dst, "unset"...)
+	case 0:
+		return append(dst, "root"...)
+	}
+	dst = append(dst, "unknown("...)
+	return append(strconv.AppendInt(dst, int64(int32(id)), 10), ')')
+}
+
+func (in *Interpreter) protocol(n uint64) (string, bool) {
+	if in.names == nil || n > 1<<16-1 {
+		return "", false
+	}
+	return in.names.Protocol(uint16(n))
+}
