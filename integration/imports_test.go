@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"pkg/report":                  {"pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/dispatch":                {"pkg/conf", "pkg/syslog"},
 	"pkg/syslog":                  {},
+	"pkg/action":                  {"pkg/conf", "pkg/syslog"},
 	"pkg/seglog":                  {"pkg/fsys"},
 	"pkg/fsys":                    {},
 	"pkg/metrics":                 {},

@@ -157,7 +157,7 @@ func TestCrashLoopEnds(t *testing.T) {
 	dir := t.TempDir()
 	d, said := start(t, Config{Settings: Settings{MaxRestarts: 2}, Plugins: []conf.Plugin{fake(t, "ok", "cat", dir+"/ok"), fake(t, "x", "dies")}})
 	put(d, 0, 5)
-	wait(t, "it is given up", func() bool { return d.Stats()[1].Failed })
+	wait(t, "it is given up", func() bool { return d.Stats()[1].Failed && strings.Contains(said.String(), "it died too often") })
 	put(d, 5, 5)
 	if st := d.Stats()[1]; st.Restarts != 2 || st.Queued != 0 || st.Dropped != 10 || st.PID != 0 {
 		t.Errorf("%+v", st)

@@ -131,14 +131,16 @@ func (s *processSink) run() {
 			s.abandon(errors.New("it died too often"))
 			pause = firstPause
 			s.pauseFor(-1)
+			if s.isStopping() {
+				return
+			}
 		} else {
 			s.p.logger.Warn("plugin ended unexpectedly and is started again", "plugin", s.p.conf.Name, "path", s.p.conf.Path, "error", why, "restart", n, "max_restarts", most)
 			s.pauseFor(pause)
 			pause = min(2*pause, longPause)
 		}
-		if s.isStopping() {
-			s.abandon(errors.New("it is down"))
-			return
+		if n, _ := s.q.len(); s.isStopping() && n+len(s.rest) == 0 {
+			return // nothing is left for which to start it once more
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -42,6 +43,16 @@ type Config struct {
 	Log   locallog.Config // no Path: no local log
 	Spool spool.Options   // used with Ship
 	Ship  *ship.Config    // nil: records stay on this host
+
+	Actions action.Config // for the local log and the plugins
+	// Reload reads the configuration again; nil: it can't be.
+	Reload func(ctx context.Context) (Changed, error)
+	// Report is where the state report goes, "" for none; every ReportEvery, 0:
+	// when asked for.
+	Report      string
+	ReportEvery time.Duration
+	// PriorityBoost is auditd.conf's priority_boost: the niceness taken off.
+	PriorityBoost int
 
 	// Plugins are the programs of plugins.d, with the kernel's records; nil: none.
 	Plugins *dispatch.Config
@@ -74,7 +85,7 @@ type Agent struct {
 	kernel *kernel.Listener
 	input  *os.File
 	from   position
-	log    *locallog.Log
+	log    atomic.Pointer[locallog.Log] // changed by the pump
 	spool  *spool.Spool
 	reader *spool.Reader
 	sender *ship.Sender
@@ -82,6 +93,9 @@ type Agent struct {
 	pump   pump
 
 	plugins *dispatch.Dispatcher
+	act     actions
+	report  reporter
+	boosted int
 
 	http   net.Listener
 	server *http.Server
@@ -156,13 +170,17 @@ func Open(cfg Config) (_ *Agent, err error) {
 			return nil, fmt.Errorf("--http: %w", err)
 		}
 	}
+	a.report.setEvery(cfg.ReportEvery)
+	a.boost(cfg.PriorityBoost) // before plugins are started: they inherit it
+	if err := a.setActions(cfg.Actions); err != nil {
+		return nil, err
+	}
 	if cfg.Log.Path != "" {
-		lc := cfg.Log
-		lc.Logger, lc.Now = cfg.Logger.Named("log"), cfg.Now
-		if a.log, err = locallog.Open(lc); err != nil {
+		l, err := locallog.Open(a.logConfig(cfg.Log))
+		if err != nil {
 			return nil, err
 		}
-		a.pump.log = a.log
+		a.setLog(l)
 	}
 	if cfg.Ship != nil {
 		if err := a.openShipping(); err != nil {
@@ -171,7 +189,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 	}
 	if cfg.Plugins != nil && cfg.fromKernel() {
 		pc := *cfg.Plugins
-		pc.Logger = cfg.Logger.Named("plugins")
+		a.completePlugins(&pc)
 		if a.plugins, err = dispatch.Open(pc); err != nil {
 			return nil, err
 		}
@@ -182,6 +200,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 		kc.Multicast = cfg.Source == SourceMulticast
 		kc.Logger = cfg.Logger.Named("kernel")
 		if a.kernel, err = cfg.OpenKernel(kc); err != nil {
+			a.recordAbort("set-pid")
 			return nil, err
 		}
 	}
@@ -317,12 +336,12 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 // runKernel pumps until the listener has ended and its queue is empty.
 func (a *Agent) runKernel(ctx context.Context) error {
 	done := make(chan error, 1)
-	daemon := a.cfg.Source == SourceKernel
+	daemon := a.isDaemon()
 	// The reader first: the start record may have to wait for a disk. It is still
 	// the first in the stream, as the queue is read after it.
 	go func() { done <- a.kernel.Run(ctx) }()
 	if daemon {
-		a.emit(a.own.start())
+		a.emit(a.own.start(a.pump.enrich != nil))
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -340,11 +359,15 @@ func (a *Agent) runKernel(ctx context.Context) error {
 			f()
 		case <-tick.C:
 			a.announce()
+			a.tick()
 		}
 	}
 	err := <-done
 	a.announce()
-	if daemon {
+	switch {
+	case daemon && err != nil:
+		a.emit(a.own.abort("read-kernel"))
+	case daemon:
 		a.recordSignal(tables.DaemonEnd, "terminate")
 	}
 	return err
@@ -430,6 +453,7 @@ func (a *Agent) runLines(ctx context.Context) error {
 		case f := <-a.cmds:
 			f()
 		case <-tick.C:
+			a.tick()
 			if err := a.saveState(); err != nil {
 				a.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
 			}
@@ -522,9 +546,10 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.kernel.Close())
 	}
 	errs = append(errs, a.closePlugins())
-	if a.log != nil {
-		errs = append(errs, a.log.Close())
+	if l := a.log.Load(); l != nil {
+		errs = append(errs, l.Close())
 	}
+	errs = append(errs, a.act.close())
 	if a.reader != nil {
 		a.reader.Close()
 	}

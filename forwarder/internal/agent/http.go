@@ -77,12 +77,18 @@ func (a *Agent) register(r *metrics.Registry) {
 	if a.kernel != nil {
 		a.registerKernel(r)
 	}
-	if a.log != nil {
+	if a.log.Load() != nil || a.cfg.Reload != nil {
 		stat := func(f func(locallog.Stats) uint64) func() float64 {
-			return func() float64 { return float64(f(a.log.Stats())) }
+			return func() float64 { return float64(f(a.logStats())) }
 		}
 		r.CounterFunc(p+"log_bytes_total", "Bytes written to the local log.", stat(func(s locallog.Stats) uint64 { return s.Bytes }))
 		r.CounterFunc(p+"log_rotations_total", "Rotations of the local log.", stat(func(s locallog.Stats) uint64 { return s.Rotations }))
+		r.GaugeFunc(p+"log_suspended", "1 while writing the local log is suspended.", func() float64 {
+			if l := a.log.Load(); l != nil && l.Suspended() {
+				return 1
+			}
+			return 0
+		})
 		r.CounterFunc(p+"log_sync_errors_total", "Failed syncs of the local log.", stat(func(s locallog.Stats) uint64 { return s.SyncErrors }))
 	}
 	if a.plugins != nil {
@@ -100,9 +106,7 @@ func (a *Agent) register(r *metrics.Registry) {
 func (a *Agent) lost(cause string) float64 {
 	switch {
 	case cause == "local-log":
-		if a.log != nil {
-			return float64(a.log.Stats().Dropped)
-		}
+		return float64(a.logStats().Dropped)
 	case cause == "spool-error":
 		return float64(a.pump.spoolError.Load())
 	case cause == "spool-full":

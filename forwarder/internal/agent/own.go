@@ -37,13 +37,17 @@ func (o *own) record(typ uint16, format string, args ...any) kernel.Record {
 	return kernel.Record{Type: typ, Text: fmt.Appendf(text, format, args...)}
 }
 
-func (o *own) start() kernel.Record {
+func (o *own) start(enriched bool) kernel.Record {
+	format := "raw"
+	if enriched {
+		format = "enriched"
+	}
 	subj := ""
 	if ctx := securityContext("self"); ctx != "" {
 		subj = " subj=" + ctx
 	}
-	return o.record(tables.DaemonStart, "op=start ver=%s format=raw kernel=%s auid=%s pid=%d uid=%d ses=%s%s res=success",
-		o.version, release(), procID("self", "loginuid"), os.Getpid(), os.Getuid(), procID("self", "sessionid"), subj)
+	return o.record(tables.DaemonStart, "op=start ver=%s format=%s kernel=%s auid=%s pid=%d uid=%d ses=%s%s res=success",
+		o.version, format, release(), procID("self", "loginuid"), os.Getpid(), os.Getuid(), procID("self", "sessionid"), subj)
 }
 
 // bySignal is a record of something an administrator's signal asked for.
@@ -54,6 +58,25 @@ func (o *own) bySignal(typ uint16, op string, s kernel.SignalInfo) kernel.Record
 		subj = " subj=" + s.Ctx
 	}
 	return o.record(typ, "op=%s auid=%d uid=%d ses=%s pid=%s%s res=success", op, s.UID, ownerOf(pid), procID(pid, "sessionid"), pid, subj)
+}
+
+// configured says that a signal had the configuration read again, and whether it
+// was taken over.
+func (o *own) configured(s kernel.SignalInfo, failed error) kernel.Record {
+	state, res := "changed", "success"
+	if failed != nil {
+		state, res = "no-change", "failed"
+	}
+	subj := s.Ctx
+	if subj == "" {
+		subj = "?"
+	}
+	return o.record(tables.DaemonConfig, "op=reconfigure state=%s auid=%d pid=%d subj=%s res=%s", state, s.UID, s.PID, subj, res)
+}
+
+// abort says that the daemon ends because it failed at something.
+func (o *own) abort(op string) kernel.Record {
+	return o.record(tables.DaemonAbort, "op=%s auid=%s pid=%d uid=%d ses=%s res=failed", op, procID("self", "loginuid"), os.Getpid(), os.Getuid(), procID("self", "sessionid"))
 }
 
 // lost says what could not be had: how many records, by what cause, between
@@ -84,10 +107,11 @@ func procID(pid, name string) string {
 	return s
 }
 
+// ownerOf is a process' uid, -1 as the stock daemon has it when it is gone.
 func ownerOf(pid string) uint32 {
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/"+pid, &st); err != nil {
-		return 0
+		return ^uint32(0)
 	}
 	return st.Uid
 }

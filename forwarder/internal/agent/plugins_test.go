@@ -47,7 +47,7 @@ func TestPlugins(t *testing.T) {
 		k.Emit(1300, fmt.Sprint("syscall ", i))
 		k.Emit(1320, "")
 		if i%1000 == 999 {
-			wait(t, "log and plugin keep up", func() bool { return s.log.Stats().Records >= uint64(i) && s.plugins.Stats()[0].Queued < 100 })
+			wait(t, "log and plugin keep up", func() bool { return s.log.Load().Stats().Records >= uint64(i) && s.plugins.Stats()[0].Queued < 100 })
 		}
 	}
 	s.stop()

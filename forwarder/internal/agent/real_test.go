@@ -88,7 +88,7 @@ func TestRealBurst(t *testing.T) {
 	if got := len(serials(strings.Split(string(out), "\n"), w.Key)); got != n {
 		t.Errorf("the stock ausearch finds %d of %d events", got, n)
 	}
-	t.Logf("%d events: the workload took %v, all at the collector after %v; %+v", n, took, all, s.log.Stats())
+	t.Logf("%d events: the workload took %v, all at the collector after %v; %+v", n, took, all, s.log.Load().Stats())
 }
 
 // BenchmarkReal: what one record costs this process, all goroutines, from the

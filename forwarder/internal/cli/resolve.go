@@ -28,6 +28,10 @@ const (
 	auditdConf   = "/etc/audit/auditd.conf"
 	remoteConf   = "/etc/audit/audisp-remote.conf"
 	defaultSpool = "/var/spool/auditfleet"
+	// Where stock tools look for the state report of the host's daemon; beside one
+	// the file is another.
+	daemonReport = "/run/auditd.state"
+	otherReport  = "/run/auditfleet-forwarder.state"
 )
 
 // shippedAuditd is what a distribution's auditd.conf sets beyond the built-in
@@ -51,16 +55,22 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	if err := o.sizes(&cfg); err != nil {
 		return cfg, &usageError{err}
 	}
-	ac, err := o.auditd(given, logger)
-	if err != nil {
+	if err := o.reloadable(ctx, &cfg, given, logger); err != nil {
 		return cfg, err
 	}
-	if err := o.localLog(&cfg, ac, logger); err != nil {
-		return cfg, err
+	cfg.Reload = func(ctx context.Context) (agent.Changed, error) {
+		next := agent.Config{Source: o.source}
+		err := o.reloadable(ctx, &next, given, logger)
+		return agent.Changed{
+			Node: next.Node, Log: next.Log, Actions: next.Actions, Plugins: next.Plugins, Enrich: next.Enrich,
+			ReportEvery: next.ReportEvery, PriorityBoost: next.PriorityBoost,
+		}, err
 	}
-	o.plugins(&cfg, ac, logger)
-	if cfg.Node, err = o.nodeName(ctx, given, ac); err != nil {
-		return cfg, err
+	if cfg.Report = o.report; o.report == "" {
+		cfg.Report = otherReport
+		if o.source == agent.SourceKernel {
+			cfg.Report = daemonReport
+		}
 	}
 	if err := o.shipping(&cfg, given, logger); err != nil {
 		return cfg, err
@@ -72,6 +82,28 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		}
 	}
 	return cfg, nil
+}
+
+// reloadable fills in what auditd.conf and the plugins' files say: at the start
+// and again on SIGHUP.
+func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func(string) bool, logger hclog.Logger) error {
+	ac, f, err := o.auditd(given, logger)
+	if err != nil {
+		return err
+	}
+	if err := o.localLog(cfg, ac, logger); err != nil {
+		return err
+	}
+	if err := o.actions(ctx, cfg, ac, f, logger); err != nil {
+		return err
+	}
+	o.plugins(cfg, ac, logger)
+	cfg.Node, err = o.nodeName(ctx, given, ac)
+	cfg.ReportEvery = ac.ReportInterval
+	if o.source == agent.SourceKernel {
+		cfg.PriorityBoost = ac.PriorityBoost
+	}
+	return err
 }
 
 // check refuses flags that make no sense, alone or together.
@@ -129,34 +161,50 @@ func (o *runFlags) sizes(cfg *agent.Config) error {
 }
 
 // auditd reads auditd.conf: the one named, or for the kernel source the host's
-// own if there is one.
-func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Auditd, error) {
+// own if there is one. The file is nil when none was read.
+func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Auditd, *conf.File, error) {
 	path := o.config
 	if !given("config") {
 		if o.source != agent.SourceKernel {
-			return shippedAuditd(), nil
+			return shippedAuditd(), nil, nil
 		}
 		if _, err := os.Stat(auditdConf); errors.Is(err, fs.ErrNotExist) {
-			return shippedAuditd(), nil
+			return shippedAuditd(), nil, nil
 		}
 		path = auditdConf
 		logger.Info("configuration", "file", path)
 	}
 	ac, f, err := conf.LoadAuditd(path)
 	if err != nil {
-		return ac, fmt.Errorf("--config: %w", err)
+		return ac, f, fmt.Errorf("--config: %w", err)
 	}
 	warn(f, logger)
 	if f.Has("log_format") && ac.LogFormat == conf.LogEnriched && o.source == agent.SourceKernel {
 		logger.Warn("log_format = enriched is not supported yet: the log is written raw", "file", f.Path, "line", f.Line("log_format"))
 	}
-	if f.Has("tcp_listen_port") {
-		logger.Warn("tcp_listen_port has no effect: the forwarder does not listen, collector serve does", "file", f.Path, "line", f.Line("tcp_listen_port"))
+	return ac, f, o.serverKeys(ac, f, logger)
+}
+
+// serverKeys refuses what makes the stock daemon a server. The other keys of a
+// server mean nothing without it, and the shipped file has them.
+func (o *runFlags) serverKeys(ac conf.Auditd, f *conf.File, logger hclog.Logger) error {
+	for _, k := range []struct {
+		key, why string
+		bad      bool
+	}{
+		{"tcp_listen_port", "the forwarder does not listen: collector serve --listen :" + strconv.Itoa(ac.TCPListenPort) + " does; remove the line", f.Has("tcp_listen_port")},
+		{"distribute_network", "the forwarder receives nothing from the network: collector serve does; remove the line", ac.DistributeNetwork},
+		{"local_events", "nothing is left to do for --source kernel: collector serve is the server", f.Has("local_events") && !ac.LocalEvents},
+	} {
+		switch {
+		case !k.bad:
+		case o.source != agent.SourceKernel:
+			logger.Debug("a key has no effect with this source", "file", f.Path, "line", f.Line(k.key), "key", k.key)
+		default:
+			return fmt.Errorf("--config: %w", &conf.Error{File: f.Path, Line: f.Line(k.key), Msg: k.key + " = " + f.Value(k.key) + " is not for the forwarder", Hint: k.why})
+		}
 	}
-	if f.Has("local_events") && !ac.LocalEvents && o.source == agent.SourceKernel {
-		return ac, fmt.Errorf("%s:%d: local_events = no: nothing is left to do for --source kernel (collector serve is the server)", f.Path, f.Line("local_events"))
-	}
-	return ac, nil
+	return nil
 }
 
 func warn(f *conf.File, logger hclog.Logger) {
@@ -194,6 +242,9 @@ func (o *runFlags) localLog(cfg *agent.Config, ac conf.Auditd, logger hclog.Logg
 	cfg.Log = locallog.Config{
 		Path: path, Flush: flush, Freq: ac.Freq, MaxSize: int64(min(ac.MaxLogFile, math.MaxInt64>>20)) << 20,
 		NumLogs: ac.NumLogs, Action: action, GID: ac.LogGroup,
+		SpaceLeft: ac.SpaceLeft, SpaceLeftAction: ac.SpaceLeftAction,
+		AdminSpaceLeft: ac.AdminSpaceLeft, AdminSpaceLeftAction: ac.AdminSpaceLeftAction,
+		DiskFullAction: ac.DiskFullAction, DiskErrorAction: ac.DiskErrorAction,
 	}
 	return nil
 }

@@ -37,7 +37,9 @@ also said in a DAEMON_ERR record. A full spool drops its oldest records (source
 kernel or multicast) or makes the source wait (stdin, FILE).
 
 Signals: TERM and INT end, after what is spooled had --shutdown-timeout to go out
-(a second one ends at once); USR1 rotates the local log; USR2 resumes it.
+(a second one ends at once); HUP reads auditd.conf and the plugins' files again;
+USR1 rotates the local log; USR2 resumes it, plugins and shipping; CONT writes the
+state report.
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
 of it acknowledged within --drain-timeout (the rest is in the spool).`
 
@@ -61,6 +63,8 @@ type runFlags struct {
 	receiveBuffer, queue string
 	drain, shutdown      time.Duration
 	logLevel             string
+	allowHalt            bool
+	report               string
 }
 
 func newRunCommand(std Stdio, version string) *cobra.Command {
@@ -95,6 +99,8 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.queue, "queue", "16M", "memory for records between the kernel's reader and the disk")
 	f.DurationVar(&o.drain, "drain-timeout", 30*time.Second, "how long to wait for acknowledgements at the end of the input")
 	f.DurationVar(&o.shutdown, "shutdown-timeout", 5*time.Second, "how long to go on shipping when told to end")
+	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt of auditd.conf do what they say")
+	f.StringVar(&o.report, "report", "", "the state report of SIGCONT (default "+daemonReport+" for the kernel source, "+otherReport+" otherwise)")
 	f.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	return cmd
 }
@@ -124,7 +130,7 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 	// Before anything is acquired: a signal that comes meanwhile must not kill us
 	// with the kernel's registration held.
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT)
 	defer signal.Stop(signals)
 	limitRuntime()
 	a, err := agent.Open(cfg)
@@ -154,7 +160,9 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 			case unix.SIGUSR2:
 				go a.Resume()
 			case unix.SIGHUP:
-				cfg.Logger.Warn("the configuration is read at the start only: restart to apply changes")
+				go a.Reload(soft)
+			case unix.SIGCONT:
+				go a.Report()
 			default:
 				if soft.Err() != nil {
 					cfg.Logger.Warn("ending at once")

@@ -18,6 +18,9 @@ type FS interface {
 	MkdirAll(name string, perm fs.FileMode) error
 	Chmod(name string, perm fs.FileMode) error
 	Chown(name string, uid, gid int) error
+	// Space returns how many bytes of the filesystem a file lies on are free for
+	// root, and how many it has.
+	Space(name string) (free, total uint64, err error)
 }
 
 // File is an open log file, opened for appending.
@@ -78,3 +81,12 @@ func (OS) Chmod(name string, perm fs.FileMode) error { return os.Chmod(name, per
 
 // Chown implements FS.
 func (OS) Chown(name string, uid, gid int) error { return os.Chown(name, uid, gid) }
+
+// Space implements FS.
+func (OS) Space(name string) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(name, &st); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	return st.Bfree * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
+}

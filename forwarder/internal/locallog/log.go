@@ -7,12 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
 // FlushMode is auditd.conf's flush.
@@ -51,6 +52,15 @@ type Config struct {
 	GID        int // group that may read, 0 or less: only root
 	BufferSize int // default 64 KiB
 
+	// What to do when the filesystem's free space falls below SpaceLeft, and then
+	// below AdminSpaceLeft, and when a write fails.
+	SpaceLeft, AdminSpaceLeft             conf.Space
+	SpaceLeftAction, AdminSpaceLeftAction conf.Action
+	DiskFullAction, DiskErrorAction       conf.Action
+	// Actor does what is not the log's to do; nil: it is only said. It must not
+	// wait.
+	Actor Actor
+
 	FS     FS
 	Logger hclog.Logger
 	Now    func() time.Time
@@ -75,12 +85,15 @@ type Log struct {
 	inBuf   int // records in buf
 	unsync  int // records written since the last sync
 	warned  bool
-	full    bool // ActionSuspend was taken
 	torn    bool // half a line lies beyond size and could not be cut off yet
 	failing bool
-	since   uint64    // Dropped when it began to fail
+	since   uint64    // Dropped when it began to fail, or was suspended
 	retry   time.Time // not tried again before
 	syncer  *syncer
+	space   space
+	rotated int // numbered files there were at the last rotation
+
+	suspended atomic.Bool // the file is closed then, until Resume
 
 	records, bytes, dropped, rotations, writeErrors atomic.Uint64
 	syncs, syncErrors                               atomic.Uint64
@@ -90,35 +103,81 @@ const retryEvery = time.Second
 
 // Open opens the log for appending, making it and its folder where missing.
 func Open(cfg Config) (*Log, error) {
-	if cfg.FS == nil {
-		cfg.FS = OS{}
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = hclog.NewNullLogger()
-	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
-	}
-	if cfg.BufferSize <= 0 {
-		cfg.BufferSize = 64 << 10
-	}
-	if cfg.Freq <= 0 {
-		cfg.Freq = 50
-	}
+	cfg.defaults()
 	l := &Log{cfg: cfg, buf: make([]byte, 0, cfg.BufferSize)}
-	if err := l.prepareDir(); err != nil {
+	if err := l.acquire(); err != nil {
 		return nil, err
+	}
+	return l, nil
+}
+
+func (c *Config) defaults() {
+	if c.FS == nil {
+		c.FS = OS{}
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.BufferSize <= 0 {
+		c.BufferSize = 64 << 10
+	}
+	if c.Freq <= 0 {
+		c.Freq = 50
+	}
+}
+
+// acquire opens the file and what belongs to it.
+func (l *Log) acquire() error {
+	if err := l.prepareDir(); err != nil {
+		return err
 	}
 	if err := l.openFile(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := l.cutTorn(); err != nil {
-		return nil, errors.Join(err, l.file.Close())
+		err = errors.Join(err, l.file.Close())
+		l.file = nil
+		return err
 	}
+	if err := l.removeExcess(); err != nil {
+		l.cfg.Logger.Warn("logs beyond num_logs could not be removed", "error", err)
+	}
+	if l.cfg.Flush == FlushIncrementalAsync {
+		l.syncer = newSyncer(l)
+	}
+	return nil
+}
+
+// Reload takes over another configuration: another file, mode or action. What is
+// in hand goes to the old file. With an error nothing has changed.
+func (l *Log) Reload(cfg Config) error {
+	cfg.defaults()
+	next := &Log{cfg: cfg}
+	if err := next.acquire(); err != nil {
+		return err
+	}
+	if next.syncer != nil {
+		next.syncer.stop()
+	}
+	if err := l.Close(); err != nil {
+		l.cfg.Logger.Error("the old log could not be closed well", "file", l.cfg.Path, "error", err)
+	}
+	l.cfg, l.file, l.size = cfg, next.file, next.size
+	l.warned, l.torn, l.space, l.unsync = false, false, space{}, 0
 	if cfg.Flush == FlushIncrementalAsync {
 		l.syncer = newSyncer(l)
 	}
-	return l, nil
+	if l.suspended.Load() {
+		// It stays so, with its file closed, until resumed.
+		err := l.file.Close()
+		l.file = nil
+		return err
+	}
+	l.retry = time.Time{}
+	return nil
 }
 
 func (l *Log) dirMode() fs.FileMode {
@@ -238,15 +297,15 @@ func (l *Log) Flush() {
 	switch l.cfg.Flush {
 	case FlushNone:
 	case FlushData, FlushSync:
-		if l.unsync > 0 {
+		if l.unsync > 0 && l.file != nil {
 			l.sync()
 		}
 	case FlushIncremental:
-		if l.unsync >= l.cfg.Freq {
+		if l.unsync >= l.cfg.Freq && l.file != nil {
 			l.sync()
 		}
 	case FlushIncrementalAsync:
-		if l.unsync >= l.cfg.Freq {
+		if l.unsync >= l.cfg.Freq && l.file != nil {
 			l.unsync = 0
 			l.syncer.request()
 		}
@@ -292,7 +351,7 @@ func (l *Log) writeOut() {
 
 // writeNow writes lines with one call and then looks at the size.
 func (l *Log) writeNow(data []byte, records int) {
-	if l.full || l.failing && l.cfg.Now().Before(l.retry) {
+	if l.suspended.Load() || l.failing && l.cfg.Now().Before(l.retry) {
 		l.dropped.Add(uint64(records))
 		return
 	}
@@ -328,6 +387,9 @@ func (l *Log) writeNow(data []byte, records int) {
 		l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
 	}
 	l.checkSize()
+	if l.space.written += int64(len(data)); l.space.written >= spaceEvery {
+		l.checkSpace()
+	}
 }
 
 func (l *Log) wrote(records, n int) {
@@ -338,114 +400,20 @@ func (l *Log) wrote(records, n int) {
 }
 
 // fail counts records the disk did not take and says so once; it is tried again
-// each second.
+// each second, unless an action says otherwise.
 func (l *Log) fail(records int, err error) {
 	l.writeErrors.Add(1)
-	if !l.failing {
+	first := !l.failing
+	if first {
 		l.failing, l.since = true, l.dropped.Load()
 		l.cfg.Logger.Error("the local log can't be written; records go on to the collector, the local log is tried again every second",
 			"file", l.cfg.Path, "error", err)
 	}
 	l.dropped.Add(uint64(records))
 	l.retry = l.cfg.Now().Add(retryEvery)
-}
-
-func (l *Log) checkSize() {
-	if l.cfg.MaxSize <= 0 || l.size < l.cfg.MaxSize {
-		return
+	if first {
+		l.writeFailed(err)
 	}
-	switch l.cfg.Action {
-	case ActionIgnore:
-	case ActionSyslog:
-		if !l.warned {
-			l.warned = true
-			l.cfg.Logger.Warn("the local log exceeds max_log_file", "file", l.cfg.Path, "bytes", l.size)
-		}
-	case ActionSuspend:
-		l.full = true
-		l.cfg.Logger.Error("the local log exceeds max_log_file: writing it is suspended", "file", l.cfg.Path, "bytes", l.size)
-	case ActionRotate, ActionKeepLogs:
-		if err := l.Rotate(); err != nil && !l.warned {
-			l.warned = true
-			l.cfg.Logger.Error("the local log could not be rotated, it goes on growing", "file", l.cfg.Path, "error", err)
-		}
-	}
-}
-
-// Suspended reports whether writing is suspended by its size.
-func (l *Log) Suspended() bool { return l.full }
-
-// Resume ends a suspension, after the administrator made room.
-func (l *Log) Resume() {
-	l.full = false
-	l.failing = false
-}
-
-// Rotate starts a new file: audit.log becomes audit.log.1 (read-only) and so on.
-// With fewer than two files allowed it does nothing.
-func (l *Log) Rotate() error {
-	if l.inBuf > 0 {
-		// Called between batches or from writeOut, which has emptied the buffer:
-		// only an administrator's rotation finds something here.
-		l.writeOut()
-	}
-	if l.cfg.NumLogs < 2 && l.cfg.Action != ActionKeepLogs {
-		return nil
-	}
-	// The new file is made first: when that fails nothing has been renamed, and
-	// no old log is pushed out by trying again.
-	fresh, size, err := l.openAs(l.cfg.Path + newSuffix)
-	if err != nil {
-		return fmt.Errorf("rotate: %w", err)
-	}
-	if l.syncer != nil {
-		l.syncer.wait()
-	}
-	if l.cfg.Flush != FlushNone {
-		l.noteSync(l.file.Datasync())
-	}
-	l.unsync = 0
-	if err := l.shift(); err != nil {
-		return errors.Join(err, fresh.Close())
-	}
-	if err := l.cfg.FS.Rename(l.cfg.Path+newSuffix, l.cfg.Path); err != nil {
-		return errors.Join(fmt.Errorf("rotate: %w", err), fresh.Close())
-	}
-	rotated := l.file
-	l.file, l.size, l.warned = fresh, size, false
-	if err := rotated.Chmod(l.fileMode() &^ 0o200); err != nil {
-		l.cfg.Logger.Warn("the rotated log could not be made read-only", "error", err)
-	}
-	l.rotations.Add(1)
-	return rotated.Close()
-}
-
-// newSuffix names the next file until the old ones have been shifted.
-const newSuffix = ".new"
-
-// shift renames the numbered files upwards, highest first. What goes beyond
-// NumLogs is overwritten by the rename.
-func (l *Log) shift() error {
-	name := func(i int) string {
-		if i == 0 {
-			return l.cfg.Path
-		}
-		return l.cfg.Path + "." + strconv.Itoa(i)
-	}
-	last := l.cfg.NumLogs - 1
-	if l.cfg.Action == ActionKeepLogs {
-		for last = 1; ; last++ {
-			if _, err := l.cfg.FS.Stat(name(last)); err != nil {
-				break
-			}
-		}
-	}
-	for i := last; i >= 1; i-- {
-		if err := l.cfg.FS.Rename(name(i-1), name(i)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rotate: %w", err)
-		}
-	}
-	return nil
 }
 
 // Stats returns the counters; any goroutine may ask.
@@ -458,9 +426,7 @@ func (l *Log) Stats() Stats {
 
 // Close writes what is buffered, syncs and closes.
 func (l *Log) Close() error {
-	if l.file != nil {
-		l.writeOut()
-	}
+	l.writeOut()
 	if l.syncer != nil {
 		l.syncer.stop()
 		l.syncer = nil

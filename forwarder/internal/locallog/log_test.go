@@ -157,10 +157,12 @@ func TestRotation(t *testing.T) {
 			if !l.Suspended() || st.Dropped != 7 {
 				t.Errorf("suspended %v, %d dropped, want 7", l.Suspended(), st.Dropped)
 			}
-			l.Resume()
+			if err := l.Resume(); err != nil {
+				t.Fatal(err)
+			}
 			write(l, 1)
-			if got := l.Stats().Records; got != 3 {
-				t.Errorf("after Resume %d records, want 3", got)
+			if got := l.Stats().Records; got != 3 || l.Suspended() {
+				t.Errorf("after Resume %d records, want 3; suspended %v", got, l.Suspended())
 			}
 		}
 	}
@@ -232,6 +234,7 @@ type faults struct {
 	open     func(name string) error
 	rename   func(from string) error
 	sync     func() error
+	space    func() (free, total uint64)
 }
 
 type faultFile struct {
@@ -250,6 +253,14 @@ func (x *faults) OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 		return nil, err
 	}
 	return faultFile{f.(osFile), x}, nil
+}
+
+func (x *faults) Space(name string) (free, total uint64, err error) {
+	if x.space != nil {
+		free, total = x.space()
+		return free, total, nil
+	}
+	return x.OS.Space(name)
 }
 
 func (x *faults) Rename(from, to string) error {

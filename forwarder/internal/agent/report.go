@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
+)
+
+// reporter knows when the state report is due.
+type reporter struct {
+	mu    sync.Mutex // guards what follows
+	every time.Duration
+	last  time.Time
+}
+
+func (r *reporter) setEvery(d time.Duration) {
+	r.mu.Lock()
+	r.every = d
+	r.mu.Unlock()
+}
+
+func (r *reporter) due(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.every <= 0 || now.Sub(r.last) < r.every {
+		return false
+	}
+	r.last = now
+	return true
+}
+
+// Report writes the state report, as on SIGCONT.
+func (a *Agent) Report() { a.do(a.writeReport) }
+
+func (a *Agent) writeReport() {
+	if a.cfg.Report == "" {
+		return
+	}
+	if err := replaceFile(a.cfg.Report, a.state()); err != nil {
+		a.cfg.Logger.Error("the state report could not be written", "error", err)
+	}
+}
+
+// replaceFile writes a file beside its place and moves it there, so that a reader
+// sees the whole report.
+func replaceFile(path string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone when all went well
+	if _, err = f.Write(data); err == nil {
+		err = f.Chmod(0o640)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return err
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// state is the report's text: the lines of the stock daemon's under their names,
+// then ours. It is the pump's.
+func (a *Agent) state() []byte {
+	var b bytes.Buffer
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("audit version = %s", a.cfg.Version)
+	line("current time = %s", a.cfg.Now().Format("01/02/06 15:04:05"))
+	if nice, err := unix.Getpriority(unix.PRIO_PROCESS, 0); err == nil {
+		line("process priority = %d", 20-nice) // the call returns 20 less the niceness
+	}
+	l := a.log.Load()
+	line("writing to logs = %s", yesNo(l != nil))
+	if l != nil {
+		s := l.State()
+		line("current log size = %d KB", s.Size>>10)
+		line("max log size = %d KB", s.MaxSize>>10)
+		line("logs detected last rotate/shift = %d", s.Rotated)
+		line("space left on partition = %s", yesNo(s.Free > 0))
+		line("Logging partition free space %d MB", s.Free>>20)
+		line("space_left setting %d MB", s.SpaceLeft>>20)
+		line("admin_space_left setting %d MB", s.Admin>>20)
+		line("logging suspended = %s", yesNo(s.Suspended))
+		line("file system space action performed = %s", yesNo(s.Low))
+		line("admin space action performed = %s", yesNo(s.LowAdmin))
+		line("disk error detected = %s", yesNo(s.Failing))
+	}
+	a.statePlugins(line)
+	line("listening for network connections = no")
+	line("records handed on = %d", a.pump.records.Load())
+	for _, c := range kernel.Causes() {
+		line("records lost, %s = %.0f", c, a.lost(c.String()))
+	}
+	line("records lost, local-log = %.0f", a.lost("local-log"))
+	if a.kernel != nil {
+		k := a.kernel.Stats()
+		line("records waiting for the disk = %d", k.QueueRecords)
+		line("receive buffer used = %d of %d KB", k.SocketUsed>>10, k.SocketLimit>>10)
+	}
+	if a.spool != nil {
+		s := a.spool.Stats()
+		line("connected to a collector = %s", yesNo(a.shipMetrics.Connected.Load() > 0))
+		line("records acknowledged = %d", a.shipMetrics.Acked.Load())
+		line("spooled records = %d", s.Records)
+		line("spool size = %d KB", s.Bytes>>10)
+		line("oldest spooled record = %.0f s", s.Age.Seconds())
+		line("records lost, spool-full = %d", s.Dropped)
+		line("records lost, spool-error = %d", a.pump.spoolError.Load())
+	}
+	return b.Bytes()
+}
+
+func (a *Agent) statePlugins(line func(format string, args ...any)) {
+	var stats []dispatch.Stats
+	depth := 0
+	if a.plugins != nil {
+		stats, depth = a.plugins.Stats(), a.plugins.Depth()
+	}
+	var queued, most int
+	var dropped, suspended bool
+	for _, s := range stats {
+		queued, most = max(queued, s.Queued), max(most, s.MostQueue)
+		dropped, suspended = dropped || s.Dropped > 0, suspended || s.Suspended
+	}
+	line("Number of active plugins = %d", len(stats))
+	line("current plugin queue depth = %d", queued)
+	line("max plugin queue depth used = %d", most)
+	line("plugin queue size = %d", depth)
+	line("plugin queue overflow detected = %s", yesNo(dropped))
+	line("plugin queueing suspended = %s", yesNo(suspended))
+	for _, s := range stats {
+		line("plugin %s: up = %s, pid = %d, queued = %d, delivered = %d, dropped = %d, restarts = %d", s.Name, yesNo(s.Up), s.PID, s.Queued, s.Delivered, s.Dropped, s.Restarts)
+	}
+}

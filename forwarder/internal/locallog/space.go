@@ -1,0 +1,244 @@
+package locallog
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/syslog"
+)
+
+// Actor does what an action says, without waiting.
+type Actor interface {
+	Do(a conf.Action, m action.Message)
+}
+
+// ErrSuspended is returned by Rotate while the log is suspended.
+var ErrSuspended = errors.New("writing the local log is suspended")
+
+// spaceEvery is after how many bytes written the free space is looked at, besides
+// Tick.
+const spaceEvery = 1 << 20
+
+// space is what is known of the filesystem.
+type space struct {
+	written    int64 // since the last look
+	low, admin bool  // below SpaceLeft, AdminSpaceLeft: the action was taken
+	failed     bool  // it could not be asked
+	free       uint64
+}
+
+// State is what the state report says of the log.
+type State struct {
+	Path             string
+	Size, MaxSize    int64
+	Rotated          int // numbered files there were at the last rotation
+	Free             uint64
+	SpaceLeft, Admin uint64 // thresholds in bytes
+	Suspended        bool
+	Low, LowAdmin    bool // below the thresholds: the actions were taken
+	Failing          bool
+}
+
+// State returns it. As everything, it is for the log's own goroutine.
+func (l *Log) State() State {
+	free, total, err := l.cfg.FS.Space(filepath.Dir(l.cfg.Path))
+	if err != nil {
+		free = l.space.free
+	}
+	return State{
+		Path: l.cfg.Path, Size: l.size, MaxSize: l.cfg.MaxSize, Rotated: l.rotated, Free: free,
+		SpaceLeft: threshold(l.cfg.SpaceLeft, total), Admin: threshold(l.cfg.AdminSpaceLeft, total),
+		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.failing,
+	}
+}
+
+// Tick is to be called about once a second: it looks at the free space.
+func (l *Log) Tick() { l.checkSpace() }
+
+func threshold(s conf.Space, total uint64) uint64 {
+	if s.Percent > 0 {
+		return total / 100 * uint64(s.Percent)
+	}
+	return min(s.MiB, math.MaxUint64>>20) << 20
+}
+
+// checkSpace takes the actions for low space: once until there is enough again,
+// but for rotate, which may help more than once.
+func (l *Log) checkSpace() {
+	l.space.written = 0
+	free, total, err := l.cfg.FS.Space(filepath.Dir(l.cfg.Path))
+	if err != nil {
+		if !l.space.failed {
+			l.space.failed = true
+			l.cfg.Logger.Error("the free space of the log's filesystem can't be read", "error", err)
+		}
+		return
+	}
+	l.space.failed, l.space.free = false, free
+	for _, c := range []struct {
+		key     string
+		limit   conf.Space
+		action  conf.Action
+		taken   *bool
+		subject string
+	}{
+		{"admin_space_left", l.cfg.AdminSpaceLeft, l.cfg.AdminSpaceLeftAction, &l.space.admin, "Audit Admin Space Alert"},
+		{"space_left", l.cfg.SpaceLeft, l.cfg.SpaceLeftAction, &l.space.low, "Audit Disk Space Alert"},
+	} {
+		limit := threshold(c.limit, total)
+		switch {
+		case free >= limit:
+			*c.taken = false
+		case !*c.taken || c.action.Do == conf.DoRotate && l.size > 0 && !l.suspended.Load():
+			first := !*c.taken
+			*c.taken = true
+			l.take(c.action, first, action.Message{
+				Condition: c.key + "_action", Subject: c.subject, Level: syslog.Alert,
+				Text: fmt.Sprintf("audit: the volume of the log %s has %d MiB left, below %s (%d MiB)", l.cfg.Path, free>>20, c.key, limit>>20),
+			})
+		}
+	}
+}
+
+// writeFailed takes the action for a failed write.
+func (l *Log) writeFailed(err error) {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
+		l.take(l.cfg.DiskFullAction, true, action.Message{
+			Condition: "disk_full_action", Subject: "Audit Disk Full", Level: syslog.Alert,
+			Text: fmt.Sprintf("audit: no space left for the log %s: %v", l.cfg.Path, err),
+		})
+		return
+	}
+	l.diskError(err)
+}
+
+func (l *Log) diskError(err error) {
+	l.take(l.cfg.DiskErrorAction, true, action.Message{
+		Condition: "disk_error_action", Subject: "Audit Disk Error", Level: syslog.Alert,
+		Text: fmt.Sprintf("audit: the log %s can't be written: %v", l.cfg.Path, err),
+	})
+}
+
+// take does what an action says. say is false when it was said already.
+func (l *Log) take(a conf.Action, say bool, m action.Message) {
+	if a.Do == "" {
+		a.Do = conf.DoIgnore
+	}
+	if a.Do == conf.DoIgnore && m.Condition == "disk_full_action" {
+		a.Do = conf.DoSyslog // as stock: nothing is done, but it is said
+	}
+	if say {
+		if l.cfg.Actor != nil {
+			l.cfg.Actor.Do(a, m)
+		} else {
+			l.cfg.Logger.Warn(m.Text, "action", a.String(), "key", m.Condition)
+		}
+	}
+	switch a.Do {
+	case conf.DoRotate:
+		if err := l.Rotate(); err != nil {
+			l.cfg.Logger.Error("the local log could not be rotated", "file", l.cfg.Path, "error", err)
+		} else {
+			l.retry = l.cfg.Now() // there may be room now
+		}
+	case conf.DoSuspend, conf.DoExec:
+		// The program may compress or move the files: they are let go of. It resumes
+		// the log (SIGUSR2) when it is done, as auditd.conf(5) has it.
+		l.suspend(m.Condition)
+	}
+}
+
+// suspend ends writing until Resume. The file is closed, so that its space can be
+// had.
+func (l *Log) suspend(why string) {
+	if l.suspended.Swap(true) {
+		return
+	}
+	if !l.failing {
+		l.since = l.dropped.Load()
+	}
+	l.cfg.Logger.Error("writing the local log is suspended until resumed (SIGUSR2)", "file", l.cfg.Path, "key", why)
+	if l.file == nil {
+		return
+	}
+	if l.syncer != nil {
+		l.syncer.wait()
+	}
+	if l.cfg.Flush != FlushNone && l.unsync > 0 {
+		l.noteSync(l.file.Datasync())
+	}
+	l.unsync = 0
+	if l.torn {
+		if err := l.file.Truncate(l.size); err == nil {
+			l.torn = false
+		}
+	}
+	if err := l.file.Close(); err != nil {
+		l.cfg.Logger.Warn("the suspended log could not be closed well", "error", err)
+	}
+	l.file = nil
+}
+
+// Suspended reports whether writing is suspended; any goroutine may ask.
+func (l *Log) Suspended() bool { return l.suspended.Load() }
+
+// Resume ends a suspension. An action that was taken for low space, or for the
+// file's size, is not taken again before there was enough, or another file:
+// resuming must not suspend at once.
+func (l *Log) Resume() error {
+	l.retry = l.cfg.Now()
+	if !l.suspended.Load() {
+		return nil
+	}
+	if l.file == nil {
+		if err := l.openFile(); err != nil {
+			return err
+		}
+		l.torn = false
+		if err := l.cutTorn(); err != nil {
+			err = errors.Join(err, l.file.Close())
+			l.file = nil
+			return err
+		}
+	}
+	l.suspended.Store(false)
+	l.failing, l.warned = false, l.cfg.MaxSize > 0 && l.size >= l.cfg.MaxSize
+	l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
+	return nil
+}
+
+// checkSize takes max_log_file_action.
+func (l *Log) checkSize() {
+	if l.cfg.MaxSize <= 0 || l.size < l.cfg.MaxSize {
+		return
+	}
+	m := action.Message{
+		Condition: "max_log_file_action", Level: syslog.Warning,
+		Text: fmt.Sprintf("audit: the log %s exceeds max_log_file: %d bytes", l.cfg.Path, l.size),
+	}
+	switch l.cfg.Action {
+	case ActionIgnore:
+	case ActionSyslog:
+		if !l.warned {
+			l.warned = true
+			l.take(conf.Action{Do: conf.DoSyslog}, true, m)
+		}
+	case ActionSuspend:
+		if !l.warned {
+			l.warned = true
+			l.take(conf.Action{Do: conf.DoSuspend}, true, m)
+		}
+	case ActionRotate, ActionKeepLogs:
+		if err := l.Rotate(); err != nil && !l.warned {
+			l.warned = true
+			l.cfg.Logger.Error("the local log could not be rotated, it goes on growing", "file", l.cfg.Path, "error", err)
+			l.diskError(err)
+		}
+	}
+}
