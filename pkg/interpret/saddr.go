@@ -32,8 +32,9 @@ func appendSockAddr(dst, v []byte) []byte {
 	}
 	var buf [maxSockAddr]byte
 	a := buf[:min(n, len(buf))]
-	for i := range a {
-		a[i] = hexByte(v, 2*i)
+	digits := hexLen(v)
+	for i := 0; i < min((digits+1)/2, len(buf)); i++ {
+		buf[i] = hexByte(v, 2*i) // half a byte at the end counts for text only
 	}
 	family := uint16(a[0])
 	if len(a) > 1 {
@@ -47,15 +48,15 @@ func appendSockAddr(dst, v []byte) []byte {
 	dst = append(append(append(dst, "{ saddr_fam="...), name...), ' ')
 	switch family {
 	case afUnix:
-		return appendUnix(dst, a)
+		return appendUnix(dst, a, buf[:])
 	case afInet:
 		return appendInet(dst, a)
 	case afInet6:
 		return appendInet6(dst, a)
 	case afAX25:
-		return appendString(append(dst, "call="...), tail(a, 2), 7)
+		return appendString(append(dst, "call="...), buf[2:], 7)
 	case afX25:
-		return append(appendString(append(dst, "laddr="...), tail(a, 2), 16), " }"...)
+		return append(appendString(append(dst, "laddr="...), buf[2:], 16), " }"...)
 	case afNetlink:
 		if len(a) < 12 {
 			return append(dst, "len too short }"...)
@@ -67,8 +68,6 @@ func appendSockAddr(dst, v []byte) []byte {
 	return append(dst, "(unsupported) }"...)
 }
 
-func tail(a []byte, from int) []byte { return a[min(from, len(a)):] }
-
 // appendString appends a C string of at most limit bytes.
 func appendString(dst, s []byte, limit int) []byte {
 	s = s[:min(limit, len(s))]
@@ -78,11 +77,11 @@ func appendString(dst, s []byte, limit int) []byte {
 	return append(dst, s...)
 }
 
-func appendUnix(dst, a []byte) []byte {
+func appendUnix(dst, a, all []byte) []byte {
 	if len(a) < 4 {
 		return append(dst, "sockaddr len too short }"...)
 	}
-	path := a[2:min(len(a), 2+maxPath)]
+	path := all[2 : 2+maxPath]
 	if path[0] == 0 { // abstract
 		path = path[1:]
 	}
