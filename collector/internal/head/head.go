@@ -19,6 +19,12 @@ import (
 // ErrClosed is returned after Close.
 var ErrClosed = errors.New("the head is closed")
 
+// Defaults of Options.
+const (
+	DefaultOpenBytesHost = 4 << 20
+	DefaultOpenBytes     = 64 << 20
+)
+
 // Options of a head. Journal and Store are needed.
 type Options struct {
 	Journal *journal.Journal // open, not started; the head starts it
@@ -38,7 +44,7 @@ type Options struct {
 	// are stored together under the host "", and found by their node all the same.
 	MaxHosts int
 	// MaxOpenBytes bounds the records of open events, of a host and of all
-	// together; 4 MiB and 64 MiB when 0.
+	// together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
 	MaxOpenBytesHost, MaxOpenBytes int
 	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
 	RetryEvery time.Duration
@@ -71,10 +77,10 @@ func (o *Options) defaults() {
 		o.MaxHosts = 20000
 	}
 	if o.MaxOpenBytesHost <= 0 {
-		o.MaxOpenBytesHost = 4 << 20
+		o.MaxOpenBytesHost = DefaultOpenBytesHost
 	}
 	if o.MaxOpenBytes <= 0 {
-		o.MaxOpenBytes = 64 << 20
+		o.MaxOpenBytes = DefaultOpenBytes
 	}
 	if o.RetryEvery <= 0 {
 		o.RetryEvery = time.Second
@@ -86,6 +92,8 @@ type Stats struct {
 	Records, Events     uint64 // since start, replay included
 	Replayed            uint64 // records
 	Unparsable          uint64
+	Evicted             uint64 // events ended early: too much was open
+	Mixed               uint64 // records of hosts beyond MaxHosts
 	OpenEvents          int
 	OpenBytes           int
 	Tables              int // in memory

@@ -322,6 +322,29 @@ func TestHostsLimit(t *testing.T) {
 	if n := len(r.h.Hosts()); n != 4 {
 		t.Errorf("%d hosts, want 3 and the one for all others", n)
 	}
+	if n := r.h.Stats().Mixed; n != 5 {
+		t.Errorf("%d records are counted as stored together, want 5", n)
+	}
+}
+
+// What is open of one host, and of all together, is bounded; what has to go early
+// is counted and stored.
+func TestOpenEventsLimit(t *testing.T) {
+	for name, c := range map[string]struct{ host, total int }{"host": {2000, 1 << 20}, "total": {1 << 20, 2000}} {
+		t.Run(name, func(t *testing.T) {
+			r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
+				o.MaxOpenBytesHost, o.MaxOpenBytes = c.host, c.total
+			})
+			for i := range 100 {
+				r.put(t, plain(1, line("web1", 0, i, "SYSCALL", "arch=c000003e syscall=59 success=yes items=2")))
+			}
+			r.settle(t)
+			got := len(texts(t, r.h, &search.Query{}))
+			if n := r.h.Stats().Evicted; int(n) != got || n < 50 || n >= 100 {
+				t.Errorf("%d events counted as ended early, %d of 100 are complete", n, got)
+			}
+		})
+	}
 }
 
 func TestHostNames(t *testing.T) {

@@ -19,7 +19,8 @@ type host struct {
 	asm        *event.Assembler
 	raw        []byte // Name
 	dirty      bool
-	open       int // bytes of open events when last counted
+	open       int    // bytes of open events when last counted
+	evicted    uint64 // by the assembler, when last counted
 }
 
 func (x *host) info() store.Host { return x.Host }
@@ -92,6 +93,9 @@ func clip(s string) string {
 
 // seen counts what came from a host.
 func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups uint64) {
+	if x == h.mixed {
+		h.stats.Mixed += records
+	}
 	x.Records += records
 	x.Bytes += size
 	x.Unparsable += unparsable
@@ -140,8 +144,13 @@ func (h *Head) tick(now time.Time) {
 	}
 }
 
-// recount keeps the sum of open bytes and the set of hosts that have some.
+// recount keeps the sum of open bytes, the set of hosts that have some, and what
+// was ended early.
 func (h *Head) recount(x *host) {
+	if n := x.asm.Stats().Evicted; n != x.evicted {
+		h.stats.Evicted += n - x.evicted
+		x.evicted = n
+	}
 	n := x.asm.Bytes()
 	h.openBytes += n - x.open
 	x.open = n
@@ -165,6 +174,7 @@ func (h *Head) relieve() {
 		if most == nil {
 			return
 		}
+		h.stats.Evicted += uint64(most.asm.Len())
 		most.asm.Flush()
 		h.recount(most)
 	}
