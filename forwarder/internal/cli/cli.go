@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 )
 
 // Stdio is what an applet reads and writes.
@@ -38,6 +40,9 @@ func (e *usageError) Unwrap() error { return e.err }
 // Run runs the applet that args name and returns its exit code. args[0] is the
 // name the program was called by.
 func Run(ctx context.Context, args []string, std Stdio, version string) int {
+	if code, ok := trace.Helper(args); ok {
+		return code
+	}
 	name, argv0 := "forwarder", ""
 	if len(args) > 0 {
 		argv0 = args[0]
@@ -54,6 +59,8 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runCtl(ctx, args, std, version)
 	case "augenrules":
 		err = runAsAugenrules(ctx, argv0, args, std, version)
+	case "autrace":
+		err = runTrace(ctx, name, args, std, version)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
@@ -82,7 +89,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetOut(std.Out)

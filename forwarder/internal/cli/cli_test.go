@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -27,8 +28,11 @@ func command() {
 
 func TestMain(m *testing.M) {
 	kerneltest.Child()
+	if code, ok := trace.Helper(os.Args); ok {
+		os.Exit(code)
+	}
 	testscript.Main(m, map[string]func(){
-		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command,
+		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command, "autrace": command, "auditctl": command,
 		"sink": sink,
 	})
 }

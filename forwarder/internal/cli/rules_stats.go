@@ -271,13 +271,13 @@ func (s *ruleStats) print(list []*keyStats, from time.Time) {
 		events, bytes = events+k.Events, bytes+k.Bytes
 	}
 	w := tabwriter.NewWriter(s.out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "events\tshare\tper hour\tbytes\tlast\t  key\t")
+	fmt.Fprintln(w, "events\tshare\tper hour\tbytes\tlast\t  key")
 	for _, k := range list {
 		name := k.Key
 		if name == "" {
 			name = "(no key)"
 		}
-		fmt.Fprintf(w, "%d\t%.1f%%\t%.1f\t%s\t%s\t  %s\t\n", k.Events, 100*float64(k.Events)/float64(events), k.PerHour, size(k.Bytes), k.Last.Format(time.DateTime), safe(name))
+		fmt.Fprintf(w, "%d\t%.1f%%\t%.1f\t%s\t%s\t  %s\n", k.Events, 100*float64(k.Events)/float64(events), k.PerHour, size(k.Bytes), k.Last.Format(time.DateTime), safe(name))
 	}
 	w.Flush()
 	top := list[0]
