@@ -35,24 +35,30 @@ func (o *runFlags) actions(ctx context.Context, cfg *agent.Config, ac conf.Audit
 		keys = append(keys, keyed{"overflow_action", ac.OverflowAction})
 	}
 	for _, k := range keys {
-		if err := runner.Check(k.key, k.action); err != nil {
-			if f != nil {
-				return fmt.Errorf("--config: %s:%d: %w", f.Path, f.Line(k.key), err)
-			}
-			return err
+		err := runner.Check(k.key, k.action)
+		if err == nil {
+			continue
 		}
+		if f != nil {
+			err = fmt.Errorf("%s:%d: %w", f.Path, f.Line(k.key), err)
+		}
+		if !errors.Is(err, action.ErrMail) {
+			return fmt.Errorf("--config: %w", err)
+		}
+		// The stock daemon runs without a mailer too: better audited than not.
+		logger.Warn("this action can do nothing but tell syslog", "error", err)
 	}
 	if f != nil && f.Has("action_mail_acct") && ac.VerifyEmail {
-		if err := verifyDomain(ctx, ac.ActionMailAcct, logger); err != nil {
-			return fmt.Errorf("--config: %w", &conf.Error{File: f.Path, Line: f.Line("action_mail_acct"), Key: "action_mail_acct", Msg: err.Error(), Hint: "verify_email = no does not look it up"})
+		if err := verifyDomain(ctx, ac.ActionMailAcct); err != nil {
+			// As with the stock daemon: better audited than not.
+			logger.Warn("the domain of action_mail_acct could not be verified", "file", f.Path, "line", f.Line("action_mail_acct"), "error", err)
 		}
 	}
 	return nil
 }
 
-// verifyDomain looks up an address' domain. Only a domain that is known not to be
-// there is an error: a resolver that is down must not keep a host unaudited.
-func verifyDomain(ctx context.Context, address string, logger hclog.Logger) error {
+// verifyDomain looks up an address' domain, if it has one.
+func verifyDomain(ctx context.Context, address string) error {
 	_, domain, remote := strings.Cut(address, "@")
 	if !remote {
 		return nil
@@ -67,10 +73,5 @@ func verifyDomain(ctx context.Context, address string, logger hclog.Logger) erro
 	if mx, mxErr := r.LookupMX(ctx, domain); mxErr == nil && len(mx) > 0 {
 		return nil
 	}
-	var dns *net.DNSError
-	if errors.As(err, &dns) && dns.IsNotFound {
-		return fmt.Errorf("the domain %s is not known", domain)
-	}
-	logger.Warn("action_mail_acct could not be verified", "domain", domain, "error", err)
-	return nil
+	return err
 }

@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/integration/need"
+)
+
+// Every key of auditd.conf with good, bad and edge values. Each line of
+// testdata/auditd-keys.txt is lines of a file (apart by " ; "), the verdict of
+// stock auditd 3.0.9 and ours; AUDITFLEET_UPDATE=1 writes both columns again. A
+// line whose verdicts differ says why in a fourth column, which is kept.
+const keysFile = "testdata/auditd-keys.txt"
+
+const keysFormat = "%-58s | %-6s | %-6s"
+
+type keyCase struct{ lines, stock, ours, why string }
+
+func readKeyCases(t *testing.T) (cases []keyCase) {
+	t.Helper()
+	b, err := os.ReadFile(keysFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		cols := append(strings.Split(strings.TrimSuffix(line, "\n"), " | "), "", "", "")
+		for i := range cols {
+			cols[i] = strings.TrimSpace(cols[i])
+		}
+		cases = append(cases, keyCase{cols[0], cols[1], cols[2], cols[3]})
+	}
+	return cases
+}
+
+// keyFile writes an auditd.conf that is right but for the lines of a case.
+func keyFile(t *testing.T, dir, lines, extra string) {
+	t.Helper()
+	for _, d := range []string{"log", "plugins", "run", "conf"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text := extra
+	for _, base := range []string{"log_file = " + dir + "/log/audit.log", "plugin_dir = " + dir + "/plugins", "space_left = 3", "admin_space_left = 2"} {
+		key, _, _ := strings.Cut(base, " ")
+		if !strings.Contains(" ; "+lines, " ; "+key+" = ") {
+			text += base + "\n"
+		}
+	}
+	text += strings.ReplaceAll(strings.ReplaceAll(lines, "DIR", dir), " ; ", "\n") + "\n"
+	if err := os.WriteFile(dir+"/conf/auditd.conf", []byte(text), 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stockVerdict starts the stock daemon without local events and sees whether it
+// gets as far as its pid file.
+func stockVerdict(t *testing.T, auditd, lines string) string {
+	dir := t.TempDir()
+	extra := ""
+	if !strings.HasPrefix(lines, "local_events") {
+		extra = "local_events = no\n"
+	}
+	keyFile(t, dir, lines, extra)
+	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -f -c %s/conf", dir, auditd, dir))
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	verdict := ""
+	for deadline := time.Now().Add(20 * time.Second); verdict == ""; {
+		select {
+		case err := <-ended:
+			if code := cmd.ProcessState.ExitCode(); code > 0 {
+				return "error"
+			}
+			t.Errorf("%s: the stock daemon ended: %v, %s", lines, err, said.String())
+			return "?"
+		case <-time.After(5 * time.Millisecond):
+			if _, err := os.Stat(dir + "/run/auditd.pid"); err == nil {
+				verdict = "ok"
+			} else if time.Now().After(deadline) {
+				verdict = "?"
+			}
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Error(err)
+	}
+	<-ended
+	return verdict
+}
+
+func ourVerdict(t *testing.T, lines string) (string, error) {
+	dir := t.TempDir()
+	keyFile(t, dir, lines, "")
+	o := stockFlags()
+	o.config = dir + "/conf/auditd.conf"
+	cfg, err := o.resolve(t.Context(), givenAs("config"), hclog.NewNullLogger())
+	if err == nil && cfg.Log.Path != "" {
+		// What is wrong with the file's place shows when it is opened.
+		err = agent.CheckLog(cfg.Log)
+	}
+	if err != nil {
+		return "error", err
+	}
+	return "ok", nil
+}
+
+func TestEveryKeyOfAuditdConf(t *testing.T) {
+	need.Root(t)
+	auditd := need.Stock(t, "auditd")
+	update := os.Getenv("AUDITFLEET_UPDATE") == "1"
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := fmt.Sprint(ln.Addr().(*net.TCPAddr).Port)
+	ln.Close()
+	cases := readKeyCases(t)
+	got := make([]keyCase, len(cases))
+	t.Run("all", func(t *testing.T) {
+		for i, c := range cases {
+			t.Run(c.lines, func(t *testing.T) {
+				t.Parallel()
+				g := keyCase{lines: c.lines, stock: c.stock, why: c.why}
+				lines := strings.ReplaceAll(c.lines, "PORT", port)
+				// With local events it would register with the kernel.
+				if strings.EqualFold(c.lines, "local_events = yes") {
+					g.stock = "ok"
+				} else {
+					g.stock = stockVerdict(t, auditd, lines)
+				}
+				var err error
+				g.ours, err = ourVerdict(t, lines)
+				if g.ours == "error" && !strings.Contains(err.Error(), "auditd.conf") && !strings.Contains(err.Error(), "log") {
+					t.Errorf("the error does not say where: %v", err)
+				}
+				if g.ours != g.stock && g.why == "" && !update {
+					t.Errorf("stock says %s, we say %s (%v) and it is not said why", g.stock, g.ours, err)
+				}
+				got[i] = g
+			})
+		}
+	})
+	if update {
+		var out strings.Builder
+		for _, g := range got {
+			line := fmt.Sprintf(keysFormat, g.lines, g.stock, g.ours)
+			if g.why != "" || g.stock != g.ours {
+				line += " | " + g.why
+			}
+			out.WriteString(strings.TrimRight(line, " ") + "\n")
+		}
+		if err := os.WriteFile(keysFile, []byte(out.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(cases, got, cmp.AllowUnexported(keyCase{})); diff != "" {
+		t.Error(diff)
+	}
+}
