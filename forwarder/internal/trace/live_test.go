@@ -229,10 +229,14 @@ func TestLiveKilled(t *testing.T) {
 		if err := cmd.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
-		err = cmd.Wait()
 		if sig == unix.SIGKILL {
-			unix.Kill(pid, unix.SIGKILL) // ours: the sleep that lost its tracer
-		} else if err != nil {
+			wait(t, "the tracer to be gone", func() bool {
+				b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+				return err == nil && bytes.Contains(b, []byte(") Z "))
+			})
+			unix.Kill(pid, unix.SIGKILL) // the sleep, which runs on without its tracer
+		}
+		if err := cmd.Wait(); err != nil && sig != unix.SIGKILL {
 			t.Errorf("%v: %v: %s", sig, err, errOut.String())
 		}
 		wait(t, "the rules to go and audit to be off", func() bool {
