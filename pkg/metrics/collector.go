@@ -47,6 +47,7 @@ type Ingest struct {
 	Empty      prometheus.Counter
 	Truncated  prometheus.Counter
 	InFlight   prometheus.Gauge
+	Waits      prometheus.Counter
 	AckSeconds prometheus.Histogram
 	Malformed  *Reasons
 	Rejected   *Reasons
@@ -59,8 +60,9 @@ const (
 	MalformedLine    = "line"
 	MalformedType    = "type"
 
-	RejectedFull  = "diskfull"
-	RejectedError = "diskerror"
+	RejectedFull      = "diskfull"
+	RejectedError     = "diskerror"
+	RejectedSuspended = "suspended" // a DISKERROR, too
 )
 
 // NewIngest registers the sessions' metrics.
@@ -72,10 +74,22 @@ func NewIngest(r *Registry) *Ingest {
 		Empty:      r.Counter("auditfleet_collector_empty_records_total", "Messages and lines without any text: acknowledged, nothing to store."),
 		Truncated:  r.Counter("auditfleet_collector_truncated_total", "Connections that ended within a frame or a line; the sender has had no acknowledgement for it."),
 		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet acknowledged."),
+		Waits:      r.Counter("auditfleet_collector_inflight_waits_total", "Times a connection waited to be read because max_in_flight_total was reached."),
 		AckSeconds: r.Histogram("auditfleet_collector_ack_seconds", "From a burst's receipt to its acknowledgement.", Seconds()),
 		Malformed: r.ByReason("auditfleet_collector_malformed_total", "Connections closed for what they sent, by cause.", "cause",
 			MalformedVersion, MalformedLength, MalformedLine, MalformedType),
 		Rejected: r.ByReason("auditfleet_collector_rejected_records_total", "Records answered with an error instead of an acknowledgement, by reply.", "reply",
-			RejectedFull, RejectedError),
+			RejectedFull, RejectedError, RejectedSuspended),
+	}
+}
+
+// Drops is what retention counts.
+type Drops struct{ Days, Events *Reasons }
+
+// NewDrops registers retention's metrics, by the reasons there are.
+func NewDrops(r *Registry, reasons ...string) *Drops {
+	return &Drops{
+		Days:   r.ByReason("auditfleet_collector_dropped_days_total", "Days of events dropped, by reason.", "reason", reasons...),
+		Events: r.ByReason("auditfleet_collector_dropped_events_total", "Events dropped with their day, by reason.", "reason", reasons...),
 	}
 }

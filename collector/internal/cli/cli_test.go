@@ -9,14 +9,19 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -140,6 +145,20 @@ max_connections = 77
 frame_timeout = 5s
 drain_timeout = 2m
 max_in_flight = 64K
+max_in_flight_total = 8M
+max_open_bytes_per_host = 1M
+max_open_bytes = 2M
+disk_reserve = 0
+space_left = 5%
+admin_space_left = 100
+space_left_action = ROTATE
+admin_space_left_action = suspend
+disk_full_action = syslog
+disk_error_action = ignore
+action_mail_acct = ops@example.org
+max_days = 30
+max_bytes = 2T
+state_file = /run/c.state
 max_hosts = 12
 metric_hosts = 13
 log_level = debug
@@ -171,6 +190,24 @@ log_level = debug
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
+	got = fmt.Sprintf("%d %d %d %+v %+v %s %v %s", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.Space, cfg.Retention, cfg.Action.MailTo, cfg.Action.AllowHalt, cfg.StateFile)
+	want = `8388608 1048576 2097152 {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552} ops@example.org false /run/c.state`
+	if got != want {
+		t.Errorf("from the file:\n got %s\nwant %s", got, want)
+	}
+	o, err = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
+		"--max-open-bytes-per-host", "32K", "--allow-halt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg, err = o.config(); err != nil {
+		t.Fatal(err)
+	}
+	got = fmt.Sprintf("%d %d %d %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
+	want = `2097152 32768 3145728 1073741824 {MaxDays:7 MaxBytes:5368709120} true`
+	if got != want {
+		t.Errorf("with flags:\n got %s\nwant %s", got, want)
+	}
 	o, err = load("--listen", "127.0.0.1:1,127.0.0.1:2", "--tcp-max-per-addr", "9", "--tcp-client-ports", "5", "--tcp-client-max-idle", "0",
 		"--flush", "none", "--store", "/other", "--http", "127.0.0.1:9", "--node", "n", "--max-connections", "8", "--frame-timeout", "1s", "--tcp-listen-queue", "2")
 	if err != nil {
@@ -192,4 +229,66 @@ log_level = debug
 	if _, err := load("--tcp-max-per-addr", "9"); !errors.As(err, &list) || !strings.HasPrefix(err.Error(), file+":1: ") {
 		t.Errorf("a wrong value behind a flag: %v", err)
 	}
+}
+
+// The shipped example has every key a collector acts on, each with the default's
+// value where it says so.
+func TestShippedExample(t *testing.T) {
+	const path = "../../../deploy/collector.conf"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load := func(text string) server.Config {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "collector.conf")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := defaultOptions()
+		f, err := o.load(file, pflag.NewFlagSet("serve", pflag.ContinueOnError))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Warnings) > 0 || len(withoutEffect(f)) > 0 {
+			t.Errorf("warnings %v, keys without effect %v", f.Warnings, withoutEffect(f))
+		}
+		cfg, err := o.config()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	want, err := defaultOptions().config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Limits.MaxIdle = 120 * time.Second
+	ignore := cmpopts.IgnoreUnexported(server.Config{}, action.Config{})
+	if diff := cmp.Diff(want, load(string(text)), ignore); diff != "" {
+		t.Errorf("what it sets differs from the defaults (-default +file):\n%s", diff)
+	}
+	load(regexp.MustCompile(`(?m)^#([a-z_]+ = )`).ReplaceAllString(string(text), "$1")) // what is commented out is right, too
+	o := defaultOptions()
+	for _, k := range o.schema(func(string) bool { return false }) {
+		acts := len(withoutEffect(mustParse(t, k.Name))) == 0 && k.Set != nil
+		there := regexp.MustCompile(`(?m)^#?` + k.Name + ` = `).Match(text)
+		switch k.Name {
+		case "tcp_listen_port", "name", "name_format", "use_libwrap", "transport", "enable_krb5":
+			continue // stock keys that have a better word here, or only one value
+		}
+		if acts != there {
+			t.Errorf("key %s: acted on %v, in the example %v", k.Name, acts, there)
+		}
+	}
+}
+
+// mustParse is a file that has only that key, with any value.
+func mustParse(t *testing.T, key string) *conf.File {
+	t.Helper()
+	f, err := conf.Parse("x", []byte(key+" = x\n"), conf.Schema{{Name: key}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }

@@ -10,10 +10,13 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
@@ -32,6 +35,11 @@ type options struct {
 	maxConns                         int
 	frameTimeout, drainTimeout       time.Duration
 	maxInFlight                      int64
+	maxTotal, openHost, openTotal    int64
+	reserve, maxBytes                int64
+	maxDays                          int
+	stateFile                        string
+	allowHalt                        bool
 	maxHosts, metricHosts            int
 	logLevel                         string
 	logJSON                          bool
@@ -48,7 +56,9 @@ func defaultOptions() *options {
 		store:  server.DefaultStore, http: defaultHTTP,
 		flush: string(journal.FlushSync), freq: 50,
 		maxConns: listen.DefaultMaxConns, frameTimeout: listen.DefaultFrameTimeout, drainTimeout: server.DefaultDrainTimeout,
-		maxInFlight: ingest.DefaultMaxInFlight, maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
+		maxInFlight: ingest.DefaultMaxInFlight, maxTotal: ingest.DefaultMaxTotal,
+		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, reserve: space.DefaultReserve,
+		maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
 		logLevel: "info",
 	}
 	o.auditd.TCPListenQueue = listen.DefaultBacklog
@@ -73,9 +83,16 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.maxConns, "max-connections", o.maxConns, "connections in all")
 	f.DurationVar(&o.frameTimeout, "frame-timeout", o.frameTimeout, "time from a record's first byte to its last")
 	f.Int64Var(&o.maxInFlight, "max-in-flight", o.maxInFlight, "bytes of one connection that are received and not acknowledged")
+	f.Var(bytesFlag{&o.maxTotal}, "max-in-flight-total", "the same of all connections together")
+	f.Var(bytesFlag{&o.openHost}, "max-open-bytes-per-host", "records of one host that wait for their event to be complete")
+	f.Var(bytesFlag{&o.openTotal}, "max-open-bytes", "the same of all hosts together")
 	f.IntVar(&o.maxHosts, "max-hosts", o.maxHosts, "hosts told apart; records of others are stored together")
 	f.IntVar(&o.metricHosts, "metric-hosts", o.metricHosts, "hosts with metrics of their own; the others are summed up")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", o.drainTimeout, "how long a clean stop waits for senders' last replies")
+	f.Var(bytesFlag{&o.reserve}, "disk-reserve", "free space kept for what was accepted: below it records are refused; 0 for none")
+	f.IntVar(&o.maxDays, "max-days", 0, "days kept, today included; older ones are dropped; 0 for all")
+	f.Var(bytesFlag{&o.maxBytes}, "max-bytes", "size of the stored days beyond which the oldest are dropped; 0 for any")
+	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt end all work on this machine")
 	f.StringVar(&o.logLevel, "log-level", o.logLevel, "error, warn, info or debug")
 	f.BoolVar(&o.logJSON, "log-json", false, "log JSON, one object a line")
 }
@@ -94,6 +111,13 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 		conf.Duration("frame_timeout", &o.frameTimeout, time.Millisecond, time.Hour),
 		conf.Duration("drain_timeout", &o.drainTimeout, time.Millisecond, time.Hour),
 		conf.Bytes("max_in_flight", &o.maxInFlight, minInFlight, 1<<30),
+		conf.Bytes("max_in_flight_total", &o.maxTotal, minTotal, 1<<40),
+		conf.Bytes("max_open_bytes_per_host", &o.openHost, minInFlight, 1<<30),
+		conf.Bytes("max_open_bytes", &o.openTotal, minInFlight, 1<<40),
+		conf.Bytes("disk_reserve", &o.reserve, 0, 1<<50),
+		conf.Int("max_days", &o.maxDays, 0, 1<<20),
+		conf.Bytes("max_bytes", &o.maxBytes, 0, 1<<60),
+		conf.Path("state_file", &o.stateFile),
 		conf.Int("max_hosts", &o.maxHosts, 1, 1<<24),
 		conf.Int("metric_hosts", &o.metricHosts, 1, 1<<24),
 		conf.Enum("log_level", &o.logLevel, "error", "warn", "info", "debug"),
@@ -111,6 +135,9 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 	}
 	return all
 }
+
+// minTotal is the least that lets a few connections be read at a time.
+const minTotal = 1 << 20
 
 // minInFlight is the least that lets a record of any size through.
 const minInFlight = 16 << 10
@@ -209,6 +236,12 @@ func (o *options) config() (server.Config, error) {
 		return server.Config{}, errors.New("--tcp-listen-queue: must be at least 1")
 	case o.maxInFlight < minInFlight:
 		return server.Config{}, fmt.Errorf("--max-in-flight: must be at least %d", minInFlight)
+	case o.maxTotal < minTotal:
+		return server.Config{}, fmt.Errorf("--max-in-flight-total: must be at least %d", minTotal)
+	case o.openHost < minInFlight || o.openTotal < minInFlight:
+		return server.Config{}, fmt.Errorf("--max-open-bytes-per-host and --max-open-bytes: must be at least %d", minInFlight)
+	case o.maxDays < 0:
+		return server.Config{}, errors.New("--max-days: must not be negative")
 	case o.maxHosts < 1 || o.metricHosts < 1:
 		return server.Config{}, errors.New("--max-hosts and --metric-hosts: must be at least 1")
 	case o.drainTimeout <= 0:
@@ -224,9 +257,52 @@ func (o *options) config() (server.Config, error) {
 		Flush: journal.Flush(o.flush), Freq: o.freq,
 		API: o.api, APIGroup: o.apiGroup, HTTP: o.http, Node: o.node,
 		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, MetricHosts: o.metricHosts,
-		MaxInFlight: int(o.maxInFlight), DrainTimeout: o.drainTimeout,
+		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, DrainTimeout: o.drainTimeout,
+		Space: o.space(), Retention: server.Retention{MaxDays: o.maxDays, MaxBytes: o.maxBytes},
+		Action: action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile,
 	}, nil
 }
+
+// space is what is kept free, and what is done when it is used up.
+func (o *options) space() space.Limits {
+	l := space.Limits{
+		Reserve:   o.reserve,
+		SpaceLeft: o.auditd.SpaceLeft, SpaceLeftAction: o.auditd.SpaceLeftAction,
+		AdminSpaceLeft: o.auditd.AdminSpaceLeft, AdminSpaceLeftAction: o.auditd.AdminSpaceLeftAction,
+		DiskFullAction: o.auditd.DiskFullAction, DiskErrorAction: o.auditd.DiskErrorAction,
+	}
+	if l.Reserve == 0 {
+		l.Reserve = -1
+	}
+	return l
+}
+
+// bytesFlag is a size such as 64M.
+type bytesFlag struct{ n *int64 }
+
+// Set implements pflag.Value.
+func (b bytesFlag) Set(v string) (err error) {
+	*b.n, err = conf.ParseBytes(v)
+	return err
+}
+
+func (b bytesFlag) String() string {
+	for _, u := range []struct {
+		shift int
+		name  string
+	}{{40, "T"}, {30, "G"}, {20, "M"}, {10, "K"}} {
+		if b.n != nil && *b.n != 0 && *b.n%(1<<u.shift) == 0 {
+			return strconv.FormatInt(*b.n>>u.shift, 10) + u.name
+		}
+	}
+	if b.n == nil {
+		return "0"
+	}
+	return strconv.FormatInt(*b.n, 10)
+}
+
+// Type implements pflag.Value.
+func (b bytesFlag) Type() string { return "size" }
 
 // withoutEffect are keys of the file that a collector does not act on in this
 // version: said once at start, so that nobody relies on them.
@@ -234,8 +310,7 @@ func withoutEffect(f *conf.File) []string {
 	var set []string
 	for _, key := range []string{
 		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
-		"priority_boost", "verify_email", "action_mail_acct", "space_left", "space_left_action", "admin_space_left",
-		"admin_space_left_action", "disk_full_action", "disk_error_action", "use_libwrap", "distribute_network", "q_depth",
+		"priority_boost", "verify_email", "distribute_network", "q_depth",
 		"overflow_action", "max_restarts", "plugin_dir", "report_interval", "dispatcher", "disp_qos",
 	} {
 		if f.Has(key) {

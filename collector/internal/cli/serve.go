@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -25,11 +26,16 @@ func (p *program) serveCommand() *cobra.Command {
 		Short: "Receive records, store them and answer queries",
 		Long: "serve receives audit records (the audisp-remote protocol, from our forwarders and stock audisp-remote\n" +
 			"alike), acknowledges what is stored, and answers queries on a unix socket.\n\n" +
-			"--config takes auditd.conf's grammar and keys (tcp_listen_port, tcp_max_per_addr, tcp_client_max_idle,\n" +
-			"flush, ...) and ours: store, listen, api, api_group, http, node, max_connections, frame_timeout,\n" +
-			"drain_timeout, max_in_flight, max_hosts, metric_hosts, log_level. A flag goes before the file.\n\n" +
-			"SIGTERM or SIGINT stops in good order, a second one at once; SIGHUP reads the limits on connections\n" +
-			"from the file again.",
+			"--config takes auditd.conf's grammar and keys and ours; deploy/collector.conf has them all with what they\n" +
+			"mean. Of the stock keys a collector acts on tcp_*, flush, freq, name_format, name, end_of_event_timeout,\n" +
+			"space_left and admin_space_left with their actions, disk_full_action, disk_error_action, action_mail_acct,\n" +
+			"distribute_network, plugin_dir, q_depth, overflow_action and max_restarts. A flag goes before the file.\n\n" +
+			"While less than space_left is free, acknowledgements are DISKLOW; the action rotate drops the oldest sealed\n" +
+			"day. With only disk_reserve left, records are refused with DISKFULL, until there is space again. After an\n" +
+			"action of suspend they are refused with DISKERROR until SIGUSR2. single and halt need --allow-halt.\n\n" +
+			"SIGTERM or SIGINT stops in good order, a second one at once. SIGHUP reads the file again: limits, space,\n" +
+			"retention and plugins. SIGUSR1 puts all that was received into the day's partition, SIGUSR2 resumes after\n" +
+			"a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.serve(cmd.Context(), o, file, cmd.Flags())
@@ -61,12 +67,15 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 
 	ctx, hurry, stop := p.signals(ctx, cfg.Log)
 	defer stop()
+	admin := make(chan os.Signal, 8) // from now on, so that none ends a collector that is starting
+	signal.Notify(admin, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT)
+	defer signal.Stop(admin)
 	s, err := server.Open(cfg)
 	if err != nil {
 		return err
 	}
-	stopReload := reloadOnHangup(s, file, flags, cfg.Log)
-	defer stopReload()
+	stopAdmin := onSignals(admin, s, file, flags, cfg.Log)
+	defer stopAdmin()
 	err = s.Run(ctx, hurry)
 	if errors.Is(err, server.ErrInterrupted) {
 		return fmt.Errorf("stop: %w", err)
@@ -82,6 +91,9 @@ func sayFile(log hclog.Logger, f *conf.File) {
 	for _, w := range f.Warnings {
 		log.Warn(w.Error())
 	}
+	if strings.EqualFold(f.Value("use_libwrap"), "yes") {
+		log.Warn("use_libwrap = yes: /etc/hosts.allow and /etc/hosts.deny are not read here; let a firewall decide who may connect", "file", f.Path)
+	}
 	if set := withoutEffect(f); len(set) > 0 {
 		log.Warn("keys of the configuration that have no effect on a collector of this version", "file", f.Path, "keys", strings.Join(set, " "))
 	}
@@ -93,7 +105,7 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 	first, cancelFirst := context.WithCancel(ctx)
 	second, cancelSecond := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 4)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
 	done := make(chan struct{})
 	ended := make(chan struct{})
 	go func() {
@@ -101,16 +113,13 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 		for {
 			select {
 			case sig := <-ch:
-				switch {
-				case sig == syscall.SIGUSR1 || sig == syscall.SIGUSR2:
-					log.Warn("the signal has no effect in this version", "signal", sig)
-				case first.Err() == nil:
+				if first.Err() == nil {
 					log.Info("told to stop", "signal", sig)
 					cancelFirst()
-				default:
-					log.Warn("told to stop at once", "signal", sig)
-					cancelSecond()
+					continue
 				}
+				log.Warn("told to stop at once", "signal", sig)
+				cancelSecond()
 			case <-done:
 				return
 			}
@@ -125,36 +134,70 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 	}
 }
 
-// reloadOnHangup reads the limits anew at SIGHUP. A file that is wrong changes
-// nothing and is reported.
-func reloadOnHangup(s *server.Server, file string, flags *pflag.FlagSet, log hclog.Logger) (stop func()) {
-	ch := make(chan os.Signal, 1)
-	signal.Notify(ch, syscall.SIGHUP)
-	done := make(chan struct{})
+// rotateTime bounds how long a rotation asked for by signal may take.
+const rotateTime = time.Minute
+
+// onSignals does what an administrator asks for, one thing after the other.
+func onSignals(ch <-chan os.Signal, s *server.Server, file string, flags *pflag.FlagSet, log hclog.Logger) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for {
 			select {
-			case <-ch:
-				if err := reload(s, file, flags); err != nil {
-					log.Error("the configuration was not read again; all stays as it was", "error", err)
-					continue
-				}
-				log.Info("the limits on connections were read again", "file", file)
-			case <-done:
+			case sig := <-ch:
+				obey(ctx, sig, s, file, flags, log)
+			case <-ctx.Done():
 				return
 			}
 		}
 	}()
 	return func() {
-		signal.Stop(ch)
-		close(done)
+		cancel()
 		<-ended
 	}
 }
 
+func obey(ctx context.Context, sig os.Signal, s *server.Server, file string, flags *pflag.FlagSet, log hclog.Logger) {
+	switch sig {
+	case syscall.SIGHUP:
+		// A file that is wrong changes nothing and is reported.
+		if err := reload(s, file, flags); err != nil {
+			log.Error("the configuration was not read again; all stays as it was", "error", err)
+			return
+		}
+		log.Info("the configuration was read again", "file", file)
+	case syscall.SIGUSR1:
+		ctx, cancel := context.WithTimeout(ctx, rotateTime)
+		defer cancel()
+		if err := s.Rotate(ctx); err != nil {
+			log.Error("told to rotate", "error", err)
+			return
+		}
+		log.Info("rotated: all that was received is in the day's partition")
+	case syscall.SIGUSR2:
+		log.Info("told to resume", "was_suspended", s.Resume())
+	case syscall.SIGCONT:
+		path, err := s.Report()
+		if err != nil {
+			log.Error("told to report the state", "error", err)
+			return
+		}
+		log.Info("wrote a state report", "file", path)
+	}
+}
+
+// reload reads the configuration anew, under the same flags.
 func reload(s *server.Server, file string, flags *pflag.FlagSet) error {
+	cfg, err := configAgain(file, flags)
+	if err != nil {
+		s.NotReconfigured()
+		return err
+	}
+	return s.Reconfigure(cfg)
+}
+
+func configAgain(file string, flags *pflag.FlagSet) (server.Config, error) {
 	o := defaultOptions()
 	again := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.addFlags(again)
@@ -165,16 +208,12 @@ func reload(s *server.Server, file string, flags *pflag.FlagSet) error {
 		}
 	})
 	if setErr != nil {
-		return setErr
+		return server.Config{}, setErr
 	}
 	if _, err := o.load(file, again); err != nil {
-		return err
+		return server.Config{}, err
 	}
-	limits, err := o.limits()
-	if err != nil {
-		return err
-	}
-	return s.SetLimits(limits)
+	return o.config()
 }
 
 // copyFlag gives a flag of another set the same value.

@@ -13,6 +13,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,16 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
+)
+
+var (
+	// ErrFull is returned by a Journal's Submit when nothing is accepted because the
+	// disk is full, though nothing was tried; the sender is told DISKFULL.
+	ErrFull = errors.New("the disk is full")
+	// ErrSuspended is returned likewise while storing is suspended; the sender is
+	// told DISKERROR, as the stock server does.
+	ErrSuspended = errors.New("storing is suspended")
 )
 
 // Journal is where records become durable. Submit may block while the journal's
@@ -48,6 +59,7 @@ type Conn interface {
 // Defaults of Config.
 const (
 	DefaultMaxInFlight  = 1 << 20
+	DefaultMaxTotal     = 256 << 20
 	DefaultWriteTimeout = 30 * time.Second
 )
 
@@ -60,12 +72,19 @@ type Config struct {
 	// MaxInFlight bounds the bytes of one connection that are received and not
 	// acknowledged; reading stops there. 0 means DefaultMaxInFlight.
 	MaxInFlight int
+	// MaxTotal bounds the same of all connections together, and the buffers they
+	// read into: a connection waits for its turn before it reads. 0 means
+	// DefaultMaxTotal; it is at least one read's buffer.
+	MaxTotal int64
 	// WriteTimeout bounds how long a sender may leave its replies untaken, and
 	// how long the end of a session waits for them. 0 means DefaultWriteTimeout.
 	WriteTimeout time.Duration
 	// Low says whether space is low: records are then acknowledged with DISKLOW.
 	// nil means never.
 	Low func() bool
+	// Outcome is told why records were not stored, each time, and nil when the
+	// first are again. It must not block; nil for nobody.
+	Outcome func(error)
 	// Writers is the number of goroutines that write replies. 0 means 2.
 	Writers int
 }
@@ -81,7 +100,8 @@ type Ingest struct {
 	refusing atomic.Bool
 	ctx      context.Context
 	cancel   context.CancelFunc
-	scratch  sync.Pool      // of *scratch
+	scratch  sync.Pool // of *scratch
+	total    *semaphore.Weighted
 	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
 
 	mu       sync.Mutex
@@ -97,6 +117,13 @@ func Open(cfg Config) *Ingest {
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = DefaultMaxInFlight
 	}
+	if cfg.MaxTotal == 0 {
+		cfg.MaxTotal = DefaultMaxTotal
+	}
+	cfg.MaxTotal = max(cfg.MaxTotal, readSize)
+	if cfg.Outcome == nil {
+		cfg.Outcome = func(error) {}
+	}
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = DefaultWriteTimeout
 	}
@@ -109,6 +136,7 @@ func Open(cfg Config) *Ingest {
 		refused:  &limiter{now: cfg.Now, burst: 1, every: 10 * time.Second},
 		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		sessions: map[*session]struct{}{},
+		total:    semaphore.NewWeighted(cfg.MaxTotal),
 	}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	in.ackers.start(cfg.Writers)

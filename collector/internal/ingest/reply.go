@@ -96,6 +96,7 @@ func (s *session) takeFinished() bool {
 	}
 	s.mu.Unlock()
 	m.InFlight.Sub(float64(size))
+	s.in.total.Release(int64(size))
 	s.out = s.out[:0]
 	now := s.in.cfg.Now()
 	for _, p := range taken {
@@ -115,7 +116,11 @@ func (p *pending) appendReplies(out []byte) []byte {
 	case p.err != nil:
 		reason, do := metrics.RejectedError, "look at the disk of the store"
 		t, text = remote.DiskError, []byte("disk write error")
-		if errors.Is(p.err, seglog.ErrNoSpace) || errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT) {
+		switch {
+		case errors.Is(p.err, ErrSuspended):
+			reason, do = metrics.RejectedSuspended, "resume it with SIGUSR2 when the cause is gone"
+			text = []byte("remote logging suspended")
+		case errors.Is(p.err, ErrFull) || errors.Is(p.err, seglog.ErrNoSpace) || errors.Is(p.err, unix.ENOSPC) || errors.Is(p.err, unix.EDQUOT):
 			reason, do = metrics.RejectedFull, "make room on the disk of the store"
 			t, text = remote.DiskFull, []byte("disk full")
 		}
@@ -126,6 +131,7 @@ func (p *pending) appendReplies(out []byte) []byte {
 	case len(p.seqs) > 0:
 		if p.s.in.refusing.CompareAndSwap(true, false) {
 			p.s.in.cfg.Log.Info("records are stored again")
+			p.s.in.cfg.Outcome(nil)
 		}
 		m.Records.Add(float64(len(p.seqs)))
 		m.Bytes.Add(float64(p.text))
@@ -153,6 +159,7 @@ func (p *pending) appendReplies(out []byte) []byte {
 // refuse logs that records are not stored, not for each of them.
 func (in *Ingest) refuse(err error, do string) {
 	in.refusing.Store(true)
+	in.cfg.Outcome(err)
 	ok, suppressed := in.refused.allow()
 	if !ok {
 		return

@@ -31,6 +31,7 @@ const (
 type scratch struct {
 	buf   [readSize]byte
 	spans []span
+	moved int // bytes of buf whose share of what may be in flight is a batch's now
 }
 
 // span is a record in scratch.buf.
@@ -131,7 +132,7 @@ func (s *session) readBurst() error {
 	if err != nil {
 		return err
 	}
-	defer s.in.scratch.Put(sc)
+	defer s.in.giveScratch(sc)
 	used, err := s.parse(sc, n)
 	s.offset += int64(used)
 	rest := sc.buf[used:n]
@@ -148,11 +149,40 @@ func (s *session) readBurst() error {
 }
 
 // read waits until the socket can be read and only then takes a buffer, which
-// begins with what was left of the last read.
+// begins with what was left of the last read. The buffer counts against the
+// bytes in flight overall: when these are used up, it waits for its turn.
 func (s *session) read() (sc *scratch, n int, err error) {
+	for {
+		sc, n, err = s.readOnce(sc)
+		if !errors.Is(err, errNoRoom) {
+			return sc, n, err
+		}
+		s.in.cfg.Metrics.Waits.Inc()
+		s.c.Busy(true) // its silence is ours
+		err = s.in.total.Acquire(s.in.ctx, readSize)
+		s.c.Busy(false)
+		if err != nil {
+			return nil, 0, err
+		}
+		sc = s.in.scratch.Get().(*scratch)
+	}
+}
+
+// errNoRoom is returned by readOnce when the socket can be read, but too much is
+// in flight overall.
+var errNoRoom = errors.New("too much is in flight")
+
+// readOnce reads into sc, or when that is nil into one it takes.
+func (s *session) readOnce(sc *scratch) (_ *scratch, n int, err error) {
 	var readErr error
 	err = s.raw.Read(func(fd uintptr) bool {
-		sc = s.in.scratch.Get().(*scratch)
+		if sc == nil && !s.in.total.TryAcquire(readSize) {
+			readErr = errNoRoom
+			return true
+		}
+		if sc == nil {
+			sc = s.in.scratch.Get().(*scratch)
+		}
 		n = copy(sc.buf[:], s.left)
 		for {
 			var m int
@@ -161,7 +191,7 @@ func (s *session) read() (sc *scratch, n int, err error) {
 			case readErr == unix.EINTR:
 				continue
 			case readErr == unix.EAGAIN:
-				s.in.scratch.Put(sc)
+				s.in.giveScratch(sc)
 				sc = nil
 				return false
 			case readErr == nil && m == 0:
@@ -176,10 +206,18 @@ func (s *session) read() (sc *scratch, n int, err error) {
 		err = readErr
 	}
 	if err != nil && sc != nil {
-		s.in.scratch.Put(sc)
+		s.in.giveScratch(sc)
 		sc = nil
 	}
 	return sc, n, err
+}
+
+// giveScratch gives a buffer and its share of what may be in flight back.
+func (in *Ingest) giveScratch(sc *scratch) {
+	share := readSize - sc.moved
+	sc.moved = 0
+	in.scratch.Put(sc)
+	in.total.Release(int64(share))
 }
 
 // parse cuts sc.buf[:n] into frames, submits them and says how many bytes it used.
@@ -285,7 +323,7 @@ func (b *burst) submit(end int) {
 	}
 	p := &pending{s: b.s, managed: b.managed, beats: beats, size: end - start, received: b.received}
 	if len(spans) == 0 {
-		b.s.enqueue(p)
+		b.enqueue(p)
 		p.done(nil)
 		return
 	}
@@ -299,7 +337,7 @@ func (b *burst) submit(end int) {
 		p.seqs[i] = sp.seq
 		p.text += sp.end - sp.start
 	}
-	b.s.enqueue(p)
+	b.enqueue(p)
 	err := b.s.in.cfg.Journal.Submit(b.s.in.ctx, &journal.Batch{
 		Conn: b.s.c.ID(), Peer: b.s.c.Peer(), Host: b.s.host, Managed: b.managed,
 		Received: b.received, Records: records,
@@ -309,7 +347,9 @@ func (b *burst) submit(end int) {
 	}
 }
 
-func (s *session) enqueue(p *pending) {
+func (b *burst) enqueue(p *pending) {
+	s := b.s
+	b.sc.moved += p.size
 	s.in.cfg.Metrics.InFlight.Add(float64(p.size))
 	s.mu.Lock()
 	s.queue = append(s.queue, p)
@@ -422,7 +462,7 @@ func (s *session) discard() {
 		if err != nil {
 			return
 		}
-		s.in.scratch.Put(sc)
+		s.in.giveScratch(sc)
 	}
 }
 

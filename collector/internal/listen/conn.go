@@ -21,7 +21,7 @@ type Conn struct {
 	id   uint64
 	peer netip.AddrPort
 
-	busy   atomic.Bool  // records of it are being stored
+	busy   atomic.Int32 // reasons why its silence may be ours
 	active atomic.Bool  // data came since the last idle tick
 	since  atomic.Int64 // when the unfinished frame began, ns of the listener's clock; 0 without one
 	cause  atomic.Pointer[string]
@@ -51,12 +51,18 @@ func (c *Conn) Received(completed, unfinished bool) {
 	}
 }
 
-// Busy says whether records of the connection are being stored. While they are,
-// its silence may be ours: a slow disk must not make its senders look idle.
+// Busy says that the connection's silence may be ours from now on: its records are
+// being stored, or it waits for its turn to be read. A slow disk must not make its
+// senders look idle. Each Busy(true) is ended by a Busy(false).
 func (c *Conn) Busy(busy bool) {
-	c.busy.Store(busy)
+	left := int32(0)
+	if busy {
+		c.busy.Add(1)
+	} else {
+		left = c.busy.Add(-1)
+	}
 	c.active.Store(true)
-	if !busy && c.since.Load() != 0 {
+	if !busy && left == 0 && c.since.Load() != 0 {
 		c.since.Store(c.l.clock())
 	}
 }
@@ -144,7 +150,7 @@ func (l *Listener) sweepOnce(frame time.Duration, lookForIdle bool) {
 	var slow, idle []*Conn
 	l.mu.Lock()
 	for c := range l.conns {
-		if c.busy.Load() {
+		if c.busy.Load() > 0 {
 			continue
 		}
 		if since := c.since.Load(); since != 0 && since < oldest {

@@ -68,6 +68,7 @@ type Listener struct {
 	ln       []*net.TCPListener
 	start    time.Time // of the monotonic clock that Conn.since counts by
 	nextID   atomic.Uint64
+	accepted atomic.Uint64
 	changed  chan struct{} // limits changed: the sweeper looks again
 	sweeper  sync.WaitGroup
 	handlers sync.WaitGroup
@@ -216,6 +217,9 @@ func (l *Listener) Len() int {
 	return len(l.conns)
 }
 
+// Accepted is the number of connections accepted, ever.
+func (l *Listener) Accepted() uint64 { return l.accepted.Load() }
+
 // Connected calls f with the peer of each open connection.
 func (l *Listener) Connected(f func(netip.AddrPort)) {
 	l.mu.Lock()
@@ -293,6 +297,7 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 		return
 	}
 	setKeepAlive(tcp)
+	l.accepted.Add(1)
 	l.cfg.Metrics.Accepted.Inc()
 	l.cfg.Metrics.Open.Inc()
 	l.report(Report{Peer: c.peer})

@@ -4,11 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
@@ -38,11 +43,11 @@ func (s *Server) openHTTP() error {
 	return nil
 }
 
-// health is "ok" unless records can't be stored: a restart may help then.
-// Starting and stopping are healthy, though not ready.
+// health is "ok" unless storing fails: a restart may help then. Starting,
+// stopping and a full disk are healthy, though not ready.
 func (s *Server) health() string {
-	if s.ready.Load() {
-		return s.state()
+	if s.ready.Load() && !s.refusing() {
+		return s.storage()
 	}
 	return "ok"
 }
@@ -106,6 +111,12 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().Unparsable) })
 	r.CounterFunc("auditfleet_collector_store_failures_total", "Attempts to store events that failed; the events stay in journal and memory.",
 		func() float64 { return float64(s.head.Stats().StoreFailures) })
+	r.CounterFunc("auditfleet_collector_evicted_events_total", "Events stored before they were complete: too much was open (max_open_bytes_per_host, max_open_bytes).",
+		func() float64 { return float64(s.head.Stats().Evicted) })
+	r.CounterFunc("auditfleet_collector_mixed_records_total", "Records of hosts beyond max_hosts, stored together.",
+		func() float64 { return float64(s.head.Stats().Mixed) })
+	r.GaugeFunc("auditfleet_collector_open_bytes", "Records that wait for their event to be complete.",
+		func() float64 { return float64(s.head.Stats().OpenBytes) })
 	r.GaugeFunc("auditfleet_collector_open_events", "Events that are not complete yet.",
 		func() float64 { return float64(s.head.Stats().OpenEvents) })
 	r.GaugeFunc("auditfleet_collector_memory_events", "Complete events in memory, not in the store yet.",
@@ -113,6 +124,7 @@ func (s *Server) registerMetrics() {
 	r.GaugeFunc("auditfleet_collector_memory_bytes", "Memory of complete events that are not in the store yet.",
 		func() float64 { return float64(s.head.Stats().TableBytes) })
 	r.GaugeFunc("auditfleet_collector_hosts", "Hosts known.", func() float64 { return float64(s.head.Stats().Hosts) })
+	s.registerSpace()
 	r.Hosts(s.cfg.MetricHosts, func(yield func(metrics.HostSample)) {
 		for _, h := range s.head.Hosts() {
 			yield(metrics.HostSample{
@@ -121,4 +133,65 @@ func (s *Server) registerMetrics() {
 			})
 		}
 	})
+}
+
+// registerSpace registers what is known of the disk and of what is stored.
+func (s *Server) registerSpace() {
+	r := s.reg
+	flag := func(name, help string, f func(st *space.Status) bool) {
+		r.GaugeFunc(name, help, func() float64 {
+			if st := s.space.Status(); f(&st) {
+				return 1
+			}
+			return 0
+		})
+	}
+	r.GaugeFunc("auditfleet_collector_disk_free_bytes", "Free space on the disk of the store.",
+		func() float64 { return float64(s.space.Status().Usage.Free) })
+	r.GaugeFunc("auditfleet_collector_disk_size_bytes", "Size of the disk of the store.",
+		func() float64 { return float64(s.space.Status().Usage.Total) })
+	r.GaugeFunc("auditfleet_collector_disk_reserve_bytes", "Free space below which records are refused (disk_reserve).",
+		func() float64 { return float64(s.space.Status().Reserve) })
+	flag("auditfleet_collector_space_low", "1 while less than space_left is free: acknowledgements are DISKLOW.",
+		func(st *space.Status) bool { return st.Is[space.Low] })
+	flag("auditfleet_collector_space_very_low", "1 while less than admin_space_left is free.",
+		func(st *space.Status) bool { return st.Is[space.Admin] })
+	flag("auditfleet_collector_disk_full", "1 while records are refused for want of space.",
+		func(st *space.Status) bool { return st.Is[space.Full] })
+	flag("auditfleet_collector_disk_failing", "1 while writes to the disk fail.",
+		func(st *space.Status) bool { return st.Is[space.Error] })
+	flag("auditfleet_collector_suspended", "1 while storing is suspended by an action.",
+		func(st *space.Status) bool { return st.Suspended })
+	keys := map[string]space.Condition{
+		"space_left_action": space.Low, "admin_space_left_action": space.Admin,
+		"disk_full_action": space.Full, "disk_error_action": space.Error,
+	}
+	r.CounterFuncs("auditfleet_collector_space_actions_total", "Actions done about the disk, by the key that asks for them.", "key",
+		slices.Sorted(maps.Keys(keys)), func(key string) float64 { return float64(s.space.Status().Actions[keys[key]]) })
+	stored := s.storeStats()
+	r.GaugeFunc("auditfleet_collector_store_days", "Days of which events are stored.", func() float64 { return float64(len(stored().Days)) })
+	r.GaugeFunc("auditfleet_collector_store_disk_bytes", "Size of the partitions on disk, index included.", func() float64 { return float64(stored().DiskBytes) })
+	r.GaugeFunc("auditfleet_collector_store_events", "Events stored.", func() float64 { return float64(stored().Events) })
+	r.GaugeFunc("auditfleet_collector_store_index_bytes", "Size of the index in the partitions.", func() float64 { return float64(stored().IndexBytes) })
+	r.GaugeFunc("auditfleet_collector_store_raw_bytes", "Raw text of the events stored.", func() float64 { return float64(stored().RawBytes) })
+}
+
+// storeStats is the store's figures, asked for at most once a second: a scrape
+// wants several.
+func (s *Server) storeStats() func() store.Stats {
+	var (
+		mu   sync.Mutex
+		at   time.Time
+		last store.Stats
+	)
+	return func() store.Stats {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(at) >= time.Second {
+			if st, err := s.store.Stats(context.Background()); err == nil {
+				at, last = now, st
+			}
+		}
+		return last
+	}
 }

@@ -35,7 +35,10 @@ type ownRecords struct {
 	now     func() time.Time
 	log     hclog.Logger
 	dropped prometheus.Counter
-	wg      sync.WaitGroup
+	// refusing says that senders' records are not taken: then no records about
+	// their connections are stored, either, of which there may be any number.
+	refusing func() bool
+	wg       sync.WaitGroup
 
 	mu         sync.Mutex
 	serial     uint64      // guarded by mu
@@ -50,9 +53,10 @@ type ownRecords struct {
 	cancel     context.CancelFunc
 }
 
+// openOwn makes one whose refusing is the caller's to set.
 func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logger, reg *metrics.Registry) *ownRecords {
 	o := &ownRecords{j: j, node: node, now: now, log: log, queue: make(chan string, ownQueue)}
-	o.dropped = reg.Counter("auditfleet_collector_own_records_dropped_total", "The collector's own DAEMON_* records that were not stored: more came than the journal took.")
+	o.dropped = reg.Counter("auditfleet_collector_own_records_dropped_total", "The collector's own DAEMON_* records that were not stored: more came than the journal took, or the disk is full.")
 	// Serials need not be consecutive over restarts, only unlikely to repeat.
 	o.serial = uint64(now().UnixMilli()) % 1000000
 	o.ctx, o.cancel = context.WithCancel(context.Background())
@@ -139,6 +143,10 @@ func procNumber(name string) uint32 {
 
 // connection is a connection's begin, refusal or end.
 func (o *ownRecords) connection(r listen.Report) {
+	if o.refusing() {
+		o.dropped.Inc()
+		return
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	addr, port := r.Peer.Addr().WithZone(""), r.Peer.Port()

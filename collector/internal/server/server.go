@@ -24,7 +24,9 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -47,14 +49,24 @@ type Config struct {
 	EventTimeout time.Duration // end_of_event_timeout; 0 is 2 s
 	MaxHosts     int           // hosts told apart; 0 is the head's default
 	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
+	OpenPerHost  int64         // bytes of a host's open events; 0 is the head's default
+	OpenTotal    int64         // of all hosts'; 0 is the head's default
 	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is ingest's default
+	MaxTotal     int64         // the same of all connections together; 0 is ingest's default
 	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
+
+	Space     space.Limits
+	Retention Retention
+	Action    action.Config // who gets mail, and whether single and halt are allowed
+	StateFile string        // of the report at SIGCONT; "" is collector.state in Store
 
 	Version string
 	Log     hclog.Logger
 	Now     func() time.Time // nil: time.Now
 	// Notify tells the service manager; nil for none. See Notifier.
 	Notify func(state string)
+
+	statfs func() (space.Usage, error) // tests'
 }
 
 // Defaults of Config.
@@ -82,6 +94,16 @@ type Server struct {
 	ingest  *ingest.Ingest
 	own     *ownRecords
 	ingestM *metrics.Ingest
+	action  *action.Runner
+	space   *space.Watcher
+	drops   *metrics.Drops
+
+	keep      atomic.Pointer[Retention]
+	retainNow chan struct{}
+	dropMu    sync.Mutex // one day is dropped at a time
+
+	stopWork context.CancelFunc // of what Run has going on beside the sessions
+	work     sync.WaitGroup
 
 	api    *net.UnixListener
 	grpc   *grpc.Server
@@ -100,13 +122,22 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), retainNow: make(chan struct{}, 1)}
+	s.keep.Store(&cfg.Retention)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
 		}
 	}()
+	s.action = action.New(cfg.action())
+	if err := cfg.Space.Check(s.action); err != nil {
+		return nil, err
+	}
 	if err := s.openStore(); err != nil {
+		return nil, err
+	}
+	s.openSpace()
+	if err := s.openJournal(); err != nil {
 		return nil, err
 	}
 	// Sockets before the replay: a port in use is known at once.
@@ -126,9 +157,12 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	s.ingestM = metrics.NewIngest(s.reg)
 	s.ingest = ingest.Open(ingest.Config{
-		Journal: s.head, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now, MaxInFlight: cfg.MaxInFlight,
+		Journal: gate{s.space, s.head}, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now,
+		MaxInFlight: cfg.MaxInFlight, MaxTotal: cfg.MaxTotal, Low: s.space.IsLow, Outcome: s.outcome,
 	})
+	s.drops = metrics.NewDrops(s.reg, dropDays, dropBytes, dropSpace)
 	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log, s.reg)
+	s.own.refusing = s.refusing
 	s.registerMetrics()
 	if err := s.openAPI(); err != nil {
 		return nil, err
@@ -174,6 +208,13 @@ func (c *Config) defaults() error {
 	return nil
 }
 
+// action is what actions are done with.
+func (c *Config) action() action.Config {
+	a := c.Action
+	a.Log = c.Log.Named("action")
+	return a
+}
+
 // Addrs are the addresses that senders connect to.
 func (s *Server) Addrs() []net.Addr { return s.listen.Addrs() }
 
@@ -199,6 +240,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.serveAPI()
 	s.serveHTTP()
 	s.own.start(s.cfg.Version)
+	s.startWork()
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
 	s.cfg.Notify("READY=1\nSTATUS=receiving on " + addrs(s.Addrs()))
@@ -218,6 +260,14 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	case <-hurry.Done():
 		return errors.Join(err, ErrInterrupted)
 	}
+}
+
+// startWork has the disk watched and old days dropped until the sessions have ended.
+func (s *Server) startWork() {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopWork = cancel
+	s.work.Go(func() { s.space.Run(ctx) })
+	s.work.Go(func() { s.retention(ctx) })
 }
 
 func addrs(list []net.Addr) string {
@@ -275,6 +325,10 @@ func (s *Server) release() error {
 	if s.ingest != nil {
 		keep("end the sessions", s.ingest.Close())
 	}
+	if s.stopWork != nil {
+		s.stopWork()
+		s.work.Wait()
+	}
 	if s.own != nil {
 		s.own.close()
 	}
@@ -288,6 +342,9 @@ func (s *Server) release() error {
 	}
 	if s.store != nil {
 		keep("close the store", s.store.Close())
+	}
+	if s.action != nil {
+		keep("end the actions", s.action.Close())
 	}
 	s.served.Wait()
 	return errors.Join(errs...)
@@ -319,9 +376,21 @@ func (s *Server) status() *fleet.StatusResponse {
 
 // state is "ok" or why the collector does not do its work at present.
 func (s *Server) state() string {
-	switch h := s.head.Stats(); {
-	case !s.ready.Load():
+	if !s.ready.Load() {
 		return "not accepting connections"
+	}
+	switch err := s.space.Admit(0); {
+	case errors.Is(err, space.ErrFull):
+		return "the disk is full: records are refused until there is space again"
+	case errors.Is(err, space.ErrSuspended):
+		return "storing is suspended: records are refused until it is resumed"
+	}
+	return s.storage()
+}
+
+// storage is "ok", or what fails at storing.
+func (s *Server) storage() string {
+	switch h := s.head.Stats(); {
 	case s.journal.Stats().Failing:
 		return "the journal cannot be written: nothing is acknowledged"
 	case h.StoreError != nil:

@@ -24,18 +24,39 @@ const DefaultStore = "/var/lib/auditfleet/collector"
 // journalDir is the journal's folder in the store's.
 const journalDir = "journal"
 
-// openStore takes the store, whose lock keeps a second collector out, then the
-// journal.
+// openStore takes the store, whose lock keeps a second collector out.
 func (s *Server) openStore() error {
-	dir := s.cfg.Store
-	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: s.cfg.Log.Named("store")})
+	st, err := bolt.Open(bolt.Options{Dir: s.cfg.Store, Logger: s.cfg.Log.Named("store")})
 	if err != nil {
 		return explain(err)
 	}
 	s.store = st
+	return nil
+}
+
+// What the journal sets aside at once and what a table makes of a partition must
+// fit into the disk's reserve, also on a small disk: the parts of it, and the
+// most they are.
+const (
+	segmentPart, maxSegment = 2, 64 << 20
+	tablePart, maxTable     = 3, 48 << 20
+	minPart                 = 1 << 20
+)
+
+// share is a part of the reserve; most where nothing is kept.
+func (s *Server) share(part, most int64) int64 {
+	reserve := int64(s.space.Status().Reserve)
+	if reserve == 0 {
+		return most
+	}
+	return min(most, max(reserve/part, minPart))
+}
+
+// openJournal opens the journal, which is not written yet.
+func (s *Server) openJournal() error {
 	syncs := s.reg.Histogram("auditfleet_collector_sync_seconds", "Duration of the journal's syncs.", metrics.Seconds())
 	j, rec, err := journal.Open(journal.Options{
-		Dir: filepath.Join(dir, journalDir), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
+		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.share(segmentPart, maxSegment), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
 	})
@@ -52,6 +73,8 @@ func (s *Server) openHead() error {
 	h, err := head.Open(head.Options{
 		Journal: s.journal, Store: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
+		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.cfg.OpenTotal),
+		TableBytes: s.share(tablePart, maxTable),
 	})
 	if err != nil {
 		return explain(err)

@@ -1,0 +1,137 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+)
+
+// What an administrator asks for by signal. The stock daemon writes who sent it;
+// without the kernel's help, which it has only as the machine's audit daemon,
+// it writes -1, and so do we.
+
+// StateFile is the name of the state report in the store's folder.
+const StateFile = "collector.state"
+
+// Reconfigure takes over what may change while the collector runs: limits on
+// connections, on space, and what is kept.
+func (s *Server) Reconfigure(cfg Config) (err error) {
+	defer func() {
+		if err != nil {
+			s.own.add("DAEMON_CONFIG", "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
+			return
+		}
+		s.own.add("DAEMON_CONFIG", "op=reconfigure state=changed auid=-1 pid=-1 subj=? res=success")
+	}()
+	if err := cfg.Space.Check(s.action); err != nil {
+		return err
+	}
+	if err := s.listen.SetLimits(cfg.Limits); err != nil {
+		return err
+	}
+	s.space.SetLimits(cfg.Space)
+	s.setRetention(cfg.Retention)
+	return nil
+}
+
+// NotReconfigured records that a new configuration was asked for and was wrong.
+func (s *Server) NotReconfigured() {
+	s.own.add("DAEMON_CONFIG", "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
+}
+
+func (s *Server) setRetention(r Retention) {
+	s.keep.Store(&r)
+	select {
+	case s.retainNow <- struct{}{}:
+	default:
+	}
+}
+
+// Rotate has everything that was acknowledged so far put into the day's
+// partition, which empties the journal, and the retention looked at. A partition
+// is sealed by its day's end, not by this.
+func (s *Server) Rotate(ctx context.Context) error {
+	err := s.head.Flush(ctx)
+	if err != nil {
+		s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=failed")
+		return fmt.Errorf("put the journal into the store: %w", err)
+	}
+	s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=success")
+	s.setRetention(*s.keep.Load())
+	return nil
+}
+
+// Resume ends a suspension of storing. It says whether there was one.
+func (s *Server) Resume() bool {
+	was := s.space.Resume()
+	s.own.add("DAEMON_RESUME", "op=resume-logging auid=-1 pid=-1 subj=? res=success")
+	return was
+}
+
+// Report writes the state report, and returns where.
+func (s *Server) Report() (string, error) {
+	path := s.cfg.StateFile
+	if path == "" {
+		path = filepath.Join(s.cfg.Store, StateFile)
+	}
+	tmp := path + ".tmp"
+	err := os.WriteFile(tmp, []byte(s.report()), 0o600)
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp) // it may not be there
+		return "", fmt.Errorf("write the state report: %w", err)
+	}
+	return path, nil
+}
+
+// report is the state for people, a line for each thing, in the stock daemon's
+// words where it has them.
+func (s *Server) report() string {
+	var b strings.Builder
+	line := func(key, format string, args ...any) { fmt.Fprintf(&b, key+" = "+format+"\n", args...) }
+	yes := func(v bool) string {
+		if v {
+			return "yes"
+		}
+		return "no"
+	}
+	now := s.cfg.Now()
+	j, h, sp := s.journal.Stats(), s.head.Stats(), s.space.Status()
+	line("collector version", "%s", s.cfg.Version)
+	line("current time", "%s", now.Format("01/02/06 15:04:05"))
+	line("running since", "%s", s.started.Format("01/02/06 15:04:05"))
+	line("state", "%s", s.state())
+	line("store", "%s", s.cfg.Store)
+	line("flush", "%s", s.cfg.Flush)
+	line("space left on partition", "%s", yes(!sp.Is[space.Full]))
+	line("Logging partition free space", "%d MB", sp.Usage.Free>>20)
+	line("space_left setting", "%d MB", sp.Limits.SpaceLeft.Of(sp.Usage.Total)>>20)
+	line("admin_space_left setting", "%d MB", sp.Limits.AdminSpaceLeft.Of(sp.Usage.Total)>>20)
+	line("disk_reserve setting", "%d MB", sp.Reserve>>20)
+	line("logging suspended", "%s", yes(sp.Suspended))
+	line("file system space action performed", "%s", yes(sp.Acted[space.Low]))
+	line("admin space action performed", "%s", yes(sp.Acted[space.Admin]))
+	line("disk error detected", "%s", yes(sp.Is[space.Error]))
+	if st, err := s.store.Stats(context.Background()); err == nil {
+		line("days stored", "%d", len(st.Days))
+		line("events stored", "%d", st.Events)
+		line("partitions size", "%d KB", st.DiskBytes>>10)
+	}
+	line("journal size", "%d KB", j.DiskBytes>>10)
+	line("journal queue", "%d KB", j.QueueBytes>>10)
+	line("events in memory", "%d", h.TableEvents)
+	line("open events", "%d", h.OpenEvents)
+	line("hosts", "%d", h.Hosts)
+	line("records since start", "%d", j.Records)
+	line("duplicates dropped", "%d", j.Duplicates)
+	line("listening for network connections", "%s", yes(s.ready.Load()))
+	line("active connections", "%d", s.listen.Len())
+	line("total connections", "%d", s.listen.Accepted())
+	return b.String()
+}

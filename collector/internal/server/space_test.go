@@ -1,0 +1,400 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/syslog"
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+const mib = 1 << 20
+
+// fakeDisk is what statfs says.
+type fakeDisk struct{ free atomic.Uint64 }
+
+func (d *fakeDisk) statfs() (space.Usage, error) {
+	return space.Usage{Total: 1000 * mib, Free: d.free.Load()}, nil
+}
+
+// diskConfig is a collector on a disk of 1000 MiB with so many free.
+func diskConfig(t *testing.T, free uint64) (Config, *fakeDisk) {
+	d := &fakeDisk{}
+	d.free.Store(free * mib)
+	cfg := testConfig(shortDir(t))
+	cfg.statfs = d.statfs
+	cfg.Space.Reserve = 50 * mib
+	cfg.Action.Syslog = func(syslog.Priority, []byte) error { return nil }
+	return cfg, d
+}
+
+// ownText is all of the collector's own records.
+func (r *running) ownText() string {
+	return strings.Join(raws(r.t, scanner(r.client()), "collector.test"), "\n")
+}
+
+// setFree changes the disk and has it looked at.
+func (r *running) setFree(d *fakeDisk, free uint64) {
+	d.free.Store(free * mib)
+	r.space.Admit(4 * mib)
+}
+
+// Low, full, and space again: each is told to the sender on the connection it
+// has, and nobody has to do anything.
+func TestSpaceOverTheWire(t *testing.T) {
+	cfg, disk := diskConfig(t, 900)
+	cfg.Space.SpaceLeft = conf.Space{MiB: 200}
+	r := start(t, cfg)
+	c := r.dial()
+	var got []string
+	send := func(seq uint32) {
+		f := sendOne(t, c, seq, []byte(userRecord("web1", int(seq))))
+		got = append(got, strings.TrimSpace(fmt.Sprintf("%v %s", f.Type, f.Payload)))
+	}
+	send(1)
+	r.setFree(disk, 150)
+	send(2)
+	r.setFree(disk, 40)
+	send(3)
+	code, body := get(t, r, "/readyz")
+	if health, _ := get(t, r, "/healthz"); code != 503 || !strings.Contains(body, "the disk is full") || health != 200 {
+		t.Errorf("with a full disk: readyz %d %q, healthz %d", code, body, health)
+	}
+	r.setFree(disk, 900)
+	send(4)
+	if diff := cmp.Diff([]string{"ACK", "DISKLOW", "DISKFULL disk full", "ACK"}, got); diff != "" {
+		t.Errorf("replies (-want +got):\n%s", diff)
+	}
+	client := r.client()
+	want := []string{userRecord("web1", 1), userRecord("web1", 2), userRecord("web1", 4)}
+	eventually(t, "what was acknowledged is found", func() bool { return cmp.Equal(want, raws(t, scanner(client), "web1")) })
+	eventually(t, "it is recorded", func() bool {
+		return strings.Contains(r.ownText(), "type=DAEMON_ERR ") && strings.Contains(r.ownText(), "op=disk-full auid=-1 pid=-1 subj=? res=failed")
+	})
+	if code, _ := get(t, r, "/readyz"); code != 200 {
+		t.Errorf("readyz with space again: %d", code)
+	}
+	_, body = get(t, r, "/metrics")
+	for _, want := range []string{
+		`auditfleet_collector_rejected_records_total{reply="diskfull"} 1`, `auditfleet_collector_space_actions_total{key="disk_full_action"} 1`,
+		"auditfleet_collector_disk_full 0", "auditfleet_collector_disk_reserve_bytes 5.24288e+07",
+	} {
+		if !strings.Contains(body, want+"\n") {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+}
+
+// A suspension is the stock one: refused in its words until it is resumed, and
+// not again for the same reason.
+func TestSuspended(t *testing.T) {
+	cfg, disk := diskConfig(t, 900)
+	cfg.Space.SpaceLeft, cfg.Space.SpaceLeftAction = conf.Space{MiB: 200}, conf.Action{Do: conf.DoSuspend}
+	r := start(t, cfg)
+	c := r.dial()
+	r.setFree(disk, 150)
+	eventually(t, "suspended", func() bool { return r.space.Status().Suspended })
+	f := sendOne(t, c, 1, []byte(userRecord("web1", 1)))
+	if f.Type != remote.DiskError || string(f.Payload) != "remote logging suspended" {
+		t.Errorf("while suspended: %v %q", f.Type, f.Payload)
+	}
+	if state := r.state(); !strings.Contains(state, "suspended") {
+		t.Errorf("state %q", state)
+	}
+	if !r.Resume() {
+		t.Error("Resume says that nothing was suspended")
+	}
+	if f := sendOne(t, c, 2, []byte(userRecord("web1", 2))); f.Type != remote.DiskLow {
+		t.Errorf("after the resume: %v", f.Type)
+	}
+	eventually(t, "both are recorded", func() bool {
+		own := r.ownText()
+		return strings.Contains(own, "op=suspend-logging") && strings.Contains(own, "type=DAEMON_RESUME ") && strings.Contains(own, "op=resume-logging auid=-1 pid=-1 subj=? res=success")
+	})
+}
+
+// Single and halt need a word on the command line; without it nothing starts.
+func TestHaltMustBeAllowed(t *testing.T) {
+	cfg, _ := diskConfig(t, 900)
+	cfg.Space.DiskFullAction = conf.Action{Do: conf.DoHalt}
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "disk_full_action = halt") || !strings.Contains(err.Error(), "--allow-halt") {
+		t.Fatalf("Open: %v", err)
+	}
+	cfg.Action.AllowHalt, cfg.Action.Init = true, "/none" // it must not be done here
+	r := start(t, cfg)
+	bad := cfg
+	bad.Action = action.Config{}
+	bad.Space.SpaceLeftAction = conf.Action{Do: conf.DoEmail}
+	if _, err := os.Stat(action.Sendmail); err != nil {
+		if err := r.Reconfigure(bad); err == nil {
+			t.Error("a mail that nothing can send was taken over")
+		}
+		eventually(t, "it is recorded", func() bool {
+			return strings.Contains(r.ownText(), "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
+		})
+	}
+}
+
+// A real disk: records are refused before it is full, so that everything that was
+// acknowledged goes into its partition, at the end and while it lasts.
+func TestReserveOnARealDisk(t *testing.T) {
+	need.Root(t)
+	disk := t.TempDir()
+	if err := unix.Mount("none", disk, "tmpfs", 0, "size=256m"); err != nil {
+		t.Skipf("mount: %v", err)
+	}
+	defer unix.Unmount(disk, unix.MNT_DETACH)
+	cfg := testConfig(filepath.Join(disk, "store"))
+	cfg.API = shortDir(t) + ".sock"
+	cfg.Space.Reserve = 32 * mib
+	r := start(t, cfg)
+	c := r.dial()
+	c.SetDeadline(time.Now().Add(5 * time.Minute))
+	ballast := filepath.Join(disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 96*mib), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// What does not compress takes most room.
+	random, err := os.Open("/dev/urandom")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer random.Close()
+	acked := map[string]bool{}
+	seq := uint32(0)
+	next := func() remote.Type {
+		seq++
+		noise := make([]byte, 4000)
+		if _, err := io.ReadFull(random, noise); err != nil {
+			t.Fatal(err)
+		}
+		rec := fmt.Sprintf("node=web1 type=USER_LOGIN msg=audit(1700000000.001:%d): n=%X", seq, noise)
+		f := sendOne(t, c, seq, []byte(rec))
+		if f.Type == remote.Ack {
+			acked[rec] = true
+		}
+		return f.Type
+	}
+	full := 0
+	least := uint64(1 << 62)
+	for i := 0; i < 40000 && full < 3; i++ {
+		switch got := next(); got {
+		case remote.Ack:
+		case remote.DiskFull:
+			full++
+			time.Sleep(50 * time.Millisecond)
+		default:
+			t.Fatalf("record %d: %v", i, got)
+		}
+		u, err := space.Of(disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		least = min(least, u.Free)
+	}
+	if full == 0 {
+		t.Fatal("a disk with only its reserve left was never told")
+	}
+	if n := r.head.Stats().StoreFailures; n > 0 {
+		t.Errorf("the store failed %d times: the reserve was not enough", n)
+	}
+	if least < 32*mib/8 {
+		t.Errorf("only %d MiB were free at one time, of the 32 MiB kept", least>>20)
+	}
+	t.Logf("%d records of 8 KB acknowledged, least free %d MiB of the 32 MiB kept", len(acked), least>>20)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "stored again", func() bool { return next() == remote.Ack })
+	r.stop()
+	files, err := OpenReadOnly(cfg.Store, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	for _, raw := range raws(t, files.Scan, "web1") {
+		if !acked[raw] {
+			t.Errorf("found once too often, or never acknowledged: %.90s", raw)
+		}
+		delete(acked, raw)
+	}
+	if len(acked) > 0 {
+		t.Errorf("%d acknowledged records are not found", len(acked))
+	}
+}
+
+// clock is a wall clock that can be moved.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+// day moves the clock to so many days before today.
+func (c *clock) day(before int) { c.ahead.Store(int64(-24*time.Hour) * int64(before)) }
+
+// fourDays has stored a record on each of the last four days, today's the last.
+func fourDays(t *testing.T, change func(*Config)) (*running, *clock) {
+	var cl clock
+	cl.day(3)
+	cfg := testConfig(shortDir(t))
+	cfg.Now = cl.now
+	cfg.Limits = listen.Limits{MaxPerAddr: 10}
+	cfg.Action.Syslog = func(syslog.Priority, []byte) error { return nil }
+	if change != nil {
+		change(&cfg)
+	}
+	r := start(t, cfg)
+	c := r.dial()
+	for before := 3; before >= 0; before-- {
+		cl.day(before)
+		exchange(t, c, uint32(10-before), userRecord("web1", 10-before))
+		if err := r.head.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, &cl
+}
+
+func (r *running) days() (days []string) {
+	st, err := r.store.Stats(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for _, d := range st.Days {
+		days = append(days, d.Day.String())
+	}
+	return days
+}
+
+func TestMaxDays(t *testing.T) {
+	r, cl := fourDays(t, nil)
+	all := r.days()
+	if len(all) != 4 {
+		t.Fatalf("days %v", all)
+	}
+	cfg := r.cfg
+	cfg.Retention.MaxDays = 2
+	if err := r.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "two days are left", func() bool { return cmp.Equal(all[2:], r.days()) })
+	want := []string{userRecord("web1", 9), userRecord("web1", 10)}
+	client := r.client()
+	eventually(t, "their records are found, no others", func() bool { return cmp.Equal(want, raws(t, scanner(client), "web1")) })
+	rec := regexp.MustCompile(`type=DAEMON_ROTATE msg=audit\([0-9.:]+\): op=drop-day day=` + all[0] + ` reason=max_days events=\d+ records=\d+ auid=-1 pid=-1 subj=\? res=success`)
+	eventually(t, "it is recorded", func() bool { return rec.MatchString(r.ownText()) && strings.Contains(r.ownText(), "state=changed") })
+	if _, body := get(t, r, "/metrics"); !strings.Contains(body, `auditfleet_collector_dropped_days_total{reason="max_days"} 2`+"\n") {
+		t.Error("the dropped days are not counted")
+	}
+	if n := strings.Count(r.log.String(), "dropped a day of events"); n != 2 {
+		t.Errorf("logged %d times:\n%s", n, r.log)
+	}
+	// The day that is written stays, whatever the limit.
+	cl.day(-400)
+	r.setRetention(Retention{MaxDays: 1, MaxBytes: 1})
+	eventually(t, "one day is left", func() bool { return cmp.Equal(all[3:], r.days()) })
+}
+
+func TestMaxBytes(t *testing.T) {
+	r, _ := fourDays(t, nil)
+	st, err := r.store.Stats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.setRetention(Retention{MaxBytes: int64(st.DiskBytes) - 1})
+	eventually(t, "the oldest day is gone", func() bool { return len(r.days()) == 3 })
+	r.setRetention(Retention{MaxBytes: int64(st.DiskBytes)})
+	if err := r.retain(context.Background()); err != nil || len(r.days()) != 3 {
+		t.Errorf("days %v, error %v: nothing was to be dropped", r.days(), err)
+	}
+}
+
+// rotate = drop the oldest day, until there is space or no sealed day.
+func TestRotateForSpace(t *testing.T) {
+	var mu sync.Mutex
+	free := uint64(900) // guarded by mu
+	var r *running
+	r, _ = fourDays(t, func(c *Config) {
+		c.Space = space.Limits{SpaceLeft: conf.Space{MiB: 200}, SpaceLeftAction: conf.Action{Do: conf.DoRotate}}
+		c.statfs = func() (space.Usage, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			return space.Usage{Total: 1000 * mib, Free: free * mib}, nil
+		}
+	})
+	mu.Lock()
+	free = 150
+	mu.Unlock()
+	r.space.Admit(4 * mib)
+	eventually(t, "only today is left", func() bool { return len(r.days()) == 1 })
+	eventually(t, "it is said that nothing is left to drop", func() bool { return strings.Contains(r.log.String(), "no sealed day to drop") })
+	eventually(t, "it is recorded", func() bool { return strings.Count(r.ownText(), "reason=space_left_action") == 3 })
+	exchangeLow(t, r.dial(), 99, userRecord("web1", 99))
+}
+
+// exchangeLow sends a record that is stored with a warning.
+func exchangeLow(t *testing.T, c io.ReadWriter, seq uint32, rec string) {
+	t.Helper()
+	if _, err := c.Write(remote.Append(nil, remote.Message, seq, []byte(rec))); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, remote.HeaderSize)
+	if _, err := io.ReadFull(c, got); err != nil {
+		t.Fatal(err)
+	}
+	if f, _, err := remote.Decode(got); err != nil || f.Type != remote.DiskLow || f.Seq != seq {
+		t.Errorf("reply %v, %v", f, err)
+	}
+}
+
+// Rotation by signal has all that was acknowledged in the partition.
+func TestRotateAndReport(t *testing.T) {
+	r := start(t, testConfig(shortDir(t)))
+	exchange(t, r.dial(), 1, userRecord("web1", 1))
+	if err := r.Rotate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := r.store.Stats(context.Background())
+	if err != nil || st.Records == 0 {
+		t.Errorf("stored after the rotation: %+v, %v", st, err)
+	}
+	eventually(t, "it is recorded", func() bool {
+		return regexp.MustCompile(`type=DAEMON_ROTATE msg=audit\([0-9.:]+\): op=rotate-logs auid=-1 pid=-1 subj=\? res=success`).MatchString(r.ownText())
+	})
+	path, err := r.Report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"collector version = test", "state = ok", "logging suspended = no", "space left on partition = yes",
+		"listening for network connections = yes", "active connections = 1", "total connections = 1", "days stored = 1", "flush = sync",
+	} {
+		if !strings.Contains("\n"+string(text), "\n"+want+"\n") {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || path != filepath.Join(r.dir, StateFile) {
+		t.Errorf("%s: %v, %v", path, info, err)
+	}
+}

@@ -1,0 +1,100 @@
+package space
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+// act does the action of each condition that has begun, once, and rotate as long
+// as it goes on. What has passed is said.
+func (w *Watcher) act(ctx context.Context) {
+	for c := range numConditions {
+		w.mu.Lock()
+		is, acted, limits := w.is[c], w.acted[c], w.limits
+		w.acted[c] = is
+		if is && !acted {
+			w.actions[c]++
+		}
+		w.mu.Unlock()
+		a := conditions[c].action(&limits)
+		switch {
+		case is && !acted:
+			w.begin(c, a)
+		case !is && acted:
+			w.cfg.Log.Info("no longer: "+conditions[c].subject, w.figures()...)
+		}
+		if is && a.Do == conf.DoRotate {
+			w.rotate(ctx, c)
+		}
+	}
+	if w.full.Load() && w.cfg.Relieve != nil && ctx.Err() == nil {
+		w.cfg.Relieve(ctx)
+		w.look()
+	}
+}
+
+// begin says what is wrong and does the action for it.
+func (w *Watcher) begin(c Condition, a conf.Action) {
+	words := conditions[c]
+	w.mu.Lock()
+	u, cause := w.usage, w.failing
+	if c == Full {
+		cause = w.noRoom
+	} else if c != Error {
+		cause = nil
+	}
+	w.mu.Unlock()
+	text := fmt.Sprintf("%s: %d MiB of %d MiB are free", words.subject, u.Free>>20, u.Total>>20)
+	if cause != nil {
+		text = fmt.Sprintf("%s: %v", words.subject, cause)
+	}
+	if a.Do == conf.DoSuspend {
+		text += "; storing is suspended until it is resumed (SIGUSR2)"
+		w.suspended.Store(true)
+	}
+	if w.cfg.Record != nil && words.op != "" {
+		w.cfg.Record(words.op)
+	}
+	if w.cfg.Record != nil && a.Do == conf.DoSuspend {
+		w.cfg.Record("suspend-logging")
+	}
+	w.cfg.Do(a, action.Message{Condition: words.key, Subject: words.subject, Text: text, Level: words.level})
+}
+
+// rotate drops sealed days, the oldest first, until the condition is over or no
+// sealed day is left.
+func (w *Watcher) rotate(ctx context.Context, c Condition) {
+	for ctx.Err() == nil {
+		dropped, err := w.cfg.DropOldest(ctx, conditions[c].key)
+		w.mu.Lock()
+		said := w.empty
+		w.empty = err == nil && !dropped
+		w.mu.Unlock()
+		if err != nil {
+			w.cfg.Log.Error("dropping the oldest day", "error", err)
+			return
+		}
+		if !dropped {
+			if !said {
+				w.cfg.Log.Error("there is no sealed day to drop: "+conditions[c].subject, w.figures()...)
+			}
+			return
+		}
+		w.look()
+		w.mu.Lock()
+		over := !w.is[c]
+		w.mu.Unlock()
+		if over {
+			return
+		}
+	}
+}
+
+func (w *Watcher) figures() []any {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return []any{"free_mib", w.usage.Free >> 20, "size_mib", w.usage.Total >> 20}
+}
