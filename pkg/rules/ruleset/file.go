@@ -54,6 +54,7 @@ func (f *File) add(name string, no int, text string, env rules.Env) {
 		if !errors.As(err, &l.Err) {
 			l.Err = &rules.Error{Msg: err.Error(), Arg: -1}
 		}
+		l.quotes()
 	case cmd.Has(rules.OpReadFile):
 		l.Err = &rules.Error{Msg: "Error - nested rule files not supported", Arg: 0, Len: len("-R"),
 			Hint: "write that file's rules into this one, or put both into a rules.d folder"}
@@ -61,6 +62,23 @@ func (f *File) add(name string, no int, text string, env rules.Env) {
 		l.Cmd = cmd
 	}
 	f.Lines = append(f.Lines, l)
+}
+
+// quotes corrects the hint about words that belong to no option: on a command
+// line a value with spaces is quoted, in a rule file quotes are characters.
+func (l *Line) quotes() {
+	const advice = `quote or escape (\ ) a value with spaces`
+	if !strings.Contains(l.Err.Hint, advice) {
+		return
+	}
+	instead := `in a rule file a space within a value is written "\ "`
+	for _, w := range l.Words {
+		if strings.Trim(w.Text, `"'`) != w.Text {
+			instead = "quotes mean nothing in a rule file: leave them out; " + instead[len("in a rule file "):]
+			break
+		}
+	}
+	l.Err.Hint = strings.Replace(l.Err.Hint, advice, instead, 1)
 }
 
 // Place is FILE:LINE, or FILE:LINE:COLUMN where a word of the line is at fault.

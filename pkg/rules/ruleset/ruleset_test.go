@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"flag"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -320,4 +321,35 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+var update = flag.Bool("update", false, "write golden files again")
+
+// TestMistakes holds what is said of typical mistakes, which was reviewed by eye.
+func TestMistakes(t *testing.T) {
+	data, err := os.ReadFile("testdata/mistakes.rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target := Resolve(nil, Parse("mistakes.rules", data, testEnv()))
+	var b strings.Builder
+	for _, f := range target.Failures {
+		b.WriteString(f.String() + "\n")
+	}
+	for _, w := range append(target.Warnings, Lint(target.Rules, LintEnv{Arch: testEnv().Arch})...) {
+		b.WriteString(w.String() + "\n")
+	}
+	const golden = "testdata/mistakes.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), b.String()); diff != "" {
+		t.Error(diff)
+	}
 }
