@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -169,10 +171,45 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 // hostKey is never empty, as bbolt wants it.
 func hostKey(name string) []byte { return append([]byte{'h'}, name...) }
 
+// Version 2 of each ends with a checksum of key and value; version 1 had none.
 const (
-	stateVersion = 1
-	hostVersion  = 1
+	stateVersion = 2
+	hostVersion  = 2
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// addSum appends the checksum of key and value.
+func addSum(key, v []byte) []byte {
+	return binary.LittleEndian.AppendUint32(v, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v))
+}
+
+// cutSum is the reverse of addSum.
+func cutSum(key, v []byte) ([]byte, error) {
+	n := len(v) - 4
+	if n < 0 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v[:n]) != binary.LittleEndian.Uint32(v[n:]) {
+		return nil, fmt.Errorf("%w: checksum of %d bytes", store.ErrDamaged, len(v))
+	}
+	return v[:n], nil
+}
+
+// open1or2 takes the version off and checks the sum of version 2.
+func open1or2(key, v []byte) ([]byte, error) {
+	var err error
+	switch {
+	case len(v) == 0:
+		return nil, fmt.Errorf("%w: no bytes", store.ErrDamaged)
+	case v[0] == 1:
+	case v[0] == 2:
+		if v, err = cutSum(key, v); err != nil {
+			return nil, err
+		}
+	default:
+		// A program that writes another version also says so in the file's format.
+		return nil, fmt.Errorf("%w: version %d", store.ErrDamaged, v[0])
+	}
+	return v[1:], nil
+}
 
 func encodeState(b *store.Batch) []byte {
 	v := []byte{stateVersion}
@@ -184,7 +221,7 @@ func encodeState(b *store.Batch) []byte {
 		v = binary.AppendUvarint(v, o-prev)
 		prev = o
 	}
-	return v
+	return addSum(keyState, v)
 }
 
 // uvarints reads numbers; after the first mistake all are zero.
@@ -207,10 +244,11 @@ func decodeState(v []byte) (*store.State, error) {
 	if len(v) == 0 {
 		return &store.State{}, nil
 	}
-	if v[0] != stateVersion {
-		return nil, fmt.Errorf("%w: state version %d", store.ErrVersion, v[0])
+	body, err := open1or2(keyState, v)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
 	}
-	u := uvarints{b: v[1:]}
+	u := uvarints{b: body}
 	st := &store.State{ID: u.next(), LSN: u.next()}
 	n := u.next()
 	if n > uint64(len(u.b)) {
@@ -237,18 +275,19 @@ func encodeHost(h *store.Host) []byte {
 		b := a.As16()
 		v = append(v, b[:]...)
 	}
-	return v
+	return addSum(hostKey(h.Name), v)
 }
 
 func decodeHost(k, v []byte) (store.Host, error) {
 	bad := fmt.Errorf("%w: host %.80q of %d bytes", store.ErrDamaged, k, len(v))
-	if len(k) == 0 || len(v) == 0 {
+	if len(k) == 0 || k[0] != 'h' {
 		return store.Host{}, bad
 	}
-	if v[0] != hostVersion {
-		return store.Host{}, fmt.Errorf("%w: host version %d", store.ErrVersion, v[0])
+	body, err := open1or2(k, v)
+	if err != nil {
+		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
 	}
-	u := uvarints{b: v[1:]}
+	u := uvarints{b: body}
 	h := store.Host{Name: string(k[1:]), First: timeOf(u.next()), Last: timeOf(u.next()), LastEventMs: int64(u.next()),
 		Records: u.next(), Bytes: u.next(), Duplicates: u.next(), Unparsable: u.next()}
 	n := u.next()
@@ -284,14 +323,18 @@ func (p *partition) loadState() (st *store.State, err error) {
 	return st, err
 }
 
-// loadHosts reads what is known of hosts.
-func (p *partition) loadHosts() (hosts []store.Host, err error) {
+// loadHosts reads what is known of hosts; bad is why some could not be read.
+func (p *partition) loadHosts() (hosts []store.Host, bad, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(bktHosts).ForEach(func(k, v []byte) error {
 			h, err := decodeHost(k, v)
+			if errors.Is(err, store.ErrDamaged) {
+				bad = errors.Join(bad, fmt.Errorf("%s: %w", p.path, err))
+				return nil
+			}
 			hosts = append(hosts, h)
 			return err
 		})
 	})
-	return hosts, err
+	return hosts, bad, err
 }

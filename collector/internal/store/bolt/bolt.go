@@ -275,16 +275,34 @@ func (s *Store) Broken() []error {
 	return slices.Clone(s.broken)
 }
 
-// loadState finds the last batch's state.
+// loadState finds the last batch's state. When it is damaged, its whole partition
+// is set aside: with the state of an earlier one, what the journal still has is
+// stored again, and beside what this partition has it would be there twice.
 func (s *Store) loadState() error {
+	var damaged []*partition
+	var causes []error
 	for _, p := range s.parts {
 		st, err := p.loadState()
+		if errors.Is(err, store.ErrDamaged) {
+			damaged, causes = append(damaged, p), append(causes, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
 		if st.ID >= s.state.ID && st.ID > 0 {
 			s.state, s.cur = *st, p
 		}
+	}
+	for i, p := range damaged {
+		if n := len(p.entries); n > 0 && p.entries[n-1].id <= s.state.ID {
+			s.log.Warn("the state of an earlier partition is damaged; it is not needed", "partition", p.path, "error", causes[i])
+			continue
+		}
+		if err := s.setAside(p, causes[i]); err != nil {
+			return err
+		}
+		s.parts = slices.DeleteFunc(s.parts, func(x *partition) bool { return x == p })
 	}
 	return nil
 }
@@ -302,12 +320,16 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 	st := s.state
 	var err error
 	if s.cur != nil {
-		if st.Hosts, err = s.cur.loadHosts(); err != nil {
+		if st.Hosts, err = s.loadHosts(); err != nil {
 			return nil, err
 		}
 	}
-	if st.Senders, err = s.senders.all(); err != nil {
+	bad := 0
+	if st.Senders, bad, err = s.senders.all(); err != nil {
 		return nil, err
+	}
+	if bad > 0 {
+		s.log.Error("part of the state of resend detection is damaged: records sent again after a reconnect may be stored twice", "file", s.senders.path, "values", bad)
 	}
 	st.Open = slices.Clone(st.Open)
 	return &st, nil
@@ -326,7 +348,16 @@ func (s *Store) Hosts(ctx context.Context) ([]store.Host, error) {
 	if s.cur == nil {
 		return nil, nil
 	}
-	return s.cur.loadHosts()
+	return s.loadHosts()
+}
+
+// loadHosts reads the latest partition's hosts; s.mu is held.
+func (s *Store) loadHosts() ([]store.Host, error) {
+	hosts, bad, err := s.cur.loadHosts()
+	if bad != nil {
+		s.log.Error("what is known of some hosts is damaged; they are counted from nought", "error", bad)
+	}
+	return hosts, err
 }
 
 // Stats returns the present sizes.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -52,6 +53,19 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 		}
 	}
 	return f, nil
+}
+
+// InUse says whether a server has the store now, and which.
+func InUse(dir string) (who string, used bool, err error) {
+	lock, err := lockDir(filepath.Join(dir, lockName), false, -1)
+	if errors.Is(err, store.ErrInUse) {
+		who, _, _ = strings.Cut(strings.TrimPrefix(err.Error(), store.ErrInUse.Error()+" "), ":") // what to do is for those who need the lock
+		return who, true, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return "", false, lock.Close()
 }
 
 // holder says who has the lock and what to do. A server's pid is in the file;

@@ -284,14 +284,30 @@ func TestHalfMade(t *testing.T) {
 }
 
 func TestStateExample(t *testing.T) {
-	want, _ := hex.DecodeString(strings.ReplaceAll("01 07 e8 07 02 de 07 05", " ", ""))
-	b := &store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}
-	if got := encodeState(b); !bytes.Equal(got, want) {
-		t.Errorf("%x, FORMAT.md says %x", got, want)
+	format, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
 	}
-	st, err := decodeState(want)
-	if d := cmp.Diff(&store.State{ID: 7, LSN: 1000, Open: []uint64{990, 995}}, st); err != nil || d != "" {
-		t.Errorf("%v %s", err, d)
+	b := &store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}
+	for text, writes := range map[string]bool{"02 07 e8 07 02 de 07 05 XX XX XX XX": true, "01 07 e8 07 02 de 07 05": false} {
+		got := encodeState(b)
+		if writes {
+			text = strings.TrimSuffix(text, " XX XX XX XX") + fmt.Sprintf(" % x", got[len(got)-4:])
+		}
+		want, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(format), "`"+text+"`") {
+			t.Errorf("FORMAT.md does not have the example %s", text)
+		}
+		if writes && !bytes.Equal(got, want) {
+			t.Errorf("%x, FORMAT.md says %x", got, want)
+		}
+		st, err := decodeState(want)
+		if d := cmp.Diff(&store.State{ID: 7, LSN: 1000, Open: []uint64{990, 995}}, st); err != nil || d != "" {
+			t.Errorf("%s: %v %s", text, err, d)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
@@ -20,10 +21,15 @@ import (
 // state that is newer than the journal's replay is harmless, older would not be.
 const sendersName = "senders.db"
 
+// sendersSummed is the format in which each value ends with a checksum; a file of
+// format 1 stays as it is.
+const sendersSummed = 2
+
 // senders is that file; nil db: read-only, and there is none.
 type senders struct {
-	path string
-	db   *bbolt.DB
+	path   string
+	db     *bbolt.DB
+	summed bool
 }
 
 func (f *senders) guard(fn func() error) error {
@@ -74,7 +80,8 @@ func (f *senders) open(readOnly bool) error {
 			if meta == nil || tx.Bucket(bktSenders) == nil {
 				return fmt.Errorf("%w: its buckets are not there", store.ErrDamaged)
 			}
-			return checkFormat(meta)
+			f.summed, err = sendersFormat(meta)
+			return err
 		})
 		if err != nil {
 			return errors.Join(err, db.Close())
@@ -82,6 +89,21 @@ func (f *senders) open(readOnly bool) error {
 		f.db = db
 		return nil
 	})
+}
+
+func sendersFormat(meta *bbolt.Bucket) (summed bool, err error) {
+	format := meta.Get(keyFormat)
+	if len(format) != 4 {
+		return false, fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
+	}
+	switch v := binary.LittleEndian.Uint32(format); v {
+	case 1:
+		return false, nil
+	case sendersSummed:
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, v, sendersSummed)
+	}
 }
 
 func (f *senders) create() error {
@@ -94,7 +116,7 @@ func (f *senders) create() error {
 			if _, err := tx.CreateBucket(bktSenders); err != nil {
 				return err
 			}
-			return meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion))
+			return meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, sendersSummed))
 		})
 	})
 }
@@ -103,14 +125,23 @@ func (f *senders) put(kvs []store.KV) error {
 	if len(kvs) == 0 {
 		return nil
 	}
+	if f.summed {
+		kvs = slices.Clone(kvs)
+		for i, kv := range kvs {
+			if kv.Value != nil {
+				kvs[i].Value = addSum(kv.Key, slices.Clone(kv.Value))
+			}
+		}
+	}
 	return f.guard(func() error {
 		return f.db.Update(func(tx *bbolt.Tx) error { return putAll(tx.Bucket(bktSenders), kvs) })
 	})
 }
 
-func (f *senders) all() (out []store.KV, err error) {
+// all returns what is kept, less what is damaged: bad counts that.
+func (f *senders) all() (out []store.KV, bad int, err error) {
 	if f.db == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	err = f.guard(func() error {
 		return f.db.View(func(tx *bbolt.Tx) error {
@@ -118,7 +149,20 @@ func (f *senders) all() (out []store.KV, err error) {
 			return nil
 		})
 	})
-	return out, err
+	if !f.summed {
+		return out, 0, err
+	}
+	n := 0
+	for _, kv := range out {
+		v, err := cutSum(kv.Key, kv.Value)
+		if err != nil {
+			bad++
+			continue
+		}
+		out[n] = store.KV{Key: kv.Key, Value: v}
+		n++
+	}
+	return out[:n], bad, err
 }
 
 func (f *senders) close() error {

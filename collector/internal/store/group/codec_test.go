@@ -195,6 +195,7 @@ func TestFlips(t *testing.T) {
 			}
 			_, _ = read(c, reseal(bad), x.q) // must not panic
 		}
+		c.Verify(reseal(bad)) // nor this
 	}
 }
 
@@ -221,6 +222,7 @@ func FuzzGroup(f *testing.F) {
 		for _, name := range []string{"all", "file and exe", "user"} {
 			_, _ = read(c, b, storetest.Queries()[name])
 		}
+		c.Verify(b)
 	})
 }
 

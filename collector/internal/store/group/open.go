@@ -24,6 +24,15 @@ type Group struct {
 // Open checks a group's head and tables. Errors: store.ErrNotOurs,
 // store.ErrVersion, store.ErrDamaged.
 func (c *Codec) Open(b []byte) (*Group, error) {
+	g, err := c.openHead(b)
+	if err != nil {
+		return nil, err
+	}
+	return g, g.openTables()
+}
+
+// openHead checks head and section table.
+func (c *Codec) openHead(b []byte) (*Group, error) {
 	if len(b) < headSize || string(b[:8]) != magic {
 		return nil, damagedAs(store.ErrNotOurs, "no group begins here")
 	}
@@ -48,23 +57,28 @@ func (c *Codec) Open(b []byte) (*Group, error) {
 		}
 		g.sections[i] = s
 	}
+	return g, nil
+}
+
+// openTables checks summary, block and frame table.
+func (g *Group) openTables() error {
 	sum, err := g.section(secSummary, 0)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if g.Summary, err = DecodeSummary(sum); err != nil {
-		return nil, err
+		return err
 	}
 	if g.blocks, err = g.section(secBlocks, 0); err != nil {
-		return nil, err
+		return err
 	}
 	if g.frames, err = g.section(secFrames, 0); err != nil {
-		return nil, err
+		return err
 	}
 	if len(g.blocks)%blockSize != 0 || len(g.frames)%frameSize != 0 {
-		return nil, damaged("tables of %d and %d bytes", len(g.blocks), len(g.frames))
+		return damaged("tables of %d and %d bytes", len(g.blocks), len(g.frames))
 	}
-	return g, g.checkBlocks()
+	return g.checkBlocks()
 }
 
 // checkBlocks makes sure that ordinals are without holes, so that they may be

@@ -1,0 +1,167 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-isatty"
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+)
+
+// Exit codes of verify and backup.
+const (
+	exitDamage   = 1 // something is damaged, and named
+	exitNotDone  = 2 // it could not be checked, or not be copied
+	meterMinimum = 200 * time.Millisecond
+)
+
+func (p *program) verifyCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "verify [--store DIR]",
+		Short: "Read the whole store and say what in it is damaged, if anything",
+		Long: `Read the journal and every partition: checksums, the order and number of records, and the index against
+the events themselves. Each damaged place is named with file and offset, and what cannot be read because of it.
+
+It changes nothing and takes no lock, so it may run beside ` + "`collector serve`" + `: then it checks what there was at
+its last batch, and the journal up to its end.
+
+Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p.code = p.verify(cmd.Context(), dir)
+			if p.code != 0 {
+				return errSaid
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	return cmd
+}
+
+func (p *program) verify(ctx context.Context, dir string) int {
+	m := newMeter(p.stdio.Err, "verify")
+	rep, err := upkeep.Verify(ctx, upkeep.VerifyOptions{Dir: dir, Progress: m.show})
+	m.end()
+	if err != nil {
+		fmt.Fprintf(p.stdio.Err, "verify: %v\n", err)
+		return exitNotDone
+	}
+	if err := writeReport(p.stdio.Out, rep); err != nil {
+		fmt.Fprintf(p.stdio.Err, "verify: write the report: %v\n", err)
+		return exitNotDone
+	}
+	if len(rep.Damage) > 0 {
+		return exitDamage
+	}
+	return 0
+}
+
+// writeReport is for people; the damage comes last, where it is seen.
+func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
+	say := func(format string, args ...any) {
+		if err == nil {
+			_, err = fmt.Fprintf(out, format+"\n", args...)
+		}
+	}
+	if rep.Server != "" {
+		say("%s is in use %s", rep.Dir, rep.Server)
+		say("read beside it, without its lock: partitions as of their last batch, the journal up to its present end")
+	} else {
+		say("%s is used by no collector: read as it is", rep.Dir)
+	}
+	if j := rep.Journal; j.Entries == 0 {
+		say("journal: %d segments, no entry", j.Disk.Segments)
+	} else {
+		say("journal: %d segments, %s, %d entries, %d records, LSN %d to %d", j.Disk.Segments, size(uint64(j.Disk.Bytes)), j.Entries, j.Records, j.First, j.Last)
+	}
+	for _, d := range rep.Parts {
+		verdict := "ok"
+		if n := len(d.Findings); n > 0 {
+			verdict = fmt.Sprintf("%d damaged", n)
+		}
+		if d.Said > d.Events {
+			verdict += fmt.Sprintf(", %d of %d events cannot be read", d.Said-d.Events, d.Said)
+		}
+		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Day, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
+	}
+	for _, n := range rep.Notes {
+		say("note: %s", n)
+	}
+	for _, d := range rep.Damage {
+		say("damage: %s", d)
+	}
+	if len(rep.Damage) == 0 {
+		say("nothing is damaged: %d events in partitions", rep.Readable)
+	} else {
+		places := "places"
+		if len(rep.Damage) == 1 {
+			places = "place"
+		}
+		say("%d damaged %s; %d events in partitions are readable, %d are not", len(rep.Damage), places, rep.Readable, rep.Lost)
+	}
+	return err
+}
+
+// meter shows how far a long command is, on a terminal only.
+type meter struct {
+	out   io.Writer // nil: nothing is shown
+	what  string
+	mu    sync.Mutex // guards everything below
+	start time.Time
+	last  time.Time
+	shown bool
+}
+
+func newMeter(out io.Writer, what string) *meter {
+	m := &meter{what: what, start: time.Now()}
+	if f, ok := out.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
+		m.out = f
+	}
+	return m
+}
+
+// show may be called from several goroutines.
+func (m *meter) show(done, total int64) {
+	if m.out == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if now.Sub(m.start) < meterMinimum || now.Sub(m.last) < meterMinimum {
+		return
+	}
+	m.last, m.shown = now, true
+	const width = 30
+	full := 0
+	if total > 0 {
+		full = int(min(done, total) * width / total)
+	}
+	bar := make([]byte, width)
+	for i := range bar {
+		bar[i] = '.'
+		if i < full {
+			bar[i] = '#'
+		}
+	}
+	rate := float64(done) / max(now.Sub(m.start).Seconds(), 0.001)
+	fmt.Fprintf(m.out, "\r%s [%s] %s of %s, %s/s\x1b[K", m.what, bar, size(uint64(done)), size(uint64(total)), size(uint64(rate)))
+}
+
+// end takes the line away.
+func (m *meter) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shown {
+		fmt.Fprint(m.out, "\r\x1b[K")
+	}
+}

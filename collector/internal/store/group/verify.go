@@ -1,0 +1,459 @@
+package group
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sort"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Finding is one thing in a group that is not as it should be.
+type Finding struct {
+	Offset int64  // from the group's start
+	Block  int    // -1: not of one block
+	Host   string // of the block
+	Events uint64 // events that cannot be read because of it; 0: they can
+	MinMs  int64  // of these events, as the block table says
+	MaxMs  int64
+	Err    error
+}
+
+// HostSum is what a group holds of one host.
+type HostSum struct{ Events, Records, Bytes uint64 }
+
+// Verified is the outcome of Verify.
+type Verified struct {
+	Summary  Summary // as the group says; zero when not even that can be read
+	Blocks   int     // readable
+	Events   uint64  // readable
+	Records  uint64
+	Bytes    uint64
+	Hosts    map[string]HostSum
+	Findings []Finding
+}
+
+// Verify reads all of a group: every checksum, every event; extracts from each
+// event again what it can be searched by and compares that with the dictionaries;
+// and counts again what summary and block table say.
+func (c *Codec) Verify(b []byte) *Verified {
+	v := &verifier{c: c, b: b, out: &Verified{Hosts: map[string]HostSum{}}}
+	v.run()
+	return v.out
+}
+
+type verifier struct {
+	c   *Codec
+	b   []byte
+	g   *Group
+	out *Verified
+
+	readable []bool   // by block
+	ords     []uint32 // by ordinal: its block
+	known    bool     // all blocks are readable
+	sum      Summary  // counted again
+	ids      [search.NumFields]map[string]*posting
+	ord      uint32
+	x        search.Extractor
+	addValue func(search.Field, []byte)
+}
+
+// maxEvents bounds what a group is believed to hold: a hundred times what a table
+// of the head's default size has.
+const maxEvents = 1 << 26
+
+// posting are the events that have a value, by what is in the blocks.
+type posting struct{ ords []uint32 }
+
+func (v *verifier) note(f Finding) { v.out.Findings = append(v.out.Findings, f) }
+
+func (v *verifier) wrong(off int64, format string, args ...any) {
+	v.note(Finding{Offset: off, Block: -1, Err: damaged(format, args...)})
+}
+
+// at is where a section lies, 0 when there is none.
+func (v *verifier) at(kind, arg byte) int64 {
+	for _, s := range v.g.sections {
+		if s.kind == kind && s.arg == arg {
+			return int64(s.off)
+		}
+	}
+	return 0
+}
+
+func (v *verifier) run() {
+	g, err := v.c.openHead(v.b)
+	if err != nil {
+		v.note(Finding{Block: -1, Err: err})
+		return
+	}
+	v.g = g
+	if !v.sections() {
+		return
+	}
+	if err := g.openTables(); err != nil {
+		v.note(Finding{Offset: v.at(secBlocks, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		return
+	}
+	v.out.Summary = g.Summary
+	if g.Summary.Events > maxEvents {
+		v.wrong(v.at(secSummary, 0), "%d events", g.Summary.Events)
+		return
+	}
+	if err := g.loadHosts(); err != nil {
+		v.note(Finding{Offset: v.at(secHosts, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		return
+	}
+	v.names()
+	for f := range v.ids {
+		v.ids[f] = map[string]*posting{}
+	}
+	v.addValue = v.add
+	v.frames()
+	if v.known {
+		v.compareSummary()
+	}
+	v.dictionaries()
+}
+
+// sections checks every checksum; false when there is no going on.
+func (v *verifier) sections() bool {
+	ok := true
+	end := uint64(headSize + len(v.g.sections)*sectionSize)
+	for i, s := range v.g.sections {
+		if s.off != end {
+			v.wrong(int64(s.off), "section %d begins at %d, the one before ends at %d", i, s.off, end)
+		}
+		end = s.off + s.len
+		if s.kind == secData || crc32.Checksum(v.b[s.off:s.off+s.len], castagnoli) == s.crc {
+			continue
+		}
+		what, events := sectionName(s), uint64(0)
+		if s.kind == secSummary || s.kind == secHosts || s.kind == secBlocks || s.kind == secFrames {
+			ok = false
+		}
+		v.note(Finding{Offset: int64(s.off), Block: -1, Events: events, Err: damaged("checksum of its %s, %d bytes", what, s.len)})
+	}
+	if end != uint64(len(v.b)) {
+		v.wrong(int64(end), "%d bytes behind the last section", uint64(len(v.b))-end)
+	}
+	if sum, err := v.g.section(secSummary, 0); err == nil {
+		if s, err := DecodeSummary(sum); err == nil {
+			v.g.Summary, v.out.Summary = s, s
+		}
+	}
+	if !ok && len(v.out.Findings) > 0 {
+		v.out.Findings[0].Events = v.out.Summary.Events
+	}
+	return ok
+}
+
+func sectionName(s section) string {
+	switch s.kind {
+	case secSummary:
+		return "summary"
+	case secHosts:
+		return "host names"
+	case secBlocks:
+		return "block table"
+	case secFrames:
+		return "frame table"
+	case secDict:
+		return fmt.Sprintf("dictionary of field %s", search.Field(s.arg))
+	}
+	return fmt.Sprintf("section of kind %d", s.kind)
+}
+
+func (v *verifier) names() {
+	if !sort.StringsAreSorted(v.g.hosts) {
+		v.wrong(v.at(secHosts, 0), "host names are not in order")
+	}
+	if uint64(len(v.g.hosts)) != v.g.Summary.Hosts {
+		v.wrong(v.at(secHosts, 0), "%d host names, the summary says %d", len(v.g.hosts), v.g.Summary.Hosts)
+	}
+	if uint64(v.g.numBlocks()) != v.g.Summary.Blocks {
+		v.wrong(v.at(secBlocks, 0), "%d blocks, the summary says %d", v.g.numBlocks(), v.g.Summary.Blocks)
+	}
+}
+
+// frames unpacks each frame once and reads its blocks.
+func (v *verifier) frames() {
+	n := v.g.numBlocks()
+	v.readable, v.known = make([]bool, n), true
+	v.ords = make([]uint32, v.g.Summary.Events)
+	var text []byte
+	var ferr error
+	frame, used := uint32(1<<31), 0
+	for i := range n {
+		blk, host := rawBlock(v.g.blocks[i*blockSize:])
+		for o := blk.First; o < blk.First+blk.Events; o++ {
+			v.ords[o] = uint32(i)
+		}
+		if int(host) >= len(v.g.hosts) {
+			v.blockBad(i, &blk, v.at(secBlocks, 0)+int64(i*blockSize), damaged("host %d of %d", host, len(v.g.hosts)))
+			continue
+		}
+		blk.Host = v.g.hosts[host]
+		if blk.Frame != frame {
+			if frame != 1<<31 && ferr == nil && used != len(text) {
+				v.wrong(v.frameAt(frame), "frame %d: its blocks hold %d bytes of %d", frame, used, len(text))
+			}
+			frame, used = blk.Frame, 0
+			text, ferr = v.g.Text(frame)
+		}
+		if ferr != nil {
+			v.blockBad(i, &blk, v.frameAt(frame), ferr)
+			continue
+		}
+		if int(blk.Off) != used {
+			v.wrong(v.at(secBlocks, 0)+int64(i*blockSize), "block %d: it begins at %d of frame %d, the one before ends at %d", i, blk.Off, frame, used)
+		}
+		used = int(blk.Off) + int(blk.Len)
+		one, err := blk.Cut(text)
+		if err != nil {
+			v.blockBad(i, &blk, v.at(secBlocks, 0)+int64(i*blockSize), err)
+			continue
+		}
+		v.block(i, &blk, one)
+	}
+}
+
+// frameAt is where a frame lies.
+func (v *verifier) frameAt(i uint32) int64 {
+	if int(i) >= len(v.g.frames)/frameSize {
+		return v.at(secFrames, 0)
+	}
+	return v.at(secData, 0) + int64(rawFrame(v.g.frames[int(i)*frameSize:]).off)
+}
+
+func (v *verifier) blockBad(i int, blk *Block, off int64, err error) {
+	v.known = false
+	v.note(Finding{Offset: off, Block: i, Host: blk.Host, Events: uint64(blk.Events), MinMs: blk.MinMs, MaxMs: blk.MaxMs, Err: err})
+}
+
+// block reads a block's events.
+func (v *verifier) block(i int, blk *Block, text []byte) {
+	off := v.at(secBlocks, 0) + int64(i*blockSize)
+	var ev event.Event
+	host := []byte(blk.Host)
+	var got Block
+	var last store.Key
+	sum := v.out.Hosts[blk.Host]
+	rest := text
+	for n := uint32(0); n < blk.Events; n++ {
+		var one []byte
+		var err error
+		if one, rest, err = store.CutText(rest, blk.Counted); err != nil {
+			left := *blk
+			left.Events -= n
+			v.blockBad(i, &left, v.frameAt(blk.Frame), fmt.Errorf("%w: event %d of %d: %w", store.ErrDamaged, n, blk.Events, err))
+			return
+		}
+		store.ParseInto(&ev, one, blk.Counted, host)
+		if len(ev.Records) == 0 {
+			v.wrong(off, "block %d: event %d has no record", i, n)
+			continue
+		}
+		k := store.KeyOf(&ev)
+		if n > 0 && k.Compare(last) < 0 {
+			v.wrong(off, "block %d: event %d is out of order", i, n)
+		}
+		last = k
+		if n == 0 {
+			got.MinMs, got.MaxMs, got.MinSerial, got.MaxSerial = ev.Ms, ev.Ms, ev.Serial, ev.Serial
+		}
+		got.MinMs, got.MaxMs = min(got.MinMs, ev.Ms), max(got.MaxMs, ev.Ms)
+		got.MinSerial, got.MaxSerial = min(got.MinSerial, ev.Serial), max(got.MaxSerial, ev.Serial)
+		got.Records += uint32(min(len(ev.Records), 1<<16-1))
+		v.count(&ev)
+		sum.Events++
+		sum.Records += uint64(len(ev.Records))
+		sum.Bytes += uint64(ev.Size())
+		v.ord = blk.First + n
+		v.x.Extract(&ev, v.addValue)
+	}
+	v.readable[i] = true
+	v.out.Blocks++
+	v.out.Events += uint64(blk.Events)
+	v.out.Hosts[blk.Host] = sum
+	if len(rest) > 0 {
+		v.wrong(off, "block %d: %d bytes behind its last event", i, len(rest))
+	}
+	if got.Records != blk.Records || got.MinMs != blk.MinMs || got.MaxMs != blk.MaxMs || got.MinSerial != blk.MinSerial || got.MaxSerial != blk.MaxSerial {
+		v.wrong(off, "block %d of host %.80q: its table entry does not say what its events are", i, blk.Host)
+	}
+}
+
+func (v *verifier) count(ev *event.Event) {
+	s := &v.sum
+	if s.Events == 0 {
+		s.MinMs, s.MaxMs = ev.Ms, ev.Ms
+	}
+	s.Events++
+	s.Records += uint64(len(ev.Records))
+	s.RawBytes += uint64(ev.Size())
+	s.MinMs, s.MaxMs = min(s.MinMs, ev.Ms), max(s.MaxMs, ev.Ms)
+	if ev.Ms != 0 && (s.FirstMs == 0 || ev.Ms < s.FirstMs) {
+		s.FirstMs = ev.Ms
+	}
+	v.out.Records += uint64(len(ev.Records))
+	v.out.Bytes += uint64(ev.Size())
+}
+
+func (v *verifier) compareSummary() {
+	want := v.g.Summary
+	got := v.sum
+	got.Blocks, got.Hosts, got.Bytes = want.Blocks, want.Hosts, uint64(len(v.b))
+	got.IndexBytes = got.Bytes
+	for _, s := range v.g.sections {
+		if s.kind == secData {
+			got.IndexBytes -= s.len
+		}
+	}
+	if got != want {
+		v.wrong(v.at(secSummary, 0), "the summary says %+v, counted are %+v", want, got)
+	}
+}
+
+func (v *verifier) add(f search.Field, value []byte) {
+	if int(f) >= len(v.ids) {
+		return
+	}
+	p := v.ids[f][string(value)]
+	if p == nil {
+		p = &posting{}
+		v.ids[f][string(value)] = p
+	}
+	if n := len(p.ords); n > 0 && p.ords[n-1] == v.ord {
+		return
+	}
+	p.ords = append(p.ords, v.ord)
+}
+
+// dictionaries compares each field's dictionary with what the events say. Of a
+// group with unreadable blocks, only what concerns the others is compared.
+func (v *verifier) dictionaries() {
+	for f := range v.ids {
+		b, err := v.g.section(secDict, byte(f))
+		if err != nil {
+			continue // said by sections
+		}
+		off := v.at(secDict, byte(f))
+		if b == nil {
+			if len(v.ids[f]) > 0 {
+				v.wrong(off, "no dictionary of field %s, but %d values in its events", search.Field(f), len(v.ids[f]))
+			}
+			continue
+		}
+		if err := v.dictionary(search.Field(f), b); err != nil {
+			v.note(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, search.Field(f), err)})
+		}
+	}
+}
+
+func (v *verifier) dictionary(f search.Field, b []byte) error {
+	d, err := v.c.openDict(b)
+	if err != nil {
+		return err
+	}
+	found := 0
+	for i := range d.n {
+		if i > 0 && string(d.value(i-1)) >= string(d.value(i)) {
+			return damaged("value %d, %.80q, is out of order", i, d.value(i))
+		}
+		p, err := d.postings(i)
+		if err != nil {
+			return err
+		}
+		want := v.ids[f][string(d.value(i))]
+		same, err := v.posting(p, want)
+		switch {
+		case err != nil:
+			return fmt.Errorf("value %.80q: %w", d.value(i), err)
+		case want != nil:
+			found++
+		case v.known:
+			return damaged("value %.80q is in no event", d.value(i))
+		}
+		if !same {
+			return damaged("value %.80q: its postings are not the events that have it", d.value(i))
+		}
+	}
+	if found != len(v.ids[f]) {
+		return damaged("%d values, the events have %d", found, len(v.ids[f]))
+	}
+	return nil
+}
+
+// posting decodes a value's postings and compares them, where blocks are
+// readable, with the events that have the value.
+func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
+	var ords []uint32
+	if want != nil {
+		ords = want.ords
+	}
+	u := varints{b: p}
+	head := u.next()
+	same = true
+	if head&1 == postEvents {
+		ord := uint64(0)
+		for n := head >> 1; n > 0 && !u.bad; n-- {
+			if ord += u.next(); ord >= v.g.Summary.Events {
+				return false, damaged("event %d of %d", ord, v.g.Summary.Events)
+			}
+			if !v.readable[v.ords[ord]] {
+				continue
+			}
+			if len(ords) == 0 || uint64(ords[0]) != ord {
+				same = false
+			} else {
+				ords = ords[1:]
+			}
+		}
+	} else {
+		total, at := uint64(0), uint64(0)
+		for n := u.next(); n > 0 && !u.bad; n-- {
+			at += u.next()
+			count := u.next()
+			total += count
+			if at >= uint64(v.g.numBlocks()) {
+				return false, damaged("block %d of %d", at, v.g.numBlocks())
+			}
+			if !v.readable[at] {
+				continue
+			}
+			k, _ := slices.BinarySearchFunc(ords, uint32(at)+1, func(o, b uint32) int { return int(v.ords[o]) - int(b) })
+			if uint64(k) != count || k > 0 && v.ords[ords[0]] != uint32(at) {
+				same = false
+			}
+			ords = ords[k:]
+		}
+		if total != head>>1 {
+			return false, damaged("%d events by blocks, %d were said", total, head>>1)
+		}
+	}
+	if u.bad || len(u.b) > 0 {
+		return false, damaged("postings that do not end where they should")
+	}
+	return same && (want == nil || len(ords) == 0), nil
+}
+
+// varints reads numbers; after the first mistake all are zero.
+type varints struct {
+	b   []byte
+	bad bool
+}
+
+func (u *varints) next() uint64 {
+	n, k := binary.Uvarint(u.b)
+	if k <= 0 {
+		u.bad, u.b = true, nil
+		return 0
+	}
+	u.b = u.b[k:]
+	return n
+}

@@ -1,0 +1,359 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// journalDir is the journal's folder in the store's.
+const journalDir = "journal"
+
+// VerifyOptions say what to verify.
+type VerifyOptions struct {
+	Dir     string
+	Workers int // GOMAXPROCS when 0
+	// Progress, when not nil, is told how far it is, from several goroutines.
+	Progress func(done, total int64)
+}
+
+// Report is the outcome of Verify.
+type Report struct {
+	Dir string
+	// Server is the collector that has the store, "" when none has.
+	Server   string
+	Journal  *journal.Report
+	Parts    []*bolt.PartReport
+	Readable uint64 // events
+	Lost     uint64 // events that the catalogues list and that cannot be read
+	// Damage is what is wrong, a line each, naming file and place.
+	Damage []string
+	// Notes are worth knowing and no damage.
+	Notes []string
+}
+
+// Verify reads everything a store holds. An error says that this was not possible,
+// not that something is damaged.
+func Verify(ctx context.Context, o VerifyOptions) (_ *Report, err error) {
+	files, err := bolt.List(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	v := &verify{o: o, files: files, rep: &Report{Dir: o.Dir}, stored: map[string]group.HostSum{}}
+	var used bool
+	if v.rep.Server, used, err = bolt.InUse(o.Dir); err != nil {
+		return nil, fmt.Errorf("look for a server: %w", err)
+	}
+	if used && v.rep.Server == "" {
+		v.rep.Server = "unknown"
+	}
+	if o.Workers <= 0 {
+		o.Workers = runtime.GOMAXPROCS(0)
+	}
+	if v.bolt, err = bolt.NewVerifier(o.Workers); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, v.bolt.Close()) }()
+	v.bolt.Progress = v.progress
+	// First the journal: it is trimmed only of what a later look at the partitions
+	// finds there.
+	if err := v.journal(); err != nil {
+		return nil, err
+	}
+	if err := v.partitions(ctx); err != nil {
+		return nil, err
+	}
+	if err := v.senders(); err != nil {
+		return nil, err
+	}
+	v.place()
+	if err := v.counters(); err != nil {
+		return nil, err
+	}
+	if err := v.aside(ctx); err != nil {
+		return nil, err
+	}
+	return v.rep, nil
+}
+
+type verify struct {
+	o      VerifyOptions
+	files  *bolt.Files
+	bolt   *bolt.Verifier
+	rep    *Report
+	state  *store.State             // of the last batch
+	stored map[string]group.HostSum // by host, in all partitions
+	done   atomic.Int64
+}
+
+func (v *verify) progress(n int64) {
+	if v.o.Progress != nil {
+		v.o.Progress(v.done.Add(n), v.files.Bytes())
+	}
+}
+
+func (v *verify) damage(format string, args ...any) {
+	v.rep.Damage = append(v.rep.Damage, fmt.Sprintf(format, args...))
+}
+
+func (v *verify) notef(format string, args ...any) {
+	v.rep.Notes = append(v.rep.Notes, fmt.Sprintf(format, args...))
+}
+
+func (v *verify) journalOptions() journal.Options {
+	return journal.Options{Dir: filepath.Join(v.o.Dir, journalDir)}
+}
+
+func (v *verify) journal() error {
+	rep, err := journal.Verify(v.journalOptions(), nil, nil)
+	if err != nil {
+		return err
+	}
+	v.rep.Journal = rep
+	at := func(name string) string { return filepath.Join(v.o.Dir, journalDir, name) }
+	for _, d := range rep.Disk.Damaged {
+		lost := "no entry is lost"
+		switch {
+		case d.First == d.Last:
+			lost = fmt.Sprintf("entry %d is lost", d.First)
+		case d.First < d.Last:
+			lost = fmt.Sprintf("entries %d to %d are lost", d.First, d.Last)
+		}
+		if !d.Certain && d.First <= d.Last {
+			lost += ", if they were ever synced"
+		}
+		v.damage("%s: offset %d: %d bytes: %v; %s, the rest is readable", at(d.File), d.Offset, d.Bytes, d.Err, lost)
+	}
+	for _, g := range rep.Disk.Gaps {
+		v.damage("%s: offset %d: entries %d to %d were lost to damage found at an earlier start", at(g.File), g.Offset, g.First, g.Last)
+	}
+	for _, err := range rep.Bad {
+		v.damage("%s: %v", at(""), err)
+	}
+	for _, name := range rep.Aside {
+		v.damage("%s: bytes that an earlier start has set aside as damaged; move the file away when it is dealt with", at(name))
+	}
+	if t := rep.Disk.Torn; t != nil && v.rep.Server == "" {
+		v.notef("%s: offset %d: the journal ends in %d bytes of an unfinished write, from entry %d on: the next start cuts them", at(t.File), t.Offset, t.Bytes, t.Index)
+	}
+	return nil
+}
+
+func (v *verify) partitions(ctx context.Context) error {
+	for _, f := range v.files.Partitions {
+		rep, err := v.bolt.Partition(ctx, f.Path, f.Day)
+		if errors.Is(err, fs.ErrNotExist) && v.rep.Server != "" {
+			v.notef("%s: dropped meanwhile", f.Path)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		v.rep.Parts = append(v.rep.Parts, rep)
+		v.rep.Readable += rep.Events
+		if rep.Said > rep.Events {
+			v.rep.Lost += rep.Said - rep.Events
+		}
+		for i := range rep.Findings {
+			v.damage("%v", &rep.Findings[i])
+		}
+		for name, h := range rep.Hosts {
+			sum := v.stored[name]
+			sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
+			v.stored[name] = sum
+		}
+		if st := rep.State; st != nil && st.ID > 0 && (v.state == nil || st.ID > v.state.ID) {
+			v.state = st
+		}
+	}
+	return nil
+}
+
+func (v *verify) senders() error {
+	if !v.files.Senders {
+		return nil
+	}
+	found, err := v.bolt.Senders(v.o.Dir, func(kvs []store.KV) error {
+		list := make([]journal.KV, len(kvs))
+		for i, kv := range kvs {
+			list[i] = journal.KV{Key: kv.Key, Value: kv.Value}
+		}
+		return journal.CheckSenders(list)
+	})
+	if err != nil {
+		return err
+	}
+	for i := range found {
+		v.damage("%v; only the recognition of resends depends on it", &found[i])
+	}
+	return nil
+}
+
+// place checks that what the store does not have is in the journal.
+func (v *verify) place() {
+	j := v.rep.Journal
+	st := v.state
+	if st == nil {
+		st = &store.State{}
+		if len(v.rep.Parts) > 0 {
+			return // said with the partition
+		}
+	}
+	dir := filepath.Join(v.o.Dir, journalDir)
+	lost := func(r journal.Range, why string) {
+		v.damage("%s: %d records, LSN %d to %d, are neither in the journal nor stored: %s", dir, r.Last-r.First+1, r.First, r.Last, why)
+	}
+	if j.First > st.LSN+1 {
+		lost(journal.Range{First: st.LSN + 1, Last: j.First - 1}, "the journal begins behind them")
+	}
+	for _, h := range j.Holes {
+		if h.Last > st.LSN {
+			lost(journal.Range{First: max(h.First, st.LSN+1), Last: h.Last}, "the journal has a hole")
+		}
+	}
+	has := func(lsn uint64) bool {
+		return j.First != 0 && lsn >= j.First && lsn <= j.Last &&
+			!slices.ContainsFunc(j.Holes, func(h journal.Range) bool { return h.First <= lsn && lsn <= h.Last })
+	}
+	var gone []uint64
+	for _, lsn := range st.Open {
+		if !has(lsn) && (v.rep.Server == "" || lsn <= j.Last) {
+			gone = append(gone, lsn)
+		}
+	}
+	if len(gone) > 0 {
+		v.damage("%s: %d records of events that were not complete yet, LSN %d to %d, are neither in the journal nor stored", dir, len(gone), gone[0], gone[len(gone)-1])
+	}
+}
+
+// counters compares what is counted of each host with what is stored of it, and
+// with its records that wait in the journal for their event to be complete.
+func (v *verify) counters() error {
+	if v.state == nil || v.rep.Lost > 0 {
+		return nil
+	}
+	open, found, err := v.open()
+	if err != nil {
+		return err
+	}
+	if !found {
+		return nil // said by place, or a server has moved on
+	}
+	whole := v.nothingDropped()
+	for _, h := range v.state.Hosts {
+		have := v.stored[h.Name].Records + open[h.Name]
+		name := fmt.Sprintf("%.80q", h.Name)
+		switch {
+		case h.Records < have:
+			v.damage("%s: host %s: %d records are counted, %d are stored", v.o.Dir, name, h.Records, have)
+		case h.Records > have && whole && h.Name != "": // "" is hosts that are not told apart
+			v.damage("%s: host %s: %d records are counted, %d are stored: the others were lost", v.o.Dir, name, h.Records, have)
+		}
+	}
+	for name, sum := range v.stored {
+		if whole && sum.Records > 0 && !slices.ContainsFunc(v.state.Hosts, func(h store.Host) bool { return h.Name == name }) {
+			v.damage("%s: host %.80q: %d records are stored and the host is not known", v.o.Dir, name, sum.Records)
+		}
+	}
+	return nil
+}
+
+// nothingDropped says whether the store's first batch is there still: then counts
+// have to agree, not only to be enough.
+func (v *verify) nothingDropped() bool {
+	if len(v.files.Aside) > 0 || len(v.rep.Damage) > 0 {
+		return false
+	}
+	for _, p := range v.rep.Parts {
+		if p.FirstID == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// open counts by host the records that wait in the journal; found is false when
+// one of them is not there.
+func (v *verify) open() (count map[string]uint64, found bool, err error) {
+	count = map[string]uint64{}
+	left := v.state.Open
+	if len(left) == 0 {
+		return count, true, nil
+	}
+	_, err = journal.Verify(v.journalOptions(), nil, func(b *journal.Batch) {
+		if b == nil {
+			left = v.state.Open
+			clear(count)
+			return
+		}
+		for i := range b.Records {
+			lsn := b.First + uint64(i)
+			if len(left) == 0 || lsn < left[0] {
+				continue
+			}
+			if lsn == left[0] {
+				count[hostOf(b, b.Records[i].Raw)]++
+				left = left[1:]
+			}
+		}
+	})
+	return count, len(left) == 0, err
+}
+
+// hostOf is the name a record is stored under, when hosts are not too many.
+func hostOf(b *journal.Batch, raw []byte) string {
+	var r record.Record
+	store.ParseRecord(&r, raw, nil)
+	switch {
+	case len(r.Node) > 0:
+		return string(r.Node)
+	case b.Host != "":
+		return b.Host
+	case b.Peer.IsValid():
+		return b.Peer.Addr().Unmap().WithZone("").String()
+	}
+	return ""
+}
+
+// aside names what earlier starts have set aside, and what of it can be read.
+func (v *verify) aside(ctx context.Context) error {
+	for _, rel := range v.files.Aside {
+		path := filepath.Join(v.o.Dir, rel)
+		base, _, _ := strings.Cut(filepath.Base(rel), ".db.corrupt-")
+		day, err := store.ParseDay(base)
+		if err != nil {
+			v.damage("%s: set aside as damaged by an earlier start; move it away when it is dealt with", path)
+			continue
+		}
+		rep, err := v.bolt.Partition(ctx, path, day)
+		if err != nil {
+			v.damage("%s: set aside as damaged by an earlier start: %v", path, err)
+			continue
+		}
+		v.damage("%s: set aside as damaged by an earlier start: answers lack it; %d of %d events in it are readable", path, rep.Events, rep.Said)
+		for i := range rep.Findings {
+			v.damage("%v", &rep.Findings[i])
+		}
+	}
+	for _, rel := range v.files.Unfinished {
+		if v.rep.Server == "" {
+			v.notef("%s: left by a collector that was stopped hard; the next start removes it", filepath.Join(v.o.Dir, rel))
+		}
+	}
+	for _, rel := range v.files.Foreign {
+		v.notef("%s: no file of the store", filepath.Join(v.o.Dir, rel))
+	}
+	return nil
+}
