@@ -22,6 +22,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 )
 
 const (
@@ -100,6 +101,9 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 	o.plugins(cfg, ac, logger)
 	cfg.Node, err = o.nodeName(ctx, given, ac)
 	cfg.ReportEvery = ac.ReportInterval
+	if ac.LogFormat == conf.LogEnriched {
+		cfg.Enrich = interpret.New(interpret.Config{Names: interpret.NewSystem(nil)}).AppendEnriched
+	}
 	if o.source == agent.SourceKernel {
 		cfg.PriorityBoost = ac.PriorityBoost
 	}
@@ -179,9 +183,6 @@ func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Au
 		return ac, f, fmt.Errorf("--config: %w", err)
 	}
 	warn(f, logger)
-	if f.Has("log_format") && ac.LogFormat == conf.LogEnriched && o.source == agent.SourceKernel {
-		logger.Warn("log_format = enriched is not supported yet: the log is written raw", "file", f.Path, "line", f.Line("log_format"))
-	}
 	return ac, f, o.serverKeys(ac, f, logger)
 }
 
