@@ -378,3 +378,69 @@ func TestLiveAugenrulesLoad(t *testing.T) {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
+
+// TestLiveAutrace: the same words and exit codes as stock autrace.
+func TestLiveAutrace(t *testing.T) {
+	conn := liveKernel(t)
+	stock := need.Stock(t, "autrace")
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours := filepath.Join(dir, "autrace")
+	if err := os.Symlink(self, ours); err != nil {
+		t.Fatal(err)
+	}
+	pid := regexp.MustCompile(`-p \d+`)
+	type result struct {
+		Out, Err string
+		Code     int
+	}
+	run := func(bin string, args []string) result {
+		var out, errOut bytes.Buffer
+		cmd := exec.Command(bin, args...)
+		cmd.Stdout, cmd.Stderr = &out, &errOut
+		err := cmd.Run()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		return result{pid.ReplaceAllString(out.String(), "-p N"), errOut.String(), cmd.ProcessState.ExitCode()}
+	}
+	compare := func(args ...string) {
+		t.Helper()
+		want, got := run(stock, args), run(ours, args)
+		if !strings.HasPrefix(got.Err, strings.TrimSuffix(want.Err, "\n")) {
+			t.Errorf("%q: %q, autrace says %q", args, got.Err, want.Err)
+		}
+		want.Err, got.Err = "", "" // ours goes on with what to do
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%q: autrace (-) and ours (+): %s", args, diff)
+		}
+	}
+	compare()
+	compare("-h")
+	compare("nosuchprogram")
+	compare("/bin/nosuchprogram")
+	compare("-x", "/bin/true")
+	compare("/bin/true")
+	compare("/bin/echo", "-r", "a b", "")
+	compare("-r", "/bin/false")
+	compare("/bin/sh", "-c", "cat; echo $0 $1; kill -9 $$", "zero", "one")
+	if _, errOut, code := ourctl(rules.Args(rules.SplitLine(getppidRule("never", "/etc/af-none-a", "af-a")))...); code != 0 {
+		t.Fatal(errOut)
+	}
+	compare("/bin/true")
+	if got := run(ours, []string{"--force", "/bin/echo", "x"}); got.Code != 0 || !strings.HasPrefix(got.Out, "x\nCleaning up...\n") {
+		t.Errorf("%+v", got)
+	}
+	if got := kernelRules(t, conn); got != getppidRule("never", "/etc/af-none-a", "af-a")+"\n" {
+		t.Errorf("left: %s", got)
+	}
+	got := run(ours, []string{"--force", "--summary", "--show", "/bin/sh", "-c", "/bin/cat /etc/hostname; :"})
+	for _, want := range []string{"type=SYSCALL ", "  execve\n", "  /etc/hostname\n", "  total\n", "'ausearch -i --session "} {
+		if got.Code != 0 || !strings.Contains(got.Out, want) {
+			t.Errorf("no %q: exit code %d, %s%s", want, got.Code, got.Out, got.Err)
+		}
+	}
+}

@@ -20,7 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
-const traceUsage = `usage: %s [-r] [--show] [--summary] [--force] program [arguments]
+const traceUsage = `usage: %s [-r] program
     -r         only system calls that concern files, connections and programs
     --show     print the program's events, and those of all its children, as they happen
     --summary  count system calls, errors and files of the program and all its children
@@ -78,14 +78,11 @@ func (t *tracer) options(args []string) (program []string, help bool) {
 func (t *tracer) run(ctx context.Context, args []string) int {
 	program, help := t.options(args)
 	if help || len(program) == 0 {
-		out := t.err // as autrace, for -h too
-		if help {
-			out = t.out
-		}
-		fmt.Fprintf(out, traceUsage, t.name)
-		if help && t.name != "autrace" {
+		if help && t.name != "autrace" { // which takes it for a mistake
+			fmt.Fprintf(t.out, traceUsage, t.name)
 			return 0
 		}
+		fmt.Fprintf(t.err, traceUsage, t.name)
 		return 1
 	}
 	path, ok := t.find(program[0])
