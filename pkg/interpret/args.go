@@ -54,7 +54,7 @@ var syscallArgs = map[string][4]argKind{
 	"mkdir": {1: argMode}, "creat": {1: argMode}, "chmod": {1: argMode}, "fchmod": {1: argMode},
 	"mkdirat": {argDirFD, argPlain, argMode}, "mknodat": {argDirFD, argPlain, argMode},
 	"fchmodat": {argDirFD, argPlain, argMode}, "mknod": {1: argModeType},
-	"lseek": {2: argWhence}, "mmap": {2: argMmapProt, 3: argMmapFlags}, "mmap2": {2: argMmapProt, 3: argMmapFlags},
+	"lseek": {2: argWhence}, "mmap": {2: argMmapProt, 3: argMmapFlags},
 	"mprotect": {2: argProt}, "rt_sigaction": {argSignal}, "kill": {1: argSignal}, "tkill": {1: argSignal},
 	"tgkill": {2: argSignal}, "ioctl": {1: argIoctl}, "access": {1: argAccess},
 	"faccessat": {argDirFD, argPlain, argAccess}, "faccessat2": {argDirFD, argPlain, argAccess},
@@ -132,7 +132,7 @@ var argTables = map[argKind]struct {
 	argFamily: {families, "family", "0x", 0}, argSocketType: {socketTypes, "type", "", 0xff},
 	argProtocol: {nil, "proto", "", 0}, argLevel: {socketLevels, "sockopt-level", "0x", 0},
 	argRlimit: {rlimits, "rlimit", "0x", 0}, argPtrace: {ptraceRequests, "ptrace", "0x", 0},
-	argScheduler: {schedulers, "scheduler-policy", "0x", 0xf}, argPrctl: {prctlOptions, "prctl-option", "0x", 0},
+	argPrctl: {prctlOptions, "prctl-option", "0x", 0},
 	argClock: {clocks, "clk_id", "0x", 0}, argBPF: {bpfCommands, "bpf-cmd", "", 0},
 	argSocketCall: {socketCalls, "socketcall", "", 0},
 }
@@ -159,7 +159,7 @@ func appendSimpleArg(dst []byte, kind argKind, n uint64, v []byte) []byte {
 	case argProt:
 		return appendProt(dst, n, false)
 	case argMmapFlags:
-		return appendMmapFlags(dst, n)
+		return appendMmapFlags(dst, n, v)
 	case argShmFlags:
 		return appendShmFlags(dst, n)
 	case argMessage:
@@ -170,6 +170,8 @@ func appendSimpleArg(dst []byte, kind argKind, n uint64, v []byte) []byte {
 		return appendFlagsOr(dst, umountFlags, uint64(uint32(n)), "", v)
 	case argClone:
 		return appendClone(dst, n)
+	case argScheduler:
+		return appendScheduler(dst, n, v)
 	case argExit:
 		return appendExitStatus(dst, n)
 	case argFcntl:

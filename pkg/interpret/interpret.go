@@ -71,7 +71,8 @@ func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
 		dst = in.appendField(dst, r, &c, &s)
 	}
 	if s.fields == 0 || s.comma {
-		return append(append(dst, s.rest...), '\n')
+		from := len(dst)
+		return append(escapeFrom(append(dst, s.rest...), from, in.escape, false), '\n')
 	}
 	return dst
 }
@@ -100,10 +101,6 @@ func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *sca
 		return appendKeys(dst, from)
 	case TTYData:
 		return dst
-	case Label:
-		if s.comma {
-			return append(dst, ',')
-		}
 	}
 	return append(dst, ' ')
 }
@@ -161,14 +158,22 @@ func (in *Interpreter) appendValue(dst []byte, r *record.Record, c *call, kind K
 		in.note(c, kind, v)
 	}
 	if r.Enriched != nil {
-		if said, ok := tailValue(r.Enriched, name); ok && (kind != SockAddr || len(said) > 0 && said[0] == '{') {
-			if kind == UserID || kind == GroupID {
+		if said, ok := tailValue(r.Enriched, name); ok {
+			switch {
+			case kind == UserID || kind == GroupID:
 				return appendUntrusted(dst, said)
+			case kind == SockAddr && !bytes.HasPrefix(said, []byte("{")):
+			case bytes.HasPrefix(said, []byte("unknown-")): // to the host; we may know more
+			default:
+				return append(dst, said...)
 			}
-			return append(dst, said...)
 		}
 	}
-	return escapeFrom(in.appendKind(dst, r, c, kind, v), from, in.escape, kind == Key)
+	dst = in.appendKind(dst, r, c, kind, v)
+	if kind == TTYData && string(dst[from:]) == noData {
+		return dst
+	}
+	return escapeFrom(dst, from, in.escape, kind == Key)
 }
 
 // note keeps what later fields depend on.
@@ -230,9 +235,9 @@ func (in *Interpreter) appendKind(dst []byte, r *record.Record, c *call, kind Ki
 
 // bases are those in which the kinds that are numbers are written.
 var bases = [...]uint64{
-	UserID: 10, GroupID: 10, Arch: 16, Perm: 10, Mode: 8, ModeShort: 8, MmapFlags: 16, OpenFlags: 16, Promisc: 10,
+	UserID: 10, GroupID: 10, Arch: 16, Perm: 10, Mode: 8, ModeShort: 8, MmapFlags: 16, PathFlags: 16, OpenFlags: 16, Promisc: 10,
 	Capability: 10, CapMask: 16, Success: 10, Signal: 10, List: 10, NFProto: 10, ICMPType: 10, Protocol: 10,
-	Personality: 16, SeccompCode: 16, NFHook: 16, NFAction: 10, MACProto: 16, IoctlReq: 16, NetlinkGrp: 10,
+	Personality: 16, SeccompCode: 16, NFHook: 16, NFAction: 16, MACProto: 16, IoctlReq: 16, NetlinkGrp: 16,
 	Resolve: 16, FanResponse: 10,
 }
 
@@ -253,7 +258,9 @@ func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) [
 	case ModeShort:
 		return appendModeShort(dst, n)
 	case MmapFlags:
-		return appendMmapFlags(dst, n)
+		return appendMmapFlags(dst, n, v)
+	case PathFlags:
+		return appendPathFlags(dst, n, v)
 	case OpenFlags:
 		return appendOpenFlags(dst, n)
 	case Promisc:
@@ -305,7 +312,7 @@ func (in *Interpreter) appendSyscall(dst []byte, r *record.Record, c *call, v []
 	if !c.known {
 		n, ok := number(v, 10)
 		if !ok {
-			return append(append(dst, "syscall "...), appendConversion(nil, v)...)
+			return append(dst, v...)
 		}
 		nr = int(int32(n))
 		name, _ = tables.SyscallName(c.arch, nr)
@@ -376,7 +383,7 @@ func appendUnknownID(dst []byte, id uint32) []byte {
 }
 
 func (in *Interpreter) protocol(n uint64) (string, bool) {
-	if in.names == nil || n > 1<<16-1 {
+	if n = uint64(uint32(n)); in.names == nil || n > 1<<16-1 {
 		return "", false
 	}
 	return in.names.Protocol(uint16(n))

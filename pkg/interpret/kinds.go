@@ -26,6 +26,7 @@ const (
 	Mode                   // octal
 	ModeShort              // octal, without the file's type
 	SockAddr               // a struct sockaddr in hex
+	PathFlags              // hex
 	MmapFlags              // hex
 	OpenFlags              // hex
 	Promisc                // decimal
@@ -48,10 +49,10 @@ const (
 	SeccompCode // hex
 	Label       // of a security module
 	NFHook      // hex
-	NFAction    // decimal
+	NFAction    // hex
 	MACProto    // an EtherType, hex
 	IoctlReq    // hex
-	NetlinkGrp  // decimal
+	NetlinkGrp  // hex
 	Resolve     // openat2's flags, hex
 	FanResponse // decimal
 )
@@ -90,6 +91,10 @@ func KindOf(typ uint16, name []byte) Kind {
 	case tables.Execve:
 		if len(name) > 0 && name[0] == 'a' && string(name) != "argc" && !bytes.Contains(name, lenSuffix) {
 			return Escaped
+		}
+	case tables.Path:
+		if string(name) == "flags" {
+			return PathFlags
 		}
 	case tables.AVC:
 		if string(name) == "saddr" {

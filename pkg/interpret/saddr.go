@@ -36,10 +36,7 @@ func appendSockAddr(dst, v []byte) []byte {
 	for i := 0; i < min((digits+1)/2, len(buf)); i++ {
 		buf[i] = hexByte(v, 2*i) // half a byte at the end counts for text only
 	}
-	family := uint16(a[0])
-	if len(a) > 1 {
-		family = binary.LittleEndian.Uint16(a)
-	}
+	family := binary.LittleEndian.Uint16(buf[:])
 	name, ok := families.lookup(uint64(family))
 	if !ok {
 		dst = append(dst, "unknown-family("...)

@@ -24,21 +24,25 @@ func (s *scanner) next() bool {
 	s.comma, s.isMsg = false, false
 	s.name = s.before[bytes.LastIndexByte(s.before, ' ')+1:]
 	s.fields++
-	if s.fields > 1 && string(s.name) == "msg" {
+	// Only what stands right behind the field before it is taken for msg=, for the
+	// start of what it holds, and for a label, which may have commas in it.
+	first := s.fields > 1 && len(s.name) == len(s.before)
+	if first && string(s.name) == "msg" {
 		s.isMsg = true
 		return true
 	}
-	if s.fields > 1 && len(s.name) > 0 && s.name[0] == '\'' {
+	if first && len(s.name) > 0 && s.name[0] == '\'' {
 		s.name = s.name[1:]
 	}
+	label := first && kinds[string(s.name)] == Label
 	s.name = bytes.TrimLeft(s.name, "(")
-	s.takeValue()
+	s.takeValue(label)
 	return true
 }
 
 // takeValue cuts the value off rest. A quoted one ends at its quote, and the byte
 // behind that is not looked at; any other ends at a space or a comma.
-func (s *scanner) takeValue() {
+func (s *scanner) takeValue(label bool) {
 	if len(s.rest) > 0 && (s.rest[0] == '"' || s.rest[0] == '\'') {
 		i := bytes.IndexByte(s.rest[1:], s.rest[0])
 		if i < 0 {
@@ -49,7 +53,7 @@ func (s *scanner) takeValue() {
 		return
 	}
 	for i, c := range s.rest {
-		if c == ' ' || c == ',' {
+		if c == ' ' || c == ',' && !label {
 			s.value, s.rest, s.comma = s.rest[:i], s.rest[i+1:], c == ','
 			return
 		}

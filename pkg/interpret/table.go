@@ -149,6 +149,10 @@ var (
 	netfilterFamily  = table{
 		{0, "unspecified"}, {1, "inet"}, {2, "ipv4"}, {3, "arp"}, {5, "netdev"}, {7, "bridge"}, {10, "ipv6"}, {12, "decnet"},
 	}
+	pathFlags = table{ // LOOKUP_* of include/linux/namei.h, as of 2.6
+		{1, "follow"}, {2, "directory"}, {4, "continue"}, {0x10, "parent"}, {0x20, "noalt"}, {0x40, "atomic"},
+		{0x100, "open"}, {0x200, "create"}, {0x400, "access"},
+	}
 	etherTypes    = table{{0x800, "IP"}, {0x806, "ARP"}}
 	netlinkGroups = table{{1, "audit-netlink-multicast"}}
 	fanResponses  = table{{1, "allow"}, {2, "deny"}}

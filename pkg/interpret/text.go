@@ -78,6 +78,11 @@ func appendUntrusted(dst, v []byte) []byte {
 func appendHex(dst, v, raw []byte) []byte {
 	n := hexLen(v)
 	if n < 2 {
+		if len(raw) > 0 && raw[0] == '(' { // (null), (none)
+			if i := bytes.IndexByte(raw, ')'); i >= 0 {
+				raw = raw[:i+1]
+			}
+		}
 		return append(dst, raw...)
 	}
 	for i := 0; i < n; i += 2 {
@@ -117,7 +122,7 @@ func appendProctitle(dst, v []byte) []byte {
 	}
 	n := hexLen(v)
 	if n < 2 {
-		return append(dst, v...)
+		return appendHex(dst, v, v)
 	}
 	for i := 0; i < n; i += 2 {
 		c := hexByte(v, i)
@@ -128,6 +133,9 @@ func appendProctitle(dst, v []byte) []byte {
 			c = ' '
 		}
 		dst = append(dst, c)
+	}
+	for i := (n + 1) / 2; i < len(v)/2; i++ { // NULs in place of what is no hex
+		dst = append(dst, ' ')
 	}
 	return dst
 }

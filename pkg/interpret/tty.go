@@ -77,6 +77,9 @@ func functionKeys(m map[string]string) {
 	}
 }
 
+// noData stands for nothing typed.
+const noData = "(null)"
+
 // longestKey is the longest sequence in keys.
 const longestKey = len("\x1b[11;2~")
 
@@ -87,7 +90,7 @@ func appendTTY(dst, v []byte) []byte {
 		return append(dst, v...)
 	}
 	if n < 2 {
-		return append(dst, "(null)"...)
+		return append(dst, noData...)
 	}
 	data := make([]byte, 0, n/2)
 	for i := 0; i+1 < n; i += 2 {

@@ -30,12 +30,14 @@ func appendOpenFlags(dst []byte, n uint64) []byte {
 	return openFlags.appendFlags(dst, n, false)
 }
 
-func appendMmapFlags(dst []byte, n uint64) []byte {
-	if n&3 == 0 {
+func appendMmapFlags(dst []byte, n uint64, v []byte) []byte {
+	if n&mapType == 0 {
 		return mmapFlags.appendFlags(append(dst, "MAP_FILE"...), n, true)
 	}
-	return mmapFlags.appendFlags(dst, n, false)
+	return appendFlagsOr(dst, mmapFlags, n, "", v)
 }
+
+const mapType = 0xf
 
 func appendProt(dst []byte, n uint64, sem bool) []byte {
 	if n&7 == 0 {
@@ -84,11 +86,25 @@ func appendExitStatus(dst []byte, n uint64) []byte {
 // appendDecimalUnknown names n, or shows it as the C int that the stock tool
 // takes it for.
 func appendDecimalUnknown(dst []byte, t table, n uint64, what string) []byte {
-	if name, ok := t.lookup(n); ok {
+	if name, ok := t.lookup(uint64(uint32(n))); ok {
 		return append(dst, name...)
 	}
 	var b [20]byte
 	return appendUnknown(dst, what, "", strconv.AppendInt(b[:0], int64(int32(n)), 10))
+}
+
+const schedResetOnFork = 0x40000000
+
+func appendScheduler(dst []byte, n uint64, v []byte) []byte {
+	name, ok := schedulers.lookup(n & 0xf)
+	if !ok {
+		return appendUnknown(dst, "scheduler-policy", "0x", v)
+	}
+	dst = append(dst, name...)
+	if n&schedResetOnFork != 0 {
+		dst = append(dst, "|SCHED_RESET_ON_FORK"...)
+	}
+	return dst
 }
 
 const addrNoRandomize = 0x40000
@@ -131,7 +147,7 @@ func appendOption(dst []byte, level, n uint64, v []byte) []byte {
 	default:
 		return append(append(dst, "0x"...), v...)
 	}
-	return t.appendName(dst, n, what, "0x", v)
+	return t.appendName(dst, uint64(uint32(n)), what, "0x", v)
 }
 
 func (in *Interpreter) appendFcntlArg(dst []byte, r *record.Record, n uint64, v []byte) []byte {
@@ -147,9 +163,9 @@ func (in *Interpreter) appendFcntlArg(dst []byte, r *record.Record, n uint64, v 
 func appendPrctlArg(dst []byte, r *record.Record, n uint64, v []byte) []byte {
 	switch option, _ := argument(r, "a0"); option {
 	case unix.PR_CAPBSET_READ, unix.PR_CAPBSET_DROP:
-		return capabilities.appendName(dst, n, "capability", "0x", v)
+		return capabilities.appendName(dst, uint64(uint32(n)), "capability", "0x", v)
 	case unix.PR_SET_PDEATHSIG:
-		return signals.appendName(dst, n, "signal", "0x", v)
+		return signals.appendName(dst, uint64(uint32(n)), "signal", "0x", v)
 	}
 	return append(append(dst, "0x"...), v...)
 }
@@ -186,6 +202,27 @@ func appendSetID(dst []byte, n uint64) []byte {
 
 func appendModeShort(dst []byte, n uint64) []byte {
 	return appendOctal(append(appendSetID(dst, n), '0'), n&0o777, 3)
+}
+
+// appendPathFlags appends how the kernel looked a path up.
+func appendPathFlags(dst []byte, n uint64, v []byte) []byte {
+	if n = uint64(uint32(n)); n == 0 {
+		return append(dst, "none"...)
+	}
+	from := len(dst)
+	for _, f := range pathFlags {
+		if n&f.value == 0 {
+			continue
+		}
+		if len(dst) > from {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, f.name...)
+	}
+	if len(dst) == from {
+		dst = append(append(dst, "0x"...), v...)
+	}
+	return dst
 }
 
 func appendPerm(dst []byte, n uint64) []byte {
@@ -225,6 +262,10 @@ func appendCapMask(dst []byte, n uint64) []byte {
 	return dst
 }
 
+// maxErrno is the first number that is no errno to the C library. The kernel has
+// some of its own, like ERESTARTSYS.
+const maxErrno = 134
+
 // appendExit appends a system call's result: an errno with its meaning, or a
 // number.
 func appendExit(dst, v []byte) []byte {
@@ -236,7 +277,7 @@ func appendExit(dst, v []byte) []byte {
 		return append(dst, v...)
 	}
 	errno := -int32(n)
-	if name, ok := tables.ErrnoName(int(errno)); ok && errno < 134 {
+	if name, ok := tables.ErrnoName(int(errno)); ok && errno < maxErrno {
 		dst = append(dst, name...)
 	} else {
 		dst = append(dst, "(null)"...)
@@ -247,7 +288,10 @@ func appendExit(dst, v []byte) []byte {
 // appendStrerror appends the C library's words for an errno.
 func appendStrerror(dst []byte, errno int32) []byte {
 	text := ""
-	if errno > 0 && errno < 134 {
+	switch {
+	case errno == int32(unix.EHWPOISON): // not in the library's list
+		text = "Memory page has hardware error"
+	case errno > 0 && errno < maxErrno:
 		text = unix.Errno(errno).Error()
 	}
 	if text == "" || strings.HasPrefix(text, "errno ") {
