@@ -13,6 +13,7 @@ const (
 	ClosedFrame     = "frame"     // a frame was begun and not finished in time
 	ClosedMalformed = "malformed" // bytes that are neither a frame nor a line
 	ClosedSlow      = "slow"      // does not take its replies
+	ClosedStale     = "stale"     // its peer is gone, and a new session came in its place
 	ClosedError     = "error"     // a socket error
 	ClosedShutdown  = "shutdown"  // the collector stops
 )
@@ -35,7 +36,7 @@ func NewListen(r *Registry) *Listen {
 		Refused: r.ByReason("auditfleet_collector_refused_total", "Connections refused, by reason.", "reason",
 			RefusedDup, RefusedPort, RefusedLimit),
 		Closed: r.ByReason("auditfleet_collector_closed_total", "Accepted connections that ended, by reason.", "reason",
-			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedError, ClosedShutdown),
+			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedStale, ClosedError, ClosedShutdown),
 	}
 }
 

@@ -7,11 +7,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/metrics"
-	"golang.org/x/sys/unix"
 )
-
-// tcpEstablished is TCP_ESTABLISHED of linux/tcp_states.h.
-const tcpEstablished = 1
 
 // Conn is an accepted connection. Its handler reads and writes it and says what
 // came; the listener closes it when it breaks a limit.
@@ -79,29 +75,6 @@ func (c *Conn) Cause() string {
 		return *p
 	}
 	return ""
-}
-
-// state is the socket's TCP state; -1 when it is closed already.
-func (c *Conn) state() int {
-	state := -1
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return state
-	}
-	err = raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			state = int(info.State)
-		}
-	})
-	if err != nil {
-		return -1
-	}
-	return state
-}
-
-// askPeer makes the kernel probe the peer after a second without data.
-func (c *Conn) askPeer() {
-	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3})
 }
 
 // setKeepAlive makes a peer that is gone without a word noticed in half a

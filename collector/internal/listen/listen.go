@@ -5,7 +5,8 @@
 // only one to import it.
 //
 // One goroutine a listening socket accepts, one sweeps for idle and slow
-// connections, and each connection has the one goroutine of its handler.
+// connections, each connection has the one goroutine of its handler, and so has
+// a newcomer while those in its way are asked whether they are alive.
 // Lock order: Listener.mu is the only lock and nothing is called under it.
 package listen
 
@@ -72,6 +73,7 @@ type Listener struct {
 	changed  chan struct{} // limits changed: the sweeper looks again
 	sweeper  sync.WaitGroup
 	handlers sync.WaitGroup
+	contests sync.WaitGroup
 	closing  chan struct{}
 	once     sync.Once
 
@@ -79,6 +81,7 @@ type Listener struct {
 	limits Limits                 // guarded by mu
 	conns  map[*Conn]struct{}     // guarded by mu
 	byAddr map[netip.Addr][]*Conn // guarded by mu; a dying session is in conns only
+	waits  map[netip.Addr]*Conn   // guarded by mu: who waits for the sessions in its way to be asked
 	ended  bool                   // guarded by mu: nothing is accepted any more
 }
 
@@ -91,6 +94,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 		closing: make(chan struct{}),
 		conns:   map[*Conn]struct{}{},
 		byAddr:  map[netip.Addr][]*Conn{},
+		waits:   map[netip.Addr]*Conn{},
 	}
 	if err := checkLimits(cfg.Limits); err != nil {
 		return nil, err
@@ -286,17 +290,26 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 	}
 	c := &Conn{TCPConn: tcp, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
 	reason := l.add(c)
-	if reason == metrics.RefusedDup && l.probe(c.peer.Addr()) {
-		reason = l.add(c)
+	if reason == metrics.RefusedDup {
+		if l.contest(c, handle) {
+			return // it is decided when those in its way have been asked
+		}
+		reason = l.add(c) // one of them was over, or none is doubtful
 	}
+	l.decide(c, reason, handle)
+}
+
+// decide refuses a connection for a reason, or starts the handler of one that add
+// has taken in.
+func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 	if reason != "" {
-		_ = tcp.Close()
+		_ = c.TCPConn.Close()
 		l.cfg.Metrics.Refused.Add(reason, 1)
 		l.cfg.Log.Debug("refused a connection", "peer", c.peer, "reason", reason)
 		l.report(Report{Op: stockOp(reason), Peer: c.peer})
 		return
 	}
-	setKeepAlive(tcp)
+	setKeepAlive(c.TCPConn)
 	l.accepted.Add(1)
 	l.cfg.Metrics.Accepted.Inc()
 	l.cfg.Metrics.Open.Inc()
@@ -373,29 +386,6 @@ func (l *Listener) forget(c *Conn) {
 	l.byAddr[addr] = list
 }
 
-// probe looks at the sessions that stand in a newcomer's way and says whether
-// one of them made room. A session whose peer has closed its end is over, though
-// its last records are still being stored: it no longer counts. One that looks
-// alive is left alone, but its peer is asked: a host that crashed and came back
-// answers with a reset, which ends the session before the sender's next try.
-func (l *Listener) probe(addr netip.Addr) (room bool) {
-	l.mu.Lock()
-	inTheWay := append([]*Conn(nil), l.byAddr[addr]...)
-	l.mu.Unlock()
-	for _, c := range inTheWay {
-		switch c.state() {
-		case tcpEstablished:
-			c.askPeer()
-		default:
-			l.mu.Lock()
-			l.forget(c)
-			l.mu.Unlock()
-			room = true
-		}
-	}
-	return room
-}
-
 // Wait joins every handler. Run has returned before.
 func (l *Listener) Wait() { l.handlers.Wait() }
 
@@ -415,6 +405,7 @@ func (l *Listener) Close() error {
 		c.Shut(metrics.ClosedShutdown)
 	}
 	l.handlers.Wait()
+	l.contests.Wait()
 	l.sweeper.Wait()
 	return nil
 }

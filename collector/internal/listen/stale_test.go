@@ -1,0 +1,280 @@
+package listen
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+// netns is a network namespace: what its goroutine does happens in there.
+type netns struct {
+	t   *testing.T
+	run chan func()
+	tid int
+}
+
+// newNetns makes a namespace that goes with the test.
+func newNetns(t *testing.T) *netns {
+	t.Helper()
+	need.Root(t)
+	ns := &netns{t: t, run: make(chan func())}
+	began := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with it
+		ns.tid = unix.Gettid()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		began <- err
+		if err != nil {
+			return
+		}
+		for f := range ns.run {
+			f()
+		}
+	}()
+	if err := <-began; err != nil {
+		t.Skipf("no network namespace can be made: %v", err)
+	}
+	t.Cleanup(func() { close(ns.run) })
+	return ns
+}
+
+func (ns *netns) do(f func()) {
+	done := make(chan struct{})
+	ns.run <- func() { f(); close(done) }
+	<-done
+}
+
+// ip runs ip(8) in the namespace, once for each line.
+func (ns *netns) ip(lines ...string) {
+	ns.t.Helper()
+	for _, line := range lines {
+		var out []byte
+		var err error
+		ns.do(func() { out, err = exec.Command("ip", strings.Fields(line)...).CombinedOutput() })
+		if err != nil {
+			ns.t.Fatalf("ip %s: %v: %s", line, err, out)
+		}
+	}
+}
+
+// dial connects from a port of the namespace.
+func (ns *netns) dial(to string, from int) net.Conn {
+	ns.t.Helper()
+	var c net.Conn
+	var err error
+	ns.do(func() {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("10.98.0.2"), Port: from}, Timeout: 10 * time.Second}
+		c, err = d.Dial("tcp", to)
+	})
+	if err != nil {
+		ns.t.Fatal(err)
+	}
+	ns.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// cut makes what the collector sends to a port of the namespace vanish, as if the
+// machine that had it open were gone.
+func (ns *netns) cut(port int) {
+	ns.ip(fmt.Sprintf("rule add pref 1 ipproto tcp dport %d blackhole", port))
+}
+
+// twoHosts is a collector and a sender's machine with a cable between them.
+func twoHosts(t *testing.T, limits Limits) (*server, *netns) {
+	t.Helper()
+	need.Stock(t, "ip")
+	here, there := newNetns(t), newNetns(t)
+	here.ip("link set lo up", fmt.Sprintf("link add v0 type veth peer name v1 netns %d", there.tid),
+		"addr add 10.98.0.1/24 dev v0", "link set v0 up")
+	there.ip("addr add 10.98.0.2/24 dev v1", "link set v1 up",
+		"rule add pref 100 lookup local", "rule del pref 0") // rules of ours go before it
+	// The rules must hold for sessions that are there, too.
+	there.do(func() {
+		if err := os.WriteFile("/proc/sys/net/ipv4/tcp_early_demux", []byte("0"), 0); err != nil {
+			t.Errorf("in the namespace: %v", err)
+		}
+	})
+	s := &server{reg: metrics.New()}
+	var err error
+	here.do(func() {
+		s.Listener, err = Open(Config{
+			Addrs: []string{"10.98.0.1:0"}, Limits: limits,
+			Log: hclog.New(&hclog.LoggerOptions{Output: &s.log, Mutex: &s.mu}), Metrics: metrics.NewListen(s.reg),
+			Report: func(r Report) {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.said = append(s.said, r)
+			},
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, readAll) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		s.Close()
+	})
+	return s, there
+}
+
+// theOne is the only connection there is.
+func (s *server) theOne() (c *Conn) {
+	s.Listener.mu.Lock()
+	defer s.Listener.mu.Unlock()
+	for c = range s.conns {
+	}
+	return c
+}
+
+// A machine that is gone, and back under its address, while its session lingers:
+// the newcomer is let in well before a stock sender gives up.
+func TestStaleSessionIsEvicted(t *testing.T) {
+	s, host := twoHosts(t, Limits{})
+	to := s.Addrs()[0].String()
+	host.dial(to, 41001).Write([]byte("#."))
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	host.cut(41001)
+	time.Sleep(1500 * time.Millisecond)
+	began := time.Now()
+	second := host.dial(to, 41002)
+	eventually(t, "the newcomer is let in", func() bool {
+		return cmp.Equal(s.ops(), []string{"accept", "accept", "close"}) || cmp.Equal(s.ops(), []string{"accept", "close", "accept"})
+	})
+	took := time.Since(began)
+	if took > 4*time.Second {
+		t.Errorf("let in after %v; a stock sender waits 5 s", took)
+	}
+	t.Logf("let in after %v", took)
+	second.Write([]byte("#."))
+	if closedWithin(second, 300*time.Millisecond) {
+		t.Error("the newcomer was closed")
+	}
+	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=stale"); n != 1 {
+		t.Errorf("%v sessions counted as stale, want 1", n)
+	}
+}
+
+// The same while acknowledgements for it are on their way: then the kernel repeats
+// those, and does not ask.
+func TestStaleSessionWithUnsentReplies(t *testing.T) {
+	s, host := twoHosts(t, Limits{})
+	to := s.Addrs()[0].String()
+	host.dial(to, 41001).Write([]byte("#."))
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	host.cut(41001)
+	if _, err := s.theOne().Write([]byte("a reply")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond)
+	began := time.Now()
+	host.dial(to, 41002)
+	eventually(t, "the newcomer is let in", func() bool { return value(t, s.reg.Gatherer(), "auditfleet_collector_accepted_total", "") == 2 })
+	t.Logf("let in after %v", time.Since(began))
+	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=stale"); n != 1 {
+		t.Errorf("%v sessions counted as stale, want 1", n)
+	}
+}
+
+// A live session stays, however long it has been silent, also when its program
+// does not take anything; the newcomer is refused as the stock server does.
+func TestLiveSessionIsNotEvicted(t *testing.T) {
+	s, host := twoHosts(t, Limits{})
+	to := s.Addrs()[0].String()
+	first := host.dial(to, 41001)
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	time.Sleep(1200 * time.Millisecond)
+	began := time.Now()
+	second := host.dial(to, 41002)
+	if !closedWithin(second, 5*time.Second) {
+		t.Fatal("the newcomer stays")
+	}
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("refused after %v", took)
+	}
+	if closedWithin(first, 50*time.Millisecond) {
+		t.Fatal("the live session was closed")
+	}
+	// A window that is shut: the peer is there all the same.
+	c := s.theOne()
+	c.SetWriteDeadline(time.Now().Add(time.Second))
+	for {
+		if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+			break
+		}
+	}
+	third := host.dial(to, 41003)
+	if !closedWithin(third, 6*time.Second) {
+		t.Fatal("the newcomer stays")
+	}
+	if s.Len() != 1 {
+		t.Fatal("a session that does not read was evicted")
+	}
+	if diff := cmp.Diff([]string{"accept", "dup", "dup"}, s.ops()); diff != "" {
+		t.Errorf("reports (-want +got):\n%s", diff)
+	}
+}
+
+// Only one newcomer of an address waits; the end of the listener does not wait for
+// it.
+func TestOnlyOneWaits(t *testing.T) {
+	s, host := twoHosts(t, Limits{})
+	to := s.Addrs()[0].String()
+	host.dial(to, 41001)
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	host.cut(41001)
+	time.Sleep(1200 * time.Millisecond)
+	host.dial(to, 41002)
+	eventually(t, "it waits", func() bool {
+		s.Listener.mu.Lock()
+		defer s.Listener.mu.Unlock()
+		return len(s.waits) == 1
+	})
+	began := time.Now()
+	if !closedWithin(host.dial(to, 41003), 5*time.Second) {
+		t.Error("a second one waits, too")
+	}
+	if took := time.Since(began); took > 500*time.Millisecond {
+		t.Errorf("refused after %v", took)
+	}
+	s.Close()
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("Close waited for a newcomer: %v", took)
+	}
+}
+
+// A machine that was restarted answers with a reset when it is asked.
+func TestRestartedMachine(t *testing.T) {
+	s, host := twoHosts(t, Limits{})
+	to := s.Addrs()[0].String()
+	first := host.dial(to, 41001)
+	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	host.ip("rule add pref 2 to 10.98.0.1 ipproto tcp sport 41001 blackhole") // its end says nothing …
+	first.(*net.TCPConn).SetLinger(0)
+	first.Close()
+	time.Sleep(1200 * time.Millisecond)
+	if s.Len() != 1 {
+		t.Fatal("the dead session does not linger")
+	}
+	host.ip("rule del pref 2") // … and is back
+	host.dial(to, 41002)
+	eventually(t, "the newcomer is let in", func() bool { return value(t, s.reg.Gatherer(), "auditfleet_collector_accepted_total", "") == 2 })
+}
