@@ -560,6 +560,6 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.input.Close())
 		a.input = nil
 	}
-	errs = append(errs, a.stopServing())
+	errs = append(errs, a.stopServing(), a.removeReport())
 	return errors.Join(errs...)
 }

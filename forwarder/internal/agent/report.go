@@ -2,7 +2,9 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,6 +21,15 @@ type reporter struct {
 	mu    sync.Mutex // guards what follows
 	every time.Duration
 	last  time.Time
+	there bool // it was written
+}
+
+// setWritten returns what it was.
+func (r *reporter) setWritten(there bool) (was bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was, r.there = r.there, there
+	return was
 }
 
 func (r *reporter) setEvery(d time.Duration) {
@@ -46,7 +57,21 @@ func (a *Agent) writeReport() {
 	}
 	if err := replaceFile(a.cfg.Report, a.state()); err != nil {
 		a.cfg.Logger.Error("the state report could not be written", "error", err)
+		return
 	}
+	a.report.setWritten(true)
+}
+
+// removeReport takes the report away at the end, as the stock daemon does: what it
+// says is over.
+func (a *Agent) removeReport() error {
+	if !a.report.setWritten(false) {
+		return nil
+	}
+	if err := os.Remove(a.cfg.Report); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // replaceFile writes a file beside its place and moves it there, so that a reader

@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
+	"github.com/auditfleet/auditfleet/integration/need"
+)
+
+// session is what a daemon left of a run: the records of its own and its state
+// report.
+type session struct {
+	records []string
+	state   []string // the names of its lines
+	plugin  string   // the signals a plugin got
+}
+
+// runSession starts an audit daemon, stock or ours, and sends it every signal.
+func runSession(t *testing.T, ctl *kernel.Conn, program string) session {
+	t.Helper()
+	dir := t.TempDir()
+	keyFile(t, dir, "log_format = ENRICHED ; num_logs = 3 ; max_log_file = 8 ; max_log_file_action = ROTATE ; name_format = USER ; name = web1 ; flush = NONE", "")
+	write := func(name string, mode os.FileMode, text string) {
+		if err := os.WriteFile(dir+name, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Not a shell: the stock daemon starts plugins with signals ignored, which a
+	// shell does not trap.
+	write("/plugin", 0o755, fmt.Sprintf(`#!/usr/bin/perl
+sub note { open(my $f, '>>', "%[1]s/signals"); print $f "$_[0]\n"; close $f }
+$SIG{HUP} = sub { note("HUP") }; $SIG{TERM} = sub { note("TERM") };
+open(my $f, '>', "%[1]s/up"); close $f;
+while (1) { my $n = sysread(STDIN, my $b, 65536); last if defined($n) && $n == 0 }
+`, dir))
+	write("/plugins/p.conf", 0o640, fmt.Sprintf("active = yes\npath = %s/plugin\ntype = always\n", dir))
+	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -n -c %s/conf", dir, program, dir))
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := false
+	defer func() {
+		if !ended {
+			_ = cmd.Process.Signal(unix.SIGTERM) // the test has failed
+			_ = cmd.Wait()                       // likewise
+			t.Log(said.String())
+		}
+	}()
+	exists := func(name string) func() bool {
+		return func() bool { _, err := os.Stat(dir + name); return err == nil }
+	}
+	waitFor(t, "the daemon is registered", func() bool {
+		s, err := ctl.Status()
+		return err == nil && s.PID == uint32(cmd.Process.Pid)
+	})
+	waitFor(t, "its plugin is up", exists("/up"))
+	records := func() string {
+		older, _ := os.ReadFile(dir + "/log/audit.log.1")
+		newer, _ := os.ReadFile(dir + "/log/audit.log")
+		return string(older) + string(newer)
+	}
+	// The sender lives on for a while: its session is read from /proc.
+	kill := func(signal, until string) {
+		out := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d && sleep 0.5", signal, cmd.Process.Pid))
+		if err := out.Run(); err != nil {
+			t.Fatalf("kill -%s: %v", signal, err)
+		}
+		if until != "" {
+			waitFor(t, until, func() bool { return strings.Contains(records(), until) })
+		}
+	}
+	kill("USR1", "DAEMON_ROTATE")
+	kill("USR2", "DAEMON_RESUME")
+	kill("HUP", "DAEMON_CONFIG")
+	kill("CONT", "")
+	waitFor(t, "the state report", exists("/run/auditd.state"))
+	state, err := os.ReadFile(dir + "/run/auditd.state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill("TERM", "DAEMON_END")
+	err = cmd.Wait()
+	ended = true
+	if err != nil {
+		t.Errorf("%s: %v\n%s", program, err, said.String())
+	}
+	if exists("/run/auditd.state")() {
+		t.Errorf("%s: the state report is still there", program)
+	}
+	var s session
+	mask := regexp.MustCompile(`\b(ver|kernel|pid)=\S+`)
+	head := regexp.MustCompile(`msg=audit\(\d{10}\.\d{3}:\d+\)`)
+	for l := range strings.Lines(records()) {
+		if strings.Contains(l, "type=DAEMON_") {
+			l = mask.ReplaceAllString(head.ReplaceAllString(l, "msg=audit"), "$1")
+			s.records = append(s.records, strings.TrimSuffix(l, "\n"))
+		}
+	}
+	for l := range strings.Lines(string(state)) {
+		name := regexp.MustCompile(`( =.*| \d+ MB)\n`).ReplaceAllString(l, "")
+		s.state = append(s.state, name)
+	}
+	signals, _ := os.ReadFile(dir + "/signals")
+	s.plugin = string(signals)
+	if matches, err := filepath.Glob(dir + "/log/audit.log.*"); err != nil || len(matches) != 1 {
+		t.Errorf("%s: rotated files %q, %v", program, matches, err)
+	}
+	return s
+}
+
+// The same signals to the stock daemon and to us leave the same records, but for
+// the order of what is independent, and a state report with the same lines.
+func TestSignalsAsStock(t *testing.T) {
+	auditd := need.Stock(t, "auditd")
+	if _, err := exec.LookPath("perl"); err != nil {
+		t.Skip("no perl")
+	}
+	ctl := kerneltest.Dial(t)
+	stock := runSession(t, ctl, auditd)
+	time.Sleep(100 * time.Millisecond)
+	bin := copySelf(t, t.TempDir(), "auditd")
+	ours := runSession(t, ctl, bin)
+	if diff := cmp.Diff(stock.records, ours.records); diff != "" {
+		t.Error(diff)
+	}
+	if len(ours.records) != 5 {
+		t.Errorf("%q", ours.records)
+	}
+	has := map[string]bool{}
+	for _, l := range ours.state {
+		has[l] = true
+	}
+	for _, l := range stock.state {
+		if !has[l] {
+			t.Errorf("the state report has no %q", l)
+		}
+	}
+	if stock.plugin != "HUP\nTERM\n" && stock.plugin != "HUP\n" {
+		t.Errorf("the stock daemon's plugin got %q", stock.plugin)
+	}
+	// Ours ends plugins by the end of their input first.
+	if ours.plugin != "HUP\n" {
+		t.Errorf("our plugin got %q", ours.plugin)
+	}
+}
