@@ -93,7 +93,7 @@ func (in *Interpreter) appendArg(dst []byte, r *record.Record, call string, nr i
 		return append(append(dst, "0x"...), v...)
 	}
 	n, ok := number(v, 16)
-	if !ok {
+	if !ok || kind == argSocketCall && n > 1<<63-1 {
 		return appendConversion(dst, v)
 	}
 	switch kind {

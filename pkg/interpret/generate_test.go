@@ -2,7 +2,9 @@ package interpret
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,8 +83,8 @@ func contextRecords(r *rand.Rand, per int) []string {
 			recs = append(recs, syscallRecord(arches[0], nr, args, "0", "(null)"))
 		}
 	}
-	for nr, n := range map[int]int{102: 24, 117: 30} { // socketcall and ipc
-		for a0 := range n {
+	for _, nr := range []int{102, 117} { // socketcall and ipc
+		for a0 := range 30 {
 			recs = append(recs, syscallRecord(0x40000003, nr, [4]string{fmt.Sprintf("%x", a0), "1", "2", "3"}, "0", "(null)"))
 		}
 	}
@@ -108,11 +110,7 @@ func fieldRecords(r *rand.Rand, per int) []string {
 		"OBJ_PID", "IPC", "FD_PAIR", "MAC_IPSEC_EVENT", "FEATURE_CHANGE", "TIME_ADJNTPVAL", "BPF", "VIRT_RESOURCE", "SOFTWARE_UPDATE",
 		"INTEGRITY_RULE", "EVENT_LISTENER",
 	}
-	names := make([]string, 0, len(kinds)+8)
-	for name := range kinds {
-		names = append(names, name)
-	}
-	names = append(names, "a4", "a1[0]", "a2_len", "op", "hostname", "success", "pid", "nargs", "old-ses", "text")
+	names := append(slices.Sorted(maps.Keys(kinds)), "acct", "a4", "a1[0]", "a2_len", "op", "hostname", "success", "pid", "nargs", "old-ses", "text")
 	var recs []string
 	for _, name := range names {
 		for range per {
@@ -185,10 +183,7 @@ func sockAddrRecords(r *rand.Rand, n int) []string {
 }
 
 func ttyRecords(r *rand.Rand, n int) []string {
-	var seqs []string
-	for seq := range keys {
-		seqs = append(seqs, seq)
-	}
+	seqs := slices.Sorted(maps.Keys(keys))
 	recs := make([]string, 0, n)
 	for range n {
 		var b strings.Builder

@@ -160,10 +160,9 @@ func (in *Interpreter) appendValue(dst []byte, r *record.Record, c *call, kind K
 	if r.Enriched != nil {
 		if said, ok := tailValue(r.Enriched, name); ok {
 			switch {
+			case bytes.HasPrefix(said, []byte("unknown-")): // to the host; we may know more
 			case kind == UserID || kind == GroupID:
 				return appendUntrusted(dst, said)
-			case kind == SockAddr && !bytes.HasPrefix(said, []byte("{")):
-			case bytes.HasPrefix(said, []byte("unknown-")): // to the host; we may know more
 			default:
 				return append(dst, said...)
 			}

@@ -63,7 +63,7 @@ var kinds = map[string]Kind{
 	"gid": GroupID, "egid": GroupID, "sgid": GroupID, "fsgid": GroupID, "ogid": GroupID, "igid": GroupID,
 	"inode_gid": GroupID, "obj_gid": GroupID, "new_gid": GroupID,
 	"syscall": SyscallNr, "arch": Arch, "exit": Exit,
-	"acct": Account, "apparmor": Escaped, "cgroup": Escaped, "cmd": Escaped, "comm": Escaped, "cwd": Escaped,
+	"apparmor": Escaped, "cgroup": Escaped, "cmd": Escaped, "comm": Escaped, "cwd": Escaped,
 	"denied_mask": Escaped, "device": Escaped, "dir": Escaped, "exe": Escaped, "file": Escaped, "grp": Escaped,
 	"info": Escaped, "invalid_context": Escaped, "name": Escaped, "new-chardev": Escaped, "new-disk": Escaped,
 	"new-fs": Escaped, "new-net": Escaped, "new-rng": Escaped, "new_group": Escaped, "ocomm": Escaped,
@@ -87,7 +87,12 @@ var kinds = map[string]Kind{
 
 // KindOf returns what a field with that name means in a record of that type.
 func KindOf(typ uint16, name []byte) Kind {
+	if string(name) == "acct" && typ != trustedApp {
+		return Account
+	}
 	switch typ {
+	case trustedApp: // its fields are its program's own
+		return Plain
 	case tables.Execve:
 		if len(name) > 0 && name[0] == 'a' && string(name) != "argc" && !bytes.Contains(name, lenSuffix) {
 			return Escaped
@@ -120,8 +125,10 @@ func KindOf(typ uint16, name []byte) Kind {
 	return kinds[string(name)]
 }
 
-// Record types whose id= is a group.
 const (
+	trustedApp uint16 = 1121
+
+	// Record types whose id= is a group.
 	addGroup uint16 = 1116
 	delGroup uint16 = 1117
 	grpMgmt  uint16 = 1132
@@ -145,33 +152,41 @@ func isHexOrQuoted(v []byte) bool {
 }
 
 // tailValue looks name up in the enriched tail, whatever its case: what stands
-// there is what the host itself said it means.
+// there is what the host itself said it means. An address, which has spaces, is
+// alone in its tail, or the one in braces.
 func tailValue(tail, name []byte) ([]byte, bool) {
+	if rest, ok := bytes.CutPrefix(tail, saddrPrefix); ok {
+		i := bytes.IndexByte(rest, '{')
+		if i < 0 || bytes.IndexByte(rest, '}') < 0 || string(name) != "saddr" {
+			return nil, false
+		}
+		return rest[i:], true
+	}
 	for len(tail) > 0 {
-		if tail[0] == ' ' {
-			tail = tail[1:]
-			continue
+		word, rest := tail, []byte(nil)
+		if i := bytes.IndexByte(tail, ' '); i >= 0 {
+			word, rest = tail[:i], tail[i+1:]
 		}
-		end := bytes.IndexByte(tail, ' ')
-		if end < 0 {
-			end = len(tail)
-		}
-		eq := bytes.IndexByte(tail[:end], '=')
-		if eq < 0 {
-			tail = tail[end:]
-			continue
-		}
-		if eq == len("SADDR") && end == eq+2 && tail[eq+1] == '{' {
-			if i := bytes.IndexByte(tail, '}'); i >= 0 {
-				end = i + 1
+		eq := bytes.IndexByte(word, '=')
+		if eq == len(name) && equalFold(word[:eq], name) {
+			if value := tail[eq+1:]; len(value) > 0 && value[0] == '{' && string(name) == "saddr" && bytes.IndexByte(value, '}') > 0 {
+				return inBraces(value), true
 			}
+			return word[eq+1:], true
 		}
-		if eq == len(name) && equalFold(tail[:eq], name) {
-			return tail[eq+1 : end], true
-		}
-		tail = tail[end:]
+		tail = rest
 	}
 	return nil, false
+}
+
+var saddrPrefix = []byte("SADDR=")
+
+// inBraces cuts v behind its first closing brace.
+func inBraces(v []byte) []byte {
+	if i := bytes.IndexByte(v, '}'); i >= 0 {
+		return v[:i+1]
+	}
+	return v
 }
 
 func equalFold(a, b []byte) bool {

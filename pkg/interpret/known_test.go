@@ -53,6 +53,20 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name:   "atmpvc-short",
+		record: "SOCKADDR saddr=08004142",
+		applies: func(_, ours, stock string) bool {
+			return strings.Contains(ours, "saddr_fam=atmpvc int=") && replaced(ours, stock, "int=")
+		},
+	},
+	{
+		name:   "tail-saddr",
+		record: "SOCKADDR saddr=02000035080808080000000000000000\x1dUID=\"a\" SADDR={ saddr_fam=inet laddr=9.9.9.9 lport=1 }",
+		applies: func(rec, ours, stock string) bool {
+			return strings.Contains(rec, " SADDR={ ") && strings.Contains(stock, "saddr={ ") && strings.Contains(ours, "saddr={ saddr_fam=inet laddr=9.9.9.9")
+		},
+	},
+	{
 		name:    "proctitle-nul",
 		record:  "PROCTITLE proctitle=00414243",
 		applies: func(rec, _, _ string) bool { return strings.Contains(rec, "proctitle=00") },
@@ -87,6 +101,10 @@ func explained(rec, ours, stock string) string {
 		if d.applies(rec, ours, stock) {
 			return d.name
 		}
+	}
+	if noID.MatchString(ours) && strings.Contains(stock, "syscall=read ") &&
+		replaced(noID.ReplaceAllString(ours, "id=root"), noID.ReplaceAllString(stock, "id=root"), "syscall=") {
+		return "several"
 	}
 	return ""
 }

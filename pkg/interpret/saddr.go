@@ -13,12 +13,15 @@ const maxSockAddr = 256
 // maxPath is sizeof sun_path.
 const maxPath = 108
 
+// ax25Call is the length of an AX.25 address.
+const ax25Call = 7
+
 // Address families with addresses of their own here.
 const (
 	afUnix    = 1
 	afInet    = 2
 	afAX25    = 3
-	afIPX     = 4
+	afATMPVC  = 8
 	afX25     = 9
 	afInet6   = 10
 	afNetlink = 16
@@ -26,13 +29,13 @@ const (
 
 // appendSockAddr appends what the hex of a struct sockaddr says.
 func appendSockAddr(dst, v []byte) []byte {
-	n := hexLen(v) / 2
-	if n < 1 {
+	digits := hexLen(v)
+	n := len(v) / 2
+	if digits < 2 {
 		return append(append(append(dst, "malformed-host("...), v...), ')')
 	}
 	var buf [maxSockAddr]byte
 	a := buf[:min(n, len(buf))]
-	digits := hexLen(v)
 	for i := 0; i < min((digits+1)/2, len(buf)); i++ {
 		buf[i] = hexByte(v, 2*i) // half a byte at the end counts for text only
 	}
@@ -51,9 +54,15 @@ func appendSockAddr(dst, v []byte) []byte {
 	case afInet6:
 		return appendInet6(dst, a)
 	case afAX25:
-		return appendString(append(dst, "call="...), buf[2:], 7)
+		dst = appendString(append(dst, "call="...), buf[2:], ax25Call)
+		if bytes.IndexByte(buf[2:2+ax25Call], 0) < 0 {
+			dst = append(dst, " }"...) // the stock tool's text, too, ends at a NUL
+		}
+		return dst
+	case afATMPVC:
+		return append(strconv.AppendUint(append(dst, "int="...), uint64(binary.LittleEndian.Uint16(buf[4:])), 10), " }"...)
 	case afX25:
-		return append(appendString(append(dst, "laddr="...), buf[2:], 16), " }"...)
+		return append(appendString(append(dst, "laddr="...), buf[2:], 15), " }"...)
 	case afNetlink:
 		if len(a) < 12 {
 			return append(dst, "len too short }"...)

@@ -1,80 +1,130 @@
 package interpret
 
-import "strconv"
+import "strings"
 
-// keys are the input sequences of terminals that have names: what the keys of
-// xterm, the Linux console, rxvt and the vt series send (terminfo(5)).
-var keys = ttyKeys()
+// ttyKeys is what the keys of a terminal send behind an escape character: of
+// xterm, the Linux console, rxvt, vt220, SCO and Sun ones (terminfo(5)).
+const ttyKeys = `
+A1 Ow
+A3 Oy
+B2 OE Or Ou [218z [E [G
+C1 Op Oq
+C3 On Os
+back-tab [Z
+clear J
+copy [197z
+delete P [3z [3~ [9
+delete-eol [8^
+down B OB [B
+end F OF [220z [4~ [8~ [F
+find [200z
+help [196z
+home OH [1~ [214z [7~ [H h
+insert Q [2z [2~ [L
+insert-line [30~
+left D OD [D
+mouse [>M [M
+options [194z
+page-down S [222z [6~
+page-up T [216z [5~ [I
+resume [193z
+right C OC [C
+scroll-backward O2A [1;2A
+scroll-forward O2B [1;2B
+send OM
+shift-del [3$ [3;2~ [3;5~
+shift-end O5F [1;2F [8$
+shift-home O5H [1;2H [7$
+shift-insert 2$ [2$ [2;2~ [2;5~
+shift-left O2D O5D [1;2D [d
+shift-next [6$ [6;2~ [6;5~
+shift-previous [5$ [5;2~ [5;5~
+shift-right O2C O5C [1;2C [c
+undo [195z
+up A OA [A
+F1 OP [11~ [224z [[A p
+F2 OQ [12~ [225z [N [[B q
+F3 OR [13~ [226z [O [[C r
+F4 OS [14~ [227z [P [[D s
+F5 OT Ot [15~ [228z [Q [[E t
+F6 OU [17~ [229z [R u
+F7 OV Ov [18~ [230z [S v
+F8 OW Ol [19~ [231z [T w
+F9 OX [20~ [232z [U
+F10 OY Ox [21~ [233z [V
+F11 OZ [192z [234z [23~ [W
+F12 O[ [235z [24~ [X
+F13 O2P [11;2~ [25~ [Y
+F14 O2Q [12;2~ [26~
+F15 O2R [13;2~ [28~ [a
+F16 O2S [14;2~ [29~ [b
+F17 [15;2~ [198z [31~
+F18 [17;2~ [199z [32~
+F19 [18;2~ [33~ [e
+F20 [19;2~ [201z [34~ [f
+F21 [20;2~ [23$ [g
+F22 [21;2~ [24$ [h
+F23 [11^ [23;2~ [i
+F24 [12^ [24;2~ [j
+F25 O5P [11;5~ [13^ [k
+F26 O5Q [12;5~ [14^ [l
+F27 O5R [13;5~ [15^ [m
+F28 O5S [14;5~ [17^ [n
+F29 [15;5~ [18^ [o
+F30 [17;5~ [19^ [p
+F31 [18;5~ [208z [20^ [q
+F32 [19;5~ [209z [21^ [r
+F33 [20;5~ [210z [23^ [s
+F34 [211z [21;5~ [24^ [t
+F35 [212z [23;5~ [25^ [u
+F36 [213z [24;5~ [26^ [v
+F37 O6P [11;6~ [28^ [w
+F38 O6Q [12;6~ [215z [29^ [x
+F39 O6R [13;6~ [31^ [y
+F40 O6S [14;6~ [217z [32^ [z
+F41 [15;6~ [33^ [@
+F42 [17;6~ [219z [34^ [[
+F43 [18;6~ [23@ [\
+F44 [19;6~ [221z [24@ []
+F45 [20;6~ [^
+F46 [21;6~ [_
+F47 [23;6~
+F48 [24;6~ [{
+F49 O3P [11;3~
+F50 O3Q [12;3~
+F51 O3R [13;3~
+F52 O3S [14;3~
+F53 [15;3~
+F54 [17;3~
+F55 [18;3~
+F56 [19;3~
+F57 [20;3~
+F58 [21;3~
+F59 [23;3~
+F60 [24;3~
+F61 O4P [11;4~
+F62 O4Q [12;4~
+F63 O4R [13;4~
+`
 
-func ttyKeys() map[string]string {
+// keys are the input sequences that have names.
+var keys = readKeys()
+
+func readKeys() map[string]string {
 	m := map[string]string{"\b": "backspace", "\t": "tab", "\n": "nl", "\r": "ret", "\x1b": "esc", "\x7f": "backspace"}
 	for c := byte(1); c <= 26; c++ {
 		if _, ok := m[string(c)]; !ok {
 			m[string(c)] = "^" + string('A'+c-1)
 		}
 	}
-	last := func(prefix, chars string, names ...string) {
-		for i, name := range names {
-			m[prefix+chars[i:i+1]] = name
+	m["\x1b[`"] = "F47"
+	for line := range strings.Lines(ttyKeys) {
+		words := strings.Fields(line)
+		for _, seq := range words[min(1, len(words)):] {
+			m["\x1b"+seq] = words[0]
 		}
-	}
-	last("\x1b[", "9@ABCDEFGHILMZ", "delete", "F41", "up", "down", "right", "left", "B2", "end", "B2", "home",
-		"page-up", "insert", "mouse", "back-tab")
-	last("\x1b[", "cd", "shift-right", "shift-left")
-	last("\x1bO", "ABCDEFHMlnpqrstuvwxy", "up", "down", "right", "left", "B2", "end", "home", "send",
-		"F8", "C3", "C1", "C1", "B2", "C3", "F5", "B2", "F7", "A1", "F10", "A3")
-	functionKeys(m)
-	for suffix, name := range map[string]string{
-		"1~": "home", "2~": "insert", "3~": "delete", "4~": "end", "5~": "page-up", "6~": "page-down", "7~": "home", "8~": "end",
-		"2;2~": "shift-insert", "2;5~": "shift-insert", "3;2~": "shift-del", "3;5~": "shift-del",
-		"5;2~": "shift-previous", "5;5~": "shift-previous", "6;2~": "shift-next", "6;5~": "shift-next",
-		"30~": "insert-line", "1;2A": "scroll-backward", "1;2B": "scroll-forward", "1;2C": "shift-right", "1;2D": "shift-left",
-		"1;2F": "shift-end", "1;2H": "shift-home",
-	} {
-		m["\x1b["+suffix] = name
 	}
 	return m
-}
-
-// functionKeys adds F1 to F63.
-func functionKeys(m map[string]string) {
-	f := func(seq string, n int) {
-		if _, ok := m[seq]; !ok {
-			m[seq] = "F" + strconv.Itoa(n)
-		}
-	}
-	for i := range 5 { // Linux console
-		f("\x1b[["+string(rune('A'+i)), i+1)
-	}
-	for i := range 12 { // vt100, xterm
-		f("\x1bO"+string(rune('P'+i)), i+1)
-	}
-	for i := range 12 { // sco
-		f("\x1b["+string(rune('M'+i)), i+1)
-	}
-	for i := range 2 {
-		f("\x1b["+string(rune('Y'+i)), i+13)
-	}
-	for c, n := 'a', 15; c <= 'z'; c, n = c+1, n+1 {
-		f("\x1b["+string(c), n)
-	}
-	for i, c := range "@[\\]^_`{" {
-		f("\x1b["+string(c), i+41)
-	}
-	numbers := []int{11, 12, 13, 14, 15, 17, 18, 19, 20, 21, 23, 24, 25, 26, 28, 29, 31, 32, 33, 34} // vt220
-	for i, n := range numbers {
-		seq := "\x1b[" + strconv.Itoa(n)
-		f(seq+"~", i+1)
-		if i >= 12 {
-			continue
-		}
-		for mod, base := range map[string]int{";2~": 13, ";5~": 25, ";6~": 37, ";3~": 49} { // xterm's modifiers
-			f(seq+mod, base+i)
-		}
-		if i < 3 {
-			f(seq+";4~", 61+i)
-		}
-	}
 }
 
 // noData stands for nothing typed.
