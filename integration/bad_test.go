@@ -80,7 +80,7 @@ func TestBadPeers(t *testing.T) {
 	if err := <-in.done; err != nil {
 		t.Fatal(err)
 	}
-	sameRecords(t, sent, found(t, c, "-n", "good1"))
+	sameRecords(t, sent, foundAll(t, c, len(sent), "-n", "good1"))
 	if c.Exited() {
 		t.Error("the collector has ended")
 	}
@@ -135,7 +135,7 @@ func TestCannotStart(t *testing.T) {
 	t.Run("locked store", func(t *testing.T) {
 		fails(t, harness.CollectorOptions{Store: first.Store}, first.Store, "in use by pid", "stop it")
 	})
-	sameRecords(t, sent, found(t, first))
+	sameRecords(t, sent, foundAll(t, first, len(sent)))
 	if err := first.Terminate(20 * time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestCannotStart(t *testing.T) {
 		if err := os.WriteFile(marker, old, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sameRecords(t, sent, found(t, first))
+		sameRecords(t, sent, foundAll(t, first, len(sent)))
 	})
 	t.Run("no such store", func(t *testing.T) {
 		gone := &harness.Collector{Store: filepath.Join(t.TempDir(), "nowhere")}
@@ -253,7 +253,7 @@ func TestFullDisk(t *testing.T) {
 	if said := linesWith(c.Output(), "not stored"); !strings.Contains(said, "make room") {
 		t.Errorf("the log does not say what to do about the full disk:\n%s", c.Output())
 	}
-	sameRecords(t, early, found(t, c, "-n", "early1"))
+	sameRecords(t, early, foundAll(t, c, len(early), "-n", "early1"))
 
 	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, large); err != nil {
 		t.Fatal(err)
@@ -261,8 +261,8 @@ func TestFullDisk(t *testing.T) {
 	if err := p.Wait(3 * time.Minute); err != nil {
 		t.Error(err)
 	}
-	sameRecords(t, late, found(t, c, "-n", "late1"))
-	sameRecords(t, early, found(t, c, "-n", "early1"))
+	sameRecords(t, late, foundAll(t, c, len(late), "-n", "late1"))
+	sameRecords(t, early, foundAll(t, c, len(early), "-n", "early1"))
 	if err := c.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}

@@ -113,9 +113,9 @@ func TestCollectorKilled(t *testing.T) {
 	if streaming < kills {
 		t.Errorf("all senders were at work at %d of %d kills only", streaming, kills)
 	}
-	sameRecords(t, stockLines, found(t, c, "-n", "stock1"))
-	sameRecords(t, slowLines, found(t, c, "-n", "ours1"))
-	sameRecords(t, fastLines, found(t, c, "-n", "ours2"))
+	sameRecords(t, stockLines, foundAll(t, c, len(stockLines), "-n", "stock1"))
+	sameRecords(t, slowLines, foundAll(t, c, len(slowLines), "-n", "ours1"))
+	sameRecords(t, fastLines, foundAll(t, c, len(fastLines), "-n", "ours2"))
 }
 
 // TestForwarderKilled: our forwarder is killed while it drains a file into its
@@ -145,5 +145,5 @@ func TestForwarderKilled(t *testing.T) {
 	if err := p.Terminate(20 * time.Second); err != nil {
 		t.Error(err)
 	}
-	sameRecords(t, sent, found(t, c))
+	sameRecords(t, sent, foundAll(t, c, len(sent)))
 }
