@@ -73,7 +73,7 @@ func (p *program) root() *cobra.Command {
 	}
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.hostsCommand(), p.verifyCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.hostsCommand(), p.verifyCommand(), p.backupCommand(), p.versionCommand())
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	return root
 }

@@ -1,0 +1,60 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+)
+
+func (p *program) backupCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "backup [--store DIR] TARGET",
+		Short: "Copy the whole store to a folder, also while it is written",
+		Long: `Copy the store to TARGET/store, also beside ` + "`collector serve`" + `: every record acknowledged before the
+backup began is in it once. A day that has not changed since the last backup to TARGET is not copied again (it is the
+same file in both), and the new copy takes the old one's place in one step, when it is on stable storage. A TARGET that
+holds anything but such a backup is refused.
+
+To restore, stop the collector and copy TARGET/store back to where the store was: cp -a TARGET/store DIR.
+` + "`collector verify --store TARGET/store`" + ` checks a backup.
+
+Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.code = p.backup(cmd.Context(), dir, args[0])
+			if p.code != 0 {
+				return errSaid
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	return cmd
+}
+
+func (p *program) backup(ctx context.Context, dir, target string) int {
+	begin := time.Now()
+	m := newMeter(p.stdio.Err, "backup")
+	rep, err := upkeep.Backup(ctx, upkeep.BackupOptions{Dir: dir, Target: target, Progress: m.show})
+	m.end()
+	if err != nil {
+		fmt.Fprintf(p.stdio.Err, "backup: %v\n", err)
+		return exitNotDone
+	}
+	for _, d := range rep.Damage {
+		fmt.Fprintf(p.stdio.Err, "backup: damage: %s\n", d)
+	}
+	fmt.Fprintf(p.stdio.Out, "%s/store: up to batch %d, %d partitions copied, %d had not changed, %d journal entries, %s written in %s\n",
+		target, rep.Batch, rep.Copied, rep.Kept, rep.Entries, size(uint64(rep.Bytes)), time.Since(begin).Round(10*time.Millisecond))
+	if len(rep.Damage) > 0 {
+		fmt.Fprintf(p.stdio.Err, "backup: the store is damaged in %d places; what can be read was copied, and `collector verify` says what cannot\n", len(rep.Damage))
+		return exitDamage
+	}
+	return 0
+}

@@ -1,0 +1,375 @@
+package upkeep
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+)
+
+// A backup's folder:
+//
+//	auditfleet-backup   says that the folder is ours
+//	lock                held while a backup is made
+//	store/              a whole store's folder, to be copied back
+//	store/BACKUP        what was copied, as JSON
+//	store.new/          the next one while it is made, or the last one while it is removed
+//
+// store/ is replaced as a whole, in one step, once its successor is durable. The
+// file of a day that has not changed since is the same file in both.
+const (
+	backupMarker = "auditfleet-backup"
+	backupText   = "auditfleet backup 1\n"
+	backupLock   = "lock"
+	backupStore  = "store"
+	backupNew    = "store.new"
+	manifestName = "BACKUP"
+)
+
+var (
+	// ErrForeign is returned by Backup for a folder that holds other things.
+	ErrForeign = errors.New("not a backup's folder")
+	// ErrRunning is returned by Backup while another backup goes to that folder.
+	ErrRunning = errors.New("another backup is being made there")
+)
+
+// BackupOptions say what to copy, and where.
+type BackupOptions struct {
+	Dir    string // the store
+	Target string // made when missing; anything but an earlier backup in it is refused
+	// Progress, when not nil, is told how far it is.
+	Progress func(done, total int64)
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+// BackupReport is what Backup did.
+type BackupReport struct {
+	Server       string // the collector that has the store, "" when none has
+	Copied, Kept int    // partitions copied, and those the last backup had already
+	Bytes        int64  // written
+	Entries      uint64 // of the journal
+	Batch, LSN   uint64 // of the store's state
+	// Damage was found on the way: what is readable was copied.
+	Damage []string
+}
+
+// manifest is the file BACKUP.
+type manifest struct {
+	Format     int                     `json:"format"`
+	Store      string                  `json:"store"`
+	Begun      time.Time               `json:"begun"`
+	Batch      uint64                  `json:"batch"`
+	LSN        uint64                  `json:"lsn"`
+	Partitions map[string]manifestPart `json:"partitions"`
+}
+
+// manifestPart is what the source of a partition looked like.
+type manifestPart struct {
+	Size       int64  `json:"size"`
+	ModifiedNs int64  `json:"modified_ns"`
+	Batch      uint64 `json:"transaction"`
+	SHA256     string `json:"sha256,omitempty"` // absent for the day that was being written
+}
+
+// Backup copies a store, also while a collector writes it. Every record that was
+// acknowledged before it began is in the copy once.
+func Backup(ctx context.Context, o BackupOptions) (_ *BackupReport, err error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	b := &backup{o: o, rep: &BackupReport{}, begun: o.Now()}
+	if err := b.places(); err != nil {
+		return nil, err
+	}
+	if b.rep.Server, _, err = bolt.InUse(b.o.Dir); err != nil {
+		return nil, fmt.Errorf("look for a server: %w", err)
+	}
+	unlock, err := b.claim()
+	if err != nil {
+		return nil, fmt.Errorf("backup to %s: %w", o.Target, err)
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	for attempt := 1; ; attempt++ {
+		err := b.attempt(ctx)
+		if err == nil {
+			return b.rep, nil
+		}
+		if attempt == 10 || !errors.Is(err, journal.ErrTrimmed) && !bolt.IsBusy(err) || ctx.Err() != nil {
+			return nil, fmt.Errorf("backup to %s: %w", o.Target, errors.Join(err, b.discard()))
+		}
+	}
+}
+
+type backup struct {
+	o     BackupOptions
+	rep   *BackupReport
+	begun time.Time
+	old   manifest
+	total int64
+}
+
+func (b *backup) new(name ...string) string {
+	return filepath.Join(append([]string{b.o.Target, backupNew}, name...)...)
+}
+
+// places makes sure that neither folder lies in the other.
+func (b *backup) places() error {
+	if _, err := bolt.List(b.o.Dir); err != nil {
+		return err
+	}
+	real := func(path string) (string, error) {
+		abs, err := filepath.Abs(path)
+		if err != nil {
+			return "", err
+		}
+		// The target's last parts may not be there yet.
+		for at, rest := abs, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
+			if r, err := filepath.EvalSymlinks(at); err == nil {
+				return filepath.Join(r, rest), nil
+			}
+			if at == filepath.Dir(at) {
+				return abs, nil
+			}
+		}
+	}
+	from, err := real(b.o.Dir)
+	if err != nil {
+		return err
+	}
+	to, err := real(b.o.Target)
+	if err != nil {
+		return err
+	}
+	b.o.Dir, b.o.Target = from, to
+	if from == to || strings.HasPrefix(to, from+"/") || strings.HasPrefix(from, to+"/") {
+		return fmt.Errorf("%w: the store %s and the backup %s must not lie within each other", ErrForeign, from, to)
+	}
+	return nil
+}
+
+// claim makes or recognises the target and keeps other backups out.
+func (b *backup) claim() (unlock func() error, err error) {
+	dir := b.o.Target
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	marker := filepath.Join(dir, backupMarker)
+	text, err := os.ReadFile(marker)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Name() != "lost+found" {
+				return nil, fmt.Errorf("%w: it holds %s and no file %s: give an empty folder or a new one", ErrForeign, e.Name(), backupMarker)
+			}
+		}
+		if err := writeDurably(marker, []byte(backupText)); err != nil {
+			return nil, err
+		}
+	case err != nil:
+		return nil, err
+	case string(text) != backupText:
+		return nil, fmt.Errorf("%w: %s says %.40q", ErrForeign, backupMarker, text)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, backupLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrRunning
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	// A manifest that cannot be read costs only that everything is copied again.
+	if text, err := os.ReadFile(filepath.Join(dir, backupStore, manifestName)); err == nil {
+		if json.Unmarshal(text, &b.old) != nil || b.old.Format != 1 || b.old.Store != b.o.Dir {
+			b.old = manifest{}
+		}
+	}
+	return lock.Close, nil
+}
+
+// discard removes what was not finished.
+func (b *backup) discard() error { return os.RemoveAll(b.new()) }
+
+// attempt makes a backup; journal.ErrTrimmed and a busy store ask for another one.
+func (b *backup) attempt(ctx context.Context) (err error) {
+	server := b.rep.Server
+	*b.rep = BackupReport{Server: server}
+	if err := b.discard(); err != nil {
+		return err
+	}
+	for _, name := range []string{"", "partitions"} {
+		if err := os.Mkdir(b.new(name), 0o700); err != nil {
+			return err
+		}
+	}
+	m, err := b.moment()
+	if m != nil {
+		defer func() { err = errors.Join(err, m.Close()) }()
+	}
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Parts {
+		b.total += p.Size
+	}
+	man := manifest{Format: 1, Store: b.o.Dir, Begun: b.begun.UTC(), Batch: m.State.ID, LSN: m.State.LSN, Partitions: map[string]manifestPart{}}
+	b.rep.Batch, b.rep.LSN = m.State.ID, m.State.LSN
+	for _, p := range m.Parts {
+		if err := b.partition(ctx, p, &man); err != nil {
+			return fmt.Errorf("copy %s: %w", p.Path, err)
+		}
+	}
+	// Newer than the partitions, as it always may be.
+	damage, err := bolt.CopySenders(b.o.Dir, b.new())
+	b.damaged(damage)
+	if err != nil {
+		return fmt.Errorf("copy the state of resend detection: %w", err)
+	}
+	return b.finish(&man)
+}
+
+func (b *backup) damaged(list []error) {
+	for _, err := range list {
+		b.rep.Damage = append(b.rep.Damage, err.Error())
+	}
+}
+
+// moment copies the journal and takes hold of the partitions: the journal first,
+// since it is trimmed only of what the partitions have then, and again after, so
+// that whatever the partitions count as seen is in it, if it is not in them.
+func (b *backup) moment() (_ *bolt.Moment, err error) {
+	before, err := bolt.OpenMoment(b.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	st := before.State
+	if err := before.Close(); err != nil {
+		return nil, err
+	}
+	c, err := journal.NewCopier(journal.Options{Dir: filepath.Join(b.o.Dir, journalDir)}, journal.Options{Dir: b.new(journalDir)})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	need := func(batch *journal.Batch) bool {
+		if batch.Last() > st.LSN {
+			return true
+		}
+		i, _ := slices.BinarySearch(st.Open, batch.First)
+		return i < len(st.Open) && st.Open[i] <= batch.Last()
+	}
+	if err := c.Take(need); err != nil {
+		return nil, err
+	}
+	m, err := bolt.OpenMoment(b.o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Take(need); err != nil {
+		return m, err
+	}
+	b.rep.Entries = c.Entries
+	b.rep.Bytes += c.Bytes
+	b.damaged(c.Damage)
+	return m, nil
+}
+
+// partition copies a day, or takes it from the last backup when it has it already.
+func (b *backup) partition(ctx context.Context, p *bolt.MomentPart, man *manifest) error {
+	name := filepath.Base(p.Path)
+	to := b.new("partitions", name)
+	entry := manifestPart{Size: p.Size, ModifiedNs: p.Modified.UnixNano(), Batch: p.Batch}
+	last, ok := b.old.Partitions[name]
+	entry.SHA256 = last.SHA256
+	if ok && !p.Current && last.SHA256 != "" && entry == last {
+		have := filepath.Join(b.o.Target, backupStore, "partitions", name)
+		if info, err := os.Stat(have); err == nil && info.Size() == p.Size && os.Link(have, to) == nil {
+			b.rep.Kept++
+			man.Partitions[name] = entry
+			b.progress(p.Size, false)
+			return nil
+		}
+	}
+	sum, damage, err := p.CopyTo(ctx, to, func(n int64) { b.progress(n, true) })
+	b.damaged(damage)
+	if err != nil {
+		return err
+	}
+	entry.SHA256 = sum
+	b.rep.Copied++
+	man.Partitions[name] = entry
+	return nil
+}
+
+func (b *backup) progress(n int64, written bool) {
+	if written {
+		b.rep.Bytes += n
+	}
+	if b.o.Progress != nil {
+		b.o.Progress(b.rep.Bytes, b.total)
+	}
+}
+
+// finish makes the new copy durable and puts it in the old one's place.
+func (b *backup) finish(man *manifest) error {
+	text, err := json.MarshalIndent(man, "", "  ")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(
+		bolt.WriteMarker(b.new()),
+		writeDurably(b.new(manifestName), append(text, '\n')),
+		syncDir(b.new("partitions")), syncDir(b.new(journalDir)), syncDir(b.new()), syncDir(b.o.Target))
+	if err != nil {
+		return err
+	}
+	final := filepath.Join(b.o.Target, backupStore)
+	if _, err := os.Lstat(final); errors.Is(err, fs.ErrNotExist) {
+		return errors.Join(os.Rename(b.new(), final), syncDir(b.o.Target))
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, b.new(), unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		// A filesystem that cannot exchange two names: for a moment there is none.
+		old := filepath.Join(b.o.Target, backupStore+".old")
+		err = errors.Join(os.RemoveAll(old), os.Rename(final, old), os.Rename(b.new(), final), syncDir(b.o.Target), os.RemoveAll(old))
+	}
+	if err != nil {
+		return fmt.Errorf("put the new copy in place: %w", err)
+	}
+	return errors.Join(syncDir(b.o.Target), b.discard())
+}
+
+func writeDurably(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
