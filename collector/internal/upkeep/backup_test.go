@@ -112,8 +112,9 @@ func TestBackupUnderLoad(t *testing.T) {
 			}
 		}
 	}()
-	rounds, kept, storing := 3, 0, 0
+	rounds, kept, storing := 6, 0, 0
 	for range rounds {
+		time.Sleep(300 * time.Millisecond)
 		mu.Lock()
 		before := make(map[string]int, len(acked))
 		for k, n := range acked {
