@@ -69,12 +69,12 @@ func listHint(s string) string {
 		if isAction || isList || part == "" {
 			continue
 		}
-		switch lower := strings.ToLower(part); {
-		case lower == "entry":
+		switch strings.ToLower(part) {
+		case "entry":
 			return "the entry list is gone since Linux 2.6.38: use exit"
-		case lower == "watch":
+		case "watch":
 			return "the watch list is gone: use -w PATH, or always,exit with -F path= and -F perm="
-		case lower == "possible":
+		case "possible":
 			return "the action possible is gone: use always or never"
 		default:
 			if hint := suggest(part, words); hint != "" {

@@ -268,7 +268,8 @@ func exactField(f Field, list List, env Env) bool {
 	if len(tokens) != 2 || f.ID == FieldKey && f.Op == Equal {
 		return false
 	}
-	w, err := word{s: tokens[1]}, error(nil)
+	w := word{s: tokens[1]}
+	var err error
 	if tokens[0] == "-C" {
 		err = p.compare(w)
 	} else {

@@ -102,7 +102,7 @@ func openRules(path string) (*os.File, error) {
 		return nil, fmt.Errorf("audit rules file %s doesn't exist", path)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("Error opening %s (%s)", path, errnoText(err)) //nolint:staticcheck // auditctl's words
+		return nil, fmt.Errorf("Error opening %s (%s)", path, errnoText(err))
 	}
 	info, err := f.Stat()
 	if err == nil {
@@ -119,11 +119,11 @@ func checkRulesFile(path string, info fs.FileInfo) error {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !ok || st.Uid != 0:
-		return fmt.Errorf("Error - %s isn't owned by root\n  chown root it, or copy it to a file of root's", path) //nolint:staticcheck // auditctl's words
+		return fmt.Errorf("Error - %s isn't owned by root\n  chown root it, or copy it to a file of root's", path)
 	case info.Mode().Perm()&0o002 != 0:
-		return fmt.Errorf("Error - %s is world writable\n  chmod o-w it, after a look at what is in it", path) //nolint:staticcheck // auditctl's words
+		return fmt.Errorf("Error - %s is world writable\n  chmod o-w it, after a look at what is in it", path)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("Error - %s is not a regular file", path) //nolint:staticcheck // auditctl's words
+		return fmt.Errorf("Error - %s is not a regular file", path)
 	}
 	return nil
 }

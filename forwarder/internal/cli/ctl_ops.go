@@ -99,7 +99,7 @@ func (c *ctl) sent(msg string, err error) int {
 
 func (c *ctl) set(conn *kernel.Conn, op *rules.Op) int {
 	var s kernel.Status
-	name := ""
+	var name string
 	switch op.Kind {
 	case rules.OpSetEnabled:
 		s.Mask, s.Enabled, name = kernel.MaskEnabled, op.Value, "enable"

@@ -144,7 +144,7 @@ func (l *loading) carry(name string, plan *ruleset.Plan) (*ruleset.Plan, bool) {
 		if !again {
 			return nil, l.undo(name, false)
 		}
-		ok := false
+		var ok bool
 		if plan, ok = l.plan(); !ok {
 			return nil, l.undo(name, false)
 		}
@@ -279,7 +279,10 @@ func (l *loading) printDiff(plan *ruleset.Plan) (differs bool) {
 // setting says what an operation would change, "" when it is so already or is no
 // lasting setting.
 func (l *loading) setting(op *rules.Op) string {
-	now, name := uint32(0), ""
+	var (
+		now  uint32
+		name string
+	)
 	switch op.Kind {
 	case rules.OpSetEnabled:
 		now, name = l.status.Enabled, "enabled"

@@ -162,7 +162,7 @@ func (t *tracer) writer() (func(*event.Event), error) {
 		return nil, err
 	}
 	return func(ev *event.Event) {
-		w.Event(ev) // where the output is gone the program is traced to its end all the same
+		_ = w.Event(ev) // where the output is gone the program is traced to its end all the same
 	}, nil
 }
 

@@ -312,7 +312,7 @@ func TestOddServers(t *testing.T) {
 			src := newSource(want...)
 			m := &Metrics{}
 			s, stop := start(t, Config{
-				Window: 256, // fewer than there are records: some are still to come when a server misbehaves
+				Window:  256, // fewer than there are records: some are still to come when a server misbehaves
 				Servers: []string{srv.addr()}, Metrics: m, ReplyTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond,
 			}, src)
 			drain(t, s)

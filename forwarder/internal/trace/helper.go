@@ -140,7 +140,7 @@ func guard(in io.Reader, dial func() (*kernel.Conn, error)) int {
 	if err != nil {
 		return exitHelper
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := d.carryOut(conn); err != nil {
 		return exitHelper
 	}
@@ -177,5 +177,5 @@ func startGuard(d duties) (*guarding, error) {
 func (g *guarding) dismiss() {
 	io.WriteString(g.in, "done\n") // if the guard is gone there is nobody to tell
 	g.in.Close()
-	g.cmd.Wait()
+	_ = g.cmd.Wait() // how it ended changes nothing
 }

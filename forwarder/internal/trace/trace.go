@@ -192,7 +192,7 @@ func (t *tracing) let() error {
 func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 	ended := make(chan struct{})
 	go func() {
-		t.cmd.Wait() // how it ended is in ProcessState
+		_ = t.cmd.Wait() // how it ended is in ProcessState
 		close(ended)
 	}()
 	done := ctx.Done()
@@ -207,10 +207,10 @@ func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 			} else {
 				t.result.Signal = s
 			}
-			t.cmd.Process.Signal(s) // an error: it has just ended
+			_ = t.cmd.Process.Signal(s) // an error: it has just ended
 		case <-done:
 			done = nil
-			t.cmd.Process.Kill()
+			_ = t.cmd.Process.Kill() // an error: it has just ended
 		}
 	}
 }
@@ -219,9 +219,9 @@ func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 func (t *tracing) close() error {
 	var errs []error
 	if t.cmd != nil && !t.waited {
-		t.goPipe.Close() // a child that waits ends then
-		t.cmd.Process.Kill()
-		t.cmd.Wait()
+		t.goPipe.Close()         // a child that waits ends then
+		_ = t.cmd.Process.Kill() // an error: it has just ended
+		_ = t.cmd.Wait()
 	}
 	if t.todo != nil {
 		rules := duties{Rules: t.todo.Rules}

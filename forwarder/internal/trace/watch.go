@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -29,7 +28,6 @@ type watcher struct {
 	target   atomic.Pointer[target]
 	fn       func(*event.Event)
 	begun    bool // the program has been started: what its child did before is none of its
-	types    struct{ syscall, config []byte }
 }
 
 type target struct {
@@ -86,11 +84,8 @@ func (w *watcher) consume() {
 	a := event.NewAssembler(event.Config{}, w.emit)
 	for {
 		b, err := w.listener.Queue().Take(context.Background())
-		if err == io.EOF {
-			break
-		}
 		if err != nil {
-			break // the context does not end
+			break // io.EOF: the context does not end
 		}
 		for i := range b.Len() {
 			w.record(a, b.Record(i))

@@ -155,7 +155,7 @@ func (m *merger) misplaced(o origin) {
 		return
 	}
 	word, rest, _ := strings.Cut(trimmed, " ")
-	where := ""
+	var where string
 	switch {
 	case word == "-D" && rest == "":
 		where = "it deletes the rules of all lines before it; without blanks around it, it would come first"

@@ -130,19 +130,6 @@ func records(list []*rules.Rule, call int, uid uint32) bool {
 	return false
 }
 
-func decisions(list []*rules.Rule) string {
-	var b strings.Builder
-	for call := range 3 {
-		for uid := range uint32(3) {
-			b.WriteByte('0')
-			if records(list, call, uid) {
-				b.WriteByte('1')
-			}
-		}
-	}
-	return b.String()
-}
-
 func texts(list []*rules.Rule) string {
 	var b strings.Builder
 	for _, r := range list {

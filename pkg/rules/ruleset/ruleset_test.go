@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"os/exec"
@@ -147,7 +148,7 @@ func unwrapAll(err error) error {
 		if !ok {
 			return err
 		}
-		if p, ok := err.(*os.PathError); ok {
+		if p := new(os.PathError); errors.As(err, &p) {
 			return p
 		}
 		err = u.Unwrap()
