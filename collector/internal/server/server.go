@@ -266,6 +266,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 func (s *Server) startWork() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopWork = cancel
+	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
 	s.work.Go(func() { s.retention(ctx) })
 }

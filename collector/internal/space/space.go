@@ -298,6 +298,10 @@ func (w *Watcher) Status() Status {
 	}
 }
 
+// Begin does what is to be done about the disk as it is now. It is called once,
+// before Run, so that nothing is admitted before.
+func (w *Watcher) Begin(ctx context.Context) { w.act(ctx) }
+
 // Run looks at the disk and does what is to be done, until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(w.cfg.Every)
