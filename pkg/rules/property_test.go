@@ -192,6 +192,7 @@ func TestInterpreted(t *testing.T) {
 		"-a always,exit -F arch=b64 -S openat -F a2=0x42 -F a0=255 -F auid=-1": "-a always,exit -F arch=x86_64 -S openat -F a2=O_RDWR|O_CREAT -F a0=0xff -F auid=unset",
 		"-a always,exit -F arch=b64 -S open,openat -F a2=0x42 -F sessionid=-1": "-a always,exit -F arch=x86_64 -S open,openat -F a2=0x42 -F sessionid=unset",
 		"-a always,exit -F arch=b32 -S openat -F a2=0x42 -F auid!=-1":          "-a always,exit -F arch=i386 -S openat -F a2=0x42 -F auid!=unset",
+		"-a always,exit -S openat -F a2=0x42":                                  "-a always,exit -S openat -F a2=0x42",
 		"-w /etc/passwd -p wa -k x":                                            "-w /etc/passwd -p wa -k x",
 		"-a always,exit -F arch=b64 -S all -F a0=0xAB":                         "-a always,exit -F arch=x86_64 -S all -F a0=0xAB",
 	} {

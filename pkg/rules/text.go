@@ -313,7 +313,7 @@ func rawFieldText(f Field) string {
 func (r *Rule) interpreted(env Env, o TextOptions) []string {
 	args := r.TextArgs(env)
 	nums := r.Mask.Numbers()
-	arch := env.Arch
+	arch := uint32(0) // auditctl words no argument of a rule that names none
 	for i, f := range args {
 		name, op, value, ok := cutField(f)
 		if i == 0 || args[i-1] != "-F" || !ok {
@@ -333,7 +333,7 @@ func (r *Rule) interpreted(env Env, o TextOptions) []string {
 		case id >= FieldA0 && id <= FieldA3 && len(nums) == 1 && startsDigit(value):
 			v := parseNumber(value).value
 			s := fmt.Sprintf("0x%x", v) // auditctl's, where it has no word
-			if o.Argument != nil {
+			if o.Argument != nil && arch != 0 {
 				if word := o.Argument(arch, nums[0], int(id-FieldA0), v); word != "" {
 					s = word
 				}

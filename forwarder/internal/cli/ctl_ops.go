@@ -191,6 +191,10 @@ func (c *ctl) list(conn *kernel.Conn, key string, interpret bool) int {
 		fmt.Fprintln(c.out, "No rules")
 		return 0
 	}
+	options := rules.TextOptions{Interpret: interpret}
+	if interpret {
+		options.Argument = argumentWords()
+	}
 	code := 0
 	for i, b := range raw {
 		r, err := rules.Unmarshal(b)
@@ -200,7 +204,7 @@ func (c *ctl) list(conn *kernel.Conn, key string, interpret bool) int {
 			continue
 		}
 		if hasKey(r, key) {
-			fmt.Fprintln(c.out, r.Text(c.env, rules.TextOptions{Interpret: interpret}))
+			fmt.Fprintln(c.out, r.Text(c.env, options))
 		}
 	}
 	return code
