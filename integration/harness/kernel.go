@@ -39,7 +39,13 @@ func kernelStatus() (map[string]int, error) {
 // OpenKernel notes the kernel's settings, refuses to run where somebody else
 // uses the audit (a daemon, rules), and removes rules a killed test left.
 func OpenKernel() (*Kernel, error) {
-	st, err := kernelStatus()
+	var st map[string]int
+	var err error
+	// The daemon of a test that was killed may take a moment to be gone.
+	Poll(10*time.Second, func() bool {
+		st, err = kernelStatus()
+		return err != nil || st["pid"] <= 0
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -64,14 +64,36 @@ func Kernel(t testing.TB) {
 		missing(t, "no NETLINK_AUDIT socket: "+err.Error())
 	}
 	syscall.Close(fd)
-	f, err := os.OpenFile(kernelLock, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := lockFile(kernelLock)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { f.Close() })
+}
+
+// lockFile takes the lock on the file of that name, also when somebody removed
+// the file and made it anew while this waited: the lock of a file that has no
+// name any more keeps nobody out.
+func lockFile(name string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+			f.Close()
+			return nil, err
+		}
+		held, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if named, err := os.Stat(name); err == nil && os.SameFile(held, named) {
+			return f, nil
+		}
+		f.Close()
+	}
 }
 
 func initialUserNamespace() bool {
