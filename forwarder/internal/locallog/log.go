@@ -355,33 +355,17 @@ func (l *Log) writeNow(data []byte, records int) {
 		l.dropped.Add(uint64(records))
 		return
 	}
-	if l.torn {
-		if err := l.file.Truncate(l.size); err != nil {
+	for try := 0; ; try++ {
+		written, whole, err := l.writeOnce(data, records)
+		if err == nil {
+			break
+		}
+		data, records = data[whole:], records-written
+		if !l.makeRoom(err, try) {
 			l.fail(records, err)
 			return
 		}
-		l.torn = false
 	}
-	n, err := l.file.Write(data)
-	if err != nil || n < len(data) {
-		whole := bytes.LastIndexByte(data[:n], '\n') + 1
-		written := bytes.Count(data[:whole], []byte{'\n'})
-		l.wrote(written, whole)
-		if err == nil {
-			err = fmt.Errorf("short write: %d of %d bytes", n, len(data))
-		}
-		if whole < n {
-			// Half a line is there: without cutting it off, the next record would
-			// become part of it.
-			if terr := l.file.Truncate(l.size); terr != nil {
-				l.torn = true
-				err = errors.Join(err, terr)
-			}
-		}
-		l.fail(records-written, err)
-		return
-	}
-	l.wrote(records, len(data))
 	if l.failing {
 		l.failing = false
 		l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
@@ -390,6 +374,37 @@ func (l *Log) writeNow(data []byte, records int) {
 	if l.space.written += int64(len(data)); l.space.written >= spaceEvery {
 		l.checkSpace()
 	}
+}
+
+// writeOnce writes lines with one call. With an error it says how many whole
+// lines, and bytes of them, were written; half a line is cut off again.
+func (l *Log) writeOnce(data []byte, records int) (written, whole int, err error) {
+	if l.torn {
+		if err := l.file.Truncate(l.size); err != nil {
+			return 0, 0, err
+		}
+		l.torn = false
+	}
+	n, err := l.file.Write(data)
+	if err == nil && n == len(data) {
+		l.wrote(records, n)
+		return records, n, nil
+	}
+	whole = bytes.LastIndexByte(data[:n], '\n') + 1
+	written = bytes.Count(data[:whole], []byte{'\n'})
+	l.wrote(written, whole)
+	if err == nil {
+		err = fmt.Errorf("short write: %d of %d bytes", n, len(data))
+	}
+	if whole < n {
+		// Half a line is there: without cutting it off, the next record would
+		// become part of it.
+		if terr := l.file.Truncate(l.size); terr != nil {
+			l.torn = true
+			err = errors.Join(err, terr)
+		}
+	}
+	return written, whole, err
 }
 
 func (l *Log) wrote(records, n int) {

@@ -106,16 +106,42 @@ func (l *Log) checkSpace() {
 	}
 }
 
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
+}
+
+// makeRoom rotates after a write found the disk full, if that is what to do: the
+// oldest log goes, once the files after it have moved up.
+func (l *Log) makeRoom(err error, try int) bool {
+	if !isFull(err) || l.cfg.DiskFullAction.Do != conf.DoRotate || l.cfg.NumLogs < 2 || l.cfg.Action == ActionKeepLogs || try > l.cfg.NumLogs {
+		return false
+	}
+	l.writeErrors.Add(1)
+	if try == 0 && !l.failing {
+		l.say(l.cfg.DiskFullAction, l.full(err))
+	}
+	if err := l.Rotate(); err != nil {
+		l.cfg.Logger.Error("the local log could not be rotated", "file", l.cfg.Path, "error", err)
+		return false
+	}
+	return true
+}
+
+func (l *Log) full(err error) action.Message {
+	return action.Message{
+		Condition: "disk_full_action", Subject: "Audit Disk Full", Level: syslog.Alert,
+		Text: fmt.Sprintf("audit: no space left for the log %s: %v", l.cfg.Path, err),
+	}
+}
+
 // writeFailed takes the action for a failed write.
 func (l *Log) writeFailed(err error) {
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG) {
-		l.take(l.cfg.DiskFullAction, true, action.Message{
-			Condition: "disk_full_action", Subject: "Audit Disk Full", Level: syslog.Alert,
-			Text: fmt.Sprintf("audit: no space left for the log %s: %v", l.cfg.Path, err),
-		})
-		return
+	switch {
+	case !isFull(err):
+		l.diskError(err)
+	case l.cfg.DiskFullAction.Do != conf.DoRotate: // makeRoom has done what it can
+		l.take(l.cfg.DiskFullAction, true, l.full(err))
 	}
-	l.diskError(err)
 }
 
 func (l *Log) diskError(err error) {
@@ -134,24 +160,26 @@ func (l *Log) take(a conf.Action, say bool, m action.Message) {
 		a.Do = conf.DoSyslog // as stock: nothing is done, but it is said
 	}
 	if say {
-		if l.cfg.Actor != nil {
-			l.cfg.Actor.Do(a, m)
-		} else {
-			l.cfg.Logger.Warn(m.Text, "action", a.String(), "key", m.Condition)
-		}
+		l.say(a, m)
 	}
 	switch a.Do {
 	case conf.DoRotate:
 		if err := l.Rotate(); err != nil {
 			l.cfg.Logger.Error("the local log could not be rotated", "file", l.cfg.Path, "error", err)
-		} else {
-			l.retry = l.cfg.Now() // there may be room now
 		}
 	case conf.DoSuspend, conf.DoExec:
 		// The program may compress or move the files: they are let go of. It resumes
 		// the log (SIGUSR2) when it is done, as auditd.conf(5) has it.
 		l.suspend(m.Condition)
 	}
+}
+
+func (l *Log) say(a conf.Action, m action.Message) {
+	if l.cfg.Actor != nil {
+		l.cfg.Actor.Do(a, m)
+		return
+	}
+	l.cfg.Logger.Warn(m.Text, "action", a.String(), "key", m.Condition)
 }
 
 // suspend ends writing until Resume. The file is closed, so that its space can be

@@ -123,7 +123,7 @@ func TestFailedWrites(t *testing.T) {
 		suspended bool
 	}{
 		{unix.ENOSPC, conf.Action{Do: conf.DoIgnore}, conf.Action{Do: conf.DoHalt}, "disk_full_action syslog", 2, false},
-		{unix.ENOSPC, conf.Action{Do: conf.DoRotate}, conf.Action{}, "disk_full_action rotate", 2, false},
+		{unix.ENOSPC, conf.Action{Do: conf.DoRotate}, conf.Action{}, "disk_full_action rotate", 3, false},
 		{unix.EDQUOT, conf.Action{Do: conf.DoSuspend}, conf.Action{}, "disk_full_action suspend", 0, true},
 		{unix.ENOSPC, conf.Action{Do: conf.DoHalt}, conf.Action{}, "disk_full_action halt", 2, false},
 		{unix.EIO, conf.Action{Do: conf.DoHalt}, conf.Action{Do: conf.DoSyslog}, "disk_error_action syslog", 2, false},
@@ -136,7 +136,14 @@ func TestFailedWrites(t *testing.T) {
 		for i := range 3 {
 			fsx.write = nil
 			if i == 0 {
-				fsx.write = func(int) (int, error) { return 0, c.err }
+				failed := false
+				fsx.write = func(n int) (int, error) {
+					if failed && c.full.Do == conf.DoRotate {
+						return n, nil // it has made room
+					}
+					failed = true
+					return 0, c.err
+				}
 			}
 			l.Write([]byte("x"))
 			l.Flush()

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+// tinyDisk is a real filesystem of so many KiB.
+func tinyDisk(t *testing.T, kib int) string {
+	t.Helper()
+	need.Root(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk,mode=0700", kib)); err != nil {
+		t.Skipf("no tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// A real disk that fills up: with rotate the oldest log makes room and nothing
+// new is lost; the file holds whole lines only.
+func TestFullDiskRotates(t *testing.T) {
+	disk := tinyDisk(t, 512)
+	k := fakekernel.New()
+	s := startAgent(t, fake(k, Config{Log: locallog.Config{
+		Path: disk + "/audit.log", NumLogs: 3, MaxSize: 1 << 30, Action: locallog.ActionRotate, DiskFullAction: conf.Action{Do: conf.DoRotate},
+	}}))
+	body := strings.Repeat("x", 1000)
+	const n = 3000 // six disks full
+	for i := range n {
+		k.Emit(1300, fmt.Sprint(i, " ", body))
+		if i%50 == 49 {
+			wait(t, "it keeps up", func() bool { st := s.log.Load().Stats(); return st.Records+st.Dropped >= uint64(i) })
+		}
+	}
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := filepath.Glob(disk + "/audit.log*")
+	if err != nil || len(logs) > 3 {
+		t.Errorf("%q %v", logs, err)
+	}
+	for _, l := range logs {
+		for i, line := range fileLines(t, l) {
+			if !strings.HasPrefix(line, "type=") || strings.HasPrefix(line, "type=SYSCALL") && !strings.HasSuffix(line, body) {
+				t.Errorf("%s:%d: half a line: %.50q", l, i+1, line)
+			}
+		}
+	}
+	if st := s.log.Load().Stats(); st.Rotations < 5 || st.Dropped > 0 || st.Records < n {
+		t.Errorf("%+v", st)
+	}
+	if last := fileLines(t, disk+"/audit.log"); !strings.Contains(last[len(last)-1], "DAEMON_END") {
+		t.Errorf("ends with %.80q", last[len(last)-1])
+	}
+}
+
+// exec runs the program while the log is let go of; the program makes room and
+// resumes the log, as auditd.conf(5) tells it to.
+func TestLowSpaceRunsTheProgram(t *testing.T) {
+	disk := tinyDisk(t, 4096)
+	dir := t.TempDir()
+	path := dir + "/archive.sh"
+	if err := os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nmv %s/audit.log %s/archived && touch %s/resume\n", disk, dir, dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	k := fakekernel.New()
+	s := startAgent(t, fake(k, Config{
+		Actions: action.Config{},
+		Log: locallog.Config{
+			Path: disk + "/audit.log", NumLogs: 3, SpaceLeft: conf.Space{Percent: 50}, SpaceLeftAction: conf.Action{Do: conf.DoExec, Exec: path},
+		},
+	}))
+	body := strings.Repeat("x", 1000)
+	emitted := 0
+	for ; emitted < 20000 && !s.log.Load().Suspended(); emitted++ {
+		k.Emit(1300, body)
+		if emitted%50 == 49 {
+			wait(t, "it keeps up", func() bool { st := s.log.Load().Stats(); return st.Records+st.Dropped >= uint64(emitted) })
+		}
+	}
+	wait(t, "the program has run", func() bool { _, err := os.Stat(dir + "/resume"); return err == nil })
+	s.Resume()
+	k.Emit(1300, "after")
+	wait(t, "the log goes on", func() bool {
+		b, _ := os.ReadFile(disk + "/audit.log")
+		return strings.Contains(string(b), ": after\n")
+	})
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
+	}
+	if archived := fileLines(t, dir+"/archived"); len(archived) < 1500 || len(archived) > 2200 {
+		t.Errorf("%d records archived of %d", len(archived), emitted)
+	}
+	if got := fileLines(t, disk+"/audit.log"); !strings.Contains(got[0], "DAEMON_RESUME") {
+		t.Errorf("begins with %.80q", got[0])
+	}
+}

@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
+	"github.com/auditfleet/auditfleet/integration/need"
+)
+
+const stuckLimit = 8 * time.Second
+
+// withStuckPlugin runs an audited workload under a daemon whose plugin reads
+// nothing, and returns how long it took and what the kernel lost.
+func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool, calls int) (time.Duration, uint32) {
+	t.Helper()
+	w := kerneltest.Getppid(t, ctl)
+	dir := t.TempDir()
+	keyFile(t, dir, "log_format = RAW ; num_logs = 3 ; max_log_file = 50 ; max_log_file_action = ROTATE ; flush = NONE ; q_depth = 2000 ; overflow_action = IGNORE", "")
+	plugin := "#!/bin/sh\nexec cat >/dev/null\n"
+	if stuck {
+		plugin = "#!/bin/sh\nexec sleep 1000\n"
+	}
+	if err := os.WriteFile(dir+"/plugin", []byte(plugin), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/plugins/p.conf", fmt.Appendf(nil, "active = yes\npath = %s/plugin\ntype = always\n", dir), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -n -c %s/conf", dir, program, dir))
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		// A stock daemon that is stuck with its plugin ends by SIGKILL only.
+		timer := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }) // ended already
+		_ = cmd.Process.Signal(unix.SIGTERM)                                       // likewise
+		_ = cmd.Wait()                                                             // killed, perhaps
+		timer.Stop()
+		// The stock daemon's plugin, which is in its group, outlives it.
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL) // gone already
+	}()
+	waitFor(t, "the daemon is registered", func() bool {
+		s, err := ctl.Status()
+		return err == nil && s.PID == uint32(cmd.Process.Pid)
+	})
+	before, err := ctl.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The kernel lets an audited program wait up to a minute for each record: what
+	// takes longer than this is ended with its daemon.
+	limit := time.AfterFunc(stuckLimit, func() { _ = cmd.Process.Kill() }) // it has ended
+	defer limit.Stop()
+	began := time.Now()
+	w.Run(t, calls)
+	took := time.Since(began)
+	after, err := ctl.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return took, after.Lost - before.Lost
+}
+
+// A plugin that hangs costs an audited program nothing here. The stock daemon's
+// figures stand beside ours in the log.
+func TestStuckPluginDoesNotSlowTheHost(t *testing.T) {
+	auditd := need.Stock(t, "auditd")
+	ctl := kerneltest.Dial(t)
+	const calls = 20000
+	bin := copySelf(t, t.TempDir(), "auditd")
+	run := func(name, program string, stuck bool) (time.Duration, uint32) {
+		took, lost := withStuckPlugin(t, ctl, program, stuck, calls)
+		t.Logf("%-28s %d audited calls in %v, the kernel lost %d", name, calls, took.Round(time.Millisecond), lost)
+		return took, lost
+	}
+	well, _ := run("ours, plugin well", bin, false)
+	hung, lost := run("ours, plugin stuck", bin, true)
+	run("stock, plugin well", auditd, false)
+	run("stock, plugin stuck", auditd, true)
+	if lost != 0 || hung > 3*well+2*time.Second {
+		t.Errorf("a stuck plugin: %v instead of %v, the kernel lost %d", hung, well, lost)
+	}
+}
