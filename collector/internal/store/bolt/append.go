@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
@@ -48,18 +49,19 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
-	p, err := s.writable(b.Day)
+	err := s.senders.put(b.Senders)
+	if errors.Is(err, store.ErrDamaged) {
+		if err = s.renewSenders(err); err == nil {
+			err = s.senders.put(b.Senders)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
-	if err := s.senders.put(b.Senders); err != nil {
-		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	p, err := s.put(b, blob, &sum)
+	if errors.Is(err, store.ErrDamaged) && s.mend(b.Day, err) {
+		p, err = s.put(b, blob, &sum)
 	}
-	all, moved, err := s.carry(p)
-	if err != nil {
-		return fmt.Errorf("append batch %d: %w", b.ID, err)
-	}
-	err = p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, &sum, all, moved) })
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
@@ -78,6 +80,57 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 		}
 	}
 	return nil
+}
+
+// put writes a batch's transaction.
+func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition, error) {
+	p, err := s.writable(b.Day)
+	if err != nil {
+		return nil, err
+	}
+	all, moved, err := s.carry(p)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, sum, all, moved) })
+}
+
+// mend repairs the partitions that a batch of a day needs, after one of them was
+// found damaged; false when there was nothing to be done.
+func (s *Store) mend(day store.Day, cause error) bool {
+	s.mu.Lock()
+	var list []*partition
+	for _, p := range s.parts {
+		if p.day == day || p == s.cur {
+			list = append(list, p)
+		}
+	}
+	st, cur := s.state, s.cur
+	s.mu.Unlock()
+	mended := false
+	for _, p := range list {
+		if !strings.Contains(cause.Error(), p.path) {
+			continue
+		}
+		var place *store.State
+		if p == cur {
+			place = &st
+		}
+		back, err := s.repair(p, cause, place)
+		if err != nil {
+			s.log.Error("a damaged partition cannot be repaired", "partition", p.path, "error", err)
+		}
+		if !back {
+			s.mu.Lock()
+			s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
+			if s.cur == p {
+				s.cur = nil
+			}
+			s.mu.Unlock()
+		}
+		mended = mended || err == nil
+	}
+	return mended
 }
 
 // writable finds or makes the day's file and opens it to write.

@@ -61,6 +61,8 @@ type Store struct {
 	state  store.State
 	broken []error // partitions set aside or, read-only, left out
 	closed bool
+
+	damaged []damagedPart // Open's alone
 }
 
 var _ store.Store = (*Store)(nil)
@@ -236,27 +238,33 @@ func (s *Store) openParts() error {
 			if errors.Is(err, store.ErrVersion) {
 				return err
 			}
-			if err := s.setAside(p, err); err != nil {
-				return err
-			}
+			s.damaged = append(s.damaged, damagedPart{p, err})
 			continue
 		}
 		s.parts = append(s.parts, p)
 	}
-	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
 	return nil
 }
 
-// setAside takes a damaged partition out of the way; it is never deleted.
+// damagedPart is a partition that Open could not use.
+type damagedPart struct {
+	p     *partition
+	cause error
+}
+
+// setAside takes a damaged partition out of the way; it is never deleted. s.mu is
+// not held.
 func (s *Store) setAside(p *partition, cause error) error {
-	err := errors.Join(cause, p.close())
+	err := cause
 	if !errors.Is(err, store.ErrDamaged) {
 		err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
-	if !s.opts.ReadOnly {
-		aside := fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
-		if rerr := os.Rename(p.path, aside); rerr != nil {
-			return errors.Join(err, rerr)
+	if s.opts.ReadOnly {
+		err = errors.Join(err, p.close())
+	} else {
+		aside, merr := s.moveAway(p)
+		if merr != nil {
+			return errors.Join(err, merr)
 		}
 		if serr := syncDir(filepath.Dir(p.path)); serr != nil {
 			return errors.Join(err, serr)
@@ -264,6 +272,8 @@ func (s *Store) setAside(p *partition, cause error) error {
 		err = fmt.Errorf("%w; set aside as %s", err, filepath.Base(aside))
 	}
 	s.log.Error("a partition cannot be opened; what it holds is missing from answers", "partition", p.path, "error", err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.broken = append(s.broken, err)
 	return nil
 }
@@ -275,35 +285,47 @@ func (s *Store) Broken() []error {
 	return slices.Clone(s.broken)
 }
 
-// loadState finds the last batch's state. When it is damaged, its whole partition
-// is set aside: with the state of an earlier one, what the journal still has is
-// stored again, and beside what this partition has it would be there twice.
+// loadState finds the last batch's state, and deals with the partitions that
+// cannot be used as they are.
 func (s *Store) loadState() error {
-	var damaged []*partition
-	var causes []error
+	sound := s.parts[:0]
 	for _, p := range s.parts {
 		st, err := p.loadState()
 		if errors.Is(err, store.ErrDamaged) {
-			damaged, causes = append(damaged, p), append(causes, err)
+			s.damaged = append(s.damaged, damagedPart{p, err})
 			continue
 		}
 		if err != nil {
 			return err
 		}
+		sound = append(sound, p)
 		if st.ID >= s.state.ID && st.ID > 0 {
 			s.state, s.cur = *st, p
 		}
 	}
-	for i, p := range damaged {
-		if n := len(p.entries); n > 0 && p.entries[n-1].id <= s.state.ID {
-			s.log.Warn("the state of an earlier partition is damaged; it is not needed", "partition", p.path, "error", causes[i])
-			continue
+	s.parts = sound
+	for _, d := range s.damaged {
+		if !errors.Is(d.cause, store.ErrDamaged) {
+			d.cause = fmt.Errorf("%w: %w", store.ErrDamaged, d.cause)
 		}
-		if err := s.setAside(p, causes[i]); err != nil {
+		back, err := s.repair(d.p, d.cause, nil)
+		if err != nil {
 			return err
 		}
-		s.parts = slices.DeleteFunc(s.parts, func(x *partition) bool { return x == p })
+		if !back {
+			continue
+		}
+		st, err := d.p.loadState()
+		if err != nil {
+			return err
+		}
+		s.parts = append(s.parts, d.p)
+		if st.ID >= s.state.ID && st.ID > 0 {
+			s.state, s.cur = *st, d.p
+		}
 	}
+	s.damaged = nil
+	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
 	return nil
 }
 

@@ -54,13 +54,25 @@ func (s *Store) openSenders() error {
 		return nil
 	}
 	if errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNotOurs) {
-		aside := fmt.Sprintf("%s.corrupt-%d", f.path, time.Now().UnixNano())
-		s.log.Error("the state of resend detection is damaged: records sent again after a reconnect may be stored twice",
-			"error", err, "set aside as", filepath.Base(aside))
-		if err := os.Rename(f.path, aside); err != nil {
-			return err
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+		return s.renewSenders(err)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := f.create(); err != nil {
+		return err
+	}
+	return f.open(false)
+}
+
+// renewSenders sets a damaged file aside and begins an empty one.
+func (s *Store) renewSenders(cause error) error {
+	f := s.senders
+	aside := fmt.Sprintf("%s.corrupt-%d", f.path, time.Now().UnixNano())
+	s.log.Error("the state of resend detection is damaged: records sent again after a reconnect may be stored twice",
+		"error", cause, "set aside as", filepath.Base(aside))
+	f.db = nil // not closed: see moveAway
+	if err := os.Rename(f.path, aside); err != nil {
 		return err
 	}
 	if err := f.create(); err != nil {

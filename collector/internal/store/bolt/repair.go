@@ -1,0 +1,137 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// repair takes a damaged partition out of the way: the file is set aside, never
+// deleted, and what can be read of it is written to a new one in its place, so
+// that answers lack no more than they must and the day can go on being written.
+//
+// state is the writer's place that belongs to it, nil when only the file knows.
+// Without a place, the partition of the last batch cannot be put back: with the
+// place of an earlier one, what the journal still has is stored again, and beside
+// what this one has it would be there twice. Then it is only set aside, and repair
+// says false. s.mu is not held.
+func (s *Store) repair(p *partition, cause error, state *store.State) (back bool, err error) {
+	if s.opts.ReadOnly {
+		return false, s.setAside(p, cause)
+	}
+	tmp := p.path + ".tmp"
+	lost, whole, err := s.rebuild(p, state, tmp)
+	if err != nil {
+		_ = os.Remove(tmp) // it holds nothing that its source does not
+		s.log.Warn("what is readable of a damaged partition cannot be put back", "partition", p.path, "error", err)
+		return false, s.setAside(p, cause)
+	}
+	aside, err := s.moveAway(p)
+	if err != nil {
+		return false, errors.Join(cause, err)
+	}
+	s.mu.Lock()
+	err = errors.Join(os.Rename(tmp, p.path), syncDir(filepath.Dir(p.path)), p.open())
+	s.mu.Unlock()
+	if err != nil {
+		return false, errors.Join(cause, err)
+	}
+	s.log.Error("a partition was damaged; what can be read of it was put back", "partition", p.path, "error", cause, "events lost", lost, "set aside as", filepath.Base(aside))
+	if !whole {
+		s.mu.Lock()
+		s.broken = append(s.broken, fmt.Errorf("%s: %w; at least %d events cannot be read; set aside as %s", p.path, cause, lost, filepath.Base(aside)))
+		s.mu.Unlock()
+	}
+	return true, nil
+}
+
+// moveAway closes a partition's file and gives it the name of a damaged one.
+func (s *Store) moveAway(p *partition) (aside string, err error) {
+	p.mu.Lock()
+	// A panic on damaged bytes in a write transaction leaves bbolt with its locks
+	// held, and closing it would wait for them for ever. So what was open to write
+	// stays open, under its new name, for as long as the process lives.
+	if p.db != nil && !p.write {
+		if err := p.guard(p.db.Close); err != nil {
+			s.log.Warn("closing a damaged partition", "partition", p.path, "error", err)
+		}
+	}
+	p.db, p.write = nil, false
+	p.mu.Unlock()
+	aside = fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
+	return aside, os.Rename(p.path, aside)
+}
+
+// rebuild writes what is readable of a partition to a new file. It counts the
+// events that are known not to be; whole says that there are no others.
+func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint64, whole bool, err error) {
+	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return 0, false, err
+	}
+	r, err := openRaw(p.path)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	tree, err := r.tree(p.day, true)
+	if err == nil {
+		err = tree.version()
+	}
+	if err != nil {
+		return 0, false, err
+	}
+	last := uint64(0)
+	kept := tree.groups[:0]
+	for _, g := range tree.groups {
+		last = max(last, g.id)
+		if !g.said && g.at.size > 0 {
+			s.describe(r, &g)
+		}
+		if g.at.size == 0 || !g.said {
+			lost += g.sum.Events
+			continue
+		}
+		kept = append(kept, g)
+	}
+	tree.groups = kept
+	if len(kept) == 0 {
+		return lost, false, fmt.Errorf("%w: nothing is readable", store.ErrDamaged)
+	}
+	s.mu.Lock()
+	known := s.state.ID
+	s.mu.Unlock()
+	switch st, derr := decodeState(tree.state); {
+	case state != nil:
+		tree.state = encodeState(&store.Batch{ID: state.ID, LSN: state.LSN, Open: state.Open})
+	case (derr != nil || st.ID < last) && last > known:
+		return lost, false, errors.Join(fmt.Errorf("%w: the writer's place in the journal is lost", store.ErrDamaged), derr)
+	case derr != nil:
+		tree.state = nil // that of a later partition counts
+	}
+	hosts := tree.hosts[:0]
+	for _, kv := range tree.hosts {
+		if _, err := decodeHost(kv.Key, kv.Value); err == nil {
+			hosts = append(hosts, kv)
+		}
+	}
+	tree.hosts = hosts
+	_, err = (&MomentPart{raw: r, tree: tree}).write(context.Background(), to, nil)
+	return lost, lost == 0 && !r.cut, err
+}
+
+// describe makes the catalogue entry of a group that has none, of what the group
+// itself says.
+func (s *Store) describe(r *rawFile, g *rawGroup) {
+	b := make([]byte, g.at.size)
+	if _, err := r.f.ReadAt(b, g.at.off); err != nil {
+		return
+	}
+	if x, err := s.codec.Open(b); err == nil {
+		g.sum, g.cat, g.said = x.Summary, x.Summary.Encode(), true
+	}
+}
