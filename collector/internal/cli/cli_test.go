@@ -23,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -159,6 +160,11 @@ action_mail_acct = ops@example.org
 max_days = 30
 max_bytes = 2T
 state_file = /run/c.state
+distribute_network = yes
+plugin_dir = /none/plugins.d
+q_depth = 900
+overflow_action = suspend
+max_restarts = 3
 max_hosts = 12
 metric_hosts = 13
 log_level = debug
@@ -194,6 +200,9 @@ log_level = debug
 	want = `8388608 1048576 2097152 {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552} ops@example.org false /run/c.state`
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
+	}
+	if p := cfg.Plugins; p.Settings != (dispatch.Settings{Depth: 900, Overflow: conf.DoSuspend, MaxRestarts: 3}) || len(p.List) > 0 || !errors.Is(p.Problem, os.ErrNotExist) {
+		t.Errorf("plugins from the file: %+v", p)
 	}
 	o, err = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
 		"--max-open-bytes-per-host", "32K", "--allow-halt")

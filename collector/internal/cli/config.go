@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
 
 // options are what `collector serve` can be told, by flag or by file. A flag
@@ -259,7 +260,8 @@ func (o *options) config() (server.Config, error) {
 		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, MetricHosts: o.metricHosts,
 		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, DrainTimeout: o.drainTimeout,
 		Space: o.space(), Retention: server.Retention{MaxDays: o.maxDays, MaxBytes: o.maxBytes},
-		Action: action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile,
+		Plugins: o.plugins(),
+		Action:  action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile,
 	}, nil
 }
 
@@ -275,6 +277,16 @@ func (o *options) space() space.Limits {
 		l.Reserve = -1
 	}
 	return l
+}
+
+// plugins are those of plugin_dir, when the fleet's records are to go to them.
+func (o *options) plugins() server.Plugins {
+	a := &o.auditd
+	p := server.Plugins{Settings: dispatch.Settings{Depth: a.QDepth, Overflow: a.OverflowAction.Do, MaxRestarts: a.MaxRestarts}}
+	if a.DistributeNetwork {
+		p.List, p.Problem = conf.LoadPlugins(a.PluginDir)
+	}
+	return p
 }
 
 // bytesFlag is a size such as 64M.
@@ -310,8 +322,7 @@ func withoutEffect(f *conf.File) []string {
 	var set []string
 	for _, key := range []string{
 		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
-		"priority_boost", "verify_email", "distribute_network", "q_depth",
-		"overflow_action", "max_restarts", "plugin_dir", "report_interval", "dispatcher", "disp_qos",
+		"priority_boost", "verify_email", "report_interval", "dispatcher", "disp_qos",
 	} {
 		if f.Has(key) {
 			set = append(set, key)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
 // What an administrator asks for by signal. The stock daemon writes who sent it;
@@ -18,7 +19,7 @@ import (
 const StateFile = "collector.state"
 
 // Reconfigure takes over what may change while the collector runs: limits on
-// connections, on space, and what is kept.
+// connections, on space, what is kept, and plugins.
 func (s *Server) Reconfigure(cfg Config) (err error) {
 	defer func() {
 		if err != nil {
@@ -30,7 +31,17 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := cfg.Space.Check(s.action); err != nil {
 		return err
 	}
+	if cfg.Plugins.Overflow == "" {
+		cfg.Plugins.Overflow = conf.DoSyslog
+	}
+	if err := s.checkPlugins(&cfg.Plugins); err != nil {
+		return err
+	}
 	if err := s.listen.SetLimits(cfg.Limits); err != nil {
+		return err
+	}
+	s.sayPlugins(&cfg.Plugins)
+	if err := s.fanout.d.Reload(cfg.Plugins.Settings, cfg.Plugins.List); err != nil {
 		return err
 	}
 	s.space.SetLimits(cfg.Space)
@@ -65,9 +76,11 @@ func (s *Server) Rotate(ctx context.Context) error {
 	return nil
 }
 
-// Resume ends a suspension of storing. It says whether there was one.
+// Resume ends a suspension of storing, and those of plugins. It says whether
+// storing was suspended.
 func (s *Server) Resume() bool {
 	was := s.space.Resume()
+	s.fanout.d.Resume()
 	s.own.add("DAEMON_RESUME", "op=resume-logging auid=-1 pid=-1 subj=? res=success")
 	return was
 }
@@ -130,6 +143,11 @@ func (s *Server) report() string {
 	line("hosts", "%d", h.Hosts)
 	line("records since start", "%d", j.Records)
 	line("duplicates dropped", "%d", j.Duplicates)
+	plugins := s.fanout.d.Stats()
+	line("Number of active plugins", "%d", len(plugins))
+	for _, p := range plugins {
+		line("plugin "+p.Name, "%d records, %d dropped, %d queued, %d restarts, up %s", p.Delivered, p.Dropped, p.Queued, p.Restarts, yes(p.Up))
+	}
 	line("listening for network connections", "%s", yes(s.ready.Load()))
 	line("active connections", "%d", s.listen.Len())
 	line("total connections", "%d", s.listen.Accepted())

@@ -125,6 +125,7 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().TableBytes) })
 	r.GaugeFunc("auditfleet_collector_hosts", "Hosts known.", func() float64 { return float64(s.head.Stats().Hosts) })
 	s.registerSpace()
+	s.registerPlugins()
 	r.Hosts(s.cfg.MetricHosts, func(yield func(metrics.HostSample)) {
 		for _, h := range s.head.Hosts() {
 			yield(metrics.HostSample{

@@ -58,7 +58,8 @@ type Config struct {
 	Space     space.Limits
 	Retention Retention
 	Action    action.Config // who gets mail, and whether single and halt are allowed
-	StateFile string        // of the report at SIGCONT; "" is collector.state in Store
+	Plugins   Plugins
+	StateFile string // of the report at SIGCONT; "" is collector.state in Store
 
 	Version string
 	Log     hclog.Logger
@@ -97,6 +98,7 @@ type Server struct {
 	action  *action.Runner
 	space   *space.Watcher
 	drops   *metrics.Drops
+	fanout  *fanout
 
 	keep      atomic.Pointer[Retention]
 	retainNow chan struct{}
@@ -150,6 +152,9 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	if err := s.openHTTP(); err != nil {
+		return nil, err
+	}
+	if err := s.openPlugins(); err != nil {
 		return nil, err
 	}
 	if err := s.openHead(); err != nil {
@@ -269,6 +274,7 @@ func (s *Server) startWork() {
 	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
 	s.work.Go(func() { s.retention(ctx) })
+	s.work.Go(func() { s.fanout.run(ctx) })
 }
 
 func addrs(list []net.Addr) string {
@@ -337,6 +343,9 @@ func (s *Server) release() error {
 	s.closeHTTP()
 	if s.head != nil {
 		keep("store the last events", s.head.Close())
+	}
+	if s.fanout != nil {
+		keep("end the plugins", s.fanout.close())
 	}
 	if s.journal != nil {
 		keep("close the journal", s.journal.Close())

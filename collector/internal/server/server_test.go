@@ -24,6 +24,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -329,7 +331,9 @@ func TestHTTP(t *testing.T) {
 // Every metric is documented, with its help text and labels, and nothing is
 // documented that is not there.
 func TestMetricsAreDocumented(t *testing.T) {
-	r := start(t, testConfig(shortDir(t)))
+	cfg := testConfig(shortDir(t))
+	cfg.Plugins = Plugins{Settings: dispatch.Settings{Depth: 100}, List: []conf.Plugin{plugin(t, "cat", conf.FormatString, "cat >/dev/null")}}
+	r := start(t, cfg)
 	eventually(t, "the collector's own host is known", func() bool { return len(r.head.Hosts()) > 0 })
 	families, err := r.reg.Gatherer().Gather()
 	if err != nil {

@@ -75,6 +75,7 @@ func (s *Server) openHead() error {
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
 		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.cfg.OpenTotal),
 		TableBytes: s.share(tablePart, maxTable),
+		OnEvent:    s.fanout.add,
 	})
 	if err != nil {
 		return explain(err)
