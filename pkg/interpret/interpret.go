@@ -84,7 +84,7 @@ func (in *Interpreter) callOf(r *record.Record) call {
 // appendField appends one value and what stands behind it.
 func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *scanner) []byte {
 	kind := KindOf(r.Type, s.name)
-	if kind == Account && !isHexOrQuoted(s.value) {
+	if kind == Account && r.Type != tables.Execve && !isHexOrQuoted(s.value) {
 		kind, s.value = Plain, bytes.TrimSuffix(s.value, []byte(":"))
 	}
 	if kind == Plain {
@@ -106,11 +106,22 @@ func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *sca
 }
 
 // appendKeys turns the \x01 between keys that were appended since from into
-// " key=".
+// " key=", and ends them with a space.
 func appendKeys(dst []byte, from int) []byte {
-	if bytes.IndexByte(dst[from:], 1) >= 0 {
-		keys := bytes.ReplaceAll(dst[from:], []byte{1}, []byte(" key="))
-		dst = append(dst[:from], keys...)
+	const between = " key="
+	n := bytes.Count(dst[from:], []byte{1})
+	read := len(dst) - 1
+	for range n * (len(between) - 1) {
+		dst = append(dst, 0)
+	}
+	for write := len(dst) - 1; write > read; read-- {
+		if dst[read] != 1 {
+			dst[write] = dst[read]
+			write--
+			continue
+		}
+		write -= len(between)
+		copy(dst[write+1:], between)
 	}
 	return append(dst, ' ')
 }

@@ -117,12 +117,22 @@ func readKeys() map[string]string {
 			m[string(c)] = "^" + string('A'+c-1)
 		}
 	}
-	m["\x1b[`"] = "F47"
+	m["\x1b[`"], m["\x1b\t"] = "F47", "back-tab"
 	for line := range strings.Lines(ttyKeys) {
 		words := strings.Fields(line)
 		for _, seq := range words[min(1, len(words)):] {
 			m["\x1b"+seq] = words[0]
+			if n := len(seq); n > 2 && seq[0] == '[' && seq[n-1] == '~' && !strings.Contains(" 7 8 30 ", " "+seq[1:n-1]+" ") &&
+				strings.Trim(seq[1:n-1], "0123456789") == "" {
+				m["\x9b"+seq[1:]] = words[0] // the same in one byte, of a terminal in 8-bit mode
+			}
 		}
+	}
+	for c, name := range map[string]string{
+		"\x9bM": "mouse", "\x9bZ": "back-tab", "\x8fA": "up", "\x8fB": "down", "\x8fC": "right", "\x8fD": "left", "\x8fE": "begin",
+		"\x8fM": "send", "\x8fq": "C1", "\x8fs": "C3", "\x8fu": "A3", "\x8fw": "A1", "\x8fy": "B2",
+	} {
+		m[c] = name
 	}
 	return m
 }
@@ -177,7 +187,7 @@ func appendTTY(dst, v []byte) []byte {
 }
 
 func keyAt(data []byte) (string, int) {
-	if data[0] >= ' ' && data[0] != 0x7f {
+	if data[0] >= ' ' && data[0] < 0x7f {
 		return "", 0
 	}
 	for n := min(longestKey, len(data)); n > 0; n-- {

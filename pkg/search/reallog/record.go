@@ -20,6 +20,8 @@ import (
 type Config struct {
 	Enriched bool   // log_format = ENRICHED instead of RAW
 	Node     string // name_format = user with this name; empty is none
+	// During is called while the daemon runs, after the workload; nil is nothing.
+	During func()
 }
 
 // Record makes this machine's kernel audit the workload and returns the log a
@@ -46,6 +48,9 @@ func Record(t testing.TB, cfg Config) []byte {
 	rec.runWorkload()
 	rec.runAccounts()
 	rec.removeRules()
+	if cfg.During != nil {
+		cfg.During()
+	}
 	return rec.stopDaemon()
 }
 

@@ -1,0 +1,231 @@
+package interpret
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// fakeNames are accounts that do not depend on the machine.
+type fakeNames struct{}
+
+func (fakeNames) User(uid uint32) (string, bool) {
+	name, ok := map[uint32]string{0: "root", 1000: "alice", 1001: "bob"}[uid]
+	return name, ok
+}
+
+func (fakeNames) Group(gid uint32) (string, bool) {
+	name, ok := map[uint32]string{0: "root", 100: "users"}[gid]
+	return name, ok
+}
+
+func (fakeNames) Protocol(n uint16) (string, bool) { return "tcp", n == 6 }
+
+func parsed(t testing.TB, line string) *record.Record {
+	t.Helper()
+	var r record.Record
+	if err := r.Parse([]byte(line)); err != nil {
+		t.Fatalf("%q: %v", line, err)
+	}
+	return &r
+}
+
+const exampleSyscall = `type=SYSCALL msg=audit(1700000000.123:45): arch=c000003e syscall=257 success=no exit=-13 a0=ffffff9c a1=7ffc a2=241 ` +
+	`a3=1b6 items=1 ppid=10 pid=901 auid=1000 uid=1001 gid=100 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=4294967295 ` +
+	`comm="cat" exe="/usr/bin/cat" subj=a:b key=6101620163`
+
+func TestAppendBody(t *testing.T) {
+	const want = `arch=x86_64 syscall=openat success=no exit=EACCES(Permission denied) a0=AT_FDCWD a1=0x7ffc a2=O_WRONLY|O_CREAT|O_TRUNC ` +
+		`a3=0x1b6 items=1 ppid=10 pid=901 auid=alice uid=bob gid=users euid=root suid=root fsuid=root egid=root sgid=root fsgid=root ` +
+		`tty=pts0 ses=unset comm=cat exe=/usr/bin/cat subj=a:b key=a key=b key=c `
+	in := New(Config{Names: fakeNames{}})
+	if got := in.AppendBody([]byte("x"), parsed(t, exampleSyscall)); string(got) != "x"+want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
+func TestAppendValue(t *testing.T) {
+	in := New(Config{Names: fakeNames{}})
+	for _, c := range []struct{ line, field, want string }{
+		{exampleSyscall, "syscall", "openat"},
+		{exampleSyscall, "a2", "O_WRONLY|O_CREAT|O_TRUNC"},
+		{exampleSyscall, "auid", "alice"},
+		{exampleSyscall, "comm", "cat"},
+		{exampleSyscall, "key", "a\x01b\x01c"},
+		{exampleSyscall, "pid", "901"},
+		{exampleSyscall + "\x1dAUID=\"carol\" SYSCALL=open", "auid", "carol"},
+		{exampleSyscall + "\x1dAUID=\"carol\" SYSCALL=open", "syscall", "open"},
+		{`type=SYSCALL msg=audit(1.000:1): arch=40000003 syscall=102 a0=3`, "syscall", "socketcall(connect)"},
+		{`type=PATH msg=audit(1.000:1): item=0 name="a,b c" mode=0100644`, "name", "a,b c"},
+		{`type=PATH msg=audit(1.000:1): item=0 name=2F612062 mode=0104755`, "name", "/a b"},
+		{`type=PATH msg=audit(1.000:1): item=0 name=2F612062 mode=0104755`, "mode", "file,suid,755"},
+		{`type=EXECVE msg=audit(1.000:1): argc=1 a0=6C73`, "a0", "ls"},
+		{`type=USER_CMD msg=audit(1.000:1): acct=bob`, "acct", "bob"},
+	} {
+		r := parsed(t, c.line)
+		f, ok := r.Get(c.field)
+		if !ok {
+			t.Fatalf("%q has no %s", c.line, c.field)
+		}
+		if got := in.AppendValue(nil, r, f); string(got) != c.want {
+			t.Errorf("%s of %q is %q, want %q", c.field, c.line, got, c.want)
+		}
+	}
+}
+
+// TestNoNames leaves ids as numbers.
+func TestNoNames(t *testing.T) {
+	in := New(Config{})
+	got := in.AppendBody(nil, parsed(t, "type=PATH msg=audit(1.000:1): ouid=1000 ogid=0 oauid=4294967295"))
+	if want := "ouid=unknown(1000) ogid=root oauid=unset "; string(got) != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestSystemNames(t *testing.T) {
+	dir := t.TempDir()
+	files := [3]string{filepath.Join(dir, "passwd"), filepath.Join(dir, "group"), filepath.Join(dir, "protocols")}
+	write := func(i int, text string) {
+		if err := os.WriteFile(files[i], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(0, "root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nalias:x:1000:1000\n#no:x:5:5\nbroken\n+nis:x:6:6\nx:y:nan:1\n")
+	write(1, "root:x:0:\nusers:x:100:alice\n")
+	write(2, "# comment\nip\t0\tIP # x\ntcp 6 TCP\nmptcp 262 MPTCP\nbad\n")
+	now := time.Unix(1700000000, 0)
+	s := newSystem(files, func() time.Time { return now })
+	check := func(what, got string, ok bool, want string) {
+		t.Helper()
+		if got != want || ok != (want != "") {
+			t.Errorf("%s is %q (%v), want %q", what, got, ok, want)
+		}
+	}
+	user := func(uid uint32, want string) { t.Helper(); got, ok := s.User(uid); check("user", got, ok, want) }
+	user(0, "root")
+	user(1000, "alice")
+	user(5, "")
+	user(6, "")
+	got, ok := s.Group(100)
+	check("group", got, ok, "users")
+	got, ok = s.Protocol(262)
+	check("protocol", got, ok, "mptcp")
+
+	// A new account is seen a second later, and a file that went away.
+	write(0, "root:x:0:0::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n")
+	s.Refresh()
+	user(1001, "")
+	now = now.Add(recheck)
+	s.Refresh()
+	user(1001, "bob")
+	user(1000, "")
+	if err := os.Remove(files[1]); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(-time.Hour) // the clock was set back
+	s.Refresh()
+	got, ok = s.Group(100)
+	check("group", got, ok, "")
+}
+
+func TestNumber(t *testing.T) {
+	for _, c := range []struct {
+		s    string
+		base uint64
+		want uint64
+		ok   bool
+	}{
+		{"", 10, 0, true}, {"12x", 10, 12, true}, {" \t7", 10, 7, true}, {"-1", 10, 1<<64 - 1, true}, {"+5", 10, 5, true},
+		{"18446744073709551615", 10, 1<<64 - 1, true}, {"18446744073709551616", 10, 0, false}, {"0x1f", 16, 0x1f, true},
+		{"0x", 16, 0, true}, {"0xg", 16, 0, true}, {"fF", 16, 255, true}, {"ffffffffffffffff", 16, 1<<64 - 1, true},
+		{"10000000000000000", 16, 0, false}, {"0779", 8, 63, true}, {"zz", 16, 0, true},
+	} {
+		if got, ok := number([]byte(c.s), c.base); got != c.want || ok != c.ok {
+			t.Errorf("number(%q, %d) = %d, %v", c.s, c.base, got, ok)
+		}
+	}
+	for _, c := range []struct {
+		s    string
+		want int64
+		ok   bool
+	}{
+		{"-13", -13, true}, {"9223372036854775807", 1<<63 - 1, true}, {"9223372036854775808", 0, false},
+		{"-9223372036854775808", -1 << 63, true}, {"-9223372036854775809", 0, false}, {"-0", 0, true}, {"5-", 5, true},
+	} {
+		if got, ok := signed([]byte(c.s)); ok != c.ok || ok && got != c.want {
+			t.Errorf("signed(%q) = %d, %v", c.s, got, ok)
+		}
+	}
+}
+
+// TestNoAllocations holds for what the forwarder does with every record.
+func TestNoAllocations(t *testing.T) {
+	in := New(Config{Names: NewSystem(nil)})
+	buf := make([]byte, 0, 4096)
+	for _, line := range []string{
+		exampleSyscall, "type=SOCKADDR msg=audit(1.000:1): saddr=02000035080808080000000000000000",
+		`type=PATH msg=audit(1.000:1): item=0 name="/a" ouid=0 ogid=12345`,
+	} {
+		r := parsed(t, line)
+		if n := testing.AllocsPerRun(100, func() { buf = in.AppendEnriched(buf[:0], r) }); n > 0 {
+			t.Errorf("AppendEnriched allocates %v times for %q", n, line)
+		}
+	}
+	r := parsed(t, exampleSyscall)
+	if n := testing.AllocsPerRun(100, func() { buf = in.AppendBody(buf[:0], r) }); n > 1 {
+		t.Errorf("AppendBody allocates %v times", n)
+	}
+}
+
+func FuzzInterpret(f *testing.F) {
+	f.Add([]byte(exampleSyscall), uint8(0))
+	f.Add([]byte(exampleSyscall+"\x1dAUID=\"a\" SADDR={ x }"), uint8(1))
+	f.Add([]byte("type=SOCKADDR msg=audit(1.000:1): saddr=0A000035"), uint8(2))
+	f.Add([]byte("type=TTY msg=audit(1.000:1): tty pid=1 data=1B5B411B5B31313B327E61"), uint8(3))
+	f.Add([]byte(`type=USER_LOGIN msg=audit(1.000:1): pid=1 msg='uid=1001: exe="/x" (hostname=a, addr=b, terminal=:0 res=success)'`), uint8(0))
+	f.Add([]byte(`type=PROCTITLE msg=audit(1.000:1): proctitle=0041`), uint8(0))
+	f.Add([]byte("type=EXECVE msg=audit(1.000:1): argc=2 a0=\"a\" a1[0]=41 a1_len=5 acct=(x"), uint8(0))
+	f.Fuzz(func(t *testing.T, line []byte, mode uint8) {
+		var r record.Record
+		_ = r.Parse(line)
+		in := New(Config{Names: fakeNames{}, Escape: Escape(mode % 4)})
+		before := bytes.Clone(line)
+		body := in.AppendBody(nil, &r)
+		if again := in.AppendBody(nil, &r); !bytes.Equal(body, again) {
+			t.Errorf("%q comes out as %q, then as %q", line, body, again)
+		}
+		tail := in.AppendEnriched(nil, &r)
+		if len(tail) > 0 && tail[0] != record.Separator || bytes.IndexByte(tail, '\n') >= 0 && bytes.IndexByte(line, '\n') < 0 {
+			t.Errorf("the tail of %q is %q", line, tail)
+		}
+		for _, fields := range []record.Fields{r.Fields(), r.MsgFields(), r.EnrichedFields()} {
+			for field, ok := fields.Next(); ok; field, ok = fields.Next() {
+				_ = in.AppendValue(nil, &r, field)
+			}
+		}
+		if !bytes.Equal(line, before) {
+			t.Error("interpreting changed the record")
+		}
+	})
+}
+
+func BenchmarkAppendEnriched(b *testing.B) {
+	in, r, buf := New(Config{Names: NewSystem(nil)}), parsed(b, exampleSyscall), []byte(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = in.AppendEnriched(buf[:0], r)
+	}
+}
+
+func BenchmarkAppendBody(b *testing.B) {
+	in, r, buf := New(Config{Names: NewSystem(nil)}), parsed(b, exampleSyscall), []byte(nil)
+	b.SetBytes(int64(len(exampleSyscall)))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = in.AppendBody(buf[:0], r)
+	}
+}
