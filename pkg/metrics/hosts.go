@@ -19,6 +19,7 @@ type HostSample struct {
 	Duplicates     uint64
 	LastSeen       float64 // seconds since the epoch, of receipt
 	LastEvent      float64 // seconds since the epoch, the newest event's own time
+	Lag            float64 // seconds from the newest event to the newest receipt; the caller leaves it
 }
 
 // Hosts registers the per-host series. Series cost memory in every Prometheus
@@ -37,6 +38,7 @@ func (r *Registry) Hosts(limit int, each func(func(HostSample))) {
 		bytes:     d("auditfleet_host_bytes_total", "Bytes of raw text stored of a host."),
 		dups:      d("auditfleet_host_duplicates_total", "Records a host sent again that were stored already."),
 		lastSeen:  d("auditfleet_host_last_seen_seconds", "When a host's newest record was received, seconds since the epoch."),
+		lag:       d("auditfleet_host_lag_seconds", "How far a host's newest event lay behind when its newest record was received."),
 		lastEvent: d("auditfleet_host_last_event_seconds", "Time of a host's newest event, seconds since the epoch."),
 	})
 }
@@ -45,11 +47,12 @@ type hosts struct {
 	limit                                     int
 	each                                      func(func(HostSample))
 	records, bytes, dups, lastSeen, lastEvent *prometheus.Desc
+	lag                                       *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (h *hosts) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{h.records, h.bytes, h.dups, h.lastSeen, h.lastEvent} {
+	for _, d := range []*prometheus.Desc{h.records, h.bytes, h.dups, h.lastSeen, h.lastEvent, h.lag} {
 		ch <- d
 	}
 }
@@ -79,6 +82,7 @@ func (h *hosts) Collect(ch chan<- prometheus.Metric) {
 		count(h.dups, s.Duplicates)
 		ch <- prometheus.MustNewConstMetric(h.lastSeen, prometheus.GaugeValue, s.LastSeen, s.Host)
 		ch <- prometheus.MustNewConstMetric(h.lastEvent, prometheus.GaugeValue, s.LastEvent, s.Host)
+		ch <- prometheus.MustNewConstMetric(h.lag, prometheus.GaugeValue, s.Lag, s.Host)
 	}
 }
 
@@ -88,6 +92,10 @@ func (h *hosts) samples() []HostSample {
 	var all []HostSample
 	at := map[string]int{}
 	h.each(func(s HostSample) {
+		s.Lag = 0
+		if s.LastEvent > 0 {
+			s.Lag = max(0, s.LastSeen-s.LastEvent) // a clock ahead is no lag
+		}
 		if !utf8.ValidString(s.Host) {
 			s.Host = strings.Trim(strconv.Quote(s.Host), `"`)
 		}
@@ -104,11 +112,12 @@ func (h *hosts) samples() []HostSample {
 	return all
 }
 
-// add sums up; of times the later one counts.
+// add sums up; of times the later one counts, of lags the longer.
 func (s *HostSample) add(o HostSample) {
 	s.Records += o.Records
 	s.Bytes += o.Bytes
 	s.Duplicates += o.Duplicates
 	s.LastSeen = max(s.LastSeen, o.LastSeen)
 	s.LastEvent = max(s.LastEvent, o.LastEvent)
+	s.Lag = max(s.Lag, o.Lag)
 }

@@ -42,6 +42,8 @@ func TestHostSeriesAreBounded(t *testing.T) {
 		`auditfleet_host_bytes_total{host="_other"} 210`,
 		`auditfleet_host_duplicates_total{host="_other"} 7`,
 		`auditfleet_host_last_seen_seconds{host="_other"} 100`,
+		`auditfleet_host_lag_seconds{host="h9"} 86`,
+		`auditfleet_host_lag_seconds{host="_other"} 95`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %s in\n%s", want, got)

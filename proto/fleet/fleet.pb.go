@@ -428,7 +428,10 @@ type Host struct {
 	// Where its records came from, the latest first.
 	Addresses []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// Whether it has a connection open now.
-	Connected     bool `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"`
+	Connected bool `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Records a second over about the last minute; absent when no collector runs,
+	// or it has not run for long enough to know.
+	Rate          *float64 `protobuf:"fixed64,11,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -531,6 +534,13 @@ func (x *Host) GetConnected() bool {
 		return x.Connected
 	}
 	return false
+}
+
+func (x *Host) GetRate() float64 {
+	if x != nil && x.Rate != nil {
+		return *x.Rate
+	}
+	return 0
 }
 
 type StatusRequest struct {
@@ -716,7 +726,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04node\x18\x04 \x01(\fR\x04node\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xb0\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xd2\x02\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
@@ -733,7 +743,9 @@ const file_fleet_proto_rawDesc = "" +
 	"unparsable\x12\x1c\n" +
 	"\taddresses\x18\t \x03(\tR\taddresses\x12\x1c\n" +
 	"\tconnected\x18\n" +
-	" \x01(\bR\tconnected\"\x0f\n" +
+	" \x01(\bR\tconnected\x12\x17\n" +
+	"\x04rate\x18\v \x01(\x01H\x00R\x04rate\x88\x01\x01B\a\n" +
+	"\x05_rate\"\x0f\n" +
 	"\rStatusRequest\"\x87\x02\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
@@ -800,6 +812,7 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

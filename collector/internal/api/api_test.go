@@ -157,6 +157,7 @@ func serve(t *testing.T, src Source, who Allowed) (path string) {
 		Source: src,
 		State:  func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} },
 		Peers:  func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} },
+		Rate:   func(host string) (float64, bool) { return 2.5, host == "a" },
 	})
 	done := make(chan struct{})
 	go func() { defer close(done); g.Serve(ln) }()
@@ -251,7 +252,7 @@ func TestHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []*fleet.Host{
-		{Name: []byte("a"), Addresses: []string{"10.0.0.1", "10.0.0.2"}, FirstSeenMs: 1700000000123, LastSeenMs: 1700000001123, LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10, Connected: true},
+		{Name: []byte("a"), Addresses: []string{"10.0.0.1", "10.0.0.2"}, FirstSeenMs: 1700000000123, LastSeenMs: 1700000001123, LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10, Connected: true, Rate: proto.Float64(2.5)},
 		{Name: []byte("b\xff"), Addresses: []string{"10.0.0.2"}},
 	}
 	if len(got) != len(want) {

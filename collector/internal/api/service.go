@@ -42,6 +42,8 @@ type Service struct {
 	State func() *fleet.StatusResponse
 	// Peers are the addresses with a connection open now; nil for none.
 	Peers func() map[netip.Addr]bool
+	// Rate is a host's records a second, and whether it is known; nil for never.
+	Rate func(host string) (float64, bool)
 }
 
 // Search implements fleet.QueryServer.
@@ -127,6 +129,11 @@ func (s *Service) Hosts(context.Context, *fleet.HostsRequest) (*fleet.HostsRespo
 	for _, h := range s.Source.Hosts() {
 		out := FromHost(&h)
 		out.Connected = len(h.Addrs) > 0 && peers[h.Addrs[0].Unmap()]
+		if s.Rate != nil {
+			if rate, known := s.Rate(h.Name); known {
+				out.Rate = &rate
+			}
+		}
 		resp.Hosts = append(resp.Hosts, out)
 	}
 	return resp, nil

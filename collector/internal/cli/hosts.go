@@ -1,32 +1,47 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
+// silentAfter is how long a host may be silent before it stands out: a running
+// Linux host has a cron job or a session in that time.
+const silentAfter = time.Hour
+
 func (p *program) hostsCommand() *cobra.Command {
 	var w where
 	var format string
+	l := hostList{now: time.Now()}
 	cmd := &cobra.Command{
-		Use:   "hosts [--store DIR | --api SOCKET] [--format table|json|csv]",
+		Use:   "hosts [--store DIR | --api SOCKET] [--format table|json|csv] [--silent-after DURATION] [--silent]",
 		Short: "List the hosts that records came from",
-		Args:  cobra.NoArgs,
+		Long: "hosts lists the hosts that records came from: where from, whether they are connected, when they were\n" +
+			"first and last heard of, how many records a second they send (over about the last minute), and LAG, how\n" +
+			"far the newest event lay behind when it was received: a host that catches up after an outage has much\n" +
+			"of it. Hosts silent for longer than --silent-after stand out, connected or not.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			write, ok := map[string]func(io.Writer, []*fleet.Host) error{"table": hostsTable, "json": hostsJSON, "csv": hostsCSV}[format]
-			if !ok {
+			write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[format]
+			switch {
+			case !ok:
 				return fmt.Errorf("hosts: --format %s: it is table, json or csv", format)
+			case l.silentAfter < 0:
+				return errors.New("hosts: --silent-after: must not be negative")
 			}
 			src, err := w.open(cmd.Context(), p)
 			if err != nil {
@@ -37,15 +52,28 @@ func (p *program) hostsCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("hosts: %w", err)
 			}
-			if err := write(p.stdio.Out, hosts); err != nil {
+			l.take(hosts)
+			l.bold = terminal(p.stdio.Out)
+			if err := write(&l, p.stdio.Out); err != nil {
 				return fmt.Errorf("hosts: write the list: %w", err)
+			}
+			if format == "table" && l.silent > 0 {
+				fmt.Fprintf(p.stdio.Err, "%d of %d hosts have been silent for longer than %s\n", l.silent, len(hosts), span(l.silentAfter))
 			}
 			return nil
 		},
 	}
 	addWhere(cmd, &w)
 	cmd.Flags().StringVar(&format, "format", "table", "table, json or csv")
+	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
+	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
 	return cmd
+}
+
+// terminal says whether out is one, and may be written to in bold.
+func terminal(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	return ok && isatty.IsTerminal(f.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // addWhere adds the options that say which collector is asked.
@@ -54,23 +82,80 @@ func addWhere(cmd *cobra.Command, w *where) {
 	cmd.Flags().StringVar(&w.api, "api", "", "the query socket of a running collector")
 }
 
-func hostsTable(out io.Writer, hosts []*fleet.Host) error {
-	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "HOST\tADDRESS\tSTATE\tFIRST SEEN\tLAST SEEN\tLAST EVENT\tRECORDS\tSIZE\tDUPLICATES\tUNPARSABLE")
+// hostList is what is to be listed.
+type hostList struct {
+	now         time.Time
+	silentAfter time.Duration
+	onlySilent  bool
+	bold        bool
+	rows        []hostRow
+	hosts       []*fleet.Host // of rows
+	silent      int           // of all hosts
+}
+
+// The states of a host.
+const (
+	stateConnected    = "connected"
+	stateDisconnected = "disconnected"
+	stateSilent       = "silent"
+)
+
+func (l *hostList) take(hosts []*fleet.Host) {
 	for _, h := range hosts {
-		state := "-"
-		if h.GetConnected() {
-			state = "connected"
+		r := rowOf(h)
+		quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
+		// The collector's own events come from no address, and when they come.
+		if l.silentAfter > 0 && quiet > l.silentAfter && len(r.Addresses) > 0 {
+			r.State = stateSilent
+			r.SilentSeconds = int64(quiet / time.Second)
+			l.silent++
+		} else if l.onlySilent {
+			continue
+		}
+		l.rows, l.hosts = append(l.rows, r), append(l.hosts, h)
+	}
+}
+
+func (l *hostList) table(out io.Writer) error {
+	var text bytes.Buffer
+	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tADDRESS\tSTATE\tFIRST SEEN\tLAST SEEN\tLAST EVENT\tLAG\tRATE\tRECORDS\tSIZE\tDUPLICATES\tUNPARSABLE")
+	for i, h := range l.hosts {
+		r := &l.rows[i]
+		state := r.State
+		if state == stateSilent {
+			state = "SILENT " + span(time.Duration(r.SilentSeconds)*time.Second)
 		}
 		name := string(h.GetName())
 		if name == "" {
 			name = "(others)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", printable(name), latest(h), state,
-			stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()),
+		lag, rate := "-", "-"
+		if r.LagSeconds != nil {
+			lag = span(time.Duration(*r.LagSeconds * float64(time.Second)))
+		}
+		if r.Rate != nil {
+			rate = fmt.Sprintf("%.3g/s", *r.Rate)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", printable(name), latest(h), state,
+			stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
 			h.GetRecords(), size(h.GetBytes()), h.GetDuplicates(), h.GetUnparsable())
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || !l.bold {
+		return errors.Join(err, write(out, text.Bytes()))
+	}
+	lines := bytes.SplitAfter(text.Bytes(), []byte("\n"))
+	for i := range l.rows {
+		if l.rows[i].State == stateSilent {
+			lines[i+1] = fmt.Appendf(nil, "\x1b[1;31m%s\x1b[0m\n", bytes.TrimSuffix(lines[i+1], []byte("\n")))
+		}
+	}
+	return write(out, bytes.Join(lines, nil))
+}
+
+func write(out io.Writer, text []byte) error {
+	_, err := out.Write(text)
+	return err
 }
 
 func latest(h *fleet.Host) string {
@@ -86,6 +171,21 @@ func stamp(ms int64) string {
 		return "-"
 	}
 	return time.UnixMilli(ms).Format("2006-01-02 15:04:05")
+}
+
+// span is a duration for people: its two largest units.
+func span(d time.Duration) string {
+	day := 24 * time.Hour
+	switch {
+	case d < time.Second:
+		return "0s"
+	case d < time.Hour:
+		d = d.Truncate(time.Second)
+		return d.String()
+	case d < day:
+		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
 // size is a number of bytes for people.
@@ -114,16 +214,20 @@ func printable(s string) string {
 
 // hostRow is a host for programs. Times are RFC 3339 in UTC, absent when unknown.
 type hostRow struct {
-	Host       string   `json:"host"`
-	Addresses  []string `json:"addresses"`
-	Connected  bool     `json:"connected"`
-	FirstSeen  string   `json:"first_seen,omitempty"`
-	LastSeen   string   `json:"last_seen,omitempty"`
-	LastEvent  string   `json:"last_event,omitempty"`
-	Records    uint64   `json:"records"`
-	Bytes      uint64   `json:"bytes"`
-	Duplicates uint64   `json:"duplicates"`
-	Unparsable uint64   `json:"unparsable"`
+	Host          string   `json:"host"`
+	Addresses     []string `json:"addresses"`
+	Connected     bool     `json:"connected"`
+	FirstSeen     string   `json:"first_seen,omitempty"`
+	LastSeen      string   `json:"last_seen,omitempty"`
+	LastEvent     string   `json:"last_event,omitempty"`
+	Records       uint64   `json:"records"`
+	Bytes         uint64   `json:"bytes"`
+	Duplicates    uint64   `json:"duplicates"`
+	Unparsable    uint64   `json:"unparsable"`
+	State         string   `json:"state"`
+	Rate          *float64 `json:"records_per_second,omitempty"`
+	LagSeconds    *float64 `json:"lag_seconds,omitempty"`
+	SilentSeconds int64    `json:"silent_seconds,omitempty"`
 }
 
 func rowOf(h *fleet.Host) hostRow {
@@ -133,38 +237,55 @@ func rowOf(h *fleet.Host) hostRow {
 		}
 		return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	}
-	addrs := h.GetAddresses()
-	if addrs == nil {
-		addrs = []string{}
-	}
-	return hostRow{
-		Host: string(h.GetName()), Addresses: addrs, Connected: h.GetConnected(),
+	r := hostRow{
+		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
-		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(),
+		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate,
 	}
+	if r.Addresses == nil {
+		r.Addresses = []string{}
+	}
+	if r.Connected {
+		r.State = stateConnected
+	}
+	if h.GetLastEventMs() > 0 && h.GetLastSeenMs() > 0 {
+		lag := float64(max(0, h.GetLastSeenMs()-h.GetLastEventMs())) / 1000 // a clock ahead is no lag
+		r.LagSeconds = &lag
+	}
+	return r
 }
 
-func hostsJSON(out io.Writer, hosts []*fleet.Host) error {
-	rows := make([]hostRow, 0, len(hosts))
-	for _, h := range hosts {
-		rows = append(rows, rowOf(h))
+func (l *hostList) json(out io.Writer) error {
+	rows := l.rows
+	if rows == nil {
+		rows = []hostRow{}
 	}
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(rows)
 }
 
-func hostsCSV(out io.Writer, hosts []*fleet.Host) error {
+func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
-	if err := w.Write([]string{"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable"}); err != nil {
+	if err := w.Write([]string{
+		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
+		"state", "records_per_second", "lag_seconds", "silent_seconds",
+	}); err != nil {
 		return err
 	}
-	for _, h := range hosts {
-		r := rowOf(h)
+	number := func(f *float64) string {
+		if f == nil {
+			return ""
+		}
+		return strconv.FormatFloat(*f, 'f', 3, 64)
+	}
+	for i, h := range l.hosts {
+		r := &l.rows[i]
 		err := w.Write([]string{
 			r.Host, latest(h), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
+			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
 		})
 		if err != nil {
 			return err

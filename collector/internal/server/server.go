@@ -99,6 +99,7 @@ type Server struct {
 	space   *space.Watcher
 	drops   *metrics.Drops
 	fanout  *fanout
+	rates   rates
 
 	keep      atomic.Pointer[Retention]
 	retainNow chan struct{}
@@ -275,6 +276,7 @@ func (s *Server) startWork() {
 	s.work.Go(func() { s.space.Run(ctx) })
 	s.work.Go(func() { s.retention(ctx) })
 	s.work.Go(func() { s.fanout.run(ctx) })
+	s.work.Go(func() { s.rates.run(ctx, s.head.Hosts) })
 }
 
 func addrs(list []net.Addr) string {
@@ -417,7 +419,7 @@ func (s *Server) openAPI() error {
 	}
 	s.api = ln
 	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers})
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.of})
 	return nil
 }
 

@@ -1,0 +1,88 @@
+package server
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+const (
+	// rateEvery is how often hosts' records are counted for their rates, and
+	// rateSpan the time over which a rate fades.
+	rateEvery = 5 * time.Second
+	rateSpan  = time.Minute
+)
+
+// rates are the hosts' records a second, averaged over about the last minute.
+type rates struct {
+	mu sync.Mutex
+	at time.Time        // guarded by mu: of the last count; zero before the first
+	by map[string]*rate // guarded by mu
+}
+
+type rate struct {
+	records uint64 // at the last count
+	first   bool   // there is no rate yet
+	value   float64
+}
+
+// run counts until ctx ends.
+func (r *rates) run(ctx context.Context, hosts func() []store.Host) {
+	tick := time.NewTicker(rateEvery)
+	defer tick.Stop()
+	for {
+		r.count(time.Now(), hosts())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// count takes the present counts. now is of the monotonic clock.
+func (r *rates) count(now time.Time, hosts []store.Host) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, elapsed := r.by, now.Sub(r.at)
+	fresh := r.at.IsZero()
+	r.at, r.by = now, make(map[string]*rate, len(hosts))
+	if elapsed <= 0 && !fresh {
+		r.by = before
+		return
+	}
+	weight := 1 - math.Exp(-elapsed.Seconds()/rateSpan.Seconds())
+	for i := range hosts {
+		h := &hosts[i]
+		x := before[h.Name]
+		switch {
+		case x != nil:
+			latest := float64(h.Records-x.records) / elapsed.Seconds()
+			if x.first {
+				x.value, x.first = latest, false
+			} else {
+				x.value += (latest - x.value) * weight
+			}
+		case fresh:
+			x = &rate{first: true} // what it has sent before nobody knows when
+		default:
+			x = &rate{value: float64(h.Records) / elapsed.Seconds()}
+		}
+		x.records = h.Records
+		r.by[h.Name] = x
+	}
+}
+
+// of is a host's rate, and whether it is known.
+func (r *rates) of(host string) (float64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x := r.by[host]
+	if x == nil || x.first {
+		return 0, false
+	}
+	return x.value, true
+}
