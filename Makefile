@@ -15,7 +15,7 @@ BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build install run test race bench lint fuzz proto clean cross stock-peers
+.PHONY: help build install run test race soak bench lint fuzz proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test: stock-peers ## every test, the stock peers' included
 
 race: ## every package's quick tests under the race detector
 	CGO_ENABLED=1 $(GO) test -count=1 -short -race -timeout 30m $$($(GO) list ./... | grep -v /integration)
+
+soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_SEED=…)
+	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege' ./collector/internal/head ./integration/soak
 
 bench: build stock-peers ## stock tools and ours side by side, as a table
 	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

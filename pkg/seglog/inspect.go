@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -106,5 +107,17 @@ func inspectSegment(o Options, seg *segment, until uint64) (*checked, int64, err
 		return nil, 0, err
 	}
 	found, err := checkSegment(file, seg, until)
-	return found, size, err
+	if err != nil || len(found.damaged) == 0 {
+		return found, size, err
+	}
+	// A read beside a write may see its end and not yet its beginning. What was
+	// whole in a second look is not damaged; what is new in it, likewise.
+	again, err := checkSegment(file, seg, until)
+	if err != nil {
+		return nil, 0, err
+	}
+	again.damaged = slices.DeleteFunc(again.damaged, func(d Damage) bool {
+		return !slices.ContainsFunc(found.damaged, func(f Damage) bool { return f.Offset == d.Offset })
+	})
+	return again, size, nil
 }
