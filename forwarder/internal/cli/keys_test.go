@@ -74,7 +74,7 @@ func stockVerdict(t *testing.T, auditd, lines string) string {
 		extra = "local_events = no\n"
 	}
 	keyFile(t, dir, lines, extra)
-	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -f -c %s/conf", dir, auditd, dir))
+	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -n -c %s/conf", dir, auditd, dir))
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -102,17 +102,33 @@ func stockVerdict(t *testing.T, auditd, lines string) string {
 			}
 		}
 	}
-	// Some things are looked at after the pid file was written.
-	select {
-	case err := <-ended:
-		return failed(err)
-	case <-time.After(100 * time.Millisecond):
+	// Some things are looked at after the pid file was written: it runs once it has
+	// said so in its log, or, without one, has not ended for a while.
+	for deadline := time.Now().Add(2 * time.Second); verdict == "ok" && time.Now().Before(deadline) && !saysStart(dir+"/log"); {
+		select {
+		case err := <-ended:
+			return failed(err)
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
 	if err := cmd.Process.Kill(); err != nil {
 		t.Error(err)
 	}
 	<-ended
 	return verdict
+}
+
+func saysStart(dir string) bool {
+	logs, err := filepath.Glob(dir + "/*.log")
+	if err != nil {
+		return false
+	}
+	for _, l := range logs {
+		if b, err := os.ReadFile(l); err == nil && bytes.Contains(b, []byte("DAEMON_START")) {
+			return true
+		}
+	}
+	return false
 }
 
 func ourVerdict(t *testing.T, lines string) (string, error) {

@@ -76,6 +76,13 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	if err := o.shipping(&cfg, given, logger); err != nil {
 		return cfg, err
 	}
+	if cfg.Ship != nil && cfg.Plugins != nil {
+		for _, p := range cfg.Plugins.Plugins {
+			if p.Active && filepath.Base(p.Path) == "audisp-remote" {
+				logger.Warn("a plugin ships records too: every record may arrive twice", "plugin", p.Name, "path", p.Path)
+			}
+		}
+	}
 	if o.follow {
 		cfg.StateFile = o.state
 		if o.state == "" && cfg.Ship != nil {
