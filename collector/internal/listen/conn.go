@@ -133,13 +133,18 @@ func (l *Listener) sweepOnce(frame time.Duration, lookForIdle bool) {
 		}
 	}
 	l.mu.Unlock()
+	// One line for all of them: there may be thousands.
 	for _, c := range slow {
 		c.Shut(metrics.ClosedFrame)
-		l.cfg.Log.Warn("closed a connection: a frame was begun and not finished in time", "peer", c.peer, "limit", frame)
+	}
+	if len(slow) > 0 {
+		l.cfg.Log.Warn("closed connections: a frame was begun and not finished in time", "connections", len(slow), "peer", slow[0].peer, "limit", frame)
 	}
 	for _, c := range idle {
 		c.Shut(metrics.ClosedIdle)
-		l.cfg.Log.Info("closed an idle connection", "peer", c.peer)
+	}
+	if len(idle) > 0 {
+		l.cfg.Log.Info("closed idle connections", "connections", len(idle), "peer", idle[0].peer)
 	}
 }
 

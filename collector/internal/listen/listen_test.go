@@ -374,6 +374,24 @@ func TestBadLimits(t *testing.T) {
 	}
 }
 
+// However many connections break a limit at once, the log has a line for each look
+// at them.
+func TestManySlowOnesAreOneLine(t *testing.T) {
+	const n = 200
+	s := start(t, Limits{FrameTimeout: 500 * time.Millisecond, MaxPerAddr: n}, nil)
+	for range n {
+		s.dial(t, "").Write([]byte("#"))
+	}
+	eventually(t, "all are closed", func() bool {
+		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=frame") == n
+	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got := strings.Count(s.log.String(), "not finished in time"); got < 1 || got > n/4 {
+		t.Errorf("%d lines for %d connections", got, n)
+	}
+}
+
 // The queue's length is the one asked for: once it is full, and nobody accepts,
 // the kernel takes no further connection.
 func TestListenQueue(t *testing.T) {
