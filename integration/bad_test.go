@@ -224,7 +224,7 @@ func TestUnknownKey(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	need.Root(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=128m"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
 		t.Skipf("no tmpfs can be mounted: %v", err)
 	}
 	t.Cleanup(func() {
@@ -243,10 +243,10 @@ func TestFullDisk(t *testing.T) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(ballast, make([]byte, int64(st.Bavail)*st.Bsize-2<<20), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, int64(st.Bavail)*st.Bsize-1<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	late := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 34, Records: 60_000, Nodes: []string{"late1"}})
+	late := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 34, Records: 150_000, Nodes: []string{"late1"}})
 	p := startForwarder(t, t.TempDir(), c.Addr(), "stdin", late, "--drain-timeout", "5m")
 	full := harness.Poll(time.Minute, func() bool {
 		n, err := c.Metric("auditfleet_collector_rejected_records_total")
@@ -264,7 +264,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	sameRecords(t, early, foundAll(t, c, len(early), "-n", "early1"))
 
-	if err := os.Remove(ballast); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, "size=512m"); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Wait(3 * time.Minute); err != nil {
