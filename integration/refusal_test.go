@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -69,7 +70,7 @@ func (p *peer) reply(c net.Conn, wait time.Duration) {
 	if _, err := io.ReadFull(c, text); err != nil {
 		p.t.Fatal(err)
 	}
-	f, _, err := remote.Decode(append(head, text...))
+	f, _, err := remote.Decode(slices.Concat(head, text))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func replaceFile(path string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name()) //nolint:errcheck // gone when all went well
+	defer os.Remove(f.Name()) // gone when all went well
 	if _, err = f.Write(data); err == nil {
 		err = f.Chmod(0o640)
 	}

@@ -1,6 +1,7 @@
 package locallog
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -89,7 +90,7 @@ func TestSuspendClosesAndResumes(t *testing.T) {
 		}
 		l.Write([]byte("not written"))
 		l.Flush()
-		if err := l.Rotate(); err != ErrSuspended {
+		if err := l.Rotate(); !errors.Is(err, ErrSuspended) {
 			t.Errorf("Rotate: %v", err)
 		}
 		if err := os.Rename(dir+"/audit.log", dir+"/archive"); err != nil {

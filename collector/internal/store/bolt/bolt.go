@@ -346,7 +346,7 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 			return nil, err
 		}
 	}
-	bad := 0
+	var bad int
 	if st.Senders, bad, err = s.senders.all(); err != nil {
 		return nil, err
 	}

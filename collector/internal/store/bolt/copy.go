@@ -112,14 +112,13 @@ func (p *MomentPart) look(m *Moment) error {
 	if err := tree.version(); err != nil {
 		return fmt.Errorf("%s: %w", p.Path, err)
 	}
-	st, err := decodeState(tree.state)
-	if err != nil || st.ID == 0 || st.ID <= m.State.ID {
-		return nil
+	// A damaged state is not the newest one; the copy is verified as a whole later.
+	if st, err := decodeState(tree.state); err == nil && st.ID > m.State.ID {
+		for _, o := range m.Parts {
+			o.Current = false
+		}
+		p.Current, m.State = true, st
 	}
-	for _, o := range m.Parts {
-		o.Current = false
-	}
-	p.Current, m.State = true, st
 	return nil
 }
 

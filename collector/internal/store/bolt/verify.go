@@ -425,8 +425,9 @@ func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err erro
 			case string(bktSenders):
 				seen++
 				r.sub(e, func(e *elem) {
-					value, err := e.value, error(nil)
+					value := e.value
 					if summed {
+						var err error
 						if value, err = cutSum(e.key, value); err != nil {
 							r.note(e.from(), fmt.Errorf("state of sender %.40x: %w", e.key, err))
 							return
