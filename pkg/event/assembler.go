@@ -25,6 +25,8 @@ type Config struct {
 	// of another event comes, so that an EOE still finds its event. For finished
 	// logs; a live stream has no use for the wait.
 	InOrder bool
+	// Pool, when not nil, is where events come from; see Pool.Put.
+	Pool *Pool
 }
 
 const (
@@ -135,7 +137,7 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	a.stats.Records++
 	if r.Err != nil {
 		a.stats.Unparsable++
-		a.emit1(newSingle(r, tag))
+		a.emit1(a.cfg.Pool.single(r, tag))
 		return
 	}
 	ms := r.Ms()
@@ -147,7 +149,7 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 			single := IsSingle(r.Type)
 			if single && (a.whole == nil || a.count == 0) {
 				a.stats.Single++
-				a.emit1(newSingle(r, tag))
+				a.emit1(a.cfg.Pool.single(r, tag))
 				return
 			}
 			o = a.start(n, r, ms, single)
@@ -276,7 +278,7 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64, single bool) *ope
 	} else {
 		o = &openEvent{}
 	}
-	*o = openEvent{key: key{n, ms, r.Serial}, ev: newEvent(r), seq: a.stats.Records, done: single, single: single}
+	*o = openEvent{key: key{n, ms, r.Serial}, ev: a.cfg.Pool.get(r), seq: a.stats.Records, done: single, single: single}
 	n.refs++
 	a.count++
 	if !single {

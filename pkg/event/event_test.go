@@ -377,3 +377,31 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+// TestPool: with events that are used again the same ones come out, as long as
+// each is looked at before it is put back.
+func TestPool(t *testing.T) {
+	for _, name := range []string{"kernel-enriched.log", "samples.log"} {
+		var want, got []string
+		pool := &Pool{}
+		plain := NewAssembler(Config{}, func(ev *Event) { want = append(want, short(ev)) })
+		pooled := NewAssembler(Config{Pool: pool}, func(ev *Event) {
+			got = append(got, short(ev))
+			pool.Put(ev)
+		})
+		var r record.Record
+		for line := range bytes.Lines(readLog(t, name)) {
+			_ = r.Parse(bytes.TrimRight(line, "\n")) // also what cannot be parsed
+			plain.Add(&r, 1, time.Time{})
+			pooled.Add(&r, 1, time.Time{})
+		}
+		plain.Flush()
+		pooled.Flush()
+		if len(want) < 10 || len(pool.free) == 0 {
+			t.Errorf("%s: %d events, %d in the pool: the test shows little", name, len(want), len(pool.free))
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s:\n%s", name, d)
+		}
+	}
+}

@@ -225,3 +225,69 @@ func BenchmarkSearch(b *testing.B) {
 	}
 
 }
+
+// BenchmarkStart is from nothing to ready after a kill: 30 days of partitions, and a
+// journal with as many records as ever wait in memory when tables have their
+// default size.
+func BenchmarkStart(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "store")
+	r, err := openRig(dir, func(_ *journal.Options, o *Options) { o.TableBytes = 1 << 30 })
+	if err != nil {
+		b.Fatal(err)
+	}
+	send := func(list []*journal.Batch, day int) {
+		var wg sync.WaitGroup
+		for _, x := range list {
+			x.Received = storetest.Start.AddDate(0, 0, day)
+			x.Managed = false // the same records every day
+			wg.Add(1)
+			if err := r.h.Submit(context.Background(), x, func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				wg.Done()
+			}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		wg.Wait()
+	}
+	for day := range 30 {
+		list, _ := batches(b, 1, 200, 20_000, 64)
+		send(list, day)
+	}
+	if err := r.h.Flush(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	list, raw := batches(b, 2, 200, 300_000, 64)
+	send(list, 30)
+	killed := filepath.Join(b.TempDir(), "killed")
+	copyTree(b, dir, killed)
+	if err := r.close(); err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	var took time.Duration
+	for range b.N {
+		b.StopTimer()
+		fresh := filepath.Join(b.TempDir(), "fresh")
+		copyTree(b, killed, fresh)
+		b.StartTimer()
+		from := time.Now()
+		r, err := openRig(fresh, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		took += time.Since(from)
+		b.StopTimer()
+		if n := r.h.Stats().Replayed; n < 300_000 {
+			b.Fatalf("only %d records were replayed", n)
+		}
+		if err := r.close(); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(took.Seconds()/float64(b.N), "s/start")
+	b.ReportMetric(float64(raw)/(1<<20), "MB-replayed")
+}

@@ -135,8 +135,9 @@ type Head struct {
 	last      *host
 	replaying bool
 
-	mixed *host // all hosts beyond MaxHosts
-	rec   record.Record
+	mixed  *host // all hosts beyond MaxHosts
+	rec    record.Record
+	events event.Pool
 
 	flushQ  chan *store.Batch
 	asked   chan chan error

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -108,6 +109,11 @@ func (j *Journal) write(group []item) error {
 		}
 	}
 	j.entries, j.arena = j.entries[:0], j.arena[:0]
+	need := 0
+	for i := range group {
+		need += int(group[i].bytes) // recordCost is more than a record's head takes
+	}
+	j.arena = slices.Grow(j.arena, need)
 	lsn := j.nextLSN
 	records, size, dups := 0, int64(0), uint64(0)
 	for i := range group {

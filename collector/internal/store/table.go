@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sort"
 	"sync"
 
@@ -99,6 +100,9 @@ func (t *Table) Add(host string, ev *event.Event) {
 	e.Text, e.Counted = t.text(h, ev)
 	t.events++
 	t.x.Extract(ev, t.add)
+	if len(h.Events) == cap(h.Events) {
+		h.Events = slices.Grow(h.Events, max(16, len(h.Events))) // append's own steps copy twice as much
+	}
 	h.Events = append(h.Events, e)
 
 	s := &t.stats
@@ -162,6 +166,9 @@ func (t *Table) addValue(f search.Field, v []byte) {
 		return
 	}
 	t.seen[id] = t.events
+	if h := t.cur; len(h.IDs) == cap(h.IDs) {
+		h.IDs = slices.Grow(h.IDs, max(64, len(h.IDs)))
+	}
 	t.cur.IDs = append(t.cur.IDs, id)
 }
 

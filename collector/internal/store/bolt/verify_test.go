@@ -1,0 +1,52 @@
+package bolt
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+)
+
+// FuzzPartitionFile patches a partition's file: whatever is there, reading it page
+// by page neither panics nor runs away, and what was not hit is read.
+func FuzzPartitionFile(f *testing.F) {
+	dir := made(f, 2)
+	day := store.DayOf(storetest.Start)
+	whole, err := os.ReadFile(filepath.Join(dir, partsName, day.String()+suffix))
+	if err != nil {
+		f.Fatal(err)
+	}
+	v, err := NewVerifier(1)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { v.Close() })
+	clean, err := v.Partition(context.Background(), filepath.Join(dir, partsName, day.String()+suffix), day)
+	if err != nil || len(clean.Findings) > 0 || clean.Events == 0 {
+		f.Fatalf("%+v, %v", clean, err)
+	}
+	used := 0
+	for i, c := range whole {
+		if c != 0 {
+			used = i + 1
+		}
+	}
+	f.Add(uint32(16), []byte{0xff, 0xff}, uint32(5000), []byte{1})
+	f.Add(uint32(4096*3+8), []byte{1, 0, 200, 0, 9}, uint32(4096*4), []byte("AFGROUP\x00"))
+	f.Fuzz(func(t *testing.T, at uint32, a []byte, bt uint32, b []byte) {
+		bad := append([]byte(nil), whole[:used]...)
+		copy(bad[int(at)%used:], a)
+		copy(bad[int(bt)%used:], b)
+		path := filepath.Join(t.TempDir(), day.String()+suffix)
+		if err := os.WriteFile(path, append(bad, make([]byte, len(whole)-used)...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		rep, err := v.Partition(context.Background(), path, day)
+		if err == nil && len(rep.Findings) == 0 && rep.Events != clean.Events {
+			t.Errorf("%d events of %d and nothing is said", rep.Events, clean.Events)
+		}
+	})
+}

@@ -1,0 +1,46 @@
+package event
+
+import "github.com/auditfleet/auditfleet/pkg/record"
+
+// Pool keeps events that are no longer needed for Assemblers to use again. It is
+// for one goroutine, that of all the Assemblers that share it. What an event's
+// records point to is not the Pool's: only Event, Records and Tags are used again.
+type Pool struct {
+	free []*Event
+}
+
+// poolEvents bounds what a Pool keeps: about 100 KiB. Events come and go one at a
+// time but for what is late.
+const poolEvents = 64
+
+// Put takes an event that an Assembler made and nobody will look at any more.
+func (p *Pool) Put(ev *Event) {
+	if len(p.free) >= poolEvents || cap(ev.Records) < slabRecords || cap(ev.Records) > 4*slabRecords {
+		return
+	}
+	clear(ev.Records) // let go of the bytes
+	*ev = Event{Records: ev.Records[:0], Tags: ev.Tags[:0]}
+	p.free = append(p.free, ev)
+}
+
+// get returns an event for a first record; p may be nil.
+func (p *Pool) get(r *record.Record) *Event {
+	if p == nil || len(p.free) == 0 {
+		return newEvent(r)
+	}
+	n := len(p.free) - 1
+	ev := p.free[n]
+	p.free[n], p.free = nil, p.free[:n]
+	ev.Node, ev.Ms, ev.Serial = r.Node, r.Ms(), r.Serial
+	return ev
+}
+
+// single returns the event of one record that no other belongs to; p may be nil.
+func (p *Pool) single(r *record.Record, tag uint64) *Event {
+	if p == nil || len(p.free) == 0 {
+		return newSingle(r, tag)
+	}
+	ev := p.get(r)
+	ev.Records, ev.Tags = append(ev.Records, *r), append(ev.Tags, tag)
+	return ev
+}
