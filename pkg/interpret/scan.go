@@ -34,10 +34,18 @@ func (s *scanner) next() bool {
 	if first && len(s.name) > 0 && s.name[0] == '\'' {
 		s.name = s.name[1:]
 	}
-	label := first && kinds[string(s.name)] == Label
+	label := first && isLabel(s.name)
 	s.name = bytes.TrimLeft(s.name, "(")
 	s.takeValue(label)
 	return true
+}
+
+func isLabel(name []byte) bool {
+	switch string(name) {
+	case "subj", "obj", "scontext", "tcontext":
+		return true
+	}
+	return false
 }
 
 // takeValue cuts the value off rest. A quoted one ends at its quote, and the byte

@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 )
 
 // Format is how a found event is written.
 type Format uint8
 
-// Output formats. FormatDefault and FormatRaw have writers in this version.
+// Output formats. FormatCSV and FormatText have no writers in this version.
 const (
 	FormatDefault Format = iota
 	FormatRaw
@@ -59,6 +61,11 @@ type Options struct {
 	CheckpointTime bool   // -ts checkpoint: only the time in that file
 	EOETimeout     time.Duration
 
+	// Locale is how dates are written where the format has any, and Names what
+	// ids are interpreted by; empty and nil are C and this machine's accounts.
+	Locale string
+	Names  interpret.Names
+
 	Help    bool
 	Version bool
 
@@ -79,6 +86,8 @@ type Env struct {
 	// Machine is the architecture that system call names, b32 and b64 stand
 	// for; empty is this machine's.
 	Machine string
+	// Names is what ids are interpreted by; nil is this machine's accounts.
+	Names interpret.Names
 	// UserID and GroupID look up an account; nil is this machine's.
 	UserID, GroupID func(name string) (uint32, bool)
 	// Uptime is how long the machine has been up, for "boot"; nil is
@@ -148,7 +157,8 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 	if len(args) == 0 {
 		return nil, ErrNoOptions
 	}
-	p := &parser{env: env.withDefaults(), args: args, o: &Options{}, terms: map[string]Term{}}
+	env = env.withDefaults()
+	p := &parser{env: env, args: args, o: &Options{Locale: env.Locale, Names: env.Names}, terms: map[string]Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]
 		opt, ok := canonical(p.name)

@@ -26,7 +26,7 @@ type Writer interface {
 type FormatError struct{ Format Format }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("output format %s is not in this version yet: use raw or default", e.Format)
+	return fmt.Sprintf("output format %s is not in this version yet: use raw, default or interpret", e.Format)
 }
 
 // NewWriter returns the Writer of o's format, with times in loc (nil is
@@ -41,6 +41,8 @@ func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
 		return &rawWriter{base}, nil
 	case FormatDefault:
 		return &defaultWriter{lineWriter: base, loc: loc, escape: o.Escape}, nil
+	case FormatInterpret:
+		return newInterpretWriter(base, o, loc), nil
 	}
 	return nil, &FormatError{o.Format}
 }

@@ -1,0 +1,109 @@
+package search
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// interpretWriter writes the records in words, the last first, each behind its
+// type and the local time.
+type interpretWriter struct {
+	lineWriter
+	loc   *time.Location
+	date  string // of strftime
+	in    *interpret.Interpreter
+	line  []byte
+	stamp []byte // the time in words, of the second below
+	sec   int64
+	shell bool
+}
+
+func newInterpretWriter(base lineWriter, o *Options, loc *time.Location) *interpretWriter {
+	names := o.Names
+	if names == nil {
+		names = interpret.NewSystem(nil)
+	}
+	return &interpretWriter{
+		lineWriter: base, loc: loc, date: dateLayout(o.Locale), sec: -1, shell: o.Escape >= EscapeShell,
+		in: interpret.New(interpret.Config{Names: names, Escape: interpret.Escape(o.Escape)}),
+	}
+}
+
+func (w *interpretWriter) Event(ev *event.Event) error {
+	w.line = append(w.line[:0], "----\n"...)
+	if sec := ev.Ms / 1000; sec != w.sec {
+		w.sec = sec
+		w.stamp = appendTime(w.stamp[:0], w.date+" %H:%M:%S", time.Unix(sec, 0).In(w.loc))
+	}
+	for i := len(ev.Records) - 1; i >= 0; i-- {
+		r := &ev.Records[i]
+		w.line = w.appendHead(w.line, ev, r)
+		w.line = append(w.in.AppendBody(w.line, r), '\n')
+		if r.Type >= tables.DaemonStart && r.Type < tables.Syscall {
+			break // the stock tool takes a daemon's event to be one record
+		}
+	}
+	if _, err := w.buf.Write(w.line); err != nil {
+		return err
+	}
+	return w.end()
+}
+
+// appendHead appends "[node=NAME ]type=TYPE msg=audit(DATE TIME.MILLIS:SERIAL) :
+// ".
+func (w *interpretWriter) appendHead(dst []byte, ev *event.Event, r *record.Record) []byte {
+	if ev.Node != nil {
+		dst = append(append(append(dst, "node="...), ev.Node...), ' ')
+	}
+	dst = append(append(dst, "type="...), r.TypeName...)
+	dst = append(append(dst, " msg=audit("...), w.stamp...)
+	dst = append(dst, '.')
+	ms := ev.Ms % 1000
+	dst = append(dst, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), ':')
+	dst = append(strconv.AppendUint(dst, ev.Serial, 10), ") :"...)
+	if w.shell && bytes.IndexByte(r.Body, '=') < 0 { // text without a field is escaped with what is before it
+		dst = append(dst, '\\')
+	}
+	return append(dst, ' ')
+}
+
+// appendTime appends t as strftime does, for the formats in localeDates.
+func appendTime(dst []byte, format string, t time.Time) []byte {
+	for i := 0; i < len(format); i++ {
+		if format[i] != '%' || i+1 == len(format) {
+			dst = append(dst, format[i])
+			continue
+		}
+		i++
+		layout := ""
+		switch format[i] {
+		case 'd':
+			layout = "02"
+		case 'e':
+			layout = "_2"
+		case 'm':
+			layout = "01"
+		case 'y':
+			layout = "06"
+		case 'Y':
+			layout = "2006"
+		case 'H':
+			layout = "15"
+		case 'M':
+			layout = "04"
+		case 'S':
+			layout = "05"
+		default:
+			dst = append(dst, '%', format[i])
+			continue
+		}
+		dst = t.AppendFormat(dst, layout)
+	}
+	return dst
+}
