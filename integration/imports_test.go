@@ -43,8 +43,9 @@ var mayImport = map[string][]string{
 	"proto/fleet":                 {},
 	"pkg/tables":                  {},
 	"pkg/record":                  {"pkg/tables"},
+	"pkg/search/reallog":          {},
 	"pkg/event":                   {"pkg/record", "pkg/tables"},
-	"pkg/interpret":               {"pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/interpret":               {"pkg/event", "pkg/record", "pkg/tables", "pkg/search/reallog"}, // its tests record real logs
 	"pkg/rules":                   {"pkg/tables"},
 	"pkg/conf":                    {},
 	"pkg/search":                  {"pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
