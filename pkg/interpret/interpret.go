@@ -22,7 +22,12 @@ type Interpreter struct {
 	refresh func() // looks for changed accounts, nil when there is none
 	escape  Escape
 	machine uint32
+	bodies  uint
 }
+
+// refreshEvery is how many records are printed between two looks at the accounts:
+// unlike a log's, their readers do not wait for each.
+const refreshEvery = 256
 
 // New returns an Interpreter.
 func New(cfg Config) *Interpreter {
@@ -58,9 +63,10 @@ type call struct {
 // stands behind the last field is left out, except behind a comma and where
 // there is no field at all; then it ends in a newline of its own.
 func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
-	if in.refresh != nil {
+	if in.refresh != nil && in.bodies%refreshEvery == 0 {
 		in.refresh()
 	}
+	in.bodies++
 	s := scanner{rest: r.Body}
 	c := in.callOf(r)
 	for s.next() {

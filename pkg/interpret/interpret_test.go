@@ -229,3 +229,20 @@ func BenchmarkAppendBody(b *testing.B) {
 		buf = in.AppendBody(buf[:0], r)
 	}
 }
+
+// TestKindIndex finds every kind, and nothing else.
+func TestKindIndex(t *testing.T) {
+	for name, kind := range kinds {
+		if got := kindsByName.of([]byte(name)); got != kind {
+			t.Errorf("%s is of kind %d, want %d", name, got, kind)
+		}
+		if got := kindsByName.of([]byte(name + "x")); got != kinds[name+"x"] {
+			t.Errorf("%sx is of kind %d", name, got)
+		}
+	}
+	for _, name := range []string{"", "a", "pid", "hostname", "success"} {
+		if got := kindsByName.of([]byte(name)); got != Plain {
+			t.Errorf("%q is of kind %d", name, got)
+		}
+	}
+}

@@ -122,7 +122,7 @@ func KindOf(typ uint16, name []byte) Kind {
 			return GroupID
 		}
 	}
-	return kinds[string(name)]
+	return kindsByName.of(name)
 }
 
 const (
