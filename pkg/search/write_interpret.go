@@ -81,7 +81,7 @@ func appendTime(dst []byte, format string, t time.Time) []byte {
 			continue
 		}
 		i++
-		layout := ""
+		var layout string
 		switch format[i] {
 		case 'd':
 			layout = "02"
