@@ -420,7 +420,11 @@ func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err erro
 						r.damaged(e.at, "page %d: mark %.40q, %x", e.page, e.key, e.value)
 						return
 					}
-					summed = binary.LittleEndian.Uint32(e.value) >= sendersSummed
+					format := binary.LittleEndian.Uint32(e.value)
+					if format == 0 || format > sendersSummed {
+						r.damaged(e.from(), "format version %d, this program reads %d", format, sendersSummed)
+					}
+					summed = format >= sendersSummed
 				})
 			case string(bktSenders):
 				seen++
