@@ -46,7 +46,7 @@ func Stock(t testing.TB, tool string) string {
 	if path, err := exec.LookPath(tool); err == nil {
 		return path
 	}
-	missing(t, "the stock tool "+tool+" is not installed: apt-get install auditd audispd-plugins")
+	missing(t, "the stock tool "+tool+" is not installed: apt-get install auditd audispd-plugins strace")
 	return ""
 }
 

@@ -95,10 +95,7 @@ func callsOf(t *testing.T, file string) map[string]int {
 // we count, children of children included.
 func TestLiveSummary(t *testing.T) {
 	conn := quietKernel(t)
-	strace, err := exec.LookPath("strace")
-	if err != nil {
-		t.Skip("no strace to compare with")
-	}
+	strace := need.Stock(t, "strace")
 	args := []string{"/bin/sh", "-c", `/bin/cat /nonexistent; (/bin/sh -c "/bin/cat /etc/hostname; :"; :) ; :`}
 	out := filepath.Join(t.TempDir(), "strace")
 	cmd := exec.Command(strace, append([]string{"-f", "-o", out}, args...)...)

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -225,6 +226,9 @@ func (t *tracing) close() error {
 	}
 	if t.todo != nil {
 		rules := duties{Rules: t.todo.Rules}
+		if t.watcher != nil {
+			t.watcher.ending.Store(time.Now().UnixMilli())
+		}
 		if err := rules.carryOut(t.cfg.Conn); err != nil {
 			errs = append(errs, fmt.Errorf("delete the trace's rules: %w", err))
 		}

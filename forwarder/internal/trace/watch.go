@@ -26,6 +26,7 @@ type watcher struct {
 	removed  chan struct{} // closed when the deletion of the trace's rule was seen
 	seen     bool
 	target   atomic.Pointer[target]
+	ending   atomic.Int64 // when our rules began to be deleted, ms since the epoch; 0 before
 	fn       func(*event.Event)
 	begun    bool // the program has been started: what its child did before is none of its
 }
@@ -103,12 +104,23 @@ func (w *watcher) record(a *event.Assembler, raw kernel.Record) {
 	if err := r.Parse(line); err != nil {
 		return // not one of the kernel's own about a system call
 	}
-	if r.Type == tables.ConfigChange && !w.seen && bytes.Contains(r.Body, []byte("op=remove_rule")) && w.target.Load() != nil {
+	if r.Type == tables.ConfigChange && !w.seen && bytes.Contains(r.Body, []byte("op=remove_rule")) && w.isOurs(&r) {
 		w.seen = true
 		close(w.removed)
 		return
 	}
 	a.Add(&r, 0, time.Time{})
+}
+
+// clockTick is how far the kernel's coarse clock, which stamps records, may lie
+// behind ours.
+const clockTick = 20 // ms
+
+// isOurs tells the deletion of our rule from older ones: what the kernel held
+// back while no daemon was there comes to the next one that registers.
+func (w *watcher) isOurs(removal *record.Record) bool {
+	ending := w.ending.Load()
+	return ending != 0 && removal.Ms() >= ending-clockTick
 }
 
 // emit hands on what the program and its children did, from when it was started.
