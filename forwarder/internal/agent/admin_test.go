@@ -107,6 +107,7 @@ func TestReport(t *testing.T) {
 	}))
 	k.Emit(1300, "x")
 	wait(t, "it is logged", func() bool { return s.log.Load().Stats().Records == 3 })
+	wait(t, "the plugin runs", func() bool { return s.plugins.Stats()[0].Up })
 	s.Report()
 	wait(t, "the report is there", func() bool { _, err := os.Stat(dir + "/state"); return err == nil })
 	got := strings.Join(fileLines(t, dir+"/state"), "\n")
