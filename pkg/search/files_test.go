@@ -108,7 +108,10 @@ func TestHelpAndFormats(t *testing.T) {
 	if r := runOurs(utcEnv, "-v"); r.code != 0 || !strings.HasPrefix(r.out, "ausearch version 3.0.9") {
 		t.Errorf("-v: exit %d, %q", r.code, r.out)
 	}
-	for _, args := range [][]string{{"-i"}, {"--format", "csv"}, {"--format", "text"}, {"--checkpoint", "/tmp/c"}} {
+	if r := runOurs(utcEnv, "-if", "testdata/types.log", "-i", "-m", "KERN_MODULE"); r.code != 0 || !strings.Contains(r.out, "syscall=finit_module success=yes") {
+		t.Errorf("-i: exit %d, %q", r.code, r.out)
+	}
+	for _, args := range [][]string{{"--format", "csv"}, {"--format", "text"}, {"--checkpoint", "/tmp/c"}} {
 		r := runOurs(utcEnv, append([]string{"-if", "testdata/types.log"}, args...)...)
 		if r.code != 1 || r.out != "" || !strings.Contains(r.stderr, "not in this version yet") {
 			t.Errorf("%q: exit %d, %q %q", args, r.code, r.out, r.stderr)
