@@ -124,7 +124,8 @@ var knownDifferences = []difference{
 		finds:  true,
 		applies: func(args []string, text string) bool {
 			_, ok := given(args, "-ul", "-ua", "-p")
-			return ok && strings.Contains(text, "auid=? ")
+			// In words, normalWords has made stock's reading of it the common one.
+			return ok && (strings.Contains(text, "auid=? ") || strings.Contains(text, "auid=root pid=root "))
 		},
 	},
 	{
