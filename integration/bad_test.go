@@ -222,16 +222,8 @@ func TestUnknownKey(t *testing.T) {
 // acknowledged is found, the process stays; with room again all goes on, and in
 // the end every record is there once.
 func TestFullDisk(t *testing.T) {
-	need.Root(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
-		t.Skipf("no tmpfs can be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	need.Tmpfs(t, dir, "size=24m")
 	// Without a reserve the journal runs into the disk's end; with one, these
 	// records would be in their partition, where they take a twentieth of the space.
 	c := startCollector(t, harness.CollectorOptions{Store: dir + "/store", Args: []string{"--tcp-max-per-addr", "64", "--disk-reserve", "0"}})

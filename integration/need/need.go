@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +18,9 @@ import (
 // audit state: the kernel has one audit daemon and one rule list.
 const kernelLock = "/run/auditfleet-kernel-test.lock"
 
-func missing(t testing.TB, reason string) {
+// Missing ends the test for want of something of this machine's: skipped with
+// the reason, or failed where nothing may be skipped.
+func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("AUDITFLEET_REQUIRE") == "1" {
 		t.Fatalf("AUDITFLEET_REQUIRE=1, but %s", reason)
@@ -29,7 +32,7 @@ func missing(t testing.TB, reason string) {
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		missing(t, "not root")
+		Missing(t, "not root")
 	}
 }
 
@@ -46,8 +49,41 @@ func Stock(t testing.TB, tool string) string {
 	if path, err := exec.LookPath(tool); err == nil {
 		return path
 	}
-	missing(t, "the stock tool "+tool+" is not installed: apt-get install auditd audispd-plugins strace")
+	Missing(t, "the stock tool "+tool+" is not installed: apt-get install auditd audispd-plugins strace")
 	return ""
+}
+
+// Tool returns the path of a program that is no part of audit, such as perl.
+func Tool(t testing.TB, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, "there is no "+name+" on this machine")
+	}
+	return path
+}
+
+// Tmpfs mounts a filesystem with the given options ("size=24m") on dir, an
+// existing directory, until the test ends.
+func Tmpfs(t testing.TB, dir, options string) {
+	t.Helper()
+	Root(t)
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		Missing(t, "no tmpfs can be mounted: "+err.Error())
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// NoRules ends the test when rules were loaded before it: they are somebody's.
+func NoRules(t testing.TB, loaded int) {
+	t.Helper()
+	if loaded != 0 {
+		Missing(t, strconv.Itoa(loaded)+" audit rules are loaded on this machine: they are not disturbed")
+	}
 }
 
 // Kernel skips unless this process may configure the kernel's audit
@@ -57,11 +93,11 @@ func Kernel(t testing.TB) {
 	t.Helper()
 	Root(t)
 	if !initialUserNamespace() {
-		missing(t, "not in the initial user namespace")
+		Missing(t, "not in the initial user namespace")
 	}
 	fd, err := syscall.Socket(syscall.AF_NETLINK, syscall.SOCK_RAW|syscall.SOCK_CLOEXEC, syscall.NETLINK_AUDIT)
 	if err != nil {
-		missing(t, "no NETLINK_AUDIT socket: "+err.Error())
+		Missing(t, "no NETLINK_AUDIT socket: "+err.Error())
 	}
 	syscall.Close(fd)
 	f, err := lockFile(kernelLock)

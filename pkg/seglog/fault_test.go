@@ -12,7 +12,6 @@ import (
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
-	"golang.org/x/sys/unix"
 )
 
 // workload is a fixed life of a log: appends, syncs, rotations, truncation, a
@@ -305,16 +304,8 @@ func TestNoSpaceThenSpace(t *testing.T) {
 
 // The same on a real filesystem that is full.
 func TestNoSpaceOnTmpfs(t *testing.T) {
-	need.Root(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k,mode=0700"); err != nil {
-		t.Skipf("cannot mount a tmpfs: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	}()
+	need.Tmpfs(t, dir, "size=256k,mode=0700")
 	o := Options{FS: fsys.OS, Dir: filepath.Join(dir, "log"), Kind: "test", SegmentBytes: 64 << 10}
 	l, _, err := Open(o)
 	if err != nil {

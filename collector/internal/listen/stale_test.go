@@ -45,7 +45,7 @@ func newNetns(t *testing.T) *netns {
 		}
 	}()
 	if err := <-began; err != nil {
-		t.Skipf("no network namespace can be made: %v", err)
+		need.Missing(t, "no network namespace can be made: "+err.Error())
 	}
 	t.Cleanup(func() { close(ns.run) })
 	return ns

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -46,12 +45,8 @@ func sendOne(t *testing.T, c net.Conn, seq uint32, rec []byte) remote.Frame {
 // and once there is room again records are stored without anybody's doing.
 // What was acknowledged before, meanwhile and after is there, once.
 func TestFullDisk(t *testing.T) {
-	need.Root(t)
 	disk := t.TempDir()
-	if err := unix.Mount("none", disk, "tmpfs", 0, "size=96m"); err != nil {
-		t.Skipf("mount: %v", err)
-	}
-	defer unix.Unmount(disk, unix.MNT_DETACH)
+	need.Tmpfs(t, disk, "size=96m")
 	cfg := testConfig(filepath.Join(disk, "store"))
 	cfg.API = shortDir(t) + ".sock"
 	r := start(t, cfg)

@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
@@ -156,12 +155,8 @@ func TestHaltMustBeAllowed(t *testing.T) {
 // A real disk: records are refused before it is full, so that everything that was
 // acknowledged goes into its partition, at the end and while it lasts.
 func TestReserveOnARealDisk(t *testing.T) {
-	need.Root(t)
 	disk := t.TempDir()
-	if err := unix.Mount("none", disk, "tmpfs", 0, "size=256m"); err != nil {
-		t.Skipf("mount: %v", err)
-	}
-	defer unix.Unmount(disk, unix.MNT_DETACH)
+	need.Tmpfs(t, disk, "size=256m")
 	cfg := testConfig(filepath.Join(disk, "store"))
 	cfg.API = shortDir(t) + ".sock"
 	cfg.Space.Reserve = 32 * mib

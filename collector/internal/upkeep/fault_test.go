@@ -289,14 +289,7 @@ func TestPartitionsFull(t *testing.T) {
 	if err := os.MkdirAll(parts, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", parts, "tmpfs", 0, "size=1200k,mode=0700"); err != nil {
-		t.Skipf("no tmpfs can be mounted: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(parts, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	}()
+	need.Tmpfs(t, parts, "size=1200k,mode=0700")
 	r := startRig(t, dir, 300<<10)
 	s := newSent()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/integration/need"
@@ -19,16 +17,8 @@ import (
 // tinyDisk is a real filesystem of so many KiB.
 func tinyDisk(t *testing.T, kib int) string {
 	t.Helper()
-	need.Root(t)
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dk,mode=0700", kib)); err != nil {
-		t.Skipf("no tmpfs: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	need.Tmpfs(t, dir, fmt.Sprintf("size=%dk,mode=0700", kib))
 	return dir
 }
 

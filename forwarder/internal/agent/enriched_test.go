@@ -38,10 +38,7 @@ POSIX::setgid(1); POSIX::setuid(2); POSIX::setuid(54321); kill 0, $$;
 // say the same of both.
 func TestEnrichedAsStock(t *testing.T) {
 	auditd, ausearch, aureport := need.Stock(t, "auditd"), need.Stock(t, "ausearch"), need.Stock(t, "aureport")
-	perl, err := exec.LookPath("perl")
-	if err != nil {
-		t.Skip("no perl")
-	}
+	perl := need.Tool(t, "perl")
 	ctl := kerneltest.Dial(t)
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil { // the program gives up root

@@ -126,9 +126,7 @@ while (1) { my $n = sysread(STDIN, my $b, 65536); last if defined($n) && $n == 0
 // the order of what is independent, and a state report with the same lines.
 func TestSignalsAsStock(t *testing.T) {
 	auditd := need.Stock(t, "auditd")
-	if _, err := exec.LookPath("perl"); err != nil {
-		t.Skip("no perl")
-	}
+	need.Tool(t, "perl")
 	ctl := kerneltest.Dial(t)
 	stock := runSession(t, ctl, auditd)
 	time.Sleep(100 * time.Millisecond)

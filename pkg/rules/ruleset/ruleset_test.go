@@ -41,10 +41,7 @@ func TestNaturalOrder(t *testing.T) {
 
 // TestNaturalOrderAsLs compares with ls -v itself on random names.
 func TestNaturalOrderAsLs(t *testing.T) {
-	ls, err := exec.LookPath("ls")
-	if err != nil {
-		t.Skip("no ls")
-	}
+	ls := need.Tool(t, "ls")
 	if out, err := exec.Command(ls, "--version").Output(); err != nil || !strings.Contains(string(out), "GNU coreutils") {
 		t.Skip("ls is not GNU's")
 	}
