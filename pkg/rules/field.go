@@ -426,6 +426,7 @@ func (p *parser) archValue(name, w word, f *Field) error {
 	if !ok || !p.env.knownArch(arch) {
 		machine, _ := tables.ArchName(p.env.Arch)
 		hint := "b64 and b32 always mean this machine (" + machine + ")"
+		near := suggest(w.s, []string{"b64", "b32", "x86_64", "i386", "aarch64", "ppc64le", "s390x"})
 		switch {
 		case strings.EqualFold(w.s, "arm64"):
 			hint = "did you mean aarch64? " + hint
@@ -435,15 +436,21 @@ func (p *parser) archValue(name, w word, f *Field) error {
 			hint = "did you mean i386? " + hint
 		case strings.EqualFold(w.s, "b32"):
 			hint = machine + " has no 32-bit side"
+		case near != "" && !isMachine(w.s): // b46 is a typing error, though it reads as a number in hexadecimal
+			hint = near
 		case ok:
 			hint = "such rules load on machines of that kind only; " + hint
-		default:
-			hint = or(suggest(w.s, []string{"b64", "b32", "x86_64", "i386", "aarch64", "ppc64le", "s390x"}), hint)
 		}
 		return p.fail(w, name.s+" elf mapping not found", hint)
 	}
 	f.Value, p.arch = arch, arch
 	return nil
+}
+
+// isMachine reports whether s names an architecture of some other machine.
+func isMachine(s string) bool {
+	_, ok := tables.ArchByName(s)
+	return ok
 }
 
 func (p *parser) archNumber(s string) (uint32, bool) {

@@ -330,11 +330,14 @@ func (k *Kernel) ruleLocked(typ uint16, rule []byte) error {
 		return unix.EINVAL
 	}
 	const prepend = 0x10
+	asSent := rule
 	rule = bytes.Clone(rule)
 	flags := binary.NativeEndian.Uint32(rule)
 	binary.NativeEndian.PutUint32(rule, flags&^prepend)
 	for i, r := range k.rules {
-		if !bytes.Equal(r, rule) {
+		// The kernel looks for the rule as it was sent, and keeps it without the
+		// flag: a rule put first (-A) is never found to be there already.
+		if !bytes.Equal(r, asSent) {
 			continue
 		}
 		if typ == kernel.MsgAddRule {

@@ -13,12 +13,11 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/elastic/go-libaudit/v2/rule"
-	"github.com/elastic/go-libaudit/v2/rule/flags"
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
 const childEnv = "AUDITFLEET_TEST_GETPPID"
@@ -51,10 +50,10 @@ func Dial(t testing.TB) *kernel.Conn {
 		t.Fatal(err)
 	}
 	if was.Enabled == 2 {
-		t.Skip("the audit configuration is locked until reboot")
+		need.Missing(t, "the audit configuration is locked until reboot")
 	}
 	if was.PID != 0 {
-		t.Skipf("pid %d is the registered audit daemon: not disturbed", was.PID)
+		need.Missing(t, fmt.Sprintf("pid %d is the registered audit daemon: it is not disturbed", was.PID))
 	}
 	t.Cleanup(func() {
 		defer func() {
@@ -105,11 +104,14 @@ func Getppid(t testing.TB, c *kernel.Conn) *Workload {
 // AddRule loads a rule until the test ends.
 func AddRule(t testing.TB, c *kernel.Conn, line string) {
 	t.Helper()
-	parsed, err := flags.Parse(line)
+	cmd, err := rules.ParseArgs(rules.Args(rules.SplitLine(line)), rules.SystemEnv())
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := rule.Build(parsed)
+	if len(cmd.Ops) != 1 || cmd.Ops[0].Kind != rules.OpAdd {
+		t.Fatalf("%s: is not one rule", line)
+	}
+	raw, err := cmd.Ops[0].Rule.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
