@@ -60,24 +60,19 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 		fmt.Fprintln(stdio.Err, "--checkpoint is not in this version yet")
 		return 1
 	}
-	paths, err := inputs(o, logFile, stdio)
+	logs, err := OpenLogs(o.Input, o.InputLogs, logFile, stdio)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return 1
 	}
-	logs, closeLogs, err := openAll(paths, stdio)
-	if err != nil {
-		fmt.Fprintln(stdio.Err, err)
-		return 1
-	}
-	defer closeLogs()
+	defer logs.Close()
 	cfg := ReadConfig{StartMs: o.Query.StartMs, EndMs: o.Query.EndMs, EOETimeout: o.EOETimeout}
 	if o.Debug {
 		cfg.Skipped = func(line []byte, err error) {
 			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
 		}
 	}
-	found, err := Run(ctx, o, loc, Read(cfg, logs...), stdio.Out)
+	found, err := Run(ctx, o, loc, Read(cfg, logs.readers...), stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return 1
@@ -100,26 +95,51 @@ func (o *Options) Exit(found int, stderr io.Writer) int {
 // stdinName stands for standard input among the inputs.
 const stdinName = "-"
 
-func inputs(o *Options, logFile string, stdio Stdio) ([]string, error) {
+// Logs are files that continue each other, or a pipe, open to be scanned once.
+type Logs struct {
+	readers []io.Reader
+	files   []*os.File
+}
+
+// OpenLogs opens what -if (input) and --input-logs name, as ausearch and aureport
+// understand them: a file, a folder's audit.log with its rotated ones, stdin when
+// it is a pipe and nothing is named, or else the local log (logFile, empty is
+// DefaultLog) with its rotated ones. The error is the stock tools' text.
+func OpenLogs(input string, inputLogs bool, logFile string, stdio Stdio) (*Logs, error) {
+	paths, err := inputs(input, inputLogs, logFile, stdio)
+	if err != nil {
+		return nil, err
+	}
+	return openAll(paths, stdio)
+}
+
+// Close closes the files.
+func (l *Logs) Close() {
+	for _, f := range l.files {
+		f.Close() // read only
+	}
+}
+
+func inputs(input string, inputLogs bool, logFile string, stdio Stdio) ([]string, error) {
 	if logFile == "" {
 		logFile = DefaultLog
 	}
-	if o.Input == "" {
-		if !o.InputLogs && stdio.In != nil {
+	if input == "" {
+		if !inputLogs && stdio.In != nil {
 			if info, err := stdio.In.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
 				return []string{stdinName}, nil
 			}
 		}
 		return rotated(logFile), nil
 	}
-	info, err := os.Stat(o.Input)
+	info, err := os.Stat(input)
 	if err != nil {
-		return nil, fmt.Errorf("stat: %s: %w", o.Input, rootCause(err))
+		return nil, fmt.Errorf("stat: %s: %w", input, rootCause(err))
 	}
 	if !info.IsDir() {
-		return []string{o.Input}, nil
+		return []string{input}, nil
 	}
-	logFile = filepath.Join(o.Input, "audit.log")
+	logFile = filepath.Join(input, "audit.log")
 	fmt.Fprintf(stdio.Err, "NOTE - using logs in %s\n", logFile)
 	return rotated(logFile), nil
 }
@@ -140,28 +160,23 @@ func rotated(log string) []string {
 	return files
 }
 
-// openAll opens all logs before any is read; closeAll closes them.
-func openAll(paths []string, stdio Stdio) (logs []io.Reader, closeAll func(), err error) {
-	var files []*os.File
-	closeAll = func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
+// openAll opens all logs before any is read.
+func openAll(paths []string, stdio Stdio) (*Logs, error) {
+	logs := &Logs{}
 	for _, path := range paths {
 		if path == stdinName {
-			logs = append(logs, pipe{stdio.In})
+			logs.readers = append(logs.readers, pipe{stdio.In})
 			continue
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))
+			logs.Close()
+			return nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))
 		}
-		files = append(files, f)
-		logs = append(logs, f)
+		logs.files = append(logs.files, f)
+		logs.readers = append(logs.readers, f)
 	}
-	return logs, closeAll, nil
+	return logs, nil
 }
 
 // pipe is a standard input that others write to while it is read.

@@ -35,9 +35,6 @@ const (
 // errTooLong is why the rest of an overlong line is skipped.
 var errTooLong = fmt.Errorf("search: line is longer than %d bytes, the rest is left out", maxLine)
 
-// errStop ends reading when the caller has enough.
-var errStop = errors.New("search: stopped")
-
 // Read returns the events of one or more logs that continue each other, in the
 // order ausearch prints them. It reads each once, in pieces.
 func Read(cfg ReadConfig, logs ...io.Reader) Events {
@@ -48,20 +45,20 @@ func Read(cfg ReadConfig, logs ...io.Reader) Events {
 		}
 		o := newOrder(timeout, maxWaiting, func(ev *event.Event) error {
 			if !yield(ev, nil) {
-				return errStop
+				return ErrStop
 			}
 			return nil
 		})
 		rd := reader{cfg: cfg, order: o}
 		for _, log := range logs {
 			if err := rd.read(log); err != nil {
-				if !errors.Is(err, errStop) {
+				if !errors.Is(err, ErrStop) {
 					yield(nil, err)
 				}
 				return
 			}
 		}
-		_ = o.flush() // only errStop
+		_ = o.flush() // only ErrStop
 	}
 }
 
