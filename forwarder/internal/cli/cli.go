@@ -61,6 +61,8 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runAsAugenrules(ctx, argv0, args, std, version)
 	case "autrace":
 		err = runTrace(ctx, name, args, std, version)
+	case "ausearch":
+		err = runSearch(ctx, args, std, version)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
@@ -89,7 +91,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.SetOut(std.Out)

@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// configUsage goes after the options of search and report.
+const configUsage = ` where to look
+       --config FILE            the auditd.conf that names the log; ` + auditdConf + ` unless given
+`
+
+// searchCommand is there for `forwarder --help`; Run goes to search directly.
+func newSearchCommand(std Stdio, version string) *cobra.Command {
+	return &cobra.Command{
+		Use:                "search [ausearch options] [--config FILE]",
+		Short:              "Find events in this host's own log, in ausearch's words",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runSearch(cmd.Context(), args, std, version)
+		},
+	}
+}
+
+// runSearch is ausearch on this host. Exit codes are the stock tool's: 0 found,
+// 1 nothing found or an error.
+func runSearch(ctx context.Context, args []string, std Stdio, version string) error {
+	o, err := search.ParseArgs(splitEquals(args, "--config"), search.Env{Extra: map[string]bool{"--config": true}})
+	switch {
+	case errors.Is(err, search.ErrNoOptions):
+		fmt.Fprint(std.Out, search.Usage+configUsage)
+		return exitCode(1)
+	case err != nil:
+		fmt.Fprintln(std.Err, err)
+		return exitCode(1)
+	case o.Help:
+		fmt.Fprint(std.Out, search.Usage+configUsage)
+		return nil
+	case o.Version:
+		fmt.Fprintln(std.Out, "ausearch version "+search.StockVersion+" in auditfleet forwarder "+version)
+		return nil
+	}
+	log, timeout := localLog(std, lastOf(o.Extra["--config"]))
+	if o.EOETimeout == 0 {
+		o.EOETimeout = timeout
+	}
+	code := search.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: std.Out, Err: std.Err})
+	if code == 0 {
+		return nil
+	}
+	return exitCode(code)
+}
+
+// localLog is the log that auditd.conf names, and how long an event may take.
+// What is wrong with other keys is the daemon's to say. Without the file the
+// defaults hold, as they do for the stock tool.
+func localLog(std Stdio, file string) (log string, timeout time.Duration) {
+	path := file
+	if path == "" {
+		path = auditdConf
+	}
+	a := conf.DefaultAuditd()
+	f, err := conf.Load(path, a.Schema())
+	if f == nil && (file != "" || !errors.Is(err, fs.ErrNotExist)) {
+		fmt.Fprintf(std.Err, "%v\nNOTE - using built-in logs: %s\n", err, a.LogFile)
+	}
+	return a.LogFile, a.EndOfEventTimeout
+}
+
+func lastOf(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// splitEquals lets our own options be written --config=FILE, too.
+func splitEquals(args []string, ours ...string) []string {
+	out := make([]string, 0, len(args)+2)
+	for _, arg := range args {
+		name, value, has := strings.Cut(arg, "=")
+		mine := false
+		for _, o := range ours {
+			mine = mine || has && name == o
+		}
+		if mine {
+			out = append(out, name, value)
+			continue
+		}
+		out = append(out, arg)
+	}
+	return out
+}
