@@ -1,9 +1,7 @@
 package search
 
 import (
-	"bufio"
 	"bytes"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -162,7 +160,7 @@ func FuzzInterpretWriter(f *testing.F) {
 	})
 }
 
-func BenchmarkInterpretWriter(b *testing.B) {
+func BenchmarkInterpretFormat(b *testing.B) {
 	events := eventsOf(b, "testdata/kernel-raw.log")
 	size := 0
 	for _, ev := range events {
@@ -172,12 +170,11 @@ func BenchmarkInterpretWriter(b *testing.B) {
 	}
 	b.SetBytes(int64(size))
 	b.ReportAllocs()
-	w := newInterpretWriter(lineWriter{buf: bufio.NewWriter(io.Discard)}, &Options{}, time.UTC)
+	w := newInterpretFormat(&Options{}, time.UTC)
+	var text []byte
 	for b.Loop() {
 		for _, ev := range events {
-			if err := w.Event(ev); err != nil {
-				b.Fatal(err)
-			}
+			text = w.Append(text[:0], ev)
 		}
 	}
 }

@@ -11,53 +11,50 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// interpretWriter writes the records in words, the last first, each behind its
-// type and the local time.
-type interpretWriter struct {
-	lineWriter
+// interpretFormat is the records in words, the last first, each behind its type
+// and the local time.
+type interpretFormat struct {
 	loc   *time.Location
 	date  string // of strftime
 	in    *interpret.Interpreter
-	line  []byte
 	stamp []byte // the time in words, of the second below
 	sec   int64
 	shell bool
 }
 
-func newInterpretWriter(base lineWriter, o *Options, loc *time.Location) *interpretWriter {
+func newInterpretFormat(o *Options, loc *time.Location) *interpretFormat {
 	names := o.Names
 	if names == nil {
 		names = interpret.NewSystem(nil)
 	}
-	return &interpretWriter{
-		lineWriter: base, loc: loc, date: dateLayout(o.Locale), sec: -1, shell: o.Escape >= EscapeShell,
+	return &interpretFormat{
+		loc: loc, date: dateLayout(o.Locale), sec: -1, shell: o.Escape >= EscapeShell,
 		in: interpret.New(interpret.Config{Names: names, Escape: interpret.Escape(o.Escape)}),
 	}
 }
 
-func (w *interpretWriter) Event(ev *event.Event) error {
-	w.line = append(w.line[:0], "----\n"...)
+func (*interpretFormat) Head(dst []byte) []byte { return dst }
+
+func (w *interpretFormat) Append(dst []byte, ev *event.Event) []byte {
+	dst = append(dst, "----\n"...)
 	if sec := ev.Ms / 1000; sec != w.sec {
 		w.sec = sec
 		w.stamp = appendTime(w.stamp[:0], w.date+" %H:%M:%S", time.Unix(sec, 0).In(w.loc))
 	}
 	for i := len(ev.Records) - 1; i >= 0; i-- {
 		r := &ev.Records[i]
-		w.line = w.appendHead(w.line, ev, r)
-		w.line = append(w.in.AppendBody(w.line, r), '\n')
+		dst = w.appendHead(dst, ev, r)
+		dst = append(w.in.AppendBody(dst, r), '\n')
 		if r.Type >= tables.DaemonStart && r.Type < tables.Syscall {
 			break // the stock tool takes a daemon's event to be one record
 		}
 	}
-	if _, err := w.buf.Write(w.line); err != nil {
-		return err
-	}
-	return w.end()
+	return dst
 }
 
 // appendHead appends "[node=NAME ]type=TYPE msg=audit(DATE TIME.MILLIS:SERIAL) :
 // ".
-func (w *interpretWriter) appendHead(dst []byte, ev *event.Event, r *record.Record) []byte {
+func (w *interpretFormat) appendHead(dst []byte, ev *event.Event, r *record.Record) []byte {
 	if ev.Node != nil {
 		dst = append(append(append(dst, "node="...), ev.Node...), ' ')
 	}

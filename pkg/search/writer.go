@@ -29,22 +29,40 @@ func (e *FormatError) Error() string {
 	return fmt.Sprintf("output format %s is not in this version yet: use raw, default or interpret", e.Format)
 }
 
-// NewWriter returns the Writer of o's format, with times in loc (nil is
+// A Formatter turns found events into text. It is for one goroutine: parallel
+// searches make one a worker.
+type Formatter interface {
+	// Head appends what stands once, before the first event.
+	Head(dst []byte) []byte
+	// Append appends the text of one event, which it does not keep.
+	Append(dst []byte, ev *event.Event) []byte
+}
+
+// NewFormatter returns the Formatter of o's format, with times in loc (nil is
 // time.Local). The error is a *FormatError.
-func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
+func NewFormatter(o *Options, loc *time.Location) (Formatter, error) {
 	if loc == nil {
 		loc = time.Local
 	}
-	base := lineWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || isTerminal(out)}
 	switch o.Format {
 	case FormatRaw:
-		return &rawWriter{base}, nil
+		return rawFormat{}, nil
 	case FormatDefault:
-		return &defaultWriter{lineWriter: base, loc: loc, escape: o.Escape}, nil
+		return &defaultFormat{loc: loc, escape: o.Escape}, nil
 	case FormatInterpret:
-		return newInterpretWriter(base, o, loc), nil
+		return newInterpretFormat(o, loc), nil
 	}
 	return nil, &FormatError{o.Format}
+}
+
+// NewWriter returns a Writer of o's format, with times in loc (nil is
+// time.Local). The error is a *FormatError.
+func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
+	f, err := NewFormatter(o, loc)
+	if err != nil {
+		return nil, err
+	}
+	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || isTerminal(out), format: f}, nil
 }
 
 func isTerminal(out io.Writer) bool {
@@ -52,63 +70,68 @@ func isTerminal(out io.Writer) bool {
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-type lineWriter struct {
-	buf   *bufio.Writer
-	flush bool
+type formatWriter struct {
+	buf    *bufio.Writer
+	flush  bool
+	headed bool
+	format Formatter
+	text   []byte
 }
 
-func (w *lineWriter) end() error {
+func (w *formatWriter) Event(ev *event.Event) error {
+	w.text = w.text[:0]
+	if !w.headed {
+		w.text, w.headed = w.format.Head(w.text), true
+	}
+	w.text = w.format.Append(w.text, ev)
+	if _, err := w.buf.Write(w.text); err != nil {
+		return err
+	}
 	if w.flush {
 		return w.buf.Flush()
 	}
 	return nil
 }
 
-func (w *lineWriter) Close() error { return w.buf.Flush() }
+func (w *formatWriter) Close() error { return w.buf.Flush() }
 
-// rawWriter writes the records as they were logged.
-type rawWriter struct{ lineWriter }
+// rawFormat is the records as they were logged.
+type rawFormat struct{}
 
-func (w *rawWriter) Event(ev *event.Event) error {
+func (rawFormat) Head(dst []byte) []byte { return dst }
+
+func (rawFormat) Append(dst []byte, ev *event.Event) []byte {
 	for i := range ev.Records {
-		if _, err := w.buf.Write(ev.Records[i].Raw); err != nil {
-			return err
-		}
-		if err := w.buf.WriteByte('\n'); err != nil {
-			return err
-		}
+		dst = append(append(dst, ev.Records[i].Raw...), '\n')
 	}
-	return w.end()
+	return dst
 }
 
-// defaultWriter writes a line with the time and the records, the last first,
-// without their enriched tail.
-type defaultWriter struct {
-	lineWriter
+// defaultFormat is a line with the time and the records, the last first, without
+// their enriched tail.
+type defaultFormat struct {
 	loc    *time.Location
 	escape Escape
-	line   []byte
 }
 
-func (w *defaultWriter) Event(ev *event.Event) error {
-	w.line = append(w.line[:0], "----\ntime->"...)
-	w.line = time.Unix(ev.Ms/1000, 0).In(w.loc).AppendFormat(w.line, time.ANSIC)
-	w.line = append(w.line, '\n')
+func (*defaultFormat) Head(dst []byte) []byte { return dst }
+
+func (f *defaultFormat) Append(dst []byte, ev *event.Event) []byte {
+	dst = append(dst, "----\ntime->"...)
+	dst = time.Unix(ev.Ms/1000, 0).In(f.loc).AppendFormat(dst, time.ANSIC)
+	dst = append(dst, '\n')
 	for i := len(ev.Records) - 1; i >= 0; i-- {
 		r := &ev.Records[i]
 		text := r.Raw
 		if r.Enriched != nil {
 			text = text[:len(text)-len(r.Enriched)-1]
 		}
-		w.line = append(appendEscaped(w.line, text, w.escape), '\n')
+		dst = append(appendEscaped(dst, text, f.escape), '\n')
 		if r.Type >= tables.DaemonStart && r.Type < tables.Syscall {
 			break // the stock tool takes a daemon's event to be one record
 		}
 	}
-	if _, err := w.buf.Write(w.line); err != nil {
-		return err
-	}
-	return w.end()
+	return dst
 }
 
 const (
