@@ -16,13 +16,19 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// ErrClosed is returned after Close.
-var ErrClosed = errors.New("the head is closed")
+var (
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("the head is closed")
+	// ErrBehind is returned by Scan, after all that it found, when what was
+	// acknowledged before it began was not all taken in within SearchWait.
+	ErrBehind = errors.New("the answer may lack records that were acknowledged shortly before")
+)
 
 // Defaults of Options.
 const (
 	DefaultOpenBytesHost = 4 << 20
 	DefaultOpenBytes     = 64 << 20
+	DefaultSearchWait    = 5 * time.Second
 )
 
 // Options of a head. Journal and Store are needed.
@@ -48,6 +54,10 @@ type Options struct {
 	MaxOpenBytesHost, MaxOpenBytes int
 	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
 	RetryEvery time.Duration
+	// SearchWait bounds how long a search waits for what was acknowledged before it
+	// began: only a store that takes nothing makes it that long. DefaultSearchWait
+	// when 0.
+	SearchWait time.Duration
 
 	// OnEvent, when set, sees each event as it is complete, in the order in which
 	// they are; it must not block. What is replayed at start is not shown again
@@ -85,6 +95,9 @@ func (o *Options) defaults() {
 	if o.RetryEvery <= 0 {
 		o.RetryEvery = time.Second
 	}
+	if o.SearchWait <= 0 {
+		o.SearchWait = DefaultSearchWait
+	}
 }
 
 // Stats are counters and present sizes.
@@ -102,7 +115,8 @@ type Stats struct {
 	Hosts               int
 	StoredID, StoredLSN uint64
 	StoreFailures       uint64
-	StoreError          error // of the last attempt, nil when it worked
+	SearchesBehind      uint64 // answered with ErrBehind
+	StoreError          error  // of the last attempt, nil when it worked
 }
 
 // generation is a table with the ID it will be stored under.
@@ -122,6 +136,8 @@ type Head struct {
 	waiting []generation // handed to flush, oldest first
 	hosts   map[string]*host
 	stats   Stats
+	taken   uint64        // every record up to this LSN is in a table or an open event
+	moved   chan struct{} // closed when taken moves; nil while nobody waits
 
 	// Only run (before it starts: Open) touches these.
 	lsn       uint64 // last processed
@@ -206,6 +222,7 @@ func (h *Head) load() (*store.State, error) {
 		return nil, fmt.Errorf("read the store's state: %w", err)
 	}
 	h.lsn, h.stored, h.open = state.LSN, state.LSN, state.Open
+	h.taken = state.LSN
 	h.active = generation{state.ID + 1, store.NewTable()}
 	h.stats.StoredID, h.stats.StoredLSN = state.ID, state.LSN
 	for i := range state.Hosts {

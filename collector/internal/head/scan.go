@@ -13,8 +13,44 @@ import (
 )
 
 // Scan gives fn the matching events of store and memory together, in order; see
-// store.Snapshot. Events that are not complete yet are not seen.
-func (h *Head) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) (err error) {
+// store.Snapshot. All that was acknowledged before it began is seen, but for events
+// that are not complete yet; ErrBehind, at the end, says that this could not be had.
+func (h *Head) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+	behind, err := h.catchUp(ctx)
+	if err != nil {
+		return err
+	}
+	err = h.scan(ctx, q, fn)
+	if err == nil || errors.Is(err, store.ErrDamaged) {
+		err = errors.Join(err, behind)
+	}
+	return err
+}
+
+// catchUp waits, within bounds, until what is acknowledged now can be searched;
+// behind is why it cannot.
+func (h *Head) catchUp(ctx context.Context) (behind, err error) {
+	if h.j == nil {
+		return nil, ctx.Err()
+	}
+	lsn := h.j.Last()
+	within, cancel := context.WithTimeout(ctx, h.opts.SearchWait)
+	defer cancel()
+	err = h.WaitTaken(within, lsn)
+	if err == nil || ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats.SearchesBehind++
+	behind = fmt.Errorf("%w: %d of them after %v", ErrBehind, lsn-min(lsn, h.taken), h.opts.SearchWait)
+	if h.stats.StoreError != nil {
+		behind = fmt.Errorf("%w: %w", behind, h.stats.StoreError)
+	}
+	return behind, nil
+}
+
+func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) (err error) {
 	h.mu.RLock()
 	tables := append(slices.Clone(h.waiting), h.active)
 	h.mu.RUnlock()

@@ -1,6 +1,8 @@
 package head
 
 import (
+	"context"
+
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
@@ -26,6 +28,7 @@ func (h *Head) take(b *journal.Batch) error {
 	h.mu.Lock()
 	h.feed(b)
 	h.relieve()
+	h.tookUpTo(h.lsn)
 	full := h.active.table.Stats().MemBytes >= h.opts.TableBytes
 	h.mu.Unlock()
 	if full {
@@ -109,4 +112,38 @@ func (h *Head) wanted(lsn uint64) bool {
 	}
 	h.open = h.open[1:]
 	return true
+}
+
+// tookUpTo wakes the searches that wait; h.mu is held.
+func (h *Head) tookUpTo(lsn uint64) {
+	h.taken = lsn
+	if h.moved != nil {
+		close(h.moved)
+		h.moved = nil
+	}
+}
+
+// WaitTaken waits until the records up to an LSN can be searched: they are in
+// memory or in the store, those of events that are still open apart. ErrClosed is
+// returned when that will not be.
+func (h *Head) WaitTaken(ctx context.Context, lsn uint64) error {
+	for {
+		h.mu.Lock()
+		if h.taken >= lsn {
+			h.mu.Unlock()
+			return nil
+		}
+		if h.moved == nil {
+			h.moved = make(chan struct{})
+		}
+		moved := h.moved
+		h.mu.Unlock()
+		select {
+		case <-moved:
+		case <-h.ctx.Done():
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

@@ -181,18 +181,27 @@ type Journal struct {
 	opts   Options
 	budget *semaphore.Weighted
 	limit  int64
+	// takeCost is the ready batches' cost that ends a taker's wait for more.
+	takeCost int64
 
 	mu        sync.Mutex // queue, ready, flags
 	queue     []item
+	leader    leader
 	ready     []*Batch
 	readyCost int64 // budget held by ready
 	takenCost int64 // budget held by what the last Take returned
+	taker     taker
 	closed    bool
 	started   bool
 	wake      chan struct{} // the committer's: queue or closed changed
-	avail     chan struct{} // the taker's: ready or stopped changed
+	avail     chan struct{} // the taker's: enough is ready, or stopped changed
 	stop      chan struct{} // closed by Close: ends blocked Submits
 	stopped   bool          // the committer is gone
+
+	lastTake time.Time   // the taker's: when Take returned batches
+	linger   *time.Timer // the taker's
+
+	own [1]item // the leader's, when it is in Submit: its group
 
 	commitMu  sync.Mutex // everything below
 	log       *seglog.Log
@@ -230,14 +239,15 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 		return nil, nil, fmt.Errorf("open the journal: %w", err)
 	}
 	j := &Journal{
-		opts:   o,
-		limit:  o.QueueBytes,
-		budget: semaphore.NewWeighted(o.QueueBytes),
-		wake:   make(chan struct{}, 1),
-		avail:  make(chan struct{}, 1),
-		stop:   make(chan struct{}),
-		bgSync: make(chan struct{}, 1),
-		log:    log,
+		opts:     o,
+		limit:    o.QueueBytes,
+		takeCost: min(takeCost, o.QueueBytes/4),
+		budget:   semaphore.NewWeighted(o.QueueBytes),
+		wake:     make(chan struct{}, 1),
+		avail:    make(chan struct{}, 1),
+		stop:     make(chan struct{}),
+		bgSync:   make(chan struct{}, 1),
+		log:      log,
 	}
 	return j, rec, nil
 }
@@ -289,9 +299,27 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	return nil
 }
 
+// leader says who commits at present. It alone writes to the log and calls done,
+// so that both keep the order of submission.
+type leader uint8
+
+const (
+	nobody leader = iota
+	// submitter is a goroutine in Submit that found nothing queued and nobody
+	// committing: with one sender in lockstep there is no hand-over at all.
+	submitter
+	committer // the journal's own goroutine
+)
+
+// leadRecords is the most records of a batch that its Submit commits itself. A
+// larger one comes from a sender with many in flight: it is better read on
+// meanwhile.
+const leadRecords = 8
+
 // Submit hands a batch over. It blocks while the queue is full, until ctx ends or
-// the journal is closed. After nil, done is called exactly once, from the
-// committer's goroutine, in order of submission; it must not block. done(nil)
+// the journal is closed. After nil, done is called exactly once, in order of
+// submission; it must not block. That is from the committer's goroutine, or from
+// Submit itself before it returns, when nobody else was committing. done(nil)
 // means stored as the flush mode says, or recognised as stored before; the batch
 // may be in other hands by then. After an error of Submit, done is not called and
 // the batch remains the caller's.
@@ -306,17 +334,43 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 			return err
 		}
 	}
+	j.st.queued.Add(cost)
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
+		j.st.queued.Add(-cost)
 		j.budget.Release(cost)
 		return ErrClosed
 	}
-	j.queue = append(j.queue, item{b, done, cost})
+	it := item{b, done, cost}
+	if j.started && j.leader == nobody && len(j.queue) == 0 && len(b.Records) <= leadRecords {
+		j.leader = submitter
+		j.mu.Unlock()
+		j.lead(it)
+		return nil
+	}
+	j.queue = append(j.queue, it)
+	idle := j.leader == nobody
 	j.mu.Unlock()
-	j.st.queued.Add(cost)
-	signal(j.wake)
+	if idle { // else who leads looks again before it resigns
+		signal(j.wake)
+	}
 	return nil
+}
+
+// lead commits one batch on the goroutine that submitted it, and leaves what was
+// queued meanwhile to the committer.
+func (j *Journal) lead(it item) {
+	j.own[0] = it
+	j.commit(j.own[:])
+	j.own[0] = item{}
+	j.mu.Lock()
+	j.leader = nobody
+	more := len(j.queue) > 0 || j.closed
+	j.mu.Unlock()
+	if more {
+		signal(j.wake)
+	}
 }
 
 // recordCost is what a record costs in memory beside its bytes.
@@ -343,43 +397,6 @@ func (j *Journal) acquire(ctx context.Context, cost int64) error {
 		}
 	}
 	return nil
-}
-
-// Take waits for committed batches and returns all there are, in order. Their
-// bytes stay counted against the queue until the next call. Only one goroutine
-// may take. After Close and the last batch it returns ErrClosed; after a Poke it
-// returns nothing once.
-func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
-	j.release()
-	for {
-		j.mu.Lock()
-		if len(j.ready) > 0 {
-			out := j.ready
-			j.ready = nil
-			j.takenCost, j.readyCost = j.readyCost, 0
-			j.mu.Unlock()
-			return out, nil
-		}
-		stopped := j.stopped
-		j.mu.Unlock()
-		if stopped {
-			return nil, ErrClosed
-		}
-		if j.poked.Swap(false) {
-			return nil, nil
-		}
-		select {
-		case <-j.avail:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// Poke makes a waiting or the next Take return.
-func (j *Journal) Poke() {
-	j.poked.Store(true)
-	signal(j.avail)
 }
 
 func signal(c chan struct{}) {
@@ -420,6 +437,10 @@ func (j *Journal) Close() error {
 	})
 	return j.closeErr
 }
+
+// Last is the LSN of the last record committed, and so not less than that of any
+// record whose done was called with nil. Take has returned it, or will.
+func (j *Journal) Last() uint64 { return j.st.last.Load() }
 
 // Stats returns the present figures.
 func (j *Journal) Stats() Stats {

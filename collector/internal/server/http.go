@@ -113,6 +113,8 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().StoreFailures) })
 	r.CounterFunc("auditfleet_collector_evicted_events_total", "Events stored before they were complete: too much was open (max_open_bytes_per_host, max_open_bytes).",
 		func() float64 { return float64(s.head.Stats().Evicted) })
+	r.CounterFunc("auditfleet_collector_searches_behind_total", "Searches answered without some records acknowledged shortly before: the store took no events.",
+		func() float64 { return float64(s.head.Stats().SearchesBehind) })
 	r.CounterFunc("auditfleet_collector_mixed_records_total", "Records of hosts beyond max_hosts, stored together.",
 		func() float64 { return float64(s.head.Stats().Mixed) })
 	r.GaugeFunc("auditfleet_collector_open_bytes", "Records that wait for their event to be complete.",
