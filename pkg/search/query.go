@@ -65,4 +65,6 @@ type Query struct {
 	Types []uint32
 	// Terms are the conditions on values; all must hold.
 	Terms []Term
+	// Reverse asks for the newest first. Matching does not look at it.
+	Reverse bool
 }

@@ -59,13 +59,16 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx}
+	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx, reverse: q.Reverse}
 	for _, g := range tables {
 		if g.id > snap.LastID() {
 			m.refs = append(m.refs, g.table.Select(q)...)
 		}
 	}
 	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
+	if q.Reverse {
+		slices.Reverse(m.refs)
+	}
 	var stopped error
 	err = snap.Scan(ctx, q, func(ev *event.Event) error {
 		if len(m.refs) > 0 {
@@ -95,16 +98,17 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 
 // memory is the part of an answer that lies in tables.
 type memory struct {
-	ctx  context.Context
-	refs []store.Ref
-	m    *search.Matcher
-	fn   func(*event.Event) error
+	ctx     context.Context
+	refs    []store.Ref
+	m       *search.Matcher
+	fn      func(*event.Event) error
+	reverse bool
 }
 
 // until gives what goes before an event of the store. Of equal events the
 // store's is the earlier one.
 func (m *memory) until(k store.Key) error {
-	for len(m.refs) > 0 && m.refs[0].Compare(k) < 0 {
+	for len(m.refs) > 0 && (!m.reverse && m.refs[0].Compare(k) < 0 || m.reverse && m.refs[0].Compare(k) >= 0) {
 		if err := m.one(); err != nil {
 			return err
 		}

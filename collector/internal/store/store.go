@@ -1,10 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -17,7 +20,7 @@ var (
 	// ErrGap is returned by Append for a batch that is not the next one.
 	ErrGap = errors.New("a batch before this one is missing")
 	// ErrInUse is returned by Open when another process has the store, and by Drop
-	// for the day that holds the store's state.
+	// for the partition that holds the store's state.
 	ErrInUse = errors.New("the store is in use")
 	// ErrReadOnly is returned by what changes a store that was opened to read.
 	ErrReadOnly = errors.New("the store is open for reading only")
@@ -27,7 +30,7 @@ var (
 	ErrVersion = errors.New("the store is from a newer version")
 	// ErrDamaged is returned, with file and place, for bytes that do not add up.
 	ErrDamaged = errors.New("the store is damaged")
-	// ErrNoDay is returned by Drop for a day of which nothing is stored.
+	// ErrNoDay is returned by Drop for a partition that is not there.
 	ErrNoDay = errors.New("nothing is stored of that day")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the store is closed")
@@ -61,6 +64,40 @@ func ParseDay(s string) (Day, error) {
 	return DayOf(t), nil
 }
 
+// Part names a partition: a day of receipt, and which of that day's it is. There is
+// one a day, and one more for each Rotate.
+type Part struct {
+	Day Day
+	N   int // from 1
+}
+
+// String is the part as 2026-11-22, its successors as 2026-11-22.2 and so on.
+func (p Part) String() string {
+	if p.N <= 1 {
+		return p.Day.String()
+	}
+	return p.Day.String() + "." + strconv.Itoa(p.N)
+}
+
+// ParsePart is the reverse of String.
+func ParsePart(s string) (Part, error) {
+	name, num, more := strings.Cut(s, ".")
+	day, err := ParseDay(name)
+	p := Part{Day: day, N: 1}
+	if err == nil && more {
+		p.N, err = strconv.Atoi(num)
+	}
+	if err != nil || p.String() != s {
+		return Part{}, fmt.Errorf("partition %q: want YYYY-MM-DD or YYYY-MM-DD.N", s)
+	}
+	return p, nil
+}
+
+// Compare orders by day, then by number.
+func (p Part) Compare(q Part) int {
+	return cmp.Or(cmp.Compare(p.Day, q.Day), cmp.Compare(p.N, q.N))
+}
+
 // Host is what is known of one machine. Times are of receipt.
 type Host struct {
 	Name string
@@ -85,7 +122,8 @@ type KV struct{ Key, Value []byte }
 type Batch struct {
 	// ID numbers batches from 1, without holes. A batch whose ID the store has is
 	// there already, and Append does nothing.
-	ID  uint64
+	ID uint64
+	// Day is the partition's: of several of that day, the last.
 	Day Day
 	// Events may be nil when only the rest is to be kept.
 	Events *Table
@@ -114,12 +152,13 @@ type Stats struct {
 	DiskBytes       uint64
 	IndexBytes      uint64 // of DiskBytes
 	MinMs, MaxMs    int64  // of events; 0 when there are none
-	Days            []DayStats
+	Days            []DayStats // by day and number
 }
 
 // DayStats are those of one partition.
 type DayStats struct {
-	Day                             Day
+	Part
+	LastID                          uint64 // of its last batch with events; 0: there is none
 	Batches, Events, Records        uint64
 	RawBytes, DiskBytes, IndexBytes uint64
 	MinMs, MaxMs                    int64
@@ -138,8 +177,12 @@ type Store interface {
 	// Hosts are those known with the last batch, by name.
 	Hosts(ctx context.Context) ([]Host, error)
 	Stats(ctx context.Context) (Stats, error)
-	// Drop forgets a whole day, not the newest. Snapshots that have it keep it.
-	Drop(ctx context.Context, day Day) error
+	// Drop forgets a whole partition, not the one being written. Snapshots that have
+	// it keep it.
+	Drop(ctx context.Context, part Part) error
+	// Rotate ends the partition being written: what comes for its day goes to
+	// another one. It does nothing when there are no events in it.
+	Rotate(ctx context.Context) error
 	Close() error
 }
 
@@ -149,6 +192,7 @@ type Snapshot interface {
 	LastID() uint64
 	// Scan gives fn the matching events in order of time, node, serial and place
 	// in the event; of events equal in all that, the earlier stored goes first.
+	// For a query with Reverse all of that is turned round, at no more cost.
 	// fn runs in the caller's goroutine. The event is fn's to keep; its bytes are
 	// part of a block of up to some hundred KiB, so to keep few is to copy them.
 	// An error of fn ends the scan: ErrStop without error, others are returned.

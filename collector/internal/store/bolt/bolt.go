@@ -20,9 +20,14 @@ import (
 )
 
 const (
-	markerName   = "VERSION"
-	markerText   = "auditfleet store "
-	storeVersion = 1
+	markerName = "VERSION"
+	markerText = "auditfleet store "
+	markerSum  = "crc32c "
+	// A store is of the least version that can read it: 2 has days of several
+	// partitions.
+	storeVersion   = 2
+	plainVersion   = 1
+	severalVersion = 2
 	lockName     = "lock"
 	partsName    = "partitions"
 	suffix       = ".db"
@@ -52,8 +57,9 @@ type Store struct {
 	cache *cache
 
 	senders *senders
+	version int // of the folder; appendMu
 
-	appendMu sync.Mutex // one Append or Drop at a time
+	appendMu sync.Mutex // one Append, Drop or Rotate at a time
 
 	mu     sync.Mutex // guards everything below
 	parts  []*partition
@@ -109,7 +115,8 @@ func (s *Store) claim() error {
 			return err
 		}
 	}
-	if err := s.checkMarker(); err != nil {
+	var err error
+	if s.version, err = readMarker(dir, s.opts.ReadOnly); err != nil {
 		return err // nothing was made in a folder that is not ours
 	}
 	if !s.opts.ReadOnly {
@@ -117,7 +124,6 @@ func (s *Store) claim() error {
 			return err
 		}
 	}
-	var err error
 	s.lock, err = lockDir(filepath.Join(dir, lockName), !s.opts.ReadOnly, s.opts.LockTimeout)
 	if err != nil {
 		return err
@@ -125,86 +131,11 @@ func (s *Store) claim() error {
 	if s.opts.ReadOnly {
 		return nil
 	}
-	return s.writeMarker()
-}
-
-// checkMarker reads the file that says whose the folder is.
-func (s *Store) checkMarker() error {
-	b, err := os.ReadFile(filepath.Join(s.opts.Dir, markerName))
-	if errors.Is(err, fs.ErrNotExist) {
-		return s.checkForeign()
-	}
-	if err != nil {
-		return err
-	}
-	rest, ok := strings.CutPrefix(string(b), markerText)
-	version := 0
-	if ok {
-		if _, err := fmt.Sscanf(rest, "%d\n", &version); err != nil {
-			ok = false
-		}
-	}
-	switch {
-	case !ok:
-		return fmt.Errorf("%w: %s says %.40q", store.ErrNotOurs, markerName, b)
-	case version > storeVersion:
-		return fmt.Errorf("%w: version %d, this program reads %d", store.ErrVersion, version, storeVersion)
-	case version < 1:
-		return fmt.Errorf("%w: %s says version %d", store.ErrDamaged, markerName, version)
-	}
-	return nil
-}
-
-// checkForeign decides about a folder without the marker: new, when nothing is
-// in it but what the collector itself may have put there already.
-func (s *Store) checkForeign() error {
-	entries, err := os.ReadDir(s.opts.Dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case name == lockName, name == "journal", name == "lost+found", strings.HasSuffix(name, ".sock"):
-		case name == markerName+".tmp" && !s.opts.ReadOnly:
-		case name == partsName && e.IsDir():
-			if inside, err := os.ReadDir(filepath.Join(s.opts.Dir, name)); err != nil || len(inside) > 0 {
-				return fmt.Errorf("%w: partitions, but no file %s", store.ErrNotOurs, markerName)
-			}
-		default:
-			return fmt.Errorf("%w: it holds %s and no file %s: give an empty folder or a new one", store.ErrNotOurs, name, markerName)
-		}
-	}
-	if s.opts.ReadOnly {
-		return fmt.Errorf("%w: nothing is stored there", store.ErrNotOurs)
-	}
-	return nil
-}
-
-func (s *Store) writeMarker() error {
-	path := filepath.Join(s.opts.Dir, markerName)
-	if _, err := os.Stat(path); err == nil {
+	if s.version > 0 {
 		return nil
 	}
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%s%d\n", markerText, storeVersion)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return errors.Join(syncDir(s.opts.Dir), syncDir(filepath.Dir(filepath.Clean(s.opts.Dir))))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	s.version = plainVersion
+	return WriteMarker(dir, s.version)
 }
 
 // openParts opens every day's file.

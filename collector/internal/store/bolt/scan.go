@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -20,7 +21,8 @@ import (
 // when the answer gets there: a host with a wrong clock costs its own blocks.
 // Workers plan groups and unpack and match blocks ahead of the merge, which does
 // for itself what no worker has begun. So answers are in order however many
-// cores there are, and memory is that of the blocks that overlap in time.
+// cores there are, and memory is that of the blocks that overlap in time. For a
+// reversed query all of it runs backwards, from the greatest time down.
 type scan struct {
 	ctx   context.Context
 	q     *search.Query
@@ -31,7 +33,7 @@ type scan struct {
 
 	mu      sync.Mutex // guards everything below
 	wake    *sync.Cond
-	plans   []*plan // by least time
+	plans   []*plan // by due
 	next    int     // of plans: the next a worker may begin
 	opened  int     // plans the merge has opened
 	units   []*unit // to be read ahead, in order
@@ -63,7 +65,7 @@ const (
 type plan struct {
 	p     *partition
 	id    uint64
-	minMs int64
+	due   int64 // where the answer must be for it to be opened: see scan.due
 	phase phase
 	units []*unit
 }
@@ -96,21 +98,19 @@ func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
 			if e.id > sn.id || q.StartMs != 0 && e.sum.MaxMs < q.StartMs || q.EndMs != 0 && e.sum.MinMs > q.EndMs {
 				continue
 			}
-			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, minMs: e.sum.MinMs})
+			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, due: sc.due(e.sum.MinMs, e.sum.MaxMs)})
 		}
 	}
 	slices.SortStableFunc(sc.plans, func(a, b *plan) int {
-		if a.minMs != b.minMs {
-			if a.minMs < b.minMs {
-				return -1
-			}
-			return 1
+		if c := cmp.Compare(a.due, b.due); c != 0 {
+			return c
 		}
-		return int(int64(a.id) - int64(b.id))
+		return cmp.Compare(a.id, b.id)
 	})
 	for _, pl := range sc.plans {
-		sc.heap = append(sc.heap, item{ms: pl.minMs, kind: kindPlan, id: pl.id, plan: pl})
+		sc.heap.list = append(sc.heap.list, item{ms: pl.due, kind: kindPlan, id: pl.id, plan: pl})
 	}
+	sc.heap.reverse = q.Reverse
 	heap.Init(&sc.heap)
 	workers := sn.s.opts.Workers
 	if workers <= 0 {
@@ -121,6 +121,15 @@ func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
 		go sc.work(workers * unitsAhead)
 	}
 	return sc
+}
+
+// due is where on the way of the answer something with events from least to most
+// is met first. Times are negated on the way backwards.
+func (sc *scan) due(least, most int64) int64 {
+	if sc.q.Reverse {
+		return -most
+	}
+	return least
 }
 
 func (sc *scan) close() {
@@ -194,17 +203,11 @@ func (sc *scan) plan(pl *plan) []*unit {
 	for i := range cands {
 		units[i] = &unit{plan: pl, cand: cands[i]}
 	}
-	slices.SortStableFunc(units, func(a, b *unit) int {
-		switch {
-		case a.cand.Block.MinMs < b.cand.Block.MinMs:
-			return -1
-		case a.cand.Block.MinMs > b.cand.Block.MinMs:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
 	return units
 }
+
+func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
 
 // text returns a block's text.
 func (sc *scan) text(u *unit) (text, frame []byte, err error) {
@@ -264,6 +267,9 @@ func (sc *scan) read(u *unit, m *search.Matcher, scratch *event.Event) {
 		off := len(text) - len(rest) - len(one)
 		u.matched = append(u.matched, found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one)), ev: store.CloneEvent(scratch)})
 		size += len(one)
+	}
+	if sc.q.Reverse {
+		slices.Reverse(u.matched)
 	}
 	sc.keep(u, text, frame, size)
 }
@@ -334,41 +340,52 @@ type item struct {
 	unit   *unit
 }
 
-type items []item
+type items struct {
+	list    []item
+	reverse bool
+}
 
-func (h items) Len() int      { return len(h) }
-func (h items) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *items) Push(x any)   { *h = append(*h, x.(item)) }
+func (h *items) Len() int      { return len(h.list) }
+func (h *items) Swap(i, j int) { h.list[i], h.list[j] = h.list[j], h.list[i] }
+func (h *items) Push(x any)    { h.list = append(h.list, x.(item)) }
 func (h *items) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
+	x := h.list[len(h.list)-1]
+	h.list = h.list[:len(h.list)-1]
 	return x
 }
 
-func (h items) Less(i, j int) bool {
-	a, b := &h[i], &h[j]
+func (h *items) Less(i, j int) bool {
+	a, b := &h.list[i], &h.list[j]
 	switch {
 	case a.ms != b.ms:
 		return a.ms < b.ms
 	case a.kind != b.kind && (a.kind != kindEvent || b.kind != kindEvent):
 		return a.kind < b.kind
-	case a.node != b.node:
-		return a.node < b.node
-	case a.serial != b.serial:
-		return a.serial < b.serial
-	case a.id != b.id:
-		return a.id < b.id
-	case a.index != b.index:
-		return a.index < b.index
+	case h.reverse:
+		return b.before(a)
 	}
-	return a.pos < b.pos
+	return a.before(b)
+}
+
+// before is the order of what has the same time.
+func (i *item) before(o *item) bool {
+	switch {
+	case i.node != o.node:
+		return i.node < o.node
+	case i.serial != o.serial:
+		return i.serial < o.serial
+	case i.id != o.id:
+		return i.id < o.id
+	case i.index != o.index:
+		return i.index < o.index
+	}
+	return i.pos < o.pos
 }
 
 func (sc *scan) run(fn func(*event.Event) error) error {
 	var scratch event.Event
-	for len(sc.heap) > 0 {
-		top := &sc.heap[0]
+	for sc.heap.Len() > 0 {
+		top := &sc.heap.list[0]
 		switch top.kind {
 		case kindPlan:
 			if err := sc.ctx.Err(); err != nil {
@@ -377,7 +394,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			pl := top.plan
 			heap.Pop(&sc.heap)
 			for _, u := range sc.openPlan(pl) {
-				heap.Push(&sc.heap, item{ms: u.cand.Block.MinMs, kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
+				heap.Push(&sc.heap, item{ms: sc.dueOf(u), kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
 			}
 		case kindUnit:
 			if err := sc.ctx.Err(); err != nil {
@@ -416,7 +433,7 @@ func (sc *scan) advance(u *unit, pos int) {
 		return
 	}
 	f := &u.matched[pos]
-	sc.heap[0] = item{ms: f.ms, node: f.node, serial: f.serial, kind: kindEvent, id: u.plan.id, index: u.cand.Index, pos: pos, unit: u}
+	sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: u.plan.id, index: u.cand.Index, pos: pos, unit: u}
 	heap.Fix(&sc.heap, 0)
 }
 

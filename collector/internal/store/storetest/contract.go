@@ -175,6 +175,12 @@ func testAnswers(t *testing.T, env Env) {
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("%s, %s: %d events, want %d (-reference +store):\n%s", when, name, len(got), len(want), clip(d))
 			}
+			backwards := *q
+			backwards.Reverse = true
+			slices.Reverse(want)
+			if d := cmp.Diff(want, Collect(t, s, &backwards)); d != "" {
+				t.Errorf("%s, %s, the newest first (-reference +store):\n%s", when, name, clip(d))
+			}
 		}
 	}
 	if n := len(Collect(t, ref, Queries()["exe contains"])); n == 0 {
@@ -412,13 +418,16 @@ func testTies(t *testing.T, env Env) {
 	day := store.DayOf(Start)
 	mustAppend(t, s, &store.Batch{ID: 1, Day: day + 1, Events: tableOf(line("b", 1, "first"), line("b", 1, "second"), line("a", 2, "")), LSN: 3})
 	mustAppend(t, s, &store.Batch{ID: 2, Day: day, Events: tableOf(line("b", 1, "third"), line("a", 1, ""), line("b", 0, "")), LSN: 6})
-	var got []string
-	for _, e := range Collect(t, s, &search.Query{}) {
-		f := strings.Fields(e)
-		got = append(got, f[0]+f[2]+" "+strings.Join(f[6:], " "))
-	}
 	want := []string{"a1 ", "a2 ", "b0 ", "b1 first", "b1 second", "b1 third"}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
+	for _, reverse := range []bool{false, true} {
+		var got []string
+		for _, e := range Collect(t, s, &search.Query{Reverse: reverse}) {
+			f := strings.Fields(e)
+			got = append(got, f[0]+f[2]+" "+strings.Join(f[6:], " "))
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("reverse %v (-want +got):\n%s", reverse, d)
+		}
+		slices.Reverse(want)
 	}
 }

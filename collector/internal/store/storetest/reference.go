@@ -148,6 +148,9 @@ func (s *refSnapshot) Scan(ctx context.Context, q *search.Query, fn func(*event.
 		}
 		return int(int64(a.id) - int64(b.id))
 	})
+	if q.Reverse {
+		slices.Reverse(sorted)
+	}
 	for _, e := range sorted {
 		if err := ctx.Err(); err != nil {
 			return err
