@@ -45,7 +45,7 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "server,link,search", "parts to run")
+	only := flag.String("only", "server,link,search,forwarder", "parts to run")
 	file := flag.String("o", "", "write the markdown to this file too")
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
 	flag.Parse()
@@ -90,11 +90,11 @@ func run() (returned error) {
 		return err
 	}
 	b.machine()
-	parts := map[string]func() error{"server": b.servers, "link": b.link, "search": b.search}
+	parts := map[string]func() error{"server": b.servers, "link": b.link, "search": b.search, "forwarder": b.forwarder}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is server, link and search", name)
+			return fmt.Errorf("-only %s: there is server, link, search and forwarder", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

@@ -18,6 +18,8 @@ import (
 
 const usage = `work burst -n N -dir DIR [-prefix P]     N failing opens of DIR/P-000001 …
 work mix -dir DIR -rounds N [-port P]    files with odd names, denied opens, sockets
+work exec -n N [-rate R] PROGRAM         run PROGRAM N times, R a second; prints N, the wall time and the time in it, in ns
+work getppid -n N                        N calls of getppid; prints the same
 work as -auid A -uid U -gid G -root DIR -cd DIR PROGRAM ARG…`
 
 // The kernel lets a thread set its own login uid only, and /proc/self is the first
@@ -40,6 +42,10 @@ func run(args []string) error {
 		return burst(args[1:])
 	case "mix":
 		return mix(args[1:])
+	case "exec":
+		return execs(args[1:])
+	case "getppid":
+		return getppid(args[1:])
 	case "as":
 		return as(args[1:])
 	}
