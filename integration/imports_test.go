@@ -46,10 +46,11 @@ var mayImport = map[string][]string{
 	"pkg/search/reallog":          {},
 	"pkg/event":                   {"pkg/record", "pkg/tables"},
 	"pkg/interpret":               {"pkg/event", "pkg/record", "pkg/tables", "pkg/search/reallog"}, // its tests record real logs
+	"pkg/normalize":               {"pkg/interpret", "pkg/record", "pkg/tables"},
 	"pkg/rules":                   {"pkg/tables"},
 	"pkg/conf":                    {},
-	"pkg/search":                  {"pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
-	"pkg/report":                  {"pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/search":                  {"pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/report":                  {"pkg/search", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/dispatch":                {"pkg/conf", "pkg/syslog"},
 	"pkg/syslog":                  {},
 	"pkg/action":                  {"pkg/conf", "pkg/syslog"},

@@ -34,6 +34,7 @@ type accounts struct {
 	checked time.Time
 	stamps  [3]stamp
 	names   [3]map[uint32]string
+	users   map[string]uint32
 }
 
 type stamp struct {
@@ -71,6 +72,16 @@ func (s *System) lookup(file int, id uint32) (string, bool) {
 	return name, ok
 }
 
+// UserID returns the id of the first account with that name.
+func (s *System) UserID(name string) (uint32, bool) {
+	a := s.current.Load()
+	if a == nil {
+		a = s.refresh()
+	}
+	uid, ok := a.users[name]
+	return uid, ok
+}
+
 // Refresh looks whether the files have changed, at most once a second. An
 // Interpreter calls it once a record, so that lookups themselves cost nothing
 // but the lookup.
@@ -89,9 +100,16 @@ func (s *System) refresh() *accounts {
 		}
 		if old != nil && fresh.stamps[i] == old.stamps[i] {
 			fresh.names[i] = old.names[i]
+			if i == 0 {
+				fresh.users = old.users
+			}
 			continue
 		}
-		fresh.names[i] = readNames(path, i == 2)
+		var ids map[string]uint32
+		fresh.names[i], ids = readNames(path, i == 2)
+		if i == 0 {
+			fresh.users = ids
+		}
 	}
 	s.current.Store(fresh)
 	return fresh
@@ -99,15 +117,15 @@ func (s *System) refresh() *accounts {
 
 // readNames reads a file of NAME:x:ID:… or, of /etc/protocols, NAME ID lines. A
 // file that cannot be read has no names.
-func readNames(path string, protocols bool) map[uint32]string {
-	names := map[uint32]string{}
+func readNames(path string, protocols bool) (names map[uint32]string, ids map[string]uint32) {
+	names, ids = map[uint32]string{}, map[string]uint32{}
 	fi, err := os.Stat(path)
 	if err != nil || fi.Size() > maxAccounts {
-		return names
+		return names, ids
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return names
+		return names, ids
 	}
 	for line := range bytes.Lines(b) {
 		var name, id []byte
@@ -132,6 +150,9 @@ func readNames(path string, protocols bool) map[uint32]string {
 		if _, ok := names[uint32(n)]; !ok {
 			names[uint32(n)] = string(name)
 		}
+		if _, ok := ids[string(name)]; !ok {
+			ids[string(name)] = uint32(n)
+		}
 	}
-	return names
+	return names, ids
 }

@@ -23,6 +23,7 @@ type Interpreter struct {
 	escape  Escape
 	machine uint32
 	bodies  uint
+	path    []byte // scratch of AppendPath
 }
 
 // refreshEvery is how many records are printed between two looks at the accounts:
@@ -63,10 +64,7 @@ type call struct {
 // stands behind the last field is left out, except behind a comma and where
 // there is no field at all; then it ends in a newline of its own.
 func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
-	if in.refresh != nil && in.bodies%refreshEvery == 0 {
-		in.refresh()
-	}
-	in.bodies++
+	in.Refresh()
 	s := scanner{rest: r.Body}
 	c := in.callOf(r)
 	for s.next() {
@@ -90,6 +88,9 @@ func (in *Interpreter) callOf(r *record.Record) call {
 // appendField appends one value and what stands behind it.
 func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *scanner) []byte {
 	kind := KindOf(r.Type, s.name)
+	if r.Type == trustedApp {
+		kind = kindOfValue(r.Type, s.name, s.value)
+	}
 	if kind == Account && r.Type != tables.Execve && !isHexOrQuoted(s.value) {
 		kind, s.value = Plain, bytes.TrimSuffix(s.value, []byte(":"))
 	}
@@ -130,6 +131,54 @@ func appendKeys(dst []byte, from int) []byte {
 		copy(dst[write+1:], between)
 	}
 	return append(dst, ' ')
+}
+
+// Refresh looks for changed accounts now and then. Who interprets by AppendRaw
+// calls it for every event.
+func (in *Interpreter) Refresh() {
+	if in.refresh != nil && in.bodies%refreshEvery == 0 {
+		in.refresh()
+	}
+	in.bodies++
+}
+
+// AppendRaw appends the interpretation of a field that stands in r, its value v
+// with the quotes it has there. Several keys have \x01 between them.
+func (in *Interpreter) AppendRaw(dst []byte, r *record.Record, name, v []byte) []byte {
+	kind := kindOfValue(r.Type, name, v)
+	if kind == Plain {
+		from := len(dst)
+		return escapeFrom(append(dst, v...), from, in.escape, false)
+	}
+	c := in.callOf(r)
+	switch kind {
+	case SyscallNr, Arg0, Arg1, Arg2, Arg3:
+		if c.known {
+			in.learn(r, &c)
+		}
+	}
+	return in.appendValue(dst, r, &c, kind, name, v)
+}
+
+// kindOfValue is KindOf where the value has a say.
+func kindOfValue(typ uint16, name, v []byte) Kind {
+	kind := KindOf(typ, name)
+	switch {
+	case kind == Account && !isHexOrQuoted(v):
+		return Plain
+	case typ == trustedApp && kind == Plain && (len(v) > 0 && v[0] == '"' || isHexOrQuoted(v) && !isDecimal(v)):
+		return Escaped
+	}
+	return kind
+}
+
+func isDecimal(v []byte) bool {
+	for _, c := range v {
+		if c-'0' > 9 {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendValue appends the interpretation of one field of r, own or nested.

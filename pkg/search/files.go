@@ -66,6 +66,9 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 		return 1
 	}
 	defer logs.Close()
+	if o.Warn == nil {
+		o.Warn = warnTo(stdio.Err)
+	}
 	cfg := ReadConfig{StartMs: o.Query.StartMs, EndMs: o.Query.EndMs, EOETimeout: o.EOETimeout}
 	if o.Debug {
 		cfg.Skipped = func(line []byte, err error) {

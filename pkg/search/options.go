@@ -44,6 +44,7 @@ const (
 // Options is a command line in ausearch's words.
 type Options struct {
 	Query Query
+	Own
 
 	Format       Format
 	Escape       Escape
@@ -65,6 +66,10 @@ type Options struct {
 	// ids are interpreted by; empty and nil are C and this machine's accounts.
 	Locale string
 	Names  interpret.Names
+
+	// Warn, if set, is told what a format cannot say of an event (a line without a
+	// newline). Searches with workers call it from any of them.
+	Warn func(text string)
 
 	Help    bool
 	Version bool
@@ -122,6 +127,9 @@ var optionNames = [...]struct{ short, long string }{
 	{"", "--arch"}, {"", "--checkpoint"}, {"", "--debug"}, {"", "--eoe-timeout"}, {"", "--escape"},
 	{"", "--extra-keys"}, {"", "--extra-labels"}, {"", "--extra-obj2"}, {"", "--extra-time"}, {"", "--format"},
 	{"", "--input-logs"}, {"", "--just-one"}, {"", "--session"},
+	// Our own.
+	{"", "--around"}, {"", "--color"}, {"", "--count"}, {"", "--expression"}, {"", "--field"}, {"", "--follow"}, {"", "--limit"},
+	{"", "--no-pager"}, {"", "--regex"}, {"", "--reverse"}, {"", "--tree"}, {"", "--with-host"},
 }
 
 // canonical returns the long name of an option in either spelling.
@@ -143,7 +151,10 @@ type parser struct {
 	o    *Options
 
 	word    bool
-	machine uint32 // AUDIT_ARCH_*, when hasMachine
+	regexp  bool       // --regex
+	tests   []Filter   // --field
+	bounds  [][2]int64 // of --expression
+	machine uint32     // AUDIT_ARCH_*, when hasMachine
 	hasMachine,
 	hasSyscall bool
 	start, end *bound
@@ -158,6 +169,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 		return nil, ErrNoOptions
 	}
 	env = env.withDefaults()
+	args = splitOwn(args)
 	p := &parser{env: env, args: args, o: &Options{Locale: env.Locale, Names: env.Names}, terms: map[string]Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]
@@ -189,8 +201,10 @@ func (p *parser) finish() (*Options, error) {
 	}
 	for _, opt := range p.order {
 		t := p.terms[opt]
-		if stringTerm(opt) && !p.word {
-			t.Op = OpContains
+		if stringTerm(opt) {
+			if err := p.termOp(opt, &t); err != nil {
+				return nil, err
+			}
 		}
 		o.Query.Terms = append(o.Query.Terms, t)
 	}
@@ -202,6 +216,9 @@ func (p *parser) finish() (*Options, error) {
 	}
 	if p.end != nil {
 		o.Query.EndMs = p.end.sec*1000 + 999
+	}
+	if err := p.finishOwn(); err != nil {
+		return nil, err
 	}
 	return o, nil
 }
@@ -317,6 +334,9 @@ func (p *parser) option(opt string) error {
 	case "--end":
 		return p.endTime()
 	default:
+		if ours, err := p.ownOption(opt); ours {
+			return err
+		}
 		return p.valued(opt)
 	}
 	return nil

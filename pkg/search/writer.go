@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/mattn/go-isatty"
@@ -51,6 +52,10 @@ func NewFormatter(o *Options, loc *time.Location) (Formatter, error) {
 		return &defaultFormat{loc: loc, escape: o.Escape}, nil
 	case FormatInterpret:
 		return newInterpretFormat(o, loc), nil
+	case FormatCSV:
+		return newCSVFormat(o, loc), nil
+	case FormatText:
+		return newTextFormat(o, loc), nil
 	}
 	return nil, &FormatError{o.Format}
 }
@@ -63,6 +68,16 @@ func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
 		return nil, err
 	}
 	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || isTerminal(out), format: f}, nil
+}
+
+// warnTo returns an Options.Warn that writes lines to w.
+func warnTo(w io.Writer) func(string) {
+	var mu sync.Mutex // of w
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintln(w, text)
+	}
 }
 
 func isTerminal(out io.Writer) bool {
