@@ -3,6 +3,7 @@ package search
 import (
 	"bytes"
 	"encoding/hex"
+	"regexp"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -17,6 +18,10 @@ type Matcher struct {
 	types map[uint32]bool
 	terms []matchTerm
 	skim  []literal
+	// filters are decided last: they may cost most.
+	filters []filter
+	never   bool // a filter makes no sense
+	words   words
 }
 
 // literal is a term's text as a record must hold it for the term to match:
@@ -27,6 +32,7 @@ type literal struct{ plain, hex []byte }
 type matchTerm struct {
 	*Term
 	text    []byte
+	re      *regexp.Regexp   // OpRegexp's Text
 	number  [NumFields]int64 // Text as a number of each field in numbers
 	numbers fieldSet
 	user    int64 // OpUser's Number
@@ -38,23 +44,20 @@ func NewMatcher(q *Query) *Matcher {
 	m := &Matcher{q: q, terms: make([]matchTerm, len(q.Terms))}
 	for i := range q.Terms {
 		t := &m.terms[i]
-		t.Term, t.text = &q.Terms[i], []byte(q.Terms[i].Text)
-		for _, f := range t.Fields {
-			if int(f) >= NumFields {
-				continue
-			}
-			m.need |= 1 << f
-			if n, ok := parseNumber(f, t.Text); ok && numeric.has(f) {
-				t.number[f] = n
-				t.numbers |= 1 << f
-			}
-		}
+		m.need |= t.read(&q.Terms[i])
 		if l, ok := literalOf(t); ok {
 			m.skim = append(m.skim, l)
 		}
-		if t.Op == OpUser {
-			t.user, t.hasUser = parseNumber(FieldUID, t.Number)
+	}
+	for i := range q.Filters {
+		f, err := q.Filters[i].compile()
+		if err != nil { // Check says so
+			m.never = true
+			continue
 		}
+		m.need |= f.need
+		m.skim = append(m.skim, f.literals()...)
+		m.filters = append(m.filters, *f)
 	}
 	if len(q.Types) > 0 {
 		m.types = make(map[uint32]bool, len(q.Types))
@@ -63,6 +66,28 @@ func NewMatcher(q *Query) *Matcher {
 		}
 	}
 	return m
+}
+
+// read takes a Term up and returns the fields it looks at.
+func (t *matchTerm) read(from *Term) (need fieldSet) {
+	t.Term, t.text = from, []byte(from.Text)
+	for _, f := range t.Fields {
+		if int(f) >= NumFields {
+			continue
+		}
+		need |= 1 << f
+		if n, ok := parseNumber(f, t.Text); ok && numeric.has(f) {
+			t.number[f] = n
+			t.numbers |= 1 << f
+		}
+	}
+	switch t.Op {
+	case OpUser:
+		t.user, t.hasUser = parseNumber(FieldUID, t.Number)
+	case OpRegexp:
+		t.re, _ = regexp.Compile(t.Text) // Check says what is wrong with it
+	}
+	return need
 }
 
 // skimmed is the fields whose values stand in a record as they are, or in hex. An
@@ -85,7 +110,11 @@ func literalOf(t *matchTerm) (literal, bool) {
 			return literal{}, false // may reach over where a working directory was joined to ./name
 		}
 	}
-	return literal{t.text, []byte(strings.ToUpper(hex.EncodeToString(t.text)))}, true
+	return hexLiteral(t.text), true
+}
+
+func hexLiteral(text []byte) literal {
+	return literal{text, []byte(strings.ToUpper(hex.EncodeToString(text)))}
 }
 
 func (l *literal) in(ev *event.Event) bool {
@@ -116,21 +145,28 @@ func (m *Matcher) Match(ev *event.Event) bool {
 	if m.types != nil && !m.typed(ev) {
 		return false
 	}
-	if len(m.terms) == 0 {
-		return true
+	if len(m.terms) == 0 && len(m.filters) == 0 {
+		return !m.never
 	}
 	for i := range m.skim {
 		if !m.skim[i].in(ev) {
 			return false
 		}
 	}
-	m.x.read(ev, m.need)
+	if m.need != 0 {
+		m.x.read(ev, m.need)
+	}
 	for i := range m.terms {
 		if !m.terms[i].match(&m.x.it) {
 			return false
 		}
 	}
-	return true
+	for i := range m.filters {
+		if !m.filters[i].match(m, ev) {
+			return false
+		}
+	}
+	return !m.never
 }
 
 func (m *Matcher) node(node []byte) bool {
@@ -166,6 +202,10 @@ func (t *matchTerm) match(it *items) bool {
 			if it.set.has(f) && !it.set.has(nameOf(f)) && t.hasUser && it.nums[f] == t.user {
 				return true
 			}
+		case t.Op == OpRegexp && numeric.has(f):
+			if it.set.has(f) && t.value(appendNumber(nil, f, it.nums[f])) {
+				return true
+			}
 		case numeric.has(f):
 			if it.set.has(f) && t.numbers.has(f) && it.nums[f] == t.number[f] {
 				return true
@@ -189,8 +229,11 @@ func (t *matchTerm) match(it *items) bool {
 }
 
 func (t *matchTerm) value(v []byte) bool {
-	if t.Op == OpContains {
+	switch t.Op {
+	case OpContains:
 		return bytes.Contains(v, t.text)
+	case OpRegexp:
+		return t.re != nil && t.re.Match(v)
 	}
 	return bytes.Equal(v, t.text)
 }

@@ -43,7 +43,7 @@ func TestIndexNeverHides(t *testing.T) {
 				for i := range o.Query.Terms {
 					term, ok := &o.Query.Terms[i], false
 					x.Extract(ev, func(f Field, v []byte) {
-						if slices.Contains(term.Fields, f) && term.MatchValue(v) {
+						if slices.Contains(term.Fields, f) && term.Values()(v) {
 							ok = true
 							exact, is := term.Exact()
 							if is && !slices.Contains(exact, string(v)) {

@@ -1,6 +1,11 @@
 package search
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+)
 
 // Op is how a Term compares a value. The numbers travel in queries: only append.
 type Op uint8
@@ -10,7 +15,11 @@ const (
 	OpEqual    Op = iota // the value is Text
 	OpContains           // the value contains Text
 	OpUser               // the value is Text (a user's name) or Number (the same user's id here)
+	OpRegexp             // Text, a regular expression (RE2), is found in the value
 )
+
+// lastOp is the last comparison there is.
+const lastOp = OpRegexp
 
 // Term is one condition on an event's values: some value of one of Fields must
 // satisfy it. It is plain data.
@@ -21,17 +30,25 @@ type Term struct {
 	Number string // OpUser: the id that stands for Text where the record carries no name
 }
 
-// MatchValue says whether a value of one of the term's fields can satisfy the
-// term. It is a necessary condition, made for dictionaries: an event matches a
-// query only if, for every Term, some extracted value of one of its Fields does.
-func (t *Term) MatchValue(v []byte) bool {
+// Values returns a function that says whether a value of one of the term's fields
+// can satisfy the term. It is a necessary condition, made for dictionaries: an
+// event matches a query only if, for every Term, some extracted value of one of
+// its Fields does. Several goroutines may call the function.
+func (t *Term) Values() func(v []byte) bool {
 	switch t.Op {
 	case OpContains:
-		return bytes.Contains(v, []byte(t.Text))
+		text := []byte(t.Text)
+		return func(v []byte) bool { return bytes.Contains(v, text) }
 	case OpUser:
-		return string(v) == t.Text || string(v) == t.Number
+		return func(v []byte) bool { return string(v) == t.Text || string(v) == t.Number }
+	case OpRegexp:
+		re, err := regexp.Compile(t.Text)
+		if err != nil { // Check says so
+			return func([]byte) bool { return false }
+		}
+		return re.Match
 	default:
-		return string(v) == t.Text
+		return func(v []byte) bool { return string(v) == t.Text }
 	}
 }
 
@@ -65,6 +82,67 @@ type Query struct {
 	Types []uint32
 	// Terms are the conditions on values; all must hold.
 	Terms []Term
+	// Filters are the conditions that take more than an index; all must hold.
+	Filters []Filter
 	// Reverse asks for the newest first. Matching does not look at it.
 	Reverse bool
+}
+
+// Filter is a condition on an event that is one of the things below, or, with
+// Not, that it does not hold. It is plain data.
+type Filter struct {
+	Not        bool
+	Term       *Term
+	Field      *FieldTest
+	Expression string // as ausearch-expression(5) has them
+}
+
+// FieldTest is a condition on the fields of records as they stand there: some
+// record has a field called Name ("*": any) with a value that satisfies it.
+// Values are compared without their quotes and hex, and with Words also as -i
+// prints them.
+type FieldTest struct {
+	Name  string
+	Op    Op // OpEqual, OpContains or OpRegexp
+	Text  string
+	Words bool
+}
+
+// ErrQuery is returned for a query that cannot be followed.
+var ErrQuery = errors.New("search: not a query")
+
+// Check says whether the query can be followed. One that ParseArgs made can be; of
+// one that came from elsewhere, Matchers find nothing where it cannot.
+func (q *Query) Check() error {
+	for i := range q.Terms {
+		if err := q.Terms[i].check(); err != nil {
+			return err
+		}
+	}
+	for i := range q.Filters {
+		if _, err := q.Filters[i].compile(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Term) check() error {
+	if t.Op > lastOp {
+		return fmt.Errorf("%w: comparison %d", ErrQuery, t.Op)
+	}
+	if len(t.Fields) == 0 || len(t.Fields) > NumFields {
+		return fmt.Errorf("%w: a term of %d fields", ErrQuery, len(t.Fields))
+	}
+	for _, f := range t.Fields {
+		if int(f) >= NumFields {
+			return fmt.Errorf("%w: field %d", ErrQuery, f)
+		}
+	}
+	if t.Op == OpRegexp {
+		if _, err := regexp.Compile(t.Text); err != nil {
+			return fmt.Errorf("%w: %w", ErrQuery, err)
+		}
+	}
+	return nil
 }

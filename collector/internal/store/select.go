@@ -66,9 +66,10 @@ func ConditionsOf(q *search.Query) Conditions {
 		c.Match = func(v []byte) bool { return slices.Contains(c.Exact, string(v)) }
 		out = append(out, c)
 	}
-	for i := range q.Terms {
-		t := &q.Terms[i]
-		c := Condition{Fields: t.Fields, Match: t.MatchValue}
+	needs := q.Needs()
+	for i := range needs {
+		t := &needs[i]
+		c := Condition{Fields: t.Fields, Match: t.Values()}
 		if t.Op == search.OpContains {
 			c.Contains = t.Text
 		}

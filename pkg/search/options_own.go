@@ -1,0 +1,305 @@
+package search
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Own are the options that the stock tool has not.
+type Own struct {
+	Limit    uint64 // --limit: at most so many events; 0 is all
+	Count    bool   // --count: how many there are, instead of them
+	Reverse  bool   // --reverse: the newest first
+	Follow   bool   // --follow: what is to come, from now or from -ts on
+	Around   time.Duration
+	Tree     bool
+	WithHost bool   // --with-host: name the host in the line between events
+	Color    string // --color: auto, always or never
+	NoPager  bool
+}
+
+// ownOption reads one of our own options; false when it is none.
+func (p *parser) ownOption(opt string) (bool, error) {
+	o := &p.o.Own
+	switch opt {
+	case "--count":
+		o.Count = true
+	case "--reverse":
+		o.Reverse = true
+	case "--follow":
+		o.Follow = true
+	case "--tree":
+		o.Tree = true
+	case "--with-host":
+		o.WithHost = true
+	case "--no-pager":
+		o.NoPager = true
+	case "--regex":
+		return true, p.regex()
+	case "--limit", "--around", "--field", "--expression", "--color":
+		v, err := p.value(opt == "--expression")
+		if err != nil {
+			return true, err
+		}
+		return true, p.ownValue(opt, v)
+	default:
+		return false, nil
+	}
+	return true, p.noValue()
+}
+
+func (p *parser) ownValue(opt, v string) error {
+	o := &p.o.Own
+	switch opt {
+	case "--limit":
+		n, err := strconv.ParseUint(v, 10, 63)
+		if err != nil || n == 0 {
+			return usagef("--limit must be a number from 1 on, was %s", v)
+		}
+		o.Limit = n
+	case "--around":
+		d, err := time.ParseDuration(v)
+		if isDigit(v) && strings.Trim(v, "0123456789") == "" {
+			d, err = time.ParseDuration(v + "s")
+		}
+		if err != nil || d < time.Millisecond || d > maxAround {
+			return usagef("--around must be a time such as 30s or 5m, up to %v, was %s", maxAround, v)
+		}
+		o.Around = d
+	case "--color":
+		if v != "auto" && v != "always" && v != "never" {
+			return usagef("--color must be auto, always or never, was %s", v)
+		}
+		o.Color = v
+	case "--expression":
+		e, err := parseExpr(v)
+		if err != nil {
+			return usagef("--expression: %v", err)
+		}
+		from, to := e.times()
+		p.bounds = append(p.bounds, [2]int64{from, to})
+		p.o.Query.Filters = append(p.o.Query.Filters, Filter{Expression: v})
+	default:
+		return p.field(v)
+	}
+	return nil
+}
+
+const maxAround = 7 * 24 * time.Hour
+
+// regex is --regex alone, which makes the text of other options regular
+// expressions, or with one that any field's value may satisfy.
+func (p *parser) regex() error {
+	v, ok := p.peek(1)
+	if !ok {
+		p.regexp = true
+		return nil
+	}
+	p.pos++
+	if err := checkRegexp("--regex", v); err != nil {
+		return err
+	}
+	p.tests = append(p.tests, Filter{Field: &FieldTest{Name: "*", Op: OpRegexp, Text: v}})
+	return nil
+}
+
+func checkRegexp(opt, text string) error {
+	if _, err := regexp.Compile(text); err != nil {
+		return usagef("%s: %v", opt, err)
+	}
+	return nil
+}
+
+// indexed are the fields that --field finds by the index, each with the option
+// whose words its values are. What they are in an event is what the option says.
+var indexed = map[string]struct {
+	field Field
+	opt   string // empty: text
+}{
+	"key": {FieldKey, ""}, "comm": {FieldComm, ""}, "exe": {FieldExe, ""}, "file": {FieldFile, ""}, "host": {FieldHost, ""},
+	"terminal": {FieldTerminal, ""}, "subj": {FieldSubject, ""}, "obj": {FieldObject, ""}, "acct": {FieldAcct, ""},
+	"uuid": {FieldUUID, ""}, "vm": {FieldVM, ""},
+	"pid": {FieldPID, "--pid"}, "ppid": {FieldPPID, "--ppid"}, "auid": {FieldAUID, "--loginuid"}, "uid": {FieldUID, "--uid"},
+	"euid": {FieldEUID, "--uid-effective"}, "gid": {FieldGID, "--gid"}, "egid": {FieldEGID, "--gid-effective"},
+	"ses": {FieldSession, "--session"}, "syscall": {FieldSyscall, "--syscall"}, "arch": {FieldArch, "--arch"},
+	"success": {FieldSuccess, "--success"}, "exit": {FieldExit, "--exit"},
+}
+
+// field reads NAME=VALUE, NAME!=VALUE, NAME~REGEXP or NAME!~REGEXP.
+func (p *parser) field(v string) error {
+	at := strings.IndexAny(v, "=~!")
+	if at <= 0 {
+		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
+	}
+	name, rest := v[:at], v[at:]
+	f := Filter{Not: rest[0] == '!'}
+	rest = strings.TrimPrefix(rest, "!")
+	if rest == "" || rest[0] != '=' && rest[0] != '~' || len(rest) == 1 {
+		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
+	}
+	op, text := OpContains, rest[1:]
+	if rest[0] == '~' {
+		op = OpRegexp
+		if err := checkRegexp("--field", text); err != nil {
+			return err
+		}
+	}
+	ix, ok := indexed[name]
+	switch {
+	case !ok:
+		if name == "type" && op == OpContains {
+			op = OpEqual
+		}
+		f.Field = &FieldTest{Name: name, Op: op, Text: text}
+	case ix.opt != "" && op == OpContains:
+		return p.numberField(f, ix.opt, text)
+	case op == OpRegexp && ix.opt != "":
+		f.Field = &FieldTest{Name: name, Op: op, Text: text} // unless -i is not given: see tested
+	default:
+		f.Term = &Term{Fields: []Field{ix.field}, Op: op, Text: text}
+	}
+	p.tests = append(p.tests, f)
+	return nil
+}
+
+// numberField reads a value as the option for it does.
+func (p *parser) numberField(f Filter, opt, text string) error {
+	sub := &parser{env: p.env, args: []string{opt, text}, name: "--field", o: &Options{}, terms: map[string]Term{}}
+	if strings.HasPrefix(text, "-") && opt != "--exit" && opt != "--session" && opt != "--loginuid" {
+		return usagef("--field: %s is no value of it", text)
+	}
+	if err := sub.valued(opt); err != nil {
+		return usagef("--field: %v", err)
+	}
+	if sub.hasMachine {
+		sub.term("--arch", Term{Fields: []Field{FieldArch}, Text: string(appendNumber(nil, FieldArch, int64(sub.machine)))})
+	}
+	if f.Not && len(sub.order) > 1 { // not this call of this architecture
+		return usagef("--field: give the system call's number where it is not wanted")
+	}
+	for _, name := range sub.order {
+		t := sub.terms[name]
+		p.tests = append(p.tests, Filter{Not: f.Not, Term: &t})
+	}
+	return nil
+}
+
+// tested adds what --field and --regex ask for, now that all options are known.
+func (p *parser) tested() {
+	q := &p.o.Query
+	words := p.o.Format == FormatInterpret
+	for _, f := range p.tests {
+		switch {
+		case f.Field != nil:
+			if ix, ok := indexed[f.Field.Name]; ok && !words {
+				f.Term, f.Field = &Term{Fields: withName(ix.field), Op: f.Field.Op, Text: f.Field.Text}, nil
+				break
+			}
+			f.Field.Words = words
+			f.Field.Op = p.textOp(f.Field.Op)
+		case f.Term.Op == OpContains:
+			f.Term.Op = p.textOp(OpContains)
+		}
+		if f.Term != nil && !f.Not {
+			q.Terms = append(q.Terms, *f.Term)
+			continue
+		}
+		q.Filters = append(q.Filters, f)
+	}
+}
+
+// withName adds the names of users to their numbers.
+func withName(f Field) []Field {
+	switch f {
+	case FieldAUID, FieldUID, FieldEUID:
+		return []Field{f, nameOf(f)}
+	}
+	return []Field{f}
+}
+
+// textOp is how a text is compared: as a part of a value unless --word.
+func (p *parser) textOp(op Op) Op {
+	if op == OpContains && p.word {
+		return OpEqual
+	}
+	return op
+}
+
+// finishOwn checks our options against each other, and narrows the query to the
+// times of its expressions.
+func (p *parser) finishOwn() error {
+	o := p.o
+	p.tested()
+	q := &o.Query
+	for _, b := range p.bounds {
+		q.StartMs = max(q.StartMs, b[0])
+		if b[1] != 0 && (q.EndMs == 0 || b[1] < q.EndMs) {
+			q.EndMs = b[1]
+		}
+	}
+	q.Reverse = o.Reverse
+	if o.JustOne {
+		o.Limit = 1
+	}
+	for _, clash := range []struct {
+		both bool
+		text string
+	}{
+		{o.Follow && o.Reverse, "--follow and --reverse"},
+		{o.Follow && o.Count, "--follow and --count"},
+		{o.Follow && o.Around > 0, "--follow and --around"},
+		{o.Follow && o.Tree, "--follow and --tree"},
+		{o.Tree && o.Around > 0, "--tree and --around"},
+		{o.Tree && o.Count, "--tree and --count"},
+		{o.Checkpoint != "" && o.ownWay(), "--checkpoint with --limit, --count, --reverse, --follow, --around or --tree"},
+	} {
+		if clash.both {
+			return usagef("%s cannot be combined", clash.text)
+		}
+	}
+	return q.Check()
+}
+
+// ownWay says whether more is wanted than to write what is found, in order.
+func (o *Options) ownWay() bool {
+	return o.Limit > 0 && !o.JustOne || o.Count || o.Reverse || o.Follow || o.Around > 0 || o.Tree
+}
+
+// termOp makes a text option's term what --word and --regex ask for.
+func (p *parser) termOp(opt string, t *Term) error {
+	switch {
+	case p.regexp && p.word:
+		t.Op, t.Text = OpRegexp, fmt.Sprintf("^(?:%s)$", t.Text)
+	case p.regexp:
+		t.Op = OpRegexp
+	case !p.word:
+		t.Op = OpContains
+	}
+	if t.Op == OpRegexp {
+		return checkRegexp(opt, t.Text)
+	}
+	return nil
+}
+
+// ownNames are our options, and whether each takes a value.
+var ownNames = map[string]bool{
+	"--limit": true, "--around": true, "--field": true, "--expression": true, "--color": true,
+	"--count": false, "--reverse": false, "--follow": false, "--tree": false, "--with-host": false, "--no-pager": false, "--regex": false,
+}
+
+// splitOwn lets our options be written --limit=5, too.
+func splitOwn(args []string) []string {
+	for i, arg := range args {
+		name, value, has := strings.Cut(arg, "=")
+		takes, ours := ownNames[name]
+		if !has || !ours || !takes && name != "--regex" {
+			continue
+		}
+		out := append([]string(nil), args[:i]...)
+		return append(append(out, name, value), splitOwn(args[i+1:])...)
+	}
+	return args
+}
