@@ -2,9 +2,11 @@ package search
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -23,44 +25,35 @@ type ReadConfig struct {
 	Skipped func(line []byte, err error)
 }
 
+func (cfg *ReadConfig) timeoutSec() int64 {
+	if s := int64(cfg.EOETimeout / time.Second); s > 0 {
+		return s
+	}
+	return 2
+}
+
 const (
-	chunkBytes = 1 << 20
+	// chunkBytes is what is read and looked at in one go. It stays in a core's
+	// cache between the two.
+	chunkBytes = 512 << 10
+	// streamBytes is the least a stream is read in.
+	streamBytes = 64 << 10
 	// maxLine is how much of a line the stock tool takes for a record.
 	maxLine = record.MaxLength - 1
 	// maxWaiting bounds what is held of a log whose events never complete, such
 	// as one that was written backwards.
 	maxWaiting = 256 << 20
+	// maxPinned is how many chunks waiting events may keep in memory.
+	maxPinned = 64
+	// longRest is how much of the rest of an overlong line is kept to be shown.
+	longRest = 256
 )
 
 // errTooLong is why the rest of an overlong line is skipped.
 var errTooLong = fmt.Errorf("search: line is longer than %d bytes, the rest is left out", maxLine)
 
-// Read returns the events of one or more logs that continue each other, in the
-// order ausearch prints them. It reads each once, in pieces.
-func Read(cfg ReadConfig, logs ...io.Reader) Events {
-	return func(yield func(*event.Event, error) bool) {
-		timeout := int64(cfg.EOETimeout / time.Second)
-		if timeout <= 0 {
-			timeout = 2
-		}
-		o := newOrder(timeout, maxWaiting, func(ev *event.Event) error {
-			if !yield(ev, nil) {
-				return ErrStop
-			}
-			return nil
-		})
-		rd := reader{cfg: cfg, order: o}
-		for _, log := range logs {
-			if err := rd.read(log); err != nil {
-				if !errors.Is(err, ErrStop) {
-					yield(nil, err)
-				}
-				return
-			}
-		}
-		_ = o.flush() // only ErrStop
-	}
-}
+// idle is how long a pipe may be silent before open events are shown.
+const idle = 3 * time.Second
 
 // waiter is a log that may have nothing for a while, such as a pipe.
 type waiter interface {
@@ -68,113 +61,261 @@ type waiter interface {
 	wait(d time.Duration) (bool, error)
 }
 
-// idle is how long a pipe may be silent before open events are shown.
-const idle = 3 * time.Second
-
-type reader struct {
-	cfg   ReadConfig
-	order *order
-	rec   record.Record
+// A source is a log in pieces. It is for one goroutine.
+type source interface {
+	// next prepares an empty chunk. Where it sets c.fill, any goroutine may do
+	// the reading, for several chunks at once. It returns io.EOF at the end.
+	next(ctx context.Context, c *chunk) error
 }
 
-// read takes one log apart into lines. Events keep slices of its pieces, so each
-// piece is its own memory, freed when the last of its events is out.
-func (rd *reader) read(log io.Reader) error {
-	chunk, used := make([]byte, chunkBytes), 0
-	skipping := false // within the rest of an overlong line
-	for {
-		if err := rd.await(log); err != nil {
-			return err
-		}
-		n, err := log.Read(chunk[used:])
-		data := chunk[:used+n]
-		start := 0
-		for {
-			i := bytes.IndexByte(data[max(start, used):], '\n')
-			if i < 0 {
-				break
-			}
-			end := max(start, used) + i
-			if !skipping {
-				if err := rd.line(data[start:end:end]); err != nil {
-					return err
-				}
-			}
-			start, skipping = end+1, false
-			used = start
-		}
-		rest := data[start:]
-		if errors.Is(err, io.EOF) {
-			if len(rest) > 0 && !skipping {
-				return rd.line(rest[:len(rest):len(rest)])
-			}
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read log: %w", err)
-		}
-		if skipping {
-			rest = nil
-		}
-		if len(rest) > maxLine {
-			if err := rd.line(rest[:len(rest):len(rest)]); err != nil {
-				return err
-			}
-			rest, skipping = nil, true
-		}
-		// What is behind data in the chunk was given to nobody.
-		if len(chunk)-len(data) >= chunkBytes/4 && len(rest) > 0 {
-			chunk, used = chunk[start:], len(rest)
-		} else if len(chunk)-len(data) >= chunkBytes/4 {
-			chunk, used = chunk[len(data):], 0
-		} else {
-			next := make([]byte, chunkBytes)
-			used = copy(next, rest)
-			chunk = next
+// sourceOf chooses how a log is read.
+func sourceOf(log io.Reader, size int) source {
+	if f, ok := log.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return &fileSource{f: f, end: info.Size(), size: int64(size)}
 		}
 	}
+	return &streamSource{r: log}
 }
 
-// await flushes the open events while a pipe is silent.
-func (rd *reader) await(log io.Reader) error {
-	w, ok := log.(waiter)
-	if !ok {
+// fileSource reads a file at several places at once. It copies, with pread:
+// mapping the file was no faster, for a copy of 512 KiB stays in the cache and
+// the page faults of a mapping cost as much; and a mapped file that somebody cuts
+// short kills the process that reads it.
+//
+// What is appended meanwhile is left out, what is cut off is missing.
+type fileSource struct {
+	f       *os.File
+	at, end int64
+	size    int64
+}
+
+func (s *fileSource) next(_ context.Context, c *chunk) error {
+	if s.at >= s.end {
+		return io.EOF
+	}
+	f, from, to, end := s.f, s.at, min(s.at+s.size, s.end), s.end
+	s.at = to
+	c.fill = func(c *chunk) error { return fillFrom(c, f, from, to, end) }
+	return nil
+}
+
+// fillFrom reads the lines that begin within [from, to) of a log that ends at end:
+// the last of them goes on behind to.
+func fillFrom(c *chunk, f io.ReaderAt, from, to, end int64) error {
+	back := min(from, 1) // to see whether a line begins at from
+	const more = 1 << 10 // most lines end within
+	size := int(min(to+more, end) - from + back)
+	buf, err := readTo(f, c.buf[:0], from-back, size)
+	if err != nil {
+		return err
+	}
+	c.buf = buf
+	start := 0
+	if back == 1 {
+		i := bytes.IndexByte(buf, '\n')
+		if i < 0 || from-back+int64(i)+1 >= to {
+			return nil // no line begins here
+		}
+		start = i + 1
+	}
+	// A line that begins before to and has no end yet.
+	last := int(to - from + back) // of buf
+	if last > len(buf) {
+		c.data = buf[start:]
 		return nil
 	}
-	for {
-		ready, err := w.wait(idle)
+	if buf[last-1] == '\n' {
+		c.data = buf[start:last]
+		return nil
+	}
+	i := bytes.IndexByte(buf[last:], '\n')
+	if i < 0 && len(buf) == size && from-back+int64(size) < end {
+		rest := min(int64(maxLine+longRest), end-(from-back)-int64(size))
+		if buf, err = readTo(f, buf, from-back+int64(size), int(rest)); err != nil {
+			return err
+		}
+		c.buf = buf
+		i = bytes.IndexByte(buf[last:], '\n')
+	}
+	if i >= 0 {
+		buf = buf[:last+i]
+	}
+	c.data = buf[start:]
+	return nil
+}
+
+// readTo appends size bytes at off, or as many as there are.
+func readTo(f io.ReaderAt, buf []byte, off int64, size int) ([]byte, error) {
+	have := len(buf)
+	if cap(buf) < have+size {
+		grown := make([]byte, have, max(have+size, chunkBytes+2<<10))
+		copy(grown, buf)
+		buf = grown
+	}
+	n, err := f.ReadAt(buf[have:have+size], off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	return buf[:have+n], nil
+}
+
+// streamSource reads what can only be read from the beginning.
+type streamSource struct {
+	r        io.Reader
+	rest     []byte // of the last line, its own memory
+	skipping bool   // within the rest of an overlong line
+	eof      bool
+	err      error
+}
+
+func (s *streamSource) next(ctx context.Context, c *chunk) error {
+	if s.eof {
+		return io.EOF
+	}
+	if w, ok := s.r.(waiter); ok {
+		ready, err := await(ctx, w)
 		if err != nil {
 			return fmt.Errorf("wait for log: %w", err)
 		}
-		if ready {
+		if !ready {
+			c.idle = true
 			return nil
 		}
-		if err := rd.order.flush(); err != nil {
+	}
+	buf := append(c.buf[:0], s.rest...)
+	if cap(buf) < len(buf)+streamBytes {
+		buf = append(make([]byte, 0, len(buf)+max(streamBytes, chunkBytes/2)), buf...)
+	}
+	n, err := s.r.Read(buf[len(buf):cap(buf)])
+	buf = buf[:len(buf)+n]
+	c.buf = buf
+	switch {
+	case errors.Is(err, io.EOF):
+		s.eof = true
+	case err != nil:
+		return fmt.Errorf("read log: %w", err)
+	}
+	c.data = s.cut(buf)
+	return nil
+}
+
+// await waits for something to read, but not longer than idle.
+func await(ctx context.Context, w waiter) (ready bool, err error) {
+	const slice = idle / 30 // how soon a scan that has enough notices
+	for end := time.Now().Add(idle); !ready && err == nil && time.Now().Before(end); {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		ready, err = w.wait(slice)
+	}
+	return ready, err
+}
+
+// cut keeps what is behind the last newline for the next time.
+func (s *streamSource) cut(buf []byte) []byte {
+	if s.skipping {
+		i := bytes.IndexByte(buf, '\n')
+		if i < 0 {
+			s.rest = s.rest[:0]
+			return buf[:0]
+		}
+		buf, s.skipping = buf[i+1:], false
+	}
+	end := len(buf)
+	if !s.eof {
+		end = bytes.LastIndexByte(buf, '\n') + 1
+		if len(buf)-end > maxLine+longRest {
+			end, s.skipping = len(buf), true
+		}
+	}
+	s.rest = append(s.rest[:0], buf[end:]...)
+	return buf[:end]
+}
+
+// Read returns the events of one or more logs that continue each other, in the
+// order ausearch prints them. It reads each once, in pieces, in the goroutine of
+// whoever asks for the events; ScanLogs does the same with all cores.
+func Read(cfg ReadConfig, logs ...io.Reader) Events {
+	return func(yield func(*event.Event, error) bool) {
+		var ev event.Event
+		o := newOrder(cfg.timeoutSec(), maxWaiting, func(p *pending) error {
+			parsePieces(&ev, p.pieces)
+			if !yield(&ev, nil) {
+				return ErrStop
+			}
+			return nil
+		})
+		err := readAll(cfg, o, logs)
+		if err == nil {
+			err = o.flush()
+		}
+		if err != nil && !errors.Is(err, ErrStop) {
+			yield(nil, err)
+		}
+	}
+}
+
+func readAll(cfg ReadConfig, o *order, logs []io.Reader) error {
+	m := merge{cfg: cfg, order: o}
+	ix := indexer{cfg: cfg, filter: newPrefilter(nil)}
+	var pool chunkPool
+	for _, log := range logs {
+		src := sourceOf(log, chunkBytes)
+		for {
+			c := pool.get()
+			c.retain()
+			err := src.next(context.Background(), c)
+			if err == nil && c.fill != nil {
+				err = c.fill(c)
+			}
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			ix.index(c)
+			if err := m.add(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// merge puts chunks one behind the other.
+type merge struct {
+	cfg    ReadConfig
+	order  *order
+	pinned int // chunks that waiting events may keep; 0 is maxPinned
+	seq    uint64
+}
+
+// add takes the runs of the next chunk, and the caller's hold of it.
+func (m *merge) add(c *chunk) error {
+	defer c.release()
+	m.seq++
+	c.seq = m.seq
+	for _, s := range c.skipped {
+		m.cfg.Skipped(c.bytes(s.line), s.err)
+	}
+	if c.idle {
+		return m.order.flush()
+	}
+	for i := range c.runs {
+		if err := m.order.add(c, &c.runs[i]); err != nil {
 			return err
 		}
 	}
-}
-
-func (rd *reader) line(line []byte) error {
-	if len(line) > maxLine {
-		rd.skipped(line[maxLine:], errTooLong)
-		line = line[:maxLine:maxLine]
+	most := m.pinned
+	if most == 0 {
+		most = maxPinned
 	}
-	r := &rd.rec
-	if err := r.Parse(line); err != nil && !salvage(r) {
-		rd.skipped(line, err)
-		return nil
+	if m.order.pinned > most {
+		m.order.unpin(m.seq - uint64(most/2))
 	}
-	if ms := r.Ms(); rd.cfg.StartMs != 0 && ms < rd.cfg.StartMs || rd.cfg.EndMs != 0 && ms > rd.cfg.EndMs {
-		return nil
-	}
-	return rd.order.add(r)
-}
-
-func (rd *reader) skipped(line []byte, err error) {
-	if rd.cfg.Skipped != nil && len(line) > 0 {
-		rd.cfg.Skipped(line, err)
-	}
+	return nil
 }
 
 // salvage makes what it can of a damaged record: with a second it has a place

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
@@ -58,33 +57,18 @@ type Worker[R any] interface {
 //
 // Memory does not grow with the logs, only with what is open at the same time.
 func ScanLogs[R any](ctx context.Context, logs *Logs, cfg ScanConfig, newWorker func() (Worker[R], error), deliver func(R) error) error {
-	rc := ReadConfig{EOETimeout: cfg.EOETimeout, Skipped: cfg.Skipped}
+	p := &scanner{logs: logs.readers, n: cfg.workers(), filter: newPrefilter(cfg.Query)}
+	p.cfg = ReadConfig{EOETimeout: cfg.EOETimeout, Skipped: cfg.Skipped}
 	if cfg.Query != nil {
-		rc.StartMs, rc.EndMs = cfg.Query.StartMs, cfg.Query.EndMs
+		p.cfg.StartMs, p.cfg.EndMs = cfg.Query.StartMs, cfg.Query.EndMs
 	}
-	return ScanEvents(ctx, cloned(Read(rc, logs.readers...)), cfg, newWorker, deliver)
-}
-
-// cloned lets events outlive the next one.
-func cloned(events Events) Events {
-	return func(yield func(*event.Event, error) bool) {
-		for ev, err := range events {
-			if err == nil {
-				c := *ev
-				c.Records = slices.Clone(ev.Records)
-				ev = &c
-			}
-			if !yield(ev, err) {
-				return
-			}
-		}
-	}
+	return inOrder(ctx, cfg, p.run, newWorker, deliver)
 }
 
 // ScanEvents is ScanLogs of events that are in order already, such as a store's.
 // An event must stay as it is for as long as the scan runs.
 func ScanEvents[R any](ctx context.Context, events Events, cfg ScanConfig, newWorker func() (Worker[R], error), deliver func(R) error) error {
-	produce := func(emit func(batch) error) error {
+	produce := func(_ context.Context, emit func(batch) error) error {
 		b := make(eventBatch, 0, batchEvents)
 		for ev, err := range events {
 			if err != nil {
@@ -136,7 +120,7 @@ type job[R any] struct {
 
 // inOrder runs produce, which emits batches, gives each batch to a worker, and
 // what the worker made of it to deliver, in the order of the batches.
-func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(emit func(batch) error) error, newWorker func() (Worker[R], error), deliver func(R) error) error {
+func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(ctx context.Context, emit func(batch) error) error, newWorker func() (Worker[R], error), deliver func(R) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	n := cfg.workers()
 	workers := make([]Worker[R], n)
@@ -156,7 +140,7 @@ func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(emit func(
 	wg.Go(func() {
 		defer close(ordered)
 		defer close(todo)
-		produced = produce(func(b batch) error {
+		produced = produce(ctx, func(b batch) error {
 			j := &job[R]{batch: b, done: make(chan struct{})}
 			select {
 			case ordered <- j:
