@@ -8,6 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
@@ -27,6 +28,9 @@ type Changed struct {
 	ReportEvery time.Duration
 	// PriorityBoost is how much of a priority the process takes.
 	PriorityBoost int
+	// Ship and Remote are for an agent that ships; Ship nil: as they are.
+	Ship   *ship.Config
+	Remote RemoteActions
 }
 
 // isDaemon reports whether this is the host's audit daemon: a plugin or a
@@ -51,6 +55,10 @@ func (a *Agent) Rotate() {
 // Resume ends suspensions of the local log, of plugins and of shipping, as on
 // SIGUSR2.
 func (a *Agent) Resume() {
+	// Outside the pump, which may be waiting for room in the spool.
+	if a.sender != nil {
+		a.sender.Resume()
+	}
 	a.do(func() {
 		if l := a.log.Load(); l != nil {
 			if err := l.Resume(); err != nil {
@@ -59,9 +67,6 @@ func (a *Agent) Resume() {
 		}
 		if a.plugins != nil {
 			a.plugins.Resume()
-		}
-		if a.sender != nil {
-			a.sender.Resume()
 		}
 		a.recordSignal(tables.DaemonResume, "resume-logging")
 	})
@@ -75,7 +80,12 @@ func (a *Agent) Reload(ctx context.Context) {
 		return
 	}
 	// Outside the pump: looking up names may take a while.
+	a.reloading.Lock()
+	defer a.reloading.Unlock()
 	next, err := a.cfg.Reload(ctx)
+	if err == nil {
+		err = a.reloadShipping(next.Ship, next.Remote)
+	}
 	a.do(func() {
 		if err == nil {
 			err = a.apply(next)

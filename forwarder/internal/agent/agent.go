@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,12 @@ type Config struct {
 	Node  string          // "" for none
 	Log   locallog.Config // no Path: no local log
 	Spool spool.Options   // used with Ship
-	Ship  *ship.Config    // nil: records stay on this host
+	// DropLines makes a full spool drop its oldest records also when the source
+	// could wait.
+	DropLines bool
+	Ship      *ship.Config // nil: records stay on this host
+	// Remote is what to do when shipping meets trouble.
+	Remote RemoteActions
 
 	Actions action.Config // for the local log and the plugins
 	// Reload reads the configuration again; nil: it can't be.
@@ -51,6 +57,8 @@ type Config struct {
 	// when asked for.
 	Report      string
 	ReportEvery time.Duration
+	// PIDFile is written once records can come in, and removed at the end; "": none.
+	PIDFile string
 	// PriorityBoost is auditd.conf's priority_boost: the niceness taken off.
 	PriorityBoost int
 
@@ -100,13 +108,15 @@ type Agent struct {
 	http   net.Listener
 	server *http.Server
 
-	cmds chan func() // run by the pump
-	over chan struct{}
+	reloading sync.Mutex  // held by Reload
+	cmds      chan func() // run by the pump
+	over      chan struct{}
 
 	shipMetrics ship.Metrics
 	badInput    atomic.Uint64
 	gaps        atomic.Uint64
-	spoolLost   uint64 // spool drops announced so far; the pump's
+	policy      *policy    // nil: nothing is shipped
+	announced   shipLosses // so far; the pump's
 	pos         position
 	saved       position
 }
@@ -204,6 +214,9 @@ func Open(cfg Config) (_ *Agent, err error) {
 			return nil, err
 		}
 	}
+	if err := a.writePID(); err != nil {
+		return nil, err
+	}
 	a.register(cfg.Metrics)
 	return a, nil
 }
@@ -238,48 +251,17 @@ func (a *Agent) openInput() error {
 	return nil
 }
 
-func (a *Agent) openShipping() error {
-	so := a.cfg.Spool
-	so.Logger = a.cfg.Logger.Named("spool")
-	so.Full = spool.DropOldest
-	if !a.cfg.fromKernel() {
-		so.Full = spool.RefuseInput
-	}
-	sp, recovery, err := spool.Open(so)
-	if err != nil {
-		return err
-	}
-	a.spool, a.pump.spool = sp, sp
-	if err := a.resume(); err != nil {
-		return err
-	}
-	if left := sp.Left(); left > 0 {
-		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
-	}
-	if t := recovery.Torn; t != nil {
-		so.Logger.Warn("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
-	}
-	for _, d := range recovery.Damaged {
-		so.Logger.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
-	}
-	a.reader = sp.Reader()
-	sc := *a.cfg.Ship
-	sc.Logger, sc.Metrics = a.cfg.Logger.Named("ship"), &a.shipMetrics
-	a.sender, err = ship.New(sc, a.reader)
-	return err
-}
-
 // Run works until ctx ends, or the input does, or the kernel is taken over. When
 // ctx ends, everything taken in goes through the pump, and shipping has
 // ShutdownTimeout to finish; when abort ends too, that is not waited for.
 func (a *Agent) Run(ctx, abort context.Context) error {
 	sendCtx, stopSending := context.WithCancel(context.Background())
 	defer stopSending()
-	sent := make(chan error, 1)
+	sent := make(chan struct{})
 	if a.sender != nil {
-		go func() { sent <- a.sender.Run(sendCtx) }()
+		go func() { a.sender.Run(sendCtx); close(sent) }()
 	} else {
-		sent <- nil
+		close(sent)
 	}
 	a.serve()
 	var err error
@@ -296,41 +278,8 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	}
 	err = errors.Join(err, <-pluginsEnded)
 	stopSending()
-	if serr := <-sent; serr != nil {
-		err = errors.Join(err, fmt.Errorf("shipping: %w", serr))
-	}
+	<-sent
 	return err
-}
-
-// finish lets the sender ship what is spooled, for a time.
-func (a *Agent) finish(ctx, abort context.Context) error {
-	told := ctx.Err() != nil
-	limit := a.cfg.DrainTimeout
-	if told {
-		limit = a.cfg.ShutdownTimeout
-	}
-	drain, cancel := context.WithTimeout(abort, limit)
-	defer cancel()
-	if !told {
-		// Being told to end while draining makes it a shutdown.
-		stop := context.AfterFunc(ctx, func() {
-			select {
-			case <-time.After(a.cfg.ShutdownTimeout):
-			case <-drain.Done():
-			}
-			cancel()
-		})
-		defer stop()
-	}
-	left, err := a.sender.Drain(drain)
-	if left == 0 {
-		return nil
-	}
-	if told {
-		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
-		return nil
-	}
-	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, limit, left, a.cfg.Spool.Dir, err)
 }
 
 // runKernel pumps until the listener has ended and its queue is empty.
@@ -391,30 +340,6 @@ func (a *Agent) emit(records ...kernel.Record) {
 	a.pump.commitOrCount()
 }
 
-// announce says in the stream what was lost since the last time.
-func (a *Agent) announce() {
-	var records []kernel.Record
-	for _, l := range a.kernel.TakeLosses() {
-		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
-		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
-	}
-	if !a.pump.failing {
-		if n, first, last := a.pump.takeUnspooled(); n > 0 {
-			records = append(records, a.own.lost("spool-error", n, first, last))
-		}
-	}
-	if a.spool != nil {
-		if n := a.spool.Stats().Dropped; n > a.spoolLost {
-			now := a.cfg.Now()
-			records = append(records, a.own.lost("spool-full", n-a.spoolLost, now, now))
-			a.spoolLost = n
-		}
-	}
-	if len(records) > 0 {
-		a.emit(records...)
-	}
-}
-
 // runLines pumps a source of lines until it has ended.
 func (a *Agent) runLines(ctx context.Context) error {
 	readCtx, cancel := context.WithCancel(ctx)
@@ -453,6 +378,7 @@ func (a *Agent) runLines(ctx context.Context) error {
 		case f := <-a.cmds:
 			f()
 		case <-tick.C:
+			a.announceShipping(ctx)
 			a.tick()
 			if err := a.saveState(); err != nil {
 				a.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
@@ -466,6 +392,7 @@ func (a *Agent) runLines(ctx context.Context) error {
 	if ctx.Err() != nil && errors.Is(failed, ctx.Err()) {
 		failed = nil // told to end while the spool was full: the rest stays where it came from
 	}
+	a.announceShipping(ctx)
 	return errors.Join(err, failed, a.saveState())
 }
 
@@ -560,6 +487,6 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.input.Close())
 		a.input = nil
 	}
-	errs = append(errs, a.stopServing(), a.removeReport())
+	errs = append(errs, a.stopServing(), a.removeReport(), a.removePID())
 	return errors.Join(errs...)
 }

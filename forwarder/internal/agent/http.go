@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
@@ -72,7 +74,7 @@ func (a *Agent) register(r *metrics.Registry) {
 	for _, c := range kernel.Causes() {
 		causes = append(causes, c.String())
 	}
-	causes = append(causes, "spool-full", "spool-error", "local-log")
+	causes = append(causes, "spool-full", "spool-error", "spool-damaged", "given-up", "local-log")
 	r.CounterFuncs(p+"lost_total", "Records lost, by cause.", "cause", causes, a.lost)
 	if a.kernel != nil {
 		a.registerKernel(r)
@@ -109,10 +111,16 @@ func (a *Agent) lost(cause string) float64 {
 		return float64(a.logStats().Dropped)
 	case cause == "spool-error":
 		return float64(a.pump.spoolError.Load())
-	case cause == "spool-full":
-		if a.spool != nil {
-			return float64(a.spool.Stats().Dropped)
+	case cause == "spool-full" || cause == "spool-damaged":
+		if a.spool == nil {
+			return 0
 		}
+		if cause == "spool-full" {
+			return float64(a.spool.Counts().Dropped)
+		}
+		return float64(a.spool.Counts().Damaged)
+	case cause == "given-up":
+		return float64(a.shipMetrics.Dropped.Load())
 	case a.kernel != nil:
 		return float64(a.kernel.Stats().Lost[cause])
 	}
@@ -142,7 +150,6 @@ func (a *Agent) registerShipping(r *metrics.Registry) {
 	r.GaugeFunc(p+"spool_records", "Records not acknowledged yet.", stat(func(s spool.Stats) float64 { return float64(s.Records) }))
 	r.GaugeFunc(p+"spool_bytes", "Bytes the spool has on disk.", stat(func(s spool.Stats) float64 { return float64(s.Bytes) }))
 	r.GaugeFunc(p+"spool_age_seconds", "Age of the oldest record not acknowledged.", stat(func(s spool.Stats) float64 { return s.Age.Seconds() }))
-	r.CounterFunc(p+"spool_damaged_total", "Spooled records that could not be read back.", stat(func(s spool.Stats) float64 { return float64(s.Damaged) }))
 	r.CounterFunc(p+"spool_sync_errors_total", "Failed syncs of the spool.", stat(func(s spool.Stats) float64 { return float64(s.SyncErrors) }))
 	m := &a.shipMetrics
 	num := func(f func() uint64) func() float64 { return func() float64 { return float64(f()) } }
@@ -155,6 +162,16 @@ func (a *Agent) registerShipping(r *metrics.Registry) {
 	r.CounterFunc(p+"reconnects_total", "Connections made after the first.", num(m.Reconnects.Load))
 	r.CounterFunc(p+"connect_failures_total", "Connections that could not be made.", num(m.ConnectFailures.Load))
 	r.CounterFunc(p+"disconnects_total", "Connections that ended by a fault or by the peer.", num(m.Disconnects.Load))
+	r.CounterFunc(p+"failovers_total", "Connections made to another server than the first.", num(m.Failovers.Load))
+	r.CounterFunc(p+"failbacks_total", "Changes to a server that comes before the present one and was back.", num(m.Failbacks.Load))
+	r.CounterFunc(p+"heartbeats_total", "Heartbeats sent.", num(m.Heartbeats.Load))
+	replies := map[string]func() uint64{
+		"disklow": m.DiskLow.Load, "diskfull": m.DiskFull.Load, "diskerror": m.DiskError.Load, "warning": m.OtherWarnings.Load,
+		"error": m.OtherErrors.Load, "ending": m.Endings.Load, "unexpected": m.UnexpectedReplies.Load,
+	}
+	r.CounterFuncs(p+"replies_total", "Replies that are no plain acknowledgement, by what they say.", "reply", slices.Sorted(maps.Keys(replies)), func(reply string) float64 { return float64(replies[reply]()) })
+	r.GaugeFunc(p+"suspended", "1 while shipping is suspended by an action.", func() float64 { return float64(m.Suspended.Load()) })
+	r.GaugeFunc(p+"server", "Which of the servers is used, 0 the first.", func() float64 { return float64(m.Server.Load()) })
 	r.GaugeFunc(p+"connected", "1 while connected to a collector.", func() float64 { return float64(m.Connected.Load()) })
 	r.GaugeFunc(p+"in_flight", "Records sent and not answered.", func() float64 { return float64(m.InFlight.Load()) })
 }

@@ -33,6 +33,8 @@ type pump struct {
 	plugins *dispatch.Dispatcher // nil: none
 	logger  hclog.Logger
 	now     func() time.Time
+	// trouble is told why the spool did not take a batch; nil: nobody.
+	trouble func(error)
 
 	mark  []byte   // of the present batch: where its source goes on; nil: as before
 	there [][]byte // what the spool has already of the source that goes on, from the mark on
@@ -161,6 +163,7 @@ func (p *pump) commitOrCount() {
 	if err == nil {
 		return
 	}
+	p.troubled(err)
 	now := p.now()
 	n := uint64(len(p.ends))
 	p.spoolError.Add(n)
@@ -172,6 +175,12 @@ func (p *pump) commitOrCount() {
 	if now.Sub(p.saidSpool) >= time.Minute {
 		p.saidSpool = now
 		p.logger.Error("the spool does not take records: they are in the local log only", "error", err, "records", p.spoolError.Load())
+	}
+}
+
+func (p *pump) troubled(err error) {
+	if p.trouble != nil {
+		p.trouble(err)
 	}
 }
 
@@ -190,6 +199,7 @@ func (p *pump) commitOrWait(ctx context.Context) error {
 	for said := false; errors.Is(err, spool.ErrFull); err = p.spool.AppendMark(p.mark, p.lines...) {
 		if !said {
 			said = true
+			p.troubled(err)
 			p.logger.Info("the spool is full, reading waits", "error", err)
 		}
 		select {

@@ -55,7 +55,7 @@ func (a *Agent) writeReport() {
 	if a.cfg.Report == "" {
 		return
 	}
-	if err := replaceFile(a.cfg.Report, a.state()); err != nil {
+	if err := replaceFile(a.cfg.Report, a.state(), 0o640); err != nil {
 		a.cfg.Logger.Error("the state report could not be written", "error", err)
 		return
 	}
@@ -75,15 +75,15 @@ func (a *Agent) removeReport() error {
 }
 
 // replaceFile writes a file beside its place and moves it there, so that a reader
-// sees the whole report.
-func replaceFile(path string, data []byte) error {
+// sees all of it.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(f.Name()) // gone when all went well
 	if _, err = f.Write(data); err == nil {
-		err = f.Chmod(0o640)
+		err = f.Chmod(mode)
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -142,12 +142,15 @@ func (a *Agent) state() []byte {
 	if a.spool != nil {
 		s := a.spool.Stats()
 		line("connected to a collector = %s", yesNo(a.shipMetrics.Connected.Load() > 0))
+		line("remote logging suspended = %s", yesNo(a.shipMetrics.Suspended.Load() > 0))
 		line("records acknowledged = %d", a.shipMetrics.Acked.Load())
 		line("spooled records = %d", s.Records)
 		line("spool size = %d KB", s.Bytes>>10)
 		line("oldest spooled record = %.0f s", s.Age.Seconds())
 		line("records lost, spool-full = %d", s.Dropped)
 		line("records lost, spool-error = %d", a.pump.spoolError.Load())
+		line("records lost, spool-damaged = %.0f", a.lost("spool-damaged"))
+		line("records lost, given-up = %.0f", a.lost("given-up"))
 	}
 	return b.Bytes()
 }

@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -20,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
@@ -33,6 +30,11 @@ const (
 	// the file is another.
 	daemonReport = "/run/auditd.state"
 	otherReport  = "/run/auditfleet-forwarder.state"
+	daemonPID    = "/run/auditd.pid"
+	none         = "none"
+	// The values of --spool-full.
+	spoolDropOldest = "drop-oldest"
+	spoolRefuse     = "refuse"
 )
 
 // shippedAuditd is what a distribution's auditd.conf sets beyond the built-in
@@ -64,7 +66,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		err := o.reloadable(ctx, &next, given, logger)
 		return agent.Changed{
 			Node: next.Node, Log: next.Log, Actions: next.Actions, Plugins: next.Plugins, Enrich: next.Enrich,
-			ReportEvery: next.ReportEvery, PriorityBoost: next.PriorityBoost,
+			ReportEvery: next.ReportEvery, PriorityBoost: next.PriorityBoost, Ship: next.Ship, Remote: next.Remote,
 		}, err
 	}
 	if cfg.Report = o.report; o.report == "" {
@@ -73,8 +75,11 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 			cfg.Report = daemonReport
 		}
 	}
-	if err := o.shipping(&cfg, given, logger); err != nil {
-		return cfg, err
+	switch {
+	case o.pidFile == "" && o.source == agent.SourceKernel:
+		cfg.PIDFile = daemonPID
+	case o.pidFile != none:
+		cfg.PIDFile = o.pidFile
 	}
 	if cfg.Ship != nil && cfg.Plugins != nil {
 		for _, p := range cfg.Plugins.Plugins {
@@ -92,8 +97,8 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	return cfg, nil
 }
 
-// reloadable fills in what auditd.conf and the plugins' files say: at the start
-// and again on SIGHUP.
+// reloadable fills in what auditd.conf, audisp-remote.conf and the plugins' files
+// say: at the start and again on SIGHUP.
 func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func(string) bool, logger hclog.Logger) error {
 	ac, f, err := o.auditd(given, logger)
 	if err != nil {
@@ -103,6 +108,9 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 		return err
 	}
 	if err := o.actions(ctx, cfg, ac, f, logger); err != nil {
+		return err
+	}
+	if err := o.shipping(cfg, given, logger); err != nil {
 		return err
 	}
 	o.plugins(cfg, ac, logger)
@@ -129,6 +137,10 @@ func (o *runFlags) check() error {
 		return errors.New("--state: only with --follow")
 	case o.transport != "tcp":
 		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
+	case o.probe < 0:
+		return errors.New("--probe-interval must not be negative")
+	case o.spoolFull != "" && o.spoolFull != spoolDropOldest && o.spoolFull != spoolRefuse:
+		return fmt.Errorf("--spool-full: %q is neither %s nor %s", o.spoolFull, spoolDropOldest, spoolRefuse)
 	case o.drain <= 0 || o.shutdown <= 0:
 		return errors.New("--drain-timeout and --shutdown-timeout must be more than 0")
 	case o.window < 0 || o.window > ship.MaxWindow:
@@ -163,6 +175,9 @@ func (o *runFlags) sizes(cfg *agent.Config) error {
 	var err error
 	if cfg.Kernel.Enable, err = kernel.ParseEnableMode(o.kernelState); err != nil {
 		return fmt.Errorf("--kernel-state: %w", err)
+	}
+	if cfg.DropLines = o.spoolFull == spoolDropOldest; o.spoolFull == spoolRefuse {
+		cfg.Spool.Full = spool.RefuseInput
 	}
 	cfg.Spool.Dir = o.spoolDir
 	if o.spoolDir == "" {
@@ -289,88 +304,4 @@ func (o *runFlags) nodeName(ctx context.Context, given func(string) bool, ac con
 		return "", err
 	}
 	return agent.Node(ctx, format, ac.Name)
-}
-
-// shipping makes the sender's configuration, nil without a server.
-func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger hclog.Logger) error {
-	rc := conf.DefaultRemote()
-	sc := ship.Config{Window: o.window}
-	if given("remote-config") || o.remoteConfig != "" {
-		var f *conf.File
-		var err error
-		if rc, f, err = conf.LoadRemote(o.remoteConfig); err != nil {
-			return fmt.Errorf("--remote-config: %w", err)
-		}
-		warn(f, logger)
-		if f.Has("network_failure_action") && rc.NetworkFailureAction.Do == conf.DoStop {
-			logger.Info("network_failure_action = stop is not followed: records are kept in the spool and tried for ever", "file", f.Path, "line", f.Line("network_failure_action"))
-		}
-		if len(rc.Servers) == 0 && o.remote == "" {
-			return fmt.Errorf("--remote-config: %s: remote_server is empty: set it to the collector's name, or give --remote", o.remoteConfig)
-		}
-		for _, s := range rc.Servers {
-			sc.Servers = append(sc.Servers, withPort(s, rc.Port))
-		}
-		sc.BackoffMin, sc.Heartbeat = rc.NetworkRetryTime, rc.HeartbeatTimeout
-		if rc.LocalPort > 0 {
-			sc.Dial = dialFrom(rc.LocalPort)
-		}
-	}
-	if given("remote") {
-		servers, err := parseRemote(o.remote)
-		if err != nil {
-			return &usageError{fmt.Errorf("--remote: %w", err)}
-		}
-		sc.Servers = servers
-	}
-	if len(sc.Servers) == 0 {
-		return nil
-	}
-	format := rc.Format
-	if o.format != "" {
-		format = conf.Format(o.format)
-	}
-	if format == conf.FormatASCII {
-		sc.Format = ship.ASCII
-	}
-	cfg.Ship = &sc
-	return nil
-}
-
-// withPort adds the file's port to a server that has none of its own.
-func withPort(server string, port int) string {
-	if _, _, err := net.SplitHostPort(server); err == nil {
-		return server
-	}
-	return net.JoinHostPort(strings.Trim(server, "[]"), strconv.Itoa(port))
-}
-
-// parseRemote checks a list of servers.
-func parseRemote(s string) ([]string, error) {
-	var servers []string
-	for _, one := range strings.Split(s, ",") {
-		one = strings.TrimSpace(one)
-		if one == "" {
-			return nil, fmt.Errorf("%q: an empty server; want HOST[:PORT][,HOST[:PORT]…]", s)
-		}
-		host, port, err := net.SplitHostPort(withPort(one, 60))
-		_, notIP := netip.ParseAddr(host)
-		if err != nil || host == "" || strings.ContainsAny(host, " /\t") || strings.Contains(host, ":") && notIP != nil {
-			return nil, fmt.Errorf("%q: want HOST[:PORT], an IPv6 address in brackets", one)
-		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return nil, fmt.Errorf("%q: port %q: want a number from 1 to 65535", one, port)
-		}
-		servers = append(servers, net.JoinHostPort(host, port))
-	}
-	return servers, nil
-}
-
-// dialFrom connects from a fixed port, for servers that only take privileged ones.
-func dialFrom(port int) func(context.Context, string) (net.Conn, error) {
-	d := &net.Dialer{
-		LocalAddr:       &net.TCPAddr{Port: port},
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
-	}
-	return func(ctx context.Context, server string) (net.Conn, error) { return d.DialContext(ctx, "tcp", server) }
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 )
 
 const runHelp = `Reads audit records, keeps the local log and ships every record to a collector.
@@ -37,9 +38,17 @@ also said in a DAEMON_ERR record. A full spool drops its oldest records (source
 kernel or multicast) or makes the source wait (stdin, FILE).
 
 Signals: TERM and INT end, after what is spooled had --shutdown-timeout to go out
-(a second one ends at once); HUP reads auditd.conf and the plugins' files again;
-USR1 rotates the local log; USR2 resumes it, plugins and shipping; CONT writes the
-state report.
+(a second one ends at once); HUP reads auditd.conf, audisp-remote.conf and the
+plugins' files again and resumes shipping; USR1 rotates the local log; USR2
+resumes it, plugins and shipping; CONT writes the state report.
+
+Servers are tried in order. While a later one is used, those before it are tried
+every --probe-interval, and the first that answers takes over once everything in
+flight is acknowledged.
+
+The actions written in audisp-remote.conf are followed; a key that is not there
+keeps the records and goes on trying for ever, whatever stock's default is. stop
+and suspend end shipping until USR2 or HUP, and the spool keeps its records.
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
 of it acknowledged within --drain-timeout (the rest is in the spool).`
 
@@ -65,6 +74,9 @@ type runFlags struct {
 	logLevel             string
 	allowHalt            bool
 	report               string
+	probe                time.Duration
+	spoolFull            string
+	pidFile              string
 }
 
 func newRunCommand(std Stdio, version string) *cobra.Command {
@@ -92,6 +104,8 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.remoteConfig, "remote-config", "", "audisp-remote.conf")
 	f.StringVar(&o.spoolDir, "spool", defaultSpool, "folder of the spool")
 	f.StringVar(&o.spoolSize, "spool-size", "1G", "bound of the spool, in bytes or with K, M, G")
+	f.StringVar(&o.spoolFull, "spool-full", "", "what a full spool does: drop-oldest (the default for kernel and multicast), or refuse: make stdin or a file wait (their default), drop the kernel's newest records")
+	f.DurationVar(&o.probe, "probe-interval", ship.DefaultProbe, "with several servers: how often those before the present one are tried")
 	f.StringVar(&o.logFile, "log-file", "", "the local log; wins over log_file; none: no local log")
 	f.StringVar(&o.http, "http", "", "address for /metrics and /healthz, such as 127.0.0.1:8061 (default off)")
 	f.StringVar(&o.kernelState, "kernel-state", "enable", "what to do with the kernel's enabled flag at the start: enable, nochange, disable")
@@ -99,8 +113,9 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.queue, "queue", "16M", "memory for records between the kernel's reader and the disk")
 	f.DurationVar(&o.drain, "drain-timeout", 30*time.Second, "how long to wait for acknowledgements at the end of the input")
 	f.DurationVar(&o.shutdown, "shutdown-timeout", 5*time.Second, "how long to go on shipping when told to end")
-	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt of auditd.conf do what they say")
+	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt of auditd.conf and audisp-remote.conf do what they say")
 	f.StringVar(&o.report, "report", "", "the state report of SIGCONT (default "+daemonReport+" for the kernel source, "+otherReport+" otherwise)")
+	f.StringVar(&o.pidFile, "pid-file", "", "file for the process id, or none (default "+daemonPID+" for the kernel source, none otherwise)")
 	f.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,7 +140,9 @@ func TestSuspendAndResume(t *testing.T) {
 	}
 }
 
-func TestStop(t *testing.T) {
+// Suspend holds for whatever it was decided for, and everything goes out after
+// Resume; Drain does not wait meanwhile.
+func TestSuspendOnEachCondition(t *testing.T) {
 	for name, c := range map[string]struct {
 		handle func(p *peer)
 		on     Condition
@@ -150,22 +153,73 @@ func TestStop(t *testing.T) {
 		"network": {func(p *peer) {}, NetworkFailure},
 	} {
 		t.Run(name, func(t *testing.T) {
-			srv := serve(t, c.handle)
-			s, err := New(quick(Config{Servers: []string{srv.addr()}, Handle: func(r Report) Decision {
+			var well atomic.Bool
+			srv := serve(t, func(p *peer) {
+				if well.Load() {
+					p.serveAll()
+					return
+				}
+				c.handle(p)
+			})
+			m := &Metrics{}
+			src := newSource("bad", "a")
+			s, _ := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r Report) Decision {
 				if r.Condition == c.on {
-					return Stop
+					return Suspend
 				}
 				return Retry
-			}}), newSource("bad"))
-			if err != nil {
-				t.Fatal(err)
+			}}, src)
+			until(t, func() bool { return m.Suspended.Load() == 1 && m.Connected.Load() == 0 })
+			connects := m.Connects.Load()
+			src.add("b")
+			if left, err := s.Drain(context.Background()); !errors.Is(err, ErrSuspended) || left == 0 {
+				t.Errorf("drain: %d left, %v", left, err)
 			}
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if err := s.Run(ctx); !errors.Is(err, ErrStopped) {
-				t.Errorf("Run: %v", err)
+			time.Sleep(50 * time.Millisecond)
+			if n := m.Connects.Load(); n != connects {
+				t.Errorf("connected %d times while suspended", n-connects)
+			}
+			well.Store(true)
+			s.Resume()
+			drain(t, s)
+			if got := srv.texts(); !slices.Contains(got, "a") || !slices.Contains(got, "b") || m.Suspended.Load() != 0 {
+				t.Errorf("after resume: %q", got)
 			}
 		})
+	}
+}
+
+// Suspend from outside: what is in flight is answered first, so that nothing is
+// sent twice.
+func TestSuspendWaitsForReplies(t *testing.T) {
+	release := make(chan struct{})
+	srv := serve(t, func(p *peer) {
+		if p.n > 0 {
+			p.serveAll()
+			return
+		}
+		f, _ := p.recv()
+		p.store(f)
+		<-release
+		p.reply(remote.Ack, f.Seq, "")
+		p.recv()
+	})
+	m := &Metrics{}
+	src := newSource("a")
+	s, _ := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Grace: time.Millisecond}, src)
+	until(t, func() bool { return len(srv.texts()) == 1 })
+	s.Suspend()
+	src.add("b")
+	time.Sleep(30 * time.Millisecond)
+	if m.Connected.Load() != 1 {
+		t.Error("it did not wait for the reply")
+	}
+	close(release)
+	until(t, func() bool { return m.Connected.Load() == 0 })
+	s.Resume()
+	drain(t, s)
+	if diff := cmp.Diff([]string{"a", "b"}, srv.texts()); diff != "" || m.Resent.Load() != 0 {
+		t.Errorf("resent %d, %s", m.Resent.Load(), diff)
 	}
 }
 
@@ -193,16 +247,23 @@ func TestSourceDropsOldest(t *testing.T) {
 	}
 }
 
+// A source that can't be read is reported and tried again.
 func TestSourceFails(t *testing.T) {
 	srv := serve(t, (*peer).serveAll)
 	src := newSource("a")
-	src.failure = errors.New("disk on fire")
-	s, err := New(quick(Config{Servers: []string{srv.addr()}}), src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Run(context.Background()); !errors.Is(err, src.failure) {
-		t.Errorf("Run: %v", err)
+	src.fail(errors.New("disk on fire"))
+	var said atomic.Int64
+	s, _ := start(t, Config{Servers: []string{srv.addr()}, Handle: func(r Report) Decision {
+		if r.Condition == QueueError && strings.Contains(r.Err.Error(), "disk on fire") {
+			said.Add(1)
+		}
+		return Retry
+	}}, src)
+	until(t, func() bool { return said.Load() >= 2 })
+	src.fail(nil)
+	drain(t, s)
+	if diff := cmp.Diff([]string{"a"}, srv.texts()); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -229,9 +290,7 @@ func TestEndWaitsForReplies(t *testing.T) {
 	src := newSource(lines(20)...)
 	_, stop := start(t, Config{Servers: []string{srv.addr()}, Grace: 5 * time.Second}, src)
 	<-arrived
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
+	stop()
 	if n := src.Left(); n != 0 {
 		t.Errorf("%d records not acknowledged", n)
 	}
@@ -325,7 +384,5 @@ func TestDialHangs(t *testing.T) {
 			return nil, ctx.Err()
 		}}, newSource("a"))
 	until(t, func() bool { return m.ConnectFailures.Load() >= 2 })
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
+	stop()
 }

@@ -87,6 +87,12 @@ func (s *memSource) Ack(index uint64) error {
 	return nil
 }
 
+func (s *memSource) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failure = err
+}
+
 func (s *memSource) First() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -229,19 +235,18 @@ func quick(c Config) Config {
 	return c
 }
 
-// start runs a sender until the test ends, and returns it with a func that ends
-// it and returns Run's error.
-func start(t testing.TB, cfg Config, src Source) (*Sender, func() error) {
+// start runs a sender until the test ends, and returns it with a func that ends it.
+func start(t testing.TB, cfg Config, src Source) (*Sender, func()) {
 	t.Helper()
 	s, err := New(quick(cfg), src)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	result := make(chan error, 1)
-	go func() { result <- s.Run(ctx) }()
-	stop := sync.OnceValue(func() error { cancel(); return <-result })
-	t.Cleanup(func() { stop() })
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	stop := func() { cancel(); <-done }
+	t.Cleanup(stop)
 	return s, stop
 }
 

@@ -59,7 +59,7 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 	c.mu.Unlock()
 
 	for _, r := range reports {
-		c.decide(r)
+		c.obey(r)
 	}
 	c.release()
 	if plain {
@@ -151,8 +151,8 @@ func (c *session) reply(f remote.Frame) (report Condition, stored bool) {
 	return report, true
 }
 
-// decide reports a reply and does what the Handler wants.
-func (c *session) decide(r Report) {
+// obey reports a reply and does what the Handler wants.
+func (c *session) obey(r Report) {
 	d := c.report(r)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,9 +163,7 @@ func (c *session) decide(r Report) {
 			c.m.Dropped.Add(1)
 		}
 	case Suspend:
-		c.decided = errSuspend
-	case Stop:
-		c.decided = ErrStopped
+		c.suspend()
 	}
 }
 

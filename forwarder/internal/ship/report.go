@@ -27,6 +27,8 @@ const (
 	GenericWarning
 	// GenericError: another reply with the fatal bit; the record isn't stored.
 	GenericError
+	// QueueError: the source can't be read. Err says why.
+	QueueError
 	// Connected: a connection was made. The decision is ignored.
 	Connected
 	// Recovered: a record was acknowledged plainly, the first since one of the
@@ -38,7 +40,7 @@ var conditionNames = [...]string{
 	StartupFailure: "startup failure", NetworkFailure: "network failure", RemoteEnding: "remote ending",
 	DiskLow: "disk low", DiskFull: "disk full", DiskError: "disk error",
 	GenericWarning: "generic warning", GenericError: "generic error",
-	Connected: "connected", Recovered: "recovered",
+	QueueError: "queue error", Connected: "connected", Recovered: "recovered",
 }
 
 func (c Condition) String() string { return conditionNames[c] }
@@ -47,12 +49,13 @@ func (c Condition) String() string { return conditionNames[c] }
 type Report struct {
 	Condition Condition
 	Server    string
-	Err       error       // NetworkFailure, StartupFailure: the cause
+	Err       error       // NetworkFailure, StartupFailure, QueueError: the cause
 	Reply     remote.Type // a reply's type and text
 	Text      string
 	Index     uint64    // the record a reply is for, 0 when for none
-	Attempts  int       // failures without an acknowledged record between them
-	Since     time.Time // of the first of them
+	Waiting   uint64    // records not acknowledged
+	Attempts  int       // failures to deliver the first of them, 0 when there is none
+	Since     time.Time // of the first of these failures
 }
 
 // Decision is what to do about it.
@@ -66,8 +69,6 @@ const (
 	Drop
 	// Suspend keeps the records and closes the connection until Resume.
 	Suspend
-	// Stop keeps the records and makes Run return ErrStopped.
-	Stop
 )
 
 // Metrics counts what a Sender does. Read it at any time.
@@ -85,6 +86,8 @@ type Metrics struct {
 	Reconnects      atomic.Uint64 // those after the first
 	ConnectFailures atomic.Uint64
 	Disconnects     atomic.Uint64 // connections that ended by fault or by the peer
+	Failovers       atomic.Uint64 // connections made to another server than the first
+	Failbacks       atomic.Uint64 // changes to a server before the present one that was back
 	Heartbeats      atomic.Uint64
 
 	DiskLow           atomic.Uint64
@@ -97,4 +100,6 @@ type Metrics struct {
 
 	InFlight  atomic.Int64 // records sent and not answered
 	Connected atomic.Int64 // 1 while a connection is open
+	Server    atomic.Int64 // which server that is, from 0
+	Suspended atomic.Int64 // 1 between Suspend and Resume
 }

@@ -14,20 +14,23 @@ import (
 
 // Sender ships a source's records to one server at a time.
 type Sender struct {
-	cfg Config
+	cfg Config // Run's, which changes it between sessions
 	src Source
 	log hclog.Logger
 	m   *Metrics
 
-	resume chan struct{} // capacity 1
-	ended  chan struct{} // closed when Run returns
+	nudge chan struct{} // capacity 1: Resume, Suspend or Reload was called
+	ended chan struct{} // closed when Run returns
 
 	mu       sync.Mutex // guards all below
 	win      *window
+	session  *session      // the present one
+	paused   bool          // Suspend was called, or decided
+	next     *Config       // to be taken over
 	trouble  bool          // a Report went out since the last Recovered
-	failures int           // since the last acknowledged record
+	failures int           // to deliver the first record, since one was acknowledged
 	since    time.Time     // of the first of them
-	progress chan struct{} // closed and replaced when the source's Left changed
+	progress chan struct{} // closed and replaced when the source's Left, or paused, changed
 	noted    map[Condition]note
 }
 
@@ -45,42 +48,55 @@ func New(cfg Config, src Source) (*Sender, error) {
 	}
 	return &Sender{
 		cfg: cfg, src: src, log: cfg.Logger, m: cfg.Metrics,
-		resume: make(chan struct{}, 1), ended: make(chan struct{}),
+		nudge: make(chan struct{}, 1), ended: make(chan struct{}),
 		win: newWindow(cfg.Window), progress: make(chan struct{}), noted: map[Condition]note{},
 	}, nil
 }
 
 // What ends a session besides network errors.
 var (
-	errEnding  = errors.New("the server is stopping")
-	errSuspend = errors.New("suspended by the configured action")
-	errClosed  = errors.New("connection closed by the server")
+	errEnding    = errors.New("the server is stopping")
+	errSuspend   = errors.New("suspended")
+	errReload    = errors.New("the configuration changes")
+	errPreferred = errors.New("a server that comes first is back")
+	errClosed    = errors.New("connection closed by the server")
 )
 
-// Run sends until ctx ends (nil), the Handler decides Stop (ErrStopped) or the
-// source fails. It is called once. The connection is closed when it returns;
-// replies to what is in flight were waited for up to Grace.
-func (s *Sender) Run(ctx context.Context) error {
+// firstPause is the longest pause before the second attempt.
+const firstPause = 100 * time.Millisecond
+
+// Run sends until ctx ends. It is called once. The connection is closed when it
+// returns; replies to what is in flight were waited for up to Grace.
+func (s *Sender) Run(ctx context.Context) {
 	defer close(s.ended)
 	var (
-		round   int // of failures, for the back-off
-		server  int
-		connect bool // a connection was made once
+		round, server int        // of failures, for the back-off
+		connected     bool       // a connection was made once
+		back          *preferred // where to go on
 	)
+	defer func() { back.close() }()
 	for ctx.Err() == nil {
-		name := s.cfg.Servers[server]
+		if s.takeConfig() || s.isPaused() {
+			back.close()
+			back, server, round = nil, 0, 0
+		}
+		if s.isPaused() {
+			s.pause(ctx, time.Hour)
+			continue
+		}
 		before, began := s.m.Acked.Load(), time.Now()
-		err := s.attempt(ctx, name, &connect)
-		if ctx.Err() != nil {
+		here := back
+		back = nil
+		var err error
+		if back, err = s.attempt(ctx, server, here, &connected); ctx.Err() != nil {
 			break
 		}
 		switch {
-		case errors.Is(err, ErrStopped) || isSource(err):
-			return err
-		case errors.Is(err, errSuspend):
-			if !s.suspended(ctx) {
-				return nil
-			}
+		case back != nil:
+			server, round = back.server, 0
+			continue
+		case errors.Is(err, errSuspend) || errors.Is(err, errReload):
+			continue
 		}
 		// The servers are tried in order. One that took records, or let us stay,
 		// was a good one: then it's the preferred one's turn again.
@@ -90,67 +106,96 @@ func (s *Sender) Run(ctx context.Context) error {
 			continue
 		}
 		server = 0
-		pause(ctx, s.backoff(round))
+		d := s.backoff(round)
+		if round == 0 {
+			d = min(d, rand.N(firstPause))
+		}
+		s.pause(ctx, d)
 		round++
 	}
-	return nil
 }
 
-// sourceError is a failure of the source: Run can't go on.
+// sourceError is a failure of the source.
 type sourceError struct{ err error }
 
-func (e *sourceError) Error() string { return "ship: read from source: " + e.err.Error() }
+func (e *sourceError) Error() string { return "read from source: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-func isSource(err error) bool {
-	var se *sourceError
-	return errors.As(err, &se)
-}
-
-// attempt connects once and sends until that connection ends. It reports what
-// happened and returns it, or what was decided instead.
-func (s *Sender) attempt(ctx context.Context, server string, connected *bool) error {
-	cctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
-	conn, err := s.cfg.Dial(cctx, server)
-	cancel()
-	if err != nil {
-		if ctx.Err() != nil {
-			return err // Run looks at ctx first
+// attempt connects once, unless there is a connection, and sends until that
+// connection ends. It reports what happened and returns it, or what was decided
+// instead; and where to go on when a server that comes first is back.
+func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected *bool) (*preferred, error) {
+	server := s.cfg.Servers[n]
+	var conn net.Conn
+	if here != nil {
+		conn = here.conn
+		s.m.Failbacks.Add(1)
+	} else {
+		var err error
+		cctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
+		conn, err = s.cfg.Dial(cctx, server)
+		cancel()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil, err // Run looks at ctx first
+			}
+			s.m.ConnectFailures.Add(1)
+			condition := NetworkFailure
+			if !*connected {
+				condition = StartupFailure
+			}
+			return nil, s.failed(Report{Condition: condition, Server: server, Err: fmt.Errorf("connect: %w", err)})
 		}
-		s.m.ConnectFailures.Add(1)
-		condition := NetworkFailure
-		if !*connected {
-			condition = StartupFailure
-		}
-		return s.failed(Report{Condition: condition, Server: server, Err: fmt.Errorf("connect: %w", err)})
 	}
 	s.m.Connects.Add(1)
 	if *connected {
 		s.m.Reconnects.Add(1)
 	}
+	if n > 0 {
+		s.m.Failovers.Add(1)
+	}
 	*connected = true
+	s.m.Server.Store(int64(n))
 	s.m.Connected.Store(1)
 	s.report(Report{Condition: Connected, Server: server})
-	err = newSession(s, conn, server).run(ctx)
+	c := newSession(s, conn, server)
+	offers, stop := s.lookout(ctx, n)
+	c.offers = offers
+	err := c.run(ctx)
+	stop()
+	s.mu.Lock()
+	s.session = nil
+	s.mu.Unlock()
 	s.m.Connected.Store(0)
 	s.m.InFlight.Store(0)
+	if errors.Is(err, errPreferred) {
+		return c.back, err
+	}
+	c.back.close()
 	if ctx.Err() != nil {
-		return err
+		return nil, err
+	}
+	var broken *sourceError
+	condition := NetworkFailure
+	switch {
+	case errors.Is(err, errSuspend), errors.Is(err, errReload):
+		return nil, err
+	case errors.As(err, &broken):
+		condition = QueueError
+	case errors.Is(err, errEnding):
+		condition = RemoteEnding
 	}
 	s.m.Disconnects.Add(1)
-	switch {
-	case errors.Is(err, ErrStopped), errors.Is(err, errSuspend), isSource(err):
-		return err
-	case errors.Is(err, errEnding):
-		return s.failed(Report{Condition: RemoteEnding, Server: server, Err: err})
-	}
-	return s.failed(Report{Condition: NetworkFailure, Server: server, Err: err})
+	return nil, s.failed(Report{Condition: condition, Server: server, Err: err})
 }
 
 // failed counts a failure, reports it and does what is decided.
 func (s *Sender) failed(r Report) error {
+	waiting := s.src.Left()
 	s.mu.Lock()
-	if s.failures++; s.failures == 1 {
+	if waiting == 0 {
+		s.failures = 0
+	} else if s.failures++; s.failures == 1 {
 		s.since = time.Now()
 	}
 	s.mu.Unlock()
@@ -160,15 +205,15 @@ func (s *Sender) failed(r Report) error {
 			s.dropFirst()
 		}
 	case Suspend:
+		s.Suspend()
 		return errSuspend
-	case Stop:
-		return ErrStopped
 	}
 	return r.Err
 }
 
 // report fills in what is known of the failures so far, logs, and asks the Handler.
 func (s *Sender) report(r Report) Decision {
+	r.Waiting = s.src.Left()
 	s.mu.Lock()
 	r.Attempts, r.Since = s.failures, s.since
 	if r.Condition < Connected {
@@ -213,6 +258,7 @@ func (s *Sender) dropFirst() {
 	if sl := s.slotOf(first); sl != nil {
 		s.win.settle(sl, done)
 	}
+	s.failures = 0 // the next record has tries of its own
 	s.mu.Unlock()
 	s.m.Dropped.Add(1)
 	s.ack(first)
@@ -239,38 +285,102 @@ func (s *Sender) ack(index uint64) {
 	}
 	s.mu.Lock()
 	s.win.pop(index)
+	s.progressed()
+	s.mu.Unlock()
+}
+
+// progressed wakes those who wait in Drain. Called with mu.
+func (s *Sender) progressed() {
 	close(s.progress)
 	s.progress = make(chan struct{})
+}
+
+// Suspend has nothing more sent until Resume: what is in flight is answered, then
+// the connection is closed. Records stay in the source.
+func (s *Sender) Suspend() {
+	s.mu.Lock()
+	s.suspend()
 	s.mu.Unlock()
+	s.wake()
+}
+
+// suspend is Suspend with mu.
+func (s *Sender) suspend() {
+	s.paused = true
+	s.m.Suspended.Store(1)
+	s.progressed()
+	if s.session != nil {
+		s.session.decide(errSuspend)
+	}
 }
 
 // Resume ends a Suspend.
 func (s *Sender) Resume() {
+	s.mu.Lock()
+	s.paused, s.failures = false, 0
+	s.m.Suspended.Store(0)
+	s.mu.Unlock()
+	s.wake()
+}
+
+func (s *Sender) isPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused
+}
+
+// Reload takes over another configuration, but for Window, Logger, Metrics and
+// Handle, once everything in flight is answered; the first server is tried first
+// then. A configuration that is wrong changes nothing.
+func (s *Sender) Reload(cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.next = &cfg
+	if s.session != nil {
+		s.session.decide(errReload)
+	}
+	s.mu.Unlock()
+	s.wake()
+	return nil
+}
+
+// takeConfig reports whether there was one to take over. No session is there.
+func (s *Sender) takeConfig() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		return false
+	}
+	next := *s.next
+	s.next = nil
+	next.Window, next.Logger, next.Metrics, next.Handle = s.cfg.Window, s.cfg.Logger, s.cfg.Metrics, s.cfg.Handle
+	s.cfg = next
+	return true
+}
+
+func (s *Sender) wake() {
 	select {
-	case s.resume <- struct{}{}:
+	case s.nudge <- struct{}{}:
 	default:
 	}
 }
 
-func (s *Sender) suspended(ctx context.Context) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-s.resume:
-		return true
-	}
-}
-
 // Drain waits until every record in the source is acknowledged, and returns how
-// many are left when ctx ends before, with its error, or when Run has returned.
-// Run must be running.
+// many are left when ctx ends before, with its error, when sending is suspended
+// (ErrSuspended), or when Run has returned. Run must be running.
 func (s *Sender) Drain(ctx context.Context) (left uint64, err error) {
 	for {
 		s.mu.Lock()
-		progress := s.progress
+		progress, paused := s.progress, s.paused
 		s.mu.Unlock()
 		if left = s.src.Left(); left == 0 {
 			return 0, nil
+		}
+		if paused {
+			return left, fmt.Errorf("drain: %d records left: %w", left, ErrSuspended)
 		}
 		select {
 		case <-progress:
@@ -287,6 +397,9 @@ func (s *Sender) Drain(ctx context.Context) (left uint64, err error) {
 
 // backoff is the pause after that many rounds of failures.
 func (s *Sender) backoff(round int) time.Duration {
+	if s.cfg.BackoffMin == s.cfg.BackoffMax {
+		return s.cfg.BackoffMin + rand.N(s.cfg.BackoffMin/10+1)
+	}
 	d := s.cfg.BackoffMin << min(round, 30)
 	if d <= 0 || d > s.cfg.BackoffMax {
 		d = s.cfg.BackoffMax
@@ -294,11 +407,13 @@ func (s *Sender) backoff(round int) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-func pause(ctx context.Context, d time.Duration) {
+// pause waits, less when something was changed.
+func (s *Sender) pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
+	case <-s.nudge:
 	case <-t.C:
 	}
 }

@@ -42,6 +42,9 @@ type session struct {
 
 	heard atomic.Uint64 // replies, in all
 
+	offers <-chan *preferred // of servers that come first; nil: none
+	back   *preferred        // the one that was taken
+
 	// The reader's own.
 	rest      time.Duration // before the next read
 	lastReply time.Time     // when replies were read last
@@ -54,15 +57,31 @@ type session struct {
 	beating bool      // a heartbeat is in flight
 	refused bool      // a record wasn't stored: nothing more is sent until the rest is answered
 	ending  bool      // the server said that it stops
-	decided error     // a Handler's Stop or Suspend
+	decided error     // why to end it when all is answered
 }
 
 func newSession(s *Sender, conn net.Conn, server string) *session {
-	return &session{
+	c := &session{
 		Sender: s, conn: conn, server: server,
 		wake: make(chan struct{}, 1), dead: make(chan struct{}),
 		out: make([]byte, 0, writeSize+remote.MaxFrame),
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.session = c
+	switch {
+	case s.paused:
+		c.decided = errSuspend
+	case s.next != nil:
+		c.decided = errReload
+	}
+	return c
+}
+
+// decide has the session end once all in flight is answered. Called with mu.
+func (c *session) decide(why error) {
+	c.decided = why
+	c.poke()
 }
 
 // run sends until the connection or ctx ends. The connection is closed and the
@@ -103,7 +122,7 @@ func (c *session) write(ctx context.Context) error {
 			}
 			select {
 			case <-ctx.Done():
-				return c.finish(ctx.Err())
+				return c.finish(ctx, ctx.Err())
 			default:
 				continue
 			}
@@ -114,9 +133,9 @@ func (c *session) write(ctx context.Context) error {
 		c.mu.Unlock()
 		switch {
 		case decided != nil:
-			return c.finish(decided)
+			return c.finish(ctx, decided)
 		case ending:
-			return c.finish(errEnding)
+			return c.finish(ctx, errEnding)
 		case refused && flying == 0:
 			if err := c.retryRefused(ctx); err != nil {
 				return err
@@ -134,9 +153,11 @@ func (c *session) write(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return c.finish(ctx.Err())
+			return c.finish(ctx, ctx.Err())
 		case <-c.dead:
 			return c.err
+		case p := <-c.offers:
+			c.prefer(p)
 		case <-c.wake:
 		case <-ready:
 		case <-beat:
@@ -267,6 +288,9 @@ func (c *session) flush(ctx context.Context) error {
 	c.mu.Lock()
 	if c.cfg.Format == ASCII {
 		n := c.win.settleAll()
+		if n > 0 {
+			c.failures = 0
+		}
 		c.mu.Unlock()
 		c.m.Acked.Add(uint64(n))
 		c.release()
@@ -321,12 +345,24 @@ func (c *session) retryRefused(ctx context.Context) error {
 	c.round++
 	c.mu.Unlock()
 	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.dead:
-		return c.err
-	case <-t.C:
+	for waiting := true; waiting; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-c.dead:
+			return c.err
+		case p := <-c.offers:
+			c.prefer(p)
+		case <-c.wake:
+		case <-t.C:
+			waiting = false
+		}
+		c.mu.Lock()
+		decided := c.decided != nil
+		c.mu.Unlock()
+		if decided {
+			return nil
+		}
 	}
 	c.mu.Lock()
 	first, again := c.win.rewind()
@@ -338,11 +374,27 @@ func (c *session) retryRefused(ctx context.Context) error {
 	return nil
 }
 
-// finish waits for the replies to what is in flight, up to Grace, so that it
-// need not be sent twice.
-func (c *session) finish(why error) error {
+// prefer has the session end, and the next use the connection of p.
+func (c *session) prefer(p *preferred) {
+	c.back, c.offers = p, nil
+	c.mu.Lock()
+	if c.decided == nil {
+		c.decided = errPreferred
+	}
+	c.mu.Unlock()
+}
+
+// finish waits for the replies to what is in flight, so that it need not be sent
+// twice: up to Grace when we or the server end, otherwise as long as any come.
+func (c *session) finish(ctx context.Context, why error) error {
 	t := time.NewTimer(c.cfg.Grace)
 	defer t.Stop()
+	limit, done := t.C, ctx.Done()
+	if errors.Is(why, errEnding) || ctx.Err() != nil {
+		done = nil
+	} else {
+		limit = nil
+	}
 	for {
 		c.mu.Lock()
 		c.leaving = true
@@ -352,7 +404,9 @@ func (c *session) finish(why error) error {
 			return why
 		}
 		select {
-		case <-t.C:
+		case <-done:
+			done, limit = nil, time.After(c.cfg.Grace)
+		case <-limit:
 			return why
 		case <-c.dead:
 			return why

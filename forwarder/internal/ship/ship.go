@@ -8,7 +8,10 @@
 // that it is stored (ascii format: after it was handed to the kernel), or when it
 // is one that is never sent (EOE, an empty line), or when the Handler said to
 // drop it (counted). Records are first sent in the source's order, and carry the
-// same sequence id whenever they are sent. Never are two connections open at once.
+// same sequence id whenever they are sent. They travel over one connection at a
+// time: while a server further down the list is used, those before it are tried
+// with a heartbeat, and the first that answers takes over once everything in
+// flight is answered.
 //
 // Concurrency: Run is the writer and runs one reader goroutine a connection; both
 // end before Run returns. Sender.mu guards the window; it isn't held during
@@ -20,9 +23,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -68,10 +73,11 @@ const (
 	DefaultBackoffMin     = 100 * time.Millisecond
 	DefaultBackoffMax     = 30 * time.Second
 	DefaultGrace          = time.Second
+	DefaultProbe          = 30 * time.Second
 )
 
-// ErrStopped is returned by Run when the Handler decided Stop.
-var ErrStopped = errors.New("ship: stopped by the configured action")
+// ErrSuspended is returned by Drain when nothing is sent until Resume.
+var ErrSuspended = errors.New("sending is suspended")
 
 // Config of a Sender. Zero values are the defaults.
 type Config struct {
@@ -95,8 +101,13 @@ type Config struct {
 	// Heartbeat is after how long without sending a heartbeat goes out; 0: never.
 	Heartbeat time.Duration
 	// BackoffMin and BackoffMax bound the pause between attempts, which doubles
-	// each time and is shortened at random by up to half.
+	// each time and is shortened at random by up to half. When they are equal it is
+	// that, and up to a tenth longer. After the first failure it is 100 ms at most.
 	BackoffMin, BackoffMax time.Duration
+	// Probe is how often the servers before the present one are tried.
+	Probe time.Duration
+	// LocalPort is where connections come from, 0: any. Used unless Dial is given.
+	LocalPort int
 	// Grace is how long replies to what is in flight are waited for when Run's
 	// context ends or the server says that it stops.
 	Grace time.Duration
@@ -132,6 +143,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.BackoffMin, DefaultBackoffMin)
 	def(&c.BackoffMax, max(DefaultBackoffMax, c.BackoffMin))
 	def(&c.Grace, DefaultGrace)
+	def(&c.Probe, DefaultProbe)
 	switch {
 	case c.Format > ASCII:
 		return c, fmt.Errorf("ship: unknown format %d", c.Format)
@@ -139,14 +151,13 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("ship: window %d: want 1 to %d", c.Window, MaxWindow)
 	case c.MaxRecord < 1 || c.MaxRecord > remote.MaxLength:
 		return c, fmt.Errorf("ship: record length %d: want 1 to %d", c.MaxRecord, remote.MaxLength)
-	case c.ConnectTimeout < 0 || c.ReplyTimeout < 0 || c.WriteTimeout < 0 || c.Heartbeat < 0 || c.Grace < 0:
+	case c.ConnectTimeout < 0 || c.ReplyTimeout < 0 || c.WriteTimeout < 0 || c.Heartbeat < 0 || c.Grace < 0 || c.Probe < 0:
 		return c, errors.New("ship: negative timeout")
 	case c.BackoffMin < 0 || c.BackoffMax < c.BackoffMin:
 		return c, fmt.Errorf("ship: back-off from %v to %v", c.BackoffMin, c.BackoffMax)
 	}
 	if c.Dial == nil {
-		d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}}
-		c.Dial = func(ctx context.Context, server string) (net.Conn, error) { return d.DialContext(ctx, "tcp", server) }
+		c.Dial = dialer(c.LocalPort)
 	}
 	if c.Handle == nil {
 		c.Handle = func(Report) Decision { return Retry }
@@ -158,6 +169,24 @@ func (c Config) withDefaults() (Config, error) {
 		c.Metrics = &Metrics{}
 	}
 	return c, nil
+}
+
+// dialer connects by TCP with keepalive, from a fixed port when it isn't 0.
+func dialer(port int) func(context.Context, string) (net.Conn, error) {
+	d := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}}
+	if port > 0 {
+		d.LocalAddr = &net.TCPAddr{Port: port}
+		// The last connection from this port may be in TIME_WAIT, and that to another
+		// server may be open while this one is tried.
+		d.Control = func(_, _ string, c syscall.RawConn) error {
+			var failed error
+			err := c.Control(func(fd uintptr) {
+				failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+			})
+			return errors.Join(err, failed)
+		}
+	}
+	return func(ctx context.Context, server string) (net.Conn, error) { return d.DialContext(ctx, "tcp", server) }
 }
 
 func def[T comparable](v *T, d T) {

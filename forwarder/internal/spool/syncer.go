@@ -71,6 +71,14 @@ type Stats struct {
 	SyncErrors  uint64
 }
 
+// Counts is what Stats counts. Unlike that, it never touches the disk.
+type Counts struct{ Dropped, Refused, Damaged, SyncErrors uint64 }
+
+// Counts returns them as they are now.
+func (s *Spool) Counts() Counts {
+	return Counts{Dropped: s.dropped.Load(), Refused: s.refused.Load(), Damaged: s.damaged.Load(), SyncErrors: s.syncErrs.Load()}
+}
+
 // Stats returns the present condition. It may read one record from disk.
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// writePID says who we are, as the stock daemon does: a line with the process id.
+func (a *Agent) writePID() error {
+	if a.cfg.PIDFile == "" {
+		return nil
+	}
+	if err := replaceFile(a.cfg.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+		return fmt.Errorf("write pid file: %w", err)
+	}
+	return nil
+}
+
+// removePID takes the file away if it is ours: whoever took the kernel's records
+// over has written his own.
+func (a *Agent) removePID() error {
+	if a.cfg.PIDFile == "" {
+		return nil
+	}
+	b, err := os.ReadFile(a.cfg.PIDFile)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(b)) != strconv.Itoa(os.Getpid()) {
+		return nil
+	}
+	return errors.Join(err, os.Remove(a.cfg.PIDFile))
+}

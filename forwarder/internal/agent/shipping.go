@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+)
+
+func (a *Agent) openShipping() error {
+	so := a.cfg.Spool
+	so.Logger = a.cfg.Logger.Named("spool")
+	if so.Full == spool.DropOldest && !a.cfg.fromKernel() && !a.cfg.DropLines {
+		so.Full = spool.RefuseInput
+	}
+	sp, recovery, err := spool.Open(so)
+	if err != nil {
+		return err
+	}
+	a.spool, a.pump.spool = sp, sp
+	if err := a.resume(); err != nil {
+		return err
+	}
+	if left := sp.Left(); left > 0 {
+		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
+	}
+	if t := recovery.Torn; t != nil {
+		so.Logger.Warn("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+	}
+	for _, d := range recovery.Damaged {
+		so.Logger.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
+	}
+	a.reader = sp.Reader()
+	a.policy = newPolicy(a.act.Do, a.cfg.Remote)
+	sc := *a.cfg.Ship
+	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.shipMetrics, a.policy.report
+	a.sender, err = ship.New(sc, a.reader)
+	a.pump.trouble = a.spoolTrouble
+	return err
+}
+
+// spoolTrouble does what is configured for a spool that is full or fails.
+func (a *Agent) spoolTrouble(err error) {
+	if a.policy.spool(err) == ship.Suspend {
+		a.sender.Suspend()
+	}
+}
+
+// reloadShipping takes over another configuration of shipping and ends a
+// suspension. It does not need the pump, which may be waiting for the spool.
+func (a *Agent) reloadShipping(next *ship.Config, actions RemoteActions) error {
+	if a.sender == nil || next == nil {
+		return nil
+	}
+	if !reflect.DeepEqual(next, a.cfg.Ship) {
+		sc := *next
+		if err := a.sender.Reload(sc); err != nil {
+			return err
+		}
+		a.cfg.Ship = next
+	}
+	a.policy.take(actions)
+	a.sender.Resume()
+	return nil
+}
+
+// finish lets the sender ship what is spooled, for a time.
+func (a *Agent) finish(ctx, abort context.Context) error {
+	told := ctx.Err() != nil
+	limit := a.cfg.DrainTimeout
+	if told {
+		limit = a.cfg.ShutdownTimeout
+	}
+	drain, cancel := context.WithTimeout(abort, limit)
+	defer cancel()
+	if !told {
+		// Being told to end while draining makes it a shutdown.
+		stop := context.AfterFunc(ctx, func() {
+			select {
+			case <-time.After(a.cfg.ShutdownTimeout):
+			case <-drain.Done():
+			}
+			cancel()
+		})
+		defer stop()
+	}
+	left, err := a.sender.Drain(drain)
+	if left == 0 {
+		return nil
+	}
+	if told {
+		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
+		return nil
+	}
+	if errors.Is(err, ship.ErrSuspended) {
+		return fmt.Errorf("%w: %s has suspended shipping: %d records are left in the spool %s and go out with the next start", ErrLeft, a.policy.suspendedBy(), left, a.cfg.Spool.Dir)
+	}
+	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, limit, left, a.cfg.Spool.Dir, err)
+}
+
+// announce says in the stream what was lost since the last time.
+func (a *Agent) announce() {
+	var records []kernel.Record
+	for _, l := range a.kernel.TakeLosses() {
+		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
+		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
+	}
+	if !a.pump.failing {
+		if n, first, last := a.pump.takeUnspooled(); n > 0 {
+			records = append(records, a.own.lost("spool-error", n, first, last))
+		}
+	}
+	if records = append(records, a.shippingLosses()...); len(records) > 0 {
+		a.emit(records...)
+	}
+}
+
+// announceShipping is announce for a source of lines, which loses nothing on the
+// way in.
+func (a *Agent) announceShipping(ctx context.Context) {
+	records := a.shippingLosses()
+	if len(records) == 0 {
+		return
+	}
+	a.pump.reset()
+	for _, r := range records {
+		a.pump.record(r)
+	}
+	if err := a.pump.commitOrWait(ctx); err != nil {
+		a.cfg.Logger.Error("what was lost could not be said in the stream", "error", err)
+	}
+}
+
+// shipLosses is how many records shipping lost, by cause.
+type shipLosses struct{ full, damaged, givenUp, syncErrors uint64 }
+
+// shippingLosses makes records of what the spool and the sender lost since the
+// last time, and does what is configured for it.
+func (a *Agent) shippingLosses() []kernel.Record {
+	if a.spool == nil {
+		return nil
+	}
+	c := a.spool.Counts()
+	now := shipLosses{full: c.Dropped, damaged: c.Damaged, givenUp: a.shipMetrics.Dropped.Load(), syncErrors: c.SyncErrors}
+	was := a.announced
+	a.announced = now
+	var records []kernel.Record
+	t := a.cfg.Now()
+	for _, l := range []struct {
+		cause     string
+		now, then uint64
+	}{{"spool-full", now.full, was.full}, {"spool-damaged", now.damaged, was.damaged}, {"given-up", now.givenUp, was.givenUp}} {
+		if l.now > l.then {
+			a.cfg.Logger.Warn("audit records will not be shipped", "cause", l.cause, "records", l.now-l.then)
+			records = append(records, a.own.lost(l.cause, l.now-l.then, t, t))
+		}
+	}
+	if now.full > was.full {
+		a.spoolTrouble(fmt.Errorf("%w: %d records were dropped", spool.ErrFull, now.full-was.full))
+	}
+	if now.damaged > was.damaged {
+		a.spoolTrouble(fmt.Errorf("the spool %s is damaged: %d records are lost", a.cfg.Spool.Dir, now.damaged-was.damaged))
+	}
+	if now.syncErrors > was.syncErrors {
+		a.spoolTrouble(fmt.Errorf("the spool %s cannot be synced", a.cfg.Spool.Dir))
+	}
+	return records
+}
