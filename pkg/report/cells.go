@@ -1,0 +1,236 @@
+package report
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// cell is one column of a report's lines.
+type cell struct {
+	// put appends the value, false when the event has none.
+	put    func(p *printer, f *facts, dst []byte) ([]byte, bool)
+	absent string
+	escape bool // what a program could choose
+}
+
+const (
+	question = "?"
+	null     = "(null)" // what C's printf makes of no string at all
+)
+
+// append appends the cell.
+func (c *cell) append(p *printer, f *facts, dst []byte) []byte {
+	from := len(dst)
+	dst, ok := c.put(p, f, dst)
+	if !ok {
+		dst = append(dst[:from], c.absent...)
+		if c.absent == null {
+			return dst
+		}
+	}
+	if c.escape {
+		dst = p.escapeFrom(dst, from)
+	}
+	return dst
+}
+
+// escapeFrom escapes what was appended to dst since from.
+func (p *printer) escapeFrom(dst []byte, from int) []byte {
+	for _, c := range dst[from:] {
+		if c < ' ' || p.o.Escape >= search.EscapeShell {
+			p.scratch = append(p.scratch[:0], dst[from:]...)
+			return search.AppendEscaped(dst[:from], p.scratch, p.o.Escape)
+		}
+	}
+	return dst
+}
+
+func str(get func(*facts) text, absent string, escape bool) cell {
+	return cell{absent: absent, escape: escape, put: func(_ *printer, f *facts, dst []byte) ([]byte, bool) {
+		t := get(f)
+		return append(dst, t.b...), t.ok
+	}}
+}
+
+func put(fn func(p *printer, f *facts, dst []byte) []byte, escape bool) cell {
+	return cell{escape: escape, put: func(p *printer, f *facts, dst []byte) ([]byte, bool) { return fn(p, f, dst), true }}
+}
+
+func hostText(f *facts) text { return f.host }
+func termText(f *facts) text { return f.term }
+func exeText(f *facts) text  { return f.exe }
+func commText(f *facts) text { return f.comm }
+
+// The columns. A name that ends in Q has a question mark where there is no value,
+// one in E is escaped.
+var (
+	host      = str(hostText, null, false)
+	hostQ     = str(hostText, question, false)
+	term      = str(termText, null, false)
+	termQ     = str(termText, question, false)
+	exe       = str(exeText, null, true)
+	exeQ      = str(exeText, question, true)
+	exePlain  = str(exeText, null, false)
+	exePlainQ = str(exeText, question, false)
+	commQ     = str(commText, question, true)
+	acctQ     = str(func(f *facts) text { return f.acct }, question, false)
+	exeOrComm = str(func(f *facts) text {
+		if f.exe.ok {
+			return f.exe
+		}
+		return f.comm
+	}, question, true)
+	key = str(func(f *facts) text { return textOf(f.keys[0]) }, null, false)
+
+	serial  = put(func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, f.ev.Serial, 10) }, false)
+	success = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.outcome.String()...) }, false)
+	pid     = put(func(_ *printer, f *facts, dst []byte) []byte {
+		return strconv.AppendUint(dst, uint64(uint32(f.pid)), 10)
+	}, false)
+	session = put(func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, uint64(f.session), 10) }, false)
+	syscall = put((*printer).appendSyscall, false)
+	auid    = put((*printer).appendAUID, false)
+	auidE   = put((*printer).appendAUID, true)
+
+	typeName = put(func(_ *printer, f *facts, dst []byte) []byte {
+		if f.firstRecord.TypeName != nil {
+			return append(dst, f.firstRecord.TypeName...)
+		}
+		return append(dst, null...)
+	}, false)
+	fileName = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.mainFile()...) }, true)
+	ttyData  = put((*printer).appendTTY, false)
+
+	subject = str(func(f *facts) text { return f.avcs[f.row].subject }, null, false)
+	object  = str(func(f *facts) text { return f.avcs[f.row].object }, null, false)
+	decided = str(func(f *facts) text { return f.avcs[f.row].class }, null, false)
+	perm    = str(func(f *facts) text { return f.avcs[f.row].perm }, null, false)
+	result  = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.avcs[f.row].result.String()...) }, false)
+
+	// A login is whose account it is about; where the kernel knows no user yet,
+	// as in failed ones, only the program's word for it is there.
+	acctOrUID = put(func(p *printer, f *facts, dst []byte) []byte {
+		if f.acct.ok {
+			return append(dst, f.acct.b...)
+		}
+		return p.appendUser(dst, f, f.uid, "UID")
+	}, true)
+	acctOrAUID = put(func(p *printer, f *facts, dst []byte) []byte {
+		if f.outcome == failed && f.acct.ok {
+			return append(dst, f.acct.b...)
+		}
+		return p.appendAUID(f, dst)
+	}, true)
+)
+
+// mainFile is the first file that is not the directory of another.
+func (x *facts) mainFile() []byte {
+	if len(x.files) == 1 {
+		return x.files[0].name
+	}
+	for i := range x.files {
+		if !x.files[i].parent {
+			return x.files[i].name
+		}
+	}
+	return nil
+}
+
+// nextDecision returns the place of the first decision at or behind from, -1 when
+// there is none. Where nothing was decided (a policy was loaded, say) the last in
+// the list is shown.
+func (x *facts) nextDecision(from int) int {
+	for i := from; i < len(x.avcs); i++ {
+		if x.avcs[i].result != undecided {
+			return i
+		}
+	}
+	if from == 0 {
+		return len(x.avcs) - 1
+	}
+	return -1
+}
+
+// tail is the enriched tail that speaks for the event: the stock tool reads that
+// of the first record, and only where it is the only one or a system call.
+func (x *facts) tail() *record.Record {
+	if r := x.firstRecord; r.Enriched != nil && (len(x.ev.Records) == 1 || r.Type == tables.Syscall) {
+		return r
+	}
+	return nil
+}
+
+// appendTail appends what the tail says of name, in capitals.
+func (x *facts) appendTail(dst []byte, name string) ([]byte, bool) {
+	r := x.tail()
+	if r == nil {
+		return dst, false
+	}
+	fields := r.EnrichedFields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return dst, false
+		}
+		if string(f.Name) == name {
+			return f.AppendDecoded(dst), true
+		}
+	}
+}
+
+func (p *printer) appendAUID(f *facts, dst []byte) []byte {
+	return p.appendUser(dst, f, f.auid, "AUID")
+}
+
+// appendUser appends a user's number, or the name of -i: the tail's, which says
+// whom the host meant, before this machine's.
+func (p *printer) appendUser(dst []byte, f *facts, uid int64, tail string) []byte {
+	if !p.o.Interpret {
+		return strconv.AppendInt(dst, uid, 10)
+	}
+	if uid == unsetID {
+		return append(dst, "unset"...)
+	}
+	if named, ok := f.appendTail(dst, tail); ok {
+		return named
+	}
+	if name, ok := p.names.User(uint32(uid)); ok {
+		return append(dst, name...)
+	}
+	return append(strconv.AppendInt(append(dst, "unknown("...), uid, 10), ')')
+}
+
+// appendSyscall appends a system call's number, 0 where there is none, or its name.
+func (p *printer) appendSyscall(f *facts, dst []byte) []byte {
+	if !p.o.Interpret {
+		return strconv.AppendInt(dst, int64(f.call), 10)
+	}
+	if named, ok := f.appendTail(dst, "SYSCALL"); ok {
+		return named
+	}
+	if _, ok := tables.ArchName(f.arch); !ok {
+		return append(dst, question...)
+	}
+	if name, ok := tables.SyscallName(f.arch, int(f.call)); ok {
+		return append(dst, name...)
+	}
+	return strconv.AppendInt(dst, int64(f.call), 10)
+}
+
+// appendTTY appends what was typed, its keys by name.
+func (p *printer) appendTTY(f *facts, dst []byte) []byte {
+	body := f.firstRecord.Body
+	i := bytes.Index(body, []byte("data="))
+	if i < 0 {
+		return append(dst, question...)
+	}
+	data := body[i+len("data="):]
+	if i := bytes.LastIndexByte(data, ' '); i >= 0 {
+		data = data[:i]
+	}
+	return p.appendTyped(dst, f.firstRecord, data)
+}

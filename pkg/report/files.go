@@ -1,0 +1,94 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Command is aureport on log files: it parses args, writes the report and returns
+// the exit code. logFile is as for search.Command.
+func Command(ctx context.Context, args []string, env search.Env, logFile string, stdio search.Stdio) int {
+	o, err := ParseArgs(args, env)
+	switch {
+	case err != nil:
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	case o.Help:
+		fmt.Fprint(stdio.Out, Usage)
+		return 0
+	case o.Version:
+		fmt.Fprintln(stdio.Out, "aureport version "+search.StockVersion+" in auditfleet")
+		return 0
+	}
+	return RunFiles(ctx, o, env.Location, logFile, stdio)
+}
+
+// RunFiles writes the report of what o names: -if's file or folder, a pipe on
+// stdin, or the local log. It returns aureport's exit code: 0, or 1 for a list
+// without lines or an error, which it has written.
+func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio search.Stdio) int {
+	w := newWriter(stdio.Out, o, loc)
+	code, err := runFiles(ctx, w, logFile, stdio)
+	if err != nil {
+		w.out.Flush() // what was found before
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	}
+	return code
+}
+
+func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio) (int, error) {
+	if err := w.title(); err != nil {
+		return 1, err
+	}
+	o := w.o
+	logs, err := search.OpenLogs(o.Input, o.InputLogs, logFile, stdio)
+	if err != nil {
+		return 1, err
+	}
+	defer logs.Close()
+	cfg := search.ScanConfig{Query: o.Query(), EOETimeout: o.EOETimeout}
+	if o.Debug {
+		cfg.Skipped = func(line []byte, err error) {
+			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
+		}
+	}
+	if o.Kind == LogTimes {
+		return 0, errors.Join(w.logTimes(ctx, logs, cfg), w.out.Flush())
+	}
+	if o.Kind == Overview {
+		cfg.Query.Nodes = nil // the range of time is that of the logs
+		w.first = logs.FirstMs()
+	}
+	err = search.ScanLogs(ctx, logs, cfg, func() (search.Worker[part], error) { return w.printer(), nil }, w.deliver)
+	if err != nil {
+		return 1, fmt.Errorf("report: %w", err)
+	}
+	return w.finish()
+}
+
+// logTimes writes the times of the first and the last event of each log.
+func (w *writer) logTimes(ctx context.Context, logs *search.Logs, cfg search.ScanConfig) error {
+	milli := func(ms int64) string {
+		date := search.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc))
+		return fmt.Sprintf("%s.%03d", date, ms%1000)
+	}
+	return logs.Each(func(name string, log *search.Logs) error {
+		w.times = times{}
+		w.all = nil
+		err := search.ScanLogs(ctx, log, cfg, func() (search.Worker[part], error) { return w.printer(), nil }, w.deliver)
+		if err != nil {
+			return fmt.Errorf("report: %s: %w", name, err)
+		}
+		if !w.times.any {
+			fmt.Fprintf(w.out, "%s: no records\n", name)
+			return nil
+		}
+		fmt.Fprintf(w.out, "%s: %s - %s\n", name, milli(w.times.first), milli(w.times.last))
+		return nil
+	})
+}

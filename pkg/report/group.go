@@ -1,0 +1,378 @@
+package report
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// Group is what --by and --every ask for: events counted by the values of fields
+// and by time.
+type Group struct {
+	By     []By
+	Top    int           // groups shown; 0 is all
+	Every  time.Duration // 0 is all the time in one
+	Format Format
+}
+
+// By is a field to group by.
+type By struct {
+	Name  string
+	Field search.Field
+	Node  bool // the machine instead of a field
+}
+
+// Format is how groups are written.
+type Format uint8
+
+// Formats.
+const (
+	FormatTable Format = iota
+	FormatCSV
+	FormatJSON
+)
+
+// nodeField is the name of the machine among the fields.
+const nodeField = "node"
+
+// FieldNames lists what --by takes.
+func FieldNames() []string {
+	names := []string{nodeField}
+	for f := range search.Field(search.NumFields) {
+		names = append(names, f.String())
+	}
+	return names
+}
+
+func byName(name string) (By, bool) {
+	if name == nodeField {
+		return By{Name: name, Node: true}, true
+	}
+	for f := range search.Field(search.NumFields) {
+		if f.String() == name {
+			return By{Name: name, Field: f}, true
+		}
+	}
+	return By{}, false
+}
+
+// own reads an option that aureport has not.
+func (p *parser) own(name string) error {
+	if takes, ok := p.env.Extra[name]; ok {
+		return p.extra(name, takes)
+	}
+	switch name {
+	case "--by", "--top", "--every", "--format":
+	default:
+		return usagef("%s is an unsupported option", name)
+	}
+	v, err := p.value()
+	if err != nil {
+		return err
+	}
+	if p.o.Group == nil {
+		p.o.Group = &Group{}
+	}
+	g := p.o.Group
+	switch name {
+	case "--by":
+		for field := range strings.SplitSeq(v, ",") {
+			by, ok := byName(field)
+			if !ok {
+				return usagef("--by %s: there is no field %q; the fields are %s", v, field, strings.Join(FieldNames(), ", "))
+			}
+			g.By = append(g.By, by)
+		}
+	case "--top":
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 1 {
+			return usagef("--top %s: a number from 1 on is wanted", v)
+		}
+		g.Top = n
+	case "--every":
+		if g.Every, err = every(v); err != nil {
+			return err
+		}
+	case "--format":
+		f, ok := map[string]Format{"table": FormatTable, "csv": FormatCSV, "json": FormatJSON}[v]
+		if !ok {
+			return usagef("--format %s: one of table, csv and json is wanted", v)
+		}
+		g.Format = f
+	}
+	return nil
+}
+
+// every reads a duration: Go's units, and d for days, w for weeks.
+func every(v string) (time.Duration, error) {
+	unit, text := time.Duration(1), v
+	for suffix, d := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+		if n, ok := strings.CutSuffix(v, suffix); ok {
+			unit, text = d, n+"ns"
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 || d > time.Duration(1<<62)/unit || d*unit < time.Second || d*unit%time.Second != 0 {
+		return 0, usagef("--every %s: a time of whole seconds such as 90s, 15m, 1h, 1d or 1w is wanted", v)
+	}
+	return d * unit, nil
+}
+
+// groupDone checks what was said about groups as a whole.
+func (p *parser) groupDone() error {
+	g := p.o.Group
+	switch {
+	case g == nil:
+		return nil
+	case len(g.By) == 0 && g.Every == 0:
+		return usagef("--top and --format go with --by or --every")
+	case p.o.Kind == LogTimes:
+		return usagef("--by and --every have nothing to count in a report of logs")
+	}
+	if p.o.Kind == Overview {
+		p.o.Kind = Event
+	}
+	p.o.Summary = false
+	return nil
+}
+
+// separator is between the values of a group, and before them its time.
+const separator = "\x00"
+
+// grouper counts events by group.
+type grouper struct {
+	o       *Options
+	loc     *time.Location
+	x       search.Extractor
+	values  [][][]byte // of the present event, by field of By
+	text    []byte
+	key     []byte
+	tally   *tally
+	indexes [search.NumFields][]int // places in By
+}
+
+func newGrouper(o *Options, loc *time.Location) *grouper {
+	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), tally: newTally()}
+	for i, by := range o.Group.By {
+		if !by.Node {
+			g.indexes[by.Field] = append(g.indexes[by.Field], i)
+		}
+	}
+	return g
+}
+
+// add counts an event once in each of the groups it is in: one with several files
+// is in the group of each.
+func (g *grouper) add(ev *event.Event) {
+	for i := range g.values {
+		g.values[i] = g.values[i][:0]
+	}
+	g.text = g.text[:0]
+	g.x.Extract(ev, g.take)
+	for i, by := range g.o.Group.By {
+		if by.Node && ev.Node != nil {
+			g.values[i] = append(g.values[i], ev.Node)
+		}
+	}
+	g.key = g.key[:0]
+	if every := g.o.Group.Every; every != 0 {
+		g.key = strconv.AppendInt(g.key, bucket(ev.Ms/1000, int64(every/time.Second), g.loc), 10)
+	}
+	g.count(0)
+}
+
+// take keeps a value of a field that is grouped by.
+func (g *grouper) take(f search.Field, v []byte) {
+	for _, i := range g.indexes[f] {
+		if slices.ContainsFunc(g.values[i], func(have []byte) bool { return bytes.Equal(have, v) }) {
+			continue
+		}
+		start := len(g.text)
+		g.text = append(g.text, v...)
+		g.values[i] = append(g.values[i], g.text[start:len(g.text):len(g.text)])
+	}
+}
+
+// count goes through the values of the fields from the i-th on.
+func (g *grouper) count(i int) {
+	if i == len(g.values) {
+		g.tally.add(g.key)
+		return
+	}
+	key := g.key
+	values := g.values[i]
+	if len(values) == 0 {
+		g.key = append(append(key, separator...), absentValue...)
+		g.count(i + 1)
+	}
+	for _, v := range values {
+		g.key = append(append(key, separator...), v...)
+		g.count(i + 1)
+	}
+	g.key = key
+}
+
+// absentValue stands for no value at all, which is not the same as an empty one.
+const absentValue = "\x01"
+
+// bucket is the start of the time that sec is in, in seconds since the epoch. Days
+// start at midnight in loc, weeks on Sunday, as this-week does; shorter times are
+// parts of a day.
+func bucket(sec, every int64, loc *time.Location) int64 {
+	t := time.Unix(sec, 0).In(loc)
+	_, offset := t.Zone()
+	local := sec + int64(offset)
+	const day = 24 * 60 * 60
+	shift := int64(0)
+	if every%(7*day) == 0 {
+		shift = 4 * day // 1 January 1970 was a Thursday
+	}
+	into := (local + shift) % every
+	if into < 0 {
+		into += every
+	}
+	start := local - into
+	// The offset can be another one at the start.
+	at := time.Unix(start, 0).UTC()
+	return time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, loc).Unix()
+}
+
+// group is a line of the result.
+type group struct {
+	at     int64 // its time
+	values []string
+	absent []bool
+	n      uint64
+}
+
+// groupsOf reads the groups from a tally.
+func (w *writer) groupsOf(t *tally) []group {
+	g := w.o.Group
+	all := make([]group, 0, len(t.order))
+	for _, c := range t.sorted(strings.Compare) {
+		head, rest, _ := strings.Cut(c.Value, separator)
+		out := group{n: c.N}
+		out.at, _ = strconv.ParseInt(head, 10, 64)
+		if len(g.By) > 0 {
+			out.values = strings.SplitN(rest, separator, len(g.By))
+		}
+		out.absent = make([]bool, len(out.values))
+		for i := range out.values {
+			out.absent[i] = out.values[i] == absentValue
+			out.values[i] = w.groupValue(g.By[i], out.values[i])
+		}
+		all = append(all, out)
+	}
+	return all
+}
+
+// groupValue is a value as it is shown: types by their names, and users with -i.
+func (w *writer) groupValue(by By, v string) string {
+	if v == absentValue {
+		return ""
+	}
+	n, err := strconv.ParseUint(v, 10, 32)
+	if by.Node || err != nil {
+		return v
+	}
+	switch by.Field {
+	case search.FieldType:
+		return tables.TypeName(uint16(n))
+	case search.FieldAUID, search.FieldUID, search.FieldEUID:
+		if !w.o.Interpret {
+			return v
+		}
+		if uint32(n) == 1<<32-1 {
+			return "unset"
+		}
+		if name, ok := w.o.Names.User(uint32(n)); ok {
+			return name
+		}
+	case search.FieldGID, search.FieldEGID:
+		if name, ok := w.o.Names.Group(uint32(n)); ok && w.o.Interpret {
+			return name
+		}
+	}
+	return v
+}
+
+// groups writes the result of --by and --every.
+func (w *writer) groups() {
+	sum := newTally()
+	for _, p := range w.all {
+		sum.merge(p.group.tally)
+	}
+	all := topGroups(w.groupsOf(sum), w.o.Group.Top)
+	if w.o.Group.Every != 0 {
+		slices.SortStableFunc(all, func(a, b group) int { return int(min(max(a.at-b.at, -1), 1)) })
+		if len(w.o.Group.By) == 0 {
+			all = withEmpty(all, w.o.Group.Every, w.loc)
+		}
+	}
+	switch w.o.Group.Format {
+	case FormatCSV:
+		w.groupsCSV(all)
+	case FormatJSON:
+		w.groupsJSON(all)
+	default:
+		w.groupsTable(all)
+	}
+}
+
+// topGroups keeps the largest groups, by what they have at all times together.
+func topGroups(all []group, top int) []group {
+	if top == 0 {
+		return all
+	}
+	totals := newTally()
+	for _, g := range all {
+		key := strings.Join(g.values, separator)
+		totals.touch([]string{key})
+		*totals.counts[key] += g.n
+	}
+	kept := map[string]bool{}
+	for i, c := range totals.sorted(strings.Compare) {
+		if i == top {
+			break
+		}
+		kept[c.Value] = true
+	}
+	return slices.DeleteFunc(all, func(g group) bool { return !kept[strings.Join(g.values, separator)] })
+}
+
+// mostEmpty bounds the lines without events that are put between others.
+const mostEmpty = 10000
+
+// withEmpty adds the times without events between others.
+func withEmpty(all []group, every time.Duration, loc *time.Location) []group {
+	if len(all) < 2 || (all[len(all)-1].at-all[0].at)/int64(every/time.Second) > mostEmpty {
+		return all
+	}
+	var out []group
+	for i, g := range all {
+		if i > 0 {
+			for at := next(all[i-1].at, every, loc); at < g.at; at = next(at, every, loc) {
+				out = append(out, group{at: at})
+			}
+		}
+		out = append(out, g)
+	}
+	return out
+}
+
+// next is the start of the time behind the one that starts at sec; half of it more
+// steps over a change of the clock.
+func next(sec int64, every time.Duration, loc *time.Location) int64 {
+	step := int64(every / time.Second)
+	n := bucket(sec+step+min(step/2, 2*60*60), step, loc)
+	if n <= sec {
+		n = sec + step
+	}
+	return n
+}

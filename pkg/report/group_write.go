@@ -1,0 +1,180 @@
+package report
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+const timeColumn = "time"
+
+func (w *writer) groupTime(at int64) string { return time.Unix(at, 0).In(w.loc).Format(time.RFC3339) }
+
+// heads are the columns' names.
+func (w *writer) heads() []string {
+	var heads []string
+	if w.o.Group.Every != 0 {
+		heads = append(heads, timeColumn)
+	}
+	for _, by := range w.o.Group.By {
+		heads = append(heads, by.Name)
+	}
+	return append(heads, "events")
+}
+
+func (w *writer) groupsCSV(all []group) {
+	c := csv.NewWriter(w.out)
+	_ = c.Write(w.heads()) // finish flushes, and reports
+	for _, g := range all {
+		var row []string
+		if w.o.Group.Every != 0 {
+			row = append(row, w.groupTime(g.at))
+		}
+		row = append(append(row, g.values...), strconv.FormatUint(g.n, 10))
+		_ = c.Write(row)
+	}
+	c.Flush()
+}
+
+// groupsJSON writes an object a line. What is no UTF-8 has U+FFFD for each wrong
+// byte; a field that an event has not is null.
+func (w *writer) groupsJSON(all []group) {
+	heads := w.heads()
+	for _, g := range all {
+		var cells []any
+		if w.o.Group.Every != 0 {
+			cells = append(cells, w.groupTime(g.at))
+		}
+		for i, v := range g.values {
+			if g.absent[i] {
+				cells = append(cells, nil)
+			} else {
+				cells = append(cells, strings.ToValidUTF8(v, "\uFFFD"))
+			}
+		}
+		cells = append(cells, g.n)
+		w.out.WriteByte('{')
+		for i, c := range cells {
+			b, err := json.Marshal(c)
+			if err != nil {
+				continue // of strings and numbers there is none
+			}
+			if i > 0 {
+				w.out.WriteString(", ")
+			}
+			fmt.Fprintf(w.out, "%q: %s", heads[i], b)
+		}
+		w.out.WriteString("}\n")
+	}
+}
+
+// groupsTable writes columns, on a terminal with a bar behind each line.
+func (w *writer) groupsTable(all []group) {
+	if len(all) == 0 {
+		w.out.WriteString(nothing)
+		return
+	}
+	heads := w.heads()
+	rows := make([][]string, 0, len(all)+1)
+	rows = append(rows, heads)
+	most := uint64(0)
+	for _, g := range all {
+		var row []string
+		if w.o.Group.Every != 0 {
+			row = append(row, string(search.AppendDate(nil, w.o.Locale, time.Unix(g.at, 0).In(w.loc))))
+		}
+		for i, v := range g.values {
+			if g.absent[i] {
+				v = "-"
+			}
+			row = append(row, string(search.AppendEscaped(nil, []byte(v), w.o.Escape)))
+		}
+		rows = append(rows, append(row, strconv.FormatUint(g.n, 10)))
+		most = max(most, g.n)
+	}
+	widths := make([]int, len(heads))
+	for _, row := range rows {
+		for i, v := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(v))
+		}
+	}
+	bars := w.barWidth(widths)
+	for i, row := range rows {
+		var line strings.Builder
+		for c, v := range row {
+			pad := strings.Repeat(" ", widths[c]-utf8.RuneCountInString(v))
+			if c == len(row)-1 { // the count
+				line.WriteString(pad + v)
+			} else {
+				line.WriteString(v + pad + "  ")
+			}
+		}
+		if i > 0 && bars > 0 {
+			line.WriteString("  " + bar(all[i-1].n, most, bars))
+		}
+		w.out.WriteString(strings.TrimRight(line.String(), " ") + "\n")
+	}
+}
+
+// Columns of a terminal: what bars have at least, and at most.
+const (
+	leastBar = 8
+	mostBar  = 60
+)
+
+// barWidth is how many columns of the terminal are left for bars; 0 where the
+// report goes elsewhere.
+func (w *writer) barWidth(widths []int) int {
+	if w.columns == 0 {
+		return 0
+	}
+	left := w.columns - 2
+	for _, n := range widths {
+		left -= n + 2
+	}
+	if left < leastBar {
+		return 0
+	}
+	return min(left, mostBar)
+}
+
+// columnsOf is the width of the terminal that out is, 0 for what is none.
+func columnsOf(out any) int {
+	f, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	if size.Col == 0 {
+		return 80
+	}
+	return int(size.Col)
+}
+
+// bar is a bar of eighths of a column.
+func bar(n, most uint64, width int) string {
+	if most == 0 {
+		return ""
+	}
+	eighths := int(float64(n) / float64(most) * float64(width) * 8)
+	if n > 0 {
+		eighths = max(eighths, 1)
+	}
+	out := strings.Repeat("█", eighths/8)
+	if rest := eighths % 8; rest > 0 {
+		out += string([]rune("▏▎▍▌▋▊▉")[rest-1])
+	}
+	return out
+}

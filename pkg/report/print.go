@@ -1,0 +1,203 @@
+package report
+
+import (
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// printer does one goroutine's share of a report: it makes the lines of events, or
+// adds up.
+type printer struct {
+	o     *Options
+	spec  *spec
+	types []span
+	needs need
+	names interpret.Names
+	in    *interpret.Interpreter // of what was typed
+	loc   *time.Location
+	facts facts
+
+	tally *tally    // of a summary
+	over  *overview // of the summary of summaries
+	group *grouper  // of our own reports
+
+	part    part
+	stamp   []byte // the time of second sec in words
+	sec     int64
+	scratch []byte
+}
+
+// part is what some events in a row came to.
+type part struct {
+	lines []byte // without their numbers
+	ends  []int  // of each line
+	fresh []string
+	times
+}
+
+// times is the first and the last of some events, in milliseconds.
+type times struct {
+	first, last int64
+	any         bool
+}
+
+func (t *times) add(ms int64) {
+	if !t.any {
+		t.first, t.any = ms, true
+	}
+	t.last = ms
+}
+
+func newPrinter(o *Options, loc *time.Location) *printer {
+	s := &reports[o.Kind]
+	p := &printer{o: o, spec: s, types: s.types, needs: s.needs, names: o.Names, loc: loc, sec: -1}
+	if o.Interpret {
+		p.needs |= needArch // a system call's name depends on it
+	}
+	switch {
+	case o.Group != nil:
+		p.group = newGrouper(o, loc)
+	case o.Kind == Overview:
+		p.over = newOverview()
+	case o.Summary:
+		p.tally = newTally()
+		if s.sumTypes != nil {
+			p.types = s.sumTypes
+		}
+	case o.Kind == TTY:
+		p.in = interpret.New(interpret.Config{Escape: interpret.EscapeRaw})
+	}
+	return p
+}
+
+// Event implements search.Worker.
+func (p *printer) Event(ev *event.Event) error {
+	if len(ev.Records) == 0 {
+		return nil
+	}
+	p.part.add(ev.Ms)
+	if p.o.Kind == LogTimes {
+		return nil
+	}
+	f := &p.facts
+	f.ev, f.firstRecord = ev, &ev.Records[0]
+	if !p.o.mayInclude(f.head()) || len(p.types) > 0 && !about(f, p.types) || !p.node(ev.Node) {
+		return nil
+	}
+	f.read(ev, p.needs)
+	switch {
+	case p.o.Result == OnlyFailed && f.outcome != failed, p.o.Result == OnlySuccess && f.outcome != succeeded:
+		return nil
+	case p.group != nil:
+		p.group.add(ev)
+		return nil
+	case p.over != nil:
+		p.over.add(f)
+		return nil
+	}
+	if p.spec.when != nil && !p.spec.when(f) && (p.tally == nil || p.o.Kind == Auth) {
+		return nil
+	}
+	if p.tally != nil {
+		p.spec.sum(p, f)
+		return nil
+	}
+	p.row(f)
+	return nil
+}
+
+// Flush implements search.Worker.
+func (p *printer) Flush() (part, error) {
+	out := p.part
+	p.part = part{}
+	if p.tally != nil {
+		out.fresh = p.tally.fresh()
+	}
+	return out, nil
+}
+
+func (p *printer) node(node []byte) bool {
+	if len(p.o.Nodes) == 0 {
+		return true
+	}
+	for _, n := range p.o.Nodes {
+		if node != nil && n == string(node) {
+			return true
+		}
+	}
+	return false
+}
+
+// changes is which types add and which delete something.
+var changes = map[uint16]Change{
+	typeAddUser: Added, typeDelUser: Deleted, typeAddGroup: Added, typeDelGroup: Deleted,
+	1407: Added, 1408: Deleted, // MAC_CIPSOV4_ADD, _DEL
+	1409: Added, 1410: Deleted, // MAC_MAP_ADD, _DEL
+	1411: Added, 1412: Deleted, // MAC_IPSEC_ADDSA, _DELSA
+	1413: Added, 1414: Deleted, // MAC_IPSEC_ADDSPD, _DELSPD
+	1416: Added, 1417: Deleted, // MAC_UNLBL_STCADD, _STCDEL
+}
+
+// mayInclude decides by the type of an event's first record.
+func (o *Options) mayInclude(head uint16) bool {
+	if o.NoConfig && head == tables.ConfigChange {
+		return false
+	}
+	if o.Change != AnyChange {
+		if c := changes[head]; c != AnyChange && c != o.Change {
+			return false
+		}
+	}
+	return true
+}
+
+// row adds the lines of an event, each behind its number, which is not known yet.
+func (p *printer) row(f *facts) {
+	f.row = 0
+	if p.spec.rows != nil {
+		f.row = p.spec.rows(f, 0)
+	}
+	for f.row >= 0 {
+		p.appendLine(f)
+		if p.spec.rows == nil {
+			return
+		}
+		f.row = p.spec.rows(f, f.row+1)
+	}
+}
+
+func (p *printer) appendLine(f *facts) {
+	if sec := f.ev.Ms / 1000; sec != p.sec {
+		p.sec = sec
+		p.stamp = p.appendDate(p.stamp[:0], sec)
+	}
+	dst := append(p.part.lines, p.stamp...)
+	for i := range p.spec.cells {
+		dst = p.spec.cells[i].append(p, f, append(dst, ' '))
+	}
+	p.part.lines = append(dst, '\n')
+	p.part.ends = append(p.part.ends, len(p.part.lines))
+}
+
+func (p *printer) appendDate(dst []byte, sec int64) []byte {
+	return search.AppendDate(dst, p.o.Locale, time.Unix(sec, 0).In(p.loc))
+}
+
+// appendTyped appends what was typed: the names of keys, and text.
+func (p *printer) appendTyped(dst []byte, r *record.Record, data []byte) []byte {
+	n := 0
+	for n < len(data) && isHexDigit(data[n]) {
+		n++
+	}
+	if n == len(data) && n < 2 {
+		return append(append(append(dst, "conversion error("...), data...), ')')
+	}
+	return p.in.AppendValue(dst, &record.Record{Type: tables.TTY, Raw: r.Raw}, record.Field{Name: []byte("data"), Value: data})
+}
+
+func isHexDigit(c byte) bool { return c-'0' <= 9 || (c|0x20) >= 'a' && (c|0x20) <= 'f' }

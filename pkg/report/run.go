@@ -1,0 +1,237 @@
+package report
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// nothing stands where a report has no lines.
+const nothing = "<no events of interest were found>\n\n"
+
+// writer writes a report: its heading, then what the printers made of the events,
+// or what they added up to.
+type writer struct {
+	o       *Options
+	spec    *spec
+	loc     *time.Location
+	out     *bufio.Writer
+	lines   uint64 // written
+	times   times
+	first   int64 // of the logs, where it is not the first event's: a record outside the time selected
+	all     []*printer
+	order   *tally // values by first appearance
+	buf     []byte
+	columns int // of the terminal that is written to, 0 for none
+}
+
+func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
+	if loc == nil {
+		loc = time.Local
+	}
+	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: columnsOf(out)}
+}
+
+// printer returns a new printer, whose sums finish adds up.
+func (w *writer) printer() *printer {
+	p := newPrinter(w.o, w.loc)
+	w.all = append(w.all, p)
+	return p
+}
+
+// title writes the heading. The error is a *UsageError for a summary that the
+// report has not.
+func (w *writer) title() error {
+	s := w.spec
+	if w.o.Group != nil {
+		return nil
+	}
+	w.out.WriteByte('\n')
+	if !w.o.Summary {
+		rule := strings.Repeat("=", s.rule)
+		if s.columns == "" {
+			fmt.Fprintf(w.out, "%s\n%s\n", s.title, rule)
+			return nil
+		}
+		rule2 := strings.Repeat("=", cmp.Or(s.rule2, s.rule))
+		fmt.Fprintf(w.out, "%s\n%s\n# date time %s\n%s\n", s.title, rule, s.columns, rule2)
+		return nil
+	}
+	switch w.o.Result {
+	case OnlyFailed:
+		w.out.WriteString("Failed ")
+	case OnlySuccess:
+		w.out.WriteString("Success ")
+	}
+	if s.sumTitle == "" {
+		return usagef(unimplemented)
+	}
+	rule := strings.Repeat("=", s.sumRule)
+	fmt.Fprintf(w.out, "%s\n%s\n", s.sumTitle, rule)
+	if s.sumColumn != "" {
+		fmt.Fprintf(w.out, "total  %s\n%s\n", s.sumColumn, rule)
+	}
+	return nil
+}
+
+// deliver takes what some events came to, in the order of the events.
+func (w *writer) deliver(p part) error {
+	if p.any {
+		w.times.add(p.first)
+		w.times.last = p.last
+	}
+	w.order.touch(p.fresh)
+	from := 0
+	for _, end := range p.ends {
+		w.lines++
+		w.buf = append(strconv.AppendUint(w.buf[:0], w.lines, 10), ". "...)
+		w.out.Write(w.buf)
+		if _, err := w.out.Write(p.lines[from:end]); err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+		from = end
+	}
+	return nil
+}
+
+// finish writes what comes behind the events and returns the exit code.
+func (w *writer) finish() (int, error) {
+	code := 0
+	switch {
+	case w.o.Group != nil:
+		w.groups()
+	case w.o.Kind == Overview:
+		w.overview()
+	case w.o.Summary:
+		for _, p := range w.all {
+			w.order.merge(p.tally)
+		}
+		w.summary(w.order.sorted(w.less()))
+	case w.o.Kind != LogTimes && w.lines == 0:
+		w.out.WriteString(nothing)
+		code = 1
+	}
+	if err := w.out.Flush(); err != nil {
+		return 1, fmt.Errorf("write report: %w", err)
+	}
+	return code, nil
+}
+
+// less orders values that were there equally often; nil leaves them in the order
+// in which they came. Numbers go by size, as in the stock tool.
+func (w *writer) less() func(a, b string) int {
+	switch {
+	case w.spec.style == numbers, w.spec.style == typeNames:
+		return func(a, b string) int {
+			x, _ := strconv.ParseInt(a, 10, 64)
+			y, _ := strconv.ParseInt(b, 10, 64)
+			return cmp.Compare(x, y)
+		}
+	case w.o.ByValue:
+		return cmp.Compare[string]
+	}
+	return nil
+}
+
+// summary writes the lines of a summary.
+func (w *writer) summary(counts []Count) {
+	if len(counts) == 0 {
+		w.out.WriteString(nothing)
+		return
+	}
+	for _, c := range counts {
+		w.buf = append(strconv.AppendUint(w.buf[:0], c.N, 10), "  "...)
+		switch w.spec.style {
+		case typeNames:
+			w.buf = append(w.buf, w.typeName(c.Value)...)
+		case escaped:
+			w.buf = search.AppendEscaped(w.buf, []byte(c.Value), w.o.Escape)
+		default:
+			w.buf = append(w.buf, c.Value...)
+		}
+		w.out.Write(append(w.buf, '\n'))
+	}
+}
+
+func (w *writer) typeName(number string) string {
+	n, err := strconv.ParseUint(number, 10, 16)
+	if !w.o.Interpret || err != nil {
+		return number
+	}
+	return tables.TypeName(uint16(n))
+}
+
+// overview writes the summary of summaries.
+func (w *writer) overview() {
+	sum := newOverview()
+	for _, p := range w.all {
+		sum.merge(p.over)
+	}
+	date := func(ms int64) string {
+		return string(search.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc)))
+	}
+	milli := func(ms int64) string { return fmt.Sprintf("%s.%03d", date(ms), ms%1000) }
+	first, last := w.times.first, w.times.last
+	if w.first != 0 {
+		first = w.first
+	}
+	fmt.Fprintf(w.out, "Range of time in logs: %s - %s\n", milli(first), milli(last))
+	from, to := date(first), milli(last)
+	if w.o.StartMs != 0 {
+		from = date(w.o.StartMs)
+	}
+	if w.o.EndMs != 0 {
+		to = date(w.o.EndMs)
+	}
+	fmt.Fprintf(w.out, "Selected time for report: %s - %s\n", from, to)
+	for line, what := range overviewLines {
+		fmt.Fprintf(w.out, "Number of %s: %d\n", what, sum.value(line))
+	}
+	w.out.WriteByte('\n')
+}
+
+// Scan is a source of events, in the order of a report.
+type Scan func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+
+// flushEvery is how many events a report is written behind.
+const flushEvery = 256
+
+// Run writes the report that o asks for, of the events of scan, with times in loc,
+// and returns the exit code: 1 for a list without lines, as aureport.
+func Run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.Writer) (int, error) {
+	w := newWriter(out, o, loc)
+	if err := w.title(); err != nil {
+		w.out.Flush()
+		return 1, err
+	}
+	p := w.printer()
+	n := 0
+	err := scan(ctx, o.Query(), func(ev *event.Event) error {
+		if err := p.Event(ev); err != nil {
+			return err
+		}
+		if n++; n%flushEvery != 0 {
+			return nil
+		}
+		part, _ := p.Flush()
+		return w.deliver(part)
+	})
+	part, _ := p.Flush()
+	if derr := w.deliver(part); err == nil {
+		err = derr
+	}
+	if err != nil {
+		w.out.Flush() // what was found before
+		return 1, err
+	}
+	return w.finish()
+}

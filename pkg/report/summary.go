@@ -1,0 +1,291 @@
+package report
+
+import (
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// count is a summary of one text an event has.
+func count(get func(*facts) text) func(*printer, *facts) {
+	return func(p *printer, f *facts) {
+		if t := get(f); t.ok {
+			p.tally.add(t.b)
+		}
+	}
+}
+
+func (p *printer) countNumber(n int64) {
+	p.scratch = strconv.AppendInt(p.scratch[:0], n, 10)
+	p.tally.add(p.scratch)
+}
+
+func (p *printer) countHead(f *facts) {
+	if t := f.head(); t != 0 {
+		p.countNumber(int64(t))
+	}
+}
+
+func (p *printer) countPID(f *facts) {
+	if f.pid != noID {
+		p.countNumber(f.pid)
+	}
+}
+
+func (p *printer) countObjects(f *facts) {
+	for i := range f.avcs {
+		if a := &f.avcs[i]; a.result != undecided && a.object.ok {
+			p.tally.add(a.object.b)
+		}
+	}
+}
+
+func (p *printer) countFiles(f *facts) {
+	for i := range f.files {
+		p.tally.add(f.files[i].name)
+	}
+}
+
+func (p *printer) countKeys(f *facts) {
+	for _, k := range f.keys {
+		if string(k) != noKey {
+			p.tally.add(k)
+		}
+	}
+}
+
+// countAuth counts by account where the program said whose it was.
+func (p *printer) countAuth(f *facts) {
+	p.countAccount(f, f.auid == noAUID)
+}
+
+func (p *printer) countLogin(f *facts) {
+	p.countAccount(f, f.auid < 0)
+}
+
+func (p *printer) countAccount(f *facts, byName bool) {
+	if byName && f.acct.ok {
+		p.tally.add(f.acct.b)
+		return
+	}
+	p.scratch = p.appendAUID(f, p.scratch[:0])
+	p.tally.add(p.scratch)
+}
+
+func (p *printer) countAUID(f *facts) {
+	if f.auid != noAUID {
+		p.scratch = p.appendAUID(f, p.scratch[:0])
+		p.tally.add(p.scratch)
+	}
+}
+
+func (p *printer) countSyscall(f *facts) {
+	if f.hasCall && f.call >= 0 {
+		p.scratch = p.appendSyscall(f, p.scratch[:0])
+		p.tally.add(p.scratch)
+	}
+}
+
+// The lines of the overview. Some count events, others different values.
+const (
+	ovChanges = iota
+	ovAccounts
+	ovLogins
+	ovFailedLogins
+	ovAuths
+	ovFailedAuths
+	ovUsers
+	ovTerminals
+	ovHosts
+	ovExes
+	ovComms
+	ovFiles
+	ovAVCs
+	ovMAC
+	ovFailedCalls
+	ovAnomalies
+	ovResponses
+	ovCrypto
+	ovIntegrity
+	ovVirt
+	ovKeys
+	ovPIDs
+	ovEvents
+	numLines
+)
+
+var overviewLines = [numLines]string{
+	"changes in configuration", "changes to accounts, groups, or roles", "logins", "failed logins", "authentications",
+	"failed authentications", "users", "terminals", "host names", "executables", "commands", "files", "AVC's", "MAC events",
+	"failed syscalls", "anomaly events", "responses to anomaly events", "crypto events", "integrity events", "virt events", "keys",
+	"process IDs", "events",
+}
+
+// overview is the summary of summaries.
+type overview struct {
+	n    [numLines]uint64
+	sets [numLines]map[string]struct{}
+	ids  [numLines]map[int64]struct{}
+}
+
+func newOverview() *overview {
+	o := &overview{}
+	for _, line := range []int{ovTerminals, ovHosts, ovExes, ovComms, ovFiles, ovKeys} {
+		o.sets[line] = map[string]struct{}{}
+	}
+	for _, line := range []int{ovUsers, ovPIDs} {
+		o.ids[line] = map[int64]struct{}{}
+	}
+	return o
+}
+
+func (o *overview) see(line int, v []byte) {
+	if _, ok := o.sets[line][string(v)]; !ok {
+		o.sets[line][string(v)] = struct{}{}
+	}
+}
+
+func (o *overview) text(line int, t text) {
+	if t.ok {
+		o.see(line, t.b)
+	}
+}
+
+// counted says, type by type, which lines count an event with such a record; one
+// event counts once for each rule.
+var counted = [...]struct {
+	line int
+	span
+}{
+	{ovChanges, span{tables.ConfigChange, tables.ConfigChange}},
+	{ovChanges, span{tables.DaemonConfig, tables.DaemonConfig}},
+	{ovChanges, span{tables.UsysConfig, tables.UsysConfig}},
+	{ovChanges, span{tables.NetfilterCfg, tables.NetfilterCfg}},
+	{ovChanges, span{tables.FeatureChange, tables.FeatureChange}},
+	{ovChanges, span{typeMACUserConfig, typeMACUserConfig}},
+	{ovChanges, span{tables.MACPolicyLoad, typeMACStcDel}},
+	{ovAccounts, span{tables.UserChauthtok, tables.UserChauthtok}},
+	{ovAccounts, span{typeAddUser, typeDelGroup}},
+	{ovAccounts, span{tables.UserMgmt, tables.UserMgmt}},
+	{ovAccounts, span{typeGrpMgmt, typeGrpMgmt}},
+	{ovAccounts, span{typeRoleAssign, typeRoleRemove}},
+	{ovCrypto, span{typeKernCrypto, typeKernCryptoMax}},
+	{ovCrypto, span{tables.FirstCrypto, tables.LastCrypto}},
+	{ovMAC, span{tables.MACPolicyLoad, typeMACStcDel}},
+	{ovMAC, span{tables.UserRoleChange, typeLSPPMax}},
+	{ovVirt, span{tables.FirstVirt, tables.LastVirt}},
+	{ovIntegrity, span{tables.IntegrityData, typeIntegrityMax}},
+	{ovAnomalies, span{tables.FirstUserAnom, tables.LastUserAnom}},
+	{ovAnomalies, span{tables.FirstAnom, typeKernAnomMax}},
+	{ovResponses, span{tables.FirstAnomResp, tables.LastAnomResp}},
+}
+
+// rulesOf has, for each type, the rules of counted as bits: most types have none.
+var rulesOf = func() (of [typeUserMax + 1]uint32) {
+	for i, c := range counted {
+		for t := c.low; t <= c.high; t++ {
+			of[t] |= 1 << i
+		}
+	}
+	return of
+}()
+
+// add takes an event.
+func (o *overview) add(f *facts) {
+	o.n[ovEvents]++
+	var rules uint32
+	var auth, mgmt, group, login, avc bool
+	for i := range f.ev.Records {
+		t := f.ev.Records[i].Type
+		if t <= typeUserMax {
+			rules |= rulesOf[t]
+		}
+		switch t {
+		case tables.UserLogin:
+			login = true
+		case tables.UserAuth:
+			auth = true
+		case tables.UserMgmt:
+			mgmt = true
+		case typeGrpAuth:
+			group = true
+		case tables.AVC, tables.UserAVC:
+			avc = true
+		}
+	}
+	for i := range counted {
+		if rules&(1<<i) != 0 {
+			o.n[counted[i].line]++
+		}
+	}
+	if login {
+		o.result(f, ovLogins, ovFailedLogins)
+	}
+	switch {
+	case auth, group && !mgmt:
+		o.result(f, ovAuths, ovFailedAuths)
+	case mgmt && f.outcome == failed:
+		o.n[ovFailedAuths]++
+	}
+	if avc {
+		o.n[ovAVCs]++
+	}
+	if f.outcome == failed && f.hasCall && f.call >= 0 {
+		o.n[ovFailedCalls]++
+	}
+	o.values(f)
+}
+
+func (o *overview) result(f *facts, good, bad int) {
+	switch f.outcome {
+	case succeeded:
+		o.n[good]++
+	case failed:
+		o.n[bad]++
+	}
+}
+
+func (o *overview) values(f *facts) {
+	if f.auid != noAUID {
+		o.ids[ovUsers][f.auid] = struct{}{}
+	}
+	if f.pid != noID {
+		o.ids[ovPIDs][f.pid] = struct{}{}
+	}
+	o.text(ovTerminals, f.term)
+	o.text(ovHosts, f.host)
+	o.text(ovExes, f.exe)
+	o.text(ovComms, f.comm)
+	for i := range f.files {
+		o.see(ovFiles, f.files[i].name)
+	}
+	for _, k := range f.keys {
+		if string(k) != noKey {
+			o.see(ovKeys, k)
+		}
+	}
+}
+
+// merge adds another worker's.
+func (o *overview) merge(other *overview) {
+	for line := range o.n {
+		o.n[line] += other.n[line]
+		for v := range other.sets[line] {
+			o.sets[line][v] = struct{}{}
+		}
+		for v := range other.ids[line] {
+			o.ids[line][v] = struct{}{}
+		}
+	}
+}
+
+// value is what a line of the overview says.
+func (o *overview) value(line int) uint64 {
+	switch {
+	case o.sets[line] != nil:
+		return uint64(len(o.sets[line]))
+	case o.ids[line] != nil:
+		return uint64(len(o.ids[line]))
+	}
+	return o.n[line]
+}
