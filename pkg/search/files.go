@@ -69,13 +69,13 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 	if o.Warn == nil {
 		o.Warn = warnTo(stdio.Err)
 	}
-	cfg := ReadConfig{StartMs: o.Query.StartMs, EndMs: o.Query.EndMs, EOETimeout: o.EOETimeout}
+	var skipped func(line []byte, err error)
 	if o.Debug {
-		cfg.Skipped = func(line []byte, err error) {
+		skipped = func(line []byte, err error) {
 			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
 		}
 	}
-	found, err := Run(ctx, o, loc, Read(cfg, logs.readers...), stdio.Out)
+	found, err := RunLogs(ctx, o, loc, logs, skipped, stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return 1

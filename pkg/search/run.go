@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -51,3 +52,110 @@ func closeWriter(w Writer, err error) error {
 	}
 	return err
 }
+
+// RunLogs is Run of logs, which all cores read, match and format.
+func RunLogs(ctx context.Context, o *Options, loc *time.Location, logs *Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
+	p, err := NewPrinter(o, loc, out)
+	if err != nil {
+		return 0, err
+	}
+	cfg := ScanConfig{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped}
+	err = ScanLogs(ctx, logs, cfg, p.Worker, p.Deliver)
+	return p.Found(), err
+}
+
+// Printer writes what a scan finds: its workers format events, Deliver writes
+// them. It stops the scan after Options.Own.Limit events, or one for --just-one.
+type Printer struct {
+	o     *Options
+	loc   *time.Location
+	out   io.Writer
+	head  []byte
+	most  int // 0 is all
+	found int
+	pages sync.Pool // of *Page
+}
+
+// Page is some events as text.
+type Page struct {
+	text []byte
+	ends []int // of each event
+}
+
+// NewPrinter returns a Printer to out in o's format, with times in loc (nil is
+// time.Local). The error is a *FormatError.
+func NewPrinter(o *Options, loc *time.Location, out io.Writer) (*Printer, error) {
+	f, err := NewFormatter(o, loc)
+	if err != nil {
+		return nil, err
+	}
+	p := &Printer{o: o, loc: loc, out: out, head: f.Head(nil), most: int(min(o.Own.Limit, 1<<62))}
+	if o.JustOne {
+		p.most = 1
+	}
+	p.pages.New = func() any { return &Page{} }
+	return p, nil
+}
+
+// Worker is ScanLogs' newWorker.
+func (p *Printer) Worker() (Worker[*Page], error) {
+	f, err := NewFormatter(p.o, p.loc)
+	if err != nil {
+		return nil, err
+	}
+	return &pageWorker{p: p, format: f, page: p.pages.Get().(*Page)}, nil
+}
+
+// pageWorker formats events.
+type pageWorker struct {
+	p      *Printer
+	format Formatter
+	page   *Page
+}
+
+func (w *pageWorker) Event(ev *event.Event) error {
+	w.page.text = w.format.Append(w.page.text, ev)
+	w.page.ends = append(w.page.ends, len(w.page.text))
+	if w.p.most > 0 && len(w.page.ends) >= w.p.most {
+		return ErrStop
+	}
+	return nil
+}
+
+func (w *pageWorker) Flush() (*Page, error) {
+	page := w.page
+	w.page = w.p.pages.Get().(*Page)
+	return page, nil
+}
+
+// Deliver writes a page.
+func (p *Printer) Deliver(page *Page) error {
+	n, text := len(page.ends), page.text
+	if n == 0 {
+		p.pages.Put(page)
+		return nil
+	}
+	full := p.most > 0 && p.found+n >= p.most
+	if full {
+		n = p.most - p.found
+		text = text[:page.ends[n-1]]
+	}
+	if p.found == 0 && len(p.head) > 0 {
+		if _, err := p.out.Write(p.head); err != nil {
+			return fmt.Errorf("write result: %w", err)
+		}
+	}
+	if _, err := p.out.Write(text); err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	p.found += n
+	page.text, page.ends = page.text[:0], page.ends[:0]
+	p.pages.Put(page)
+	if full {
+		return ErrStop
+	}
+	return nil
+}
+
+// Found is how many events were written.
+func (p *Printer) Found() int { return p.found }
