@@ -33,6 +33,16 @@ type collector struct {
 	seqs  map[uint32]bool
 	twice int
 	conns map[net.Conn]bool
+	// reply answers a record with something else than ACK; nil: never. What is
+	// refused is not kept.
+	reply func(line string) remote.Type
+}
+
+// answer changes what records are answered with.
+func (c *collector) answer(f func(line string) remote.Type) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reply = f
 }
 
 func newCollector(t testing.TB) *collector {
@@ -91,7 +101,11 @@ func (c *collector) serve(conn net.Conn) {
 				break
 			}
 			used += n
-			if f.Type == remote.Message {
+			reply := remote.Ack
+			if f.Type == remote.Message && c.reply != nil {
+				reply = c.reply(string(f.Payload))
+			}
+			if f.Type == remote.Message && !reply.IsFatal() {
 				if c.seqs[f.Seq] {
 					c.twice++
 				} else {
@@ -99,7 +113,7 @@ func (c *collector) serve(conn net.Conn) {
 					c.lines = append(c.lines, string(f.Payload))
 				}
 			}
-			out = remote.Append(out, remote.Ack, f.Seq, nil)
+			out = remote.Append(out, reply, f.Seq, nil)
 		}
 		c.mu.Unlock()
 		have = copy(buf, buf[used:have])

@@ -23,7 +23,7 @@ type gate struct {
 	conns map[net.Conn]bool
 	got   []string
 	wg    sync.WaitGroup
-	busy  *atomic.Int64 // connections that had a record, over all gates
+	busy  *atomic.Int64 // records not yet answered, one a connection, over all gates
 	most  *atomic.Int64
 	full  atomic.Bool // answers everything DISKFULL
 	slow  atomic.Int64
@@ -79,12 +79,6 @@ func (g *gate) close() {
 func (g *gate) serve(conn net.Conn) {
 	defer conn.Close()
 	p := &peer{t: g.t, conn: conn}
-	carries := false
-	defer func() {
-		if carries {
-			g.busy.Add(-1)
-		}
-	}()
 	for {
 		f, ok := p.recv()
 		if !ok {
@@ -92,11 +86,8 @@ func (g *gate) serve(conn net.Conn) {
 		}
 		reply := remote.Ack
 		if f.Type == remote.Message {
-			if !carries {
-				carries = true
-				n := g.busy.Add(1)
-				for m := g.most.Load(); n > m && !g.most.CompareAndSwap(m, n); m = g.most.Load() {
-				}
+			n := g.busy.Add(1)
+			for m := g.most.Load(); n > m && !g.most.CompareAndSwap(m, n); m = g.most.Load() {
 			}
 			time.Sleep(time.Duration(g.slow.Load()))
 			if !g.full.Load() {
@@ -104,6 +95,7 @@ func (g *gate) serve(conn net.Conn) {
 				g.got = append(g.got, string(f.Payload))
 				g.mu.Unlock()
 			}
+			g.busy.Add(-1)
 		}
 		if g.full.Load() {
 			reply = remote.DiskFull

@@ -143,6 +143,7 @@ func (c *session) reply(f remote.Frame) (report Condition, stored bool) {
 	if f.Type.IsFatal() {
 		c.win.settle(s, waiting)
 		c.refused = true
+		c.Sender.refused = max(c.Sender.refused, s.index)
 		return report, false
 	}
 	// A plain reply of an unknown type counts as an ACK, as with the stock sender.
@@ -177,11 +178,15 @@ func (s *Sender) slotOf(index uint64) *slot {
 	return nil
 }
 
-// delivered reports the first plainly stored record after trouble.
+// delivered reports the first plainly stored record after trouble. While a refused
+// one is still to be stored there is no end of it, whatever comes through beside.
 func (c *session) delivered() {
+	first := c.src.First()
 	c.mu.Lock()
-	trouble := c.trouble
-	c.trouble = false
+	trouble := c.trouble && first > c.Sender.refused
+	if trouble {
+		c.trouble = false
+	}
 	c.mu.Unlock()
 	if trouble {
 		c.report(Report{Condition: Recovered, Server: c.server})

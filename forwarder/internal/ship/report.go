@@ -32,7 +32,7 @@ const (
 	// Connected: a connection was made. The decision is ignored.
 	Connected
 	// Recovered: a record was acknowledged plainly, the first since one of the
-	// conditions above. The decision is ignored.
+	// conditions above, and no refused one is left. The decision is ignored.
 	Recovered
 )
 

@@ -28,6 +28,7 @@ type Sender struct {
 	paused   bool          // Suspend was called, or decided
 	next     *Config       // to be taken over
 	trouble  bool          // a Report went out since the last Recovered
+	refused  uint64        // the last record that was refused
 	failures int           // to deliver the first record, since one was acknowledged
 	since    time.Time     // of the first of them
 	progress chan struct{} // closed and replaced when the source's Left, or paused, changed
