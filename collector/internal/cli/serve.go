@@ -34,8 +34,8 @@ func (p *program) serveCommand() *cobra.Command {
 			"day. With only disk_reserve left, records are refused with DISKFULL, until there is space again. After an\n" +
 			"action of suspend they are refused with DISKERROR until SIGUSR2. single and halt need --allow-halt.\n\n" +
 			"SIGTERM or SIGINT stops in good order, a second one at once. SIGHUP reads the file again: limits, space,\n" +
-			"retention and plugins. SIGUSR1 puts all that was received into the day's partition, SIGUSR2 resumes after\n" +
-			"a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".",
+			"retention and plugins. SIGUSR1 seals the partition that is written and begins another one of the day,\n" +
+			"SIGUSR2 resumes after a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.serve(cmd.Context(), o, file, cmd.Flags())
@@ -174,7 +174,7 @@ func obey(ctx context.Context, sig os.Signal, s *server.Server, file string, fla
 			log.Error("told to rotate", "error", err)
 			return
 		}
-		log.Info("rotated: all that was received is in the day's partition")
+		log.Info("rotated: what comes now goes to another partition")
 	case syscall.SIGUSR2:
 		log.Info("told to resume", "was_suspended", s.Resume())
 	case syscall.SIGCONT:

@@ -91,7 +91,7 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 		if d.Said > d.Events {
 			verdict += fmt.Sprintf(", %d of %d events cannot be read", d.Said-d.Events, d.Said)
 		}
-		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Day, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
+		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Part, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
 	}
 	for _, n := range rep.Notes {
 		say("note: %s", n)

@@ -46,11 +46,18 @@ func childMain() bool {
 	var mu sync.Mutex
 	out := bufio.NewWriter(os.Stdout)
 	in := bufio.NewReaderSize(os.Stdin, 1<<20)
-	for {
+	for lines := 0; ; {
 		text, err := in.ReadString('\n')
 		if err != nil {
 			_ = r.close() // stdin ended: a clean stop
 			os.Exit(0)
+		}
+		if lines++; lines%100 == 0 { // kills hit the beginning of a partition, too
+			go func() {
+				if err := r.st.Rotate(context.Background()); err != nil {
+					fmt.Println("error", err)
+				}
+			}()
 		}
 		f := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 3)
 		conn, _ := strconv.ParseUint(f[0], 10, 64)
@@ -227,7 +234,11 @@ func killAgain(t *testing.T, kills int) {
 	if err := r.close(); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d kills, %d records acknowledged", kills, total)
+	parts, err := filepath.Glob(filepath.Join(dir, "partitions", "*.db"))
+	if err != nil || len(parts) < 2 {
+		t.Errorf("%d partitions, %v: no rotation was hit", len(parts), err)
+	}
+	t.Logf("%d kills, %d records acknowledged, %d partitions", kills, total, len(parts))
 	if total < kills*10 {
 		t.Errorf("only %d records in %d runs: the test shows nothing", total, kills)
 	}

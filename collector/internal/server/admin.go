@@ -62,14 +62,17 @@ func (s *Server) setRetention(r Retention) {
 	}
 }
 
-// Rotate has everything that was acknowledged so far put into the day's
-// partition, which empties the journal, and the retention looked at. A partition
-// is sealed by its day's end, not by this.
+// Rotate has everything that was acknowledged so far put into the partition that
+// is written, which empties the journal, seals it, begins another one of that day,
+// and has the retention looked at.
 func (s *Server) Rotate(ctx context.Context) error {
 	err := s.head.Flush(ctx)
+	if err == nil {
+		err = s.store.Rotate(ctx)
+	}
 	if err != nil {
 		s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=failed")
-		return fmt.Errorf("put the journal into the store: %w", err)
+		return fmt.Errorf("begin another partition: %w", err)
 	}
 	s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=success")
 	s.setRetention(*s.keep.Load())
@@ -132,7 +135,7 @@ func (s *Server) report() string {
 	line("admin space action performed", "%s", yes(sp.Acted[space.Admin]))
 	line("disk error detected", "%s", yes(sp.Is[space.Error]))
 	if st, err := s.store.Stats(context.Background()); err == nil {
-		line("days stored", "%d", len(st.Days))
+		line("partitions stored", "%d", len(st.Days))
 		line("events stored", "%d", st.Events)
 		line("partitions size", "%d KB", st.DiskBytes>>10)
 	}

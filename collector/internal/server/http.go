@@ -163,6 +163,12 @@ func (s *Server) registerSpace() {
 		func(st *space.Status) bool { return st.Is[space.Full] })
 	flag("auditfleet_collector_disk_failing", "1 while writes to the disk fail.",
 		func(st *space.Status) bool { return st.Is[space.Error] })
+	r.GaugeFunc("auditfleet_collector_clock_doubted", "1 while max_days does not count from the clock's day: that is far beyond the last stored one.", func() float64 {
+		if s.clockDoubted.Load() {
+			return 1
+		}
+		return 0
+	})
 	flag("auditfleet_collector_suspended", "1 while storing is suspended by an action.",
 		func(st *space.Status) bool { return st.Suspended })
 	keys := map[string]space.Condition{
@@ -172,7 +178,14 @@ func (s *Server) registerSpace() {
 	r.CounterFuncs("auditfleet_collector_space_actions_total", "Actions done about the disk, by the key that asks for them.", "key",
 		slices.Sorted(maps.Keys(keys)), func(key string) float64 { return float64(s.space.Status().Actions[keys[key]]) })
 	stored := s.storeStats()
-	r.GaugeFunc("auditfleet_collector_store_days", "Days of which events are stored.", func() float64 { return float64(len(stored().Days)) })
+	r.GaugeFunc("auditfleet_collector_store_days", "Days of which events are stored.", func() float64 {
+		days := map[store.Day]bool{}
+		for _, d := range stored().Days {
+			days[d.Day] = true
+		}
+		return float64(len(days))
+	})
+	r.GaugeFunc("auditfleet_collector_store_partitions", "Files of stored events: one a day, and one more for each SIGUSR1.", func() float64 { return float64(len(stored().Days)) })
 	r.GaugeFunc("auditfleet_collector_store_disk_bytes", "Size of the partitions on disk, index included.", func() float64 { return float64(stored().DiskBytes) })
 	r.GaugeFunc("auditfleet_collector_store_events", "Events stored.", func() float64 { return float64(stored().Events) })
 	r.GaugeFunc("auditfleet_collector_store_index_bytes", "Size of the index in the partitions.", func() float64 { return float64(stored().IndexBytes) })

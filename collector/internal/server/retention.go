@@ -9,10 +9,10 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Retention is what is kept of sealed days; the day that is written is never
+// Retention is what is kept of sealed partitions; the one that is written is never
 // dropped.
 type Retention struct {
-	MaxDays  int   // days kept, today included; 0 is all
+	MaxDays  int   // days kept, today included, by a clock that can be believed; 0 is all
 	MaxBytes int64 // of the partitions' files; 0 is any number
 }
 
@@ -51,7 +51,9 @@ func (s *Server) retain(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		reason := limits.beyond(&st, store.DayOf(s.cfg.Now()))
+		ages := agesOf(st.Days, store.DayOf(s.cfg.Now()))
+		s.sayClock(ages, limits.MaxDays)
+		reason := limits.beyond(ages, st.DiskBytes)
 		if reason == "" {
 			return nil
 		}
@@ -60,31 +62,6 @@ func (s *Server) retain(ctx context.Context) error {
 		}
 	}
 	return ctx.Err()
-}
-
-// beyond says which limit asks for the oldest sealed day to be dropped, "" for
-// none.
-func (r Retention) beyond(st *store.Stats, today store.Day) string {
-	oldest := oldestSealed(st)
-	switch {
-	case oldest == nil:
-		return ""
-	case r.MaxDays > 0 && int64(oldest.Day) <= int64(today)-int64(r.MaxDays):
-		return dropDays
-	case r.MaxBytes > 0 && st.DiskBytes > uint64(r.MaxBytes):
-		return dropBytes
-	}
-	return ""
-}
-
-// oldestSealed is the first of the days, unless it is the one being written.
-func oldestSealed(st *store.Stats) *store.DayStats {
-	for i := range st.Days {
-		if st.Days[i].Sealed {
-			return &st.Days[i]
-		}
-	}
-	return nil
 }
 
 // dropOldest drops the oldest sealed day and says so; it is false when there is
@@ -96,16 +73,16 @@ func (s *Server) dropOldest(ctx context.Context, reason string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	d := oldestSealed(&st)
+	d := agesOf(st.Days, store.DayOf(s.cfg.Now())).oldest()
 	if d == nil {
 		return false, nil
 	}
-	err = s.store.Drop(ctx, d.Day)
+	err = s.store.Drop(ctx, d.Part)
 	if errors.Is(err, store.ErrNoDay) {
 		return true, nil // somebody else was faster: look again
 	}
 	if err != nil {
-		s.own.add("DAEMON_ROTATE", "op=drop-day day=%s reason=%s auid=-1 pid=-1 subj=? res=failed", d.Day, reason)
+		s.own.add("DAEMON_ROTATE", "op=drop-day day=%s reason=%s auid=-1 pid=-1 subj=? res=failed", d.Part, reason)
 		return false, fmt.Errorf("drop the oldest day: %w", err)
 	}
 	label := reason
@@ -114,7 +91,7 @@ func (s *Server) dropOldest(ctx context.Context, reason string) (bool, error) {
 	}
 	s.drops.Days.Add(label, 1)
 	s.drops.Events.Add(label, int(d.Events))
-	s.cfg.Log.Warn("dropped a day of events", "day", d.Day.String(), "reason", reason, "events", d.Events, "records", d.Records, "disk_bytes", d.DiskBytes)
-	s.own.add("DAEMON_ROTATE", "op=drop-day day=%s reason=%s events=%d records=%d auid=-1 pid=-1 subj=? res=success", d.Day, reason, d.Events, d.Records)
+	s.cfg.Log.Warn("dropped a day of events", "day", d.Part.String(), "reason", reason, "events", d.Events, "records", d.Records, "disk_bytes", d.DiskBytes)
+	s.own.add("DAEMON_ROTATE", "op=drop-day day=%s reason=%s events=%d records=%d auid=-1 pid=-1 subj=? res=success", d.Part, reason, d.Events, d.Records)
 	return true, nil
 }

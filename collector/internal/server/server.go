@@ -103,7 +103,9 @@ type Server struct {
 
 	keep      atomic.Pointer[Retention]
 	retainNow chan struct{}
-	dropMu    sync.Mutex // one day is dropped at a time
+	dropMu    sync.Mutex // one partition is dropped at a time
+	// clockDoubted says that max_days does not count from the clock's day.
+	clockDoubted atomic.Bool
 
 	stopWork context.CancelFunc // of what Run has going on beside the sessions
 	work     sync.WaitGroup

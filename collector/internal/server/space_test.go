@@ -273,7 +273,7 @@ func (r *running) days() (days []string) {
 		r.t.Fatal(err)
 	}
 	for _, d := range st.Days {
-		days = append(days, d.Day.String())
+		days = append(days, d.Part.String())
 	}
 	return days
 }
@@ -383,7 +383,7 @@ func TestRotateAndReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"collector version = test", "state = ok", "logging suspended = no", "space left on partition = yes",
-		"listening for network connections = yes", "active connections = 1", "total connections = 1", "days stored = 1", "flush = sync",
+		"listening for network connections = yes", "active connections = 1", "total connections = 1", "partitions stored = 2", "flush = sync",
 	} {
 		if !strings.Contains("\n"+string(text), "\n"+want+"\n") {
 			t.Errorf("the report lacks %q:\n%s", want, text)

@@ -150,8 +150,8 @@ type Stats struct {
 	Events, Records uint64 // stored now
 	RawBytes        uint64 // their text
 	DiskBytes       uint64
-	IndexBytes      uint64 // of DiskBytes
-	MinMs, MaxMs    int64  // of events; 0 when there are none
+	IndexBytes      uint64     // of DiskBytes
+	MinMs, MaxMs    int64      // of events; 0 when there are none
 	Days            []DayStats // by day and number
 }
 

@@ -334,8 +334,13 @@ func (b *backup) finish(man *manifest) error {
 	if err != nil {
 		return err
 	}
+	// The version last: a second partition of a day may have been begun meanwhile.
+	files, err := bolt.List(b.o.Dir)
+	if err != nil {
+		return err
+	}
 	err = errors.Join(
-		bolt.WriteMarker(b.new()),
+		bolt.WriteMarker(b.new(), files.Version),
 		writeDurably(b.new(manifestName), append(text, '\n')),
 		syncDir(b.new("partitions")), syncDir(b.new(journalDir)), syncDir(b.new()), syncDir(b.o.Target))
 	if err != nil {

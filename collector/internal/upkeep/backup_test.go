@@ -92,6 +92,11 @@ func TestBackupUnderLoad(t *testing.T) {
 			default:
 			}
 			time.Sleep(200 * time.Microsecond) // the rest of the test wants to get on
+			if i%250 == 249 { // as SIGUSR1 does: a day gets several partitions
+				if err := r.st.Rotate(context.Background()); err != nil {
+					t.Error(err)
+				}
+			}
 			host, recs := r.gen.Event()
 			b := &journal.Batch{Conn: 1, Peer: netip.MustParseAddrPort("192.0.2.1:60"), Host: host, Received: storetest.Start.AddDate(0, 0, min(i/400, 9))}
 			for _, raw := range recs {

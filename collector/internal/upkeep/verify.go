@@ -48,10 +48,13 @@ type Report struct {
 // not that something is damaged.
 func Verify(ctx context.Context, o VerifyOptions) (_ *Report, err error) {
 	files, err := bolt.List(o.Dir)
-	if err != nil {
+	if files == nil {
 		return nil, err
 	}
 	v := &verify{o: o, files: files, rep: &Report{Dir: o.Dir}, stored: map[string]group.HostSum{}}
+	if err != nil {
+		v.damage("%v", err)
+	}
 	var used bool
 	if v.rep.Server, used, err = bolt.InUse(o.Dir); err != nil {
 		return nil, fmt.Errorf("look for a server: %w", err)
@@ -153,7 +156,7 @@ func (v *verify) journal() error {
 
 func (v *verify) partitions(ctx context.Context) error {
 	for _, f := range v.files.Partitions {
-		rep, err := v.bolt.Partition(ctx, f.Path, f.Day)
+		rep, err := v.bolt.Partition(ctx, f.Path, f.Part)
 		if errors.Is(err, fs.ErrNotExist) && v.rep.Server != "" {
 			v.notef("%s: dropped meanwhile", f.Path)
 			continue
@@ -174,7 +177,7 @@ func (v *verify) partitions(ctx context.Context) error {
 			sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
 			v.stored[name] = sum
 		}
-		if st := rep.State; st != nil && st.ID > 0 && (v.state == nil || st.ID > v.state.ID) {
+		if st := rep.State; st != nil && st.ID > 0 && (v.state == nil || st.ID >= v.state.ID) {
 			v.state = st
 		}
 	}
@@ -332,12 +335,12 @@ func (v *verify) aside(ctx context.Context) error {
 	for _, rel := range v.files.Aside {
 		path := filepath.Join(v.o.Dir, rel)
 		base, _, _ := strings.Cut(filepath.Base(rel), ".db.corrupt-")
-		day, err := store.ParseDay(base)
+		part, err := store.ParsePart(base)
 		if err != nil {
 			v.damage("%s: set aside as damaged by an earlier start; move it away when it is dealt with", path)
 			continue
 		}
-		rep, err := v.bolt.Partition(ctx, path, day)
+		rep, err := v.bolt.Partition(ctx, path, part)
 		if err != nil {
 			v.damage("%s: set aside as damaged by an earlier start: %v", path, err)
 			continue

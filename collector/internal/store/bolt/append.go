@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -76,7 +75,7 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if old != nil && old != p {
 		if err := old.reopen(false); err != nil {
 			// What is in it stays; it cannot be searched until it opens again.
-			s.log.Error("sealing yesterday's partition", "partition", old.path, "error", err)
+			s.log.Error("sealing a partition", "partition", old.path, "error", err)
 		}
 	}
 	return nil
@@ -101,7 +100,7 @@ func (s *Store) mend(day store.Day, cause error) bool {
 	s.mu.Lock()
 	var list []*partition
 	for _, p := range s.parts {
-		if p.day == day || p == s.cur {
+		if p.part.Day == day || p == s.cur {
 			list = append(list, p)
 		}
 	}
@@ -133,29 +132,28 @@ func (s *Store) mend(day store.Day, cause error) bool {
 	return mended
 }
 
-// writable finds or makes the day's file and opens it to write.
+// writable finds or makes the day's file, the last if there are several, and opens
+// it to write.
 func (s *Store) writable(day store.Day) (*partition, error) {
-	s.mu.Lock()
-	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.day == day })
 	var p *partition
-	if i >= 0 {
-		p = s.parts[i]
+	s.mu.Lock()
+	for _, x := range s.parts {
+		if x.part.Day == day {
+			p = x
+		}
 	}
 	s.mu.Unlock()
 	if p != nil {
 		return p, p.reopen(true)
 	}
-	p = &partition{path: filepath.Join(s.opts.Dir, partsName, day.String()+suffix), day: day, codec: s.codec}
-	if err := p.create(); err != nil {
+	p = s.newPart(store.Part{Day: day, N: 1})
+	if err := p.create(nil); err != nil {
 		return nil, err
 	}
 	if err := p.reopen(true); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.parts = append(slices.Clone(s.parts), p)
-	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
+	s.addPart(p)
 	return p, nil
 }
 

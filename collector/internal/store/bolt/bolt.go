@@ -28,9 +28,9 @@ const (
 	storeVersion   = 2
 	plainVersion   = 1
 	severalVersion = 2
-	lockName     = "lock"
-	partsName    = "partitions"
-	suffix       = ".db"
+	lockName       = "lock"
+	partsName      = "partitions"
+	suffix         = ".db"
 )
 
 // Options of Open.
@@ -160,21 +160,22 @@ func (s *Store) openParts() error {
 		if !ok {
 			continue
 		}
-		day, err := store.ParseDay(base)
+		part, err := store.ParsePart(base)
 		if err != nil {
 			continue // none of ours
 		}
-		p := &partition{path: filepath.Join(dir, e.Name()), day: day, codec: s.codec}
+		p := s.newPart(part)
 		if err := p.open(); err != nil {
-			if errors.Is(err, store.ErrVersion) {
-				return err
-			}
 			s.damaged = append(s.damaged, damagedPart{p, err})
 			continue
 		}
 		s.parts = append(s.parts, p)
 	}
 	return nil
+}
+
+func (s *Store) newPart(part store.Part) *partition {
+	return &partition{path: filepath.Join(s.opts.Dir, partsName, part.String()+suffix), part: part, codec: s.codec}
 }
 
 // damagedPart is a partition that Open could not use.
@@ -230,9 +231,7 @@ func (s *Store) loadState() error {
 			return err
 		}
 		sound = append(sound, p)
-		if st.ID >= s.state.ID && st.ID > 0 {
-			s.state, s.cur = *st, p
-		}
+		s.adopt(p, st)
 	}
 	s.parts = sound
 	for _, d := range s.damaged {
@@ -251,13 +250,23 @@ func (s *Store) loadState() error {
 			return err
 		}
 		s.parts = append(s.parts, d.p)
-		if st.ID >= s.state.ID && st.ID > 0 {
-			s.state, s.cur = *st, d.p
-		}
+		s.adopt(d.p, st)
 	}
 	s.damaged = nil
-	slices.SortFunc(s.parts, func(a, b *partition) int { return int(a.day) - int(b.day) })
+	sortParts(s.parts)
 	return nil
+}
+
+// adopt makes p the partition being written when it has the last batch's state. One
+// that was begun by Rotate has that of its predecessor.
+func (s *Store) adopt(p *partition, st *store.State) {
+	if st.ID > s.state.ID || st.ID == s.state.ID && st.ID > 0 && (s.cur == nil || s.cur.part.Compare(p.part) < 0) {
+		s.state, s.cur = *st, p
+	}
+}
+
+func sortParts(list []*partition) {
+	slices.SortFunc(list, func(a, b *partition) int { return a.part.Compare(b.part) })
 }
 
 // State is that of the last batch stored.
@@ -336,45 +345,6 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 		out.MaxMs = max(out.MaxMs, d.MaxMs)
 	}
 	return out, nil
-}
-
-// Drop forgets a sealed day.
-func (s *Store) Drop(ctx context.Context, day store.Day) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s.opts.ReadOnly {
-		return store.ErrReadOnly
-	}
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return store.ErrClosed
-	}
-	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.day == day })
-	if i < 0 {
-		return fmt.Errorf("drop %s: %w", day, store.ErrNoDay)
-	}
-	p := s.parts[i]
-	if p == s.cur {
-		return fmt.Errorf("drop %s: %w: it is the day being written", day, store.ErrInUse)
-	}
-	if err := os.Remove(p.path); err != nil {
-		return fmt.Errorf("drop %s: %w", day, err)
-	}
-	s.parts = slices.Delete(slices.Clone(s.parts), i, i+1)
-	p.dropped = true
-	if p.refs == 0 {
-		if err := p.close(); err != nil {
-			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
-		}
-	}
-	if err := syncDir(filepath.Dir(p.path)); err != nil {
-		return fmt.Errorf("drop %s: %w", day, err)
-	}
-	return nil
 }
 
 // Close releases files and lock. Snapshots must be closed before.

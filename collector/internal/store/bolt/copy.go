@@ -23,7 +23,7 @@ import (
 // store that a server writes. Their files are held open: a day that is dropped
 // meanwhile is there still.
 type Moment struct {
-	Parts []*MomentPart // by day
+	Parts []*MomentPart // by day and number
 	State *store.State  // of the last batch, without hosts and senders
 	files *Files
 }
@@ -84,7 +84,7 @@ func openMoment(dir string) (_ *Moment, err error) {
 		}
 	}
 	if cur != nil {
-		if cur.tree, err = cur.raw.tree(cur.Day, true); err != nil {
+		if cur.tree, err = cur.raw.tree(cur.Part, true); err != nil {
 			return nil, err
 		}
 		if m.State, err = decodeState(cur.tree.state); err != nil {
@@ -109,11 +109,8 @@ func (p *MomentPart) look(m *Moment) error {
 		return err
 	}
 	p.Batch = p.raw.meta.tx
-	if err := tree.version(); err != nil {
-		return fmt.Errorf("%s: %w", p.Path, err)
-	}
 	// A damaged state is not the newest one; the copy is verified as a whole later.
-	if st, err := decodeState(tree.state); err == nil && st.ID > m.State.ID {
+	if st, err := decodeState(tree.state); err == nil && st.ID > 0 && st.ID >= m.State.ID {
 		for _, o := range m.Parts {
 			o.Current = false
 		}
@@ -143,7 +140,7 @@ func (m *Moment) still(dir string) error {
 	if err != nil {
 		return err
 	}
-	same := slices.EqualFunc(files.Partitions, m.files.Partitions, func(a, b PartFile) bool { return a.Day == b.Day })
+	same := slices.EqualFunc(files.Partitions, m.files.Partitions, func(a, b PartFile) bool { return a.Part == b.Part })
 	for _, p := range m.Parts {
 		same = same && p.unchanged()
 	}
@@ -273,7 +270,7 @@ func (p *rawPart) small(tx *bbolt.Tx) error {
 	meta := tx.Bucket(bktMeta)
 	err := errors.Join(
 		meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)),
-		meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(p.day))),
+		putPart(meta, p.part),
 		putAll(tx.Bucket(bktHosts), p.hosts))
 	if len(p.state) > 0 {
 		err = errors.Join(err, meta.Put(keyState, p.state))
@@ -331,11 +328,6 @@ func CopySenders(from, dir string) (damage []error, err error) {
 		return damage, err
 	}
 	return damage, errors.Join(f.put(kvs), f.close())
-}
-
-// WriteMarker says in dir that it is a store's folder.
-func WriteMarker(dir string) error {
-	return (&Store{opts: Options{Dir: dir}}).writeMarker()
 }
 
 var _ io.Closer = (*Moment)(nil)

@@ -15,7 +15,8 @@ import (
 // Files are those of a store's folder, as one look at it finds them.
 type Files struct {
 	Dir        string
-	Partitions []PartFile // by day
+	Version    int        // by the folder's marker; 0 when that is damaged
+	Partitions []PartFile // by day and number
 	Aside      []string   // set aside as damaged, relative to Dir
 	Unfinished []string   // left by a process that died, relative to Dir
 	Foreign    []string   // nothing of ours, relative to Dir
@@ -26,20 +27,26 @@ type Files struct {
 // PartFile is a partition's file.
 type PartFile struct {
 	Path string
-	Day  store.Day
+	store.Part
 	Size int64
 }
 
 // Bytes is the size of all of them together.
 func (f *Files) Bytes() int64 { return f.bytes }
 
-// List looks at a store's folder. Errors as Open's.
+// List looks at a store's folder. Errors as Open's; with ErrDamaged, which is
+// about the folder's marker, there are Files all the same.
 func List(dir string) (*Files, error) {
-	s := &Store{opts: Options{Dir: dir, ReadOnly: true}}
-	if err := s.checkMarker(); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
 	f := &Files{Dir: dir}
+	var damage error
+	var err error
+	if f.Version, err = readMarker(dir, true); err != nil {
+		err = fmt.Errorf("%s: %w", dir, err)
+		if !errors.Is(err, store.ErrDamaged) {
+			return nil, err
+		}
+		damage = err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -60,8 +67,8 @@ func List(dir string) (*Files, error) {
 	for _, e := range entries {
 		f.add(e)
 	}
-	slices.SortFunc(f.Partitions, func(a, b PartFile) int { return int(a.Day) - int(b.Day) })
-	return f, nil
+	slices.SortFunc(f.Partitions, func(a, b PartFile) int { return a.Part.Compare(b.Part) })
+	return f, damage
 }
 
 func (f *Files) add(e os.DirEntry) {
@@ -76,14 +83,14 @@ func (f *Files) add(e os.DirEntry) {
 		return
 	}
 	base, ok := strings.CutSuffix(name, suffix)
-	day, err := store.ParseDay(base)
+	part, err := store.ParsePart(base)
 	if !ok || err != nil {
 		f.Foreign = append(f.Foreign, rel)
 		return
 	}
 	size := sizeOf(e)
 	f.bytes += size
-	f.Partitions = append(f.Partitions, PartFile{Path: filepath.Join(f.Dir, rel), Day: day, Size: size})
+	f.Partitions = append(f.Partitions, PartFile{Path: filepath.Join(f.Dir, rel), Part: part, Size: size})
 }
 
 func sizeOf(e os.DirEntry) int64 {

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
@@ -59,19 +60,6 @@ func TestOpenErrors(t *testing.T) {
 			}
 		}
 	}
-	part := "partitions/" + store.DayOf(storetest.Start).String() + ".db"
-	meta := func(key, value string) func(t *testing.T, dir string) {
-		return func(t *testing.T, dir string) {
-			db, err := bbolt.Open(filepath.Join(dir, part), 0o600, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer db.Close()
-			if err := db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bktMeta).Put([]byte(key), []byte(value)) }); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	for _, c := range []struct {
 		name   string
 		empty  bool
@@ -81,8 +69,7 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
 		{"another marker", false, write(markerName, "something else\n"), store.ErrNotOurs, "something else"},
-		{"a newer store", false, write(markerName, "auditfleet store 2\n"), store.ErrVersion, "version 2"},
-		{"a newer partition", false, meta("format", "\x02\x00\x00\x00"), store.ErrVersion, part},
+		{"a newer store", false, write(markerName, "auditfleet store 3\n"), store.ErrVersion, "version 3"},
 		{"version nought", false, write(markerName, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -106,6 +93,44 @@ func TestOpenErrors(t *testing.T) {
 				t.Errorf("a folder that is not ours was written to: %v", after)
 			}
 		})
+	}
+}
+
+// A mark of another format in a store whose marker knows of none is damage: the
+// verifier names it, and what is in the partition is put back.
+func TestFlippedFormat(t *testing.T) {
+	for bit := range 32 {
+		dir := made(t, 2)
+		part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
+		path := filepath.Join(dir, partsName, part.String()+suffix)
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			return tx.Bucket(bktMeta).Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion^1<<bit))
+		})
+		if err = errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		v, err := NewVerifier(1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rep, err := v.Partition(context.Background(), path, part)
+		if err != nil || len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].Error(), "format mark") || rep.Events != 120 {
+			t.Errorf("bit %d: %+v, %v; want one finding about the format mark", bit, rep, err)
+		}
+		if err := v.Close(); err != nil {
+			t.Error(err)
+		}
+		s := open(t, Options{Dir: dir})
+		if n, err := count(s); n != 120 || err != nil {
+			t.Errorf("bit %d: %d events, %v; want all 120, put back", bit, n, err)
+		}
+		if m, _ := filepath.Glob(path + ".corrupt-*"); len(m) != 1 {
+			t.Errorf("bit %d: set aside: %v", bit, m)
+		}
 	}
 }
 
@@ -236,7 +261,7 @@ func TestLock(t *testing.T) {
 	if err := b.Append(context.Background(), &store.Batch{ID: 2}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("append to a read-only store: %v", err)
 	}
-	if err := b.Drop(context.Background(), 0); !errors.Is(err, store.ErrReadOnly) {
+	if err := b.Drop(context.Background(), store.Part{}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("drop in a read-only store: %v", err)
 	}
 	// A server that starts waits for readers.
@@ -380,5 +405,87 @@ func TestFixture(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// The marker as FORMAT.md has it, and what a flipped bit anywhere in it is.
+func TestMarker(t *testing.T) {
+	dir := made(t, 1)
+	path := filepath.Join(dir, markerName)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if indented := "    " + strings.ReplaceAll(strings.TrimSpace(string(whole)), "\n", "\n    ") + "\n"; !strings.Contains(string(doc), indented) {
+		t.Errorf("FORMAT.md lacks the marker that is written:\n%s", whole)
+	}
+	for bit := range len(whole) * 8 {
+		bad := bytes.Clone(whole)
+		bad[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(Options{Dir: dir, LockTimeout: -1})
+		if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), markerName) {
+			t.Errorf("%q: %v, want ErrDamaged", bad, err)
+		}
+		if f, err := List(dir); f == nil || len(f.Partitions) != 1 {
+			t.Errorf("%q: verify cannot look: %v", bad, err)
+		}
+	}
+	// What the message says puts it right.
+	for _, v := range []string{"auditfleet store 1\n", "auditfleet store 2\n"} {
+		if err := os.WriteFile(path, []byte(v), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, Options{Dir: dir}).Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A day with several parts is of version 2: a collector that does not know of parts
+// must not take the first for the whole day.
+func TestRotateRaisesVersion(t *testing.T) {
+	dir := made(t, 1)
+	version := func() int {
+		v, err := readMarker(dir, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if v := version(); v != 1 {
+		t.Fatalf("a store without parts has version %d", v)
+	}
+	s := open(t, Options{Dir: dir})
+	if err := s.Rotate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if v := version(); v != 2 {
+		t.Errorf("after a rotation version %d", v)
+	}
+	fill(t, s, 2, 1)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A part under another's name is not taken for it.
+	part := func(n int) string {
+		return filepath.Join(dir, partsName, store.Part{Day: store.DayOf(storetest.Start), N: n}.String()+suffix)
+	}
+	if err := os.Rename(part(2), part(3)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Options{Dir: dir, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if b := s.Broken(); len(b) != 1 || !errors.Is(b[0], store.ErrDamaged) || !strings.Contains(b[0].Error(), part(3)) {
+		t.Errorf("a renamed part: %v", b)
 	}
 }

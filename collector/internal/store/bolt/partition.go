@@ -23,6 +23,7 @@ var (
 	bktMeta    = []byte("auditfleet")
 	keyFormat  = []byte("format")
 	keyDay     = []byte("day")
+	keyPart    = []byte("part")
 	keyState   = []byte("state")
 	bktGroups  = []byte("groups")
 	bktCatalog = []byte("catalog")
@@ -51,10 +52,10 @@ type entry struct {
 	sum group.Summary
 }
 
-// partition is one day's file.
+// partition is one file: a day's, or a part of a day's.
 type partition struct {
 	path  string
-	day   store.Day
+	part  store.Part
 	codec *group.Codec
 
 	mu      sync.RWMutex // guards db and write: held to read while a transaction runs
@@ -130,11 +131,9 @@ func openBolt(path string, write bool) (*bbolt.DB, error) {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: another program has it open", store.ErrInUse)
-	case errors.Is(err, berrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: %w", store.ErrVersion, err)
 	case errors.Is(err, berrors.ErrInvalid) && !looksLikeBolt(path):
 		return nil, fmt.Errorf("%w: %w", store.ErrNotOurs, err)
-	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
 	if err == nil {
@@ -163,14 +162,15 @@ func createBolt(path string, fill func(*bbolt.Tx) error) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// checkFormat reads the format's version.
+// checkFormat reads the format's version. The folder's marker says that there is
+// no newer one in it, so another number is damage.
 func checkFormat(meta *bbolt.Bucket) error {
 	format := meta.Get(keyFormat)
 	if len(format) != 4 {
 		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
 	}
 	if v := binary.LittleEndian.Uint32(format); v != partVersion {
-		return fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, v, partVersion)
+		return fmt.Errorf("%w: format mark of version %d in a store of format %d", store.ErrDamaged, v, partVersion)
 	}
 	return nil
 }
@@ -200,8 +200,8 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	if err := checkFormat(meta); err != nil {
 		return err
 	}
-	if d := meta.Get(keyDay); len(d) != 4 || store.Day(binary.LittleEndian.Uint32(d)) != p.day {
-		return fmt.Errorf("%w: it says it is of another day: %x", store.ErrDamaged, d)
+	if err := checkPart(meta.Get(keyDay), meta.Get(keyPart), p.part); err != nil {
+		return err
 	}
 	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts} {
 		if tx.Bucket(name) == nil {
@@ -219,8 +219,8 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	})
 }
 
-// create makes the day's file.
-func (p *partition) create() error {
+// create makes the file; more, when not nil, puts things into it.
+func (p *partition) create(more func(*bbolt.Tx) error) error {
 	return p.guard(func() error {
 		return createBolt(p.path, func(tx *bbolt.Tx) error {
 			for _, name := range [][]byte{bktMeta, bktGroups, bktCatalog, bktHosts} {
@@ -229,9 +229,11 @@ func (p *partition) create() error {
 				}
 			}
 			meta := tx.Bucket(bktMeta)
-			return errors.Join(
-				meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)),
-				meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(p.day))))
+			err := errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)), putPart(meta, p.part))
+			if err == nil && more != nil {
+				err = more(tx)
+			}
+			return err
 		})
 	})
 }
@@ -303,7 +305,10 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
 func (p *partition) stats() store.DayStats {
-	d := store.DayStats{Day: p.day, Batches: uint64(len(p.entries))}
+	d := store.DayStats{Part: p.part, Batches: uint64(len(p.entries))}
+	if n := len(p.entries); n > 0 {
+		d.LastID = p.entries[n-1].id
+	}
 	for i := range p.entries {
 		s := &p.entries[i].sum
 		d.Events += s.Events

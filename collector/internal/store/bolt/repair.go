@@ -78,10 +78,7 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 		return 0, false, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	tree, err := r.tree(p.day, true)
-	if err == nil {
-		err = tree.version()
-	}
+	tree, err := r.tree(p.part, true)
 	if err != nil {
 		return 0, false, err
 	}

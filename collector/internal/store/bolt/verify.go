@@ -54,8 +54,8 @@ func utc(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T1
 
 // PartReport is what a partition holds and what is wrong with it.
 type PartReport struct {
-	Path     string
-	Day      store.Day
+	Path string
+	store.Part
 	Size     int64 // of the file
 	Groups   int
 	FirstID  uint64 // of the first batch with events; 0: there is none
@@ -73,9 +73,10 @@ type PartReport struct {
 
 // rawPart is a partition's tree at one moment.
 type rawPart struct {
-	day    store.Day
+	part   store.Part
 	format []byte
 	dayVal []byte
+	number []byte
 	state  []byte
 	hosts  []store.KV
 	groups []rawGroup
@@ -93,10 +94,10 @@ type rawGroup struct {
 }
 
 // tree reads a partition's tree: everything but the groups' bytes.
-func (r *rawFile) tree(day store.Day, quick bool) (*rawPart, error) {
+func (r *rawFile) tree(part store.Part, quick bool) (*rawPart, error) {
 	var p *rawPart
 	err := r.attempt(func() error {
-		p = &rawPart{day: day}
+		p = &rawPart{part: part}
 		r.note = func(off int64, err error) {
 			p.found = append(p.found, Finding{Path: r.path, Offset: off, Block: -1, Err: err})
 		}
@@ -147,6 +148,8 @@ func (p *rawPart) bucket(r *rawFile, name string, e *elem, groups map[uint64]*ra
 				p.format = e.value
 			case string(keyDay):
 				p.dayVal = e.value
+			case string(keyPart):
+				p.number = e.value
 			case string(keyState):
 				p.state = e.value
 				if _, err := decodeState(e.value); err != nil {
@@ -188,14 +191,6 @@ func (p *rawPart) bucket(r *rawFile, name string, e *elem, groups map[uint64]*ra
 	}
 }
 
-// version says why the partition is not to be judged: a newer program wrote it.
-func (p *rawPart) version() error {
-	if len(p.format) == 4 && binary.LittleEndian.Uint32(p.format) > partVersion {
-		return fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, binary.LittleEndian.Uint32(p.format), partVersion)
-	}
-	return nil
-}
-
 // Verifier reads whole files of a store and says what is wrong with them. It takes
 // no lock and changes nothing: it may run beside a server.
 type Verifier struct {
@@ -219,20 +214,17 @@ func (v *Verifier) Close() error { return v.codec.Close() }
 
 // Partition verifies a partition: pages, free list, catalogue, each group's
 // checksums, events and index. An error says that it could not be looked at.
-func (v *Verifier) Partition(ctx context.Context, path string, day store.Day) (_ *PartReport, err error) {
+func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) (_ *PartReport, err error) {
 	r, err := openRaw(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	p, err := r.tree(day, false)
-	out := &PartReport{Path: path, Day: day, Hosts: map[string]group.HostSum{}, Size: r.size}
+	p, err := r.tree(part, false)
+	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Size: r.size}
 	if errors.Is(err, store.ErrDamaged) {
 		out.Findings = append(out.Findings, Finding{Path: path, Block: -1, Err: err})
 		return out, nil
-	}
-	if err == nil {
-		err = p.version()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -262,8 +254,8 @@ func (out *PartReport) marks(p *rawPart) {
 	if len(p.format) != 4 || binary.LittleEndian.Uint32(p.format) != partVersion {
 		note("format mark %x", p.format)
 	}
-	if len(p.dayVal) != 4 || store.Day(binary.LittleEndian.Uint32(p.dayVal)) != out.Day {
-		note("it says it is of another day: %x", p.dayVal)
+	if err := checkPart(p.dayVal, p.number, out.Part); err != nil {
+		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: err})
 	}
 	if st, err := decodeState(p.state); err == nil {
 		for _, kv := range p.hosts {
@@ -352,9 +344,6 @@ func (v *Verifier) group(r *rawFile, g *rawGroup) (*PartReport, error) {
 		lost += f.Events
 	}
 	for i, f := range x.Findings {
-		if errors.Is(f.Err, store.ErrVersion) {
-			return out, fmt.Errorf("%s: group %d: %w", r.path, g.id, f.Err)
-		}
 		if i == 0 && g.said && x.Events == 0 && lost < g.sum.Events {
 			// Nothing could be read, also not how much it is: the catalogue says it.
 			f.Events, f.MinMs, f.MaxMs = g.sum.Events-lost, g.sum.FirstMs, g.sum.MaxMs

@@ -14,7 +14,7 @@ import (
 // by page neither panics nor runs away, and what was not hit is read.
 func FuzzPartitionFile(f *testing.F) {
 	dir := made(f, 2)
-	day := store.DayOf(storetest.Start)
+	day := store.Part{Day: store.DayOf(storetest.Start), N: 1}
 	whole, err := os.ReadFile(filepath.Join(dir, partsName, day.String()+suffix))
 	if err != nil {
 		f.Fatal(err)

@@ -20,21 +20,21 @@ type Reference struct {
 	hosts   map[string]store.Host
 	senders map[string][]byte
 	events  []refEvent
-	days    map[store.Day]bool
-	last    store.Day
+	parts   map[store.Part]int // batches with events
+	last    store.Part
 }
 
 type refEvent struct {
-	id  uint64
-	day store.Day
-	ev  *event.Event
+	id   uint64
+	part store.Part
+	ev   *event.Event
 }
 
 var _ store.Store = (*Reference)(nil)
 
 // NewReference returns an empty reference store.
 func NewReference() *Reference {
-	return &Reference{hosts: map[string]store.Host{}, senders: map[string][]byte{}, days: map[store.Day]bool{}}
+	return &Reference{hosts: map[string]store.Host{}, senders: map[string][]byte{}, parts: map[store.Part]int{}}
 }
 
 // Append takes a batch.
@@ -47,12 +47,22 @@ func (r *Reference) Append(_ context.Context, b *store.Batch) error {
 	if b.ID != r.state.ID+1 {
 		return fmt.Errorf("batch %d: %w", b.ID, store.ErrGap)
 	}
-	if b.Events != nil {
+	part := store.Part{Day: b.Day, N: 1}
+	for p := range r.parts {
+		if p.Day == part.Day {
+			part.N = max(part.N, p.N)
+		}
+	}
+	if _, ok := r.parts[part]; !ok {
+		r.parts[part] = 0
+	}
+	if b.Events != nil && b.Events.Stats().Events > 0 {
+		r.parts[part]++
 		for _, h := range b.Events.Hosts() {
 			for i := range h.Events {
 				e := &h.Events[i]
 				ev := store.ParseText(slices.Clone(e.Text), e.Counted, []byte(h.Name))
-				r.events = append(r.events, refEvent{b.ID, b.Day, ev})
+				r.events = append(r.events, refEvent{b.ID, part, ev})
 			}
 		}
 	}
@@ -67,8 +77,7 @@ func (r *Reference) Append(_ context.Context, b *store.Batch) error {
 			r.senders[string(kv.Key)] = slices.Clone(kv.Value)
 		}
 	}
-	r.days[b.Day] = true
-	r.last = b.Day
+	r.last = part
 	return nil
 }
 
@@ -107,18 +116,36 @@ func (r *Reference) Stats(context.Context) (store.Stats, error) {
 	return s, nil
 }
 
-// Drop forgets a day.
-func (r *Reference) Drop(_ context.Context, day store.Day) error {
+// Rotate begins another part of the last batch's day.
+func (r *Reference) Rotate(context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.parts[r.last] == 0 {
+		return nil
+	}
+	for p := range r.parts {
+		if p.Day == r.last.Day {
+			r.last.N = max(r.last.N, p.N)
+		}
+	}
+	r.last.N++
+	r.parts[r.last] = 0
+	return nil
+}
+
+// Drop forgets a part.
+func (r *Reference) Drop(_ context.Context, part store.Part) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.parts[part]
 	switch {
-	case !r.days[day]:
+	case !ok:
 		return store.ErrNoDay
-	case day == r.last:
+	case part == r.last:
 		return store.ErrInUse
 	}
-	delete(r.days, day)
-	r.events = slices.DeleteFunc(slices.Clone(r.events), func(e refEvent) bool { return e.day == day })
+	delete(r.parts, part)
+	r.events = slices.DeleteFunc(slices.Clone(r.events), func(e refEvent) bool { return e.part == part })
 	return nil
 }
 

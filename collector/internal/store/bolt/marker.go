@@ -1,0 +1,103 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// readMarker reads the file that says whose the folder is: its version, 0 for a
+// folder that is new. The version speaks for every file of the store: one within
+// that says it is of a newer format is damaged.
+func readMarker(dir string, readOnly bool) (version int, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, markerName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, checkForeign(dir, readOnly)
+	}
+	if err != nil {
+		return 0, err
+	}
+	line, rest, _ := strings.Cut(string(b), "\n")
+	sum, summed := strings.CutPrefix(rest, markerSum)
+	number, ours := strings.CutPrefix(line, markerText)
+	switch {
+	case summed && sum != sumOf(line), ours && rest != "" && !summed:
+		return 0, fmt.Errorf("%w: %s says %.80q, and its checksum another thing: if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s",
+			store.ErrDamaged, markerName, b, markerText, storeVersion, filepath.Join(dir, markerName))
+	case !ours:
+		return 0, fmt.Errorf("%w: %s says %.40q", store.ErrNotOurs, markerName, b)
+	}
+	if version, err = strconv.Atoi(number); err != nil {
+		return 0, fmt.Errorf("%w: %s says %.80q", store.ErrDamaged, markerName, b)
+	}
+	switch {
+	case version > storeVersion:
+		return 0, fmt.Errorf("%w: version %d, this program reads %d", store.ErrVersion, version, storeVersion)
+	case version < 1:
+		return 0, fmt.Errorf("%w: %s says version %d", store.ErrDamaged, markerName, version)
+	}
+	return version, nil
+}
+
+// sumOf is the marker's second line.
+func sumOf(line string) string {
+	return fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli))
+}
+
+// checkForeign decides about a folder without the marker: new, when nothing is
+// in it but what the collector itself may have put there already.
+func checkForeign(dir string, readOnly bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == lockName, name == "journal", name == "lost+found", strings.HasSuffix(name, ".sock"):
+		case name == markerName+".tmp" && !readOnly:
+		case name == partsName && e.IsDir():
+			if inside, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(inside) > 0 {
+				return fmt.Errorf("%w: partitions, but no file %s", store.ErrNotOurs, markerName)
+			}
+		default:
+			return fmt.Errorf("%w: it holds %s and no file %s: give an empty folder or a new one", store.ErrNotOurs, name, markerName)
+		}
+	}
+	if readOnly {
+		return fmt.Errorf("%w: nothing is stored there", store.ErrNotOurs)
+	}
+	return nil
+}
+
+// WriteMarker says in dir that it is a store's folder, of a version.
+func WriteMarker(dir string, version int) error {
+	path := filepath.Join(dir, markerName)
+	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("%s%d", markerText, version)
+	_, err = fmt.Fprintf(f, "%s\n%s%s", line, markerSum, sumOf(line))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(dir), syncDir(filepath.Dir(filepath.Clean(dir))))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

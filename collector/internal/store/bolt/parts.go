@@ -1,0 +1,159 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Drop forgets a sealed partition.
+func (s *Store) Drop(ctx context.Context, part store.Part) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return store.ErrClosed
+	}
+	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part })
+	if i < 0 {
+		return fmt.Errorf("drop %s: %w", part, store.ErrNoDay)
+	}
+	p := s.parts[i]
+	if p == s.cur {
+		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
+	}
+	if err := os.Remove(p.path); err != nil {
+		return fmt.Errorf("drop %s: %w", part, err)
+	}
+	s.parts = slices.Delete(slices.Clone(s.parts), i, i+1)
+	p.dropped = true
+	if p.refs == 0 {
+		if err := p.close(); err != nil {
+			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
+		}
+	}
+	if err := syncDir(filepath.Dir(p.path)); err != nil {
+		return fmt.Errorf("drop %s: %w", part, err)
+	}
+	return nil
+}
+
+// Rotate ends the partition being written and begins another one of its day. The
+// new file has the hosts and the last batch's state from the start, so that it is
+// the one being written after a restart, too.
+func (s *Store) Rotate(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if s.opts.ReadOnly {
+		return store.ErrReadOnly
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	closed, cur, st := s.closed, s.cur, s.state
+	idle := cur == nil || len(cur.entries) == 0
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return store.ErrClosed
+	case idle:
+		return nil
+	}
+	if err := s.begin(cur, &st); err != nil {
+		return fmt.Errorf("rotate %s: %w", cur.part, err)
+	}
+	if err := cur.reopen(false); err != nil {
+		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
+	}
+	return nil
+}
+
+// begin makes the successor of a partition and has it written from now on; appendMu
+// is held.
+func (s *Store) begin(cur *partition, st *store.State) error {
+	if s.version < severalVersion {
+		if err := WriteMarker(s.opts.Dir, severalVersion); err != nil {
+			return err
+		}
+		s.version = severalVersion
+	}
+	part := cur.part
+	s.mu.Lock()
+	for _, p := range s.parts {
+		if p.part.Day == part.Day {
+			part.N = max(part.N, p.part.N)
+		}
+	}
+	s.mu.Unlock()
+	part.N++
+	var hosts []store.KV
+	err := cur.view(func(tx *bbolt.Tx) error {
+		hosts = copyBucket(tx.Bucket(bktHosts))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	p := s.newPart(part)
+	err = p.create(func(tx *bbolt.Tx) error {
+		if err := putAll(tx.Bucket(bktHosts), hosts); err != nil {
+			return err
+		}
+		return tx.Bucket(bktMeta).Put(keyState, encodeState(&store.Batch{ID: st.ID, LSN: st.LSN, Open: st.Open}))
+	})
+	if err != nil {
+		return err
+	}
+	if err := p.reopen(true); err != nil {
+		return err
+	}
+	s.addPart(p)
+	s.mu.Lock()
+	s.cur = p
+	s.mu.Unlock()
+	return nil
+}
+
+func (s *Store) addPart(p *partition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.parts = append(slices.Clone(s.parts), p)
+	sortParts(s.parts)
+}
+
+// putPart writes a partition's own name into it. That of a day's first is as it
+// was when there was only one.
+func putPart(meta *bbolt.Bucket, part store.Part) error {
+	if err := meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(part.Day))); err != nil || part.N <= 1 {
+		return err
+	}
+	return meta.Put(keyPart, binary.LittleEndian.AppendUint32(nil, uint32(part.N)))
+}
+
+// checkPart compares what putPart wrote with the file's name.
+func checkPart(day, number []byte, part store.Part) error {
+	switch n := uint32(1); {
+	case len(day) != 4 || store.Day(binary.LittleEndian.Uint32(day)) != part.Day:
+		return fmt.Errorf("%w: it says it is of another day: %x", store.ErrDamaged, day)
+	case number != nil && len(number) != 4:
+		return fmt.Errorf("%w: number mark of %d bytes", store.ErrDamaged, len(number))
+	case number != nil && binary.LittleEndian.Uint32(number) != uint32(part.N), number == nil && n != uint32(part.N):
+		return fmt.Errorf("%w: it says it is another one of its day: %x", store.ErrDamaged, number)
+	}
+	return nil
+}
