@@ -60,15 +60,18 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 		fmt.Fprintln(stdio.Err, "--checkpoint is not in this version yet")
 		return 1
 	}
+	if o.Warn == nil {
+		o.Warn = warnTo(stdio.Err)
+	}
+	if o.ownWay() {
+		return runOwn(ctx, o, loc, logFile, stdio)
+	}
 	logs, err := OpenLogs(o.Input, o.InputLogs, logFile, stdio)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return 1
 	}
 	defer logs.Close()
-	if o.Warn == nil {
-		o.Warn = warnTo(stdio.Err)
-	}
 	var skipped func(line []byte, err error)
 	if o.Debug {
 		skipped = func(line []byte, err error) {
@@ -89,7 +92,7 @@ func (o *Options) Exit(found int, stderr io.Writer) int {
 	if found > 0 {
 		return 0
 	}
-	if o.Format != FormatRaw {
+	if o.Format != FormatRaw && !o.Count {
 		fmt.Fprintln(stderr, "<no matches>")
 	}
 	return 1

@@ -244,6 +244,7 @@ func (p *parser) finishOwn() error {
 	if o.JustOne {
 		o.Limit = 1
 	}
+	o.LineBuffered = o.LineBuffered || o.Follow
 	for _, clash := range []struct {
 		both bool
 		text string

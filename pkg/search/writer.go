@@ -49,9 +49,9 @@ func NewFormatter(o *Options, loc *time.Location) (Formatter, error) {
 	case FormatRaw:
 		return rawFormat{}, nil
 	case FormatDefault:
-		return &defaultFormat{loc: loc, escape: o.Escape}, nil
+		return decorate(o, &defaultFormat{loc: loc, escape: o.Escape}), nil
 	case FormatInterpret:
-		return newInterpretFormat(o, loc), nil
+		return decorate(o, newInterpretFormat(o, loc)), nil
 	case FormatCSV:
 		return newCSVFormat(o, loc), nil
 	case FormatText:

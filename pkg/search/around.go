@@ -1,0 +1,138 @@
+package search
+
+import (
+	"context"
+	"io"
+	"slices"
+	"sort"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// Around a hit is what its host did from some time before to as long after. Hits
+// come first: of them only the windows are kept, those that touch as one. Then the
+// windows are read, each event once, and those that the query finds are marked.
+
+// window is a time, both ends inclusive, in milliseconds.
+type window struct{ from, to int64 }
+
+// windows are those of each host, apart and ascending once they are sorted.
+type windows map[string][]window
+
+func (ws windows) add(node string, w window) {
+	list := ws[node]
+	if n := len(list); n > 0 && w.from <= list[n-1].to+1 && w.to >= list[n-1].from-1 {
+		last := &list[n-1]
+		last.from, last.to = min(last.from, w.from), max(last.to, w.to)
+		return
+	}
+	ws[node] = append(list, w)
+}
+
+// joined sorts windows and joins those less than gap apart.
+func joined(list []window, gap int64) []window {
+	slices.SortFunc(list, func(a, b window) int {
+		switch {
+		case a.from < b.from:
+			return -1
+		case a.from > b.from:
+			return 1
+		}
+		return 0
+	})
+	out := list[:0]
+	for _, w := range list {
+		if n := len(out); n > 0 && w.from <= out[n-1].to+gap {
+			out[n-1].to = max(out[n-1].to, w.to)
+			continue
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func (ws windows) has(node string, ms int64) bool {
+	list := ws[node]
+	i := sort.Search(len(list), func(i int) bool { return list[i].to >= ms })
+	return i < len(list) && list[i].from <= ms
+}
+
+// marker is a Writer that can show an event among its surroundings.
+type marker interface {
+	// mark says whether the events from here on are hits.
+	mark(hit bool)
+}
+
+func around(ctx context.Context, o *Options, src Source, w Writer, out io.Writer) (hits uint64, err error) {
+	ms := o.Around.Milliseconds()
+	seen := windows{}
+	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
+		hits++
+		seen.add(string(ev.Node), window{ev.Ms - ms, ev.Ms + ms})
+		return nil
+	})
+	if err != nil || hits == 0 {
+		return hits, err
+	}
+	m := NewMatcher(&o.Query)
+	mark, marks := w.(marker)
+	total := uint64(0)
+	for _, q := range seen.queries(o.Reverse, ms, isIndexed(src)) {
+		err := src.Scan(ctx, q, 0, func(ev *event.Event) error {
+			if !seen.has(string(ev.Node), ev.Ms) {
+				return nil
+			}
+			total++
+			if o.Count {
+				return nil
+			}
+			if marks {
+				mark.mark(m.Match(ev))
+			}
+			return written(w.Event(ev))
+		})
+		if err != nil {
+			return hits, err
+		}
+	}
+	if o.Count {
+		return hits, printCount(out, total)
+	}
+	return hits, nil
+}
+
+// maxNodes is how many hosts a query names; one of more reads them all.
+const maxNodes = 64
+
+// queries are what has to be read for the windows, in the order of the answer: a
+// query for each time that is apart from the others, or one for all of it.
+func (ws windows) queries(reverse bool, gap int64, apart bool) []*Query {
+	var all []window
+	for node, list := range ws {
+		ws[node] = joined(list, 1)
+		all = append(all, ws[node]...)
+	}
+	if all = joined(all, gap); !apart {
+		all = []window{{all[0].from, all[len(all)-1].to}}
+	}
+	out := make([]*Query, len(all))
+	for i, w := range all {
+		q := &Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Reverse: reverse}
+		if w.from <= 0 {
+			q.StartMs = 0 // events without a time too
+		}
+		if len(ws[""]) == 0 && len(ws) <= maxNodes { // records without node= cannot be asked for by name
+			for node, list := range ws {
+				if slices.ContainsFunc(list, func(l window) bool { return l.from <= w.to && l.to >= w.from }) {
+					q.Nodes = append(q.Nodes, node)
+				}
+			}
+			slices.Sort(q.Nodes)
+		}
+		out[i] = q
+	}
+	if reverse {
+		slices.Reverse(out)
+	}
+	return out
+}

@@ -1,0 +1,141 @@
+package search
+
+import (
+	"bytes"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// decorated is a Formatter that adds to the lines of another: the host between
+// events, and colour. The text itself stays as it is.
+type decorated struct {
+	Formatter
+	host, color bool
+	hit         bool // of --around
+	text        []byte
+}
+
+// decorate adds what o asks for to the formats that are for people.
+func decorate(o *Options, f Formatter) Formatter {
+	color := o.Color == colorAlways // auto was resolved by who knows the terminal
+	if o.Format != FormatDefault && o.Format != FormatInterpret || !color && !o.WithHost {
+		return f
+	}
+	return &decorated{Formatter: f, host: o.WithHost, color: color}
+}
+
+// mark implements marker.
+func (d *decorated) mark(hit bool) {
+	d.hit = hit
+	if m, ok := d.Formatter.(marker); ok {
+		m.mark(hit)
+	}
+}
+
+// mark implements marker.
+func (w *formatWriter) mark(hit bool) {
+	if m, ok := w.format.(marker); ok {
+		m.mark(hit)
+	}
+}
+
+const (
+	colorAlways = "always"
+
+	styleReset = "\x1b[0m"
+	styleFaint = "\x1b[2m"
+	styleBold  = "\x1b[1m"
+	styleTime  = "\x1b[36m"
+	styleName  = "\x1b[34m"
+	styleBad   = "\x1b[31m"
+	styleGood  = "\x1b[32m"
+	styleHit   = "\x1b[1;33m"
+)
+
+var separator = []byte("----\n")
+
+func (d *decorated) Append(dst []byte, ev *event.Event) []byte {
+	d.text = d.Formatter.Append(d.text[:0], ev)
+	rest, ok := bytes.CutPrefix(d.text, separator)
+	if !ok {
+		return append(dst, d.text...)
+	}
+	line := []byte("----")
+	if d.host && len(ev.Node) > 0 {
+		line = appendEscaped(append(line, " node="...), ev.Node, EscapeTTY)
+	}
+	switch {
+	case !d.color:
+		return append(append(append(dst, line...), '\n'), rest...)
+	case d.hit:
+		dst = styled(dst, styleHit, line)
+	default:
+		dst = styled(dst, styleFaint, line)
+	}
+	dst = append(dst, '\n')
+	for len(rest) > 0 {
+		var one []byte
+		one, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		dst = append(colored(dst, one), '\n')
+	}
+	return dst
+}
+
+func styled(dst []byte, style string, text []byte) []byte {
+	return append(append(append(dst, style...), text...), styleReset...)
+}
+
+// colored appends a line with its time and its names in colour, and values that
+// tell how it went.
+func colored(dst, line []byte) []byte {
+	if bytes.HasPrefix(line, []byte("time->")) {
+		return styled(dst, styleTime, line)
+	}
+	for len(line) > 0 {
+		var word []byte
+		i := bytes.IndexByte(line, ' ')
+		if i < 0 {
+			i = len(line)
+		}
+		word, line = line[:i], line[i:]
+		name, value, ok := bytes.Cut(word, []byte{'='})
+		switch {
+		case !ok || len(name) == 0 || len(value) == 0:
+			dst = append(dst, word...)
+		default:
+			dst = append(append(append(append(dst, styleName...), name...), '='), styleReset...)
+			if style := styleOf(name, value); style != "" {
+				dst = styled(dst, style, value)
+			} else {
+				dst = append(dst, value...)
+			}
+		}
+		n := 0
+		for n < len(line) && line[n] == ' ' {
+			n++
+		}
+		dst, line = append(dst, line[:n]...), line[n:]
+	}
+	return dst
+}
+
+func styleOf(name, value []byte) string {
+	switch string(name) {
+	case "type":
+		return styleBold
+	case "msg":
+		if bytes.HasPrefix(value, []byte("audit(")) {
+			return styleTime
+		}
+	case "success", "res", "result":
+		switch string(bytes.TrimRight(value, "'")) {
+		case "no", "failed", "fail", "0":
+			return styleBad
+		case "yes", "success", "1":
+			return styleGood
+		}
+	case "key":
+		return styleHit
+	}
+	return ""
+}

@@ -1,0 +1,121 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// Source is where a search goes: a store, or logs.
+type Source interface {
+	// Scan gives fn the events that q finds, in order, at most limit of them when
+	// that is not 0. The event is fn's to keep. ErrStop from fn ends it without an
+	// error; others are returned.
+	Scan(ctx context.Context, q *Query, limit uint64, fn func(*event.Event) error) error
+}
+
+// Live is a Source that also has what is to come.
+type Live interface {
+	// Follow gives fn the events that q finds as they are complete, those there
+	// are already first when q.StartMs says so, until ctx ends or fn fails. lost,
+	// if it is not nil, is told of events that came faster than fn took them.
+	Follow(ctx context.Context, q *Query, fn func(*event.Event) error, lost func(n uint64)) error
+}
+
+// Counter is a Source that can count without handing the events out.
+type Counter interface {
+	Count(ctx context.Context, q *Query, limit uint64) (uint64, error)
+}
+
+// Indexed is a Source that finds a few events in little time. Of others each scan
+// reads everything.
+type Indexed interface{ Indexed() bool }
+
+func isIndexed(src Source) bool {
+	ix, ok := src.(Indexed)
+	return ok && ix.Indexed()
+}
+
+// ErrNotLive is returned for --follow where nothing is to come.
+var ErrNotLive = errors.New("--follow needs a running collector, or a log file")
+
+// Find searches src for what o asks and writes it to w, or, where o asks for
+// something else than events, as text to out. It returns how many events were
+// found. warn is told of what does not end the search.
+func Find(ctx context.Context, o *Options, src Source, w Writer, out io.Writer, warn func(string)) (found uint64, err error) {
+	switch {
+	case o.Follow:
+		live, ok := src.(Live)
+		if !ok {
+			return 0, ErrNotLive
+		}
+		return follow(ctx, o, live, w, warn)
+	case o.Tree:
+		return trees(ctx, o, src, out)
+	case o.Around > 0:
+		return around(ctx, o, src, w, out)
+	case o.Count:
+		found, err = count(ctx, src, &o.Query, o.Limit)
+		return found, errors.Join(err, printCount(out, found))
+	}
+	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
+		found++
+		return written(w.Event(ev))
+	})
+	return found, err
+}
+
+func written(err error) error {
+	if err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	return nil
+}
+
+func count(ctx context.Context, src Source, q *Query, limit uint64) (n uint64, err error) {
+	if c, ok := src.(Counter); ok {
+		return c.Count(ctx, q, limit)
+	}
+	err = src.Scan(ctx, q, limit, func(*event.Event) error { n++; return nil })
+	return n, err
+}
+
+func printCount(out io.Writer, n uint64) error {
+	_, err := fmt.Fprintln(out, n)
+	return written(err)
+}
+
+func follow(ctx context.Context, o *Options, live Live, w Writer, warn func(string)) (found uint64, err error) {
+	q := o.Query
+	if !o.startGiven() {
+		q.StartMs = 0
+	}
+	err = live.Follow(ctx, &q, func(ev *event.Event) error {
+		if err := written(w.Event(ev)); err != nil {
+			return err
+		}
+		if found++; found == o.Limit {
+			return ErrStop
+		}
+		return nil
+	}, func(n uint64) {
+		warn(fmt.Sprintf("%d events came faster than they were taken and are not shown: search for them", n))
+	})
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return found, nil // it was told to end
+	}
+	return found, err
+}
+
+// startGiven says whether the command line names a time to start at.
+func (o *Options) startGiven() bool {
+	for _, opt := range o.Seen {
+		if opt == "--start" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,166 @@
+package search
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+)
+
+// treeWriter writes trees as text, or as JSON, an object each.
+type treeWriter struct {
+	out   io.Writer
+	o     *Options
+	names interpret.Names
+}
+
+// tree writes the tree of p below its parents, the nearest first.
+func (w *treeWriter) tree(p *process, parents []*process) error {
+	if w.o.Format.String() == "json" {
+		return w.json(p, parents)
+	}
+	var b strings.Builder
+	at := time.UnixMilli(p.ms)
+	fmt.Fprintf(&b, "----\ntime->%s", at.Format(time.ANSIC))
+	if p.node != "" {
+		fmt.Fprintf(&b, " node=%s", w.text(p.node))
+	}
+	serials := make([]string, 0, len(p.hits))
+	for _, h := range p.hits {
+		if len(serials) == maxSerials {
+			serials = append(serials, fmt.Sprintf("and %d more", len(p.hits)-maxSerials))
+			break
+		}
+		serials = append(serials, strconv.FormatUint(h.serial, 10))
+	}
+	fmt.Fprintf(&b, " events=%s\n%10s %8s %-12s %-12s COMMAND\n", strings.Join(serials, ","), "PID", "PPID", "AUID", "UID")
+	depth := 0
+	for i := len(parents) - 1; i >= 0; i-- {
+		w.line(&b, parents[i], depth)
+		depth++
+	}
+	w.below(&b, p, depth)
+	_, err := io.WriteString(w.out, b.String())
+	return err
+}
+
+const maxSerials = 10
+
+func (w *treeWriter) below(b *strings.Builder, p *process, depth int) {
+	w.line(b, p, depth)
+	for _, c := range p.children {
+		w.below(b, c, depth+1)
+	}
+	if p.cut {
+		fmt.Fprintf(b, "%46s%s... and more\n", "", strings.Repeat("    ", depth))
+	}
+}
+
+// line is a process; a hit has a star in front.
+func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
+	star := " "
+	if len(p.hits) > 0 {
+		star = "*"
+	}
+	ppid := "?"
+	if p.ppid >= 0 {
+		ppid = strconv.FormatInt(p.ppid, 10)
+	}
+	fmt.Fprintf(b, "%s%9d %8s %-12s %-12s ", star, p.pid, ppid, w.user(p.auid), w.user(p.uid))
+	if depth > 0 {
+		b.WriteString(strings.Repeat("    ", depth-1) + ` \_ `)
+	}
+	switch {
+	case p.comm == "" && p.exe == "":
+		b.WriteString("?")
+	case p.exe == "":
+		b.WriteString(w.text(p.comm))
+	default:
+		b.WriteString(w.text(p.comm) + " (" + w.text(p.exe) + ")")
+	}
+	b.WriteByte('\n')
+}
+
+func (w *treeWriter) text(s string) string {
+	return string(appendEscaped(nil, []byte(s), w.o.Escape))
+}
+
+// user is a user's name, or the number where there is none.
+func (w *treeWriter) user(id int64) string {
+	switch {
+	case id < 0:
+		return "?"
+	case id == unsetID:
+		return "unset"
+	}
+	if name, ok := w.names.User(uint32(id)); ok {
+		return name
+	}
+	return strconv.FormatInt(id, 10)
+}
+
+// treeNode is a process in JSON. Fields that no event tells are left out.
+type treeNode struct {
+	PID      int64       `json:"pid"`
+	PPID     *int64      `json:"ppid,omitempty"`
+	AUID     *int64      `json:"auid,omitempty"`
+	UID      *int64      `json:"uid,omitempty"`
+	Comm     string      `json:"comm,omitempty"`
+	Exe      string      `json:"exe,omitempty"`
+	Seen     string      `json:"seen,omitempty"` // the first event that tells of it
+	Hits     []uint64    `json:"hits,omitempty"` // serials of the events found
+	More     bool        `json:"more,omitempty"` // there are more children
+	Children []*treeNode `json:"children,omitempty"`
+}
+
+func (w *treeWriter) json(p *process, parents []*process) error {
+	root := nodeOf(p)
+	for _, up := range parents {
+		n := nodeOf(up)
+		n.Children = []*treeNode{root}
+		root = n
+	}
+	text, err := json.Marshal(struct {
+		Host string    `json:"host"`
+		Tree *treeNode `json:"tree"`
+	}{p.node, root})
+	if err != nil {
+		return fmt.Errorf("write tree: %w", err)
+	}
+	_, err = w.out.Write(append(text, '\n'))
+	return err
+}
+
+func nodeOf(p *process) *treeNode {
+	n := &treeNode{PID: p.pid, Comm: p.comm, Exe: p.exe, More: p.cut}
+	number := func(v int64) *int64 {
+		if v < 0 {
+			return nil
+		}
+		return &v
+	}
+	n.PPID, n.AUID, n.UID = number(p.ppid), number(p.auid), number(p.uid)
+	if p.ms > 0 {
+		n.Seen = time.UnixMilli(p.ms).UTC().Format("2006-01-02T15:04:05.000Z")
+	}
+	for _, h := range p.hits {
+		n.Hits = append(n.Hits, h.serial)
+	}
+	for _, c := range p.children {
+		n.Children = append(n.Children, nodeOf(c))
+	}
+	return n
+}
+
+// close says how many of the events found are of no process.
+func (w *treeWriter) close(none uint64) error {
+	if none == 0 || w.o.Format.String() == "json" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w.out, "----\n%d of the events found name no process\n", none)
+	return written(err)
+}
