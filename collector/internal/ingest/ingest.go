@@ -4,9 +4,10 @@
 // which the records came. The collector's server wires it between listen and
 // journal and is the only one to import it.
 //
-// A session has one goroutine, which reads. Replies are made in the journal's
-// callback and written by a few goroutines shared by all sessions, never by the
-// journal's own: a sender that does not take its replies holds up nobody.
+// A session has one goroutine, which reads, and writes the replies to what was
+// stored at once. Other replies are made after the journal's callback and written
+// by a few goroutines shared by all sessions, never by the journal's own: a sender
+// that does not take its replies holds up nobody.
 //
 // Lock order: session.mu, then ackers.mu. Nothing blocks under either.
 package ingest
@@ -100,7 +101,7 @@ type Ingest struct {
 	refusing atomic.Bool
 	ctx      context.Context
 	cancel   context.CancelFunc
-	scratch  sync.Pool // of *scratch
+	scratch  [len(classes)]sync.Pool // of *scratch
 	total    *semaphore.Weighted
 	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
 
@@ -134,7 +135,6 @@ func Open(cfg Config) *Ingest {
 		cfg:      cfg,
 		bad:      &limiter{now: cfg.Now, burst: 10, every: time.Second},
 		refused:  &limiter{now: cfg.Now, burst: 1, every: 10 * time.Second},
-		scratch:  sync.Pool{New: func() any { return new(scratch) }},
 		sessions: map[*session]struct{}{},
 		total:    semaphore.NewWeighted(cfg.MaxTotal),
 	}

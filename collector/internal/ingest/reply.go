@@ -28,7 +28,7 @@ func (s *session) writeReplies() {
 			s.wake()
 			continue
 		}
-		err := s.write(s.out, false)
+		err := s.write(false)
 		if errors.Is(err, errBlocked) {
 			// An acker is for everybody: this sender gets a goroutine of its own
 			// until it reads again or its time is over.
@@ -44,7 +44,7 @@ func (s *session) writeReplies() {
 func (s *session) writeSlowly() {
 	defer s.in.slow.Done()
 	_ = s.c.SetWriteDeadline(time.Now().Add(s.in.cfg.WriteTimeout))
-	s.wrote(s.write(s.out, true))
+	s.wrote(s.write(true))
 	_ = s.c.SetWriteDeadline(time.Time{})
 	s.wake()
 	s.writeReplies()
@@ -55,6 +55,7 @@ func (s *session) wrote(err error) {
 	if cap(s.out) > keepOut {
 		s.out = nil
 	}
+	s.outAt = len(s.out)
 	if err == nil {
 		return
 	}
@@ -97,7 +98,7 @@ func (s *session) takeFinished() bool {
 	s.mu.Unlock()
 	m.InFlight.Sub(float64(size))
 	s.in.total.Release(int64(size))
-	s.out = s.out[:0]
+	s.out, s.outAt = s.out[:0], 0
 	now := s.in.cfg.Now()
 	for _, p := range taken {
 		s.out = p.appendReplies(s.out)
@@ -167,34 +168,33 @@ func (in *Ingest) refuse(err error, do string) {
 	in.cfg.Log.Error("records are not stored, their senders are told to keep them: "+do, "error", err, "suppressed", suppressed)
 }
 
-// write writes all of out, and leaves in s.out what it could not. Without wait it
+// write writes s.out from outAt on, where it stops when it can't. Without wait it
 // returns errBlocked where it would have to.
-func (s *session) write(out []byte, wait bool) error {
-	var writeErr error
-	err := s.raw.Write(func(fd uintptr) bool {
-		for len(out) > 0 {
-			n, err := unix.Write(int(fd), out)
-			switch {
-			case err == unix.EINTR:
-				continue
-			case err == unix.EAGAIN && wait:
-				return false
-			case err == unix.EAGAIN:
-				writeErr = errBlocked
-				return true
-			case err != nil:
-				writeErr = err
-				return true
-			}
-			out = out[n:]
-		}
-		return true
-	})
-	if errors.Is(writeErr, errBlocked) {
-		s.out = out
-	}
-	if err != nil {
+func (s *session) write(wait bool) error {
+	s.wait, s.wrErr = wait, nil
+	if err := s.raw.Write(s.writeFn); err != nil {
 		return err
 	}
-	return writeErr
+	return s.wrErr
+}
+
+// writeReady is called when the socket may be writable.
+func (s *session) writeReady(fd uintptr) bool {
+	for s.outAt < len(s.out) {
+		n, err := unix.Write(int(fd), s.out[s.outAt:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN && s.wait:
+			return false
+		case err == unix.EAGAIN:
+			err = errBlocked
+		}
+		if err != nil {
+			s.wrErr = err
+			return true
+		}
+		s.outAt += n
+	}
+	return true
 }

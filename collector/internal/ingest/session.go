@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// readSize is how much one read takes: a window of 256 ordinary records.
+	// readSize is the most one read takes: a window of 256 ordinary records.
 	readSize = 128 << 10
 	// keepLeft is the most an idle session keeps allocated for unfinished frames.
 	keepLeft = 2 << 10
@@ -25,20 +25,6 @@ const (
 	// socket closed with unread input sends a reset, which may overtake our replies.
 	linger = 500 * time.Millisecond
 )
-
-// scratch is where a read goes, and what it was cut into. A session has one only
-// between a read and the end of its parsing, so that idle sessions hold none.
-type scratch struct {
-	buf   [readSize]byte
-	spans []span
-	moved int // bytes of buf whose share of what may be in flight is a batch's now
-}
-
-// span is a record in scratch.buf.
-type span struct {
-	seq        uint32
-	start, end int
-}
 
 // session is one connection.
 type session struct {
@@ -51,16 +37,26 @@ type session struct {
 	dec    remote.Decoder
 	left   []byte // an unfinished frame or line
 	offset int64  // of the stream: where left begins
+	size   sizer  // of the next read
+	sc     *scratch
+	n      int // bytes in sc
+	readFn func(fd uintptr) bool
+	rdErr  error // of readFn
 
 	room chan struct{} // of 1: replies were made, or the session is broken
 
 	mu       sync.Mutex
+	own      *pending   // guarded by mu: is being submitted; the reader writes its replies if it is done by then
 	queue    []*pending // guarded by mu; in the order of receipt
 	inFlight int        // guarded by mu; bytes of queue
 	writing  bool       // guarded by mu: an acker or a slow writer has it
 	broken   bool       // guarded by mu: nothing can be written any more
 	ending   bool       // guarded by mu: the collector stops
-	out      []byte     // used by whoever set writing
+	out      []byte     // used by whoever set writing, as are the following
+	outAt    int        // out[outAt:] is not written
+	writeFn  func(fd uintptr) bool
+	wrErr    error
+	wait     bool // whether writeFn may wait
 }
 
 // pending is a batch on its way through the journal, and heartbeats that came
@@ -88,11 +84,14 @@ func newSession(in *Ingest, c Conn) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{
+	s := &session{
 		in: in, c: c, raw: raw,
 		host: c.Peer().Addr().Unmap().WithZone("").String(),
 		room: make(chan struct{}, 1),
-	}, nil
+	}
+	// Made once: a closure a call would be an allocation a record.
+	s.readFn, s.writeFn = s.readReady, s.writeReady
+	return s, nil
 }
 
 // errMalformed ends a session whose stream can't be read any further.
@@ -126,16 +125,17 @@ func (s *session) waitRoom() bool {
 	}
 }
 
-// readBurst waits for input, reads once and passes on every whole frame in it.
+// readBurst waits for input, reads once and passes on every whole frame in it. The
+// buffer is given back before the journal is waited for.
 func (s *session) readBurst() error {
-	sc, n, err := s.read()
-	if err != nil {
+	if err := s.read(); err != nil {
 		return err
 	}
-	defer s.in.giveScratch(sc)
-	used, err := s.parse(sc, n)
+	b := burst{s: s, sc: s.sc, received: s.in.cfg.Now()}
+	used, err := b.parse(s.n)
+	last := b.pack(used)
 	s.offset += int64(used)
-	rest := sc.buf[used:n]
+	rest := b.sc.buf[used:s.n]
 	switch {
 	case len(rest) == 0 && cap(s.left) > keepLeft:
 		s.left = nil
@@ -144,92 +144,22 @@ func (s *session) readBurst() error {
 	default:
 		s.left = append(s.left[:0], rest...)
 	}
+	s.in.giveScratch(s.sc)
+	s.sc = nil
 	s.c.Received(used > 0, len(rest) > 0)
+	s.submit(last)
 	return err
 }
 
-// read waits until the socket can be read and only then takes a buffer, which
-// begins with what was left of the last read. The buffer counts against the
-// bytes in flight overall: when these are used up, it waits for its turn.
-func (s *session) read() (sc *scratch, n int, err error) {
-	for {
-		sc, n, err = s.readOnce(sc)
-		if !errors.Is(err, errNoRoom) {
-			return sc, n, err
-		}
-		s.in.cfg.Metrics.Waits.Inc()
-		s.c.Busy(true) // its silence is ours
-		err = s.in.total.Acquire(s.in.ctx, readSize)
-		s.c.Busy(false)
-		if err != nil {
-			return nil, 0, err
-		}
-		sc = s.in.scratch.Get().(*scratch)
-	}
-}
-
-// errNoRoom is returned by readOnce when the socket can be read, but too much is
-// in flight overall.
-var errNoRoom = errors.New("too much is in flight")
-
-// readOnce reads into sc, or when that is nil into one it takes.
-func (s *session) readOnce(sc *scratch) (_ *scratch, n int, err error) {
-	var readErr error
-	err = s.raw.Read(func(fd uintptr) bool {
-		if sc == nil && !s.in.total.TryAcquire(readSize) {
-			readErr = errNoRoom
-			return true
-		}
-		if sc == nil {
-			sc = s.in.scratch.Get().(*scratch)
-		}
-		n = copy(sc.buf[:], s.left)
-		for {
-			var m int
-			m, readErr = unix.Read(int(fd), sc.buf[n:])
-			switch {
-			case readErr == unix.EINTR:
-				continue
-			case readErr == unix.EAGAIN:
-				s.in.giveScratch(sc)
-				sc = nil
-				return false
-			case readErr == nil && m == 0:
-				readErr = io.EOF
-			case readErr == nil:
-				n += m
-			}
-			return true
-		}
-	})
-	if err == nil {
-		err = readErr
-	}
-	if err != nil && sc != nil {
-		s.in.giveScratch(sc)
-		sc = nil
-	}
-	return sc, n, err
-}
-
-// giveScratch gives a buffer and its share of what may be in flight back.
-func (in *Ingest) giveScratch(sc *scratch) {
-	share := readSize - sc.moved
-	sc.moved = 0
-	in.scratch.Put(sc)
-	in.total.Release(int64(share))
-}
-
-// parse cuts sc.buf[:n] into frames, submits them and says how many bytes it used.
-func (s *session) parse(sc *scratch, n int) (used int, err error) {
-	b := &burst{s: s, sc: sc, received: s.in.cfg.Now()}
+// parse cuts sc.buf[:n] into frames, adds them and says how many bytes it used.
+func (b *burst) parse(n int) (used int, err error) {
+	s := b.s
 	for used < n {
-		f, k, err := s.dec.Decode(sc.buf[used:n])
+		f, k, err := s.dec.Decode(b.sc.buf[used:n])
 		if err == nil && !f.ASCII && k > 0 && f.Type.IsReply() {
 			err = errReplyType{f.Type}
 		}
 		if err != nil {
-			b.submit(used)
 			s.malformed(used, err)
 			return used, errMalformed
 		}
@@ -239,7 +169,6 @@ func (s *session) parse(sc *scratch, n int) (used int, err error) {
 		b.add(f, used)
 		used += k
 	}
-	b.submit(used)
 	return used, nil
 }
 
@@ -292,7 +221,7 @@ type burst struct {
 func (b *burst) add(f remote.Frame, start int) {
 	m := b.s.in.cfg.Metrics
 	if managed := !f.ASCII; managed != b.managed {
-		b.submit(start)
+		b.s.submit(b.pack(start))
 		b.managed = managed
 	}
 	switch {
@@ -314,51 +243,83 @@ func (b *burst) add(f remote.Frame, start int) {
 	}
 }
 
-// submit passes on what was added since the last one; the batch ends at end.
-func (b *burst) submit(end int) {
+// intake is a batch and what is to become of it, in one piece of memory; one and
+// seq hold what a batch of one record needs.
+type intake struct {
+	pending
+	batch journal.Batch
+	one   [1]journal.Record
+	seq   [1]uint32
+}
+
+// pack makes a batch of what was added since the last one, which ends at end, and
+// puts it into the session's queue; nil when there is nothing.
+func (b *burst) pack(end int) *intake {
 	start, spans, beats := b.start, b.sc.spans, b.beats
 	b.start, b.sc.spans, b.beats = end, spans[:0], nil
 	if len(spans) == 0 && len(beats) == 0 {
-		return
+		return nil
 	}
-	p := &pending{s: b.s, managed: b.managed, beats: beats, size: end - start, received: b.received}
-	if len(spans) == 0 {
-		b.enqueue(p)
-		p.done(nil)
-		return
-	}
-	// The records' bytes belong to the journal and what comes after it from now
-	// on: they get memory of their own, of exactly their size.
-	own := append([]byte(nil), b.sc.buf[start:end]...)
-	records := make([]journal.Record, len(spans))
-	p.seqs = make([]uint32, len(spans))
-	for i, sp := range spans {
-		records[i] = journal.Record{Seq: sp.seq, Raw: own[sp.start-start : sp.end-start : sp.end-start]}
-		p.seqs[i] = sp.seq
-		p.text += sp.end - sp.start
-	}
-	b.enqueue(p)
-	err := b.s.in.cfg.Journal.Submit(b.s.in.ctx, &journal.Batch{
-		Conn: b.s.c.ID(), Peer: b.s.c.Peer(), Host: b.s.host, Managed: b.managed,
-		Received: b.received, Records: records,
-	}, p.done)
-	if err != nil {
-		p.done(err)
-	}
-}
-
-func (b *burst) enqueue(p *pending) {
 	s := b.s
-	b.sc.moved += p.size
-	s.in.cfg.Metrics.InFlight.Add(float64(p.size))
+	x := &intake{pending: pending{s: s, managed: b.managed, beats: beats, size: end - start, received: b.received}}
+	if len(spans) > 0 {
+		// The records' bytes belong to the journal and what comes after it from now
+		// on: they get memory of their own, of exactly their size.
+		own := append([]byte(nil), b.sc.buf[start:end]...)
+		records := x.one[:]
+		x.seqs = x.seq[:]
+		if len(spans) > 1 {
+			records, x.seqs = make([]journal.Record, len(spans)), make([]uint32, len(spans))
+		}
+		for i, sp := range spans {
+			records[i] = journal.Record{Seq: sp.seq, Raw: own[sp.start-start : sp.end-start : sp.end-start]}
+			x.seqs[i] = sp.seq
+			x.text += sp.end - sp.start
+		}
+		x.batch = journal.Batch{
+			Conn: s.c.ID(), Peer: s.c.Peer(), Host: s.host, Managed: b.managed,
+			Received: b.received, Records: records,
+		}
+	}
+	b.sc.moved += x.size
+	s.in.cfg.Metrics.InFlight.Add(float64(x.size))
 	s.mu.Lock()
-	s.queue = append(s.queue, p)
+	s.queue = append(s.queue, &x.pending)
 	first := s.inFlight == 0
-	s.inFlight += p.size
+	s.inFlight += x.size
 	if first {
 		s.c.Busy(true)
 	}
 	s.mu.Unlock()
+	return x
+}
+
+// submit hands a batch to the journal. When it is stored at once, its replies are
+// written here, without another goroutine being woken.
+func (s *session) submit(x *intake) {
+	if x == nil {
+		return
+	}
+	s.mu.Lock()
+	s.own = &x.pending
+	s.mu.Unlock()
+	var err error
+	if len(x.batch.Records) > 0 {
+		err = s.in.cfg.Journal.Submit(s.in.ctx, &x.batch, x.done)
+	} else {
+		x.done(nil)
+	}
+	if err != nil {
+		x.done(err)
+	}
+	s.mu.Lock()
+	s.own = nil
+	start := len(s.queue) > 0 && s.queue[0].finished && !s.writing
+	s.writing = s.writing || start
+	s.mu.Unlock()
+	if start {
+		s.writeReplies()
+	}
 }
 
 // done is called when p's records are stored, or are not. It doesn't block.
@@ -366,7 +327,7 @@ func (p *pending) done(err error) {
 	s := p.s
 	s.mu.Lock()
 	p.finished, p.err = true, err
-	start := s.queue[0].finished && !s.writing
+	start := s.own != p && s.queue[0].finished && !s.writing
 	s.writing = s.writing || start
 	s.mu.Unlock()
 	if start {
@@ -446,7 +407,8 @@ func (s *session) wake() {
 // sayEnding tells the sender that the collector stops. Nobody else writes now.
 func (s *session) sayEnding() {
 	_ = s.c.SetWriteDeadline(time.Now().Add(linger))
-	_ = s.write(remote.Append(nil, remote.Ending, 0, nil), true)
+	s.out, s.outAt = remote.Append(s.out[:0], remote.Ending, 0, nil), 0
+	_ = s.write(true)
 }
 
 // discard takes what the sender still sends until it has seen our end, for a
@@ -458,11 +420,11 @@ func (s *session) discard() {
 	_ = s.c.SetReadDeadline(time.Now().Add(linger))
 	s.left = nil
 	for {
-		sc, _, err := s.read()
-		if err != nil {
+		if s.read() != nil {
 			return
 		}
-		s.in.giveScratch(sc)
+		s.in.giveScratch(s.sc)
+		s.sc = nil
 	}
 }
 

@@ -35,7 +35,16 @@ func (j *Journal) run() {
 	var work []item
 	for {
 		j.mu.Lock()
+		if j.leader == submitter {
+			j.mu.Unlock()
+			<-j.wake // comes when it has resigned, if there is anything to do
+			continue
+		}
 		work, j.queue = j.queue, work[:0]
+		j.leader = committer
+		if len(work) == 0 {
+			j.leader = nobody
+		}
 		closed := j.closed
 		j.mu.Unlock()
 		if len(work) == 0 {
@@ -82,22 +91,16 @@ func (j *Journal) commit(group []item) {
 		}
 		j.readyCost += group[i].bytes
 	}
+	tell := j.taker == takerIdle || j.taker == takerLingers && j.readyCost >= j.takeCost
+	if tell {
+		j.taker = takerTold
+	}
 	j.mu.Unlock()
 	for i := range group {
 		group[i].done(nil)
 	}
-	signal(j.avail)
-}
-
-// release gives back the budget of the batches of the last Take.
-func (j *Journal) release() {
-	j.mu.Lock()
-	cost := j.takenCost
-	j.takenCost = 0
-	j.mu.Unlock()
-	if cost > 0 {
-		j.st.queued.Add(-cost)
-		j.budget.Release(cost)
+	if tell {
+		signal(j.avail)
 	}
 }
 

@@ -4,9 +4,12 @@
 // never meets one. The head, the ingest and the server's wiring may import it;
 // it imports pkg/seglog only.
 //
-// One goroutine, the committer, takes everything submitted meanwhile, writes it
-// with one write and one sync (group commit), puts the batches where Take finds
-// them and calls each one's done in order of submission. Bytes submitted and
+// One goroutine at a time commits: it takes everything submitted meanwhile, writes
+// it with one write and one sync (group commit), puts the batches where Take finds
+// them and calls each one's done in order of submission. It is the journal's own,
+// or, for a small batch that finds nobody committing, the one in Submit: a sender
+// in lockstep is then answered without a hand-over. A taker that has just taken
+// waits a few milliseconds for more, see Take. Bytes submitted and
 // not yet taken are bounded: when the taker does not keep up, Submit blocks, and
 // with it the senders' acknowledgements. That is the whole of the back-pressure.
 //

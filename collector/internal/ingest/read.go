@@ -1,0 +1,141 @@
+package ingest
+
+import (
+	"errors"
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// A scratch is where a read goes, and what it was cut into. A session has one only
+// between a read and the end of its parsing, so that idle sessions hold none, and
+// of a size that its sender fills: a thousand senders with a record each in flight
+// must not take a thousand large buffers.
+type scratch struct {
+	buf   []byte
+	class uint8
+	spans []span
+	moved int // bytes of buf whose share of what may be in flight is a batch's now
+}
+
+// span is a record in scratch.buf.
+type span struct {
+	seq        uint32
+	start, end int
+}
+
+// classes are the sizes of buffers. The least takes any frame after one that was
+// left unfinished.
+var classes = [...]int{24 << 10, readSize}
+
+// quietReads is how many reads in a row have to leave most of a buffer empty for
+// the next smaller one to be taken.
+const quietReads = 32
+
+// sizer chooses the size of a session's reads.
+type sizer struct{ class, quiet uint8 }
+
+// filled tells of a read that left n bytes in the buffer.
+func (z *sizer) filled(n int) {
+	switch {
+	case n == classes[z.class] && int(z.class) < len(classes)-1:
+		z.class++
+		z.quiet = 0
+	case z.class > 0 && n < classes[z.class-1]/2:
+		if z.quiet++; z.quiet == quietReads {
+			z.class--
+			z.quiet = 0
+		}
+	default:
+		z.quiet = 0
+	}
+}
+
+func (in *Ingest) takeScratch(class uint8) *scratch {
+	if sc, ok := in.scratch[class].Get().(*scratch); ok {
+		return sc
+	}
+	return &scratch{buf: make([]byte, classes[class]), class: class}
+}
+
+// giveScratch gives a buffer and its share of what may be in flight back.
+func (in *Ingest) giveScratch(sc *scratch) {
+	share := len(sc.buf) - sc.moved
+	sc.moved = 0
+	if cap(sc.spans) > len(sc.buf)/64 {
+		sc.spans = nil // records of a few bytes each: not for keeps
+	}
+	in.scratch[sc.class].Put(sc)
+	in.total.Release(int64(share))
+}
+
+// read waits until the socket can be read and only then takes a buffer, s.sc, which
+// begins with what was left of the last read; s.n bytes are in it. The buffer counts
+// against the bytes in flight overall: when these are used up, it waits for its turn.
+func (s *session) read() error {
+	s.sc = nil
+	for {
+		err := s.readOnce()
+		if !errors.Is(err, errNoRoom) {
+			if err == nil {
+				s.size.filled(s.n)
+			}
+			return err
+		}
+		s.in.cfg.Metrics.Waits.Inc()
+		s.c.Busy(true) // its silence is ours
+		err = s.in.total.Acquire(s.in.ctx, int64(classes[s.size.class]))
+		s.c.Busy(false)
+		if err != nil {
+			return err
+		}
+		s.sc = s.in.takeScratch(s.size.class)
+	}
+}
+
+// errNoRoom is returned by readOnce when the socket can be read, but too much is
+// in flight overall.
+var errNoRoom = errors.New("too much is in flight")
+
+// readOnce reads into s.sc, or when that is nil into one it takes.
+func (s *session) readOnce() error {
+	s.rdErr = nil
+	err := s.raw.Read(s.readFn)
+	if err == nil {
+		err = s.rdErr
+	}
+	if err != nil && s.sc != nil {
+		s.in.giveScratch(s.sc)
+		s.sc = nil
+	}
+	return err
+}
+
+// readReady is called when the socket may be readable.
+func (s *session) readReady(fd uintptr) bool {
+	if s.sc == nil {
+		if !s.in.total.TryAcquire(int64(classes[s.size.class])) {
+			s.rdErr = errNoRoom
+			return true
+		}
+		s.sc = s.in.takeScratch(s.size.class)
+	}
+	s.n = copy(s.sc.buf, s.left)
+	for {
+		m, err := unix.Read(int(fd), s.sc.buf[s.n:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			s.in.giveScratch(s.sc)
+			s.sc = nil
+			return false
+		case err == nil && m == 0:
+			err = io.EOF
+		case err == nil:
+			s.n += m
+		}
+		s.rdErr = err
+		return true
+	}
+}
