@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -119,8 +118,25 @@ func OpenLogs(input string, inputLogs bool, logFile string, stdio Stdio) (*Logs,
 	return openAll(paths, stdio)
 }
 
+// damage is what was wrong with compressed logs, of which what could be unpacked
+// was read.
+func (l *Logs) damage() error {
+	var errs []error
+	for _, r := range l.readers {
+		if z, ok := r.(*unpacking); ok && z.err != nil {
+			errs = append(errs, z.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Close closes the files.
 func (l *Logs) Close() {
+	for _, r := range l.readers {
+		if z, ok := r.(*unpacking); ok {
+			z.stop()
+		}
+	}
 	for _, f := range l.files {
 		f.Close() // read only
 	}
@@ -150,22 +166,6 @@ func inputs(input string, inputLogs bool, logFile string, stdio Stdio) ([]string
 	return rotated(logFile), nil
 }
 
-// rotated lists a log with its older files, the oldest first.
-func rotated(log string) []string {
-	files := []string{log}
-	for n := 1; ; n++ {
-		older := log + "." + strconv.Itoa(n)
-		if _, err := os.Stat(older); err != nil {
-			break
-		}
-		files = append(files, older)
-	}
-	for i, j := 0, len(files)-1; i < j; i, j = i+1, j-1 {
-		files[i], files[j] = files[j], files[i]
-	}
-	return files
-}
-
 // openAll opens all logs before any is read.
 func openAll(paths []string, stdio Stdio) (*Logs, error) {
 	logs := &Logs{}
@@ -180,7 +180,12 @@ func openAll(paths []string, stdio Stdio) (*Logs, error) {
 			return nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))
 		}
 		logs.files = append(logs.files, f)
-		logs.readers = append(logs.readers, f)
+		r, err := unpacked(f)
+		if err != nil {
+			logs.Close()
+			return nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))
+		}
+		logs.readers = append(logs.readers, r)
 	}
 	return logs, nil
 }

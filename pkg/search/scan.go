@@ -55,14 +55,19 @@ type Worker[R any] interface {
 // to make. newWorker is called from the caller's goroutine, before any event;
 // deliver is called from there, too. When ScanLogs returns no worker runs.
 //
-// Memory does not grow with the logs, only with what is open at the same time.
+// Memory does not grow with the logs, only with what is open at the same time. Of a
+// compressed log that is damaged all that can be unpacked is read, and the error
+// returned at the end.
 func ScanLogs[R any](ctx context.Context, logs *Logs, cfg ScanConfig, newWorker func() (Worker[R], error), deliver func(R) error) error {
 	p := &scanner{logs: logs.readers, n: cfg.workers(), filter: newPrefilter(cfg.Query)}
 	p.cfg = ReadConfig{EOETimeout: cfg.EOETimeout, Skipped: cfg.Skipped}
 	if cfg.Query != nil {
 		p.cfg.StartMs, p.cfg.EndMs = cfg.Query.StartMs, cfg.Query.EndMs
 	}
-	return inOrder(ctx, cfg, p.run, newWorker, deliver)
+	if err := inOrder(ctx, cfg, p.run, newWorker, deliver); err != nil {
+		return err
+	}
+	return logs.damage()
 }
 
 // ScanEvents is ScanLogs of events that are in order already, such as a store's.

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
@@ -102,6 +104,7 @@ func TestScanLogsQuery(t *testing.T) {
 }
 
 func TestScanLogsStops(t *testing.T) {
+	defer goleak.VerifyNone(t)
 	path, want := bigLog(t, 20)
 	broken := errors.New("broken")
 	cancelled, cancel := context.WithCancel(t.Context())
