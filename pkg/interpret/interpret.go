@@ -147,6 +147,11 @@ func (in *Interpreter) Refresh() {
 func (in *Interpreter) AppendRaw(dst []byte, r *record.Record, name, v []byte) []byte {
 	kind := kindOfValue(r.Type, name, v)
 	if kind == Plain {
+		if r.Enriched != nil {
+			if said, ok := tailValue(r.Enriched, name); ok && !bytes.HasPrefix(said, []byte("unknown-")) {
+				return append(dst, said...)
+			}
+		}
 		from := len(dst)
 		return escapeFrom(append(dst, v...), from, in.escape, false)
 	}

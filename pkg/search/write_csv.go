@@ -137,7 +137,13 @@ func (f *csvFormat) line(dst []byte, ev *event.Event, records []record.Record) [
 			dst = n.AppendFull(dst, n.Object)
 		}
 	}
-	dst = append(n.AppendText(append(dst, ','), n.Detail), ',')
+	dst = append(dst, ',')
+	if n.Detail == n.Object { // a damaged PATH record
+		dst = n.AppendFull(dst, n.Detail)
+	} else {
+		dst = n.AppendText(dst, n.Detail)
+	}
+	dst = append(dst, ',')
 	if f.second {
 		dst = append(n.AppendFull(dst, n.Second), ',')
 	}

@@ -1,0 +1,317 @@
+package search
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/search/reallog"
+)
+
+// toldFormats are the formats that tell what happened, with their options.
+var toldFormats = [][]string{
+	{"--format", "csv"},
+	{"--format", "text"},
+	{"--format", "csv", "--extra-keys", "--extra-labels", "--extra-obj2", "--extra-time"},
+	{"--format", "csv", "--extra-labels", "--escape", "raw"},
+	{"--format", "csv", "--extra-obj2", "--extra-keys", "--escape", "shell"},
+	{"--format", "text", "--escape", "shell_quote"},
+}
+
+// writeLog puts a log into a file of its own.
+func writeLog(t testing.TB, log string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// shown keeps of a log what both find in it: the records of the events that
+// ausearch does not hide for reasons of its own.
+func shown(t *testing.T, bin, log string) string {
+	t.Helper()
+	for range 3 {
+		path := writeLog(t, log)
+		stock, ours := normalRaw(runStock(t, bin, nil, "-if", path, "-r").out), runOurs(utcEnv, "-if", path, "-r").out
+		if stock == ours {
+			return stock
+		}
+		sb, ob := blocks(stock), blocks(ours)
+		both := slices.DeleteFunc(sb, func(b block) bool { return !slices.Contains(ob, b) })
+		log = ""
+		for _, b := range both {
+			log += b.text
+		}
+	}
+	t.Fatal("the two do not agree on which events there are")
+	return ""
+}
+
+// toldDiff compares what the two print of a log, line by line, and returns the
+// first difference that is not a known one.
+func toldDiff(args []string, stock, ours ran, counts map[string]int) string {
+	sl, ol := strings.Split(stock.out, "\n"), strings.Split(ours.out, "\n")
+	if len(sl) != len(ol) {
+		for i := range min(len(sl), len(ol)) {
+			if sl[i] != ol[i] && len(sl[i])*2 < len(ol[i]) {
+				return fmt.Sprintf("%d lines, want %d\nstock: %q\n ours: %q", len(ol), len(sl), sl[i], ol[i])
+			}
+		}
+		return fmt.Sprintf("%d lines, want %d", len(ol), len(sl))
+	}
+next:
+	for i := range sl {
+		if sl[i] == ol[i] {
+			continue
+		}
+		for _, d := range toldDifferences {
+			if d.same != nil && d.same(args, sl[i], ol[i]) {
+				counts[d.name]++
+				continue next
+			}
+		}
+		return fmt.Sprintf("line %d\nstock: %q\n ours: %q", i, sl[i], ol[i])
+	}
+	if stock.code != ours.code || sortedLines(stock.stderr) != sortedLines(ours.stderr) {
+		return fmt.Sprintf("exit %d, want %d; stderr %.200q, want %.200q", ours.code, stock.code, ours.stderr, stock.stderr)
+	}
+	return ""
+}
+
+// sortedLines are text's lines in an order of their own: warnings of workers come in
+// any.
+func sortedLines(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// toldRun counts what was compared.
+type toldRun struct {
+	bin                string
+	counts             map[string]int
+	invocations, lines int
+}
+
+// all compares every format on all of a log.
+func (c *toldRun) all(t *testing.T, name, path string, formats [][]string) {
+	t.Helper()
+	for _, f := range formats {
+		args := append([]string{"-if", path}, f...)
+		stock, ours := runStock(t, c.bin, nil, args...), runOurs(utcEnv, args...)
+		c.invocations++
+		c.lines += strings.Count(stock.out, "\n")
+		if stock.code < 0 {
+			t.Errorf("%s: ausearch %q died of a signal", name, args)
+			continue
+		}
+		if diff := toldDiff(args, stock, ours, c.counts); diff != "" {
+			t.Errorf("%s: ausearch %q: %s", name, args, diff)
+		}
+	}
+}
+
+func (c *toldRun) report(t *testing.T) {
+	t.Logf("compared %d invocations, %d lines; lines explained by known differences: %v", c.invocations, c.lines, c.counts)
+}
+
+// TestToldSameAsStock compares the csv and text of every log, whole and searched.
+func TestToldSameAsStock(t *testing.T) {
+	c := &toldRun{bin: need.Stock(t, "ausearch"), counts: map[string]int{}}
+	logs := diffLogs(t)
+	rounds := 40
+	if testing.Short() {
+		rounds = 5
+	} else {
+		logs["now"] = writeLog(t, string(reallog.Record(t, reallog.Config{Enriched: true, Node: "now1"})))
+	}
+	seed := diffSeed(t)
+	names := make([]string, 0, len(logs))
+	for name := range logs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for i, name := range names {
+		log, err := os.ReadFile(logs[name])
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := writeLog(t, shown(t, c.bin, string(log)))
+		c.all(t, name, path, toldFormats)
+		r := rand.New(rand.NewPCG(seed, uint64(i)))
+		p := poolOf(eventsOf(t, path))
+		for range rounds {
+			query := p.interpreted(r)
+			query = slices.DeleteFunc(query, func(a string) bool { return a == "-i" || a == "--just-one" })
+			if i := slices.Index(query, "--format"); i >= 0 {
+				query = slices.Delete(query, i, i+2)
+			}
+			if i := slices.Index(query, "--escape"); i >= 0 {
+				query = slices.Delete(query, i, i+2)
+			}
+			raw := append([]string{"-if", path, "-r"}, query...)
+			if normalRaw(runStock(t, c.bin, nil, raw...).out) != runOurs(utcEnv, raw...).out {
+				c.counts["another search result"]++ // diff_test.go is about that
+				continue
+			}
+			c.all(t, name, path, [][]string{append(query, toldFormats[r.IntN(len(toldFormats))]...)})
+		}
+	}
+	c.report(t)
+}
+
+// TestToldGenerated compares them on generated events.
+func TestToldGenerated(t *testing.T) {
+	c := &toldRun{bin: need.Stock(t, "ausearch"), counts: map[string]int{}}
+	rounds := 30
+	if testing.Short() {
+		rounds = 3
+	}
+	seed := diffSeed(t)
+	for i := range rounds {
+		g := &toldGen{r: rand.New(rand.NewPCG(seed, uint64(i)))}
+		path := writeLog(t, shown(t, c.bin, g.log(400)))
+		c.all(t, fmt.Sprintf("round %d", i), path, toldFormats)
+		if t.Failed() {
+			break
+		}
+	}
+	c.report(t)
+}
+
+// toldDifference is a place where what csv and text say differs.
+type toldDifference struct {
+	name, what string
+	args       []string
+	record     []string
+	zone       string // "" is UTC
+	stock      string // what is in stock's output, and not in ours
+	ours       string // the other way round
+	// same says whether two lines that differ are a case of it; nil when generated
+	// events avoid it.
+	same func(args []string, stock, ours string) bool
+}
+
+var toldDifferences = []toldDifference{
+	{
+		name:   "seccomp-call",
+		what:   "a SECCOMP record without subj=, as a kernel without security module writes it, names no system call",
+		args:   []string{"--format", "csv"},
+		record: []string{stamped("SECCOMP", `auid=1000 uid=0 gid=0 ses=4 pid=7 comm="c" exe="/c" sig=31 arch=c000003e syscall=2 compat=0 ip=0x7f code=0x0`)},
+		stock:  "unknown-syscall(-1)", ours: ",open,",
+		same: func(_ []string, stock, ours string) bool {
+			return (strings.Contains(stock, ",SECCOMP,") || strings.Contains(stock, "seccomp-controlled")) &&
+				(oneApart(stock, ours, ",") || oneApart(stock, ours, " "))
+		},
+	},
+	{
+		name:   "no-id",
+		what:   "an id that is no number (auid=? of a daemon that does not know) is root",
+		args:   []string{"--format", "text"},
+		record: []string{stamped("DAEMON_CONFIG", "op=reconfigure state=no-change auid=? pid=? subj=? res=failed")},
+		stock:  "root unsuccessfully", ours: "? unsuccessfully",
+		same: func(_ []string, stock, ours string) bool {
+			return strings.Contains(ours, "?") && strings.ReplaceAll(strings.ReplaceAll(ours, `\?`, "?"), "?", "root") ==
+				strings.ReplaceAll(strings.ReplaceAll(stock, `\?`, "?"), "?", "root")
+		},
+	},
+	{
+		name:   "newer-type",
+		what:   "the type of a record that is newer than it has no name",
+		args:   []string{"--format", "csv"},
+		record: []string{stamped("DM_CTRL", "module=crypt op=ctr ppid=1 pid=2 auid=0 uid=0 res=1")},
+		stock:  "\n,,11/14/23", ours: "\n,DM_CTRL,11/14/23",
+		same: func(_ []string, stock, ours string) bool {
+			s, o := strings.Split(stock, ","), strings.Split(ours, ",")
+			return len(s) > 2 && len(o) == len(s) && s[1] == "" && o[1] != "" && slices.Equal(s[2:], o[2:])
+		},
+	},
+	{
+		name:   "gmt-minutes",
+		what:   "--extra-time knows no minutes of a zone's distance",
+		args:   []string{"--format", "csv", "--extra-time"},
+		record: []string{stamped("USER_AUTH", "pid=1 uid=0 auid=0 ses=1 msg='res=success'")},
+		zone:   "Asia/Kolkata",
+		stock:  "+05:00", ours: "+05:30",
+	},
+	{
+		name: "last-dotdot",
+		what: "a .. at the end of a path is not taken into account; where nothing is left, the path of an earlier event is printed",
+		args: []string{"--format", "text"},
+		record: []string{
+			stamped("SYSCALL", exampleCall), stamped("CWD", `cwd="/home/u"`),
+			stamped("PATH", `item=0 name="sub/.." inode=1 dev=fd:00 mode=040755 ouid=0 ogid=0 rdev=00:00 nametype=NORMAL`),
+		},
+		stock: "opened-file /home/u/sub using", ours: "opened-file /home/u using",
+	},
+}
+
+// oneApart says whether one of the words of a and b differs.
+func oneApart(a, b, sep string) bool {
+	x, y := strings.Split(a, sep), strings.Split(b, sep)
+	if len(x) != len(y) {
+		return false
+	}
+	n := 0
+	for i := range x {
+		if x[i] != y[i] {
+			n++
+		}
+	}
+	return n == 1
+}
+
+// TestToldDifferences shows each of them with the stock tool.
+func TestToldDifferences(t *testing.T) {
+	bin := need.Stock(t, "ausearch")
+	for _, d := range toldDifferences {
+		t.Run(d.name, func(t *testing.T) {
+			zone := "UTC"
+			if d.zone != "" {
+				zone = d.zone
+			}
+			loc, err := time.LoadLocation(zone)
+			if err != nil {
+				t.Skip(err)
+			}
+			args := append([]string{"-if", writeLog(t, strings.Join(d.record, "\n")+"\n")}, d.args...)
+			stock := runStock(t, bin, []string{"TZ=" + zone}, args...)
+			ours := runOurs(Env{Location: loc, Locale: "C"}, args...)
+			if !strings.Contains(stock.out, d.stock) || strings.Contains(ours.out, d.stock) {
+				t.Errorf("only stock should print %q:\nstock: %q\n ours: %q", d.stock, stock.out, ours.out)
+			}
+			if !strings.Contains(ours.out, d.ours) || strings.Contains(stock.out, d.ours) {
+				t.Errorf("only ours should print %q:\nstock: %q\n ours: %q", d.ours, stock.out, ours.out)
+			}
+		})
+	}
+}
+
+// TestToldDifferencesAreListed keeps DIFFERENCES.md whole.
+func TestToldDifferencesAreListed(t *testing.T) {
+	b, err := os.ReadFile("DIFFERENCES.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, told, ok := strings.Cut(string(b), "\n## What csv and text say\n")
+	told, _, _ = strings.Cut(told, "\n## ")
+	if !ok {
+		t.Fatal("DIFFERENCES.md has no part about csv and text")
+	}
+	for _, d := range toldDifferences {
+		if !strings.Contains(told, "\n| "+d.name+" | ") {
+			t.Errorf("DIFFERENCES.md does not list %s (%s)", d.name, d.what)
+		}
+	}
+	if rows := strings.Count(told, "\n| ") - 1; rows != len(toldDifferences) {
+		t.Errorf("DIFFERENCES.md has %d rows for %d differences", rows, len(toldDifferences))
+	}
+}
