@@ -36,7 +36,16 @@ type SearchRequest struct {
 	// Every one of them must hold.
 	Terms []*Term `protobuf:"bytes,6,rep,name=terms,proto3" json:"terms,omitempty"`
 	// At most so many events; 0 is no limit.
-	Limit         uint64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	Limit uint64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Every one of them must hold.
+	Filters []*Filter `protobuf:"bytes,8,rep,name=filters,proto3" json:"filters,omitempty"`
+	// The newest first.
+	Reverse bool `protobuf:"varint,9,opt,name=reverse,proto3" json:"reverse,omitempty"`
+	// The answer is one response with the number of events instead of them.
+	Count bool `protobuf:"varint,10,opt,name=count,proto3" json:"count,omitempty"`
+	// What is to come as well, until the caller ends it: events as they are
+	// complete. Those there are already come first when start_ms is not 0.
+	Follow        bool `protobuf:"varint,11,opt,name=follow,proto3" json:"follow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -120,6 +129,178 @@ func (x *SearchRequest) GetLimit() uint64 {
 	return 0
 }
 
+func (x *SearchRequest) GetFilters() []*Filter {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *SearchRequest) GetReverse() bool {
+	if x != nil {
+		return x.Reverse
+	}
+	return false
+}
+
+func (x *SearchRequest) GetCount() bool {
+	if x != nil {
+		return x.Count
+	}
+	return false
+}
+
+func (x *SearchRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// Filter is a condition on an event that an index alone does not decide: exactly
+// one of term, field and expression.
+type Filter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That it does not hold.
+	Not   bool       `protobuf:"varint,1,opt,name=not,proto3" json:"not,omitempty"`
+	Term  *Term      `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
+	Field *FieldTest `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
+	// In the language of ausearch-expression(5).
+	Expression    string `protobuf:"bytes,4,opt,name=expression,proto3" json:"expression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Filter) Reset() {
+	*x = Filter{}
+	mi := &file_fleet_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Filter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Filter) ProtoMessage() {}
+
+func (x *Filter) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Filter.ProtoReflect.Descriptor instead.
+func (*Filter) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Filter) GetNot() bool {
+	if x != nil {
+		return x.Not
+	}
+	return false
+}
+
+func (x *Filter) GetTerm() *Term {
+	if x != nil {
+		return x.Term
+	}
+	return nil
+}
+
+func (x *Filter) GetField() *FieldTest {
+	if x != nil {
+		return x.Field
+	}
+	return nil
+}
+
+func (x *Filter) GetExpression() string {
+	if x != nil {
+		return x.Expression
+	}
+	return ""
+}
+
+// FieldTest is a condition on the fields of records as they stand there.
+type FieldTest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "*" is any.
+	Name []byte `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// A collector refuses a comparison that it does not know.
+	Op   uint32 `protobuf:"varint,2,opt,name=op,proto3" json:"op,omitempty"`
+	Text []byte `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// Compare the value in words, too.
+	Words         bool `protobuf:"varint,4,opt,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldTest) Reset() {
+	*x = FieldTest{}
+	mi := &file_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldTest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldTest) ProtoMessage() {}
+
+func (x *FieldTest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldTest.ProtoReflect.Descriptor instead.
+func (*FieldTest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FieldTest) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+func (x *FieldTest) GetOp() uint32 {
+	if x != nil {
+		return x.Op
+	}
+	return 0
+}
+
+func (x *FieldTest) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *FieldTest) GetWords() bool {
+	if x != nil {
+		return x.Words
+	}
+	return false
+}
+
 // Term is one condition on an event's values: some value of one of the fields
 // must satisfy it.
 type Term struct {
@@ -137,7 +318,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -149,7 +330,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -162,7 +343,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{1}
+	return file_fleet_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Term) GetFields() []uint32 {
@@ -200,15 +381,20 @@ type SearchResponse struct {
 	// The records' bytes, one after the other, with nothing between them.
 	Raw []byte `protobuf:"bytes,1,opt,name=raw,proto3" json:"raw,omitempty"`
 	// The length of each record in raw.
-	RecordBytes   []uint32 `protobuf:"varint,2,rep,packed,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
-	Events        []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	RecordBytes []uint32 `protobuf:"varint,2,rep,packed,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
+	Events      []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// How many events there are, when they were to be counted.
+	Found uint64 `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
+	// How many events, of those to come, came faster than the caller took them and
+	// were left out since the last response.
+	Lost          uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchResponse) Reset() {
 	*x = SearchResponse{}
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +406,7 @@ func (x *SearchResponse) String() string {
 func (*SearchResponse) ProtoMessage() {}
 
 func (x *SearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +419,7 @@ func (x *SearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResponse.ProtoReflect.Descriptor instead.
 func (*SearchResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{2}
+	return file_fleet_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SearchResponse) GetRaw() []byte {
@@ -257,6 +443,20 @@ func (x *SearchResponse) GetEvents() []*Event {
 	return nil
 }
 
+func (x *SearchResponse) GetFound() uint64 {
+	if x != nil {
+		return x.Found
+	}
+	return 0
+}
+
+func (x *SearchResponse) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
 // Event is the records of one host with one time and serial.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -272,7 +472,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +484,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +497,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{3}
+	return file_fleet_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -336,7 +536,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +548,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +561,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{4}
+	return file_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 type HostsResponse struct {
@@ -374,7 +574,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +586,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +599,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{5}
+	return file_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -438,7 +638,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +650,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +663,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{6}
+	return file_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Host) GetName() []byte {
@@ -551,7 +751,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -563,7 +763,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -576,7 +776,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 type StatusResponse struct {
@@ -598,7 +798,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +810,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +823,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{8}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -700,7 +900,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xdc\x01\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xdb\x02\n" +
 	"\rSearchRequest\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
@@ -708,17 +908,36 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05nodes\x18\x04 \x03(\fR\x05nodes\x12\x14\n" +
 	"\x05types\x18\x05 \x03(\rR\x05types\x12/\n" +
 	"\x05terms\x18\x06 \x03(\v2\x19.auditfleet.fleet.v1.TermR\x05terms\x12\x14\n" +
-	"\x05limit\x18\a \x01(\x04R\x05limitB\t\n" +
-	"\a_serial\"Z\n" +
+	"\x05limit\x18\a \x01(\x04R\x05limit\x125\n" +
+	"\afilters\x18\b \x03(\v2\x1b.auditfleet.fleet.v1.FilterR\afilters\x12\x18\n" +
+	"\areverse\x18\t \x01(\bR\areverse\x12\x14\n" +
+	"\x05count\x18\n" +
+	" \x01(\bR\x05count\x12\x16\n" +
+	"\x06follow\x18\v \x01(\bR\x06followB\t\n" +
+	"\a_serial\"\x9f\x01\n" +
+	"\x06Filter\x12\x10\n" +
+	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
+	"\x04term\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.TermR\x04term\x124\n" +
+	"\x05field\x18\x03 \x01(\v2\x1e.auditfleet.fleet.v1.FieldTestR\x05field\x12\x1e\n" +
+	"\n" +
+	"expression\x18\x04 \x01(\tR\n" +
+	"expression\"Y\n" +
+	"\tFieldTest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\fR\x04name\x12\x0e\n" +
+	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
+	"\x04text\x18\x03 \x01(\fR\x04text\x12\x14\n" +
+	"\x05words\x18\x04 \x01(\bR\x05words\"Z\n" +
 	"\x04Term\x12\x16\n" +
 	"\x06fields\x18\x01 \x03(\rR\x06fields\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\fR\x04text\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\fR\x06number\"y\n" +
+	"\x06number\x18\x04 \x01(\fR\x06number\"\xa3\x01\n" +
 	"\x0eSearchResponse\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
-	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\"]\n" +
+	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x12\x14\n" +
+	"\x05found\x18\x04 \x01(\x04R\x05found\x12\x12\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\"]\n" +
 	"\x05Event\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
@@ -777,33 +996,38 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_fleet_proto_goTypes = []any{
 	(*SearchRequest)(nil),  // 0: auditfleet.fleet.v1.SearchRequest
-	(*Term)(nil),           // 1: auditfleet.fleet.v1.Term
-	(*SearchResponse)(nil), // 2: auditfleet.fleet.v1.SearchResponse
-	(*Event)(nil),          // 3: auditfleet.fleet.v1.Event
-	(*HostsRequest)(nil),   // 4: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),  // 5: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),           // 6: auditfleet.fleet.v1.Host
-	(*StatusRequest)(nil),  // 7: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil), // 8: auditfleet.fleet.v1.StatusResponse
+	(*Filter)(nil),         // 1: auditfleet.fleet.v1.Filter
+	(*FieldTest)(nil),      // 2: auditfleet.fleet.v1.FieldTest
+	(*Term)(nil),           // 3: auditfleet.fleet.v1.Term
+	(*SearchResponse)(nil), // 4: auditfleet.fleet.v1.SearchResponse
+	(*Event)(nil),          // 5: auditfleet.fleet.v1.Event
+	(*HostsRequest)(nil),   // 6: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),  // 7: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),           // 8: auditfleet.fleet.v1.Host
+	(*StatusRequest)(nil),  // 9: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil), // 10: auditfleet.fleet.v1.StatusResponse
 }
 var file_fleet_proto_depIdxs = []int32{
-	1, // 0: auditfleet.fleet.v1.SearchRequest.terms:type_name -> auditfleet.fleet.v1.Term
-	3, // 1: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
-	6, // 2: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	0, // 3: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	4, // 4: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	7, // 5: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	2, // 6: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	5, // 7: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	8, // 8: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	3,  // 0: auditfleet.fleet.v1.SearchRequest.terms:type_name -> auditfleet.fleet.v1.Term
+	1,  // 1: auditfleet.fleet.v1.SearchRequest.filters:type_name -> auditfleet.fleet.v1.Filter
+	3,  // 2: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
+	2,  // 3: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
+	5,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
+	8,  // 5: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	0,  // 6: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	6,  // 7: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	9,  // 8: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	4,  // 9: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	7,  // 10: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	10, // 11: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	9,  // [9:12] is the sub-list for method output_type
+	6,  // [6:9] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -812,14 +1036,14 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[6].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

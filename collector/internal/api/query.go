@@ -22,7 +22,7 @@ const maxConditions = 4096
 
 // toRequest is a query as it travels.
 func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
-	req := &fleet.SearchRequest{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit}
+	req := &fleet.SearchRequest{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit, Reverse: q.Reverse}
 	for _, n := range q.Nodes {
 		req.Nodes = append(req.Nodes, []byte(n))
 	}
@@ -30,22 +30,36 @@ func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
 		req.Serial = &q.Serial
 	}
 	for i := range q.Terms {
-		t := &q.Terms[i]
-		out := &fleet.Term{Op: uint32(t.Op), Text: []byte(t.Text), Number: []byte(t.Number)}
-		for _, f := range t.Fields {
-			out.Fields = append(out.Fields, uint32(f))
+		req.Terms = append(req.Terms, toTerm(&q.Terms[i]))
+	}
+	for i := range q.Filters {
+		f := &q.Filters[i]
+		out := &fleet.Filter{Not: f.Not, Expression: f.Expression}
+		if f.Term != nil {
+			out.Term = toTerm(f.Term)
 		}
-		req.Terms = append(req.Terms, out)
+		if t := f.Field; t != nil {
+			out.Field = &fleet.FieldTest{Name: []byte(t.Name), Op: uint32(t.Op), Text: []byte(t.Text), Words: t.Words}
+		}
+		req.Filters = append(req.Filters, out)
 	}
 	return req
 }
 
+func toTerm(t *search.Term) *fleet.Term {
+	out := &fleet.Term{Op: uint32(t.Op), Text: []byte(t.Text), Number: []byte(t.Number)}
+	for _, f := range t.Fields {
+		out.Fields = append(out.Fields, uint32(f))
+	}
+	return out
+}
+
 // fromRequest is the reverse of toRequest, for what anybody may have sent.
 func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
-	if n := len(req.GetNodes()) + len(req.GetTypes()) + len(req.GetTerms()); n > maxConditions {
+	if n := len(req.GetNodes()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes()}
+	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse()}
 	for _, n := range req.GetNodes() {
 		q.Nodes = append(q.Nodes, string(n))
 	}
@@ -53,20 +67,52 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 		q.Serial, q.HasSerial = req.GetSerial(), true
 	}
 	for _, t := range req.GetTerms() {
-		if t.GetOp() > uint32(search.OpUser) {
-			return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())
+		term, err := fromTerm(t)
+		if err != nil {
+			return nil, err
 		}
-		if len(t.GetFields()) == 0 || len(t.GetFields()) > search.NumFields {
-			return nil, fmt.Errorf("%w: a term of %d fields", ErrQuery, len(t.GetFields()))
-		}
-		term := search.Term{Op: search.Op(t.GetOp()), Text: string(t.GetText()), Number: string(t.GetNumber())}
-		for _, f := range t.GetFields() {
-			if f >= uint32(search.NumFields) {
-				return nil, fmt.Errorf("%w: field %d", ErrQuery, f)
+		q.Terms = append(q.Terms, *term)
+	}
+	for _, f := range req.GetFilters() {
+		out := search.Filter{Not: f.GetNot(), Expression: f.GetExpression()}
+		if t := f.GetTerm(); t != nil {
+			term, err := fromTerm(t)
+			if err != nil {
+				return nil, err
 			}
-			term.Fields = append(term.Fields, search.Field(f))
+			out.Term = term
 		}
-		q.Terms = append(q.Terms, term)
+		if t := f.GetField(); t != nil {
+			if t.GetOp() > maxOp {
+				return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())
+			}
+			out.Field = &search.FieldTest{Name: string(t.GetName()), Op: search.Op(t.GetOp()), Text: string(t.GetText()), Words: t.GetWords()}
+		}
+		q.Filters = append(q.Filters, out)
+	}
+	if err := q.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrQuery, err)
 	}
 	return q, nil
+}
+
+// maxOp is the last comparison that fits where one travels; Check knows which
+// there are.
+const maxOp = 255
+
+func fromTerm(t *fleet.Term) (*search.Term, error) {
+	if t.GetOp() > maxOp {
+		return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())
+	}
+	if len(t.GetFields()) > search.NumFields {
+		return nil, fmt.Errorf("%w: a term of %d fields", ErrQuery, len(t.GetFields()))
+	}
+	term := &search.Term{Op: search.Op(t.GetOp()), Text: string(t.GetText()), Number: string(t.GetNumber())}
+	for _, f := range t.GetFields() {
+		if f >= uint32(search.NumFields) {
+			return nil, fmt.Errorf("%w: field %d", ErrQuery, f)
+		}
+		term.Fields = append(term.Fields, search.Field(f))
+	}
+	return term, nil
 }

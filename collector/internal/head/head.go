@@ -28,7 +28,9 @@ var (
 const (
 	DefaultOpenBytesHost = 4 << 20
 	DefaultOpenBytes     = 64 << 20
-	DefaultSearchWait    = 5 * time.Second
+	// DefaultOpenEventsHost is far beyond what a host's CPUs can have open at once.
+	DefaultOpenEventsHost = 16384
+	DefaultSearchWait     = 5 * time.Second
 )
 
 // Options of a head. Journal and Store are needed.
@@ -52,6 +54,8 @@ type Options struct {
 	// MaxOpenBytes bounds the records of open events, of a host and of all
 	// together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
 	MaxOpenBytesHost, MaxOpenBytes int
+	// MaxOpenEventsHost bounds the open events of a host; DefaultOpenEventsHost when 0.
+	MaxOpenEventsHost int
 	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
 	RetryEvery time.Duration
 	// SearchWait bounds how long a search waits for what was acknowledged before it
@@ -91,6 +95,9 @@ func (o *Options) defaults() {
 	}
 	if o.MaxOpenBytes <= 0 {
 		o.MaxOpenBytes = DefaultOpenBytes
+	}
+	if o.MaxOpenEventsHost <= 0 {
+		o.MaxOpenEventsHost = DefaultOpenEventsHost
 	}
 	if o.RetryEvery <= 0 {
 		o.RetryEvery = time.Second
@@ -136,8 +143,10 @@ type Head struct {
 	waiting []generation // handed to flush, oldest first
 	hosts   map[string]*host
 	stats   Stats
-	taken   uint64        // every record up to this LSN is in a table or an open event
-	moved   chan struct{} // closed when taken moves; nil while nobody waits
+	// followers are told of each event as it is complete.
+	followers map[*follower]struct{}
+	taken     uint64        // every record up to this LSN is in a table or an open event
+	moved     chan struct{} // closed when taken moves; nil while nobody waits
 
 	// Only run (before it starts: Open) touches these.
 	lsn       uint64 // last processed

@@ -28,7 +28,7 @@ func (x *host) info() store.Host { return x.Host }
 // newHost adds a host; h.mu is held or nobody else knows h yet.
 func (h *Head) newHost(info store.Host) *host {
 	x := &host{Host: info, raw: []byte(info.Name)}
-	x.asm = event.NewAssembler(event.Config{Timeout: h.opts.EventTimeout, MaxBytes: h.opts.MaxOpenBytesHost, Pool: &h.events},
+	x.asm = event.NewAssembler(event.Config{Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, Pool: &h.events},
 		func(ev *event.Event) { h.complete(x, ev) })
 	if info.Name == "" {
 		h.mixed = x
@@ -46,6 +46,9 @@ func (h *Head) complete(x *host, ev *event.Event) {
 	}
 	if h.opts.OnEvent != nil && !h.replaying {
 		h.opts.OnEvent(x.Name, ev)
+	}
+	if len(h.followers) > 0 && !h.replaying {
+		h.publish(x.Name, ev)
 	}
 	h.events.Put(ev)
 }

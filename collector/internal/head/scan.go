@@ -59,18 +59,28 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx, reverse: q.Reverse}
+	return answer(ctx, q, snap, selectFrom(q, snap, tables), fn)
+}
+
+// selectFrom are the events of the tables that the store does not have yet.
+func selectFrom(q *search.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
 	for _, g := range tables {
 		if g.id > snap.LastID() {
-			m.refs = append(m.refs, g.table.Select(q)...)
+			refs = append(refs, g.table.Select(q)...)
 		}
 	}
+	return refs
+}
+
+// answer merges the store's events and those in memory.
+func answer(ctx context.Context, q *search.Query, snap store.Snapshot, refs []store.Ref, fn func(*event.Event) error) error {
+	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx, refs: refs, reverse: q.Reverse}
 	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
 	if q.Reverse {
 		slices.Reverse(m.refs)
 	}
 	var stopped error
-	err = snap.Scan(ctx, q, func(ev *event.Event) error {
+	err := snap.Scan(ctx, q, func(ev *event.Event) error {
 		if len(m.refs) > 0 {
 			if stopped = m.until(store.KeyOf(ev)); stopped != nil {
 				return stopped

@@ -1,0 +1,177 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// ErrFollowers is returned when too many follow already.
+var ErrFollowers = errors.New("too many searches follow already")
+
+// Bounds of those who follow.
+const (
+	MaxFollowers   = 32
+	followerBytes  = 8 << 20
+	followerEvents = 1 << 16
+	eventOverhead  = 100 // of an event in a queue, beside its text
+)
+
+// follower is a queue of events that somebody waits for. It does not hold up the
+// head: what does not fit is counted and left out, and can be searched for.
+type follower struct {
+	wake chan struct{} // of 1: there is something
+
+	mu    sync.Mutex // guards what follows
+	queue []live
+	bytes int
+	lost  uint64
+}
+
+// live is an event in a queue. Its text is shared and not changed.
+type live struct {
+	host    string
+	text    []byte
+	counted bool
+}
+
+// publish tells the followers of an event; h.mu is held.
+func (h *Head) publish(host string, ev *event.Event) {
+	l := live{host: host}
+	l.text, l.counted = store.AppendText(nil, ev)
+	for f := range h.followers {
+		f.put(l)
+	}
+}
+
+func (f *follower) put(l live) {
+	f.mu.Lock()
+	if size := len(l.text) + eventOverhead; f.bytes+size > followerBytes || len(f.queue) == followerEvents {
+		f.lost++
+	} else {
+		f.queue = append(f.queue, l)
+		f.bytes += size
+	}
+	f.mu.Unlock()
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take empties the queue.
+func (f *follower) take() (queue []live, lost uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	queue, lost = f.queue, f.lost
+	f.queue, f.bytes, f.lost = nil, 0, 0
+	return queue, lost
+}
+
+// Follow gives fn the matching events as they are complete, until ctx ends, fn
+// fails or the head is closed. When q.StartMs is not 0 those that are there come
+// first, in order; each event comes once. idle is called when there is nothing more
+// to give at present, with the number of events that came faster than fn took them
+// and are left out, since the last call.
+func (h *Head) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+	f := &follower{wake: make(chan struct{}, 1)}
+	err := h.begin(ctx, f, q, fn)
+	defer h.end(f)
+	var damaged error // which does not keep back what is to come
+	if errors.Is(err, store.ErrDamaged) {
+		damaged, err = err, nil
+	}
+	if err == nil {
+		err = h.follow(ctx, f, q, fn, idle)
+	}
+	if errors.Is(err, store.ErrStop) {
+		err = nil
+	}
+	return errors.Join(err, damaged)
+}
+
+// begin enters f among the followers and gives what was there at that moment:
+// nothing becomes complete between the two.
+func (h *Head) begin(ctx context.Context, f *follower, q *search.Query, fn func(*event.Event) error) (err error) {
+	h.mu.Lock()
+	if len(h.followers) >= MaxFollowers {
+		h.mu.Unlock()
+		return fmt.Errorf("%w: %d", ErrFollowers, MaxFollowers)
+	}
+	if h.followers == nil {
+		h.followers = map[*follower]struct{}{}
+	}
+	h.followers[f] = struct{}{}
+	if q.StartMs == 0 {
+		h.mu.Unlock()
+		return nil
+	}
+	// The snapshot is taken with the lock held, too, so that the table that is
+	// being filled is not stored in between, with events of the queue in it.
+	snap, err := h.st.Snapshot(ctx)
+	if err != nil {
+		h.mu.Unlock()
+		return fmt.Errorf("search the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	waiting, refs := slices.Clone(h.waiting), h.active.table.Select(q)
+	h.mu.Unlock()
+	refs = append(selectFrom(q, snap, waiting), refs...)
+	stopped := false
+	err = answer(ctx, q, snap, refs, func(ev *event.Event) error {
+		err := fn(ev)
+		stopped = errors.Is(err, store.ErrStop)
+		return err
+	})
+	if err == nil && stopped {
+		return store.ErrStop
+	}
+	return err
+}
+
+func (h *Head) end(f *follower) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.followers, f)
+}
+
+func (h *Head) follow(ctx context.Context, f *follower, q *search.Query, fn func(*event.Event) error, idle func(uint64) error) error {
+	m := search.NewMatcher(q)
+	if err := idle(0); err != nil {
+		return err
+	}
+	for {
+		queue, lost := f.take()
+		for i := range queue {
+			l := &queue[i]
+			if ev := store.ParseText(l.text, l.counted, []byte(l.host)); m.Match(ev) {
+				if err := fn(ev); err != nil {
+					return err
+				}
+			}
+			l.text = nil
+		}
+		if len(queue) > 0 || lost > 0 {
+			if err := idle(lost); err != nil {
+				return err
+			}
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-f.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-h.closing:
+			return ErrClosed
+		}
+	}
+}
