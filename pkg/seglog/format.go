@@ -163,13 +163,16 @@ func (f frame) size() int64 { return int64(frameHead) + int64(f.length) }
 // putFrame appends a frame. Only an entry has a payload.
 func putFrame(dst []byte, seed uint32, typ int, index uint64, length int, payload []byte) []byte {
 	at := len(dst)
-	var head [frameHead]byte
-	binary.LittleEndian.PutUint32(head[4:], uint32(length)|uint32(typ)<<lengthBits)
-	binary.LittleEndian.PutUint64(head[8:], index)
-	dst = append(dst, head[:]...)
-	dst = append(dst, payload...)
-	binary.LittleEndian.PutUint32(dst[at:], crc32.Update(seed, castagnoli, dst[at+4:]))
+	dst = append(append(dst, make([]byte, frameHead)...), payload...)
+	closeFrame(dst[at:], seed, typ, index, length)
 	return dst
+}
+
+// closeFrame writes the head of a frame whose payload, if it has one, is there.
+func closeFrame(f []byte, seed uint32, typ int, index uint64, length int) {
+	binary.LittleEndian.PutUint32(f[4:], uint32(length)|uint32(typ)<<lengthBits)
+	binary.LittleEndian.PutUint64(f[8:], index)
+	binary.LittleEndian.PutUint32(f, crc32.Update(seed, castagnoli, f[4:]))
 }
 
 // parseHead splits a head into its parts without checking anything but bounds

@@ -143,6 +143,7 @@ type Log struct {
 	// pending holds the frames written but not synced, as they are in the file:
 	// after a failed sync they are all that is left of them.
 	pending   []byte
+	usual     int      // bytes of pending that a sync usually frees, rising at once and falling slowly
 	syncedEnd int64    // active's end at its last good sync
 	marked    uint64   // last synced index that is on record in active
 	switchNow bool     // active holds bytes that could not be cut off
@@ -153,13 +154,22 @@ type Log struct {
 // first. They are not durable before Sync. Errors: ErrNoSpace and ErrTooLarge
 // leave the log as it was; ErrFailed and ErrClosed are final.
 func (l *Log) Append(entries ...[]byte) (first uint64, err error) {
-	need := 0
+	size := 0
 	for _, e := range entries {
 		if len(e) > MaxEntry {
 			return 0, fmt.Errorf("append %d bytes, at most %d: %w", len(e), MaxEntry, ErrTooLarge)
 		}
-		need += frameHead + len(e)
+		size += len(e)
 	}
+	return l.AppendEncoded(len(entries), size, func(i int, dst []byte) []byte { return append(dst, entries[i]...) })
+}
+
+// AppendEncoded is Append of n entries that encode appends to dst, which saves the
+// caller a copy of each. encode may be called again for an entry after a failed
+// write. size is about what all take together; it bounds nothing but when a
+// segment or what is unsynced counts as full.
+func (l *Log) AppendEncoded(n, size int, encode func(i int, dst []byte) []byte) (first uint64, err error) {
+	need := n*frameHead + size
 	if need > MaxBatch {
 		return 0, fmt.Errorf("append a batch of %d bytes, at most %d: %w", need, MaxBatch, ErrTooLarge)
 	}
@@ -169,12 +179,12 @@ func (l *Log) Append(entries ...[]byte) (first uint64, err error) {
 		return 0, err
 	}
 	first = l.last.Load() + 1
-	if len(entries) == 0 {
+	if n == 0 {
 		return first, nil
 	}
 	for try := 0; ; try++ {
-		err = l.write(first, entries, need)
-		if err == nil || errors.Is(err, ErrNoSpace) || try > 0 {
+		err = l.write(first, n, need, encode)
+		if err == nil || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrTooLarge) || try > 0 {
 			break
 		}
 		// The device refused the write: as with a failed sync, nothing more
@@ -192,7 +202,7 @@ func (l *Log) Append(entries ...[]byte) (first uint64, err error) {
 		}
 	}
 	if err != nil {
-		if !errors.Is(err, ErrNoSpace) {
+		if !errors.Is(err, ErrNoSpace) && !errors.Is(err, ErrTooLarge) {
 			err = l.fail(err)
 		}
 		return 0, err
@@ -229,8 +239,8 @@ func (l *Log) makeRoom(need int) error {
 	}
 }
 
-// write puts entries at the end of the active segment.
-func (l *Log) write(first uint64, entries [][]byte, need int) error {
+// write puts n entries at the end of the active segment.
+func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []byte) error {
 	start, at := len(l.pending), l.active.end.Load()
 	if short := len(l.pending) + need + frameHead - cap(l.pending); short > 0 {
 		l.pending = slices.Grow(l.pending, max(need+frameHead, cap(l.pending)))
@@ -239,9 +249,16 @@ func (l *Log) write(first uint64, entries [][]byte, need int) error {
 	if synced > l.marked {
 		l.pending = putFrame(l.pending, l.active.seed, frameMark, synced, 0, nil)
 	}
-	firstAt := at + int64(len(l.pending)-start)
-	for i, e := range entries {
-		l.pending = putFrame(l.pending, l.active.seed, frameEntry, first+uint64(i), len(e), e)
+	entries := len(l.pending)
+	for i := range n {
+		head := len(l.pending)
+		l.pending = encode(i, append(l.pending, make([]byte, frameHead)...))
+		length := len(l.pending) - head - frameHead
+		if length > MaxEntry {
+			l.pending = l.pending[:start]
+			return fmt.Errorf("append %d bytes, at most %d: %w", length, MaxEntry, ErrTooLarge)
+		}
+		closeFrame(l.pending[head:], l.active.seed, frameEntry, first+uint64(i), length)
 	}
 	if _, err := l.file.WriteAt(l.pending[start:], at); err != nil {
 		l.pending = l.pending[:start]
@@ -257,13 +274,15 @@ func (l *Log) write(first uint64, entries [][]byte, need int) error {
 	}
 	l.entries = true
 	l.marked = max(l.marked, synced)
-	off := firstAt
-	for i, e := range entries {
-		l.active.note(first+uint64(i), off)
-		off += int64(frameHead + len(e))
+	off := at + int64(entries-start)
+	for rest := l.pending[entries:]; len(rest) > 0; {
+		f, _ := parseHead(rest)
+		l.active.note(f.index, off)
+		off += f.size()
+		rest = rest[f.size():]
 	}
 	l.active.end.Store(off)
-	l.last.Store(first + uint64(len(entries)) - 1)
+	l.last.Store(first + uint64(n) - 1)
 	return nil
 }
 

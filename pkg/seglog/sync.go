@@ -65,9 +65,11 @@ func (l *Log) syncTo(target uint64) error {
 func (l *Log) dropPending(n int) {
 	rest := copy(l.pending, l.pending[n:])
 	l.pending = l.pending[:rest]
-	// A rare large batch must not hold its memory for ever.
-	if cap(l.pending) > 1<<20 && rest < cap(l.pending)/8 && n < cap(l.pending)/8 {
-		l.pending = append(make([]byte, 0, max(rest, cap(l.pending)/2)), l.pending...)
+	// A rare large batch must not hold its memory for ever; large ones now and
+	// then must not have it made anew each time.
+	l.usual = max(n+rest, l.usual-l.usual/64)
+	if cap(l.pending) > 1<<20 && l.usual < cap(l.pending)/8 {
+		l.pending = append(make([]byte, 0, max(rest, cap(l.pending)/4)), l.pending...)
 	}
 }
 

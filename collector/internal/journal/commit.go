@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -111,12 +110,7 @@ func (j *Journal) write(group []item) error {
 			return err
 		}
 	}
-	j.entries, j.arena = j.entries[:0], j.arena[:0]
-	need := 0
-	for i := range group {
-		need += int(group[i].bytes) // recordCost is more than a record's head takes
-	}
-	j.arena = slices.Grow(j.arena, need)
+	j.work = j.work[:0]
 	lsn := j.nextLSN
 	records, size, dups := 0, int64(0), uint64(0)
 	for i := range group {
@@ -132,51 +126,34 @@ func (j *Journal) write(group []item) error {
 		lsn += b.LSNs()
 		records += len(b.Records)
 		size += b.Bytes()
-		at := len(j.arena)
-		var err error
-		if j.arena, err = appendEntry(j.arena, b); err != nil {
-			j.forget(group)
-			return err
-		}
-		// A later append may move the arena: only the length counts until then.
-		j.entries = append(j.entries, j.arena[at:])
+		j.work = append(j.work, b)
 	}
-	if len(j.entries) == 0 {
+	if len(j.work) == 0 {
 		return nil
 	}
-	at := 0
-	for i, e := range j.entries {
-		j.entries[i] = j.arena[at : at+len(e)]
-		at += len(e)
-	}
-	first, err := j.append(records)
+	// recordCost is more than a record's head takes.
+	first, err := j.append(records, int(size)+recordCost*(records+len(j.work)))
 	if err != nil {
 		j.forget(group)
 		return err
 	}
-	k := 0
-	for i := range group {
-		if b := group[i].batch; b.LSNs() > 0 {
-			j.note(first+uint64(k), b.First)
-			k++
-		}
+	for k, b := range j.work {
+		j.note(first+uint64(k), b.First)
 	}
-	j.committed = first + uint64(k) - 1
+	j.committed = first + uint64(len(j.work)) - 1
+	clear(j.work)
 	j.nextLSN = lsn
 	j.st.last.Store(lsn - 1)
 	j.st.batches.Add(uint64(len(group)))
 	j.st.records.Add(uint64(records))
 	j.st.bytes.Add(uint64(size))
 	j.st.dups.Add(dups)
-	if cap(j.arena) > 2*groupBytes {
-		j.arena = nil
-	}
 	return nil
 }
 
-// append writes the entries and syncs as the flush mode says.
-func (j *Journal) append(records int) (uint64, error) {
-	first, err := j.log.Append(j.entries...)
+// append writes the batches in j.work and syncs as the flush mode says.
+func (j *Journal) append(records, size int) (uint64, error) {
+	first, err := j.log.AppendEncoded(len(j.work), size, func(i int, dst []byte) []byte { return appendEntry(dst, j.work[i]) })
 	if err != nil {
 		return 0, j.failed(err)
 	}

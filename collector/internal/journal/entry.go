@@ -25,11 +25,9 @@ var (
 )
 
 // appendEntry encodes a batch: head, lengths, then all records' bytes.
-func appendEntry(dst []byte, b *Batch) ([]byte, error) {
-	peer, err := b.Peer.MarshalBinary()
-	if err != nil {
-		return dst, fmt.Errorf("encode the peer's address: %w", err)
-	}
+func appendEntry(dst []byte, b *Batch) []byte {
+	var room [maxPeer]byte
+	peer, _ := b.Peer.AppendBinary(room[:0]) // never fails
 	flags := byte(0)
 	if b.Managed {
 		flags |= flagManaged
@@ -56,7 +54,7 @@ func appendEntry(dst []byte, b *Batch) ([]byte, error) {
 	for i := range b.Records {
 		dst = append(dst, b.Records[i].Raw...)
 	}
-	return dst, nil
+	return dst
 }
 
 // reader takes an entry apart; after the first mistake all reads are zero.

@@ -211,8 +211,7 @@ type Journal struct {
 	points    []point
 	sinceSync int
 	retryAt   time.Time
-	entries   [][]byte
-	arena     []byte
+	work      []*Batch // the group's batches that have something to be written
 
 	poked    atomic.Bool
 	bgSync   chan struct{}
