@@ -152,7 +152,7 @@ var auditdVerdicts = []verdict{
 
 var remoteVerdicts = []verdict{
 	{"remote_server = a,b", true, "", ""},
-	{"remote_server = a b", false, `unexpected "b"`, ""},
+	{"remote_server = a b", false, "is two words", ""},
 	{"remote_server =", false, "", "the shipped file has it; the caller judges"},
 	{"port = 0", true, "", ""},
 	{"port = 65535", true, "", ""},

@@ -1,7 +1,10 @@
 package conf
 
 import (
+	"errors"
+	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -77,8 +80,19 @@ func (r *Remote) Schema() Schema {
 		return ActionKey(name, to, Executable, allowed...)
 	}
 	// The shipped file has an empty remote_server, to be filled in.
-	servers := List("remote_server", &r.Servers)
-	servers.Empty, servers.Words = true, 1
+	servers := Key{Name: "remote_server", Words: -1, Empty: true, Set: func(v string) error {
+		list := strings.Split(v, ",")
+		for i, s := range list {
+			if list[i] = strings.TrimSpace(s); list[i] == "" {
+				return errors.New("an empty server: want HOST[:PORT][,HOST[:PORT]...]")
+			}
+			if strings.Contains(list[i], " ") {
+				return fmt.Errorf("%q is two words: servers are separated by commas", clip(list[i]))
+			}
+		}
+		r.Servers = list
+		return nil
+	}}
 	return append(Schema{
 		servers,
 		Int("port", &r.Port, 0, 65535),

@@ -165,7 +165,7 @@ func TestResolveFiles(t *testing.T) {
 	if got := fmt.Sprint(cfg.Log.Path, cfg.Log.Flush == locallog.FlushData, cfg.Log.Freq, cfg.Log.MaxSize, cfg.Log.NumLogs, cfg.Log.Action == locallog.ActionKeepLogs, cfg.Node); got != fmt.Sprint(dir+"/log/a.log", true, 7, 3<<20, 4, true, "db7") {
 		t.Errorf("the log: %s", got)
 	}
-	if got := fmt.Sprint(cfg.Ship.Servers, cfg.Ship.BackoffMin, cfg.Ship.Format == ship.ASCII, cfg.Ship.Dial != nil); got != "[one:6000 two:61] 3s true true" {
+	if got := fmt.Sprint(cfg.Ship.Servers, cfg.Ship.BackoffMin, cfg.Ship.Format == ship.ASCII, cfg.Ship.LocalPort); got != "[one:6000 two:61] 3s true 611" {
 		t.Errorf("shipping: %s", got)
 	}
 	// A flag wins over the file.

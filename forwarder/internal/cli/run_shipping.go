@@ -90,8 +90,18 @@ func (o *runFlags) remoteFile(rc *conf.Remote, sc *ship.Config, logger hclog.Log
 	if len(rc.Servers) == 0 && o.remote == "" {
 		return nil, fmt.Errorf("--remote-config: %s: remote_server is empty: set it to the collector's name, or give --remote", o.remoteConfig)
 	}
-	for _, s := range rc.Servers {
-		sc.Servers = append(sc.Servers, withPort(s, rc.Port))
+	if len(rc.Servers) > 0 {
+		list := make([]string, len(rc.Servers))
+		for i, s := range rc.Servers {
+			list[i] = withPort(s, rc.Port)
+		}
+		if sc.Servers, err = parseRemote(strings.Join(list, ",")); err != nil {
+			line := f.Line("remote_server")
+			if rc.Port == 0 {
+				line = f.Line("port")
+			}
+			return nil, fmt.Errorf("--remote-config: %s:%d: %w", f.Path, line, err)
+		}
 	}
 	// The file's pause is a fixed one, and a reply may take as long as a record
 	// may, as with the stock sender.
