@@ -45,7 +45,9 @@ type SearchRequest struct {
 	Count bool `protobuf:"varint,10,opt,name=count,proto3" json:"count,omitempty"`
 	// What is to come as well, until the caller ends it: events as they are
 	// complete. Those there are already come first when start_ms is not 0.
-	Follow        bool `protobuf:"varint,11,opt,name=follow,proto3" json:"follow,omitempty"`
+	Follow bool `protobuf:"varint,11,opt,name=follow,proto3" json:"follow,omitempty"`
+	// Of the request. A collector refuses one that is newer than it.
+	Version       uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -157,6 +159,13 @@ func (x *SearchRequest) GetFollow() bool {
 	return false
 }
 
+func (x *SearchRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // Filter is a condition on an event that an index alone does not decide: exactly
 // one of term, field and expression.
 type Filter struct {
@@ -166,7 +175,7 @@ type Filter struct {
 	Term  *Term      `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
 	Field *FieldTest `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
 	// In the language of ausearch-expression(5).
-	Expression    string `protobuf:"bytes,4,opt,name=expression,proto3" json:"expression,omitempty"`
+	Expression    []byte `protobuf:"bytes,4,opt,name=expression,proto3" json:"expression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -222,11 +231,11 @@ func (x *Filter) GetField() *FieldTest {
 	return nil
 }
 
-func (x *Filter) GetExpression() string {
+func (x *Filter) GetExpression() []byte {
 	if x != nil {
 		return x.Expression
 	}
-	return ""
+	return nil
 }
 
 // FieldTest is a condition on the fields of records as they stand there.
@@ -900,7 +909,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xdb\x02\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xf5\x02\n" +
 	"\rSearchRequest\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
@@ -913,14 +922,15 @@ const file_fleet_proto_rawDesc = "" +
 	"\areverse\x18\t \x01(\bR\areverse\x12\x14\n" +
 	"\x05count\x18\n" +
 	" \x01(\bR\x05count\x12\x16\n" +
-	"\x06follow\x18\v \x01(\bR\x06followB\t\n" +
+	"\x06follow\x18\v \x01(\bR\x06follow\x12\x18\n" +
+	"\aversion\x18\f \x01(\rR\aversionB\t\n" +
 	"\a_serial\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
 	"\x04term\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.TermR\x04term\x124\n" +
 	"\x05field\x18\x03 \x01(\v2\x1e.auditfleet.fleet.v1.FieldTestR\x05field\x12\x1e\n" +
 	"\n" +
-	"expression\x18\x04 \x01(\tR\n" +
+	"expression\x18\x04 \x01(\fR\n" +
 	"expression\"Y\n" +
 	"\tFieldTest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x0e\n" +

@@ -102,6 +102,24 @@ type fakeSource struct {
 	err    error // after the events
 	got    *search.Query
 	given  int
+	lost   uint64 // told when the events are out
+	idle   chan struct{}
+}
+
+// Follow gives the events, and waits to be told to end.
+func (f *fakeSource) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(uint64) error) error {
+	f.got = q
+	for _, ev := range f.events {
+		if err := fn(ev); err != nil {
+			return err
+		}
+	}
+	if err := idle(f.lost); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	close(f.idle)
+	return ctx.Err()
 }
 
 func (f *fakeSource) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
@@ -281,11 +299,21 @@ func TestQueryTravels(t *testing.T) {
 			q.Serial = rapid.Uint64().Draw(t, "serial")
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "terms") {
-			term := search.Term{Op: search.Op(rapid.IntRange(0, int(search.OpUser)).Draw(t, "op")), Text: anyString.Draw(t, "text"), Number: anyString.Draw(t, "number")}
-			for range rapid.IntRange(1, 4).Draw(t, "fields") {
-				term.Fields = append(term.Fields, search.Field(rapid.IntRange(0, search.NumFields-1).Draw(t, "field")))
+			q.Terms = append(q.Terms, anyTerm(t))
+		}
+		q.Reverse = rapid.Bool().Draw(t, "reverse")
+		for range rapid.IntRange(0, 3).Draw(t, "filters") {
+			f := search.Filter{Not: rapid.Bool().Draw(t, "not")}
+			switch rapid.IntRange(0, 2).Draw(t, "kind") {
+			case 0:
+				term := anyTerm(t)
+				f.Term = &term
+			case 1:
+				f.Field = &search.FieldTest{Name: anyString.Draw(t, "name"), Op: search.OpContains, Text: anyString.Draw(t, "text"), Words: rapid.Bool().Draw(t, "words")}
+			default:
+				f.Expression = `a r= "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(anyString.Draw(t, "text")) + `"`
 			}
-			q.Terms = append(q.Terms, term)
+			q.Filters = append(q.Filters, f)
 		}
 		if err := c.Scan(context.Background(), q, 0, func(*event.Event) error { return nil }); err != nil {
 			t.Fatal(err)
@@ -303,17 +331,133 @@ func TestQueryTravels(t *testing.T) {
 	})
 }
 
+func anyTerm(t *rapid.T) search.Term {
+	anyString := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
+	term := search.Term{Op: search.Op(rapid.IntRange(0, int(search.OpUser)).Draw(t, "op")), Text: anyString.Draw(t, "text"), Number: anyString.Draw(t, "number")}
+	for range rapid.IntRange(1, 4).Draw(t, "fields") {
+		term.Fields = append(term.Fields, search.Field(rapid.IntRange(0, search.NumFields-1).Draw(t, "field")))
+	}
+	return term
+}
+
 func TestQueriesNobodyUnderstands(t *testing.T) {
 	for name, req := range map[string]*fleet.SearchRequest{
-		"field":     {Terms: []*fleet.Term{{Fields: []uint32{uint32(search.NumFields)}}}},
-		"operator":  {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpUser) + 1}}},
-		"no field":  {Terms: []*fleet.Term{{Text: []byte("x")}}},
-		"far field": {Terms: []*fleet.Term{{Fields: []uint32{1 << 31}}}},
-		"too much":  {Types: make([]uint32, maxConditions+1)},
+		"field":            {Terms: []*fleet.Term{{Fields: []uint32{uint32(search.NumFields)}}}},
+		"operator":         {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpRegexp) + 1}}},
+		"large operator":   {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: 256}}},
+		"regexp":           {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpRegexp), Text: []byte("(")}}},
+		"expression":       {Filters: []*fleet.Filter{{Expression: []byte("a b c")}}},
+		"empty filter":     {Filters: []*fleet.Filter{{Not: true}}},
+		"two in one":       {Filters: []*fleet.Filter{{Expression: []byte("a r= b"), Field: &fleet.FieldTest{Name: []byte("a")}}}},
+		"field's operator": {Filters: []*fleet.Filter{{Field: &fleet.FieldTest{Name: []byte("a"), Op: uint32(search.OpUser)}}}},
+		"too many filters": {Filters: make([]*fleet.Filter, maxConditions+1)},
+		"no field":         {Terms: []*fleet.Term{{Text: []byte("x")}}},
+		"far field":        {Terms: []*fleet.Term{{Fields: []uint32{1 << 31}}}},
+		"too much":         {Types: make([]uint32, maxConditions+1)},
 	} {
 		if _, err := fromRequest(req); !errors.Is(err, ErrQuery) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestCount(t *testing.T) {
+	src := &fakeSource{}
+	for i := range 5000 {
+		src.events = append(src.events, newEvent("h", fmt.Sprintf("type=USER msg=audit(1.000:%d): x", i)))
+	}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	for limit, want := range map[uint64]uint64{0: 5000, 7: 7, 6000: 5000} {
+		if n, err := c.Count(t.Context(), &search.Query{}, limit); err != nil || n != want {
+			t.Errorf("limit %d: %d, %v; want %d", limit, n, err, want)
+		}
+	}
+	src.events = nil
+	if n, err := c.Count(t.Context(), &search.Query{}, 0); err != nil || n != 0 {
+		t.Errorf("of nothing: %d, %v", n, err)
+	}
+}
+
+// Events come while the search goes on, what was left out is told, and the
+// collector's part ends with the caller's.
+func TestFollow(t *testing.T) {
+	src := &fakeSource{lost: 9, idle: make(chan struct{}), events: []*event.Event{newEvent("h", "type=USER msg=audit(1.000:1): x")}}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	n, lost := 0, uint64(0)
+	err := c.Follow(ctx, &search.Query{StartMs: 5}, func(*event.Event) error { n++; return nil }, func(k uint64) { lost += k; cancel() })
+	if !errors.Is(err, context.Canceled) || n != 1 || lost != 9 || src.got.StartMs != 5 {
+		t.Errorf("%d events, %d lost, %v", n, lost, err)
+	}
+	select {
+	case <-src.idle:
+	case <-time.After(10 * time.Second):
+		t.Error("the collector goes on when the caller is gone")
+	}
+}
+
+// Searches that nobody reads on do not keep others out for ever.
+func TestSearchesAtOnce(t *testing.T) {
+	var s searches
+	var all []*batcher
+	for range maxSearches {
+		ctx, end := context.WithCancelCause(t.Context())
+		b := &batcher{ctx: ctx, end: end}
+		if err := s.enter(b); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, b)
+	}
+	b := &batcher{}
+	if err := s.enter(b); err == nil {
+		t.Fatal("one too many")
+	}
+	all[3].sending(time.Now().Add(-mayStall / 2))
+	if err := s.enter(b); err == nil {
+		t.Fatal("one too many, while another waits for its reader for a short time")
+	}
+	all[3].sending(time.Now().Add(-2 * mayStall))
+	all[7].sending(time.Now().Add(-3 * mayStall))
+	if err := s.enter(b); err != nil || !errors.Is(context.Cause(all[7].ctx), errSlow) || all[3].ctx.Err() != nil {
+		t.Errorf("%v; ended: %v, %v", err, context.Cause(all[7].ctx), all[3].ctx.Err())
+	}
+	s.leave(all[7]) // its own end comes later
+	s.leave(b)
+	if err := s.enter(&batcher{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A caller that takes nothing holds its own search only, and its end frees it.
+func TestSlowReader(t *testing.T) {
+	src := &fakeSource{}
+	for i := range 3000 {
+		src.events = append(src.events, newEvent("h", fmt.Sprintf("type=USER msg=audit(1.000:%d): %s", i, strings.Repeat("x", 8000))))
+	}
+	path := serve(t, src, Allowed{GID: -1})
+	slow, quick := dial(t, path), dial(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	first := make(chan struct{})
+	go func() {
+		n := 0
+		done <- slow.Scan(ctx, &search.Query{}, 0, func(*event.Event) error {
+			if n++; n == 1 {
+				close(first)
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+	}()
+	<-first
+	if _, err := quick.Status(t.Context()); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
 	}
 }
 

@@ -88,9 +88,35 @@ func (c *Client) Close() error {
 // error. The events that could be read of a damaged store are given before the
 // error that wraps store.ErrDamaged.
 func (c *Client) Scan(ctx context.Context, q *search.Query, limit uint64, fn func(*event.Event) error) error {
+	return c.search(ctx, toRequest(q, limit), fn, nil)
+}
+
+// Follow gives fn the events that match as they are complete, until ctx ends or fn
+// fails; those there are already first when q.StartMs is not 0. lost is told of
+// events that came faster than fn took them.
+func (c *Client) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, lost func(n uint64)) error {
+	req := toRequest(q, 0)
+	req.Follow = true
+	return c.search(ctx, req, fn, func(r *fleet.SearchResponse) {
+		if n := r.GetLost(); n > 0 && lost != nil {
+			lost(n)
+		}
+	})
+}
+
+// Count says how many events match, up to limit when that is not 0.
+func (c *Client) Count(ctx context.Context, q *search.Query, limit uint64) (n uint64, err error) {
+	req := toRequest(q, limit)
+	req.Count = true
+	err = c.search(ctx, req, nil, func(r *fleet.SearchResponse) { n += r.GetFound() })
+	return n, err
+}
+
+// search gives fn each event of the answer, and each response after that to more.
+func (c *Client) search(ctx context.Context, req *fleet.SearchRequest, fn func(*event.Event) error, more func(*fleet.SearchResponse)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.q.Search(ctx, toRequest(q, limit))
+	stream, err := c.q.Search(ctx, req)
 	if err != nil {
 		return c.failed(err)
 	}
@@ -108,6 +134,9 @@ func (c *Client) Scan(ctx context.Context, q *search.Query, limit uint64, fn fun
 		}
 		if err != nil {
 			return err
+		}
+		if more != nil {
+			more(resp)
 		}
 	}
 }
@@ -171,6 +200,10 @@ func (c *Client) failed(err error) error {
 		return fmt.Errorf("%w: %s", ErrQuery, st.Message())
 	case codes.PermissionDenied:
 		return fmt.Errorf("%s: %w: %s", c.path, ErrDenied, st.Message())
+	case codes.Canceled:
+		return fmt.Errorf("search: %w", context.Canceled)
+	case codes.ResourceExhausted, codes.Aborted:
+		return fmt.Errorf("the collector answers: %s", st.Message())
 	case codes.Unavailable:
 		return fmt.Errorf("%s: the collector went away: %s", c.path, st.Message())
 	}

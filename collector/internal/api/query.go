@@ -20,9 +20,13 @@ var ErrQuery = errors.New("the collector does not understand the query")
 // events looked at.
 const maxConditions = 4096
 
+// queryVersion grows with what a request can ask for: a collector that does not
+// know it must not answer as if it had not been asked.
+const queryVersion = 2
+
 // toRequest is a query as it travels.
 func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
-	req := &fleet.SearchRequest{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit, Reverse: q.Reverse}
+	req := &fleet.SearchRequest{Version: queryVersion, StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit, Reverse: q.Reverse}
 	for _, n := range q.Nodes {
 		req.Nodes = append(req.Nodes, []byte(n))
 	}
@@ -34,7 +38,7 @@ func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
 	}
 	for i := range q.Filters {
 		f := &q.Filters[i]
-		out := &fleet.Filter{Not: f.Not, Expression: f.Expression}
+		out := &fleet.Filter{Not: f.Not, Expression: []byte(f.Expression)}
 		if f.Term != nil {
 			out.Term = toTerm(f.Term)
 		}
@@ -74,7 +78,7 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 		q.Terms = append(q.Terms, *term)
 	}
 	for _, f := range req.GetFilters() {
-		out := search.Filter{Not: f.GetNot(), Expression: f.GetExpression()}
+		out := search.Filter{Not: f.GetNot(), Expression: string(f.GetExpression())}
 		if t := f.GetTerm(); t != nil {
 			term, err := fromTerm(t)
 			if err != nil {

@@ -19,6 +19,9 @@ import (
 type Source interface {
 	// Scan gives fn the matching events in order; see store.Snapshot.
 	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	// Follow gives fn the matching events as they are complete, those there are
+	// already first when q.StartMs is not 0; see head.Head.
+	Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error
 	Hosts() []store.Host // by name
 }
 
@@ -44,6 +47,8 @@ type Service struct {
 	Peers func() map[netip.Addr]bool
 	// Rate is a host's records a second, and whether it is known; nil for never.
 	Rate func(host string) (float64, bool)
+
+	searches searches
 }
 
 // Search implements fleet.QueryServer.
@@ -52,8 +57,28 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	b := &batcher{stream: stream, limit: req.GetLimit(), last: time.Now()}
-	err = s.Source.Scan(stream.Context(), q, b.add)
+	if req.GetVersion() > queryVersion {
+		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), queryVersion)
+	}
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	b := &batcher{ctx: ctx, end: cancel, stream: stream, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
+	if err := s.searches.enter(b); err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	defer s.searches.leave(b)
+	if req.GetFollow() {
+		err = s.Source.Follow(ctx, q, b.add, func(lost uint64) error {
+			b.lost += lost
+			return b.send()
+		})
+	} else {
+		err = s.Source.Scan(ctx, q, b.add)
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
+		return status.Error(codes.Aborted, cause.Error())
+	}
+	b.done = true
 	if serr := b.send(); err == nil || errors.Is(err, store.ErrDamaged) {
 		err = errors.Join(err, serr)
 	}
@@ -76,47 +101,6 @@ func toStatus(err error) error {
 		return err // the stream's own
 	}
 	return status.Error(codes.Internal, err.Error())
-}
-
-// batcher packs events into responses.
-type batcher struct {
-	stream fleet.Query_SearchServer
-	limit  uint64
-	sent   uint64
-	last   time.Time
-	resp   *fleet.SearchResponse
-}
-
-func (b *batcher) add(ev *event.Event) error {
-	if b.resp == nil {
-		b.resp = &fleet.SearchResponse{}
-	}
-	r := b.resp
-	for i := range ev.Records {
-		raw := ev.Records[i].Raw
-		r.Raw = append(r.Raw, raw...)
-		r.RecordBytes = append(r.RecordBytes, uint32(len(raw)))
-	}
-	r.Events = append(r.Events, &fleet.Event{
-		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node,
-	})
-	b.sent++
-	if b.limit > 0 && b.sent >= b.limit {
-		return store.ErrStop
-	}
-	if len(r.Raw) < batchBytes && len(r.Events) < batchEvents && time.Since(b.last) < batchDelay {
-		return nil
-	}
-	return b.send()
-}
-
-func (b *batcher) send() error {
-	r := b.resp
-	b.resp, b.last = nil, time.Now()
-	if r == nil {
-		return nil
-	}
-	return b.stream.Send(r)
 }
 
 // Hosts implements fleet.QueryServer.

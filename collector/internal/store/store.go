@@ -16,7 +16,7 @@ import (
 
 var (
 	// ErrStop is returned by a Scan's fn to end it early; Scan then returns nil.
-	ErrStop = errors.New("stop the scan")
+	ErrStop = search.ErrStop
 	// ErrGap is returned by Append for a batch that is not the next one.
 	ErrGap = errors.New("a batch before this one is missing")
 	// ErrInUse is returned by Open when another process has the store, and by Drop

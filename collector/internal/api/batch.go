@@ -1,0 +1,157 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+const (
+	// maxSearches bounds those that run at a time, and with them the memory that
+	// answers on their way take.
+	maxSearches = 32
+	// mayStall is how long a caller may take nothing when another wants its place,
+	// and maxStall how long in any case: a search that stands still keeps the files
+	// of days that are dropped meanwhile.
+	mayStall = time.Minute
+	maxStall = 30 * time.Minute
+)
+
+// errSlow is why a search ends whose answer nobody takes.
+var errSlow = errors.New("the search was ended: its answer was not taken")
+
+// batcher packs events into responses.
+type batcher struct {
+	ctx    context.Context
+	end    context.CancelCauseFunc
+	stream fleet.Query_SearchServer
+	limit  uint64
+	count  bool // how many there are is all that is sent
+	found  uint64
+	lost   uint64 // not told yet
+	done   bool
+	last   time.Time
+	resp   *fleet.SearchResponse
+
+	mu    sync.Mutex
+	since time.Time // when the response on its way was handed over; zero without one
+}
+
+func (b *batcher) add(ev *event.Event) error {
+	b.found++
+	if b.count {
+		return b.more()
+	}
+	if b.resp == nil {
+		b.resp = &fleet.SearchResponse{}
+	}
+	r := b.resp
+	for i := range ev.Records {
+		raw := ev.Records[i].Raw
+		r.Raw = append(r.Raw, raw...)
+		r.RecordBytes = append(r.RecordBytes, uint32(len(raw)))
+	}
+	r.Events = append(r.Events, &fleet.Event{
+		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node,
+	})
+	if err := b.more(); err != nil {
+		return err
+	}
+	if len(r.Raw) < batchBytes && len(r.Events) < batchEvents && time.Since(b.last) < batchDelay {
+		return nil
+	}
+	return b.send()
+}
+
+// more is store.ErrStop when that was the last event wanted.
+func (b *batcher) more() error {
+	if b.limit > 0 && b.found >= b.limit {
+		return store.ErrStop
+	}
+	return nil
+}
+
+// send hands over what there is, if anything, and waits until it is taken.
+func (b *batcher) send() error {
+	r := b.resp
+	b.resp, b.last = nil, time.Now()
+	if b.lost > 0 || b.count && b.done {
+		if r == nil {
+			r = &fleet.SearchResponse{}
+		}
+		r.Lost, b.lost = b.lost, 0
+		if b.count {
+			r.Found = b.found
+		}
+	}
+	if r == nil {
+		return nil
+	}
+	b.sending(time.Now())
+	defer b.sending(time.Time{})
+	// Send waits for the caller and cannot be told to stop; that the search
+	// returns ends it, too.
+	sent := make(chan error, 1)
+	go func() { sent <- b.stream.Send(r) }()
+	stall := time.NewTimer(maxStall)
+	defer stall.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-stall.C:
+		b.end(fmt.Errorf("%w for %v", errSlow, maxStall))
+	case <-b.ctx.Done():
+	}
+	return context.Cause(b.ctx)
+}
+
+func (b *batcher) sending(since time.Time) {
+	b.mu.Lock()
+	b.since = since
+	b.mu.Unlock()
+}
+
+// searches are those running.
+type searches struct {
+	mu  sync.Mutex
+	all map[*batcher]struct{}
+}
+
+// enter takes a place, that of the search longest without a reader if need be.
+func (s *searches) enter(b *batcher) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*batcher]struct{}{}
+	}
+	if len(s.all) >= maxSearches {
+		var slowest *batcher
+		at := time.Now().Add(-mayStall)
+		for other := range s.all {
+			other.mu.Lock()
+			if since := other.since; !since.IsZero() && since.Before(at) {
+				slowest, at = other, since
+			}
+			other.mu.Unlock()
+		}
+		if slowest == nil {
+			return fmt.Errorf("%d searches run already: try again", maxSearches)
+		}
+		slowest.end(fmt.Errorf("%w for %v, and others wait", errSlow, time.Since(at).Round(time.Second)))
+		delete(s.all, slowest)
+	}
+	s.all[b] = struct{}{}
+	return nil
+}
+
+func (s *searches) leave(b *batcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, b)
+}
