@@ -48,6 +48,7 @@ type Ingest struct {
 	Empty      prometheus.Counter
 	Truncated  prometheus.Counter
 	InFlight   prometheus.Gauge
+	Pauses     prometheus.Counter
 	Waits      prometheus.Counter
 	AckSeconds prometheus.Histogram
 	Malformed  *Reasons
@@ -75,6 +76,7 @@ func NewIngest(r *Registry) *Ingest {
 		Empty:      r.Counter("auditfleet_collector_empty_records_total", "Messages and lines without any text: acknowledged, nothing to store."),
 		Truncated:  r.Counter("auditfleet_collector_truncated_total", "Connections that ended within a frame or a line; the sender has had no acknowledgement for it."),
 		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet acknowledged."),
+		Pauses:     r.Counter("auditfleet_collector_inflight_pauses_total", "Times a connection was not read on because its max_in_flight was reached."),
 		Waits:      r.Counter("auditfleet_collector_inflight_waits_total", "Times a connection waited to be read because max_in_flight_total was reached."),
 		AckSeconds: r.Histogram("auditfleet_collector_ack_seconds", "From a burst's receipt to its acknowledgement.", Seconds()),
 		Malformed: r.ByReason("auditfleet_collector_malformed_total", "Connections closed for what they sent, by cause.", "cause",

@@ -71,6 +71,8 @@ func (p *program) root() *cobra.Command {
 		},
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
+	root.Version = p.version
+	root.SetVersionTemplate("collector {{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
 	root.AddCommand(p.serveCommand(), p.searchCommand(), p.hostsCommand(), p.verifyCommand(), p.backupCommand(), p.versionCommand())

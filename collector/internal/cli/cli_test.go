@@ -149,6 +149,8 @@ max_in_flight = 64K
 max_in_flight_total = 8M
 max_open_bytes_per_host = 1M
 max_open_bytes = 2M
+max_open_events_per_host = 99
+hosts_file = /etc/auditfleet/hosts
 disk_reserve = 0
 space_left = 5%
 admin_space_left = 100
@@ -196,8 +198,8 @@ log_level = debug
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
-	got = fmt.Sprintf("%d %d %d %+v %+v %s %v %s", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.Space, cfg.Retention, cfg.Action.MailTo, cfg.Action.AllowHalt, cfg.StateFile)
-	want = `8388608 1048576 2097152 {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552} ops@example.org false /run/c.state`
+	got = fmt.Sprintf("%d %d %d %d %s %+v %+v %s %v %s", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space, cfg.Retention, cfg.Action.MailTo, cfg.Action.AllowHalt, cfg.StateFile)
+	want = `8388608 1048576 2097152 99 /etc/auditfleet/hosts {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552} ops@example.org false /run/c.state`
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
@@ -205,15 +207,15 @@ log_level = debug
 		t.Errorf("plugins from the file: %+v", p)
 	}
 	o, err = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
-		"--max-open-bytes-per-host", "32K", "--allow-halt")
+		"--max-open-bytes-per-host", "32K", "--allow-halt", "--max-open-events-per-host", "5", "--hosts-file", "/h")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if cfg, err = o.config(); err != nil {
 		t.Fatal(err)
 	}
-	got = fmt.Sprintf("%d %d %d %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
-	want = `2097152 32768 3145728 1073741824 {MaxDays:7 MaxBytes:5368709120} true`
+	got = fmt.Sprintf("%d %d %d %d %s %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
+	want = `2097152 32768 3145728 5 /h 1073741824 {MaxDays:7 MaxBytes:5368709120} true`
 	if got != want {
 		t.Errorf("with flags:\n got %s\nwant %s", got, want)
 	}

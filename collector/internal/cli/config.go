@@ -37,6 +37,8 @@ type options struct {
 	frameTimeout, drainTimeout       time.Duration
 	maxInFlight                      int64
 	maxTotal, openHost, openTotal    int64
+	openEvents                       int
+	hostsFile                        string
 	reserve, maxBytes                int64
 	maxDays                          int
 	stateFile                        string
@@ -58,7 +60,7 @@ func defaultOptions() *options {
 		flush: string(journal.FlushSync), freq: 50,
 		maxConns: listen.DefaultMaxConns, frameTimeout: listen.DefaultFrameTimeout, drainTimeout: server.DefaultDrainTimeout,
 		maxInFlight: ingest.DefaultMaxInFlight, maxTotal: ingest.DefaultMaxTotal,
-		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, reserve: space.DefaultReserve,
+		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, openEvents: head.DefaultOpenEventsHost, reserve: space.DefaultReserve,
 		maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
 		logLevel: "info",
 	}
@@ -75,6 +77,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringVar(&o.grpc, "grpc", "", "address and port for gRPC forwarders (not in this version)")
 	f.StringVar(&o.http, "http", o.http, "address and port of /metrics, /healthz and /readyz; \"\" for none")
 	f.StringVar(&o.node, "node", "", "name under which the collector's own events are stored (default the host name)")
+	f.StringVar(&o.hostsFile, "hosts-file", "", "names of senders whose records have no node=: lines of an address and a name, as in /etc/hosts")
 	f.StringVar(&o.flush, "flush", o.flush, "when a record counts as stored: sync, data, incremental, incremental_async or none")
 	f.IntVar(&o.freq, "freq", o.freq, "records between syncs of the incremental modes")
 	f.IntVar(&o.auditd.TCPMaxPerAddr, "tcp-max-per-addr", o.auditd.TCPMaxPerAddr, "connections from one address")
@@ -86,6 +89,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.Int64Var(&o.maxInFlight, "max-in-flight", o.maxInFlight, "bytes of one connection that are received and not acknowledged")
 	f.Var(bytesFlag{&o.maxTotal}, "max-in-flight-total", "the same of all connections together")
 	f.Var(bytesFlag{&o.openHost}, "max-open-bytes-per-host", "records of one host that wait for their event to be complete")
+	f.IntVar(&o.openEvents, "max-open-events-per-host", o.openEvents, "events of one host that are not complete yet")
 	f.Var(bytesFlag{&o.openTotal}, "max-open-bytes", "the same of all hosts together")
 	f.IntVar(&o.maxHosts, "max-hosts", o.maxHosts, "hosts told apart; records of others are stored together")
 	f.IntVar(&o.metricHosts, "metric-hosts", o.metricHosts, "hosts with metrics of their own; the others are summed up")
@@ -114,6 +118,8 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 		conf.Bytes("max_in_flight", &o.maxInFlight, minInFlight, 1<<30),
 		conf.Bytes("max_in_flight_total", &o.maxTotal, minTotal, 1<<40),
 		conf.Bytes("max_open_bytes_per_host", &o.openHost, minInFlight, 1<<30),
+		conf.Int("max_open_events_per_host", &o.openEvents, 1, 1<<24),
+		conf.Path("hosts_file", &o.hostsFile),
 		conf.Bytes("max_open_bytes", &o.openTotal, minInFlight, 1<<40),
 		conf.Bytes("disk_reserve", &o.reserve, 0, 1<<50),
 		conf.Int("max_days", &o.maxDays, 0, 1<<20),
@@ -241,6 +247,8 @@ func (o *options) config() (server.Config, error) {
 		return server.Config{}, fmt.Errorf("--max-in-flight-total: must be at least %d", minTotal)
 	case o.openHost < minInFlight || o.openTotal < minInFlight:
 		return server.Config{}, fmt.Errorf("--max-open-bytes-per-host and --max-open-bytes: must be at least %d", minInFlight)
+	case o.openEvents < 1:
+		return server.Config{}, errors.New("--max-open-events-per-host: must be at least 1")
 	case o.maxDays < 0:
 		return server.Config{}, errors.New("--max-days: must not be negative")
 	case o.maxHosts < 1 || o.metricHosts < 1:
@@ -258,10 +266,11 @@ func (o *options) config() (server.Config, error) {
 		Flush: journal.Flush(o.flush), Freq: o.freq,
 		API: o.api, APIGroup: o.apiGroup, HTTP: o.http, Node: o.node,
 		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, MetricHosts: o.metricHosts,
-		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, DrainTimeout: o.drainTimeout,
+		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, OpenEvents: o.openEvents, DrainTimeout: o.drainTimeout,
 		Space: o.space(), Retention: server.Retention{MaxDays: o.maxDays, MaxBytes: o.maxBytes},
 		Plugins: o.plugins(),
-		Action:  action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile,
+		Action:  action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile, HostsFile: o.hostsFile,
+		LogLevel: strings.ToLower(o.logLevel),
 	}, nil
 }
 

@@ -34,7 +34,7 @@ func (p *program) serveCommand() *cobra.Command {
 			"day. With only disk_reserve left, records are refused with DISKFULL, until there is space again. After an\n" +
 			"action of suspend they are refused with DISKERROR until SIGUSR2. single and halt need --allow-halt.\n\n" +
 			"SIGTERM or SIGINT stops in good order, a second one at once. SIGHUP reads the file again: limits, space,\n" +
-			"retention and plugins. SIGUSR1 seals the partition that is written and begins another one of the day,\n" +
+			"retention, names and plugins, and says which other keys have changed. SIGUSR1 seals the partition that is written and begins another one of the day,\n" +
 			"SIGUSR2 resumes after a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +74,7 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 	if err != nil {
 		return err
 	}
-	stopAdmin := onSignals(admin, s, file, flags, cfg.Log)
+	stopAdmin := onSignals(admin, &administered{s: s, file: file, flags: flags, log: cfg.Log, began: cfg})
 	defer stopAdmin()
 	err = s.Run(ctx, hurry)
 	if errors.Is(err, server.ErrInterrupted) {
@@ -138,7 +138,7 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 const rotateTime = time.Minute
 
 // onSignals does what an administrator asks for, one thing after the other.
-func onSignals(ch <-chan os.Signal, s *server.Server, file string, flags *pflag.FlagSet, log hclog.Logger) (stop func()) {
+func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -146,7 +146,7 @@ func onSignals(ch <-chan os.Signal, s *server.Server, file string, flags *pflag.
 		for {
 			select {
 			case sig := <-ch:
-				obey(ctx, sig, s, file, flags, log)
+				a.obey(ctx, sig)
 			case <-ctx.Done():
 				return
 			}
@@ -158,15 +158,29 @@ func onSignals(ch <-chan os.Signal, s *server.Server, file string, flags *pflag.
 	}
 }
 
-func obey(ctx context.Context, sig os.Signal, s *server.Server, file string, flags *pflag.FlagSet, log hclog.Logger) {
+// administered is a running collector as signals meet it.
+type administered struct {
+	s     *server.Server
+	file  string
+	flags *pflag.FlagSet
+	log   hclog.Logger
+	began server.Config // what it was started with
+}
+
+func (a *administered) obey(ctx context.Context, sig os.Signal) {
+	s, log := a.s, a.log
 	switch sig {
 	case syscall.SIGHUP:
 		// A file that is wrong changes nothing and is reported.
-		if err := reload(s, file, flags); err != nil {
+		waiting, err := a.reload()
+		if err != nil {
 			log.Error("the configuration was not read again; all stays as it was", "error", err)
 			return
 		}
-		log.Info("the configuration was read again", "file", file)
+		log.Info("the configuration was read again", "file", a.file)
+		if len(waiting) > 0 {
+			log.Warn("keys that have changed take effect at the next start only", "file", a.file, "keys", strings.Join(waiting, " "))
+		}
 	case syscall.SIGUSR1:
 		ctx, cancel := context.WithTimeout(ctx, rotateTime)
 		defer cancel()
@@ -185,41 +199,4 @@ func obey(ctx context.Context, sig os.Signal, s *server.Server, file string, fla
 		}
 		log.Info("wrote a state report", "file", path)
 	}
-}
-
-// reload reads the configuration anew, under the same flags.
-func reload(s *server.Server, file string, flags *pflag.FlagSet) error {
-	cfg, err := configAgain(file, flags)
-	if err != nil {
-		s.NotReconfigured()
-		return err
-	}
-	return s.Reconfigure(cfg)
-}
-
-func configAgain(file string, flags *pflag.FlagSet) (server.Config, error) {
-	o := defaultOptions()
-	again := pflag.NewFlagSet("", pflag.ContinueOnError)
-	o.addFlags(again)
-	var setErr error
-	flags.Visit(func(f *pflag.Flag) {
-		if again.Lookup(f.Name) != nil && setErr == nil {
-			setErr = copyFlag(again, f)
-		}
-	})
-	if setErr != nil {
-		return server.Config{}, setErr
-	}
-	if _, err := o.load(file, again); err != nil {
-		return server.Config{}, err
-	}
-	return o.config()
-}
-
-// copyFlag gives a flag of another set the same value.
-func copyFlag(to *pflag.FlagSet, f *pflag.Flag) error {
-	if slice, ok := f.Value.(pflag.SliceValue); ok {
-		return to.Set(f.Name, strings.Join(slice.GetSlice(), ","))
-	}
-	return to.Set(f.Name, f.Value.String())
 }

@@ -330,10 +330,12 @@ func TestHostsLimit(t *testing.T) {
 // What is open of one host, and of all together, is bounded; what has to go early
 // is counted and stored.
 func TestOpenEventsLimit(t *testing.T) {
-	for name, c := range map[string]struct{ host, total int }{"host": {2000, 1 << 20}, "total": {1 << 20, 2000}} {
+	for name, c := range map[string]struct{ host, total, events int }{
+		"bytes of a host": {2000, 1 << 20, 0}, "bytes of all": {1 << 20, 2000, 0}, "events of a host": {0, 0, 30},
+	} {
 		t.Run(name, func(t *testing.T) {
 			r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
-				o.MaxOpenBytesHost, o.MaxOpenBytes = c.host, c.total
+				o.MaxOpenBytesHost, o.MaxOpenBytes, o.MaxOpenEventsHost = c.host, c.total, c.events
 			})
 			for i := range 100 {
 				r.put(t, plain(1, line("web1", 0, i, "SYSCALL", "arch=c000003e syscall=59 success=yes items=2")))

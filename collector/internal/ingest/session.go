@@ -107,7 +107,7 @@ func (s *session) run() {
 
 // waitRoom blocks while too much is in flight. It is false when the session is over.
 func (s *session) waitRoom() bool {
-	for {
+	for paused := false; ; {
 		s.mu.Lock()
 		ok, over := s.inFlight < s.in.cfg.MaxInFlight, s.broken || s.ending
 		s.mu.Unlock()
@@ -116,6 +116,10 @@ func (s *session) waitRoom() bool {
 		}
 		if ok {
 			return true
+		}
+		if !paused {
+			paused = true
+			s.in.cfg.Metrics.Pauses.Inc()
 		}
 		select {
 		case <-s.room:

@@ -37,6 +37,9 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.checkPlugins(&cfg.Plugins); err != nil {
 		return err
 	}
+	if err := s.loadNames(cfg.HostsFile); err != nil {
+		return err
+	}
 	if err := s.listen.SetLimits(cfg.Limits); err != nil {
 		return err
 	}

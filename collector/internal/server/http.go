@@ -111,7 +111,7 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().Unparsable) })
 	r.CounterFunc("auditfleet_collector_store_failures_total", "Attempts to store events that failed; the events stay in journal and memory.",
 		func() float64 { return float64(s.head.Stats().StoreFailures) })
-	r.CounterFunc("auditfleet_collector_evicted_events_total", "Events stored before they were complete: too much was open (max_open_bytes_per_host, max_open_bytes).",
+	r.CounterFunc("auditfleet_collector_evicted_events_total", "Events stored before they were complete: too much was open (max_open_events_per_host, max_open_bytes_per_host, max_open_bytes).",
 		func() float64 { return float64(s.head.Stats().Evicted) })
 	r.CounterFunc("auditfleet_collector_searches_behind_total", "Searches answered without some records acknowledged shortly before: the store took no events.",
 		func() float64 { return float64(s.head.Stats().SearchesBehind) })

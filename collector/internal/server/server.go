@@ -51,19 +51,22 @@ type Config struct {
 	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
 	OpenPerHost  int64         // bytes of a host's open events; 0 is the head's default
 	OpenTotal    int64         // of all hosts'; 0 is the head's default
+	OpenEvents   int           // open events of a host; 0 is the head's default
 	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is ingest's default
 	MaxTotal     int64         // the same of all connections together; 0 is ingest's default
 	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
 
 	Space     space.Limits
 	Retention Retention
+	HostsFile string        // names of addresses, in the grammar of /etc/hosts; "" is none
 	Action    action.Config // who gets mail, and whether single and halt are allowed
 	Plugins   Plugins
 	StateFile string // of the report at SIGCONT; "" is collector.state in Store
 
-	Version string
-	Log     hclog.Logger
-	Now     func() time.Time // nil: time.Now
+	Version  string
+	LogLevel string // of Log, as configured
+	Log      hclog.Logger
+	Now      func() time.Time // nil: time.Now
 	// Notify tells the service manager; nil for none. See Notifier.
 	Notify func(state string)
 
@@ -102,6 +105,7 @@ type Server struct {
 	rates   rates
 
 	keep      atomic.Pointer[Retention]
+	names     atomic.Pointer[names]
 	retainNow chan struct{}
 	dropMu    sync.Mutex // one partition is dropped at a time
 	// clockDoubted says that max_days does not count from the clock's day.
@@ -134,6 +138,9 @@ func Open(cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.release())
 		}
 	}()
+	if err := s.loadNames(cfg.HostsFile); err != nil {
+		return nil, err
+	}
 	s.action = action.New(cfg.action())
 	if err := cfg.Space.Check(s.action); err != nil {
 		return nil, err
@@ -165,7 +172,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	s.ingestM = metrics.NewIngest(s.reg)
 	s.ingest = ingest.Open(ingest.Config{
-		Journal: gate{s.space, s.head}, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now,
+		Journal: gate{s.space, &s.names, s.head}, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now,
 		MaxInFlight: cfg.MaxInFlight, MaxTotal: cfg.MaxTotal, Low: s.space.IsLow, Outcome: s.outcome,
 	})
 	s.drops = metrics.NewDrops(s.reg, dropDays, dropBytes, dropSpace)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
@@ -48,9 +49,10 @@ func (s *Server) relieve(ctx context.Context) {
 }
 
 // gate is the journal as sessions see it: it takes nothing while the rest of the
-// disk is kept, or while storing is suspended.
+// disk is kept, or while storing is suspended, and it knows the names of addresses.
 type gate struct {
 	space *space.Watcher
+	names *atomic.Pointer[names]
 	next  ingest.Journal
 }
 
@@ -59,6 +61,12 @@ func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) er
 	err := g.space.Admit(b.Bytes())
 	switch {
 	case err == nil:
+		// A session knows its sender by its address.
+		if n := g.names.Load(); n != nil {
+			if name := n.of(b.Peer.Addr()); name != "" {
+				b.Host = name
+			}
+		}
 		return g.next.Submit(ctx, b, done)
 	case errors.Is(err, space.ErrFull):
 		return fmt.Errorf("%w: %w", ingest.ErrFull, err)

@@ -74,8 +74,9 @@ func (s *Server) openHead() error {
 		Journal: s.journal, Store: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
 		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.cfg.OpenTotal),
-		TableBytes: s.share(tablePart, maxTable),
-		OnEvent:    s.fanout.add,
+		MaxOpenEventsHost: s.cfg.OpenEvents,
+		TableBytes:        s.share(tablePart, maxTable),
+		OnEvent:           s.fanout.add,
 	})
 	if err != nil {
 		return explain(err)

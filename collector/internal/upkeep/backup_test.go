@@ -92,7 +92,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			default:
 			}
 			time.Sleep(200 * time.Microsecond) // the rest of the test wants to get on
-			if i%250 == 249 { // as SIGUSR1 does: a day gets several partitions
+			if i%250 == 249 {                  // as SIGUSR1 does: a day gets several partitions
 				if err := r.st.Rotate(context.Background()); err != nil {
 					t.Error(err)
 				}

@@ -94,6 +94,8 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
+	root.Version = versionText(version)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
 	root.SetArgs(args)

@@ -13,10 +13,14 @@ func newVersionCommand(std Stdio, version string) *cobra.Command {
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(std.Out, "auditfleet forwarder %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(std.Out, versionText(version))
 			return err
 		},
 	}
+}
+
+func versionText(version string) string {
+	return fmt.Sprintf("auditfleet forwarder %s (%s, %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 func noArgs(_ *cobra.Command, args []string) error {

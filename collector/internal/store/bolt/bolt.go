@@ -39,8 +39,8 @@ type Options struct {
 	Logger hclog.Logger
 	// ReadOnly opens what is there, beside other readers, and writes nothing.
 	ReadOnly bool
-	// LockTimeout is how long to wait for readers (or, to read, for a server that
-	// is starting or stopping) to let go; 5 s when 0, none when negative.
+	// LockTimeout is how long to wait for readers to let go; 5 s when 0, none when
+	// negative. A server that has the store is not waited for.
 	LockTimeout time.Duration
 	// Workers bounds the goroutines of one Append and of one Scan; GOMAXPROCS when 0.
 	Workers int

@@ -17,7 +17,8 @@ import (
 )
 
 // lockDir takes the folder's lock: a server's excludes all others, readers share.
-// To read a folder without a lock file (a copy on read-only media) needs none.
+// A server in the way is known at once; readers, which will not be long, are waited
+// for. To read a folder without a lock file (a copy on read-only media) needs none.
 func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error) {
 	flag, how := os.O_RDONLY, unix.LOCK_SH
 	if exclusive {
@@ -35,7 +36,7 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) {
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) || !exclusive || serves(f) {
 			who := holder(f)
 			_ = f.Close() // nothing was written
 			if errors.Is(err, unix.EWOULDBLOCK) {
@@ -53,6 +54,16 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 		}
 	}
 	return f, nil
+}
+
+// serves says whether a server has the lock that f has not.
+func serves(f *os.File) bool {
+	// With readers only, the lock could be shared. It is not kept.
+	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+		return true
+	}
+	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // of a lock that is held it cannot fail
+	return false
 }
 
 // InUse says whether a server has the store now, and which.
