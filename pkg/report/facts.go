@@ -8,28 +8,28 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// need is which facts a report looks at. One that it does not name is not read,
+// wanted is which facts a report looks at. One that it does not name is not read,
 // and then is as absent as in an event without it: the stock tool's reports of
 // authentications, for one, know no login uid.
-type need uint16
+type wanted uint16
 
 const (
-	needAUID need = 1 << iota
-	needUID
-	needPID
-	needSession
-	needHost
-	needTerm
-	needExe
-	needComm
-	needFile
-	needKey
-	needAVC
-	needArch
-	needCall // the system call's number
+	wantAUID wanted = 1 << iota
+	wantUID
+	wantPID
+	wantSession
+	wantHost
+	wantTerm
+	wantExe
+	wantComm
+	wantFile
+	wantKey
+	wantAVC
+	wantArch
+	wantCall // the system call's number
 )
 
-func (n need) has(f need) bool { return n&f != 0 }
+func (n wanted) has(f wanted) bool { return n&f != 0 }
 
 // text is a string that may be absent, which is not the same as empty.
 type text struct {
@@ -86,7 +86,7 @@ const (
 // or into text and are valid until the next read.
 type facts struct {
 	ev   *event.Event
-	want need
+	want wanted
 
 	auid, uid int64 // as signed 32 bits; noAUID, noID
 	pid       int64
@@ -108,7 +108,7 @@ type facts struct {
 }
 
 // read fills x from ev, which must have a record.
-func (x *facts) read(ev *event.Event, want need) {
+func (x *facts) read(ev *event.Event, want wanted) {
 	*x = facts{
 		ev: ev, want: want, auid: noAUID, uid: noID, pid: noID, session: noSess, firstRecord: &ev.Records[0],
 		files: x.files[:0], keys: x.keys[:0], avcs: x.avcs[:0], text: x.text[:0],
@@ -183,13 +183,13 @@ func (x *facts) key(f record.Field) {
 }
 
 func (x *facts) subject(v []byte) {
-	if x.want.has(needAVC) {
+	if x.want.has(wantAVC) {
 		x.avcs = append(x.avcs, avc{subject: textOf(v)})
 	}
 }
 
 func (x *facts) object(v []byte) {
-	if x.want.has(needAVC) {
+	if x.want.has(wantAVC) {
 		x.avcs = append(x.avcs, avc{object: textOf(v)})
 	}
 }

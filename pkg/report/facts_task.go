@@ -11,7 +11,7 @@ import (
 
 // readSyscall reads a system call and the task that made it.
 func (x *facts) readSyscall(r *record.Record) {
-	left := x.want&(needPID|needAUID|needUID|needTerm|needSession|needComm|needExe|needAVC|needArch) | needCall
+	left := x.want&(wantPID|wantAUID|wantUID|wantTerm|wantSession|wantComm|wantExe|wantAVC|wantArch) | wantCall
 	fields := r.Fields()
 	for {
 		f, ok := fields.Next()
@@ -20,7 +20,7 @@ func (x *facts) readSyscall(r *record.Record) {
 		}
 		switch string(f.Name) {
 		case "arch":
-			if n, ok := hex32(f.Value); ok && left.has(needArch) {
+			if n, ok := hex32(f.Value); ok && left.has(wantArch) {
 				x.arch = n
 			}
 		case "syscall":
@@ -31,7 +31,7 @@ func (x *facts) readSyscall(r *record.Record) {
 				x.outcome = succeeded
 			}
 		case "key":
-			if x.want.has(needKey) {
+			if x.want.has(wantKey) {
 				x.key(f)
 			}
 		default:
@@ -79,44 +79,44 @@ func (x *facts) task(f record.Field) {
 }
 
 func (x *facts) login(v []byte) {
-	if x.want.has(needAUID) {
+	if x.want.has(wantAUID) {
 		id(v, &x.auid)
 	}
 }
 
 func (x *facts) user(v []byte) {
-	if x.want.has(needUID) {
+	if x.want.has(wantUID) {
 		id(v, &x.uid)
 	}
 }
 
 func (x *facts) terminal(v []byte) {
-	if x.want.has(needTerm) {
+	if x.want.has(wantTerm) {
 		x.term = textOf(v)
 	}
 }
 
 func (x *facts) hostname(v []byte) {
-	if x.want.has(needHost) {
+	if x.want.has(wantHost) {
 		x.host = textOf(v)
 	}
 }
 
 func (x *facts) command(f record.Field) {
-	if x.want.has(needComm) {
+	if x.want.has(wantComm) {
 		x.comm = textOf(x.decoded(f))
 	}
 }
 
 func (x *facts) program(f record.Field) {
-	if x.want.has(needExe) {
+	if x.want.has(wantExe) {
 		x.exe = textOf(x.decoded(f))
 	}
 }
 
 // readCWD keeps the first working directory.
 func (x *facts) readCWD(r *record.Record) {
-	if !x.want.has(needFile) || x.cwd.ok {
+	if !x.want.has(wantFile) || x.cwd.ok {
 		return
 	}
 	if f, ok := r.Get("cwd"); ok {
@@ -127,7 +127,7 @@ func (x *facts) readCWD(r *record.Record) {
 // readPath reads a file's name, whether it is that of the parent directory, and
 // the file's context.
 func (x *facts) readPath(r *record.Record) {
-	if !x.want.has(needFile | needAVC) {
+	if !x.want.has(wantFile | wantAVC) {
 		return
 	}
 	fields := r.Fields()
@@ -138,7 +138,7 @@ func (x *facts) readPath(r *record.Record) {
 		}
 		switch string(f.Name) {
 		case "name":
-			if x.want.has(needFile) {
+			if x.want.has(wantFile) {
 				x.file(f, endsInParent(r.Body))
 			}
 		case "obj":
@@ -155,7 +155,7 @@ func endsInParent(body []byte) bool {
 }
 
 func (x *facts) readAVCPath(r *record.Record) {
-	if !x.want.has(needFile) {
+	if !x.want.has(wantFile) {
 		return
 	}
 	if f, ok := r.Get("path"); ok {
@@ -164,7 +164,7 @@ func (x *facts) readAVCPath(r *record.Record) {
 }
 
 func (x *facts) readObj(r *record.Record) {
-	if !x.want.has(needAVC) {
+	if !x.want.has(wantAVC) {
 		return
 	}
 	if f, ok := r.Get("obj"); ok {
@@ -219,7 +219,7 @@ func (x *facts) readIntegrity(r *record.Record) {
 		case "pid", "uid", "auid", "ses", "subj", "comm":
 			x.task(f)
 		case "name":
-			if x.want.has(needFile) {
+			if x.want.has(wantFile) {
 				x.file(f, false)
 			}
 		case "res":
@@ -272,29 +272,29 @@ func (x *facts) readKernel(r *record.Record) {
 	switch {
 	case before.uid != noID:
 		x.uid = before.uid
-	case x.uid == noID && x.want.has(needUID):
+	case x.uid == noID && x.want.has(wantUID):
 		x.uid = 0
 	}
 	switch {
 	case before.auid != noAUID:
 		x.auid = before.auid
-	case x.auid == noAUID && x.want.has(needAUID):
+	case x.auid == noAUID && x.want.has(wantAUID):
 		x.auid = unsetID
 	}
 	if before.session != noSess {
 		x.session = before.session
-	} else if x.session == noSess && x.want.has(needSession) {
+	} else if x.session == noSess && x.want.has(wantSession) {
 		x.session = 1<<32 - 1
 	}
-	x.term = x.orElse(before.term, x.term, needTerm, "(none)")
-	x.exe = x.orElse(before.exe, x.exe, needExe, "(null)")
+	x.term = x.orElse(before.term, x.term, wantTerm, "(none)")
+	x.exe = x.orElse(before.exe, x.exe, wantExe, "(null)")
 	if before.comm.ok {
 		x.comm = before.comm
 	}
 }
 
 // orElse is the first of two texts that is there, else a literal where wanted.
-func (x *facts) orElse(a, b text, want need, literal string) text {
+func (x *facts) orElse(a, b text, want wanted, literal string) text {
 	switch {
 	case a.ok:
 		return a
@@ -323,7 +323,7 @@ const (
 // readSockaddr reads a socket address: a path is a file, an IP address a host.
 // Whatever it is, it takes the place of a host named before.
 func (x *facts) readSockaddr(r *record.Record) {
-	if !x.want.has(needHost | needFile) {
+	if !x.want.has(wantHost | wantFile) {
 		return
 	}
 	f, ok := r.Get("saddr")
@@ -338,7 +338,7 @@ func (x *facts) readSockaddr(r *record.Record) {
 		return
 	}
 	switch family := int(b[0]) | int(b[1]); {
-	case family == familyUnix && x.want.has(needFile):
+	case family == familyUnix && x.want.has(wantFile):
 		path := b[2:]
 		if path[0] == 0 {
 			path = path[1:]

@@ -92,11 +92,11 @@ func (x *facts) claim(c *claim, typ uint16, f record.Field) {
 			x.terminal(f.Value)
 		}
 	case "cwd":
-		if first(&c.cwd) && x.want.has(needFile) {
+		if first(&c.cwd) && x.want.has(wantFile) {
 			x.cwd = textOf(x.decoded(f))
 		}
 	case "path", "new-disk":
-		if typ == tables.VirtResource && x.want.has(needFile) {
+		if typ == tables.VirtResource && x.want.has(wantFile) {
 			x.file(f, false)
 		}
 	case "vm-ctx":
@@ -128,7 +128,7 @@ func (x *facts) readUserAVC(r *record.Record) {
 	x.decide(&a, r.Body)
 	keep := x.avcs
 	x.readUser(r)
-	if !x.want.has(needAVC) {
+	if !x.want.has(wantAVC) {
 		return
 	}
 	x.avcs = keep // the subject is part of the decision
@@ -214,14 +214,14 @@ func (x *facts) readAVC(r *record.Record) {
 			x.apparmor(&a, f)
 		}
 	}
-	if x.want.has(needFile) {
+	if x.want.has(wantFile) {
 		if hasPath {
 			x.file(path, false)
 		} else if hasName {
 			x.file(name, false)
 		}
 	}
-	if x.want.has(needAVC) {
+	if x.want.has(wantAVC) {
 		x.avcs = append(x.avcs, a)
 	}
 }
@@ -322,11 +322,11 @@ func (x *facts) readConfig(r *record.Record) {
 		case "auid", "ses", "subj":
 			x.task(f)
 		case "key":
-			if x.want.has(needKey) {
+			if x.want.has(wantKey) {
 				x.key(f)
 			}
 		case "path":
-			if r.Type == tables.ConfigChange && x.want.has(needFile) {
+			if r.Type == tables.ConfigChange && x.want.has(wantFile) {
 				x.file(f, false)
 			}
 		case "res":

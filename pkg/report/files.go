@@ -52,6 +52,9 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 	}
 	defer logs.Close()
 	cfg := search.ScanConfig{Query: o.Query(), EOETimeout: o.EOETimeout}
+	if o.Kind == Overview || o.Kind == LogTimes {
+		cfg.Query.Nodes = nil // the range of time is that of the logs
+	}
 	if o.Debug {
 		cfg.Skipped = func(line []byte, err error) {
 			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
@@ -61,7 +64,6 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 		return 0, errors.Join(w.logTimes(ctx, logs, cfg), w.out.Flush())
 	}
 	if o.Kind == Overview {
-		cfg.Query.Nodes = nil // the range of time is that of the logs
 		w.first = logs.FirstMs()
 	}
 	err = search.ScanLogs(ctx, logs, cfg, func() (search.Worker[part], error) { return w.printer(), nil }, w.deliver)

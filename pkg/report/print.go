@@ -16,7 +16,7 @@ type printer struct {
 	o     *Options
 	spec  *spec
 	types []span
-	needs need
+	needs wanted
 	names interpret.Names
 	in    *interpret.Interpreter // of what was typed
 	loc   *time.Location
@@ -57,7 +57,7 @@ func newPrinter(o *Options, loc *time.Location) *printer {
 	s := &reports[o.Kind]
 	p := &printer{o: o, spec: s, types: s.types, needs: s.needs, names: o.Names, loc: loc, sec: -1}
 	if o.Interpret {
-		p.needs |= needArch // a system call's name depends on it
+		p.needs |= wantArch // a system call's name depends on it
 	}
 	switch {
 	case o.Group != nil:

@@ -50,7 +50,7 @@ type spec struct {
 	columns string
 	rule    int // '=' above and below the columns
 	rule2   int // below, where it differs
-	needs   need
+	needs   wanted
 	types   []span // an event has a record of one of them; empty: no matter
 	when    func(*facts) bool
 	cells   []cell
@@ -74,7 +74,7 @@ const (
 	typeNames
 )
 
-const task = needAUID | needExe
+const task = wantAUID | wantExe
 
 // reports is the table, by Kind.
 var reports = makeReports()
@@ -84,112 +84,112 @@ func makeReports() (all [numKinds]spec) {
 		LogTimes: {names: []string{"-t", "--log"}, title: "Log Time Range Report", rule: 21},
 		Overview: {
 			sumTitle: "Summary Report", sumRule: 22,
-			needs: needFile | needHost | needTerm | needExe | needComm | needKey | needAUID | needPID,
+			needs: wantFile | wantHost | wantTerm | wantExe | wantComm | wantKey | wantAUID | wantPID,
 		},
 		AVC: {
-			names: []string{"-a", "--avc"}, title: "AVC Report", rule: 63, needs: needComm | needAVC,
+			names: []string{"-a", "--avc"}, title: "AVC Report", rule: 63, needs: wantComm | wantAVC,
 			columns: "comm subj syscall class permission obj result event",
 			types:   []span{{tables.AVC, tables.AVC}, {tables.UserAVC, tables.UserAVC}}, rows: (*facts).nextDecision,
 			cells:    []cell{commQ, subject, syscall, decided, perm, object, result, serial},
 			sumTitle: "Avc Object Summary Report", sumColumn: "obj", sumRule: 33, sum: (*printer).countObjects,
 		},
 		MAC: {
-			names: []string{"-ma", "--mac"}, title: "MAC Report", rule: 35, needs: needAUID, columns: "auid type success event",
+			names: []string{"-ma", "--mac"}, title: "MAC Report", rule: 35, needs: wantAUID, columns: "auid type success event",
 			types:    []span{{tables.MACPolicyLoad, typeMACStcDel}, {tables.UserRoleChange, typeLSPPMax}},
 			cells:    []cell{auid, typeName, success, serial},
 			sumTitle: "MAC Summary Report", sumColumn: "type", sumRule: 18, sum: (*printer).countHead, style: typeNames,
 			sumTypes: []span{{tables.MACPolicyLoad, typeMACMapDel}, {tables.UserRoleChange, typeLSPPMax}},
 		},
 		Integrity: byType("Integrity Report", 30, "type success event", []cell{typeName, success, serial},
-			"Integrity Summary Report", 24, needAUID, []span{{tables.IntegrityData, typeIntegrityMax}}, "--integrity"),
+			"Integrity Summary Report", 24, wantAUID, []span{{tables.IntegrityData, typeIntegrityMax}}, "--integrity"),
 		Virt: byType("Virtualization Report", 30, "type success event", []cell{typeName, success, serial},
 			"Virtualization Summary Report", 29, 0, []span{{tables.FirstVirt, tables.LastVirt}}, "--virt"),
 		Config: byType("Config Change Report", 35, "type auid success event", []cell{typeName, auid, success, serial},
-			"Config Change Summary Report", 28, needAUID, configTypes, "-c", "--config"),
+			"Config Change Summary Report", 28, wantAUID, configTypes, "-c", "--config"),
 		Mods: byType("Account Modifications Report", 49, "auid addr term exe acct success event",
 			[]cell{auidE, hostQ, termQ, exePlainQ, acctQ, success, serial},
-			"Acct Modification Summary Report", 32, task|needHost|needTerm, modTypes, "-m", "--mods"),
+			"Acct Modification Summary Report", 32, task|wantHost|wantTerm, modTypes, "-m", "--mods"),
 		Event: byType("Event Report", 35, "event type auid success", []cell{serial, typeName, auidE, success},
-			"Event Summary Report", 22, needAUID, nil, "-e", "--event"),
+			"Event Summary Report", 22, wantAUID, nil, "-e", "--event"),
 		Crypto: byType("Crypto Report", 35, "auid type success event", []cell{auidE, typeName, success, serial},
-			"Crypto Summary Report", 21, needAUID, cryptoTypes, "-cr", "--crypto"),
+			"Crypto Summary Report", 21, wantAUID, cryptoTypes, "-cr", "--crypto"),
 		Response: byType("Response to Anomaly Report", 30, "type success event", []cell{typeName, success, serial},
 			"Anomaly Response Summary Report", 31, 0, []span{{tables.FirstAnomResp, tables.LastAnomResp}}, "-r", "--response").noWord(),
 		Anomaly: byType("Anomaly Report", 41, "type exe term host auid event",
 			[]cell{typeName, exeOrComm, termQ, hostQ, auidE, serial},
-			"Anomaly Summary Report", 22, task|needTerm|needHost|needComm, append([]span{{tables.Seccomp, tables.Seccomp}}, anomTypes...),
+			"Anomaly Summary Report", 22, task|wantTerm|wantHost|wantComm, append([]span{{tables.Seccomp, tables.Seccomp}}, anomTypes...),
 			"-n", "--anomaly").noWord(),
 		Auth: {
-			names: []string{"-au", "--auth"}, title: "Authentication Report", rule: 44, needs: needExe | needHost | needTerm | needUID,
+			names: []string{"-au", "--auth"}, title: "Authentication Report", rule: 44, needs: wantExe | wantHost | wantTerm | wantUID,
 			columns: "acct host term exe success event", types: authTypes, when: isAuth,
 			cells:    []cell{acctOrUID, host, term, exePlain, success, serial},
 			sumTitle: "Authentication Summary Report", sumColumn: "acct", sumRule: 29, sum: (*printer).countAuth, style: escaped,
 		},
 		Login: {
-			names: []string{"-l", "--login"}, title: "Login Report", rule: 44, needs: task | needHost | needTerm,
+			names: []string{"-l", "--login"}, title: "Login Report", rule: 44, needs: task | wantHost | wantTerm,
 			columns: "auid host term exe success event", types: []span{{tables.UserLogin, tables.UserLogin}},
 			cells:    []cell{acctOrAUID, host, term, exePlain, success, serial},
 			sumTitle: "Login Summary Report", sumColumn: "auid", sumRule: 28, sum: (*printer).countLogin, style: escaped,
 		},
 		File: {
-			names: []string{"-f", "--file"}, title: "File Report", rule: 47, needs: task | needFile,
+			names: []string{"-f", "--file"}, title: "File Report", rule: 47, needs: task | wantFile,
 			columns: "file syscall success exe auid event", when: func(f *facts) bool { return len(f.files) > 0 },
 			cells:    []cell{fileName, syscall, success, exeQ, auidE, serial},
 			sumTitle: "File Summary Report", sumColumn: "file", sumRule: 27, sum: (*printer).countFiles, style: escaped, value: true,
 		},
 		Host: {
-			names: []string{"-h", "--host"}, title: "Host Report", rule: 35, needs: needHost | needAUID,
+			names: []string{"-h", "--host"}, title: "Host Report", rule: 35, needs: wantHost | wantAUID,
 			columns: "host syscall auid event", when: func(f *facts) bool { return f.host.ok },
 			cells:    []cell{host, syscall, auidE, serial},
 			sumTitle: "Host Summary Report", sumColumn: "host", sumRule: 27, sum: count(func(f *facts) text { return f.host }), value: true,
 		},
 		PID: {
-			names: []string{"-p", "--pid"}, title: "Process ID Report", rule: 38, needs: task | needPID,
+			names: []string{"-p", "--pid"}, title: "Process ID Report", rule: 38, needs: task | wantPID,
 			columns: "pid exe syscall auid event", when: func(f *facts) bool { return f.pid >= 0 },
 			cells:    []cell{pid, exeQ, syscall, auidE, serial},
 			sumTitle: "Pid Summary Report", sumColumn: "pid", sumRule: 26, sum: (*printer).countPID, style: numbers, value: true,
 		},
 		Syscall: {
-			names: []string{"-s", "--syscall"}, title: "Syscall Report", rule: 39, needs: needComm | needAUID | needPID,
+			names: []string{"-s", "--syscall"}, title: "Syscall Report", rule: 39, needs: wantComm | wantAUID | wantPID,
 			columns: "syscall pid comm auid event", when: func(f *facts) bool { return f.hasCall },
 			cells:    []cell{syscall, pid, commQ, auidE, serial},
 			sumTitle: "Syscall Summary Report", sumColumn: "syscall", sumRule: 26, sum: (*printer).countSyscall, style: escaped, value: true,
 		},
 		Terminal: {
-			names: []string{"-tm", "--terminal"}, title: "Terminal Report", rule: 36, needs: task | needTerm | needHost,
+			names: []string{"-tm", "--terminal"}, title: "Terminal Report", rule: 36, needs: task | wantTerm | wantHost,
 			columns: "term host exe auid event", when: func(f *facts) bool { return f.term.ok },
 			cells:    []cell{term, host, exe, auidE, serial},
 			sumTitle: "Terminal Summary Report", sumColumn: "terminal", sumRule: 31,
 			sum: count(func(f *facts) text { return f.term }), value: true,
 		},
 		User: {
-			names: []string{"-u", "--user"}, title: "User ID Report", rule: 36, needs: task | needTerm | needHost | needUID,
+			names: []string{"-u", "--user"}, title: "User ID Report", rule: 36, needs: task | wantTerm | wantHost | wantUID,
 			columns: "auid term host exe event", when: func(f *facts) bool { return f.uid != noID },
 			cells:    []cell{auidE, termQ, hostQ, exeQ, serial},
 			sumTitle: "User Summary Report", sumColumn: "auid", sumRule: 27, sum: (*printer).countAUID, style: escaped, value: true,
 		},
 		Exe: {
-			names: []string{"-x", "--executable"}, title: "Executable Report", rule: 36, needs: task | needTerm | needHost,
+			names: []string{"-x", "--executable"}, title: "Executable Report", rule: 36, needs: task | wantTerm | wantHost,
 			columns: "exe term host auid event", when: func(f *facts) bool { return f.exe.ok },
 			cells:    []cell{exeQ, termQ, hostQ, auidE, serial},
 			sumTitle: "Executable Summary Report", sumColumn: "file", sumRule: 33,
 			sum: count(func(f *facts) text { return f.exe }), style: escaped, value: true,
 		},
 		Comm: {
-			names: []string{"--comm"}, title: "Command Report", rule: 36, rule2: 37, needs: needComm | needTerm | needHost | needAUID,
+			names: []string{"--comm"}, title: "Command Report", rule: 36, rule2: 37, needs: wantComm | wantTerm | wantHost | wantAUID,
 			columns: "comm term host auid event", when: func(f *facts) bool { return f.comm.ok },
 			cells:    []cell{commQ, termQ, hostQ, auidE, serial},
 			sumTitle: "Command Summary Report", sumColumn: "command", sumRule: 33,
 			sum: count(func(f *facts) text { return f.comm }), style: escaped, value: true,
 		},
 		Key: {
-			names: []string{"-k", "--key"}, title: "Key Report", rule: 47, needs: task | needKey, columns: "key success exe auid event",
+			names: []string{"-k", "--key"}, title: "Key Report", rule: 47, needs: task | wantKey, columns: "key success exe auid event",
 			when:     func(f *facts) bool { return len(f.keys) > 0 && string(f.keys[0]) != noKey },
 			cells:    []cell{key, success, exeQ, auidE, serial},
 			sumTitle: "Key Summary Report", sumColumn: "key", sumRule: 27, sum: (*printer).countKeys, style: escaped, value: true,
 		},
 		TTY: {
-			names: []string{"--tty"}, title: "TTY Report", rule: 47, needs: needSession | needAUID | needTerm | needComm,
+			names: []string{"--tty"}, title: "TTY Report", rule: 47, needs: wantSession | wantAUID | wantTerm | wantComm,
 			columns: "event auid term sess comm data", types: []span{{tables.TTY, tables.TTY}, {tables.UserTTY, tables.UserTTY}},
 			when:  func(f *facts) bool { return f.head() == tables.TTY || f.head() == tables.UserTTY },
 			cells: []cell{serial, auidE, termQ, session, commQ, ttyData},
@@ -220,7 +220,7 @@ var (
 
 // byType is a report about events with records of some types, whose summary
 // counts events by the type of their first record.
-func byType(title string, rule int, columns string, cells []cell, sumTitle string, sumRule int, needs need, types []span, names ...string) spec {
+func byType(title string, rule int, columns string, cells []cell, sumTitle string, sumRule int, needs wanted, types []span, names ...string) spec {
 	return spec{
 		names: names, title: title, rule: rule, columns: columns, cells: cells, needs: needs, types: types,
 		sumTitle: sumTitle, sumColumn: "type", sumRule: sumRule, sum: (*printer).countHead, style: typeNames,
