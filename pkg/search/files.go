@@ -55,12 +55,11 @@ func Command(ctx context.Context, args []string, env Env, logFile string, stdio 
 // local log. It writes results and complaints as ausearch does and returns its
 // exit code: 0 found, 1 nothing found or an error.
 func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
-	if o.Checkpoint != "" || o.CheckpointTime {
-		fmt.Fprintln(stdio.Err, "--checkpoint is not in this version yet")
-		return 1
-	}
 	if o.Warn == nil {
 		o.Warn = warnTo(stdio.Err)
+	}
+	if o.Checkpoint != "" { // without it -ts checkpoint says nothing, as in the stock tool
+		return runCheckpoint(ctx, o, loc, logFile, stdio)
 	}
 	if o.ownWay() {
 		return runOwn(ctx, o, loc, logFile, stdio)
