@@ -36,6 +36,27 @@ type collector struct {
 	// reply answers a record with something else than ACK; nil: never. What is
 	// refused is not kept.
 	reply func(line string) remote.Type
+	held  bool // nothing is answered
+}
+
+// hold stops all answers, and goes on by cutting what hung.
+func (c *collector) hold(on bool) {
+	c.mu.Lock()
+	c.held = on
+	c.mu.Unlock()
+	if !on {
+		c.cut()
+	}
+}
+
+// cut closes every connection.
+func (c *collector) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.conns {
+		conn.Close()
+		delete(c.conns, conn)
+	}
 }
 
 // answer changes what records are answered with.
@@ -95,6 +116,9 @@ func (c *collector) serve(conn net.Conn) {
 		used := 0
 		var out []byte
 		c.mu.Lock()
+		if c.held {
+			have = 0
+		}
 		for {
 			f, n, err := dec.Decode(buf[used:have])
 			if err != nil || n == 0 {

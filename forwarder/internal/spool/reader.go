@@ -38,7 +38,7 @@ func (r *Reader) Next() (index uint64, seq uint32, line []byte, err error) {
 		r.next++
 		if _, _, line, err = parseEntry(entry); err != nil {
 			// Its checksum is right: written by a newer program, or not by us.
-			r.s.damaged.Add(1)
+			r.s.missed(index, index)
 			r.s.hlg.Error("spool record can't be read", "index", index, "error", err)
 			continue
 		}
@@ -96,21 +96,22 @@ func (r *Reader) stored(last uint64) ([]byte, error) {
 		var damage *seglog.CorruptError
 		switch {
 		case errors.As(err, &damage):
-			if damage.First <= damage.Last {
-				r.s.damaged.Add(damage.Last - damage.First + 1)
-			}
 			r.s.hlg.Error("spool is damaged", "error", damage)
 			continue
 		case errors.Is(err, seglog.ErrTruncated):
 			r.skipTo(r.s.log.First())
 			return nil, nil
 		case errors.Is(err, io.EOF):
+			r.s.missed(r.next, last)
 			r.skipTo(last + 1) // everything up to the end was damaged
 			return nil, nil
 		case err != nil:
 			return nil, r.failed(err)
 		case index < r.next:
 			continue
+		}
+		if index > r.next {
+			r.s.missed(r.next, index-1)
 		}
 		r.next = index
 		return e, nil

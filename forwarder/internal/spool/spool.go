@@ -161,6 +161,7 @@ type Spool struct {
 	hot    hotTail
 	last   uint64   // index of the last record
 	acked  uint64   // it and all before are done with
+	gone   uint64   // records up to here that are missing were counted, or need not be
 	oldest struct { // append time of a record, remembered for Stats
 		index uint64
 		ms    int64
@@ -200,7 +201,8 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
-	if len(old.epochs) == 0 && log.Last() > 0 {
+	known := len(old.epochs) > 0
+	if !known && log.Last() > 0 {
 		o.Logger.Warn("spool state is missing or damaged: everything in the spool is sent again", "dir", o.Dir)
 	}
 	s := &Spool{
@@ -209,6 +211,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		ready: make(chan struct{}, 1),
 		last:  log.Last(), noteEvery: noteEvery,
 	}
+	before := s.last
 	// What the state says may be ahead of the log (records sent, acknowledged and
 	// then lost unsynced) or behind it (segments freed since).
 	s.acked = min(max(old.acked, log.First()-1), s.last)
@@ -226,11 +229,42 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	if err = s.recoverMark(rec); err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
+	if known {
+		s.missing(old, before)
+	}
 	if s.last > s.acked {
 		s.signal()
 	}
 	go s.syncer()
 	return s, rec, nil
+}
+
+// missing counts the records that the state speaks of, and the log, whose last
+// index is given, has at neither end: a segment was lost or cut. Gaps between are
+// counted as they are read. Where there are marks nothing is lost: the source goes
+// on from before the gap.
+func (s *Spool) missing(old content, last uint64) {
+	if len(s.mark) > 0 {
+		s.gone = s.last
+		return
+	}
+	if first := s.log.First(); first > old.acked+1 {
+		s.damaged.Add(min(first-1, max(last, old.last)) - old.acked)
+	}
+	if from := max(last, old.acked); old.last > from {
+		s.damaged.Add(old.last - from)
+	}
+}
+
+// missed counts records that are not there: neither acknowledged, nor dropped, nor
+// counted before.
+func (s *Spool) missed(from, to uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if from = max(from, s.acked+1, s.gone+1); from <= to {
+		s.damaged.Add(to - from + 1)
+		s.gone = to
+	}
 }
 
 func (s *Spool) signal() {
@@ -243,7 +277,7 @@ func (s *Spool) signal() {
 // content is what the state file is to say now. Called with mu, or before
 // anybody else knows of s.
 func (s *Spool) content() content {
-	return content{acked: s.acked, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
+	return content{acked: s.acked, last: s.last, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
 }
 
 // Append adds records, lines without newline, all or none: they are in the
@@ -354,13 +388,23 @@ func (s *Spool) makeRoom(size int) error {
 	return nil
 }
 
-// freeAcked frees the segments that are done with and reports whether there were any.
+// freeAcked frees the segments that are done with and reports whether there were
+// any. The state says so before: what is missing at the next Open and was not
+// acknowledged then counts as damage.
 func (s *Spool) freeAcked() bool {
-	s.mu.Lock()
-	acked := s.acked
-	s.mu.Unlock()
-	if b := s.log.Boundary(); b == 0 || b > min(acked+1, s.log.Last()) {
+	acked := s.noted.Load()
+	b := s.log.Boundary()
+	if b == 0 || b > s.log.Last() {
 		return false
+	}
+	if b > acked+1 {
+		s.mu.Lock()
+		done := b <= s.acked+1
+		s.mu.Unlock()
+		if !done || s.persist() != nil {
+			return false
+		}
+		acked = s.noted.Load()
 	}
 	before := s.log.First()
 	// The last record's segment stays, for its mark.
@@ -384,6 +428,12 @@ func (s *Spool) dropOldest() bool {
 		s.hot.drop(b)
 	}
 	s.mu.Unlock()
+	if s.persisting.TryLock() {
+		if err := s.note(false); err != nil {
+			s.hlg.Warn("note what was dropped", "error", err)
+		}
+		s.persisting.Unlock()
+	}
 	if err := s.log.TruncateFront(b); err != nil {
 		s.hlg.Warn("free spool space", "error", err)
 	}
@@ -471,8 +521,12 @@ func (s *Spool) Close() error {
 	s.appending.Unlock()
 	close(s.stop)
 	<-s.joined
-	err := s.persist()
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
-	return errors.Join(s.log.Close(), err, s.state.close())
+	s.mu.Lock()
+	c := s.content()
+	s.mu.Unlock()
+	err := s.log.Close()
+	// Behind the log: what it says of the last record must be there.
+	return errors.Join(err, s.state.write(c, true), s.state.close())
 }

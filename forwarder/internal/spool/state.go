@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -145,6 +146,7 @@ func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
 // content is what a state file says.
 type content struct {
 	acked  uint64
+	last   uint64 // index of the last record; 0: not known
 	epochs []epoch
 }
 
@@ -217,6 +219,9 @@ func encodeSlot(c content, gen uint64) []byte {
 	binary.LittleEndian.PutUint64(buf[16:], gen)
 	binary.LittleEndian.PutUint64(buf[24:], c.acked)
 	binary.LittleEndian.PutUint32(buf[32:], uint32(len(c.epochs)))
+	if c.last >= c.acked && c.last-c.acked < math.MaxUint32 {
+		binary.LittleEndian.PutUint32(buf[36:], uint32(c.last-c.acked)+1)
+	}
 	for i, e := range c.epochs {
 		at := buf[slotHead+i*epochSize:]
 		binary.LittleEndian.PutUint64(at, e.from)
@@ -248,6 +253,9 @@ func decodeSlot(buf []byte) (c content, gen uint64, err error) {
 		return c, 0, fmt.Errorf("%d epochs: %w", n, errSlot)
 	}
 	c.acked = binary.LittleEndian.Uint64(buf[24:])
+	if left := binary.LittleEndian.Uint32(buf[36:]); left > 0 {
+		c.last = c.acked + uint64(left-1)
+	}
 	for i := range int(n) {
 		at := buf[slotHead+i*epochSize:]
 		c.epochs = append(c.epochs, epoch{from: binary.LittleEndian.Uint64(at), base: binary.LittleEndian.Uint32(at[8:])})
