@@ -111,12 +111,6 @@ func TestHelpAndFormats(t *testing.T) {
 	if r := runOurs(utcEnv, "-if", "testdata/types.log", "-i", "-m", "KERN_MODULE"); r.code != 0 || !strings.Contains(r.out, "syscall=finit_module success=yes") {
 		t.Errorf("-i: exit %d, %q", r.code, r.out)
 	}
-	for _, args := range [][]string{{"--format", "csv"}, {"--format", "text"}, {"--checkpoint", "/tmp/c"}} {
-		r := runOurs(utcEnv, append([]string{"-if", "testdata/types.log"}, args...)...)
-		if r.code != 1 || r.out != "" || !strings.Contains(r.stderr, "not in this version yet") {
-			t.Errorf("%q: exit %d, %q %q", args, r.code, r.out, r.stderr)
-		}
-	}
 	// Every option that the help names is one, and the other way round.
 	for _, name := range strings.FieldsFunc(Usage, func(c rune) bool { return strings.ContainsRune(" ,\n()", c) }) {
 		if strings.HasPrefix(name, "-") && len(name) > 1 && !isDigit(name[1:]) && name != "-EACCES" {

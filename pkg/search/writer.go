@@ -23,11 +23,11 @@ type Writer interface {
 	Close() error
 }
 
-// FormatError is returned for a format that this version cannot write.
+// FormatError is returned for a format that there is none of.
 type FormatError struct{ Format Format }
 
 func (e *FormatError) Error() string {
-	return fmt.Sprintf("output format %s is not in this version yet: use raw, default or interpret", e.Format)
+	return fmt.Sprintf("output format %s is none", e.Format)
 }
 
 // A Formatter turns found events into text. It is for one goroutine: parallel

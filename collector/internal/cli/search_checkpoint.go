@@ -1,0 +1,49 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// searchNew is a search with --checkpoint. Exit codes 10 and 11 are those of
+// ausearch for a checkpoint that cannot be read or written.
+func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Writer) int {
+	found, err := p.findNew(ctx, o, out)
+	if bad := (*search.CheckpointError)(nil); errors.As(err, &bad) {
+		fmt.Fprintln(p.stdio.Err, bad.Text)
+		return bad.Code
+	}
+	if err != nil {
+		fmt.Fprintf(p.stdio.Err, "search: %v\n", err)
+		return 1
+	}
+	return o.Exit(int(found), p.stdio.Err)
+}
+
+// findNew writes what is new since the last time and counts it.
+func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
+	w, err := search.NewWriter(out, o, time.Local)
+	if err != nil {
+		return 0, err
+	}
+	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	now := time.Now() // before the hosts are asked for, and those before the search
+	known, err := src.Hosts(ctx)
+	if err != nil {
+		return 0, err
+	}
+	hosts := make([]search.HostState, len(known))
+	for i, h := range known {
+		hosts[i] = search.HostState{Name: string(h.Name), Seen: time.UnixMilli(h.LastSeenMs), LastEventMs: h.LastEventMs}
+	}
+	return search.FindNew(ctx, o, src, hosts, now, w)
+}
