@@ -34,6 +34,18 @@ func newCache(limit int64) *cache {
 	return &cache{limit: limit, lru: list.New(), all: map[frameKey]*cached{}}
 }
 
+// peek returns a frame's text if it is there.
+func (c *cache) peek(key frameKey) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.all[key]
+	if e == nil || e.el == nil {
+		return nil, false
+	}
+	c.lru.MoveToFront(e.el)
+	return e.text, true
+}
+
 // get returns a frame's text, made by fill when it is not there. Errors are not kept.
 func (c *cache) get(key frameKey, fill func() ([]byte, error)) ([]byte, error) {
 	c.mu.Lock()

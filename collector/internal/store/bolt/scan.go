@@ -29,7 +29,7 @@ type scan struct {
 	conds store.Conditions
 	s     *Store
 	heap  items
-	own   *search.Matcher // the merge's
+	own   reader // the merge's
 
 	mu      sync.Mutex // guards everything below
 	wake    *sync.Cond
@@ -76,6 +76,7 @@ type unit struct {
 	cand    group.Candidate
 	phase   phase
 	worker  bool // a worker began it
+	alone   bool // no other unit is of its frame, and few of its events are wanted
 	matched []found
 	held    int64
 }
@@ -89,8 +90,16 @@ type found struct {
 	ev       *event.Event
 }
 
+// reader is what a goroutine reads units with.
+type reader struct {
+	m       *search.Matcher
+	scratch event.Event
+	frame   []byte // of units that are alone
+}
+
 func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, own: search.NewMatcher(q), errs: sn.broken}
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: sn.broken}
+	sc.own.m = search.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -143,8 +152,7 @@ func (sc *scan) close() {
 // work reads ahead of the merge.
 func (sc *scan) work(ahead int) {
 	defer sc.wg.Done()
-	m := search.NewMatcher(sc.q)
-	var scratch event.Event
+	rd := reader{m: search.NewMatcher(sc.q)}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	for !sc.stopped {
@@ -161,7 +169,7 @@ func (sc *scan) work(ahead int) {
 			u.phase, u.worker = running, true
 			sc.ahead++
 			sc.mu.Unlock()
-			sc.read(u, m, &scratch)
+			sc.read(u, &rd)
 			sc.mu.Lock()
 			u.phase = done
 			sc.wake.Broadcast()
@@ -201,7 +209,10 @@ func (sc *scan) plan(pl *plan) []*unit {
 	}
 	units := make([]*unit, len(cands))
 	for i := range cands {
-		units[i] = &unit{plan: pl, cand: cands[i]}
+		c := &cands[i]
+		// Blocks at rest are in the order of their frames.
+		alone := (i == 0 || cands[i-1].Block.Frame != c.Block.Frame) && (i+1 == len(cands) || cands[i+1].Block.Frame != c.Block.Frame)
+		units[i] = &unit{plan: pl, cand: *c, alone: alone && c.Want != nil && len(c.Want) <= int(c.Block.Events/4)}
 	}
 	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
 	return units
@@ -209,16 +220,27 @@ func (sc *scan) plan(pl *plan) []*unit {
 
 func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
 
-// text returns a block's text.
-func (sc *scan) text(u *unit) (text, frame []byte, err error) {
+// text returns a block's text and its frame's. A frame of which little is wanted
+// does not go through the cache: it is the reader's, until its next unit.
+func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 	pl, blk := u.plan, &u.cand.Block
-	frame, err = sc.s.cache.get(frameKey{pl.p, pl.id, blk.Frame}, func() (text []byte, err error) {
+	key := frameKey{pl.p, pl.id, blk.Frame}
+	unpack := func(buf []byte) (text []byte, err error) {
 		err = pl.p.withGroup(pl.id, func(g *group.Group) error {
-			text, err = g.Text(blk.Frame)
+			text, err = g.TextInto(buf, blk.Frame)
 			return err
 		})
 		return text, err
-	})
+	}
+	if cached, ok := sc.s.cache.peek(key); ok {
+		frame = cached
+	} else if u.alone {
+		if frame, err = unpack(rd.frame); err == nil {
+			rd.frame = frame
+		}
+	} else {
+		frame, err = sc.s.cache.get(key, func() ([]byte, error) { return unpack(nil) })
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -227,11 +249,11 @@ func (sc *scan) text(u *unit) (text, frame []byte, err error) {
 }
 
 // read unpacks a block and keeps what matches.
-func (sc *scan) read(u *unit, m *search.Matcher, scratch *event.Event) {
+func (sc *scan) read(u *unit, rd *reader) {
 	if sc.ctx.Err() != nil {
 		return
 	}
-	text, frame, err := sc.text(u)
+	text, frame, err := sc.text(u, rd)
 	if err != nil {
 		sc.note(err)
 		return
@@ -256,8 +278,9 @@ func (sc *scan) read(u *unit, m *search.Matcher, scratch *event.Event) {
 			}
 			want = want[1:]
 		}
+		scratch := &rd.scratch
 		store.ParseInto(scratch, one, blk.Counted, host)
-		if len(scratch.Records) == 0 || !m.Match(scratch) {
+		if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
 			continue
 		}
 		node := blk.Host
@@ -265,7 +288,11 @@ func (sc *scan) read(u *unit, m *search.Matcher, scratch *event.Event) {
 			node = string(scratch.Node)
 		}
 		off := len(text) - len(rest) - len(one)
-		u.matched = append(u.matched, found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one)), ev: store.CloneEvent(scratch)})
+		f := found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one))}
+		if !u.alone { // else keep copies it out of the frame
+			f.ev = store.CloneEvent(scratch)
+		}
+		u.matched = append(u.matched, f)
 		size += len(one)
 	}
 	if sc.q.Reverse {
@@ -289,7 +316,7 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 		for i := range u.matched {
 			u.matched[i].ev = nil
 		}
-	case 4*size < len(frame):
+	case u.alone || 4*size < len(frame):
 		host := []byte(u.cand.Block.Host)
 		for i := range u.matched {
 			f := &u.matched[i]
@@ -383,7 +410,6 @@ func (i *item) before(o *item) bool {
 }
 
 func (sc *scan) run(fn func(*event.Event) error) error {
-	var scratch event.Event
 	for sc.heap.Len() > 0 {
 		top := &sc.heap.list[0]
 		switch top.kind {
@@ -401,7 +427,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 				return err
 			}
 			u := top.unit
-			sc.openUnit(u, &scratch)
+			sc.openUnit(u)
 			sc.advance(u, 0)
 		case kindEvent:
 			u, pos := top.unit, top.pos
@@ -457,13 +483,13 @@ func (sc *scan) openPlan(pl *plan) []*unit {
 	return units
 }
 
-func (sc *scan) openUnit(u *unit, scratch *event.Event) {
+func (sc *scan) openUnit(u *unit) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if u.phase == waiting {
 		u.phase = running
 		sc.mu.Unlock()
-		sc.read(u, sc.own, scratch)
+		sc.read(u, &sc.own)
 		sc.mu.Lock()
 		u.phase = done
 	}
@@ -478,11 +504,15 @@ func (sc *scan) openUnit(u *unit, scratch *event.Event) {
 
 // again parses an event whose text was let go.
 func (sc *scan) again(u *unit, pos int) *event.Event {
-	text, _, err := sc.text(u)
+	text, _, err := sc.text(u, &sc.own)
 	f := &u.matched[pos]
 	if err != nil || uint64(f.off)+uint64(f.len) > uint64(len(text)) {
 		sc.note(errors.Join(fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged), err))
 		return nil
 	}
-	return store.ParseText(text[f.off:f.off+f.len], u.cand.Block.Counted, []byte(u.cand.Block.Host))
+	one := text[f.off : f.off+f.len]
+	if u.alone { // the frame is used again
+		one = slices.Clone(one)
+	}
+	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host))
 }

@@ -291,7 +291,10 @@ func (g *Group) mark(set bitset, p []byte) error {
 }
 
 // Text returns a frame's text, unpacked.
-func (g *Group) Text(i uint32) ([]byte, error) {
+func (g *Group) Text(i uint32) ([]byte, error) { return g.TextInto(nil, i) }
+
+// TextInto is Text in buf's memory, where that is enough.
+func (g *Group) TextInto(buf []byte, i uint32) ([]byte, error) {
 	if uint64(i) >= uint64(len(g.frames)/frameSize) {
 		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
 	}
@@ -307,7 +310,11 @@ func (g *Group) Text(i uint32) ([]byte, error) {
 	if crc32.Checksum(b, castagnoli) != f.crc {
 		return nil, damaged("checksum of frame %d", i)
 	}
-	text, err := g.c.dec.DecodeAll(b, make([]byte, 0, min(int(f.raw), 256*len(b)+4096)))
+	if cap(buf) < int(f.raw) {
+		// What is said is not believed: a frame unpacks to so much at most.
+		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096))
+	}
+	text, err := g.c.dec.DecodeAll(b, buf[:0])
 	if err != nil {
 		return nil, damaged("unpack frame %d: %v", i, err)
 	}
