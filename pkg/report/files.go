@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/search"
@@ -73,12 +74,41 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 	return w.finish()
 }
 
-// logTimes writes the times of the first and the last event of each log.
-func (w *writer) logTimes(ctx context.Context, logs *search.Logs, cfg search.ScanConfig) error {
+// LogTime is the time of the first and the last event of one log.
+type LogTime struct {
+	Name            string
+	FirstMs, LastMs int64 // 0: it has none
+}
+
+// WriteLogTimes writes the report of LogTimes.
+func WriteLogTimes(out io.Writer, o *Options, loc *time.Location, logs []LogTime) error {
+	w := newWriter(out, o, loc)
+	if err := w.title(); err != nil {
+		return errors.Join(err, w.out.Flush())
+	}
+	for _, l := range logs {
+		w.logTime(l)
+	}
+	if err := w.out.Flush(); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+func (w *writer) logTime(l LogTime) {
 	milli := func(ms int64) string {
 		date := search.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc))
 		return fmt.Sprintf("%s.%03d", date, ms%1000)
 	}
+	if l.FirstMs == 0 {
+		fmt.Fprintf(w.out, "%s: no records\n", l.Name)
+		return
+	}
+	fmt.Fprintf(w.out, "%s: %s - %s\n", l.Name, milli(l.FirstMs), milli(l.LastMs))
+}
+
+// logTimes reads the times of each log.
+func (w *writer) logTimes(ctx context.Context, logs *search.Logs, cfg search.ScanConfig) error {
 	return logs.Each(func(name string, log *search.Logs) error {
 		w.times = times{}
 		w.all = nil
@@ -86,11 +116,7 @@ func (w *writer) logTimes(ctx context.Context, logs *search.Logs, cfg search.Sca
 		if err != nil {
 			return fmt.Errorf("report: %s: %w", name, err)
 		}
-		if !w.times.any {
-			fmt.Fprintf(w.out, "%s: no records\n", name)
-			return nil
-		}
-		fmt.Fprintf(w.out, "%s: %s - %s\n", name, milli(w.times.first), milli(w.times.last))
+		w.logTime(LogTime{name, w.times.first, w.times.last})
 		return nil
 	})
 }

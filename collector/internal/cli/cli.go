@@ -1,5 +1,5 @@
 // Package cli is the collector's command line: one file a command. Commands with
-// words of the stock tools (search) follow their grammar and exit codes, the
+// words of the stock tools (search, report) follow their grammar and exit codes, the
 // others are our own. collector/main.go is the only one to import it.
 package cli
 
@@ -31,7 +31,8 @@ type program struct {
 var errSaid = errors.New("said")
 
 // Run runs the command line args, the program's name first, and returns the exit
-// code. Under the name ausearch the program is `collector search`.
+// code. Under the name ausearch the program is `collector search`, under aureport
+// `collector report`.
 func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	p := &program{version: version, stdio: stdio}
 	if len(args) == 0 {
@@ -43,6 +44,12 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	}
 	if len(args) > 1 && args[1] == "search" {
 		return p.search(ctx, args[2:])
+	}
+	if filepath.Base(args[0]) == "aureport" {
+		return p.report(ctx, args[1:])
+	}
+	if len(args) > 1 && args[1] == "report" {
+		return p.report(ctx, args[2:])
 	}
 	root := p.root()
 	root.SetArgs(args[1:])
@@ -75,7 +82,7 @@ func (p *program) root() *cobra.Command {
 	root.SetVersionTemplate("collector {{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.hostsCommand(), p.verifyCommand(), p.backupCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.backupCommand(), p.versionCommand())
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	return root
 }

@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(leakChecked{m}, map[string]func(){
 		"collector": run,
 		"ausearch":  run,
+		"aureport":  run,
 		"send":      func() { os.Exit(send(os.Args[1:])) },
 	})
 }

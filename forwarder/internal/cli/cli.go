@@ -63,6 +63,8 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runTrace(ctx, name, args, std, version)
 	case "ausearch":
 		err = runSearch(ctx, args, std, version)
+	case "aureport":
+		err = runReport(ctx, args, std, version)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
@@ -91,7 +93,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newReportCommand(std, version), newVersionCommand(std, version))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.Version = versionText(version)

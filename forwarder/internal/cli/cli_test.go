@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	testscript.Main(m, map[string]func(){
-		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command, "autrace": command, "auditctl": command, "ausearch": command,
+		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command, "autrace": command, "auditctl": command, "ausearch": command, "aureport": command,
 		"sink": sink,
 	})
 }

@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/report"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// reportCommand is there for `collector --help`; Run goes to report directly.
+func (p *program) reportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--store DIR | --api SOCKET]",
+		Short:              "Report on the events of all hosts, in aureport's words",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if p.code = p.report(cmd.Context(), args); p.code != 0 {
+				return errSaid
+			}
+			return nil
+		},
+	}
+}
+
+// report is aureport over the fleet, and on files with -if or --input-logs. Exit
+// codes are the stock tool's: 1 is an error, or a list without lines.
+func (p *program) report(ctx context.Context, args []string) int {
+	args = splitEquals(args, "--store", "--api", "--by", "--top", "--every", "--format")
+	o, err := report.ParseArgs(args, search.Env{Extra: map[string]bool{"--store": true, "--api": true}})
+	switch {
+	case err != nil:
+		fmt.Fprintln(p.stdio.Err, err)
+		return 1
+	case o.Help:
+		fmt.Fprint(p.stdio.Out, report.Usage+searchUsage)
+		return 0
+	case o.Version:
+		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
+		return 0
+	case o.Input != "" || o.InputLogs:
+		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: p.stdio.Out, Err: p.stdio.Err})
+	}
+	code, err := p.reportStore(ctx, o)
+	if err != nil {
+		var usage *report.UsageError
+		if errors.As(err, &usage) {
+			fmt.Fprintln(p.stdio.Err, usage.Text)
+		} else {
+			fmt.Fprintf(p.stdio.Err, "report: %v\n", err)
+		}
+		return 1
+	}
+	return code
+}
+
+func (p *program) reportStore(ctx context.Context, o *report.Options) (code int, err error) {
+	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
+	if err != nil {
+		return 1, err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	o.ByValue = true // events of many hosts have no order in which values came up
+	if o.Kind == report.LogTimes {
+		logs, err := hostTimes(ctx, src, o)
+		if err != nil {
+			return 1, err
+		}
+		return 0, report.WriteLogTimes(p.stdio.Out, o, time.Local, logs)
+	}
+	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+		return src.Scan(ctx, q, 0, fn)
+	}
+	return report.Run(ctx, o, time.Local, scan, p.stdio.Out)
+}
+
+// hostTimes is when the first and the last event of each host was.
+func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.LogTime, error) {
+	hosts, err := src.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var logs []report.LogTime
+	for _, h := range hosts {
+		l := report.LogTime{Name: string(h.GetName())}
+		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
+			continue
+		}
+		q := &search.Query{Nodes: []string{l.Name}, StartMs: o.StartMs, EndMs: o.EndMs}
+		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
+			err := src.Scan(ctx, q, 1, func(ev *event.Event) error {
+				*end = ev.Ms
+				return store.ErrStop
+			})
+			if err != nil {
+				return nil, fmt.Errorf("times of %s: %w", l.Name, err)
+			}
+			q.Reverse = true
+		}
+		logs = append(logs, l)
+	}
+	return logs, nil
+}

@@ -1,0 +1,59 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/pkg/report"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// confOption names the configuration: --config is a report.
+const confOption = "--auditd-conf"
+
+// reportUsage goes after the stock options.
+const reportUsage = ` where to look
+       --auditd-conf FILE       the auditd.conf that names the log; ` + auditdConf + ` unless given
+`
+
+// newReportCommand is there for `forwarder --help`, too.
+func newReportCommand(std Stdio, version string) *cobra.Command {
+	return &cobra.Command{
+		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--auditd-conf FILE]",
+		Short:              "Report on this host's own log, in aureport's words",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runReport(cmd.Context(), args, std, version)
+		},
+	}
+}
+
+// runReport is aureport on this host. Exit codes are the stock tool's: 1 is an
+// error, or a list without lines.
+func runReport(ctx context.Context, args []string, std Stdio, version string) error {
+	args = splitEquals(args, confOption, "--by", "--top", "--every", "--format")
+	o, err := report.ParseArgs(args, search.Env{Extra: map[string]bool{confOption: true}})
+	switch {
+	case err != nil:
+		fmt.Fprintln(std.Err, err)
+		return exitCode(1)
+	case o.Help:
+		fmt.Fprint(std.Out, report.Usage+reportUsage)
+		return nil
+	case o.Version:
+		fmt.Fprintln(std.Out, "aureport version "+search.StockVersion+" in auditfleet forwarder "+version)
+		return nil
+	}
+	log, timeout := localLog(std, lastOf(o.Extra[confOption]))
+	if o.EOETimeout == 0 {
+		o.EOETimeout = timeout
+	}
+	code := report.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: std.Out, Err: std.Err})
+	if code == 0 {
+		return nil
+	}
+	return exitCode(code)
+}
