@@ -57,6 +57,7 @@ var mayImport = map[string][]string{
 	"pkg/seglog":                  {"pkg/fsys"},
 	"pkg/fsys":                    {},
 	"pkg/metrics":                 {},
+	"pkg/terminal":                {},
 	"integration":                 {"pkg", "proto"},
 }
 

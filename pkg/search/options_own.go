@@ -264,6 +264,16 @@ func (p *parser) finishOwn() error {
 	return q.Check()
 }
 
+// ShowOn says what results are written to: in colour, and for people, who want to
+// see each at once.
+func (o *Options) ShowOn(color, people bool) {
+	o.Color = "never"
+	if color {
+		o.Color = colorAlways
+	}
+	o.LineBuffered = o.LineBuffered || people
+}
+
 // ownWay says whether more is wanted than to write what is found, in order.
 func (o *Options) ownWay() bool {
 	return o.Limit > 0 && !o.JustOne || o.Count || o.Reverse || o.Follow || o.Around > 0 || o.Tree

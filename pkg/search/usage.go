@@ -29,10 +29,22 @@ const Usage = `usage: search [options]        (all conditions must hold)
   -su, --subject  -o, --object  -se, --context (either)   TEXT of the security context
   -uu, --uuid TEXT              the virtual machine; -vm, --vm-name TEXT
   -w,  --word                   TEXT is all of the value, not a part of it
+ more on what (not in ausearch)
+       --field NAME=VALUE       a field has VALUE in it (a number: is VALUE); NAME!=VALUE: none has
+       --field NAME~REGEXP      a field matches; NAME!~REGEXP: none does. NAME is a field of any record, "*" for all, or one the
+                                index knows: key, file, host, comm, exe, pid, uid, syscall ...; with -i values count in words, too
+       --regex                  TEXT above is a regular expression;  --regex REGEXP: any field matches it
+       --expression EXPRESSION  as ausearch-expression(5) has them; all these may be repeated
  results
        --format raw|default|interpret|csv|text      -r, --raw      -i, --interpret
        --escape raw|tty|shell|shell_quote           --extra-keys, --extra-labels, --extra-obj2, --extra-time (csv)
-       --just-one               stop after the first
+       --just-one               stop after the first;  --limit N: after N
+       --reverse                the newest first;  --count: how many there are, instead of them
+       --follow                 what is to come as well, from now or from -ts on
+       --around TIME            also what else its host did within TIME (30s, 5m) of each
+       --tree                   the process tree of each instead: parents and children
+       --with-host              name the host between events, also of records without node=
+       --color auto|always|never                    --no-pager
   -l,  --line-buffered          do not hold results back
  input
   -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log even when stdin is a pipe

@@ -104,6 +104,9 @@ func (c *Client) Follow(ctx context.Context, q *search.Query, fn func(*event.Eve
 	})
 }
 
+// Indexed implements search.Indexed: a few events cost little.
+func (*Client) Indexed() bool { return true }
+
 // Count says how many events match, up to limit when that is not 0.
 func (c *Client) Count(ctx context.Context, q *search.Query, limit uint64) (n uint64, err error) {
 	req := toRequest(q, limit)

@@ -13,9 +13,9 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -53,7 +53,7 @@ func (p *program) hostsCommand() *cobra.Command {
 				return fmt.Errorf("hosts: %w", err)
 			}
 			l.take(hosts)
-			l.bold = terminal(p.stdio.Out)
+			l.bold = bold(p.stdio.Out)
 			if err := write(&l, p.stdio.Out); err != nil {
 				return fmt.Errorf("hosts: write the list: %w", err)
 			}
@@ -70,10 +70,9 @@ func (p *program) hostsCommand() *cobra.Command {
 	return cmd
 }
 
-// terminal says whether out is one, and may be written to in bold.
-func terminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd()) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+// bold says whether out may be written to in bold.
+func bold(out io.Writer) bool {
+	return terminal.IsTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
 // addWhere adds the options that say which collector is asked.

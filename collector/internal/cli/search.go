@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // searchUsage goes after the stock options.
@@ -37,7 +38,10 @@ func (p *program) searchCommand() *cobra.Command {
 
 // search is ausearch over the fleet. Exit codes are the stock tool's: 0 found,
 // 1 nothing found or an error.
-func (p *program) search(ctx context.Context, args []string) int {
+func (p *program) search(ctx context.Context, args []string) int { return p.searchAs(ctx, args, false) }
+
+// searchAs is search, under the stock name or ours.
+func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 	args = splitEquals(args, "--store", "--api")
 	o, err := search.ParseArgs(args, search.Env{Extra: map[string]bool{"--store": true, "--api": true}})
 	switch {
@@ -53,23 +57,47 @@ func (p *program) search(ctx context.Context, args []string) int {
 	case o.Version:
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
-	case o.Input != "":
-		return search.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: p.stdio.Out, Err: p.stdio.Err})
-	case o.Checkpoint != "" || o.CheckpointTime:
-		fmt.Fprintln(p.stdio.Err, "--checkpoint is not in this version yet")
-		return 1
 	}
-	found, err := p.find(ctx, o)
-	if err != nil {
+	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, terminal.Options{Color: o.Color, Pager: !o.NoPager && !o.Follow, Doing: "searching"})
+	o.ShowOn(screen.Color, screen.People)
+	code := p.searchOn(ctx, o, screen, stock && p.piped(o))
+	if err := screen.Close(); err != nil {
 		fmt.Fprintf(p.stdio.Err, "search: %v\n", err)
+	}
+	if screen.Left() {
+		return 0
+	}
+	return code
+}
+
+func (p *program) searchOn(ctx context.Context, o *search.Options, screen *terminal.Screen, piped bool) int {
+	switch {
+	case o.Input != "" || piped:
+		return search.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
+	case o.Checkpoint != "":
+		return p.searchNew(ctx, o, screen.Out)
+	}
+	found, err := p.find(ctx, o, screen.Out)
+	if err != nil {
+		fmt.Fprintf(screen.Err, "search: %v\n", err)
 		return 1
 	}
-	return o.Exit(found, p.stdio.Err)
+	return o.Exit(int(found), screen.Err)
+}
+
+// piped says whether a log comes in by a pipe, and no option says where else to
+// look: under the stock name it is read, as the stock tool does.
+func (p *program) piped(o *search.Options) bool {
+	if o.InputLogs || o.Extra["--store"] != nil || o.Extra["--api"] != nil || p.stdio.In == nil {
+		return false
+	}
+	info, err := p.stdio.In.Stat()
+	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
 // find writes what is found and counts it.
-func (p *program) find(ctx context.Context, o *search.Options) (found int, err error) {
-	w, err := search.NewWriter(p.stdio.Out, o, time.Local)
+func (p *program) find(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
+	w, err := search.NewWriter(out, o, time.Local)
 	if err != nil {
 		return 0, err
 	}
@@ -78,20 +106,7 @@ func (p *program) find(ctx context.Context, o *search.Options) (found int, err e
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	limit := uint64(0)
-	if o.JustOne {
-		limit = 1
-	}
-	err = src.Scan(ctx, &o.Query, limit, func(ev *event.Event) error {
-		found++
-		if err := w.Event(ev); err != nil {
-			return fmt.Errorf("write the result: %w", err)
-		}
-		if o.JustOne {
-			return store.ErrStop
-		}
-		return nil
-	})
+	found, err = search.Find(ctx, o, src, w, out, func(text string) { fmt.Fprintln(p.stdio.Err, text) })
 	return found, errors.Join(err, w.Close())
 }
 

@@ -19,7 +19,8 @@ import (
 // source is where a query goes: a running collector, or the files of one that
 // does not run.
 type source interface {
-	Scan(ctx context.Context, q *search.Query, limit uint64, fn func(*event.Event) error) error
+	search.Source
+	search.Indexed
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
 	Close() error
 }
@@ -65,10 +66,22 @@ func asSource(c *api.Client, err error) (source, error) {
 // fileSource is a store that no collector has.
 type fileSource struct{ *server.ReadOnly }
 
-// Scan implements source. The limit is the caller's to keep: fn ends the scan.
-func (s *fileSource) Scan(ctx context.Context, q *search.Query, _ uint64, fn func(*event.Event) error) error {
-	return s.ReadOnly.Scan(ctx, q, fn)
+// Scan implements source.
+func (s *fileSource) Scan(ctx context.Context, q *search.Query, limit uint64, fn func(*event.Event) error) error {
+	n := uint64(0)
+	return s.ReadOnly.Scan(ctx, q, func(ev *event.Event) error {
+		if err := fn(ev); err != nil {
+			return err
+		}
+		if n++; n == limit {
+			return store.ErrStop
+		}
+		return nil
+	})
 }
+
+// Indexed implements source.
+func (*fileSource) Indexed() bool { return true }
 
 // Hosts implements source.
 func (s *fileSource) Hosts(context.Context) ([]*fleet.Host, error) {

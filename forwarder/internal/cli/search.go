@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // configUsage goes after the options of search and report.
@@ -53,8 +54,13 @@ func runSearch(ctx context.Context, args []string, std Stdio, version string) er
 	if o.EOETimeout == 0 {
 		o.EOETimeout = timeout
 	}
-	code := search.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: std.Out, Err: std.Err})
-	if code == 0 {
+	ctx, screen := terminal.Open(ctx, std.Out, std.Err, terminal.Options{Color: o.Color, Pager: !o.NoPager && !o.Follow, Doing: "searching"})
+	o.ShowOn(screen.Color, screen.People)
+	code := search.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
+	if err := screen.Close(); err != nil {
+		fmt.Fprintf(std.Err, "search: %v\n", err)
+	}
+	if code == 0 || screen.Left() {
 		return nil
 	}
 	return exitCode(code)

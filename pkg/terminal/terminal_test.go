@@ -1,0 +1,192 @@
+package terminal
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// pty is a terminal: what is written to it, and a function that ends it and
+// returns what was.
+func pty(t *testing.T) (*os.File, func() string) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("no pseudo terminals: %v", err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var text bytes.Buffer
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf) // EIO once all of the other end is closed
+			mu.Lock()
+			text.Write(buf[:n])
+			mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	var once sync.Once
+	end := func() string {
+		once.Do(func() { slave.Close(); <-done; master.Close() })
+		return strings.ReplaceAll(text.String(), "\r\n", "\n")
+	}
+	t.Cleanup(func() { end() })
+	return slave, end
+}
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestColor(t *testing.T) {
+	tty, _ := pty(t)
+	var file bytes.Buffer
+	for _, c := range []struct {
+		out   io.Writer
+		color string
+		env   []string
+		want  bool
+	}{
+		{tty, "", nil, true},
+		{tty, "auto", nil, true},
+		{tty, "never", nil, false},
+		{tty, "auto", []string{"NO_COLOR", "1"}, false},
+		{tty, "always", []string{"NO_COLOR", "1"}, true},
+		{tty, "auto", []string{"TERM", "dumb"}, false},
+		{&file, "auto", nil, false},
+		{&file, "always", nil, true},
+	} {
+		_, s := Open(t.Context(), c.out, io.Discard, Options{Color: c.color, Getenv: env(c.env...)})
+		if s.Color != c.want || s.People != (c.out == io.Writer(tty)) {
+			t.Errorf("%T %q %v: colour %v, people %v", c.out, c.color, c.env, s.Color, s.People)
+		}
+		if s.Out != c.out {
+			t.Errorf("%T %q: something is between", c.out, c.color)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestPager(t *testing.T) {
+	tty, end := pty(t)
+	ctx, s := Open(t.Context(), tty, io.Discard, Options{Pager: true, Getenv: env("PAGER", "sed s/^/paged:/")})
+	if ctx.Err() != nil {
+		t.Fatal(ctx.Err())
+	}
+	fmt.Fprint(s.Out, "one\ntwo\n")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // again
+		t.Fatal(err)
+	}
+	if got := end(); got != "paged:one\npaged:two\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+// One who leaves the pager has seen enough.
+func TestPagerIsLeft(t *testing.T) {
+	tty, end := pty(t)
+	var complaints bytes.Buffer
+	ctx, s := Open(t.Context(), tty, &complaints, Options{Pager: true, Getenv: env("PAGER", "head -n 1; exit 3")})
+	fmt.Fprint(s.Err, "before")
+	for i := 0; ctx.Err() == nil; i++ {
+		if _, err := fmt.Fprintln(s.Out, "line"); err != nil || i == 1e6 {
+			t.Fatalf("line %d: %v", i, err)
+		}
+	}
+	fmt.Fprint(s.Err, "after")
+	if !s.Left() || complaints.String() != "before" {
+		t.Errorf("left: %v, said: %q", s.Left(), complaints.String())
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := end(); got != "line\n" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestNoPager(t *testing.T) {
+	tty, _ := pty(t)
+	var file bytes.Buffer
+	for _, c := range []struct {
+		out   io.Writer
+		pager bool
+		env   []string
+	}{
+		{tty, false, []string{"PAGER", "more"}}, {tty, true, []string{"PAGER", "cat"}}, {tty, true, []string{"TERM", "dumb"}}, {&file, true, []string{"PAGER", "more"}},
+	} {
+		_, s := Open(t.Context(), c.out, io.Discard, Options{Pager: c.pager, Getenv: env(c.env...)})
+		if s.Out != c.out {
+			t.Errorf("%T %v %v: a pager", c.out, c.pager, c.env)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What takes longer than a second is said, and taken back before results.
+func TestProgress(t *testing.T) {
+	tty, end := pty(t)
+	_, s := Open(t.Context(), tty, tty, Options{Doing: "searching", Color: "never", Getenv: env()})
+	time.Sleep(progressAfter + 2*progressEvery)
+	fmt.Fprintln(s.Out, "result")
+	time.Sleep(2 * progressEvery)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := end()
+	if !strings.HasPrefix(got, "\rsearching ... 1s\x1b[K") || !strings.HasSuffix(got, "\r\x1b[Kresult\n") {
+		t.Errorf("%q", got)
+	}
+	// Nothing of the kind into a file, or in less than a second.
+	var file bytes.Buffer
+	_, s = Open(t.Context(), io.Discard, &file, Options{Doing: "searching", Getenv: env()})
+	time.Sleep(progressAfter + progressEvery)
+	if err := s.Close(); err != nil || file.Len() != 0 {
+		t.Errorf("%v, %q", err, file.String())
+	}
+	quick, endQuick := pty(t)
+	_, s = Open(t.Context(), io.Discard, quick, Options{Doing: "searching", Getenv: env()})
+	if err := s.Close(); err != nil || endQuick() != "" {
+		t.Errorf("%v, %q", err, endQuick())
+	}
+}
