@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,7 +48,7 @@ type Config struct {
 	Enable        EnableMode
 	ReceiveBuffer int           // bytes of the socket's receive buffer, default 64 MiB
 	QueueBytes    int           // bytes of the queue, default 16 MiB
-	Linger        time.Duration // how long records may collect after a batch, default 5 ms, negative: none
+	Linger        time.Duration // how long records may collect after a batch at most, default 50 ms, negative: none
 	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
 
 	Logger hclog.Logger
@@ -69,7 +68,7 @@ func (c *Config) defaults() {
 		c.QueueBytes = 16 << 20
 	}
 	if c.Linger == 0 {
-		c.Linger = 5 * time.Millisecond
+		c.Linger = 50 * time.Millisecond
 	}
 	if c.StatusEvery <= 0 {
 		c.StatusEvery = 10 * time.Second
@@ -89,6 +88,8 @@ const (
 	batchSize = 64
 	// slotSize holds the longest record there can be, with its header.
 	slotSize = headerLen + MaxMessage + 14 // 9000, aligned
+	// leastLinger is how long records may collect after a batch on a quiet host.
+	leastLinger = 5 * time.Millisecond
 	// fullPause is how long the reader leaves the socket alone while the queue
 	// is full and the receive buffer still has room.
 	fullPause = 10 * time.Millisecond
@@ -356,8 +357,10 @@ func (l *Listener) Run(ctx context.Context) error {
 
 // read is the reader's loop.
 func (l *Listener) read() error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	var (
+		rest time.Duration
+		last time.Time
+	)
 	for !l.stop.Load() {
 		if !l.queue.hasRoom(batchSize * slotSize) {
 			if err := l.overflow(); err != nil {
@@ -372,10 +375,17 @@ func (l *Listener) read() error {
 		switch {
 		case n == batchSize:
 		case n > 0 && l.cfg.Linger > 0:
-			// Let some records collect: a wakeup costs more than a record. They
-			// rest in the receive buffer, where there is room for a hundred
-			// thousand.
-			l.sock.Pause(l.cfg.Linger)
+			// Let some records collect: a wakeup, here and in all that follows, costs
+			// more than ten records. They rest in the receive buffer, where there is
+			// room for ten thousands. What a quiet host does goes on at once.
+			now := l.cfg.Now()
+			if gap := now.Sub(last); gap >= 0 && gap < 2*l.cfg.Linger {
+				rest = min(2*rest, l.cfg.Linger)
+			} else {
+				rest = min(leastLinger, l.cfg.Linger)
+			}
+			last = now
+			l.sock.Pause(rest)
 		case n == 0:
 			if err := l.sock.Wait(-1); err != nil {
 				return err

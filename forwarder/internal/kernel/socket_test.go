@@ -1,0 +1,91 @@
+package kernel_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/integration/need"
+)
+
+// The real socket keeps what Socket promises of Wait, Pause and Wake.
+func TestSocketWaits(t *testing.T) {
+	need.Kernel(t)
+	s, err := kernel.NewSocket(kernel.SocketConfig{ReceiveBuffer: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := errors.Join(s.Close(), s.Close()); err != nil {
+			t.Errorf("close, twice: %v", err)
+		}
+	}()
+	slots := []kernel.Datagram{{Buf: make([]byte, 9000)}, {Buf: make([]byte, 9000)}}
+	took := func(what string, least, most time.Duration, f func() error) {
+		t.Helper()
+		begin := time.Now()
+		if err := f(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if d := time.Since(begin); d < least || d > most {
+			t.Errorf("%s took %v, want %v to %v", what, d, least, most)
+		}
+	}
+	const long = 10 * time.Second
+	wait := func(d time.Duration) func() error { return func() error { return s.Wait(d) } }
+	pause := func(d time.Duration) func() error { return func() error { s.Pause(d); return nil } }
+	var others sync.WaitGroup
+	defer others.Wait() // before the socket is closed
+	soon := func(f func()) {
+		others.Go(func() {
+			time.Sleep(30 * time.Millisecond)
+			f()
+		})
+	}
+	status := func() {
+		msg := kernel.AppendMessage(nil, kernel.Message{Type: kernel.MsgGet, Flags: unix.NLM_F_REQUEST, Seq: 1})
+		if err := s.Send(msg); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 { // what is left of a round must not change the next
+		took("a wait for nothing", 20*time.Millisecond, long, wait(20*time.Millisecond))
+		took("a pause", 20*time.Millisecond, long, pause(20*time.Millisecond))
+
+		status()
+		took("a wait for what is there", 0, long/2, wait(long))
+		took("a wait for what is still there", 0, long/2, wait(-1))
+		if n, err := s.Recv(slots); err != nil || n != 1 {
+			t.Fatalf("%d answers, %v", n, err)
+		}
+		if _, err := s.Recv(slots); !errors.Is(err, unix.EAGAIN) {
+			t.Fatalf("the empty socket: %v", err)
+		}
+
+		soon(status)
+		took("a wait for what comes", 20*time.Millisecond, long/2, wait(-1))
+		if n, err := s.Recv(slots); err != nil || n != 1 {
+			t.Fatalf("%d answers, %v", n, err)
+		}
+
+		soon(s.Wake)
+		took("a pause that is woken", 20*time.Millisecond, long/2, pause(long))
+		took("the pause after it", 0, long/2, pause(long))
+		took("the wait after it", 0, long/2, wait(-1))
+		took("the wait after that", 20*time.Millisecond, long/2, wait(20*time.Millisecond))
+
+		soon(s.Wake)
+		took("a wait that is woken", 20*time.Millisecond, long/2, wait(-1))
+		took("the pause after it", 20*time.Millisecond, long/2, pause(20*time.Millisecond))
+
+		soon(status)
+		took("a pause while something comes", 60*time.Millisecond, long/2, pause(60*time.Millisecond))
+		if n, err := s.Recv(slots); err != nil || n != 1 {
+			t.Fatalf("%d answers, %v", n, err)
+		}
+	}
+}
