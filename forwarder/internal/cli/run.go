@@ -110,7 +110,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.http, "http", "", "address for /metrics and /healthz, such as 127.0.0.1:8061 (default off)")
 	f.StringVar(&o.kernelState, "kernel-state", "enable", "what to do with the kernel's enabled flag at the start: enable, nochange, disable")
 	f.StringVar(&o.receiveBuffer, "receive-buffer", "64M", "receive buffer of the kernel's socket")
-	f.StringVar(&o.queue, "queue", "16M", "memory for records between the kernel's reader and the disk")
+	f.StringVar(&o.queue, "queue", "8M", "memory for records between the kernel's reader and the disk")
 	f.DurationVar(&o.drain, "drain-timeout", 30*time.Second, "how long to wait for acknowledgements at the end of the input")
 	f.DurationVar(&o.shutdown, "shutdown-timeout", 5*time.Second, "how long to go on shipping when told to end")
 	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt of auditd.conf and audisp-remote.conf do what they say")
@@ -147,7 +147,7 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT)
 	defer signal.Stop(signals)
-	limitRuntime()
+	limitRuntime(&cfg)
 	a, err := agent.Open(cfg)
 	if err != nil {
 		return err
@@ -195,11 +195,11 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 }
 
 // limitRuntime keeps us small on a host that has other things to do, unless its
-// administrator said otherwise: the working set is a few megabytes and the queue
-// at most 16, and two cores are more than a pump and a sender need.
-func limitRuntime() {
+// administrator said otherwise with GOMEMLIMIT, GOGC or GOMAXPROCS: two cores are
+// more than a pump and a sender need.
+func limitRuntime(cfg *agent.Config) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(48 << 20)
+		debug.SetMemoryLimit(memoryLimit(cfg))
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(50)
@@ -207,4 +207,24 @@ func limitRuntime() {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
 	}
+}
+
+// memoryLimit is what the collector of garbage may let the heap grow to: some
+// megabytes that are always in use, as much again, and what the queues may hold
+// when something hangs. It must be more than is in use then, or collecting takes
+// all the time there is.
+func memoryLimit(cfg *agent.Config) int64 {
+	const always, plugin = 16 << 20, 8 << 20
+	limit := int64(always)
+	if cfg.Source == agent.SourceKernel || cfg.Source == agent.SourceMulticast {
+		limit += int64(cfg.Kernel.QueueBytes)
+	}
+	if cfg.Plugins != nil {
+		for _, p := range cfg.Plugins.Plugins {
+			if p.Active {
+				limit += plugin
+			}
+		}
+	}
+	return limit
 }

@@ -16,7 +16,7 @@ import (
 func stockFlags() *runFlags {
 	return &runFlags{
 		source: agent.SourceKernel, transport: "tcp", spoolDir: defaultSpool, spoolSize: "1G",
-		kernelState: "enable", receiveBuffer: "64M", queue: "16M",
+		kernelState: "enable", receiveBuffer: "64M", queue: "8M",
 		drain: 30 * time.Second, shutdown: 5 * time.Second, logLevel: "info",
 	}
 }
