@@ -72,6 +72,10 @@ func newCollector(t testing.TB) *collector {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return collectorOn(t, ln)
+}
+
+func collectorOn(t testing.TB, ln net.Listener) *collector {
 	c := &collector{addr: ln.Addr().String(), ln: ln, seqs: map[uint32]bool{}, conns: map[net.Conn]bool{}}
 	c.wg.Add(1)
 	go func() {
@@ -151,6 +155,13 @@ func (c *collector) got() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]string(nil), c.lines...)
+}
+
+// again is how many records came a second time.
+func (c *collector) again() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.twice
 }
 
 func wait(t testing.TB, what string, cond func() bool) {

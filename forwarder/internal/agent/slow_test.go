@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// slowness is how long each write and each sync of a disk takes longer.
+type slowness struct{ ns atomic.Int64 }
+
+func (s *slowness) wait() { time.Sleep(time.Duration(s.ns.Load())) }
+
+// slowLog is a slow disk for the local log.
+type slowLog struct {
+	locallog.OS
+	slow *slowness
+}
+
+type slowLogFile struct {
+	locallog.File
+	slow *slowness
+}
+
+func (d slowLog) OpenFile(name string, flag int, perm fs.FileMode) (locallog.File, error) {
+	f, err := d.OS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return slowLogFile{f, d.slow}, nil
+}
+
+func (f slowLogFile) Write(b []byte) (int, error) { f.slow.wait(); return f.File.Write(b) }
+func (f slowLogFile) Sync() error                 { f.slow.wait(); return f.File.Sync() }
+func (f slowLogFile) Datasync() error             { f.slow.wait(); return f.File.Datasync() }
+
+// slowSpool is a slow disk for the spool.
+type slowSpool struct {
+	fsys.FS
+	slow *slowness
+}
+
+type slowSpoolFile struct {
+	fsys.File
+	slow *slowness
+}
+
+func (d slowSpool) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	f, err := d.FS.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return slowSpoolFile{f, d.slow}, nil
+}
+
+func (f slowSpoolFile) WriteAt(b []byte, at int64) (int, error) {
+	f.slow.wait()
+	return f.File.WriteAt(b, at)
+}
+func (f slowSpoolFile) Sync() error     { f.slow.wait(); return f.File.Sync() }
+func (f slowSpoolFile) Datasync() error { f.slow.wait(); return f.File.Datasync() }
+
+// slowFor is how long the disk stays slow: AUDITFLEET_SLOW_DISK makes it minutes.
+func slowFor(t *testing.T) time.Duration {
+	v := os.Getenv("AUDITFLEET_SLOW_DISK")
+	if v == "" {
+		return 5 * time.Second
+	}
+	d, err := time.ParseDuration(v)
+	if err != nil {
+		t.Fatalf("AUDITFLEET_SLOW_DISK: %v", err)
+	}
+	return d
+}
+
+// underLoad runs rounds of an audited workload for a time, and returns its calls,
+// the median time of a round, and what the kernel lost meanwhile.
+func underLoad(t *testing.T, ctl *kernel.Conn, w *kerneltest.Workload, d, rest time.Duration) (calls int, median time.Duration, lost uint32) {
+	t.Helper()
+	const round = 500
+	before, err := ctl.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var took []time.Duration
+	for until := time.Now().Add(d); time.Now().Before(until); {
+		began := time.Now()
+		w.Run(t, round)
+		took = append(took, time.Since(began))
+		calls += round
+		time.Sleep(rest)
+	}
+	after, err := ctl.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return calls, medianOf(took), after.Lost - before.Lost
+}
+
+func medianOf(d []time.Duration) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	d = slices.Sorted(slices.Values(d))
+	return d[len(d)/2]
+}
+
+// A disk on which every write takes 200 ms, for the log and the spool, with the
+// collector away: an audited program is not slowed, and the kernel loses nothing.
+// Afterwards every record is at the collector, or its loss is said.
+func TestSlowDiskCollectorAway(t *testing.T) {
+	ctl := kerneltest.Dial(t)
+	w := kerneltest.Getppid(t, ctl)
+	// The administrator's: enough for what comes between two turns of a busy CPU.
+	if err := ctl.Set(kernel.Status{Mask: kernel.MaskBacklogLimit, BacklogLimit: 8192}); err != nil {
+		t.Fatal(err)
+	}
+	d := slowFor(t)
+	dir := t.TempDir()
+	slow := &slowness{}
+	c := newCollector(t)
+	c.hold(true)
+	s := startAgent(t, Config{
+		Source: SourceKernel, Version: "test", Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool", FS: slowSpool{fsys.OS, slow}},
+		Log: locallog.Config{Path: dir + "/log/audit.log", Flush: locallog.FlushIncrementalAsync, Freq: 50, MaxSize: 64 << 20, NumLogs: 99, FS: slowLog{slow: slow}},
+	})
+	// About 2,000 records a second, at both disks.
+	rest := 300 * time.Millisecond
+	wellCalls, well, wellLost := underLoad(t, ctl, w, d/2, rest)
+	slow.ns.Store(int64(200 * time.Millisecond))
+	calls, median, lost := underLoad(t, ctl, w, d, rest)
+	t.Logf("well: %d calls, %v a round, the kernel lost %d", wellCalls, well, wellLost)
+	t.Logf("slow disk, no collector, for %v: %d calls, %v a round, the kernel lost %d; queue %+v", d, calls, median, lost, s.kernel.Stats().QueueBytes)
+	if lost > wellLost {
+		t.Errorf("the kernel lost %d records, %d with a disk that is well", lost, wellLost)
+	}
+	if median > 2*well+20*time.Millisecond {
+		t.Errorf("a round took %v instead of %v", median, well)
+	}
+	slow.ns.Store(0)
+	c.hold(false)
+	total := calls + wellCalls
+	wait(t, "every record arrived, or its loss was said", func() bool {
+		if s.spool.Left() > 0 || s.kernel.Stats().QueueRecords > 0 {
+			return false
+		}
+		got := serials(c.got(), w.Key)
+		return len(got) == total || len(saidLost(t, c.got())) > 0
+	})
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
+	}
+	arrived, said := len(serials(c.got(), w.Key)), 0
+	for cause, n := range saidLost(t, c.got()) {
+		t.Log("said to be lost: "+cause, strconv.Itoa(n))
+		said += n
+	}
+	if arrived < total && said < total-arrived {
+		t.Errorf("%d of %d events arrived, %d records are said to be lost", arrived, total, said)
+	}
+	if d <= 10*time.Second && (said > 0 || arrived != total) {
+		t.Errorf("%d of %d arrived, %d said to be lost: the queue holds more than that", arrived, total, said)
+	}
+}
