@@ -12,18 +12,19 @@ import (
 // Format is how a found event is written.
 type Format uint8
 
-// Output formats. FormatCSV and FormatText have no writers in this version.
+// Output formats. FormatJSON is ours (JSON.md).
 const (
 	FormatDefault Format = iota
 	FormatRaw
 	FormatInterpret
 	FormatCSV
 	FormatText
+	FormatJSON
 )
 
 // String is the format's name as --format takes it.
 func (f Format) String() string {
-	names := [...]string{"default", "raw", "interpret", "csv", "text"}
+	names := [...]string{"default", "raw", "interpret", "csv", "text", "json"}
 	if int(f) < len(names) {
 		return names[f]
 	}
@@ -55,6 +56,7 @@ type Options struct {
 	ExtraLabels  bool
 	ExtraObj2    bool
 	ExtraTime    bool
+	Words        bool // -i with FormatJSON: what values mean, beside the values
 
 	Input          string // -if: a file or folder; empty is the logs, or stdin
 	InputLogs      bool   // --input-logs: the logs even when stdin is a pipe
@@ -316,6 +318,10 @@ func (p *parser) option(opt string) error {
 		o.ExtraTime = true
 		return p.noValue()
 	case "--interpret":
+		if o.Format == FormatJSON {
+			o.Words = true
+			return p.noValue()
+		}
 		if o.Format != FormatDefault {
 			return usagef("Conflicting output format %s", p.name)
 		}

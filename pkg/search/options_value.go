@@ -126,6 +126,10 @@ func (p *parser) outputForm(opt, v string) error {
 		}
 		return nil
 	}
+	if v == "json" && o.Format == FormatInterpret {
+		o.Format, o.Words = FormatJSON, true
+		return nil
+	}
 	if o.Format != FormatDefault {
 		return usagef("Multiple output formats, use only 1")
 	}
@@ -140,6 +144,8 @@ func (p *parser) outputForm(opt, v string) error {
 		o.Format = FormatCSV
 	case v == "text":
 		o.Format = FormatText
+	case v == "json":
+		o.Format = FormatJSON
 	default:
 		return usagef("Unknown option (%s)", v)
 	}

@@ -36,7 +36,7 @@ const Usage = `usage: search [options]        (all conditions must hold)
        --regex                  TEXT above is a regular expression;  --regex REGEXP: any field matches it
        --expression EXPRESSION  as ausearch-expression(5) has them; all these may be repeated
  results
-       --format raw|default|interpret|csv|text      -r, --raw      -i, --interpret
+       --format raw|default|interpret|csv|text|json -r, --raw      -i, --interpret (json: in words, too)
        --escape raw|tty|shell|shell_quote           --extra-keys, --extra-labels, --extra-obj2, --extra-time (csv)
        --just-one               stop after the first;  --limit N: after N
        --reverse                the newest first;  --count: how many there are, instead of them

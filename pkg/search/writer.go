@@ -56,6 +56,8 @@ func NewFormatter(o *Options, loc *time.Location) (Formatter, error) {
 		return newCSVFormat(o, loc), nil
 	case FormatText:
 		return newTextFormat(o, loc), nil
+	case FormatJSON:
+		return newJSONFormat(o), nil
 	}
 	return nil, &FormatError{o.Format}
 }
