@@ -37,14 +37,14 @@ type line struct{ off, size uint32 }
 // them: of the same node, time and serial, and the first of a type that neither
 // starts nor ends an event by itself, or the only one.
 type run struct {
-	ms               int64
-	serial           uint64
-	node, nodeSize   uint32 // in data
-	first, n         uint32 // of lines
-	size             uint32 // of the lines, in bytes
-	typ              uint16 // of the first
-	hasNode          bool
-	hits             hits // conditions of the prefilter that a line of it meets
+	ms             int64
+	serial         uint64
+	node, nodeSize uint32 // in data
+	first, n       uint32 // of lines
+	size           uint32 // of the lines, in bytes
+	typ            uint16 // of the first
+	hasNode        bool
+	hits           hits // conditions of the prefilter that a line of it meets
 }
 
 // skippedLine is a line that is no record, or the rest of a long one.

@@ -235,7 +235,10 @@ func TestFullSpoolDisk(t *testing.T) {
 		c.hold(false)
 		wait(t, "the spool is empty", func() bool { return s.spool.Left() == 0 })
 		k.Emit(1300, "after")
-		wait(t, "what came after", func() bool { got := c.got(); return len(got) > 0 && strings.Contains(strings.Join(got[max(0, len(got)-20):], "\n"), ": after") })
+		wait(t, "what came after", func() bool {
+			got := c.got()
+			return len(got) > 0 && strings.Contains(strings.Join(got[max(0, len(got)-20):], "\n"), ": after")
+		})
 		time.Sleep(1100 * time.Millisecond)
 		s.stop()
 		if err := s.end(t); err != nil {
