@@ -30,6 +30,7 @@ type bench struct {
 	bins   *harness.Binaries
 	raw    *harness.Corpus
 	scale  int // 1 is the quick run
+	grow   int // GB that the growing store reaches
 	rounds int
 	out    io.Writer
 	failed []string
@@ -45,7 +46,8 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "server,link,search,forwarder", "parts to run")
+	only := flag.String("only", "server,link,search,forwarder,growth", "parts to run")
+	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	file := flag.String("o", "", "write the markdown to this file too")
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
 	flag.Parse()
@@ -70,7 +72,7 @@ func run() (returned error) {
 			return err
 		}
 	}
-	b := &bench{ctx: ctx, dir: dir, scale: 1, rounds: 3, out: os.Stdout}
+	b := &bench{ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, out: os.Stdout}
 	if *long {
 		b.scale, b.rounds = 10, 5
 	}
@@ -90,11 +92,11 @@ func run() (returned error) {
 		return err
 	}
 	b.machine()
-	parts := map[string]func() error{"server": b.servers, "link": b.link, "search": b.search, "forwarder": b.forwarder}
+	parts := map[string]func() error{"server": b.servers, "link": b.link, "search": b.search, "forwarder": b.forwarder, "growth": b.growth}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is server, link, search and forwarder", name)
+			return fmt.Errorf("-only %s: there is server, link, search, forwarder and growth", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

@@ -19,13 +19,29 @@ import (
 // connections, each from a loopback address of its own (a stock server allows
 // one connection an address), each keeping Window records in flight.
 type Load struct {
-	Addr    string
-	Conns   int
-	Window  int
-	Records int           // in all, shared out evenly
-	Limit   time.Duration // sending stops then, what is in flight is still waited for; 0 is no limit
-	Corpus  *Corpus
-	Seed    uint64
+	Addr      string
+	Conns     int
+	Window    int
+	Records   int           // in all, shared out evenly
+	Limit     time.Duration // sending stops then, what is in flight is still waited for; 0 is no limit
+	Corpus    *Corpus
+	Seed      uint64
+	Hosts     int       // node= names, shared out among the connections; 0 is one a connection
+	Start     time.Time // of the first event; an hour ago when zero
+	RareKey   string    // put as the key of every RareEvery-th event of a connection
+	RareEvery int
+}
+
+// nodes are the hosts whose records connection i carries.
+func (l *Load) nodes(i int) (out []string) {
+	hosts := l.Hosts
+	if hosts == 0 {
+		hosts = l.Conns
+	}
+	for h := i % hosts; h < hosts; h += l.Conns {
+		out = append(out, fmt.Sprintf("host%04d", h))
+	}
+	return out
 }
 
 // LoadResult is what a run of Load showed.
@@ -52,13 +68,17 @@ type loadConn struct {
 // prepare makes each connection's records before the clock runs.
 func (l *Load) prepare() ([]*loadConn, error) {
 	conns := make([]*loadConn, l.Conns)
+	start := l.Start
+	if start.IsZero() {
+		start = time.Now().Add(-time.Hour)
+	}
 	for i := range conns {
 		c := &loadConn{from: netip.AddrFrom4([4]byte{127, 1, byte(i / 250), byte(1 + i%250)})}
 		n := l.Records / l.Conns
 		var text bytes.Buffer
 		if _, err := l.Corpus.Write(&text, Make{
-			Seed: l.Seed + uint64(i), Records: n, Nodes: []string{fmt.Sprintf("host%04d", i)},
-			Start: time.Now().Add(-time.Hour), Step: time.Millisecond,
+			Seed: l.Seed + uint64(i), Records: n, Nodes: l.nodes(i),
+			Start: start, Step: time.Millisecond, RareKey: l.RareKey, RareEvery: l.RareEvery,
 		}); err != nil {
 			return nil, err
 		}

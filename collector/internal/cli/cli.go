@@ -40,7 +40,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	}
 	// The stock grammar does not go through cobra, which would also cost it time.
 	if filepath.Base(args[0]) == "ausearch" {
-		return p.search(ctx, args[1:])
+		return p.searchAs(ctx, args[1:], true)
 	}
 	if len(args) > 1 && args[1] == "search" {
 		return p.search(ctx, args[2:])
@@ -82,7 +82,7 @@ func (p *program) root() *cobra.Command {
 	root.SetVersionTemplate("collector {{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.backupCommand(), p.versionCommand())
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.versionCommand())
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	return root
 }

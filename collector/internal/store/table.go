@@ -17,6 +17,7 @@ type Table struct {
 	x  search.Extractor
 
 	ids    [search.NumFields]map[string]uint32
+	last   [search.NumFields]lastValue // most events of a host have most values of the one before
 	values []Value
 	seen   []uint32 // by value: the last event that has it, counted from 1
 
@@ -33,6 +34,13 @@ type Table struct {
 type Value struct {
 	Field search.Field
 	Text  string
+}
+
+// lastValue is the value of a field that was added last.
+type lastValue struct {
+	text string
+	id   uint32
+	set  bool
 }
 
 // TableStats are a table's sizes.
@@ -153,15 +161,20 @@ func (t *Table) addValue(f search.Field, v []byte) {
 	if int(f) >= len(t.ids) {
 		return
 	}
-	id, ok := t.ids[f][string(v)]
-	if !ok {
-		id = uint32(len(t.values))
-		text := string(v)
-		t.ids[f][text] = id
-		t.values = append(t.values, Value{f, text})
-		t.seen = append(t.seen, 0)
-		t.stats.MemBytes += int64(len(v)) + valueCost
+	l := &t.last[f]
+	if !l.set || l.text != string(v) {
+		id, ok := t.ids[f][string(v)]
+		if !ok {
+			id = uint32(len(t.values))
+			text := string(v)
+			t.ids[f][text] = id
+			t.values = append(t.values, Value{f, text})
+			t.seen = append(t.seen, 0)
+			t.stats.MemBytes += int64(len(v)) + valueCost
+		}
+		*l = lastValue{t.values[id].Text, id, true}
 	}
+	id := l.id
 	if t.seen[id] == t.events {
 		return
 	}

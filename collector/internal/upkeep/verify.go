@@ -46,7 +46,7 @@ type Report struct {
 
 // Verify reads everything a store holds. An error says that this was not possible,
 // not that something is damaged.
-func Verify(ctx context.Context, o VerifyOptions) (_ *Report, err error) {
+func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	files, err := bolt.List(o.Dir)
 	if files == nil {
 		return nil, err
@@ -55,9 +55,17 @@ func Verify(ctx context.Context, o VerifyOptions) (_ *Report, err error) {
 	if err != nil {
 		v.damage("%v", err)
 	}
+	if err := v.all(ctx); err != nil {
+		return nil, err
+	}
+	return v.rep, nil
+}
+
+func (v *verify) all(ctx context.Context) (err error) {
+	o := &v.o
 	var used bool
 	if v.rep.Server, used, err = bolt.InUse(o.Dir); err != nil {
-		return nil, fmt.Errorf("look for a server: %w", err)
+		return fmt.Errorf("look for a server: %w", err)
 	}
 	if used && v.rep.Server == "" {
 		v.rep.Server = "unknown"
@@ -66,29 +74,29 @@ func Verify(ctx context.Context, o VerifyOptions) (_ *Report, err error) {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
 	if v.bolt, err = bolt.NewVerifier(o.Workers); err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, v.bolt.Close()) }()
 	v.bolt.Progress = v.progress
 	// First the journal: it is trimmed only of what a later look at the partitions
 	// finds there.
 	if err := v.journal(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.partitions(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.senders(); err != nil {
-		return nil, err
+		return err
 	}
 	v.place()
 	if err := v.counters(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := v.aside(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return v.rep, nil
+	return nil
 }
 
 type verify struct {
@@ -345,10 +353,13 @@ func (v *verify) aside(ctx context.Context) error {
 			v.damage("%s: set aside as damaged by an earlier start: %v", path, err)
 			continue
 		}
-		v.damage("%s: set aside as damaged by an earlier start: answers lack it; %d of %d events in it are readable", path, rep.Events, rep.Said)
+		v.damage("%s: set aside as damaged by an earlier start: answers may lack some of it; %d of %d events in it are readable: `collector salvage` brings them back", path, rep.Events, rep.Said)
 		for i := range rep.Findings {
 			v.damage("%v", &rep.Findings[i])
 		}
+	}
+	for _, rel := range v.files.Salvaged {
+		v.notef("%s: set aside as damaged; what is readable of it has been brought back: move it away when it is not needed", filepath.Join(v.o.Dir, rel))
 	}
 	for _, rel := range v.files.Unfinished {
 		if v.rep.Server == "" {

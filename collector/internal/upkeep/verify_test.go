@@ -391,7 +391,7 @@ func TestVerifyNames(t *testing.T) {
 			if err := os.Rename(part(dir, 1), part(dir, 1)+".corrupt-1795343888417335399"); err != nil {
 				t.Fatal(err)
 			}
-		}, damage: []string{part("", 1) + ".corrupt-", "answers lack it", "events in it are readable"}},
+		}, damage: []string{part("", 1) + ".corrupt-", "answers may lack some of it", "events in it are readable: `collector salvage` brings them back"}},
 		"a foreign file": {change: func(t *testing.T, dir string) {
 			if err := os.WriteFile(filepath.Join(dir, "partitions", "notes.txt"), nil, 0o600); err != nil {
 				t.Fatal(err)

@@ -18,11 +18,19 @@ type Files struct {
 	Version    int        // by the folder's marker; 0 when that is damaged
 	Partitions []PartFile // by day and number
 	Aside      []string   // set aside as damaged, relative to Dir
+	Salvaged   []string   // set aside, and brought back from as far as could be
 	Unfinished []string   // left by a process that died, relative to Dir
 	Foreign    []string   // nothing of ours, relative to Dir
 	Senders    bool       // there is a file of resend detection's state
 	bytes      int64
 }
+
+// What stands behind a partition's name, and before a number, once it is set aside,
+// and once what is readable of it was brought back.
+const (
+	AsideMark    = ".corrupt-"
+	SalvagedMark = ".salvaged-"
+)
 
 // PartFile is a partition's file.
 type PartFile struct {
@@ -78,7 +86,11 @@ func (f *Files) add(e os.DirEntry) {
 		f.Unfinished = append(f.Unfinished, rel)
 		return
 	}
-	if strings.Contains(name, suffix+".corrupt-") {
+	if strings.Contains(name, suffix+SalvagedMark) {
+		f.Salvaged = append(f.Salvaged, rel)
+		return
+	}
+	if strings.Contains(name, suffix+AsideMark) {
 		f.Aside = append(f.Aside, rel)
 		return
 	}

@@ -60,6 +60,7 @@ type verifier struct {
 	ord      uint32
 	x        search.Extractor
 	addValue func(search.Field, []byte)
+	event    func(host string, ev *event.Event) // of Salvage
 }
 
 // maxEvents bounds what a group is believed to hold: a hundred times what a table
@@ -270,6 +271,9 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 		got.MinSerial, got.MaxSerial = min(got.MinSerial, ev.Serial), max(got.MaxSerial, ev.Serial)
 		got.Records += uint32(min(len(ev.Records), 1<<16-1))
 		v.count(&ev)
+		if v.event != nil {
+			v.event(blk.Host, &ev)
+		}
 		sum.Events++
 		sum.Records += uint64(len(ev.Records))
 		sum.Bytes += uint64(ev.Size())

@@ -1,0 +1,66 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+)
+
+func (p *program) salvageCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "salvage [--store DIR] FILE",
+		Short: "Bring back the readable events of a partition that was set aside as damaged",
+		Long: `Read FILE, a partition that was set aside (partitions/DAY.db.corrupt-NUMBER in the store, or a copy of one from
+elsewhere), and store what its checksums hold good and the store does not have, under the day it was received. What is
+there already, in a partition or in the journal, is not stored again; it may be interrupted and repeated.
+
+The collector must be stopped meanwhile. A file within the store is then called DAY.db.salvaged-NUMBER; it is never deleted.
+
+Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is named, 2 not done.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p.code = p.salvage(cmd.Context(), dir, args[0])
+			if p.code != 0 {
+				return errSaid
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	return cmd
+}
+
+func (p *program) salvage(ctx context.Context, dir, file string) int {
+	// As `collector verify` and the log name it, or by its name alone.
+	if _, err := os.Stat(file); err != nil && filepath.Base(file) == file {
+		file = filepath.Join(dir, "partitions", file)
+	}
+	m := newMeter(p.stdio.Err, "salvage")
+	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Error})
+	rep, err := upkeep.Salvage(ctx, upkeep.SalvageOptions{Dir: dir, File: file, Log: log, Progress: m.show})
+	m.end()
+	if err != nil {
+		fmt.Fprintf(p.stdio.Err, "salvage: %v\n", err)
+		return exitNotDone
+	}
+	for _, d := range rep.Damage {
+		fmt.Fprintf(p.stdio.Err, "salvage: damage: %s\n", d)
+	}
+	fmt.Fprintf(p.stdio.Out, "%s: %d events of %d records brought back; %d records were there already; %d events cannot be read\n",
+		rep.Part, rep.Events, rep.Records, rep.Present, rep.Lost)
+	if rep.Renamed != "" {
+		fmt.Fprintf(p.stdio.Out, "%s: what is left of it; move it away when it is not needed\n", rep.Renamed)
+	}
+	if len(rep.Damage) > 0 {
+		return exitDamage
+	}
+	return 0
+}

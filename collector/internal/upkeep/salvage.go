@@ -1,0 +1,311 @@
+package upkeep
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// SalvageOptions say what to bring back, and to where.
+type SalvageOptions struct {
+	Dir  string // the store; no collector may have it
+	File string // a partition that was set aside, of this store or a copy's
+	Log  hclog.Logger
+	// Progress, when not nil, is told how far it is.
+	Progress func(done, total int64)
+}
+
+// SalvageReport is what Salvage did.
+type SalvageReport struct {
+	Part    store.Part
+	Events  uint64 // brought back, whole or in part
+	Records uint64 // brought back
+	Present uint64 // readable records that the store or the journal has
+	Lost    uint64 // events in it that cannot be read
+	Damage  []string
+	Renamed string // the file's new name; "" when it lies outside the store
+}
+
+// Salvage stores what can be read of a partition that was set aside and that the
+// store does not have: each record as often as it is in the file, less what is
+// there already. So it may be interrupted and repeated. Records equal in every
+// byte, of one host and in different batches, come back once.
+func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error) {
+	if o.Log == nil {
+		o.Log = hclog.NewNullLogger()
+	}
+	s := &salvage{o: o, rep: &SalvageReport{}, tail: map[key]int{}}
+	v, err := bolt.NewVerifier(runtime.GOMAXPROCS(0))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, v.Close()) }()
+	if s.wreck, err = v.OpenWreck(o.File); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.wreck.Close()) }()
+	s.rep.Part = s.wreck.Part
+	for i := range s.wreck.Findings {
+		s.rep.Damage = append(s.rep.Damage, s.wreck.Findings[i].Error())
+	}
+	// A folder that is no store's is not made one.
+	if _, err := bolt.List(o.Dir); err != nil {
+		return nil, err
+	}
+	if s.st, err = bolt.Open(bolt.Options{Dir: o.Dir, Logger: o.Log}); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.st.Close()) }()
+	if err := s.begin(ctx); err != nil {
+		return nil, err
+	}
+	for i := range s.wreck.Groups {
+		if err := s.group(ctx, &s.wreck.Groups[i]); err != nil {
+			return nil, fmt.Errorf("bring back %s: %w", o.File, err)
+		}
+		s.progress(s.wreck.Groups[i].Size)
+	}
+	if err := s.counters(ctx); err != nil {
+		return nil, err
+	}
+	return s.rep, s.rename()
+}
+
+// key is a record of a host.
+type key [16]byte
+
+func keyOf(host, raw []byte) key {
+	h := sha256.New()
+	_, _ = h.Write(host) // never fails, as below
+	_, _ = h.Write([]byte{0})
+	_, _ = h.Write(raw)
+	return key(h.Sum(nil)[:16])
+}
+
+type salvage struct {
+	o     SalvageOptions
+	rep   *SalvageReport
+	st    *bolt.Store
+	wreck *bolt.Wreck
+	state *store.State
+	tail  map[key]int // records in the journal that the store does not have
+	done  int64
+}
+
+func (s *salvage) progress(n int64) {
+	s.done += n
+	if s.o.Progress != nil {
+		s.o.Progress(s.done, s.wreck.Size)
+	}
+}
+
+func (s *salvage) journalOptions() journal.Options {
+	return journal.Options{Dir: filepath.Join(s.o.Dir, journalDir), Logger: s.o.Log}
+}
+
+// begin finds out what the next start will take from the journal.
+func (s *salvage) begin(ctx context.Context) (err error) {
+	if s.state, err = s.st.State(ctx); err != nil {
+		return err
+	}
+	open := map[uint64]bool{}
+	for _, lsn := range s.state.Open {
+		open[lsn] = true
+	}
+	return journal.ReadOnly(s.journalOptions(), func(b *journal.Batch) error {
+		for i := range b.Records {
+			if lsn := b.First + uint64(i); lsn > s.state.LSN || open[lsn] {
+				s.tail[keyOf([]byte(hostOf(b, b.Records[i].Raw)), b.Records[i].Raw)]++
+			}
+		}
+		return ctx.Err()
+	})
+}
+
+// group brings one group's events back, in one batch.
+func (s *salvage) group(ctx context.Context, g *bolt.WreckGroup) error {
+	b, err := s.wreck.Bytes(g)
+	if err != nil {
+		return err
+	}
+	type one struct {
+		host string
+		ev   *event.Event
+	}
+	var events []one
+	has := map[key]int{} // of the group's records: how many the store has
+	span := [2]int64{}   // of event times, without 0
+	timeless := false
+	found, lost := s.wreck.Events(g, b, func(host string, ev *event.Event) {
+		ev = store.CloneEvent(ev)
+		events = append(events, one{host, ev})
+		for i := range ev.Records {
+			has[keyOf(ev.Records[i].Node, ev.Records[i].Raw)] = 0
+		}
+		switch {
+		case ev.Ms == 0:
+			timeless = true
+		case span[0] == 0 || ev.Ms < span[0]:
+			span[0] = ev.Ms
+		}
+		span[1] = max(span[1], ev.Ms)
+	})
+	s.rep.Lost += lost
+	for i := range found {
+		s.rep.Damage = append(s.rep.Damage, found[i].Error())
+	}
+	if b != nil {
+		same, err := s.st.HasGroup(g.ID, b)
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		if same {
+			for _, e := range events {
+				s.rep.Present += uint64(len(e.ev.Records))
+			}
+			return nil
+		}
+	}
+	if err := s.look(ctx, has, span, timeless); err != nil {
+		return err
+	}
+	tab := store.NewTable()
+	for _, e := range events {
+		kept := e.ev.Records[:0]
+		for _, r := range e.ev.Records {
+			k := keyOf(r.Node, r.Raw)
+			switch {
+			case has[k] > 0:
+				has[k]--
+			case s.tail[k] > 0:
+				s.tail[k]--
+			default:
+				kept = append(kept, r)
+				continue
+			}
+			s.rep.Present++
+		}
+		if e.ev.Records = kept; len(kept) > 0 {
+			tab.Add(e.host, e.ev)
+			s.rep.Events++
+			s.rep.Records += uint64(len(kept))
+		}
+	}
+	return s.append(ctx, tab, nil)
+}
+
+// look counts which of a group's records the store has.
+func (s *salvage) look(ctx context.Context, has map[key]int, span [2]int64, timeless bool) error {
+	var queries []*search.Query
+	if span[0] > 0 {
+		queries = append(queries, &search.Query{StartMs: span[0], EndMs: span[1]})
+	}
+	if timeless {
+		queries = append(queries, &search.Query{EndMs: 1})
+	}
+	for _, q := range queries {
+		err := store.Scan(ctx, s.st, q, func(ev *event.Event) error {
+			for i := range ev.Records {
+				k := keyOf(ev.Records[i].Node, ev.Records[i].Raw)
+				if n, ok := has[k]; ok {
+					has[k] = n + 1
+				}
+			}
+			return nil
+		})
+		// What of the store is damaged itself cannot be found, and is brought back.
+		if err != nil && !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+	}
+	return nil
+}
+
+// append stores a batch in the wreck's day; the place in the journal stays.
+func (s *salvage) append(ctx context.Context, tab *store.Table, hosts []store.Host) error {
+	if tab.Stats().Events == 0 && len(hosts) == 0 {
+		return nil
+	}
+	b := &store.Batch{ID: s.state.ID + 1, Day: s.wreck.Day, Events: tab, LSN: s.state.LSN, Open: s.state.Open, Hosts: hosts}
+	if err := s.st.Append(ctx, b); err != nil {
+		return err
+	}
+	s.state.ID++
+	return nil
+}
+
+// counters has no host counted with fewer records than are stored of it.
+func (s *salvage) counters(ctx context.Context) error {
+	files, err := bolt.List(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	files.Aside = nil
+	v := &verify{o: VerifyOptions{Dir: s.o.Dir}, files: files, rep: &Report{Dir: s.o.Dir}, stored: map[string]group.HostSum{}}
+	if err := v.all(ctx); err != nil {
+		return fmt.Errorf("count what is stored of each host: %w", err)
+	}
+	if v.state == nil {
+		return nil
+	}
+	open, _, err := v.open()
+	if err != nil {
+		return err
+	}
+	state, err := s.st.State(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]store.Host{}
+	for _, h := range state.Hosts {
+		known[h.Name] = h
+	}
+	var hosts []store.Host
+	for name, sum := range v.stored {
+		h, ok := known[name]
+		have := sum.Records + open[name]
+		if ok && h.Records >= have {
+			continue
+		}
+		if !ok {
+			day := s.wreck.Day.Time()
+			h = store.Host{Name: name, First: day, Last: day.Add(24*time.Hour - time.Nanosecond)}
+		}
+		h.Records, h.Bytes = have, max(h.Bytes, sum.Bytes)
+		hosts = append(hosts, h)
+	}
+	return s.append(ctx, store.NewTable(), hosts)
+}
+
+// rename says by its name that a file of the store has been dealt with.
+func (s *salvage) rename() error {
+	dir, err := filepath.EvalSymlinks(filepath.Dir(s.o.File))
+	if err != nil {
+		return err
+	}
+	own, err := filepath.EvalSymlinks(filepath.Join(s.o.Dir, "partitions"))
+	if err != nil || dir != own || !strings.Contains(filepath.Base(s.o.File), bolt.AsideMark) {
+		return err
+	}
+	to := filepath.Join(filepath.Dir(s.o.File), strings.Replace(filepath.Base(s.o.File), bolt.AsideMark, bolt.SalvagedMark, 1))
+	if err := os.Rename(s.o.File, to); err != nil {
+		return err
+	}
+	s.rep.Renamed = to
+	return syncDir(own)
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
+)
+
+const (
+	gigabyte     = int64(1e9)
+	growRecords  = 1_500_000 // a round's, about 0.4 GB
+	growConns    = 50
+	growWindow   = 256
+	growParts    = 30 // partitions the store has in the end
+	growSearches = 5
+)
+
+// grown is the cost of the last records when so much was stored.
+type grown struct {
+	bytes        int64
+	rate, cpu    float64 // records/s; CPU seconds a million records
+	disk         float64 // of the text
+	rss          int64
+	search       time.Duration
+	found, parts int
+	start        time.Duration // after a kill
+	replayed     string
+}
+
+// growth shows what a record costs as the store grows, and as the hosts do; and
+// how long a start takes with a full journal behind many partitions.
+func (b *bench) growth() error {
+	if err := b.growStore(); err != nil {
+		return err
+	}
+	return b.growHosts()
+}
+
+// growStore fills one store, in parts as of days, and takes figures at 1, 3, 10 …
+// GB: each over the last GB before.
+func (b *bench) growStore() (returned error) {
+	dir, err := b.scratch("growth")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	c, err := harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Args: []string{"--tcp-listen-queue", "1024"}})
+	if err != nil {
+		return err
+	}
+	defer func() { c.Kill() }()
+	var marks []int64
+	for gb := int64(1); gb <= int64(b.grow); gb *= 10 {
+		marks = append(marks, gb)
+		if 3*gb <= int64(b.grow) {
+			marks = append(marks, 3*gb)
+		}
+	}
+	b.printf("## As the store grows\n\n")
+	b.printf("%d senders × %d in flight, `--flush sync`, %d hosts, one store. Rate and CPU over the last GB before each mark; the search is for a key that\n", growConns, growWindow, growConns)
+	b.printf("%d events a GB have, whole process, median of %d; start: after SIGKILL until ready, the journal's records replayed.\n\n", growConns*2, growSearches)
+	b.printf("| stored | partitions | records/s | CPU s/M | disk, of the text | memory | search | found | start | replayed |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	var total, window int64
+	var acked int
+	var wall time.Duration
+	var cpu time.Duration
+	first := grown{}
+	for round := 0; len(marks) > 0; round++ {
+		before, err := c.Usage()
+		if err != nil {
+			return err
+		}
+		load := harness.Load{
+			Addr: c.Addr(), Conns: growConns, Window: growWindow, Records: growRecords, Corpus: b.raw, Seed: uint64(round) * 1000,
+			Start: time.Unix(1763600000+int64(round)*3600, 0), RareKey: rareKey, RareEvery: 2000,
+		}
+		got, err := load.Run(b.ctx)
+		if err != nil {
+			return fmt.Errorf("after %d bytes: %w; its output:\n%s", total, err, c.Output())
+		}
+		after, err := c.Usage()
+		if err != nil {
+			return err
+		}
+		total += got.Bytes
+		if window += got.Bytes; window > gigabyte {
+			window, acked, wall, cpu = got.Bytes, 0, 0, 0
+		}
+		acked, wall, cpu = acked+got.Acked, wall+got.Wall, cpu+after.CPU-before.CPU
+		progress("%s stored, %s records/s, %.1f CPU s/M", mib(total), count(got.Rate()), (after.CPU-before.CPU).Seconds()/float64(got.Acked)*1e6)
+		if total/(int64(b.grow)*gigabyte/growParts) > (total-got.Bytes)/(int64(b.grow)*gigabyte/growParts) {
+			if err := c.Signal(syscall.SIGUSR1); err != nil {
+				return err
+			}
+		}
+		if total < marks[0]*gigabyte {
+			continue
+		}
+		g := grown{bytes: total, rate: float64(acked) / wall.Seconds(), cpu: cpu.Seconds() / float64(acked) * 1e6, rss: after.RSS}
+		if c, err = b.growMark(c, dir, &g); err != nil {
+			return err
+		}
+		if first.bytes == 0 {
+			first = g
+		}
+		b.printf("| %.1f GB | %d | %s | %.1f (%.2f ×) | %.1f %% | %s | %s | %d | %s | %s |\n", float64(g.bytes)/1e9, g.parts, count(g.rate), g.cpu, g.cpu/first.cpu,
+			100*g.disk, mib(g.rss), short(g.search), g.found, short(g.start), g.replayed)
+		marks = marks[1:]
+		window, acked, wall, cpu = 0, 0, 0, 0
+	}
+	b.printf("\n")
+	return nil
+}
+
+// growMark takes the figures of one mark. The collector is killed and started
+// again with what lies in its journal.
+func (b *bench) growMark(c *harness.Collector, dir string, g *grown) (*harness.Collector, error) {
+	var took []time.Duration
+	for range growSearches {
+		begin := time.Now()
+		res, err := c.Search(time.Minute, "-k", rareKey, "--raw")
+		if err != nil {
+			return c, err
+		}
+		took = append(took, time.Since(begin))
+		g.found = bytes.Count(res.Stdout, []byte(rareKey))
+	}
+	g.search = median(took)
+	c.Kill()
+	parts, err := filepath.Glob(filepath.Join(dir, "partitions", "*.db"))
+	if err != nil {
+		return c, err
+	}
+	g.parts = len(parts)
+	var disk int64
+	for _, p := range parts {
+		var st syscall.Stat_t
+		if err := syscall.Stat(p, &st); err != nil {
+			return c, err
+		}
+		disk += st.Blocks * 512
+	}
+	g.disk = float64(disk) / float64(g.bytes)
+	begin := time.Now()
+	c, err = harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Args: []string{"--tcp-listen-queue", "1024"}})
+	if err != nil {
+		return c, err
+	}
+	g.start = time.Since(begin)
+	g.replayed = "0"
+	if _, after, ok := strings.Cut(c.Output(), "replayed the journal: records="); ok {
+		g.replayed, _, _ = strings.Cut(after, "\n")
+		if n, err := strconv.Atoi(g.replayed); err == nil {
+			g.replayed = count(n)
+		}
+	}
+	return c, nil
+}
+
+// growHosts sends the same records as of 1, 100 and 1,000 hosts: over as many
+// connections, and over the same few, as relays do.
+func (b *bench) growHosts() error {
+	b.printf("## As the hosts grow\n\n")
+	b.printf("%s records, 16,000 in flight over all connections, `--flush sync`, CPU until all is indexed and sealed. Median of %d.\n\n", count(300_000*b.scale), b.rounds)
+	b.printf("| hosts | connections × in flight | records/s | CPU s/M | of 100 hosts' | peak memory |\n|---|---|---|---|---|---|\n")
+	type load struct{ hosts, conns, window int }
+	loads := []load{{1, 1, 4096}, {100, 100, 160}, {1000, 1000, 16}, {1, 50, 320}, {100, 50, 320}, {1000, 50, 320}}
+	all := map[load][]serverRun{}
+	for round := range b.rounds {
+		for _, l := range loads {
+			r, err := b.runHosts(l.hosts, l.conns, l.window, round)
+			if b.ctx.Err() != nil {
+				return b.ctx.Err()
+			}
+			if err != nil {
+				b.fail("%v", err)
+				continue
+			}
+			progress("%4d hosts, %4d × %-4d %9s records/s  %5.1f CPU s/M", l.hosts, l.conns, l.window, count(r.rate), r.cpu)
+			all[l] = append(all[l], r)
+		}
+	}
+	of := func(l load, get func(serverRun) float64) float64 {
+		var list []float64
+		for _, r := range all[l] {
+			list = append(list, get(r))
+		}
+		slices.Sort(list)
+		if len(list) == 0 {
+			return 0
+		}
+		return list[len(list)/2]
+	}
+	cpu := func(r serverRun) float64 { return r.cpu }
+	for i, l := range loads {
+		base := of(loads[i/3*3+1], cpu)
+		b.printf("| %d | %d × %d | %s | %.1f | %.2f × | %s |\n", l.hosts, l.conns, l.window,
+			count(of(l, func(r serverRun) float64 { return r.rate })), of(l, cpu), of(l, cpu)/base, mib(int64(of(l, func(r serverRun) float64 { return float64(r.peak) }))))
+	}
+	b.printf("\n")
+	return nil
+}
+
+func (b *bench) runHosts(hosts, conns, window, round int) (r serverRun, err error) {
+	dir, err := b.scratch("hosts")
+	if err != nil {
+		return r, err
+	}
+	defer os.RemoveAll(dir)
+	addr, p, err := ourServer("sync").start(b, dir)
+	if err != nil {
+		return r, err
+	}
+	defer p.Kill()
+	before, err := p.Usage()
+	if err != nil {
+		return r, err
+	}
+	load := harness.Load{Addr: addr, Conns: conns, Window: window, Records: 300_000 * b.scale, Corpus: b.raw, Seed: uint64(round) * 10_000, Hosts: hosts}
+	got, err := load.Run(b.ctx)
+	if err != nil {
+		return r, fmt.Errorf("%d hosts over %d connections: %w; its output:\n%s", hosts, conns, err, p.Output())
+	}
+	live, err := p.Usage()
+	if err != nil {
+		return r, err
+	}
+	if err := p.Terminate(2 * time.Minute); err != nil {
+		return r, err
+	}
+	after, err := p.Usage()
+	if err != nil {
+		return r, err
+	}
+	return serverRun{rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6, peak: max(live.PeakRSS, live.RSS)}, nil
+}
