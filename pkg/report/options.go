@@ -60,6 +60,10 @@ type Options struct {
 	// not in that of their first appearance: for sources that have no such order.
 	ByValue bool
 
+	// FirstMs is when the logs begin, where that is not with the first event
+	// selected; 0 is not known.
+	FirstMs int64
+
 	Help, Version bool
 
 	// Extra holds the values of the options that Env.Extra named, by name.
@@ -144,6 +148,9 @@ func (p *parser) option(name string) error {
 		}
 		if len(v) >= maxPath {
 			return usagef("File name is too long %s", v)
+		}
+		if v == "" {
+			return usagef("stat: No such file or directory")
 		}
 		p.o.Input = v
 	case "--node":

@@ -78,6 +78,15 @@ func (p *program) reportStore(ctx context.Context, o *report.Options) (code int,
 	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
 		return src.Scan(ctx, q, 0, fn)
 	}
+	if o.Kind == report.Overview && o.StartMs != 0 {
+		err := src.Scan(ctx, &search.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
+			o.FirstMs = ev.Ms
+			return nil
+		})
+		if err != nil {
+			return 1, fmt.Errorf("begin of the logs: %w", err)
+		}
+	}
 	return report.Run(ctx, o, time.Local, scan, p.stdio.Out)
 }
 
