@@ -64,6 +64,9 @@ type Options struct {
 	// selected; 0 is not known.
 	FirstMs int64
 
+	NoPager bool // --no-pager
+	Columns int  // of the terminal that it is shown on, 0 for none
+
 	Help, Version bool
 
 	// Extra holds the values of the options that Env.Extra named, by name.
@@ -92,6 +95,7 @@ var flags = map[string]func(*Options){
 	"--input-logs": func(o *Options) { o.InputLogs = true },
 	"--no-config":  func(o *Options) { o.NoConfig = true },
 	"-nc":          func(o *Options) { o.NoConfig = true },
+	"--no-pager":   func(o *Options) { o.NoPager = true },
 	"-v":           func(o *Options) { o.Version = true },
 	"--version":    func(o *Options) { o.Version = true },
 	"--help":       func(o *Options) { o.Help = true },

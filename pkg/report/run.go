@@ -38,7 +38,7 @@ func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
 	if loc == nil {
 		loc = time.Local
 	}
-	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: columnsOf(out), first: o.FirstMs}
+	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
 }
 
 // printer returns a new printer, whose sums finish adds up.
