@@ -155,13 +155,19 @@ type grouper struct {
 	key     []byte
 	tally   *tally
 	indexes [search.NumFields][]int // places in By
+	named   [search.NumFields][]int // those of which a field is the name, with -i
+	names   [][][]byte              // of the present event, by field of By
 }
 
 func newGrouper(o *Options, loc *time.Location) *grouper {
-	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), tally: newTally()}
+	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), names: make([][][]byte, len(o.Group.By)), tally: newTally()}
 	for i, by := range o.Group.By {
-		if !by.Node {
-			g.indexes[by.Field] = append(g.indexes[by.Field], i)
+		if by.Node {
+			continue
+		}
+		g.indexes[by.Field] = append(g.indexes[by.Field], i)
+		if name, ok := nameField[by.Field]; ok && o.Interpret {
+			g.named[name] = append(g.named[name], i)
 		}
 	}
 	return g
@@ -171,13 +177,16 @@ func newGrouper(o *Options, loc *time.Location) *grouper {
 // is in the group of each.
 func (g *grouper) add(ev *event.Event) {
 	for i := range g.values {
-		g.values[i] = g.values[i][:0]
+		g.values[i], g.names[i] = g.values[i][:0], g.names[i][:0]
 	}
 	g.text = g.text[:0]
 	g.x.Extract(ev, g.take)
 	for i, by := range g.o.Group.By {
 		if by.Node && ev.Node != nil {
 			g.values[i] = append(g.values[i], ev.Node)
+		}
+		if len(g.names[i]) > 0 { // what its host calls them, not this machine
+			g.values[i], g.names[i] = g.names[i], g.values[i]
 		}
 	}
 	g.key = g.key[:0]
@@ -190,13 +199,31 @@ func (g *grouper) add(ev *event.Event) {
 // take keeps a value of a field that is grouped by.
 func (g *grouper) take(f search.Field, v []byte) {
 	for _, i := range g.indexes[f] {
-		if slices.ContainsFunc(g.values[i], func(have []byte) bool { return bytes.Equal(have, v) }) {
-			continue
-		}
-		start := len(g.text)
-		g.text = append(g.text, v...)
-		g.values[i] = append(g.values[i], g.text[start:len(g.text):len(g.text)])
+		g.values[i] = g.once(g.values[i], "", v)
 	}
+	for _, i := range g.named[f] {
+		g.names[i] = g.once(g.names[i], isName, v)
+	}
+}
+
+// once appends a copy of a value that is not there yet.
+func (g *grouper) once(list [][]byte, mark string, v []byte) [][]byte {
+	start := len(g.text)
+	g.text = append(append(g.text, mark...), v...)
+	v = g.text[start:len(g.text):len(g.text)]
+	if slices.ContainsFunc(list, func(have []byte) bool { return bytes.Equal(have, v) }) {
+		g.text = g.text[:start]
+		return list
+	}
+	return append(list, v)
+}
+
+// isName goes before a value that is a name already, as the record's host had it.
+const isName = "\x02"
+
+// nameField is where an enriched record has the name of a user.
+var nameField = map[search.Field]search.Field{
+	search.FieldAUID: search.FieldAUIDName, search.FieldUID: search.FieldUIDName, search.FieldEUID: search.FieldEUIDName,
 }
 
 // count goes through the values of the fields from the i-th on.
@@ -277,6 +304,9 @@ func (w *writer) groupValue(by By, v string) string {
 	if v == absentValue {
 		return ""
 	}
+	if name, ok := strings.CutPrefix(v, isName); ok && nameField[by.Field] != 0 && !by.Node {
+		return name
+	}
 	n, err := strconv.ParseUint(v, 10, 32)
 	if by.Node || err != nil {
 		return v
@@ -284,7 +314,7 @@ func (w *writer) groupValue(by By, v string) string {
 	switch by.Field {
 	case search.FieldType:
 		return tables.TypeName(uint16(n))
-	case search.FieldAUID, search.FieldUID, search.FieldEUID:
+	case search.FieldAUID, search.FieldUID, search.FieldEUID: // what names its host had is not known
 		if !w.o.Interpret {
 			return v
 		}

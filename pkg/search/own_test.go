@@ -327,3 +327,26 @@ func TestStrangers(t *testing.T) {
 		t.Errorf("somebody else: exit %d, %q", r.code, r.stderr)
 	}
 }
+
+// TestTreeOfUsers draws a tree with the names that its host has for the users.
+func TestTreeOfUsers(t *testing.T) {
+	call := func(at, pid, ppid int, comm string) string {
+		return fmt.Sprintf("type=SYSCALL msg=audit(170000000%d.000:%d): arch=c000003e syscall=59 success=yes exit=0 ppid=%d pid=%d auid=1000 uid=0 "+
+			"comm=%q exe=\"/bin/%s\" key=(null)\x1dARCH=x86_64 SYSCALL=execve AUID=\"alice\" UID=\"toor\"\n", at, at, ppid, pid, comm, comm)
+	}
+	path := writeLog(t, call(1, 20, 10, "sh")+call(2, 30, 20, "cat")+call(3, 31, 30, "less")+call(4, 40, 1, "other"))
+	r := runOurs(utcEnv, "-if", path, "--tree", "-c", "cat")
+	want := "----\ntime->Tue Nov 14 22:13:22 2023 events=2\n" +
+		"       PID     PPID AUID         UID          COMMAND\n" +
+		"        10        ? ?            ?            ?\n" +
+		"        20       10 alice        toor          \\_ sh (/bin/sh)\n" +
+		"*       30       20 alice        toor              \\_ cat (/bin/cat)\n" +
+		"        31       30 alice        toor                  \\_ less (/bin/less)\n"
+	if r.out != want || r.code != 0 {
+		t.Errorf("exit %d %q\n%s\nwant\n%s", r.code, r.stderr, r.out, want)
+	}
+	r = runOurs(utcEnv, "-if", path, "--tree", "-c", "other", "--format", "json")
+	if !strings.Contains(r.out, `"auid":1000,"auid_name":"alice","uid":0,"uid_name":"toor"`) {
+		t.Errorf("json: %s", r.out)
+	}
+}

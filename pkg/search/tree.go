@@ -32,7 +32,9 @@ type sighting struct {
 	ms        int64
 	serial    uint64
 	uid, auid int64
-	comm, exe string
+	// What the record itself calls the users, empty when it does not: those of its host.
+	uidName, auidName string
+	comm, exe         string
 }
 
 func (s *sighting) same(o *sighting) bool {
@@ -40,7 +42,8 @@ func (s *sighting) same(o *sighting) bool {
 }
 
 // treeFields are what a sighting is made of.
-const treeFields fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe
+const treeFields fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe |
+	1<<FieldUIDName | 1<<FieldAUIDName
 
 // see reads an event; false when it does not say which process it is of.
 func (x *Extractor) see(ev *event.Event) (sighting, bool) {
@@ -55,6 +58,12 @@ func (x *Extractor) see(ev *event.Event) (sighting, bool) {
 	}
 	if it.set.has(FieldAUID) {
 		s.auid = it.nums[FieldAUID]
+	}
+	if it.set.has(FieldUIDName) {
+		s.uidName = string(it.strs[FieldUIDName])
+	}
+	if it.set.has(FieldAUIDName) {
+		s.auidName = string(it.strs[FieldAUIDName])
 	}
 	if it.set.has(FieldComm) {
 		s.comm = string(it.strs[FieldComm])

@@ -70,7 +70,7 @@ func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
 	if p.ppid >= 0 {
 		ppid = strconv.FormatInt(p.ppid, 10)
 	}
-	fmt.Fprintf(b, "%s%9d %8s %-12s %-12s ", star, p.pid, ppid, w.user(p.auid), w.user(p.uid))
+	fmt.Fprintf(b, "%s%9d %8s %-12s %-12s ", star, p.pid, ppid, w.user(p.auid, p.auidName), w.user(p.uid, p.uidName))
 	if depth > 0 {
 		b.WriteString(strings.Repeat("    ", depth-1) + ` \_ `)
 	}
@@ -89,9 +89,12 @@ func (w *treeWriter) text(s string) string {
 	return string(appendEscaped(nil, []byte(s), w.o.Escape))
 }
 
-// user is a user's name, or the number where there is none.
-func (w *treeWriter) user(id int64) string {
+// user is a user's name, that of the record before that of this machine, or the
+// number where there is none.
+func (w *treeWriter) user(id int64, name string) string {
 	switch {
+	case name != "":
+		return w.text(name)
 	case id < 0:
 		return "?"
 	case id == unsetID:
@@ -108,7 +111,9 @@ type treeNode struct {
 	PID      int64       `json:"pid"`
 	PPID     *int64      `json:"ppid,omitempty"`
 	AUID     *int64      `json:"auid,omitempty"`
+	AUIDName string      `json:"auid_name,omitempty"` // where the records have it
 	UID      *int64      `json:"uid,omitempty"`
+	UIDName  string      `json:"uid_name,omitempty"`
 	Comm     string      `json:"comm,omitempty"`
 	Exe      string      `json:"exe,omitempty"`
 	Seen     string      `json:"seen,omitempty"` // the first event that tells of it
@@ -136,7 +141,7 @@ func (w *treeWriter) json(p *process, parents []*process) error {
 }
 
 func nodeOf(p *process) *treeNode {
-	n := &treeNode{PID: p.pid, Comm: p.comm, Exe: p.exe, More: p.cut}
+	n := &treeNode{PID: p.pid, AUIDName: p.auidName, UIDName: p.uidName, Comm: p.comm, Exe: p.exe, More: p.cut}
 	number := func(v int64) *int64 {
 		if v < 0 {
 			return nil
