@@ -111,17 +111,22 @@ func (p *parser) own(name string) error {
 
 // every reads a duration: Go's units, and d for days, w for weeks.
 func every(v string) (time.Duration, error) {
-	unit, text := time.Duration(1), v
+	unit, text := int64(1), v
 	for suffix, d := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
 		if n, ok := strings.CutSuffix(v, suffix); ok {
-			unit, text = d, n+"ns"
+			unit, text = int64(d), n+"ns"
 		}
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 || d > time.Duration(1<<62)/unit || d*unit < time.Second || d*unit%time.Second != 0 {
+	if err == nil && d > 0 && int64(d) <= 1<<62/unit {
+		d = time.Duration(int64(d) * unit)
+	} else {
+		d = 0
+	}
+	if d < time.Second || d%time.Second != 0 {
 		return 0, usagef("--every %s: a time of whole seconds such as 90s, 15m, 1h, 1d or 1w is wanted", v)
 	}
-	return d * unit, nil
+	return d, nil
 }
 
 // groupDone checks what was said about groups as a whole.
