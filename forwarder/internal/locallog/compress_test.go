@@ -86,6 +86,13 @@ func counted(t tester, path string, dated bool) (text string) {
 	return text + plainText(t, path)
 }
 
+// settled is counted while nothing is renamed.
+func settled(t tester, l *Log) string {
+	l.packer.mu.Lock()
+	defer l.packer.mu.Unlock()
+	return counted(t, l.cfg.Path, l.cfg.Dated)
+}
+
 // idle waits until nothing is left to compress.
 func idle(t tester, l *Log, done uint64) {
 	t.Helper()
@@ -195,7 +202,7 @@ func TestSwitching(t *testing.T) {
 			if err != nil || logs.count() > cfg.NumLogs-1 {
 				t.Fatalf("%v: %d older logs, %v", step, logs.count(), err)
 			}
-			if got := counted(t, cfg.Path, cfg.Dated); !step.compress && (got == "" || !strings.HasSuffix(all, got)) {
+			if got := settled(t, l); got == "" || !strings.HasSuffix(all, got) {
 				t.Fatalf("%v: %q is not the end of %q", step, got, all)
 			}
 		}
@@ -242,14 +249,14 @@ func TestRotateForSpace(t *testing.T) {
 			idle(t, l, uint64(i+1))
 		}
 		fsx.write = func(n int) (int, error) {
-			if strings.Contains(counted(t, l.cfg.Path, dated), "1\n") {
+			if strings.Contains(settled(t, l), "1\n") {
 				return 0, unix.ENOSPC
 			}
 			return n, nil
 		}
 		l.Write([]byte("more"))
 		l.Flush()
-		if got := counted(t, l.cfg.Path, dated); got != "2\nmore\n" || l.Stats().Dropped != 0 {
+		if got := settled(t, l); got != "2\nmore\n" || l.Stats().Dropped != 0 {
 			t.Errorf("dated %v: %q, %+v", dated, got, l.Stats())
 		}
 	}
