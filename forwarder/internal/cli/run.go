@@ -49,6 +49,14 @@ flight is acknowledged.
 The actions written in audisp-remote.conf are followed; a key that is not there
 keeps the records and goes on trying for ever, whatever stock's default is. stop
 and suspend end shipping until USR2 or HUP, and the spool keeps its records.
+
+auditd.conf has every stock key, and two of ours: log_compress = none|zstd (of
+rotated logs, in the background) and rotated_names = numbers|dated (dated: by the
+UTC time of the rotation, audit.log.2026-11-22T10-00-00).
+
+Unless set in the environment, GOMAXPROCS is 2, GOGC 50, and GOMEMLIMIT 16 MiB,
+and --queue (kernel, multicast), and 8 MiB for each active plugin.
+
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
 of it acknowledged within --drain-timeout (the rest is in the spool).`
 
