@@ -13,7 +13,7 @@ import (
 type Option struct {
 	Names []string // every spelling, dashes included
 	Value string   // what its value is called; empty: it has none
-	Brief string   // what it is for; no colon, which completion scripts end at
+	Brief string   // what it is for, in a few words
 
 	Optional bool // the value may be left out
 	Dash     bool // the value may begin with '-'
@@ -65,6 +65,31 @@ func (t Table) Names() (all []string) {
 		all = append(all, o.Names...)
 	}
 	return all
+}
+
+// Valued says of every spelling whether it takes a value.
+func (t Table) Valued() map[string]bool {
+	all := map[string]bool{}
+	for _, o := range t {
+		for _, n := range o.Names {
+			all[n] = o.Value != ""
+		}
+	}
+	return all
+}
+
+// SplitEquals writes NAME=VALUE as two arguments for the options that may be written so.
+func (t Table) SplitEquals(args []string) []string {
+	out := make([]string, 0, len(args)+2)
+	for _, arg := range args {
+		name, value, has := strings.Cut(arg, "=")
+		if o := t.Find(name); has && o != nil && o.Equals {
+			out = append(out, name, value)
+			continue
+		}
+		out = append(out, arg)
+	}
+	return out
 }
 
 // Found is what may be typed next.

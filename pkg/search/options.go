@@ -156,7 +156,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 		return nil, ErrNoOptions
 	}
 	env = env.withDefaults()
-	args = splitOwn(args)
+	args = ownOptions.SplitEquals(args)
 	p := &parser{env: env, args: args, o: &Options{Locale: env.Locale, Names: env.Names}, terms: map[string]Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]

@@ -297,16 +297,3 @@ func (p *parser) termOp(opt string, t *Term) error {
 	}
 	return nil
 }
-
-// splitOwn lets our options be written --limit=5, too.
-func splitOwn(args []string) []string {
-	for i, arg := range args {
-		name, value, has := strings.Cut(arg, "=")
-		if o := ownOptions.Find(name); !has || o == nil || !o.Equals {
-			continue
-		}
-		out := append([]string(nil), args[:i]...)
-		return append(append(out, name, value), splitOwn(args[i+1:])...)
-	}
-	return args
-}
