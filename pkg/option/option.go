@@ -112,12 +112,10 @@ func (t Table) Complete(before []string, typed string, rest Words) Found {
 	if required {
 		return o.Words.found(before, typed)
 	}
-	found := Found{}
 	if o != nil {
-		found = o.Words.found(before, typed)
-	} else {
-		found = rest.found(before, typed)
+		rest = o.Words
 	}
+	found := rest.found(before, typed)
 	// Options are offered where nothing else is, and where one was begun.
 	if strings.HasPrefix(typed, "-") || typed == "" && !found.Files && !found.Folders && len(found.Words) == 0 {
 		for _, o := range t {
@@ -135,10 +133,9 @@ func (t Table) Complete(before []string, typed string, rest Words) Found {
 // has to.
 func (t Table) pending(before []string) (o *Option, required bool) {
 	for i := 0; i < len(before); {
-		o = t.Find(before[i])
+		o := t.Find(before[i])
 		i++
 		if o == nil || o.Value == "" {
-			o = nil
 			continue
 		}
 		n := 0
@@ -149,7 +146,6 @@ func (t Table) pending(before []string) (o *Option, required bool) {
 		if i == len(before) && n <= o.More {
 			return o, n == 0 && !o.Optional
 		}
-		o = nil
 	}
 	return nil, false
 }
