@@ -38,6 +38,8 @@ const (
 	FormatJSON
 )
 
+var formatNames = [...]string{"table", "csv", "json"}
+
 // nodeField is the name of the machine among the fields.
 const nodeField = "node"
 
@@ -64,14 +66,6 @@ func byName(name string) (By, bool) {
 
 // own reads an option that aureport has not.
 func (p *parser) own(name string) error {
-	if takes, ok := p.env.Extra[name]; ok {
-		return p.extra(name, takes)
-	}
-	switch name {
-	case "--by", "--top", "--every", "--format":
-	default:
-		return usagef("%s is an unsupported option", name)
-	}
 	v, err := p.value()
 	if err != nil {
 		return err
@@ -100,11 +94,11 @@ func (p *parser) own(name string) error {
 			return err
 		}
 	case "--format":
-		f, ok := map[string]Format{"table": FormatTable, "csv": FormatCSV, "json": FormatJSON}[v]
-		if !ok {
+		f := slices.Index(formatNames[:], v)
+		if f < 0 {
 			return usagef("--format %s: one of table, csv and json is wanted", v)
 		}
-		g.Format = f
+		g.Format = Format(f)
 	}
 	return nil
 }

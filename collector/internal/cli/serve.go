@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -46,7 +48,18 @@ func (p *program) serveCommand() *cobra.Command {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&file, "config", "", "configuration file, in auditd.conf's grammar")
 	o.addFlags(cmd.Flags())
+	completion.Flags(cmd, serveWords)
 	return cmd
+}
+
+// serveWords are what can stand behind the flags.
+var serveWords = map[string]option.Words{
+	"config":     option.Files,
+	"store":      option.Folders,
+	"api":        option.Files,
+	"hosts-file": option.Files,
+	"flush":      option.These("sync", "data", "incremental", "incremental_async", "none"),
+	"log-level":  option.These("error", "warn", "info", "debug"),
 }
 
 func (p *program) serve(ctx context.Context, o *options, file string, flags *pflag.FlagSet) error {
