@@ -44,6 +44,7 @@ var mayImport = map[string][]string{
 	"pkg/tables":                  {},
 	"pkg/record":                  {"pkg/tables"},
 	"pkg/search/reallog":          {},
+	"pkg/search/madelog":          {"pkg/tables"},
 	"pkg/event":                   {"pkg/record", "pkg/tables"},
 	"pkg/interpret":               {"pkg/event", "pkg/record", "pkg/tables", "pkg/search/reallog"}, // its tests record real logs
 	"pkg/normalize":               {"pkg/interpret", "pkg/record", "pkg/tables"},

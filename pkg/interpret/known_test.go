@@ -28,6 +28,14 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name:   "unknown-arch",
+		record: syscallRecord(0xdeadbeef, 2, [4]string{"1", "2", "3", "4"}, "0", "(null)"),
+		stock:  "syscall=open ", ours: "syscall=unknown-syscall(2) ",
+		applies: func(_, ours, stock string) bool {
+			return strings.Contains(ours, "arch=unknown-elf-type(") && strings.Contains(stock, "arch=unknown-elf-type(")
+		},
+	},
+	{
 		name:   "syscall-of-others",
 		record: "USER_AUTH x=1 syscall=59 z=1",
 		stock:  "syscall=read ", ours: "syscall=execve ",

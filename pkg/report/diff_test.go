@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/search/madelog"
 	"github.com/auditfleet/auditfleet/pkg/search/reallog"
 )
 
@@ -75,6 +76,8 @@ func runOurs(args ...string) ran {
 	code := Command(context.Background(), args, utcEnv, "", search.Stdio{Out: &out, Err: &errb})
 	return ran{out.String(), errb.String(), code}
 }
+
+func one[T any](r *rand.Rand, list ...T) T { return list[r.IntN(len(list))] }
 
 // kinds are the reports' options, in both spellings.
 func kinds() [][]string {
@@ -291,7 +294,7 @@ func TestSameAsStockGenerated(t *testing.T) {
 	for i := range rounds(30, 6) {
 		r := rand.New(rand.NewPCG(seed, 1000+uint64(i)))
 		path := filepath.Join(dir, fmt.Sprintf("generated-%d.log", i))
-		if err := os.WriteFile(path, []byte(generate(r, 20+r.IntN(200))), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte(madelog.Log(r, 20+r.IntN(200))), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		logs = append(logs, path)

@@ -1,9 +1,15 @@
-package report
+// Package madelog makes logs for tests that compare this project with the stock
+// tools: events of all kinds, with values that are hard to read.
+package madelog
 
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // logGen makes logs of records as kernels, daemons and programs lay them out, of
@@ -38,6 +44,10 @@ func (g *logGen) rec(typ, body string, tail ...string) {
 		g.w.WriteString("node=" + g.node + " ")
 	}
 	fmt.Fprintf(&g.w, "type=%s msg=audit(%d.%03d:%d): %s", typ, g.sec, g.ms, g.serial, body)
+	tail = slices.DeleteFunc(tail, func(t string) bool { // a daemon names what is there
+		name, _, _ := strings.Cut(strings.ToLower(t), "=")
+		return !strings.Contains(body, name+"=")
+	})
 	if g.rich && len(tail) > 0 {
 		g.w.WriteString("\x1d" + strings.Join(tail, " "))
 	}
@@ -99,14 +109,33 @@ func (g *logGen) syscall(nr string) {
 		"suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=%s ses=%s comm=%s exe=%s subj=%s key=%s",
 		arch, nr, success, g.r.IntN(5000), g.pid(), auid, uid, g.tty(), one(g.r, "1", "7", "4294967295"),
 		g.untrusted(), g.exe(), g.context(), g.keys()),
-		"ARCH=x86_64", "SYSCALL="+one(g.r, "openat", "connect", "socketcall(connect)"), g.nameOf("AUID", auid), g.nameOf("UID", uid))
+		"ARCH="+archName(arch), "SYSCALL="+callName(arch, nr), g.nameOf("AUID", auid), g.nameOf("UID", uid))
+}
+
+func archName(arch string) string {
+	n, _ := strconv.ParseUint(arch, 16, 32)
+	if name, ok := tables.ArchName(uint32(n)); ok {
+		return name
+	}
+	return "unknown-elf-type(" + arch + ")"
+}
+
+// callName is a system call's name as a daemon adds it.
+func callName(arch, nr string) string {
+	a, _ := strconv.ParseUint(arch, 16, 32)
+	n, _ := strconv.Atoi(nr)
+	if name, ok := tables.SyscallName(uint32(a), n); ok {
+		return name
+	}
+	return "unknown-syscall(" + nr + ")"
 }
 
 func (g *logGen) pid() int { return one(g.r, 1, 77, 812, 2000+g.r.IntN(40), 2000+g.r.IntN(40)) }
 
 func (g *logGen) nameOf(field, id string) string {
 	return field + "=" + map[string]string{
-		"0": `"root"`, "1000": `"alice"`, "4294967295": `"unset"`, "4711": `"unknown(4711)"`, "1001": "622062",
+		"0": `"root"`, "1000": `"alice"`, "4294967295": `"unset"`, "4711": `"unknown(4711)"`, "1001": "622062", "33": `"www-data"`,
+		"65534": `"nobody"`,
 	}[id]
 }
 
@@ -267,8 +296,24 @@ func (g *logGen) daemon() {
 	}
 }
 
-// generate returns a log of about n events.
-func generate(r *rand.Rand, n int) string {
+// Log returns a log of about n events. In every other one the records of
+// neighbouring events are mixed, as those of several processors come.
+func Log(r *rand.Rand, n int) string {
+	log := InOrder(r, n)
+	if r.IntN(2) == 0 {
+		return log
+	}
+	lines := strings.SplitAfter(log, "\n")
+	for i := range lines {
+		if j := i + r.IntN(3); j < len(lines) && lines[j] != "" && lines[i] != "" {
+			lines[i], lines[j] = lines[j], lines[i]
+		}
+	}
+	return strings.Join(lines, "")
+}
+
+// InOrder returns a log of about n events, one after the other.
+func InOrder(r *rand.Rand, n int) string {
 	g := &logGen{r: r, sec: 1_600_000_000 + int64(r.IntN(100_000_000)), rich: r.IntN(2) == 0}
 	nodes := one(r, []string{""}, []string{"n1"}, []string{"n1", "n2.example"}, []string{"", "n1"})
 	for range n {
@@ -288,13 +333,5 @@ func generate(r *rand.Rand, n int) string {
 			g.daemon()
 		}
 	}
-	lines := strings.SplitAfter(g.w.String(), "\n")
-	if r.IntN(2) == 0 { // as events of several processors come
-		for i := range lines {
-			if j := i + r.IntN(3); j < len(lines) && lines[j] != "" && lines[i] != "" {
-				lines[i], lines[j] = lines[j], lines[i]
-			}
-		}
-	}
-	return strings.Join(lines, "")
+	return g.w.String()
 }
