@@ -147,20 +147,20 @@ func (w *writer) barWidth(widths []int) int {
 	return min(left, mostBar)
 }
 
-// columnsOf is the width of the terminal that out is, 0 for what is none.
-func columnsOf(out any) int {
+// ShowOn makes the report one for the terminal that out is; other outputs change
+// nothing. What is written may still go through a pager.
+func (o *Options) ShowOn(out any) {
 	f, ok := out.(*os.File)
 	if !ok {
-		return 0
+		return
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return
 	}
-	if size.Col == 0 {
-		return 80
+	if o.Columns = int(size.Col); size.Col == 0 {
+		o.Columns = 80
 	}
-	return int(size.Col)
 }
 
 // bar is a bar of eighths of a column.

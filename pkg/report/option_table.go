@@ -76,6 +76,7 @@ func entries() (all []entry) {
 	flag(func(o *Options) { o.InputLogs = true }, "read the log even when stdin is a pipe", "--input-logs")
 	add((*parser).shared, "how long an event may be incomplete", "SECONDS", option.Words{}, "--eoe-timeout")
 	flag(func(o *Options) { o.Debug = true }, "say what was skipped", "--debug")
+	flag(func(o *Options) { o.NoPager = true }, "do not page on a terminal", "--no-pager")
 	flag(func(o *Options) { o.Help = true }, "show all options", "--help")
 	flag(func(o *Options) { o.Version = true }, "show the version", "-v", "--version")
 	return all
@@ -93,8 +94,12 @@ func (p *parser) interpret(name string) error {
 
 func (p *parser) input(string) error {
 	v, err := p.value()
-	if err == nil && len(v) >= maxPath {
+	switch {
+	case err != nil:
+	case len(v) >= maxPath:
 		err = usagef("File name is too long %s", v)
+	case v == "":
+		err = usagef("stat: No such file or directory")
 	}
 	p.o.Input = v
 	return err

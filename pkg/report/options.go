@@ -60,6 +60,13 @@ type Options struct {
 	// not in that of their first appearance: for sources that have no such order.
 	ByValue bool
 
+	// FirstMs is when the logs begin, where that is not with the first event
+	// selected; 0 is not known.
+	FirstMs int64
+
+	NoPager bool // --no-pager
+	Columns int  // of the terminal that it is shown on, 0 for none
+
 	Help, Version bool
 
 	// Extra holds the values of the options that Env.Extra named, by name.

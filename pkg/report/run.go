@@ -39,7 +39,7 @@ func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
 	if loc == nil {
 		loc = time.Local
 	}
-	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: columnsOf(out)}
+	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
 }
 
 // printer returns a new printer, whose sums finish adds up.

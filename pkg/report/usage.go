@@ -35,6 +35,7 @@ const Usage = `usage: report [options]        (without a report: the summary of 
  results
   -i,  --interpret              names instead of numbers
        --escape raw|tty|shell|shell_quote
+       --no-pager               on a terminal, too
  input
   -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log even when stdin is a pipe
        --eoe-timeout SECONDS    how long an event may be incomplete

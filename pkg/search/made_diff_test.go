@@ -32,6 +32,17 @@ func inForm(r *rand.Rand, args []string, forms [][]string) []string {
 // is a difference that pkg/interpret lists.
 func known(log string) string { return strings.ReplaceAll(log, "arch=deadbeef", "arch=c0000015") }
 
+// byName says whether a search is for an account's name: the stock tool then finds
+// events in csv and text that it does not find in raw, depending on the one before.
+func byName(query []string) bool {
+	for _, opt := range []string{"-ui", "-ua", "-ue", "-ul"} {
+		if v, ok := given(query, opt); ok && !isDigit(v) {
+			return true
+		}
+	}
+	return false
+}
+
 // TestSameAsStockMade compares searches in every format on made logs, whose
 // hosts, accounts, names and kinds of records no single machine has.
 func TestSameAsStockMade(t *testing.T) {
@@ -71,7 +82,7 @@ func TestSameAsStockMade(t *testing.T) {
 		for range rounds / 3 {
 			query := slices.DeleteFunc(inForm(r, p.query(r), [][]string{nil}), func(a string) bool { return a == "--just-one" })
 			raw := append([]string{"-if", path, "-r"}, query...)
-			if normalRaw(runStock(t, bin, nil, raw...).out) != runOurs(utcEnv, raw...).out {
+			if byName(query) || normalRaw(runStock(t, bin, nil, raw...).out) != runOurs(utcEnv, raw...).out {
 				continue // counted above
 			}
 			told.all(t, fmt.Sprintf("log %d", i), path, [][]string{append(query, toldFormats[r.IntN(len(toldFormats))]...)})

@@ -9,6 +9,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
+// noInput is the stock tools' complaint about -if with an empty name.
+const noInput = "stat: No such file or directory"
+
 // pathMax is the kernel's limit of a path with its NUL.
 const pathMax = 4096
 
@@ -58,6 +61,9 @@ func (p *parser) valued(opt string) error {
 	case "--input":
 		if len(v) >= pathMax-32 {
 			return usagef("File name is too longs %s", v)
+		}
+		if v == "" { // a variable of a script that is not set: not the log of this machine
+			return usagef(noInput)
 		}
 		p.o.Input = v
 	case "--format", "--escape":

@@ -159,7 +159,7 @@ func TestOptionErrors(t *testing.T) {
 		{"--escape", "x"}, {"--escape"}, {"--extra-keys"}, {"--extra-time", "-r"}, {"--extra-keys", "x"}, {"-ts"}, {"-te"},
 		{"-ts", "-r"}, {"-ts", "13/13/26"}, {"-ts", "01/01/2026"}, {"-ts", "1/1/26x"}, {"-ts", "01/01/03"}, {"-ts", "25:00"},
 		{"-ts", "today", "x"}, {"-te", "tomorrow"}, {"-te", "10:61"}, {"-te", "01/01/26", "noon"}, {"-ts", "01/01/26", "1:2:3:4"},
-		{"--eoe-timeout", "x"}, {"--eoe-timeout", "0"}, {"-m", ""}, {"-if", "/nonexistent/file"}, {"-n"}, {"-ts", "01/32/26"},
+		{"--eoe-timeout", "x"}, {"--eoe-timeout", "0"}, {"-m", ""}, {"-if", "/nonexistent/file"}, {"-if", ""}, {"-n"}, {"-ts", "01/32/26"},
 		{"-ts", "02/30/26", "-m", "KERNEL"}, {"-ts", "", "-m", "KERNEL"},
 	} {
 		if !slices.Contains(args, "-if") {

@@ -107,6 +107,9 @@ func (s *Screen) page(ctx context.Context, out, errw io.Writer, getenv func(stri
 	if getenv("LESS") == "" {
 		cmd.Env = append(cmd.Env, "LESS=FRX") // not for less than a screen; colours; what was seen stays
 	}
+	if getenv("LESSCHARSET") == "" { // names are mostly UTF-8, whatever the locale
+		cmd.Env = append(cmd.Env, "LESSCHARSET=utf-8")
+	}
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
 		return ctx

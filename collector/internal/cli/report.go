@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // reportOptions is what report takes.
@@ -51,23 +53,37 @@ func (p *program) report(ctx context.Context, args []string) int {
 	case o.Version:
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
-	case o.Input != "" || o.InputLogs:
-		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: p.stdio.Out, Err: p.stdio.Err})
 	}
-	code, err := p.reportStore(ctx, o)
-	if err != nil {
-		var usage *report.UsageError
-		if errors.As(err, &usage) {
-			fmt.Fprintln(p.stdio.Err, usage.Text)
-		} else {
-			fmt.Fprintf(p.stdio.Err, "report: %v\n", err)
-		}
+	o.ShowOn(p.stdio.Out)
+	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, terminal.Options{Pager: !o.NoPager, Doing: "reading"})
+	code := p.reportOn(ctx, o, screen)
+	if err := screen.Close(); err != nil {
+		fmt.Fprintf(p.stdio.Err, "report: %v\n", err)
+	}
+	if screen.Left() {
+		return 0
+	}
+	return code
+}
+
+func (p *program) reportOn(ctx context.Context, o *report.Options, screen *terminal.Screen) int {
+	if o.Input != "" || o.InputLogs {
+		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
+	}
+	code, err := p.reportStore(ctx, o, screen.Out)
+	var usage *report.UsageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintln(screen.Err, usage.Text)
+		return 1
+	case err != nil:
+		fmt.Fprintf(screen.Err, "report: %v\n", err)
 		return 1
 	}
 	return code
 }
 
-func (p *program) reportStore(ctx context.Context, o *report.Options) (code int, err error) {
+func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Writer) (code int, err error) {
 	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
 	if err != nil {
 		return 1, err
@@ -79,12 +95,21 @@ func (p *program) reportStore(ctx context.Context, o *report.Options) (code int,
 		if err != nil {
 			return 1, err
 		}
-		return 0, report.WriteLogTimes(p.stdio.Out, o, time.Local, logs)
+		return 0, report.WriteLogTimes(out, o, time.Local, logs)
 	}
 	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
 		return src.Scan(ctx, q, 0, fn)
 	}
-	return report.Run(ctx, o, time.Local, scan, p.stdio.Out)
+	if o.Kind == report.Overview && o.StartMs != 0 {
+		err := src.Scan(ctx, &search.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
+			o.FirstMs = ev.Ms
+			return nil
+		})
+		if err != nil {
+			return 1, fmt.Errorf("begin of the logs: %w", err)
+		}
+	}
+	return report.Run(ctx, o, time.Local, scan, out)
 }
 
 // hostTimes is when the first and the last event of each host was.

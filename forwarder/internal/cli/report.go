@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // confOption names the configuration: --config is a report.
@@ -60,8 +61,13 @@ func runReport(ctx context.Context, args []string, std Stdio, version string) er
 	if o.EOETimeout == 0 {
 		o.EOETimeout = timeout
 	}
-	code := report.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: std.Out, Err: std.Err})
-	if code == 0 {
+	o.ShowOn(std.Out)
+	ctx, screen := terminal.Open(ctx, std.Out, std.Err, terminal.Options{Pager: !o.NoPager, Doing: "reading"})
+	code := report.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
+	if err := screen.Close(); err != nil {
+		fmt.Fprintf(std.Err, "report: %v\n", err)
+	}
+	if code == 0 || screen.Left() {
 		return nil
 	}
 	return exitCode(code)
