@@ -72,6 +72,8 @@ func entries() (all []entry) {
 	}
 	add((*parser).interpret, "names for numbers", "", option.Words{}, "-i", "--interpret")
 	add((*parser).shared, "make control characters harmless", "MODE", search.WordsOf("--escape"), "--escape")
+	add((*parser).shared, "only events with such a field", "CONDITION", search.WordsOf("--field"), "--field")
+	add((*parser).shared, "only events of which this is true", "EXPRESSION", option.Words{}, "--expression")
 	add((*parser).input, "read this instead of the log", "FILE|FOLDER", option.Files, "-if", "--input")
 	flag(func(o *Options) { o.InputLogs = true }, "read the log even when stdin is a pipe", "--input-logs")
 	add((*parser).shared, "how long an event may be incomplete", "SECONDS", option.Words{}, "--eoe-timeout")

@@ -31,6 +31,9 @@ func TestTableIsWhatIsParsed(t *testing.T) {
 				continue
 			}
 			for _, w := range o.Words.List(nil, "") {
+				if strings.HasSuffix(w, "=") {
+					continue // a value is to come, which the search knows
+				}
 				args := []string{name, w}
 				if name == "--format" || name == "--top" {
 					args = append(args, "--by", "key")

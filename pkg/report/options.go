@@ -56,6 +56,10 @@ type Options struct {
 
 	Group *Group // --by: our own reports
 
+	// Terms and Filters narrow a report as they do a search: --field, --expression.
+	Terms   []search.Term
+	Filters []search.Filter
+
 	// ByValue puts values that a summary counts equally often in their own order,
 	// not in that of their first appearance: for sources that have no such order.
 	ByValue bool
@@ -187,6 +191,9 @@ func (p *parser) shared(name string) error {
 		p.o.EndMs = o.Query.EndMs
 	case "--escape":
 		p.o.Escape = o.Escape
+	case "--field", "--expression":
+		p.o.Terms = append(p.o.Terms, o.Query.Terms...)
+		p.o.Filters = append(p.o.Filters, o.Query.Filters...)
 	default:
 		p.o.EOETimeout = o.EOETimeout
 	}
@@ -213,7 +220,7 @@ func (p *parser) extra(name string, takes bool) error {
 // Query is what a source must be asked for: all events that the report could be
 // about.
 func (o *Options) Query() *search.Query {
-	q := &search.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes}
+	q := &search.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {
 		return q
 	}

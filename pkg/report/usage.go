@@ -24,6 +24,8 @@ const Usage = `usage: report [options]        (without a report: the summary of 
   -ts, --start [DATE] [TIME]    not before; -te, --end [DATE] [TIME]: not after
                                 DATE as the locale writes it (LC_TIME), or now, recent, this-hour, boot, today,
                                 yesterday, this-week, week-ago, this-month, this-year; TIME is HH:MM[:SS]
+       --field NAME=VALUE       of events that such a search finds: NAME~REGEXP, NAME!=VALUE, NAME!~REGEXP
+       --expression EXPRESSION  of events that it holds for, as ausearch-expression(5) has it; both may be repeated
  counted otherwise
        --by FIELD[,FIELD]       events by the values of fields, of all events or those of the report named:
                                 node (the machine), type, key, pid, ppid, auid, uid, euid, gid, egid, ses, syscall,

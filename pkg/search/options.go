@@ -76,6 +76,9 @@ type Options struct {
 	// newline). Searches with workers call it from any of them.
 	Warn func(text string)
 
+	// Notes are what should be said about the command line before its answer.
+	Notes []string
+
 	Help    bool
 	Version bool
 
@@ -103,6 +106,9 @@ type Env struct {
 	// Uptime is how long the machine has been up, for "boot"; nil is
 	// /proc/uptime.
 	Uptime func() (time.Duration, error)
+	// Strangers lets users be named that this machine does not know, as the hosts of a
+	// fleet have them: records that carry the name are found.
+	Strangers bool
 	// Extra names further options ("--store") and whether each takes a value.
 	Extra map[string]bool
 }

@@ -183,6 +183,7 @@ func (p *parser) numberField(f Filter, opt, text string) error {
 	if f.Not && len(sub.order) > 1 { // not this call of this architecture
 		return usagef("--field: give the system call's number where it is not wanted")
 	}
+	p.o.Notes = append(p.o.Notes, sub.o.Notes...)
 	for _, name := range sub.order {
 		t := sub.terms[name]
 		p.tests = append(p.tests, Filter{Not: f.Not, Term: &t})

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -398,6 +399,15 @@ func (p *parser) user(opt, v string) error {
 		return nil
 	}
 	id, ok := p.env.UserID(v)
+	if !ok && p.env.Strangers {
+		var names []Field
+		for _, f := range numbers {
+			names = append(names, nameOf(f))
+		}
+		p.o.Notes = append(p.o.Notes, fmt.Sprintf("NOTE - no account %s here: looking for it in records that carry names", v))
+		p.term(opt, Term{Fields: names, Op: OpUser, Text: v})
+		return nil
+	}
 	if !ok {
 		what := map[string]string{"--uid": "Effective user ID", "--loginuid": "Login user ID"}[opt]
 		if what == "" {

@@ -304,3 +304,26 @@ func TestFollow(t *testing.T) {
 		t.Errorf("with conditions: %q", got)
 	}
 }
+
+// TestStrangers finds users that only the host that wrote a record knows.
+func TestStrangers(t *testing.T) {
+	const log = "../../integration/harness/testdata/real-ENRICHED.log"
+	env := Env{Location: utcEnv.Location, Locale: "C", UserID: func(string) (uint32, bool) { return 0, false }}
+	if r := runOurs(env, "-if", log, "-ul", "alice"); r.code != 1 || r.stderr != "Login user ID is non-numeric and unknown (alice)\n" {
+		t.Errorf("without: exit %d, %q", r.code, r.stderr)
+	}
+	env.Strangers = true
+	for _, args := range [][]string{{"-ul", "alice"}, {"--field", "auid=alice"}} {
+		o, err := ParseArgs(args, env)
+		if err != nil || len(o.Notes) != 1 {
+			t.Fatalf("%q: %v, notes %q", args, err, o.Notes)
+		}
+		all := append([]string{"-if", log, "--count"}, args...)
+		if r, want := runOurs(env, all...), runOurs(env, "-if", log, "--count", "-ul", "1000"); r != want || r.code != 0 {
+			t.Errorf("%q: %+v, want those of her id: %+v", args, r, want)
+		}
+	}
+	if r := runOurs(env, "-if", log, "-ua", "nobody-here"); r.code != 1 || r.stderr != "<no matches>\n" {
+		t.Errorf("somebody else: exit %d, %q", r.code, r.stderr)
+	}
+}

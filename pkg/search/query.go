@@ -27,7 +27,7 @@ type Term struct {
 	Fields []Field
 	Op     Op
 	Text   string
-	Number string // OpUser: the id that stands for Text where the record carries no name
+	Number string // OpUser: the id that stands for Text where the record carries no name; empty when there is none
 }
 
 // Values returns a function that says whether a value of one of the term's fields
@@ -40,7 +40,7 @@ func (t *Term) Values() func(v []byte) bool {
 		text := []byte(t.Text)
 		return func(v []byte) bool { return bytes.Contains(v, text) }
 	case OpUser:
-		return func(v []byte) bool { return string(v) == t.Text || string(v) == t.Number }
+		return func(v []byte) bool { return string(v) == t.Text || t.Number != "" && string(v) == t.Number }
 	case OpRegexp:
 		re, err := regexp.Compile(t.Text)
 		if err != nil { // Check says so
@@ -59,6 +59,9 @@ func (t *Term) Exact() ([]string, bool) {
 	case OpEqual:
 		return []string{t.Text}, true
 	case OpUser:
+		if t.Number == "" {
+			return []string{t.Text}, true
+		}
 		return []string{t.Text, t.Number}, true
 	default:
 		return nil, false

@@ -42,7 +42,7 @@ func (p *program) reportCommand() *cobra.Command {
 // report is aureport over the fleet, and on files with -if or --input-logs. Exit
 // codes are the stock tool's: 1 is an error, or a list without lines.
 func (p *program) report(ctx context.Context, args []string) int {
-	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Extra: whereOptions.Valued()})
+	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Strangers: true, Extra: whereOptions.Valued()})
 	switch {
 	case err != nil:
 		fmt.Fprintln(p.stdio.Err, err)
@@ -100,7 +100,7 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
 		return src.Scan(ctx, q, 0, fn)
 	}
-	if o.Kind == report.Overview && o.StartMs != 0 {
+	if narrowed := o.StartMs != 0 || len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
 		err := src.Scan(ctx, &search.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil

@@ -55,7 +55,7 @@ func (p *program) search(ctx context.Context, args []string) int { return p.sear
 // searchAs is search, under the stock name or ours.
 func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 	args = whereOptions.SplitEquals(args)
-	o, err := search.ParseArgs(args, search.Env{Extra: whereOptions.Valued()})
+	o, err := search.ParseArgs(args, search.Env{Strangers: !stock, Extra: whereOptions.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(p.stdio.Out, search.Usage+searchUsage)
@@ -83,6 +83,9 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 }
 
 func (p *program) searchOn(ctx context.Context, o *search.Options, screen *terminal.Screen, piped bool) int {
+	for _, note := range o.Notes {
+		fmt.Fprintln(screen.Err, note)
+	}
 	switch {
 	case o.Input != "" || piped:
 		return search.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
