@@ -3,6 +3,7 @@
 GO          ?= go
 PREFIX      ?= /usr/local
 DESTDIR     ?=
+SHARE        = $(DESTDIR)$(PREFIX)/share
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 FUZZTIME    ?= 10s
@@ -15,10 +16,10 @@ BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
 export CGO_ENABLED = 0
 
 .DEFAULT_GOAL := help
-.PHONY: help build install run test race soak bench lint fuzz proto clean cross stock-peers
+.PHONY: help build install install-stock-names run test race soak bench lint fuzz proto clean cross stock-peers
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/forwarder and bin/collector
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./forwarder ./collector
@@ -27,9 +28,22 @@ cross: ## check that both architectures build
 	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
 	GOARCH=arm64 $(GO) build -o /dev/null ./forwarder && GOARCH=arm64 $(GO) build -o /dev/null ./collector
 
-install: build ## install both binaries below $(DESTDIR)$(PREFIX)
+install: build ## install binaries, manual pages and completion below $(DESTDIR)$(PREFIX)
 	install -D -m 0755 bin/forwarder $(DESTDIR)$(PREFIX)/sbin/forwarder
 	install -D -m 0755 bin/collector $(DESTDIR)$(PREFIX)/sbin/collector
+	install -d $(SHARE)/man/man5 $(SHARE)/man/man8
+	cp -P deploy/man/*.5 $(SHARE)/man/man5/
+	cp -P deploy/man/*.8 $(SHARE)/man/man8/
+	sh deploy/completion.sh bin forwarder $(SHARE)
+	sh deploy/completion.sh bin collector $(SHARE)
+
+# On a host the names are the forwarder's; FROM=collector on a log host gives it ausearch and aureport.
+FROM        ?= forwarder
+STOCK_NAMES  = ausearch aureport $(if $(filter forwarder,$(FROM)),auditctl augenrules autrace)
+install-stock-names: install ## also links by which the programs answer to ausearch, auditctl …, with completion
+	for name in $(STOCK_NAMES); do \
+		ln -sf $(FROM) $(DESTDIR)$(PREFIX)/sbin/$$name && sh deploy/completion.sh bin $(FROM) $(SHARE) $$name || exit 1; \
+	done
 
 run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it running)
 	$(GO) run ./integration/cmd/firstlight -bin bin $(if $(KEEP),-keep)

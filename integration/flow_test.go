@@ -183,7 +183,8 @@ func TestForwarderOverCutLink(t *testing.T) {
 	}
 	t.Cleanup(func() { proxy.Close() })
 	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 15, Records: 50_000, Nodes: []string{"far1"}})
-	p := startForwarder(t, t.TempDir(), proxy.Addr(), "stdin", sent)
+	// Where no acknowledgement comes between ten cuts the sender's pauses add up to a minute.
+	p := startForwarder(t, t.TempDir(), proxy.Addr(), "stdin", sent, "--drain-timeout", "2m")
 	cuts := 0
 	for mark := int64(300_000); !p.Exited() && cuts < 10; mark += 900_000 {
 		if !harness.Poll(20*time.Second, func() bool { return proxy.Passed() > mark || p.Exited() }) {
@@ -197,7 +198,7 @@ func TestForwarderOverCutLink(t *testing.T) {
 		proxy.Cut()
 		cuts++
 	}
-	if err := p.Wait(time.Minute); err != nil {
+	if err := p.Wait(3 * time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if cuts < 5 {

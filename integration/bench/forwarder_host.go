@@ -382,7 +382,7 @@ func listenSyslog() (func(), error) {
 			}
 		}
 	}()
-	return func() { c.Close(); <-done; os.Remove("/dev/log") }, nil
+	return func() { _ = c.Close(); <-done; os.Remove("/dev/log") }, nil
 }
 
 // overruns reads how often the kernel found our receive buffer full.

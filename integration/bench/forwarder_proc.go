@@ -38,12 +38,13 @@ func readProc(pid int) (procStat, error) {
 	if len(f) < 15 {
 		return s, fmt.Errorf("/proc/%d/stat: too short", pid)
 	}
-	num := func(i int) time.Duration {
+	num := func(i int) int64 {
 		n, _ := strconv.ParseInt(f[i], 10, 64) // the kernel's own number
-		return time.Duration(n)
+		return n
 	}
+	ticks := func(n int64) time.Duration { return time.Duration(n * int64(tick)) }
 	s.parent = int(num(1))
-	s.self, s.waited = (num(11)+num(12))*tick, (num(13)+num(14))*tick
+	s.self, s.waited = ticks(num(11)+num(12)), ticks(num(13)+num(14))
 	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
 		return s, err

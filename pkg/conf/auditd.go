@@ -59,7 +59,23 @@ const (
 	TransportTLS  Transport = "tls"
 )
 
-// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2.
+// LogCompress is how rotated logs are compressed.
+type LogCompress string
+
+// RotatedNames is how rotated logs are named.
+type RotatedNames string
+
+// The values of our own keys for the local log. The first of each is the stock
+// daemon's way.
+const (
+	CompressNone LogCompress  = "none"
+	CompressZstd LogCompress  = "zstd"
+	NamesNumbers RotatedNames = "numbers"
+	NamesDated   RotatedNames = "dated"
+)
+
+// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2, and our own for the local
+// log, which only the daemon of a host takes (OwnLogKeys).
 type Auditd struct {
 	LocalEvents bool
 	WriteLogs   bool
@@ -103,6 +119,9 @@ type Auditd struct {
 
 	EndOfEventTimeout time.Duration
 	ReportInterval    time.Duration // 4.x; 0: no reports
+
+	LogCompress  LogCompress
+	RotatedNames RotatedNames
 }
 
 // DefaultAuditd is what the stock daemon assumes for keys that are not set; the
@@ -119,6 +138,15 @@ func DefaultAuditd() Auditd {
 		TCPListenQueue: 5, TCPMaxPerAddr: 1, UseLibwrap: true, Transport: TransportTCP,
 		QDepth: 2000, OverflowAction: Action{Do: DoSyslog}, MaxRestarts: 10,
 		PluginDir: "/etc/audit/plugins.d", EndOfEventTimeout: 2 * time.Second,
+		LogCompress: CompressNone, RotatedNames: NamesNumbers,
+	}
+}
+
+// OwnLogKeys are ours, which the stock daemon refuses.
+func (a *Auditd) OwnLogKeys() Schema {
+	return Schema{
+		Enum("log_compress", &a.LogCompress, CompressNone, CompressZstd),
+		Enum("rotated_names", &a.RotatedNames, NamesNumbers, NamesDated),
 	}
 }
 
@@ -222,11 +250,11 @@ func deprecated(k Key, value, why string) Key {
 	return k
 }
 
-// LoadAuditd reads path as LoadSecure does, over the stock defaults. The File is
-// nil only when nothing could be read.
+// LoadAuditd reads path as LoadSecure does, over the stock defaults, our own keys
+// for the local log included. The File is nil only when nothing could be read.
 func LoadAuditd(path string) (Auditd, *File, error) {
 	a := DefaultAuditd()
-	f, err := LoadSecure(path, a.Schema())
+	f, err := LoadSecure(path, append(a.Schema(), a.OwnLogKeys()...))
 	if f == nil {
 		return a, nil, err
 	}

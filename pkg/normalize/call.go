@@ -370,7 +370,7 @@ func (n *Normalizer) file(i int) {
 	n.first()
 	parent := 0
 	var kind []byte
-	found := false
+	var found bool
 	for {
 		kind, found = n.find("nametype")
 		if !found || string(kind) != "PARENT" {

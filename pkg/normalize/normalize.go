@@ -299,7 +299,7 @@ func (n *Normalizer) who() {
 		n.SubjectKind = "unknown-acct"
 		return
 	}
-	id := int32(-2)
+	var id int32
 	switch kind := interpret.KindOf(r.Type, f.name); {
 	case kind == interpret.UserID && (len(f.value) == 0 || f.value[0] != '?'):
 		id = number(f.value)

@@ -315,3 +315,21 @@ func TestSameAsStockNow(t *testing.T) {
 	}
 	sameAsStock(t, seed, []string{path}, rounds(100, 15))
 }
+
+// A uid that a record says is unset is not one that no record said: what a later
+// record of the kernel's puts in the place of the second leaves the first.
+func TestUnsetUserBeforeKernelRecord(t *testing.T) {
+	bin := need.Stock(t, "aureport")
+	path := filepath.Join(t.TempDir(), "audit.log")
+	text := "node=n1 type=SYSCALL msg=audit(1681815206.746:44): arch=c000003e syscall=54 success=yes exit=0 a0=1 a1=0 a2=29 a3=1 items=0 ppid=1 pid=812 auid=1000 " +
+		"uid=4294967295 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm=\"nft\" exe=\"/usr/sbin/nft\" key=(null)\n" +
+		"node=n1 type=NETFILTER_CFG msg=audit(1681815206.746:44): table=nat:3 family=2 entries=1 op=nft_register_chain pid=812 subj=u comm=\"nft\"\n"
+	for _, log := range []string{text, strings.Replace(text, "4294967295", "33", 1)} {
+		if err := os.WriteFile(path, []byte(log), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if stock, ours := runStock(t, bin, "-if", path, "-u"), runOurs("-if", path, "-u"); stock != ours {
+			t.Errorf("ours:  %+v\nstock: %+v", ours, stock)
+		}
+	}
+}

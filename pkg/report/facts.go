@@ -89,6 +89,7 @@ type facts struct {
 	want wanted
 
 	auid, uid int64 // as signed 32 bits; noAUID, noID
+	uidRead   bool  // a record had a uid, be it unset
 	pid       int64
 	session   uint32
 	call      int32

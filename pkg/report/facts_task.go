@@ -87,6 +87,7 @@ func (x *facts) login(v []byte) {
 func (x *facts) user(v []byte) {
 	if x.want.has(wantUID) {
 		id(v, &x.uid)
+		x.uidRead = true
 	}
 }
 
@@ -245,7 +246,7 @@ func (x *facts) readTTY(r *record.Record) {
 // readKernel reads a record that sets only what no record before it has, and
 // stands for the kernel itself where it names no task.
 func (x *facts) readKernel(r *record.Record) {
-	before := facts{pid: x.pid, uid: x.uid, auid: x.auid, term: x.term, session: x.session, comm: x.comm, exe: x.exe}
+	before := facts{pid: x.pid, uid: x.uid, uidRead: x.uidRead, auid: x.auid, term: x.term, session: x.session, comm: x.comm, exe: x.exe}
 	hasAVC := len(x.avcs) > 0
 	x.pid, x.uid, x.auid, x.session = noID, noID, noAUID, noSess
 	x.term, x.comm, x.exe = text{}, text{}, text{}
@@ -270,7 +271,7 @@ func (x *facts) readKernel(r *record.Record) {
 		x.pid = before.pid
 	}
 	switch {
-	case before.uid != noID:
+	case before.uidRead:
 		x.uid = before.uid
 	case x.uid == noID && x.want.has(wantUID):
 		x.uid = 0

@@ -35,8 +35,7 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 	w := newWriter(stdio.Out, o, loc)
 	code, err := runFiles(ctx, w, logFile, stdio)
 	if err != nil {
-		w.out.Flush() // what was found before
-		fmt.Fprintln(stdio.Err, err)
+		fmt.Fprintln(stdio.Err, errors.Join(err, w.out.Flush())) // with what was found before
 		return 1
 	}
 	return code

@@ -38,6 +38,8 @@ const (
 	FormatJSON
 )
 
+var formatNames = [...]string{"table", "csv", "json"}
+
 // nodeField is the name of the machine among the fields.
 const nodeField = "node"
 
@@ -64,14 +66,6 @@ func byName(name string) (By, bool) {
 
 // own reads an option that aureport has not.
 func (p *parser) own(name string) error {
-	if takes, ok := p.env.Extra[name]; ok {
-		return p.extra(name, takes)
-	}
-	switch name {
-	case "--by", "--top", "--every", "--format":
-	default:
-		return usagef("%s is an unsupported option", name)
-	}
 	v, err := p.value()
 	if err != nil {
 		return err
@@ -100,28 +94,33 @@ func (p *parser) own(name string) error {
 			return err
 		}
 	case "--format":
-		f, ok := map[string]Format{"table": FormatTable, "csv": FormatCSV, "json": FormatJSON}[v]
-		if !ok {
+		f := slices.Index(formatNames[:], v)
+		if f < 0 {
 			return usagef("--format %s: one of table, csv and json is wanted", v)
 		}
-		g.Format = f
+		g.Format = Format(f)
 	}
 	return nil
 }
 
 // every reads a duration: Go's units, and d for days, w for weeks.
 func every(v string) (time.Duration, error) {
-	unit, text := time.Duration(1), v
+	unit, text := int64(1), v
 	for suffix, d := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
 		if n, ok := strings.CutSuffix(v, suffix); ok {
-			unit, text = d, n+"ns"
+			unit, text = int64(d), n+"ns"
 		}
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 || d > time.Duration(1<<62)/unit || d*unit < time.Second || d*unit%time.Second != 0 {
+	if err == nil && d > 0 && int64(d) <= 1<<62/unit {
+		d = time.Duration(int64(d) * unit)
+	} else {
+		d = 0
+	}
+	if d < time.Second || d%time.Second != 0 {
 		return 0, usagef("--every %s: a time of whole seconds such as 90s, 15m, 1h, 1d or 1w is wanted", v)
 	}
-	return d * unit, nil
+	return d, nil
 }
 
 // groupDone checks what was said about groups as a whole.

@@ -88,23 +88,6 @@ func usagef(format string, args ...any) error {
 // unimplemented is what aureport says where it once meant to have more.
 const unimplemented = "Unimplemented option"
 
-// flags are the options that have no value and ask for no report.
-var flags = map[string]func(*Options){
-	"--summary":    func(o *Options) { o.Summary = true },
-	"--failed":     func(o *Options) { o.Result = OnlyFailed },
-	"--success":    func(o *Options) { o.Result = OnlySuccess },
-	"--add":        func(o *Options) { o.Change = Added },
-	"--delete":     func(o *Options) { o.Change = Deleted },
-	"--debug":      func(o *Options) { o.Debug = true },
-	"--input-logs": func(o *Options) { o.InputLogs = true },
-	"--no-config":  func(o *Options) { o.NoConfig = true },
-	"-nc":          func(o *Options) { o.NoConfig = true },
-	"--no-pager":   func(o *Options) { o.NoPager = true },
-	"-v":           func(o *Options) { o.Version = true },
-	"--version":    func(o *Options) { o.Version = true },
-	"--help":       func(o *Options) { o.Help = true },
-}
-
 // parser is the state of one ParseArgs.
 type parser struct {
 	env  search.Env
@@ -136,43 +119,13 @@ func ParseArgs(args []string, env search.Env) (*Options, error) {
 }
 
 func (p *parser) option(name string) error {
-	if k, ok := KindOf(name); ok {
-		return p.report(k)
+	if o, ok := byOption()[name]; ok {
+		return o.read(p, name)
 	}
-	if set, ok := flags[name]; ok {
-		set(p.o)
-		return nil
+	if takes, ok := p.env.Extra[name]; ok {
+		return p.extra(name, takes)
 	}
-	switch name {
-	case "-i", "--interpret":
-		p.o.Interpret = true
-		if _, ok := p.peek(1); ok {
-			return usagef("Argument is NOT required for %s", name)
-		}
-	case "-if", "--input":
-		v, err := p.value()
-		if err != nil {
-			return err
-		}
-		if len(v) >= maxPath {
-			return usagef("File name is too long %s", v)
-		}
-		if v == "" {
-			return usagef("stat: No such file or directory")
-		}
-		p.o.Input = v
-	case "--node":
-		v, err := p.value()
-		if err != nil {
-			return err
-		}
-		p.o.Nodes = append(p.o.Nodes, v)
-	case "-ts", "--start", "-te", "--end", "--escape", "--eoe-timeout", "--field", "--expression":
-		return p.shared(name)
-	default:
-		return p.own(name)
-	}
-	return nil
+	return usagef("%s is an unsupported option", name)
 }
 
 // maxPath is what the stock tool takes of a path, so that it can add a name.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -210,8 +211,7 @@ const flushEvery = 256
 func Run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.Writer) (int, error) {
 	w := newWriter(out, o, loc)
 	if err := w.title(); err != nil {
-		w.out.Flush()
-		return 1, err
+		return 1, errors.Join(err, w.out.Flush())
 	}
 	p := w.printer()
 	n := 0
@@ -230,8 +230,7 @@ func Run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.
 		err = derr
 	}
 	if err != nil {
-		w.out.Flush() // what was found before
-		return 1, err
+		return 1, errors.Join(err, w.out.Flush()) // what was found before
 	}
 	return w.finish()
 }

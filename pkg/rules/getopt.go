@@ -9,19 +9,6 @@ type word struct {
 	off int // byte in that argument
 }
 
-// shortOptions as in auditctl: a colon follows those that take a value.
-const shortOptions = "hicslDvtC:e:f:r:b:a:A:d:S:F:m:R:w:W:k:p:q:"
-
-type longOption struct {
-	name  string
-	value bool
-}
-
-var longOptions = [...]longOption{
-	{"help", false}, {"loginuid-immutable", false}, {"backlog_wait_time", true}, {"reset-lost", false},
-	{"reset_backlog_wait_time_actual", false}, {"signal", true},
-}
-
 // scanner reads options as getopt_long(3) does: values glued or apart, short
 // options clustered, long ones abbreviated, and words that are no option taken
 // to the end.
@@ -32,19 +19,19 @@ type scanner struct {
 	params []word
 }
 
-// option is one option read. name is "-a" or "--signal"; problem is set when it
+// given is one option read. name is "-a" or "--signal"; problem is set when it
 // is none of ours or lacks its value.
-type option struct {
+type given struct {
 	name    string
 	word    word // the value, or the option's own place without one
 	valued  bool
 	problem string
 }
 
-func (s *scanner) scan() (option, bool) {
+func (s *scanner) scan() (given, bool) {
 	for s.at == 0 {
 		if s.next >= len(s.args) {
-			return option{}, false
+			return given{}, false
 		}
 		a := s.args[s.next]
 		switch {
@@ -53,7 +40,7 @@ func (s *scanner) scan() (option, bool) {
 			for ; s.next < len(s.args); s.next++ {
 				s.params = append(s.params, word{s.args[s.next], s.next, 0})
 			}
-			return option{}, false
+			return given{}, false
 		case len(a) < 2 || a[0] != '-':
 			s.params = append(s.params, word{a, s.next, 0})
 			s.next++
@@ -66,18 +53,18 @@ func (s *scanner) scan() (option, bool) {
 	return s.short(), true
 }
 
-func (s *scanner) short() option {
+func (s *scanner) short() given {
 	a, off := s.args[s.next], s.at
-	o := option{name: "-" + a[off:off+1], word: word{a[off : off+1], s.next, off}}
+	o := given{name: "-" + a[off:off+1], word: word{a[off : off+1], s.next, off}}
 	s.at++
 	if s.at == len(a) {
 		s.next, s.at = s.next+1, 0
 	}
-	i := strings.IndexByte(shortOptions, a[off])
+	known := options.Find(o.name)
 	switch {
-	case i < 0 || a[off] == ':':
+	case known == nil:
 		o.problem = "unknown"
-	case i+1 < len(shortOptions) && shortOptions[i+1] == ':':
+	case known.Value != "":
 		o.valued = true
 		if s.at != 0 {
 			o.word = word{a[s.at:], s.next, s.at}
@@ -89,29 +76,20 @@ func (s *scanner) short() option {
 	return o
 }
 
-func (s *scanner) long(a string) option {
+func (s *scanner) long(a string) given {
 	name, value, glued := strings.Cut(a[2:], "=")
-	o := option{name: "--" + name, word: word{a, s.next, 0}}
+	o := given{name: "--" + name, word: word{a, s.next, 0}}
 	s.next++
-	var found []longOption
-	for _, l := range longOptions {
-		if l.name == name {
-			found = []longOption{l}
-			break
-		}
-		if strings.HasPrefix(l.name, name) {
-			found = append(found, l)
-		}
-	}
+	found := beginning("--" + name)
 	switch {
 	case len(found) == 0:
 		o.problem = "unknown"
 	case len(found) > 1:
 		o.problem = "ambiguous"
-	case glued && !found[0].value:
+	case glued && found[0].Value == "":
 		o.problem = "valueless"
 	default:
-		o.name, o.valued = "--"+found[0].name, found[0].value
+		o.name, o.valued = long(found[0]), found[0].Value != ""
 		if glued {
 			o.word = word{value, o.word.arg, len(a) - len(value)}
 		} else if o.valued {
@@ -122,7 +100,7 @@ func (s *scanner) long(a string) option {
 }
 
 // value takes the next argument, whatever it looks like.
-func (s *scanner) value(o *option) {
+func (s *scanner) value(o *given) {
 	if s.next >= len(s.args) {
 		o.problem = "missing"
 		return

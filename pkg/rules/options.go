@@ -3,7 +3,7 @@ package rules
 import "strings"
 
 // option carries one option out. Its cases follow auditctl(8).
-func (p *parser) option(o option) error {
+func (p *parser) option(o given) error {
 	w := o.word
 	switch o.name {
 	case "-a", "-A", "-d":
@@ -34,7 +34,7 @@ func (p *parser) option(o option) error {
 }
 
 // control is every option that is about the system and not about a rule.
-func (p *parser) control(o option) error {
+func (p *parser) control(o given) error {
 	w := o.word
 	switch o.name {
 	case "-h", "--help":
@@ -128,8 +128,11 @@ func (p *parser) equivalent(w word) error {
 	return nil
 }
 
+// signals are what the daemon can be sent, each with what it does then.
+var signals = [...][2]string{{"TERM", "stop"}, {"HUP", "reload"}, {"USR1", "rotate"}, {"USR2", "resume"}, {"CONT", "state"}}
+
 func (p *parser) signal(w word) error {
-	for _, s := range [...][2]string{{"TERM", "stop"}, {"HUP", "reload"}, {"USR1", "rotate"}, {"USR2", "resume"}, {"CONT", "state"}} {
+	for _, s := range signals {
 		if strings.EqualFold(w.s, s[0]) || strings.EqualFold(w.s, s[1]) {
 			p.last(Op{Kind: OpSignal, Signal: s[0]}, false)
 			return nil
@@ -139,7 +142,7 @@ func (p *parser) signal(w word) error {
 }
 
 // inspect reads -l, -s and -D, which look at the words after them themselves.
-func (p *parser) inspect(o option) error {
+func (p *parser) inspect(o given) error {
 	total, rest := len(p.args)+1, p.args[p.scan.next:]
 	at := word{o.name, o.word.arg, 0}
 	if len(rest) > 0 {

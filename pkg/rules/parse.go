@@ -77,13 +77,9 @@ func (p *parser) options() error {
 		return nil
 	}
 	if p.scan.at != 0 {
-		var long []string
-		for _, l := range longOptions {
-			long = append(long, "--"+l.name)
-		}
 		a := p.args[p.scan.next]
 		return p.fail(word{a, p.scan.next, 0}, "parameter passed without an option given",
-			suggest("-"+a, long), "a long option has two dashes: this is read as "+a[:p.scan.at]+" and more")
+			suggest("-"+a, longNames()), "a long option has two dashes: this is read as "+a[:p.scan.at]+" and more")
 	}
 	if rest := p.scan.args[p.scan.next:]; p.done && (len(rest) > 0 || len(p.scan.params) > 0) {
 		at := word{arg: p.scan.next}
@@ -178,7 +174,7 @@ func (p *parser) warn(w word, format string, args ...any) {
 
 func (p *parser) op(op Op) { p.cmd.Ops = append(p.cmd.Ops, op) }
 
-func (p *parser) badOption(o option) error {
+func (p *parser) badOption(o given) error {
 	msg := "Option " + p.args[o.word.arg] + " is invalid"
 	switch o.problem {
 	case "missing":
@@ -188,12 +184,8 @@ func (p *parser) badOption(o option) error {
 	case "valueless":
 		return p.fail(o.word, msg, "this option takes no value")
 	}
-	var known []string
 	if strings.HasPrefix(o.name, "--") {
-		for _, l := range longOptions {
-			known = append(known, "--"+l.name)
-		}
-		return p.fail(o.word, msg, suggest(o.name, known), "-h shows all options")
+		return p.fail(o.word, msg, suggest(o.name, longNames()), "-h shows all options")
 	}
 	hint := ""
 	if word := p.args[o.word.arg]; len(word) > 2 && o.word.off > 1 {

@@ -8,7 +8,7 @@ import (
 )
 
 // listAction reads -a, -A and -d LIST,ACTION, in either order of the two.
-func (p *parser) listAction(o option) error {
+func (p *parser) listAction(o given) error {
 	w := o.word
 	verb := map[string]string{"-a": "Append", "-A": "Add", "-d": "Delete"}[o.name]
 	if o.name != "-d" && p.syscalls && strings.Contains(w.s, "task") {
@@ -86,7 +86,7 @@ func listHint(s string) string {
 }
 
 // watch reads -w and -W PATH.
-func (p *parser) watch(o option) error {
+func (p *parser) watch(o given) error {
 	w := o.word
 	if o.name == "-w" && p.list() != listUnset {
 		return p.fail(w, "watch option can't be given with a syscall", "-w is a rule of its own; in a rule with -a, write -F path= or -F dir=")

@@ -48,7 +48,7 @@ func fieldNamed(r *record.Record, name string) (record.Field, bool) {
 		case ok && string(f.Name) == name:
 			return f, true
 		case !ok && nested:
-			fields, nested = r.MsgFields(), false
+			fields = r.MsgFields()
 			for {
 				f, ok := fields.Next()
 				if !ok || string(f.Name) == name {

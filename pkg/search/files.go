@@ -174,6 +174,12 @@ func openAll(paths []string, stdio Stdio) (*Logs, error) {
 			continue
 		}
 		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			// It may have been compressed since it was listed.
+			if packed, perr := os.Open(path + packedSuffixes[1]); perr == nil {
+				f, err = packed, nil
+			}
+		}
 		if err != nil {
 			logs.Close()
 			return nil, fmt.Errorf("Error opening %s (%w)", path, rootCause(err))

@@ -22,11 +22,12 @@ const (
 	FormatJSON
 )
 
+var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "json"}
+
 // String is the format's name as --format takes it.
 func (f Format) String() string {
-	names := [...]string{"default", "raw", "interpret", "csv", "text", "json"}
-	if int(f) < len(names) {
-		return names[f]
+	if int(f) < len(formatNames) {
+		return formatNames[f]
 	}
 	return fmt.Sprintf("format-%d", uint8(f))
 }
@@ -41,6 +42,8 @@ const (
 	EscapeShell
 	EscapeShellQuote
 )
+
+var escapeNames = [...]string{"tty", "raw", "shell", "shell_quote"}
 
 // Options is a command line in ausearch's words.
 type Options struct {
@@ -123,31 +126,13 @@ func usagef(format string, args ...any) error {
 	return &UsageError{Text: fmt.Sprintf(format, args...)}
 }
 
-// optionNames is every option, with its short name where it has one.
-var optionNames = [...]struct{ short, long string }{
-	{"-a", "--event"}, {"-c", "--comm"}, {"-e", "--exit"}, {"-f", "--file"}, {"-ga", "--gid-all"},
-	{"-ge", "--gid-effective"}, {"-gi", "--gid"}, {"-h", "--help"}, {"-hn", "--host"}, {"-i", "--interpret"},
-	{"-if", "--input"}, {"-k", "--key"}, {"-l", "--line-buffered"}, {"-m", "--message"}, {"-n", "--node"},
-	{"-o", "--object"}, {"-p", "--pid"}, {"-pp", "--ppid"}, {"-r", "--raw"}, {"-sc", "--syscall"}, {"-se", "--context"},
-	{"-su", "--subject"}, {"-sv", "--success"}, {"-te", "--end"}, {"-ts", "--start"}, {"-tm", "--terminal"},
-	{"-ua", "--uid-all"}, {"-ue", "--uid-effective"}, {"-ui", "--uid"}, {"-ul", "--loginuid"}, {"-uu", "--uuid"},
-	{"-v", "--version"}, {"-vm", "--vm-name"}, {"-w", "--word"}, {"-x", "--executable"},
-	{"", "--arch"}, {"", "--checkpoint"}, {"", "--debug"}, {"", "--eoe-timeout"}, {"", "--escape"},
-	{"", "--extra-keys"}, {"", "--extra-labels"}, {"", "--extra-obj2"}, {"", "--extra-time"}, {"", "--format"},
-	{"", "--input-logs"}, {"", "--just-one"}, {"", "--session"},
-	// Our own.
-	{"", "--around"}, {"", "--color"}, {"", "--count"}, {"", "--expression"}, {"", "--field"}, {"", "--follow"}, {"", "--limit"},
-	{"", "--no-pager"}, {"", "--regex"}, {"", "--reverse"}, {"", "--tree"}, {"", "--with-host"},
-}
-
 // canonical returns the long name of an option in either spelling.
 func canonical(name string) (string, bool) {
-	for _, o := range optionNames {
-		if name == o.long || name == o.short && name != "" {
-			return o.long, true
-		}
+	o := options.Find(name)
+	if o == nil {
+		return "", false
 	}
-	return "", false
+	return o.Names[len(o.Names)-1], true
 }
 
 // parser is the state of one ParseArgs.
@@ -177,7 +162,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 		return nil, ErrNoOptions
 	}
 	env = env.withDefaults()
-	args = splitOwn(args)
+	args = ownOptions.SplitEquals(args)
 	p := &parser{env: env, args: args, o: &Options{Locale: env.Locale, Names: env.Names}, terms: map[string]Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]

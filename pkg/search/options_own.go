@@ -3,6 +3,7 @@ package search
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,7 +71,7 @@ func (p *parser) ownValue(opt, v string) error {
 		}
 		o.Around = d
 	case "--color":
-		if v != "auto" && v != "always" && v != "never" {
+		if !slices.Contains(colorNames[:], v) {
 			return usagef("--color must be auto, always or never, was %s", v)
 		}
 		o.Color = v
@@ -87,6 +88,8 @@ func (p *parser) ownValue(opt, v string) error {
 	}
 	return nil
 }
+
+var colorNames = [...]string{"auto", "always", "never"}
 
 const maxAround = 7 * 24 * time.Hour
 
@@ -294,24 +297,4 @@ func (p *parser) termOp(opt string, t *Term) error {
 		return checkRegexp(opt, t.Text)
 	}
 	return nil
-}
-
-// ownNames are our options, and whether each takes a value.
-var ownNames = map[string]bool{
-	"--limit": true, "--around": true, "--field": true, "--expression": true, "--color": true,
-	"--count": false, "--reverse": false, "--follow": false, "--tree": false, "--with-host": false, "--no-pager": false, "--regex": false,
-}
-
-// splitOwn lets our options be written --limit=5, too.
-func splitOwn(args []string) []string {
-	for i, arg := range args {
-		name, value, has := strings.Cut(arg, "=")
-		takes, ours := ownNames[name]
-		if !has || !ours || !takes && name != "--regex" {
-			continue
-		}
-		out := append([]string(nil), args[:i]...)
-		return append(append(out, name, value), splitOwn(args[i+1:])...)
-	}
-	return args
 }

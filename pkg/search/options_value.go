@@ -2,6 +2,7 @@ package search
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -119,18 +120,11 @@ const tooLarge = "Numerical result out of range"
 func (p *parser) outputForm(opt, v string) error {
 	o := p.o
 	if opt == "--escape" {
-		switch v {
-		case "raw":
-			o.Escape = EscapeRaw
-		case "tty":
-			o.Escape = EscapeTTY
-		case "shell_quote":
-			o.Escape = EscapeShellQuote
-		case "shell":
-			o.Escape = EscapeShell
-		default:
+		mode := slices.Index(escapeNames[:], v)
+		if mode < 0 {
 			return usagef("Unknown option (%s)", v)
 		}
+		o.Escape = Escape(mode)
 		return nil
 	}
 	if v == "json" && o.Format == FormatInterpret {
@@ -140,27 +134,23 @@ func (p *parser) outputForm(opt, v string) error {
 	if o.Format != FormatDefault {
 		return usagef("Multiple output formats, use only 1")
 	}
+	f := slices.Index(formatNames[:], v)
 	switch {
-	case v == "raw":
-		o.Format = FormatRaw
-	case v == "default":
-		o.Format = FormatDefault
+	case f >= 0:
+		o.Format = Format(f)
 	case strings.HasPrefix(v, "interp"):
 		o.Format = FormatInterpret
-	case v == "csv":
-		o.Format = FormatCSV
-	case v == "text":
-		o.Format = FormatText
-	case v == "json":
-		o.Format = FormatJSON
 	default:
 		return usagef("Unknown option (%s)", v)
 	}
 	return nil
 }
 
+// anyType is the word that all record types are.
+const anyType = "ALL"
+
 func (p *parser) message(v string) error {
-	if strings.EqualFold(v, "ALL") {
+	if strings.EqualFold(v, anyType) {
 		return nil
 	}
 	for name := range strings.SplitSeq(v, ",") {
@@ -188,7 +178,7 @@ func (p *parser) message(v string) error {
 // but for the netlink commands' range.
 func validTypes() string {
 	var b strings.Builder
-	b.WriteString("Valid message types are: ALL ")
+	b.WriteString("Valid message types are: " + anyType + " ")
 	for _, n := range tables.Types() {
 		if n >= tables.User && n <= tables.LastVirt && (n < firstCommand || n >= tables.FirstUserMsg) {
 			b.WriteString(tables.TypeName(n))

@@ -166,7 +166,6 @@ type streamSource struct {
 	rest     []byte // of the last line, its own memory
 	skipping bool   // within the rest of an overlong line
 	eof      bool
-	err      error
 }
 
 func (s *streamSource) next(ctx context.Context, c *chunk) error {

@@ -113,11 +113,15 @@ func (z *unpacking) Read(p []byte) (int, error) {
 // unpacked is the file, or what is compressed in it: its first bytes say so,
 // whatever it is called.
 func unpacked(f *os.File) (io.Reader, error) {
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return f, nil // reading it will say
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return f, nil
 	}
 	var magic [4]byte
-	n, _ := f.ReadAt(magic[:], 0) // likewise
+	n, _ := f.ReadAt(magic[:], 0) // reading it will say
 	z := &unpacking{name: f.Name(), stop: func() {}}
 	switch {
 	case bytes.HasPrefix(magic[:n], []byte{0x1f, 0x8b}):

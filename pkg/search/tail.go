@@ -271,10 +271,10 @@ func (t *tail) moved(f *os.File, path string) (bool, error) {
 		return false, err
 	}
 	now, err := os.Stat(path)
-	if err != nil {
-		return false, nil // between the renaming and the new one
+	if errors.Is(err, os.ErrNotExist) { // between the renaming and the new one
+		return false, nil
 	}
-	return !os.SameFile(own, now), nil
+	return err == nil && !os.SameFile(own, now), err
 }
 
 // next opens the log that was begun after f: the oldest of those younger than it.

@@ -35,6 +35,9 @@ func (c civil) in(loc *time.Location) time.Time {
 // timeWords are the words of ausearch(8) but for "checkpoint".
 var timeWords = [...]string{"now", "recent", "this-hour", "boot", "today", "yesterday", "this-week", "week-ago", "this-month", "this-year"}
 
+// checkpointWord is the start in the checkpoint's file.
+const checkpointWord = "checkpoint"
+
 func isTimeWord(s string) bool {
 	for _, w := range timeWords {
 		if w == s {
@@ -116,7 +119,7 @@ func (p *parser) startTime() error {
 	if err != nil {
 		return err
 	}
-	if date == "checkpoint" && clock == "" {
+	if date == checkpointWord && clock == "" {
 		p.o.CheckpointTime = true
 		return nil
 	}

@@ -263,8 +263,8 @@ func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, de
 	}
 	for _, c := range p.children {
 		seen[c.pid] = true
-		own := []sighting(nil)
-		if own, err = b.from.of(b.ctx, c.node, c.pid, window{c.ms, all.to}); err != nil {
+		own, err := b.from.of(b.ctx, c.node, c.pid, window{c.ms, all.to})
+		if err != nil {
 			return err
 		}
 		if err := b.down(c, lifeOf(own, c, window{c.ms, all.to}), all, seen, depth+1); err != nil {

@@ -62,6 +62,15 @@ func ArchName(num uint32) (string, bool) {
 	return "", false
 }
 
+// ArchNames lists the names that ArchName returns.
+func ArchNames() []string {
+	names := make([]string, len(archs))
+	for i := range archs {
+		names[i] = archs[i].name
+	}
+	return names
+}
+
 // ArchByName returns the AUDIT_ARCH_* number of an architecture's name, one of
 // ArchName's or a further one that `uname -m` gives. As in the stock tools, case
 // does not matter. b32 and b64 depend on the machine and are not known here.

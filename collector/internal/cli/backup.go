@@ -9,6 +9,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) backupCommand() *cobra.Command {
@@ -25,7 +27,8 @@ To restore, stop the collector and copy TARGET/store back to where the store was
 ` + "`collector verify --store TARGET/store`" + ` checks a backup.
 
 Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completion.By(nil, option.Folders),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.code = p.backup(cmd.Context(), dir, args[0])
 			if p.code != 0 {
@@ -35,6 +38,7 @@ Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
 		},
 	}
 	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
 	return cmd
 }
 

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/pkg/completion"
 )
 
 // Stdio is the streams of a command.
@@ -76,14 +78,15 @@ func (p *program) root() *cobra.Command {
 			_ = cmd.Help() // to where cobra was told to write
 			return errSaid
 		},
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.Version = p.version
 	root.SetVersionTemplate("collector {{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.versionCommand())
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.versionCommand(),
+		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report"}))
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	return root
 }
 

@@ -15,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -67,6 +69,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	cmd.Flags().StringVar(&format, "format", "table", "table, json or csv")
 	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
 	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
+	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
 	return cmd
 }
 

@@ -11,32 +11,38 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// reportCommand is there for `collector --help`; Run goes to report directly.
+// reportOptions is what report takes.
+func reportOptions() option.Table { return append(report.OptionTable(), whereOptions...) }
+
+// reportCommand is there for `collector --help` and completion; Run goes to report
+// directly.
 func (p *program) reportCommand() *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--store DIR | --api SOCKET]",
 		Short:              "Report on the events of all hosts, in aureport's words",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.report(cmd.Context(), args); p.code != 0 {
 				return errSaid
 			}
 			return nil
 		},
-	}
+	}, report.Usage+searchUsage)
 }
 
 // report is aureport over the fleet, and on files with -if or --input-logs. Exit
 // codes are the stock tool's: 1 is an error, or a list without lines.
 func (p *program) report(ctx context.Context, args []string) int {
-	args = splitEquals(args, "--store", "--api", "--by", "--top", "--every", "--format")
-	o, err := report.ParseArgs(args, search.Env{Strangers: true, Extra: map[string]bool{"--store": true, "--api": true}})
+	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Strangers: true, Extra: whereOptions.Valued()})
 	switch {
 	case err != nil:
 		fmt.Fprintln(p.stdio.Err, err)

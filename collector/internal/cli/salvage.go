@@ -11,6 +11,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) salvageCommand() *cobra.Command {
@@ -25,7 +27,8 @@ there already, in a partition or in the journal, is not stored again; it may be 
 The collector must be stopped meanwhile. A file within the store is then called DAY.db.salvaged-NUMBER; it is never deleted.
 
 Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is named, 2 not done.`,
-		Args: cobra.ExactArgs(1),
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: completion.By(nil, option.Files),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p.code = p.salvage(cmd.Context(), dir, args[0])
 			if p.code != 0 {
@@ -35,6 +38,7 @@ Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is n
 		},
 	}
 	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
 	return cmd
 }
 

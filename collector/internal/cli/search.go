@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -21,19 +22,30 @@ const searchUsage = ` where to look
        --api SOCKET             the query socket of a running collector
 `
 
-// searchCommand is there for `collector --help`; Run goes to search directly.
+// whereOptions are those of search and report that say where to look.
+var whereOptions = option.Table{
+	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
+	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
+}
+
+// searchOptions is what search takes.
+func searchOptions() option.Table { return append(search.OptionTable(), whereOptions...) }
+
+// searchCommand is there for `collector --help` and completion; Run goes to search
+// directly.
 func (p *program) searchCommand() *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "search [ausearch options] [--store DIR | --api SOCKET]",
 		Short:              "Find events of all hosts, in ausearch's words",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.search(cmd.Context(), args); p.code != 0 {
 				return errSaid
 			}
 			return nil
 		},
-	}
+	}, search.Usage+searchUsage)
 }
 
 // search is ausearch over the fleet. Exit codes are the stock tool's: 0 found,
@@ -42,8 +54,8 @@ func (p *program) search(ctx context.Context, args []string) int { return p.sear
 
 // searchAs is search, under the stock name or ours.
 func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
-	args = splitEquals(args, "--store", "--api")
-	o, err := search.ParseArgs(args, search.Env{Strangers: !stock, Extra: map[string]bool{"--store": true, "--api": true}})
+	args = whereOptions.SplitEquals(args)
+	o, err := search.ParseArgs(args, search.Env{Strangers: !stock, Extra: whereOptions.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(p.stdio.Out, search.Usage+searchUsage)
@@ -118,22 +130,4 @@ func last(values []string) string {
 		return ""
 	}
 	return values[len(values)-1]
-}
-
-// splitEquals lets our own options be written --store=DIR, too.
-func splitEquals(args []string, ours ...string) []string {
-	out := make([]string, 0, len(args)+2)
-	for _, arg := range args {
-		name, value, has := strings.Cut(arg, "=")
-		mine := false
-		for _, o := range ours {
-			mine = mine || has && name == o
-		}
-		if mine {
-			out = append(out, name, value)
-			continue
-		}
-		out = append(out, arg)
-	}
-	return out
 }

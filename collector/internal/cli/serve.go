@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -15,7 +16,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -35,7 +38,8 @@ func (p *program) serveCommand() *cobra.Command {
 			"action of suspend they are refused with DISKERROR until SIGUSR2. single and halt need --allow-halt.\n\n" +
 			"SIGTERM or SIGINT stops in good order, a second one at once. SIGHUP reads the file again: limits, space,\n" +
 			"retention, names and plugins, and says which other keys have changed. SIGUSR1 seals the partition that is written and begins another one of the day,\n" +
-			"SIGUSR2 resumes after a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".",
+			"SIGUSR2 resumes after a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".\n\n" +
+			"Garbage is collected early from 272 MiB of memory on; GOMEMLIMIT in the environment sets another figure.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.serve(cmd.Context(), o, file, cmd.Flags())
@@ -44,7 +48,18 @@ func (p *program) serveCommand() *cobra.Command {
 	cmd.Flags().SortFlags = false
 	cmd.Flags().StringVar(&file, "config", "", "configuration file, in auditd.conf's grammar")
 	o.addFlags(cmd.Flags())
+	completion.Flags(cmd, serveWords)
 	return cmd
+}
+
+// serveWords are what can stand behind the flags.
+var serveWords = map[string]option.Words{
+	"config":     option.Files,
+	"store":      option.Folders,
+	"api":        option.Files,
+	"hosts-file": option.Files,
+	"flush":      option.These("sync", "data", "incremental", "incremental_async", "none"),
+	"log-level":  option.These("error", "warn", "info", "debug"),
 }
 
 func (p *program) serve(ctx context.Context, o *options, file string, flags *pflag.FlagSet) error {
@@ -70,6 +85,7 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 	admin := make(chan os.Signal, 8) // from now on, so that none ends a collector that is starting
 	signal.Notify(admin, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT)
 	defer signal.Stop(admin)
+	limitMemory()
 	s, err := server.Open(cfg)
 	if err != nil {
 		return err
@@ -81,6 +97,20 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 		return fmt.Errorf("stop: %w", err)
 	}
 	return errors.Join(err, s.Close())
+}
+
+// softMemory is where collecting garbage sets in early: more than a collector with
+// 1,000 busy senders has in use (two tables of events, the hashes that tell resends,
+// what queries keep unpacked). Twice of that, as Go has it by itself, is memory that
+// holds nothing.
+const softMemory = 272 << 20
+
+// limitMemory keeps the process small, unless its administrator said otherwise with
+// GOMEMLIMIT. It is no bound: what is in use stays in use.
+func limitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(softMemory)
+	}
 }
 
 // sayFile logs what a configuration file has that deserves a word.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 // Exit codes of verify and backup.
@@ -44,6 +46,7 @@ Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
 		},
 	}
 	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
+	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
 	return cmd
 }
 

@@ -228,8 +228,7 @@ func TestLiveSessionIsNotEvicted(t *testing.T) {
 	if s.Len() != 1 {
 		t.Fatal("a session that does not read was evicted")
 	}
-	// The refused one sees its end a moment before that is reported.
-	eventually(t, "both refusals are reported", func() bool { return cmp.Equal(s.ops(), []string{"accept", "dup", "dup"}) })
+	s.reported(t, []string{"accept", "dup", "dup"})
 }
 
 // Only one newcomer of an address waits; the end of the listener does not wait for

@@ -27,6 +27,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -335,39 +336,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	cfg.Plugins = Plugins{Settings: dispatch.Settings{Depth: 100}, List: []conf.Plugin{plugin(t, "cat", conf.FormatString, "cat >/dev/null")}}
 	r := start(t, cfg)
 	eventually(t, "the collector's own host is known", func() bool { return len(r.head.Hosts()) > 0 })
-	families, err := r.reg.Gatherer().Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var have []string
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "auditfleet_") {
-			continue
-		}
-		var labels []string
-		if m := f.GetMetric(); len(m) > 0 {
-			for _, l := range m[0].GetLabel() {
-				labels = append(labels, l.GetName())
-			}
-		}
-		have = append(have, fmt.Sprintf("| `%s` | %s | %s | %s |", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()))
-	}
-	text, err := os.ReadFile("../../../pkg/metrics/METRICS.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var documented []string
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "| `auditfleet_collector_") || strings.HasPrefix(line, "| `auditfleet_host_") {
-			documented = append(documented, strings.TrimSpace(line))
-		}
-	}
-	if os.Getenv("METRICS_TABLE") != "" {
-		t.Log("\n" + strings.Join(have, "\n"))
-	}
-	if diff := cmp.Diff(documented, have); diff != "" {
-		t.Errorf("METRICS.md and what a collector exports differ (-documented +exported):\n%s", diff)
-	}
+	metricstest.Documented(t, r.reg.Gatherer(), "auditfleet_collector_", "auditfleet_host_")
 }
 
 // A sender that takes no replies holds up a clean stop; a second signal ends it.

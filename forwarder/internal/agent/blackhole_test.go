@@ -96,7 +96,7 @@ func (w *wire) in(ns string, f func() error) error {
 		fd, err := unix.Open("/var/run/netns/"+ns, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
-			unix.Close(fd) //nolint:errcheck // only read
+			unix.Close(fd)
 		}
 		if err == nil {
 			err = f()

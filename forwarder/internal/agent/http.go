@@ -85,6 +85,8 @@ func (a *Agent) register(r *metrics.Registry) {
 		}
 		r.CounterFunc(p+"log_bytes_total", "Bytes written to the local log.", stat(func(s locallog.Stats) uint64 { return s.Bytes }))
 		r.CounterFunc(p+"log_rotations_total", "Rotations of the local log.", stat(func(s locallog.Stats) uint64 { return s.Rotations }))
+		r.CounterFunc(p+"log_compressed_total", "Rotated files of the local log that were compressed.", stat(func(s locallog.Stats) uint64 { return s.Compressed }))
+		r.CounterFunc(p+"log_compress_errors_total", "Rotated files that could not be compressed and stay as they are.", stat(func(s locallog.Stats) uint64 { return s.CompressErrors }))
 		r.GaugeFunc(p+"log_suspended", "1 while writing the local log is suspended.", func() float64 {
 			if l := a.log.Load(); l != nil && l.Suspended() {
 				return 1

@@ -11,8 +11,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -24,6 +26,21 @@ func script(t *testing.T, dir, name, text string) conf.Plugin {
 		t.Fatal(err)
 	}
 	return conf.Plugin{Name: name, Active: true, Path: path, Type: conf.PluginAlways, Format: conf.FormatString}
+}
+
+// Every metric is documented, with its help text and labels, and nothing is
+// documented that is not there.
+func TestMetricsAreDocumented(t *testing.T) {
+	dir := t.TempDir()
+	s := startAgent(t, fake(fakekernel.New(), Config{
+		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0",
+		Plugins: &dispatch.Config{Settings: dispatch.Settings{Depth: 100, Overflow: conf.DoIgnore}, Plugins: []conf.Plugin{script(t, dir, "p", "exec cat >/dev/null")}},
+	}))
+	metricstest.Documented(t, s.cfg.Metrics.Gatherer(), "auditfleet_forwarder_")
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Plugins get what the log gets and the EOE records, from the first record to the

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
+	"github.com/auditfleet/auditfleet/pkg/completion"
 )
 
 // Stdio is what an applet reads and writes.
@@ -93,9 +94,12 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newReportCommand(std, version), newVersionCommand(std, version))
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newSearchCommand(std, version), newReportCommand(std, version), newVersionCommand(std, version),
+		newAugenrulesCommand(std, version), completion.Command(std.Out, map[string]string{
+			"auditctl": "ctl", "augenrules": "augenrules", "autrace": "trace", "ausearch": "search", "aureport": "report",
+		}))
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Hidden: true})
 	root.Version = versionText(version)
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(std.Out)

@@ -142,7 +142,7 @@ func TestResolveDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if cfg.Log.Path != "" || cfg.Ship == nil || cfg.Ship.Servers[0] != "c:60" || cfg.Spool.MaxBytes != 1<<30 || cfg.Spool.Dir != "/var/spool/auditfleet" ||
-		cfg.Kernel.ReceiveBuffer != 64<<20 || cfg.Kernel.QueueBytes != 16<<20 || cfg.Kernel.Enable != kernel.Enable || cfg.Node != "" {
+		cfg.Kernel.ReceiveBuffer != 64<<20 || cfg.Kernel.QueueBytes != 8<<20 || cfg.Kernel.Enable != kernel.Enable || cfg.Node != "" {
 		t.Errorf("%+v", cfg)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -43,15 +45,26 @@ func newCtl(std Stdio, version string) *ctl {
 	return &ctl{out: std.Out, err: std.Err, env: rules.SystemEnv(), dial: kernel.Dial, allowed: canControl, version: version}
 }
 
+// explainOptions are ours, for rules that are shown and not sent.
+var explainOptions = option.Table{
+	{Names: []string{"--explain"}, Brief: "print as JSON what a rule would send"},
+	{Names: []string{"--machine"}, Value: "ARCH", Brief: "with --explain, as on a machine of this architecture", Equals: true,
+		Words: option.Words{List: func([]string, string) []string { return tables.ArchNames() }}},
+}
+
+// ctlOptions is what ctl takes.
+func ctlOptions() option.Table { return append(rules.OptionTable(), explainOptions...) }
+
 func newCtlCommand(std Stdio, version string) *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "ctl [auditctl options]",
 		Short:              "Rules and kernel settings, with the options of auditctl",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completion.By(ctlOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runCtl(cmd.Context(), args, std, version)
 		},
-	}
+	}, ctlUsage)
 }
 
 func runCtl(_ context.Context, args []string, std Stdio, version string) error {

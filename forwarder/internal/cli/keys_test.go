@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
 // Every key of auditd.conf with good, bad and edge values. Each line of
@@ -207,5 +208,33 @@ func compareKeys(t *testing.T, file string, judge func(*testing.T, keyCase) keyC
 	}
 	if diff := cmp.Diff(cases, got, cmp.AllowUnexported(keyCase{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// No key is left out of the tables: each has a value we take and one we refuse.
+// That of keys that have no effect is refused nowhere.
+func TestTablesHaveEveryKey(t *testing.T) {
+	var a conf.Auditd
+	var r conf.Remote
+	for _, c := range []struct {
+		file   string
+		schema conf.Schema
+	}{{keysFile, append(a.Schema(), a.OwnLogKeys()...)}, {remoteKeysFile, r.Schema()}} {
+		verdicts := map[string]string{}
+		for _, k := range readKeyCases(t, c.file) {
+			for line := range strings.SplitSeq(k.lines, " ; ") {
+				name, _, _ := strings.Cut(line, " ")
+				verdicts[name] += k.ours + " "
+			}
+		}
+		for _, k := range c.schema {
+			takes := strings.Contains(verdicts[k.Name], "ok") || k.Name == "tcp_listen_port" // with any port it makes a server
+			if k.Set != nil && (!takes || !strings.Contains(verdicts[k.Name], "error")) {
+				t.Errorf("%s: %s has %q, want ok and error", c.file, k.Name, verdicts[k.Name])
+			}
+			if k.Set == nil && verdicts[k.Name] == "" {
+				t.Errorf("%s: %s is not there", c.file, k.Name)
+			}
+		}
 	}
 }

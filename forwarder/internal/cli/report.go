@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -15,6 +17,13 @@ import (
 // confOption names the configuration: --config is a report.
 const confOption = "--auditd-conf"
 
+var auditdConfOption = option.Table{
+	{Names: []string{confOption}, Value: "FILE", Brief: "the auditd.conf that names the log", Equals: true, Words: option.Files},
+}
+
+// reportOptions is what report takes.
+func reportOptions() option.Table { return append(report.OptionTable(), auditdConfOption...) }
+
 // reportUsage goes after the stock options.
 const reportUsage = ` where to look
        --auditd-conf FILE       the auditd.conf that names the log; ` + auditdConf + ` unless given
@@ -22,21 +31,21 @@ const reportUsage = ` where to look
 
 // newReportCommand is there for `forwarder --help`, too.
 func newReportCommand(std Stdio, version string) *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--auditd-conf FILE]",
 		Short:              "Report on this host's own log, in aureport's words",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runReport(cmd.Context(), args, std, version)
 		},
-	}
+	}, report.Usage+reportUsage)
 }
 
 // runReport is aureport on this host. Exit codes are the stock tool's: 1 is an
 // error, or a list without lines.
 func runReport(ctx context.Context, args []string, std Stdio, version string) error {
-	args = splitEquals(args, confOption, "--by", "--top", "--every", "--format")
-	o, err := report.ParseArgs(args, search.Env{Extra: map[string]bool{confOption: true}})
+	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Extra: auditdConfOption.Valued()})
 	switch {
 	case err != nil:
 		fmt.Fprintln(std.Err, err)

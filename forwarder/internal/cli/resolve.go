@@ -265,6 +265,7 @@ func (o *runFlags) localLog(cfg *agent.Config, ac conf.Auditd, logger hclog.Logg
 	cfg.Log = locallog.Config{
 		Path: path, Flush: flush, Freq: ac.Freq, MaxSize: int64(min(ac.MaxLogFile, math.MaxInt64>>20)) << 20,
 		NumLogs: ac.NumLogs, Action: action, GID: ac.LogGroup,
+		Compress: ac.LogCompress == conf.CompressZstd, Dated: ac.RotatedNames == conf.NamesDated,
 		SpaceLeft: ac.SpaceLeft, SpaceLeftAction: ac.SpaceLeftAction,
 		AdminSpaceLeft: ac.AdminSpaceLeft, AdminSpaceLeftAction: ac.AdminSpaceLeftAction,
 		DiskFullAction: ac.DiskFullAction, DiskErrorAction: ac.DiskErrorAction,

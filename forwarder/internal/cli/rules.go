@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 )
 
@@ -76,6 +78,12 @@ func newRulesCommand(std Stdio, version string) *cobra.Command {
 	add("diff [FILE]", "Show what the kernel holds otherwise than the rule files, or FILE, say", diffHelp, usageArgs(cobra.MaximumNArgs(1)), r.diff)
 	lint := add("lint [FILE|FOLDER…]", "Look for mistakes in rule files, without a kernel and without root", lintHelp, usageArgs(cobra.ArbitraryArgs), r.lintFiles)
 	lint.Flags().BoolVar(&r.strict, "strict", false, "exit with 1 for warnings, too")
+	completion.Flags(cmd, map[string]option.Words{"rules-dir": option.Folders, "file": option.Files})
+	for _, c := range cmd.Commands() {
+		if c.Name() != "check" {
+			c.ValidArgsFunction = completion.By(nil, option.Files)
+		}
+	}
 	cmd.AddCommand(newRuleStatsCommand(r, std))
 	return cmd
 }
@@ -118,6 +126,22 @@ wider rule, twice, on a path that is not there, firing on every system call.
 Exit code 1 when a line can't be loaded.`
 )
 
+var augenrulesOptions = option.Table{
+	{Names: []string{"--check"}, Brief: "say whether the rule files have changed"},
+	{Names: []string{"--load"}, Brief: "merge the rule files and load them"},
+}
+
+// newAugenrulesCommand is the stock name as a subcommand, for completion to ask.
+func newAugenrulesCommand(std Stdio, version string) *cobra.Command {
+	return &cobra.Command{
+		Use: "augenrules", Short: "rules check and rules load with the options of augenrules", Hidden: true, DisableFlagParsing: true,
+		ValidArgsFunction: completion.By(augenrulesOptions, option.Words{}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runAsAugenrules(cmd.Context(), "augenrules", args, std, version)
+		},
+	}
+}
+
 // runAsAugenrules takes the stock script's options.
 func runAsAugenrules(_ context.Context, argv0 string, args []string, std Stdio, version string) error {
 	r := newRuleFiles(std, version)
@@ -130,15 +154,11 @@ func runAsAugenrules(_ context.Context, argv0 string, args []string, std Stdio, 
 	}
 	check, load := false, false
 	for _, a := range args {
-		switch a {
-		case "--check":
-			check = true
-		case "--load":
-			load = true
-		default:
+		if augenrulesOptions.Find(a) == nil {
 			fmt.Fprintf(std.Out, "Usage: %s [--check|--load]\n", r.name)
 			return exitCode(1)
 		}
+		check, load = check || a == "--check", load || a == "--load"
 	}
 	return coded(r.augenrules(check, load))
 }

@@ -15,7 +15,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -46,6 +48,7 @@ func newRuleStatsCommand(r *ruleFiles, std Stdio) *cobra.Command {
 	cmd.Flags().DurationVar(&s.since, "since", 24*time.Hour, "how far to look back")
 	cmd.Flags().IntVar(&s.top, "top", 20, "how many keys to show, 0: all")
 	cmd.Flags().StringVar(&s.format, "format", "text", "text or json")
+	completion.Flags(cmd, map[string]option.Words{"log": option.Files, "format": option.These("text", "json")})
 	return cmd
 }
 

@@ -16,6 +16,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 const runHelp = `Reads audit records, keeps the local log and ships every record to a collector.
@@ -49,6 +52,14 @@ flight is acknowledged.
 The actions written in audisp-remote.conf are followed; a key that is not there
 keeps the records and goes on trying for ever, whatever stock's default is. stop
 and suspend end shipping until USR2 or HUP, and the spool keeps its records.
+
+auditd.conf has every stock key, and two of ours: log_compress = none|zstd (of
+rotated logs, in the background) and rotated_names = numbers|dated (dated: by the
+UTC time of the rotation, audit.log.2026-11-22T10-00-00).
+
+Unless set in the environment, GOMAXPROCS is 2, GOGC 50, and GOMEMLIMIT 16 MiB,
+and --queue (kernel, multicast), and 8 MiB for each active plugin.
+
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
 of it acknowledged within --drain-timeout (the rest is in the spool).`
 
@@ -117,7 +128,25 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.StringVar(&o.report, "report", "", "the state report of SIGCONT (default "+daemonReport+" for the kernel source, "+otherReport+" otherwise)")
 	f.StringVar(&o.pidFile, "pid-file", "", "file for the process id, or none (default "+daemonPID+" for the kernel source, none otherwise)")
 	f.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn or error")
+	completion.Flags(cmd, runWords)
 	return cmd
+}
+
+// runWords are what can stand behind the flags.
+var runWords = map[string]option.Words{
+	"source":        {List: option.These(agent.SourceKernel, agent.SourceMulticast, agent.SourceStdin).List, Files: true},
+	"transport":     option.These("tcp"),
+	"format":        option.These(string(conf.FormatManaged), string(conf.FormatASCII)),
+	"spool-full":    option.These(spoolDropOldest, spoolRefuse),
+	"kernel-state":  option.These("enable", "nochange", "disable"),
+	"log-level":     option.These("trace", "debug", "info", "warn", "error"),
+	"config":        option.Files,
+	"remote-config": option.Files,
+	"state":         option.Files,
+	"report":        option.Files,
+	"log-file":      {List: option.These(none).List, Files: true},
+	"pid-file":      {List: option.These(none).List, Files: true},
+	"spool":         option.Folders,
 }
 
 func isLeft(err error) bool { return errors.Is(err, agent.ErrLeft) }

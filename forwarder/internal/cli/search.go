@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -20,22 +21,29 @@ const configUsage = ` where to look
        --config FILE            the auditd.conf that names the log; ` + auditdConf + ` unless given
 `
 
-// searchCommand is there for `forwarder --help`; Run goes to search directly.
+var configOption = option.Table{
+	{Names: []string{"--config"}, Value: "FILE", Brief: "the auditd.conf that names the log", Equals: true, Words: option.Files},
+}
+
+// searchOptions is what search takes.
+func searchOptions() option.Table { return append(search.OptionTable(), configOption...) }
+
 func newSearchCommand(std Stdio, version string) *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "search [ausearch options] [--config FILE]",
 		Short:              "Find events in this host's own log, in ausearch's words",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runSearch(cmd.Context(), args, std, version)
 		},
-	}
+	}, search.Usage+configUsage)
 }
 
 // runSearch is ausearch on this host. Exit codes are the stock tool's: 0 found,
 // 1 nothing found or an error.
 func runSearch(ctx context.Context, args []string, std Stdio, version string) error {
-	o, err := search.ParseArgs(splitEquals(args, "--config"), search.Env{Extra: map[string]bool{"--config": true}})
+	o, err := search.ParseArgs(configOption.SplitEquals(args), search.Env{Extra: configOption.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(std.Out, search.Usage+configUsage)
@@ -75,7 +83,7 @@ func localLog(std Stdio, file string) (log string, timeout time.Duration) {
 		path = auditdConf
 	}
 	a := conf.DefaultAuditd()
-	f, err := conf.Load(path, a.Schema())
+	f, err := conf.Load(path, append(a.Schema(), a.OwnLogKeys()...))
 	if f == nil && (file != "" || !errors.Is(err, fs.ErrNotExist)) {
 		fmt.Fprintf(std.Err, "%v\nNOTE - using built-in logs: %s\n", err, a.LogFile)
 	}
@@ -87,22 +95,4 @@ func lastOf(values []string) string {
 		return ""
 	}
 	return values[len(values)-1]
-}
-
-// splitEquals lets our own options be written --config=FILE, too.
-func splitEquals(args []string, ours ...string) []string {
-	out := make([]string, 0, len(args)+2)
-	for _, arg := range args {
-		name, value, has := strings.Cut(arg, "=")
-		mine := false
-		for _, o := range ours {
-			mine = mine || has && name == o
-		}
-		if mine {
-			out = append(out, name, value)
-			continue
-		}
-		out = append(out, arg)
-	}
-	return out
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
+	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -36,14 +39,15 @@ type tracer struct {
 }
 
 func newTraceCommand(std Stdio, version string) *cobra.Command {
-	return &cobra.Command{
+	return completion.Help(&cobra.Command{
 		Use:                "trace [-r] [--show] [--summary] [--force] PROGRAM [ARGUMENTS]",
 		Short:              "Run one program under audit rules of its own",
 		DisableFlagParsing: true,
+		ValidArgsFunction:  completeTrace,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runTrace(cmd.Context(), "forwarder trace", args, std, version)
 		},
-	}
+	}, fmt.Sprintf(traceUsage, "forwarder trace"))
 }
 
 func runTrace(ctx context.Context, name string, args []string, std Stdio, version string) error {
@@ -52,10 +56,26 @@ func runTrace(ctx context.Context, name string, args []string, std Stdio, versio
 	return coded(t.run(ctx, args))
 }
 
+// traceOptions are what may stand before the program.
+var traceOptions = option.Table{
+	{Names: []string{"-r"}, Brief: "only system calls that concern files, connections and programs"},
+	{Names: []string{"--show"}, Brief: "print the events as they happen"},
+	{Names: []string{"--summary"}, Brief: "count system calls, errors and files"},
+	{Names: []string{"--force"}, Brief: "trace although rules are loaded"},
+	{Names: []string{"-h", "--help"}, Brief: "show all options"},
+}
+
 // options reads what stands before the program.
 func (t *tracer) options(args []string) (program []string, help bool) {
 	for i, a := range args {
-		switch a {
+		o := traceOptions.Find(a)
+		switch {
+		case a == "--":
+			return args[i+1:], false
+		case o == nil:
+			return args[i:], false
+		}
+		switch o.Names[0] {
 		case "-r":
 			t.resource = true
 		case "--show":
@@ -64,15 +84,42 @@ func (t *tracer) options(args []string) (program []string, help bool) {
 			t.summary = true
 		case "--force":
 			t.forced = true
-		case "-h", "--help":
-			return nil, true
-		case "--":
-			return args[i+1:], false
 		default:
-			return args[i:], false
+			return nil, true
 		}
 	}
 	return nil, false
+}
+
+// completeTrace offers options, then programs, then files for the program.
+func completeTrace(_ *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
+	for i, a := range before {
+		if traceOptions.Find(a) == nil && (a != "--" || i+1 < len(before)) {
+			return nil, cobra.ShellCompDirectiveDefault
+		}
+	}
+	programs := option.Words{List: programsInPath, Files: strings.Contains(typed, "/")}
+	return completion.Answer(traceOptions.Complete(nil, typed, programs))
+}
+
+// programsInPath are the programs whose name begins as typed.
+func programsInPath(_ []string, typed string) (names []string) {
+	if typed == "" || strings.Contains(typed, "/") {
+		return nil
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue // a folder that is not there is none to the shell either
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), typed) && isExecutable(filepath.Join(dir, e.Name())) {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 func (t *tracer) run(ctx context.Context, args []string) int {

@@ -1,9 +1,11 @@
 package locallog
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,6 +17,10 @@ type FS interface {
 	Rename(from, to string) error
 	Remove(name string) error
 	Stat(name string) (fs.FileInfo, error)
+	// ReadDir returns the names in a folder, in any order.
+	ReadDir(name string) ([]string, error)
+	SyncDir(name string) error
+	Chtimes(name string, atime, mtime time.Time) error
 	MkdirAll(name string, perm fs.FileMode) error
 	Chmod(name string, perm fs.FileMode) error
 	Chown(name string, uid, gid int) error
@@ -23,9 +29,10 @@ type FS interface {
 	Space(name string) (free, total uint64, err error)
 }
 
-// File is an open log file, opened for appending.
+// File is an open log file, opened for appending, or to be compressed.
 type File interface {
-	io.WriteCloser
+	io.ReadWriteCloser
+	ModTime() (time.Time, error)
 	Size() (int64, error)
 	Truncate(size int64) error
 	Chmod(perm fs.FileMode) error
@@ -45,6 +52,14 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+func (f osFile) ModTime() (time.Time, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 func (f osFile) Datasync() error {
@@ -72,6 +87,28 @@ func (OS) Remove(name string) error { return os.Remove(name) }
 
 // Stat implements FS.
 func (OS) Stat(name string) (fs.FileInfo, error) { return os.Stat(name) }
+
+// ReadDir implements FS.
+func (OS) ReadDir(name string) ([]string, error) {
+	d, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	names, err := d.Readdirnames(-1)
+	return names, errors.Join(err, d.Close())
+}
+
+// SyncDir implements FS.
+func (OS) SyncDir(name string) error {
+	d, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Chtimes implements FS.
+func (OS) Chtimes(name string, atime, mtime time.Time) error { return os.Chtimes(name, atime, mtime) }
 
 // MkdirAll implements FS.
 func (OS) MkdirAll(name string, perm fs.FileMode) error { return os.MkdirAll(name, perm) }

@@ -49,8 +49,10 @@ type Config struct {
 	MaxSize    int64 // bytes after which Action is taken, 0: never
 	NumLogs    int   // files altogether; below 2 there is no rotation
 	Action     Action
-	GID        int // group that may read, 0 or less: only root
-	BufferSize int // default 64 KiB
+	Dated      bool // rotated files are named by the time, not numbered
+	Compress   bool // rotated files are compressed
+	GID        int  // group that may read, 0 or less: only root
+	BufferSize int  // default 64 KiB
 
 	// What to do when the filesystem's free space falls below SpaceLeft, and then
 	// below AdminSpaceLeft, and when a write fails.
@@ -71,6 +73,8 @@ type Stats struct {
 	Records, Bytes uint64
 	Dropped        uint64 // records the disk did not take, or not written while suspended
 	Rotations      uint64
+	Compressed     uint64 // rotated files
+	CompressErrors uint64
 	Syncs          uint64
 	SyncErrors     uint64
 	WriteErrors    uint64
@@ -91,7 +95,8 @@ type Log struct {
 	retry   time.Time // not tried again before
 	syncer  *syncer
 	space   space
-	rotated int // numbered files there were at the last rotation
+	packer  *packer
+	rotated int // older files there were at the last rotation
 
 	suspended atomic.Bool // the file is closed then, until Resume
 
@@ -105,10 +110,19 @@ const retryEvery = time.Second
 func Open(cfg Config) (*Log, error) {
 	cfg.defaults()
 	l := &Log{cfg: cfg, buf: make([]byte, 0, cfg.BufferSize)}
+	l.packer = newPacker(&l.cfg)
 	if err := l.acquire(); err != nil {
 		return nil, err
 	}
+	if err := l.packer.removeLeftovers(cfg.Path); err != nil {
+		cfg.Logger.Warn("what is left of compressing logs could not be removed", "error", err)
+	}
+	l.packer.configure(l.packing())
 	return l, nil
+}
+
+func (l *Log) packing() packing {
+	return packing{path: l.cfg.Path, mode: l.fileMode(), gid: l.cfg.GID, on: l.cfg.Compress && !l.suspended.Load()}
 }
 
 func (c *Config) defaults() {
@@ -155,18 +169,19 @@ func (l *Log) acquire() error {
 // in hand goes to the old file. With an error nothing has changed.
 func (l *Log) Reload(cfg Config) error {
 	cfg.defaults()
-	next := &Log{cfg: cfg}
+	next := &Log{cfg: cfg, packer: l.packer}
 	if err := next.acquire(); err != nil {
 		return err
 	}
 	if next.syncer != nil {
 		next.syncer.stop()
 	}
-	if err := l.Close(); err != nil {
+	if err := l.closeFile(); err != nil {
 		l.cfg.Logger.Error("the old log could not be closed well", "file", l.cfg.Path, "error", err)
 	}
 	l.cfg, l.file, l.size = cfg, next.file, next.size
 	l.warned, l.torn, l.space, l.unsync = false, false, space{}, 0
+	l.packer.configure(l.packing())
 	if cfg.Flush == FlushIncrementalAsync {
 		l.syncer = newSyncer(l)
 	}
@@ -435,12 +450,20 @@ func (l *Log) fail(records int, err error) {
 func (l *Log) Stats() Stats {
 	return Stats{
 		Records: l.records.Load(), Bytes: l.bytes.Load(), Dropped: l.dropped.Load(), Rotations: l.rotations.Load(),
+		Compressed: l.packer.packed.Load(), CompressErrors: l.packer.failed.Load(),
 		Syncs: l.syncs.Load(), SyncErrors: l.syncErrors.Load(), WriteErrors: l.writeErrors.Load(),
 	}
 }
 
-// Close writes what is buffered, syncs and closes.
+// Close writes what is buffered, syncs and closes. Compressing goes on at the next
+// start.
 func (l *Log) Close() error {
+	err := l.closeFile()
+	l.packer.stop()
+	return err
+}
+
+func (l *Log) closeFile() error {
 	l.writeOut()
 	if l.syncer != nil {
 		l.syncer.stop()

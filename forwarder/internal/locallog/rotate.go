@@ -3,12 +3,11 @@ package locallog
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"strconv"
+	"time"
 )
 
-// Rotate starts a new file: audit.log becomes audit.log.1 (read-only) and so on.
-// With fewer than two files allowed it does nothing.
+// Rotate starts a new file: audit.log becomes audit.log.1 (read-only) and so on,
+// or gets a name of its time. With fewer than two files allowed it does nothing.
 func (l *Log) Rotate() error {
 	if l.inBuf > 0 {
 		// Called between batches or from writeOut, which has emptied the buffer:
@@ -34,11 +33,8 @@ func (l *Log) Rotate() error {
 		l.noteSync(l.file.Datasync())
 	}
 	l.unsync = 0
-	if err := l.shift(); err != nil {
+	if err := l.putAside(); err != nil {
 		return errors.Join(err, fresh.Close())
-	}
-	if err := l.cfg.FS.Rename(l.cfg.Path+newSuffix, l.cfg.Path); err != nil {
-		return errors.Join(fmt.Errorf("rotate: %w", err), fresh.Close())
 	}
 	rotated := l.file
 	l.file, l.size, l.warned = fresh, size, false
@@ -46,55 +42,147 @@ func (l *Log) Rotate() error {
 		l.cfg.Logger.Warn("the rotated log could not be made read-only", "error", err)
 	}
 	l.rotations.Add(1)
+	l.packer.wake()
 	return rotated.Close()
 }
 
 // newSuffix names the next file until the old ones have been shifted.
 const newSuffix = ".new"
 
-// shift renames the numbered files upwards, highest first. What goes beyond
-// NumLogs is overwritten by the rename.
-func (l *Log) shift() error {
-	name := func(i int) string {
-		if i == 0 {
-			return l.cfg.Path
-		}
-		return l.cfg.Path + "." + strconv.Itoa(i)
+// putAside renames audit.log, and puts the new file in its place.
+func (l *Log) putAside() error {
+	l.packer.mu.Lock()
+	defer l.packer.mu.Unlock()
+	aside := l.shift
+	if l.cfg.Dated {
+		aside = l.date
 	}
+	if err := aside(); err != nil {
+		return fmt.Errorf("rotate: %w", err)
+	}
+	if err := l.cfg.FS.Rename(l.cfg.Path+newSuffix, l.cfg.Path); err != nil {
+		return fmt.Errorf("rotate: %w", err)
+	}
+	if err := l.trim(); err != nil {
+		l.cfg.Logger.Warn("logs beyond num_logs could not be removed", "error", err)
+	}
+	return nil
+}
+
+// shift renames the numbered files upwards, highest first. What goes beyond
+// NumLogs is overwritten by the rename. The packer's lock is held.
+func (l *Log) shift() error {
+	there := func(name string) bool { _, err := l.cfg.FS.Stat(name); return err == nil }
 	last := l.cfg.NumLogs - 1
 	if l.cfg.Action == ActionKeepLogs {
-		for last = 1; ; last++ {
-			if _, err := l.cfg.FS.Stat(name(last)); err != nil {
-				break
-			}
+		for last = 1; there(numberedName(l.cfg.Path, last)) || there(numberedName(l.cfg.Path, last)+packedSuffix); last++ {
+			continue
 		}
 	}
 	l.rotated = 0
 	for i := last; i >= 1; i-- {
-		err := l.cfg.FS.Rename(name(i-1), name(i))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("rotate: %w", err)
+		from, to := numberedName(l.cfg.Path, i-1), numberedName(l.cfg.Path, i)
+		plain := there(from)
+		if !plain && (i == 1 || !there(from+packedSuffix)) {
+			continue
 		}
-		if err == nil && i > 1 {
+		if err := l.move(from, to, plain && i > 1, plain); err != nil {
+			return err
+		}
+		if i > 1 {
 			l.rotated++
 		}
 	}
 	return nil
 }
 
-// removeExcess removes numbered logs beyond NumLogs, as the stock daemon does at
-// its start: their number may have been lowered.
+// move renames one log, and ends the one it replaces. A crash between two steps
+// leaves no log twice under two numbers, and no older one in place of a newer.
+func (l *Log) move(from, to string, mayBeTwice, plain bool) error {
+	fsys := l.cfg.FS
+	if mayBeTwice {
+		if l.packer.job.placed {
+			l.packer.gone(from)
+		}
+		if err := removeIfThere(fsys, from+packedSuffix); err != nil {
+			return err
+		}
+	}
+	l.packer.gone(to)
+	if plain {
+		if err := removeIfThere(fsys, to+packedSuffix); err != nil {
+			return err
+		}
+		if err := fsys.Rename(from, to); err != nil {
+			return err
+		}
+		l.packer.moved(from, to)
+		return nil
+	}
+	if err := removeIfThere(fsys, to); err != nil {
+		return err
+	}
+	return fsys.Rename(from+packedSuffix, to+packedSuffix)
+}
+
+// date names audit.log by the time, or, where a clock went back or a second is
+// not over, by the second after the newest name. The packer's lock is held.
+func (l *Log) date() error {
+	logs, err := listOlder(l.cfg.FS, l.cfg.Path)
+	if err != nil {
+		return err
+	}
+	at := l.cfg.Now().UTC().Truncate(time.Second)
+	if !at.After(logs.newest) {
+		at = logs.newest.Add(time.Second)
+	}
+	stamp := at.Format(datedLayout)
+	if _, err := time.Parse(datedLayout, stamp); err != nil {
+		return fmt.Errorf("no name sorts behind the newest log's, of %s", logs.newest.Format(datedLayout))
+	}
+	l.rotated = logs.count()
+	return l.cfg.FS.Rename(l.cfg.Path, l.cfg.Path+"."+stamp)
+}
+
+// trim removes the oldest logs where there are more than NumLogs. Numbered ones
+// alone never are after a shift. The packer's lock is held.
+func (l *Log) trim() error {
+	if l.cfg.Action != ActionRotate || l.cfg.NumLogs < 2 {
+		return nil
+	}
+	logs, err := listOlder(l.cfg.FS, l.cfg.Path)
+	if err != nil {
+		return err
+	}
+	excess := logs.count() - (l.cfg.NumLogs - 1)
+	for _, o := range logs.byAge(l.cfg.Dated)[:max(excess, 0)] {
+		l.packer.gone(o.name)
+		if _, err := removeOlder(l.cfg.FS, o.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeExcess removes logs beyond NumLogs, as the stock daemon does at its
+// start: their number may have been lowered.
 func (l *Log) removeExcess() error {
+	l.packer.mu.Lock()
+	defer l.packer.mu.Unlock()
 	if l.cfg.Action != ActionRotate || l.cfg.NumLogs < 2 {
 		return nil
 	}
 	for i := l.cfg.NumLogs; ; i++ {
-		name := l.cfg.Path + "." + strconv.Itoa(i)
-		if err := l.cfg.FS.Remove(name); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		} else if err != nil {
+		name := numberedName(l.cfg.Path, i)
+		l.packer.gone(name)
+		there, err := removeOlder(l.cfg.FS, name)
+		if err != nil {
 			return err
+		}
+		if !there {
+			break
 		}
 		l.cfg.Logger.Info("a log beyond num_logs was removed", "file", name)
 	}
+	return l.trim()
 }

@@ -37,7 +37,7 @@ type space struct {
 type State struct {
 	Path             string
 	Size, MaxSize    int64
-	Rotated          int // numbered files there were at the last rotation
+	Rotated          int // older files there were at the last rotation
 	Free             uint64
 	SpaceLeft, Admin uint64 // thresholds in bytes
 	Suspended        bool
@@ -191,6 +191,7 @@ func (l *Log) suspend(why string) {
 	if !l.failing {
 		l.since = l.dropped.Load()
 	}
+	l.packer.configure(l.packing()) // the files are let go of
 	l.cfg.Logger.Error("writing the local log is suspended until resumed (SIGUSR2)", "file", l.cfg.Path, "key", why)
 	if l.file == nil {
 		return
@@ -236,6 +237,7 @@ func (l *Log) Resume() error {
 		}
 	}
 	l.suspended.Store(false)
+	l.packer.configure(l.packing())
 	l.failing, l.warned = false, l.cfg.MaxSize > 0 && l.size >= l.cfg.MaxSize
 	l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
 	return nil

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/option/manpage"
+)
+
+// flagsOf are the flags of commands as they are written.
+func flagsOf(cmds ...*cobra.Command) (names []string) {
+	for _, c := range cmds {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			names = append(names, "--"+f.Name)
+			if f.Shorthand != "" {
+				names = append(names, "-"+f.Shorthand)
+			}
+		})
+	}
+	return names
+}
+
+// The manual pages have every option, flag and key that there is, and no other.
+func TestManualPages(t *testing.T) {
+	p := &program{}
+	backup, verify, salvage, serve := p.backupCommand(), p.verifyCommand(), p.salvageCommand(), p.serveCommand()
+	serve.InitDefaultHelpFlag()
+	read := func(name string) *manpage.Page {
+		page, err := manpage.Read("../../../deploy/man/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return page
+	}
+	for name, real := range map[string][]string{
+		"collector-search.8": append(searchOptions().Names(), "--config"),
+		"collector-report.8": append(reportOptions().Names(), "--auditd-conf"),
+		"collector-serve.8":  flagsOf(serve),
+		"collector-verify.8": flagsOf(backup, verify, salvage),
+		"collector.8":        flagsOf(p.hostsCommand()),
+	} {
+		page := read(name)
+		for _, wrong := range manpage.Compare("option", page.Options, real) {
+			t.Errorf("%s: %s", name, wrong)
+		}
+		for _, words := range page.Examples {
+			table := map[string]option.Table{"search": searchOptions(), "report": reportOptions()}[words[1]]
+			if table == nil {
+				continue
+			}
+			for i, w := range words {
+				if o := table.Find(w); strings.HasPrefix(w, "-") && o == nil && (i == 0 || words[i-1] != "-e") {
+					t.Errorf("%s: in the example %v is %s, which is no option", name, words, w)
+				}
+			}
+		}
+	}
+	var keys []string
+	for _, k := range defaultOptions().schema(func(string) bool { return false }) {
+		keys = append(keys, k.Name)
+	}
+	for _, wrong := range manpage.Compare("key", read("collector.conf.5").Keys["KEYS"], keys) {
+		t.Errorf("collector.conf.5: %s", wrong)
+	}
+}
+
+// What is offered for a flag is taken.
+func TestFlagWordsAreTaken(t *testing.T) {
+	for flag, words := range serveWords {
+		if words.List == nil {
+			continue
+		}
+		for _, w := range words.List(nil, "") {
+			o := defaultOptions()
+			f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+			o.addFlags(f)
+			if err := f.Set(flag, w); err != nil {
+				t.Errorf("--%s %s: %v", flag, w, err)
+			} else if _, err := o.config(); err != nil {
+				t.Errorf("--%s %s: %v", flag, w, err)
+			}
+		}
+	}
+}
