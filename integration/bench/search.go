@@ -74,6 +74,7 @@ func (b *bench) search() (returned error) {
 			return b.ctx.Err()
 		}
 	}
+	b.scans(c, file)
 	return b.stopped(c, made)
 }
 
