@@ -176,7 +176,7 @@ func (b *bench) growHosts() error {
 	all := map[load][]serverRun{}
 	for round := range b.rounds {
 		for _, l := range loads {
-			r, err := b.runHosts(l.hosts, l.conns, l.window, round)
+			r, err := b.runLoad(ourServer("sync"), harness.Load{Conns: l.conns, Window: l.window, Records: 300_000 * b.scale, Seed: uint64(round) * 10_000, Hosts: l.hosts})
 			if b.ctx.Err() != nil {
 				return b.ctx.Err()
 			}
@@ -207,38 +207,4 @@ func (b *bench) growHosts() error {
 	}
 	b.printf("\n")
 	return nil
-}
-
-func (b *bench) runHosts(hosts, conns, window, round int) (r serverRun, err error) {
-	dir, err := b.scratch("hosts")
-	if err != nil {
-		return r, err
-	}
-	defer os.RemoveAll(dir)
-	addr, p, err := ourServer("sync").start(b, dir)
-	if err != nil {
-		return r, err
-	}
-	defer p.Kill()
-	before, err := p.Usage()
-	if err != nil {
-		return r, err
-	}
-	load := harness.Load{Addr: addr, Conns: conns, Window: window, Records: 300_000 * b.scale, Corpus: b.raw, Seed: uint64(round) * 10_000, Hosts: hosts}
-	got, err := load.Run(b.ctx)
-	if err != nil {
-		return r, fmt.Errorf("%d hosts over %d connections: %w; its output:\n%s", hosts, conns, err, p.Output())
-	}
-	live, err := p.Usage()
-	if err != nil {
-		return r, err
-	}
-	if err := p.Terminate(2 * time.Minute); err != nil {
-		return r, err
-	}
-	after, err := p.Usage()
-	if err != nil {
-		return r, err
-	}
-	return serverRun{rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6, peak: max(live.PeakRSS, live.RSS)}, nil
 }

@@ -47,7 +47,12 @@ type serverRun struct {
 	peak     int64
 }
 
-func (b *bench) runServer(k serverKind, s shape, seed int) (r serverRun, returned error) {
+func (b *bench) runServer(k serverKind, s shape, seed int) (serverRun, error) {
+	return b.runLoad(k, harness.Load{Conns: s.conns, Window: s.window, Records: s.records, Seed: uint64(seed)})
+}
+
+// runLoad gives a fresh server a load, whose address and records are put in here.
+func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, returned error) {
 	dir, err := b.scratch("server")
 	if err != nil {
 		return r, err
@@ -62,10 +67,10 @@ func (b *bench) runServer(k serverKind, s shape, seed int) (r serverRun, returne
 	if err != nil {
 		return r, err
 	}
-	load := harness.Load{Addr: addr, Conns: s.conns, Window: s.window, Records: s.records, Corpus: b.raw, Seed: uint64(seed)}
+	load.Addr, load.Corpus = addr, b.raw
 	got, err := load.Run(b.ctx)
 	if err != nil {
-		return r, fmt.Errorf("%s at %d × %d: %w; its output:\n%s", k.name, s.conns, s.window, err, p.Output())
+		return r, fmt.Errorf("%s at %d × %d: %w; its output:\n%s", k.name, load.Conns, load.Window, err, p.Output())
 	}
 	live, err := p.Usage()
 	if err != nil {
