@@ -89,7 +89,7 @@ func checkJSON(t testing.TB, ev *event.Event, line []byte) {
 	if got.Ms != ev.Ms || got.Serial != ev.Serial || len(got.Records) != len(ev.Records) || (got.Node == nil) != (ev.Node == nil) {
 		t.Fatalf("another event: %s", line)
 	}
-	if ev.Ms < 1e14 && got.Time.UnixMilli() != ev.Ms {
+	if last := time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC).UnixMilli(); ev.Ms > last != got.Time.IsZero() || ev.Ms <= last && got.Time.UnixMilli() != ev.Ms {
 		t.Errorf("time %v of %d", got.Time, ev.Ms)
 	}
 	for i := range ev.Records {
@@ -224,6 +224,7 @@ func FuzzJSON(f *testing.F) {
 	f.Add([]byte("node=a type=SYSCALL msg=audit(1.002:3): arch=c000003e syscall=59 a0=1 key=6101\x1dARCH=x86_64\ntype=EXECVE msg=audit(1.002:3): argc=1 a0=FF\n"))
 	f.Add([]byte("type=USER_AVC msg=audit(1.002:3): pid=1 msg='avc:  denied  { a b } for x=\"y\xff\" pid=2 pid=3'\nnonsense\ntype=\xff msg=audit(2.0:1): \xffx=1\n"))
 	f.Add([]byte("type=CONFIG_CHANGE msg=audit(1.002:3): auid=? op=\"add rule\" key=(null) list=4 res=1\n"))
+	f.Add([]byte("type=LOGIN msg=audit(253402300799.999:1): a=1\ntype=LOGIN msg=audit(253402300800.000:2): a=1\n"))
 	f.Fuzz(func(t *testing.T, log []byte) {
 		format := newJSONFormat(&Options{Words: true, Names: rootOnly{}})
 		for ev, err := range Read(ReadConfig{}, bytes.NewReader(log)) {

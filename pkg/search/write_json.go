@@ -40,13 +40,21 @@ func newJSONFormat(o *Options) *jsonFormat {
 	return &jsonFormat{norm: normalize.New(in, accounts), in: in, words: o.Words}
 }
 
+// appendRFC3339 appends the time of ms as a string; a damaged record can name a year that RFC 3339 cannot write, which is null.
+func appendRFC3339(dst []byte, ms int64) []byte {
+	at := time.UnixMilli(ms).UTC()
+	if year := at.Year(); year < 0 || year > 9999 {
+		return append(dst, "null"...)
+	}
+	return at.AppendFormat(dst, `"2006-01-02T15:04:05.000Z"`)
+}
+
 func (*jsonFormat) Head(dst []byte) []byte { return dst }
 
 func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	f.in.Refresh()
-	dst = append(dst, `{"time":"`...)
-	dst = time.UnixMilli(ev.Ms).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000Z")
-	dst = strconv.AppendInt(append(dst, `","ms":`...), ev.Ms, 10)
+	dst = appendRFC3339(append(dst, `{"time":`...), ev.Ms)
+	dst = strconv.AppendInt(append(dst, `,"ms":`...), ev.Ms, 10)
 	dst = strconv.AppendUint(append(dst, `,"serial":`...), ev.Serial, 10)
 	if ev.Node != nil {
 		dst = appendJSONText(append(dst, `,"node":`...), ev.Node)
