@@ -135,20 +135,15 @@ func (b *bench) growMark(c *harness.Collector, dir string, g *grown) (*harness.C
 	}
 	g.search = median(took)
 	c.Kill()
-	parts, err := filepath.Glob(filepath.Join(dir, "partitions", "*.db"))
+	parts, err := partitions(dir)
 	if err != nil {
 		return c, err
 	}
-	g.parts = len(parts)
-	var disk int64
-	for _, p := range parts {
-		var st syscall.Stat_t
-		if err := syscall.Stat(p, &st); err != nil {
-			return c, err
-		}
-		disk += st.Blocks * 512
+	disk, err := partitionBytes(dir)
+	if err != nil {
+		return c, err
 	}
-	g.disk = float64(disk) / float64(g.bytes)
+	g.parts, g.disk = len(parts), float64(disk)/float64(g.bytes)
 	begin := time.Now()
 	c, err = harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Args: []string{"--tcp-listen-queue", "1024"}})
 	if err != nil {
@@ -165,12 +160,32 @@ func (b *bench) growMark(c *harness.Collector, dir string, g *grown) (*harness.C
 	return c, nil
 }
 
+func partitions(store string) ([]string, error) {
+	return filepath.Glob(filepath.Join(store, "partitions", "*.db"))
+}
+
+// partitionBytes is what the store's partitions take on disk.
+func partitionBytes(store string) (disk int64, err error) {
+	parts, err := partitions(store)
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range parts {
+		var st syscall.Stat_t
+		if err := syscall.Stat(p, &st); err != nil {
+			return 0, err
+		}
+		disk += st.Blocks * 512
+	}
+	return disk, nil
+}
+
 // growHosts sends the same records as of 1, 100 and 1,000 hosts: over as many
 // connections, and over the same few, as relays do.
 func (b *bench) growHosts() error {
 	b.printf("## As the hosts grow\n\n")
 	b.printf("%s records, 16,000 in flight over all connections, `--flush sync`, CPU until all is indexed and sealed. Median of %d.\n\n", count(300_000*b.scale), b.rounds)
-	b.printf("| hosts | connections × in flight | records/s | CPU s/M | of 100 hosts' | peak memory |\n|---|---|---|---|---|---|\n")
+	b.printf("| hosts | connections × in flight | records/s | CPU s/M | of 100 hosts' | disk, of the text | peak memory |\n|---|---|---|---|---|---|---|\n")
 	type load struct{ hosts, conns, window int }
 	loads := []load{{1, 1, 4096}, {100, 100, 160}, {1000, 1000, 16}, {1, 50, 320}, {100, 50, 320}, {1000, 50, 320}}
 	all := map[load][]serverRun{}
@@ -202,8 +217,8 @@ func (b *bench) growHosts() error {
 	cpu := func(r serverRun) float64 { return r.cpu }
 	for i, l := range loads {
 		base := of(loads[i/3*3+1], cpu)
-		b.printf("| %d | %d × %d | %s | %.1f | %.2f × | %s |\n", l.hosts, l.conns, l.window,
-			count(of(l, func(r serverRun) float64 { return r.rate })), of(l, cpu), of(l, cpu)/base, mib(int64(of(l, func(r serverRun) float64 { return float64(r.peak) }))))
+		b.printf("| %d | %d × %d | %s | %.1f | %.2f × | %.1f %% | %s |\n", l.hosts, l.conns, l.window,
+			count(of(l, func(r serverRun) float64 { return r.rate })), of(l, cpu), of(l, cpu)/base, 100*of(l, func(r serverRun) float64 { return r.disk }), mib(int64(of(l, func(r serverRun) float64 { return float64(r.peak) }))))
 	}
 	b.printf("\n")
 	return nil

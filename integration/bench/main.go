@@ -46,12 +46,16 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "limits,server,modes,connections,link,search,forwarder,growth", "parts to run")
+	only := flag.String("only", "limits,server,lockstep,modes,connections,link,search,forwarder,growth", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	file := flag.String("o", "", "write the markdown to this file too")
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
+	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
 	flag.Parse()
 
+	if *bare != "" {
+		return serveBare(*bare)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("the stock daemons only run as root: run it as root")
 	}
@@ -93,12 +97,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "modes": b.modes, "connections": b.connections, "link": b.link, "search": b.search, "forwarder": b.forwarder, "growth": b.growth,
+		"limits": b.machineLimits, "server": b.servers, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "link": b.link, "search": b.search, "forwarder": b.forwarder, "growth": b.growth,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, modes, connections, link, search, forwarder and growth", name)
+			return fmt.Errorf("-only %s: there is limits, server, lockstep, modes, connections, link, search, forwarder and growth", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

@@ -45,6 +45,7 @@ type serverRun struct {
 	cpu      float64 // seconds a million records, until all is indexed and the server has stopped
 	p50, p99 time.Duration
 	peak     int64
+	disk     float64 // what the store takes, of the text; 0 for the stock server
 }
 
 func (b *bench) runServer(k serverKind, s shape, seed int) (serverRun, error) {
@@ -83,7 +84,12 @@ func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, returned 
 	if err != nil {
 		return r, err
 	}
+	disk, err := partitionBytes(dir)
+	if err != nil {
+		return r, err
+	}
 	return serverRun{
+		disk: float64(disk) / float64(got.Bytes),
 		rate: got.Rate(),
 		cpu:  (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6,
 		p50:  got.P50, p99: got.P99, peak: max(live.PeakRSS, live.RSS),
@@ -110,14 +116,14 @@ func (b *bench) medians(kinds []serverKind, s shape) map[string]serverRun {
 	}
 	out := map[string]serverRun{}
 	for name, runs := range all {
-		var rate, cpu []float64
+		var rate, cpu, disk []float64
 		var p50, p99 []time.Duration
 		var peak []int64
 		for _, r := range runs {
-			rate, cpu = append(rate, r.rate), append(cpu, r.cpu)
+			rate, cpu, disk = append(rate, r.rate), append(cpu, r.cpu), append(disk, r.disk)
 			p50, p99, peak = append(p50, r.p50), append(p99, r.p99), append(peak, r.peak)
 		}
-		out[name] = serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak)}
+		out[name] = serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak), median(disk)}
 	}
 	return out
 }
@@ -154,6 +160,24 @@ func (b *bench) servers() error {
 		m := b.medians([]serverKind{st, us}, row.s)
 		b.printf("| %d × %d | %s | %s | %s | %s |\n", row.s.conns, row.s.window, row.stock,
 			count(m[st.name].rate), count(m[us.name].rate), times(m[us.name].rate/m[st.name].rate))
+	}
+	b.printf("\n")
+	return nil
+}
+
+// stopAndWait shows how near the loads of one record in flight, which are all
+// system calls, come to what is possible on the machine at all.
+func (b *bench) stopAndWait() error {
+	b.printf("What bounds senders of one record in flight: a bare loop in one thread (epoll, read, append, one sync for all that arrived, answer), which\n")
+	b.printf("parses, recognises and indexes nothing, under the same load. CPU is the server's, a record.\n\n")
+	b.printf("| load | stock, unsynced | bare, synced | ours, synced | bare to stock | ours to bare | stock CPU µs | bare | ours |\n|---|---|---|---|---|---|---|---|---|\n")
+	stock, bare, ours := stockServer("incremental_async"), bareServer(), ourServer("sync")
+	for _, s := range []shape{{1, 1, 5_000}, {50, 1, 50_000}, {200, 1, 50_000}} {
+		s.records *= b.scale
+		m := b.medians([]serverKind{stock, bare, ours}, s)
+		st, ba, us := m[stock.name], m[bare.name], m[ours.name]
+		b.printf("| %d × %d | %s | %s | %s | %s | %s | %.1f | %.1f | %.1f |\n", s.conns, s.window, count(st.rate), count(ba.rate), count(us.rate),
+			times(ba.rate/st.rate), times(us.rate/ba.rate), st.cpu, ba.cpu, us.cpu)
 	}
 	b.printf("\n")
 	return nil
