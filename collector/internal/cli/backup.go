@@ -7,15 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) backupCommand() *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
+	return p.onStore(&cobra.Command{
 		Use:   "backup [--store DIR] TARGET",
 		Short: "Copy the whole store to a folder, also while it is written",
 		Long: `Copy the store to TARGET/store, also beside ` + "`collector serve`" + `: every record acknowledged before the
@@ -29,17 +27,7 @@ To restore, stop the collector and copy TARGET/store back to where the store was
 Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completion.By(nil, option.Folders),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p.code = p.backup(cmd.Context(), dir, args[0])
-			if p.code != 0 {
-				return errSaid
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
-	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
-	return cmd
+	}, func(ctx context.Context, dir string, args []string) int { return p.backup(ctx, dir, args[0]) })
 }
 
 func (p *program) backup(ctx context.Context, dir, target string) int {

@@ -9,15 +9,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
 func (p *program) salvageCommand() *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
+	return p.onStore(&cobra.Command{
 		Use:   "salvage [--store DIR] FILE",
 		Short: "Bring back the readable events of a partition that was set aside as damaged",
 		Long: `Read FILE, a partition that was set aside (partitions/DAY.db.corrupt-NUMBER in the store, or a copy of one from
@@ -29,17 +27,7 @@ The collector must be stopped meanwhile. A file within the store is then called 
 Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is named, 2 not done.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completion.By(nil, option.Files),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			p.code = p.salvage(cmd.Context(), dir, args[0])
-			if p.code != 0 {
-				return errSaid
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
-	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
-	return cmd
+	}, func(ctx context.Context, dir string, args []string) int { return p.salvage(ctx, dir, args[0]) })
 }
 
 func (p *program) salvage(ctx context.Context, dir, file string) int {

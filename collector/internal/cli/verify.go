@@ -11,22 +11,14 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
-	"github.com/auditfleet/auditfleet/pkg/completion"
-	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
-// Exit codes of verify and backup.
-const (
-	exitDamage   = 1 // something is damaged, and named
-	exitNotDone  = 2 // it could not be checked, or not be copied
-	meterMinimum = 200 * time.Millisecond
-)
+// meterMinimum is how long work takes before a bar is shown.
+const meterMinimum = 200 * time.Millisecond
 
 func (p *program) verifyCommand() *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
+	return p.onStore(&cobra.Command{
 		Use:   "verify [--store DIR]",
 		Short: "Read the whole store and say what in it is damaged, if anything",
 		Long: `Read the journal and every partition: checksums, the order and number of records, and the index against
@@ -37,17 +29,7 @@ its last batch, and the journal up to its end.
 
 Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			p.code = p.verify(cmd.Context(), dir)
-			if p.code != 0 {
-				return errSaid
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
-	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
-	return cmd
+	}, func(ctx context.Context, dir string, _ []string) int { return p.verify(ctx, dir) })
 }
 
 func (p *program) verify(ctx context.Context, dir string) int {
