@@ -4,63 +4,16 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/need"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pty is a terminal: what is written to it, and a function that ends it and
-// returns what was.
-func pty(t *testing.T) (*os.File, func() string) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		need.Missing(t, "no pseudo terminals: "+err.Error())
-	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var mu sync.Mutex
-	var text bytes.Buffer
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf) // EIO once all of the other end is closed
-			mu.Lock()
-			text.Write(buf[:n])
-			mu.Unlock()
-			if err != nil {
-				return
-			}
-		}
-	}()
-	var once sync.Once
-	end := func() string {
-		once.Do(func() { slave.Close(); <-done; master.Close() })
-		return strings.ReplaceAll(text.String(), "\r\n", "\n")
-	}
-	t.Cleanup(func() { end() })
-	return slave, end
-}
 
 func env(pairs ...string) func(string) string {
 	return func(name string) string {
@@ -74,7 +27,7 @@ func env(pairs ...string) func(string) string {
 }
 
 func TestColor(t *testing.T) {
-	tty, _ := pty(t)
+	tty, _ := need.Terminal(t, 80)
 	var file bytes.Buffer
 	for _, c := range []struct {
 		out   io.Writer
@@ -105,7 +58,7 @@ func TestColor(t *testing.T) {
 }
 
 func TestPager(t *testing.T) {
-	tty, end := pty(t)
+	tty, end := need.Terminal(t, 80)
 	ctx, s := Open(t.Context(), tty, io.Discard, Options{Pager: true, Getenv: env("PAGER", "sed s/^/paged:/")})
 	if ctx.Err() != nil {
 		t.Fatal(ctx.Err())
@@ -124,7 +77,7 @@ func TestPager(t *testing.T) {
 
 // One who leaves the pager has seen enough.
 func TestPagerIsLeft(t *testing.T) {
-	tty, end := pty(t)
+	tty, end := need.Terminal(t, 80)
 	var complaints bytes.Buffer
 	ctx, s := Open(t.Context(), tty, &complaints, Options{Pager: true, Getenv: env("PAGER", "head -n 1; exit 3")})
 	fmt.Fprint(s.Err, "before")
@@ -146,7 +99,7 @@ func TestPagerIsLeft(t *testing.T) {
 }
 
 func TestNoPager(t *testing.T) {
-	tty, _ := pty(t)
+	tty, _ := need.Terminal(t, 80)
 	var file bytes.Buffer
 	for _, c := range []struct {
 		out   io.Writer
@@ -167,7 +120,7 @@ func TestNoPager(t *testing.T) {
 
 // What takes longer than a second is said, and taken back before results.
 func TestProgress(t *testing.T) {
-	tty, end := pty(t)
+	tty, end := need.Terminal(t, 80)
 	_, s := Open(t.Context(), tty, tty, Options{Doing: "searching", Color: "never", Getenv: env()})
 	time.Sleep(progressAfter + 2*progressEvery)
 	fmt.Fprintln(s.Out, "result")
@@ -186,7 +139,7 @@ func TestProgress(t *testing.T) {
 	if err := s.Close(); err != nil || file.Len() != 0 {
 		t.Errorf("%v, %q", err, file.String())
 	}
-	quick, endQuick := pty(t)
+	quick, endQuick := need.Terminal(t, 80)
 	_, s = Open(t.Context(), io.Discard, quick, Options{Doing: "searching", Getenv: env()})
 	if err := s.Close(); err != nil || endQuick() != "" {
 		t.Errorf("%v, %q", err, endQuick())
