@@ -75,7 +75,7 @@ const (
 )
 
 // Auditd is auditd.conf(5), every key of 3.0.9 and 4.2, and our own for the local
-// log, which only the daemon of a host takes (OwnLogKeys).
+// log, which have effect on a host only (OwnLogKeys).
 type Auditd struct {
 	LocalEvents bool
 	WriteLogs   bool
@@ -148,6 +148,24 @@ func (a *Auditd) OwnLogKeys() Schema {
 		Enum("log_compress", &a.LogCompress, CompressNone, CompressZstd),
 		Enum("rotated_names", &a.RotatedNames, NamesNumbers, NamesDated),
 	}
+}
+
+// CollectorKeys are the names of collector serve's own keys. One auditd.conf may
+// serve both programs: each accepts the other's and says that they have no effect.
+var CollectorKeys = []string{
+	"store", "listen", "api", "api_group", "http", "node", "max_connections", "frame_timeout", "drain_timeout",
+	"max_in_flight", "max_in_flight_total", "max_open_bytes_per_host", "max_open_events_per_host", "hosts_file",
+	"max_open_bytes", "disk_reserve", "max_days", "max_bytes", "state_file", "max_hosts", "metric_hosts", "log_level",
+}
+
+// HostSchema is what a host's own programs read: auditd.conf's keys, ours for the
+// local log, and the collector's without effect.
+func (a *Auditd) HostSchema() Schema {
+	s := append(a.Schema(), a.OwnLogKeys()...)
+	for _, name := range CollectorKeys {
+		s = append(s, Ignored(name, "is for collector serve and has no effect on a host"))
+	}
+	return s
 }
 
 const (
@@ -250,11 +268,11 @@ func deprecated(k Key, value, why string) Key {
 	return k
 }
 
-// LoadAuditd reads path as LoadSecure does, over the stock defaults, our own keys
-// for the local log included. The File is nil only when nothing could be read.
+// LoadAuditd reads path as LoadSecure does, over the stock defaults, with
+// HostSchema. The File is nil only when nothing could be read.
 func LoadAuditd(path string) (Auditd, *File, error) {
 	a := DefaultAuditd()
-	f, err := LoadSecure(path, append(a.Schema(), a.OwnLogKeys()...))
+	f, err := LoadSecure(path, a.HostSchema())
 	if f == nil {
 		return a, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -200,6 +201,33 @@ func TestSecureFile(t *testing.T) {
 		}
 		if _, _, err := LoadAuditd(path); err == nil || !strings.Contains(err.Error(), "belongs to uid 12345") {
 			t.Error(err)
+		}
+	}
+}
+
+// A file that serves a collector, too: its keys are named, each, and change
+// nothing.
+func TestCollectorKeysOnAHost(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "auditd.conf")
+	text := "num_logs = 7\n"
+	for _, k := range CollectorKeys {
+		text += k + " = 1\n"
+	}
+	if err := os.WriteFile(path, []byte(text+"http =\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	a, f, err := LoadAuditd(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := DefaultAuditd()
+	want.NumLogs = 7
+	if diff := cmp.Diff(want, a); diff != "" {
+		t.Error(diff)
+	}
+	for i, k := range CollectorKeys {
+		if !slices.ContainsFunc(f.Warnings, func(w *Error) bool { return w.Line == i+2 && strings.Contains(w.Error(), "no effect on a host") }) {
+			t.Errorf("no warning about %s: %v", k, f.Warnings)
 		}
 	}
 }

@@ -295,6 +295,37 @@ func TestShippedExample(t *testing.T) {
 	}
 }
 
+// One file may serve a host's daemon, too: the forwarder's own keys are checked,
+// and named as having no effect, and it knows all of ours.
+func TestFileSharedWithAForwarder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "auditd.conf")
+	load := func(text string) (*conf.File, error) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return defaultOptions().load(file, pflag.NewFlagSet("serve", pflag.ContinueOnError))
+	}
+	f, err := load("log_file = /var/log/audit/audit.log\nlog_compress = zstd\nrotated_names = dated\nmax_days = 3\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"log_file", "log_compress", "rotated_names"}, withoutEffect(f)); diff != "" {
+		t.Errorf("keys without effect: %s", diff)
+	}
+	if _, err := load("log_compress = gzip\n"); err == nil || !strings.Contains(err.Error(), ":1: ") {
+		t.Errorf("a wrong value: %v", err)
+	}
+	var stock conf.Auditd
+	var ours []string
+	for _, k := range defaultOptions().schema(func(string) bool { return false })[len(stock.Schema())+len(stock.OwnLogKeys()):] {
+		ours = append(ours, k.Name)
+	}
+	sorted := cmpopts.SortSlices(strings.Compare)
+	if diff := cmp.Diff(ours, conf.CollectorKeys, sorted); diff != "" {
+		t.Errorf("conf.CollectorKeys, which a forwarder accepts (-ours +there):\n%s", diff)
+	}
+}
+
 // mustParse is a file that has only that key, with any value.
 func mustParse(t *testing.T, key string) *conf.File {
 	t.Helper()

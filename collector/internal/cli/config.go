@@ -102,7 +102,8 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.BoolVar(&o.logJSON, "log-json", false, "log JSON, one object a line")
 }
 
-// schema is auditd.conf's keys and ours. A flag of the same name wins, so given
+// schema is auditd.conf's keys, the forwarder's own, which have no effect here, and
+// ours. A flag of the same name wins, so given
 // (by flag name) keeps the file's value out.
 func (o *options) schema(given func(flag string) bool) conf.Schema {
 	own := conf.Schema{
@@ -134,7 +135,7 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 			own[i].Empty = true // http = : no metrics
 		}
 	}
-	all := append(o.auditd.Schema(), own...)
+	all := append(append(o.auditd.Schema(), o.auditd.OwnLogKeys()...), own...)
 	for i, k := range all {
 		if k.Set != nil && given(strings.ReplaceAll(k.Name, "_", "-")) {
 			all[i].Set = checkOnly(k)
@@ -331,7 +332,7 @@ func withoutEffect(f *conf.File) []string {
 	var set []string
 	for _, key := range []string{
 		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
-		"priority_boost", "verify_email", "report_interval", "dispatcher", "disp_qos",
+		"priority_boost", "verify_email", "report_interval", "dispatcher", "disp_qos", "log_compress", "rotated_names",
 	} {
 		if f.Has(key) {
 			set = append(set, key)

@@ -138,6 +138,7 @@ func (a *Agent) registerKernel(r *metrics.Registry) {
 	r.CounterFunc(p+"bytes_total", "Bytes of records received from the kernel.", stat(func(s kernel.Stats) float64 { return float64(s.Bytes) }))
 	r.CounterFunc(p+"overruns_total", "Times the kernel found the receive buffer full.", stat(func(s kernel.Stats) float64 { return float64(s.Overruns) }))
 	r.CounterFunc(p+"registrations_total", "Times this daemon registered; more than one says the kernel had dropped it.", stat(func(s kernel.Stats) float64 { return float64(s.Registered) }))
+	r.CounterFunc(p+"serial_gaps_total", "Event serials of the kernel that no record came with: informative, no count of lost records.", stat(func(s kernel.Stats) float64 { return float64(s.SerialGaps) }))
 	r.GaugeFunc(p+"queue_records", "Records waiting between the reader and the local log.", stat(func(s kernel.Stats) float64 { return float64(s.QueueRecords) }))
 	r.GaugeFunc(p+"queue_bytes", "Bytes waiting between the reader and the local log.", stat(func(s kernel.Stats) float64 { return float64(s.QueueBytes) }))
 	r.GaugeFunc(p+"queue_capacity_bytes", "Bytes that may wait there.", stat(func(s kernel.Stats) float64 { return float64(s.QueueCap) }))

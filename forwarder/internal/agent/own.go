@@ -86,6 +86,13 @@ func (o *own) lost(cause string, n uint64, first, last time.Time) kernel.Record 
 		cause, n, first.Unix(), first.Nanosecond()/1e6, last.Unix(), last.Nanosecond()/1e6, procID("self", "loginuid"), os.Getpid())
 }
 
+// serialGaps says which of the kernel's event serials never came. It is informative:
+// nothing failed, and no loss is counted by it.
+func (o *own) serialGaps(g kernel.SerialGaps) kernel.Record {
+	return o.record(tables.DaemonErr, "op=serial-gaps informative=yes serials=%d first-serial=%d last-serial=%d first=%d.%03d last=%d.%03d auid=%s pid=%d res=success",
+		g.Count, g.First, g.Last, g.Since.Unix(), g.Since.Nanosecond()/1e6, g.Before.Unix(), g.Before.Nanosecond()/1e6, procID("self", "loginuid"), os.Getpid())
+}
+
 func release() string {
 	var u unix.Utsname
 	if err := unix.Uname(&u); err != nil {

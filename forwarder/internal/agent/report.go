@@ -137,6 +137,7 @@ func (a *Agent) state() []byte {
 	if a.kernel != nil {
 		k := a.kernel.Stats()
 		line("records waiting for the disk = %d", k.QueueRecords)
+		line("event serials never seen (informative, no loss by itself) = %d", k.SerialGaps)
 		line("receive buffer used = %d of %d KB", k.SocketUsed>>10, k.SocketLimit>>10)
 	}
 	if a.spool != nil {

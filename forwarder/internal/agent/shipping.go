@@ -103,12 +103,17 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, limit, left, a.cfg.Spool.Dir, err)
 }
 
-// announce says in the stream what was lost since the last time.
+// announce says in the stream what was lost since the last time, and which serials
+// never came.
 func (a *Agent) announce() {
 	var records []kernel.Record
 	for _, l := range a.kernel.TakeLosses() {
 		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
 		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
+	}
+	if g := a.kernel.TakeSerialGaps(); g.Count > 0 {
+		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", g.Count, "first", g.First, "last", g.Last)
+		records = append(records, a.own.serialGaps(g))
 	}
 	if !a.pump.failing {
 		if n, first, last := a.pump.takeUnspooled(); n > 0 {

@@ -83,7 +83,7 @@ func localLog(std Stdio, file string) (log string, timeout time.Duration) {
 		path = auditdConf
 	}
 	a := conf.DefaultAuditd()
-	f, err := conf.Load(path, append(a.Schema(), a.OwnLogKeys()...))
+	f, err := conf.Load(path, a.HostSchema())
 	if f == nil && (file != "" || !errors.Is(err, fs.ErrNotExist)) {
 		fmt.Fprintf(std.Err, "%v\nNOTE - using built-in logs: %s\n", err, a.LogFile)
 	}

@@ -104,6 +104,7 @@ type Stats struct {
 	Registered   uint64 // times we registered: more than one says we were thrown out
 	Paused       uint64 // times the reader left the socket alone for a full queue
 	Lost         map[string]uint64
+	SerialGaps   uint64 // informative: see SerialGaps
 	QueueRecords int
 	QueueBytes   int
 	QueueCap     int
@@ -119,6 +120,7 @@ type Listener struct {
 	ctl   *Conn
 	queue *Queue
 	book  lossBook
+	gaps  serials
 
 	slots   []Datagram // the reader's
 	batch   []Record   // the reader's
@@ -127,8 +129,9 @@ type Listener struct {
 	stop    atomic.Bool
 	nudge   chan struct{} // asks the watcher for a look at the status now
 	running sync.WaitGroup
-	begun   bool // Run was called
-	blind   bool // the kernel's status may not be read
+	begun   bool   // Run was called
+	blind   bool   // the kernel's status may not be read
+	held    uint64 // paused at the last look; the watcher's
 
 	// Held over registering and handing back, so that a registration that was
 	// handed back is not renewed.
@@ -161,6 +164,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	for i := range l.slots {
 		l.slots[i].Buf = arena[i*slotSize : (i+1)*slotSize : (i+1)*slotSize]
 	}
+	l.gaps.begin(cfg.Now())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.release())
@@ -214,6 +218,10 @@ func (l *Listener) Queue() *Queue { return l.queue }
 
 // TakeLosses returns what was lost since the last call.
 func (l *Listener) TakeLosses() []Loss { return l.book.take() }
+
+// TakeSerialGaps returns what the looks at the kernel's counters found since the
+// last call: new gaps come once in Config.StatusEvery.
+func (l *Listener) TakeSerialGaps() SerialGaps { return l.gaps.take() }
 
 // Control is the listener's control connection, for the one who runs it.
 func (l *Listener) Control() *Conn { return l.ctl }
@@ -351,6 +359,7 @@ func (l *Listener) Run(ctx context.Context) error {
 	if err == nil {
 		err = l.drainSocket()
 	}
+	l.gaps.end(l.cfg.Now())
 	l.queue.Close()
 	return err
 }
@@ -454,6 +463,10 @@ func (l *Listener) receive() (int, error) {
 		text := trimEnd(m.Payload)
 		bytes += uint64(len(text))
 		l.batch = append(l.batch, Record{Type: m.Type, Text: text})
+	}
+	if len(l.batch) > 0 {
+		// What finds no room in the queue was seen all the same.
+		l.gaps.note(l.batch, l.cfg.Now())
 	}
 	if put := l.queue.Put(l.batch); put < len(l.batch) {
 		l.book.add(CauseQueue, uint64(len(l.batch)-put), l.cfg.Now())

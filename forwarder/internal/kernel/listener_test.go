@@ -251,6 +251,39 @@ func TestLossesHaveACause(t *testing.T) {
 	}
 }
 
+// Serials that never come are counted, and told once, by a look or at the end; they
+// are no losses.
+func TestSerialGaps(t *testing.T) {
+	k := fakekernel.New()
+	l := start(t, kernel.Config{StatusEvery: time.Millisecond, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	first := uint32(k.Emit(1300, "one"))
+	k.Skip(3)
+	k.Emit(1300, "two")
+	var got kernel.SerialGaps
+	wait(t, "a gap is told", func() bool { got = l.TakeSerialGaps(); return got.Count > 0 })
+	if got.Count != 3 || got.First != first+1 || got.Last != first+3 || got.Since.After(got.Before) {
+		t.Errorf("told: %+v, want the three after %d", got, first)
+	}
+	if again := l.TakeSerialGaps(); again.Count != 0 {
+		t.Errorf("told again: %+v", again)
+	}
+	k.Skip(2)
+	k.EmitRaw(kernel.AppendMessage(nil, kernel.Message{Type: 1300, Payload: []byte("audit(no header")}))
+	l.stop(t) // audit off is one more event
+	// The two may have been told already by a look, but then only once.
+	if st := l.Stats(); st.SerialGaps != 5 {
+		t.Errorf("%d gaps in all, want 5", st.SerialGaps)
+	}
+	if rest := l.TakeSerialGaps(); rest.Count != 2 {
+		t.Errorf("at the end: %+v, want two", rest)
+	}
+	for cause, n := range l.Stats().Lost {
+		if n > 0 {
+			t.Errorf("%d lost by %s: a gap is no loss", n, cause)
+		}
+	}
+}
+
 // A consumer that stands still: records rest in the socket while it has room,
 // then they are dropped and counted; nothing is lost in the kernel.
 func TestFullQueueDropsCountedNeverWaits(t *testing.T) {

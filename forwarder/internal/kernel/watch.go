@@ -42,6 +42,9 @@ func (l *Listener) watch(ctx context.Context) {
 // look reads the status once: what was lost since the last look, and whose the
 // registration is.
 func (l *Listener) look() error {
+	paused := l.paused.Load()
+	l.gaps.look(l.cfg.Now(), l.cfg.StatusEvery/2, paused != l.held)
+	l.held = paused
 	if l.blind {
 		l.account(Status{})
 		return nil
@@ -157,7 +160,7 @@ func (l *Listener) Stats() Stats {
 	}
 	s := Stats{
 		Records: l.records.Load(), Bytes: l.bytes.Load(), Batches: l.batches.Load(), Overruns: l.overruns.Load(),
-		Registered: l.registered.Load(), Paused: l.paused.Load(), Lost: lost, QueueCap: l.queue.Cap(),
+		Registered: l.registered.Load(), Paused: l.paused.Load(), Lost: lost, SerialGaps: l.gaps.count(), QueueCap: l.queue.Cap(),
 	}
 	s.QueueRecords, s.QueueBytes = l.queue.Len()
 	l.mu.Lock()

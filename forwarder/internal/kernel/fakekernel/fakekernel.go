@@ -127,6 +127,13 @@ func (k *Kernel) Emit(typ uint16, body string) uint64 {
 	return serial
 }
 
+// Skip takes n serials of events that nobody gets.
+func (k *Kernel) Skip(n uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.serial += n
+}
+
 // EmitRaw sends a datagram as it is to whoever listens.
 func (k *Kernel) EmitRaw(datagram []byte) {
 	k.mu.Lock()

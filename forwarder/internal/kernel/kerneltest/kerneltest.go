@@ -5,6 +5,7 @@
 package kerneltest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"os"
@@ -19,6 +20,9 @@ import (
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
+
+// prepend is AUDIT_FILTER_PREPEND: of the request (-A), not of the rule it loads.
+const prepend = 0x10
 
 const childEnv = "AUDITFLEET_TEST_GETPPID"
 
@@ -118,12 +122,16 @@ func AddRule(t testing.TB, c *kernel.Conn, line string) {
 	if err := c.AddRule(raw); err != nil {
 		t.Fatal(err)
 	}
+	binary.NativeEndian.PutUint32(raw, binary.NativeEndian.Uint32(raw)&^prepend)
 	t.Cleanup(func() {
 		if err := c.DeleteRule(raw); err != nil {
 			t.Error(err)
 		}
 	})
 }
+
+// Exe is the program's path.
+func (w *Workload) Exe() string { return w.exe }
 
 // Run makes n events: SYSCALL, PROCTITLE and EOE each.
 func (w *Workload) Run(t testing.TB, n int) {
