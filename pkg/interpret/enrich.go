@@ -79,7 +79,7 @@ func nextWord(s []byte) (word, rest []byte) {
 	if i := bytes.IndexByte(s, ' '); i >= 0 {
 		word, rest = s[:i], s[i+1:]
 	}
-	if len(word) > len(msgQuote) && string(word[:len(msgQuote)]) == msgQuote {
+	if len(word) >= len(msgQuote) && string(word[:len(msgQuote)]) == msgQuote {
 		word = word[len(msgQuote):]
 	}
 	return word, rest

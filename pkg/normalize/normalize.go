@@ -139,8 +139,15 @@ func (n *Normalizer) AppendText(dst []byte, v Value) []byte {
 	if !ok {
 		return dst
 	}
+	if f.value == nil { // a key that cannot be read
+		return n.in.AppendRaw(dst, r, f.name, unreadable)
+	}
 	return n.in.AppendRaw(dst, r, f.name, f.value)
 }
+
+// unreadable stands for a key that is neither quoted nor hex where a place in the
+// event says it is something else, as in the stock tool.
+var unreadable = []byte(" ")
 
 // AppendFull appends the value at v in words, a file's name with its whole path.
 func (n *Normalizer) AppendFull(dst []byte, v Value) []byte {

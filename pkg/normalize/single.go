@@ -326,6 +326,7 @@ func (n *Normalizer) labeledNetwork(typ uint16) {
 const (
 	macMapAdd      uint16 = 1409
 	macMapDel      uint16 = 1410
+	trustedApp     uint16 = 1121
 	userDevice     uint16 = 1137
 	softwareUpdate uint16 = 1138
 	systemShutdown uint16 = 1128
@@ -347,7 +348,11 @@ func (n *Normalizer) message(typ uint16) {
 		}
 		n.rewind()
 	} else {
-		n.follow([]step{byUID, {what: subject, field: "auid"}})
+		n.follow([]step{byUID})
+		if typ == trustedApp { // whose fields stand in any order
+			n.rewind()
+		}
+		n.follow([]step{{what: subject, field: "auid"}})
 	}
 	n.findSession(0)
 	n.addSubjectAttrs()

@@ -23,7 +23,7 @@ type backwards struct {
 }
 
 const (
-	backwardsMem = 32 << 20
+	backwardsMem = 4 << 20
 	readBack     = 1 << 20
 )
 
