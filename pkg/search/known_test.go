@@ -1,6 +1,7 @@
 package search
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -18,6 +19,11 @@ type difference struct {
 	// applies says whether an event that only one of us prints is a case of it;
 	// nil when generated searches avoid it.
 	applies func(args []string, text string) bool
+
+	// Where both find it: what only one of us prints, and whether an event that the
+	// two print otherwise is a case of it.
+	stock, ours string
+	same        func(args []string, stock, ours string) bool
 }
 
 // given returns the value of the last of the options that is in args.
@@ -234,5 +240,47 @@ var knownDifferences = []difference{
 			stamped("CONFIG_CHANGE", "auid=1000 ses=1 op=x key=\"k\" list=4 res=1\x1dAUID=\"unset\""),
 			stamped("SYSCALL", strings.Replace(exampleCall, " uid=0 ", " uid=4711 ", 1)+"\x1dAUID=\"alice\" UID=\"daemon\""),
 		},
+		applies: func(args []string, text string) bool {
+			return byName(args) && hasType(text, "SYSCALL ") && usersDiffer(args, text)
+		},
 	},
+	{
+		name: "first-in-words",
+		what: "with -i, -ui NAME makes the record that is printed first take its names from the tail of the SYSCALL",
+		args: []string{"-ue", "root", "-i"},
+		record: []string{
+			stamped("SYSCALL", exampleCall+"\x1dAUID=\"alice\" UID=\"bob\" EUID=\"root\""),
+			stamped("ANOM_PROMISCUOUS", "dev=lo prom=256 old_prom=0 auid=1001 uid=0 gid=0 ses=4\x1dAUID=\"carol\" UID=\"root\""),
+		},
+		stock: "old_prom=no auid=alice uid=bob ", ours: "old_prom=no auid=carol uid=root ",
+		same: func(args []string, stock, ours string) bool {
+			s, afterS, _ := strings.Cut(stock, "\n")
+			o, afterO, _ := strings.Cut(ours, "\n")
+			return byName(args) && afterS == afterO && ids.ReplaceAllString(s, "") == ids.ReplaceAllString(o, "")
+		},
+	},
+}
+
+// ids are what -i prints of users and groups.
+var ids = regexp.MustCompile(` [a-z_-]*[ug]id=(\\ |[^ ])*`)
+
+// usersDiffer says whether the records of an event have several values for what a
+// search for a user looks at.
+func usersDiffer(args []string, text string) bool {
+	for opt, field := range map[string]string{"-ui": " uid=", "-ue": " euid=", "-ul": " auid=", "-ua": " uid= euid= auid="} {
+		if _, ok := given(args, opt); !ok {
+			continue
+		}
+		for name := range strings.FieldsSeq(field) {
+			values := map[string]bool{}
+			for _, after := range strings.Split(text, " "+name)[1:] {
+				value, _, _ := strings.Cut(after, " ")
+				values[value] = true
+			}
+			if len(values) > 1 {
+				return true
+			}
+		}
+	}
+	return false
 }
