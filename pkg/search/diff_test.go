@@ -341,14 +341,35 @@ func explained(args []string, a, b []block, counts map[string]int) []block {
 		if slices.Contains(b, x) {
 			return false
 		}
-		for _, d := range knownDifferences {
-			if d.applies != nil && d.applies(args, x.text) {
-				counts[d.name]++
+		if known(args, x.text, counts) {
+			return true
+		}
+		// In raw, two events of the same id may stand one behind the other and look
+		// like one; then only one of them is the difference.
+		for _, y := range b {
+			if rest, ok := cutText(y.text, x.text); ok && y.id == x.id && known(args, rest, counts) {
 				return true
 			}
 		}
 		return false
 	})
+}
+
+// known says whether a known difference accounts for an event, and counts it.
+func known(args []string, text string, counts map[string]int) bool {
+	for _, d := range knownDifferences {
+		if d.applies != nil && d.applies(args, text) {
+			counts[d.name]++
+			return true
+		}
+	}
+	return false
+}
+
+// cutText takes a part off a text.
+func cutText(text, part string) (rest string, ok bool) {
+	before, after, ok := strings.Cut(text, part)
+	return before + after, ok
 }
 
 // alike makes an event what we print of it where a known difference explains what

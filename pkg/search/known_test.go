@@ -158,6 +158,18 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name: "uuid-hides-context",
+		what: "with -uu, the contexts of a VIRT_MACHINE_ID record, which stand before its uuid, are not seen",
+		args: []string{"-uu", "6f2b", "-o", "d:e:f"},
+		record: []string{stamped("VIRT_MACHINE_ID", `pid=2002 uid=0 auid=1000 ses=1 subj=s_t msg='virt=kvm vm="g1" vm-ctx=a:b:c img-ctx=d:e:f `+
+			`uuid=6f2b6a1e-0000-4000-8000-000000000001 exe="/usr/sbin/libvirtd" hostname=? addr=? terminal=? res=success'`)},
+		applies: func(args []string, text string) bool {
+			_, uuid := given(args, "-uu", "--uuid")
+			_, context := given(args, "-o", "-su", "-se")
+			return uuid && context && hasType(text, "VIRT_MACHINE_ID")
+		},
+	},
+	{
 		name: "netfilter-hides",
 		what: "a NETFILTER_CFG record that names no task hides its event from -p, -c, -su and -se, whatever the SYSCALL record says",
 		args: []string{"-p", "901"},
