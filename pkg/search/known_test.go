@@ -268,7 +268,7 @@ var knownDifferences = []difference{
 		same: func(args []string, stock, ours string) bool {
 			s, afterS, _ := strings.Cut(stock, "\n")
 			o, afterO, _ := strings.Cut(ours, "\n")
-			return byName(args) && afterS == afterO && ids.ReplaceAllString(s, "") == ids.ReplaceAllString(o, "")
+			return byName(args) && inWords(args) && afterS == afterO && ids.ReplaceAllString(s, "") == ids.ReplaceAllString(o, "")
 		},
 	},
 }
@@ -276,8 +276,14 @@ var knownDifferences = []difference{
 // ids are what -i prints of users and groups.
 var ids = regexp.MustCompile(` [a-z_-]*[ug]id=(\\ |[^ ])*`)
 
+// inWords says whether a command line asks for -i's format.
+func inWords(args []string) bool {
+	v, _ := given(args, "--format")
+	return v == "interpret" || slices.Contains(args, "-i") || slices.Contains(args, "--interpret")
+}
+
 // usersDiffer says whether the records of an event have several values for what a
-// search for a user looks at.
+// search for a user looks at. In words, those of the first may be another's.
 func usersDiffer(args []string, text string) bool {
 	for opt, field := range map[string]string{"-ui": " uid=", "-ue": " euid=", "-ul": " auid=", "-ua": " uid= euid= auid="} {
 		if _, ok := given(args, opt); !ok {
@@ -285,11 +291,12 @@ func usersDiffer(args []string, text string) bool {
 		}
 		for name := range strings.FieldsSeq(field) {
 			values := map[string]bool{}
-			for _, after := range strings.Split(text, " "+name)[1:] {
+			all := strings.Split(text, " "+name)[1:]
+			for _, after := range all {
 				value, _, _ := strings.Cut(after, " ")
 				values[value] = true
 			}
-			if len(values) > 1 {
+			if len(values) > 1 || inWords(args) && len(all) > 1 {
 				return true
 			}
 		}
