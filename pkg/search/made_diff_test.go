@@ -30,7 +30,9 @@ func inForm(r *rand.Rand, args []string, forms [][]string) []string {
 
 // knownMachines takes away machines that nobody knows: what is made of their system calls
 // is a difference that pkg/interpret lists.
-func knownMachines(log string) string { return strings.ReplaceAll(log, "arch=deadbeef", "arch=c0000015") }
+func knownMachines(log string) string {
+	return strings.ReplaceAll(log, "arch=deadbeef", "arch=c0000015")
+}
 
 // byName says whether a search is for an account's name: the stock tool then finds
 // events in csv and text that it does not find in raw, depending on the one before.
