@@ -220,9 +220,10 @@ func (g *grouper) once(list [][]byte, mark string, v []byte) [][]byte {
 // isName goes before a value that is a name already, as the record's host had it.
 const isName = "\x02"
 
-// nameField is where an enriched record has the name of a user.
+// nameField is where an enriched record has the name of a user or group.
 var nameField = map[search.Field]search.Field{
 	search.FieldAUID: search.FieldAUIDName, search.FieldUID: search.FieldUIDName, search.FieldEUID: search.FieldEUIDName,
+	search.FieldGID: search.FieldGIDName, search.FieldEGID: search.FieldEGIDName,
 }
 
 // count goes through the values of the fields from the i-th on.

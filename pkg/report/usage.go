@@ -30,7 +30,8 @@ const Usage = `usage: report [options]        (without a report: the summary of 
        --by FIELD[,FIELD]       events by the values of fields, of all events or those of the report named:
                                 node (the machine), type, key, pid, ppid, auid, uid, euid, gid, egid, ses, syscall,
                                 arch, success, exit, comm, exe, file, host (the remote one), terminal, subject,
-                                object, acct, uuid, vm, and of enriched records auid-name, uid-name, euid-name
+                                object, acct, uuid, vm, and of enriched records auid-name, uid-name, euid-name,
+                                gid-name, egid-name
        --every TIME             and by time: 90s, 15m, 1h, 1d, 1w
        --top N                  the N largest groups
        --format table|csv|json

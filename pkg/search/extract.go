@@ -44,13 +44,24 @@ func (x *Extractor) read(ev *event.Event, need fieldSet) {
 	}
 }
 
-const nameFields fieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDName
+const nameFields fieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDName | 1<<FieldGIDName | 1<<FieldEGIDName
+
+// namesIn is which names a record can have: a program's has a group's only where
+// it is about one.
+func namesIn(c class, typ uint16) fieldSet {
+	names := supplies[c] & nameFields
+	if c == classUser && !aboutGroup(typ) {
+		names &^= 1 << FieldGIDName
+	}
+	return names
+}
 
 func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
-	before := x.it.set & nameFields
+	before, names := x.it.set&nameFields, fieldSet(0)
 	if need&nameFields != 0 {
 		// A name belongs to the number of the same record.
-		x.it.set &^= supplies[c] & nameFields
+		names = namesIn(c, r.Type)
+		x.it.set &^= names
 	}
 	switch c {
 	case classSyscall, classTask:
@@ -74,13 +85,13 @@ func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
 		x.kernel(r, need)
 		return
 	}
-	if need&nameFields != 0 && r.Enriched != nil {
-		x.names(c, r)
+	if names != 0 && r.Enriched != nil {
+		x.names(names, r)
 	}
 }
 
-// names reads the accounts' names from the enriched tail, the first of each.
-func (x *Extractor) names(c class, r *record.Record) {
+// names reads those of users and groups from the enriched tail, the first of each.
+func (x *Extractor) names(names fieldSet, r *record.Record) {
 	fields := r.EnrichedFields()
 	for {
 		f, ok := fields.Next()
@@ -95,10 +106,19 @@ func (x *Extractor) names(c class, r *record.Record) {
 			field = FieldUIDName
 		case "EUID":
 			field = FieldEUIDName
+		case "GID":
+			field = FieldGIDName
+		case "EGID":
+			field = FieldEGIDName
+		case "ID":
+			if !aboutGroup(r.Type) {
+				continue
+			}
+			field = FieldGIDName
 		default:
 			continue
 		}
-		if supplies[c].has(field) && !x.it.set.has(field) {
+		if names.has(field) && !x.it.set.has(field) {
 			x.it.str(field, f.Value)
 		}
 	}

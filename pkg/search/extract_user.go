@@ -73,7 +73,7 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field) {
 	case "uid":
 		it.id(FieldUID, f)
 	case "id":
-		if typ == addGroup || typ == delGroup || typ == groupMgmt {
+		if aboutGroup(typ) {
 			it.id(FieldGID, f)
 		}
 	case "gid":
@@ -128,6 +128,9 @@ const (
 	delGroup  uint16 = 1117
 	groupMgmt uint16 = 1132
 )
+
+// aboutGroup says whether id= of a program's record is a group's.
+func aboutGroup(typ uint16) bool { return typ == addGroup || typ == delGroup || typ == groupMgmt }
 
 // decision reads "avc:  denied  { read } for …", which has no name.
 func (x *Extractor) decision(r *record.Record) {
@@ -339,7 +342,7 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 	}
 	x.kernelDefaults()
 	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
-		x.names(classKernel, r)
+		x.names(supplies[classKernel]&nameFields, r)
 	}
 }
 

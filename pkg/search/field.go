@@ -36,8 +36,10 @@ const (
 	FieldAUIDName              // the enriched tail's name of the login uid
 	FieldUIDName               // the enriched tail's name of the uid
 	FieldEUIDName              // the enriched tail's name of the effective uid
+	FieldGIDName               // the enriched tail's name of the gid
+	FieldEGIDName              // the enriched tail's name of the effective gid
 
-	NumFields = int(FieldEUIDName) + 1
+	NumFields = int(FieldEGIDName) + 1
 )
 
 // String is the field's name as the index and messages say it.
@@ -45,7 +47,7 @@ func (f Field) String() string {
 	names := [...]string{
 		"type", "key", "pid", "ppid", "auid", "uid", "euid", "gid", "egid", "ses", "syscall", "arch",
 		"success", "exit", "comm", "exe", "file", "host", "terminal", "subject", "object", "acct",
-		"uuid", "vm", "auid-name", "uid-name", "euid-name",
+		"uuid", "vm", "auid-name", "uid-name", "euid-name", "gid-name", "egid-name",
 	}
 	if int(f) < len(names) {
 		return names[f]

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -18,6 +19,11 @@ type difference struct {
 	// applies says whether an event that only one of us prints is a case of it;
 	// nil when generated searches avoid it.
 	applies func(args []string, text string) bool
+
+	// Where both find it: what only one of us prints, and whether an event that the
+	// two print otherwise is a case of it.
+	stock, ours string
+	same        func(args []string, stock, ours string) bool
 }
 
 // given returns the value of the last of the options that is in args.
@@ -152,6 +158,18 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name: "uuid-hides-context",
+		what: "with -uu, the contexts of a VIRT_MACHINE_ID record, which stand before its uuid, are not seen",
+		args: []string{"-uu", "6f2b", "-o", "d:e:f"},
+		record: []string{stamped("VIRT_MACHINE_ID", `pid=2002 uid=0 auid=1000 ses=1 subj=s_t msg='virt=kvm vm="g1" vm-ctx=a:b:c img-ctx=d:e:f `+
+			`uuid=6f2b6a1e-0000-4000-8000-000000000001 exe="/usr/sbin/libvirtd" hostname=? addr=? terminal=? res=success'`)},
+		applies: func(args []string, text string) bool {
+			_, uuid := given(args, "-uu", "--uuid")
+			_, context := given(args, "-o", "-su", "-se")
+			return uuid && context && hasType(text, "VIRT_MACHINE_ID")
+		},
+	},
+	{
 		name: "netfilter-hides",
 		what: "a NETFILTER_CFG record that names no task hides its event from -p, -c, -su and -se, whatever the SYSCALL record says",
 		args: []string{"-p", "901"},
@@ -234,5 +252,54 @@ var knownDifferences = []difference{
 			stamped("CONFIG_CHANGE", "auid=1000 ses=1 op=x key=\"k\" list=4 res=1\x1dAUID=\"unset\""),
 			stamped("SYSCALL", strings.Replace(exampleCall, " uid=0 ", " uid=4711 ", 1)+"\x1dAUID=\"alice\" UID=\"daemon\""),
 		},
+		applies: func(args []string, text string) bool {
+			return byName(args) && hasType(text, "SYSCALL ") && usersDiffer(args, text)
+		},
 	},
+	{
+		name: "first-in-words",
+		what: "with -i, -ui NAME makes the record that is printed first take its names from the tail of the SYSCALL",
+		args: []string{"-ue", "root", "-i"},
+		record: []string{
+			stamped("SYSCALL", exampleCall+"\x1dAUID=\"alice\" UID=\"bob\" EUID=\"root\""),
+			stamped("ANOM_PROMISCUOUS", "dev=lo prom=256 old_prom=0 auid=1001 uid=0 gid=0 ses=4\x1dAUID=\"carol\" UID=\"root\""),
+		},
+		stock: "old_prom=no auid=alice uid=bob ", ours: "old_prom=no auid=carol uid=root ",
+		same: func(args []string, stock, ours string) bool {
+			s, afterS, _ := strings.Cut(stock, "\n")
+			o, afterO, _ := strings.Cut(ours, "\n")
+			return byName(args) && inWords(args) && afterS == afterO && ids.ReplaceAllString(s, "") == ids.ReplaceAllString(o, "")
+		},
+	},
+}
+
+// ids are what -i prints of users and groups.
+var ids = regexp.MustCompile(` [a-z_-]*[ug]id=(\\ |[^ ])*`)
+
+// inWords says whether a command line asks for -i's format.
+func inWords(args []string) bool {
+	v, _ := given(args, "--format")
+	return v == "interpret" || slices.Contains(args, "-i") || slices.Contains(args, "--interpret")
+}
+
+// usersDiffer says whether the records of an event have several values for what a
+// search for a user looks at. In words, those of the first may be another's.
+func usersDiffer(args []string, text string) bool {
+	for opt, field := range map[string]string{"-ui": " uid=", "-ue": " euid=", "-ul": " auid=", "-ua": " uid= euid= auid="} {
+		if _, ok := given(args, opt); !ok {
+			continue
+		}
+		for name := range strings.FieldsSeq(field) {
+			values := map[string]bool{}
+			all := strings.Split(text, " "+name)[1:]
+			for _, after := range all {
+				value, _, _ := strings.Cut(after, " ")
+				values[value] = true
+			}
+			if len(values) > 1 || inWords(args) && len(all) > 1 {
+				return true
+			}
+		}
+	}
+	return false
 }

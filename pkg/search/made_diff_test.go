@@ -28,9 +28,11 @@ func inForm(r *rand.Rand, args []string, forms [][]string) []string {
 	return append(args, forms[r.IntN(len(forms))]...)
 }
 
-// known takes away machines that nobody knows: what is made of their system calls
+// knownMachines takes away machines that nobody knows: what is made of their system calls
 // is a difference that pkg/interpret lists.
-func known(log string) string { return strings.ReplaceAll(log, "arch=deadbeef", "arch=c0000015") }
+func knownMachines(log string) string {
+	return strings.ReplaceAll(log, "arch=deadbeef", "arch=c0000015")
+}
 
 // byName says whether a search is for an account's name: the stock tool then finds
 // events in csv and text that it does not find in raw, depending on the one before.
@@ -60,7 +62,7 @@ func TestSameAsStockMade(t *testing.T) {
 	told := &toldRun{bin: bin, counts: map[string]int{}}
 	for i := range logs {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		path := writeLog(t, known(madelog.Log(r, 20+r.IntN(200))))
+		path := writeLog(t, knownMachines(madelog.Log(r, 20+r.IntN(200))))
 		p := poolOf(eventsOf(t, path))
 		for range rounds {
 			args := append([]string{"-if", path}, inForm(r, p.query(r), madeFormats)...)
@@ -77,7 +79,7 @@ func TestSameAsStockMade(t *testing.T) {
 				}
 			}
 		}
-		path = writeLog(t, shown(t, bin, known(madelog.InOrder(r, 20+r.IntN(200)))))
+		path = writeLog(t, shown(t, bin, knownMachines(madelog.InOrder(r, 20+r.IntN(200)))))
 		p = poolOf(eventsOf(t, path))
 		for range rounds / 3 {
 			query := slices.DeleteFunc(inForm(r, p.query(r), [][]string{nil}), func(a string) bool { return a == "--just-one" })

@@ -238,13 +238,17 @@ func (t *matchTerm) value(v []byte) bool {
 	return bytes.Equal(v, t.text)
 }
 
-// nameOf returns the field of the name that goes with a uid.
+// nameOf returns the field of the name that goes with a user's or group's id.
 func nameOf(f Field) Field {
 	switch f {
 	case FieldAUID:
 		return FieldAUIDName
 	case FieldEUID:
 		return FieldEUIDName
+	case FieldGID:
+		return FieldGIDName
+	case FieldEGID:
+		return FieldEGIDName
 	default:
 		return FieldUIDName
 	}

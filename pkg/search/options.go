@@ -106,7 +106,7 @@ type Env struct {
 	// Uptime is how long the machine has been up, for "boot"; nil is
 	// /proc/uptime.
 	Uptime func() (time.Duration, error)
-	// Strangers lets users be named that this machine does not know, as the hosts of a
+	// Strangers lets users and groups be named that this machine does not know, as the hosts of a
 	// fleet have them: records that carry the name are found.
 	Strangers bool
 	// Extra names further options ("--store") and whether each takes a value.

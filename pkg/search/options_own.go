@@ -215,10 +215,10 @@ func (p *parser) tested() {
 	}
 }
 
-// withName adds the names of users to their numbers.
+// withName adds the names of users and groups to their numbers.
 func withName(f Field) []Field {
 	switch f {
-	case FieldAUID, FieldUID, FieldEUID:
+	case FieldAUID, FieldUID, FieldEUID, FieldGID, FieldEGID:
 		return []Field{f, nameOf(f)}
 	}
 	return []Field{f}

@@ -356,24 +356,45 @@ func (p *parser) group(opt, v string) error {
 	fields := map[string][]Field{
 		"--gid": {FieldGID}, "--gid-effective": {FieldEGID}, "--gid-all": {FieldGID, FieldEGID},
 	}[opt]
-	var id uint32
 	if isDigit(v) {
 		n, ok := leading(v, 64)
 		if !ok {
 			return usagef("Numeric group ID conversion error (%s) for %s", tooLarge, v)
 		}
-		id = uint32(n)
-	} else {
-		n, ok := p.env.GroupID(v)
-		if !ok && opt == "--gid-effective" {
-			return usagef("Effective group ID is non-numeric and unknown (%s)", v)
-		} else if !ok {
-			return usagef("Group ID is non-numeric and unknown (%s)", v)
-		}
-		id = n
+		p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(uint32(n)), 10)})
+		return nil
 	}
-	p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(id), 10)})
+	id, ok := p.env.GroupID(v)
+	switch {
+	case p.env.Strangers:
+		number := ""
+		if ok {
+			number = strconv.FormatUint(uint64(id), 10)
+		}
+		p.named(opt, "group", v, number, fields)
+	case ok: // the stock tool knows no names of groups in records
+		p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(id), 10)})
+	case opt == "--gid-effective":
+		return usagef("Effective group ID is non-numeric and unknown (%s)", v)
+	default:
+		return usagef("Group ID is non-numeric and unknown (%s)", v)
+	}
 	return nil
+}
+
+// named looks for a user or group by name where records carry names, and by the
+// number that it has here, if it has one, where they do not.
+func (p *parser) named(opt, what, name, number string, numbers []Field) {
+	var fields []Field
+	if number != "" {
+		fields = append(fields, numbers...)
+	} else {
+		p.o.Notes = append(p.o.Notes, fmt.Sprintf("NOTE - no %s %s here: looking for it in records that carry names", what, name))
+	}
+	for _, f := range numbers {
+		fields = append(fields, nameOf(f))
+	}
+	p.term(opt, Term{Fields: fields, Op: OpUser, Text: name, Number: number})
 }
 
 func (p *parser) user(opt, v string) error {
@@ -400,12 +421,7 @@ func (p *parser) user(opt, v string) error {
 	}
 	id, ok := p.env.UserID(v)
 	if !ok && p.env.Strangers {
-		var names []Field
-		for _, f := range numbers {
-			names = append(names, nameOf(f))
-		}
-		p.o.Notes = append(p.o.Notes, fmt.Sprintf("NOTE - no account %s here: looking for it in records that carry names", v))
-		p.term(opt, Term{Fields: names, Op: OpUser, Text: v})
+		p.named(opt, "account", v, "", numbers)
 		return nil
 	}
 	if !ok {
@@ -415,10 +431,6 @@ func (p *parser) user(opt, v string) error {
 		}
 		return usagef("%s is non-numeric and unknown (%s)", what, v)
 	}
-	fields := append([]Field(nil), numbers...)
-	for _, f := range numbers {
-		fields = append(fields, nameOf(f))
-	}
-	p.term(opt, Term{Fields: fields, Op: OpUser, Text: v, Number: strconv.FormatUint(uint64(id), 10)})
+	p.named(opt, "account", v, strconv.FormatUint(uint64(id), 10), numbers)
 	return nil
 }

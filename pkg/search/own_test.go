@@ -328,6 +328,45 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// TestStrangeGroups finds groups that only the host that wrote a record knows, those
+// that a program made included. A name in a record goes before this machine's number.
+func TestStrangeGroups(t *testing.T) {
+	const log = "../../integration/harness/testdata/real-ENRICHED.log"
+	env := Env{Location: utcEnv.Location, Locale: "C", GroupID: func(string) (uint32, bool) { return 0, false }}
+	if r := runOurs(env, "-if", log, "-gi", "backup"); r.code != 1 || r.stderr != "Group ID is non-numeric and unknown (backup)\n" {
+		t.Errorf("without: exit %d, %q", r.code, r.stderr)
+	}
+	env.Strangers = true
+	for _, args := range [][]string{{"-gi", "backup"}, {"-ge", "backup"}, {"-ga", "backup"}, {"--field", "gid=backup"}, {"--field", "egid=backup"}} {
+		o, err := ParseArgs(args, env)
+		if err != nil || len(o.Notes) != 1 {
+			t.Fatalf("%q: %v, notes %q", args, err, o.Notes)
+		}
+		number := slices.Clone(args)
+		number[1] = strings.Replace(args[1], "backup", "1003", 1)
+		all := []string{"-if", log, "--count"}
+		if r, want := runOurs(env, append(all, args...)...), runOurs(env, append(all, number...)...); r != want || r.code != 0 {
+			t.Errorf("%q: %+v, want those of its id: %+v", args, r, want)
+		}
+	}
+	log2 := writeLog(t, stamped("ADD_GROUP", `pid=1 uid=0 auid=0 ses=1 msg='op=add-group id=2001 exe="/usr/sbin/groupadd" res=success'`+"\x1dUID=\"root\" AUID=\"root\" ID=\"devs\"")+"\n"+
+		strings.Replace(stamped("SYSCALL", exampleCall), ":45)", ":46)", 1)+"\x1dAUID=\"a\" UID=\"root\" GID=\"wheel\"\n")
+	env.GroupID = func(name string) (uint32, bool) { return 0, name == "root" || name == "wheel" }
+	for _, c := range []struct {
+		name  string
+		count int
+	}{{"devs", 1}, {"wheel", 1}, {"root", 0}, {"users", 0}} {
+		code := b2i(c.count == 0)
+		if r := runOurs(env, "-if", log2, "--count", "-gi", c.name); r.code != code || r.out != fmt.Sprintln(c.count) {
+			t.Errorf("-gi %s: exit %d, %q, want %d events", c.name, r.code, r.out, c.count)
+		}
+	}
+	env.Strangers = false // as the stock tool, which reads the number only
+	if r := runOurs(env, "-if", log2, "--count", "-gi", "root"); r.out != "1\n" {
+		t.Errorf("-gi root as ausearch: %q", r.out)
+	}
+}
+
 // TestTreeOfUsers draws a tree with the names that its host has for the users.
 func TestTreeOfUsers(t *testing.T) {
 	call := func(at, pid, ppid int, comm string) string {

@@ -113,7 +113,7 @@ func TestExtractAllocatesNothing(t *testing.T) {
 func TestExtract(t *testing.T) {
 	ev := oneEvent(t,
 		stamped("SYSCALL", `arch=c000003e syscall=59 success=yes exit=0 a0=1 a1=2 a2=0 a3=0 items=1 ppid=10 pid=901 auid=1000 uid=1 gid=2 euid=3 `+
-			`suid=0 fsuid=0 egid=4 sgid=0 fsgid=0 tty=pts0 ses=5 comm=6120622222 exe="/usr/bin/x" subj=s_t key=6B31016B32`+"\x1d"+`AUID="alice" UID="daemon" EUID="sys"`),
+			`suid=0 fsuid=0 egid=4 sgid=0 fsgid=0 tty=pts0 ses=5 comm=6120622222 exe="/usr/bin/x" subj=s_t key=6B31016B32`+"\x1d"+`AUID="alice" UID="daemon" EUID="sys" GID="bin" EGID="tty"`),
 		stamped("CWD", `cwd="/home"`),
 		stamped("PATH", `item=0 name="./f" obj=o_t nametype=NORMAL`),
 		stamped("SOCKADDR", "saddr=02000050C0000201"),
@@ -122,7 +122,7 @@ func TestExtract(t *testing.T) {
 		"type 1300", "type 1307", "type 1302", "type 1306", "key k1", "key k2", "pid 901", "ppid 10", "auid 1000", "uid 1", "euid 3",
 		"gid 2", "egid 4", "ses 5", "syscall 59", "arch x86_64", "success yes", "exit 0", `comm a b""`, "exe /usr/bin/x",
 		"file /home/./f", "host 192.0.2.1", "terminal pts0", "subject s_t", "object o_t",
-		"auid-name alice", "uid-name daemon", "euid-name sys", "file /home",
+		"auid-name alice", "uid-name daemon", "euid-name sys", "gid-name bin", "egid-name tty", "file /home",
 	}
 	var got []string
 	var x Extractor

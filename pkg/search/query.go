@@ -14,7 +14,7 @@ type Op uint8
 const (
 	OpEqual    Op = iota // the value is Text
 	OpContains           // the value contains Text
-	OpUser               // the value is Text (a user's name) or Number (the same user's id here)
+	OpUser               // the value is Text (a user's or group's name) or Number (its id here)
 	OpRegexp             // Text, a regular expression (RE2), is found in the value
 )
 

@@ -43,6 +43,7 @@ func (h *Head) complete(x *host, ev *event.Event) {
 	h.stats.Events++
 	if ev.Ms > x.LastEventMs {
 		x.LastEventMs = ev.Ms
+		h.touch(x) // the records may have been counted, and stored, in an earlier table
 	}
 	if h.opts.OnEvent != nil && !h.replaying {
 		h.opts.OnEvent(x.Name, ev)
@@ -116,6 +117,11 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 			x.Addrs = latest(x.Addrs, addr)
 		}
 	}
+	h.touch(x)
+}
+
+// touch has the host stored with the present table.
+func (h *Head) touch(x *host) {
 	if !x.dirty {
 		x.dirty = true
 		h.dirty = append(h.dirty, x)

@@ -61,7 +61,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 	}
 	var out []dictionary
 	for f, ids := range byField {
-		if len(ids) == 0 {
+		if len(ids) == 0 && !addedField(search.Field(f)) {
 			continue
 		}
 		sort.Slice(ids, func(i, j int) bool { return values[ids[i]].Text < values[ids[j]].Text })

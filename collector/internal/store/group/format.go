@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // Version is the format's version; FORMAT.md says what it means.
@@ -38,6 +39,11 @@ const (
 	secData    = 5
 	secDict    = 6 // arg: the field
 )
+
+// addedField says whether a field came after groups of this version were written
+// without it. Its dictionary is there even when it is empty: a group without one
+// was written before, and any of its events may have a value.
+func addedField(f search.Field) bool { return f >= search.FieldGIDName }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -218,6 +218,9 @@ func (g *Group) meet(c *store.Condition) (bitset, error) {
 			return nil, err
 		}
 		if b == nil {
+			if addedField(f) {
+				set.fill(0, uint32(g.Summary.Events))
+			}
 			continue
 		}
 		d, err := g.c.openDict(b)

@@ -348,7 +348,7 @@ func (v *verifier) dictionaries() {
 		}
 		off := v.at(secDict, byte(f))
 		if b == nil {
-			if len(v.ids[f]) > 0 {
+			if len(v.ids[f]) > 0 && !addedField(search.Field(f)) {
 				v.wrong(off, "no dictionary of field %s, but %d values in its events", search.Field(f), len(v.ids[f]))
 			}
 			continue

@@ -143,6 +143,8 @@ func Queries() map[string]*search.Query {
 			term(search.OpContains, "bash", search.FieldExe, search.FieldComm)}},
 		"crossing values": {Terms: []search.Term{term(search.OpContains, "sshd/usr", search.FieldExe)}},
 		"user":            {Terms: []search.Term{{Fields: []search.Field{search.FieldAUID, search.FieldAUIDName}, Op: search.OpUser, Text: "user1001", Number: "1001"}}},
+		"group":           {Terms: []search.Term{{Fields: []search.Field{search.FieldGID, search.FieldGIDName}, Op: search.OpUser, Text: "root", Number: "0"}}},
+		"group by name":   {Terms: []search.Term{{Fields: []search.Field{search.FieldGIDName, search.FieldEGIDName}, Op: search.OpUser, Text: "daemon"}}},
 		"key":             {Terms: []search.Term{term(search.OpContains, "audit-k", search.FieldKey)}},
 		"nothing":         {Terms: []search.Term{term(search.OpEqual, "no such thing", search.FieldComm)}},
 		"everything at once": {StartMs: at(time.Second), EndMs: at(9 * time.Second), Nodes: []string{"web1.example.net", "web3.example.net"},
