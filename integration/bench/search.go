@@ -19,7 +19,7 @@ type query struct {
 	args []string
 }
 
-// queries are those of issue after issue: who, what, where, when.
+// queries are what is asked of logs again and again: who, what, where, when.
 func (s *searched) queries() []query {
 	at := []string{s.mid.Format("01/02/06"), s.mid.Format("15:04:05")}
 	slice := append(append([]string{"-ts"}, at...), append([]string{"-te"}, at...)...)

@@ -84,8 +84,16 @@ func (b *bench) scan(c *harness.Collector, s *searched, w whole) error {
 	took := time.Duration(float64(stock.Wall) * factor)
 	progress("whole %-40s stock %s%s  ours %s%s", strings.Join(w.ours, " "), at, short(took), short(ours.Wall), note)
 	b.printf("| `%s` | `%s` (%s)%s | %s%s | %s | %s | %s | %s%s | %s | %s | %s | %s |\n", strings.Join(w.stock, " "), strings.Join(w.ours, " "), words, note,
-		at, short(took), short(stock.First), short(ours.Wall), short(ours.First), at, times(float64(took)/float64(ours.Wall)), short(stock.CPU), short(ours.CPU), mib(stock.Peak), mib(ours.Peak))
+		at, short(took), firstByte(stock), short(ours.Wall), firstByte(ours), at, times(float64(took)/float64(ours.Wall)), short(stock.CPU), short(ours.CPU), mib(stock.Peak), mib(ours.Peak))
 	return nil
+}
+
+// firstByte is when the output began, if it did.
+func firstByte(m *harness.Measured) string {
+	if m.Bytes == 0 {
+		return "none"
+	}
+	return short(m.First)
 }
 
 // sortedLines is a report's text with its lines in one order: values that are
