@@ -130,6 +130,9 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 	}
 	w.times = rest
 	p.take(sum)
+	if p.tally != nil { // there is no other to add it to
+		w.order, p.tally = p.tally, newTally()
+	}
 	return w.finish()
 }
 
@@ -160,7 +163,10 @@ func (p *printer) take(sum *search.Tally) {
 // countValues gives add each value that a report's summary counts, and how often.
 func countValues(sum *search.Tally, kind Kind, add func(v string, n uint64)) {
 	all := counters[kind]
-	if len(all) == 1 {
+	switch len(all) {
+	case 0: // by shape alone
+		return
+	case 1:
 		sum.Of(all[0].field).Each(func(v string, n int64) {
 			if v, ok := all[0].convert(v); ok {
 				add(v, uint64(n))
@@ -168,19 +174,21 @@ func countValues(sum *search.Tally, kind Kind, add func(v string, n uint64)) {
 		})
 		return
 	}
-	net := map[string]int64{}
-	for _, c := range all {
+	// Few values have more than the first field to say of them.
+	more := map[string]int64{}
+	for _, c := range all[1:] {
 		sum.Of(c.field).Each(func(v string, n int64) {
 			if v, ok := c.convert(v); ok {
-				net[v] += c.sign * n
+				more[v] += c.sign * n
 			}
 		})
 	}
-	for v, n := range net {
-		if n != 0 {
+	sum.Of(all[0].field).Each(func(v string, n int64) {
+		v, ok := all[0].convert(v)
+		if n += more[v]; ok && n != 0 {
 			add(v, uint64(n))
 		}
-	}
+	})
 }
 
 // shape counts n events of a shape.

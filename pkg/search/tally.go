@@ -17,7 +17,7 @@ type Tally struct {
 // Values are the values of one field and how many events have each.
 type Values struct {
 	all  map[string]*valueCount
-	list []*valueCount // in no order
+	list []*valueCount // as they came
 }
 
 type valueCount struct {
@@ -65,13 +65,18 @@ func (t *Tally) TakeBack(ev *event.Event) {
 	t.x.Index(ev, t.add)
 }
 
-// Merge adds another tally of the same fields.
+// Merge adds another tally of the same fields, which is used up.
 func (t *Tally) Merge(o *Tally) {
 	if o.Any {
 		t.Time(o.FirstMs, o.LastMs)
 	}
+	t.n = max(t.n, o.n) // counts may come over as they are
 	for f, vs := range o.fields {
 		if mine := t.fields[f]; mine != nil && vs != nil {
+			if len(mine.list) == 0 {
+				*mine, *vs = *vs, *mine // millions of values at times
+				continue
+			}
 			for _, c := range vs.list {
 				mine.AddString(c.v, c.n)
 			}

@@ -58,7 +58,7 @@ func testTally(t *testing.T, env Env) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snap.Close()
+	defer func() { _ = snap.Close() }()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := snap.Tally(ctx, &search.Query{}, everyField(), func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
@@ -81,7 +81,7 @@ func tallyOf(t *testing.T, s store.Store, q *search.Query) (want, got map[string
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer snap.Close()
+	defer func() { _ = snap.Close() }()
 	var x search.Extractor
 	count := func(to map[string]int64, ev *event.Event) {
 		once := map[string]bool{}
