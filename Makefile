@@ -60,7 +60,7 @@ race: ## every package's quick tests under the race detector
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_SEED=…)
 	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege' ./collector/internal/head ./integration/soak
 
-bench: build stock-peers ## stock tools and ours side by side, as a table
+bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)
 
 lint: ## golangci-lint and gofmt

@@ -32,6 +32,11 @@ type bench struct {
 	scale  int // 1 is the quick run
 	grow   int // GB that the growing store reaches
 	rounds int
+
+	size       float64 // GB of the log that is searched
+	hosts      int     // that it is of
+	stockLimit time.Duration
+
 	out    io.Writer
 	failed []string
 }
@@ -48,6 +53,9 @@ func run() (returned error) {
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
 	only := flag.String("only", "limits,server,lockstep,modes,connections,link,search,forwarder,growth", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
+	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
+	hosts := flag.Int("hosts", 1, "hosts whose records are searched")
+	stockLimit := flag.Duration("stock-limit", 40*time.Second, "how long a stock tool may take for a whole scan or a report of what is searched")
 	file := flag.String("o", "", "write the markdown to this file too")
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
 	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
@@ -76,7 +84,7 @@ func run() (returned error) {
 			return err
 		}
 	}
-	b := &bench{ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, out: os.Stdout}
+	b := &bench{ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
 	if *long {
 		b.scale, b.rounds = 10, 5
 	}

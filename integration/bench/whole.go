@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -15,64 +16,86 @@ type whole struct {
 	store bool     // ours asks the store; otherwise it reads the same file
 }
 
-// wholes are full scans of the file, and reports from the store.
-var wholes = []whole{
-	{[]string{"ausearch", "--raw"}, []string{"search", "--raw"}, false},
-	{[]string{"ausearch", "-i"}, []string{"search", "-i"}, false},
-	{[]string{"ausearch", "--format", "csv"}, []string{"search", "--format", "csv"}, false},
-	{[]string{"ausearch", "--format", "text"}, []string{"search", "--format", "text"}, false},
-	{[]string{"ausearch", "-k", rareKey, "-i"}, []string{"search", "-k", rareKey, "-i"}, false},
-	{[]string{"aureport", "-x", "-i"}, []string{"report", "-x", "-i"}, false},
-	{[]string{"aureport", "--summary"}, []string{"report", "--summary"}, true},
-	{[]string{"aureport", "-k", "--summary"}, []string{"report", "-k", "--summary"}, true},
-	{[]string{"aureport", "-x", "--summary"}, []string{"report", "-x", "--summary"}, true},
-	{[]string{"aureport", "-f", "--summary"}, []string{"report", "-f", "--summary"}, true},
-	{[]string{"aureport", "-u", "--summary"}, []string{"report", "-u", "--summary"}, true},
-	{[]string{"aureport", "-s", "--summary"}, []string{"report", "-s", "--summary"}, true},
-	{[]string{"aureport", "-e", "--summary"}, []string{"report", "-e", "--summary"}, true},
-	{[]string{"aureport", "-au"}, []string{"report", "-au"}, true},
+// wholes are full scans of the file, in every format; a search with each; and
+// reports from the store: every summary, and the lists.
+func wholes() (all []whole) {
+	for _, format := range [][]string{{"--raw"}, {"-i"}, {"--format", "csv"}, {"--format", "text"}} {
+		all = append(all, whole{append([]string{"ausearch"}, format...), append([]string{"search"}, format...), false})
+	}
+	for _, format := range [][]string{{"--raw"}, {"-i"}, {"--format", "csv"}, {"--format", "text"}} {
+		args := append([]string{"-k", rareKey}, format...)
+		all = append(all, whole{append([]string{"ausearch"}, args...), append([]string{"search"}, args...), false})
+	}
+	all = append(all, whole{[]string{"aureport", "-x", "-i"}, []string{"report", "-x", "-i"}, false})
+	report := func(args ...string) {
+		all = append(all, whole{append([]string{"aureport"}, args...), append([]string{"report"}, args...), true})
+	}
+	report("--summary")
+	for _, kind := range []string{"-k", "-x", "-f", "-u", "-s", "-e", "-p", "-h", "-tm", "--comm", "-au", "-l", "-n", "-m", "-c", "-a", "-cr", "-r", "-ma", "--integrity", "--virt"} {
+		report(kind, "--summary")
+	}
+	for _, kind := range []string{"-au", "-l", "-m", "-c", "-n", "-k", "-x", "-f"} {
+		report(kind)
+	}
+	return all
 }
 
-// scans compares what has to look at everything; the stock tools run once.
-func (b *bench) scans(c *harness.Collector, file string) {
-	b.printf("\nEverything at once. With `-if` ours reads the same file; reports are of the store.\n\n")
-	b.printf("| stock | ours | stock took | ours | ratio | stock CPU | ours |\n|---|---|---|---|---|---|---|\n")
-	for _, w := range wholes {
+// scans compares what has to look at everything; the stock tools run once, and not
+// longer than their limit.
+func (b *bench) scans(c *harness.Collector, s *searched) {
+	b.printf("\nEverything at once. With `-if` ours reads the same file as the stock tool; reports are of the store. Where the stock tool was not done after %v\nit was ended, and the ratio is at least what stands there.", b.stockLimit)
+	if s.factor > 1 {
+		b.printf(" Stock's times of reports are multiplied by %.1f, which is too little where they grow faster than the log.", s.factor)
+	}
+	b.printf("\n\n| stock | ours | stock took | first | ours | first | ratio | stock CPU | ours | memory stock | ours |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, w := range wholes() {
 		if b.ctx.Err() != nil {
 			return
 		}
-		if err := b.scan(c, file, w); err != nil {
+		if err := b.scan(c, s, w); err != nil {
 			b.fail("%s: %v", strings.Join(w.ours, " "), err)
 		}
 	}
 	b.printf("\n")
 }
 
-func (b *bench) scan(c *harness.Collector, file string, w whole) error {
-	const limit = 10 * time.Minute
-	stock, err := harness.Run(limit, append([]string{"/sbin/" + w.stock[0], "-if", file}, w.stock[1:]...)...)
+func (b *bench) scan(c *harness.Collector, s *searched, w whole) error {
+	stock, err := harness.Measure(b.stockLimit, w.store, append([]string{"/sbin/" + w.stock[0], "-if", s.file}, w.stock[1:]...)...)
 	if err != nil {
 		return err
 	}
-	args, words := append([]string{"-if", file}, w.ours[1:]...), "-if"
+	args, words, factor := append([]string{"-if", s.file}, w.ours[1:]...), "-if", 1.0
 	if w.store {
-		args, words = append([]string{"--store", c.Store}, w.ours[1:]...), "store"
+		args, words, factor = append([]string{"--store", c.Store}, w.ours[1:]...), "store", s.factor
 	}
-	var best *harness.Result
-	var walls []time.Duration
-	for range b.rounds {
-		r, err := harness.Run(limit, append([]string{b.bins.Collector, w.ours[0]}, args...)...)
-		if err != nil {
-			return err
-		}
-		if r.Code != stock.Code {
-			return fmt.Errorf("exit %d, stock %d: %s", r.Code, stock.Code, r.Stderr)
-		}
-		best, walls = r, append(walls, r.Wall)
+	ours, err := b.runs(10*time.Minute, append(w.ours[:1:1], args...)...)
+	if err != nil {
+		return err
 	}
-	o := median(walls)
-	progress("whole %-40s stock %s  ours %s", strings.Join(w.ours, " "), short(stock.Wall), short(o))
-	b.printf("| `%s` | `%s` (%s) | %s | %s | %s | %s | %s |\n", strings.Join(w.stock, " "), strings.Join(w.ours, " "), words, short(stock.Wall), short(o),
-		times(float64(stock.Wall)/float64(o)), short(stock.CPU), short(best.CPU))
+	if stock.Ended() && ours.Code != stock.Code && s.factor == 1 {
+		return fmt.Errorf("exit %d, stock %d: %s", ours.Code, stock.Code, ours.Stderr)
+	}
+	note, at := "", ""
+	if !stock.Ended() {
+		at = "> "
+	} else if w.store && s.factor == 1 && !bytes.Equal(bytes.TrimSpace(sortedLines(stock.Stdout)), bytes.TrimSpace(sortedLines(ours.Stdout))) {
+		note = " (the texts differ)"
+	}
+	took := time.Duration(float64(stock.Wall) * factor)
+	progress("whole %-40s stock %s%s  ours %s%s", strings.Join(w.ours, " "), at, short(took), short(ours.Wall), note)
+	b.printf("| `%s` | `%s` (%s)%s | %s%s | %s | %s | %s | %s%s | %s | %s | %s | %s |\n", strings.Join(w.stock, " "), strings.Join(w.ours, " "), words, note,
+		at, short(took), firstByte(stock), short(ours.Wall), firstByte(ours), at, times(float64(took)/float64(ours.Wall)), short(stock.CPU), short(ours.CPU), mib(stock.Peak), mib(ours.Peak))
 	return nil
 }
+
+// firstByte is when the output began, if it did.
+func firstByte(m *harness.Measured) string {
+	if m.Bytes == 0 {
+		return "none"
+	}
+	return short(m.First)
+}
+
+// sortedLines is a report's text with its lines in one order: values that are
+// counted equally often have none.
+func sortedLines(text []byte) []byte { return []byte(strings.Join(lines(text), "\n")) }

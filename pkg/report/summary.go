@@ -126,6 +126,8 @@ type overview struct {
 	n    [numLines]uint64
 	sets [numLines]map[string]struct{}
 	ids  [numLines]map[int64]struct{}
+
+	types []uint16 // scratch
 }
 
 func newOverview() *overview {
@@ -142,6 +144,17 @@ func newOverview() *overview {
 func (o *overview) see(line int, v []byte) {
 	if _, ok := o.sets[line][string(v)]; !ok {
 		o.sets[line][string(v)] = struct{}{}
+	}
+}
+
+// seeValue is see of a value of any line that counts different ones.
+func (o *overview) seeValue(line int, v string) {
+	if o.sets[line] != nil {
+		o.sets[line][v] = struct{}{}
+		return
+	}
+	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
+		o.ids[line][n] = struct{}{}
 	}
 }
 
@@ -192,11 +205,20 @@ var rulesOf = func() (of [typeUserMax + 1]uint32) {
 
 // add takes an event.
 func (o *overview) add(f *facts) {
-	o.n[ovEvents]++
+	o.types = o.types[:0]
+	for i := range f.ev.Records {
+		o.types = append(o.types, f.ev.Records[i].Type)
+	}
+	o.kind(o.types, f.outcome, f.hasCall && f.call >= 0, 1)
+	o.values(f)
+}
+
+// kind counts n events with records of these types.
+func (o *overview) kind(types []uint16, result outcome, call bool, n uint64) {
+	o.n[ovEvents] += n
 	var rules uint32
 	var auth, mgmt, group, login, avc bool
-	for i := range f.ev.Records {
-		t := f.ev.Records[i].Type
+	for _, t := range types {
 		if t <= typeUserMax {
 			rules |= rulesOf[t]
 		}
@@ -215,33 +237,32 @@ func (o *overview) add(f *facts) {
 	}
 	for i := range counted {
 		if rules&(1<<i) != 0 {
-			o.n[counted[i].line]++
+			o.n[counted[i].line] += n
 		}
 	}
 	if login {
-		o.result(f, ovLogins, ovFailedLogins)
+		o.result(result, n, ovLogins, ovFailedLogins)
 	}
 	switch {
 	case auth, group && !mgmt:
-		o.result(f, ovAuths, ovFailedAuths)
-	case mgmt && f.outcome == failed:
-		o.n[ovFailedAuths]++
+		o.result(result, n, ovAuths, ovFailedAuths)
+	case mgmt && result == failed:
+		o.n[ovFailedAuths] += n
 	}
 	if avc {
-		o.n[ovAVCs]++
+		o.n[ovAVCs] += n
 	}
-	if f.outcome == failed && f.hasCall && f.call >= 0 {
-		o.n[ovFailedCalls]++
+	if result == failed && call {
+		o.n[ovFailedCalls] += n
 	}
-	o.values(f)
 }
 
-func (o *overview) result(f *facts, good, bad int) {
-	switch f.outcome {
+func (o *overview) result(result outcome, n uint64, good, bad int) {
+	switch result {
 	case succeeded:
-		o.n[good]++
+		o.n[good] += n
 	case failed:
-		o.n[bad]++
+		o.n[bad] += n
 	}
 }
 

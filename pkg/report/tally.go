@@ -25,6 +25,15 @@ func (t *tally) add(v []byte) {
 	t.register(string(v), 1)
 }
 
+// addN counts a value n times more.
+func (t *tally) addN(v string, n uint64) {
+	if c := t.counts[v]; c != nil {
+		*c += n
+		return
+	}
+	t.register(v, n)
+}
+
 func (t *tally) register(v string, n uint64) {
 	t.counts[v] = &n
 	t.order = append(t.order, v)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // Extractor finds what can be searched in an event. It keeps its buffers from
@@ -150,11 +151,13 @@ func (x *Extractor) key(f record.Field) {
 	for len(v) > 0 {
 		k := v
 		if i := bytes.IndexByte(v, keySeparator); i >= 0 {
+			x.it.oddIf(f.Quote != 0)
 			k, v = v[:i:i], v[i+1:]
 		} else {
 			v = nil
 		}
 		if len(k) > 0 {
+			x.it.oddIf(bytes.IndexByte(k, 0) >= 0)
 			x.it.keys = append(x.it.keys, k)
 		}
 	}
@@ -169,6 +172,7 @@ func (x *Extractor) file(f record.Field) {
 	if f.Quote == 0 && len(name) > 0 && name[0] == 0 {
 		name = name[1:] // an abstract socket
 	}
+	x.it.oddIf(f.Quote == 0 && bytes.HasPrefix(f.Value, abstractSocket))
 	name = cString(name)
 	if x.it.hasCWD && len(name) > 1 && name[0] == '.' && (name[1] == '.' || name[1] == '/') {
 		start := len(x.text)
@@ -178,8 +182,16 @@ func (x *Extractor) file(f record.Field) {
 	x.it.files = append(x.it.files, name)
 }
 
+// abstractSocket is how the name of one begins, in hex.
+var abstractSocket = []byte("00")
+
 // parts reads the records that describe no task.
 func (x *Extractor) parts(c class, r *record.Record) {
+	seen := false // a value of which the reports take the first only
+	first := func() {
+		x.it.oddIf(seen)
+		seen = true
+	}
 	fields := r.Fields()
 	for {
 		f, ok := fields.Next()
@@ -189,7 +201,7 @@ func (x *Extractor) parts(c class, r *record.Record) {
 		switch string(f.Name) {
 		case "cwd":
 			if c == classCWD && !x.it.hasCWD {
-				x.it.cwd, x.it.hasCWD = x.decoded(f), true
+				x.cwd(f)
 			}
 		case "name":
 			if c == classPath {
@@ -197,6 +209,7 @@ func (x *Extractor) parts(c class, r *record.Record) {
 			}
 		case "path":
 			if c == classAVCPath {
+				first()
 				x.file(f)
 			}
 		case "obj":
@@ -206,8 +219,10 @@ func (x *Extractor) parts(c class, r *record.Record) {
 		case "saddr":
 			switch c {
 			case classSockaddr:
+				first()
 				x.sockaddr(f)
 			case classPacket:
+				first()
 				x.it.str(FieldHost, f.Value)
 			}
 		}
@@ -272,6 +287,8 @@ func (x *Extractor) task(c class, r *record.Record) {
 			if c == classTask {
 				it.result(f)
 			}
+		case "loginuid":
+			it.odd = true
 		}
 	}
 }
@@ -280,6 +297,7 @@ func (x *Extractor) task(c class, r *record.Record) {
 // PROMISCUOUS, integrity and TTY.
 func (x *Extractor) anom(c class, r *record.Record) {
 	it := &x.it
+	it.oddIf(r.Type == tables.AnomPromiscuous)
 	fields := r.Fields()
 	for {
 		f, ok := fields.Next()
@@ -312,6 +330,7 @@ func (x *Extractor) anom(c class, r *record.Record) {
 		case "syscall":
 			if c == classAnom {
 				it.number(FieldSyscall, f)
+				it.oddIf(r.Type != tables.Seccomp)
 			}
 		case "subj":
 			if c != classTTY {

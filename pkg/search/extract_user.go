@@ -17,6 +17,7 @@ func (x *Extractor) user(c class, r *record.Record) {
 	if c == classUserAVC {
 		x.decision(r)
 	}
+	var seen fieldSet // of claims
 	fields := r.Fields()
 	for {
 		f, ok := fields.Next()
@@ -35,7 +36,7 @@ func (x *Extractor) user(c class, r *record.Record) {
 		case "subj":
 			it.subjects = append(it.subjects, f.Value)
 		default:
-			x.claim(c, r.Type, f)
+			x.claim(c, r.Type, f, &seen)
 		}
 	}
 	fields = r.MsgFields()
@@ -47,15 +48,17 @@ func (x *Extractor) user(c class, r *record.Record) {
 		}
 		switch string(f.Name) {
 		case "hostname":
+			it.oddIf(len(f.Value) == 0)
 			if host == nil {
 				host = f.Value
 			}
 		case "addr":
+			it.oddIf(len(f.Value) == 0)
 			if addr == nil {
 				addr = f.Value
 			}
 		default:
-			x.claim(c, r.Type, f)
+			x.claim(c, r.Type, f, &seen)
 		}
 	}
 	if host != nil {
@@ -66,9 +69,14 @@ func (x *Extractor) user(c class, r *record.Record) {
 	}
 }
 
-// claim reads a field of a program's own words.
-func (x *Extractor) claim(c class, typ uint16, f record.Field) {
+// claim reads a field of a program's own words. seen are those of the record so
+// far of which the reports take the first.
+func (x *Extractor) claim(c class, typ uint16, f record.Field, seen *fieldSet) {
 	it := &x.it
+	first := func(f Field) {
+		it.oddIf(seen.has(f))
+		*seen |= 1 << f
+	}
 	switch string(f.Name) {
 	case "uid":
 		it.id(FieldUID, f)
@@ -83,13 +91,17 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field) {
 	case "acct":
 		it.str(FieldAcct, x.decoded(f))
 	case "comm":
+		first(FieldComm)
 		it.str(FieldComm, x.decoded(f))
 	case "exe":
+		first(FieldExe)
 		it.str(FieldExe, x.decoded(f))
 	case "terminal":
+		first(FieldTerminal)
 		it.str(FieldTerminal, f.Value)
 	case "cwd":
-		it.cwd, it.hasCWD = x.decoded(f), true
+		first(FieldFile)
+		x.cwd(f)
 	case "vm":
 		it.str(FieldVM, x.decoded(f))
 	case "uuid":
@@ -117,8 +129,10 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field) {
 	case "res":
 		// Programs write failed or success. The stock tool takes all else for
 		// success, 0 included.
+		first(FieldSuccess)
 		it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
 	case "result":
+		first(FieldSuccess)
 		it.num(FieldSuccess, int64(b2i(bytes.EqualFold(f.Value, []byte("success")))))
 	}
 }
@@ -180,6 +194,8 @@ func (x *Extractor) avc(r *record.Record) {
 			it.subjects = append(it.subjects, f.Value)
 		case "tcontext":
 			it.objects = append(it.objects, f.Value)
+		case "apparmor":
+			it.odd = true
 		}
 	}
 	if hasName && len(it.files) == files {
@@ -338,9 +354,13 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 			}
 		case "res":
 			it.result(f)
+		case "loginuid":
+			it.odd = true
 		}
 	}
 	x.kernelDefaults()
+	// Ids that the reports take for none, and then look elsewhere.
+	it.oddIf(it.set.has(FieldPID) && int32(it.nums[FieldPID]) == -1 || int32(uint32(it.nums[FieldAUID])) == -2)
 	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
 		x.names(supplies[classKernel]&nameFields, r)
 	}
@@ -401,10 +421,12 @@ func (x *Extractor) sockaddr(f record.Field) {
 		it.files = append(it.files, cString(path))
 	case familyInet:
 		if len(b) >= 8 {
+			it.oddIf(len(b) < 16)
 			x.address(netip.AddrFrom4([4]byte(b[4:8])), 0)
 		}
 	case familyInet6:
 		if len(b) >= 24 {
+			it.oddIf(len(b) < 28)
 			var scope uint32
 			if len(b) >= 28 {
 				scope = uint32(b[24]) | uint32(b[25])<<8 | uint32(b[26])<<16 | uint32(b[27])<<24

@@ -1,7 +1,5 @@
 package search
 
-import "strconv"
-
 // Field is one searchable property of an event. The numbers are stored in
 // partitions and travel in queries: never renumber, only append.
 type Field uint8
@@ -52,5 +50,5 @@ func (f Field) String() string {
 	if int(f) < len(names) {
 		return names[f]
 	}
-	return "field-" + strconv.Itoa(int(f))
+	return indexName(f)
 }

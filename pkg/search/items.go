@@ -17,13 +17,14 @@ type items struct {
 	keys, files, subjects, objects [][]byte
 	cwd                            []byte
 	hasCWD                         bool
+	odd                            bool // see FieldOdd
 }
 
 func (it *items) reset() {
 	it.set = 0
 	it.keys, it.files = it.keys[:0], it.files[:0]
 	it.subjects, it.objects = it.subjects[:0], it.objects[:0]
-	it.cwd, it.hasCWD = nil, false
+	it.cwd, it.hasCWD, it.odd = nil, false, false
 }
 
 func (it *items) num(f Field, n int64) {

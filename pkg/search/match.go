@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -12,12 +13,13 @@ import (
 // Matcher decides for one Query. It keeps its buffers from one event to the
 // next: it is for one goroutine, and many may be made of one Query.
 type Matcher struct {
-	q     *Query
-	x     Extractor
-	need  fieldSet
-	types map[uint32]bool
-	terms []matchTerm
-	skim  []literal
+	q       *Query
+	x       Extractor
+	need    fieldSet
+	types   map[uint32]bool
+	terms   []matchTerm
+	skim    []literal
+	glances []glance // those of one name first
 	// filters are decided last: they may cost most.
 	filters []filter
 	never   bool // a filter makes no sense
@@ -48,7 +50,11 @@ func NewMatcher(q *Query) *Matcher {
 		if l, ok := literalOf(t); ok {
 			m.skim = append(m.skim, l)
 		}
+		if g, ok := glanceOf(t); ok {
+			m.glances = append(m.glances, g)
+		}
 	}
+	slices.SortStableFunc(m.glances, func(a, b glance) int { return len(a.names) - len(b.names) })
 	for i := range q.Filters {
 		f, err := q.Filters[i].compile()
 		if err != nil { // Check says so

@@ -47,7 +47,11 @@ type SearchRequest struct {
 	// complete. Those there are already come first when start_ms is not 0.
 	Follow bool `protobuf:"varint,11,opt,name=follow,proto3" json:"follow,omitempty"`
 	// Of the request. A collector refuses one that is newer than it.
-	Version       uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	Version uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	// Numbers of fields, from version 3 on. The answer is how many events have each
+	// of their values, and those events, in no order, that are not counted. Only
+	// times and nodes may be asked for as well.
+	Tally         []uint32 `protobuf:"varint,13,rep,packed,name=tally,proto3" json:"tally,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -164,6 +168,13 @@ func (x *SearchRequest) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *SearchRequest) GetTally() []uint32 {
+	if x != nil {
+		return x.Tally
+	}
+	return nil
 }
 
 // Filter is a condition on an event that an index alone does not decide: exactly
@@ -396,7 +407,13 @@ type SearchResponse struct {
 	Found uint64 `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
 	// How many events, of those to come, came faster than the caller took them and
 	// were left out since the last response.
-	Lost          uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	Lost uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
+	// What was counted; the last responses of an answer have it.
+	Tally []*Tally `protobuf:"bytes,6,rep,name=tally,proto3" json:"tally,omitempty"`
+	// The least and the greatest time of the events that were counted, in
+	// milliseconds since the epoch; absent when there are none.
+	FirstMs       *int64 `protobuf:"varint,7,opt,name=first_ms,json=firstMs,proto3,oneof" json:"first_ms,omitempty"`
+	LastMs        *int64 `protobuf:"varint,8,opt,name=last_ms,json=lastMs,proto3,oneof" json:"last_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,6 +483,98 @@ func (x *SearchResponse) GetLost() uint64 {
 	return 0
 }
 
+func (x *SearchResponse) GetTally() []*Tally {
+	if x != nil {
+		return x.Tally
+	}
+	return nil
+}
+
+func (x *SearchResponse) GetFirstMs() int64 {
+	if x != nil && x.FirstMs != nil {
+		return *x.FirstMs
+	}
+	return 0
+}
+
+func (x *SearchResponse) GetLastMs() int64 {
+	if x != nil && x.LastMs != nil {
+		return *x.LastMs
+	}
+	return 0
+}
+
+// Tally is how many events have each of some values of a field.
+type Tally struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Field uint32                 `protobuf:"varint,1,opt,name=field,proto3" json:"field,omitempty"`
+	// The values' bytes, one after the other, with nothing between them.
+	Values []byte `protobuf:"bytes,2,opt,name=values,proto3" json:"values,omitempty"`
+	// The length of each value in values, and how many events have it.
+	ValueBytes    []uint32 `protobuf:"varint,3,rep,packed,name=value_bytes,json=valueBytes,proto3" json:"value_bytes,omitempty"`
+	Events        []int64  `protobuf:"varint,4,rep,packed,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tally) Reset() {
+	*x = Tally{}
+	mi := &file_fleet_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tally) ProtoMessage() {}
+
+func (x *Tally) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tally.ProtoReflect.Descriptor instead.
+func (*Tally) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Tally) GetField() uint32 {
+	if x != nil {
+		return x.Field
+	}
+	return 0
+}
+
+func (x *Tally) GetValues() []byte {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *Tally) GetValueBytes() []uint32 {
+	if x != nil {
+		return x.ValueBytes
+	}
+	return nil
+}
+
+func (x *Tally) GetEvents() []int64 {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
 // Event is the records of one host with one time and serial.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -481,7 +590,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +602,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +615,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{5}
+	return file_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -545,7 +654,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +666,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +679,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{6}
+	return file_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 type HostsResponse struct {
@@ -583,7 +692,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +704,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +717,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -647,7 +756,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +768,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +781,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{8}
+	return file_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Host) GetName() []byte {
@@ -760,7 +869,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +881,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +894,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{9}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 type StatusResponse struct {
@@ -807,7 +916,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -819,7 +928,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -832,7 +941,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{10}
+	return file_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -909,7 +1018,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xf5\x02\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\x8b\x03\n" +
 	"\rSearchRequest\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
@@ -923,7 +1032,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05count\x18\n" +
 	" \x01(\bR\x05count\x12\x16\n" +
 	"\x06follow\x18\v \x01(\bR\x06follow\x12\x18\n" +
-	"\aversion\x18\f \x01(\rR\aversionB\t\n" +
+	"\aversion\x18\f \x01(\rR\aversion\x12\x14\n" +
+	"\x05tally\x18\r \x03(\rR\x05tallyB\t\n" +
 	"\a_serial\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
@@ -941,13 +1051,25 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06fields\x18\x01 \x03(\rR\x06fields\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\fR\x04text\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\fR\x06number\"\xa3\x01\n" +
+	"\x06number\x18\x04 \x01(\fR\x06number\"\xac\x02\n" +
 	"\x0eSearchResponse\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
 	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x12\x14\n" +
 	"\x05found\x18\x04 \x01(\x04R\x05found\x12\x12\n" +
-	"\x04lost\x18\x05 \x01(\x04R\x04lost\"]\n" +
+	"\x04lost\x18\x05 \x01(\x04R\x04lost\x120\n" +
+	"\x05tally\x18\x06 \x03(\v2\x1a.auditfleet.fleet.v1.TallyR\x05tally\x12\x1e\n" +
+	"\bfirst_ms\x18\a \x01(\x03H\x00R\afirstMs\x88\x01\x01\x12\x1c\n" +
+	"\alast_ms\x18\b \x01(\x03H\x01R\x06lastMs\x88\x01\x01B\v\n" +
+	"\t_first_msB\n" +
+	"\n" +
+	"\b_last_ms\"n\n" +
+	"\x05Tally\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\rR\x05field\x12\x16\n" +
+	"\x06values\x18\x02 \x01(\fR\x06values\x12\x1f\n" +
+	"\vvalue_bytes\x18\x03 \x03(\rR\n" +
+	"valueBytes\x12\x16\n" +
+	"\x06events\x18\x04 \x03(\x03R\x06events\"]\n" +
 	"\x05Event\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
@@ -1006,38 +1128,40 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_fleet_proto_goTypes = []any{
 	(*SearchRequest)(nil),  // 0: auditfleet.fleet.v1.SearchRequest
 	(*Filter)(nil),         // 1: auditfleet.fleet.v1.Filter
 	(*FieldTest)(nil),      // 2: auditfleet.fleet.v1.FieldTest
 	(*Term)(nil),           // 3: auditfleet.fleet.v1.Term
 	(*SearchResponse)(nil), // 4: auditfleet.fleet.v1.SearchResponse
-	(*Event)(nil),          // 5: auditfleet.fleet.v1.Event
-	(*HostsRequest)(nil),   // 6: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),  // 7: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),           // 8: auditfleet.fleet.v1.Host
-	(*StatusRequest)(nil),  // 9: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil), // 10: auditfleet.fleet.v1.StatusResponse
+	(*Tally)(nil),          // 5: auditfleet.fleet.v1.Tally
+	(*Event)(nil),          // 6: auditfleet.fleet.v1.Event
+	(*HostsRequest)(nil),   // 7: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),  // 8: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),           // 9: auditfleet.fleet.v1.Host
+	(*StatusRequest)(nil),  // 10: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil), // 11: auditfleet.fleet.v1.StatusResponse
 }
 var file_fleet_proto_depIdxs = []int32{
 	3,  // 0: auditfleet.fleet.v1.SearchRequest.terms:type_name -> auditfleet.fleet.v1.Term
 	1,  // 1: auditfleet.fleet.v1.SearchRequest.filters:type_name -> auditfleet.fleet.v1.Filter
 	3,  // 2: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	2,  // 3: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	5,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
-	8,  // 5: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	0,  // 6: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	6,  // 7: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	9,  // 8: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	4,  // 9: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	7,  // 10: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	10, // 11: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	9,  // [9:12] is the sub-list for method output_type
-	6,  // [6:9] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	6,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
+	5,  // 5: auditfleet.fleet.v1.SearchResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	9,  // 6: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	0,  // 7: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	7,  // 8: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	10, // 9: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	4,  // 10: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	8,  // 11: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	11, // 12: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	10, // [10:13] is the sub-list for method output_type
+	7,  // [7:10] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -1046,14 +1170,15 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[8].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[4].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[9].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

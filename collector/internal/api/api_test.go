@@ -136,6 +136,24 @@ func (f *fakeSource) Scan(ctx context.Context, q *search.Query, fn func(*event.E
 	return f.err
 }
 
+// Tally counts the first event and gives the others.
+func (f *fakeSource) Tally(_ context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
+	f.got = q
+	sum := search.NewTally(fields)
+	for i, ev := range f.events {
+		if i == 0 {
+			sum.Time(ev.Ms, ev.Ms)
+			sum.Of(fields[0]).Add([]byte("a\xff"), 3)
+			sum.Of(fields[0]).Add(nil, 1)
+			continue
+		}
+		if err := rest(ev); err != nil {
+			return nil, err
+		}
+	}
+	return sum, f.err
+}
+
 func (f *fakeSource) Hosts() []store.Host { return f.hosts }
 
 func newEvent(node string, raws ...string) *event.Event {

@@ -21,7 +21,7 @@ var ErrQuery = errors.New("the collector does not understand the query")
 const maxConditions = 4096
 
 // queryVersion grows with what a request can ask for: a collector that does not
-// know it must not answer as if it had not been asked.
+// know it must not answer as if it had not been asked. A tally asks for tallyVersion.
 const queryVersion = 2
 
 // toRequest is a query as it travels.

@@ -22,6 +22,8 @@ type Source interface {
 	// Follow gives fn the matching events as they are complete, those there are
 	// already first when q.StartMs is not 0; see head.Head.
 	Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error
+	// Tally counts; see store.Snapshot.
+	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
 	Hosts() []store.Host // by name
 }
 
@@ -57,8 +59,12 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if req.GetVersion() > queryVersion {
-		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), queryVersion)
+	if req.GetVersion() > tallyVersion {
+		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), tallyVersion)
+	}
+	fields, err := tallied(req, q)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
@@ -67,12 +73,15 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	defer s.searches.leave(b)
-	if req.GetFollow() {
+	switch {
+	case len(fields) > 0:
+		err = s.tally(ctx, q, fields, b)
+	case req.GetFollow():
 		err = s.Source.Follow(ctx, q, b.add, func(lost uint64) error {
 			b.lost += lost
 			return b.send()
 		})
-	} else {
+	default:
 		err = s.Source.Scan(ctx, q, b.add)
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {

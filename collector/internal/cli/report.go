@@ -109,7 +109,7 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 			return 1, fmt.Errorf("begin of the logs: %w", err)
 		}
 	}
-	return report.Run(ctx, o, time.Local, scan, out)
+	return report.RunTally(ctx, o, time.Local, src.Tally, scan, out)
 }
 
 // hostTimes is when the first and the last event of each host was.

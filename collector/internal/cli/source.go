@@ -21,6 +21,7 @@ import (
 type source interface {
 	search.Source
 	search.Indexed
+	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
 	Close() error
 }

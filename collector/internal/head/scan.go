@@ -62,6 +62,35 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 	return answer(ctx, q, snap, selectFrom(q, snap, tables), fn)
 }
 
+// Tally is Scan that counts; see store.Snapshot. It fails with ErrBehind where Scan
+// gives what there is.
+func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (sum *search.Tally, err error) {
+	behind, err := h.catchUp(ctx)
+	if err = errors.Join(err, behind); err != nil {
+		return nil, err
+	}
+	h.mu.RLock()
+	tables := append(slices.Clone(h.waiting), h.active)
+	h.mu.RUnlock()
+	snap, err := h.st.Snapshot(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count in the store: %w", err)
+	}
+	defer func() { err = errors.Join(err, snap.Close()) }()
+	sum, err = snap.Tally(ctx, q, fields, rest)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range tables {
+		if g.id > snap.LastID() {
+			if err := g.table.Tally(q, sum, rest); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return sum, nil
+}
+
 // selectFrom are the events of the tables that the store does not have yet.
 func selectFrom(q *search.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
 	for _, g := range tables {

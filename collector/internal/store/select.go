@@ -171,7 +171,7 @@ func (s *valueSet) walk(values []Value) {
 	if s.cond == nil {
 		return
 	}
-	var want [search.NumFields]bool
+	var want [search.NumIndexed]bool
 	for _, f := range s.cond.Fields {
 		if int(f) < len(want) {
 			want[f] = true

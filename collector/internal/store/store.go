@@ -199,6 +199,13 @@ type Snapshot interface {
 	// Damage does not end it: what can be read is given, then an error that wraps
 	// ErrDamaged is returned.
 	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	// Tally counts how many of the query's events have each value of some fields,
+	// those of an index included, without looking at them where it can. The query
+	// may ask for times and nodes only. An event is counted or given to rest, never
+	// both, in no order; rest's calls do not overlap, and the event is valid until
+	// rest returns. Odd events are always given. On any error what was counted and
+	// given says nothing.
+	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
 	Close() error
 }
 

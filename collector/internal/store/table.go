@@ -16,8 +16,8 @@ type Table struct {
 	mu sync.RWMutex // guards everything below
 	x  search.Extractor
 
-	ids    [search.NumFields]map[string]uint32
-	last   [search.NumFields]lastValue // most events of a host have most values of the one before
+	ids    [search.NumIndexed]map[string]uint32
+	last   [search.NumIndexed]lastValue // most events of a host have most values of the one before
 	values []Value
 	seen   []uint32 // by value: the last event that has it, counted from 1
 
@@ -107,7 +107,7 @@ func (t *Table) Add(host string, ev *event.Event) {
 	}
 	e.Text, e.Counted = t.text(h, ev)
 	t.events++
-	t.x.Extract(ev, t.add)
+	t.x.Index(ev, t.add)
 	if len(h.Events) == cap(h.Events) {
 		h.Events = slices.Grow(h.Events, max(16, len(h.Events))) // append's own steps copy twice as much
 	}

@@ -278,6 +278,9 @@ func (sc *scan) read(u *unit, rd *reader) {
 			}
 			want = want[1:]
 		}
+		if !rd.m.MayMatch(one) {
+			continue
+		}
 		scratch := &rd.scratch
 		store.ParseInto(scratch, one, blk.Counted, host)
 		if len(scratch.Records) == 0 || !rd.m.Match(scratch) {

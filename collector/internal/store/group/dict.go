@@ -53,7 +53,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 			at[id]++
 		}
 	}
-	var byField [search.NumFields][]uint32
+	var byField [search.NumIndexed][]uint32
 	for id := range values {
 		if start[id+1] > start[id] { // a search may look while values are added
 			byField[values[id].Field] = append(byField[values[id].Field], uint32(id))

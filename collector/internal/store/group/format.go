@@ -43,7 +43,7 @@ const (
 // addedField says whether a field came after groups of this version were written
 // without it. Its dictionary is there even when it is empty: a group without one
 // was written before, and any of its events may have a value.
-func addedField(f search.Field) bool { return f >= search.FieldGIDName }
+func addedField(f search.Field) bool { return f >= search.FieldGIDName && int(f) < search.NumFields }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

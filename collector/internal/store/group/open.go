@@ -293,6 +293,10 @@ func (g *Group) mark(set bitset, p []byte) error {
 	return nil
 }
 
+// decodeMargin behind the text lets the decoder copy in whole words: without, it
+// takes a slower way.
+const decodeMargin = 64
+
 // Text returns a frame's text, unpacked.
 func (g *Group) Text(i uint32) ([]byte, error) { return g.TextInto(nil, i) }
 
@@ -313,9 +317,9 @@ func (g *Group) TextInto(buf []byte, i uint32) ([]byte, error) {
 	if crc32.Checksum(b, castagnoli) != f.crc {
 		return nil, damaged("checksum of frame %d", i)
 	}
-	if cap(buf) < int(f.raw) {
+	if cap(buf) < int(f.raw)+decodeMargin {
 		// What is said is not believed: a frame unpacks to so much at most.
-		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096))
+		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
 	}
 	text, err := g.c.dec.DecodeAll(b, buf[:0])
 	if err != nil {

@@ -56,7 +56,7 @@ type verifier struct {
 	ords     []uint32 // by ordinal: its block
 	known    bool     // all blocks are readable
 	sum      Summary  // counted again
-	ids      [search.NumFields]map[string]*posting
+	ids      [search.NumIndexed]map[string]*posting
 	ord      uint32
 	x        search.Extractor
 	addValue func(search.Field, []byte)
@@ -278,7 +278,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 		sum.Records += uint64(len(ev.Records))
 		sum.Bytes += uint64(ev.Size())
 		v.ord = blk.First + n
-		v.x.Extract(&ev, v.addValue)
+		v.x.Index(&ev, v.addValue)
 	}
 	v.readable[i] = true
 	v.out.Blocks++
@@ -341,7 +341,11 @@ func (v *verifier) add(f search.Field, value []byte) {
 // dictionaries compares each field's dictionary with what the events say. Of a
 // group with unreadable blocks, only what concerns the others is compared.
 func (v *verifier) dictionaries() {
-	for f := range v.ids {
+	fields := v.ids[:]
+	if !v.g.tallies() { // of a version that did not have them yet
+		fields = fields[:search.NumFields]
+	}
+	for f := range fields {
 		b, err := v.g.section(secDict, byte(f))
 		if err != nil {
 			continue // said by sections

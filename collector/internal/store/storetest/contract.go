@@ -107,6 +107,7 @@ func Run(t *testing.T, env Env) {
 		"stops early, errors, contexts": testStops,
 		"snapshots stay as they are":    testSnapshot,
 		"ties in order of storing":      testTies,
+		"counts what it would give":     testTally,
 	} {
 		t.Run(name, func(t *testing.T) { fn(t, env) })
 	}

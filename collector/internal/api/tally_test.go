@@ -1,0 +1,58 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+func TestTally(t *testing.T) {
+	src := &fakeSource{}
+	for i := range 5000 {
+		src.events = append(src.events, newEvent("h\xff", fmt.Sprintf("type=USER msg=audit(17.000:%d): x", i)))
+	}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	var got, want []string
+	fields := []search.Field{search.FieldFile, search.FieldShape}
+	sum, err := c.Tally(context.Background(), &search.Query{StartMs: 5, Nodes: []string{"a"}}, fields, func(ev *event.Event) error {
+		got = append(got, flat(ev))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ev := range src.events[1:] {
+		want = append(want, flat(ev))
+	}
+	sum.Of(search.FieldFile).Each(func(v string, n int64) { got = append(got, fmt.Sprintf("%q %d", v, n)) })
+	want = append(want, `"a\xff" 3`, `"" 1`)
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-sent +got):\n%.2000s", d)
+	}
+	if !sum.Any || sum.FirstMs != 17000 || sum.LastMs != 17000 {
+		t.Errorf("times %v %d %d", sum.Any, sum.FirstMs, sum.LastMs)
+	}
+	if src.got.StartMs != 5 || len(src.got.Nodes) != 1 {
+		t.Errorf("the query came as %+v", src.got)
+	}
+	none := func(*event.Event) error { return nil }
+	if _, err := c.Tally(context.Background(), &search.Query{Types: []uint32{1}}, fields, none); !errors.Is(err, ErrQuery) {
+		t.Errorf("a tally of some types: %v", err)
+	}
+	req := toRequest(&search.Query{}, 0)
+	req.Tally = []uint32{uint32(search.NumIndexed)}
+	if err := c.search(context.Background(), req, none, nil); !errors.Is(err, ErrQuery) {
+		t.Errorf("a tally of an unknown field: %v", err)
+	}
+	src.err = store.ErrDamaged
+	if _, err := c.Tally(context.Background(), &search.Query{}, fields, none); !errors.Is(err, store.ErrDamaged) {
+		t.Errorf("a tally of a damaged store: %v", err)
+	}
+}

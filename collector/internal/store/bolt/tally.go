@@ -1,0 +1,155 @@
+package bolt
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Tally counts what groups' dictionaries can say and gives rest the events of
+// which they cannot. Groups are taken by several workers, in no order.
+func (sn *snapshot) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
+	if len(sn.broken) > 0 {
+		return nil, fmt.Errorf("tally: %w", sn.broken[0])
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: search.NewTally(fields), rest: rest}
+	var todo []*plan
+	for _, v := range sn.parts {
+		for i := range v.entries {
+			e := &v.entries[i]
+			if e.id > sn.id || q.StartMs != 0 && e.sum.MaxMs < q.StartMs || q.EndMs != 0 && e.sum.MinMs > q.EndMs {
+				continue
+			}
+			todo = append(todo, &plan{p: v.p, id: e.id})
+		}
+	}
+	workers := sn.s.opts.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range min(workers, len(todo)) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := tl.work(todo, &next); err != nil {
+				cancel(err)
+			}
+		}()
+	}
+	wg.Wait()
+	if err := context.Cause(ctx); err != nil {
+		return nil, fmt.Errorf("tally: %w", err)
+	}
+	return tl.sum, nil
+}
+
+type tallying struct {
+	ctx    context.Context
+	q      *search.Query
+	fields []search.Field
+
+	mu   sync.Mutex // guards sum and calls of rest
+	sum  *search.Tally
+	rest func(*event.Event) error
+}
+
+// work takes groups until there are none left, and adds them up.
+func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
+	sum := search.NewTally(tl.fields)
+	m := search.NewMatcher(tl.q)
+	for tl.ctx.Err() == nil {
+		i := next.Add(1) - 1
+		if i >= int64(len(todo)) {
+			break
+		}
+		var out group.Tallied
+		err := todo[i].p.withGroup(todo[i].id, func(g *group.Group) (err error) {
+			out, err = g.Tally(tl.q, tl.fields, sum)
+			return err
+		})
+		if err == nil {
+			err = tl.look(todo[i], out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
+		}
+		if err == nil {
+			err = tl.look(todo[i], out.Odd, func(ev *event.Event) error {
+				sum.TakeBack(ev)
+				return tl.give(m, ev)
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	tl.mu.Lock()
+	defer tl.mu.Unlock()
+	tl.sum.Merge(sum)
+	return nil
+}
+
+func (tl *tallying) give(m *search.Matcher, ev *event.Event) error {
+	if !m.Match(ev) {
+		return nil
+	}
+	tl.mu.Lock()
+	defer tl.mu.Unlock()
+	if err := tl.ctx.Err(); err != nil {
+		return err
+	}
+	return tl.rest(ev)
+}
+
+// look gives fn the events of blocks. An event is valid until fn returns.
+func (tl *tallying) look(pl *plan, cands []group.Candidate, fn func(*event.Event) error) error {
+	var frame []byte
+	var scratch event.Event
+	have := int64(-1)
+	for i := range cands {
+		c := &cands[i]
+		if have != int64(c.Block.Frame) {
+			err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
+				frame, err = g.TextInto(frame, c.Block.Frame)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			have = int64(c.Block.Frame)
+		}
+		text, err := c.Block.Cut(frame)
+		if err != nil {
+			return err
+		}
+		want := c.Want
+		for n := uint32(0); n < c.Block.Events && (c.Want == nil || len(want) > 0); n++ {
+			var one []byte
+			if one, text, err = store.CutText(text, c.Block.Counted); err != nil {
+				return fmt.Errorf("%s: group %d: block %d: %w: %w", pl.p.path, pl.id, c.Index, store.ErrDamaged, err)
+			}
+			if c.Want != nil {
+				if want[0] != n {
+					continue
+				}
+				want = want[1:]
+			}
+			store.ParseInto(&scratch, one, c.Block.Counted, []byte(c.Block.Host))
+			if len(scratch.Records) == 0 {
+				continue
+			}
+			if err := fn(&scratch); err != nil {
+				return err
+			}
+		}
+	}
+	return tl.ctx.Err()
+}

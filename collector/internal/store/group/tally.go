@@ -1,0 +1,163 @@
+package group
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Tallied is what a group's dictionaries cannot say of a query's events: blocks of
+// which each event has to be looked at, and, in blocks that were counted, odd
+// events, whose counted values have to be taken back.
+type Tallied struct {
+	Rest []Candidate
+	Odd  []Candidate
+}
+
+// tallies says whether the group has what Tally needs.
+func (g *Group) tallies() bool {
+	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(search.FieldShape) })
+}
+
+// Tally adds the events of the blocks that lie wholly within the query's time and
+// nodes, which are all it may ask for, to t.
+func (g *Group) Tally(q *search.Query, fields []search.Field, t *search.Tally) (out Tallied, err error) {
+	all, err := g.Plan(q, nil)
+	if err != nil {
+		return out, err
+	}
+	odd, common, err := g.odd()
+	if err != nil {
+		return out, err
+	}
+	if common || !g.tallies() {
+		return Tallied{Rest: all}, nil
+	}
+	counted := make([]bool, g.numBlocks())
+	n := 0
+	for _, c := range all {
+		b := &c.Block
+		if q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
+			out.Rest = append(out.Rest, c)
+			continue
+		}
+		counted[c.Index] = true
+		n++
+		t.Time(b.MinMs, b.MaxMs)
+		if c.Want = odd.list(b.First, b.First+b.Events, odd.count(b.First, b.First+b.Events)); len(c.Want) > 0 {
+			out.Odd = append(out.Odd, c)
+		}
+	}
+	if n == len(counted) {
+		counted = nil
+	}
+	if n == 0 {
+		return out, nil
+	}
+	for _, f := range fields {
+		if err := g.tallyField(f, counted, t); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
+}
+
+// odd are the odd events. common says that there are too many to name them.
+func (g *Group) odd() (set bitset, common bool, err error) {
+	set = newBitset(int(g.Summary.Events))
+	d, err := g.dict(search.FieldOdd)
+	if d == nil || err != nil {
+		return set, false, err
+	}
+	for i := range d.n {
+		p, err := d.postings(i)
+		if err != nil {
+			return set, false, err
+		}
+		if head, k := binary.Uvarint(p); k > 0 && head&1 == postBlocks {
+			return set, true, nil
+		}
+		if err := g.mark(set, p); err != nil {
+			return set, false, err
+		}
+	}
+	return set, false, nil
+}
+
+// dict opens a field's dictionary; nil when there is none.
+func (g *Group) dict(f search.Field) (*dict, error) {
+	b, err := g.section(secDict, byte(f))
+	if b == nil || err != nil {
+		return nil, err
+	}
+	return g.c.openDict(b)
+}
+
+// tallyField adds a field's values in the counted blocks, nil being all of them.
+func (g *Group) tallyField(f search.Field, counted []bool, t *search.Tally) error {
+	d, err := g.dict(f)
+	if d == nil || err != nil {
+		return err
+	}
+	values := t.Of(f)
+	for i := range d.n {
+		p, err := d.postings(i)
+		if err != nil {
+			return err
+		}
+		head, k := binary.Uvarint(p)
+		if k <= 0 || head>>1 > g.Summary.Events {
+			return damaged("postings without a head")
+		}
+		n := int64(head >> 1)
+		if counted != nil {
+			if n, err = g.countIn(p, counted); err != nil {
+				return err
+			}
+		}
+		values.Add(d.value(i), n)
+	}
+	return nil
+}
+
+// countIn is how many of the postings are in counted blocks.
+func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
+	u := varints{b: p}
+	head := u.next()
+	blk := 0
+	end := func() uint64 {
+		b, _ := rawBlock(g.blocks[blk*blockSize:])
+		return uint64(b.First) + uint64(b.Events)
+	}
+	if head&1 == postEvents {
+		last, ord := end(), uint64(0)
+		for k := head >> 1; k > 0 && !u.bad; k-- {
+			if ord += u.next(); ord >= g.Summary.Events {
+				return 0, damaged("a posting of event %d of %d", ord, g.Summary.Events)
+			}
+			for ord >= last {
+				blk++
+				last = end()
+			}
+			if counted[blk] {
+				n++
+			}
+		}
+	} else {
+		at := uint64(0)
+		for k := u.next(); k > 0 && !u.bad; k-- {
+			gap, events := u.next(), u.next()
+			if at += gap; gap > uint64(len(counted)) || at >= uint64(len(counted)) {
+				return 0, damaged("a posting of block %d of %d", at, len(counted))
+			}
+			if counted[at] {
+				n += int64(events)
+			}
+		}
+	}
+	if u.bad {
+		return 0, damaged("postings that end early")
+	}
+	return n, nil
+}

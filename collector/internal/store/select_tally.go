@@ -1,0 +1,50 @@
+package store
+
+import (
+	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Tally counts the events of the table, as it is now, in sum, and gives rest those
+// that have to be looked at; see Snapshot.Tally.
+func (t *Table) Tally(q *search.Query, sum *search.Tally, rest func(*event.Event) error) error {
+	t.mu.RLock()
+	hosts := t.hostsLocked()
+	values := t.values[:len(t.values):len(t.values)]
+	t.mu.RUnlock()
+	counts := make([]int64, len(values))
+	m := search.NewMatcher(q)
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Name != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, h.Name) {
+			continue
+		}
+		for k := range h.Events {
+			e := &h.Events[k]
+			if !InTime(q, e.Ms) {
+				continue
+			}
+			ids := h.ValuesOf(k)
+			if h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == search.FieldOdd }) {
+				if ev := ParseText(e.Text, e.Counted, []byte(h.Name)); m.Match(ev) {
+					if err := rest(ev); err != nil {
+						return err
+					}
+				}
+				continue
+			}
+			sum.Time(e.Ms, e.Ms)
+			for _, id := range ids {
+				counts[id]++
+			}
+		}
+	}
+	for id, n := range counts {
+		if vs := sum.Of(values[id].Field); vs != nil {
+			vs.AddString(values[id].Text, n)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,124 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// testTally compares what is counted, together with what is given, with the events
+// of a scan.
+func testTally(t *testing.T, env Env) {
+	s := env.Open(t)
+	g := NewGenerator(31, Templates(t), 5, Start)
+	for id := uint64(1); id <= 4; id++ {
+		tab := store.NewTable()
+		Fill(tab, g, 700)
+		if id == 3 { // a host of mixed nodes, and odd events
+			for _, raw := range []string{
+				"node=web2.example.net type=USER_LOGIN msg=audit(1795334500.000:7): pid=1 uid=0 auid=5 ses=1 msg='op=login exe=\"/a\" exe=\"/b\" res=success'",
+				"node=other type=AVC msg=audit(1795334500.500:8): apparmor=\"DENIED\" comm=\"x\" name=\"/n\"",
+			} {
+				tab.Add("", Parse("", raw))
+			}
+		}
+		if err := s.Append(context.Background(), &store.Batch{ID: id, Day: store.DayOf(Start), Events: tab, LSN: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s = env.Reopen(t, s)
+	st, err := s.Stats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	third := (st.MaxMs - st.MinMs) / 3
+	for name, q := range map[string]*search.Query{
+		"all":         {},
+		"some time":   {StartMs: st.MinMs + third, EndMs: st.MaxMs - third},
+		"until then":  {EndMs: st.MinMs + third},
+		"nothing":     {StartMs: st.MaxMs + 1},
+		"nodes":       {Nodes: []string{"web1.example.net", "web2.example.net"}},
+		"node, since": {Nodes: []string{"web2.example.net"}, StartMs: st.MinMs + third},
+	} {
+		t.Run(name, func(t *testing.T) {
+			want, got := tallyOf(t, s, q)
+			if d := cmp.Diff(want, got); d != "" {
+				t.Errorf("(-scanned +counted):\n%.2000s", d)
+			}
+		})
+	}
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := snap.Tally(ctx, &search.Query{}, everyField(), func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
+		t.Errorf("a tally whose context has ended: %v", err)
+	}
+}
+
+func everyField() (all []search.Field) {
+	for f := range search.Field(search.NumIndexed) {
+		all = append(all, f)
+	}
+	return all
+}
+
+// tallyOf counts the values of a query's events by looking at all of them, and by
+// a tally.
+func tallyOf(t *testing.T, s store.Store, q *search.Query) (want, got map[string]int64) {
+	t.Helper()
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	var x search.Extractor
+	count := func(to map[string]int64, ev *event.Event) {
+		once := map[string]bool{}
+		x.Index(ev, func(f search.Field, v []byte) { once[fmt.Sprintf("%s %q", f, v)] = true })
+		for v := range once {
+			to[v]++
+		}
+	}
+	want, got = map[string]int64{}, map[string]int64{}
+	times := func(to map[string]int64, first, last int64) {
+		if to["first"] == 0 {
+			to["first"], to["last"] = first, last
+		}
+		to["first"], to["last"] = min(to["first"], first), max(to["last"], last)
+	}
+	err = snap.Scan(context.Background(), q, func(ev *event.Event) error {
+		count(want, ev)
+		times(want, ev.Ms, ev.Ms)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := snap.Tally(context.Background(), q, everyField(), func(ev *event.Event) error {
+		count(got, ev)
+		times(got, ev.Ms, ev.Ms)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sum.Any {
+		times(got, sum.FirstMs, sum.LastMs)
+	}
+	for _, f := range everyField() {
+		sum.Of(f).Each(func(v string, n int64) { got[fmt.Sprintf("%s %q", f, v)] += n })
+	}
+	sum.Of(search.FieldOdd).Each(func(string, int64) { t.Error("odd events were counted") })
+	return want, got
+}

@@ -1,0 +1,224 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Tally is a source that counts the events which have each value of some fields,
+// without reading them, and gives rest those that have to be read, in no order.
+// What was given before an error says nothing.
+type Tally func(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
+
+// counter makes a report's counts of those of a field: convert returns the value
+// as the report has it, and false for what the report leaves out.
+type counter struct {
+	field   search.Field
+	sign    int64
+	convert func(v string) (string, bool)
+}
+
+// counters are those of the summaries that count values. The fields' values are
+// those of the reports but for what convert changes: events in which they are not
+// are odd (search.FieldOdd).
+var counters = map[Kind][]counter{
+	Exe:      {{search.FieldExe, 1, toNUL}},
+	Comm:     {{search.FieldComm, 1, toNUL}},
+	Host:     {{search.FieldHost, 1, asIs}},
+	Terminal: {{search.FieldTerminal, 1, asIs}},
+	PID:      {{search.FieldPID, 1, pidValue}},
+	User:     {{search.FieldAUID, 1, auidValue}},
+	Syscall:  {{search.FieldSyscall, 1, callValue}},
+	Key:      {{search.FieldKey, 1, keyValue}, {search.FieldKeyAgain, 1, keyValue}},
+	File:     {{search.FieldFile, 1, asIs}, {search.FieldCWD, -1, asIs}, {search.FieldFileAgain, 1, asIs}},
+}
+
+func asIs(v string) (string, bool) { return v, true }
+
+func toNUL(v string) (string, bool) {
+	if i := bytes.IndexByte([]byte(v), 0); i >= 0 {
+		v = v[:i]
+	}
+	return v, true
+}
+
+func keyValue(v string) (string, bool) { return v, v != noKey }
+
+func pidValue(v string) (string, bool) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	return strconv.FormatInt(int64(int32(n)), 10), err == nil && int32(n) != noID
+}
+
+func auidValue(v string) (string, bool) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	id := int32(uint32(n))
+	return strconv.FormatInt(int64(id), 10), err == nil && id != noAUID
+}
+
+func callValue(v string) (string, bool) {
+	n, err := strconv.ParseInt(v, 10, 64)
+	return strconv.FormatInt(int64(int32(n)), 10), err == nil && int32(n) >= 0
+}
+
+// overviewCounters are the lines of the overview that count different values.
+var overviewCounters = map[int]Kind{
+	ovTerminals: Terminal, ovHosts: Host, ovExes: Exe, ovComms: Comm, ovFiles: File, ovKeys: Key, ovUsers: User, ovPIDs: PID,
+}
+
+// tallied returns the fields from which the report can be counted; none when it
+// has to read the events.
+func (o *Options) tallied() (fields []search.Field) {
+	if o.Group != nil || !o.Summary || !o.ByValue || len(o.Terms)+len(o.Filters) > 0 {
+		return nil
+	}
+	narrowed := o.Result != AnyResult || o.NoConfig || o.Change != AnyChange
+	add := func(k Kind) {
+		for _, c := range counters[k] {
+			fields = append(fields, c.field)
+		}
+	}
+	switch {
+	case o.Kind == Overview && !narrowed:
+		for _, k := range overviewCounters {
+			add(k)
+		}
+		return append(fields, search.FieldShape)
+	case reports[o.Kind].style == typeNames && reports[o.Kind].when == nil:
+		return []search.Field{search.FieldShape}
+	case narrowed, o.Interpret && (o.Kind == User || o.Kind == Syscall): // names are of each event
+		return nil
+	}
+	add(o.Kind)
+	return fields
+}
+
+// RunTally is Run for a source that can count: what it counts it does not read.
+// Where it cannot, the events come from scan. The report is the same.
+func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, scan Scan, out io.Writer) (int, error) {
+	fields := o.tallied()
+	if len(fields) == 0 {
+		return Run(ctx, o, loc, scan, out)
+	}
+	w := newWriter(out, o, loc)
+	p := w.printer()
+	var rest times // by least and greatest: they come in no order
+	q := o.Query()
+	q.Types = nil
+	sum, err := tally(ctx, q, fields, func(ev *event.Event) error {
+		rest.spread(ev.Ms)
+		return p.Event(ev)
+	})
+	if err != nil { // scan knows what can be said of a damaged store
+		if cause := context.Cause(ctx); cause != nil {
+			return 1, cause
+		}
+		return Run(ctx, o, loc, scan, out)
+	}
+	if err := w.title(); err != nil {
+		return 1, errors.Join(err, w.out.Flush())
+	}
+	if sum.Any {
+		rest.spread(sum.FirstMs)
+		rest.spread(sum.LastMs)
+	}
+	w.times = rest
+	p.take(sum)
+	if p.tally != nil { // there is no other to add it to
+		w.order, p.tally = p.tally, newTally()
+	}
+	return w.finish()
+}
+
+// spread widens times that come in no order.
+func (t *times) spread(ms int64) {
+	if !t.any {
+		t.first, t.last, t.any = ms, ms, true
+	}
+	t.first, t.last = min(t.first, ms), max(t.last, ms)
+}
+
+// take adds what was counted without reading.
+func (p *printer) take(sum *search.Tally) {
+	sum.Of(search.FieldShape).Each(func(v string, n int64) {
+		if shape, ok := search.ParseShape([]byte(v)); ok {
+			p.shape(&shape, uint64(n))
+		}
+	})
+	if p.over == nil {
+		countValues(sum, p.o.Kind, p.tally.addN)
+		return
+	}
+	for line, kind := range overviewCounters {
+		countValues(sum, kind, func(v string, _ uint64) { p.over.seeValue(line, v) })
+	}
+}
+
+// countValues gives add each value that a report's summary counts, and how often.
+func countValues(sum *search.Tally, kind Kind, add func(v string, n uint64)) {
+	all := counters[kind]
+	switch len(all) {
+	case 0: // by shape alone
+		return
+	case 1:
+		sum.Of(all[0].field).Each(func(v string, n int64) {
+			if v, ok := all[0].convert(v); ok {
+				add(v, uint64(n))
+			}
+		})
+		return
+	}
+	// Few values have more than the first field to say of them.
+	more := map[string]int64{}
+	for _, c := range all[1:] {
+		sum.Of(c.field).Each(func(v string, n int64) {
+			if v, ok := c.convert(v); ok {
+				more[v] += c.sign * n
+			}
+		})
+	}
+	sum.Of(all[0].field).Each(func(v string, n int64) {
+		v, ok := all[0].convert(v)
+		if n += more[v]; ok && n != 0 {
+			add(v, uint64(n))
+		}
+	})
+}
+
+// shape counts n events of a shape.
+func (p *printer) shape(s *search.Shape, n uint64) {
+	if len(s.Types) == 0 || !p.o.mayInclude(s.Types[0]) || len(p.types) > 0 && !anyOf(s.Types, p.types) {
+		return
+	}
+	result := unknown
+	switch {
+	case s.Known && s.Success:
+		result = succeeded
+	case s.Known:
+		result = failed
+	}
+	switch {
+	case p.o.Result == OnlyFailed && result != failed, p.o.Result == OnlySuccess && result != succeeded:
+	case p.over != nil:
+		p.over.kind(s.Types, result, s.Call, n)
+	case reports[p.o.Kind].style == typeNames && s.Types[0] != 0:
+		p.tally.addN(strconv.Itoa(int(s.Types[0])), n)
+	}
+}
+
+func anyOf(types []uint16, spans []span) bool {
+	for _, t := range types {
+		for _, s := range spans {
+			if t >= s.low && t <= s.high {
+				return true
+			}
+		}
+	}
+	return false
+}
