@@ -44,13 +44,14 @@ func TestMetricsAreDocumented(t *testing.T) {
 }
 
 // Plugins get what the log gets and the EOE records, from the first record to the
-// last, enriched where the log is; one that hangs delays neither the log nor the
-// other.
+// last, enriched where the log is; one that hangs delays neither the log, nor the
+// other, nor shipping, and what it did not get is counted.
 func TestPlugins(t *testing.T) {
 	dir := t.TempDir()
 	k := fakekernel.New()
+	c := newCollector(t)
 	s := startAgent(t, fake(k, Config{
-		Node: "web1", Version: "1.2", Log: locallog.Config{Path: dir + "/log/audit.log"},
+		Node: "web1", Version: "1.2", Log: locallog.Config{Path: dir + "/log/audit.log"}, Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool"},
 		Enrich: func(dst []byte, r *record.Record) []byte {
 			return fmt.Appendf(dst, "\x1dTYPE=%q", r.TypeName)
 		},
@@ -85,6 +86,19 @@ func TestPlugins(t *testing.T) {
 		rest = append(rest, l)
 	}
 	log := fileLines(t, dir+"/log/audit.log")
+	if diff := cmp.Diff(log, c.got()); diff != "" {
+		t.Errorf("the log and the collector differ: %.1000s", diff)
+	}
+	for _, p := range s.plugins.Stats() {
+		want := dispatch.Stats{Name: "good", Delivered: uint64(len(log) + eoe)}
+		if p.Name == "stuck" {
+			// What fits a pipe was delivered, to nobody.
+			want = dispatch.Stats{Name: "stuck", Delivered: p.Delivered, Dropped: uint64(len(log)+eoe) - p.Delivered}
+		}
+		if got := (dispatch.Stats{Name: p.Name, Delivered: p.Delivered, Dropped: p.Dropped}); got != want {
+			t.Errorf("counted: %+v, want %+v", got, want)
+		}
+	}
 	if diff := cmp.Diff(log, rest); diff != "" {
 		t.Errorf("the log and the plugin differ: %.1000s", diff)
 	}
