@@ -131,7 +131,7 @@ func TestSerialsLikeTheModel(t *testing.T) {
 				note(at)
 			case 7: // stragglers, at times so many that counting begins again
 				back := at - rapid.Int64Range(1, 2*serialWindow).Draw(t, "back")
-				for range rapid.SampledFrom([]int{1, 5, serialBehind + 1}).Draw(t, "stragglers") {
+				for range rapid.SampledFrom([]int{1, 5, serialBehind - 1, serialBehind, serialBehind + 1}).Draw(t, "stragglers") {
 					note(back)
 				}
 				at = max(at, m.head) + 1
