@@ -173,8 +173,8 @@ func TestForwarderIntoStockServer(t *testing.T) {
 	}
 }
 
-// TestForwarderOverCutLink: the link to a stock server and to ours is cut again
-// and again, held and let go; nothing is lost, and into ours nothing comes twice.
+// TestForwarderOverCutLink: the link to our collector is cut again and again, held
+// and let go; every record is there, once.
 func TestForwarderOverCutLink(t *testing.T) {
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
 	proxy, err := harness.NewProxy(c.Addr(), 5*time.Millisecond)

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"io"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -118,27 +119,45 @@ func TestCollectorKilled(t *testing.T) {
 	sameRecords(t, fastLines, foundAll(t, c, len(fastLines), "-n", "ours2"))
 }
 
-// TestForwarderKilled: our forwarder is killed while it drains a file into its
-// spool and over the network, and started again on the same spool: what was
+// TestForwarderKilled: our forwarder is killed at random while it drains a file
+// into its spool and over the network, and started again on the same spool: what was
 // spooled is sent, and the collector has nothing twice.
 func TestForwarderKilled(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 2))
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
-	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 24, Records: 60_000, Nodes: []string{"ours1"}})
+	// 64 in flight over 10 ms: slow enough to be killed in the middle of it.
+	link, err := harness.NewProxy(c.Addr(), 5*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { link.Close() })
+	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 24, Records: 30_000, Nodes: []string{"ours1"}})
 	dir := t.TempDir()
 	log := dir + "/audit.log"
 	if err := os.WriteFile(log, []byte(strings.Join(sent, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"--follow", "--state", dir + "/state", "--window", "64"}
-	for i := range 5 {
-		p := startForwarder(t, dir, c.Addr(), log, nil, args...)
-		time.Sleep(time.Duration(60+50*i) * time.Millisecond)
+	midStream := 0
+	for range 8 {
+		p := startForwarder(t, dir, link.Addr(), log, nil, args...)
+		time.Sleep(time.Duration(40+rng.IntN(300)) * time.Millisecond)
 		if p.Exited() {
 			t.Fatalf("the forwarder ended by itself:\n%s", p.Output())
 		}
 		p.Kill()
+		if n, err := c.Metric("auditfleet_collector_records_total"); err != nil {
+			t.Fatal(err)
+		} else if n > 0 && int(n) < len(sent) {
+			midStream++
+		}
 	}
-	p := startForwarder(t, dir, c.Addr(), log, nil, args...)
+	if midStream < 5 {
+		t.Errorf("%d of 8 kills were in mid-stream: the test shows little", midStream)
+	}
+	p := startForwarder(t, dir, link.Addr(), log, nil, args...)
 	if !harness.Poll(time.Minute, func() bool { return len(found(t, c)) >= len(sent) }) {
 		t.Errorf("not all came; the forwarder's output:\n%s", p.Output())
 	}

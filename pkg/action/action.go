@@ -3,8 +3,8 @@
 // rotate and suspend mean is their caller's. The wiring packages of both daemons
 // may import it, and the parts that notice such conditions.
 //
-// Do never waits. What it starts runs at most once at a time for each condition,
-// has a time limit, and is ended and joined by Close.
+// Do never waits. What it starts runs at most once at a time for each condition and
+// has a time limit; Close gives it a moment to be done, then ends and joins it.
 package action
 
 import (
@@ -222,13 +222,18 @@ func (r *Runner) Syslog(p syslog.Priority, text string) {
 	}
 }
 
-// Close ends what runs and joins it.
+// closeGrace is for an action whose condition is what ends the program.
+const closeGrace = 2 * time.Second
+
+// Close waits a moment for what runs, then ends it and joins it.
 func (r *Runner) Close() error {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
-	r.cancel()
+	late := time.AfterFunc(closeGrace, r.cancel)
 	r.wg.Wait()
+	late.Stop()
+	r.cancel()
 	if r.sys != nil {
 		return r.sys.Close()
 	}

@@ -307,12 +307,12 @@ func (a *Agent) runKernel(ctx context.Context) error {
 		case f := <-a.cmds:
 			f()
 		case <-tick.C:
-			a.announce()
+			a.announce(false)
 			a.tick()
 		}
 	}
 	err := <-done
-	a.announce()
+	a.announce(true)
 	switch {
 	case daemon && err != nil:
 		a.emit(a.own.abort("read-kernel"))
@@ -362,6 +362,7 @@ func (a *Agent) runLines(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var failed error
+	unspooled := 0 // read, and not taken by the spool
 	for chunks != nil {
 		select {
 		case c, ok := <-chunks:
@@ -373,6 +374,9 @@ func (a *Agent) runLines(ctx context.Context) error {
 				if failed = a.chunk(ctx, c); failed != nil {
 					cancel()
 				}
+			}
+			if failed != nil {
+				unspooled += len(c.lines) + len(c.records)
 			}
 			r.free <- c
 		case f := <-a.cmds:
@@ -392,7 +396,14 @@ func (a *Agent) runLines(ctx context.Context) error {
 	if ctx.Err() != nil && errors.Is(failed, ctx.Err()) {
 		failed = nil // told to end while the spool was full: the rest stays where it came from
 	}
-	a.announceShipping(ctx)
+	if unspooled > 0 && a.input != nil && a.cfg.Source == SourceStdin {
+		// A file has them still, a pipe does not.
+		a.pump.spoolError.Add(uint64(unspooled))
+		a.cfg.Logger.Error("records were read that the spool did not take: they are lost", "records", unspooled)
+	}
+	if failed == nil {
+		a.announceShipping(ctx)
+	}
 	return errors.Join(err, failed, a.saveState())
 }
 

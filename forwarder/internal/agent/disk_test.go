@@ -9,6 +9,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -101,5 +102,54 @@ func TestLowSpaceRunsTheProgram(t *testing.T) {
 	}
 	if got := fileLines(t, disk+"/audit.log"); !strings.Contains(got[0], "DAEMON_RESUME") {
 		t.Errorf("begins with %.80q", got[0])
+	}
+}
+
+// The disk of the local log is full and stays full: shipping goes on without a gap,
+// and what the log does not have is counted, to the record.
+func TestFullLogDiskCostsTheLogOnly(t *testing.T) {
+	for _, do := range []conf.Do{conf.DoIgnore, conf.DoSyslog, conf.DoSuspend} {
+		t.Run(string(do), func(t *testing.T) {
+			disk := tinyDisk(t, 256)
+			k := fakekernel.New()
+			c := newCollector(t)
+			var said said
+			s := startAgent(t, fake(k, Config{
+				Ship: shipTo(c.addr), Spool: spool.Options{Dir: t.TempDir() + "/spool"}, Actions: action.Config{Syslog: said.write},
+				Log: locallog.Config{Path: disk + "/audit.log", DiskFullAction: conf.Action{Do: do}, DiskErrorAction: conf.Action{Do: do}},
+			}))
+			body := strings.Repeat("x", 1000)
+			const n = 1000 // four disks full
+			for i := range n {
+				k.Emit(1300, fmt.Sprintf("n=%d %s", i, body))
+				if i%50 == 49 {
+					wait(t, "it keeps up", func() bool { return s.pump.records.Load() >= uint64(i) })
+				}
+			}
+			s.stop()
+			if err := s.end(t); err != nil {
+				t.Fatal(err)
+			}
+			handed := int(s.pump.records.Load())
+			if got := c.got(); len(got) != handed || handed < n {
+				t.Errorf("%d of %d records handed on arrived, of %d", len(got), handed, n)
+			}
+			inLog, arrived := fileLines(t, disk+"/audit.log"), map[string]bool{}
+			for _, l := range c.got() {
+				arrived[l] = true
+			}
+			for _, l := range inLog {
+				if !arrived[l] {
+					t.Errorf("half a record, or one that was not sent, in the log: %.60q", l)
+				}
+			}
+			if lost := int(s.lost("local-log")); lost == 0 || len(inLog)+lost != handed {
+				t.Errorf("%d in the log and %d counted as missing there, of %d", len(inLog), lost, handed)
+			}
+			// With ignore too, as auditd.conf(5) has it.
+			if told := len(said.lines); told == 0 || told > 20 {
+				t.Errorf("syslog was told %d times: %q", told, said.lines)
+			}
+		})
 	}
 }

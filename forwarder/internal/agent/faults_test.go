@@ -244,6 +244,21 @@ func TestFullSpoolDisk(t *testing.T) {
 		if err := s.end(t); err != nil {
 			t.Fatal(err)
 		}
+		var inLog []string
+		for _, l := range fileLines(t, dir+"/audit.log") {
+			if strings.HasPrefix(l, "type=SYSCALL") && strings.Contains(l, ": n=") {
+				inLog = append(inLog, l)
+			}
+		}
+		if len(inLog) != n {
+			t.Errorf("%d of %d are in the local log", len(inLog), n)
+		}
+		seen := map[string]int{}
+		for _, l := range c.got() {
+			if seen[l]++; seen[l] > 1 {
+				t.Errorf("twice: %.60s", l)
+			}
+		}
 		// Records of ours were lost as any other.
 		arrived, handed := len(c.got()), int(s.pump.records.Load())
 		said := saidLost(t, c.got())

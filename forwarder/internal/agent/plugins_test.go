@@ -44,13 +44,14 @@ func TestMetricsAreDocumented(t *testing.T) {
 }
 
 // Plugins get what the log gets and the EOE records, from the first record to the
-// last, enriched where the log is; one that hangs delays neither the log nor the
-// other.
+// last, enriched where the log is; one that hangs delays neither the log, nor the
+// other, nor shipping, and what it did not get is counted.
 func TestPlugins(t *testing.T) {
 	dir := t.TempDir()
 	k := fakekernel.New()
+	c := newCollector(t)
 	s := startAgent(t, fake(k, Config{
-		Node: "web1", Version: "1.2", Log: locallog.Config{Path: dir + "/log/audit.log"},
+		Node: "web1", Version: "1.2", Log: locallog.Config{Path: dir + "/log/audit.log"}, Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool"},
 		Enrich: func(dst []byte, r *record.Record) []byte {
 			return fmt.Appendf(dst, "\x1dTYPE=%q", r.TypeName)
 		},
@@ -60,12 +61,24 @@ func TestPlugins(t *testing.T) {
 		},
 	}))
 	const n = 10000
+	body := strings.Repeat(" ", 600) // more than the queue of the one that hangs holds
 	for i := range n {
-		k.Emit(1300, fmt.Sprint("syscall ", i))
+		k.Emit(1300, fmt.Sprint("syscall ", i, body))
 		k.Emit(1320, "")
 		if i%1000 == 999 {
 			wait(t, "log and plugin keep up", func() bool { return s.log.Load().Stats().Records >= uint64(i) && s.plugins.Stats()[0].Queued < 100 })
 		}
+	}
+	wait(t, "each record is delivered, queued or counted, for each plugin", func() bool {
+		for _, p := range s.plugins.Stats() {
+			if total := s.pump.records.Load() + s.pump.eoe.Load(); total < 2*n || p.Delivered+p.Dropped+uint64(p.Queued) != total {
+				return false
+			}
+		}
+		return true
+	})
+	if good, stuck := s.plugins.Stats()[0], s.plugins.Stats()[1]; good.Dropped > 0 || stuck.Dropped == 0 {
+		t.Errorf("good %+v, stuck %+v", good, stuck)
 	}
 	s.stop()
 	began := time.Now()
@@ -85,6 +98,9 @@ func TestPlugins(t *testing.T) {
 		rest = append(rest, l)
 	}
 	log := fileLines(t, dir+"/log/audit.log")
+	if diff := cmp.Diff(log, c.got()); diff != "" {
+		t.Errorf("the log and the collector differ: %.1000s", diff)
+	}
 	if diff := cmp.Diff(log, rest); diff != "" {
 		t.Errorf("the log and the plugin differ: %.1000s", diff)
 	}

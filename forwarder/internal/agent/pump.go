@@ -35,6 +35,8 @@ type pump struct {
 	now     func() time.Time
 	// trouble is told why the spool did not take a batch; nil: nobody.
 	trouble func(error)
+	// stays says that another trouble than a full spool is to be waited out; nil: not.
+	stays func() bool
 
 	mark  []byte   // of the present batch: where its source goes on; nil: as before
 	there [][]byte // what the spool has already of the source that goes on, from the mark on
@@ -192,15 +194,20 @@ func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
 }
 
 // commitOrWait is commit for records that can wait where they are: it returns
-// when the spool has taken them, with another error than a full spool, or when
-// ctx ends.
+// when the spool has taken them, when it fails for good and that is to end the
+// program, or when ctx ends.
 func (p *pump) commitOrWait(ctx context.Context) error {
 	err := p.commit()
-	for said := false; errors.Is(err, spool.ErrFull); err = p.spool.AppendMark(p.mark, p.lines...) {
+	for said := false; err != nil; err = p.spool.AppendMark(p.mark, p.lines...) {
+		if !said {
+			p.troubled(err)
+		}
+		if !errors.Is(err, spool.ErrFull) && (p.stays == nil || !p.stays()) {
+			return err
+		}
 		if !said {
 			said = true
-			p.troubled(err)
-			p.logger.Info("the spool is full, reading waits", "error", err)
+			p.logger.Info("the spool takes no records, reading waits", "error", err)
 		}
 		select {
 		case <-ctx.Done():

@@ -115,6 +115,14 @@ func (p *policy) spool(err error) ship.Decision {
 	return keep(p.act("queue_error_action", p.set.QueueError, err.Error()))
 }
 
+// staysAlive says that a spool which fails for good suspends shipping and does not
+// end the program.
+func (p *policy) staysAlive() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.set.QueueError.Do == conf.DoSuspend
+}
+
 // keep is for conditions that never cost the record.
 func keep(d ship.Decision) ship.Decision {
 	if d == ship.Drop {
@@ -141,7 +149,11 @@ func (p *policy) act(key string, a conf.Action, what string) ship.Decision {
 		p.why = key + " = " + a.String()
 		m.Level = syslog.Alert
 		m.Text += "; nothing more is sent until SIGUSR2 or SIGHUP (" + p.why + ")"
-		p.do(a, m)
+		if key == "queue_error_action" || key == "overflow_action" {
+			p.often(key, a, m) // a spool says so with every batch, also while nothing is sent
+		} else {
+			p.do(a, m)
+		}
 		return ship.Suspend
 	case conf.DoSingle, conf.DoHalt:
 		m.Level = syslog.Alert

@@ -53,6 +53,8 @@ func TestActionsOfEachCondition(t *testing.T) {
 	}
 	// Where nothing was refused there is nothing to give up.
 	kept := map[string]bool{"startup_failure": true, "remote_ending": true, "queue_error": true, "spool_error": true, "overflow": true}
+	// The spool meets its trouble with every batch, also while nothing is sent.
+	often := map[string]bool{"queue_error": true, "spool_error": true, "overflow": true}
 	conditions := map[string]func(*policy) ship.Decision{
 		"network_failure": func(p *policy) ship.Decision {
 			return p.report(ship.Report{Condition: ship.NetworkFailure, Attempts: 3, Since: time.Now(), Waiting: 1, Err: net.ErrClosed})
@@ -83,6 +85,10 @@ func TestActionsOfEachCondition(t *testing.T) {
 			decision := want.decision
 			if decision == ship.Drop && kept[name] {
 				decision = ship.Retry
+			}
+			want := want
+			if decision == ship.Suspend && often[name] {
+				want.again, want.later = 1, 1
 			}
 			var got row
 			got.decision = happens(p)

@@ -40,7 +40,7 @@ func (a *Agent) openShipping() error {
 	sc := *a.cfg.Ship
 	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.shipMetrics, a.policy.report
 	a.sender, err = ship.New(sc, a.reader)
-	a.pump.trouble = a.spoolTrouble
+	a.pump.trouble, a.pump.stays = a.spoolTrouble, a.policy.staysAlive
 	return err
 }
 
@@ -104,8 +104,9 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 }
 
 // announce says in the stream what was lost since the last time, and which serials
-// never came.
-func (a *Agent) announce() {
+// never came. What the spool did not take is said once it takes records again, and at
+// the end: then at least the local log has it.
+func (a *Agent) announce(last bool) {
 	var records []kernel.Record
 	for _, l := range a.kernel.TakeLosses() {
 		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
@@ -115,7 +116,7 @@ func (a *Agent) announce() {
 		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", g.Count, "first", g.First, "last", g.Last)
 		records = append(records, a.own.serialGaps(g))
 	}
-	if !a.pump.failing {
+	if last || !a.pump.failing {
 		if n, first, last := a.pump.takeUnspooled(); n > 0 {
 			records = append(records, a.own.lost("spool-error", n, first, last))
 		}

@@ -43,7 +43,7 @@ type serials struct {
 	// serial that was decided is set, too. All others are clear.
 	seen [serialWords]uint64
 
-	mark   uint32 // head at the last look, at markAt
+	mark   uint32 // head at the last look, at markAt; never below floor-1
 	markAt time.Time
 	since  time.Time // of the look before: whatever is not decided was passed later
 
@@ -100,6 +100,9 @@ func (g *serials) startLocked(s uint32) {
 // raiseLocked lets serials below to, a multiple of 64 above floor, fall out of the
 // window.
 func (g *serials) raiseLocked(to uint32, now time.Time) {
+	if g.mark+1-g.floor < to-g.floor {
+		g.mark = to - 1 // all up to it is decided; it must not be left so far behind that it looks ahead
+	}
 	words := min((to-g.floor)/64, serialWords)
 	for range words {
 		w := &g.seen[g.floor/64%serialWords]

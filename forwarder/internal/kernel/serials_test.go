@@ -131,7 +131,7 @@ func TestSerialsLikeTheModel(t *testing.T) {
 				note(at)
 			case 7: // stragglers, at times so many that counting begins again
 				back := at - rapid.Int64Range(1, 2*serialWindow).Draw(t, "back")
-				for range rapid.SampledFrom([]int{1, 5, serialBehind + 1}).Draw(t, "stragglers") {
+				for range rapid.SampledFrom([]int{1, 5, serialBehind - 1, serialBehind, serialBehind + 1}).Draw(t, "stragglers") {
 					note(back)
 				}
 				at = max(at, m.head) + 1
@@ -255,6 +255,8 @@ func FuzzSerials(f *testing.F) {
 	f.Add([]byte("audit(1.0:1): a\naudit(1.0:5): b\naudit(1.0:4294967295): c"), uint8(2))
 	f.Add([]byte("audit(1.0:4294967290): a\naudit(1.0:3): b\n\naudit("), uint8(0))
 	f.Add([]byte("audit(1.0:100000): a\naudit(1.0:2000000000): b\naudit(1.0:4100000000): c"), uint8(1))
+	f.Add([]byte("audit(:0)\naudit(:2000000000)\naudit(:4000000000)"), uint8(2))
+	f.Add([]byte("audit(:0)\naudit(:2000000000)\naudit(:4000000000)\naudit(:1700000000)\naudit(:3700000000)"), uint8(5))
 	f.Fuzz(func(t *testing.T, text []byte, every uint8) {
 		var g serials
 		now := time.Unix(0, 0)

@@ -1,0 +1,129 @@
+package integration
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/integration/need"
+)
+
+// TestKernelForwarderKilled: our forwarder is the audit daemon and is killed at
+// random while audited programs run. What a kill may cost is what rested in the
+// socket, the queue and a write at that moment, and what came before the next start
+// registered: a batch of opens outside of that is complete, at the collector and in
+// the local log, and nothing is there twice. Each kill shows in the stream, by a
+// start without an end before it.
+func TestKernelForwarderKilled(t *testing.T) {
+	const (
+		kills = 6
+		batch = 50
+		// What may rest on its way: the reader lets records collect for up to 50 ms.
+		resting = 500 * time.Millisecond
+	)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 3))
+	bins := binaries(t)
+	k := openKernel(t)
+	need.Stock(t, "ausearch")
+	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
+	dir := t.TempDir()
+	p, log := kernelForwarder(t, k, dir, c.Addr())
+	key := harness.KeyPrefix + "killed"
+	if err := k.Add("always,exit", "-F", "arch=b64", "-S", "openat", "-F", "exit=-ENOENT", "-F", "exe="+bins.Work, "-k", key); err != nil {
+		t.Fatal(err)
+	}
+	type span struct{ from, to time.Time }
+	var batches, blind []span
+	work := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				work <- nil
+				return
+			default:
+			}
+			from := time.Now()
+			r, err := harness.Run(time.Minute, bins.Work, "burst", "-n", fmt.Sprint(batch), "-dir", fmt.Sprintf("%s/%d", dir, i))
+			if err != nil || r.Code != 0 {
+				work <- fmt.Errorf("a batch: %w %v", err, r)
+				return
+			}
+			batches = append(batches, span{from, time.Now()})
+			time.Sleep(10 * time.Millisecond)
+		}
+	}()
+	for range kills {
+		time.Sleep(2*resting + time.Duration(rng.IntN(500))*time.Millisecond)
+		from := time.Now().Add(-resting)
+		p.Kill()
+		p, _ = kernelForwarder(t, k, dir, c.Addr())
+		blind = append(blind, span{from, time.Now()})
+	}
+	time.Sleep(resting)
+	close(stop)
+	if err := <-work; err != nil {
+		t.Fatal(err)
+	}
+	if err := k.RemoveRules(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Terminate(20 * time.Second); err != nil {
+		t.Error(err)
+	}
+	local, remote := ofHost(stockFinds(t, log, "-k", key)), foundKey(t, c, key)
+	names := func(lines []string) map[string]int {
+		at := map[string]int{}
+		for _, line := range lines {
+			if _, rest, ok := strings.Cut(line, ` name="`+dir+"/"); ok && strings.Contains(line, "type=PATH") {
+				name, _, _ := strings.Cut(rest, `"`)
+				at[name]++
+			}
+		}
+		return at
+	}
+	inLog, stored := names(local), names(remote)
+	outside, lost, lostInLog := 0, 0, 0
+	for i, b := range batches {
+		covered := true
+		for _, s := range blind {
+			covered = covered && (b.to.Before(s.from) || b.from.After(s.to))
+		}
+		if covered {
+			outside++
+		}
+		for n := 1; n <= batch; n++ {
+			name := fmt.Sprintf("%d/burst-%06d", i, n)
+			switch a, b := inLog[name], stored[name]; {
+			case a > 1 || b > 1:
+				t.Errorf("%s: %d times in the local log, %d times at the collector", name, a, b)
+			case covered && (a == 0 || b == 0):
+				t.Errorf("%s, of a batch outside of every kill: %d in the local log, %d at the collector", name, a, b)
+			default:
+				lost, lostInLog = lost+1-b, lostInLog+1-a
+			}
+		}
+	}
+	t.Logf("%d batches of %d, %d of them outside of the kills; %d events did not reach the collector, %d the local log", len(batches), batch, outside, lost, lostInLog)
+	if outside < 20 || lost == 0 {
+		t.Errorf("%d batches outside of the kills, %d events lost within them: the test shows little", outside, lost)
+	}
+	// The stream says so: each start but the first has no end before it.
+	r, err := c.Search(time.Minute, "--format", "raw", "-m", "DAEMON_START,DAEMON_END", "-n", "kernel1")
+	if err != nil || r.Code != 0 {
+		t.Fatalf("%v %+v", err, r)
+	}
+	var order strings.Builder
+	for line := range strings.Lines(string(r.Stdout)) {
+		order.WriteString(map[bool]string{true: "S", false: "E"}[strings.Contains(line, "type=DAEMON_START ")])
+	}
+	if want := strings.Repeat("S", kills+1) + "E"; order.String() != want {
+		t.Errorf("starts and ends in the stream: %s, want %s", order.String(), want)
+	}
+}
