@@ -16,10 +16,10 @@ import (
 // Their numbers leave room for more fields to search by: neither are renumbered.
 const (
 	FieldShape     Field = indexOnly + iota // one value an event, see Shape
-	FieldCWD                                       // a value of FieldFile that the event has only as its working directory
-	FieldFileAgain                                 // a value of FieldFile that the event has twice, not counting the working directory
-	FieldKeyAgain                                  // a value of FieldKey that the event has twice
-	FieldOdd                                       // "1": the fields do not say all; the event has to be looked at
+	FieldCWD                                // a value of FieldFile that the event has only as its working directory
+	FieldFileAgain                          // a value of FieldFile that the event has twice, not counting the working directory
+	FieldKeyAgain                           // a value of FieldKey that the event has twice
+	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
 
 	// NumIndexed is one more than the greatest field in an index.
 	NumIndexed = int(FieldOdd) + 1
