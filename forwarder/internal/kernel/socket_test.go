@@ -40,11 +40,14 @@ func TestSocketWaits(t *testing.T) {
 	pause := func(d time.Duration) func() error { return func() error { s.Pause(d); return nil } }
 	var others sync.WaitGroup
 	defer others.Wait() // before the socket is closed
-	soon := func(f func()) {
-		others.Go(func() {
-			time.Sleep(30 * time.Millisecond)
-			f()
-		})
+	during := func(f func() error, other func()) func() error { // other comes after 30 ms of f, or later
+		return func() error {
+			others.Go(func() {
+				time.Sleep(30 * time.Millisecond)
+				other()
+			})
+			return f()
+		}
 	}
 	status := func() {
 		msg := kernel.AppendMessage(nil, kernel.Message{Type: kernel.MsgGet, Flags: unix.NLM_F_REQUEST, Seq: 1})
@@ -66,24 +69,21 @@ func TestSocketWaits(t *testing.T) {
 			t.Fatalf("the empty socket: %v", err)
 		}
 
-		soon(status)
-		took("a wait for what comes", 20*time.Millisecond, long/2, wait(-1))
+		took("a wait for what comes", 20*time.Millisecond, long/2, during(wait(-1), status))
 		if n, err := s.Recv(slots); err != nil || n != 1 {
 			t.Fatalf("%d answers, %v", n, err)
 		}
 
-		soon(s.Wake)
-		took("a pause that is woken", 20*time.Millisecond, long/2, pause(long))
+		took("a pause that is woken", 20*time.Millisecond, long/2, during(pause(long), s.Wake))
 		took("the pause after it", 0, long/2, pause(long))
 		took("the wait after it", 0, long/2, wait(-1))
 		took("the wait after that", 20*time.Millisecond, long/2, wait(20*time.Millisecond))
 
-		soon(s.Wake)
-		took("a wait that is woken", 20*time.Millisecond, long/2, wait(-1))
+		took("a wait that is woken", 20*time.Millisecond, long/2, during(wait(-1), s.Wake))
 		took("the pause after it", 20*time.Millisecond, long/2, pause(20*time.Millisecond))
 
-		soon(status)
-		took("a pause while something comes", 60*time.Millisecond, long/2, pause(60*time.Millisecond))
+		took("a pause while something comes", 60*time.Millisecond, long/2, during(pause(60*time.Millisecond), status))
+		took("a wait for it", 0, long/2, wait(-1))
 		if n, err := s.Recv(slots); err != nil || n != 1 {
 			t.Fatalf("%d answers, %v", n, err)
 		}
