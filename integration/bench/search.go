@@ -78,7 +78,13 @@ func (b *bench) search() (returned error) {
 			return b.ctx.Err()
 		}
 	}
-	b.scans(c, &s)
+	b.wholeHead(&s)
+	for _, w := range storeWholes() {
+		if err := b.whole(c.Store, &s, w); err != nil {
+			b.fail("%s: %v", strings.Join(w.ours, " "), err)
+		}
+	}
+	b.printf("\n")
 	return b.stopped(c, s.made)
 }
 
@@ -102,13 +108,14 @@ func (b *bench) fill(c *harness.Collector, file string, made harness.Made) error
 	return c.Settle(time.Second, 2*time.Minute)
 }
 
-// runs takes several runs of ours; the last one's output and the medians.
-func (b *bench) runs(limit time.Duration, args ...string) (*harness.Measured, error) {
+// runs takes several runs of ours, and the medians. The output is that of one more,
+// when keep asks for it: keeping it would be part of the time.
+func (b *bench) runs(limit time.Duration, keep bool, args ...string) (*harness.Measured, error) {
 	var walls, firsts []time.Duration
 	var last *harness.Measured
 	peak := int64(0)
 	for spent := time.Duration(0); len(walls) < 4*b.rounds && spent < 10*time.Second; spent += last.Wall {
-		m, err := harness.Measure(limit, true, append([]string{b.bins.Collector}, args...)...)
+		m, err := harness.Measure(limit, false, append([]string{b.bins.Collector}, args...)...)
 		if err != nil {
 			return nil, err
 		}
@@ -117,6 +124,13 @@ func (b *bench) runs(limit time.Duration, args ...string) (*harness.Measured, er
 		}
 		walls, firsts, last = append(walls, m.Wall), append(firsts, m.First), m
 		peak = max(peak, m.Peak)
+	}
+	if keep {
+		m, err := harness.Measure(limit, true, append([]string{b.bins.Collector}, args...)...)
+		if err != nil {
+			return nil, err
+		}
+		last = m
 	}
 	last.Wall, last.First, last.Peak = median(walls), median(firsts), peak
 	return last, nil
@@ -137,7 +151,7 @@ func (b *bench) oneQuery(c *harness.Collector, s *searched, q query) error {
 	}
 	var ours [4]*harness.Measured
 	for i, format := range []string{"raw", "interpret", "csv", "text"} {
-		m, err := b.runs(limit, append([]string{"search", "--store", c.Store, "--format", format}, q.args...)...)
+		m, err := b.runs(limit, i == 0, append([]string{"search", "--store", c.Store, "--format", format}, q.args...)...)
 		if err != nil {
 			return fmt.Errorf("%s: %w", strings.Join(q.args, " "), err)
 		}
@@ -190,7 +204,7 @@ func (b *bench) stopped(c *harness.Collector, made harness.Made) error {
 	if err != nil {
 		return err
 	}
-	m, err := b.runs(time.Minute, "search", "--store", c.Store, "--format", "raw", "-k", rareKey)
+	m, err := b.runs(time.Minute, false, "search", "--store", c.Store, "--format", "raw", "-k", rareKey)
 	if err != nil {
 		return fmt.Errorf("search without a server: %w", err)
 	}

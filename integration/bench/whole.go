@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -16,17 +18,20 @@ type whole struct {
 	store bool     // ours asks the store; otherwise it reads the same file
 }
 
-// wholes are full scans of the file, in every format; a search with each; and
-// reports from the store: every summary, and the lists.
-func wholes() (all []whole) {
-	for _, format := range [][]string{{"--raw"}, {"-i"}, {"--format", "csv"}, {"--format", "text"}} {
-		all = append(all, whole{append([]string{"ausearch"}, format...), append([]string{"search"}, format...), false})
+// fileWholes are full scans of the file, in every format; a search with each; and
+// a report.
+func fileWholes() (all []whole) {
+	for _, narrow := range [][]string{nil, {"-k", rareKey}} {
+		for _, format := range [][]string{{"--raw"}, {"-i"}, {"--format", "csv"}, {"--format", "text"}} {
+			args := append(narrow[:len(narrow):len(narrow)], format...)
+			all = append(all, whole{append([]string{"ausearch"}, args...), append([]string{"search"}, args...), false})
+		}
 	}
-	for _, format := range [][]string{{"--raw"}, {"-i"}, {"--format", "csv"}, {"--format", "text"}} {
-		args := append([]string{"-k", rareKey}, format...)
-		all = append(all, whole{append([]string{"ausearch"}, args...), append([]string{"search"}, args...), false})
-	}
-	all = append(all, whole{[]string{"aureport", "-x", "-i"}, []string{"report", "-x", "-i"}, false})
+	return append(all, whole{[]string{"aureport", "-x", "-i"}, []string{"report", "-x", "-i"}, false})
+}
+
+// storeWholes are reports from the store: every summary, and the lists.
+func storeWholes() (all []whole) {
 	report := func(args ...string) {
 		all = append(all, whole{append([]string{"aureport"}, args...), append([]string{"report"}, args...), true})
 	}
@@ -40,35 +45,47 @@ func wholes() (all []whole) {
 	return all
 }
 
-// scans compares what has to look at everything; the stock tools run once, and not
-// longer than their limit.
-func (b *bench) scans(c *harness.Collector, s *searched) {
-	b.printf("\nEverything at once. With `-if` ours reads the same file as the stock tool; reports are of the store. Where the stock tool was not done after %v\nit was ended, and the ratio is at least what stands there.", b.stockLimit)
-	if s.factor > 1 {
-		b.printf(" Stock's times of reports are multiplied by %.1f, which is too little where they grow faster than the log.", s.factor)
+// scans compares what has to look at everything in a file.
+func (b *bench) scans() error {
+	s, err := b.makeSearched()
+	defer os.Remove(s.all)
+	defer os.Remove(s.file)
+	if err != nil {
+		return err
 	}
-	b.printf("\n\n| stock | ours | stock took | first | ours | first | ratio | stock CPU | ours | memory stock | ours |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
-	for _, w := range wholes() {
-		if b.ctx.Err() != nil {
-			return
-		}
-		if err := b.scan(c, s, w); err != nil {
+	b.printf("## Whole logs\n\n%s records, %s of text, cached.\n", count(s.made.Records), mib(s.made.Bytes))
+	b.wholeHead(&s)
+	for _, w := range fileWholes() {
+		if err := b.whole("", &s, w); err != nil {
 			b.fail("%s: %v", strings.Join(w.ours, " "), err)
 		}
 	}
 	b.printf("\n")
+	return context.Cause(b.ctx)
 }
 
-func (b *bench) scan(c *harness.Collector, s *searched, w whole) error {
+func (b *bench) wholeHead(s *searched) {
+	b.printf("\nEverything at once; stock runs once. With `-if` ours reads the same file; reports are of the store. Where the stock tool was not done after %v\nit was ended, and the ratio is at least what stands there.", b.stockLimit)
+	if s.factor > 1 {
+		b.printf(" Stock's times of reports are multiplied by %.1f, which is too little where they grow faster than the log.", s.factor)
+	}
+	b.printf("\n\n| stock | ours | stock took | first | ours | first | ratio | stock CPU | ours | memory stock | ours |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+}
+
+func (b *bench) whole(store string, s *searched, w whole) error {
+	if b.ctx.Err() != nil {
+		return b.ctx.Err()
+	}
 	stock, err := harness.Measure(b.stockLimit, w.store, append([]string{"/sbin/" + w.stock[0], "-if", s.file}, w.stock[1:]...)...)
 	if err != nil {
 		return err
 	}
 	args, words, factor := append([]string{"-if", s.file}, w.ours[1:]...), "-if", 1.0
 	if w.store {
-		args, words, factor = append([]string{"--store", c.Store}, w.ours[1:]...), "store", s.factor
+		args, words, factor = append([]string{"--store", store}, w.ours[1:]...), "store", s.factor
 	}
-	ours, err := b.runs(10*time.Minute, append(w.ours[:1:1], args...)...)
+	compare := w.store && s.factor == 1 && stock.Ended()
+	ours, err := b.runs(10*time.Minute, compare, append(w.ours[:1:1], args...)...)
 	if err != nil {
 		return err
 	}
@@ -78,7 +95,7 @@ func (b *bench) scan(c *harness.Collector, s *searched, w whole) error {
 	note, at := "", ""
 	if !stock.Ended() {
 		at = "> "
-	} else if w.store && s.factor == 1 && !bytes.Equal(bytes.TrimSpace(sortedLines(stock.Stdout)), bytes.TrimSpace(sortedLines(ours.Stdout))) {
+	} else if compare && !bytes.Equal(bytes.TrimSpace(sortedLines(stock.Stdout)), bytes.TrimSpace(sortedLines(ours.Stdout))) {
 		note = " (the texts differ)"
 	}
 	took := time.Duration(float64(stock.Wall) * factor)
