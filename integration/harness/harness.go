@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -93,15 +94,20 @@ func moduleRoot() (string, error) {
 }
 
 // FreePort returns a TCP port nobody listens on now. The stock auditd cannot be
-// told to pick one; that somebody else takes it in between is unlikely, and the
-// start then fails with a clear message.
+// told to pick one. It is not of the range that the kernel gives to clients: one
+// that is about to go, of a load that has just ended, would keep a server from
+// listening there on all addresses.
 func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+	var failed error
+	for range 100 {
+		port := 12000 + rand.IntN(18000)
+		l, err := net.Listen("tcp", fmt.Sprintf(":%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
+		failed = err
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return 0, fmt.Errorf("no free port: %w", failed)
 }
 
 // listening says whether a socket listens on port, without connecting to it: a
