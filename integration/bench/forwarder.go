@@ -100,8 +100,8 @@ func (b *bench) hostRow(name string, s hostSetup, base time.Duration, rounds int
 				b.fail("%s, %s: %v", name, side.name, err)
 				continue
 			}
-			progress("%-30s %-22s %5.2f µs/record (+ %.2f kauditd)  peak %s  %s an operation  lost %d in the kernel, %d/%d events  overruns %d  done %t",
-				name, side.name, r.perRecord, r.kernelPer, mib(r.peak), short(r.perOp), r.lost, r.notLogged, r.notAtServer, r.overruns, r.settled)
+			progress("%-30s %-22s %5.2f µs/record (+ %.2f kauditd)  peak %s  %s an operation  lost %d in the kernel, %d/%d events  overruns %d  done %t  stalled %t",
+				name, side.name, r.perRecord, r.kernelPer, mib(r.peak), short(r.perOp), r.lost, r.notLogged, r.notAtServer, r.overruns, r.settled, r.stalled)
 			all[side.name] = append(all[side.name], r)
 		}
 	}
@@ -109,8 +109,16 @@ func (b *bench) hostRow(name string, s hostSetup, base time.Duration, rounds int
 		base = median(bases)
 	}
 	st, us := medianHost(all[stockHost.name]), medianHost(all[ourHost.name])
-	slower := func(r hostRun) string { return times(float64(r.perOp) / float64(base)) }
+	slower := func(r hostRun) string {
+		if r.stalled {
+			return fmt.Sprintf("not done after %v", workLimit)
+		}
+		return times(float64(r.perOp) / float64(base))
+	}
 	lost := func(r hostRun) string {
+		if r.stalled {
+			return "-"
+		}
 		text := count(r.notLogged) + " / " + count(r.notAtServer)
 		if !r.settled {
 			text += " so far"
@@ -132,7 +140,7 @@ func medianHost(runs []hostRun) hostRun {
 	for _, r := range runs {
 		cpu, kernel, peak = append(cpu, r.perRecord), append(kernel, r.kernelPer), append(peak, r.peak)
 		op, logged, server = append(op, r.perOp), append(logged, r.notLogged), append(server, r.notAtServer)
-		m.settled = m.settled && r.settled
+		m.settled, m.stalled = m.settled && r.settled, m.stalled || r.stalled
 	}
 	m.perRecord, m.kernelPer, m.peak, m.perOp, m.notLogged, m.notAtServer = median(cpu), median(kernel), median(peak), median(op), median(logged), median(server)
 	return m

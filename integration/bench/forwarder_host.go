@@ -54,6 +54,7 @@ type hostRun struct {
 	notLogged   int           // events
 	notAtServer int           // events
 	settled     bool          // all was done before the wait was over
+	stalled     bool          // the program was ended: it was not done within workLimit
 }
 
 // host is a run under way.
@@ -174,6 +175,9 @@ func kernelStatus(name string) (int, error) {
 
 func kernelPid() (int, error) { return kernelStatus("pid") }
 
+// workLimit is how long an audited program may take.
+const workLimit = 3 * time.Minute
+
 // work runs the audited program and returns what one operation took it.
 func (h *host) work(b *bench) (time.Duration, error) {
 	l := h.setup.load
@@ -181,7 +185,7 @@ func (h *host) work(b *bench) (time.Duration, error) {
 	if !l.getppid {
 		args = []string{b.bins.Work, "exec", "-n", strconv.Itoa(l.events), "-rate", strconv.Itoa(l.rate), h.exe}
 	}
-	r, err := harness.Run(3*time.Minute, args...)
+	r, err := harness.Run(workLimit, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -321,7 +325,10 @@ func (h *host) measure(b *bench, kernel *harness.Kernel, p *harness.Proc, proxy 
 		defer cut.Stop()
 		defer resume.Stop()
 	}
-	if r.perOp, err = h.work(b); err != nil {
+	r.perOp, err = h.work(b)
+	if errors.Is(err, harness.ErrStillRan) {
+		r.stalled, r.perOp = true, workLimit/time.Duration(h.setup.load.events)
+	} else if err != nil {
 		return err
 	}
 	// With the link cut there is quiet, but not the end.

@@ -262,6 +262,9 @@ type Result struct {
 	Peak   int64 // resident bytes at most
 }
 
+// ErrStillRan is returned when a command was not done in time and was killed.
+var ErrStillRan = errors.New("still ran")
+
 // Run runs a command to its end (TZ=UTC, LC_ALL=C, standard input /dev/null).
 // An exit code other than 0 is no error.
 func Run(limit time.Duration, args ...string) (*Result, error) {
@@ -285,7 +288,7 @@ func RunInput(limit time.Duration, in io.Reader, args ...string) (*Result, error
 	err := cmd.Wait()
 	wall := time.Since(begin)
 	if !timer.Stop() {
-		return nil, fmt.Errorf("%s still ran after %v and was killed:\n%s%s", strings.Join(args, " "), limit, tail(out.String()), tail(errOut.String()))
+		return nil, fmt.Errorf("%s %w after %v and was killed:\n%s%s", strings.Join(args, " "), ErrStillRan, limit, tail(out.String()), tail(errOut.String()))
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
