@@ -39,7 +39,7 @@ func TestSocketWaits(t *testing.T) {
 	wait := func(d time.Duration) func() error { return func() error { return s.Wait(d) } }
 	pause := func(d time.Duration) func() error { return func() error { s.Pause(d); return nil } }
 	var others sync.WaitGroup
-	defer others.Wait() // before the socket is closed
+	defer others.Wait()                                         // before the socket is closed
 	during := func(f func() error, other func()) func() error { // other comes after 30 ms of f, or later
 		return func() error {
 			others.Go(func() {
