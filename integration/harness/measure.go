@@ -34,7 +34,7 @@ func (m *Measured) Ended() bool { return m.Code >= 0 }
 // process's own in it.
 func Measure(limit time.Duration, keep bool, args ...string) (*Measured, error) {
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
+	cmd.Env = cleanEnv()
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -59,6 +59,11 @@ func (l *logBuffer) String() string {
 	return string(l.text)
 }
 
+// cleanEnv is what every child has, whatever this process was started with.
+func cleanEnv() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
+}
+
 // Start starts a child. It is killed when this process dies.
 func Start(s Spec) (*Proc, error) {
 	args := s.Args
@@ -75,7 +80,7 @@ func Start(s Spec) (*Proc, error) {
 	p := &Proc{Name: s.Name, log: &logBuffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(args[0], args[1:]...)
 	p.cmd.Dir = s.Dir
-	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}, s.Env...)
+	p.cmd.Env = append(cleanEnv(), s.Env...)
 	p.cmd.Stdin = s.In
 	p.cmd.Stderr = p.log
 	p.cmd.Stdout = p.log
@@ -275,7 +280,7 @@ func Run(limit time.Duration, args ...string) (*Result, error) {
 func RunInput(limit time.Duration, in io.Reader, args ...string) (*Result, error) {
 	var out, errOut strings.Builder
 	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
+	cmd.Env = cleanEnv()
 	cmd.Stdin = in
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
