@@ -15,10 +15,13 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
+const bareSpace = 512 << 20 // bytes set aside for what it receives
+
 // bareServer is the least that a server has to do which keeps the promise: read,
 // append to a file, one sync for all that has arrived, answer. It parses nothing,
 // recognises nothing and keeps no index, in one thread without a scheduler of its
-// own; what it reaches under a load bounds what any server does here.
+// own, into a file whose space was set aside; what it reaches under a load bounds
+// what any server does here.
 func bareServer() serverKind {
 	return serverKind{"bare", func(_ *bench, dir string) (string, *harness.Proc, error) {
 		self, err := os.Executable()
@@ -46,6 +49,12 @@ func bareServer() serverKind {
 func serveBare(path string) error {
 	out, err := os.Create(path)
 	if err != nil {
+		return err
+	}
+	if err := unix.Fallocate(int(out.Fd()), 0, 0, bareSpace); err != nil {
+		return err
+	}
+	if err := out.Sync(); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -164,21 +164,3 @@ func (b *bench) servers() error {
 	b.printf("\n")
 	return nil
 }
-
-// stopAndWait shows how near the loads of one record in flight, which are all
-// system calls, come to what is possible on the machine at all.
-func (b *bench) stopAndWait() error {
-	b.printf("What bounds senders of one record in flight: a bare loop in one thread (epoll, read, append, one sync for all that arrived, answer), which\n")
-	b.printf("parses, recognises and indexes nothing, under the same load. CPU is the server's, a record.\n\n")
-	b.printf("| load | stock, unsynced | bare, synced | ours, synced | bare to stock | ours to bare | stock CPU µs | bare | ours |\n|---|---|---|---|---|---|---|---|---|\n")
-	stock, bare, ours := stockServer("incremental_async"), bareServer(), ourServer("sync")
-	for _, s := range []shape{{1, 1, 5_000}, {50, 1, 50_000}, {200, 1, 50_000}} {
-		s.records *= b.scale
-		m := b.medians([]serverKind{stock, bare, ours}, s)
-		st, ba, us := m[stock.name], m[bare.name], m[ours.name]
-		b.printf("| %d × %d | %s | %s | %s | %s | %s | %.1f | %.1f | %.1f |\n", s.conns, s.window, count(st.rate), count(ba.rate), count(us.rate),
-			times(ba.rate/st.rate), times(us.rate/ba.rate), st.cpu, ba.cpu, us.cpu)
-	}
-	b.printf("\n")
-	return nil
-}

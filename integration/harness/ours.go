@@ -117,6 +117,9 @@ func StartForwarder(bins *Binaries, dir, remote, source string, in io.Reader, ar
 		return nil, err
 	}
 	all := []string{bins.Forwarder, "run", "--remote", remote, "--source", source, "--spool", filepath.Join(dir, "spool"), "--http", ""}
+	if source == "kernel" {
+		all = append(all, "--state", filepath.Join(dir, "serial"))
+	}
 	return Start(Spec{Name: "forwarder run", Args: append(all, args...), In: in, Env: raceEnv()})
 }
 

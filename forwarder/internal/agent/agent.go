@@ -37,7 +37,7 @@ const (
 type Config struct {
 	Source    string // one of the above, or a file's path
 	Follow    bool   // the file goes on, through rotation
-	StateFile string // how far a followed file was read
+	StateFile string // how far a followed file was read, or the kernel's serials were taken in; "": not kept
 	Stdin     *os.File
 
 	Node  string          // "" for none
@@ -99,6 +99,8 @@ type Agent struct {
 	sender *ship.Sender
 	own    *own
 	pump   pump
+	// serials is nil without a state file, or without the kernel.
+	serials *serialFile
 
 	plugins *dispatch.Dispatcher
 	act     actions
@@ -209,6 +211,9 @@ func Open(cfg Config) (_ *Agent, err error) {
 		kc := cfg.Kernel
 		kc.Multicast = cfg.Source == SourceMulticast
 		kc.Logger = cfg.Logger.Named("kernel")
+		if kc.Last, err = a.openSerials(); err != nil {
+			return nil, err
+		}
 		if a.kernel, err = cfg.OpenKernel(kc); err != nil {
 			a.recordAbort("set-pid")
 			return nil, err
@@ -322,13 +327,39 @@ func (a *Agent) runKernel(ctx context.Context) error {
 	return err
 }
 
+// openSerials opens the state file of the kernel's serials. Only a file of somebody
+// else's ends the start: without it the trail is taken in as well.
+func (a *Agent) openSerials() (*kernel.LastSerial, error) {
+	if a.cfg.StateFile == "" {
+		return nil, nil
+	}
+	var last *kernel.LastSerial
+	boot, err := bootID()
+	if err == nil {
+		a.serials, last, err = openSerialFile(a.cfg.StateFile, boot)
+	}
+	if err != nil && !errors.Is(err, ErrStateFile) {
+		a.cfg.Logger.Warn("what the kernel makes until the next start will not be counted", "state", a.cfg.StateFile, "error", err)
+		err = nil
+	}
+	return last, err
+}
+
 // block hands on one block of kernel records.
 func (a *Agent) block(b *kernel.Block) {
 	a.pump.reset()
 	for i := range b.Len() {
 		a.pump.record(b.Record(i))
 	}
+	a.serials.note(b)
 	a.pump.commitOrCount()
+	a.saveSerials()
+}
+
+func (a *Agent) saveSerials() {
+	if err := a.serials.save(a.cfg.Now()); err != nil {
+		a.cfg.Logger.Warn("the next start will count too much as missing: how far the kernel's records were taken in can't be kept", "state", a.cfg.StateFile, "error", err)
+	}
 }
 
 // emit hands on records of ours.
@@ -498,6 +529,7 @@ func (a *Agent) Close() error {
 		errs = append(errs, a.input.Close())
 		a.input = nil
 	}
-	errs = append(errs, a.stopServing(), a.removeReport(), a.removePID())
+	errs = append(errs, a.serials.close(), a.stopServing(), a.removeReport(), a.removePID())
+	a.serials = nil
 	return errors.Join(errs...)
 }

@@ -1,12 +1,17 @@
 package agent
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
@@ -61,6 +66,101 @@ func TestSerialGapsAreToldAndNoLoss(t *testing.T) {
 	for _, cause := range kernel.Causes() {
 		if n := s.lost(cause.String()); n > 0 {
 			t.Errorf("%v counted as lost, %v", n, cause)
+		}
+	}
+}
+
+// What the kernel makes while no forwarder runs is told by the next one, after a
+// stop as after a SIGKILL, which leaves no more than the state file.
+func TestSerialsBetweenRunsAreTold(t *testing.T) {
+	dir := t.TempDir()
+	k := fakekernel.New()
+	run := func(body string) []string {
+		t.Helper()
+		log := fmt.Sprintf("%s/%s.log", dir, body)
+		s := startAgent(t, fake(k, Config{StateFile: dir + "/serial", Log: locallog.Config{Path: log, NumLogs: 2}}))
+		k.Emit(1300, body)
+		wait(t, body, func() bool {
+			return len(fileLines(t, log)) > 0 && strings.Contains(strings.Join(fileLines(t, log), "\n"), body)
+		})
+		s.stop()
+		if err := s.end(t); err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		for _, l := range fileLines(t, log) {
+			if strings.Contains(l, "op=serial-gaps ") {
+				told = append(told, regexp.MustCompile(`serials=\d+ first-serial=\d+ last-serial=\d+`).FindString(l))
+			}
+		}
+		return told
+	}
+	if got := run("one"); got != nil {
+		t.Errorf("the first run: %q, nothing is known of what was before", got)
+	}
+	first := k.Emit(1300, "nobody takes this")
+	k.Skip(40)
+	if got, want := run("two"), fmt.Sprintf("serials=41 first-serial=%d last-serial=%d", first, first+40); len(got) != 1 || got[0] != want {
+		t.Errorf("the second run: %q, want %q", got, want)
+	}
+	if got := run("three"); got != nil {
+		t.Errorf("without anything between the runs: %q", got)
+	}
+	b, err := os.ReadFile(dir + "/serial")
+	if err != nil {
+		t.Fatal(err)
+	}
+	boot, err := bootID()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"another boot": strings.Replace(string(b), boot, strings.Repeat("0", len(boot)), 1),
+		"half a line":  string(b[:len(b)/2]),
+		"zeroes":       strings.Repeat("\x00", len(b)),
+		"empty":        "",
+	} {
+		if err := os.WriteFile(dir+"/serial", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		k.Skip(7)
+		if got := run(strings.ReplaceAll(name, " ", "-")); got != nil {
+			t.Errorf("%s: %q, it says nothing of this boot", name, got)
+		}
+		k.Skip(3)
+		if got := run("after-" + strings.ReplaceAll(name, " ", "-")); len(got) != 1 || !strings.HasPrefix(got[0], "serials=3 ") {
+			t.Errorf("after %s: %q, want 3 serials", name, got)
+		}
+	}
+	const others = "root:x:0:0\n"
+	if err := os.WriteFile(dir+"/serial", []byte(others), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(fake(k, Config{StateFile: dir + "/serial", Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}})); !errors.Is(err, ErrStateFile) {
+		t.Errorf("a file of somebody else's: %v, want ErrStateFile", err)
+	}
+	if b, err := os.ReadFile(dir + "/serial"); err != nil || string(b) != others {
+		t.Errorf("it holds %q now, %v", b, err)
+	}
+}
+
+// A state file that can't be opened or written costs a warning, not the trail.
+func TestSerialFileFails(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir + "/missing/serial", "/dev/full"} {
+		k := fakekernel.New()
+		log := &bytes.Buffer{} // the logger locks it, and is read at the end
+		trail := dir + "/" + strings.ReplaceAll(path, "/", "_") + ".log"
+		s := startAgent(t, fake(k, Config{StateFile: path, Log: locallog.Config{Path: trail, NumLogs: 2}, Logger: hclog.New(&hclog.LoggerOptions{Output: log})}))
+		k.Emit(1300, "one")
+		k.Emit(1300, "two")
+		wait(t, "both", func() bool { return strings.Contains(strings.Join(fileLines(t, trail), "\n"), "two") })
+		s.stop()
+		if err := s.end(t); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(log.String(), "state="+path); n != 1 {
+			t.Errorf("%s: %d warnings, want 1:\n%s", path, n, log.String())
 		}
 	}
 }

@@ -112,7 +112,8 @@ func (a *Agent) announce(last bool) {
 		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
 		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
 	}
-	if g := a.kernel.TakeSerialGaps(); g.Count > 0 {
+	gaps := a.kernel.TakeSerialGaps()
+	if g := gaps; g.Count > 0 {
 		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", g.Count, "first", g.First, "last", g.Last)
 		records = append(records, a.own.serialGaps(g))
 	}
@@ -123,6 +124,10 @@ func (a *Agent) announce(last bool) {
 	}
 	if records = append(records, a.shippingLosses()...); len(records) > 0 {
 		a.emit(records...)
+	}
+	if gaps.Count > 0 {
+		a.serials.said(gaps)
+		a.saveSerials()
 	}
 }
 

@@ -31,6 +31,7 @@ const (
 	daemonReport = "/run/auditd.state"
 	otherReport  = "/run/auditfleet-forwarder.state"
 	daemonPID    = "/run/auditd.pid"
+	daemonState  = "/run/auditfleet-forwarder.serial"
 	none         = "none"
 	// The values of --spool-full.
 	spoolDropOldest = "drop-oldest"
@@ -88,11 +89,14 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 			}
 		}
 	}
-	if o.follow {
+	switch {
+	case o.state == none && !o.follow:
+	case o.state != "":
 		cfg.StateFile = o.state
-		if o.state == "" && cfg.Ship != nil {
-			cfg.StateFile = filepath.Join(o.spoolDir, "source")
-		}
+	case o.follow && cfg.Ship != nil:
+		cfg.StateFile = filepath.Join(o.spoolDir, "source")
+	case o.source == agent.SourceKernel:
+		cfg.StateFile = daemonState
 	}
 	return cfg, nil
 }
@@ -133,8 +137,8 @@ func (o *runFlags) check() error {
 		return errors.New("--source: empty: want kernel, multicast, stdin or a file")
 	case o.follow && !file:
 		return fmt.Errorf("--follow: only a file can be followed, not %s", o.source)
-	case o.state != "" && !o.follow:
-		return errors.New("--state: only with --follow")
+	case o.state != "" && !o.follow && (file || o.source == agent.SourceStdin):
+		return errors.New("--state: only with --follow, or the kernel source")
 	case o.transport != "tcp":
 		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
 	case o.probe < 0:

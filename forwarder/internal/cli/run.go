@@ -105,7 +105,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.SortFlags = false
 	f.StringVar(&o.source, "source", agent.SourceKernel, "where records come from: kernel, multicast, stdin or a file")
 	f.BoolVar(&o.follow, "follow", false, "go on at the end of a file, through rotation")
-	f.StringVar(&o.state, "state", "", "with --follow: remember in this file how far it was read (default SPOOL/source)")
+	f.StringVar(&o.state, "state", "", "remember in this file how far the source was read: with --follow the file (default SPOOL/source), of the kernel the last serial (default "+daemonState+", or none)")
 	f.StringVar(&o.remote, "remote", "", "the collector, HOST[:PORT]; several, with commas, are tried in order")
 	f.StringVar(&o.transport, "transport", "tcp", "how to ship: tcp (the audisp-remote protocol)")
 	f.StringVar(&o.format, "format", "", "managed (acknowledged, the default) or ascii (lines, never acknowledged)")

@@ -50,6 +50,9 @@ type Config struct {
 	QueueBytes    int           // bytes of the queue, default 16 MiB
 	Linger        time.Duration // how long records may collect after a batch at most, default 50 ms, negative: none
 	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
+	// Last is where an earlier run ended: serials that came since are missing; nil:
+	// not known.
+	Last *LastSerial
 
 	Logger hclog.Logger
 	Now    func() time.Time
@@ -165,6 +168,9 @@ func Open(cfg Config) (_ *Listener, err error) {
 		l.slots[i].Buf = arena[i*slotSize : (i+1)*slotSize : (i+1)*slotSize]
 	}
 	l.gaps.begin(cfg.Now())
+	if cfg.Last != nil {
+		l.gaps.resume(*cfg.Last)
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.release())

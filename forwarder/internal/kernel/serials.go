@@ -20,6 +20,13 @@ type SerialGaps struct {
 	Since, Before time.Time // higher serials came, by which they were missed, between these
 }
 
+// LastSerial is where an earlier run ended, in the same boot.
+type LastSerial struct {
+	Serial uint32     // the highest that was taken in
+	At     time.Time  // when it was
+	Unsaid SerialGaps // of the earlier runs, which ended before they told of them
+}
+
 const (
 	// serialWindow is how many serials a record may come late by. Each CPU queues
 	// records in its own time; of 8,192 that the kernel held back for a daemon that
@@ -51,11 +58,23 @@ type serials struct {
 	total        uint64
 }
 
-// begin starts the times at now; serials start with the first that is seen.
+// begin starts the times at now; serials start with the first that is seen,
+// unless resume comes after it.
 func (g *serials) begin(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.markAt, g.since = now, now
+}
+
+// resume goes on where an earlier run ended: what comes after that serial and
+// doesn't come here is missing.
+func (g *serials) resume(last LastSerial) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.startLocked(last.Serial)
+	g.since = last.At
+	g.total += last.Unsaid.Count
+	g.open.Join(last.Unsaid)
 }
 
 // note takes the serials of a batch.
@@ -63,7 +82,7 @@ func (g *serials) note(batch []Record, now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for i := range batch {
-		if s, ok := serialOf(batch[i].Text); ok {
+		if s, ok := SerialOf(batch[i].Text); ok {
 			g.noteLocked(s, now)
 		}
 	}
@@ -126,11 +145,11 @@ func (g *serials) missLocked(from uint32, missing uint64, now time.Time) {
 
 func (g *serials) addLocked(n uint64, first, last uint32, now time.Time) {
 	g.total += n
-	g.open.join(SerialGaps{Count: n, First: first, Last: last, Since: g.since, Before: now})
+	g.open.Join(SerialGaps{Count: n, First: first, Last: last, Since: g.since, Before: now})
 }
 
-// join adds later gaps.
-func (s *SerialGaps) join(later SerialGaps) {
+// Join adds later gaps.
+func (s *SerialGaps) Join(later SerialGaps) {
 	if later.Count == 0 {
 		return
 	}
@@ -167,7 +186,7 @@ func (g *serials) end(now time.Time) {
 }
 
 func (g *serials) closeLocked() {
-	g.closed.join(g.open)
+	g.closed.Join(g.open)
 	g.open = SerialGaps{}
 }
 
@@ -207,8 +226,8 @@ func (g *serials) count() uint64 {
 	return g.total
 }
 
-// serialOf reads the serial in "audit(SECONDS.MILLIS:SERIAL): ".
-func serialOf(text []byte) (uint32, bool) {
+// SerialOf reads the serial in "audit(SECONDS.MILLIS:SERIAL): ".
+func SerialOf(text []byte) (uint32, bool) {
 	const start = "audit("
 	if len(text) < len(start) || string(text[:len(start)]) != start {
 		return 0, false

@@ -144,11 +144,11 @@ func TestSerialsLikeTheModel(t *testing.T) {
 			case 9:
 				g.look(now, 0, true) // records wait in the socket: nothing is settled
 			}
-			sum.join(g.take())
+			sum.Join(g.take())
 		}
 		g.end(now)
 		m.settle(m.head)
-		sum.join(g.take())
+		sum.Join(g.take())
 		m.check(t, &g, sum)
 	})
 }
@@ -240,7 +240,7 @@ func TestSerialOf(t *testing.T) {
 		"Audit(1.0:1): ": -1, "audit(1.0:1 ): ": -1, "op=x": -1,
 	} {
 		got := int64(-1)
-		if n, ok := serialOf([]byte(text)); ok {
+		if n, ok := SerialOf([]byte(text)); ok {
 			got = int64(n)
 		}
 		if got != want {

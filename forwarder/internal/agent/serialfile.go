@@ -1,0 +1,165 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+)
+
+// serialFile keeps the highest serial of the kernel's that was handed on, so that
+// the next run can tell what came while nobody took it: after a stop as after a
+// SIGKILL. It is one line of a fixed length, written in place and never synced: a
+// serial means something only until the machine starts again, and so long the page
+// cache has it. FORMAT.md has its words.
+//
+// What is missing between two runs is said in the stream only when it can't come any
+// more, some 20 s after the start. Until then it is kept here, too, or a forwarder
+// that is killed over and over would never say it.
+type serialFile struct {
+	f    *os.File
+	boot string
+
+	begun   bool
+	changed bool
+	failed  bool // a write did, and is not tried again
+	last    uint32
+	line    []byte
+
+	carried kernel.SerialGaps // of earlier runs, not said yet
+	// between is whether what is missing between was.Serial and least, the lowest
+	// serial of this run, is not said yet.
+	between bool
+	was     kernel.LastSerial
+	least   uint32
+}
+
+const (
+	serialHeader = "auditfleet-serial 1"
+	// boot, last serial and when; what is missing and not said: how many, the first
+	// and the last, and from when on. Times are nanoseconds since 1970.
+	serialFormat = serialHeader + " %s %010d %019d %010d %010d %010d %019d\n"
+	bootIDFile   = "/proc/sys/kernel/random/boot_id"
+)
+
+// openSerialFile returns the file and what it knows of the present boot; nil when
+// that is nothing. A file of somebody else's is left as it is.
+func openSerialFile(path, boot string) (_ *serialFile, last *kernel.LastSerial, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--state: %w", err)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 256))
+	if err == nil && len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(serialHeader+" ")) {
+		err = fmt.Errorf("--state: %s: %w: name another file, or remove it", path, ErrStateFile)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	s := &serialFile{f: f, boot: boot}
+	var b string
+	var at, since int64
+	g := &s.carried
+	n, _ := fmt.Sscanf(string(text), serialFormat, &b, &s.last, &at, &g.Count, &g.First, &g.Last, &since)
+	if n != 7 || b != boot {
+		s.carried = kernel.SerialGaps{}
+		return s, nil, nil
+	}
+	if g.Count > 0 {
+		g.Since, g.Before = time.Unix(0, since), time.Unix(0, at)
+	}
+	s.begun, s.least = true, s.last
+	s.was = kernel.LastSerial{Serial: s.last, At: time.Unix(0, at), Unsaid: s.carried}
+	last = &s.was
+	return s, last, nil
+}
+
+// bootID names the present run of the kernel.
+func bootID() (string, error) {
+	b, err := os.ReadFile(bootIDFile)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(b))
+	if id == "" || strings.ContainsAny(id, " \n") {
+		return "", fmt.Errorf("%s: %q is no name of a boot", bootIDFile, b)
+	}
+	return id, nil
+}
+
+// note takes the serials of a block that is about to be handed on.
+func (s *serialFile) note(b *kernel.Block) {
+	if s == nil || s.failed {
+		return
+	}
+	for i := range b.Len() {
+		if serial, ok := kernel.SerialOf(b.Record(i).Text); ok {
+			s.noteSerial(serial)
+		}
+	}
+}
+
+func (s *serialFile) noteSerial(serial uint32) {
+	switch after := int32(serial - s.was.Serial); {
+	case s.was.At.IsZero() || after <= 0:
+	case s.least == s.was.Serial: // the first of this run
+		s.between, s.least = after > 1, serial
+	case s.between && int32(serial-s.least) < 0:
+		s.between, s.least, s.changed = after > 1, serial, true
+	}
+	if !s.begun || int32(serial-s.last) > 0 {
+		s.begun, s.changed, s.last = true, true, serial
+	}
+}
+
+// said notes that gaps are in the stream now.
+func (s *serialFile) said(g kernel.SerialGaps) {
+	if s == nil {
+		return
+	}
+	if s.carried.Count > 0 && g.First == s.carried.First {
+		s.carried, s.changed = kernel.SerialGaps{}, true
+	}
+	switch {
+	case !s.between || int32(g.Last-s.was.Serial) <= 0:
+	case int32(g.Last-(s.least-1)) >= 0:
+		s.between, s.changed = false, true
+	default: // a part of it
+		s.was, s.changed = kernel.LastSerial{Serial: g.Last, At: g.Before}, true
+	}
+}
+
+// save writes the line when it has changed; call it after what it stands for was
+// handed on.
+func (s *serialFile) save(now time.Time) error {
+	if s == nil || !s.changed || s.failed {
+		return nil
+	}
+	s.changed = false
+	g := s.carried
+	if s.between {
+		g.Join(kernel.SerialGaps{Count: uint64(s.least - s.was.Serial - 1), First: s.was.Serial + 1, Last: s.least - 1, Since: s.was.At, Before: now})
+	}
+	since := int64(0)
+	if g.Count > 0 {
+		since = g.Since.UnixNano()
+	}
+	s.line = fmt.Appendf(s.line[:0], serialFormat, s.boot, s.last, now.UnixNano(), g.Count, g.First, g.Last, since)
+	_, err := s.f.WriteAt(s.line, 0)
+	s.failed = err != nil
+	return err
+}
+
+func (s *serialFile) close() error {
+	if s == nil {
+		return nil
+	}
+	return s.f.Close()
+}

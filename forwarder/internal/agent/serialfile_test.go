@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+)
+
+// Runs that are killed one after the other, each before it has said what was missing
+// before it, lose nothing of the count.
+func TestSerialFileThroughKills(t *testing.T) {
+	path := t.TempDir() + "/serial"
+	at := func(s int) time.Time { return time.Unix(1_700_000_000+int64(s), 0) }
+	gaps := func(n uint64, first, last uint32, since, before int) kernel.SerialGaps {
+		return kernel.SerialGaps{Count: n, First: first, Last: last, Since: at(since), Before: at(before)}
+	}
+	for i, run := range []struct {
+		knows   *kernel.LastSerial // at the start
+		serials []uint32           // taken in and saved, at 10 times the run's number
+		said    []kernel.SerialGaps
+	}{
+		{serials: []uint32{100, 102, 101}},
+		{knows: &kernel.LastSerial{Serial: 102, At: at(0)}, serials: []uint32{110, 111}},
+		{knows: &kernel.LastSerial{Serial: 111, At: at(10), Unsaid: gaps(7, 103, 109, 0, 10)}},
+		{
+			knows:   &kernel.LastSerial{Serial: 111, At: at(10), Unsaid: gaps(7, 103, 109, 0, 10)},
+			serials: []uint32{120, 118, 121}, // the kernel had held one back
+		},
+		{
+			knows:   &kernel.LastSerial{Serial: 121, At: at(30), Unsaid: gaps(13, 103, 117, 0, 30)},
+			serials: []uint32{122}, said: []kernel.SerialGaps{gaps(13, 103, 117, 0, 30)},
+		},
+		{knows: &kernel.LastSerial{Serial: 122, At: at(40)}, serials: []uint32{200}, said: []kernel.SerialGaps{gaps(27, 123, 149, 40, 50)}},
+		{
+			knows:   &kernel.LastSerial{Serial: 200, At: at(50), Unsaid: gaps(50, 150, 199, 50, 50)},
+			serials: []uint32{210}, said: []kernel.SerialGaps{gaps(59, 150, 209, 50, 60)},
+		},
+		{knows: &kernel.LastSerial{Serial: 210, At: at(60)}, serials: []uint32{4294967295 - 5}}, // no later than 210: of before it
+		{knows: &kernel.LastSerial{Serial: 210, At: at(60)}, serials: []uint32{2<<30 + 100}},
+		{knows: &kernel.LastSerial{Serial: 2<<30 + 100, At: at(80), Unsaid: gaps(2<<30-111, 211, 2<<30+99, 60, 80)}},
+	} {
+		s, knows, err := openSerialFile(path, "boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(run.knows, knows); diff != "" {
+			t.Errorf("run %d knows:\n%s", i, diff)
+		}
+		for _, serial := range run.serials {
+			s.noteSerial(serial)
+			if err := s.save(at(10 * i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, g := range run.said {
+			s.said(g)
+			if err := s.save(at(10 * i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
