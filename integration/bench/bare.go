@@ -28,6 +28,9 @@ func bareServer() serverKind {
 		if err != nil {
 			return "", nil, err
 		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return "", nil, err
+		}
 		p, err := harness.Start(harness.Spec{Name: "bare", Args: []string{self, "-bare", filepath.Join(dir, "bare.log")}})
 		if err != nil {
 			return "", nil, err
