@@ -4,15 +4,14 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/integration/harness"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
@@ -28,55 +27,24 @@ func writeFile(t *testing.T, path string, mode os.FileMode, text string) string 
 	return path
 }
 
-// stockServer is a stock auditd that listens; it returns its port and its log.
-func stockServer(t *testing.T) (port int, log string) {
-	t.Helper()
-	auditd := need.Stock(t, "auditd")
-	dir := t.TempDir()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port = ln.Addr().(*net.TCPAddr).Port
-	ln.Close()
-	log = dir + "/log/audit.log"
-	for _, d := range []string{"/log", "/run", "/plugins"} {
-		if err := os.Mkdir(dir+d, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	writeFile(t, dir+"/conf/auditd.conf", 0o640, fmt.Sprintf("local_events = no\ntcp_listen_port = %d\nuse_libwrap = no\ntcp_max_per_addr = 9\nlog_format = RAW\nlog_file = %s\nplugin_dir = %s/plugins\nspace_left = 2\nadmin_space_left = 1\n", port, log, dir))
-	cmd := exec.Command("unshare", "-m", "sh", "-c", fmt.Sprintf("mount --bind %s/run /run && exec %s -n -c %s/conf", dir, auditd, dir))
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Signal(unix.SIGTERM); err != nil {
-			t.Error(err)
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the stock server: %v", err)
-		}
-	})
-	wait(t, "the stock server listens", func() bool {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err == nil {
-			conn.Close()
-		}
-		return err == nil
-	})
-	return port, log
-}
-
 // The stock audisp-remote, as it is, carries every record to a stock server; EOE
 // it keeps to itself. (It reads lines only, whatever format says.)
 func TestStockRemotePlugin(t *testing.T) {
 	need.Root(t)
 	remote := need.Stock(t, "audisp-remote")
-	port, log := stockServer(t)
+	need.Stock(t, "auditd")
+	server, err := harness.StartAuditdServer(t.TempDir(), map[string]string{"tcp_max_per_addr": "9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Terminate(10 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
 	dir := t.TempDir()
 	// Its configuration's place is fixed.
-	writeFile(t, dir+"/remote.conf", 0o640, fmt.Sprintf("remote_server = 127.0.0.1\nport = %d\nmode = immediate\nqueue_depth = 10000\nheartbeat_timeout = 0\n", port))
+	writeFile(t, dir+"/remote.conf", 0o640, fmt.Sprintf("remote_server = 127.0.0.1\nport = %d\nmode = immediate\nqueue_depth = 10000\nheartbeat_timeout = 0\n", server.Port))
 	if err := os.Mkdir(dir+"/spool", 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +63,7 @@ func TestStockRemotePlugin(t *testing.T) {
 	}
 	records := func() string {
 		var out strings.Builder
-		for l := range strings.Lines(content(log)) {
+		for l := range strings.Lines(content(server.LogFile)) {
 			if !strings.HasPrefix(l, "type=DAEMON_") {
 				out.WriteString(l)
 			}

@@ -70,8 +70,8 @@ func benchShip(b *testing.B, addr string, window int) {
 func BenchmarkStockServer(b *testing.B) {
 	for _, window := range []int{1, 256, MaxWindow} {
 		b.Run(fmt.Sprintf("window%d", window), func(b *testing.B) {
-			addr, _, _ := stockServer(b)
-			benchShip(b, addr, window)
+			a, _ := stockServer(b)
+			benchShip(b, a.Addr(), window)
 		})
 	}
 }
