@@ -245,6 +245,9 @@ func (h *Head) Submit(ctx context.Context, b *journal.Batch, done func(error)) e
 	return h.j.Submit(ctx, b, done)
 }
 
+// Commit has the journal commit what was deferred; see journal.Commit.
+func (h *Head) Commit() { h.j.Commit() }
+
 // run takes committed batches until the journal is closed.
 func (h *Head) run() {
 	defer h.wg.Done()

@@ -13,6 +13,7 @@ type ackers struct {
 	head    int        // guarded by mu
 	stopped bool       // guarded by mu
 	waiting int        // guarded by mu: goroutines asleep
+	held    int        // guarded by mu: goroutines that will write what comes meanwhile
 }
 
 func (a *ackers) start(n int) {
@@ -27,11 +28,43 @@ func (a *ackers) start(n int) {
 func (a *ackers) push(s *session) {
 	a.mu.Lock()
 	a.ready = append(a.ready, s)
-	wake := a.waiting > 0
+	wake := a.waiting > 0 && a.held == 0
 	a.mu.Unlock()
 	if wake {
 		a.cond.Signal()
 	}
+}
+
+// hold says that the caller writes what is queued until its release.
+func (a *ackers) hold() {
+	a.mu.Lock()
+	a.held++
+	a.mu.Unlock()
+}
+
+// release writes what is queued.
+func (a *ackers) release() {
+	for {
+		a.mu.Lock()
+		if a.head == len(a.ready) {
+			a.held--
+			a.mu.Unlock()
+			return
+		}
+		s := a.pop()
+		a.mu.Unlock()
+		s.writeReplies()
+	}
+}
+
+// pop takes the oldest session. mu is held.
+func (a *ackers) pop() *session {
+	s := a.ready[a.head]
+	a.ready[a.head] = nil
+	if a.head++; a.head == len(a.ready) {
+		a.ready, a.head = a.ready[:0], 0
+	}
+	return s
 }
 
 // run takes sessions until stopped and nothing is left.
@@ -48,11 +81,7 @@ func (a *ackers) run() {
 			a.mu.Unlock()
 			return
 		}
-		s := a.ready[a.head]
-		a.ready[a.head] = nil
-		if a.head++; a.head == len(a.ready) {
-			a.ready, a.head = a.ready[:0], 0
-		}
+		s := a.pop()
 		a.mu.Unlock()
 		s.writeReplies()
 	}

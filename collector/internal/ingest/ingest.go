@@ -4,24 +4,27 @@
 // which the records came. The collector's server wires it between listen and
 // journal and is the only one to import it.
 //
-// A session has one goroutine, which reads, and writes the replies to what was
-// stored at once. Other replies are made after the journal's callback and written
-// by a few goroutines shared by all sessions, never by the journal's own: a sender
-// that does not take its replies holds up nobody.
+// A session is read by a poller (package poll), which hands over what came of all
+// its sessions, has it committed at once and writes the replies. What might block is
+// done by the session's own goroutine, which sleeps else: waiting for room, for the
+// end. Replies to what is committed elsewhere are made after the journal's callback
+// and written by a few goroutines shared by all sessions, never by the journal's own:
+// a sender that does not take its replies holds up nobody.
 //
-// Lock order: session.mu, then ackers.mu. Nothing blocks under either.
+// Lock order: session.mu, then ackers.mu and poll's. Nothing blocks under either.
 package ingest
 
 import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/semaphore"
@@ -38,17 +41,16 @@ var (
 
 // Journal is where records become durable. Submit may block while the journal's
 // queue is full; done is called once, in the order of Submit, when the batch is
-// stored (nil) or was not (the reason), and is not called when Submit fails.
+// stored (nil) or was not (the reason), and is not called when Submit fails. A
+// deferred batch gets journal.ErrBusy where Submit would block, and waits for Commit.
 type Journal interface {
 	Submit(ctx context.Context, b *journal.Batch, done func(error)) error
+	Commit()
 }
 
 // Conn is a sender's connection, as package listen gives it.
 type Conn interface {
-	SyscallConn() (syscall.RawConn, error)
-	SetReadDeadline(time.Time) error
-	SetWriteDeadline(time.Time) error
-	CloseWrite() error
+	Sock() *poll.Conn
 	Shut(cause string)
 	Cause() string
 	ID() uint64
@@ -88,6 +90,9 @@ type Config struct {
 	Outcome func(error)
 	// Writers is the number of goroutines that write replies. 0 means 2.
 	Writers int
+	// Pollers is the number of goroutines that read. 0 means one for two CPUs, at
+	// most 4.
+	Pollers int
 }
 
 // Ingest is the sessions of a collector.
@@ -104,14 +109,15 @@ type Ingest struct {
 	scratch  [len(classes)]sync.Pool // of *scratch
 	total    *semaphore.Weighted
 	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
+	lanes    []*lane
 
 	mu       sync.Mutex
 	sessions map[*session]struct{} // guarded by mu
 	ending   bool                  // guarded by mu: the collector stops; a new session ends at once
 }
 
-// Open starts the goroutines that write replies.
-func Open(cfg Config) *Ingest {
+// Open starts the goroutines that read and that write replies.
+func Open(cfg Config) (*Ingest, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -139,8 +145,26 @@ func Open(cfg Config) *Ingest {
 		total:    semaphore.NewWeighted(cfg.MaxTotal),
 	}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
+	if cfg.Pollers == 0 {
+		cfg.Pollers = min(4, (runtime.GOMAXPROCS(0)+1)/2)
+	}
+	for range cfg.Pollers {
+		l, err := newLane(in)
+		if err != nil {
+			return nil, errors.Join(err, in.closeLanes())
+		}
+		in.lanes = append(in.lanes, l)
+	}
 	in.ackers.start(cfg.Writers)
-	return in
+	return in, nil
+}
+
+func (in *Ingest) closeLanes() error {
+	var errs []error
+	for _, l := range in.lanes {
+		errs = append(errs, l.poller.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // Serve handles one connection until it ends: everything received is stored and
@@ -159,6 +183,7 @@ func (in *Ingest) Serve(c Conn) {
 		s.end()
 	}
 	s.run()
+	s.poll.Close()
 	in.mu.Lock()
 	delete(in.sessions, s)
 	in.mu.Unlock()
@@ -186,7 +211,8 @@ func (in *Ingest) Abort() { in.cancel() }
 // Close joins the goroutines that write replies. Every Serve has returned.
 func (in *Ingest) Close() error {
 	in.cancel()
+	err := in.closeLanes()
 	in.ackers.stop()
 	in.slow.Wait()
-	return nil
+	return err
 }

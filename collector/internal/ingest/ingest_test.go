@@ -17,11 +17,13 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,6 +40,8 @@ type fakeJournal struct {
 	verdict func(b *journal.Batch) error // guarded by mu; nil stores everything
 	refuse  error                        // guarded by mu: Submit itself fails
 	hold    chan struct{}                // guarded by mu: when not nil, commits wait for it
+	stuck   chan struct{}                // guarded by mu: when not nil, Commit waits for it
+	full    func() bool                  // guarded by mu: whether a deferred batch is refused; nil: never
 }
 
 func newJournal(t *testing.T) *fakeJournal {
@@ -56,6 +60,9 @@ func newJournal(t *testing.T) *fakeJournal {
 func (j *fakeJournal) Submit(ctx context.Context, b *journal.Batch, done func(error)) error {
 	j.mu.Lock()
 	refuse := j.refuse
+	if refuse == nil && b.Deferred && j.full != nil && j.full() {
+		refuse = journal.ErrBusy
+	}
 	j.mu.Unlock()
 	if refuse != nil {
 		return refuse
@@ -90,6 +97,15 @@ func (j *fakeJournal) Submit(ctx context.Context, b *journal.Batch, done func(er
 	}
 }
 
+func (j *fakeJournal) Commit() {
+	j.mu.Lock()
+	stuck := j.stuck
+	j.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+	}
+}
+
 func (j *fakeJournal) stored() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -104,7 +120,8 @@ func (j *fakeJournal) set(f func()) {
 
 // testConn stands in for listen.Conn: what Received and Busy were told is counted.
 type testConn struct {
-	*net.TCPConn
+	sock       *poll.Conn
+	peer       netip.AddrPort
 	id         uint64
 	cause      atomic.Pointer[string]
 	unfinished atomic.Bool
@@ -113,7 +130,7 @@ type testConn struct {
 
 func (c *testConn) Shut(cause string) {
 	c.cause.CompareAndSwap(nil, &cause)
-	c.TCPConn.Close()
+	c.sock.Shutdown()
 }
 
 func (c *testConn) Cause() string {
@@ -123,7 +140,8 @@ func (c *testConn) Cause() string {
 	return ""
 }
 func (c *testConn) ID() uint64                  { return c.id }
-func (c *testConn) Peer() netip.AddrPort        { return c.RemoteAddr().(*net.TCPAddr).AddrPort() }
+func (c *testConn) Peer() netip.AddrPort        { return c.peer }
+func (c *testConn) Sock() *poll.Conn            { return c.sock }
 func (c *testConn) Received(_, unfinished bool) { c.unfinished.Store(unfinished) }
 func (c *testConn) Busy(b bool)                 { c.busy.Store(b) }
 
@@ -157,7 +175,11 @@ func setup(t *testing.T, change func(*Config)) *fixture {
 	if change != nil {
 		change(&cfg)
 	}
-	f.in = Open(cfg)
+	in, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.in = in
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -192,14 +214,20 @@ func (f *fixture) dial() *client {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	peer := s.RemoteAddr().(*net.TCPAddr).AddrPort()
+	sock, err := poll.Take(s)
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	f.mu.Lock()
 	f.ids++
-	cl := &client{TCPConn: c.(*net.TCPConn), t: f.t, side: &testConn{TCPConn: s, id: f.ids}, done: make(chan struct{})}
+	cl := &client{TCPConn: c.(*net.TCPConn), t: f.t, side: &testConn{sock: sock, peer: peer, id: f.ids}, done: make(chan struct{})}
 	f.mu.Unlock()
 	f.wg.Add(1)
 	go func() {
 		defer f.wg.Done()
 		f.in.Serve(cl.side)
+		cl.side.sock.Close()
 		close(cl.done)
 	}()
 	f.t.Cleanup(func() { c.Close() })
@@ -574,7 +602,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 func TestSenderThatReadsNothing(t *testing.T) {
 	f := setup(t, func(c *Config) { c.WriteTimeout = 300 * time.Millisecond })
 	c := f.dial()
-	c.side.SetWriteBuffer(4 << 10)
+	c.side.sock.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10) })
 	c.SetReadBuffer(4 << 10)
 	var beats []byte
 	for i := range 4096 {

@@ -3,6 +3,7 @@ package ingest
 import (
 	"errors"
 	"io"
+	"net"
 
 	"golang.org/x/sys/unix"
 )
@@ -69,73 +70,75 @@ func (in *Ingest) giveScratch(sc *scratch) {
 	in.total.Release(int64(share))
 }
 
-// read waits until the socket can be read and only then takes a buffer, s.sc, which
-// begins with what was left of the last read; s.n bytes are in it. The buffer counts
-// against the bytes in flight overall: when these are used up, it waits for its turn.
+var (
+	// errNoRoom is returned by read when too much is in flight overall.
+	errNoRoom = errors.New("too much is in flight")
+	// errNothing is returned by read when there is nothing to be read yet.
+	errNothing = errors.New("nothing to be read")
+)
+
+// read reads once into s.sc, or when that is nil into one it takes, which begins with
+// what was left of the last read; s.n bytes are in it. The buffer counts against the
+// bytes in flight overall. It is given back when read fails.
 func (s *session) read() error {
-	s.sc = nil
-	for {
-		err := s.readOnce()
-		if !errors.Is(err, errNoRoom) {
-			if err == nil {
-				s.size.filled(s.n)
-			}
-			return err
-		}
-		s.in.cfg.Metrics.Waits.Inc()
-		s.c.Busy(true) // its silence is ours
-		err = s.in.total.Acquire(s.in.ctx, int64(classes[s.size.class]))
-		s.c.Busy(false)
-		if err != nil {
-			return err
-		}
-		s.sc = s.in.takeScratch(s.size.class)
+	if s.c.Cause() != "" {
+		s.dropScratch()
+		return net.ErrClosed
 	}
-}
-
-// errNoRoom is returned by readOnce when the socket can be read, but too much is
-// in flight overall.
-var errNoRoom = errors.New("too much is in flight")
-
-// readOnce reads into s.sc, or when that is nil into one it takes.
-func (s *session) readOnce() error {
-	s.rdErr = nil
-	err := s.raw.Read(s.readFn)
-	if err == nil {
-		err = s.rdErr
-	}
-	if err != nil && s.sc != nil {
-		s.in.giveScratch(s.sc)
-		s.sc = nil
-	}
-	return err
-}
-
-// readReady is called when the socket may be readable.
-func (s *session) readReady(fd uintptr) bool {
 	if s.sc == nil {
 		if !s.in.total.TryAcquire(int64(classes[s.size.class])) {
-			s.rdErr = errNoRoom
-			return true
+			return errNoRoom
 		}
 		s.sc = s.in.takeScratch(s.size.class)
 	}
 	s.n = copy(s.sc.buf, s.left)
+	s.rdErr = nil
+	err := s.c.Sock().Control(s.readFn)
+	if err == nil {
+		err = s.rdErr
+	}
+	if err != nil {
+		s.dropScratch()
+		return err
+	}
+	s.size.filled(s.n)
+	return nil
+}
+
+// awaitTurn waits until a buffer may be taken, and takes it: for the session's own
+// goroutine.
+func (s *session) awaitTurn() error {
+	s.in.cfg.Metrics.Waits.Inc()
+	s.c.Busy(true) // its silence is ours
+	defer s.c.Busy(false)
+	if err := s.in.total.Acquire(s.in.ctx, int64(classes[s.size.class])); err != nil {
+		return err
+	}
+	s.sc = s.in.takeScratch(s.size.class)
+	return nil
+}
+
+func (s *session) dropScratch() {
+	if s.sc != nil {
+		s.in.giveScratch(s.sc)
+		s.sc = nil
+	}
+}
+
+func (s *session) readSocket(fd uintptr) {
 	for {
 		m, err := unix.Read(int(fd), s.sc.buf[s.n:])
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
-			s.in.giveScratch(s.sc)
-			s.sc = nil
-			return false
+			err = errNothing
 		case err == nil && m == 0:
 			err = io.EOF
 		case err == nil:
 			s.n += m
 		}
 		s.rdErr = err
-		return true
+		return
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -28,7 +29,7 @@ func (s *session) writeReplies() {
 			s.wake()
 			continue
 		}
-		err := s.write(false)
+		err := s.write(0)
 		if errors.Is(err, errBlocked) {
 			// An acker is for everybody: this sender gets a goroutine of its own
 			// until it reads again or its time is over.
@@ -43,9 +44,7 @@ func (s *session) writeReplies() {
 
 func (s *session) writeSlowly() {
 	defer s.in.slow.Done()
-	_ = s.c.SetWriteDeadline(time.Now().Add(s.in.cfg.WriteTimeout))
-	s.wrote(s.write(true))
-	_ = s.c.SetWriteDeadline(time.Time{})
+	s.wrote(s.write(s.in.cfg.WriteTimeout))
 	s.wake()
 	s.writeReplies()
 }
@@ -92,6 +91,8 @@ func (s *session) takeFinished() bool {
 	clear(s.queue[rest:])
 	s.queue = s.queue[:rest]
 	s.inFlight -= size
+	now := s.in.cfg.Now()
+	s.replied = now
 	if s.inFlight == 0 {
 		s.c.Busy(false)
 	}
@@ -99,7 +100,6 @@ func (s *session) takeFinished() bool {
 	m.InFlight.Sub(float64(size))
 	s.in.total.Release(int64(size))
 	s.out, s.outAt = s.out[:0], 0
-	now := s.in.cfg.Now()
 	for _, p := range taken {
 		s.out = p.appendReplies(s.out)
 		if p.err == nil && len(p.seqs) > 0 {
@@ -168,33 +168,38 @@ func (in *Ingest) refuse(err error, do string) {
 	in.cfg.Log.Error("records are not stored, their senders are told to keep them: "+do, "error", err, "suppressed", suppressed)
 }
 
-// write writes s.out from outAt on, where it stops when it can't. Without wait it
-// returns errBlocked where it would have to.
-func (s *session) write(wait bool) error {
-	s.wait, s.wrErr = wait, nil
-	if err := s.raw.Write(s.writeFn); err != nil {
-		return err
+// write writes s.out from outAt on. Where it would have to wait, it does so for limit
+// in all, or without one returns errBlocked.
+func (s *session) write(limit time.Duration) error {
+	began := time.Now()
+	for {
+		s.wrErr = nil
+		err := s.c.Sock().Control(s.writeFn)
+		if err == nil {
+			err = s.wrErr
+		}
+		if !errors.Is(err, errBlocked) || limit == 0 {
+			return err
+		}
+		if err := s.poll.Wait(poll.Out, limit-time.Since(began)); err != nil {
+			return err
+		}
 	}
-	return s.wrErr
 }
 
-// writeReady is called when the socket may be writable.
-func (s *session) writeReady(fd uintptr) bool {
+func (s *session) writeSocket(fd uintptr) {
 	for s.outAt < len(s.out) {
 		n, err := unix.Write(int(fd), s.out[s.outAt:])
 		switch {
 		case err == unix.EINTR:
 			continue
-		case err == unix.EAGAIN && s.wait:
-			return false
 		case err == unix.EAGAIN:
 			err = errBlocked
 		}
 		if err != nil {
 			s.wrErr = err
-			return true
+			return
 		}
 		s.outAt += n
 	}
-	return true
 }

@@ -7,10 +7,10 @@ import (
 	"net"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"golang.org/x/sys/unix"
@@ -26,22 +26,38 @@ const (
 	linger = 500 * time.Millisecond
 )
 
+// A sender that sends hotStreak times in a row within hotAfter of its last answer, or
+// before it, sends as fast as it is answered: what comes is taken at once. Of others,
+// it is a record now and then, and the poller may wait a moment for those of others.
+// Over a link of hotAfter and more the former can't be told from the latter, and its
+// round trip becomes longer by that moment.
+const (
+	hotAfter  = 20 * time.Millisecond
+	hotStreak = 3
+)
+
 // session is one connection.
 type session struct {
 	in   *Ingest
 	c    Conn
-	raw  syscall.RawConn
+	lane *lane
+	poll *poll.Handle
 	host string // the sender's address: its identity where records carry no node=
 
-	// Only the reading goroutine uses these.
+	// Only who reads uses these: the poller, or the session's goroutine while it has
+	// the connection.
 	dec    remote.Decoder
 	left   []byte // an unfinished frame or line
 	offset int64  // of the stream: where left begins
 	size   sizer  // of the next read
 	sc     *scratch
 	n      int // bytes in sc
-	readFn func(fd uintptr) bool
+	readFn func(fd uintptr)
 	rdErr  error // of readFn
+	polled bool  // it is the poller that reads
+	stuck  []*intake
+	err    error // why the poller gave the connection back, nil when it is to go on
+	streak int   // batches in a row that came soon after the last answer
 
 	room chan struct{} // of 1: replies were made, or the session is broken
 
@@ -50,13 +66,13 @@ type session struct {
 	queue    []*pending // guarded by mu; in the order of receipt
 	inFlight int        // guarded by mu; bytes of queue
 	writing  bool       // guarded by mu: an acker or a slow writer has it
+	replied  time.Time  // guarded by mu: when the last replies were made
 	broken   bool       // guarded by mu: nothing can be written any more
 	ending   bool       // guarded by mu: the collector stops
 	out      []byte     // used by whoever set writing, as are the following
 	outAt    int        // out[outAt:] is not written
-	writeFn  func(fd uintptr) bool
+	writeFn  func(fd uintptr)
 	wrErr    error
-	wait     bool // whether writeFn may wait
 }
 
 // pending is a batch on its way through the journal, and heartbeats that came
@@ -80,29 +96,64 @@ type beat struct {
 }
 
 func newSession(in *Ingest, c Conn) (*session, error) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
 	s := &session{
-		in: in, c: c, raw: raw,
+		in: in, c: c, lane: in.lanes[c.ID()%uint64(len(in.lanes))],
 		host: c.Peer().Addr().Unmap().WithZone("").String(),
 		room: make(chan struct{}, 1),
 	}
 	// Made once: a closure a call would be an allocation a record.
-	s.readFn, s.writeFn = s.readReady, s.writeReady
-	return s, nil
+	s.readFn, s.writeFn = s.readSocket, s.writeSocket
+	var err error
+	s.poll, err = s.lane.poller.Register(c.Sock(), s.ready)
+	return s, err
 }
 
 // errMalformed ends a session whose stream can't be read any further.
 var errMalformed = errors.New("malformed stream")
 
 func (s *session) run() {
-	var err error
-	for err == nil && s.waitRoom() {
-		err = s.readBurst()
+	for s.err == nil && s.waitRoom() {
+		err := s.poll.Serve()
+		if errors.Is(s.err, errNoRoom) {
+			s.err = s.awaitTurn()
+		} else if s.err == nil {
+			s.err = err
+		}
+		for _, x := range s.stuck {
+			s.submit(x)
+		}
+		clear(s.stuck)
+		s.stuck = s.stuck[:0]
 	}
-	s.finish(err)
+	s.dropScratch()
+	s.finish(s.err)
+}
+
+// ready is called by the poller when there is something to be read. It keeps the
+// connection until something would block, or is over.
+func (s *session) ready() bool {
+	if s.isOver() {
+		return false
+	}
+	s.polled = true
+	s.err = s.readBurst()
+	s.polled = false
+	if errors.Is(s.err, errNothing) {
+		s.err = nil
+	}
+	return s.err == nil && len(s.stuck) == 0 && s.hasRoom()
+}
+
+func (s *session) isOver() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken || s.ending
+}
+
+func (s *session) hasRoom() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inFlight < s.in.cfg.MaxInFlight
 }
 
 // waitRoom blocks while too much is in flight. It is false when the session is over.
@@ -129,8 +180,8 @@ func (s *session) waitRoom() bool {
 	}
 }
 
-// readBurst waits for input, reads once and passes on every whole frame in it. The
-// buffer is given back before the journal is waited for.
+// readBurst reads once and passes on every whole frame in it. The buffer is given
+// back before the journal is waited for.
 func (s *session) readBurst() error {
 	if err := s.read(); err != nil {
 		return err
@@ -290,18 +341,30 @@ func (b *burst) pack(end int) *intake {
 	s.mu.Lock()
 	s.queue = append(s.queue, &x.pending)
 	first := s.inFlight == 0
+	soon := !first || b.received.Sub(s.replied) < hotAfter
 	s.inFlight += x.size
 	if first {
 		s.c.Busy(true)
 	}
 	s.mu.Unlock()
+	if s.streak++; !soon {
+		s.streak = 0
+	}
+	if s.streak >= hotStreak {
+		s.poll.Hot()
+	}
 	return x
 }
 
 // submit hands a batch to the journal. When it is stored at once, its replies are
-// written here, without another goroutine being woken.
+// written here, without another goroutine being woken. The poller leaves those that
+// would have to wait to the session's goroutine.
 func (s *session) submit(x *intake) {
 	if x == nil {
+		return
+	}
+	if x.batch.Deferred = s.polled; s.polled && len(s.stuck) > 0 {
+		s.stuck = append(s.stuck, x)
 		return
 	}
 	s.mu.Lock()
@@ -313,8 +376,13 @@ func (s *session) submit(x *intake) {
 	} else {
 		x.done(nil)
 	}
-	if err != nil {
+	switch {
+	case s.polled && errors.Is(err, journal.ErrBusy):
+		s.stuck = append(s.stuck, x)
+	case err != nil:
 		x.done(err)
+	case s.polled:
+		s.lane.brought.Store(true)
 	}
 	s.mu.Lock()
 	s.own = nil
@@ -397,7 +465,7 @@ func (s *session) end() {
 	s.mu.Lock()
 	s.ending = true
 	s.mu.Unlock()
-	_ = s.c.SetReadDeadline(time.Unix(1, 0))
+	s.poll.Kick()
 	s.wake()
 }
 
@@ -410,25 +478,28 @@ func (s *session) wake() {
 
 // sayEnding tells the sender that the collector stops. Nobody else writes now.
 func (s *session) sayEnding() {
-	_ = s.c.SetWriteDeadline(time.Now().Add(linger))
 	s.out, s.outAt = remote.Append(s.out[:0], remote.Ending, 0, nil), 0
-	_ = s.write(true)
+	_ = s.write(linger)
 }
 
 // discard takes what the sender still sends until it has seen our end, for a
 // short while.
 func (s *session) discard() {
-	if s.c.CloseWrite() != nil {
+	if s.c.Sock().CloseWrite() != nil {
 		return
 	}
-	_ = s.c.SetReadDeadline(time.Now().Add(linger))
 	s.left = nil
-	for {
-		if s.read() != nil {
+	for began := time.Now(); ; {
+		switch err := s.read(); {
+		case errors.Is(err, errNothing):
+			if s.poll.Wait(poll.In, linger-time.Since(began)) != nil {
+				return
+			}
+		case err != nil || time.Since(began) > linger:
+			s.dropScratch()
 			return
 		}
-		s.in.giveScratch(s.sc)
-		s.sc = nil
+		s.dropScratch()
 	}
 }
 

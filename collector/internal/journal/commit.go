@@ -11,60 +11,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// groupBytes is the most bytes of records one commit takes, so that the first
-// batch's acknowledgement does not wait for the writing of a whole queue.
-const groupBytes = 4 << 20
-
 // pointEvery is how many entries lie between two points.
 const pointEvery = 64
 
 // retryEvery is the least time between two attempts to open a failed log again.
 const retryEvery = time.Second
-
-// run is the committer.
-func (j *Journal) run() {
-	defer j.wg.Done()
-	defer func() {
-		j.mu.Lock()
-		j.stopped = true
-		j.mu.Unlock()
-		signal(j.avail)
-		close(j.bgSync)
-	}()
-	var work []item
-	for {
-		j.mu.Lock()
-		if j.leader == submitter {
-			j.mu.Unlock()
-			<-j.wake // comes when it has resigned, if there is anything to do
-			continue
-		}
-		work, j.queue = j.queue, work[:0]
-		j.leader = committer
-		if len(work) == 0 {
-			j.leader = nobody
-		}
-		closed := j.closed
-		j.mu.Unlock()
-		if len(work) == 0 {
-			if closed {
-				return
-			}
-			<-j.wake
-			continue
-		}
-		for rest := work; len(rest) > 0; {
-			n, size := 0, int64(0)
-			for n < len(rest) && (n == 0 || size+rest[n].bytes <= groupBytes) {
-				size += rest[n].bytes
-				n++
-			}
-			j.commit(rest[:n])
-			rest = rest[n:]
-		}
-		clear(work)
-	}
-}
 
 // commit makes a group durable and answers for it.
 func (j *Journal) commit(group []item) {

@@ -25,6 +25,8 @@ const MaxBatch = 8 << 20
 var (
 	// ErrClosed is returned once the journal no longer takes batches.
 	ErrClosed = errors.New("the journal is closed")
+	// ErrBusy is returned by Submit for a deferred batch that would have to wait.
+	ErrBusy = errors.New("the journal's queue is full")
 	// ErrTooLarge is returned by Submit for a batch beyond MaxBatch.
 	ErrTooLarge = errors.New("the batch is larger than the journal takes")
 	// ErrFailed is given to done when the disk failed a write or sync even after
@@ -49,7 +51,9 @@ type Batch struct {
 	Host string
 	// Managed says that records carry sequence numbers and are acknowledged, so
 	// that they may be sent again.
-	Managed  bool
+	Managed bool
+	// Deferred says that Submit neither waits nor commits: a Commit follows.
+	Deferred bool
 	Received time.Time
 	Records  []Record
 
@@ -201,7 +205,8 @@ type Journal struct {
 	lastTake time.Time   // the taker's: when Take returned batches
 	linger   *time.Timer // the taker's
 
-	own [1]item // the leader's, when it is in Submit: its group
+	urgent bool   // what is queued is to be committed now
+	spare  []item // the queue's other half; the leader's while there is one
 
 	commitMu  sync.Mutex // everything below
 	log       *seglog.Log
@@ -296,80 +301,6 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 		go j.syncInBackground()
 	}
 	return nil
-}
-
-// leader says who commits at present. It alone writes to the log and calls done,
-// so that both keep the order of submission.
-type leader uint8
-
-const (
-	nobody leader = iota
-	// submitter is a goroutine in Submit that found nothing queued and nobody
-	// committing: with one sender in lockstep there is no hand-over at all.
-	submitter
-	committer // the journal's own goroutine
-)
-
-// leadRecords is the most records of a batch that its Submit commits itself. A
-// larger one comes from a sender with many in flight: it is better read on
-// meanwhile.
-const leadRecords = 8
-
-// Submit hands a batch over. It blocks while the queue is full, until ctx ends or
-// the journal is closed. After nil, done is called exactly once, in order of
-// submission; it must not block. That is from the committer's goroutine, or from
-// Submit itself before it returns, when nobody else was committing. done(nil)
-// means stored as the flush mode says, or recognised as stored before; the batch
-// may be in other hands by then. After an error of Submit, done is not called and
-// the batch remains the caller's.
-func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error {
-	size := b.Bytes()
-	if size > MaxBatch {
-		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
-	}
-	cost := min(size+int64(len(b.Records))*recordCost, j.limit)
-	if !j.budget.TryAcquire(cost) {
-		if err := j.acquire(ctx, cost); err != nil {
-			return err
-		}
-	}
-	j.st.queued.Add(cost)
-	j.mu.Lock()
-	if j.closed {
-		j.mu.Unlock()
-		j.st.queued.Add(-cost)
-		j.budget.Release(cost)
-		return ErrClosed
-	}
-	it := item{b, done, cost}
-	if j.started && j.leader == nobody && len(j.queue) == 0 && len(b.Records) <= leadRecords {
-		j.leader = submitter
-		j.mu.Unlock()
-		j.lead(it)
-		return nil
-	}
-	j.queue = append(j.queue, it)
-	idle := j.leader == nobody
-	j.mu.Unlock()
-	if idle { // else who leads looks again before it resigns
-		signal(j.wake)
-	}
-	return nil
-}
-
-// lead commits one batch on the goroutine that submitted it, and leaves what was
-// queued meanwhile to the committer.
-func (j *Journal) lead(it item) {
-	j.own[0] = it
-	j.commit(j.own[:])
-	j.own[0] = item{}
-	j.mu.Lock()
-	j.leader = nobody
-	more := len(j.queue) > 0 || j.closed
-	j.mu.Unlock()
-	if more {
-		signal(j.wake)
-	}
 }
 
 // recordCost is what a record costs in memory beside its bytes.

@@ -1,18 +1,18 @@
 package listen
 
 import (
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
 // Conn is an accepted connection. Its handler reads and writes it and says what
 // came; the listener closes it when it breaks a limit.
 type Conn struct {
-	*net.TCPConn
+	sock *poll.Conn
 	l    *Listener
 	id   uint64
 	peer netip.AddrPort
@@ -63,10 +63,14 @@ func (c *Conn) Busy(busy bool) {
 	}
 }
 
-// Shut closes the connection. The first cause is the one that counts.
+// Sock is the connection itself, for its handler.
+func (c *Conn) Sock() *poll.Conn { return c.sock }
+
+// Shut ends the connection: its handler is woken, and the listener closes it when
+// that has returned. The first cause is the one that counts.
 func (c *Conn) Shut(cause string) {
 	c.cause.CompareAndSwap(nil, &cause)
-	_ = c.TCPConn.Close()
+	_ = c.sock.Shutdown()
 }
 
 // Cause is why the connection was closed, "" while it is open.
@@ -77,11 +81,8 @@ func (c *Conn) Cause() string {
 	return ""
 }
 
-// setKeepAlive makes a peer that is gone without a word noticed in half a
-// minute, rather than in Go's two and a half.
-func setKeepAlive(c *net.TCPConn) {
-	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3})
-}
+// setKeepAlive makes a peer that is gone without a word noticed in half a minute.
+func setKeepAlive(c *poll.Conn) { _ = c.KeepAlive(15*time.Second, 5*time.Second, 3) }
 
 // sweep closes what is idle or takes too long for a frame. As the stock server
 // does, it looks at every connection once every MaxIdle and closes those that

@@ -21,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -288,7 +289,13 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 		_ = tcp.Close() // reset before we looked
 		return
 	}
-	c := &Conn{TCPConn: tcp, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
+	sock, err := poll.Take(tcp)
+	if err != nil {
+		l.cfg.Metrics.Errors.Inc()
+		l.cfg.Log.Error("a connection could not be taken over", "peer", peer, "error", err)
+		return
+	}
+	c := &Conn{sock: sock, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
 	reason := l.add(c)
 	if reason == metrics.RefusedDup {
 		if l.contest(c, handle) {
@@ -303,13 +310,13 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 // has taken in.
 func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 	if reason != "" {
-		_ = c.TCPConn.Close()
+		_ = c.sock.Close()
 		l.cfg.Metrics.Refused.Add(reason, 1)
 		l.cfg.Log.Debug("refused a connection", "peer", c.peer, "reason", reason)
 		l.report(Report{Op: stockOp(reason), Peer: c.peer})
 		return
 	}
-	setKeepAlive(c.TCPConn)
+	setKeepAlive(c.sock)
 	l.accepted.Add(1)
 	l.cfg.Metrics.Accepted.Inc()
 	l.cfg.Metrics.Open.Inc()
@@ -318,6 +325,7 @@ func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 		defer l.handlers.Done()
 		handle(c)
 		c.Shut(metrics.ClosedByPeer)
+		_ = c.sock.Close()
 		l.remove(c)
 	}()
 }

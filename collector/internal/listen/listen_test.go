@@ -58,8 +58,13 @@ func (s *server) ops() []string {
 func readAll(c *Conn) {
 	buf := make([]byte, 4096)
 	for {
-		n, err := c.Read(buf)
-		if err != nil {
+		n, err := 0, error(unix.EAGAIN)
+		for ; err == unix.EAGAIN; time.Sleep(time.Millisecond) {
+			if c.Sock().Control(func(fd uintptr) { n, err = unix.Read(int(fd), buf) }) != nil {
+				return
+			}
+		}
+		if err != nil || n == 0 {
 			return
 		}
 		// "#" begins a frame, "." ends one.

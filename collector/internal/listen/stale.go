@@ -1,7 +1,6 @@
 package listen
 
 import (
-	"net"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/metrics"
@@ -42,11 +41,7 @@ type vital struct {
 
 func (c *Conn) vital() vital {
 	v := vital{state: -1}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return v
-	}
-	_ = raw.Control(func(fd uintptr) { // an error leaves the state -1
+	_ = c.sock.Control(func(fd uintptr) { // an error leaves the state -1
 		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return
@@ -62,7 +57,7 @@ func (c *Conn) vital() vital {
 // second, else when nothing has, and every second from then on. The kernel ends
 // the session itself if we should not.
 func (c *Conn) ask() {
-	_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 4})
+	_ = c.sock.KeepAlive(time.Second, time.Second, 4)
 }
 
 // contest looks at the sessions that are in a newcomer's way. Those that are over
@@ -165,7 +160,7 @@ func (l *Listener) leave(c *Conn) {
 // evict closes a session whose peer is gone. What is left to be sent to it is
 // thrown away with it.
 func (l *Listener) evict(c *Conn, v vital) {
-	_ = c.SetLinger(0)
+	_ = c.sock.Reset()
 	c.Shut(metrics.ClosedStale)
 	l.leave(c)
 	l.cfg.Log.Info("closed a session whose sender is gone: it stood in the way of a new one",

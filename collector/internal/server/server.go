@@ -171,10 +171,13 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	s.ingestM = metrics.NewIngest(s.reg)
-	s.ingest = ingest.Open(ingest.Config{
+	s.ingest, err = ingest.Open(ingest.Config{
 		Journal: gate{s.space, &s.names, s.head}, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now,
 		MaxInFlight: cfg.MaxInFlight, MaxTotal: cfg.MaxTotal, Low: s.space.IsLow, Outcome: s.outcome,
 	})
+	if err != nil {
+		return nil, fmt.Errorf("open the pollers: %w", err)
+	}
 	s.drops = metrics.NewDrops(s.reg, dropDays, dropBytes, dropSpace)
 	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log, s.reg)
 	s.own.refusing = s.refusing

@@ -74,6 +74,9 @@ func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) er
 	return fmt.Errorf("%w: %w", ingest.ErrSuspended, err)
 }
 
+// Commit implements ingest.Journal.
+func (g gate) Commit() { g.next.Commit() }
+
 // refusing says whether the gate is closed.
 func (s *Server) refusing() bool { return s.space.Admit(0) != nil }
 

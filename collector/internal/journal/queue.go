@@ -1,0 +1,187 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+)
+
+// leader says who commits at present. It alone writes to the log and calls done,
+// so that both keep the order of submission.
+type leader uint8
+
+const (
+	nobody leader = iota
+	// submitter is a goroutine in Submit or Commit that found nobody committing: with
+	// senders in lockstep there is no hand-over at all.
+	submitter
+	committer // the journal's own goroutine
+)
+
+const (
+	// leadRecords is the most records of a batch that its Submit commits itself, and
+	// commitRecords of all that Commit does. More come from senders with many in
+	// flight: they are better read on meanwhile.
+	leadRecords   = 8
+	commitRecords = 512
+	// groupBytes is the most bytes of records one commit takes, so that the first
+	// batch's acknowledgement does not wait for the writing of a whole queue.
+	groupBytes = 4 << 20
+)
+
+// Submit hands a batch over. It blocks while the queue is full, until ctx ends or
+// the journal is closed; a deferred one gets ErrBusy instead. After nil, done is called exactly once, in order of
+// submission; it must not block. That is from another goroutine, or from Submit
+// itself before it returns, when nobody else was committing. done(nil) means stored
+// as the flush mode says, or recognised as stored before; the batch may be in other
+// hands by then. After an error of Submit, done is not called and the batch remains
+// the caller's.
+func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error {
+	size := b.Bytes()
+	if size > MaxBatch {
+		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
+	}
+	cost := min(size+int64(len(b.Records))*recordCost, j.limit)
+	if !j.budget.TryAcquire(cost) {
+		if b.Deferred {
+			return ErrBusy
+		}
+		if err := j.acquire(ctx, cost); err != nil {
+			return err
+		}
+	}
+	j.st.queued.Add(cost)
+	j.mu.Lock()
+	if j.closed {
+		j.mu.Unlock()
+		j.st.queued.Add(-cost)
+		j.budget.Release(cost)
+		return ErrClosed
+	}
+	j.queue = append(j.queue, item{b, done, cost})
+	switch {
+	case b.Deferred:
+		j.mu.Unlock()
+		return nil
+	case j.started && j.leader == nobody && len(b.Records) <= leadRecords:
+		j.leader = submitter
+		work := j.takeQueue()
+		j.mu.Unlock()
+		j.lead(work)
+		return nil
+	}
+	j.urgent = true
+	idle := j.leader == nobody
+	j.mu.Unlock()
+	if idle { // else who leads looks again before it resigns
+		signal(j.wake)
+	}
+	return nil
+}
+
+// Commit has what was deferred committed: here, before it returns, when it is little
+// and nobody else commits.
+func (j *Journal) Commit() {
+	j.mu.Lock()
+	if len(j.queue) == 0 {
+		j.mu.Unlock()
+		return // somebody took it along
+	}
+	records := 0
+	for i := 0; i < len(j.queue) && records <= commitRecords; i++ {
+		records += len(j.queue[i].batch.Records)
+	}
+	if j.started && j.leader == nobody && records <= commitRecords {
+		j.leader = submitter
+		work := j.takeQueue()
+		j.mu.Unlock()
+		j.lead(work)
+		return
+	}
+	j.urgent = true
+	idle := j.leader == nobody
+	j.mu.Unlock()
+	if idle { // else who leads looks again before it resigns
+		signal(j.wake)
+	}
+}
+
+// due says whether the queue is to be committed now. mu is held.
+func (j *Journal) due() bool { return j.urgent || j.closed }
+
+// takeQueue gives the queue to the one who leads. mu is held.
+func (j *Journal) takeQueue() []item {
+	work := j.queue
+	j.queue, j.spare = j.spare[:0], nil
+	j.urgent = false
+	return work
+}
+
+// giveBack ends the use of what takeQueue gave. mu is held.
+func (j *Journal) giveBack(work []item) {
+	clear(work)
+	j.spare = work[:0]
+}
+
+// lead commits what was queued, and leaves what comes meanwhile to the committer.
+func (j *Journal) lead(work []item) {
+	j.commitAll(work)
+	j.mu.Lock()
+	j.giveBack(work)
+	j.leader = nobody
+	more := j.due()
+	j.mu.Unlock()
+	if more {
+		signal(j.wake)
+	}
+}
+
+// run is the committer.
+func (j *Journal) run() {
+	defer j.wg.Done()
+	defer func() {
+		j.mu.Lock()
+		j.stopped = true
+		j.mu.Unlock()
+		signal(j.avail)
+		close(j.bgSync)
+	}()
+	for {
+		j.mu.Lock()
+		if j.leader == submitter {
+			j.mu.Unlock()
+			<-j.wake // comes when it has resigned, if there is anything to do
+			continue
+		}
+		if !j.due() {
+			j.leader = nobody
+			j.mu.Unlock()
+			<-j.wake
+			continue
+		}
+		if len(j.queue) == 0 { // and closed
+			j.leader = nobody
+			j.mu.Unlock()
+			return
+		}
+		j.leader = committer
+		work := j.takeQueue()
+		j.mu.Unlock()
+		j.commitAll(work)
+		j.mu.Lock()
+		j.giveBack(work)
+		j.mu.Unlock()
+	}
+}
+
+// commitAll commits by groups of groupBytes.
+func (j *Journal) commitAll(work []item) {
+	for len(work) > 0 {
+		n, size := 0, int64(0)
+		for n < len(work) && (n == 0 || size+work[n].bytes <= groupBytes) {
+			size += work[n].bytes
+			n++
+		}
+		j.commit(work[:n])
+		work = work[n:]
+	}
+}
