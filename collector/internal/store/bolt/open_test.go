@@ -308,6 +308,37 @@ func TestHalfMade(t *testing.T) {
 	}
 }
 
+// TestCutShort opens a store of which one file was cut at some place: that file is
+// set aside and the rest is in use. Some sizes bbolt refuses in words of its own.
+func TestCutShort(t *testing.T) {
+	dir := made(t, 4)
+	for name, want := range map[string]int{sendersName: 240, filepath.Join(partsName, store.DayOf(storetest.Start).String()+".db"): 120} {
+		for _, size := range []int64{1, 100, 4095, 4096, 4097, 5000, 8191, 8192, 12288, 16000} {
+			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				cut := t.TempDir()
+				if err := os.CopyFS(cut, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(filepath.Join(cut, name), size); err != nil {
+					t.Fatal(err)
+				}
+				s := open(t, Options{Dir: cut})
+				n, err := count(s)
+				if n != want || (name != sendersName) != errors.Is(err, store.ErrDamaged) {
+					t.Errorf("%d events, want %d: %v", n, want, err)
+				}
+				if err != nil && strings.Contains(err.Error(), "runtime error") {
+					t.Errorf("an error in the runtime's words: %v", err)
+				}
+				if m, _ := filepath.Glob(filepath.Join(cut, name+".corrupt-*")); len(m) != 1 {
+					t.Errorf("set aside: %v", m)
+				}
+				fill(t, s, 5, 1)
+			})
+		}
+	}
+}
+
 func TestStateExample(t *testing.T) {
 	format, err := os.ReadFile("FORMAT.md")
 	if err != nil {
