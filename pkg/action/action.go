@@ -105,7 +105,7 @@ func (r *Runner) Check(key string, a conf.Action) error {
 	switch a.Do {
 	case conf.DoSingle, conf.DoHalt:
 		if !r.cfg.AllowHalt {
-			return fmt.Errorf("%s = %s: %w: allow it with --allow-halt, or choose another (suspend, exec, email, syslog)", key, a, ErrHalt)
+			return fmt.Errorf("%s = %s: %w: allow it with --allow-halt, or choose another, such as suspend or syslog", key, a, ErrHalt)
 		}
 	case conf.DoEmail:
 		if err := conf.Executable(r.cfg.Sendmail); err != nil {
@@ -155,6 +155,10 @@ func (r *Runner) perform(a conf.Action, m Message) error {
 	var err error
 	if a.Do != conf.DoExec {
 		err = r.cfg.Syslog(m.Level, []byte(m.Text))
+		if err != nil && a.Do != conf.DoSyslog { // the action itself is done all the same
+			r.cfg.Log.Warn("syslog was not told of the action", "action", a.String(), "key", m.Condition, "error", err)
+			err = nil
+		}
 	}
 	switch a.Do {
 	case conf.DoEmail:

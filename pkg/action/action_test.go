@@ -1,6 +1,7 @@
 package action
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -104,6 +105,23 @@ func TestActions(t *testing.T) {
 				t.Errorf("a program ran: %s", text)
 			}
 		})
+	}
+}
+
+// A host without a syslog has its actions done, and the log does not say they failed.
+func TestNoSyslog(t *testing.T) {
+	for do, want := range map[conf.Do]string{conf.DoSuspend: "syslog was not told", conf.DoRotate: "syslog was not told", conf.DoSyslog: "the action failed"} {
+		var log bytes.Buffer
+		r := New(Config{
+			Log:    hclog.New(&hclog.LoggerOptions{Output: &log}),
+			Syslog: func(syslog.Priority, []byte) error { return errors.New("nobody listens") },
+		})
+		r.Do(conf.Action{Do: do}, low)
+		r.wg.Wait()
+		r.Close()
+		if text := log.String(); !strings.Contains(text, want) || (do != conf.DoSyslog && strings.Contains(text, "the action failed")) {
+			t.Errorf("%s: %q in\n%s", do, want, text)
+		}
 	}
 }
 

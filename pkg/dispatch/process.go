@@ -127,7 +127,7 @@ func (s *processSink) run() {
 		s.mu.Unlock()
 		if n > most {
 			s.p.restarts.Add(^uint64(0)) // it is not started again
-			s.p.logger.Error("plugin died too often and is not started again until resumed", "plugin", s.p.conf.Name, "path", s.p.conf.Path, "error", why, "max_restarts", most)
+			s.p.logger.Error("plugin died too often and is not started again until resumed (SIGUSR2)", "plugin", s.p.conf.Name, "path", s.p.conf.Path, "error", why, "max_restarts", most)
 			s.abandon(errors.New("it died too often"))
 			pause = firstPause
 			s.pauseFor(-1)

@@ -518,6 +518,9 @@ func TestNobodyThere(t *testing.T) {
 	if _, err := Dial(context.Background(), filepath.Join(dir, "left")); !errors.Is(err, ErrNoServer) {
 		t.Errorf("a socket that was left behind: %v", err)
 	}
+	if _, err := Dial(context.Background(), filepath.Join(dir, strings.Repeat("l", 120))); !errors.Is(err, ErrNoServer) {
+		t.Errorf("a path that no socket can have: %v", err)
+	}
 }
 
 func TestWhoMayAsk(t *testing.T) {

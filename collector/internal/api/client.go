@@ -45,7 +45,8 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	case err == nil:
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("%s: %w: the collector answers root, its own user and its socket's group", path, ErrDenied)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR),
+		errors.Is(err, syscall.EINVAL): // longer than a socket's path can be
 		return nil, fmt.Errorf("%s: %w", path, ErrNoServer)
 	default:
 		return nil, fmt.Errorf("connect to the collector: %w", err)

@@ -6,11 +6,12 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
 // reload reads the configuration anew, under the same flags.
 func (a *administered) reload() (waiting []string, err error) {
-	cfg, err := configAgain(a.file, a.flags)
+	cfg, f, err := configAgain(a.file, a.flags)
 	if err != nil {
 		a.s.NotReconfigured()
 		return nil, err
@@ -18,6 +19,7 @@ func (a *administered) reload() (waiting []string, err error) {
 	if err := a.s.Reconfigure(cfg); err != nil {
 		return nil, err
 	}
+	sayFile(a.log, f)
 	return changed(&a.began, &cfg), nil
 }
 
@@ -60,7 +62,7 @@ func changed(was, is *server.Config) (keys []string) {
 	return keys
 }
 
-func configAgain(file string, flags *pflag.FlagSet) (server.Config, error) {
+func configAgain(file string, flags *pflag.FlagSet) (server.Config, *conf.File, error) {
 	o := defaultOptions()
 	again := pflag.NewFlagSet("", pflag.ContinueOnError)
 	o.addFlags(again)
@@ -71,12 +73,14 @@ func configAgain(file string, flags *pflag.FlagSet) (server.Config, error) {
 		}
 	})
 	if setErr != nil {
-		return server.Config{}, setErr
+		return server.Config{}, nil, setErr
 	}
-	if _, err := o.load(file, again); err != nil {
-		return server.Config{}, err
+	f, err := o.load(file, again)
+	if err != nil {
+		return server.Config{}, nil, err
 	}
-	return o.config()
+	cfg, err := o.config()
+	return cfg, f, err
 }
 
 // copyFlag gives a flag of another set the same value.

@@ -22,7 +22,7 @@ func loaded(t *testing.T, text string) server.Config {
 		t.Fatal(err)
 	}
 	flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	cfg, err := configAgain(file, flags)
+	cfg, _, err := configAgain(file, flags)
 	if err != nil {
 		t.Fatal(err)
 	}

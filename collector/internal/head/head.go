@@ -160,7 +160,10 @@ type Head struct {
 	last      *host
 	replaying bool
 
-	mixed  *host // all hosts beyond MaxHosts
+	mixed *host // all hosts beyond MaxHosts
+	// Logged: there are more hosts than MaxHosts, and names that are too long.
+	saidFull, saidLong bool
+
 	rec    record.Record
 	events event.Pool
 

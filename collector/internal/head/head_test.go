@@ -1,6 +1,7 @@
 package head
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
@@ -301,11 +303,19 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestHostsLimit(t *testing.T) {
-	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.MaxHosts = 3 })
+	var log bytes.Buffer
+	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
+		o.MaxHosts, o.Logger = 4, hclog.New(&hclog.LoggerOptions{Output: &log})
+	})
+	r.put(t, plain(9, line(strings.Repeat("long", 100), 8, 1, "USER_LOGIN", "x")))
+	r.settle(t)
+	if text := log.String(); !strings.Contains(text, "name is too long") || strings.Contains(text, "max_hosts") {
+		t.Errorf("a name that is too long is logged as\n%s", text)
+	}
 	for i := range 6 {
 		r.put(t, plain(1, line(fmt.Sprintf("h%d", i), i, 1, "USER_LOGIN", "x")))
 	}
-	r.put(t, plain(9, "type=USER_LOGIN msg=audit(1795334400.000:1): no node"), plain(9, line(strings.Repeat("long", 100), 9, 1, "USER_LOGIN", "x")))
+	r.put(t, plain(9, "type=USER_LOGIN msg=audit(1795334400.000:1): no node"))
 	check := func(why string) {
 		t.Helper()
 		if got := texts(t, r.h, &search.Query{}); len(got) != 8 {
@@ -319,6 +329,9 @@ func TestHostsLimit(t *testing.T) {
 	}
 	r.settle(t)
 	check("stored")
+	if text := log.String(); strings.Count(text, "raise max_hosts") != 1 {
+		t.Errorf("more hosts than max_hosts are logged as\n%s", text)
+	}
 	if n := len(r.h.Hosts()); n != 4 {
 		t.Errorf("%d hosts, want 3 and the one for all others", n)
 	}

@@ -79,14 +79,22 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 }
 
 func (h *Head) meet(name string) *host {
-	if len(h.hosts) >= h.opts.MaxHosts || len(name) > maxName {
-		if h.mixed == nil {
-			h.opts.Logger.Warn("no more hosts are told apart; records of others are stored together", "hosts", len(h.hosts), "name", clip(name))
-			h.newHost(store.Host{})
-		}
-		return h.mixed
+	long := len(name) > maxName
+	if !long && len(h.hosts) < h.opts.MaxHosts {
+		return h.newHost(store.Host{Name: name})
 	}
-	return h.newHost(store.Host{Name: name})
+	if h.mixed == nil {
+		h.newHost(store.Host{})
+	}
+	switch { // each once a run; the records are counted
+	case long && !h.saidLong:
+		h.saidLong = true
+		h.opts.Logger.Warn("a host's name is too long to tell it apart; records of such hosts are stored together", "bytes", len(name), "most", maxName, "name", clip(name))
+	case !long && !h.saidFull:
+		h.saidFull = true
+		h.opts.Logger.Warn("no more hosts are told apart; records of others are stored together: raise max_hosts", "hosts", len(h.hosts), "name", name)
+	}
+	return h.mixed
 }
 
 func clip(s string) string {

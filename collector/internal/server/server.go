@@ -131,6 +131,8 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
+	stopStarting := starting(cfg.Notify)
+	defer stopStarting()
 	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), retainNow: make(chan struct{}, 1)}
 	s.keep.Store(&cfg.Retention)
 	defer func() {

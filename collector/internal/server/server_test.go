@@ -247,7 +247,7 @@ func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
 			t.Errorf("the collector's own records lack %s:\n%s", want, own)
 		}
 	}
-	if want := []string{"READY=1\nSTATUS=receiving on " + r.Addrs()[0].String(), "STOPPING=1"}; !slices.Equal(*r.notes, want) {
+	if want := []string{"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=opening the store", "READY=1\nSTATUS=receiving on " + r.Addrs()[0].String(), "STOPPING=1"}; !slices.Equal(*r.notes, want) {
 		t.Errorf("the service manager was told %q, want %q", *r.notes, want)
 	}
 }

@@ -71,7 +71,7 @@ func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) er
 	case errors.Is(err, space.ErrFull):
 		return fmt.Errorf("%w: %w", ingest.ErrFull, err)
 	}
-	return fmt.Errorf("%w: %w", ingest.ErrSuspended, err)
+	return ingest.ErrSuspended
 }
 
 // Commit implements ingest.Journal.

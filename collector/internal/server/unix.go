@@ -105,6 +105,37 @@ func Notifier(getenv func(string) string) func(state string) {
 	}
 }
 
+// startTick is how often systemd is told that a start goes on, startGrace what it
+// then waits for more.
+const (
+	startTick  = 15 * time.Second
+	startGrace = time.Minute
+)
+
+// starting keeps systemd from ending a start that takes longer than its
+// TimeoutStartSec: putting back what is readable of a big damaged partition would
+// begin anew each time, for ever.
+func starting(notify func(state string)) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(startTick)
+		defer tick.Stop()
+		for {
+			notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=opening the store", startGrace.Microseconds()))
+			select {
+			case <-tick.C:
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
 // watchdog pets systemd's watchdog, when it is on, at half its time.
 func (s *Server) watchdog() (stop func()) {
 	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)

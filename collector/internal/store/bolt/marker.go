@@ -13,6 +13,9 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
+// backupStore is the store's folder within a backup's.
+const backupStore = "store"
+
 // readMarker reads the file that says whose the folder is: its version, 0 for a
 // folder that is new. The version speaks for every file of the store: one within
 // that says it is of a newer format is damaged.
@@ -29,8 +32,9 @@ func readMarker(dir string, readOnly bool) (version int, err error) {
 	number, ours := strings.CutPrefix(line, markerText)
 	switch {
 	case summed && sum != sumOf(line), ours && rest != "" && !summed:
-		return 0, fmt.Errorf("%w: %s says %.80q, and its checksum another thing: if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s",
-			store.ErrDamaged, markerName, b, markerText, storeVersion, filepath.Join(dir, markerName))
+		return 0, fmt.Errorf("%w: %s says %.80q, and its checksum another thing: %s", store.ErrDamaged, markerName, b, putRight(dir))
+	case !ours && looksOurs(dir):
+		return 0, fmt.Errorf("%w: %s says %.40q: %s", store.ErrNotOurs, markerName, b, putRight(dir))
 	case !ours:
 		return 0, fmt.Errorf("%w: %s says %.40q", store.ErrNotOurs, markerName, b)
 	}
@@ -46,6 +50,18 @@ func readMarker(dir string, readOnly bool) (version int, err error) {
 	return version, nil
 }
 
+// putRight says how a marker is made anew for a store that has lost it.
+func putRight(dir string) string {
+	return fmt.Sprintf("if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s", markerText, storeVersion, filepath.Join(dir, markerName))
+}
+
+// looksOurs says whether a store's files are in dir, whatever its marker says.
+func looksOurs(dir string) bool {
+	days, _ := filepath.Glob(filepath.Join(dir, partsName, "*"+suffix)) // the pattern is well-formed
+	_, err := os.Lstat(filepath.Join(dir, sendersName))
+	return len(days) > 0 || err == nil
+}
+
 // sumOf is the marker's second line.
 func sumOf(line string) string {
 	return fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli))
@@ -57,6 +73,12 @@ func checkForeign(dir string, readOnly bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
+	}
+	if looksOurs(dir) {
+		return fmt.Errorf("%w: a store's files, but no file %s: %s", store.ErrNotOurs, markerName, putRight(dir))
+	}
+	if readOnly && looksOurs(filepath.Join(dir, backupStore)) {
+		return fmt.Errorf("%w: a backup: its store is %s", store.ErrNotOurs, filepath.Join(dir, backupStore))
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {

@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -69,6 +70,13 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
 		{"another marker", false, write(markerName, "something else\n"), store.ErrNotOurs, "something else"},
+		{"a marker that is empty", false, write(markerName, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 2\\n' >"},
+		{"a marker that is gone", false, func(t *testing.T, dir string) {
+			write("notes", "x")(t, dir)
+			if err := os.Remove(filepath.Join(dir, markerName)); err != nil {
+				t.Fatal(err)
+			}
+		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 2\\n' >"},
 		{"a newer store", false, write(markerName, "auditfleet store 3\n"), store.ErrVersion, "version 3"},
 		{"version nought", false, write(markerName, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
@@ -93,6 +101,25 @@ func TestOpenErrors(t *testing.T) {
 				t.Errorf("a folder that is not ours was written to: %v", after)
 			}
 		})
+	}
+}
+
+// What a lost marker's error advises makes the store whole again.
+func TestMarkerMadeAnew(t *testing.T) {
+	dir := made(t, 2)
+	if err := os.Remove(filepath.Join(dir, markerName)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(Options{Dir: dir, LockTimeout: -1})
+	if err == nil {
+		t.Fatal("opened without a marker")
+	}
+	_, advice, _ := strings.Cut(err.Error(), "put it right with: ")
+	if out, err := exec.Command("sh", "-c", advice).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", advice, err, out)
+	}
+	if n, err := count(open(t, Options{Dir: dir})); n != 120 || err != nil {
+		t.Errorf("%d events, %v; want 120", n, err)
 	}
 }
 
@@ -305,6 +332,37 @@ func TestHalfMade(t *testing.T) {
 	fill(t, s, 3, 1)
 	if st, err := s.State(context.Background()); err != nil || len(st.Senders) != 1 || st.ID != 3 {
 		t.Errorf("%+v, %v", st, err)
+	}
+}
+
+// TestCutShort opens a store of which one file was cut at some place: that file is
+// set aside and the rest is in use. Some sizes bbolt refuses in words of its own.
+func TestCutShort(t *testing.T) {
+	dir := made(t, 4)
+	for name, want := range map[string]int{sendersName: 240, filepath.Join(partsName, store.DayOf(storetest.Start).String()+".db"): 120} {
+		for _, size := range []int64{1, 100, 4095, 4096, 4097, 5000, 8191, 8192, 12288, 16000} {
+			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				cut := t.TempDir()
+				if err := os.CopyFS(cut, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Truncate(filepath.Join(cut, name), size); err != nil {
+					t.Fatal(err)
+				}
+				s := open(t, Options{Dir: cut})
+				n, err := count(s)
+				if n != want || (name != sendersName) != errors.Is(err, store.ErrDamaged) {
+					t.Errorf("%d events, want %d: %v", n, want, err)
+				}
+				if err != nil && strings.Contains(err.Error(), "runtime error") {
+					t.Errorf("an error in the runtime's words: %v", err)
+				}
+				if m, _ := filepath.Glob(filepath.Join(cut, name+".corrupt-*")); len(m) != 1 {
+					t.Errorf("set aside: %v", m)
+				}
+				fill(t, s, 5, 1)
+			})
+		}
 	}
 }
 

@@ -72,7 +72,11 @@ func guard(path string, fn func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
 		debug.SetPanicOnFault(old)
-		if r := recover(); r != nil {
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }: // a fault; the runtime calls it a nil pointer
+			err = fmt.Errorf("%w: a page is not there: the file was cut short, or its disk cannot be read", store.ErrDamaged)
+		default:
 			err = fmt.Errorf("%w: %v", store.ErrDamaged, r)
 		}
 		if err != nil {
@@ -135,6 +139,8 @@ func openBolt(path string, write bool) (*bbolt.DB, error) {
 		return nil, fmt.Errorf("%w: %w", store.ErrNotOurs, err)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%w: %w", store.ErrDamaged, err)
+	case err != nil && info.Size() < 2*int64(os.Getpagesize()): // bbolt has no sentinel for it
+		return nil, fmt.Errorf("%w: %d bytes, it was cut short", store.ErrDamaged, info.Size())
 	}
 	if err == nil {
 		db.AllocSize = allocBytes
