@@ -15,8 +15,8 @@ import (
 // daemon that was not there), and is booked as lost, if at all, in records and by
 // cause; and an event that is without some of its records leaves no gap.
 type SerialGaps struct {
-	Count         uint64
-	First, Last   uint32    // the lowest and the highest serial that is missing
+	Count       uint64
+	First, Last uint32 // the lowest and the highest serial that is missing
 	// Since is when none was missing yet, after the serials below them came; Before is
 	// when they had been passed by higher ones.
 	Since, Before time.Time
