@@ -264,8 +264,11 @@ func bucket(sec, every int64, loc *time.Location) int64 {
 	if into < 0 {
 		into += every
 	}
+	// Where the clock was set back, the hour that comes twice is two, each with its own.
+	if _, o := time.Unix(sec-into, 0).In(loc).Zone(); o == offset {
+		return sec - into
+	}
 	start := local - into
-	// The offset can be another one at the start.
 	at := time.Unix(start, 0).UTC()
 	return time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, loc).Unix()
 }

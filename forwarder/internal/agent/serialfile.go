@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // serialFile keeps the highest serial of the kernel's that was handed on, so that
@@ -55,6 +56,12 @@ func openSerialFile(path, boot string) (_ *serialFile, last *kernel.LastSerial, 
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: another forwarder uses it, give this one a file of its own", fsys.ErrLocked)
+		}
+		return nil, nil, errors.Join(fmt.Errorf("--state: %s: %w", path, err), f.Close())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err == nil && len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(serialHeader+" ")) {

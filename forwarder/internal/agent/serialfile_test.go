@@ -1,12 +1,14 @@
 package agent
 
 import (
+	"errors"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // Runs that are killed one after the other, each before it has said what was missing
@@ -64,5 +66,36 @@ func TestSerialFileThroughKills(t *testing.T) {
 		if err := s.close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A second forwarder, which reads the multicast group beside the first and is behind
+// or before it, writes nothing into the file that the first one has.
+func TestSerialFileIsOneForwarders(t *testing.T) {
+	path := t.TempDir() + "/serial"
+	now := time.Unix(1_700_000_000, 0)
+	first, _, err := openSerialFile(path, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.noteSerial(100)
+	if err := first.save(now); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := openSerialFile(path, "boot"); !errors.Is(err, fsys.ErrLocked) {
+		t.Errorf("a second one: %v, want ErrLocked", err)
+	}
+	if err := first.close(); err != nil {
+		t.Fatal(err)
+	}
+	next, knows, err := openSerialFile(path, "boot")
+	if err != nil {
+		t.Fatalf("after the first: %v", err)
+	}
+	if diff := cmp.Diff(&kernel.LastSerial{Serial: 100, At: now}, knows); diff != "" {
+		t.Error(diff)
+	}
+	if err := next.close(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -15,9 +15,11 @@ import (
 // daemon that was not there), and is booked as lost, if at all, in records and by
 // cause; and an event that is without some of its records leaves no gap.
 type SerialGaps struct {
-	Count         uint64
-	First, Last   uint32    // the lowest and the highest serial that is missing
-	Since, Before time.Time // higher serials came, by which they were missed, between these
+	Count       uint64
+	First, Last uint32 // the lowest and the highest serial that is missing
+	// Since is when none was missing yet, after the serials below them came; Before is
+	// when they had been passed by higher ones.
+	Since, Before time.Time
 }
 
 // LastSerial is where an earlier run ended, in the same boot.
@@ -52,7 +54,10 @@ type serials struct {
 
 	mark   uint32 // head at the last look, at markAt; never below floor-1
 	markAt time.Time
-	since  time.Time // of the look before: whatever is not decided was passed later
+	// markSince is the first look's that found mark, or of the earlier run's end. On a
+	// quiet host that is long before: what is missing behind mark was made since then.
+	markSince time.Time
+	since     time.Time // markSince of the look before: of all that is not decided
 
 	open, closed SerialGaps // found since the last look, and before it
 	total        uint64
@@ -63,7 +68,7 @@ type serials struct {
 func (g *serials) begin(now time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.markAt, g.since = now, now
+	g.markAt, g.markSince, g.since = now, now, now
 }
 
 // resume goes on where an earlier run ended: what comes after that serial and
@@ -72,7 +77,7 @@ func (g *serials) resume(last LastSerial) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.startLocked(last.Serial)
-	g.since = last.At
+	g.markSince, g.since = last.At, last.At
 	g.total += last.Unsaid.Count
 	g.open.Join(last.Unsaid)
 }
@@ -172,7 +177,10 @@ func (g *serials) look(now time.Time, least time.Duration, held bool) {
 		return
 	}
 	g.settleLocked(g.mark, g.markAt)
-	g.since = g.markAt
+	g.since = g.markSince
+	if g.head != g.mark {
+		g.markSince = now
+	}
 	g.mark, g.markAt = g.head, now
 	g.closeLocked()
 }

@@ -232,6 +232,47 @@ func TestSerialGapTimes(t *testing.T) {
 	}
 }
 
+// What is missing behind an earlier run, or after a time in which nothing came, was
+// made at any time since then, not just when a higher serial came.
+func TestSerialGapTimesReachBack(t *testing.T) {
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	for name, last := range map[string]*LastSerial{"quiet": nil, "resumed": {Serial: 7, At: at(101)}} {
+		var g serials
+		begin := int64(100)
+		if last != nil {
+			begin = 5000
+		}
+		g.begin(at(begin))
+		note := func(s uint32, sec int64) {
+			g.note([]Record{{Text: fmt.Appendf(nil, "audit(%d.000:%d): x", sec, s)}}, at(sec))
+		}
+		if last == nil {
+			note(7, 101)
+		} else {
+			g.resume(*last)
+		}
+		for sec := begin + 10; sec < 7200; sec += 10 {
+			g.look(at(sec), 5*time.Second, false)
+		}
+		note(9, 7201)
+		g.look(at(7210), 5*time.Second, false)
+		g.look(at(7220), 5*time.Second, false)
+		got := g.take()
+		if got.Count != 1 || got.First != 8 || got.Last != 8 || !got.Before.Equal(at(7210)) {
+			t.Errorf("%s: %+v, want serial 8", name, got)
+		}
+		if got.Since.After(at(110)) || got.Since.Before(at(100)) {
+			t.Errorf("%s: missing since %d, want the time at which 7 was the highest", name, got.Since.Unix())
+		}
+		note(11, 7221)
+		g.look(at(7230), 5*time.Second, false)
+		g.look(at(7240), 5*time.Second, false)
+		if diff := cmp.Diff(SerialGaps{Count: 1, First: 10, Last: 10, Since: at(7210), Before: at(7230)}, g.take()); diff != "" {
+			t.Errorf("%s, later: %s", name, diff)
+		}
+	}
+}
+
 func TestSerialOf(t *testing.T) {
 	for text, want := range map[string]int64{
 		"audit(1700000000.003:17): x": 17, "audit(1.0:0):": 0, "audit(1700000000.003:4294967295): ": 1<<32 - 1, "audit(1:2)": 2,
