@@ -2,7 +2,7 @@
 // audit, a stock tool. Where it is missing the test is skipped with the reason,
 // or, with AUDITFLEET_REQUIRE=1 (as CI sets it), fails: a skip there would be a
 // hole in what CI shows. Beside that it has what tests of many packages look through:
-// a terminal, a buffer. Any package's tests may import it.
+// a terminal, a buffer, a wait. Any package's tests may import it.
 package need
 
 import (

@@ -138,11 +138,4 @@ func content(path string) string {
 	return string(b)
 }
 
-func wait(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within twenty seconds: %s", what)
-		}
-	}
-}
+var wait = need.Wait

@@ -282,14 +282,7 @@ func text(i int) string {
 	return fmt.Sprintf("node=h type=USER msg=audit(1700000000.%03d:%d): n=%d %s", i%1000, i, i, strings.Repeat("x", i*7%300))
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = need.Wait
 
 // value is the sum of a metric's series.
 func (f *fixture) value(name string) float64 {

@@ -98,14 +98,7 @@ func (r *running) stop() {
 	r.done = nil
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = need.Wait
 
 func (r *running) dial() net.Conn {
 	r.t.Helper()
