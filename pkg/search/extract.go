@@ -94,11 +94,7 @@ func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
 // names reads those of users and groups from the enriched tail, the first of each.
 func (x *Extractor) names(names fieldSet, r *record.Record) {
 	fields := r.EnrichedFields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		var field Field
 		switch string(f.Name) {
 		case "AUID":
@@ -193,11 +189,7 @@ func (x *Extractor) parts(c class, r *record.Record) {
 		seen = true
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "cwd":
 			if c == classCWD && !x.it.hasCWD {
@@ -233,11 +225,7 @@ func (x *Extractor) parts(c class, r *record.Record) {
 func (x *Extractor) task(c class, r *record.Record) {
 	it := &x.it
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "arch":
 			if n, ok := hex32(f.Value); ok && c == classSyscall {
@@ -299,11 +287,7 @@ func (x *Extractor) anom(c class, r *record.Record) {
 	it := &x.it
 	it.oddIf(r.Type == tables.AnomPromiscuous)
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)

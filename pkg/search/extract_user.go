@@ -19,11 +19,7 @@ func (x *Extractor) user(c class, r *record.Record) {
 	}
 	var seen fieldSet // of claims
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
@@ -41,11 +37,7 @@ func (x *Extractor) user(c class, r *record.Record) {
 	}
 	fields = r.MsgFields()
 	var host, addr []byte
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "hostname":
 			it.oddIf(len(f.Value) == 0)
@@ -169,11 +161,7 @@ func (x *Extractor) avc(r *record.Record) {
 	var name record.Field
 	hasName, hasPath := false, false
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
@@ -209,11 +197,7 @@ func (x *Extractor) login(r *record.Record) {
 	it := &x.it
 	it.num(FieldSuccess, 1) // old kernels say nothing: it was always set
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
@@ -235,11 +219,7 @@ func (x *Extractor) login(r *record.Record) {
 func (x *Extractor) daemon(c class, r *record.Record) {
 	it := &x.it
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "res":
 			it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
@@ -283,11 +263,7 @@ func (x *Extractor) config(c class, r *record.Record) {
 		it.num(FieldSuccess, 1) // unless res= says otherwise
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "auid":
 			it.id(FieldAUID, f)
@@ -314,11 +290,7 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 	had := it.set
 	subject := len(it.subjects)+len(it.objects) == 0
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			if !had.has(FieldPID) {
