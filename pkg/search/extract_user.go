@@ -21,16 +21,8 @@ func (x *Extractor) user(c class, r *record.Record) {
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "auid", "loginuid":
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "pid", "uid", "auid", "loginuid", "ses", "subj":
+			it.sender(f)
 		default:
 			x.claim(c, r.Type, f, &seen)
 		}
@@ -58,6 +50,22 @@ func (x *Extractor) user(c class, r *record.Record) {
 			host = addr
 		}
 		it.str(FieldHost, host)
+	}
+}
+
+// sender reads a field of the kernel's words about who sent a record.
+func (it *items) sender(f record.Field) {
+	switch string(f.Name) {
+	case "pid":
+		it.number(FieldPID, f)
+	case "uid":
+		it.id(FieldUID, f)
+	case "auid", "loginuid":
+		it.id(FieldAUID, f)
+	case "ses":
+		it.id(FieldSession, f)
+	case "subj":
+		it.subjects = append(it.subjects, f.Value)
 	}
 }
 
@@ -199,18 +207,10 @@ func (x *Extractor) login(r *record.Record) {
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "auid", "loginuid": // the new one comes last
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
 		case "res":
 			it.result(f)
+		default: // of the login uids the new one comes last
+			it.sender(f)
 		}
 	}
 }
@@ -223,27 +223,14 @@ func (x *Extractor) daemon(c class, r *record.Record) {
 		switch string(f.Name) {
 		case "res":
 			it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
-			continue
 		case "addr":
 			if c == classPeer {
 				it.str(FieldHost, withoutPort(f.Value))
 			}
-			continue
-		}
-		if c == classPeer {
-			continue
-		}
-		switch string(f.Name) {
-		case "auid":
-			it.id(FieldAUID, f)
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "pid", "uid", "auid", "ses", "subj":
+			if c != classPeer {
+				it.sender(f)
+			}
 		}
 	}
 }
@@ -265,12 +252,8 @@ func (x *Extractor) config(c class, r *record.Record) {
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "auid":
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "auid", "ses", "subj":
+			it.sender(f)
 		case "key":
 			x.key(f)
 		case "path":
