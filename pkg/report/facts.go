@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // wanted is which facts a report looks at. One that it does not name is not read,
@@ -116,7 +117,7 @@ func (x *facts) read(ev *event.Event, want wanted) {
 	}
 	for i := range ev.Records {
 		r := &ev.Records[i]
-		if c := classOf(r.Type); c != classNone {
+		if c := search.ClassOf(r.Type); c != search.ClassNone {
 			readers[c](x, r)
 		}
 	}
