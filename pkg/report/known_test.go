@@ -185,7 +185,7 @@ var knownDifferences = []difference{
 			}
 			return o.Interpret && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				f, ok := r.Get("syscall")
-				n, _ := number(f.Value)
+				n, _ := record.Decimal(f.Value)
 				return ok && n > 450
 			})
 		},
