@@ -240,18 +240,6 @@ func isAuth(f *facts) bool {
 	return f.has(tables.UserAuth, tables.UserAuth) || f.outcome == failed
 }
 
-// KindOf returns the report that an option asks for.
-func KindOf(option string) (Kind, bool) {
-	for k := range reports {
-		for _, n := range reports[k].names {
-			if n == option {
-				return Kind(k), true
-			}
-		}
-	}
-	return Unset, false
-}
-
 // String is the report's option.
 func (k Kind) String() string {
 	if k < numKinds && len(reports[k].names) > 0 {

@@ -155,7 +155,7 @@ func raws(t *testing.T, scan func(context.Context, *search.Query, func(*event.Ev
 
 func (r *running) client() *api.Client {
 	r.t.Helper()
-	c, err := api.Dial(context.Background(), r.APIPath())
+	c, err := api.Dial(context.Background(), r.cfg.API)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
 	if end, err := io.ReadAll(c); err != nil || !bytes.Equal(end, remote.Append(nil, remote.Ending, 0, nil)) {
 		t.Errorf("at the end the sender got % x, %v; want ENDING", end, err)
 	}
-	if _, err := os.Lstat(r.APIPath()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(r.cfg.API); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
 	files, err := OpenReadOnly(dir, hclog.NewNullLogger())
