@@ -77,11 +77,6 @@ func Word(name string, to *string) Key {
 	return Key{Name: name, Set: func(v string) error { *to = v; return nil }}
 }
 
-// Text is the rest of the line.
-func Text(name string, to *string) Key {
-	return Key{Name: name, Words: -1, Set: func(v string) error { *to = v; return nil }}
-}
-
 // Path is an absolute path.
 func Path(name string, to *string) Key {
 	return Key{Name: name, Set: func(v string) error {
@@ -238,11 +233,6 @@ func SpaceKey(name string, to *Space) Key {
 
 // Ports is a range of TCP ports; the zero value is any.
 type Ports struct{ Low, High uint16 }
-
-// Allow reports whether a port is in the range.
-func (p Ports) Allow(port uint16) bool {
-	return p == Ports{} || (port >= p.Low && port <= p.High)
-}
 
 // ParsePorts reads PORT or LOW-HIGH, 1 to 65535. A lone 0 means any.
 func ParsePorts(v string) (Ports, error) {

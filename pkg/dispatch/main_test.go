@@ -1,13 +1,11 @@
 package dispatch
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
@@ -81,27 +80,9 @@ func fake(t testing.TB, name string, args ...string) conf.Plugin {
 	return conf.Plugin{Name: name, Active: true, Direction: "out", Path: self, Type: conf.PluginAlways, Format: conf.FormatString, Args: append([]string{"--fake-plugin"}, args...)}
 }
 
-// logBuffer is what the dispatcher said.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func start(t testing.TB, cfg Config) (*Dispatcher, *logBuffer) {
+func start(t testing.TB, cfg Config) (*Dispatcher, *need.Buffer) {
 	t.Helper()
-	said := &logBuffer{}
+	said := &need.Buffer{}
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{Output: said, Level: hclog.Debug})
 	if cfg.Overflow == "" {
 		cfg.Overflow = conf.DoSyslog
@@ -157,11 +138,4 @@ func content(path string) string {
 	return string(b)
 }
 
-func wait(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within twenty seconds: %s", what)
-		}
-	}
-}
+var wait = need.Wait

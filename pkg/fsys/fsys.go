@@ -1,7 +1,8 @@
 // Package fsys is the seam between storage code and the operating system: just
 // the file operations a durable log needs, so that tests can put a failing or
-// power-losing disk (fsys/faultfs) in the place of the real one. It imports
-// nothing of ours; pkg/seglog and storage code of either daemon may import it.
+// power-losing disk (fsys/faultfs) in the place of the real one. Beside it, Replace
+// is for small files. It imports nothing of ours; pkg/seglog and both daemons may
+// import it.
 package fsys
 
 import (

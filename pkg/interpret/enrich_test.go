@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search/reallog"
 )
@@ -130,7 +131,7 @@ func TestEnrichedAsStockNow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("records from the kernel")
 	}
-	r := rand.New(rand.NewPCG(diffSeed(t), 99))
+	r := rand.New(rand.NewPCG(need.Seed(t), 99))
 	log := reallog.Record(t, reallog.Config{Enriched: true, During: func() {
 		for _, d := range knownTails {
 			sendUserMessages(t, []string{d.message})

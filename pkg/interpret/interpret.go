@@ -88,7 +88,7 @@ func (in *Interpreter) callOf(r *record.Record) call {
 // appendField appends one value and what stands behind it.
 func (in *Interpreter) appendField(dst []byte, r *record.Record, c *call, s *scanner) []byte {
 	kind := KindOf(r.Type, s.name)
-	if r.Type == trustedApp {
+	if r.Type == tables.TrustedApp {
 		kind = kindOfValue(r.Type, s.name, s.value)
 	}
 	if kind == Account && r.Type != tables.Execve && !isHexOrQuoted(s.value) {
@@ -171,7 +171,7 @@ func kindOfValue(typ uint16, name, v []byte) Kind {
 	switch {
 	case kind == Account && !isHexOrQuoted(v):
 		return Plain
-	case typ == trustedApp && kind == Plain && (len(v) > 0 && v[0] == '"' || isHexOrQuoted(v) && !isDecimal(v)):
+	case typ == tables.TrustedApp && kind == Plain && (len(v) > 0 && v[0] == '"' || isHexOrQuoted(v) && !isDecimal(v)):
 		return Escaped
 	}
 	return kind

@@ -87,11 +87,11 @@ var kinds = map[string]Kind{
 
 // KindOf returns what a field with that name means in a record of that type.
 func KindOf(typ uint16, name []byte) Kind {
-	if string(name) == "acct" && typ != trustedApp {
+	if string(name) == "acct" && typ != tables.TrustedApp {
 		return Account
 	}
 	switch typ {
-	case trustedApp: // its fields are its program's own
+	case tables.TrustedApp: // its fields are its program's own
 		return Plain
 	case tables.Execve:
 		if len(name) > 0 && name[0] == 'a' && string(name) != "argc" && !bytes.Contains(name, lenSuffix) {
@@ -117,22 +117,13 @@ func KindOf(typ uint16, name []byte) Kind {
 		if string(name) == "fp" {
 			return Plain
 		}
-	case addGroup, delGroup, grpMgmt:
+	case tables.AddGroup, tables.DelGroup, tables.GrpMgmt:
 		if string(name) == "id" {
 			return GroupID
 		}
 	}
 	return kindsByName.of(name)
 }
-
-const (
-	trustedApp uint16 = 1121
-
-	// Record types whose id= is a group.
-	addGroup uint16 = 1116
-	delGroup uint16 = 1117
-	grpMgmt  uint16 = 1132
-)
 
 var lenSuffix = []byte("_len")
 

@@ -29,7 +29,7 @@ const (
 
 // appendSockAddr appends what the hex of a struct sockaddr says.
 func appendSockAddr(dst, v []byte) []byte {
-	digits := hexLen(v)
+	digits := HexLen(v)
 	n := len(v) / 2
 	if digits < 2 {
 		return append(append(append(dst, "malformed-host("...), v...), ')')
@@ -37,7 +37,7 @@ func appendSockAddr(dst, v []byte) []byte {
 	var buf [maxSockAddr]byte
 	a := buf[:min(n, len(buf))]
 	for i := 0; i < min((digits+1)/2, len(buf)); i++ {
-		buf[i] = hexByte(v, 2*i) // half a byte at the end counts for text only
+		buf[i] = HexByte(v, 2*i) // half a byte at the end counts for text only
 	}
 	family := binary.LittleEndian.Uint16(buf[:])
 	name, ok := families.lookup(uint64(family))

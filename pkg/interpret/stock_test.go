@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -64,25 +63,10 @@ func ourBody(in *Interpreter, rec string) string {
 	return string(in.AppendBody(nil, &r))
 }
 
-// diffSeed is of this run, unless AUDITFLEET_SEED repeats an earlier one.
-func diffSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("AUDITFLEET_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("AUDITFLEET_SEED=%d", seed)
-	return seed
-}
-
 // TestSameAsStock compares thousands of generated records with what the stock
 // tool prints for them, in every way of escaping.
 func TestSameAsStock(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	per := 2
 	if testing.Short() {
 		per = 1

@@ -76,7 +76,7 @@ func appendUntrusted(dst, v []byte) []byte {
 // appendHex appends the text that the hex digits v begins with stand for, up to a
 // NUL, or else raw as it is.
 func appendHex(dst, v, raw []byte) []byte {
-	n := hexLen(v)
+	n := HexLen(v)
 	if n < 2 {
 		if len(raw) > 0 && raw[0] == '(' { // (null), (none)
 			if i := bytes.IndexByte(raw, ')'); i >= 0 {
@@ -86,7 +86,7 @@ func appendHex(dst, v, raw []byte) []byte {
 		return append(dst, raw...)
 	}
 	for i := 0; i < n; i += 2 {
-		c := hexByte(v, i)
+		c := HexByte(v, i)
 		if c == 0 {
 			break
 		}
@@ -95,9 +95,9 @@ func appendHex(dst, v, raw []byte) []byte {
 	return dst
 }
 
-// hexByte is the byte at v[i:]; a digit that lacks its second counts as if that
+// HexByte is the byte at v[i:]; a digit that lacks its second counts as if that
 // were 0.
-func hexByte(v []byte, i int) byte {
+func HexByte(v []byte, i int) byte {
 	c := nibble(v[i]) << 4
 	if i+1 < len(v) {
 		if low := nibble(v[i+1]); low < 16 {
@@ -107,7 +107,8 @@ func hexByte(v []byte, i int) byte {
 	return c
 }
 
-func hexLen(v []byte) int {
+// HexLen is how many hex digits v begins with.
+func HexLen(v []byte) int {
 	n := 0
 	for n < len(v) && nibble(v[n]) < 16 {
 		n++
@@ -120,12 +121,12 @@ func appendProctitle(dst, v []byte) []byte {
 	if len(v) > 0 && v[0] == '"' {
 		return appendUntrusted(dst, v)
 	}
-	n := hexLen(v)
+	n := HexLen(v)
 	if n < 2 {
 		return appendHex(dst, v, v)
 	}
 	for i := 0; i < n; i += 2 {
-		c := hexByte(v, i)
+		c := HexByte(v, i)
 		if c == 0 {
 			if i+2 > n { // half a byte
 				break

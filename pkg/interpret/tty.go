@@ -145,7 +145,7 @@ const longestKey = len("\x1b[11;2~")
 
 // appendTTY appends what was typed: <names> of keys, and "text".
 func appendTTY(dst, v []byte) []byte {
-	n := hexLen(v)
+	n := HexLen(v)
 	if n < len(v) {
 		return append(dst, v...)
 	}
@@ -154,7 +154,7 @@ func appendTTY(dst, v []byte) []byte {
 	}
 	data := make([]byte, 0, n/2)
 	for i := 0; i+1 < n; i += 2 {
-		data = append(data, hexByte(v, i))
+		data = append(data, HexByte(v, i))
 	}
 	text := false // within quotes
 	for i := 0; i < len(data); {

@@ -315,7 +315,7 @@ func (n *Normalizer) labeledNetwork(typ uint16) {
 		} else {
 			n.named("is-disallowing-unlabeled-network-traffic")
 		}
-	case macMapAdd, macMapDel:
+	case macMapAdd, tables.MACMapDel:
 		n.named(actions[typ])
 		n.follow([]step{{what: object, field: "nlbl_domain", back: true}})
 	}
@@ -325,8 +325,6 @@ func (n *Normalizer) labeledNetwork(typ uint16) {
 // Record types that only this file decides by.
 const (
 	macMapAdd      uint16 = 1409
-	macMapDel      uint16 = 1410
-	trustedApp     uint16 = 1121
 	userDevice     uint16 = 1137
 	softwareUpdate uint16 = 1138
 	systemShutdown uint16 = 1128
@@ -349,14 +347,14 @@ func (n *Normalizer) message(typ uint16) {
 		n.rewind()
 	} else {
 		n.follow([]step{byUID})
-		if typ == trustedApp { // whose fields stand in any order
+		if typ == tables.TrustedApp { // whose fields stand in any order
 			n.rewind()
 		}
 		n.follow([]step{{what: subject, field: "auid"}})
 	}
 	n.findSession(0)
 	n.addSubjectAttrs()
-	if n.labels && (typ >= tables.FirstUserMsg && typ < tables.LastUserMsg || typ >= tables.FirstUserAnom && typ < lastUserMsg2) {
+	if n.labels && (typ >= tables.FirstUserMsg && typ < tables.LastUserMsg || typ >= tables.FirstUserAnom && typ < tables.LastUserMsg2) {
 		n.addAttr(&n.subjAttrs, "hostname", 0)
 		n.addAttr(&n.subjAttrs, "addr", 0)
 		if typ != tables.UserStart && typ != tables.UserEnd && typ != tables.UserErr {
@@ -383,8 +381,6 @@ func (n *Normalizer) message(typ uint16) {
 	}
 	n.messageMeans(typ)
 }
-
-const lastUserMsg2 uint16 = 2999
 
 // target finds the objects of a record by its type.
 func (n *Normalizer) target(typ uint16) {

@@ -3,6 +3,7 @@ package normalize
 import (
 	"bytes"
 
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -141,20 +142,14 @@ func (w *walk) add(name, value []byte) {
 
 // addKeys appends each of the keys that are in hex, 0x01 between them.
 func (w *walk) addKeys(value []byte) {
-	n := 0
-	for n < len(value) && hexDigit(value[n]) < 16 {
-		n++
-	}
+	n := interpret.HexLen(value)
 	if n < 2 {
 		w.fields = append(w.fields, field{keyName, nil})
 		return
 	}
 	from := len(w.text)
 	for i := 0; i < n; i += 2 {
-		c := hexDigit(value[i]) << 4
-		if i+1 < n {
-			c |= hexDigit(value[i+1])
-		}
+		c := interpret.HexByte(value, i)
 		if c == 0 {
 			break
 		}
@@ -186,19 +181,6 @@ func (w *walk) untrusted(text []byte) []byte {
 	}
 	w.text = append(append(append(w.text, '"'), text...), '"')
 	return w.text[from:len(w.text):len(w.text)]
-}
-
-// hexDigit returns 255 for what is none.
-func hexDigit(c byte) byte {
-	switch {
-	case c-'0' <= 9:
-		return c - '0'
-	case c-'A' <= 5:
-		return c - 'A' + 10
-	case c-'a' <= 5:
-		return c - 'a' + 10
-	}
-	return 255
 }
 
 // rewind goes to the event's first field.

@@ -228,3 +228,23 @@ func hexDigit(c byte) byte {
 	}
 	return 255
 }
+
+// Decimal reads the digits at the start of a value, with a sign where the field can
+// have one. The kernel writes ids unsigned, but for oauid=-1.
+func Decimal(v []byte) (n int64, ok bool) {
+	neg := len(v) > 1 && v[0] == '-'
+	if neg {
+		v = v[1:]
+	}
+	i := 0
+	for ; i < len(v) && v[i]-'0' <= 9; i++ {
+		if n > 1<<62/10 {
+			return 0, false
+		}
+		n = n*10 + int64(v[i]-'0')
+	}
+	if neg {
+		n = -n
+	}
+	return n, i > 0
+}

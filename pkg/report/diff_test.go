@@ -32,21 +32,6 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// diffSeed is of this run, unless AUDITFLEET_SEED repeats an earlier one.
-func diffSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("AUDITFLEET_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("AUDITFLEET_SEED=%d", seed)
-	return seed
-}
-
 type ran struct {
 	out, stderr string
 	code        int
@@ -283,12 +268,12 @@ func TestSameAsStock(t *testing.T) {
 		}
 		logs = append(logs, path)
 	}
-	sameAsStock(t, diffSeed(t), logs, rounds(100, 15))
+	sameAsStock(t, need.Seed(t), logs, rounds(100, 15))
 }
 
 // TestSameAsStockGenerated compares reports of generated logs.
 func TestSameAsStockGenerated(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	dir := t.TempDir()
 	var logs []string
 	for i := range rounds(30, 6) {
@@ -308,7 +293,7 @@ func TestSameAsStockNow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("records from the kernel")
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	path := filepath.Join(t.TempDir(), "now.log")
 	if err := os.WriteFile(path, reallog.Record(t, reallog.Config{Enriched: true, Node: "now1"}), 0o600); err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // wanted is which facts a report looks at. One that it does not name is not read,
@@ -116,7 +117,7 @@ func (x *facts) read(ev *event.Event, want wanted) {
 	}
 	for i := range ev.Records {
 		r := &ev.Records[i]
-		if c := classOf(r.Type); c != classNone {
+		if c := search.ClassOf(r.Type); c != search.ClassNone {
 			readers[c](x, r)
 		}
 	}
@@ -195,47 +196,28 @@ func (x *facts) object(v []byte) {
 	}
 }
 
-// number reads the digits a value starts with.
-func number(v []byte) (n int64, ok bool) {
-	neg := len(v) > 1 && v[0] == '-'
-	if neg {
-		v = v[1:]
-	}
-	i := 0
-	for ; i < len(v) && v[i]-'0' <= 9; i++ {
-		if n > 1<<62/10 {
-			return 0, false
-		}
-		n = n*10 + int64(v[i]-'0')
-	}
-	if neg {
-		n = -n
-	}
-	return n, i > 0
-}
-
 // id is a user's id as the stock tool prints it: signed, so that the id of
 // nobody in particular (4294967295) is -1.
 func id(v []byte, to *int64) {
-	if n, ok := number(v); ok {
+	if n, ok := record.Decimal(v); ok {
 		*to = int64(int32(uint32(n)))
 	}
 }
 
 func (x *facts) sess(v []byte) {
-	if n, ok := number(v); ok {
+	if n, ok := record.Decimal(v); ok {
 		x.session = uint32(n)
 	}
 }
 
 func (x *facts) process(v []byte) {
-	if n, ok := number(v); ok {
+	if n, ok := record.Decimal(v); ok {
 		x.pid = int64(int32(n))
 	}
 }
 
 func (x *facts) number32(v []byte, to *int32) bool {
-	n, ok := number(v)
+	n, ok := record.Decimal(v)
 	if ok {
 		*to = int32(n)
 	}
@@ -245,7 +227,7 @@ func (x *facts) number32(v []byte, to *int32) bool {
 // flag is res=1 or res=0, as the kernel writes it. Other numbers are neither, and
 // a word is read as 0.
 func (x *facts) flag(v []byte) {
-	switch n, ok := number(v); {
+	switch n, ok := record.Decimal(v); {
 	case !ok || n == 0:
 		x.outcome = failed
 	case n == 1:

@@ -13,11 +13,7 @@ import (
 func (x *facts) readSyscall(r *record.Record) {
 	left := x.want&(wantPID|wantAUID|wantUID|wantTerm|wantSession|wantComm|wantExe|wantAVC|wantArch) | wantCall
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "arch":
 			if n, ok := hex32(f.Value); ok && left.has(wantArch) {
@@ -43,11 +39,7 @@ func (x *facts) readSyscall(r *record.Record) {
 // readTask reads a record of a task and a result.
 func (x *facts) readTask(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		if string(f.Name) == "res" {
 			x.flag(f.Value)
 			continue
@@ -132,11 +124,7 @@ func (x *facts) readPath(r *record.Record) {
 		return
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "name":
 			if x.want.has(wantFile) {
@@ -183,11 +171,7 @@ func (x *facts) readPacket(r *record.Record) {
 // readAnom reads the kernel's short records about a task.
 func (x *facts) readAnom(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch name := string(f.Name); {
 		case name == "auid", name == "uid", name == "ses":
 			x.task(f)
@@ -211,11 +195,7 @@ func (x *facts) readAnom(r *record.Record) {
 // readIntegrity reads what IMA and IPE measured or refused.
 func (x *facts) readIntegrity(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid", "uid", "auid", "ses", "subj", "comm":
 			x.task(f)
@@ -231,11 +211,7 @@ func (x *facts) readIntegrity(r *record.Record) {
 
 func (x *facts) readTTY(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid", "uid", "auid", "ses", "comm":
 			x.task(f)
@@ -251,11 +227,7 @@ func (x *facts) readKernel(r *record.Record) {
 	x.pid, x.uid, x.auid, x.session = noID, noID, noAUID, noSess
 	x.term, x.comm, x.exe = text{}, text{}, text{}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "res":
 			x.flag(f.Value)

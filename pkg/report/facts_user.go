@@ -12,11 +12,7 @@ import (
 func (x *facts) readUser(r *record.Record) {
 	fields := r.Fields()
 	var msg claim
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid", "uid", "auid", "loginuid", "ses", "subj":
 			x.task(f)
@@ -38,11 +34,7 @@ type claim struct {
 // claims reads the fields nested in msg='…'.
 func (x *facts) claims(c *claim, r *record.Record) {
 	fields := r.MsgFields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "hostname":
 			if !c.host.ok {
@@ -136,11 +128,7 @@ func (x *facts) readUserAVC(r *record.Record) {
 		a.subject = textOf(f.Value)
 	}
 	fields := r.MsgFields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "tcontext":
 			if !a.object.ok {
@@ -184,11 +172,7 @@ func (x *facts) readAVC(r *record.Record) {
 	var name, path record.Field
 	hasName, hasPath := false, false
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			x.process(f.Value)
@@ -252,11 +236,7 @@ func (x *facts) apparmor(a *avc, f record.Field) {
 func (x *facts) readLogin(r *record.Record) {
 	x.outcome = succeeded
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid", "uid", "auid", "loginuid", "ses", "subj":
 			x.task(f) // the new ids come last
@@ -268,11 +248,7 @@ func (x *facts) readLogin(r *record.Record) {
 
 func (x *facts) readDaemon(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "auid", "pid", "uid", "ses", "subj":
 			x.task(f)
@@ -284,11 +260,7 @@ func (x *facts) readDaemon(r *record.Record) {
 
 func (x *facts) readPeer(r *record.Record) {
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "addr":
 			x.hostname(withoutPort(f.Value))
@@ -313,11 +285,7 @@ func (x *facts) readConfig(r *record.Record) {
 		x.outcome = succeeded
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "auid", "ses", "subj":
 			x.task(f)

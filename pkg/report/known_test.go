@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -71,7 +72,7 @@ var knownDifferences = []difference{
 		stock:  nothing, ours: "NETFILTER_CFG 1000 no 45",
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return classOf(r.Type) == classKernel && !hasField(r, "pid")
+				return search.ClassOf(r.Type) == search.ClassKernel && !hasField(r, "pid")
 			})
 		},
 	},
@@ -128,7 +129,7 @@ var knownDifferences = []difference{
 		stock:  nothing, ours: "0 ? ? ? 45",
 		applies: func(o *Options, ev *event.Event) bool {
 			return o.Kind == User && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return classOf(r.Type) == classDaemon && bytes.Index(r.Body, []byte(" pid=")) > bytes.Index(r.Body, []byte(" uid="))
+				return search.ClassOf(r.Type) == search.ClassDaemon && bytes.Index(r.Body, []byte(" pid=")) > bytes.Index(r.Body, []byte(" uid="))
 			})
 		},
 	},
@@ -140,7 +141,7 @@ var knownDifferences = []difference{
 		stock:  " 3900 ? 0", ours: " 3901 ? 0",
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return classOf(r.Type) == classIntegrity && bytes.Contains(r.Body, []byte("ppid="))
+				return search.ClassOf(r.Type) == search.ClassIntegrity && bytes.Contains(r.Body, []byte("ppid="))
 			})
 		},
 	},
@@ -184,7 +185,7 @@ var knownDifferences = []difference{
 			}
 			return o.Interpret && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				f, ok := r.Get("syscall")
-				n, _ := number(f.Value)
+				n, _ := record.Decimal(f.Value)
 				return ok && n > 450
 			})
 		},
@@ -226,7 +227,7 @@ var knownDifferences = []difference{
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				f, ok := r.Get("addr")
-				return classOf(r.Type) == classPeer && ok && bytes.Count(f.Value, []byte(":")) > 1
+				return search.ClassOf(r.Type) == search.ClassPeer && ok && bytes.Count(f.Value, []byte(":")) > 1
 			})
 		},
 	},
@@ -306,27 +307,27 @@ func incomplete(o *Options, before []record.Record, r *record.Record) bool {
 		}
 		return false
 	}
-	switch classOf(r.Type) {
-	case classSyscall, classTask:
+	switch search.ClassOf(r.Type) {
+	case search.ClassSyscall, search.ClassTask:
 		return lacks(0, "pid") || lacks(wantAUID, "auid", "loginuid") || lacks(wantUID, "uid") || lacks(wantComm, "comm") || lacks(wantExe, "exe") ||
 			lastIs(r, "pid", "auid", "uid", "tty", "ses", "subj")
-	case classUser, classUserAVC:
+	case search.ClassUser, search.ClassUserAVC:
 		return lacks(0, "pid") || lacks(wantAUID, "auid", "loginuid") || lacks(wantUID, "uid") || lastIs(r, "pid", "auid", "uid", "ses", "subj")
-	case classAVC:
+	case search.ClassAVC:
 		return lacks(wantComm, "comm") && !had("comm") || lastIs(r, "pid", "scontext", "tcontext")
-	case classAnom:
+	case search.ClassAnom:
 		return lacks(wantAUID, "auid") || r.Type == tables.Seccomp && lacks(wantExe, "exe") || lastIs(r, "uid", "gid", "subj", "pid")
-	case classMAC:
+	case search.ClassMAC:
 		return lacks(wantAUID, "auid")
-	case classDaemon:
+	case search.ClassDaemon:
 		return lacks(wantAUID, "auid") || lacks(0, "pid")
-	case classTTY:
+	case search.ClassTTY:
 		return lacks(wantAUID, "auid")
-	case classIntegrity:
+	case search.ClassIntegrity:
 		return lastIs(r, "pid", "uid", "auid", "ses", "subj")
-	case classKernel:
+	case search.ClassKernel:
 		return lacks(wantComm, "comm") && !had("comm") || lacks(wantAVC, "subj") && !had("subj")
-	case classLogin:
+	case search.ClassLogin:
 		return lastIs(r, "pid", "uid", "subj")
 	}
 	return false

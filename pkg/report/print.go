@@ -135,7 +135,7 @@ func (p *printer) node(node []byte) bool {
 
 // changes is which types add and which delete something.
 var changes = map[uint16]Change{
-	typeAddUser: Added, typeDelUser: Deleted, typeAddGroup: Added, typeDelGroup: Deleted,
+	tables.AddUser: Added, tables.DelUser: Deleted, tables.AddGroup: Added, tables.DelGroup: Deleted,
 	1407: Added, 1408: Deleted, // MAC_CIPSOV4_ADD, _DEL
 	1409: Added, 1410: Deleted, // MAC_MAP_ADD, _DEL
 	1411: Added, 1412: Deleted, // MAC_IPSEC_ADDSA, _DELSA

@@ -95,10 +95,10 @@ func makeReports() (all [numKinds]spec) {
 		},
 		MAC: {
 			names: []string{"-ma", "--mac"}, title: "MAC Report", rule: 35, needs: wantAUID, columns: "auid type success event",
-			types:    []span{{tables.MACPolicyLoad, typeMACStcDel}, {tables.UserRoleChange, typeLSPPMax}},
+			types:    []span{{tables.MACPolicyLoad, tables.MACUnlblStcDel}, {tables.UserRoleChange, typeLSPPMax}},
 			cells:    []cell{auid, typeName, success, serial},
 			sumTitle: "MAC Summary Report", sumColumn: "type", sumRule: 18, sum: (*printer).countHead, style: typeNames,
-			sumTypes: []span{{tables.MACPolicyLoad, typeMACMapDel}, {tables.UserRoleChange, typeLSPPMax}},
+			sumTypes: []span{{tables.MACPolicyLoad, tables.MACMapDel}, {tables.UserRoleChange, typeLSPPMax}},
 		},
 		Integrity: byType("Integrity Report", 30, "type success event", []cell{typeName, success, serial},
 			"Integrity Summary Report", 24, wantAUID, []span{{tables.IntegrityData, typeIntegrityMax}}, "--integrity"),
@@ -207,11 +207,11 @@ var (
 	configTypes = []span{
 		{tables.ConfigChange, tables.ConfigChange}, {tables.DaemonConfig, tables.DaemonConfig}, {tables.UsysConfig, tables.UsysConfig},
 		{tables.NetfilterCfg, tables.NetfilterCfg}, {tables.FeatureChange, tables.FeatureChange}, {typeMACUserConfig, typeMACUserConfig},
-		{tables.MACPolicyLoad, typeMACStcDel},
+		{tables.MACPolicyLoad, tables.MACUnlblStcDel},
 	}
 	modTypes = []span{
-		{tables.UserChauthtok, tables.UserChauthtok}, {typeAddUser, typeDelGroup}, {tables.UserMgmt, tables.UserMgmt},
-		{typeGrpMgmt, typeGrpMgmt}, {typeRoleAssign, typeRoleRemove},
+		{tables.UserChauthtok, tables.UserChauthtok}, {tables.AddUser, tables.DelGroup}, {tables.UserMgmt, tables.UserMgmt},
+		{tables.GrpMgmt, tables.GrpMgmt}, {typeRoleAssign, typeRoleRemove},
 	}
 	cryptoTypes = []span{{typeKernCrypto, typeKernCryptoMax}, {tables.FirstCrypto, tables.LastCrypto}}
 	anomTypes   = []span{{tables.FirstUserAnom, tables.LastUserAnom}, {tables.FirstAnom, typeKernAnomMax}}
@@ -238,18 +238,6 @@ func (s spec) noWord() spec {
 // the failed ones are.
 func isAuth(f *facts) bool {
 	return f.has(tables.UserAuth, tables.UserAuth) || f.outcome == failed
-}
-
-// KindOf returns the report that an option asks for.
-func KindOf(option string) (Kind, bool) {
-	for k := range reports {
-		for _, n := range reports[k].names {
-			if n == option {
-				return Kind(k), true
-			}
-		}
-	}
-	return Unset, false
 }
 
 // String is the report's option.

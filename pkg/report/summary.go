@@ -176,15 +176,15 @@ var counted = [...]struct {
 	{ovChanges, span{tables.NetfilterCfg, tables.NetfilterCfg}},
 	{ovChanges, span{tables.FeatureChange, tables.FeatureChange}},
 	{ovChanges, span{typeMACUserConfig, typeMACUserConfig}},
-	{ovChanges, span{tables.MACPolicyLoad, typeMACStcDel}},
+	{ovChanges, span{tables.MACPolicyLoad, tables.MACUnlblStcDel}},
 	{ovAccounts, span{tables.UserChauthtok, tables.UserChauthtok}},
-	{ovAccounts, span{typeAddUser, typeDelGroup}},
+	{ovAccounts, span{tables.AddUser, tables.DelGroup}},
 	{ovAccounts, span{tables.UserMgmt, tables.UserMgmt}},
-	{ovAccounts, span{typeGrpMgmt, typeGrpMgmt}},
+	{ovAccounts, span{tables.GrpMgmt, tables.GrpMgmt}},
 	{ovAccounts, span{typeRoleAssign, typeRoleRemove}},
 	{ovCrypto, span{typeKernCrypto, typeKernCryptoMax}},
 	{ovCrypto, span{tables.FirstCrypto, tables.LastCrypto}},
-	{ovMAC, span{tables.MACPolicyLoad, typeMACStcDel}},
+	{ovMAC, span{tables.MACPolicyLoad, tables.MACUnlblStcDel}},
 	{ovMAC, span{tables.UserRoleChange, typeLSPPMax}},
 	{ovVirt, span{tables.FirstVirt, tables.LastVirt}},
 	{ovIntegrity, span{tables.IntegrityData, typeIntegrityMax}},
@@ -194,7 +194,7 @@ var counted = [...]struct {
 }
 
 // rulesOf has, for each type, the rules of counted as bits: most types have none.
-var rulesOf = func() (of [typeUserMax + 1]uint32) {
+var rulesOf = func() (of [tables.LastUserMsg2 + 1]uint32) {
 	for i, c := range counted {
 		for t := c.low; t <= c.high; t++ {
 			of[t] |= 1 << i
@@ -219,7 +219,7 @@ func (o *overview) kind(types []uint16, result outcome, call bool, n uint64) {
 	var rules uint32
 	var auth, mgmt, group, login, avc bool
 	for _, t := range types {
-		if t <= typeUserMax {
+		if t <= tables.LastUserMsg2 {
 			rules |= rulesOf[t]
 		}
 		switch t {
@@ -229,7 +229,7 @@ func (o *overview) kind(types []uint16, result outcome, call bool, n uint64) {
 			auth = true
 		case tables.UserMgmt:
 			mgmt = true
-		case typeGrpAuth:
+		case tables.GrpAuth:
 			group = true
 		case tables.AVC, tables.UserAVC:
 			avc = true

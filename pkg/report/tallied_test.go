@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -118,7 +119,7 @@ func talliedOptions(t *testing.T) (all []*Options) {
 // TestTallied compares reports that are counted by an index's fields with the
 // same of reading every event.
 func TestTallied(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 77))
 	logs := map[string]string{}
 	for _, path := range []string{

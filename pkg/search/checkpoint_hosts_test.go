@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
@@ -66,7 +67,7 @@ func fleetLine(node string, ms int64, serial int) string {
 // TestCheckpointOfStore lets hosts send at different speeds, late and mixed, and
 // searches again and again: in the end every event was printed once.
 func TestCheckpointOfStore(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	for round := range 12 {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		ck := filepath.Join(t.TempDir(), "ck")

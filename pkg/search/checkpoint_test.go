@@ -75,7 +75,7 @@ func writeFile(t *testing.T, path, text string) {
 // from the same checkpoint, which is that of either.
 func TestCheckpointSameAsStock(t *testing.T) {
 	bin := need.Stock(t, "ausearch")
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	rounds, runs, printed := 60, 0, 0
 	if testing.Short() {
 		rounds = 8

@@ -54,7 +54,7 @@ func moved(r *rand.Rand, line string) string {
 // these come, on logs whose lines are mixed up.
 func TestOrderSameAsStock(t *testing.T) {
 	bin := need.Stock(t, "ausearch")
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 99))
 	logs := diffLogs(t)
 	rounds := 12

@@ -23,21 +23,6 @@ import (
 // The truth about ausearch's grammar is ausearch: these tests run both on the
 // same log with the same words and compare what comes out.
 
-// diffSeed is of this run, unless AUDITFLEET_SEED repeats an earlier one.
-func diffSeed(t *testing.T) uint64 {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if s := os.Getenv("AUDITFLEET_SEED"); s != "" {
-		n, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seed = n
-	}
-	t.Logf("AUDITFLEET_SEED=%d", seed)
-	return seed
-}
-
 type ran struct {
 	out, stderr string
 	code        int
@@ -476,7 +461,7 @@ func sameAsStock(t *testing.T, logs map[string]string) {
 	if s := os.Getenv("AUDITFLEET_ROUNDS"); s != "" {
 		rounds, _ = strconv.Atoi(s)
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	total, nonEmpty, failures := 0, 0, 0
 	counts := map[string]int{}
 	names := make([]string, 0, len(logs))

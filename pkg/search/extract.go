@@ -37,7 +37,7 @@ func (x *Extractor) read(ev *event.Event, need fieldSet) {
 	x.text = x.text[:0]
 	for i := range ev.Records {
 		r := &ev.Records[i]
-		c := classOf(r.Type)
+		c := ClassOf(r.Type)
 		if supplies[c]&need == 0 {
 			continue
 		}
@@ -49,15 +49,15 @@ const nameFields fieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDNam
 
 // namesIn is which names a record can have: a program's has a group's only where
 // it is about one.
-func namesIn(c class, typ uint16) fieldSet {
+func namesIn(c Class, typ uint16) fieldSet {
 	names := supplies[c] & nameFields
-	if c == classUser && !aboutGroup(typ) {
+	if c == ClassUser && !aboutGroup(typ) {
 		names &^= 1 << FieldGIDName
 	}
 	return names
 }
 
-func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
+func (x *Extractor) record(c Class, r *record.Record, need fieldSet) {
 	before, names := x.it.set&nameFields, fieldSet(0)
 	if need&nameFields != 0 {
 		// A name belongs to the number of the same record.
@@ -65,23 +65,23 @@ func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
 		x.it.set &^= names
 	}
 	switch c {
-	case classSyscall, classTask:
+	case ClassSyscall, ClassTask:
 		x.task(c, r)
-	case classCWD, classPath, classAVCPath, classSockaddr, classObj, classPacket:
+	case ClassCWD, ClassPath, ClassAVCPath, ClassSockaddr, ClassObj, ClassPacket:
 		x.parts(c, r)
-	case classUser, classUserAVC:
+	case ClassUser, ClassUserAVC:
 		x.user(c, r)
-	case classLogin:
+	case ClassLogin:
 		x.login(r)
-	case classDaemon, classPeer:
+	case ClassDaemon, ClassPeer:
 		x.daemon(c, r)
-	case classConfig, classMAC:
+	case ClassConfig, ClassMAC:
 		x.config(c, r)
-	case classAVC:
+	case ClassAVC:
 		x.avc(r)
-	case classAnom, classIntegrity, classTTY:
+	case ClassAnom, ClassIntegrity, ClassTTY:
 		x.anom(c, r)
-	case classKernel:
+	case ClassKernel:
 		x.it.set |= before
 		x.kernel(r, need)
 		return
@@ -94,11 +94,7 @@ func (x *Extractor) record(c class, r *record.Record, need fieldSet) {
 // names reads those of users and groups from the enriched tail, the first of each.
 func (x *Extractor) names(names fieldSet, r *record.Record) {
 	fields := r.EnrichedFields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		var field Field
 		switch string(f.Name) {
 		case "AUID":
@@ -186,42 +182,38 @@ func (x *Extractor) file(f record.Field) {
 var abstractSocket = []byte("00")
 
 // parts reads the records that describe no task.
-func (x *Extractor) parts(c class, r *record.Record) {
+func (x *Extractor) parts(c Class, r *record.Record) {
 	seen := false // a value of which the reports take the first only
 	first := func() {
 		x.it.oddIf(seen)
 		seen = true
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "cwd":
-			if c == classCWD && !x.it.hasCWD {
+			if c == ClassCWD && !x.it.hasCWD {
 				x.cwd(f)
 			}
 		case "name":
-			if c == classPath {
+			if c == ClassPath {
 				x.file(f)
 			}
 		case "path":
-			if c == classAVCPath {
+			if c == ClassAVCPath {
 				first()
 				x.file(f)
 			}
 		case "obj":
-			if c != classCWD && c != classSockaddr && c != classAVCPath {
+			if c != ClassCWD && c != ClassSockaddr && c != ClassAVCPath {
 				x.it.objects = append(x.it.objects, f.Value)
 			}
 		case "saddr":
 			switch c {
-			case classSockaddr:
+			case ClassSockaddr:
 				first()
 				x.sockaddr(f)
-			case classPacket:
+			case ClassPacket:
 				first()
 				x.it.str(FieldHost, f.Value)
 			}
@@ -230,29 +222,25 @@ func (x *Extractor) parts(c class, r *record.Record) {
 }
 
 // task reads SYSCALL and the records that carry the same properties of a task.
-func (x *Extractor) task(c class, r *record.Record) {
+func (x *Extractor) task(c Class, r *record.Record) {
 	it := &x.it
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "arch":
-			if n, ok := hex32(f.Value); ok && c == classSyscall {
+			if n, ok := hex32(f.Value); ok && c == ClassSyscall {
 				it.num(FieldArch, int64(n))
 			}
 		case "syscall":
-			if c == classSyscall {
+			if c == ClassSyscall {
 				it.number(FieldSyscall, f)
 			}
 		case "success":
-			if c == classSyscall {
+			if c == ClassSyscall {
 				it.num(FieldSuccess, int64(b2i(string(f.Value) == "yes")))
 			}
 		case "exit":
-			if c == classSyscall {
+			if c == ClassSyscall {
 				it.number(FieldExit, f)
 			}
 		case "ppid":
@@ -280,11 +268,11 @@ func (x *Extractor) task(c class, r *record.Record) {
 		case "subj":
 			it.subjects = append(it.subjects, f.Value)
 		case "key":
-			if c == classSyscall {
+			if c == ClassSyscall {
 				x.key(f)
 			}
 		case "res":
-			if c == classTask {
+			if c == ClassTask {
 				it.result(f)
 			}
 		case "loginuid":
@@ -295,15 +283,11 @@ func (x *Extractor) task(c class, r *record.Record) {
 
 // anom reads the kernel's short records about a task: SECCOMP, ABEND,
 // PROMISCUOUS, integrity and TTY.
-func (x *Extractor) anom(c class, r *record.Record) {
+func (x *Extractor) anom(c Class, r *record.Record) {
 	it := &x.it
 	it.oddIf(r.Type == tables.AnomPromiscuous)
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
@@ -316,32 +300,32 @@ func (x *Extractor) anom(c class, r *record.Record) {
 		case "comm":
 			it.str(FieldComm, x.decoded(f))
 		case "gid":
-			if c == classAnom {
+			if c == ClassAnom {
 				it.id(FieldGID, f)
 			}
 		case "exe":
-			if c == classAnom {
+			if c == ClassAnom {
 				it.str(FieldExe, x.decoded(f))
 			}
 		case "arch":
-			if n, ok := hex32(f.Value); ok && c == classAnom {
+			if n, ok := hex32(f.Value); ok && c == ClassAnom {
 				it.num(FieldArch, int64(n))
 			}
 		case "syscall":
-			if c == classAnom {
+			if c == ClassAnom {
 				it.number(FieldSyscall, f)
 				it.oddIf(r.Type != tables.Seccomp)
 			}
 		case "subj":
-			if c != classTTY {
+			if c != ClassTTY {
 				it.subjects = append(it.subjects, f.Value)
 			}
 		case "name":
-			if c == classIntegrity {
+			if c == ClassIntegrity {
 				x.file(f)
 			}
 		case "res":
-			if c != classTTY {
+			if c != ClassTTY {
 				it.result(f)
 			}
 		}

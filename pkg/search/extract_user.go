@@ -12,40 +12,24 @@ import (
 // user reads what a program sent: the kernel's words about the sender, then the
 // program's own. The program's uid= stands for the sender's: the stock tool
 // takes it to be the user that a login is about.
-func (x *Extractor) user(c class, r *record.Record) {
+func (x *Extractor) user(c Class, r *record.Record) {
 	it := &x.it
-	if c == classUserAVC {
+	if c == ClassUserAVC {
 		x.decision(r)
 	}
 	var seen fieldSet // of claims
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "auid", "loginuid":
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "pid", "uid", "auid", "loginuid", "ses", "subj":
+			it.sender(f)
 		default:
 			x.claim(c, r.Type, f, &seen)
 		}
 	}
 	fields = r.MsgFields()
 	var host, addr []byte
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "hostname":
 			it.oddIf(len(f.Value) == 0)
@@ -69,9 +53,25 @@ func (x *Extractor) user(c class, r *record.Record) {
 	}
 }
 
+// sender reads a field of the kernel's words about who sent a record.
+func (it *items) sender(f record.Field) {
+	switch string(f.Name) {
+	case "pid":
+		it.number(FieldPID, f)
+	case "uid":
+		it.id(FieldUID, f)
+	case "auid", "loginuid":
+		it.id(FieldAUID, f)
+	case "ses":
+		it.id(FieldSession, f)
+	case "subj":
+		it.subjects = append(it.subjects, f.Value)
+	}
+}
+
 // claim reads a field of a program's own words. seen are those of the record so
 // far of which the reports take the first.
-func (x *Extractor) claim(c class, typ uint16, f record.Field, seen *fieldSet) {
+func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *fieldSet) {
 	it := &x.it
 	first := func(f Field) {
 		it.oddIf(seen.has(f))
@@ -85,7 +85,7 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field, seen *fieldSet) {
 			it.id(FieldGID, f)
 		}
 	case "gid":
-		if typ == groupMgmt && !it.set.has(FieldGID) {
+		if typ == tables.GrpMgmt && !it.set.has(FieldGID) {
 			it.id(FieldGID, f)
 		}
 	case "acct":
@@ -123,7 +123,7 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field, seen *fieldSet) {
 			x.file(f)
 		}
 	case "tcontext":
-		if c == classUserAVC {
+		if c == ClassUserAVC {
 			it.objects = append(it.objects, f.Value)
 		}
 	case "res":
@@ -137,14 +137,10 @@ func (x *Extractor) claim(c class, typ uint16, f record.Field, seen *fieldSet) {
 	}
 }
 
-const (
-	addGroup  uint16 = 1116
-	delGroup  uint16 = 1117
-	groupMgmt uint16 = 1132
-)
-
 // aboutGroup says whether id= of a program's record is a group's.
-func aboutGroup(typ uint16) bool { return typ == addGroup || typ == delGroup || typ == groupMgmt }
+func aboutGroup(typ uint16) bool {
+	return typ == tables.AddGroup || typ == tables.DelGroup || typ == tables.GrpMgmt
+}
 
 // decision reads "avc:  denied  { read } for …", which has no name.
 func (x *Extractor) decision(r *record.Record) {
@@ -169,11 +165,7 @@ func (x *Extractor) avc(r *record.Record) {
 	var name record.Field
 	hasName, hasPath := false, false
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
@@ -209,61 +201,32 @@ func (x *Extractor) login(r *record.Record) {
 	it := &x.it
 	it.num(FieldSuccess, 1) // old kernels say nothing: it was always set
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "auid", "loginuid": // the new one comes last
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
 		case "res":
 			it.result(f)
+		default: // of the login uids the new one comes last
+			it.sender(f)
 		}
 	}
 }
 
 // daemon reads an audit daemon's records about itself and its clients.
-func (x *Extractor) daemon(c class, r *record.Record) {
+func (x *Extractor) daemon(c Class, r *record.Record) {
 	it := &x.it
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "res":
 			it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
-			continue
 		case "addr":
-			if c == classPeer {
+			if c == ClassPeer {
 				it.str(FieldHost, withoutPort(f.Value))
 			}
-			continue
-		}
-		if c == classPeer {
-			continue
-		}
-		switch string(f.Name) {
-		case "auid":
-			it.id(FieldAUID, f)
-		case "pid":
-			it.number(FieldPID, f)
-		case "uid":
-			it.id(FieldUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "pid", "uid", "auid", "ses", "subj":
+			if c != ClassPeer {
+				it.sender(f)
+			}
 		}
 	}
 }
@@ -277,28 +240,20 @@ func withoutPort(v []byte) []byte {
 }
 
 // config reads CONFIG_CHANGE and the records of label and policy changes.
-func (x *Extractor) config(c class, r *record.Record) {
+func (x *Extractor) config(c Class, r *record.Record) {
 	it := &x.it
-	if c == classConfig {
+	if c == ClassConfig {
 		it.num(FieldSuccess, 1) // unless res= says otherwise
 	}
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "auid":
-			it.id(FieldAUID, f)
-		case "ses":
-			it.id(FieldSession, f)
-		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+		case "auid", "ses", "subj":
+			it.sender(f)
 		case "key":
 			x.key(f)
 		case "path":
-			if c == classConfig {
+			if c == ClassConfig {
 				x.file(f)
 			}
 		case "res":
@@ -314,11 +269,7 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 	had := it.set
 	subject := len(it.subjects)+len(it.objects) == 0
 	fields := r.Fields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
 			if !had.has(FieldPID) {
@@ -362,7 +313,7 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 	// Ids that the reports take for none, and then look elsewhere.
 	it.oddIf(it.set.has(FieldPID) && int32(it.nums[FieldPID]) == -1 || int32(uint32(it.nums[FieldAUID])) == -2)
 	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
-		x.names(supplies[classKernel]&nameFields, r)
+		x.names(supplies[ClassKernel]&nameFields, r)
 	}
 }
 

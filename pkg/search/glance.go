@@ -1,6 +1,10 @@
 package search
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
 
 // glance is a condition on the text of an event that holds where a term does: a
 // field of that name with that number in it. Where an index cannot tell events
@@ -49,7 +53,7 @@ func (g *glance) in(text []byte) bool {
 			if len(v) > 0 && (v[0] == '"' || v[0] == '\'') {
 				v = v[1:]
 			}
-			n, ok := decimalOf(v)
+			n, ok := record.Decimal(v)
 			if ok && (n == g.n || g.cut && int64(uint32(n)) == g.n) {
 				return true
 			}

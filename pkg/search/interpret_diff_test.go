@@ -59,7 +59,7 @@ func TestInterpretSameAsStock(t *testing.T) {
 			}
 		}
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	rounds, total, nonEmpty, events := 40, 0, 0, 0
 	if testing.Short() {
 		rounds = 10

@@ -121,42 +121,22 @@ func b2i(b bool) int {
 	return 0
 }
 
-// decimalOf reads the digits at the start of a value, with a sign where the
-// field can have one. The kernel writes ids unsigned, but for oauid=-1.
-func decimalOf(v []byte) (n int64, ok bool) {
-	neg := len(v) > 1 && v[0] == '-'
-	if neg {
-		v = v[1:]
-	}
-	i := 0
-	for ; i < len(v) && v[i]-'0' <= 9; i++ {
-		if n > 1<<62/10 {
-			return 0, false
-		}
-		n = n*10 + int64(v[i]-'0')
-	}
-	if neg {
-		n = -n
-	}
-	return n, i > 0
-}
-
 // id is a user, group or session id: 32 bits, -1 being 4294967295.
 func (it *items) id(f Field, v record.Field) {
-	if n, ok := decimalOf(v.Value); ok {
+	if n, ok := record.Decimal(v.Value); ok {
 		it.num(f, int64(uint32(n)))
 	}
 }
 
 func (it *items) number(f Field, v record.Field) {
-	if n, ok := decimalOf(v.Value); ok {
+	if n, ok := record.Decimal(v.Value); ok {
 		it.num(f, n)
 	}
 }
 
 // result is res=1 or res=0, as the kernel writes it; other numbers are neither.
 func (it *items) result(v record.Field) {
-	switch n, ok := decimalOf(v.Value); {
+	switch n, ok := record.Decimal(v.Value); {
 	case ok && (n == 0 || n == 1):
 		it.num(FieldSuccess, n)
 	case ok:

@@ -56,7 +56,7 @@ func TestSameAsStockMade(t *testing.T) {
 	if s := os.Getenv("AUDITFLEET_ROUNDS"); s != "" {
 		logs, _ = strconv.Atoi(s)
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	total, nonEmpty, failures := 0, 0, 0
 	counts := map[string]int{}
 	told := &toldRun{bin: bin, counts: map[string]int{}}

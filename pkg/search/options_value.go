@@ -16,6 +16,13 @@ const noInput = "stat: No such file or directory"
 // pathMax is the kernel's limit of a path with its NUL.
 const pathMax = 4096
 
+// textFields says where the options look that are for a text as it is.
+var textFields = map[string][]Field{
+	"--comm": {FieldComm}, "--executable": {FieldExe}, "--host": {FieldHost}, "--key": {FieldKey}, "--terminal": {FieldTerminal},
+	"--uuid": {FieldUUID}, "--vm-name": {FieldVM}, "--object": {FieldObject}, "--subject": {FieldSubject},
+	"--context": {FieldSubject, FieldObject},
+}
+
 // valued reads an option that has one argument.
 func (p *parser) valued(opt string) error {
 	v, err := p.value(opt == "--exit" || opt == "--session" || opt == "--loginuid")
@@ -29,27 +36,10 @@ func (p *parser) valued(opt string) error {
 		p.term(opt, Term{Fields: fields, Text: v})
 		return nil
 	}
+	if fields := textFields[opt]; fields != nil {
+		return str(fields...)
+	}
 	switch opt {
-	case "--comm":
-		return str(FieldComm)
-	case "--executable":
-		return str(FieldExe)
-	case "--host":
-		return str(FieldHost)
-	case "--key":
-		return str(FieldKey)
-	case "--terminal":
-		return str(FieldTerminal)
-	case "--uuid":
-		return str(FieldUUID)
-	case "--vm-name":
-		return str(FieldVM)
-	case "--object":
-		return str(FieldObject)
-	case "--subject":
-		return str(FieldSubject)
-	case "--context":
-		return str(FieldSubject, FieldObject)
 	case "--file":
 		if len(v) >= pathMax {
 			return usagef("File name is too long %s", v)

@@ -22,7 +22,7 @@ import (
 // TestIndexNeverHides is what the store's index rests on: an event that matches
 // has, for every term, an extracted value that the term accepts.
 func TestIndexNeverHides(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	matches := 0
 	for name, path := range diffLogs(t) {
 		events := eventsOf(t, path)
@@ -68,7 +68,7 @@ func TestIndexNeverHides(t *testing.T) {
 // it saw before, nor on its looking for the text first.
 func TestMatchIsPure(t *testing.T) {
 	events := append(eventsOf(t, "testdata/types.log"), eventsOf(t, "testdata/kernel-raw.log")...)
-	p, r := poolOf(events), rand.New(rand.NewPCG(diffSeed(t), 2))
+	p, r := poolOf(events), rand.New(rand.NewPCG(need.Seed(t), 2))
 	for range 300 {
 		o, err := ParseArgs(p.query(r), utcEnv)
 		if err != nil {

@@ -327,7 +327,7 @@ func salvage(r *record.Record) bool {
 	if i < 0 {
 		return false
 	}
-	sec, ok := decimalOf(r.Raw[i+len("msg=audit("):])
+	sec, ok := record.Decimal(r.Raw[i+len("msg=audit("):])
 	if !ok || sec <= 0 || sec > maxSeconds {
 		return false
 	}

@@ -70,54 +70,9 @@ func ScanLogs[R any](ctx context.Context, logs *Logs, cfg ScanConfig, newWorker 
 	return logs.damage()
 }
 
-// ScanEvents is ScanLogs of events that are in order already, such as a store's.
-// An event must stay as it is for as long as the scan runs.
-func ScanEvents[R any](ctx context.Context, events Events, cfg ScanConfig, newWorker func() (Worker[R], error), deliver func(R) error) error {
-	produce := func(_ context.Context, emit func(batch) error) error {
-		b := make(eventBatch, 0, batchEvents)
-		for ev, err := range events {
-			if err != nil {
-				return errors.Join(emit(b), err)
-			}
-			if b = append(b, ev); len(b) == batchEvents {
-				if err := emit(b); err != nil {
-					return err
-				}
-				b = make(eventBatch, 0, batchEvents)
-			}
-		}
-		return emit(b)
-	}
-	return inOrder(ctx, cfg, produce, newWorker, deliver)
-}
-
-// batch is some events in a row, for one worker.
-type batch interface {
-	// events calls fn with each; an event is valid during the call only.
-	events(fn func(*event.Event) error) error
-	// done lets go of what the events are made of.
-	done()
-}
-
-// batchEvents is how many events make a batch.
-const batchEvents = 256
-
-type eventBatch []*event.Event
-
-func (b eventBatch) events(fn func(*event.Event) error) error {
-	for _, ev := range b {
-		if err := fn(ev); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b eventBatch) done() {}
-
 // job is a batch on its way through the workers.
 type job[R any] struct {
-	batch batch
+	batch *batch
 	done  chan struct{}
 	value R
 	err   error
@@ -125,7 +80,7 @@ type job[R any] struct {
 
 // inOrder runs produce, which emits batches, gives each batch to a worker, and
 // what the worker made of it to deliver, in the order of the batches.
-func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(ctx context.Context, emit func(batch) error) error, newWorker func() (Worker[R], error), deliver func(R) error) error {
+func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(ctx context.Context, emit func(*batch) error) error, newWorker func() (Worker[R], error), deliver func(R) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	n := cfg.workers()
 	workers := make([]Worker[R], n)
@@ -145,7 +100,7 @@ func inOrder[R any](ctx context.Context, cfg ScanConfig, produce func(ctx contex
 	wg.Go(func() {
 		defer close(ordered)
 		defer close(todo)
-		produced = produce(ctx, func(b batch) error {
+		produced = produce(ctx, func(b *batch) error {
 			j := &job[R]{batch: b, done: make(chan struct{})}
 			select {
 			case ordered <- j:
@@ -209,7 +164,7 @@ type jobs[R any] struct {
 	flush bool
 }
 
-func (s *jobs[R]) do(b batch) (value R, err error) {
+func (s *jobs[R]) do(b *batch) (value R, err error) {
 	defer b.done()
 	if err := s.ctx.Err(); err != nil {
 		return value, err

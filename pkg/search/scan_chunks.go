@@ -27,7 +27,7 @@ type scanner struct {
 const chunksAhead = 2
 
 // run is the produce of inOrder.
-func (s *scanner) run(ctx context.Context, emit func(batch) error) error {
+func (s *scanner) run(ctx context.Context, emit func(*batch) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -114,8 +114,8 @@ const (
 // batcher packs events that come out of order.
 type batcher struct {
 	need hits
-	emit func(batch) error
-	now  *pieceBatch
+	emit func(*batch) error
+	now  *batch
 }
 
 func (b *batcher) add(p *pending) error {
@@ -123,7 +123,7 @@ func (b *batcher) add(p *pending) error {
 		return nil
 	}
 	if b.now == nil {
-		b.now = &pieceBatch{}
+		b.now = &batch{}
 	}
 	b.now.add(p)
 	if b.now.bytes < batchBytes && b.now.lines < batchLines {
@@ -140,15 +140,15 @@ func (b *batcher) send() error {
 	return b.emit(now)
 }
 
-// pieceBatch is events as pieces of chunks, which it holds.
-type pieceBatch struct {
+// batch is some events in a row, for one worker: pieces of chunks, which it holds.
+type batch struct {
 	pieces       []piece
 	ends         []uint32 // of each event's pieces
 	chunks       []*chunk
 	lines, bytes int
 }
 
-func (b *pieceBatch) add(p *pending) {
+func (b *batch) add(p *pending) {
 	for _, pc := range p.pieces {
 		b.lines += int(pc.n)
 		if n := len(b.chunks); n == 0 || b.chunks[n-1] != pc.c {
@@ -161,7 +161,8 @@ func (b *pieceBatch) add(p *pending) {
 	b.ends = append(b.ends, uint32(len(b.pieces)))
 }
 
-func (b *pieceBatch) events(fn func(*event.Event) error) error {
+// events calls fn with each; an event is valid during the call only.
+func (b *batch) events(fn func(*event.Event) error) error {
 	var ev event.Event
 	from := uint32(0)
 	for _, end := range b.ends {
@@ -174,7 +175,8 @@ func (b *pieceBatch) events(fn func(*event.Event) error) error {
 	return nil
 }
 
-func (b *pieceBatch) done() {
+// done lets go of what the events are made of.
+func (b *batch) done() {
 	for _, c := range b.chunks {
 		c.release()
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
@@ -115,7 +116,7 @@ func scanAll(t *testing.T, s *scanner, q *Query, workers int) (events []string) 
 // TestChunkedIsSequential: however a log is cut up and shared out, the same events
 // come out in the same order as from one that is looked at line by line.
 func TestChunkedIsSequential(t *testing.T) {
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 77))
 	rounds := 120
 	if testing.Short() {

@@ -133,7 +133,7 @@ func TestToldSameAsStock(t *testing.T) {
 	} else {
 		logs["now"] = writeLog(t, string(reallog.Record(t, reallog.Config{Enriched: true, Node: "now1"})))
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	names := make([]string, 0, len(logs))
 	for name := range logs {
 		names = append(names, name)
@@ -175,7 +175,7 @@ func TestToldGenerated(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	seed := diffSeed(t)
+	seed := need.Seed(t)
 	for i := range rounds {
 		g := &toldGen{r: rand.New(rand.NewPCG(seed, uint64(i)))}
 		path := writeLog(t, shown(t, c.bin, g.log(400)))

@@ -183,11 +183,7 @@ func (f *jsonFormat) appendFields(dst []byte, r *record.Record, name string, fie
 	f.seen, f.odd = f.seen[:0], f.odd[:0]
 	from := len(dst)
 	dst = append(append(append(dst, `,"`...), name...), `":{`...)
-	for {
-		field, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for field, ok := fields.Next(); ok; field, ok = fields.Next() {
 		if string(field.Name) == "msg" && field.Quote == '\'' && name == "fields" {
 			continue // an object of its own
 		}
@@ -386,11 +382,7 @@ func (f *jsonFormat) appendWords(dst []byte, r *record.Record) []byte {
 	from := len(dst)
 	dst = append(dst, `,"words":{`...)
 	for _, fields := range [...]record.Fields{r.Fields(), r.MsgFields()} {
-		for {
-			field, ok := fields.Next()
-			if !ok {
-				break
-			}
+		for field, ok := fields.Next(); ok; field, ok = fields.Next() {
 			switch interpret.KindOf(r.Type, field.Name) {
 			case interpret.Plain, interpret.Escaped, interpret.Account, interpret.Key, interpret.Proctitle, interpret.Label, interpret.Addr:
 				continue
@@ -422,11 +414,7 @@ func (f *jsonFormat) appendEnriched(dst []byte, r *record.Record) []byte {
 	from := len(dst)
 	dst = append(dst, `,"enriched":{`...)
 	fields := r.EnrichedFields()
-	for {
-		field, ok := fields.Next()
-		if !ok {
-			break
-		}
+	for field, ok := fields.Next(); ok; field, ok = fields.Next() {
 		if len(f.seen) > 0 {
 			dst = append(dst, ',')
 		}

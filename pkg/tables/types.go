@@ -26,11 +26,18 @@ const (
 	UsysConfig    uint16 = 1111
 	UserLogin     uint16 = 1112
 	UserLogout    uint16 = 1113
+	AddUser       uint16 = 1114
+	DelUser       uint16 = 1115
+	AddGroup      uint16 = 1116
+	DelGroup      uint16 = 1117
+	TrustedApp    uint16 = 1121
 	UserCmd       uint16 = 1123
 	UserTTY       uint16 = 1124
+	GrpAuth       uint16 = 1126
 	SystemBoot    uint16 = 1127
 	ServiceStart  uint16 = 1130
 	ServiceStop   uint16 = 1131
+	GrpMgmt       uint16 = 1132
 	LastUserMsg   uint16 = 1199
 	DaemonStart   uint16 = 1200
 	DaemonEnd     uint16 = 1201
@@ -85,6 +92,8 @@ const (
 	MACStatus       uint16 = 1404
 	MACConfigChange uint16 = 1405
 	MACUnlblAllow   uint16 = 1406
+	MACMapDel       uint16 = 1410
+	MACUnlblStcDel  uint16 = 1417
 	MACCalipsoDel   uint16 = 1419
 	IPEAccess       uint16 = 1420
 	LandlockAccess  uint16 = 1423
@@ -123,6 +132,7 @@ const (
 	VirtResource    uint16 = 2501
 	VirtMachineID   uint16 = 2502
 	LastVirt        uint16 = 2599
+	LastUserMsg2    uint16 = 2999
 )
 
 type typeTable struct {

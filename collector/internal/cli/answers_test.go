@@ -11,32 +11,14 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
-
-// lockedBuffer is a log that is read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 // told runs a command and returns what it printed and its exit code.
 func told(args ...string) string {
@@ -143,7 +125,7 @@ func TestSameAnswersOfFleet(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	var log lockedBuffer
+	var log need.Buffer
 	ended := make(chan int, 1)
 	go func() {
 		ended <- Run(ctx, "v-test", []string{"collector", "serve", "--store", store, "--listen", "127.0.0.1:0", "--http", "", "--node", "hub"}, Stdio{nil, &log, &log})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"github.com/google/go-cmp/cmp"
@@ -151,17 +152,11 @@ type fixture struct {
 	j   *fakeJournal
 	ln  *net.TCPListener
 	reg *metrics.Registry
+	log need.Buffer
 	wg  sync.WaitGroup
 
 	mu  sync.Mutex
-	log bytes.Buffer // guarded by mu
-	ids uint64       // guarded by mu
-}
-
-func (f *fixture) logged() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.log.String()
+	ids uint64 // guarded by mu
 }
 
 func setup(t *testing.T, change func(*Config)) *fixture {
@@ -169,7 +164,7 @@ func setup(t *testing.T, change func(*Config)) *fixture {
 	f := &fixture{t: t, j: newJournal(t), reg: metrics.New()}
 	cfg := Config{
 		Journal: f.j,
-		Log:     hclog.New(&hclog.LoggerOptions{Output: &f.log, Mutex: &f.mu}),
+		Log:     hclog.New(&hclog.LoggerOptions{Output: &f.log}),
 		Metrics: metrics.NewIngest(f.reg),
 	}
 	if change != nil {
@@ -287,14 +282,7 @@ func text(i int) string {
 	return fmt.Sprintf("node=h type=USER msg=audit(1700000000.%03d:%d): n=%d %s", i%1000, i, i, strings.Repeat("x", i*7%300))
 }
 
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = need.Wait
 
 // value is the sum of a metric's series.
 func (f *fixture) value(name string) float64 {
@@ -475,7 +463,7 @@ func TestMalformed(t *testing.T) {
 			if c.side.Cause() != metrics.ClosedMalformed {
 				t.Errorf("closed because of %q", c.side.Cause())
 			}
-			log := f.logged()
+			log := f.log.String()
 			for _, want := range []string{tc.log, "offset=42", "peer=" + c.LocalAddr().String()} {
 				if !strings.Contains(log, want) {
 					t.Errorf("the log does not say %q:\n%s", want, log)
@@ -512,7 +500,7 @@ func TestTruncated(t *testing.T) {
 			if v := f.value("auditfleet_collector_truncated_total"); v != 1 {
 				t.Errorf("%v truncated streams counted, want 1", v)
 			}
-			if log := f.logged(); !strings.Contains(log, "within a "+name) || !strings.Contains(log, "offset=21") {
+			if log := f.log.String(); !strings.Contains(log, "within a "+name) || !strings.Contains(log, "offset=21") {
 				t.Errorf("the log does not say what and where:\n%s", log)
 			}
 		})

@@ -145,14 +145,7 @@ func (s *server) reported(t *testing.T, want []string) {
 	}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = need.Wait
 
 // value is a metric's value now; labels are "name=value".
 func value(t *testing.T, reg prometheus.Gatherer, name, label string) float64 {

@@ -3,12 +3,12 @@ package server
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // What an administrator asks for by signal. The stock daemon writes who sent it;
@@ -97,13 +97,7 @@ func (s *Server) Report() (string, error) {
 	if path == "" {
 		path = filepath.Join(s.cfg.Store, StateFile)
 	}
-	tmp := path + ".tmp"
-	err := os.WriteFile(tmp, []byte(s.report()), 0o600)
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		_ = os.Remove(tmp) // it may not be there
+	if err := fsys.Replace(path, []byte(s.report()), 0o600, false); err != nil {
 		return "", fmt.Errorf("write the state report: %w", err)
 	}
 	return path, nil

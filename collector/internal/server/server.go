@@ -246,12 +246,6 @@ func (s *Server) HTTPAddr() net.Addr {
 	return s.httpLn.Addr()
 }
 
-// APIPath is the socket that queries come to.
-func (s *Server) APIPath() string { return s.cfg.API }
-
-// SetLimits changes the limits on connections for what comes from now on.
-func (s *Server) SetLimits(l listen.Limits) error { return s.listen.SetLimits(l) }
-
 // Run serves until ctx is done and then stops in good order: no new connections,
 // everything received is stored and acknowledged, senders are told ENDING, the
 // events in memory are stored. It waits for that at most DrainTimeout, and not at

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +23,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -35,30 +35,12 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// syncBuffer is a log that can be read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer // guarded by mu
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
 // running is a collector under test.
 type running struct {
 	*Server
 	t      *testing.T
 	dir    string
-	log    *syncBuffer
+	log    *need.Buffer
 	notes  *[]string
 	stopIt context.CancelFunc
 	hurry  context.CancelFunc
@@ -82,7 +64,7 @@ func shortDir(t *testing.T) string {
 
 func start(t *testing.T, cfg Config) *running {
 	t.Helper()
-	r := &running{t: t, dir: cfg.Store, log: &syncBuffer{}, done: make(chan error, 1), notes: &[]string{}}
+	r := &running{t: t, dir: cfg.Store, log: &need.Buffer{}, done: make(chan error, 1), notes: &[]string{}}
 	cfg.Log = hclog.New(&hclog.LoggerOptions{Output: r.log, Level: hclog.Debug})
 	cfg.Notify = func(s string) { *r.notes = append(*r.notes, s) }
 	s, err := Open(cfg)
@@ -116,14 +98,7 @@ func (r *running) stop() {
 	r.done = nil
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
+var eventually = need.Wait
 
 func (r *running) dial() net.Conn {
 	r.t.Helper()
@@ -180,7 +155,7 @@ func raws(t *testing.T, scan func(context.Context, *search.Query, func(*event.Ev
 
 func (r *running) client() *api.Client {
 	r.t.Helper()
-	c, err := api.Dial(context.Background(), r.APIPath())
+	c, err := api.Dial(context.Background(), r.cfg.API)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -225,7 +200,7 @@ func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
 	if end, err := io.ReadAll(c); err != nil || !bytes.Equal(end, remote.Append(nil, remote.Ending, 0, nil)) {
 		t.Errorf("at the end the sender got % x, %v; want ENDING", end, err)
 	}
-	if _, err := os.Lstat(r.APIPath()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Lstat(r.cfg.API); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the socket is still there: %v", err)
 	}
 	files, err := OpenReadOnly(dir, hclog.NewNullLogger())

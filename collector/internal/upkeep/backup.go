@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // A backup's folder:
@@ -342,24 +343,24 @@ func (b *backup) finish(man *manifest) error {
 	err = errors.Join(
 		bolt.WriteMarker(b.new(), files.Version),
 		writeDurably(b.new(manifestName), append(text, '\n')),
-		syncDir(b.new("partitions")), syncDir(b.new(journalDir)), syncDir(b.new()), syncDir(b.o.Target))
+		fsys.OS.SyncDir(b.new("partitions")), fsys.OS.SyncDir(b.new(journalDir)), fsys.OS.SyncDir(b.new()), fsys.OS.SyncDir(b.o.Target))
 	if err != nil {
 		return err
 	}
 	final := filepath.Join(b.o.Target, backupStore)
 	if _, err := os.Lstat(final); errors.Is(err, fs.ErrNotExist) {
-		return errors.Join(os.Rename(b.new(), final), syncDir(b.o.Target))
+		return errors.Join(os.Rename(b.new(), final), fsys.OS.SyncDir(b.o.Target))
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, b.new(), unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
 		// A filesystem that cannot exchange two names: for a moment there is none.
 		old := filepath.Join(b.o.Target, backupStore+".old")
-		err = errors.Join(os.RemoveAll(old), os.Rename(final, old), os.Rename(b.new(), final), syncDir(b.o.Target), os.RemoveAll(old))
+		err = errors.Join(os.RemoveAll(old), os.Rename(final, old), os.Rename(b.new(), final), fsys.OS.SyncDir(b.o.Target), os.RemoveAll(old))
 	}
 	if err != nil {
 		return fmt.Errorf("put the new copy in place: %w", err)
 	}
-	return errors.Join(syncDir(b.o.Target), b.discard())
+	return errors.Join(fsys.OS.SyncDir(b.o.Target), b.discard())
 }
 
 func writeDurably(path string, text []byte) error {
@@ -368,13 +369,5 @@ func writeDurably(path string, text []byte) error {
 		return err
 	}
 	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(filepath.Dir(path)))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(err, f.Sync(), f.Close(), fsys.OS.SyncDir(filepath.Dir(path)))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -307,5 +308,5 @@ func (s *salvage) rename() error {
 		return err
 	}
 	s.rep.Renamed = to
-	return syncDir(own)
+	return fsys.OS.SyncDir(own)
 }

@@ -261,12 +261,3 @@ func (s *actions) close() error {
 	s.closing.Wait()
 	return errors.Join(append(s.errs, err)...)
 }
-
-// CheckLog opens and closes a local log, to see whether it can be.
-func CheckLog(c locallog.Config) error {
-	l, err := locallog.Open(c)
-	if err != nil {
-		return err
-	}
-	return l.Close()
-}

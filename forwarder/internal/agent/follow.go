@@ -8,13 +8,14 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // followPoll is how often the end of a followed file is looked at.
@@ -256,34 +257,10 @@ func parseMark(mark []byte, stateFile string) (p position, ok bool) {
 }
 
 // saveState replaces the state file at once or not at all.
-func saveState(path string, p position) (err error) {
-	tmp := path + ".tmp"
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("state file: %w", err), removeIfThere(tmp))
-		}
-	}()
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%s %d %d %d\n", stateHeader, p.dev, p.ino, p.offset)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func removeIfThere(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+func saveState(path string, p position) error {
+	text := fmt.Appendf(nil, "%s %d %d %d\n", stateHeader, p.dev, p.ino, p.offset)
+	if err := fsys.Replace(path, text, 0o600, true); err != nil {
+		return fmt.Errorf("state file: %w", err)
 	}
 	return nil
 }

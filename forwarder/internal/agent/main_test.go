@@ -9,11 +9,11 @@ import (
 	"os"
 	"sync"
 	"testing"
-	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -164,14 +164,7 @@ func (c *collector) again() int {
 	return c.twice
 }
 
-func wait(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within twenty seconds: %s", what)
-		}
-	}
-}
+var wait = need.Wait
 
 // started is an agent that runs.
 type started struct {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // writePID says who we are, as the stock daemon does: a line with the process id.
@@ -14,7 +16,7 @@ func (a *Agent) writePID() error {
 	if a.cfg.PIDFile == "" {
 		return nil
 	}
-	if err := replaceFile(a.cfg.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644); err != nil {
+	if err := fsys.ReplaceShared(a.cfg.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644, false); err != nil {
 		return fmt.Errorf("write pid file: %w", err)
 	}
 	return nil

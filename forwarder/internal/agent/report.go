@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -14,6 +13,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // reporter knows when the state report is due.
@@ -55,7 +55,7 @@ func (a *Agent) writeReport() {
 	if a.cfg.Report == "" {
 		return
 	}
-	if err := replaceFile(a.cfg.Report, a.state(), 0o640); err != nil {
+	if err := fsys.ReplaceShared(a.cfg.Report, a.state(), 0o640, false); err != nil {
 		a.cfg.Logger.Error("the state report could not be written", "error", err)
 		return
 	}
@@ -72,26 +72,6 @@ func (a *Agent) removeReport() error {
 		return err
 	}
 	return nil
-}
-
-// replaceFile writes a file beside its place and moves it there, so that a reader
-// sees all of it.
-func replaceFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone when all went well
-	if _, err = f.Write(data); err == nil {
-		err = f.Chmod(mode)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return err
 }
 
 func yesNo(b bool) string {

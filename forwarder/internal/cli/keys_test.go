@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
@@ -140,7 +140,10 @@ func ourVerdict(t *testing.T, lines string) (string, error) {
 	cfg, err := o.resolve(t.Context(), givenAs("config"), hclog.NewNullLogger())
 	if err == nil && cfg.Log.Path != "" {
 		// What is wrong with the file's place shows when it is opened.
-		err = agent.CheckLog(cfg.Log)
+		var log *locallog.Log
+		if log, err = locallog.Open(cfg.Log); err == nil {
+			err = log.Close()
+		}
 	}
 	if err != nil {
 		return "error", err

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 )
@@ -238,12 +239,12 @@ func (r *ruleFiles) install(data []byte) error {
 	}
 	old, err := os.ReadFile(path)
 	if err == nil {
-		err = replaceFile(path+".prev", old)
+		err = fsys.ReplaceShared(path+".prev", old, 0o640, true)
 	} else if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
 	if err == nil {
-		err = replaceFile(path, data)
+		err = fsys.ReplaceShared(path, data, 0o640, true)
 	}
 	if err != nil {
 		return fmt.Errorf("write rules: %w", err)
@@ -259,42 +260,6 @@ func (r *ruleFiles) install(data []byte) error {
 func isExecutable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode()&0o111 != 0
-}
-
-// replaceFile writes a file for root and its group and puts it in place with its
-// content on disk.
-func replaceFile(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o640)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }
 
 // lintFiles is rules lint.

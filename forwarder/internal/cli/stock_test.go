@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -137,14 +136,7 @@ func startSink(t *testing.T, dir, bin string) (addr string) {
 	return addr
 }
 
-func waitFor(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within twenty seconds: %s", what)
-		}
-	}
-}
+var waitFor = need.Wait
 
 // The stock options that concern the kernel are ours too.
 func TestAuditdOptions(t *testing.T) {

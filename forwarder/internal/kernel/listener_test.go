@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/integration/need"
 )
 
 const me = 100
@@ -199,14 +200,7 @@ func TestRegistersAgain(t *testing.T) {
 	}
 }
 
-func wait(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within ten seconds: %s", what)
-		}
-	}
-}
+var wait = need.Wait
 
 func TestLossesHaveACause(t *testing.T) {
 	k := fakekernel.New()

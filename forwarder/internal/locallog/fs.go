@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // FS is what the log asks of the operating system; tests put a failing one in
@@ -99,13 +101,7 @@ func (OS) ReadDir(name string) ([]string, error) {
 }
 
 // SyncDir implements FS.
-func (OS) SyncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
+func (OS) SyncDir(name string) error { return fsys.OS.SyncDir(name) }
 
 // Chtimes implements FS.
 func (OS) Chtimes(name string, atime, mtime time.Time) error { return os.Chtimes(name, atime, mtime) }

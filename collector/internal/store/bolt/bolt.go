@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 const (
@@ -198,7 +199,7 @@ func (s *Store) setAside(p *partition, cause error) error {
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
-		if serr := syncDir(filepath.Dir(p.path)); serr != nil {
+		if serr := fsys.OS.SyncDir(filepath.Dir(p.path)); serr != nil {
 			return errors.Join(err, serr)
 		}
 		err = fmt.Errorf("%w; set aside as %s", err, filepath.Base(aside))

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // backupStore is the store's folder within a backup's.
@@ -101,25 +102,9 @@ func checkForeign(dir string, readOnly bool) error {
 // WriteMarker says in dir that it is a store's folder, of a version.
 func WriteMarker(dir string, version int) error {
 	path := filepath.Join(dir, markerName)
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
 	line := fmt.Sprintf("%s%d", markerText, version)
-	_, err = fmt.Fprintf(f, "%s\n%s%s", line, markerSum, sumOf(line))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := fsys.Replace(path, fmt.Appendf(nil, "%s\n%s%s", line, markerSum, sumOf(line)), 0o600, true); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return errors.Join(syncDir(dir), syncDir(filepath.Dir(filepath.Clean(dir))))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return fsys.OS.SyncDir(filepath.Dir(filepath.Clean(dir)))
 }

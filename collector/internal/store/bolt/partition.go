@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // Names in a partition. FORMAT.md describes them.
@@ -165,7 +166,7 @@ func createBolt(path string, fill func(*bbolt.Tx) error) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return fsys.OS.SyncDir(filepath.Dir(path))
 }
 
 // checkFormat reads the format's version. The folder's marker says that there is

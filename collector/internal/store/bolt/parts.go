@@ -11,6 +11,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // Drop forgets a sealed partition.
@@ -46,7 +47,7 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
 		}
 	}
-	if err := syncDir(filepath.Dir(p.path)); err != nil {
+	if err := fsys.OS.SyncDir(filepath.Dir(p.path)); err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
 	return nil

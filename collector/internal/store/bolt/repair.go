@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // repair takes a damaged partition out of the way: the file is set aside, never
@@ -36,7 +37,7 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 		return false, errors.Join(cause, err)
 	}
 	s.mu.Lock()
-	err = errors.Join(os.Rename(tmp, p.path), syncDir(filepath.Dir(p.path)), p.open())
+	err = errors.Join(os.Rename(tmp, p.path), fsys.OS.SyncDir(filepath.Dir(p.path)), p.open())
 	s.mu.Unlock()
 	if err != nil {
 		return false, errors.Join(cause, err)

@@ -1,0 +1,23 @@
+package need
+
+import (
+	"os"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// Seed is of this run, unless AUDITFLEET_SEED repeats an earlier one.
+func Seed(t testing.TB) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("AUDITFLEET_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	t.Logf("AUDITFLEET_SEED=%d", seed)
+	return seed
+}
