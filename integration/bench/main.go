@@ -51,7 +51,7 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "limits,server,lockstep,modes,connections,link,search,scan,forwarder,cut,growth", "parts to run")
+	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,link,search,scan,forwarder,cut,growth", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
 	hosts := flag.Int("hosts", 1, "hosts whose records are searched")
@@ -105,12 +105,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth,
+		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, lockstep, modes, connections, link, search, scan, forwarder, cut and growth", name)
+			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, link, search, scan, forwarder, cut and growth", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

@@ -116,16 +116,20 @@ func (b *bench) medians(kinds []serverKind, s shape) map[string]serverRun {
 	}
 	out := map[string]serverRun{}
 	for name, runs := range all {
-		var rate, cpu, disk []float64
-		var p50, p99 []time.Duration
-		var peak []int64
-		for _, r := range runs {
-			rate, cpu, disk = append(rate, r.rate), append(cpu, r.cpu), append(disk, r.disk)
-			p50, p99, peak = append(p50, r.p50), append(p99, r.p99), append(peak, r.peak)
-		}
-		out[name] = serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak), median(disk)}
+		out[name] = medianRun(runs)
 	}
 	return out
+}
+
+func medianRun(runs []serverRun) serverRun {
+	var rate, cpu, disk []float64
+	var p50, p99 []time.Duration
+	var peak []int64
+	for _, r := range runs {
+		rate, cpu, disk = append(rate, r.rate), append(cpu, r.cpu), append(disk, r.disk)
+		p50, p99, peak = append(p50, r.p50), append(p99, r.p99), append(peak, r.peak)
+	}
+	return serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak), median(disk)}
 }
 
 // servers compares `collector serve` with an aggregating stock auditd.

@@ -190,10 +190,10 @@ func (s *session) write(limit time.Duration) error {
 func (s *session) writeSocket(fd uintptr) {
 	for s.outAt < len(s.out) {
 		n, err := unix.Write(int(fd), s.out[s.outAt:])
-		switch {
-		case err == unix.EINTR:
+		switch err { //nolint:errorlint // of a system call, as it is
+		case unix.EINTR:
 			continue
-		case err == unix.EAGAIN:
+		case unix.EAGAIN:
 			err = errBlocked
 		}
 		if err != nil {

@@ -59,7 +59,7 @@ func readAll(c *Conn) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := 0, error(unix.EAGAIN)
-		for ; err == unix.EAGAIN; time.Sleep(time.Millisecond) {
+		for ; errors.Is(err, unix.EAGAIN); time.Sleep(time.Millisecond) {
 			if c.Sock().Control(func(fd uintptr) { n, err = unix.Read(int(fd), buf) }) != nil {
 				return
 			}

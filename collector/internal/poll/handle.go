@@ -107,7 +107,7 @@ func (h *Handle) giveBack() {
 func (h *Handle) Wait(d Direction, limit time.Duration) error {
 	told := make(chan struct{})
 	h.p.mu.Lock()
-	err := error(net.ErrClosed)
+	err := net.ErrClosed
 	if !h.closed {
 		h.waits[d] = told
 		err = h.update()

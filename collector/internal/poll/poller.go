@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,13 +32,17 @@ const (
 
 // Poller waits for connections in a goroutine of its own.
 type Poller struct {
-	ep, event int // descriptors: the epoll's, and of an event that ends it
-	after     func()
-	start     time.Time
-	hot       atomic.Int64 // ns after start until which nobody naps
-	wg        sync.WaitGroup
-	stuck     *time.Timer
-	turn      atomic.Uint64 // whose goroutine's turn it is
+	ep   int // the epoll's descriptor
+	file *os.File
+	// wait is the epoll as a descriptor of the runtime's poller: waiting for it blocks
+	// no thread.
+	wait  syscall.RawConn
+	after func()
+	start time.Time
+	hot   atomic.Int64 // ns after start until which nobody naps
+	wg    sync.WaitGroup
+	stuck *time.Timer
+	turn  atomic.Uint64 // whose goroutine's turn it is
 
 	mu     sync.Mutex
 	slots  []*Handle // guarded by mu; by number
@@ -54,18 +59,14 @@ func Open(after func()) (*Poller, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: -1})
-		if err != nil {
-			_ = unix.Close(event)
-		}
-	}
-	if err != nil {
+	if err := unix.SetNonblock(ep, true); err != nil {
 		_ = unix.Close(ep)
-		return nil, os.NewSyscallError("eventfd", err)
+		return nil, os.NewSyscallError("fcntl", err)
 	}
-	p := &Poller{ep: ep, event: event, after: after, start: time.Now()}
+	p := &Poller{ep: ep, file: os.NewFile(uintptr(ep), "epoll"), after: after, start: time.Now()}
+	if p.wait, err = p.file.SyscallConn(); err != nil {
+		return nil, errors.Join(err, p.file.Close())
+	}
 	p.stuck = time.AfterFunc(time.Hour, p.relieve)
 	p.stuck.Stop()
 	p.wg.Add(1)
@@ -78,9 +79,9 @@ func (p *Poller) Close() error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	_, err := unix.Write(p.event, []byte{1, 0, 0, 0, 0, 0, 0, 0})
+	err := p.file.Close()
 	p.wg.Wait()
-	return errors.Join(err, unix.Close(p.event), unix.Close(p.ep))
+	return err
 }
 
 // Hot says that a connection sends as fast as it is answered, or faster: for a
@@ -93,21 +94,15 @@ func (p *Poller) run(turn uint64) {
 	events := make([]unix.EpollEvent, roundEvents)
 	var last time.Time
 	for p.turn.Load() == turn {
-		n, err := unix.EpollWait(p.ep, events, -1)
-		if n > 0 && n < napBelow && p.mayNap(last) {
+		n, err := p.next(events)
+		if err == nil && n < napBelow && p.mayNap(last) {
 			time.Sleep(nap)
-			n, err = unix.EpollWait(p.ep, events, 0)
+			n, err = p.next(events)
 		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			panic(fmt.Sprintf("epoll_wait: %v", err)) // a descriptor of ours is none
+		if err != nil {
+			return // closed
 		}
-		for i := range max(n, 0) {
-			if events[i].Fd < 0 {
-				if p.over() {
-					return
-				}
-				continue
-			}
+		for i := range n {
 			p.dispatch(&events[i])
 		}
 		p.stuck.Reset(stuckAfter)
@@ -124,10 +119,22 @@ func (p *Poller) mayNap(last time.Time) bool {
 	return now.Sub(last) < napAfter && int64(now.Sub(p.start)) > p.hot.Load()
 }
 
-func (p *Poller) over() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
+// next waits until something is ready and returns how many events there are. It
+// fails when the poller is closed.
+func (p *Poller) next(events []unix.EpollEvent) (n int, err error) {
+	var failed error
+	err = p.wait.Read(func(fd uintptr) bool {
+		for {
+			n, failed = unix.EpollWait(int(fd), events, 0)
+			if !errors.Is(failed, unix.EINTR) {
+				return n != 0
+			}
+		}
+	})
+	if err == nil && failed != nil {
+		panic(fmt.Sprintf("epoll_wait: %v", failed)) // a descriptor of ours is none
+	}
+	return n, err
 }
 
 // relieve has another goroutine go on where one is stuck at the end of a round. That

@@ -1,0 +1,123 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+// Paced is a fleet of stop-and-wait senders that do not send as fast as they can:
+// each sends a record when something happens on its host, at random times.
+type Paced struct {
+	Addr   string
+	Conns  int
+	Rate   int // records/s of all together
+	For    time.Duration
+	Corpus *Corpus
+	Seed   uint64
+}
+
+// PacedResult is what a run of Paced showed.
+type PacedResult struct {
+	Acked    int
+	P50, P99 time.Duration // from the write of a record to its ACK
+}
+
+// Connect opens the connections and returns what sends on them: servers are measured
+// without the connecting.
+func (l *Paced) Connect(ctx context.Context) (send func() (*PacedResult, error), returned error) {
+	sockets := make([]net.Conn, l.Conns)
+	closeAll := func() {
+		for _, s := range sockets {
+			if s != nil {
+				s.Close()
+			}
+		}
+	}
+	each := int(float64(l.Rate) / float64(l.Conns) * l.For.Seconds() * 2)
+	load := &Load{Conns: l.Conns, Records: l.Conns * (each + 20), Corpus: l.Corpus, Seed: l.Seed}
+	conns, err := load.prepare()
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range conns {
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
+		if sockets[i], err = d.DialContext(ctx, "tcp", l.Addr); err != nil {
+			closeAll()
+			return nil, fmt.Errorf("connection %d of %d: %w", i+1, l.Conns, err)
+		}
+	}
+	return func() (*PacedResult, error) {
+		defer closeAll()
+		until := time.Now().Add(l.For)
+		var wg sync.WaitGroup
+		errs := make([]error, l.Conns)
+		for i, c := range conns {
+			rng := rand.New(rand.NewPCG(l.Seed, uint64(i)))
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				errs[i] = c.pace(ctx, sockets[i], rng, float64(l.Conns)/float64(l.Rate), until)
+			}()
+		}
+		wg.Wait()
+		r := &PacedResult{}
+		var all []time.Duration
+		for _, c := range conns {
+			r.Acked += c.acked
+			all = append(all, c.sample...)
+		}
+		if len(all) > 0 {
+			slices.Sort(all)
+			r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
+		}
+		return r, firstErrors(errs)
+	}, nil
+}
+
+// pace sends a record every so many seconds on average, and waits for its ACK.
+func (c *loadConn) pace(ctx context.Context, s net.Conn, rng *rand.Rand, mean float64, until time.Time) error {
+	var in [remote.HeaderSize]byte
+	from := 0
+	for c.acked < len(c.ends) {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Duration(rng.ExpFloat64() * mean * float64(time.Second))):
+		}
+		if !time.Now().Before(until) {
+			return nil
+		}
+		began := time.Now()
+		if err := s.SetDeadline(began.Add(30 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := s.Write(c.frames[from:c.ends[c.acked]]); err != nil {
+			return err
+		}
+		if _, err := io.ReadFull(s, in[:]); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("no ACK of record %d within 30s", c.acked+1)
+			}
+			return err
+		}
+		if want := remote.AppendHeader(nil, remote.Ack, uint32(c.acked+1), 0); !bytes.Equal(in[:], want) {
+			return fmt.Errorf("got % x instead of the ACK of record %d", in, c.acked+1)
+		}
+		c.sample = append(c.sample, time.Since(began))
+		from = c.ends[c.acked]
+		c.acked++
+	}
+	return nil
+}
