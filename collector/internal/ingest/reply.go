@@ -190,7 +190,7 @@ func (s *session) write(limit time.Duration) error {
 func (s *session) writeSocket(fd uintptr) {
 	for s.outAt < len(s.out) {
 		n, err := unix.Write(int(fd), s.out[s.outAt:])
-		switch err { //nolint:errorlint // of a system call, as it is
+		switch err {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
