@@ -7,8 +7,9 @@
 // One goroutine at a time commits: it takes everything submitted meanwhile, writes
 // it with one write and one sync (group commit), puts the batches where Take finds
 // them and calls each one's done in order of submission. It is the journal's own,
-// or, for a small batch that finds nobody committing, the one in Submit: a sender
-// in lockstep is then answered without a hand-over. A taker that has just taken
+// or, for few records that find nobody committing, the one in Submit or Commit:
+// senders in lockstep are then answered without a hand-over. A deferred batch waits
+// for a Commit, or for the next that is not. A taker that has just taken
 // waits a few milliseconds for more, see Take. Bytes submitted and
 // not yet taken are bounded: when the taker does not keep up, Submit blocks, and
 // with it the senders' acknowledgements. That is the whole of the back-pressure.
