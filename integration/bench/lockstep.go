@@ -22,7 +22,7 @@ func (b *bench) stopAndWait() error {
 			times(ba.rate/st.rate), times(us.rate/ba.rate), st.cpu, ba.cpu, us.cpu)
 	}
 	b.printf("\n")
-	return b.stockSender([]serverKind{stock, bare, ours, ourServer("incremental_async")})
+	return b.stockSender([]serverKind{stock, ours, ourServer("incremental_async")})
 }
 
 // stockSender has one real audisp-remote send to each kind of server.

@@ -23,8 +23,10 @@ const (
 	// napAfter is how long ago the last round may be for a nap: where rounds are
 	// rare, there is nothing to wait for.
 	napAfter = 5 * time.Millisecond
-	// hotFor is how long a connection stays hot.
-	hotFor = 20 * time.Millisecond
+	// hotFor is how long a connection stays hot, and hotWait how many milliseconds a
+	// thread waits for it.
+	hotFor  = 20 * time.Millisecond
+	hotWait = 5
 	// stuckAfter is how long the end of a round may take before another goroutine
 	// takes the connections over.
 	stuckAfter = 100 * time.Millisecond
@@ -114,14 +116,20 @@ func (p *Poller) run(turn uint64) {
 	}
 }
 
-func (p *Poller) mayNap(last time.Time) bool {
-	now := time.Now()
-	return now.Sub(last) < napAfter && int64(now.Sub(p.start)) > p.hot.Load()
-}
+func (p *Poller) mayNap(last time.Time) bool { return time.Since(last) < napAfter && !p.isHot() }
+
+func (p *Poller) isHot() bool { return int64(time.Since(p.start)) < p.hot.Load() }
 
 // next waits until something is ready and returns how many events there are. It
 // fails when the poller is closed.
 func (p *Poller) next(events []unix.EpollEvent) (n int, err error) {
+	if p.isHot() {
+		// The next one comes in a moment, and the shortest way counts.
+		err = p.wait.Control(func(fd uintptr) { n, _ = unix.EpollWait(int(fd), events, hotWait) })
+		if n > 0 || err != nil {
+			return n, err
+		}
+	}
 	var failed error
 	err = p.wait.Read(func(fd uintptr) bool {
 		for {
