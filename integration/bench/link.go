@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -72,27 +71,17 @@ func (b *bench) link() error {
 	return nil
 }
 
-func (b *bench) overLink(k serverKind, send func(dir, addr string, port int) (linkRun, error)) (r linkRun, returned error) {
-	dir, err := b.scratch("link")
-	if err != nil {
-		return r, err
-	}
-	defer os.RemoveAll(dir)
-	addr, p, err := k.start(b, filepath.Join(dir, "server"))
-	if err != nil {
-		return r, err
-	}
-	defer p.Kill()
-	proxy, err := harness.NewProxy(addr, oneWay)
-	if err != nil {
-		return r, err
-	}
-	defer proxy.Close()
-	r, err = send(filepath.Join(dir, "sender"), proxy.Addr(), proxy.Port())
-	if err != nil {
-		return r, fmt.Errorf("%w; the server's output:\n%s", err, p.Output())
-	}
-	return r, nil
+func (b *bench) overLink(k serverKind, send func(dir, addr string, port int) (linkRun, error)) (r linkRun, err error) {
+	err = b.withServer(k, func(dir, addr string, _ *harness.Proc) error {
+		proxy, err := harness.NewProxy(addr, oneWay)
+		if err != nil {
+			return err
+		}
+		defer proxy.Close()
+		r, err = send(filepath.Join(dir, "sender"), proxy.Addr(), proxy.Port())
+		return err
+	})
+	return r, err
 }
 
 func (b *bench) sendStock(dir string, port, records int) (linkRun, error) {

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
 )
 
 // stopAndWait shows how near the loads of one record in flight, which are all
@@ -30,51 +30,34 @@ func (b *bench) stockSender(kinds []serverKind) error {
 	records := 20_000 * b.scale
 	b.printf("One real stock audisp-remote sends %s records, from the start of its process to its end. Median of %d.\n\n", count(records), b.rounds)
 	b.printf("| server | records/s | ratio | server CPU µs a record |\n|---|---|---|---|\n")
-	rates, cpus := map[string][]float64{}, map[string][]float64{}
-	for range b.rounds {
-		for _, k := range kinds {
-			rate, cpu, err := b.sendStockTo(k, records)
-			if err != nil {
-				return fmt.Errorf("stock audisp-remote to %s: %w", k.name, err)
-			}
-			progress("1 stock sender  %-24s %9s records/s  %5.1f CPU s/M", k.name, count(rate), cpu)
-			rates[k.name], cpus[k.name] = append(rates[k.name], rate), append(cpus[k.name], cpu)
-		}
-	}
+	m := b.mediansOf(kinds, "1 stock sender", func(k serverKind, _ int) (serverRun, error) { return b.sendStockTo(k, records) })
 	for _, k := range kinds {
-		rate := median(rates[k.name])
-		b.printf("| %s | %s | %s | %.1f |\n", k.name, count(rate), times(rate/median(rates[kinds[0].name])), median(cpus[k.name]))
+		b.printf("| %s | %s | %s | %.1f |\n", k.name, count(m[k.name].rate), times(m[k.name].rate/m[kinds[0].name].rate), m[k.name].cpu)
 	}
 	b.printf("\n")
 	return nil
 }
 
-func (b *bench) sendStockTo(k serverKind, records int) (rate, cpu float64, returned error) {
-	dir, err := b.scratch("sender")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer os.RemoveAll(dir)
-	addr, p, err := k.start(b, filepath.Join(dir, "server"))
-	if err != nil {
-		return 0, 0, err
-	}
-	defer p.Kill()
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return 0, 0, err
-	}
-	before, err := p.Usage()
-	if err != nil {
-		return 0, 0, err
-	}
-	r, err := b.sendStock(filepath.Join(dir, "sender"), int(to.Port()), records)
-	if err != nil {
-		return 0, 0, fmt.Errorf("%w; its output:\n%s", err, p.Output())
-	}
-	after, err := p.Usage()
-	if err != nil {
-		return 0, 0, err
-	}
-	return r.rate, (after.CPU - before.CPU).Seconds() / float64(records) * 1e6, nil
+func (b *bench) sendStockTo(k serverKind, records int) (r serverRun, err error) {
+	err = b.withServer(k, func(dir, addr string, p *harness.Proc) error {
+		to, err := netip.ParseAddrPort(addr)
+		if err != nil {
+			return err
+		}
+		before, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		sent, err := b.sendStock(filepath.Join(dir, "sender"), int(to.Port()), records)
+		if err != nil {
+			return err
+		}
+		after, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		r = serverRun{rate: sent.rate, cpu: (after.CPU - before.CPU).Seconds() / float64(records) * 1e6, peak: after.PeakRSS}
+		return nil
+	})
+	return r, err
 }

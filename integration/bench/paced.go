@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -18,21 +17,9 @@ func (b *bench) paced() error {
 	b.printf("| senders | records/s | stock CPU µs a record | of a core | ours | of a core | ratio | stock p50 / p99 | ours p50 / p99 |\n|---|---|---|---|---|---|---|---|---|\n")
 	kinds := []serverKind{stockServer("incremental_async"), ourServer("sync")}
 	for _, s := range []struct{ conns, rate int }{{100, 100}, {100, 1000}, {1000, 1000}, {1000, 5000}, {1000, 10000}} {
-		m := map[string]serverRun{}
-		all := map[string][]serverRun{}
-		for round := range b.rounds {
-			for _, k := range kinds {
-				r, err := b.runPaced(k, harness.Paced{Conns: s.conns, Rate: s.rate, For: lasts, Corpus: b.raw, Seed: uint64(round)})
-				if err != nil {
-					return fmt.Errorf("%s, %d senders, %d records/s: %w", k.name, s.conns, s.rate, err)
-				}
-				progress("%d senders, %d/s %-24s %9s records/s  %5.1f CPU µs  p50 %s p99 %s", s.conns, s.rate, k.name, count(r.rate), r.cpu, short(r.p50), short(r.p99))
-				all[k.name] = append(all[k.name], r)
-			}
-		}
-		for name, runs := range all {
-			m[name] = medianRun(runs)
-		}
+		m := b.mediansOf(kinds, fmt.Sprintf("%d senders, %d/s", s.conns, s.rate), func(k serverKind, round int) (serverRun, error) {
+			return b.runPaced(k, harness.Paced{Conns: s.conns, Rate: s.rate, For: lasts, Corpus: b.raw, Seed: uint64(round)})
+		})
 		st, us := m[kinds[0].name], m[kinds[1].name]
 		b.printf("| %s | %s | %.1f | %.1f %% | %.1f | %.1f %% | %s | %s / %s | %s / %s |\n", count(s.conns), count(us.rate), st.cpu, st.cpu*st.rate/1e4,
 			us.cpu, us.cpu*us.rate/1e4, times(us.cpu/st.cpu), short(st.p50), short(st.p99), short(us.p50), short(us.p99))
@@ -41,36 +28,30 @@ func (b *bench) paced() error {
 	return nil
 }
 
-func (b *bench) runPaced(k serverKind, load harness.Paced) (r serverRun, returned error) {
-	dir, err := b.scratch("paced")
-	if err != nil {
-		return r, err
-	}
-	defer os.RemoveAll(dir)
-	addr, p, err := k.start(b, dir)
-	if err != nil {
-		return r, err
-	}
-	defer p.Kill()
-	load.Addr = addr
-	send, err := load.Connect(b.ctx)
-	if err != nil {
-		return r, err
-	}
-	before, err := p.Usage()
-	if err != nil {
-		return r, err
-	}
-	got, err := send()
-	if err != nil {
-		return r, fmt.Errorf("%w; its output:\n%s", err, p.Output())
-	}
-	after, err := p.Usage()
-	if err != nil {
-		return r, err
-	}
-	return serverRun{
-		rate: float64(got.Acked) / load.For.Seconds(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6,
-		p50: got.P50, p99: got.P99,
-	}, p.Terminate(time.Minute)
+func (b *bench) runPaced(k serverKind, load harness.Paced) (r serverRun, err error) {
+	err = b.withServer(k, func(_, addr string, p *harness.Proc) error {
+		load.Addr = addr
+		send, err := load.Connect(b.ctx)
+		if err != nil {
+			return err
+		}
+		before, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		got, err := send()
+		if err != nil {
+			return err
+		}
+		after, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		r = serverRun{
+			rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6,
+			p50: got.P50, p99: got.P99, peak: after.PeakRSS,
+		}
+		return p.Terminate(time.Minute)
+	})
+	return r, err
 }

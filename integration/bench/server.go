@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -52,26 +53,43 @@ func (b *bench) runServer(k serverKind, s shape, seed int) (serverRun, error) {
 	return b.runLoad(k, harness.Load{Conns: s.conns, Window: s.window, Records: s.records, Seed: uint64(seed)})
 }
 
-// runLoad gives a fresh server a load, whose address and records are put in here.
-func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, returned error) {
+// withServer starts a fresh server with its files below dir/server, and ends it when
+// use has returned.
+func (b *bench) withServer(k serverKind, use func(dir, addr string, p *harness.Proc) error) error {
 	dir, err := b.scratch("server")
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer os.RemoveAll(dir)
-	addr, p, err := k.start(b, dir)
+	addr, p, err := k.start(b, filepath.Join(dir, "server"))
 	if err != nil {
-		return r, err
+		return err
 	}
 	defer p.Kill()
+	if err := use(dir, addr, p); err != nil {
+		return fmt.Errorf("%s: %w; its output:\n%s", k.name, err, p.Output())
+	}
+	return nil
+}
+
+// runLoad gives a fresh server a load, whose address and records are put in here.
+func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, err error) {
+	err = b.withServer(k, func(dir, addr string, p *harness.Proc) error {
+		load.Addr, load.Corpus = addr, b.raw
+		r, err = b.measureLoad(filepath.Join(dir, "server"), p, &load)
+		return err
+	})
+	return r, err
+}
+
+func (b *bench) measureLoad(store string, p *harness.Proc, load *harness.Load) (r serverRun, _ error) {
 	before, err := p.Usage()
 	if err != nil {
 		return r, err
 	}
-	load.Addr, load.Corpus = addr, b.raw
 	got, err := load.Run(b.ctx)
 	if err != nil {
-		return r, fmt.Errorf("%s at %d × %d: %w; its output:\n%s", k.name, load.Conns, load.Window, err, p.Output())
+		return r, fmt.Errorf("at %d × %d: %w", load.Conns, load.Window, err)
 	}
 	live, err := p.Usage()
 	if err != nil {
@@ -84,7 +102,7 @@ func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, returned 
 	if err != nil {
 		return r, err
 	}
-	disk, err := partitionBytes(dir)
+	disk, err := partitionBytes(store)
 	if err != nil {
 		return r, err
 	}
@@ -98,10 +116,17 @@ func (b *bench) runLoad(k serverKind, load harness.Load) (r serverRun, returned 
 
 // medians runs each kind by turns and returns the medians.
 func (b *bench) medians(kinds []serverKind, s shape) map[string]serverRun {
+	return b.mediansOf(kinds, fmt.Sprintf("%3d × %-3d", s.conns, s.window), func(k serverKind, round int) (serverRun, error) {
+		return b.runServer(k, s, 1000*round)
+	})
+}
+
+// mediansOf does the runs of each kind by turns, what says of which load.
+func (b *bench) mediansOf(kinds []serverKind, what string, run func(k serverKind, round int) (serverRun, error)) map[string]serverRun {
 	all := map[string][]serverRun{}
 	for round := range b.rounds {
 		for _, k := range kinds {
-			r, err := b.runServer(k, s, 1000*round)
+			r, err := run(k, round)
 			if b.ctx.Err() != nil {
 				return nil
 			}
@@ -109,8 +134,8 @@ func (b *bench) medians(kinds []serverKind, s shape) map[string]serverRun {
 				b.fail("%v", err)
 				continue
 			}
-			progress("%3d × %-3d %-24s %9s records/s  %5.1f CPU s/M  p50 %s p99 %s  peak %s",
-				s.conns, s.window, k.name, count(r.rate), r.cpu, short(r.p50), short(r.p99), mib(r.peak))
+			progress("%s %-24s %9s records/s  %5.1f CPU s/M  p50 %s p99 %s  peak %s",
+				what, k.name, count(r.rate), r.cpu, short(r.p50), short(r.p99), mib(r.peak))
 			all[k.name] = append(all[k.name], r)
 		}
 	}

@@ -102,20 +102,11 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	sockets := make([]net.Conn, len(conns))
-	defer func() {
-		for _, s := range sockets {
-			if s != nil {
-				s.Close()
-			}
-		}
-	}()
-	for i, c := range conns {
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
-		if sockets[i], err = d.DialContext(ctx, "tcp", l.Addr); err != nil {
-			return nil, fmt.Errorf("connection %d of %d: %w", i+1, len(conns), err)
-		}
+	sockets, closeAll, err := dialAll(ctx, l.Addr, conns)
+	if err != nil {
+		return nil, err
 	}
+	defer closeAll()
 	stopAt := time.Time{}
 	begin := time.Now()
 	if l.Limit > 0 {
@@ -139,7 +130,32 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		}()
 	}
 	wg.Wait()
-	r := &LoadResult{Wall: time.Since(begin)}
+	return result(conns, time.Since(begin)), firstErrors(errs)
+}
+
+// dialAll connects each from its own address.
+func dialAll(ctx context.Context, addr string, conns []*loadConn) (sockets []net.Conn, closeAll func(), err error) {
+	sockets = make([]net.Conn, 0, len(conns))
+	closeAll = func() {
+		for _, s := range sockets {
+			s.Close()
+		}
+	}
+	for i, c := range conns {
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
+		s, err := d.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("connection %d of %d: %w", i+1, len(conns), err)
+		}
+		sockets = append(sockets, s)
+	}
+	return sockets, closeAll, nil
+}
+
+// result sums up what the connections have seen.
+func result(conns []*loadConn, wall time.Duration) *LoadResult {
+	r := &LoadResult{Wall: wall}
 	var all []time.Duration
 	for _, c := range conns {
 		r.Acked += c.acked
@@ -150,7 +166,7 @@ func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 		slices.Sort(all)
 		r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
 	}
-	return r, firstErrors(errs)
+	return r
 }
 
 // firstErrors joins the first few: what ails one connection mostly ails all.

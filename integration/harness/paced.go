@@ -8,9 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"net/netip"
 	"os"
-	"slices"
 	"sync"
 	"time"
 
@@ -28,37 +26,20 @@ type Paced struct {
 	Seed   uint64
 }
 
-// PacedResult is what a run of Paced showed.
-type PacedResult struct {
-	Acked    int
-	P50, P99 time.Duration // from the write of a record to its ACK
-}
-
 // Connect opens the connections and returns what sends on them: servers are measured
 // without the connecting.
-func (l *Paced) Connect(ctx context.Context) (send func() (*PacedResult, error), returned error) {
-	sockets := make([]net.Conn, l.Conns)
-	closeAll := func() {
-		for _, s := range sockets {
-			if s != nil {
-				s.Close()
-			}
-		}
-	}
+func (l *Paced) Connect(ctx context.Context) (send func() (*LoadResult, error), returned error) {
 	each := int(float64(l.Rate) / float64(l.Conns) * l.For.Seconds() * 2)
 	load := &Load{Conns: l.Conns, Records: l.Conns * (each + 20), Corpus: l.Corpus, Seed: l.Seed}
 	conns, err := load.prepare()
 	if err != nil {
 		return nil, err
 	}
-	for i, c := range conns {
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
-		if sockets[i], err = d.DialContext(ctx, "tcp", l.Addr); err != nil {
-			closeAll()
-			return nil, fmt.Errorf("connection %d of %d: %w", i+1, l.Conns, err)
-		}
+	sockets, closeAll, err := dialAll(ctx, l.Addr, conns)
+	if err != nil {
+		return nil, err
 	}
-	return func() (*PacedResult, error) {
+	return func() (*LoadResult, error) {
 		defer closeAll()
 		until := time.Now().Add(l.For)
 		var wg sync.WaitGroup
@@ -72,17 +53,7 @@ func (l *Paced) Connect(ctx context.Context) (send func() (*PacedResult, error),
 			}()
 		}
 		wg.Wait()
-		r := &PacedResult{}
-		var all []time.Duration
-		for _, c := range conns {
-			r.Acked += c.acked
-			all = append(all, c.sample...)
-		}
-		if len(all) > 0 {
-			slices.Sort(all)
-			r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
-		}
-		return r, firstErrors(errs)
+		return result(conns, l.For), firstErrors(errs)
 	}, nil
 }
 

@@ -151,6 +151,7 @@ func Open(cfg Config) (*Ingest, error) {
 	for range cfg.Pollers {
 		l, err := newLane(in)
 		if err != nil {
+			in.cancel()
 			return nil, errors.Join(err, in.closeLanes())
 		}
 		in.lanes = append(in.lanes, l)
@@ -208,7 +209,7 @@ func (in *Ingest) End() {
 // connection is closed, acknowledging nothing more.
 func (in *Ingest) Abort() { in.cancel() }
 
-// Close joins the goroutines that write replies. Every Serve has returned.
+// Close joins the goroutines that read and that write replies. Every Serve has returned.
 func (in *Ingest) Close() error {
 	in.cancel()
 	err := in.closeLanes()

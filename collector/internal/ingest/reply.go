@@ -29,7 +29,7 @@ func (s *session) writeReplies() {
 			s.wake()
 			continue
 		}
-		err := s.write(0)
+		err := s.write()
 		if errors.Is(err, errBlocked) {
 			// An acker is for everybody: this sender gets a goroutine of its own
 			// until it reads again or its time is over.
@@ -44,7 +44,7 @@ func (s *session) writeReplies() {
 
 func (s *session) writeSlowly() {
 	defer s.in.slow.Done()
-	s.wrote(s.write(s.in.cfg.WriteTimeout))
+	s.wrote(s.writeFor(s.in.cfg.WriteTimeout))
 	s.wake()
 	s.writeReplies()
 }
@@ -168,17 +168,19 @@ func (in *Ingest) refuse(err error, do string) {
 	in.cfg.Log.Error("records are not stored, their senders are told to keep them: "+do, "error", err, "suppressed", suppressed)
 }
 
-// write writes s.out from outAt on. Where it would have to wait, it does so for limit
-// in all, or without one returns errBlocked.
-func (s *session) write(limit time.Duration) error {
-	began := time.Now()
-	for {
-		s.wrErr = nil
-		err := s.c.Sock().Control(s.writeFn)
-		if err == nil {
-			err = s.wrErr
-		}
-		if !errors.Is(err, errBlocked) || limit == 0 {
+// write writes s.out from outAt on, and returns errBlocked where it would have to wait.
+func (s *session) write() error {
+	s.wrErr = nil
+	if err := s.c.Sock().Control(s.writeFn); err != nil {
+		return err
+	}
+	return s.wrErr
+}
+
+// writeFor is write that waits, for limit in all.
+func (s *session) writeFor(limit time.Duration) error {
+	for began := time.Now(); ; {
+		if err := s.write(); !errors.Is(err, errBlocked) {
 			return err
 		}
 		if err := s.poll.Wait(poll.Out, limit-time.Since(began)); err != nil {

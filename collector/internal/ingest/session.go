@@ -132,7 +132,7 @@ func (s *session) run() {
 // ready is called by the poller when there is something to be read. It keeps the
 // connection until something would block, or is over.
 func (s *session) ready() bool {
-	if s.isOver() {
+	if _, over := s.state(); over {
 		return false
 	}
 	s.polled = true
@@ -141,32 +141,23 @@ func (s *session) ready() bool {
 	if errors.Is(s.err, errNothing) {
 		s.err = nil
 	}
-	return s.err == nil && len(s.stuck) == 0 && s.hasRoom()
+	room, _ := s.state()
+	return s.err == nil && len(s.stuck) == 0 && room
 }
 
-func (s *session) isOver() bool {
+// state says whether more may be in flight, and whether the session is over.
+func (s *session) state() (room, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.broken || s.ending
-}
-
-func (s *session) hasRoom() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.inFlight < s.in.cfg.MaxInFlight
+	return s.inFlight < s.in.cfg.MaxInFlight, s.broken || s.ending
 }
 
 // waitRoom blocks while too much is in flight. It is false when the session is over.
 func (s *session) waitRoom() bool {
 	for paused := false; ; {
-		s.mu.Lock()
-		ok, over := s.inFlight < s.in.cfg.MaxInFlight, s.broken || s.ending
-		s.mu.Unlock()
-		if over {
-			return false
-		}
-		if ok {
-			return true
+		room, over := s.state()
+		if over || room {
+			return !over
 		}
 		if !paused {
 			paused = true
@@ -351,7 +342,7 @@ func (b *burst) pack(end int) *intake {
 		s.streak = 0
 	}
 	if s.streak >= hotStreak {
-		s.poll.Hot()
+		s.lane.poller.Hot()
 	}
 	return x
 }
@@ -479,7 +470,7 @@ func (s *session) wake() {
 // sayEnding tells the sender that the collector stops. Nobody else writes now.
 func (s *session) sayEnding() {
 	s.out, s.outAt = remote.Append(s.out[:0], remote.Ending, 0, nil), 0
-	_ = s.write(linger)
+	_ = s.writeFor(linger)
 }
 
 // discard takes what the sender still sends until it has seen our end, for a

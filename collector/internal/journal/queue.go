@@ -58,23 +58,11 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		return ErrClosed
 	}
 	j.queue = append(j.queue, item{b, done, cost})
-	switch {
-	case b.Deferred:
+	if b.Deferred {
 		j.mu.Unlock()
 		return nil
-	case j.started && j.leader == nobody && len(b.Records) <= leadRecords:
-		j.leader = submitter
-		work := j.takeQueue()
-		j.mu.Unlock()
-		j.lead(work)
-		return nil
 	}
-	j.urgent = true
-	idle := j.leader == nobody
-	j.mu.Unlock()
-	if idle { // else who leads looks again before it resigns
-		signal(j.wake)
-	}
+	j.hasten(len(b.Records) <= leadRecords)
 	return nil
 }
 
@@ -90,7 +78,14 @@ func (j *Journal) Commit() {
 	for i := 0; i < len(j.queue) && records <= commitRecords; i++ {
 		records += len(j.queue[i].batch.Records)
 	}
-	if j.started && j.leader == nobody && records <= commitRecords {
+	j.hasten(records <= commitRecords)
+}
+
+// hasten has the queue committed: by the caller when it is little and nobody else
+// commits. mu is held, and is not when hasten returns.
+func (j *Journal) hasten(little bool) {
+	idle := j.leader == nobody
+	if j.started && idle && little {
 		j.leader = submitter
 		work := j.takeQueue()
 		j.mu.Unlock()
@@ -98,7 +93,6 @@ func (j *Journal) Commit() {
 		return
 	}
 	j.urgent = true
-	idle := j.leader == nobody
 	j.mu.Unlock()
 	if idle { // else who leads looks again before it resigns
 		signal(j.wake)

@@ -59,9 +59,6 @@ func (p *Poller) Register(c *Conn, ready func() bool) (*Handle, error) {
 	return h, nil
 }
 
-// Hot is the poller's.
-func (h *Handle) Hot() { h.p.Hot() }
-
 // Serve leaves the connection to the poller until ready gives it back, or a Kick
 // does.
 func (h *Handle) Serve() error {

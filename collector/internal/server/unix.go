@@ -116,13 +116,29 @@ const (
 // TimeoutStartSec: putting back what is readable of a big damaged partition would
 // begin anew each time, for ever.
 func starting(notify func(state string)) (stop func()) {
+	return repeat(startTick, func() {
+		notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=opening the store", startGrace.Microseconds()))
+	})
+}
+
+// watchdog pets systemd's watchdog, when it is on, at half its time.
+func (s *Server) watchdog() (stop func()) {
+	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || usec <= 0 {
+		return func() {}
+	}
+	return repeat(time.Duration(usec)*time.Microsecond/2, func() { s.cfg.Notify("WATCHDOG=1") })
+}
+
+// repeat calls f now and every so often from a goroutine that stop ends and joins.
+func repeat(every time.Duration, f func()) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(startTick)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for {
-			notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=opening the store", startGrace.Microseconds()))
+			f()
 			select {
 			case <-tick.C:
 			case <-done:
@@ -134,28 +150,4 @@ func starting(notify func(state string)) (stop func()) {
 		close(done)
 		<-ended
 	}
-}
-
-// watchdog pets systemd's watchdog, when it is on, at half its time.
-func (s *Server) watchdog() (stop func()) {
-	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 {
-		return func() {}
-	}
-	done := make(chan struct{})
-	s.served.Add(1)
-	go func() {
-		defer s.served.Done()
-		tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				s.cfg.Notify("WATCHDOG=1")
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() { close(done) }
 }

@@ -52,7 +52,7 @@ const (
 
 // openSerialFile returns the file and what it knows of the present boot; nil when
 // that is nothing. A file of somebody else's is left as it is.
-func openSerialFile(path, boot string) (_ *serialFile, last *kernel.LastSerial, err error) {
+func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
@@ -84,8 +84,8 @@ func openSerialFile(path, boot string) (_ *serialFile, last *kernel.LastSerial, 
 	}
 	s.begun, s.least = true, s.last
 	s.was = kernel.LastSerial{Serial: s.last, At: time.Unix(0, at), Unsaid: s.carried}
-	last = &s.was
-	return s, last, nil
+	was := s.was // which said changes
+	return s, &was, nil
 }
 
 // bootID names the present run of the kernel.

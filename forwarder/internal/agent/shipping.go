@@ -113,9 +113,9 @@ func (a *Agent) announce(last bool) {
 		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
 	}
 	gaps := a.kernel.TakeSerialGaps()
-	if g := gaps; g.Count > 0 {
-		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", g.Count, "first", g.First, "last", g.Last)
-		records = append(records, a.own.serialGaps(g))
+	if gaps.Count > 0 {
+		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", gaps.Count, "first", gaps.First, "last", gaps.Last)
+		records = append(records, a.own.serialGaps(gaps))
 	}
 	if last || !a.pump.failing {
 		if n, first, last := a.pump.takeUnspooled(); n > 0 {
