@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"syscall"
@@ -72,13 +73,7 @@ func (s *stage) showKernel(ctx context.Context, k *kernel) error {
 	}
 	fmt.Printf("Watching %s (auditctl -w %s -p wa -k %s), and touching it now.\n", watched, watched, key)
 	touched := time.Now()
-	// As touch(1) does: open for writing. Setting the times alone is in none of the
-	// kernel's permission classes, so a watch with -p wa does not see it.
-	f, err := os.OpenFile(watched, os.O_WRONLY|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := touch(ctx, watched); err != nil {
 		return err
 	}
 	// The file narrows it to the touch: adding the watch made an event with this key, too.
@@ -97,6 +92,18 @@ func (s *stage) showKernel(ctx context.Context, k *kernel) error {
 		return nil
 	}
 	fmt.Println("\nThe watch is gone and the kernel's audit settings are as they were. KEEP=1 leaves both programs running.")
+	return nil
+}
+
+// touch opens the file for writing in a process of its own. The kernel audits
+// no process that was started before auditing was first switched on, and this
+// one was when the machine was never audited until the forwarder came.
+// Setting the times alone would not do: it is in none of the permission
+// classes that a watch with -p wa looks at.
+func touch(ctx context.Context, path string) error {
+	if out, err := exec.CommandContext(ctx, "touch", path).CombinedOutput(); err != nil {
+		return fmt.Errorf("touch %s: %w\n%s", path, err, out)
+	}
 	return nil
 }
 
