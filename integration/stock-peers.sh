@@ -21,11 +21,14 @@ echo "installing the stock peers:$missing"
 # The package starts its daemon where it can; a test machine's own audit is not ours to change.
 policy=/usr/sbin/policy-rc.d
 made=
+trap '[ -z "$made" ] || rm -f "$policy"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 if [ ! -e "$policy" ]; then
-	printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 0755 "$policy" && made=1
+	made=1
+	printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 0755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
 { apt-get update -qq && apt-get install -y -qq --no-install-recommends auditd audispd-plugins strace nftables zsh fish bash-completion mandoc; } >/dev/null 2>&1 ||
 	echo "apt-get could not install them: tests that compare with them will be skipped"
-[ -z "$made" ] || rm -f "$policy"
 exit 0

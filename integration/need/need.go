@@ -6,11 +6,14 @@
 package need
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -37,10 +40,28 @@ func Root(t testing.TB) {
 	}
 }
 
+// privateMounts are the tools that tests run in a mount namespace of their own, for
+// the paths of their files are fixed.
+var privateMounts = []string{"auditd", "audisp-remote", "unshare"}
+
+// mountNamespace says why no process with mounts of its own can be started, "" if one
+// can. In a chroot, unshare -m fails: its root is no mount.
+var mountNamespace = sync.OnceValue(func() string {
+	if out, err := exec.Command("unshare", "-m", "true").CombinedOutput(); err != nil {
+		return fmt.Sprintf("no mount namespace can be made (in a chroot?): unshare -m: %v %s", err, strings.TrimSpace(string(out)))
+	}
+	return ""
+})
+
 // Stock returns the path of a stock audit tool and skips when it is not
-// installed (apt-get install auditd audispd-plugins).
+// installed (apt-get install auditd audispd-plugins), or can't be run as tests run it.
 func Stock(t testing.TB, tool string) string {
 	t.Helper()
+	if slices.Contains(privateMounts, tool) && os.Geteuid() == 0 {
+		if why := mountNamespace(); why != "" {
+			Missing(t, why)
+		}
+	}
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		path := filepath.Join(dir, tool)
 		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
@@ -26,6 +27,16 @@ func script(t *testing.T, dir, name, text string) conf.Plugin {
 		t.Fatal(err)
 	}
 	return conf.Plugin{Name: name, Active: true, Path: path, Type: conf.PluginAlways, Format: conf.FormatString}
+}
+
+// hanging makes a plugin that neither reads nor ends at SIGTERM. It waits by itself:
+// a program that it waited for would outlive it.
+func hanging(t *testing.T, dir string) conf.Plugin {
+	t.Helper()
+	if err := unix.Mkfifo(dir+"/never", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return script(t, dir, "stuck", "trap '' TERM; exec 3<>"+dir+"/never; read line <&3")
 }
 
 // Every metric is documented, with its help text and labels, and nothing is
@@ -57,7 +68,7 @@ func TestPlugins(t *testing.T) {
 		},
 		Plugins: &dispatch.Config{
 			Settings: dispatch.Settings{Depth: 5000, Overflow: conf.DoIgnore}, StopTimeout: 2 * time.Second,
-			Plugins: []conf.Plugin{script(t, dir, "good", "exec cat >"+dir+"/out"), script(t, dir, "stuck", "trap '' TERM; sleep 1000 & wait; wait")},
+			Plugins: []conf.Plugin{script(t, dir, "good", "exec cat >"+dir+"/out"), hanging(t, dir)},
 		},
 	}))
 	const n = 10000

@@ -26,17 +26,12 @@ type kernel struct {
 
 // openKernel returns nil and the reason when this process cannot use the
 // kernel's audit.
-func openKernel() (*kernel, string) {
+func openKernel(ctx context.Context) (*kernel, string) {
 	if os.Geteuid() != 0 {
 		return nil, "it needs root to read the kernel's audit"
 	}
-	lock, err := os.OpenFile("/run/auditfleet-kernel-test.lock", os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := lockKernel(ctx)
 	if err != nil {
-		return nil, err.Error()
-	}
-	// Tests of this tree that use the kernel hold the same lock.
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		lock.Close()
 		return nil, err.Error()
 	}
 	client, err := libaudit.NewAuditClient(nil)
@@ -56,6 +51,35 @@ func openKernel() (*kernel, string) {
 		return nil, "the kernel's audit rules are locked until the next boot (enabled 2), so no watch can be added"
 	}
 	return &kernel{client: client, lock: lock, daemon: status.PID, enabled: status.Enabled}, ""
+}
+
+// lockName is held by every test of this tree that uses the kernel, too.
+const lockName = "/run/auditfleet-kernel-test.lock"
+
+// lockKernel takes the lock; where another has it, it says so and waits until
+// that one ends or ctx does.
+func lockKernel(ctx context.Context) (*os.File, error) {
+	lock, err := os.OpenFile(lockName, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for said := false; ; said = true {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return lock, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", lockName, err), lock.Close())
+		}
+		if !said {
+			fmt.Printf("Waiting for %s: another run of this, or a test, uses the kernel's audit. ^C ends the wait.\n", lockName)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), lock.Close())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // enable waits for the forwarder to have switched auditing on, as auditd does;

@@ -40,7 +40,10 @@ func run(ctx context.Context, bin string, keep bool) (returnedErr error) {
 	if err := s.startCollector(ctx); err != nil {
 		return err
 	}
-	k, why := openKernel()
+	k, why := openKernel(ctx)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	if k == nil {
 		fmt.Printf("This run forwards a sample log, not this machine's own events: %s.\n\n", why)
 		return s.showSample(ctx)
