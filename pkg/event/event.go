@@ -16,6 +16,7 @@ type Event struct {
 	Serial  uint64
 	Records []record.Record
 	Tags    []uint64 // what Add was given for each record
+	From    *Sender  // who sent them all; nil where that is not known. Shared: not to be changed
 }
 
 // Time returns the event's time.

@@ -40,6 +40,9 @@ type Record struct {
 	Serial   uint64
 	Milli    int32
 	Type     uint16 // 0 when no number is known for TypeName
+	// Received is when a collector received the record, in milliseconds since 1970;
+	// 0 where that is not known. It is no part of the line: Parse sets it to 0.
+	Received int64
 }
 
 var (

@@ -48,13 +48,14 @@ type Options struct {
 	MaxAge time.Duration
 	// EventTimeout is end_of_event_timeout; 2 s when 0.
 	EventTimeout time.Duration
-	// MaxHosts bounds the hosts told apart; 20,000 when 0. Records of further ones
+	// MaxHosts bounds the hosts told apart by node=, and apart from them those that
+	// go by their sender's address or name; 20,000 when 0. Records of further ones
 	// are stored together under the host "", and found by their node all the same.
 	MaxHosts int
-	// MaxOpenBytes bounds the records of open events, of a host and of all
-	// together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
+	// MaxOpenBytes bounds the records of open events, of what one sender sends for
+	// a host and of all together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
 	MaxOpenBytesHost, MaxOpenBytes int
-	// MaxOpenEventsHost bounds the open events of a host; DefaultOpenEventsHost when 0.
+	// MaxOpenEventsHost bounds the open events of the same; DefaultOpenEventsHost when 0.
 	MaxOpenEventsHost int
 	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
 	RetryEvery time.Duration
@@ -113,6 +114,7 @@ type Stats struct {
 	Replayed            uint64 // records
 	Unparsable          uint64
 	Evicted             uint64 // events ended early: too much was open
+	FarFuture           uint64 // events with a time more than a day beyond their receipt
 	Mixed               uint64 // records of hosts beyond MaxHosts
 	OpenEvents          int
 	OpenBytes           int
@@ -149,18 +151,20 @@ type Head struct {
 	moved     chan struct{} // closed when taken moves; nil while nobody waits
 
 	// Only run (before it starts: Open) touches these.
-	lsn       uint64 // last processed
-	stored    uint64 // LSN in the store's state at start
-	open      []uint64
-	day       store.Day
-	firstAt   time.Time // when the active table got its first event
-	dirty     []*host
-	openHosts map[*host]struct{}
-	openBytes int
-	last      *host
-	replaying bool
+	lsn         uint64 // last processed
+	stored      uint64 // LSN in the store's state at start
+	open        []uint64
+	day         store.Day
+	firstAt     time.Time // when the active table got its first event
+	dirty       []*host
+	openStreams map[*stream]struct{}
+	openBytes   int
+	last        *host
+	replaying   bool
 
 	mixed *host // all hosts beyond MaxHosts
+	// Hosts that records name, and those that go by their senders' address or name.
+	named, unnamed int
 	// Logged: there are more hosts than MaxHosts, and names that are too long.
 	saidFull, saidLong bool
 
@@ -216,12 +220,12 @@ func Open(o Options) (_ *Head, err error) {
 func newHead(o Options) *Head {
 	h := &Head{
 		opts: o, j: o.Journal, st: o.Store,
-		hosts:     map[string]*host{},
-		openHosts: map[*host]struct{}{},
-		flushQ:    make(chan *store.Batch),
-		asked:     make(chan chan error, 8),
-		ranEnd:    make(chan struct{}),
-		closing:   make(chan struct{}),
+		hosts:       map[string]*host{},
+		openStreams: map[*stream]struct{}{},
+		flushQ:      make(chan *store.Batch),
+		asked:       make(chan chan error, 8),
+		ranEnd:      make(chan struct{}),
+		closing:     make(chan struct{}),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
@@ -238,7 +242,7 @@ func (h *Head) load() (*store.State, error) {
 	h.active = generation{state.ID + 1, store.NewTable()}
 	h.stats.StoredID, h.stats.StoredLSN = state.ID, state.LSN
 	for i := range state.Hosts {
-		h.newHost(state.Hosts[i])
+		h.know(state.Hosts[i])
 	}
 	return state, nil
 }
@@ -353,8 +357,8 @@ func (h *Head) cut() error {
 		ID: h.active.id, Day: h.day, Events: h.active.table, LSN: h.lsn,
 		Open: slices.Clone(h.open), // during replay: those not met again yet
 	}
-	for x := range h.openHosts {
-		b.Open = x.asm.OpenTags(b.Open)
+	for st := range h.openStreams {
+		b.Open = st.asm.OpenTags(b.Open)
 	}
 	slices.Sort(b.Open)
 	b.Open = slices.Compact(b.Open)

@@ -3,7 +3,6 @@ package head
 import (
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -13,14 +12,14 @@ import (
 // maxName is the longest host name told apart from others; DNS has no longer one.
 const maxName = 255
 
-// host is one machine: its events being put together and what is known of it.
+// host is one machine by its name: the streams of those who send under it, and
+// what is known of it.
 type host struct {
 	store.Host // guarded by Head.mu; Addrs is replaced, never changed
-	asm        *event.Assembler
-	raw        []byte // Name
+	first      *stream
+	more       map[streamKey]*stream // those with open events, beside first
+	raw        []byte                // Name
 	dirty      bool
-	open       int    // bytes of open events when last counted
-	evicted    uint64 // by the assembler, when last counted
 }
 
 func (x *host) info() store.Host { return x.Host }
@@ -28,8 +27,6 @@ func (x *host) info() store.Host { return x.Host }
 // newHost adds a host; h.mu is held or nobody else knows h yet.
 func (h *Head) newHost(info store.Host) *host {
 	x := &host{Host: info, raw: []byte(info.Name)}
-	x.asm = event.NewAssembler(event.Config{Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, Pool: &h.events},
-		func(ev *event.Event) { h.complete(x, ev) })
 	if info.Name == "" {
 		h.mixed = x
 	}
@@ -37,21 +34,17 @@ func (h *Head) newHost(info store.Host) *host {
 	return x
 }
 
-// complete takes an event that the assembler has finished.
-func (h *Head) complete(x *host, ev *event.Event) {
-	h.active.table.Add(x.Name, ev)
-	h.stats.Events++
-	if ev.Ms > x.LastEventMs {
-		x.LastEventMs = ev.Ms
-		h.touch(x) // the records may have been counted, and stored, in an earlier table
+// know adds a host that the store knows.
+func (h *Head) know(info store.Host) {
+	if !info.Last.IsZero() && isFar(info.LastEventMs, info.Last.UnixMilli()) {
+		info.LastEventMs = 0 // of a version that believed any time
 	}
-	if h.opts.OnEvent != nil && !h.replaying {
-		h.opts.OnEvent(x.Name, ev)
+	if _, err := netip.ParseAddr(info.Name); err == nil {
+		h.unnamed++
+	} else if info.Name != "" {
+		h.named++
 	}
-	if len(h.followers) > 0 && !h.replaying {
-		h.publish(x.Name, ev)
-	}
-	h.events.Put(ev)
+	h.newHost(info)
 }
 
 // hostOf finds the host of a record: node=, else what the ingest knows, else
@@ -70,29 +63,45 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 	}
 	name := b.Host
 	if name == "" && b.Peer.IsValid() {
-		name = b.Peer.Addr().Unmap().WithZone("").String()
+		name = event.SenderAddr(b.Peer.Addr()).String()
 	}
 	if x := h.hosts[name]; x != nil {
 		return x
 	}
-	return h.meet(name)
+	return h.meetSender(name)
 }
 
+// meet adds a host that a record names. Such names cost their inventor nothing, so
+// they are bounded apart from those of senders.
 func (h *Head) meet(name string) *host {
-	long := len(name) > maxName
-	if !long && len(h.hosts) < h.opts.MaxHosts {
+	switch long := len(name) > maxName; {
+	case !long && h.named < h.opts.MaxHosts:
+		h.named++
 		return h.newHost(store.Host{Name: name})
-	}
-	if h.mixed == nil {
-		h.newHost(store.Host{})
-	}
-	switch { // each once a run; the records are counted
-	case long && !h.saidLong:
+	case long && !h.saidLong: // each once a run; the records are counted
 		h.saidLong = true
 		h.opts.Logger.Warn("a host's name is too long to tell it apart; records of such hosts are stored together", "bytes", len(name), "most", maxName, "name", clip(name))
 	case !long && !h.saidFull:
 		h.saidFull = true
 		h.opts.Logger.Warn("no more hosts are told apart; records of others are stored together: raise max_hosts", "hosts", len(h.hosts), "name", name)
+	}
+	return h.together()
+}
+
+// meetSender adds a sender whose records name no host, under its address or its
+// name in the hosts file. As many as MaxHosts have a place of their own.
+func (h *Head) meetSender(name string) *host {
+	if name == "" || len(name) > maxName || h.unnamed >= h.opts.MaxHosts {
+		return h.together()
+	}
+	h.unnamed++
+	return h.newHost(store.Host{Name: name})
+}
+
+// together is the host "" of all that have no place of their own.
+func (h *Head) together() *host {
+	if h.mixed == nil {
+		h.newHost(store.Host{})
 	}
 	return h.mixed
 }
@@ -120,7 +129,7 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 		x.Last = b.Received
 	}
 	if b.Peer.IsValid() {
-		addr := b.Peer.Addr().Unmap().WithZone("")
+		addr := event.SenderAddr(b.Peer.Addr())
 		if len(x.Addrs) == 0 || x.Addrs[0] != addr {
 			x.Addrs = latest(x.Addrs, addr)
 		}
@@ -145,57 +154,6 @@ func latest(addrs []netip.Addr, addr netip.Addr) []netip.Addr {
 		}
 	}
 	return out
-}
-
-// tick ends the events of hosts that fell silent.
-func (h *Head) tick(now time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for x := range h.openHosts {
-		x.asm.Tick(now)
-		h.recount(x)
-	}
-	h.stats.OpenBytes = h.openBytes
-	h.stats.OpenEvents = 0
-	for x := range h.openHosts {
-		h.stats.OpenEvents += x.asm.Len()
-	}
-}
-
-// recount keeps the sum of open bytes, the set of hosts that have some, and what
-// was ended early.
-func (h *Head) recount(x *host) {
-	if n := x.asm.Stats().Evicted; n != x.evicted {
-		h.stats.Evicted += n - x.evicted
-		x.evicted = n
-	}
-	n := x.asm.Bytes()
-	h.openBytes += n - x.open
-	x.open = n
-	if x.asm.Len() > 0 {
-		h.openHosts[x] = struct{}{}
-	} else {
-		delete(h.openHosts, x)
-	}
-}
-
-// relieve ends the open events of the hosts with the most of them until all
-// together are within bounds again.
-func (h *Head) relieve() {
-	for h.openBytes > h.opts.MaxOpenBytes {
-		var most *host
-		for x := range h.openHosts {
-			if most == nil || x.open > most.open {
-				most = x
-			}
-		}
-		if most == nil {
-			return
-		}
-		h.stats.Evicted += uint64(most.asm.Len())
-		most.asm.Flush()
-		h.recount(most)
-	}
 }
 
 // Hosts returns what is known of each host now, by name.

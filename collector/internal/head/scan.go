@@ -195,8 +195,8 @@ func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the journal's tail: %w", err)
 	}
-	for x := range h.openHosts {
-		x.asm.Flush()
+	for st := range h.openStreams {
+		st.asm.Flush()
 	}
 	return h, nil
 }

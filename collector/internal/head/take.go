@@ -44,8 +44,10 @@ func (h *Head) feed(b *journal.Batch) {
 	now := h.opts.Now()
 	var (
 		cur                       *host
+		st                        *stream
 		records, size, unparsable uint64
 	)
+	sender, received := senderOf(b), b.Received.UnixMilli()
 	leave := func() {
 		if cur == nil {
 			return
@@ -53,7 +55,6 @@ func (h *Head) feed(b *journal.Batch) {
 		if records > 0 {
 			h.seen(cur, b, records, size, unparsable, 0)
 		}
-		h.recount(cur)
 		records, size, unparsable = 0, 0, 0
 	}
 	fed := false
@@ -86,9 +87,14 @@ func (h *Head) feed(b *journal.Batch) {
 				h.stats.Unparsable++
 			}
 		}
-		x.asm.Add(r, lsn, now)
+		r.Received = received
+		if to := h.add(x, r, sender, lsn, now); to != st {
+			h.recount(st)
+			st = to
+		}
 	}
 	leave()
+	h.recount(st)
 	if b.Last() > h.stored {
 		fed = true
 		h.lsn = max(h.lsn, b.Last())

@@ -1,0 +1,155 @@
+package head
+
+import (
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// farFuture is how far a record's time may lie beyond its receipt. What lies
+// further moves no clock of ours: the event is kept and found, and that is all.
+const farFuture = int64(24 * time.Hour / time.Millisecond)
+
+// isFar says whether a time, in ms, is too far beyond that of receipt.
+func isFar(ms, received int64) bool { return ms > received+farFuture }
+
+// stream is what one sender sends under one host's name. The records of an event
+// are those of one stream: whoever else uses the name can neither add to its
+// events nor end them. Records from the far future are a stream of their own, for
+// their time says that all others are late.
+type stream struct {
+	streamKey
+	host    *host
+	asm     *event.Assembler
+	open    int    // bytes of open events when last counted
+	evicted uint64 // by the assembler, when last counted
+}
+
+// streamKey tells the streams of a host apart.
+type streamKey struct {
+	sender event.Sender
+	far    bool
+}
+
+// senderOf is who sent a batch.
+func senderOf(b *journal.Batch) event.Sender {
+	if !b.Peer.IsValid() {
+		return event.Sender{Transport: event.TransportOwn}
+	}
+	return event.Sender{Addr: event.SenderAddr(b.Peer.Addr()), Transport: event.TransportTCP}
+}
+
+// streamOf finds the host's stream. Nearly every host has one; that one stays, the
+// others are dropped when none of their events is open: see recount.
+func (h *Head) streamOf(x *host, k streamKey) *stream {
+	if x.first != nil && x.first.streamKey == k {
+		return x.first
+	}
+	if st := x.more[k]; st != nil {
+		return st
+	}
+	if x.first != nil && x.first.asm.Len() == 0 && !k.far {
+		x.first = nil // moved to another address
+	}
+	st := &stream{streamKey: k, host: x}
+	st.asm = event.NewAssembler(event.Config{Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, Pool: &h.events},
+		func(ev *event.Event) { h.complete(st, ev) })
+	if x.first == nil && !k.far {
+		x.first = st
+		return st
+	}
+	if x.more == nil {
+		x.more = map[streamKey]*stream{}
+	}
+	x.more[k] = st
+	return st
+}
+
+// add hands a record to its stream.
+func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, now time.Time) *stream {
+	far := r.Err == nil && isFar(r.Ms(), r.Received)
+	st := h.streamOf(x, streamKey{sender, far})
+	st.asm.Add(r, lsn, now)
+	return st
+}
+
+// complete takes an event that a stream's assembler has finished.
+func (h *Head) complete(st *stream, ev *event.Event) {
+	x := st.host
+	ev.From = &st.sender
+	h.active.table.Add(x.Name, ev)
+	h.stats.Events++
+	if st.far {
+		h.stats.FarFuture++
+	} else if ev.Ms > x.LastEventMs {
+		x.LastEventMs = ev.Ms
+		h.touch(x) // the records may have been counted, and stored, in an earlier table
+	}
+	if h.opts.OnEvent != nil && !h.replaying {
+		h.opts.OnEvent(x.Name, ev)
+	}
+	if len(h.followers) > 0 && !h.replaying {
+		h.publish(x.Name, ev)
+	}
+	h.events.Put(ev)
+}
+
+// recount keeps the sum of open bytes, the set of streams that have some, and what
+// was ended early. A stream with nothing open may be dropped: it is not used after
+// that.
+func (h *Head) recount(st *stream) {
+	if st == nil {
+		return
+	}
+	if n := st.asm.Stats().Evicted; n != st.evicted {
+		h.stats.Evicted += n - st.evicted
+		st.evicted = n
+	}
+	n := st.asm.Bytes()
+	h.openBytes += n - st.open
+	st.open = n
+	if st.asm.Len() > 0 {
+		h.openStreams[st] = struct{}{}
+		return
+	}
+	delete(h.openStreams, st)
+	if x := st.host; x.first != st {
+		delete(x.more, st.streamKey)
+	}
+}
+
+// relieve ends the open events of the streams with the most of them until all
+// together are within bounds again.
+func (h *Head) relieve() {
+	for h.openBytes > h.opts.MaxOpenBytes {
+		var most *stream
+		for st := range h.openStreams {
+			if most == nil || st.open > most.open {
+				most = st
+			}
+		}
+		if most == nil {
+			return
+		}
+		h.stats.Evicted += uint64(most.asm.Len())
+		most.asm.Flush()
+		h.recount(most)
+	}
+}
+
+// tick ends the events of streams that fell silent.
+func (h *Head) tick(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for st := range h.openStreams {
+		st.asm.Tick(now)
+		h.recount(st)
+	}
+	h.stats.OpenBytes = h.openBytes
+	h.stats.OpenEvents = 0
+	for st := range h.openStreams {
+		h.stats.OpenEvents += st.asm.Len()
+	}
+}
