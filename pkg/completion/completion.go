@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // Shells are those there are scripts for.
@@ -43,7 +44,14 @@ func Answer(f option.Found) ([]string, cobra.ShellCompDirective) {
 	if f.NoSpace {
 		how |= cobra.ShellCompDirectiveNoSpace
 	}
-	return f.Words, how
+	return slices.DeleteFunc(slices.Clone(f.Words), odd), how
+}
+
+// odd says whether a shell would send to the terminal what that obeys: a name of a
+// file or an account.
+func odd(word string) bool {
+	word = strings.ReplaceAll(word, "\t", " ") // before what the word means
+	return terminal.Clean(word) != word
 }
 
 // Flags says what can stand behind flags of a command: words, files or folders. It

@@ -7,6 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // cell is one column of a report's lines.
@@ -34,6 +35,10 @@ func (c *cell) append(p *printer, f *facts, dst []byte) []byte {
 	}
 	if c.escape {
 		dst = p.escapeFrom(dst, from)
+	}
+	if p.o.people {
+		p.scratch = append(p.scratch[:0], dst[from:]...)
+		dst = terminal.AppendClean(dst[:from], p.scratch)
 	}
 	return dst
 }

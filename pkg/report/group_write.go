@@ -4,15 +4,13 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 const timeColumn = "time"
@@ -39,7 +37,16 @@ func (w *writer) groupsCSV(all []group) {
 		if w.o.Group.Every != 0 {
 			row = append(row, w.groupTime(g.at))
 		}
-		row = append(append(row, g.values...), strconv.FormatUint(g.n, 10))
+		for _, v := range g.values {
+			if w.o.people {
+				v = terminal.Clean(v)
+			}
+			if w.o.CSVSafe {
+				v = search.CSVSafe(v)
+			}
+			row = append(row, v)
+		}
+		row = append(row, strconv.FormatUint(g.n, 10))
 		_ = c.Write(row)
 	}
 	c.Flush()
@@ -96,7 +103,7 @@ func (w *writer) groupsTable(all []group) {
 			if g.absent[i] {
 				v = "-"
 			}
-			row = append(row, string(search.AppendEscaped(nil, []byte(v), w.o.Escape)))
+			row = append(row, string(w.o.appendText(nil, []byte(v))))
 		}
 		rows = append(rows, append(row, strconv.FormatUint(g.n, 10)))
 		most = max(most, g.n)
@@ -145,22 +152,6 @@ func (w *writer) barWidth(widths []int) int {
 		return 0
 	}
 	return min(left, mostBar)
-}
-
-// ShowOn makes the report one for the terminal that out is; other outputs change
-// nothing. What is written may still go through a pager.
-func (o *Options) ShowOn(out any) {
-	f, ok := out.(*os.File)
-	if !ok {
-		return
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	if err != nil {
-		return
-	}
-	if o.Columns = int(size.Col); size.Col == 0 {
-		o.Columns = 80
-	}
 }
 
 // bar is a bar of eighths of a column.

@@ -78,6 +78,7 @@ func entries() (all []entry) {
 	flag(func(o *Options) { o.InputLogs = true }, "read the log even when stdin is a pipe", "--input-logs")
 	add((*parser).shared, "how long an event may be incomplete", "SECONDS", option.Words{}, "--eoe-timeout")
 	flag(func(o *Options) { o.Debug = true }, "say what was skipped", "--debug")
+	flag(func(o *Options) { o.CSVSafe = true }, "csv without cells that a spreadsheet takes for formulas", "--csv-safe")
 	flag(func(o *Options) { o.NoPager = true }, "do not page on a terminal", "--no-pager")
 	flag(func(o *Options) { o.Help = true }, "show all options", "--help")
 	flag(func(o *Options) { o.Version = true }, "show the version", "-v", "--version")

@@ -69,7 +69,10 @@ type Options struct {
 	FirstMs int64
 
 	NoPager bool // --no-pager
+	CSVSafe bool // --csv-safe: no cell of --format csv is a formula
 	Columns int  // of the terminal that it is shown on, 0 for none
+	people  bool // it is shown on one, and must not move it
+	bare    bool // as the stock tool does, which lets some control characters through
 
 	Help, Version bool
 

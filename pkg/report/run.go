@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // nothing stands where a report has no lines.
@@ -155,8 +156,12 @@ func (w *writer) summary(counts []Count) {
 		case typeNames:
 			w.buf = append(w.buf, w.typeName(c.Value)...)
 		case escaped:
-			w.buf = search.AppendEscaped(w.buf, []byte(c.Value), w.o.Escape)
+			w.buf = w.o.appendText(w.buf, []byte(c.Value))
 		default:
+			if w.o.people {
+				w.buf = terminal.AppendClean(w.buf, []byte(c.Value))
+				break
+			}
 			w.buf = append(w.buf, c.Value...)
 		}
 		w.out.Write(append(w.buf, '\n'))

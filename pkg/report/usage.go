@@ -35,6 +35,7 @@ const Usage = `usage: report [options]        (without a report: the summary of 
        --every TIME             and by time: 90s, 15m, 1h, 1d, 1w
        --top N                  the N largest groups
        --format table|csv|json
+       --csv-safe               csv with ' before cells that a spreadsheet would run as formulas (= + - @)
  results
   -i,  --interpret              names instead of numbers
        --escape raw|tty|shell|shell_quote

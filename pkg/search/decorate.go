@@ -4,15 +4,18 @@ import (
 	"bytes"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // decorated is a Formatter that adds to the lines of another: the host between
-// events, and colour. The text itself stays as it is.
+// events, and colour. The text itself stays as it is, but for what a terminal would
+// obey: where colours reach it, others could as well.
 type decorated struct {
 	Formatter
 	host, color bool
+	bare        bool // the text goes out as it is, also where it is coloured
 	hit         bool // of --around
-	text        []byte
+	text, clean []byte
 }
 
 // decorate adds what o asks for to the formats that are for people.
@@ -21,7 +24,7 @@ func decorate(o *Options, f Formatter) Formatter {
 	if o.Format != FormatDefault && o.Format != FormatInterpret || !color && !o.WithHost {
 		return f
 	}
-	return &decorated{Formatter: f, host: o.WithHost, color: color}
+	return &decorated{Formatter: f, host: o.WithHost, color: color, bare: o.bare}
 }
 
 // mark implements marker.
@@ -62,7 +65,7 @@ func (d *decorated) Append(dst []byte, ev *event.Event) []byte {
 	}
 	line := []byte("----")
 	if d.host && len(ev.Node) > 0 {
-		line = appendEscaped(append(line, " node="...), ev.Node, EscapeTTY)
+		line = terminal.AppendClean(append(line, " node="...), ev.Node)
 	}
 	switch {
 	case !d.color:
@@ -76,6 +79,10 @@ func (d *decorated) Append(dst []byte, ev *event.Event) []byte {
 	for len(rest) > 0 {
 		var one []byte
 		one, rest, _ = bytes.Cut(rest, []byte{'\n'})
+		if !d.bare {
+			d.clean = terminal.AppendClean(d.clean[:0], one)
+			one = d.clean
+		}
 		dst = append(colored(dst, one), '\n')
 	}
 	return dst

@@ -82,6 +82,8 @@ type Options struct {
 	Help    bool
 	Version bool
 
+	bare bool // of Screen: a terminal is given the text as it is
+
 	// Extra holds the values of the options that Env.Extra named, by name.
 	Extra map[string][]string
 

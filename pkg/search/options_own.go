@@ -20,6 +20,7 @@ type Own struct {
 	WithHost bool   // --with-host: name the host in the line between events
 	Color    string // --color: auto, always or never
 	NoPager  bool
+	CSVSafe  bool // --csv-safe: no cell is a formula
 }
 
 // ownOption reads one of our own options; false when it is none.
@@ -38,6 +39,8 @@ func (p *parser) ownOption(opt string) (bool, error) {
 		o.WithHost = true
 	case "--no-pager":
 		o.NoPager = true
+	case "--csv-safe":
+		o.CSVSafe = true
 	case "--regex":
 		return true, p.regex()
 	case "--limit", "--around", "--field", "--expression", "--color":
@@ -238,6 +241,9 @@ func (p *parser) finishOwn() error {
 	o := p.o
 	p.tested()
 	q := &o.Query
+	if o.CSVSafe && o.Format != FormatCSV {
+		o.Notes = append(o.Notes, "--csv-safe has no effect without --format csv")
+	}
 	for _, b := range p.bounds {
 		q.StartMs = max(q.StartMs, b[0])
 		if b[1] != 0 && (q.EndMs == 0 || b[1] < q.EndMs) {
@@ -266,16 +272,6 @@ func (p *parser) finishOwn() error {
 		}
 	}
 	return q.Check()
-}
-
-// ShowOn says what results are written to: in colour, and for people, who want to
-// see each at once.
-func (o *Options) ShowOn(color, people bool) {
-	o.Color = "never"
-	if color {
-		o.Color = colorAlways
-	}
-	o.LineBuffered = o.LineBuffered || people
 }
 
 // ownWay says whether more is wanted than to write what is found, in order.

@@ -5,14 +5,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
-
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // Writer writes found events in one format. It is for one goroutine.
@@ -53,6 +51,9 @@ func NewFormatter(o *Options, loc *time.Location) (Formatter, error) {
 	case FormatInterpret:
 		return decorate(o, newInterpretFormat(o, loc)), nil
 	case FormatCSV:
+		if o.CSVSafe {
+			return &csvSafe{Formatter: newCSVFormat(o, loc)}, nil
+		}
 		return newCSVFormat(o, loc), nil
 	case FormatText:
 		return newTextFormat(o, loc), nil
@@ -69,7 +70,7 @@ func NewWriter(out io.Writer, o *Options, loc *time.Location) (Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || isTerminal(out), format: f}, nil
+	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: f}, nil
 }
 
 // warnTo returns an Options.Warn that writes lines to w.
@@ -80,11 +81,6 @@ func warnTo(w io.Writer) func(string) {
 		defer mu.Unlock()
 		fmt.Fprintln(w, text)
 	}
-}
-
-func isTerminal(out io.Writer) bool {
-	f, ok := out.(*os.File)
-	return ok && isatty.IsTerminal(f.Fd())
 }
 
 type formatWriter struct {

@@ -1,6 +1,7 @@
 // Package terminal is what a command does for a person at a terminal and for
-// nobody else: colour, a pager, and word of how far it is when it takes long. Both
-// command lines may import it.
+// nobody else: colour, a pager, word of how far it is when it takes long, and a guard
+// against text that a terminal would obey. Both command lines may import it, and what
+// writes for them. It imports nothing of ours.
 package terminal
 
 import (
@@ -10,12 +11,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
-	"sync"
-	"syscall"
-	"time"
-
-	"github.com/mattn/go-isatty"
 )
 
 // Options of a screen.
@@ -23,22 +18,21 @@ type Options struct {
 	// Color is always, never, or else automatic: on a terminal, unless NO_COLOR is
 	// set or TERM is dumb.
 	Color string
-	// Pager shows what is written in $PAGER (less without one) on a terminal.
+	// Pager shows what is written in $PAGER (less without one) on a terminal. Whoever
+	// has more rights than the user has none.
 	Pager bool
+	// Form is what text is written. Bare lets all of it through to a terminal as it is.
+	Form Form
+	Bare bool
 	// Getenv looks a variable of the environment up; nil is os.Getenv.
 	Getenv func(name string) string
 	// Doing is a word for what takes long ("searching"); empty is silence.
 	Doing string
 }
 
-const (
-	progressAfter = time.Second
-	progressEvery = 200 * time.Millisecond
-)
-
 // Screen is where a command's results go.
 type Screen struct {
-	// Out is where to write. It is an *os.File as it was where nothing is done.
+	// Out is where to write. It is as it was where that is no terminal.
 	Out io.Writer
 	// Err is where to complain: about nothing, once the pager was left.
 	Err io.Writer
@@ -53,12 +47,7 @@ type Screen struct {
 	ctx   context.Context // the pager's: done when it was left, or by an interrupt
 	end   context.CancelFunc
 	prog  *progress
-}
-
-// IsTerminal says whether w is a terminal.
-func IsTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && f != nil && isatty.IsTerminal(f.Fd())
+	guard *guard
 }
 
 // Open looks at what out and errw are. With a pager the returned context ends when
@@ -67,7 +56,8 @@ func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context,
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
-	s := &Screen{Out: out, Err: errw, People: IsTerminal(out)}
+	s := &Screen{Out: Bare(out), Err: errw, People: IsTerminal(out)}
+	errw = Bare(errw)
 	switch o.Color {
 	case "always":
 		s.Color = true
@@ -76,7 +66,7 @@ func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context,
 		s.Color = s.People && o.Getenv("NO_COLOR") == "" && o.Getenv("TERM") != "dumb"
 	}
 	if s.People && o.Pager {
-		ctx = s.page(ctx, out, errw, o.Getenv)
+		ctx = s.page(ctx, s.Out, s.Err, o.Getenv)
 	}
 	if o.Doing != "" && IsTerminal(errw) && o.Getenv("TERM") != "dumb" {
 		s.prog = startProgress(errw, o.Doing)
@@ -84,60 +74,15 @@ func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context,
 			s.Out = &watched{s.Out, s.prog}
 		}
 	}
-	return ctx, s
-}
-
-// page starts the pager; without one that can be started nothing changes.
-func (s *Screen) page(ctx context.Context, out, errw io.Writer, getenv func(string) string) context.Context {
-	words := getenv("PAGER")
-	switch {
-	case words == "cat" || getenv("TERM") == "dumb":
-		return ctx
-	case words == "":
-		if _, err := exec.LookPath("less"); err != nil {
-			return ctx
+	if s.People && !o.Bare {
+		if !s.Color && o.Form == Styled {
+			o.Form = Text
 		}
-		words = "less"
+		file, _ := File(out)
+		s.guard = &guard{w: s.Out, file: file, form: o.Form}
+		s.Out = s.guard
 	}
-	cmd := exec.Command("/bin/sh", "-c", words)
-	cmd.Stdout, cmd.Env = out, os.Environ()
-	if f, ok := errw.(*os.File); ok { // else two would write to it
-		cmd.Stderr = f
-	}
-	if getenv("LESS") == "" {
-		cmd.Env = append(cmd.Env, "LESS=FRX") // not for less than a screen; colours; what was seen stays
-	}
-	if getenv("LESSCHARSET") == "" { // names are mostly UTF-8, whatever the locale
-		cmd.Env = append(cmd.Env, "LESSCHARSET=utf-8")
-	}
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		return ctx
-	}
-	if err := cmd.Start(); err != nil {
-		return ctx
-	}
-	s.ctx, s.end = signal.NotifyContext(ctx, os.Interrupt)
-	s.pager, s.pipe, s.Out, s.Err = cmd, pipe, &paged{s, pipe}, &paged{s, errw}
-	return s.ctx
-}
-
-// paged writes until the pager was left.
-type paged struct {
-	s *Screen
-	w io.Writer
-}
-
-func (p *paged) Write(b []byte) (int, error) {
-	if p.s.Left() {
-		return len(b), nil
-	}
-	n, err := p.w.Write(b)
-	if errors.Is(err, syscall.EPIPE) {
-		p.s.end()
-		return len(b), nil
-	}
-	return n, err
+	return ctx, s
 }
 
 // Left says whether the user has seen enough, and left the pager or interrupted.
@@ -148,10 +93,14 @@ func (s *Screen) Close() error {
 	if s.prog != nil {
 		s.prog.end()
 	}
-	if s.pager == nil {
-		return nil
+	var err error
+	if s.guard != nil {
+		err = s.guard.flush()
 	}
-	err := s.pipe.Close()
+	if s.pager == nil {
+		return err
+	}
+	err = errors.Join(err, s.pipe.Close())
 	waited := s.pager.Wait()
 	var exit *exec.ExitError
 	if errors.As(waited, &exit) {
@@ -163,57 +112,4 @@ func (s *Screen) Close() error {
 		return fmt.Errorf("pager: %w", err)
 	}
 	return nil
-}
-
-// watched ends the progress before something else is written to the terminal.
-type watched struct {
-	io.Writer
-	p *progress
-}
-
-func (w *watched) Write(b []byte) (int, error) {
-	w.p.end()
-	return w.Writer.Write(b)
-}
-
-// progress is a line that says for how long something has been going on.
-type progress struct {
-	out   io.Writer
-	doing string
-	begun time.Time
-	once  sync.Once
-	quit  chan struct{}
-	done  chan struct{}
-}
-
-func startProgress(out io.Writer, doing string) *progress {
-	p := &progress{out: out, doing: doing, begun: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
-	go p.run()
-	return p
-}
-
-func (p *progress) run() {
-	defer close(p.done)
-	wait := time.NewTimer(progressAfter)
-	defer wait.Stop()
-	shown := false
-	for {
-		select {
-		case <-wait.C:
-			fmt.Fprintf(p.out, "\r%s ... %ds\x1b[K", p.doing, int(time.Since(p.begun).Seconds()))
-			shown = true
-			wait.Reset(progressEvery)
-		case <-p.quit:
-			if shown {
-				fmt.Fprint(p.out, "\r\x1b[K")
-			}
-			return
-		}
-	}
-}
-
-// end takes the line away. It may be called again.
-func (p *progress) end() {
-	p.once.Do(func() { close(p.quit) })
-	<-p.done
 }

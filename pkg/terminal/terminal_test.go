@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,13 @@ import (
 	"github.com/auditfleet/auditfleet/integration/need"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(asUser) != "" {
+		asUserMain()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func env(pairs ...string) func(string) string {
 	return func(name string) string {
@@ -48,7 +55,7 @@ func TestColor(t *testing.T) {
 		if s.Color != c.want || s.People != (c.out == io.Writer(tty)) {
 			t.Errorf("%T %q %v: colour %v, people %v", c.out, c.color, c.env, s.Color, s.People)
 		}
-		if s.Out != c.out {
+		if Bare(s.Out) != c.out {
 			t.Errorf("%T %q: something is between", c.out, c.color)
 		}
 		if err := s.Close(); err != nil {
@@ -107,9 +114,10 @@ func TestNoPager(t *testing.T) {
 		env   []string
 	}{
 		{tty, false, []string{"PAGER", "more"}}, {tty, true, []string{"PAGER", "cat"}}, {tty, true, []string{"TERM", "dumb"}}, {&file, true, []string{"PAGER", "more"}},
+		{tty, true, []string{"PAGER", "more", "SUDO_UID", "0"}}, {tty, true, []string{"SUDO_USER", "root"}}, {tty, true, []string{"DOAS_USER", "x"}}, {tty, true, []string{"PKEXEC_UID", "1000"}},
 	} {
 		_, s := Open(t.Context(), c.out, io.Discard, Options{Pager: c.pager, Getenv: env(c.env...)})
-		if s.Out != c.out {
+		if Bare(s.Out) != c.out {
 			t.Errorf("%T %v %v: a pager", c.out, c.pager, c.env)
 		}
 		if err := s.Close(); err != nil {

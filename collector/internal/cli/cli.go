@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // Stdio is the streams of a command.
@@ -36,6 +37,7 @@ var errSaid = errors.New("said")
 // code. Under the name ausearch the program is `collector search`, under aureport
 // `collector report`.
 func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
+	stdio.Out, stdio.Err = terminal.Guard(stdio.Out), terminal.Guard(stdio.Err)
 	p := &program{version: version, stdio: stdio}
 	if len(args) == 0 {
 		args = []string{"collector"}
@@ -48,7 +50,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 		return p.search(ctx, args[2:])
 	}
 	if filepath.Base(args[0]) == "aureport" {
-		return p.report(ctx, args[1:])
+		return p.reportAs(ctx, args[1:], true)
 	}
 	if len(args) > 1 && args[1] == "report" {
 		return p.report(ctx, args[2:])

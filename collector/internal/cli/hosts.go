@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -30,7 +30,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	var format string
 	l := hostList{now: time.Now()}
 	cmd := &cobra.Command{
-		Use:   "hosts [--store DIR | --api SOCKET] [--format table|json|csv] [--silent-after DURATION] [--silent]",
+		Use:   "hosts [--store DIR | --api SOCKET] [--format table|json|csv] [--csv-safe] [--silent-after DURATION] [--silent]",
 		Short: "List the hosts that records came from",
 		Long: "hosts lists the hosts that records came from: where from, whether they are connected, when they were\n" +
 			"first and last heard of, how many records a second they send (over about the last minute), and LAG, how\n" +
@@ -56,7 +56,15 @@ func (p *program) hostsCommand() *cobra.Command {
 			}
 			l.take(hosts)
 			l.bold = bold(p.stdio.Out)
-			if err := write(&l, p.stdio.Out); err != nil {
+			out := p.stdio.Out
+			l.people = terminal.IsTerminal(out)
+			switch {
+			case format == "json":
+				out = terminal.GuardAs(out, terminal.JSON)
+			case format == "table" && l.bold:
+				out = terminal.GuardAs(out, terminal.Styled)
+			}
+			if err := write(&l, out); err != nil {
 				return fmt.Errorf("hosts: write the list: %w", err)
 			}
 			if format == "table" && l.silent > 0 {
@@ -67,6 +75,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	}
 	addWhere(cmd, &w)
 	cmd.Flags().StringVar(&format, "format", "table", "table, json or csv")
+	cmd.Flags().BoolVar(&l.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
 	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
 	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
 	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
@@ -90,6 +99,8 @@ type hostList struct {
 	silentAfter time.Duration
 	onlySilent  bool
 	bold        bool
+	people      bool // the list goes to a terminal
+	csvSafe     bool
 	rows        []hostRow
 	hosts       []*fleet.Host // of rows
 	silent      int           // of all hosts
@@ -139,7 +150,7 @@ func (l *hostList) table(out io.Writer) error {
 		if r.Rate != nil {
 			rate = fmt.Sprintf("%.3g/s", *r.Rate)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", printable(name), latest(h), state,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", terminal.Clean(name), latest(h), state,
 			stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
 			h.GetRecords(), size(h.GetBytes()), h.GetDuplicates(), h.GetUnparsable())
 	}
@@ -204,16 +215,6 @@ func size(n uint64) string {
 	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
 }
 
-// printable keeps a host's name from moving the cursor: it came from the network.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0xfffd || r >= 0x80 && r < 0xa0 {
-			return '?'
-		}
-		return r
-	}, s)
-}
-
 // hostRow is a host for programs. Times are RFC 3339 in UTC, absent when unknown.
 type hostRow struct {
 	Host          string   `json:"host"`
@@ -267,6 +268,17 @@ func (l *hostList) json(out io.Writer) error {
 	return enc.Encode(rows)
 }
 
+// cell is a text of the csv: a host's name came from the network.
+func (l *hostList) cell(text string) string {
+	if l.people {
+		text = terminal.Clean(text)
+	}
+	if l.csvSafe {
+		text = search.CSVSafe(text)
+	}
+	return text
+}
+
 func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	if err := w.Write([]string{
@@ -284,7 +296,7 @@ func (l *hostList) csv(out io.Writer) error {
 	for i, h := range l.hosts {
 		r := &l.rows[i]
 		err := w.Write([]string{
-			r.Host, latest(h), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
+			l.cell(r.Host), l.cell(latest(h)), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),

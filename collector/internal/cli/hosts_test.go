@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -44,7 +47,7 @@ func TestHostsTable(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 	for i, want := range []string{
-		"HOST ADDRESS STATE FIRST", "(others) 10.0.0.9 disconnected - ", "busy?[2J 10.0.0.1 connected 2026-11-20 ",
+		"HOST ADDRESS STATE FIRST", "(others) 10.0.0.9 disconnected - ", `busy\033[2J 10.0.0.1 connected 2026-11-20 `,
 		"gone 10.0.0.2 SILENT 2d2h ", "hub - disconnected - ", "late 10.0.0.3 connected - ", "stuck 10.0.0.4 SILENT 1h1m ",
 	} {
 		if got := strings.Join(strings.Fields(lines[i]), " "); !strings.HasPrefix(got, want) {
@@ -136,5 +139,31 @@ func TestSpan(t *testing.T) {
 		if got := span(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)
 		}
+	}
+}
+
+// A name from the network neither moves the terminal nor is a formula of a spreadsheet.
+func TestHostileHosts(t *testing.T) {
+	const name = "=cmd|'/c calc'!A1\x1b[2J\u009b\u202e\xff\nforged"
+	l := &hostList{now: time.Now(), people: true, csvSafe: true}
+	l.take([]*fleet.Host{{Name: []byte(name), Addresses: []string{"-1"}}, {Name: []byte("web")}})
+	for form, write := range map[terminal.Form]func(*hostList, io.Writer) error{terminal.Text: (*hostList).csv, terminal.Styled: (*hostList).table, terminal.JSON: (*hostList).json} {
+		tty, end := need.Terminal(t, 200)
+		l.bold = form == terminal.Styled
+		if err := write(l, terminal.GuardAs(tty, form)); err != nil {
+			t.Fatal(err)
+		}
+		got := end()
+		if strings.ContainsAny(got, "\x1b\u009b\u202e\xff") || strings.Contains(got, "\nforged") {
+			t.Errorf("form %d: %q", form, got)
+		}
+		if form == terminal.Text && (!strings.Contains(got, "\n'=cmd") || !strings.Contains(got, ",'-1,")) {
+			t.Errorf("cells are formulas: %q", got)
+		}
+	}
+	var file bytes.Buffer
+	l.people, l.csvSafe = false, false
+	if err := l.csv(&file); err != nil || !strings.Contains(file.String(), name) {
+		t.Errorf("not to a terminal the name is as it was: %q, %v", &file, err)
 	}
 }

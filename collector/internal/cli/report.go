@@ -41,7 +41,10 @@ func (p *program) reportCommand() *cobra.Command {
 
 // report is aureport over the fleet, and on files with -if or --input-logs. Exit
 // codes are the stock tool's: 1 is an error, or a list without lines.
-func (p *program) report(ctx context.Context, args []string) int {
+func (p *program) report(ctx context.Context, args []string) int { return p.reportAs(ctx, args, false) }
+
+// reportAs is report, under the stock name or ours.
+func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Strangers: true, Extra: whereOptions.Valued()})
 	switch {
 	case err != nil:
@@ -54,8 +57,8 @@ func (p *program) report(ctx context.Context, args []string) int {
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
+	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(p.stdio.Out)
-	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, terminal.Options{Pager: !o.NoPager, Doing: "reading"})
 	code := p.reportOn(ctx, o, screen)
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(p.stdio.Err, "report: %v\n", err)

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 func (p *program) salvageCommand() *cobra.Command {
@@ -36,7 +37,7 @@ func (p *program) salvage(ctx context.Context, dir, file string) int {
 		file = filepath.Join(dir, "partitions", file)
 	}
 	m := newMeter(p.stdio.Err, "salvage")
-	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Error})
+	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: terminal.GuardLog(p.stdio.Err), Level: hclog.Error})
 	rep, err := upkeep.Salvage(ctx, upkeep.SalvageOptions{Dir: dir, File: file, Log: log, Progress: m.show})
 	m.end()
 	if err != nil {

@@ -70,7 +70,7 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
-	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, terminal.Options{Color: o.Color, Pager: !o.NoPager && !o.Follow, Doing: "searching"})
+	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
 	code := p.searchOn(ctx, o, screen, stock && p.piped(o))
 	if err := screen.Close(); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 func (p *program) serveCommand() *cobra.Command {
@@ -75,7 +76,11 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 	if level == hclog.NoLevel {
 		return fmt.Errorf("--log-level %s: it is error, warn, info or debug", o.logLevel)
 	}
-	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: level, JSONFormat: o.logJSON})
+	logTo := p.stdio.Err
+	if !o.logJSON { // which would be none with octal in it
+		logTo = terminal.GuardLog(logTo)
+	}
+	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: level, JSONFormat: o.logJSON})
 	cfg.Version = p.version
 	cfg.Notify = server.Notifier(os.Getenv)
 	sayFile(cfg.Log, f)

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -46,7 +47,7 @@ func (w where) open(ctx context.Context, p *program) (source, error) {
 	if !errors.Is(err, api.ErrNoServer) {
 		return asSource(c, err)
 	}
-	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Warn})
+	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: terminal.GuardLog(p.stdio.Err), Level: hclog.Warn})
 	files, err := server.OpenReadOnly(dir, log)
 	switch {
 	case errors.Is(err, store.ErrInUse):

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // meterMinimum is how long work takes before a bar is shown.
@@ -108,8 +107,8 @@ type meter struct {
 
 func newMeter(out io.Writer, what string) *meter {
 	m := &meter{what: what, start: time.Now()}
-	if f, ok := out.(*os.File); ok && isatty.IsTerminal(f.Fd()) {
-		m.out = f
+	if terminal.IsTerminal(out) {
+		m.out = terminal.Bare(out)
 	}
 	return m
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // Stdio is what an applet reads and writes.
@@ -44,6 +45,7 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 	if code, ok := trace.Helper(args); ok {
 		return code
 	}
+	std.Out, std.Err = terminal.Guard(std.Out), terminal.Guard(std.Err)
 	name, argv0 := "forwarder", ""
 	if len(args) > 0 {
 		argv0 = args[0]
@@ -63,9 +65,9 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 	case "autrace":
 		err = runTrace(ctx, name, args, std, version)
 	case "ausearch":
-		err = runSearch(ctx, args, std, version)
+		err = runSearch(ctx, args, std, version, true)
 	case "aureport":
-		err = runReport(ctx, args, std, version)
+		err = runReport(ctx, args, std, version, true)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)

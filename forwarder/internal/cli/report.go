@@ -37,14 +37,14 @@ func newReportCommand(std Stdio, version string) *cobra.Command {
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runReport(cmd.Context(), args, std, version)
+			return runReport(cmd.Context(), args, std, version, false)
 		},
 	}, report.Usage+reportUsage)
 }
 
-// runReport is aureport on this host. Exit codes are the stock tool's: 1 is an
+// runReport is aureport on this host, under the stock name or ours. Exit codes are the stock tool's: 1 is an
 // error, or a list without lines.
-func runReport(ctx context.Context, args []string, std Stdio, version string) error {
+func runReport(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
 	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Extra: auditdConfOption.Valued()})
 	switch {
 	case err != nil:
@@ -61,8 +61,8 @@ func runReport(ctx context.Context, args []string, std Stdio, version string) er
 	if o.EOETimeout == 0 {
 		o.EOETimeout = timeout
 	}
+	ctx, screen := terminal.Open(ctx, std.Out, std.Err, o.Screen(stock))
 	o.ShowOn(std.Out)
-	ctx, screen := terminal.Open(ctx, std.Out, std.Err, terminal.Options{Pager: !o.NoPager, Doing: "reading"})
 	code := report.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(std.Err, "report: %v\n", err)

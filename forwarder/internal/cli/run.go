@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 const runHelp = `Reads audit records, keeps the local log and ships every record to a collector.
@@ -157,7 +158,7 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 	if level == hclog.NoLevel {
 		return &usageError{fmt.Errorf("--log-level: %q is none of trace, debug, info, warn, error", o.logLevel)}
 	}
-	logger := hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: level, Output: std.Err})
+	logger := hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: level, Output: terminal.GuardLog(std.Err)})
 	cfg, err := o.resolve(ctx, given, logger)
 	if err != nil {
 		return err

@@ -35,14 +35,14 @@ func newSearchCommand(std Stdio, version string) *cobra.Command {
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runSearch(cmd.Context(), args, std, version)
+			return runSearch(cmd.Context(), args, std, version, false)
 		},
 	}, search.Usage+configUsage)
 }
 
-// runSearch is ausearch on this host. Exit codes are the stock tool's: 0 found,
+// runSearch is ausearch on this host, under the stock name or ours. Exit codes are the stock tool's: 0 found,
 // 1 nothing found or an error.
-func runSearch(ctx context.Context, args []string, std Stdio, version string) error {
+func runSearch(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
 	o, err := search.ParseArgs(configOption.SplitEquals(args), search.Env{Extra: configOption.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
@@ -62,7 +62,7 @@ func runSearch(ctx context.Context, args []string, std Stdio, version string) er
 	if o.EOETimeout == 0 {
 		o.EOETimeout = timeout
 	}
-	ctx, screen := terminal.Open(ctx, std.Out, std.Err, terminal.Options{Color: o.Color, Pager: !o.NoPager && !o.Follow, Doing: "searching"})
+	ctx, screen := terminal.Open(ctx, std.Out, std.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
 	code := search.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
 	if err := screen.Close(); err != nil {

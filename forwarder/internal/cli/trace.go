@@ -21,6 +21,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 const traceUsage = `usage: %s [-r] program
@@ -149,7 +150,7 @@ func (t *tracer) run(ctx context.Context, args []string) int {
 	}
 	cfg := trace.Config{
 		Conn: conn, Path: path, Args: program, Resource: t.resource, Force: t.forced,
-		Stdin: t.std.In, Stdout: t.out, Stderr: t.err,
+		Stdin: t.std.In, Stdout: terminal.Bare(t.out), Stderr: terminal.Bare(t.err),
 	}
 	var summary trace.Summary
 	if t.show || t.summary {

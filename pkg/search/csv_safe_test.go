@@ -1,0 +1,71 @@
+package search
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+func TestCSVSafe(t *testing.T) {
+	for cell, want := range map[string]string{
+		"": "", "web": "web", "a=b": "a=b", "=1+1": "'=1+1", "+1": "'+1", "-2": "'-2", "@SUM(A1)": "'@SUM(A1)", "\t=1": "'\t=1", "\r=1": "'\r=1",
+		"  =1": "'  =1", "\uff1d1": "'\uff1d1", "'=1": "'=1",
+	} {
+		if got := CSVSafe(cell); got != want {
+			t.Errorf("%q: %q, want %q", cell, got, want)
+		}
+	}
+}
+
+// fixedText is a formatter of one text.
+type fixedText string
+
+func (fixedText) Head(dst []byte) []byte                     { return dst }
+func (f fixedText) Append(dst []byte, _ *event.Event) []byte { return append(dst, f...) }
+
+func TestCSVSafeLines(t *testing.T) {
+	for text, want := range map[string]string{
+		"a,b,,c\n":               "a,b,,c\n",
+		"=1,a,-2,b,+x\n@y,\tz\n": "'=1,a,'-2,b,'+x\n'@y,'\tz\n",
+		"a,\"=x\", =y,\n":        "a,\"'=x\", '=y,\n",
+		"a,\r\n":                 "a,'\r\n",
+	} {
+		f := &csvSafe{Formatter: fixedText(text)}
+		if got := string(f.Append(nil, nil)); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// A key called like a formula is one no more.
+func TestCSVSafeEvents(t *testing.T) {
+	const log = `type=SYSCALL msg=audit(1700000000.000:1): arch=c000003e syscall=2 success=yes exit=3 a0=0 items=1 ppid=1 pid=2 auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=1 comm="x" exe="/bin/x" key="=cmd"
+`
+	file := filepath.Join(t.TempDir(), "log")
+	if err := os.WriteFile(file, []byte(log), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args string
+		safe bool
+	}{{"--format csv --extra-keys", false}, {"--csv-safe --format csv --extra-keys", true}} {
+		o, err := ParseArgs(append(strings.Fields(c.args), "-if", file), Env{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out, errs strings.Builder
+		if code := RunFiles(t.Context(), o, nil, "", Stdio{Out: &out, Err: &errs}); code != 0 {
+			t.Fatalf("exit %d: %s", code, &errs)
+		}
+		if safe := strings.HasSuffix(out.String(), ",'=cmd\n"); safe != c.safe {
+			t.Errorf("%s: %s%s", c.args, &out, &errs)
+		}
+	}
+	o, err := ParseArgs([]string{"--csv-safe"}, Env{})
+	if err != nil || len(o.Notes) != 1 {
+		t.Errorf("--csv-safe of no csv: %v, %v", o, err)
+	}
+}
