@@ -33,6 +33,11 @@ func TestUnitStandsInForAuditd(t *testing.T) {
 	if diff := cmp.Diff([]string{"rules", "load"}, commands["ExecStartPost"]); diff != "" {
 		t.Errorf("after the start: %s", diff)
 	}
+	for _, off := range []string{"audit=0", "audit=off"} { // as in auditd.service
+		if !strings.Contains(string(text), "\nConditionKernelCommandLine=!"+off+"\n") {
+			t.Errorf("the unit is started with %s on the kernel's command line", off)
+		}
+	}
 	if _, err := rules.ParseArgs(commands["ExecStartPre"][1:], rules.SystemEnv()); err != nil {
 		t.Error(err)
 	}

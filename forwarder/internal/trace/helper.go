@@ -120,21 +120,27 @@ type duties struct {
 	Enable bool     `json:"enable"` // audit was switched on for the trace
 }
 
-// guard reads the tracer's duties from in. When in ends without the word that all
-// is done, it does them.
+// guard reads the tracer's duties from in, a line each time they change. When in ends
+// without the word that all is done, it does the last it was told.
 func guard(in io.Reader, dial func() (*kernel.Conn, error)) int {
 	signal.Ignore(unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	r := bufio.NewReaderSize(in, 64<<10)
-	line, err := r.ReadBytes('\n')
-	if err != nil {
+	var d *duties
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		if string(line) == "done\n" {
+			return 0
+		}
+		d = &duties{}
+		if err := json.Unmarshal(line, d); err != nil {
+			return exitHelper
+		}
+	}
+	if d == nil {
 		return 0 // gone before anything was done
-	}
-	var d duties
-	if err := json.Unmarshal(line, &d); err != nil {
-		return exitHelper
-	}
-	if word, err := r.ReadString('\n'); err == nil && word == "done\n" {
-		return 0
 	}
 	conn, err := dial()
 	if err != nil {
@@ -166,11 +172,19 @@ func startGuard(d duties) (*guarding, error) {
 		return nil, fmt.Errorf("start the guard: %w", err)
 	}
 	g := &guarding{cmd, in}
-	if err := json.NewEncoder(in).Encode(d); err != nil {
+	if err := g.tell(d); err != nil {
 		g.dismiss()
-		return nil, fmt.Errorf("start the guard: %w", err)
+		return nil, err
 	}
 	return g, nil
+}
+
+// tell says what is to be put right from now on.
+func (g *guarding) tell(d duties) error {
+	if err := json.NewEncoder(g.in).Encode(d); err != nil {
+		return fmt.Errorf("tell the guard: %w", err)
+	}
+	return nil
 }
 
 // dismiss tells the guard that all is done.

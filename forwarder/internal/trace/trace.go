@@ -37,9 +37,13 @@ type Config struct {
 	Events func(*event.Event)
 	// Started, if set, hears of the program's process before it runs.
 	Started func(pid int)
+	// Enabled, if set, hears that audit was off and is switched on now.
+	Enabled func()
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
+
+	openKernel func(kernel.Config) (*kernel.Listener, error) // for tests; nil: kernel.Open
 }
 
 // Result is a trace that went through.
@@ -83,10 +87,13 @@ func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 			return nil, err
 		}
 	}
+	if err := t.enable(status); err != nil {
+		return nil, err
+	}
 	if err := t.start(); err != nil {
 		return nil, err
 	}
-	if err := t.arm(status); err != nil {
+	if err := t.arm(); err != nil {
 		return nil, err
 	}
 	if cfg.Started != nil {
@@ -156,28 +163,42 @@ func (t *tracing) start() error {
 	return nil
 }
 
-// arm loads the rules. The guard knows of them before the kernel does.
-func (t *tracing) arm(status kernel.Status) error {
-	list := ruleSet(t.result.PID, t.result.Session, t.cfg.Resource, t.cfg.Force)
+// enable switches audit on where the events are wanted and it is off. The child is
+// made after that: the kernel gives a process what its records are kept in when it is
+// made, and only once audit was on. The guard knows before the kernel does.
+func (t *tracing) enable(status kernel.Status) (err error) {
 	d := duties{Enable: t.cfg.Events != nil && status.Enabled == 0}
-	var err error
-	if d.Rules, err = deleting(list); err != nil {
-		return err
-	}
 	if t.guard, err = startGuard(d); err != nil {
 		return err
 	}
 	t.todo = &d
+	if !d.Enable {
+		return nil
+	}
+	if err := t.cfg.Conn.Set(kernel.Status{Mask: kernel.MaskEnabled, Enabled: 1}); err != nil {
+		return fmt.Errorf("switch audit on: %w", err)
+	}
+	if t.cfg.Enabled != nil {
+		t.cfg.Enabled()
+	}
+	return nil
+}
+
+// arm loads the rules. The guard knows of them before the kernel does.
+func (t *tracing) arm() error {
+	list := ruleSet(t.result.PID, t.result.Session, t.cfg.Resource, t.cfg.Force)
+	deletions, err := deleting(list)
+	if err != nil {
+		return err
+	}
+	t.todo.Rules = deletions
+	if err := t.guard.tell(*t.todo); err != nil {
+		return err
+	}
 	if t.watcher != nil {
 		t.watcher.follow(t.result.PID, t.result.Session)
 	}
-	if err := load(t.cfg.Conn, list); err != nil {
-		return err
-	}
-	if d.Enable {
-		return t.cfg.Conn.Set(kernel.Status{Mask: kernel.MaskEnabled, Enabled: 1})
-	}
-	return nil
+	return load(t.cfg.Conn, list)
 }
 
 // let lets the child become the program.
@@ -234,7 +255,7 @@ func (t *tracing) close() error {
 		}
 	}
 	if t.watcher != nil {
-		lost, err := t.watcher.finish(t.todo != nil)
+		lost, err := t.watcher.finish(t.todo != nil && len(t.todo.Rules) > 0)
 		t.result.Lost = lost
 		if err != nil {
 			errs = append(errs, err)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -130,6 +131,59 @@ func TestRunRefused(t *testing.T) {
 	}
 }
 
+// TestAuditIsOnBeforeTheChildIsMade: on a kernel whose auditing was never on, a process
+// made before it is switched on has nothing that its records could be kept in.
+func TestAuditIsOnBeforeTheChildIsMade(t *testing.T) {
+	k := fakekernel.New()
+	conn := k.Conn(1)
+	defer conn.Close()
+	enabling, told := 0, false
+	k.OnRequest(func(typ uint16) {
+		if typ != kernel.MsgSet {
+			return
+		}
+		enabling++
+		if enabling == 2 && slices.Contains(childNames(t), childName) { // the first registers
+			t.Error("the child was there when audit was switched on")
+		}
+	})
+	_, args := marker(t)
+	result, err := Run(context.Background(), Config{
+		Conn: conn, Path: "/bin/sh", Args: args, Events: func(*event.Event) {}, Enabled: func() { told = true },
+		Started: func(int) {
+			if k.Status().Enabled != 1 || !slices.Contains(childNames(t), childName) {
+				t.Errorf("%+v, children %q", k.Status(), childNames(t))
+			}
+		},
+		openKernel: func(c kernel.Config) (*kernel.Listener, error) {
+			c.Socket, c.Control, c.PID = k.Socket(2, 1<<20, false), k.Conn(2), 2
+			return kernel.Open(c)
+		},
+	})
+	if err != nil || result.Enabled || !told || k.Status().Enabled != 0 || k.Status().PID != 0 {
+		t.Errorf("%+v, %v, told %v, %+v", result, err, told, k.Status())
+	}
+}
+
+// childNames lists by what names our children were called.
+func childNames(t *testing.T) []string {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, list := range lists {
+		b, _ := os.ReadFile(list) // a thread may have ended
+		for _, pid := range strings.Fields(string(b)) {
+			line, _ := os.ReadFile("/proc/" + pid + "/cmdline") // so may a child
+			name, _, _ := strings.Cut(string(line), "\x00")
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func TestRunForce(t *testing.T) {
 	k := fakekernel.New()
 	conn := k.Conn(1)
@@ -203,6 +257,7 @@ func TestGuard(t *testing.T) {
 		{string(line) + "\ndone\n", 2, 0},
 		{string(line) + "\n", 0, 0},
 		{string(line) + "\ndon", 0, 0},
+		{`{"enable":true}` + "\n" + string(line) + "\n", 0, 0}, // what it was told last
 		{"{}}\n", 2, exitHelper},
 	} {
 		k := fakekernel.New()

@@ -40,7 +40,11 @@ type target struct {
 // are read beside the daemon, or the kernel's log.
 func (t *tracing) listen(status kernel.Status) error {
 	beside := status.PID != 0 || status.Enabled != 0
-	l, err := kernel.Open(kernel.Config{Multicast: beside, Enable: kernel.NoChange, QueueBytes: 64 << 20, Linger: time.Millisecond})
+	open := t.cfg.openKernel
+	if open == nil {
+		open = kernel.Open
+	}
+	l, err := open(kernel.Config{Multicast: beside, Enable: kernel.NoChange, QueueBytes: 64 << 20, Linger: time.Millisecond})
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,7 @@ type Kernel struct {
 	serial      uint64
 	requests    []uint16
 	signal      kernel.SignalInfo
+	onRequest   func(typ uint16)
 }
 
 // New returns a kernel at rest: audit off, nobody registered.
@@ -71,6 +72,13 @@ func (k *Kernel) Fail(typ uint16, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs[typ] = append(k.errs[typ], err)
+}
+
+// OnRequest has f called before each request is handled; f may not use the kernel.
+func (k *Kernel) OnRequest(f func(typ uint16)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.onRequest = f
 }
 
 // SetSignal says who signalled the daemon.
@@ -174,6 +182,9 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.requests = append(k.requests, m.Type)
+	if k.onRequest != nil {
+		k.onRequest(m.Type)
+	}
 	ack := func(err error) {
 		code := int32(0)
 		if errno := unix.Errno(0); errors.As(err, &errno) {
