@@ -137,11 +137,13 @@ plugin p: up = yes, pid = N, queued = N, delivered = N, dropped = 0, restarts = 
 listening for network connections = no
 records handed on = 3
 records lost, kernel = 0
+records lost, before-start = 0
 records lost, overrun = 0
 records lost, queue = 0
 records lost, truncated = 0
 records lost, malformed = 0
 records lost, local-log = 0
+audit records can come = yes
 records waiting for the disk = 0
 event serials never seen (informative, no loss by itself) = 0
 receive buffer used = N of N KB`

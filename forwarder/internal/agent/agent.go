@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -57,6 +58,9 @@ type Config struct {
 	// when asked for.
 	Report      string
 	ReportEvery time.Duration
+	// Boot is where it is noted, for the present boot, when auditing was first on and what
+	// the kernel had lost when that was last said; no path: nothing is.
+	Boot boot.Notes
 	// PIDFile is written once records can come in, and removed at the end; "": none.
 	PIDFile string
 	// PriorityBoost is auditd.conf's priority_boost: the niceness taken off.
@@ -115,6 +119,10 @@ type Agent struct {
 	over      chan struct{}
 
 	shipMetrics ship.Metrics
+	said        uint32 // the kernel's counter of lost records, as last noted; the pump's
+	noted       bool   // it was
+	unheard     string // why no record comes, as last logged; the pump's
+	alone       bool   // in a network namespace that gets no multicast records
 	badInput    atomic.Uint64
 	gaps        atomic.Uint64
 	policy      *policy    // nil: nothing is shipped
@@ -214,10 +222,13 @@ func Open(cfg Config) (_ *Agent, err error) {
 		if kc.Last, err = a.openSerials(); err != nil {
 			return nil, err
 		}
+		kc.Before = a.lossesBefore()
 		if a.kernel, err = cfg.OpenKernel(kc); err != nil {
 			a.recordAbort("set-pid")
 			return nil, err
 		}
+		a.lookAtBoot()
+		a.sayUnheard()
 	}
 	if err := a.writePID(); err != nil {
 		return nil, err
@@ -313,6 +324,9 @@ func (a *Agent) runKernel(ctx context.Context) error {
 			f()
 		case <-tick.C:
 			a.announce(false)
+			if ctx.Err() == nil { // else we have switched it off ourselves
+				a.sayUnheard()
+			}
 			a.tick()
 		}
 	}
@@ -334,9 +348,9 @@ func (a *Agent) openSerials() (*kernel.LastSerial, error) {
 		return nil, nil
 	}
 	var last *kernel.LastSerial
-	boot, err := bootID()
+	id, err := boot.ID("")
 	if err == nil {
-		a.serials, last, err = openSerialFile(a.cfg.StateFile, boot)
+		a.serials, last, err = openSerialFile(a.cfg.StateFile, id)
 	}
 	if err != nil && !errors.Is(err, ErrStateFile) {
 		a.cfg.Logger.Warn("what the kernel makes until the next start will not be counted", "state", a.cfg.StateFile, "error", err)

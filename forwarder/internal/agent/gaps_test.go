@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
@@ -110,12 +111,12 @@ func TestSerialsBetweenRunsAreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	boot, err := bootID()
+	id, err := boot.ID("")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"another boot": strings.Replace(string(b), boot, strings.Repeat("0", len(boot)), 1),
+		"another boot": strings.Replace(string(b), id, strings.Repeat("0", len(id)), 1),
 		"half a line":  string(b[:len(b)/2]),
 		"zeroes":       strings.Repeat("\x00", len(b)),
 		"empty":        "",

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -22,7 +23,12 @@ func (a *Agent) serve() {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", a.cfg.Metrics.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = w.Write([]byte("ok\n")) // the client's loss
+		text := "ok\n"
+		if why := a.whyUnheard(); why != "" {
+			text = why + "\n"
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = io.WriteString(w, text) // the client's loss
 	})
 	a.server = &http.Server{
 		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,

@@ -116,6 +116,11 @@ func (a *Agent) state() []byte {
 	line("records lost, local-log = %.0f", a.lost("local-log"))
 	if a.kernel != nil {
 		k := a.kernel.Stats()
+		why := a.whyUnheard()
+		if why != "" {
+			why = " (" + why + ")"
+		}
+		line("audit records can come = %s%s", yesNo(why == ""), why)
 		line("records waiting for the disk = %d", k.QueueRecords)
 		line("event serials never seen (informative, no loss by itself) = %d", k.SerialGaps)
 		line("receive buffer used = %d of %d KB", k.SocketUsed>>10, k.SocketLimit>>10)

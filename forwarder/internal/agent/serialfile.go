@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,7 +46,6 @@ const (
 	// boot, last serial and when; what is missing and not said: how many, the first
 	// and the last, and from when on. Times are nanoseconds since 1970.
 	serialFormat = serialHeader + " %s %010d %019d %010d %010d %010d %019d\n"
-	bootIDFile   = "/proc/sys/kernel/random/boot_id"
 )
 
 // openSerialFile returns the file and what it knows of the present boot; nil when
@@ -86,19 +84,6 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	s.was = kernel.LastSerial{Serial: s.last, At: time.Unix(0, at), Unsaid: s.carried}
 	was := s.was // which said changes
 	return s, &was, nil
-}
-
-// bootID names the present run of the kernel.
-func bootID() (string, error) {
-	b, err := os.ReadFile(bootIDFile)
-	if err != nil {
-		return "", err
-	}
-	id := strings.TrimSpace(string(b))
-	if id == "" || strings.ContainsAny(id, " \n") {
-		return "", fmt.Errorf("%s: %q is no name of a boot", bootIDFile, b)
-	}
-	return id, nil
 }
 
 // note takes the serials of a block that is about to be handed on.

@@ -108,7 +108,8 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 // the end: then at least the local log has it.
 func (a *Agent) announce(last bool) {
 	var records []kernel.Record
-	for _, l := range a.kernel.TakeLosses() {
+	losses, counter := a.kernel.TakeLosses()
+	for _, l := range losses {
 		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
 		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
 	}
@@ -125,6 +126,7 @@ func (a *Agent) announce(last bool) {
 	if records = append(records, a.shippingLosses()...); len(records) > 0 {
 		a.emit(records...)
 	}
+	a.lossesSaid(counter)
 	if gaps.Count > 0 {
 		a.serials.said(gaps)
 		a.saveSerials()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -35,6 +36,7 @@ type ctl struct {
 	env       rules.Env
 	dial      func() (*kernel.Conn, error)
 	allowed   func() bool // may configure the kernel's audit
+	notes     boot.Notes  // of when auditing was switched on
 	version   string
 	conn      *kernel.Conn // dialled when first needed
 	keepGoing bool         // -i or -c was given in a rule file
@@ -42,7 +44,7 @@ type ctl struct {
 }
 
 func newCtl(std Stdio, version string) *ctl {
-	return &ctl{out: std.Out, err: std.Err, env: rules.SystemEnv(), dial: kernel.Dial, allowed: canControl, version: version}
+	return &ctl{out: std.Out, err: std.Err, env: rules.SystemEnv(), dial: kernel.Dial, allowed: canControl, notes: boot.Notes{Path: boot.DefaultNote}, version: version}
 }
 
 // explainOptions are ours, for rules that are shown and not sent.

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
@@ -57,8 +58,10 @@ func (c *ctl) why(err error, op *rules.Op) string {
 			return "the settings were locked with -e 2 and stay so until this machine boots again"
 		}
 		return "this needs CAP_AUDIT_CONTROL in the first user namespace: run it as root on the host, not in a container"
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
-		return "this kernel has no audit, or it was booted with audit=0"
+	case errors.Is(err, unix.ECONNREFUSED):
+		return boot.Refused("")
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
+		return boot.NoAudit("")
 	case errors.Is(err, kernel.ErrNoAnswer):
 		return "the kernel is busy: try again"
 	case rule == nil:

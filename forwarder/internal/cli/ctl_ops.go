@@ -115,7 +115,16 @@ func (c *ctl) set(conn *kernel.Conn, op *rules.Op) int {
 		fmt.Fprintf(c.err, "operation %d can't be carried out here\n", op.Kind)
 		return rules.ExitCode
 	}
+	before := kernel.Status{Enabled: 1}
+	if s.Mask == kernel.MaskEnabled && s.Enabled > 0 {
+		if is, err := conn.Status(); err == nil {
+			before = is
+		}
+	}
 	err := conn.Set(s)
+	if err == nil && before.Enabled == 0 {
+		c.switchedOn()
+	}
 	if errors.Is(err, unix.EINVAL) && op.Kind == rules.OpSetBacklogWait {
 		fmt.Fprintf(c.err, "Error sending %s request (%s)\n", name, errnoText(err))
 		c.hint("the kernel takes from 0 up to ten times its default of 60 seconds, counted in its clock ticks")
@@ -123,6 +132,10 @@ func (c *ctl) set(conn *kernel.Conn, op *rules.Op) int {
 	}
 	return c.sent("Error sending "+name+" request", err)
 }
+
+// switchedOn notes for the forwarder's start that auditing was switched on just now: it
+// warns of processes that are older. A note that can't be kept costs that alone.
+func (c *ctl) switchedOn() { _ = c.notes.Enabled(true) }
 
 func (c *ctl) reset(conn *kernel.Conn, mask uint32, name string) int {
 	n, err := conn.Reset(mask)

@@ -16,6 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot/boottest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/integration/need"
@@ -428,6 +430,29 @@ func TestCtlNames(t *testing.T) {
 		code := Run(context.Background(), append(args, "--explain", "-a", "nonsense"), Stdio{Out: &o, Err: &e}, "v")
 		if code != 255 || !strings.Contains(o.String(), "bad keyword nonsense") || e.Len() != 0 {
 			t.Errorf("%v: %d, %s, %s", args, code, o.String(), e.String())
+		}
+	}
+}
+
+// TestCtlNotesEnabling: -e 1 leaves a note of when auditing was switched on, which the
+// forwarder's start would not know otherwise; where it was on, there is nothing to note.
+func TestCtlNotesEnabling(t *testing.T) {
+	for _, enabled := range []uint32{0, 1} {
+		h := boottest.New(t, "quiet")
+		k := fakekernel.New()
+		k.SetStatus(func(s *kernel.Status) { s.Enabled = enabled })
+		var o, e bytes.Buffer
+		c := &ctl{out: &o, err: &e, dial: fake(k), env: rules.Env{Arch: tables.ArchX86_64}, allowed: func() bool { return true }, notes: boot.Notes{Root: h.Root, Path: boot.DefaultNote}}
+		if code := c.run([]string{"-e", "1"}); code != 0 {
+			t.Fatal(code, e.String())
+		}
+		c.close()
+		want := boot.Note{}
+		if enabled == 0 {
+			want = boot.Note{Enabling: boot.Switched, Since: time.Hour}
+		}
+		if got, err := c.notes.Read(); err != nil || got != want {
+			t.Errorf("enabled %d before: %+v, %v", enabled, got, err)
 		}
 	}
 }

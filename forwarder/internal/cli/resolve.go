@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -88,6 +89,9 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 				logger.Warn("a plugin ships records too: every record may arrive twice", "plugin", p.Name, "path", p.Path)
 			}
 		}
+	}
+	if o.source == agent.SourceKernel || o.source == agent.SourceMulticast {
+		cfg.Boot = boot.Notes{Path: boot.DefaultNote}
 	}
 	switch {
 	case o.state == none && !o.follow:

@@ -159,6 +159,7 @@ func (t *tracer) run(ctx context.Context, args []string) int {
 			fmt.Fprintln(t.err, err)
 			return 1
 		}
+		cfg.Enabled = t.switchedOn
 		cfg.Events = func(ev *event.Event) {
 			if t.summary {
 				summary.Add(ev)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 )
 
 // OpError is a request the kernel refused. Err is its errno.
@@ -19,9 +21,9 @@ func (e *OpError) Error() string {
 	hint := ""
 	switch {
 	case errors.Is(e.Err, unix.EPERM):
-		hint = " (the audit configuration may be locked until reboot, or this process lacks CAP_AUDIT_CONTROL in the initial user namespace)"
+		hint = " (the audit configuration may be locked until reboot, or this process lacks CAP_AUDIT_CONTROL in the user namespace that the machine booted with, or is in another process namespace: a container)"
 	case errors.Is(e.Err, unix.ECONNREFUSED):
-		hint = " (this kernel has no audit, or it is off: audit=0)"
+		hint = " (" + boot.Refused("") + ")"
 	}
 	return "audit netlink: " + e.Op + ": " + e.Err.Error() + hint
 }

@@ -15,6 +15,6 @@
 // audited program never sleeps in audit_log_start for a slow disk: the host
 // goes on at its own speed and the loss has a name and a number.
 //
-// Locks: Queue.mu, lossBook.mu, serials.mu and the socket's are leaves; Conn.mu is held over
+// Locks: Queue.mu, lossBook.mu, serials.mu and the socket's are leaves, which Listener.mu may be held over; Conn.mu is held over
 // a whole request and may not be taken with any of them held.
 package kernel

@@ -53,6 +53,9 @@ type Config struct {
 	// Last is where an earlier run ended: serials that came since are missing; nil:
 	// not known.
 	Last *LastSerial
+	// Before is what was said of the kernel's losses before this run, for the registered
+	// daemon: what it lost since is lost, too; nil: not known.
+	Before *LossesSaid
 
 	Logger hclog.Logger
 	Now    func() time.Time
@@ -125,16 +128,18 @@ type Listener struct {
 	book  lossBook
 	gaps  serials
 
-	slots   []Datagram // the reader's
-	batch   []Record   // the reader's
-	acks    chan error // answers to requests sent on sock
-	ackSeq  atomic.Uint32
-	stop    atomic.Bool
-	nudge   chan struct{} // asks the watcher for a look at the status now
-	running sync.WaitGroup
-	begun   bool   // Run was called
-	blind   bool   // the kernel's status may not be read
-	held    uint64 // paused at the last look; the watcher's
+	slots    []Datagram // the reader's
+	batch    []Record   // the reader's
+	acks     chan error // answers to requests sent on sock
+	ackSeq   atomic.Uint32
+	stop     atomic.Bool
+	nudge    chan struct{} // asks the watcher for a look at the status now
+	running  sync.WaitGroup
+	begun    bool   // Run was called
+	blind    bool   // the kernel's status may not be read
+	found    Status // at Open
+	switched bool   // Open switched auditing on
+	held     uint64 // paused at the last look; the watcher's
 
 	// Held over registering and handing back, so that a registration that was
 	// handed back is not renewed.
@@ -152,6 +157,12 @@ type Listener struct {
 	isRegistered bool
 	enabledWas   uint32
 	enabledSet   bool // we changed it
+}
+
+// LossesSaid is up to where the kernel's counter of lost records was said.
+type LossesSaid struct {
+	Counter uint32
+	At      time.Time // when that was; or the boot
 }
 
 // Open opens the sockets and, unless cfg.Multicast is set, registers as the
@@ -203,11 +214,15 @@ func Open(cfg Config) (_ *Listener, err error) {
 		}
 		return nil, err
 	}
+	l.found = l.status
 	if cfg.Multicast {
 		return l, nil
 	}
 	if err := l.register(); err != nil {
 		return nil, err
+	}
+	if cfg.Before != nil {
+		l.book.addSince(CauseBefore, uint64(lostDelta(cfg.Before.Counter, l.status.Lost)), cfg.Before.At, cfg.Now())
 	}
 	if err := l.setEnabled(); err != nil {
 		return nil, errors.Join(err, l.unregister())
@@ -222,8 +237,19 @@ func Open(cfg Config) (_ *Listener, err error) {
 // Queue is where the records are.
 func (l *Listener) Queue() *Queue { return l.queue }
 
-// TakeLosses returns what was lost since the last call.
-func (l *Listener) TakeLosses() []Loss { return l.book.take() }
+// TakeLosses returns what was lost since the last call, and up to where the kernel's
+// counter is in what was returned so far.
+func (l *Listener) TakeLosses() (losses []Loss, counter uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.book.take(), l.status.Lost
+}
+
+// Found returns the kernel's status as it was before Open changed anything, and whether
+// Open switched auditing on; ok is false where it may not be read.
+func (l *Listener) Found() (s Status, switchedOn, ok bool) {
+	return l.found, l.switched, !l.blind
+}
 
 // TakeSerialGaps returns what the looks at the kernel's counters found since the
 // last call: new gaps come once in Config.StatusEvery.
@@ -328,6 +354,7 @@ func (l *Listener) setEnabled() error {
 		return err
 	}
 	l.enabledWas, l.enabledSet = l.status.Enabled, true
+	l.status.Enabled, l.switched = want, want == 1
 	return nil
 }
 

@@ -12,6 +12,9 @@ const (
 	// CauseKernel: the kernel counted them as lost: its backlog was full, or its
 	// rate limit or memory was.
 	CauseKernel Cause = iota
+	// CauseBefore: the kernel had counted them as lost when this daemon registered, and no
+	// run of it had said so: since the boot, or since the run before.
+	CauseBefore
 	// CauseOverrun: the socket's receive buffer was full and the kernel dropped
 	// them. Only the multicast group loses this way; for the registered daemon
 	// the kernel keeps the record and tries again.
@@ -31,6 +34,8 @@ func (c Cause) String() string {
 	switch c {
 	case CauseKernel:
 		return "kernel"
+	case CauseBefore:
+		return "before-start"
 	case CauseOverrun:
 		return "overrun"
 	case CauseQueue:
@@ -79,6 +84,16 @@ func (b *lossBook) add(c Cause, n uint64, now time.Time) {
 	l.Count += n
 	l.Last = now
 	b.total[c] += n
+}
+
+// addSince is add for what was lost at some time since first.
+func (b *lossBook) addSince(c Cause, n uint64, first, now time.Time) {
+	b.add(c, n, now)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.open[c].Count > 0 && first.Before(b.open[c].First) {
+		b.open[c].First = first
+	}
 }
 
 // take returns what was lost since the last call.

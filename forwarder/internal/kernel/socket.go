@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 )
 
 // Datagram is room for one message; Recv fills N and Truncated.
@@ -104,7 +106,7 @@ func NewSocket(cfg SocketConfig) (_ Socket, err error) {
 	}()
 	s.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.NETLINK_AUDIT)
 	if err != nil {
-		return nil, fmt.Errorf("open the audit netlink socket: %w", err)
+		return nil, fmt.Errorf("open the audit netlink socket: %w%s", err, openHint(err))
 	}
 	if err := s.openPoller(); err != nil {
 		return nil, fmt.Errorf("poll the audit netlink socket: %w", err)
@@ -114,7 +116,7 @@ func NewSocket(cfg SocketConfig) (_ Socket, err error) {
 		addr.Groups = 1 << (cfg.Group - 1)
 	}
 	if err := unix.Bind(s.fd, addr); err != nil {
-		return nil, fmt.Errorf("bind the audit netlink socket (group %d): %w", cfg.Group, err)
+		return nil, fmt.Errorf("bind the audit netlink socket (group %d): %w%s", cfg.Group, err, bindHint(err, cfg.Group))
 	}
 	name, err := unix.Getsockname(s.fd)
 	if err != nil {
@@ -129,6 +131,25 @@ func NewSocket(cfg SocketConfig) (_ Socket, err error) {
 		}
 	}
 	return s, nil
+}
+
+// openHint says why there is no such socket and what to do.
+func openHint(err error) string {
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return ": " + boot.NoAudit("")
+	}
+	return ""
+}
+
+// bindHint says why the multicast group may not be joined and what to do.
+func bindHint(err error, group uint32) string {
+	switch {
+	case !errors.Is(err, unix.EPERM) || group == 0:
+		return ""
+	case boot.FirstUserNamespace("") == boot.No:
+		return ": the multicast group can be joined only from the user namespace that the machine booted with, and this process is in another one (a container): run it on the host"
+	}
+	return ": joining the multicast group needs CAP_AUDIT_READ: run it as root, or with AmbientCapabilities=CAP_AUDIT_READ in its unit"
 }
 
 // openPoller makes the epoll descriptor, with the socket in it and not armed.

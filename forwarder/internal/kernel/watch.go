@@ -87,8 +87,9 @@ func (l *Listener) account(s Status) {
 	} else {
 		overrun = 0
 	}
-	l.mu.Unlock()
+	// With the counter, so that TakeLosses returns what belongs together.
 	l.book.add(CauseKernel, uint64(lost), now)
+	l.mu.Unlock()
 	if l.cfg.Multicast {
 		l.book.add(CauseOverrun, uint64(overrun), now)
 	}

@@ -1,0 +1,203 @@
+package boot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultNote is where the note of the present boot is kept.
+const DefaultNote = "/run/auditfleet-forwarder.boot"
+
+// Enabling says what is known of when auditing was first on in this boot.
+type Enabling uint8
+
+const (
+	Never    Enabling = iota // nothing is noted
+	Switched                 // it was off, and was switched on at that time by a program of ours
+	Found                    // it was on when a program of ours first looked, at that time
+)
+
+var enablingWords = [...]string{"never", "switched", "found"}
+
+func (e Enabling) String() string { return enablingWords[e] }
+
+// Note is what our programs remember of the present boot.
+type Note struct {
+	Enabling Enabling
+	Since    time.Duration // after the boot
+	// Said is whether the forwarder, as the audit daemon, has said what the kernel had
+	// lost: up to Lost on the kernel's counter, last at At.
+	Said bool
+	Lost uint32
+	At   time.Time
+}
+
+// ErrNote is returned for a file that is no note.
+var ErrNote = errors.New("is no note of a boot: remove it")
+
+const (
+	noteHeader = "auditfleet-boot 1"
+	// boot; what is known of the enabling and when, in nanoseconds since the boot;
+	// whether losses were said, the kernel's counter then, and when, in nanoseconds
+	// since 1970.
+	noteFormat = noteHeader + " %s %-8s %019d %-4s %010d %019d\n"
+)
+
+// Notes is the file a note is kept in.
+type Notes struct {
+	Root string
+	Path string // below Root; "": nothing is kept
+}
+
+// Read returns the note of the present boot: a zero one when there is none.
+func (n Notes) Read() (Note, error) {
+	if n.Path == "" {
+		return Note{}, nil
+	}
+	id, err := ID(n.Root)
+	if err != nil {
+		return Note{}, err
+	}
+	f, err := os.OpenFile(filepath.Join(n.Root, n.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Note{}, nil
+	}
+	if err != nil {
+		return Note{}, err
+	}
+	note, err := readNote(f, id)
+	return note, errors.Join(err, f.Close())
+}
+
+// Update changes the note, which f gets as it is. Several programs may do so at once.
+// A note that f leaves as it was is not written.
+func (n Notes) Update(f func(*Note)) (err error) {
+	if n.Path == "" {
+		return nil
+	}
+	id, err := ID(n.Root)
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(filepath.Join(n.Root, n.Path), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	// Its holders do no more than what follows.
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+	note, err := readNote(file, id)
+	if err != nil {
+		return err
+	}
+	was := note
+	if f(&note); note == was {
+		return nil
+	}
+	said := "none"
+	if note.Said {
+		said = "said"
+	}
+	at := int64(0)
+	if !note.At.IsZero() {
+		at = note.At.UnixNano()
+	}
+	_, err = file.WriteAt(fmt.Appendf(nil, noteFormat, id, note.Enabling, note.Since, said, note.Lost, at), 0)
+	return err
+}
+
+func readNote(f *os.File, id string) (Note, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return Note{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return Note{}, fmt.Errorf("%s %w", f.Name(), ErrNote)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, 256))
+	if err != nil {
+		return Note{}, err
+	}
+	if len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(noteHeader+" ")) {
+		return Note{}, fmt.Errorf("%s %w", f.Name(), ErrNote)
+	}
+	return parseNote(string(text), id), nil
+}
+
+// parseNote returns a zero note for a line of another boot, or one that is cut short.
+func parseNote(text, id string) Note {
+	var boot, enabling, said string
+	var since, at int64
+	var lost uint32
+	n, _ := fmt.Sscanf(text, noteHeader+" %s %s %d %s %d %d\n", &boot, &enabling, &since, &said, &lost, &at)
+	if n != 6 || boot != id || since < 0 {
+		return Note{}
+	}
+	note := Note{Since: time.Duration(since), Said: said == "said", Lost: lost}
+	for i, word := range enablingWords {
+		if word == enabling {
+			note.Enabling = Enabling(i)
+		}
+	}
+	if at != 0 {
+		note.At = time.Unix(0, at)
+	}
+	return note
+}
+
+// Enabled notes that auditing is on now: switched says whether the caller has just
+// switched it on. Only what comes first in a boot stays.
+func (n Notes) Enabled(switched bool) error {
+	since, err := Uptime(n.Root)
+	if err != nil {
+		return err
+	}
+	return n.Update(func(note *Note) {
+		if note.Enabling != Never {
+			return
+		}
+		note.Enabling, note.Since = Found, since
+		if switched {
+			note.Enabling = Switched
+		}
+	})
+}
+
+// ID names the present run of the kernel.
+func ID(root string) (string, error) {
+	path := filepath.Join(root, "/proc/sys/kernel/random/boot_id")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(string(b))
+	if id == "" || strings.ContainsAny(id, " \n") {
+		return "", fmt.Errorf("%s: %q is no name of a boot", path, b)
+	}
+	return id, nil
+}
+
+// Uptime is how long ago the machine booted, times of suspension included.
+func Uptime(root string) (time.Duration, error) {
+	path := filepath.Join(root, "/proc/uptime")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	var seconds float64
+	if _, err := fmt.Sscan(string(b), &seconds); err != nil {
+		return 0, fmt.Errorf("%s: %q: %w", path, b, err)
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
