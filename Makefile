@@ -60,7 +60,7 @@ race: ## every package's quick tests under the race detector
 	CGO_ENABLED=1 $(GO) test -count=1 -short -race -timeout 30m $$($(GO) list ./... | grep -v /integration)
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_SEED=…)
-	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege' ./collector/internal/head ./integration/soak
+	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower' ./collector/internal/head ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -149,12 +150,15 @@ type checked struct {
 	synced  uint64 // highest mark
 	gaps    []Gap
 	damaged []Damage
-	torn    *Torn
+	// unsynced are holes among entries that nothing shows to have been durable.
+	unsynced []Damage
+	torn     *Torn
 }
 
 // checkSegment reads a segment frame by frame. until is the last entry it must
-// have, 0 for the newest one. It changes nothing but the segment's points.
-func checkSegment(file fsys.File, seg *segment, until uint64) (*checked, error) {
+// have, 0 for the newest one. Entries up to durable are known to have been on
+// stable storage. It changes nothing but the segment's points.
+func checkSegment(file fsys.File, seg *segment, until, durable uint64) (*checked, error) {
 	size, err := file.Size()
 	if err != nil {
 		return nil, err
@@ -167,9 +171,16 @@ func checkSegment(file fsys.File, seg *segment, until uint64) (*checked, error) 
 	if err := c.run(); err != nil {
 		return nil, err
 	}
-	for i := range c.damaged {
-		d := &c.damaged[i]
-		d.Certain = until != 0 || d.Last <= c.synced
+	all := c.damaged
+	c.damaged = nil
+	for _, d := range all {
+		// A hole that begins behind all that is known to have been durable is what a
+		// power loss leaves of appends that were not synced.
+		if d.Certain = until != 0 || d.First <= max(c.synced, durable); d.Certain {
+			c.damaged = append(c.damaged, d)
+		} else {
+			c.unsynced = append(c.unsynced, d)
+		}
 	}
 	return &c.checked, nil
 }
@@ -199,11 +210,30 @@ func (c *checker) run() error {
 		if state == scanFrame {
 			c.r.seek(at)
 		}
-		if more, err := c.damage(at, state); err != nil || !more {
+		more, err := c.damage(at, state)
+		if err != nil {
 			return err
+		}
+		if !more {
+			return c.explain()
 		}
 	}
 	c.end = c.r.off
+	return c.explain()
+}
+
+// explain reads what the gaps say about themselves.
+func (c *checker) explain() error {
+	for i := range c.gaps {
+		g := &c.gaps[i]
+		var b [frameHead + noteSize]byte
+		n, err := c.file.ReadAt(b[:], g.Offset)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		f, _ := parseHead(b[:])
+		g.Unsynced = n == len(b) && f.length >= noteSize && binary.LittleEndian.Uint32(b[frameHead:]) == noteOf(c.seg.seed, b[:frameHead])
+	}
 	return nil
 }
 

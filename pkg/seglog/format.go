@@ -37,6 +37,15 @@ const (
 	frameGap   = 2 // length bytes to skip; entries up to index are lost
 )
 
+// noteSize is how many of the bytes that a gap skips may say why it is there.
+const noteSize = 4
+
+// noteOf is the note of a gap whose entries were never known to be durable. The seed
+// keeps a payload's bytes, which a gap skips as well, from passing for one.
+func noteOf(seed uint32, head []byte) uint32 {
+	return crc32.Update(crc32.Update(seed, castagnoli, head), castagnoli, []byte("unsynced"))
+}
+
 // maxIndex keeps arithmetic on indexes from damaged bytes from wrapping around.
 const maxIndex = 1 << 62
 

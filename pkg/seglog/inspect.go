@@ -82,6 +82,7 @@ func inspect(o Options, read func(int64)) (*Recovery, error) {
 				First: seg.first, Last: seg.first - 1, Certain: true, Err: seg.bad.err})
 		}
 		rec.Damaged = append(rec.Damaged, found.damaged...)
+		rec.Unsynced = append(rec.Unsynced, found.unsynced...)
 		rec.Gaps = append(rec.Gaps, found.gaps...)
 		rec.Torn, rec.Last = found.torn, found.next-1
 		rec.Bytes += size
@@ -106,18 +107,23 @@ func inspectSegment(o Options, seg *segment, until uint64) (*checked, int64, err
 	if err != nil {
 		return nil, 0, err
 	}
-	found, err := checkSegment(file, seg, until)
-	if err != nil || len(found.damaged) == 0 {
+	found, err := checkSegment(file, seg, until, 0)
+	if err != nil || len(found.damaged)+len(found.unsynced) == 0 {
 		return found, size, err
 	}
 	// A read beside a write may see its end and not yet its beginning. What was
 	// whole in a second look is not damaged; what is new in it, likewise.
-	again, err := checkSegment(file, seg, until)
+	again, err := checkSegment(file, seg, until, 0)
 	if err != nil {
 		return nil, 0, err
 	}
-	again.damaged = slices.DeleteFunc(again.damaged, func(d Damage) bool {
-		return !slices.ContainsFunc(found.damaged, func(f Damage) bool { return f.Offset == d.Offset })
-	})
+	again.damaged = seenTwice(again.damaged, found.damaged)
+	again.unsynced = seenTwice(again.unsynced, found.unsynced)
 	return again, size, nil
+}
+
+func seenTwice(again, before []Damage) []Damage {
+	return slices.DeleteFunc(again, func(d Damage) bool {
+		return !slices.ContainsFunc(before, func(f Damage) bool { return f.Offset == d.Offset })
+	})
 }

@@ -40,6 +40,10 @@ type Options struct {
 	// ReadBuffer is a Reader's buffer in bytes, 256 KiB by default.
 	ReadBuffer  int
 	Preallocate Preallocate
+	// Durable says up to which entry the caller knows the log to have been durable,
+	// as far as it wrote that down elsewhere. Open asks once the folder is locked; nil:
+	// the log's own marks are all there is.
+	Durable func() (uint64, error)
 
 	seed func() uint32 // tests only: what checksums start from
 }

@@ -57,11 +57,22 @@ func (m *model) open() bool {
 		return false
 	}
 	m.log = l
-	for _, d := range rec.Damaged {
-		if d.First <= d.Last && (d.Certain || d.First <= m.synced) {
-			m.fail("damage that nothing has caused: %+v", d)
+	if len(rec.Damaged) > 0 {
+		m.fail("damage that nothing has caused: %+v", rec.Damaged)
+	}
+	for _, g := range rec.Gaps {
+		if !g.Unsynced {
+			m.fail("a gap that nobody can tell from damage: %+v", g)
 		}
-		for i := d.First; i <= d.Last; i++ {
+		for i := g.First; i <= g.Last; i++ {
+			m.gone[i] = true // marked by an Open that was cut short
+		}
+	}
+	for _, u := range rec.Unsynced {
+		if u.First <= u.Last && u.First <= m.synced {
+			m.fail("entries %d to %d, up to %d were confirmed: %+v", u.First, u.Last, m.synced, u)
+		}
+		for i := u.First; i <= u.Last; i++ {
 			m.gone[i] = true
 		}
 	}

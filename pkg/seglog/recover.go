@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,6 +24,10 @@ type Recovery struct {
 	// Damaged lists what was found damaged by this Open; each place was copied
 	// beside the segment before it was marked as a gap.
 	Damaged []Damage
+	// Unsynced lists the holes that a power loss tore into appends which nothing shows
+	// to have been synced: neither damage nor loss, as nobody was told that these
+	// entries are safe. They were marked as gaps; what is there behind them is kept.
+	Unsynced []Damage
 	// Gaps are ranges marked as lost by an earlier Open and still in the log.
 	Gaps []Gap
 	// Removed are files of segments that were never finished or are replaced by
@@ -48,8 +53,9 @@ type Damage struct {
 	Bytes  int64 // damaged bytes, 0 when they are missing altogether
 	// First to Last are lost, at most; none when First > Last.
 	First, Last uint64
-	// Certain says that these entries had been durable. Otherwise they may be
-	// unsynced ones that a power loss tore out of order.
+	// Certain says that these entries had been durable. It is always set in
+	// Recovery.Damaged, but for a segment whose header is lost, and never in
+	// Recovery.Unsynced.
 	Certain  bool
 	SetAside string // file that holds the damaged bytes, "" when there are none
 	Err      error
@@ -60,10 +66,14 @@ type Gap struct {
 	File        string
 	Offset      int64
 	First, Last uint64
+	// Unsynced says that they were never known to be durable: see Recovery.Unsynced.
+	Unsynced bool
 }
 
 // Clean reports whether nothing was cut or damaged.
-func (r *Recovery) Clean() bool { return r.Torn == nil && len(r.Damaged) == 0 }
+func (r *Recovery) Clean() bool {
+	return r.Torn == nil && len(r.Damaged) == 0 && len(r.Unsynced) == 0
+}
 
 func (r *Recovery) String() string {
 	var b strings.Builder
@@ -84,6 +94,9 @@ func (r *Recovery) String() string {
 		if d.SetAside != "" {
 			fmt.Fprintf(&b, ", set aside in %s", d.SetAside)
 		}
+	}
+	for _, u := range r.Unsynced {
+		fmt.Fprintf(&b, "; %s: a hole of %d bytes in what was not synced, at offset %d (entries %d to %d)", u.File, u.Bytes, u.Offset, u.First, u.Last)
 	}
 	return b.String()
 }
@@ -166,6 +179,12 @@ func (l *Log) recover() (*Recovery, error) {
 	if err != nil {
 		return nil, err
 	}
+	durable := uint64(0)
+	if l.opt.Durable != nil {
+		if durable, err = l.opt.Durable(); err != nil {
+			return nil, err
+		}
+	}
 	rec := &Recovery{}
 	l.gen = dir.gen
 	// A segment's name may have been there without being durable.
@@ -181,7 +200,7 @@ func (l *Log) recover() (*Recovery, error) {
 		if i+1 < len(dir.segments) {
 			until = dir.segments[i+1].first - 1
 		}
-		if err := l.recoverSegment(seg, until, dir, rec); err != nil {
+		if err := l.recoverSegment(seg, until, durable, dir, rec); err != nil {
 			return nil, fmt.Errorf("%s: %w", seg.name, err)
 		}
 		list = append(list, seg)
@@ -238,7 +257,7 @@ func (l *Log) tidy(dir *folder, rec *Recovery) error {
 
 // recoverSegment checks one segment, repairs it and, when it is the newest
 // (until 0), makes it the active one.
-func (l *Log) recoverSegment(seg *segment, until uint64, dir *folder, rec *Recovery) error {
+func (l *Log) recoverSegment(seg *segment, until, durable uint64, dir *folder, rec *Recovery) error {
 	path := filepath.Join(l.opt.Dir, seg.name)
 	file, err := l.opt.FS.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -260,7 +279,7 @@ func (l *Log) recoverSegment(seg *segment, until uint64, dir *folder, rec *Recov
 			File: seg.name, Offset: seg.bad.off, Bytes: headerSize, First: seg.first, Last: seg.first - 1, Certain: true, Err: seg.bad.err,
 		})
 	}
-	found, err := checkSegment(file, seg, until)
+	found, err := checkSegment(file, seg, until, durable)
 	if err != nil {
 		return err
 	}
@@ -299,6 +318,15 @@ func (l *Log) repair(file fsys.File, seg *segment, found *checked, rec *Recovery
 		}
 		rec.Damaged = append(rec.Damaged, *d)
 	}
+	for _, u := range found.unsynced {
+		if err := putNote(file, seg, u); err != nil {
+			return fmt.Errorf("note what was not synced at offset %d: %w", u.Offset, err)
+		}
+		if err := putGap(file, seg, u.Offset, u.Bytes, u.Last); err != nil {
+			return fmt.Errorf("mark what was not synced at offset %d: %w", u.Offset, err)
+		}
+	}
+	rec.Unsynced = append(rec.Unsynced, found.unsynced...)
 	if t := found.torn; t != nil {
 		if err := file.Truncate(t.Offset); err != nil {
 			return err
@@ -313,8 +341,24 @@ func (l *Log) repair(file fsys.File, seg *segment, found *checked, rec *Recovery
 
 // putGap marks n damaged bytes at off as skipped and the entries up to last as lost.
 func putGap(file fsys.File, seg *segment, off, n int64, last uint64) error {
-	gap := putFrame(nil, seg.seed, frameGap, last, int(max(n-frameHead, 0)), nil)
-	if _, err := file.WriteAt(gap, off); err != nil {
+	if _, err := file.WriteAt(gapFrame(seg, n, last), off); err != nil {
+		return err
+	}
+	return file.Datasync()
+}
+
+func gapFrame(seg *segment, n int64, last uint64) []byte {
+	return putFrame(nil, seg.seed, frameGap, last, int(max(n-frameHead, 0)), nil)
+}
+
+// putNote prepares a gap that says of itself that its entries were not synced. It is
+// durable before the gap is there: without one it is a part of what no frame is.
+func putNote(file fsys.File, seg *segment, u Damage) error {
+	if u.Bytes < frameHead+noteSize {
+		return nil // no entry of a byte or more fits in there
+	}
+	note := binary.LittleEndian.AppendUint32(nil, noteOf(seg.seed, gapFrame(seg, u.Bytes, u.Last)))
+	if _, err := file.WriteAt(note, u.Offset+frameHead); err != nil {
 		return err
 	}
 	return file.Datasync()

@@ -158,6 +158,9 @@ func checkFlip(t *testing.T, o Options, want map[uint64]string, where string, pa
 			continue
 		}
 		named := rec.Torn != nil && i >= rec.Torn.Index
+		for _, u := range rec.Unsynced { // the last append: no mark says that it was synced
+			named = named || i >= u.First && i <= u.Last
+		}
 		for _, d := range rec.Damaged {
 			named = named || i >= d.First && i <= d.Last
 			if d.SetAside == "" {

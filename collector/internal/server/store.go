@@ -122,7 +122,13 @@ func logRecovery(log hclog.Logger, rec *seglog.Recovery) {
 		log.Error("the journal is damaged; the bytes were set aside", "file", d.File, "offset", d.Offset, "bytes", d.Bytes,
 			"first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
 	}
+	for _, u := range rec.Unsynced {
+		log.Info("a power loss left a hole in what the journal had not synced, and nobody was told that it is stored: what is behind it is kept", "file", u.File, "offset", u.Offset, "bytes", u.Bytes, "first", u.First, "last", u.Last)
+	}
 	for _, g := range rec.Gaps {
+		if g.Unsynced {
+			continue
+		}
 		log.Warn("the journal has a gap from earlier damage", "file", g.File, "offset", g.Offset)
 	}
 }

@@ -143,11 +143,17 @@ func (v *verify) journal() error {
 			lost = fmt.Sprintf("entries %d to %d are lost", d.First, d.Last)
 		}
 		if !d.Certain && d.First <= d.Last {
-			lost += ", if they were ever synced"
+			lost += ", if there were so many"
 		}
 		v.damage("%s: offset %d: %d bytes: %v; %s, the rest is readable", at(d.File), d.Offset, d.Bytes, d.Err, lost)
 	}
+	for _, u := range rep.Disk.Unsynced {
+		v.notef("%s: offset %d: a hole of %d bytes in the last appends, of which nothing shows that they were synced: a power loss leaves such, and costs nothing that was acknowledged", at(u.File), u.Offset, u.Bytes)
+	}
 	for _, g := range rep.Disk.Gaps {
+		if g.Unsynced {
+			continue
+		}
 		v.damage("%s: offset %d: entries %d to %d were lost to damage found at an earlier start", at(g.File), g.Offset, g.First, g.Last)
 	}
 	for _, err := range rep.Bad {

@@ -30,7 +30,10 @@ func (a *Agent) openShipping() error {
 		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
 	}
 	if t := recovery.Torn; t != nil {
-		so.Logger.Warn("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+		so.Logger.Info("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+	}
+	for _, u := range recovery.Unsynced {
+		so.Logger.Info("records that the spool had not synced when the power went are not in it: neither damage nor a loss that is counted", "file", u.File, "offset", u.Offset, "first", u.First, "last", u.Last)
 	}
 	for _, d := range recovery.Damaged {
 		so.Logger.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)

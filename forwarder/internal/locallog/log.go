@@ -151,6 +151,7 @@ func (l *Log) acquire() error {
 	if err := l.openFile(); err != nil {
 		return err
 	}
+	l.syncNames()
 	if err := l.cutTorn(); err != nil {
 		err = errors.Join(err, l.file.Close())
 		l.file = nil
@@ -218,6 +219,9 @@ func (l *Log) prepareDir() error {
 		if err := l.cfg.FS.MkdirAll(dir, l.dirMode()); err != nil {
 			return fmt.Errorf("make the log folder: %w", err)
 		}
+		if err := l.cfg.FS.SyncDir(filepath.Dir(dir)); err != nil {
+			l.cfg.Logger.Warn("the new log folder may not survive a power loss", "folder", dir, "error", err)
+		}
 		if l.cfg.GID > 0 {
 			if err := l.cfg.FS.Chown(dir, -1, l.cfg.GID); err != nil {
 				return fmt.Errorf("give the log folder to its group: %w", err)
@@ -239,6 +243,17 @@ func (l *Log) prepareDir() error {
 		return fmt.Errorf("%w: %s is writable by everybody; give log_file a folder of its own", ErrUnsafe, dir)
 	}
 	return nil
+}
+
+// syncNames makes the names of the log's files durable: a file that was synced is
+// worth nothing without one.
+func (l *Log) syncNames() {
+	if l.cfg.Flush == FlushNone {
+		return
+	}
+	if err := l.cfg.FS.SyncDir(filepath.Dir(l.cfg.Path)); err != nil {
+		l.noteSync(err)
+	}
 }
 
 func (l *Log) openFile() error {

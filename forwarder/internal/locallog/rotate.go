@@ -36,6 +36,7 @@ func (l *Log) Rotate() error {
 	if err := l.putAside(); err != nil {
 		return errors.Join(err, fresh.Close())
 	}
+	l.syncNames()
 	rotated := l.file
 	l.file, l.size, l.warned = fresh, size, false
 	if err := rotated.Chmod(l.fileMode() &^ 0o200); err != nil {

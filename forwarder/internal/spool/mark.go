@@ -46,6 +46,9 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	for _, d := range rec.Damaged {
 		lost = append(lost, span{d.First, d.Last})
 	}
+	for _, u := range rec.Unsynced {
+		lost = append(lost, span{u.First, u.Last})
+	}
 	for _, g := range rec.Gaps {
 		lost = append(lost, span{g.First, g.Last})
 	}

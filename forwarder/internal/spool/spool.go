@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,6 +163,7 @@ type Spool struct {
 	last   uint64   // index of the last record
 	acked  uint64   // it and all before are done with
 	gone   uint64   // records up to here that are missing were counted, or need not be
+	holes  []span   // records that were not synced when the power went: no loss is counted for them
 	oldest struct { // append time of a record, remembered for Stats
 		index uint64
 		ms    int64
@@ -185,19 +187,27 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	if o, err = o.withDefaults(); err != nil {
 		return nil, nil, err
 	}
-	log, rec, err := seglog.Open(seglog.Options{
-		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: maxUnsynced,
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("open spool: %w", err)
-	}
-	var state *stateFile
+	var (
+		log   *seglog.Log
+		rec   *seglog.Recovery
+		state *stateFile
+		old   content
+	)
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, state.close(), log.Close())
+			err = errors.Join(err, state.close())
+			if log != nil {
+				err = errors.Join(err, log.Close())
+			}
 		}
 	}()
-	state, old, err := openState(o.FS, filepath.Join(o.Dir, stateName))
+	log, rec, err = seglog.Open(seglog.Options{
+		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: maxUnsynced,
+		Durable: func() (_ uint64, err error) {
+			state, old, err = openState(o.FS, filepath.Join(o.Dir, stateName))
+			return old.last, err
+		},
+	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
@@ -212,6 +222,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		last:  log.Last(), noteEvery: noteEvery,
 	}
 	before := s.last
+	s.holes = unsyncedHoles(rec)
 	// What the state says may be ahead of the log (records sent, acknowledged and
 	// then lost unsynced) or behind it (segments freed since).
 	s.acked = min(max(old.acked, log.First()-1), s.last)
@@ -261,10 +272,31 @@ func (s *Spool) missing(old content, last uint64) {
 func (s *Spool) missed(from, to uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if from = max(from, s.acked+1, s.gone+1); from <= to {
-		s.damaged.Add(to - from + 1)
-		s.gone = to
+	if from = max(from, s.acked+1, s.gone+1); from > to {
+		return
 	}
+	n := to - from + 1
+	for _, h := range s.holes {
+		if a, b := max(from, h.from), min(to, h.to); a <= b {
+			n -= b - a + 1
+		}
+	}
+	s.damaged.Add(n)
+	s.gone = to
+}
+
+// unsyncedHoles are the places where a power loss took records that were not synced:
+// now, and at earlier starts.
+func unsyncedHoles(rec *seglog.Recovery) (holes []span) {
+	for _, u := range rec.Unsynced {
+		holes = append(holes, span{u.First, u.Last})
+	}
+	for _, g := range rec.Gaps {
+		if g.Unsynced {
+			holes = append(holes, span{g.First, g.Last})
+		}
+	}
+	return slices.DeleteFunc(holes, func(x span) bool { return x.from > x.to })
 }
 
 func (s *Spool) signal() {
@@ -274,10 +306,15 @@ func (s *Spool) signal() {
 	}
 }
 
-// content is what the state file is to say now. Called with mu, or before
-// anybody else knows of s.
+// content is what the state file is to say now. Of records that are not synced it says
+// nothing: a power loss may take them, and then nothing is missing. Called with mu, or
+// before anybody else knows of s.
 func (s *Spool) content() content {
-	return content{acked: s.acked, last: s.last, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
+	last := min(s.last, s.log.Synced())
+	if last < s.acked {
+		last = 0 // sent and acknowledged before they were synced
+	}
+	return content{acked: s.acked, last: last, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
 }
 
 // Append adds records, lines without newline, all or none: they are in the
@@ -523,10 +560,10 @@ func (s *Spool) Close() error {
 	<-s.joined
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
+	err := s.log.Close()
+	// Behind the log: what it says of the last record must be there.
 	s.mu.Lock()
 	c := s.content()
 	s.mu.Unlock()
-	err := s.log.Close()
-	// Behind the log: what it says of the last record must be there.
 	return errors.Join(err, s.state.write(c, true), s.state.close())
 }

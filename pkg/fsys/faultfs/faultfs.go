@@ -72,6 +72,9 @@ type FS struct {
 	space    int64 // bytes left; -1 without limit
 	epoch    int   // handles of before a crash are dead
 	tornByte bool
+	ordered  bool // changes of folders survive in the order in which they were made
+	history  bool // what lies between the durable and the present content is kept
+	moment   int  // of the last change of a file, with history
 }
 
 type fault struct {
@@ -92,6 +95,7 @@ type node struct {
 	undo map[int64][]byte
 	lost map[int64][]byte
 	size int64 // durable
+	past []version
 }
 
 // dirOp is one change of the tree. A nil node removes the name.
@@ -263,7 +267,7 @@ func (f *FS) lose(n *node) {
 		n.put(i, n.lost[i], Sector)
 	}
 	n.resize(size)
-	n.undo, n.lost, n.size = nil, nil, size
+	n.undo, n.lost, n.size, n.past = nil, nil, size, nil
 }
 
 func sortedNames(m map[string]*node) []string {
@@ -379,7 +383,7 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error
 		f.change(dir, map[string]*node{name: n})
 	}
 	if flag&os.O_TRUNC != 0 {
-		n.dirty(0, int64(len(n.data)))
+		f.changing(n, 0, int64(len(n.data)))
 		n.resize(0)
 	}
 	f.open++

@@ -81,7 +81,7 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 		}
 	}
 	if n > 0 {
-		h.node.dirty(off, off+int64(n))
+		h.fs.changing(h.node, off, off+int64(n))
 		if end := off + int64(n); end > int64(len(h.node.data)) {
 			h.node.resize(end)
 			h.use(grow)
@@ -105,7 +105,7 @@ func (h *file) Truncate(size int64) error {
 	}
 	now := int64(len(h.node.data))
 	if size < now {
-		h.node.dirty(size, now)
+		h.fs.changing(h.node, size, now)
 		if h.fs.space >= 0 {
 			h.fs.space += now - size
 		}
@@ -126,6 +126,7 @@ func (h *file) Allocate(off, n int64) error {
 	}
 	if grow > 0 {
 		h.use(grow)
+		h.fs.changing(h.node, 0, 0)
 		h.node.resize(off + n)
 	}
 	return nil
@@ -141,7 +142,7 @@ func (h *file) sync() error {
 	defer h.fs.mu.Unlock()
 	n := h.node
 	if err == nil {
-		n.undo, n.size = nil, int64(len(n.data))
+		n.undo, n.size, n.past = nil, int64(len(n.data)), nil
 		return nil
 	}
 	if h.closed || h.epoch != h.fs.epoch || h.fs.off {
@@ -155,7 +156,7 @@ func (h *file) sync() error {
 			n.lost[i] = n.undo[i]
 		}
 	}
-	n.undo, n.size = nil, int64(len(n.data))
+	n.undo, n.size, n.past = nil, int64(len(n.data)), nil
 	return err
 }
 

@@ -1,0 +1,8 @@
+//go:build !soak
+
+package locallog
+
+// Of each power cut so many outcomes are looked at.
+const (
+	powerStates = 40
+)

@@ -1,0 +1,7 @@
+//go:build soak
+
+package locallog
+
+const (
+	powerStates = 2000
+)
