@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // Flush is when written records are forced to disk.
@@ -318,11 +318,11 @@ func groupID(v string) (int, error) {
 	if n, err := number(v, 0, 1<<32-2); err == nil {
 		return int(n), nil
 	}
-	g, err := user.LookupGroup(v)
-	if err != nil {
+	gid, ok := nss.New(nss.Config{}).GroupID(v)
+	if !ok {
 		return 0, fmt.Errorf("no group %q", clip(v))
 	}
-	return strconv.Atoi(g.Gid)
+	return int(gid), nil
 }
 
 // mailAddress accepts a local account, or account@domain with a dot in it, of

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search/reallog"
 )
@@ -144,7 +145,7 @@ func TestEnrichedAsStockNow(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	records, tails, known := compareTails(t, New(Config{Names: NewSystem(nil)}), log)
+	records, tails, known := compareTails(t, New(Config{Names: nss.New(nss.Config{})}), log)
 	t.Logf("compared %d records, %d of them with a tail, by known differences: %v", records, tails, known)
 	for _, d := range knownTails {
 		if known[d.name] == 0 {

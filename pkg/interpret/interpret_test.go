@@ -2,11 +2,9 @@ package interpret
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -86,52 +84,6 @@ func TestNoNames(t *testing.T) {
 	}
 }
 
-func TestSystemNames(t *testing.T) {
-	dir := t.TempDir()
-	files := [3]string{filepath.Join(dir, "passwd"), filepath.Join(dir, "group"), filepath.Join(dir, "protocols")}
-	write := func(i int, text string) {
-		if err := os.WriteFile(files[i], []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(0, "root:x:0:0::/:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nalias:x:1000:1000\n#no:x:5:5\nbroken\n+nis:x:6:6\nx:y:nan:1\n")
-	write(1, "root:x:0:\nusers:x:100:alice\n")
-	write(2, "# comment\nip\t0\tIP # x\ntcp 6 TCP\nmptcp 262 MPTCP\nbad\n")
-	now := time.Unix(1700000000, 0)
-	s := newSystem(files, func() time.Time { return now })
-	check := func(what, got string, ok bool, want string) {
-		t.Helper()
-		if got != want || ok != (want != "") {
-			t.Errorf("%s is %q (%v), want %q", what, got, ok, want)
-		}
-	}
-	user := func(uid uint32, want string) { t.Helper(); got, ok := s.User(uid); check("user", got, ok, want) }
-	user(0, "root")
-	user(1000, "alice")
-	user(5, "")
-	user(6, "")
-	got, ok := s.Group(100)
-	check("group", got, ok, "users")
-	got, ok = s.Protocol(262)
-	check("protocol", got, ok, "mptcp")
-
-	// A new account is seen a second later, and a file that went away.
-	write(0, "root:x:0:0::/:/bin/sh\nbob:x:1001:1001::/:/bin/sh\n")
-	s.Refresh()
-	user(1001, "")
-	now = now.Add(recheck)
-	s.Refresh()
-	user(1001, "bob")
-	user(1000, "")
-	if err := os.Remove(files[1]); err != nil {
-		t.Fatal(err)
-	}
-	now = now.Add(-time.Hour) // the clock was set back
-	s.Refresh()
-	got, ok = s.Group(100)
-	check("group", got, ok, "")
-}
-
 func TestNumber(t *testing.T) {
 	for _, c := range []struct {
 		s    string
@@ -164,7 +116,7 @@ func TestNumber(t *testing.T) {
 
 // TestNoAllocations holds for what the forwarder does with every record.
 func TestNoAllocations(t *testing.T) {
-	in := New(Config{Names: NewSystem(nil)})
+	in := New(Config{Names: nss.New(nss.Config{})})
 	buf := make([]byte, 0, 4096)
 	for _, line := range []string{
 		exampleSyscall, "type=SOCKADDR msg=audit(1.000:1): saddr=02000035080808080000000000000000",
@@ -214,7 +166,7 @@ func FuzzInterpret(f *testing.F) {
 }
 
 func BenchmarkAppendEnriched(b *testing.B) {
-	in, r, buf := New(Config{Names: NewSystem(nil)}), parsed(b, exampleSyscall), []byte(nil)
+	in, r, buf := New(Config{Names: nss.New(nss.Config{})}), parsed(b, exampleSyscall), []byte(nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		buf = in.AppendEnriched(buf[:0], r)
@@ -222,7 +174,7 @@ func BenchmarkAppendEnriched(b *testing.B) {
 }
 
 func BenchmarkAppendBody(b *testing.B) {
-	in, r, buf := New(Config{Names: NewSystem(nil)}), parsed(b, exampleSyscall), []byte(nil)
+	in, r, buf := New(Config{Names: nss.New(nss.Config{})}), parsed(b, exampleSyscall), []byte(nil)
 	b.SetBytes(int64(len(exampleSyscall)))
 	b.ReportAllocs()
 	for b.Loop() {

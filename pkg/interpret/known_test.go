@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // A difference is a place where the stock tool is plainly wrong, and we are not.
@@ -213,7 +215,7 @@ func knownTail(raw, ours, stock string) string {
 
 // TestKnownDifferences shows each of them with the stock tool.
 func TestKnownDifferences(t *testing.T) {
-	in := New(Config{Names: NewSystem(nil)})
+	in := New(Config{Names: nss.New(nss.Config{})})
 	recs := make([]string, len(knownDifferences))
 	for i, d := range knownDifferences {
 		recs[i] = d.record

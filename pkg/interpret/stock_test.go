@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -90,7 +91,7 @@ func TestSameAsStock(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			recs := c.make(rand.New(rand.NewPCG(seed, uint64(i))))
 			mode := [...]string{"tty", "raw", "shell", "shell_quote"}[c.escape]
-			in := New(Config{Names: NewSystem(nil), Escape: c.escape})
+			in := New(Config{Names: nss.New(nss.Config{}), Escape: c.escape})
 			compareBodies(t, in, recs, stockBodies(t, recs, "--escape", mode))
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -113,7 +114,7 @@ func ParseArgs(args []string, env search.Env) (*Options, error) {
 	}
 	p.o.Locale = env.LocaleName()
 	if p.o.Names == nil {
-		p.o.Names = interpret.NewSystem(nil)
+		p.o.Names = nss.New(nss.Config{})
 	}
 	if p.o.Kind == Unset {
 		p.o.Kind, p.o.Summary = Overview, true

@@ -17,7 +17,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/search/madelog"
@@ -102,7 +102,7 @@ func talliedOptions(t *testing.T) (all []*Options) {
 	for _, kind := range kinds() {
 		for _, more := range [][]string{nil, {"-i"}, {"--failed"}, {"--success"}, {"-nc"}, {"--node", "web1"}, {"--delete"}} {
 			args := append(append([]string{"--summary"}, kind...), more...)
-			o, err := ParseArgs(args, search.Env{Names: interpret.NewSystem(nil)})
+			o, err := ParseArgs(args, search.Env{Names: nss.New(nss.Config{})})
 			if err != nil {
 				continue // not every report takes all
 			}

@@ -2,10 +2,9 @@ package rules
 
 import (
 	"os"
-	"os/user"
 	"runtime"
-	"strconv"
 
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -24,7 +23,7 @@ type Env struct {
 
 // SystemEnv is this machine.
 func SystemEnv() Env {
-	return Env{Arch: MachineArch(), Accounts: systemAccounts{}, IsDir: func(path string) bool {
+	return Env{Arch: MachineArch(), Accounts: nss.New(nss.Config{}), IsDir: func(path string) bool {
 		info, err := os.Stat(path)
 		return err == nil && info.IsDir()
 	}}
@@ -53,29 +52,6 @@ func MachineArch() uint32 {
 		return n
 	}
 	return tables.ArchX86_64
-}
-
-type systemAccounts struct{}
-
-func (systemAccounts) UserID(name string) (uint32, bool) {
-	u, err := user.Lookup(name)
-	if err != nil {
-		return 0, false
-	}
-	return id(u.Uid)
-}
-
-func (systemAccounts) GroupID(name string) (uint32, bool) {
-	g, err := user.LookupGroup(name)
-	if err != nil {
-		return 0, false
-	}
-	return id(g.Gid)
-}
-
-func id(s string) (uint32, bool) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil
 }
 
 // knownArch reports whether rules may name that architecture: those auditctl

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // withDefaults fills what the caller left open from this machine.
@@ -28,33 +29,19 @@ func (e Env) withDefaults() Env {
 	if e.Machine == "" {
 		e.Machine = uname()
 	}
-	if e.UserID == nil {
-		e.UserID = func(name string) (uint32, bool) {
-			u, err := user.Lookup(name)
-			if err != nil {
-				return 0, false
-			}
-			return uint32ID(u.Uid)
+	if e.UserID == nil || e.GroupID == nil {
+		accounts := nss.New(nss.Config{})
+		if e.UserID == nil {
+			e.UserID = accounts.UserID
 		}
-	}
-	if e.GroupID == nil {
-		e.GroupID = func(name string) (uint32, bool) {
-			g, err := user.LookupGroup(name)
-			if err != nil {
-				return 0, false
-			}
-			return uint32ID(g.Gid)
+		if e.GroupID == nil {
+			e.GroupID = accounts.GroupID
 		}
 	}
 	if e.Uptime == nil {
 		e.Uptime = uptime
 	}
 	return e
-}
-
-func uint32ID(s string) (uint32, bool) {
-	n, err := strconv.ParseUint(s, 10, 32)
-	return uint32(n), err == nil
 }
 
 // localeFromEnv returns the name of the locale of times: the first of LC_ALL,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -21,7 +22,7 @@ type words struct {
 // of is a field's value in words, valid until the next call.
 func (w *words) of(r *record.Record, f record.Field) []byte {
 	if w.in == nil {
-		w.in = interpret.New(interpret.Config{Names: interpret.NewSystem(nil), Escape: interpret.Escape(EscapeRaw)})
+		w.in = interpret.New(interpret.Config{Names: nss.New(nss.Config{}), Escape: interpret.Escape(EscapeRaw)})
 	}
 	w.buf = w.in.AppendValue(w.buf[:0], r, f)
 	return w.buf

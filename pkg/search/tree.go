@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // The process tree of a hit: who started it, and what it started, as far as
@@ -144,7 +144,7 @@ func trees(ctx context.Context, o *Options, src Source, out io.Writer) (hits uin
 	b := treeBuilder{ctx: ctx, from: from}
 	w := treeWriter{out: out, o: o, names: o.Names}
 	if w.names == nil {
-		w.names = interpret.NewSystem(nil)
+		w.names = nss.New(nss.Config{})
 	}
 	for _, p := range order {
 		parents, err := b.build(p)

@@ -8,6 +8,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/normalize"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -28,7 +29,7 @@ type told struct {
 func newTold(o *Options, loc *time.Location) told {
 	names := o.Names
 	if names == nil {
-		names = interpret.NewSystem(nil)
+		names = nss.New(nss.Config{})
 	}
 	in := interpret.New(interpret.Config{Names: names, Escape: interpret.Escape(o.Escape)})
 	accounts, _ := names.(normalize.Accounts)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -25,7 +26,7 @@ type interpretFormat struct {
 func newInterpretFormat(o *Options, loc *time.Location) *interpretFormat {
 	names := o.Names
 	if names == nil {
-		names = interpret.NewSystem(nil)
+		names = nss.New(nss.Config{})
 	}
 	return &interpretFormat{
 		loc: loc, date: dateLayout(o.Locale), sec: -1, shell: o.Escape >= EscapeShell,

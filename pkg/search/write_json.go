@@ -9,6 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/normalize"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -33,7 +34,7 @@ type span struct{ name, value, end int }
 func newJSONFormat(o *Options) *jsonFormat {
 	names := o.Names
 	if names == nil {
-		names = interpret.NewSystem(nil)
+		names = nss.New(nss.Config{})
 	}
 	in := interpret.New(interpret.Config{Names: names, Escape: interpret.EscapeRaw})
 	accounts, _ := names.(normalize.Accounts)

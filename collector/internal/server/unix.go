@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // maxSocketPath is what sockaddr_un takes, without the NUL.
@@ -21,14 +22,11 @@ const maxSocketPath = 107
 func listenUnix(path, group string, inStore bool) (*net.UnixListener, int, error) {
 	gid, mode := -1, os.FileMode(0o600)
 	if group != "" {
-		g, err := user.LookupGroup(group)
-		if err != nil {
-			return nil, -1, fmt.Errorf("api_group: %w", err)
+		id, ok := nss.New(nss.Config{}).GroupID(group)
+		if !ok {
+			return nil, -1, fmt.Errorf("api_group: there is no group %s: add it, or name another", group)
 		}
-		if gid, err = strconv.Atoi(g.Gid); err != nil {
-			return nil, -1, fmt.Errorf("api_group %s: %w", group, err)
-		}
-		mode = 0o660
+		gid, mode = int(id), 0o660
 	}
 	if len(path) > maxSocketPath {
 		return nil, -1, fmt.Errorf("the query socket's path has %d bytes, the system takes %d: choose a shorter one with --api: %s", len(path), maxSocketPath, path)

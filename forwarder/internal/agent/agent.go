@@ -23,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -71,6 +72,8 @@ type Config struct {
 	// Enrich appends the enriched tail to a record of the kernel's; nil: records
 	// stay raw.
 	Enrich func(dst []byte, r *record.Record) []byte
+	// Names is where Enrich has names from, to be counted and closed; nil: nowhere.
+	Names *nss.System
 
 	Kernel kernel.Config
 	// OpenKernel opens the kernel source; nil: kernel.Open.
@@ -542,6 +545,9 @@ func (a *Agent) Close() error {
 	if a.input != nil && a.input != a.cfg.Stdin {
 		errs = append(errs, a.input.Close())
 		a.input = nil
+	}
+	if a.cfg.Names != nil {
+		a.cfg.Names.Close()
 	}
 	errs = append(errs, a.serials.close(), a.stopServing(), a.removeReport(), a.removePID())
 	a.serials = nil

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // what the audited program does: files, modes, sockets, accounts, failures.
@@ -79,7 +80,7 @@ func TestEnrichedAsStock(t *testing.T) {
 	})
 	s := startAgent(t, Config{
 		Source: SourceMulticast, Node: "web1", Log: locallog.Config{Path: dir + "/ours/audit.log"},
-		Enrich: interpret.New(interpret.Config{Names: interpret.NewSystem(nil)}).AppendEnriched,
+		Enrich: interpret.New(interpret.Config{Names: nss.New(nss.Config{})}).AppendEnriched,
 	})
 	key := fmt.Sprint("af-enrich-", os.Getpid())
 	calls := "openat,chmod,fchmodat,chown,rename,unlink,socket,connect,bind,sendto,mkdir,chdir,rmdir,setuid,setgid,setreuid,setregid,setresuid,setresgid,kill,execve"

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 // serve answers /metrics and /healthz, if an address was given.
@@ -84,6 +85,10 @@ func (a *Agent) register(r *metrics.Registry) {
 	r.CounterFuncs(p+"lost_total", "Records lost, by cause.", "cause", causes, a.lost)
 	if a.kernel != nil {
 		a.registerKernel(r)
+	}
+	if names := a.cfg.Names; names != nil {
+		r.CounterFuncs(p+"name_lookups_total", "Lookups of users and groups beyond the local files, by result.", "result", nss.Results(), func(result string) float64 { return float64(names.Stats().Result(result)) })
+		r.CounterFunc(p+"names_unanswered_total", "Users and groups written as numbers because their lookup had not ended, or had failed.", func() float64 { return float64(names.Stats().Unanswered) })
 	}
 	if a.log.Load() != nil || a.cfg.Reload != nil {
 		stat := func(f func(locallog.Stats) uint64) func() float64 {

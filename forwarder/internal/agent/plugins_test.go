@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -44,7 +45,7 @@ func hanging(t *testing.T, dir string) conf.Plugin {
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := t.TempDir()
 	s := startAgent(t, fake(fakekernel.New(), Config{
-		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0",
+		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0", Names: nss.New(nss.Config{}),
 		Plugins: &dispatch.Config{Settings: dispatch.Settings{Depth: 100, Overflow: conf.DoIgnore}, Plugins: []conf.Plugin{script(t, dir, "p", "exec cat >/dev/null")}},
 	}))
 	metricstest.Documented(t, s.cfg.Metrics.Gatherer(), "auditfleet_forwarder_")

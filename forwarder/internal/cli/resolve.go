@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
 const (
@@ -34,6 +36,10 @@ const (
 	daemonPID    = "/run/auditd.pid"
 	daemonState  = "/run/auditfleet-forwarder.serial"
 	none         = "none"
+	// How long a record waits for a name, and how much of the time records may wait
+	// for names in all.
+	nameWait  = 250 * time.Millisecond
+	nameShare = 0.1
 	// The values of --spool-full.
 	spoolDropOldest = "drop-oldest"
 	spoolRefuse     = "refuse"
@@ -53,6 +59,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	cfg := agent.Config{
 		Source: o.source, Follow: o.follow, HTTP: o.http, Logger: logger,
 		DrainTimeout: o.drain, ShutdownTimeout: o.shutdown,
+		Names: nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: logger.Named("names").Warn}),
 	}
 	if err := o.check(); err != nil {
 		return cfg, &usageError{err}
@@ -64,7 +71,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		return cfg, err
 	}
 	cfg.Reload = func(ctx context.Context) (agent.Changed, error) {
-		next := agent.Config{Source: o.source}
+		next := agent.Config{Source: o.source, Names: cfg.Names}
 		err := o.reloadable(ctx, &next, given, logger)
 		return agent.Changed{
 			Node: next.Node, Log: next.Log, Actions: next.Actions, Plugins: next.Plugins, Enrich: next.Enrich,
@@ -125,7 +132,7 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 	cfg.Node, err = o.nodeName(ctx, given, ac)
 	cfg.ReportEvery = ac.ReportInterval
 	if ac.LogFormat == conf.LogEnriched {
-		cfg.Enrich = interpret.New(interpret.Config{Names: interpret.NewSystem(nil)}).AppendEnriched
+		cfg.Enrich = interpret.New(interpret.Config{Names: cfg.Names}).AppendEnriched
 	}
 	if o.source == agent.SourceKernel {
 		cfg.PriorityBoost = ac.PriorityBoost
