@@ -8,7 +8,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Accounts finds a user by name, without waiting on a network.
+// Accounts finds a user by name, without waiting for long on a network.
 type Accounts interface {
 	UserID(name string) (uint32, bool)
 }

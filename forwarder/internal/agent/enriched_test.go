@@ -37,7 +37,25 @@ POSIX::setgid(1); POSIX::setuid(2); POSIX::setuid(54321); kill 0, $$;
 // The same events in the stock daemon's log and in ours, both enriched: ours is
 // beside it, in the multicast group. Byte for byte the same, and the stock readers
 // say the same of both.
-func TestEnrichedAsStock(t *testing.T) {
+func TestEnrichedAsStock(t *testing.T) { enrichedAsStock(t, enrichedWork) }
+
+// The same for an account that only NSS knows.
+func TestEnrichedByNSSAsStock(t *testing.T) {
+	if !need.Directory(t) {
+		return
+	}
+	login := fmt.Sprintf("open(my $l, '>', '/proc/self/loginuid'); print $l %d; close $l; mkdir \"$ARGV[0]/theirs\"; chown %[1]d, %d, \"$ARGV[0]/theirs\"; chmod 0700, \"$ARGV[0]/theirs\"; chown 54321, 54321, \"$ARGV[0]/theirs\"; rmdir \"$ARGV[0]/theirs\";\n", need.DirectoryUID, need.DirectoryGID)
+	ours := enrichedAsStock(t, login+enrichedWork)
+	for _, want := range []string{`AUID="` + need.DirectoryUser + `"`, `OUID="` + need.DirectoryUser + `" OGID="` + need.DirectoryGroup + `"`, `OUID="unknown(54321)"`} {
+		if !strings.Contains(ours, want) {
+			t.Errorf("there is no %s", want)
+		}
+	}
+}
+
+// enrichedAsStock returns our records of the work.
+func enrichedAsStock(t *testing.T, work string) string {
+	t.Helper()
 	auditd, ausearch, aureport := need.Stock(t, "auditd"), need.Stock(t, "ausearch"), need.Stock(t, "aureport")
 	perl := need.Tool(t, "perl")
 	ctl := kerneltest.Dial(t)
@@ -85,7 +103,7 @@ func TestEnrichedAsStock(t *testing.T) {
 	key := fmt.Sprint("af-enrich-", os.Getpid())
 	calls := "openat,chmod,fchmodat,chown,rename,unlink,socket,connect,bind,sendto,mkdir,chdir,rmdir,setuid,setgid,setreuid,setregid,setresuid,setresgid,kill,execve"
 	kerneltest.AddRule(t, ctl, fmt.Sprintf("-a always,exit -F arch=b64 -S %s -F exe=%s -k %s", calls, exe, key))
-	if out, err := exec.Command(exe, "-e", enrichedWork, dir+"/work").CombinedOutput(); err != nil {
+	if out, err := exec.Command(exe, "-e", work, dir+"/work").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	// The end of what is compared.
@@ -136,6 +154,7 @@ func TestEnrichedAsStock(t *testing.T) {
 			t.Errorf("%q: %s", c, diff)
 		}
 	}
+	return ours
 }
 
 // ofKey is the records of the events with a key.

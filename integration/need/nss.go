@@ -1,0 +1,93 @@
+package need
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// An account that no local file has, as Directory makes it.
+const (
+	DirectoryUser  = "carla"
+	DirectoryUID   = 70001
+	DirectoryGroup = "carlas"
+	DirectoryGID   = 70002
+)
+
+// nssModules are sources of accounts beside the local files, each with what it
+// reads. Debian has them in libnss-extrausers and libnss-systemd.
+var nssModules = []struct {
+	name, dir string
+	files     map[string]string
+}{
+	{"extrausers", "/var/lib/extrausers", map[string]string{"passwd": "carla:x:70001:70002::/home/carla:/bin/sh\n", "group": "carlas:x:70002:\n", "shadow": ""}},
+	{"systemd", "/etc/userdb", map[string]string{
+		"carla.user": `{"userName":"carla","uid":70001,"gid":70002,"disposition":"regular"}`, "70001.user": `{"userName":"carla","uid":70001,"gid":70002,"disposition":"regular"}`,
+		"carlas.group": `{"groupName":"carlas","gid":70002}`, "70002.group": `{"groupName":"carlas","gid":70002}`,
+	}},
+}
+
+const inDirectory = "AUDITFLEET_TEST_DIRECTORY"
+
+// Directory runs the calling test again, as a child in a mount namespace where
+// nsswitch.conf names a module that knows one more account, once for each module
+// that is installed. It returns true in the child, which is to do the test.
+func Directory(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(inDirectory) != "" {
+		return true
+	}
+	Root(t)
+	unshare := Tool(t, "unshare")
+	ran := false
+	for _, m := range nssModules {
+		libs, err := filepath.Glob("/lib*/*/libnss_" + m.name + ".so.2")
+		more, err2 := filepath.Glob("/usr/lib*/libnss_" + m.name + ".so.2")
+		if err != nil || err2 != nil {
+			t.Fatal(err, err2)
+		}
+		if len(libs)+len(more) == 0 {
+			continue
+		}
+		ran = true
+		dir := t.TempDir()
+		if err := os.MkdirAll(dir+"/data", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range m.files {
+			if err := os.WriteFile(dir+"/data/"+name, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(dir+"/nsswitch.conf", []byte("passwd: files "+m.name+"\ngroup: files "+m.name+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		switch err := os.Mkdir(m.dir, 0o755); {
+		case err == nil:
+			t.Cleanup(func() { _ = os.Remove(m.dir) }) // it stays where somebody put something into it
+		case !errors.Is(err, fs.ErrExist):
+			Missing(t, "no place for the accounts of "+m.name+": "+err.Error())
+		}
+		cmd := exec.Command(unshare, "-m", "sh", "-c", `mount --bind "$1/data" "$2" && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift 2 && exec "$@"`,
+			"sh", dir, m.dir, os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1")
+		cmd.Env = append(os.Environ(), inDirectory+"="+m.name)
+		out, err := cmd.CombinedOutput()
+		switch {
+		case err != nil || !strings.Contains(string(out), t.Name()):
+			t.Errorf("with %s: %v\n%s", m.name, err, out)
+		case strings.Contains(string(out), "--- SKIP"):
+			t.Skipf("with %s: %s", m.name, out)
+		default:
+			t.Logf("with %s: %s", m.name, out)
+		}
+	}
+	if !ran {
+		Missing(t, "no NSS module of accounts is installed beside files: apt-get install libnss-extrausers")
+	}
+	return false
+}
