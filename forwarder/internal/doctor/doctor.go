@@ -1,0 +1,173 @@
+// Package doctor checks whether a host's records are made, taken and shipped, and says
+// what is wrong and what to do, without changing anything. What it reads lies below a
+// root, the kernel is behind a connection and the network behind two functions, so that
+// tests can make broken hosts. Only the forwarder's command line imports it.
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+// State is what a check found.
+type State string
+
+const (
+	OK      State = "ok"
+	Warn    State = "warn"
+	Fail    State = "fail"
+	Unknown State = "unknown" // it could not be checked
+)
+
+// Finding is what a check found: its fields are stable.
+type Finding struct {
+	Check  string `json:"check"`
+	State  State  `json:"state"`
+	Weight int    `json:"weight"` // the heaviest first; 0 for what is right
+	What   string `json:"what"`
+	Fix    string `json:"fix,omitempty"`
+}
+
+// Host is what is examined. All functions are needed.
+type Host struct {
+	Root    string // "" is this machine's
+	Dial    func() (*kernel.Conn, error)
+	Connect func(ctx context.Context, address string) error
+	Lookup  func(ctx context.Context, name string) ([]string, error)
+	Clock   func() (synchronised bool, err error)
+	Space   func(path string) (free, total uint64, err error)
+	Name    func() (string, error) // the host's own
+	Now     func() time.Time
+
+	// Paths below Root.
+	Config, RemoteConfig, RulesDir, Spool, Note string
+	SpoolSize                                   int64    // its bound
+	Remote                                      []string // HOST:PORT; none: those of RemoteConfig
+}
+
+// exam is one examination.
+type exam struct {
+	Host
+	ctx      context.Context
+	findings []Finding
+	status   *kernel.Status // nil: it could not be read
+	conn     *kernel.Conn
+	auditd   conf.Auditd
+	unread   bool // auditd.conf is there and could not be read
+}
+
+// Examine makes every check: the heaviest finding first, what is right last.
+func Examine(ctx context.Context, h Host) []Finding {
+	e := &exam{Host: h, ctx: ctx, auditd: conf.DefaultAuditd()}
+	e.configuration()
+	e.audit()
+	if e.conn != nil {
+		defer e.conn.Close()
+	}
+	for _, check := range []func(){
+		e.enabled, e.boot, e.backlog, e.daemon, e.rules, e.journald, e.clock, e.spool, e.collectors, e.names, e.logSpace, e.permissions, e.unit,
+	} {
+		check()
+	}
+	slices.SortStableFunc(e.findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(b.Weight, a.Weight), cmp.Compare(rank(a.State), rank(b.State)))
+	})
+	return e.findings
+}
+
+func rank(s State) int { return slices.Index([]State{Fail, Warn, Unknown, OK}, s) }
+
+func (e *exam) ok(check, format string, args ...any) {
+	e.findings = append(e.findings, Finding{Check: check, State: OK, What: fmt.Sprintf(format, args...)})
+}
+
+func (e *exam) found(check string, s State, weight int, fix, format string, args ...any) {
+	e.findings = append(e.findings, Finding{Check: check, State: s, Weight: weight, What: fmt.Sprintf(format, args...), Fix: fix})
+}
+
+// unknown says what could not be checked, and why.
+func (e *exam) unknown(check string, err error) {
+	fix := ""
+	if errors.Is(err, fs.ErrPermission) {
+		fix = "run it as root"
+	}
+	e.found(check, Unknown, 1, fix, "not checked: %s", e.below(err))
+}
+
+func (e *exam) path(p string) string { return filepath.Join(e.Root, p) }
+
+func (e *exam) read(p string) ([]byte, error) { return os.ReadFile(e.path(p)) }
+
+// Exit codes of the command.
+const (
+	ExitOK    = 0
+	ExitWarn  = 1 // something is to be warned of, and nothing is at fault
+	ExitFault = 3 // 2 is a wrong command line
+)
+
+// ExitCode is what the findings come to. What could not be checked is not wrong.
+func ExitCode(list []Finding) int {
+	code := ExitOK
+	for _, f := range list {
+		switch f.State {
+		case Fail:
+			return ExitFault
+		case Warn:
+			code = ExitWarn
+		case OK, Unknown:
+		}
+	}
+	return code
+}
+
+// WriteText writes what is wrong, a line each with its fix below, then what could not be
+// checked; what is right is counted, or listed with all.
+func WriteText(w io.Writer, list []Finding, all bool) error {
+	counts := map[State]int{}
+	for _, f := range list {
+		counts[f.State]++
+		if f.State == OK && !all {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%-7s %s: %s\n", f.State, f.Check, f.What); err != nil {
+			return err
+		}
+		if f.Fix != "" {
+			if _, err := fmt.Fprintf(w, "        fix: %s\n", f.Fix); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d at fault, %d to be warned of, %d right, %d not checked\n", counts[Fail], counts[Warn], counts[OK], counts[Unknown])
+	return err
+}
+
+// WriteJSON writes an array of findings.
+func WriteJSON(w io.Writer, list []Finding) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(list)
+}
+
+// permission makes the kernel's refusal one of the filesystem's kind.
+func permission(err error) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("%w: reading the kernel's audit needs CAP_AUDIT_CONTROL", fs.ErrPermission)
+	}
+	return err
+}
