@@ -58,6 +58,8 @@ type Command struct {
 type Warning struct {
 	Msg string
 	Arg int
+	// Wraps: a number does not fit its 32 bits, and another one is taken.
+	Wraps bool
 }
 
 // Rule returns the rule the line adds or deletes, nil when it does neither.

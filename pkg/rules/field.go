@@ -276,6 +276,7 @@ func (p *parser) number(w word, n cNumber) {
 		p.warn(w, "Warning - %q is read as %d, as auditctl does", w.s, int32(n.value))
 	case n.wide:
 		p.warn(w, "Warning - %q does not fit 32 bits: %d is taken, as auditctl does", w.s, int32(n.value))
+		p.cmd.Warnings[len(p.cmd.Warnings)-1].Wraps = true
 	}
 }
 

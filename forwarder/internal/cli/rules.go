@@ -215,19 +215,27 @@ func (r *ruleFiles) augenrules(check, load bool) int {
 
 // review shows what load would complain about, without a kernel.
 func (r *ruleFiles) review(f *ruleset.File) (failures, warnings int) {
-	target := ruleset.Resolve(nil, f)
-	return r.complain(target)
+	return r.complain(ruleset.Resolve(nil, f), false)
 }
 
-func (r *ruleFiles) complain(target *ruleset.Target) (failures, warnings int) {
+// complain prints what is wrong with a target and counts it. refuse makes errors
+// of numbers that wrap, which auditctl loads.
+func (r *ruleFiles) complain(target *ruleset.Target, refuse bool) (failures, warnings int) {
 	for _, f := range target.Failures {
 		io.WriteString(r.err, f.String())
 	}
 	list := append(target.Warnings, ruleset.Lint(target.Rules, r.lint)...)
+	failures = len(target.Failures)
 	for _, w := range list {
+		if refuse && w.Wraps {
+			failures++
+			io.WriteString(r.err, w.Refused())
+			continue
+		}
+		warnings++
 		io.WriteString(r.err, w.String())
 	}
-	return len(target.Failures), len(list)
+	return failures, warnings
 }
 
 // install replaces the merged file at once: a reader sees the old or the new
@@ -278,7 +286,7 @@ func (r *ruleFiles) lintFiles(args []string) int {
 		for _, w := range w {
 			io.WriteString(r.err, w.String())
 		}
-		bad, odd := r.review(f)
+		bad, odd := r.complain(ruleset.Resolve(nil, f), true)
 		lines, failures, warnings = lines+len(f.Lines), failures+bad, warnings+odd+len(w)
 	}
 	fmt.Fprintf(r.out, "%s, %s, %s\n", count(lines, "line"), count(failures, "error"), count(warnings, "warning"))

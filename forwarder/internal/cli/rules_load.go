@@ -91,7 +91,7 @@ func (r *ruleFiles) load(f *ruleset.File) int {
 	if !ok {
 		return 1
 	}
-	failures, _ := l.complain(l.target)
+	failures, _ := l.complain(l.target, false)
 	if failures > 0 && !l.target.GoOn {
 		fmt.Fprintf(l.err, "%s: %s can't be loaded: nothing was changed in the kernel\n", f.Name, count(failures, "line"))
 		l.hint("mend the lines above; or write -c before them, which loads all others and exits with 1")

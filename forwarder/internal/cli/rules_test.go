@@ -448,3 +448,18 @@ most: files (75% openat, 75% by /bin/cat)
 }
 
 func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// lint refuses a number that wraps, and load says what is loaded in its place, as
+// auditctl loads it.
+func TestLintRefusesWrappingNumbers(t *testing.T) {
+	b := newRulesBench(t, map[string]string{"a.rules": "-D\n-b 99999999999\n" + ruleB})
+	place := filepath.Join("ETC", "rules.d", "a.rules") + ":2: "
+	const what = "Warning - \"99999999999\" does not fit 32 bits: 1215752191 is taken, as auditctl does\n  the kernel's numbers have 32 bits: at most 4294967295\n"
+	b.want(t, "lint", b.lintFiles(nil), 1, "3 lines, 1 error, 0 warnings\n", place+what)
+	f, _, err := b.readAny(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.review(f)
+	b.want(t, "check", 0, 0, "", place+"warning: "+what)
+}

@@ -15,11 +15,30 @@ import (
 type LintEnv struct {
 	Arch uint32                                 // the machine's AUDIT_ARCH_*
 	Stat func(path string) (fs.FileInfo, error) // nil: paths are not looked at
+	// Link returns what a symbolic link leads to in the end, false when path is
+	// none; nil: nothing is one.
+	Link func(path string) (real string, ok bool)
 }
 
 // SystemLintEnv is this machine.
 func SystemLintEnv() LintEnv {
-	return LintEnv{Arch: rules.MachineArch(), Stat: os.Stat}
+	return LintEnv{Arch: rules.MachineArch(), Stat: os.Stat, Link: link}
+}
+
+func link(path string) (string, bool) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return "", false
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real, true
+	}
+	// It leads nowhere, or in circles: where it points to is all there is to say.
+	to, err := os.Readlink(path)
+	if err == nil && !filepath.IsAbs(to) {
+		to = filepath.Join(filepath.Dir(path), to)
+	}
+	return to, err == nil
 }
 
 // Lint says what is questionable about the rules a file asks for, as they will
@@ -33,11 +52,15 @@ func Lint(list []Placed, env LintEnv) []Warning {
 			continue
 		}
 		for _, w := range p.Line.Cmd.Warnings {
-			l.warn(p, w.Msg, "")
+			l.out = append(l.out, asWarning(p.Line, w))
 		}
 		l.arch(p)
-		l.pair(p)
 		l.paths(p)
+		if why := never(p.Rule, env.Arch); why != "" {
+			l.warn(p, "the rule never matches: "+why, "all conditions of a rule must hold at once: make two rules where either is meant")
+			continue
+		}
+		l.pair(p)
 		l.flood(p)
 		l.shadowed(i)
 	}
@@ -51,7 +74,7 @@ type linter struct {
 }
 
 func (l *linter) warn(p Placed, msg, hint string) {
-	l.out = append(l.out, Warning{p.Line.File, p.Line.No, msg, hint})
+	l.out = append(l.out, Warning{File: p.Line.File, No: p.Line.No, Msg: msg, Hint: hint})
 }
 
 // archOf is the architecture a rule is narrowed to, 0 for none.
@@ -215,6 +238,11 @@ func (l *linter) paths(p Placed) {
 		if f.Op != rules.Equal {
 			continue
 		}
+		if f.ID == rules.FieldPath || f.ID == rules.FieldDir || f.ID == rules.FieldExe {
+			if l.symlink(p, f) {
+				continue
+			}
+		}
 		switch f.ID {
 		case rules.FieldPath:
 			l.watch(p, f.Str)
@@ -230,6 +258,30 @@ func (l *linter) paths(p Placed) {
 			}
 		}
 	}
+}
+
+// symlink finds rules on a symbolic link: the kernel watches the link itself, and
+// a program or an open file is never one. Links on the way to a path are followed.
+func (l *linter) symlink(p Placed, f rules.Field) bool {
+	if l.env.Link == nil {
+		return false
+	}
+	path := f.Str
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	real, ok := l.env.Link(path)
+	if ok {
+		what := "what is done to the file it leads to is not seen"
+		switch f.ID {
+		case rules.FieldDir:
+			what = "what is done below the folder it leads to is not seen"
+		case rules.FieldExe:
+			what = "no program can match"
+		}
+		l.warn(p, path+" is a symbolic link: "+what, "name the real path: "+real)
+	}
+	return ok
 }
 
 func (l *linter) absent(path string) bool {

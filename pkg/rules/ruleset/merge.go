@@ -27,6 +27,21 @@ type Warning struct {
 	No   int
 	Msg  string
 	Hint string
+	// Wraps: a number is not the one that is written. Lint takes it for an error.
+	Wraps bool
+}
+
+func asWarning(l *Line, w rules.Warning) Warning {
+	hint := ""
+	if w.Wraps {
+		hint = "the kernel's numbers have 32 bits: at most 4294967295"
+	}
+	return Warning{File: l.File, No: l.No, Msg: w.Msg, Hint: hint, Wraps: w.Wraps}
+}
+
+// Refused is the warning as an error, printed like a Failure.
+func (w Warning) Refused() string {
+	return strings.Replace(w.String(), ": warning: ", ": ", 1)
 }
 
 // String is the warning as it is printed, in lines that each end in a newline.

@@ -99,6 +99,11 @@ func (r *resolver) line(l *Line) {
 		r.target.Skipped++
 		return
 	}
+	if !l.Cmd.Has(rules.OpAdd) { // Lint has those of the rules that are wanted
+		for _, w := range l.Cmd.Warnings {
+			r.target.Warnings = append(r.target.Warnings, asWarning(l, w))
+		}
+	}
 	for i := range l.Cmd.Ops {
 		if !r.op(l, &l.Cmd.Ops[i]) {
 			return
@@ -224,5 +229,5 @@ func (r *resolver) fail(l *Line, msg, hint string) {
 }
 
 func (r *resolver) warn(l *Line, msg, hint string) {
-	r.target.Warnings = append(r.target.Warnings, Warning{l.File, l.No, msg, hint})
+	r.target.Warnings = append(r.target.Warnings, Warning{File: l.File, No: l.No, Msg: msg, Hint: hint})
 }
