@@ -37,6 +37,9 @@ type bench struct {
 	hosts      int     // that it is of
 	stockLimit time.Duration
 
+	attackers int      // hostile connections
+	attacks   []string // that they do
+
 	out    io.Writer
 	failed []string
 }
@@ -51,13 +54,15 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,link,search,scan,forwarder,cut,growth", "parts to run")
+	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
 	hosts := flag.Int("hosts", 1, "hosts whose records are searched")
 	stockLimit := flag.Duration("stock-limit", 40*time.Second, "how long a stock tool may take for a whole scan or a report of what is searched")
 	file := flag.String("o", "", "write the markdown to this file too")
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
+	attackers := flag.Int("attackers", 9000, "hostile connections")
+	attacks := flag.String("attacks", strings.Join(harness.Attacks(), ","), "what they do, one after the other")
 	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
 	flag.Parse()
 
@@ -84,7 +89,7 @@ func run() (returned error) {
 			return err
 		}
 	}
-	b := &bench{ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
+	b := &bench{attackers: *attackers, attacks: strings.Split(*attacks, ","), ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
 	if *long {
 		b.scale, b.rounds = 10, 5
 	}
@@ -105,12 +110,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth,
+		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, link, search, scan, forwarder, cut and growth", name)
+			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, search, scan, forwarder, cut and growth", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

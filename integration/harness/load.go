@@ -50,6 +50,7 @@ type LoadResult struct {
 	Bytes    int64 // of record text that was acknowledged
 	Wall     time.Duration
 	P50, P99 time.Duration // from the write that held a record to the read that held its ACK
+	Max      time.Duration
 }
 
 // Rate is acknowledged records a second.
@@ -164,7 +165,7 @@ func result(conns []*loadConn, wall time.Duration) *LoadResult {
 	}
 	if len(all) > 0 {
 		slices.Sort(all)
-		r.P50, r.P99 = all[len(all)/2], all[len(all)*99/100]
+		r.P50, r.P99, r.Max = all[len(all)/2], all[len(all)*99/100], all[len(all)-1]
 	}
 	return r
 }

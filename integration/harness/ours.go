@@ -30,6 +30,7 @@ type CollectorOptions struct {
 	Flush string   // sync, data, incremental, …
 	Args  []string // more flags, they win
 	Bind  [][2]string
+	Files int // how many files it may have open
 }
 
 // StartCollector starts `collector serve` on loopback and waits until it is ready.
@@ -63,6 +64,9 @@ func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 	args := []string{bins.Collector, "serve", "--store", o.Store, "--listen", c.Addr(), "--http", c.HTTP}
 	if o.Flush != "" {
 		args = append(args, "--flush", o.Flush)
+	}
+	if o.Files > 0 {
+		args = append([]string{"sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$@"`, o.Files), "sh"}, args...)
 	}
 	c.Proc, err = Start(Spec{Name: "collector serve", Args: append(args, o.Args...), Bind: o.Bind, Env: raceEnv()})
 	return c, err

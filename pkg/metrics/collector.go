@@ -13,6 +13,7 @@ const (
 	ClosedFrame     = "frame"     // a frame was begun and not finished in time
 	ClosedMalformed = "malformed" // bytes that are neither a frame nor a line
 	ClosedSlow      = "slow"      // does not take its replies
+	ClosedEvicted   = "evicted"   // does not take its replies, and room for replies was short
 	ClosedStale     = "stale"     // its peer is gone, and a new session came in its place
 	ClosedError     = "error"     // a socket error
 	ClosedShutdown  = "shutdown"  // the collector stops
@@ -36,7 +37,7 @@ func NewListen(r *Registry) *Listen {
 		Refused: r.ByReason("auditfleet_collector_refused_total", "Connections refused, by reason.", "reason",
 			RefusedDup, RefusedPort, RefusedLimit),
 		Closed: r.ByReason("auditfleet_collector_closed_total", "Accepted connections that ended, by reason.", "reason",
-			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedStale, ClosedError, ClosedShutdown),
+			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedEvicted, ClosedStale, ClosedError, ClosedShutdown),
 	}
 }
 
@@ -50,6 +51,7 @@ type Ingest struct {
 	InFlight   prometheus.Gauge
 	Pauses     prometheus.Counter
 	Waits      prometheus.Counter
+	Evicted    prometheus.Counter
 	AckSeconds prometheus.Histogram
 	Malformed  *Reasons
 	Rejected   *Reasons
@@ -75,9 +77,10 @@ func NewIngest(r *Registry) *Ingest {
 		Heartbeats: r.Counter("auditfleet_collector_heartbeats_total", "Heartbeats answered."),
 		Empty:      r.Counter("auditfleet_collector_empty_records_total", "Messages and lines without any text: acknowledged, nothing to store."),
 		Truncated:  r.Counter("auditfleet_collector_truncated_total", "Connections that ended within a frame or a line; the sender has had no acknowledgement for it."),
-		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet acknowledged."),
+		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet stored."),
 		Pauses:     r.Counter("auditfleet_collector_inflight_pauses_total", "Times a connection was not read on because its max_in_flight was reached."),
 		Waits:      r.Counter("auditfleet_collector_inflight_waits_total", "Times a connection waited to be read because max_in_flight_total was reached."),
+		Evicted:    r.Counter("auditfleet_collector_reply_evictions_total", "Connections closed because they did not take their replies while all that waited were more than may."),
 		AckSeconds: r.Histogram("auditfleet_collector_ack_seconds", "From a burst's receipt to its acknowledgement.", Seconds()),
 		Malformed: r.ByReason("auditfleet_collector_malformed_total", "Connections closed for what they sent, by cause.", "cause",
 			MalformedVersion, MalformedLength, MalformedLine, MalformedType),

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -69,8 +70,8 @@ func check(ctx context.Context) error {
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (a Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	uc, ok := conn.(*net.UnixConn)
-	if !ok {
+	uc, ok := conn.(syscall.Conn)
+	if !ok || conn.LocalAddr().Network() != "unix" {
 		return nil, nil, errors.New("not a unix socket")
 	}
 	raw, err := uc.SyscallConn()

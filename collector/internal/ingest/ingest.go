@@ -11,7 +11,7 @@
 // and written by a few goroutines shared by all sessions, never by the journal's own:
 // a sender that does not take its replies holds up nobody.
 //
-// Lock order: session.mu, then ackers.mu and poll's. Nothing blocks under either.
+// Lock order: session.mu, then ackers.mu, owed.mu and poll's. Nothing blocks under any.
 package ingest
 
 import (
@@ -25,6 +25,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
+	"github.com/auditfleet/auditfleet/collector/internal/seldom"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/semaphore"
@@ -61,9 +62,11 @@ type Conn interface {
 
 // Defaults of Config.
 const (
-	DefaultMaxInFlight  = 1 << 20
-	DefaultMaxTotal     = 256 << 20
-	DefaultWriteTimeout = 30 * time.Second
+	DefaultMaxInFlight     = 1 << 20
+	DefaultMaxTotal        = 256 << 20
+	DefaultMaxReplies      = 128 << 10 // to 8,192 records: two windows of our forwarder
+	DefaultMaxRepliesTotal = 64 << 20
+	DefaultWriteTimeout    = 30 * time.Second
 )
 
 // Config is what an Ingest is made of.
@@ -73,12 +76,18 @@ type Config struct {
 	Metrics *metrics.Ingest
 	Now     func() time.Time // nil: time.Now
 	// MaxInFlight bounds the bytes of one connection that are received and not
-	// acknowledged; reading stops there. 0 means DefaultMaxInFlight.
+	// stored; reading stops there. 0 means DefaultMaxInFlight.
 	MaxInFlight int
 	// MaxTotal bounds the same of all connections together, and the buffers they
 	// read into: a connection waits for its turn before it reads. 0 means
 	// DefaultMaxTotal; it is at least one read's buffer.
 	MaxTotal int64
+	// MaxReplies bounds the bytes of one connection's replies that it does not take;
+	// reading stops there, at most a turn beyond. 0 means DefaultMaxReplies.
+	MaxReplies int
+	// MaxRepliesTotal bounds the same of all together: the connections that have not
+	// taken theirs for longest are closed. 0 means DefaultMaxRepliesTotal.
+	MaxRepliesTotal int64
 	// WriteTimeout bounds how long a sender may leave its replies untaken, and
 	// how long the end of a session waits for them. 0 means DefaultWriteTimeout.
 	WriteTimeout time.Duration
@@ -93,21 +102,27 @@ type Config struct {
 	// Pollers is the number of goroutines that read. 0 means one for two CPUs, at
 	// most 4.
 	Pollers int
+
+	turn func(frames int, light bool) // tests': is told of each turn
 }
 
 // Ingest is the sessions of a collector.
 type Ingest struct {
 	cfg     Config
 	ackers  ackers
-	bad     *limiter // of log lines about what peers send
-	refused *limiter // of log lines about records that were not stored
+	owed    owed
+	bad     *seldom.Limiter // of log lines about what peers send
+	refused *seldom.Limiter // of log lines about records that were not stored
+	evicted *seldom.Limiter // of log lines about connections closed for others' sake
 	// refusing says that the last batch was not stored, so that the first one
 	// that is again can be told of.
 	refusing atomic.Bool
 	ctx      context.Context
 	cancel   context.CancelFunc
 	scratch  [len(classes)]sync.Pool // of *scratch
+	replies  sync.Pool               // of *[]byte; see keepReplies
 	total    *semaphore.Weighted
+	heavy    chan struct{}  // of 1: who waits for the journal, of the sessions with heavy turns
 	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
 	lanes    []*lane
 
@@ -128,6 +143,12 @@ func Open(cfg Config) (*Ingest, error) {
 		cfg.MaxTotal = DefaultMaxTotal
 	}
 	cfg.MaxTotal = max(cfg.MaxTotal, readSize)
+	if cfg.MaxReplies == 0 {
+		cfg.MaxReplies = DefaultMaxReplies
+	}
+	if cfg.MaxRepliesTotal == 0 {
+		cfg.MaxRepliesTotal = DefaultMaxRepliesTotal
+	}
 	if cfg.Outcome == nil {
 		cfg.Outcome = func(error) {}
 	}
@@ -139,10 +160,12 @@ func Open(cfg Config) (*Ingest, error) {
 	}
 	in := &Ingest{
 		cfg:      cfg,
-		bad:      &limiter{now: cfg.Now, burst: 10, every: time.Second},
-		refused:  &limiter{now: cfg.Now, burst: 1, every: 10 * time.Second},
+		bad:      &seldom.Limiter{Now: cfg.Now, Burst: 10, Every: time.Second},
+		refused:  &seldom.Limiter{Now: cfg.Now, Burst: 1, Every: 10 * time.Second},
+		evicted:  &seldom.Limiter{Now: cfg.Now, Burst: 1, Every: 10 * time.Second},
 		sessions: map[*session]struct{}{},
 		total:    semaphore.NewWeighted(cfg.MaxTotal),
+		heavy:    make(chan struct{}, 1),
 	}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	if cfg.Pollers == 0 {

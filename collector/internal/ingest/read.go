@@ -16,6 +16,7 @@ type scratch struct {
 	buf   []byte
 	class uint8
 	spans []span
+	beats []beat
 	moved int // bytes of buf whose share of what may be in flight is a batch's now
 }
 
@@ -36,7 +37,7 @@ const quietReads = 32
 // sizer chooses the size of a session's reads.
 type sizer struct{ class, quiet uint8 }
 
-// filled tells of a read that left n bytes in the buffer.
+// filled tells of a turn that brought n bytes into the buffer.
 func (z *sizer) filled(n int) {
 	switch {
 	case n == classes[z.class] && int(z.class) < len(classes)-1:
@@ -66,6 +67,9 @@ func (in *Ingest) giveScratch(sc *scratch) {
 	if cap(sc.spans) > len(sc.buf)/64 {
 		sc.spans = nil // records of a few bytes each: not for keeps
 	}
+	if cap(sc.beats) > 2*turnFrames {
+		sc.beats = nil
+	}
 	in.scratch[sc.class].Put(sc)
 	in.total.Release(int64(share))
 }
@@ -77,8 +81,8 @@ var (
 	errNothing = errors.New("nothing to be read")
 )
 
-// read reads once into s.sc, or when that is nil into one it takes, which begins with
-// what was left of the last read; s.n bytes are in it. The buffer counts against the
+// read reads a step into s.sc, or when that is nil into one it takes, which begins with
+// what was left of the last turn; s.n bytes are in it. The buffer counts against the
 // bytes in flight overall. It is given back when read fails.
 func (s *session) read() error {
 	if s.c.Cause() != "" {
@@ -92,17 +96,20 @@ func (s *session) read() error {
 		s.sc = s.in.takeScratch(s.size.class)
 	}
 	s.n = copy(s.sc.buf, s.left)
-	s.rdErr = nil
-	err := s.c.Sock().Control(s.readFn)
-	if err == nil {
-		err = s.rdErr
-	}
+	err := s.step()
 	if err != nil {
 		s.dropScratch()
+	}
+	return err
+}
+
+// step reads once, at most stepSize bytes behind those that are in s.sc.
+func (s *session) step() error {
+	s.rdErr = nil
+	if err := s.c.Sock().Control(s.readFn); err != nil {
 		return err
 	}
-	s.size.filled(s.n)
-	return nil
+	return s.rdErr
 }
 
 // awaitTurn waits until a buffer may be taken, and takes it: for the session's own
@@ -127,7 +134,7 @@ func (s *session) dropScratch() {
 
 func (s *session) readSocket(fd uintptr) {
 	for {
-		m, err := unix.Read(int(fd), s.sc.buf[s.n:])
+		m, err := unix.Read(int(fd), s.sc.buf[s.n:min(s.n+stepSize, len(s.sc.buf))])
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -2,10 +2,12 @@ package ingest
 
 import (
 	"bytes"
+	"container/list"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +19,13 @@ import (
 )
 
 const (
-	// readSize is the most one read takes: a window of 256 ordinary records.
+	// readSize is the most one turn takes: a window of 256 ordinary records.
 	readSize = 128 << 10
+	// turnFrames is how many frames end a turn, which reads by steps of stepSize: a
+	// sender of heartbeats, 16 bytes each, has fewer than twice as many a turn, and
+	// others have theirs sooner.
+	turnFrames = 512
+	stepSize   = turnFrames * remote.HeaderSize
 	// keepLeft is the most an idle session keeps allocated for unfinished frames.
 	keepLeft = 2 << 10
 	// linger is how long a closed connection's remaining input is thrown away: a
@@ -34,6 +41,16 @@ const (
 const (
 	hotAfter  = 20 * time.Millisecond
 	hotStreak = 3
+)
+
+// A turn is light when it has at most lightFrames frames, of which at most lightUseless
+// have nothing to store; and one with nothing to store at all (heartbeats, a part of a
+// frame) when the last such was uselessEvery ago. Stock senders have nothing but light
+// turns, ours mostly where little happens. The light ones of all are read first.
+const (
+	lightFrames  = 64
+	lightUseless = 2
+	uselessEvery = 250 * time.Millisecond
 )
 
 // session is one connection.
@@ -53,8 +70,10 @@ type session struct {
 	sc     *scratch
 	n      int // bytes in sc
 	readFn func(fd uintptr)
-	rdErr  error // of readFn
-	polled bool  // it is the poller that reads
+	rdErr  error     // of readFn
+	polled bool      // it is the poller that reads
+	light  bool      // the last turn was
+	idled  time.Time // when the last turn with nothing to store was
 	stuck  []*intake
 	err    error // why the poller gave the connection back, nil when it is to go on
 	streak int   // batches in a row that came soon after the last answer
@@ -65,6 +84,9 @@ type session struct {
 	own      *pending   // guarded by mu: is being submitted; the reader writes its replies if it is done by then
 	queue    []*pending // guarded by mu; in the order of receipt
 	inFlight int        // guarded by mu; bytes of queue
+	made     []byte     // guarded by mu: replies to what is stored, which nobody writes yet
+	owed     int        // guarded by mu; bytes of made and out
+	news     news       // guarded by mu: to be told by who writes
 	writing  bool       // guarded by mu: an acker or a slow writer has it
 	replied  time.Time  // guarded by mu: when the last replies were made
 	broken   bool       // guarded by mu: nothing can be written any more
@@ -73,10 +95,12 @@ type session struct {
 	outAt    int        // out[outAt:] is not written
 	writeFn  func(fd uintptr)
 	wrErr    error
+
+	blockedAt *list.Element // guarded by in.owed.mu: the sender does not take its replies
 }
 
 // pending is a batch on its way through the journal, and heartbeats that came
-// with it. Guarded by its session's mu once queued.
+// with it, until its replies are made. Guarded by its session's mu once queued.
 type pending struct {
 	s        *session
 	seqs     []uint32 // of its records; the batch itself is the journal's
@@ -90,10 +114,7 @@ type pending struct {
 }
 
 // beat is a heartbeat that came after so many of the batch's records.
-type beat struct {
-	after int
-	seq   uint32
-}
+type beat struct{ after, seq uint32 }
 
 func newSession(in *Ingest, c Conn) (*session, error) {
 	s := &session{
@@ -119,40 +140,58 @@ func (s *session) run() {
 		} else if s.err == nil {
 			s.err = err
 		}
-		for _, x := range s.stuck {
-			s.submit(x)
-		}
-		clear(s.stuck)
-		s.stuck = s.stuck[:0]
+		s.submitStuck()
 	}
 	s.dropScratch()
 	s.finish(s.err)
 }
 
-// ready is called by the poller when there is something to be read. It keeps the
-// connection until something would block, or is over.
-func (s *session) ready() bool {
-	if _, over := s.state(); over {
-		return false
+// submitStuck hands over what the journal's queue had no room for. Of those whose turns
+// are heavy, one at a time waits for room: the others' records come before the rest.
+func (s *session) submitStuck() {
+	if len(s.stuck) == 0 {
+		return
 	}
-	s.polled = true
+	if !s.light {
+		select {
+		case s.in.heavy <- struct{}{}:
+			defer func() { <-s.in.heavy }()
+		case <-s.in.ctx.Done(): // submit says so
+		}
+	}
+	for _, x := range s.stuck {
+		s.submit(x)
+	}
+	clear(s.stuck)
+	s.stuck = s.stuck[:0]
+}
+
+// ready is called by the poller when there is something to be read. It keeps the
+// connection until something would block, or is over. See lightFrames for what is
+// light.
+func (s *session) ready() (stays, light bool) {
+	if _, over := s.state(); over {
+		return false, true
+	}
+	s.polled, s.light = true, true
 	s.err = s.readBurst()
 	s.polled = false
 	if errors.Is(s.err, errNothing) {
 		s.err = nil
 	}
 	room, _ := s.state()
-	return s.err == nil && len(s.stuck) == 0 && room
+	return s.err == nil && len(s.stuck) == 0 && room, s.light
 }
 
 // state says whether more may be in flight, and whether the session is over.
 func (s *session) state() (room, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.inFlight < s.in.cfg.MaxInFlight, s.broken || s.ending
+	return s.inFlight < s.in.cfg.MaxInFlight && s.owed < s.in.cfg.MaxReplies, s.broken || s.ending
 }
 
-// waitRoom blocks while too much is in flight. It is false when the session is over.
+// waitRoom blocks while too much is in flight, or too many replies are not taken. It
+// is false when the session is over.
 func (s *session) waitRoom() bool {
 	for paused := false; ; {
 		room, over := s.state()
@@ -162,6 +201,7 @@ func (s *session) waitRoom() bool {
 		if !paused {
 			paused = true
 			s.in.cfg.Metrics.Pauses.Inc()
+			s.dropScratch() // others can use it meanwhile
 		}
 		select {
 		case <-s.room:
@@ -171,14 +211,22 @@ func (s *session) waitRoom() bool {
 	}
 }
 
-// readBurst reads once and passes on every whole frame in it. The buffer is given
-// back before the journal is waited for.
+// readBurst is a turn: it reads and passes on every whole frame of it. The buffer is
+// given back before the journal is waited for.
 func (s *session) readBurst() error {
 	if err := s.read(); err != nil {
 		return err
 	}
 	b := burst{s: s, sc: s.sc, received: s.in.cfg.Now()}
-	used, err := b.parse(s.n)
+	used, err := b.parse(0, s.n)
+	for at := len(s.left); err == nil && s.n == at+stepSize && s.n < len(b.sc.buf) && b.frames < turnFrames; {
+		if at = s.n; s.step() != nil {
+			break // the next turn meets it again
+		}
+		used, err = b.parse(used, s.n)
+	}
+	s.size.filled(s.n)
+	s.weigh(&b)
 	last := b.pack(used)
 	s.offset += int64(used)
 	rest := b.sc.buf[used:s.n]
@@ -197,8 +245,20 @@ func (s *session) readBurst() error {
 	return err
 }
 
-// parse cuts sc.buf[:n] into frames, adds them and says how many bytes it used.
-func (b *burst) parse(n int) (used int, err error) {
+// weigh says whether a turn was a light one.
+func (s *session) weigh(b *burst) {
+	s.light = b.frames <= lightFrames && b.useless <= lightUseless
+	if b.frames == b.useless { // nothing to store in it
+		s.light = s.light && b.received.Sub(s.idled) >= uselessEvery
+		s.idled = b.received
+	}
+	if s.in.cfg.turn != nil {
+		s.in.cfg.turn(b.frames, s.light)
+	}
+}
+
+// parse cuts sc.buf[used:n] into frames, adds them and says up to where it used them.
+func (b *burst) parse(used, n int) (int, error) {
 	s := b.s
 	for used < n {
 		f, k, err := s.dec.Decode(b.sc.buf[used:n])
@@ -213,6 +273,7 @@ func (b *burst) parse(n int) (used int, err error) {
 			break
 		}
 		b.add(f, used)
+		b.frames++
 		used += k
 	}
 	return used, nil
@@ -242,7 +303,7 @@ func (s *session) malformed(used int, err error) {
 }
 
 func (s *session) warn(msg string, args ...any) {
-	ok, suppressed := s.in.bad.allow()
+	ok, suppressed := s.in.bad.Allow()
 	if !ok {
 		return
 	}
@@ -259,9 +320,15 @@ type burst struct {
 	s        *session
 	sc       *scratch
 	received time.Time
+	frames   int // so far
+	useless  int // of frames: those with nothing to store
 	start    int // of the batch in sc.buf
 	managed  bool
-	beats    []beat
+}
+
+// beat notes a heartbeat, or what is owed an answer like one.
+func (b *burst) beat(seq uint32) {
+	b.sc.beats = append(b.sc.beats, beat{after: uint32(len(b.sc.spans)), seq: seq}) //nolint:gosec // a turn's
 }
 
 func (b *burst) add(f remote.Frame, start int) {
@@ -272,13 +339,15 @@ func (b *burst) add(f remote.Frame, start int) {
 	}
 	switch {
 	case f.Type == remote.Heartbeat && !f.ASCII:
+		b.useless++
 		m.Heartbeats.Inc()
-		b.beats = append(b.beats, beat{after: len(b.sc.spans), seq: f.Seq})
+		b.beat(f.Seq)
 	case len(f.Payload) == 0:
 		// Nothing to store; a managed one is owed its reply all the same.
+		b.useless++
 		m.Empty.Inc()
 		if !f.ASCII {
-			b.beats = append(b.beats, beat{after: len(b.sc.spans), seq: f.Seq})
+			b.beat(f.Seq)
 		}
 	case f.ASCII:
 		b.sc.spans = append(b.sc.spans, span{start: start, end: start + len(f.Payload)})
@@ -301,13 +370,13 @@ type intake struct {
 // pack makes a batch of what was added since the last one, which ends at end, and
 // puts it into the session's queue; nil when there is nothing.
 func (b *burst) pack(end int) *intake {
-	start, spans, beats := b.start, b.sc.spans, b.beats
-	b.start, b.sc.spans, b.beats = end, spans[:0], nil
+	start, spans, beats := b.start, b.sc.spans, b.sc.beats
+	b.start, b.sc.spans, b.sc.beats = end, spans[:0], beats[:0]
 	if len(spans) == 0 && len(beats) == 0 {
 		return nil
 	}
 	s := b.s
-	x := &intake{pending: pending{s: s, managed: b.managed, beats: beats, size: end - start, received: b.received}}
+	x := &intake{pending: pending{s: s, managed: b.managed, beats: slices.Clone(beats), size: end - start, received: b.received}}
 	if len(spans) > 0 {
 		// The records' bytes belong to the journal and what comes after it from now
 		// on: they get memory of their own, of exactly their size.
@@ -377,21 +446,30 @@ func (s *session) submit(x *intake) {
 	}
 	s.mu.Lock()
 	s.own = nil
-	start := len(s.queue) > 0 && s.queue[0].finished && !s.writing
-	s.writing = s.writing || start
+	start := s.conclude()
 	s.mu.Unlock()
 	if start {
 		s.writeReplies()
 	}
 }
 
+// conclude settles, and says whether the caller is to have the replies written. mu is
+// held.
+func (s *session) conclude() (start bool) {
+	start = s.settle() > 0 && !s.writing
+	s.writing = s.writing || start
+	return start
+}
+
 // done is called when p's records are stored, or are not. It doesn't block.
 func (p *pending) done(err error) {
 	s := p.s
+	start := false
 	s.mu.Lock()
 	p.finished, p.err = true, err
-	start := s.own != p && s.queue[0].finished && !s.writing
-	s.writing = s.writing || start
+	if s.own != p {
+		start = s.conclude()
+	}
 	s.mu.Unlock()
 	if start {
 		s.in.ackers.push(s)

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
+	"github.com/auditfleet/auditfleet/collector/internal/seldom"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -70,6 +71,8 @@ type Listener struct {
 	ln       []*net.TCPListener
 	start    time.Time // of the monotonic clock that Conn.since counts by
 	nextID   atomic.Uint64
+	refusals refusals
+	failures seldom.Limiter // of log lines about accepting
 	accepted atomic.Uint64
 	changed  chan struct{} // limits changed: the sweeper looks again
 	sweeper  sync.WaitGroup
@@ -83,6 +86,7 @@ type Listener struct {
 	conns  map[*Conn]struct{}     // guarded by mu
 	byAddr map[netip.Addr][]*Conn // guarded by mu; a dying session is in conns only
 	waits  map[netip.Addr]*Conn   // guarded by mu: who waits for the sessions in its way to be asked
+	shared int                    // guarded by mu: the receive buffer of the last one accepted; 0: the kernel's
 	ended  bool                   // guarded by mu: nothing is accepted any more
 }
 
@@ -96,6 +100,11 @@ func Open(cfg Config) (_ *Listener, err error) {
 		conns:   map[*Conn]struct{}{},
 		byAddr:  map[netip.Addr][]*Conn{},
 		waits:   map[netip.Addr]*Conn{},
+		refusals: refusals{
+			limiter: seldom.Limiter{Now: time.Now, Burst: refusalsSaid, Every: refusalsEvery},
+			said:    map[refusal]time.Time{},
+		},
+		failures: seldom.Limiter{Now: time.Now, Burst: 1, Every: 10 * time.Second},
 	}
 	if err := checkLimits(cfg.Limits); err != nil {
 		return nil, err
@@ -165,7 +174,11 @@ func listenTCP(addr string, backlog int) (*net.TCPListener, error) {
 	raw, err := ln.SyscallConn()
 	if err == nil {
 		var lerr error
-		err = raw.Control(func(fd uintptr) { lerr = unix.Listen(int(fd), backlog) })
+		err = raw.Control(func(fd uintptr) {
+			// What is accepted inherits it.
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+			lerr = unix.Listen(int(fd), backlog)
+		})
 		err = errors.Join(err, lerr)
 	}
 	if err != nil {
@@ -273,7 +286,9 @@ func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(
 			// Out of descriptors or memory: it passes; those who wait stay in the
 			// queue. Nothing is gained by asking at once.
 			l.cfg.Metrics.Errors.Inc()
-			l.cfg.Log.Error("accept failed; trying again", "addr", ln.Addr().String(), "error", err)
+			if ok, suppressed := l.failures.Allow(); ok {
+				l.cfg.Log.Error("accept failed; trying again", "addr", ln.Addr().String(), "error", err, "suppressed", suppressed)
+			}
 			select {
 			case <-time.After(100 * time.Millisecond):
 			case <-ctx.Done():
@@ -292,7 +307,9 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 	sock, err := poll.Take(tcp)
 	if err != nil {
 		l.cfg.Metrics.Errors.Inc()
-		l.cfg.Log.Error("a connection could not be taken over", "peer", peer, "error", err)
+		if ok, suppressed := l.failures.Allow(); ok {
+			l.cfg.Log.Error("a connection could not be taken over", "peer", peer, "error", err, "suppressed", suppressed)
+		}
 		return
 	}
 	c := &Conn{sock: sock, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
@@ -312,11 +329,12 @@ func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 	if reason != "" {
 		_ = c.sock.Close()
 		l.cfg.Metrics.Refused.Add(reason, 1)
-		l.cfg.Log.Debug("refused a connection", "peer", c.peer, "reason", reason)
+		l.sayRefused(c, reason)
 		l.report(Report{Op: stockOp(reason), Peer: c.peer})
 		return
 	}
 	setKeepAlive(c.sock)
+	l.share(c)
 	l.accepted.Add(1)
 	l.cfg.Metrics.Accepted.Inc()
 	l.cfg.Metrics.Open.Inc()
@@ -356,7 +374,7 @@ func (l *Listener) add(c *Conn) (reason string) {
 		return metrics.RefusedPort
 	case len(l.byAddr[addr]) >= l.limits.MaxPerAddr:
 		return metrics.RefusedDup
-	case len(l.conns) >= l.limits.MaxConns || l.ended:
+	case len(l.conns)+len(l.waits) >= l.limits.MaxConns || l.ended: // who waits has a descriptor, too
 		return metrics.RefusedLimit
 	}
 	l.conns[c] = struct{}{}

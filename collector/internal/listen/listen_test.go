@@ -454,3 +454,56 @@ func TestBothFamilies(t *testing.T) {
 		c.Close()
 	}
 }
+
+// Who is refused for the configuration's sake is named once, with the key that is the
+// cause and what to do, however often he comes back.
+func TestRefusalsAreSaid(t *testing.T) {
+	s := start(t, Limits{MaxPerAddr: 1, MaxConns: 2}, nil)
+	refused := func(from string) {
+		t.Helper()
+		if !closedWithin(s.dial(t, from), 10*time.Second) {
+			t.Fatalf("%s was let in", from)
+		}
+	}
+	first := s.dial(t, "127.0.0.7:0")
+	first.Write([]byte("."))
+	s.reported(t, []string{"accept"})
+	for range 5 {
+		refused("127.0.0.7:0")
+	}
+	s.dial(t, "127.0.0.8:0").Write([]byte("."))
+	for _, from := range []string{"127.0.0.9:0", "127.0.0.10:0"} {
+		refused(from)
+	}
+	s.reported(t, []string{"accept", "dup", "dup", "dup", "dup", "dup", "accept", "alloc", "alloc"})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	log := s.log.String()
+	for _, want := range []string{
+		"[WARN]  refused a connection: its address has as many connections as tcp_max_per_addr allows", "addr=127.0.0.7", "tcp_max_per_addr=1 open=1",
+		"as many connections as max_connections", "most=2 open=2",
+	} {
+		if strings.Count(log, want) != 1 {
+			t.Errorf("%q is not said once in\n%s", want, log)
+		}
+	}
+}
+
+// Each receive buffer is smaller the more connections there are, and all together stay
+// within their bound.
+func TestReceiveBuffers(t *testing.T) {
+	last := 1 << 30
+	for n := 1; n <= 20_000; n++ {
+		size := receiveBuffer(n)
+		if n <= receiveFree {
+			if size != 0 {
+				t.Fatalf("%d connections: %d bytes each", n, size)
+			}
+			continue
+		}
+		if size > last || size < receiveLeast || size > receiveLeast && size*n > receiveTotal {
+			t.Fatalf("%d connections: %d bytes each, %d before", n, size, last)
+		}
+		last = size
+	}
+}

@@ -82,7 +82,7 @@ func (l *Listener) contest(c *Conn, handle func(*Conn)) bool {
 	}
 	l.mu.Lock()
 	_, waits := l.waits[addr]
-	take := !waits && !l.ended && len(l.waits) < maxContests
+	take := !waits && !l.ended && len(l.waits) < maxContests && len(l.conns)+len(l.waits) < l.limits.MaxConns
 	if take {
 		l.waits[addr] = c
 		l.contests.Add(1)

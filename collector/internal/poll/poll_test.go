@@ -66,7 +66,9 @@ type reader struct {
 	keep   func() bool // after each read; nil: yes
 }
 
-func (r *reader) ready() bool {
+func (r *reader) ready() (stays, light bool) { return r.read(), true }
+
+func (r *reader) read() bool {
 	if r.inside.Swap(true) {
 		panic("ready runs twice at a time")
 	}

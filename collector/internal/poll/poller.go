@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,7 +14,7 @@ import (
 )
 
 const (
-	// roundEvents is the most connections of a round.
+	// roundEvents is the most light connections of a round.
 	roundEvents = 256
 	// nap is how long a round with little to do waits for more, unless something is
 	// hot: no longer than nobody notices.
@@ -34,8 +35,9 @@ const (
 
 // Poller waits for connections in a goroutine of its own.
 type Poller struct {
-	ep   int // the epoll's descriptor
-	file *os.File
+	ep      int // the epoll's descriptor
+	heavyEp int // and that of the heavy connections' one
+	file    *os.File
 	// wait is the epoll as a descriptor of the runtime's poller: waiting for it blocks
 	// no thread.
 	wait  syscall.RawConn
@@ -46,28 +48,26 @@ type Poller struct {
 	stuck *time.Timer
 	turn  atomic.Uint64 // whose goroutine's turn it is
 
-	mu     sync.Mutex
-	slots  []*Handle // guarded by mu; by number
-	free   []int32   // guarded by mu: numbers not in use
-	gen    int32     // guarded by mu: of the next handle
-	closed bool      // guarded by mu
+	mu      sync.Mutex
+	slots   []*Handle // guarded by mu; by number
+	free    []int32   // guarded by mu: numbers not in use
+	gen     int32     // guarded by mu: of the next handle
+	closed  bool      // guarded by mu
+	heavies int       // guarded by mu: connections that are heavy
 }
 
 // Open starts a Poller. after is called at the end of each round, in which ready was
 // called for each connection with something to be read. It may block: when it does
 // so for long, rounds go on in another goroutine.
 func Open(after func()) (*Poller, error) {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("epoll_create1", err)
+	p := &Poller{after: after, start: time.Now()}
+	if err := p.openEpolls(); err != nil {
+		return nil, err
 	}
-	if err := unix.SetNonblock(ep, true); err != nil {
-		_ = unix.Close(ep)
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	p := &Poller{ep: ep, file: os.NewFile(uintptr(ep), "epoll"), after: after, start: time.Now()}
+	p.file = os.NewFile(uintptr(p.ep), "epoll")
+	var err error
 	if p.wait, err = p.file.SyscallConn(); err != nil {
-		return nil, errors.Join(err, p.file.Close())
+		return nil, errors.Join(err, p.file.Close(), unix.Close(p.heavyEp))
 	}
 	p.stuck = time.AfterFunc(time.Hour, p.relieve)
 	p.stuck.Stop()
@@ -83,7 +83,7 @@ func (p *Poller) Close() error {
 	p.mu.Unlock()
 	err := p.file.Close()
 	p.wg.Wait()
-	return err
+	return errors.Join(err, unix.Close(p.heavyEp))
 }
 
 // Hot says that a connection sends as fast as it is answered, or faster: for a
@@ -97,16 +97,14 @@ func (p *Poller) run(turn uint64) {
 	var last time.Time
 	for p.turn.Load() == turn {
 		n, err := p.next(events)
-		if err == nil && n < napBelow && p.mayNap(last) {
+		if err == nil && n < napBelow && p.mayNap(last) && !hasHeavy(events[:n]) {
 			time.Sleep(nap)
 			n, err = p.next(events)
 		}
 		if err != nil {
 			return // closed
 		}
-		for i := range n {
-			p.dispatch(&events[i])
-		}
+		p.serve(events[:n])
 		p.stuck.Reset(stuckAfter)
 		p.after()
 		if p.turn.Load() == turn {
@@ -114,6 +112,12 @@ func (p *Poller) run(turn uint64) {
 		}
 		last = time.Now()
 	}
+}
+
+// hasHeavy says whether heavy connections are ready: how many is not known, and they do
+// not send a record now and then.
+func hasHeavy(events []unix.EpollEvent) bool {
+	return slices.ContainsFunc(events, func(e unix.EpollEvent) bool { return e.Fd == heavySlot })
 }
 
 func (p *Poller) mayNap(last time.Time) bool { return time.Since(last) < napAfter && !p.isHot() }
@@ -182,9 +186,10 @@ func (p *Poller) dispatch(e *unix.EpollEvent) {
 	if !run {
 		return
 	}
-	stays := h.ready()
+	stays, light := h.ready()
 	p.mu.Lock()
 	h.running = false
+	h.weigh(light)
 	if !stays || h.kicked {
 		h.giveBack()
 	}

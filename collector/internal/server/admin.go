@@ -40,6 +40,9 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.loadNames(cfg.HostsFile); err != nil {
 		return err
 	}
+	if err := s.bound(&cfg.Limits); err != nil {
+		return err
+	}
 	if err := s.listen.SetLimits(cfg.Limits); err != nil {
 		return err
 	}

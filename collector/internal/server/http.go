@@ -67,7 +67,7 @@ func (s *Server) serveHTTP() {
 	s.served.Add(1)
 	go func() {
 		defer s.served.Done()
-		if err := s.http.Serve(s.httpLn); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(limitOpen(s.httpLn, httpConns)); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.cfg.Log.Error("serving metrics ended", "error", err)
 		}
 	}()

@@ -187,7 +187,12 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openAPI(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	// Last: what is open now, the connections may not have.
+	limits := cfg.Limits
+	if err := s.bound(&limits); err != nil {
+		return nil, err
+	}
+	return s, s.listen.SetLimits(limits)
 }
 
 func (c *Config) defaults() error {
@@ -435,7 +440,7 @@ func (s *Server) serveAPI() {
 	s.served.Add(1)
 	go func() {
 		defer s.served.Done()
-		if err := s.grpc.Serve(s.api); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := s.grpc.Serve(limitOpen(s.api, apiConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			s.cfg.Log.Error("the query interface ended", "error", err)
 		}
 	}()

@@ -1,0 +1,159 @@
+package ingest
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/proto/remote"
+)
+
+// unread is a sender that takes no replies; its first record is "unread".
+func (f *fixture) unread(part []byte) *client {
+	c := f.dial()
+	c.SetReadBuffer(4 << 10)
+	c.side.sock.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10) })
+	go func() { // until it is closed
+		for {
+			if _, err := c.Write(part); err != nil {
+				return
+			}
+		}
+	}()
+	return c
+}
+
+func (f *fixture) owedTotal() int64 {
+	f.in.owed.mu.Lock()
+	defer f.in.owed.mu.Unlock()
+	return f.in.owed.total
+}
+
+func (f *fixture) blocked() int {
+	f.in.owed.mu.Lock()
+	defer f.in.owed.mu.Unlock()
+	return f.in.owed.blocked.Len()
+}
+
+// Senders that take no replies hold nothing of what all may have in flight: it is given
+// back when their records are stored. They are not read on, and others are served.
+func TestUnreadRepliesHoldNothing(t *testing.T) {
+	const limit, bad, owes = 2 * readSize, 20, 16 << 10
+	f := setup(t, func(c *Config) { c.MaxTotal, c.MaxReplies = limit, owes })
+	var records []byte
+	for i := range uint32(500) {
+		records = append(records, message(i, "unread "+strings.Repeat("x", 100))...)
+	}
+	for range bad {
+		f.unread(records)
+	}
+	eventually(t, "all are blocked", func() bool { return f.blocked() == bad })
+	eventually(t, "no reading goes on", func() bool { return f.owedTotal() >= bad*owes })
+	eventually(t, "nothing is in flight", func() bool {
+		free := f.in.total.TryAcquire(limit)
+		if free {
+			f.in.total.Release(limit)
+		}
+		return free && f.value("auditfleet_collector_inflight_bytes") == 0
+	})
+	if most := int64(bad * (owes + 2*turnFrames*remote.HeaderSize)); f.owedTotal() > most {
+		t.Errorf("%d bytes of replies wait, %d is the most", f.owedTotal(), most)
+	}
+	c := f.dial()
+	c.send(message(1, "good"))
+	c.want("ACK 1")
+	f.in.Abort()
+}
+
+// When more replies wait than may, those who have not taken theirs for longest go.
+func TestSlowestIsEvicted(t *testing.T) {
+	const owes = 16 << 10
+	f := setup(t, func(c *Config) { c.MaxReplies, c.MaxRepliesTotal = owes, 3*owes })
+	beats := bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames)
+	good := f.dial()
+	good.send(message(1, "good"))
+	good.want("ACK 1")
+	first := f.unread(beats)
+	eventually(t, "the first is blocked", func() bool { return f.blocked() == 1 })
+	for range 5 {
+		f.unread(beats)
+	}
+	<-first.done
+	if cause := first.side.Cause(); cause != metrics.ClosedEvicted {
+		t.Errorf("closed because of %q", cause)
+	}
+	eventually(t, "the rest is within the limit", func() bool { return f.owedTotal() <= 3*owes })
+	if n := f.value("auditfleet_collector_reply_evictions_total"); n < 1 || n > 5 {
+		t.Errorf("%v evictions", n)
+	}
+	if n := strings.Count(f.log.String(), "all that wait are more than may"); n != 1 {
+		t.Errorf("%d lines in the log:\n%s", n, f.log.String())
+	}
+	good.send(message(2, "still good"))
+	good.want("ACK 2")
+	f.in.Abort()
+}
+
+// A turn ends after so many frames, however small they are, and what is heavy is known.
+func TestTurnIsBounded(t *testing.T) {
+	var mu sync.Mutex
+	most, turns, frames, heavy := 0, 0, 0, 0
+	f := setup(t, func(c *Config) {
+		c.turn = func(n int, light bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			most, turns, frames = max(most, n), turns+1, frames+n
+			if !light {
+				heavy++
+			}
+		}
+	})
+	const beats = 50_000
+	c := f.dial()
+	go func() { c.Write(bytes.Repeat(remote.Append(nil, remote.Heartbeat, 7, nil), beats)) }()
+	for range beats {
+		c.want("ACK 7")
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if frames != beats || most >= 2*turnFrames || turns < beats/(2*turnFrames) {
+		t.Errorf("%d frames in %d turns, at most %d in one; %d is the bound", frames, turns, most, 2*turnFrames-1)
+	}
+	if heavy < turns/2 {
+		t.Errorf("%d of %d turns are heavy", heavy, turns)
+	}
+}
+
+// What a sender of records now and then does is light; what floods is not.
+func TestLightTurns(t *testing.T) {
+	turns := make(chan bool, 100)
+	f := setup(t, func(c *Config) { c.turn = func(_ int, light bool) { turns <- light } })
+	beat := remote.Append(nil, remote.Heartbeat, 1, nil)
+	for name, what := range map[string]struct {
+		send  []byte
+		light bool
+	}{
+		"a record":         {message(1, "x"), true},
+		"a heartbeat":      {beat, true},
+		"a burst":          {bytes.Repeat(message(1, "x"), lightFrames), true},
+		"many heartbeats":  {bytes.Repeat(beat, lightUseless+1), false},
+		"many lines":       {bytes.Repeat([]byte("a\n"), lightFrames+1), false},
+		"nothing in lines": {[]byte("\n\n\n"), false},
+	} {
+		f.dial().send(what.send)
+		if got := <-turns; got != what.light {
+			t.Errorf("%s: light is %v", name, got)
+		}
+	}
+	c := f.dial()
+	for i, part := range []string{"\xfe", "\x00"} { // a frame byte by byte
+		c.send([]byte(part))
+		if light := <-turns; light != (i == 0) {
+			t.Errorf("byte %d: light is %v", i, light)
+		}
+	}
+}

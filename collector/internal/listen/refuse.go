@@ -1,0 +1,80 @@
+package listen
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/seldom"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+const (
+	// refusalsSaid is how many refusals are logged in each refusalsEvery, of any
+	// address; sayAgain is how long one address is not named again.
+	refusalsSaid  = 5
+	refusalsEvery = 10 * time.Second
+	sayAgain      = 10 * time.Minute
+	// addrsSaid bounds the addresses that are remembered for that.
+	addrsSaid = 1024
+)
+
+// refusals are the log lines about connections that were refused: whoever is refused
+// for the configuration's sake tries again for ever, and somebody has to hear of it.
+type refusals struct {
+	limiter seldom.Limiter
+	said    map[refusal]time.Time // guarded by Listener.mu
+}
+
+// refusal is what a line says once.
+type refusal struct {
+	addr   netip.Addr
+	reason string
+}
+
+// whatToDo says it of each reason, with the key that is the cause.
+var whatToDo = map[string]string{
+	metrics.RefusedDup: "its address has as many connections as tcp_max_per_addr allows; if several senders share the address " +
+		"(NAT, containers, a forwarder beside audisp-remote), raise tcp_max_per_addr (--tcp-max-per-addr), else stop the other sender",
+	metrics.RefusedPort: "its port is not one of tcp_client_ports; have the sender use one of those (local_port in its audisp-remote.conf), " +
+		"or change tcp_client_ports (--tcp-client-ports)",
+	metrics.RefusedLimit: "there are as many connections as max_connections (--max-connections), or the limit of open files (LimitNOFILE=, " +
+		"ulimit -n), allows; raise them if all these senders are yours",
+}
+
+// sayRefused warns of a refusal, unless its address was named not long ago.
+func (l *Listener) sayRefused(c *Conn, reason string) {
+	addr := c.peer.Addr().Unmap()
+	what := refusal{addr, reason}
+	if reason == metrics.RefusedLimit {
+		what.addr = netip.Addr{} // it is nothing about this one
+	}
+	now := time.Now()
+	l.mu.Lock()
+	limits, open, n := l.limits, len(l.conns), len(l.byAddr[c.peer.Addr()])
+	at, known := l.refusals.said[what]
+	again := !l.ended && (!known || now.Sub(at) >= sayAgain)
+	l.mu.Unlock()
+	if !again {
+		return
+	}
+	ok, suppressed := l.refusals.limiter.Allow()
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	if len(l.refusals.said) >= addrsSaid {
+		clear(l.refusals.said)
+	}
+	l.refusals.said[what] = now
+	l.mu.Unlock()
+	args := []any{"addr", addr, "port", c.peer.Port()}
+	switch reason {
+	case metrics.RefusedDup:
+		args = append(args, "tcp_max_per_addr", limits.MaxPerAddr, "open", n)
+	case metrics.RefusedPort:
+		args = append(args, "first", limits.MinPort, "last", limits.MaxPort)
+	default:
+		args = append(args, "most", limits.MaxConns, "open", open)
+	}
+	l.cfg.Log.Warn("refused a connection: "+whatToDo[reason], append(args, "others_not_named", suppressed)...)
+}
