@@ -18,7 +18,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names run test race soak bench lint fuzz proto clean cross stock-peers
+.PHONY: help build install install-stock-names run test race soak guest-test bench lint fuzz proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ race: ## every package's quick tests under the race detector
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_SEED=…)
 	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower' ./collector/internal/head ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
+
+guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
+	@sh integration/guest-test.sh
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

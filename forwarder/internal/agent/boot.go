@@ -102,7 +102,7 @@ func (a *Agent) whyUnheard() string {
 		return ""
 	}
 	if a.alone {
-		return "the kernel sends the multicast group's records to the network namespace that the machine booted with, and this process is in another one: no record comes; run it in the host's (a container: host network)"
+		return "the kernel sends the multicast group's records to the network namespace that the machine booted with, and this process is in another one: run it in the host's (a container: host network)"
 	}
 	_, _, ok := a.kernel.Found()
 	if ok && a.kernel.Stats().Kernel.Enabled == 0 && (a.cfg.Source == SourceMulticast || a.cfg.Kernel.Enable != kernel.Disable) {

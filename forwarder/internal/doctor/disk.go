@@ -121,6 +121,7 @@ func (e *exam) logSpace() {
 // permissions looks at who may read and write what is ours.
 func (e *exam) permissions() {
 	wrong := 0
+	var hidden error
 	for _, c := range []struct {
 		path string
 		none fs.FileMode // bits that nobody may have
@@ -134,6 +135,9 @@ func (e *exam) permissions() {
 		{e.Spool, 0o077, "chmod 0700"},
 	} {
 		info, err := os.Lstat(e.path(c.path))
+		if errors.Is(err, fs.ErrPermission) {
+			hidden = err
+		}
 		if err != nil {
 			continue // not there, or said by another check
 		}
@@ -142,7 +146,10 @@ func (e *exam) permissions() {
 			e.found("permissions", Warn, 62, c.fix+" "+c.path, "%s has mode %04o: others may %s it", c.path, info.Mode().Perm(), may(mode))
 		}
 	}
-	if wrong == 0 {
+	switch {
+	case hidden != nil:
+		e.unknown("permissions", hidden)
+	case wrong == 0:
 		e.ok("permissions", "nobody else may write the configuration or read the records")
 	}
 }

@@ -242,7 +242,9 @@ func (e *exam) unit() {
 		e.ok("unit", "auditd starts the forwarder as its plugin au-fleet.conf")
 	case err == nil:
 		e.found("unit", Warn, 41, "active = yes in au-fleet.conf, then auditctl --signal reconfig", "auditd's plugin au-fleet.conf is not active")
-	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission):
+	case errors.Is(err, fs.ErrPermission):
+		e.unknown("unit", err)
+	case !errors.Is(err, fs.ErrNotExist):
 		e.found("unit", Fail, 71, "mend it; man auditd-plugins", "auditd does not start its plugin: %s", e.below(err))
 	default:
 		e.found("unit", Warn, 41, "systemctl enable --now auditfleet-forwarder, or au-fleet.conf into /etc/audit/plugins.d", "nothing starts the forwarder at the boot")
