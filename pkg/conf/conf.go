@@ -18,6 +18,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // maxFile bounds what is read; a configuration file is a page or two.
@@ -90,9 +92,9 @@ func (e Errors) Error() string {
 // Load reads path against a schema. A file that is not there is an error that
 // wraps fs.ErrNotExist; anything wrong in the file is Errors.
 func Load(path string, schema Schema) (*File, error) {
-	f, err := os.Open(path)
+	f, err := fsys.OpenRegular(path, os.O_RDONLY, 0)
 	if err != nil {
-		return nil, err
+		return nil, asError(err)
 	}
 	defer f.Close()
 	return read(path, f, schema)
@@ -103,27 +105,21 @@ func Load(path string, schema Schema) (*File, error) {
 // file, a file that is not root's (nor the running user's), or one that others
 // may write.
 func LoadSecure(path string, schema Schema) (*File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := fsys.OpenTrusted(path, unix.O_NOFOLLOW)
 	if err != nil {
-		if errors.Is(err, unix.ELOOP) {
-			return nil, &Error{File: path, Msg: "is a symbolic link", Hint: "put the file itself there"}
-		}
-		return nil, err
+		return nil, asError(err)
 	}
 	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
-	}
-	switch {
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return nil, &Error{File: path, Msg: "is not a regular file"}
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return nil, &Error{File: path, Msg: fmt.Sprintf("belongs to uid %d", st.Uid), Hint: "chown root " + path}
-	case st.Mode&0o002 != 0:
-		return nil, &Error{File: path, Msg: "is world-writable", Hint: "chmod 0640 " + path}
-	}
 	return read(path, f, schema)
+}
+
+// asError is a file that cannot be trusted in this package's words.
+func asError(err error) error {
+	var unsafe *fsys.UnsafeError
+	if errors.As(err, &unsafe) {
+		return &Error{File: unsafe.Path, Msg: unsafe.Why, Hint: unsafe.Fix}
+	}
+	return err
 }
 
 func read(path string, r io.Reader, schema Schema) (*File, error) {

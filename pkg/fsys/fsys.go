@@ -1,7 +1,8 @@
 // Package fsys is the seam between storage code and the operating system: just
 // the file operations a durable log needs, so that tests can put a failing or
 // power-losing disk (fsys/faultfs) in the place of the real one. Beside it, Replace
-// is for small files. It imports nothing of ours; pkg/seglog and both daemons may
+// is for small files, and OpenTrusted, OpenOwn and CheckDir for files and folders that
+// somebody else may have put there. It imports nothing of ours; pkg/seglog and both daemons may
 // import it.
 package fsys
 
@@ -22,9 +23,11 @@ var ErrUnsupported = errors.ErrUnsupported
 // FS is what storage code may ask of a filesystem. Names are paths as the os
 // package takes them. All methods may be called at once.
 type FS interface {
-	// OpenFile opens as os.OpenFile does; flag holds os.O_* bits.
+	// OpenFile opens a regular file as os.OpenFile does; flag holds os.O_* bits. A
+	// symbolic link is refused.
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
-	// MkdirAll creates a folder and those above it. An entry made by it, as
+	// MkdirAll creates a folder and those above it, and refuses one in which others
+	// could plant links (CheckDir). An entry made by it, as
 	// any other new entry, is durable after SyncDir of the folder above.
 	MkdirAll(name string, perm fs.FileMode) error
 	// Rename replaces newname atomically.

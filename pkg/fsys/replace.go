@@ -5,17 +5,34 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // Replace puts a file of data and mode in the place of path at once or not at all,
 // by way of a file beside it with path's name and ".tmp": one caller at a time. With
 // durable it is on disk, under its name, when Replace returns.
 func Replace(path string, data []byte, mode fs.FileMode, durable bool) error {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := createFresh(path + ".tmp")
 	if err != nil {
 		return err
 	}
 	return replace(f, path, data, mode, durable)
+}
+
+// createFresh creates a file that was not there: what a crash left, or somebody
+// planted, is removed and not written to.
+func createFresh(path string) (*os.File, error) {
+	const tries = 10 // against somebody who plants again
+	for n := 1; ; n++ {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600)
+		if !errors.Is(err, fs.ErrExist) || n == tries {
+			return f, err
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
 }
 
 // ReplaceShared is Replace for callers that may come at once: the file beside path

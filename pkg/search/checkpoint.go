@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // A checkpoint says where a search of logs ended, in the stock tool's file
@@ -86,9 +87,14 @@ const maxCheckpoint = 32 << 20
 
 // readCheckpoint reads a checkpoint; nil when there is no such file.
 func readCheckpoint(path string) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
+	}
+	if err == nil {
+		if info, serr := f.Stat(); serr == nil && info.Mode()&fs.ModeNamedPipe != 0 { // it would be waited for
+			err = errors.Join(errors.New("is a pipe"), f.Close())
+		}
 	}
 	var b []byte
 	if err == nil {
@@ -194,11 +200,14 @@ func writeCheckpoint(path string, text []byte) (err error) {
 			err = &CheckpointError{codeFailed, fmt.Sprintf("Cannot open checkpoint file - %s: %v", path, rootCause(err))}
 		}
 	}()
-	if target, err := filepath.EvalSymlinks(path); err == nil {
+	if target, err := filepath.EvalSymlinks(path); err == nil && target != path {
+		if err := fsys.CheckLink(path); err != nil {
+			return err
+		}
 		path = target
 	}
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}

@@ -156,6 +156,9 @@ func makeDir(o Options) error {
 		parents = append(parents, at)
 	}
 	if len(parents) == 0 {
+		if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
+			return err // it is there, and not safe
+		}
 		err := o.FS.SyncDir(filepath.Dir(at))
 		if errors.Is(err, fs.ErrPermission) {
 			return nil // somebody else's folder, and so made by somebody else

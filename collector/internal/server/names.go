@@ -4,8 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // maxNames is the most of a hosts file that is read, in bytes.
@@ -37,16 +38,7 @@ func (s *Server) loadNames(path string) error {
 }
 
 func readNames(path string) (string, error) {
-	info, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return "", err
-	case info.Size() > maxNames:
-		return "", fmt.Errorf("%s: larger than %d MiB", path, maxNames>>20)
-	case info.Mode().Perm()&0o002 != 0:
-		return "", fmt.Errorf("%s: it is world-writable, and says whose records are whose: chmod 0644 %s", path, path)
-	}
-	text, err := os.ReadFile(path)
+	text, err := fsys.ReadTrusted(path, maxNames)
 	return string(text), err
 }
 

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
@@ -30,6 +31,9 @@ func listenUnix(path, group string, inStore bool) (*net.UnixListener, int, error
 	}
 	if len(path) > maxSocketPath {
 		return nil, -1, fmt.Errorf("the query socket's path has %d bytes, the system takes %d: choose a shorter one with --api: %s", len(path), maxSocketPath, path)
+	}
+	if err := fsys.CheckDir(filepath.Dir(path), true); err != nil {
+		return nil, -1, fmt.Errorf("the query socket: %w", err)
 	}
 	if err := removeStale(path); err != nil {
 		return nil, -1, err

@@ -163,7 +163,7 @@ func (b *backup) places() error {
 // claim makes or recognises the target and keeps other backups out.
 func (b *backup) claim() (unlock func() error, err error) {
 	dir := b.o.Target
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := fsys.OS.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	marker := filepath.Join(dir, backupMarker)
@@ -187,7 +187,7 @@ func (b *backup) claim() (unlock func() error, err error) {
 	case string(text) != backupText:
 		return nil, fmt.Errorf("%w: %s says %.40q", ErrForeign, backupMarker, text)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, backupLock), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := fsys.OpenOwn(filepath.Join(dir, backupLock), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -364,10 +364,5 @@ func (b *backup) finish(man *manifest) error {
 }
 
 func writeDurably(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close(), fsys.OS.SyncDir(filepath.Dir(path)))
+	return fsys.Replace(path, text, 0o600, true)
 }

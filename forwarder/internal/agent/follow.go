@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -226,11 +227,18 @@ const stateHeader = "auditfleet-follow 1"
 var ErrStateFile = errors.New("not a state file of ours")
 
 func loadState(path string) (position, error) {
-	b, err := os.ReadFile(path)
+	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return position{}, fmt.Errorf("state file: %w", err)
+	}
+	file, err := fsys.OpenOwn(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return position{}, nil
 	}
 	if err != nil {
+		return position{}, fmt.Errorf("state file: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(file, 4096))
+	if err = errors.Join(err, file.Close()); err != nil {
 		return position{}, fmt.Errorf("state file: %w", err)
 	}
 	var p position

@@ -28,7 +28,7 @@ func (a *Agent) removePID() error {
 	if a.cfg.PIDFile == "" {
 		return nil
 	}
-	b, err := os.ReadFile(a.cfg.PIDFile)
+	b, err := fsys.ReadRegular(a.cfg.PIDFile, 4096)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && strings.TrimSpace(string(b)) != strconv.Itoa(os.Getpid()) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -51,7 +52,10 @@ const (
 // openSerialFile returns the file and what it knows of the present boot; nil when
 // that is nothing. A file of somebody else's is left as it is.
 func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil {
+		return nil, nil, fmt.Errorf("--state: %w", err)
+	}
+	f, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
 	}

@@ -14,8 +14,10 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules"
+	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -200,7 +202,7 @@ func (c *ctl) printExplanation(e *rules.Explanation) int {
 // explainFile is a linter's view of a rule file: it reads all lines, whatever is
 // wrong with some of them.
 func (c *ctl) explainFile(path string) int {
-	data, err := os.ReadFile(path)
+	data, err := fsys.ReadRegular(path, ruleset.MaxFile)
 	if err != nil {
 		fmt.Fprintln(c.err, err)
 		return 1

@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 )
 
@@ -97,9 +98,13 @@ func (c *ctl) fileLine(l *ruleset.Line) bool {
 // openRules opens a rule file after the checks auditctl makes: whoever writes to
 // it decides what is audited.
 func openRules(path string) (*os.File, error) {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := fsys.OpenRegular(path, os.O_RDONLY, 0)
+	var unsafe *fsys.UnsafeError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("audit rules file %s doesn't exist", path)
+	case errors.As(err, &unsafe):
+		return nil, fmt.Errorf("Error - %s is not a regular file", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("Error opening %s (%s)", path, errnoText(err))
@@ -122,8 +127,6 @@ func checkRulesFile(path string, info fs.FileInfo) error {
 		return fmt.Errorf("Error - %s isn't owned by root\n  chown root it, or copy it to a file of root's", path)
 	case info.Mode().Perm()&0o002 != 0:
 		return fmt.Errorf("Error - %s is world writable\n  chmod o-w it, after a look at what is in it", path)
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("Error - %s is not a regular file", path)
 	}
 	return nil
 }

@@ -61,6 +61,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		DrainTimeout: o.drain, ShutdownTimeout: o.shutdown,
 		Names: nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: logger.Named("names").Warn}),
 	}
+	o.overlook(logger)
 	if err := o.check(); err != nil {
 		return cfg, &usageError{err}
 	}
@@ -140,16 +141,29 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 	return err
 }
 
+// fromFile says whether the source is a file.
+func (o *runFlags) fromFile() bool {
+	return o.source != agent.SourceKernel && o.source != agent.SourceMulticast && o.source != agent.SourceStdin
+}
+
+// overlook says which flags have no effect with this source, and forgets them: one
+// unit or script for several sources must start with each.
+func (o *runFlags) overlook(logger hclog.Logger) {
+	if o.follow && !o.fromFile() {
+		logger.Warn("--follow has no effect: only a file ends, and can be followed", "source", o.source)
+		o.follow = false
+	}
+	if o.state != "" && o.state != none && !o.follow && (o.fromFile() || o.source == agent.SourceStdin) {
+		logger.Warn("--state has no effect: there is a place to remember only with --follow, or the kernel source", "source", o.source)
+		o.state = ""
+	}
+}
+
 // check refuses flags that make no sense, alone or together.
 func (o *runFlags) check() error {
-	file := o.source != agent.SourceKernel && o.source != agent.SourceMulticast && o.source != agent.SourceStdin
 	switch {
 	case o.source == "":
 		return errors.New("--source: empty: want kernel, multicast, stdin or a file")
-	case o.follow && !file:
-		return fmt.Errorf("--follow: only a file can be followed, not %s", o.source)
-	case o.state != "" && !o.follow && (file || o.source == agent.SourceStdin):
-		return errors.New("--state: only with --follow, or the kernel source")
 	case o.transport != "tcp":
 		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
 	case o.probe < 0:

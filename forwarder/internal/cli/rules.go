@@ -183,7 +183,7 @@ func (r *ruleFiles) augenrules(check, load bool) int {
 		io.WriteString(r.err, w.String())
 	}
 	f := m.File(r.file, r.env)
-	old, err := os.ReadFile(r.file)
+	old, err := fsys.ReadRegular(r.file, ruleset.MaxFile)
 	if err == nil && string(old) == string(m.Data) {
 		fmt.Fprintf(r.out, "%s: No change\n", r.name)
 		if check {
@@ -245,7 +245,7 @@ func (r *ruleFiles) install(data []byte) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real // a link keeps pointing to where the file is
 	}
-	old, err := os.ReadFile(path)
+	old, err := fsys.ReadRegular(path, ruleset.MaxFile)
 	if err == nil {
 		err = fsys.ReplaceShared(path+".prev", old, 0o640, true)
 	} else if errors.Is(err, fs.ErrNotExist) {
@@ -312,7 +312,7 @@ func (r *ruleFiles) readAny(path string) (*ruleset.File, []ruleset.Warning, erro
 		}
 		return m.File(path, r.env), m.Warnings, nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := fsys.ReadRegular(path, ruleset.MaxFile)
 	if err != nil {
 		return nil, nil, err
 	}

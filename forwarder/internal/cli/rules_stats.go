@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 	"github.com/auditfleet/auditfleet/pkg/search"
@@ -230,7 +231,7 @@ func callName(arch, nr string) string {
 // finish sorts the keys and finds the rules that carry them.
 func (s *ruleStats) finish(keys map[string]*keyStats) []*keyStats {
 	rulesOf := map[string][]string{}
-	if data, err := os.ReadFile(s.file); err == nil {
+	if data, err := fsys.ReadRegular(s.file, ruleset.MaxFile); err == nil {
 		for _, l := range ruleset.Parse(s.file, data, s.env).Lines {
 			if l.Cmd == nil || l.Cmd.Rule() == nil {
 				continue

@@ -74,7 +74,7 @@ func (f osFile) Datasync() error {
 
 // OpenFile implements FS. A symbolic link in the log's place is refused.
 func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(name, flag|unix.O_NOFOLLOW, perm)
+	f, err := fsys.OpenRegular(name, flag|unix.O_NOFOLLOW, perm)
 	if err != nil {
 		return nil, err
 	}

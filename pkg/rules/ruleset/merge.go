@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
@@ -87,7 +88,7 @@ func Merge(dir string) (*Merged, error) {
 	m := &merger{out: &Merged{}}
 	for _, name := range names {
 		path := filepath.Join(dir, name)
-		data, err := os.ReadFile(path)
+		data, err := fsys.ReadRegular(path, MaxFile)
 		if err != nil {
 			m.warn(path, 0, "the file can't be read: "+cause(err), "its rules are missing; augenrules leaves it out as well")
 			continue
@@ -101,7 +102,13 @@ func Merge(dir string) (*Merged, error) {
 	return m.out, nil
 }
 
+// MaxFile is the most of a rule file that is read, in bytes.
+const MaxFile = 64 << 20
+
 func cause(err error) string {
+	if u := (*fsys.UnsafeError)(nil); errors.As(err, &u) {
+		return u.Why
+	}
 	if p := (*os.PathError)(nil); errors.As(err, &p) {
 		return p.Err.Error()
 	}

@@ -112,7 +112,7 @@ func Open(o Options) (_ *Store, err error) {
 func (s *Store) claim() error {
 	dir := s.opts.Dir
 	if !s.opts.ReadOnly {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := fsys.OS.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}
 	}
@@ -121,7 +121,7 @@ func (s *Store) claim() error {
 		return err // nothing was made in a folder that is not ours
 	}
 	if !s.opts.ReadOnly {
-		if err := os.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
+		if err := fsys.OS.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
 			return err
 		}
 	}

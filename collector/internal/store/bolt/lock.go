@@ -14,17 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // lockDir takes the folder's lock: a server's excludes all others, readers share.
 // A server in the way is known at once; readers, which will not be long, are waited
 // for. To read a folder without a lock file (a copy on read-only media) needs none.
 func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error) {
-	flag, how := os.O_RDONLY, unix.LOCK_SH
+	open, flag, how := fsys.OpenRegular, os.O_RDONLY|unix.O_NOFOLLOW, unix.LOCK_SH
 	if exclusive {
-		flag, how = os.O_RDWR|os.O_CREATE, unix.LOCK_EX
+		open, flag, how = fsys.OpenOwn, os.O_RDWR|os.O_CREATE, unix.LOCK_EX
 	}
-	f, err := os.OpenFile(path, flag, 0o600)
+	f, err := open(path, flag, 0o600)
 	if !exclusive && errors.Is(err, fs.ErrNotExist) {
 		return io.NopCloser(nil), nil
 	}

@@ -1,0 +1,164 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// UnsafeError is returned for a file or folder in which others could have put what is
+// to be read, or could choose what is overwritten.
+type UnsafeError struct {
+	Path string
+	Why  string
+	Fix  string // what to do about it; may be empty
+}
+
+func (e *UnsafeError) Error() string {
+	if e.Fix == "" {
+		return e.Path + ": " + e.Why
+	}
+	return e.Path + ": " + e.Why + ": " + e.Fix
+}
+
+// OpenRegular opens a regular file as os.OpenFile does, and nothing else: it never
+// waits, as a FIFO would have it. Flags may hold unix.O_NOFOLLOW.
+func OpenRegular(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, perm)
+	switch {
+	case errors.Is(err, unix.ELOOP) && flag&unix.O_NOFOLLOW != 0:
+		return nil, &UnsafeError{path, "is a symbolic link", "put the file itself there"}
+	case errors.Is(err, unix.ENXIO): // a FIFO that nobody reads, or a socket
+		return nil, &UnsafeError{Path: path, Why: "is not a regular file"}
+	case err != nil:
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = &UnsafeError{Path: path, Why: "is a directory"}
+	case !info.Mode().IsRegular():
+		err = &UnsafeError{Path: path, Why: "is not a regular file"}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ReadRegular reads a regular file of at most so many bytes.
+func ReadRegular(path string, most int64) ([]byte, error) {
+	f, err := OpenRegular(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(f, most)
+}
+
+// OpenTrusted opens a file that says what is to be done: it must be root's or this
+// user's, and not everybody may write it. flag may hold unix.O_NOFOLLOW.
+func OpenTrusted(path string, flag int) (*os.File, error) {
+	f, err := OpenRegular(path, os.O_RDONLY|flag, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := trusted(f, path, 0o002, "chmod 0640 "+path); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// ReadTrusted reads a file as OpenTrusted opens it, of at most so many bytes.
+func ReadTrusted(path string, most int64) ([]byte, error) {
+	f, err := OpenTrusted(path, 0)
+	if err != nil {
+		return nil, err
+	}
+	return readAll(f, most)
+}
+
+// OpenOwn opens a file that only this program writes, such as a lock or its state: no
+// link of any kind, root's or this user's, and nobody else may write it.
+func OpenOwn(path string, flag int, perm fs.FileMode) (*os.File, error) {
+	f, err := OpenRegular(path, flag|unix.O_NOFOLLOW, perm)
+	if err != nil {
+		return nil, err
+	}
+	fix := "look at it, and remove it"
+	err = trusted(f, path, 0o022, fix)
+	var st unix.Stat_t
+	if err == nil {
+		if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
+			err = &UnsafeError{path, "is a hard link: the file has another name", fix}
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func readAll(f *os.File, most int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = &UnsafeError{Path: f.Name(), Why: fmt.Sprintf("is larger than %d bytes", most)}
+	}
+	return b, errors.Join(err, f.Close())
+}
+
+func trusted(f *os.File, path string, mask uint32, fix string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: path, Err: err}
+	}
+	switch {
+	case foreign(st.Uid):
+		return &UnsafeError{path, fmt.Sprintf("belongs to uid %d", st.Uid), "chown root " + path}
+	case st.Mode&mask&0o002 != 0:
+		return &UnsafeError{path, "is world-writable", fix}
+	case st.Mode&mask != 0:
+		return &UnsafeError{path, "its group may write it", fix}
+	}
+	return nil
+}
+
+// foreign says whether a user is neither root nor this one.
+func foreign(uid uint32) bool { return uid != 0 && int(uid) != os.Geteuid() }
+
+// CheckDir refuses a folder in which others could plant links: one that is not root's
+// or this user's, or that its group or all may write. A sticky one may be written by
+// all where only files with names of their own are made there.
+func CheckDir(dir string, stickyToo bool) error {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
+	case foreign(st.Uid):
+		return &UnsafeError{dir, fmt.Sprintf("the folder belongs to uid %d, who could put links in the place of our files", st.Uid), "chown root " + dir + ", or choose another one"}
+	case stickyToo && st.Mode&unix.S_ISVTX != 0:
+	case st.Mode&0o022 != 0:
+		return &UnsafeError{dir, "others may write in the folder, and put links in the place of our files", "chmod go-w " + dir + ", or choose another one"}
+	}
+	return nil
+}
+
+// CheckLink refuses a symbolic link that is neither root's nor this user's: where it
+// points to is somebody else's choice.
+func CheckLink(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK && foreign(st.Uid) {
+		return &UnsafeError{path, fmt.Sprintf("is a symbolic link of uid %d", st.Uid), "look at it, and remove it"}
+	}
+	return nil
+}
