@@ -16,7 +16,10 @@ type UnsafeError struct {
 	Path string
 	Why  string
 	Fix  string // what to do about it; may be empty
+	Err  error  // the system's own, where there was one
 }
+
+func (e *UnsafeError) Unwrap() error { return e.Err }
 
 func (e *UnsafeError) Error() string {
 	if e.Fix == "" {
@@ -31,7 +34,7 @@ func OpenRegular(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, perm)
 	switch {
 	case errors.Is(err, unix.ELOOP) && flag&unix.O_NOFOLLOW != 0:
-		return nil, &UnsafeError{path, "is a symbolic link", "put the file itself there"}
+		return nil, &UnsafeError{Path: path, Why: "is a symbolic link", Fix: "put the file itself there", Err: err}
 	case errors.Is(err, unix.ENXIO): // a FIFO that nobody reads, or a socket
 		return nil, &UnsafeError{Path: path, Why: "is not a regular file"}
 	case err != nil:
@@ -94,7 +97,7 @@ func OpenOwn(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	var st unix.Stat_t
 	if err == nil {
 		if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
-			err = &UnsafeError{path, "is a hard link: the file has another name", fix}
+			err = &UnsafeError{Path: path, Why: "is a hard link: the file has another name", Fix: fix}
 		}
 	}
 	if err != nil {
@@ -118,11 +121,11 @@ func trusted(f *os.File, path string, mask uint32, fix string) error {
 	}
 	switch {
 	case foreign(st.Uid):
-		return &UnsafeError{path, fmt.Sprintf("belongs to uid %d", st.Uid), "chown root " + path}
+		return &UnsafeError{Path: path, Why: fmt.Sprintf("belongs to uid %d", st.Uid), Fix: "chown root " + path}
 	case st.Mode&mask&0o002 != 0:
-		return &UnsafeError{path, "is world-writable", fix}
+		return &UnsafeError{Path: path, Why: "is world-writable", Fix: fix}
 	case st.Mode&mask != 0:
-		return &UnsafeError{path, "its group may write it", fix}
+		return &UnsafeError{Path: path, Why: "its group may write it", Fix: fix}
 	}
 	return nil
 }
@@ -142,10 +145,10 @@ func CheckDir(dir string, stickyToo bool) error {
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return &fs.PathError{Op: "open", Path: dir, Err: unix.ENOTDIR}
 	case foreign(st.Uid):
-		return &UnsafeError{dir, fmt.Sprintf("the folder belongs to uid %d, who could put links in the place of our files", st.Uid), "chown root " + dir + ", or choose another one"}
+		return &UnsafeError{Path: dir, Why: fmt.Sprintf("the folder belongs to uid %d, who could put links in the place of our files", st.Uid), Fix: "chown root " + dir + ", or choose another one"}
 	case stickyToo && st.Mode&unix.S_ISVTX != 0:
 	case st.Mode&0o022 != 0:
-		return &UnsafeError{dir, "others may write in the folder, and put links in the place of our files", "chmod go-w " + dir + ", or choose another one"}
+		return &UnsafeError{Path: dir, Why: "others may write in the folder, and put links in the place of our files", Fix: "chmod go-w " + dir + ", or choose another one"}
 	}
 	return nil
 }
@@ -158,7 +161,7 @@ func CheckLink(path string) error {
 		return &fs.PathError{Op: "lstat", Path: path, Err: err}
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK && foreign(st.Uid) {
-		return &UnsafeError{path, fmt.Sprintf("is a symbolic link of uid %d", st.Uid), "look at it, and remove it"}
+		return &UnsafeError{Path: path, Why: fmt.Sprintf("is a symbolic link of uid %d", st.Uid), Fix: "look at it, and remove it"}
 	}
 	return nil
 }

@@ -110,6 +110,18 @@ func (z *unpacking) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// Unpack is the file, or what is compressed in it with gzip or zstd: its first bytes
+// say so, whatever it is called. damage is called when all was read, and returns what
+// kept the rest of a compressed one from being read; it also releases what was needed.
+func Unpack(f *os.File) (r io.Reader, packed bool, damage func() error, err error) {
+	r, err = unpacked(f)
+	z, packed := r.(*unpacking)
+	if err != nil || !packed {
+		return r, false, func() error { return nil }, err
+	}
+	return r, true, func() error { z.stop(); return z.err }, nil
+}
+
 // unpacked is the file, or what is compressed in it: its first bytes say so,
 // whatever it is called.
 func unpacked(f *os.File) (io.Reader, error) {

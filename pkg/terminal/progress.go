@@ -25,18 +25,31 @@ func (w *watched) Write(b []byte) (int, error) {
 
 // progress is a line that says for how long something has been going on.
 type progress struct {
-	out   io.Writer
-	doing string
-	begun time.Time
-	once  sync.Once
-	quit  chan struct{}
-	done  chan struct{}
+	out  io.Writer
+	text func() string
+	once sync.Once
+	quit chan struct{}
+	done chan struct{}
 }
 
 func startProgress(out io.Writer, doing string) *progress {
-	p := &progress{out: out, doing: doing, begun: time.Now(), quit: make(chan struct{}), done: make(chan struct{})}
+	begun := time.Now()
+	return startText(out, func() string { return fmt.Sprintf("%s ... %ds", doing, int(time.Since(begun).Seconds())) })
+}
+
+func startText(out io.Writer, text func() string) *progress {
+	p := &progress{out: out, text: text, quit: make(chan struct{}), done: make(chan struct{})}
 	go p.run()
 	return p
+}
+
+// Status shows a line that says how far something is, where out is a terminal, from
+// the second second on. Other lines may be written between; end takes it away.
+func Status(out io.Writer, text func() string) (end func()) {
+	if !IsTerminal(out) {
+		return func() {}
+	}
+	return startText(Bare(out), func() string { return Clean(text()) }).end
 }
 
 func (p *progress) run() {
@@ -47,7 +60,7 @@ func (p *progress) run() {
 	for {
 		select {
 		case <-wait.C:
-			fmt.Fprintf(p.out, "\r%s ... %ds\x1b[K", p.doing, int(time.Since(p.begun).Seconds()))
+			fmt.Fprintf(p.out, "\r%s\x1b[K", p.text())
 			shown = true
 			wait.Reset(progressEvery)
 		case <-p.quit:

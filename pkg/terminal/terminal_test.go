@@ -153,3 +153,20 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%v, %q", err, endQuick())
 	}
 }
+
+// A status line goes to a terminal only, shows no control character of the text, and
+// is taken away.
+func TestStatus(t *testing.T) {
+	tty, end := need.Terminal(t, 80)
+	asked := make(chan struct{}, 100)
+	unshow := Status(Guard(tty), func() string { asked <- struct{}{}; return "half\x1b[2J" })
+	<-asked
+	<-asked // so the first was written
+	unshow()
+	unshow()
+	if got := end(); !strings.HasPrefix(got, "\r"+`half\033[2J`+"\x1b[K") || !strings.HasSuffix(got, "\r\x1b[K") {
+		t.Errorf("%q", got)
+	}
+	Status(io.Discard, func() string { t.Error("asked for nobody"); return "" })()
+	Status(nil, nil)()
+}

@@ -33,6 +33,7 @@ const (
 	SourceKernel    = "kernel"
 	SourceMulticast = "multicast"
 	SourceStdin     = "stdin"
+	SourceNone      = "(none)" // only what the spool holds is shipped
 )
 
 // Config is for Open.
@@ -99,6 +100,8 @@ type Agent struct {
 	cfg    Config
 	kernel *kernel.Listener
 	input  *os.File
+	packed io.Reader    // what is compressed in input; nil: nothing
+	damage func() error // of packed, once it is read
 	from   position
 	log    atomic.Pointer[locallog.Log] // changed by the pump
 	spool  *spool.Spool
@@ -242,7 +245,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 
 func (a *Agent) openInput() error {
 	switch {
-	case a.cfg.fromKernel():
+	case a.cfg.fromKernel(), a.cfg.Source == SourceNone:
 		return nil
 	case a.cfg.Source == SourceStdin:
 		a.input = a.cfg.Stdin
@@ -256,6 +259,9 @@ func (a *Agent) openInput() error {
 		return fmt.Errorf("--source %s: is a folder", a.cfg.Source)
 	}
 	if a.cfg.Follow {
+		if err := refusePacked(a.cfg.Source); err != nil {
+			return err
+		}
 		if a.cfg.StateFile != "" {
 			if a.from, err = loadState(a.cfg.StateFile); err != nil {
 				return err
@@ -267,7 +273,7 @@ func (a *Agent) openInput() error {
 	if a.input, err = os.Open(a.cfg.Source); err != nil {
 		return fmt.Errorf("--source: %w", err)
 	}
-	return nil
+	return a.openPacked()
 }
 
 // Run works until ctx ends, or the input does, or the kernel is taken over. When
@@ -284,9 +290,11 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	}
 	a.serve()
 	var err error
-	if a.kernel != nil {
+	begun := a.cfg.Now()
+	switch {
+	case a.kernel != nil:
 		err = a.runKernel(ctx)
-	} else {
+	case a.cfg.Source != SourceNone:
 		err = a.runLines(ctx)
 	}
 	close(a.over)
@@ -298,6 +306,7 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	err = errors.Join(err, <-pluginsEnded)
 	stopSending()
 	<-sent
+	a.summary(begun)
 	return err
 }
 
@@ -403,6 +412,10 @@ func (a *Agent) runLines(ctx context.Context) error {
 		if a.input == nil {
 			f := &follower{path: a.cfg.Source, from: a.from, r: r, logger: a.cfg.Logger, gap: func() { a.gaps.Add(1) }}
 			done <- f.run(readCtx)
+			return
+		}
+		if a.packed != nil {
+			done <- a.readPacked(readCtx, r)
 			return
 		}
 		done <- readStream(readCtx, a.input, r)

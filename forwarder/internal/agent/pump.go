@@ -56,6 +56,7 @@ type pump struct {
 	saidSpool time.Time
 
 	records    atomic.Uint64 // handed on
+	bytes      atomic.Uint64 // of them, newlines included
 	eoe        atomic.Uint64 // EOE records, which stay at home
 	spoolError atomic.Uint64 // records the spool did not take
 }
@@ -144,6 +145,7 @@ func (p *pump) commit() error {
 		p.log.Flush()
 	}
 	p.records.Add(uint64(len(p.ends)))
+	p.bytes.Add(uint64(len(p.arena)))
 	if p.spool == nil {
 		return nil
 	}

@@ -61,7 +61,8 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		DrainTimeout: o.drain, ShutdownTimeout: o.shutdown,
 		Names: nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: logger.Named("names").Warn}),
 	}
-	o.overlook(logger)
+	o.overlook(given, logger)
+	cfg.Source, cfg.Follow = o.source, o.follow
 	if err := o.check(); err != nil {
 		return cfg, &usageError{err}
 	}
@@ -148,10 +149,16 @@ func (o *runFlags) fromFile() bool {
 
 // overlook says which flags have no effect with this source, and forgets them: one
 // unit or script for several sources must start with each.
-func (o *runFlags) overlook(logger hclog.Logger) {
-	if o.follow && !o.fromFile() {
+func (o *runFlags) overlook(given func(string) bool, logger hclog.Logger) {
+	if o.drainOnly {
+		o.source = agent.SourceNone
+	}
+	if o.follow && (o.drainOnly || !o.fromFile()) {
 		logger.Warn("--follow has no effect: only a file ends, and can be followed", "source", o.source)
 		o.follow = false
+	}
+	if o.drainOnly && given("source") {
+		logger.Warn("--source has no effect with --drain-only")
 	}
 	if o.state != "" && o.state != none && !o.follow && (o.fromFile() || o.source == agent.SourceStdin) {
 		logger.Warn("--state has no effect: there is a place to remember only with --follow, or the kernel source", "source", o.source)
@@ -164,6 +171,8 @@ func (o *runFlags) check() error {
 	switch {
 	case o.source == "":
 		return errors.New("--source: empty: want kernel, multicast, stdin or a file")
+	case o.drainOnly && o.remote == "" && o.remoteConfig == "":
+		return errors.New("--drain-only: --remote or --remote-config is needed: where is the spool to go?")
 	case o.transport != "tcp":
 		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
 	case o.probe < 0:

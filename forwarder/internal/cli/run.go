@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -30,8 +31,9 @@ Sources:
   multicast  listen beside another audit daemon; writes no local log unless
              --log-file is given
   stdin      records from a stock dispatcher, in its string or binary format
-  FILE       an audit.log; ends when all of it is acknowledged, or goes on
-             through rotation with --follow
+  FILE       an audit.log, perhaps compressed (gzip, zstd); ends when all of it is
+             acknowledged, and says how much that was, or goes on through rotation
+             with --follow
 
 Records wait in the spool until the collector has acknowledged them. Without
 --remote they stay in the local log.
@@ -88,6 +90,7 @@ type runFlags struct {
 	report               string
 	probe                time.Duration
 	spoolFull            string
+	drainOnly            bool
 	pidFile              string
 }
 
@@ -106,6 +109,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.SortFlags = false
 	f.StringVar(&o.source, "source", agent.SourceKernel, "where records come from: kernel, multicast, stdin or a file")
 	f.BoolVar(&o.follow, "follow", false, "go on at the end of a file, through rotation")
+	f.BoolVar(&o.drainOnly, "drain-only", false, "read no source: ship what the spool holds, and end; exit code 3 when not all of it went out within --drain-timeout")
 	f.StringVar(&o.state, "state", "", "remember in this file how far the source was read: with --follow the file (default SPOOL/source), of the kernel the last serial (default "+daemonState+", or none)")
 	f.StringVar(&o.remote, "remote", "", "the collector, HOST[:PORT]; several, with commas, are tried in order")
 	f.StringVar(&o.transport, "transport", "tcp", "how to ship: tcp (the audisp-remote protocol)")
@@ -164,14 +168,19 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 		return err
 	}
 	cfg.Stdin, cfg.Version = std.In, version
-	return runAgent(ctx, cfg)
+	var status io.Writer
+	if o.drainOnly || o.fromFile() && !o.follow {
+		status = std.Err
+	}
+	return runAgent(ctx, cfg, status)
 }
 
 // errHanging is returned when a second signal did not end us either.
 var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
 
-// runAgent runs an agent under the process' signals.
-func runAgent(ctx context.Context, cfg agent.Config) error {
+// runAgent runs an agent under the process' signals. On status, where it is a
+// terminal, it shows how far the source is.
+func runAgent(ctx context.Context, cfg agent.Config, status io.Writer) error {
 	// Before anything is acquired: a signal that comes meanwhile must not kill us
 	// with the kernel's registration held.
 	signals := make(chan os.Signal, 8)
@@ -191,10 +200,13 @@ func runAgent(ctx context.Context, cfg agent.Config) error {
 		cfg.Logger.Info("metrics", "address", addr)
 	}
 	go func() { done <- a.Run(soft, abort) }()
+	unshow := terminal.Status(status, a.Status)
+	defer unshow()
 	var overdue <-chan time.Time
 	for {
 		select {
 		case err := <-done:
+			unshow() // it looks at what Close closes
 			return errors.Join(err, a.Close())
 		case <-overdue:
 			return errHanging
