@@ -3,145 +3,10 @@ package seglog
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"sort"
-	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
-
-// folder is what a log's folder holds.
-type folder struct {
-	segments   []*segment // in order, each with at least the chance of an entry
-	unfinished []string   // of a segment that was being created
-	replaced   []string   // segments given up before anything in them was durable
-	headless   []headless
-	gen        uint64 // highest generation seen
-	next       uint64 // when a newest segment is headless: first index surely unused
-}
-
-// headless is a segment of which both header copies are unreadable. Its frames
-// cannot be checked without the seed; its name says which entries it had.
-type headless struct {
-	name        string
-	gen         uint64
-	size        int64
-	first, last uint64
-	certain     bool
-	aside       bool // renamed by an earlier Open, which may not have come further
-	err         error
-}
-
-// asideSuffix is added to the name of a segment whose header is lost.
-const asideSuffix = ".corrupt"
-
-// readFolder reads names and headers. It changes nothing.
-func readFolder(o Options) (*folder, error) {
-	names, err := o.FS.ReadDir(o.Dir)
-	if err != nil {
-		return nil, err
-	}
-	dir := &folder{}
-	for _, name := range names {
-		if strings.HasSuffix(name, ".seg.tmp") {
-			dir.unfinished = append(dir.unfinished, name)
-			continue
-		}
-		first, gen, ok := parseName(strings.TrimSuffix(name, asideSuffix))
-		if !ok {
-			continue
-		}
-		dir.gen = max(dir.gen, gen)
-		if err := dir.add(o, name, first, gen); err != nil {
-			return nil, fmt.Errorf("%s: %w", filepath.Join(o.Dir, name), err)
-		}
-	}
-	return dir, dir.order()
-}
-
-func (d *folder) add(o Options, name string, first, gen uint64) error {
-	file, err := o.FS.OpenFile(filepath.Join(o.Dir, name), os.O_RDONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	size, err := file.Size()
-	if err != nil {
-		return err
-	}
-	lost := headless{name: name, gen: gen, first: first}
-	if lost.aside = strings.HasSuffix(name, asideSuffix); lost.aside {
-		return d.addHeadless(lost, file, size, nil)
-	}
-	page := make([]byte, min(size, dataOffset))
-	if n, err := file.ReadAt(page, 0); err != nil && (!errors.Is(err, io.EOF) || n < len(page)) {
-		return err
-	}
-	h, bad, err := decodePage(page)
-	switch {
-	case errors.Is(err, ErrChecksum), errors.Is(err, ErrMagic) && (size < headerSize || allZero(page[:headerSize])):
-		return d.addHeadless(lost, file, size, err)
-	case err != nil:
-		return fmt.Errorf("%w: move it away if it does not belong here", err)
-	case h.kind != o.Kind:
-		return fmt.Errorf("%w: %q, not %q", ErrKind, h.kind, o.Kind)
-	case h.first != first || h.gen != gen:
-		return fmt.Errorf("header says entry %d, generation %d, the name says otherwise: %w", h.first, h.gen, ErrChecksum)
-	}
-	d.segments = append(d.segments, &segment{header: h, name: name, bad: bad})
-	return nil
-}
-
-func (d *folder) addHeadless(h headless, file fsys.File, size int64, cause error) (err error) {
-	h.err = cause
-	if h.size, err = lastByte(file, 0, size); err != nil {
-		return err
-	}
-	h.last = h.first + uint64(h.size)/frameHead
-	d.headless = append(d.headless, h)
-	return nil
-}
-
-// order sorts by generation and settles which segment holds which entries: the
-// existence of one with first index f says that everything below f was durable
-// when it was made, and that what an older one holds from f on was given up.
-func (d *folder) order() error {
-	sort.Slice(d.segments, func(i, j int) bool { return d.segments[i].gen < d.segments[j].gen })
-	kept := d.segments[:0]
-	for i, s := range d.segments {
-		if i+1 < len(d.segments) {
-			next := d.segments[i+1]
-			if next.gen == s.gen || next.first < s.first {
-				return fmt.Errorf("%s and %s contradict each other: %w", s.name, next.name, ErrChecksum)
-			}
-			if next.first == s.first {
-				d.replaced = append(d.replaced, s.name)
-				continue
-			}
-		}
-		kept = append(kept, s)
-	}
-	d.segments = kept
-	for i := range d.headless {
-		h := &d.headless[i]
-		newest := true
-		for _, s := range d.segments {
-			if s.gen > h.gen {
-				newest = false
-				h.certain = true
-				h.last = s.first - 1
-				break
-			}
-		}
-		if newest {
-			d.next = max(d.next, h.last+1)
-		}
-	}
-	return nil
-}
 
 // checked is the outcome of reading a whole segment.
 type checked struct {
@@ -283,7 +148,7 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	if data <= at && state != scanBad && state != scanFrame {
 		// Clean end. In a segment that has successors it comes too early.
 		if c.until != 0 {
-			c.lost(at, 0, c.until)
+			c.lost(at, 0, c.until, c.early())
 			c.end = at + frameHead
 		}
 		return false, nil
@@ -295,7 +160,7 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	}
 	switch {
 	case ok:
-		c.lost(at, pos-at, c.next-1)
+		c.lost(at, pos-at, c.next-1, ErrChecksum)
 		c.reach = c.next + uint64((pos-at)/frameHead)
 		c.r.seek(pos)
 		return true, nil
@@ -305,7 +170,11 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 		if last == 0 {
 			last = c.next + uint64(data-at)/frameHead
 		}
-		c.lost(at, data-at, last)
+		cause := ErrChecksum
+		if c.beyond(at) {
+			cause = ErrCut
+		}
+		c.lost(at, data-at, last, cause)
 		c.end = at + max(data-at, frameHead)
 	default:
 		c.torn = &Torn{File: c.seg.name, Offset: at, Bytes: data - at, Index: c.next}
@@ -313,9 +182,29 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	return false, nil
 }
 
-func (c *checker) lost(at, n int64, last uint64) {
+// early is why a segment that has successors ends before the next one begins.
+func (c *checker) early() error {
+	if c.seg.skipped {
+		return ErrMissing
+	}
+	return ErrCut
+}
+
+// beyond says whether the bytes at an offset begin a frame of which the file's end
+// has cut a part off.
+func (c *checker) beyond(at int64) bool {
+	var head [frameHead]byte
+	n, _ := c.file.ReadAt(head[:], at) // what cannot be read is no frame
+	if n < frameHead {
+		return n > 0 && at+int64(n) >= c.size && binary.LittleEndian.Uint64(head[:8]) != 0
+	}
+	f, ok := parseHead(head[:])
+	return ok && at+int64(f.checked()) > c.size
+}
+
+func (c *checker) lost(at, n int64, last uint64, cause error) {
 	c.damaged = append(c.damaged, Damage{
-		File: c.seg.name, Offset: at, Bytes: n, First: c.next, Last: last, Err: ErrChecksum,
+		File: c.seg.name, Offset: at, Bytes: n, First: c.next, Last: last, Err: cause,
 	})
 	c.next = max(c.next, last+1)
 }

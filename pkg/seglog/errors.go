@@ -15,6 +15,20 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrKind is returned when the folder holds another kind of log.
 	ErrKind = errors.New("another kind of log")
+	// ErrCut is why entries are lost where a segment ends too early.
+	ErrCut = errors.New("the segment ends too early: it was cut")
+	// ErrMissing is why entries are lost whose segment is not there.
+	ErrMissing = errors.New("a segment is missing: it was taken away")
+	// ErrSwapped is of a segment under the name of another one. It is read all the same.
+	ErrSwapped = errors.New("swapped: the header is that of another segment, which is what the file is read as")
+	// ErrDoubled is of a second copy of a segment.
+	ErrDoubled = errors.New("doubled: a second copy of a segment that is there")
+	// ErrForeign is of a file that is no segment of this log.
+	ErrForeign = errors.New("foreign: no segment of this log")
+	// ErrContradicts is of a segment that cannot be where it says it is.
+	ErrContradicts = errors.New("foreign: it contradicts the segments around it")
+	// ErrStale is of a segment that was deleted and came back.
+	ErrStale = errors.New("stale: its entries were stored and the segment deleted; it came back")
 	// ErrNoSpace is returned by Append when the disk is full. Nothing of the
 	// call is kept; the log stays usable and a later Append may succeed.
 	ErrNoSpace = errors.New("no space left for the log")

@@ -3,18 +3,21 @@ package seglog
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"strconv"
 	"strings"
 )
 
-// Version is the format version written; FORMAT.md says what it means.
-const Version = 1
+// Version is the newest format version; FORMAT.md says what it means. A log without
+// an ID is written in version 1.
+const Version = 2
 
 const (
 	magic        = "AFSEGLOG"
-	headerSize   = 64
+	headerSize   = 64 // of version 1
+	headerSize2  = 80
 	headerCopyAt = 2048 // a second copy of the header, in another sector
 	dataOffset   = 4096 // first frame: the header's page is never written again
 	kindSize     = 16
@@ -64,17 +67,38 @@ type header struct {
 	// stale block of another segment nor bytes in a payload chosen by a sender
 	// can pass for a frame of this one.
 	seed uint32
+	id   ID // zero in version 1
+}
+
+// ID says which log a segment is of, among all there are; zero is none.
+type ID [16]byte
+
+// String is the ID in hexadecimal digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// size is how long the header is, its checksum included.
+func (h header) size() int {
+	if h.id == (ID{}) {
+		return headerSize
+	}
+	return headerSize2
 }
 
 func (h header) encode() []byte {
-	b := make([]byte, headerSize)
+	n := h.size()
+	b := make([]byte, n)
 	copy(b, magic)
-	binary.LittleEndian.PutUint32(b[8:], Version)
+	version := uint32(1)
+	if n == headerSize2 {
+		version = Version
+		copy(b[48:64], h.id[:])
+	}
+	binary.LittleEndian.PutUint32(b[8:], version)
 	binary.LittleEndian.PutUint32(b[12:], h.seed)
 	copy(b[16:16+kindSize], h.kind)
 	binary.LittleEndian.PutUint64(b[32:], h.first)
 	binary.LittleEndian.PutUint64(b[40:], h.gen)
-	binary.LittleEndian.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	binary.LittleEndian.PutUint32(b[n-4:], crc32.Checksum(b[:n-4], castagnoli))
 	return b
 }
 
@@ -92,10 +116,14 @@ func decodeHeader(b []byte) (header, error) {
 	if len(b) < headerSize || string(b[:8]) != magic {
 		return header{}, ErrMagic
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != Version {
+	n := headerSize
+	switch v := binary.LittleEndian.Uint32(b[8:]); {
+	case v > Version || v == 0:
 		return header{}, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, v, Version)
+	case v == Version:
+		n = headerSize2
 	}
-	if crc32.Checksum(b[:60], castagnoli) != binary.LittleEndian.Uint32(b[60:]) {
+	if len(b) < n || crc32.Checksum(b[:n-4], castagnoli) != binary.LittleEndian.Uint32(b[n-4:]) {
 		return header{}, fmt.Errorf("header: %w", ErrChecksum)
 	}
 	h := header{
@@ -103,6 +131,9 @@ func decodeHeader(b []byte) (header, error) {
 		kind:  string(bytes.TrimRight(b[16:16+kindSize], "\x00")),
 		first: binary.LittleEndian.Uint64(b[32:]),
 		gen:   binary.LittleEndian.Uint64(b[40:]),
+	}
+	if n == headerSize2 {
+		copy(h.id[:], b[48:64])
 	}
 	if h.first == 0 || h.first > maxJump || h.gen == 0 {
 		return header{}, fmt.Errorf("header: first %d, generation %d: %w", h.first, h.gen, ErrChecksum)

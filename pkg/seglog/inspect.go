@@ -62,12 +62,14 @@ func inspect(o Options, read func(int64)) (*Recovery, error) {
 		return nil, err
 	}
 	rec := &Recovery{First: 1}
+	rec.Damaged = append(rec.Damaged, dir.strange()...)
 	for _, lost := range dir.headless {
 		if !lost.aside {
 			rec.Damaged = append(rec.Damaged, Damage{File: lost.name, Bytes: lost.size, First: lost.first, Last: lost.last,
 				Certain: lost.certain, Err: lost.err})
 		}
 	}
+	end := int64(0)
 	for i, seg := range dir.segments {
 		until := uint64(0)
 		if i+1 < len(dir.segments) {
@@ -84,16 +86,18 @@ func inspect(o Options, read func(int64)) (*Recovery, error) {
 		rec.Damaged = append(rec.Damaged, found.damaged...)
 		rec.Unsynced = append(rec.Unsynced, found.unsynced...)
 		rec.Gaps = append(rec.Gaps, found.gaps...)
-		rec.Torn, rec.Last = found.torn, found.next-1
+		rec.Torn, rec.Last, end = found.torn, found.next-1, found.end
 		rec.Bytes += size
 		if read != nil {
 			read(rec.Bytes)
 		}
 	}
+	var newest *segment
 	rec.Segments = len(dir.segments)
 	if rec.Segments > 0 {
-		rec.First = dir.segments[0].first
+		rec.First, newest = dir.segments[0].first, dir.segments[rec.Segments-1]
 	}
+	rec.Damaged = append(rec.Damaged, dir.missing(o.Known, newest, max(rec.Last+1, dir.next), end)...)
 	return rec, nil
 }
 
@@ -107,13 +111,13 @@ func inspectSegment(o Options, seg *segment, until uint64) (*checked, int64, err
 	if err != nil {
 		return nil, 0, err
 	}
-	found, err := checkSegment(file, seg, until, 0)
+	found, err := checkSegment(file, seg, until, o.Known.Last)
 	if err != nil || len(found.damaged)+len(found.unsynced) == 0 {
 		return found, size, err
 	}
 	// A read beside a write may see its end and not yet its beginning. What was
 	// whole in a second look is not damaged; what is new in it, likewise.
-	again, err := checkSegment(file, seg, until, 0)
+	again, err := checkSegment(file, seg, until, o.Known.Last)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -45,6 +45,15 @@ type Options struct {
 	// the log's own marks are all there is.
 	Durable func() (uint64, error)
 
+	// ID is kept in every new segment and checked; zero for a log without.
+	ID ID
+	// Known is what Changed was last told; the zero value when it is not kept.
+	Known Known
+	// Changed, when not nil, is to make durable what is known of the log now. See
+	// Known for when it is called. An error fails what it was called for: a new
+	// segment is not begun, none is deleted.
+	Changed func(Known) error
+
 	seed func() uint32 // tests only: what checksums start from
 }
 
@@ -84,9 +93,12 @@ func randomSeed() uint32 {
 type segment struct {
 	header
 	name string
-	bad  *badCopy     // a damaged copy of the header, found by Open
-	end  atomic.Int64 // offset behind the last frame written; -1: unknown, not ours
-	mu   sync.Mutex   // guards points
+	bad  *badCopy // a damaged copy of the header, found by Open
+	size int64    // of the file, when the folder was read
+	// skipped says that generations are missing between this segment and the next.
+	skipped bool
+	end     atomic.Int64 // offset behind the last frame written; -1: unknown, not ours
+	mu      sync.Mutex   // guards points
 	// points are the offsets of some entries, for Reader to start near one.
 	points []point
 }
@@ -152,6 +164,7 @@ type Log struct {
 	marked    uint64   // last synced index that is on record in active
 	switchNow bool     // active holds bytes that could not be cut off
 	garbage   []string // removed from the list, still in the folder
+	unmarked  uint64   // the newest generation that may be without an ID
 }
 
 // Append writes entries as one, in one write, and returns the index of the
@@ -351,6 +364,12 @@ func (l *Log) TruncateFront(before uint64) error {
 		rest := slices.Clone(list[n:])
 		l.segments.Store(&rest)
 	}
+	if len(l.garbage) == 0 {
+		return nil
+	}
+	if err := l.tell(); err != nil {
+		return fmt.Errorf("truncate log: %w", err)
+	}
 	// Oldest first, each made durable before the next: whatever a crash leaves
 	// has no hole.
 	for len(l.garbage) > 0 {
@@ -386,7 +405,7 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.shut.Store(true)
 	if l.failed == nil && len(errs) == 0 {
-		errs = append(errs, l.seal())
+		errs = append(errs, l.seal(), l.tell())
 	}
 	if l.file != nil {
 		errs = append(errs, l.file.Close())

@@ -3,13 +3,16 @@ package seglog
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand"
+	"os"
 	"syscall"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 	"pgregory.net/rapid"
 )
@@ -28,6 +31,7 @@ type model struct {
 	maybe map[uint64][][]byte
 	// gone are unconfirmed entries that a power loss tore out of the middle.
 	gone map[uint64]bool
+	kept int // opens that knew something
 	fail func(format string, args ...any)
 }
 
@@ -36,7 +40,44 @@ func newModel(seed int64, fail func(string, ...any)) *model {
 		fs: faultfs.New(seed), written: map[uint64][]byte{}, gone: map[uint64]bool{}, maybe: map[uint64][][]byte{}, cut: 1, fail: fail,
 	}
 	m.opt = Options{FS: m.fs, Dir: "/log", Kind: "model", SegmentBytes: 2*dataOffset + 600, MaxUnsynced: 3000, ReadBuffer: 4096}
+	if seed%2 == 0 {
+		m.keep()
+	}
 	return m
+}
+
+// keep gives the log an ID, and keeps what is known of it on the same disk.
+func (m *model) keep() {
+	m.opt.ID = ID{1, 2, 3}
+	m.opt.Changed = func(k Known) error {
+		b, err := json.Marshal(k)
+		if err != nil {
+			return err
+		}
+		return fsys.ReplaceOn(m.fs, "/known", b, 0o600)
+	}
+}
+
+// recall reads what was kept of the log.
+func (m *model) recall() error {
+	m.opt.Known = Known{}
+	f, err := m.fs.OpenFile("/known", os.O_RDONLY, 0)
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, size)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	return json.Unmarshal(b, &m.opt.Known)
 }
 
 func (m *model) payload(n int) []byte {
@@ -51,12 +92,21 @@ func (m *model) payload(n int) []byte {
 
 // open opens the log; false when a fault kept it from opening.
 func (m *model) open() bool {
+	if m.opt.Changed != nil {
+		if err := m.recall(); err != nil {
+			m.log = nil
+			return false
+		}
+	}
 	l, rec, err := Open(m.opt)
 	if err != nil {
 		m.log = nil
 		return false
 	}
 	m.log = l
+	if m.opt.Changed != nil && m.opt.Known.Newest > 0 {
+		m.kept++
+	}
 	if len(rec.Damaged) > 0 {
 		m.fail("damage that nothing has caused: %+v", rec.Damaged)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -182,14 +183,20 @@ func (l *Log) recover() (*Recovery, error) {
 	if err != nil {
 		return nil, err
 	}
-	durable := uint64(0)
+	durable := l.opt.Known.Last
 	if l.opt.Durable != nil {
-		if durable, err = l.opt.Durable(); err != nil {
+		told, err := l.opt.Durable()
+		if err != nil {
 			return nil, err
 		}
+		durable = max(durable, told)
 	}
 	rec := &Recovery{}
 	l.gen = dir.gen
+	l.unmarked = l.opt.Known.Unmarked
+	if l.opt.Known.Newest == 0 {
+		l.unmarked = dir.gen
+	}
 	// A segment's name may have been there without being durable.
 	if err := l.opt.FS.SyncDir(l.opt.Dir); err != nil {
 		return nil, err
@@ -209,9 +216,10 @@ func (l *Log) recover() (*Recovery, error) {
 		list = append(list, seg)
 	}
 	if len(list) == 0 {
+		rec.Damaged = append(rec.Damaged, dir.missing(l.opt.Known, nil, 0, 0)...)
 		// The first of all, or the successor of one whose header is lost: its
 		// indexes are past all that the lost one can have held.
-		seg, file, _, err := createSegment(l.opt, max(dir.next, 1), l.gen+1)
+		seg, file, _, err := createSegment(l.opt, max(dir.next, l.opt.Known.Last+1), l.gen+1)
 		if err != nil {
 			return nil, err
 		}
@@ -222,16 +230,44 @@ func (l *Log) recover() (*Recovery, error) {
 		l.activate(seg, file, list)
 	}
 	l.segments.Store(&list)
+	if err := l.mark(); err != nil {
+		return nil, err
+	}
+	if err := l.tell(); err != nil {
+		return nil, err
+	}
+	list = *l.segments.Load()
 	rec.First, rec.Last = l.First(), l.Last()
 	rec.Segments, rec.Bytes = len(list), l.Size()
 	return rec, nil
 }
 
+// mark begins a segment with the log's ID when the newest one has none.
+func (l *Log) mark() error {
+	if l.opt.ID == (ID{}) || l.active.id == l.opt.ID {
+		return nil
+	}
+	old := l.active
+	seg, file, err := l.begin()
+	if err != nil {
+		return err
+	}
+	list := slices.Clone(*l.segments.Load())
+	if old.first == seg.first {
+		list = list[:len(list)-1]
+		l.garbage = append(l.garbage, old.name)
+	}
+	_ = l.file.Truncate(old.end.Load()) // what was set aside and is not used; zeroes mean nothing
+	_ = l.file.Close()
+	l.activate(seg, file, append(list, seg))
+	return nil
+}
+
 // tidy removes unfinished and replaced files and sets aside those whose header
-// is lost.
+// is lost and those that do not belong to the log.
 func (l *Log) tidy(dir *folder, rec *Recovery) error {
 	changed := false
-	for _, name := range append(dir.unfinished, dir.replaced...) {
+	for _, name := range slices.Concat(dir.unfinished, dir.replaced, dir.dropping) {
 		if err := l.opt.FS.Remove(filepath.Join(l.opt.Dir, name)); err != nil && !isNotExist(err) {
 			return err
 		}
@@ -253,9 +289,11 @@ func (l *Log) tidy(dir *folder, rec *Recovery) error {
 		changed = true
 	}
 	if changed {
-		return l.opt.FS.SyncDir(l.opt.Dir)
+		if err := l.opt.FS.SyncDir(l.opt.Dir); err != nil {
+			return err
+		}
 	}
-	return nil
+	return dir.setAside(l.opt, rec)
 }
 
 // recoverSegment checks one segment, repairs it and, when it is the newest
@@ -295,13 +333,15 @@ func (l *Log) recoverSegment(seg *segment, until, durable uint64, dir *folder, r
 		return nil
 	}
 	last := found.next - 1
-	if dir.next > found.next {
-		// A later segment was lost with its header: never use its indexes again.
-		if err := putGap(file, seg, found.end, 0, dir.next-1); err != nil {
+	// A later segment was lost with its header, or taken away, or this one was cut:
+	// never use the indexes again.
+	rec.Damaged = append(rec.Damaged, dir.missing(l.opt.Known, seg, max(found.next, dir.next), found.end)...)
+	if next := max(dir.next, l.opt.Known.Last+1); next > found.next {
+		if err := putGap(file, seg, found.end, 0, next-1); err != nil {
 			return err
 		}
 		seg.end.Store(found.end + frameHead)
-		last = dir.next - 1
+		last = next - 1
 	}
 	return l.resume(file, seg, found, last, rec)
 }

@@ -163,7 +163,11 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 		l.gen++
 		seg, file, visible, err := createSegment(l.opt, first, l.gen)
 		if err == nil {
-			return seg, file, nil
+			if err = l.tellOf(seg); err == nil {
+				return seg, file, nil
+			}
+			_ = file.Close()
+			return nil, nil, l.fail(fmt.Errorf("begin segment: %w", err))
 		}
 		if noSpace(err) && !visible && len(errs) == 0 {
 			return nil, nil, fmt.Errorf("%w: begin segment: %w", ErrNoSpace, err)
@@ -177,7 +181,7 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 // so that a file with a segment's name always has a whole header. visible says
 // that after an error the name may be there nevertheless.
 func createSegment(o Options, first, gen uint64) (_ *segment, _ fsys.File, visible bool, err error) {
-	seg := &segment{header: header{kind: o.Kind, first: first, gen: gen, seed: o.seed()}, name: segmentName(first, gen)}
+	seg := &segment{header: header{kind: o.Kind, first: first, gen: gen, seed: o.seed(), id: o.ID}, name: segmentName(first, gen)}
 	path := filepath.Join(o.Dir, seg.name)
 	tmp := path + ".tmp"
 	file, err := o.FS.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)

@@ -55,7 +55,7 @@ func (v *View) refresh() error {
 		}
 		found := false
 		for _, known := range *old {
-			if known.gen == s.gen {
+			if known.gen == s.gen && known.name == s.name {
 				dir.segments[i], found = known, true
 			}
 		}

@@ -1,0 +1,39 @@
+package fsys
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// ReplaceOn is a durable Replace on any FS, one caller at a time. Until it has
+// returned, the file is the old one or the new one, whole; which one, only a look
+// can tell, also after an error.
+func ReplaceOn(f FS, path string, data []byte, mode fs.FileMode) (err error) {
+	tmp := path + ".tmp"
+	// What lies there under this name was left by a crash, or planted.
+	if err := f.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	file, err := f.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	_, err = file.WriteAt(data, 0)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = f.Rename(tmp, path)
+	}
+	if err != nil {
+		_ = f.Remove(tmp) // the next call removes it, too
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	if err := f.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	return nil
+}

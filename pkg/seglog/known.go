@@ -1,0 +1,103 @@
+package seglog
+
+import "slices"
+
+// Known is what the owner of a log keeps of it outside the log's folder, so that
+// segments that are taken away, put in or cut at the end are noticed. The zero
+// value says that nothing is known.
+//
+// What must hold: Changed is called, and has made it durable, after a segment has
+// got its name and before anything in it is said to be durable, and before a
+// segment is deleted. So whatever a power cut leaves, everything listed is there,
+// and what is there and not listed is the newest segment, or is in Dropping.
+type Known struct {
+	First  uint64 `json:"first"`  // index of the oldest segment's first entry
+	Oldest uint64 `json:"oldest"` // its generation
+	Last   uint64 `json:"last"`   // every entry up to it was durable
+	Newest uint64 `json:"newest"` // generation of the newest segment; 0: nothing is known
+	Begins uint64 `json:"begins"` // index of the newest segment's first entry
+	// Unmarked is the newest generation that may be without an ID: the log was begun
+	// before it had one.
+	Unmarked uint64 `json:"unmarked,omitempty"`
+	// Dropping are the segments that are being deleted, all below First.
+	Dropping []string `json:"dropping,omitempty"`
+}
+
+// Known is what is to be kept of the log as it is now.
+func (l *Log) Known() Known {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.knownNow()
+}
+
+// knownNow is Known; l.mu is held.
+func (l *Log) knownNow() Known {
+	list := *l.segments.Load()
+	k := Known{
+		First: list[0].first, Oldest: list[0].gen, Last: l.synced.Load(), Newest: list[len(list)-1].gen,
+		Begins:   list[len(list)-1].first,
+		Unmarked: l.unmarked, Dropping: slices.Clone(l.garbage),
+	}
+	if k.Unmarked < k.Oldest && len(l.garbage) == 0 {
+		k.Unmarked = 0
+	}
+	return k
+}
+
+// tell has the owner keep what is known now; l.mu is held.
+func (l *Log) tell() error {
+	if l.opt.Changed == nil {
+		return nil
+	}
+	return l.opt.Changed(l.knownNow())
+}
+
+// missing is what the folder lacks of what is known: segments in front, and the
+// newest one with the entries up to Last. next is the index that would come next,
+// newest the last segment there is, nil when there is none.
+func (d *folder) missing(k Known, newest *segment, next uint64, end int64) (out []Damage) {
+	if k.Newest == 0 {
+		return nil
+	}
+	first := k.Last + 1
+	if len(d.segments) > 0 {
+		first = d.segments[0].first
+	}
+	for _, h := range d.headless {
+		first = min(first, h.first)
+	}
+	if first > k.First && len(d.segments) > 0 {
+		out = append(out, Damage{File: segmentName(k.First, k.Oldest), First: k.First, Last: first - 1, Certain: true, Err: ErrMissing})
+	}
+	gen := uint64(0)
+	if newest != nil {
+		gen = newest.gen
+	}
+	for _, h := range d.headless {
+		gen = max(gen, h.gen)
+	}
+	switch {
+	case gen < k.Newest:
+		if newest == nil {
+			next = k.First
+		}
+		// What was written to it since Last, nobody knows.
+		out = append(out, Damage{File: segmentName(k.Begins, k.Newest), First: next, Last: max(k.Last, next-1), Certain: true, Err: ErrMissing})
+	case newest != nil && k.Last >= next:
+		out = append(out, Damage{File: newest.name, Offset: end, First: next, Last: k.Last, Certain: true, Err: ErrCut})
+	}
+	return out
+}
+
+// tellOf is tell with a segment that was just made, and is not in the list yet.
+func (l *Log) tellOf(seg *segment) error {
+	if l.opt.Changed == nil {
+		return nil
+	}
+	k := Known{First: seg.first, Oldest: seg.gen, Last: l.synced.Load(), Newest: seg.gen, Begins: seg.first, Unmarked: l.unmarked}
+	if p := l.segments.Load(); p != nil && len(*p) > 0 && (*p)[0].first < seg.first {
+		k.First, k.Oldest = (*p)[0].first, (*p)[0].gen
+	}
+	k.Dropping = slices.Clone(l.garbage)
+	return l.opt.Changed(k)
+}
