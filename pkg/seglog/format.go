@@ -76,6 +76,18 @@ type ID [16]byte
 // String is the ID in hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
+// MarshalText writes what String does.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// UnmarshalText is the reverse of MarshalText.
+func (id *ID) UnmarshalText(b []byte) error {
+	if len(b) != hex.EncodedLen(len(id)) {
+		return fmt.Errorf("an ID of %d digits, want %d", len(b), hex.EncodedLen(len(id)))
+	}
+	_, err := hex.Decode(id[:], b)
+	return err
+}
+
 // size is how long the header is, its checksum included.
 func (h header) size() int {
 	if h.id == (ID{}) {

@@ -26,7 +26,7 @@ func newHandled(t *testing.T, id ID) *handled {
 	t.Helper()
 	h := &handled{want: map[uint64]string{}}
 	h.o = Options{FS: fsys.OS, Dir: t.TempDir() + "/log", Kind: "test", SegmentBytes: 2 * dataOffset, ID: id, Preallocate: PreallocateNone}
-	h.o.Changed = func(k Known) error { h.o.Known = k; return nil }
+	h.o.Changed = func(k Known, _ []Damage) error { h.o.Known = k; return nil }
 	l, _ := mustOpen(t, h.o)
 	for i, n := range numbers {
 		text := n + strings.Repeat(".", 1500)

@@ -23,6 +23,12 @@ type Known struct {
 	Dropping []string `json:"dropping,omitempty"`
 }
 
+// Equal says whether both say the same.
+func (k Known) Equal(o Known) bool {
+	same := slices.Equal(k.Dropping, o.Dropping)
+	return same && k.First == o.First && k.Oldest == o.Oldest && k.Last == o.Last && k.Newest == o.Newest && k.Begins == o.Begins && k.Unmarked == o.Unmarked
+}
+
 // Known is what is to be kept of the log as it is now.
 func (l *Log) Known() Known {
 	l.mu.Lock()
@@ -44,12 +50,12 @@ func (l *Log) knownNow() Known {
 	return k
 }
 
-// tell has the owner keep what is known now; l.mu is held.
-func (l *Log) tell() error {
+// tell has the owner keep what is known now; l.mu is held, or nobody else knows l.
+func (l *Log) tell(lost []Damage) error {
 	if l.opt.Changed == nil {
 		return nil
 	}
-	return l.opt.Changed(l.knownNow())
+	return l.opt.Changed(l.knownNow(), lost)
 }
 
 // missing is what the folder lacks of what is known: segments in front, and the
@@ -99,5 +105,5 @@ func (l *Log) tellOf(seg *segment) error {
 		k.First, k.Oldest = (*p)[0].first, (*p)[0].gen
 	}
 	k.Dropping = slices.Clone(l.garbage)
-	return l.opt.Changed(k)
+	return l.opt.Changed(k, nil)
 }

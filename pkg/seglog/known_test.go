@@ -73,7 +73,7 @@ func TestIDComesLater(t *testing.T) {
 		}
 		must(t, l.Close())
 		o.ID = ID{7}
-		o.Changed = func(k Known) error { o.Known = k; return nil }
+		o.Changed = func(k Known, _ []Damage) error { o.Known = k; return nil }
 		for range 2 {
 			l, rec := mustOpen(t, o)
 			if !rec.Clean() || rec.Last != uint64(entries) {

@@ -51,8 +51,9 @@ type Options struct {
 	Known Known
 	// Changed, when not nil, is to make durable what is known of the log now. See
 	// Known for when it is called. An error fails what it was called for: a new
-	// segment is not begun, none is deleted.
-	Changed func(Known) error
+	// segment is not begun, none is deleted. lost is what Open has found damaged or
+	// missing, which is not found again once this is known.
+	Changed func(k Known, lost []Damage) error
 
 	seed func() uint32 // tests only: what checksums start from
 }
@@ -367,7 +368,7 @@ func (l *Log) TruncateFront(before uint64) error {
 	if len(l.garbage) == 0 {
 		return nil
 	}
-	if err := l.tell(); err != nil {
+	if err := l.tell(nil); err != nil {
 		return fmt.Errorf("truncate log: %w", err)
 	}
 	// Oldest first, each made durable before the next: whatever a crash leaves
@@ -405,7 +406,7 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.shut.Store(true)
 	if l.failed == nil && len(errs) == 0 {
-		errs = append(errs, l.seal(), l.tell())
+		errs = append(errs, l.seal(), l.tell(nil))
 	}
 	if l.file != nil {
 		errs = append(errs, l.file.Close())

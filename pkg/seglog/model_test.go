@@ -49,7 +49,7 @@ func newModel(seed int64, fail func(string, ...any)) *model {
 // keep gives the log an ID, and keeps what is known of it on the same disk.
 func (m *model) keep() {
 	m.opt.ID = ID{1, 2, 3}
-	m.opt.Changed = func(k Known) error {
+	m.opt.Changed = func(k Known, _ []Damage) error {
 		b, err := json.Marshal(k)
 		if err != nil {
 			return err

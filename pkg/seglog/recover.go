@@ -230,10 +230,10 @@ func (l *Log) recover() (*Recovery, error) {
 		l.activate(seg, file, list)
 	}
 	l.segments.Store(&list)
-	if err := l.mark(); err != nil {
+	if err := l.tell(rec.Damaged); err != nil {
 		return nil, err
 	}
-	if err := l.tell(); err != nil {
+	if err := l.mark(); err != nil {
 		return nil, err
 	}
 	list = *l.segments.Load()

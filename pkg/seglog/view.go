@@ -13,6 +13,7 @@ import (
 type View struct {
 	opt      Options
 	segments atomic.Pointer[[]*segment]
+	folder   atomic.Pointer[folder] // as it was last looked at
 }
 
 // OpenReadOnly looks at the log in o.Dir. Of o only FS, Dir, Kind and ReadBuffer
@@ -46,6 +47,7 @@ func (v *View) refresh() error {
 	if err != nil {
 		return fmt.Errorf("read log %s: %w", v.opt.Dir, err)
 	}
+	v.folder.Store(dir)
 	old := v.segments.Load()
 	same := old != nil && len(*old) == len(dir.segments)
 	for i, s := range dir.segments {
@@ -90,6 +92,17 @@ func (v *View) Reader(from uint64) (*Reader, error) {
 		return nil, fmt.Errorf("read from entry %d, the first is %d: %w", from, first, ErrTruncated)
 	}
 	return newReader(v, v.opt, from, false), nil
+}
+
+// Missing is what is known and not there, after all was read up to the entry before
+// next: segments in front and at the end, and the entries up to Known.Last.
+func (v *View) Missing(next uint64) []Damage {
+	dir := v.folder.Load()
+	var newest *segment
+	if n := len(dir.segments); n > 0 {
+		newest = dir.segments[n-1]
+	}
+	return dir.missing(v.opt.Known, newest, max(next, dir.next), 0)
 }
 
 // Last reads on to the present end and returns the index of the last entry,

@@ -16,19 +16,46 @@ import (
 )
 
 func (p *program) salvageCommand() *cobra.Command {
-	return p.onStore(&cobra.Command{
-		Use:   "salvage [--store DIR] FILE",
+	var forget bool
+	cmd := p.onStore(&cobra.Command{
+		Use:   "salvage [--store DIR] FILE | --forget PARTITION|all",
 		Short: "Bring back the readable events of a partition that was set aside as damaged",
 		Long: `Read FILE, a partition that was set aside (partitions/DAY.db.corrupt-NUMBER in the store, or a copy of one from
 elsewhere), and store what its checksums hold good and the store does not have, under the day it was received. What is
 there already, in a partition or in the journal, is not stored again; it may be interrupted and repeated.
+
+With --forget nothing is brought back: PARTITION, such as 2026-11-22, is gone for good and is no longer missed by searches and
+` + "`collector verify`" + `; all is everything that is known to be missing.
 
 The collector must be stopped meanwhile. A file within the store is then called DAY.db.salvaged-NUMBER; it is never deleted.
 
 Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is named, 2 not done.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: completion.By(nil, option.Files),
-	}, func(ctx context.Context, dir string, args []string) int { return p.salvage(ctx, dir, args[0]) })
+	}, func(ctx context.Context, dir string, args []string) int {
+		if forget {
+			return p.forget(dir, args[0])
+		}
+		return p.salvage(ctx, dir, args[0])
+	})
+	cmd.Flags().BoolVar(&forget, "forget", false, "no longer miss a partition, or all that is missing")
+	return cmd
+}
+
+// forget takes what is gone for good off the list of what is missed.
+func (p *program) forget(dir, name string) int {
+	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Off})
+	n, err := upkeep.Forget(dir, name, log)
+	if err != nil {
+		fmt.Fprintf(p.stdio.Err, "salvage: %v\n", err)
+		return exitNotDone
+	}
+	if n == 0 {
+		fmt.Fprintf(p.stdio.Err, "salvage: nothing of that name is missing: `collector verify` lists what is\n")
+		return exitNotDone
+	}
+	fmt.Fprintf(p.stdio.Out, "%d things are no longer missed\n", n)
+	return 0
 }
 
 func (p *program) salvage(ctx context.Context, dir, file string) int {

@@ -176,6 +176,7 @@ type Head struct {
 	stop    context.CancelFunc
 	ctx     context.Context
 	wg      sync.WaitGroup
+	damage  []error // read-only: what of the journal is missing
 	ranEnd  chan struct{}
 	closing chan struct{}
 	once    sync.Once

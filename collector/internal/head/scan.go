@@ -59,14 +59,18 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	return answer(ctx, q, snap, selectFrom(q, snap, tables), fn)
+	err = answer(ctx, q, snap, selectFrom(q, snap, tables), fn)
+	if err == nil || errors.Is(err, store.ErrDamaged) {
+		err = errors.Join(err, errors.Join(h.damage...))
+	}
+	return err
 }
 
 // Tally is Scan that counts; see store.Snapshot. It fails with ErrBehind where Scan
 // gives what there is.
 func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (sum *search.Tally, err error) {
 	behind, err := h.catchUp(ctx)
-	if err = errors.Join(err, behind); err != nil {
+	if err = errors.Join(err, behind, errors.Join(h.damage...)); err != nil {
 		return nil, err
 	}
 	h.mu.RLock()
@@ -184,7 +188,7 @@ func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 		return nil, err
 	}
 	// No flush takes tables here, so they are only put in a row.
-	err := journal.ReadOnly(jo, func(b *journal.Batch) error {
+	damage, err := journal.ReadOnly(jo, func(b *journal.Batch) error {
 		if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
 			return nil
 		}
@@ -193,7 +197,11 @@ func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the journal's tail: %w", err)
+		// The store can be searched all the same.
+		damage = append(damage, err)
+	}
+	for _, err := range damage {
+		h.damage = append(h.damage, fmt.Errorf("%w: %w", store.ErrDamaged, err))
 	}
 	for st := range h.openStreams {
 		st.asm.Flush()

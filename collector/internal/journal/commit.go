@@ -162,7 +162,9 @@ func (j *Journal) reopen() error {
 		return fmt.Errorf("%w: next attempt in %v", ErrFailed, wait)
 	}
 	j.retryAt = now.Add(retryEvery)
-	log, rec, err := seglog.Open(seglogOptions(&j.opts))
+	o := j.opts
+	o.Known = *j.known.Load()
+	log, rec, err := seglog.Open(seglogOptions(&o))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}

@@ -120,6 +120,12 @@ type Options struct {
 	Logger hclog.Logger
 	Now    func() time.Time
 
+	// ID is the store's, Known what Changed was last told of the segments; see
+	// seglog.Options. Zero for a journal of which nobody keeps a list.
+	ID      seglog.ID
+	Known   seglog.Known
+	Changed func(seglog.Known, []seglog.Damage) error
+
 	// QueueBytes bounds what is submitted and not yet taken; 16 MiB when 0.
 	QueueBytes int64
 	// SegmentBytes is when a segment is full; seglog's default when 0.
@@ -208,6 +214,8 @@ type Journal struct {
 	urgent bool   // what is queued is to be committed now
 	spare  []item // the queue's other half; the leader's while there is one
 
+	known atomic.Pointer[seglog.Known] // what Changed was last told
+
 	commitMu  sync.Mutex // everything below
 	log       *seglog.Log
 	senders   *senders
@@ -238,26 +246,35 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 	if err := o.defaults(); err != nil {
 		return nil, nil, err
 	}
+	j := &Journal{}
+	if tell := o.Changed; tell != nil {
+		o.Changed = func(k seglog.Known, lost []seglog.Damage) error {
+			err := tell(k, lost)
+			if err == nil {
+				j.known.Store(&k)
+			}
+			return err
+		}
+	}
+	j.known.Store(&o.Known)
 	log, rec, err := seglog.Open(seglogOptions(&o))
 	if err != nil {
 		return nil, nil, fmt.Errorf("open the journal: %w", err)
 	}
-	j := &Journal{
-		opts:     o,
-		limit:    o.QueueBytes,
-		takeCost: min(takeCost, o.QueueBytes/4),
-		budget:   semaphore.NewWeighted(o.QueueBytes),
-		wake:     make(chan struct{}, 1),
-		avail:    make(chan struct{}, 1),
-		stop:     make(chan struct{}),
-		bgSync:   make(chan struct{}, 1),
-		log:      log,
-	}
+	j.opts = o
+	j.limit = o.QueueBytes
+	j.takeCost = min(takeCost, o.QueueBytes/4)
+	j.budget = semaphore.NewWeighted(o.QueueBytes)
+	j.wake = make(chan struct{}, 1)
+	j.avail = make(chan struct{}, 1)
+	j.stop = make(chan struct{})
+	j.bgSync = make(chan struct{}, 1)
+	j.log = log
 	return j, rec, nil
 }
 
 func seglogOptions(o *Options) seglog.Options {
-	return seglog.Options{FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes}
+	return seglog.Options{FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, ID: o.ID, Known: o.Known, Changed: o.Changed}
 }
 
 // Resume is what the store remembers of the journal.

@@ -319,7 +319,7 @@ func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	read := func() (n int) {
 		t.Helper()
-		if err := ReadOnly(Options{Dir: dir}, func(*Batch) error { n++; return nil }); err != nil {
+		if _, err := ReadOnly(Options{Dir: dir}, func(*Batch) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -336,7 +336,7 @@ func TestReadOnly(t *testing.T) {
 	if n := read(); n != 3 {
 		t.Errorf("%d batches beside the writer, want 3", n)
 	}
-	if err := ReadOnly(Options{Dir: dir + "/nowhere"}, nil); err != nil {
+	if _, err := ReadOnly(Options{Dir: dir + "/nowhere"}, nil); err != nil {
 		t.Errorf("a folder that does not exist: %v", err)
 	}
 }

@@ -5,34 +5,68 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // ReadOnly reads the journal of a folder without locking or changing anything,
 // also one that another process writes: what is whole in it now, in order.
-// A folder that does not exist holds nothing. Of Options, Dir, FS and Logger matter.
-func ReadOnly(o Options, fn func(*Batch) error) error {
+// A folder that does not exist holds nothing. Of Options, Dir, FS, Logger, ID and
+// Known matter. damage is what is missing because it is damaged or was taken away.
+func ReadOnly(o Options, fn func(*Batch) error) (damage []error, err error) {
 	if err := o.defaults(); err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := o.FS.ReadDir(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		if k := o.Known; k.Newest > 0 {
+			damage = append(damage, Lost(o.Dir, k.First, k.Last, seglog.ErrMissing))
+		}
+		return damage, nil
 	}
 	view, err := seglog.OpenReadOnly(seglogOptions(&o))
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	r, err := view.Reader(0)
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	defer func() { _ = r.Close() }() // only read
-	if err := readBatches(r, o.Logger, func(_ uint64, b *Batch) error { return fn(b) }); err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+	next := uint64(1)
+	noting := nextFunc(func() (uint64, []byte, error) {
+		index, payload, err := r.Next()
+		var corrupt *seglog.CorruptError
+		if errors.As(err, &corrupt) && corrupt.First <= corrupt.Last {
+			damage = append(damage, Lost(corrupt.File, corrupt.First, corrupt.Last, corrupt.Err))
+			next = corrupt.Last + 1
+		}
+		if err == nil {
+			next = index + 1
+		}
+		return index, payload, err
+	})
+	if err := readBatches(noting, o.Logger, func(_ uint64, b *Batch) error { return fn(b) }); err != nil {
+		return damage, fmt.Errorf("read the journal: %w", err)
 	}
-	return nil
+	for _, d := range view.Missing(next) {
+		damage = append(damage, Lost(filepath.Join(o.Dir, d.File), d.First, d.Last, d.Err))
+	}
+	return damage, nil
 }
+
+// Lost says of entries that are not there what that means.
+func Lost(file string, first, last uint64, cause error) error {
+	if first > last {
+		return fmt.Errorf("%s: %w: what was written to it since it was begun and is not stored yet is missing", file, cause)
+	}
+	return fmt.Errorf("%s: entries %d to %d are lost: %w: what of them is not stored yet is missing", file, first, last, cause)
+}
+
+// nextFunc is a function that does what a seglog reader does.
+type nextFunc func() (uint64, []byte, error)
+
+func (f nextFunc) Next() (uint64, []byte, error) { return f() }
 
 // Report is what a journal holds, in the eyes of Verify.
 type Report struct {
@@ -61,6 +95,9 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 	}
 	rep := &Report{Disk: &seglog.Recovery{}}
 	if _, err := o.FS.ReadDir(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		if k := o.Known; k.Newest > 0 {
+			rep.Disk.Damaged = append(rep.Disk.Damaged, seglog.Damage{First: k.First, Last: k.Last, Certain: true, Err: seglog.ErrMissing})
+		}
 		return rep, nil
 	}
 	var err error

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -33,7 +34,7 @@ func (s *Server) openHTTP() error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.reg.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.health()) })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.state()) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.state(), s.degraded()...) })
 	s.httpLn = ln
 	s.http = &http.Server{
 		Handler:           mux,
@@ -52,12 +53,21 @@ func (s *Server) health() string {
 	return "ok"
 }
 
-func answer(w http.ResponseWriter, state string) {
+// degraded is what answers lack, a line each: parts of the store that were set aside
+// or are missing. Records are taken all the same, so it takes nothing from being ready.
+func (s *Server) degraded() (lines []string) {
+	for _, err := range s.files.Broken() {
+		lines = append(lines, "degraded: "+strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return lines
+}
+
+func answer(w http.ResponseWriter, state string, more ...string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	if state != "ok" {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	fmt.Fprintln(w, state)
+	fmt.Fprintln(w, strings.Join(append([]string{state}, more...), "\n"))
 }
 
 func (s *Server) serveHTTP() {
@@ -177,6 +187,8 @@ func (s *Server) registerSpace() {
 	}
 	r.CounterFuncs("auditfleet_collector_space_actions_total", "Actions done about the disk, by the key that asks for them.", "key",
 		slices.Sorted(maps.Keys(keys)), func(key string) float64 { return float64(s.space.Status().Actions[keys[key]]) })
+	r.GaugeFunc("auditfleet_collector_store_missing", "Parts of the store that answers lack: set aside as damaged or as another store's, or missing. /readyz and collector verify name them.",
+		func() float64 { return float64(len(s.files.Broken())) })
 	stored := s.storeStats()
 	r.GaugeFunc("auditfleet_collector_store_days", "Days of which events are stored.", func() float64 {
 		days := map[store.Day]bool{}

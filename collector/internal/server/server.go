@@ -26,6 +26,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -93,6 +94,7 @@ type Server struct {
 
 	journal *journal.Journal
 	store   store.Store
+	files   *bolt.Store // store, for what is its own: the manifest
 	head    *head.Head
 	listen  *listen.Listener
 	ingest  *ingest.Ingest

@@ -30,7 +30,7 @@ func (s *Server) openStore() error {
 	if err != nil {
 		return explain(err)
 	}
-	s.store = st
+	s.store, s.files = st, st
 	return nil
 }
 
@@ -58,6 +58,7 @@ func (s *Server) openJournal() error {
 	j, rec, err := journal.Open(journal.Options{
 		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.share(segmentPart, maxSegment), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
+		ID: s.files.ID(), Known: s.files.Journal(), Changed: s.keepJournal,
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
 	})
 	if err != nil {
@@ -66,6 +67,18 @@ func (s *Server) openJournal() error {
 	s.journal = j
 	logRecovery(s.cfg.Log.Named("journal"), rec)
 	return nil
+}
+
+// keepJournal has the store's manifest say what the journal has, and what of it was
+// found missing. Nothing is missing because of a file that is doubled or foreign.
+func (s *Server) keepJournal(k seglog.Known, found []seglog.Damage) error {
+	var lost []string
+	for _, d := range found {
+		if d.Certain && (d.First <= d.Last || errors.Is(d.Err, seglog.ErrMissing)) {
+			lost = append(lost, journal.Lost(filepath.Join(journalDir, d.File), d.First, d.Last, d.Err).Error())
+		}
+	}
+	return s.files.KeepJournal(k, lost)
 }
 
 // openHead replays the journal.
@@ -146,7 +159,7 @@ func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log})
+	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: st.ID(), Known: st.Journal()})
 	if err != nil {
 		return nil, errors.Join(explain(err), st.Close())
 	}

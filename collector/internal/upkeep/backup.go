@@ -16,7 +16,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // A backup's folder:
@@ -35,7 +37,7 @@ const (
 	backupLock   = "lock"
 	backupStore  = "store"
 	backupNew    = "store.new"
-	manifestName = "BACKUP"
+	copiedName   = "BACKUP"
 )
 
 var (
@@ -66,18 +68,18 @@ type BackupReport struct {
 	Damage []string
 }
 
-// manifest is the file BACKUP.
-type manifest struct {
-	Format     int                     `json:"format"`
-	Store      string                  `json:"store"`
-	Begun      time.Time               `json:"begun"`
-	Batch      uint64                  `json:"batch"`
-	LSN        uint64                  `json:"lsn"`
-	Partitions map[string]manifestPart `json:"partitions"`
+// copied is the file BACKUP.
+type copied struct {
+	Format     int                   `json:"format"`
+	Store      string                `json:"store"`
+	Begun      time.Time             `json:"begun"`
+	Batch      uint64                `json:"batch"`
+	LSN        uint64                `json:"lsn"`
+	Partitions map[string]copiedPart `json:"partitions"`
 }
 
-// manifestPart is what the source of a partition looked like.
-type manifestPart struct {
+// copiedPart is what the source of a partition looked like.
+type copiedPart struct {
 	Size       int64  `json:"size"`
 	ModifiedNs int64  `json:"modified_ns"`
 	Batch      uint64 `json:"transaction"`
@@ -117,8 +119,12 @@ type backup struct {
 	o     BackupOptions
 	rep   *BackupReport
 	begun time.Time
-	old   manifest
+	old   copied
 	total int64
+	// The store's manifest before and after the look at the partitions, nil where
+	// there is none, and what is known of the journal's copy.
+	before, after *manifest.Content
+	journal       seglog.Known
 }
 
 func (b *backup) new(name ...string) string {
@@ -198,9 +204,9 @@ func (b *backup) claim() (unlock func() error, err error) {
 		return nil, errors.Join(err, lock.Close())
 	}
 	// A manifest that cannot be read costs only that everything is copied again.
-	if text, err := os.ReadFile(filepath.Join(dir, backupStore, manifestName)); err == nil {
+	if text, err := os.ReadFile(filepath.Join(dir, backupStore, copiedName)); err == nil {
 		if json.Unmarshal(text, &b.old) != nil || b.old.Format != 1 || b.old.Store != b.o.Dir {
-			b.old = manifest{}
+			b.old = copied{}
 		}
 	}
 	return lock.Close, nil
@@ -231,7 +237,7 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 	for _, p := range m.Parts {
 		b.total += p.Size
 	}
-	man := manifest{Format: 1, Store: b.o.Dir, Begun: b.begun.UTC(), Batch: m.State.ID, LSN: m.State.LSN, Partitions: map[string]manifestPart{}}
+	man := copied{Format: 1, Store: b.o.Dir, Begun: b.begun.UTC(), Batch: m.State.ID, LSN: m.State.LSN, Partitions: map[string]copiedPart{}}
 	b.rep.Batch, b.rep.LSN = m.State.ID, m.State.LSN
 	for _, p := range m.Parts {
 		if err := b.partition(ctx, p, &man); err != nil {
@@ -243,6 +249,9 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 	b.damaged(damage)
 	if err != nil {
 		return fmt.Errorf("copy the state of resend detection: %w", err)
+	}
+	if err := b.list(m); err != nil {
+		return err
 	}
 	return b.finish(&man)
 }
@@ -257,6 +266,12 @@ func (b *backup) damaged(list []error) {
 // since it is trimmed only of what the partitions have then, and again after, so
 // that whatever the partitions count as seen is in it, if it is not in them.
 func (b *backup) moment() (_ *bolt.Moment, err error) {
+	b.before, b.after = nil, nil
+	if c, err := manifest.Load(fsys.OS, b.o.Dir); err == nil {
+		b.before = c
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		b.damaged([]error{err})
+	}
 	before, err := bolt.OpenMoment(b.o.Dir)
 	if err != nil {
 		return nil, err
@@ -265,7 +280,12 @@ func (b *backup) moment() (_ *bolt.Moment, err error) {
 	if err := before.Close(); err != nil {
 		return nil, err
 	}
-	c, err := journal.NewCopier(journal.Options{Dir: filepath.Join(b.o.Dir, journalDir)}, journal.Options{Dir: b.new(journalDir)})
+	from, to := journal.Options{Dir: filepath.Join(b.o.Dir, journalDir)}, journal.Options{Dir: b.new(journalDir)}
+	if b.before != nil {
+		from.ID, from.Known, to.ID = b.before.ID, b.before.Journal, b.before.ID
+		to.Changed = func(k seglog.Known, _ []seglog.Damage) error { b.journal = k; return nil }
+	}
+	c, err := journal.NewCopier(from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -287,6 +307,11 @@ func (b *backup) moment() (_ *bolt.Moment, err error) {
 	if err := c.Take(need); err != nil {
 		return m, err
 	}
+	if b.before != nil {
+		if b.after, err = manifest.Load(fsys.OS, b.o.Dir); err != nil {
+			return m, err
+		}
+	}
 	b.rep.Entries = c.Entries
 	b.rep.Bytes += c.Bytes
 	b.damaged(c.Damage)
@@ -294,10 +319,10 @@ func (b *backup) moment() (_ *bolt.Moment, err error) {
 }
 
 // partition copies a day, or takes it from the last backup when it has it already.
-func (b *backup) partition(ctx context.Context, p *bolt.MomentPart, man *manifest) error {
+func (b *backup) partition(ctx context.Context, p *bolt.MomentPart, man *copied) error {
 	name := filepath.Base(p.Path)
 	to := b.new("partitions", name)
-	entry := manifestPart{Size: p.Size, ModifiedNs: p.Modified.UnixNano(), Batch: p.Batch}
+	entry := copiedPart{Size: p.Size, ModifiedNs: p.Modified.UnixNano(), Batch: p.Batch}
 	last, ok := b.old.Partitions[name]
 	entry.SHA256 = last.SHA256
 	if ok && !p.Current && last.SHA256 != "" && entry == last {
@@ -330,7 +355,7 @@ func (b *backup) progress(n int64, written bool) {
 }
 
 // finish makes the new copy durable and puts it in the old one's place.
-func (b *backup) finish(man *manifest) error {
+func (b *backup) finish(man *copied) error {
 	text, err := json.MarshalIndent(man, "", "  ")
 	if err != nil {
 		return err
@@ -342,7 +367,7 @@ func (b *backup) finish(man *manifest) error {
 	}
 	err = errors.Join(
 		bolt.WriteMarker(b.new(), files.Version),
-		writeDurably(b.new(manifestName), append(text, '\n')),
+		writeDurably(b.new(copiedName), append(text, '\n')),
 		fsys.OS.SyncDir(b.new("partitions")), fsys.OS.SyncDir(b.new(journalDir)), fsys.OS.SyncDir(b.new()), fsys.OS.SyncDir(b.o.Target))
 	if err != nil {
 		return err

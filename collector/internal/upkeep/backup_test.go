@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
 
@@ -202,9 +203,7 @@ func TestBackupIncremental(t *testing.T) {
 	if rep := mustBackup(t, dir, target); rep.Kept != 1 || os.SameFile(first, inode(0)) {
 		t.Errorf("after a change: %+v", rep)
 	}
-	if err := os.Remove(parts[0]); err != nil {
-		t.Fatal(err)
-	}
+	dropOldest(t, dir)
 	if rep := mustBackup(t, dir, target); rep.Kept+rep.Copied != 2 {
 		t.Errorf("after a day was dropped: %+v", rep)
 	}
@@ -288,5 +287,21 @@ func TestBackupOfDamage(t *testing.T) {
 	}
 	if copied := mustVerify(t, restore(t, target)); copied.Readable != source.Readable || copied.Lost != source.Lost {
 		t.Errorf("%d events readable in the copy, %d not; %d and %d in the store", copied.Readable, copied.Lost, source.Readable, source.Lost)
+	}
+}
+
+// dropOldest has the store's oldest partition dropped, as retention does it.
+func dropOldest(t *testing.T, dir string) {
+	t.Helper()
+	st, err := bolt.Open(bolt.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats, err := st.Stats(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(st.Drop(context.Background(), stats.Days[0].Part), st.Close()); err != nil {
+		t.Fatal(err)
 	}
 }

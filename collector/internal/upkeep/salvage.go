@@ -87,6 +87,20 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 	return s.rep, s.rename()
 }
 
+// Forget no longer misses a partition of a store that no collector has, or "all" that
+// is missing. It says how many things that were.
+func Forget(dir, name string, log hclog.Logger) (n int, err error) {
+	if _, err := bolt.List(dir); err != nil {
+		return 0, err
+	}
+	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: log})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	return st.Forget(name)
+}
+
 // key is a record of a host.
 type key [16]byte
 
@@ -116,7 +130,7 @@ func (s *salvage) progress(n int64) {
 }
 
 func (s *salvage) journalOptions() journal.Options {
-	return journal.Options{Dir: filepath.Join(s.o.Dir, journalDir), Logger: s.o.Log}
+	return journal.Options{Dir: filepath.Join(s.o.Dir, journalDir), Logger: s.o.Log, ID: s.st.ID(), Known: s.st.Journal()}
 }
 
 // begin finds out what the next start will take from the journal.
@@ -128,7 +142,7 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 	for _, lsn := range s.state.Open {
 		open[lsn] = true
 	}
-	return journal.ReadOnly(s.journalOptions(), func(b *journal.Batch) error {
+	_, err = journal.ReadOnly(s.journalOptions(), func(b *journal.Batch) error {
 		for i := range b.Records {
 			if lsn := b.First + uint64(i); lsn > s.state.LSN || open[lsn] {
 				s.tail[keyOf([]byte(hostOf(b, b.Records[i].Raw)), b.Records[i].Raw)]++
@@ -136,6 +150,7 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 		}
 		return ctx.Err()
 	})
+	return err
 }
 
 // group brings one group's events back, in one batch.

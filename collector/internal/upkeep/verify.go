@@ -15,6 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -47,11 +49,16 @@ type Report struct {
 // Verify reads everything a store holds. An error says that this was not possible,
 // not that something is damaged.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+	// The list of what should be there first: see missing.
+	list, lerr := manifest.Load(fsys.OS, o.Dir)
 	files, err := bolt.List(o.Dir)
 	if files == nil {
 		return nil, err
 	}
 	v := &verify{o: o, files: files, rep: &Report{Dir: o.Dir}, stored: map[string]group.HostSum{}}
+	if err := v.listed(list, lerr); err != nil {
+		return nil, err
+	}
 	if err != nil {
 		v.damage("%v", err)
 	}
@@ -86,6 +93,7 @@ func (v *verify) all(ctx context.Context) (err error) {
 	if err := v.partitions(ctx); err != nil {
 		return err
 	}
+	v.missing()
 	if err := v.senders(); err != nil {
 		return err
 	}
@@ -106,6 +114,7 @@ type verify struct {
 	rep    *Report
 	state  *store.State             // of the last batch
 	stored map[string]group.HostSum // by host, in all partitions
+	list   *manifest.Content        // nil: there is none
 	done   atomic.Int64
 }
 
@@ -124,11 +133,15 @@ func (v *verify) notef(format string, args ...any) {
 }
 
 func (v *verify) journalOptions() journal.Options {
-	return journal.Options{Dir: filepath.Join(v.o.Dir, journalDir)}
+	o := journal.Options{Dir: filepath.Join(v.o.Dir, journalDir)}
+	if v.list != nil {
+		o.ID, o.Known = v.list.ID, v.list.Journal
+	}
+	return o
 }
 
 func (v *verify) journal() error {
-	rep, err := journal.Verify(v.journalOptions(), nil, nil)
+	rep, err := v.journalReport()
 	if err != nil {
 		return err
 	}
@@ -186,6 +199,7 @@ func (v *verify) partitions(ctx context.Context) error {
 		for i := range rep.Findings {
 			v.damage("%v", &rep.Findings[i])
 		}
+		v.sameStore(f.Path, rep.ID)
 		for name, h := range rep.Hosts {
 			sum := v.stored[name]
 			sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
@@ -202,7 +216,7 @@ func (v *verify) senders() error {
 	if !v.files.Senders {
 		return nil
 	}
-	found, err := v.bolt.Senders(v.o.Dir, func(kvs []store.KV) error {
+	id, found, err := v.bolt.Senders(v.o.Dir, func(kvs []store.KV) error {
 		list := make([]journal.KV, len(kvs))
 		for i, kv := range kvs {
 			list[i] = journal.KV{Key: kv.Key, Value: kv.Value}
@@ -212,6 +226,7 @@ func (v *verify) senders() error {
 	if err != nil {
 		return err
 	}
+	v.sameStore(filepath.Join(v.o.Dir, "senders.db"), id)
 	for i := range found {
 		v.damage("%v; only the recognition of resends depends on it", &found[i])
 	}

@@ -64,21 +64,34 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
+	if err := s.appended(p, b, blob, &sum); err != nil {
+		// The batch is stored. That the one before it is sealed is said with the next.
+		s.log.Warn("the manifest", "error", err)
+	}
+	return nil
+}
+
+// appended takes note of a batch that is stored, and seals the partition before p.
+func (s *Store) appended(p *partition, b *store.Batch, blob []byte, sum *group.Summary) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	old := s.cur
 	s.cur = p
 	s.state.ID, s.state.LSN, s.state.Open = b.ID, b.LSN, slices.Clone(b.Open)
 	if blob != nil {
-		p.entries = append(slices.Clone(p.entries), entry{b.ID, sum})
+		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
 	}
-	if old != nil && old != p {
-		if err := old.reopen(false); err != nil {
-			// What is in it stays; it cannot be searched until it opens again.
-			s.log.Error("sealing a partition", "partition", old.path, "error", err)
-		}
+	p.place = b.ID
+	if old == nil || old == p {
+		s.mu.Unlock()
+		return nil
 	}
-	return nil
+	if err := old.reopen(false); err != nil {
+		// What is in it stays; it cannot be searched until it opens again.
+		s.log.Error("sealing a partition", "partition", old.path, "error", err)
+	}
+	sealed := old.listed()
+	s.mu.Unlock()
+	return s.list.seal(sealed)
 }
 
 // put writes a batch's transaction.
@@ -91,7 +104,14 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 	if err != nil {
 		return nil, err
 	}
-	return p, p.update(func(tx *bbolt.Tx) error { return write(tx, b, blob, sum, all, moved) })
+	return p, p.update(func(tx *bbolt.Tx) error {
+		if meta := tx.Bucket(bktMeta); meta.Get(keyStore) == nil {
+			if err := putID(meta, s.list.id); err != nil { // begun before the store had one
+				return err
+			}
+		}
+		return write(tx, b, blob, sum, all, moved)
+	})
 }
 
 // mend repairs the partitions that a batch of a day needs, after one of them was
@@ -147,7 +167,11 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 		return p, p.reopen(true)
 	}
 	p = s.newPart(store.Part{Day: day, N: 1})
+	p.id = s.list.id
 	if err := p.create(nil); err != nil {
+		return nil, err
+	}
+	if err := s.listNew(p); err != nil {
 		return nil, err
 	}
 	if err := p.reopen(true); err != nil {

@@ -25,14 +25,15 @@ const (
 	markerText = "auditfleet store "
 	markerSum  = "crc32c "
 	// A store is of the least version that can read it: 2 has days of several
-	// partitions.
-	storeVersion   = 2
-	plainVersion   = 1
-	severalVersion = 2
-	lockName       = "lock"
-	partsName      = "partitions"
-	suffix         = ".db"
+	// partitions, 3 an ID and a manifest.
+	storeVersion = ListedVersion
+	lockName     = "lock"
+	partsName    = "partitions"
+	suffix       = ".db"
 )
+
+// ListedVersion is the first version of a store that has an ID and a manifest.
+const ListedVersion = 3
 
 // Options of Open.
 type Options struct {
@@ -47,6 +48,8 @@ type Options struct {
 	Workers int
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
+
+	fs fsys.FS // of the manifest: tests'
 }
 
 // Store is the embedded store.
@@ -58,7 +61,8 @@ type Store struct {
 	cache *cache
 
 	senders *senders
-	version int // of the folder; appendMu
+	version int // of the folder
+	list    listing
 
 	appendMu sync.Mutex // one Append, Drop or Rotate at a time
 
@@ -66,7 +70,7 @@ type Store struct {
 	parts  []*partition
 	cur    *partition // has the last batch's state; nil when there is none yet
 	state  store.State
-	broken []error // partitions set aside or, read-only, left out
+	broken []error // what answers lack: set aside, missing or, read-only, left out
 	closed bool
 
 	damaged []damagedPart // Open's alone
@@ -87,6 +91,9 @@ func Open(o Options) (_ *Store, err error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20
 	}
+	if o.fs == nil {
+		o.fs = fsys.OS
+	}
 	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes)}
 	defer func() {
 		if err != nil {
@@ -105,7 +112,13 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.openParts(); err != nil {
 		return nil, err
 	}
-	return s, s.loadState()
+	if err := s.identify(); err != nil {
+		return nil, err
+	}
+	if err := s.loadState(); err != nil {
+		return nil, err
+	}
+	return s, s.reconcile()
 }
 
 // claim makes sure that the folder is a store's, and nobody else's now.
@@ -129,14 +142,7 @@ func (s *Store) claim() error {
 	if err != nil {
 		return err
 	}
-	if s.opts.ReadOnly {
-		return nil
-	}
-	if s.version > 0 {
-		return nil
-	}
-	s.version = plainVersion
-	return WriteMarker(dir, s.version)
+	return s.openList()
 }
 
 // openParts opens every day's file.
@@ -196,6 +202,7 @@ func (s *Store) setAside(p *partition, cause error) error {
 		err = errors.Join(err, p.close())
 	} else {
 		aside, merr := s.moveAway(p)
+		s.lose(p, aside, err)
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
@@ -231,6 +238,7 @@ func (s *Store) loadState() error {
 		if err != nil {
 			return err
 		}
+		p.place = st.ID
 		sound = append(sound, p)
 		s.adopt(p, st)
 	}
@@ -250,6 +258,7 @@ func (s *Store) loadState() error {
 		if err != nil {
 			return err
 		}
+		d.p.place = st.ID
 		s.parts = append(s.parts, d.p)
 		s.adopt(d.p, st)
 	}

@@ -271,6 +271,7 @@ func (p *rawPart) small(tx *bbolt.Tx) error {
 	err := errors.Join(
 		meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)),
 		putPart(meta, p.part),
+		putID(meta, p.id),
 		putAll(tx.Bucket(bktHosts), p.hosts))
 	if len(p.state) > 0 {
 		err = errors.Join(err, meta.Put(keyState, p.state))
@@ -310,24 +311,24 @@ func CopySenders(from, dir string) (damage []error, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	kvs, found, err := r.senders(true)
+	have, err := r.senders(true)
 	if err != nil && !errors.Is(err, store.ErrDamaged) {
 		return nil, err
 	}
 	if err != nil {
 		return []error{fmt.Errorf("%s: %w", r.path, err)}, nil // not worth a backup that is not made
 	}
-	for i := range found {
-		damage = append(damage, &found[i])
+	for i := range have.found {
+		damage = append(damage, &have.found[i])
 	}
-	f := &senders{path: filepath.Join(dir, sendersName)}
+	f := &senders{path: filepath.Join(dir, sendersName), id: have.ID}
 	if err := f.create(); err != nil {
 		return damage, err
 	}
 	if err := f.open(false); err != nil {
 		return damage, err
 	}
-	return damage, errors.Join(f.put(kvs), f.close())
+	return damage, errors.Join(f.put(have.kvs), f.close())
 }
 
 var _ io.Closer = (*Moment)(nil)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
 )
 
 // Files are those of a store's folder, as one look at it finds them.
@@ -61,7 +62,7 @@ func List(dir string) (*Files, error) {
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case strings.HasPrefix(name, sendersName+".corrupt-"):
+		case strings.HasPrefix(name, sendersName+AsideMark), strings.HasPrefix(name, manifest.Name+AsideMark):
 			f.Aside = append(f.Aside, name)
 		case name == sendersName:
 			f.Senders = true

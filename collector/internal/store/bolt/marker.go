@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -53,7 +54,11 @@ func readMarker(dir string, readOnly bool) (version int, err error) {
 
 // putRight says how a marker is made anew for a store that has lost it.
 func putRight(dir string) string {
-	return fmt.Sprintf("if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s", markerText, storeVersion, filepath.Join(dir, markerName))
+	version := ListedVersion
+	if _, err := os.Lstat(filepath.Join(dir, manifest.Name)); err != nil {
+		version = ListedVersion - 1
+	}
+	return fmt.Sprintf("if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s", markerText, version, filepath.Join(dir, markerName))
 }
 
 // looksOurs says whether a store's files are in dir, whatever its marker says.
@@ -84,7 +89,7 @@ func checkForeign(dir string, readOnly bool) error {
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case name == lockName, name == "journal", name == "lost+found", strings.HasSuffix(name, ".sock"):
-		case name == markerName+".tmp" && !readOnly:
+		case !readOnly && (name == markerName+".tmp" || name == manifest.Name || name == manifest.Name+".tmp"):
 		case name == partsName && e.IsDir():
 			if inside, err := os.ReadDir(filepath.Join(dir, name)); err != nil || len(inside) > 0 {
 				return fmt.Errorf("%w: partitions, but no file %s", store.ErrNotOurs, markerName)

@@ -17,6 +17,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // Names in a partition. FORMAT.md describes them.
@@ -26,6 +27,7 @@ var (
 	keyDay     = []byte("day")
 	keyPart    = []byte("part")
 	keyState   = []byte("state")
+	keyStore   = []byte("store")
 	bktGroups  = []byte("groups")
 	bktCatalog = []byte("catalog")
 	bktHosts   = []byte("hosts")
@@ -62,9 +64,11 @@ type partition struct {
 	mu      sync.RWMutex // guards db and write: held to read while a transaction runs
 	db      *bbolt.DB
 	write   bool
-	entries []entry // ascending; replaced, never changed (Store.mu)
-	refs    int     // snapshots that use it (Store.mu)
-	dropped bool    // (Store.mu)
+	id      seglog.ID // of the store, as the file says; zero: it says nothing
+	place   uint64    // the last batch by the file's own state, when it was opened
+	entries []entry   // ascending; replaced, never changed (Store.mu)
+	refs    int       // snapshots that use it (Store.mu)
+	dropped bool      // (Store.mu)
 }
 
 // guard turns a panic on damaged bytes, in bbolt or by a fault in the mapping of
@@ -210,6 +214,10 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	if err := checkPart(meta.Get(keyDay), meta.Get(keyPart), p.part); err != nil {
 		return err
 	}
+	var err error
+	if p.id, err = storeID(meta); err != nil {
+		return err
+	}
 	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts} {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: no bucket %q", store.ErrDamaged, name)
@@ -236,7 +244,7 @@ func (p *partition) create(more func(*bbolt.Tx) error) error {
 				}
 			}
 			meta := tx.Bucket(bktMeta)
-			err := errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)), putPart(meta, p.part))
+			err := errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)), putPart(meta, p.part), putID(meta, p.id))
 			if err == nil && more != nil {
 				err = more(tx)
 			}

@@ -37,9 +37,10 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	if p == s.cur {
 		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
 	}
-	if err := os.Remove(p.path); err != nil {
+	if err := s.list.drop(part, func() error { return os.Remove(p.path) }); err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
+	s.forgetBroken(part)
 	s.parts = slices.Delete(slices.Clone(s.parts), i, i+1)
 	p.dropped = true
 	if p.refs == 0 {
@@ -81,18 +82,15 @@ func (s *Store) Rotate(ctx context.Context) error {
 	if err := cur.reopen(false); err != nil {
 		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
 	}
-	return nil
+	s.mu.Lock()
+	sealed := cur.listed()
+	s.mu.Unlock()
+	return s.list.seal(sealed)
 }
 
 // begin makes the successor of a partition and has it written from now on; appendMu
 // is held.
 func (s *Store) begin(cur *partition, st *store.State) error {
-	if s.version < severalVersion {
-		if err := WriteMarker(s.opts.Dir, severalVersion); err != nil {
-			return err
-		}
-		s.version = severalVersion
-	}
 	part := cur.part
 	s.mu.Lock()
 	for _, p := range s.parts {
@@ -111,6 +109,7 @@ func (s *Store) begin(cur *partition, st *store.State) error {
 		return err
 	}
 	p := s.newPart(part)
+	p.id, p.place = s.list.id, st.ID
 	err = p.create(func(tx *bbolt.Tx) error {
 		if err := putAll(tx.Bucket(bktHosts), hosts); err != nil {
 			return err
@@ -118,6 +117,9 @@ func (s *Store) begin(cur *partition, st *store.State) error {
 		return tx.Bucket(bktMeta).Put(keyState, encodeState(&store.Batch{ID: st.ID, LSN: st.LSN, Open: st.Open}))
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.listNew(p); err != nil {
 		return err
 	}
 	if err := p.reopen(true); err != nil {

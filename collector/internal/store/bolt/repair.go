@@ -10,6 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // repair takes a damaged partition out of the way: the file is set aside, never
@@ -41,6 +42,11 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	s.mu.Unlock()
 	if err != nil {
 		return false, errors.Join(cause, err)
+	}
+	if whole {
+		s.list.remake(p.part)
+	} else {
+		s.lose(p, aside, fmt.Errorf("%w; at least %d events cannot be read", cause, lost))
 	}
 	s.log.Error("a partition was damaged; what can be read of it was put back", "partition", p.path, "error", cause, "events lost", lost, "set aside as", filepath.Base(aside))
 	if !whole {
@@ -82,6 +88,12 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	tree, err := r.tree(p.part, true)
 	if err != nil {
 		return 0, false, err
+	}
+	switch {
+	case tree.id == (seglog.ID{}):
+		tree.id = s.list.id
+	case tree.id != s.list.id:
+		return 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.id, s.list.id)
 	}
 	last := uint64(0)
 	kept := tree.groups[:0]

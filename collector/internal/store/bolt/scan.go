@@ -98,7 +98,7 @@ type reader struct {
 }
 
 func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: sn.broken}
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: concerning(sn.broken, q)}
 	sc.own.m = search.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {

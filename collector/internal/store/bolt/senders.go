@@ -13,6 +13,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // sendersName is the file of resend detection's state. It is not in the day's
@@ -30,6 +31,7 @@ type senders struct {
 	path   string
 	db     *bbolt.DB
 	summed bool
+	id     seglog.ID // of the store, as the file says
 }
 
 func (f *senders) guard(fn func() error) error {
@@ -72,6 +74,7 @@ func (s *Store) renewSenders(cause error) error {
 	s.log.Error("the state of resend detection is damaged: records sent again after a reconnect may be stored twice",
 		"error", cause, "set aside as", filepath.Base(aside))
 	f.db = nil // not closed: see moveAway
+	f.id = s.list.id
 	if err := os.Rename(f.path, aside); err != nil {
 		return err
 	}
@@ -92,7 +95,9 @@ func (f *senders) open(readOnly bool) error {
 			if meta == nil || tx.Bucket(bktSenders) == nil {
 				return fmt.Errorf("%w: its buckets are not there", store.ErrDamaged)
 			}
-			f.summed, err = sendersFormat(meta)
+			if f.summed, err = sendersFormat(meta); err == nil {
+				f.id, err = storeID(meta)
+			}
 			return err
 		})
 		if err != nil {
@@ -128,8 +133,19 @@ func (f *senders) create() error {
 			if _, err := tx.CreateBucket(bktSenders); err != nil {
 				return err
 			}
-			return meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, sendersSummed))
+			return errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, sendersSummed)), putID(meta, f.id))
 		})
+	})
+}
+
+// mark writes the store's ID into a file that has none.
+func (f *senders) mark(id seglog.ID) error {
+	if f.db == nil || f.id == id {
+		return nil
+	}
+	f.id = id
+	return f.guard(func() error {
+		return f.db.Update(func(tx *bbolt.Tx) error { return putID(tx.Bucket(bktMeta), id) })
 	})
 }
 

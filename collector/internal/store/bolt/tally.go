@@ -16,8 +16,8 @@ import (
 // Tally counts what groups' dictionaries can say and gives rest the events of
 // which they cannot. Groups are taken by several workers, in no order.
 func (sn *snapshot) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
-	if len(sn.broken) > 0 {
-		return nil, fmt.Errorf("tally: %w", sn.broken[0])
+	if broken := concerning(sn.broken, q); len(broken) > 0 {
+		return nil, fmt.Errorf("tally: %w", broken[0])
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // Finding is one thing in a file of the store that is not as it should be.
@@ -58,9 +59,10 @@ type PartReport struct {
 	store.Part
 	Size     int64 // of the file
 	Groups   int
-	FirstID  uint64 // of the first batch with events; 0: there is none
-	Blocks   int    // readable, as all that follows
-	Events   uint64 // less than Said where events cannot be read
+	ID       seglog.ID // of the store; zero: the file does not say it
+	FirstID  uint64    // of the first batch with events; 0: there is none
+	Blocks   int       // readable, as all that follows
+	Events   uint64    // less than Said where events cannot be read
 	Records  uint64
 	RawBytes uint64
 	Said     uint64 // events by the catalogue
@@ -77,6 +79,7 @@ type rawPart struct {
 	format []byte
 	dayVal []byte
 	number []byte
+	id     seglog.ID // of the store
 	state  []byte
 	hosts  []store.KV
 	groups []rawGroup
@@ -150,6 +153,11 @@ func (p *rawPart) bucket(r *rawFile, name string, e *elem, groups map[uint64]*ra
 				p.dayVal = e.value
 			case string(keyPart):
 				p.number = e.value
+			case string(keyStore):
+				copy(p.id[:], e.value)
+				if len(e.value) != len(p.id) {
+					r.damaged(e.from(), "store mark of %d bytes", len(e.value))
+				}
 			case string(keyState):
 				p.state = e.value
 				if _, err := decodeState(e.value); err != nil {
@@ -230,6 +238,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	out.Findings = p.found
+	out.ID = p.id
 	out.marks(p)
 	if len(p.groups) > 0 {
 		out.FirstID = p.groups[0].id
@@ -365,35 +374,44 @@ func (v *Verifier) group(r *rawFile, g *rawGroup) (*PartReport, error) {
 
 // Senders verifies the file of resend detection's state; check judges its
 // contents. A file that is not there is as it should be in a new store.
-func (v *Verifier) Senders(dir string, check func([]store.KV) error) (_ []Finding, err error) {
+func (v *Verifier) Senders(dir string, check func([]store.KV) error) (id seglog.ID, _ []Finding, err error) {
 	path := filepath.Join(dir, sendersName)
 	r, err := openRaw(path)
 	if err != nil {
-		return nil, err
+		return id, nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	kvs, found, err := r.senders(false)
+	out, err := r.senders(false)
+	found := out.found
 	if errors.Is(err, store.ErrDamaged) {
-		return append(found, Finding{Path: path, Block: -1, Err: err}), nil
+		return out.ID, append(found, Finding{Path: path, Block: -1, Err: err}), nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return id, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if err := check(kvs); err != nil {
+	if err := check(out.kvs); err != nil {
 		found = append(found, Finding{Path: path, Block: -1, Err: fmt.Errorf("%w: %w", store.ErrDamaged, err)})
 	}
 	if v.Progress != nil {
 		v.Progress(r.size)
 	}
-	return found, nil
+	return out.ID, found, nil
+}
+
+// rawSenders is resend detection's state at one moment.
+type rawSenders struct {
+	ID    seglog.ID // of the store
+	kvs   []store.KV
+	found []Finding
 }
 
 // senders reads the keys and values of resend detection's state at one moment.
-func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err error) {
+func (r *rawFile) senders(quick bool) (out *rawSenders, err error) {
+	out = &rawSenders{}
 	err = r.attempt(func() error {
-		kvs, found = nil, nil
+		out = &rawSenders{}
 		r.note = func(off int64, err error) {
-			found = append(found, Finding{Path: r.path, Offset: off, Block: -1, Err: err})
+			out.found = append(out.found, Finding{Path: r.path, Offset: off, Block: -1, Err: err})
 		}
 		if err := r.loadMeta(r.note); err != nil {
 			return err
@@ -405,6 +423,10 @@ func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err erro
 			case string(bktMeta):
 				seen++
 				r.sub(e, func(e *elem) {
+					if string(e.key) == string(keyStore) && len(e.value) == len(out.ID) {
+						copy(out.ID[:], e.value)
+						return
+					}
 					if string(e.key) != string(keyFormat) || len(e.value) != 4 {
 						r.damaged(e.at, "page %d: mark %.40q, %x", e.page, e.key, e.value)
 						return
@@ -426,7 +448,7 @@ func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err erro
 							return
 						}
 					}
-					kvs = append(kvs, store.KV{Key: e.key, Value: value})
+					out.kvs = append(out.kvs, store.KV{Key: e.key, Value: value})
 				})
 			default:
 				r.damaged(e.at, "page %d: unknown bucket %.40q", e.page, e.key)
@@ -440,5 +462,5 @@ func (r *rawFile) senders(quick bool) (kvs []store.KV, found []Finding, err erro
 		}
 		return nil
 	})
-	return kvs, found, err
+	return out, err
 }

@@ -1,0 +1,264 @@
+package manifest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// Name is the file's, in the store's folder.
+const Name = "MANIFEST"
+
+const (
+	head    = "auditfleet manifest "
+	version = 1
+	sum     = "crc32c "
+	// mostBytes bounds the file: some 300 bytes a partition, of 100 years.
+	mostBytes = 16 << 20
+	// mostLosses bounds the list of what was found missing.
+	mostLosses = 1000
+)
+
+var (
+	// ErrDamaged is returned for a file whose bytes do not add up.
+	ErrDamaged = errors.New("the manifest is damaged")
+	// ErrVersion is returned for a file that a newer version wrote.
+	ErrVersion = errors.New("the manifest is from a newer version")
+)
+
+// Content is what the file says.
+type Content struct {
+	ID seglog.ID `json:"id"`
+	// Since is when the list was begun; Why is what was there before, "" for a store
+	// that was new.
+	Since time.Time `json:"since"`
+	Why   string    `json:"why,omitempty"`
+	// Parts are the partitions there are, by name.
+	Parts []Part `json:"partitions"`
+	// Dropped are those that were deleted on purpose.
+	Dropped Dropped `json:"dropped"`
+	// Batch is the least that the store's last batch can be.
+	Batch   uint64       `json:"batch"`
+	Journal seglog.Known `json:"journal"`
+	// Lost is what was found missing or set aside and has not been dealt with.
+	Lost []Loss `json:"lost,omitempty"`
+}
+
+// Part is a partition. What stands behind its name is of when it was sealed; zero
+// while it is written.
+type Part struct {
+	Name   string `json:"name"` // as store.Part has it
+	First  uint64 `json:"first,omitempty"`
+	Batch  uint64 `json:"batch,omitempty"`
+	Events uint64 `json:"events,omitempty"`
+	MinMs  int64  `json:"min_ms,omitempty"` // of its events
+	MaxMs  int64  `json:"max_ms,omitempty"`
+	// Unmarked says that there is no ID in the file: it is older than the ID.
+	Unmarked bool `json:"unmarked,omitempty"`
+}
+
+// Dropped says what retention has deleted.
+type Dropped struct {
+	Count uint64    `json:"count"`
+	Last  string    `json:"last,omitempty"` // the partition deleted last
+	At    time.Time `json:"at,omitzero"`
+}
+
+// Loss is something that answers may lack.
+type Loss struct {
+	Part  string    `json:"partition,omitempty"` // that is missing
+	File  string    `json:"file,omitempty"`      // that was set aside, relative to the store
+	Text  string    `json:"text"`                // what was found, for people
+	Found time.Time `json:"found"`
+	MinMs int64     `json:"min_ms,omitempty"` // of the events, where that is known
+	MaxMs int64     `json:"max_ms,omitempty"`
+}
+
+// NewID makes an ID.
+func NewID() (id seglog.ID) {
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand since Go 1.24)
+	return id
+}
+
+// Part finds a partition; nil when it is not listed.
+func (c *Content) Part(name string) *Part {
+	if i := slices.IndexFunc(c.Parts, func(p Part) bool { return p.Name == name }); i >= 0 {
+		return &c.Parts[i]
+	}
+	return nil
+}
+
+// Set lists a partition, or replaces what is said of it.
+func (c *Content) Set(p Part) {
+	if old := c.Part(p.Name); old != nil {
+		*old = p
+		return
+	}
+	c.Parts = append(c.Parts, p)
+}
+
+// Remove takes a partition off the list.
+func (c *Content) Remove(name string) {
+	c.Parts = slices.DeleteFunc(c.Parts, func(p Part) bool { return p.Name == name })
+}
+
+// Lose notes what was found missing, once; of too many the first stay.
+func (c *Content) Lose(l Loss) {
+	for _, o := range c.Lost {
+		if o.Part == l.Part && o.File == l.File && o.Text == l.Text {
+			return
+		}
+	}
+	if len(c.Lost) < mostLosses {
+		c.Lost = append(c.Lost, l)
+	}
+}
+
+// Encode writes the file's bytes.
+func (c *Content) Encode() ([]byte, error) {
+	body, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	b := fmt.Appendf(nil, "%s%d\n%s\n", head, version, body)
+	return fmt.Appendf(b, "%s%08x\n", sum, crc32.Checksum(b, castagnoli)), nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Decode is the reverse of Encode. Errors: ErrVersion, ErrDamaged.
+func Decode(b []byte) (*Content, error) {
+	line, rest, _ := bytes.Cut(b, []byte("\n"))
+	number, ours := strings.CutPrefix(string(line), head)
+	v, err := strconv.Atoi(number)
+	if !ours || err != nil || v < 1 {
+		return nil, fmt.Errorf("%w: it begins with %.40q", ErrDamaged, line)
+	}
+	at := bytes.LastIndex(b, []byte("\n"+sum)) + 1
+	want := fmt.Sprintf("%s%08x\n", sum, crc32.Checksum(b[:at], castagnoli))
+	switch {
+	case at == 0 || string(b[at:]) != want:
+		return nil, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
+	case v > version:
+		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, v, version)
+	}
+	c := &Content{}
+	if err := json.Unmarshal(rest[:at-len(line)-1], c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return c, nil
+}
+
+// Load reads the file of the store in dir. Errors: fs.ErrNotExist, ErrDamaged,
+// ErrVersion.
+func Load(f fsys.FS, dir string) (*Content, error) {
+	path := filepath.Join(dir, Name)
+	file, err := f.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	size, err := file.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > mostBytes {
+		return nil, fmt.Errorf("%s: %w: %d bytes", path, ErrDamaged, size)
+	}
+	b := make([]byte, size)
+	if n, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) || n < len(b) {
+		return nil, errors.Join(fmt.Errorf("%s: %w: %d of %d bytes", path, ErrDamaged, n, size), err)
+	}
+	c, err := Decode(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Save puts c in the file's place in dir, durably, at once or not at all.
+func Save(f fsys.FS, dir string, c *Content) error {
+	b, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	return fsys.ReplaceOn(f, filepath.Join(dir, Name), b, 0o600)
+}
+
+// File is the manifest of a store that is written. It is safe for use by several
+// goroutines.
+type File struct {
+	fs  fsys.FS
+	dir string
+
+	mu sync.Mutex // guards c
+	c  Content
+}
+
+// Begin is the manifest of the store in dir, with that content; nothing is written.
+func Begin(f fsys.FS, dir string, c *Content) *File { return &File{fs: f, dir: dir, c: *c} }
+
+// Content is a copy of what the file says.
+func (m *File) Content() Content {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.c.clone()
+}
+
+func (c *Content) clone() Content {
+	out := *c
+	out.Parts, out.Lost = slices.Clone(c.Parts), slices.Clone(c.Lost)
+	out.Journal.Dropping = slices.Clone(c.Journal.Dropping)
+	return out
+}
+
+// Update changes the content by fn and makes it durable; what fn leaves as it was is
+// not written. After an error the file, and what Content says, may be either.
+func (m *File) Update(fn func(*Content)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.c.clone()
+	fn(&c)
+	if reflect.DeepEqual(c, m.c) {
+		return nil
+	}
+	if err := Save(m.fs, m.dir, &c); err != nil {
+		return fmt.Errorf("say in the manifest what the store has: %w", err)
+	}
+	m.c = c
+	return nil
+}
+
+// Write writes the file as it is.
+func (m *File) Write() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Save(m.fs, m.dir, &m.c)
+}
+
+// SetAside gives a file that cannot be used the name of a damaged one; it is no error
+// that there is none.
+func SetAside(dir string, now time.Time) (name string, err error) {
+	name = fmt.Sprintf("%s.corrupt-%d", Name, now.UnixNano())
+	err = os.Rename(filepath.Join(dir, Name), filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return name, err
+}

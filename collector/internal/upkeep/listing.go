@@ -1,0 +1,178 @@
+package upkeep
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// listed takes the manifest, as it was before the files were listed, or why there is
+// none.
+func (v *verify) listed(c *manifest.Content, err error) error {
+	path := filepath.Join(v.o.Dir, manifest.Name)
+	switch {
+	case err == nil:
+		v.list = c
+		if c.Why != "" {
+			v.notef("%s: kept since %s, before that it was %s: what was taken away or put in before cannot be told", path, c.Since.Format("2006-01-02 15:04:05 MST"), c.Why)
+		}
+	case errors.Is(err, fs.ErrNotExist) && v.files.Version < bolt.ListedVersion && v.files.Version > 0:
+		v.notef("%s: the store is of version %d and has none yet: what was taken away or put in cannot be told", path, v.files.Version)
+	case errors.Is(err, fs.ErrNotExist):
+		v.damage("%s: it is missing: what was taken away or put in cannot be told; the next start makes one", path)
+	case errors.Is(err, manifest.ErrDamaged):
+		v.damage("%v: what was taken away or put in cannot be told; the next start makes one", err)
+	default:
+		return err
+	}
+	return nil
+}
+
+// sameStore says when a file is another store's.
+func (v *verify) sameStore(path string, id seglog.ID) {
+	if v.list != nil && id != (seglog.ID{}) && id != v.list.ID {
+		v.damage("%s: offset 0: foreign: it is of the store %s, this is %s; the next start sets it aside", path, id, v.list.ID)
+	}
+}
+
+// missing compares the partitions with those that are listed. A server may make and
+// drop some meanwhile: what is missed was listed before the look at the files, and is
+// after it.
+func (v *verify) missing() {
+	if v.list == nil {
+		return
+	}
+	after := v.list
+	if v.rep.Server != "" {
+		c, err := manifest.Load(fsys.OS, v.o.Dir)
+		if err != nil {
+			v.damage("%v", err)
+			return
+		}
+		after = c
+	}
+	dir := filepath.Join(v.o.Dir, "partitions")
+	for _, was := range v.list.Parts {
+		path := filepath.Join(dir, was.Name+".db")
+		i := slices.IndexFunc(v.files.Partitions, func(f bolt.PartFile) bool { return f.Part.String() == was.Name })
+		switch {
+		case i < 0 && slices.ContainsFunc(append(slices.Clone(v.files.Aside), v.files.Salvaged...), func(rel string) bool {
+			return strings.HasPrefix(filepath.Base(rel), was.Name+".db.")
+		}): // said with that file
+		case i < 0 && after.Part(was.Name) != nil:
+			v.damage("%s: missing: it was deleted or moved away, and not by retention%s", path, had(&was))
+		case i >= 0:
+			v.sealed(path, &was)
+		}
+	}
+	for _, f := range v.files.Partitions {
+		if v.list.Part(f.Part.String()) == nil && after.Part(f.Part.String()) == nil && v.rep.Server == "" {
+			v.unlisted(f)
+		}
+	}
+	for _, x := range after.Lost {
+		v.damage("%s: found at the start of %s: %s", v.o.Dir, x.Found.Format("2006-01-02 15:04:05 MST"), x.Text)
+	}
+	if d := after.Dropped; d.Count > 0 {
+		v.notef("%s: %d partitions were dropped by retention, the last one, %s, at %s", dir, d.Count, d.Last, d.At.Format("2006-01-02 15:04:05 MST"))
+	}
+}
+
+func had(p *manifest.Part) string {
+	if p.Batch == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; it had batches %d to %d with %d events", p.First, p.Batch, p.Events)
+}
+
+// report is what was found of a partition.
+func (v *verify) report(path string) *bolt.PartReport {
+	for _, p := range v.rep.Parts {
+		if p.Path == path {
+			return p
+		}
+	}
+	return nil
+}
+
+// sealed compares a partition with what was said of it when it was sealed.
+func (v *verify) sealed(path string, was *manifest.Part) {
+	p := v.report(path)
+	switch {
+	case p == nil:
+	case p.ID == (seglog.ID{}) && !was.Unmarked && len(p.Findings) == 0:
+		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", path, v.list.ID)
+	case was.Batch > 0 && p.State != nil && (p.State.ID < was.Batch || p.FirstID != was.First || p.Said < was.Events):
+		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, had(was), p.FirstID, p.State.ID, p.Said)
+	}
+}
+
+// unlisted is a partition that the manifest does not know: one that came back is the
+// store's by its ID.
+func (v *verify) unlisted(f bolt.PartFile) {
+	p := v.report(f.Path)
+	came := slices.ContainsFunc(v.list.Lost, func(x manifest.Loss) bool { return x.Part == f.Part.String() })
+	switch {
+	case p == nil || p.ID != (seglog.ID{}) && p.ID != v.list.ID: // said
+	case p.ID == (seglog.ID{}) && !came:
+		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", f.Path, v.list.ID)
+	case p.Groups > 0:
+		v.notef("%s: not listed: it was dropped or missed before, and came back", f.Path)
+	}
+}
+
+// journalReport verifies the journal. A server that goes on meanwhile tells so by the
+// manifest: then what was found is looked at again.
+func (v *verify) journalReport() (*journal.Report, error) {
+	for attempt := 1; ; attempt++ {
+		rep, err := journal.Verify(v.journalOptions(), nil, nil)
+		if err != nil || v.list == nil || v.rep.Server == "" || rep.Disk.Clean() || attempt == 10 {
+			return rep, err
+		}
+		c, err := manifest.Load(fsys.OS, v.o.Dir)
+		if err != nil || c.Journal.Equal(v.list.Journal) {
+			return rep, nil // what is wrong with the manifest is said by missing
+		}
+		v.list.Journal = c.Journal
+	}
+}
+
+// list writes the copy's manifest: the store's ID, the partitions that are copied, and
+// what is missing in the store, which is missing in its copy too.
+func (b *backup) list(m *bolt.Moment) error {
+	if b.before == nil {
+		return nil
+	}
+	c := *b.after
+	c.Parts, c.Batch, c.Journal = nil, m.State.ID, b.journal
+	there := map[string]bool{}
+	for _, p := range m.Parts {
+		name := p.Part.String()
+		there[name] = true
+		one := manifest.Part{Name: name}
+		if was := b.before.Part(name); was != nil {
+			one.Unmarked = was.Unmarked
+			if !p.Current {
+				one = *was
+			}
+		}
+		c.Set(one)
+	}
+	for _, was := range b.before.Parts {
+		if !there[was.Name] && b.after.Part(was.Name) != nil {
+			c.Set(was)
+		}
+	}
+	// What was set aside is not copied.
+	c.Lost = slices.DeleteFunc(slices.Clone(c.Lost), func(x manifest.Loss) bool { return x.File != "" && x.File != manifest.Name })
+	return manifest.Save(fsys.OS, b.new(), &c)
+}
