@@ -20,6 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // SalvageOptions say what to bring back, and to where.
@@ -72,6 +73,9 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.st.Close()) }()
+	if id := s.wreck.ID; id != (seglog.ID{}) && id != s.st.ID() {
+		return nil, fmt.Errorf("%w: %s is a partition of the store %s, and %s is %s: its events are not this store's; move it back to where it belongs", store.ErrNotOurs, o.File, id, o.Dir, s.st.ID())
+	}
 	if err := s.begin(ctx); err != nil {
 		return nil, err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // Wreck is a partition that was set aside as damaged, to be read as far as it can be.
@@ -20,6 +21,7 @@ type Wreck struct {
 	Size     int64
 	Groups   []WreckGroup
 	Findings []Finding // about its pages
+	ID       seglog.ID // of its store; zero: it does not say
 
 	v *Verifier
 	r *rawFile
@@ -48,7 +50,7 @@ func (v *Verifier) OpenWreck(path string) (_ *Wreck, err error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), r.Close())
 	}
-	w := &Wreck{Path: path, Part: part, Size: r.size, Findings: tree.found, v: v, r: r}
+	w := &Wreck{Path: path, Part: part, Size: r.size, Findings: tree.found, ID: tree.id, v: v, r: r}
 	for _, g := range tree.groups {
 		w.Groups = append(w.Groups, WreckGroup{ID: g.id, Size: g.at.size, raw: g})
 	}
