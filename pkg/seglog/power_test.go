@@ -14,6 +14,9 @@ import (
 func (m *model) on(fs *faultfs.FS, fail func(string, ...any)) *model {
 	c := *m
 	c.fs, c.opt.FS, c.log, c.fail = fs, fs, nil, fail
+	if m.opt.Changed != nil {
+		c.keep()
+	}
 	c.written, c.gone = maps.Clone(m.written), maps.Clone(m.gone)
 	c.maybe = make(map[uint64][][]byte, len(m.maybe))
 	for i, list := range m.maybe {
