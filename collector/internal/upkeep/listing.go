@@ -80,6 +80,9 @@ func (v *verify) missing() {
 		}
 	}
 	for _, x := range after.Lost {
+		if x.File != "" && x.File != manifest.Name {
+			continue // said with the file, or it was dealt with
+		}
 		v.damage("%s: found at the start of %s: %s", v.o.Dir, x.Found.Format("2006-01-02 15:04:05 MST"), x.Text)
 	}
 	if d := after.Dropped; d.Count > 0 {

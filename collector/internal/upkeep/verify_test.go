@@ -26,6 +26,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -47,7 +48,8 @@ func startRig(t testing.TB, dir string, mem int64) *rig {
 	if r.st, err = bolt.Open(bolt.Options{Dir: dir, LockTimeout: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if r.j, _, err = journal.Open(journal.Options{Dir: filepath.Join(dir, journalDir), SegmentBytes: 128 << 10}); err != nil {
+	if r.j, _, err = journal.Open(journal.Options{Dir: filepath.Join(dir, journalDir), SegmentBytes: 128 << 10,
+		ID: r.st.ID(), Known: r.st.Journal(), Changed: func(k seglog.Known, _ []seglog.Damage) error { return r.st.KeepJournal(k, nil) }}); err != nil {
 		t.Fatal(err)
 	}
 	if r.h, err = head.Open(head.Options{Journal: r.j, Store: r.st, TableBytes: mem, EventTimeout: time.Hour}); err != nil {
@@ -133,7 +135,7 @@ func contents(t testing.TB, dir string) (records []string, err error) {
 		return nil, err
 	}
 	defer st.Close()
-	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: quiet}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: quiet})
+	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: quiet}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: quiet, ID: st.ID(), Known: st.Journal()})
 	if err != nil {
 		return nil, err
 	}

@@ -241,7 +241,8 @@ func (s *Store) reconcile() error {
 		switch {
 		case p == nil && l.gone[was.Name]:
 			c.Remove(was.Name)
-		case p == nil && s.dealtWith(&c, was):
+		case p == nil && s.dealtWith(was):
+			whole = false
 			c.Remove(was.Name)
 		case p == nil && !s.there(was.Name):
 			whole = false
@@ -318,7 +319,7 @@ func (s *Store) there(name string) bool {
 
 // dealtWith says whether a partition was set aside by hand, in the way that the store
 // does it itself, or was brought back from since.
-func (s *Store) dealtWith(c *manifest.Content, was manifest.Part) bool {
+func (s *Store) dealtWith(was manifest.Part) bool {
 	dir := filepath.Join(s.opts.Dir, partsName)
 	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+suffix+AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
 		x := manifest.Loss{File: filepath.Join(partsName, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs}
