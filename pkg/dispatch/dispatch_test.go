@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -293,6 +294,49 @@ func TestBuiltinUnixSocket(t *testing.T) {
 		t.Errorf("the socket is still there: %v", err)
 	}
 	stuck.Close()
+}
+
+// A client that ends its own side still reads; that it goes altogether is seen
+// without a record for it, from either state.
+func TestBuiltinUnixHalfClosed(t *testing.T) {
+	path := t.TempDir() + "/events"
+	p := conf.Plugin{Name: "af", Active: true, Path: "builtin_af_unix", Type: conf.PluginBuiltin, Format: conf.FormatString, Args: []string{"0600", path}}
+	d, _ := start(t, Config{Settings: Settings{Depth: 300}, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
+	dial := func() *net.UnixConn {
+		var conn *net.UnixConn
+		wait(t, "it listens", func() (ok bool) {
+			var err error
+			conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+			return err == nil
+		})
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	half, whole := dial(), dial()
+	if err := half.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "two clients", func() bool { return d.Stats()[0].Clients == 2 })
+	whole.Close()
+	wait(t, "the one that went is gone", func() bool { return d.Stats()[0].Clients == 1 })
+	for i := range 3 { // it is served for good, not only until the end is seen
+		put(d, i*100, 100)
+		want := lines(i*100, 100)
+		b := make([]byte, len(want))
+		if _, err := io.ReadFull(half, b); err != nil || string(b) != want {
+			t.Fatalf("batch %d: %v, %d bytes", i, err, len(b))
+		}
+	}
+	half.Close()
+	wait(t, "the other one, too", func() bool { return d.Stats()[0].Clients == 0 })
+	last := dial()
+	if err := last.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "another client", func() bool { return d.Stats()[0].Clients == 1 })
+	if err := d.Close(); err != nil { // waits for no tick
+		t.Fatal(err)
+	}
 }
 
 func TestBuiltinSyslog(t *testing.T) {

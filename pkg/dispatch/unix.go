@@ -136,14 +136,25 @@ func (s *unixSink) welcome(conn net.Conn) {
 
 // serve feeds one client until it goes or the sink is stopped.
 func (s *unixSink) serve(c *unixClient) {
-	gone := make(chan struct{})
+	gone, left := make(chan struct{}), make(chan struct{})
 	go func() {
-		// What a client sends means nothing; that it ends does.
+		defer close(gone)
+		// What a client sends means nothing. That it ends does not either while the
+		// client still reads: nc -N and socat end their side with their input.
 		_, _ = io.Copy(io.Discard, c.conn) // the end is what is waited for
+		tick := time.NewTicker(halfClosedEvery)
+		defer tick.Stop()
+		for halfClosed(c.conn) {
+			select {
+			case <-tick.C:
+			case <-left:
+				return
+			}
+		}
 		_ = c.conn.SetWriteDeadline(time.Unix(1, 0))
-		close(gone)
 	}()
 	err := s.feed(c, gone)
+	close(left)
 	s.mu.Lock()
 	delete(s.clients, c)
 	s.mu.Unlock()
@@ -156,6 +167,29 @@ func (s *unixSink) serve(c *unixClient) {
 	if err != nil {
 		s.p.logger.Info("a client of the builtin af_unix has gone", "plugin", s.p.conf.Name, "error", err)
 	}
+}
+
+// halfClosedEvery is how often a client that sends no more is looked at: the
+// runtime does not tell when such a one goes altogether.
+const halfClosedEvery = time.Second
+
+// halfClosed reports whether a client that has ended its side still takes records.
+func halfClosed(conn net.Conn) bool {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	there := false
+	err = raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(fds, 0)
+		there = err == nil && fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) == 0
+	})
+	return err == nil && there
 }
 
 func (s *unixSink) feed(c *unixClient, gone <-chan struct{}) error {
