@@ -138,6 +138,8 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 	}
 	if o.source == agent.SourceKernel {
 		cfg.PriorityBoost = ac.PriorityBoost
+		// Who stops the host when records can't be queued does not want them dropped.
+		cfg.Kernel.Hold = ac.OverflowAction.Do == conf.DoSingle || ac.OverflowAction.Do == conf.DoHalt
 	}
 	return err
 }

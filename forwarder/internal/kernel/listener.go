@@ -50,6 +50,10 @@ type Config struct {
 	QueueBytes    int           // bytes of the queue, default 16 MiB
 	Linger        time.Duration // how long records may collect after a batch at most, default 50 ms, negative: none
 	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
+	// Hold has the reader stop while the queue is full, so that the kernel's backlog
+	// and failure mode decide what becomes of records. Failure mode 2 (auditctl -f 2)
+	// asks for it, too. The multicast group can't.
+	Hold bool
 	// Last is where an earlier run ended: serials that came since are missing; nil:
 	// not known.
 	Last *LastSerial
@@ -99,6 +103,9 @@ const (
 	// fullPause is how long the reader leaves the socket alone while the queue
 	// is full and the receive buffer still has room.
 	fullPause = 10 * time.Millisecond
+	// drainWait is how long a reader that holds waits at the end for those who read
+	// the queue.
+	drainWait = 5 * time.Second
 )
 
 // Stats are counters since Open, safe to read at any time.
@@ -135,11 +142,12 @@ type Listener struct {
 	stop     atomic.Bool
 	nudge    chan struct{} // asks the watcher for a look at the status now
 	running  sync.WaitGroup
-	begun    bool   // Run was called
-	blind    bool   // the kernel's status may not be read
-	found    Status // at Open
-	switched bool   // Open switched auditing on
-	held     uint64 // paused at the last look; the watcher's
+	begun    bool        // Run was called
+	blind    bool        // the kernel's status may not be read
+	found    Status      // at Open
+	switched bool        // Open switched auditing on
+	held     uint64      // paused at the last look; the watcher's
+	holds    atomic.Bool // the reader stops while the queue is full
 
 	// Held over registering and handing back, so that a registration that was
 	// handed back is not renewed.
@@ -218,6 +226,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	if cfg.Multicast {
 		return l, nil
 	}
+	l.setHold(l.status.Failure)
 	if err := l.register(); err != nil {
 		return nil, err
 	}
@@ -439,8 +448,14 @@ func (l *Listener) read() error {
 
 // overflow is the policy for a full queue: leave records in the receive buffer
 // while it has room, then take them out and drop them, so that the kernel's own
-// backlog, behind which audited programs wait, does not fill.
+// backlog, behind which audited programs wait, does not fill. Where the
+// administrator would rather stop the host than lose a record, they are left.
 func (l *Listener) overflow() error {
+	if l.holds.Load() {
+		l.paused.Add(1)
+		l.sock.Pause(fullPause)
+		return nil
+	}
 	used, limit, _, err := l.sock.Memory()
 	if err != nil {
 		return err
@@ -526,9 +541,16 @@ func (l *Listener) control(m Message) {
 	}
 }
 
-// drainSocket takes in what is still in the receive buffer.
+// drainSocket takes in what is still in the receive buffer. A reader that holds
+// waits for room in the queue, but not for ever: the program is to end.
 func (l *Listener) drainSocket() error {
-	for {
+	for end := time.Now().Add(drainWait); ; {
+		for l.holds.Load() && !l.queue.hasRoom(batchSize*slotSize) && time.Now().Before(end) {
+			select {
+			case <-l.queue.space:
+			case <-time.After(fullPause):
+			}
+		}
 		n, err := l.receive()
 		if err != nil || n == 0 {
 			return err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
@@ -313,6 +314,70 @@ func TestFullQueueDropsCountedNeverWaits(t *testing.T) {
 	if st.Paused == 0 {
 		t.Error("the socket's buffer was not used before dropping")
 	}
+}
+
+// Where the administrator would rather stop the host than lose a record, a full
+// queue stops the reader: what then becomes of records is the kernel's decision,
+// and everything it kept comes through, at the end, too.
+func TestFullQueueHolds(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		failure uint32
+		hold    bool
+	}{{"failure mode 2", 2, false}, {"overflow_action", 1, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			k := fakekernel.New()
+			k.SetStatus(func(s *kernel.Status) { s.Failure = c.failure })
+			var said strings.Builder
+			l := start(t, kernel.Config{
+				QueueBytes: 1 << 20, Linger: -1, StatusEvery: time.Hour, Hold: c.hold, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me),
+				Logger: hclog.New(&hclog.LoggerOptions{Output: &said}),
+			})
+			if text := said.String(); !strings.Contains(text, "[WARN]") || !strings.Contains(text, "while the queue is full the kernel is not read") {
+				t.Errorf("said at the start: %s", text)
+			}
+			const n = 5000
+			body := strings.Repeat("x", 1000)
+			for range n {
+				k.Emit(1300, body)
+			}
+			lost := uint64(k.Status().Lost)
+			if lost == 0 || l.Stats().Lost["queue"] != 0 {
+				t.Errorf("the kernel lost %d, the reader dropped %d: it was to decide", lost, l.Stats().Lost["queue"])
+			}
+			l.cancel() // with both full: what is left is waited for
+			got := takeAll(t, l.Queue())
+			if err := <-l.done; err != nil {
+				t.Error(err)
+			}
+			lost = uint64(k.Status().Lost)
+			if dropped := l.Stats().Lost["queue"]; dropped != 0 || uint64(len(got))+lost != n+2 {
+				t.Errorf("%d taken, %d lost by the kernel, %d dropped, of %d", len(got), lost, dropped, n+2)
+			}
+		})
+	}
+}
+
+// A failure mode that changes while the reader holds is followed.
+func TestHoldFollowsTheFailureMode(t *testing.T) {
+	k := fakekernel.New()
+	k.SetStatus(func(s *kernel.Status) { s.Failure = 2 })
+	l := start(t, kernel.Config{QueueBytes: 1 << 20, Linger: -1, StatusEvery: 5 * time.Millisecond, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
+	for range 5000 {
+		k.Emit(1300, strings.Repeat("x", 1000))
+	}
+	wait(t, "the reader holds", func() bool { return l.Stats().Paused > 3 })
+	if n := l.Stats().Lost["queue"]; n != 0 {
+		t.Errorf("%d dropped", n)
+	}
+	k.SetStatus(func(s *kernel.Status) { s.Failure = 1 })
+	wait(t, "records are dropped", func() bool {
+		k.Emit(1300, strings.Repeat("x", 1000))
+		return l.Stats().Lost["queue"] > 0
+	})
+	l.cancel()
+	takeAll(t, l.Queue())
+	<-l.done
 }
 
 func TestMulticastOverruns(t *testing.T) {

@@ -87,11 +87,36 @@ func (l *Listener) account(s Status) {
 	} else {
 		overrun = 0
 	}
+	if !l.cfg.Multicast && !l.blind {
+		l.setHold(s.Failure)
+	}
 	// With the counter, so that TakeLosses returns what belongs together.
 	l.book.add(CauseKernel, uint64(lost), now)
 	l.mu.Unlock()
 	if l.cfg.Multicast {
 		l.book.add(CauseOverrun, uint64(overrun), now)
+	}
+}
+
+// panics is the kernel's failure mode in which it stops the machine rather than
+// lose a record (auditctl -f 2).
+const panics = 2
+
+// setHold decides what a full queue means, and says so where it changes.
+func (l *Listener) setHold(failure uint32) {
+	hold := l.cfg.Hold || failure == panics
+	if l.holds.Swap(hold) == hold {
+		return
+	}
+	switch {
+	case failure == panics && hold:
+		l.cfg.Logger.Warn("failure mode 2: while the queue is full the kernel is not read, so that it stops this machine rather than lose a record, as auditctl -f 2 asks",
+			"queue_bytes", l.queue.Cap(), "backlog_limit", l.status.BacklogLimit)
+	case hold:
+		l.cfg.Logger.Warn("overflow_action: while the queue is full the kernel is not read: audited programs wait behind its backlog, then its failure mode decides",
+			"queue_bytes", l.queue.Cap(), "failure", failure)
+	default:
+		l.cfg.Logger.Info("while the queue is full, records are dropped and counted again: the failure mode is not 2 any more", "failure", failure)
 	}
 }
 
