@@ -5,9 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"net"
-	"net/http"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -80,6 +77,11 @@ type Config struct {
 	// OpenKernel opens the kernel source; nil: kernel.Open.
 	OpenKernel func(kernel.Config) (*kernel.Listener, error)
 
+	// Plugin: standard input is a dispatcher's that starts us again. At its end what is
+	// spooled stays for the next start at once, and a spool that another process (the
+	// instance before) has is waited for.
+	Plugin bool
+
 	DrainTimeout    time.Duration // at the end of the input, default 30 s
 	ShutdownTimeout time.Duration // for shipping what is spooled when told to end, default 5 s
 
@@ -117,8 +119,8 @@ type Agent struct {
 	report  reporter
 	boosted int
 
-	http   net.Listener
-	server *http.Server
+	web     web
+	drained bool // all was acknowledged before the kernel was left; the pump's
 
 	reloading sync.Mutex  // held by Reload
 	cmds      chan func() // run by the pump
@@ -170,7 +172,11 @@ func (c *Config) fromKernel() bool {
 }
 
 // Open acquires everything: files first, the kernel's registration last.
-func Open(cfg Config) (_ *Agent, err error) {
+func Open(cfg Config) (*Agent, error) { return OpenContext(context.Background(), cfg) }
+
+// OpenContext is Open that waits no longer than a moment for anybody once ctx has
+// ended. What a plugin's input holds is still taken in then: Run follows.
+func OpenContext(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	cfg.defaults()
 	a := &Agent{cfg: cfg, own: newOwn(cfg.Version, cfg.Now), cmds: make(chan func()), over: make(chan struct{})}
 	defer func() {
@@ -192,8 +198,8 @@ func Open(cfg Config) (_ *Agent, err error) {
 		return nil, err
 	}
 	if cfg.HTTP != "" {
-		if a.http, err = net.Listen("tcp", cfg.HTTP); err != nil {
-			return nil, fmt.Errorf("--http: %w", err)
+		if err := a.openHTTP(); err != nil {
+			return nil, err
 		}
 	}
 	a.report.setEvery(cfg.ReportEvery)
@@ -209,7 +215,7 @@ func Open(cfg Config) (_ *Agent, err error) {
 		a.setLog(l)
 	}
 	if cfg.Ship != nil {
-		if err := a.openShipping(); err != nil {
+		if err := a.openShipping(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -278,7 +284,8 @@ func (a *Agent) openInput() error {
 
 // Run works until ctx ends, or the input does, or the kernel is taken over. When
 // ctx ends, everything taken in goes through the pump, and shipping has
-// ShutdownTimeout to finish; when abort ends too, that is not waited for.
+// ShutdownTimeout to finish, while the kernel is still read; when abort ends too, that
+// is not waited for.
 func (a *Agent) Run(ctx, abort context.Context) error {
 	sendCtx, stopSending := context.WithCancel(context.Background())
 	defer stopSending()
@@ -293,9 +300,9 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	begun := a.cfg.Now()
 	switch {
 	case a.kernel != nil:
-		err = a.runKernel(ctx)
+		err = a.runKernel(ctx, abort)
 	case a.cfg.Source != SourceNone:
-		err = a.runLines(ctx)
+		err = a.runLines(ctx, abort)
 	}
 	close(a.over)
 	pluginsEnded := make(chan error, 1)
@@ -311,12 +318,15 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 }
 
 // runKernel pumps until the listener has ended and its queue is empty.
-func (a *Agent) runKernel(ctx context.Context) error {
+func (a *Agent) runKernel(ctx, abort context.Context) error {
 	done := make(chan error, 1)
 	daemon := a.isDaemon()
 	// The reader first: the start record may have to wait for a disk. It is still
 	// the first in the stream, as the queue is read after it.
-	go func() { done <- a.kernel.Run(ctx) }()
+	reading, leave := context.WithCancel(context.Background())
+	defer leave()
+	go func() { done <- a.kernel.Run(reading) }()
+	defer a.leaveLast(ctx, abort, leave)()
 	if daemon {
 		a.emit(a.own.start(a.pump.enrich != nil))
 	}
@@ -395,132 +405,6 @@ func (a *Agent) emit(records ...kernel.Record) {
 		a.pump.record(r)
 	}
 	a.pump.commitOrCount()
-}
-
-// runLines pumps a source of lines until it has ended.
-func (a *Agent) runLines(ctx context.Context) error {
-	readCtx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	chunks := make(chan *chunk)
-	r := newReader(chunks, func(offset int64, why string) {
-		a.badInput.Add(1)
-		a.cfg.Logger.Error("a part of the input is no record and was passed over", "source", a.cfg.Source, "offset", offset, "reason", why)
-	})
-	done := make(chan error, 1)
-	go func() {
-		defer close(chunks)
-		if a.input == nil {
-			f := &follower{path: a.cfg.Source, from: a.from, r: r, logger: a.cfg.Logger, gap: func() { a.gaps.Add(1) }}
-			done <- f.run(readCtx)
-			return
-		}
-		if a.packed != nil {
-			done <- a.readPacked(readCtx, r)
-			return
-		}
-		done <- readStream(readCtx, a.input, r)
-	}()
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	var failed error
-	unspooled := 0 // read, and not taken by the spool
-	for chunks != nil {
-		select {
-		case c, ok := <-chunks:
-			if !ok {
-				chunks = nil
-				break
-			}
-			if failed == nil {
-				if failed = a.chunk(ctx, c); failed != nil {
-					cancel()
-				}
-			}
-			if failed != nil {
-				unspooled += len(c.lines) + len(c.records)
-			}
-			r.free <- c
-		case f := <-a.cmds:
-			f()
-		case <-tick.C:
-			a.announceShipping(ctx)
-			a.tick()
-			if err := a.saveState(); err != nil {
-				a.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
-			}
-		}
-	}
-	err := <-done
-	if errors.Is(err, io.EOF) || ctx.Err() != nil && errors.Is(err, ctx.Err()) || failed != nil && errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	if ctx.Err() != nil && errors.Is(failed, ctx.Err()) {
-		failed = nil // told to end while the spool was full: the rest stays where it came from
-	}
-	if unspooled > 0 && a.input != nil && a.cfg.Source == SourceStdin {
-		// A file has them still, a pipe does not.
-		a.pump.spoolError.Add(uint64(unspooled))
-		a.cfg.Logger.Error("records were read that the spool did not take: they are lost", "records", unspooled)
-	}
-	if failed == nil {
-		a.announceShipping(ctx)
-	}
-	return errors.Join(err, failed, a.saveState())
-}
-
-func (a *Agent) chunk(ctx context.Context, c *chunk) error {
-	a.pump.reset()
-	for _, l := range c.lines {
-		a.pump.line(l)
-	}
-	for _, r := range c.records {
-		a.pump.record(r)
-	}
-	if a.cfg.Follow && a.cfg.StateFile != "" {
-		a.pump.mark = c.pos.mark(a.cfg.StateFile)
-	}
-	err := a.pump.commitOrWait(ctx)
-	a.pump.mark = nil
-	if err != nil {
-		return err
-	}
-	a.pos = c.pos
-	return nil
-}
-
-// resume takes the place to follow from out of the spool: it is kept there with
-// the records themselves, so a crash neither repeats nor loses one. The state file
-// is behind it, but decides whether there is anything to resume: without it, the
-// source is read from its start.
-func (a *Agent) resume() error {
-	if !a.cfg.Follow || a.cfg.StateFile == "" {
-		return nil
-	}
-	if _, err := os.Stat(a.cfg.StateFile); errors.Is(err, fs.ErrNotExist) {
-		return saveState(a.cfg.StateFile, a.from)
-	}
-	a.pump.there = a.spool.AfterMark()
-	if p, ok := parseMark(a.spool.Mark(), a.cfg.StateFile); ok {
-		a.from, a.pos = p, p
-	}
-	return nil
-}
-
-// saveState writes how far a followed file was read, once the spool is synced.
-func (a *Agent) saveState() error {
-	if !a.cfg.Follow || a.cfg.StateFile == "" || a.pos == a.saved {
-		return nil
-	}
-	if a.spool != nil {
-		if err := a.spool.Sync(); err != nil {
-			return err
-		}
-	}
-	if err := saveState(a.cfg.StateFile, a.pos); err != nil {
-		return err
-	}
-	a.saved = a.pos
-	return nil
 }
 
 // do has the pump run f, if it still runs.

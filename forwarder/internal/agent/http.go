@@ -1,13 +1,8 @@
 package agent
 
 import (
-	"context"
-	"errors"
-	"io"
 	"maps"
-	"net/http"
 	"slices"
-	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
@@ -15,59 +10,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/nss"
 )
-
-// serve answers /metrics and /healthz, if an address was given.
-func (a *Agent) serve() {
-	if a.http == nil {
-		return
-	}
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", a.cfg.Metrics.Handler())
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		text := "ok\n"
-		if why := a.whyUnheard(); why != "" {
-			text = why + "\n"
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		_, _ = io.WriteString(w, text) // the client's loss
-	})
-	a.server = &http.Server{
-		Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: a.cfg.Logger.Named("http").StandardLogger(nil),
-	}
-	go func() {
-		if err := a.server.Serve(a.http); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			a.cfg.Logger.Error("the metrics server has ended", "error", err)
-		}
-	}()
-}
-
-// HTTPAddr is where the metrics are served, "" when they are not.
-func (a *Agent) HTTPAddr() string {
-	if a.http == nil {
-		return ""
-	}
-	return a.http.Addr().String()
-}
-
-func (a *Agent) stopServing() error {
-	switch {
-	case a.server != nil:
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		err := a.server.Shutdown(ctx)
-		if err != nil {
-			err = a.server.Close()
-		}
-		a.server, a.http = nil, nil
-		return err
-	case a.http != nil:
-		err := a.http.Close()
-		a.http = nil
-		return err
-	}
-	return nil
-}
 
 // register names what the parts count. All are asked at each scrape.
 func (a *Agent) register(r *metrics.Registry) {

@@ -264,8 +264,8 @@ func (w *waker) wake() {
 func (w *waker) close() error { return unix.Close(w.fd) }
 
 // readStream reads a pipe, socket or file to its end: io.EOF. A read that waits
-// ends with ctx.
-func readStream(ctx context.Context, f *os.File, r *reader) (err error) {
+// ends with ctx; after soft's end, also when nothing has come for a moment.
+func readStream(ctx, soft context.Context, f *os.File, r *reader) (err error) {
 	w, err := newWaker()
 	if err != nil {
 		return err
@@ -275,10 +275,18 @@ func readStream(ctx context.Context, f *os.File, r *reader) (err error) {
 		defer close(woken)
 		w.wake()
 	})
+	softly := make(chan struct{})
+	stopSoft := context.AfterFunc(soft, func() {
+		defer close(softly)
+		w.wake()
+	})
 	defer func() {
 		// The descriptor must not be closed while it is written to.
 		if !stop() {
 			<-woken
+		}
+		if !stopSoft() {
+			<-softly
 		}
 		if cerr := w.close(); cerr != nil {
 			err = errors.Join(err, cerr)
@@ -289,16 +297,27 @@ func readStream(ctx context.Context, f *os.File, r *reader) (err error) {
 		if err := r.take(ctx); err != nil {
 			return err
 		}
-		if _, err := unix.Poll(fds, -1); err != nil && err != unix.EINTR {
+		ending := soft.Err() != nil
+		wait := -1
+		watched := fds
+		if ending {
+			// The waker stays awake.
+			wait, watched = int(quietEnd.Milliseconds()), fds[:1]
+		}
+		n, err := unix.Poll(watched, wait)
+		if err != nil && err != unix.EINTR {
 			return fmt.Errorf("poll %s: %w", f.Name(), err)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if fds[0].Revents == 0 {
+		if ending && err == nil && n == 0 {
+			return context.Canceled
+		}
+		if err != nil || fds[0].Revents == 0 {
 			continue
 		}
-		n, err := unix.Read(int(f.Fd()), r.room())
+		n, err = unix.Read(int(f.Fd()), r.room())
 		if err == unix.EINTR || err == unix.EAGAIN {
 			continue
 		}

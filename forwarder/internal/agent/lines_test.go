@@ -215,7 +215,7 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	out := make(chan *chunk)
 	done := make(chan error, 1)
 	rd := newReader(out, nil)
-	go func() { done <- readStream(ctx, r, rd) }()
+	go func() { done <- readStream(ctx, context.Background(), r, rd) }()
 	fmt.Fprintln(w, "type=A msg=audit(1.000:1): ")
 	c := <-out
 	if len(c.lines) != 1 {
@@ -232,7 +232,7 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	}
 	defer r2.Close()
 	w2.Close()
-	if err := readStream(context.Background(), r2, newReader(out, nil)); !errors.Is(err, io.EOF) {
+	if err := readStream(context.Background(), context.Background(), r2, newReader(out, nil)); !errors.Is(err, io.EOF) {
 		t.Errorf("at its end: %v, want io.EOF", err)
 	}
 }

@@ -35,6 +35,9 @@ type pump struct {
 	now     func() time.Time
 	// trouble is told why the spool did not take a batch; nil: nobody.
 	trouble func(error)
+	// gone says that nobody feeds the source any more and that a full spool is not to be
+	// waited for; nil: not.
+	gone func() bool
 	// stays says that another trouble than a full spool is to be waited out; nil: not.
 	stays func() bool
 
@@ -197,12 +200,15 @@ func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
 
 // commitOrWait is commit for records that can wait where they are: it returns
 // when the spool has taken them, when it fails for good and that is to end the
-// program, or when ctx ends.
+// program, or when ctx or the dispatcher that feeds us ends.
 func (p *pump) commitOrWait(ctx context.Context) error {
 	err := p.commit()
 	for said := false; err != nil; err = p.spool.AppendMark(p.mark, p.lines...) {
 		if !said {
 			p.troubled(err)
+		}
+		if said && p.gone != nil && p.gone() {
+			return errHungUp
 		}
 		if !errors.Is(err, spool.ErrFull) && (p.stays == nil || !p.stays()) {
 			return err

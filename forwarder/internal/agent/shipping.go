@@ -5,23 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-func (a *Agent) openShipping() error {
+func (a *Agent) openShipping(ctx context.Context) error {
 	so := a.cfg.Spool
 	so.Logger = a.cfg.Logger.Named("spool")
 	if so.Full == spool.DropOldest && !a.cfg.fromKernel() && !a.cfg.DropLines {
 		so.Full = spool.RefuseInput
 	}
-	sp, recovery, err := spool.Open(so)
+	sp, recovery, err := a.openSpool(ctx, so)
 	if err != nil {
 		return err
 	}
+	so.Logger.Info("records wait here until they are acknowledged", "dir", so.Dir, "bytes", so.MaxBytes, "when_full", a.whenFull(so.Full))
+	a.pump.gone = a.hungUp
 	a.spool, a.pump.spool = sp, sp
 	if err := a.resume(); err != nil {
 		return err
@@ -45,6 +50,45 @@ func (a *Agent) openShipping() error {
 	a.sender, err = ship.New(sc, a.reader)
 	a.pump.trouble, a.pump.stays = a.spoolTrouble, a.policy.staysAlive
 	return err
+}
+
+// openSpool opens the spool. Where a dispatcher starts us again, the instance before
+// may have it still: it is waited for, while records wait in the dispatcher's queue.
+// When nobody feeds us any more, or ctx has ended, that is done for a while only: what
+// is in the pipe is to be taken in, too.
+func (a *Agent) openSpool(ctx context.Context, so spool.Options) (*spool.Spool, *seglog.Recovery, error) {
+	var said, until time.Time
+	for {
+		sp, rec, err := spool.Open(so)
+		now := time.Now()
+		if !a.cfg.Plugin || !errors.Is(err, fsys.ErrLocked) || !until.IsZero() && now.After(until) {
+			return sp, rec, err
+		}
+		if now.Sub(said) >= time.Minute {
+			said = now
+			so.Logger.Warn("waiting for the spool: records stay in the dispatcher's queue meanwhile", "error", err)
+		}
+		if until.IsZero() && (ctx.Err() != nil || a.hungUp()) {
+			until = now.Add(a.cfg.DrainTimeout)
+		}
+		time.Sleep(lockPause)
+	}
+}
+
+// lockPause is how long a plugin waits between looks at a spool that another has.
+const lockPause = 50 * time.Millisecond
+
+// whenFull says what a full spool does.
+func (a *Agent) whenFull(p spool.FullPolicy) string {
+	switch {
+	case p == spool.DropOldest:
+		return "the oldest records are dropped and counted"
+	case a.cfg.fromKernel():
+		return "the newest records are not taken and counted"
+	case a.cfg.Plugin:
+		return "reading waits: the dispatcher's queue fills, and its overflow_action decides; spool-full = drop-oldest drops the oldest records instead"
+	}
+	return "reading waits"
 }
 
 // spoolTrouble does what is configured for a spool that is full or fails.
@@ -76,9 +120,15 @@ func (a *Agent) reloadShipping(next *ship.Config, actions RemoteActions) error {
 func (a *Agent) finish(ctx, abort context.Context) error {
 	told := ctx.Err() != nil
 	limit := a.cfg.DrainTimeout
-	if told {
+	switch {
+	case a.cfg.Plugin:
+		limit = 0 // the next start has the spool at once, and sends it
+	case told && a.kernel != nil:
+		limit = a.lastMoment()
+	case told:
 		limit = a.cfg.ShutdownTimeout
 	}
+	began := time.Now()
 	drain, cancel := context.WithTimeout(abort, limit)
 	defer cancel()
 	if !told {
@@ -96,14 +146,47 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 	if left == 0 {
 		return nil
 	}
-	if told {
+	if told || a.cfg.Plugin {
 		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
 		return nil
 	}
 	if errors.Is(err, ship.ErrSuspended) {
 		return fmt.Errorf("%w: %s has suspended shipping: %d records are left in the spool %s and go out with the next start", ErrLeft, a.policy.suspendedBy(), left, a.cfg.Spool.Dir)
 	}
-	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, limit, left, a.cfg.Spool.Dir, err)
+	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, time.Since(began).Round(100*time.Millisecond), left, a.cfg.Spool.Dir, err)
+}
+
+// leaveLast leaves the kernel when ctx has ended, after what is spooled was
+// acknowledged or had ShutdownTimeout for that: the kernel is read all the while, as
+// nobody else takes its records. The returned func ends and joins it.
+func (a *Agent) leaveLast(ctx, abort context.Context, leave func()) (join func()) {
+	over, end := context.WithCancel(abort)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer leave()
+		select {
+		case <-ctx.Done():
+		case <-over.Done():
+			return
+		}
+		if a.sender == nil {
+			return
+		}
+		drain, cancel := context.WithTimeout(over, a.cfg.ShutdownTimeout)
+		defer cancel()
+		left, err := a.sender.Drain(drain)
+		a.drained = left == 0 && err == nil
+	})
+	return func() { end(); wg.Wait() }
+}
+
+// lastMoment is how long what came since then, and our own last records, have to go
+// out: no time at all when no collector is there.
+func (a *Agent) lastMoment() time.Duration {
+	if a.drained || a.shipMetrics.Connected.Load() > 0 {
+		return min(time.Second, a.cfg.ShutdownTimeout)
+	}
+	return 0
 }
 
 // announce says in the stream what was lost since the last time, and which serials

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,8 @@ type Stdio struct {
 	In  *os.File
 	Out io.Writer
 	Err io.Writer
+
+	signals chan os.Signal // of a daemon, taken before all else; nil: not taken yet
 }
 
 // Exit codes of our own applets; those that stand in for a stock tool have its.
@@ -51,6 +54,10 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		argv0 = args[0]
 		name = filepath.Base(argv0)
 		args = args[1:]
+	}
+	if isDaemon(name, args) {
+		std.signals = takeSignals()
+		defer signal.Stop(std.signals)
 	}
 	var err error
 	switch name {

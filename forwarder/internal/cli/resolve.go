@@ -59,7 +59,8 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	cfg := agent.Config{
 		Source: o.source, Follow: o.follow, HTTP: o.http, Logger: logger,
 		DrainTimeout: o.drain, ShutdownTimeout: o.shutdown,
-		Names: nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: logger.Named("names").Warn}),
+		Names:  nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: logger.Named("names").Warn}),
+		Plugin: o.source == agent.SourceStdin && (o.plugin || underDispatcher()),
 	}
 	o.overlook(given, logger)
 	cfg.Source, cfg.Follow = o.source, o.follow
@@ -175,6 +176,8 @@ func (o *runFlags) check() error {
 		return errors.New("--source: empty: want kernel, multicast, stdin or a file")
 	case o.drainOnly && o.remote == "" && o.remoteConfig == "":
 		return errors.New("--drain-only: --remote or --remote-config is needed: where is the spool to go?")
+	case o.plugin && o.source != agent.SourceStdin:
+		return errors.New("--plugin: only with --source stdin, where a dispatcher's records come")
 	case o.transport != "tcp":
 		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
 	case o.probe < 0:

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -43,8 +41,12 @@ that is three quarters full too they are dropped and counted by cause, which is
 also said in a DAEMON_ERR record. A full spool drops its oldest records (source
 kernel or multicast) or makes the source wait (stdin, FILE).
 
-Signals: TERM and INT end, after what is spooled had --shutdown-timeout to go out
-(a second one ends at once); HUP reads auditd.conf, audisp-remote.conf and the
+As a plugin of a stock auditd (stdin) the end of the input leaves the spool to the
+next start at once, which waits for it.
+
+Signals: TERM and INT end, after what is spooled had --shutdown-timeout to go out,
+while the kernel is still read (a second one ends at once); HUP reads auditd.conf,
+audisp-remote.conf and the
 plugins' files again and resumes shipping; USR1 rotates the local log; USR2
 resumes it, plugins and shipping; CONT writes the state report.
 
@@ -92,6 +94,9 @@ type runFlags struct {
 	spoolFull            string
 	drainOnly            bool
 	pidFile              string
+	plugin               bool
+	options              string
+	optionsFile          *conf.File // nil: none
 }
 
 func newRunCommand(std Stdio, version string) *cobra.Command {
@@ -102,7 +107,10 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 		Example: runExample,
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return o.run(cmd.Context(), cmd.Flags().Changed, std, version)
+			if err := o.readOptions(cmd.Flags()); err != nil {
+				return err
+			}
+			return o.placed(o.run(cmd.Context(), cmd.Flags().Changed, std, version))
 		},
 	}
 	f := cmd.Flags()
@@ -132,6 +140,8 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 	f.BoolVar(&o.allowHalt, "allow-halt", false, "let the actions single and halt of auditd.conf and audisp-remote.conf do what they say")
 	f.StringVar(&o.report, "report", "", "the state report of SIGCONT (default "+daemonReport+" for the kernel source, "+otherReport+" otherwise)")
 	f.StringVar(&o.pidFile, "pid-file", "", "file for the process id, or none (default "+daemonPID+" for the kernel source, none otherwise)")
+	f.BoolVar(&o.plugin, "plugin", false, "standard input is a dispatcher's, which starts us again (found out by itself under auditd): at its end what is spooled stays for the next start at once, and a spool that the instance before still has is waited for")
+	f.StringVar(&o.options, "options", "", "file with any of these flags, as keys in the stock grammar: spool_full = drop-oldest; the command line goes before it")
 	f.StringVar(&o.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	completion.Flags(cmd, runWords)
 	return cmd
@@ -149,6 +159,7 @@ var runWords = map[string]option.Words{
 	"remote-config": option.Files,
 	"state":         option.Files,
 	"report":        option.Files,
+	"options":       option.Files,
 	"log-file":      {List: option.These(none).List, Files: true},
 	"pid-file":      {List: option.These(none).List, Files: true},
 	"spool":         option.Folders,
@@ -172,68 +183,8 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 	if o.drainOnly || o.fromFile() && !o.follow {
 		status = std.Err
 	}
-	return runAgent(ctx, cfg, status)
-}
-
-// errHanging is returned when a second signal did not end us either.
-var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
-
-// runAgent runs an agent under the process' signals. On status, where it is a
-// terminal, it shows how far the source is.
-func runAgent(ctx context.Context, cfg agent.Config, status io.Writer) error {
-	// Before anything is acquired: a signal that comes meanwhile must not kill us
-	// with the kernel's registration held.
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT)
-	defer signal.Stop(signals)
-	limitRuntime(&cfg)
-	a, err := agent.Open(cfg)
-	if err != nil {
-		return err
-	}
-	soft, stop := context.WithCancel(ctx)
-	defer stop()
-	abort, kill := context.WithCancel(context.Background())
-	defer kill()
-	done := make(chan error, 1)
-	if addr := a.HTTPAddr(); addr != "" {
-		cfg.Logger.Info("metrics", "address", addr)
-	}
-	go func() { done <- a.Run(soft, abort) }()
-	unshow := terminal.Status(status, a.Status)
-	defer unshow()
-	var overdue <-chan time.Time
-	for {
-		select {
-		case err := <-done:
-			unshow() // it looks at what Close closes
-			return errors.Join(err, a.Close())
-		case <-overdue:
-			return errHanging
-		case s := <-signals:
-			switch s {
-			case unix.SIGUSR1:
-				go a.Rotate()
-			case unix.SIGUSR2:
-				go a.Resume()
-			case unix.SIGHUP:
-				go a.Reload(soft)
-			case unix.SIGCONT:
-				go a.Report()
-			default:
-				if soft.Err() != nil {
-					cfg.Logger.Warn("ending at once")
-					kill()
-					// What still runs hangs in a call of a disk's. The kernel notices
-					// that its daemon is gone when the process is.
-					overdue = time.After(2 * time.Second)
-					break
-				}
-				cfg.Logger.Info("ending", "signal", s.String())
-				stop()
-			}
-		}
-	}
+	o.sayOptions(logger)
+	return runAgent(ctx, cfg, status, std.signals)
 }
 
 // limitRuntime keeps us small on a host that has other things to do, unless its

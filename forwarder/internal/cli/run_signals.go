@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
+)
+
+// takeSignals has the signals of a daemon come to a channel. It is called before
+// anything else is done: one that comes while files are read must not kill us, a HUP
+// least of all.
+func takeSignals() chan os.Signal {
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT)
+	return signals
+}
+
+// isDaemon reports whether a command line is that of a daemon: of run, by whatever name.
+func isDaemon(name string, args []string) bool {
+	switch name {
+	case "auditd", "audisp-remote":
+		return true
+	case "auditctl", "augenrules", "autrace", "ausearch", "aureport":
+		return false
+	}
+	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-")
+}
+
+// errHanging is returned when a second signal did not end us either.
+var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
+
+// runAgent runs an agent under the process' signals. On status, where it is a
+// terminal, it shows how far the source is.
+func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals chan os.Signal) error {
+	if signals == nil {
+		signals = takeSignals()
+		defer signal.Stop(signals)
+	}
+	limitRuntime(&cfg)
+	soft, stop := context.WithCancel(ctx)
+	defer stop()
+	abort, kill := context.WithCancel(context.Background())
+	defer kill()
+	a, err := openAgent(soft, stop, cfg, signals)
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	if addr := a.HTTPAddr(); addr != "" {
+		cfg.Logger.Info("metrics", "address", addr)
+	}
+	go func() { done <- a.Run(soft, abort) }()
+	unshow := terminal.Status(status, a.Status)
+	defer unshow()
+	var overdue <-chan time.Time
+	for {
+		select {
+		case err := <-done:
+			unshow() // it looks at what Close closes
+			return errors.Join(err, a.Close())
+		case <-overdue:
+			return errHanging
+		case s := <-signals:
+			switch s {
+			case unix.SIGUSR1:
+				go a.Rotate()
+			case unix.SIGUSR2:
+				go a.Resume()
+			case unix.SIGHUP:
+				go a.Reload(soft)
+			case unix.SIGCONT:
+				go a.Report()
+			default:
+				if soft.Err() != nil {
+					cfg.Logger.Warn("ending at once")
+					kill()
+					// What still runs hangs in a call of a disk's. The kernel notices
+					// that its daemon is gone when the process is.
+					overdue = time.After(2 * time.Second)
+					break
+				}
+				cfg.Logger.Info("ending", "signal", s.String())
+				stop()
+			}
+		}
+	}
+}
+
+// openAgent opens the agent and hears signals meanwhile: it may have to wait for a
+// spool. One that ends us is obeyed at once, the others when the agent is there. A
+// second one ends us without it.
+func openAgent(ctx context.Context, stop func(), cfg agent.Config, signals chan os.Signal) (*agent.Agent, error) {
+	type opened struct {
+		a   *agent.Agent
+		err error
+	}
+	result := make(chan opened, 1)
+	go func() {
+		a, err := agent.OpenContext(ctx, cfg)
+		result <- opened{a, err}
+	}()
+	var later []os.Signal
+	for {
+		select {
+		case r := <-result:
+			for _, s := range later {
+				select {
+				case signals <- s:
+				default: // as many wait already
+				}
+			}
+			return r.a, r.err
+		case s := <-signals:
+			switch {
+			case s != unix.SIGTERM && s != unix.SIGINT:
+				later = append(later, s)
+			case ctx.Err() != nil:
+				return nil, errHanging
+			default:
+				cfg.Logger.Info("ending", "signal", s.String())
+				stop()
+			}
+		}
+	}
+}
