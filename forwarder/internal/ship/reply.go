@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"sort"
 	"time"
 
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -15,6 +16,7 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		acked   uint64
 		plain   bool // an ACK without a complaint
 		got     int
+		settled uint64
 		reports []Report
 	)
 	c.mu.Lock()
@@ -33,10 +35,22 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		}
 		used += n
 		got++
-		report, stored := c.reply(f)
-		if stored {
+		report, said := c.reply(f)
+		switch {
+		case said == nothing:
+			if c.odd++; c.odd > maxOdd {
+				err = errOdd
+			}
+		default:
+			settled++
+			c.odd = max(0, c.odd-1)
+		}
+		if said == isStored {
 			acked++
 			plain = plain || report == 0
+		}
+		if err != nil {
+			break
 		}
 		if report != 0 {
 			s := c.win.find(f.Seq)
@@ -52,9 +66,9 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		c.failures = 0
 	}
 	c.m.InFlight.Store(int64(c.win.flying))
-	c.heard.Add(uint64(got))
+	c.settled.Add(settled)
 	now := time.Now()
-	c.expect(now)
+	c.expect(now, settled > 0)
 	c.pace(now, got)
 	c.mu.Unlock()
 
@@ -105,13 +119,22 @@ func (c *session) poke() {
 	}
 }
 
+// outcome is what one reply settled.
+type outcome uint8
+
+const (
+	nothing  outcome = iota // it is for nothing that is in flight
+	isKnown                 // a heartbeat is answered, or a record refused
+	isStored                // a record is stored
+)
+
 // reply settles what one reply is for. It returns the condition to report, 0 for
-// none, and whether it says that a record in flight is stored. Called with mu.
-func (c *session) reply(f remote.Frame) (report Condition, stored bool) {
+// none, and what it settled. Called with mu.
+func (c *session) reply(f remote.Frame) (report Condition, said outcome) {
 	if f.Type == remote.Ending {
 		c.ending = true
 		c.m.Endings.Add(1)
-		return 0, false // reported when the session is over
+		return 0, nothing // reported when the session is over
 	}
 	switch {
 	case f.Type == remote.DiskFull:
@@ -132,24 +155,24 @@ func (c *session) reply(f remote.Frame) (report Condition, stored bool) {
 	}
 	if c.beating && f.Seq == c.beatSeq {
 		c.beating = false
-		return report, false
+		return report, isKnown
 	}
 	s := c.win.find(f.Seq)
 	if s == nil || s.state != inFlight {
 		// Said twice, or of nothing we know: the record in question stays what it is.
 		c.m.UnexpectedReplies.Add(1)
-		return report, false
+		return report, nothing
 	}
 	if f.Type.IsFatal() {
 		c.win.settle(s, waiting)
 		c.refused = true
 		c.Sender.refused = max(c.Sender.refused, s.index)
-		return report, false
+		return report, isKnown
 	}
 	// A plain reply of an unknown type counts as an ACK, as with the stock sender.
 	c.win.settle(s, done)
 	c.round = 0
-	return report, true
+	return report, isStored
 }
 
 // obey reports a reply and does what the Handler wants.
@@ -170,12 +193,11 @@ func (c *session) obey(r Report) {
 
 // slotOf finds a record in the window. Called with mu.
 func (s *Sender) slotOf(index uint64) *slot {
-	for i := range s.win.n {
-		if sl := s.win.at(i); index != 0 && sl.index == index {
-			return sl
-		}
+	i := sort.Search(s.win.n, func(i int) bool { return s.win.at(i).index >= index })
+	if index == 0 || i == s.win.n || s.win.at(i).index != index {
+		return nil
 	}
-	return nil
+	return s.win.at(i)
 }
 
 // delivered reports the first plainly stored record after trouble. While a refused

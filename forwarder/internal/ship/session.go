@@ -40,7 +40,7 @@ type session struct {
 	deadline  time.Time // the write deadline that is set
 	beatSeq   uint32
 
-	heard atomic.Uint64 // replies, in all
+	settled atomic.Uint64 // replies that settled something, in all
 
 	offers <-chan *preferred // of servers that come first; nil: none
 	back   *preferred        // the one that was taken
@@ -55,6 +55,7 @@ type session struct {
 	leaving bool      // finish waits for the last replies
 	expires time.Time // the read deadline that is set, zero: none
 	beating bool      // a heartbeat is in flight
+	odd     int       // replies that settled nothing, less those that did since
 	refused bool      // a record wasn't stored: nothing more is sent until the rest is answered
 	ending  bool      // the server said that it stops
 	decided error     // why to end it when all is answered
@@ -268,12 +269,12 @@ func (c *session) flush(ctx context.Context) error {
 	c.out = c.out[:0]
 	for len(buf) > 0 {
 		c.allowWrite(ctx)
-		heard := c.heard.Load()
+		settled := c.settled.Load()
 		n, err := c.conn.Write(buf)
 		c.m.Writes.Add(1)
 		c.m.Bytes.Add(uint64(n))
 		buf = buf[n:]
-		alive := n > 0 || c.heard.Load() != heard
+		alive := n > 0 || c.settled.Load() != settled
 		if err != nil && (!alive || !isTimeout(err) || ctx.Err() != nil) {
 			select {
 			case <-c.dead:
@@ -299,7 +300,7 @@ func (c *session) flush(ctx context.Context) error {
 		}
 		return nil
 	}
-	c.expect(c.lastWrite)
+	c.expect(c.lastWrite, false)
 	c.mu.Unlock()
 	return nil
 }
@@ -323,15 +324,17 @@ func (c *session) allowWrite(ctx context.Context) {
 	}
 }
 
-// expect sets the deadline of the next reply: none when none is due. Called with mu.
-func (c *session) expect(now time.Time) {
+// expect sets the deadline of the next reply: none when none is due. Only a reply that
+// settled something moves it: not what we write, nor answers to what was not asked.
+// Called with mu.
+func (c *session) expect(now time.Time, settled bool) {
 	switch {
 	case c.win.flying == 0 && !c.beating:
 		if !c.expires.IsZero() {
 			c.expires = time.Time{}
 			_ = c.conn.SetReadDeadline(c.expires)
 		}
-	case c.expires.Sub(now) < c.cfg.ReplyTimeout*7/8:
+	case c.expires.IsZero(), settled && c.expires.Sub(now) < c.cfg.ReplyTimeout*7/8:
 		c.expires = now.Add(c.cfg.ReplyTimeout)
 		_ = c.conn.SetReadDeadline(c.expires)
 	}
@@ -461,3 +464,10 @@ func (c *session) read() {
 }
 
 var errNotReply = errors.New("message is no reply")
+
+// errOdd ends a session whose server answers what was not asked.
+var errOdd = errors.New("too many replies to nothing that was sent")
+
+// maxOdd is how many more replies may settle nothing than settle something: a server
+// that says everything twice is borne with.
+const maxOdd = 1024

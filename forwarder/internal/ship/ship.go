@@ -36,7 +36,7 @@ import (
 // Ack, First and Left may be called at the same time by another.
 type Source interface {
 	// Next returns the next record: its index, its sequence id on the wire, which
-	// is the same whenever it is read, and its line without newline, valid until
+	// is the same whenever it is read and grows with the index (modulo 2^31), and its line without newline, valid until
 	// the next call of Next or Seek. io.EOF says that there is none now. An index
 	// is larger than the one before, and skips records that are gone.
 	Next() (index uint64, seq uint32, line []byte, err error)
@@ -93,8 +93,8 @@ type Config struct {
 	MaxRecord int
 
 	ConnectTimeout time.Duration
-	// ReplyTimeout is how long no reply at all may come while one is due before
-	// the connection is given up.
+	// ReplyTimeout is how long no reply that settles something may come while one is
+	// due before the connection is given up.
 	ReplyTimeout time.Duration
 	// WriteTimeout is how long the peer may neither take a byte nor reply.
 	WriteTimeout time.Duration

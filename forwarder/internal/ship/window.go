@@ -1,5 +1,7 @@
 package ship
 
+import "sort"
+
 // state of a record in the window.
 type state uint8
 
@@ -108,15 +110,18 @@ func (w *window) find(seq uint32) *slot {
 		return nil
 	}
 	// Ids count up by one, so it is nearly always here.
-	if d := (seq - w.head0().seq) & 0x7fffffff; d < uint32(w.n) {
+	first := w.head0().seq
+	d := (seq - first) & 0x7fffffff
+	if d < uint32(w.n) {
 		if s := w.at(int(d)); s.seq == seq {
 			return s
 		}
 	}
-	for i := range w.n {
-		if s := w.at(i); s.seq == seq {
-			return s
-		}
+	// They jump where records are gone or a run began, and never go back: who answers
+	// what was not asked must not cost a look at each.
+	i := sort.Search(w.n, func(i int) bool { return (w.at(i).seq-first)&0x7fffffff >= d })
+	if i < w.n && w.at(i).seq == seq {
+		return w.at(i)
 	}
 	return nil
 }
