@@ -62,6 +62,10 @@ type pump struct {
 	bytes      atomic.Uint64 // of them, newlines included
 	eoe        atomic.Uint64 // EOE records, which stay at home
 	spoolError atomic.Uint64 // records the spool did not take
+	// shippedOnly are the records that the local log did not take and the spool did:
+	// nothing is missing of them at the collector.
+	shippedOnly atomic.Uint64
+	unlogged    uint64 // records of the present batch that the local log did not take
 }
 
 // retrySpool is how long a source of lines waits for a full spool between tries.
@@ -143,9 +147,12 @@ func (p *pump) commit() error {
 	if len(p.ends) == 0 {
 		return nil
 	}
+	p.unlogged = 0
 	if p.log != nil {
+		before := p.log.Stats().Dropped
 		p.log.WriteLines(p.arena, len(p.ends))
 		p.log.Flush()
+		p.unlogged = p.log.Stats().Dropped - before
 	}
 	p.records.Add(uint64(len(p.ends)))
 	p.bytes.Add(uint64(len(p.arena)))
@@ -158,7 +165,16 @@ func (p *pump) commit() error {
 		p.lines = append(p.lines, p.arena[from:end])
 		from = end + 1
 	}
-	return p.spool.AppendMark(p.mark, p.lines...)
+	return p.append()
+}
+
+// append gives the batch to the spool.
+func (p *pump) append() error {
+	err := p.spool.AppendMark(p.mark, p.lines...)
+	if err == nil {
+		p.shippedOnly.Add(p.unlogged)
+	}
+	return err
 }
 
 // commitOrCount is commit for records that can't wait: the kernel's. What the
@@ -203,7 +219,7 @@ func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
 // program, or when ctx or the dispatcher that feeds us ends.
 func (p *pump) commitOrWait(ctx context.Context) error {
 	err := p.commit()
-	for said := false; err != nil; err = p.spool.AppendMark(p.mark, p.lines...) {
+	for said := false; err != nil; err = p.append() {
 		if !said {
 			p.troubled(err)
 		}

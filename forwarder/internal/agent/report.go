@@ -114,6 +114,9 @@ func (a *Agent) state() []byte {
 		line("records lost, %s = %.0f", c, a.lost(c.String()))
 	}
 	line("records lost, local-log = %.0f", a.lost("local-log"))
+	if a.spool != nil {
+		line("of these in the spool or at the collector, where none of them is missing = %d", a.pump.shippedOnly.Load())
+	}
 	if a.kernel != nil {
 		k := a.kernel.Stats()
 		why := a.whyUnheard()
