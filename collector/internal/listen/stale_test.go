@@ -89,7 +89,7 @@ func (ns *netns) dial(to string, from int) net.Conn {
 // cut makes what the collector sends to a port of the namespace vanish, as if the
 // machine that had it open were gone.
 func (ns *netns) cut(port int) {
-	ns.ip(fmt.Sprintf("rule add pref 1 ipproto tcp dport %d blackhole", port))
+	ns.ip(fmt.Sprintf("rule add pref 1 ipproto 6 dport %d blackhole", port))
 }
 
 // twoHosts is a collector and a sender's machine with a cable between them.

@@ -78,8 +78,9 @@ func TestRealSerialGaps(t *testing.T) {
 			if (lost > 0) != tc.lost {
 				t.Errorf("%d records lost", lost)
 			}
-			// Nobody else has audit rules here, but other programs may send messages.
-			if missing := uint64(n + 1 - len(events)); tc.gaps && (st.SerialGaps < missing*9/10 || st.SerialGaps > missing+100) || !tc.gaps && st.SerialGaps > 0 {
+			// Nobody else has audit rules here, but other programs may send messages, and with
+			// auditing on before, the kernel may have dropped one of what it held back.
+			if missing := uint64(n + 1 - len(events)); tc.gaps && (st.SerialGaps < missing*9/10 || st.SerialGaps > missing+100) || !tc.gaps && st.SerialGaps > 2 {
 				t.Errorf("%d gaps, %d events did not come", st.SerialGaps, missing)
 			}
 			if g := l.TakeSerialGaps(); g.Count != st.SerialGaps {
