@@ -157,6 +157,10 @@ func (f *File) line(n int, raw []byte, schema Schema) {
 	if line == "" || line[0] == '#' {
 		return
 	}
+	if n == 1 && strings.HasPrefix(line, "\ufeff") {
+		f.fail(n, "", "the file begins with a byte order mark, which is no part of a keyword", "save the file as UTF-8 without BOM")
+		return
+	}
 	if strings.HasSuffix(line, "\r") {
 		f.fail(n, "", "line ends with a carriage return", "save the file with Unix line ends")
 		return

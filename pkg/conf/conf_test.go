@@ -56,6 +56,7 @@ func TestGrammar(t *testing.T) {
 		{name: "comment behind", text: "num_logs = 5 # five\n", errs: []string{`1: num_logs: unexpected "#" after the value (a comment needs a line of its own)`}},
 		{name: "doubled equal sign", text: "num_logs == 5\n", errs: []string{`1: num_logs: unexpected "5" after the value`}},
 		{name: "quotes are no quotes", text: `num_logs = "5"` + "\n", errs: []string{`1: num_logs: "\"5\"" is not a number`}},
+		{name: "byte order mark", text: "\ufeffnum_logs = 5\n", errs: []string{"1: the file begins with a byte order mark, which is no part of a keyword (save the file as UTF-8 without BOM)"}},
 		{name: "carriage return", text: "num_logs = 5\r\n", errs: []string{"1: line ends with a carriage return (save the file with Unix line ends)"}},
 		{name: "control character", text: "num_logs = 5\x01\n", errs: []string{"1: control character 0x1 in the line"}},
 		{name: "unknown, near", text: "num_log = 5\n", errs: []string{`1: unknown keyword "num_log" (did you mean num_logs?)`}},

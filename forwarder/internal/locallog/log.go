@@ -91,6 +91,8 @@ type Log struct {
 	warned  bool
 	torn    bool // half a line lies beyond size and could not be cut off yet
 	failing bool
+	// errored: disk_error_action was taken; until Resume.
+	errored bool
 	since   uint64    // Dropped when it began to fail, or was suspended
 	retry   time.Time // not tried again before
 	syncer  *syncer

@@ -54,7 +54,7 @@ func (l *Log) State() State {
 	return State{
 		Path: l.cfg.Path, Size: l.size, MaxSize: l.cfg.MaxSize, Rotated: l.rotated, Free: free,
 		SpaceLeft: threshold(l.cfg.SpaceLeft, total), Admin: threshold(l.cfg.AdminSpaceLeft, total),
-		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.failing,
+		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.failing || l.errored,
 	}
 }
 
@@ -145,6 +145,7 @@ func (l *Log) writeFailed(err error) {
 }
 
 func (l *Log) diskError(err error) {
+	l.errored = true
 	l.take(l.cfg.DiskErrorAction, true, action.Message{
 		Condition: "disk_error_action", Subject: "Audit Disk Error", Level: syslog.Alert,
 		Text: fmt.Sprintf("audit: the log %s can't be written: %v", l.cfg.Path, err),
@@ -238,6 +239,7 @@ func (l *Log) Resume() error {
 	}
 	l.suspended.Store(false)
 	l.packer.configure(l.packing())
+	l.errored = false
 	l.failing, l.warned = false, l.cfg.MaxSize > 0 && l.size >= l.cfg.MaxSize
 	l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
 	return nil

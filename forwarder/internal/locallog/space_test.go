@@ -156,6 +156,15 @@ func TestFailedWrites(t *testing.T) {
 		if st := l.Stats(); st.Records != c.written || st.Records+st.Dropped != 3 || l.Suspended() != c.suspended || (st.Rotations == 1) != (c.full.Do == conf.DoRotate) {
 			t.Errorf("%v, %s: %+v, suspended %v", c.err, c.want, st, l.Suspended())
 		}
+		// The action was taken: that stays said, though writing works again, until the
+		// administrator has it resumed.
+		if got := l.State().Failing; got != (c.err == unix.EIO) {
+			t.Errorf("%s: disk error detected: %v", c.want, got)
+		}
+		fsx.write = nil
+		if err := l.Resume(); err != nil || l.State().Failing {
+			t.Errorf("%s: after Resume: %v, disk error detected: %v", c.want, err, l.State().Failing)
+		}
 	}
 }
 

@@ -281,3 +281,27 @@ func TestWrappingNumbers(t *testing.T) {
 		}
 	}
 }
+
+// What anybody may write, and what an editor put before the first line, is said.
+func TestMergeWarnsOfModeAndMark(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"a.rules": "-D\n", "b.rules": "\ufeff-b 8192\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(filepath.Join(dir, "a.rules"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Merge(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := ""
+	for _, w := range m.Warnings {
+		said += w.String()
+	}
+	if len(m.Warnings) != 2 || !strings.Contains(said, "a.rules: warning: the file is world-writable") || !strings.Contains(said, "b.rules:1: warning: the file begins with a byte order mark") {
+		t.Errorf("%s", said)
+	}
+}

@@ -1,6 +1,7 @@
 package ruleset
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -95,6 +96,12 @@ func Merge(dir string) (*Merged, error) {
 		}
 		if strings.ContainsAny(name, " \t\n*?[\\") {
 			m.warn(path, 0, "the file's name has characters that a shell takes apart", "it is read here, but augenrules leaves it out: rename it")
+		}
+		if info, err := os.Stat(path); err == nil && info.Mode().Perm()&0o002 != 0 {
+			m.warn(path, 0, "the file is world-writable: anybody may change what is audited", "chmod 0640 "+path)
+		}
+		if bytes.HasPrefix(data, []byte("\ufeff")) {
+			m.warn(path, 1, "the file begins with a byte order mark, which makes its first line a wrong one", "save the file as UTF-8 without BOM")
 		}
 		m.file(path, data)
 	}
