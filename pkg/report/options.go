@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ type Options struct {
 	Change   Change
 	NoConfig bool // leave out events that start with CONFIG_CHANGE
 	Nodes    []string
+	From     []netip.Prefix // as search.Query has it; the caller sets it
 
 	// StartMs and EndMs bound the time, both inclusive, in milliseconds since the
 	// epoch; 0 is open.
@@ -224,7 +226,7 @@ func (p *parser) extra(name string, takes bool) error {
 // Query is what a source must be asked for: all events that the report could be
 // about.
 func (o *Options) Query() *search.Query {
-	q := &search.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, Terms: o.Terms, Filters: o.Filters}
+	q := &search.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {
 		return q
 	}

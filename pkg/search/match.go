@@ -148,6 +148,9 @@ func (m *Matcher) Match(ev *event.Event) bool {
 	if len(q.Nodes) > 0 && !m.node(ev.Node) {
 		return false
 	}
+	if !q.IsFrom(ev.From) {
+		return false
+	}
 	if m.types != nil && !m.typed(ev) {
 		return false
 	}

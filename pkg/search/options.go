@@ -215,6 +215,7 @@ func (p *parser) finish() (*Options, error) {
 	if err := p.finishOwn(); err != nil {
 		return nil, err
 	}
+	o.Query.Origin = o.Format == FormatJSON
 	return o, nil
 }
 

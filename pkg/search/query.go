@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"regexp"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // Op is how a Term compares a value. The numbers travel in queries: only append.
@@ -80,6 +83,12 @@ type Query struct {
 	HasSerial bool
 	// Nodes are the machines wanted; empty is all of them.
 	Nodes []string
+	// From are the networks of which an address must have sent it, as the collector
+	// that received it knows; empty is any, and events of which that is not known.
+	From []netip.Prefix
+	// Origin asks for who sent an event and when it was received. Matching does not
+	// look at it; where it is false, and From is empty, they may be missing.
+	Origin bool
 	// Types are the record types wanted: an event matches when one of its
 	// records has one of them. Empty is all of them.
 	Types []uint32
@@ -89,6 +98,22 @@ type Query struct {
 	Filters []Filter
 	// Reverse asks for the newest first. Matching does not look at it.
 	Reverse bool
+}
+
+// IsFrom says whether a sender is one of those wanted.
+func (q *Query) IsFrom(s *event.Sender) bool {
+	if len(q.From) == 0 {
+		return true
+	}
+	if s == nil {
+		return false
+	}
+	for _, p := range q.From {
+		if p.Contains(s.Addr) {
+			return true
+		}
+	}
+	return false
 }
 
 // Filter is a condition on an event that is one of the things below, or, with

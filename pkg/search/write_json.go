@@ -60,6 +60,7 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	if ev.Node != nil {
 		dst = appendJSONText(append(dst, `,"node":`...), ev.Node)
 	}
+	dst = appendOrigin(dst, ev)
 	f.argv, f.keys, f.keyBuf = f.argv[:0], f.keys[:0], f.keyBuf[:0]
 	dst = f.appendTold(dst, ev)
 	dst = append(dst, `,"records":[`...)
@@ -68,6 +69,9 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 			dst = append(dst, ',')
 		}
 		dst = f.appendRecord(dst, &ev.Records[i])
+		if at := ev.Records[i].Received; at != 0 && at != ev.Records[0].Received {
+			dst = append(appendRFC3339(append(dst[:len(dst)-1], `,"received":`...), at), '}')
+		}
 	}
 	dst = append(dst, ']')
 	if len(f.keys) > 0 {
@@ -84,6 +88,32 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 		dst = append(append(append(dst, `,"argv":[`...), f.argv[1:]...), ']')
 	}
 	return append(dst, '}', '\n')
+}
+
+// farFuture is how far an event's time may lie beyond its receipt before it is
+// said to be of the future: the collector believes none that is further.
+const farFuture = 24 * time.Hour
+
+// appendOrigin appends what the collector that received an event knows of it.
+func appendOrigin(dst []byte, ev *event.Event) []byte {
+	if from := ev.From; from != nil {
+		host := ev.Node
+		if from.Host != "" {
+			host = []byte(from.Host)
+		}
+		dst = appendJSONText(append(dst, `,"host":`...), host)
+		if from.Addr.IsValid() {
+			dst = append(from.Addr.AppendTo(append(dst, `,"from":"`...)), '"')
+		}
+	}
+	if len(ev.Records) > 0 && ev.Records[0].Received != 0 {
+		at := ev.Records[0].Received
+		dst = appendRFC3339(append(dst, `,"received":`...), at)
+		if ev.Ms > at+farFuture.Milliseconds() {
+			dst = append(dst, `,"future":true`...)
+		}
+	}
+	return dst
 }
 
 // appendTold appends what package normalize makes of the event.

@@ -51,7 +51,12 @@ type SearchRequest struct {
 	// Numbers of fields, from version 3 on. The answer is how many events have each
 	// of their values, and those events, in no order, that are not counted. Only
 	// times and nodes may be asked for as well.
-	Tally         []uint32 `protobuf:"varint,13,rep,packed,name=tally,proto3" json:"tally,omitempty"`
+	Tally []uint32 `protobuf:"varint,13,rep,packed,name=tally,proto3" json:"tally,omitempty"`
+	// The networks of which an address must have sent it, as 192.0.2.0/24; none is
+	// all. From version 4 on.
+	From []string `protobuf:"bytes,14,rep,name=from,proto3" json:"from,omitempty"`
+	// Say who sent the events and when they were received.
+	Origin        bool `protobuf:"varint,15,opt,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,6 +180,20 @@ func (x *SearchRequest) GetTally() []uint32 {
 		return x.Tally
 	}
 	return nil
+}
+
+func (x *SearchRequest) GetFrom() []string {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *SearchRequest) GetOrigin() bool {
+	if x != nil {
+		return x.Origin
+	}
+	return false
 }
 
 // Filter is a condition on an event that an index alone does not decide: exactly
@@ -412,8 +431,10 @@ type SearchResponse struct {
 	Tally []*Tally `protobuf:"bytes,6,rep,name=tally,proto3" json:"tally,omitempty"`
 	// The least and the greatest time of the events that were counted, in
 	// milliseconds since the epoch; absent when there are none.
-	FirstMs       *int64 `protobuf:"varint,7,opt,name=first_ms,json=firstMs,proto3,oneof" json:"first_ms,omitempty"`
-	LastMs        *int64 `protobuf:"varint,8,opt,name=last_ms,json=lastMs,proto3,oneof" json:"last_ms,omitempty"`
+	FirstMs *int64 `protobuf:"varint,7,opt,name=first_ms,json=firstMs,proto3,oneof" json:"first_ms,omitempty"`
+	LastMs  *int64 `protobuf:"varint,8,opt,name=last_ms,json=lastMs,proto3,oneof" json:"last_ms,omitempty"`
+	// Who sent the events of this response.
+	Senders       []*Sender `protobuf:"bytes,9,rep,name=senders,proto3" json:"senders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -504,6 +525,77 @@ func (x *SearchResponse) GetLastMs() int64 {
 	return 0
 }
 
+func (x *SearchResponse) GetSenders() []*Sender {
+	if x != nil {
+		return x.Senders
+	}
+	return nil
+}
+
+// Sender is who sent an event's records, as the collector knows it.
+type Sender struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The name that it proved; empty where nothing proves one.
+	Host []byte `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// The address of its connection; empty for the collector itself.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// 0 not known, 1 the collector itself, 2 audisp-remote's protocol in clear text.
+	Transport     uint32 `protobuf:"varint,3,opt,name=transport,proto3" json:"transport,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sender) Reset() {
+	*x = Sender{}
+	mi := &file_fleet_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sender) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sender) ProtoMessage() {}
+
+func (x *Sender) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sender.ProtoReflect.Descriptor instead.
+func (*Sender) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Sender) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *Sender) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Sender) GetTransport() uint32 {
+	if x != nil {
+		return x.Transport
+	}
+	return 0
+}
+
 // Tally is how many events have each of some values of a field.
 type Tally struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -519,7 +611,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -531,7 +623,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -544,7 +636,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{5}
+	return file_fleet_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -581,16 +673,24 @@ type Event struct {
 	// How many of the next records of the response are this event's.
 	Records uint32 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
 	// Milliseconds since the epoch; 0 when the record could not be parsed.
-	Ms            int64  `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
-	Serial        uint64 `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
-	Node          []byte `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	Ms     int64  `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
+	Serial uint64 `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	Node   []byte `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
+	// Which of the response's senders, from 1 on; 0 where that is not known.
+	Sender uint32 `protobuf:"varint,5,opt,name=sender,proto3" json:"sender,omitempty"`
+	// When the collector received the first record, in milliseconds since the epoch;
+	// 0 where that is not known.
+	ReceivedMs int64 `protobuf:"varint,6,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
+	// For each record behind the first, how much later it was received than the one
+	// before it; none where all came at once.
+	LaterMs       []int64 `protobuf:"zigzag64,7,rep,packed,name=later_ms,json=laterMs,proto3" json:"later_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +702,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +715,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{6}
+	return file_fleet_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -646,6 +746,27 @@ func (x *Event) GetNode() []byte {
 	return nil
 }
 
+func (x *Event) GetSender() uint32 {
+	if x != nil {
+		return x.Sender
+	}
+	return 0
+}
+
+func (x *Event) GetReceivedMs() int64 {
+	if x != nil {
+		return x.ReceivedMs
+	}
+	return 0
+}
+
+func (x *Event) GetLaterMs() []int64 {
+	if x != nil {
+		return x.LaterMs
+	}
+	return nil
+}
+
 type HostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -654,7 +775,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +787,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +800,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{8}
 }
 
 type HostsResponse struct {
@@ -692,7 +813,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -704,7 +825,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -717,7 +838,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{8}
+	return file_fleet_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -749,14 +870,16 @@ type Host struct {
 	Connected bool `protobuf:"varint,10,opt,name=connected,proto3" json:"connected,omitempty"`
 	// Records a second over about the last minute; absent when no collector runs,
 	// or it has not run for long enough to know.
-	Rate          *float64 `protobuf:"fixed64,11,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
+	Rate *float64 `protobuf:"fixed64,11,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
+	// The host whose records these are, too, as an administrator said; empty for none.
+	Also          []byte `protobuf:"bytes,12,opt,name=also,proto3" json:"also,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +891,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +904,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{9}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Host) GetName() []byte {
@@ -861,6 +984,165 @@ func (x *Host) GetRate() float64 {
 	return 0
 }
 
+func (x *Host) GetAlso() []byte {
+	if x != nil {
+		return x.Also
+	}
+	return nil
+}
+
+type ChangeHostsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of hosts, or addresses, which stand for all hosts known from there only.
+	Forget        [][]byte         `protobuf:"bytes,1,rep,name=forget,proto3" json:"forget,omitempty"`
+	Reattribute   []*Reattribution `protobuf:"bytes,2,rep,name=reattribute,proto3" json:"reattribute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeHostsRequest) Reset() {
+	*x = ChangeHostsRequest{}
+	mi := &file_fleet_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeHostsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeHostsRequest) ProtoMessage() {}
+
+func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
+func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ChangeHostsRequest) GetForget() [][]byte {
+	if x != nil {
+		return x.Forget
+	}
+	return nil
+}
+
+func (x *ChangeHostsRequest) GetReattribute() []*Reattribution {
+	if x != nil {
+		return x.Reattribute
+	}
+	return nil
+}
+
+// Reattribution says that what came from an address without node= is a host's.
+type Reattribution struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// Empty takes back what was said before.
+	Name          []byte `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reattribution) Reset() {
+	*x = Reattribution{}
+	mi := &file_fleet_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reattribution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reattribution) ProtoMessage() {}
+
+func (x *Reattribution) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
+func (*Reattribution) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Reattribution) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Reattribution) GetName() []byte {
+	if x != nil {
+		return x.Name
+	}
+	return nil
+}
+
+type ChangeHostsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The names of the hosts that were forgotten.
+	Forgotten     [][]byte `protobuf:"bytes,1,rep,name=forgotten,proto3" json:"forgotten,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeHostsResponse) Reset() {
+	*x = ChangeHostsResponse{}
+	mi := &file_fleet_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeHostsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeHostsResponse) ProtoMessage() {}
+
+func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
+func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ChangeHostsResponse) GetForgotten() [][]byte {
+	if x != nil {
+		return x.Forgotten
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -869,7 +1151,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1163,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1176,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{10}
+	return file_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 type StatusResponse struct {
@@ -916,7 +1198,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1210,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1223,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{11}
+	return file_fleet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1018,7 +1300,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\x8b\x03\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xb7\x03\n" +
 	"\rSearchRequest\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
@@ -1033,7 +1315,9 @@ const file_fleet_proto_rawDesc = "" +
 	" \x01(\bR\x05count\x12\x16\n" +
 	"\x06follow\x18\v \x01(\bR\x06follow\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12\x14\n" +
-	"\x05tally\x18\r \x03(\rR\x05tallyB\t\n" +
+	"\x05tally\x18\r \x03(\rR\x05tally\x12\x12\n" +
+	"\x04from\x18\x0e \x03(\tR\x04from\x12\x16\n" +
+	"\x06origin\x18\x0f \x01(\bR\x06originB\t\n" +
 	"\a_serial\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
@@ -1051,7 +1335,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06fields\x18\x01 \x03(\rR\x06fields\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\fR\x04text\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\fR\x06number\"\xac\x02\n" +
+	"\x06number\x18\x04 \x01(\fR\x06number\"\xe3\x02\n" +
 	"\x0eSearchResponse\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
@@ -1060,24 +1344,33 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04lost\x18\x05 \x01(\x04R\x04lost\x120\n" +
 	"\x05tally\x18\x06 \x03(\v2\x1a.auditfleet.fleet.v1.TallyR\x05tally\x12\x1e\n" +
 	"\bfirst_ms\x18\a \x01(\x03H\x00R\afirstMs\x88\x01\x01\x12\x1c\n" +
-	"\alast_ms\x18\b \x01(\x03H\x01R\x06lastMs\x88\x01\x01B\v\n" +
+	"\alast_ms\x18\b \x01(\x03H\x01R\x06lastMs\x88\x01\x01\x125\n" +
+	"\asenders\x18\t \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asendersB\v\n" +
 	"\t_first_msB\n" +
 	"\n" +
-	"\b_last_ms\"n\n" +
+	"\b_last_ms\"T\n" +
+	"\x06Sender\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\fR\x04host\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1c\n" +
+	"\ttransport\x18\x03 \x01(\rR\ttransport\"n\n" +
 	"\x05Tally\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\rR\x05field\x12\x16\n" +
 	"\x06values\x18\x02 \x01(\fR\x06values\x12\x1f\n" +
 	"\vvalue_bytes\x18\x03 \x03(\rR\n" +
 	"valueBytes\x12\x16\n" +
-	"\x06events\x18\x04 \x03(\x03R\x06events\"]\n" +
+	"\x06events\x18\x04 \x03(\x03R\x06events\"\xb1\x01\n" +
 	"\x05Event\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
 	"\x06serial\x18\x03 \x01(\x04R\x06serial\x12\x12\n" +
-	"\x04node\x18\x04 \x01(\fR\x04node\"\x0e\n" +
+	"\x04node\x18\x04 \x01(\fR\x04node\x12\x16\n" +
+	"\x06sender\x18\x05 \x01(\rR\x06sender\x12\x1f\n" +
+	"\vreceived_ms\x18\x06 \x01(\x03R\n" +
+	"receivedMs\x12\x19\n" +
+	"\blater_ms\x18\a \x03(\x12R\alaterMs\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xd2\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xe6\x02\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
@@ -1095,8 +1388,17 @@ const file_fleet_proto_rawDesc = "" +
 	"\taddresses\x18\t \x03(\tR\taddresses\x12\x1c\n" +
 	"\tconnected\x18\n" +
 	" \x01(\bR\tconnected\x12\x17\n" +
-	"\x04rate\x18\v \x01(\x01H\x00R\x04rate\x88\x01\x01B\a\n" +
-	"\x05_rate\"\x0f\n" +
+	"\x04rate\x18\v \x01(\x01H\x00R\x04rate\x88\x01\x01\x12\x12\n" +
+	"\x04also\x18\f \x01(\fR\x04alsoB\a\n" +
+	"\x05_rate\"r\n" +
+	"\x12ChangeHostsRequest\x12\x16\n" +
+	"\x06forget\x18\x01 \x03(\fR\x06forget\x12D\n" +
+	"\vreattribute\x18\x02 \x03(\v2\".auditfleet.fleet.v1.ReattributionR\vreattribute\"=\n" +
+	"\rReattribution\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\fR\x04name\"3\n" +
+	"\x13ChangeHostsResponse\x12\x1c\n" +
+	"\tforgotten\x18\x01 \x03(\fR\tforgotten\"\x0f\n" +
 	"\rStatusRequest\"\x87\x02\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
@@ -1110,10 +1412,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05bytes\x18\b \x01(\x04R\x05bytes\x12\x14\n" +
 	"\x05hosts\x18\t \x01(\x04R\x05hosts\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state2\xff\x01\n" +
+	" \x01(\tR\x05state2\xe1\x02\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12N\n" +
-	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12Q\n" +
+	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12`\n" +
+	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12Q\n" +
 	"\x06Status\x12\".auditfleet.fleet.v1.StatusRequest\x1a#.auditfleet.fleet.v1.StatusResponseB.Z,github.com/auditfleet/auditfleet/proto/fleetb\x06proto3"
 
 var (
@@ -1128,40 +1431,48 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_fleet_proto_goTypes = []any{
-	(*SearchRequest)(nil),  // 0: auditfleet.fleet.v1.SearchRequest
-	(*Filter)(nil),         // 1: auditfleet.fleet.v1.Filter
-	(*FieldTest)(nil),      // 2: auditfleet.fleet.v1.FieldTest
-	(*Term)(nil),           // 3: auditfleet.fleet.v1.Term
-	(*SearchResponse)(nil), // 4: auditfleet.fleet.v1.SearchResponse
-	(*Tally)(nil),          // 5: auditfleet.fleet.v1.Tally
-	(*Event)(nil),          // 6: auditfleet.fleet.v1.Event
-	(*HostsRequest)(nil),   // 7: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),  // 8: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),           // 9: auditfleet.fleet.v1.Host
-	(*StatusRequest)(nil),  // 10: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil), // 11: auditfleet.fleet.v1.StatusResponse
+	(*SearchRequest)(nil),       // 0: auditfleet.fleet.v1.SearchRequest
+	(*Filter)(nil),              // 1: auditfleet.fleet.v1.Filter
+	(*FieldTest)(nil),           // 2: auditfleet.fleet.v1.FieldTest
+	(*Term)(nil),                // 3: auditfleet.fleet.v1.Term
+	(*SearchResponse)(nil),      // 4: auditfleet.fleet.v1.SearchResponse
+	(*Sender)(nil),              // 5: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),               // 6: auditfleet.fleet.v1.Tally
+	(*Event)(nil),               // 7: auditfleet.fleet.v1.Event
+	(*HostsRequest)(nil),        // 8: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),       // 9: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                // 10: auditfleet.fleet.v1.Host
+	(*ChangeHostsRequest)(nil),  // 11: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),       // 12: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil), // 13: auditfleet.fleet.v1.ChangeHostsResponse
+	(*StatusRequest)(nil),       // 14: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),      // 15: auditfleet.fleet.v1.StatusResponse
 }
 var file_fleet_proto_depIdxs = []int32{
 	3,  // 0: auditfleet.fleet.v1.SearchRequest.terms:type_name -> auditfleet.fleet.v1.Term
 	1,  // 1: auditfleet.fleet.v1.SearchRequest.filters:type_name -> auditfleet.fleet.v1.Filter
 	3,  // 2: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	2,  // 3: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	6,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
-	5,  // 5: auditfleet.fleet.v1.SearchResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	9,  // 6: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	0,  // 7: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	7,  // 8: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	10, // 9: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	4,  // 10: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	8,  // 11: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	11, // 12: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	10, // [10:13] is the sub-list for method output_type
-	7,  // [7:10] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	7,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
+	6,  // 5: auditfleet.fleet.v1.SearchResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	5,  // 6: auditfleet.fleet.v1.SearchResponse.senders:type_name -> auditfleet.fleet.v1.Sender
+	10, // 7: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	12, // 8: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 9: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	8,  // 10: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	11, // 11: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	14, // 12: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	4,  // 13: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	9,  // 14: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	13, // 15: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	15, // 16: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -1171,14 +1482,14 @@ func file_fleet_proto_init() {
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleet_proto_msgTypes[4].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[9].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[10].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

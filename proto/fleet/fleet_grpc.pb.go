@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Query_Search_FullMethodName = "/auditfleet.fleet.v1.Query/Search"
-	Query_Hosts_FullMethodName  = "/auditfleet.fleet.v1.Query/Hosts"
-	Query_Status_FullMethodName = "/auditfleet.fleet.v1.Query/Status"
+	Query_Search_FullMethodName      = "/auditfleet.fleet.v1.Query/Search"
+	Query_Hosts_FullMethodName       = "/auditfleet.fleet.v1.Query/Hosts"
+	Query_ChangeHosts_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHosts"
+	Query_Status_FullMethodName      = "/auditfleet.fleet.v1.Query/Status"
 )
 
 // QueryClient is the client API for Query service.
@@ -36,6 +37,8 @@ type QueryClient interface {
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SearchResponse], error)
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error)
+	// ChangeHosts changes what is known of hosts, and none of their records.
+	ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error)
 	// Status says who answers and how it fares.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 }
@@ -77,6 +80,16 @@ func (c *queryClient) Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *queryClient) ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeHostsResponse)
+	err := c.cc.Invoke(ctx, Query_ChangeHosts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -99,6 +112,8 @@ type QueryServer interface {
 	Search(*SearchRequest, grpc.ServerStreamingServer[SearchResponse]) error
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(context.Context, *HostsRequest) (*HostsResponse, error)
+	// ChangeHosts changes what is known of hosts, and none of their records.
+	ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error)
 	// Status says who answers and how it fares.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	mustEmbedUnimplementedQueryServer()
@@ -116,6 +131,9 @@ func (UnimplementedQueryServer) Search(*SearchRequest, grpc.ServerStreamingServe
 }
 func (UnimplementedQueryServer) Hosts(context.Context, *HostsRequest) (*HostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hosts not implemented")
+}
+func (UnimplementedQueryServer) ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeHosts not implemented")
 }
 func (UnimplementedQueryServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -170,6 +188,24 @@ func _Query_Hosts_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Query_ChangeHosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeHostsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).ChangeHosts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_ChangeHosts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).ChangeHosts(ctx, req.(*ChangeHostsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Query_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -198,6 +234,10 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Hosts",
 			Handler:    _Query_Hosts_Handler,
+		},
+		{
+			MethodName: "ChangeHosts",
+			Handler:    _Query_ChangeHosts_Handler,
 		},
 		{
 			MethodName: "Status",

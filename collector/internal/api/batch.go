@@ -28,16 +28,19 @@ var errSlow = errors.New("the search was ended: its answer was not taken")
 
 // batcher packs events into responses.
 type batcher struct {
-	ctx    context.Context
-	end    context.CancelCauseFunc
-	stream fleet.Query_SearchServer
-	limit  uint64
-	count  bool // how many there are is all that is sent
-	found  uint64
-	lost   uint64 // not told yet
-	done   bool
-	last   time.Time
-	resp   *fleet.SearchResponse
+	ctx     context.Context
+	end     context.CancelCauseFunc
+	stream  fleet.Query_SearchServer
+	limit   uint64
+	origins bool // who sent events, and when they came, is sent as well
+	count   bool // how many there are is all that is sent
+	found   uint64
+	lost    uint64 // not told yet
+	done    bool
+	last    time.Time
+	resp    *fleet.SearchResponse
+	// senders are those of resp, with their places in it.
+	senders map[event.Sender]uint32
 
 	mu    sync.Mutex
 	since time.Time // when the response on its way was handed over; zero without one
@@ -57,9 +60,9 @@ func (b *batcher) add(ev *event.Event) error {
 		r.Raw = append(r.Raw, raw...)
 		r.RecordBytes = append(r.RecordBytes, uint32(len(raw)))
 	}
-	r.Events = append(r.Events, &fleet.Event{
-		Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node,
-	})
+	out := &fleet.Event{Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node}
+	b.origin(out, ev)
+	r.Events = append(r.Events, out)
 	if err := b.more(); err != nil {
 		return err
 	}
@@ -67,6 +70,38 @@ func (b *batcher) add(ev *event.Event) error {
 		return nil
 	}
 	return b.send()
+}
+
+// origin adds who sent an event and when it was received.
+func (b *batcher) origin(out *fleet.Event, ev *event.Event) {
+	if !b.origins {
+		return
+	}
+	if from := ev.From; from != nil {
+		if len(b.resp.Senders) == 0 {
+			b.senders = map[event.Sender]uint32{}
+		}
+		n := b.senders[*from]
+		if n == 0 {
+			b.resp.Senders = append(b.resp.Senders, toSender(from))
+			n = uint32(len(b.resp.Senders))
+			b.senders[*from] = n
+		}
+		out.Sender = n
+	}
+	if len(ev.Records) == 0 {
+		return
+	}
+	out.ReceivedMs = ev.Records[0].Received
+	for i := 1; i < len(ev.Records); i++ {
+		gap := ev.Records[i].Received - ev.Records[i-1].Received
+		if gap != 0 && out.LaterMs == nil {
+			out.LaterMs = make([]int64, i-1, len(ev.Records)-1)
+		}
+		if out.LaterMs != nil {
+			out.LaterMs = append(out.LaterMs, gap)
+		}
+	}
 }
 
 // more is store.ErrStop when that was the last event wanted.

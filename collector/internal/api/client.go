@@ -151,6 +151,10 @@ var errResponse = errors.New("the collector's answer does not add up")
 // unpack gives fn each event of a response.
 func unpack(resp *fleet.SearchResponse, fn func(*event.Event) error) error {
 	raw, sizes := resp.GetRaw(), resp.GetRecordBytes()
+	senders, err := fromSenders(resp.GetSenders())
+	if err != nil {
+		return err
+	}
 	for _, e := range resp.GetEvents() {
 		if uint64(e.GetRecords()) > uint64(len(sizes)) {
 			return fmt.Errorf("%w: %d records announced, %d there", errResponse, e.GetRecords(), len(sizes))
@@ -169,6 +173,9 @@ func unpack(resp *fleet.SearchResponse, fn func(*event.Event) error) error {
 			raw = raw[n:]
 		}
 		sizes = sizes[len(ev.Records):]
+		if err := setOrigin(ev, e, senders); err != nil {
+			return err
+		}
 		if err := fn(ev); err != nil {
 			return err
 		}

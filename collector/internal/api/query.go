@@ -7,6 +7,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -21,8 +22,12 @@ var ErrQuery = errors.New("the collector does not understand the query")
 const maxConditions = 4096
 
 // queryVersion grows with what a request can ask for: a collector that does not
-// know it must not answer as if it had not been asked. A tally asks for tallyVersion.
-const queryVersion = 2
+// know it must not answer as if it had not been asked. A tally asks for tallyVersion,
+// senders for fromVersion.
+const (
+	queryVersion = 2
+	fromVersion  = 4
+)
 
 // toRequest is a query as it travels.
 func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
@@ -32,6 +37,11 @@ func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
 	}
 	if q.HasSerial {
 		req.Serial = &q.Serial
+	}
+	req.Origin = q.Origin
+	for _, p := range q.From {
+		req.Version = fromVersion
+		req.From = append(req.From, p.String())
 	}
 	for i := range q.Terms {
 		req.Terms = append(req.Terms, toTerm(&q.Terms[i]))
@@ -60,10 +70,17 @@ func toTerm(t *search.Term) *fleet.Term {
 
 // fromRequest is the reverse of toRequest, for what anybody may have sent.
 func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
-	if n := len(req.GetNodes()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
+	if n := len(req.GetNodes()) + len(req.GetFrom()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse()}
+	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin()}
+	for _, text := range req.GetFrom() {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrQuery, err)
+		}
+		q.From = append(q.From, p)
+	}
 	for _, n := range req.GetNodes() {
 		q.Nodes = append(q.Nodes, string(n))
 	}

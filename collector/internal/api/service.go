@@ -50,6 +50,9 @@ type Service struct {
 	// Rate is a host's records a second, and whether it is known; nil for never.
 	Rate func(host string) (float64, bool)
 
+	// Change changes what is known of hosts; nil where that can't be.
+	Change func(context.Context, *store.Change) (forgotten []string, err error)
+
 	searches searches
 }
 
@@ -59,8 +62,8 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if req.GetVersion() > tallyVersion {
-		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), tallyVersion)
+	if req.GetVersion() > fromVersion {
+		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), fromVersion)
 	}
 	fields, err := tallied(req, q)
 	if err != nil {
@@ -68,7 +71,7 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	b := &batcher{ctx: ctx, end: cancel, stream: stream, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
+	b := &batcher{ctx: ctx, end: cancel, stream: stream, origins: q.Origin, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
 	if err := s.searches.enter(b); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
@@ -137,7 +140,7 @@ func FromHost(h *store.Host) *fleet.Host {
 	out := &fleet.Host{
 		Name: []byte(h.Name), Records: h.Records, Bytes: h.Bytes,
 		FirstSeenMs: milli(h.First), LastSeenMs: milli(h.Last), LastEventMs: h.LastEventMs,
-		Duplicates: h.Duplicates, Unparsable: h.Unparsable,
+		Duplicates: h.Duplicates, Unparsable: h.Unparsable, Also: []byte(h.Also),
 	}
 	for _, a := range h.Addrs {
 		out.Addresses = append(out.Addresses, a.Unmap().String())

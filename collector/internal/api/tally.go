@@ -88,7 +88,7 @@ func sendValues(vs *search.Values, f search.Field, b *batcher) (err error) {
 // returned by a collector that cannot.
 func (c *Client) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
 	req := toRequest(q, 0)
-	req.Version = tallyVersion
+	req.Version = max(req.Version, tallyVersion)
 	for _, f := range fields {
 		req.Tally = append(req.Tally, uint32(f))
 	}

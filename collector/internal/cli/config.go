@@ -43,7 +43,7 @@ type options struct {
 	maxDays                          int
 	stateFile                        string
 	allowHalt                        bool
-	maxHosts, metricHosts            int
+	maxHosts, metricHosts, newNames  int
 	logLevel                         string
 	logJSON                          bool
 }
@@ -61,7 +61,7 @@ func defaultOptions() *options {
 		maxConns: listen.DefaultMaxConns, frameTimeout: listen.DefaultFrameTimeout, drainTimeout: server.DefaultDrainTimeout,
 		maxInFlight: ingest.DefaultMaxInFlight, maxTotal: ingest.DefaultMaxTotal,
 		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, openEvents: head.DefaultOpenEventsHost, reserve: space.DefaultReserve,
-		maxHosts: 20000, metricHosts: server.DefaultMetricHosts,
+		maxHosts: 20000, newNames: head.DefaultNewNames, metricHosts: server.DefaultMetricHosts,
 		logLevel: "info",
 	}
 	o.auditd.TCPListenQueue = listen.DefaultBacklog
@@ -127,6 +127,7 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 		conf.Bytes("max_bytes", &o.maxBytes, 0, 1<<60),
 		conf.Path("state_file", &o.stateFile),
 		conf.Int("max_hosts", &o.maxHosts, 1, 1<<24),
+		conf.Int("max_new_names", &o.newNames, 1, 1<<24),
 		conf.Int("metric_hosts", &o.metricHosts, 1, 1<<24),
 		conf.Enum("log_level", &o.logLevel, "error", "warn", "info", "debug"),
 	}
@@ -266,7 +267,7 @@ func (o *options) config() (server.Config, error) {
 		Store: o.store, Listen: addrs, Backlog: o.auditd.TCPListenQueue, Limits: limits,
 		Flush: journal.Flush(o.flush), Freq: o.freq,
 		API: o.api, APIGroup: o.apiGroup, HTTP: o.http, Node: o.node,
-		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, MetricHosts: o.metricHosts,
+		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, NewNames: o.newNames, MetricHosts: o.metricHosts,
 		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, OpenEvents: o.openEvents, DrainTimeout: o.drainTimeout,
 		Space: o.space(), Retention: server.Retention{MaxDays: o.maxDays, MaxBytes: o.maxBytes},
 		Plugins: o.plugins(),

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -28,16 +29,31 @@ const silentAfter = time.Hour
 func (p *program) hostsCommand() *cobra.Command {
 	var w where
 	var format string
+	var change hostChange
 	l := hostList{now: time.Now()}
 	cmd := &cobra.Command{
-		Use:   "hosts [--store DIR | --api SOCKET] [--format table|json|csv] [--csv-safe] [--silent-after DURATION] [--silent]",
+		Use:   "hosts [--forget NAME|ADDRESS…] [--reattribute ADDRESS=HOST] [--store DIR | --api SOCKET] [--format table|json|csv] [--csv-safe] [--silent-after DURATION] [--silent]",
 		Short: "List the hosts that records came from",
 		Long: "hosts lists the hosts that records came from: where from, whether they are connected, when they were\n" +
 			"first and last heard of, how many records a second they send (over about the last minute), and LAG, how\n" +
 			"far the newest event lay behind when it was received: a host that catches up after an outage has much\n" +
-			"of it. Hosts silent for longer than --silent-after stand out, connected or not.",
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			"of it. Hosts silent for longer than --silent-after stand out, connected or not.\n\n" +
+			"--forget takes hosts off the list, to make room for others: by name, or by an address, which stands for\n" +
+			"all that are known from there only. Their records stay, and are found. --reattribute says whose the records\n" +
+			"are that came from an address without a name: search -n HOST finds them from then on, too. ADDRESS= takes\n" +
+			"that back.",
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if change.asked() || len(args) > 0 {
+				c, err := change.change(args)
+				if err == nil {
+					err = p.changeHosts(cmd.Context(), w, c)
+				}
+				if err != nil {
+					return fmt.Errorf("hosts: %w", err)
+				}
+				return nil
+			}
 			write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[format]
 			switch {
 			case !ok:
@@ -78,6 +94,8 @@ func (p *program) hostsCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&l.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
 	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
 	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
+	cmd.Flags().StringSliceVar(&change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
+	cmd.Flags().StringSliceVar(&change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
 	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
 	return cmd
 }
@@ -143,6 +161,9 @@ func (l *hostList) table(out io.Writer) error {
 		if name == "" {
 			name = "(others)"
 		}
+		if also := h.GetAlso(); len(also) > 0 {
+			name += " (" + string(also) + ")"
+		}
 		lag, rate := "-", "-"
 		if r.LagSeconds != nil {
 			lag = span(time.Duration(*r.LagSeconds * float64(time.Second)))
@@ -150,7 +171,7 @@ func (l *hostList) table(out io.Writer) error {
 		if r.Rate != nil {
 			rate = fmt.Sprintf("%.3g/s", *r.Rate)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", terminal.Clean(name), latest(h), state,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", terminal.Clean(name), addresses(h), state,
 			stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
 			h.GetRecords(), size(h.GetBytes()), h.GetDuplicates(), h.GetUnparsable())
 	}
@@ -176,6 +197,14 @@ func latest(h *fleet.Host) string {
 		return a[0]
 	}
 	return "-"
+}
+
+// addresses are all that are known of a host, the latest first.
+func addresses(h *fleet.Host) string {
+	if len(h.GetAddresses()) == 0 {
+		return "-"
+	}
+	return strings.Join(h.GetAddresses(), ",")
 }
 
 // stamp is a time for people, in the local zone.
@@ -231,6 +260,7 @@ type hostRow struct {
 	Rate          *float64 `json:"records_per_second,omitempty"`
 	LagSeconds    *float64 `json:"lag_seconds,omitempty"`
 	SilentSeconds int64    `json:"silent_seconds,omitempty"`
+	Also          string   `json:"also,omitempty"`
 }
 
 func rowOf(h *fleet.Host) hostRow {
@@ -243,7 +273,7 @@ func rowOf(h *fleet.Host) hostRow {
 	r := hostRow{
 		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
-		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate,
+		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()),
 	}
 	if r.Addresses == nil {
 		r.Addresses = []string{}
@@ -283,7 +313,7 @@ func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	if err := w.Write([]string{
 		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
-		"state", "records_per_second", "lag_seconds", "silent_seconds",
+		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also",
 	}); err != nil {
 		return err
 	}
@@ -300,6 +330,7 @@ func (l *hostList) csv(out io.Writer) error {
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
+			strings.Join(r.Addresses, " "), r.Also,
 		})
 		if err != nil {
 			return err

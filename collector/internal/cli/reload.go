@@ -46,6 +46,7 @@ var atStart = []struct {
 	{"max_open_bytes", func(c *server.Config) any { return c.OpenTotal }},
 	{"end_of_event_timeout", func(c *server.Config) any { return c.EventTimeout }},
 	{"max_hosts", func(c *server.Config) any { return c.MaxHosts }},
+	{"max_new_names", func(c *server.Config) any { return c.NewNames }},
 	{"metric_hosts", func(c *server.Config) any { return c.MetricHosts }},
 	{"drain_timeout", func(c *server.Config) any { return c.DrainTimeout }},
 	{"action_mail_acct", func(c *server.Config) any { return c.Action.MailTo }},

@@ -26,7 +26,7 @@ func reportOptions() option.Table { return append(report.OptionTable(), whereOpt
 // directly.
 func (p *program) reportCommand() *cobra.Command {
 	return completion.Help(&cobra.Command{
-		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--store DIR | --api SOCKET]",
+		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--from NET] [--store DIR | --api SOCKET]",
 		Short:              "Report on the events of all hosts, in aureport's words",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
@@ -57,6 +57,10 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
+	if o.From, err = networks(o.Extra["--from"]); err != nil {
+		fmt.Fprintln(p.stdio.Err, err)
+		return 1
+	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(p.stdio.Out)
 	code := p.reportOn(ctx, o, screen)
@@ -70,7 +74,11 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 }
 
 func (p *program) reportOn(ctx context.Context, o *report.Options, screen *terminal.Screen) int {
-	if o.Input != "" || o.InputLogs {
+	switch files := o.Input != "" || o.InputLogs; {
+	case files && len(o.From) > 0:
+		fmt.Fprintln(screen.Err, errFromFile)
+		return 1
+	case files:
 		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	}
 	code, err := p.reportStore(ctx, o, screen.Out)
@@ -103,7 +111,7 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
 		return src.Scan(ctx, q, 0, fn)
 	}
-	if narrowed := o.StartMs != 0 || len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
+	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
 		err := src.Scan(ctx, &search.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil
@@ -127,7 +135,7 @@ func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.Log
 		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
 			continue
 		}
-		q := &search.Query{Nodes: []string{l.Name}, StartMs: o.StartMs, EndMs: o.EndMs}
+		q := &search.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs}
 		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
 			err := src.Scan(ctx, q, 1, func(ev *event.Event) error {
 				*end = ev.Ms

@@ -20,12 +20,14 @@ import (
 const searchUsage = ` where to look
        --store DIR              the collector's store: asks the collector that has it, or reads it when none does
        --api SOCKET             the query socket of a running collector
+       --from ADDRESS[/BITS]    only what was received from there, whatever host it names; several with commas
 `
 
 // whereOptions are those of search and report that say where to look.
 var whereOptions = option.Table{
 	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
 	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
+	{Names: []string{"--from"}, Value: "ADDRESS[/BITS]", Brief: "only what was received from there", Equals: true},
 }
 
 // searchOptions is what search takes.
@@ -35,7 +37,7 @@ func searchOptions() option.Table { return append(search.OptionTable(), whereOpt
 // directly.
 func (p *program) searchCommand() *cobra.Command {
 	return completion.Help(&cobra.Command{
-		Use:                "search [ausearch options] [--store DIR | --api SOCKET]",
+		Use:                "search [ausearch options] [--from NET] [--store DIR | --api SOCKET]",
 		Short:              "Find events of all hosts, in ausearch's words",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
@@ -70,6 +72,10 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
+	if o.Query.From, err = networks(o.Extra["--from"]); err != nil {
+		fmt.Fprintln(p.stdio.Err, err)
+		return 1
+	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
 	code := p.searchOn(ctx, o, screen, stock && p.piped(o))
@@ -86,8 +92,11 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, screen *termi
 	for _, note := range o.Notes {
 		fmt.Fprintln(screen.Err, note)
 	}
-	switch {
-	case o.Input != "" || piped:
+	switch files := o.Input != "" || piped; {
+	case files && len(o.Query.From) > 0:
+		fmt.Fprintln(screen.Err, errFromFile)
+		return 1
+	case files:
 		return search.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	case o.Checkpoint != "":
 		return p.searchNew(ctx, o, screen.Out)

@@ -39,11 +39,16 @@ type live struct {
 	host    string
 	text    []byte
 	counted bool
+	origin  store.Origin
 }
 
 // publish tells the followers of an event; h.mu is held.
 func (h *Head) publish(host string, ev *event.Event) {
-	l := live{host: host}
+	l := live{host: host, origin: store.OriginOf(ev)}
+	if from := ev.From; from != nil {
+		own := *from // not to keep its stream
+		l.origin.From = &own
+	}
 	l.text, l.counted = store.AppendText(nil, ev)
 	for f := range h.followers {
 		f.put(l)
@@ -80,6 +85,7 @@ func (f *follower) take() (queue []live, lost uint64) {
 // to give at present, with the number of events that came faster than fn took them
 // and are left out, since the last call.
 func (h *Head) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+	q = h.also(q)
 	f := &follower{wake: make(chan struct{}, 1)}
 	err := h.begin(ctx, f, q, fn)
 	defer h.end(f)
@@ -150,7 +156,7 @@ func (h *Head) follow(ctx context.Context, f *follower, q *search.Query, fn func
 		queue, lost := f.take()
 		for i := range queue {
 			l := &queue[i]
-			if ev := store.ParseText(l.text, l.counted, []byte(l.host)); m.Match(ev) {
+			if ev := store.ParseText(l.text, l.counted, []byte(l.host), l.origin); m.Match(ev) {
 				if err := fn(ev); err != nil {
 					return err
 				}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -52,6 +53,10 @@ type Options struct {
 	// go by their sender's address or name; 20,000 when 0. Records of further ones
 	// are stored together under the host "", and found by their node all the same.
 	MaxHosts int
+	// NewNames bounds the names that one address adds a day by node=;
+	// DefaultNewNames when 0, none when negative. Records of further ones are kept
+	// like those of hosts beyond MaxHosts.
+	NewNames int
 	// MaxOpenBytes bounds the records of open events, of what one sender sends for
 	// a host and of all together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
 	MaxOpenBytesHost, MaxOpenBytes int
@@ -68,6 +73,9 @@ type Options struct {
 	// they are; it must not block. What is replayed at start is not shown again
 	// to it: it may have seen it.
 	OnEvent func(host string, ev *event.Event)
+	// OnNotice, when set, hears what is odd about the names that peers give. It must
+	// not block.
+	OnNotice func(Notice)
 	// OnStore, when set, hears the outcome of each attempt to store a table.
 	OnStore func(err error)
 }
@@ -90,6 +98,9 @@ func (o *Options) defaults() {
 	}
 	if o.MaxHosts <= 0 {
 		o.MaxHosts = 20000
+	}
+	if o.NewNames == 0 {
+		o.NewNames = DefaultNewNames
 	}
 	if o.MaxOpenBytesHost <= 0 {
 		o.MaxOpenBytesHost = DefaultOpenBytesHost
@@ -115,7 +126,9 @@ type Stats struct {
 	Unparsable          uint64
 	Evicted             uint64 // events ended early: too much was open
 	FarFuture           uint64 // events with a time more than a day beyond their receipt
-	Mixed               uint64 // records of hosts beyond MaxHosts
+	Mixed               uint64 // records of hosts beyond MaxHosts and NewNames
+	NamesRefused        uint64 // how often a name was not added, for its sender had added too many
+	AddressChanges      uint64 // how often a name came from another address than before
 	OpenEvents          int
 	OpenBytes           int
 	Tables              int // in memory
@@ -163,8 +176,14 @@ type Head struct {
 	replaying   bool
 
 	mixed *host // all hosts beyond MaxHosts
+	// Hosts that an administrator changed, guarded by mu: whether there is something
+	// to be stored for it, and those to be forgotten.
+	changed   bool
+	forgotten []string
 	// Hosts that records name, and those that go by their senders' address or name.
 	named, unnamed int
+	newcomers      newcomers
+	noticed        notices
 	// Logged: there are more hosts than MaxHosts, and names that are too long.
 	saidFull, saidLong bool
 
@@ -222,6 +241,7 @@ func newHead(o Options) *Head {
 	h := &Head{
 		opts: o, j: o.Journal, st: o.Store,
 		hosts:       map[string]*host{},
+		newcomers:   newcomers{most: o.NewNames, by: map[netip.Addr]*allowance{}},
 		openStreams: map[*stream]struct{}{},
 		flushQ:      make(chan *store.Batch),
 		asked:       make(chan chan error, 8),
@@ -351,7 +371,15 @@ func (h *Head) cutOld(now time.Time) error {
 
 // cut hands the table to flush and begins another.
 func (h *Head) cut() error {
-	if h.firstAt.IsZero() {
+	h.mu.Lock()
+	changed := h.changed
+	h.changed = false
+	h.mu.Unlock()
+	switch {
+	case !h.firstAt.IsZero():
+	case changed:
+		h.day = store.DayOf(h.opts.Now())
+	default:
 		return nil
 	}
 	b := &store.Batch{
@@ -369,6 +397,7 @@ func (h *Head) cut() error {
 		b.Hosts = append(b.Hosts, x.info())
 	}
 	h.dirty = h.dirty[:0]
+	b.Forget, h.forgotten = h.forgotten, nil
 	h.waiting = append(h.waiting, h.active)
 	h.active = generation{b.ID + 1, store.NewTable()}
 	h.mu.Unlock()

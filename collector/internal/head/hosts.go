@@ -3,14 +3,14 @@ package head
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// maxName is the longest host name told apart from others; DNS has no longer one.
-const maxName = 255
+// maxName is the longest host name told apart from others.
+const maxName = store.MaxName
 
 // host is one machine by its name: the streams of those who send under it, and
 // what is known of it.
@@ -20,6 +20,7 @@ type host struct {
 	more       map[streamKey]*stream // those with open events, beside first
 	raw        []byte                // Name
 	dirty      bool
+	turned     time.Time // when it was last said that it comes from two addresses
 }
 
 func (x *host) info() store.Host { return x.Host }
@@ -56,14 +57,14 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 		}
 		x := h.hosts[string(node)]
 		if x == nil {
-			x = h.meet(string(node))
+			x = h.meet(string(node), b)
 		}
 		h.last = x
 		return x
 	}
 	name := b.Host
 	if name == "" && b.Peer.IsValid() {
-		name = event.SenderAddr(b.Peer.Addr()).String()
+		name = senderAddr(b).String()
 	}
 	if x := h.hosts[name]; x != nil {
 		return x
@@ -73,9 +74,16 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 
 // meet adds a host that a record names. Such names cost their inventor nothing, so
 // they are bounded apart from those of senders.
-func (h *Head) meet(name string) *host {
+func (h *Head) meet(name string, b *journal.Batch) *host {
 	switch long := len(name) > maxName; {
 	case !long && h.named < h.opts.MaxHosts:
+		if ok, tell := h.newcomers.admit(senderAddr(b), b.Received, h.opts.MaxHosts); !ok {
+			h.stats.NamesRefused++
+			if tell {
+				h.notice(Notice{Kind: TooManyNames, Name: name, Addr: senderAddr(b)}, b.Received)
+			}
+			break
+		}
 		h.named++
 		return h.newHost(store.Host{Name: name})
 	case long && !h.saidLong: // each once a run; the records are counted
@@ -118,6 +126,12 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 	if x == h.mixed {
 		h.stats.Mixed += records
 	}
+	if b.Peer.IsValid() {
+		if addr := senderAddr(b); len(x.Addrs) == 0 || x.Addrs[0] != addr {
+			h.movedTo(x, b, addr)
+			x.Addrs = latest(x.Addrs, addr)
+		}
+	}
 	x.Records += records
 	x.Bytes += size
 	x.Unparsable += unparsable
@@ -127,12 +141,6 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 	}
 	if b.Received.After(x.Last) {
 		x.Last = b.Received
-	}
-	if b.Peer.IsValid() {
-		addr := event.SenderAddr(b.Peer.Addr())
-		if len(x.Addrs) == 0 || x.Addrs[0] != addr {
-			x.Addrs = latest(x.Addrs, addr)
-		}
 	}
 	h.touch(x)
 }

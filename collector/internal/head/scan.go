@@ -20,7 +20,7 @@ func (h *Head) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 	if err != nil {
 		return err
 	}
-	err = h.scan(ctx, q, fn)
+	err = h.scan(ctx, h.also(q), fn)
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		err = errors.Join(err, behind)
 	}
@@ -69,6 +69,7 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 // Tally is Scan that counts; see store.Snapshot. It fails with ErrBehind where Scan
 // gives what there is.
 func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (sum *search.Tally, err error) {
+	q = h.also(q)
 	behind, err := h.catchUp(ctx)
 	if err = errors.Join(err, behind, errors.Join(h.damage...)); err != nil {
 		return nil, err

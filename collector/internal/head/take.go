@@ -72,8 +72,12 @@ func (h *Head) feed(b *journal.Batch) {
 			leave()
 			cur = x
 		}
-		if r.Node == nil && len(x.raw) > 0 {
+		switch {
+		case r.Node != nil:
+		case len(x.raw) > 0:
 			r.Node = x.raw
+		default:
+			r.Node = store.NodeOf(&sender)
 		}
 		if h.replaying {
 			h.stats.Replayed++

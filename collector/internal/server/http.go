@@ -125,8 +125,14 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().Evicted) })
 	r.CounterFunc("auditfleet_collector_searches_behind_total", "Searches answered without some records acknowledged shortly before: the store took no events.",
 		func() float64 { return float64(s.head.Stats().SearchesBehind) })
-	r.CounterFunc("auditfleet_collector_mixed_records_total", "Records of hosts beyond max_hosts, stored together.",
+	r.CounterFunc("auditfleet_collector_mixed_records_total", "Records of hosts beyond max_hosts and max_new_names, stored together.",
 		func() float64 { return float64(s.head.Stats().Mixed) })
+	r.CounterFunc("auditfleet_collector_names_refused_total", "Times that a record's new name was not added to the hosts: its sender had added max_new_names that day.",
+		func() float64 { return float64(s.head.Stats().NamesRefused) })
+	r.CounterFunc("auditfleet_collector_address_changes_total", "Times that a host's name came from another address than before.",
+		func() float64 { return float64(s.head.Stats().AddressChanges) })
+	r.CounterFunc("auditfleet_collector_future_events_total", "Events with a time more than a day beyond their receipt: they are stored, and move no clock.",
+		func() float64 { return float64(s.head.Stats().FarFuture) })
 	r.GaugeFunc("auditfleet_collector_open_bytes", "Records that wait for their event to be complete.",
 		func() float64 { return float64(s.head.Stats().OpenBytes) })
 	r.GaugeFunc("auditfleet_collector_open_events", "Events that are not complete yet.",

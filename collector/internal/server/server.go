@@ -49,6 +49,7 @@ type Config struct {
 	Node         string        // the name our own records are stored under; "" is the host name
 	EventTimeout time.Duration // end_of_event_timeout; 0 is 2 s
 	MaxHosts     int           // hosts told apart; 0 is the head's default
+	NewNames     int           // names that an address adds a day; 0 is the head's default, negative any number
 	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
 	OpenPerHost  int64         // bytes of a host's open events; 0 is the head's default
 	OpenTotal    int64         // of all hosts'; 0 is the head's default
@@ -434,7 +435,7 @@ func (s *Server) openAPI() error {
 	}
 	s.api = ln
 	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.of})
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.of, Change: s.head.ChangeHosts})
 	return nil
 }
 

@@ -89,7 +89,9 @@ func (s *Server) openHead() error {
 		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.cfg.OpenTotal),
 		MaxOpenEventsHost: s.cfg.OpenEvents,
 		TableBytes:        s.share(tablePart, maxTable),
+		NewNames:          s.cfg.NewNames,
 		OnEvent:           s.fanout.add,
+		OnNotice:          s.notice,
 	})
 	if err != nil {
 		return explain(err)

@@ -93,7 +93,7 @@ type Ref struct {
 
 // Event parses the event again.
 func (r *Ref) Event() *event.Event {
-	return ParseText(r.event.Text, r.event.Counted, []byte(r.host))
+	return ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
 }
 
 // Select finds the events of the table, as it is now, that a query may match,
@@ -121,7 +121,7 @@ func (t *Table) Select(q *search.Query) []Ref {
 		}
 		for k := range h.Events {
 			e := &h.Events[k]
-			if !InTime(q, e.Ms) || q.HasSerial && e.Serial != q.Serial || !meets(sets, h.ValuesOf(k)) {
+			if !InTime(q, e.Ms) || q.HasSerial && e.Serial != q.Serial || !q.IsFrom(e.From) || !meets(sets, h.ValuesOf(k)) {
 				continue
 			}
 			node := h.Name

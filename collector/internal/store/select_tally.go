@@ -23,12 +23,12 @@ func (t *Table) Tally(q *search.Query, sum *search.Tally, rest func(*event.Event
 		}
 		for k := range h.Events {
 			e := &h.Events[k]
-			if !InTime(q, e.Ms) {
+			if !InTime(q, e.Ms) || !q.IsFrom(e.From) {
 				continue
 			}
 			ids := h.ValuesOf(k)
 			if h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == search.FieldOdd }) {
-				if ev := ParseText(e.Text, e.Counted, []byte(h.Name)); m.Match(ev) {
+				if ev := ParseText(e.Text, e.Counted, []byte(h.Name), e.Origin); m.Match(ev) {
 					if err := rest(ev); err != nil {
 						return err
 					}

@@ -110,6 +110,9 @@ type Host struct {
 	Bytes       uint64
 	Duplicates  uint64 // resends dropped
 	Unparsable  uint64 // stored, but without a readable header
+	// Also is the host whose records these are, too, as an administrator said of a
+	// sender that did not name itself; "" for none.
+	Also string
 }
 
 // MaxAddrs is how many addresses of a host are kept.
@@ -134,6 +137,8 @@ type Batch struct {
 	// Hosts and Senders replace or add to what is kept; the rest stays.
 	Hosts   []Host
 	Senders []KV
+	// Forget are hosts to be kept no longer; their events stay. They go before Hosts.
+	Forget []string
 }
 
 // State is what a writer needs to go on after a restart: the last batch's.

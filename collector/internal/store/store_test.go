@@ -47,7 +47,7 @@ func TestTextRoundTrip(t *testing.T) {
 				t.Fatal(err)
 			}
 			text[k] = rest
-			ev := store.ParseText(one, k == 1, []byte("h"))
+			ev := store.ParseText(one, k == 1, []byte("h"), store.Origin{})
 			if len(ev.Records) != len(evs[i]) {
 				t.Fatalf("%d records, want %d", len(ev.Records), len(evs[i]))
 			}
@@ -75,7 +75,7 @@ func FuzzText(f *testing.F) {
 			if len(one)+len(rest) != len(b) || len(one) == 0 {
 				t.Fatalf("cut %d and %d of %d", len(one), len(rest), len(b))
 			}
-			store.ParseText(one, counted, nil)
+			store.ParseText(one, counted, nil, store.Origin{})
 			b = rest
 		}
 	})
@@ -121,7 +121,7 @@ func TestTableSelect(t *testing.T) {
 		m := search.NewMatcher(q)
 		for _, r := range tab.Select(q) {
 			if ev := r.Event(); m.Match(ev) {
-				got = append(got, storetest.Text(ev))
+				got = append(got, storetest.TextFor(q, ev))
 			}
 		}
 		if d := cmp.Diff(storetest.Collect(t, ref, q), got); d != "" {

@@ -23,6 +23,7 @@ type Table struct {
 
 	hosts  map[string]*TableHost
 	order  []*TableHost
+	from   map[event.Sender]*event.Sender
 	events uint32
 	stats  TableStats
 
@@ -67,6 +68,7 @@ type TableEvent struct {
 	ids     uint32 // where its values begin in IDs
 	Records uint16 // 65535 stands for that many or more
 	Counted bool
+	Origin
 	// Node is set only for a host of mixed nodes (Name "").
 	Node string
 }
@@ -75,13 +77,14 @@ const (
 	minChunk = 4 << 10
 	maxChunk = 64 << 10
 
-	valueCost = 64 // about what a value takes in memory beside its text
-	eventCost = 72
+	valueCost  = 64 // about what a value takes in memory beside its text
+	eventCost  = 104
+	senderCost = 128 // about what a sender takes
 )
 
 // NewTable returns an empty table.
 func NewTable() *Table {
-	t := &Table{hosts: map[string]*TableHost{}}
+	t := &Table{hosts: map[string]*TableHost{}, from: map[event.Sender]*event.Sender{}}
 	for f := range t.ids {
 		t.ids[f] = map[string]uint32{}
 	}
@@ -106,6 +109,8 @@ func (t *Table) Add(host string, ev *event.Event) {
 		e.Node = string(ev.Node)
 	}
 	e.Text, e.Counted = t.text(h, ev)
+	e.Origin = OriginOf(ev)
+	e.From = t.sender(ev.From)
 	t.events++
 	t.x.Index(ev, t.add)
 	if len(h.Events) == cap(h.Events) {
@@ -118,7 +123,7 @@ func (t *Table) Add(host string, ev *event.Event) {
 	s.Records += len(ev.Records)
 	raw := ev.Size()
 	s.RawBytes += int64(raw)
-	s.MemBytes += int64(len(e.Text)) + eventCost + 4*int64(uint32(len(h.IDs))-e.ids)
+	s.MemBytes += int64(len(e.Text)+len(e.Later)) + eventCost + 4*int64(uint32(len(h.IDs))-e.ids)
 	if ev.Ms != 0 {
 		if s.MinMs == 0 || ev.Ms < s.MinMs {
 			s.MinMs = ev.Ms
@@ -138,6 +143,21 @@ func (t *Table) host(name string) *TableHost {
 	}
 	t.cur = h
 	return h
+}
+
+// sender is the table's own copy of one.
+func (t *Table) sender(s *event.Sender) *event.Sender {
+	if s == nil {
+		return nil
+	}
+	own := t.from[*s]
+	if own == nil {
+		copied := *s
+		own = &copied
+		t.from[copied] = own
+		t.stats.MemBytes += senderCost
+	}
+	return own
 }
 
 // text writes the event's text into the host's chunk. Chunks are never moved,

@@ -122,15 +122,19 @@ func countRecords(text []byte, counted bool) int {
 }
 
 // ParseText makes an event of its text, again as it was when it came in: a
-// record without node= counts as its host's ("" is a host of mixed nodes).
-func ParseText(text []byte, counted bool, host []byte) *event.Event {
+// record without node= counts as its host's. "" is a host of mixed nodes: there it
+// counts as its sender's.
+func ParseText(text []byte, counted bool, host []byte, o Origin) *event.Event {
 	ev := &event.Event{Records: make([]record.Record, 0, max(0, countRecords(text, counted)))}
-	ParseInto(ev, text, counted, host)
+	ParseInto(ev, text, counted, host, o)
 	return ev
 }
 
 // ParseInto is ParseText into an event that was used before.
-func ParseInto(ev *event.Event, text []byte, counted bool, host []byte) {
+func ParseInto(ev *event.Event, text []byte, counted bool, host []byte, o Origin) {
+	if len(host) == 0 {
+		host = NodeOf(o.From)
+	}
 	list := ev.Records[:0]
 	records(text, counted, func(raw []byte) {
 		list = append(list, record.Record{})
@@ -140,6 +144,7 @@ func ParseInto(ev *event.Event, text []byte, counted bool, host []byte) {
 	if len(list) > 0 {
 		ev.Node, ev.Ms, ev.Serial = list[0].Node, list[0].Ms(), list[0].Serial
 	}
+	o.set(ev)
 }
 
 // CloneEvent copies an event, not its text.

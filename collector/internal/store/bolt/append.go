@@ -233,6 +233,11 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 		}
 	}
 	hosts := tx.Bucket(bktHosts)
+	for _, name := range b.Forget {
+		if err := hosts.Delete(hostKey(name)); err != nil {
+			return fmt.Errorf("host %.80q: %w", name, err)
+		}
+	}
 	for i := range b.Hosts {
 		if err := hosts.Put(hostKey(b.Hosts[i].Name), encodeHost(&b.Hosts[i])); err != nil {
 			return fmt.Errorf("host %.80q: %w", b.Hosts[i].Name, err)
@@ -250,6 +255,7 @@ func hostKey(name string) []byte { return append([]byte{'h'}, name...) }
 const (
 	stateVersion = 2
 	hostVersion  = 2
+	alsoVersion  = 3 // of a host that has Also
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -268,14 +274,14 @@ func cutSum(key, v []byte) ([]byte, error) {
 	return v[:n], nil
 }
 
-// open1or2 takes the version off and checks the sum of version 2.
-func open1or2(key, v []byte) ([]byte, error) {
+// openValue takes the version off and checks the sum, which version 1 has not.
+func openValue(key, v []byte, latest byte) ([]byte, error) {
 	var err error
 	switch {
 	case len(v) == 0:
 		return nil, fmt.Errorf("%w: no bytes", store.ErrDamaged)
 	case v[0] == 1:
-	case v[0] == 2:
+	case v[0] >= 2 && v[0] <= latest:
 		if v, err = cutSum(key, v); err != nil {
 			return nil, err
 		}
@@ -319,7 +325,7 @@ func decodeState(v []byte) (*store.State, error) {
 	if len(v) == 0 {
 		return &store.State{}, nil
 	}
-	body, err := open1or2(keyState, v)
+	body, err := openValue(keyState, v, stateVersion)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -350,6 +356,10 @@ func encodeHost(h *store.Host) []byte {
 		b := a.As16()
 		v = append(v, b[:]...)
 	}
+	if h.Also != "" {
+		v[0] = alsoVersion
+		v = append(v, h.Also...)
+	}
 	return addSum(hostKey(h.Name), v)
 }
 
@@ -358,7 +368,8 @@ func decodeHost(k, v []byte) (store.Host, error) {
 	if len(k) == 0 || k[0] != 'h' {
 		return store.Host{}, bad
 	}
-	body, err := open1or2(k, v)
+	also := len(v) > 0 && v[0] == alsoVersion
+	body, err := openValue(k, v, alsoVersion)
 	if err != nil {
 		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
 	}
@@ -366,13 +377,14 @@ func decodeHost(k, v []byte) (store.Host, error) {
 	h := store.Host{Name: string(k[1:]), First: timeOf(u.next()), Last: timeOf(u.next()), LastEventMs: int64(u.next()),
 		Records: u.next(), Bytes: u.next(), Duplicates: u.next(), Unparsable: u.next()}
 	n := u.next()
-	if u.bad || n > store.MaxAddrs || uint64(len(u.b)) != 16*n {
+	if u.bad || n > store.MaxAddrs || uint64(len(u.b)) < 16*n || also != (uint64(len(u.b)) > 16*n) {
 		return store.Host{}, bad
 	}
 	for ; n > 0; n-- {
 		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(u.b[:16])).Unmap())
 		u.b = u.b[16:]
 	}
+	h.Also = string(u.b)
 	return h, nil
 }
 

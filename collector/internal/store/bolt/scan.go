@@ -63,11 +63,13 @@ const (
 
 // plan is a group to be planned.
 type plan struct {
-	p     *partition
-	id    uint64
-	due   int64 // where the answer must be for it to be opened: see scan.due
-	phase phase
-	units []*unit
+	p   *partition
+	id  uint64
+	due int64 // where the answer must be for it to be opened: see scan.due
+	// origins are there from when the plan is made, where they are asked for.
+	origins *group.Origins
+	phase   phase
+	units   []*unit
 }
 
 // unit is a block to be read.
@@ -87,6 +89,7 @@ type found struct {
 	serial   uint64
 	node     string
 	off, len uint32 // in the block's text
+	origin   store.Origin
 	ev       *event.Event
 }
 
@@ -201,7 +204,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 	}
 	var cands []group.Candidate
 	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
-		cands, err = g.Plan(sc.q, sc.conds)
+		cands, pl.origins, err = candidates(g, sc.q, sc.conds)
 		return err
 	})
 	if err != nil {
@@ -216,6 +219,18 @@ func (sc *scan) plan(pl *plan) []*unit {
 	}
 	slices.SortStableFunc(units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
 	return units
+}
+
+// candidates finds the blocks of a group in which a query may match and, where that is
+// asked for, who sent their events: a host of mixed nodes goes by it.
+func candidates(g *group.Group, q *search.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, err error) {
+	if cands, err = g.Plan(q, conds); err != nil {
+		return nil, nil, err
+	}
+	if q.Origin || len(q.From) > 0 || slices.ContainsFunc(cands, func(c group.Candidate) bool { return c.Block.Host == "" }) {
+		o, err = g.Origins()
+	}
+	return cands, o, err
 }
 
 func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
@@ -262,6 +277,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 	host := []byte(blk.Host)
 	want, size := u.cand.Want, 0
 	rest := text
+	origins := u.plan.origins.Block(u.cand.Index, blk)
 	for i := uint32(0); i < blk.Events; i++ {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
@@ -269,6 +285,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 			sc.note(fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err))
 			break
 		}
+		origin := origins.Next()
 		if want != nil {
 			if len(want) == 0 {
 				break
@@ -282,7 +299,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 			continue
 		}
 		scratch := &rd.scratch
-		store.ParseInto(scratch, one, blk.Counted, host)
+		store.ParseInto(scratch, one, blk.Counted, host, origin)
 		if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
 			continue
 		}
@@ -291,7 +308,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 			node = string(scratch.Node)
 		}
 		off := len(text) - len(rest) - len(one)
-		f := found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one))}
+		f := found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one)), origin: origin}
 		if !u.alone { // else keep copies it out of the frame
 			f.ev = store.CloneEvent(scratch)
 		}
@@ -324,7 +341,7 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 		for i := range u.matched {
 			f := &u.matched[i]
 			one := slices.Clone(text[f.off : f.off+f.len])
-			f.ev = store.ParseText(one, u.cand.Block.Counted, host)
+			f.ev = store.ParseText(one, u.cand.Block.Counted, host, f.origin)
 		}
 	}
 }
@@ -517,5 +534,5 @@ func (sc *scan) again(u *unit, pos int) *event.Event {
 	if u.alone { // the frame is used again
 		one = slices.Clone(one)
 	}
-	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host))
+	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host), f.origin)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -74,15 +75,22 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 			break
 		}
 		var out group.Tallied
+		var origins *group.Origins
 		err := todo[i].p.withGroup(todo[i].id, func(g *group.Group) (err error) {
-			out, err = g.Tally(tl.q, tl.fields, sum)
+			if out, err = g.Tally(tl.q, tl.fields, sum); err != nil {
+				return err
+			}
+			mixed := func(c group.Candidate) bool { return c.Block.Host == "" }
+			if len(tl.q.From) > 0 || slices.ContainsFunc(out.Rest, mixed) || slices.ContainsFunc(out.Odd, mixed) {
+				origins, err = g.Origins()
+			}
 			return err
 		})
 		if err == nil {
-			err = tl.look(todo[i], out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
+			err = tl.look(todo[i], origins, out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
 		}
 		if err == nil {
-			err = tl.look(todo[i], out.Odd, func(ev *event.Event) error {
+			err = tl.look(todo[i], origins, out.Odd, func(ev *event.Event) error {
 				sum.TakeBack(ev)
 				return tl.give(m, ev)
 			})
@@ -110,7 +118,7 @@ func (tl *tallying) give(m *search.Matcher, ev *event.Event) error {
 }
 
 // look gives fn the events of blocks. An event is valid until fn returns.
-func (tl *tallying) look(pl *plan, cands []group.Candidate, fn func(*event.Event) error) error {
+func (tl *tallying) look(pl *plan, all *group.Origins, cands []group.Candidate, fn func(*event.Event) error) error {
 	var frame []byte
 	var scratch event.Event
 	have := int64(-1)
@@ -131,18 +139,20 @@ func (tl *tallying) look(pl *plan, cands []group.Candidate, fn func(*event.Event
 			return err
 		}
 		want := c.Want
+		origins := all.Block(c.Index, &c.Block)
 		for n := uint32(0); n < c.Block.Events && (c.Want == nil || len(want) > 0); n++ {
 			var one []byte
 			if one, text, err = store.CutText(text, c.Block.Counted); err != nil {
 				return fmt.Errorf("%s: group %d: block %d: %w: %w", pl.p.path, pl.id, c.Index, store.ErrDamaged, err)
 			}
+			origin := origins.Next()
 			if c.Want != nil {
 				if want[0] != n {
 					continue
 				}
 				want = want[1:]
 			}
-			store.ParseInto(&scratch, one, c.Block.Counted, []byte(c.Block.Host))
+			store.ParseInto(&scratch, one, c.Block.Counted, []byte(c.Block.Host), origin)
 			if len(scratch.Records) == 0 {
 				continue
 			}

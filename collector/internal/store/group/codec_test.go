@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"slices"
@@ -17,12 +18,13 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 var update = flag.Bool("update", false, "write the fixture again")
 
-// fixtureTable is what testdata/v1.group holds.
+// fixtureTable is what testdata/v2.group holds, and v1.group but for who sent it.
 func fixtureTable(t testing.TB) *store.Table {
 	tab := store.NewTable()
 	storetest.Fill(tab, storetest.NewGenerator(11, storetest.Templates(t), 3, storetest.Start), 150)
@@ -37,7 +39,12 @@ func all(g *Group, q *search.Query) (out []string, err error) {
 		return nil, err
 	}
 	m := search.NewMatcher(q)
+	origins, err := g.Origins()
+	if err != nil {
+		return nil, err
+	}
 	for _, c := range cands {
+		from := origins.Block(c.Index, &c.Block)
 		frame, err := g.Text(c.Block.Frame)
 		if err != nil {
 			return out, err
@@ -51,18 +58,19 @@ func all(g *Group, q *search.Query) (out []string, err error) {
 			if one, text, err = store.CutText(text, c.Block.Counted); err != nil {
 				return out, err
 			}
+			origin := from.Next()
 			if c.Want != nil && !slices.Contains(c.Want, i) {
 				continue
 			}
-			if ev := store.ParseText(one, c.Block.Counted, []byte(c.Block.Host)); len(ev.Records) > 0 && m.Match(ev) {
-				out = append(out, storetest.Text(ev))
+			if ev := store.ParseText(one, c.Block.Counted, []byte(c.Block.Host), origin); len(ev.Records) > 0 && m.Match(ev) {
+				out = append(out, whole(ev))
 			}
 		}
 	}
 	return out, nil
 }
 
-// TestFixture reads a group that version 1 wrote. It must be read for ever.
+// TestFixture reads groups that each version wrote. They must be read for ever.
 func TestFixture(t *testing.T) {
 	c := codec(t)
 	if *update {
@@ -70,7 +78,7 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v1.group", blob, 0o600); err != nil {
+		if err := os.WriteFile("testdata/v2.group", blob, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		g, err := c.Open(blob)
@@ -81,21 +89,30 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v1.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
+		if err := os.WriteFile("testdata/v2.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	blob, err := os.ReadFile("testdata/v1.group")
+	for _, name := range []string{"v1", "v2"} {
+		t.Run(name, func(t *testing.T) { readFixture(t, c, name) })
+	}
+}
+
+func readFixture(t *testing.T, c *Codec, name string) {
+	blob, err := os.ReadFile("testdata/" + name + ".group")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := os.ReadFile("testdata/v1.txt")
+	want, err := os.ReadFile("testdata/" + name + ".txt")
 	if err != nil {
 		t.Fatal(err)
 	}
 	g, err := c.Open(blob)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if found := c.Verify(blob).Findings; len(found) > 0 {
+		t.Errorf("verify: %v", found)
 	}
 	texts, err := all(g, &search.Query{})
 	if err != nil {
@@ -112,14 +129,16 @@ func TestFixture(t *testing.T) {
 		var must []string
 		m := search.NewMatcher(q)
 		cands, _ := g.Plan(&search.Query{}, nil)
+		origins, _ := g.Origins()
 		for _, cand := range cands {
 			frame, _ := g.Text(cand.Block.Frame)
 			text, _ := cand.Block.Cut(frame)
+			from := origins.Block(cand.Index, &cand.Block)
 			for range cand.Block.Events {
 				var one []byte
 				one, text, _ = store.CutText(text, cand.Block.Counted)
-				if ev := store.ParseText(one, cand.Block.Counted, []byte(cand.Block.Host)); m.Match(ev) {
-					must = append(must, storetest.Text(ev))
+				if ev := store.ParseText(one, cand.Block.Counted, []byte(cand.Block.Host), from.Next()); m.Match(ev) {
+					must = append(must, whole(ev))
 				}
 			}
 		}
@@ -127,6 +146,19 @@ func TestFixture(t *testing.T) {
 			t.Errorf("%s: the dictionaries hide events (-all +planned):\n%s", name, d)
 		}
 	}
+}
+
+// whole is an event with all that is known of it; of version 1, its text.
+func whole(ev *event.Event) string {
+	text := storetest.Text(ev)
+	if ev.From != nil {
+		text += fmt.Sprintf("from %+v received", *ev.From)
+		for i := range ev.Records {
+			text += fmt.Sprintf(" %d", ev.Records[i].Received)
+		}
+		text += "\n"
+	}
+	return text
 }
 
 // reseal gives changed bytes the right checksums, so that what lies behind them

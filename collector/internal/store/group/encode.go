@@ -51,6 +51,8 @@ type builder struct {
 	frames  [][]piece
 	sizes   []int
 	ids     [][]uint32 // by ordinal: numbers of the event's values
+	origins []store.Origin
+	times   []int64
 	sum     Summary
 	curSize int
 }
@@ -91,6 +93,9 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	for _, d := range <-dicts {
 		add(secDict, byte(d.field), d.body)
 	}
+	senders, receipts := c.origins(&b)
+	add(secSenders, 0, senders)
+	add(secReceipt, 0, receipts)
 	add(secFrames, 0, table)
 	index := headSize
 	for _, x := range bodies {
@@ -143,6 +148,8 @@ func (b *builder) addHost(h *store.TableHost) {
 		b.curSize += len(e.Text)
 		b.sizes[f] = b.curSize
 		b.ids = append(b.ids, h.ValuesOf(int(i)))
+		b.origins = append(b.origins, e.Origin)
+		b.times = append(b.times, e.Ms)
 	}
 }
 

@@ -9,8 +9,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
-// Version is the format's version; FORMAT.md says what it means.
-const Version = 1
+// Version is the format's version, and OldVersion the least that is read; FORMAT.md
+// says what they mean.
+const (
+	Version    = 2
+	OldVersion = 1
+)
 
 const (
 	magic       = "AFGROUP\x00"
@@ -38,6 +42,8 @@ const (
 	secFrames  = 4
 	secData    = 5
 	secDict    = 6 // arg: the field
+	secSenders = 7
+	secReceipt = 8
 )
 
 // addedField says whether a field came after groups of this version were written

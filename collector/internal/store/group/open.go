@@ -36,8 +36,8 @@ func (c *Codec) openHead(b []byte) (*Group, error) {
 	if len(b) < headSize || string(b[:8]) != magic {
 		return nil, damagedAs(store.ErrNotOurs, "no group begins here")
 	}
-	if v := binary.LittleEndian.Uint16(b[8:]); v != Version {
-		return nil, damagedAs(store.ErrVersion, "group version %d, this program reads %d", v, Version)
+	if v := binary.LittleEndian.Uint16(b[8:]); v < OldVersion || v > Version {
+		return nil, damagedAs(store.ErrVersion, "group version %d, this program reads %d to %d", v, OldVersion, Version)
 	}
 	n := int(binary.LittleEndian.Uint16(b[10:]))
 	size := headSize + n*sectionSize
@@ -172,6 +172,17 @@ func (g *Group) Plan(q *search.Query, conds store.Conditions) ([]Candidate, erro
 		}
 		if !set.any() {
 			return nil, nil
+		}
+	}
+	if len(q.From) > 0 {
+		s, err := g.meetFrom(q)
+		if err != nil || !s.any() {
+			return nil, err
+		}
+		if set == nil {
+			set = s
+		} else {
+			set.and(s)
 		}
 	}
 	if err := g.loadHosts(); err != nil {

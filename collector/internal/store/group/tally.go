@@ -38,7 +38,7 @@ func (g *Group) Tally(q *search.Query, fields []search.Field, t *search.Tally) (
 	n := 0
 	for _, c := range all {
 		b := &c.Block
-		if q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
+		if c.Want != nil || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
 			out.Rest = append(out.Rest, c)
 			continue
 		}

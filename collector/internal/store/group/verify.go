@@ -56,6 +56,7 @@ type verifier struct {
 	ords     []uint32 // by ordinal: its block
 	known    bool     // all blocks are readable
 	sum      Summary  // counted again
+	origins  *Origins // nil: not kept, or not readable
 	ids      [search.NumIndexed]map[string]*posting
 	ord      uint32
 	x        search.Extractor
@@ -114,6 +115,9 @@ func (v *verifier) run() {
 		v.ids[f] = map[string]*posting{}
 	}
 	v.addValue = v.add
+	if v.origins, err = g.Origins(); err != nil {
+		v.note(Finding{Offset: v.at(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
+	}
 	v.frames()
 	if v.known {
 		v.compareSummary()
@@ -163,6 +167,10 @@ func sectionName(s section) string {
 		return "block table"
 	case secFrames:
 		return "frame table"
+	case secSenders:
+		return "senders"
+	case secReceipt:
+		return "times of receipt"
 	case secDict:
 		return fmt.Sprintf("dictionary of field %s", search.Field(s.arg))
 	}
@@ -245,6 +253,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 	var last store.Key
 	sum := v.out.Hosts[blk.Host]
 	rest := text
+	origins := v.origins.Block(i, blk)
 	for n := uint32(0); n < blk.Events; n++ {
 		var one []byte
 		var err error
@@ -254,7 +263,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 			v.blockBad(i, &left, v.frameAt(blk.Frame), fmt.Errorf("%w: event %d of %d: %w", store.ErrDamaged, n, blk.Events, err))
 			return
 		}
-		store.ParseInto(&ev, one, blk.Counted, host)
+		store.ParseInto(&ev, one, blk.Counted, host, origins.Next())
 		if len(ev.Records) == 0 {
 			v.wrong(off, "block %d: event %d has no record", i, n)
 			continue
@@ -279,6 +288,9 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 		sum.Bytes += uint64(ev.Size())
 		v.ord = blk.First + n
 		v.x.Index(&ev, v.addValue)
+	}
+	if v.origins != nil && (origins.u.bad || len(origins.u.b) > 0) {
+		v.wrong(v.at(secReceipt, 0), "block %d: its receipts are not those of %d events", i, blk.Events)
 	}
 	v.readable[i] = true
 	v.out.Blocks++

@@ -67,6 +67,7 @@ func Fill(t *store.Table, g *Generator, n int) {
 			store.ParseRecord(&ev.Records[i], r, []byte(host))
 		}
 		ev.Node, ev.Ms, ev.Serial = ev.Records[0].Node, ev.Records[0].Ms(), ev.Records[0].Serial
+		g.origin(ev)
 		t.Add(host, ev)
 	}
 }
@@ -81,12 +82,32 @@ func Text(ev *event.Event) string {
 	return b.String()
 }
 
+// origins is what is known of an event beside its text, as the tests compare it.
+func origins(ev *event.Event) string {
+	var b strings.Builder
+	if s := ev.From; s != nil {
+		fmt.Fprintf(&b, "from %q %v %v", s.Host, s.Addr, s.Transport)
+	}
+	for i := range ev.Records {
+		fmt.Fprintf(&b, " %d", ev.Records[i].Received)
+	}
+	return b.String() + "\n"
+}
+
+// TextFor is Text with what a query asks for beside an event's text.
+func TextFor(q *search.Query, ev *event.Event) string {
+	if q.Origin || len(q.From) > 0 {
+		return Text(ev) + origins(ev)
+	}
+	return Text(ev)
+}
+
 // Collect is the whole answer to a query.
 func Collect(t testing.TB, s store.Store, q *search.Query) []string {
 	t.Helper()
 	var out []string
 	err := store.Scan(context.Background(), s, q, func(ev *event.Event) error {
-		out = append(out, Text(ev))
+		out = append(out, TextFor(q, ev))
 		return nil
 	})
 	if err != nil {
@@ -128,6 +149,12 @@ func Queries() map[string]*search.Query {
 	}
 	return map[string]*search.Query{
 		"all":            {},
+		"all, and whose": {Origin: true},
+		"from a host":    {From: nets("192.0.2.2/32")},
+		"from a network": {From: nets("192.0.2.0/30", "2001:db8::/32"), StartMs: at(2 * time.Second)},
+		"from and file":  {From: nets("192.0.2.9/32"), Terms: []search.Term{term(search.OpContains, "/srv/data/", search.FieldFile)}},
+		"from nowhere":   {From: nets("203.0.113.0/24")},
+		"a nameless one": {Nodes: []string{"192.0.2.77", "192.0.2.78"}, Origin: true},
 		"time":           {StartMs: at(3 * time.Second), EndMs: at(7*time.Second) + 999},
 		"open end":       {StartMs: at(9 * time.Second)},
 		"no time":        {EndMs: 1},
@@ -153,6 +180,13 @@ func Queries() map[string]*search.Query {
 	}
 }
 
+func nets(list ...string) (out []netip.Prefix) {
+	for _, n := range list {
+		out = append(out, netip.MustParsePrefix(n))
+	}
+	return out
+}
+
 func testAnswers(t *testing.T, env Env) {
 	ref, s := NewReference(), env.Open(t)
 	const seed = 7
@@ -164,6 +198,11 @@ func testAnswers(t *testing.T, env Env) {
 		if id == 3 {
 			tab.Add("web1.example.net", Parse("web1.example.net", "node=web1.example.net not a record"))
 			tab.Add("", Parse("", "node=stranger type=USER_LOGIN msg=audit(1795334401.000:5): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
+			for _, from := range []string{"192.0.2.77", "192.0.2.78"} { // of hosts that have no place of their own
+				ev := Parse(from, "type=USER_LOGIN msg=audit(1795334401.000:6): pid=1 uid=0 auid=1000 ses=3 msg='op=login'")
+				ev.From = &event.Sender{Addr: netip.MustParseAddr(from), Transport: event.TransportTCP}
+				tab.Add("", ev)
+			}
 			tab.Add("", Parse("", "node=web2.example.net type=USER_LOGIN msg=audit(1795334401.000:4): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
 		}
 		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(id/4), Events: tab, LSN: 400 * id}

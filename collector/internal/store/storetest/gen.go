@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // Generator makes records as a fleet would send them: real records as templates,
@@ -129,6 +132,36 @@ func (g *Generator) Event() (host string, records [][]byte) {
 		records = append(records, g.fill(t, h, p))
 	}
 	return h.name, records
+}
+
+// origin says who sent an event and when it was received: shortly after it happened,
+// or much later, all at once; some of its records behind the others; some by an
+// address of others; of a few nothing is known.
+func (g *Generator) origin(ev *event.Event) {
+	n := ev.Serial
+	if n%97 == 0 {
+		return
+	}
+	sender := event.Sender{Addr: netip.AddrFrom4([4]byte{192, 0, 2, 1 + ev.Node[3] - '1'}), Transport: event.TransportTCP}
+	switch {
+	case n%31 == 0:
+		sender.Addr = netip.MustParseAddr("2001:db8::1")
+	case n%13 == 0:
+		sender.Addr = netip.MustParseAddr("192.0.2.9")
+	case n%53 == 0:
+		sender = event.Sender{Host: "proved.example.net", Transport: event.TransportOwn}
+	}
+	ev.From = &sender
+	at := ev.Ms + int64(n%7)
+	if n%211 == 0 {
+		at += 86400e3
+	}
+	for i := range ev.Records {
+		if i > 0 && n%17 == 0 {
+			at += int64(i) - 1
+		}
+		ev.Records[i].Received = at
+	}
 }
 
 func (g *Generator) fill(t template, h *genHost, p *proc) []byte {

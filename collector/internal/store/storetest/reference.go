@@ -61,12 +61,15 @@ func (r *Reference) Append(_ context.Context, b *store.Batch) error {
 		for _, h := range b.Events.Hosts() {
 			for i := range h.Events {
 				e := &h.Events[i]
-				ev := store.ParseText(slices.Clone(e.Text), e.Counted, []byte(h.Name))
+				ev := store.ParseText(slices.Clone(e.Text), e.Counted, []byte(h.Name), e.Origin)
 				r.events = append(r.events, refEvent{b.ID, part, ev})
 			}
 		}
 	}
 	r.state = store.State{ID: b.ID, LSN: b.LSN, Open: slices.Clone(b.Open)}
+	for _, name := range b.Forget {
+		delete(r.hosts, name)
+	}
 	for _, h := range b.Hosts {
 		r.hosts[h.Name] = h
 	}

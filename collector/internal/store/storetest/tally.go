@@ -41,6 +41,8 @@ func testTally(t *testing.T, env Env) {
 	third := (st.MaxMs - st.MinMs) / 3
 	for name, q := range map[string]*search.Query{
 		"all":         {},
+		"from":        {From: nets("192.0.2.2/32", "192.0.2.9/32")},
+		"all whose":   {From: nets("0.0.0.0/0", "::/0")},
 		"some time":   {StartMs: st.MinMs + third, EndMs: st.MaxMs - third},
 		"until then":  {EndMs: st.MinMs + third},
 		"nothing":     {StartMs: st.MaxMs + 1},

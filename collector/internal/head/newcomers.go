@@ -1,0 +1,160 @@
+package head
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// DefaultNewNames is how many names an address may add a day: about as many hosts as
+// come through one relay or address translator for the first time at once.
+const DefaultNewNames = 1024
+
+// newcomers bounds the names that each address adds: a name costs its inventor
+// nothing, and takes a place that a host of later has not. An address has so many at
+// once, and gets them back in the course of a day.
+type newcomers struct {
+	most int // a day; negative: any number
+	by   map[netip.Addr]*allowance
+}
+
+type allowance struct {
+	used float64
+	at   time.Time // of the time that used is of
+	told time.Time // when it was last said that there are too many
+}
+
+// admit takes a place for a name from an address, and says otherwise whether that
+// is to be told. There are at most as many allowances as there are hosts: one that
+// is whole again is dropped.
+func (n *newcomers) admit(addr netip.Addr, now time.Time, bound int) (ok, tell bool) {
+	if n.most < 0 || !addr.IsValid() {
+		return true, false
+	}
+	a := n.by[addr]
+	if a == nil {
+		if len(n.by) >= bound {
+			n.drop(now)
+		}
+		if len(n.by) >= bound {
+			return false, false
+		}
+		a = &allowance{at: now}
+		n.by[addr] = a
+	}
+	a.used = n.left(a, now)
+	a.at = now
+	if a.used+1 <= float64(n.most) {
+		a.used++
+		return true, false
+	}
+	if tell = a.told.IsZero() || now.Sub(a.told) >= noticeEvery || now.Before(a.told); tell {
+		a.told = now
+	}
+	return false, tell
+}
+
+// left is how much of an allowance is used at a time. A clock that goes back gives
+// nothing.
+func (n *newcomers) left(a *allowance, now time.Time) float64 {
+	return max(0, a.used-float64(n.most)*max(0, now.Sub(a.at).Hours()/24))
+}
+
+func (n *newcomers) drop(now time.Time) {
+	for addr, a := range n.by {
+		if n.left(a, now) == 0 {
+			delete(n.by, addr)
+		}
+	}
+}
+
+// Notice is something about a name that the head was told by a peer, for the log
+// and as a record of the collector's own.
+type Notice struct {
+	Kind NoticeKind
+	Name string     // as the peer said it: any bytes
+	Addr netip.Addr // that said it
+	Was  netip.Addr // that said it before; not valid: the collector itself
+	// Omitted are the notices of any kind since the last that was given.
+	Omitted uint64
+}
+
+// NoticeKind says what a notice is about.
+type NoticeKind uint8
+
+const (
+	// NewAddress is given when a name comes from an address that it never came from.
+	NewAddress NoticeKind = iota
+	// ByTurns is given when a name comes from an address again, after it came from
+	// another one.
+	ByTurns
+	// TooManyNames is given when an address has added as many names as it may.
+	TooManyNames
+)
+
+const (
+	// noticeEvery bounds notices of one kind about one name or address.
+	noticeEvery = time.Hour
+	// noticesMinute bounds all together, so that nobody fills log and disk with them.
+	noticesMinute = 30
+)
+
+// notices gives notices within bounds.
+type notices struct {
+	minute  time.Time
+	given   int
+	omitted uint64
+}
+
+// notice gives one, unless what is told was told before the start.
+func (h *Head) notice(n Notice, now time.Time) {
+	if h.opts.OnNotice == nil || h.replaying {
+		return
+	}
+	s := &h.noticed
+	if now.Sub(s.minute) >= time.Minute || now.Before(s.minute) {
+		s.minute, s.given = now, 0
+	}
+	if s.given >= noticesMinute {
+		s.omitted++
+		return
+	}
+	s.given++
+	n.Omitted, s.omitted = s.omitted, 0
+	h.opts.OnNotice(n)
+}
+
+// moved looks whether a host's records come from where they came from before. What
+// the hosts file names is the administrator's to know.
+func (h *Head) movedTo(x *host, b *journal.Batch, addr netip.Addr) {
+	if h.replaying || x == h.mixed || x.Records == 0 || x.Name == b.Host || x.Name == addr.String() {
+		return
+	}
+	n := Notice{Kind: NewAddress, Name: x.Name, Addr: addr}
+	if len(x.Addrs) > 0 {
+		n.Was = x.Addrs[0]
+	}
+	h.stats.AddressChanges++
+	for _, a := range x.Addrs {
+		if a == addr {
+			n.Kind = ByTurns
+		}
+	}
+	if n.Kind == ByTurns {
+		if !x.turned.IsZero() && b.Received.Sub(x.turned) < noticeEvery && !b.Received.Before(x.turned) {
+			return
+		}
+		x.turned = b.Received
+	}
+	h.notice(n, b.Received)
+}
+
+// senderAddr is where a batch came from; not valid: from the collector itself.
+func senderAddr(b *journal.Batch) netip.Addr {
+	if !b.Peer.IsValid() {
+		return netip.Addr{}
+	}
+	return event.SenderAddr(b.Peer.Addr())
+}

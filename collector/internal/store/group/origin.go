@@ -1,0 +1,286 @@
+package group
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"sort"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Who sent the events of a group, and when they were received, lies in two sections
+// of its own, of which a query reads nothing that does not ask for it. Both have the
+// form of a dictionary's: a part for what is looked up and one for the rest.
+//
+//	senders   values: the senders; keys: each one's transport, address and name;
+//	          postings: runs of events of one sender, in order of their ordinals
+//	receipts  values: 1 where they are told from the event's time, else 0; keys: the
+//	          length of each block's; postings: these
+//
+// An event's receipt is how much later it is than that of the event before it in the
+// block, shifted by one for a bit that says whether its records have receipts of
+// their own: what comes in a stream is received soon after it happened, what comes
+// after an outage all at once. The shorter of the two forms is kept.
+const receiptsByTime = 1
+
+// run are events of one sender, up to the next run's first.
+type run struct {
+	first  uint32
+	sender uint32 // from 1 on; 0: not known
+}
+
+// origins encodes who sent the builder's events, and when they came.
+func (c *Codec) origins(b *builder) (senders, receipts []byte) {
+	numbers := map[event.Sender]uint64{}
+	var keys, runs []byte
+	last, events := uint64(0), uint64(0)
+	flush := func() {
+		if events > 0 {
+			runs = binary.AppendUvarint(binary.AppendUvarint(runs, last), events)
+		}
+	}
+	for i := range b.origins {
+		n := uint64(0)
+		if from := b.origins[i].From; from != nil {
+			if n = numbers[*from]; n == 0 {
+				n = uint64(len(numbers) + 1)
+				numbers[*from] = n
+				keys = appendSender(keys, from)
+			}
+		}
+		if n != last {
+			flush()
+			last, events = n, 0
+		}
+		events++
+	}
+	flush()
+	senders = c.dictBody(len(numbers), keys, runs)
+	for byTime := range 2 {
+		if body := c.receipts(b, byTime); receipts == nil || len(body) < len(receipts) {
+			receipts = body
+		}
+	}
+	return senders, receipts
+}
+
+func (c *Codec) receipts(b *builder, byTime int) []byte {
+	var lens, all []byte
+	for i := range b.blocks {
+		blk := &b.blocks[i]
+		from, before := len(all), int64(0)
+		for ord := blk.First; ord < blk.First+blk.Events; ord++ {
+			o := &b.origins[ord]
+			at := o.Received
+			if byTime != 0 {
+				at -= b.times[ord]
+			}
+			gap := at - before
+			before = at
+			v := uint64(gap)<<1 ^ uint64(gap>>63)
+			if o.Later == "" {
+				all = binary.AppendUvarint(all, v<<1)
+				continue
+			}
+			all = binary.AppendUvarint(all, v<<1|1)
+			all = binary.AppendUvarint(all, uint64(len(o.Later)))
+			all = append(all, o.Later...)
+		}
+		lens = binary.AppendUvarint(lens, uint64(len(all)-from))
+	}
+	return c.dictBody(byTime, lens, all)
+}
+
+func appendSender(dst []byte, s *event.Sender) []byte {
+	var addr []byte
+	if s.Addr.IsValid() {
+		addr = s.Addr.AsSlice()
+	}
+	dst = append(dst, byte(s.Transport), byte(len(addr)))
+	dst = append(dst, addr...)
+	dst = binary.AppendUvarint(dst, uint64(len(s.Host)))
+	return append(dst, s.Host...)
+}
+
+// Origins are who sent a group's events and when they were received. They hold no
+// bytes of the group.
+type Origins struct {
+	senders []event.Sender
+	runs    []run
+	byTime  bool
+	ends    []uint32 // of each block's receipts
+	all     []byte
+}
+
+// hasOrigins says whether the group's version has them.
+func (g *Group) hasOrigins() bool {
+	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secSenders })
+}
+
+// senders reads who sent what.
+func (g *Group) senders() (*Origins, error) {
+	b, err := g.section(secSenders, 0)
+	if b == nil || err != nil {
+		return nil, err
+	}
+	d, keys, err := g.c.parts(b)
+	if err != nil {
+		return nil, err
+	}
+	o := &Origins{senders: make([]event.Sender, d.n)}
+	for i := range o.senders {
+		if keys, err = readSender(&o.senders[i], keys); err != nil {
+			return nil, err
+		}
+	}
+	runs, err := g.c.unpack(d.posts, d.packed, d.size)
+	if err != nil {
+		return nil, err
+	}
+	u := varints{b: runs}
+	at := uint64(0)
+	for len(u.b) > 0 && !u.bad {
+		sender, events := u.next(), u.next()
+		if sender > uint64(d.n) || events == 0 || events > g.Summary.Events-at {
+			return nil, damaged("events from %d on of sender %d of %d", at, sender, d.n)
+		}
+		o.runs = append(o.runs, run{uint32(at), uint32(sender)})
+		at += events
+	}
+	if u.bad || at != g.Summary.Events {
+		return nil, damaged("senders of %d events of %d", at, g.Summary.Events)
+	}
+	return o, nil
+}
+
+func readSender(s *event.Sender, b []byte) ([]byte, error) {
+	if len(b) < 2 || len(b)-2 < int(b[1]) {
+		return nil, damaged("a sender")
+	}
+	n := int(b[1])
+	addr, ok := netip.AddrFromSlice(b[2 : 2+n])
+	if !ok && n > 0 {
+		return nil, damaged("a sender's address of %d bytes", n)
+	}
+	s.Transport, s.Addr, b = event.Transport(b[0]), addr, b[2+n:]
+	name, k := binary.Uvarint(b)
+	if k <= 0 || name > uint64(len(b)-k) {
+		return nil, damaged("a sender's name")
+	}
+	s.Host = string(b[k : k+int(name)])
+	return b[k+int(name):], nil
+}
+
+// Origins reads who sent the group's events and when they were received; nil where
+// that was not kept, by version 1.
+func (g *Group) Origins() (*Origins, error) {
+	o, err := g.senders()
+	if o == nil || err != nil {
+		return nil, err
+	}
+	b, err := g.section(secReceipt, 0)
+	if err != nil {
+		return nil, err
+	}
+	d, lens, err := g.c.parts(b)
+	if err != nil {
+		return nil, err
+	}
+	o.byTime = d.n == receiptsByTime
+	all, err := g.c.unpack(d.posts, d.packed, d.size)
+	if err != nil {
+		return nil, err
+	}
+	o.all = slices.Clone(all)
+	u := varints{b: lens}
+	end := uint64(0)
+	for range g.numBlocks() {
+		if end += u.next(); end > uint64(len(o.all)) {
+			return nil, damaged("receipts of %d bytes, %d are there", end, len(o.all))
+		}
+		o.ends = append(o.ends, uint32(end))
+	}
+	if u.bad || len(u.b) > 0 || end != uint64(len(o.all)) {
+		return nil, damaged("receipts of %d blocks in %d bytes", g.numBlocks(), len(o.all))
+	}
+	return o, nil
+}
+
+// from marks the events of the senders that a query wants.
+func (o *Origins) from(q *search.Query, set bitset, events uint32) {
+	want := make([]bool, len(o.senders)+1)
+	for i := range o.senders {
+		want[i+1] = q.IsFrom(&o.senders[i])
+	}
+	for i, r := range o.runs {
+		end := events
+		if i+1 < len(o.runs) {
+			end = o.runs[i+1].first
+		}
+		if want[r.sender] {
+			set.fill(r.first, end)
+		}
+	}
+}
+
+// meetFrom returns the events of the senders wanted.
+func (g *Group) meetFrom(q *search.Query) (bitset, error) {
+	set := newBitset(int(g.Summary.Events))
+	o, err := g.senders()
+	if o == nil || err != nil {
+		return set, err
+	}
+	o.from(q, set, uint32(g.Summary.Events))
+	return set, nil
+}
+
+// Block returns what reads the origins of a block's events, each once and in order.
+// The receiver may be nil: then nothing is known.
+func (o *Origins) Block(index int, b *Block) OriginReader {
+	if o == nil || index >= len(o.ends) {
+		return OriginReader{}
+	}
+	from, to := span(o.ends, index)
+	i := sort.Search(len(o.runs), func(i int) bool { return o.runs[i].first > b.First })
+	return OriginReader{o: o, ord: b.First, run: i - 1, u: varints{b: o.all[from:to]}}
+}
+
+// OriginReader reads the origins of a block's events.
+type OriginReader struct {
+	o   *Origins
+	ord uint32
+	run int
+	u   varints
+	at  int64
+}
+
+// Next is the origin of the next event.
+func (r *OriginReader) Next() (out store.Origin) {
+	o := r.o
+	if o == nil {
+		return out
+	}
+	for r.run+1 < len(o.runs) && o.runs[r.run+1].first <= r.ord {
+		r.run++
+	}
+	if n := o.runs[r.run].sender; n > 0 {
+		out.From = &o.senders[n-1]
+	}
+	r.ord++
+	v := r.u.next()
+	gap := v >> 1
+	r.at += int64(gap>>1) ^ -int64(gap&1)
+	out.Received, out.ByTime = r.at, o.byTime
+	if v&1 != 0 {
+		n := r.u.next()
+		if n > uint64(len(r.u.b)) {
+			r.u.bad, r.u.b = true, nil
+			return out
+		}
+		out.Later, r.u.b = string(r.u.b[:n]), r.u.b[n:]
+	}
+	return out
+}
