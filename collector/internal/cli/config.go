@@ -92,6 +92,7 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.IntVar(&o.openEvents, "max-open-events-per-host", o.openEvents, "events of one host that are not complete yet")
 	f.Var(bytesFlag{&o.openTotal}, "max-open-bytes", "the same of all hosts together")
 	f.IntVar(&o.maxHosts, "max-hosts", o.maxHosts, "hosts told apart; records of others are stored together")
+	f.IntVar(&o.newNames, "max-new-names", o.newNames, "new names that one address brings a day; records of further ones are stored together")
 	f.IntVar(&o.metricHosts, "metric-hosts", o.metricHosts, "hosts with metrics of their own; the others are summed up")
 	f.DurationVar(&o.drainTimeout, "drain-timeout", o.drainTimeout, "how long a clean stop waits for senders' last replies")
 	f.Var(bytesFlag{&o.reserve}, "disk-reserve", "free space kept for what was accepted: below it records are refused; 0 for none")
@@ -253,8 +254,8 @@ func (o *options) config() (server.Config, error) {
 		return server.Config{}, errors.New("--max-open-events-per-host: must be at least 1")
 	case o.maxDays < 0:
 		return server.Config{}, errors.New("--max-days: must not be negative")
-	case o.maxHosts < 1 || o.metricHosts < 1:
-		return server.Config{}, errors.New("--max-hosts and --metric-hosts: must be at least 1")
+	case o.maxHosts < 1 || o.metricHosts < 1 || o.newNames < 1:
+		return server.Config{}, errors.New("--max-hosts, --max-new-names and --metric-hosts: must be at least 1")
 	case o.drainTimeout <= 0:
 		return server.Config{}, errors.New("--drain-timeout: must be positive")
 	case o.grpc != "":

@@ -105,10 +105,10 @@ func TestHostsForPrograms(t *testing.T) {
 	if err != nil || len(rows) != 7 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	tail := func(row []string) string { return strings.Join(row[len(row)-4:], ",") }
+	tail := func(row []string) string { return strings.Join(row[len(row)-6:], ",") }
 	for i, want := range []string{
-		"state,records_per_second,lag_seconds,silent_seconds", "disconnected,,,0", "connected,12.346,0.500,0",
-		"silent,,0.001,180000", "disconnected,,0.000,0", "connected,,10800.000,0", "silent,,,3660",
+		"state,records_per_second,lag_seconds,silent_seconds,addresses,also", "disconnected,,,0,10.0.0.9,", "connected,12.346,0.500,0,10.0.0.1,",
+		"silent,,0.001,180000,10.0.0.2,", "disconnected,,0.000,0,,", "connected,,10800.000,0,10.0.0.3,", "silent,,,3660,10.0.0.4,",
 	} {
 		if got := tail(rows[i]); got != want {
 			t.Errorf("row %d ends %q, want %q", i, got, want)

@@ -103,7 +103,7 @@ func TestForgedRecordsAcrossRestart(t *testing.T) {
 
 // 20,000 invented names take no identity from those who come later without one.
 func TestInventedNames(t *testing.T) {
-	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.MaxHosts = 2000 })
+	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.MaxHosts, o.NewNames = 2000, -1 })
 	b := plain(1)
 	for i := range 3000 {
 		b.Records = append(b.Records, journal.Record{Raw: []byte(line(fmt.Sprintf("invented-%d", i), i, 1, "USER_LOGIN", "x"))})

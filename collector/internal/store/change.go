@@ -55,4 +55,3 @@ func (c *Change) Of(hosts []Host) (forget []string, changed []Host, err error) {
 	}
 	return forget, changed, nil
 }
-
