@@ -223,3 +223,6 @@ func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
 	}
 	return b
 }
+
+// Addr is the address of the n-th sender of a test.
+func Addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}) }
