@@ -54,7 +54,7 @@ func (l *Log) State() State {
 	return State{
 		Path: l.cfg.Path, Size: l.size, MaxSize: l.cfg.MaxSize, Rotated: l.rotated, Free: free,
 		SpaceLeft: threshold(l.cfg.SpaceLeft, total), Admin: threshold(l.cfg.AdminSpaceLeft, total),
-		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.failing || l.errored,
+		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.errored,
 	}
 }
 
@@ -223,6 +223,7 @@ func (l *Log) Suspended() bool { return l.suspended.Load() }
 // resuming must not suspend at once.
 func (l *Log) Resume() error {
 	l.retry = l.cfg.Now()
+	l.errored = false
 	if !l.suspended.Load() {
 		return nil
 	}
@@ -239,7 +240,6 @@ func (l *Log) Resume() error {
 	}
 	l.suspended.Store(false)
 	l.packer.configure(l.packing())
-	l.errored = false
 	l.failing, l.warned = false, l.cfg.MaxSize > 0 && l.size >= l.cfg.MaxSize
 	l.cfg.Logger.Warn("the local log is written again", "file", l.cfg.Path, "not_written", l.dropped.Load()-l.since)
 	return nil
