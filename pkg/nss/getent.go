@@ -176,7 +176,7 @@ func readAccounts(r io.Reader, most int) ([]answer, error) {
 			return nil, fmt.Errorf("a line that is no account, or one that was not asked for: %.40q", head)
 		}
 		lines = append(lines, answer{found, uint32(id), string(f[0])})
-		for err == bufio.ErrBufferFull {
+		for errors.Is(err, bufio.ErrBufferFull) {
 			_, err = b.ReadSlice('\n')
 		}
 		if err != nil && err != io.EOF {

@@ -98,7 +98,7 @@ func readReply(in *bufio.Reader) ([]byte, error) {
 		switch {
 		case err == nil:
 			return text[:len(text)-1], nil
-		case err != bufio.ErrBufferFull:
+		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, err
 		}
 	}

@@ -76,8 +76,8 @@ func (p *program) changeAt(ctx context.Context, w where, c *store.Change) ([]str
 	client, err := api.Dial(ctx, path)
 	switch {
 	case err == nil:
-		defer client.Close()
-		return client.ChangeHosts(ctx, c)
+		changed, err := client.ChangeHosts(ctx, c)
+		return changed, errors.Join(err, client.Close())
 	case !errors.Is(err, api.ErrNoServer) || w.api != "":
 		return nil, err
 	}

@@ -76,7 +76,7 @@ func Examine(ctx context.Context, h Host) []Finding {
 	e.configuration()
 	e.audit()
 	if e.conn != nil {
-		defer e.conn.Close()
+		defer func() { _ = e.conn.Close() }() // it was only read
 	}
 	for _, check := range []func(){
 		e.enabled, e.boot, e.backlog, e.daemon, e.rules, e.journald, e.clock, e.spool, e.collectors, e.names, e.logSpace, e.permissions, e.unit,

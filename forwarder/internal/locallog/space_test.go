@@ -158,7 +158,7 @@ func TestFailedWrites(t *testing.T) {
 		}
 		// The action was taken: that stays said, though writing works again, until the
 		// administrator has it resumed.
-		if got := l.State().Failing; got != (c.err == unix.EIO) {
+		if got := l.State().Failing; got != errors.Is(c.err, unix.EIO) {
 			t.Errorf("%s: disk error detected: %v", c.want, got)
 		}
 		fsx.write = nil

@@ -36,8 +36,8 @@ func (c *session) replies(dec *remote.Decoder, buf []byte) (used int, err error)
 		used += n
 		got++
 		report, said := c.reply(f)
-		switch {
-		case said == nothing:
+		switch said {
+		case nothing:
 			if c.odd++; c.odd > maxOdd {
 				err = errOdd
 			}

@@ -115,11 +115,6 @@ type Origins struct {
 	all     []byte
 }
 
-// hasOrigins says whether the group's version has them.
-func (g *Group) hasOrigins() bool {
-	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secSenders })
-}
-
 // senders reads who sent what.
 func (g *Group) senders() (*Origins, error) {
 	b, err := g.section(secSenders, 0)
