@@ -134,8 +134,9 @@ func trusted(f *os.File, path string, mask uint32, fix string) error {
 func foreign(uid uint32) bool { return uid != 0 && int(uid) != os.Geteuid() }
 
 // CheckDir refuses a folder in which others could plant links: one that is not root's
-// or this user's, or that its group or all may write. A sticky one may be written by
-// all where only files with names of their own are made there.
+// or this user's, or that all may write, or a group other than root's and this
+// process's own. A sticky one may be written by all where only files with names of
+// their own are made there.
 func CheckDir(dir string, stickyToo bool) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
@@ -147,7 +148,7 @@ func CheckDir(dir string, stickyToo bool) error {
 	case foreign(st.Uid):
 		return &UnsafeError{Path: dir, Why: fmt.Sprintf("the folder belongs to uid %d, who could put links in the place of our files", st.Uid), Fix: "chown root " + dir + ", or choose another one"}
 	case stickyToo && st.Mode&unix.S_ISVTX != 0:
-	case st.Mode&0o022 != 0:
+	case st.Mode&0o002 != 0, st.Mode&0o020 != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid():
 		return &UnsafeError{Path: dir, Why: "others may write in the folder, and put links in the place of our files", Fix: "chmod go-w " + dir + ", or choose another one"}
 	}
 	return nil

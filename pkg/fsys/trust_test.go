@@ -119,23 +119,26 @@ func TestCheckDir(t *testing.T) {
 	need.Root(t)
 	for _, c := range []struct {
 		mode      os.FileMode
-		uid       int
+		uid, gid  int
 		want      string
 		stickyToo bool
 	}{
-		{0o700, 0, "", false},
-		{0o755, 0, "", false},
-		{0o710, 0, "", false},
-		{0o777, 0, "others may write", false},
-		{0o777, 0, "others may write", true},
-		{0o777 | os.ModeSticky, 0, "others may write", false},
-		{0o777 | os.ModeSticky, 0, "", true},
-		{0o770, 0, "others may write", false},
-		{0o700, nobody, "belongs to uid 65534", false},
-		{0o777 | os.ModeSticky, nobody, "belongs to uid 65534", true},
+		{0o700, 0, 0, "", false},
+		{0o755, 0, 0, "", false},
+		{0o710, 0, 0, "", false},
+		{0o777, 0, 0, "others may write", false},
+		{0o777, 0, 0, "others may write", true},
+		{0o777 | os.ModeSticky, 0, 0, "others may write", false},
+		{0o777 | os.ModeSticky, 0, 0, "", true},
+		{0o770, 0, 0, "", false}, // root's group, or our own: umask 002
+		{0o775, 0, 0, "", false},
+		{0o770, 0, nobody, "others may write", false},
+		{0o750, 0, nobody, "", false},
+		{0o700, nobody, 0, "belongs to uid 65534", false},
+		{0o777 | os.ModeSticky, nobody, 0, "belongs to uid 65534", true},
 	} {
 		dir := filepath.Join(t.TempDir(), "d")
-		for _, err := range []error{os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.uid, -1)} {
+		for _, err := range []error{os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.uid, c.gid)} {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,9 +150,9 @@ func TestCheckDir(t *testing.T) {
 		for _, err := range errs {
 			switch {
 			case c.want == "" && err != nil, c.want != "" && err == nil:
-				t.Errorf("%v of %d: %v", c.mode, c.uid, err)
+				t.Errorf("%v of %d:%d: %v", c.mode, c.uid, c.gid, err)
 			case err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), dir+", or choose another one")):
-				t.Errorf("%v of %d: %v does not say what to do", c.mode, c.uid, err)
+				t.Errorf("%v of %d:%d: %v does not say what to do", c.mode, c.uid, c.gid, err)
 			}
 		}
 	}

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot/boottest"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func TestParamOf(t *testing.T) {
@@ -142,6 +144,65 @@ func TestNoteByMany(t *testing.T) {
 	wg.Wait()
 	if n, err := notes.Read(); err != nil || n.Lost != 400 {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// TestNoteHeld: whoever may read the note can keep its flock for ever, and keeps
+// nobody from writing it; what others put in its place is not written to.
+func TestNoteHeld(t *testing.T) {
+	h := boottest.New(t, "")
+	notes := boot.Notes{Root: h.Root, Path: boot.DefaultNote}
+	if err := notes.Enabled(true); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(h.Root, boot.DefaultNote)
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := unix.Flock(int(reader.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	updated := make(chan error, 1)
+	go func() { updated <- notes.Update(func(n *boot.Note) { n.Lost = 5 }) }()
+	select {
+	case err := <-updated:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(10 * time.Second):
+		_ = unix.Flock(int(reader.Fd()), unix.LOCK_UN)
+		t.Fatal("the note waits for one who only reads it")
+	}
+	if n, err := notes.Read(); err != nil || n.Lost != 5 {
+		t.Errorf("%+v, %v", n, err)
+	}
+	// The lock is nobody else's to open, and not waited for without end.
+	info, err := os.Stat(path + ".lock")
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Fatal(err)
+	}
+	if err := notes.Update(func(n *boot.Note) { n.Lost = 6 }); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("with a stopped holder: %v", err)
+	}
+	if err := errors.Join(lock.Close(), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	var unsafe *fsys.UnsafeError
+	if err := notes.Update(func(n *boot.Note) { n.Lost = 6 }); !errors.As(err, &unsafe) {
+		t.Errorf("a note that all may write: %v", err)
+	}
+	if _, err := notes.Read(); !errors.As(err, &unsafe) {
+		t.Errorf("a note that all may write is read: %v", err)
 	}
 }
 

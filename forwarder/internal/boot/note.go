@@ -12,10 +12,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // DefaultNote is where the note of the present boot is kept.
 const DefaultNote = "/run/auditfleet-forwarder.boot"
+
+// How long the note's lock is waited for, two seconds in all.
+const (
+	lockPause = 5 * time.Millisecond
+	lockTries = 400
+)
 
 // Enabling says what is known of when auditing was first on in this boot.
 type Enabling uint8
@@ -67,7 +75,7 @@ func (n Notes) Read() (Note, error) {
 	if err != nil {
 		return Note{}, err
 	}
-	f, err := os.OpenFile(filepath.Join(n.Root, n.Path), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := fsys.OpenOwn(filepath.Join(n.Root, n.Path), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Note{}, nil
 	}
@@ -88,15 +96,16 @@ func (n Notes) Update(f func(*Note)) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(filepath.Join(n.Root, n.Path), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o644)
+	lock, err := lockNote(filepath.Join(n.Root, n.Path) + ".lock")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	file, err := fsys.OpenOwn(filepath.Join(n.Root, n.Path), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	// Its holders do no more than what follows.
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", file.Name(), err)
-	}
 	note, err := readNote(file, id)
 	if err != nil {
 		return err
@@ -117,14 +126,28 @@ func (n Notes) Update(f func(*Note)) (err error) {
 	return err
 }
 
-func readNote(f *os.File, id string) (Note, error) {
-	info, err := f.Stat()
+// lockNote waits for a file of its own: whoever may read a file may hold flock(2) on
+// it, and everybody may read the note. Its holders do no more than Update does, so
+// one that keeps it for longer has been stopped.
+func lockNote(path string) (*os.File, error) {
+	lock, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return Note{}, err
+		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return Note{}, fmt.Errorf("%s %w", f.Name(), ErrNote)
+	for tries := 0; ; tries++ {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return lock, nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EWOULDBLOCK) && tries < lockTries:
+			time.Sleep(lockPause)
+		default:
+			return nil, errors.Join(fmt.Errorf("%s: %w: another program holds it", path, err), lock.Close())
+		}
 	}
+}
+
+func readNote(f *os.File, id string) (Note, error) {
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err != nil {
 		return Note{}, err
