@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -58,6 +59,7 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 	if isDaemon(name, args) {
 		std.signals = takeSignals()
 		defer signal.Stop(std.signals)
+		std.Err = heard(std.Err, args, syslog.Socket)
 	}
 	var err error
 	switch name {

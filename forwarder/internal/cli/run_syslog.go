@@ -1,0 +1,65 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/syslog"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
+)
+
+// syslogWait is how long a message waits for a syslog that hangs.
+const syslogWait = 50 * time.Millisecond
+
+// heard returns where a daemon's messages go: standard error, or the syslog at socket
+// where nobody would read them. A stock auditd starts its plugins with /dev/null there,
+// and what is wrong with a plugin's options would be known to nobody.
+func heard(stderr io.Writer, args []string, socket string) io.Writer {
+	f, ok := terminal.File(stderr)
+	if !ok || !isNull(f) || !underDispatcher() && !slices.Contains(args, "--plugin") {
+		return stderr
+	}
+	return &syslogLines{syslog.New(socket, fmt.Sprintf("forwarder[%d]", os.Getpid()), syslogWait)}
+}
+
+// isNull reports whether a file is /dev/null.
+func isNull(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+}
+
+// syslogLines writes a logger's entry as one message, and each line of anything else.
+// Safe for concurrent use.
+type syslogLines struct{ to *syslog.Writer }
+
+// logged is the beginning of a logger's entry: syslog has the time and the level itself.
+var logged = regexp.MustCompile(`^\S+ \[(TRACE|DEBUG|INFO|WARN|ERROR)\] *`)
+
+// Write implements io.Writer. A message that can't be sent is nobody's to hear of.
+func (s *syslogLines) Write(p []byte) (int, error) {
+	if m := logged.FindSubmatch(p); m != nil {
+		s.say(levels[string(m[1])], bytes.Join(bytes.Fields(p[len(m[0]):]), []byte(" ")))
+		return len(p), nil
+	}
+	for line := range bytes.Lines(p) {
+		s.say(syslog.Err, bytes.TrimSpace(line)) // what ends the program
+	}
+	return len(p), nil
+}
+
+func (s *syslogLines) say(level syslog.Priority, text []byte) {
+	if len(text) > 0 {
+		_ = s.to.Write(syslog.Daemon|level, text)
+	}
+}
+
+var levels = map[string]syslog.Priority{
+	"TRACE": syslog.Debug, "DEBUG": syslog.Debug, "INFO": syslog.Info, "WARN": syslog.Warning, "ERROR": syslog.Err,
+}
