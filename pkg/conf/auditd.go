@@ -155,7 +155,7 @@ func (a *Auditd) OwnLogKeys() Schema {
 var CollectorKeys = []string{
 	"store", "listen", "api", "api_group", "http", "node", "max_connections", "frame_timeout", "drain_timeout",
 	"max_in_flight", "max_in_flight_total", "max_open_bytes_per_host", "max_open_events_per_host", "hosts_file",
-	"max_open_bytes", "disk_reserve", "max_days", "max_bytes", "state_file", "max_hosts", "max_new_names", "metric_hosts", "log_level",
+	"max_open_bytes", "max_open_events", "max_open_age", "disk_reserve", "max_days", "max_bytes", "state_file", "max_hosts", "max_new_names", "metric_hosts", "log_level",
 }
 
 // HostSchema is what a host's own programs read: auditd.conf's keys, ours for the

@@ -16,10 +16,13 @@ type Config struct {
 	// it is taken to be complete (end_of_event_timeout of auditd.conf); in wall
 	// clock, how long an event may go without a further record. Default 2 s.
 	Timeout time.Duration
-	// MaxEvents and MaxBytes (of raw records) limit what is open at any time;
-	// the event longest without a record goes first. Default 16,384 and 32 MiB.
+	// MaxEvents and MaxBytes (of memory, see Bytes) limit what is open at any time;
+	// the event longest without a record goes first. Default 16,384 and 64 MiB.
 	MaxEvents int
 	MaxBytes  int
+	// MaxAge is how long an event may get further records, by the clock that Add is
+	// told; 0 is for ever. What comes for it later is another event.
+	MaxAge time.Duration
 	// InOrder makes events come out by time and serial, as ausearch prints a
 	// log's: a complete event waits until all older ones are, and until a record
 	// of another event comes, so that an EOE still finds its event. For finished
@@ -32,7 +35,7 @@ type Config struct {
 const (
 	defaultTimeout   = 2 * time.Second
 	defaultMaxEvents = 16384
-	defaultMaxBytes  = 32 << 20
+	defaultMaxBytes  = 64 << 20
 )
 
 // Stats counts what an Assembler has done.
@@ -42,7 +45,9 @@ type Stats struct {
 	Single     uint64 // of one record that is complete by its type
 	Complete   uint64 // ended by EOE or PROCTITLE
 	Late       uint64 // ended because the node's time, or the wall clock, went on
-	Evicted    uint64 // emitted early because of MaxEvents or MaxBytes
+	Evicted    uint64 // emitted early because of MaxEvents
+	Oversize   uint64 // emitted early because of MaxBytes
+	Aged       uint64 // emitted early because of MaxAge
 	Flushed    uint64 // emitted by Flush before they were complete
 	Unparsable uint64 // of one record without a full header
 }
@@ -61,7 +66,8 @@ type Assembler struct {
 
 	open  map[key]*openEvent // without those nothing can be added to
 	count int                // of all open events
-	bytes int                // of all their records
+	bytes int                // of memory that they take
+	peak  int                // the greatest count since the maps were made
 
 	// Open events by last use, the least recent first.
 	lru openEvent // sentinel of a ring
@@ -72,8 +78,9 @@ type Assembler struct {
 	lastNode *node      // of the last record, while it has open events
 	whole    *node      // with InOrder: the one whose heap holds all open events
 
-	freeEvents *openEvent
-	freeNodes  *node
+	freeEvents           *openEvent
+	freeNodes            *node
+	spareEvents, spareNs int // how many of them there are
 }
 
 type key struct {
@@ -90,6 +97,7 @@ type openEvent struct {
 	single     bool      // complete by its only record's type, and waiting its turn
 	seq        uint64    // order of arrival
 	heapIndex  int       // in its heap
+	opened     time.Time // wall clock of its first record
 	touched    time.Time // wall clock of its last record
 	prev, next *openEvent
 }
@@ -97,7 +105,8 @@ type openEvent struct {
 // A node is the stream of one host: its clock decides when its events are late.
 type node struct {
 	hash uint64
-	name []byte // of some record of an open event
+	name []byte // nil or its own bytes
+	room []byte // for name
 	next *node
 	heap eventHeap
 	refs int
@@ -142,10 +151,13 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	}
 	ms := r.Ms()
 	o := a.last
-	if o == nil || o.serial != r.Serial || o.ms != ms || !sameNode(o.node.name, r.Node) {
+	if o == nil || o.serial != r.Serial || o.ms != ms || !sameNode(o.node.name, r.Node) || a.tooOld(o, now) {
 		n := a.findNode(r.Node)
+		if o = a.find(n, ms, r.Serial); o != nil && a.tooOld(o, now) {
+			o = nil
+		}
 		a.expire(n, ms)
-		if o = a.find(n, ms, r.Serial); o == nil {
+		if o == nil {
 			single := IsSingle(r.Type)
 			if single && (a.whole == nil || a.count == 0) {
 				a.stats.Single++
@@ -153,16 +165,14 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 				return
 			}
 			o = a.start(n, r, ms, single)
+			o.opened = now
 		}
 		a.last = o
 		if o.single {
 			a.last = nil // nothing can follow
 		}
 	}
-	o.ev.Records = append(o.ev.Records, *r)
-	o.ev.Tags = append(o.ev.Tags, tag)
-	o.bytes += len(r.Raw)
-	a.bytes += len(r.Raw)
+	a.append(o, r, tag)
 	o.touched = now
 	a.moveToBack(o)
 	if isLast(r.Type) {
@@ -176,11 +186,24 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	if a.whole != nil {
 		a.release()
 	}
-	for a.count > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes {
-		o := a.lru.next
-		a.countEnd(o, &a.stats.Evicted)
+	for a.count > 0 && (a.count > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes) {
+		o, why := a.lru.next, &a.stats.Oversize
+		if a.count > a.cfg.MaxEvents {
+			why = &a.stats.Evicted
+		}
+		a.countEnd(o, why)
 		a.finish(o)
 	}
+}
+
+// tooOld ends an event that has been open for MaxAge.
+func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
+	if a.cfg.MaxAge <= 0 || now.Sub(o.opened) < a.cfg.MaxAge {
+		return false
+	}
+	a.countEnd(o, &a.stats.Aged)
+	a.finish(o)
+	return true
 }
 
 // Tick emits the events that got no record for the timeout of wall clock. It is
@@ -215,9 +238,6 @@ func (a *Assembler) Stats() Stats { return a.stats }
 
 // Len returns how many events are open.
 func (a *Assembler) Len() int { return a.count }
-
-// Bytes returns the length of all records of open events.
-func (a *Assembler) Bytes() int { return a.bytes }
 
 // OpenTags appends the tags of all records of open events to dst, in no
 // particular order.
@@ -275,12 +295,16 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64, single bool) *ope
 	o := a.freeEvents
 	if o != nil {
 		a.freeEvents = o.next
+		a.spareEvents--
 	} else {
 		o = &openEvent{}
 	}
 	*o = openEvent{key: key{n, ms, r.Serial}, ev: a.cfg.Pool.get(r), seq: a.stats.Records, done: single, single: single}
+	o.bytes = eventCost + spilled(o.ev)
+	a.bytes += o.bytes
 	n.refs++
 	a.count++
+	a.peak = max(a.peak, a.count)
 	if !single {
 		a.open[o.key] = o
 	}
@@ -301,10 +325,18 @@ func (a *Assembler) newNode(name []byte) *node {
 	n := a.freeNodes
 	if n != nil {
 		a.freeNodes = n.next
+		a.spareNs--
 	} else {
 		n = &node{}
 	}
-	n.hash, n.name = a.hash(name), name
+	a.bytes += nodeCost(name)
+	if n.hash = a.hash(name); name != nil {
+		if n.room == nil {
+			n.room = make([]byte, 0, len(name)) // not nil, whatever the name
+		}
+		n.room = append(n.room[:0], name...)
+		n.name = n.room
+	}
 	n.next = a.nodes[n.hash]
 	a.nodes[n.hash] = n
 	a.lastNode = n
@@ -327,7 +359,12 @@ func (a *Assembler) dropNode(n *node) {
 	if a.lastNode == n {
 		a.lastNode = nil
 	}
-	n.name = nil
+	a.bytes -= nodeCost(n.name)
+	n.name, n.next = nil, nil
+	if a.spareNs == spareNodes || cap(n.heap) > spareHeap || cap(n.room) > spareName {
+		return
+	}
+	a.spareNs++
 	n.next, a.freeNodes = a.freeNodes, n
 }
 
@@ -398,8 +435,15 @@ func (a *Assembler) finish(o *openEvent) {
 		a.dropNode(o.node)
 	}
 	ev := o.ev
-	*o = openEvent{next: a.freeEvents}
-	a.freeEvents = o
+	*o = openEvent{}
+	if a.spareEvents < spareEvents {
+		o.next, a.freeEvents = a.freeEvents, o
+		a.spareEvents++
+	}
+	if a.count == 0 && a.peak > maxIdle {
+		// A map does not give back what it once needed.
+		a.open, a.nodes, a.peak = make(map[key]*openEvent), make(map[uint64]*node), 0
+	}
 	a.emit1(ev)
 }
 

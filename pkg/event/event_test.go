@@ -110,8 +110,8 @@ func TestCompletion(t *testing.T) {
 			[]string{"2:SYSCALL PATH PROCTITLE", "1:SYSCALL PROCTITLE"}, nil},
 		{"the oldest goes first", Config{MaxEvents: 2}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PATH 1000 1", "SYSCALL 1000 3"},
 			[]string{"2:SYSCALL"}, []string{"1:SYSCALL PATH", "3:SYSCALL"}},
-		{"bytes", Config{MaxBytes: 100}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PATH 1000 1"}, []string{"2:SYSCALL"}, []string{"1:SYSCALL PATH"}},
-		{"one event of too many bytes", Config{MaxBytes: 100}, []string{"SYSCALL 1000 1", "PATH 1000 1", "PATH 1000 1", "PATH 1000 1"},
+		{"bytes", Config{MaxBytes: nodeFixed + 2*eventCost + 100}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PATH 1000 1"}, []string{"2:SYSCALL"}, []string{"1:SYSCALL PATH"}},
+		{"one event of too many bytes", Config{MaxBytes: nodeFixed + eventCost + 100}, []string{"SYSCALL 1000 1", "PATH 1000 1", "PATH 1000 1", "PATH 1000 1"},
 			[]string{"1:SYSCALL PATH PATH"}, []string{"1:PATH"}},
 	} {
 		live, flushed := run(t, tt.cfg, tt.records...)

@@ -20,7 +20,6 @@ type model struct {
 	open  []*modelEvent
 	last  *modelEvent
 	seq   int
-	bytes int
 	out   []string
 	stats Stats
 }
@@ -31,7 +30,9 @@ type modelEvent struct {
 	serial       uint64
 	lines        []string
 	tags         []uint64
-	bytes, seq   int
+	text, seq    int
+	room         Event // grows as an event does
+	opened       time.Time
 	touched      time.Time
 	done, single bool
 }
@@ -54,7 +55,6 @@ func (m *model) finish(o *modelEvent, count *uint64) {
 	}
 	m.stats.Events++
 	m.open = slices.DeleteFunc(m.open, func(p *modelEvent) bool { return p == o })
-	m.bytes -= o.bytes
 	if m.last == o {
 		m.last = nil
 	}
@@ -86,13 +86,20 @@ func inTime(x, y *modelEvent) bool {
 func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 	m.seq++
 	m.stats.Records++
-	one := &modelEvent{node: nodeName(r.Node), ms: r.Ms(), serial: r.Serial, bytes: len(r.Raw), seq: m.seq}
+	one := &modelEvent{node: nodeName(r.Node), ms: r.Ms(), serial: r.Serial, text: textCost(len(r.Raw)), seq: m.seq, opened: now}
+	one.room = newEvent(r).withRecord()
 	one.lines, one.tags = []string{string(r.Raw)}, []uint64{tag}
 	if r.Err != nil {
 		m.stats.Events++
 		m.stats.Unparsable++
 		m.out = append(m.out, fmt.Sprint(one.node, one.ms, one.serial, one.lines, one.tags))
 		return
+	}
+	same := func(o *modelEvent) bool {
+		return o.node == one.node && o.ms == one.ms && o.serial == one.serial && !o.single
+	}
+	if o := m.least(inTime, same); o != nil && m.cfg.MaxAge > 0 && now.Sub(o.opened) >= m.cfg.MaxAge {
+		m.finish(o, &m.stats.Aged)
 	}
 	for {
 		late := m.least(inTime, func(o *modelEvent) bool {
@@ -103,24 +110,20 @@ func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 		}
 		m.finish(late, &m.stats.Late)
 	}
-	o := m.least(inTime, func(o *modelEvent) bool {
-		return o.node == one.node && o.ms == one.ms && o.serial == one.serial && !o.single
-	})
+	o := m.least(inTime, same)
 	if o == nil {
 		o = one
 		o.single = IsSingle(r.Type)
 		o.done = o.single
 		if o.single && (!m.cfg.InOrder || len(m.open) == 0) {
-			m.bytes += o.bytes
 			m.finish(o, nil)
 			return
 		}
 	} else {
 		m.open = slices.DeleteFunc(m.open, func(p *modelEvent) bool { return p == o })
-		o.lines, o.tags, o.bytes = append(o.lines, one.lines[0]), append(o.tags, tag), o.bytes+one.bytes
+		o.lines, o.tags, o.text, o.room = append(o.lines, one.lines[0]), append(o.tags, tag), o.text+one.text, o.room.withRecord()
 	}
 	m.open = append(m.open, o)
-	m.bytes += one.bytes
 	m.last, o.touched = o, now
 	if o.single {
 		m.last = nil
@@ -139,9 +142,32 @@ func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 		}
 		m.finish(first, nil)
 	}
-	for len(m.open) > m.cfg.MaxEvents || m.bytes > m.cfg.MaxBytes {
-		m.finish(m.open[0], &m.stats.Evicted)
+	for len(m.open) > m.cfg.MaxEvents || m.bytes() > m.cfg.MaxBytes {
+		why := &m.stats.Oversize
+		if len(m.open) > m.cfg.MaxEvents {
+			why = &m.stats.Evicted
+		}
+		m.finish(m.open[0], why)
 	}
+}
+
+// withRecord is an event after one more record.
+func (e Event) withRecord() Event {
+	e.Records, e.Tags = append(e.Records, record.Record{}), append(e.Tags, 0)
+	return e
+}
+
+// bytes is the memory of what is open.
+func (m *model) bytes() (n int) {
+	nodes := map[string]bool{}
+	for _, o := range m.open {
+		n += eventCost + o.text + spilled(&o.room)
+		if !nodes[o.node] {
+			nodes[o.node] = true
+			n += nodeCost([]byte(o.node[1:]))
+		}
+	}
+	return n
 }
 
 func (m *model) tick(now time.Time) {
@@ -180,7 +206,8 @@ func TestModel(t *testing.T) {
 		cfg := Config{
 			Timeout:   rapid.SampledFrom([]time.Duration{time.Second, 2 * time.Second}).Draw(t, "timeout"),
 			MaxEvents: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "max events"),
-			MaxBytes:  rapid.SampledFrom([]int{100, 400, 1 << 20}).Draw(t, "max bytes"),
+			MaxBytes:  rapid.SampledFrom([]int{2000, 6000, 1 << 20}).Draw(t, "max bytes"),
+			MaxAge:    rapid.SampledFrom([]time.Duration{0, 0, 1500 * time.Millisecond}).Draw(t, "max age"),
 			InOrder:   rapid.Bool().Draw(t, "in order"),
 		}
 		m := &model{cfg: cfg}
@@ -232,8 +259,8 @@ func TestModel(t *testing.T) {
 }
 
 func checkOpen(t *rapid.T, a *Assembler, m *model) {
-	if a.Len() != len(m.open) || a.Bytes() != m.bytes {
-		t.Fatalf("%d events of %d bytes open, want %d of %d", a.Len(), a.Bytes(), len(m.open), m.bytes)
+	if a.Len() != len(m.open) || a.Bytes() != m.bytes() {
+		t.Fatalf("%d events of %d bytes open, want %d of %d", a.Len(), a.Bytes(), len(m.open), m.bytes())
 	}
 	if a.Len() > a.cfg.MaxEvents || a.Bytes() > a.cfg.MaxBytes {
 		t.Fatalf("%d events of %d bytes are more than allowed", a.Len(), a.Bytes())

@@ -37,7 +37,8 @@ type options struct {
 	frameTimeout, drainTimeout       time.Duration
 	maxInFlight                      int64
 	maxTotal, openHost, openTotal    int64
-	openEvents                       int
+	openEvents, openEventsIn         int
+	openAge                          time.Duration
 	hostsFile                        string
 	reserve, maxBytes                int64
 	maxDays                          int
@@ -60,7 +61,7 @@ func defaultOptions() *options {
 		flush: string(journal.FlushSync), freq: 50,
 		maxConns: listen.DefaultMaxConns, frameTimeout: listen.DefaultFrameTimeout, drainTimeout: server.DefaultDrainTimeout,
 		maxInFlight: ingest.DefaultMaxInFlight, maxTotal: ingest.DefaultMaxTotal,
-		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, openEvents: head.DefaultOpenEventsHost, reserve: space.DefaultReserve,
+		openHost: head.DefaultOpenBytesHost, openTotal: head.DefaultOpenBytes, openEvents: head.DefaultOpenEventsHost, openEventsIn: head.DefaultOpenEvents, openAge: head.DefaultOpenAge, reserve: space.DefaultReserve,
 		maxHosts: 20000, newNames: head.DefaultNewNames, metricHosts: server.DefaultMetricHosts,
 		logLevel: "info",
 	}
@@ -88,9 +89,11 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.DurationVar(&o.frameTimeout, "frame-timeout", o.frameTimeout, "time from a record's first byte to its last")
 	f.Int64Var(&o.maxInFlight, "max-in-flight", o.maxInFlight, "bytes of one connection that are received and not stored")
 	f.Var(bytesFlag{&o.maxTotal}, "max-in-flight-total", "the same of all connections together")
-	f.Var(bytesFlag{&o.openHost}, "max-open-bytes-per-host", "records of one host that wait for their event to be complete")
+	f.Var(bytesFlag{&o.openHost}, "max-open-bytes-per-host", "memory of one host's events that are not complete yet")
 	f.IntVar(&o.openEvents, "max-open-events-per-host", o.openEvents, "events of one host that are not complete yet")
-	f.Var(bytesFlag{&o.openTotal}, "max-open-bytes", "the same of all hosts together")
+	f.Var(bytesFlag{&o.openTotal}, "max-open-bytes", "memory of all hosts' events that are not complete yet; at most a sixteenth of the disk")
+	f.IntVar(&o.openEventsIn, "max-open-events", o.openEventsIn, "events of all hosts that are not complete yet")
+	f.DurationVar(&o.openAge, "max-open-age", o.openAge, "how long after its first record an event may get others")
 	f.IntVar(&o.maxHosts, "max-hosts", o.maxHosts, "hosts told apart; records of others are stored together")
 	f.IntVar(&o.newNames, "max-new-names", o.newNames, "new names that one address brings a day; records of further ones are stored together")
 	f.IntVar(&o.metricHosts, "metric-hosts", o.metricHosts, "hosts with metrics of their own; the others are summed up")
@@ -121,6 +124,8 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 		conf.Bytes("max_in_flight_total", &o.maxTotal, minTotal, 1<<40),
 		conf.Bytes("max_open_bytes_per_host", &o.openHost, minInFlight, 1<<30),
 		conf.Int("max_open_events_per_host", &o.openEvents, 1, 1<<24),
+		conf.Int("max_open_events", &o.openEventsIn, 1, 1<<24),
+		conf.Duration("max_open_age", &o.openAge, time.Second, 24*time.Hour),
 		conf.Path("hosts_file", &o.hostsFile),
 		conf.Bytes("max_open_bytes", &o.openTotal, minInFlight, 1<<40),
 		conf.Bytes("disk_reserve", &o.reserve, 0, 1<<50),
@@ -250,8 +255,10 @@ func (o *options) config() (server.Config, error) {
 		return server.Config{}, fmt.Errorf("--max-in-flight-total: must be at least %d", minTotal)
 	case o.openHost < minInFlight || o.openTotal < minInFlight:
 		return server.Config{}, fmt.Errorf("--max-open-bytes-per-host and --max-open-bytes: must be at least %d", minInFlight)
-	case o.openEvents < 1:
-		return server.Config{}, errors.New("--max-open-events-per-host: must be at least 1")
+	case o.openEvents < 1 || o.openEventsIn < 1:
+		return server.Config{}, errors.New("--max-open-events-per-host and --max-open-events: must be at least 1")
+	case o.openAge < time.Second:
+		return server.Config{}, errors.New("--max-open-age: must be at least 1s")
 	case o.maxDays < 0:
 		return server.Config{}, errors.New("--max-days: must not be negative")
 	case o.maxHosts < 1 || o.metricHosts < 1 || o.newNames < 1:
@@ -269,7 +276,7 @@ func (o *options) config() (server.Config, error) {
 		Flush: journal.Flush(o.flush), Freq: o.freq,
 		API: o.api, APIGroup: o.apiGroup, HTTP: o.http, Node: o.node,
 		EventTimeout: o.auditd.EndOfEventTimeout, MaxHosts: o.maxHosts, NewNames: o.newNames, MetricHosts: o.metricHosts,
-		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, OpenEvents: o.openEvents, DrainTimeout: o.drainTimeout,
+		MaxInFlight: int(o.maxInFlight), MaxTotal: o.maxTotal, OpenPerHost: o.openHost, OpenTotal: o.openTotal, OpenEvents: o.openEvents, OpenEventsIn: o.openEventsIn, OpenAge: o.openAge, DrainTimeout: o.drainTimeout,
 		Space: o.space(), Retention: server.Retention{MaxDays: o.maxDays, MaxBytes: o.maxBytes},
 		Plugins: o.plugins(),
 		Action:  action.Config{MailTo: o.auditd.ActionMailAcct, AllowHalt: o.allowHalt}, StateFile: o.stateFile, HostsFile: o.hostsFile,

@@ -43,6 +43,8 @@ var atStart = []struct {
 	{"max_in_flight_total", func(c *server.Config) any { return c.MaxTotal }},
 	{"max_open_bytes_per_host", func(c *server.Config) any { return c.OpenPerHost }},
 	{"max_open_events_per_host", func(c *server.Config) any { return c.OpenEvents }},
+	{"max_open_events", func(c *server.Config) any { return c.OpenEventsIn }},
+	{"max_open_age", func(c *server.Config) any { return c.OpenAge }},
 	{"max_open_bytes", func(c *server.Config) any { return c.OpenTotal }},
 	{"end_of_event_timeout", func(c *server.Config) any { return c.EventTimeout }},
 	{"max_hosts", func(c *server.Config) any { return c.MaxHosts }},

@@ -25,9 +25,11 @@ import (
 
 const childEnv = "AUDITFLEET_HEAD_CHILD"
 
-// hasty tables make for many commits to be killed in.
-func hasty(_ *journal.Options, o *Options) {
+// hasty tables make for many commits to be killed in, small segments for many in
+// which records of open events are carried.
+func hasty(j *journal.Options, o *Options) {
 	o.TableBytes, o.MaxAge, o.EventTimeout = 60<<10, 5*time.Millisecond, time.Minute
+	j.SegmentBytes = 12 << 10
 }
 
 // childMain is the collector that is killed: lines "conn seq raw" in, lines
@@ -125,15 +127,26 @@ func startChild(t *testing.T, dir string) *killed {
 type kdev struct {
 	id         int
 	stock      bool
-	base, next int // records acknowledged, sent on this connection
+	slow       bool // its events have sixty records
+	base, next int  // records acknowledged, sent on this connection
 	attempt    uint32
 	inflight   map[uint64]int // sequence number → record
 	conn       uint64
 }
 
+// slowRecords are so many that segments go by while such an event is open.
+const slowRecords = 60
+
 func (d *kdev) raw(i int) string {
 	// Events of three records, of which the last ends it, and single ones.
 	host := fmt.Sprintf("dev%d", d.id)
+	if d.slow {
+		typ := "PATH"
+		if i%slowRecords == slowRecords-1 {
+			typ = "PROCTITLE"
+		}
+		return line(host, i/slowRecords, i/slowRecords+1, typ, fmt.Sprintf("n=%d", i))
+	}
 	serial := i/4*2 + 1
 	switch i % 4 {
 	case 0:
@@ -149,6 +162,9 @@ func (d *kdev) raw(i int) string {
 
 func (d *kdev) send(w io.Writer) error {
 	window := 32
+	if d.slow {
+		window = 2
+	}
 	if d.stock {
 		window = 1
 	}
@@ -183,10 +199,10 @@ func killAgain(t *testing.T, kills int) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	var devs []*kdev
-	for i := range 6 {
-		devs = append(devs, &kdev{id: i, stock: i >= 4, inflight: map[uint64]int{}})
+	for i := range 8 {
+		devs = append(devs, &kdev{id: i, stock: i == 4 || i == 5, slow: i >= 6, inflight: map[uint64]int{}})
 	}
-	conns := uint64(0)
+	conns, carried := uint64(0), 0
 	for run := range kills {
 		k := startChild(t, dir)
 		for i, d := range devs {
@@ -224,6 +240,11 @@ func killAgain(t *testing.T, kills int) {
 		for a := range k.acks { // what was said before the kill counts
 			acked(t, devs, a)
 		}
+		rep, err := journal.Verify(journal.Options{Dir: filepath.Join(dir, "journal")}, nil, nil)
+		if err != nil || len(rep.Bad) > 0 {
+			t.Fatalf("run %d: %v, %v", run, err, rep)
+		}
+		carried += len(rep.Carried)
 	}
 	total := 0
 	r := mustRig(t, dir, hasty)
@@ -238,7 +259,10 @@ func killAgain(t *testing.T, kills int) {
 	if err != nil || len(parts) < 2 {
 		t.Errorf("%d partitions, %v: no rotation was hit", len(parts), err)
 	}
-	t.Logf("%d kills, %d records acknowledged, %d partitions", kills, total, len(parts))
+	t.Logf("%d kills, %d records acknowledged, %d partitions, %d carried records met", kills, total, len(parts), carried)
+	if carried == 0 {
+		t.Error("no record was carried")
+	}
 	if total < kills*10 {
 		t.Errorf("only %d records in %d runs: the test shows nothing", total, kills)
 	}
@@ -263,6 +287,9 @@ func (d *kdev) verify(t *testing.T, r *rig) {
 	t.Helper()
 	d.next, d.conn = d.base, uint64(90_000_000+d.id)
 	end := (d.base + 40) / 4 * 4
+	if d.slow {
+		end = (d.base + 2*slowRecords) / slowRecords * slowRecords
+	}
 	for ; d.next < end; d.next++ {
 		seq := journal.OwnNumbering | uint32(d.next+1)
 		if d.stock {
@@ -279,6 +306,9 @@ func (d *kdev) verify(t *testing.T, r *rig) {
 		want := 3
 		if ev.Serial%2 == 0 {
 			want = 1
+		}
+		if d.slow {
+			want = slowRecords
 		}
 		if len(ev.Records) != want {
 			t.Errorf("%s: event %d has %d records, want %d", host, ev.Serial, len(ev.Records), want)

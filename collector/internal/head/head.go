@@ -27,11 +27,15 @@ var (
 
 // Defaults of Options.
 const (
-	DefaultOpenBytesHost = 4 << 20
+	DefaultOpenBytesHost = 16 << 20
 	DefaultOpenBytes     = 64 << 20
 	// DefaultOpenEventsHost is far beyond what a host's CPUs can have open at once.
 	DefaultOpenEventsHost = 16384
-	DefaultSearchWait     = 5 * time.Second
+	DefaultOpenEvents     = 131072
+	// DefaultOpenAge is far beyond what an event takes: the kernel makes its records
+	// within milliseconds, and a sender that was interrupted begins where it was.
+	DefaultOpenAge    = time.Minute
+	DefaultSearchWait = 5 * time.Second
 )
 
 // Options of a head. Journal and Store are needed.
@@ -57,11 +61,16 @@ type Options struct {
 	// DefaultNewNames when 0, none when negative. Records of further ones are kept
 	// like those of hosts beyond MaxHosts.
 	NewNames int
-	// MaxOpenBytes bounds the records of open events, of what one sender sends for
+	// MaxOpenBytes bounds the memory of open events, of what one sender sends for
 	// a host and of all together; DefaultOpenBytesHost and DefaultOpenBytes when 0.
 	MaxOpenBytesHost, MaxOpenBytes int
-	// MaxOpenEventsHost bounds the open events of the same; DefaultOpenEventsHost when 0.
-	MaxOpenEventsHost int
+	// MaxOpenEvents bounds their number likewise; DefaultOpenEventsHost and
+	// DefaultOpenEvents when 0.
+	MaxOpenEventsHost, MaxOpenEvents int
+	// MaxOpenAge is how long after its first record an event may get others;
+	// DefaultOpenAge when 0. A restart begins it anew for what is replayed: senders
+	// may have waited for it.
+	MaxOpenAge time.Duration
 	// RetryEvery is how long to wait when the store does not take a table; 1 s when 0.
 	RetryEvery time.Duration
 	// SearchWait bounds how long a search waits for what was acknowledged before it
@@ -111,6 +120,12 @@ func (o *Options) defaults() {
 	if o.MaxOpenEventsHost <= 0 {
 		o.MaxOpenEventsHost = DefaultOpenEventsHost
 	}
+	if o.MaxOpenEvents <= 0 {
+		o.MaxOpenEvents = DefaultOpenEvents
+	}
+	if o.MaxOpenAge <= 0 {
+		o.MaxOpenAge = DefaultOpenAge
+	}
 	if o.RetryEvery <= 0 {
 		o.RetryEvery = time.Second
 	}
@@ -124,11 +139,11 @@ type Stats struct {
 	Records, Events     uint64 // since start, replay included
 	Replayed            uint64 // records
 	Unparsable          uint64
-	Evicted             uint64 // events ended early: too much was open
-	FarFuture           uint64 // events with a time more than a day beyond their receipt
-	Mixed               uint64 // records of hosts beyond MaxHosts and NewNames
-	NamesRefused        uint64 // how often a name was not added, for its sender had added too many
-	AddressChanges      uint64 // how often a name came from another address than before
+	Early               [NumEarly]uint64 // events ended early, by what asked for it
+	FarFuture           uint64           // events with a time more than a day beyond their receipt
+	Mixed               uint64           // records of hosts beyond MaxHosts and NewNames
+	NamesRefused        uint64           // how often a name was not added, for its sender had added too many
+	AddressChanges      uint64           // how often a name came from another address than before
 	OpenEvents          int
 	OpenBytes           int
 	Tables              int // in memory
@@ -172,6 +187,8 @@ type Head struct {
 	dirty       []*host
 	openStreams map[*stream]struct{}
 	openBytes   int
+	opened      int // events that are open
+	said        earlySaid
 	last        *host
 	replaying   bool
 
@@ -220,7 +237,7 @@ func Open(o Options) (_ *Head, err error) {
 	for i, kv := range state.Senders {
 		senders[i] = journal.KV{Key: kv.Key, Value: kv.Value}
 	}
-	err = h.j.Start(journal.Resume{LSN: state.LSN, Senders: senders}, func(b *journal.Batch) error {
+	err = h.j.Start(journal.Resume{Place: journal.Place{LSN: state.LSN, Open: state.Open}, Senders: senders}, func(b *journal.Batch) error {
 		return h.take(b)
 	})
 	h.replaying = false
@@ -471,11 +488,7 @@ func (h *Head) store(b *store.Batch) error {
 	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool { return g.id <= b.ID })
 	h.stats.StoredID, h.stats.StoredLSN = b.ID, b.LSN
 	h.mu.Unlock()
-	low := b.LSN + 1
-	if len(b.Open) > 0 {
-		low = b.Open[0]
-	}
-	if err := h.j.Trim(low); err != nil {
+	if err := h.j.Trim(b.LSN, b.Open); err != nil {
 		// The events are stored; what stays is trimmed next time.
 		h.opts.Logger.Warn("trimming the journal", "error", err)
 	}

@@ -185,11 +185,12 @@ func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 	o.defaults()
 	h := newHead(o)
 	h.replaying = true
-	if _, err := h.load(); err != nil {
+	state, err := h.load()
+	if err != nil {
 		return nil, err
 	}
 	// No flush takes tables here, so they are only put in a row.
-	damage, err := journal.ReadOnly(jo, func(b *journal.Batch) error {
+	damage, err := journal.ReadOnly(jo, journal.Place{LSN: state.LSN, Open: state.Open}, func(b *journal.Batch) error {
 		if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
 			return nil
 		}

@@ -23,8 +23,9 @@ type stream struct {
 	streamKey
 	host    *host
 	asm     *event.Assembler
-	open    int    // bytes of open events when last counted
-	evicted uint64 // by the assembler, when last counted
+	open    int         // memory of open events when last counted
+	opened  int         // open events when last counted
+	counted event.Stats // the assembler's, when last counted
 }
 
 // streamKey tells the streams of a host apart.
@@ -54,7 +55,9 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 		x.first = nil // moved to another address
 	}
 	st := &stream{streamKey: k, host: x}
-	st.asm = event.NewAssembler(event.Config{Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, Pool: &h.events},
+	st.asm = event.NewAssembler(event.Config{
+		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Pool: &h.events,
+	},
 		func(ev *event.Event) { h.complete(st, ev) })
 	if x.first == nil && !k.far {
 		x.first = st
@@ -96,49 +99,6 @@ func (h *Head) complete(st *stream, ev *event.Event) {
 	h.events.Put(ev)
 }
 
-// recount keeps the sum of open bytes, the set of streams that have some, and what
-// was ended early. A stream with nothing open may be dropped: it is not used after
-// that.
-func (h *Head) recount(st *stream) {
-	if st == nil {
-		return
-	}
-	if n := st.asm.Stats().Evicted; n != st.evicted {
-		h.stats.Evicted += n - st.evicted
-		st.evicted = n
-	}
-	n := st.asm.Bytes()
-	h.openBytes += n - st.open
-	st.open = n
-	if st.asm.Len() > 0 {
-		h.openStreams[st] = struct{}{}
-		return
-	}
-	delete(h.openStreams, st)
-	if x := st.host; x.first != st {
-		delete(x.more, st.streamKey)
-	}
-}
-
-// relieve ends the open events of the streams with the most of them until all
-// together are within bounds again.
-func (h *Head) relieve() {
-	for h.openBytes > h.opts.MaxOpenBytes {
-		var most *stream
-		for st := range h.openStreams {
-			if most == nil || st.open > most.open {
-				most = st
-			}
-		}
-		if most == nil {
-			return
-		}
-		h.stats.Evicted += uint64(most.asm.Len())
-		most.asm.Flush()
-		h.recount(most)
-	}
-}
-
 // tick ends the events of streams that fell silent.
 func (h *Head) tick(now time.Time) {
 	h.mu.Lock()
@@ -147,9 +107,6 @@ func (h *Head) tick(now time.Time) {
 		st.asm.Tick(now)
 		h.recount(st)
 	}
-	h.stats.OpenBytes = h.openBytes
-	h.stats.OpenEvents = 0
-	for st := range h.openStreams {
-		h.stats.OpenEvents += st.asm.Len()
-	}
+	h.stats.OpenBytes, h.stats.OpenEvents = h.openBytes, h.opened
+	h.sayEarly(now)
 }

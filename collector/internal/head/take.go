@@ -46,6 +46,7 @@ func (h *Head) feed(b *journal.Batch) {
 		cur                       *host
 		st                        *stream
 		records, size, unparsable uint64
+		run                       uint64 // LSN of the first record since st is st
 	)
 	sender, received := senderOf(b), b.Received.UnixMilli()
 	leave := func() {
@@ -93,12 +94,12 @@ func (h *Head) feed(b *journal.Batch) {
 		}
 		r.Received = received
 		if to := h.add(x, r, sender, lsn, now); to != st {
-			h.recount(st)
-			st = to
+			h.rest(st, b, run)
+			st, run = to, lsn
 		}
 	}
 	leave()
-	h.recount(st)
+	h.rest(st, b, run)
 	if b.Last() > h.stored {
 		fed = true
 		h.lsn = max(h.lsn, b.Last())
@@ -109,6 +110,14 @@ func (h *Head) feed(b *journal.Batch) {
 	if fed && h.firstAt.IsZero() {
 		h.firstAt = now
 	}
+}
+
+// rest leaves a stream that had records of a batch, those from an LSN on.
+func (h *Head) rest(st *stream, b *journal.Batch, from uint64) {
+	if st != nil && len(b.Records) > 1 { // they share memory, of which an open event would keep all
+		st.asm.Own(from)
+	}
+	h.recount(st)
 }
 
 // wanted takes an LSN off the list of those that were open. The list ascends, as

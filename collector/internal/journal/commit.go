@@ -11,8 +11,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// pointEvery is how many entries lie between two points.
-const pointEvery = 64
+// pointEvery is how many entries lie between two points at most, and pointBytes how
+// many bytes of records, but for those of one entry.
+const (
+	pointEvery = 64
+	pointBytes = 64 << 10
+)
 
 // retryEvery is the least time between two attempts to open a failed log again.
 const retryEvery = time.Second
@@ -66,6 +70,7 @@ func (j *Journal) write(group []item) error {
 	records, size, dups := 0, int64(0), uint64(0)
 	for i := range group {
 		b := group[i].batch
+		b.Conn += j.connBase
 		j.senders.filter(b)
 		for _, d := range b.Dropped {
 			dups += d.Count
@@ -89,7 +94,7 @@ func (j *Journal) write(group []item) error {
 		return err
 	}
 	for k, b := range j.work {
-		j.note(first+uint64(k), b.First)
+		j.note(first+uint64(k), b)
 	}
 	j.committed = first + uint64(len(j.work)) - 1
 	clear(j.work)
@@ -197,12 +202,15 @@ func (j *Journal) forget(group []item) {
 	}
 }
 
-// note remembers where an LSN is, for Trim.
-func (j *Journal) note(index, lsn uint64) {
-	if n := len(j.points); n > 0 && index < j.points[n-1].index+pointEvery {
+// note remembers where an entry's LSN is, for Trim.
+func (j *Journal) note(index uint64, b *Batch) {
+	size := b.Bytes()
+	j.sincePoint += size
+	if n := len(j.points); n > 0 && index < j.points[n-1].index+pointEvery && j.sincePoint < pointBytes {
 		return
 	}
-	j.points = append(j.points, point{lsn, index})
+	j.points = append(j.points, point{b.First, index})
+	j.sincePoint = size
 }
 
 // replay reads the entries from index on (0: all there are), in order, and
@@ -221,8 +229,14 @@ func (j *Journal) replay(from uint64, fn func(*Batch) error) error {
 	}
 	defer func() { _ = r.Close() }() // only read
 	return readBatches(r, j.opts.Logger, func(index uint64, b *Batch) error {
+		if b.Carried {
+			j.noteCarried(index, b)
+			j.committed = index
+			return nil
+		}
 		j.senders.observe(b)
-		j.note(index, b.First)
+		j.lastConn = max(j.lastConn, b.Conn)
+		j.note(index, b)
 		j.committed = index
 		j.nextLSN = max(j.nextLSN, b.Last()+1)
 		j.st.last.Store(j.nextLSN - 1)
@@ -296,28 +310,4 @@ func (j *Journal) Senders() []KV {
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()
 	return j.senders.changes()
-}
-
-// Trim forgets what lies before an LSN; whole segments only.
-func (j *Journal) Trim(lsn uint64) error {
-	j.commitMu.Lock()
-	i := 0
-	for i+1 < len(j.points) && j.points[i+1].lsn <= lsn {
-		i++
-	}
-	log := j.log
-	if log == nil || len(j.points) == 0 || j.points[i].lsn > lsn {
-		j.commitMu.Unlock()
-		return nil
-	}
-	index := j.points[i].index
-	j.points = append(j.points[:0], j.points[i:]...)
-	if lsn >= j.nextLSN {
-		index = j.committed + 1
-	}
-	j.commitMu.Unlock()
-	if err := log.TruncateFront(index); err != nil {
-		return fmt.Errorf("trim the journal: %w", err)
-	}
-	return nil
 }

@@ -8,8 +8,13 @@ import (
 	"time"
 )
 
-// entryVersion is the first byte of each entry. FORMAT.md describes them.
-const entryVersion = 1
+// The first byte of each entry. FORMAT.md describes them. A carried entry has a
+// version of its own, so that a program that knows nothing of such refuses it: it
+// would take the records for new ones.
+const (
+	entryVersion   = 1
+	carriedVersion = 2
+)
 
 const flagManaged = 1
 
@@ -32,7 +37,11 @@ func appendEntry(dst []byte, b *Batch) []byte {
 	if b.Managed {
 		flags |= flagManaged
 	}
-	dst = append(dst, entryVersion, flags)
+	version := byte(entryVersion)
+	if b.Carried {
+		version = carriedVersion
+	}
+	dst = append(dst, version, flags)
 	dst = binary.AppendUvarint(dst, b.First)
 	dst = binary.AppendUvarint(dst, b.Conn)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.Received.UnixNano()))
@@ -98,10 +107,10 @@ func decodeEntry(p []byte) (*Batch, error) {
 	if len(p) < 2 {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEntry, len(p))
 	}
-	if p[0] != entryVersion {
-		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, p[0], entryVersion)
+	if p[0] != entryVersion && p[0] != carriedVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrVersion, p[0], entryVersion, carriedVersion)
 	}
-	b := &Batch{Managed: p[1]&flagManaged != 0}
+	b := &Batch{Managed: p[1]&flagManaged != 0, Carried: p[0] == carriedVersion}
 	r := reader{b: p[2:]}
 	b.First = r.uvarint()
 	b.Conn = r.uvarint()

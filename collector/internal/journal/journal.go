@@ -43,7 +43,8 @@ type Record struct {
 
 // Batch is what one connection sent together.
 type Batch struct {
-	// Conn tells connections apart; unique while the process runs.
+	// Conn tells connections apart; unique while the process runs. The journal adds
+	// to it what makes it unlike any that is in it from before.
 	Conn uint64
 	// Peer is the sender's address and port, Host its name where one was
 	// verified or configured; a record's own node= goes before it.
@@ -62,6 +63,9 @@ type Batch struct {
 	// Dropped are the resends taken out of Records, counted by node=. Set by the
 	// journal. A batch with no records and some dropped has an LSN of its own.
 	Dropped []Dropped
+	// Carried says that the records were in the journal before, under the same LSNs:
+	// they were written again, so that what was around them could be trimmed.
+	Carried bool
 }
 
 // Dropped counts resends of one node ("" without node=).
@@ -170,6 +174,9 @@ type Stats struct {
 	Commits, Syncs          uint64
 	Duplicates              uint64 // resends dropped
 	Failed                  uint64 // batches answered with an error
+	Carried                 uint64 // records of open events written again, so that the rest could be trimmed
+	Forgotten               uint64 // senders' numberings and last records that resend detection had no memory for
+	ResendBytes             int64  // memory of resend detection, at most ResendMemory
 	QueueBytes              int64  // submitted and not yet taken
 	DiskBytes               int64
 	FirstLSN, LastLSN       uint64 // LastLSN is the last committed
@@ -222,9 +229,16 @@ type Journal struct {
 	nextLSN   uint64
 	committed uint64 // index of the last entry handed on
 	points    []point
-	sinceSync int
-	retryAt   time.Time
-	work      []*Batch // the group's batches that have something to be written
+	// lastConn is the greatest connection that was replayed, and connBase what is
+	// added to those of this process: a replay may go over several processes, and
+	// must not take the connection of one for another's.
+	lastConn, connBase uint64
+	// sincePoint is bytes of records from the last point on.
+	sincePoint int64
+	carried    map[uint64]uint64 // LSN of a carried record → index of its entry
+	sinceSync  int
+	retryAt    time.Time
+	work       []*Batch // the group's batches that have something to be written
 
 	poked    atomic.Bool
 	bgSync   chan struct{}
@@ -235,10 +249,10 @@ type Journal struct {
 }
 
 type counters struct {
-	batches, records, bytes, commits, syncs, dups, failed atomic.Uint64
-	queued                                                atomic.Int64
-	last                                                  atomic.Uint64
-	failing                                               atomic.Bool
+	batches, records, bytes, commits, syncs, dups, failed, carried atomic.Uint64
+	queued                                                         atomic.Int64
+	last                                                           atomic.Uint64
+	failing                                                        atomic.Bool
 }
 
 // Open recovers and locks the journal in o.Dir. Nothing is committed before Start.
@@ -270,6 +284,7 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 	j.stop = make(chan struct{})
 	j.bgSync = make(chan struct{}, 1)
 	j.log = log
+	j.carried = map[uint64]uint64{}
 	return j, rec, nil
 }
 
@@ -279,12 +294,19 @@ func seglogOptions(o *Options) seglog.Options {
 
 // Resume is what the store remembers of the journal.
 type Resume struct {
-	LSN     uint64 // the greatest LSN the store knows
-	Senders []KV   // as Senders gave them
+	Place
+	Senders []KV // as Senders gave them
 }
 
-// Start replays the journal: fn gets each batch in order, stored or not, may keep
-// it and may call the other methods. Then commits begin. An error of fn ends Start.
+// Place is how far the store has what is in the journal.
+type Place struct {
+	LSN  uint64   // the greatest LSN the store knows
+	Open []uint64 // up to it, those the store does not have; ascending
+}
+
+// Start replays the journal: fn gets each batch in order of LSN, stored or not, may
+// keep it and may call the other methods. Of carried records it gets those that are
+// in r.Open and nowhere else, first. Then commits begin. An error of fn ends Start.
 // Batches submitted before are queued.
 func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	j.commitMu.Lock()
@@ -297,16 +319,21 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 		return fmt.Errorf("start the journal: %w", err)
 	}
 	j.senders, j.nextLSN = s, r.LSN+1
-	err = j.replay(0, func(b *Batch) error {
+	unlocked := func(b *Batch) error {
 		// fn may call Sync, Senders and Trim.
 		j.commitMu.Unlock()
 		defer j.commitMu.Lock()
 		return fn(b)
-	})
+	}
+	err = carriedFirst(j.opts.Logger, func() (entries, error) { return j.log.Reader(0) }, r.Place, unlocked)
+	if err == nil {
+		err = j.replay(0, unlocked)
+	}
 	if err != nil {
 		return fmt.Errorf("replay the journal: %w", err)
 	}
 	s.forgetConnections()
+	j.connBase = j.lastConn
 	j.st.last.Store(j.nextLSN - 1)
 	j.mu.Lock()
 	j.started = true
@@ -320,8 +347,13 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	return nil
 }
 
-// recordCost is what a record costs in memory beside its bytes.
-const recordCost = 48
+// recordCost is what a record costs in memory beside its bytes, and batchCost a
+// batch beside its records, with what its session keeps of it. TestQueueIsMemory
+// compares with the heap.
+const (
+	recordCost = 48
+	batchCost  = 384
+)
 
 func (j *Journal) acquire(ctx context.Context, cost int64) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -394,13 +426,16 @@ func (j *Journal) Stats() Stats {
 	s := Stats{
 		Batches: j.st.batches.Load(), Records: j.st.records.Load(), Bytes: j.st.bytes.Load(),
 		Commits: j.st.commits.Load(), Syncs: j.st.syncs.Load(), Duplicates: j.st.dups.Load(),
-		Failed: j.st.failed.Load(), QueueBytes: j.st.queued.Load(), LastLSN: j.st.last.Load(),
+		Failed: j.st.failed.Load(), Carried: j.st.carried.Load(), QueueBytes: j.st.queued.Load(), LastLSN: j.st.last.Load(),
 		Failing: j.st.failing.Load(),
 	}
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()
 	if j.log != nil {
 		s.DiskBytes = j.log.Size()
+	}
+	if j.senders != nil {
+		s.Forgotten, s.ResendBytes = j.senders.forgotten, int64(j.senders.bytes)
 	}
 	if len(j.points) > 0 {
 		s.FirstLSN = j.points[0].lsn

@@ -63,7 +63,7 @@ func drain(j *Journal) (out []*Batch) {
 
 func TestOrderAndReplay(t *testing.T) {
 	dir := t.TempDir()
-	j, _ := start(t, Options{Dir: dir, SegmentBytes: 64 << 10}, Resume{LSN: 99})
+	j, _ := start(t, Options{Dir: dir, SegmentBytes: 64 << 10}, Resume{Place: Place{LSN: 99}})
 	var taken []*Batch
 	var wg sync.WaitGroup
 	wg.Add(1)
@@ -113,7 +113,7 @@ func TestOrderAndReplay(t *testing.T) {
 	if s := j.Stats(); s.Commits >= senders*each || s.Syncs != s.Commits || s.QueueBytes != 0 {
 		t.Errorf("group commit: %+v for %d batches", s, senders*each)
 	}
-	j, old := start(t, Options{Dir: dir}, Resume{LSN: 150})
+	j, old := start(t, Options{Dir: dir}, Resume{Place: Place{LSN: 150}})
 	if d := cmp.Diff(taken, old, batchCmp); d != "" {
 		t.Errorf("replayed (-committed +replayed):\n%.2000s", d)
 	}
@@ -134,7 +134,7 @@ func TestTrim(t *testing.T) {
 		}
 	}
 	before := j.Stats().DiskBytes
-	if err := j.Trim(150); err != nil {
+	if err := j.Trim(149, nil); err != nil {
 		t.Fatal(err)
 	}
 	after := j.Stats().DiskBytes
@@ -144,11 +144,11 @@ func TestTrim(t *testing.T) {
 	if err := j.Close(); err != nil {
 		t.Fatal(err)
 	}
-	j, old := start(t, o, Resume{LSN: 149})
+	j, old := start(t, o, Resume{Place: Place{LSN: 149}})
 	if old[0].First > 150 || old[len(old)-1].First != 200 {
 		t.Errorf("left LSNs %d to %d, want at most 150 to 200", old[0].First, old[len(old)-1].First)
 	}
-	if err := j.Trim(201); err != nil {
+	if err := j.Trim(200, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := j.Stats().DiskBytes; got > 32<<10 {
@@ -161,7 +161,7 @@ func TestTrim(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	j, _ = start(t, o, Resume{LSN: 200})
+	j, _ = start(t, o, Resume{Place: Place{LSN: 200}})
 	b := batch(1, "x")
 	if err := put(t, j, b); err != nil || b.First != 201 {
 		t.Errorf("LSN %d, %v; want 201", b.First, err)
@@ -298,7 +298,7 @@ func TestCrashWindow(t *testing.T) {
 			}
 			// And once more, from the store's state alone.
 			kept := j.Senders()
-			if err := j.Trim(100); err != nil {
+			if err := j.Trim(99, nil); err != nil {
 				t.Fatal(err)
 			}
 			if err := j.Close(); err != nil {
@@ -307,7 +307,7 @@ func TestCrashWindow(t *testing.T) {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}
-			j, _ = start(t, Options{Dir: dir}, Resume{LSN: 4, Senders: kept})
+			j, _ = start(t, Options{Dir: dir}, Resume{Place: Place{LSN: 4}, Senders: kept})
 			if b := send(j, 7, seq+1, "node=a three"); len(b.Records) != 0 {
 				t.Error("a resend is not recognised after a restart without a journal")
 			}
@@ -319,7 +319,7 @@ func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
 	read := func() (n int) {
 		t.Helper()
-		if _, err := ReadOnly(Options{Dir: dir}, func(*Batch) error { n++; return nil }); err != nil {
+		if _, err := ReadOnly(Options{Dir: dir}, Place{}, func(*Batch) error { n++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		return n
@@ -336,7 +336,7 @@ func TestReadOnly(t *testing.T) {
 	if n := read(); n != 3 {
 		t.Errorf("%d batches beside the writer, want 3", n)
 	}
-	if _, err := ReadOnly(Options{Dir: dir + "/nowhere"}, nil); err != nil {
+	if _, err := ReadOnly(Options{Dir: dir + "/nowhere"}, Place{}, nil); err != nil {
 		t.Errorf("a folder that does not exist: %v", err)
 	}
 }

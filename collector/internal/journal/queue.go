@@ -40,7 +40,7 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 	if size > MaxBatch {
 		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
 	}
-	cost := min(size+int64(len(b.Records))*recordCost, j.limit)
+	cost := min(size+int64(len(b.Records))*recordCost+batchCost, j.limit)
 	if !j.budget.TryAcquire(cost) {
 		if b.Deferred {
 			return ErrBusy

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,7 +90,7 @@ func TestDeferred(t *testing.T) {
 
 // A deferred batch does not wait for room.
 func TestDeferredBusy(t *testing.T) {
-	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: 1000}, Resume{})
+	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: 5000}, Resume{})
 	var mu sync.Mutex
 	var order []string
 	failed := error(nil)
@@ -174,5 +176,41 @@ func TestDeferredAmongOthers(t *testing.T) {
 	}
 	if len(taken) != 6*each {
 		t.Errorf("%d batches taken, want %d", len(taken), 6*each)
+	}
+}
+
+// TestQueueIsMemory fills the queue with what is smallest beside its cost and compares
+// what is counted with the heap.
+func TestQueueIsMemory(t *testing.T) {
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for _, per := range []int{1, 100} {
+		j, _ := start(t, Options{Dir: t.TempDir(), Flush: FlushNone, QueueBytes: 1 << 30, SegmentBytes: 1 << 20}, Resume{})
+		before := heap()
+		for range 40_000 / per {
+			b := &Batch{Conn: 1, Peer: addr(1), Received: time.Unix(1, 0), Records: make([]Record, per)}
+			const line = "type=SYSCALL msg=audit(1700000.000:000001): x"
+			own := []byte(strings.Repeat(line, per)) // as a session cuts a read
+			for k := range b.Records {
+				b.Records[k].Raw = own[k*len(line) : (k+1)*len(line) : (k+1)*len(line)]
+			}
+			if err := put(t, j, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := j.Sync(); err != nil { // the log lets go of what it has written
+			t.Fatal(err)
+		}
+		used, counted := heap()-before, j.Stats().QueueBytes
+		f := float64(used) / float64(counted)
+		t.Logf("%d records a batch: %d counted, %d of heap (%.2f)", per, counted, used, f)
+		if f > 1.5 { // less is what a session keeps, which is not here
+			t.Errorf("%d records a batch: the heap is %.2f of what is counted", per, f)
+		}
 	}
 }

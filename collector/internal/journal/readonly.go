@@ -13,8 +13,8 @@ import (
 // ReadOnly reads the journal of a folder without locking or changing anything,
 // also one that another process writes: what is whole in it now, in order.
 // A folder that does not exist holds nothing. Of Options, Dir, FS, Logger, ID and
-// Known matter. damage is what is missing because it is damaged or was taken away.
-func ReadOnly(o Options, fn func(*Batch) error) (damage []error, err error) {
+// Known matter. Carried records come as Start gives them. damage is what is missing because it is damaged or was taken away.
+func ReadOnly(o Options, place Place, fn func(*Batch) error) (damage []error, err error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
@@ -26,6 +26,9 @@ func ReadOnly(o Options, fn func(*Batch) error) (damage []error, err error) {
 	}
 	view, err := seglog.OpenReadOnly(seglogOptions(&o))
 	if err != nil {
+		return nil, fmt.Errorf("read the journal: %w", err)
+	}
+	if err := carriedFirst(o.Logger, func() (entries, error) { return view.Reader(0) }, place, fn); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	r, err := view.Reader(0)
@@ -46,7 +49,13 @@ func ReadOnly(o Options, fn func(*Batch) error) (damage []error, err error) {
 		}
 		return index, payload, err
 	})
-	if err := readBatches(noting, o.Logger, func(_ uint64, b *Batch) error { return fn(b) }); err != nil {
+	err = readBatches(noting, o.Logger, func(_ uint64, b *Batch) error {
+		if b.Carried {
+			return nil
+		}
+		return fn(b)
+	})
+	if err != nil {
 		return damage, fmt.Errorf("read the journal: %w", err)
 	}
 	for _, d := range view.Missing(next) {
@@ -74,8 +83,10 @@ type Report struct {
 	Aside   []string         // files that an earlier start has set aside
 	Entries uint64
 	Records uint64
-	// First and Last are LSNs; 0 when there is no entry.
+	// First and Last are LSNs; 0 when there is no entry, those of carried records apart.
 	First, Last uint64
+	// Carried are the LSNs of carried records.
+	Carried map[uint64]bool
 	// Holes are LSNs between First and Last that no entry has.
 	Holes []Range
 	// Bad are entries that cannot be decoded though their checksum holds.
@@ -86,7 +97,8 @@ type Report struct {
 type Range struct{ First, Last uint64 }
 
 // Verify reads the whole journal of a folder without locking or changing anything
-// and says what is wrong with it. fn, when not nil, gets each batch; nil when it
+// and says what is wrong with it. fn, when not nil, gets each batch, carried ones in
+// their place; nil when it
 // begins from the start again, because the journal was trimmed meanwhile. progress
 // is told of bytes read. A folder that does not exist is an empty journal.
 func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
@@ -147,6 +159,15 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 
 func (rep *Report) take(index uint64, b *Batch) {
 	rep.Entries++
+	if b.Carried {
+		if rep.Carried == nil {
+			rep.Carried = map[uint64]bool{}
+		}
+		for i := range b.Records {
+			rep.Carried[b.First+uint64(i)] = true
+		}
+		return
+	}
 	rep.Records += uint64(len(b.Records))
 	switch {
 	case rep.First == 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -20,6 +21,11 @@ import (
 // numbers say nothing; it has one record in flight, so only the first record
 // of a connection can be a resend, namely of the last record of an earlier
 // connection from that address. Identical records elsewhere are all kept.
+//
+// Behind one address there may be any number of senders, of one name or of many:
+// what is remembered is found by its content (number and hash, of bytes that say
+// the name), and a numbering is gone on with only under its name. Memory bounds
+// all together, see senders_memory.go.
 const (
 	// OwnNumbering is the bit that tells a forwarder's stable numbering.
 	OwnNumbering = 1 << 31
@@ -31,23 +37,20 @@ const (
 	chunkLen  = 256
 	numChunks = 32
 
-	maxStreams = 64 // of our numbering, an address: senders behind one NAT
-	maxTails   = 8  // connections of stock senders, an address
-	maxRoutes  = 2 * maxStreams
-
-	// maxChunks bounds the memory of all hashes together to 128 MiB.
-	maxChunks = 128 << 20 / (4 * chunkLen)
+	// maxName is the most of a name that is kept.
+	maxName = 255
 )
 
 // KV is a piece of resend detection's state. A nil value deletes the key.
 type KV struct{ Key, Value []byte }
 
 // Kinds of keys: address (16 bytes), kind, and for streams their id (4 bytes,
-// big-endian), for hashes also the chunk.
+// big-endian), for hashes also the chunk; for a tail its hash (8 bytes, big-endian).
 const (
 	kindStream = 'o'
 	kindHashes = 'r'
-	kindTails  = 's'
+	kindTails  = 's' // all of an address, up to eight: not written any more
+	kindTail   = 't'
 )
 
 // ErrSenders is returned for stored state that cannot be read.
@@ -60,51 +63,45 @@ type chunk [chunkLen]uint32
 type stream struct {
 	id    uint32
 	last  uint32
+	name  string // node= of its first record
 	used  uint64
 	ring  [numChunks]*chunk
-	dirty uint64 // a bit a chunk; bit numChunks: the head
-	total *int   // chunks of all streams
-}
-
-// tail is the last record of a stock sender's connection.
-type tail struct {
-	conn uint64
-	live bool // conn is one of this process
-	hash uint64
-	used uint64
-}
-
-type route struct {
-	conn   uint64
-	stream *stream
+	dirty uint64   // a bit a chunk; bit numChunks: the head
+	where []uint32 // the chunks of numbers that sender.index has it under
+	conns []uint64 // what sender.routes has it for
+	of    *sender
 }
 
 // sender is one address.
 type sender struct {
 	addr    netip.Addr
 	used    uint64
+	bytes   int // of memory
 	nextID  uint32
-	streams []*stream
-	tails   []tail
-	routes  []route // connection → stream, newest last
-	dirty   bool    // is in senders.dirty
-	tailsCh bool    // tails changed
+	streams map[*stream]struct{}
+	index   map[uint32][]*stream // by a number's chunk: those that may know numbers of it
+	routes  map[uint64]*stream   // by connection
+	tails   tails
+	dirty   bool // is in senders.dirty
 	gone    []uint32
+	all     *senders
+	byID    map[uint32]*stream // while loading
 }
 
 type senders struct {
-	max   int
-	clock uint64 // counts uses
-	all   map[netip.Addr]*sender
-	dirty []*sender
-	gone  []KV // deletions of forgotten senders
-	// chunks counts those of all streams; a field of its own so that streams may
-	// point at it.
-	chunks *int
+	max       int
+	most      int    // bytes of memory
+	bytes     int    // of memory that all take
+	forgotten uint64 // streams and tails that were dropped for want of memory
+	clock     uint64 // counts uses
+	began     time.Time
+	all       map[netip.Addr]*sender
+	dirty     []*sender
+	gone      []KV // deletions of forgotten senders
 }
 
 func newSenders(maxSenders int) *senders {
-	return &senders{max: max(maxSenders, 1), all: map[netip.Addr]*sender{}, chunks: new(int)}
+	return &senders{max: max(maxSenders, 1), most: ResendMemory, all: map[netip.Addr]*sender{}}
 }
 
 func hash32(raw []byte) uint32 {
@@ -123,37 +120,14 @@ func (s *senders) get(ap netip.AddrPort) *sender {
 		if len(s.all) >= s.max {
 			s.evict()
 		}
-		x = &sender{addr: addr}
+		x = &sender{addr: addr, all: s, streams: map[*stream]struct{}{}, index: map[uint32][]*stream{}, routes: map[uint64]*stream{}}
+		x.tails.init()
+		x.took(senderCost)
 		s.all[addr] = x
 	}
 	s.clock++
 	x.used = s.clock
 	return x
-}
-
-// evict forgets the longest unused of some senders: the order of a map is
-// random, so this is close to the longest unused of all.
-func (s *senders) evict() {
-	var old *sender
-	n := 0
-	for _, x := range s.all {
-		if old == nil || x.used < old.used {
-			old = x
-		}
-		if n++; n == 64 {
-			break
-		}
-	}
-	if old == nil {
-		return
-	}
-	for len(old.streams) > 0 {
-		old.drop(old.streams[0])
-	}
-	old.tails, old.tailsCh = nil, true
-	s.gone = append(s.gone, old.changes(nil)...)
-	s.dirty = slices.DeleteFunc(s.dirty, func(x *sender) bool { return x == old })
-	delete(s.all, old.addr)
 }
 
 func (s *senders) touch(x *sender) {
@@ -170,6 +144,9 @@ func (s *senders) filter(b *Batch) {
 	}
 	x := s.get(b.Peer)
 	s.touch(x)
+	if s.began.IsZero() {
+		s.began = b.Received
+	}
 	keep := b.Records[:0]
 	var st *stream
 	for i := range b.Records {
@@ -178,7 +155,7 @@ func (s *senders) filter(b *Batch) {
 		if r.Seq&OwnNumbering != 0 {
 			st, resend = x.own(s, st, b.Conn, r)
 		} else {
-			resend = x.stock(s, b.Conn, r, i == len(b.Records)-1 || b.Records[i+1].Seq&OwnNumbering != 0)
+			resend = x.stock(b, r, i == len(b.Records)-1 || b.Records[i+1].Seq&OwnNumbering != 0)
 		}
 		if resend {
 			b.drop(r)
@@ -190,9 +167,7 @@ func (s *senders) filter(b *Batch) {
 	if st != nil {
 		st.used = s.clock
 	}
-	for *s.chunks > maxChunks && len(s.all) > 1 {
-		s.evict()
-	}
+	s.shrink()
 }
 
 // drop counts a resend.
@@ -231,9 +206,10 @@ func (s *senders) observe(b *Batch) {
 		if r.Seq&OwnNumbering != 0 {
 			st, _ = x.own(s, st, b.Conn, r)
 		} else {
-			x.setTail(s, b.Conn, xxhash.Sum64(r.Raw))
+			x.tails.set(x, b.Conn, xxhash.Sum64(r.Raw), b.Received)
 		}
 	}
+	s.shrink()
 }
 
 // forget undoes filter for a batch that was not committed. The next record of a
@@ -243,20 +219,23 @@ func (s *senders) forget(b *Batch) {
 		return
 	}
 	x := s.get(b.Peer)
-	x.tails = slices.DeleteFunc(x.tails, func(t tail) bool { return t.live && t.conn == b.Conn })
+	s.touch(x)
+	x.tails.forget(x, b.Conn)
+	undone := map[*stream]bool{}
 	for i := range b.Records {
 		r := &b.Records[i]
 		if r.Seq&OwnNumbering == 0 {
 			continue
 		}
 		h, seq := hash32(r.Raw), r.Seq&seqMask
-		for _, st := range x.streams {
+		for _, st := range x.index[seq/chunkLen] {
 			if st.at(seq) == h {
 				st.put(seq, 0)
+				undone[st] = true
 			}
 		}
 	}
-	for _, st := range x.streams {
+	for st := range undone {
 		st.retreat()
 	}
 }
@@ -264,10 +243,10 @@ func (s *senders) forget(b *Batch) {
 // forgetConnections says that no connection seen so far is of this process.
 func (s *senders) forgetConnections() {
 	for _, x := range s.all {
-		x.routes = nil
-		for i := range x.tails {
-			x.tails[i].live = false
+		for conn := range x.routes {
+			x.unroute(conn)
 		}
+		x.tails.forgetConnections(x)
 	}
 }
 
@@ -298,7 +277,10 @@ func (st *stream) put(seq, hash uint32) {
 			return
 		}
 		st.ring[i] = new(chunk)
-		*st.total++
+		st.of.took(chunkCost)
+	}
+	if hash != 0 {
+		st.enter(seq / chunkLen)
 	}
 	st.ring[i][seq%chunkLen] = hash
 	st.dirty |= 1<<i | 1<<numChunks
@@ -334,9 +316,10 @@ func (st *stream) clear() {
 	for i := range st.ring {
 		if st.ring[i] != nil {
 			st.ring[i] = nil
-			*st.total--
+			st.of.took(-chunkCost)
 		}
 	}
+	st.leave(len(st.where))
 }
 
 // own finds the record's stream (st when it is the batch's so far) and says
@@ -344,7 +327,7 @@ func (st *stream) clear() {
 func (x *sender) own(s *senders, st *stream, conn uint64, r *Record) (*stream, bool) {
 	h, seq := hash32(r.Raw), r.Seq&seqMask
 	if st == nil {
-		st = x.routed(conn)
+		st = x.routes[conn]
 	}
 	// The common case first: the stream's next number. With several streams, which
 	// may have been taken for one another, another one may know it.
@@ -353,23 +336,24 @@ func (x *sender) own(s *senders, st *stream, conn uint64, r *Record) (*stream, b
 		st.put(seq, h)
 		return st, false
 	}
-	for _, c := range x.streams {
+	for _, c := range x.index[seq/chunkLen] {
 		if c.at(seq) == h {
 			x.routeTo(s, conn, c)
 			return c, true
 		}
 	}
 	if st == nil || !st.takes(seq) {
-		// A stream that goes on just here, or a new one: a wrong guess would write
-		// over what is known of another sender.
+		// A stream of that name that goes on just here, or a new one: a wrong guess
+		// would write over what is known of another sender.
 		st = nil
-		for _, c := range x.streams {
-			if seq == (c.last+1)&seqMask && (st == nil || c.used > st.used) {
+		before, name := (seq-1)&seqMask, nameOf(r.Raw)
+		for _, c := range x.index[before/chunkLen] {
+			if c.last == before && c.name == string(name) && (st == nil || c.used > st.used) {
 				st = c
 			}
 		}
 		if st == nil {
-			st = x.newStream(s, seq)
+			st = x.newStream(seq, string(name))
 		}
 		x.routeTo(s, conn, st)
 	}
@@ -390,93 +374,107 @@ func (st *stream) takes(seq uint32) bool {
 	return ok && d < Window && st.at(seq) == 0
 }
 
-func (x *sender) newStream(s *senders, seq uint32) *stream {
-	if len(x.streams) >= maxStreams {
-		old := slices.MinFunc(x.streams, func(a, b *stream) int { return int(int64(a.used) - int64(b.used)) })
-		x.drop(old)
-	}
+func (x *sender) newStream(seq uint32, name string) *stream {
 	x.nextID++
-	st := &stream{id: x.nextID, last: seq, dirty: 1 << numChunks, total: s.chunks}
-	x.streams = append(x.streams, st)
+	return x.addStream(&stream{id: x.nextID, last: seq, name: name, dirty: 1 << numChunks})
+}
+
+func (x *sender) addStream(st *stream) *stream {
+	st.of = x
+	x.streams[st] = struct{}{}
+	x.took(streamCost + len(st.name))
 	return st
 }
 
 func (x *sender) drop(st *stream) {
 	x.gone = append(x.gone, st.id)
 	st.clear()
-	x.streams = slices.DeleteFunc(x.streams, func(c *stream) bool { return c == st })
-	x.routes = slices.DeleteFunc(x.routes, func(r route) bool { return r.stream == st })
+	for len(st.conns) > 0 {
+		x.unroute(st.conns[0])
+	}
+	delete(x.streams, st)
+	x.took(-streamCost - len(st.name))
 }
 
-func (x *sender) routed(conn uint64) *stream {
-	for i := len(x.routes) - 1; i >= 0; i-- {
-		if x.routes[i].conn == conn {
-			return x.routes[i].stream
+// enter has the stream found for a chunk of numbers, and no longer for what lies
+// behind its window.
+func (st *stream) enter(chunk uint32) {
+	x := st.of
+	list := x.index[chunk]
+	if n := len(st.where); n > 0 && st.where[n-1] == chunk || slices.Contains(list, st) {
+		return
+	}
+	if len(list) >= maxAlike {
+		x.drop(slices.MinFunc(list, func(a, b *stream) int { return int(int64(a.used) - int64(b.used)) }))
+		x.all.forgotten++
+	}
+	x.index[chunk] = append(x.index[chunk], st)
+	st.where = append(st.where, chunk)
+	x.took(indexCost)
+	st.leave(len(st.where) - maxWhere)
+}
+
+// leave takes the stream out of the index for its first n chunks.
+func (st *stream) leave(n int) {
+	if n <= 0 {
+		return
+	}
+	x := st.of
+	for _, chunk := range st.where[:n] {
+		list := x.index[chunk]
+		if i := slices.Index(list, st); i >= 0 {
+			list = slices.Delete(list, i, i+1)
+		}
+		if x.index[chunk] = list; len(list) == 0 {
+			delete(x.index, chunk)
 		}
 	}
-	return nil
+	st.where = append(st.where[:0], st.where[n:]...)
+	x.took(-n * indexCost)
 }
 
+// routeTo says that a connection has a stream's records.
 func (x *sender) routeTo(s *senders, conn uint64, st *stream) {
 	s.clock++
 	st.used = s.clock
-	for i := range x.routes {
-		if x.routes[i].conn == conn {
-			x.routes[i].stream = st
-			return
-		}
+	if x.routes[conn] == st {
+		return
 	}
-	if len(x.routes) >= maxRoutes {
-		x.routes = append(x.routes[:0], x.routes[1:]...)
+	x.unroute(conn)
+	if len(st.conns) >= maxConns { // the oldest is over
+		x.unroute(st.conns[0])
 	}
-	x.routes = append(x.routes, route{conn, st})
+	x.routes[conn] = st
+	st.conns = append(st.conns, conn)
+	x.took(routeCost)
 }
 
-// ---- stock senders ----
-
-func (x *sender) tail(conn uint64) *tail {
-	for i := range x.tails {
-		if x.tails[i].live && x.tails[i].conn == conn {
-			return &x.tails[i]
-		}
+func (x *sender) unroute(conn uint64) {
+	st := x.routes[conn]
+	if st == nil {
+		return
 	}
-	return nil
+	delete(x.routes, conn)
+	st.conns = slices.DeleteFunc(st.conns, func(c uint64) bool { return c == conn })
+	x.took(-routeCost)
 }
 
-// stock says whether the record is a resend; needed: it is the last of its batch,
-// so its hash must be remembered.
-func (x *sender) stock(s *senders, conn uint64, r *Record, needed bool) bool {
-	t := x.tail(conn)
-	if t != nil && !needed {
+// nameOf is a record's name, as far as it is kept.
+func nameOf(raw []byte) []byte {
+	node := nodeOf(raw)
+	return node[:min(len(node), maxName)]
+}
+
+// stock says whether a stock sender's record is a resend; needed: it is the last of
+// its batch, so its hash must be remembered.
+func (x *sender) stock(b *Batch, r *Record, needed bool) bool {
+	known := x.tails.of(b.Conn)
+	if known && !needed {
 		return false
 	}
 	h := xxhash.Sum64(r.Raw)
-	resend := false
-	if t == nil {
-		for i := range x.tails {
-			resend = resend || x.tails[i].hash == h
-		}
-	}
-	x.setTail(s, conn, h)
+	resend := !known && x.tails.has(h)
+	x.tails.set(x, b.Conn, h, b.Received)
+	x.tails.prune(x, b.Received)
 	return resend
-}
-
-func (x *sender) setTail(s *senders, conn, hash uint64) {
-	s.clock++
-	x.tailsCh = true
-	t := x.tail(conn)
-	if t == nil {
-		if len(x.tails) >= maxTails {
-			i := 0
-			for k := range x.tails {
-				if x.tails[k].used < x.tails[i].used {
-					i = k
-				}
-			}
-			x.tails = append(x.tails[:i], x.tails[i+1:]...)
-		}
-		x.tails = append(x.tails, tail{conn: conn, live: true})
-		t = &x.tails[len(x.tails)-1]
-	}
-	t.hash, t.used = hash, s.clock
 }

@@ -2,8 +2,10 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -35,10 +37,11 @@ func (x *sender) changes(out []KV) []KV {
 		}
 	}
 	x.gone = nil
-	for _, st := range x.streams {
+	for st := range x.streams {
 		be := binary.BigEndian.AppendUint32(nil, st.id)
 		if st.dirty != 0 {
-			v := binary.LittleEndian.AppendUint32([]byte{1}, st.last)
+			v := binary.LittleEndian.AppendUint32([]byte{streamVersion}, st.last)
+			v = append(v, st.name...)
 			out = append(out, KV{x.key(kindStream, be...), v})
 		}
 		for c := range byte(numChunks) {
@@ -56,15 +59,26 @@ func (x *sender) changes(out []KV) []KV {
 		}
 		st.dirty = 0
 	}
-	if x.tailsCh {
-		kv := KV{Key: x.key(kindTails)}
-		for _, t := range x.tails {
-			if t.hash != 0 {
-				kv.Value = binary.LittleEndian.AppendUint64(kv.Value, t.hash)
-			}
+	return x.tails.changes(x, out)
+}
+
+func (ts *tails) changes(x *sender, out []KV) []KV {
+	if ts.old {
+		ts.old = false
+		out = append(out, KV{Key: x.key(kindTails)})
+	}
+	key := func(hash uint64) []byte { return x.key(kindTail, binary.BigEndian.AppendUint64(nil, hash)...) }
+	for hash := range ts.stored {
+		if ts.hashes[hash] == 0 {
+			delete(ts.stored, hash)
+			out = append(out, KV{Key: key(hash)})
 		}
-		out = append(out, kv)
-		x.tailsCh = false
+	}
+	for t := ts.lru.next; t != &ts.lru; t = t.next {
+		if !ts.stored[t.hash] {
+			ts.stored[t.hash] = true
+			out = append(out, KV{key(t.hash), binary.LittleEndian.AppendUint64(nil, uint64(t.used))})
+		}
 	}
 	return out
 }
@@ -72,6 +86,7 @@ func (x *sender) changes(out []KV) []KV {
 // loadSenders is the reverse of changes: all that was ever returned, less what was deleted.
 func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
 	s := newSenders(maxSenders)
+	s.most = math.MaxInt // until all is there
 	for _, kv := range kvs {
 		if len(kv.Value) == 0 {
 			continue
@@ -84,25 +99,71 @@ func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
 			return nil, err
 		}
 	}
+	for _, x := range s.all {
+		x.byID = nil
+		x.loadedAll()
+	}
+	s.most = ResendMemory
+	s.shrink()
 	return s, nil
 }
+
+// loadedAll puts in order what was loaded in any.
+func (x *sender) loadedAll() {
+	var list []*tail
+	for t := x.tails.lru.next; t != &x.tails.lru; t = t.next {
+		list = append(list, t)
+	}
+	slices.SortStableFunc(list, func(a, b *tail) int { return cmp.Compare(a.used, b.used) })
+	x.tails.lru.prev, x.tails.lru.next = &x.tails.lru, &x.tails.lru
+	for _, t := range list {
+		t.prev, t.next = x.tails.lru.prev, &x.tails.lru
+		t.prev.next, x.tails.lru.prev = t, t
+	}
+	for st := range x.streams {
+		for back := numChunks; back >= 0; back-- {
+			chunk := (st.last/chunkLen - uint32(back)) & (seqMask / chunkLen)
+			if st.ring[chunk%numChunks] != nil {
+				st.enter(chunk)
+			}
+		}
+	}
+}
+
+const (
+	oldStreamVersion = 1 // without a name
+	streamVersion    = 2
+)
 
 func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 	bad := fmt.Errorf("%w: %s kind %q key %x, %d bytes", ErrSenders, x.addr, kind, rest, len(v))
 	switch kind {
 	case kindTails:
-		if len(v)%8 != 0 || len(v) > 8*maxTails {
+		if len(rest) != 0 || len(v)%8 != 0 || len(v) > 8*keepTails {
 			return bad
 		}
 		for ; len(v) > 0; v = v[8:] {
-			x.tails = append(x.tails, tail{hash: binary.LittleEndian.Uint64(v)})
+			x.tails.add(x, &tail{hash: binary.LittleEndian.Uint64(v)})
 		}
+		x.tails.old = true
+		s.touch(x)
 		return nil
-	case kindStream:
-		if len(rest) != 4 || len(v) != 5 || v[0] != 1 {
+	case kindTail:
+		if len(rest) != 8 || len(v) != 8 {
 			return bad
 		}
-		x.loaded(s, binary.BigEndian.Uint32(rest)).last = binary.LittleEndian.Uint32(v[1:]) & seqMask
+		hash := binary.BigEndian.Uint64(rest)
+		x.tails.add(x, &tail{hash: hash, used: int64(binary.LittleEndian.Uint64(v))})
+		x.tails.stored[hash] = true
+		return nil
+	case kindStream:
+		if len(rest) != 4 || len(v) < 5 || v[0] == oldStreamVersion && len(v) != 5 || v[0] > streamVersion || v[0] == 0 || len(v) > 5+maxName {
+			return bad
+		}
+		st := x.loaded(binary.BigEndian.Uint32(rest))
+		st.last = binary.LittleEndian.Uint32(v[1:]) & seqMask
+		x.took(len(v) - 5 - len(st.name))
+		st.name = string(v[5:])
 		return nil
 	case kindHashes:
 		if len(rest) != 5 || rest[4] >= numChunks || len(v) != 4*chunkLen {
@@ -112,9 +173,9 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		for i := range c {
 			c[i] = binary.LittleEndian.Uint32(v[4*i:])
 		}
-		st := x.loaded(s, binary.BigEndian.Uint32(rest))
+		st := x.loaded(binary.BigEndian.Uint32(rest))
 		if st.ring[rest[4]] == nil {
-			*s.chunks++
+			x.took(chunkCost)
 		}
 		st.ring[rest[4]] = c
 		return nil
@@ -123,14 +184,15 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 }
 
 // loaded finds or makes the stream with an id from the store.
-func (x *sender) loaded(s *senders, id uint32) *stream {
-	for _, st := range x.streams {
-		if st.id == id {
-			return st
-		}
+func (x *sender) loaded(id uint32) *stream {
+	if st := x.byID[id]; st != nil {
+		return st
 	}
-	st := &stream{id: id, total: s.chunks}
-	x.streams = append(x.streams, st)
+	st := x.addStream(&stream{id: id})
+	if x.byID == nil {
+		x.byID = map[uint32]*stream{}
+	}
+	x.byID[id] = st
 	x.nextID = max(x.nextID, id)
 	return st
 }

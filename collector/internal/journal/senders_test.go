@@ -171,15 +171,6 @@ func TestSendersAreBounded(t *testing.T) {
 	if err != nil || len(back.all) != 4 {
 		t.Errorf("%d senders in the store, %v; want 4", len(back.all), err)
 	}
-	// Many streams behind one address.
-	s = newSenders(4)
-	for i := range 3 * maxStreams {
-		kept(s, uint64(i), own(uint32(i)<<20, "x"))
-	}
-	x := s.all[addr(1).Addr()]
-	if len(x.streams) > maxStreams || len(x.routes) > maxRoutes || *s.chunks != len(x.streams) {
-		t.Errorf("%d streams, %d routes, %d chunks", len(x.streams), len(x.routes), *s.chunks)
-	}
 }
 
 func apply(m map[string][]byte, list []KV) {
@@ -349,3 +340,5 @@ func FuzzLoadSenders(f *testing.F) {
 		}
 	})
 }
+
+func addrPort(a [4]byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4(a), 1000) }

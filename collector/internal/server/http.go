@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
@@ -115,14 +116,32 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.journal.Stats().QueueBytes) })
 	journalStat("auditfleet_collector_journal_disk_bytes", "Size of the journal on disk.", false,
 		func() float64 { return float64(s.journal.Stats().DiskBytes) })
+	journalStat("auditfleet_collector_journal_carried_records_total", "Records of open events written again, so that the journal could be trimmed.", true,
+		func() float64 { return float64(s.journal.Stats().Carried) })
+	journalStat("auditfleet_collector_resend_forgotten_total", "Senders' numberings and last records forgotten for want of memory: what these send again is stored twice.", true,
+		func() float64 { return float64(s.journal.Stats().Forgotten) })
+	journalStat("auditfleet_collector_resend_memory_bytes", "Memory of resend detection, at most 128 MiB.", false,
+		func() float64 { return float64(s.journal.Stats().ResendBytes) })
+	journalStat("auditfleet_collector_journal_limit_bytes", "Size beyond which the journal has outgrown what it has to hold: a fault of the store, or of the disk.", false,
+		func() float64 { return float64(s.journalLimit()) })
+	journalStat("auditfleet_collector_journal_outgrown", "1 while the journal is larger than that.", false, func() float64 {
+		if s.journalExcess() > 0 {
+			return 1
+		}
+		return 0
+	})
 	r.CounterFunc("auditfleet_collector_events_total", "Events put together since the start, replayed ones included.",
 		func() float64 { return float64(s.head.Stats().Events) })
 	r.CounterFunc("auditfleet_collector_unparsable_records_total", "Records stored that have no readable header.",
 		func() float64 { return float64(s.head.Stats().Unparsable) })
 	r.CounterFunc("auditfleet_collector_store_failures_total", "Attempts to store events that failed; the events stay in journal and memory.",
 		func() float64 { return float64(s.head.Stats().StoreFailures) })
-	r.CounterFunc("auditfleet_collector_evicted_events_total", "Events stored before they were complete: too much was open (max_open_events_per_host, max_open_bytes_per_host, max_open_bytes).",
-		func() float64 { return float64(s.head.Stats().Evicted) })
+	reasons := map[string]head.Early{}
+	for e := range head.NumEarly {
+		reasons[e.String()] = e
+	}
+	r.CounterFuncs("auditfleet_collector_evicted_events_total", "Events stored before they were complete: they were open for too long, or too much was open; by the key of the limit.", "reason",
+		slices.Sorted(maps.Keys(reasons)), func(reason string) float64 { return float64(s.head.Stats().Early[reasons[reason]]) })
 	r.CounterFunc("auditfleet_collector_searches_behind_total", "Searches answered without some records acknowledged shortly before: the store took no events.",
 		func() float64 { return float64(s.head.Stats().SearchesBehind) })
 	r.CounterFunc("auditfleet_collector_mixed_records_total", "Records of hosts beyond max_hosts and max_new_names, stored together.",
@@ -133,7 +152,7 @@ func (s *Server) registerMetrics() {
 		func() float64 { return float64(s.head.Stats().AddressChanges) })
 	r.CounterFunc("auditfleet_collector_future_events_total", "Events with a time more than a day beyond their receipt: they are stored, and move no clock.",
 		func() float64 { return float64(s.head.Stats().FarFuture) })
-	r.GaugeFunc("auditfleet_collector_open_bytes", "Records that wait for their event to be complete.",
+	r.GaugeFunc("auditfleet_collector_open_bytes", "Memory of events that are not complete yet.",
 		func() float64 { return float64(s.head.Stats().OpenBytes) })
 	r.GaugeFunc("auditfleet_collector_open_events", "Events that are not complete yet.",
 		func() float64 { return float64(s.head.Stats().OpenEvents) })

@@ -51,9 +51,11 @@ type Config struct {
 	MaxHosts     int           // hosts told apart; 0 is the head's default
 	NewNames     int           // names that an address adds a day; 0 is the head's default, negative any number
 	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
-	OpenPerHost  int64         // bytes of a host's open events; 0 is the head's default
+	OpenPerHost  int64         // memory of a host's open events; 0 is the head's default
 	OpenTotal    int64         // of all hosts'; 0 is the head's default
 	OpenEvents   int           // open events of a host; 0 is the head's default
+	OpenEventsIn int           // open events of all hosts; 0 is the head's default
+	OpenAge      time.Duration // how long an event may be open; 0 is the head's default
 	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is ingest's default
 	MaxTotal     int64         // the same of all connections together; 0 is ingest's default
 	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
@@ -224,6 +226,9 @@ func (c *Config) defaults() error {
 	if c.API == "" {
 		c.API = filepath.Join(c.Store, APISocket)
 	}
+	if c.OpenTotal == 0 {
+		c.OpenTotal = head.DefaultOpenBytes
+	}
 	if c.MetricHosts == 0 {
 		c.MetricHosts = DefaultMetricHosts
 	}
@@ -291,6 +296,7 @@ func (s *Server) startWork() {
 	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
 	s.work.Go(func() { s.retention(ctx) })
+	s.work.Go(func() { s.watchJournal(ctx) })
 	s.work.Go(func() { s.fanout.run(ctx) })
 	s.work.Go(func() { s.rates.run(ctx, s.head.Hosts) })
 }

@@ -28,8 +28,8 @@ func (s *Server) openSpace() {
 		Limits: s.cfg.Space, Statfs: statfs, Log: s.cfg.Log.Named("space"),
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
 		DropOldest: func(ctx context.Context, reason string) (bool, error) { return s.dropOldest(ctx, reason) },
-		Relieve:    s.relieve,
-		Record:     func(op string) { s.own.add("DAEMON_ERR", "op=%s auid=-1 pid=-1 subj=? res=failed", op) },
+		Relieve:    s.relieve, Excess: s.journalExcess,
+		Record: func(op string) { s.own.add("DAEMON_ERR", "op=%s auid=-1 pid=-1 subj=? res=failed", op) },
 	})
 	st := s.space.Status()
 	if admin := st.Limits.AdminSpaceLeft.Of(st.Usage.Total); admin > 0 && admin <= st.Reserve {

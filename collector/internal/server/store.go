@@ -86,12 +86,12 @@ func (s *Server) openHead() error {
 	h, err := head.Open(head.Options{
 		Journal: s.journal, Store: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
-		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.cfg.OpenTotal),
-		MaxOpenEventsHost: s.cfg.OpenEvents,
-		TableBytes:        s.share(tablePart, maxTable),
-		NewNames:          s.cfg.NewNames,
-		OnEvent:           s.fanout.add,
-		OnNotice:          s.notice,
+		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: s.openTotal(),
+		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
+		TableBytes: s.share(tablePart, maxTable),
+		NewNames:   s.cfg.NewNames,
+		OnEvent:    s.fanout.add,
+		OnNotice:   s.notice,
 	})
 	if err != nil {
 		return explain(err)

@@ -67,7 +67,7 @@ func (w *Watcher) begin(c Condition, a conf.Action) {
 // rotate drops sealed days, the oldest first, until the condition is over or no
 // sealed day is left.
 func (w *Watcher) rotate(ctx context.Context, c Condition) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !w.spare(ctx, c) {
 		dropped, err := w.cfg.DropOldest(ctx, conditions[c].key)
 		w.mu.Lock()
 		said := w.empty
@@ -91,6 +91,31 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 			return
 		}
 	}
+}
+
+// spare says that days are not to be dropped: the condition would not be there without
+// Excess, also after an attempt to make that smaller.
+func (w *Watcher) spare(ctx context.Context, c Condition) bool {
+	if w.cfg.Excess == nil || w.cfg.Excess() == 0 {
+		return false
+	}
+	if w.cfg.Relieve != nil {
+		w.cfg.Relieve(ctx)
+		w.look()
+	}
+	more := w.cfg.Excess()
+	w.mu.Lock()
+	limit := [numConditions]uint64{
+		Low: w.limits.SpaceLeft.Of(w.usage.Total), Admin: w.limits.AdminSpaceLeft.Of(w.usage.Total), Full: w.limits.reserve(w.usage.Total),
+	}[c]
+	spare := more > 0 && c != Error && !w.under(c, limit, more)
+	said := w.spared
+	w.spared = spare
+	w.mu.Unlock()
+	if spare && !said {
+		w.cfg.Log.Error("no day is dropped: the journal has taken the space, see the warning about it; "+conditions[c].subject, append(w.figures(), "journal_excess_mib", more>>20)...)
+	}
+	return spare
 }
 
 func (w *Watcher) figures() []any {

@@ -111,6 +111,9 @@ type Config struct {
 	// Relieve, when set, is called again and again while the disk is full, to have
 	// the journal emptied into the store.
 	Relieve func(ctx context.Context)
+	// Excess, when set, is how much of the disk is used by what grows for want of a
+	// working store: bytes that are no reason to drop days.
+	Excess func() uint64
 	// Record, when set, writes a record of the collector's own: op says what.
 	Record func(op string)
 }
@@ -169,6 +172,7 @@ type Watcher struct {
 	actions [numConditions]uint64 // guarded by mu
 	blind   bool                  // guarded by mu: the disk could not be asked the last time
 	empty   bool                  // guarded by mu: rotate was wanted and there was no day to drop
+	spared  bool                  // guarded by mu: rotate was wanted and would not have been without Excess
 }
 
 // New makes a Watcher that has looked at the disk once.
@@ -222,12 +226,7 @@ func (w *Watcher) look() {
 // a sixteenth more than it is free, so that its action is not done over and over
 // at the very edge.
 func (w *Watcher) assess() {
-	under := func(c Condition, limit uint64) bool {
-		if w.is[c] {
-			limit += limit / 16
-		}
-		return limit > 0 && w.usage.Free < limit
-	}
+	under := func(c Condition, limit uint64) bool { return w.under(c, limit, 0) }
 	was := w.is
 	w.is[Low] = under(Low, w.limits.SpaceLeft.Of(w.usage.Total))
 	w.is[Admin] = under(Admin, w.limits.AdminSpaceLeft.Of(w.usage.Total))
@@ -239,6 +238,14 @@ func (w *Watcher) assess() {
 	if was != w.is {
 		signal(w.kick)
 	}
+}
+
+// under says whether less than a limit would be free if more were; mu is held.
+func (w *Watcher) under(c Condition, limit, more uint64) bool {
+	if w.is[c] {
+		limit += limit / 16
+	}
+	return limit > 0 && w.usage.Free+more < limit
 }
 
 func signal(c chan struct{}) {

@@ -309,3 +309,18 @@ func TestRun(t *testing.T) {
 	cancel()
 	<-ended
 }
+
+// A journal that has outgrown its table is no reason to drop days.
+func TestExcessDropsNoDay(t *testing.T) {
+	d := newDisk(t, Limits{Reserve: -1, SpaceLeft: conf.Space{MiB: 100}, SpaceLeftAction: do(conf.DoRotate)}, 60, 60)
+	excess := uint64(200 * mib)
+	d.w.cfg.Excess = func() uint64 { return excess }
+	d.at(50, "space_left_action rotate")
+	if text := d.log.String(); strings.Count(text, "no day is dropped: the journal has taken the space") != 1 {
+		t.Errorf("logged\n%s", text)
+	}
+	d.at(50)
+	// What the journal has does not explain it: days go.
+	excess = 10 * mib
+	d.at(50, "drop 60 space_left_action")
+}

@@ -74,13 +74,22 @@ type TableEvent struct {
 }
 
 const (
-	minChunk = 4 << 10
-	maxChunk = 64 << 10
+	// A table may be of very many hosts with an event each: what a host takes first
+	// is little.
+	minChunk  = 512
+	maxChunk  = 64 << 10
+	minEvents = 4
+	minIDs    = 16
 
-	valueCost  = 64 // about what a value takes in memory beside its text
-	eventCost  = 104
-	senderCost = 128 // about what a sender takes
+	// What is counted in memory beside texts; TestTableMemory compares with the heap.
+	valueCost  = 88  // a value, its places in the vocabulary
+	eventCost  = 104 // a TableEvent
+	hostCost   = 240 // a TableHost, its places
+	senderCost = 128 // a sender, its place
 )
+
+// textCost is what the allocator takes for so many bytes.
+func textCost(n int) int64 { return int64(n+15) &^ 15 }
 
 // NewTable returns an empty table.
 func NewTable() *Table {
@@ -107,14 +116,18 @@ func (t *Table) Add(host string, ev *event.Event) {
 	e := TableEvent{Ms: ev.Ms, Serial: ev.Serial, ids: uint32(len(h.IDs)), Records: uint16(min(len(ev.Records), 1<<16-1))}
 	if host == "" {
 		e.Node = string(ev.Node)
+		t.stats.MemBytes += textCost(len(e.Node))
 	}
 	e.Text, e.Counted = t.text(h, ev)
 	e.Origin = OriginOf(ev)
+	t.stats.MemBytes += textCost(len(e.Later))
 	e.From = t.sender(ev.From)
 	t.events++
 	t.x.Index(ev, t.add)
 	if len(h.Events) == cap(h.Events) {
-		h.Events = slices.Grow(h.Events, max(16, len(h.Events))) // append's own steps copy twice as much
+		had := cap(h.Events)
+		h.Events = slices.Grow(h.Events, max(minEvents, len(h.Events))) // append's own steps copy twice as much
+		t.stats.MemBytes += int64(cap(h.Events)-had) * eventCost
 	}
 	h.Events = append(h.Events, e)
 
@@ -123,7 +136,6 @@ func (t *Table) Add(host string, ev *event.Event) {
 	s.Records += len(ev.Records)
 	raw := ev.Size()
 	s.RawBytes += int64(raw)
-	s.MemBytes += int64(len(e.Text)+len(e.Later)) + eventCost + 4*int64(uint32(len(h.IDs))-e.ids)
 	if ev.Ms != 0 {
 		if s.MinMs == 0 || ev.Ms < s.MinMs {
 			s.MinMs = ev.Ms
@@ -140,6 +152,7 @@ func (t *Table) host(name string) *TableHost {
 		h = &TableHost{Name: name}
 		t.hosts[name] = h
 		t.order = append(t.order, h)
+		t.stats.MemBytes += hostCost + textCost(len(name))
 	}
 	t.cur = h
 	return h
@@ -170,6 +183,7 @@ func (t *Table) text(h *TableHost, ev *event.Event) ([]byte, bool) {
 			size = min(2*cap(h.chunk), maxChunk)
 		}
 		h.chunk = make([]byte, 0, max(size, need))
+		t.stats.MemBytes += int64(cap(h.chunk))
 	}
 	at := len(h.chunk)
 	var counted bool
@@ -190,7 +204,7 @@ func (t *Table) addValue(f search.Field, v []byte) {
 			t.ids[f][text] = id
 			t.values = append(t.values, Value{f, text})
 			t.seen = append(t.seen, 0)
-			t.stats.MemBytes += int64(len(v)) + valueCost
+			t.stats.MemBytes += textCost(len(v)) + valueCost
 		}
 		*l = lastValue{t.values[id].Text, id, true}
 	}
@@ -200,7 +214,9 @@ func (t *Table) addValue(f search.Field, v []byte) {
 	}
 	t.seen[id] = t.events
 	if h := t.cur; len(h.IDs) == cap(h.IDs) {
-		h.IDs = slices.Grow(h.IDs, max(64, len(h.IDs)))
+		had := cap(h.IDs)
+		h.IDs = slices.Grow(h.IDs, max(minIDs, len(h.IDs)))
+		t.stats.MemBytes += 4 * int64(cap(h.IDs)-had)
 	}
 	t.cur.IDs = append(t.cur.IDs, id)
 }

@@ -146,7 +146,7 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 	for _, lsn := range s.state.Open {
 		open[lsn] = true
 	}
-	_, err = journal.ReadOnly(s.journalOptions(), func(b *journal.Batch) error {
+	_, err = journal.ReadOnly(s.journalOptions(), journal.Place{LSN: s.state.LSN, Open: s.state.Open}, func(b *journal.Batch) error {
 		for i := range b.Records {
 			if lsn := b.First + uint64(i); lsn > s.state.LSN || open[lsn] {
 				s.tail[keyOf([]byte(hostOf(b, b.Records[i].Raw)), b.Records[i].Raw)]++

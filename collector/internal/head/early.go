@@ -1,0 +1,122 @@
+package head
+
+import (
+	"slices"
+	"time"
+)
+
+// Early says which limit ended an event before it was complete.
+type Early int
+
+// The limits: of Options, in this order.
+const (
+	EarlyAge Early = iota
+	EarlyEventsHost
+	EarlyBytesHost
+	EarlyEvents
+	EarlyBytes
+	NumEarly
+)
+
+// String is the key of the limit in a configuration.
+func (e Early) String() string {
+	return [...]string{"max_open_age", "max_open_events_per_host", "max_open_bytes_per_host", "max_open_events", "max_open_bytes"}[e]
+}
+
+// Evicted is how many events were ended early in all.
+func (s *Stats) Evicted() (n uint64) {
+	for _, k := range s.Early {
+		n += k
+	}
+	return n
+}
+
+// earlySaid is what the log knows of events that were ended early.
+type earlySaid struct {
+	at    time.Time
+	early [NumEarly]uint64
+	by    *stream // of the last one
+}
+
+// earlyEvery is the least time between two lines about them.
+const earlyEvery = time.Minute
+
+// streamCost is what a stream takes in memory that is there only for its open events.
+const streamCost = 1024
+
+// recount keeps the sums of what is open, the set of streams that have something open,
+// and what was ended early. A stream with nothing open may be dropped: it is not used
+// after that. Head.mu is held.
+func (h *Head) recount(st *stream) {
+	if st == nil {
+		return
+	}
+	now, was := st.asm.Stats(), st.counted
+	st.counted = now
+	h.early(st, EarlyAge, now.Aged-was.Aged)
+	h.early(st, EarlyEventsHost, now.Evicted-was.Evicted)
+	h.early(st, EarlyBytesHost, now.Oversize-was.Oversize)
+	bytes, events := st.asm.Bytes(), st.asm.Len()
+	extra := st.host.first != st
+	if extra && events > 0 {
+		bytes += streamCost
+	}
+	h.openBytes += bytes - st.open
+	h.opened += events - st.opened
+	st.open, st.opened = bytes, events
+	if events > 0 {
+		h.openStreams[st] = struct{}{}
+		return
+	}
+	delete(h.openStreams, st)
+	if extra {
+		delete(st.host.more, st.streamKey)
+	}
+}
+
+func (h *Head) early(st *stream, why Early, n uint64) {
+	if n > 0 {
+		h.stats.Early[why] += n
+		h.said.by = st
+	}
+}
+
+// relieve ends the open events of the streams with the most of them, when all together
+// are out of bounds: until an eighth is free, since it looks at all streams.
+func (h *Head) relieve() {
+	why, of, sum, most := EarlyBytes, func(st *stream) int { return st.open }, &h.openBytes, h.opts.MaxOpenBytes
+	if h.openBytes <= most {
+		why, of, sum, most = EarlyEvents, func(st *stream) int { return st.opened }, &h.opened, h.opts.MaxOpenEvents
+	}
+	if *sum <= most {
+		return
+	}
+	streams := make([]*stream, 0, len(h.openStreams))
+	for st := range h.openStreams {
+		streams = append(streams, st)
+	}
+	slices.SortFunc(streams, func(x, y *stream) int { return of(y) - of(x) })
+	for _, st := range streams {
+		if *sum <= most-most/8 {
+			return
+		}
+		h.early(st, why, uint64(st.asm.Len()))
+		st.asm.Flush()
+		h.recount(st)
+	}
+}
+
+// sayEarly logs that events were ended early, at most once a minute. Head.mu is held.
+func (h *Head) sayEarly(now time.Time) {
+	if since := now.Sub(h.said.at); h.said.early == h.stats.Early || since >= 0 && since < earlyEvery {
+		return
+	}
+	args := []any{"host", clip(h.said.by.host.Name), "sender", h.said.by.sender.Addr}
+	for e := range NumEarly {
+		if n := h.stats.Early[e] - h.said.early[e]; n > 0 {
+			args = append(args, e.String(), n)
+		}
+	}
+	h.said.at, h.said.early = now, h.stats.Early
+	h.opts.Logger.Warn("events were ended before they were complete; what comes for them later is another event: a sender keeps them open, or the limits that are named are too low", args...)
+}

@@ -1,0 +1,79 @@
+package event
+
+import (
+	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// What open events take in memory, so that a limit on bytes is one on memory: a
+// record may have fewer bytes than what is kept beside it. TestBytesAreMemory
+// compares with the heap.
+const (
+	recordCost = 168       // a record.Record
+	tagCost    = 8         // and its tag
+	slabCost   = 1152      // an event with room for slabRecords
+	openCost   = 128 + 72  // an openEvent, its places in the map and in the heap
+	nodeFixed  = 112 + 104 // a node with a small heap, its place in the map
+	eventCost  = slabCost + openCost
+
+	// What an Assembler with nothing open may keep for later.
+	spareEvents = 16
+	spareNodes  = 4
+	spareHeap   = 16
+	spareName   = 256
+	maxIdle     = 64 // events that maps may have room for
+)
+
+func nodeCost(name []byte) int { return nodeFixed + textCost(len(name)) }
+
+// textCost is what the allocator takes for so many bytes.
+func textCost(n int) int { return (n + 15) &^ 15 }
+
+// spilled is what an event's records take that have outgrown their first room.
+func spilled(ev *Event) int {
+	n := 0
+	if c := cap(ev.Records); c > slabRecords {
+		n += c * recordCost
+	}
+	if c := cap(ev.Tags); c > slabRecords {
+		n += c * tagCost
+	}
+	return n
+}
+
+// append adds a record to an open event.
+func (a *Assembler) append(o *openEvent, r *record.Record, tag uint64) {
+	more := textCost(len(r.Raw)) - spilled(o.ev)
+	o.ev.Records = append(o.ev.Records, *r)
+	o.ev.Tags = append(o.ev.Tags, tag)
+	more += spilled(o.ev)
+	o.bytes += more
+	a.bytes += more
+}
+
+// Bytes returns about what open events take in memory, their records' bytes
+// included: those that the records do not share with others, see Own.
+func (a *Assembler) Bytes() int { return a.bytes }
+
+// Own gives the records of open events, those with tags from one on, bytes of their
+// own. A caller whose records lie in a larger piece of memory calls it when it is
+// done with the piece: an open event would keep all of it.
+func (a *Assembler) Own(from uint64) {
+	for o := a.lru.prev; o != &a.lru; o = o.prev {
+		ev := o.ev
+		if n := len(ev.Tags); n == 0 || ev.Tags[n-1] < from {
+			return // what was touched before has older records only
+		}
+		for i := len(ev.Tags) - 1; i >= 0 && ev.Tags[i] >= from; i-- {
+			r := &ev.Records[i]
+			node, received, raw := r.Node, r.Received, slices.Clone(r.Raw)
+			_ = r.Parse(raw)                  // it was parsed before
+			r.Raw, r.Received = raw, received // Parse takes a newline off
+			if r.Node == nil {
+				r.Node = node // the caller's
+			}
+		}
+		ev.Node = ev.Records[0].Node
+	}
+}
