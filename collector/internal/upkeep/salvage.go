@@ -85,6 +85,9 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 		}
 		s.progress(s.wreck.Groups[i].Size)
 	}
+	if err := s.moveOn(ctx); err != nil {
+		return nil, fmt.Errorf("move on to the place of %s: %w", o.File, err)
+	}
 	if err := s.counters(ctx); err != nil {
 		return nil, err
 	}
@@ -124,6 +127,7 @@ type salvage struct {
 	state *store.State
 	tail  map[key]int // records in the journal that the store does not have
 	done  int64
+	next  store.State // where moveOn goes; LSN and Open only
 }
 
 func (s *salvage) progress(n int64) {
@@ -135,26 +139,6 @@ func (s *salvage) progress(n int64) {
 
 func (s *salvage) journalOptions() journal.Options {
 	return journal.Options{Dir: filepath.Join(s.o.Dir, journalDir), Logger: s.o.Log, ID: s.st.ID(), Known: s.st.Journal()}
-}
-
-// begin finds out what the next start will take from the journal.
-func (s *salvage) begin(ctx context.Context) (err error) {
-	if s.state, err = s.st.State(ctx); err != nil {
-		return err
-	}
-	open := map[uint64]bool{}
-	for _, lsn := range s.state.Open {
-		open[lsn] = true
-	}
-	_, err = journal.ReadOnly(s.journalOptions(), journal.Place{LSN: s.state.LSN, Open: s.state.Open}, func(b *journal.Batch) error {
-		for i := range b.Records {
-			if lsn := b.First + uint64(i); lsn > s.state.LSN || open[lsn] {
-				s.tail[keyOf([]byte(hostOf(b, b.Records[i].Raw)), b.Records[i].Raw)]++
-			}
-		}
-		return ctx.Err()
-	})
-	return err
 }
 
 // group brings one group's events back, in one batch.
@@ -261,6 +245,10 @@ func (s *salvage) append(ctx context.Context, tab *store.Table, hosts []store.Ho
 	if tab.Stats().Events == 0 && len(hosts) == 0 {
 		return nil
 	}
+	return s.batch(ctx, tab, hosts)
+}
+
+func (s *salvage) batch(ctx context.Context, tab *store.Table, hosts []store.Host) error {
 	b := &store.Batch{ID: s.state.ID + 1, Day: s.wreck.Day, Events: tab, LSN: s.state.LSN, Open: s.state.Open, Hosts: hosts}
 	if err := s.st.Append(ctx, b); err != nil {
 		return err
@@ -298,7 +286,7 @@ func (s *salvage) counters(ctx context.Context) error {
 	var hosts []store.Host
 	for name, sum := range v.stored {
 		h, ok := known[name]
-		have := sum.Records + open[name]
+		have := sum.Records + open[name].Records
 		if ok && h.Records >= have {
 			continue
 		}
@@ -306,7 +294,7 @@ func (s *salvage) counters(ctx context.Context) error {
 			day := s.wreck.Day.Time()
 			h = store.Host{Name: name, First: day, Last: day.Add(24*time.Hour - time.Nanosecond)}
 		}
-		h.Records, h.Bytes = have, max(h.Bytes, sum.Bytes)
+		h.Records, h.Bytes = have, max(h.Bytes, sum.Bytes+open[name].Bytes)
 		hosts = append(hosts, h)
 	}
 	return s.append(ctx, store.NewTable(), hosts)

@@ -285,7 +285,7 @@ func (v *verify) counters() error {
 	}
 	whole := v.nothingDropped()
 	for _, h := range v.state.Hosts {
-		have := v.stored[h.Name].Records + open[h.Name]
+		have := v.stored[h.Name].Records + open[h.Name].Records
 		name := fmt.Sprintf("%.80q", h.Name)
 		switch {
 		case h.Records < have:
@@ -318,8 +318,8 @@ func (v *verify) nothingDropped() bool {
 
 // open counts by host the records that wait in the journal; found is false when
 // one of them is not there.
-func (v *verify) open() (count map[string]uint64, found bool, err error) {
-	count = map[string]uint64{}
+func (v *verify) open() (count map[string]group.HostSum, found bool, err error) {
+	count = map[string]group.HostSum{}
 	// A carried record may be there twice, in no order.
 	left := map[uint64]bool{}
 	begin := func() {
@@ -338,7 +338,10 @@ func (v *verify) open() (count map[string]uint64, found bool, err error) {
 		}
 		for i := range b.Records {
 			if lsn := b.First + uint64(i); left[lsn] {
-				count[hostOf(b, b.Records[i].Raw)]++
+				name := hostOf(b, b.Records[i].Raw)
+				sum := count[name]
+				sum.Records, sum.Bytes = sum.Records+1, sum.Bytes+uint64(len(b.Records[i].Raw))
+				count[name] = sum
 				delete(left, lsn)
 			}
 		}

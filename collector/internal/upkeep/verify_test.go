@@ -48,7 +48,7 @@ func startRig(t testing.TB, dir string, mem int64) *rig {
 	if r.st, err = bolt.Open(bolt.Options{Dir: dir, LockTimeout: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if r.j, _, err = journal.Open(journal.Options{Dir: filepath.Join(dir, journalDir), SegmentBytes: 512 << 10,
+	if r.j, _, err = journal.Open(journal.Options{Dir: filepath.Join(dir, journalDir), SegmentBytes: 128 << 10,
 		ID: r.st.ID(), Known: r.st.Journal(), Changed: func(k seglog.Known, _ []seglog.Damage) error { return r.st.KeepJournal(k, nil) }}); err != nil {
 		t.Fatal(err)
 	}

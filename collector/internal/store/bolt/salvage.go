@@ -22,6 +22,9 @@ type Wreck struct {
 	Groups   []WreckGroup
 	Findings []Finding // about its pages
 	ID       seglog.ID // of its store; zero: it does not say
+	// State is the writer's place when the file was last written, without hosts; nil
+	// when it cannot be read.
+	State *store.State
 
 	v *Verifier
 	r *rawFile
@@ -51,6 +54,9 @@ func (v *Verifier) OpenWreck(path string) (_ *Wreck, err error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), r.Close())
 	}
 	w := &Wreck{Path: path, Part: part, Size: r.size, Findings: tree.found, ID: tree.id, v: v, r: r}
+	if st, err := decodeState(tree.state); err == nil && st.ID > 0 {
+		w.State = st
+	}
 	for _, g := range tree.groups {
 		w.Groups = append(w.Groups, WreckGroup{ID: g.id, Size: g.at.size, raw: g})
 	}
