@@ -50,10 +50,9 @@ type Config struct {
 	QueueBytes    int           // bytes of the queue, default 16 MiB
 	Linger        time.Duration // how long records may collect after a batch at most, default 50 ms, negative: none
 	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
-	// Hold has the reader stop while the queue is full, so that the kernel's backlog
-	// and failure mode decide what becomes of records. Failure mode 2 (auditctl -f 2)
-	// asks for it, too. The multicast group can't.
-	Hold bool
+	// Full is what the reader does while the queue is full. The multicast group can't
+	// have it wait.
+	Full Full
 	// Last is where an earlier run ended: serials that came since are missing; nil:
 	// not known.
 	Last *LastSerial
@@ -147,7 +146,9 @@ type Listener struct {
 	found    Status      // at Open
 	switched bool        // Open switched auditing on
 	held     uint64      // paused at the last look; the watcher's
+	outside  bool        // the kernel has dropped us, and it was said; the watcher's
 	holds    atomic.Bool // the reader stops while the queue is full
+	holding  atomic.Bool // it does so now
 
 	// Held over registering and handing back, so that a registration that was
 	// handed back is not renewed.
@@ -165,6 +166,8 @@ type Listener struct {
 	isRegistered bool
 	enabledWas   uint32
 	enabledSet   bool // we changed it
+	full         Full
+	saidFull     string // of it, as last logged
 }
 
 // LossesSaid is up to where the kernel's counter of lost records was said.
@@ -179,7 +182,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	cfg.defaults()
 	l := &Listener{
 		cfg: cfg, sock: cfg.Socket, ctl: cfg.Control, queue: NewQueue(cfg.QueueBytes),
-		acks: make(chan error, 1), nudge: make(chan struct{}, 1),
+		acks: make(chan error, 1), nudge: make(chan struct{}, 1), full: cfg.Full,
 		slots: make([]Datagram, batchSize), batch: make([]Record, 0, batchSize),
 	}
 	arena := make([]byte, batchSize*slotSize)
@@ -226,7 +229,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	if cfg.Multicast {
 		return l, nil
 	}
-	l.setHold(l.status.Failure)
+	l.setHold()
 	if err := l.register(); err != nil {
 		return nil, err
 	}
@@ -267,72 +270,6 @@ func (l *Listener) TakeSerialGaps() SerialGaps { return l.gaps.take() }
 // Control is the listener's control connection, for the one who runs it.
 func (l *Listener) Control() *Conn { return l.ctl }
 
-// register makes us the audit daemon. The request goes out on the socket that
-// is to receive records, because the kernel sends them to the requester's port;
-// its acknowledgement comes between records.
-func (l *Listener) register() error {
-	l.regMu.Lock()
-	defer l.regMu.Unlock()
-	if l.leaving {
-		return nil
-	}
-	seq := l.ackSeq.Add(1)
-	s := Status{Mask: MaskPID, PID: uint32(l.cfg.PID)}
-	select {
-	case <-l.acks: //nolint:errcheck // the late answer to a request that timed out
-	default:
-	}
-	msg := AppendMessage(nil, Message{Type: MsgSet, Flags: unix.NLM_F_REQUEST | unix.NLM_F_ACK, Seq: seq, Payload: s.Append(nil)})
-	if err := l.sock.Send(msg); err != nil {
-		return &OpError{Op: "register as the audit daemon", Err: err}
-	}
-	err := l.awaitAck()
-	switch {
-	case errors.Is(err, unix.EEXIST):
-		return l.otherDaemon()
-	case err != nil:
-		return &OpError{Op: "register as the audit daemon", Err: err}
-	}
-	l.registered.Add(1)
-	l.mu.Lock()
-	l.isRegistered = true
-	l.mu.Unlock()
-	return nil
-}
-
-// awaitAck waits for the answer to register. Before Run it reads the socket
-// itself; later the reader passes the answer on.
-func (l *Listener) awaitAck() error {
-	deadline := time.Now().Add(answerTimeout)
-	for {
-		if l.begun {
-			select {
-			case err := <-l.acks:
-				return err
-			case <-time.After(time.Until(deadline)):
-				return ErrNoAnswer
-			}
-		}
-		n, err := l.receive()
-		if err != nil {
-			return err
-		}
-		select {
-		case err := <-l.acks:
-			return err
-		default:
-		}
-		if time.Now().After(deadline) {
-			return ErrNoAnswer
-		}
-		if n == 0 {
-			if err := l.sock.Wait(time.Until(deadline)); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 // otherDaemon says who is registered and what can be done about it.
 func (l *Listener) otherDaemon() error {
 	s, err := l.ctl.Status()
@@ -347,6 +284,9 @@ func (l *Listener) otherDaemon() error {
 		ErrOtherDaemon, s.PID, comm)
 }
 
+// locked is the enabled flag of a configuration that stays as it is until the boot.
+const locked = 2
+
 func (l *Listener) setEnabled() error {
 	want := uint32(0)
 	switch l.cfg.Enable {
@@ -356,7 +296,7 @@ func (l *Listener) setEnabled() error {
 		want = 1
 	case Disable:
 	}
-	if l.status.Enabled == want || l.status.Enabled == 2 {
+	if l.status.Enabled == want || l.status.Enabled == locked {
 		return nil
 	}
 	if err := l.ctl.Set(Status{Mask: MaskEnabled, Enabled: want}); err != nil {
@@ -419,6 +359,7 @@ func (l *Listener) read() error {
 			}
 			continue
 		}
+		l.resumed()
 		n, err := l.receive()
 		if err != nil {
 			return err
@@ -452,10 +393,12 @@ func (l *Listener) read() error {
 // administrator would rather stop the host than lose a record, they are left.
 func (l *Listener) overflow() error {
 	if l.holds.Load() {
+		l.holding.Store(true)
 		l.paused.Add(1)
 		l.sock.Pause(fullPause)
 		return nil
 	}
+	l.resumed()
 	used, limit, _, err := l.sock.Memory()
 	if err != nil {
 		return err

@@ -323,14 +323,14 @@ func TestFullQueueHolds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		failure uint32
-		hold    bool
-	}{{"failure mode 2", 2, false}, {"overflow_action", 1, true}} {
+		full    kernel.WhenFull
+	}{{"failure mode 2", 2, kernel.FullAuto}, {"overflow_action", 1, kernel.FullWait}} {
 		t.Run(c.name, func(t *testing.T) {
 			k := fakekernel.New()
 			k.SetStatus(func(s *kernel.Status) { s.Failure = c.failure })
 			var said strings.Builder
 			l := start(t, kernel.Config{
-				QueueBytes: 1 << 20, Linger: -1, StatusEvery: time.Hour, Hold: c.hold, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me),
+				QueueBytes: 1 << 20, Linger: -1, StatusEvery: time.Hour, Full: kernel.Full{When: c.full, Key: c.name}, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me),
 				Logger: hclog.New(&hclog.LoggerOptions{Output: &said}),
 			})
 			if text := said.String(); !strings.Contains(text, "[WARN]") || !strings.Contains(text, "while the queue is full the kernel is not read") {

@@ -67,6 +67,15 @@ func (l *Listener) look() error {
 		return nil // handed back just now
 	}
 	// The kernel drops a daemon whose buffer stays full for half a second.
+	if l.holding.Load() {
+		// It could deliver nothing to us, its answer neither.
+		if !l.outside {
+			l.outside = true
+			l.cfg.Logger.Warn("the kernel has dropped our registration, because nothing is read while the queue is full: we register again once there is room; until then its backlog and failure mode decide what becomes of records", "failure", s.Failure, "backlog_limit", s.BacklogLimit)
+		}
+		return nil
+	}
+	l.outside = false
 	l.cfg.Logger.Warn("the kernel had dropped our registration, registering again")
 	return l.register()
 }
@@ -88,35 +97,13 @@ func (l *Listener) account(s Status) {
 		overrun = 0
 	}
 	if !l.cfg.Multicast && !l.blind {
-		l.setHold(s.Failure)
+		l.setHold()
 	}
 	// With the counter, so that TakeLosses returns what belongs together.
 	l.book.add(CauseKernel, uint64(lost), now)
 	l.mu.Unlock()
 	if l.cfg.Multicast {
 		l.book.add(CauseOverrun, uint64(overrun), now)
-	}
-}
-
-// panics is the kernel's failure mode in which it stops the machine rather than
-// lose a record (auditctl -f 2).
-const panics = 2
-
-// setHold decides what a full queue means, and says so where it changes.
-func (l *Listener) setHold(failure uint32) {
-	hold := l.cfg.Hold || failure == panics
-	if l.holds.Swap(hold) == hold {
-		return
-	}
-	switch {
-	case failure == panics && hold:
-		l.cfg.Logger.Warn("failure mode 2: while the queue is full the kernel is not read, so that it stops this machine rather than lose a record, as auditctl -f 2 asks",
-			"queue_bytes", l.queue.Cap(), "backlog_limit", l.status.BacklogLimit)
-	case hold:
-		l.cfg.Logger.Warn("overflow_action: while the queue is full the kernel is not read: audited programs wait behind its backlog, then its failure mode decides",
-			"queue_bytes", l.queue.Cap(), "failure", failure)
-	default:
-		l.cfg.Logger.Info("while the queue is full, records are dropped and counted again: the failure mode is not 2 any more", "failure", failure)
 	}
 }
 
@@ -137,9 +124,7 @@ func (l *Listener) handBack() {
 	l.enabledSet = false
 	l.mu.Unlock()
 	if set {
-		if err := l.ctl.Set(Status{Mask: MaskEnabled, Enabled: was}); err != nil {
-			l.cfg.Logger.Error("the kernel's enabled flag could not be put back", "enabled", was, "error", err)
-		}
+		l.putBackEnabled(was)
 	}
 	if !registered {
 		return
@@ -162,19 +147,18 @@ func (l *Listener) handBack() {
 	}
 }
 
-// unregister hands the registration back.
-func (l *Listener) unregister() error {
-	l.regMu.Lock()
-	defer l.regMu.Unlock()
-	l.leaving = true
-	l.mu.Lock()
-	registered := l.isRegistered
-	l.isRegistered = false
-	l.mu.Unlock()
-	if !registered {
-		return nil
+// putBackEnabled undoes what Open did to the enabled flag. Where an administrator has
+// locked the configuration since, that stays so until the machine boots again.
+func (l *Listener) putBackEnabled(was uint32) {
+	err := l.ctl.Set(Status{Mask: MaskEnabled, Enabled: was})
+	if err == nil {
+		return
 	}
-	return l.ctl.Set(Status{Mask: MaskPID, PID: 0})
+	if s, serr := l.ctl.Status(); serr == nil && s.Enabled == locked {
+		l.cfg.Logger.Info("auditing stays on: the configuration is locked until the machine boots again (enabled 2)")
+		return
+	}
+	l.cfg.Logger.Error("the kernel's enabled flag could not be put back", "enabled", was, "error", err)
 }
 
 // Stats returns the counters.

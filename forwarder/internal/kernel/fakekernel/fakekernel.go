@@ -66,6 +66,14 @@ func (k *Kernel) OtherDaemon(pid uint32) {
 	k.daemon = nil
 }
 
+// DropDaemon forgets the registered daemon, as a kernel does that could not deliver to
+// it for a while.
+func (k *Kernel) DropDaemon() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.status.PID, k.daemon = 0, nil
+}
+
 // Fail has the next request of that type answered with err. Calls add up; nil
 // lets one request through.
 func (k *Kernel) Fail(typ uint16, err error) {
@@ -185,13 +193,17 @@ func (k *Kernel) handle(s *Socket, m kernel.Message) {
 	if k.onRequest != nil {
 		k.onRequest(m.Type)
 	}
+	// One that finds no room is lost, as with a real kernel.
 	ack := func(err error) {
+		if s.losesAcks() {
+			return
+		}
 		code := int32(0)
 		if errno := unix.Errno(0); errors.As(err, &errno) {
 			code = -int32(errno)
 		}
 		payload := []byte{byte(code), byte(code >> 8), byte(code >> 16), byte(code >> 24)}
-		s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: unix.NLMSG_ERROR, Seq: m.Seq, Payload: append(payload, make([]byte, 16)...)}), true)
+		s.deliver(kernel.AppendMessage(nil, kernel.Message{Type: unix.NLMSG_ERROR, Seq: m.Seq, Payload: append(payload, make([]byte, 16)...)}), false)
 	}
 	if list := k.errs[m.Type]; len(list) > 0 {
 		k.errs[m.Type] = list[1:]
@@ -407,6 +419,20 @@ type Socket struct {
 	enobufs bool
 	closed  bool
 	foreign bool
+	noAcks  bool
+}
+
+// LoseAcks has no acknowledgement arrive from now on.
+func (s *Socket) LoseAcks() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noAcks = true
+}
+
+func (s *Socket) losesAcks() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.noAcks
 }
 
 // Foreign marks all datagrams as sent by a process from now on.
