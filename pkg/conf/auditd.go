@@ -65,17 +65,25 @@ type LogCompress string
 // RotatedNames is how rotated logs are named.
 type RotatedNames string
 
-// The values of our own keys for the local log. The first of each is the stock
-// daemon's way.
+// QueueFull is what happens to the kernel's records while the queue between the kernel
+// and the disk is full.
+type QueueFull string
+
+// The values of our own keys for a host. The first of each is the stock daemon's way,
+// or as near to it as can be.
 const (
 	CompressNone LogCompress  = "none"
 	CompressZstd LogCompress  = "zstd"
 	NamesNumbers RotatedNames = "numbers"
 	NamesDated   RotatedNames = "dated"
+
+	QueueFullAuto QueueFull = "auto" // as the failure mode and overflow_action have it
+	QueueFullWait QueueFull = "wait"
+	QueueFullDrop QueueFull = "drop"
 )
 
-// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2, and our own for the local
-// log, which have effect on a host only (OwnLogKeys).
+// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2, and our own that
+// have effect on a host only (OwnHostKeys).
 type Auditd struct {
 	LocalEvents bool
 	WriteLogs   bool
@@ -122,6 +130,7 @@ type Auditd struct {
 
 	LogCompress  LogCompress
 	RotatedNames RotatedNames
+	QueueFull    QueueFull
 }
 
 // DefaultAuditd is what the stock daemon assumes for keys that are not set; the
@@ -138,15 +147,16 @@ func DefaultAuditd() Auditd {
 		TCPListenQueue: 5, TCPMaxPerAddr: 1, UseLibwrap: true, Transport: TransportTCP,
 		QDepth: 2000, OverflowAction: Action{Do: DoSyslog}, MaxRestarts: 10,
 		PluginDir: "/etc/audit/plugins.d", EndOfEventTimeout: 2 * time.Second,
-		LogCompress: CompressNone, RotatedNames: NamesNumbers,
+		LogCompress: CompressNone, RotatedNames: NamesNumbers, QueueFull: QueueFullAuto,
 	}
 }
 
-// OwnLogKeys are ours, which the stock daemon refuses.
-func (a *Auditd) OwnLogKeys() Schema {
+// OwnHostKeys are ours, which the stock daemon refuses.
+func (a *Auditd) OwnHostKeys() Schema {
 	return Schema{
 		Enum("log_compress", &a.LogCompress, CompressNone, CompressZstd),
 		Enum("rotated_names", &a.RotatedNames, NamesNumbers, NamesDated),
+		Enum("queue_full_action", &a.QueueFull, QueueFullAuto, QueueFullWait, QueueFullDrop),
 	}
 }
 
@@ -158,10 +168,10 @@ var CollectorKeys = []string{
 	"max_open_bytes", "max_open_events", "max_open_age", "disk_reserve", "max_days", "max_bytes", "state_file", "max_hosts", "max_new_names", "metric_hosts", "log_level",
 }
 
-// HostSchema is what a host's own programs read: auditd.conf's keys, ours for the
-// local log, and the collector's without effect.
+// HostSchema is what a host's own programs read: auditd.conf's keys, ours for a host,
+// and the collector's without effect.
 func (a *Auditd) HostSchema() Schema {
-	s := append(a.Schema(), a.OwnLogKeys()...)
+	s := append(a.Schema(), a.OwnHostKeys()...)
 	for _, name := range CollectorKeys {
 		s = append(s, Ignored(name, "is for collector serve and has no effect on a host"))
 	}
@@ -271,8 +281,18 @@ func deprecated(k Key, value, why string) Key {
 // LoadAuditd reads path as LoadSecure does, over the stock defaults, with
 // HostSchema. The File is nil only when nothing could be read.
 func LoadAuditd(path string) (Auditd, *File, error) {
+	return loadAuditd(path, LoadSecure)
+}
+
+// LoadAuditdLinked is LoadAuditd for a path that may be a symbolic link, as LoadLinked
+// has it.
+func LoadAuditdLinked(path string) (Auditd, *File, error) {
+	return loadAuditd(path, LoadLinked)
+}
+
+func loadAuditd(path string, load func(string, Schema) (*File, error)) (Auditd, *File, error) {
 	a := DefaultAuditd()
-	f, err := LoadSecure(path, a.HostSchema())
+	f, err := load(path, a.HostSchema())
 	if f == nil {
 		return a, nil, err
 	}

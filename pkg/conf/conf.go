@@ -59,7 +59,10 @@ type Error struct {
 	Key  string
 	Msg  string
 	Hint string // what to do, or empty
+	err  error  // the system's own, or nil
 }
+
+func (e *Error) Unwrap() error { return e.err }
 
 func (e *Error) Error() string {
 	var b strings.Builder
@@ -113,11 +116,26 @@ func LoadSecure(path string, schema Schema) (*File, error) {
 	return read(path, f, schema)
 }
 
+// LoadLinked is LoadSecure that follows a symbolic link of root's (or the running
+// user's), as the stock daemon does where it is told to: what it points to must be as
+// LoadSecure has it.
+func LoadLinked(path string, schema Schema) (*File, error) {
+	if err := fsys.CheckLink(path); err != nil {
+		return nil, asError(err)
+	}
+	f, err := fsys.OpenTrusted(path, 0)
+	if err != nil {
+		return nil, asError(err)
+	}
+	defer f.Close()
+	return read(path, f, schema)
+}
+
 // asError is a file that cannot be trusted in this package's words.
 func asError(err error) error {
 	var unsafe *fsys.UnsafeError
 	if errors.As(err, &unsafe) {
-		return &Error{File: unsafe.Path, Msg: unsafe.Why, Hint: unsafe.Fix}
+		return &Error{File: unsafe.Path, Msg: unsafe.Why, Hint: unsafe.Fix, err: err}
 	}
 	return err
 }

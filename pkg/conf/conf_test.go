@@ -178,7 +178,23 @@ func TestSecureFile(t *testing.T) {
 	if _, _, err := LoadAuditd(link); err == nil || !strings.Contains(err.Error(), "symbolic link") {
 		t.Error(err)
 	}
-	if _, _, err := LoadAuditd(dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if a, _, err := LoadAuditdLinked(link); err != nil || a.NumLogs != 5 {
+		t.Error(a.NumLogs, err)
+	}
+	write(0o646) // what a link points to is as it must be without one
+	if _, _, err := LoadAuditdLinked(link); err == nil || !strings.Contains(err.Error(), "world-writable") {
+		t.Error(err)
+	}
+	write(0o640)
+	if os.Geteuid() == 0 {
+		if err := os.Lchown(link, 12345, 0); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := LoadAuditdLinked(link); err == nil || !strings.Contains(err.Error(), "symbolic link of uid 12345") {
+			t.Error(err)
+		}
+	}
+	if _, _, err := LoadAuditd(dir); err == nil || !strings.Contains(err.Error(), "is a directory") {
 		t.Error(err)
 	}
 	if _, _, err := LoadAuditd(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {

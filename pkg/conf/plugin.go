@@ -50,11 +50,12 @@ func (p *Plugin) Schema() Schema {
 	}
 }
 
-// LoadPlugin reads one file as LoadSecure does.
+// LoadPlugin reads one file as LoadLinked does: the stock daemon follows links there,
+// too.
 func LoadPlugin(path string) (Plugin, *File, error) {
 	p := DefaultPlugin()
 	p.Name = strings.TrimSuffix(filepath.Base(path), ".conf")
-	f, err := LoadSecure(path, p.Schema())
+	f, err := LoadLinked(path, p.Schema())
 	if f == nil {
 		return p, nil, err
 	}

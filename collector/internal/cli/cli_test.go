@@ -317,7 +317,7 @@ func TestFileSharedWithAForwarder(t *testing.T) {
 	}
 	var stock conf.Auditd
 	var ours []string
-	for _, k := range defaultOptions().schema(func(string) bool { return false })[len(stock.Schema())+len(stock.OwnLogKeys()):] {
+	for _, k := range defaultOptions().schema(func(string) bool { return false })[len(stock.Schema())+len(stock.OwnHostKeys()):] {
 		ours = append(ours, k.Name)
 	}
 	sorted := cmpopts.SortSlices(strings.Compare)

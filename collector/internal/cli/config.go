@@ -142,7 +142,7 @@ func (o *options) schema(given func(flag string) bool) conf.Schema {
 			own[i].Empty = true // http = : no metrics
 		}
 	}
-	all := append(append(o.auditd.Schema(), o.auditd.OwnLogKeys()...), own...)
+	all := append(append(o.auditd.Schema(), o.auditd.OwnHostKeys()...), own...)
 	for i, k := range all {
 		if k.Set != nil && given(strings.ReplaceAll(k.Name, "_", "-")) {
 			all[i].Set = checkOnly(k)
@@ -341,7 +341,7 @@ func withoutEffect(f *conf.File) []string {
 	var set []string
 	for _, key := range []string{
 		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
-		"priority_boost", "verify_email", "report_interval", "dispatcher", "disp_qos", "log_compress", "rotated_names",
+		"priority_boost", "verify_email", "report_interval", "dispatcher", "disp_qos", "log_compress", "rotated_names", "queue_full_action",
 	} {
 		if f.Has(key) {
 			set = append(set, key)

@@ -31,6 +31,8 @@ type Changed struct {
 	// Ship and Remote are for an agent that ships; Ship nil: as they are.
 	Ship   *ship.Config
 	Remote RemoteActions
+	// Full is what a full queue means.
+	Full kernel.Full
 }
 
 // isDaemon reports whether this is the host's audit daemon: a plugin or a
@@ -124,6 +126,9 @@ func (a *Agent) apply(next Changed) error {
 	}
 	a.report.setEvery(next.ReportEvery)
 	a.boost(next.PriorityBoost)
+	if a.kernel != nil {
+		a.kernel.SetFull(next.Full)
+	}
 	if a.plugins != nil && next.Plugins != nil {
 		return a.plugins.Reload(next.Plugins.Settings, next.Plugins.Plugins)
 	}

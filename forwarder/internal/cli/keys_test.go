@@ -222,7 +222,7 @@ func TestTablesHaveEveryKey(t *testing.T) {
 	for _, c := range []struct {
 		file   string
 		schema conf.Schema
-	}{{keysFile, append(a.Schema(), a.OwnLogKeys()...)}, {remoteKeysFile, r.Schema()}} {
+	}{{keysFile, append(a.Schema(), a.OwnHostKeys()...)}, {remoteKeysFile, r.Schema()}} {
 		verdicts := map[string]string{}
 		for _, k := range readKeyCases(t, c.file) {
 			for line := range strings.SplitSeq(k.lines, " ; ") {

@@ -50,7 +50,7 @@ func TestManualPages(t *testing.T) {
 	}
 	page := read("forwarder.conf.5")
 	auditd, remote, plugin := conf.DefaultAuditd(), conf.DefaultRemote(), conf.DefaultPlugin()
-	for section, schema := range map[string]conf.Schema{"AUDITD.CONF": append(auditd.Schema(), auditd.OwnLogKeys()...), "AUDISP-REMOTE.CONF": remote.Schema(), "PLUGIN FILES": plugin.Schema()} {
+	for section, schema := range map[string]conf.Schema{"AUDITD.CONF": append(auditd.Schema(), auditd.OwnHostKeys()...), "AUDISP-REMOTE.CONF": remote.Schema(), "PLUGIN FILES": plugin.Schema()} {
 		var keys []string
 		for _, k := range schema {
 			keys = append(keys, k.Name)

@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
+	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -26,7 +28,7 @@ import (
 )
 
 const (
-	auditdConf   = "/etc/audit/auditd.conf"
+	auditdConf   = doctor.DefaultConfig
 	remoteConf   = "/etc/audit/audisp-remote.conf"
 	defaultSpool = "/var/spool/auditfleet"
 	// Where stock tools look for the state report of the host's daemon; beside one
@@ -79,6 +81,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 		return agent.Changed{
 			Node: next.Node, Log: next.Log, Actions: next.Actions, Plugins: next.Plugins, Enrich: next.Enrich,
 			ReportEvery: next.ReportEvery, PriorityBoost: next.PriorityBoost, Ship: next.Ship, Remote: next.Remote,
+			Full: next.Kernel.Full,
 		}, err
 	}
 	if cfg.Report = o.report; o.report == "" {
@@ -139,10 +142,26 @@ func (o *runFlags) reloadable(ctx context.Context, cfg *agent.Config, given func
 	}
 	if o.source == agent.SourceKernel {
 		cfg.PriorityBoost = ac.PriorityBoost
-		// Who stops the host when records can't be queued does not want them dropped.
-		cfg.Kernel.Hold = ac.OverflowAction.Do == conf.DoSingle || ac.OverflowAction.Do == conf.DoHalt
 	}
+	cfg.Kernel.Full = o.queueFull(ac, f, logger)
 	return err
+}
+
+// queueFull is what a full queue means. Who stops the host when a plugin's records can't
+// be queued does not want them dropped before.
+func (o *runFlags) queueFull(ac conf.Auditd, f *conf.File, logger hclog.Logger) (full kernel.Full) {
+	full.Key = "queue_full_action"
+	switch {
+	case o.source != agent.SourceKernel && f.Has(full.Key):
+		logger.Warn(full.Key+" has no effect: only the registered daemon can leave records to the kernel", "file", f.Path, "line", f.Line(full.Key), "source", o.source)
+	case ac.QueueFull == conf.QueueFullWait:
+		full.When = kernel.FullWait
+	case ac.QueueFull == conf.QueueFullDrop:
+		full.When = kernel.FullDrop
+	case ac.OverflowAction.Do == conf.DoSingle || ac.OverflowAction.Do == conf.DoHalt:
+		full = kernel.Full{When: kernel.FullWait, Key: "overflow_action"}
+	}
+	return full
 }
 
 // fromFile says whether the source is a file.
@@ -243,12 +262,27 @@ func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Au
 		path = auditdConf
 		logger.Info("configuration", "file", path)
 	}
-	ac, f, err := conf.LoadAuditd(path)
+	load := conf.LoadAuditd
+	if given("config") && !o.refuseLinks {
+		load = conf.LoadAuditdLinked
+	}
+	ac, f, err := load(path)
 	if err != nil {
-		return ac, f, fmt.Errorf("--config: %w", err)
+		return ac, f, fmt.Errorf("--config: %w%s", err, o.linkHint(err))
 	}
 	warn(f, logger)
 	return ac, f, o.serverKeys(ac, f, logger)
+}
+
+// linkHint says how a symbolic link that was refused is followed.
+func (o *runFlags) linkHint(err error) string {
+	switch {
+	case !errors.Is(err, unix.ELOOP):
+		return ""
+	case o.refuseLinks:
+		return "; or give -l, which follows root's links"
+	}
+	return "; or name it with --config, which follows root's links"
 }
 
 // serverKeys refuses what makes the stock daemon a server. The other keys of a

@@ -58,9 +58,13 @@ The actions written in audisp-remote.conf are followed; a key that is not there
 keeps the records and goes on trying for ever, whatever stock's default is. stop
 and suspend end shipping until USR2 or HUP, and the spool keeps its records.
 
-auditd.conf has every stock key, and two of ours: log_compress = none|zstd (of
-rotated logs, in the background) and rotated_names = numbers|dated (dated: by the
-UTC time of the rotation, audit.log.2026-11-22T10-00-00).
+auditd.conf has every stock key, and three of ours: log_compress = none|zstd (of
+rotated logs, in the background), rotated_names = numbers|dated (dated: by the
+UTC time of the rotation, audit.log.2026-11-22T10-00-00) and queue_full_action =
+auto|wait|drop: while the queue between the kernel and the disk is full, wait
+leaves records to the kernel, whose backlog and failure mode decide, drop drops
+and counts them, auto waits in failure mode 2 or with overflow_action single or
+halt. SIGHUP has it read again.
 
 Unless set in the environment, GOMAXPROCS is 2, GOGC 50, and GOMEMLIMIT 16 MiB,
 and --queue (kernel, multicast), and 8 MiB for each active plugin.
@@ -75,6 +79,7 @@ const runExample = `  forwarder --remote collector:60
 // runFlags are the flags of run as given.
 type runFlags struct {
 	config, remoteConfig string
+	refuseLinks          bool // for config, also where it was named
 	remote, transport    string
 	format               string
 	window               int

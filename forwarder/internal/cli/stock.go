@@ -36,7 +36,8 @@ const auditdUsage = `Usage: auditd [-f] [-l] [-n] [-s disable|enable|nochange] [
 
 The forwarder under the stock daemon's name: registers with the kernel and writes
 the local log by CONFIG_DIR/auditd.conf (default /etc/audit). It always stays in
-the foreground, as with -n; -f logs more; -l is accepted.
+the foreground, as with -n; -f logs more; -l follows a symbolic link in auditd.conf's
+place.
 `
 
 // runAsAuditd takes the stock daemon's options.
@@ -45,7 +46,7 @@ func runAsAuditd(ctx context.Context, args []string, std Stdio, version string) 
 	fs := flag.NewFlagSet("auditd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	verbose := fs.Bool("f", false, "")
-	fs.Bool("l", false, "")
+	links := fs.Bool("l", false, "")
 	fs.Bool("n", false, "")
 	fs.StringVar(&o.kernelState, "s", o.kernelState, "")
 	dir := fs.String("c", filepath.Dir(auditdConf), "")
@@ -59,6 +60,7 @@ func runAsAuditd(ctx context.Context, args []string, std Stdio, version string) 
 	if fs.NArg() > 0 {
 		return &usageError{fmt.Errorf("unknown argument %q", fs.Arg(0))}
 	}
+	o.refuseLinks = !*links
 	o.config = filepath.Join(*dir, filepath.Base(auditdConf))
 	if *verbose {
 		o.logLevel = "debug"

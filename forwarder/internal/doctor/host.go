@@ -16,9 +16,16 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
+// DefaultConfig is auditd.conf where no other is named.
+const DefaultConfig = "/etc/audit/auditd.conf"
+
 // configuration reads auditd.conf, which other checks need.
 func (e *exam) configuration() {
-	c, f, err := conf.LoadAuditd(e.path(e.Config))
+	load := conf.LoadAuditdLinked // as run --config has it
+	if e.Config == DefaultConfig {
+		load = conf.LoadAuditd
+	}
+	c, f, err := load(e.path(e.Config))
 	switch {
 	case err == nil:
 		e.auditd = c
