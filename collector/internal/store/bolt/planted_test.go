@@ -15,13 +15,13 @@ func TestSharedFolder(t *testing.T) {
 	need.Root(t)
 	const nobody = 65534
 	for _, c := range []struct {
-		mode  os.FileMode
-		owner int
-		want  string
-	}{{0o777 | os.ModeSticky, 0, "others may write in the folder"}, {0o770, 0, "others may write in the folder"}, {0o700, nobody, "belongs to uid 65534"}} {
+		mode         os.FileMode
+		owner, group int
+		want         string
+	}{{0o777 | os.ModeSticky, 0, -1, "others may write in the folder"}, {0o770, 0, nobody, "others may write in the folder"}, {0o700, nobody, -1, "belongs to uid 65534"}} {
 		dir := filepath.Join(t.TempDir(), "store")
 		victim := filepath.Join(filepath.Dir(dir), "victim")
-		for _, err := range []error{os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.owner, -1), os.WriteFile(victim, []byte("root's"), 0o600)} {
+		for _, err := range []error{os.Mkdir(dir, 0o700), os.Chmod(dir, c.mode), os.Chown(dir, c.owner, c.group), os.WriteFile(victim, []byte("root's"), 0o600)} {
 			if err != nil {
 				t.Fatal(err)
 			}
