@@ -44,6 +44,10 @@ const earlyEvery = time.Minute
 // streamCost is what a stream takes in memory that is there only for its open events.
 const streamCost = 1024
 
+// idleStreams are those that the set of streams with something open may have room for
+// while there are none: a map does not give back what it once needed.
+const idleStreams = 64
+
 // recount keeps the sums of what is open, the set of streams that have something open,
 // and what was ended early. A stream with nothing open may be dropped: it is not used
 // after that. Head.mu is held.
@@ -66,11 +70,17 @@ func (h *Head) recount(st *stream) {
 	st.open, st.opened = bytes, events
 	if events > 0 {
 		h.openStreams[st] = struct{}{}
+		h.openPeak = max(h.openPeak, len(h.openStreams))
 		return
 	}
 	delete(h.openStreams, st)
+	if len(h.openStreams) == 0 && h.openPeak > idleStreams {
+		h.openStreams, h.openPeak = map[*stream]struct{}{}, 0
+	}
 	if extra {
-		delete(st.host.more, st.streamKey)
+		if delete(st.host.more, st.streamKey); len(st.host.more) == 0 {
+			st.host.more = nil
+		}
 	}
 }
 

@@ -186,6 +186,7 @@ type Head struct {
 	firstAt     time.Time // when the active table got its first event
 	dirty       []*host
 	openStreams map[*stream]struct{}
+	openPeak    int // the most of them since the map was made
 	openBytes   int
 	opened      int // events that are open
 	said        earlySaid
