@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -256,7 +257,7 @@ func TestCarryFails(t *testing.T) {
 				if reached {
 					failures++
 				}
-				if first == nil && reached && op == faultfs.Write && cause == syscall.ENOSPC {
+				if first == nil && reached && op == faultfs.Write && errors.Is(cause, syscall.ENOSPC) {
 					t.Errorf("%s: nobody hears of it", why)
 				}
 				fs.Kill()
