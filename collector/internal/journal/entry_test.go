@@ -21,7 +21,7 @@ func TestEntryRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Batch{
 			First: rapid.Uint64Range(1, 1<<60).Draw(t, "first"), Conn: rapid.Uint64().Draw(t, "conn"),
-			Host: rapid.String().Draw(t, "host"), Managed: rapid.Bool().Draw(t, "managed"),
+			Host: rapid.String().Draw(t, "host"), Managed: rapid.Bool().Draw(t, "managed"), Carried: rapid.Bool().Draw(t, "carried"),
 			Received: time.Unix(0, rapid.Int64().Draw(t, "ns")),
 		}
 		switch rapid.IntRange(0, 2).Draw(t, "peer") {
@@ -53,7 +53,7 @@ func TestEntryRoundTrip(t *testing.T) {
 }
 
 func FuzzDecodeEntry(f *testing.F) {
-	for _, b := range []*Batch{exampleBatch(), {First: 1}, {First: 7, Dropped: []Dropped{{"n", 3}}}} {
+	for _, b := range []*Batch{exampleBatch(), {First: 1}, {First: 7, Dropped: []Dropped{{"n", 3}}}, {First: 9, Carried: true, Records: []Record{{1, []byte("x")}}}} {
 		f.Add(appendEntry(nil, b))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {

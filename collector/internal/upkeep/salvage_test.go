@@ -75,6 +75,57 @@ func TestSalvageDay(t *testing.T) {
 	}
 }
 
+// The day that was written last is lost, and the record of an open event is in the
+// journal as a copy alone: it is there once after salvage, and waits for its event.
+func TestSalvageDayCarried(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "store")
+	r := startRig(t, dir, 60<<10)
+	r.leaveOpen(t, 0)
+	for day := range 2 {
+		r.put(t, day, 250)
+	}
+	for n := 0; r.j.Stats().Carried == 0 || r.j.Stats().FirstLSN <= 1; n++ {
+		if n == 40 {
+			t.Fatalf("nothing is carried: %+v", r.j.Stats())
+		}
+		r.put(t, 1, 50)
+	}
+	r.put(t, 2, 600)
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, dir)
+	want, err := contents(t, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := partFile(t, dir, 2)
+	aside := path + ".corrupt-1"
+	if err := os.Rename(path, aside); err != nil {
+		t.Fatal(err)
+	}
+	if rep := mustSalvage(t, dir, aside); rep.Lost != 0 || rep.Records == 0 {
+		t.Errorf("%+v", rep)
+	}
+	clean(t, dir)
+	if got, err := contents(t, dir); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%d lines, %v; want %d", len(got), err, len(want))
+	}
+	r = startRig(t, dir, 60<<10)
+	r.put(t, 3, 50)
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	rep := clean(t, dir)
+	if !rep.Journal.Carried[1] {
+		t.Errorf("carried: %v", rep.Journal.Carried)
+	}
+	got, err := contents(t, dir)
+	if n := strings.Count(strings.Join(got, "\n"), "node=open "); err != nil || n != 1 {
+		t.Errorf("the record of the open event is there %d times, %v", n, err)
+	}
+}
+
 // Of a damaged day, what checksums hold good comes back, each record once and as it
 // was; what does not is counted.
 func TestSalvageDamaged(t *testing.T) {

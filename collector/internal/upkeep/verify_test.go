@@ -86,6 +86,20 @@ func (r *rig) put(t testing.TB, day, n int) {
 	wg.Wait()
 }
 
+// leaveOpen submits the first record of an event, on a day.
+func (r *rig) leaveOpen(t testing.TB, day int) {
+	t.Helper()
+	open := &journal.Batch{Conn: 2, Peer: netip.MustParseAddrPort("192.0.2.2:60"), Managed: true, Received: storetest.Start.AddDate(0, 0, day).Add(time.Hour),
+		Records: []journal.Record{{Seq: 1, Raw: []byte("node=open type=SYSCALL msg=audit(1795600000.000:7): arch=c000003e syscall=2 success=yes")}}}
+	done := make(chan error, 1)
+	if err := r.h.Submit(context.Background(), open, func(err error) { done <- err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // made is a store of three days with several groups each, closed in good order,
 // with events left open in the journal.
 func made(t testing.TB) string {
@@ -95,13 +109,8 @@ func made(t testing.TB) string {
 	for day := range 3 {
 		r.put(t, day, 250)
 	}
-	open := &journal.Batch{Conn: 2, Peer: netip.MustParseAddrPort("192.0.2.2:60"), Managed: true, Received: storetest.Start.AddDate(0, 0, 2).Add(time.Hour),
-		Records: []journal.Record{{Seq: 1, Raw: []byte("node=open type=SYSCALL msg=audit(1795600000.000:7): arch=c000003e syscall=2 success=yes")}}}
-	done := make(chan error, 1)
-	if err := r.h.Submit(context.Background(), open, func(err error) { done <- err }); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(<-done, r.close()); err != nil {
+	r.leaveOpen(t, 2)
+	if err := r.close(); err != nil {
 		t.Fatal(err)
 	}
 	return dir
