@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -143,7 +144,8 @@ func WriteText(w io.Writer, list []Finding, all bool) error {
 		if f.State == OK && !all {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "%-7s %s: %s\n", f.State, f.Check, f.What); err != nil {
+		what := strings.ReplaceAll(f.What, "\n", "\n        ")
+		if _, err := fmt.Fprintf(w, "%-7s %s: %s\n", f.State, f.Check, what); err != nil {
 			return err
 		}
 		if f.Fix != "" {

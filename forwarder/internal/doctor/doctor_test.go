@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,5 +287,77 @@ func TestWithoutRights(t *testing.T) {
 	list = doctor.Examine(t.Context(), h.d)
 	if i := slices.IndexFunc(list, func(f doctor.Finding) bool { return f.Check == "audit" }); i < 0 || list[i].State != doctor.Unknown || !strings.Contains(list[i].What, "a container") {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestSilentServers: many servers that don't answer are tried at once, and take the time
+// of one; more than are tried at once do, too.
+func TestSilentServers(t *testing.T) {
+	const servers = 20
+	h := healthy(t)
+	var list []string
+	for i := range servers {
+		list = append(list, fmt.Sprintf("s%d.example:60", i))
+	}
+	h.d.Remote = list
+	var came sync.WaitGroup
+	came.Add(servers)
+	all := make(chan struct{})
+	go func() {
+		came.Wait()
+		close(all)
+	}()
+	h.d.Connect = func(ctx context.Context, _ string) error {
+		came.Done()
+		select {
+		case <-all:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	reached := 0
+	for _, f := range doctor.Examine(t.Context(), h.d) {
+		if f.Check != "collector" {
+			continue
+		}
+		if want := list[reached] + " takes connections"; f.State != doctor.OK || f.What != want {
+			t.Errorf("%+v, want %s", f, want)
+		}
+		reached++
+	}
+	if reached != servers {
+		t.Errorf("%d servers, want %d", reached, servers)
+	}
+
+	// All share the time of one: it ends for each of these when it does for the first.
+	h.d.Remote = make([]string, 500)
+	for i := range h.d.Remote {
+		h.d.Remote[i] = fmt.Sprintf("s%d.example:60", i)
+	}
+	var mu sync.Mutex
+	ends := map[time.Time]bool{}
+	h.d.Connect = func(ctx context.Context, _ string) error {
+		end, ok := ctx.Deadline()
+		mu.Lock()
+		defer mu.Unlock()
+		ends[end] = ok
+		return errors.New("away")
+	}
+	doctor.Examine(t.Context(), h.d)
+	if len(ends) != 1 {
+		t.Errorf("%d deadlines: %v", len(ends), ends)
+	}
+}
+
+// A finding of several lines stays one entry of the text.
+func TestTextOfManyLines(t *testing.T) {
+	var out strings.Builder
+	if err := doctor.WriteText(&out, []doctor.Finding{{Check: "configuration", State: doctor.Fail, What: "a.conf:2: one\na.conf:3: two", Fix: "mend"}}, false); err != nil {
+		t.Fatal(err)
+	}
+	const want = "fail    configuration: a.conf:2: one\n        a.conf:3: two\n        fix: mend\n1 at fault, 0 to be warned of, 0 right, 0 not checked\n"
+	if out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
 	}
 }

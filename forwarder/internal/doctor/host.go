@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -154,10 +155,14 @@ func (e *exam) servers() []string {
 	return list
 }
 
-// patience is how long one name or one server may take.
-const patience = 5 * time.Second
+// patience is how long one name or one server may take, and all servers together:
+// so many are tried at once, and those that had no turn by then count as away.
+const (
+	patience = 5 * time.Second
+	atOnce   = 32
+)
 
-// collectors tries each server.
+// collectors tries the servers.
 func (e *exam) collectors() {
 	servers := e.servers()
 	if len(servers) == 0 {
@@ -166,29 +171,28 @@ func (e *exam) collectors() {
 		}
 		return
 	}
+	ctx, cancel := context.WithTimeout(e.ctx, patience)
+	defer cancel()
+	tried := make([]*Finding, len(servers)) // nil: reached
+	turns := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, address := range servers {
+		turns <- struct{}{}
+		wg.Go(func() {
+			tried[i] = e.try(ctx, address)
+			<-turns
+		})
+	}
+	wg.Wait()
 	reached := 0
 	var wrong []Finding
-	for _, address := range servers {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			wrong = append(wrong, Finding{Check: "collector", Weight: 90, What: err.Error(), Fix: "write HOST:PORT"})
+	for i, f := range tried {
+		if f != nil {
+			wrong = append(wrong, *f)
 			continue
 		}
-		ctx, cancel := context.WithTimeout(e.ctx, patience)
-		if net.ParseIP(host) == nil {
-			if _, err := e.Lookup(ctx, host); err != nil {
-				wrong = append(wrong, Finding{Check: "resolve", Weight: 90, What: host + " has no address: " + err.Error(), Fix: "mend the name, DNS or /etc/hosts, or write the address"})
-				cancel()
-				continue
-			}
-		}
-		if err := e.Connect(ctx, address); err != nil {
-			wrong = append(wrong, Finding{Check: "collector", Weight: 90, What: address + " can't be reached: " + err.Error(), Fix: "start the collector there, or open its port in the firewall: nc -vz " + strings.Replace(address, ":", " ", 1)})
-		} else {
-			reached++
-			e.ok("collector", "%s takes connections", address)
-		}
-		cancel()
+		reached++
+		e.ok("collector", "%s takes connections", servers[i])
 	}
 	for _, f := range wrong {
 		f.State = Fail
@@ -197,6 +201,23 @@ func (e *exam) collectors() {
 		}
 		e.findings = append(e.findings, f)
 	}
+}
+
+// try says what keeps a server from being reached; nil: nothing.
+func (e *exam) try(ctx context.Context, address string) *Finding {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return &Finding{Check: "collector", Weight: 90, What: err.Error(), Fix: "write HOST:PORT"}
+	}
+	if net.ParseIP(host) == nil {
+		if _, err := e.Lookup(ctx, host); err != nil {
+			return &Finding{Check: "resolve", Weight: 90, What: host + " has no address: " + err.Error(), Fix: "mend the name, DNS or /etc/hosts, or write the address"}
+		}
+	}
+	if err := e.Connect(ctx, address); err != nil {
+		return &Finding{Check: "collector", Weight: 90, What: address + " can't be reached: " + err.Error(), Fix: "start the collector there, or open its port in the firewall: nc -vz " + strings.Replace(address, ":", " ", 1)}
+	}
+	return nil
 }
 
 // names says whether the host's records can be told from those of others.
@@ -221,11 +242,13 @@ func (e *exam) names() {
 	case e.auditd.NameFormat == conf.NameNone:
 		e.found("name", Warn, 22, "name_format = hostname in auditd.conf, or --node NAME", "name_format is none: records carry no node=, and behind NAT hosts can't be told apart")
 	default:
-		ctx, cancel := context.WithTimeout(e.ctx, patience)
-		defer cancel()
-		if _, err := e.Lookup(ctx, name); err != nil && (e.auditd.NameFormat == conf.NameFQD || e.auditd.NameFormat == conf.NameNumeric) {
-			e.found("name", Fail, 72, "put it into DNS or /etc/hosts, or name_format = hostname", "%s has no address, and name_format = %s needs one: the forwarder won't start", name, strings.ToLower(string(e.auditd.NameFormat)))
-			return
+		if e.auditd.NameFormat == conf.NameFQD || e.auditd.NameFormat == conf.NameNumeric {
+			ctx, cancel := context.WithTimeout(e.ctx, patience)
+			defer cancel()
+			if _, err := e.Lookup(ctx, name); err != nil {
+				e.found("name", Fail, 72, "put it into DNS or /etc/hosts, or name_format = hostname", "%s has no address, and name_format = %s needs one: the forwarder won't start", name, strings.ToLower(string(e.auditd.NameFormat)))
+				return
+			}
 		}
 		e.ok("name", "records carry node=%s", own)
 	}
