@@ -154,6 +154,7 @@ func (a *Agent) applyLog(next locallog.Config) error {
 }
 
 func (a *Agent) setLog(l *locallog.Log) {
+	a.nameless = 0 // a log that is opened counts from there
 	a.log.Store(l)
 	a.pump.log = l
 }
@@ -205,9 +206,26 @@ func (a *Agent) recordAbort(op string) {
 func (a *Agent) tick() {
 	if l := a.log.Load(); l != nil {
 		l.Tick()
+		a.sayNameless(l.Stats().Nameless)
 	}
 	if a.report.due(a.cfg.Now()) {
 		a.writeReport()
+	}
+}
+
+// sayNameless says in the stream what went into a local log that was removed. That was
+// handed to the spool, where there is one.
+func (a *Agent) sayNameless(n uint64) {
+	fresh := n - a.nameless
+	a.nameless = n
+	if fresh == 0 {
+		return
+	}
+	if a.spool != nil {
+		a.pump.shippedOnly.Add(fresh)
+	}
+	if a.isDaemon() {
+		a.emit(a.own.logRemoved(fresh))
 	}
 }
 

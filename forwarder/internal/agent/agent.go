@@ -127,6 +127,7 @@ type Agent struct {
 	over      chan struct{}
 
 	shipMetrics ship.Metrics
+	nameless    uint64 // records in a removed log, as last said; the pump's
 	said        uint32 // the kernel's counter of lost records, as last noted; the pump's
 	noted       bool   // it was
 	unheard     string // why no record comes, as last logged; the pump's

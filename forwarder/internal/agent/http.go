@@ -38,6 +38,8 @@ func (a *Agent) register(r *metrics.Registry) {
 		}
 		r.CounterFunc(p+"log_bytes_total", "Bytes written to the local log.", stat(func(s locallog.Stats) uint64 { return s.Bytes }))
 		r.CounterFunc(p+"log_rotations_total", "Rotations of the local log.", stat(func(s locallog.Stats) uint64 { return s.Rotations }))
+		r.CounterFunc(p+"log_reopened_total", "Times the local log was opened again because another program had renamed or removed it.", stat(func(s locallog.Stats) uint64 { return s.Reopened }))
+		r.CounterFunc(p+"log_nameless_records_total", "Records that went into a local log which another program had removed; lost_total has them as local-log.", stat(func(s locallog.Stats) uint64 { return s.Nameless }))
 		r.CounterFunc(p+"log_compressed_total", "Rotated files of the local log that were compressed.", stat(func(s locallog.Stats) uint64 { return s.Compressed }))
 		r.CounterFunc(p+"log_compress_errors_total", "Rotated files that could not be compressed and stay as they are.", stat(func(s locallog.Stats) uint64 { return s.CompressErrors }))
 		r.GaugeFunc(p+"log_suspended", "1 while writing the local log is suspended.", func() float64 {
@@ -63,7 +65,8 @@ func (a *Agent) register(r *metrics.Registry) {
 func (a *Agent) lost(cause string) float64 {
 	switch {
 	case cause == "local-log":
-		return float64(a.logStats().Dropped)
+		s := a.logStats()
+		return float64(s.Dropped + s.Nameless)
 	case cause == "spool-error":
 		return float64(a.pump.spoolError.Load())
 	case cause == "spool-full" || cause == "spool-damaged":

@@ -86,6 +86,12 @@ func (o *own) lost(cause string, n uint64, first, last time.Time) kernel.Record 
 		cause, n, first.Unix(), first.Nanosecond()/1e6, last.Unix(), last.Nanosecond()/1e6, procID("self", "loginuid"), os.Getpid())
 }
 
+// logRemoved says how many records went into a local log that another program had
+// removed. Who ships them has them at the collector.
+func (o *own) logRemoved(n uint64) kernel.Record {
+	return o.record(tables.DaemonErr, "op=log-removed cause=local-log records=%d auid=%s pid=%d res=failed", n, procID("self", "loginuid"), os.Getpid())
+}
+
 // serialGaps says which of the kernel's event serials never came. It is informative:
 // nothing failed, and no loss is counted by it.
 func (o *own) serialGaps(g kernel.SerialGaps) kernel.Record {

@@ -106,6 +106,8 @@ func (a *Agent) state() []byte {
 		line("file system space action performed = %s", yesNo(s.Low))
 		line("admin space action performed = %s", yesNo(s.LowAdmin))
 		line("disk error detected = %s", yesNo(s.Failing))
+		line("log removed or renamed by another program, times = %d", l.Stats().Reopened)
+		line("records in a removed log = %d", l.Stats().Nameless)
 	}
 	a.statePlugins(line)
 	line("listening for network connections = no")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +77,10 @@ type Stats struct {
 	Syncs          uint64
 	SyncErrors     uint64
 	WriteErrors    uint64
+	// Nameless are records that went into a file which somebody had removed; they count
+	// in Records, too.
+	Nameless uint64
+	Reopened uint64 // times the log was opened again because it had lost its name
 }
 
 // Log is an open audit.log.
@@ -99,11 +102,12 @@ type Log struct {
 	space   space
 	packer  *packer
 	rotated int // older files there were at the last rotation
+	name    name
 
 	suspended atomic.Bool // the file is closed then, until Resume
 
 	records, bytes, dropped, rotations, writeErrors atomic.Uint64
-	syncs, syncErrors                               atomic.Uint64
+	syncs, syncErrors, nameless, reopened           atomic.Uint64
 }
 
 const retryEvery = time.Second
@@ -162,6 +166,9 @@ func (l *Log) acquire() error {
 	if err := l.removeExcess(); err != nil {
 		l.cfg.Logger.Warn("logs beyond num_logs could not be removed", "error", err)
 	}
+	if err := l.giveOlder(); err != nil {
+		l.cfg.Logger.Warn("log_group can't read all older logs", "error", err)
+	}
 	if l.cfg.Flush == FlushIncrementalAsync {
 		l.syncer = newSyncer(l)
 	}
@@ -184,6 +191,7 @@ func (l *Log) Reload(cfg Config) error {
 	}
 	l.cfg, l.file, l.size = cfg, next.file, next.size
 	l.warned, l.torn, l.space, l.unsync = false, false, space{}, 0
+	l.name = name{sound: l.records.Load()}
 	l.packer.configure(l.packing())
 	if cfg.Flush == FlushIncrementalAsync {
 		l.syncer = newSyncer(l)
@@ -195,55 +203,6 @@ func (l *Log) Reload(cfg Config) error {
 		return err
 	}
 	l.retry = time.Time{}
-	return nil
-}
-
-func (l *Log) dirMode() fs.FileMode {
-	if l.cfg.GID > 0 {
-		return 0o750
-	}
-	return 0o700
-}
-
-func (l *Log) fileMode() fs.FileMode {
-	if l.cfg.GID > 0 {
-		return 0o640
-	}
-	return 0o600
-}
-
-// prepareDir makes the folder where it is missing. One that is there is left as
-// it is (it may be /var/log), but must not be one where anybody can put files.
-func (l *Log) prepareDir() error {
-	dir := filepath.Dir(l.cfg.Path)
-	info, err := l.cfg.FS.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := l.cfg.FS.MkdirAll(dir, l.dirMode()); err != nil {
-			return fmt.Errorf("make the log folder: %w", err)
-		}
-		if err := l.cfg.FS.SyncDir(filepath.Dir(dir)); err != nil {
-			l.cfg.Logger.Warn("the new log folder may not survive a power loss", "folder", dir, "error", err)
-		}
-		if l.cfg.GID > 0 {
-			if err := l.cfg.FS.Chown(dir, -1, l.cfg.GID); err != nil {
-				return fmt.Errorf("give the log folder to its group: %w", err)
-			}
-			// The umask may have taken the group's bits.
-			if err := l.cfg.FS.Chmod(dir, l.dirMode()); err != nil {
-				return fmt.Errorf("set the log folder's mode: %w", err)
-			}
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("the log folder: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("the log folder: %s is no folder", dir)
-	}
-	if info.Mode().Perm()&0o002 != 0 {
-		return fmt.Errorf("%w: %s is writable by everybody; give log_file a folder of its own", ErrUnsafe, dir)
-	}
 	return nil
 }
 
@@ -387,6 +346,10 @@ func (l *Log) writeNow(data []byte, records int) {
 		l.dropped.Add(uint64(records))
 		return
 	}
+	if err := l.looksAtName(); err != nil {
+		l.fail(records, err)
+		return
+	}
 	for try := 0; ; try++ {
 		written, whole, err := l.writeOnce(data, records)
 		if err == nil {
@@ -469,6 +432,7 @@ func (l *Log) Stats() Stats {
 		Records: l.records.Load(), Bytes: l.bytes.Load(), Dropped: l.dropped.Load(), Rotations: l.rotations.Load(),
 		Compressed: l.packer.packed.Load(), CompressErrors: l.packer.failed.Load(),
 		Syncs: l.syncs.Load(), SyncErrors: l.syncErrors.Load(), WriteErrors: l.writeErrors.Load(),
+		Nameless: l.nameless.Load(), Reopened: l.reopened.Load(),
 	}
 }
 
@@ -482,6 +446,7 @@ func (l *Log) Close() error {
 
 func (l *Log) closeFile() error {
 	l.writeOut()
+	l.lastLook()
 	if l.syncer != nil {
 		l.syncer.stop()
 		l.syncer = nil

@@ -20,6 +20,9 @@ func (l *Log) Rotate() error {
 	if l.file == nil {
 		return ErrSuspended
 	}
+	if err := l.keepName(); err != nil {
+		return fmt.Errorf("rotate: %w", err)
+	}
 	// The new file is made first: when that fails nothing has been renamed, and
 	// no old log is pushed out by trying again.
 	fresh, size, err := l.openAs(l.cfg.Path + newSuffix)
@@ -34,11 +37,13 @@ func (l *Log) Rotate() error {
 	}
 	l.unsync = 0
 	if err := l.putAside(); err != nil {
+		l.name.aside = true
 		return errors.Join(err, fresh.Close())
 	}
 	l.syncNames()
 	rotated := l.file
 	l.file, l.size, l.warned = fresh, size, false
+	l.name.sound, l.name.aside = l.records.Load(), false
 	if err := rotated.Chmod(l.fileMode() &^ 0o200); err != nil {
 		l.cfg.Logger.Warn("the rotated log could not be made read-only", "error", err)
 	}

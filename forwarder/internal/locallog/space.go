@@ -58,8 +58,16 @@ func (l *Log) State() State {
 	}
 }
 
-// Tick is to be called about once a second: it looks at the free space.
-func (l *Log) Tick() { l.checkSpace() }
+// Tick is to be called about once a second: it looks at the log's name and at the free
+// space.
+func (l *Log) Tick() {
+	if !l.failing || !l.cfg.Now().Before(l.retry) {
+		if err := l.keepName(); err != nil {
+			l.fail(0, err)
+		}
+	}
+	l.checkSpace()
+}
 
 func threshold(s conf.Space, total uint64) uint64 {
 	if s.Percent > 0 {
@@ -197,6 +205,7 @@ func (l *Log) suspend(why string) {
 	if l.file == nil {
 		return
 	}
+	l.lastLook()
 	if l.syncer != nil {
 		l.syncer.wait()
 	}
@@ -231,7 +240,7 @@ func (l *Log) Resume() error {
 		if err := l.openFile(); err != nil {
 			return err
 		}
-		l.torn = false
+		l.torn, l.name.sound = false, l.records.Load()
 		if err := l.cutTorn(); err != nil {
 			err = errors.Join(err, l.file.Close())
 			l.file = nil

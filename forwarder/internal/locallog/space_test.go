@@ -189,7 +189,7 @@ func TestReload(t *testing.T) {
 	}
 	l.Write([]byte("two"))
 	l.Flush()
-	if diff := cmp.Diff([]string{"audit.log 640 one,two,", "audit.log.1 400 old 1,", "audit.log.2 400 old 2,"}, files(t, dir)); diff != "" {
+	if diff := cmp.Diff([]string{"audit.log 640 one,two,", "audit.log.1 440 old 1,", "audit.log.2 440 old 2,"}, files(t, dir)); diff != "" {
 		t.Error(diff)
 	}
 	cfg.Path, cfg.Flush = dir+"/other.log", FlushIncrementalAsync
