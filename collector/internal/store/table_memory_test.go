@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"testing"
 
@@ -58,6 +59,15 @@ func TestTableMemory(t *testing.T) {
 		{"nodes beyond the limit", 30_000, func(i int) (string, *event.Event) {
 			_, ev := one("", fmt.Sprintf("node=n%d type=SYSCALL msg=audit(1700000.000:%06d): x", i, i))
 			return "", ev
+		}},
+		{"a sender an event, received apart", 30_000, func(i int) (string, *event.Event) {
+			host, ev := one("h", fmt.Sprintf("type=SYSCALL msg=audit(1700000.000:%06d): x", i))
+			ev.Records = append(ev.Records, ev.Records[0], ev.Records[0])
+			for k := range ev.Records {
+				ev.Records[k].Received = int64(1000 * k)
+			}
+			ev.From = &event.Sender{Addr: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), Transport: event.TransportTCP}
+			return host, ev
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
