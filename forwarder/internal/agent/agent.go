@@ -38,7 +38,10 @@ type Config struct {
 	Source    string // one of the above, or a file's path
 	Follow    bool   // the file goes on, through rotation
 	StateFile string // how far a followed file was read, or the kernel's serials were taken in; "": not kept
-	Stdin     *os.File
+	// StateUnnamed is for a StateFile that nobody has named: what else stands in its place
+	// is said, and left alone, and the kernel is read.
+	StateUnnamed bool
+	Stdin        *os.File
 
 	Node  string          // "" for none
 	Log   locallog.Config // no Path: no local log
@@ -365,7 +368,7 @@ func (a *Agent) runKernel(ctx, abort context.Context) error {
 }
 
 // openSerials opens the state file of the kernel's serials. Only a file of somebody
-// else's ends the start: without it the trail is taken in as well.
+// else's that was named ends the start: without it the trail is taken in as well.
 func (a *Agent) openSerials() (*kernel.LastSerial, error) {
 	if a.cfg.StateFile == "" {
 		return nil, nil
@@ -375,7 +378,7 @@ func (a *Agent) openSerials() (*kernel.LastSerial, error) {
 	if err == nil {
 		a.serials, last, err = openSerialFile(a.cfg.StateFile, id)
 	}
-	if err != nil && !errors.Is(err, ErrStateFile) {
+	if err != nil && (a.cfg.StateUnnamed || !errors.Is(err, ErrStateFile)) {
 		a.cfg.Logger.Warn("what the kernel makes until the next start will not be counted", "state", a.cfg.StateFile, "error", err)
 		err = nil
 	}

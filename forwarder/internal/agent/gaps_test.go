@@ -140,6 +140,13 @@ func TestSerialsBetweenRunsAreTold(t *testing.T) {
 	if _, err := Open(fake(k, Config{StateFile: dir + "/serial", Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}})); !errors.Is(err, ErrStateFile) {
 		t.Errorf("a file of somebody else's: %v, want ErrStateFile", err)
 	}
+	a, err := Open(fake(k, Config{StateFile: dir + "/serial", StateUnnamed: true, Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}}))
+	if err != nil {
+		t.Fatalf("at the place of the default it keeps the kernel from being read: %v", err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
 	if b, err := os.ReadFile(dir + "/serial"); err != nil || string(b) != others {
 		t.Errorf("it holds %q now, %v", b, err)
 	}

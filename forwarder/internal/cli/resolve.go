@@ -113,7 +113,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	case o.follow && cfg.Ship != nil:
 		cfg.StateFile = filepath.Join(o.spoolDir, "source")
 	case o.source == agent.SourceKernel:
-		cfg.StateFile = daemonState
+		cfg.StateFile, cfg.StateUnnamed = daemonState, true
 	}
 	return cfg, nil
 }
