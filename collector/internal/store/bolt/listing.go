@@ -38,16 +38,25 @@ func putID(meta *bbolt.Bucket, id seglog.ID) error {
 	if id == (seglog.ID{}) {
 		return nil
 	}
-	return meta.Put(keyStore, id[:])
+	return meta.Put(keyStore, addSum(keyStore, id[:]))
 }
 
 // storeID is the reverse of putID.
 func storeID(meta *bbolt.Bucket) (id seglog.ID, err error) {
-	v := meta.Get(keyStore)
-	if v != nil && len(v) != len(id) {
+	if v := meta.Get(keyStore); v != nil {
+		return decodeID(v)
+	}
+	return id, nil
+}
+
+// decodeID reads the value of keyStore. It has a checksum: without one, a flipped bit
+// would make the file one of another store.
+func decodeID(v []byte) (id seglog.ID, err error) {
+	b, err := cutSum(keyStore, v)
+	if err != nil || len(b) != len(id) {
 		return id, fmt.Errorf("%w: store mark of %d bytes", store.ErrDamaged, len(v))
 	}
-	copy(id[:], v)
+	copy(id[:], b)
 	return id, nil
 }
 

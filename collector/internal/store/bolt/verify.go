@@ -154,9 +154,9 @@ func (p *rawPart) bucket(r *rawFile, name string, e *elem, groups map[uint64]*ra
 			case string(keyPart):
 				p.number = e.value
 			case string(keyStore):
-				copy(p.id[:], e.value)
-				if len(e.value) != len(p.id) {
-					r.damaged(e.from(), "store mark of %d bytes", len(e.value))
+				var err error
+				if p.id, err = decodeID(e.value); err != nil {
+					r.note(e.from(), err)
 				}
 			case string(keyState):
 				p.state = e.value
@@ -423,8 +423,11 @@ func (r *rawFile) senders(quick bool) (out *rawSenders, err error) {
 			case string(bktMeta):
 				seen++
 				r.sub(e, func(e *elem) {
-					if string(e.key) == string(keyStore) && len(e.value) == len(out.ID) {
-						copy(out.ID[:], e.value)
+					if string(e.key) == string(keyStore) {
+						var err error
+						if out.ID, err = decodeID(e.value); err != nil {
+							r.note(e.from(), err)
+						}
 						return
 					}
 					if string(e.key) != string(keyFormat) || len(e.value) != 4 {
