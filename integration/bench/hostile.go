@@ -23,7 +23,6 @@ type hostileRun struct {
 	writes, renewed float64 // of the attack, a second
 	cpu             float64 // cores of the server's
 	peak            int64
-	conns           int // attackers
 }
 
 // hostile shows what senders that do as they should see while thousands attack.
