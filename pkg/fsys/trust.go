@@ -92,12 +92,11 @@ func OpenOwn(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fix := "look at it, and remove it"
-	err = trusted(f, path, 0o022, fix)
+	err = trusted(f, path, 0o022, "chmod go-w "+path)
 	var st unix.Stat_t
 	if err == nil {
 		if err = unix.Fstat(int(f.Fd()), &st); err == nil && st.Nlink > 1 {
-			err = &UnsafeError{Path: path, Why: "is a hard link: the file has another name", Fix: fix}
+			err = &UnsafeError{Path: path, Why: "is a hard link: the file has another name", Fix: "look at it, and remove it"}
 		}
 	}
 	if err != nil {
