@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -32,7 +33,19 @@ const unnamed = ""
 type hostsCheckpoint struct {
 	place map[string]mark  // by host
 	until map[string]int64 // the time of the youngest event to print; none of a host that is not here
+
+	// placeless events that were received up to then, in ms since 1970, were printed; 0:
+	// there were none yet. settled is how far they can be printed now.
+	received, settled int64
 }
+
+// settledAfter is how long after its receipt a placeless event is complete: an open
+// event's two seconds, and many.
+const settledAfter = 10 * time.Second
+
+// farMs is how far an event may lie ahead of its receipt to have a place: what is
+// further ahead would hide all that its host sends after it.
+const farMs = int64(24 * time.Hour / time.Millisecond)
 
 func loadHostsCheckpoint(path string) (*hostsCheckpoint, error) {
 	cp := &hostsCheckpoint{place: map[string]mark{}}
@@ -48,6 +61,12 @@ func loadHostsCheckpoint(path string) (*hostsCheckpoint, error) {
 		return nil, invalid("%s is not the checkpoint of a collector's store", path)
 	}
 	for s.Scan() {
+		if v, ok := bytes.CutPrefix(s.Bytes(), []byte("received=")); ok {
+			if cp.received, err = strconv.ParseInt(string(v), 10, 64); err != nil || cp.received <= 0 {
+				return nil, invalid("Malformed received checkpoint line - [%s]", s.Bytes())
+			}
+			continue
+		}
 		v, ok := bytes.CutPrefix(s.Bytes(), []byte("output="))
 		if !ok {
 			return nil, invalid("Unknown checkpoint line - [%s]", s.Bytes())
@@ -66,6 +85,9 @@ func loadHostsCheckpoint(path string) (*hostsCheckpoint, error) {
 
 func (cp *hostsCheckpoint) save(path string) error {
 	text := []byte(hostsLine + "\n")
+	if cp.received > 0 {
+		text = fmt.Appendf(text, "received=%d\n", cp.received)
+	}
 	for _, node := range slices.Sorted(maps.Keys(cp.place)) {
 		m := cp.place[node]
 		text = m.appendTo(text)
@@ -78,6 +100,7 @@ func (cp *hostsCheckpoint) save(path string) error {
 func (cp *hostsCheckpoint) limit(hosts []HostState, now time.Time) {
 	cp.until = make(map[string]int64, len(hosts)+1)
 	least := now.UnixMilli()
+	cp.settled = least - settledAfter.Milliseconds()
 	for _, h := range hosts {
 		until := h.LastEventMs
 		if now.Sub(h.Seen) < active {
@@ -107,9 +130,29 @@ func (cp *hostsCheckpoint) from(hosts []HostState) int64 {
 	return from
 }
 
+// receipt is when the last of an event's records was received, in ms since 1970; 0
+// where that is not known.
+func receipt(ev *event.Event) (at int64) {
+	for i := range ev.Records {
+		at = max(at, ev.Records[i].Received)
+	}
+	return at
+}
+
+// isPlaceless says whether no host's place can tell if an event was printed: it is of
+// the far future, and any sender could hide an event in that way. Its receipt decides.
+func isPlaceless(ev *event.Event) bool {
+	at := receipt(ev)
+	return at > 0 && ev.Ms > at+farMs
+}
+
 // isNew says whether an event is behind its host's place, and complete with all
 // before it. With again, those of the time of the place are, too.
 func (cp *hostsCheckpoint) isNew(ev *event.Event, again bool) bool {
+	if isPlaceless(ev) {
+		at := receipt(ev)
+		return at > cp.received && at <= cp.settled
+	}
 	until, ok := cp.until[string(ev.Node)]
 	if !ok || ev.Ms > until {
 		return false
@@ -132,12 +175,26 @@ func FindNew(ctx context.Context, o *Options, src Source, hosts []HostState, now
 	}
 	cp.limit(hosts, now)
 	q := o.Query
-	if from := cp.from(hosts); from > q.StartMs {
+	q.Origin = true
+	// What is of the future is looked at each time.
+	if from := min(cp.from(hosts), now.UnixMilli()); from > q.StartMs {
 		q.StartMs = from
 	}
 	next := maps.Clone(cp.place)
+	placeless := cp.received > 0
 	err = src.Scan(ctx, &q, 0, func(ev *event.Event) error {
 		if !cp.isNew(ev, o.CheckpointTime) {
+			return nil
+		}
+		if isPlaceless(ev) {
+			if o.JustOne {
+				return nil // left for a search that prints all
+			}
+			placeless = true
+			found++
+			if err := w.Event(ev); err != nil {
+				return fmt.Errorf("write result: %w", err)
+			}
 			return nil
 		}
 		found++
@@ -156,5 +213,8 @@ func FindNew(ctx context.Context, o *Options, src Source, hosts []HostState, now
 		return found, err
 	}
 	cp.place = next
+	if placeless && !o.JustOne {
+		cp.received = max(cp.received, cp.settled)
+	}
 	return found, cp.save(o.Checkpoint)
 }

@@ -119,12 +119,17 @@ func TestCheckpointOfStore(t *testing.T) {
 
 func findNew(t *testing.T, o *Options, f *fleetModel, now time.Time) []string {
 	t.Helper()
+	return findNewIn(t, o, f, f.hosts(), now)
+}
+
+func findNewIn(t *testing.T, o *Options, f Source, hosts []HostState, now time.Time) []string {
+	t.Helper()
 	var out bytes.Buffer
 	w, err := NewWriter(&out, o, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := FindNew(context.Background(), o, f, f.hosts(), now, w)
+	n, err := FindNew(context.Background(), o, f, hosts, now, w)
 	if err != nil {
 		t.Fatal(err)
 	}

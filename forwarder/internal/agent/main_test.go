@@ -106,9 +106,21 @@ func (c *collector) close() {
 	c.wg.Wait()
 }
 
+// idle says whether nobody is connected.
+func (c *collector) idle() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.conns) == 0
+}
+
 func (c *collector) serve(conn net.Conn) {
 	defer c.wg.Done()
-	defer conn.Close()
+	defer func() {
+		conn.Close()
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.conns, conn)
+	}()
 	buf, have := make([]byte, 64<<10), 0
 	var dec remote.Decoder
 	for {

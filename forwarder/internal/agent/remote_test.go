@@ -284,8 +284,9 @@ func TestOverflowSuspendsAndResumes(t *testing.T) {
 		Remote: RemoteActions{Overflow: conf.Action{Do: conf.DoSuspend}}, Actions: action.Config{Syslog: log.write},
 	})
 	wait(t, "it is suspended", func() bool { return s.shipMetrics.Suspended.Load() == 1 && log.with("overflow_action = suspend") == 1 })
+	wait(t, "what was on its way is refused", c.idle)
 	c.answer(nil)
-	time.Sleep(20 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond) // what is sent all the same would come now
 	if n := len(c.got()); n != 0 {
 		t.Errorf("%d records were sent", n)
 	}
