@@ -94,6 +94,7 @@ func TestSwitch(t *testing.T) {
 		{"passwd: compat systemd\n", false, plan{true, []string{"systemd"}}},
 		{"passwd: compat\n", true, plan{false, []string{"compat"}}},
 		{"passwd: files [ sss", false, filesOnly},
+		{"passwd: sss [", false, plan{false, []string{"sss"}}},
 		{"passwd: ] [ [\n", false, plan{false, []string{"]"}}},
 	} {
 		if got := parseSwitch([]byte(c.text), "passwd", func() bool { return c.compat }); !cmp.Equal(got, c.want, cmp.AllowUnexported(plan{})) {

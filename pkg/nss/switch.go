@@ -46,7 +46,7 @@ func parseSources(s string, compat func() bool) plan {
 		for i++; i < len(words) && words[i] == "["; {
 			end := slices.Index(words[i:], "]")
 			if end < 0 {
-				end = len(words) - i - 1
+				end = len(words) - i // as if it were closed behind the last word
 			}
 			for _, w := range words[i+1 : i+end] {
 				found, missing = action(w, found, missing)
