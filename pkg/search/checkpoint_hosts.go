@@ -43,10 +43,6 @@ type hostsCheckpoint struct {
 // event's two seconds, and many.
 const settledAfter = 10 * time.Second
 
-// farMs is how far an event may lie ahead of its receipt to have a place: what is
-// further ahead would hide all that its host sends after it.
-const farMs = int64(24 * time.Hour / time.Millisecond)
-
 func loadHostsCheckpoint(path string) (*hostsCheckpoint, error) {
 	cp := &hostsCheckpoint{place: map[string]mark{}}
 	b, err := readCheckpoint(path)
@@ -143,7 +139,7 @@ func receipt(ev *event.Event) (at int64) {
 // the far future, and any sender could hide an event in that way. Its receipt decides.
 func isPlaceless(ev *event.Event) bool {
 	at := receipt(ev)
-	return at > 0 && ev.Ms > at+farMs
+	return at > 0 && ev.Ms > at+farFuture.Milliseconds()
 }
 
 // isNew says whether an event is behind its host's place, and complete with all
