@@ -58,9 +58,6 @@ func TestStockRemotePlugin(t *testing.T) {
 		b.Add(1320, fmt.Appendf(nil, "type=EOE msg=audit(1700000000.%03d:%d): ", i%1000, i))
 		d.Put(b)
 	}
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
 	records := func() string {
 		var out strings.Builder
 		for l := range strings.Lines(content(server.LogFile)) {
@@ -70,7 +67,11 @@ func TestStockRemotePlugin(t *testing.T) {
 		}
 		return out.String()
 	}
+	// It drops what it still holds when its input ends, so the end comes after the last record.
 	wait(t, "all records at the server", func() bool { return strings.Count(records(), "\n") >= n })
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if diff := cmp.Diff(lines(0, n), records()); diff != "" {
 		t.Errorf("%.2000s", diff)
 	}
