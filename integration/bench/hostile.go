@@ -1,8 +1,8 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -22,6 +22,7 @@ type hostileRun struct {
 	acked           int
 	writes, renewed float64 // of the attack, a second
 	cpu             float64 // cores of the server's
+	evil            float64 // and of the attack's
 	peak            int64
 }
 
@@ -32,8 +33,8 @@ func (b *bench) hostile() error {
 	}
 	b.printf("## Hostile peers\n\n")
 	b.printf("%d stop-and-wait senders with %d records/s in all, while %s connections, each from an address of its own, attack as fast as one\n", hostileGood, hostileRate, count(b.attackers))
-	b.printf("core lets them, for %v. ACK is from a record's write to its acknowledgement, synced; bound: p99 ≤ %s. CPU is the collector's.\n\n", hostileFor, short(hostileBound))
-	b.printf("| attack | p50 | p99 | max | bound | kept | good records | attack writes/s | connects/s | cores | peak RSS |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.printf("core and a gigabit let them (nice %d), for %v. ACK is from a record's write to its acknowledgement, synced; bound: p99 ≤ %s.\n\n", attackNice, hostileFor, short(hostileBound))
+	b.printf("| attack | p50 | p99 | max | bound | kept | good records | attack writes/s | connects/s | attack cores | collector cores | peak RSS |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, attack := range append([]string{""}, b.attacks...) {
 		r, err := b.runHostile(attack)
 		if b.ctx.Err() != nil {
@@ -50,8 +51,8 @@ func (b *bench) hostile() error {
 		if r.p99 > hostileBound {
 			kept = "NO"
 		}
-		b.printf("| %s | %s | %s | %s | %s | %s | %s | %s | %s | %.2f | %s |\n", attack, short(r.p50), short(r.p99), short(r.max), short(hostileBound), kept,
-			count(r.acked), count(r.writes), count(r.renewed), r.cpu, mib(r.peak))
+		b.printf("| %s | %s | %s | %s | %s | %s | %s | %s | %s | %.2f | %.2f | %s |\n", attack, short(r.p50), short(r.p99), short(r.max), short(hostileBound), kept,
+			count(r.acked), count(r.writes), count(r.renewed), r.evil, r.cpu, mib(r.peak))
 	}
 	b.printf("\n")
 	return nil
@@ -59,47 +60,48 @@ func (b *bench) hostile() error {
 
 func (b *bench) runHostile(attack string) (r hostileRun, err error) {
 	err = b.withServer(ourServer("sync"), func(_, addr string, p *harness.Proc) error {
-		to, err := netip.ParseAddrPort(addr)
-		if err != nil {
-			return err
-		}
 		good := harness.Paced{Addr: addr, Conns: hostileGood, Rate: hostileRate, For: hostileFor, Corpus: b.raw}
 		send, err := good.Connect(b.ctx)
 		if err != nil {
 			return err
 		}
-		evil := &harness.Hostile{Addr: to, Conns: b.attackers, Attack: attack}
-		stop, stopped := make(chan struct{}), make(chan struct{})
+		state := func() (attackState, error) { return attackState{}, nil }
 		if attack != "" {
-			if err := evil.Connect(); err != nil {
+			evil, err := b.startAttack(attack, addr)
+			if err != nil {
 				return err
 			}
-			go func() { defer close(stopped); evil.Run(stop) }()
-		} else {
-			close(stopped)
+			defer func() { _ = evil.end() }() // the figures are taken
+			state = evil.state
 		}
 		time.Sleep(time.Second) // the attack is under way
-		before, err := p.Usage()
-		if err != nil {
-			return err
-		}
-		w0, n0 := evil.Did()
-		begin := time.Now()
-		got, err := send()
-		took := time.Since(begin).Seconds()
-		w1, n1 := evil.Did()
-		after, uerr := p.Usage()
-		close(stop)
-		<-stopped
-		evil.Close()
-		if err != nil || uerr != nil {
-			return fmt.Errorf("good senders: %w %w", err, uerr)
-		}
-		r = hostileRun{
-			p50: got.P50, p99: got.P99, max: got.Max, acked: got.Acked, peak: after.PeakRSS,
-			writes: float64(w1-w0) / took, renewed: float64(n1-n0) / took, cpu: (after.CPU - before.CPU).Seconds() / took,
-		}
-		return p.Terminate(2 * time.Minute)
+		r, err = measureHostile(p, state, send)
+		return err
 	})
 	return r, err
+}
+
+// measureHostile takes the figures while good senders send.
+func measureHostile(p *harness.Proc, state func() (attackState, error), send func() (*harness.LoadResult, error)) (r hostileRun, err error) {
+	before, err := p.Usage()
+	if err != nil {
+		return r, err
+	}
+	was, err := state()
+	if err != nil {
+		return r, fmt.Errorf("the attack: %w", err)
+	}
+	begin := time.Now()
+	got, serr := send()
+	took := time.Since(begin).Seconds()
+	is, err := state()
+	after, uerr := p.Usage()
+	if serr != nil || err != nil || uerr != nil {
+		return r, errors.Join(serr, err, uerr)
+	}
+	return hostileRun{
+		p50: got.P50, p99: got.P99, max: got.Max, acked: got.Acked, peak: after.PeakRSS,
+		writes: float64(is.writes-was.writes) / took, renewed: float64(is.renewed-was.renewed) / took,
+		cpu: (after.CPU - before.CPU).Seconds() / took, evil: (is.cpu - was.cpu).Seconds() / took,
+	}, nil
 }

@@ -64,10 +64,14 @@ func run() (returned error) {
 	attackers := flag.Int("attackers", 9000, "hostile connections")
 	attacks := flag.String("attacks", strings.Join(harness.Attacks(), ","), "what they do, one after the other")
 	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
+	attack := flag.String("attack", "", "attack ADDR:PORT, an argument, in this way (the bench starts itself so)")
 	flag.Parse()
 
 	if *bare != "" {
 		return serveBare(*bare)
+	}
+	if *attack != "" {
+		return attackOnly(*attack, flag.Arg(0), *attackers)
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("the stock daemons only run as root: run it as root")

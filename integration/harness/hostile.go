@@ -22,7 +22,11 @@ type Hostile struct {
 	Addr   netip.AddrPort
 	Conns  int
 	Attack string // of Attacks
+	// Rate is the most bytes a second that are sent, as a network has it; 0 is no limit.
+	Rate int64
 
+	sent    int64 // bytes
+	began   time.Time
 	peers   []*hostilePeer
 	do      func(p *hostilePeer)
 	block   []byte // what a visit sends
@@ -159,15 +163,17 @@ func (h *Hostile) drop(p *hostilePeer) {
 func (h *Hostile) Run(stop <-chan struct{}) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	h.began, h.sent = time.Now(), 0
 	for ; ; h.pass++ {
 		before := h.writes.Load() + h.renewed.Load()
 		for i, p := range h.peers {
-			if i%64 == 0 {
+			if i%16 == 0 {
 				select {
 				case <-stop:
 					return
 				default:
 				}
+				h.throttle()
 			}
 			if p.fd < 0 {
 				_ = h.renew(p, unix.SOCK_NONBLOCK) // out of ports or refused: the next pass
@@ -181,6 +187,13 @@ func (h *Hostile) Run(stop <-chan struct{}) {
 	}
 }
 
+// throttle waits until what was sent is what Rate allows.
+func (h *Hostile) throttle() {
+	if h.Rate > 0 {
+		time.Sleep(time.Duration(float64(h.sent)/float64(h.Rate)*float64(time.Second)) - time.Since(h.began))
+	}
+}
+
 // Close drops all connections.
 func (h *Hostile) Close() {
 	for _, p := range h.peers {
@@ -191,12 +204,18 @@ func (h *Hostile) Close() {
 // Did says how many writes came through, and how often it connected anew.
 func (h *Hostile) Did() (writes, renewed int64) { return h.writes.Load(), h.renewed.Load() }
 
+// wrote counts a write.
+func (h *Hostile) wrote(n int) {
+	h.writes.Add(1)
+	h.sent += int64(n)
+}
+
 // write sends on what is left of b, from p.at on, and renews a connection that is over.
 func (h *Hostile) write(p *hostilePeer, b []byte) {
 	n, err := unix.Write(p.fd, b[p.at:])
 	switch {
 	case err == nil:
-		h.writes.Add(1)
+		h.wrote(n)
 		p.at = (p.at + n) % len(b)
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.ENOTCONN):
 	default:
@@ -242,7 +261,7 @@ func (h *Hostile) oneByte(p *hostilePeer) {
 		return
 	}
 	if _, err := unix.Write(p.fd, h.block[p.at:p.at+1]); err == nil {
-		h.writes.Add(1)
+		h.wrote(1)
 		p.at = (p.at + 1) % len(h.block)
 	}
 }
@@ -251,7 +270,7 @@ func (h *Hostile) oneByte(p *hostilePeer) {
 func (h *Hostile) once(p *hostilePeer) {
 	if p.at < len(h.block) {
 		if n, err := unix.Write(p.fd, h.block[p.at:]); err == nil {
-			h.writes.Add(1)
+			h.wrote(n)
 			p.at += n
 		}
 		return

@@ -26,8 +26,8 @@ type Paced struct {
 	Seed   uint64
 }
 
-// Connect opens the connections and returns what sends on them: servers are measured
-// without the connecting.
+// Connect opens the connections, has a record acknowledged on each and returns what sends
+// on: what is measured are sessions that stand.
 func (l *Paced) Connect(ctx context.Context) (send func() (*LoadResult, error), returned error) {
 	each := int(float64(l.Rate) / float64(l.Conns) * l.For.Seconds() * 2)
 	load := &Load{Conns: l.Conns, Records: l.Conns * (each + 20), Corpus: l.Corpus, Seed: l.Seed}
@@ -38,6 +38,13 @@ func (l *Paced) Connect(ctx context.Context) (send func() (*LoadResult, error), 
 	sockets, closeAll, err := dialAll(ctx, l.Addr, conns)
 	if err != nil {
 		return nil, err
+	}
+	for i, c := range conns {
+		if err := c.exchange(sockets[i]); err != nil {
+			closeAll()
+			return nil, err
+		}
+		c.sample = c.sample[:0]
 	}
 	return func() (*LoadResult, error) {
 		defer closeAll()
@@ -59,8 +66,6 @@ func (l *Paced) Connect(ctx context.Context) (send func() (*LoadResult, error), 
 
 // pace sends a record every so many seconds on average, and waits for its ACK.
 func (c *loadConn) pace(ctx context.Context, s net.Conn, rng *rand.Rand, mean float64, until time.Time) error {
-	var in [remote.HeaderSize]byte
-	from := 0
 	for c.acked < len(c.ends) {
 		select {
 		case <-ctx.Done():
@@ -70,25 +75,37 @@ func (c *loadConn) pace(ctx context.Context, s net.Conn, rng *rand.Rand, mean fl
 		if !time.Now().Before(until) {
 			return nil
 		}
-		began := time.Now()
-		if err := s.SetDeadline(began.Add(30 * time.Second)); err != nil {
+		if err := c.exchange(s); err != nil {
 			return err
 		}
-		if _, err := s.Write(c.frames[from:c.ends[c.acked]]); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(s, in[:]); err != nil {
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return fmt.Errorf("no ACK of record %d within 30s", c.acked+1)
-			}
-			return err
-		}
-		if want := remote.AppendHeader(nil, remote.Ack, uint32(c.acked+1), 0); !bytes.Equal(in[:], want) {
-			return fmt.Errorf("got % x instead of the ACK of record %d", in, c.acked+1)
-		}
-		c.sample = append(c.sample, time.Since(began))
-		from = c.ends[c.acked]
-		c.acked++
 	}
+	return nil
+}
+
+// exchange sends the next record and waits for its ACK.
+func (c *loadConn) exchange(s net.Conn) error {
+	from := 0
+	if c.acked > 0 {
+		from = c.ends[c.acked-1]
+	}
+	began := time.Now()
+	if err := s.SetDeadline(began.Add(30 * time.Second)); err != nil {
+		return err
+	}
+	if _, err := s.Write(c.frames[from:c.ends[c.acked]]); err != nil {
+		return err
+	}
+	var in [remote.HeaderSize]byte
+	if _, err := io.ReadFull(s, in[:]); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("no ACK of record %d within 30s", c.acked+1)
+		}
+		return err
+	}
+	if want := remote.AppendHeader(nil, remote.Ack, uint32(c.acked+1), 0); !bytes.Equal(in[:], want) { //nolint:gosec // few
+		return fmt.Errorf("got % x instead of the ACK of record %d", in, c.acked+1)
+	}
+	c.sample = append(c.sample, time.Since(began))
+	c.acked++
 	return nil
 }
