@@ -157,3 +157,19 @@ func TestLightTurns(t *testing.T) {
 		}
 	}
 }
+
+// A stop that is cut short while a sender does not take its replies: whoever writes to it
+// goes on, and nobody else does.
+func TestAbortBesideSlowReader(t *testing.T) {
+	f := setup(t, nil)
+	f.unread(bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames))
+	eventually(t, "it is blocked", func() bool { return f.blocked() == 1 })
+	f.in.End()
+	f.in.Abort()
+	eventually(t, "its session is over", func() bool {
+		f.in.mu.Lock()
+		defer f.in.mu.Unlock()
+		return len(f.in.sessions) == 0
+	})
+	eventually(t, "nobody writes to it", func() bool { return f.blocked() == 0 })
+}

@@ -495,8 +495,7 @@ func (s *session) finish(err error) {
 		s.in.cfg.Metrics.Truncated.Inc()
 		s.warn("a connection ended within a "+leftKind(s.left), "offset", s.offset, "bytes", len(s.left))
 	}
-	s.drain()
-	if ending && s.c.Cause() == "" {
+	if s.drain() && ending && s.c.Cause() == "" {
 		s.sayEnding()
 	}
 	if cause == metrics.ClosedMalformed || ending {
@@ -512,19 +511,20 @@ func leftKind(left []byte) string {
 	return "line"
 }
 
-// drain waits until the queue is empty and nobody writes, or all is given up.
-func (s *session) drain() {
+// drain waits until the queue is empty and nobody writes. It is false when all is given
+// up before: somebody may be writing still.
+func (s *session) drain() bool {
 	for {
 		s.mu.Lock()
 		empty := len(s.queue) == 0 && !s.writing
 		s.mu.Unlock()
 		if empty {
-			return
+			return true
 		}
 		select {
 		case <-s.room:
 		case <-s.in.ctx.Done():
-			return
+			return false
 		}
 	}
 }

@@ -94,6 +94,7 @@ type rawGroup struct {
 	said bool // it is in the catalogue
 	key  []byte
 	cat  []byte // the catalogue's entry
+	from int64  // where that is
 }
 
 // tree reads a partition's tree: everything but the groups' bytes.
@@ -185,7 +186,7 @@ func (p *rawPart) bucket(r *rawFile, name string, e *elem, groups map[uint64]*ra
 				return
 			}
 			g := of(e.key)
-			g.sum, g.said, g.cat = sum, true, e.value
+			g.sum, g.said, g.cat, g.from = sum, true, e.value, e.from()
 		})
 	case string(bktHosts):
 		r.sub(e, func(e *elem) {
@@ -367,7 +368,11 @@ func (v *Verifier) group(r *rawFile, g *rawGroup) (*PartReport, error) {
 		out.Said = x.Events
 		note(Finding{Offset: g.at.off, Block: -1, Events: x.Events, Err: fmt.Errorf("%w: it is not in the catalogue, so searches do not see it", store.ErrDamaged)})
 	case x.Summary != (group.Summary{}) && x.Summary != g.sum:
-		note(Finding{Offset: g.at.off, Block: -1, Err: fmt.Errorf("%w: the catalogue says %+v, the group %+v", store.ErrDamaged, g.sum, x.Summary)})
+		at := g.from // of the two, the group has checksums
+		if len(x.Findings) > 0 {
+			at = g.at.off
+		}
+		note(Finding{Offset: at, Block: -1, Err: fmt.Errorf("%w: the catalogue says %+v, the group at offset %d %+v", store.ErrDamaged, g.sum, g.at.off, x.Summary)})
 	}
 	return out, nil
 }
