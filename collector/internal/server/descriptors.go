@@ -15,7 +15,7 @@ import (
 
 // The process may have only so many files open (RLIMIT_NOFILE). What senders have of
 // them, the journal does not: they are counted out at the start, and senders get what is
-// left. Beside what is open then, there are days that begin, segments of the journal,
+// left. Beside what is open then and the partitions that may be, there are days that begin, segments of the journal,
 // queries, readers of the metrics and plugins that start again.
 const (
 	// keepLeast and keepMost bound what is kept for those; between them it is an
@@ -39,11 +39,11 @@ func (s *Server) bound(l *listen.Limits) error {
 	if err != nil {
 		return err
 	}
-	used -= s.listen.Len()
+	used += s.files.MayOpen() - s.listen.Len()
 	kept := min(max(files/8, keepLeast), keepMost)
 	most := files - used - kept
 	if most < 1 {
-		return fmt.Errorf("the limit of open files (RLIMIT_NOFILE) is %d: %d are open and %d are kept for journal, store and queries; "+
+		return fmt.Errorf("the limit of open files (RLIMIT_NOFILE) is %d: %d are open or may be and %d are kept for journal, store and queries; "+
 			"raise it to %d at least (LimitNOFILE= in the unit, ulimit -n)", files, used, kept, used+kept+1)
 	}
 	asked := l.MaxConns

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
@@ -114,6 +115,8 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", store.ErrNotOurs, err)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: no store is there: give --store DIR as `collector serve` has it", err)
+	case errors.Is(err, unix.EMFILE):
+		return fmt.Errorf("%w: raise the limit of open files (LimitNOFILE= in the unit, ulimit -n)", err)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w: a store is for root and its own user", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
@@ -46,6 +47,9 @@ type Options struct {
 	LockTimeout time.Duration
 	// Workers bounds the goroutines of one Append and of one Scan; GOMAXPROCS when 0.
 	Workers int
+	// MaxOpen bounds the sealed partitions whose files are open at once; an eighth of
+	// the process's limit of open files, 16 to 512, when 0.
+	MaxOpen int
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
@@ -59,6 +63,8 @@ type Store struct {
 	codec *group.Codec
 	lock  io.Closer
 	cache *cache
+
+	opened opened
 
 	senders *senders
 	version int // of the folder
@@ -91,10 +97,13 @@ func Open(o Options) (_ *Store, err error) {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = 64 << 20
 	}
+	if o.MaxOpen <= 0 {
+		o.MaxOpen = maxOpen()
+	}
 	if o.fs == nil {
 		o.fs = fsys.OS
 	}
-	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes)}
+	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes), opened: opened{most: o.MaxOpen}}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("open the store %s: %w", o.Dir, errors.Join(err, s.release()))
@@ -172,7 +181,11 @@ func (s *Store) openParts() error {
 			continue // none of ours
 		}
 		p := s.newPart(part)
-		if err := p.open(); err != nil {
+		err = p.open()
+		if err != nil && !s.opts.ReadOnly && elsewhere(err) {
+			return err
+		}
+		if err != nil {
 			s.damaged = append(s.damaged, damagedPart{p, err})
 			continue
 		}
@@ -182,7 +195,14 @@ func (s *Store) openParts() error {
 }
 
 func (s *Store) newPart(part store.Part) *partition {
-	return &partition{path: filepath.Join(s.opts.Dir, partsName, part.String()+suffix), part: part, codec: s.codec}
+	return &partition{path: filepath.Join(s.opts.Dir, partsName, part.String()+suffix), part: part, codec: s.codec, opened: &s.opened}
+}
+
+// elsewhere says whether a file could not be opened for a reason that is not in the
+// file: then it is no damaged one, and the store is not opened without it.
+func elsewhere(err error) bool {
+	reasons := []error{store.ErrInUse, fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.EINTR}
+	return slices.ContainsFunc(reasons, func(r error) bool { return errors.Is(err, r) })
 }
 
 // damagedPart is a partition that Open could not use.

@@ -10,5 +10,6 @@
 // Reads run in short transactions that copy what they need, because bbolt has to
 // wait for all readers when its file outgrows the mapping.
 //
-// Lock order: Store.appendMu, Store.mu, partition.mu.
+// Lock order: Store.appendMu, Store.mu, partition.mu, opened.mu; under the last only
+// TryLock of another partition's.
 package bolt

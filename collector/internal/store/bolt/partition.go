@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -61,9 +62,13 @@ type partition struct {
 	part  store.Part
 	codec *group.Codec
 
-	mu      sync.RWMutex // guards db and write: held to read while a transaction runs
-	db      *bbolt.DB
+	opened *opened
+	used   atomic.Int64 // by opened's clock
+
+	mu      sync.RWMutex // guards db, write and shut: held to read while a transaction runs
+	db      *bbolt.DB    // nil: it is opened when it is asked for
 	write   bool
+	shut    bool      // it is not opened again
 	id      seglog.ID // of the store, as the file says; zero: it says nothing
 	place   uint64    // the last batch by the file's own state, when it was opened
 	entries []entry   // ascending; replaced, never changed (Store.mu)
@@ -112,14 +117,53 @@ func (p *partition) openAs(write bool) error {
 	if p.db != nil && p.write == write {
 		return nil
 	}
+	if p.shut {
+		return fmt.Errorf("%s: %w", p.path, store.ErrClosed)
+	}
 	if err := p.closeLocked(); err != nil {
 		return err
 	}
 	return p.guard(func() error {
 		db, err := openBolt(p.path, write)
 		p.db, p.write = db, write
+		if err == nil && !write {
+			err = p.opened.add(p)
+		}
 		return err
 	})
+}
+
+// again opens the file to read, as it was when the store was opened; for a dropped
+// partition (stay) it stays open.
+func (p *partition) again(stay bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.db == nil {
+		if err := p.openAs(false); err != nil {
+			return err
+		}
+		err := p.guard(func() error { return p.db.View(p.same) })
+		if err != nil {
+			return errors.Join(err, p.closeLocked())
+		}
+	}
+	if stay {
+		p.opened.remove(p)
+	}
+	return nil
+}
+
+// same says whether the file is still the one that the store was opened with.
+func (p *partition) same(tx *bbolt.Tx) error {
+	meta := tx.Bucket(bktMeta)
+	if meta == nil {
+		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, bktMeta)
+	}
+	id, err := storeID(meta)
+	if err == nil && id != p.id && p.id != (seglog.ID{}) {
+		err = fmt.Errorf("%w: foreign: it is of the store %s", store.ErrDamaged, id)
+	}
+	return errors.Join(err, checkFormat(meta), checkPart(meta.Get(keyDay), meta.Get(keyPart), p.part))
 }
 
 // openBolt opens a bbolt file that is there. Errors as Open's.
@@ -256,10 +300,15 @@ func (p *partition) create(more func(*bbolt.Tx) error) error {
 // view runs a short read transaction.
 func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
 	p.mu.RLock()
-	defer p.mu.RUnlock()
-	if p.db == nil {
-		return fmt.Errorf("%s: %w", p.path, store.ErrClosed)
+	for p.db == nil {
+		p.mu.RUnlock()
+		if err := p.again(false); err != nil {
+			return err
+		}
+		p.mu.RLock()
 	}
+	defer p.mu.RUnlock()
+	p.opened.use(p)
 	return p.guard(func() error { return p.db.View(fn) })
 }
 
@@ -280,9 +329,11 @@ func (p *partition) reopen(write bool) error {
 	return p.openAs(write)
 }
 
+// close closes the file for good.
 func (p *partition) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.shut = true
 	return p.closeLocked()
 }
 
@@ -290,6 +341,7 @@ func (p *partition) closeLocked() error {
 	if p.db == nil {
 		return nil
 	}
+	p.opened.remove(p)
 	err := p.db.Close()
 	p.db = nil
 	return err

@@ -37,6 +37,11 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	if p == s.cur {
 		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
 	}
+	if p.refs > 0 {
+		if err := p.again(true); err != nil { // searches that have begun say so
+			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
+		}
+	}
 	if err := s.list.drop(part, func() error { return os.Remove(p.path) }); err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}

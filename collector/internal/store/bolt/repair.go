@@ -68,6 +68,7 @@ func (s *Store) moveAway(p *partition) (aside string, err error) {
 			s.log.Warn("closing a damaged partition", "partition", p.path, "error", err)
 		}
 	}
+	p.opened.remove(p)
 	p.db, p.write = nil, false
 	p.mu.Unlock()
 	aside = fmt.Sprintf("%s.corrupt-%d", p.path, time.Now().UnixNano())
@@ -97,8 +98,14 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	}
 	last := uint64(0)
 	kept := tree.groups[:0]
+	there := s.groupsBeside(p)
+	copies := 0
 	for _, g := range tree.groups {
 		last = max(last, g.id)
+		if there[g.id] { // p is a copy of another partition, or was put together from one
+			copies++
+			continue
+		}
 		if !g.said && g.at.size > 0 {
 			s.describe(r, &g)
 		}
@@ -109,6 +116,9 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 		kept = append(kept, g)
 	}
 	tree.groups = kept
+	if len(kept) == 0 && copies > 0 {
+		return lost, false, fmt.Errorf("%w: all that is readable is in other partitions: it is a copy", store.ErrDamaged)
+	}
 	if len(kept) == 0 {
 		return lost, false, fmt.Errorf("%w: nothing is readable", store.ErrDamaged)
 	}
@@ -132,6 +142,22 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	tree.hosts = hosts
 	_, err = (&MomentPart{raw: r, tree: tree}).write(context.Background(), to, nil)
 	return lost, lost == 0 && !r.cut, err
+}
+
+// groupsBeside are the groups of the other partitions. Batches are numbered through
+// all of them, so one that is there already would be there twice.
+func (s *Store) groupsBeside(p *partition) map[uint64]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	there := map[uint64]bool{}
+	for _, x := range s.parts {
+		for i := range x.entries {
+			if x != p {
+				there[x.entries[i].id] = true
+			}
+		}
+	}
+	return there
 }
 
 // describe makes the catalogue entry of a group that has none, of what the group
