@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -56,7 +57,7 @@ func (c *Client) ChangeHosts(ctx context.Context, change *store.Change) (forgott
 	switch status.Code(err) {
 	case codes.OK:
 	case codes.NotFound:
-		return nil, fmt.Errorf("%w: %s", store.ErrNoHost, status.Convert(err).Message())
+		return nil, fmt.Errorf("%w%s", store.ErrNoHost, strings.TrimPrefix(status.Convert(err).Message(), store.ErrNoHost.Error()))
 	case codes.Unimplemented:
 		return nil, errors.New("the collector that runs is of an older version: it knows no changes of hosts")
 	default:

@@ -94,8 +94,8 @@ func (p *program) hostsCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&l.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
 	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
 	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
-	cmd.Flags().StringSliceVar(&change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
-	cmd.Flags().StringSliceVar(&change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
+	cmd.Flags().StringArrayVar(&change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
+	cmd.Flags().StringArrayVar(&change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
 	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
 	return cmd
 }

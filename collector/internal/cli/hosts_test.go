@@ -5,12 +5,14 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"io"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -165,5 +167,22 @@ func TestHostileHosts(t *testing.T) {
 	l.people, l.csvSafe = false, false
 	if err := l.csv(&file); err != nil || !strings.Contains(file.String(), name) {
 		t.Errorf("not to a terminal the name is as it was: %q, %v", &file, err)
+	}
+}
+
+// A word is one name, whatever is in it: a peer chose it.
+func TestHostChange(t *testing.T) {
+	cmd := (&program{}).hostsCommand()
+	if err := cmd.ParseFlags([]string{"--forget", "web1,db1", "--forget", "\"x\nd", "--reattribute", "10.0.0.1=a,10.0.0.2=b"}); err != nil {
+		t.Fatal(err)
+	}
+	forget, err := cmd.Flags().GetStringArray("forget")
+	if d := cmp.Diff([]string{"web1,db1", "\"x\nd"}, forget); d != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+	c, err := (&hostChange{forget: []string{""}, reattribute: []string{"10.0.0.1=a,10.0.0.2=b"}}).change([]string{"more"})
+	want := &store.Change{Forget: []string{"", "more"}, Also: map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "a,10.0.0.2=b"}}
+	if d := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, d)
 	}
 }

@@ -2,7 +2,6 @@ package head
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -30,6 +29,7 @@ func (h *Head) ChangeHosts(ctx context.Context, c *store.Change) ([]string, erro
 		if x == nil {
 			h.unnamed++
 			x = h.newHost(store.Host{Name: info.Name})
+			x.sender = true
 		}
 		x.Also = info.Also
 		h.touch(x)
@@ -46,10 +46,10 @@ func (h *Head) forgetHost(x *host) {
 	h.dirty = slices.DeleteFunc(h.dirty, func(d *host) bool { return d == x })
 	h.forgotten = append(h.forgotten, x.Name)
 	x.dirty = true // for good: it is not stored again
-	switch _, err := netip.ParseAddr(x.Name); {
+	switch {
 	case x == h.mixed:
 		h.mixed = nil
-	case err == nil:
+	case x.sender:
 		h.unnamed--
 	default:
 		h.named--

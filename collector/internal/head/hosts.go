@@ -20,6 +20,7 @@ type host struct {
 	more       map[streamKey]*stream // those with open events, beside first
 	raw        []byte                // Name
 	dirty      bool
+	sender     bool      // it is counted with those that go by their sender's address or name
 	turned     time.Time // when it was last said that it comes from two addresses
 }
 
@@ -40,12 +41,16 @@ func (h *Head) know(info store.Host) {
 	if !info.Last.IsZero() && isFar(info.LastEventMs, info.Last.UnixMilli()) {
 		info.LastEventMs = 0 // of a version that believed any time
 	}
-	if _, err := netip.ParseAddr(info.Name); err == nil {
+	x := h.newHost(info)
+	addr, err := netip.ParseAddr(info.Name)
+	// A name that is an address, and came from others only, was invented.
+	x.sender = err == nil && (len(info.Addrs) == 0 || slices.Contains(info.Addrs, addr))
+	switch {
+	case x.sender:
 		h.unnamed++
-	} else if info.Name != "" {
+	case info.Name != "":
 		h.named++
 	}
-	h.newHost(info)
 }
 
 // hostOf finds the host of a record: node=, else what the ingest knows, else
@@ -103,7 +108,9 @@ func (h *Head) meetSender(name string) *host {
 		return h.together()
 	}
 	h.unnamed++
-	return h.newHost(store.Host{Name: name})
+	x := h.newHost(store.Host{Name: name})
+	x.sender = true
+	return x
 }
 
 // together is the host "" of all that have no place of their own.

@@ -176,6 +176,10 @@ func TestChangeHosts(t *testing.T) {
 	if got := texts(t, r.h, &search.Query{Nodes: []string{"web9"}}); len(got) != 0 {
 		t.Errorf("taken back: %q", got)
 	}
+	n := len(r.h.Hosts())
+	if _, err := r.h.ChangeHosts(ctx, &store.Change{Also: map[netip.Addr]string{netip.MustParseAddr("10.0.0.99"): ""}}); err != nil || len(r.h.Hosts()) != n {
+		t.Errorf("taken back what never was: %v, %+v", err, r.h.Hosts())
+	}
 }
 
 // Who sent an event and when it was received is known from memory, from the store,

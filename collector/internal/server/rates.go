@@ -59,16 +59,16 @@ func (r *rates) count(now time.Time, hosts []store.Host) {
 		h := &hosts[i]
 		x := before[h.Name]
 		switch {
-		case x != nil:
+		case x != nil && h.Records >= x.records:
 			latest := float64(h.Records-x.records) / elapsed.Seconds()
 			if x.first {
 				x.value, x.first = latest, false
 			} else {
 				x.value += (latest - x.value) * weight
 			}
-		case fresh:
+		case fresh && x == nil:
 			x = &rate{first: true} // what it has sent before nobody knows when
-		default:
+		default: // met since, or met anew after it was forgotten
 			x = &rate{value: float64(h.Records) / elapsed.Seconds()}
 		}
 		x.records = h.Records

@@ -44,6 +44,8 @@ func TestRates(t *testing.T) {
 	want("old", 200*math.Exp(-1))
 	at(430, old+1000, young) // the clock stands still
 	want("old", 200*math.Exp(-1))
+	at(435, old+1000, 5) // forgotten and met again
+	want("young", 1)
 	if _, known := r.of("none"); known {
 		t.Error("a rate is known of a host that is not")
 	}

@@ -35,20 +35,24 @@ func (c *Change) Of(hosts []Host) (forget []string, changed []Host, err error) {
 			}
 		}
 		if n == 0 {
-			return nil, nil, fmt.Errorf("%w: %.255q", ErrNoHost, word)
+			return nil, nil, fmt.Errorf("%w: %.80q", ErrNoHost, word)
 		}
 	}
 	slices.Sort(forget)
 	forget = slices.Compact(forget)
 	for addr, name := range c.Also {
 		h := Host{Name: addr.Unmap().String()}
+		known := false
 		for i := range hosts {
 			if hosts[i].Name == h.Name {
-				h = hosts[i]
+				h, known = hosts[i], true
 			}
 		}
 		if len(name) > MaxName {
 			return nil, nil, fmt.Errorf("a host's name of %d bytes: %d is the most", len(name), MaxName)
+		}
+		if !known && name == "" {
+			continue // nothing is taken back
 		}
 		h.Also = name
 		changed = append(changed, h)

@@ -23,7 +23,7 @@ func (v *verify) listed(c *manifest.Content, err error) error {
 	case err == nil:
 		v.list = c
 		if c.Why != "" {
-			v.notef("%s: kept since %s, before that it was %s: what was taken away or put in before cannot be told", path, c.Since.Format("2006-01-02 15:04:05 MST"), c.Why)
+			v.notef("%s: kept since %s; before that: %s: what was taken away or put in before cannot be told", path, c.Since.Format("2006-01-02 15:04:05 MST"), c.Why)
 		}
 	case errors.Is(err, fs.ErrNotExist) && v.files.Version < bolt.ListedVersion && v.files.Version > 0:
 		v.notef("%s: the store is of version %d and has none yet: what was taken away or put in cannot be told", path, v.files.Version)

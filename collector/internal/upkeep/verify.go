@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -285,21 +286,32 @@ func (v *verify) counters() error {
 	}
 	whole := v.nothingDropped()
 	for _, h := range v.state.Hosts {
+		forgotten := v.mayBeForgotten(&h)
 		have := v.stored[h.Name].Records + open[h.Name].Records
 		name := fmt.Sprintf("%.80q", h.Name)
 		switch {
-		case h.Records < have:
+		case h.Records < have && !forgotten:
 			v.damage("%s: host %s: %d records are counted, %d are stored", v.o.Dir, name, h.Records, have)
 		case h.Records > have && whole && h.Name != "": // "" is hosts that are not told apart
 			v.damage("%s: host %s: %d records are counted, %d are stored: the others were lost", v.o.Dir, name, h.Records, have)
 		}
 	}
 	for name, sum := range v.stored {
-		if whole && sum.Records > 0 && !slices.ContainsFunc(v.state.Hosts, func(h store.Host) bool { return h.Name == name }) {
+		if whole && (v.list == nil || v.list.Forgot.IsZero()) && sum.Records > 0 && !slices.ContainsFunc(v.state.Hosts, func(h store.Host) bool { return h.Name == name }) {
 			v.damage("%s: host %.80q: %d records are stored and the host is not known", v.o.Dir, name, sum.Records)
 		}
 	}
 	return nil
+}
+
+// forgetSpan is how much earlier than it was forgotten a host may have been met anew: its
+// records may have waited, and the clock may have been set back.
+const forgetSpan = 24 * time.Hour
+
+// mayBeForgotten says whether a host may have been known before and taken off the list:
+// then it counts only what came since.
+func (v *verify) mayBeForgotten(h *store.Host) bool {
+	return v.list != nil && !v.list.Forgot.IsZero() && h.First.After(v.list.Forgot.Add(-forgetSpan))
 }
 
 // nothingDropped says whether the store's first batch is there still: then counts

@@ -57,6 +57,11 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
+	if len(b.Forget) > 0 {
+		if err := s.list.forgot(); err != nil {
+			return fmt.Errorf("append batch %d: %w", b.ID, err)
+		}
+	}
 	p, err := s.put(b, blob, &sum)
 	if errors.Is(err, store.ErrDamaged) && s.mend(b.Day, err) {
 		p, err = s.put(b, blob, &sum)

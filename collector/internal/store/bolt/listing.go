@@ -153,7 +153,11 @@ func (s *Store) identify() error {
 			}
 			s.log.Error("the manifest is begun anew", "error", l.missing)
 		}
-		l.file = manifest.Begin(s.opts.fs, s.opts.Dir, &manifest.Content{ID: l.id, Since: now(), Why: l.why})
+		c := &manifest.Content{ID: l.id, Since: now(), Why: l.why}
+		if l.missing != nil { // nobody knows whether any was forgotten
+			c.Forgot = time.Unix(0, 0).UTC()
+		}
+		l.file = manifest.Begin(s.opts.fs, s.opts.Dir, c)
 	}
 	if s.senders.id != (seglog.ID{}) && s.senders.id != l.id {
 		return s.renewSenders(fmt.Errorf("%w: it is of the store %s, this is %s", store.ErrDamaged, s.senders.id, l.id))
@@ -417,6 +421,15 @@ func (s *Store) listNew(p *partition) error {
 		name := p.part.String()
 		c.Set(manifest.Part{Name: name})
 		c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool { return x.Part == name })
+	})
+}
+
+// forgot notes that hosts are taken off the list.
+func (l *listing) forgot() error {
+	return l.file.Update(func(c *manifest.Content) {
+		if at := now(); c.Forgot.IsZero() || at.Before(c.Forgot) {
+			c.Forgot = at
+		}
 	})
 }
 

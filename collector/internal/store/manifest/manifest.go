@@ -56,6 +56,9 @@ type Content struct {
 	// Batch is the least that the store's last batch can be.
 	Batch   uint64       `json:"batch"`
 	Journal seglog.Known `json:"journal"`
+	// Forgot is when a host was first taken off the list, of which records are stored
+	// that are not counted any more; zero: never.
+	Forgot time.Time `json:"forgot,omitzero"`
 	// Lost is what was found missing or set aside and has not been dealt with.
 	Lost []Loss `json:"lost,omitempty"`
 }
