@@ -135,6 +135,18 @@ func (f osFile) Datasync() error {
 	return nil
 }
 
+// Removed says whether the file has no name any more: what is written to it goes when
+// it is closed.
+func (f osFile) Removed() bool {
+	var st unix.Stat_t
+	gone := false
+	_ = ignoringEINTR(f.File, func(fd int) error { // of an open file it does not fail
+		gone = unix.Fstat(fd, &st) == nil && st.Nlink == 0
+		return nil
+	})
+	return gone
+}
+
 // ignoringEINTR repeats a call that a signal interrupted. It holds the
 // descriptor open meanwhile, so a concurrent Close cannot make it another file's.
 func ignoringEINTR(f *os.File, call func(fd int) error) error {

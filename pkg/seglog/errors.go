@@ -19,6 +19,8 @@ var (
 	ErrCut = errors.New("the segment ends too early: it was cut")
 	// ErrMissing is why entries are lost whose segment is not there.
 	ErrMissing = errors.New("a segment is missing: it was taken away")
+	// ErrRemoved is why a sync fails of a segment that was deleted while it was written.
+	ErrRemoved = errors.New("the segment was deleted while it was written")
 	// ErrSwapped is of a segment under the name of another one. It is read all the same.
 	ErrSwapped = errors.New("swapped: the header is that of another segment, which is what the file is read as")
 	// ErrDoubled is of a second copy of a segment.

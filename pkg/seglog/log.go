@@ -45,6 +45,10 @@ type Options struct {
 	// the log's own marks are all there is.
 	Durable func() (uint64, error)
 
+	// WatchRemoved has Sync notice that the segment was removed beneath the log, and go
+	// on in another one. Without it what is appended then is lost with the process.
+	WatchRemoved bool
+
 	// ID is kept in every new segment and checked; zero for a log without.
 	ID ID
 	// Known is what Changed was last told; the zero value when it is not kept.

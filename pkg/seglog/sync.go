@@ -49,6 +49,9 @@ func (l *Log) syncTo(target uint64) error {
 	l.syncing = true
 	l.mu.Unlock()
 	err := file.Datasync()
+	if err == nil && l.opt.WatchRemoved && removed(file) {
+		err = ErrRemoved
+	}
 	l.mu.Lock()
 	l.syncing = false
 	defer l.wake.Broadcast()
@@ -59,6 +62,12 @@ func (l *Log) syncTo(target uint64) error {
 	l.dropPending(n)
 	l.synced.Store(last)
 	return nil
+}
+
+// removed says whether a file is in no folder any more, where the filesystem can tell.
+func removed(f fsys.File) bool {
+	x, ok := f.(interface{ Removed() bool })
+	return ok && x.Removed()
 }
 
 // dropPending forgets the first n bytes of pending, which are durable now.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -169,6 +170,10 @@ func (j *Journal) reopen() error {
 	j.retryAt = now.Add(retryEvery)
 	o := j.opts
 	o.Known = *j.known.Load()
+	// A folder that was deleted is not made anew: the store is gone with it.
+	if _, err := o.FS.Size(o.Dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w: the store was deleted or moved: put it back, or start the collector again", ErrFailed, err)
+	}
 	log, rec, err := seglog.Open(seglogOptions(&o))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)

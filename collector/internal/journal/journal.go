@@ -289,7 +289,8 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 }
 
 func seglogOptions(o *Options) seglog.Options {
-	return seglog.Options{FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, ID: o.ID, Known: o.Known, Changed: o.Changed}
+	return seglog.Options{FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, ID: o.ID, Known: o.Known, Changed: o.Changed,
+		WatchRemoved: true}
 }
 
 // Resume is what the store remembers of the journal.

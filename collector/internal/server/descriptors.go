@@ -51,7 +51,7 @@ func (s *Server) bound(l *listen.Limits) error {
 		asked = listen.DefaultMaxConns
 	}
 	l.MaxConns = min(asked, most)
-	args := []any{"max_connections", l.MaxConns, "open_files_limit", files, "open", used, "kept_for_journal_store_and_queries", kept}
+	args := []any{"max_connections", l.MaxConns, "open_files_limit", files, "open_or_may_be", used, "kept_for_journal_store_and_queries", kept}
 	if asked > most {
 		s.cfg.Log.Warn("fewer connections than max_connections: the limit of open files leaves no more; raise it (LimitNOFILE= in the unit, "+
 			"ulimit -n) or lower max_connections", append(args, "configured", asked)...)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	bbolt "go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
@@ -70,6 +71,9 @@ func openMoment(dir string) (_ *Moment, err error) {
 	for _, f := range m.files.Partitions {
 		p := &MomentPart{PartFile: f}
 		if p.raw, err = openRaw(f.Path); err != nil {
+			if errors.Is(err, unix.EMFILE) {
+				err = fmt.Errorf("%w: all %d partitions are held open meanwhile: raise the limit of open files (ulimit -n)", err, len(m.files.Partitions))
+			}
 			return nil, err
 		}
 		m.Parts = append(m.Parts, p)
