@@ -2,6 +2,7 @@ package need
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -81,7 +82,7 @@ func Directory(t *testing.T) bool {
 		case err != nil || !strings.Contains(string(out), t.Name()):
 			t.Errorf("with %s: %v\n%s", m.name, err, out)
 		case strings.Contains(string(out), "--- SKIP"):
-			t.Skipf("with %s: %s", m.name, out)
+			Missing(t, fmt.Sprintf("with %s: %s", m.name, out))
 		default:
 			t.Logf("with %s: %s", m.name, out)
 		}

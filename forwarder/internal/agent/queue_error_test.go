@@ -62,6 +62,7 @@ func newQueueError(t *testing.T, do conf.Do) *queueError {
 
 func (q *queueError) config(cfg Config) Config {
 	cfg.Ship, cfg.ShutdownTimeout = shipTo(q.c.addr), time.Second
+	cfg.actionPause = time.Hour // however slow this machine is, an action is done once
 	cfg.Spool.FS, cfg.Spool.Dir = q.fs, "/spool"
 	cfg.Remote = RemoteActions{QueueError: conf.Action{Do: q.do, Exec: q.dir + "/script"}}
 	cfg.Actions = action.Config{Syslog: q.log.write, AllowHalt: true, Init: q.dir + "/script"}

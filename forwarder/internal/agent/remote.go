@@ -34,6 +34,8 @@ const repeatAfter = 10 * time.Second
 // may be called at once.
 type policy struct {
 	do func(conf.Action, action.Message)
+	// pause is repeatAfter, but in tests.
+	pause time.Duration
 
 	mu     sync.Mutex // guards what follows
 	set    RemoteActions
@@ -44,7 +46,7 @@ type policy struct {
 }
 
 func newPolicy(do func(conf.Action, action.Message), set RemoteActions) *policy {
-	return &policy{do: do, set: set, warned: map[string]bool{}, done: map[string]time.Time{}, quiet: map[string]int{}}
+	return &policy{do: do, pause: repeatAfter, set: set, warned: map[string]bool{}, done: map[string]time.Time{}, quiet: map[string]int{}}
 }
 
 // take takes over other actions.
@@ -165,7 +167,7 @@ func (p *policy) act(key string, a conf.Action, what string) ship.Decision {
 // often does an action, but not for every one of many repeats.
 func (p *policy) often(key string, a conf.Action, m action.Message) {
 	now := time.Now()
-	if last, ok := p.done[key]; ok && now.Sub(last) < repeatAfter {
+	if last, ok := p.done[key]; ok && now.Sub(last) < p.pause {
 		p.quiet[key]++
 		return
 	}

@@ -45,6 +45,9 @@ func (a *Agent) openShipping(ctx context.Context) error {
 	}
 	a.reader = sp.Reader()
 	a.policy = newPolicy(a.act.Do, a.cfg.Remote)
+	if a.cfg.actionPause > 0 {
+		a.policy.pause = a.cfg.actionPause
+	}
 	sc := *a.cfg.Ship
 	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.shipMetrics, a.policy.report
 	a.sender, err = ship.New(sc, a.reader)

@@ -128,7 +128,7 @@ func TestGroupOfAnExistingFolder(t *testing.T) {
 	need.Root(t)
 	group, err := user.LookupGroup("adm")
 	if err != nil {
-		t.Skip("no group adm: ", err)
+		need.Missing(t, "no group adm: "+err.Error())
 	}
 	gid, err := strconv.Atoi(group.Gid)
 	if err != nil {
