@@ -138,6 +138,9 @@ func (e *exam) permissions() {
 		if errors.Is(err, fs.ErrPermission) {
 			hidden = err
 		}
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 { // a link's own mode says nothing
+			info, err = os.Stat(e.path(c.path))
+		}
 		if err != nil {
 			continue // not there, or said by another check
 		}

@@ -290,6 +290,40 @@ func TestWithoutRights(t *testing.T) {
 	}
 }
 
+// TestOddFiles: what stands where a file should be is named, nothing waits for a FIFO, and
+// a link's own mode is not taken for the file's.
+func TestOddFiles(t *testing.T) {
+	h := healthy(t)
+	for _, name := range []string{"/etc/audit/rules.d/fifo.rules", "/etc/audit/audisp-remote.conf", "/etc/systemd/journald.conf"} {
+		h.Remove(name)
+		if err := unix.Mkfifo(filepath.Join(h.Root, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Remove("/etc/audit/auditd.conf")
+	h.Write("/etc/audit/elsewhere.conf", auditdConf)
+	if err := os.Symlink("elsewhere.conf", filepath.Join(h.Root, "/etc/audit/auditd.conf")); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range doctor.Examine(t.Context(), h.d) {
+		if f.State != doctor.OK && f.Check != "name" && f.Check != "log_space" { // unread with auditd.conf
+			got = append(got, fmt.Sprintf("%s %s: %s", f.State, f.What, f.Fix))
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"fail /etc/audit/auditd.conf: is a symbolic link (put the file itself there): put the file itself there",
+		"fail /etc/audit/audisp-remote.conf: is not a regular file: put a regular file there, or take it away",
+		"unknown not checked: /etc/systemd/journald.conf: is not a regular file: ",
+		"warn /etc/audit/rules.d/fifo.rules: the file can't be read: is not a regular file: its rules are missing: put a regular file there, or take it away",
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestSilentServers: many servers that don't answer are tried at once, and take the time
 // of one; more than are tried at once do, too.
 func TestSilentServers(t *testing.T) {

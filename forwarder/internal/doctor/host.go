@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // DefaultConfig is auditd.conf where no other is named.
@@ -35,9 +36,21 @@ func (e *exam) configuration() {
 		e.unknown("configuration", err)
 	case !errors.Is(err, fs.ErrNotExist):
 		e.unread = true
-		e.found("configuration", Fail, 88, "mend the line; man forwarder.conf", "%v", e.below(err))
+		e.found("configuration", Fail, 88, mend(err), "%v", e.below(err))
 	}
 	_ = f // its warnings are the forwarder's to say
+}
+
+// mend is what to do about a configuration that can't be used: one that is no file of an
+// administrator's has no line to be mended.
+func mend(err error) string {
+	switch u := (*fsys.UnsafeError)(nil); {
+	case !errors.As(err, &u):
+		return "mend the line; man forwarder.conf"
+	case u.Fix != "":
+		return u.Fix
+	}
+	return "put a regular file there, or take it away"
 }
 
 var errUnread = errors.New("auditd.conf could not be read")
@@ -60,7 +73,7 @@ func (e *exam) journald() {
 		}
 		for _, file := range files {
 			there = true
-			b, err := os.ReadFile(file)
+			b, err := fsys.ReadRegular(file, 1<<20)
 			if err != nil {
 				e.unknown("journald", err)
 				return
@@ -142,7 +155,7 @@ func (e *exam) servers() []string {
 		e.unknown("collector", err)
 		return nil
 	case err != nil:
-		e.found("collector", Fail, 87, "mend the line; man forwarder.conf", "%s", e.below(err))
+		e.found("collector", Fail, 87, mend(err), "%s", e.below(err))
 		return nil
 	}
 	var list []string

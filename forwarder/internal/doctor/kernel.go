@@ -192,6 +192,11 @@ func (e *exam) rules() {
 		e.unknown("rules", err)
 		return
 	}
+	for _, w := range merged.Warnings {
+		if file := strings.TrimPrefix(w.File, e.Root); w.Unread {
+			e.found("rules", Warn, 61, "put a regular file there, or take it away", "%s: %s: its rules are missing", file, w.Msg)
+		}
+	}
 	e.compare(held, ruleset.Resolve(nil, merged.File(e.RulesDir, rules.SystemEnv())))
 }
 

@@ -31,6 +31,8 @@ type Warning struct {
 	Hint string
 	// Wraps: a number is not the one that is written. Lint takes it for an error.
 	Wraps bool
+	// Unread: the file could not be read, and its rules are missing.
+	Unread bool
 }
 
 func asWarning(l *Line, w rules.Warning) Warning {
@@ -91,7 +93,9 @@ func Merge(dir string) (*Merged, error) {
 		path := filepath.Join(dir, name)
 		data, err := fsys.ReadRegular(path, MaxFile)
 		if err != nil {
-			m.warn(path, 0, "the file can't be read: "+cause(err), "its rules are missing; augenrules leaves it out as well")
+			m.out.Warnings = append(m.out.Warnings, Warning{
+				File: path, Msg: "the file can't be read: " + cause(err), Hint: "its rules are missing; augenrules leaves it out as well", Unread: true,
+			})
 			continue
 		}
 		if strings.ContainsAny(name, " \t\n*?[\\") {
