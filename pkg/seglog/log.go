@@ -40,6 +40,9 @@ type Options struct {
 	// ReadBuffer is a Reader's buffer in bytes, 256 KiB by default.
 	ReadBuffer  int
 	Preallocate Preallocate
+	// Hold keeps the files of all segments open (of the first 512): what somebody
+	// removes or renames can be read on, and KeepHome brings it back.
+	Hold bool
 	// Durable says up to which entry the caller knows the log to have been durable,
 	// as far as it wrote that down elsewhere. Open asks once the folder is locked; nil:
 	// the log's own marks are all there is.
@@ -103,9 +106,10 @@ type segment struct {
 	// skipped says that generations are missing between this segment and the next.
 	skipped bool
 	end     atomic.Int64 // offset behind the last frame written; -1: unknown, not ours
-	mu      sync.Mutex   // guards points
+	mu      sync.Mutex   // guards points and held
 	// points are the offsets of some entries, for Reader to start near one.
 	points []point
+	held   *held // guarded by mu; nil: the file is not kept open
 }
 
 type point struct {
@@ -144,8 +148,9 @@ func (s *segment) near(index uint64) int64 {
 
 // Log is an open log. It must be closed.
 type Log struct {
-	opt  Options
-	lock io.Closer
+	opt     Options
+	locking sync.Mutex // guards lock; the last to be taken
+	lock    io.Closer
 
 	segments atomic.Pointer[[]*segment] // oldest first, never empty; replaced, not changed
 	last     atomic.Uint64              // index of the last entry written
@@ -254,7 +259,10 @@ func (l *Log) makeRoom(need int) error {
 				return err
 			}
 		case full:
-			return l.rotate()
+			if err := l.rotate(); !errors.Is(err, ErrAway) {
+				return err
+			}
+			return nil // it grows until it can have a successor
 		default:
 			return nil
 		}
@@ -363,13 +371,14 @@ func (l *Log) TruncateFront(before uint64) error {
 	n := 0
 	for n < len(list)-1 && list[n+1].first <= before {
 		l.garbage = append(l.garbage, list[n].name)
+		list[n].keep(nil)
 		n++
 	}
 	if n > 0 {
 		rest := slices.Clone(list[n:])
 		l.segments.Store(&rest)
 	}
-	if len(l.garbage) == 0 {
+	if len(l.garbage) == 0 || !l.atHome() { // another folder's files may have these names
 		return nil
 	}
 	if err := l.tell(nil); err != nil {
@@ -416,7 +425,12 @@ func (l *Log) Close() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
+	for _, seg := range *l.segments.Load() {
+		seg.keep(nil)
+	}
+	l.locking.Lock()
 	errs = append(errs, l.lock.Close())
+	l.locking.Unlock()
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close log %s: %w", l.opt.Dir, err)
 	}

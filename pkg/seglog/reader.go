@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -319,7 +318,7 @@ func (r *Reader) enter() error {
 		for list[i].first > r.next {
 			i--
 		}
-		file, err := r.opt.FS.OpenFile(filepath.Join(r.opt.Dir, list[i].name), os.O_RDONLY, 0)
+		file, err := openSegment(r.opt, list[i])
 		if err != nil {
 			if !isNotExist(err) {
 				return err
@@ -327,6 +326,9 @@ func (r *Reader) enter() error {
 			// Deleted since: the list must have changed.
 			if err := r.src.refresh(); err != nil {
 				return err
+			}
+			if r.src.list() == r.listed && r.src.stable() != math.MaxUint64 { // not another process's
+				return r.missing(list[i:])
 			}
 			r.adopt(r.src.list())
 			continue
@@ -345,6 +347,21 @@ func (r *Reader) enter() error {
 		return err
 	}
 	return fmt.Errorf("entry %d: %w", r.next, ErrTruncated)
+}
+
+// missing passes over the first of the given segments, which is in the list and not in
+// the folder: somebody has taken it away.
+func (r *Reader) missing(list []*segment) error {
+	last := r.src.stable()
+	if len(list) > 1 {
+		last = list[1].first - 1
+	}
+	if r.next > last {
+		return io.EOF
+	}
+	first := r.next
+	r.next = last + 1
+	return &CorruptError{File: filepath.Join(r.opt.Dir, list[0].name), First: first, Last: last, Err: ErrMissing}
 }
 
 // leave closes the present segment.

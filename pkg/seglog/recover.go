@@ -120,7 +120,7 @@ func Open(o Options) (_ *Log, _ *Recovery, err error) {
 	if err := makeDir(o); err != nil {
 		return nil, nil, err
 	}
-	lock, err := o.FS.Lock(filepath.Join(o.Dir, "lock"))
+	lock, err := o.FS.Lock(filepath.Join(o.Dir, lockName))
 	if err != nil {
 		if errors.Is(err, fsys.ErrLocked) {
 			err = fmt.Errorf("%w: stop it or use another folder", err)
@@ -136,6 +136,11 @@ func Open(o Options) (_ *Log, _ *Recovery, err error) {
 		}
 		_ = lock.Close()
 		return nil, nil, err
+	}
+	for _, seg := range *l.segments.Load() {
+		if seg.held == nil {
+			l.hold(seg)
+		}
 	}
 	return l, rec, nil
 }

@@ -101,7 +101,7 @@ func (l *Log) rotate() error {
 func (l *Log) switchSegment(cause error) error {
 	seg, file, err := l.begin()
 	if err != nil {
-		if errors.Is(err, ErrNoSpace) && l.switchNow && l.failed == nil {
+		if (errors.Is(err, ErrNoSpace) || errors.Is(err, ErrAway)) && l.switchNow && l.failed == nil {
 			return err // nothing was given up: a later Append tries again
 		}
 		return l.fail(fmt.Errorf("%w; then: %w", cause, err))
@@ -125,6 +125,7 @@ func (l *Log) switchSegment(cause error) error {
 		// Nothing in it was ever durable: the new one replaces it altogether.
 		list = list[:len(list)-1]
 		l.garbage = append(l.garbage, old.name)
+		old.keep(nil)
 	}
 	_ = l.file.Close()
 	entries := len(l.pending) > 0
@@ -164,8 +165,12 @@ func (l *Log) activate(seg *segment, file fsys.File, list []*segment) {
 // disk is reported as ErrNoSpace while the folder is as it was. Any other
 // failure is tried once more with another file; then the log has failed: a
 // half-made segment may come up after a crash, and what is appended to the
-// active one behind it would be shadowed.
+// active one behind it would be shadowed. ErrAway: the folder is not in its place, and
+// nothing was made.
 func (l *Log) begin() (*segment, fsys.File, error) {
+	if !l.atHome() {
+		return nil, nil, ErrAway
+	}
 	first := l.synced.Load() + 1
 	var errs []error
 	for range 2 {
@@ -173,6 +178,7 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 		seg, file, visible, err := createSegment(l.opt, first, l.gen)
 		if err == nil {
 			if err = l.tellOf(seg); err == nil {
+				l.hold(seg)
 				return seg, file, nil
 			}
 			_ = file.Close()

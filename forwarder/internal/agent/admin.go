@@ -208,6 +208,8 @@ func (a *Agent) tick() {
 		l.Tick()
 		a.sayNameless(l.Stats().Nameless)
 	}
+	a.saySpoolMoved()
+	a.keepSerials()
 	if a.report.due(a.cfg.Now()) {
 		a.writeReport()
 	}
@@ -226,6 +228,19 @@ func (a *Agent) sayNameless(n uint64) {
 	}
 	if a.isDaemon() {
 		a.emit(a.own.logRemoved(fresh))
+	}
+}
+
+// saySpoolMoved says in the stream that somebody has removed or replaced the spool.
+func (a *Agent) saySpoolMoved() {
+	if a.spool == nil {
+		return
+	}
+	n := a.spool.Counts().Moved
+	fresh := n > a.spoolMoved
+	a.spoolMoved = n
+	if fresh && a.isDaemon() {
+		a.emit(a.own.spoolRemoved(a.spool.Away() == ""))
 	}
 }
 

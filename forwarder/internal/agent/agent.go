@@ -94,6 +94,8 @@ type Config struct {
 	Version string
 	Logger  hclog.Logger
 	Now     func() time.Time
+
+	actionPause time.Duration // tests only: how long an action is not repeated
 }
 
 // ErrLeft is returned by Run when the input was read to its end, but not all of
@@ -131,6 +133,7 @@ type Agent struct {
 
 	shipMetrics ship.Metrics
 	nameless    uint64 // records in a removed log, as last said; the pump's
+	spoolMoved  uint64 // times the spool was removed or replaced, as last said; the pump's
 	said        uint32 // the kernel's counter of lost records, as last noted; the pump's
 	noted       bool   // it was
 	unheard     string // why no record comes, as last logged; the pump's
@@ -402,6 +405,17 @@ func (a *Agent) saveSerials() {
 	}
 }
 
+// keepSerials has the state file of the kernel's serials keep its name.
+func (a *Agent) keepSerials() {
+	switch fresh, err := a.serials.keepName(); {
+	case !fresh:
+	case err != nil:
+		a.cfg.Logger.Warn("the state file was removed, renamed or replaced by another program and can't be made again: what the kernel makes until the next start will not be counted", "state", a.cfg.StateFile, "error", err)
+	default:
+		a.cfg.Logger.Warn("the state file had been removed or renamed by another program and is made again", "state", a.cfg.StateFile)
+	}
+}
+
 // emit hands on records of ours.
 func (a *Agent) emit(records ...kernel.Record) {
 	a.pump.reset()
@@ -450,6 +464,7 @@ func (a *Agent) Close() error {
 	if a.cfg.Names != nil {
 		a.cfg.Names.Close()
 	}
+	a.keepSerials()
 	errs = append(errs, a.serials.close(), a.stopServing(), a.removeReport(), a.removePID())
 	a.serials = nil
 	return errors.Join(errs...)

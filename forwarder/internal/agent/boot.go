@@ -111,6 +111,20 @@ func (a *Agent) whyUnheard() string {
 	return ""
 }
 
+// whyUnwell says what /healthz answers 503 for, "" when all is well. Any goroutine may
+// call it once Open has returned.
+func (a *Agent) whyUnwell() string {
+	if why := a.whyUnheard(); why != "" {
+		return why
+	}
+	if a.spool != nil {
+		if why := a.spool.Away(); why != "" {
+			return "the spool was removed, renamed or replaced by another program and can't be put back; what waits is gone when this program ends: " + why
+		}
+	}
+	return ""
+}
+
 // sayUnheard logs that no record can come, and that they can again.
 func (a *Agent) sayUnheard() {
 	why := a.whyUnheard()

@@ -109,6 +109,13 @@ func (a *Agent) registerShipping(r *metrics.Registry) {
 	r.GaugeFunc(p+"spool_records", "Records not acknowledged yet.", stat(func(s spool.Stats) float64 { return float64(s.Records) }))
 	r.GaugeFunc(p+"spool_bytes", "Bytes the spool has on disk.", stat(func(s spool.Stats) float64 { return float64(s.Bytes) }))
 	r.GaugeFunc(p+"spool_age_seconds", "Age of the oldest record not acknowledged.", stat(func(s spool.Stats) float64 { return s.Age.Seconds() }))
+	r.CounterFunc(p+"spool_moved_total", "Times another program had removed, renamed or replaced the spool's folder or files of it.", stat(func(s spool.Stats) float64 { return float64(s.Moved) }))
+	r.GaugeFunc(p+"spool_away", "1 while the spool is not in its place and can't be put back: what waits does not survive the end of the program.", func() float64 {
+		if a.spool.Away() != "" {
+			return 1
+		}
+		return 0
+	})
 	r.CounterFunc(p+"spool_sync_errors_total", "Failed syncs of the spool.", stat(func(s spool.Stats) float64 { return float64(s.SyncErrors) }))
 	m := &a.shipMetrics
 	num := func(f func() uint64) func() float64 { return func() float64 { return float64(f()) } }

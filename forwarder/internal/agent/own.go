@@ -92,6 +92,16 @@ func (o *own) logRemoved(n uint64) kernel.Record {
 	return o.record(tables.DaemonErr, "op=log-removed cause=local-log records=%d auid=%s pid=%d res=failed", n, procID("self", "loginuid"), os.Getpid())
 }
 
+// spoolRemoved says that another program has removed, renamed or replaced the spool or
+// files in it, and whether it was put back. By itself that loses no record.
+func (o *own) spoolRemoved(back bool) kernel.Record {
+	res := "success"
+	if !back {
+		res = "failed"
+	}
+	return o.record(tables.DaemonErr, "op=spool-removed auid=%s pid=%d res=%s", procID("self", "loginuid"), os.Getpid(), res)
+}
+
 // serialGaps says which of the kernel's event serials never came. It is informative:
 // nothing failed, and no loss is counted by it.
 func (o *own) serialGaps(g kernel.SerialGaps) kernel.Record {

@@ -5,9 +5,11 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 )
 
 // A local log that somebody removes is noticed: what went into the file without a name
@@ -51,6 +53,66 @@ func TestLocalLogRemoved(t *testing.T) {
 	}
 	s.stop()
 	if err := s.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// A spool that somebody removes is put back, and one whose place is taken is said to be
+// away, by /healthz as well: in the stream, and every record arrives.
+func TestSpoolRemoved(t *testing.T) {
+	dir := t.TempDir()
+	k, c := fakekernel.New(), newCollector(t)
+	s := startAgent(t, fake(k, Config{
+		Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool", SyncInterval: 10 * time.Millisecond}, Report: dir + "/state",
+	}))
+	n := 0
+	emit := func(more int) {
+		for range more {
+			k.Emit(1300, fmt.Sprint("n=", n))
+			n++
+		}
+		wait(t, "they are handed on", func() bool { return s.pump.records.Load() >= uint64(n) })
+	}
+	arrived := func() bool { return len(numbers(t, c.got())) == n }
+	emit(20)
+	wait(t, "the first arrive", arrived)
+	c.hold(true)
+	emit(20)
+	if err := os.RemoveAll(dir + "/spool"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "it is there again", func() bool { return s.spool.Counts().Moved == 1 && s.spool.Away() == "" })
+	emit(20)
+	c.hold(false)
+	wait(t, "all arrive", arrived)
+	wait(t, "it is said in the stream", func() bool { return strings.Contains(strings.Join(c.got(), "\n"), " op=spool-removed ") })
+	if why := s.whyUnwell(); why != "" {
+		t.Errorf("unwell: %s", why)
+	}
+
+	if err := os.Rename(dir+"/spool", dir+"/old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/spool", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "it is away", func() bool { return strings.Contains(s.whyUnwell(), dir+"/spool") })
+	emit(20)
+	wait(t, "all arrive", arrived)
+	s.Report()
+	wait(t, "the report says so", func() bool {
+		b, err := os.ReadFile(dir + "/state")
+		return err == nil && strings.Contains(string(b), "spool in its place = no (") && strings.Contains(string(b), "spool removed or replaced by another program, times = 2\n")
+	})
+	if err := os.Remove(dir + "/spool"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "all is well again", func() bool { return s.whyUnwell() == "" })
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(dir + "/spool/state"); err != nil {
 		t.Error(err)
 	}
 }

@@ -138,6 +138,12 @@ func (a *Agent) state() []byte {
 		line("spooled records = %d", s.Records)
 		line("spool size = %d KB", s.Bytes>>10)
 		line("oldest spooled record = %.0f s", s.Age.Seconds())
+		line("spool removed or replaced by another program, times = %d", s.Moved)
+		if s.Away != "" {
+			line("spool in its place = no (%s)", s.Away)
+		} else {
+			line("spool in its place = yes")
+		}
 		line("records lost, spool-full = %d", s.Dropped)
 		line("records lost, spool-error = %d", a.pump.spoolError.Load())
 		line("records lost, spool-damaged = %.0f", a.lost("spool-damaged"))

@@ -25,8 +25,10 @@ import (
 // more, some 20 s after the start. Until then it is kept here, too, or a forwarder
 // that is killed over and over would never say it.
 type serialFile struct {
+	path string
 	f    *os.File
 	boot string
+	away bool // the file has lost its name, which was said
 
 	begun   bool
 	changed bool
@@ -55,15 +57,9 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
 	}
-	f, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := lockedSerialFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = fmt.Errorf("%w: another forwarder uses it, give this one a file of its own", fsys.ErrLocked)
-		}
-		return nil, nil, errors.Join(fmt.Errorf("--state: %s: %w", path, err), f.Close())
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err == nil && len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(serialHeader+" ")) {
@@ -72,7 +68,7 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
 	}
-	s := &serialFile{f: f, boot: boot}
+	s := &serialFile{path: path, f: f, boot: boot}
 	var b string
 	var at, since int64
 	g := &s.carried
@@ -88,6 +84,53 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	s.was = kernel.LastSerial{Serial: s.last, At: time.Unix(0, at), Unsaid: s.carried}
 	was := s.was // which said changes
 	return s, &was, nil
+}
+
+func lockedSerialFile(path string) (*os.File, error) {
+	f, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fmt.Errorf("%w: another forwarder uses it, give this one a file of its own", fsys.ErrLocked)
+		}
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// keepName makes the file again when another program has removed or renamed it, or its
+// folder. fresh says that this, or that it can't be done, was not said yet.
+func (s *serialFile) keepName() (fresh bool, err error) {
+	if s == nil || s.f == nil {
+		return false, nil
+	}
+	if named, err := fsys.Named(s.f, s.path); named || err != nil {
+		s.away = s.away && err != nil
+		return false, nil // what can't be told is taken for there
+	}
+	fresh, s.away = !s.away, true
+	if info, err := os.Lstat(s.path); err == nil && info.Size() > 0 {
+		return fresh, fmt.Errorf("--state: %s: another file has its place: %w", s.path, ErrStateFile)
+	}
+	dir := filepath.Dir(s.path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fresh, fmt.Errorf("--state: %w", err)
+	}
+	if err := fsys.CheckDir(dir, false); err != nil {
+		return fresh, fmt.Errorf("--state: %w", err)
+	}
+	f, err := lockedSerialFile(s.path)
+	if err != nil {
+		return fresh, fmt.Errorf("--state: %w", err)
+	}
+	_ = s.f.Close() // nobody can find it
+	s.f, s.away, s.failed = f, false, false
+	if len(s.line) > 0 {
+		_, err = s.f.WriteAt(s.line, 0)
+	}
+	return true, err
 }
 
 // note takes the serials of a block that is about to be handed on.

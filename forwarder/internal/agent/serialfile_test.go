@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -96,6 +97,67 @@ func TestSerialFileIsOneForwarders(t *testing.T) {
 		t.Error(diff)
 	}
 	if err := next.close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A state file that somebody removes, with its folder or renamed, is made again with what
+// it said; what stands in its place is left alone.
+func TestSerialFileRemoved(t *testing.T) {
+	dir := t.TempDir() + "/run"
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := dir + "/serial"
+	s, _, err := openSerialFile(path, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Unix(1_700_000_000, 0)
+	look := func(wantFresh, wantErr bool) {
+		t.Helper()
+		if fresh, err := s.keepName(); fresh != wantFresh || (err != nil) != wantErr {
+			t.Errorf("fresh %v, %v", fresh, err)
+		}
+	}
+	take := func(serial uint32) {
+		t.Helper()
+		s.noteSerial(serial)
+		if err := s.save(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(100)
+	look(false, false)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	look(true, false)
+	look(false, false)
+	if err := errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, []byte("another's"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	look(true, true)
+	look(false, true) // said once
+	take(101)
+	if b, err := os.ReadFile(path); err != nil || string(b) != "another's" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	look(true, false)
+	if err := s.close(); err != nil {
+		t.Fatal(err)
+	}
+	s, knows, err := openSerialFile(path, "boot")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(&kernel.LastSerial{Serial: 101, At: now}, knows); diff != "" {
+		t.Error(diff)
+	}
+	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -53,7 +53,7 @@ func (a *Agent) serve() {
 	mux.Handle("GET /metrics", a.cfg.Metrics.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		text := "ok\n"
-		if why := a.whyUnheard(); why != "" {
+		if why := a.whyUnwell(); why != "" {
 			text = why + "\n"
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}

@@ -11,6 +11,8 @@
 //     is not used again by another record while a server could take it for a
 //     resend, also when a crash lost records that had been sent but not synced.
 //   - A mark (AppendMark) is there after a crash if and only if its records are.
+//   - What somebody removes or renames under the open spool (the folder, files in it) is
+//     noticed a SyncInterval later at most, and put back from the files that are open.
 //   - Acknowledgements lost in a crash mean that records are sent again: at most
 //     those acknowledged in the last SyncInterval, and never more than MaxResend
 //     (and what one Ack said at once).
@@ -179,6 +181,7 @@ type Spool struct {
 	refused  atomic.Uint64
 	damaged  atomic.Uint64
 	syncErrs atomic.Uint64
+	home     home
 }
 
 // Open opens or creates the spool in a folder and starts its syncer. Recovery
@@ -202,7 +205,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		}
 	}()
 	log, rec, err = seglog.Open(seglog.Options{
-		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: maxUnsynced,
+		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: maxUnsynced, Hold: true,
 		Durable: func() (_ uint64, err error) {
 			state, old, err = openState(o.FS, filepath.Join(o.Dir, stateName))
 			return old.last, err
@@ -558,6 +561,7 @@ func (s *Spool) Close() error {
 	s.appending.Unlock()
 	close(s.stop)
 	<-s.joined
+	s.keepHome()
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
 	err := s.log.Close()

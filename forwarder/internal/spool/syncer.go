@@ -29,6 +29,7 @@ func (s *Spool) syncer() {
 		case <-tick.C:
 		case <-s.kick:
 		}
+		s.keepHome()
 		err := s.Sync()
 		if err != nil {
 			s.syncErrs.Add(1)
@@ -69,14 +70,16 @@ type Stats struct {
 	Refused     uint64        // records not taken
 	Damaged     uint64        // records that could not be read back
 	SyncErrors  uint64
+	Moved       uint64 // times the folder or files of it were found removed, renamed or replaced
+	Away        string // why they still are, "" when the spool is in its place
 }
 
 // Counts is what Stats counts. Unlike that, it never touches the disk.
-type Counts struct{ Dropped, Refused, Damaged, SyncErrors uint64 }
+type Counts struct{ Dropped, Refused, Damaged, SyncErrors, Moved uint64 }
 
 // Counts returns them as they are now.
 func (s *Spool) Counts() Counts {
-	return Counts{Dropped: s.dropped.Load(), Refused: s.refused.Load(), Damaged: s.damaged.Load(), SyncErrors: s.syncErrs.Load()}
+	return Counts{Dropped: s.dropped.Load(), Refused: s.refused.Load(), Damaged: s.damaged.Load(), SyncErrors: s.syncErrs.Load(), Moved: s.home.moved.Load()}
 }
 
 // Stats returns the present condition. It may read one record from disk.
@@ -87,6 +90,7 @@ func (s *Spool) Stats() Stats {
 	st.Bytes, st.Synced = s.log.Size(), s.log.Synced()
 	st.Dropped, st.Refused = s.dropped.Load(), s.refused.Load()
 	st.Damaged, st.SyncErrors = s.damaged.Load(), s.syncErrs.Load()
+	st.Moved, st.Away = s.home.moved.Load(), s.Away()
 	if st.Records > 0 {
 		if ms, ok := s.appended(st.First); ok {
 			st.Age = max(0, s.opt.Now().Sub(time.UnixMilli(ms)))
