@@ -75,7 +75,8 @@ func (a *Agent) Resume() {
 }
 
 // Reload reads the configuration again and takes it over, as on SIGHUP. When it is
-// wrong, nothing changes.
+// wrong, nothing changes; of a source of lines, whose local log can't be opened as it
+// says, shipping does.
 func (a *Agent) Reload(ctx context.Context) {
 	if a.cfg.Reload == nil {
 		a.cfg.Logger.Warn("there is no configuration to read again")
@@ -85,12 +86,18 @@ func (a *Agent) Reload(ctx context.Context) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	next, err := a.cfg.Reload(ctx)
-	if err == nil {
+	// The log first, whose new folder may be a wrong one: nothing else has changed then.
+	// The pump of a source that waits may be waiting for what the new shipping brings.
+	waits := !a.cfg.fromKernel()
+	if err == nil && waits {
 		err = a.reloadShipping(next.Ship, next.Remote)
 	}
 	a.do(func() {
 		if err == nil {
 			err = a.apply(next)
+		}
+		if err == nil && !waits {
+			err = a.reloadShipping(next.Ship, next.Remote)
 		}
 		if err != nil {
 			a.cfg.Logger.Error("the configuration could not be read again and stays as it was", "error", err)

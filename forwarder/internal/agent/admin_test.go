@@ -15,6 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
@@ -78,6 +79,37 @@ func TestReload(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{changed, changed, changed, end}, withoutHeader(fileLines(t, dir+"/out"))); diff != "" {
 		t.Errorf("the plugin: %s", diff)
+	}
+}
+
+// A configuration whose log can't be opened changes nothing of shipping either: neither
+// its servers nor a suspension.
+func TestReloadRefusedByTheLog(t *testing.T) {
+	dir := t.TempDir()
+	first, second := newCollector(t), newCollector(t)
+	next := Changed{Log: locallog.Config{Path: dir + "/log/audit.log/x"}, Ship: shipTo(second.addr)}
+	k := fakekernel.New()
+	s := startAgent(t, fake(k, Config{
+		Log: locallog.Config{Path: dir + "/log/audit.log"}, Ship: shipTo(first.addr), Spool: spool.Options{Dir: dir + "/spool"},
+		Reload: func(context.Context) (Changed, error) { return next, nil },
+	}))
+	arrives := func(c *collector, what string) {
+		t.Helper()
+		wait(t, what, func() bool { return strings.Contains(strings.Join(c.got(), "\n"), what) })
+	}
+	s.Reload(t.Context())
+	arrives(first, "res=failed")
+	k.Emit(1300, "behind it")
+	arrives(first, "behind it")
+	next.Log.Path = dir + "/log/audit.log"
+	s.Reload(t.Context())
+	arrives(second, "res=success")
+	if got := strings.Join(second.got(), "\n"); strings.Contains(got, "behind it") {
+		t.Errorf("the second server has %s", got)
+	}
+	s.stop()
+	if err := s.end(t); err != nil {
+		t.Fatal(err)
 	}
 }
 

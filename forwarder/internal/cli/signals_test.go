@@ -27,6 +27,16 @@ type session struct {
 	plugin  string   // the signals a plugin got
 }
 
+// waitLong waits as long as a machine may take on which everything is tested at once.
+func waitLong(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within two minutes: %s", what)
+		}
+	}
+}
+
 // runSession starts an audit daemon, stock or ours, and sends it every signal.
 func runSession(t *testing.T, ctl *kernel.Conn, program string) session {
 	t.Helper()
@@ -63,36 +73,49 @@ while (1) { my $n = sysread(STDIN, my $b, 65536); last if defined($n) && $n == 0
 	exists := func(name string) func() bool {
 		return func() bool { _, err := os.Stat(dir + name); return err == nil }
 	}
-	waitFor(t, "the daemon is registered", func() bool {
+	waitLong(t, "the daemon is registered", func() bool {
 		s, err := ctl.Status()
 		return err == nil && s.PID == uint32(cmd.Process.Pid)
 	})
-	waitFor(t, "its plugin is up", exists("/up"))
+	waitLong(t, "its plugin is up", exists("/up"))
 	records := func() string {
 		older, _ := os.ReadFile(dir + "/log/audit.log.1")
 		newer, _ := os.ReadFile(dir + "/log/audit.log")
 		return string(older) + string(newer)
 	}
-	// The sender lives on for a while: its session is read from /proc.
-	kill := func(signal, until string) {
-		out := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d && sleep 0.5", signal, cmd.Process.Pid))
-		if err := out.Run(); err != nil {
+	// The sender lives until the daemon has said what it did: its session is read from /proc.
+	kill := func(signal string, until func() bool) {
+		sender := exec.Command("sh", "-c", fmt.Sprintf("kill -%s %d && read done", signal, cmd.Process.Pid))
+		hold, err := sender.StdinPipe()
+		if err == nil {
+			err = sender.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		waitLong(t, "the effect of SIG"+signal, until)
+		if _, err := hold.Write([]byte("\n")); err != nil {
+			t.Fatal(err)
+		}
+		if err := sender.Wait(); err != nil {
 			t.Fatalf("kill -%s: %v", signal, err)
 		}
-		if until != "" {
-			waitFor(t, until, func() bool { return strings.Contains(records(), until) })
-		}
 	}
-	kill("USR1", "DAEMON_ROTATE")
-	kill("USR2", "DAEMON_RESUME")
-	kill("HUP", "DAEMON_CONFIG")
-	kill("CONT", "")
-	waitFor(t, "the state report", exists("/run/auditd.state"))
+	recorded := func(what string) func() bool {
+		return func() bool { return strings.Contains(records(), what) }
+	}
+	kill("USR1", recorded("DAEMON_ROTATE"))
+	kill("USR2", recorded("DAEMON_RESUME"))
+	kill("HUP", func() bool { return recorded("DAEMON_CONFIG")() && exists("/signals")() })
+	kill("CONT", func() bool { // stock's last line, and one that is last of ours
+		state, _ := os.ReadFile(dir + "/run/auditd.state")
+		return bytes.Contains(state, []byte("plugin queueing suspended = ")) && bytes.Contains(state, []byte("listening for network connections = "))
+	})
 	state, err := os.ReadFile(dir + "/run/auditd.state")
 	if err != nil {
 		t.Fatal(err)
 	}
-	kill("TERM", "DAEMON_END")
+	kill("TERM", recorded("DAEMON_END"))
 	err = cmd.Wait()
 	ended = true
 	if err != nil {
