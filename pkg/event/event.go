@@ -17,6 +17,9 @@ type Event struct {
 	Records []record.Record
 	Tags    []uint64 // what Add was given for each record
 	From    *Sender  // who sent them all; nil where that is not known. Shared: not to be changed
+	// Batch is that of a collector's store in which the event is, or will be when its
+	// table is stored; 0 where that is not known.
+	Batch uint64
 }
 
 // Time returns the event's time.

@@ -17,6 +17,15 @@ type Source interface {
 	Scan(ctx context.Context, q *Query, limit uint64, fn func(*event.Event) error) error
 }
 
+// Batched is a collector's store as a Source: it gets events in batches that are
+// numbered from 1 on and never change.
+type Batched interface {
+	Source
+	// LastBatch says which store it is ("": that is not known) and what its last batch
+	// is. Nothing is added to that batch and those before it.
+	LastBatch(ctx context.Context) (store string, last uint64, err error)
+}
+
 // Live is a Source that also has what is to come.
 type Live interface {
 	// Follow gives fn the events that q finds as they are complete, those there

@@ -89,6 +89,11 @@ type Query struct {
 	// Origin asks for who sent an event and when it was received. Matching does not
 	// look at it; where it is false, and From is empty, they may be missing.
 	Origin bool
+	// Batches asks for the number of each event's batch, and AfterBatch only for events
+	// of later ones: those that a store got later, whatever their times. Matching does
+	// not look at them, and only a store knows them.
+	Batches    bool
+	AfterBatch uint64
 	// Types are the record types wanted: an event matches when one of its
 	// records has one of them. Empty is all of them.
 	Types []uint32

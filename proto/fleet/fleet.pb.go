@@ -56,7 +56,11 @@ type SearchRequest struct {
 	// all. From version 4 on.
 	From []string `protobuf:"bytes,14,rep,name=from,proto3" json:"from,omitempty"`
 	// Say who sent the events and when they were received.
-	Origin        bool `protobuf:"varint,15,opt,name=origin,proto3" json:"origin,omitempty"`
+	Origin bool `protobuf:"varint,15,opt,name=origin,proto3" json:"origin,omitempty"`
+	// Say of which batch each event is, and give only those of batches after this one:
+	// what the store got later, whatever its time. From version 5 on.
+	Batches       bool   `protobuf:"varint,16,opt,name=batches,proto3" json:"batches,omitempty"`
+	AfterBatch    uint64 `protobuf:"varint,17,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +198,20 @@ func (x *SearchRequest) GetOrigin() bool {
 		return x.Origin
 	}
 	return false
+}
+
+func (x *SearchRequest) GetBatches() bool {
+	if x != nil {
+		return x.Batches
+	}
+	return false
+}
+
+func (x *SearchRequest) GetAfterBatch() uint64 {
+	if x != nil {
+		return x.AfterBatch
+	}
+	return 0
 }
 
 // Filter is a condition on an event that an index alone does not decide: exactly
@@ -683,7 +701,9 @@ type Event struct {
 	ReceivedMs int64 `protobuf:"varint,6,opt,name=received_ms,json=receivedMs,proto3" json:"received_ms,omitempty"`
 	// For each record behind the first, how much later it was received than the one
 	// before it; none where all came at once.
-	LaterMs       []int64 `protobuf:"zigzag64,7,rep,packed,name=later_ms,json=laterMs,proto3" json:"later_ms,omitempty"`
+	LaterMs []int64 `protobuf:"zigzag64,7,rep,packed,name=later_ms,json=laterMs,proto3" json:"later_ms,omitempty"`
+	// The store's batch that it is in, or will be in; 0 where that was not asked for.
+	Batch         uint64 `protobuf:"varint,8,opt,name=batch,proto3" json:"batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -765,6 +785,13 @@ func (x *Event) GetLaterMs() []int64 {
 		return x.LaterMs
 	}
 	return nil
+}
+
+func (x *Event) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
 }
 
 type HostsRequest struct {
@@ -1191,7 +1218,11 @@ type StatusResponse struct {
 	Bytes       uint64                 `protobuf:"varint,8,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Hosts       uint64                 `protobuf:"varint,9,opt,name=hosts,proto3" json:"hosts,omitempty"`
 	// What the store can do at present: "ok", or why it stores nothing.
-	State         string `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	State string `protobuf:"bytes,10,opt,name=state,proto3" json:"state,omitempty"`
+	// The store's ID, in hexadecimal digits; empty where it has none.
+	StoreId string `protobuf:"bytes,11,opt,name=store_id,json=storeId,proto3" json:"store_id,omitempty"`
+	// The last batch that is stored: of it and those before it nothing is to come.
+	Batch         uint64 `protobuf:"varint,12,opt,name=batch,proto3" json:"batch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1296,11 +1327,25 @@ func (x *StatusResponse) GetState() string {
 	return ""
 }
 
+func (x *StatusResponse) GetStoreId() string {
+	if x != nil {
+		return x.StoreId
+	}
+	return ""
+}
+
+func (x *StatusResponse) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
 var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xb7\x03\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xf2\x03\n" +
 	"\rSearchRequest\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
@@ -1317,7 +1362,10 @@ const file_fleet_proto_rawDesc = "" +
 	"\aversion\x18\f \x01(\rR\aversion\x12\x14\n" +
 	"\x05tally\x18\r \x03(\rR\x05tally\x12\x12\n" +
 	"\x04from\x18\x0e \x03(\tR\x04from\x12\x16\n" +
-	"\x06origin\x18\x0f \x01(\bR\x06originB\t\n" +
+	"\x06origin\x18\x0f \x01(\bR\x06origin\x12\x18\n" +
+	"\abatches\x18\x10 \x01(\bR\abatches\x12\x1f\n" +
+	"\vafter_batch\x18\x11 \x01(\x04R\n" +
+	"afterBatchB\t\n" +
 	"\a_serial\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
@@ -1358,7 +1406,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06values\x18\x02 \x01(\fR\x06values\x12\x1f\n" +
 	"\vvalue_bytes\x18\x03 \x03(\rR\n" +
 	"valueBytes\x12\x16\n" +
-	"\x06events\x18\x04 \x03(\x03R\x06events\"\xb1\x01\n" +
+	"\x06events\x18\x04 \x03(\x03R\x06events\"\xc7\x01\n" +
 	"\x05Event\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
@@ -1367,7 +1415,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06sender\x18\x05 \x01(\rR\x06sender\x12\x1f\n" +
 	"\vreceived_ms\x18\x06 \x01(\x03R\n" +
 	"receivedMs\x12\x19\n" +
-	"\blater_ms\x18\a \x03(\x12R\alaterMs\"\x0e\n" +
+	"\blater_ms\x18\a \x03(\x12R\alaterMs\x12\x14\n" +
+	"\x05batch\x18\b \x01(\x04R\x05batch\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xe6\x02\n" +
@@ -1399,7 +1448,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\fR\x04name\"3\n" +
 	"\x13ChangeHostsResponse\x12\x1c\n" +
 	"\tforgotten\x18\x01 \x03(\fR\tforgotten\"\x0f\n" +
-	"\rStatusRequest\"\x87\x02\n" +
+	"\rStatusRequest\"\xb8\x02\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1d\n" +
@@ -1412,7 +1461,9 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05bytes\x18\b \x01(\x04R\x05bytes\x12\x14\n" +
 	"\x05hosts\x18\t \x01(\x04R\x05hosts\x12\x14\n" +
 	"\x05state\x18\n" +
-	" \x01(\tR\x05state2\xe1\x02\n" +
+	" \x01(\tR\x05state\x12\x19\n" +
+	"\bstore_id\x18\v \x01(\tR\astoreId\x12\x14\n" +
+	"\x05batch\x18\f \x01(\x04R\x05batch2\xe1\x02\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12N\n" +
 	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12`\n" +

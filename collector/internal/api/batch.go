@@ -33,6 +33,7 @@ type batcher struct {
 	stream  fleet.Query_SearchServer
 	limit   uint64
 	origins bool // who sent events, and when they came, is sent as well
+	batches bool // and so is the batch of each
 	count   bool // how many there are is all that is sent
 	found   uint64
 	lost    uint64 // not told yet
@@ -62,6 +63,9 @@ func (b *batcher) add(ev *event.Event) error {
 	}
 	out := &fleet.Event{Records: uint32(len(ev.Records)), Ms: ev.Ms, Serial: ev.Serial, Node: ev.Node}
 	b.origin(out, ev)
+	if b.batches {
+		out.Batch = ev.Batch
+	}
 	r.Events = append(r.Events, out)
 	if err := b.more(); err != nil {
 		return err

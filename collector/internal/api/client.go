@@ -163,7 +163,7 @@ func unpack(resp *fleet.SearchResponse, fn func(*event.Event) error) error {
 		if len(node) == 0 {
 			node = nil
 		}
-		ev := &event.Event{Node: node, Ms: e.GetMs(), Serial: e.GetSerial(), Records: make([]record.Record, e.GetRecords())}
+		ev := &event.Event{Node: node, Ms: e.GetMs(), Serial: e.GetSerial(), Records: make([]record.Record, e.GetRecords()), Batch: e.GetBatch()}
 		for i := range ev.Records {
 			n := int(sizes[i])
 			if n > len(raw) {
@@ -199,6 +199,12 @@ func (c *Client) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 		return nil, c.failed(err)
 	}
 	return resp, nil
+}
+
+// LastBatch says which store it is and what its last batch is; see search.Batched.
+func (c *Client) LastBatch(ctx context.Context) (store string, last uint64, err error) {
+	st, err := c.Status(ctx)
+	return st.GetStoreId(), st.GetBatch(), err
 }
 
 // failed gives a status its sentinel back.

@@ -23,10 +23,11 @@ const maxConditions = 4096
 
 // queryVersion grows with what a request can ask for: a collector that does not
 // know it must not answer as if it had not been asked. A tally asks for tallyVersion,
-// senders for fromVersion.
+// senders for fromVersion, batches for batchVersion, the latest.
 const (
 	queryVersion = 2
 	fromVersion  = 4
+	batchVersion = 5
 )
 
 // toRequest is a query as it travels.
@@ -42,6 +43,9 @@ func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
 	for _, p := range q.From {
 		req.Version = fromVersion
 		req.From = append(req.From, p.String())
+	}
+	if q.Batches || q.AfterBatch > 0 {
+		req.Version, req.Batches, req.AfterBatch = batchVersion, q.Batches, q.AfterBatch
 	}
 	for i := range q.Terms {
 		req.Terms = append(req.Terms, toTerm(&q.Terms[i]))
@@ -73,7 +77,8 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 	if n := len(req.GetNodes()) + len(req.GetFrom()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin()}
+	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin(),
+		Batches: req.GetBatches(), AfterBatch: req.GetAfterBatch()}
 	for _, text := range req.GetFrom() {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {

@@ -62,8 +62,8 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	if req.GetVersion() > fromVersion {
-		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), fromVersion)
+	if req.GetVersion() > batchVersion {
+		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), batchVersion)
 	}
 	fields, err := tallied(req, q)
 	if err != nil {
@@ -71,7 +71,7 @@ func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServ
 	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
-	b := &batcher{ctx: ctx, end: cancel, stream: stream, origins: q.Origin, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
+	b := &batcher{ctx: ctx, end: cancel, stream: stream, origins: q.Origin, batches: q.Batches, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
 	if err := s.searches.enter(b); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}

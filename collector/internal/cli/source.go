@@ -20,7 +20,7 @@ import (
 // source is where a query goes: a running collector, or the files of one that
 // does not run.
 type source interface {
-	search.Source
+	search.Batched
 	search.Indexed
 	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
 	Hosts(ctx context.Context) ([]*fleet.Host, error)

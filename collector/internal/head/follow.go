@@ -126,7 +126,7 @@ func (h *Head) begin(ctx context.Context, f *follower, q *search.Query, fn func(
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	waiting, refs := slices.Clone(h.waiting), h.active.table.Select(q)
+	waiting, refs := slices.Clone(h.waiting), h.active.selected(q)
 	h.mu.Unlock()
 	refs = append(selectFrom(q, snap, waiting), refs...)
 	stopped := false

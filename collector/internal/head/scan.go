@@ -87,7 +87,7 @@ func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field
 		return nil, err
 	}
 	for _, g := range tables {
-		if g.id > snap.LastID() {
+		if g.id > max(snap.LastID(), q.AfterBatch) {
 			if err := g.table.Tally(q, sum, rest); err != nil {
 				return nil, err
 			}
@@ -99,9 +99,18 @@ func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field
 // selectFrom are the events of the tables that the store does not have yet.
 func selectFrom(q *search.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
 	for _, g := range tables {
-		if g.id > snap.LastID() {
-			refs = append(refs, g.table.Select(q)...)
+		if g.id > max(snap.LastID(), q.AfterBatch) {
+			refs = append(refs, g.selected(q)...)
 		}
+	}
+	return refs
+}
+
+// selected are the events of a table that a query may match.
+func (g *generation) selected(q *search.Query) []store.Ref {
+	refs := g.table.Select(q)
+	for i := range refs {
+		refs[i].Batch = g.id
 	}
 	return refs
 }

@@ -405,6 +405,7 @@ func (s *Server) status() *fleet.StatusResponse {
 		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
 		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.listen.Len()),
 		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
+		StoreId: storeID(s.files), Batch: h.StoredID,
 	}
 }
 

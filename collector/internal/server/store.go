@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,10 +152,23 @@ func logRecovery(log hclog.Logger, rec *seglog.Recovery) {
 	}
 }
 
+// storeID is a store's ID as it is shown; empty where it has none yet.
+func storeID(st *bolt.Store) string {
+	if id := st.ID(); id != (seglog.ID{}) {
+		return id.String()
+	}
+	return ""
+}
+
 // ReadOnly is a store that no collector has, for queries.
 type ReadOnly struct {
 	*head.Head
-	store store.Store
+	store *bolt.Store
+}
+
+// LastBatch says which store it is and what its last batch is; see search.Batched.
+func (r *ReadOnly) LastBatch(context.Context) (id string, last uint64, err error) {
+	return storeID(r.store), r.Stats().StoredID, nil
 }
 
 // OpenReadOnly opens a store to read, its journal's tail included. It changes

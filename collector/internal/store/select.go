@@ -87,13 +87,16 @@ func ConditionsOf(q *search.Query) Conditions {
 // Ref is an event found in a table.
 type Ref struct {
 	Key
+	Batch uint64 // that the event will be in
 	host  string
 	event *TableEvent
 }
 
 // Event parses the event again.
 func (r *Ref) Event() *event.Event {
-	return ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
+	ev := ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
+	ev.Batch = r.Batch
+	return ev
 }
 
 // Select finds the events of the table, as it is now, that a query may match,
@@ -128,7 +131,7 @@ func (t *Table) Select(q *search.Query) []Ref {
 			if node == "" {
 				node = e.Node
 			}
-			out = append(out, Ref{Key{e.Ms, node, e.Serial}, h.Name, e})
+			out = append(out, Ref{Key: Key{e.Ms, node, e.Serial}, host: h.Name, event: e})
 		}
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Compare(out[j].Key) < 0 })

@@ -202,7 +202,8 @@ type Snapshot interface {
 	// part of a block of up to some hundred KiB, so to keep few is to copy them.
 	// An error of fn ends the scan: ErrStop without error, others are returned.
 	// Damage does not end it: what can be read is given, then an error that wraps
-	// ErrDamaged is returned.
+	// ErrDamaged is returned. Each event says its batch; of those up to q.AfterBatch
+	// there is none.
 	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
 	// Tally counts how many of the query's events have each value of some fields,
 	// those of an index included, without looking at them where it can. The query

@@ -260,12 +260,12 @@ func (s *Store) reconcile() error {
 		case p == nil && !s.there(was.Name):
 			whole = false
 			c.Remove(was.Name)
-			l.note(s, manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs,
+			l.note(s, manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch,
 				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(partsName, was.Name), suffix)})
 		case p != nil && !l.remade[was.Name]:
 			if is := p.listed(); other(&was, &is) != "" {
 				l.note(s, manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(partsName, was.Name), suffix, other(&was, &is)), Found: now(),
-					MinMs: was.MinMs, MaxMs: was.MaxMs})
+					MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch})
 			}
 		}
 	}
@@ -335,7 +335,7 @@ func (s *Store) there(name string) bool {
 func (s *Store) dealtWith(was manifest.Part) bool {
 	dir := filepath.Join(s.opts.Dir, partsName)
 	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+suffix+AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
-		x := manifest.Loss{File: filepath.Join(partsName, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs}
+		x := manifest.Loss{File: filepath.Join(partsName, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}
 		x.Text = x.File + ": set aside: `collector salvage` brings back what is readable of it"
 		s.list.note(s, x)
 		return true
@@ -478,10 +478,11 @@ type missingError struct {
 	part         string
 	text         string
 	minMs, maxMs int64
+	batch        uint64
 }
 
 func asError(x manifest.Loss) error {
-	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs}
+	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs, batch: x.Batch}
 }
 
 func (m *missingError) Error() string {
@@ -494,7 +495,10 @@ func (m *missingError) Unwrap() error { return store.ErrDamaged }
 func concerning(broken []error, q *search.Query) []error {
 	return slices.DeleteFunc(slices.Clone(broken), func(err error) bool {
 		var m *missingError
-		return errors.As(err, &m) && m.maxMs > 0 && (q.StartMs != 0 && m.maxMs < q.StartMs || q.EndMs != 0 && m.minMs > q.EndMs)
+		if !errors.As(err, &m) {
+			return false
+		}
+		return m.maxMs > 0 && (q.StartMs != 0 && m.maxMs < q.StartMs || q.EndMs != 0 && m.minMs > q.EndMs) || m.batch > 0 && m.batch <= q.AfterBatch
 	})
 }
 

@@ -107,7 +107,7 @@ func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
 	for _, v := range sn.parts {
 		for i := range v.entries {
 			e := &v.entries[i]
-			if e.id > sn.id || q.StartMs != 0 && e.sum.MaxMs < q.StartMs || q.EndMs != 0 && e.sum.MinMs > q.EndMs {
+			if !sn.concerns(e, q) {
 				continue
 			}
 			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, due: sc.due(e.sum.MinMs, e.sum.MaxMs)})
@@ -457,6 +457,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			}
 			u.matched[pos].ev = nil
 			if ev != nil {
+				ev.Batch = u.plan.id
 				if err := fn(ev); err != nil {
 					return err
 				}

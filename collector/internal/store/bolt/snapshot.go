@@ -46,6 +46,11 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 
 func (sn *snapshot) LastID() uint64 { return sn.id }
 
+// concerns says whether a group may have an answer to a query, by its summary.
+func (sn *snapshot) concerns(e *entry, q *search.Query) bool {
+	return e.id <= sn.id && e.id > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
+}
+
 // Close lets go of dropped partitions.
 func (sn *snapshot) Close() error {
 	sn.s.mu.Lock()

@@ -27,7 +27,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *search.Query, fields []search.
 	for _, v := range sn.parts {
 		for i := range v.entries {
 			e := &v.entries[i]
-			if e.id > sn.id || q.StartMs != 0 && e.sum.MaxMs < q.StartMs || q.EndMs != 0 && e.sum.MinMs > q.EndMs {
+			if !sn.concerns(e, q) {
 				continue
 			}
 			todo = append(todo, &plan{p: v.p, id: e.id})

@@ -91,6 +91,7 @@ type Loss struct {
 	Found time.Time `json:"found"`
 	MinMs int64     `json:"min_ms,omitempty"` // of the events, where that is known
 	MaxMs int64     `json:"max_ms,omitempty"`
+	Batch uint64    `json:"batch,omitempty"` // the last of its batches, where that is known
 }
 
 // NewID makes an ID.

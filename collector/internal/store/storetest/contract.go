@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -96,10 +97,14 @@ func origins(ev *event.Event) string {
 
 // TextFor is Text with what a query asks for beside an event's text.
 func TextFor(q *search.Query, ev *event.Event) string {
+	text := Text(ev)
 	if q.Origin || len(q.From) > 0 {
-		return Text(ev) + origins(ev)
+		text += origins(ev)
 	}
-	return Text(ev)
+	if q.Batches {
+		text += fmt.Sprintf("batch %d\n", ev.Batch)
+	}
+	return text
 }
 
 // Collect is the whole answer to a query.
@@ -180,6 +185,18 @@ func Queries() map[string]*search.Query {
 	}
 }
 
+// BatchQueries are those that only a store knows the answers of, beside Queries.
+func BatchQueries() map[string]*search.Query {
+	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
+	return map[string]*search.Query{
+		"of which batch": {Batches: true},
+		"later batches":  {Batches: true, AfterBatch: 3},
+		"later, in time": {Batches: true, AfterBatch: 2, StartMs: at(3 * time.Second), EndMs: at(7*time.Second) + 999},
+		"later, one key": {AfterBatch: 4, Terms: []search.Term{{Fields: []search.Field{search.FieldKey}, Op: search.OpContains, Text: "audit-k"}}},
+		"beyond the end": {AfterBatch: 6},
+	}
+}
+
 func nets(list ...string) (out []netip.Prefix) {
 	for _, n := range list {
 		out = append(out, netip.MustParsePrefix(n))
@@ -213,7 +230,9 @@ func testAnswers(t *testing.T, env Env) {
 		if when == "reopened" {
 			s = env.Reopen(t, s)
 		}
-		for name, q := range Queries() {
+		all := Queries()
+		maps.Copy(all, BatchQueries())
+		for name, q := range all {
 			want, got := Collect(t, ref, q), Collect(t, s, q)
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("%s, %s: %d events, want %d (-reference +store):\n%s", when, name, len(got), len(want), clip(d))

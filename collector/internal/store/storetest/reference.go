@@ -190,10 +190,12 @@ func (s *refSnapshot) Scan(ctx context.Context, q *search.Query, fn func(*event.
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !q.Match(e.ev) {
+		if e.id <= q.AfterBatch || !q.Match(e.ev) {
 			continue
 		}
-		if err := fn(e.ev); errors.Is(err, store.ErrStop) {
+		ev := *e.ev
+		ev.Batch = e.id
+		if err := fn(&ev); errors.Is(err, store.ErrStop) {
 			return nil
 		} else if err != nil {
 			return err

@@ -1,0 +1,35 @@
+package search
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// digest stands for an event: who sent it, when each record was received, and what
+// they are. It is cryptographic, for a sender that finds two events with one digest
+// hides the second.
+type digest [16]byte
+
+func digestOf(ev *event.Event) (d digest) {
+	h := sha256.New()
+	var b []byte
+	text := func(s []byte) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+		_, _ = h.Write(b) // never fails
+		b = b[:0]
+	}
+	if from := ev.From; from != nil {
+		text(from.Addr.AppendTo(nil))
+		text([]byte(from.Host))
+		b = append(b, byte(from.Transport))
+	}
+	text(ev.Node)
+	for i := range ev.Records {
+		b = binary.AppendVarint(b, ev.Records[i].Received)
+		text(ev.Records[i].Raw)
+	}
+	return digest(h.Sum(nil)[:len(d)])
+}

@@ -1,0 +1,163 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// newEvents is a search of a store that goes on where an earlier one ended.
+type newEvents struct {
+	o     *Options
+	src   Batched
+	w     Writer
+	cp    *storeCheckpoint
+	last  uint64 // stored when it began
+	found uint64
+	wrote error // why a result could not be written
+}
+
+// FindNew is Find with --checkpoint: it writes each event that was not written before
+// and remembers in the file what it wrote. The error is a *CheckpointError where it is
+// the checkpoint's.
+//
+// The file is replaced when all results are written, also where the search failed on
+// its way: what was written is not written again, and what was not still is.
+func FindNew(ctx context.Context, o *Options, src Batched, w Writer) (found uint64, err error) {
+	cp, err := loadStoreCheckpoint(o.Checkpoint)
+	if err != nil {
+		return 0, err
+	}
+	n := &newEvents{o: o, src: src, w: w, cp: cp}
+	if err := n.begin(ctx); err != nil {
+		return 0, err
+	}
+	switch {
+	case o.JustOne:
+		err = n.one(ctx)
+	default:
+		if err = n.scan(ctx, 0); err == nil {
+			cp.passed(n.last)
+		}
+	}
+	if n.wrote = closeWriter(w, n.wrote); n.wrote != nil {
+		return n.found, n.wrote
+	}
+	return n.found, errors.Join(err, cp.save(o.Checkpoint))
+}
+
+// begin looks whether the checkpoint is of this store.
+func (n *newEvents) begin(ctx context.Context) error {
+	cp := n.cp
+	id, last, err := n.src.LastBatch(ctx)
+	if err != nil {
+		return err
+	}
+	n.last = last
+	if n.o.CheckpointTime {
+		from := cp.youngest
+		if cp.old.only {
+			from = cp.old.youngest()
+		}
+		*cp = storeCheckpoint{youngest: from, printed: printedEvents{}}
+		if n.o.Query.StartMs < from {
+			n.o.Query.StartMs = from
+		}
+	}
+	switch {
+	case cp.store != "" && id != "" && cp.store != id:
+		return &CheckpointError{codeInvalid, fmt.Sprintf("%s speaks of the store %s, and this one is %s; --start checkpoint goes on by its time", n.o.Checkpoint, cp.store, id)}
+	case max(cp.batch, cp.drained) > last:
+		return &CheckpointError{codeMissing, fmt.Sprintf("Corrupted checkpoint file. It speaks of batch %d, and the store's last one is %d: "+
+			"an older copy of the store? --start checkpoint goes on by its time", max(cp.batch, cp.drained), last)}
+	}
+	if id != "" {
+		cp.store = id
+	}
+	if cp.old.only {
+		return n.renew(ctx)
+	}
+	return nil
+}
+
+// renew takes over the checkpoint of an old version. What its places say holds for what
+// is there now, and not for what comes later with an earlier time: so of what is not
+// stored yet, the events themselves are remembered.
+func (n *newEvents) renew(ctx context.Context) error {
+	cp := n.cp
+	cp.old.only, cp.drained, cp.youngest = false, n.last, cp.old.youngest()
+	q := n.query()
+	q.AfterBatch = n.last
+	return n.src.Scan(ctx, &q, 0, func(ev *event.Event) error {
+		if ev.Batch > n.last && cp.old.printed(ev) {
+			cp.printed.add(digestOf(ev), printedEvent{ev.Batch, ev.Ms})
+		}
+		return nil
+	})
+}
+
+func (n *newEvents) query() Query {
+	q := n.o.Query
+	q.Origin, q.Batches, q.AfterBatch = true, true, n.cp.batch
+	return q
+}
+
+// one writes the first new event: of what is stored, and where there is none, of what
+// is not. A store with years of events is gone through by their times, and no run has
+// to pass by all that the runs before it wrote.
+func (n *newEvents) one(ctx context.Context) error {
+	for {
+		if n.cp.drained == 0 {
+			if n.last <= n.cp.batch {
+				break
+			}
+			n.cp.drained, n.cp.before = n.last, 0
+		}
+		if err := n.scan(ctx, n.cp.drained); err != nil || n.found > 0 {
+			return err
+		}
+		n.cp.passed(n.cp.drained)
+	}
+	return n.scan(ctx, 0)
+}
+
+// scan writes what is new, with --just-one the first of it; where upTo is not 0, only
+// of batches up to that one.
+func (n *newEvents) scan(ctx context.Context, upTo uint64) error {
+	q := n.query()
+	if upTo > 0 {
+		q.StartMs = max(q.StartMs, n.cp.before)
+	}
+	left := n.cp.printed // printed before, and not met in this scan
+	met := printedEvents{}
+	err := n.src.Scan(ctx, &q, 0, func(ev *event.Event) error {
+		if upTo > 0 && ev.Batch > upTo || n.cp.done(ev) {
+			return nil
+		}
+		d := digestOf(ev)
+		if left.take(d) {
+			met.add(d, printedEvent{ev.Batch, ev.Ms})
+			return nil
+		}
+		if n.wrote = written(n.w.Event(ev)); n.wrote != nil {
+			return n.wrote
+		}
+		n.found++
+		met.add(d, printedEvent{ev.Batch, ev.Ms})
+		if !isFarFuture(ev) {
+			n.cp.youngest = max(n.cp.youngest, ev.Ms)
+		}
+		if !n.o.JustOne {
+			return nil
+		}
+		if upTo > 0 {
+			n.cp.before = ev.Ms
+		}
+		return ErrStop
+	})
+	left.merge(met)
+	n.cp.drainedTo(n.cp.before)
+	return err
+}
