@@ -39,6 +39,8 @@ type bench struct {
 
 	attackers int      // hostile connections
 	attacks   []string // that they do
+	against   string   // folder of another version's collector
+	load      string   // of those compared with it: the only one
 
 	out    io.Writer
 	failed []string
@@ -63,6 +65,9 @@ func run() (returned error) {
 	scratch := flag.String("dir", "", "folder for scratch files, on the disk to be measured (default: a temporary folder)")
 	attackers := flag.Int("attackers", 9000, "hostile connections")
 	attacks := flag.String("attacks", strings.Join(harness.Attacks(), ","), "what they do, one after the other")
+	against := flag.String("against", "", "folder with another collector, for -only versions")
+	load := flag.String("load", "", "the only load of -only versions, as 50x256 (default: all)")
+	rounds := flag.Int("rounds", 3, "runs of each, of which the median counts")
 	bare := flag.String("bare", "", "be the least possible server, writing to this file (the bench starts itself so)")
 	attack := flag.String("attack", "", "attack ADDR:PORT, an argument, in this way (the bench starts itself so)")
 	flag.Parse()
@@ -93,7 +98,7 @@ func run() (returned error) {
 			return err
 		}
 	}
-	b := &bench{attackers: *attackers, attacks: strings.Split(*attacks, ","), ctx: ctx, dir: dir, scale: 1, rounds: 3, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
+	b := &bench{against: *against, load: *load, attackers: *attackers, attacks: strings.Split(*attacks, ","), ctx: ctx, dir: dir, scale: 1, rounds: *rounds, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
 	if *long {
 		b.scale, b.rounds = 10, 5
 	}
@@ -114,12 +119,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth,
+		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "versions": b.versions,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, search, scan, forwarder, cut and growth", name)
+			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, search, scan, forwarder, cut, growth and versions", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {
