@@ -294,6 +294,9 @@ func (h *Head) Submit(ctx context.Context, b *journal.Batch, done func(error)) e
 // Commit has the journal commit what was deferred; see journal.Commit.
 func (h *Head) Commit() { h.j.Commit() }
 
+// Busy says that heavy batches should wait; see journal.Busy.
+func (h *Head) Busy() bool { return h.j.Busy() }
+
 // run takes committed batches until the journal is closed.
 func (h *Head) run() {
 	defer h.wg.Done()

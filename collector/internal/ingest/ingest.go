@@ -44,9 +44,11 @@ var (
 // queue is full; done is called once, in the order of Submit, when the batch is
 // stored (nil) or was not (the reason), and is not called when Submit fails. A
 // deferred batch gets journal.ErrBusy where Submit would block, and waits for Commit.
+// Busy says that heavy batches should wait.
 type Journal interface {
 	Submit(ctx context.Context, b *journal.Batch, done func(error)) error
 	Commit()
+	Busy() bool
 }
 
 // Conn is a sender's connection, as package listen gives it.
@@ -103,7 +105,7 @@ type Config struct {
 	// most 4.
 	Pollers int
 
-	turn func(frames int, light bool) // tests': is told of each turn
+	turn func(frames int) // tests': is told of each turn
 }
 
 // Ingest is the sessions of a collector.
@@ -122,7 +124,7 @@ type Ingest struct {
 	scratch  [len(classes)]sync.Pool // of *scratch
 	replies  sync.Pool               // of *[]byte; see keepReplies
 	total    *semaphore.Weighted
-	heavy    chan struct{}  // of 1: who waits for the journal, of the sessions with heavy turns
+	heavy    chan struct{}  // of 1: who waits for the journal, of the sessions that are not light
 	slow     sync.WaitGroup // of goroutines that write to a sender that does not read
 	lanes    []*lane
 

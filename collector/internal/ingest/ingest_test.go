@@ -42,6 +42,7 @@ type fakeJournal struct {
 	refuse  error                        // guarded by mu: Submit itself fails
 	hold    chan struct{}                // guarded by mu: when not nil, commits wait for it
 	stuck   chan struct{}                // guarded by mu: when not nil, Commit waits for it
+	busy    atomic.Bool                  // heavy sessions wait
 	full    func() bool                  // guarded by mu: whether a deferred batch is refused; nil: never
 }
 
@@ -106,6 +107,8 @@ func (j *fakeJournal) Commit() {
 		<-stuck
 	}
 }
+
+func (j *fakeJournal) Busy() bool { return j.busy.Load() }
 
 func (j *fakeJournal) stored() []string {
 	j.mu.Lock()

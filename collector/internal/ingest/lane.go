@@ -18,7 +18,7 @@ type lane struct {
 func newLane(in *Ingest) (*lane, error) {
 	l := &lane{in: in}
 	var err error
-	l.poller, err = poll.Open(l.commit)
+	l.poller, err = poll.Open(l.commit, in.cfg.Journal.Busy)
 	return l, err
 }
 

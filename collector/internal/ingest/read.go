@@ -6,6 +6,8 @@ import (
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/collector/internal/poll"
 )
 
 // A scratch is where a read goes, and what it was cut into. A session has one only
@@ -96,6 +98,10 @@ func (s *session) read() error {
 		s.sc = s.in.takeScratch(s.size.class)
 	}
 	s.n = copy(s.sc.buf, s.left)
+	s.most = len(s.sc.buf)
+	if s.load.class == poll.Light {
+		s.most = min(s.most, s.n+part(lightBytes, s.lane.poller.Len(), lightBytesLeast))
+	}
 	err := s.step()
 	if err != nil {
 		s.dropScratch()
@@ -103,7 +109,7 @@ func (s *session) read() error {
 	return err
 }
 
-// step reads once, at most stepSize bytes behind those that are in s.sc.
+// step reads once, at most s.steps bytes behind those that are in s.sc.
 func (s *session) step() error {
 	s.rdErr = nil
 	if err := s.c.Sock().Control(s.readFn); err != nil {
@@ -134,7 +140,7 @@ func (s *session) dropScratch() {
 
 func (s *session) readSocket(fd uintptr) {
 	for {
-		m, err := unix.Read(int(fd), s.sc.buf[s.n:min(s.n+stepSize, len(s.sc.buf))])
+		m, err := unix.Read(int(fd), s.sc.buf[s.n:min(s.n+s.steps, s.most)])
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -26,6 +26,7 @@ const (
 	// others have theirs sooner.
 	turnFrames = 512
 	stepSize   = turnFrames * remote.HeaderSize
+	stepLeast  = turnFrames // of steps of a sender whose frames are smaller than a header: empty lines
 	// keepLeft is the most an idle session keeps allocated for unfinished frames.
 	keepLeft = 2 << 10
 	// linger is how long a closed connection's remaining input is thrown away: a
@@ -41,16 +42,6 @@ const (
 const (
 	hotAfter  = 20 * time.Millisecond
 	hotStreak = 3
-)
-
-// A turn is light when it has at most lightFrames frames, of which at most lightUseless
-// have nothing to store; and one with nothing to store at all (heartbeats, a part of a
-// frame) when the last such was uselessEvery ago. Stock senders have nothing but light
-// turns, ours mostly where little happens. The light ones of all are read first.
-const (
-	lightFrames  = 64
-	lightUseless = 2
-	uselessEvery = 250 * time.Millisecond
 )
 
 // session is one connection.
@@ -69,11 +60,12 @@ type session struct {
 	size   sizer  // of the next read
 	sc     *scratch
 	n      int // bytes in sc
+	most   int // that a turn reads into sc
 	readFn func(fd uintptr)
-	rdErr  error     // of readFn
-	polled bool      // it is the poller that reads
-	light  bool      // the last turn was
-	idled  time.Time // when the last turn with nothing to store was
+	rdErr  error // of readFn
+	polled bool  // it is the poller that reads
+	load   load
+	steps  int // bytes of a step
 	stuck  []*intake
 	err    error // why the poller gave the connection back, nil when it is to go on
 	streak int   // batches in a row that came soon after the last answer
@@ -121,6 +113,7 @@ func newSession(in *Ingest, c Conn) (*session, error) {
 		in: in, c: c, lane: in.lanes[c.ID()%uint64(len(in.lanes))],
 		host: c.Peer().Addr().Unmap().WithZone("").String(),
 		room: make(chan struct{}, 1),
+		load: newLoad(in.cfg.Now()), steps: stepSize,
 	}
 	// Made once: a closure a call would be an allocation a record.
 	s.readFn, s.writeFn = s.readSocket, s.writeSocket
@@ -146,13 +139,13 @@ func (s *session) run() {
 	s.finish(s.err)
 }
 
-// submitStuck hands over what the journal's queue had no room for. Of those whose turns
-// are heavy, one at a time waits for room: the others' records come before the rest.
+// submitStuck hands over what the journal's queue had no room for. Of those that are not
+// light, one at a time waits for room: the others' records come before the rest.
 func (s *session) submitStuck() {
 	if len(s.stuck) == 0 {
 		return
 	}
-	if !s.light {
+	if s.load.class != poll.Light {
 		select {
 		case s.in.heavy <- struct{}{}:
 			defer func() { <-s.in.heavy }()
@@ -167,20 +160,19 @@ func (s *session) submitStuck() {
 }
 
 // ready is called by the poller when there is something to be read. It keeps the
-// connection until something would block, or is over. See lightFrames for what is
-// light.
-func (s *session) ready() (stays, light bool) {
+// connection until something would block, or is over.
+func (s *session) ready() (stays bool, class poll.Class) {
 	if _, over := s.state(); over {
-		return false, true
+		return false, s.load.class
 	}
-	s.polled, s.light = true, true
+	s.polled = true
 	s.err = s.readBurst()
 	s.polled = false
 	if errors.Is(s.err, errNothing) {
 		s.err = nil
 	}
 	room, _ := s.state()
-	return s.err == nil && len(s.stuck) == 0 && room, s.light
+	return s.err == nil && len(s.stuck) == 0 && room, s.load.class
 }
 
 // state says whether more may be in flight, and whether the session is over.
@@ -219,7 +211,7 @@ func (s *session) readBurst() error {
 	}
 	b := burst{s: s, sc: s.sc, received: s.in.cfg.Now()}
 	used, err := b.parse(0, s.n)
-	for at := len(s.left); err == nil && s.n == at+stepSize && s.n < len(b.sc.buf) && b.frames < turnFrames; {
+	for at := len(s.left); err == nil && s.n == at+s.steps && s.n < s.most && b.frames < turnFrames; {
 		if at = s.n; s.step() != nil {
 			break // the next turn meets it again
 		}
@@ -245,15 +237,18 @@ func (s *session) readBurst() error {
 	return err
 }
 
-// weigh says whether a turn was a light one.
+// weigh says what the session is after a turn, and how much its next one reads at a time.
 func (s *session) weigh(b *burst) {
-	s.light = b.frames <= lightFrames && b.useless <= lightUseless
-	if b.frames == b.useless { // nothing to store in it
-		s.light = s.light && b.received.Sub(s.idled) >= uselessEvery
-		s.idled = b.received
+	more := s.load.class == poll.Light && s.n == s.most
+	s.load.turn(b.frames, b.useless, more, s.lane.poller.Len(), b.received)
+	switch {
+	case b.frames >= 2*turnFrames:
+		s.steps = max(s.steps/2, stepLeast)
+	case b.frames < turnFrames:
+		s.steps = min(s.steps*2, stepSize)
 	}
 	if s.in.cfg.turn != nil {
-		s.in.cfg.turn(b.frames, s.light)
+		s.in.cfg.turn(b.frames)
 	}
 }
 
@@ -392,7 +387,7 @@ func (b *burst) pack(end int) *intake {
 			x.text += sp.end - sp.start
 		}
 		x.batch = journal.Batch{
-			Conn: s.c.ID(), Peer: s.c.Peer(), Host: s.host, Managed: b.managed,
+			Conn: s.c.ID(), Peer: s.c.Peer(), Host: s.host, Managed: b.managed, Heavy: s.load.class != poll.Light,
 			Received: b.received, Records: records,
 		}
 	}

@@ -31,8 +31,7 @@ func (j *Journal) commit(group []item) {
 	if err != nil {
 		j.st.failed.Add(uint64(len(group)))
 		for i := range group {
-			j.budget.Release(group[i].bytes)
-			j.st.queued.Add(-group[i].bytes)
+			j.share.give(group[i].cost)
 			group[i].done(err)
 		}
 		return
@@ -44,9 +43,9 @@ func (j *Journal) commit(group []item) {
 		if group[i].batch.LSNs() > 0 {
 			j.ready = append(j.ready, group[i].batch)
 		}
-		j.readyCost += group[i].bytes
+		j.readyCost.add(group[i].cost)
 	}
-	tell := j.taker == takerIdle || j.taker == takerLingers && j.readyCost >= j.takeCost
+	tell := j.taker == takerIdle || j.taker == takerLingers && j.readyCost.all >= j.takeCost
 	if tell {
 		j.taker = takerTold
 	}

@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -55,6 +53,9 @@ type Batch struct {
 	Managed bool
 	// Deferred says that Submit neither waits nor commits: a Commit follows.
 	Deferred bool
+	// Heavy says that its connection sends more than most do: it has a part of the queue
+	// only.
+	Heavy    bool
 	Received time.Time
 	Records  []Record
 
@@ -187,7 +188,7 @@ type Stats struct {
 type item struct {
 	batch *Batch
 	done  func(error)
-	bytes int64
+	cost  cost
 }
 
 // point maps an LSN to the seglog entry that holds it.
@@ -195,9 +196,8 @@ type point struct{ lsn, index uint64 }
 
 // Journal is safe for use by several goroutines.
 type Journal struct {
-	opts   Options
-	budget *semaphore.Weighted
-	limit  int64
+	opts  Options
+	share share // of the queue
 	// takeCost is the ready batches' cost that ends a taker's wait for more.
 	takeCost int64
 
@@ -205,8 +205,8 @@ type Journal struct {
 	queue     []item
 	leader    leader
 	ready     []*Batch
-	readyCost int64 // budget held by ready
-	takenCost int64 // budget held by what the last Take returned
+	readyCost cost // held by ready
+	takenCost cost // held by what the last Take returned
 	taker     taker
 	closed    bool
 	started   bool
@@ -250,7 +250,6 @@ type Journal struct {
 
 type counters struct {
 	batches, records, bytes, commits, syncs, dups, failed, carried atomic.Uint64
-	queued                                                         atomic.Int64
 	last                                                           atomic.Uint64
 	failing                                                        atomic.Bool
 }
@@ -276,9 +275,8 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 		return nil, nil, fmt.Errorf("open the journal: %w", err)
 	}
 	j.opts = o
-	j.limit = o.QueueBytes
 	j.takeCost = min(takeCost, o.QueueBytes/4)
-	j.budget = semaphore.NewWeighted(o.QueueBytes)
+	j.share.init(o.QueueBytes)
 	j.wake = make(chan struct{}, 1)
 	j.avail = make(chan struct{}, 1)
 	j.stop = make(chan struct{})
@@ -348,37 +346,6 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	return nil
 }
 
-// recordCost is what a record costs in memory beside its bytes, and batchCost a
-// batch beside its records, with what its session keeps of it. TestQueueIsMemory
-// compares with the heap.
-const (
-	recordCost = 48
-	batchCost  = 384
-)
-
-func (j *Journal) acquire(ctx context.Context, cost int64) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	watch := make(chan struct{})
-	defer close(watch)
-	go func() {
-		select {
-		case <-j.stop:
-			cancel()
-		case <-watch:
-		}
-	}()
-	if err := j.budget.Acquire(ctx, cost); err != nil {
-		select {
-		case <-j.stop:
-			return ErrClosed
-		default:
-			return fmt.Errorf("submit to the journal: %w", err)
-		}
-	}
-	return nil
-}
-
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -427,7 +394,7 @@ func (j *Journal) Stats() Stats {
 	s := Stats{
 		Batches: j.st.batches.Load(), Records: j.st.records.Load(), Bytes: j.st.bytes.Load(),
 		Commits: j.st.commits.Load(), Syncs: j.st.syncs.Load(), Duplicates: j.st.dups.Load(),
-		Failed: j.st.failed.Load(), Carried: j.st.carried.Load(), QueueBytes: j.st.queued.Load(), LastLSN: j.st.last.Load(),
+		Failed: j.st.failed.Load(), Carried: j.st.carried.Load(), QueueBytes: j.share.held.Load(), LastLSN: j.st.last.Load(),
 		Failing: j.st.failing.Load(),
 	}
 	j.commitMu.Lock()

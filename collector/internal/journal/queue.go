@@ -40,24 +40,22 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 	if size > MaxBatch {
 		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
 	}
-	cost := min(size+int64(len(b.Records))*recordCost+batchCost, j.limit)
-	if !j.budget.TryAcquire(cost) {
+	c := j.share.costOf(b, size)
+	if !j.share.try(c) {
 		if b.Deferred {
 			return ErrBusy
 		}
-		if err := j.acquire(ctx, cost); err != nil {
+		if err := j.share.wait(ctx, j.stop, c); err != nil {
 			return err
 		}
 	}
-	j.st.queued.Add(cost)
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
-		j.st.queued.Add(-cost)
-		j.budget.Release(cost)
+		j.share.give(c)
 		return ErrClosed
 	}
-	j.queue = append(j.queue, item{b, done, cost})
+	j.queue = append(j.queue, item{b, done, c})
 	if b.Deferred {
 		j.mu.Unlock()
 		return nil
@@ -171,8 +169,8 @@ func (j *Journal) run() {
 func (j *Journal) commitAll(work []item) {
 	for len(work) > 0 {
 		n, size := 0, int64(0)
-		for n < len(work) && (n == 0 || size+work[n].bytes <= groupBytes) {
-			size += work[n].bytes
+		for n < len(work) && (n == 0 || size+work[n].cost.all <= groupBytes) {
+			size += work[n].cost.all
 			n++
 		}
 		j.commit(work[:n])

@@ -35,10 +35,10 @@ func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 		poked := j.poked.Load()
 		j.mu.Lock()
 		switch {
-		case len(j.ready) > 0 && (wait <= 0 || poked || j.stopped || j.readyCost >= j.takeCost):
+		case len(j.ready) > 0 && (wait <= 0 || poked || j.stopped || j.readyCost.all >= j.takeCost):
 			out := j.ready
 			j.ready = nil
-			j.takenCost, j.readyCost = j.readyCost, 0
+			j.takenCost, j.readyCost = j.readyCost, cost{}
 			j.taker = takerBusy
 			j.mu.Unlock()
 			j.lastTake = time.Now()
@@ -91,12 +91,11 @@ func (j *Journal) await(ctx context.Context, wait time.Duration) error {
 // release gives back the budget of the batches of the last Take.
 func (j *Journal) release() {
 	j.mu.Lock()
-	cost := j.takenCost
-	j.takenCost = 0
+	c := j.takenCost
+	j.takenCost = cost{}
 	j.mu.Unlock()
-	if cost > 0 {
-		j.st.queued.Add(-cost)
-		j.budget.Release(cost)
+	if c != (cost{}) {
+		j.share.give(c)
 	}
 }
 

@@ -67,26 +67,27 @@ type Config struct {
 
 // Listener accepts connections.
 type Listener struct {
-	cfg      Config
-	ln       []*net.TCPListener
-	start    time.Time // of the monotonic clock that Conn.since counts by
-	nextID   atomic.Uint64
-	refusals refusals
-	failures seldom.Limiter // of log lines about accepting
-	accepted atomic.Uint64
-	changed  chan struct{} // limits changed: the sweeper looks again
-	sweeper  sync.WaitGroup
-	handlers sync.WaitGroup
-	contests sync.WaitGroup
-	closing  chan struct{}
-	once     sync.Once
+	cfg       Config
+	ln        []*net.TCPListener
+	start     time.Time // of the monotonic clock that Conn.since counts by
+	nextID    atomic.Uint64
+	refusals  refusals
+	failures  seldom.Limiter // of log lines about accepting
+	ownBuffer int            // a socket's receive buffer where nobody sets it
+	accepted  atomic.Uint64
+	changed   chan struct{} // limits changed: the sweeper looks again
+	sweeper   sync.WaitGroup
+	handlers  sync.WaitGroup
+	contests  sync.WaitGroup
+	closing   chan struct{}
+	once      sync.Once
 
 	mu     sync.Mutex
 	limits Limits                 // guarded by mu
 	conns  map[*Conn]struct{}     // guarded by mu
 	byAddr map[netip.Addr][]*Conn // guarded by mu; a dying session is in conns only
 	waits  map[netip.Addr]*Conn   // guarded by mu: who waits for the sessions in its way to be asked
-	shared int                    // guarded by mu: the receive buffer of the last one accepted; 0: the kernel's
+	shared int                    // guarded by mu: the receive buffer of the next one; 0: the kernel's
 	ended  bool                   // guarded by mu: nothing is accepted any more
 }
 
@@ -125,6 +126,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 		}
 		l.ln = append(l.ln, ln)
 	}
+	l.ownBuffer = bufferOf(l.ln[0])
 	l.sweeper.Add(1)
 	go l.sweep()
 	return l, nil
@@ -334,7 +336,7 @@ func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 		return
 	}
 	setKeepAlive(c.sock)
-	l.share(c)
+	l.share()
 	l.accepted.Add(1)
 	l.cfg.Metrics.Accepted.Inc()
 	l.cfg.Metrics.Open.Inc()
@@ -388,6 +390,7 @@ func (l *Listener) remove(c *Conn) {
 	delete(l.conns, c)
 	l.forget(c)
 	l.mu.Unlock()
+	l.share()
 	l.cfg.Metrics.Open.Dec()
 	l.cfg.Metrics.Closed.Add(c.Cause(), 1)
 	l.report(Report{Close: true, Peer: c.peer})

@@ -507,3 +507,44 @@ func TestReceiveBuffers(t *testing.T) {
 		last = size
 	}
 }
+
+// A connection has the receive buffer of its number, from its beginning on: one that was
+// open before keeps its own, and when they are few again, the kernel chooses.
+func TestReceiveBuffersAreInherited(t *testing.T) {
+	s := start(t, Limits{MaxPerAddr: 1000}, readAll)
+	size := func(id uint64) (n int) {
+		s.Listener.mu.Lock()
+		defer s.Listener.mu.Unlock()
+		for c := range s.conns {
+			if c.id == id {
+				_ = c.sock.Control(func(fd uintptr) { n, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
+			}
+		}
+		return n
+	}
+	var all []net.Conn
+	dial := func() {
+		all = append(all, s.dial(t, ""))
+		eventually(t, "it is accepted", func() bool { return s.Len() == len(all) })
+	}
+	dial()
+	kernels := size(1)
+	for len(all) < receiveFree+1 {
+		dial()
+	}
+	if got := size(1); got != kernels {
+		t.Errorf("the first has %d bytes now, and had %d", got, kernels)
+	}
+	if got, want := size(receiveFree+1), 2*receiveBuffer(receiveFree+1); got != want {
+		t.Errorf("the last one has %d bytes, want %d", got, want)
+	}
+	for _, c := range all {
+		c.Close()
+	}
+	eventually(t, "all are gone", func() bool { return s.Len() == 0 })
+	all = nil
+	dial()
+	if got := size(receiveFree + 2); got != kernels {
+		t.Errorf("the next one has %d bytes, want %d", got, kernels)
+	}
+}

@@ -24,7 +24,7 @@ type Handle struct {
 	fd    int
 	slot  int32
 	gen   int32
-	ready func() (stays, light bool)
+	ready func() (stays bool, c Class)
 	back  chan struct{} // of 1: the connection is given back to the one in Serve
 
 	armed   bool // the poller has it
@@ -34,16 +34,15 @@ type Handle struct {
 	events  uint32 // as the epoll has them
 	waits   [2]chan struct{}
 	failed  error // of the epoll; Serve and Wait say it
-	heavy   bool  // the heavy connections' epoll watches it; see share.go
-	turns   int   // light ones until it is light again
+	class   Class // whose epoll watches it
 }
 
 // Register gives c a place. ready is called in the poller's goroutine, while Serve
 // runs, when there is something to be read or the connection is over; it returns
-// whether the poller keeps the connection, and whether what came was little: see
-// share.go. c stays open until Handle.Close.
-func (p *Poller) Register(c *Conn, ready func() (stays, light bool)) (*Handle, error) {
-	h := &Handle{p: p, ready: ready, back: make(chan struct{}, 1)}
+// whether the poller keeps the connection, and of which class it is from now on. c stays
+// open until Handle.Close.
+func (p *Poller) Register(c *Conn, ready func() (stays bool, c Class)) (*Handle, error) {
+	h := &Handle{p: p, ready: ready, back: make(chan struct{}, 1), class: Fresh}
 	if err := c.Control(func(fd uintptr) { h.fd = int(fd) }); err != nil {
 		return nil, err
 	}
@@ -59,6 +58,8 @@ func (p *Poller) Register(c *Conn, ready func() (stays, light bool)) (*Handle, e
 		p.slots = append(p.slots, nil)
 	}
 	p.slots[h.slot] = h
+	p.of[h.class]++
+	p.open.Add(1)
 	return h, nil
 }
 
@@ -163,7 +164,7 @@ func (h *Handle) update() error {
 		op = unix.EPOLL_CTL_ADD
 	}
 	h.events = want
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(h.watches(), op, h.fd, &unix.EpollEvent{Events: want, Fd: h.slot, Pad: h.gen}))
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(h.p.eps[h.class], op, h.fd, &unix.EpollEvent{Events: want, Fd: h.slot, Pad: h.gen}))
 }
 
 // Close gives the place up. Nobody is in Serve. It may be called again.
@@ -178,9 +179,8 @@ func (h *Handle) Close() {
 	h.tell(Out)
 	_ = h.update() // the descriptor is still open
 	h.closed = true
-	if h.heavy {
-		h.p.heavies--
-	}
+	h.p.of[h.class]--
+	h.p.open.Add(-1)
 	h.p.slots[h.slot] = nil
 	h.p.free = append(h.p.free, h.slot)
 }

@@ -39,7 +39,7 @@ func pair(t *testing.T, ln net.Listener) (*Conn, *net.TCPConn) {
 
 func open(t *testing.T, after func()) (*Poller, net.Listener) {
 	t.Helper()
-	p, err := Open(after)
+	p, err := Open(after, func() bool { return false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ type reader struct {
 	keep   func() bool // after each read; nil: yes
 }
 
-func (r *reader) ready() (stays, light bool) { return r.read(), true }
+func (r *reader) ready() (stays bool, c Class) { return r.read(), Light }
 
 func (r *reader) read() bool {
 	if r.inside.Swap(true) {

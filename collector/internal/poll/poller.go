@@ -35,39 +35,41 @@ const (
 
 // Poller waits for connections in a goroutine of its own.
 type Poller struct {
-	ep      int // the epoll's descriptor
-	heavyEp int // and that of the heavy connections' one
-	file    *os.File
-	// wait is the epoll as a descriptor of the runtime's poller: waiting for it blocks
+	eps  [classes]int // the epolls' descriptors
+	file *os.File     // of that of the light connections
+	// wait is that epoll as a descriptor of the runtime's poller: waiting for it blocks
 	// no thread.
 	wait  syscall.RawConn
 	after func()
+	busy  func() bool
 	start time.Time
 	hot   atomic.Int64 // ns after start until which nobody naps
 	wg    sync.WaitGroup
 	stuck *time.Timer
 	turn  atomic.Uint64 // whose goroutine's turn it is
+	open  atomic.Int64  // connections
 
-	mu      sync.Mutex
-	slots   []*Handle // guarded by mu; by number
-	free    []int32   // guarded by mu: numbers not in use
-	gen     int32     // guarded by mu: of the next handle
-	closed  bool      // guarded by mu
-	heavies int       // guarded by mu: connections that are heavy
+	mu     sync.Mutex
+	slots  []*Handle    // guarded by mu; by number
+	free   []int32      // guarded by mu: numbers not in use
+	gen    int32        // guarded by mu: of the next handle
+	closed bool         // guarded by mu
+	of     [classes]int // guarded by mu: connections of each class
 }
 
 // Open starts a Poller. after is called at the end of each round, in which ready was
 // called for each connection with something to be read. It may block: when it does
-// so for long, rounds go on in another goroutine.
-func Open(after func()) (*Poller, error) {
-	p := &Poller{after: after, start: time.Now()}
+// so for long, rounds go on in another goroutine. While busy is true, heavy connections
+// have no turns.
+func Open(after func(), busy func() bool) (*Poller, error) {
+	p := &Poller{after: after, busy: busy, start: time.Now()}
 	if err := p.openEpolls(); err != nil {
 		return nil, err
 	}
-	p.file = os.NewFile(uintptr(p.ep), "epoll")
+	p.file = os.NewFile(uintptr(p.eps[Light]), "epoll")
 	var err error
 	if p.wait, err = p.file.SyscallConn(); err != nil {
-		return nil, errors.Join(err, p.file.Close(), unix.Close(p.heavyEp))
+		return nil, errors.Join(err, p.file.Close(), p.closeEpolls(Fresh))
 	}
 	p.stuck = time.AfterFunc(time.Hour, p.relieve)
 	p.stuck.Stop()
@@ -83,8 +85,11 @@ func (p *Poller) Close() error {
 	p.mu.Unlock()
 	err := p.file.Close()
 	p.wg.Wait()
-	return errors.Join(err, unix.Close(p.heavyEp))
+	return errors.Join(err, p.closeEpolls(Fresh))
 }
+
+// Len is how many connections it has.
+func (p *Poller) Len() int { return int(p.open.Load()) }
 
 // Hot says that a connection sends as fast as it is answered, or faster: for a
 // moment, no round waits for more.
@@ -97,14 +102,16 @@ func (p *Poller) run(turn uint64) {
 	var last time.Time
 	for p.turn.Load() == turn {
 		n, err := p.next(events)
-		if err == nil && n < napBelow && p.mayNap(last) && !hasHeavy(events[:n]) {
+		if err == nil && n < napBelow && p.mayNap(last) && !hasOthers(events[:n]) {
 			time.Sleep(nap)
 			n, err = p.next(events)
 		}
 		if err != nil {
 			return // closed
 		}
-		p.serve(events[:n])
+		if p.serve(events[:n]) {
+			time.Sleep(nap)
+		}
 		p.stuck.Reset(stuckAfter)
 		p.after()
 		if p.turn.Load() == turn {
@@ -114,10 +121,10 @@ func (p *Poller) run(turn uint64) {
 	}
 }
 
-// hasHeavy says whether heavy connections are ready: how many is not known, and they do
-// not send a record now and then.
-func hasHeavy(events []unix.EpollEvent) bool {
-	return slices.ContainsFunc(events, func(e unix.EpollEvent) bool { return e.Fd == heavySlot })
+// hasOthers says whether connections are ready that are not light: how many is not known,
+// and they do not send a record now and then.
+func hasOthers(events []unix.EpollEvent) bool {
+	return slices.ContainsFunc(events, func(e unix.EpollEvent) bool { return e.Fd < 0 })
 }
 
 func (p *Poller) mayNap(last time.Time) bool { return time.Since(last) < napAfter && !p.isHot() }
@@ -180,16 +187,21 @@ func (p *Poller) dispatch(e *unix.EpollEvent) {
 	if h.waits != was {
 		h.failed = h.update()
 	}
+	if h.class == Fresh && h.armed && h.tooMuch() {
+		h.move(Heavy)
+		p.mu.Unlock()
+		return // its turn comes with theirs
+	}
 	run := e.Events&(unix.EPOLLIN|failed) != 0 && h.armed && !h.running
 	h.running = h.running || run
 	p.mu.Unlock()
 	if !run {
 		return
 	}
-	stays, light := h.ready()
+	stays, class := h.ready()
 	p.mu.Lock()
 	h.running = false
-	h.weigh(light)
+	h.move(class)
 	if !stays || h.kicked {
 		h.giveBack()
 	}

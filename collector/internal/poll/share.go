@@ -8,90 +8,114 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Connections are light or heavy, by what their turns bring: ready says so. The heavy
-// ones are watched by an epoll of their own, which the first one watches. In a round all
-// light ones that are ready come first: a sender with a record now and then does not wait
-// for thousands that always have something. What is left of the round's time is for the
-// heavy ones, each at most once, by turns: the kernel puts those it has named behind the
-// others. While all that is ready fits in a round, it is only an order.
+// Class says how soon a connection's turn comes. Each class is watched by an epoll of its
+// own; the one of the light connections watches the two others. In a round all light ones
+// that are ready come first: a sender with a record now and then does not wait for
+// thousands that always have something. Then there is some time for the fresh ones, of
+// which nothing is known yet, and some for the heavy ones, each at most once, by turns: the
+// kernel puts those it has named behind the others. While all that is ready fits in a
+// round, it is only an order.
+type Class uint8
+
+// A connection is fresh until ready says what it is, and heavy without a turn when much is
+// waiting.
+const (
+	Light Class = iota
+	Fresh
+	Heavy
+	classes = 3
+)
+
 const (
 	// roundTime is how long a round goes on with what is ready: then its end is due,
 	// which has the records of those before stored and answered.
 	roundTime = 10 * time.Millisecond
-	// heavyTime is what there is for heavy connections at least, however long the light
-	// ones took.
+	// freshTime is what there is for fresh connections at most, and heavyTime for heavy
+	// ones at least, however long the others took.
+	freshTime = 5 * time.Millisecond
 	heavyTime = 5 * time.Millisecond
-	// heavyTurns is how many light turns make a heavy connection a light one again.
-	heavyTurns = 4
-	// heavyStep is how many heavy ones are asked for at a time: one that was named and
-	// that there was no time for has lost its place.
-	heavyStep = 8
-	// heavySlot is the number that the heavy ones' epoll has in the first one.
-	heavySlot = -1
+	// step is how many of a class are asked for at a time: one that was named and that
+	// there was no time for has lost its place.
+	step = 8
+	// freshBytes is the most that a fresh connection may have waiting.
+	freshBytes = 1 << 10
 )
 
-// openEpolls makes both.
+// slotOf is the number that the epoll of a class has in that of the light ones.
+func slotOf(c Class) int32 { return -int32(c) }
+
+// openEpolls makes them.
 func (p *Poller) openEpolls() (err error) {
-	p.ep, p.heavyEp = -1, -1
+	p.eps = [classes]int{-1, -1, -1}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.closeEpolls())
+			err = errors.Join(err, p.closeEpolls(Light))
 		}
 	}()
-	if p.ep, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
-		p.heavyEp, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	for c := range p.eps {
+		if p.eps[c], err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+			return os.NewSyscallError("epoll_create1", err)
+		}
 	}
-	if err != nil {
-		return os.NewSyscallError("epoll_create1", err)
+	for _, c := range []Class{Fresh, Heavy} {
+		err = unix.EpollCtl(p.eps[Light], unix.EPOLL_CTL_ADD, p.eps[c], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: slotOf(c)})
+		if err != nil {
+			return os.NewSyscallError("epoll_ctl", err)
+		}
 	}
-	err = unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, p.heavyEp, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: heavySlot})
-	if err != nil {
-		return os.NewSyscallError("epoll_ctl", err)
-	}
-	return os.NewSyscallError("fcntl", unix.SetNonblock(p.ep, true))
+	return os.NewSyscallError("fcntl", unix.SetNonblock(p.eps[Light], true))
 }
 
-// closeEpolls closes what openEpolls made and nobody has taken over.
-func (p *Poller) closeEpolls() error {
+// closeEpolls closes those of a class and the ones after it.
+func (p *Poller) closeEpolls(from Class) error {
 	var errs []error
-	for _, fd := range []*int{&p.ep, &p.heavyEp} {
-		if *fd >= 0 {
-			errs = append(errs, unix.Close(*fd))
-			*fd = -1
+	for _, fd := range p.eps[from:] {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // serve calls ready for what is ready while there is time. What is left is ready in the
-// next round, too.
-func (p *Poller) serve(events []unix.EpollEvent) {
+// next round, too. It says whether nothing but heavy connections is ready, which have to
+// wait.
+func (p *Poller) serve(events []unix.EpollEvent) (waits bool) {
 	began := time.Now()
-	heavy := false
+	var others [classes]bool
 	for i := range events {
-		if events[i].Fd == heavySlot {
-			heavy = true
+		if slot := events[i].Fd; slot < 0 {
+			others[-slot] = true
 			continue
 		}
 		p.dispatch(&events[i])
 	}
-	if heavy {
-		p.serveHeavy(began)
+	if others[Fresh] {
+		p.serveClass(Fresh, time.Now().Add(freshTime))
 	}
-}
-
-func (p *Poller) serveHeavy(began time.Time) {
+	if !others[Heavy] {
+		return false
+	}
+	if p.busy() {
+		return len(events) == 1
+	}
 	end := began.Add(roundTime)
 	if least := time.Now().Add(heavyTime); least.After(end) {
 		end = least
 	}
+	p.serveClass(Heavy, end)
+	return false
+}
+
+// serveClass gives those of a class their turns until end.
+func (p *Poller) serveClass(c Class, end time.Time) {
 	p.mu.Lock()
-	left := p.heavies
+	left := p.of[c]
 	p.mu.Unlock()
-	var events [heavyStep]unix.EpollEvent
+	var events [step]unix.EpollEvent
 	for left > 0 && time.Now().Before(end) {
-		asked := min(left, heavyStep)
-		n, _ := unix.EpollWait(p.heavyEp, events[:asked], 0) // interrupted: in the next round
+		asked := min(left, step)
+		n, _ := unix.EpollWait(p.eps[c], events[:asked], 0) // interrupted: in the next round
 		for i := range n {
 			p.dispatch(&events[i])
 		}
@@ -102,38 +126,23 @@ func (p *Poller) serveHeavy(began time.Time) {
 	}
 }
 
-// weigh notes what a turn was. mu is held.
-func (h *Handle) weigh(light bool) {
-	switch {
-	case !light:
-		h.turns = heavyTurns
-	case h.turns > 0:
-		h.turns--
-	}
-	if heavy := h.turns > 0; heavy != h.heavy {
-		h.move(heavy)
-	}
+// tooMuch says whether a connection has more waiting than a fresh one may.
+func (h *Handle) tooMuch() bool {
+	n, err := unix.IoctlGetInt(h.fd, unix.TIOCINQ)
+	return err == nil && n > freshBytes
 }
 
-// move has the other epoll watch a connection. mu is held.
-func (h *Handle) move(heavy bool) {
+// move has another class's epoll watch a connection. mu is held.
+func (h *Handle) move(to Class) {
+	if to == h.class {
+		return
+	}
 	armed, waits := h.armed, h.waits
 	h.armed, h.waits = false, [2]chan struct{}{}
 	err := h.update()
-	h.heavy = heavy
+	h.p.of[h.class]--
+	h.class = to
+	h.p.of[to]++
 	h.armed, h.waits = armed, waits
-	if heavy {
-		h.p.heavies++
-	} else {
-		h.p.heavies--
-	}
 	h.failed = errors.Join(err, h.update())
-}
-
-// watches is the epoll that watches a connection. mu is held.
-func (h *Handle) watches() int {
-	if h.heavy {
-		return h.p.heavyEp
-	}
-	return h.p.ep
 }

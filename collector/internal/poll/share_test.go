@@ -1,9 +1,12 @@
 package poll
 
 import (
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/need"
 )
@@ -18,11 +21,11 @@ func TestHeavyComeLast(t *testing.T) {
 	var over atomic.Bool
 	for i := range heavies {
 		c, far := pair(t, ln)
-		ready := func() (bool, bool) { // what came stays there
+		ready := func() (bool, Class) { // what came stays there
 			turns[i].Add(1)
 			all.Add(1)
 			time.Sleep(each)
-			return !over.Load(), false
+			return !over.Load(), Heavy
 		}
 		h, err := p.Register(c, ready)
 		if err != nil {
@@ -36,7 +39,7 @@ func TestHeavyComeLast(t *testing.T) {
 	need.Wait(t, "all are heavy", func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.heavies == heavies
+		return p.of[Heavy] == heavies
 	})
 	c, far := pair(t, ln)
 	came := make(chan int64, 1)
@@ -69,49 +72,123 @@ func TestHeavyComeLast(t *testing.T) {
 	within(t, "the light one ends", done)
 }
 
-// A connection whose turns become light is watched with the light ones again, and loses
-// nothing on the way.
-func TestHeavyBecomesLight(t *testing.T) {
+// classOf is a connection's class.
+func classOf(h *Handle) Class {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	return h.class
+}
+
+// A connection goes from class to class as its turns say, and loses nothing on the way.
+func TestClassesChange(t *testing.T) {
 	p, ln := open(t, func() {})
 	c, far := pair(t, ln)
 	r := &reader{c: c}
-	var light atomic.Bool
-	h, err := p.Register(c, func() (bool, bool) { return r.read(), light.Load() })
+	var is atomic.Uint32
+	h, err := p.Register(c, func() (bool, Class) { return r.read(), Class(is.Load()) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.h = h
 	t.Cleanup(h.Close)
 	done := r.serve(t)
-	heavy := func() (is bool) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return h.heavy
+	if classOf(h) != Fresh {
+		t.Error("a new one is not fresh")
 	}
-	far.Write([]byte("a"))
-	need.Wait(t, "it is heavy", heavy)
-	light.Store(true)
-	for range heavyTurns {
-		if !heavy() {
-			t.Fatal("light too soon")
-		}
-		p.mu.Lock()
-		was := h.turns
-		p.mu.Unlock()
-		far.Write([]byte("b"))
-		need.Wait(t, "a light turn", func() bool {
+	sent := ""
+	for _, want := range []Class{Fresh, Heavy, Light, Heavy, Heavy, Fresh, Light, Light} {
+		is.Store(uint32(want))
+		sent += "a"
+		far.Write([]byte("a"))
+		need.Wait(t, "it has its class", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return h.turns < was
+			return h.class == want && p.of[want] == 1 && p.of[Light]+p.of[Fresh]+p.of[Heavy] == 1
 		})
 	}
-	if heavy() || p.heavies != 0 {
-		t.Errorf("still heavy, %d in all", p.heavies)
-	}
-	far.Write([]byte("c"))
 	far.Close()
 	within(t, "it ends", done)
-	if string(r.got) != "abbbbc" {
-		t.Errorf("read %q", r.got)
+	need.Wait(t, "all came", func() bool { return string(r.got) == sent })
+}
+
+// A fresh connection with much waiting has no turn among the fresh ones.
+func TestFreshWithMuchIsHeavy(t *testing.T) {
+	p, ln := open(t, func() {})
+	for n, want := range map[int]Class{freshBytes: Fresh, freshBytes + 1: Heavy} {
+		c, far := pair(t, ln)
+		far.Write(make([]byte, n))
+		need.Wait(t, "it is there", func() bool { m, err := unix.IoctlGetInt(fdOf(c), unix.TIOCINQ); return err == nil && m == n })
+		was := make(chan Class, 1)
+		var h *Handle
+		h, err := p.Register(c, func() (bool, Class) {
+			was <- classOf(h)
+			return false, Light
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Serve(); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-was; got != want {
+			t.Errorf("%d bytes: class %d, want %d", n, got, want)
+		}
+		h.Close()
 	}
+	if n := p.Len(); n != 0 {
+		t.Errorf("%d connections are left", n)
+	}
+}
+
+func fdOf(c *Conn) (n int) {
+	_ = c.Control(func(fd uintptr) { n = int(fd) })
+	return n
+}
+
+// While what they bring would have to wait, heavy connections have no turns; light ones do.
+func TestBusy(t *testing.T) {
+	var busy atomic.Bool
+	p, err := Open(func() {}, busy.Load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ln.Close()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var turns [2]atomic.Int64
+	var far [2]*net.TCPConn
+	for i, class := range []Class{Light, Heavy} {
+		c, other := pair(t, ln)
+		far[i] = other
+		r := &reader{c: c}
+		h, err := p.Register(c, func() (bool, Class) { turns[i].Add(1); return r.read(), class })
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.h = h
+		t.Cleanup(h.Close)
+		done := r.serve(t)
+		t.Cleanup(func() { other.Close(); within(t, "it ends", done) })
+		other.Write([]byte("a"))
+		need.Wait(t, "it has its class", func() bool { return classOf(h) == class })
+	}
+	busy.Store(true)
+	far[1].Write([]byte("b"))
+	for range 20 {
+		before := turns[0].Load()
+		far[0].Write([]byte("b"))
+		need.Wait(t, "the light one has a turn", func() bool { return turns[0].Load() > before })
+	}
+	if n := turns[1].Load(); n != 1 {
+		t.Errorf("the heavy one had %d turns meanwhile", n-1)
+	}
+	busy.Store(false)
+	need.Wait(t, "the heavy one has a turn", func() bool { return turns[1].Load() == 2 })
 }

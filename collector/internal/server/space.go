@@ -77,6 +77,9 @@ func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) er
 // Commit implements ingest.Journal.
 func (g gate) Commit() { g.next.Commit() }
 
+// Busy implements ingest.Journal.
+func (g gate) Busy() bool { return g.next.Busy() }
+
 // refusing says whether the gate is closed.
 func (s *Server) refusing() bool { return s.space.Admit(0) != nil }
 
