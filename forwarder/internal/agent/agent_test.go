@@ -354,7 +354,7 @@ func (f *hangingFile) Write(b []byte) (int, error) {
 }
 
 // The spool's disk is full: records are in the local log, counted, and the loss
-// is told once the spool takes records again.
+// is told once the spool takes records again: the record that tells it, and not before.
 func TestSpoolThatTakesNothing(t *testing.T) {
 	now := time.Unix(1700000000, 0)
 	sp := &refusing{err: spool.ErrFull}
@@ -367,10 +367,22 @@ func TestSpoolThatTakesNothing(t *testing.T) {
 	}
 	sp.err = nil
 	a.emit(kernel.Record{Type: 1300, Text: []byte("audit(1.000:3): c")})
-	if n, first, _ := a.pump.takeUnspooled(); n != 2 || !first.Equal(now) {
-		t.Errorf("%d to be told, from %v", n, first)
+	if u := a.pump.unspooled; u.n != 2 || !u.first.Equal(now) || a.pump.failing {
+		t.Errorf("%d to be told, from %v", u.n, u.first)
 	}
-	if len(sp.got) != 1 {
+	handed := a.pump.records.Load()
+	say := func() { a.sayUnspooled(a.own.lost("spool-error", a.pump.unspooled.n, now, now)) }
+	sp.err = spool.ErrFull // full again just then
+	say()
+	if u := a.pump.unspooled; u.n != 2 || a.pump.records.Load() != handed {
+		t.Errorf("%d to be told, %d records handed on to the local log", u.n, a.pump.records.Load()-handed)
+	}
+	sp.err = nil
+	say()
+	if u := a.pump.unspooled; u.n != 0 || a.pump.records.Load() != handed+1 {
+		t.Errorf("%d to be told, %d records handed on to the local log", u.n, a.pump.records.Load()-handed)
+	}
+	if len(sp.got) != 2 || !strings.Contains(sp.got[1], "cause=spool-error records=2 ") {
 		t.Errorf("%q", sp.got)
 	}
 }

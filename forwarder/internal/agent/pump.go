@@ -139,13 +139,23 @@ func (p *pump) line(line []byte) {
 // commit hands the batch on. The local log never fails: it counts. A spool that
 // does not take the batch is the caller's decision.
 func (p *pump) commit() error {
+	p.keep()
+	if len(p.ends) == 0 || p.spool == nil {
+		return nil
+	}
+	p.split()
+	return p.append()
+}
+
+// keep hands the batch to the plugins and the local log.
+func (p *pump) keep() {
 	if p.batch != nil {
 		p.most = [2]int{p.batch.Bytes(), p.batch.Len()}
 		p.plugins.Put(p.batch)
 		p.batch = nil
 	}
 	if len(p.ends) == 0 {
-		return nil
+		return
 	}
 	p.unlogged = 0
 	if p.log != nil {
@@ -156,16 +166,29 @@ func (p *pump) commit() error {
 	}
 	p.records.Add(uint64(len(p.ends)))
 	p.bytes.Add(uint64(len(p.arena)))
-	if p.spool == nil {
-		return nil
-	}
+}
+
+// split finds the batch's lines.
+func (p *pump) split() {
 	p.lines = p.lines[:0]
 	from := 0
 	for _, end := range p.ends {
 		p.lines = append(p.lines, p.arena[from:end])
 		from = end + 1
 	}
-	return p.append()
+}
+
+// commitIfSpooled is commit of a batch that is nothing to anybody unless the spool takes
+// it: one that says what the spool did not take. It reports whether it did.
+func (p *pump) commitIfSpooled() bool {
+	p.split()
+	if err := p.spool.AppendMark(p.mark, p.lines...); err != nil {
+		p.batch = nil
+		return false
+	}
+	p.keep()
+	p.shippedOnly.Add(p.unlogged)
+	return true
 }
 
 // append gives the batch to the spool.
@@ -197,7 +220,15 @@ func (p *pump) commitOrCount() {
 	p.unspooled.last = now
 	if now.Sub(p.saidSpool) >= time.Minute {
 		p.saidSpool = now
-		p.logger.Error("the spool does not take records: they are in the local log only", "error", err, "records", p.spoolError.Load())
+		where := "they are in the local log only"
+		if p.log == nil || p.unlogged > 0 {
+			where = "they are lost, for the local log does not take them either"
+		}
+		todo := "look at the disk (dmesg); the next start opens the spool anew"
+		if errors.Is(err, spool.ErrFull) {
+			todo = "make room on the spool's filesystem, give it more (--spool-size), or have the collector take records again"
+		}
+		p.logger.Error("the spool does not take records: "+where, "error", err, "records", p.spoolError.Load(), "todo", todo)
 	}
 }
 
@@ -205,13 +236,6 @@ func (p *pump) troubled(err error) {
 	if p.trouble != nil {
 		p.trouble(err)
 	}
-}
-
-// takeUnspooled returns what the spool did not take since the last call.
-func (p *pump) takeUnspooled() (n uint64, first, last time.Time) {
-	n, first, last = p.unspooled.n, p.unspooled.first, p.unspooled.last
-	p.unspooled.n = 0
-	return n, first, last
 }
 
 // commitOrWait is commit for records that can wait where they are: it returns

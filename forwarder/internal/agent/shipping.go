@@ -207,9 +207,13 @@ func (a *Agent) announce(last bool) {
 		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", gaps.Count, "first", gaps.First, "last", gaps.Last)
 		records = append(records, a.own.serialGaps(gaps))
 	}
-	if last || !a.pump.failing {
-		if n, first, last := a.pump.takeUnspooled(); n > 0 {
-			records = append(records, a.own.lost("spool-error", n, first, last))
+	if u := &a.pump.unspooled; u.n > 0 && (last || !a.pump.failing) {
+		said := a.own.lost("spool-error", u.n, u.first, u.last)
+		if last {
+			records = append(records, said)
+			u.n = 0
+		} else {
+			a.sayUnspooled(said)
 		}
 	}
 	if records = append(records, a.shippingLosses()...); len(records) > 0 {
@@ -219,6 +223,16 @@ func (a *Agent) announce(last bool) {
 	if gaps.Count > 0 {
 		a.serials.said(gaps)
 		a.saveSerials()
+	}
+}
+
+// sayUnspooled says what the spool did not take, if the spool takes that: one that is
+// nearly full may not, and then it is said later, once and for all.
+func (a *Agent) sayUnspooled(said kernel.Record) {
+	a.pump.reset()
+	a.pump.record(said)
+	if a.pump.commitIfSpooled() {
+		a.pump.unspooled.n = 0
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -416,8 +417,12 @@ func (l *Log) fail(records int, err error) {
 	first := !l.failing
 	if first {
 		l.failing, l.since = true, l.dropped.Load()
-		l.cfg.Logger.Error("the local log can't be written; records go on to the collector, the local log is tried again every second",
-			"file", l.cfg.Path, "error", err)
+		todo := "look at the disk (dmesg)"
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			todo = "make room on its filesystem"
+		}
+		l.cfg.Logger.Error("the local log can't be written: records go to the collector only, where there is one; the local log is tried again every second",
+			"file", l.cfg.Path, "error", err, "todo", todo)
 	}
 	l.dropped.Add(uint64(records))
 	l.retry = l.cfg.Now().Add(retryEvery)
