@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -111,14 +110,14 @@ func (w *writer) groupsTable(all []group) {
 	widths := make([]int, len(heads))
 	for _, row := range rows {
 		for i, v := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(v))
+			widths[i] = max(widths[i], terminal.Width(v))
 		}
 	}
 	bars := w.barWidth(widths)
 	for i, row := range rows {
 		var line strings.Builder
 		for c, v := range row {
-			pad := strings.Repeat(" ", widths[c]-utf8.RuneCountInString(v))
+			pad := strings.Repeat(" ", widths[c]-terminal.Width(v))
 			if c == len(row)-1 { // the count
 				line.WriteString(pad + v)
 			} else {

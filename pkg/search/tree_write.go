@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // treeWriter writes trees as text, or as JSON, an object each.
@@ -70,7 +71,7 @@ func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
 	if p.ppid >= 0 {
 		ppid = strconv.FormatInt(p.ppid, 10)
 	}
-	fmt.Fprintf(b, "%s%9d %8s %-12s %-12s ", star, p.pid, ppid, w.user(p.auid, p.auidName), w.user(p.uid, p.uidName))
+	fmt.Fprintf(b, "%s%9d %8s %s %s ", star, p.pid, ppid, terminal.Pad(w.user(p.auid, p.auidName), 12), terminal.Pad(w.user(p.uid, p.uidName), 12))
 	if depth > 0 {
 		b.WriteString(strings.Repeat("    ", depth-1) + ` \_ `)
 	}

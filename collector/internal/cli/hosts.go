@@ -10,7 +10,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -148,9 +147,7 @@ func (l *hostList) take(hosts []*fleet.Host) {
 }
 
 func (l *hostList) table(out io.Writer) error {
-	var text bytes.Buffer
-	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "HOST\tADDRESS\tSTATE\tFIRST SEEN\tLAST SEEN\tLAST EVENT\tLAG\tRATE\tRECORDS\tSIZE\tDUPLICATES\tUNPARSABLE")
+	rows := [][]string{{"HOST", "ADDRESS", "STATE", "FIRST SEEN", "LAST SEEN", "LAST EVENT", "LAG", "RATE", "RECORDS", "SIZE", "DUPLICATES", "UNPARSABLE"}}
 	for i, h := range l.hosts {
 		r := &l.rows[i]
 		state := r.State
@@ -171,14 +168,16 @@ func (l *hostList) table(out io.Writer) error {
 		if r.Rate != nil {
 			rate = fmt.Sprintf("%.3g/s", *r.Rate)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%d\t%d\n", terminal.Clean(name), addresses(h), state,
-			stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
-			h.GetRecords(), size(h.GetBytes()), h.GetDuplicates(), h.GetUnparsable())
+		rows = append(rows, []string{
+			terminal.Clean(name), addresses(h), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
+			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
+		})
 	}
-	if err := w.Flush(); err != nil || !l.bold {
-		return errors.Join(err, write(out, text.Bytes()))
+	text := []byte(terminal.Columns(rows))
+	if !l.bold {
+		return write(out, text)
 	}
-	lines := bytes.SplitAfter(text.Bytes(), []byte("\n"))
+	lines := bytes.SplitAfter(text, []byte("\n"))
 	for i := range l.rows {
 		if l.rows[i].State == stateSilent {
 			lines[i+1] = fmt.Appendf(nil, "\x1b[1;31m%s\x1b[0m\n", bytes.TrimSuffix(lines[i+1], []byte("\n")))
