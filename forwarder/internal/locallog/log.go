@@ -417,9 +417,12 @@ func (l *Log) fail(records int, err error) {
 	first := !l.failing
 	if first {
 		l.failing, l.since = true, l.dropped.Load()
-		todo := "look at the disk (dmesg)"
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		todo := "mend what the error says"
+		switch {
+		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 			todo = "make room on its filesystem"
+		case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
+			todo = "look at the disk (dmesg)"
 		}
 		l.cfg.Logger.Error("the local log can't be written: records go to the collector only, where there is one; the local log is tried again every second",
 			"file", l.cfg.Path, "error", err, "todo", todo)
