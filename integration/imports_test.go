@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"forwarder/internal/locallog": {"pkg"},
 	"forwarder/internal/spool":    {"pkg"},
 	"forwarder/internal/ship":     {"pkg", "proto"},
-	"forwarder/internal/doctor":   {"forwarder/internal/boot", "forwarder/internal/kernel", "pkg"},
+	"forwarder/internal/doctor":   {"forwarder/internal/boot", "forwarder/internal/kernel", "forwarder/internal/spool", "pkg"},
 	"forwarder/internal/trace":    {"forwarder/internal/kernel", "pkg"},
 	"proto/remote":                {},
 	"proto/fleet":                 {},

@@ -108,17 +108,26 @@ func (v *View) Missing(next uint64) []Damage {
 // Last reads on to the present end and returns the index of the last entry,
 // First-1 when there is none.
 func (v *View) Last() (uint64, error) {
+	last, _, err := v.End()
+	return last, err
+}
+
+// End is Last, and the bytes of all segments, space set aside at the end not counted.
+func (v *View) End() (last uint64, size int64, err error) {
 	if err := v.refresh(); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	list := *v.segments.Load()
 	if len(list) == 0 {
-		return 0, nil
+		return 0, 0, nil
 	}
-	last := list[len(list)-1].first - 1
+	for _, seg := range list[:len(list)-1] {
+		size += seg.size
+	}
+	last = list[len(list)-1].first - 1
 	r, err := v.Reader(last + 1)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { _ = r.Close() }()
 	for {
@@ -127,10 +136,10 @@ func (v *View) Last() (uint64, error) {
 		case err == nil:
 			last = index
 		case errors.Is(err, io.EOF):
-			return max(last, r.next-1), nil
+			return max(last, r.next-1), size + r.r.off, nil
 		case errors.As(err, &damaged):
 		default:
-			return 0, err
+			return 0, 0, err
 		}
 	}
 }

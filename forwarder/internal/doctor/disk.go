@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // spool looks at the records that wait. It takes no lock and writes nothing.
@@ -45,6 +48,15 @@ func (e *exam) spool() {
 			oldest = info.ModTime()
 		}
 	}
+	// Segments have space set aside, and what is acknowledged goes with its segment: where
+	// the spool can be read, that says what waits, and not the files' sizes and times.
+	waits := bytesText(size) + " are not acknowledged"
+	late := !oldest.IsZero() && e.Now().Sub(oldest) > time.Hour && size > 8<<20 // a segment that can still be written to is not old
+	if w, err := spool.Peek(fsys.OS, e.path(e.Spool)); err == nil {
+		size, oldest = w.Bytes, w.Since
+		late = w.Records > 0 && e.Now().Sub(oldest) > time.Hour
+		waits = fmt.Sprintf("%d are not acknowledged", w.Records)
+	}
 	wrong := false
 	if len(aside) > 0 {
 		wrong = true
@@ -54,10 +66,9 @@ func (e *exam) spool() {
 		wrong = true
 		e.found("spool", Fail, 83, "have the collector take records again, or give more room: --spool-size", "it holds %s of %s: when it is full the oldest records are dropped (or the source waits, with --spool-full refuse)", bytesText(size), bytesText(e.SpoolSize))
 	}
-	// A segment that can still be written to is not old.
-	if age := e.Now().Sub(oldest); !oldest.IsZero() && age > time.Hour && size > 8<<20 {
+	if late {
 		wrong = true
-		e.found("spool", Warn, 56, "see the check collector, and the forwarder's log", "records have waited for %s: %s are not acknowledged", age.Round(time.Minute), bytesText(size))
+		e.found("spool", Warn, 56, "see the check collector, and the forwarder's log", "records have waited for %s: %s", e.Now().Sub(oldest).Round(time.Minute), waits)
 	}
 	holder := e.lockedBy(path.Join(e.Spool, "lock"))
 	if !wrong {

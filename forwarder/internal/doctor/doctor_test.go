@@ -23,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
@@ -321,6 +322,43 @@ func TestOddFiles(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestSpoolInUse: a forwarder has its spool open. What is acknowledged does not wait,
+// however old and large the file is that has room for more; what is not does.
+func TestSpoolInUse(t *testing.T) {
+	h := healthy(t)
+	dir := filepath.Join(h.Root, "/var/spool/auditfleet")
+	sp, _, err := spool.Open(spool.Options{Dir: dir, MaxBytes: 1 << 30, Now: func() time.Time { return now.Add(-3 * time.Hour) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sp.Close()
+	h.d.SpoolSize = 17 << 20
+	examine := func(acked uint64) string {
+		t.Helper()
+		if err := errors.Join(sp.Append([]byte("a record"), []byte("another")), sp.Ack(acked), sp.Sync()); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if err := os.Chtimes(filepath.Join(dir, e.Name()), now.Add(-2*time.Hour), now.Add(-2*time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list := doctor.Examine(t.Context(), h.d)
+		f := list[slices.IndexFunc(list, func(f doctor.Finding) bool { return f.Check == "spool" })]
+		return fmt.Sprint(f.State, " ", f.What)
+	}
+	if got := examine(2); !strings.HasPrefix(got, "ok 4.") {
+		t.Errorf("all is acknowledged: %s", got)
+	}
+	if got, want := examine(3), "warn records have waited for 3h0m0s: 1 are not acknowledged"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

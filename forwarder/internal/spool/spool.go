@@ -1,7 +1,7 @@
 // Package spool is the forwarder's durable queue: the records that wait to be
 // acknowledged by a server. It is bounded in bytes, synced at least once a
 // SyncInterval and at Close, and after a crash resumes at the first record not
-// acknowledged. It builds on pkg/seglog; forwarder's agent and cli may import it
+// acknowledged. It builds on pkg/seglog; forwarder's agent, cli and doctor may import it
 // (ship sees it through an interface of its own).
 //
 // What holds:

@@ -212,6 +212,20 @@ func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
 
 var errSlot = errors.New("checksum mismatch")
 
+// readState returns what the newer whole slot of a state file says, which another process
+// may be writing; ok: there is one.
+func readState(f fsys.File) (c content, ok bool) {
+	gen := uint64(0)
+	for i := range int64(2) {
+		var buf [slotSize]byte
+		n, _ := f.ReadAt(buf[:], i*slotSize) // what can't be read is no slot
+		if got, g, err := decodeSlot(buf[:n]); err == nil && (!ok || g > gen) {
+			c, gen, ok = got, g, true
+		}
+	}
+	return c, ok
+}
+
 func encodeSlot(c content, gen uint64) []byte {
 	buf := make([]byte, slotSize)
 	copy(buf, stateMagic[:])
