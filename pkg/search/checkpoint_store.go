@@ -65,7 +65,7 @@ func loadStoreCheckpoint(path string) (*storeCheckpoint, error) {
 // line reads one line and returns what is wrong with it.
 func (cp *storeCheckpoint) line(s string) (bad string) {
 	name, v, _ := strings.Cut(s, "=")
-	ok := false
+	var ok bool
 	switch name {
 	case "store":
 		cp.store, ok = v, v != ""
@@ -186,15 +186,6 @@ func (p printedEvents) merge(o printedEvents) {
 	for d, list := range o {
 		p[d] = append(p[d], list...)
 	}
-}
-
-// clone is a copy from which events may be taken.
-func (p printedEvents) clone() printedEvents {
-	out := maps.Clone(p)
-	for d, list := range out {
-		out[d] = slices.Clone(list)
-	}
-	return out
 }
 
 // appendTo appends a line "printed=BATCH MS DIGEST" for each event.
