@@ -149,6 +149,9 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 	if left == 0 {
 		return nil
 	}
+	if (told || a.cfg.Plugin) && a.spool.Away() != "" {
+		return nil // the spool says what becomes of them
+	}
 	if told || a.cfg.Plugin {
 		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
 		return nil

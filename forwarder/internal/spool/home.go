@@ -64,6 +64,14 @@ func (s *Spool) keepHome() {
 	}
 }
 
+// sayGone says at the end what goes with files that nobody can find.
+func (s *Spool) sayGone() {
+	if n := s.Left(); n > 0 && s.Away() != "" {
+		s.hlg.Error("records that were not acknowledged are gone: the spool is not in its place, and the files that have them are lost with this program",
+			"dir", s.opt.Dir, "records", n)
+	}
+}
+
 // keepState makes the state file again when it has lost its name.
 func (s *Spool) keepState() (moved bool, err error) {
 	s.persisting.Lock()

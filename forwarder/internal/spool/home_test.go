@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
@@ -170,6 +172,27 @@ func TestFolderReplacedByAnother(t *testing.T) {
 			must(t, s.Close())
 			wants(t, open(t, fsys.OS, func(o *Options) { o.Dir = path }), "after a restart", lines)
 		})
+	}
+}
+
+// Records that go with the spool's files are said to be gone; none are when it comes home.
+func TestFolderAwayAtTheEnd(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		path := t.TempDir() + "/spool"
+		var log bytes.Buffer
+		s := open(t, fsys.OS, func(o *Options) { o.Dir, o.Logger = path, hclog.New(&hclog.LoggerOptions{Output: &log}) })
+		add(t, s, "one", "two", "three")
+		must(t, s.Ack(1))
+		must(t, os.RemoveAll(path))
+		must(t, os.WriteFile(path, nil, 0o600))
+		s.keepHome()
+		if back {
+			must(t, os.Remove(path))
+		}
+		must(t, s.Close())
+		if got := strings.Contains(log.String(), "are gone: "); got == back || !back && !strings.Contains(log.String(), "records=2\n") {
+			t.Errorf("back %v: %s", back, log.String())
+		}
 	}
 }
 

@@ -562,6 +562,7 @@ func (s *Spool) Close() error {
 	close(s.stop)
 	<-s.joined
 	s.keepHome()
+	s.sayGone()
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
 	err := s.log.Close()
