@@ -256,6 +256,8 @@ func TestLimitAndStop(t *testing.T) {
 	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { n++; return store.ErrStop }); err != nil || n != 1 {
 		t.Errorf("ErrStop: %d events, %v", n, err)
 	}
+	// The source may still be at what nobody reads on.
+	c = dial(t, serve(t, &fakeSource{events: src.events}, Allowed{GID: -1}))
 	mine := errors.New("mine")
 	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("the caller's own error became %v", err)
