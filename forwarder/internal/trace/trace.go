@@ -209,8 +209,8 @@ func (t *tracing) let() error {
 	return t.goPipe.Close()
 }
 
-// wait waits for the program. Signals are handed on to it; the second one, or the
-// end of ctx, kills it.
+// wait waits for the program. Signals are handed on to it, also when it is stopped; the
+// second one, or the end of ctx, kills it.
 func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 	ended := make(chan struct{})
 	go func() {
@@ -230,6 +230,7 @@ func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 				t.result.Signal = s
 			}
 			_ = t.cmd.Process.Signal(s) // an error: it has just ended
+			_ = t.cmd.Process.Signal(unix.SIGCONT)
 		case <-done:
 			done = nil
 			_ = t.cmd.Process.Kill() // an error: it has just ended

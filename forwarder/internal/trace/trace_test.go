@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,6 +235,37 @@ func TestRunEnds(t *testing.T) {
 	}
 	if len(k.Rules()) != 0 {
 		t.Error("rules left")
+	}
+}
+
+// TestRunStopped: a program that is stopped hears the signal that ends the trace.
+func TestRunStopped(t *testing.T) {
+	k := fakekernel.New()
+	conn := k.Conn(1)
+	defer conn.Close()
+	state := func(pid int) string {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, rest, _ := strings.Cut(string(b), ") ")
+		return rest[:min(1, len(rest))]
+	}
+	pids := make(chan int, 1)
+	signalled := make(chan struct{})
+	go func() {
+		defer close(signalled)
+		pid := <-pids
+		for end := time.Now().Add(20 * time.Second); state(pid) != "T" && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
+		_ = unix.Kill(os.Getpid(), unix.SIGTERM)
+	}()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	result, err := Run(ctx, Config{Conn: conn, Path: "/bin/sh", Args: []string{"sh", "-c", "kill -STOP $$"}, Started: func(pid int) { pids <- pid }})
+	<-signalled
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, ok := result.State.Sys().(syscall.WaitStatus); ctx.Err() != nil || !ok || status.Signal() != syscall.SIGTERM || len(k.Rules()) != 0 {
+		t.Errorf("%v, %v, %d rules left", result.State, ctx.Err(), len(k.Rules()))
 	}
 }
 
