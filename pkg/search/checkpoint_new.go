@@ -92,7 +92,7 @@ func (n *newEvents) renew(ctx context.Context) error {
 	q.AfterBatch = n.last
 	return n.src.Scan(ctx, &q, 0, func(ev *event.Event) error {
 		if ev.Batch > n.last && cp.old.printed(ev) {
-			cp.printed.add(digestOf(ev), printedEvent{ev.Batch, ev.Ms})
+			cp.printed.add(digestOf(ev), printedEvent{batch: ev.Batch, ms: ev.Ms})
 		}
 		return nil
 	})
@@ -137,15 +137,16 @@ func (n *newEvents) scan(ctx context.Context, upTo uint64) error {
 			return nil
 		}
 		d := digestOf(ev)
-		if left.take(d) {
-			met.add(d, printedEvent{ev.Batch, ev.Ms})
+		e := printedEvent{ev.Batch, ev.Ms, ev.Batch <= n.last}
+		if left.take(d, ev.Batch) {
+			met.add(d, e)
 			return nil
 		}
 		if n.wrote = written(n.w.Event(ev)); n.wrote != nil {
 			return n.wrote
 		}
 		n.found++
-		met.add(d, printedEvent{ev.Batch, ev.Ms})
+		met.add(d, e)
 		if !isFarFuture(ev) {
 			n.cp.youngest = max(n.cp.youngest, ev.Ms)
 		}

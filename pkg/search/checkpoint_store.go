@@ -83,8 +83,8 @@ func (cp *storeCheckpoint) line(s string) (bad string) {
 		var at uint64
 		at, ok = number(v)
 		cp.youngest = int64(at)
-	case "printed":
-		ok = cp.printed.parse(v)
+	case "printed", "memory":
+		ok = cp.printed.parse(v, name == "printed")
 	case "received", "output":
 		ok = cp.old.line(name, v)
 	default:
@@ -138,37 +138,48 @@ func (cp *storeCheckpoint) passed(batch uint64) {
 	if cp.drained <= batch {
 		cp.drained, cp.before, cp.old = 0, 0, oldPlaces{}
 	}
-	cp.printed.forget(func(p *printedEvent) bool { return p.batch <= batch })
+	cp.printed.forget(func(p *printedEvent) bool { return p.stored && p.batch <= batch || p.batch+maxMoved <= batch })
 }
 
 // drainedTo has the checkpoint be done with what is before a time, of the batches that
 // --just-one is at.
 func (cp *storeCheckpoint) drainedTo(ms int64) {
 	cp.before = max(cp.before, ms)
-	cp.printed.forget(func(p *printedEvent) bool { return p.batch <= cp.drained && p.ms < cp.before })
+	cp.printed.forget(func(p *printedEvent) bool { return p.stored && p.batch <= cp.drained && p.ms < cp.before })
 }
 
 // printedEvents are events by their digests. Equal ones count each.
 type printedEvents map[digest][]printedEvent
 
 type printedEvent struct {
-	batch uint64
-	ms    int64
+	batch  uint64
+	ms     int64
+	stored bool // when it was met last: it stays in its batch
 }
+
+// maxMoved bounds by how many batches an event moves on that was printed when it was
+// not stored. When the collector is started again, such an event may be open again, is
+// found only when it has ended again, and becomes part of a later batch, if the first
+// one is stored before that: so it is remembered beyond its batch.
+const maxMoved = 16
 
 func (p printedEvents) add(d digest, e printedEvent) { p[d] = append(p[d], e) }
 
-// take takes an event out and says whether it was there. After a crash of the
-// collector, what was not stored may become part of another batch: so the batch does
-// not have to be the one that it was.
-func (p printedEvents) take(d digest) bool {
+// take takes an event out and says whether it was there: of equal ones that of its batch,
+// else one that may have become part of another batch since (see maxMoved).
+func (p printedEvents) take(d digest, batch uint64) bool {
 	list := p[d]
-	if len(list) <= 1 {
-		delete(p, d)
-	} else {
-		p[d] = list[1:]
+	i := slices.IndexFunc(list, func(e printedEvent) bool { return e.batch == batch })
+	if i < 0 {
+		i = slices.IndexFunc(list, func(e printedEvent) bool { return !e.stored })
 	}
-	return len(list) > 0
+	if i < 0 {
+		return false
+	}
+	if p[d] = slices.Delete(list, i, i+1); len(list) == 1 {
+		delete(p, d)
+	}
+	return true
 }
 
 func (p printedEvents) forget(which func(*printedEvent) bool) {
@@ -188,21 +199,26 @@ func (p printedEvents) merge(o printedEvents) {
 	}
 }
 
-// appendTo appends a line "printed=BATCH MS DIGEST" for each event.
+// appendTo appends a line for each event: "printed=BATCH MS DIGEST" where it is stored,
+// "memory=BATCH MS DIGEST" where it was not.
 func (p printedEvents) appendTo(dst []byte) []byte {
 	for _, d := range slices.SortedFunc(maps.Keys(p), func(a, b digest) int { return bytes.Compare(a[:], b[:]) }) {
 		for _, e := range p[d] {
-			dst = fmt.Appendf(dst, "printed=%d %d %x\n", e.batch, e.ms, d)
+			name := "memory"
+			if e.stored {
+				name = "printed"
+			}
+			dst = fmt.Appendf(dst, "%s=%d %d %x\n", name, e.batch, e.ms, d)
 		}
 	}
 	return dst
 }
 
 // parse adds an event from its line.
-func (p printedEvents) parse(v string) bool {
+func (p printedEvents) parse(v string, stored bool) bool {
 	batch, rest, _ := strings.Cut(v, " ")
 	ms, sum, _ := strings.Cut(rest, " ")
-	var e printedEvent
+	e := printedEvent{stored: stored}
 	var d digest
 	var ok bool
 	if e.batch, ok = number(batch); !ok || len(sum) != hex.EncodedLen(len(d)) {

@@ -54,12 +54,12 @@ func TestCheckpointOfStoreFile(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	d := digestOf(&f.events[2].ev)
-	want := fmt.Sprintf("hosts=1\nstore=5107\nbatch=1\nyoungest=1700000000005\nprinted=2 %d %x\n", 2*storyStart, d)
+	want := fmt.Sprintf("hosts=1\nstore=5107\nbatch=1\nyoungest=1700000000005\nmemory=2 %d %x\n", 2*storyStart, d)
 	if got := readFile(t, ck); got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	f.store(2)
-	if got := mustFindNew(t, o, f); len(got) != 0 || strings.Contains(readFile(t, ck), "printed") {
+	if got := mustFindNew(t, o, f); len(got) != 0 || strings.Contains(readFile(t, ck), "memory") {
 		t.Errorf("%q, %q", got, readFile(t, ck))
 	}
 	o.CheckpointTime = true
