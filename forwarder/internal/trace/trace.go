@@ -218,8 +218,14 @@ func (t *tracing) wait(ctx context.Context, signals <-chan os.Signal) {
 		close(ended)
 	}()
 	done := ctx.Done()
+	children := make(chan os.Signal, 1)
+	signal.Notify(children, unix.SIGCHLD)
+	defer signal.Stop(children)
+	t.followStop() // it may have stopped before
 	for {
 		select {
+		case <-children:
+			t.followStop()
 		case <-ended:
 			t.waited, t.result.State = true, t.cmd.ProcessState
 			return

@@ -22,6 +22,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/integration/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) == 2 && os.Args[1] == tracerArg {
 		os.Exit(tracer())
+	}
+	if len(os.Args) == 2 && os.Args[1] == stopperArg {
+		os.Exit(stopper())
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -266,6 +270,37 @@ func TestRunStopped(t *testing.T) {
 	}
 	if status, ok := result.State.Sys().(syscall.WaitStatus); ctx.Err() != nil || !ok || status.Signal() != syscall.SIGTERM || len(k.Rules()) != 0 {
 		t.Errorf("%v, %v, %d rules left", result.State, ctx.Err(), len(k.Rules()))
+	}
+}
+
+const stopperArg = "trace-one-that-stops"
+
+// stopper is a process that traces a program which stops itself, on no real kernel.
+func stopper() int {
+	conn := fakekernel.New().Conn(1)
+	defer conn.Close()
+	result, err := Run(context.Background(), Config{Conn: conn, Path: "/bin/sh", Args: []string{"sh", "-c", "kill -STOP $$; exit 7"}, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return result.State.ExitCode()
+}
+
+// TestRunStopsAlong: a shell that traces a program which stops itself has its terminal
+// back, and fg lets the program go on.
+func TestRunStopsAlong(t *testing.T) {
+	bash := need.Tool(t, "bash")
+	tty, end := need.Terminal(t, 80)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bash, "--norc", "-mc", `"$0" `+stopperArg+`; echo; echo it is back; fg %1; code=$?; echo; echo it ended with $code`, os.Args[0])
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	err := cmd.Run()
+	text := end()
+	if err != nil || !strings.Contains(text, "\nit is back\n") || !strings.Contains(text, "\nit ended with 7\n") {
+		t.Errorf("%v: %s", err, text)
 	}
 }
 
