@@ -19,6 +19,12 @@ import (
 // none.
 func (v *verify) listed(c *manifest.Content, err error) error {
 	path := filepath.Join(v.o.Dir, manifest.Name)
+	if err == nil {
+		if other := v.files.Stranger(c.ID); other != (seglog.ID{}) {
+			v.damage("%s: it is of another store, %s, and the partitions are of %s: put this store's own back; otherwise the next start begins one, and what was taken away or put in cannot be told", path, c.ID, other)
+			return nil
+		}
+	}
 	switch {
 	case err == nil:
 		v.list = c
@@ -83,7 +89,11 @@ func (v *verify) missing() {
 		if x.File != "" && x.File != manifest.Name {
 			continue // said with the file, or it was dealt with
 		}
-		v.damage("%s: found at the start of %s: %s", v.o.Dir, x.Found.Format("2006-01-02 15:04:05 MST"), x.Text)
+		next := "once it is dealt with, no longer said after `collector salvage --forget all`"
+		if x.Part != "" {
+			next = "put it back, or say that it is gone for good: `collector salvage --forget " + x.Part + "`"
+		}
+		v.damage("%s: found at the start of %s: %s: %s", v.o.Dir, x.Found.Format("2006-01-02 15:04:05 MST"), x.Text, next)
 	}
 	if d := after.Dropped; d.Count > 0 {
 		v.notef("%s: %d partitions were dropped by retention, the last one, %s, at %s", dir, d.Count, d.Last, d.At.Format("2006-01-02 15:04:05 MST"))

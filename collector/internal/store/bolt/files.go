@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // Files are those of a store's folder, as one look at it finds them.
@@ -42,6 +43,31 @@ type PartFile struct {
 
 // Bytes is the size of all of them together.
 func (f *Files) Bytes() int64 { return f.bytes }
+
+// Stranger is the store that most partitions say they are of, when none of them is of
+// the store id; zero when one is, or none says anything.
+func (f *Files) Stranger(id seglog.ID) (other seglog.ID) {
+	votes := map[seglog.ID]int{}
+	for _, p := range f.Partitions {
+		r, err := openRaw(p.Path)
+		if err != nil {
+			continue // said when it is verified
+		}
+		if marks, err := r.marks(); err == nil && marks.id != (seglog.ID{}) {
+			votes[marks.id]++
+		}
+		_ = r.Close() // only read
+	}
+	if votes[id] > 0 {
+		return other
+	}
+	for x, n := range votes {
+		if n > votes[other] || n == votes[other] && x.String() < other.String() {
+			other = x
+		}
+	}
+	return other
+}
 
 // List looks at a store's folder. Errors as Open's; with ErrDamaged, which is
 // about the folder's marker, there are Files all the same.

@@ -371,6 +371,8 @@ func (v *Verifier) group(r *rawFile, g *rawGroup) (*PartReport, error) {
 		at := g.from // of the two, the group has checksums
 		if len(x.Findings) > 0 {
 			at = g.at.off
+		} else {
+			out.Said = x.Events // no more than that was ever there
 		}
 		note(Finding{Offset: at, Block: -1, Err: fmt.Errorf("%w: the catalogue says %+v, the group at offset %d %+v", store.ErrDamaged, g.sum, g.at.off, x.Summary)})
 	}

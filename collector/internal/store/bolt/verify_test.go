@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"testing"
 
+	bbolt "go.etcd.io/bbolt"
+
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
 
@@ -49,4 +52,31 @@ func FuzzPartitionFile(f *testing.F) {
 			t.Errorf("%d events of %d and nothing is said", rep.Events, clean.Events)
 		}
 	})
+}
+
+// A catalogue that says more than a whole group has is wrong, and nothing is lost.
+func TestCatalogueSaysMore(t *testing.T) {
+	dir := made(t, 1)
+	path := partPath(dir, 0)
+	db, err := bbolt.Open(path, 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bbolt.Tx) error {
+		bkt := tx.Bucket(bktCatalog)
+		k, v := bkt.Cursor().First()
+		sum, err := group.DecodeSummary(v)
+		if err != nil {
+			return err
+		}
+		sum.Events += 1 << 21
+		return bkt.Put(k, sum.Encode())
+	}))
+	must(t, db.Close())
+	v, err := NewVerifier(1)
+	must(t, err)
+	defer v.Close()
+	rep, err := v.Partition(context.Background(), path, store.Part{Day: store.DayOf(storetest.Start), N: 1})
+	must(t, err)
+	if len(rep.Findings) != 1 || rep.Events != 60 || rep.Said != 60 {
+		t.Errorf("%d of %d events are readable: %v", rep.Events, rep.Said, rep.Findings)
+	}
 }

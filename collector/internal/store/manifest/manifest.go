@@ -174,6 +174,9 @@ func Decode(b []byte) (*Content, error) {
 func Load(f fsys.FS, dir string) (*Content, error) {
 	path := filepath.Join(dir, Name)
 	file, err := f.OpenFile(path, os.O_RDONLY, 0)
+	if odd := (*fsys.UnsafeError)(nil); errors.As(err, &odd) && odd.Fix == "" {
+		return nil, fmt.Errorf("%w: put the store's own file there, or move this away: then the next start begins another", err)
+	}
 	if err != nil {
 		return nil, err
 	}
