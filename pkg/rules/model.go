@@ -195,7 +195,7 @@ type Rule struct {
 // its list it stands: Prepend and, under -S all, the mask's unused top word are
 // left out.
 func (r *Rule) Equal(o *Rule) bool {
-	return r.List == o.List && r.Action == o.Action && r.Mask.equal(&o.Mask) && slices.Equal(r.Fields, o.Fields)
+	return r.List == o.List && r.Action == o.Action && slices.Equal(r.Fields, o.Fields) && r.Mask.equal(&o.Mask)
 }
 
 // Clone returns a copy that shares nothing with r.

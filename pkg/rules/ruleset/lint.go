@@ -46,7 +46,7 @@ func link(path string) (string, bool) {
 // do what was meant, or too much of it. Rules without a line (held before) are
 // looked at only as what others are compared with.
 func Lint(list []Placed, env LintEnv) []Warning {
-	l := &linter{env: env, list: list}
+	l := newLinter(list, env)
 	for i, p := range list {
 		if p.Line == nil {
 			continue
@@ -68,9 +68,21 @@ func Lint(list []Placed, env LintEnv) []Warning {
 }
 
 type linter struct {
-	env  LintEnv
-	list []Placed
-	out  []Warning
+	env     LintEnv
+	list    []Placed
+	out     []Warning
+	exits   *conditionIndex // of the rules on system calls, without architecture and key
+	matches *conditionIndex // of all, without key
+}
+
+func newLinter(list []Placed, env LintEnv) *linter {
+	return &linter{
+		env: env, list: list,
+		exits: newConditionIndex(len(list), func(i int) ([]rules.Field, bool) {
+			return conditions(list[i].Rule), list[i].Rule.List == rules.ListExit
+		}),
+		matches: newConditionIndex(len(list), func(i int) ([]rules.Field, bool) { return withoutKey(list[i].Rule), true }),
+	}
 }
 
 func (l *linter) warn(p Placed, msg, hint string) {
@@ -137,8 +149,8 @@ func (l *linter) pair(p Placed) {
 // covered reports whether some rule watches, for arch, what r does: the same
 // conditions but for the architecture and the key, or every call.
 func (l *linter) covered(r *rules.Rule, arch uint32) bool {
-	for _, q := range l.list {
-		o := q.Rule
+	for _, i := range l.exits.impliedBy(conditions(r)) {
+		o := l.list[i].Rule
 		if o.List == rules.ListExit && archOf(o) == arch && (o.Mask.All() && len(conditions(o)) == 0 || sameConditions(conditions(r), conditions(o))) {
 			return true
 		}
@@ -188,7 +200,11 @@ func fewerPerms(s, g rules.Field) bool {
 // shadowed finds a rule that an earlier one of its list leaves nothing for.
 func (l *linter) shadowed(i int) {
 	p := l.list[i]
-	for _, q := range l.list[:i] {
+	for _, k := range l.matches.impliedBy(withoutKey(p.Rule)) {
+		if k >= i {
+			return
+		}
+		q := l.list[k]
 		if q.Rule.List != p.Rule.List || !wider(q.Rule, p.Rule) {
 			continue
 		}
@@ -218,16 +234,17 @@ func wider(a, b *rules.Rule) bool {
 			}
 		}
 	}
-	without := func(r *rules.Rule) []rules.Field {
-		var out []rules.Field
-		for _, f := range r.Fields {
-			if f.ID != rules.FieldKey {
-				out = append(out, f)
-			}
+	return implies(withoutKey(b), withoutKey(a))
+}
+
+func withoutKey(r *rules.Rule) []rules.Field {
+	var out []rules.Field
+	for _, f := range r.Fields {
+		if f.ID != rules.FieldKey {
+			out = append(out, f)
 		}
-		return out
 	}
-	return implies(without(b), without(a))
+	return out
 }
 
 func (l *linter) paths(p Placed) {

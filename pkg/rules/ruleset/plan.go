@@ -67,15 +67,17 @@ func NewPlan(current []Held, want []*rules.Rule) (*Plan, error) {
 	}
 	slices.Sort(lists)
 	for _, list := range slices.Compact(lists) {
-		l := listPlan{plan: p}
+		l := listPlan{plan: p, held: newRuleIndex(nil), wanted: newRuleIndex(nil)}
 		for _, h := range current {
 			if h.Rule.List == list {
 				l.current = append(l.current, h)
+				l.held.add(h.Rule)
 			}
 		}
 		for _, r := range want {
-			if r.List == list && indexOf(l.want, r) < 0 {
+			if r.List == list && !l.wanted.has(r) {
 				l.want = append(l.want, r)
+				l.wanted.add(r)
 			}
 		}
 		if err := l.make(); err != nil {
@@ -88,15 +90,13 @@ func NewPlan(current []Held, want []*rules.Rule) (*Plan, error) {
 	return p, nil
 }
 
-func indexOf(list []*rules.Rule, r *rules.Rule) int {
-	return slices.IndexFunc(list, func(o *rules.Rule) bool { return o.Equal(r) })
-}
-
 // listPlan is the plan for one list.
 type listPlan struct {
 	plan    *Plan
 	current []Held
 	want    []*rules.Rule
+	held    *ruleIndex // of current
+	wanted  *ruleIndex // of want
 	adds    []Step
 	deletes []Step
 }
@@ -116,7 +116,7 @@ func (l *listPlan) make() error {
 		if i >= from && i < to {
 			continue
 		}
-		if l.holds(r) {
+		if l.held.has(r) {
 			moves = true
 			l.plan.Moved = append(l.plan.Moved, r)
 		} else {
@@ -124,7 +124,7 @@ func (l *listPlan) make() error {
 		}
 	}
 	for i, h := range l.current {
-		if !stays[i] && indexOf(l.want, h.Rule) < 0 {
+		if !stays[i] && !l.wanted.has(h.Rule) {
 			l.plan.Deleted = append(l.plan.Deleted, h.Rule)
 		}
 	}
@@ -154,30 +154,18 @@ func (l *listPlan) make() error {
 	return nil
 }
 
-func (l *listPlan) holds(r *rules.Rule) bool {
-	return slices.ContainsFunc(l.current, func(h Held) bool { return h.Rule.Equal(r) })
-}
-
 // longestRun returns where in want the rules that stay begin, and which of the
 // kernel's they are.
 func (l *listPlan) longestRun() (from int, keep []int) {
 	at := make([]int, len(l.want)) // of each wanted rule in the kernel's list, -1: to be added
 	for i, r := range l.want {
 		at[i] = -1
-		for j, h := range l.current {
-			if h.Rule.Equal(r) {
-				if at[i] >= 0 {
-					at[i] = -1 // held twice: which of the two a deletion takes can't be chosen
-					break
-				}
-				at[i] = j
-			}
+		if held := l.held.all(r); len(held) == 1 { // of one held twice it can't be chosen which a deletion takes
+			at[i] = held[0]
 		}
 	}
-	for i := range l.want {
-		if !canPrepend(l.want[:i]) {
-			break
-		}
+	// What begins within a run is shorter than it, so the next one begins behind it.
+	for i := 0; i < len(l.want); {
 		var run []int
 		for j := i; j < len(l.want) && at[j] >= 0 && (len(run) == 0 || at[j] > run[len(run)-1]); j++ {
 			run = append(run, at[j])
@@ -185,6 +173,11 @@ func (l *listPlan) longestRun() (from int, keep []int) {
 		if len(run) > len(keep) {
 			from, keep = i, run
 		}
+		next := i + max(len(run), 1)
+		if !canPrepend(l.want[max(i-1, 0):next]) {
+			break
+		}
+		i = next
 	}
 	return from, keep
 }
@@ -238,7 +231,7 @@ func (l *listPlan) standIns(list []*rules.Rule) ([]*rules.Rule, error) {
 				return nil, fmt.Errorf("the rule has %d fields, none is left to move it with: %s", len(r.Fields), r.Text(rules.SystemEnv(), rules.TextOptions{}))
 			}
 			s.Fields = append(s.Fields, alwaysTrue(r))
-			if !l.holds(s) && indexOf(l.want, s) < 0 {
+			if !l.held.has(s) && !l.wanted.has(s) {
 				break
 			}
 		}

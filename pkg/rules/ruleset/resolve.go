@@ -61,9 +61,10 @@ type Target struct {
 // all or those with a key. A rule that is there already is wanted once: the
 // first of two is the one that can match.
 func Resolve(current []*rules.Rule, f *File) *Target {
-	r := &resolver{target: &Target{GoOn: true}}
+	r := &resolver{target: &Target{GoOn: true}, known: map[string]int{}}
 	for _, c := range current {
 		r.rules = append(r.rules, Placed{Rule: c})
+		r.known[ruleKey(c)]++
 	}
 	for i := range f.Lines {
 		r.line(&f.Lines[i])
@@ -76,7 +77,8 @@ func Resolve(current []*rules.Rule, f *File) *Target {
 type resolver struct {
 	target *Target
 	rules  []Placed
-	about  bool // a rule to add or delete was seen
+	known  map[string]int // of rules, by ruleKey
+	about  bool           // a rule to add or delete was seen
 	goOn   bool
 	locked *Line // -e 2
 }
@@ -170,6 +172,7 @@ func (r *resolver) addRule(l *Line, rule *rules.Rule) bool {
 		return false
 	}
 	placed := Placed{Rule: rule, Line: l}
+	r.known[ruleKey(rule)]++
 	if rule.Prepend {
 		r.rules = append([]Placed{placed}, r.rules...)
 	} else {
@@ -186,6 +189,9 @@ func (r *resolver) source(i int) string {
 }
 
 func (r *resolver) find(rule *rules.Rule) int {
+	if r.known[ruleKey(rule)] == 0 {
+		return -1
+	}
 	for i, p := range r.rules {
 		if p.Rule.Equal(rule) {
 			return i
@@ -195,6 +201,7 @@ func (r *resolver) find(rule *rules.Rule) int {
 }
 
 func (r *resolver) remove(i int) {
+	r.known[ruleKey(r.rules[i].Rule)]--
 	r.rules = append(r.rules[:i:i], r.rules[i+1:]...)
 }
 
@@ -202,12 +209,15 @@ func (r *resolver) deleteAll(key string) {
 	if key == "" {
 		r.target.Replaces = true
 		r.rules = nil
+		clear(r.known)
 		return
 	}
 	var kept []Placed
 	for _, p := range r.rules {
 		if !hasKey(p.Rule, key) {
 			kept = append(kept, p)
+		} else {
+			r.known[ruleKey(p.Rule)]--
 		}
 	}
 	r.rules = kept
