@@ -138,10 +138,12 @@ func (f osFile) Datasync() error {
 // Removed says whether the file has no name any more: what is written to it goes when
 // it is closed.
 func (f osFile) Removed() bool {
-	var st unix.Stat_t
+	var st unix.Statx_t
 	gone := false
 	_ = ignoringEINTR(f.File, func(fd int) error { // of an open file it does not fail
-		gone = unix.Fstat(fd, &st) == nil && st.Nlink == 0
+		// Not fstat: whoever asks for a file's times, too, has the kernel write new ones with
+		// the next byte, and the sync after it takes a third longer.
+		gone = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_NLINK, &st) == nil && st.Mask&unix.STATX_NLINK != 0 && st.Nlink == 0
 		return nil
 	})
 	return gone
