@@ -19,7 +19,7 @@ const (
 	chunkCost  = 4 * chunkLen
 	indexCost  = 80
 	routeCost  = 64
-	tailCost   = 150
+	tailCost   = 170
 
 	// maxAlike bounds the streams of an address with numbers of one chunk, since they
 	// are looked through for each record: of random numberings they are a few.

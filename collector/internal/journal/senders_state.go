@@ -63,6 +63,7 @@ func (x *sender) changes(out []KV) []KV {
 }
 
 func (ts *tails) changes(x *sender, out []KV) []KV {
+	ts.index()
 	if ts.old {
 		ts.old = false
 		out = append(out, KV{Key: x.key(kindTails)})
@@ -117,8 +118,7 @@ func (x *sender) loadedAll() {
 	slices.SortStableFunc(list, func(a, b *tail) int { return cmp.Compare(a.used, b.used) })
 	x.tails.lru.prev, x.tails.lru.next = &x.tails.lru, &x.tails.lru
 	for _, t := range list {
-		t.prev, t.next = x.tails.lru.prev, &x.tails.lru
-		t.prev.next, x.tails.lru.prev = t, t
+		x.tails.push(t)
 	}
 	for st := range x.streams {
 		for back := numChunks; back >= 0; back-- {

@@ -5,10 +5,13 @@ import "time"
 // tail is the last record of a stock sender's connection.
 type tail struct {
 	conn       uint64
-	live       bool // conn is one of this process
 	hash       uint64
-	used       int64 // when the record was received, in seconds since 1970
-	prev, next *tail // by last use
+	indexed    uint64 // the hash under which it is in tails.hashes: this one, or one before
+	used       int64  // when the record was received, in seconds since 1970
+	prev, next *tail  // by last use
+	live       bool   // conn is one of this process
+	stale      bool   // it is in tails.stale
+	gone       bool
 }
 
 // tails are those of an address. Nobody says which of them are still of use: a
@@ -16,9 +19,12 @@ type tail struct {
 // are kept, all others for a day of running.
 type tails struct {
 	byConn map[uint64]*tail // live ones
-	hashes map[uint64]int   // how many tails have a hash
-	stored map[uint64]bool  // hashes that the store has
-	lru    tail             // sentinel of a ring, the least recent first
+	// hashes are how many tails have a hash. A connection's next record changes it, but who
+	// asks is only the first record of another one: until then the tail is in stale.
+	hashes map[uint64]int
+	stale  []*tail
+	stored map[uint64]bool // hashes that the store has
+	lru    tail            // sentinel of a ring, the least recent first
 	n      int
 	old    bool // the store has them in the form of before
 }
@@ -35,16 +41,41 @@ func (ts *tails) init() {
 
 func (ts *tails) of(conn uint64) bool { return ts.byConn[conn] != nil }
 
-func (ts *tails) has(hash uint64) bool { return ts.hashes[hash] > 0 }
+func (ts *tails) has(hash uint64) bool {
+	ts.index()
+	return ts.hashes[hash] > 0
+}
+
+// index brings hashes up to date.
+func (ts *tails) index() {
+	for i, t := range ts.stale {
+		ts.stale[i] = nil
+		if t.stale = false; t.gone {
+			continue
+		}
+		ts.unindex(t)
+		t.indexed = t.hash
+		ts.hashes[t.hash]++
+	}
+	if ts.stale = ts.stale[:0]; cap(ts.stale) > 2*ts.n+keepTails {
+		ts.stale = nil
+	}
+}
+
+func (ts *tails) unindex(t *tail) {
+	if ts.hashes[t.indexed]--; ts.hashes[t.indexed] == 0 {
+		delete(ts.hashes, t.indexed)
+	}
+}
 
 // add puts a tail behind all others.
 func (ts *tails) add(x *sender, t *tail) {
 	if t.live {
 		ts.byConn[t.conn] = t
 	}
+	t.indexed = t.hash
 	ts.hashes[t.hash]++
-	t.prev, t.next = ts.lru.prev, &ts.lru
-	t.prev.next, ts.lru.prev = t, t
+	ts.push(t)
 	ts.n++
 	x.took(tailCost)
 }
@@ -53,24 +84,33 @@ func (ts *tails) remove(x *sender, t *tail) {
 	if t.live && ts.byConn[t.conn] == t {
 		delete(ts.byConn, t.conn)
 	}
-	if ts.hashes[t.hash]--; ts.hashes[t.hash] == 0 {
-		delete(ts.hashes, t.hash)
-	}
+	ts.unindex(t)
+	t.gone = true
 	t.prev.next, t.next.prev = t.next, t.prev
 	ts.n--
 	x.took(-tailCost)
+}
+
+// push makes t the most recent.
+func (ts *tails) push(t *tail) {
+	t.prev, t.next = ts.lru.prev, &ts.lru
+	t.prev.next, ts.lru.prev = t, t
 }
 
 // set says what the last record of a connection is.
 func (ts *tails) set(x *sender, conn, hash uint64, received time.Time) {
 	t := ts.byConn[conn]
 	if t == nil {
-		t = &tail{conn: conn, live: true}
-	} else {
-		ts.remove(x, t)
+		ts.add(x, &tail{conn: conn, live: true, hash: hash, used: received.Unix()})
+		return
 	}
 	t.hash, t.used = hash, received.Unix()
-	ts.add(x, t)
+	t.prev.next, t.next.prev = t.next, t.prev
+	ts.push(t)
+	if !t.stale {
+		t.stale = true
+		ts.stale = append(ts.stale, t)
+	}
 }
 
 // forget drops what a connection's last record was: it was not committed.
