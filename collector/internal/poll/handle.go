@@ -58,8 +58,7 @@ func (p *Poller) Register(c *Conn, ready func() (stays bool, c Class)) (*Handle,
 		p.slots = append(p.slots, nil)
 	}
 	p.slots[h.slot] = h
-	p.of[h.class]++
-	p.open.Add(1)
+	p.of[h.class].Add(1)
 	return h, nil
 }
 
@@ -179,8 +178,7 @@ func (h *Handle) Close() {
 	h.tell(Out)
 	_ = h.update() // the descriptor is still open
 	h.closed = true
-	h.p.of[h.class]--
-	h.p.open.Add(-1)
+	h.p.of[h.class].Add(-1)
 	h.p.slots[h.slot] = nil
 	h.p.free = append(h.p.free, h.slot)
 }

@@ -39,7 +39,12 @@ func pair(t *testing.T, ln net.Listener) (*Conn, *net.TCPConn) {
 
 func open(t *testing.T, after func()) (*Poller, net.Listener) {
 	t.Helper()
-	p, err := Open(after, func() bool { return false })
+	return openBusy(t, after, func() bool { return false })
+}
+
+func openBusy(t *testing.T, after func(), busy func() bool) (*Poller, net.Listener) {
+	t.Helper()
+	p, err := Open(after, busy)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,15 +46,14 @@ type Poller struct {
 	hot   atomic.Int64 // ns after start until which nobody naps
 	wg    sync.WaitGroup
 	stuck *time.Timer
-	turn  atomic.Uint64 // whose goroutine's turn it is
-	open  atomic.Int64  // connections
+	turn  atomic.Uint64         // whose goroutine's turn it is
+	of    [classes]atomic.Int64 // connections of each class
 
 	mu     sync.Mutex
-	slots  []*Handle    // guarded by mu; by number
-	free   []int32      // guarded by mu: numbers not in use
-	gen    int32        // guarded by mu: of the next handle
-	closed bool         // guarded by mu
-	of     [classes]int // guarded by mu: connections of each class
+	slots  []*Handle // guarded by mu; by number
+	free   []int32   // guarded by mu: numbers not in use
+	gen    int32     // guarded by mu: of the next handle
+	closed bool      // guarded by mu
 }
 
 // Open starts a Poller. after is called at the end of each round, in which ready was
@@ -89,7 +88,12 @@ func (p *Poller) Close() error {
 }
 
 // Len is how many connections it has.
-func (p *Poller) Len() int { return int(p.open.Load()) }
+func (p *Poller) Len() (n int) {
+	for c := range p.of {
+		n += int(p.of[c].Load())
+	}
+	return n
+}
 
 // Hot says that a connection sends as fast as it is answered, or faster: for a
 // moment, no round waits for more.

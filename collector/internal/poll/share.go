@@ -109,9 +109,7 @@ func (p *Poller) serve(events []unix.EpollEvent) (waits bool) {
 
 // serveClass gives those of a class their turns until end.
 func (p *Poller) serveClass(c Class, end time.Time) {
-	p.mu.Lock()
-	left := p.of[c]
-	p.mu.Unlock()
+	left := int(p.of[c].Load())
 	var events [step]unix.EpollEvent
 	for left > 0 && time.Now().Before(end) {
 		asked := min(left, step)
@@ -140,9 +138,9 @@ func (h *Handle) move(to Class) {
 	armed, waits := h.armed, h.waits
 	h.armed, h.waits = false, [2]chan struct{}{}
 	err := h.update()
-	h.p.of[h.class]--
+	h.p.of[h.class].Add(-1)
 	h.class = to
-	h.p.of[to]++
+	h.p.of[to].Add(1)
 	h.armed, h.waits = armed, waits
 	h.failed = errors.Join(err, h.update())
 }

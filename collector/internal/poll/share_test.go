@@ -36,11 +36,7 @@ func TestHeavyComeLast(t *testing.T) {
 		t.Cleanup(func() { over.Store(true); within(t, "a heavy one ends", done); h.Close() })
 		far.Write([]byte("x"))
 	}
-	need.Wait(t, "all are heavy", func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.of[Heavy] == heavies
-	})
+	need.Wait(t, "all are heavy", func() bool { return p.of[Heavy].Load() == heavies })
 	c, far := pair(t, ln)
 	came := make(chan int64, 1)
 	r := &reader{c: c}
@@ -103,7 +99,7 @@ func TestClassesChange(t *testing.T) {
 		need.Wait(t, "it has its class", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return h.class == want && p.of[want] == 1 && p.of[Light]+p.of[Fresh]+p.of[Heavy] == 1
+			return h.class == want && p.of[want].Load() == 1 && p.Len() == 1
 		})
 	}
 	far.Close()
@@ -148,20 +144,7 @@ func fdOf(c *Conn) (n int) {
 // While what they bring would have to wait, heavy connections have no turns; light ones do.
 func TestBusy(t *testing.T) {
 	var busy atomic.Bool
-	p, err := Open(func() {}, busy.Load)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ln.Close()
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	p, ln := openBusy(t, func() {}, busy.Load)
 	var turns [2]atomic.Int64
 	var far [2]*net.TCPConn
 	for i, class := range []Class{Light, Heavy} {
