@@ -40,14 +40,13 @@ func receiveBuffer(n int) int {
 // throws away what is on its way, and thousands of senders that send it again all at once
 // drown the others.
 func (l *Listener) share() {
-	l.mu.Lock()
+	l.mu.Lock() // also while it is set: of two changes the later one is to hold
+	defer l.mu.Unlock()
 	size := receiveBuffer(len(l.conns) + 1)
-	same := size == l.shared
-	l.shared = size
-	l.mu.Unlock()
-	if same {
+	if size == l.shared {
 		return
 	}
+	l.shared = size
 	for _, ln := range l.ln {
 		setReceiveBuffer(ln, size, l.ownBuffer)
 	}

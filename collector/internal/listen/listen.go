@@ -7,7 +7,7 @@
 // One goroutine a listening socket accepts, one sweeps for idle and slow
 // connections, each connection has the one goroutine of its handler, and so has
 // a newcomer while those in its way are asked whether they are alive.
-// Lock order: Listener.mu is the only lock and nothing is called under it.
+// Lock order: Listener.mu is the only lock, and nothing that may wait is called under it.
 package listen
 
 import (
