@@ -66,7 +66,7 @@ var attacks = []attack{
 	{"unread-heartbeats", func() []byte { return evilFrames(256, remote.Heartbeat, "") }, (*Hostile).unread},
 	{"unread-records", func() []byte { return bytes.Repeat(evilRecord(1), 64) }, (*Hostile).unread},
 	{"slow-readers", func() []byte { return evilFrames(256, remote.Heartbeat, "") }, (*Hostile).slowRead},
-	{"small-bursts", func() []byte { return evilRecord(1) }, (*Hostile).burst},
+	{"small-bursts", func() []byte { return bytes.Repeat(evilRecord(1), 8) }, (*Hostile).burst},
 	{"records", func() []byte { return bytes.Repeat(evilRecord(1), 16) }, (*Hostile).flood},
 }
 
@@ -255,15 +255,10 @@ func (h *Hostile) slowRead(p *hostilePeer) {
 
 // burst sends a few records, as a host does that something happens on, three times a second.
 func (h *Hostile) burst(p *hostilePeer) {
-	const few, every = 8, 330 * time.Millisecond
-	if time.Since(p.last) < every {
-		return
+	if time.Since(p.last) >= 330*time.Millisecond {
+		p.last = time.Now()
+		h.flood(p)
 	}
-	p.last = time.Now()
-	if n, err := unix.Write(p.fd, bytes.Repeat(h.block, few)); err == nil {
-		h.wrote(n)
-	}
-	h.read(p, len(h.in))
 }
 
 // oneByte sends the next byte of a record.
