@@ -53,13 +53,15 @@ func (f *Files) Stranger(id seglog.ID) (other seglog.ID) {
 		if err != nil {
 			continue // said when it is verified
 		}
-		if marks, err := r.marks(); err == nil && marks.id != (seglog.ID{}) {
+		marks, err := r.marks()
+		_ = r.Close() // only read
+		switch {
+		case err != nil || marks.id == (seglog.ID{}):
+		case marks.id == id:
+			return other
+		default:
 			votes[marks.id]++
 		}
-		_ = r.Close() // only read
-	}
-	if votes[id] > 0 {
-		return other
 	}
 	for x, n := range votes {
 		if n > votes[other] || n == votes[other] && x.String() < other.String() {
