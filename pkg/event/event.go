@@ -25,6 +25,14 @@ type Event struct {
 // Time returns the event's time.
 func (e *Event) Time() time.Time { return time.UnixMilli(e.Ms) }
 
+// farFuture is how far a time may lie beyond its receipt, in ms.
+const farFuture = int64(24 * time.Hour / time.Millisecond)
+
+// IsFarFuture says whether a time lies so far beyond its receipt, both in ms since 1970,
+// that it says nothing about when something was: more than a day. A collector keeps and
+// finds such an event, and believes nothing else of it.
+func IsFarFuture(ms, received int64) bool { return ms > received+farFuture }
+
 // Size returns the length of the event's records in bytes, without newlines.
 func (e *Event) Size() int {
 	n := 0

@@ -55,7 +55,7 @@ func receipt(ev *event.Event) (at int64) {
 // isFarFuture says whether an event's time says nothing about when it was.
 func isFarFuture(ev *event.Event) bool {
 	at := receipt(ev)
-	return at > 0 && ev.Ms > at+farFuture.Milliseconds()
+	return at > 0 && event.IsFarFuture(ev.Ms, at)
 }
 
 // printed says whether an event is one that the old version printed, or had passed

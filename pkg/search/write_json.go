@@ -90,10 +90,6 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	return append(dst, '}', '\n')
 }
 
-// farFuture is how far an event's time may lie beyond its receipt before it is
-// said to be of the future: the collector believes none that is further.
-const farFuture = 24 * time.Hour
-
 // appendOrigin appends what the collector that received an event knows of it.
 func appendOrigin(dst []byte, ev *event.Event) []byte {
 	if from := ev.From; from != nil {
@@ -109,7 +105,7 @@ func appendOrigin(dst []byte, ev *event.Event) []byte {
 	if len(ev.Records) > 0 && ev.Records[0].Received != 0 {
 		at := ev.Records[0].Received
 		dst = appendRFC3339(append(dst, `,"received":`...), at)
-		if ev.Ms > at+farFuture.Milliseconds() {
+		if event.IsFarFuture(ev.Ms, at) {
 			dst = append(dst, `,"future":true`...)
 		}
 	}

@@ -74,7 +74,7 @@ func TestCarriedOrigins(t *testing.T) {
 			for i := range ev.Records {
 				text += fmt.Sprintf(" +%d", ev.Records[i].Received-storetest.Start.UnixMilli())
 			}
-			got = append(got, fmt.Sprintf("%s far=%v", text, isFar(ev.Ms, storetest.Start.UnixMilli())))
+			got = append(got, fmt.Sprintf("%s far=%v", text, event.IsFarFuture(ev.Ms, storetest.Start.UnixMilli())))
 			return nil
 		})
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // maxName is the longest host name told apart from others.
@@ -38,7 +39,7 @@ func (h *Head) newHost(info store.Host) *host {
 
 // know adds a host that the store knows.
 func (h *Head) know(info store.Host) {
-	if !info.Last.IsZero() && isFar(info.LastEventMs, info.Last.UnixMilli()) {
+	if !info.Last.IsZero() && event.IsFarFuture(info.LastEventMs, info.Last.UnixMilli()) {
 		info.LastEventMs = 0 // of a version that believed any time
 	}
 	x := h.newHost(info)

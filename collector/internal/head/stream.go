@@ -8,13 +8,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// farFuture is how far a record's time may lie beyond its receipt. What lies
-// further moves no clock of ours: the event is kept and found, and that is all.
-const farFuture = int64(24 * time.Hour / time.Millisecond)
-
-// isFar says whether a time, in ms, is too far beyond that of receipt.
-func isFar(ms, received int64) bool { return ms > received+farFuture }
-
 // stream is what one sender sends under one host's name. The records of an event
 // are those of one stream: whoever else uses the name can neither add to its
 // events nor end them. Records from the far future are a stream of their own, for
@@ -72,7 +65,7 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 
 // add hands a record to its stream.
 func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, now time.Time) *stream {
-	far := r.Err == nil && isFar(r.Ms(), r.Received)
+	far := r.Err == nil && event.IsFarFuture(r.Ms(), r.Received)
 	st := h.streamOf(x, streamKey{sender, far})
 	st.asm.Add(r, lsn, now)
 	return st
