@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestEventKeptOpen has a sender keep one event open with ten records a second on a disk

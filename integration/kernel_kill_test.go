@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestKernelForwarderKilled: our forwarder is the audit daemon and is killed at

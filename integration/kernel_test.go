@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // openKernel takes the kernel's audit for this test and gives it back after it.

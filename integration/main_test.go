@@ -12,7 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // built holds the binaries of this run, made by the first test that needs them.

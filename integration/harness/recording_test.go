@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestRecord makes a recording of the real kernel through the stock auditd. With

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestStockPair checks the harness itself with the two stock ends: what the stock

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // verdict is a line, what the stock program of 3.0.9 says about it (recorded

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 

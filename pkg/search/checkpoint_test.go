@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // spread makes a log of n events that are up to two seconds apart and mixed.

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // disordered returns the log's lines as a writer that races itself, a lost disk

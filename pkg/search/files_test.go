@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // logFolder lays a log out as rotation leaves it: the oldest in the file with

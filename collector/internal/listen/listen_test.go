@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 

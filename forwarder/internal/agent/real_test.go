@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // serials counts the events with the workload's key, by serial.

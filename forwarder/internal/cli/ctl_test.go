@@ -20,7 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot/boottest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // A FIFO where a file is to be read is refused at once: it would be waited for, for

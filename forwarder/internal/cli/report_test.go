@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestReportOnTerminal shows a report in a pager, with bars as wide as the terminal.

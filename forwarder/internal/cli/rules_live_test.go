@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 )

@@ -18,7 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
-	"github.com/auditfleet/auditfleet/integration/need"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
 	"github.com/auditfleet/auditfleet/pkg/tables"

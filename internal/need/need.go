@@ -1,8 +1,8 @@
 // Package need says what a test needs from the machine: root, the kernel's
 // audit, a stock tool. Where it is missing the test is skipped with the reason,
 // or, with AUDITFLEET_REQUIRE=1 (as CI sets it), fails: a skip there would be a
-// hole in what CI shows. Beside that it has what tests of many packages look through:
-// a terminal, a buffer, a wait. Any package's tests may import it.
+// hole in what CI shows. It also has what tests of many packages share: a pseudo
+// terminal, a buffer, a wait. Any package's tests may import it.
 package need
 
 import (
