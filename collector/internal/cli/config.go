@@ -26,27 +26,27 @@ import (
 type options struct {
 	auditd conf.Auditd // the stock keys, of which the server's have effect here
 
-	store, api, apiGroup, http, grpc string
-	listen                           []string
-	node                             string
-	flush                            string
-	freq                             int
-	ports                            string
-	idle                             int // seconds
-	maxConns                         int
-	frameTimeout, drainTimeout       time.Duration
-	maxInFlight                      int64
-	maxTotal, openHost, openTotal    int64
-	openEvents, openEventsIn         int
-	openAge                          time.Duration
-	hostsFile                        string
-	reserve, maxBytes                int64
-	maxDays                          int
-	stateFile                        string
-	allowHalt                        bool
-	maxHosts, metricHosts, newNames  int
-	logLevel                         string
-	logJSON                          bool
+	store, api, apiGroup, http      string
+	listen                          []string
+	node                            string
+	flush                           string
+	freq                            int
+	ports                           string
+	idle                            int // seconds
+	maxConns                        int
+	frameTimeout, drainTimeout      time.Duration
+	maxInFlight                     int64
+	maxTotal, openHost, openTotal   int64
+	openEvents, openEventsIn        int
+	openAge                         time.Duration
+	hostsFile                       string
+	reserve, maxBytes               int64
+	maxDays                         int
+	stateFile                       string
+	allowHalt                       bool
+	maxHosts, metricHosts, newNames int
+	logLevel                        string
+	logJSON                         bool
 }
 
 const (
@@ -75,7 +75,6 @@ func (o *options) addFlags(f *pflag.FlagSet) {
 	f.StringSliceVar(&o.listen, "listen", nil, "address and port to receive on, several with commas (default \""+defaultListen+"\")")
 	f.StringVar(&o.api, "api", "", "unix socket for queries (default STORE/"+server.APISocket+")")
 	f.StringVar(&o.apiGroup, "api-group", "", "group that may query beside root")
-	f.StringVar(&o.grpc, "grpc", "", "address and port for gRPC forwarders (not in this version)")
 	f.StringVar(&o.http, "http", o.http, "address and port of /metrics, /healthz and /readyz; \"\" for none")
 	f.StringVar(&o.node, "node", "", "name under which the collector's own events are stored (default the host name)")
 	f.StringVar(&o.hostsFile, "hosts-file", "", "names of senders whose records have no node=: lines of an address and a name, as in /etc/hosts")
@@ -265,8 +264,6 @@ func (o *options) config() (server.Config, error) {
 		return server.Config{}, errors.New("--max-hosts, --max-new-names and --metric-hosts: must be at least 1")
 	case o.drainTimeout <= 0:
 		return server.Config{}, errors.New("--drain-timeout: must be positive")
-	case o.grpc != "":
-		return server.Config{}, errors.New("--grpc: this version receives the audisp-remote protocol only (--listen)")
 	}
 	if strings.ContainsFunc(o.node, func(r rune) bool { return r <= ' ' || r == 0x7f }) || len(o.node) > 255 {
 		return server.Config{}, fmt.Errorf("--node %q: a name is one word of at most 255 bytes", o.node)
