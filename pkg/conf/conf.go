@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
 // maxFile bounds what is read; a configuration file is a page or two.
@@ -42,6 +43,15 @@ type Key struct {
 
 // Schema is the keywords a file may have.
 type Schema []Key
+
+// Names lists the keywords, in the order of the schema.
+func (s Schema) Names() []string {
+	names := make([]string, len(s))
+	for i, k := range s {
+		names[i] = k.Name
+	}
+	return names
+}
 
 // File is a parsed file: which keys it has and where.
 type File struct {
@@ -205,7 +215,7 @@ func (f *File) line(n int, raw []byte, schema Schema) {
 	i := slices.IndexFunc(schema, func(k Key) bool { return k.Name == key })
 	if i < 0 {
 		hint := ""
-		if near := nearest(key, schema); near != "" {
+		if near := nearest.Word(key, max(len(key)/3, 1), schema.Names()); near != "" {
 			hint = "did you mean " + near + "?"
 		}
 		f.fail(n, "", fmt.Sprintf("unknown keyword %q", clip(key)), hint)
@@ -303,42 +313,4 @@ func clip(s string) string {
 		return s[:60] + "…"
 	}
 	return s
-}
-
-// nearest is the keyword closest to a mistyped one, "" when none is near.
-func nearest(word string, schema Schema) string {
-	if len(word) > 64 {
-		return ""
-	}
-	best, at := "", max(len(word)/3, 1)+1
-	for _, k := range schema {
-		if d := distance(word, k.Name); d < at {
-			best, at = k.Name, d
-		}
-	}
-	return best
-}
-
-// distance is the number of single-character edits, a swap of neighbours one.
-func distance(a, b string) int {
-	before, row := []int(nil), make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next := make([]int, len(b)+1)
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

@@ -3,7 +3,6 @@ package record
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,9 +11,9 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the golden files again")
+	"github.com/auditfleet/auditfleet/internal/golden"
+)
 
 func lines(t testing.TB, names ...string) [][]byte {
 	t.Helper()
@@ -81,19 +80,7 @@ func TestSamples(t *testing.T) {
 		}
 		got.WriteString(dump(&r))
 	}
-	golden := filepath.Join("testdata", "samples.golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(got.String(), "\n")); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
-	}
+	golden.Compare(t, "testdata/samples.golden", got.String())
 }
 
 // TestRealKernel reads what stock auditd 3.0.9 logged of a Linux 6.18 kernel.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
 // Error is a command line that is refused. Msg is what auditctl says, Hint what
@@ -92,44 +94,11 @@ func printable(s string) string {
 // suggest returns "did you mean …?" for the candidate nearest to word, "" when
 // none is near.
 func suggest(word string, candidates []string) string {
-	best, bestDist := "", 1+min(3, max(1, len(word)/3))
-	lower := strings.ToLower(word)
-	for _, c := range candidates {
-		if d := distance(lower, strings.ToLower(c), bestDist); d < bestDist {
-			best, bestDist = c, d
-		}
-	}
-	if best == "" {
+	near := nearest.Word(word, min(3, max(1, len(word)/3)), candidates)
+	if near == "" {
 		return ""
 	}
-	return "did you mean " + best + "?"
-}
-
-// distance counts insertions, deletions, replacements and swaps of neighbours
-// between a and b; limit or more when there are at least that many.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) >= limit || len(b)-len(a) >= limit || len(a) > 64 {
-		return limit
-	}
-	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], before[j-2]+1)
-			}
-		}
-		before, prev, cur = prev, cur, before
-	}
-	return prev[len(b)]
+	return "did you mean " + near + "?"
 }
 
 // or joins the non-empty hints.

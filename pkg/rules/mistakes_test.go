@@ -8,11 +8,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/auditfleet/auditfleet/internal/golden"
 )
 
 // TestMistakes shows what is said to typical mistakes: testdata/mistakes/NAME.txt
-// holds the line, then what is printed. AUDITFLEET_UPDATE=1 writes them again.
+// holds the line, then what is printed. -update writes them again.
 func TestMistakes(t *testing.T) {
 	files, err := filepath.Glob("testdata/mistakes/*.txt")
 	if err != nil || len(files) < 30 {
@@ -24,17 +24,8 @@ func TestMistakes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			line, want, _ := strings.Cut(string(data), "\n")
-			got := sayLine(line)
-			if os.Getenv("AUDITFLEET_UPDATE") == "1" {
-				if err := os.WriteFile(path, []byte(line+"\n"+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Error(diff)
-			}
+			line, _, _ := strings.Cut(string(data), "\n")
+			golden.Compare(t, path, line+"\n"+sayLine(line))
 		})
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
+	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -110,7 +111,7 @@ func TestScripts(t *testing.T) {
 			},
 		},
 		RequireExplicitExec: true,
-		UpdateScripts:       os.Getenv("AUDITFLEET_UPDATE") == "1",
+		UpdateScripts:       golden.Update(),
 	})
 }
 

@@ -11,17 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
 // Every key of auditd.conf with good, bad and edge values. Each line of
 // testdata/auditd-keys.txt is lines of a file (apart by " ; "), the verdict of
-// stock auditd 3.0.9 and ours; AUDITFLEET_UPDATE=1 writes both columns again. A
+// stock auditd 3.0.9 and ours; -update writes both columns again. A
 // line whose verdicts differ says why in a fourth column, which is kept.
 const keysFile = "testdata/auditd-keys.txt"
 
@@ -181,7 +181,6 @@ func TestEveryKeyOfAuditdConf(t *testing.T) {
 // compareKeys compares both verdicts of each case in a file with what it says.
 func compareKeys(t *testing.T, file string, judge func(*testing.T, keyCase) keyCase) {
 	t.Helper()
-	update := os.Getenv("AUDITFLEET_UPDATE") == "1"
 	cases := readKeyCases(t, file)
 	got := make([]keyCase, len(cases))
 	t.Run("all", func(t *testing.T) {
@@ -189,29 +188,21 @@ func compareKeys(t *testing.T, file string, judge func(*testing.T, keyCase) keyC
 			t.Run(c.lines, func(t *testing.T) {
 				t.Parallel()
 				got[i] = judge(t, c)
-				if g := got[i]; g.ours != g.stock && g.why == "" && !update {
+				if g := got[i]; g.ours != g.stock && g.why == "" && !golden.Update() {
 					t.Errorf("stock says %s, we say %s and it is not said why", g.stock, g.ours)
 				}
 			})
 		}
 	})
-	if update {
-		var out strings.Builder
-		for _, g := range got {
-			line := fmt.Sprintf(keysFormat, g.lines, g.stock, g.ours)
-			if g.why != "" {
-				line += " | " + g.why
-			}
-			out.WriteString(strings.TrimRight(line, " ") + "\n")
+	var out strings.Builder
+	for _, g := range got {
+		line := fmt.Sprintf(keysFormat, g.lines, g.stock, g.ours)
+		if g.why != "" {
+			line += " | " + g.why
 		}
-		if err := os.WriteFile(file, []byte(out.String()), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
+		out.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
-	if diff := cmp.Diff(cases, got, cmp.AllowUnexported(keyCase{})); diff != "" {
-		t.Error(diff)
-	}
+	golden.Compare(t, file, out.String())
 }
 
 // No key is left out of the tables: each has a value we take and one we refuse.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -24,10 +23,9 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
-
-var update = flag.Bool("update", false, "write testdata anew; the README is to have it, too")
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
@@ -195,19 +193,8 @@ func TestBrokenHosts(t *testing.T) {
 				t.Errorf("exit code %d, want %d", code, b.exit)
 			}
 			file := "testdata/" + strings.NewReplacer(" ", "-", ",", "", "=", "").Replace(b.name) + ".txt"
-			if *update {
-				if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), out.String()); diff != "" {
-				t.Error(diff)
-			}
-			if block := fmt.Sprintf("```console\n$ forwarder doctor; echo $?     # %s\n%s%d\n```\n", b.name, want, b.exit); !strings.Contains(string(readme), block) {
+			golden.Compare(t, file, out.String())
+			if block := fmt.Sprintf("```console\n$ forwarder doctor; echo $?     # %s\n%s%d\n```\n", b.name, out.String(), b.exit); !strings.Contains(string(readme), block) {
 				t.Errorf("the README does not have:\n%s", block)
 			}
 			if !slices.IsSortedFunc(list, func(a, b doctor.Finding) int { return b.Weight - a.Weight }) {

@@ -111,14 +111,3 @@ func (l *Line) IgnoresErrors() (goOn, fails bool) {
 	}
 	return false, false
 }
-
-// Errors lists the lines that are refused.
-func (f *File) Errors() []*Line {
-	var bad []*Line
-	for i := range f.Lines {
-		if f.Lines[i].Err != nil {
-			bad = append(bad, &f.Lines[i])
-		}
-	}
-	return bad
-}

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,11 +21,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
-
-var update = flag.Bool("update", false, "write the fixture again")
 
 func fill(t testing.TB, s store.Store, from, batches int) {
 	t.Helper()
@@ -417,7 +415,7 @@ func TestFixture(t *testing.T) {
 	enc, _ := zstd.NewWriter(nil)
 	dec, _ := zstd.NewReader(nil)
 	defer dec.Close()
-	if *update {
+	if golden.Update() {
 		dir := made(t, 4)
 		if err := os.MkdirAll("testdata/v1", 0o755); err != nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -18,11 +17,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
-
-var update = flag.Bool("update", false, "write the fixture again")
 
 // fixtureTable is what testdata/v2.group holds, and v1.group but for who sent it.
 func fixtureTable(t testing.TB) *store.Table {
@@ -73,7 +71,7 @@ func all(g *Group, q *search.Query) (out []string, err error) {
 // TestFixture reads groups that each version wrote. They must be read for ever.
 func TestFixture(t *testing.T) {
 	c := codec(t)
-	if *update {
+	if golden.Update() {
 		blob, _, err := c.Encode(fixtureTable(t))
 		if err != nil {
 			t.Fatal(err)

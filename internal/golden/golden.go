@@ -1,0 +1,36 @@
+// Package golden compares what a test got with a file that holds what it should get.
+// `go test PACKAGE -update` writes the files again, to be reviewed before they are
+// committed. Any package's tests may import it; no other code does.
+package golden
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write golden files again instead of comparing with them")
+
+// Update reports whether the test is to write its golden files again, for tests whose
+// files are more than one text.
+func Update() bool { return *update }
+
+// Compare fails the test where file does not hold got, or writes the file again.
+func Compare(t testing.TB, file, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil { //nolint:gosec // a file of the source tree, which all may read
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
