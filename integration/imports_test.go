@@ -58,13 +58,15 @@ var mayImport = map[string][]string{
 	"pkg/conf":                    {"pkg/fsys", "pkg/nearest", "pkg/nss"},
 	"pkg/search":                  {"pkg/fsys", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/report":                  {"pkg/nss", "pkg/option", "pkg/terminal", "pkg/search", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
-	"pkg/dispatch":                {"pkg/conf", "pkg/syslog"},
+	"pkg/dispatch":                {"pkg/conf", "pkg/syslog", "pkg/wake"},
 	"pkg/syslog":                  {},
 	"pkg/action":                  {"pkg/conf", "pkg/syslog"},
 	"pkg/seglog":                  {"pkg/fsys"},
 	"pkg/fsys":                    {},
 	"pkg/metrics":                 {},
 	"pkg/terminal":                {},
+	"pkg/varint":                  {},
+	"pkg/wake":                    {},
 	"integration":                 {"internal", "pkg", "proto"},
 
 	// What only tests import.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 const (
@@ -31,7 +32,7 @@ type processSink struct {
 	enc    encoder
 	stderr *os.File
 	done   chan struct{}
-	wake   chan struct{} // an administrator asked for another try, capacity 1
+	again  wake.Signal // an administrator asked for another try, or for the end
 
 	rest []byte // of the stream: what a dead process had not read; run's
 
@@ -54,7 +55,7 @@ type child struct {
 }
 
 func newProcessSink(p *plugin, limit bound, stderr *os.File) *processSink {
-	return &processSink{p: p, q: newQueue(limit), enc: encoder{format: p.conf.Format}, stderr: stderr, done: make(chan struct{}), wake: make(chan struct{}, 1)}
+	return &processSink{p: p, q: newQueue(limit), enc: encoder{format: p.conf.Format}, stderr: stderr, done: make(chan struct{}), again: wake.New()}
 }
 
 func (s *processSink) put(b *Batch) int {
@@ -88,10 +89,7 @@ func (s *processSink) revive() {
 	s.mu.Lock()
 	s.failed, s.restarts = false, 0
 	s.mu.Unlock()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.again.Set()
 }
 
 func (s *processSink) fill(st *Stats) {
@@ -157,7 +155,7 @@ func (s *processSink) pauseFor(d time.Duration) {
 		select {
 		case <-timer:
 			return
-		case <-s.wake:
+		case <-s.again:
 			s.mu.Lock()
 			failed := s.failed
 			s.mu.Unlock()
@@ -273,7 +271,7 @@ func (s *processSink) feed(c *child) error {
 				return nil
 			}
 			select {
-			case <-s.q.wake:
+			case <-s.q.changed:
 			case <-c.exited:
 			}
 			continue
@@ -377,10 +375,7 @@ func (s *processSink) stop(deadline time.Time) {
 	s.limitLocked()
 	s.mu.Unlock()
 	s.q.close()
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
+	s.again.Set()
 	<-s.done
 }
 

@@ -1,6 +1,10 @@
 package dispatch
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/auditfleet/auditfleet/pkg/wake"
+)
 
 // Batch is records on their way to plugins. Its bytes are copied by Add and never
 // change after Put, so that all queues share them.
@@ -52,8 +56,8 @@ type span struct {
 // slack bytes: the kernel's bursts come faster than any plugin reads. A record
 // leaves it when the consumer says that it was dealt with.
 type queue struct {
-	slack int
-	wake  chan struct{} // signalled after put and close, capacity 1
+	slack   int
+	changed wake.Signal // set after put and close
 
 	mu     sync.Mutex // guards what follows
 	spans  []span     // oldest first
@@ -65,7 +69,7 @@ type queue struct {
 }
 
 func newQueue(b bound) *queue {
-	return &queue{slack: b.slack, depth: b.depth, wake: make(chan struct{}, 1)}
+	return &queue{slack: b.slack, depth: b.depth, changed: wake.New()}
 }
 
 // bound is how much a queue holds.
@@ -89,16 +93,9 @@ func (q *queue) put(b *Batch) (dropped int) {
 	}
 	q.mu.Unlock()
 	if n > 0 {
-		q.signal()
+		q.changed.Set()
 	}
 	return b.Len() - n
-}
-
-func (q *queue) signal() {
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
 }
 
 // head returns the oldest records, an empty span when there are none, and
@@ -148,7 +145,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	q.signal()
+	q.changed.Set()
 }
 
 func (q *queue) len() (count, most int) {

@@ -56,7 +56,7 @@ func (s *syslogSink) run() {
 			if closed {
 				return
 			}
-			<-s.q.wake
+			<-s.q.changed
 			continue
 		}
 		err := s.w.Write(s.pri, head.b.line(head.from))

@@ -202,7 +202,7 @@ func (s *unixSink) feed(c *unixClient, gone <-chan struct{}) error {
 				return nil
 			}
 			select {
-			case <-c.q.wake:
+			case <-c.q.changed:
 				continue
 			case <-gone:
 				return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // ErrFollowers is returned when too many follow already.
@@ -26,7 +27,7 @@ const (
 // follower is a queue of events that somebody waits for. It does not hold up the
 // head: what does not fit is counted and left out, and can be searched for.
 type follower struct {
-	wake chan struct{} // of 1: there is something
+	filled wake.Signal // something was queued
 
 	mu    sync.Mutex // guards what follows
 	queue []live
@@ -64,10 +65,7 @@ func (f *follower) put(l live) {
 		f.bytes += size
 	}
 	f.mu.Unlock()
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.filled.Set()
 }
 
 // take empties the queue.
@@ -86,7 +84,7 @@ func (f *follower) take() (queue []live, lost uint64) {
 // and are left out, since the last call.
 func (h *Head) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
 	q = h.also(q)
-	f := &follower{wake: make(chan struct{}, 1)}
+	f := &follower{filled: wake.New()}
 	err := h.begin(ctx, f, q, fn)
 	defer h.end(f)
 	var damaged error // which does not keep back what is to come
@@ -173,7 +171,7 @@ func (h *Head) follow(ctx context.Context, f *follower, q *search.Query, fn func
 			continue
 		}
 		select {
-		case <-f.wake:
+		case <-f.filled:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-h.closing:

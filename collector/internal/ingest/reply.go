@@ -50,7 +50,7 @@ func (s *session) writeReplies() {
 		}
 		s.wrote(err)
 	}
-	s.wake()
+	s.room.Set()
 }
 
 func (s *session) writeSlowly() {
@@ -60,7 +60,7 @@ func (s *session) writeSlowly() {
 	err := s.writeFor(s.in.cfg.WriteTimeout)
 	s.in.owed.unblock(s)
 	s.wrote(err)
-	s.wake()
+	s.room.Set()
 	s.writeReplies()
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"golang.org/x/sys/unix"
 )
@@ -70,7 +71,7 @@ type session struct {
 	err    error // why the poller gave the connection back, nil when it is to go on
 	streak int   // batches in a row that came soon after the last answer
 
-	room chan struct{} // of 1: replies were made, or the session is broken
+	room wake.Signal // for the session's goroutine: replies were made, or the session is broken
 
 	mu       sync.Mutex
 	own      *pending   // guarded by mu: is being submitted; the reader writes its replies if it is done by then
@@ -112,7 +113,7 @@ func newSession(in *Ingest, c Conn) (*session, error) {
 	s := &session{
 		in: in, c: c, lane: in.lanes[c.ID()%uint64(len(in.lanes))],
 		host: c.Peer().Addr().Unmap().WithZone("").String(),
-		room: make(chan struct{}, 1),
+		room: wake.New(),
 		load: newLoad(in.cfg.Now()), steps: stepSize,
 	}
 	// Made once: a closure a call would be an allocation a record.
@@ -530,14 +531,7 @@ func (s *session) end() {
 	s.ending = true
 	s.mu.Unlock()
 	s.poll.Kick()
-	s.wake()
-}
-
-func (s *session) wake() {
-	select {
-	case s.room <- struct{}{}:
-	default:
-	}
+	s.room.Set()
 }
 
 // sayEnding tells the sender that the collector stops. Nobody else writes now.

@@ -54,7 +54,7 @@ func (j *Journal) commit(group []item) {
 		group[i].done(nil)
 	}
 	if tell {
-		signal(j.avail)
+		j.available.Set()
 	}
 }
 
@@ -124,7 +124,7 @@ func (j *Journal) append(records, size int) (uint64, error) {
 	case FlushIncrementalAsync:
 		if j.sinceSync >= j.opts.Freq {
 			j.sinceSync = 0
-			signal(j.bgSync)
+			j.syncDue.Set()
 		}
 	}
 	if err != nil {
@@ -195,7 +195,7 @@ func (j *Journal) reopen() error {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	j.opts.Logger.Info("the journal takes records again", "recovery", rec)
-	signal(j.avail)
+	j.available.Set()
 	return nil
 }
 
@@ -285,7 +285,7 @@ func readBatches(r next, log hclog.Logger, fn func(uint64, *Batch) error) error 
 // syncInBackground is incremental_async's other half.
 func (j *Journal) syncInBackground() {
 	defer j.wg.Done()
-	for range j.bgSync {
+	for range j.syncDue {
 		if err := j.Sync(); err != nil {
 			j.opts.Logger.Error("syncing the journal", "error", err)
 		}

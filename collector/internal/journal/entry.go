@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // The first byte of each entry. FORMAT.md describes them. A carried entry has a
@@ -66,42 +68,6 @@ func appendEntry(dst []byte, b *Batch) []byte {
 	return dst
 }
 
-// reader takes an entry apart; after the first mistake all reads are zero.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) bytes(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	out := r.b[:n:n]
-	r.b = r.b[n:]
-	return out
-}
-
-// count reads a number of things of at least size bytes each.
-func (r *reader) count(size int) int {
-	n := r.uvarint()
-	if n > uint64(len(r.b)/size) {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	return int(n)
-}
-
 // decodeEntry is the reverse of appendEntry. Records alias p.
 func decodeEntry(p []byte) (*Batch, error) {
 	if len(p) < 2 {
@@ -111,17 +77,17 @@ func decodeEntry(p []byte) (*Batch, error) {
 		return nil, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrVersion, p[0], entryVersion, carriedVersion)
 	}
 	b := &Batch{Managed: p[1]&flagManaged != 0, Carried: p[0] == carriedVersion}
-	r := reader{b: p[2:]}
-	b.First = r.uvarint()
-	b.Conn = r.uvarint()
-	if ns := r.bytes(8); ns != nil {
+	r := varint.NewReader(p[2:])
+	b.First = r.Uvarint()
+	b.Conn = r.Uvarint()
+	if ns := r.Bytes(8); ns != nil {
 		b.Received = time.Unix(0, int64(binary.LittleEndian.Uint64(ns)))
 	}
-	if n := r.bytes(1); n != nil {
+	if n := r.Bytes(1); n != nil {
 		if n[0] > maxPeer {
 			return nil, fmt.Errorf("%w: a peer's address of %d bytes", ErrEntry, n[0])
 		}
-		if peer := r.bytes(uint64(n[0])); len(peer) > 0 {
+		if peer := r.Bytes(uint64(n[0])); len(peer) > 0 {
 			var ap netip.AddrPort
 			if err := ap.UnmarshalBinary(peer); err != nil {
 				return nil, fmt.Errorf("%w: peer: %w", ErrEntry, err)
@@ -129,28 +95,28 @@ func decodeEntry(p []byte) (*Batch, error) {
 			b.Peer = ap
 		}
 	}
-	b.Host = string(r.bytes(r.uvarint()))
-	if n := r.count(2); n > 0 {
+	b.Host = string(r.Bytes(r.Uvarint()))
+	if n := r.Count(2); n > 0 {
 		b.Dropped = make([]Dropped, n)
 		for i := range b.Dropped {
-			b.Dropped[i] = Dropped{Node: string(r.bytes(r.uvarint())), Count: r.uvarint()}
+			b.Dropped[i] = Dropped{Node: string(r.Bytes(r.Uvarint())), Count: r.Uvarint()}
 		}
 	}
-	if n := r.count(5); n > 0 {
+	if n := r.Count(5); n > 0 {
 		b.Records = make([]Record, n)
 		lens := make([]uint64, n)
 		for i := range b.Records {
-			if s := r.bytes(4); s != nil {
+			if s := r.Bytes(4); s != nil {
 				b.Records[i].Seq = binary.LittleEndian.Uint32(s)
 			}
-			lens[i] = r.uvarint()
+			lens[i] = r.Uvarint()
 		}
 		for i := range b.Records {
-			b.Records[i].Raw = r.bytes(lens[i])
+			b.Records[i].Raw = r.Bytes(lens[i])
 		}
 	}
-	if r.bad || len(r.b) > 0 || b.First == 0 || b.First+b.LSNs() < b.First {
-		return nil, fmt.Errorf("%w: %d bytes left over, first LSN %d, %d records", ErrEntry, len(r.b), b.First, len(b.Records))
+	if !r.Done() || b.First == 0 || b.First+b.LSNs() < b.First {
+		return nil, fmt.Errorf("%w: %d bytes left over, first LSN %d, %d records", ErrEntry, r.Len(), b.First, len(b.Records))
 	}
 	return b, nil
 }

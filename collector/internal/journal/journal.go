@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Kind is what the journal's segments say they are.
@@ -210,8 +211,8 @@ type Journal struct {
 	taker     taker
 	closed    bool
 	started   bool
-	wake      chan struct{} // the committer's: queue or closed changed
-	avail     chan struct{} // the taker's: enough is ready, or stopped changed
+	queued    wake.Signal   // for the committer: queue or closed changed
+	available wake.Signal   // for the taker: enough is ready, or stopped changed
 	stop      chan struct{} // closed by Close: ends blocked Submits
 	stopped   bool          // the committer is gone
 
@@ -241,7 +242,7 @@ type Journal struct {
 	work       []*Batch // the group's batches that have something to be written
 
 	poked    atomic.Bool
-	bgSync   chan struct{}
+	syncDue  wake.Signal // for syncInBackground
 	wg       sync.WaitGroup
 	closing  sync.Once
 	closeErr error
@@ -277,10 +278,10 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 	j.opts = o
 	j.takeCost = min(takeCost, o.QueueBytes/4)
 	j.share.init(o.QueueBytes)
-	j.wake = make(chan struct{}, 1)
-	j.avail = make(chan struct{}, 1)
+	j.queued = wake.New()
+	j.available = wake.New()
 	j.stop = make(chan struct{})
-	j.bgSync = make(chan struct{}, 1)
+	j.syncDue = wake.New()
 	j.log = log
 	j.carried = map[uint64]uint64{}
 	return j, rec, nil
@@ -346,13 +347,6 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	return nil
 }
 
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // Stop ends the taking of batches: what was submitted is still committed, done
 // called, and handed to Take. Submits that are blocked return ErrClosed.
 func (j *Journal) Stop() {
@@ -366,8 +360,8 @@ func (j *Journal) Stop() {
 	if !was {
 		close(j.stop)
 	}
-	signal(j.wake)
-	signal(j.avail)
+	j.queued.Set()
+	j.available.Set()
 }
 
 // Close stops, waits for the committer, syncs and lets go of the folder.

@@ -93,7 +93,7 @@ func (j *Journal) hasten(little bool) {
 	j.urgent = true
 	j.mu.Unlock()
 	if idle { // else who leads looks again before it resigns
-		signal(j.wake)
+		j.queued.Set()
 	}
 }
 
@@ -123,7 +123,7 @@ func (j *Journal) lead(work []item) {
 	more := j.due()
 	j.mu.Unlock()
 	if more {
-		signal(j.wake)
+		j.queued.Set()
 	}
 }
 
@@ -134,20 +134,20 @@ func (j *Journal) run() {
 		j.mu.Lock()
 		j.stopped = true
 		j.mu.Unlock()
-		signal(j.avail)
-		close(j.bgSync)
+		j.available.Set()
+		close(j.syncDue)
 	}()
 	for {
 		j.mu.Lock()
 		if j.leader == submitter {
 			j.mu.Unlock()
-			<-j.wake // comes when it has resigned, if there is anything to do
+			<-j.queued // comes when it has resigned, if there is anything to do
 			continue
 		}
 		if !j.due() {
 			j.leader = nobody
 			j.mu.Unlock()
-			<-j.wake
+			<-j.queued
 			continue
 		}
 		if len(j.queue) == 0 { // and closed

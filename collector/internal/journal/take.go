@@ -80,7 +80,7 @@ func (j *Journal) await(ctx context.Context, wait time.Duration) error {
 		over = j.linger.C
 	}
 	select {
-	case <-j.avail:
+	case <-j.available:
 	case <-over:
 	case <-ctx.Done():
 		return ctx.Err()
@@ -103,5 +103,5 @@ func (j *Journal) release() {
 // before, or with nothing.
 func (j *Journal) Poke() {
 	j.poked.Store(true)
-	signal(j.avail)
+	j.available.Set()
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/collector/internal/seldom"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 )
@@ -75,7 +76,7 @@ type Listener struct {
 	failures  seldom.Limiter // of log lines about accepting
 	ownBuffer int            // a socket's receive buffer where nobody sets it
 	accepted  atomic.Uint64
-	changed   chan struct{} // limits changed: the sweeper looks again
+	changed   wake.Signal // limits changed: the sweeper looks again
 	sweeper   sync.WaitGroup
 	handlers  sync.WaitGroup
 	contests  sync.WaitGroup
@@ -96,7 +97,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	l := &Listener{
 		cfg:     cfg,
 		start:   time.Now(),
-		changed: make(chan struct{}, 1),
+		changed: wake.New(),
 		closing: make(chan struct{}),
 		conns:   map[*Conn]struct{}{},
 		byAddr:  map[netip.Addr][]*Conn{},
@@ -223,10 +224,7 @@ func (l *Listener) SetLimits(m Limits) error {
 	l.mu.Lock()
 	l.limits = withDefaults(m)
 	l.mu.Unlock()
-	select {
-	case l.changed <- struct{}{}:
-	default:
-	}
+	l.changed.Set()
 	return nil
 }
 

@@ -62,10 +62,7 @@ func (s *Server) NotReconfigured() {
 
 func (s *Server) setRetention(r Retention) {
 	s.keep.Store(&r)
-	select {
-	case s.retainNow <- struct{}{}:
-	default:
-	}
+	s.retainNow.Set()
 }
 
 // Rotate has everything that was acknowledged so far put into the partition that

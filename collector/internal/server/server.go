@@ -29,6 +29,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -111,7 +112,7 @@ type Server struct {
 
 	keep      atomic.Pointer[Retention]
 	names     atomic.Pointer[names]
-	retainNow chan struct{}
+	retainNow wake.Signal
 	dropMu    sync.Mutex // one partition is dropped at a time
 	// clockDoubted says that max_days does not count from the clock's day.
 	clockDoubted atomic.Bool
@@ -138,7 +139,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	stopStarting := starting(cfg.Notify)
 	defer stopStarting()
-	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), retainNow: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), retainNow: wake.New()}
 	s.keep.Store(&cfg.Retention)
 	defer func() {
 		if err != nil {

@@ -23,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 var (
@@ -156,7 +157,7 @@ type Status struct {
 // Watcher is safe for use by several goroutines.
 type Watcher struct {
 	cfg  Config
-	kick chan struct{} // something changed that may ask for an action
+	kick wake.Signal // something changed that may ask for an action
 
 	// Read for every batch.
 	low, full, suspended atomic.Bool
@@ -180,7 +181,7 @@ func New(cfg Config) *Watcher {
 	if cfg.Every == 0 {
 		cfg.Every = time.Second
 	}
-	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: make(chan struct{}, 1)}
+	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: wake.New()}
 	w.look()
 	return w
 }
@@ -236,7 +237,7 @@ func (w *Watcher) assess() {
 	w.low.Store(w.is[Low])
 	w.full.Store(reserve)
 	if was != w.is {
-		signal(w.kick)
+		w.kick.Set()
 	}
 }
 
@@ -246,13 +247,6 @@ func (w *Watcher) under(c Condition, limit, more uint64) bool {
 		limit += limit / 16
 	}
 	return limit > 0 && w.usage.Free+more < limit
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // Outcome is told when records could not be stored (the reason), and when they
@@ -284,7 +278,7 @@ func (w *Watcher) SetLimits(l Limits) {
 	w.limits = l
 	w.assess()
 	w.mu.Unlock()
-	signal(w.kick)
+	w.kick.Set()
 }
 
 // Resume ends a suspension and says whether there was one. The condition that led
