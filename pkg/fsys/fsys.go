@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"time"
 )
 
 // ErrLocked is returned by FS.Lock when somebody else holds the lock. The error
@@ -35,8 +36,17 @@ type FS interface {
 	Remove(name string) error
 	// ReadDir returns the names in a folder, sorted.
 	ReadDir(name string) ([]string, error)
+	// Stat follows symbolic links, as os.Stat does.
+	Stat(name string) (fs.FileInfo, error)
 	// Size returns a file's length in bytes.
 	Size(name string) (int64, error)
+	// Space returns how many bytes of the filesystem on which name lies are free for
+	// everybody (what is set aside for root is not), and how many it has.
+	Space(name string) (free, total uint64, err error)
+	Chmod(name string, perm fs.FileMode) error
+	// Chown changes owner and group; -1 leaves one as it is.
+	Chown(name string, uid, gid int) error
+	Chtimes(name string, atime, mtime time.Time) error
 	// SyncDir makes the entries of a folder durable: what was created, renamed
 	// or removed there before the call.
 	SyncDir(name string) error
@@ -45,16 +55,24 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
-// File is an open file. Only positional reads and writes: the log keeps its own
-// offsets. Methods may be called at once; what a read sees of a write that is
-// under way is undefined.
+// File is an open file. Methods may be called at once, Read and Write by one
+// goroutine; what a read sees of a write that is under way is undefined.
 type File interface {
+	// ReadAt and WriteAt are for a caller that keeps its own offsets. WriteAt fails on a
+	// file opened with os.O_APPEND.
 	io.ReaderAt
 	io.WriterAt
+	// Read and Write go on at the file's own offset; Write at the file's end when it was
+	// opened with os.O_APPEND.
+	io.Reader
+	io.Writer
 	io.Closer
 	Name() string
 	Size() (int64, error)
+	ModTime() (time.Time, error)
 	Truncate(size int64) error
+	Chmod(perm fs.FileMode) error
+	Chown(uid, gid int) error
 	// Allocate sets space aside for [off, off+n) and extends the file's size to
 	// it; new bytes read as zero.
 	Allocate(off, n int64) error

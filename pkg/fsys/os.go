@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,8 +37,14 @@ func (osFS) MkdirAll(name string, perm fs.FileMode) error {
 	return CheckDir(name, false)
 }
 
-func (osFS) Rename(oldname, newname string) error { return os.Rename(oldname, newname) }
-func (osFS) Remove(name string) error             { return os.Remove(name) }
+func (osFS) Rename(oldname, newname string) error      { return os.Rename(oldname, newname) }
+func (osFS) Remove(name string) error                  { return os.Remove(name) }
+func (osFS) Stat(name string) (fs.FileInfo, error)     { return os.Stat(name) }
+func (osFS) Chmod(name string, perm fs.FileMode) error { return os.Chmod(name, perm) }
+func (osFS) Chown(name string, uid, gid int) error     { return os.Chown(name, uid, gid) }
+func (osFS) Chtimes(name string, atime, mtime time.Time) error {
+	return os.Chtimes(name, atime, mtime)
+}
 
 func (osFS) ReadDir(name string) ([]string, error) {
 	entries, err := os.ReadDir(name)
@@ -57,6 +64,16 @@ func (osFS) Size(name string) (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+// Space asks for what others than root may use: ext4 sets 5 % aside, and everybody
+// else's writes fail when the rest is used up.
+func (osFS) Space(name string) (free, total uint64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(name, &st); err != nil {
+		return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
 func (osFS) SyncDir(name string) error {
@@ -115,6 +132,14 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+func (f osFile) ModTime() (time.Time, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 func (f osFile) Allocate(off, n int64) error {

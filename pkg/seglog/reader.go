@@ -36,7 +36,6 @@ func (l *Log) done() error {
 type Reader struct {
 	src     source
 	opt     Options
-	synced  bool // stop at the last durable entry
 	next    uint64
 	listed  *[]*segment
 	seg     *segment
@@ -50,12 +49,7 @@ type Reader struct {
 
 // Reader reads from the entry from on (0: from the first there is), everything
 // written, synced or not. Errors: ErrTruncated, ErrBeyond, ErrClosed.
-func (l *Log) Reader(from uint64) (*Reader, error) { return l.reader(from, false) }
-
-// SyncedReader is a Reader that returns io.EOF at the last durable entry.
-func (l *Log) SyncedReader(from uint64) (*Reader, error) { return l.reader(from, true) }
-
-func (l *Log) reader(from uint64, synced bool) (*Reader, error) {
+func (l *Log) Reader(from uint64) (*Reader, error) {
 	if err := l.done(); err != nil {
 		return nil, err
 	}
@@ -68,11 +62,11 @@ func (l *Log) reader(from uint64, synced bool) (*Reader, error) {
 	if last := l.Last(); from > last+1 {
 		return nil, fmt.Errorf("read from entry %d, the last is %d: %w", from, last, ErrBeyond)
 	}
-	return newReader(l, l.opt, from, synced), nil
+	return newReader(l, l.opt, from), nil
 }
 
-func newReader(src source, o Options, from uint64, synced bool) *Reader {
-	return &Reader{src: src, opt: o, next: from, synced: synced}
+func newReader(src source, o Options, from uint64) *Reader {
+	return &Reader{src: src, opt: o, next: from}
 }
 
 // Next returns the next entry; its payload is valid until the next call. At the
@@ -90,9 +84,6 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 		if r.after != nil && r.next >= r.after.first {
 			r.leave()
 		}
-		if r.synced && r.next > r.src.stable() {
-			return 0, nil, io.EOF
-		}
 		if r.seg == nil {
 			if err := r.enter(); err != nil {
 				return 0, nil, err
@@ -108,10 +99,6 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 				r.checked = 0
 				if f.typ != frameEntry || f.index < r.next {
 					continue
-				}
-				if r.synced && f.index > r.src.stable() {
-					r.r.seek(at)
-					return 0, nil, io.EOF
 				}
 				first := r.next
 				r.next, r.reach = f.index, 0

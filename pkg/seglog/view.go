@@ -91,7 +91,7 @@ func (v *View) Reader(from uint64) (*Reader, error) {
 	if from < first {
 		return nil, fmt.Errorf("read from entry %d, the first is %d: %w", from, first, ErrTruncated)
 	}
-	return newReader(v, v.opt, from, false), nil
+	return newReader(v, v.opt, from), nil
 }
 
 // Missing is what is known and not there, after all was read up to the entry before

@@ -305,7 +305,7 @@ func TestHangingDiskDoesNotStopTheReader(t *testing.T) {
 	k := fakekernel.New()
 	hang := make(chan struct{})
 	release := sync.OnceFunc(func() { close(hang) })
-	fsx := &hangingFS{hang: hang}
+	fsx := &hangingFS{FS: fsys.OS, hang: hang}
 	cfg := fake(k, Config{Log: locallog.Config{Path: dir + "/log/audit.log", FS: fsx, Flush: locallog.FlushNone}})
 	s := startAgent(t, cfg)
 	t.Cleanup(release)
@@ -334,17 +334,17 @@ func TestHangingDiskDoesNotStopTheReader(t *testing.T) {
 }
 
 type hangingFS struct {
-	locallog.OS
+	fsys.FS
 	hang chan struct{}
 }
 
 type hangingFile struct {
-	locallog.File
+	fsys.File
 	hang chan struct{}
 }
 
-func (h *hangingFS) OpenFile(name string, flag int, perm os.FileMode) (locallog.File, error) {
-	f, err := h.OS.OpenFile(name, flag, perm)
+func (h *hangingFS) OpenFile(name string, flag int, perm os.FileMode) (fsys.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
 	return &hangingFile{f, h.hang}, err
 }
 
@@ -392,7 +392,7 @@ type refusing struct {
 	got []string
 }
 
-func (r *refusing) AppendMark(_ []byte, lines ...[]byte) error {
+func (r *refusing) Append(_ []byte, lines ...[]byte) error {
 	if r.err != nil {
 		return r.err
 	}

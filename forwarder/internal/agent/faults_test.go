@@ -51,7 +51,7 @@ func fillSpool(t *testing.T, dir string, n int) (lines, segments []string) {
 		for _, l := range lines[at : at+10] {
 			b = append(b, []byte(l))
 		}
-		if err := sp.Append(b...); err != nil {
+		if err := sp.Append(nil, b...); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -282,7 +282,7 @@ func TestPumpLeavesOutWhatIsThere(t *testing.T) {
 
 type discard struct{ n int }
 
-func (d *discard) AppendMark(_ []byte, lines ...[]byte) error { d.n += len(lines); return nil }
+func (d *discard) Append(_ []byte, lines ...[]byte) error { d.n += len(lines); return nil }
 
 func TestPumpAllocatesNothing(t *testing.T) {
 	p := &pump{prefix: []byte("node=web1 "), spool: &discard{}}

@@ -27,7 +27,7 @@ func TestPowerLossIsNoQueueError(t *testing.T) {
 	}
 	lines := sample(1, 150)
 	for i, l := range lines {
-		if err := sp.Append([]byte(l)); err != nil {
+		if err := sp.Append(nil, []byte(l)); err != nil {
 			t.Fatal(err)
 		}
 		if i == 39 {

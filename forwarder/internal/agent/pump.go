@@ -19,7 +19,7 @@ import (
 
 // appender is what the pump needs of the spool.
 type appender interface {
-	AppendMark(mark []byte, lines ...[]byte) error
+	Append(mark []byte, lines ...[]byte) error
 }
 
 // pump formats records and hands them to the local log and the spool. All of it
@@ -182,7 +182,7 @@ func (p *pump) split() {
 // it: one that says what the spool did not take. It reports whether it did.
 func (p *pump) commitIfSpooled() bool {
 	p.split()
-	if err := p.spool.AppendMark(p.mark, p.lines...); err != nil {
+	if err := p.spool.Append(p.mark, p.lines...); err != nil {
 		p.batch = nil
 		return false
 	}
@@ -193,7 +193,7 @@ func (p *pump) commitIfSpooled() bool {
 
 // append gives the batch to the spool.
 func (p *pump) append() error {
-	err := p.spool.AppendMark(p.mark, p.lines...)
+	err := p.spool.Append(p.mark, p.lines...)
 	if err == nil {
 		p.shippedOnly.Add(p.unlogged)
 	}

@@ -257,7 +257,7 @@ func TestQueueErrorOfReading(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range 100 {
-				if err := sp.Append(fmt.Appendf(nil, "type=USER msg=audit(1.000:%d): n=%d", i, i)); err != nil {
+				if err := sp.Append(nil, fmt.Appendf(nil, "type=USER msg=audit(1.000:%d): n=%d", i, i)); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -21,54 +21,32 @@ type slowness struct{ ns atomic.Int64 }
 
 func (s *slowness) wait() { time.Sleep(time.Duration(s.ns.Load())) }
 
-// slowLog is a slow disk for the local log.
-type slowLog struct {
-	locallog.OS
-	slow *slowness
-}
-
-type slowLogFile struct {
-	locallog.File
-	slow *slowness
-}
-
-func (d slowLog) OpenFile(name string, flag int, perm fs.FileMode) (locallog.File, error) {
-	f, err := d.OS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return slowLogFile{f, d.slow}, nil
-}
-
-func (f slowLogFile) Write(b []byte) (int, error) { f.slow.wait(); return f.File.Write(b) }
-func (f slowLogFile) Sync() error                 { f.slow.wait(); return f.File.Sync() }
-func (f slowLogFile) Datasync() error             { f.slow.wait(); return f.File.Datasync() }
-
-// slowSpool is a slow disk for the spool.
-type slowSpool struct {
+// slowDisk is a disk that takes its time.
+type slowDisk struct {
 	fsys.FS
 	slow *slowness
 }
 
-type slowSpoolFile struct {
+type slowFile struct {
 	fsys.File
 	slow *slowness
 }
 
-func (d slowSpool) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+func (d slowDisk) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
 	f, err := d.FS.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
-	return slowSpoolFile{f, d.slow}, nil
+	return slowFile{f, d.slow}, nil
 }
 
-func (f slowSpoolFile) WriteAt(b []byte, at int64) (int, error) {
+func (f slowFile) Write(b []byte) (int, error) { f.slow.wait(); return f.File.Write(b) }
+func (f slowFile) WriteAt(b []byte, at int64) (int, error) {
 	f.slow.wait()
 	return f.File.WriteAt(b, at)
 }
-func (f slowSpoolFile) Sync() error     { f.slow.wait(); return f.File.Sync() }
-func (f slowSpoolFile) Datasync() error { f.slow.wait(); return f.File.Datasync() }
+func (f slowFile) Sync() error     { f.slow.wait(); return f.File.Sync() }
+func (f slowFile) Datasync() error { f.slow.wait(); return f.File.Datasync() }
 
 // slowFor is how long the disk stays slow: AUDITFLEET_SLOW_DISK makes it minutes.
 func slowFor(t *testing.T) time.Duration {
@@ -131,8 +109,8 @@ func TestSlowDiskCollectorAway(t *testing.T) {
 	c := newCollector(t)
 	c.hold(true)
 	s := startAgent(t, Config{
-		Source: SourceKernel, Version: "test", Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool", FS: slowSpool{fsys.OS, slow}},
-		Log: locallog.Config{Path: dir + "/log/audit.log", Flush: locallog.FlushIncrementalAsync, Freq: 50, MaxSize: 64 << 20, NumLogs: 99, FS: slowLog{slow: slow}},
+		Source: SourceKernel, Version: "test", Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool", FS: slowDisk{fsys.OS, slow}},
+		Log: locallog.Config{Path: dir + "/log/audit.log", Flush: locallog.FlushIncrementalAsync, Freq: 50, MaxSize: 64 << 20, NumLogs: 99, FS: slowDisk{fsys.OS, slow}},
 	})
 	// About 2,000 records a second, at both disks.
 	rest := 300 * time.Millisecond

@@ -325,7 +325,7 @@ func TestSpoolInUse(t *testing.T) {
 	h.d.SpoolSize = 17 << 20
 	examine := func(acked uint64) string {
 		t.Helper()
-		if err := errors.Join(sp.Append([]byte("a record"), []byte("another")), sp.Ack(acked), sp.Sync()); err != nil {
+		if err := errors.Join(sp.Append(nil, []byte("a record"), []byte("another")), sp.Ack(acked), sp.Sync()); err != nil {
 			t.Fatal(err)
 		}
 		entries, err := os.ReadDir(dir)

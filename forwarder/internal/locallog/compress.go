@@ -15,6 +15,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // packer compresses logs that were put aside, one at a time, from a goroutine of
@@ -25,7 +27,7 @@ import (
 // audit.log.N until audit.log.N.zst is whole and on disk; where both are there,
 // the plain one counts, for us and for the search.
 type packer struct {
-	fs     FS
+	fs     fsys.FS
 	logger hclog.Logger
 
 	mu sync.Mutex // guards what follows, and the names of the logs put aside
@@ -207,7 +209,7 @@ func (p *packer) next(failed map[string]bool) (string, error) {
 var errDropped = errors.New("not to be compressed any more")
 
 // begin chooses a log and opens it: no rotation can take its name away meanwhile.
-func (p *packer) begin(failed map[string]bool) (name string, c packing, src File, err error) {
+func (p *packer) begin(failed map[string]bool) (name string, c packing, src fsys.File, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.on || p.closing {
@@ -239,7 +241,7 @@ func (p *packer) wanted() bool {
 
 // pack writes and syncs tmp. Its time is its log's: the search tells by it which
 // of a numbered and a dated log is older.
-func (p *packer) pack(c packing, src File, tmp string) (err error) {
+func (p *packer) pack(c packing, src fsys.File, tmp string) (err error) {
 	if err := removeIfThere(p.fs, tmp); err != nil {
 		return err
 	}
@@ -275,7 +277,7 @@ func (p *packer) pack(c packing, src File, tmp string) (err error) {
 }
 
 // copyPacked compresses with little memory and no goroutines.
-func (p *packer) copyPacked(dst io.Writer, src File) error {
+func (p *packer) copyPacked(dst io.Writer, src fsys.File) error {
 	z, err := zstd.NewWriter(dst, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithWindowSize(1<<20), zstd.WithZeroFrames(true))
 	if err != nil {

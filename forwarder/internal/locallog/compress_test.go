@@ -20,6 +20,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // tester is a *testing.T or a *rapid.T.
@@ -73,7 +74,7 @@ func shape(t tester, dir string) []string {
 // counted is all that a search reads: each log once, the oldest first.
 func counted(t tester, path string, dated bool) (text string) {
 	t.Helper()
-	logs, err := listOlder(OS{}, path)
+	logs, err := listOlder(fsys.OS, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func idle(t tester, l *Log, done uint64) {
 
 func rotateWith(t tester, l *Log, line string) {
 	t.Helper()
-	l.Write([]byte(line))
+	write(l, line)
 	if err := l.Rotate(); err != nil {
 		t.Fatal(err)
 	}
@@ -170,11 +171,11 @@ func TestDated(t *testing.T) {
 	if err := os.WriteFile(dir+"/audit.log.9999-12-31T23-59-59", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l.Write([]byte("x"))
+	write(l, "x")
 	if err := l.Rotate(); err == nil {
 		t.Error("rotated")
 	}
-	l.Write([]byte("y"))
+	write(l, "y")
 	l.Flush()
 	if got := read(t, dir+"/audit.log"); got != "x\ny\n" {
 		t.Errorf("%q", got)
@@ -198,7 +199,7 @@ func TestSwitching(t *testing.T) {
 			n++
 			rotateWith(t, l, fmt.Sprint("line", n))
 			all += fmt.Sprintf("line%d\n", n)
-			logs, err := listOlder(OS{}, cfg.Path)
+			logs, err := listOlder(fsys.OS, cfg.Path)
 			if err != nil || logs.count() > cfg.NumLogs-1 {
 				t.Fatalf("%v: %d older logs, %v", step, logs.count(), err)
 			}
@@ -212,7 +213,7 @@ func TestSwitching(t *testing.T) {
 			}
 			l = open(t, cfg)
 			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
-				logs, err := listOlder(OS{}, cfg.Path)
+				logs, err := listOlder(fsys.OS, cfg.Path)
 				if err != nil || time.Now().After(deadline) {
 					t.Fatalf("%v: %+v, %v", step, logs, err)
 				}
@@ -240,7 +241,7 @@ func TestSwitching(t *testing.T) {
 func TestRotateForSpace(t *testing.T) {
 	for _, dated := range []bool{false, true} {
 		dir := t.TempDir()
-		fsx := &faults{}
+		fsx := &faults{FS: fsys.OS}
 		now := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 		l := open(t, Config{Path: dir + "/audit.log", NumLogs: 4, Dated: dated, Compress: true, FS: fsx, Now: func() time.Time { return now },
 			DiskFullAction: conf.Action{Do: conf.DoRotate}, Actor: &actor{}})
@@ -254,7 +255,7 @@ func TestRotateForSpace(t *testing.T) {
 			}
 			return n, nil
 		}
-		l.Write([]byte("more"))
+		write(l, "more")
 		l.Flush()
 		if got := settled(t, l); got != "2\nmore\n" || l.Stats().Dropped != 0 {
 			t.Errorf("dated %v: %q, %+v", dated, got, l.Stats())
@@ -266,7 +267,7 @@ func TestRotateForSpace(t *testing.T) {
 // while the disk takes nothing of the compressed one.
 func TestCompressingThatHangs(t *testing.T) {
 	dir := t.TempDir()
-	fsx := &hanging{name: newPackedSuffix, reached: make(chan struct{}), release: make(chan struct{})}
+	fsx := &hanging{FS: fsys.OS, name: newPackedSuffix, reached: make(chan struct{}), release: make(chan struct{})}
 	l := open(t, Config{Path: dir + "/audit.log", NumLogs: 3, Compress: true, FS: fsx})
 	rotateWith(t, l, "one")
 	<-fsx.reached
@@ -285,19 +286,19 @@ func TestCompressingThatHangs(t *testing.T) {
 
 // hanging is a filesystem on which writing one file waits.
 type hanging struct {
-	OS
+	fsys.FS
 	name             string
 	once             sync.Once
 	reached, release chan struct{}
 }
 
 type hangingFile struct {
-	File
+	fsys.File
 	h *hanging
 }
 
-func (h *hanging) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := h.OS.OpenFile(name, flag, perm)
+func (h *hanging) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
+	f, err := h.FS.OpenFile(name, flag, perm)
 	if err == nil && strings.HasSuffix(name, h.name) {
 		return hangingFile{f, h}, nil
 	}
@@ -313,7 +314,7 @@ func (f hangingFile) Write(b []byte) (int, error) {
 // A suspended log's files are let go of: a program may be moving them.
 func TestSuspendedIsNotCompressed(t *testing.T) {
 	dir := t.TempDir()
-	fsx := &hanging{name: newPackedSuffix, reached: make(chan struct{}), release: make(chan struct{})}
+	fsx := &hanging{FS: fsys.OS, name: newPackedSuffix, reached: make(chan struct{}), release: make(chan struct{})}
 	l := open(t, Config{Path: dir + "/audit.log", NumLogs: 3, Compress: true, FS: fsx})
 	rotateWith(t, l, "one")
 	<-fsx.reached
@@ -335,7 +336,7 @@ func TestSuspendedIsNotCompressed(t *testing.T) {
 // crashing is a filesystem that does nothing any more after some changes, and the
 // state of which is looked at as a crash would leave it.
 type crashing struct {
-	OS
+	fsys.FS
 	mu   sync.Mutex
 	left int
 }
@@ -353,17 +354,17 @@ func (x *crashing) step() error {
 }
 
 type crashingFile struct {
-	File
+	fsys.File
 	x *crashing
 }
 
-func (x *crashing) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (x *crashing) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
 	if flag&os.O_CREATE != 0 {
 		if err := x.step(); err != nil {
 			return nil, err
 		}
 	}
-	f, err := x.OS.OpenFile(name, flag, perm)
+	f, err := x.FS.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -374,14 +375,14 @@ func (x *crashing) Rename(from, to string) error {
 	if err := x.step(); err != nil {
 		return err
 	}
-	return x.OS.Rename(from, to)
+	return x.FS.Rename(from, to)
 }
 
 func (x *crashing) Remove(name string) error {
 	if err := x.step(); err != nil {
 		return err
 	}
-	return x.OS.Remove(name)
+	return x.FS.Remove(name)
 }
 
 func (f crashingFile) Write(b []byte) (int, error) {
@@ -410,19 +411,19 @@ func TestCrashes(t *testing.T) {
 		path := dir + "/audit.log"
 		dated := rapid.Bool().Draw(rt, "dated")
 		now := time.Unix(1700000000, 0)
-		cfg := func(fsx FS, compress bool) Config {
+		cfg := func(fsx fsys.FS, compress bool) Config {
 			return Config{Path: path, Flush: FlushNone, NumLogs: 99, Dated: dated, Compress: compress, FS: fsx, Now: func() time.Time { return now }}
 		}
 		var wrote strings.Builder
 		for life := range rapid.IntRange(1, 4).Draw(rt, "lives") {
-			x := &crashing{left: rapid.IntRange(0, 60).Draw(rt, "steps")}
+			x := &crashing{FS: fsys.OS, left: rapid.IntRange(0, 60).Draw(rt, "steps")}
 			l, err := Open(cfg(x, rapid.Bool().Draw(rt, "compress")))
 			if err != nil {
 				continue
 			}
 			for i := range rapid.IntRange(1, 6).Draw(rt, "rotations") {
 				line := fmt.Sprintf("life %d line %d", life, i)
-				l.Write([]byte(line))
+				write(l, line)
 				l.Flush()
 				if l.Stats().Dropped == 0 {
 					wrote.WriteString(line + "\n")
@@ -439,7 +440,7 @@ func TestCrashes(t *testing.T) {
 				rt.Fatalf("after a crash %q is read, %q was written: %v", got, wrote.String(), shape(t, dir))
 			}
 		}
-		last, err := Open(cfg(OS{}, false))
+		last, err := Open(cfg(fsys.OS, false))
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -491,7 +492,7 @@ func afterCrash(t tester, path string, dated bool) string {
 func TestCompressingThatFails(t *testing.T) {
 	for _, step := range []string{"create", "write", "rename", "remove", "sync folder"} {
 		dir := t.TempDir()
-		fsx := &packFaults{step: step}
+		fsx := &packFaults{FS: fsys.OS, step: step}
 		l := open(t, Config{Path: dir + "/audit.log", NumLogs: 9, Action: ActionRotate, Compress: true, FS: fsx})
 		rotateWith(t, l, "one")
 		for deadline := time.Now().Add(30 * time.Second); l.Stats().CompressErrors == 0; time.Sleep(time.Millisecond) {
@@ -512,7 +513,7 @@ func TestCompressingThatFails(t *testing.T) {
 }
 
 type packFaults struct {
-	OS
+	fsys.FS
 	mu   sync.Mutex
 	step string
 }
@@ -533,18 +534,18 @@ func (x *packFaults) at(step string) error {
 }
 
 type packFaultFile struct {
-	File
+	fsys.File
 	x *packFaults
 }
 
-func (x *packFaults) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (x *packFaults) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
 	packing := strings.HasSuffix(name, newPackedSuffix)
 	if packing {
 		if err := x.at("create"); err != nil {
 			return nil, err
 		}
 	}
-	f, err := x.OS.OpenFile(name, flag, perm)
+	f, err := x.FS.OpenFile(name, flag, perm)
 	if err == nil && packing {
 		return packFaultFile{f, x}, nil
 	}
@@ -564,7 +565,7 @@ func (x *packFaults) Rename(from, to string) error {
 			return err
 		}
 	}
-	return x.OS.Rename(from, to)
+	return x.FS.Rename(from, to)
 }
 
 func (x *packFaults) Remove(name string) error {
@@ -573,12 +574,12 @@ func (x *packFaults) Remove(name string) error {
 			return err
 		}
 	}
-	return x.OS.Remove(name)
+	return x.FS.Remove(name)
 }
 
 func (x *packFaults) SyncDir(name string) error {
 	if err := x.at("sync folder"); err != nil {
 		return err
 	}
-	return x.OS.SyncDir(name)
+	return x.FS.SyncDir(name)
 }

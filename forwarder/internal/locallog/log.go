@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // FlushMode is auditd.conf's flush.
@@ -43,16 +44,15 @@ var ErrUnsafe = errors.New("not a safe place for an audit log")
 
 // Config is for Open.
 type Config struct {
-	Path       string
-	Flush      FlushMode
-	Freq       int   // records, for the incremental modes
-	MaxSize    int64 // bytes after which Action is taken, 0: never
-	NumLogs    int   // files altogether; below 2 there is no rotation
-	Action     Action
-	Dated      bool // rotated files are named by the time, not numbered
-	Compress   bool // rotated files are compressed
-	GID        int  // group that may read, 0 or less: only root
-	BufferSize int  // default 64 KiB
+	Path     string
+	Flush    FlushMode
+	Freq     int   // records, for the incremental modes
+	MaxSize  int64 // bytes after which Action is taken, 0: never
+	NumLogs  int   // files altogether; below 2 there is no rotation
+	Action   Action
+	Dated    bool // rotated files are named by the time, not numbered
+	Compress bool // rotated files are compressed
+	GID      int  // group that may read, 0 or less: only root
 
 	// What to do when the filesystem's free space falls below SpaceLeft, and then
 	// below AdminSpaceLeft, and when a write fails.
@@ -63,7 +63,7 @@ type Config struct {
 	// wait.
 	Actor Actor
 
-	FS     FS
+	FS     fsys.FS // nil: the operating system's
 	Logger hclog.Logger
 	Now    func() time.Time
 }
@@ -87,11 +87,9 @@ type Stats struct {
 // Log is an open audit.log.
 type Log struct {
 	cfg     Config
-	file    File
+	file    fsys.File
 	size    int64 // of the file, whole lines only
-	buf     []byte
-	inBuf   int // records in buf
-	unsync  int // records written since the last sync
+	unsync  int   // records written since the last sync
 	warned  bool
 	torn    bool // half a line lies beyond size and could not be cut off yet
 	failing bool
@@ -116,7 +114,7 @@ const retryEvery = time.Second
 // Open opens the log for appending, making it and its folder where missing.
 func Open(cfg Config) (*Log, error) {
 	cfg.defaults()
-	l := &Log{cfg: cfg, buf: make([]byte, 0, cfg.BufferSize)}
+	l := &Log{cfg: cfg}
 	l.packer = newPacker(&l.cfg)
 	if err := l.acquire(); err != nil {
 		return nil, err
@@ -134,16 +132,13 @@ func (l *Log) packing() packing {
 
 func (c *Config) defaults() {
 	if c.FS == nil {
-		c.FS = OS{}
+		c.FS = fsys.OS
 	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
 	if c.Now == nil {
 		c.Now = time.Now
-	}
-	if c.BufferSize <= 0 {
-		c.BufferSize = 64 << 10
 	}
 	if c.Freq <= 0 {
 		c.Freq = 50
@@ -176,8 +171,8 @@ func (l *Log) acquire() error {
 	return nil
 }
 
-// Reload takes over another configuration: another file, mode or action. What is
-// in hand goes to the old file. With an error nothing has changed.
+// Reload takes over another configuration: another file, mode or action. With an error
+// nothing has changed.
 func (l *Log) Reload(cfg Config) error {
 	cfg.defaults()
 	next := &Log{cfg: cfg, packer: l.packer}
@@ -227,7 +222,7 @@ func (l *Log) openFile() error {
 	return nil
 }
 
-func (l *Log) openAs(path string) (File, int64, error) {
+func (l *Log) openAs(path string) (fsys.File, int64, error) {
 	f, err := l.cfg.FS.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, l.fileMode())
 	if err != nil {
 		return nil, 0, fmt.Errorf("open the log: %w", err)
@@ -253,14 +248,8 @@ func (l *Log) cutTorn() error {
 	if l.size == 0 {
 		return nil
 	}
-	r, ok := l.file.(interface {
-		ReadAt(b []byte, off int64) (int, error)
-	})
-	if !ok {
-		return nil
-	}
 	var last [1]byte
-	if _, err := r.ReadAt(last[:], l.size-1); err != nil {
+	if _, err := l.file.ReadAt(last[:], l.size-1); err != nil {
 		return fmt.Errorf("read the end of %s: %w", l.cfg.Path, err)
 	}
 	if last[0] == '\n' {
@@ -273,19 +262,8 @@ func (l *Log) cutTorn() error {
 	return nil
 }
 
-// Write puts one line, without its newline, into the buffer. It reaches the file
-// when the buffer is full or at Flush.
-func (l *Log) Write(line []byte) {
-	if len(l.buf)+len(line)+1 > cap(l.buf) && len(l.buf) > 0 {
-		l.writeOut()
-	}
-	l.buf = append(append(l.buf, line...), '\n')
-	l.inBuf++
-}
-
-// Flush ends a batch: everything is written, and synced as the flush mode says.
+// Flush ends a batch: it is synced as the flush mode says.
 func (l *Log) Flush() {
-	l.writeOut()
 	switch l.cfg.Flush {
 	case FlushNone:
 	case FlushData, FlushSync:
@@ -323,26 +301,9 @@ func (l *Log) noteSync(err error) {
 	}
 }
 
-// WriteLines writes many lines, each with its newline, past the buffer.
+// WriteLines writes one or more records, a line each with its newline, with one call, and
+// then acts on the file's size. It never fails: what the disk does not take is counted.
 func (l *Log) WriteLines(data []byte, records int) {
-	l.writeOut()
-	if records > 0 {
-		l.writeNow(data, records)
-	}
-}
-
-// writeOut writes the buffer.
-func (l *Log) writeOut() {
-	if l.inBuf == 0 {
-		return
-	}
-	records, data := l.inBuf, l.buf
-	l.inBuf, l.buf = 0, l.buf[:0]
-	l.writeNow(data, records)
-}
-
-// writeNow writes lines with one call and then looks at the size.
-func (l *Log) writeNow(data []byte, records int) {
 	if l.suspended.Load() || l.failing && l.cfg.Now().Before(l.retry) {
 		l.dropped.Add(uint64(records))
 		return
@@ -444,7 +405,7 @@ func (l *Log) Stats() Stats {
 	}
 }
 
-// Close writes what is buffered, syncs and closes. Compressing goes on at the next
+// Close syncs and closes. Compressing goes on at the next
 // start.
 func (l *Log) Close() error {
 	err := l.closeFile()
@@ -453,7 +414,6 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) closeFile() error {
-	l.writeOut()
 	l.lastLook()
 	if l.syncer != nil {
 		l.syncer.stop()

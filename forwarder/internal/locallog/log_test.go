@@ -19,6 +19,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,6 +32,11 @@ func open(t *testing.T, cfg Config) *Log {
 	}
 	t.Cleanup(func() { l.Close() })
 	return l
+}
+
+// write hands on lines, without their newlines, as one batch.
+func write(l *Log, lines ...string) {
+	l.WriteLines([]byte(strings.Join(lines, "\n")+"\n"), len(lines))
 }
 
 func read(t *testing.T, path string) string {
@@ -81,7 +87,7 @@ func TestWriteInEveryFlushMode(t *testing.T) {
 		for i := range 100 {
 			line := fmt.Sprintf("type=SYSCALL msg=audit(1.000:%d): x", i)
 			fmt.Fprintln(&want, line)
-			l.Write([]byte(line))
+			write(l, line)
 			if i%25 == 24 {
 				l.Flush()
 				if l.syncer != nil {
@@ -111,10 +117,9 @@ func TestWriteInEveryFlushMode(t *testing.T) {
 }
 
 func TestRotation(t *testing.T) {
-	line := []byte("0123456789")
-	write := func(l *Log, n int) {
+	fill := func(l *Log, n int) {
 		for range n {
-			l.Write(line)
+			write(l, "0123456789")
 			l.Flush()
 		}
 	}
@@ -142,7 +147,7 @@ func TestRotation(t *testing.T) {
 		}
 		var said bytes.Buffer
 		l := open(t, Config{Path: dir + "/audit.log", MaxSize: 22, NumLogs: c.numLogs, Action: action, Logger: hclog.New(&hclog.LoggerOptions{Output: &said})})
-		write(l, 9)
+		fill(l, 9)
 		if diff := cmp.Diff(c.want, files(t, dir)); diff != "" {
 			t.Errorf("%s: %s", c.action, diff)
 		}
@@ -160,7 +165,7 @@ func TestRotation(t *testing.T) {
 			if err := l.Resume(); err != nil {
 				t.Fatal(err)
 			}
-			write(l, 1)
+			fill(l, 1)
 			if got := l.Stats().Records; got != 3 || l.Suspended() {
 				t.Errorf("after Resume %d records, want 3; suspended %v", got, l.Suspended())
 			}
@@ -172,7 +177,7 @@ func TestGroupMayRead(t *testing.T) {
 	need.Root(t)
 	dir := filepath.Join(t.TempDir(), "made")
 	l := open(t, Config{Path: dir + "/audit.log", GID: 4, NumLogs: 2, Action: ActionRotate})
-	l.Write([]byte("x"))
+	write(l, "x")
 	if err := l.Rotate(); err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +224,7 @@ func TestTornLastLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := open(t, Config{Path: path})
-	l.Write([]byte("next"))
+	write(l, "next")
 	l.Flush()
 	if got := read(t, path); got != "whole\nhal\nnext\n" {
 		t.Errorf("%q", got)
@@ -228,7 +233,7 @@ func TestTornLastLine(t *testing.T) {
 
 // faults is a filesystem whose writes fail as told.
 type faults struct {
-	OS
+	fsys.FS
 	write    func(n int) (int, error) // how much of n bytes is written
 	truncate func() error
 	open     func(name string) error
@@ -238,21 +243,24 @@ type faults struct {
 }
 
 type faultFile struct {
-	osFile
+	fsys.File
 	f *faults
 }
 
-func (x *faults) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+// Stat says what the system says of the file: it is one.
+func (f faultFile) Stat() (fs.FileInfo, error) { return stat(f.File) }
+
+func (x *faults) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error) {
 	if x.open != nil {
 		if err := x.open(name); err != nil {
 			return nil, err
 		}
 	}
-	f, err := x.OS.OpenFile(name, flag, perm)
+	f, err := x.FS.OpenFile(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
-	return faultFile{f.(osFile), x}, nil
+	return faultFile{f, x}, nil
 }
 
 func (x *faults) Space(name string) (free, total uint64, err error) {
@@ -260,7 +268,7 @@ func (x *faults) Space(name string) (free, total uint64, err error) {
 		free, total = x.space()
 		return free, total, nil
 	}
-	return x.OS.Space(name)
+	return x.FS.Space(name)
 }
 
 func (x *faults) Rename(from, to string) error {
@@ -269,16 +277,16 @@ func (x *faults) Rename(from, to string) error {
 			return err
 		}
 	}
-	return x.OS.Rename(from, to)
+	return x.FS.Rename(from, to)
 }
 
 func (f faultFile) Write(b []byte) (int, error) {
 	if f.f.write == nil {
-		return f.osFile.Write(b)
+		return f.File.Write(b)
 	}
 	n, err := f.f.write(len(b))
 	if n > 0 {
-		if _, werr := f.osFile.Write(b[:n]); werr != nil {
+		if _, werr := f.File.Write(b[:n]); werr != nil {
 			return 0, werr
 		}
 	}
@@ -291,14 +299,14 @@ func (f faultFile) Truncate(n int64) error {
 			return err
 		}
 	}
-	return f.osFile.Truncate(n)
+	return f.File.Truncate(n)
 }
 
 func (f faultFile) Datasync() error {
 	if f.f.sync != nil {
 		return f.f.sync()
 	}
-	return f.osFile.Datasync()
+	return f.File.Datasync()
 }
 
 // Whatever the disk does, the file holds whole lines, in order, and every
@@ -310,7 +318,7 @@ func TestFullDisk(t *testing.T) {
 			rt.Fatal(err)
 		}
 		var short, cut int
-		fsx := &faults{}
+		fsx := &faults{FS: fsys.OS}
 		fsx.write = func(n int) (int, error) {
 			short = rapid.IntRange(0, 3).Draw(rt, "fault")
 			switch short {
@@ -333,21 +341,21 @@ func TestFullDisk(t *testing.T) {
 			rt.Fatal(err)
 		}
 		var all []string
-		for i := range rapid.IntRange(1, 40).Draw(rt, "records") {
-			line := fmt.Sprintf("record-%d", i)
-			all = append(all, line)
-			l.Write([]byte(line))
-			if rapid.Bool().Draw(rt, "flush") {
-				l.Flush()
+		for range rapid.IntRange(1, 20).Draw(rt, "batches") {
+			from := len(all)
+			for range rapid.IntRange(1, 5).Draw(rt, "records") {
+				all = append(all, fmt.Sprintf("record-%d", len(all)))
+			}
+			write(l, all[from:]...)
+			l.Flush()
+			if rapid.Bool().Draw(rt, "later") {
 				now = now.Add(retryEvery)
 			}
 		}
-		now = now.Add(retryEvery)
-		l.Flush()
 		// The disk is well again.
 		fsx.write, fsx.truncate = nil, nil
 		now = now.Add(retryEvery)
-		l.Write([]byte("last"))
+		write(l, "last")
 		all = append(all, "last")
 		if err := l.Close(); err != nil {
 			rt.Fatal(err)
@@ -377,10 +385,10 @@ func TestFullDisk(t *testing.T) {
 func TestFailureIsSaidOnceAndEnds(t *testing.T) {
 	var said bytes.Buffer
 	now := time.Unix(1700000000, 0)
-	fsx := &faults{write: func(int) (int, error) { return 0, unix.ENOSPC }}
+	fsx := &faults{FS: fsys.OS, write: func(int) (int, error) { return 0, unix.ENOSPC }}
 	l := open(t, Config{Path: t.TempDir() + "/audit.log", FS: fsx, Now: func() time.Time { return now }, Logger: hclog.New(&hclog.LoggerOptions{Output: &said})})
 	for range 10 {
-		l.Write([]byte("lost"))
+		write(l, "lost")
 		l.Flush()
 		now = now.Add(300 * time.Millisecond)
 	}
@@ -389,7 +397,7 @@ func TestFailureIsSaidOnceAndEnds(t *testing.T) {
 	}
 	fsx.write = nil
 	now = now.Add(time.Second)
-	l.Write([]byte("kept"))
+	write(l, "kept")
 	l.Flush()
 	if n := strings.Count(said.String(), "can't be written"); n != 1 {
 		t.Errorf("said %d times:\n%s", n, said.String())
@@ -410,10 +418,10 @@ func TestFailureIsSaidOnceAndEnds(t *testing.T) {
 func TestRotationThatFails(t *testing.T) {
 	for _, step := range []string{"create", "audit.log.1", "audit.log", "audit.log.new"} {
 		dir := t.TempDir()
-		fsx := &faults{}
+		fsx := &faults{FS: fsys.OS}
 		l := open(t, Config{Path: dir + "/audit.log", MaxSize: 1, NumLogs: 3, Action: ActionRotate, FS: fsx})
 		for i := range 3 {
-			l.Write(fmt.Append(nil, "good", i))
+			write(l, fmt.Sprint("good", i))
 			l.Flush()
 		}
 		fsx.open = func(string) error {
@@ -429,11 +437,11 @@ func TestRotationThatFails(t *testing.T) {
 			return nil
 		}
 		for i := range 5 {
-			l.Write(fmt.Append(nil, "bad", i))
+			write(l, fmt.Sprint("bad", i))
 			l.Flush()
 		}
 		fsx.open, fsx.rename = nil, nil
-		l.Write([]byte("end"))
+		write(l, "end")
 		l.Flush()
 		if err := l.Close(); err != nil {
 			t.Errorf("%s: %v", step, err)
@@ -457,8 +465,8 @@ func TestStockAusearchReadsIt(t *testing.T) {
 	l := open(t, Config{Path: dir + "/audit.log", MaxSize: 4096, NumLogs: 99, Action: ActionRotate})
 	const n = 200
 	for i := range n {
-		l.Write(fmt.Appendf(nil, `type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e syscall=110 success=yes exit=1 a0=0 a1=0 a2=0 a3=0 items=0 ppid=1 pid=%d auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=1 comm="x" exe="/x" key="k"`, i, i+1, i+1))
-		l.Write(fmt.Appendf(nil, `type=PROCTITLE msg=audit(1700000000.%03d:%d): proctitle="x"`, i, i+1))
+		write(l, fmt.Sprintf(`type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e syscall=110 success=yes exit=1 a0=0 a1=0 a2=0 a3=0 items=0 ppid=1 pid=%d auid=0 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=(none) ses=1 comm="x" exe="/x" key="k"`, i, i+1, i+1))
+		write(l, fmt.Sprintf(`type=PROCTITLE msg=audit(1700000000.%03d:%d): proctitle="x"`, i, i+1))
 		l.Flush()
 	}
 	if err := l.Close(); err != nil {
@@ -482,14 +490,11 @@ func BenchmarkWrite(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer l.Close()
-	line := bytes.Repeat([]byte("x"), 300)
+	batch := bytes.Repeat(append(bytes.Repeat([]byte("x"), 300), '\n'), 200)
 	b.ReportAllocs()
-	b.SetBytes(301)
-	for i := range b.N {
-		l.Write(line)
-		if i%200 == 199 {
-			l.Flush()
-		}
+	b.SetBytes(int64(len(batch)))
+	for b.Loop() {
+		l.WriteLines(batch, 200)
+		l.Flush()
 	}
-	l.Flush()
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"syscall"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // lookEvery is how often the log's name is looked at while records are written. It
@@ -21,7 +23,7 @@ type name struct {
 }
 
 // stat looks at an open file: nil for one that is no file of the system's.
-func stat(f File) (fs.FileInfo, error) {
+func stat(f fsys.File) (fs.FileInfo, error) {
 	if f, ok := f.(interface{ Stat() (fs.FileInfo, error) }); ok {
 		return f.Stat()
 	}

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // What pkg/search reads as one log: audit.log, and the older files beside it,
@@ -55,8 +57,8 @@ func numberedName(path string, n int) string {
 }
 
 // listOlder reads the folder.
-func listOlder(fsys FS, path string) (*olderLogs, error) {
-	names, err := fsys.ReadDir(filepath.Dir(path))
+func listOlder(disk fsys.FS, path string) (*olderLogs, error) {
+	names, err := disk.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("list the older logs: %w", err)
 	}
@@ -93,10 +95,10 @@ func listOlder(fsys FS, path string) (*olderLogs, error) {
 
 // removeOlder removes a log in whichever form it is there, and reports whether it
 // was. The plain file goes last: until then the log is there, once.
-func removeOlder(fsys FS, name string) (bool, error) {
+func removeOlder(disk fsys.FS, name string) (bool, error) {
 	there := false
 	for _, file := range []string{name + packedSuffix, name} {
-		err := fsys.Remove(file)
+		err := disk.Remove(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return there, err
 		}
@@ -105,8 +107,8 @@ func removeOlder(fsys FS, name string) (bool, error) {
 	return there, nil
 }
 
-func removeIfThere(fsys FS, name string) error {
-	if err := fsys.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+func removeIfThere(disk fsys.FS, name string) error {
+	if err := disk.Remove(name); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

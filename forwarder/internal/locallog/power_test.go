@@ -10,74 +10,17 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
-// powerFS is a disk whose power can go, as the log sees one.
-type powerFS struct{ *faultfs.FS }
-
-type powerFile struct {
-	fsys.File
-	at int64 // where Read goes on
-}
-
-func (p powerFS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := p.FS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &powerFile{File: f}, nil
-}
-
-func (f *powerFile) Write(b []byte) (int, error) {
-	size, err := f.Size()
-	if err != nil {
-		return 0, err
-	}
-	return f.WriteAt(b, size)
-}
-
-func (f *powerFile) Read(b []byte) (int, error) {
-	n, err := f.ReadAt(b, f.at)
-	f.at += int64(n)
-	return n, err
-}
-
-func (f *powerFile) ModTime() (time.Time, error) { return time.Time{}, nil }
-func (f *powerFile) Chmod(fs.FileMode) error     { return nil }
-func (f *powerFile) Chown(int, int) error        { return nil }
-
-type powerInfo struct {
-	fs.FileInfo
-	size int64
-	dir  bool
-}
-
-func (i powerInfo) IsDir() bool       { return i.dir }
-func (i powerInfo) Mode() fs.FileMode { return 0o700 }
-func (i powerInfo) Size() int64       { return i.size }
-
-func (p powerFS) Stat(name string) (fs.FileInfo, error) {
-	if _, err := p.ReadDir(name); err == nil {
-		return powerInfo{dir: true}, nil
-	}
-	size, err := p.Size(name)
-	return powerInfo{size: size}, err
-}
-
-func (powerFS) Chtimes(string, time.Time, time.Time) error     { return nil }
-func (powerFS) Chmod(string, fs.FileMode) error                { return nil }
-func (powerFS) Chown(string, int, int) error                   { return nil }
-func (powerFS) Space(string) (free, total uint64, err error)   { return 1 << 40, 1 << 41, nil }
-func (p powerFS) MkdirAll(name string, perm fs.FileMode) error { return p.FS.MkdirAll(name, perm) }
-func (p powerFS) text(t *testing.T, name string) (text string, ok bool) {
+// text is what a file holds.
+func text(t *testing.T, disk fsys.FS, name string) string {
 	t.Helper()
-	f, err := p.OpenFile(name, os.O_RDONLY, 0)
+	f, err := disk.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", false
+		return ""
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -86,13 +29,13 @@ func (p powerFS) text(t *testing.T, name string) (text string, ok bool) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return string(b), true
+	return string(b)
 }
 
 const powerLog = "/log/audit.log"
 
 func powerConfig(disk *faultfs.FS, mode FlushMode) Config {
-	return Config{Path: powerLog, FS: powerFS{disk}, Flush: mode, Freq: 3, MaxSize: 1500, NumLogs: 9, Action: ActionRotate}
+	return Config{Path: powerLog, FS: disk, Flush: mode, Freq: 3, MaxSize: 1500, NumLogs: 9, Action: ActionRotate}
 }
 
 // powerLife writes lines in batches, with rotations and restarts, until it is through
@@ -105,10 +48,12 @@ func powerLife(disk *faultfs.FS, mode FlushMode) (written, synced int) {
 			return written, synced
 		}
 		for i := range 12 {
+			var batch []string
 			for range 1 + i%3 {
-				l.Write([]byte(powerLine(written)))
+				batch = append(batch, powerLine(written))
 				written++
 			}
+			write(l, batch...)
 			before := l.Stats()
 			l.Flush()
 			if s := l.Stats(); s.Syncs > before.Syncs && s.SyncErrors == 0 && s.Dropped == 0 {
@@ -161,7 +106,7 @@ func checkPower(t *testing.T, after *faultfs.FS, mode FlushMode, written, synced
 	if err != nil {
 		t.Fatalf("%s: %v", where, err)
 	}
-	l.Write([]byte(powerLine(written)))
+	write(l, powerLine(written))
 	l.Flush()
 	if err := l.Close(); err != nil {
 		t.Fatalf("%s: %v", where, err)
@@ -172,8 +117,7 @@ func checkPower(t *testing.T, after *faultfs.FS, mode FlushMode, written, synced
 		if i > 0 {
 			name += fmt.Sprintf(".%d", i)
 		}
-		text, _ := powerFS{after}.text(t, name)
-		for line := range strings.Lines(text) {
+		for line := range strings.Lines(text(t, after, name)) {
 			count[strings.TrimSuffix(line, "\n")]++
 		}
 	}

@@ -9,11 +9,6 @@ import (
 // Rotate starts a new file: audit.log becomes audit.log.1 (read-only) and so on,
 // or gets a name of its time. With fewer than two files allowed it does nothing.
 func (l *Log) Rotate() error {
-	if l.inBuf > 0 {
-		// Called between batches or from writeOut, which has emptied the buffer:
-		// only an administrator's rotation finds something here.
-		l.writeOut()
-	}
 	if l.cfg.NumLogs < 2 && l.cfg.Action != ActionKeepLogs {
 		return nil
 	}
@@ -105,30 +100,30 @@ func (l *Log) shift() error {
 // move renames one log, and ends the one it replaces. A crash between two steps
 // leaves no log twice under two numbers, and no older one in place of a newer.
 func (l *Log) move(from, to string, mayBeTwice, plain bool) error {
-	fsys := l.cfg.FS
+	disk := l.cfg.FS
 	if mayBeTwice {
 		if l.packer.job.placed {
 			l.packer.gone(from)
 		}
-		if err := removeIfThere(fsys, from+packedSuffix); err != nil {
+		if err := removeIfThere(disk, from+packedSuffix); err != nil {
 			return err
 		}
 	}
 	l.packer.gone(to)
 	if plain {
-		if err := removeIfThere(fsys, to+packedSuffix); err != nil {
+		if err := removeIfThere(disk, to+packedSuffix); err != nil {
 			return err
 		}
-		if err := fsys.Rename(from, to); err != nil {
+		if err := disk.Rename(from, to); err != nil {
 			return err
 		}
 		l.packer.moved(from, to)
 		return nil
 	}
-	if err := removeIfThere(fsys, to); err != nil {
+	if err := removeIfThere(disk, to); err != nil {
 		return err
 	}
-	return fsys.Rename(from+packedSuffix, to+packedSuffix)
+	return disk.Rename(from+packedSuffix, to+packedSuffix)
 }
 
 // date names audit.log by the time, or, where a clock went back or a second is

@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // actor notes what it is to do.
@@ -45,7 +46,7 @@ func TestLowSpace(t *testing.T) {
 		{mib(75), mib(50), do(conf.DoIgnore), conf.Action{}, []uint64{10}, []string{"admin_space_left_action ignore,space_left_action ignore"}},
 		{mib(75), mib(50), do(conf.DoRotate), do(conf.DoIgnore), []uint64{70, 70, 90}, []string{"space_left_action rotate", "", ""}},
 	} {
-		fsx, did := &faults{}, &actor{}
+		fsx, did := &faults{FS: fsys.OS}, &actor{}
 		l := open(t, Config{
 			Path: t.TempDir() + "/audit.log", FS: fsx, Actor: did, NumLogs: 9, Action: ActionIgnore,
 			SpaceLeft: c.low, AdminSpaceLeft: c.admin, SpaceLeftAction: c.lowAction, AdminSpaceLeftAction: c.adminAction,
@@ -59,7 +60,7 @@ func TestLowSpace(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			l.Write([]byte("x"))
+			write(l, "x")
 			l.Flush()
 			l.Tick()
 			if c.lowAction.Do == conf.DoRotate && free < 75 {
@@ -80,15 +81,15 @@ func TestLowSpace(t *testing.T) {
 func TestSuspendClosesAndResumes(t *testing.T) {
 	for _, a := range []conf.Action{{Do: conf.DoSuspend}, {Do: conf.DoExec, Exec: "/x"}} {
 		dir := t.TempDir()
-		fsx := &faults{space: func() (uint64, uint64) { return 1 << 20, 1 << 30 }}
+		fsx := &faults{FS: fsys.OS, space: func() (uint64, uint64) { return 1 << 20, 1 << 30 }}
 		l := open(t, Config{Path: dir + "/audit.log", FS: fsx, Actor: &actor{}, SpaceLeft: conf.Space{MiB: 10}, SpaceLeftAction: a, NumLogs: 3})
-		l.Write([]byte("one"))
+		write(l, "one")
 		l.Flush()
 		l.Tick()
 		if !l.Suspended() || l.file != nil {
 			t.Fatalf("%v: suspended %v, file %v", a, l.Suspended(), l.file)
 		}
-		l.Write([]byte("not written"))
+		write(l, "not written")
 		l.Flush()
 		if err := l.Rotate(); !errors.Is(err, ErrSuspended) {
 			t.Errorf("Rotate: %v", err)
@@ -100,7 +101,7 @@ func TestSuspendClosesAndResumes(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Tick()
-		l.Write([]byte("two"))
+		write(l, "two")
 		l.Flush()
 		l.Tick()
 		if l.Suspended() {
@@ -131,7 +132,7 @@ func TestFailedWrites(t *testing.T) {
 		{unix.EIO, conf.Action{Do: conf.DoHalt}, conf.Action{Do: conf.DoExec, Exec: "/x"}, "disk_error_action exec /x", 0, true},
 		{unix.EIO, conf.Action{Do: conf.DoHalt}, conf.Action{}, "disk_error_action ignore", 2, false},
 	} {
-		fsx, did := &faults{}, &actor{}
+		fsx, did := &faults{FS: fsys.OS}, &actor{}
 		now := time.Unix(1700000000, 0)
 		l := open(t, Config{Path: t.TempDir() + "/audit.log", FS: fsx, Actor: did, NumLogs: 3, DiskFullAction: c.full, DiskErrorAction: c.bad, Now: func() time.Time { return now }})
 		for i := range 3 {
@@ -146,7 +147,7 @@ func TestFailedWrites(t *testing.T) {
 					return 0, c.err
 				}
 			}
-			l.Write([]byte("x"))
+			write(l, "x")
 			l.Flush()
 			now = now.Add(retryEvery)
 		}
@@ -177,7 +178,7 @@ func TestReload(t *testing.T) {
 	}
 	cfg := Config{Path: dir + "/audit.log", NumLogs: 9}
 	l := open(t, cfg)
-	l.Write([]byte("one"))
+	write(l, "one")
 	bad := cfg
 	bad.Path = dir + "/audit.log/x"
 	if err := l.Reload(bad); err == nil {
@@ -187,7 +188,7 @@ func TestReload(t *testing.T) {
 	if err := l.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
-	l.Write([]byte("two"))
+	write(l, "two")
 	l.Flush()
 	if diff := cmp.Diff([]string{"audit.log 640 one,two,", "audit.log.1 440 old 1,", "audit.log.2 440 old 2,"}, files(t, dir)); diff != "" {
 		t.Error(diff)
@@ -200,12 +201,12 @@ func TestReload(t *testing.T) {
 	if err := l.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
-	l.Write([]byte("suspended"))
+	write(l, "suspended")
 	l.Flush()
 	if err := l.Resume(); err != nil {
 		t.Fatal(err)
 	}
-	l.Write([]byte("three"))
+	write(l, "three")
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}

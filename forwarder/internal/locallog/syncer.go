@@ -1,6 +1,10 @@
 package locallog
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
 
 // syncer syncs the log from a goroutine of its own, so that incremental_async
 // costs the writer nothing. Requests that come while one runs become one.
@@ -9,7 +13,7 @@ type syncer struct {
 
 	mu      sync.Mutex // guards what follows
 	cond    *sync.Cond
-	file    File // to be synced, nil: nothing asked for
+	file    fsys.File // to be synced, nil: nothing asked for
 	running bool
 	ended   bool
 	done    chan struct{}

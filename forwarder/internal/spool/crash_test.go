@@ -57,7 +57,7 @@ func (m *machine) append(n int) {
 		batch = append(batch, []byte(line))
 	}
 	// The mark says how many records of the model were read from the source.
-	if err := m.s.AppendMark(fmt.Append(nil, m.n), batch...); err != nil {
+	if err := m.s.Append(fmt.Append(nil, m.n), batch...); err != nil {
 		m.t.Fatalf("append: %v", err)
 	}
 	m.mark = m.n
@@ -253,7 +253,7 @@ func TestEveryOperationFails(t *testing.T) {
 				for _, l := range line {
 					b = append(b, []byte(l))
 				}
-				if err := s.Append(b...); err == nil {
+				if err := s.Append(nil, b...); err == nil {
 					taken = append(taken, line...)
 				}
 				if i%10 == 9 {

@@ -13,7 +13,7 @@ import (
 // record has it, unless a crash tore its batch.
 const markSearch = 65536
 
-// Mark is the last mark: of the last AppendMark, or after Open, of the records
+// Mark is the last mark: of the last Append, or after Open, of the records
 // that are there. nil: there is none, or none that can be relied on.
 func (s *Spool) Mark() []byte {
 	s.appending.Lock()
@@ -27,7 +27,7 @@ func (s *Spool) Mark() []byte {
 // AfterMark are the records found behind the mark at Open: the first part of a
 // batch whose write a crash cut short, so that its mark is missing. A source that
 // goes on from the mark gives them again, and must leave them out, those that are
-// the same. They are forgotten by the next AppendMark.
+// the same. They are forgotten by the next Append.
 func (s *Spool) AfterMark() [][]byte {
 	s.appending.Lock()
 	defer s.appending.Unlock()

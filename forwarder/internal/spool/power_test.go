@@ -70,7 +70,7 @@ func (p *powerLife) append(s *Spool, n int) {
 	if p.marks {
 		mark = fmt.Append(nil, len(p.lines)+n)
 	}
-	if s.AppendMark(mark, batch...) == nil {
+	if s.Append(mark, batch...) == nil {
 		for _, b := range batch {
 			p.lines = append(p.lines, string(b))
 		}

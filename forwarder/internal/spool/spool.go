@@ -10,7 +10,7 @@
 //   - A record has the same index and the same sequence id for life. A sequence id
 //     is not used again by another record while a server could take it for a
 //     resend, also when a crash lost records that had been sent but not synced.
-//   - A mark (AppendMark) is there after a crash if and only if its records are.
+//   - A mark (see Append) is there after a crash if and only if its records are.
 //   - What somebody removes or renames under the open spool (the folder, files in it) is
 //     noticed a SyncInterval later at most, and put back from the files that are open.
 //   - Acknowledgements lost in a crash mean that records are sent again: at most
@@ -71,7 +71,7 @@ const (
 const (
 	// MaxRecord is the longest record Append takes.
 	MaxRecord = 1 << 20
-	// MaxMark is the longest mark AppendMark takes.
+	// MaxMark is the longest mark Append takes.
 	MaxMark = 255
 )
 
@@ -157,7 +157,7 @@ type Spool struct {
 	closed    bool       // guarded by appending
 	entries   [][]byte   // guarded by appending; scratch
 	arena     []byte     // guarded by appending; where entries are made
-	mark      []byte     // guarded by appending; AppendMark's last
+	mark      []byte     // guarded by appending; Append's last
 	behind    [][]byte   // guarded by appending; see AfterMark
 
 	mu     sync.Mutex // guards all below
@@ -323,13 +323,12 @@ func (s *Spool) content() content {
 // Append adds records, lines without newline, all or none: they are in the
 // operating system's hands when it returns, and durable a SyncInterval later at
 // most. The lines are copied.
-func (s *Spool) Append(lines ...[]byte) error { return s.AppendMark(nil, lines...) }
-
-// AppendMark is Append for records from a source that is read again from some
-// place after a crash: mark says where the source goes on behind the last of
-// lines, and is kept with it, so that both are there or neither. It has at most
-// MaxMark bytes; nil leaves it as it is.
-func (s *Spool) AppendMark(mark []byte, lines ...[]byte) error {
+//
+// mark is for records from a source that is read again from some place after a crash:
+// it says where the source goes on behind the last of lines, and is kept with that
+// line, so that both are there or neither. It has at most MaxMark bytes; nil leaves the
+// last one as it is.
+func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 	if len(lines) == 0 {
 		return nil
 	}

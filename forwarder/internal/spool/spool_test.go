@@ -51,7 +51,7 @@ func add(t testing.TB, s *Spool, lines ...string) {
 	for _, l := range lines {
 		b = append(b, []byte(l))
 	}
-	must(t, s.Append(b...))
+	must(t, s.Append(nil, b...))
 }
 
 // die ends a spool without a chance to write anything more, as SIGKILL and power
@@ -121,7 +121,7 @@ func TestResumesAtFirstNotAcknowledged(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	must(t, s.Close())
-	if err := s.Append([]byte("x")); !errors.Is(err, ErrClosed) {
+	if err := s.Append(nil, []byte("x")); !errors.Is(err, ErrClosed) {
 		t.Errorf("append after close: %v", err)
 	}
 	if fs.OpenFiles() != 0 {
@@ -151,7 +151,7 @@ func TestReaderSeekAndWait(t *testing.T) {
 	}
 	go func() {
 		time.Sleep(10 * time.Millisecond)
-		s.Append([]byte("late"))
+		s.Append(nil, []byte("late"))
 	}()
 	must(t, r.Wait(context.Background()))
 	if got := rest(t, r); len(got) != 1 || got[0].Line != "late" {
@@ -248,7 +248,7 @@ func TestFullRefusesInput(t *testing.T) {
 	var err error
 	n := 0
 	for ; err == nil && n < 1000; n++ {
-		err = s.Append(batch...)
+		err = s.Append(nil, batch...)
 	}
 	n--
 	if !errors.Is(err, ErrFull) {
@@ -259,11 +259,11 @@ func TestFullRefusesInput(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	must(t, s.Ack(uint64(n*50)))
-	must(t, s.Append(batch...))
+	must(t, s.Append(nil, batch...))
 	if got := len(rest(t, s.Reader())); got != n*50+100 {
 		t.Errorf("%d records, want %d", got, n*50+100)
 	}
-	if err := s.Append(make([]byte, MaxRecord+1)); !errors.Is(err, ErrTooLong) {
+	if err := s.Append(nil, make([]byte, MaxRecord+1)); !errors.Is(err, ErrTooLong) {
 		t.Errorf("over-long: %v", err)
 	}
 }
@@ -283,7 +283,7 @@ func TestDiskFull(t *testing.T) {
 			for _, l := range numbered(i, i+99) {
 				b = append(b, []byte(l))
 			}
-			err = s.Append(b...)
+			err = s.Append(nil, b...)
 		}
 		st := s.Stats()
 		if policy == DropOldest {
@@ -324,24 +324,24 @@ func TestMark(t *testing.T) {
 	reopen("")
 	add(t, s, "no mark")
 	reopen("")
-	must(t, s.AppendMark([]byte("one"), []byte("a"), []byte("b")))
+	must(t, s.Append([]byte("one"), []byte("a"), []byte("b")))
 	reopen("one")
 	add(t, s, numbered(1, 10)...)
 	reopen("one")
 	for i := range 200 { // many segments, dropped and acknowledged
-		must(t, s.AppendMark(fmt.Append(nil, i), bytes.Repeat([]byte("x"), 20000)))
+		must(t, s.Append(fmt.Append(nil, i), bytes.Repeat([]byte("x"), 20000)))
 	}
 	reopen("199")
 	must(t, s.Ack(s.Stats().Last))
 	must(t, s.Sync())
 	reopen("199")
 	long := bytes.Repeat([]byte("m"), MaxMark)
-	must(t, s.AppendMark(long, nil))
+	must(t, s.Append(long, nil))
 	reopen(string(long))
-	if err := s.AppendMark(append(long, 'm'), []byte("x")); !errors.Is(err, ErrTooLong) {
+	if err := s.Append(append(long, 'm'), []byte("x")); !errors.Is(err, ErrTooLong) {
 		t.Errorf("over-long mark: %v", err)
 	}
-	if err := s.AppendMark([]byte("not taken"), make([]byte, MaxRecord+1)); err == nil {
+	if err := s.Append([]byte("not taken"), make([]byte, MaxRecord+1)); err == nil {
 		t.Error("over-long record taken")
 	}
 	reopen(string(long))
@@ -356,8 +356,8 @@ func TestMark(t *testing.T) {
 func TestAfterMark(t *testing.T) {
 	fs := faultfs.New(1)
 	s := open(t, fs)
-	must(t, s.AppendMark([]byte("one"), []byte("a"), []byte("b")))
-	// What a cut leaves of AppendMark([]byte("two"), c, d, e …).
+	must(t, s.Append([]byte("one"), []byte("a"), []byte("b")))
+	// What a cut leaves of Append([]byte("two"), c, d, e …).
 	s.entries = [][]byte{s.entry(1, nil, []byte("c")), s.entry(1, nil, []byte("d"))}
 	must(t, s.write())
 	for range 2 { // as long as nothing is appended
@@ -370,7 +370,7 @@ func TestAfterMark(t *testing.T) {
 			t.Errorf("records behind the mark:\n%s", diff)
 		}
 	}
-	must(t, s.AppendMark([]byte("two"), []byte("e")))
+	must(t, s.Append([]byte("two"), []byte("e")))
 	if got := s.AfterMark(); got != nil {
 		t.Errorf("%q behind a mark just written", got)
 	}
@@ -519,7 +519,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				line := fmt.Appendf(nil, "%d %d %s", w, i, bytes.Repeat([]byte("x"), 300))
-				for s.Append(line) != nil {
+				for s.Append(nil, line) != nil {
 					time.Sleep(time.Millisecond) // full: the reader makes room
 				}
 			}
@@ -567,7 +567,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.SetBytes(350)
 			b.ReportAllocs()
 			for i := 0; i < b.N; i += n {
-				must(b, s.Append(batch...))
+				must(b, s.Append(nil, batch...))
 				var last uint64
 				for {
 					index, _, _, err := r.Next()

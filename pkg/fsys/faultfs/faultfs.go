@@ -18,6 +18,7 @@ import (
 	"sort"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
@@ -107,7 +108,7 @@ type dirOp struct {
 // New returns an empty filesystem with the folder /; seed decides what a crash
 // keeps and how much of a failing write is done.
 func New(seed int64) *FS {
-	root := &node{dir: true}
+	root := &node{dir: true, perm: 0o755}
 	return &FS{
 		rng:     rand.New(rand.NewSource(seed)),
 		nodes:   map[string]*node{"/": root},
@@ -387,7 +388,7 @@ func (f *FS) OpenFile(name string, flag int, perm fs.FileMode) (fsys.File, error
 		n.resize(0)
 	}
 	f.open++
-	return &file{fs: f, name: name, node: n, epoch: f.epoch, readOnly: flag&(os.O_WRONLY|os.O_RDWR) == 0}, nil
+	return &file{fs: f, name: name, node: n, epoch: f.epoch, readOnly: flag&(os.O_WRONLY|os.O_RDWR) == 0, appends: flag&os.O_APPEND != 0}, nil
 }
 
 // MkdirAll implements fsys.FS.
@@ -470,14 +471,94 @@ func (f *FS) ReadDir(name string) ([]string, error) {
 func (f *FS) Size(name string) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n, err := f.find("stat", name)
+	if err != nil {
+		return 0, err
+	}
+	return int64(len(n.data)), nil
+}
+
+// Stat implements fsys.FS.
+func (f *FS) Stat(name string) (fs.FileInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.find("stat", name)
+	if err != nil {
+		return nil, err
+	}
+	return info{filepath.Base(name), int64(len(n.data)), n.perm, n.dir}, nil
+}
+
+// info is what Stat says of a file or folder.
+type info struct {
+	name string
+	size int64
+	perm fs.FileMode
+	dir  bool
+}
+
+func (i info) Name() string     { return i.name }
+func (i info) Size() int64      { return i.size }
+func (i info) IsDir() bool      { return i.dir }
+func (info) ModTime() time.Time { return time.Time{} }
+func (info) Sys() any           { return nil }
+func (i info) Mode() fs.FileMode {
+	if i.dir {
+		return i.perm | fs.ModeDir
+	}
+	return i.perm
+}
+
+// Chmod implements fsys.FS. Modes are durable at once; owners and times are not kept.
+func (f *FS) Chmod(name string, perm fs.FileMode) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n, err := f.find("chmod", name)
+	if err == nil {
+		n.perm = perm
+	}
+	return err
+}
+
+// Chown implements fsys.FS.
+func (f *FS) Chown(name string, _, _ int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.find("chown", name)
+	return err
+}
+
+// Chtimes implements fsys.FS.
+func (f *FS) Chtimes(name string, _, _ time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.find("chtimes", name)
+	return err
+}
+
+// Space implements fsys.FS: what SetSpace has left, of 2 TiB.
+func (f *FS) Space(string) (free, total uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.off:
+		return 0, 0, ErrPower
+	case f.space < 0:
+		return 1 << 40, 1 << 41, nil
+	}
+	return uint64(f.space), 1 << 41, nil
+}
+
+// find returns the node with a name. The lock is held.
+func (f *FS) find(op Op, name string) (*node, error) {
 	if f.off {
-		return 0, ErrPower
+		return nil, ErrPower
 	}
 	n := f.nodes[filepath.Clean(name)]
 	if n == nil {
-		return 0, pathErr("stat", name, fs.ErrNotExist)
+		return nil, pathErr(op, name, fs.ErrNotExist)
 	}
-	return int64(len(n.data)), nil
+	return n, nil
 }
 
 // SyncDir implements fsys.FS.

@@ -1,9 +1,11 @@
 package faultfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"syscall"
+	"time"
 )
 
 // file is an open handle.
@@ -13,7 +15,9 @@ type file struct {
 	node     *node
 	epoch    int
 	readOnly bool
+	appends  bool // opened with O_APPEND
 	closed   bool
+	at       int64 // where Read and Write go on
 }
 
 // begin locks the filesystem and counts an operation on the file.
@@ -61,10 +65,38 @@ func (h *file) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// WriteAt does a random part of the write when it fails.
+func (h *file) Read(p []byte) (int, error) {
+	n, err := h.ReadAt(p, h.at)
+	h.at += int64(n)
+	if n > 0 {
+		return n, nil // the end is said next time
+	}
+	return 0, err
+}
+
+func (h *file) Write(p []byte) (int, error) {
+	err := h.begin(Write)
+	defer h.fs.mu.Unlock()
+	if h.appends {
+		h.at = int64(len(h.node.data))
+	}
+	n, err := h.write(p, h.at, err)
+	h.at += int64(n)
+	return n, err
+}
+
 func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	err := h.begin(Write)
 	defer h.fs.mu.Unlock()
+	if h.appends && err == nil {
+		return 0, pathErr(Write, h.name, errors.New("WriteAt on a file opened with O_APPEND"))
+	}
+	return h.write(p, off, err)
+}
+
+// write does a random part of a write that is to fail with err, all of it when err is
+// nil. The filesystem is locked.
+func (h *file) write(p []byte, off int64, err error) (int, error) {
 	if err != nil && (h.closed || h.epoch != h.fs.epoch || h.readOnly) {
 		return 0, err
 	}
@@ -96,6 +128,17 @@ func (h *file) use(n int64) {
 		h.fs.space -= max(n, 0)
 	}
 }
+
+func (h *file) ModTime() (time.Time, error) { return time.Time{}, nil }
+
+func (h *file) Chmod(perm fs.FileMode) error {
+	h.fs.mu.Lock()
+	defer h.fs.mu.Unlock()
+	h.node.perm = perm
+	return nil
+}
+
+func (h *file) Chown(int, int) error { return nil }
 
 func (h *file) Truncate(size int64) error {
 	err := h.begin(Truncate)

@@ -1,4 +1,4 @@
-package locallog
+package fsys
 
 import (
 	"os"
@@ -33,7 +33,7 @@ func TestSpaceIsWithoutWhatIsReserved(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	free, total, err := OS{}.Space(mount)
+	free, total, err := OS.Space(mount)
 	if err != nil {
 		t.Fatal(err)
 	}
