@@ -73,6 +73,7 @@ var mayImport = map[string][]string{
 	"internal/golden":                      {},
 	"internal/need":                        {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
+	"pkg/metrics/metricstest":              {"internal/golden", "pkg/metrics"},
 }
 
 func within(dir, parent string) bool {

@@ -21,40 +21,35 @@ const (
 
 // Listen is what the accepting side counts.
 type Listen struct {
-	Open     prometheus.Gauge
-	Accepted prometheus.Counter
-	Errors   prometheus.Counter
-	Refused  *Reasons
-	Closed   *Reasons
+	Open     prometheus.Gauge   `metric:"connections" help:"Connections open now."`
+	Accepted prometheus.Counter `metric:"accepted_total" help:"Connections accepted."`
+	Errors   prometheus.Counter `metric:"accept_errors_total" help:"Failures to accept a connection (out of descriptors and the like)."`
+	Refused  *Reasons           `metric:"refused_total" label:"reason" help:"Connections refused, by reason."`
+	Closed   *Reasons           `metric:"closed_total" label:"reason" help:"Accepted connections that ended, by reason."`
 }
 
 // NewListen registers the accepting side's metrics.
 func NewListen(r *Registry) *Listen {
-	return &Listen{
-		Open:     r.Gauge("auditfleet_collector_connections", "Connections open now."),
-		Accepted: r.Counter("auditfleet_collector_accepted_total", "Connections accepted."),
-		Errors:   r.Counter("auditfleet_collector_accept_errors_total", "Failures to accept a connection (out of descriptors and the like)."),
-		Refused: r.ByReason("auditfleet_collector_refused_total", "Connections refused, by reason.", "reason",
-			RefusedDup, RefusedPort, RefusedLimit),
-		Closed: r.ByReason("auditfleet_collector_closed_total", "Accepted connections that ended, by reason.", "reason",
-			ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedEvicted, ClosedStale, ClosedError, ClosedShutdown),
-	}
+	m := count[Listen](r, collector)
+	m.Refused.announce(RefusedDup, RefusedPort, RefusedLimit)
+	m.Closed.announce(ClosedByPeer, ClosedIdle, ClosedFrame, ClosedMalformed, ClosedSlow, ClosedEvicted, ClosedStale, ClosedError, ClosedShutdown)
+	return m
 }
 
 // Ingest is what the sessions count.
 type Ingest struct {
-	Records    prometheus.Counter
-	Bytes      prometheus.Counter
-	Heartbeats prometheus.Counter
-	Empty      prometheus.Counter
-	Truncated  prometheus.Counter
-	InFlight   prometheus.Gauge
-	Pauses     prometheus.Counter
-	Waits      prometheus.Counter
-	Evicted    prometheus.Counter
-	AckSeconds prometheus.Histogram
-	Malformed  *Reasons
-	Rejected   *Reasons
+	Records    prometheus.Counter   `metric:"records_total" help:"Records received and stored."`
+	Bytes      prometheus.Counter   `metric:"bytes_total" help:"Bytes of raw text received and stored."`
+	Heartbeats prometheus.Counter   `metric:"heartbeats_total" help:"Heartbeats answered."`
+	Empty      prometheus.Counter   `metric:"empty_records_total" help:"Messages and lines without any text: acknowledged, nothing to store."`
+	Truncated  prometheus.Counter   `metric:"truncated_total" help:"Connections that ended within a frame or a line; the sender has had no acknowledgement for it."`
+	InFlight   prometheus.Gauge     `metric:"inflight_bytes" help:"Bytes received and not yet stored."`
+	Pauses     prometheus.Counter   `metric:"inflight_pauses_total" help:"Times a connection was not read on because its max_in_flight was reached."`
+	Waits      prometheus.Counter   `metric:"inflight_waits_total" help:"Times a connection waited to be read because max_in_flight_total was reached."`
+	Evicted    prometheus.Counter   `metric:"reply_evictions_total" help:"Connections closed because they did not take their replies while all that waited were more than may."`
+	AckSeconds prometheus.Histogram `metric:"ack_seconds" help:"From a burst's receipt to its acknowledgement."`
+	Malformed  *Reasons             `metric:"malformed_total" label:"cause" help:"Connections closed for what they sent, by cause."`
+	Rejected   *Reasons             `metric:"rejected_records_total" label:"reply" help:"Records answered with an error instead of an acknowledgement, by reply."`
 }
 
 // Causes of a malformed stream, and of a record that was not stored.
@@ -71,31 +66,38 @@ const (
 
 // NewIngest registers the sessions' metrics.
 func NewIngest(r *Registry) *Ingest {
-	return &Ingest{
-		Records:    r.Counter("auditfleet_collector_records_total", "Records received and stored."),
-		Bytes:      r.Counter("auditfleet_collector_bytes_total", "Bytes of raw text received and stored."),
-		Heartbeats: r.Counter("auditfleet_collector_heartbeats_total", "Heartbeats answered."),
-		Empty:      r.Counter("auditfleet_collector_empty_records_total", "Messages and lines without any text: acknowledged, nothing to store."),
-		Truncated:  r.Counter("auditfleet_collector_truncated_total", "Connections that ended within a frame or a line; the sender has had no acknowledgement for it."),
-		InFlight:   r.Gauge("auditfleet_collector_inflight_bytes", "Bytes received and not yet stored."),
-		Pauses:     r.Counter("auditfleet_collector_inflight_pauses_total", "Times a connection was not read on because its max_in_flight was reached."),
-		Waits:      r.Counter("auditfleet_collector_inflight_waits_total", "Times a connection waited to be read because max_in_flight_total was reached."),
-		Evicted:    r.Counter("auditfleet_collector_reply_evictions_total", "Connections closed because they did not take their replies while all that waited were more than may."),
-		AckSeconds: r.Histogram("auditfleet_collector_ack_seconds", "From a burst's receipt to its acknowledgement.", Seconds()),
-		Malformed: r.ByReason("auditfleet_collector_malformed_total", "Connections closed for what they sent, by cause.", "cause",
-			MalformedVersion, MalformedLength, MalformedLine, MalformedType),
-		Rejected: r.ByReason("auditfleet_collector_rejected_records_total", "Records answered with an error instead of an acknowledgement, by reply.", "reply",
-			RejectedFull, RejectedError, RejectedSuspended),
-	}
+	m := count[Ingest](r, collector)
+	m.Malformed.announce(MalformedVersion, MalformedLength, MalformedLine, MalformedType)
+	m.Rejected.announce(RejectedFull, RejectedError, RejectedSuspended)
+	return m
 }
 
+// Journal is what is counted of the journal beside its own counts.
+type Journal struct {
+	SyncSeconds prometheus.Histogram `metric:"sync_seconds" help:"Duration of the journal's syncs."`
+}
+
+// NewJournal registers it.
+func NewJournal(r *Registry) *Journal { return count[Journal](r, collector) }
+
+// OwnRecords is what is counted of the collector's own records.
+type OwnRecords struct {
+	Dropped prometheus.Counter `metric:"own_records_dropped_total" help:"The collector's own DAEMON_* records that were not stored: more came than the journal took, or the disk is full."`
+}
+
+// NewOwnRecords registers it.
+func NewOwnRecords(r *Registry) *OwnRecords { return count[OwnRecords](r, collector) }
+
 // Drops is what retention counts.
-type Drops struct{ Days, Events *Reasons }
+type Drops struct {
+	Days   *Reasons `metric:"dropped_days_total" label:"reason" help:"Days of events dropped, by reason."`
+	Events *Reasons `metric:"dropped_events_total" label:"reason" help:"Events dropped with their day, by reason."`
+}
 
 // NewDrops registers retention's metrics, by the reasons there are.
 func NewDrops(r *Registry, reasons ...string) *Drops {
-	return &Drops{
-		Days:   r.ByReason("auditfleet_collector_dropped_days_total", "Days of events dropped, by reason.", "reason", reasons...),
-		Events: r.ByReason("auditfleet_collector_dropped_events_total", "Events dropped with their day, by reason.", "reason", reasons...),
-	}
+	m := count[Drops](r, collector)
+	m.Days.announce(reasons...)
+	m.Events.announce(reasons...)
+	return m
 }

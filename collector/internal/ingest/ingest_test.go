@@ -20,6 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/auditfleet/auditfleet/proto/remote"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
@@ -290,23 +291,7 @@ var eventually = need.Wait
 // value is the sum of a metric's series.
 func (f *fixture) value(name string) float64 {
 	f.t.Helper()
-	families, err := f.reg.Gatherer().Gather()
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	sum, found := 0.0, false
-	for _, family := range families {
-		if family.GetName() == name {
-			found = true
-			for _, m := range family.GetMetric() {
-				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	if !found {
-		f.t.Fatalf("no metric %s", name)
-	}
-	return sum
+	return metricstest.Value(f.t, f.reg, name, "")
 }
 
 func TestStopAndWait(t *testing.T) {

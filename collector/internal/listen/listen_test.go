@@ -15,9 +15,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -147,28 +147,6 @@ func (s *server) reported(t *testing.T, want []string) {
 
 var eventually = need.Wait
 
-// value is a metric's value now; labels are "name=value".
-func value(t *testing.T, reg prometheus.Gatherer, name, label string) float64 {
-	t.Helper()
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			match := label == ""
-			for _, l := range m.GetLabel() {
-				match = match || l.GetName()+"="+l.GetValue() == label
-			}
-			if f.GetName() == name && match {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			}
-		}
-	}
-	t.Fatalf("no metric %s{%s}", name, label)
-	return 0
-}
-
 func TestSecondConnectionOfAnAddressIsRefused(t *testing.T) {
 	s := start(t, Limits{}, nil)
 	first := s.dial(t, "")
@@ -188,10 +166,10 @@ func TestSecondConnectionOfAnAddressIsRefused(t *testing.T) {
 	other.Close()
 	want := []string{"accept", "dup", "accept", "close", "accept", "close"}
 	eventually(t, "reports "+strings.Join(want, " "), func() bool { return cmp.Equal(s.ops(), want) })
-	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_refused_total", "reason=dup"); n != 1 {
+	if n := metricstest.Value(t, s.reg, "auditfleet_collector_refused_total", `reason="dup"`); n != 1 {
 		t.Errorf("%v refusals counted as dup, want 1", n)
 	}
-	if n := value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=peer"); n != 2 {
+	if n := metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="peer"`); n != 2 {
 		t.Errorf("%v closed by their peer counted, want 2", n)
 	}
 }
@@ -289,7 +267,7 @@ func TestIdleClosedAtTheSecondTick(t *testing.T) {
 		t.Error("a connection with data was closed as idle")
 	}
 	eventually(t, "counted", func() bool {
-		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=idle") == 1
+		return metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="idle"`) == 1
 	})
 }
 
@@ -346,7 +324,7 @@ func TestFrameMustArriveInTime(t *testing.T) {
 		t.Error("a connection between frames was closed, too")
 	}
 	eventually(t, "counted", func() bool {
-		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=frame") == 1
+		return metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="frame"`) == 1
 	})
 }
 
@@ -391,7 +369,7 @@ func TestManySlowOnesAreOneLine(t *testing.T) {
 		s.dial(t, "").Write([]byte("#"))
 	}
 	eventually(t, "all are closed", func() bool {
-		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=frame") == n
+		return metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="frame"`) == n
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 )
 
 // netns is a network namespace: what its goroutine does happens in there.
@@ -169,7 +170,7 @@ func TestStaleSessionIsEvicted(t *testing.T) {
 		t.Error("the newcomer was closed")
 	}
 	eventually(t, "the old one is counted as stale", func() bool {
-		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=stale") == 1
+		return metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="stale"`) == 1
 	})
 }
 
@@ -185,10 +186,10 @@ func TestStaleSessionWithUnsentReplies(t *testing.T) {
 	time.Sleep(1500 * time.Millisecond)
 	began := time.Now()
 	host.dial(to, 41002)
-	eventually(t, "the newcomer is let in", func() bool { return value(t, s.reg.Gatherer(), "auditfleet_collector_accepted_total", "") == 2 })
+	eventually(t, "the newcomer is let in", func() bool { return metricstest.Value(t, s.reg, "auditfleet_collector_accepted_total", "") == 2 })
 	t.Logf("let in after %v", time.Since(began))
 	eventually(t, "the old one is counted as stale", func() bool {
-		return value(t, s.reg.Gatherer(), "auditfleet_collector_closed_total", "reason=stale") == 1
+		return metricstest.Value(t, s.reg, "auditfleet_collector_closed_total", `reason="stale"`) == 1
 	})
 }
 
@@ -284,5 +285,5 @@ func TestRestartedMachine(t *testing.T) {
 	}
 	host.ip("rule del pref 2") // … and is back
 	host.dial(to, 41002)
-	eventually(t, "the newcomer is let in", func() bool { return value(t, s.reg.Gatherer(), "auditfleet_collector_accepted_total", "") == 2 })
+	eventually(t, "the newcomer is let in", func() bool { return metricstest.Value(t, s.reg, "auditfleet_collector_accepted_total", "") == 2 })
 }

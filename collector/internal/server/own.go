@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
@@ -34,7 +33,7 @@ type ownRecords struct {
 	node    string
 	now     func() time.Time
 	log     hclog.Logger
-	dropped prometheus.Counter
+	metrics *metrics.OwnRecords
 	// refusing says that senders' records are not taken: then no records about
 	// their connections are stored, either, of which there may be any number.
 	refusing func() bool
@@ -56,7 +55,7 @@ type ownRecords struct {
 // openOwn makes one whose refusing is the caller's to set.
 func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logger, reg *metrics.Registry) *ownRecords {
 	o := &ownRecords{j: j, node: node, now: now, log: log, queue: make(chan string, ownQueue)}
-	o.dropped = reg.Counter("auditfleet_collector_own_records_dropped_total", "The collector's own DAEMON_* records that were not stored: more came than the journal took, or the disk is full.")
+	o.metrics = metrics.NewOwnRecords(reg)
 	// Serials need not be consecutive over restarts, only unlikely to repeat.
 	o.serial = uint64(now().UnixMilli()) % 1000000
 	o.ctx, o.cancel = context.WithCancel(context.Background())
@@ -108,7 +107,7 @@ func (o *ownRecords) addLocked(typ, format string, args ...any) {
 	case o.queue <- text:
 	default:
 		// Every one is counted; the log gets the first of each second.
-		o.dropped.Inc()
+		o.metrics.Dropped.Inc()
 		if now.Sub(o.dropLogged) >= time.Second || now.Before(o.dropLogged) {
 			o.dropLogged = now
 			o.log.Warn("the collector's own records are dropped: more than the journal takes now", "record", text)
@@ -144,7 +143,7 @@ func procNumber(name string) uint32 {
 // connection is a connection's begin, refusal or end.
 func (o *ownRecords) connection(r listen.Report) {
 	if o.refusing() {
-		o.dropped.Inc()
+		o.metrics.Dropped.Inc()
 		return
 	}
 	o.mu.Lock()

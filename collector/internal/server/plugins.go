@@ -9,7 +9,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
@@ -122,15 +121,4 @@ func (f *fanout) run(ctx context.Context) {
 func (f *fanout) close() error {
 	f.flush()
 	return f.d.Close()
-}
-
-// registerPlugins registers the plugins' series.
-func (s *Server) registerPlugins() {
-	s.reg.Plugins("auditfleet_collector_", func(yield func(metrics.PluginSample)) {
-		for _, p := range s.fanout.d.Stats() {
-			yield(metrics.PluginSample{
-				Plugin: p.Name, Delivered: p.Delivered, Dropped: p.Dropped, Restarts: p.Restarts, Queued: p.Queued, Up: p.Up,
-			})
-		}
-	})
 }

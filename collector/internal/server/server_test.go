@@ -311,7 +311,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	cfg.Plugins = Plugins{Settings: dispatch.Settings{Depth: 100}, List: []conf.Plugin{plugin(t, "cat", conf.FormatString, "cat >/dev/null")}}
 	r := start(t, cfg)
 	eventually(t, "the collector's own host is known", func() bool { return len(r.head.Hosts()) > 0 })
-	metricstest.Documented(t, r.reg.Gatherer(), "auditfleet_collector_", "auditfleet_host_")
+	metricstest.Documented(t, r.reg, "auditfleet_collector_", "auditfleet_host_")
 }
 
 // A sender that takes no replies holds up a clean stop; a second signal ends it.

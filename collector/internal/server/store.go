@@ -56,7 +56,7 @@ func (s *Server) share(part, most int64) int64 {
 
 // openJournal opens the journal, which is not written yet.
 func (s *Server) openJournal() error {
-	syncs := s.reg.Histogram("auditfleet_collector_sync_seconds", "Duration of the journal's syncs.", metrics.Seconds())
+	syncs := metrics.NewJournal(s.reg).SyncSeconds
 	j, rec, err := journal.Open(journal.Options{
 		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.share(segmentPart, maxSegment), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,

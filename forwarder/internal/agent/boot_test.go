@@ -60,7 +60,7 @@ func TestLossesBeforeTheStart(t *testing.T) {
 		s := startAgent(t, fake(k, Config{Boot: notesOf(h), Log: locallog.Config{Path: log, NumLogs: 2}}))
 		if during > 0 {
 			k.SetStatus(func(s *kernel.Status) { s.Lost += during })
-			wait(t, "the loss is seen", func() bool { return s.lost("kernel") == float64(during) })
+			wait(t, "the loss is seen", func() bool { return s.losses()["kernel"] == uint64(during) })
 		}
 		s.stop()
 		if err := s.end(t); err != nil {
@@ -70,7 +70,7 @@ func TestLossesBeforeTheStart(t *testing.T) {
 		lines := fileLines(t, log)
 		told := saidLost(t, lines)
 		for cause, records := range told {
-			if counted := s.lost(cause); counted != float64(records) {
+			if counted := s.losses()[cause]; counted != uint64(records) {
 				t.Errorf("run %d: %s: %v counted, %d said", n, cause, counted, records)
 			}
 		}

@@ -143,7 +143,7 @@ func TestFullLogDiskCostsTheLogOnly(t *testing.T) {
 					t.Errorf("half a record, or one that was not sent, in the log: %.60q", l)
 				}
 			}
-			if lost := int(s.lost("local-log")); lost == 0 || len(inLog)+lost != handed {
+			if lost := int(s.losses()["local-log"]); lost == 0 || len(inLog)+lost != handed {
 				t.Errorf("%d in the log and %d counted as missing there, of %d", len(inLog), lost, handed)
 			}
 			// With ignore too, as auditd.conf(5) has it.

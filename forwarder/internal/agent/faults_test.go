@@ -167,8 +167,8 @@ func TestDamagedSpool(t *testing.T) {
 			lost := n - len(arrived)
 			said := saidLost(t, c.got())["spool-damaged"]
 			t.Logf("%d of %d records lost, %d said", lost, n, said)
-			if said != lost || s.lost("spool-damaged") != float64(lost) {
-				t.Errorf("%d records lost, %d said in the stream, %v counted", lost, said, s.lost("spool-damaged"))
+			if said != lost || s.losses()["spool-damaged"] != uint64(lost) {
+				t.Errorf("%d records lost, %d said in the stream, %v counted", lost, said, s.losses()["spool-damaged"])
 			}
 			if strings.HasPrefix(name, "flip") && (lost == 0 && name != "flip head" || lost > 1300) {
 				t.Errorf("a flipped bit costs %d records", lost)
@@ -230,7 +230,7 @@ func TestFullSpoolDisk(t *testing.T) {
 			}
 		}
 		wait(t, "all is in the local log", func() bool { return s.log.Load().Stats().Records >= n })
-		wait(t, "the disk is full", func() bool { return s.lost("spool-full")+s.lost("spool-error") > 0 })
+		wait(t, "the disk is full", func() bool { return s.losses()["spool-full"]+s.losses()["spool-error"] > 0 })
 		mustDo(t, os.Remove(disk+"/hog"))
 		c.hold(false)
 		wait(t, "the spool is empty", func() bool { return s.spool.Left() == 0 })

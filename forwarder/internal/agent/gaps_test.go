@@ -65,7 +65,7 @@ func TestSerialGapsAreToldAndNoLoss(t *testing.T) {
 		t.Errorf("said to be lost: %v", lost)
 	}
 	for _, cause := range kernel.Causes() {
-		if n := s.lost(cause.String()); n > 0 {
+		if n := s.losses()[cause.String()]; n > 0 {
 			t.Errorf("%v counted as lost, %v", n, cause)
 		}
 	}

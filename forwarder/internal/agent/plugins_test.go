@@ -48,7 +48,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0", Names: nss.New(nss.Config{}),
 		Plugins: &dispatch.Config{Settings: dispatch.Settings{Depth: 100, Overflow: conf.DoIgnore}, Plugins: []conf.Plugin{script(t, dir, "p", "exec cat >/dev/null")}},
 	}))
-	metricstest.Documented(t, s.cfg.Metrics.Gatherer(), "auditfleet_forwarder_")
+	metricstest.Documented(t, s.cfg.Metrics, "auditfleet_forwarder_")
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Fatal(err)

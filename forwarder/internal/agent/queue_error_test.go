@@ -149,12 +149,12 @@ func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 				emit(10)
 				wait(t, "the first are there", func() bool { return len(numbers(t, q.c.got())) == 10 && s.spool.Left() == 0 })
 				q.fs.FailRange(op, 1, forGood, unix.EIO)
-				wait(t, "the spool has failed", func() bool { emit(1); return s.lost("spool-error") > 0 })
+				wait(t, "the spool has failed", func() bool { emit(1); return s.losses()["spool-error"] > 0 })
 				q.done(s)
 				emit(20)
 				// Two more are ours and the kernel's own of the start.
-				wait(t, "each is taken or counted", func() bool { return s.spool.Stats().Last+uint64(s.lost("spool-error")) == uint64(n+2) })
-				counted := int(s.lost("spool-error"))
+				wait(t, "each is taken or counted", func() bool { return s.spool.Stats().Last+s.losses()["spool-error"] == uint64(n+2) })
+				counted := int(s.losses()["spool-error"])
 				q.fs.Heal() // too late for this spool, but it can be closed
 				s.stop()
 				if err := s.end(t); err != nil {
@@ -234,7 +234,7 @@ func TestQueueErrorOfLines(t *testing.T) {
 				}
 			}
 			q.notMore()
-			if n := s.lost("spool-error"); n < 1 || n > 2 {
+			if n := s.losses()["spool-error"]; n < 1 || n > 2 {
 				t.Errorf("%v counted", n)
 			}
 			if got := numbers(t, q.c.got()); len(got) != 1 {

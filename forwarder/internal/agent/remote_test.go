@@ -222,11 +222,11 @@ func TestRefusedRecordThroughTheAgent(t *testing.T) {
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Error(diff)
 				}
-				lost := 0.0
+				lost := uint64(0)
 				if gaveUp {
 					lost = 1
 				}
-				if n := s.lost("given-up"); n != lost {
+				if n := s.losses()["given-up"]; n != lost {
 					t.Errorf("%v counted as given up", n)
 				}
 				tells := do == conf.DoSyslog || do == conf.DoWarnOnce || do == conf.DoWarnOnceContinue

@@ -38,8 +38,8 @@ func TestLocalLogRemoved(t *testing.T) {
 	}
 	wait(t, "they are in the new log", func() bool { return strings.Count(strings.Join(fileLines(t, path), "\n"), "after=") == after })
 	n := s.logStats().Nameless
-	if n == 0 || float64(n) != s.lost("local-log") {
-		t.Errorf("%d records in the removed log, %v lost", n, s.lost("local-log"))
+	if n == 0 || n != s.losses()["local-log"] {
+		t.Errorf("%d records in the removed log, %v lost", n, s.losses()["local-log"])
 	}
 	s.Report()
 	var b []byte

@@ -112,10 +112,11 @@ func (a *Agent) state() []byte {
 	a.statePlugins(line)
 	line("listening for network connections = no")
 	line("records handed on = %d", a.pump.records.Load())
+	lost := a.losses()
 	for _, c := range kernel.Causes() {
-		line("records lost, %s = %.0f", c, a.lost(c.String()))
+		line("records lost, %s = %d", c, lost[c.String()])
 	}
-	line("records lost, local-log = %.0f", a.lost("local-log"))
+	line("records lost, local-log = %d", lost["local-log"])
 	if a.spool != nil {
 		line("of these in the spool or at the collector, where none of them is missing = %d", a.pump.shippedOnly.Load())
 	}
@@ -144,10 +145,9 @@ func (a *Agent) state() []byte {
 		} else {
 			line("spool in its place = yes")
 		}
-		line("records lost, spool-full = %d", s.Dropped)
-		line("records lost, spool-error = %d", a.pump.spoolError.Load())
-		line("records lost, spool-damaged = %.0f", a.lost("spool-damaged"))
-		line("records lost, given-up = %.0f", a.lost("given-up"))
+		for _, cause := range []string{"spool-full", "spool-error", "spool-damaged", "given-up"} {
+			line("records lost, %s = %d", cause, lost[cause])
+		}
 	}
 	return b.Bytes()
 }

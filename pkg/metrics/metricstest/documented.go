@@ -1,64 +1,107 @@
-// Package metricstest compares METRICS.md with what a daemon exports. Tests of the
-// daemons may import it.
+// Package metricstest reads what a daemon exports, and compares METRICS.md with it.
+// Only tests import it.
 package metricstest
 
 import (
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
-// Documented fails unless every metric of ours is in METRICS.md as it is, with its
-// type, labels and help, and no other whose name begins with one of the prefixes.
-// METRICS_TABLE=1 logs the table as it should be.
-func Documented(t *testing.T, from prometheus.Gatherer, prefixes ...string) {
+// Text is what a scrape gets of the metrics that are ours.
+func Text(t testing.TB, r *metrics.Registry) string {
 	t.Helper()
-	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
+	rec := httptest.NewRecorder()
+	r.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	if rec.Code != 200 {
+		t.Fatalf("scrape: %d: %s", rec.Code, rec.Body)
 	}
-	var have []string
-	for _, f := range families {
-		if !strings.HasPrefix(f.GetName(), "auditfleet_") {
-			continue
+	var ours []string
+	for line := range strings.Lines(rec.Body.String()) {
+		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "auditfleet_") {
+			ours = append(ours, strings.TrimSpace(line))
 		}
-		var labels []string
-		if m := f.GetMetric(); len(m) > 0 {
-			for _, l := range m[0].GetLabel() {
-				labels = append(labels, l.GetName())
-			}
-		}
-		have = append(have, fmt.Sprintf("| `%s` | %s | %s | %s |", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), f.GetHelp()))
 	}
-	if os.Getenv("METRICS_TABLE") != "" {
-		t.Log("\n" + strings.Join(have, "\n"))
-	}
-	if diff := cmp.Diff(documented(t, prefixes), have); diff != "" {
-		t.Errorf("METRICS.md and what is exported differ (-documented +exported):\n%s", diff)
-	}
+	return strings.Join(ours, "\n")
 }
 
-func documented(t *testing.T, prefixes []string) (rows []string) {
+// Value is the sum of a metric's series, or of those with a label such as reason="idle".
+// A metric that is not there is an error.
+func Value(t testing.TB, r *metrics.Registry, name, label string) float64 {
 	t.Helper()
-	_, here, _, ok := runtime.Caller(0)
-	if !ok {
-		t.Fatal("where METRICS.md is, is not known")
+	sum, found := 0.0, false
+	for line := range strings.SplitSeq(Text(t, r), "\n") {
+		series, value, _ := strings.Cut(line, " ")
+		if base, labels, _ := strings.Cut(series, "{"); base != name || !strings.Contains(labels, label) {
+			continue
+		}
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum, found = sum+n, true
 	}
-	text, err := os.ReadFile(filepath.Join(filepath.Dir(here), "..", "METRICS.md"))
+	if !found {
+		t.Fatalf("no metric %s{%s}", name, label)
+	}
+	return sum
+}
+
+// Documented fails unless METRICS.md has every metric of ours as it is exported, with
+// its type, labels and help, and no other whose name begins with one of the prefixes.
+// Each prefix has rows one below the other; with -update they are written again.
+func Documented(t testing.TB, r *metrics.Registry, prefixes ...string) {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	file := filepath.Join(filepath.Dir(here), "..", "METRICS.md")
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, "| `"+p) }) {
-			rows = append(rows, strings.TrimSpace(line))
-		}
+	isRow := func(line string) bool {
+		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(line, "| `"+p) })
 	}
-	return rows
+	var b strings.Builder
+	rows := rows(Text(t, r))
+	for line := range strings.Lines(string(text)) {
+		if !isRow(line) {
+			b.WriteString(line)
+			continue
+		}
+		b.WriteString(rows)
+		rows = "" // all of them stand where the first was
+	}
+	golden.Compare(t, file, b.String())
+}
+
+// rows are the table's, in the order of the names.
+func rows(text string) string {
+	var b strings.Builder
+	help := ""
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if h, ok := strings.CutPrefix(line, "# HELP "); ok {
+			_, help, _ = strings.Cut(h, " ")
+		}
+		typed, ok := strings.CutPrefix(line, "# TYPE ")
+		if !ok {
+			continue
+		}
+		name, kind, _ := strings.Cut(typed, " ")
+		label := ""
+		if series, labels, has := strings.Cut(lines[i+1], "{"); has && series == name {
+			label, _, _ = strings.Cut(labels, "=")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, label, help)
+	}
+	return b.String()
 }

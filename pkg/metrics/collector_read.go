@@ -1,0 +1,70 @@
+package metrics
+
+// JournalSample is what the journal says of itself.
+type JournalSample struct {
+	Duplicates  uint64 `metric:"duplicates_total" help:"Records sent again that were stored already, dropped."`
+	Commits     uint64 `metric:"journal_commits_total" help:"Group commits of the journal."`
+	Syncs       uint64 `metric:"journal_syncs_total" help:"Syncs of the journal."`
+	QueueBytes  int64  `metric:"journal_queue_bytes" help:"Bytes submitted to the journal that the head has not taken."`
+	DiskBytes   int64  `metric:"journal_disk_bytes" help:"Size of the journal on disk."`
+	Carried     uint64 `metric:"journal_carried_records_total" help:"Records of open events written again, so that the journal could be trimmed."`
+	Forgotten   uint64 `metric:"resend_forgotten_total" help:"Senders' numberings and last records forgotten for want of memory: what these send again is stored twice."`
+	ResendBytes int64  `metric:"resend_memory_bytes" help:"Memory of resend detection, at most 128 MiB."`
+	LimitBytes  int64  `metric:"journal_limit_bytes" help:"Size beyond which the journal has outgrown what it has to hold: a fault of the store, or of the disk."`
+	Outgrown    bool   `metric:"journal_outgrown" help:"1 while the journal is larger than that."`
+}
+
+// ReadJournal registers it.
+func ReadJournal(r *Registry, sample func() JournalSample) { read(r, collector, sample) }
+
+// HeadSample is what is known of the events in memory.
+type HeadSample struct {
+	Events         uint64            `metric:"events_total" help:"Events put together since the start, replayed ones included."`
+	Unparsable     uint64            `metric:"unparsable_records_total" help:"Records stored that have no readable header."`
+	StoreFailures  uint64            `metric:"store_failures_total" help:"Attempts to store events that failed; the events stay in journal and memory."`
+	Evicted        map[string]uint64 `metric:"evicted_events_total" label:"reason" help:"Events stored before they were complete: they were open for too long, or too much was open; by the key of the limit."`
+	SearchesBehind uint64            `metric:"searches_behind_total" help:"Searches answered without some records acknowledged shortly before: the store took no events."`
+	Mixed          uint64            `metric:"mixed_records_total" help:"Records of hosts beyond max_hosts and max_new_names, stored together."`
+	NamesRefused   uint64            `metric:"names_refused_total" help:"Times that a record's new name was not added to the hosts: its sender had added max_new_names that day."`
+	AddressChanges uint64            `metric:"address_changes_total" help:"Times that a host's name came from another address than before."`
+	FarFuture      uint64            `metric:"future_events_total" help:"Events with a time more than a day beyond their receipt: they are stored, and move no clock."`
+	OpenBytes      int               `metric:"open_bytes" help:"Memory of events that are not complete yet."`
+	OpenEvents     int               `metric:"open_events" help:"Events that are not complete yet."`
+	MemoryEvents   int               `metric:"memory_events" help:"Complete events in memory, not in the store yet."`
+	MemoryBytes    int64             `metric:"memory_bytes" help:"Memory of complete events that are not in the store yet."`
+	Hosts          int               `metric:"hosts" help:"Hosts known."`
+}
+
+// ReadHead registers it.
+func ReadHead(r *Registry, sample func() HeadSample) { read(r, collector, sample) }
+
+// SpaceSample is what is known of the disk.
+type SpaceSample struct {
+	Free      uint64            `metric:"disk_free_bytes" help:"Free space on the disk of the store."`
+	Size      uint64            `metric:"disk_size_bytes" help:"Size of the disk of the store."`
+	Reserve   uint64            `metric:"disk_reserve_bytes" help:"Free space below which records are refused (disk_reserve)."`
+	Low       bool              `metric:"space_low" help:"1 while less than space_left is free: acknowledgements are DISKLOW."`
+	VeryLow   bool              `metric:"space_very_low" help:"1 while less than admin_space_left is free."`
+	Full      bool              `metric:"disk_full" help:"1 while records are refused for want of space."`
+	Failing   bool              `metric:"disk_failing" help:"1 while writes to the disk fail."`
+	Suspended bool              `metric:"suspended" help:"1 while storing is suspended by an action."`
+	Actions   map[string]uint64 `metric:"space_actions_total" label:"key" help:"Actions done about the disk, by the key that asks for them."`
+}
+
+// ReadSpace registers it.
+func ReadSpace(r *Registry, sample func() SpaceSample) { read(r, collector, sample) }
+
+// StoreSample is what is known of the events stored.
+type StoreSample struct {
+	Missing      int    `metric:"store_missing" help:"Parts of the store that answers lack: set aside as damaged or as another store's, or missing. /readyz and collector verify name them."`
+	Days         int    `metric:"store_days" help:"Days of which events are stored."`
+	Partitions   int    `metric:"store_partitions" help:"Files of stored events: one a day, and one more for each SIGUSR1."`
+	DiskBytes    uint64 `metric:"store_disk_bytes" help:"Size of the partitions on disk, index included."`
+	Events       uint64 `metric:"store_events" help:"Events stored."`
+	IndexBytes   uint64 `metric:"store_index_bytes" help:"Size of the index in the partitions."`
+	RawBytes     uint64 `metric:"store_raw_bytes" help:"Raw text of the events stored."`
+	ClockDoubted bool   `metric:"clock_doubted" help:"1 while max_days does not count from the clock's day: that is far beyond the last stored one."`
+}
+
+// ReadStore registers it.
+func ReadStore(r *Registry, sample func() StoreSample) { read(r, collector, sample) }
