@@ -83,3 +83,13 @@ type File interface {
 	Sync() error
 	Datasync() error
 }
+
+// Cause is an error without the path that a *fs.PathError names, for messages that
+// name it already.
+func Cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

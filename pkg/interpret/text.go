@@ -21,6 +21,11 @@ const (
 	quoteSpecial = shellSpecial + ";#&*?[]<>{}"
 )
 
+// AppendEscaped appends text as mode has it.
+func AppendEscaped(dst, text []byte, mode Escape) []byte {
+	return escapeFrom(append(dst, text...), len(dst), mode, false)
+}
+
 // escapeFrom escapes what was appended to dst since from; keys keeps the \x01
 // between keys.
 func escapeFrom(dst []byte, from int, mode Escape, keys bool) []byte {

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"strconv"
 
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -46,9 +46,9 @@ func (c *cell) append(p *printer, f *facts, dst []byte) []byte {
 // escapeFrom escapes what was appended to dst since from.
 func (p *printer) escapeFrom(dst []byte, from int) []byte {
 	for _, c := range dst[from:] {
-		if c < ' ' || p.o.Escape >= search.EscapeShell {
+		if c < ' ' || p.o.Escape >= interpret.EscapeShell {
 			p.scratch = append(p.scratch[:0], dst[from:]...)
-			return search.AppendEscaped(dst[:from], p.scratch, p.o.Escape)
+			return interpret.AppendEscaped(dst[:from], p.scratch, p.o.Escape)
 		}
 	}
 	return dst

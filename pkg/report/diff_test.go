@@ -58,7 +58,11 @@ var utcEnv = search.Env{Location: time.UTC, Locale: "C"}
 
 func runOurs(args ...string) ran {
 	var out, errb bytes.Buffer
-	code := Command(context.Background(), args, utcEnv, "", search.Stdio{Out: &out, Err: &errb})
+	o, err := ParseArgs(args, utcEnv)
+	if err != nil {
+		return ran{"", err.Error() + "\n", 1}
+	}
+	code := RunFiles(context.Background(), o, utcEnv.Location, "", search.Stdio{Out: &out, Err: &errb})
 	return ran{out.String(), errb.String(), code}
 }
 

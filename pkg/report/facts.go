@@ -5,8 +5,8 @@ import (
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // wanted is which facts a report looks at. One that it does not name is not read,
@@ -117,7 +117,7 @@ func (x *facts) read(ev *event.Event, want wanted) {
 	}
 	for i := range ev.Records {
 		r := &ev.Records[i]
-		if c := search.ClassOf(r.Type); c != search.ClassNone {
+		if c := query.ClassOf(r.Type); c != query.ClassNone {
 			readers[c](x, r)
 		}
 	}

@@ -1,18 +1,18 @@
 package report
 
 import (
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // readers has what reads a record of each class.
-var readers = [search.NumClasses]func(*facts, *record.Record){
-	search.ClassSyscall: (*facts).readSyscall, search.ClassTask: (*facts).readTask, search.ClassCWD: (*facts).readCWD, search.ClassPath: (*facts).readPath,
-	search.ClassAVCPath: (*facts).readAVCPath, search.ClassUser: (*facts).readUser, search.ClassUserAVC: (*facts).readUserAVC,
-	search.ClassSockaddr: (*facts).readSockaddr, search.ClassLogin: (*facts).readLogin, search.ClassObj: (*facts).readObj,
-	search.ClassDaemon: (*facts).readDaemon, search.ClassPeer: (*facts).readPeer, search.ClassConfig: (*facts).readConfig, search.ClassMAC: (*facts).readConfig,
-	search.ClassAVC: (*facts).readAVC, search.ClassPacket: (*facts).readPacket, search.ClassAnom: (*facts).readAnom,
-	search.ClassIntegrity: (*facts).readIntegrity, search.ClassKernel: (*facts).readKernel, search.ClassTTY: (*facts).readTTY,
+var readers = [query.NumClasses]func(*facts, *record.Record){
+	query.ClassSyscall: (*facts).readSyscall, query.ClassTask: (*facts).readTask, query.ClassCWD: (*facts).readCWD, query.ClassPath: (*facts).readPath,
+	query.ClassAVCPath: (*facts).readAVCPath, query.ClassUser: (*facts).readUser, query.ClassUserAVC: (*facts).readUserAVC,
+	query.ClassSockaddr: (*facts).readSockaddr, query.ClassLogin: (*facts).readLogin, query.ClassObj: (*facts).readObj,
+	query.ClassDaemon: (*facts).readDaemon, query.ClassPeer: (*facts).readPeer, query.ClassConfig: (*facts).readConfig, query.ClassMAC: (*facts).readConfig,
+	query.ClassAVC: (*facts).readAVC, query.ClassPacket: (*facts).readPacket, query.ClassAnom: (*facts).readAnom,
+	query.ClassIntegrity: (*facts).readIntegrity, query.ClassKernel: (*facts).readKernel, query.ClassTTY: (*facts).readTTY,
 }
 
 // Types that pkg/tables has no constant for.

@@ -7,26 +7,10 @@ import (
 	"io"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
-
-// Command is aureport on log files: it parses args, writes the report and returns
-// the exit code. logFile is as for search.Command.
-func Command(ctx context.Context, args []string, env search.Env, logFile string, stdio search.Stdio) int {
-	o, err := ParseArgs(args, env)
-	switch {
-	case err != nil:
-		fmt.Fprintln(stdio.Err, err)
-		return 1
-	case o.Help:
-		fmt.Fprint(stdio.Out, Usage)
-		return 0
-	case o.Version:
-		fmt.Fprintln(stdio.Out, "aureport version "+search.StockVersion+" in auditfleet")
-		return 0
-	}
-	return RunFiles(ctx, o, env.Location, logFile, stdio)
-}
 
 // RunFiles writes the report of what o names: -if's file or folder, a pipe on
 // stdin, or the local log. It returns aureport's exit code: 0, or 1 for a list
@@ -46,12 +30,13 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 		return 1, err
 	}
 	o := w.o
-	logs, err := search.OpenLogs(o.Input, o.InputLogs, logFile, stdio)
+	in := logscan.Input{Path: o.Input, Logs: o.InputLogs, LogFile: logFile, In: stdio.In, Notes: stdio.Err}
+	logs, err := in.Open()
 	if err != nil {
 		return 1, err
 	}
 	defer logs.Close()
-	cfg := search.ScanConfig{Query: o.Query(), EOETimeout: o.EOETimeout}
+	cfg := logscan.Config{Query: o.Query(), EOETimeout: o.EOETimeout}
 	if o.Kind == Overview || o.Kind == LogTimes {
 		cfg.Query.Nodes = nil // the range of time is that of the logs
 	}
@@ -66,7 +51,7 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 	if o.Kind == Overview {
 		w.first = logs.FirstMs()
 	}
-	err = search.ScanLogs(ctx, logs, cfg, func() (search.Worker[part], error) { return w.printer(), nil }, w.deliver)
+	err = logscan.Scan(ctx, logs, cfg, func() (logscan.Worker[part], error) { return w.printer(), nil }, w.deliver)
 	if err != nil {
 		return 1, fmt.Errorf("report: %w", err)
 	}
@@ -96,7 +81,7 @@ func WriteLogTimes(out io.Writer, o *Options, loc *time.Location, logs []LogTime
 
 func (w *writer) logTime(l LogTime) {
 	milli := func(ms int64) string {
-		date := search.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc))
+		date := output.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc))
 		return fmt.Sprintf("%s.%03d", date, ms%1000)
 	}
 	if l.FirstMs == 0 {
@@ -107,11 +92,11 @@ func (w *writer) logTime(l LogTime) {
 }
 
 // logTimes reads the times of each log.
-func (w *writer) logTimes(ctx context.Context, logs *search.Logs, cfg search.ScanConfig) error {
-	return logs.Each(func(name string, log *search.Logs) error {
+func (w *writer) logTimes(ctx context.Context, logs *logscan.Logs, cfg logscan.Config) error {
+	return logs.Each(func(name string, log *logscan.Logs) error {
 		w.times = times{}
 		w.all = nil
-		err := search.ScanLogs(ctx, log, cfg, func() (search.Worker[part], error) { return w.printer(), nil }, w.deliver)
+		err := logscan.Scan(ctx, log, cfg, func() (logscan.Worker[part], error) { return w.printer(), nil }, w.deliver)
 		if err != nil {
 			return fmt.Errorf("report: %s: %w", name, err)
 		}

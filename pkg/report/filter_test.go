@@ -2,7 +2,6 @@ package report
 
 import (
 	"bytes"
-	"context"
 	"regexp"
 	"strings"
 	"testing"
@@ -20,7 +19,11 @@ func TestFiltered(t *testing.T) {
 	} {
 		var out, errs bytes.Buffer
 		args := append([]string{"-if", log}, words...)
-		search.Command(context.Background(), append(args, "--format", "csv"), utcEnv, "", search.Stdio{Out: &out, Err: &errs})
+		o, err := search.ParseArgs(append(args, "--format", "csv"), utcEnv)
+		if err != nil {
+			t.Fatal(err)
+		}
+		search.RunFiles(t.Context(), o, utcEnv.Location, "", search.Stdio{Out: &out, Err: &errs})
 		want := ""
 		for i, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
 			if i > 0 {

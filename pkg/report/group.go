@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -24,7 +24,7 @@ type Group struct {
 // By is a field to group by.
 type By struct {
 	Name  string
-	Field search.Field
+	Field query.Field
 	Node  bool // the machine instead of a field
 }
 
@@ -46,7 +46,7 @@ const nodeField = "node"
 // FieldNames lists what --by takes.
 func FieldNames() []string {
 	names := []string{nodeField}
-	for f := range search.Field(search.NumFields) {
+	for f := range query.Field(query.NumFields) {
 		names = append(names, f.String())
 	}
 	return names
@@ -56,7 +56,7 @@ func byName(name string) (By, bool) {
 	if name == nodeField {
 		return By{Name: name, Node: true}, true
 	}
-	for f := range search.Field(search.NumFields) {
+	for f := range query.Field(query.NumFields) {
 		if f.String() == name {
 			return By{Name: name, Field: f}, true
 		}
@@ -148,14 +148,14 @@ const separator = "\x00"
 type grouper struct {
 	o       *Options
 	loc     *time.Location
-	x       search.Extractor
+	x       query.Extractor
 	values  [][][]byte // of the present event, by field of By
 	text    []byte
 	key     []byte
 	tally   *tally
-	indexes [search.NumFields][]int // places in By
-	named   [search.NumFields][]int // those of which a field is the name, with -i
-	names   [][][]byte              // of the present event, by field of By
+	indexes [query.NumFields][]int // places in By
+	named   [query.NumFields][]int // those of which a field is the name, with -i
+	names   [][][]byte             // of the present event, by field of By
 }
 
 func newGrouper(o *Options, loc *time.Location) *grouper {
@@ -196,7 +196,7 @@ func (g *grouper) add(ev *event.Event) {
 }
 
 // take keeps a value of a field that is grouped by.
-func (g *grouper) take(f search.Field, v []byte) {
+func (g *grouper) take(f query.Field, v []byte) {
 	for _, i := range g.indexes[f] {
 		g.values[i] = g.once(g.values[i], "", v)
 	}
@@ -221,9 +221,9 @@ func (g *grouper) once(list [][]byte, mark string, v []byte) [][]byte {
 const isName = "\x02"
 
 // nameField is where an enriched record has the name of a user or group.
-var nameField = map[search.Field]search.Field{
-	search.FieldAUID: search.FieldAUIDName, search.FieldUID: search.FieldUIDName, search.FieldEUID: search.FieldEUIDName,
-	search.FieldGID: search.FieldGIDName, search.FieldEGID: search.FieldEGIDName,
+var nameField = map[query.Field]query.Field{
+	query.FieldAUID: query.FieldAUIDName, query.FieldUID: query.FieldUIDName, query.FieldEUID: query.FieldEUIDName,
+	query.FieldGID: query.FieldGIDName, query.FieldEGID: query.FieldEGIDName,
 }
 
 // count goes through the values of the fields from the i-th on.
@@ -315,9 +315,9 @@ func (w *writer) groupValue(by By, v string) string {
 		return v
 	}
 	switch by.Field {
-	case search.FieldType:
+	case query.FieldType:
 		return tables.TypeName(uint16(n))
-	case search.FieldAUID, search.FieldUID, search.FieldEUID: // what names its host had is not known
+	case query.FieldAUID, query.FieldUID, query.FieldEUID: // what names its host had is not known
 		if !w.o.Interpret {
 			return v
 		}
@@ -327,7 +327,7 @@ func (w *writer) groupValue(by By, v string) string {
 		if name, ok := w.o.Names.User(uint32(n)); ok {
 			return name
 		}
-	case search.FieldGID, search.FieldEGID:
+	case query.FieldGID, query.FieldEGID:
 		if name, ok := w.o.Names.Group(uint32(n)); ok && w.o.Interpret {
 			return name
 		}

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -41,7 +41,7 @@ func (w *writer) groupsCSV(all []group) {
 				v = terminal.Clean(v)
 			}
 			if w.o.CSVSafe {
-				v = search.CSVSafe(v)
+				v = output.CSVSafe(v)
 			}
 			row = append(row, v)
 		}
@@ -96,7 +96,7 @@ func (w *writer) groupsTable(all []group) {
 	for _, g := range all {
 		var row []string
 		if w.o.Group.Every != 0 {
-			row = append(row, string(search.AppendDate(nil, w.o.Locale, time.Unix(g.at, 0).In(w.loc))))
+			row = append(row, string(output.AppendDate(nil, w.o.Locale, time.Unix(g.at, 0).In(w.loc))))
 		}
 		for i, v := range g.values {
 			if g.absent[i] {

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -72,7 +72,7 @@ var knownDifferences = []difference{
 		stock:  nothing, ours: "NETFILTER_CFG 1000 no 45",
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return search.ClassOf(r.Type) == search.ClassKernel && !hasField(r, "pid")
+				return query.ClassOf(r.Type) == query.ClassKernel && !hasField(r, "pid")
 			})
 		},
 	},
@@ -129,7 +129,7 @@ var knownDifferences = []difference{
 		stock:  nothing, ours: "0 ? ? ? 45",
 		applies: func(o *Options, ev *event.Event) bool {
 			return o.Kind == User && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return search.ClassOf(r.Type) == search.ClassDaemon && bytes.Index(r.Body, []byte(" pid=")) > bytes.Index(r.Body, []byte(" uid="))
+				return query.ClassOf(r.Type) == query.ClassDaemon && bytes.Index(r.Body, []byte(" pid=")) > bytes.Index(r.Body, []byte(" uid="))
 			})
 		},
 	},
@@ -141,7 +141,7 @@ var knownDifferences = []difference{
 		stock:  " 3900 ? 0", ours: " 3901 ? 0",
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return search.ClassOf(r.Type) == search.ClassIntegrity && bytes.Contains(r.Body, []byte("ppid="))
+				return query.ClassOf(r.Type) == query.ClassIntegrity && bytes.Contains(r.Body, []byte("ppid="))
 			})
 		},
 	},
@@ -227,7 +227,7 @@ var knownDifferences = []difference{
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				f, ok := r.Get("addr")
-				return search.ClassOf(r.Type) == search.ClassPeer && ok && bytes.Count(f.Value, []byte(":")) > 1
+				return query.ClassOf(r.Type) == query.ClassPeer && ok && bytes.Count(f.Value, []byte(":")) > 1
 			})
 		},
 	},
@@ -307,27 +307,27 @@ func incomplete(o *Options, before []record.Record, r *record.Record) bool {
 		}
 		return false
 	}
-	switch search.ClassOf(r.Type) {
-	case search.ClassSyscall, search.ClassTask:
+	switch query.ClassOf(r.Type) {
+	case query.ClassSyscall, query.ClassTask:
 		return lacks(0, "pid") || lacks(wantAUID, "auid", "loginuid") || lacks(wantUID, "uid") || lacks(wantComm, "comm") || lacks(wantExe, "exe") ||
 			lastIs(r, "pid", "auid", "uid", "tty", "ses", "subj")
-	case search.ClassUser, search.ClassUserAVC:
+	case query.ClassUser, query.ClassUserAVC:
 		return lacks(0, "pid") || lacks(wantAUID, "auid", "loginuid") || lacks(wantUID, "uid") || lastIs(r, "pid", "auid", "uid", "ses", "subj")
-	case search.ClassAVC:
+	case query.ClassAVC:
 		return lacks(wantComm, "comm") && !had("comm") || lastIs(r, "pid", "scontext", "tcontext")
-	case search.ClassAnom:
+	case query.ClassAnom:
 		return lacks(wantAUID, "auid") || r.Type == tables.Seccomp && lacks(wantExe, "exe") || lastIs(r, "uid", "gid", "subj", "pid")
-	case search.ClassMAC:
+	case query.ClassMAC:
 		return lacks(wantAUID, "auid")
-	case search.ClassDaemon:
+	case query.ClassDaemon:
 		return lacks(wantAUID, "auid") || lacks(0, "pid")
-	case search.ClassTTY:
+	case query.ClassTTY:
 		return lacks(wantAUID, "auid")
-	case search.ClassIntegrity:
+	case query.ClassIntegrity:
 		return lastIs(r, "pid", "uid", "auid", "ses", "subj")
-	case search.ClassKernel:
+	case query.ClassKernel:
 		return lacks(wantComm, "comm") && !had("comm") || lacks(wantAVC, "subj") && !had("subj")
-	case search.ClassLogin:
+	case query.ClassLogin:
 		return lastIs(r, "pid", "uid", "subj")
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -40,14 +41,14 @@ type Options struct {
 	Change   Change
 	NoConfig bool // leave out events that start with CONFIG_CHANGE
 	Nodes    []string
-	From     []netip.Prefix // as search.Query has it; the caller sets it
+	From     []netip.Prefix // as query.Query has it; the caller sets it
 
 	// StartMs and EndMs bound the time, both inclusive, in milliseconds since the
 	// epoch; 0 is open.
 	StartMs, EndMs int64
 
 	Interpret bool
-	Escape    search.Escape
+	Escape    interpret.Escape
 	Debug     bool
 
 	Input      string // -if: a file or folder; empty is the logs, or stdin
@@ -60,8 +61,8 @@ type Options struct {
 	Group *Group // --by: our own reports
 
 	// Terms and Filters narrow a report as they do a search: --field, --expression.
-	Terms   []search.Term
-	Filters []search.Filter
+	Terms   []query.Term
+	Filters []query.Filter
 
 	// ByValue puts values that a summary counts equally often in their own order,
 	// not in that of their first appearance: for sources that have no such order.
@@ -225,8 +226,8 @@ func (p *parser) extra(name string, takes bool) error {
 
 // Query is what a source must be asked for: all events that the report could be
 // about.
-func (o *Options) Query() *search.Query {
-	q := &search.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
+func (o *Options) Query() *query.Query {
+	q := &query.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {
 		return q
 	}

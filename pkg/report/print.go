@@ -5,8 +5,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -75,7 +75,7 @@ func newPrinter(o *Options, loc *time.Location) *printer {
 	return p
 }
 
-// Event implements search.Worker.
+// Event implements logscan.Worker.
 func (p *printer) Event(ev *event.Event) error {
 	if len(ev.Records) == 0 {
 		return nil
@@ -111,7 +111,7 @@ func (p *printer) Event(ev *event.Event) error {
 	return nil
 }
 
-// Flush implements search.Worker.
+// Flush implements logscan.Worker.
 func (p *printer) Flush() (part, error) {
 	out := p.part
 	p.part = part{}
@@ -185,7 +185,7 @@ func (p *printer) appendLine(f *facts) {
 }
 
 func (p *printer) appendDate(dst []byte, sec int64) []byte {
-	return search.AppendDate(dst, p.o.Locale, time.Unix(sec, 0).In(p.loc))
+	return output.AppendDate(dst, p.o.Locale, time.Unix(sec, 0).In(p.loc))
 }
 
 // appendTyped appends what was typed: the names of keys, and text.

@@ -12,7 +12,8 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -183,7 +184,7 @@ func (w *writer) overview() {
 		sum.merge(p.over)
 	}
 	date := func(ms int64) string {
-		return string(search.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc)))
+		return string(output.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc)))
 	}
 	milli := func(ms int64) string { return fmt.Sprintf("%s.%03d", date(ms), ms%1000) }
 	first, last := w.times.first, w.times.last
@@ -206,7 +207,7 @@ func (w *writer) overview() {
 }
 
 // Scan is a source of events, in the order of a report.
-type Scan func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+type Scan func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
 
 // flushEvery is how many events a report is written behind.
 const flushEvery = 256

@@ -3,7 +3,7 @@ package report
 import (
 	"golang.org/x/sys/unix"
 
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -40,10 +40,10 @@ func (o *Options) ShowOn(out any) {
 // would obey, also a newline, which would begin a line of its own.
 func (o *Options) appendText(dst, text []byte) []byte {
 	if !o.people {
-		return search.AppendEscaped(dst, text, o.Escape)
+		return interpret.AppendEscaped(dst, text, o.Escape)
 	}
-	if o.Escape < search.EscapeShell {
+	if o.Escape < interpret.EscapeShell {
 		return terminal.AppendClean(dst, text)
 	}
-	return terminal.AppendClean(dst, search.AppendEscaped(nil, text, o.Escape))
+	return terminal.AppendClean(dst, interpret.AppendEscaped(nil, text, o.Escape))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/search/madelog"
@@ -161,8 +162,8 @@ func TestTallied(t *testing.T) {
 
 // tallyOrRead returns how many events were counted, and how the two reports differ.
 func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, diff string) {
-	scan := func(_ context.Context, q *search.Query, fn func(*event.Event) error) error {
-		m := search.NewMatcher(q)
+	scan := func(_ context.Context, q *query.Query, fn func(*event.Event) error) error {
+		m := query.NewMatcher(q)
 		for _, ev := range events {
 			if !m.Match(ev) {
 				continue
@@ -173,16 +174,16 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 		}
 		return nil
 	}
-	tally := func(_ context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
-		sum := search.NewTally(fields)
-		m := search.NewMatcher(q)
-		var x search.Extractor
+	tally := func(_ context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+		sum := query.NewTally(fields)
+		m := query.NewMatcher(q)
+		var x query.Extractor
 		for _, ev := range events {
 			if !m.Match(ev) {
 				continue
 			}
 			odd := false
-			x.Index(ev, func(f search.Field, _ []byte) { odd = odd || f == search.FieldOdd })
+			x.Index(ev, func(f query.Field, _ []byte) { odd = odd || f == query.FieldOdd })
 			if odd {
 				if err := rest(ev); err != nil {
 					return nil, err
@@ -192,7 +193,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 			counted++
 			sum.Time(ev.Ms, ev.Ms)
 			seen := map[string]bool{}
-			x.Index(ev, func(f search.Field, v []byte) {
+			x.Index(ev, func(f query.Field, v []byte) {
 				if vs := sum.Of(f); vs != nil && !seen[string(rune(f))+string(v)] {
 					seen[string(rune(f))+string(v)] = true
 					vs.Add(v, 1)
@@ -212,7 +213,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 
 // sorted is a scan in order of time, as a store's is.
 func sorted(scan Scan) Scan {
-	return func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+	return func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 		var all []*event.Event
 		if err := scan(ctx, q, func(ev *event.Event) error { all = append(all, ev); return nil }); err != nil {
 			return err

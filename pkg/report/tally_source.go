@@ -9,35 +9,35 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Tally is a source that counts the events which have each value of some fields,
 // without reading them, and gives rest those that have to be read, in no order.
 // What was given before an error says nothing.
-type Tally func(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
+type Tally func(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 
 // counter makes a report's counts of those of a field: convert returns the value
 // as the report has it, and false for what the report leaves out.
 type counter struct {
-	field   search.Field
+	field   query.Field
 	sign    int64
 	convert func(v string) (string, bool)
 }
 
 // counters are those of the summaries that count values. The fields' values are
 // those of the reports but for what convert changes: events in which they are not
-// are odd (search.FieldOdd).
+// are odd (query.FieldOdd).
 var counters = map[Kind][]counter{
-	Exe:      {{search.FieldExe, 1, toNUL}},
-	Comm:     {{search.FieldComm, 1, toNUL}},
-	Host:     {{search.FieldHost, 1, asIs}},
-	Terminal: {{search.FieldTerminal, 1, asIs}},
-	PID:      {{search.FieldPID, 1, pidValue}},
-	User:     {{search.FieldAUID, 1, auidValue}},
-	Syscall:  {{search.FieldSyscall, 1, callValue}},
-	Key:      {{search.FieldKey, 1, keyValue}, {search.FieldKeyAgain, 1, keyValue}},
-	File:     {{search.FieldFile, 1, asIs}, {search.FieldCWD, -1, asIs}, {search.FieldFileAgain, 1, asIs}},
+	Exe:      {{query.FieldExe, 1, toNUL}},
+	Comm:     {{query.FieldComm, 1, toNUL}},
+	Host:     {{query.FieldHost, 1, asIs}},
+	Terminal: {{query.FieldTerminal, 1, asIs}},
+	PID:      {{query.FieldPID, 1, pidValue}},
+	User:     {{query.FieldAUID, 1, auidValue}},
+	Syscall:  {{query.FieldSyscall, 1, callValue}},
+	Key:      {{query.FieldKey, 1, keyValue}, {query.FieldKeyAgain, 1, keyValue}},
+	File:     {{query.FieldFile, 1, asIs}, {query.FieldCWD, -1, asIs}, {query.FieldFileAgain, 1, asIs}},
 }
 
 func asIs(v string) (string, bool) { return v, true }
@@ -74,7 +74,7 @@ var overviewCounters = map[int]Kind{
 
 // tallied returns the fields from which the report can be counted; none when it
 // has to read the events.
-func (o *Options) tallied() (fields []search.Field) {
+func (o *Options) tallied() (fields []query.Field) {
 	if o.Group != nil || !o.Summary || !o.ByValue || len(o.Terms)+len(o.Filters) > 0 {
 		return nil
 	}
@@ -89,9 +89,9 @@ func (o *Options) tallied() (fields []search.Field) {
 		for _, k := range overviewCounters {
 			add(k)
 		}
-		return append(fields, search.FieldShape)
+		return append(fields, query.FieldShape)
 	case reports[o.Kind].style == typeNames && reports[o.Kind].when == nil:
-		return []search.Field{search.FieldShape}
+		return []query.Field{query.FieldShape}
 	case narrowed, o.Interpret && (o.Kind == User || o.Kind == Syscall): // names are of each event
 		return nil
 	}
@@ -145,9 +145,9 @@ func (t *times) spread(ms int64) {
 }
 
 // take adds what was counted without reading.
-func (p *printer) take(sum *search.Tally) {
-	sum.Of(search.FieldShape).Each(func(v string, n int64) {
-		if shape, ok := search.ParseShape([]byte(v)); ok {
+func (p *printer) take(sum *query.Tally) {
+	sum.Of(query.FieldShape).Each(func(v string, n int64) {
+		if shape, ok := query.ParseShape([]byte(v)); ok {
 			p.shape(&shape, uint64(n))
 		}
 	})
@@ -161,7 +161,7 @@ func (p *printer) take(sum *search.Tally) {
 }
 
 // countValues gives add each value that a report's summary counts, and how often.
-func countValues(sum *search.Tally, kind Kind, add func(v string, n uint64)) {
+func countValues(sum *query.Tally, kind Kind, add func(v string, n uint64)) {
 	all := counters[kind]
 	switch len(all) {
 	case 0: // by shape alone
@@ -192,7 +192,7 @@ func countValues(sum *search.Tally, kind Kind, add func(v string, n uint64)) {
 }
 
 // shape counts n events of a shape.
-func (p *printer) shape(s *search.Shape, n uint64) {
+func (p *printer) shape(s *query.Shape, n uint64) {
 	if len(s.Types) == 0 || !p.o.mayInclude(s.Types[0]) || len(p.types) > 0 && !anyOf(s.Types, p.types) {
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"sort"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Around a hit is what its host did from some time before to as long after. Hits
@@ -57,13 +59,7 @@ func (ws windows) has(node string, ms int64) bool {
 	return i < len(list) && list[i].from <= ms
 }
 
-// marker is a Writer that can show an event among its surroundings.
-type marker interface {
-	// mark says whether the events from here on are hits.
-	mark(hit bool)
-}
-
-func around(ctx context.Context, o *Options, src Source, w Writer, out io.Writer) (hits uint64, err error) {
+func around(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer) (hits uint64, err error) {
 	ms := o.Around.Milliseconds()
 	seen := windows{}
 	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
@@ -74,10 +70,10 @@ func around(ctx context.Context, o *Options, src Source, w Writer, out io.Writer
 	if err != nil || hits == 0 {
 		return hits, err
 	}
-	m := NewMatcher(&o.Query)
-	mark, marks := w.(marker)
+	m := query.NewMatcher(&o.Query)
+	mark, marks := w.(output.Marker)
 	total := uint64(0)
-	for _, q := range seen.queries(o.Reverse, ms, isIndexed(src)) {
+	for _, q := range seen.queries(o.Reverse, ms, query.IsIndexed(src)) {
 		err := src.Scan(ctx, q, 0, func(ev *event.Event) error {
 			if !seen.has(string(ev.Node), ev.Ms) {
 				return nil
@@ -87,7 +83,7 @@ func around(ctx context.Context, o *Options, src Source, w Writer, out io.Writer
 				return nil
 			}
 			if marks {
-				mark.mark(m.Match(ev))
+				mark.Mark(m.Match(ev))
 			}
 			return written(w.Event(ev))
 		})
@@ -106,7 +102,7 @@ const maxNodes = 64
 
 // queries are what has to be read for the windows, in the order of the answer: a
 // query for each time that is apart from the others, or one for all of it.
-func (ws windows) queries(reverse bool, gap int64, apart bool) []*Query {
+func (ws windows) queries(reverse bool, gap int64, apart bool) []*query.Query {
 	var all []window
 	for node, list := range ws {
 		ws[node] = joined(list, 1)
@@ -115,9 +111,9 @@ func (ws windows) queries(reverse bool, gap int64, apart bool) []*Query {
 	if all = joined(all, gap); !apart {
 		all = []window{{all[0].from, all[len(all)-1].to}}
 	}
-	out := make([]*Query, len(all))
+	out := make([]*query.Query, len(all))
 	for i, w := range all {
-		q := &Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Reverse: reverse}
+		q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Reverse: reverse}
 		if w.from <= 0 {
 			q.StartMs = 0 // events without a time too
 		}

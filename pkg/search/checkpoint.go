@@ -102,7 +102,7 @@ func readCheckpoint(path string) ([]byte, error) {
 		b, err = io.ReadAll(io.LimitReader(f, maxCheckpoint))
 	}
 	if err != nil {
-		return nil, &CheckpointError{codeInvalid, fmt.Sprintf("Cannot open checkpoint file - %s: %v", path, rootCause(err))}
+		return nil, &CheckpointError{codeInvalid, fmt.Sprintf("Cannot open checkpoint file - %s: %v", path, fsys.Cause(err))}
 	}
 	if b == nil {
 		b = []byte{}
@@ -164,6 +164,9 @@ func low32(s string, base int) (uint32, error) {
 	return uint32(n), err
 }
 
+// maxMarkSec bounds the seconds of a mark, which become milliseconds.
+const maxMarkSec = 1e12
+
 // parseMark reads "NODE SECONDS.MILLIS:SERIAL 0xTYPE".
 func parseMark(s string) (m mark, ok bool) {
 	node, rest, ok := strings.Cut(s, " ")
@@ -184,7 +187,7 @@ func parseMark(s string) (m mark, ok bool) {
 	m.milli, errs[1] = strconv.ParseInt(milli, 10, 64)
 	m.serial, errs[2] = strconv.ParseUint(serial, 10, 64)
 	m.typ, errs[3] = low32(typ, 16)
-	return m, errors.Join(errs[:]...) == nil && m.sec >= 0 && m.sec <= maxSeconds && m.milli >= 0 && m.milli < 1000
+	return m, errors.Join(errs[:]...) == nil && m.sec >= 0 && m.sec <= maxMarkSec && m.milli >= 0 && m.milli < 1000
 }
 
 // save writes the checkpoint to path. The error is a *CheckpointError.
@@ -197,7 +200,7 @@ func (cp *checkpoint) save(path string) error {
 func writeCheckpoint(path string, text []byte) (err error) {
 	defer func() {
 		if err != nil {
-			err = &CheckpointError{codeFailed, fmt.Sprintf("Cannot open checkpoint file - %s: %v", path, rootCause(err))}
+			err = &CheckpointError{codeFailed, fmt.Sprintf("Cannot open checkpoint file - %s: %v", path, fsys.Cause(err))}
 		}
 	}()
 	if target, err := filepath.EvalSymlinks(path); err == nil && target != path {

@@ -17,6 +17,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // storeModel is a collector's store as a search by checkpoint sees it: complete events
@@ -37,9 +40,8 @@ type storedEvent struct {
 
 // storedOf is an event of one line. Its batch is not known yet.
 func storedOf(line string, received int64) storedEvent {
-	for ev := range Read(ReadConfig{}, strings.NewReader(line)) {
+	for _, ev := range eventtest.Parse([]byte(line)) {
 		e := storedEvent{line, *ev}
-		e.ev.Records = slices.Clone(ev.Records)
 		e.ev.Records[0].Received = received
 		return e
 	}
@@ -53,8 +55,8 @@ func (f *storeModel) LastBatch(context.Context) (string, uint64, error) { return
 var errModel = errors.New("the model's scan fails")
 
 // Scan gives the events as a store does: by time, name and serial, and then by batch.
-func (f *storeModel) Scan(_ context.Context, q *Query, _ uint64, fn func(*event.Event) error) error {
-	m, given := NewMatcher(q), 0
+func (f *storeModel) Scan(_ context.Context, q *query.Query, _ uint64, fn func(*event.Event) error) error {
+	m, given := query.NewMatcher(q), 0
 	list := slices.Clone(f.events)
 	slices.SortStableFunc(list, storedEvent.compare)
 	for _, e := range list {
@@ -66,7 +68,7 @@ func (f *storeModel) Scan(_ context.Context, q *Query, _ uint64, fn func(*event.
 			return errModel
 		}
 		if err := fn(&ev); err != nil {
-			if errors.Is(err, ErrStop) {
+			if errors.Is(err, query.ErrStop) {
 				return nil
 			}
 			return err
@@ -131,11 +133,11 @@ func fleetLine(node string, ms int64, serial int) string {
 }
 
 // findNew runs a search and returns the lines that it wrote.
-func findNew(t *testing.T, o *Options, f Batched) ([]string, error) {
+func findNew(t *testing.T, o *Options, f query.Batched) ([]string, error) {
 	t.Helper()
-	o.Format = FormatRaw
+	o.Format = output.FormatRaw
 	var out bytes.Buffer
-	w, err := NewWriter(&out, o, time.UTC)
+	w, err := output.NewWriter(&out, &o.Config, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}

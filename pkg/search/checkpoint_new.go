@@ -6,13 +6,15 @@ import (
 	"fmt"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // newEvents is a search of a store that goes on where an earlier one ended.
 type newEvents struct {
 	o     *Options
-	src   Batched
-	w     Writer
+	src   query.Batched
+	w     output.Writer
 	cp    *storeCheckpoint
 	last  uint64 // stored when it began
 	found uint64
@@ -25,7 +27,7 @@ type newEvents struct {
 //
 // The file is replaced when all results are written, also where the search failed on
 // its way: what was written is not written again, and what was not still is.
-func FindNew(ctx context.Context, o *Options, src Batched, w Writer) (found uint64, err error) {
+func FindNew(ctx context.Context, o *Options, src query.Batched, w output.Writer) (found uint64, err error) {
 	cp, err := loadStoreCheckpoint(o.Checkpoint)
 	if err != nil {
 		return 0, err
@@ -98,7 +100,7 @@ func (n *newEvents) renew(ctx context.Context) error {
 	})
 }
 
-func (n *newEvents) query() Query {
+func (n *newEvents) query() query.Query {
 	q := n.o.Query
 	q.Origin, q.Batches, q.AfterBatch = true, true, n.cp.batch
 	return q
@@ -156,7 +158,7 @@ func (n *newEvents) scan(ctx context.Context, upTo uint64) error {
 		if upTo > 0 {
 			n.cp.before = ev.Ms
 		}
-		return ErrStop
+		return query.ErrStop
 	})
 	left.merge(met)
 	n.cp.drainedTo(n.cp.before)

@@ -4,18 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // resume is a search of logs that goes on where an earlier one ended.
 type resume struct {
 	o      *Options
-	match  *Matcher
-	w      Writer
+	match  *query.Matcher
+	w      output.Writer
 	from   *checkpoint // nil: from the beginning
 	passed bool        // the place where the earlier one ended
 	last   mark        // of this one
@@ -46,11 +48,12 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 	if err != nil {
 		return 0, err
 	}
-	paths, err := inputs(o.Input, o.InputLogs, logFile, stdio)
+	in := o.input(logFile, stdio)
+	paths, err := in.Files()
 	if err != nil {
 		return 0, err
 	}
-	piped := slices.Contains(paths, stdinName)
+	piped := slices.Contains(paths, logscan.Stdin)
 	if piped {
 		fmt.Fprintln(stdio.Err, "Warning - checkpointing stdin is not supported")
 	} else if from != nil && !o.CheckpointTime && (o.Input == "" || paths[0] != o.Input) {
@@ -60,21 +63,18 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 		}
 		paths = paths[i:]
 	}
-	logs, err := openAll(paths, stdio)
+	logs, err := in.OpenFiles(paths)
 	if err != nil {
 		return 0, err
 	}
 	defer logs.Close()
-	w, err := NewWriter(stdio.Out, o, loc)
+	w, err := output.NewWriter(stdio.Out, &o.Config, loc)
 	if err != nil {
 		return 0, err
 	}
-	r := &resume{o: o, match: NewMatcher(&o.Query), w: w, from: from, file: len(paths) - 1}
-	cfg := ReadConfig{EOETimeout: o.EOETimeout}
-	if o.Debug {
-		cfg.Skipped = func(line []byte, err error) { fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line) }
-	}
-	err = closeWriter(w, r.read(ctx, cfg, logs.readers))
+	r := &resume{o: o, match: query.NewMatcher(&o.Query), w: w, from: from, file: len(paths) - 1}
+	cfg := logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio)}
+	err = closeWriter(w, logs.ReadComplete(ctx, cfg, r.event))
 	if err != nil || piped {
 		return r.found, err
 	}
@@ -82,47 +82,13 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 	if cp.dev, cp.inode, err = place(paths[r.file]); err != nil {
 		return r.found, err
 	}
-	return r.found, errors.Join(cp.save(o.Checkpoint), logs.damage())
+	return r.found, errors.Join(cp.save(o.Checkpoint), logs.Damage())
 }
 
 // isIn says whether a log is the one the checkpoint speaks of.
 func (cp *checkpoint) isIn(path string) bool {
 	dev, inode, err := place(path)
 	return err == nil && dev == cp.dev && inode == cp.inode
-}
-
-// read writes what is new of the logs' complete events.
-func (r *resume) read(ctx context.Context, cfg ReadConfig, logs []io.Reader) error {
-	now := 0                      // the log that is being read
-	earlier := map[*pending]int{} // events that were open when it began, and their logs
-	var ev event.Event
-	o := newOrder(cfg.timeoutSec(), maxWaiting, func(p *pending) error {
-		file := now
-		if i, ok := earlier[p]; ok {
-			file = i
-			delete(earlier, p)
-		}
-		parsePieces(&ev, p.pieces)
-		return r.event(&ev, file)
-	})
-	for i := range logs {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("search: %w", err)
-		}
-		now = i
-		for _, p := range slices.Concat(o.waiting.row[o.waiting.at:], o.waiting.late) {
-			if _, ok := earlier[p]; !ok {
-				earlier[p] = i - 1
-			}
-		}
-		if err := readAll(cfg, o, logs[i:i+1]); err != nil {
-			if errors.Is(err, ErrStop) {
-				return nil
-			}
-			return err
-		}
-	}
-	return nil
 }
 
 // event takes the next complete event, of a log by its number.
@@ -140,7 +106,7 @@ func (r *resume) event(ev *event.Event, file int) error {
 		return fmt.Errorf("write result: %w", err)
 	}
 	if r.o.JustOne {
-		return ErrStop
+		return query.ErrStop
 	}
 	return nil
 }

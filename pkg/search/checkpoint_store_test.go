@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-func mustFindNew(t *testing.T, o *Options, f Batched) []string {
+func mustFindNew(t *testing.T, o *Options, f query.Batched) []string {
 	t.Helper()
 	lines, err := findNew(t, o, f)
 	if err != nil {
@@ -24,7 +26,7 @@ func mustFindNew(t *testing.T, o *Options, f Batched) []string {
 }
 
 // codeOf is the exit code of a search that cannot follow its checkpoint.
-func codeOf(t *testing.T, o *Options, f Batched) int {
+func codeOf(t *testing.T, o *Options, f query.Batched) int {
 	t.Helper()
 	lines, err := findNew(t, o, f)
 	bad := (*CheckpointError)(nil)
@@ -201,8 +203,8 @@ func TestCheckpointOutputFails(t *testing.T) {
 	ck := filepath.Join(t.TempDir(), "ck")
 	f := newStoreModel()
 	f.add("a", storyStart, storyStart, 1)
-	o := &Options{Checkpoint: ck, Format: FormatRaw}
-	w, err := NewWriter(fullWriter{}, o, time.UTC)
+	o := &Options{Checkpoint: ck, Config: output.Config{Format: output.FormatRaw}}
+	w, err := output.NewWriter(fullWriter{}, &o.Config, time.UTC)
 	if err != nil {
 		t.Fatal(err)
 	}

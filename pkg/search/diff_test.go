@@ -16,6 +16,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/search/reallog"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -43,8 +45,18 @@ func runStock(t *testing.T, bin string, env []string, args ...string) ran {
 
 func runOurs(env Env, args ...string) ran {
 	var out, errb bytes.Buffer
-	code := Command(context.Background(), args, env, "", Stdio{Out: &out, Err: &errb})
+	code := ours(context.Background(), args, env, "", Stdio{Out: &out, Err: &errb})
 	return ran{out.String(), errb.String(), code}
+}
+
+// ours is what a command does: it parses args and searches the logs they name.
+func ours(ctx context.Context, args []string, env Env, logFile string, stdio Stdio) int {
+	o, err := ParseArgs(args, env)
+	if err != nil {
+		fmt.Fprintln(stdio.Err, err)
+		return 1
+	}
+	return RunFiles(ctx, o, env.Location, logFile, stdio)
 }
 
 var utcEnv = Env{Location: time.UTC, Locale: "C"}
@@ -72,29 +84,9 @@ func diffLogs(t testing.TB) map[string]string {
 	return logs
 }
 
-// eventsOf reads a log whole, as events that may be kept.
-func eventsOf(t testing.TB, path string) []*event.Event {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var all []*event.Event
-	for ev, err := range Read(ReadConfig{}, f) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		c := *ev
-		c.Records = slices.Clone(ev.Records)
-		all = append(all, &c)
-	}
-	return all
-}
-
 // pool is the values that a log's events can be searched by.
 type pool struct {
-	values [NumFields][]string
+	values [query.NumFields][]string
 	nodes  []string
 	ids    []string
 	secs   []int64
@@ -109,9 +101,9 @@ func poolOf(events []*event.Event) *pool {
 			*list = append(*list, v)
 		}
 	}
-	var x Extractor
+	var x query.Extractor
 	for _, ev := range events {
-		x.Extract(ev, func(f Field, v []byte) { once(&p.values[f], int(f), string(v)) })
+		x.Extract(ev, func(f query.Field, v []byte) { once(&p.values[f], int(f), string(v)) })
 		if ev.Node != nil {
 			once(&p.nodes, -1, string(ev.Node))
 		}
@@ -129,7 +121,7 @@ func pick[T any](r *rand.Rand, list []T, other T) T {
 }
 
 // text is a value that an argument can be: whole, or a part of it.
-func (p *pool) text(r *rand.Rand, f Field) string {
+func (p *pool) text(r *rand.Rand, f query.Field) string {
 	v := pick(r, p.values[f], "nowhere")
 	if r.IntN(2) == 0 && len(v) > 2 {
 		from := r.IntN(len(v) - 1)
@@ -141,7 +133,7 @@ func (p *pool) text(r *rand.Rand, f Field) string {
 	return v
 }
 
-func (p *pool) user(r *rand.Rand, f Field) string {
+func (p *pool) user(r *rand.Rand, f query.Field) string {
 	if r.IntN(3) == 0 {
 		return []string{"root", "daemon", "nobody", "bin"}[r.IntN(4)]
 	}
@@ -150,27 +142,27 @@ func (p *pool) user(r *rand.Rand, f Field) string {
 
 // option returns one random condition.
 func (p *pool) option(r *rand.Rand) []string {
-	str := func(opt string, f Field) []string { return []string{opt, p.text(r, f)} }
-	num := func(opt string, f Field) []string { return []string{opt, pick(r, p.values[f], "77")} }
+	str := func(opt string, f query.Field) []string { return []string{opt, p.text(r, f)} }
+	num := func(opt string, f query.Field) []string { return []string{opt, pick(r, p.values[f], "77")} }
 	switch r.IntN(29) {
 	case 0:
 		return []string{"-a", pick(r, p.ids, "1")}
 	case 1:
-		return str("-c", FieldComm)
+		return str("-c", query.FieldComm)
 	case 2:
-		return num("-e", FieldExit)
+		return num("-e", query.FieldExit)
 	case 3:
-		return str("-f", FieldFile)
+		return str("-f", query.FieldFile)
 	case 4:
-		return num("-ga", FieldGID)
+		return num("-ga", query.FieldGID)
 	case 5:
-		return num("-ge", FieldEGID)
+		return num("-ge", query.FieldEGID)
 	case 6:
-		return []string{"-gi", pick(r, append(p.values[FieldGID], "root", "nogroup"), "3")}
+		return []string{"-gi", pick(r, append(p.values[query.FieldGID], "root", "nogroup"), "3")}
 	case 7:
-		return str("-hn", FieldHost)
+		return str("-hn", query.FieldHost)
 	case 8:
-		return str("-k", FieldKey)
+		return str("-k", query.FieldKey)
 	case 9, 10:
 		types := []string{p.typ(r)}
 		for r.IntN(2) == 0 {
@@ -180,44 +172,44 @@ func (p *pool) option(r *rand.Rand) []string {
 	case 11:
 		return []string{"-n", pick(r, p.nodes, "web9")}
 	case 12:
-		return str("-o", FieldObject)
+		return str("-o", query.FieldObject)
 	case 13:
-		return num("-p", FieldPID)
+		return num("-p", query.FieldPID)
 	case 14:
-		return num("-pp", FieldPPID)
+		return num("-pp", query.FieldPPID)
 	case 15:
 		return p.syscall(r)
 	case 16:
-		return str("-se", FieldSubject)
+		return str("-se", query.FieldSubject)
 	case 17:
-		return num("--session", FieldSession)
+		return num("--session", query.FieldSession)
 	case 18:
-		return str("-su", FieldSubject)
+		return str("-su", query.FieldSubject)
 	case 19:
 		return []string{"-sv", []string{"yes", "no"}[r.IntN(2)]}
 	case 20:
-		return str("-tm", FieldTerminal)
+		return str("-tm", query.FieldTerminal)
 	case 21:
-		return []string{"-ua", p.user(r, FieldAUID)}
+		return []string{"-ua", p.user(r, query.FieldAUID)}
 	case 22:
-		return []string{"-ue", p.user(r, FieldEUID)}
+		return []string{"-ue", p.user(r, query.FieldEUID)}
 	case 23:
-		return []string{"-ui", p.user(r, FieldUID)}
+		return []string{"-ui", p.user(r, query.FieldUID)}
 	case 24:
-		return []string{"-ul", p.user(r, FieldAUID)}
+		return []string{"-ul", p.user(r, query.FieldAUID)}
 	case 25:
-		return str([]string{"-uu", "--uuid"}[r.IntN(2)], FieldUUID)
+		return str([]string{"-uu", "--uuid"}[r.IntN(2)], query.FieldUUID)
 	case 26:
-		return str("-vm", FieldVM)
+		return str("-vm", query.FieldVM)
 	case 27:
-		return str("-x", FieldExe)
+		return str("-x", query.FieldExe)
 	default:
 		return p.times(r)
 	}
 }
 
 func (p *pool) typ(r *rand.Rand) string {
-	n, err := strconv.Atoi(pick(r, p.values[FieldType], "1300"))
+	n, err := strconv.Atoi(pick(r, p.values[query.FieldType], "1300"))
 	newer := n > int(tables.Openat2) && n < int(tables.AVC) // named after 3.0.9
 	if err != nil || newer || r.IntN(4) == 0 {
 		return strconv.Itoa(n)
@@ -226,7 +218,7 @@ func (p *pool) typ(r *rand.Rand) string {
 }
 
 func (p *pool) syscall(r *rand.Rand) []string {
-	nr := pick(r, p.values[FieldSyscall], "2")
+	nr := pick(r, p.values[query.FieldSyscall], "2")
 	switch r.IntN(4) {
 	case 0:
 		return []string{"--arch", []string{"b64", "b32", "x86_64", "i686", "i386"}[r.IntN(5)], "-sc", nr}
@@ -471,7 +463,7 @@ func sameAsStock(t *testing.T, logs map[string]string) {
 	slices.Sort(names)
 	for i, name := range names {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		p := poolOf(eventsOf(t, logs[name]))
+		p := poolOf(eventtest.Read(t, logs[name]))
 		for range rounds {
 			args := append([]string{"-if", logs[name]}, p.query(r)...)
 			stock, ours := runStock(t, bin, nil, args...), runOurs(utcEnv, args...)

@@ -78,3 +78,7 @@ func uptime() (time.Duration, error) {
 }
 
 func isRange(err error) bool { return errors.Is(err, strconv.ErrRange) }
+
+// LocaleName is the locale that times are written in: Locale, or that of the
+// environment.
+func (e Env) LocaleName() string { return e.withDefaults().Locale }

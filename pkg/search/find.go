@@ -7,46 +7,9 @@ import (
 	"io"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
-
-// Source is where a search goes: a store, or logs.
-type Source interface {
-	// Scan gives fn the events that q finds, in order, at most limit of them when
-	// that is not 0. The event is fn's to keep. ErrStop from fn ends it without an
-	// error; others are returned.
-	Scan(ctx context.Context, q *Query, limit uint64, fn func(*event.Event) error) error
-}
-
-// Batched is a collector's store as a Source: it gets events in batches that are
-// numbered from 1 on and never change.
-type Batched interface {
-	Source
-	// LastBatch says which store it is ("": that is not known) and what its last batch
-	// is. Nothing is added to that batch and those before it.
-	LastBatch(ctx context.Context) (store string, last uint64, err error)
-}
-
-// Live is a Source that also has what is to come.
-type Live interface {
-	// Follow gives fn the events that q finds as they are complete, those there
-	// are already first when q.StartMs says so, until ctx ends or fn fails. lost,
-	// if it is not nil, is told of events that came faster than fn took them.
-	Follow(ctx context.Context, q *Query, fn func(*event.Event) error, lost func(n uint64)) error
-}
-
-// Counter is a Source that can count without handing the events out.
-type Counter interface {
-	Count(ctx context.Context, q *Query, limit uint64) (uint64, error)
-}
-
-// Indexed is a Source that finds a few events in little time. Of others each scan
-// reads everything.
-type Indexed interface{ Indexed() bool }
-
-func isIndexed(src Source) bool {
-	ix, ok := src.(Indexed)
-	return ok && ix.Indexed()
-}
 
 // ErrNotLive is returned for --follow where nothing is to come.
 var ErrNotLive = errors.New("--follow needs a running collector, or a log file")
@@ -54,10 +17,10 @@ var ErrNotLive = errors.New("--follow needs a running collector, or a log file")
 // Find searches src for what o asks and writes it to w, or, where o asks for
 // something else than events, as text to out. It returns how many events were
 // found. warn is told of what does not end the search.
-func Find(ctx context.Context, o *Options, src Source, w Writer, out io.Writer, warn func(string)) (found uint64, err error) {
+func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer, warn func(string)) (found uint64, err error) {
 	switch {
 	case o.Follow:
-		live, ok := src.(Live)
+		live, ok := src.(query.Live)
 		if !ok {
 			return 0, ErrNotLive
 		}
@@ -84,8 +47,8 @@ func written(err error) error {
 	return nil
 }
 
-func count(ctx context.Context, src Source, q *Query, limit uint64) (n uint64, err error) {
-	if c, ok := src.(Counter); ok {
+func count(ctx context.Context, src query.Source, q *query.Query, limit uint64) (n uint64, err error) {
+	if c, ok := src.(query.Counter); ok {
 		return c.Count(ctx, q, limit)
 	}
 	err = src.Scan(ctx, q, limit, func(*event.Event) error { n++; return nil })
@@ -97,7 +60,7 @@ func printCount(out io.Writer, n uint64) error {
 	return written(err)
 }
 
-func follow(ctx context.Context, o *Options, live Live, w Writer, warn func(string)) (found uint64, err error) {
+func follow(ctx context.Context, o *Options, live query.Live, w output.Writer, warn func(string)) (found uint64, err error) {
 	q := o.Query
 	if !o.startGiven() {
 		q.StartMs = 0
@@ -107,7 +70,7 @@ func follow(ctx context.Context, o *Options, live Live, w Writer, warn func(stri
 			return err
 		}
 		if found++; found == o.Limit {
-			return ErrStop
+			return query.ErrStop
 		}
 		return nil
 	}, func(n uint64) {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
 	"github.com/auditfleet/auditfleet/pkg/search/madelog"
 )
 
@@ -63,7 +64,7 @@ func TestSameAsStockMade(t *testing.T) {
 	for i := range logs {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
 		path := writeLog(t, knownMachines(madelog.Log(r, 20+r.IntN(200))))
-		p := poolOf(eventsOf(t, path))
+		p := poolOf(eventtest.Read(t, path))
 		for range rounds {
 			args := append([]string{"-if", path}, inForm(r, p.query(r), madeFormats)...)
 			stock, ours := normalWords(runStock(t, bin, nil, args...)), normalWords(runOurs(utcEnv, args...))
@@ -80,7 +81,7 @@ func TestSameAsStockMade(t *testing.T) {
 			}
 		}
 		path = writeLog(t, shown(t, bin, knownMachines(madelog.InOrder(r, 20+r.IntN(200)))))
-		p = poolOf(eventsOf(t, path))
+		p = poolOf(eventtest.Read(t, path))
 		for range rounds / 3 {
 			query := slices.DeleteFunc(inForm(r, p.query(r), [][]string{nil}), func(a string) bool { return a == "--just-one" })
 			raw := append([]string{"-if", path, "-r"}, query...)

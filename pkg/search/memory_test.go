@@ -16,7 +16,7 @@ import (
 const measured = "AUDITFLEET_MEASURED_SEARCH"
 
 func measuredSearch(args string) int {
-	code := Command(context.Background(), strings.Split(args, "\n"), utcEnv, "", Stdio{Out: os.Stdout, Err: os.Stderr})
+	code := ours(context.Background(), strings.Split(args, "\n"), utcEnv, "", Stdio{Out: os.Stdout, Err: os.Stderr})
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -73,7 +74,7 @@ var resultOptions = option.Table{
 	{Names: []string{"--extra-labels"}, Brief: "csv with security contexts"},
 	{Names: []string{"--extra-obj2"}, Brief: "csv with the second object"},
 	{Names: []string{"--extra-time"}, Brief: "csv with parts of the time"},
-	{Names: []string{"--format"}, Value: "FORMAT", Brief: "how events are written", Words: option.These(formatNames[:]...)},
+	{Names: []string{"--format"}, Value: "FORMAT", Brief: "how events are written", Words: option.These(output.FormatNames()...)},
 	{Names: []string{"--just-one"}, Brief: "stop after the first"},
 }
 

@@ -7,59 +7,20 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
-)
-
-// Format is how a found event is written.
-type Format uint8
-
-// Output formats. FormatJSON is ours (JSON.md).
-const (
-	FormatDefault Format = iota
-	FormatRaw
-	FormatInterpret
-	FormatCSV
-	FormatText
-	FormatJSON
-)
-
-var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "json"}
-
-// String is the format's name as --format takes it.
-func (f Format) String() string {
-	if int(f) < len(formatNames) {
-		return formatNames[f]
-	}
-	return fmt.Sprintf("format-%d", uint8(f))
-}
-
-// Escape is how control and shell characters in output are made harmless.
-type Escape uint8
-
-// Escape modes, each escaping all that the one before it does.
-const (
-	EscapeTTY Escape = iota // the default
-	EscapeRaw
-	EscapeShell
-	EscapeShellQuote
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 var escapeNames = [...]string{"tty", "raw", "shell", "shell_quote"}
 
 // Options is a command line in ausearch's words.
 type Options struct {
-	Query Query
+	Query query.Query
 	Own
+	output.Config
 
-	Format       Format
-	Escape       Escape
-	JustOne      bool
-	LineBuffered bool
-	Debug        bool
-	ExtraKeys    bool
-	ExtraLabels  bool
-	ExtraObj2    bool
-	ExtraTime    bool
-	Words        bool // -i with FormatJSON: what values mean, beside the values
+	JustOne bool
+	Debug   bool
 
 	Input          string // -if: a file or folder; empty is the logs, or stdin
 	InputLogs      bool   // --input-logs: the logs even when stdin is a pipe
@@ -67,22 +28,11 @@ type Options struct {
 	CheckpointTime bool   // -ts checkpoint: only the time in that file
 	EOETimeout     time.Duration
 
-	// Locale is how dates are written where the format has any, and Names what
-	// ids are interpreted by; empty and nil are C and this machine's accounts.
-	Locale string
-	Names  interpret.Names
-
-	// Warn, if set, is told what a format cannot say of an event (a line without a
-	// newline). Searches with workers call it from any of them.
-	Warn func(text string)
-
 	// Notes are what should be said about the command line before its answer.
 	Notes []string
 
 	Help    bool
 	Version bool
-
-	bare bool // of Screen: a terminal is given the text as it is
 
 	// Extra holds the values of the options that Env.Extra named, by name.
 	Extra map[string][]string
@@ -146,14 +96,14 @@ type parser struct {
 	o    *Options
 
 	word    bool
-	regexp  bool       // --regex
-	tests   []Filter   // --field
-	bounds  [][2]int64 // of --expression
-	machine uint32     // AUDIT_ARCH_*, when hasMachine
+	regexp  bool           // --regex
+	tests   []query.Filter // --field
+	bounds  [][2]int64     // of --expression
+	machine uint32         // AUDIT_ARCH_*, when hasMachine
 	hasMachine,
 	hasSyscall bool
 	start, end *bound
-	terms      map[string]Term // by canonical option: the last one counts
+	terms      map[string]query.Term // by canonical option: the last one counts
 	order      []string
 }
 
@@ -165,7 +115,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 	}
 	env = env.withDefaults()
 	args = ownOptions.SplitEquals(args)
-	p := &parser{env: env, args: args, o: &Options{Locale: env.Locale, Names: env.Names}, terms: map[string]Term{}}
+	p := &parser{env: env, args: args, o: &Options{Config: output.Config{Locale: env.Locale, Names: env.Names}}, terms: map[string]query.Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]
 		opt, ok := canonical(p.name)
@@ -191,7 +141,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 
 func (p *parser) finish() (*Options, error) {
 	o := p.o
-	if (o.ExtraTime || o.ExtraLabels || o.ExtraKeys) && o.Format != FormatCSV {
+	if (o.ExtraTime || o.ExtraLabels || o.ExtraKeys) && o.Format != output.FormatCSV {
 		return nil, usagef("--extra options requires format to be csv")
 	}
 	for _, opt := range p.order {
@@ -204,7 +154,7 @@ func (p *parser) finish() (*Options, error) {
 		o.Query.Terms = append(o.Query.Terms, t)
 	}
 	if p.hasMachine {
-		o.Query.Terms = append(o.Query.Terms, Term{Fields: []Field{FieldArch}, Text: string(appendNumber(nil, FieldArch, int64(p.machine)))})
+		o.Query.Terms = append(o.Query.Terms, query.Term{Fields: []query.Field{query.FieldArch}, Text: query.Number(query.FieldArch, int64(p.machine))})
 	}
 	if p.start != nil {
 		o.Query.StartMs = p.start.sec * 1000
@@ -215,7 +165,7 @@ func (p *parser) finish() (*Options, error) {
 	if err := p.finishOwn(); err != nil {
 		return nil, err
 	}
-	o.Query.Origin = o.Format == FormatJSON
+	o.Query.Origin = o.Format == output.FormatJSON
 	return o, nil
 }
 
@@ -228,7 +178,7 @@ func stringTerm(opt string) bool {
 	return false
 }
 
-func (p *parser) term(opt string, t Term) {
+func (p *parser) term(opt string, t query.Term) {
 	if _, again := p.terms[opt]; !again {
 		p.order = append(p.order, opt)
 	}
@@ -312,20 +262,20 @@ func (p *parser) option(opt string) error {
 		o.ExtraTime = true
 		return p.noValue()
 	case "--interpret":
-		if o.Format == FormatJSON {
+		if o.Format == output.FormatJSON {
 			o.Words = true
 			return p.noValue()
 		}
-		if o.Format != FormatDefault {
+		if o.Format != output.FormatDefault {
 			return usagef("Conflicting output format %s", p.name)
 		}
-		o.Format = FormatInterpret
+		o.Format = output.FormatInterpret
 		return p.noValue()
 	case "--raw":
-		if o.Format != FormatDefault {
+		if o.Format != output.FormatDefault {
 			return usagef("Conflicting output format --raw")
 		}
-		o.Format = FormatRaw
+		o.Format = output.FormatRaw
 		if err := p.noValue(); err != nil {
 			return usagef("Argument is NOT required for --raw")
 		}

@@ -7,25 +7,26 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Own are the options that the stock tool has not.
 type Own struct {
-	Limit    uint64 // --limit: at most so many events; 0 is all
-	Count    bool   // --count: how many there are, instead of them
-	Reverse  bool   // --reverse: the newest first
-	Follow   bool   // --follow: what is to come, from now or from -ts on
-	Around   time.Duration
-	Tree     bool
-	WithHost bool   // --with-host: name the host in the line between events
-	Color    string // --color: auto, always or never
-	NoPager  bool
-	CSVSafe  bool // --csv-safe: no cell is a formula
+	Limit   uint64 // --limit: at most so many events; 0 is all
+	Count   bool   // --count: how many there are, instead of them
+	Reverse bool   // --reverse: the newest first
+	Follow  bool   // --follow: what is to come, from now or from -ts on
+	Around  time.Duration
+	Tree    bool
+	Colors  string // --color: auto, always or never
+	NoPager bool
 }
 
 // ownOption reads one of our own options; false when it is none.
 func (p *parser) ownOption(opt string) (bool, error) {
-	o := &p.o.Own
+	o := p.o
 	switch opt {
 	case "--count":
 		o.Count = true
@@ -77,15 +78,14 @@ func (p *parser) ownValue(opt, v string) error {
 		if !slices.Contains(colorNames[:], v) {
 			return usagef("--color must be auto, always or never, was %s", v)
 		}
-		o.Color = v
+		o.Colors, p.o.Color = v, v == "always"
 	case "--expression":
-		e, err := parseExpr(v)
+		from, to, err := query.ExpressionTimes(v)
 		if err != nil {
 			return usagef("--expression: %v", err)
 		}
-		from, to := e.times()
 		p.bounds = append(p.bounds, [2]int64{from, to})
-		p.o.Query.Filters = append(p.o.Query.Filters, Filter{Expression: v})
+		p.o.Query.Filters = append(p.o.Query.Filters, query.Filter{Expression: v})
 	default:
 		return p.field(v)
 	}
@@ -108,7 +108,7 @@ func (p *parser) regex() error {
 	if err := checkRegexp("--regex", v); err != nil {
 		return err
 	}
-	p.tests = append(p.tests, Filter{Field: &FieldTest{Name: "*", Op: OpRegexp, Text: v}})
+	p.tests = append(p.tests, query.Filter{Field: &query.FieldTest{Name: "*", Op: query.OpRegexp, Text: v}})
 	return nil
 }
 
@@ -122,16 +122,16 @@ func checkRegexp(opt, text string) error {
 // indexed are the fields that --field finds by the index, each with the option
 // whose words its values are. What they are in an event is what the option says.
 var indexed = map[string]struct {
-	field Field
+	field query.Field
 	opt   string // empty: text
 }{
-	"key": {FieldKey, ""}, "comm": {FieldComm, ""}, "exe": {FieldExe, ""}, "file": {FieldFile, ""}, "host": {FieldHost, ""},
-	"terminal": {FieldTerminal, ""}, "subj": {FieldSubject, ""}, "obj": {FieldObject, ""}, "acct": {FieldAcct, ""},
-	"uuid": {FieldUUID, ""}, "vm": {FieldVM, ""},
-	"pid": {FieldPID, "--pid"}, "ppid": {FieldPPID, "--ppid"}, "auid": {FieldAUID, "--loginuid"}, "uid": {FieldUID, "--uid"},
-	"euid": {FieldEUID, "--uid-effective"}, "gid": {FieldGID, "--gid"}, "egid": {FieldEGID, "--gid-effective"},
-	"ses": {FieldSession, "--session"}, "syscall": {FieldSyscall, "--syscall"}, "arch": {FieldArch, "--arch"},
-	"success": {FieldSuccess, "--success"}, "exit": {FieldExit, "--exit"},
+	"key": {query.FieldKey, ""}, "comm": {query.FieldComm, ""}, "exe": {query.FieldExe, ""}, "file": {query.FieldFile, ""}, "host": {query.FieldHost, ""},
+	"terminal": {query.FieldTerminal, ""}, "subj": {query.FieldSubject, ""}, "obj": {query.FieldObject, ""}, "acct": {query.FieldAcct, ""},
+	"uuid": {query.FieldUUID, ""}, "vm": {query.FieldVM, ""},
+	"pid": {query.FieldPID, "--pid"}, "ppid": {query.FieldPPID, "--ppid"}, "auid": {query.FieldAUID, "--loginuid"}, "uid": {query.FieldUID, "--uid"},
+	"euid": {query.FieldEUID, "--uid-effective"}, "gid": {query.FieldGID, "--gid"}, "egid": {query.FieldEGID, "--gid-effective"},
+	"ses": {query.FieldSession, "--session"}, "syscall": {query.FieldSyscall, "--syscall"}, "arch": {query.FieldArch, "--arch"},
+	"success": {query.FieldSuccess, "--success"}, "exit": {query.FieldExit, "--exit"},
 }
 
 // field reads NAME=VALUE, NAME!=VALUE, NAME~REGEXP or NAME!~REGEXP.
@@ -141,14 +141,14 @@ func (p *parser) field(v string) error {
 		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
 	}
 	name, rest := v[:at], v[at:]
-	f := Filter{Not: rest[0] == '!'}
+	f := query.Filter{Not: rest[0] == '!'}
 	rest = strings.TrimPrefix(rest, "!")
 	if rest == "" || rest[0] != '=' && rest[0] != '~' || len(rest) == 1 {
 		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
 	}
-	op, text := OpContains, rest[1:]
+	op, text := query.OpContains, rest[1:]
 	if rest[0] == '~' {
-		op = OpRegexp
+		op = query.OpRegexp
 		if err := checkRegexp("--field", text); err != nil {
 			return err
 		}
@@ -156,24 +156,24 @@ func (p *parser) field(v string) error {
 	ix, ok := indexed[name]
 	switch {
 	case !ok:
-		if name == "type" && op == OpContains {
-			op = OpEqual
+		if name == "type" && op == query.OpContains {
+			op = query.OpEqual
 		}
-		f.Field = &FieldTest{Name: name, Op: op, Text: text}
-	case ix.opt != "" && op == OpContains:
+		f.Field = &query.FieldTest{Name: name, Op: op, Text: text}
+	case ix.opt != "" && op == query.OpContains:
 		return p.numberField(f, ix.opt, text)
-	case op == OpRegexp && ix.opt != "":
-		f.Field = &FieldTest{Name: name, Op: op, Text: text} // unless -i is not given: see tested
+	case op == query.OpRegexp && ix.opt != "":
+		f.Field = &query.FieldTest{Name: name, Op: op, Text: text} // unless -i is not given: see tested
 	default:
-		f.Term = &Term{Fields: []Field{ix.field}, Op: op, Text: text}
+		f.Term = &query.Term{Fields: []query.Field{ix.field}, Op: op, Text: text}
 	}
 	p.tests = append(p.tests, f)
 	return nil
 }
 
 // numberField reads a value as the option for it does.
-func (p *parser) numberField(f Filter, opt, text string) error {
-	sub := &parser{env: p.env, args: []string{opt, text}, name: "--field", o: &Options{}, terms: map[string]Term{}}
+func (p *parser) numberField(f query.Filter, opt, text string) error {
+	sub := &parser{env: p.env, args: []string{opt, text}, name: "--field", o: &Options{}, terms: map[string]query.Term{}}
 	if strings.HasPrefix(text, "-") && opt != "--exit" && opt != "--session" && opt != "--loginuid" {
 		return usagef("--field: %s is no value of it", text)
 	}
@@ -181,7 +181,7 @@ func (p *parser) numberField(f Filter, opt, text string) error {
 		return usagef("--field: %v", err)
 	}
 	if sub.hasMachine {
-		sub.term("--arch", Term{Fields: []Field{FieldArch}, Text: string(appendNumber(nil, FieldArch, int64(sub.machine)))})
+		sub.term("--arch", query.Term{Fields: []query.Field{query.FieldArch}, Text: query.Number(query.FieldArch, int64(sub.machine))})
 	}
 	if f.Not && len(sub.order) > 1 { // not this call of this architecture
 		return usagef("--field: give the system call's number where it is not wanted")
@@ -189,7 +189,7 @@ func (p *parser) numberField(f Filter, opt, text string) error {
 	p.o.Notes = append(p.o.Notes, sub.o.Notes...)
 	for _, name := range sub.order {
 		t := sub.terms[name]
-		p.tests = append(p.tests, Filter{Not: f.Not, Term: &t})
+		p.tests = append(p.tests, query.Filter{Not: f.Not, Term: &t})
 	}
 	return nil
 }
@@ -197,18 +197,18 @@ func (p *parser) numberField(f Filter, opt, text string) error {
 // tested adds what --field and --regex ask for, now that all options are known.
 func (p *parser) tested() {
 	q := &p.o.Query
-	words := p.o.Format == FormatInterpret
+	words := p.o.Format == output.FormatInterpret
 	for _, f := range p.tests {
 		switch {
 		case f.Field != nil:
 			if ix, ok := indexed[f.Field.Name]; ok && !words {
-				f.Term, f.Field = &Term{Fields: withName(ix.field), Op: f.Field.Op, Text: f.Field.Text}, nil
+				f.Term, f.Field = &query.Term{Fields: withName(ix.field), Op: f.Field.Op, Text: f.Field.Text}, nil
 				break
 			}
 			f.Field.Words = words
 			f.Field.Op = p.textOp(f.Field.Op)
-		case f.Term.Op == OpContains:
-			f.Term.Op = p.textOp(OpContains)
+		case f.Term.Op == query.OpContains:
+			f.Term.Op = p.textOp(query.OpContains)
 		}
 		if f.Term != nil && !f.Not {
 			q.Terms = append(q.Terms, *f.Term)
@@ -219,18 +219,18 @@ func (p *parser) tested() {
 }
 
 // withName adds the names of users and groups to their numbers.
-func withName(f Field) []Field {
+func withName(f query.Field) []query.Field {
 	switch f {
-	case FieldAUID, FieldUID, FieldEUID, FieldGID, FieldEGID:
-		return []Field{f, nameOf(f)}
+	case query.FieldAUID, query.FieldUID, query.FieldEUID, query.FieldGID, query.FieldEGID:
+		return []query.Field{f, f.Name()}
 	}
-	return []Field{f}
+	return []query.Field{f}
 }
 
 // textOp is how a text is compared: as a part of a value unless --word.
-func (p *parser) textOp(op Op) Op {
-	if op == OpContains && p.word {
-		return OpEqual
+func (p *parser) textOp(op query.Op) query.Op {
+	if op == query.OpContains && p.word {
+		return query.OpEqual
 	}
 	return op
 }
@@ -241,7 +241,7 @@ func (p *parser) finishOwn() error {
 	o := p.o
 	p.tested()
 	q := &o.Query
-	if o.CSVSafe && o.Format != FormatCSV {
+	if o.CSVSafe && o.Format != output.FormatCSV {
 		o.Notes = append(o.Notes, "--csv-safe has no effect without --format csv")
 	}
 	for _, b := range p.bounds {
@@ -280,16 +280,16 @@ func (o *Options) ownWay() bool {
 }
 
 // termOp makes a text option's term what --word and --regex ask for.
-func (p *parser) termOp(opt string, t *Term) error {
+func (p *parser) termOp(opt string, t *query.Term) error {
 	switch {
 	case p.regexp && p.word:
-		t.Op, t.Text = OpRegexp, fmt.Sprintf("^(?:%s)$", t.Text)
+		t.Op, t.Text = query.OpRegexp, fmt.Sprintf("^(?:%s)$", t.Text)
 	case p.regexp:
-		t.Op = OpRegexp
+		t.Op = query.OpRegexp
 	case !p.word:
-		t.Op = OpContains
+		t.Op = query.OpContains
 	}
-	if t.Op == OpRegexp {
+	if t.Op == query.OpRegexp {
 		return checkRegexp(opt, t.Text)
 	}
 	return nil

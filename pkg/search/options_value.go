@@ -7,6 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -17,10 +20,10 @@ const noInput = "stat: No such file or directory"
 const pathMax = 4096
 
 // textFields says where the options look that are for a text as it is.
-var textFields = map[string][]Field{
-	"--comm": {FieldComm}, "--executable": {FieldExe}, "--host": {FieldHost}, "--key": {FieldKey}, "--terminal": {FieldTerminal},
-	"--uuid": {FieldUUID}, "--vm-name": {FieldVM}, "--object": {FieldObject}, "--subject": {FieldSubject},
-	"--context": {FieldSubject, FieldObject},
+var textFields = map[string][]query.Field{
+	"--comm": {query.FieldComm}, "--executable": {query.FieldExe}, "--host": {query.FieldHost}, "--key": {query.FieldKey}, "--terminal": {query.FieldTerminal},
+	"--uuid": {query.FieldUUID}, "--vm-name": {query.FieldVM}, "--object": {query.FieldObject}, "--subject": {query.FieldSubject},
+	"--context": {query.FieldSubject, query.FieldObject},
 }
 
 // valued reads an option that has one argument.
@@ -32,8 +35,8 @@ func (p *parser) valued(opt string) error {
 		}
 		return err
 	}
-	str := func(fields ...Field) error {
-		p.term(opt, Term{Fields: fields, Text: v})
+	str := func(fields ...query.Field) error {
+		p.term(opt, query.Term{Fields: fields, Text: v})
 		return nil
 	}
 	if fields := textFields[opt]; fields != nil {
@@ -44,7 +47,7 @@ func (p *parser) valued(opt string) error {
 		if len(v) >= pathMax {
 			return usagef("File name is too long %s", v)
 		}
-		return str(FieldFile)
+		return str(query.FieldFile)
 	case "--node":
 		p.o.Query.Nodes = append(p.o.Query.Nodes, v)
 	case "--checkpoint":
@@ -64,9 +67,9 @@ func (p *parser) valued(opt string) error {
 	case "--event", "--eoe-timeout":
 		return p.count(opt, v)
 	case "--pid":
-		return p.process(opt, FieldPID, "Process id", v)
+		return p.process(opt, query.FieldPID, "Process id", v)
 	case "--ppid":
-		return p.process(opt, FieldPPID, "Parent process id", v)
+		return p.process(opt, query.FieldPPID, "Parent process id", v)
 	case "--success":
 		if !strings.Contains(v, "yes") && !strings.Contains(v, "no") {
 			return usagef("Success must be 'yes' or 'no'.")
@@ -74,7 +77,7 @@ func (p *parser) valued(opt string) error {
 		if v != "yes" {
 			v = "no"
 		}
-		return str(FieldSuccess)
+		return str(query.FieldSuccess)
 	case "--session":
 		return p.session(v)
 	case "--exit":
@@ -114,22 +117,22 @@ func (p *parser) outputForm(opt, v string) error {
 		if mode < 0 {
 			return usagef("Unknown option (%s)", v)
 		}
-		o.Escape = Escape(mode)
+		o.Escape = interpret.Escape(mode)
 		return nil
 	}
-	if v == "json" && o.Format == FormatInterpret {
-		o.Format, o.Words = FormatJSON, true
+	if v == "json" && o.Format == output.FormatInterpret {
+		o.Format, o.Words = output.FormatJSON, true
 		return nil
 	}
-	if o.Format != FormatDefault {
+	if o.Format != output.FormatDefault {
 		return usagef("Multiple output formats, use only 1")
 	}
-	f := slices.Index(formatNames[:], v)
+	f := slices.Index(output.FormatNames(), v)
 	switch {
 	case f >= 0:
-		o.Format = Format(f)
+		o.Format = output.Format(f)
 	case strings.HasPrefix(v, "interp"):
-		o.Format = FormatInterpret
+		o.Format = output.FormatInterpret
 	default:
 		return usagef("Unknown option (%s)", v)
 	}
@@ -201,7 +204,7 @@ func (p *parser) count(opt, v string) error {
 
 const maxEOETimeout = 10 * 365 * 24 * time.Hour
 
-func (p *parser) process(opt string, f Field, what, v string) error {
+func (p *parser) process(opt string, f query.Field, what, v string) error {
 	if !isDigit(v) {
 		return usagef("%s must be a numeric value, was %s", what, v)
 	}
@@ -209,7 +212,7 @@ func (p *parser) process(opt string, f Field, what, v string) error {
 	if !ok {
 		return usagef("%s is out of range, was %s", what, v)
 	}
-	p.term(opt, Term{Fields: []Field{f}, Text: strconv.FormatUint(n, 10)})
+	p.term(opt, query.Term{Fields: []query.Field{f}, Text: strconv.FormatUint(n, 10)})
 	return nil
 }
 
@@ -231,7 +234,7 @@ func (p *parser) session(v string) error {
 	default:
 		return usagef("Session id must be a numeric value, was %s", v)
 	}
-	p.term("--session", Term{Fields: []Field{FieldSession}, Text: strconv.FormatUint(uint64(id), 10)})
+	p.term("--session", query.Term{Fields: []query.Field{query.FieldSession}, Text: strconv.FormatUint(uint64(id), 10)})
 	return nil
 }
 
@@ -263,7 +266,7 @@ func (p *parser) exit(v string) error {
 	if len(digits) < len(v) {
 		n = -n
 	}
-	p.term("--exit", Term{Fields: []Field{FieldExit}, Text: strconv.FormatInt(n, 10)})
+	p.term("--exit", query.Term{Fields: []query.Field{query.FieldExit}, Text: strconv.FormatInt(n, 10)})
 	return nil
 }
 
@@ -278,7 +281,7 @@ func (p *parser) syscall(v string) error {
 		if !ok {
 			return usagef("Syscall numeric conversion error (%s) for %s", tooLarge, v)
 		}
-		p.term("--syscall", Term{Fields: []Field{FieldSyscall}, Text: strconv.FormatUint(n, 10)})
+		p.term("--syscall", query.Term{Fields: []query.Field{query.FieldSyscall}, Text: strconv.FormatUint(n, 10)})
 		return nil
 	}
 	if !p.hasMachine {
@@ -292,7 +295,7 @@ func (p *parser) syscall(v string) error {
 	if !ok {
 		return usagef("Syscall %s not found", v)
 	}
-	p.term("--syscall", Term{Fields: []Field{FieldSyscall}, Text: strconv.Itoa(n)})
+	p.term("--syscall", query.Term{Fields: []query.Field{query.FieldSyscall}, Text: strconv.Itoa(n)})
 	return nil
 }
 
@@ -343,15 +346,15 @@ func (p *parser) machineByName(v string) (uint32, bool) {
 }
 
 func (p *parser) group(opt, v string) error {
-	fields := map[string][]Field{
-		"--gid": {FieldGID}, "--gid-effective": {FieldEGID}, "--gid-all": {FieldGID, FieldEGID},
+	fields := map[string][]query.Field{
+		"--gid": {query.FieldGID}, "--gid-effective": {query.FieldEGID}, "--gid-all": {query.FieldGID, query.FieldEGID},
 	}[opt]
 	if isDigit(v) {
 		n, ok := leading(v, 64)
 		if !ok {
 			return usagef("Numeric group ID conversion error (%s) for %s", tooLarge, v)
 		}
-		p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(uint32(n)), 10)})
+		p.term(opt, query.Term{Fields: fields, Text: strconv.FormatUint(uint64(uint32(n)), 10)})
 		return nil
 	}
 	id, ok := p.env.GroupID(v)
@@ -363,7 +366,7 @@ func (p *parser) group(opt, v string) error {
 		}
 		p.named(opt, "group", v, number, fields)
 	case ok: // the stock tool knows no names of groups in records
-		p.term(opt, Term{Fields: fields, Text: strconv.FormatUint(uint64(id), 10)})
+		p.term(opt, query.Term{Fields: fields, Text: strconv.FormatUint(uint64(id), 10)})
 	case opt == "--gid-effective":
 		return usagef("Effective group ID is non-numeric and unknown (%s)", v)
 	default:
@@ -374,23 +377,23 @@ func (p *parser) group(opt, v string) error {
 
 // named looks for a user or group by name where records carry names, and by the
 // number that it has here, if it has one, where they do not.
-func (p *parser) named(opt, what, name, number string, numbers []Field) {
-	var fields []Field
+func (p *parser) named(opt, what, name, number string, numbers []query.Field) {
+	var fields []query.Field
 	if number != "" {
 		fields = append(fields, numbers...)
 	} else {
 		p.o.Notes = append(p.o.Notes, fmt.Sprintf("NOTE - no %s %s here: looking for it in records that carry names", what, name))
 	}
 	for _, f := range numbers {
-		fields = append(fields, nameOf(f))
+		fields = append(fields, f.Name())
 	}
-	p.term(opt, Term{Fields: fields, Op: OpUser, Text: name, Number: number})
+	p.term(opt, query.Term{Fields: fields, Op: query.OpUser, Text: name, Number: number})
 }
 
 func (p *parser) user(opt, v string) error {
-	numbers := map[string][]Field{
-		"--uid": {FieldUID}, "--uid-effective": {FieldEUID}, "--loginuid": {FieldAUID},
-		"--uid-all": {FieldUID, FieldEUID, FieldAUID},
+	numbers := map[string][]query.Field{
+		"--uid": {query.FieldUID}, "--uid-effective": {query.FieldEUID}, "--loginuid": {query.FieldAUID},
+		"--uid-all": {query.FieldUID, query.FieldEUID, query.FieldAUID},
 	}[opt]
 	digits := v
 	negative := opt == "--loginuid" && strings.HasPrefix(v, "-") && isDigit(v[1:])
@@ -406,7 +409,7 @@ func (p *parser) user(opt, v string) error {
 		if negative {
 			id = -id
 		}
-		p.term(opt, Term{Fields: numbers, Text: strconv.FormatUint(uint64(id), 10)})
+		p.term(opt, query.Term{Fields: numbers, Text: strconv.FormatUint(uint64(id), 10)})
 		return nil
 	}
 	id, ok := p.env.UserID(v)

@@ -15,10 +15,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // own runs ausearch's words and ours on a log, and wants an exit code.
@@ -82,40 +82,18 @@ func TestReverseLimitCount(t *testing.T) {
 	}
 }
 
-// More than fits in memory goes through a file, and comes back the same.
-func TestBackwardsSpills(t *testing.T) {
-	b := &backwards{}
-	rng := rand.New(rand.NewPCG(1, 2))
-	var want []string
-	total := 0
-	for i := 0; total < 3*backwardsMem; i++ {
-		size := rng.IntN(100 << 10)
-		if i%97 == 5 {
-			size = 3 * readBack // larger than a step back
+// TestJSONOptions reads the format with -i on either side of it.
+func TestJSONOptions(t *testing.T) {
+	for _, args := range [][]string{{"--format", "json", "-i"}, {"-i", "--format", "json"}, {"--format", "json"}} {
+		o, err := ParseArgs(args, utcEnv)
+		if err != nil || o.Format != output.FormatJSON || o.Words != (len(args) == 3) {
+			t.Errorf("%q: %+v, %v", args, o, err)
 		}
-		raw := fmt.Sprintf("type=USER msg=audit(1700000000.000:%d): %s", i, bytes.Repeat([]byte{byte('a' + i%26)}, size))
-		ev := oneEvent(t, raw, fmt.Sprintf("type=USER msg=audit(1700000000.000:%d): short", i))
-		if err := b.add(ev); err != nil {
-			t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-r", "--format", "json"}, {"--format", "json", "-r"}, {"--format", "json", "--format", "json"}, {"--format", "json", "--extra-keys"}} {
+		if _, err := ParseArgs(args, utcEnv); err == nil {
+			t.Errorf("%q passed", args)
 		}
-		want = append(want, raw)
-		total += len(raw)
-	}
-	if b.file == nil {
-		t.Fatal("nothing went to a file")
-	}
-	i := len(want)
-	err := b.each(func(ev *event.Event) error {
-		if i--; len(ev.Records) != 2 || string(ev.Records[0].Raw) != want[i] || ev.Serial != uint64(i) {
-			return fmt.Errorf("event %d came back as %d records, serial %d", i, len(ev.Records), ev.Serial)
-		}
-		return nil
-	})
-	if err != nil || i != 0 {
-		t.Errorf("%v, %d events did not come back", err, i)
-	}
-	if err := b.close(); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -165,7 +143,7 @@ func TestAround(t *testing.T) {
 	}
 	go func() { io.Copy(w, in); w.Close() }()
 	var out, errb bytes.Buffer
-	code := Command(t.Context(), []string{"-k", "k1", "--around", "20s"}, utcEnv, "", Stdio{In: r, Out: &out, Err: &errb})
+	code := ours(t.Context(), []string{"-k", "k1", "--around", "20s"}, utcEnv, "", Stdio{In: r, Out: &out, Err: &errb})
 	if want := own(t, 0, "-if", log, "-k", "k1", "--around", "20s"); code != 0 || out.String() != want {
 		t.Errorf("from a pipe: exit %d, %d bytes, want %d; %s", code, out.Len(), len(want), errb.String())
 	}
@@ -184,7 +162,7 @@ func nodeOfText(text string) string {
 
 func msOf(t testing.TB, text string) int64 {
 	t.Helper()
-	return oneEvent(t, strings.SplitN(text, "\n", 4)[2]).Ms
+	return eventtest.Parse([]byte(strings.SplitN(text, "\n", 4)[2]))[0].Ms
 }
 
 // generatedLog is a log of two named hosts and one without a name, whose clocks
@@ -236,7 +214,7 @@ func TestFollow(t *testing.T) {
 		done := make(chan int)
 		go func() {
 			var errb bytes.Buffer
-			done <- Command(ctx, append([]string{"--input-logs", "--follow", "--format", "raw"}, args...), utcEnv, path, Stdio{Out: w, Err: &errb})
+			done <- ours(ctx, append([]string{"--input-logs", "--follow", "--format", "raw"}, args...), utcEnv, path, Stdio{Out: w, Err: &errb})
 			w.Close()
 		}()
 		lines := bufio.NewReader(r)
@@ -263,7 +241,7 @@ func TestFollow(t *testing.T) {
 	if got := since(); got != rec(2) {
 		t.Fatalf("then %q", got)
 	}
-	time.Sleep(3 * pollEvery) // all are at the end
+	time.Sleep(3 * 100 * time.Millisecond) // all are at the end
 	want := func(n int) {
 		t.Helper()
 		for _, next := range []func() string{since, live} {
@@ -273,7 +251,7 @@ func TestFollow(t *testing.T) {
 		}
 	}
 	write(path, rec(3)[:20])
-	time.Sleep(2 * pollEvery)
+	time.Sleep(200 * time.Millisecond)
 	write(path, rec(3)[20:])
 	want(3)
 	// Rotated twice between two looks, with a last record in the old one.
@@ -297,7 +275,7 @@ func TestFollow(t *testing.T) {
 	if err := os.Truncate(path, 0); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(2 * pollEvery)
+	time.Sleep(200 * time.Millisecond)
 	write(path, rec(7))
 	want(7)
 	if got := odd() + odd(); got != rec(3)+rec(5) {
@@ -353,11 +331,10 @@ func TestStrangeGroups(t *testing.T) {
 		strings.Replace(stamped("SYSCALL", exampleCall), ":45)", ":46)", 1)+"\x1dAUID=\"a\" UID=\"root\" GID=\"wheel\"\n")
 	env.GroupID = func(name string) (uint32, bool) { return 0, name == "root" || name == "wheel" }
 	for _, c := range []struct {
-		name  string
-		count int
-	}{{"devs", 1}, {"wheel", 1}, {"root", 0}, {"users", 0}} {
-		code := b2i(c.count == 0)
-		if r := runOurs(env, "-if", log2, "--count", "-gi", c.name); r.code != code || r.out != fmt.Sprintln(c.count) {
+		name        string
+		count, code int
+	}{{"devs", 1, 0}, {"wheel", 1, 0}, {"root", 0, 1}, {"users", 0, 1}} {
+		if r := runOurs(env, "-if", log2, "--count", "-gi", c.name); r.code != c.code || r.out != fmt.Sprintln(c.count) {
 			t.Errorf("-gi %s: exit %d, %q, want %d events", c.name, r.code, r.out, c.count)
 		}
 	}
@@ -387,5 +364,15 @@ func TestTreeOfUsers(t *testing.T) {
 	r = runOurs(utcEnv, "-if", path, "--tree", "-c", "other", "--format", "json")
 	if !strings.Contains(r.out, `"auid":1000,"auid_name":"alice","uid":0,"uid_name":"toor"`) {
 		t.Errorf("json: %s", r.out)
+	}
+}
+
+// TestStops checks that a search ends when its context does.
+func TestStops(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	var out, errb bytes.Buffer
+	if code := ours(ctx, []string{"-if", "testdata/types.log", "-r"}, utcEnv, "", Stdio{Out: &out, Err: &errb}); code != 1 || errb.Len() == 0 {
+		t.Errorf("a cancelled search: exit %d, %q", code, &errb)
 	}
 }

@@ -2,21 +2,19 @@ package search
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/auditfleet/auditfleet/internal/need"
-	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // TestIndexNeverHides is what the store's index rests on: an event that matches
@@ -25,16 +23,16 @@ func TestIndexNeverHides(t *testing.T) {
 	seed := need.Seed(t)
 	matches := 0
 	for name, path := range diffLogs(t) {
-		events := eventsOf(t, path)
+		events := eventtest.Read(t, path)
 		p, r := poolOf(events), rand.New(rand.NewPCG(seed, uint64(len(name))))
-		var x Extractor
+		var x query.Extractor
 		for range 400 {
 			args := p.query(r)
 			o, err := ParseArgs(args, utcEnv)
 			if err != nil {
 				t.Fatalf("%q: %v", args, err)
 			}
-			m := NewMatcher(&o.Query)
+			m := query.NewMatcher(&o.Query)
 			for _, ev := range events {
 				if !m.Match(ev) {
 					continue
@@ -42,7 +40,7 @@ func TestIndexNeverHides(t *testing.T) {
 				matches++
 				for i := range o.Query.Terms {
 					term, ok := &o.Query.Terms[i], false
-					x.Extract(ev, func(f Field, v []byte) {
+					x.Extract(ev, func(f query.Field, v []byte) {
 						if slices.Contains(term.Fields, f) && term.Values()(v) {
 							ok = true
 							exact, is := term.Exact()
@@ -62,88 +60,6 @@ func TestIndexNeverHides(t *testing.T) {
 		t.Fatal("nothing matched")
 	}
 	t.Logf("%d matches", matches)
-}
-
-// TestMatchIsPure checks that a Matcher's answer does not depend on the events
-// it saw before, nor on its looking for the text first.
-func TestMatchIsPure(t *testing.T) {
-	events := append(eventsOf(t, "testdata/types.log"), eventsOf(t, "testdata/kernel-raw.log")...)
-	p, r := poolOf(events), rand.New(rand.NewPCG(need.Seed(t), 2))
-	for range 300 {
-		o, err := ParseArgs(p.query(r), utcEnv)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m, slow := NewMatcher(&o.Query), NewMatcher(&o.Query)
-		slow.skim = nil
-		for _, ev := range events {
-			want := o.Query.Match(ev)
-			if got := m.Match(ev); got != want {
-				t.Fatalf("%+v: %v after other events, %v alone: %s", o.Query, got, want, ev.Records[0].Raw)
-			}
-			if got := slow.Match(ev); got != want {
-				t.Fatalf("%+v: %v without skimming, %v with: %s", o.Query, got, want, ev.Records[0].Raw)
-			}
-		}
-	}
-}
-
-func TestExtractAllocatesNothing(t *testing.T) {
-	events := eventsOf(t, "testdata/kernel-node.log")
-	var x Extractor
-	n := 0
-	add := func(_ Field, v []byte) { n += len(v) }
-	if avg := testing.AllocsPerRun(20, func() {
-		for _, ev := range events {
-			x.Extract(ev, add)
-		}
-	}); avg != 0 {
-		t.Errorf("Extract allocates %v times for %d events", avg, len(events))
-	}
-	m := NewMatcher(&Query{Terms: []Term{{Fields: []Field{FieldFile}, Op: OpContains, Text: "nowhere"}}})
-	if avg := testing.AllocsPerRun(20, func() {
-		for _, ev := range events {
-			m.Match(ev)
-		}
-	}); avg != 0 {
-		t.Errorf("Match allocates %v times for %d events", avg, len(events))
-	}
-}
-
-func TestExtract(t *testing.T) {
-	ev := oneEvent(t,
-		stamped("SYSCALL", `arch=c000003e syscall=59 success=yes exit=0 a0=1 a1=2 a2=0 a3=0 items=1 ppid=10 pid=901 auid=1000 uid=1 gid=2 euid=3 `+
-			`suid=0 fsuid=0 egid=4 sgid=0 fsgid=0 tty=pts0 ses=5 comm=6120622222 exe="/usr/bin/x" subj=s_t key=6B31016B32`+"\x1d"+`AUID="alice" UID="daemon" EUID="sys" GID="bin" EGID="tty"`),
-		stamped("CWD", `cwd="/home"`),
-		stamped("PATH", `item=0 name="./f" obj=o_t nametype=NORMAL`),
-		stamped("SOCKADDR", "saddr=02000050C0000201"),
-	)
-	want := []string{
-		"type 1300", "type 1307", "type 1302", "type 1306", "key k1", "key k2", "pid 901", "ppid 10", "auid 1000", "uid 1", "euid 3",
-		"gid 2", "egid 4", "ses 5", "syscall 59", "arch x86_64", "success yes", "exit 0", `comm a b""`, "exe /usr/bin/x",
-		"file /home/./f", "host 192.0.2.1", "terminal pts0", "subject s_t", "object o_t",
-		"auid-name alice", "uid-name daemon", "euid-name sys", "gid-name bin", "egid-name tty", "file /home",
-	}
-	var got []string
-	var x Extractor
-	x.Extract(ev, func(f Field, v []byte) { got = append(got, f.String()+" "+string(v)) })
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
-}
-
-func oneEvent(t testing.TB, lines ...string) *event.Event {
-	t.Helper()
-	ev := &event.Event{}
-	for _, l := range lines {
-		var r record.Record
-		if err := r.Parse([]byte(l)); err != nil {
-			t.Fatalf("%s: %v", l, err)
-		}
-		ev.Node, ev.Ms, ev.Serial = r.Node, r.Ms(), r.Serial
-		ev.Records = append(ev.Records, r)
-	}
-	return ev
 }
 
 // TestOptionErrors compares complaints: the exit code, and the text where it
@@ -276,18 +192,4 @@ func compiledLocale(t *testing.T, name string) string {
 		return ""
 	}
 	return dir
-}
-
-// TestStops checks that a search ends when its context does.
-func TestStops(t *testing.T) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	f, err := os.Open("testdata/types.log")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := Run(ctx, &Options{Format: FormatRaw}, time.UTC, Read(ReadConfig{}, f), &bytes.Buffer{}); err == nil {
-		t.Error("a cancelled search says nothing")
-	}
 }

@@ -4,63 +4,33 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Events is a source of events in the order they are to be printed. An event is
-// valid until the next one is asked for. An error ends it.
-type Events = iter.Seq2[*event.Event, error]
-
-// Run writes the events that o's query finds to out, in o's format with times
-// in loc, and returns how many it found. It stops at the first one for
-// --just-one, and when ctx is done.
-func Run(ctx context.Context, o *Options, loc *time.Location, events Events, out io.Writer) (found int, err error) {
-	w, err := NewWriter(out, o, loc)
-	if err != nil {
-		return 0, err
-	}
-	m := NewMatcher(&o.Query)
-	for ev, err := range events {
-		if err != nil {
-			return found, closeWriter(w, err)
-		}
-		if err := ctx.Err(); err != nil {
-			return found, closeWriter(w, fmt.Errorf("search: %w", err))
-		}
-		if !m.Match(ev) {
-			continue
-		}
-		found++
-		if err := w.Event(ev); err != nil {
-			return found, fmt.Errorf("write result: %w", err)
-		}
-		if o.JustOne {
-			break
-		}
-	}
-	return found, closeWriter(w, nil)
-}
-
 // closeWriter flushes what was found before an error, which comes first.
-func closeWriter(w Writer, err error) error {
+func closeWriter(w output.Writer, err error) error {
 	if cerr := w.Close(); err == nil && cerr != nil {
 		return fmt.Errorf("write result: %w", cerr)
 	}
 	return err
 }
 
-// RunLogs is Run of logs, which all cores read, match and format.
-func RunLogs(ctx context.Context, o *Options, loc *time.Location, logs *Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
+// RunLogs writes the events of logs that o's query finds to out, in o's format with
+// times in loc, and returns how many it found. All cores read, match and format. It
+// stops at the first one for --just-one, and when ctx is done.
+func RunLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
 	p, err := NewPrinter(o, loc, out)
 	if err != nil {
 		return 0, err
 	}
-	cfg := ScanConfig{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped}
-	err = ScanLogs(ctx, logs, cfg, p.Worker, p.Deliver)
+	cfg := logscan.Config{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped}
+	err = logscan.Scan(ctx, logs, cfg, p.Worker, p.Deliver)
 	return p.Found(), err
 }
 
@@ -85,7 +55,7 @@ type Page struct {
 // NewPrinter returns a Printer to out in o's format, with times in loc (nil is
 // time.Local). The error is a *FormatError.
 func NewPrinter(o *Options, loc *time.Location, out io.Writer) (*Printer, error) {
-	f, err := NewFormatter(o, loc)
+	f, err := output.NewFormatter(&o.Config, loc)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +67,9 @@ func NewPrinter(o *Options, loc *time.Location, out io.Writer) (*Printer, error)
 	return p, nil
 }
 
-// Worker is ScanLogs' newWorker.
-func (p *Printer) Worker() (Worker[*Page], error) {
-	f, err := NewFormatter(p.o, p.loc)
+// Worker is logscan.Scan's newWorker.
+func (p *Printer) Worker() (logscan.Worker[*Page], error) {
+	f, err := output.NewFormatter(&p.o.Config, p.loc)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +79,7 @@ func (p *Printer) Worker() (Worker[*Page], error) {
 // pageWorker formats events.
 type pageWorker struct {
 	p      *Printer
-	format Formatter
+	format output.Formatter
 	page   *Page
 }
 
@@ -117,7 +87,7 @@ func (w *pageWorker) Event(ev *event.Event) error {
 	w.page.text = w.format.Append(w.page.text, ev)
 	w.page.ends = append(w.page.ends, len(w.page.text))
 	if w.p.most > 0 && len(w.page.ends) >= w.p.most {
-		return ErrStop
+		return query.ErrStop
 	}
 	return nil
 }
@@ -152,10 +122,20 @@ func (p *Printer) Deliver(page *Page) error {
 	page.text, page.ends = page.text[:0], page.ends[:0]
 	p.pages.Put(page)
 	if full {
-		return ErrStop
+		return query.ErrStop
 	}
 	return nil
 }
 
 // Found is how many events were written.
 func (p *Printer) Found() int { return p.found }
+
+// warnTo returns an Options.Warn that writes lines to w.
+func warnTo(w io.Writer) func(string) {
+	var mu sync.Mutex // of w
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Fprintln(w, text)
+	}
+}

@@ -3,6 +3,8 @@ package search
 import (
 	"slices"
 
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -11,14 +13,14 @@ import (
 // it makes of control characters is the stock tool's. Elsewhere nothing that a
 // terminal would obey reaches it, unless --format raw asks for that.
 func (o *Options) Screen(stock bool) terminal.Options {
-	t := terminal.Options{Color: o.Color, Pager: !stock && !o.NoPager && !o.Follow, Doing: "searching"}
-	own := o.Tree || o.Count || o.WithHost || o.Format == FormatJSON
-	o.bare = stock && !own || o.Format == FormatRaw && slices.Contains(o.Seen, "--format")
-	t.Bare = o.bare
+	t := terminal.Options{Color: o.Colors, Pager: !stock && !o.NoPager && !o.Follow, Doing: "searching"}
+	own := o.Tree || o.Count || o.WithHost || o.Format == output.FormatJSON
+	o.Bare = stock && !own || o.Format == output.FormatRaw && slices.Contains(o.Seen, "--format")
+	t.Bare = o.Bare
 	switch {
-	case o.Format == FormatJSON:
+	case o.Format == output.FormatJSON:
 		t.Form = terminal.JSON
-	case (o.Format == FormatDefault || o.Format == FormatInterpret) && !o.Tree:
+	case (o.Format == output.FormatDefault || o.Format == output.FormatInterpret) && !o.Tree:
 		t.Form = terminal.Styled
 	}
 	return t
@@ -27,12 +29,9 @@ func (o *Options) Screen(stock bool) terminal.Options {
 // ShowOn says what results are written to: in colour, and for people, who want to
 // see each at once.
 func (o *Options) ShowOn(color, people bool) {
-	o.Color = "never"
-	if color {
-		o.Color = colorAlways
-	}
+	o.Color = color
 	o.LineBuffered = o.LineBuffered || people
-	if people && !o.bare && o.Escape == EscapeRaw { // a newline of a name would begin a line of its own
-		o.Escape = EscapeTTY
+	if people && !o.Bare && o.Escape == interpret.EscapeRaw { // a newline of a name would begin a line of its own
+		o.Escape = interpret.EscapeTTY
 	}
 }

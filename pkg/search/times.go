@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/output"
 )
 
 // bound is one end of the time searched, in seconds since the epoch: the stock
@@ -181,7 +183,7 @@ func (p *parser) date(which, s string) (c civil, exact bool, err error) {
 		return c, false, usagef("Can't read uptime (%v)", err)
 	}
 	rest, ok := "", false
-	for _, layout := range [...]string{dateLayout(p.env.Locale), "%m/%d/%y"} {
+	for _, layout := range [...]string{output.DateLayout(p.env.Locale), "%m/%d/%y"} {
 		if c, rest, ok = scanDate(layout, s); ok {
 			break
 		}

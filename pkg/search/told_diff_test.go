@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
 	"github.com/auditfleet/auditfleet/pkg/search/reallog"
 )
 
@@ -147,7 +148,7 @@ func TestToldSameAsStock(t *testing.T) {
 		path := writeLog(t, shown(t, c.bin, string(log)))
 		c.all(t, name, path, toldFormats)
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		p := poolOf(eventsOf(t, path))
+		p := poolOf(eventtest.Read(t, path))
 		for range rounds {
 			query := p.interpreted(r)
 			query = slices.DeleteFunc(query, func(a string) bool { return a == "-i" || a == "--just-one" })

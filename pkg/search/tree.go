@@ -10,6 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // The process tree of a hit: who started it, and what it started, as far as
@@ -28,50 +29,19 @@ const (
 // sighting is what one event says of a process. Later ones that say the same are
 // not kept.
 type sighting struct {
-	pid, ppid int64
-	ms        int64
-	serial    uint64
-	uid, auid int64
-	// What the record itself calls the users, empty when it does not: those of its host.
-	uidName, auidName string
-	comm, exe         string
+	query.Task
+	ms     int64
+	serial uint64
 }
 
 func (s *sighting) same(o *sighting) bool {
-	return s.ppid == o.ppid && s.uid == o.uid && s.auid == o.auid && s.comm == o.comm && s.exe == o.exe
+	return s.PPID == o.PPID && s.UID == o.UID && s.AUID == o.AUID && s.Comm == o.Comm && s.Exe == o.Exe
 }
 
-// treeFields are what a sighting is made of.
-const treeFields fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe |
-	1<<FieldUIDName | 1<<FieldAUIDName
-
 // see reads an event; false when it does not say which process it is of.
-func (x *Extractor) see(ev *event.Event) (sighting, bool) {
-	x.read(ev, treeFields)
-	it := &x.it
-	s := sighting{ms: ev.Ms, serial: ev.Serial, pid: it.nums[FieldPID], ppid: -1, uid: -1, auid: -1}
-	if it.set.has(FieldPPID) {
-		s.ppid = it.nums[FieldPPID]
-	}
-	if it.set.has(FieldUID) {
-		s.uid = it.nums[FieldUID]
-	}
-	if it.set.has(FieldAUID) {
-		s.auid = it.nums[FieldAUID]
-	}
-	if it.set.has(FieldUIDName) {
-		s.uidName = string(it.strs[FieldUIDName])
-	}
-	if it.set.has(FieldAUIDName) {
-		s.auidName = string(it.strs[FieldAUIDName])
-	}
-	if it.set.has(FieldComm) {
-		s.comm = string(it.strs[FieldComm])
-	}
-	if it.set.has(FieldExe) {
-		s.exe = string(it.strs[FieldExe])
-	}
-	return s, it.set.has(FieldPID)
+func see(x *query.Extractor, ev *event.Event) (sighting, bool) {
+	task, ok := x.Task(ev)
+	return sighting{task, ev.Ms, ev.Serial}, ok
 }
 
 // procs answers what a tree asks.
@@ -93,19 +63,19 @@ type process struct {
 
 // trees writes the tree of each process that has a hit, in the order of the first
 // of them.
-func trees(ctx context.Context, o *Options, src Source, out io.Writer) (hits uint64, err error) {
+func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hits uint64, err error) {
 	type id struct {
 		node string
 		pid  int64
 	}
-	var x Extractor
+	var x query.Extractor
 	roots := map[id][]*process{}
 	var order []*process
 	var none uint64
 	span := window{}
 	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
 		hits++
-		s, ok := x.see(ev)
+		s, ok := see(&x, ev)
 		if !ok {
 			none++
 			return nil
@@ -114,12 +84,12 @@ func trees(ctx context.Context, o *Options, src Source, out io.Writer) (hits uin
 			span.from = ev.Ms
 		}
 		span.to = max(span.to, ev.Ms)
-		k := id{string(ev.Node), s.pid}
+		k := id{string(ev.Node), s.PID}
 		for _, p := range roots[k] {
-			if p.ppid == s.ppid || p.ppid < 0 || s.ppid < 0 || s.ppid == 1 {
+			if p.PPID == s.PPID || p.PPID < 0 || s.PPID < 0 || s.PPID == 1 {
 				p.hits = append(p.hits, s)
-				if p.ppid < 0 {
-					p.ppid = s.ppid
+				if p.PPID < 0 {
+					p.PPID = s.PPID
 				}
 				return nil
 			}
@@ -133,7 +103,7 @@ func trees(ctx context.Context, o *Options, src Source, out io.Writer) (hits uin
 		return hits, err
 	}
 	var from procs = &indexedProcs{src: src}
-	if !isIndexed(src) {
+	if !query.IsIndexed(src) {
 		t := &procTable{}
 		pad := treeSpan.Milliseconds()
 		if err := t.load(ctx, src, window{span.from - pad, span.to + pad}); err != nil {
@@ -169,15 +139,15 @@ func (b *treeBuilder) build(p *process) (parents []*process, err error) {
 	b.left = treeNodes
 	pad := treeSpan.Milliseconds()
 	all := window{max(p.ms-pad, 1), p.ms + pad}
-	own, err := b.from.of(b.ctx, p.node, p.pid, all)
+	own, err := b.from.of(b.ctx, p.node, p.PID, all)
 	if err != nil {
 		return nil, err
 	}
 	life := lifeOf(own, p, all)
-	seen := map[int64]bool{p.pid: true}
+	seen := map[int64]bool{p.PID: true}
 	child := p
 	for range treeDepth {
-		up := child.ppid
+		up := child.PPID
 		if up <= 0 || seen[up] {
 			break
 		}
@@ -186,7 +156,7 @@ func (b *treeBuilder) build(p *process) (parents []*process, err error) {
 		if err != nil {
 			return nil, err
 		}
-		parent := &process{sighting: sighting{pid: up, ppid: -1, uid: -1, auid: -1}, node: p.node}
+		parent := &process{sighting: sighting{Task: query.Task{PID: up, PPID: -1, UID: -1, AUID: -1}}, node: p.node}
 		if s, ok := latest(list, p.ms); ok {
 			parent.sighting = s
 		}
@@ -213,18 +183,18 @@ func latest(list []sighting, ms int64) (sighting, bool) {
 // was given to the one that takes orphans.
 func lifeOf(list []sighting, p *process, all window) window {
 	life := all
-	if p.ppid < 0 {
+	if p.PPID < 0 {
 		return life
 	}
 	orphaned := false
 	for _, s := range list {
 		switch {
-		case s.ms <= p.ms && s.ppid != p.ppid:
+		case s.ms <= p.ms && s.PPID != p.PPID:
 			life.from = s.ms + 1
-		case s.ms > p.ms && s.ppid != p.ppid && (orphaned || s.ppid != 1):
+		case s.ms > p.ms && s.PPID != p.PPID && (orphaned || s.PPID != 1):
 			life.to = s.ms - 1
 			return life
-		case s.ms > p.ms && s.ppid == 1:
+		case s.ms > p.ms && s.PPID == 1:
 			orphaned = true
 		}
 	}
@@ -237,19 +207,19 @@ func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, de
 		p.cut = true
 		return nil
 	}
-	list, err := b.from.children(b.ctx, p.node, p.pid, life)
+	list, err := b.from.children(b.ctx, p.node, p.PID, life)
 	if err != nil {
 		return err
 	}
 	at := map[int64]*process{}
 	for _, s := range list {
-		if c := at[s.pid]; c != nil {
+		if c := at[s.PID]; c != nil {
 			first := c.ms
 			c.sighting = s // its latest name
 			c.ms = first
 			continue
 		}
-		if seen[s.pid] {
+		if seen[s.PID] {
 			continue
 		}
 		if b.left == 0 {
@@ -258,51 +228,51 @@ func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, de
 		}
 		b.left--
 		c := &process{sighting: s, node: p.node}
-		at[s.pid] = c
+		at[s.PID] = c
 		p.children = append(p.children, c)
 	}
 	for _, c := range p.children {
-		seen[c.pid] = true
-		own, err := b.from.of(b.ctx, c.node, c.pid, window{c.ms, all.to})
+		seen[c.PID] = true
+		own, err := b.from.of(b.ctx, c.node, c.PID, window{c.ms, all.to})
 		if err != nil {
 			return err
 		}
 		if err := b.down(c, lifeOf(own, c, window{c.ms, all.to}), all, seen, depth+1); err != nil {
 			return err
 		}
-		delete(seen, c.pid) // an id may come again in another branch
+		delete(seen, c.PID) // an id may come again in another branch
 	}
 	return nil
 }
 
 // indexedProcs asks a source each time.
 type indexedProcs struct {
-	src Source
-	x   Extractor
+	src query.Source
+	x   query.Extractor
 }
 
 func (p *indexedProcs) of(ctx context.Context, node string, pid int64, w window) ([]sighting, error) {
-	return p.scan(ctx, node, FieldPID, pid, w)
+	return p.scan(ctx, node, query.FieldPID, pid, w)
 }
 
 func (p *indexedProcs) children(ctx context.Context, node string, ppid int64, w window) ([]sighting, error) {
-	return p.scan(ctx, node, FieldPPID, ppid, w)
+	return p.scan(ctx, node, query.FieldPPID, ppid, w)
 }
 
-func (p *indexedProcs) scan(ctx context.Context, node string, f Field, id int64, w window) (out []sighting, err error) {
-	q := &Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Terms: []Term{{Fields: []Field{f}, Text: fmt.Sprint(id)}}}
+func (p *indexedProcs) scan(ctx context.Context, node string, f query.Field, id int64, w window) (out []sighting, err error) {
+	q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Terms: []query.Term{{Fields: []query.Field{f}, Text: fmt.Sprint(id)}}}
 	if node != "" {
 		q.Nodes = []string{node}
 	}
 	last := map[int64]*sighting{}
 	err = p.src.Scan(ctx, q, treeEvents, func(ev *event.Event) error {
-		s, ok := p.x.see(ev)
-		if !ok || s.ppid < 0 || string(ev.Node) != node {
+		s, ok := see(&p.x, ev)
+		if !ok || s.PPID < 0 || string(ev.Node) != node {
 			return nil
 		}
-		if before := last[s.pid]; before == nil || !before.same(&s) {
+		if before := last[s.PID]; before == nil || !before.same(&s) {
 			out = append(out, s)
-			last[s.pid] = &s
+			last[s.PID] = &s
 		}
 		return nil
 	})
@@ -316,26 +286,26 @@ type procTable struct {
 	strings       map[string]string
 }
 
-func (t *procTable) load(ctx context.Context, src Source, w window) error {
+func (t *procTable) load(ctx context.Context, src query.Source, w window) error {
 	t.byPID, t.byPPID, t.strings = map[string]map[int64][]sighting{}, map[string]map[int64][]sighting{}, map[string]string{}
-	var x Extractor
+	var x query.Extractor
 	last := map[string]map[int64]sighting{}
-	return src.Scan(ctx, &Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1)}, 0, func(ev *event.Event) error {
-		s, ok := x.see(ev)
-		if !ok || s.ppid < 0 {
+	return src.Scan(ctx, &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1)}, 0, func(ev *event.Event) error {
+		s, ok := see(&x, ev)
+		if !ok || s.PPID < 0 {
 			return nil
 		}
 		node := string(ev.Node)
 		if last[node] == nil {
 			last[node], t.byPID[node], t.byPPID[node] = map[int64]sighting{}, map[int64][]sighting{}, map[int64][]sighting{}
 		}
-		if before, ok := last[node][s.pid]; ok && before.same(&s) {
+		if before, ok := last[node][s.PID]; ok && before.same(&s) {
 			return nil
 		}
-		s.comm, s.exe = t.intern(s.comm), t.intern(s.exe)
-		last[node][s.pid] = s
-		t.byPID[node][s.pid] = append(t.byPID[node][s.pid], s)
-		t.byPPID[node][s.ppid] = append(t.byPPID[node][s.ppid], s)
+		s.Comm, s.Exe = t.intern(s.Comm), t.intern(s.Exe)
+		last[node][s.PID] = s
+		t.byPID[node][s.PID] = append(t.byPID[node][s.PID], s)
+		t.byPPID[node][s.PPID] = append(t.byPPID[node][s.PPID], s)
 		return nil
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -68,26 +69,26 @@ func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
 		star = "*"
 	}
 	ppid := "?"
-	if p.ppid >= 0 {
-		ppid = strconv.FormatInt(p.ppid, 10)
+	if p.PPID >= 0 {
+		ppid = strconv.FormatInt(p.PPID, 10)
 	}
-	fmt.Fprintf(b, "%s%9d %8s %s %s ", star, p.pid, ppid, terminal.Pad(w.user(p.auid, p.auidName), 12), terminal.Pad(w.user(p.uid, p.uidName), 12))
+	fmt.Fprintf(b, "%s%9d %8s %s %s ", star, p.PID, ppid, terminal.Pad(w.user(p.AUID, p.AUIDName), 12), terminal.Pad(w.user(p.UID, p.UIDName), 12))
 	if depth > 0 {
 		b.WriteString(strings.Repeat("    ", depth-1) + ` \_ `)
 	}
 	switch {
-	case p.comm == "" && p.exe == "":
+	case p.Comm == "" && p.Exe == "":
 		b.WriteString("?")
-	case p.exe == "":
-		b.WriteString(w.text(p.comm))
+	case p.Exe == "":
+		b.WriteString(w.text(p.Comm))
 	default:
-		b.WriteString(w.text(p.comm) + " (" + w.text(p.exe) + ")")
+		b.WriteString(w.text(p.Comm) + " (" + w.text(p.Exe) + ")")
 	}
 	b.WriteByte('\n')
 }
 
 func (w *treeWriter) text(s string) string {
-	return string(appendEscaped(nil, []byte(s), w.o.Escape))
+	return string(interpret.AppendEscaped(nil, []byte(s), w.o.Escape))
 }
 
 // user is a user's name, that of the record before that of this machine, or the
@@ -98,7 +99,7 @@ func (w *treeWriter) user(id int64, name string) string {
 		return w.text(name)
 	case id < 0:
 		return "?"
-	case id == unsetID:
+	case id == query.UnsetID:
 		return "unset"
 	}
 	if name, ok := w.names.User(uint32(id)); ok {
@@ -142,14 +143,14 @@ func (w *treeWriter) json(p *process, parents []*process) error {
 }
 
 func nodeOf(p *process) *treeNode {
-	n := &treeNode{PID: p.pid, AUIDName: p.auidName, UIDName: p.uidName, Comm: p.comm, Exe: p.exe, More: p.cut}
+	n := &treeNode{PID: p.PID, AUIDName: p.AUIDName, UIDName: p.UIDName, Comm: p.Comm, Exe: p.Exe, More: p.cut}
 	number := func(v int64) *int64 {
 		if v < 0 {
 			return nil
 		}
 		return &v
 	}
-	n.PPID, n.AUID, n.UID = number(p.ppid), number(p.auid), number(p.uid)
+	n.PPID, n.AUID, n.UID = number(p.PPID), number(p.AUID), number(p.UID)
 	if p.ms > 0 {
 		n.Seen = time.UnixMilli(p.ms).UTC().Format("2006-01-02T15:04:05.000Z")
 	}

@@ -24,8 +24,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -100,14 +100,14 @@ type fakeSource struct {
 	events []*event.Event
 	hosts  []store.Host
 	err    error // after the events
-	got    *search.Query
+	got    *query.Query
 	given  int
 	lost   uint64 // told when the events are out
 	idle   chan struct{}
 }
 
 // Follow gives the events, and waits to be told to end.
-func (f *fakeSource) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(uint64) error) error {
+func (f *fakeSource) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(uint64) error) error {
 	f.got = q
 	for _, ev := range f.events {
 		if err := fn(ev); err != nil {
@@ -122,7 +122,7 @@ func (f *fakeSource) Follow(ctx context.Context, q *search.Query, fn func(*event
 	return ctx.Err()
 }
 
-func (f *fakeSource) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+func (f *fakeSource) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	f.got, f.given = q, 0
 	for _, ev := range f.events {
 		f.given++
@@ -137,9 +137,9 @@ func (f *fakeSource) Scan(ctx context.Context, q *search.Query, fn func(*event.E
 }
 
 // Tally counts the first event and gives the others.
-func (f *fakeSource) Tally(_ context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
+func (f *fakeSource) Tally(_ context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	f.got = q
-	sum := search.NewTally(fields)
+	sum := query.NewTally(fields)
 	for i, ev := range f.events {
 		if i == 0 {
 			sum.Time(ev.Ms, ev.Ms)
@@ -227,7 +227,7 @@ func TestEventsArriveAsTheyAre(t *testing.T) {
 	for _, ev := range src.events {
 		want = append(want, flat(ev))
 	}
-	err := c.Scan(context.Background(), &search.Query{}, 0, func(ev *event.Event) error {
+	err := c.Scan(context.Background(), &query.Query{}, 0, func(ev *event.Event) error {
 		got = append(got, flat(ev))
 		return nil
 	})
@@ -246,20 +246,20 @@ func TestLimitAndStop(t *testing.T) {
 	}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	n := 0
-	if err := c.Scan(context.Background(), &search.Query{}, 1, func(*event.Event) error { n++; return nil }); err != nil || n != 1 {
+	if err := c.Scan(context.Background(), &query.Query{}, 1, func(*event.Event) error { n++; return nil }); err != nil || n != 1 {
 		t.Errorf("limit 1: %d events, %v", n, err)
 	}
 	if src.given != 1 {
 		t.Errorf("the collector went on to event %d after the first", src.given)
 	}
 	n = 0
-	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { n++; return store.ErrStop }); err != nil || n != 1 {
+	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return store.ErrStop }); err != nil || n != 1 {
 		t.Errorf("ErrStop: %d events, %v", n, err)
 	}
 	// The source may still be at what nobody reads on.
 	c = dial(t, serve(t, &fakeSource{events: src.events}, Allowed{GID: -1}))
 	mine := errors.New("mine")
-	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
+	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("the caller's own error became %v", err)
 	}
 }
@@ -269,12 +269,12 @@ func TestDamage(t *testing.T) {
 	src := &fakeSource{events: []*event.Event{newEvent("h", "type=USER msg=audit(1.000:1): x")}, err: fmt.Errorf("day 1: %w", store.ErrDamaged)}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	n := 0
-	err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { n++; return nil })
+	err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return nil })
 	if n != 1 || !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "day 1") {
 		t.Errorf("%d events, %v", n, err)
 	}
 	src.err = errors.New("disk on fire")
-	if err := c.Scan(context.Background(), &search.Query{}, 0, func(*event.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), "disk on fire") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -309,7 +309,7 @@ func TestQueryTravels(t *testing.T) {
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	rapid.Check(t, func(t *rapid.T) {
 		anyString := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
-		q := &search.Query{
+		q := &query.Query{
 			StartMs: rapid.Int64().Draw(t, "start"), EndMs: rapid.Int64().Draw(t, "end"),
 			HasSerial: rapid.Bool().Draw(t, "hasSerial"),
 			Nodes:     rapid.SliceOfN(anyString, 0, 3).Draw(t, "nodes"),
@@ -323,13 +323,13 @@ func TestQueryTravels(t *testing.T) {
 		}
 		q.Reverse = rapid.Bool().Draw(t, "reverse")
 		for range rapid.IntRange(0, 3).Draw(t, "filters") {
-			f := search.Filter{Not: rapid.Bool().Draw(t, "not")}
+			f := query.Filter{Not: rapid.Bool().Draw(t, "not")}
 			switch rapid.IntRange(0, 2).Draw(t, "kind") {
 			case 0:
 				term := anyTerm(t)
 				f.Term = &term
 			case 1:
-				f.Field = &search.FieldTest{Name: anyString.Draw(t, "name"), Op: search.OpContains, Text: anyString.Draw(t, "text"), Words: rapid.Bool().Draw(t, "words")}
+				f.Field = &query.FieldTest{Name: anyString.Draw(t, "name"), Op: query.OpContains, Text: anyString.Draw(t, "text"), Words: rapid.Bool().Draw(t, "words")}
 			default:
 				f.Expression = `a r= "` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(anyString.Draw(t, "text")) + `"`
 			}
@@ -351,25 +351,25 @@ func TestQueryTravels(t *testing.T) {
 	})
 }
 
-func anyTerm(t *rapid.T) search.Term {
+func anyTerm(t *rapid.T) query.Term {
 	anyString := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
-	term := search.Term{Op: search.Op(rapid.IntRange(0, int(search.OpUser)).Draw(t, "op")), Text: anyString.Draw(t, "text"), Number: anyString.Draw(t, "number")}
+	term := query.Term{Op: query.Op(rapid.IntRange(0, int(query.OpUser)).Draw(t, "op")), Text: anyString.Draw(t, "text"), Number: anyString.Draw(t, "number")}
 	for range rapid.IntRange(1, 4).Draw(t, "fields") {
-		term.Fields = append(term.Fields, search.Field(rapid.IntRange(0, search.NumFields-1).Draw(t, "field")))
+		term.Fields = append(term.Fields, query.Field(rapid.IntRange(0, query.NumFields-1).Draw(t, "field")))
 	}
 	return term
 }
 
 func TestQueriesNobodyUnderstands(t *testing.T) {
 	for name, req := range map[string]*fleet.SearchRequest{
-		"field":            {Terms: []*fleet.Term{{Fields: []uint32{uint32(search.NumFields)}}}},
-		"operator":         {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpRegexp) + 1}}},
+		"field":            {Terms: []*fleet.Term{{Fields: []uint32{uint32(query.NumFields)}}}},
+		"operator":         {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(query.OpRegexp) + 1}}},
 		"large operator":   {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: 256}}},
-		"regexp":           {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(search.OpRegexp), Text: []byte("(")}}},
+		"regexp":           {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(query.OpRegexp), Text: []byte("(")}}},
 		"expression":       {Filters: []*fleet.Filter{{Expression: []byte("a b c")}}},
 		"empty filter":     {Filters: []*fleet.Filter{{Not: true}}},
 		"two in one":       {Filters: []*fleet.Filter{{Expression: []byte("a r= b"), Field: &fleet.FieldTest{Name: []byte("a")}}}},
-		"field's operator": {Filters: []*fleet.Filter{{Field: &fleet.FieldTest{Name: []byte("a"), Op: uint32(search.OpUser)}}}},
+		"field's operator": {Filters: []*fleet.Filter{{Field: &fleet.FieldTest{Name: []byte("a"), Op: uint32(query.OpUser)}}}},
 		"too many filters": {Filters: make([]*fleet.Filter, maxConditions+1)},
 		"no field":         {Terms: []*fleet.Term{{Text: []byte("x")}}},
 		"far field":        {Terms: []*fleet.Term{{Fields: []uint32{1 << 31}}}},
@@ -388,12 +388,12 @@ func TestCount(t *testing.T) {
 	}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	for limit, want := range map[uint64]uint64{0: 5000, 7: 7, 6000: 5000} {
-		if n, err := c.Count(t.Context(), &search.Query{}, limit); err != nil || n != want {
+		if n, err := c.Count(t.Context(), &query.Query{}, limit); err != nil || n != want {
 			t.Errorf("limit %d: %d, %v; want %d", limit, n, err, want)
 		}
 	}
 	src.events = nil
-	if n, err := c.Count(t.Context(), &search.Query{}, 0); err != nil || n != 0 {
+	if n, err := c.Count(t.Context(), &query.Query{}, 0); err != nil || n != 0 {
 		t.Errorf("of nothing: %d, %v", n, err)
 	}
 }
@@ -406,7 +406,7 @@ func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	n, lost := 0, uint64(0)
-	err := c.Follow(ctx, &search.Query{StartMs: 5}, func(*event.Event) error { n++; return nil }, func(k uint64) { lost += k; cancel() })
+	err := c.Follow(ctx, &query.Query{StartMs: 5}, func(*event.Event) error { n++; return nil }, func(k uint64) { lost += k; cancel() })
 	if !errors.Is(err, context.Canceled) || n != 1 || lost != 9 || src.got.StartMs != 5 {
 		t.Errorf("%d events, %d lost, %v", n, lost, err)
 	}
@@ -462,7 +462,7 @@ func TestSlowReader(t *testing.T) {
 	first := make(chan struct{})
 	go func() {
 		n := 0
-		done <- slow.Scan(ctx, &search.Query{}, 0, func(*event.Event) error {
+		done <- slow.Scan(ctx, &query.Query{}, 0, func(*event.Event) error {
 			if n++; n == 1 {
 				close(first)
 				<-ctx.Done()

@@ -16,8 +16,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -88,14 +88,14 @@ func (c *Client) Close() error {
 // is not 0. The event is fn's to keep. store.ErrStop from fn ends it without an
 // error. The events that could be read of a damaged store are given before the
 // error that wraps store.ErrDamaged.
-func (c *Client) Scan(ctx context.Context, q *search.Query, limit uint64, fn func(*event.Event) error) error {
+func (c *Client) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) error {
 	return c.search(ctx, toRequest(q, limit), fn, nil)
 }
 
 // Follow gives fn the events that match as they are complete, until ctx ends or fn
 // fails; those there are already first when q.StartMs is not 0. lost is told of
 // events that came faster than fn took them.
-func (c *Client) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, lost func(n uint64)) error {
+func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, lost func(n uint64)) error {
 	req := toRequest(q, 0)
 	req.Follow = true
 	return c.search(ctx, req, fn, func(r *fleet.SearchResponse) {
@@ -105,11 +105,11 @@ func (c *Client) Follow(ctx context.Context, q *search.Query, fn func(*event.Eve
 	})
 }
 
-// Indexed implements search.Indexed: a few events cost little.
+// Indexed implements query.Indexed: a few events cost little.
 func (*Client) Indexed() bool { return true }
 
 // Count says how many events match, up to limit when that is not 0.
-func (c *Client) Count(ctx context.Context, q *search.Query, limit uint64) (n uint64, err error) {
+func (c *Client) Count(ctx context.Context, q *query.Query, limit uint64) (n uint64, err error) {
 	req := toRequest(q, limit)
 	req.Count = true
 	err = c.search(ctx, req, nil, func(r *fleet.SearchResponse) { n += r.GetFound() })
@@ -201,7 +201,7 @@ func (c *Client) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 	return resp, nil
 }
 
-// LastBatch says which store it is and what its last batch is; see search.Batched.
+// LastBatch says which store it is and what its last batch is; see query.Batched.
 func (c *Client) LastBatch(ctx context.Context) (store string, last uint64, err error) {
 	st, err := c.Status(ctx)
 	return st.GetStoreId(), st.GetBatch(), err

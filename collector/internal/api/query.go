@@ -1,6 +1,6 @@
 // Package api is the collector's query interface, both ends of it: the gRPC
 // service that answers from a source of events, the client that the command line
-// asks it with, and how a search.Query travels between them. The collector's
+// asks it with, and how a query.Query travels between them. The collector's
 // server, command line and web pages may import it.
 package api
 
@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -31,7 +31,7 @@ const (
 )
 
 // toRequest is a query as it travels.
-func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
+func toRequest(q *query.Query, limit uint64) *fleet.SearchRequest {
 	req := &fleet.SearchRequest{Version: queryVersion, StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit, Reverse: q.Reverse}
 	for _, n := range q.Nodes {
 		req.Nodes = append(req.Nodes, []byte(n))
@@ -64,7 +64,7 @@ func toRequest(q *search.Query, limit uint64) *fleet.SearchRequest {
 	return req
 }
 
-func toTerm(t *search.Term) *fleet.Term {
+func toTerm(t *query.Term) *fleet.Term {
 	out := &fleet.Term{Op: uint32(t.Op), Text: []byte(t.Text), Number: []byte(t.Number)}
 	for _, f := range t.Fields {
 		out.Fields = append(out.Fields, uint32(f))
@@ -73,11 +73,11 @@ func toTerm(t *search.Term) *fleet.Term {
 }
 
 // fromRequest is the reverse of toRequest, for what anybody may have sent.
-func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
+func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
 	if n := len(req.GetNodes()) + len(req.GetFrom()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &search.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin(),
+	q := &query.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin(),
 		Batches: req.GetBatches(), AfterBatch: req.GetAfterBatch()}
 	for _, text := range req.GetFrom() {
 		p, err := netip.ParsePrefix(text)
@@ -100,7 +100,7 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 		q.Terms = append(q.Terms, *term)
 	}
 	for _, f := range req.GetFilters() {
-		out := search.Filter{Not: f.GetNot(), Expression: string(f.GetExpression())}
+		out := query.Filter{Not: f.GetNot(), Expression: string(f.GetExpression())}
 		if t := f.GetTerm(); t != nil {
 			term, err := fromTerm(t)
 			if err != nil {
@@ -112,7 +112,7 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 			if t.GetOp() > maxOp {
 				return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())
 			}
-			out.Field = &search.FieldTest{Name: string(t.GetName()), Op: search.Op(t.GetOp()), Text: string(t.GetText()), Words: t.GetWords()}
+			out.Field = &query.FieldTest{Name: string(t.GetName()), Op: query.Op(t.GetOp()), Text: string(t.GetText()), Words: t.GetWords()}
 		}
 		q.Filters = append(q.Filters, out)
 	}
@@ -126,19 +126,19 @@ func fromRequest(req *fleet.SearchRequest) (*search.Query, error) {
 // there are.
 const maxOp = 255
 
-func fromTerm(t *fleet.Term) (*search.Term, error) {
+func fromTerm(t *fleet.Term) (*query.Term, error) {
 	if t.GetOp() > maxOp {
 		return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())
 	}
-	if len(t.GetFields()) > search.NumFields {
+	if len(t.GetFields()) > query.NumFields {
 		return nil, fmt.Errorf("%w: a term of %d fields", ErrQuery, len(t.GetFields()))
 	}
-	term := &search.Term{Op: search.Op(t.GetOp()), Text: string(t.GetText()), Number: string(t.GetNumber())}
+	term := &query.Term{Op: query.Op(t.GetOp()), Text: string(t.GetText()), Number: string(t.GetNumber())}
 	for _, f := range t.GetFields() {
-		if f >= uint32(search.NumFields) {
+		if f >= uint32(query.NumFields) {
 			return nil, fmt.Errorf("%w: field %d", ErrQuery, f)
 		}
-		term.Fields = append(term.Fields, search.Field(f))
+		term.Fields = append(term.Fields, query.Field(f))
 	}
 	return term, nil
 }

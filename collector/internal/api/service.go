@@ -11,19 +11,19 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // Source answers queries: the head of a running collector, or a store.
 type Source interface {
 	// Scan gives fn the matching events in order; see store.Snapshot.
-	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
 	// Follow gives fn the matching events as they are complete, those there are
 	// already first when q.StartMs is not 0; see head.Head.
-	Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error
+	Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error
 	// Tally counts; see store.Snapshot.
-	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
+	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 	Hosts() []store.Host // by name
 }
 

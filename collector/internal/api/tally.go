@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -14,25 +14,25 @@ import (
 const tallyVersion = 3
 
 // tallied checks what a request asks to have counted; nothing, most times.
-func tallied(req *fleet.SearchRequest, q *search.Query) ([]search.Field, error) {
+func tallied(req *fleet.SearchRequest, q *query.Query) ([]query.Field, error) {
 	if len(req.GetTally()) == 0 {
 		return nil, nil
 	}
 	if len(q.Types)+len(q.Terms)+len(q.Filters) > 0 || q.HasSerial || req.GetLimit() > 0 || req.GetFollow() || req.GetCount() {
 		return nil, fmt.Errorf("%w: a tally of more than times and nodes", ErrQuery)
 	}
-	var fields []search.Field
+	var fields []query.Field
 	for _, f := range req.GetTally() {
-		if f >= uint32(search.NumIndexed) || len(fields) >= search.NumIndexed {
+		if f >= uint32(query.NumIndexed) || len(fields) >= query.NumIndexed {
 			return nil, fmt.Errorf("%w: a tally of field %d", ErrQuery, f)
 		}
-		fields = append(fields, search.Field(f))
+		fields = append(fields, query.Field(f))
 	}
 	return fields, nil
 }
 
 // tally answers with the events that are not counted, then with the counts.
-func (s *Service) tally(ctx context.Context, q *search.Query, fields []search.Field, b *batcher) error {
+func (s *Service) tally(ctx context.Context, q *query.Query, fields []query.Field, b *batcher) error {
 	sum, err := s.Source.Tally(ctx, q, fields, func(ev *event.Event) error {
 		own := *ev
 		own.Node = bytes.Clone(ev.Node) // the batcher keeps it
@@ -58,7 +58,7 @@ func (s *Service) tally(ctx context.Context, q *search.Query, fields []search.Fi
 	return nil
 }
 
-func sendValues(vs *search.Values, f search.Field, b *batcher) (err error) {
+func sendValues(vs *query.Values, f query.Field, b *batcher) (err error) {
 	const size = 1 << 20
 	var t *fleet.Tally
 	send := func() {
@@ -86,13 +86,13 @@ func sendValues(vs *search.Values, f search.Field, b *batcher) (err error) {
 // Tally counts how many of the query's events have each value of the fields, and
 // gives rest the events that have to be looked at; see store.Snapshot. ErrQuery is
 // returned by a collector that cannot.
-func (c *Client) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
+func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	req := toRequest(q, 0)
 	req.Version = max(req.Version, tallyVersion)
 	for _, f := range fields {
 		req.Tally = append(req.Tally, uint32(f))
 	}
-	sum := search.NewTally(fields)
+	sum := query.NewTally(fields)
 	var wrong error
 	err := c.search(ctx, req, rest, func(r *fleet.SearchResponse) {
 		if r.FirstMs != nil && r.LastMs != nil {
@@ -113,11 +113,11 @@ func (c *Client) Tally(ctx context.Context, q *search.Query, fields []search.Fie
 	return sum, nil
 }
 
-func takeValues(sum *search.Tally, t *fleet.Tally) error {
-	if t.GetField() >= uint32(search.NumIndexed) || len(t.GetValueBytes()) != len(t.GetEvents()) {
+func takeValues(sum *query.Tally, t *fleet.Tally) error {
+	if t.GetField() >= uint32(query.NumIndexed) || len(t.GetValueBytes()) != len(t.GetEvents()) {
 		return errResponse
 	}
-	vs := sum.Of(search.Field(t.GetField()))
+	vs := sum.Of(query.Field(t.GetField()))
 	if vs == nil {
 		return errResponse
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 func TestTally(t *testing.T) {
@@ -20,8 +20,8 @@ func TestTally(t *testing.T) {
 	}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	var got, want []string
-	fields := []search.Field{search.FieldFile, search.FieldShape}
-	sum, err := c.Tally(context.Background(), &search.Query{StartMs: 5, Nodes: []string{"a"}}, fields, func(ev *event.Event) error {
+	fields := []query.Field{query.FieldFile, query.FieldShape}
+	sum, err := c.Tally(context.Background(), &query.Query{StartMs: 5, Nodes: []string{"a"}}, fields, func(ev *event.Event) error {
 		got = append(got, flat(ev))
 		return nil
 	})
@@ -31,7 +31,7 @@ func TestTally(t *testing.T) {
 	for _, ev := range src.events[1:] {
 		want = append(want, flat(ev))
 	}
-	sum.Of(search.FieldFile).Each(func(v string, n int64) { got = append(got, fmt.Sprintf("%q %d", v, n)) })
+	sum.Of(query.FieldFile).Each(func(v string, n int64) { got = append(got, fmt.Sprintf("%q %d", v, n)) })
 	want = append(want, `"a\xff" 3`, `"" 1`)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-sent +got):\n%.2000s", d)
@@ -43,16 +43,16 @@ func TestTally(t *testing.T) {
 		t.Errorf("the query came as %+v", src.got)
 	}
 	none := func(*event.Event) error { return nil }
-	if _, err := c.Tally(context.Background(), &search.Query{Types: []uint32{1}}, fields, none); !errors.Is(err, ErrQuery) {
+	if _, err := c.Tally(context.Background(), &query.Query{Types: []uint32{1}}, fields, none); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of some types: %v", err)
 	}
-	req := toRequest(&search.Query{}, 0)
-	req.Tally = []uint32{uint32(search.NumIndexed)}
+	req := toRequest(&query.Query{}, 0)
+	req.Tally = []uint32{uint32(query.NumIndexed)}
 	if err := c.search(context.Background(), req, none, nil); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of an unknown field: %v", err)
 	}
 	src.err = store.ErrDamaged
-	if _, err := c.Tally(context.Background(), &search.Query{}, fields, none); !errors.Is(err, store.ErrDamaged) {
+	if _, err := c.Tally(context.Background(), &query.Query{}, fields, none); !errors.Is(err, store.ErrDamaged) {
 		t.Errorf("a tally of a damaged store: %v", err)
 	}
 }

@@ -16,7 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -303,7 +303,7 @@ func (l *hostList) cell(text string) string {
 		text = terminal.Clean(text)
 	}
 	if l.csvSafe {
-		text = search.CSVSafe(text)
+		text = output.CSVSafe(text)
 	}
 	return text
 }

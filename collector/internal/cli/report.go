@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -108,11 +109,11 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 		}
 		return 0, report.WriteLogTimes(out, o, time.Local, logs)
 	}
-	scan := func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+	scan := func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 		return src.Scan(ctx, q, 0, fn)
 	}
 	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
-		err := src.Scan(ctx, &search.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
+		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil
 		})
@@ -135,7 +136,7 @@ func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.Log
 		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
 			continue
 		}
-		q := &search.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs}
+		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs}
 		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
 			err := src.Scan(ctx, q, 1, func(ev *event.Event) error {
 				*end = ev.Ms

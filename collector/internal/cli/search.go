@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -121,7 +122,7 @@ func (p *program) piped(o *search.Options) bool {
 
 // find writes what is found and counts it.
 func (p *program) find(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
-	w, err := search.NewWriter(out, o, time.Local)
+	w, err := output.NewWriter(out, &o.Config, time.Local)
 	if err != nil {
 		return 0, err
 	}

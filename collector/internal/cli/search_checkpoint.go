@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -27,7 +28,7 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 
 // findNew writes what is new since the last time and counts it.
 func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
-	w, err := search.NewWriter(out, o, time.Local)
+	w, err := output.NewWriter(out, &o.Config, time.Local)
 	if err != nil {
 		return 0, err
 	}

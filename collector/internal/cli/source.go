@@ -12,7 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -20,9 +20,9 @@ import (
 // source is where a query goes: a running collector, or the files of one that
 // does not run.
 type source interface {
-	search.Batched
-	search.Indexed
-	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
+	query.Batched
+	query.Indexed
+	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
 	Close() error
 }
@@ -69,7 +69,7 @@ func asSource(c *api.Client, err error) (source, error) {
 type fileSource struct{ *server.ReadOnly }
 
 // Scan implements source.
-func (s *fileSource) Scan(ctx context.Context, q *search.Query, limit uint64, fn func(*event.Event) error) error {
+func (s *fileSource) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) error {
 	n := uint64(0)
 	return s.ReadOnly.Scan(ctx, q, func(ev *event.Event) error {
 		if err := fn(ev); err != nil {

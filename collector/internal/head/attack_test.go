@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // TestEventKeptOpen is a sender that keeps one event open with a record a second,
@@ -68,7 +68,7 @@ func TestEventKeptOpen(t *testing.T) {
 			st := r.h.Stats()
 			t.Logf("journal at most %d bytes, limit %d, disk %d; %d records carried, %d events ended early",
 				largest, limit, disk, r.j.Stats().Carried, st.Evicted())
-			if got := len(texts(t, r.h, &search.Query{Nodes: []string{"good"}})); got != serial {
+			if got := len(texts(t, r.h, &query.Query{Nodes: []string{"good"}})); got != serial {
 				t.Errorf("%d of %d records of the good sender", got, serial)
 			}
 			want := uint64(0)
@@ -92,7 +92,7 @@ func TestEventKeptOpen(t *testing.T) {
 			r.put(t, plain(1, line("evil", 0, 1, "PROCTITLE", "x")))
 			r.settle(t)
 			records := 0
-			err := r.h.Scan(context.Background(), &search.Query{Nodes: []string{"evil"}}, func(ev *event.Event) error {
+			err := r.h.Scan(context.Background(), &query.Query{Nodes: []string{"evil"}}, func(ev *event.Event) error {
 				records += len(ev.Records)
 				return nil
 			})

@@ -9,14 +9,14 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // batchOf is the batch of each event after one.
 func batchOf(t *testing.T, r *rig, after uint64) map[string]uint64 {
 	t.Helper()
 	out := map[string]uint64{}
-	q := &search.Query{Batches: true, AfterBatch: after}
+	q := &query.Query{Batches: true, AfterBatch: after}
 	if err := r.h.Scan(context.Background(), q, func(ev *event.Event) error {
 		out[storetest.Text(ev)] = ev.Batch
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // held is a store that takes a batch only when it is let.
@@ -46,7 +46,7 @@ func TestSearchSeesAcknowledged(t *testing.T) {
 		t.Fatalf("the head has taken %d of %d: it is not behind, the test shows nothing", taken, last)
 	}
 	got := uint64(0)
-	if err := r.h.Scan(context.Background(), &search.Query{}, func(ev *event.Event) error {
+	if err := r.h.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 		got += uint64(len(ev.Records))
 		return nil
 	}); err != nil {
@@ -69,7 +69,7 @@ func (h *Head) lastTaken() uint64 {
 func TestSearchBehind(t *testing.T) {
 	r, s, want := heldRig(t, 50*time.Millisecond)
 	found := 0
-	err := r.h.Scan(context.Background(), &search.Query{}, func(ev *event.Event) error {
+	err := r.h.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 		found += len(ev.Records)
 		return nil
 	})
@@ -82,7 +82,7 @@ func TestSearchBehind(t *testing.T) {
 	r.h.opts.SearchWait = time.Hour
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
-	if err := r.h.Scan(ctx, &search.Query{}, func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
+	if err := r.h.Scan(ctx, &query.Query{}, func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 	close(s.let)
@@ -100,7 +100,7 @@ func TestSearchWhileReceiving(t *testing.T) {
 		}
 		r.put(t, b)
 		found := 0
-		if err := r.h.Scan(context.Background(), &search.Query{StartMs: b0(i)}, func(*event.Event) error { found++; return nil }); err != nil {
+		if err := r.h.Scan(context.Background(), &query.Query{StartMs: b0(i)}, func(*event.Event) error { found++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if found != 50 {

@@ -16,7 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // rig is the whole pipeline on a folder.
@@ -200,14 +200,14 @@ func BenchmarkSearch(b *testing.B) {
 	if err := r.h.Flush(context.Background()); err != nil {
 		b.Fatal(err)
 	}
-	key := func(op search.Op, s string, f search.Field) *search.Query {
-		return &search.Query{Terms: []search.Term{{Fields: []search.Field{f}, Op: op, Text: s}}}
+	key := func(op query.Op, s string, f query.Field) *query.Query {
+		return &query.Query{Terms: []query.Term{{Fields: []query.Field{f}, Op: op, Text: s}}}
 	}
-	for name, q := range map[string]*search.Query{
-		"key":    key(search.OpContains, "needle", search.FieldKey),
-		"pid":    key(search.OpEqual, "999999", search.FieldPID),
-		"file":   key(search.OpContains, "/srv/data/7/file-7", search.FieldFile),
-		"failed": key(search.OpEqual, "no", search.FieldSuccess),
+	for name, q := range map[string]*query.Query{
+		"key":    key(query.OpContains, "needle", query.FieldKey),
+		"pid":    key(query.OpEqual, "999999", query.FieldPID),
+		"file":   key(query.OpContains, "/srv/data/7/file-7", query.FieldFile),
+		"failed": key(query.OpEqual, "no", query.FieldSuccess),
 		"node":   {Nodes: []string{"web7.example.net"}},
 		"all":    {},
 	} {

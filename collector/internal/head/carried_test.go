@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Of an event whose records were carried, and that is completed after a restart, it is
@@ -67,7 +67,7 @@ func TestCarriedOrigins(t *testing.T) {
 		r.put(t, at(5, plain(e.conn, e.last)))
 	}
 	r.settle(t)
-	found := func(q *search.Query) (got []string) {
+	found := func(q *query.Query) (got []string) {
 		t.Helper()
 		err := r.h.Scan(context.Background(), q, func(ev *event.Event) error {
 			text := fmt.Sprintf("%d from %v", ev.Serial, ev.From.Addr)
@@ -90,7 +90,7 @@ func TestCarriedOrigins(t *testing.T) {
 				want = append(want, e.whose)
 			}
 		}
-		if got := found(&search.Query{From: []netip.Prefix{netip.PrefixFrom(peer(int(conn)).Addr(), 32)}}); !slices.Equal(got, want) {
+		if got := found(&query.Query{From: []netip.Prefix{netip.PrefixFrom(peer(int(conn)).Addr(), 32)}}); !slices.Equal(got, want) {
 			t.Errorf("from %v: %q, want %q", peer(int(conn)).Addr(), got, want)
 		}
 	}
@@ -102,7 +102,7 @@ func TestCarriedOrigins(t *testing.T) {
 			}
 		}
 		slices.Sort(want)
-		if got := found(&search.Query{Nodes: []string{host}, Origin: true}); !slices.Equal(got, want) {
+		if got := found(&query.Query{Nodes: []string{host}, Origin: true}); !slices.Equal(got, want) {
 			t.Errorf("of %s: %q, want %q", host, got, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestCarriedOrigins(t *testing.T) {
 	if _, err := r.h.ChangeHosts(t.Context(), also); err != nil {
 		t.Fatal(err)
 	}
-	if got := found(&search.Query{Nodes: []string{"web9"}, Origin: true}); len(got) != 1 || got[0] != events[3].whose {
+	if got := found(&query.Query{Nodes: []string{"web9"}, Origin: true}); len(got) != 1 || got[0] != events[3].whose {
 		t.Errorf("reattributed: %q", got)
 	}
 	if x := hostNamed(t, r.h, "web1"); x.LastEventMs != time.Unix(1795334400, 0).UnixMilli() || x.Records != 6 {

@@ -5,7 +5,7 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // ChangeHosts makes a change and has it stored. It returns the names of the hosts
@@ -60,7 +60,7 @@ func (h *Head) forgetHost(x *host) {
 }
 
 // also adds to the hosts that a query wants the senders whose records are theirs, too.
-func (h *Head) also(q *search.Query) *search.Query {
+func (h *Head) also(q *query.Query) *query.Query {
 	if len(q.Nodes) == 0 {
 		return q
 	}

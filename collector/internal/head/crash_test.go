@@ -20,7 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 const childEnv = "AUDITFLEET_HEAD_CHILD"
@@ -303,7 +303,7 @@ func (d *kdev) verify(t *testing.T, r *rig) {
 	r.settle(t)
 	found := map[string]int{}
 	host := fmt.Sprintf("dev%d", d.id)
-	err := r.h.Scan(context.Background(), &search.Query{Nodes: []string{host}}, func(ev *event.Event) error {
+	err := r.h.Scan(context.Background(), &query.Query{Nodes: []string{host}}, func(ev *event.Event) error {
 		want := 3
 		if ev.Serial%2 == 0 {
 			want = 1

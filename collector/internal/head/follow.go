@@ -9,7 +9,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
@@ -82,7 +82,7 @@ func (f *follower) take() (queue []live, lost uint64) {
 // first, in order; each event comes once. idle is called when there is nothing more
 // to give at present, with the number of events that came faster than fn took them
 // and are left out, since the last call.
-func (h *Head) Follow(ctx context.Context, q *search.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
 	q = h.also(q)
 	f := &follower{filled: wake.New()}
 	err := h.begin(ctx, f, q, fn)
@@ -102,7 +102,7 @@ func (h *Head) Follow(ctx context.Context, q *search.Query, fn func(*event.Event
 
 // begin enters f among the followers and gives what was there at that moment:
 // nothing becomes complete between the two.
-func (h *Head) begin(ctx context.Context, f *follower, q *search.Query, fn func(*event.Event) error) (err error) {
+func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*event.Event) error) (err error) {
 	h.mu.Lock()
 	if len(h.followers) >= MaxFollowers {
 		h.mu.Unlock()
@@ -145,8 +145,8 @@ func (h *Head) end(f *follower) {
 	delete(h.followers, f)
 }
 
-func (h *Head) follow(ctx context.Context, f *follower, q *search.Query, fn func(*event.Event) error, idle func(uint64) error) error {
-	m := search.NewMatcher(q)
+func (h *Head) follow(ctx context.Context, f *follower, q *query.Query, fn func(*event.Event) error, idle func(uint64) error) error {
+	m := query.NewMatcher(q)
 	if err := idle(0); err != nil {
 		return err
 	}

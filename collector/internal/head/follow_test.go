@@ -12,7 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Whenever a follower comes, it is given each event from then on once, and with a
@@ -30,7 +30,7 @@ func TestFollow(t *testing.T) {
 		seen[i] = map[uint64]int{}
 		wg.Go(func() {
 			time.Sleep(time.Duration(i) * 15 * time.Millisecond)
-			err := r.h.Follow(ctx, &search.Query{StartMs: 1, Terms: []search.Term{{Fields: []search.Field{search.FieldAcct}, Text: "even"}}}, func(ev *event.Event) error {
+			err := r.h.Follow(ctx, &query.Query{StartMs: 1, Terms: []query.Term{{Fields: []query.Field{query.FieldAcct}, Text: "even"}}}, func(ev *event.Event) error {
 				mu.Lock()
 				defer mu.Unlock()
 				seen[i][ev.Serial]++
@@ -93,7 +93,7 @@ func TestSlowFollower(t *testing.T) {
 	var given, lost uint64
 	go func() {
 		defer close(done)
-		err := r.h.Follow(ctx, &search.Query{}, func(*event.Event) error {
+		err := r.h.Follow(ctx, &query.Query{}, func(*event.Event) error {
 			if given++; given == 1 {
 				close(begun)
 				<-release
@@ -147,7 +147,7 @@ func TestFollowEnds(t *testing.T) {
 	quiet := func(uint64) error { return nil }
 	results := make(chan error, MaxFollowers)
 	for range MaxFollowers {
-		go func() { results <- r.h.Follow(ctx, &search.Query{StartMs: 1}, nothing, quiet) }()
+		go func() { results <- r.h.Follow(ctx, &query.Query{StartMs: 1}, nothing, quiet) }()
 	}
 	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		r.h.mu.RLock()
@@ -157,7 +157,7 @@ func TestFollowEnds(t *testing.T) {
 			break
 		}
 	}
-	if err := r.h.Follow(ctx, &search.Query{}, nothing, quiet); !errors.Is(err, ErrFollowers) {
+	if err := r.h.Follow(ctx, &query.Query{}, nothing, quiet); !errors.Is(err, ErrFollowers) {
 		t.Errorf("one too many: %v", err)
 	}
 	cancel()
@@ -166,7 +166,7 @@ func TestFollowEnds(t *testing.T) {
 			t.Errorf("ended by its context: %v", err)
 		}
 	}
-	go func() { results <- r.h.Follow(t.Context(), &search.Query{}, nothing, quiet) }()
+	go func() { results <- r.h.Follow(t.Context(), &query.Query{}, nothing, quiet) }()
 	time.Sleep(20 * time.Millisecond)
 	if err := r.h.Close(); err != nil {
 		t.Fatal(err)
@@ -190,8 +190,8 @@ func TestScanBackwards(t *testing.T) {
 		}
 		r.put(t, plain(1, raw...))
 	}
-	want := texts(t, r.h, &search.Query{})
-	got := texts(t, r.h, &search.Query{Reverse: true})
+	want := texts(t, r.h, &query.Query{})
+	got := texts(t, r.h, &query.Query{Reverse: true})
 	if len(got) < 1000 || r.h.Stats().TableEvents == 0 || r.h.Stats().StoredID == 0 {
 		t.Fatalf("%d events, %+v: nothing to compare", len(got), r.h.Stats())
 	}

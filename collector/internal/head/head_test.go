@@ -23,7 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 func mustRig(t testing.TB, dir string, change func(*journal.Options, *Options)) *rig {
@@ -68,10 +68,10 @@ func (r *rig) settle(t testing.TB) {
 }
 
 type scanner interface {
-	Scan(context.Context, *search.Query, func(*event.Event) error) error
+	Scan(context.Context, *query.Query, func(*event.Event) error) error
 }
 
-func texts(t testing.TB, s scanner, q *search.Query) (out []string) {
+func texts(t testing.TB, s scanner, q *query.Query) (out []string) {
 	t.Helper()
 	if err := s.Scan(context.Background(), q, func(ev *event.Event) error {
 		out = append(out, storetest.Text(ev))
@@ -108,7 +108,7 @@ func rawOf(list []*journal.Batch) (out []string) {
 func rawFound(t testing.TB, s scanner) (out []string) {
 	t.Helper()
 	var last store.Key
-	if err := s.Scan(context.Background(), &search.Query{}, func(ev *event.Event) error {
+	if err := s.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 		if k := store.KeyOf(ev); k.Compare(last) < 0 {
 			t.Errorf("%v after %v", k, last)
 		} else {
@@ -203,7 +203,7 @@ func TestScanWhileStoring(t *testing.T) {
 			for {
 				seen := map[string]uint64{}
 				all := 0
-				err := r.h.Scan(context.Background(), &search.Query{}, func(ev *event.Event) error {
+				err := r.h.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 					all++
 					if node := string(ev.Node); ev.Serial != seen[node]+1 {
 						return fmt.Errorf("host %s: event %d after %d", node, ev.Serial, seen[node])
@@ -254,16 +254,16 @@ func TestOpenEventsSurviveRestarts(t *testing.T) {
 		r.put(t, plain(1, line("a", 1, 1, "PATH", fmt.Sprint("item=", i)), line("b", 2+i, 8+i, "USER_LOGIN", "whole")))
 	}
 	r.settle(t)
-	if got := texts(t, r.h, &search.Query{Nodes: []string{"a"}}); len(got) != 0 {
+	if got := texts(t, r.h, &query.Query{Nodes: []string{"a"}}); len(got) != 0 {
 		t.Errorf("an open event is seen: %q", got)
 	}
 	r.put(t, plain(1, line("a", 1, 1, "PROCTITLE", "last")))
 	r.settle(t)
-	got := texts(t, r.h, &search.Query{Nodes: []string{"a"}})
+	got := texts(t, r.h, &query.Query{Nodes: []string{"a"}})
 	if len(got) != 1 || strings.Count(got[0], "\n") != 6 {
 		t.Errorf("one event of five records expected: %q", got)
 	}
-	if got := texts(t, r.h, &search.Query{Nodes: []string{"b"}}); len(got) != 4 {
+	if got := texts(t, r.h, &query.Query{Nodes: []string{"b"}}); len(got) != 4 {
 		t.Errorf("%d events of b, want 4", len(got))
 	}
 	for _, h := range r.h.Hosts() {
@@ -318,11 +318,11 @@ func TestHostsLimit(t *testing.T) {
 	r.put(t, plain(9, "type=USER_LOGIN msg=audit(1795334400.000:1): no node"))
 	check := func(why string) {
 		t.Helper()
-		if got := texts(t, r.h, &search.Query{}); len(got) != 8 {
+		if got := texts(t, r.h, &query.Query{}); len(got) != 8 {
 			t.Errorf("%s: %d events, want 8", why, len(got))
 		}
 		for _, node := range []string{"h0", "h5", strings.Repeat("long", 100)} {
-			if got := texts(t, r.h, &search.Query{Nodes: []string{node}}); len(got) != 1 || !strings.HasPrefix(got[0], node+" ") {
+			if got := texts(t, r.h, &query.Query{Nodes: []string{node}}); len(got) != 1 || !strings.HasPrefix(got[0], node+" ") {
 				t.Errorf("%s: node %.10s: %q", why, node, got)
 			}
 		}
@@ -354,7 +354,7 @@ func TestOpenEventsLimit(t *testing.T) {
 				r.put(t, plain(1, line("web1", 0, i, "SYSCALL", "arch=c000003e syscall=59 success=yes items=2")))
 			}
 			r.settle(t)
-			got := len(texts(t, r.h, &search.Query{}))
+			got := len(texts(t, r.h, &query.Query{}))
 			if n := evicted(r.h); int(n) != got || n < 50 || n >= 100 {
 				t.Errorf("%d events counted as ended early, %d of 100 are complete", n, got)
 			}
@@ -370,7 +370,7 @@ func TestHostNames(t *testing.T) {
 	r.put(t, named, plain(2, noNode), plain(3, line("said", 1, 1, "USER_LOGIN", "x"), noNode+" bad", "not a record"))
 	r.settle(t)
 	for node, want := range map[string]int{"named": 1, "10.0.0.2": 1, "said": 1, "10.0.0.3": 2} {
-		if got := texts(t, r.h, &search.Query{Nodes: []string{node}}); len(got) != want {
+		if got := texts(t, r.h, &query.Query{Nodes: []string{node}}); len(got) != want {
 			t.Errorf("node %s: %d events, want %d: %q", node, len(got), want, got)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // hostNamed is what is known of a host.
@@ -51,7 +51,7 @@ func TestForgedRecords(t *testing.T) {
 	r.settle(t)
 	check := func(why string, h *Head) {
 		t.Helper()
-		got := texts(t, h, &search.Query{Nodes: []string{"web1"}, Serial: 7, HasSerial: true})
+		got := texts(t, h, &query.Query{Nodes: []string{"web1"}, Serial: 7, HasSerial: true})
 		whole := 0
 		for _, text := range got {
 			n := 0
@@ -95,7 +95,7 @@ func TestForgedRecordsAcrossRestart(t *testing.T) {
 	r = mustRig(t, dir, nil)
 	r.put(t, plain(1, line("web1", 1, 7, "PROCTITLE", "proctitle=\"cat\"")))
 	r.settle(t)
-	got := texts(t, r.h, &search.Query{Nodes: []string{"web1"}})
+	got := texts(t, r.h, &query.Query{Nodes: []string{"web1"}})
 	if len(got) != 1 || strings.Contains(got[0], "shadow") || !strings.Contains(got[0], "syscall=257") {
 		t.Errorf("after a restart: %q", got)
 	}
@@ -119,7 +119,7 @@ func TestInventedNames(t *testing.T) {
 	r.settle(t)
 	for _, from := range []int{21, 22} {
 		name := fmt.Sprintf("10.0.0.%d", from)
-		got := texts(t, r.h, &search.Query{Nodes: []string{name}})
+		got := texts(t, r.h, &query.Query{Nodes: []string{name}})
 		if len(got) != 1 || strings.Count(got[0], fmt.Sprintf("of=%d", from)) != 3 || strings.Count(got[0], "part=") != 3 {
 			t.Errorf("%s: %q", name, got)
 		}
@@ -127,7 +127,7 @@ func TestInventedNames(t *testing.T) {
 			t.Errorf("%s is known as %+v", name, x)
 		}
 	}
-	if got := texts(t, r.h, &search.Query{Nodes: []string{"invented-2999"}}); len(got) != 1 {
+	if got := texts(t, r.h, &query.Query{Nodes: []string{"invented-2999"}}); len(got) != 1 {
 		t.Errorf("a host without a place of its own: %q", got)
 	}
 }

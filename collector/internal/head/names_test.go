@@ -16,7 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // said are the notices a head gives.
@@ -118,10 +118,10 @@ func TestNewNamesAreBounded(t *testing.T) {
 	if x := hostNamed(t, r.h, "honest"); x.Records != 2 {
 		t.Errorf("the honest host: %+v", x)
 	}
-	if n := len(texts(t, r.h, &search.Query{})); n != all+2 {
+	if n := len(texts(t, r.h, &query.Query{})); n != all+2 {
 		t.Errorf("%d events, want %d", n, all+2)
 	}
-	if n := len(texts(t, r.h, &search.Query{Nodes: []string{"invented-19999"}})); n != 1 {
+	if n := len(texts(t, r.h, &query.Query{Nodes: []string{"invented-19999"}})); n != 1 {
 		t.Errorf("a name beyond the bound finds %d events", n)
 	}
 	if d := cmp.Diff([]string{"many invented-100 10.0.0.1 invalid IP"}, got.take()); d != "" {
@@ -165,7 +165,7 @@ func TestChangeHosts(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", when, d)
 		}
 		for node, want := range map[string]int{"a": 1, "web9": 1, "10.0.0.3": 1} {
-			if got := texts(t, r.h, &search.Query{Nodes: []string{node}}); len(got) != want {
+			if got := texts(t, r.h, &query.Query{Nodes: []string{node}}); len(got) != want {
 				t.Errorf("%s, %s: %q", when, node, got)
 			}
 		}
@@ -173,7 +173,7 @@ func TestChangeHosts(t *testing.T) {
 	if _, err := r.h.ChangeHosts(ctx, &store.Change{Also: map[netip.Addr]string{netip.MustParseAddr("10.0.0.3"): ""}}); err != nil {
 		t.Fatal(err)
 	}
-	if got := texts(t, r.h, &search.Query{Nodes: []string{"web9"}}); len(got) != 0 {
+	if got := texts(t, r.h, &query.Query{Nodes: []string{"web9"}}); len(got) != 0 {
 		t.Errorf("taken back: %q", got)
 	}
 	n := len(r.h.Hosts())
@@ -200,7 +200,7 @@ func TestOrigins(t *testing.T) {
 	began := make(chan struct{})
 	go func() {
 		var once sync.Once
-		_ = r.h.Follow(ctx, &search.Query{}, func(ev *event.Event) error {
+		_ = r.h.Follow(ctx, &query.Query{}, func(ev *event.Event) error {
 			followed <- whose(ev)
 			return nil
 		}, func(uint64) error {
@@ -216,14 +216,14 @@ func TestOrigins(t *testing.T) {
 	check := func(why string, h *Head) {
 		t.Helper()
 		var got []string
-		err := h.Scan(context.Background(), &search.Query{Origin: true}, func(ev *event.Event) error {
+		err := h.Scan(context.Background(), &query.Query{Origin: true}, func(ev *event.Event) error {
 			got = append(got, whose(ev))
 			return nil
 		})
 		if d := cmp.Diff(want, got); d != "" || err != nil {
 			t.Errorf("%s: %v (-want +got):\n%s", why, err, d)
 		}
-		if got := texts(t, h, &search.Query{From: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/31")}}); len(got) != 1 {
+		if got := texts(t, h, &query.Query{From: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/31")}}); len(got) != 1 {
 			t.Errorf("%s: from 10.0.0.2/31: %q", why, got)
 		}
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Scan gives fn the matching events of store and memory together, in order; see
 // store.Snapshot. All that was acknowledged before it began is seen, but for events
 // that are not complete yet; ErrBehind, at the end, says that this could not be had.
-func (h *Head) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+func (h *Head) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	behind, err := h.catchUp(ctx)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (h *Head) catchUp(ctx context.Context) (behind, err error) {
 	return behind, nil
 }
 
-func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) (err error) {
+func (h *Head) scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) (err error) {
 	h.mu.RLock()
 	tables := append(slices.Clone(h.waiting), h.active)
 	h.mu.RUnlock()
@@ -68,7 +68,7 @@ func (h *Head) scan(ctx context.Context, q *search.Query, fn func(*event.Event) 
 
 // Tally is Scan that counts; see store.Snapshot. It fails with ErrBehind where Scan
 // gives what there is.
-func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (sum *search.Tally, err error) {
+func (h *Head) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (sum *query.Tally, err error) {
 	q = h.also(q)
 	behind, err := h.catchUp(ctx)
 	if err = errors.Join(err, behind, errors.Join(h.damage...)); err != nil {
@@ -97,7 +97,7 @@ func (h *Head) Tally(ctx context.Context, q *search.Query, fields []search.Field
 }
 
 // selectFrom are the events of the tables that the store does not have yet.
-func selectFrom(q *search.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
+func selectFrom(q *query.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
 	for _, g := range tables {
 		if g.id > max(snap.LastID(), q.AfterBatch) {
 			refs = append(refs, g.selected(q)...)
@@ -107,7 +107,7 @@ func selectFrom(q *search.Query, snap store.Snapshot, tables []generation) (refs
 }
 
 // selected are the events of a table that a query may match.
-func (g *generation) selected(q *search.Query) []store.Ref {
+func (g *generation) selected(q *query.Query) []store.Ref {
 	refs := g.table.Select(q)
 	for i := range refs {
 		refs[i].Batch = g.id
@@ -116,8 +116,8 @@ func (g *generation) selected(q *search.Query) []store.Ref {
 }
 
 // answer merges the store's events and those in memory.
-func answer(ctx context.Context, q *search.Query, snap store.Snapshot, refs []store.Ref, fn func(*event.Event) error) error {
-	m := memory{m: search.NewMatcher(q), fn: fn, ctx: ctx, refs: refs, reverse: q.Reverse}
+func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []store.Ref, fn func(*event.Event) error) error {
+	m := memory{m: query.NewMatcher(q), fn: fn, ctx: ctx, refs: refs, reverse: q.Reverse}
 	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
 	if q.Reverse {
 		slices.Reverse(m.refs)
@@ -153,7 +153,7 @@ func answer(ctx context.Context, q *search.Query, snap store.Snapshot, refs []st
 type memory struct {
 	ctx     context.Context
 	refs    []store.Ref
-	m       *search.Matcher
+	m       *query.Matcher
 	fn      func(*event.Event) error
 	reverse bool
 }

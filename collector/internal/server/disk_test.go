@@ -15,7 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -93,7 +93,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer files.Close()
-	err = files.Scan(context.Background(), &search.Query{Nodes: []string{"web1"}}, func(ev *event.Event) error {
+	err = files.Scan(context.Background(), &query.Query{Nodes: []string{"web1"}}, func(ev *event.Event) error {
 		for i := range ev.Records {
 			raw := string(ev.Records[i].Raw)
 			if !acked[raw] {

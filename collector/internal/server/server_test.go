@@ -28,7 +28,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -138,10 +138,10 @@ func userRecord(node string, serial int) string {
 
 // raws is every record a search finds, in order; own records of the collector
 // only when node names it.
-func raws(t *testing.T, scan func(context.Context, *search.Query, func(*event.Event) error) error, node string) []string {
+func raws(t *testing.T, scan func(context.Context, *query.Query, func(*event.Event) error) error, node string) []string {
 	t.Helper()
 	var out []string
-	err := scan(context.Background(), &search.Query{Nodes: []string{node}}, func(ev *event.Event) error {
+	err := scan(context.Background(), &query.Query{Nodes: []string{node}}, func(ev *event.Event) error {
 		for i := range ev.Records {
 			out = append(out, string(ev.Records[i].Raw))
 		}
@@ -163,8 +163,8 @@ func (r *running) client() *api.Client {
 	return c
 }
 
-func scanner(c *api.Client) func(context.Context, *search.Query, func(*event.Event) error) error {
-	return func(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+func scanner(c *api.Client) func(context.Context, *query.Query, func(*event.Event) error) error {
+	return func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 		return c.Scan(ctx, q, 0, fn)
 	}
 }

@@ -166,7 +166,7 @@ type ReadOnly struct {
 	store *bolt.Store
 }
 
-// LastBatch says which store it is and what its last batch is; see search.Batched.
+// LastBatch says which store it is and what its last batch is; see query.Batched.
 func (r *ReadOnly) LastBatch(context.Context) (id string, last uint64, err error) {
 	return storeID(r.store), r.Stats().StoredID, nil
 }

@@ -6,7 +6,7 @@ import (
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Key is what events are ordered by in answers.
@@ -49,17 +49,17 @@ type Conditions []Condition
 // Exact, when not nil, are the only values it can take. Contains, when not empty,
 // says that Match takes exactly the values that have it in them.
 type Condition struct {
-	Fields   []search.Field
+	Fields   []query.Field
 	Exact    []string
 	Contains string
 	Match    func(v []byte) bool
 }
 
 // ConditionsOf returns the necessary conditions of a query.
-func ConditionsOf(q *search.Query) Conditions {
+func ConditionsOf(q *query.Query) Conditions {
 	var out Conditions
 	if len(q.Types) > 0 {
-		c := Condition{Fields: []search.Field{search.FieldType}}
+		c := Condition{Fields: []query.Field{query.FieldType}}
 		for _, t := range q.Types {
 			c.Exact = append(c.Exact, strconv.FormatUint(uint64(t), 10))
 		}
@@ -70,7 +70,7 @@ func ConditionsOf(q *search.Query) Conditions {
 	for i := range needs {
 		t := &needs[i]
 		c := Condition{Fields: t.Fields, Match: t.Values()}
-		if t.Op == search.OpContains {
+		if t.Op == query.OpContains {
 			c.Contains = t.Text
 		}
 		if exact, ok := t.Exact(); ok {
@@ -101,7 +101,7 @@ func (r *Ref) Event() *event.Event {
 
 // Select finds the events of the table, as it is now, that a query may match,
 // in order. The matcher decides.
-func (t *Table) Select(q *search.Query) []Ref {
+func (t *Table) Select(q *query.Query) []Ref {
 	t.mu.RLock()
 	hosts := t.hostsLocked()
 	values := t.values[:len(t.values):len(t.values)]
@@ -139,7 +139,7 @@ func (t *Table) Select(q *search.Query) []Ref {
 }
 
 // InTime says whether a time lies within the query's bounds.
-func InTime(q *search.Query, ms int64) bool {
+func InTime(q *query.Query, ms int64) bool {
 	return (q.StartMs == 0 || ms >= q.StartMs) && (q.EndMs == 0 || ms <= q.EndMs)
 }
 
@@ -174,7 +174,7 @@ func (s *valueSet) walk(values []Value) {
 	if s.cond == nil {
 		return
 	}
-	var want [search.NumIndexed]bool
+	var want [query.NumIndexed]bool
 	for _, f := range s.cond.Fields {
 		if int(f) < len(want) {
 			want[f] = true

@@ -4,18 +4,18 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Tally counts the events of the table, as it is now, in sum, and gives rest those
 // that have to be looked at; see Snapshot.Tally.
-func (t *Table) Tally(q *search.Query, sum *search.Tally, rest func(*event.Event) error) error {
+func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) error) error {
 	t.mu.RLock()
 	hosts := t.hostsLocked()
 	values := t.values[:len(t.values):len(t.values)]
 	t.mu.RUnlock()
 	counts := make([]int64, len(values))
-	m := search.NewMatcher(q)
+	m := query.NewMatcher(q)
 	for i := range hosts {
 		h := &hosts[i]
 		if h.Name != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, h.Name) {
@@ -27,7 +27,7 @@ func (t *Table) Tally(q *search.Query, sum *search.Tally, rest func(*event.Event
 				continue
 			}
 			ids := h.ValuesOf(k)
-			if h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == search.FieldOdd }) {
+			if h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == query.FieldOdd }) {
 				if ev := ParseText(e.Text, e.Counted, []byte(h.Name), e.Origin); m.Match(ev) {
 					if err := rest(ev); err != nil {
 						return err

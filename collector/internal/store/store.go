@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 var (
 	// ErrStop is returned by a Scan's fn to end it early; Scan then returns nil.
-	ErrStop = search.ErrStop
+	ErrStop = query.ErrStop
 	// ErrGap is returned by Append for a batch that is not the next one.
 	ErrGap = errors.New("a batch before this one is missing")
 	// ErrInUse is returned by Open when another process has the store, and by Drop
@@ -204,19 +204,19 @@ type Snapshot interface {
 	// Damage does not end it: what can be read is given, then an error that wraps
 	// ErrDamaged is returned. Each event says its batch; of those up to q.AfterBatch
 	// there is none.
-	Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error
+	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
 	// Tally counts how many of the query's events have each value of some fields,
 	// those of an index included, without looking at them where it can. The query
 	// may ask for times and nodes only. An event is counted or given to rest, never
 	// both, in no order; rest's calls do not overlap, and the event is valid until
 	// rest returns. Odd events are always given. On any error what was counted and
 	// given says nothing.
-	Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error)
+	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 	Close() error
 }
 
 // Scan makes a snapshot of s and scans it.
-func Scan(ctx context.Context, s Store, q *search.Query, fn func(*event.Event) error) (err error) {
+func Scan(ctx context.Context, s Store, q *query.Query, fn func(*event.Event) error) (err error) {
 	snap, err := s.Snapshot(ctx)
 	if err != nil {
 		return err

@@ -15,8 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 func TestTextRoundTrip(t *testing.T) {
@@ -95,7 +95,7 @@ func TestTableSelect(t *testing.T) {
 			for _, q := range storetest.Queries() {
 				_ = tab.Select(q)
 			}
-			if n := len(tab.Select(&search.Query{})); n < last {
+			if n := len(tab.Select(&query.Query{})); n < last {
 				t.Errorf("%d events, %d before", n, last)
 			} else {
 				last = n
@@ -118,7 +118,7 @@ func TestTableSelect(t *testing.T) {
 	}
 	for name, q := range storetest.Queries() {
 		var got []string
-		m := search.NewMatcher(q)
+		m := query.NewMatcher(q)
 		for _, r := range tab.Select(q) {
 			if ev := r.Event(); m.Match(ev) {
 				got = append(got, storetest.TextFor(q, ev))

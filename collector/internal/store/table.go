@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Table is events of many hosts in memory, with what they can be searched by:
@@ -14,10 +14,10 @@ import (
 // is filled by one goroutine and searched by others meanwhile.
 type Table struct {
 	mu sync.RWMutex // guards everything below
-	x  search.Extractor
+	x  query.Extractor
 
-	ids    [search.NumIndexed]map[string]uint32
-	last   [search.NumIndexed]lastValue // most events of a host have most values of the one before
+	ids    [query.NumIndexed]map[string]uint32
+	last   [query.NumIndexed]lastValue // most events of a host have most values of the one before
 	values []Value
 	seen   []uint32 // by value: the last event that has it, counted from 1
 
@@ -27,13 +27,13 @@ type Table struct {
 	events uint32
 	stats  TableStats
 
-	add func(search.Field, []byte) // handed to the extractor; made once
+	add func(query.Field, []byte) // handed to the extractor; made once
 	cur *TableHost
 }
 
 // Value is one value of a field. Its number is its place in Values.
 type Value struct {
-	Field search.Field
+	Field query.Field
 	Text  string
 }
 
@@ -191,7 +191,7 @@ func (t *Table) text(h *TableHost, ev *event.Event) ([]byte, bool) {
 	return h.chunk[at:len(h.chunk):len(h.chunk)], counted
 }
 
-func (t *Table) addValue(f search.Field, v []byte) {
+func (t *Table) addValue(f query.Field, v []byte) {
 	if int(f) >= len(t.ids) {
 		return
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -215,12 +215,12 @@ func (s *salvage) group(ctx context.Context, g *bolt.WreckGroup) error {
 
 // look counts which of a group's records the store has.
 func (s *salvage) look(ctx context.Context, has map[key]int, span [2]int64, timeless bool) error {
-	var queries []*search.Query
+	var queries []*query.Query
 	if span[0] > 0 {
-		queries = append(queries, &search.Query{StartMs: span[0], EndMs: span[1]})
+		queries = append(queries, &query.Query{StartMs: span[0], EndMs: span[1]})
 	}
 	if timeless {
-		queries = append(queries, &search.Query{EndMs: 1})
+		queries = append(queries, &query.Query{EndMs: 1})
 	}
 	for _, q := range queries {
 		err := store.Scan(ctx, s.st, q, func(ev *event.Event) error {

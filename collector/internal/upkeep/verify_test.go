@@ -25,7 +25,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -149,7 +149,7 @@ func contents(t testing.TB, dir string) (records []string, err error) {
 		return nil, err
 	}
 	defer h.Close()
-	err = h.Scan(context.Background(), &search.Query{}, func(ev *event.Event) error {
+	err = h.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 		for i := range ev.Records {
 			records = append(records, string(ev.Records[i].Raw))
 		}

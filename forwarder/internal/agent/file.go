@@ -8,12 +8,12 @@ import (
 	"os"
 	"time"
 
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/logscan"
 )
 
 // openPacked looks whether the source is compressed.
 func (a *Agent) openPacked() error {
-	r, packed, damage, err := search.Unpack(a.input)
+	r, packed, damage, err := logscan.Unpack(a.input)
 	if err != nil {
 		return fmt.Errorf("--source %s: %w", a.cfg.Source, errors.Join(err, a.input.Close()))
 	}
@@ -30,7 +30,7 @@ func refusePacked(path string) error {
 		return fmt.Errorf("--source: %w", err)
 	}
 	defer f.Close()
-	_, packed, damage, err := search.Unpack(f)
+	_, packed, damage, err := logscan.Unpack(f)
 	if err == nil && packed {
 		err = errors.Join(errors.New("is compressed and can't be followed: give the log itself, or leave out --follow"), damage())
 	}

@@ -18,9 +18,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/logscan"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -45,7 +46,7 @@ func newRuleStatsCommand(r *ruleFiles, std Stdio) *cobra.Command {
 		Use: "stats", Short: "Show which rules cause how many events", Long: statsHelp, Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return coded(s.run()) },
 	}
-	cmd.Flags().StringVar(&s.log, "log", search.DefaultLog, "log to read, with its rotated files (FILE.1, FILE.2 …)")
+	cmd.Flags().StringVar(&s.log, "log", logscan.DefaultLog, "log to read, with its rotated files (FILE.1, FILE.2 …)")
 	cmd.Flags().DurationVar(&s.since, "since", 24*time.Hour, "how far to look back")
 	cmd.Flags().IntVar(&s.top, "top", 20, "how many keys to show, 0: all")
 	cmd.Flags().StringVar(&s.format, "format", "text", "text or json")
@@ -156,7 +157,7 @@ func (s *ruleStats) scan(path string, fromMs int64, keys map[string]*keyStats) e
 		return err
 	}
 	defer f.Close()
-	var x search.Extractor
+	var x query.Extractor
 	return event.Scan(f, event.ScanConfig{}, func(ev *event.Event) error {
 		if ev.Ms >= fromMs {
 			countEvent(&x, ev, keys)
@@ -165,20 +166,20 @@ func (s *ruleStats) scan(path string, fromMs int64, keys map[string]*keyStats) e
 	})
 }
 
-func countEvent(x *search.Extractor, ev *event.Event, keys map[string]*keyStats) {
+func countEvent(x *query.Extractor, ev *event.Event, keys map[string]*keyStats) {
 	var names []string
 	arch, syscall, exe := "", "", ""
-	x.Extract(ev, func(f search.Field, value []byte) {
+	x.Extract(ev, func(f query.Field, value []byte) {
 		switch f {
-		case search.FieldKey:
+		case query.FieldKey:
 			if name := string(value); !slices.Contains(names, name) {
 				names = append(names, name)
 			}
-		case search.FieldArch:
+		case query.FieldArch:
 			arch = string(value)
-		case search.FieldSyscall:
+		case query.FieldSyscall:
 			syscall = string(value)
-		case search.FieldExe:
+		case query.FieldExe:
 			exe = string(value)
 		}
 	})

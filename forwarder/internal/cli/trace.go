@@ -20,7 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -201,11 +201,11 @@ func (t *tracer) find(name string) (string, bool) {
 
 // writer returns what prints an event at once.
 func (t *tracer) writer() (func(*event.Event), error) {
-	o := &search.Options{Format: search.FormatInterpret, LineBuffered: true}
-	w, err := search.NewWriter(t.out, o, time.Local)
-	if unknown := (*search.FormatError)(nil); errors.As(err, &unknown) {
-		o.Format = search.FormatDefault
-		w, err = search.NewWriter(t.out, o, time.Local)
+	o := &output.Config{Format: output.FormatInterpret, LineBuffered: true}
+	w, err := output.NewWriter(t.out, o, time.Local)
+	if unknown := (*output.FormatError)(nil); errors.As(err, &unknown) {
+		o.Format = output.FormatDefault
+		w, err = output.NewWriter(t.out, o, time.Local)
 	}
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// What pkg/search reads as one log: audit.log, and the older files beside it,
+// What pkg/logscan reads as one log: audit.log, and the older files beside it,
 // numbered or named by the time of their rotation, as they are or compressed.
 const (
 	packedSuffix = ".zst"

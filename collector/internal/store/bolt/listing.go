@@ -14,7 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -492,7 +492,7 @@ func (m *missingError) Error() string {
 func (m *missingError) Unwrap() error { return store.ErrDamaged }
 
 // concerning are the losses that may have had an answer to a query.
-func concerning(broken []error, q *search.Query) []error {
+func concerning(broken []error, q *query.Query) []error {
 	return slices.DeleteFunc(slices.Clone(broken), func(err error) bool {
 		var m *missingError
 		if !errors.As(err, &m) {

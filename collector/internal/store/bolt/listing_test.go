@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 func must(t *testing.T, err error) {
@@ -165,7 +165,7 @@ func TestMissingOfAnotherTime(t *testing.T) {
 	s := open(t, Options{Dir: dir, ReadOnly: true})
 	defer s.Close()
 	for end, want := range map[int64]bool{first.MinMs - 1: false, first.MinMs: true} {
-		err := store.Scan(context.Background(), s, &search.Query{EndMs: end}, func(*event.Event) error { return nil })
+		err := store.Scan(context.Background(), s, &query.Query{EndMs: end}, func(*event.Event) error { return nil })
 		if errors.Is(err, store.ErrDamaged) != want {
 			t.Errorf("up to %d: %v", end-first.MinMs, err)
 		}

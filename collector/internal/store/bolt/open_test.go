@@ -23,7 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 func fill(t testing.TB, s store.Store, from, batches int) {
@@ -211,7 +211,7 @@ func TestDamagedPartition(t *testing.T) {
 }
 
 func count(s store.Store) (n int, err error) {
-	err = store.Scan(context.Background(), s, &search.Query{}, func(*event.Event) error { n++; return nil })
+	err = store.Scan(context.Background(), s, &query.Query{}, func(*event.Event) error { n++; return nil })
 	return n, err
 }
 
@@ -225,7 +225,7 @@ func TestDamagedFrame(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, Options{Dir: dir})
-	want := storetest.Collect(t, s, &search.Query{})
+	want := storetest.Collect(t, s, &query.Query{})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestDamagedFrame(t *testing.T) {
 			continue
 		}
 		var got []string
-		err = store.Scan(context.Background(), s, &search.Query{}, func(ev *event.Event) error {
+		err = store.Scan(context.Background(), s, &query.Query{}, func(ev *event.Event) error {
 			got = append(got, storetest.Text(ev))
 			return nil
 		})

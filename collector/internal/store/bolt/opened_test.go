@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // openIn counts the partitions of a store that this process has open.
@@ -54,7 +54,7 @@ func TestFewOpen(t *testing.T) {
 			n, high := 0, 0
 			sn, err := s.Snapshot(context.Background())
 			must(t, err)
-			must(t, sn.Scan(context.Background(), &search.Query{Reverse: reverse}, func(*event.Event) error {
+			must(t, sn.Scan(context.Background(), &query.Query{Reverse: reverse}, func(*event.Event) error {
 				n++
 				high = max(high, openIn(t, dir))
 				return nil
@@ -77,7 +77,7 @@ func TestFewOpen(t *testing.T) {
 			must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(i), N: 1}))
 		}
 		n := 0
-		must(t, sn.Scan(context.Background(), &search.Query{}, func(*event.Event) error { n++; return nil }))
+		must(t, sn.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return nil }))
 		must(t, sn.Close())
 		if left, err := count(s); n != 40*60 || left != 10*60 || err != nil {
 			t.Errorf("%d events in the snapshot, %d after 15 days were dropped: %v", n, left, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // A scan merges the events of all blocks that may match. Groups, and then
@@ -25,7 +25,7 @@ import (
 // reversed query all of it runs backwards, from the greatest time down.
 type scan struct {
 	ctx   context.Context
-	q     *search.Query
+	q     *query.Query
 	conds store.Conditions
 	s     *Store
 	heap  items
@@ -95,14 +95,14 @@ type found struct {
 
 // reader is what a goroutine reads units with.
 type reader struct {
-	m       *search.Matcher
+	m       *query.Matcher
 	scratch event.Event
 	frame   []byte // of units that are alone
 }
 
-func newScan(ctx context.Context, sn *snapshot, q *search.Query) *scan {
+func newScan(ctx context.Context, sn *snapshot, q *query.Query) *scan {
 	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: concerning(sn.broken, q)}
-	sc.own.m = search.NewMatcher(q)
+	sc.own.m = query.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -155,7 +155,7 @@ func (sc *scan) close() {
 // work reads ahead of the merge.
 func (sc *scan) work(ahead int) {
 	defer sc.wg.Done()
-	rd := reader{m: search.NewMatcher(sc.q)}
+	rd := reader{m: query.NewMatcher(sc.q)}
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	for !sc.stopped {
@@ -223,7 +223,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 
 // candidates finds the blocks of a group in which a query may match and, where that is
 // asked for, who sent their events: a host of mixed nodes goes by it.
-func candidates(g *group.Group, q *search.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, err error) {
+func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, err error) {
 	if cands, err = g.Plan(q, conds); err != nil {
 		return nil, nil, err
 	}

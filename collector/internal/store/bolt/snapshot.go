@@ -8,7 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // snapshot is the groups there were at one moment. Groups never change, so it
@@ -47,7 +47,7 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 func (sn *snapshot) LastID() uint64 { return sn.id }
 
 // concerns says whether a group may have an answer to a query, by its summary.
-func (sn *snapshot) concerns(e *entry, q *search.Query) bool {
+func (sn *snapshot) concerns(e *entry, q *query.Query) bool {
 	return e.id <= sn.id && e.id > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
 }
 
@@ -69,7 +69,7 @@ func (sn *snapshot) Close() error {
 }
 
 // Scan gives fn the matching events in order.
-func (sn *snapshot) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+func (sn *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	sc := newScan(ctx, sn, q)
 	err := sc.run(fn)
 	sc.close()

@@ -11,18 +11,18 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Tally counts what groups' dictionaries can say and gives rest the events of
 // which they cannot. Groups are taken by several workers, in no order.
-func (sn *snapshot) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
+func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	if broken := concerning(sn.broken, q); len(broken) > 0 {
 		return nil, fmt.Errorf("tally: %w", broken[0])
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: search.NewTally(fields), rest: rest}
+	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields), rest: rest}
 	var todo []*plan
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -57,18 +57,18 @@ func (sn *snapshot) Tally(ctx context.Context, q *search.Query, fields []search.
 
 type tallying struct {
 	ctx    context.Context
-	q      *search.Query
-	fields []search.Field
+	q      *query.Query
+	fields []query.Field
 
 	mu   sync.Mutex // guards sum and calls of rest
-	sum  *search.Tally
+	sum  *query.Tally
 	rest func(*event.Event) error
 }
 
 // work takes groups until there are none left, and adds them up.
 func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
-	sum := search.NewTally(tl.fields)
-	m := search.NewMatcher(tl.q)
+	sum := query.NewTally(tl.fields)
+	m := query.NewMatcher(tl.q)
 	for tl.ctx.Err() == nil {
 		i := next.Add(1) - 1
 		if i >= int64(len(todo)) {
@@ -105,7 +105,7 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 	return nil
 }
 
-func (tl *tallying) give(m *search.Matcher, ev *event.Event) error {
+func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
 	if !m.Match(ev) {
 		return nil
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // fixtureTable is what testdata/v2.group holds, and v1.group but for who sent it.
@@ -31,12 +31,12 @@ func fixtureTable(t testing.TB) *store.Table {
 }
 
 // all is every event of a group, through Plan, Text and Cut.
-func all(g *Group, q *search.Query) (out []string, err error) {
+func all(g *Group, q *query.Query) (out []string, err error) {
 	cands, err := g.Plan(q, store.ConditionsOf(q))
 	if err != nil {
 		return nil, err
 	}
-	m := search.NewMatcher(q)
+	m := query.NewMatcher(q)
 	origins, err := g.Origins()
 	if err != nil {
 		return nil, err
@@ -83,7 +83,7 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		texts, err := all(g, &search.Query{})
+		texts, err := all(g, &query.Query{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func readFixture(t *testing.T, c *Codec, name string) {
 	if found := c.Verify(blob).Findings; len(found) > 0 {
 		t.Errorf("verify: %v", found)
 	}
-	texts, err := all(g, &search.Query{})
+	texts, err := all(g, &query.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +125,8 @@ func readFixture(t *testing.T, c *Codec, name string) {
 			t.Fatal(err)
 		}
 		var must []string
-		m := search.NewMatcher(q)
-		cands, _ := g.Plan(&search.Query{}, nil)
+		m := query.NewMatcher(q)
+		cands, _ := g.Plan(&query.Query{}, nil)
 		origins, _ := g.Origins()
 		for _, cand := range cands {
 			frame, _ := g.Text(cand.Block.Frame)
@@ -196,11 +196,11 @@ func TestFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := all(g, &search.Query{})
+	want, err := all(g, &query.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := &search.Query{Types: []uint32{1300}, Terms: []search.Term{{Fields: []search.Field{search.FieldExe, search.FieldComm}, Op: search.OpContains, Text: "s"}}}
+	q := &query.Query{Types: []uint32{1300}, Terms: []query.Term{{Fields: []query.Field{query.FieldExe, query.FieldComm}, Op: query.OpContains, Text: "s"}}}
 	wantQ, err := all(g, q)
 	if err != nil {
 		t.Fatal(err)
@@ -213,9 +213,9 @@ func TestFlips(t *testing.T) {
 		bad := bytes.Clone(blob)
 		bad[i] ^= 1 << (i % 8)
 		for _, x := range []struct {
-			q    *search.Query
+			q    *query.Query
 			want []string
-		}{{&search.Query{}, want}, {q, wantQ}} {
+		}{{&query.Query{}, want}, {q, wantQ}} {
 			got, err := read(c, bad, x.q)
 			if err == nil && !slices.Equal(got, x.want) {
 				t.Fatalf("byte %d: another answer and no error", i)
@@ -229,7 +229,7 @@ func TestFlips(t *testing.T) {
 	}
 }
 
-func read(c *Codec, b []byte, q *search.Query) ([]string, error) {
+func read(c *Codec, b []byte, q *query.Query) ([]string, error) {
 	g, err := c.Open(b)
 	if err != nil {
 		return nil, err

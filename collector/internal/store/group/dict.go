@@ -6,7 +6,7 @@ import (
 	"sort"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // A dictionary section:
@@ -53,7 +53,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 			at[id]++
 		}
 	}
-	var byField [search.NumIndexed][]uint32
+	var byField [query.NumIndexed][]uint32
 	for id := range values {
 		if start[id+1] > start[id] { // a search may look while values are added
 			byField[values[id].Field] = append(byField[values[id].Field], uint32(id))
@@ -61,7 +61,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 	}
 	var out []dictionary
 	for f, ids := range byField {
-		if len(ids) == 0 && !addedField(search.Field(f)) {
+		if len(ids) == 0 && !addedField(query.Field(f)) {
 			continue
 		}
 		sort.Slice(ids, func(i, j int) bool { return values[ids[i]].Text < values[ids[j]].Text })
@@ -74,7 +74,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 			texts = append(texts, values[id].Text...)
 		}
 		keys := append(append(lens, plens...), texts...)
-		out = append(out, dictionary{search.Field(f), c.dictBody(len(ids), keys, posts)})
+		out = append(out, dictionary{query.Field(f), c.dictBody(len(ids), keys, posts)})
 	}
 	return out
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Codec compresses and unpacks; safe for use by several goroutines.
@@ -192,6 +192,6 @@ func (c *Codec) pack(b *builder) (table, data []byte) {
 
 // dictionary is the encoded index of one field.
 type dictionary struct {
-	field search.Field
+	field query.Field
 	body  []byte
 }

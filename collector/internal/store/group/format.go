@@ -6,7 +6,7 @@ import (
 	"hash/crc32"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Version is the format's version, and OldVersion the least that is read; FORMAT.md
@@ -49,7 +49,7 @@ const (
 // addedField says whether a field came after groups of this version were written
 // without it. Its dictionary is there even when it is empty: a group without one
 // was written before, and any of its events may have a value.
-func addedField(f search.Field) bool { return f >= search.FieldGIDName && int(f) < search.NumFields }
+func addedField(f query.Field) bool { return f >= query.FieldGIDName && int(f) < query.NumFields }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

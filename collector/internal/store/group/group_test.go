@@ -6,7 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 func codec(t testing.TB) *Codec {
@@ -61,7 +61,7 @@ func BenchmarkSize(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					name, n = search.Field(s.arg).String(), d.n
+					name, n = query.Field(s.arg).String(), d.n
 				}
 				if testing.Verbose() {
 					fmt.Printf("%-10s %8d bytes %6.3f%%  %d values\n", name, s.len, pct(s.len), n)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // TestFieldsThatCameLater: of a group written before a field was indexed, any event
@@ -46,7 +46,7 @@ func TestFieldsThatCameLater(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q := &search.Query{Terms: []search.Term{{Fields: []search.Field{search.FieldGIDName}, Op: search.OpUser, Text: tc.group}}}
+		q := &query.Query{Terms: []query.Term{{Fields: []query.Field{query.FieldGIDName}, Op: query.OpUser, Text: tc.group}}}
 		cands, err := g.Plan(q, store.ConditionsOf(q))
 		if err != nil {
 			t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Group reads a group from its bytes, which must stay as they are meanwhile.
@@ -158,7 +158,7 @@ type Candidate struct {
 }
 
 // Plan finds the blocks in which a query may match, in their order at rest.
-func (g *Group) Plan(q *search.Query, conds store.Conditions) ([]Candidate, error) {
+func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
 	var set bitset
 	for i := range conds {
 		s, err := g.meet(&conds[i])

@@ -8,7 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Who sent the events of a group, and when they were received, lies in two sections
@@ -205,7 +205,7 @@ func (g *Group) Origins() (*Origins, error) {
 }
 
 // from marks the events of the senders that a query wants.
-func (o *Origins) from(q *search.Query, set bitset, events uint32) {
+func (o *Origins) from(q *query.Query, set bitset, events uint32) {
 	want := make([]bool, len(o.senders)+1)
 	for i := range o.senders {
 		want[i+1] = q.IsFrom(&o.senders[i])
@@ -222,7 +222,7 @@ func (o *Origins) from(q *search.Query, set bitset, events uint32) {
 }
 
 // meetFrom returns the events of the senders wanted.
-func (g *Group) meetFrom(q *search.Query) (bitset, error) {
+func (g *Group) meetFrom(q *query.Query) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	o, err := g.senders()
 	if o == nil || err != nil {

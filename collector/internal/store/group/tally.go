@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Tallied is what a group's dictionaries cannot say of a query's events: blocks of
@@ -17,12 +17,12 @@ type Tallied struct {
 
 // tallies says whether the group has what Tally needs.
 func (g *Group) tallies() bool {
-	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(search.FieldShape) })
+	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(query.FieldShape) })
 }
 
 // Tally adds the events of the blocks that lie wholly within the query's time and
 // nodes, which are all it may ask for, to t.
-func (g *Group) Tally(q *search.Query, fields []search.Field, t *search.Tally) (out Tallied, err error) {
+func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Tallied, err error) {
 	all, err := g.Plan(q, nil)
 	if err != nil {
 		return out, err
@@ -66,7 +66,7 @@ func (g *Group) Tally(q *search.Query, fields []search.Field, t *search.Tally) (
 // odd are the odd events. common says that there are too many to name them.
 func (g *Group) odd() (set bitset, common bool, err error) {
 	set = newBitset(int(g.Summary.Events))
-	d, err := g.dict(search.FieldOdd)
+	d, err := g.dict(query.FieldOdd)
 	if d == nil || err != nil {
 		return set, false, err
 	}
@@ -86,7 +86,7 @@ func (g *Group) odd() (set bitset, common bool, err error) {
 }
 
 // dict opens a field's dictionary; nil when there is none.
-func (g *Group) dict(f search.Field) (*dict, error) {
+func (g *Group) dict(f query.Field) (*dict, error) {
 	b, err := g.section(secDict, byte(f))
 	if b == nil || err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (g *Group) dict(f search.Field) (*dict, error) {
 }
 
 // tallyField adds a field's values in the counted blocks, nil being all of them.
-func (g *Group) tallyField(f search.Field, counted []bool, t *search.Tally) error {
+func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error {
 	d, err := g.dict(f)
 	if d == nil || err != nil {
 		return err

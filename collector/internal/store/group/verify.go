@@ -9,7 +9,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Finding is one thing in a group that is not as it should be.
@@ -57,10 +57,10 @@ type verifier struct {
 	known    bool     // all blocks are readable
 	sum      Summary  // counted again
 	origins  *Origins // nil: not kept, or not readable
-	ids      [search.NumIndexed]map[string]*posting
+	ids      [query.NumIndexed]map[string]*posting
 	ord      uint32
-	x        search.Extractor
-	addValue func(search.Field, []byte)
+	x        query.Extractor
+	addValue func(query.Field, []byte)
 	event    func(host string, ev *event.Event) // of Salvage
 }
 
@@ -172,7 +172,7 @@ func sectionName(s section) string {
 	case secReceipt:
 		return "times of receipt"
 	case secDict:
-		return fmt.Sprintf("dictionary of field %s", search.Field(s.arg))
+		return fmt.Sprintf("dictionary of field %s", query.Field(s.arg))
 	}
 	return fmt.Sprintf("section of kind %d", s.kind)
 }
@@ -335,7 +335,7 @@ func (v *verifier) compareSummary() {
 	}
 }
 
-func (v *verifier) add(f search.Field, value []byte) {
+func (v *verifier) add(f query.Field, value []byte) {
 	if int(f) >= len(v.ids) {
 		return
 	}
@@ -355,7 +355,7 @@ func (v *verifier) add(f search.Field, value []byte) {
 func (v *verifier) dictionaries() {
 	fields := v.ids[:]
 	if !v.g.tallies() { // of a version that did not have them yet
-		fields = fields[:search.NumFields]
+		fields = fields[:query.NumFields]
 	}
 	for f := range fields {
 		b, err := v.g.section(secDict, byte(f))
@@ -364,18 +364,18 @@ func (v *verifier) dictionaries() {
 		}
 		off := v.at(secDict, byte(f))
 		if b == nil {
-			if len(v.ids[f]) > 0 && !addedField(search.Field(f)) {
-				v.wrong(off, "no dictionary of field %s, but %d values in its events", search.Field(f), len(v.ids[f]))
+			if len(v.ids[f]) > 0 && !addedField(query.Field(f)) {
+				v.wrong(off, "no dictionary of field %s, but %d values in its events", query.Field(f), len(v.ids[f]))
 			}
 			continue
 		}
-		if err := v.dictionary(search.Field(f), b); err != nil {
-			v.note(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, search.Field(f), err)})
+		if err := v.dictionary(query.Field(f), b); err != nil {
+			v.note(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, query.Field(f), err)})
 		}
 	}
 }
 
-func (v *verifier) dictionary(f search.Field, b []byte) error {
+func (v *verifier) dictionary(f query.Field, b []byte) error {
 	d, err := v.c.openDict(b)
 	if err != nil {
 		return err

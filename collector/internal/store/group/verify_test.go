@@ -10,7 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // TestVerifyClean: what the codec writes, of any make, is as it should be.
@@ -69,7 +69,7 @@ func TestVerifyNamesEveryFlip(t *testing.T) {
 
 // patch changes a section and makes its checksum fit again: the mistake of a
 // program, not of a disk.
-func patch(t *testing.T, g *Group, b []byte, kind byte, arg search.Field, change func(s []byte)) []byte {
+func patch(t *testing.T, g *Group, b []byte, kind byte, arg query.Field, change func(s []byte)) []byte {
 	t.Helper()
 	out := bytes.Clone(b)
 	for i, s := range g.sections {
@@ -112,10 +112,10 @@ func TestVerifyContradictions(t *testing.T) {
 		"summary":        {patch(t, g, b, secSummary, 0, func(s []byte) { s[8]++ }), "summary"},
 		"block's time":   {patch(t, g, b, secBlocks, 0, func(s []byte) { s[32]++ }), "table entry"},
 		"block's events": {patch(t, g, b, secBlocks, 0, func(s []byte) { s[20]++ }), "blocks of"},
-		"dictionary's value": {patch(t, g, b, secDict, search.FieldKey, func(s []byte) {
+		"dictionary's value": {patch(t, g, b, secDict, query.FieldKey, func(s []byte) {
 			copy(s[bytes.Index(s, []byte("key-one")):], "key-two")
 		}), "dictionary of field key"},
-		"postings": {patch(t, g, b, secDict, search.FieldPID, func(s []byte) { s[len(s)-1]-- }), "dictionary of field pid"},
+		"postings": {patch(t, g, b, secDict, query.FieldPID, func(s []byte) { s[len(s)-1]-- }), "dictionary of field pid"},
 	} {
 		v := c.Verify(x.bad)
 		if len(v.Findings) == 0 || !strings.Contains(v.Findings[0].Err.Error(), x.want) {

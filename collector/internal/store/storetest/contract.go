@@ -18,8 +18,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
-	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // Env opens stores for the contract's tests. Reopen closes s, if it is open, and
@@ -96,7 +96,7 @@ func origins(ev *event.Event) string {
 }
 
 // TextFor is Text with what a query asks for beside an event's text.
-func TextFor(q *search.Query, ev *event.Event) string {
+func TextFor(q *query.Query, ev *event.Event) string {
 	text := Text(ev)
 	if q.Origin || len(q.From) > 0 {
 		text += origins(ev)
@@ -108,7 +108,7 @@ func TextFor(q *search.Query, ev *event.Event) string {
 }
 
 // Collect is the whole answer to a query.
-func Collect(t testing.TB, s store.Store, q *search.Query) []string {
+func Collect(t testing.TB, s store.Store, q *query.Query) []string {
 	t.Helper()
 	var out []string
 	err := store.Scan(context.Background(), s, q, func(ev *event.Event) error {
@@ -147,17 +147,17 @@ func mustAppend(t *testing.T, s store.Store, b *store.Batch) {
 }
 
 // Queries are of every kind the plan knows.
-func Queries() map[string]*search.Query {
+func Queries() map[string]*query.Query {
 	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
-	term := func(op search.Op, text string, f ...search.Field) search.Term {
-		return search.Term{Fields: f, Op: op, Text: text}
+	term := func(op query.Op, text string, f ...query.Field) query.Term {
+		return query.Term{Fields: f, Op: op, Text: text}
 	}
-	return map[string]*search.Query{
+	return map[string]*query.Query{
 		"all":            {},
 		"all, and whose": {Origin: true},
 		"from a host":    {From: nets("192.0.2.2/32")},
 		"from a network": {From: nets("192.0.2.0/30", "2001:db8::/32"), StartMs: at(2 * time.Second)},
-		"from and file":  {From: nets("192.0.2.9/32"), Terms: []search.Term{term(search.OpContains, "/srv/data/", search.FieldFile)}},
+		"from and file":  {From: nets("192.0.2.9/32"), Terms: []query.Term{term(query.OpContains, "/srv/data/", query.FieldFile)}},
 		"from nowhere":   {From: nets("203.0.113.0/24")},
 		"a nameless one": {Nodes: []string{"192.0.2.77", "192.0.2.78"}, Origin: true},
 		"time":           {StartMs: at(3 * time.Second), EndMs: at(7*time.Second) + 999},
@@ -169,30 +169,30 @@ func Queries() map[string]*search.Query {
 		"rare types":     {Types: []uint32{1112, 1400, 1105}},
 		"no such type":   {Types: []uint32{9999}},
 		"serial":         {Serial: 50000, HasSerial: true},
-		"exe contains":   {Terms: []search.Term{term(search.OpContains, "sud", search.FieldExe)}},
-		"exe is":         {Terms: []search.Term{term(search.OpEqual, "/usr/bin/sudo", search.FieldExe)}},
-		"success no":     {Terms: []search.Term{term(search.OpEqual, "no", search.FieldSuccess)}},
-		"file and exe": {Terms: []search.Term{term(search.OpContains, "/srv/data/7/", search.FieldFile),
-			term(search.OpContains, "bash", search.FieldExe, search.FieldComm)}},
-		"crossing values": {Terms: []search.Term{term(search.OpContains, "sshd/usr", search.FieldExe)}},
-		"user":            {Terms: []search.Term{{Fields: []search.Field{search.FieldAUID, search.FieldAUIDName}, Op: search.OpUser, Text: "user1001", Number: "1001"}}},
-		"group":           {Terms: []search.Term{{Fields: []search.Field{search.FieldGID, search.FieldGIDName}, Op: search.OpUser, Text: "root", Number: "0"}}},
-		"group by name":   {Terms: []search.Term{{Fields: []search.Field{search.FieldGIDName, search.FieldEGIDName}, Op: search.OpUser, Text: "daemon"}}},
-		"key":             {Terms: []search.Term{term(search.OpContains, "audit-k", search.FieldKey)}},
-		"nothing":         {Terms: []search.Term{term(search.OpEqual, "no such thing", search.FieldComm)}},
+		"exe contains":   {Terms: []query.Term{term(query.OpContains, "sud", query.FieldExe)}},
+		"exe is":         {Terms: []query.Term{term(query.OpEqual, "/usr/bin/sudo", query.FieldExe)}},
+		"success no":     {Terms: []query.Term{term(query.OpEqual, "no", query.FieldSuccess)}},
+		"file and exe": {Terms: []query.Term{term(query.OpContains, "/srv/data/7/", query.FieldFile),
+			term(query.OpContains, "bash", query.FieldExe, query.FieldComm)}},
+		"crossing values": {Terms: []query.Term{term(query.OpContains, "sshd/usr", query.FieldExe)}},
+		"user":            {Terms: []query.Term{{Fields: []query.Field{query.FieldAUID, query.FieldAUIDName}, Op: query.OpUser, Text: "user1001", Number: "1001"}}},
+		"group":           {Terms: []query.Term{{Fields: []query.Field{query.FieldGID, query.FieldGIDName}, Op: query.OpUser, Text: "root", Number: "0"}}},
+		"group by name":   {Terms: []query.Term{{Fields: []query.Field{query.FieldGIDName, query.FieldEGIDName}, Op: query.OpUser, Text: "daemon"}}},
+		"key":             {Terms: []query.Term{term(query.OpContains, "audit-k", query.FieldKey)}},
+		"nothing":         {Terms: []query.Term{term(query.OpEqual, "no such thing", query.FieldComm)}},
 		"everything at once": {StartMs: at(time.Second), EndMs: at(9 * time.Second), Nodes: []string{"web1.example.net", "web3.example.net"},
-			Types: []uint32{1302}, Terms: []search.Term{term(search.OpEqual, "yes", search.FieldSuccess), term(search.OpContains, "file-1", search.FieldFile)}},
+			Types: []uint32{1302}, Terms: []query.Term{term(query.OpEqual, "yes", query.FieldSuccess), term(query.OpContains, "file-1", query.FieldFile)}},
 	}
 }
 
 // BatchQueries are those that only a store knows the answers of, beside Queries.
-func BatchQueries() map[string]*search.Query {
+func BatchQueries() map[string]*query.Query {
 	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
-	return map[string]*search.Query{
+	return map[string]*query.Query{
 		"of which batch": {Batches: true},
 		"later batches":  {Batches: true, AfterBatch: 3},
 		"later, in time": {Batches: true, AfterBatch: 2, StartMs: at(3 * time.Second), EndMs: at(7*time.Second) + 999},
-		"later, one key": {AfterBatch: 4, Terms: []search.Term{{Fields: []search.Field{search.FieldKey}, Op: search.OpContains, Text: "audit-k"}}},
+		"later, one key": {AfterBatch: 4, Terms: []query.Term{{Fields: []query.Field{query.FieldKey}, Op: query.OpContains, Text: "audit-k"}}},
 		"beyond the end": {AfterBatch: 6},
 	}
 }
@@ -283,7 +283,7 @@ func testOnce(t *testing.T, env Env) {
 	mustAppend(t, s, b)
 	s = env.Reopen(t, s)
 	mustAppend(t, s, b)
-	if got := Collect(t, s, &search.Query{}); len(got) != 1 {
+	if got := Collect(t, s, &query.Query{}); len(got) != 1 {
 		t.Errorf("a batch appended three times is there %d times", len(got))
 	}
 	if err := s.Append(ctx, &store.Batch{ID: 3, Day: day, LSN: 9}); !errors.Is(err, store.ErrGap) {
@@ -355,17 +355,17 @@ func testDays(t *testing.T, env Env) {
 		t.Fatal(err)
 	}
 	n := 0
-	if err := snap.Scan(ctx, &search.Query{}, func(*event.Event) error { n++; return nil }); err != nil || n != 4 {
+	if err := snap.Scan(ctx, &query.Query{}, func(*event.Event) error { n++; return nil }); err != nil || n != 4 {
 		t.Errorf("a snapshot from before the drop: %d events, %v; want all 4", n, err)
 	}
 	if err := snap.Close(); err != nil {
 		t.Error(err)
 	}
-	if got := Collect(t, s, &search.Query{}); len(got) != 2 {
+	if got := Collect(t, s, &query.Query{}); len(got) != 2 {
 		t.Errorf("after the drop %d events, want 2", len(got))
 	}
 	s = env.Reopen(t, s)
-	if got := Collect(t, s, &search.Query{}); len(got) != 2 {
+	if got := Collect(t, s, &query.Query{}); len(got) != 2 {
 		t.Errorf("after the drop and a reopen %d events, want 2", len(got))
 	}
 	mustAppend(t, s, &store.Batch{ID: 5, Day: day + 2, Events: tableOf(oneEvent("a", 1, 1)), LSN: 5})
@@ -403,7 +403,7 @@ func testRotate(t *testing.T, env Env) {
 	}
 	find := func(want int, why string) {
 		t.Helper()
-		if got := Collect(t, s, &search.Query{}); len(got) != want || !slices.IsSorted(got) {
+		if got := Collect(t, s, &query.Query{}); len(got) != want || !slices.IsSorted(got) {
 			t.Errorf("%s: %d events, want %d: %q", why, len(got), want, got)
 		}
 	}
@@ -454,7 +454,7 @@ func testOdd(t *testing.T, env Env) {
 	mustAppend(t, s, &store.Batch{ID: 1, Day: store.DayOf(Start), Events: tab, LSN: 1})
 	s = env.Reopen(t, s)
 	var got []string
-	err := store.Scan(context.Background(), s, &search.Query{}, func(ev *event.Event) error {
+	err := store.Scan(context.Background(), s, &query.Query{}, func(ev *event.Event) error {
 		text := ""
 		for i := range ev.Records {
 			text += string(ev.Records[i].Raw) + "|"
@@ -484,7 +484,7 @@ func testStops(t *testing.T, env Env) {
 	ctx := context.Background()
 	for _, after := range []int{1, 2, 299, 500} {
 		n := 0
-		err := store.Scan(ctx, s, &search.Query{}, func(*event.Event) error {
+		err := store.Scan(ctx, s, &query.Query{}, func(*event.Event) error {
 			if n++; n == after {
 				return store.ErrStop
 			}
@@ -495,12 +495,12 @@ func testStops(t *testing.T, env Env) {
 		}
 	}
 	boom := errors.New("boom")
-	if err := store.Scan(ctx, s, &search.Query{}, func(*event.Event) error { return boom }); !errors.Is(err, boom) {
+	if err := store.Scan(ctx, s, &query.Query{}, func(*event.Event) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("fn's error: %v", err)
 	}
 	cctx, cancel := context.WithCancel(ctx)
 	n := 0
-	err := store.Scan(cctx, s, &search.Query{}, func(*event.Event) error {
+	err := store.Scan(cctx, s, &query.Query{}, func(*event.Event) error {
 		if n++; n == 10 {
 			cancel()
 		}
@@ -526,14 +526,14 @@ func testSnapshot(t *testing.T, env Env) {
 	mustAppend(t, s, &store.Batch{ID: 2, Day: day, Events: tableOf(oneEvent("a", 500, 2)), LSN: 2})
 	mustAppend(t, s, &store.Batch{ID: 3, Day: day + 1, Events: tableOf(oneEvent("a", 600, 2)), LSN: 3})
 	n := 0
-	err = snap.Scan(ctx, &search.Query{}, func(*event.Event) error { n++; return nil })
+	err = snap.Scan(ctx, &query.Query{}, func(*event.Event) error { n++; return nil })
 	if err != nil || n != 1 || snap.LastID() != 1 {
 		t.Errorf("a snapshot of batch 1 has %d events, last ID %d, %v", n, snap.LastID(), err)
 	}
 	if err := errors.Join(snap.Close(), snap.Close()); err != nil {
 		t.Error(err)
 	}
-	if got := Collect(t, s, &search.Query{}); len(got) != 3 {
+	if got := Collect(t, s, &query.Query{}); len(got) != 3 {
 		t.Errorf("%d events, want 3", len(got))
 	}
 }
@@ -549,7 +549,7 @@ func testTies(t *testing.T, env Env) {
 	want := []string{"a1 ", "a2 ", "b0 ", "b1 first", "b1 second", "b1 third"}
 	for _, reverse := range []bool{false, true} {
 		var got []string
-		for _, e := range Collect(t, s, &search.Query{Reverse: reverse}) {
+		for _, e := range Collect(t, s, &query.Query{Reverse: reverse}) {
 			f := strings.Fields(e)
 			got = append(got, f[0]+f[2]+" "+strings.Join(f[6:], " "))
 		}

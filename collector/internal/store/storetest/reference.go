@@ -10,7 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // Reference is a store in memory: a list of all events, sorted for each answer.
@@ -171,11 +171,11 @@ func (s *refSnapshot) LastID() uint64 { return s.id }
 func (s *refSnapshot) Close() error   { return nil }
 
 // Tally counts nothing: it gives all.
-func (s *refSnapshot) Tally(ctx context.Context, q *search.Query, fields []search.Field, rest func(*event.Event) error) (*search.Tally, error) {
-	return search.NewTally(fields), s.Scan(ctx, q, rest)
+func (s *refSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	return query.NewTally(fields), s.Scan(ctx, q, rest)
 }
 
-func (s *refSnapshot) Scan(ctx context.Context, q *search.Query, fn func(*event.Event) error) error {
+func (s *refSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	sorted := slices.Clone(s.events)
 	slices.SortStableFunc(sorted, func(a, b refEvent) int {
 		if c := store.KeyOf(a.ev).Compare(store.KeyOf(b.ev)); c != 0 {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // testTally compares what is counted, together with what is given, with the events
@@ -39,7 +39,7 @@ func testTally(t *testing.T, env Env) {
 		t.Fatal(err)
 	}
 	third := (st.MaxMs - st.MinMs) / 3
-	for name, q := range map[string]*search.Query{
+	for name, q := range map[string]*query.Query{
 		"all":         {},
 		"from":        {From: nets("192.0.2.2/32", "192.0.2.9/32")},
 		"all whose":   {From: nets("0.0.0.0/0", "::/0")},
@@ -63,13 +63,13 @@ func testTally(t *testing.T, env Env) {
 	defer func() { _ = snap.Close() }()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := snap.Tally(ctx, &search.Query{}, everyField(), func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
+	if _, err := snap.Tally(ctx, &query.Query{}, everyField(), func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("a tally whose context has ended: %v", err)
 	}
 }
 
-func everyField() (all []search.Field) {
-	for f := range search.Field(search.NumIndexed) {
+func everyField() (all []query.Field) {
+	for f := range query.Field(query.NumIndexed) {
 		all = append(all, f)
 	}
 	return all
@@ -77,17 +77,17 @@ func everyField() (all []search.Field) {
 
 // tallyOf counts the values of a query's events by looking at all of them, and by
 // a tally.
-func tallyOf(t *testing.T, s store.Store, q *search.Query) (want, got map[string]int64) {
+func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]int64) {
 	t.Helper()
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = snap.Close() }()
-	var x search.Extractor
+	var x query.Extractor
 	count := func(to map[string]int64, ev *event.Event) {
 		once := map[string]bool{}
-		x.Index(ev, func(f search.Field, v []byte) { once[fmt.Sprintf("%s %q", f, v)] = true })
+		x.Index(ev, func(f query.Field, v []byte) { once[fmt.Sprintf("%s %q", f, v)] = true })
 		for v := range once {
 			to[v]++
 		}
@@ -121,6 +121,6 @@ func tallyOf(t *testing.T, s store.Store, q *search.Query) (want, got map[string
 	for _, f := range everyField() {
 		sum.Of(f).Each(func(v string, n int64) { got[fmt.Sprintf("%s %q", f, v)] += n })
 	}
-	sum.Of(search.FieldOdd).Each(func(string, int64) { t.Error("odd events were counted") })
+	sum.Of(query.FieldOdd).Each(func(string, int64) { t.Error("odd events were counted") })
 	return want, got
 }

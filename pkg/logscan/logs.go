@@ -1,0 +1,180 @@
+package logscan
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultLog is where auditd writes unless its configuration says otherwise.
+const DefaultLog = "/var/log/audit/audit.log"
+
+// Stdin stands for standard input among the paths of logs.
+const Stdin = "-"
+
+// Logs are files that continue each other, or a pipe, open to be scanned once.
+type Logs struct {
+	readers []io.Reader
+	files   []*os.File
+}
+
+// Input says which logs are read, as ausearch and aureport understand it: the file
+// Path; the audit.log of the folder Path, with its rotated ones; In where it is a
+// pipe and no path is given; or else the local log with its rotated ones.
+type Input struct {
+	Path    string    // -if
+	Logs    bool      // --input-logs: the local log even when In is a pipe
+	LogFile string    // the local log; empty is DefaultLog
+	In      *os.File  // standard input; may be nil
+	Notes   io.Writer // is told which logs of a folder are read
+}
+
+// Open opens the logs. The error is the stock tools' text.
+func (in *Input) Open() (*Logs, error) {
+	paths, err := in.Files()
+	if err != nil {
+		return nil, err
+	}
+	return in.OpenFiles(paths)
+}
+
+// Damage is what was wrong with compressed logs, of which what could be unpacked
+// was read.
+func (l *Logs) Damage() error {
+	var errs []error
+	for _, r := range l.readers {
+		if z, ok := r.(*unpacking); ok && z.err != nil {
+			errs = append(errs, z.err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close closes the files.
+func (l *Logs) Close() {
+	for _, r := range l.readers {
+		if z, ok := r.(*unpacking); ok {
+			z.stop()
+		}
+	}
+	for _, f := range l.files {
+		f.Close() // read only
+	}
+}
+
+// Files are the logs' paths, the oldest first; Stdin stands for a pipe.
+func (in *Input) Files() ([]string, error) {
+	if in.Path == "" {
+		if !in.Logs && in.In != nil {
+			if info, err := in.In.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
+				return []string{Stdin}, nil
+			}
+		}
+		return rotated(cmp.Or(in.LogFile, DefaultLog)), nil
+	}
+	info, err := os.Stat(in.Path)
+	if err != nil {
+		return nil, fmt.Errorf("stat: %s: %w", in.Path, fsys.Cause(err))
+	}
+	if !info.IsDir() {
+		return []string{in.Path}, nil
+	}
+	logFile := filepath.Join(in.Path, "audit.log")
+	fmt.Fprintf(in.Notes, "NOTE - using logs in %s\n", logFile)
+	return rotated(logFile), nil
+}
+
+// OpenFiles opens some of Files, all before any is read.
+func (in *Input) OpenFiles(paths []string) (*Logs, error) {
+	logs := &Logs{}
+	for _, path := range paths {
+		if path == Stdin {
+			logs.readers = append(logs.readers, pipe{in.In})
+			continue
+		}
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			// It may have been compressed since it was listed.
+			if packed, perr := os.Open(path + packedSuffixes[1]); perr == nil {
+				f, err = packed, nil
+			}
+		}
+		if err != nil {
+			logs.Close()
+			return nil, notOpened(path, err)
+		}
+		logs.files = append(logs.files, f)
+		r, err := unpacked(f)
+		if err != nil {
+			logs.Close()
+			return nil, notOpened(path, err)
+		}
+		logs.readers = append(logs.readers, r)
+	}
+	return logs, nil
+}
+
+// notOpened says in the stock tools' words that a log could not be opened.
+func notOpened(path string, err error) error {
+	return fmt.Errorf("Error opening %s (%w)", path, fsys.Cause(err)) //nolint:staticcheck // their words begin so
+}
+
+// pipe is a standard input that others write to while it is read.
+type pipe struct{ *os.File }
+
+func (p pipe) wait(d time.Duration) (bool, error) {
+	fds := []unix.PollFd{{Fd: int32(p.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, int(d/time.Millisecond))
+		if !errors.Is(err, unix.EINTR) {
+			return n > 0, err
+		}
+	}
+}
+
+// Each calls fn with each of the logs and its name, as a log of its own.
+func (l *Logs) Each(fn func(name string, log *Logs) error) error {
+	for _, r := range l.readers {
+		name := "stdin"
+		if f, ok := r.(interface{ Name() string }); ok {
+			if _, isPipe := r.(pipe); !isPipe {
+				name = f.Name()
+			}
+		}
+		if err := fn(name, &Logs{readers: []io.Reader{r}}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// FirstMs is the time of the first record of the first log, in milliseconds since
+// the epoch; 0 where it cannot be known without reading on, as of a pipe.
+func (l *Logs) FirstMs() int64 {
+	if len(l.readers) == 0 {
+		return 0
+	}
+	f, ok := l.readers[0].(io.ReaderAt)
+	if _, isPipe := l.readers[0].(pipe); !ok || isPipe {
+		return 0
+	}
+	buf := make([]byte, 8*maxLine)
+	n, _ := f.ReadAt(buf, 0) // an error is found by who reads on
+	for line := range bytes.Lines(buf[:n]) {
+		var r record.Record
+		if err := r.Parse(line); err == nil || salvage(&r) {
+			return r.Ms()
+		}
+	}
+	return 0
+}

@@ -1,0 +1,349 @@
+package logscan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// ReadConfig is how a log is read.
+type ReadConfig struct {
+	// StartMs and EndMs are those of the query: records outside are dropped
+	// before they are put together. 0 is open.
+	StartMs, EndMs int64
+	// EOETimeout is how much younger a record must be to end an event; 0 is 2 s.
+	EOETimeout time.Duration
+	// Skipped, if set, is told of each line that is no record with a time, and
+	// why. The line is valid during the call only.
+	Skipped func(line []byte, err error)
+}
+
+func (cfg *ReadConfig) timeoutSec() int64 {
+	if s := int64(cfg.EOETimeout / time.Second); s > 0 {
+		return s
+	}
+	return 2
+}
+
+const (
+	// chunkBytes is what is read and looked at in one go. It stays in a core's
+	// cache between the two.
+	chunkBytes = 512 << 10
+	// streamBytes is the least a stream is read in.
+	streamBytes = 64 << 10
+	// maxLine is how much of a line the stock tool takes for a record.
+	maxLine = record.MaxLength - 1
+	// maxWaiting bounds what is held of a log whose events never complete, such
+	// as one that was written backwards.
+	maxWaiting = 256 << 20
+	// maxPinned is how many chunks waiting events may keep in memory.
+	maxPinned = 64
+	// longRest is how much of the rest of an overlong line is kept to be shown.
+	longRest = 256
+)
+
+// errTooLong is why the rest of an overlong line is skipped.
+var errTooLong = fmt.Errorf("search: line is longer than %d bytes, the rest is left out", maxLine)
+
+// idle is how long a pipe may be silent before open events are shown.
+const idle = 3 * time.Second
+
+// waiter is a log that may have nothing for a while, such as a pipe.
+type waiter interface {
+	// wait reports whether there is something to read, or the end, within d.
+	wait(d time.Duration) (bool, error)
+}
+
+// A source is a log in pieces. It is for one goroutine.
+type source interface {
+	// next prepares an empty chunk. Where it sets c.fill, any goroutine may do
+	// the reading, for several chunks at once. It returns io.EOF at the end.
+	next(ctx context.Context, c *chunk) error
+}
+
+// sourceOf chooses how a log is read.
+func sourceOf(log io.Reader, size int) source {
+	if f, ok := log.(*os.File); ok {
+		if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+			return &fileSource{f: f, end: info.Size(), size: int64(size)}
+		}
+	}
+	return &streamSource{r: log}
+}
+
+// fileSource reads a file at several places at once. It copies, with pread:
+// mapping the file was no faster, for a copy of 512 KiB stays in the cache and
+// the page faults of a mapping cost as much; and a mapped file that somebody cuts
+// short kills the process that reads it.
+//
+// What is appended meanwhile is left out, what is cut off is missing.
+type fileSource struct {
+	f       *os.File
+	at, end int64
+	size    int64
+}
+
+func (s *fileSource) next(_ context.Context, c *chunk) error {
+	if s.at >= s.end {
+		return io.EOF
+	}
+	f, from, to, end := s.f, s.at, min(s.at+s.size, s.end), s.end
+	s.at = to
+	c.fill = func(c *chunk) error { return fillFrom(c, f, from, to, end) }
+	return nil
+}
+
+// fillFrom reads the lines that begin within [from, to) of a log that ends at end:
+// the last of them goes on behind to.
+func fillFrom(c *chunk, f io.ReaderAt, from, to, end int64) error {
+	back := min(from, 1) // to see whether a line begins at from
+	const more = 1 << 10 // most lines end within
+	size := int(min(to+more, end) - from + back)
+	buf, err := readTo(f, c.buf[:0], from-back, size)
+	if err != nil {
+		return err
+	}
+	c.buf = buf
+	start := 0
+	if back == 1 {
+		i := bytes.IndexByte(buf, '\n')
+		if i < 0 || from-back+int64(i)+1 >= to {
+			return nil // no line begins here
+		}
+		start = i + 1
+	}
+	// A line that begins before to and has no end yet.
+	last := int(to - from + back) // of buf
+	if last > len(buf) {
+		c.data = buf[start:]
+		return nil
+	}
+	if buf[last-1] == '\n' {
+		c.data = buf[start:last]
+		return nil
+	}
+	i := bytes.IndexByte(buf[last:], '\n')
+	if i < 0 && len(buf) == size && from-back+int64(size) < end {
+		rest := min(int64(maxLine+longRest), end-(from-back)-int64(size))
+		if buf, err = readTo(f, buf, from-back+int64(size), int(rest)); err != nil {
+			return err
+		}
+		c.buf = buf
+		i = bytes.IndexByte(buf[last:], '\n')
+	}
+	if i >= 0 {
+		buf = buf[:last+i]
+	}
+	c.data = buf[start:]
+	return nil
+}
+
+// readTo appends size bytes at off, or as many as there are.
+func readTo(f io.ReaderAt, buf []byte, off int64, size int) ([]byte, error) {
+	have := len(buf)
+	if cap(buf) < have+size {
+		grown := make([]byte, have, max(have+size, chunkBytes+2<<10))
+		copy(grown, buf)
+		buf = grown
+	}
+	n, err := f.ReadAt(buf[have:have+size], off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read log: %w", err)
+	}
+	return buf[:have+n], nil
+}
+
+// streamSource reads what can only be read from the beginning.
+type streamSource struct {
+	r        io.Reader
+	rest     []byte // of the last line, its own memory
+	skipping bool   // within the rest of an overlong line
+	eof      bool
+}
+
+func (s *streamSource) next(ctx context.Context, c *chunk) error {
+	if s.eof {
+		return io.EOF
+	}
+	if w, ok := s.r.(waiter); ok {
+		ready, err := await(ctx, w)
+		if err != nil {
+			return fmt.Errorf("wait for log: %w", err)
+		}
+		if !ready {
+			c.idle = true
+			return nil
+		}
+	}
+	buf := append(c.buf[:0], s.rest...)
+	if cap(buf) < len(buf)+streamBytes {
+		buf = append(make([]byte, 0, len(buf)+max(streamBytes, chunkBytes/2)), buf...)
+	}
+	n, err := s.r.Read(buf[len(buf):cap(buf)])
+	buf = buf[:len(buf)+n]
+	c.buf = buf
+	switch {
+	case errors.Is(err, io.EOF):
+		s.eof = true
+	case err != nil:
+		return fmt.Errorf("read log: %w", err)
+	}
+	c.data = s.cut(buf)
+	return nil
+}
+
+// await waits for something to read, but not longer than idle.
+func await(ctx context.Context, w waiter) (ready bool, err error) {
+	const slice = idle / 30 // how soon a scan that has enough notices
+	for end := time.Now().Add(idle); !ready && err == nil && time.Now().Before(end); {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		ready, err = w.wait(slice)
+	}
+	return ready, err
+}
+
+// cut keeps what is behind the last newline for the next time.
+func (s *streamSource) cut(buf []byte) []byte {
+	if s.skipping {
+		i := bytes.IndexByte(buf, '\n')
+		if i < 0 {
+			s.rest = s.rest[:0]
+			return buf[:0]
+		}
+		buf, s.skipping = buf[i+1:], false
+	}
+	end := len(buf)
+	if !s.eof {
+		end = bytes.LastIndexByte(buf, '\n') + 1
+		if len(buf)-end > maxLine+longRest {
+			end, s.skipping = len(buf), true
+		}
+	}
+	s.rest = append(s.rest[:0], buf[end:]...)
+	return buf[:end]
+}
+
+// ReadComplete gives fn each event that is complete at the end of the logs, in the
+// order in which ausearch prints them, and the number of the log, from 0 on, in
+// which the event began or, where it waited for others, was complete at the latest.
+// An event is valid during the call only. ErrStop from fn ends it without an error.
+func (l *Logs) ReadComplete(ctx context.Context, cfg ReadConfig, fn func(ev *event.Event, log int) error) error {
+	now := 0                      // the log that is being read
+	earlier := map[*pending]int{} // events that were open when it began, and their logs
+	var ev event.Event
+	o := newOrder(cfg.timeoutSec(), maxWaiting, func(p *pending) error {
+		log := now
+		if i, ok := earlier[p]; ok {
+			log = i
+			delete(earlier, p)
+		}
+		parsePieces(&ev, p.pieces)
+		return fn(&ev, log)
+	})
+	for i := range l.readers {
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("search: %w", err)
+		}
+		now = i
+		o.waiting.each(func(p *pending) {
+			if _, ok := earlier[p]; !ok {
+				earlier[p] = i - 1
+			}
+		})
+		if err := readAll(cfg, o, l.readers[i:i+1]); err != nil {
+			return stopped(err)
+		}
+	}
+	return nil
+}
+
+func readAll(cfg ReadConfig, o *order, logs []io.Reader) error {
+	m := merge{cfg: cfg, order: o}
+	ix := indexer{cfg: cfg, filter: newPrefilter(nil)}
+	var pool chunkPool
+	for _, log := range logs {
+		src := sourceOf(log, chunkBytes)
+		for {
+			c := pool.get()
+			c.retain()
+			err := src.next(context.Background(), c)
+			if err == nil && c.fill != nil {
+				err = c.fill(c)
+			}
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			ix.index(c)
+			if err := m.add(c); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// merge puts chunks one behind the other.
+type merge struct {
+	cfg    ReadConfig
+	order  *order
+	pinned int // chunks that waiting events may keep; 0 is maxPinned
+	seq    uint64
+}
+
+// add takes the runs of the next chunk, and the caller's hold of it.
+func (m *merge) add(c *chunk) error {
+	defer c.release()
+	m.seq++
+	c.seq = m.seq
+	for _, s := range c.skipped {
+		m.cfg.Skipped(c.bytes(s.line), s.err)
+	}
+	if c.idle {
+		return m.order.flush()
+	}
+	for i := range c.runs {
+		if err := m.order.add(c, &c.runs[i]); err != nil {
+			return err
+		}
+	}
+	most := m.pinned
+	if most == 0 {
+		most = maxPinned
+	}
+	if m.order.pinned > most {
+		m.order.unpin(m.seq - uint64(most/2))
+	}
+	return nil
+}
+
+// salvage makes what it can of a damaged record: with a second it has a place
+// in time, so it is an event like any other.
+func salvage(r *record.Record) bool {
+	if r.Sec != 0 {
+		return true
+	}
+	i := bytes.Index(r.Raw, []byte("msg=audit("))
+	if i < 0 {
+		return false
+	}
+	sec, ok := record.Decimal(r.Raw[i+len("msg=audit("):])
+	if !ok || sec <= 0 || sec > maxSeconds {
+		return false
+	}
+	r.Sec = sec
+	return true
+}
+
+const maxSeconds = 1e12

@@ -1,0 +1,133 @@
+package logscan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Source is logs as a Source, which is open until Close.
+type Source struct {
+	Input      Input
+	Again      bool                         // it is scanned more than once: standard input is kept
+	EOETimeout time.Duration                // how much younger a record must be to end an event; 0 is 2 s
+	Skipped    func(line []byte, err error) // as Config has it
+
+	once  sync.Once // of what is said about the logs
+	spool *os.File  // standard input, where it is read more than once
+}
+
+var (
+	_ query.Source = (*Source)(nil)
+	_ query.Live   = (*Source)(nil)
+)
+
+// Close removes what was kept.
+func (s *Source) Close() error {
+	if s.spool == nil {
+		return nil
+	}
+	return s.spool.Close()
+}
+
+// open opens the logs from their beginning.
+func (s *Source) open() (*Logs, error) {
+	in := s.Input
+	in.Notes = io.Discard
+	s.once.Do(func() { in.Notes = s.Input.Notes })
+	paths, err := in.Files()
+	if err != nil {
+		return nil, err
+	}
+	if len(paths) == 1 && paths[0] == Stdin && s.Again {
+		return s.again()
+	}
+	return in.OpenFiles(paths)
+}
+
+// again is standard input, kept in a file without a name to be read again.
+func (s *Source) again() (*Logs, error) {
+	if s.spool == nil {
+		f, err := os.CreateTemp("", "search-*")
+		if err != nil {
+			return nil, fmt.Errorf("keep the input to read it again: %w", err)
+		}
+		s.spool = f
+		_, err = io.Copy(f, s.Input.In)
+		if err = errors.Join(os.Remove(f.Name()), err); err != nil {
+			return nil, fmt.Errorf("keep the input to read it again: %w", err)
+		}
+	}
+	if _, err := s.spool.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read the input again: %w", err)
+	}
+	return &Logs{readers: []io.Reader{s.spool}}, nil
+}
+
+// Scan implements Source.
+func (s *Source) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) (err error) {
+	logs, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer logs.Close()
+	cfg := Config{Query: q, EOETimeout: s.EOETimeout, Skipped: s.Skipped}
+	if q.Reverse {
+		back := &backwards{keep: limit}
+		defer func() { err = errors.Join(err, back.close()) }()
+		err := Scan(ctx, logs, cfg, newKeeper, func(list []*event.Event) error {
+			for _, ev := range list {
+				if err := back.add(ev); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return stopped(back.each(fn))
+	}
+	n := uint64(0)
+	return Scan(ctx, logs, cfg, newKeeper, func(list []*event.Event) error {
+		for _, ev := range list {
+			if err := fn(ev); err != nil {
+				return err
+			}
+			if n++; n == limit {
+				return query.ErrStop
+			}
+		}
+		return nil
+	})
+}
+
+func stopped(err error) error {
+	if errors.Is(err, query.ErrStop) {
+		return nil
+	}
+	return err
+}
+
+// keeper is the worker that hands events on.
+type keeper struct{ list []*event.Event }
+
+func newKeeper() (Worker[[]*event.Event], error) { return &keeper{}, nil }
+
+func (k *keeper) Event(ev *event.Event) error {
+	k.list = append(k.list, keepEvent(ev))
+	return nil
+}
+
+func (k *keeper) Flush() ([]*event.Event, error) {
+	list := k.list
+	k.list = nil
+	return list, nil
+}

@@ -1,0 +1,72 @@
+package output
+
+import (
+	"bytes"
+	"strconv"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// interpretFormat is the records in words, the last first, each behind its type
+// and the local time.
+type interpretFormat struct {
+	loc   *time.Location
+	date  string // of strftime
+	in    *interpret.Interpreter
+	stamp []byte // the time in words, of the second below
+	sec   int64
+	shell bool
+}
+
+func newInterpretFormat(o *Config, loc *time.Location) *interpretFormat {
+	names := o.Names
+	if names == nil {
+		names = nss.New(nss.Config{})
+	}
+	return &interpretFormat{
+		loc: loc, date: DateLayout(o.Locale), sec: -1, shell: o.Escape >= interpret.EscapeShell,
+		in: interpret.New(interpret.Config{Names: names, Escape: o.Escape}),
+	}
+}
+
+func (*interpretFormat) Head(dst []byte) []byte { return dst }
+
+func (w *interpretFormat) Append(dst []byte, ev *event.Event) []byte {
+	dst = append(dst, "----\n"...)
+	if sec := ev.Ms / 1000; sec != w.sec {
+		w.sec = sec
+		w.stamp = appendTime(w.stamp[:0], w.date+" %H:%M:%S", time.Unix(sec, 0).In(w.loc))
+	}
+	for i := len(ev.Records) - 1; i >= 0; i-- {
+		r := &ev.Records[i]
+		dst = w.appendHead(dst, ev, r)
+		dst = append(w.in.AppendBody(dst, r), '\n')
+		if r.Type >= tables.DaemonStart && r.Type < tables.Syscall {
+			break // the stock tool takes a daemon's event to be one record
+		}
+	}
+	return dst
+}
+
+// appendHead appends "[node=NAME ]type=TYPE msg=audit(DATE TIME.MILLIS:SERIAL) :
+// ".
+func (w *interpretFormat) appendHead(dst []byte, ev *event.Event, r *record.Record) []byte {
+	if ev.Node != nil {
+		dst = append(append(append(dst, "node="...), ev.Node...), ' ')
+	}
+	dst = append(append(dst, "type="...), r.TypeName...)
+	dst = append(append(dst, " msg=audit("...), w.stamp...)
+	dst = append(dst, '.')
+	ms := ev.Ms % 1000
+	dst = append(dst, byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10), ':')
+	dst = append(strconv.AppendUint(dst, ev.Serial, 10), ") :"...)
+	if w.shell && bytes.IndexByte(r.Body, '=') < 0 { // text without a field is escaped with what is before it
+		dst = append(dst, '\\')
+	}
+	return append(dst, ' ')
+}

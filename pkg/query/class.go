@@ -1,0 +1,121 @@
+package query
+
+import "github.com/auditfleet/auditfleet/pkg/tables"
+
+// Class is how a record's type decides which of its fields are searched and
+// reported. The stock tools look at a dozen layouts and ignore all other types: an
+// EXECVE record, for one, has nothing to search for.
+type Class uint8
+
+const (
+	ClassNone      Class = iota
+	ClassSyscall         // the task's properties and the call's
+	ClassTask            // the task's properties and a result: FEATURE_CHANGE, ANOM_LINK
+	ClassCWD             // working directory
+	ClassPath            // a file name and its object context
+	ClassAVCPath         // path= only
+	ClassUser            // what a program sent: sender's properties, then msg='…'
+	ClassUserAVC         // the same around a user-space object manager's decision
+	ClassSockaddr        // an address or a socket's path
+	ClassLogin           // a login uid being set
+	ClassObj             // obj= only
+	ClassDaemon          // an audit daemon about itself
+	ClassPeer            // an audit daemon about a connection
+	ClassConfig          // CONFIG_CHANGE
+	ClassMAC             // policy load, labels: the login uid and little else
+	ClassAVC             // a kernel security module's decision
+	ClassPacket          // NETFILTER_PKT
+	ClassAnom            // SECCOMP, ABEND, PROMISCUOUS
+	ClassIntegrity       // IMA, IPE
+	ClassKernel          // NETFILTER_CFG, EVENT_LISTENER: fills only what is missing
+	ClassTTY             // keystrokes
+	NumClasses
+)
+
+// classes is ClassOf for the types that have one.
+var classes = makeClasses()
+
+func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
+	set := func(to Class, low, high uint16) {
+		for t := low; t <= high; t++ {
+			c[t] = to
+		}
+	}
+	set(ClassUser, tables.User, tables.User)
+	set(ClassUser, tables.FirstUserMsg, tables.LastUserMsg)
+	set(ClassUser, tables.FirstUserAnom, tables.LastUserMsg2)
+	set(ClassMAC, tables.MACPolicyLoad, tables.MACUnlblStcDel)
+	set(ClassIntegrity, tables.IntegrityData, tables.IntegrityRule)
+	for to, types := range map[Class][]uint16{
+		ClassSyscall: {tables.Syscall}, ClassTask: {tables.FeatureChange, tables.AnomLink}, ClassCWD: {tables.CWD},
+		ClassPath: {tables.Path}, ClassAVCPath: {tables.AVCPath}, ClassUserAVC: {tables.UserAVC}, ClassSockaddr: {tables.SockAddr},
+		ClassLogin: {tables.Login}, ClassObj: {tables.IPC, tables.ObjPID}, ClassConfig: {tables.ConfigChange}, ClassAVC: {tables.AVC},
+		ClassDaemon: {
+			tables.DaemonStart, tables.DaemonEnd, tables.DaemonAbort, tables.DaemonConfig, tables.DaemonRotate, tables.DaemonResume,
+		},
+		ClassPeer: {tables.DaemonAccept, tables.DaemonClose}, ClassPacket: {tables.NetfilterPkt},
+		ClassAnom:   {tables.Seccomp, tables.AnomPromiscuous, tables.AnomAbend},
+		ClassKernel: {tables.NetfilterCfg, tables.EventListener}, ClassTTY: {tables.TTY},
+	} {
+		for _, t := range types {
+			c[t] = to
+		}
+	}
+	return c
+}
+
+// ClassOf follows the choice of ausearch and aureport 3.0.9 for each type.
+func ClassOf(t uint16) Class {
+	if t > tables.LastUserMsg2 {
+		return ClassNone
+	}
+	return classes[t]
+}
+
+// fieldSet is a set of Fields.
+type fieldSet uint32
+
+func setOf(fields ...Field) fieldSet {
+	var s fieldSet
+	for _, f := range fields {
+		s |= 1 << f
+	}
+	return s
+}
+
+func (s fieldSet) has(f Field) bool { return s&(1<<f) != 0 }
+
+const allFields fieldSet = 1<<NumFields - 1
+
+// supplies says which fields a class of record can set, so that a search for a
+// key need not read PATH records.
+var supplies = [NumClasses]fieldSet{
+	ClassSyscall: setOf(FieldArch, FieldSyscall, FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName,
+		FieldUID, FieldUIDName, FieldEUID, FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession,
+		FieldComm, FieldExe, FieldSubject, FieldKey),
+	ClassTask: setOf(FieldSuccess, FieldPPID, FieldPID, FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldEUID,
+		FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession, FieldComm, FieldExe, FieldSubject),
+	ClassCWD:     setOf(FieldFile),
+	ClassPath:    setOf(FieldFile, FieldObject),
+	ClassAVCPath: setOf(FieldFile),
+	ClassUser: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject, FieldGID,
+		FieldGIDName, FieldVM, FieldUUID, FieldFile, FieldComm, FieldAcct, FieldHost, FieldTerminal, FieldExe, FieldSuccess),
+	ClassUserAVC: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject,
+		FieldVM, FieldUUID, FieldFile, FieldComm, FieldAcct, FieldHost, FieldTerminal, FieldExe, FieldSuccess),
+	ClassSockaddr: setOf(FieldHost, FieldFile),
+	ClassLogin:    setOf(FieldPID, FieldUID, FieldUIDName, FieldSubject, FieldAUID, FieldAUIDName, FieldSuccess, FieldSession),
+	ClassObj:      setOf(FieldObject),
+	ClassDaemon:   setOf(FieldAUID, FieldAUIDName, FieldPID, FieldUID, FieldUIDName, FieldSession, FieldSubject, FieldSuccess),
+	ClassPeer:     setOf(FieldHost, FieldSuccess),
+	ClassConfig:   setOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess, FieldFile),
+	ClassMAC:      setOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess),
+	ClassAVC:      setOf(FieldSuccess, FieldPID, FieldComm, FieldFile, FieldSubject, FieldObject),
+	ClassPacket:   setOf(FieldHost, FieldObject),
+	ClassAnom: setOf(FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldGID, FieldGIDName, FieldSession, FieldSubject, FieldPID, FieldComm,
+		FieldExe, FieldArch, FieldSyscall, FieldSuccess),
+	ClassIntegrity: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldComm,
+		FieldFile, FieldSuccess),
+	ClassKernel: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldTerminal, FieldSession, FieldSubject,
+		FieldComm, FieldExe, FieldSuccess),
+	ClassTTY: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldComm),
+}

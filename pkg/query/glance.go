@@ -1,0 +1,79 @@
+package query
+
+import (
+	"bytes"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// glance is a condition on the text of an event that holds where a term does: a
+// field of that name with that number in it. Where an index cannot tell events
+// apart, looking for one is a fraction of parsing them.
+type glance struct {
+	names []string // with their '='
+	cut   bool     // the number is cut to 32 bits
+	n     int64
+}
+
+// glanceOf makes a term's. It is for fields that are set from records only: a few
+// have a number where no record says one (kernelDefaults).
+func glanceOf(t *matchTerm) (g glance, ok bool) {
+	if t.Op != OpEqual || len(t.Fields) != 1 || !t.numbers.has(t.Fields[0]) {
+		return g, false
+	}
+	f := t.Fields[0]
+	g.n = t.number[f]
+	switch f {
+	case FieldPID:
+		g.names = []string{"pid="}
+	case FieldPPID:
+		g.names = []string{"ppid="}
+	case FieldExit:
+		g.names = []string{"exit="}
+	case FieldSyscall:
+		g.names = []string{"syscall="}
+	case FieldAUID:
+		g.names, g.cut = []string{"auid=", "loginuid="}, true
+	case FieldSession:
+		g.names, g.cut = []string{"ses="}, true
+	}
+	return g, len(g.names) > 0 && (!g.cut || g.n != UnsetID)
+}
+
+// in says whether the text has such a field. The name may be the end of another.
+func (g *glance) in(text []byte) bool {
+	for _, name := range g.names {
+		for rest := text; ; {
+			i := bytes.Index(rest, []byte(name))
+			if i < 0 {
+				break
+			}
+			rest = rest[i+len(name):]
+			v := rest
+			if len(v) > 0 && (v[0] == '"' || v[0] == '\'') {
+				v = v[1:]
+			}
+			n, ok := record.Decimal(v)
+			if ok && (n == g.n || g.cut && int64(uint32(n)) == g.n) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// MayMatch says whether an event whose records are in text can be what the query
+// asks for. It is much cheaper than parsing the event, and may say yes to too many.
+func (m *Matcher) MayMatch(text []byte) bool {
+	for i := range m.glances {
+		if !m.glances[i].in(text) {
+			return false
+		}
+	}
+	for i := range m.skim {
+		if l := &m.skim[i]; !bytes.Contains(text, l.plain) && !bytes.Contains(text, l.hex) {
+			return false
+		}
+	}
+	return true
+}

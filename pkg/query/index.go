@@ -1,0 +1,155 @@
+package query
+
+import (
+	"bytes"
+	"encoding/binary"
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// What an index has beside the fields an event can be searched by: what it takes
+// to count events without looking at them, as the summaries of reports do. An
+// event has a value of each once, so that an index which knows how many events
+// have a value cannot say how often an event has it; these fields say the rest.
+// Their numbers leave room for more fields to search by: neither are renumbered.
+const (
+	FieldShape     Field = indexOnly + iota // one value an event, see Shape
+	FieldCWD                                // a value of FieldFile that the event has only as its working directory
+	FieldFileAgain                          // a value of FieldFile that the event has twice, not counting the working directory
+	FieldKeyAgain                           // a value of FieldKey that the event has twice
+	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
+
+	// NumIndexed is one more than the greatest field in an index.
+	NumIndexed = int(FieldOdd) + 1
+
+	indexOnly = 64
+)
+
+// The reports take of a few odd events what a search does not: the first of two
+// values in one record, say, where a search takes the last. Whatever reads a field
+// in two ways has to mark the event, by oddIf; TestTallied compares the two.
+func (it *items) oddIf(odd bool) { it.odd = it.odd || odd }
+
+// Index is Extract with what only an index has.
+func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
+	x.Extract(ev, add)
+	it := &x.it
+	if it.hasCWD && !contains(it.files, it.cwd) {
+		add(FieldCWD, it.cwd)
+	}
+	x.again(it.files, FieldFileAgain, add)
+	x.again(it.keys, FieldKeyAgain, add)
+	x.scratch = x.appendShape(x.scratch[:0], ev)
+	add(FieldShape, x.scratch)
+	if it.odd {
+		add(FieldOdd, []byte("1"))
+	}
+}
+
+// again adds the values that are there twice. What is there more often is odd, and
+// so are so many values that looking would take long.
+func (x *Extractor) again(list [][]byte, f Field, add func(Field, []byte)) {
+	const most = 12
+	if len(list) > most {
+		x.it.odd = true
+		return
+	}
+	for i := 1; i < len(list); i++ {
+		n := 0
+		for _, before := range list[:i] {
+			if bytes.Equal(before, list[i]) {
+				n++
+			}
+		}
+		if n == 1 {
+			add(f, list[i])
+		}
+		x.it.oddIf(n > 1)
+	}
+}
+
+func contains(list [][]byte, v []byte) bool {
+	for _, have := range list {
+		if bytes.Equal(have, v) {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *Extractor) cwd(f record.Field) {
+	x.it.cwd, x.it.hasCWD = x.decoded(f), true
+	x.it.oddIf(bytes.IndexByte(x.it.cwd, 0) >= 0)
+}
+
+// Shape is what kind of event one is.
+type Shape struct {
+	Types   []uint16 // of its records, each once, in order
+	Known   bool     // whether it succeeded is said
+	Success bool
+	Call    bool // it has a system call
+}
+
+const (
+	shapeKnown = 1 << iota
+	shapeSuccess
+	shapeCall
+
+	shapeTypes = 32 // an event with more is odd
+)
+
+// appendShape appends the value of FieldShape: a byte of flags, then the types,
+// two bytes each, the greater one first.
+func (x *Extractor) appendShape(dst []byte, ev *event.Event) []byte {
+	it := &x.it
+	flags := byte(0)
+	if it.set.has(FieldSuccess) {
+		flags |= shapeKnown
+		if it.nums[FieldSuccess] != 0 {
+			flags |= shapeSuccess
+		}
+	}
+	if it.set.has(FieldSyscall) && int32(it.nums[FieldSyscall]) >= 0 {
+		flags |= shapeCall
+	}
+	dst = append(dst, flags)
+next:
+	for i := range ev.Records {
+		t := ev.Records[i].Type
+		for at := 1; at < len(dst); at += 2 {
+			if binary.BigEndian.Uint16(dst[at:]) == t {
+				continue next
+			}
+		}
+		if len(dst) > 2*shapeTypes {
+			it.odd = true
+			break
+		}
+		dst = binary.BigEndian.AppendUint16(dst, t)
+	}
+	return dst
+}
+
+// ParseShape reads a value of FieldShape.
+func ParseShape(v []byte) (s Shape, ok bool) {
+	if len(v)%2 == 0 {
+		return s, false
+	}
+	s.Known, s.Success, s.Call = v[0]&shapeKnown != 0, v[0]&shapeSuccess != 0, v[0]&shapeCall != 0
+	for at := 1; at < len(v); at += 2 {
+		s.Types = append(s.Types, binary.BigEndian.Uint16(v[at:]))
+	}
+	return s, true
+}
+
+// indexNames are those of the fields that only an index has.
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd"}
+
+func indexName(f Field) string {
+	if i := int(f) - indexOnly; i >= 0 && i < len(indexNames) {
+		return indexNames[i]
+	}
+	return "field-" + strconv.Itoa(int(f))
+}

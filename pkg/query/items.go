@@ -1,0 +1,168 @@
+package query
+
+import (
+	"strconv"
+
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
+
+// items is all that can be searched in one event. Numbers have one value, the
+// last record's that has it, as in the stock tool; so do most strings.
+type items struct {
+	set  fieldSet // which of the single values below are set
+	nums [NumFields]int64
+	strs [NumFields][]byte
+
+	keys, files, subjects, objects [][]byte
+	cwd                            []byte
+	hasCWD                         bool
+	odd                            bool // see FieldOdd
+}
+
+func (it *items) reset() {
+	it.set = 0
+	it.keys, it.files = it.keys[:0], it.files[:0]
+	it.subjects, it.objects = it.subjects[:0], it.objects[:0]
+	it.cwd, it.hasCWD, it.odd = nil, false, false
+}
+
+func (it *items) num(f Field, n int64) {
+	it.nums[f] = n
+	it.set |= 1 << f
+}
+
+func (it *items) str(f Field, s []byte) {
+	it.strs[f] = s
+	it.set |= 1 << f
+}
+
+func (it *items) unset(f Field) { it.set &^= 1 << f }
+
+// numeric is the fields whose values are numbers; FieldSuccess is 1 or 0 and
+// FieldArch an AUDIT_ARCH_* number.
+const numeric fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldAUID | 1<<FieldUID | 1<<FieldEUID | 1<<FieldGID | 1<<FieldEGID |
+	1<<FieldSession | 1<<FieldSyscall | 1<<FieldArch | 1<<FieldSuccess | 1<<FieldExit
+
+// list returns the values of a field that can have several.
+func (it *items) list(f Field) [][]byte {
+	switch f {
+	case FieldKey:
+		return it.keys
+	case FieldFile:
+		return it.files
+	case FieldSubject:
+		return it.subjects
+	case FieldObject:
+		return it.objects
+	}
+	return nil
+}
+
+// each hands every value to add, in its normal form.
+func (it *items) each(scratch []byte, add func(Field, []byte)) []byte {
+	for f := range Field(NumFields) {
+		switch {
+		case f == FieldType:
+		case it.set.has(f) && numeric.has(f):
+			scratch = appendNumber(scratch[:0], f, it.nums[f])
+			add(f, scratch)
+		case it.set.has(f):
+			add(f, it.strs[f])
+		default:
+			for _, v := range it.list(f) {
+				add(f, v)
+			}
+		}
+	}
+	if it.hasCWD {
+		add(FieldFile, it.cwd)
+	}
+	return scratch
+}
+
+// appendNumber appends the normal form of a numeric field's value.
+func appendNumber(dst []byte, f Field, n int64) []byte {
+	switch f {
+	case FieldSuccess:
+		if n == 0 {
+			return append(dst, "no"...)
+		}
+		return append(dst, "yes"...)
+	case FieldArch:
+		if name, ok := tables.ArchName(uint32(n)); ok {
+			return append(dst, name...)
+		}
+		return strconv.AppendUint(dst, uint64(uint32(n)), 16)
+	}
+	return strconv.AppendInt(dst, n, 10)
+}
+
+// Number is the normal form of a numeric field's value.
+func Number(f Field, n int64) string { return string(appendNumber(nil, f, n)) }
+
+// parseNumber reads the normal form of a numeric field's value.
+func parseNumber(f Field, s string) (int64, bool) {
+	switch f {
+	case FieldSuccess:
+		return int64(b2i(s == "yes")), s == "yes" || s == "no"
+	case FieldArch:
+		if n, ok := tables.ArchByName(s); ok {
+			return int64(n), true
+		}
+		n, err := strconv.ParseUint(s, 16, 32)
+		return int64(n), err == nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	return n, err == nil
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// id is a user, group or session id: 32 bits, -1 being 4294967295.
+func (it *items) id(f Field, v record.Field) {
+	if n, ok := record.Decimal(v.Value); ok {
+		it.num(f, int64(uint32(n)))
+	}
+}
+
+func (it *items) number(f Field, v record.Field) {
+	if n, ok := record.Decimal(v.Value); ok {
+		it.num(f, n)
+	}
+}
+
+// result is res=1 or res=0, as the kernel writes it; other numbers are neither.
+func (it *items) result(v record.Field) {
+	switch n, ok := record.Decimal(v.Value); {
+	case ok && (n == 0 || n == 1):
+		it.num(FieldSuccess, n)
+	case ok:
+		it.unset(FieldSuccess)
+	default: // a word, which the stock tool reads as 0
+		it.num(FieldSuccess, 0)
+	}
+}
+
+// hex32 reads an arch=c000003e.
+func hex32(v []byte) (n uint32, ok bool) {
+	if len(v) == 0 || len(v) > 8 {
+		return 0, false
+	}
+	for _, c := range v {
+		switch {
+		case c-'0' <= 9:
+			n = n<<4 | uint32(c-'0')
+		case (c|0x20) >= 'a' && (c|0x20) <= 'f':
+			n = n<<4 | uint32((c|0x20)-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}

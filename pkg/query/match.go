@@ -1,0 +1,248 @@
+package query
+
+import (
+	"bytes"
+	"encoding/hex"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// Matcher decides for one Query. It keeps its buffers from one event to the
+// next: it is for one goroutine, and many may be made of one Query.
+type Matcher struct {
+	q       *Query
+	x       Extractor
+	need    fieldSet
+	types   map[uint32]bool
+	terms   []matchTerm
+	skim    []literal
+	glances []glance // those of one name first
+	// filters are decided last: they may cost most.
+	filters []filter
+	never   bool // a filter makes no sense
+	words   words
+}
+
+// literal is a term's text as a record must hold it for the term to match:
+// quoted, or in the kernel's hex.
+type literal struct{ plain, hex []byte }
+
+// matchTerm is a Term with its constants read.
+type matchTerm struct {
+	*Term
+	text    []byte
+	re      *regexp.Regexp   // OpRegexp's Text
+	number  [NumFields]int64 // Text as a number of each field in numbers
+	numbers fieldSet
+	user    int64 // OpUser's Number
+	hasUser bool
+}
+
+// NewMatcher returns a Matcher for q, which must not be changed while it is used.
+func NewMatcher(q *Query) *Matcher {
+	m := &Matcher{q: q, terms: make([]matchTerm, len(q.Terms))}
+	for i := range q.Terms {
+		t := &m.terms[i]
+		m.need |= t.read(&q.Terms[i])
+		if l, ok := literalOf(t); ok {
+			m.skim = append(m.skim, l)
+		}
+		if g, ok := glanceOf(t); ok {
+			m.glances = append(m.glances, g)
+		}
+	}
+	slices.SortStableFunc(m.glances, func(a, b glance) int { return len(a.names) - len(b.names) })
+	for i := range q.Filters {
+		f, err := q.Filters[i].compile()
+		if err != nil { // Check says so
+			m.never = true
+			continue
+		}
+		m.need |= f.need
+		m.skim = append(m.skim, f.literals()...)
+		m.filters = append(m.filters, *f)
+	}
+	if len(q.Types) > 0 {
+		m.types = make(map[uint32]bool, len(q.Types))
+		for _, t := range q.Types {
+			m.types[t] = true
+		}
+	}
+	return m
+}
+
+// read takes a Term up and returns the fields it looks at.
+func (t *matchTerm) read(from *Term) (need fieldSet) {
+	t.Term, t.text = from, []byte(from.Text)
+	for _, f := range t.Fields {
+		if int(f) >= NumFields {
+			continue
+		}
+		need |= 1 << f
+		if n, ok := parseNumber(f, t.Text); ok && numeric.has(f) {
+			t.number[f] = n
+			t.numbers |= 1 << f
+		}
+	}
+	switch t.Op {
+	case OpUser:
+		t.user, t.hasUser = parseNumber(FieldUID, t.Number)
+	case OpRegexp:
+		t.re, _ = regexp.Compile(t.Text) // Check says what is wrong with it
+	}
+	return need
+}
+
+// skimmed is the fields whose values stand in a record as they are, or in hex. An
+// address is made from a socket's bytes, and a few terminals and programs out of
+// nothing (kernelDefaults).
+const skimmed fieldSet = 1<<FieldKey | 1<<FieldComm | 1<<FieldFile | 1<<FieldSubject | 1<<FieldObject | 1<<FieldAcct |
+	1<<FieldUUID | 1<<FieldVM | 1<<FieldExe
+
+func literalOf(t *matchTerm) (literal, bool) {
+	if t.Op != OpContains && t.Op != OpEqual || len(t.text) == 0 {
+		return literal{}, false
+	}
+	for _, f := range t.Fields {
+		switch {
+		case int(f) >= NumFields || !skimmed.has(f):
+			return literal{}, false
+		case f == FieldExe && strings.Contains(noExe, t.Text):
+			return literal{}, false
+		case f == FieldFile && (strings.Contains(t.Text, "/.") || strings.HasSuffix(t.Text, "/")):
+			return literal{}, false // may reach over where a working directory was joined to ./name
+		}
+	}
+	return hexLiteral(t.text), true
+}
+
+func hexLiteral(text []byte) literal {
+	return literal{text, []byte(strings.ToUpper(hex.EncodeToString(text)))}
+}
+
+func (l *literal) in(ev *event.Event) bool {
+	for i := range ev.Records {
+		if raw := ev.Records[i].Raw; bytes.Contains(raw, l.plain) || bytes.Contains(raw, l.hex) {
+			return true
+		}
+	}
+	return false
+}
+
+// Match says whether ev is what q asks for. It is for single events; a scan
+// makes one Matcher instead.
+func (q *Query) Match(ev *event.Event) bool { return NewMatcher(q).Match(ev) }
+
+// Match says whether ev is what the query asks for.
+func (m *Matcher) Match(ev *event.Event) bool {
+	q := m.q
+	if q.StartMs != 0 && ev.Ms < q.StartMs || q.EndMs != 0 && ev.Ms > q.EndMs {
+		return false
+	}
+	if q.HasSerial && ev.Serial != q.Serial {
+		return false
+	}
+	if len(q.Nodes) > 0 && !m.node(ev.Node) {
+		return false
+	}
+	if !q.IsFrom(ev.From) {
+		return false
+	}
+	if m.types != nil && !m.typed(ev) {
+		return false
+	}
+	if len(m.terms) == 0 && len(m.filters) == 0 {
+		return !m.never
+	}
+	for i := range m.skim {
+		if !m.skim[i].in(ev) {
+			return false
+		}
+	}
+	if m.need != 0 {
+		m.x.read(ev, m.need)
+	}
+	for i := range m.terms {
+		if !m.terms[i].match(&m.x.it) {
+			return false
+		}
+	}
+	for i := range m.filters {
+		if !m.filters[i].match(m, ev) {
+			return false
+		}
+	}
+	return !m.never
+}
+
+func (m *Matcher) node(node []byte) bool {
+	if node == nil {
+		return false
+	}
+	for _, n := range m.q.Nodes {
+		if string(node) == n {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Matcher) typed(ev *event.Event) bool {
+	for i := range ev.Records {
+		if t := ev.Records[i].Type; t != 0 && m.types[uint32(t)] {
+			return true
+		}
+	}
+	return false
+}
+
+func (t *matchTerm) match(it *items) bool {
+	for _, f := range t.Fields {
+		if int(f) >= NumFields {
+			continue
+		}
+		switch {
+		case t.Op == OpUser && numeric.has(f):
+			// A name in the record decides; without one the number does, by
+			// this machine's accounts.
+			if it.set.has(f) && !it.set.has(f.Name()) && t.hasUser && it.nums[f] == t.user {
+				return true
+			}
+		case t.Op == OpRegexp && numeric.has(f):
+			if it.set.has(f) && t.value(appendNumber(nil, f, it.nums[f])) {
+				return true
+			}
+		case numeric.has(f):
+			if it.set.has(f) && t.numbers.has(f) && it.nums[f] == t.number[f] {
+				return true
+			}
+		case it.set.has(f):
+			if t.value(it.strs[f]) {
+				return true
+			}
+		default:
+			for _, v := range it.list(f) {
+				if t.value(v) {
+					return true
+				}
+			}
+			if f == FieldFile && it.hasCWD && t.value(it.cwd) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (t *matchTerm) value(v []byte) bool {
+	switch t.Op {
+	case OpContains:
+		return bytes.Contains(v, t.text)
+	case OpRegexp:
+		return t.re != nil && t.re.Match(v)
+	}
+	return bytes.Equal(v, t.text)
+}

@@ -1,0 +1,133 @@
+package query
+
+import "github.com/auditfleet/auditfleet/pkg/event"
+
+// Tally is what many events add up to: how many of them have each value of the
+// fields counted. It is for one goroutine.
+type Tally struct {
+	FirstMs, LastMs int64 // of their times, when Any
+	Any             bool
+	fields          [NumIndexed]*Values
+	x               Extractor
+	n               uint64
+	by              int64
+	add             func(Field, []byte)
+}
+
+// Values are the values of one field and how many events have each.
+type Values struct {
+	all  map[string]*valueCount
+	list []*valueCount // as they came
+}
+
+type valueCount struct {
+	v    string
+	n    int64
+	last uint64 // the event that was counted last
+}
+
+// NewTally returns a tally of some fields.
+func NewTally(fields []Field) *Tally {
+	t := &Tally{}
+	for _, f := range fields {
+		t.fields[f] = &Values{all: map[string]*valueCount{}}
+	}
+	t.add = func(f Field, v []byte) {
+		if vs := t.fields[f]; vs != nil {
+			// As in an index, an event has a value once.
+			if c := vs.of(v); c.last != t.n {
+				c.last = t.n
+				c.n += t.by
+			}
+		}
+	}
+	return t
+}
+
+// Of is the field's values; nil when it is not counted.
+func (t *Tally) Of(f Field) *Values { return t.fields[f] }
+
+// Time counts times in.
+func (t *Tally) Time(first, last int64) {
+	if !t.Any || first < t.FirstMs {
+		t.FirstMs = first
+	}
+	if !t.Any || last > t.LastMs {
+		t.LastMs = last
+	}
+	t.Any = true
+}
+
+// TakeBack takes the values of an event off that were counted in.
+func (t *Tally) TakeBack(ev *event.Event) {
+	t.n++
+	t.by = -1
+	t.x.Index(ev, t.add)
+}
+
+// Merge adds another tally of the same fields, which is used up.
+func (t *Tally) Merge(o *Tally) {
+	if o.Any {
+		t.Time(o.FirstMs, o.LastMs)
+	}
+	t.n = max(t.n, o.n) // counts may come over as they are
+	for f, vs := range o.fields {
+		if mine := t.fields[f]; mine != nil && vs != nil {
+			if len(mine.list) == 0 {
+				*mine, *vs = *vs, *mine // millions of values at times
+				continue
+			}
+			for _, c := range vs.list {
+				mine.AddString(c.v, c.n)
+			}
+		}
+	}
+}
+
+func (vs *Values) of(v []byte) *valueCount {
+	if c := vs.all[string(v)]; c != nil {
+		return c
+	}
+	return vs.make(string(v))
+}
+
+func (vs *Values) make(v string) *valueCount {
+	c := &valueCount{v: v}
+	vs.all[v] = c
+	vs.list = append(vs.list, c)
+	return c
+}
+
+// Add counts n more events with a value.
+func (vs *Values) Add(v []byte, n int64) {
+	if n != 0 {
+		vs.of(v).n += n
+	}
+}
+
+// AddString is Add of a string, which is kept.
+func (vs *Values) AddString(v string, n int64) {
+	c := vs.all[v]
+	if c == nil {
+		if n == 0 {
+			return
+		}
+		c = vs.make(v)
+	}
+	c.n += n
+}
+
+// Each calls fn with each value that some event has.
+func (vs *Values) Each(fn func(v string, n int64)) {
+	if vs == nil {
+		return
+	}
+	for _, c := range vs.list {
+		if c.n != 0 {
+			fn(c.v, c.n)
+		}
+	}
+}
+
+// Len is about how many values there are.
+func (vs *Values) Len() int { return len(vs.list) }
