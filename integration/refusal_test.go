@@ -70,7 +70,7 @@ func (p *peer) reply(c net.Conn, wait time.Duration) {
 	if _, err := io.ReadFull(c, text); err != nil {
 		p.t.Fatal(err)
 	}
-	f, _, err := remote.Decode(slices.Concat(head, text))
+	f, _, err := new(remote.Decoder).Decode(slices.Concat(head, text))
 	if err != nil {
 		p.t.Fatal(err)
 	}

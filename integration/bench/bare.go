@@ -136,8 +136,9 @@ func watch(poll, fd int) error {
 
 // answer appends an ACK of each frame; stop-and-wait senders send whole ones.
 func answer(dst, in []byte) ([]byte, error) {
+	var dec remote.Decoder
 	for len(in) > 0 {
-		f, n, err := remote.Decode(in)
+		f, n, err := dec.Decode(in)
 		if err != nil || n == 0 {
 			return nil, fmt.Errorf("not a whole frame: %w", err)
 		}

@@ -117,7 +117,7 @@ func (b *bench) oneRecord(i int, addr string) (net.Conn, error) {
 	if _, err := s.Read(reply); err != nil {
 		return s, err
 	}
-	f, _, err := remote.Decode(reply)
+	f, _, err := new(remote.Decoder).Decode(reply)
 	if err == nil && f.Type != remote.Ack {
 		err = fmt.Errorf("got %v instead of an ACK", f.Type)
 	}

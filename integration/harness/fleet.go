@@ -225,7 +225,7 @@ func (s *fleetSender) reply(in *bufio.Reader, seq uint32) error {
 	if _, err := io.ReadFull(in, b); err != nil {
 		return err
 	}
-	f, n, err := remote.Decode(b)
+	f, n, err := new(remote.Decoder).Decode(b)
 	switch {
 	case err != nil || n == 0:
 		return fmt.Errorf("%w: sender %d: %x: %w", errProtocol, s.id, b, err)

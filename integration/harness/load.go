@@ -225,8 +225,9 @@ func (c *loadConn) drive(s net.Conn, window int, stopAt time.Time) error {
 func (c *loadConn) replies(buf []byte, sentAt []time.Time) ([]byte, error) {
 	now := time.Now()
 	rest := buf
+	var dec remote.Decoder
 	for {
-		f, n, err := remote.Decode(rest)
+		f, n, err := dec.Decode(rest)
 		if err != nil {
 			return nil, err
 		}

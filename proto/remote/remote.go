@@ -81,7 +81,7 @@ const (
 	MaxFrame = HeaderSize + MaxLength
 )
 
-// What Decode returns for bytes that can't be the beginning of a frame. There is
+// What Decoder.Decode returns for bytes that can't be the beginning of a frame. There is
 // no way to find the next frame after any of them: the connection must be closed.
 var (
 	// ErrVersion is returned when a header's version isn't 0.
@@ -104,30 +104,18 @@ type Frame struct {
 	ASCII   bool   // an ascii line: it has no sequence id and gets no reply
 }
 
-// Decode takes one frame from the front of buf and says how many bytes it took.
-// n == 0 with no error means that buf holds no whole frame yet. An error is final:
-// it comes back, with n == 0, however many bytes are added.
-//
-// When a buffer grows by little pieces, use a Decoder: Decode looks for the end of
-// an ascii line from its beginning every time.
-func Decode(buf []byte) (f Frame, n int, err error) {
-	var d Decoder
-	return d.Decode(buf)
-}
-
-// Decoder is Decode for a stream: it remembers how much of an incomplete line it
+// Decoder cuts a stream into frames. It remembers how much of an incomplete line it
 // has looked at already, so that the cost of a stream doesn't depend on how it was
-// cut. The zero value is ready. Not for concurrent use.
+// cut. The zero value is ready, for one stream. Not for concurrent use.
 type Decoder struct {
 	scanned int // bytes at the front of the next buf known to hold no newline
 }
 
-// Reset makes d ready for another stream.
-func (d *Decoder) Reset() { d.scanned = 0 }
-
-// Decode is as the function of that name. After n == 0 without an error, the next
-// call's buf must begin with the same bytes, with more after them (it may have
-// moved); after n > 0 the next call's buf must begin at buf[n:].
+// Decode takes one frame from the front of buf and says how many bytes it took.
+// n == 0 with no error means that buf holds no whole frame yet: the next call's buf
+// must begin with the same bytes, with more after them (it may have moved). After
+// n > 0 the next call's buf must begin at buf[n:]. An error is final: it comes back,
+// with n == 0, however many bytes are added.
 func (d *Decoder) Decode(buf []byte) (f Frame, n int, err error) {
 	if d.scanned == 0 {
 		switch k := prefix(buf); {

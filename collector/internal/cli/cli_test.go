@@ -76,8 +76,9 @@ func send(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	var dec remote.Decoder
 	for len(got) > 0 {
-		f, n, err := remote.Decode(got)
+		f, n, err := dec.Decode(got)
 		if err != nil || n == 0 {
 			fmt.Fprintln(os.Stderr, "reply:", err)
 			return 1

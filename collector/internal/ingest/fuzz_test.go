@@ -11,8 +11,9 @@ import (
 
 // expected is what a stream must come to, by the codec's own reading of it in one piece.
 func expected(stream []byte) (stored, replies []string) {
+	var dec remote.Decoder
 	for {
-		f, n, err := remote.Decode(stream)
+		f, n, err := dec.Decode(stream)
 		if err != nil || n == 0 || !f.ASCII && f.Type.IsReply() {
 			return stored, replies
 		}

@@ -245,7 +245,7 @@ func (c *client) reply() string {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(10 * time.Second))
 	for {
-		f, n, err := remote.Decode(c.buf)
+		f, n, err := new(remote.Decoder).Decode(c.buf)
 		if err != nil {
 			c.t.Fatalf("the collector's reply: %v", err)
 		}

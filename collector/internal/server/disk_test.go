@@ -34,7 +34,7 @@ func sendOne(t *testing.T, c net.Conn, seq uint32, rec []byte) remote.Frame {
 	if _, err := io.ReadFull(c, buf[remote.HeaderSize:]); err != nil {
 		t.Fatalf("record %d: %v", seq, err)
 	}
-	f, _, err := remote.Decode(buf)
+	f, _, err := new(remote.Decoder).Decode(buf)
 	if err != nil || f.Seq != seq {
 		t.Fatalf("record %d: reply %v %d, %v", seq, f.Type, f.Seq, err)
 	}

@@ -354,7 +354,7 @@ func exchangeLow(t *testing.T, c io.ReadWriter, seq uint32, rec string) {
 	if _, err := io.ReadFull(c, got); err != nil {
 		t.Fatal(err)
 	}
-	if f, _, err := remote.Decode(got); err != nil || f.Type != remote.DiskLow || f.Seq != seq {
+	if f, _, err := new(remote.Decoder).Decode(got); err != nil || f.Type != remote.DiskLow || f.Seq != seq {
 		t.Errorf("reply %v, %v", f, err)
 	}
 }
