@@ -62,6 +62,11 @@ func (r *rig) close() error {
 	return err
 }
 
+// from is a sender in clear text.
+func from(addr netip.AddrPort) journal.Sender {
+	return journal.Sender{Addr: addr, Transport: event.TransportTCP}
+}
+
 func peer(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 60)
 }
@@ -81,7 +86,7 @@ func batches(t testing.TB, seed uint64, hosts, n, per int) (out []*journal.Batch
 		for _, r := range recs {
 			b := open[host]
 			if b == nil {
-				b = &journal.Batch{Conn: uint64(conns[host]), Peer: peer(conns[host]), Managed: true, Received: storetest.Start}
+				b = &journal.Batch{Conn: uint64(conns[host]), Sender: from(peer(conns[host])), Managed: true, Received: storetest.Start}
 				open[host] = b
 			}
 			seqs[host]++
@@ -187,7 +192,7 @@ func BenchmarkSearch(b *testing.B) {
 	defer r.close()
 	list, raw := batches(b, 1, 50, 1_000_000, 256)
 	rare := []byte(`node=web7.example.net type=SYSCALL msg=audit(1795334400.500:77): arch=c000003e syscall=2 success=yes exit=3 items=0 ppid=1 pid=999999 auid=1000 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm="cat" exe="/bin/cat" key="needle"`)
-	list = append(list, &journal.Batch{Conn: 9999, Peer: peer(9999), Received: storetest.Start, Records: []journal.Record{{Raw: rare}}})
+	list = append(list, &journal.Batch{Conn: 9999, Sender: from(peer(9999)), Received: storetest.Start, Records: []journal.Record{{Raw: rare}}})
 	var wg sync.WaitGroup
 	for _, x := range list {
 		wg.Add(1)

@@ -64,7 +64,7 @@ func childMain() bool {
 		f := strings.SplitN(strings.TrimSuffix(text, "\n"), " ", 3)
 		conn, _ := strconv.ParseUint(f[0], 10, 64)
 		seq, _ := strconv.ParseUint(f[1], 10, 32)
-		b := &journal.Batch{Conn: conn, Peer: peer(int(conn % 100)), Managed: true, Received: time.Now(),
+		b := &journal.Batch{Conn: conn, Sender: from(peer(int(conn % 100))), Managed: true, Received: time.Now(),
 			Records: []journal.Record{{Seq: uint32(seq), Raw: []byte(f[2])}}}
 		err = r.h.Submit(context.Background(), b, func(err error) {
 			if err != nil {
@@ -297,7 +297,7 @@ func (d *kdev) verify(t *testing.T, r *rig) {
 			d.attempt++
 			seq = d.attempt
 		}
-		r.put(t, &journal.Batch{Conn: d.conn, Peer: peer(int(d.conn % 100)), Managed: true, Received: storetest.Start,
+		r.put(t, &journal.Batch{Conn: d.conn, Sender: from(peer(int(d.conn % 100))), Managed: true, Received: storetest.Start,
 			Records: []journal.Record{{Seq: seq, Raw: []byte(d.raw(d.next))}}})
 	}
 	r.settle(t)

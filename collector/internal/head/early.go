@@ -121,7 +121,7 @@ func (h *Head) sayEarly(now time.Time) {
 	if since := now.Sub(h.said.at); h.said.early == h.stats.Early || since >= 0 && since < earlyEvery {
 		return
 	}
-	args := []any{"host", clip(h.said.by.host.Name), "sender", h.said.by.sender.Addr}
+	args := []any{"host", clip(h.said.by.host.Name), "sender", h.said.by.from.Addr}
 	for e := range NumEarly {
 		if n := h.stats.Early[e] - h.said.early[e]; n > 0 {
 			args = append(args, e.String(), n)

@@ -87,7 +87,7 @@ func line(node string, sec, serial int, typ, rest string) string {
 }
 
 func plain(conn uint64, raw ...string) *journal.Batch {
-	b := &journal.Batch{Conn: conn, Peer: peer(int(conn)), Received: storetest.Start}
+	b := &journal.Batch{Conn: conn, Sender: from(peer(int(conn))), Received: storetest.Start}
 	for _, r := range raw {
 		b.Records = append(b.Records, journal.Record{Raw: []byte(r)})
 	}
@@ -366,7 +366,7 @@ func TestHostNames(t *testing.T) {
 	r := mustRig(t, t.TempDir(), nil)
 	noNode := "type=USER_LOGIN msg=audit(1795334400.000:1): pid=1"
 	named := plain(1, noNode)
-	named.Host = "named"
+	named.Sender.Node = "named"
 	r.put(t, named, plain(2, noNode), plain(3, line("said", 1, 1, "USER_LOGIN", "x"), noNode+" bad", "not a record"))
 	r.settle(t)
 	for node, want := range map[string]int{"named": 1, "10.0.0.2": 1, "said": 1, "10.0.0.3": 2} {

@@ -54,8 +54,8 @@ func (h *Head) know(info store.Host) {
 	}
 }
 
-// hostOf finds the host of a record: node=, else what the ingest knows, else
-// the sender's address.
+// hostOf finds the host of a record: node=, else the name that its sender goes
+// by, else the sender's address.
 func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 	if len(node) > 0 {
 		if h.last != nil && string(node) == h.last.Name {
@@ -68,9 +68,9 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 		h.last = x
 		return x
 	}
-	name := b.Host
-	if name == "" && b.Peer.IsValid() {
-		name = senderAddr(b).String()
+	name := b.Sender.Name()
+	if addr := b.Sender.IP(); name == "" && addr.IsValid() {
+		name = addr.String()
 	}
 	if x := h.hosts[name]; x != nil {
 		return x
@@ -83,10 +83,10 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 func (h *Head) meet(name string, b *journal.Batch) *host {
 	switch long := len(name) > maxName; {
 	case !long && h.named < h.opts.MaxHosts:
-		if ok, tell := h.newcomers.admit(senderAddr(b), b.Received, h.opts.MaxHosts); !ok {
+		if ok, tell := h.newcomers.admit(b.Sender.IP(), b.Received, h.opts.MaxHosts); !ok {
 			h.stats.NamesRefused++
 			if tell {
-				h.notice(Notice{Kind: TooManyNames, Name: name, Addr: senderAddr(b)}, b.Received)
+				h.notice(Notice{Kind: TooManyNames, Name: name, Addr: b.Sender.IP()}, b.Received)
 			}
 			break
 		}
@@ -134,11 +134,9 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 	if x == h.mixed {
 		h.stats.Mixed += records
 	}
-	if b.Peer.IsValid() {
-		if addr := senderAddr(b); len(x.Addrs) == 0 || x.Addrs[0] != addr {
-			h.movedTo(x, b, addr)
-			x.Addrs = latest(x.Addrs, addr)
-		}
+	if addr := b.Sender.IP(); addr.IsValid() && (len(x.Addrs) == 0 || x.Addrs[0] != addr) {
+		h.movedTo(x, b, addr)
+		x.Addrs = latest(x.Addrs, addr)
 	}
 	x.Records += records
 	x.Bytes += size

@@ -84,7 +84,7 @@ func TestNamesThatMove(t *testing.T) {
 		t.Errorf("%d changes are counted, want 11", c)
 	}
 	own := plain(1, line("collector", 1, 1, "DAEMON_START", "x"))
-	own.Peer, own.Host = netip.AddrPort{}, "collector"
+	own.Sender = journal.Sender{Node: "collector", Transport: event.TransportOwn}
 	r.put(t, own)
 	r.put(t, plain(9, line("collector", 2, 2, "DAEMON_END", "x")))
 	r.settle(t)

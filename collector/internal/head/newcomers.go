@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // DefaultNewNames is how many names an address may add a day: about as many hosts as
@@ -129,7 +128,7 @@ func (h *Head) notice(n Notice, now time.Time) {
 // moved looks whether a host's records come from where they came from before. What
 // the hosts file names is the administrator's to know.
 func (h *Head) movedTo(x *host, b *journal.Batch, addr netip.Addr) {
-	if h.replaying || x == h.mixed || x.Records == 0 || x.Name == b.Host || x.Name == addr.String() {
+	if h.replaying || x == h.mixed || x.Records == 0 || x.Name == b.Sender.Name() || x.Name == addr.String() {
 		return
 	}
 	n := Notice{Kind: NewAddress, Name: x.Name, Addr: addr}
@@ -149,12 +148,4 @@ func (h *Head) movedTo(x *host, b *journal.Batch, addr netip.Addr) {
 		x.turned = b.Received
 	}
 	h.notice(n, b.Received)
-}
-
-// senderAddr is where a batch came from; not valid: from the collector itself.
-func senderAddr(b *journal.Batch) netip.Addr {
-	if !b.Peer.IsValid() {
-		return netip.Addr{}
-	}
-	return event.SenderAddr(b.Peer.Addr())
 }

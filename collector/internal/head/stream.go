@@ -3,7 +3,6 @@ package head
 import (
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
@@ -15,24 +14,25 @@ import (
 type stream struct {
 	streamKey
 	host    *host
+	from    *event.Sender // of the latest record; events keep it, so it is replaced and never changed
 	asm     *event.Assembler
 	open    int         // memory of open events when last counted
 	opened  int         // open events when last counted
 	counted event.Stats // the assembler's, when last counted
 }
 
-// streamKey tells the streams of a host apart.
+// streamKey tells the streams of a host apart: by the name that the sender has proved,
+// whatever its address and transport; by these where it has proved none.
 type streamKey struct {
 	sender event.Sender
 	far    bool
 }
 
-// senderOf is who sent a batch.
-func senderOf(b *journal.Batch) event.Sender {
-	if !b.Peer.IsValid() {
-		return event.Sender{Transport: event.TransportOwn}
+func keyOf(sender event.Sender, far bool) streamKey {
+	if sender.Host != "" {
+		sender = event.Sender{Host: sender.Host}
 	}
-	return event.Sender{Addr: event.SenderAddr(b.Peer.Addr()), Transport: event.TransportTCP}
+	return streamKey{sender, far}
 }
 
 // streamOf finds the host's stream. Nearly every host has one; that one stays, the
@@ -48,6 +48,7 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 		x.first = nil // moved to another address
 	}
 	st := &stream{streamKey: k, host: x}
+	st.from = &st.sender
 	st.asm = event.NewAssembler(event.Config{
 		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Pool: &h.events,
 	},
@@ -66,7 +67,11 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 // add hands a record to its stream.
 func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, now time.Time) *stream {
 	far := r.Err == nil && event.IsFarFuture(r.Ms(), r.Received)
-	st := h.streamOf(x, streamKey{sender, far})
+	st := h.streamOf(x, keyOf(sender, far))
+	if sender.Host != "" && *st.from != sender {
+		other := sender // not &sender: that would be an allocation a record
+		st.from = &other
+	}
 	st.asm.Add(r, lsn, now)
 	return st
 }
@@ -74,7 +79,7 @@ func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, n
 // complete takes an event that a stream's assembler has finished.
 func (h *Head) complete(st *stream, ev *event.Event) {
 	x := st.host
-	ev.From = &st.sender
+	ev.From = st.from
 	h.active.table.Add(x.Name, ev)
 	h.stats.Events++
 	if st.far {

@@ -48,7 +48,7 @@ func (h *Head) feed(b *journal.Batch) {
 		records, size, unparsable uint64
 		run                       uint64 // LSN of the first record since st is st
 	)
-	sender, received := senderOf(b), b.Received.UnixMilli()
+	sender, received := b.Sender.Event(), b.Received.UnixMilli()
 	leave := func() {
 		if cur == nil {
 			return

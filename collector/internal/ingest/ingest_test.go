@@ -85,7 +85,7 @@ func (j *fakeJournal) Submit(ctx context.Context, b *journal.Batch, done func(er
 		if err == nil {
 			for _, r := range b.Records {
 				j.raws = append(j.raws, string(r.Raw))
-				j.peers = append(j.peers, b.Host)
+				j.peers = append(j.peers, b.Sender.Node)
 				j.bytes = append(j.bytes, r.Raw)
 			}
 		}

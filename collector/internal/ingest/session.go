@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -388,7 +389,7 @@ func (b *burst) pack(end int) *intake {
 			x.text += sp.end - sp.start
 		}
 		x.batch = journal.Batch{
-			Conn: s.c.ID(), Peer: s.c.Peer(), Host: s.host, Managed: b.managed, Heavy: s.load.class != poll.Light,
+			Conn: s.c.ID(), Sender: journal.Sender{Node: s.host, Addr: s.c.Peer(), Transport: event.TransportTCP}, Managed: b.managed, Heavy: s.load.class != poll.Light,
 			Received: b.received, Records: records,
 		}
 	}

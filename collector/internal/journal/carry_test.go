@@ -39,7 +39,7 @@ func staysOpen(name string, half bool) bool {
 func (k *keeper) put(t *testing.T, j *Journal) bool {
 	k.conn++
 	name := fmt.Sprintf("record %d %0300d", k.next, 0)
-	b := &Batch{Conn: k.conn, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(k.next, name)}}
+	b := &Batch{Conn: k.conn, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(k.next, name)}}
 	if put(t, j, b) != nil {
 		return false
 	}
@@ -95,8 +95,8 @@ func (k *keeper) restart(t *testing.T, fs *faultfs.FS, why string) *Journal {
 					}
 				}
 				taken[lsn] = string(r.Raw)
-				if b.Peer != addr(1) || !b.Received.Equal(time.Unix(1, 0)) {
-					t.Errorf("%s: LSN %d came from %v at %v", why, lsn, b.Peer, b.Received)
+				if b.Sender != from(addr(1)) || !b.Received.Equal(time.Unix(1, 0)) {
+					t.Errorf("%s: LSN %d came from %v at %v", why, lsn, b.Sender, b.Received)
 				}
 			}
 		}

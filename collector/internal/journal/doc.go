@@ -1,8 +1,8 @@
 // Package journal is the collector's write-ahead log: a batch of records is
 // acknowledged once it is here, and here only until the store has it. It is
 // also where resends are recognised, before anything is written, so that replay
-// never meets one. The head, the ingest and the server's wiring may import it;
-// it imports pkg/seglog only.
+// never meets one. Whoever submits to it or takes from it may import it; it imports
+// packages of pkg only.
 //
 // One goroutine at a time commits: it takes everything submitted meanwhile, writes
 // it with one write and one sync (group commit), puts the batches where Take finds

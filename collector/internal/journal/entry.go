@@ -7,18 +7,24 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// The first byte of each entry. FORMAT.md describes them. A carried entry has a
-// version of its own, so that a program that knows nothing of such refuses it: it
-// would take the records for new ones.
+// The first byte of each entry. FORMAT.md describes them. An entry is written in the
+// oldest version that can say what it has to, so that a program which knows nothing of
+// the rest reads it as long as it may: it refuses carried entries, whose records it
+// would take for new ones, and senders that are more than an address.
 const (
 	entryVersion   = 1
 	carriedVersion = 2
+	senderVersion  = 3
 )
 
-const flagManaged = 1
+const (
+	flagManaged = 1 << iota
+	flagCarried // of senderVersion; else the version says it
+)
 
 // maxPeer is the longest netip.AddrPort in binary: an IPv6 address with a zone.
 const maxPeer = 128
@@ -31,26 +37,49 @@ var (
 	ErrEntry = errors.New("malformed journal entry")
 )
 
-// appendEntry encodes a batch: head, lengths, then all records' bytes.
-func appendEntry(dst []byte, b *Batch) []byte {
-	var room [maxPeer]byte
-	peer, _ := b.Peer.AppendBinary(room[:0]) // never fails
-	flags := byte(0)
+// impliedTransport is the transport of a batch of the versions that do not name it.
+func impliedTransport(addr netip.AddrPort) event.Transport {
+	if addr.IsValid() {
+		return event.TransportTCP
+	}
+	return event.TransportOwn
+}
+
+// version is that of a batch's entry, and its flags.
+func (b *Batch) version() (version, flags byte) {
 	if b.Managed {
 		flags |= flagManaged
 	}
-	version := byte(entryVersion)
-	if b.Carried {
-		version = carriedVersion
+	switch s := &b.Sender; {
+	case s.Verified != "" || s.Transport != impliedTransport(s.Addr):
+		if b.Carried {
+			flags |= flagCarried
+		}
+		return senderVersion, flags
+	case b.Carried:
+		return carriedVersion, flags
 	}
+	return entryVersion, flags
+}
+
+// appendEntry encodes a batch: head, lengths, then all records' bytes.
+func appendEntry(dst []byte, b *Batch) []byte {
+	var room [maxPeer]byte
+	addr, _ := b.Sender.Addr.AppendBinary(room[:0]) // never fails
+	version, flags := b.version()
 	dst = append(dst, version, flags)
 	dst = binary.AppendUvarint(dst, b.First)
 	dst = binary.AppendUvarint(dst, b.Conn)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(b.Received.UnixNano()))
-	dst = append(dst, byte(len(peer)))
-	dst = append(dst, peer...)
-	dst = binary.AppendUvarint(dst, uint64(len(b.Host)))
-	dst = append(dst, b.Host...)
+	dst = append(dst, byte(len(addr)))
+	dst = append(dst, addr...)
+	dst = binary.AppendUvarint(dst, uint64(len(b.Sender.Node)))
+	dst = append(dst, b.Sender.Node...)
+	if version == senderVersion {
+		dst = append(dst, byte(b.Sender.Transport))
+		dst = binary.AppendUvarint(dst, uint64(len(b.Sender.Verified)))
+		dst = append(dst, b.Sender.Verified...)
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(b.Dropped)))
 	for _, d := range b.Dropped {
 		dst = binary.AppendUvarint(dst, uint64(len(d.Node)))
@@ -73,29 +102,26 @@ func decodeEntry(p []byte) (*Batch, error) {
 	if len(p) < 2 {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEntry, len(p))
 	}
-	if p[0] != entryVersion && p[0] != carriedVersion {
-		return nil, fmt.Errorf("%w: version %d, this program reads %d and %d", ErrVersion, p[0], entryVersion, carriedVersion)
+	version, flags := p[0], p[1]
+	if version < entryVersion || version > senderVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrVersion, version, entryVersion, senderVersion)
 	}
-	b := &Batch{Managed: p[1]&flagManaged != 0, Carried: p[0] == carriedVersion}
+	b := &Batch{Managed: flags&flagManaged != 0, Carried: version == carriedVersion}
+	if version == senderVersion {
+		if flags &^= flagManaged; flags&^flagCarried != 0 {
+			return nil, fmt.Errorf("%w: flags %#x", ErrVersion, flags)
+		}
+		b.Carried = flags&flagCarried != 0
+	}
 	r := varint.NewReader(p[2:])
 	b.First = r.Uvarint()
 	b.Conn = r.Uvarint()
 	if ns := r.Bytes(8); ns != nil {
 		b.Received = time.Unix(0, int64(binary.LittleEndian.Uint64(ns)))
 	}
-	if n := r.Bytes(1); n != nil {
-		if n[0] > maxPeer {
-			return nil, fmt.Errorf("%w: a peer's address of %d bytes", ErrEntry, n[0])
-		}
-		if peer := r.Bytes(uint64(n[0])); len(peer) > 0 {
-			var ap netip.AddrPort
-			if err := ap.UnmarshalBinary(peer); err != nil {
-				return nil, fmt.Errorf("%w: peer: %w", ErrEntry, err)
-			}
-			b.Peer = ap
-		}
+	if err := readSender(&r, version, &b.Sender); err != nil {
+		return nil, err
 	}
-	b.Host = string(r.Bytes(r.Uvarint()))
 	if n := r.Count(2); n > 0 {
 		b.Dropped = make([]Dropped, n)
 		for i := range b.Dropped {
@@ -119,4 +145,29 @@ func decodeEntry(p []byte) (*Batch, error) {
 		return nil, fmt.Errorf("%w: %d bytes left over, first LSN %d, %d records", ErrEntry, r.Len(), b.First, len(b.Records))
 	}
 	return b, nil
+}
+
+// readSender reads what of an entry is about its sender. It leaves what is cut off to
+// the reader, which is Bad then.
+func readSender(r *varint.Reader, version byte, s *Sender) error {
+	if n := r.Bytes(1); n != nil {
+		if n[0] > maxPeer {
+			return fmt.Errorf("%w: a peer's address of %d bytes", ErrEntry, n[0])
+		}
+		if addr := r.Bytes(uint64(n[0])); len(addr) > 0 {
+			if err := s.Addr.UnmarshalBinary(addr); err != nil {
+				return fmt.Errorf("%w: peer: %w", ErrEntry, err)
+			}
+		}
+	}
+	s.Node = string(r.Bytes(r.Uvarint()))
+	s.Transport = impliedTransport(s.Addr)
+	if version != senderVersion {
+		return nil
+	}
+	if t := r.Bytes(1); t != nil {
+		s.Transport = event.Transport(t[0])
+	}
+	s.Verified = string(r.Bytes(r.Uvarint()))
+	return nil
 }

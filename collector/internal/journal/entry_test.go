@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 	"os"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 var batchCmp = cmp.Options{cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b }), cmpopts.EquateEmpty(),
@@ -21,15 +24,17 @@ func TestEntryRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Batch{
 			First: rapid.Uint64Range(1, 1<<60).Draw(t, "first"), Conn: rapid.Uint64().Draw(t, "conn"),
-			Host: rapid.String().Draw(t, "host"), Managed: rapid.Bool().Draw(t, "managed"), Carried: rapid.Bool().Draw(t, "carried"),
+			Sender:  Sender{Node: rapid.String().Draw(t, "node"), Verified: rapid.OneOf(rapid.Just(""), rapid.String()).Draw(t, "verified")},
+			Managed: rapid.Bool().Draw(t, "managed"), Carried: rapid.Bool().Draw(t, "carried"),
 			Received: time.Unix(0, rapid.Int64().Draw(t, "ns")),
 		}
 		switch rapid.IntRange(0, 2).Draw(t, "peer") {
 		case 0:
-			b.Peer = netip.AddrPortFrom(netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "v4"))), rapid.Uint16().Draw(t, "port"))
+			b.Sender.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "v4"))), rapid.Uint16().Draw(t, "port"))
 		case 1:
-			b.Peer = netip.AddrPortFrom(netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "v6"))), rapid.Uint16().Draw(t, "port"))
+			b.Sender.Addr = netip.AddrPortFrom(netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "v6"))), rapid.Uint16().Draw(t, "port"))
 		}
+		b.Sender.Transport = rapid.OneOf(rapid.Just(impliedTransport(b.Sender.Addr)), rapid.Map(rapid.Byte(), func(n byte) event.Transport { return event.Transport(n) })).Draw(t, "transport")
 		for range rapid.IntRange(0, 5).Draw(t, "records") {
 			b.Records = append(b.Records, Record{Seq: rapid.Uint32().Draw(t, "seq"), Raw: rapid.SliceOf(rapid.Byte()).Draw(t, "raw")})
 		}
@@ -53,7 +58,10 @@ func TestEntryRoundTrip(t *testing.T) {
 }
 
 func FuzzDecodeEntry(f *testing.F) {
-	for _, b := range []*Batch{exampleBatch(), {First: 1}, {First: 7, Dropped: []Dropped{{"n", 3}}}, {First: 9, Carried: true, Records: []Record{{1, []byte("x")}}}} {
+	for _, b := range []*Batch{
+		exampleBatch(), verifiedExample(), {First: 1}, {First: 7, Dropped: []Dropped{{"n", 3}}}, {First: 9, Carried: true, Records: []Record{{1, []byte("x")}}},
+		{First: 1, Sender: Sender{Node: "collector", Transport: event.TransportOwn}}, {First: 1, Sender: Sender{Transport: 99}},
+	} {
 		f.Add(appendEntry(nil, b))
 	}
 	f.Fuzz(func(t *testing.T, p []byte) {
@@ -74,11 +82,17 @@ func FuzzDecodeEntry(f *testing.F) {
 
 func exampleBatch() *Batch {
 	return &Batch{
-		First: 1000, Conn: 3, Peer: netip.MustParseAddrPort("192.0.2.7:60"), Host: "web1", Managed: true,
+		First: 1000, Conn: 3, Sender: Sender{Addr: netip.MustParseAddrPort("192.0.2.7:60"), Node: "web1", Transport: event.TransportTCP}, Managed: true,
 		Received: time.Unix(0, 1795337833779000000),
 		Dropped:  []Dropped{{"web1", 1}},
 		Records:  []Record{{OwnNumbering | 42, []byte("type=EOE")}, {OwnNumbering | 43, []byte("x")}},
 	}
+}
+
+func verifiedExample() *Batch {
+	b := exampleBatch()
+	b.Sender.Verified, b.Carried, b.Dropped, b.Records = "web1.example.net", true, nil, b.Records[:1]
+	return b
 }
 
 // TestFormatExample decodes the hex in FORMAT.md.
@@ -87,28 +101,64 @@ func TestFormatExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, ok := bytes.Cut(doc, []byte("```hex\n"))
-	if !ok {
-		t.Fatal("FORMAT.md has no hex example")
+	blocks := strings.Split(string(doc), "```hex\n")[1:]
+	examples := []*Batch{exampleBatch(), verifiedExample()}
+	if len(blocks) != len(examples) {
+		t.Fatalf("FORMAT.md has %d examples, want %d", len(blocks), len(examples))
 	}
-	block, _, _ := strings.Cut(string(rest), "```")
-	text := ""
-	for _, line := range strings.Split(block, "\n") {
-		line, _, _ = strings.Cut(line, "|")
-		text += strings.ReplaceAll(line, " ", "")
+	for i, block := range blocks {
+		block, _, _ = strings.Cut(block, "```")
+		text := ""
+		for line := range strings.Lines(block) {
+			line, _, _ = strings.Cut(line, "|")
+			text += strings.Join(strings.Fields(line), "")
+		}
+		p, err := hex.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := decodeEntry(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(examples[i], got, batchCmp); d != "" {
+			t.Errorf("(-want +documented):\n%s", d)
+		}
+		if want := appendEntry(nil, examples[i]); !bytes.Equal(want, p) {
+			t.Errorf("written now: %x\n documented: %x", want, p)
+		}
 	}
-	p, err := hex.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := decodeEntry(p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(exampleBatch(), got, batchCmp); d != "" {
-		t.Errorf("(-want +documented):\n%s", d)
-	}
-	if want := appendEntry(nil, exampleBatch()); !bytes.Equal(want, p) {
-		t.Errorf("written now: %x\n documented: %x", want, p)
+}
+
+// A batch is written in the oldest version that can say it: what older programs can
+// read, they shall.
+func TestEntryVersion(t *testing.T) {
+	addr := netip.MustParseAddrPort("192.0.2.7:60")
+	for _, c := range []struct {
+		b    Batch
+		want byte
+	}{
+		{Batch{Sender: Sender{Addr: addr, Node: "web1", Transport: event.TransportTCP}}, entryVersion},
+		{Batch{Sender: Sender{Addr: addr, Transport: event.TransportTCP}, Carried: true}, carriedVersion},
+		{Batch{Sender: Sender{Node: "collector", Transport: event.TransportOwn}}, entryVersion},
+		{Batch{Sender: Sender{Addr: addr, Verified: "web1", Transport: event.TransportTCP}}, senderVersion},
+		{Batch{Sender: Sender{Addr: addr, Verified: "web1", Transport: event.TransportTCP}, Carried: true}, senderVersion},
+		{Batch{Sender: Sender{Addr: addr, Transport: event.TransportTCP + 1}}, senderVersion},
+	} {
+		c.b.First, c.b.Received, c.b.Records = 1, time.Unix(1, 0), []Record{{Raw: []byte("x")}}
+		p := appendEntry(nil, &c.b)
+		if got, err := decodeEntry(p); err != nil || p[0] != c.want || !cmp.Equal(&c.b, got, batchCmp) {
+			t.Errorf("%+v: version %d, want %d; read %+v, %v", c.b.Sender, p[0], c.want, got, err)
+		}
+		p[0] = senderVersion + 1
+		if _, err := decodeEntry(p); !errors.Is(err, ErrVersion) {
+			t.Errorf("of a later version: %v", err)
+		}
+		if p[0] = senderVersion; c.want == senderVersion {
+			p[1] |= 0x80
+			if _, err := decodeEntry(p); !errors.Is(err, ErrVersion) {
+				t.Errorf("a flag that is not known: %v", err)
+			}
+		}
 	}
 }

@@ -24,7 +24,7 @@ func (l *load) step(t *testing.T, j *Journal, tries int) bool {
 	for range tries {
 		l.conn++
 		name := fmt.Sprint("record ", l.next)
-		b := &Batch{Conn: l.conn, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(l.next, name)}}
+		b := &Batch{Conn: l.conn, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(l.next, name)}}
 		if put(t, j, b) == nil {
 			l.acked[name] = true
 			l.next++

@@ -3,7 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,11 +43,8 @@ type Record struct {
 type Batch struct {
 	// Conn tells connections apart; unique while the process runs. The journal adds
 	// to it what makes it unlike any that is in it from before.
-	Conn uint64
-	// Peer is the sender's address and port, Host its name where one was
-	// verified or configured; a record's own node= goes before it.
-	Peer netip.AddrPort
-	Host string
+	Conn   uint64
+	Sender Sender
 	// Managed says that records carry sequence numbers and are acknowledged, so
 	// that they may be sent again.
 	Managed bool
@@ -56,7 +52,11 @@ type Batch struct {
 	Deferred bool
 	// Heavy says that its connection sends more than most do: it has a part of the queue
 	// only.
-	Heavy    bool
+	Heavy bool
+	// Carried says that the records were in the journal before, under the same LSNs:
+	// they were written again, so that what was around them could be trimmed. Set by
+	// the journal, as what follows Records.
+	Carried  bool
 	Received time.Time
 	Records  []Record
 
@@ -65,9 +65,6 @@ type Batch struct {
 	// Dropped are the resends taken out of Records, counted by node=. Set by the
 	// journal. A batch with no records and some dropped has an LSN of its own.
 	Dropped []Dropped
-	// Carried says that the records were in the journal before, under the same LSNs:
-	// they were written again, so that what was around them could be trimmed.
-	Carried bool
 }
 
 // Dropped counts resends of one node ("" without node=).

@@ -33,7 +33,7 @@ func start(t testing.TB, o Options, r Resume) (*Journal, []*Batch) {
 }
 
 func batch(conn uint64, raw ...string) *Batch {
-	b := &Batch{Conn: conn, Peer: addr(int(conn)), Received: time.Unix(1795334400, 0)}
+	b := &Batch{Conn: conn, Sender: from(addr(int(conn))), Received: time.Unix(1795334400, 0)}
 	for _, r := range raw {
 		b.Records = append(b.Records, Record{Raw: []byte(r)})
 	}
@@ -269,7 +269,7 @@ func TestCrashWindow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			send := func(j *Journal, conn uint64, seq uint32, raw string) *Batch {
-				b := &Batch{Conn: conn, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: []Record{mk(seq, raw)}}
+				b := &Batch{Conn: conn, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: []Record{mk(seq, raw)}}
 				if err := put(t, j, b); err != nil {
 					t.Fatal(err)
 				}

@@ -76,7 +76,7 @@ func TestBehindNAT(t *testing.T) {
 					d.base = d.sent // the acknowledgements come
 					return
 				}
-				b := &Batch{Conn: d.conn, Peer: addr(1), Managed: true, Received: now}
+				b := &Batch{Conn: d.conn, Sender: from(addr(1)), Managed: true, Received: now}
 				for i := range n {
 					b.Records = append(b.Records, d.record(d.sent+i))
 				}
@@ -149,7 +149,7 @@ func TestSendersAreFair(t *testing.T) {
 	s := newSenders(1000)
 	s.most = 4 << 20
 	at := func(address int, conn uint64, recs ...Record) int {
-		b := &Batch{Conn: conn, Peer: addr(address), Managed: true, Received: time.Unix(1, 0), Records: recs}
+		b := &Batch{Conn: conn, Sender: from(addr(address)), Managed: true, Received: time.Unix(1, 0), Records: recs}
 		s.filter(b)
 		return len(b.Records)
 	}
@@ -241,7 +241,7 @@ func TestSendersMemory(t *testing.T) {
 					a[2] = byte(address >> 8)
 					peer = addrPort(a)
 				}
-				s.filter(&Batch{Conn: conn, Peer: peer, Managed: true, Received: time.Unix(1, 0), Records: recs})
+				s.filter(&Batch{Conn: conn, Sender: from(peer), Managed: true, Received: time.Unix(1, 0), Records: recs})
 			})
 			s.changes() // what is stored is remembered, too
 			used := heap() - before
@@ -309,7 +309,7 @@ func TestConnectionsOfTwoProcesses(t *testing.T) {
 	dir := t.TempDir()
 	send := func(j *Journal, conn uint64, raw string) int {
 		t.Helper()
-		b := &Batch{Conn: conn, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: []Record{stockRec(1, raw)}}
+		b := &Batch{Conn: conn, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: []Record{stockRec(1, raw)}}
 		if err := put(t, j, b); err != nil {
 			t.Fatal(err)
 		}

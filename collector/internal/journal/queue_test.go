@@ -193,7 +193,7 @@ func TestQueueIsMemory(t *testing.T) {
 		j, _ := start(t, Options{Dir: t.TempDir(), Flush: FlushNone, QueueBytes: 1 << 30, SegmentBytes: 1 << 20}, Resume{})
 		before := heap()
 		for range 40_000 / per {
-			b := &Batch{Conn: 1, Peer: addr(1), Received: time.Unix(1, 0), Records: make([]Record, per)}
+			b := &Batch{Conn: 1, Sender: from(addr(1)), Received: time.Unix(1, 0), Records: make([]Record, per)}
 			const line = "type=SYSCALL msg=audit(1700000.000:000001): x"
 			own := []byte(strings.Repeat(line, per)) // as a session cuts a read
 			for k := range b.Records {

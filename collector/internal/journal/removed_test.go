@@ -29,7 +29,7 @@ func TestFolderDeleted(t *testing.T) {
 	next := uint32(0)
 	send := func() error {
 		next++
-		return put(t, j, &Batch{Conn: 1, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(next, "a record")}})
+		return put(t, j, &Batch{Conn: 1, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: []Record{own(next, "a record")}})
 	}
 	if err := send(); err != nil {
 		t.Fatal(err)

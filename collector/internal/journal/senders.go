@@ -3,7 +3,6 @@ package journal
 import (
 	"bytes"
 	"errors"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -46,11 +45,14 @@ type KV struct{ Key, Value []byte }
 
 // Kinds of keys: address (16 bytes), kind, and for streams their id (4 bytes,
 // big-endian), for hashes also the chunk; for a tail its hash (8 bytes, big-endian).
+// Where a name was verified, the address is zero and kindName and the name (its length
+// as a uvarint, its bytes) stand between it and the kind.
 const (
 	kindStream = 'o'
 	kindHashes = 'r'
 	kindTails  = 's' // all of an address, up to eight: not written any more
 	kindTail   = 't'
+	kindName   = 'n'
 )
 
 // ErrSenders is returned for stored state that cannot be read.
@@ -72,9 +74,9 @@ type stream struct {
 	of    *sender
 }
 
-// sender is one address.
+// sender is what is known of one: of a name that was verified, or of an address.
 type sender struct {
-	addr    netip.Addr
+	id      identity
 	used    uint64
 	bytes   int // of memory
 	nextID  uint32
@@ -95,13 +97,13 @@ type senders struct {
 	forgotten uint64 // streams and tails that were dropped for want of memory
 	clock     uint64 // counts uses
 	began     time.Time
-	all       map[netip.Addr]*sender
+	all       map[identity]*sender
 	dirty     []*sender
 	gone      []KV // deletions of forgotten senders
 }
 
 func newSenders(maxSenders int) *senders {
-	return &senders{max: max(maxSenders, 1), most: ResendMemory, all: map[netip.Addr]*sender{}}
+	return &senders{max: max(maxSenders, 1), most: ResendMemory, all: map[identity]*sender{}}
 }
 
 func hash32(raw []byte) uint32 {
@@ -113,17 +115,16 @@ func hash32(raw []byte) uint32 {
 }
 
 // get finds or makes the sender, and makes room for it.
-func (s *senders) get(ap netip.AddrPort) *sender {
-	addr := ap.Addr().Unmap().WithZone("")
-	x := s.all[addr]
+func (s *senders) get(id identity) *sender {
+	x := s.all[id]
 	if x == nil {
 		if len(s.all) >= s.max {
 			s.evict()
 		}
-		x = &sender{addr: addr, all: s, streams: map[*stream]struct{}{}, index: map[uint32][]*stream{}, routes: map[uint64]*stream{}}
+		x = &sender{id: id, all: s, streams: map[*stream]struct{}{}, index: map[uint32][]*stream{}, routes: map[uint64]*stream{}}
 		x.tails.init()
-		x.took(senderCost)
-		s.all[addr] = x
+		x.took(senderCost + len(id.name))
+		s.all[id] = x
 	}
 	s.clock++
 	x.used = s.clock
@@ -142,7 +143,7 @@ func (s *senders) filter(b *Batch) {
 	if !b.Managed || len(b.Records) == 0 {
 		return
 	}
-	x := s.get(b.Peer)
+	x := s.get(b.Sender.identity())
 	s.touch(x)
 	if s.began.IsZero() {
 		s.began = b.Received
@@ -198,7 +199,7 @@ func (s *senders) observe(b *Batch) {
 	if !b.Managed || len(b.Records) == 0 {
 		return
 	}
-	x := s.get(b.Peer)
+	x := s.get(b.Sender.identity())
 	s.touch(x)
 	var st *stream
 	for i := range b.Records {
@@ -218,7 +219,7 @@ func (s *senders) forget(b *Batch) {
 	if !b.Managed {
 		return
 	}
-	x := s.get(b.Peer)
+	x := s.get(b.Sender.identity())
 	s.touch(x)
 	x.tails.forget(x, b.Conn)
 	undone := map[*stream]bool{}

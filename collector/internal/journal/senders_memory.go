@@ -117,5 +117,5 @@ func (s *senders) remove(x *sender) {
 	if x.dirty {
 		s.dirty = slices.DeleteFunc(s.dirty, func(y *sender) bool { return x == y })
 	}
-	delete(s.all, x.addr)
+	delete(s.all, x.id)
 }

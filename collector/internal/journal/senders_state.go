@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // changes returns what changed since the last call.
@@ -24,8 +26,33 @@ func (s *senders) changes() []KV {
 }
 
 func (x *sender) key(kind byte, rest ...byte) []byte {
-	a := x.addr.As16()
-	return append(append(a[:], kind), rest...)
+	var key []byte
+	if x.id.name == "" {
+		a := x.id.addr.As16()
+		key = append(key, a[:]...)
+	} else {
+		key = append(make([]byte, 16, 16+2+len(x.id.name)+1+len(rest)), kindName)
+		key = binary.AppendUvarint(key, uint64(len(x.id.name)))
+		key = append(key, x.id.name...)
+	}
+	return append(append(key, kind), rest...)
+}
+
+// cutKey is the reverse of key.
+func cutKey(key []byte) (id identity, kind byte, rest []byte, ok bool) {
+	if len(key) < 17 {
+		return id, 0, nil, false
+	}
+	if key[16] != kindName {
+		return identity{addr: netip.AddrFrom16([16]byte(key[:16])).Unmap()}, key[16], key[17:], true
+	}
+	r := varint.NewReader(key[17:])
+	id.name = string(r.Bytes(r.Uvarint()))
+	k := r.Bytes(1)
+	if id.name == "" || len(k) == 0 || [16]byte(key[:16]) != [16]byte{} {
+		return id, 0, nil, false
+	}
+	return id, k[0], r.Bytes(uint64(r.Len())), true
 }
 
 func (x *sender) changes(out []KV) []KV {
@@ -92,11 +119,11 @@ func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
 		if len(kv.Value) == 0 {
 			continue
 		}
-		if len(kv.Key) < 17 {
+		id, kind, rest, ok := cutKey(kv.Key)
+		if !ok {
 			return nil, fmt.Errorf("%w: key %x", ErrSenders, kv.Key)
 		}
-		addr := netip.AddrFrom16([16]byte(kv.Key[:16]))
-		if err := s.get(netip.AddrPortFrom(addr, 0)).load(s, kv.Key[16], kv.Key[17:], kv.Value); err != nil {
+		if err := s.get(id).load(s, kind, rest, kv.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -136,11 +163,13 @@ const (
 )
 
 func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
-	bad := fmt.Errorf("%w: %s kind %q key %x, %d bytes", ErrSenders, x.addr, kind, rest, len(v))
+	bad := func() error {
+		return fmt.Errorf("%w: %s kind %q key %x, %d bytes", ErrSenders, x.id, kind, rest, len(v))
+	}
 	switch kind {
 	case kindTails:
 		if len(rest) != 0 || len(v)%8 != 0 || len(v) > 8*keepTails {
-			return bad
+			return bad()
 		}
 		for ; len(v) > 0; v = v[8:] {
 			x.tails.add(x, &tail{hash: binary.LittleEndian.Uint64(v)})
@@ -150,7 +179,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		return nil
 	case kindTail:
 		if len(rest) != 8 || len(v) != 8 {
-			return bad
+			return bad()
 		}
 		hash := binary.BigEndian.Uint64(rest)
 		x.tails.add(x, &tail{hash: hash, used: int64(binary.LittleEndian.Uint64(v))})
@@ -158,7 +187,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		return nil
 	case kindStream:
 		if len(rest) != 4 || len(v) < 5 || v[0] == oldStreamVersion && len(v) != 5 || v[0] > streamVersion || v[0] == 0 || len(v) > 5+maxName {
-			return bad
+			return bad()
 		}
 		st := x.loaded(binary.BigEndian.Uint32(rest))
 		st.last = binary.LittleEndian.Uint32(v[1:]) & seqMask
@@ -167,7 +196,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		return nil
 	case kindHashes:
 		if len(rest) != 5 || rest[4] >= numChunks || len(v) != 4*chunkLen {
-			return bad
+			return bad()
 		}
 		c := new(chunk)
 		for i := range c {
@@ -180,7 +209,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		st.ring[rest[4]] = c
 		return nil
 	}
-	return bad
+	return bad()
 }
 
 // loaded finds or makes the stream with an id from the store.

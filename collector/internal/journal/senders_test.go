@@ -9,11 +9,16 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 func addr(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 1000)
 }
+
+// from is a sender in clear text.
+func from(ap netip.AddrPort) Sender { return Sender{Addr: ap, Transport: event.TransportTCP} }
 
 func own(seq uint32, raw string) Record {
 	return Record{Seq: OwnNumbering | seq&seqMask, Raw: []byte(raw)}
@@ -23,7 +28,7 @@ func stockRec(seq uint32, raw string) Record { return Record{Seq: seq, Raw: []by
 
 // kept runs a batch through the filter and says what stayed.
 func kept(s *senders, conn uint64, recs ...Record) string {
-	b := &Batch{Conn: conn, Peer: addr(1), Managed: true, Received: time.Unix(1, 0), Records: recs}
+	b := &Batch{Conn: conn, Sender: from(addr(1)), Managed: true, Received: time.Unix(1, 0), Records: recs}
 	s.filter(b)
 	out := ""
 	for i := range b.Records {
@@ -80,7 +85,7 @@ func TestOwnNumbering(t *testing.T) {
 			return kept(s, 2, own(1, "a"))
 		}, "a "},
 		{"not managed", func(s *senders) string {
-			b := &Batch{Conn: 1, Peer: addr(1), Records: []Record{{Raw: []byte("a")}, {Raw: []byte("a")}}}
+			b := &Batch{Conn: 1, Sender: from(addr(1)), Records: []Record{{Raw: []byte("a")}, {Raw: []byte("a")}}}
 			s.filter(b)
 			return fmt.Sprint(len(b.Records))
 		}, "2"},
@@ -121,7 +126,7 @@ func TestStockNumbering(t *testing.T) {
 		}, "b "},
 		{"another address", func(s *senders) string {
 			kept(s, 1, stockRec(1, "a"))
-			b := &Batch{Conn: 2, Peer: addr(2), Managed: true, Records: []Record{stockRec(1, "a")}}
+			b := &Batch{Conn: 2, Sender: from(addr(2)), Managed: true, Records: []Record{stockRec(1, "a")}}
 			s.filter(b)
 			return fmt.Sprint(len(b.Records))
 		}, "1"},
@@ -138,7 +143,7 @@ func TestForgottenCommit(t *testing.T) {
 	s := newSenders(10)
 	for _, mk := range []func(uint32, string) Record{own, stockRec} {
 		kept(s, 1, mk(1, "a"))
-		b := &Batch{Conn: 1, Peer: addr(1), Managed: true, Records: []Record{mk(2, "b")}}
+		b := &Batch{Conn: 1, Sender: from(addr(1)), Managed: true, Records: []Record{mk(2, "b")}}
 		s.filter(b)
 		s.forget(b)
 		if got := kept(s, 2, mk(2, "b")); got != "b " {
@@ -147,7 +152,7 @@ func TestForgottenCommit(t *testing.T) {
 	}
 	// A resend whose commit failed is still one when it comes a third time.
 	kept(s, 3, stockRec(1, "r"))
-	b := &Batch{Conn: 4, Peer: addr(1), Managed: true, Records: []Record{stockRec(2, "r")}}
+	b := &Batch{Conn: 4, Sender: from(addr(1)), Managed: true, Records: []Record{stockRec(2, "r")}}
 	s.filter(b)
 	s.forget(b)
 	if got := kept(s, 4, stockRec(3, "r")); got != "" {
@@ -159,7 +164,7 @@ func TestSendersAreBounded(t *testing.T) {
 	s := newSenders(4)
 	stored := map[string][]byte{}
 	for i := range 50 {
-		b := &Batch{Conn: uint64(i), Peer: addr(i), Managed: true, Records: []Record{own(1, "a"), stockRec(1, "b")}}
+		b := &Batch{Conn: uint64(i), Sender: from(addr(i)), Managed: true, Records: []Record{own(1, "a"), stockRec(1, "b")}}
 		s.filter(b)
 		apply(stored, s.changes())
 		if len(s.all) > 4 {
@@ -240,7 +245,7 @@ func TestResendsModel(t *testing.T) {
 			if n <= 0 {
 				return 0
 			}
-			b := &Batch{Conn: d.conn, Peer: addr(d.peer), Managed: true, Received: time.Unix(1, 0)}
+			b := &Batch{Conn: d.conn, Sender: from(addr(d.peer)), Managed: true, Received: time.Unix(1, 0)}
 			keys := map[string]string{}
 			for i := d.sent; i < d.sent+n; i++ {
 				d.attempt++
@@ -339,6 +344,54 @@ func FuzzLoadSenders(f *testing.F) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// A name that was verified is the same sender from any address, and another one than
+// whoever else sends from there; also after it was read from the store.
+func TestVerifiedSender(t *testing.T) {
+	s := newSenders(10)
+	record := func(seq uint32) Record { return own(seq, fmt.Sprintf("node=web1 %d", seq)) }
+	send := func(conn uint64, from Sender, r Record) (kept int) {
+		b := &Batch{Conn: conn, Sender: from, Managed: true, Received: time.Unix(1, 0), Records: []Record{r}}
+		s.filter(b)
+		return len(b.Records)
+	}
+	web1 := func(i int) Sender { return Sender{Verified: "web1", Addr: addr(i), Transport: event.TransportTCP} }
+	if send(1, web1(1), record(1)) != 1 || send(2, web1(2), record(1)) != 0 {
+		t.Error("its resend from another address was not recognised")
+	}
+	if send(3, from(addr(1)), record(1)) != 1 || send(4, Sender{Verified: "web2", Addr: addr(1), Transport: event.TransportTCP}, record(1)) != 1 {
+		t.Error("another sender's record was taken for its resend")
+	}
+	if send(2, web1(2), stockRec(7, "stock")) != 1 {
+		t.Error("a first record was dropped")
+	}
+	var err error
+	if s, err = loadSenders(s.changes(), 10); err != nil {
+		t.Fatal(err)
+	}
+	if send(5, web1(3), record(1)) != 0 || send(6, web1(4), stockRec(1, "stock")) != 0 || send(7, from(addr(1)), record(1)) != 0 {
+		t.Error("after loading, a resend was not recognised")
+	}
+	if send(8, Sender{Verified: "web3", Addr: addr(1)}, record(1)) != 1 {
+		t.Error("after loading, another sender's record was taken for a resend")
+	}
+}
+
+func TestSenderKeys(t *testing.T) {
+	for _, id := range []identity{{addr: addr(7).Addr()}, {addr: netip.MustParseAddr("2001:db8::1")}, {name: "web1"}, {name: "n"}} {
+		x := &sender{id: id}
+		got, kind, rest, ok := cutKey(x.key(kindHashes, 1, 2, 3, 4, 5))
+		if !ok || got != id || kind != kindHashes || string(rest) != "\x01\x02\x03\x04\x05" {
+			t.Errorf("%v: read as %v, kind %q, %x, %v", id, got, kind, rest, ok)
+		}
+	}
+	name := (&sender{id: identity{name: "web1"}}).key(kindTail)
+	for _, key := range [][]byte{nil, name[:16], name[:17], name[:18], name[:len(name)-1], append([]byte{1}, name[1:]...), append(name[:17:17], 0, kindTail)} {
+		if _, _, _, ok := cutKey(key); ok {
+			t.Errorf("key %x was read", key)
+		}
+	}
 }
 
 func addrPort(a [4]byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4(a), 1000) }

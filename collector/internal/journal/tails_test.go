@@ -12,7 +12,7 @@ func TestTailsHave(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	x := newSenders(10).get(addr(1))
+	x := newSenders(10).get(identity{addr: addr(1).Addr()})
 	x.all.began = time.Unix(0, 0)
 	ts := &x.tails
 	now := time.Unix(1_800_000_000, 0)

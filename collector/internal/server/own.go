@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/ingest"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
@@ -68,7 +69,7 @@ func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logg
 func (o *ownRecords) run() {
 	defer o.wg.Done()
 	for first := range o.queue {
-		b := &journal.Batch{Host: o.node, Received: o.now(), Records: []journal.Record{{Raw: []byte(first)}}}
+		b := &journal.Batch{Sender: journal.Sender{Node: o.node, Transport: event.TransportOwn}, Received: o.now(), Records: []journal.Record{{Raw: []byte(first)}}}
 		for len(b.Records) < ownQueue && len(o.queue) > 0 {
 			next, ok := <-o.queue
 			if !ok {

@@ -63,8 +63,8 @@ func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) er
 	case err == nil:
 		// A session knows its sender by its address.
 		if n := g.names.Load(); n != nil {
-			if name := n.of(b.Peer.Addr()); name != "" {
-				b.Host = name
+			if name := n.of(b.Sender.Addr.Addr()); name != "" && b.Sender.Verified == "" {
+				b.Sender.Node = name
 			}
 		}
 		return g.next.Submit(ctx, b, done)

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 func mustBackup(t testing.TB, dir, target string) *BackupReport {
@@ -99,7 +100,7 @@ func TestBackupUnderLoad(t *testing.T) {
 				}
 			}
 			host, recs := r.gen.Event()
-			b := &journal.Batch{Conn: 1, Peer: netip.MustParseAddrPort("192.0.2.1:60"), Host: host, Received: storetest.Start.AddDate(0, 0, min(i/400, 9))}
+			b := &journal.Batch{Conn: 1, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.1:60"), Node: host, Transport: event.TransportTCP}, Received: storetest.Start.AddDate(0, 0, min(i/400, 9))}
 			for _, raw := range recs {
 				b.Records = append(b.Records, journal.Record{Raw: raw})
 			}

@@ -23,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // sentRecords counts what was acknowledged.
@@ -41,7 +42,7 @@ func (s *sentRecords) send(ctx context.Context, r *rig, n int, at time.Time, wai
 		id := s.n.Add(1)
 		host := fmt.Sprintf("web%d", id%5)
 		raw := fmt.Sprintf("node=%s type=USER_LOGIN msg=audit(%d.%03d:%d): pid=%d uid=0 n=%d", host, storetest.Start.Unix()+int64(id/1000), id%1000, id, id%300, id)
-		b := &journal.Batch{Conn: 7, Peer: netip.MustParseAddrPort("192.0.2.9:60"), Received: at, Records: []journal.Record{{Raw: []byte(raw)}}}
+		b := &journal.Batch{Conn: 7, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.9:60"), Transport: event.TransportTCP}, Received: at, Records: []journal.Record{{Raw: []byte(raw)}}}
 		wg.Add(1)
 		err := r.h.Submit(ctx, b, func(err error) {
 			defer wg.Done()

@@ -368,10 +368,10 @@ func hostOf(b *journal.Batch, raw []byte) string {
 	switch {
 	case len(r.Node) > 0:
 		return string(r.Node)
-	case b.Host != "":
-		return b.Host
-	case b.Peer.IsValid():
-		return b.Peer.Addr().Unmap().WithZone("").String()
+	case b.Sender.Name() != "":
+		return b.Sender.Name()
+	case b.Sender.Addr.IsValid():
+		return b.Sender.IP().String()
 	}
 	return ""
 }

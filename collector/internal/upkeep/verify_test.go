@@ -68,7 +68,7 @@ func (r *rig) put(t testing.TB, day, n int) {
 	for range n {
 		host, recs := r.gen.Event()
 		r.n++
-		b := &journal.Batch{Conn: 1, Peer: netip.MustParseAddrPort("192.0.2.1:60"), Host: host, Managed: true,
+		b := &journal.Batch{Conn: 1, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.1:60"), Node: host, Transport: event.TransportTCP}, Managed: true,
 			Received: storetest.Start.AddDate(0, 0, day).Add(time.Duration(r.n) * time.Millisecond)}
 		for i, rec := range recs {
 			b.Records = append(b.Records, journal.Record{Seq: journal.OwnNumbering | uint32(r.n*100+uint64(i)), Raw: rec})
@@ -89,7 +89,7 @@ func (r *rig) put(t testing.TB, day, n int) {
 // leaveOpen submits the first record of an event, on a day.
 func (r *rig) leaveOpen(t testing.TB, day int) {
 	t.Helper()
-	open := &journal.Batch{Conn: 2, Peer: netip.MustParseAddrPort("192.0.2.2:60"), Managed: true, Received: storetest.Start.AddDate(0, 0, day).Add(time.Hour),
+	open := &journal.Batch{Conn: 2, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.2:60"), Transport: event.TransportTCP}, Managed: true, Received: storetest.Start.AddDate(0, 0, day).Add(time.Hour),
 		Records: []journal.Record{{Seq: 1, Raw: []byte("node=open type=SYSCALL msg=audit(1795600000.000:7): arch=c000003e syscall=2 success=yes")}}}
 	done := make(chan error, 1)
 	if err := r.h.Submit(context.Background(), open, func(err error) { done <- err }); err != nil {
