@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -201,7 +202,7 @@ func (s Space) Of(total uint64) uint64 {
 	if s.Percent > 0 {
 		return total / 100 * uint64(s.Percent)
 	}
-	return s.MiB << 20
+	return min(s.MiB, math.MaxUint64>>20) << 20
 }
 
 func (s Space) String() string {

@@ -11,15 +11,20 @@ import (
 	"io"
 	"io/fs"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// ErrLocked is returned by FS.Lock when somebody else holds the lock. The error
-// that wraps it says who.
+// ErrLocked is returned by FS.Lock and TryLock when somebody else holds the lock. Lock's
+// error says who.
 var ErrLocked = errors.New("locked")
 
 // ErrUnsupported is returned by File.Allocate where the filesystem cannot set
 // space aside. The caller goes on without.
 var ErrUnsupported = errors.ErrUnsupported
+
+// NoRoom says whether an operation failed because the disk or a quota is full.
+func NoRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // FS is what storage code may ask of a filesystem. Names are paths as the os
 // package takes them. All methods may be called at once.

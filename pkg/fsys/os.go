@@ -70,10 +70,15 @@ func (osFS) Size(name string) (int64, error) {
 // else's writes fail when the rest is used up.
 func (osFS) Space(name string) (free, total uint64, err error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(name, &st); err != nil {
-		return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+	for {
+		err := unix.Statfs(name, &st)
+		if err == nil {
+			return st.Bavail * uint64(st.Frsize), st.Blocks * uint64(st.Frsize), nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+		}
 	}
-	return st.Bavail * uint64(st.Bsize), st.Blocks * uint64(st.Bsize), nil
 }
 
 func (osFS) SyncDir(name string) error {
@@ -95,17 +100,35 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ignoringEINTR(f, func(fd int) error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) }); err != nil {
+	if err := TryLock(f, true); err != nil {
 		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, ErrLocked) {
 			return nil, fmt.Errorf("%w by %s", ErrLocked, holder(f))
 		}
-		return nil, &fs.PathError{Op: "flock", Path: name, Err: err}
+		return nil, err
 	}
 	// The pid is for people; a full disk must not keep the log from opening.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return f, nil
+}
+
+// TryLock takes the lock of flock(2) on an open file, exclusive or shared with others
+// who read, and does not wait for it: ErrLocked is returned while somebody else has it.
+// It ends when the file is closed, or with the process.
+func TryLock(f *os.File, exclusive bool) error {
+	how := unix.LOCK_SH | unix.LOCK_NB
+	if exclusive {
+		how = unix.LOCK_EX | unix.LOCK_NB
+	}
+	err := ignoringEINTR(f, func(fd int) error { return unix.Flock(fd, how) })
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return ErrLocked
+	}
+	return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
 }
 
 // holder names the process that wrote its pid into a lock file.

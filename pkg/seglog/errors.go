@@ -3,7 +3,6 @@ package seglog
 import (
 	"errors"
 	"fmt"
-	"syscall"
 )
 
 var (
@@ -67,8 +66,3 @@ func (e *CorruptError) Error() string {
 }
 
 func (e *CorruptError) Unwrap() error { return e.Err }
-
-// noSpace reports whether err means that the disk or a quota is full.
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
-}

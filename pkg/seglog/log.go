@@ -297,7 +297,7 @@ func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []
 			// Whole frames of this call may now lie behind the end.
 			l.switchNow = true
 		}
-		if noSpace(err) {
+		if fsys.NoRoom(err) {
 			return fmt.Errorf("%w: %w", ErrNoSpace, err)
 		}
 		return err
@@ -446,7 +446,7 @@ func (l *Log) seal() error {
 		mark := putFrame(nil, l.active.seed, frameMark, synced, 0, nil)
 		if _, err := l.file.WriteAt(mark, end); err == nil {
 			end += int64(len(mark))
-		} else if !noSpace(err) {
+		} else if !fsys.NoRoom(err) {
 			return err
 		}
 	}

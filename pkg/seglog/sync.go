@@ -184,7 +184,7 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 			_ = file.Close()
 			return nil, nil, l.fail(fmt.Errorf("begin segment: %w", err))
 		}
-		if noSpace(err) && !visible && len(errs) == 0 {
+		if fsys.NoRoom(err) && !visible && len(errs) == 0 {
 			return nil, nil, fmt.Errorf("%w: begin segment: %w", ErrNoSpace, err)
 		}
 		errs = append(errs, err)
@@ -222,7 +222,7 @@ func createSegment(o Options, first, gen uint64) (_ *segment, _ fsys.File, visib
 		return nil, nil, false, fmt.Errorf("sync %s: %w", tmp, err)
 	}
 	if err = o.FS.Rename(tmp, path); err != nil {
-		return nil, nil, !noSpace(err), fmt.Errorf("rename %s: %w", tmp, err)
+		return nil, nil, !fsys.NoRoom(err), fmt.Errorf("rename %s: %w", tmp, err)
 	}
 	if err = o.FS.SyncDir(o.Dir); err != nil {
 		return nil, nil, true, fmt.Errorf("sync %s: %w", o.Dir, err)

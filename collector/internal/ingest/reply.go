@@ -4,11 +4,13 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 	"github.com/auditfleet/auditfleet/proto/remote"
-	"golang.org/x/sys/unix"
 )
 
 // A session has a buffer of replies only while some wait, one of those that are kept
@@ -182,7 +184,7 @@ func verdict(err error) (t remote.Type, text, reason string) {
 		return remote.Ack, "", ""
 	case errors.Is(err, ErrSuspended):
 		return remote.DiskError, "remote logging suspended", metrics.RejectedSuspended
-	case errors.Is(err, ErrFull) || errors.Is(err, seglog.ErrNoSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT):
+	case errors.Is(err, ErrFull) || errors.Is(err, seglog.ErrNoSpace) || fsys.NoRoom(err):
 		return remote.DiskFull, "disk full", metrics.RejectedFull
 	}
 	return remote.DiskError, "disk write error", metrics.RejectedError

@@ -35,7 +35,7 @@ func TestOutgrownJournal(t *testing.T) {
 	var log strings.Builder
 	now := time.Unix(1e9, 0)
 	s := &Server{store: stuck{st}, cfg: Config{Log: hclog.New(&hclog.LoggerOptions{Output: &log}), Now: func() time.Time { return now }, OpenTotal: 64 << 20}}
-	s.space = space.New(space.Config{Statfs: func() (space.Usage, error) { return space.Usage{Total: 16 << 20, Free: 16 << 20}, nil }})
+	s.space = space.New(space.Config{Space: func() (free, total uint64, err error) { return 16 << 20, 16 << 20, nil }})
 	if got := s.openTotal(); got != 1<<20 {
 		t.Errorf("open events may take %d bytes on a disk of 16 MiB", got)
 	}

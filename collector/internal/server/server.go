@@ -75,7 +75,7 @@ type Config struct {
 	// Notify tells the service manager; nil for none. See Notifier.
 	Notify func(state string)
 
-	statfs func() (space.Usage, error) // tests'
+	free func() (free, total uint64, err error) // of the store's disk; tests'
 }
 
 // Defaults of Config.

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // reliefTime bounds how long a full disk's watcher waits for the journal to be
@@ -20,12 +21,12 @@ const reliefTime = 5 * time.Second
 
 // openSpace looks at the disk. The store's folder is there.
 func (s *Server) openSpace() {
-	statfs := s.cfg.statfs
-	if statfs == nil {
-		statfs = func() (space.Usage, error) { return space.Of(s.cfg.Store) }
+	free := s.cfg.free
+	if free == nil {
+		free = func() (free, total uint64, err error) { return fsys.OS.Space(s.cfg.Store) }
 	}
 	s.space = space.New(space.Config{
-		Limits: s.cfg.Space, Statfs: statfs, Log: s.cfg.Log.Named("space"),
+		Limits: s.cfg.Space, Space: free, Log: s.cfg.Log.Named("space"),
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
 		DropOldest: func(ctx context.Context, reason string) (bool, error) { return s.dropOldest(ctx, reason) },
 		Relieve:    s.relieve, Excess: s.journalExcess,

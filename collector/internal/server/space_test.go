@@ -21,17 +21,18 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
 const mib = 1 << 20
 
-// fakeDisk is what statfs says.
+// fakeDisk is what a disk says of itself.
 type fakeDisk struct{ free atomic.Uint64 }
 
-func (d *fakeDisk) statfs() (space.Usage, error) {
-	return space.Usage{Total: 1000 * mib, Free: d.free.Load()}, nil
+func (d *fakeDisk) space() (free, total uint64, err error) {
+	return d.free.Load(), 1000 * mib, nil
 }
 
 // diskConfig is a collector on a disk of 1000 MiB with so many free.
@@ -39,7 +40,7 @@ func diskConfig(t *testing.T, free uint64) (Config, *fakeDisk) {
 	d := &fakeDisk{}
 	d.free.Store(free * mib)
 	cfg := testConfig(shortDir(t))
-	cfg.statfs = d.statfs
+	cfg.free = d.space
 	cfg.Space.Reserve = 50 * mib
 	cfg.Action.Syslog = func(syslog.Priority, []byte) error { return nil }
 	return cfg, d
@@ -199,11 +200,11 @@ func TestReserveOnARealDisk(t *testing.T) {
 		default:
 			t.Fatalf("record %d: %v", i, got)
 		}
-		u, err := space.Of(disk)
+		free, _, err := fsys.OS.Space(disk)
 		if err != nil {
 			t.Fatal(err)
 		}
-		least = min(least, u.Free)
+		least = min(least, free)
 	}
 	if full == 0 {
 		t.Fatal("a disk with only its reserve left was never told")
@@ -328,10 +329,10 @@ func TestRotateForSpace(t *testing.T) {
 	var r *running
 	r, _ = fourDays(t, func(c *Config) {
 		c.Space = space.Limits{SpaceLeft: conf.Space{MiB: 200}, SpaceLeftAction: conf.Action{Do: conf.DoRotate}}
-		c.statfs = func() (space.Usage, error) {
+		c.free = func() (_, total uint64, err error) {
 			mu.Lock()
 			defer mu.Unlock()
-			return space.Usage{Total: 1000 * mib, Free: free * mib}, nil
+			return free * mib, 1000 * mib, nil
 		}
 	})
 	mu.Lock()

@@ -12,16 +12,15 @@ package space
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
@@ -36,21 +35,6 @@ var (
 
 // Usage is a filesystem's size and what is free for use, in bytes.
 type Usage struct{ Total, Free uint64 }
-
-// Of returns the usage of the filesystem that a path is on.
-func Of(path string) (Usage, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(path, &st)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return Usage{}, fmt.Errorf("ask for the space on the disk of %s: %w", path, err)
-		}
-		return Usage{Total: st.Blocks * uint64(st.Frsize), Free: st.Bavail * uint64(st.Frsize)}, nil
-	}
-}
 
 // Limits are what may be changed while the collector runs.
 type Limits struct {
@@ -102,9 +86,10 @@ func (l *Limits) Check(r *action.Runner) error {
 // Config is what a Watcher is made of.
 type Config struct {
 	Limits Limits
-	Statfs func() (Usage, error)
-	Every  time.Duration // between two looks at the disk; a second when 0
-	Log    hclog.Logger
+	// Space asks how many bytes are free on the disk, and how many it has.
+	Space func() (free, total uint64, err error)
+	Every time.Duration // between two looks at the disk; a second when 0
+	Log   hclog.Logger
 	// Do does an action; it must not wait. See action.Runner.
 	Do func(a conf.Action, m action.Message)
 	// DropOldest drops the oldest sealed day, and is false when there is none.
@@ -207,7 +192,7 @@ func (w *Watcher) IsLow() bool { return w.low.Load() }
 
 // look asks the disk and updates the conditions; what follows is Run's.
 func (w *Watcher) look() {
-	u, err := w.cfg.Statfs()
+	free, total, err := w.cfg.Space()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -219,7 +204,7 @@ func (w *Watcher) look() {
 		w.blind = true
 		return
 	}
-	w.blind, w.usage = false, u
+	w.blind, w.usage = false, Usage{Total: total, Free: free}
 	w.assess()
 }
 
@@ -260,16 +245,13 @@ func (w *Watcher) Outcome(err error) {
 	switch {
 	case err == nil:
 		w.noRoom, w.failing = nil, nil
-	case NoRoom(err):
+	case fsys.NoRoom(err):
 		w.noRoom = err
 	default:
 		w.failing = err
 	}
 	w.assess()
 }
-
-// NoRoom says whether a write failed because the disk or a quota is full.
-func NoRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
 // SetLimits changes the limits. A limit that was passed before and is so now has
 // had its action.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,10 +36,10 @@ type disk struct {
 	clear bool // guarded by mu: Relieve frees 300 MiB, once
 }
 
-func (d *disk) statfs() (Usage, error) {
+func (d *disk) space() (free, total uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Usage{1000 * mib, d.free * mib}, d.err
+	return d.free * mib, 1000 * mib, d.err
 }
 
 func (d *disk) note(format string, args ...any) {
@@ -63,7 +63,7 @@ func (d *disk) drop(_ context.Context, reason string) (bool, error) {
 func newDisk(t *testing.T, l Limits, days ...uint64) *disk {
 	d := &disk{t: t, free: 900, days: days}
 	d.w = New(Config{
-		Limits: l, Statfs: d.statfs, Log: hclog.New(&hclog.LoggerOptions{Output: &d.log, DisableTime: true}),
+		Limits: l, Space: d.space, Log: hclog.New(&hclog.LoggerOptions{Output: &d.log, DisableTime: true}),
 		Do:         func(a conf.Action, m action.Message) { d.note("%s %s", m.Condition, a) },
 		DropOldest: d.drop,
 		Record:     func(op string) { d.note("record %s", op) },
@@ -283,21 +283,18 @@ func TestCheck(t *testing.T) {
 // Run acts without being asked, and on a real filesystem.
 func TestRun(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Of(dir + "/none"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Of a path that is not there: %v", err)
-	}
 	did := make(chan string, 10)
 	w := New(Config{
 		Limits: Limits{SpaceLeft: conf.Space{Percent: 99}, SpaceLeftAction: do(conf.DoSyslog)},
-		Statfs: func() (Usage, error) { return Of(dir) }, Every: time.Millisecond, Log: hclog.NewNullLogger(),
+		Space:  func() (free, total uint64, err error) { return fsys.OS.Space(dir) }, Every: time.Millisecond, Log: hclog.NewNullLogger(),
 		Do: func(_ conf.Action, m action.Message) { did <- m.Text },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { w.Run(ctx); close(ended) }()
-	u, err := Of(dir)
-	if err != nil || u.Total == 0 || u.Free > u.Total {
-		t.Fatalf("Of: %+v, %v", u, err)
+	u := w.Status().Usage
+	if u.Total == 0 || u.Free > u.Total {
+		t.Fatalf("the disk has %+v", u)
 	}
 	if u.Free < u.Total/100*99 {
 		select {

@@ -193,15 +193,12 @@ func (b *backup) claim() (unlock func() error, err error) {
 	case string(text) != backupText:
 		return nil, fmt.Errorf("%w: %s says %.40q", ErrForeign, backupMarker, text)
 	}
-	lock, err := fsys.OpenOwn(filepath.Join(dir, backupLock), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := fsys.OS.Lock(filepath.Join(dir, backupLock))
+	if errors.Is(err, fsys.ErrLocked) {
+		return nil, ErrRunning
+	}
 	if err != nil {
 		return nil, err
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrRunning
-		}
-		return nil, errors.Join(err, lock.Close())
 	}
 	// A manifest that cannot be read costs only that everything is copied again.
 	if text, err := os.ReadFile(filepath.Join(dir, backupStore, copiedName)); err == nil {

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
@@ -91,8 +89,8 @@ func lockedSerialFile(path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
+	if err := fsys.TryLock(f, true); err != nil {
+		if errors.Is(err, fsys.ErrLocked) {
 			err = fmt.Errorf("%w: another forwarder uses it, give this one a file of its own", fsys.ErrLocked)
 		}
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())

@@ -191,7 +191,7 @@ func TestNoteHeld(t *testing.T) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		t.Fatal(err)
 	}
-	if err := notes.Update(func(n *boot.Note) { n.Lost = 6 }); !errors.Is(err, unix.EWOULDBLOCK) {
+	if err := notes.Update(func(n *boot.Note) { n.Lost = 6 }); !errors.Is(err, fsys.ErrLocked) {
 		t.Errorf("with a stopped holder: %v", err)
 	}
 	if err := errors.Join(lock.Close(), os.Chmod(path, 0o666)); err != nil {

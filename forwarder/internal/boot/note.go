@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -135,11 +133,11 @@ func lockNote(path string) (*os.File, error) {
 		return nil, err
 	}
 	for tries := 0; ; tries++ {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := fsys.TryLock(lock, true)
 		switch {
 		case err == nil:
 			return lock, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.EWOULDBLOCK) && tries < lockTries:
+		case errors.Is(err, fsys.ErrLocked) && tries < lockTries:
 			time.Sleep(lockPause)
 		default:
 			return nil, errors.Join(fmt.Errorf("%s: %w: another program holds it", path, err), lock.Close())

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
@@ -107,13 +108,6 @@ func thisHost() doctor.Host {
 			state, err := unix.Adjtimex(&t)
 			return state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, err
 		},
-		Space: func(path string) (free, total uint64, err error) {
-			var st unix.Statfs_t
-			if err := unix.Statfs(path, &st); err != nil {
-				return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
-			}
-			size := uint64(st.Frsize)
-			return st.Bavail * size, st.Blocks * size, nil
-		},
+		Space: fsys.OS.Space,
 	}
 }

@@ -380,7 +380,7 @@ func (l *Log) fail(records int, err error) {
 		l.failing, l.since = true, l.dropped.Load()
 		todo := "mend what the error says"
 		switch {
-		case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		case fsys.NoRoom(err):
 			todo = "make room on its filesystem"
 		case errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
 			todo = "look at the disk (dmesg)"

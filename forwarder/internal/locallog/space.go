@@ -3,13 +3,13 @@ package locallog
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
@@ -53,7 +53,7 @@ func (l *Log) State() State {
 	}
 	return State{
 		Path: l.cfg.Path, Size: l.size, MaxSize: l.cfg.MaxSize, Rotated: l.rotated, Free: free,
-		SpaceLeft: threshold(l.cfg.SpaceLeft, total), Admin: threshold(l.cfg.AdminSpaceLeft, total),
+		SpaceLeft: l.cfg.SpaceLeft.Of(total), Admin: l.cfg.AdminSpaceLeft.Of(total),
 		Suspended: l.suspended.Load(), Low: l.space.low, LowAdmin: l.space.admin, Failing: l.errored,
 	}
 }
@@ -67,13 +67,6 @@ func (l *Log) Tick() {
 		}
 	}
 	l.checkSpace()
-}
-
-func threshold(s conf.Space, total uint64) uint64 {
-	if s.Percent > 0 {
-		return total / 100 * uint64(s.Percent)
-	}
-	return min(s.MiB, math.MaxUint64>>20) << 20
 }
 
 // checkSpace takes the actions for low space: once until there is enough again,
@@ -99,7 +92,7 @@ func (l *Log) checkSpace() {
 		{"admin_space_left", l.cfg.AdminSpaceLeft, l.cfg.AdminSpaceLeftAction, &l.space.admin, "Audit Admin Space Alert"},
 		{"space_left", l.cfg.SpaceLeft, l.cfg.SpaceLeftAction, &l.space.low, "Audit Disk Space Alert"},
 	} {
-		limit := threshold(c.limit, total)
+		limit := c.limit.Of(total)
 		switch {
 		case free >= limit:
 			*c.taken = false
@@ -114,9 +107,9 @@ func (l *Log) checkSpace() {
 	}
 }
 
-func isFull(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) || errors.Is(err, unix.EFBIG)
-}
+// isFull says whether a write found no room; the limit of a file's size
+// (RLIMIT_FSIZE), which rotating helps against, is as good as a full disk.
+func isFull(err error) bool { return fsys.NoRoom(err) || errors.Is(err, unix.EFBIG) }
 
 // makeRoom rotates after a write found the disk full, if that is what to do: the
 // oldest log goes, once the files after it have moved up.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Append stores a batch: its group, its catalogue entry and the writer's state
@@ -310,22 +311,6 @@ func encodeState(b *store.Batch) []byte {
 	return addSum(keyState, v)
 }
 
-// uvarints reads numbers; after the first mistake all are zero.
-type uvarints struct {
-	b   []byte
-	bad bool
-}
-
-func (u *uvarints) next() uint64 {
-	v, n := binary.Uvarint(u.b)
-	if n <= 0 {
-		u.bad, u.b = true, nil
-		return 0
-	}
-	u.b = u.b[n:]
-	return v
-}
-
 func decodeState(v []byte) (*store.State, error) {
 	if len(v) == 0 {
 		return &store.State{}, nil
@@ -334,18 +319,14 @@ func decodeState(v []byte) (*store.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	u := uvarints{b: body}
-	st := &store.State{ID: u.next(), LSN: u.next()}
-	n := u.next()
-	if n > uint64(len(u.b)) {
-		u.bad, n = true, 0
-	}
+	r := varint.NewReader(body)
+	st := &store.State{ID: r.Uvarint(), LSN: r.Uvarint()}
 	prev := uint64(0)
-	for ; n > 0; n-- {
-		prev += u.next()
+	for range r.Count(1) {
+		prev += r.Uvarint()
 		st.Open = append(st.Open, prev)
 	}
-	if u.bad || len(u.b) > 0 {
+	if !r.Done() {
 		return nil, fmt.Errorf("%w: state of %d bytes", store.ErrDamaged, len(v))
 	}
 	return st, nil
@@ -378,18 +359,17 @@ func decodeHost(k, v []byte) (store.Host, error) {
 	if err != nil {
 		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
 	}
-	u := uvarints{b: body}
-	h := store.Host{Name: string(k[1:]), First: timeOf(u.next()), Last: timeOf(u.next()), LastEventMs: int64(u.next()),
-		Records: u.next(), Bytes: u.next(), Duplicates: u.next(), Unparsable: u.next()}
-	n := u.next()
-	if u.bad || n > store.MaxAddrs || uint64(len(u.b)) < 16*n || also != (uint64(len(u.b)) > 16*n) {
+	r := varint.NewReader(body)
+	h := store.Host{Name: string(k[1:]), First: timeOf(r.Uvarint()), Last: timeOf(r.Uvarint()), LastEventMs: int64(r.Uvarint()),
+		Records: r.Uvarint(), Bytes: r.Uvarint(), Duplicates: r.Uvarint(), Unparsable: r.Uvarint()}
+	n := r.Count(16)
+	if r.Bad() || n > store.MaxAddrs || also != (r.Len() > 16*n) {
 		return store.Host{}, bad
 	}
-	for ; n > 0; n-- {
-		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(u.b[:16])).Unmap())
-		u.b = u.b[16:]
+	for range n {
+		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(r.Bytes(16))).Unmap())
 	}
-	h.Also = string(u.b)
+	h.Also = string(r.Bytes(uint64(r.Len())))
 	return h, nil
 }
 

@@ -21,9 +21,9 @@ import (
 // A server in the way is known at once; readers, which will not be long, are waited
 // for. To read a folder without a lock file (a copy on read-only media) needs none.
 func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error) {
-	open, flag, how := fsys.OpenRegular, os.O_RDONLY|unix.O_NOFOLLOW, unix.LOCK_SH
+	open, flag := fsys.OpenRegular, os.O_RDONLY|unix.O_NOFOLLOW
 	if exclusive {
-		open, flag, how = fsys.OpenOwn, os.O_RDWR|os.O_CREATE, unix.LOCK_EX
+		open, flag = fsys.OpenOwn, os.O_RDWR|os.O_CREATE
 	}
 	f, err := open(path, flag, 0o600)
 	if !exclusive && errors.Is(err, fs.ErrNotExist) {
@@ -33,23 +33,23 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 		return nil, err
 	}
 	for until := time.Now().Add(wait); ; time.Sleep(20 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		err := fsys.TryLock(f, exclusive)
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(until) || !exclusive || serves(f) {
+		if !errors.Is(err, fsys.ErrLocked) || time.Now().After(until) || !exclusive || serves(f) {
 			who := holder(f)
 			_ = f.Close() // nothing was written
-			if errors.Is(err, unix.EWOULDBLOCK) {
+			if errors.Is(err, fsys.ErrLocked) {
 				return nil, fmt.Errorf("%w %s", store.ErrInUse, who)
 			}
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+			return nil, err
 		}
 	}
 	if exclusive {
 		if err := f.Truncate(0); err == nil {
 			_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-			if err != nil && !errors.Is(err, unix.ENOSPC) {
+			if err != nil && !fsys.NoRoom(err) {
 				return nil, errors.Join(err, f.Close())
 			}
 		}
@@ -60,7 +60,7 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 // serves says whether a server has the lock that f has not.
 func serves(f *os.File) bool {
 	// With readers only, the lock could be shared. It is not kept.
-	if unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil {
+	if fsys.TryLock(f, false) != nil {
 		return true
 	}
 	_ = unix.Flock(int(f.Fd()), unix.LOCK_UN) // of a lock that is held it cannot fail

@@ -9,6 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Who sent the events of a group, and when they were received, lies in two sections
@@ -135,17 +136,17 @@ func (g *Group) senders() (*Origins, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := varints{b: runs}
+	r := varint.NewReader(runs)
 	at := uint64(0)
-	for len(u.b) > 0 && !u.bad {
-		sender, events := u.next(), u.next()
+	for r.Len() > 0 {
+		sender, events := r.Uvarint(), r.Uvarint()
 		if sender > uint64(d.n) || events == 0 || events > g.Summary.Events-at {
 			return nil, damaged("events from %d on of sender %d of %d", at, sender, d.n)
 		}
 		o.runs = append(o.runs, run{uint32(at), uint32(sender)})
 		at += events
 	}
-	if u.bad || at != g.Summary.Events {
+	if r.Bad() || at != g.Summary.Events {
 		return nil, damaged("senders of %d events of %d", at, g.Summary.Events)
 	}
 	return o, nil
@@ -190,15 +191,15 @@ func (g *Group) Origins() (*Origins, error) {
 		return nil, err
 	}
 	o.all = slices.Clone(all)
-	u := varints{b: lens}
+	r := varint.NewReader(lens)
 	end := uint64(0)
 	for range g.numBlocks() {
-		if end += u.next(); end > uint64(len(o.all)) {
+		if end += r.Uvarint(); end > uint64(len(o.all)) {
 			return nil, damaged("receipts of %d bytes, %d are there", end, len(o.all))
 		}
 		o.ends = append(o.ends, uint32(end))
 	}
-	if u.bad || len(u.b) > 0 || end != uint64(len(o.all)) {
+	if !r.Done() || end != uint64(len(o.all)) {
 		return nil, damaged("receipts of %d blocks in %d bytes", g.numBlocks(), len(o.all))
 	}
 	return o, nil
@@ -240,7 +241,7 @@ func (o *Origins) Block(index int, b *Block) OriginReader {
 	}
 	from, to := span(o.ends, index)
 	i := sort.Search(len(o.runs), func(i int) bool { return o.runs[i].first > b.First })
-	return OriginReader{o: o, ord: b.First, run: i - 1, u: varints{b: o.all[from:to]}}
+	return OriginReader{o: o, ord: b.First, run: i - 1, all: varint.NewReader(o.all[from:to])}
 }
 
 // OriginReader reads the origins of a block's events.
@@ -248,7 +249,7 @@ type OriginReader struct {
 	o   *Origins
 	ord uint32
 	run int
-	u   varints
+	all varint.Reader
 	at  int64
 }
 
@@ -265,17 +266,12 @@ func (r *OriginReader) Next() (out store.Origin) {
 		out.From = &o.senders[n-1]
 	}
 	r.ord++
-	v := r.u.next()
+	v := r.all.Uvarint()
 	gap := v >> 1
 	r.at += int64(gap>>1) ^ -int64(gap&1)
 	out.Received, out.ByTime = r.at, o.byTime
 	if v&1 != 0 {
-		n := r.u.next()
-		if n > uint64(len(r.u.b)) {
-			r.u.bad, r.u.b = true, nil
-			return out
-		}
-		out.Later, r.u.b = string(r.u.b[:n]), r.u.b[n:]
+		out.Later = string(r.all.Bytes(r.all.Uvarint()))
 	}
 	return out
 }

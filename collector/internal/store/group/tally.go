@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Tallied is what a group's dictionaries cannot say of a query's events: blocks of
@@ -123,8 +124,8 @@ func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error 
 
 // countIn is how many of the postings are in counted blocks.
 func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
-	u := varints{b: p}
-	head := u.next()
+	r := varint.NewReader(p)
+	head := r.Uvarint()
 	blk := 0
 	end := func() uint64 {
 		b, _ := rawBlock(g.blocks[blk*blockSize:])
@@ -132,8 +133,8 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 	}
 	if head&1 == postEvents {
 		last, ord := end(), uint64(0)
-		for k := head >> 1; k > 0 && !u.bad; k-- {
-			if ord += u.next(); ord >= g.Summary.Events {
+		for k := head >> 1; k > 0 && !r.Bad(); k-- {
+			if ord += r.Uvarint(); ord >= g.Summary.Events {
 				return 0, damaged("a posting of event %d of %d", ord, g.Summary.Events)
 			}
 			for ord >= last {
@@ -146,8 +147,8 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 		}
 	} else {
 		at := uint64(0)
-		for k := u.next(); k > 0 && !u.bad; k-- {
-			gap, events := u.next(), u.next()
+		for k := r.Uvarint(); k > 0 && !r.Bad(); k-- {
+			gap, events := r.Uvarint(), r.Uvarint()
 			if at += gap; gap > uint64(len(counted)) || at >= uint64(len(counted)) {
 				return 0, damaged("a posting of block %d of %d", at, len(counted))
 			}
@@ -156,7 +157,7 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 			}
 		}
 	}
-	if u.bad {
+	if r.Bad() {
 		return 0, damaged("postings that end early")
 	}
 	return n, nil

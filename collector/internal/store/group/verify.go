@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"slices"
@@ -10,6 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Finding is one thing in a group that is not as it should be.
@@ -289,7 +289,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 		v.ord = blk.First + n
 		v.x.Index(&ev, v.addValue)
 	}
-	if v.origins != nil && (origins.u.bad || len(origins.u.b) > 0) {
+	if v.origins != nil && !origins.all.Done() {
 		v.wrong(v.at(secReceipt, 0), "block %d: its receipts are not those of %d events", i, blk.Events)
 	}
 	v.readable[i] = true
@@ -416,13 +416,13 @@ func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
 	if want != nil {
 		ords = want.ords
 	}
-	u := varints{b: p}
-	head := u.next()
+	r := varint.NewReader(p)
+	head := r.Uvarint()
 	same = true
 	if head&1 == postEvents {
 		ord := uint64(0)
-		for n := head >> 1; n > 0 && !u.bad; n-- {
-			if ord += u.next(); ord >= v.g.Summary.Events {
+		for n := head >> 1; n > 0 && !r.Bad(); n-- {
+			if ord += r.Uvarint(); ord >= v.g.Summary.Events {
 				return false, damaged("event %d of %d", ord, v.g.Summary.Events)
 			}
 			if !v.readable[v.ords[ord]] {
@@ -436,9 +436,9 @@ func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
 		}
 	} else {
 		total, at := uint64(0), uint64(0)
-		for n := u.next(); n > 0 && !u.bad; n-- {
-			at += u.next()
-			count := u.next()
+		for n := r.Uvarint(); n > 0 && !r.Bad(); n-- {
+			at += r.Uvarint()
+			count := r.Uvarint()
 			total += count
 			if at >= uint64(v.g.numBlocks()) {
 				return false, damaged("block %d of %d", at, v.g.numBlocks())
@@ -456,24 +456,8 @@ func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
 			return false, damaged("%d events by blocks, %d were said", total, head>>1)
 		}
 	}
-	if u.bad || len(u.b) > 0 {
+	if !r.Done() {
 		return false, damaged("postings that do not end where they should")
 	}
 	return same && (want == nil || len(ords) == 0), nil
-}
-
-// varints reads numbers; after the first mistake all are zero.
-type varints struct {
-	b   []byte
-	bad bool
-}
-
-func (u *varints) next() uint64 {
-	n, k := binary.Uvarint(u.b)
-	if k <= 0 {
-		u.bad, u.b = true, nil
-		return 0
-	}
-	u.b = u.b[k:]
-	return n
 }
