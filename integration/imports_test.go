@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"forwarder/internal/agent":    {"forwarder/internal", "pkg", "proto"},
 	"forwarder/internal/boot":     {"pkg"},
 	"forwarder/internal/kernel":   {"forwarder/internal/boot", "pkg"},
+	"forwarder/internal/lines":    {"forwarder/internal/kernel", "pkg"},
 	"forwarder/internal/locallog": {"pkg"},
 	"forwarder/internal/spool":    {"pkg"},
 	"forwarder/internal/ship":     {"pkg", "proto"},

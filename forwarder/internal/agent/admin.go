@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
@@ -35,10 +33,6 @@ type Changed struct {
 	Full kernel.Full
 }
 
-// isDaemon reports whether this is the host's audit daemon: a plugin or a
-// listener adds no records of a daemon to the stream.
-func (a *Agent) isDaemon() bool { return a.cfg.Source == SourceKernel }
-
 // Rotate starts a new local log, as the stock daemon does on SIGUSR1.
 func (a *Agent) Rotate() {
 	a.do(func() {
@@ -58,8 +52,8 @@ func (a *Agent) Rotate() {
 // SIGUSR2.
 func (a *Agent) Resume() {
 	// Outside the pump, which may be waiting for room in the spool.
-	if a.sender != nil {
-		a.sender.Resume()
+	if a.ship != nil {
+		a.ship.sender.Resume()
 	}
 	a.do(func() {
 		if l := a.log.Load(); l != nil {
@@ -88,16 +82,16 @@ func (a *Agent) Reload(ctx context.Context) {
 	next, err := a.cfg.Reload(ctx)
 	// The log first, whose new folder may be a wrong one: nothing else has changed then.
 	// The pump of a source that waits may be waiting for what the new shipping brings.
-	waits := !a.cfg.fromKernel()
+	waits := a.src.waits()
 	if err == nil && waits {
-		err = a.reloadShipping(next.Ship, next.Remote)
+		err = a.ship.reload(next.Ship, next.Remote)
 	}
 	a.do(func() {
 		if err == nil {
 			err = a.apply(next)
 		}
 		if err == nil && !waits {
-			err = a.reloadShipping(next.Ship, next.Remote)
+			err = a.ship.reload(next.Ship, next.Remote)
 		}
 		if err != nil {
 			a.cfg.Logger.Error("the configuration could not be read again and stays as it was", "error", err)
@@ -105,8 +99,8 @@ func (a *Agent) Reload(ctx context.Context) {
 		} else {
 			a.cfg.Logger.Info("the configuration was read again")
 		}
-		if a.isDaemon() {
-			a.emit(a.own.configured(a.signalInfo(), err))
+		if a.daemon != nil {
+			a.emit(a.own.configured(a.daemon.signalInfo(), err))
 		}
 	})
 }
@@ -128,14 +122,9 @@ func (a *Agent) apply(next Changed) error {
 	if next.Node != "" {
 		a.pump.prefix = []byte("node=" + next.Node + " ")
 	}
-	if a.cfg.fromKernel() {
-		a.pump.enrich = next.Enrich
-	}
 	a.report.setEvery(next.ReportEvery)
 	a.boost(next.PriorityBoost)
-	if a.kernel != nil {
-		a.kernel.SetFull(next.Full)
-	}
+	a.src.reload(next)
 	if a.plugins != nil && next.Plugins != nil {
 		return a.plugins.Reload(next.Plugins.Settings, next.Plugins.Plugins)
 	}
@@ -186,26 +175,10 @@ func (a *Agent) completePlugins(c *dispatch.Config) {
 	}
 }
 
-// signalInfo asks the kernel who sent the last signal.
-func (a *Agent) signalInfo() kernel.SignalInfo {
-	sig, err := a.kernel.Control().SignalInfo()
-	if err != nil {
-		a.cfg.Logger.Warn("who sent the signal is not known", "error", err)
-	}
-	return sig
-}
-
 // recordSignal records what an administrator's signal did.
 func (a *Agent) recordSignal(typ uint16, op string) {
-	if a.isDaemon() {
-		a.emit(a.own.bySignal(typ, op, a.signalInfo()))
-	}
-}
-
-// recordAbort records a start that failed.
-func (a *Agent) recordAbort(op string) {
-	if a.isDaemon() {
-		a.emit(a.own.start(a.pump.enrich != nil), a.own.abort(op))
+	if a.daemon != nil {
+		a.emit(a.own.bySignal(typ, op, a.daemon.signalInfo()))
 	}
 }
 
@@ -213,96 +186,39 @@ func (a *Agent) recordAbort(op string) {
 func (a *Agent) tick() {
 	if l := a.log.Load(); l != nil {
 		l.Tick()
-		a.sayNameless(l.Stats().Nameless)
+		a.announceNameless(l.Stats().Nameless)
 	}
-	a.saySpoolMoved()
-	a.keepSerials()
+	a.announceSpoolMoved()
 	if a.report.due(a.cfg.Now()) {
 		a.writeReport()
 	}
 }
 
-// sayNameless says in the stream what went into a local log that was removed. That was
+// announceNameless says in the stream what went into a local log that was removed. That was
 // handed to the spool, where there is one.
-func (a *Agent) sayNameless(n uint64) {
+func (a *Agent) announceNameless(n uint64) {
 	fresh := n - a.nameless
 	a.nameless = n
 	if fresh == 0 {
 		return
 	}
-	if a.spool != nil {
+	if a.ship != nil {
 		a.pump.shippedOnly.Add(fresh)
 	}
-	if a.isDaemon() {
+	if a.daemon != nil {
 		a.emit(a.own.logRemoved(fresh))
 	}
 }
 
-// saySpoolMoved says in the stream that somebody has removed or replaced the spool.
-func (a *Agent) saySpoolMoved() {
-	if a.spool == nil {
+// announceSpoolMoved says in the stream that somebody has removed or replaced the spool.
+func (a *Agent) announceSpoolMoved() {
+	if a.ship == nil {
 		return
 	}
-	n := a.spool.Counts().Moved
-	fresh := n > a.spoolMoved
-	a.spoolMoved = n
-	if fresh && a.isDaemon() {
-		a.emit(a.own.spoolRemoved(a.spool.Away() == ""))
+	n := a.ship.spool.Counts().Moved
+	fresh := n > a.ship.moved
+	a.ship.moved = n
+	if fresh && a.daemon != nil {
+		a.emit(a.own.spoolRemoved(a.ship.spool.Away() == ""))
 	}
-}
-
-// actions hands what an action says to its runner, which a reload may replace.
-type actions struct {
-	mu      sync.Mutex // guards what follows
-	runner  *action.Runner
-	mailTo  string
-	closing sync.WaitGroup
-	errs    []error
-}
-
-// setActions takes over the configuration of actions, if it has changed.
-func (a *Agent) setActions(c action.Config) error {
-	s := &a.act
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.runner != nil && s.mailTo == c.MailTo {
-		return nil
-	}
-	c.Log = a.cfg.Logger.Named("action")
-	before := s.runner
-	s.runner, s.mailTo = action.New(c), c.MailTo
-	if before != nil {
-		s.closing.Go(func() {
-			err := before.Close()
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.errs = append(s.errs, err)
-		})
-	}
-	return nil
-}
-
-// Do implements locallog.Actor.
-func (s *actions) Do(a conf.Action, m action.Message) { s.get().Do(a, m) }
-
-func (s *actions) syslog(p syslog.Priority, text string) {
-	if r := s.get(); r != nil {
-		r.Syslog(p, text)
-	}
-}
-
-func (s *actions) get() *action.Runner {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.runner
-}
-
-func (s *actions) close() error {
-	r := s.get()
-	var err error
-	if r != nil {
-		err = r.Close()
-	}
-	s.closing.Wait()
-	return errors.Join(append(s.errs, err)...)
 }

@@ -118,7 +118,7 @@ func TestAbort(t *testing.T) {
 	dir := t.TempDir()
 	k := fakekernel.New()
 	k.OtherDaemon(1)
-	if _, err := Open(fake(k, Config{Version: "1", Log: locallog.Config{Path: dir + "/log/audit.log"}})); !errors.Is(err, kernel.ErrOtherDaemon) {
+	if _, err := Open(t.Context(), fake(k, Config{Version: "1", Log: locallog.Config{Path: dir + "/log/audit.log"}})); !errors.Is(err, kernel.ErrOtherDaemon) {
 		t.Fatal(err)
 	}
 	got := withoutHeader(fileLines(t, dir+"/log/audit.log"))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
@@ -208,7 +209,7 @@ func TestFollowThroughRotation(t *testing.T) {
 	if err := os.WriteFile(state, []byte("something else\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(cfg); !errors.Is(err, ErrStateFile) {
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, lines.ErrStateFile) {
 		t.Errorf("a strange state file: %v, want ErrStateFile", err)
 	}
 }
@@ -313,7 +314,7 @@ func TestHangingDiskDoesNotStopTheReader(t *testing.T) {
 	for i := range n {
 		k.Emit(1300, "x")
 		if i%1000 == 999 {
-			wait(t, "the reader goes on", func() bool { return s.kernel.Stats().Records >= uint64(i) })
+			wait(t, "the reader goes on", func() bool { return s.daemon.listener.Stats().Records >= uint64(i) })
 		}
 	}
 	release()
@@ -371,7 +372,7 @@ func TestSpoolThatTakesNothing(t *testing.T) {
 		t.Errorf("%d to be told, from %v", u.n, u.first)
 	}
 	handed := a.pump.records.Load()
-	say := func() { a.sayUnspooled(a.own.lost("spool-error", a.pump.unspooled.n, now, now)) }
+	say := func() { a.pump.announceUnspooled(a.own.lost("spool-error", a.pump.unspooled.n, now, now)) }
 	sp.err = spool.ErrFull // full again just then
 	say()
 	if u := a.pump.unspooled; u.n != 2 || a.pump.records.Load() != handed {
@@ -438,7 +439,7 @@ func TestMetrics(t *testing.T) {
 	c := newCollector(t)
 	s := startAgent(t, fake(k, Config{Source: SourceMulticast, Ship: shipTo(c.addr), Spool: spool.Options{Dir: t.TempDir() + "/spool"}, HTTP: "127.0.0.1:0"}))
 	k.Emit(1300, "one")
-	wait(t, "it is acknowledged", func() bool { return s.shipMetrics.Acked.Load() == 1 })
+	wait(t, "it is acknowledged", func() bool { return s.ship.metrics.Acked.Load() == 1 })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + s.HTTPAddr() + "/metrics")
 	if err != nil {
@@ -474,7 +475,7 @@ func TestOpenReleasesEverything(t *testing.T) {
 	k.OtherDaemon(1)
 	cfg := fake(k, Config{Ship: shipTo("127.0.0.1:1"), Spool: spool.Options{Dir: dir + "/spool"}, Log: locallog.Config{Path: dir + "/log/audit.log"}, HTTP: "127.0.0.1:0"})
 	for range 2 { // a lock or a port that was kept would show in the second try
-		if _, err := Open(cfg); !errors.Is(err, kernel.ErrOtherDaemon) {
+		if _, err := Open(t.Context(), cfg); !errors.Is(err, kernel.ErrOtherDaemon) {
 			t.Fatalf("%v, want ErrOtherDaemon", err)
 		}
 	}
@@ -482,7 +483,7 @@ func TestOpenReleasesEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(cfg); !errors.Is(err, fsys.ErrLocked) {
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, fsys.ErrLocked) {
 		t.Errorf("a spool in use: %v, want ErrLocked", err)
 	}
 	if err := held.Close(); err != nil {
@@ -491,12 +492,12 @@ func TestOpenReleasesEverything(t *testing.T) {
 	for source, want := range map[string]string{dir + "/nothing": "no such file", dir: "is a folder"} {
 		cfg := cfg
 		cfg.Source = source
-		if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", source, err, want)
 		}
 	}
 	cfg.Node = "two words"
-	if _, err := Open(cfg); !errors.Is(err, ErrNodeName) {
+	if _, err := Open(t.Context(), cfg); !errors.Is(err, ErrNodeName) {
 		t.Errorf("%v, want ErrNodeName", err)
 	}
 }

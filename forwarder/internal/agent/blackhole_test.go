@@ -154,19 +154,19 @@ func TestBlackHole(t *testing.T) {
 		w.hole(true)
 		began := time.Now()
 		send(300)
-		wait(t, "the silence is noticed", func() bool { return s.shipMetrics.Connected.Load() == 0 })
+		wait(t, "the silence is noticed", func() bool { return s.ship.metrics.Connected.Load() == 0 })
 		if d := time.Since(began); d > 5*time.Second {
 			t.Errorf("it took %v to notice, with a limit of 400 ms", d)
 		}
-		failures := s.shipMetrics.ConnectFailures.Load()
-		wait(t, "it is tried again", func() bool { return s.shipMetrics.ConnectFailures.Load() > failures })
+		failures := s.ship.metrics.ConnectFailures.Load()
+		wait(t, "it is tried again", func() bool { return s.ship.metrics.ConnectFailures.Load() > failures })
 		w.hole(false)
 		wait(t, fmt.Sprintf("all is there after hole %d", i), func() bool { return len(c.got()) == sent })
 		// … and while nothing is: heartbeats find out.
 		w.hole(true)
-		wait(t, "heartbeats notice it", func() bool { return s.shipMetrics.Connected.Load() == 0 })
+		wait(t, "heartbeats notice it", func() bool { return s.ship.metrics.Connected.Load() == 0 })
 		w.hole(false)
-		wait(t, "it is connected again", func() bool { return s.shipMetrics.Connected.Load() == 1 })
+		wait(t, "it is connected again", func() bool { return s.ship.metrics.Connected.Load() == 1 })
 	}
 	send(len(want) - sent)
 	pipe.Close()
@@ -176,5 +176,5 @@ func TestBlackHole(t *testing.T) {
 	if diff := cmp.Diff(want, c.got()); diff != "" {
 		t.Error(diff)
 	}
-	t.Logf("%d connections, %d records sent again and recognised %d times", s.shipMetrics.Connects.Load(), s.shipMetrics.Resent.Load(), c.again())
+	t.Logf("%d connections, %d records sent again and recognised %d times", s.ship.metrics.Connects.Load(), s.ship.metrics.Resent.Load(), c.again())
 }

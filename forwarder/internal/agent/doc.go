@@ -2,6 +2,10 @@
 // them and hands them to the local log and the spool, and the sender behind the
 // spool. Only forwarder/internal/cli may import it.
 //
+// Where records come from is a source (source.go): the kernel (kernel.go), lines from
+// standard input or a file (lines.go, on package lines), or nowhere. Only a source's own
+// files know which one it is.
+//
 // Goroutines: the kernel's reader never waits (package kernel says what it does
 // instead); the pump alone touches the local log and appends to the spool, and
 // may wait for a disk; the sender waits for the network. Between reader and pump

@@ -140,7 +140,7 @@ func TestDamagedSpool(t *testing.T) {
 			}
 			defer r.Close()
 			s := startAgent(t, Config{Source: SourceStdin, Stdin: r, Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir, MaxBytes: 4 << 20, SegmentBytes: 128 << 10}})
-			wait(t, "what is left is sent", func() bool { return s.spool.Left() == 0 })
+			wait(t, "what is left is sent", func() bool { return s.ship.spool.Left() == 0 })
 			// New records are taken as before.
 			const after = "type=USER msg=audit(1800000000.000:1): after"
 			fmt.Fprintln(w, after)
@@ -233,7 +233,7 @@ func TestFullSpoolDisk(t *testing.T) {
 		wait(t, "the disk is full", func() bool { return s.losses()["spool-full"]+s.losses()["spool-error"] > 0 })
 		mustDo(t, os.Remove(disk+"/hog"))
 		c.hold(false)
-		wait(t, "the spool is empty", func() bool { return s.spool.Left() == 0 })
+		wait(t, "the spool is empty", func() bool { return s.ship.spool.Left() == 0 })
 		k.Emit(1300, "after")
 		wait(t, "what came after", func() bool {
 			got := c.got()
@@ -295,7 +295,7 @@ func TestClockJumps(t *testing.T) {
 				c.cut()
 			}
 			// Ages are looked at in the middle of it.
-			if st := s.spool.Stats(); st.Age < 0 {
+			if st := s.ship.spool.Stats(); st.Age < 0 {
 				t.Errorf("age %v", st.Age)
 			}
 		}
@@ -304,11 +304,11 @@ func TestClockJumps(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	wait(t, "everything is there", func() bool { return s.spool.Left() == 0 && s.pump.records.Load() >= n })
+	wait(t, "everything is there", func() bool { return s.ship.spool.Left() == 0 && s.pump.records.Load() >= n })
 	offset.Store(-int64(20 * 365 * 24 * time.Hour))
 	k.Emit(1300, "last")
 	wait(t, "the last one", func() bool { return strings.HasSuffix(c.got()[len(c.got())-1], ": last") })
-	wait(t, "heartbeats go on", func() bool { return s.shipMetrics.Heartbeats.Load() > 3 })
+	wait(t, "heartbeats go on", func() bool { return s.ship.metrics.Heartbeats.Load() > 3 })
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 )
@@ -137,10 +138,10 @@ func TestSerialsBetweenRunsAreTold(t *testing.T) {
 	if err := os.WriteFile(dir+"/serial", []byte(others), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(fake(k, Config{StateFile: dir + "/serial", Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}})); !errors.Is(err, ErrStateFile) {
+	if _, err := Open(t.Context(), fake(k, Config{StateFile: dir + "/serial", Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}})); !errors.Is(err, lines.ErrStateFile) {
 		t.Errorf("a file of somebody else's: %v, want ErrStateFile", err)
 	}
-	a, err := Open(fake(k, Config{StateFile: dir + "/serial", StateUnnamed: true, Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}}))
+	a, err := Open(t.Context(), fake(k, Config{StateFile: dir + "/serial", StateUnnamed: true, Log: locallog.Config{Path: dir + "/x.log", NumLogs: 2}}))
 	if err != nil {
 		t.Fatalf("at the place of the default it keeps the kernel from being read: %v", err)
 	}

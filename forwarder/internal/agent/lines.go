@@ -1,334 +1,225 @@
 package agent
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
-	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 )
 
-// chunkSize is how much is read at once, and the longest line there can be.
-const chunkSize = 256 << 10
+// errHungUp is returned for records that came from a dispatcher which is gone, and
+// that the spool has no room for.
+var errHungUp = errors.New("the dispatcher has ended, and the spool is full")
 
-// chunk is a run of records from a source of lines. What it holds aliases data,
-// and is the receiver's until it gives the chunk back.
-type chunk struct {
-	data    []byte
-	n       int // bytes of data that are filled
-	lines   [][]byte
-	records []kernel.Record // from the binary format's version 0, without their type in words
-	pos     position        // up to where the file was read
+// lineSource takes records that others have made: from standard input or a file. They wait
+// where they are while the spool takes none.
+type lineSource struct {
+	nowhere // what lines do as no source does
+	cfg     *Config
+	in      *lines.Input
+	stdin   bool
+
+	// The pump's, of a followed log with a state file.
+	at    lines.Position // behind the last record handed on
+	saved lines.Position // what the state file says
 }
 
-// position is a place in a followed file.
-type position struct {
-	dev, ino uint64
-	offset   int64
-}
-
-// splitter cuts what a source reads into records. Only its own goroutine uses it.
-type splitter struct {
-	decode func(c *chunk) (used int, err error) // nil until the format is known
-	frame  binaryFormat
-	skip   bool  // within a line that is too long
-	offset int64 // of the source's byte stream, where the chunk begins
-	bad    func(offset int64, why string)
-}
-
-// errBinary is returned for a stream that began in the dispatcher's binary
-// format and stopped being one.
-var errBinary = errors.New("not the dispatcher's binary format")
-
-// split finds the whole records in c and returns how many bytes they took. The
-// rest is the beginning of the next.
-func (s *splitter) split(c *chunk, atEnd bool) (used int, err error) {
-	c.lines, c.records = c.lines[:0], c.records[:0]
-	if s.decode == nil {
-		if c.n < 8 && !atEnd {
-			return 0, nil
-		}
-		s.decode = s.text
-		if looksBinary(c.data[:c.n]) {
-			s.decode = s.frame.decode
-		}
+func openLines(a *Agent) (*lineSource, error) {
+	s := &lineSource{nowhere: nowhere{a}, cfg: &a.cfg, stdin: a.cfg.Source == SourceStdin}
+	lc := lines.Config{
+		Path: a.cfg.Source, Follow: a.cfg.Follow, Logger: a.cfg.Logger,
+		Bad: func(offset int64, why string) {
+			a.badInput.Add(1)
+			a.cfg.Logger.Error("a part of the input is no record and was passed over", "source", a.cfg.Source, "offset", offset, "reason", why)
+		},
+		Gap: func() { a.gaps.Add(1) },
 	}
-	used, err = s.decode(c)
+	if s.stdin {
+		lc.Path, lc.Stream = "", a.cfg.Stdin
+	}
+	var err error
+	if s.in, err = lines.Open(lc); err != nil {
+		return nil, err
+	}
+	if s.keepsPosition() {
+		s.at, err = lines.LoadPosition(a.cfg.StateFile)
+		s.saved = s.at
+	}
 	if err != nil {
-		return used, fmt.Errorf("byte %d of the input: %w", s.offset+int64(used), err)
+		return nil, errors.Join(err, s.in.Close())
 	}
-	switch rest := c.n - used; {
-	case !atEnd || rest == 0:
-	case !s.frame.known:
-		// The last line has no newline.
-		if !s.skip {
-			c.lines = append(c.lines, c.data[used:c.n])
-		}
-		used = c.n
-	case s.frame.pad == 0:
-		s.bad(s.offset+int64(used), "the input ends within a record")
-	}
-	s.offset += int64(used)
-	return used, nil
+	return s, nil
 }
 
-// text splits lines. Empty ones are no records.
-func (s *splitter) text(c *chunk) (used int, err error) {
-	for {
-		i := bytes.IndexByte(c.data[used:c.n], '\n')
-		if i < 0 {
-			break
-		}
-		if i > 0 && !s.skip {
-			c.lines = append(c.lines, c.data[used:used+i])
-		}
-		s.skip = false
-		used += i + 1
+// keepsPosition reports whether the next start goes on where this run ended.
+func (s *lineSource) keepsPosition() bool { return s.cfg.Follow && s.cfg.StateFile != "" }
+
+func (s *lineSource) whenFull() string {
+	if s.cfg.Plugin {
+		return "reading waits: the dispatcher's queue fills, and its overflow_action decides; spool-full = drop-oldest drops the oldest records instead"
 	}
-	if used == 0 && c.n == len(c.data) {
-		if !s.skip {
-			s.bad(s.offset, "a line longer than 262144 bytes")
-		}
-		s.skip = true
-		return c.n, nil
+	return s.nowhere.whenFull()
+}
+
+func (s *lineSource) hungUp() bool { return s.cfg.Plugin && s.in.HungUp() }
+
+func (s *lineSource) ends() bool { return !s.cfg.Follow && !s.stdin }
+
+func (s *lineSource) progress(records uint64) string {
+	text := fmt.Sprintf("%d records", records)
+	if percent, ok := s.in.Progress(); ok {
+		text = fmt.Sprintf("%s: %d %% read, %s", s.cfg.Source, percent, text)
 	}
-	return used, nil
+	return text
 }
 
-// looksBinary tells the dispatcher's binary format from lines: it begins with a
-// small version and the length of its header, where lines have "type" or "node".
-func looksBinary(b []byte) bool {
-	if len(b) < 8 {
-		return false
-	}
-	return binary.NativeEndian.Uint32(b) <= 1 && binary.NativeEndian.Uint32(b[4:]) == binaryHeader
-}
-
-const (
-	binaryHeader = 16
-	// binaryRecord is the room the stock dispatcher 3.0.9 writes for each record,
-	// whatever its size: the header and the longest text.
-	binaryRecord = binaryHeader + kernel.MaxMessage
-)
-
-// binaryFormat reads records of a header of four native-endian words (version,
-// header length, type, size) and size bytes. Version 0 has the kernel's text,
-// version 1 the whole line. Stock 3.0.9 pads every record to 8986 bytes; others
-// write just size bytes. Which one it is shows after the first record.
-type binaryFormat struct {
-	known  bool
-	padded bool
-	asked  bool // padded is settled
-	pad    int  // bytes to pass over before the next header, when padded
-}
-
-func (f *binaryFormat) decode(c *chunk) (used int, err error) {
-	f.known = true
-	for {
-		b := c.data[used:c.n]
-		if f.pad > 0 {
-			if !f.asked {
-				if len(b) < binaryHeader && len(b) < f.pad {
-					return used, nil
-				}
-				f.padded = !looksBinary(b)
-				f.asked = true
-			}
-			if f.padded {
-				n := min(f.pad, len(b))
-				f.pad -= n
-				used += n
-				if f.pad > 0 {
-					return used, nil
-				}
-				continue
-			}
-			f.pad = 0
-		}
-		if len(b) < binaryHeader {
-			return used, nil
-		}
-		word := binary.NativeEndian.Uint32
-		version, hlen, typ, size := word(b), word(b[4:]), word(b[8:]), word(b[12:])
-		if version > 1 || hlen != binaryHeader || size > kernel.MaxMessage || typ > 0xffff {
-			return used, fmt.Errorf("%w: version %d, header of %d, type %d, %d bytes", errBinary, version, hlen, typ, size)
-		}
-		total := binaryHeader + int(size)
-		if len(b) < total {
-			return used, nil
-		}
-		text := bytes.TrimRight(b[binaryHeader:total], "\x00\n")
-		if typ != uint32(tables.EOE) && len(text) > 0 {
-			if version == 0 {
-				c.records = append(c.records, kernel.Record{Type: uint16(typ), Text: text})
-			} else {
-				c.lines = append(c.lines, text)
-			}
-		}
-		used += total
-		if f.pad = binaryRecord - total; f.asked && !f.padded {
-			f.pad = 0
-		}
-	}
-}
-
-// reader reads a source of lines and hands on chunks.
-type reader struct {
-	split splitter
-	out   chan<- *chunk
-	free  chan *chunk
-	cur   *chunk
-}
-
-func newReader(out chan<- *chunk, bad func(offset int64, why string)) *reader {
-	r := &reader{out: out, free: make(chan *chunk, 2), split: splitter{bad: bad}}
-	for range cap(r.free) {
-		r.free <- &chunk{data: make([]byte, chunkSize)}
-	}
-	return r
-}
-
-// take gets an empty chunk.
-func (r *reader) take(ctx context.Context) error {
-	if r.cur != nil {
+// resume takes the place to follow from out of the spool: it is kept there with
+// the records themselves, so a crash neither repeats nor loses one. The state file
+// is behind it, but decides whether there is anything to resume: without it, the
+// source is read from its start.
+func (s *lineSource) resume() error {
+	if !s.keepsPosition() {
 		return nil
 	}
-	select {
-	case r.cur = <-r.free:
-		r.cur.n = 0
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	if _, err := os.Stat(s.cfg.StateFile); errors.Is(err, fs.ErrNotExist) {
+		return s.at.Save(s.cfg.StateFile)
 	}
+	sp := s.a.ship.spool
+	s.a.pump.spooled = sp.AfterMark()
+	if p, ok := lines.ParseMark(sp.Mark(), s.cfg.StateFile); ok {
+		s.at = p
+	}
+	return nil
 }
 
-// room is where the next bytes of the source go, after take.
-func (r *reader) room() []byte { return r.cur.data[r.cur.n:] }
-
-// filled says that n bytes were put there, or that the source has ended, and
-// hands on the records that are whole. pos is where the source's file then is.
-func (r *reader) filled(ctx context.Context, n int, atEnd bool, pos position) error {
-	c := r.cur
-	c.n += n
-	used, err := r.split.split(c, atEnd)
-	if err != nil {
-		return err
+// reading returns the contexts of the reader: hard ends it, and soft has it end as soon as
+// nothing more comes. Behind a SIGTERM standard input is still read for a while: a
+// dispatcher signals its plugins first and then hands on what it has.
+func (s *lineSource) reading(ctx, abort context.Context) (hard, soft context.Context, cancel context.CancelFunc) {
+	if !s.stdin {
+		hard, cancel = context.WithCancel(ctx)
+		return hard, context.Background(), cancel
 	}
-	rest := c.n - used
-	if len(c.lines)+len(c.records) == 0 {
-		copy(c.data, c.data[used:c.n])
-		c.n = rest
-		return nil
-	}
-	c.pos = pos
-	c.pos.offset -= int64(rest)
-	r.cur = nil
-	// The unfinished record moves to the next chunk before this one is given away.
-	if err := r.take(ctx); err != nil {
-		return err
-	}
-	r.cur.n = copy(r.cur.data, c.data[used:c.n])
-	select {
-	case r.out <- c:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// waker lets a goroutine that waits for a descriptor be woken.
-type waker struct{ fd int }
-
-func newWaker() (*waker, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open an eventfd: %w", err)
-	}
-	return &waker{fd: fd}, nil
-}
-
-func (w *waker) wake() {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	// It only fails when it has been woken already.
-	_, _ = unix.Write(w.fd, one[:])
-}
-
-func (w *waker) close() error { return unix.Close(w.fd) }
-
-// readStream reads a pipe, socket or file to its end: io.EOF. A read that waits
-// ends with ctx; after soft's end, also when nothing has come for a moment.
-func readStream(ctx, soft context.Context, f *os.File, r *reader) (err error) {
-	w, err := newWaker()
-	if err != nil {
-		return err
-	}
-	woken := make(chan struct{})
+	hard, end := context.WithCancel(abort)
 	stop := context.AfterFunc(ctx, func() {
-		defer close(woken)
-		w.wake()
+		select {
+		case <-time.After(s.cfg.ShutdownTimeout):
+			end()
+		case <-hard.Done():
+		}
 	})
-	softly := make(chan struct{})
-	stopSoft := context.AfterFunc(soft, func() {
-		defer close(softly)
-		w.wake()
+	return hard, ctx, func() { stop(); end() }
+}
+
+// run pumps until the input has ended.
+func (s *lineSource) run(ctx, abort context.Context) error {
+	hard, soft, cancel := s.reading(ctx, abort)
+	defer cancel()
+	done := make(chan error, 1)
+	from := s.at
+	go func() { done <- s.in.Run(hard, soft, from) }()
+	var failed error
+	unspooled := 0 // read, and not taken by the spool
+	pumpLoop(s.a, s.in.Chunks(), func(c *lines.Chunk) (over bool) {
+		if failed == nil {
+			if failed = s.chunk(ctx, c); failed != nil && !fullAtTheEnd(ctx, failed) {
+				cancel()
+			}
+		}
+		if failed != nil {
+			unspooled += c.Len()
+		}
+		s.in.Release(c)
+		return false
+	}, func() {
+		s.announce(ctx)
+		if err := s.savePosition(); err != nil {
+			s.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
+		}
 	})
-	defer func() {
-		// The descriptor must not be closed while it is written to.
-		if !stop() {
-			<-woken
-		}
-		if !stopSoft() {
-			<-softly
-		}
-		if cerr := w.close(); cerr != nil {
-			err = errors.Join(err, cerr)
-		}
-	}()
-	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}}
-	for {
-		if err := r.take(ctx); err != nil {
-			return err
-		}
-		ending := soft.Err() != nil
-		wait := -1
-		watched := fds
-		if ending {
-			// The waker stays awake.
-			wait, watched = int(quietEnd.Milliseconds()), fds[:1]
-		}
-		n, err := unix.Poll(watched, wait)
-		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("poll %s: %w", f.Name(), err)
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if ending && err == nil && n == 0 {
-			return context.Canceled
-		}
-		if err != nil || fds[0].Revents == 0 {
-			continue
-		}
-		n, err = unix.Read(int(f.Fd()), r.room())
-		if err == unix.EINTR || err == unix.EAGAIN {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.Name(), err)
-		}
-		if err := r.filled(ctx, n, n == 0, position{}); err != nil {
-			return err
-		}
-		if n == 0 {
-			return io.EOF
-		}
+	err := <-done
+	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) && (ctx.Err() != nil || failed != nil) {
+		err = nil
+	}
+	if fullAtTheEnd(ctx, failed) {
+		failed = nil // what a file has stays there, what a pipe had is counted
+	}
+	if unspooled > 0 && s.stdin {
+		// A file has them still, a pipe does not.
+		s.a.pump.spoolError.Add(uint64(unspooled))
+		s.cfg.Logger.Error("records were read that the spool did not take: they are lost", "records", unspooled)
+	}
+	if failed == nil {
+		s.announce(ctx)
+	}
+	return errors.Join(err, failed, s.savePosition())
+}
+
+// fullAtTheEnd reports whether records were not taken because the spool is full and is not
+// waited for any more: the input is read on, to be counted.
+func fullAtTheEnd(ctx context.Context, failed error) bool {
+	return ctx.Err() != nil && errors.Is(failed, ctx.Err()) || errors.Is(failed, errHungUp)
+}
+
+// chunk hands on a chunk, and with it how far the source is read then.
+func (s *lineSource) chunk(ctx context.Context, c *lines.Chunk) error {
+	p := &s.a.pump
+	p.reset()
+	for _, l := range c.Lines {
+		p.line(l)
+	}
+	for _, r := range c.Records {
+		p.record(r)
+	}
+	if s.keepsPosition() {
+		p.mark = c.At.Mark(s.cfg.StateFile)
+	}
+	err := p.commitOrWait(ctx)
+	p.mark = nil
+	if err != nil {
+		return err
+	}
+	s.at = c.At
+	return nil
+}
+
+// announce says in the stream what was lost since the last time: nothing is lost on the way
+// in.
+func (s *lineSource) announce(ctx context.Context) {
+	records := s.a.shippingLosses()
+	if len(records) == 0 {
+		return
+	}
+	p := &s.a.pump
+	p.reset()
+	for _, r := range records {
+		p.record(r)
+	}
+	if err := p.commitOrWait(ctx); err != nil {
+		s.cfg.Logger.Error("what was lost could not be said in the stream", "error", err)
 	}
 }
+
+// savePosition writes how far a followed log was read, once the spool is synced.
+func (s *lineSource) savePosition() error {
+	if !s.keepsPosition() || s.at == s.saved {
+		return nil
+	}
+	if s.a.ship != nil {
+		if err := s.a.ship.spool.Sync(); err != nil {
+			return err
+		}
+	}
+	if err := s.at.Save(s.cfg.StateFile); err != nil {
+		return err
+	}
+	s.saved = s.at
+	return nil
+}
+
+func (s *lineSource) close() error { return s.in.Close() }

@@ -189,7 +189,7 @@ type started struct {
 
 func startAgent(t testing.TB, cfg Config) *started {
 	t.Helper()
-	a, err := Open(cfg)
+	a, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

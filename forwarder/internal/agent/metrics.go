@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"maps"
+
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/nss"
@@ -13,9 +15,7 @@ func (a *Agent) register(r *metrics.Registry) {
 			Records: a.pump.records.Load(), EOE: a.pump.eoe.Load(), BadInput: a.badInput.Load(), SourceGaps: a.gaps.Load(), Lost: a.losses(),
 		}
 	})
-	if a.kernel != nil {
-		metrics.ReadKernel(r, a.kernelSample)
-	}
+	a.src.register(r)
 	if names := a.cfg.Names; names != nil {
 		metrics.ReadNames(r, func() metrics.NamesSample {
 			st := names.Stats()
@@ -36,9 +36,9 @@ func (a *Agent) register(r *metrics.Registry) {
 			}
 		})
 	}
-	if a.spool != nil {
-		metrics.ReadSpool(r, a.spoolSample)
-		metrics.ReadShip(r, a.shipSample)
+	if a.ship != nil {
+		metrics.ReadSpool(r, a.ship.spoolSample)
+		metrics.ReadShip(r, a.ship.shipSample)
 	}
 }
 
@@ -47,31 +47,18 @@ func (a *Agent) register(r *metrics.Registry) {
 func (a *Agent) losses() map[string]uint64 {
 	log := a.logStats()
 	by := map[string]uint64{
-		"spool-full": 0, "spool-error": a.pump.spoolError.Load(), "spool-damaged": 0,
-		"given-up": a.shipMetrics.Dropped.Load(), "local-log": log.Dropped + log.Nameless,
+		"spool-full": 0, "spool-error": a.pump.spoolError.Load(), "spool-damaged": 0, "given-up": 0,
+		"local-log": log.Dropped + log.Nameless,
 	}
 	for _, c := range kernel.Causes() {
 		by[c.String()] = 0
 	}
-	if a.kernel != nil {
-		for cause, n := range a.kernel.Stats().Lost {
-			by[cause] = n
-		}
-	}
-	if a.spool != nil {
-		c := a.spool.Counts()
-		by["spool-full"], by["spool-damaged"] = c.Dropped, c.Damaged
+	maps.Copy(by, a.src.lost())
+	if a.ship != nil {
+		c := a.ship.spool.Counts()
+		by["spool-full"], by["spool-damaged"], by["given-up"] = c.Dropped, c.Damaged, a.ship.metrics.Dropped.Load()
 	}
 	return by
-}
-
-func (a *Agent) kernelSample() metrics.KernelSample {
-	s := a.kernel.Stats()
-	return metrics.KernelSample{
-		Records: s.Records, Bytes: s.Bytes, Overruns: s.Overruns, Registrations: s.Registered, SerialGaps: s.SerialGaps,
-		QueueRecords: s.QueueRecords, QueueBytes: s.QueueBytes, QueueCapacity: s.QueueCap,
-		Backlog: s.Kernel.Backlog, BacklogLimit: s.Kernel.BacklogLimit, Enabled: s.Kernel.Enabled,
-	}
 }
 
 func (a *Agent) logSample() metrics.LogSample {
@@ -82,13 +69,13 @@ func (a *Agent) logSample() metrics.LogSample {
 	}
 }
 
-func (a *Agent) spoolSample() metrics.SpoolSample {
-	s := a.spool.Stats()
-	return metrics.SpoolSample{Records: s.Records, Bytes: s.Bytes, Age: s.Age, Moved: s.Moved, Away: s.Away != "", SyncErrors: s.SyncErrors}
+func (s *shipping) spoolSample() metrics.SpoolSample {
+	st := s.spool.Stats()
+	return metrics.SpoolSample{Records: st.Records, Bytes: st.Bytes, Age: st.Age, Moved: st.Moved, Away: st.Away != "", SyncErrors: st.SyncErrors}
 }
 
-func (a *Agent) shipSample() metrics.ShipSample {
-	m := &a.shipMetrics
+func (s *shipping) shipSample() metrics.ShipSample {
+	m := &s.metrics
 	return metrics.ShipSample{
 		Sent: m.Sent.Load(), Resent: m.Resent.Load(), Acked: m.Acked.Load(), Truncated: m.Truncated.Load(), Bytes: m.Bytes.Load(),
 		Connects: m.Connects.Load(), Reconnects: m.Reconnects.Load(), ConnectFailures: m.ConnectFailures.Load(), Disconnects: m.Disconnects.Load(),

@@ -37,13 +37,13 @@ func TestPluginHandsTheSpoolOver(t *testing.T) {
 	first := startAgent(t, cfg)
 	lines := sample(1, 300)
 	fmt.Fprintln(feed, strings.Join(lines[:200], "\n"))
-	wait(t, "the first has them", func() bool { return first.spool.Left() == 200 })
+	wait(t, "the first has them", func() bool { return first.ship.spool.Left() == 200 })
 	c := newCollector(t)
 	cfg, feed2 := pluginOn(t, dir, Config{Ship: shipTo(c.addr)})
 	second := make(chan *started, 1)
 	failed := make(chan error, 1)
 	go func() {
-		a, err := OpenContext(context.Background(), cfg)
+		a, err := Open(context.Background(), cfg)
 		if err != nil {
 			failed <- err
 			return
@@ -92,7 +92,7 @@ func TestFullSpoolHearsTheEnd(t *testing.T) {
 				_, err := io.WriteString(feed, strings.Repeat(sample(1, 1)[0]+strings.Repeat("x", 900)+"\n", n))
 				written <- err
 			}()
-			wait(t, "the spool is full", func() bool { return s.spool.Counts().Refused > 0 })
+			wait(t, "the spool is full", func() bool { return s.ship.spool.Counts().Refused > 0 })
 			if how == "told" {
 				s.stop()
 				if err := <-written; err != nil {
@@ -101,14 +101,14 @@ func TestFullSpoolHearsTheEnd(t *testing.T) {
 				feed.Close()
 			} else {
 				// What is on its way comes to the pipe first.
-				wait(t, "the pipe is full", func() bool { return s.spool.Counts().Refused > 10 })
+				wait(t, "the pipe is full", func() bool { return s.ship.spool.Counts().Refused > 10 })
 				feed.Close()
 				<-written // cut short
 			}
 			if err := s.end(t); err != nil {
 				t.Error(err)
 			}
-			taken, lost := s.spool.Left(), s.pump.spoolError.Load()
+			taken, lost := s.ship.spool.Left(), s.pump.spoolError.Load()
 			if how == "told" && taken+lost != n || taken == 0 || lost == 0 {
 				t.Errorf("%d taken and %d counted as lost of %d", taken, lost, n)
 			}
@@ -141,7 +141,7 @@ func TestAddressInUse(t *testing.T) {
 		return resp.StatusCode == http.StatusOK
 	})
 	cfg.HTTP = "nonsense"
-	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "--http") {
+	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "--http") {
 		t.Errorf("an address that is none: %v", err)
 	}
 }
@@ -151,7 +151,7 @@ func TestLeftSaysTheTrueTime(t *testing.T) {
 	dir := t.TempDir()
 	writeLines(t, dir+"/in", sample(1, 10))
 	s := startAgent(t, Config{Source: dir + "/in", Ship: shipTo("127.0.0.1:1"), Spool: spool.Options{Dir: dir + "/spool"}, DrainTimeout: time.Hour, ShutdownTimeout: 10 * time.Millisecond})
-	wait(t, "all is read", func() bool { return s.spool.Left() == 10 })
+	wait(t, "all is read", func() bool { return s.ship.spool.Left() == 10 })
 	wait(t, "the input is over", func() bool {
 		select {
 		case <-s.over:

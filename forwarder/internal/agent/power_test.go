@@ -64,7 +64,7 @@ func afterPowerLoss(t *testing.T, disk *faultfs.FS, lines []string, synced, stat
 		Remote:  RemoteActions{QueueError: conf.Action{Do: conf.DoStop}},
 		Actions: action.Config{Syslog: log.write},
 	}))
-	wait(t, "what was left in the spool arrived, and the start of the daemon", func() bool { return s.spool.Left() == 0 && len(c.got()) > synced })
+	wait(t, "what was left in the spool arrived, and the start of the daemon", func() bool { return s.ship.spool.Left() == 0 && len(c.got()) > synced })
 	s.stop()
 	if err := s.end(t); err != nil {
 		t.Fatal(err)
@@ -73,8 +73,8 @@ func afterPowerLoss(t *testing.T, disk *faultfs.FS, lines []string, synced, stat
 	if diff := cmp.Diff(lines[:synced], got[:synced]); diff != "" {
 		t.Errorf("state %d: what was synced: %s", state, diff)
 	}
-	if l := saidLost(t, got); len(l) > 0 || s.shipMetrics.Suspended.Load() != 0 || log.with("auditfleet forwarder: ") > 0 {
-		t.Errorf("state %d: said to be lost: %v, suspended: %v, said to syslog: %q", state, l, s.shipMetrics.Suspended.Load(), log.lines)
+	if l := saidLost(t, got); len(l) > 0 || s.ship.metrics.Suspended.Load() != 0 || log.with("auditfleet forwarder: ") > 0 {
+		t.Errorf("state %d: said to be lost: %v, suspended: %v, said to syslog: %q", state, l, s.ship.metrics.Suspended.Load(), log.lines)
 	}
 	for i, l := range got[synced:] {
 		if at := slices.Index(lines, l); at > synced+i {

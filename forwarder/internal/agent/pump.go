@@ -41,11 +41,11 @@ type pump struct {
 	// stays says that another trouble than a full spool is to be waited out; nil: not.
 	stays func() bool
 
-	mark  []byte   // of the present batch: where its source goes on; nil: as before
-	there [][]byte // what the spool has already of the source that goes on, from the mark on
-	arena []byte   // lines with their newlines, of one batch
-	ends  []int    // where each line ends, its newline not included
-	lines [][]byte // slices of arena, for the spool
+	mark    []byte   // of the present batch: where its source goes on; nil: as before
+	spooled [][]byte // the spool has these lines already, of a source that goes on before them
+	arena   []byte   // lines with their newlines, of one batch
+	ends    []int    // where each line ends, its newline not included
+	lines   [][]byte // slices of arena, for the spool
 
 	batch *dispatch.Batch // what the plugins get: EOE records too; nil: nothing
 	most  [2]int          // bytes and records of the largest batch lately
@@ -125,12 +125,12 @@ func (p *pump) line(line []byte) {
 		a = append(a, p.prefix...)
 	}
 	a = append(a, line...)
-	if len(p.there) > 0 {
-		if bytes.Equal(a[len(p.arena):], p.there[0]) {
-			p.there = p.there[1:]
+	if len(p.spooled) > 0 {
+		if bytes.Equal(a[len(p.arena):], p.spooled[0]) {
+			p.spooled = p.spooled[1:]
 			return
 		}
-		p.there = nil // another file than before: all of it is new
+		p.spooled = nil // another file than before: all of it is new
 	}
 	p.ends = append(p.ends, len(a))
 	p.arena = append(a, '\n')
@@ -178,17 +178,19 @@ func (p *pump) split() {
 	}
 }
 
-// commitIfSpooled is commit of a batch that is nothing to anybody unless the spool takes
-// it: one that says what the spool did not take. It reports whether it did.
-func (p *pump) commitIfSpooled() bool {
+// announceUnspooled hands on the record that says what the spool did not take, if the spool
+// takes that: one that is nearly full may not, and then it is said later, once and for all.
+func (p *pump) announceUnspooled(loss kernel.Record) {
+	p.reset()
+	p.record(loss)
 	p.split()
-	if err := p.spool.Append(p.mark, p.lines...); err != nil {
+	if p.spool.Append(p.mark, p.lines...) != nil {
 		p.batch = nil
-		return false
+		return
 	}
 	p.keep()
 	p.shippedOnly.Add(p.unlogged)
-	return true
+	p.unspooled.n = 0
 }
 
 // append gives the batch to the spool.

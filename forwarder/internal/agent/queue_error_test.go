@@ -82,8 +82,8 @@ func (q *queueError) done(s *started) {
 	q.t.Helper()
 	want := queueActions[q.do]
 	wait(q.t, "the action is done", func() bool {
-		return q.log.with("auditfleet forwarder: ") >= want.syslog && len(q.runs()) >= want.runs && (s.shipMetrics.Suspended.Load() == 1) == want.suspends &&
-			(!want.suspends || s.shipMetrics.Connected.Load() == 0)
+		return q.log.with("auditfleet forwarder: ") >= want.syslog && len(q.runs()) >= want.runs && (s.ship.metrics.Suspended.Load() == 1) == want.suspends &&
+			(!want.suspends || s.ship.metrics.Connected.Load() == 0)
 	})
 }
 
@@ -147,13 +147,13 @@ func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 					}
 				}
 				emit(10)
-				wait(t, "the first are there", func() bool { return len(numbers(t, q.c.got())) == 10 && s.spool.Left() == 0 })
+				wait(t, "the first are there", func() bool { return len(numbers(t, q.c.got())) == 10 && s.ship.spool.Left() == 0 })
 				q.fs.FailRange(op, 1, forGood, unix.EIO)
 				wait(t, "the spool has failed", func() bool { emit(1); return s.losses()["spool-error"] > 0 })
 				q.done(s)
 				emit(20)
 				// Two more are ours and the kernel's own of the start.
-				wait(t, "each is taken or counted", func() bool { return s.spool.Stats().Last+s.losses()["spool-error"] == uint64(n+2) })
+				wait(t, "each is taken or counted", func() bool { return s.ship.spool.Stats().Last+s.losses()["spool-error"] == uint64(n+2) })
 				counted := int(s.losses()["spool-error"])
 				q.fs.Heal() // too late for this spool, but it can be closed
 				s.stop()
@@ -170,7 +170,7 @@ func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 				}
 				// What was taken and not sent goes out with the next start.
 				s = start()
-				wait(t, "the rest is sent", func() bool { return s.spool.Left() == 0 })
+				wait(t, "the rest is sent", func() bool { return s.ship.spool.Left() == 0 })
 				emit(1)
 				wait(t, "what came after", func() bool { return slices.Contains(numbers(t, q.c.got()), n-1) })
 				s.stop()
@@ -207,7 +207,7 @@ func TestQueueErrorOfLines(t *testing.T) {
 			s := startAgent(t, q.config(Config{Source: SourceStdin, Stdin: r}))
 			say := func(n int) { fmt.Fprintf(w, "type=USER msg=audit(1.000:1): n=%d\n", n) }
 			say(0)
-			wait(t, "the first is there", func() bool { return len(q.c.got()) == 1 && s.spool.Left() == 0 })
+			wait(t, "the first is there", func() bool { return len(q.c.got()) == 1 && s.ship.spool.Left() == 0 })
 			q.fs.FailRange(faultfs.Write, 1, forGood, unix.EIO)
 			say(1)
 			if do != conf.DoSuspend {
@@ -272,7 +272,7 @@ func TestQueueErrorOfReading(t *testing.T) {
 			}
 			s := startAgent(t, cfg)
 			q.done(s)
-			wait(t, "it was tried", func() bool { return s.shipMetrics.Connects.Load() > 0 })
+			wait(t, "it was tried", func() bool { return s.ship.metrics.Connects.Load() > 0 })
 			if got := numbers(t, q.c.got()); len(got) > 0 {
 				t.Errorf("arrived: %v", got)
 			}
@@ -284,7 +284,7 @@ func TestQueueErrorOfReading(t *testing.T) {
 				}
 				s.Resume()
 			}
-			wait(t, "everything is sent", func() bool { return len(numbers(t, q.c.got())) == 100 && s.spool.Left() == 0 })
+			wait(t, "everything is sent", func() bool { return len(numbers(t, q.c.got())) == 100 && s.ship.spool.Left() == 0 })
 			s.stop()
 			if err := s.end(t); err != nil {
 				t.Fatal(err)

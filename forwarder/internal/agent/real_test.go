@@ -50,7 +50,7 @@ func TestRealBurst(t *testing.T) {
 	began := time.Now()
 	w.Run(t, n)
 	took := time.Since(began)
-	wait(t, "the last record at the collector", func() bool { return len(serials(c.got(), w.Key)) == n && s.spool.Left() == 0 })
+	wait(t, "the last record at the collector", func() bool { return len(serials(c.got(), w.Key)) == n && s.ship.spool.Left() == 0 })
 	all := time.Since(began)
 	s.stop()
 	if err := s.end(t); err != nil {
@@ -124,7 +124,7 @@ func BenchmarkReal(b *testing.B) {
 			w.Run(b, b.N/2+1)
 			want := uint64(2 * (b.N/2 + 1))
 			wait(b, "all records are through", func() bool {
-				return s.pump.records.Load() >= want && (!c.ship || s.spool.Left() == 0)
+				return s.pump.records.Load() >= want && (!c.ship || s.ship.spool.Left() == 0)
 			})
 			b.StopTimer()
 			took, cpu := time.Since(began), cpuTime(b)-cpu0
@@ -133,7 +133,7 @@ func BenchmarkReal(b *testing.B) {
 			b.ReportMetric(float64(cpu.Nanoseconds())/n, "cpu-ns/record")
 			b.ReportMetric(float64(m1.Mallocs-m0.Mallocs)/n, "allocs/record")
 			b.ReportMetric(n/took.Seconds(), "records/s")
-			b.ReportMetric(float64(s.kernel.Stats().Lost["kernel"]+s.kernel.Stats().Lost["queue"]), "lost")
+			b.ReportMetric(float64(s.daemon.listener.Stats().Lost["kernel"]+s.daemon.listener.Stats().Lost["queue"]), "lost")
 			s.stop()
 			if err := s.end(b); err != nil {
 				b.Fatal(err)

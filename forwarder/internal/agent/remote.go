@@ -49,8 +49,8 @@ func newPolicy(do func(conf.Action, action.Message), set RemoteActions) *policy 
 	return &policy{do: do, pause: repeatAfter, set: set, warned: map[string]bool{}, done: map[string]time.Time{}, quiet: map[string]int{}}
 }
 
-// take takes over other actions.
-func (p *policy) take(set RemoteActions) {
+// reload takes over other actions.
+func (p *policy) reload(set RemoteActions) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.set = set

@@ -194,7 +194,7 @@ func TestRefusedRecordThroughTheAgent(t *testing.T) {
 					})
 				} else {
 					wait(t, "the record was refused", func() bool {
-						return s.shipMetrics.DiskFull.Load()+s.shipMetrics.DiskError.Load()+s.shipMetrics.OtherErrors.Load() > 0
+						return s.ship.metrics.DiskFull.Load()+s.ship.metrics.DiskError.Load()+s.ship.metrics.OtherErrors.Load() > 0
 					})
 				}
 				switch do {
@@ -202,7 +202,7 @@ func TestRefusedRecordThroughTheAgent(t *testing.T) {
 					wait(t, "the program ran", func() bool { _, err := os.Stat(dir + "/ran"); return err == nil })
 				case conf.DoSuspend, conf.DoStop:
 					wait(t, "it is suspended", func() bool {
-						return s.shipMetrics.Suspended.Load() == 1 && s.shipMetrics.Connected.Load() == 0 && log.with("until SIGUSR2") == 1
+						return s.ship.metrics.Suspended.Load() == 1 && s.ship.metrics.Connected.Load() == 0 && log.with("until SIGUSR2") == 1
 					})
 					c.answer(nil)
 					s.Resume()
@@ -283,7 +283,7 @@ func TestOverflowSuspendsAndResumes(t *testing.T) {
 		Source: dir + "/in", Ship: shipTo(c.addr), Spool: spool.Options{Dir: dir + "/spool", MaxBytes: 1 << 20},
 		Remote: RemoteActions{Overflow: conf.Action{Do: conf.DoSuspend}}, Actions: action.Config{Syslog: log.write},
 	})
-	wait(t, "it is suspended", func() bool { return s.shipMetrics.Suspended.Load() == 1 && log.with("overflow_action = suspend") == 1 })
+	wait(t, "it is suspended", func() bool { return s.ship.metrics.Suspended.Load() == 1 && log.with("overflow_action = suspend") == 1 })
 	wait(t, "what was on its way is refused", c.idle)
 	c.answer(nil)
 	time.Sleep(20 * time.Millisecond) // what is sent all the same would come now
@@ -293,7 +293,7 @@ func TestOverflowSuspendsAndResumes(t *testing.T) {
 	s.Resume()
 	// It is full again at once, and suspends again: the action is followed.
 	for range 200 {
-		if s.spool.Left() == 0 {
+		if s.ship.spool.Left() == 0 {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)

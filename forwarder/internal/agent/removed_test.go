@@ -81,7 +81,7 @@ func TestSpoolRemoved(t *testing.T) {
 	if err := os.RemoveAll(dir + "/spool"); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "it is there again", func() bool { return s.spool.Counts().Moved == 1 && s.spool.Away() == "" })
+	wait(t, "it is there again", func() bool { return s.ship.spool.Counts().Moved == 1 && s.ship.spool.Away() == "" })
 	emit(20)
 	c.hold(false)
 	wait(t, "all arrive", arrived)

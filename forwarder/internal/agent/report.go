@@ -18,17 +18,17 @@ import (
 
 // reporter knows when the state report is due.
 type reporter struct {
-	mu    sync.Mutex // guards what follows
-	every time.Duration
-	last  time.Time
-	there bool // it was written
+	mu      sync.Mutex // guards what follows
+	every   time.Duration
+	last    time.Time
+	written bool
 }
 
 // setWritten returns what it was.
-func (r *reporter) setWritten(there bool) (was bool) {
+func (r *reporter) setWritten(now bool) (was bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was, r.there = r.there, there
+	was, r.written = r.written, now
 	return was
 }
 
@@ -117,25 +117,15 @@ func (a *Agent) state() []byte {
 		line("records lost, %s = %d", c, lost[c.String()])
 	}
 	line("records lost, local-log = %d", lost["local-log"])
-	if a.spool != nil {
+	if a.ship != nil {
 		line("of these in the spool or at the collector, where none of them is missing = %d", a.pump.shippedOnly.Load())
 	}
-	if a.kernel != nil {
-		k := a.kernel.Stats()
-		why := a.whyUnheard()
-		if why != "" {
-			why = " (" + why + ")"
-		}
-		line("audit records can come = %s%s", yesNo(why == ""), why)
-		line("records waiting for the disk = %d", k.QueueRecords)
-		line("event serials never seen (informative, no loss by itself) = %d", k.SerialGaps)
-		line("receive buffer used = %d of %d KB", k.SocketUsed>>10, k.SocketLimit>>10)
-	}
-	if a.spool != nil {
-		s := a.spool.Stats()
-		line("connected to a collector = %s", yesNo(a.shipMetrics.Connected.Load() > 0))
-		line("remote logging suspended = %s", yesNo(a.shipMetrics.Suspended.Load() > 0))
-		line("records acknowledged = %d", a.shipMetrics.Acked.Load())
+	a.src.state(line)
+	if a.ship != nil {
+		s, m := a.ship.spool.Stats(), &a.ship.metrics
+		line("connected to a collector = %s", yesNo(m.Connected.Load() > 0))
+		line("remote logging suspended = %s", yesNo(m.Suspended.Load() > 0))
+		line("records acknowledged = %d", m.Acked.Load())
 		line("spooled records = %d", s.Records)
 		line("spool size = %d KB", s.Bytes>>10)
 		line("oldest spooled record = %.0f s", s.Age.Seconds())
@@ -173,4 +163,30 @@ func (a *Agent) statePlugins(line func(format string, args ...any)) {
 	for _, s := range stats {
 		line("plugin %s: up = %s, pid = %d, queued = %d, delivered = %d, dropped = %d, restarts = %d", s.Name, yesNo(s.Up), s.PID, s.Queued, s.Delivered, s.Dropped, s.Restarts)
 	}
+}
+
+// Status says how far a source that ends is. It may be called while Run runs.
+func (a *Agent) Status() string {
+	text := a.src.progress(a.pump.records.Load())
+	if a.ship != nil {
+		text += fmt.Sprintf(", %d acknowledged, %d left", a.ship.metrics.Acked.Load(), a.ship.spool.Left())
+	}
+	return text
+}
+
+// summary says what became of a source that has ended.
+func (a *Agent) summary(begun time.Time) {
+	took := a.cfg.Now().Sub(begun)
+	n := a.pump.records.Load()
+	words := []any{"source", a.cfg.Source, "records", n, "bytes", a.pump.bytes.Load()}
+	if a.ship != nil {
+		acked := a.ship.metrics.Acked.Load()
+		words = append(words, "acknowledged", acked, "left", a.ship.spool.Left())
+		n = max(n, acked)
+	}
+	rate := 0.0
+	if took > 0 {
+		rate = float64(n) / took.Seconds()
+	}
+	a.cfg.Logger.Info("done", append(words, "time", took.Round(time.Millisecond), "records_per_second", int64(rate))...)
 }

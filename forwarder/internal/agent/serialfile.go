@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -26,7 +27,7 @@ type serialFile struct {
 	path string
 	f    *os.File
 	boot string
-	away bool // the file has lost its name, which was said
+	away bool // the file has lost its name, which keepName has told
 
 	begun   bool
 	changed bool
@@ -61,7 +62,7 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 256))
 	if err == nil && len(bytes.Trim(text, "\x00")) > 0 && !bytes.HasPrefix(text, []byte(serialHeader+" ")) {
-		err = fmt.Errorf("--state: %s: %w: name another file, or remove it", path, ErrStateFile)
+		err = fmt.Errorf("--state: %s: %w: name another file, or remove it", path, lines.ErrStateFile)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close())
@@ -80,7 +81,7 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	}
 	s.begun, s.least = true, s.last
 	s.was = kernel.LastSerial{Serial: s.last, At: time.Unix(0, at), Unsaid: s.carried}
-	was := s.was // which said changes
+	was := s.was // which announced changes
 	return s, &was, nil
 }
 
@@ -110,7 +111,7 @@ func (s *serialFile) keepName() (fresh bool, err error) {
 	}
 	fresh, s.away = !s.away, true
 	if info, err := os.Lstat(s.path); err == nil && info.Size() > 0 {
-		return fresh, fmt.Errorf("--state: %s: another file has its place: %w", s.path, ErrStateFile)
+		return fresh, fmt.Errorf("--state: %s: another file has its place: %w", s.path, lines.ErrStateFile)
 	}
 	dir := filepath.Dir(s.path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -131,19 +132,19 @@ func (s *serialFile) keepName() (fresh bool, err error) {
 	return true, err
 }
 
-// note takes the serials of a block that is about to be handed on.
-func (s *serialFile) note(b *kernel.Block) {
+// add takes in the serials of a block that is about to be handed on.
+func (s *serialFile) add(b *kernel.Block) {
 	if s == nil || s.failed {
 		return
 	}
 	for i := range b.Len() {
 		if serial, ok := kernel.SerialOf(b.Record(i).Text); ok {
-			s.noteSerial(serial)
+			s.addSerial(serial)
 		}
 	}
 }
 
-func (s *serialFile) noteSerial(serial uint32) {
+func (s *serialFile) addSerial(serial uint32) {
 	switch after := int32(serial - s.was.Serial); {
 	case s.was.At.IsZero() || after <= 0:
 	case s.least == s.was.Serial: // the first of this run
@@ -156,8 +157,8 @@ func (s *serialFile) noteSerial(serial uint32) {
 	}
 }
 
-// said notes that gaps are in the stream now.
-func (s *serialFile) said(g kernel.SerialGaps) {
+// announced takes in that the stream says now of these gaps.
+func (s *serialFile) announced(g kernel.SerialGaps) {
 	if s == nil {
 		return
 	}

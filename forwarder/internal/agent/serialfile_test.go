@@ -53,13 +53,13 @@ func TestSerialFileThroughKills(t *testing.T) {
 			t.Errorf("run %d knows:\n%s", i, diff)
 		}
 		for _, serial := range run.serials {
-			s.noteSerial(serial)
+			s.addSerial(serial)
 			if err := s.save(at(10 * i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for _, g := range run.said {
-			s.said(g)
+			s.announced(g)
 			if err := s.save(at(10 * i)); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestSerialFileIsOneForwarders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.noteSerial(100)
+	first.addSerial(100)
 	if err := first.save(now); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestSerialFileRemoved(t *testing.T) {
 	}
 	take := func(serial uint32) {
 		t.Helper()
-		s.noteSerial(serial)
+		s.addSerial(serial)
 		if err := s.save(now); err != nil {
 			t.Fatal(err)
 		}

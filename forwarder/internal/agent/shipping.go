@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"sync"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -15,44 +16,64 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
+// shipping is the way of records to a collector: the spool, and the sender behind it.
+type shipping struct {
+	cfg     *ship.Config // as it was last taken over; Reload's
+	spool   *spool.Spool
+	reader  *spool.Reader
+	sender  *ship.Sender
+	metrics ship.Metrics
+	policy  *policy
+
+	announced shipLosses // so far; the pump's
+	moved     uint64     // times the spool was removed or replaced, as last said; the pump's
+}
+
 func (a *Agent) openShipping(ctx context.Context) error {
 	so := a.cfg.Spool
 	so.Logger = a.cfg.Logger.Named("spool")
-	if so.Full == spool.DropOldest && !a.cfg.fromKernel() && !a.cfg.DropLines {
+	if so.Full == spool.DropOldest && a.src.waits() && !a.cfg.DropLines {
 		so.Full = spool.RefuseInput
 	}
 	sp, recovery, err := a.openSpool(ctx, so)
 	if err != nil {
 		return err
 	}
-	so.Logger.Info("records wait here until they are acknowledged", "dir", so.Dir, "bytes", so.MaxBytes, "when_full", a.whenFull(so.Full))
-	a.pump.gone = a.hungUp
-	a.spool, a.pump.spool = sp, sp
-	if err := a.resume(); err != nil {
+	full := "the oldest records are dropped and counted"
+	if so.Full != spool.DropOldest {
+		full = a.src.whenFull()
+	}
+	so.Logger.Info("records wait here until they are acknowledged", "dir", so.Dir, "bytes", so.MaxBytes, "when_full", full)
+	a.ship = &shipping{cfg: a.cfg.Ship, spool: sp, reader: sp.Reader(), policy: newPolicy(a.act.Do, a.cfg.Remote)}
+	a.pump.spool, a.pump.gone = sp, a.src.hungUp
+	if err := a.src.resume(); err != nil {
 		return err
 	}
 	if left := sp.Left(); left > 0 {
 		so.Logger.Info("records of the last run go out first", "records", left, "dir", so.Dir)
 	}
-	if t := recovery.Torn; t != nil {
-		so.Logger.Info("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
-	}
-	for _, u := range recovery.Unsynced {
-		so.Logger.Info("records that the spool had not synced when the power went are not in it: neither damage nor a loss that is counted", "file", u.File, "offset", u.Offset, "first", u.First, "last", u.Last)
-	}
-	for _, d := range recovery.Damaged {
-		so.Logger.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
-	}
-	a.reader = sp.Reader()
-	a.policy = newPolicy(a.act.Do, a.cfg.Remote)
+	logRecovery(so.Logger, recovery)
 	if a.cfg.actionPause > 0 {
-		a.policy.pause = a.cfg.actionPause
+		a.ship.policy.pause = a.cfg.actionPause
 	}
 	sc := *a.cfg.Ship
-	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.shipMetrics, a.policy.report
-	a.sender, err = ship.New(sc, a.reader)
-	a.pump.trouble, a.pump.stays = a.spoolTrouble, a.policy.staysAlive
+	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.ship.metrics, a.ship.policy.report
+	a.ship.sender, err = ship.New(sc, a.ship.reader)
+	a.pump.trouble, a.pump.stays = a.ship.trouble, a.ship.policy.staysAlive
 	return err
+}
+
+// logRecovery says what the spool found when it was opened.
+func logRecovery(log hclog.Logger, r *seglog.Recovery) {
+	if t := r.Torn; t != nil {
+		log.Info("cut an unfinished write off the spool's end", "file", t.File, "offset", t.Offset, "bytes", t.Bytes)
+	}
+	for _, u := range r.Unsynced {
+		log.Info("records that the spool had not synced when the power went are not in it: neither damage nor a loss that is counted", "file", u.File, "offset", u.Offset, "first", u.First, "last", u.Last)
+	}
+	for _, d := range r.Damaged {
+		log.Error("the spool is damaged", "file", d.File, "offset", d.Offset, "first", d.First, "last", d.Last, "set_aside", d.SetAside, "error", d.Err)
+	}
 }
 
 // openSpool opens the spool. Where a dispatcher starts us again, the instance before
@@ -60,18 +81,18 @@ func (a *Agent) openShipping(ctx context.Context) error {
 // When nobody feeds us any more, or ctx has ended, that is done for a while only: what
 // is in the pipe is to be taken in, too.
 func (a *Agent) openSpool(ctx context.Context, so spool.Options) (*spool.Spool, *seglog.Recovery, error) {
-	var said, until time.Time
+	var logged, until time.Time
 	for {
 		sp, rec, err := spool.Open(so)
 		now := time.Now()
 		if !a.cfg.Plugin || !errors.Is(err, fsys.ErrLocked) || !until.IsZero() && now.After(until) {
 			return sp, rec, err
 		}
-		if now.Sub(said) >= time.Minute {
-			said = now
+		if now.Sub(logged) >= time.Minute {
+			logged = now
 			so.Logger.Warn("waiting for the spool: records stay in the dispatcher's queue meanwhile", "error", err)
 		}
-		if until.IsZero() && (ctx.Err() != nil || a.hungUp()) {
+		if until.IsZero() && (ctx.Err() != nil || a.src.hungUp()) {
 			until = now.Add(a.cfg.DrainTimeout)
 		}
 		time.Sleep(lockPause)
@@ -81,42 +102,33 @@ func (a *Agent) openSpool(ctx context.Context, so spool.Options) (*spool.Spool, 
 // lockPause is how long a plugin waits between looks at a spool that another has.
 const lockPause = 50 * time.Millisecond
 
-// whenFull says what a full spool does.
-func (a *Agent) whenFull(p spool.FullPolicy) string {
-	switch {
-	case p == spool.DropOldest:
-		return "the oldest records are dropped and counted"
-	case a.cfg.fromKernel():
-		return "the newest records are not taken and counted"
-	case a.cfg.Plugin:
-		return "reading waits: the dispatcher's queue fills, and its overflow_action decides; spool-full = drop-oldest drops the oldest records instead"
-	}
-	return "reading waits"
-}
-
-// spoolTrouble does what is configured for a spool that is full or fails.
-func (a *Agent) spoolTrouble(err error) {
-	if a.policy.spool(err) == ship.Suspend {
-		a.sender.Suspend()
+// trouble does what is configured for a spool that is full or fails.
+func (s *shipping) trouble(err error) {
+	if s.policy.spool(err) == ship.Suspend {
+		s.sender.Suspend()
 	}
 }
 
-// reloadShipping takes over another configuration of shipping and ends a
-// suspension. It does not need the pump, which may be waiting for the spool.
-func (a *Agent) reloadShipping(next *ship.Config, actions RemoteActions) error {
-	if a.sender == nil || next == nil {
+// reload takes over another configuration of shipping and ends a suspension. It does not
+// need the pump, which may be waiting for the spool.
+func (s *shipping) reload(next *ship.Config, actions RemoteActions) error {
+	if s == nil || next == nil {
 		return nil
 	}
-	if !reflect.DeepEqual(next, a.cfg.Ship) {
-		sc := *next
-		if err := a.sender.Reload(sc); err != nil {
+	if !reflect.DeepEqual(next, s.cfg) {
+		if err := s.sender.Reload(*next); err != nil {
 			return err
 		}
-		a.cfg.Ship = next
+		s.cfg = next
 	}
-	a.policy.take(actions)
-	a.sender.Resume()
+	s.policy.reload(actions)
+	s.sender.Resume()
 	return nil
+}
+
+func (s *shipping) close() error {
+	s.reader.Close()
+	return s.spool.Close()
 }
 
 // finish lets the sender ship what is spooled, for a time.
@@ -126,10 +138,8 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 	switch {
 	case a.cfg.Plugin:
 		limit = 0 // the next start has the spool at once, and sends it
-	case told && a.kernel != nil:
-		limit = a.lastMoment()
 	case told:
-		limit = a.cfg.ShutdownTimeout
+		limit = a.src.lastWait()
 	}
 	began := time.Now()
 	drain, cancel := context.WithTimeout(abort, limit)
@@ -145,11 +155,11 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 		})
 		defer stop()
 	}
-	left, err := a.sender.Drain(drain)
+	left, err := a.ship.sender.Drain(drain)
 	if left == 0 {
 		return nil
 	}
-	if (told || a.cfg.Plugin) && a.spool.Away() != "" {
+	if (told || a.cfg.Plugin) && a.ship.spool.Away() != "" {
 		return nil // the spool says what becomes of them
 	}
 	if told || a.cfg.Plugin {
@@ -157,102 +167,9 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 		return nil
 	}
 	if errors.Is(err, ship.ErrSuspended) {
-		return fmt.Errorf("%w: %s has suspended shipping: %d records are left in the spool %s and go out with the next start", ErrLeft, a.policy.suspendedBy(), left, a.cfg.Spool.Dir)
+		return fmt.Errorf("%w: %s has suspended shipping: %d records are left in the spool %s and go out with the next start", ErrLeft, a.ship.policy.suspendedBy(), left, a.cfg.Spool.Dir)
 	}
 	return fmt.Errorf("%w within %v: %d records are left in the spool %s and go out with the next start (%w)", ErrLeft, time.Since(began).Round(100*time.Millisecond), left, a.cfg.Spool.Dir, err)
-}
-
-// leaveLast leaves the kernel when ctx has ended, after what is spooled was
-// acknowledged or had ShutdownTimeout for that: the kernel is read all the while, as
-// nobody else takes its records. The returned func ends and joins it.
-func (a *Agent) leaveLast(ctx, abort context.Context, leave func()) (join func()) {
-	over, end := context.WithCancel(abort)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer leave()
-		select {
-		case <-ctx.Done():
-		case <-over.Done():
-			return
-		}
-		if a.sender == nil {
-			return
-		}
-		drain, cancel := context.WithTimeout(over, a.cfg.ShutdownTimeout)
-		defer cancel()
-		left, err := a.sender.Drain(drain)
-		a.drained = left == 0 && err == nil
-	})
-	return func() { end(); wg.Wait() }
-}
-
-// lastMoment is how long what came since then, and our own last records, have to go
-// out: no time at all when no collector is there.
-func (a *Agent) lastMoment() time.Duration {
-	if a.drained || a.shipMetrics.Connected.Load() > 0 {
-		return min(time.Second, a.cfg.ShutdownTimeout)
-	}
-	return 0
-}
-
-// announce says in the stream what was lost since the last time, and which serials
-// never came. What the spool did not take is said once it takes records again, and at
-// the end: then at least the local log has it.
-func (a *Agent) announce(last bool) {
-	var records []kernel.Record
-	losses, counter := a.kernel.TakeLosses()
-	for _, l := range losses {
-		a.cfg.Logger.Warn("audit records were lost", "cause", l.Cause.String(), "records", l.Count)
-		records = append(records, a.own.lost(l.Cause.String(), l.Count, l.First, l.Last))
-	}
-	gaps := a.kernel.TakeSerialGaps()
-	if gaps.Count > 0 {
-		a.cfg.Logger.Info("some serials of the kernel never came: informative, what was lost is counted by cause", "serials", gaps.Count, "first", gaps.First, "last", gaps.Last)
-		records = append(records, a.own.serialGaps(gaps))
-	}
-	if u := &a.pump.unspooled; u.n > 0 && (last || !a.pump.failing) {
-		said := a.own.lost("spool-error", u.n, u.first, u.last)
-		if last {
-			records = append(records, said)
-			u.n = 0
-		} else {
-			a.sayUnspooled(said)
-		}
-	}
-	if records = append(records, a.shippingLosses()...); len(records) > 0 {
-		a.emit(records...)
-	}
-	a.lossesSaid(counter)
-	if gaps.Count > 0 {
-		a.serials.said(gaps)
-		a.saveSerials()
-	}
-}
-
-// sayUnspooled says what the spool did not take, if the spool takes that: one that is
-// nearly full may not, and then it is said later, once and for all.
-func (a *Agent) sayUnspooled(said kernel.Record) {
-	a.pump.reset()
-	a.pump.record(said)
-	if a.pump.commitIfSpooled() {
-		a.pump.unspooled.n = 0
-	}
-}
-
-// announceShipping is announce for a source of lines, which loses nothing on the
-// way in.
-func (a *Agent) announceShipping(ctx context.Context) {
-	records := a.shippingLosses()
-	if len(records) == 0 {
-		return
-	}
-	a.pump.reset()
-	for _, r := range records {
-		a.pump.record(r)
-	}
-	if err := a.pump.commitOrWait(ctx); err != nil {
-		a.cfg.Logger.Error("what was lost could not be said in the stream", "error", err)
-	}
 }
 
 // shipLosses is how many records shipping lost, by cause.
@@ -261,13 +178,14 @@ type shipLosses struct{ full, damaged, givenUp, syncErrors uint64 }
 // shippingLosses makes records of what the spool and the sender lost since the
 // last time, and does what is configured for it.
 func (a *Agent) shippingLosses() []kernel.Record {
-	if a.spool == nil {
+	s := a.ship
+	if s == nil {
 		return nil
 	}
-	c := a.spool.Counts()
-	now := shipLosses{full: c.Dropped, damaged: c.Damaged, givenUp: a.shipMetrics.Dropped.Load(), syncErrors: c.SyncErrors}
-	was := a.announced
-	a.announced = now
+	c := s.spool.Counts()
+	now := shipLosses{full: c.Dropped, damaged: c.Damaged, givenUp: s.metrics.Dropped.Load(), syncErrors: c.SyncErrors}
+	was := s.announced
+	s.announced = now
 	var records []kernel.Record
 	t := a.cfg.Now()
 	for _, l := range []struct {
@@ -280,13 +198,13 @@ func (a *Agent) shippingLosses() []kernel.Record {
 		}
 	}
 	if now.full > was.full {
-		a.spoolTrouble(fmt.Errorf("%w: %d records were dropped", spool.ErrFull, now.full-was.full))
+		s.trouble(fmt.Errorf("%w: %d records were dropped", spool.ErrFull, now.full-was.full))
 	}
 	if now.damaged > was.damaged {
-		a.spoolTrouble(fmt.Errorf("the spool %s is damaged: %d records are lost", a.cfg.Spool.Dir, now.damaged-was.damaged))
+		s.trouble(fmt.Errorf("the spool %s is damaged: %d records are lost", a.cfg.Spool.Dir, now.damaged-was.damaged))
 	}
 	if now.syncErrors > was.syncErrors {
-		a.spoolTrouble(fmt.Errorf("the spool %s cannot be synced", a.cfg.Spool.Dir))
+		s.trouble(fmt.Errorf("the spool %s cannot be synced", a.cfg.Spool.Dir))
 	}
 	return records
 }

@@ -118,7 +118,7 @@ func TestSlowDiskCollectorAway(t *testing.T) {
 	slow.ns.Store(int64(200 * time.Millisecond))
 	calls, median, lost := underLoad(t, ctl, w, d, rest)
 	t.Logf("well: %d calls, %v a round, the kernel lost %d", wellCalls, well, wellLost)
-	t.Logf("slow disk, no collector, for %v: %d calls, %v a round, the kernel lost %d; queue %+v", d, calls, median, lost, s.kernel.Stats().QueueBytes)
+	t.Logf("slow disk, no collector, for %v: %d calls, %v a round, the kernel lost %d; queue %+v", d, calls, median, lost, s.daemon.listener.Stats().QueueBytes)
 	if lost > wellLost {
 		t.Errorf("the kernel lost %d records, %d with a disk that is well", lost, wellLost)
 	}
@@ -129,7 +129,7 @@ func TestSlowDiskCollectorAway(t *testing.T) {
 	c.hold(false)
 	total := calls + wellCalls
 	wait(t, "every record arrived, or its loss was said", func() bool {
-		if s.spool.Left() > 0 || s.kernel.Stats().QueueRecords > 0 {
+		if s.ship.spool.Left() > 0 || s.daemon.listener.Stats().QueueRecords > 0 {
 			return false
 		}
 		got := serials(c.got(), w.Key)

@@ -103,6 +103,20 @@ func (a *Agent) listening() net.Listener {
 	return ln
 }
 
+// whyUnwell says what /healthz answers 503 for, "" when all is well. Any goroutine may
+// call it once Open has returned.
+func (a *Agent) whyUnwell() string {
+	if why := a.src.unready(); why != "" {
+		return why
+	}
+	if a.ship != nil {
+		if why := a.ship.spool.Away(); why != "" {
+			return "the spool was removed, renamed or replaced by another program and can't be put back; what waits is gone when this program ends: " + why
+		}
+	}
+	return ""
+}
+
 // HTTPAddr is where the metrics are served, "" when they are not.
 func (a *Agent) HTTPAddr() string {
 	a.web.mu.Lock()

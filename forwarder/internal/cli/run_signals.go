@@ -105,7 +105,7 @@ func openAgent(ctx context.Context, stop func(), cfg agent.Config, signals chan 
 	}
 	result := make(chan opened, 1)
 	go func() {
-		a, err := agent.OpenContext(ctx, cfg)
+		a, err := agent.Open(ctx, cfg)
 		result <- opened{a, err}
 	}()
 	var later []os.Signal

@@ -1,22 +1,17 @@
-package agent
+package lines
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
-
-	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // followPoll is how often the end of a followed file is looked at.
@@ -26,18 +21,18 @@ const followPoll = 250 * time.Millisecond
 // audit.log.1, that audit.log.2 and so on, or the file is emptied in its place.
 type follower struct {
 	path   string
-	from   position // where to begin, the zero value: at the file's start
+	from   Position // where to begin, the zero value: at the file's start
 	r      *reader
 	logger hclog.Logger
 	gap    func() // told when files were rotated away before they were read
 }
 
-func statID(path string) (position, int64, error) {
+func statID(path string) (Position, int64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return position{}, 0, err
+		return Position{}, 0, err
 	}
-	return position{dev: st.Dev, ino: st.Ino}, st.Size, nil
+	return Position{dev: st.Dev, ino: st.Ino}, st.Size, nil
 }
 
 func (f *follower) name(i int) string {
@@ -49,7 +44,7 @@ func (f *follower) name(i int) string {
 
 // find returns the number of the file with that identity among the rotated ones,
 // and the highest number there is.
-func (f *follower) find(id position) (at, highest int) {
+func (f *follower) find(id Position) (at, highest int) {
 	at = -1
 	for i := 0; ; i++ {
 		p, _, err := statID(f.name(i))
@@ -125,10 +120,10 @@ func (f *follower) open(ctx context.Context, at int) (*os.File, error) {
 
 // readOne reads a file from offset until another has taken its place and it is
 // read to its end, or it was emptied.
-func (f *follower) readOne(ctx context.Context, file *os.File, offset int64) (position, error) {
+func (f *follower) readOne(ctx context.Context, file *os.File, offset int64) (Position, error) {
 	info, err := file.Stat()
 	if err != nil {
-		return position{}, fmt.Errorf("follow: %w", err)
+		return Position{}, fmt.Errorf("follow: %w", err)
 	}
 	id := fileIDOf(file)
 	if offset > info.Size() {
@@ -169,16 +164,16 @@ func (f *follower) readOne(ctx context.Context, file *os.File, offset int64) (po
 }
 
 // drain reads what there is now.
-func (f *follower) drain(ctx context.Context, file *os.File, offset *int64, id position) (total int, err error) {
+func (f *follower) drain(ctx context.Context, file *os.File, offset *int64, id Position) (total int, err error) {
 	for {
-		if err := f.r.take(ctx); err != nil {
+		if err := f.r.acquire(ctx); err != nil {
 			return total, err
 		}
 		n, err := file.Read(f.r.room())
 		if n > 0 {
 			*offset += int64(n)
 			total += n
-			if err := f.r.filled(ctx, n, false, position{dev: id.dev, ino: id.ino, offset: *offset}); err != nil {
+			if err := f.r.filled(ctx, n, false, Position{dev: id.dev, ino: id.ino, offset: *offset}); err != nil {
 				return total, err
 			}
 		}
@@ -191,20 +186,20 @@ func (f *follower) drain(ctx context.Context, file *os.File, offset *int64, id p
 	}
 }
 
-func (f *follower) end(ctx context.Context, id position, offset int64) error {
-	if err := f.r.take(ctx); err != nil {
+func (f *follower) end(ctx context.Context, id Position, offset int64) error {
+	if err := f.r.acquire(ctx); err != nil {
 		return err
 	}
 	id.offset = offset
 	return f.r.filled(ctx, 0, true, id)
 }
 
-func fileIDOf(file *os.File) position {
+func fileIDOf(file *os.File) Position {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		return position{}
+		return Position{}
 	}
-	return position{dev: st.Dev, ino: st.Ino}
+	return Position{dev: st.Dev, ino: st.Ino}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -216,59 +211,4 @@ func sleep(ctx context.Context, d time.Duration) error {
 	case <-t.C:
 		return nil
 	}
-}
-
-// The state file says how far a followed file was read and spooled: one line
-// "auditfleet-follow 1 DEV INODE OFFSET". It is written after the spool was
-// synced, so that a crash reads at most the last second again.
-const stateHeader = "auditfleet-follow 1"
-
-// ErrStateFile is returned for a state file that is none of ours.
-var ErrStateFile = errors.New("not a state file of ours")
-
-func loadState(path string) (position, error) {
-	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return position{}, fmt.Errorf("state file: %w", err)
-	}
-	file, err := fsys.OpenOwn(path, os.O_RDONLY, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return position{}, nil
-	}
-	if err != nil {
-		return position{}, fmt.Errorf("state file: %w", err)
-	}
-	b, err := io.ReadAll(io.LimitReader(file, 4096))
-	if err = errors.Join(err, file.Close()); err != nil {
-		return position{}, fmt.Errorf("state file: %w", err)
-	}
-	var p position
-	rest, ok := bytes.CutPrefix(b, []byte(stateHeader+" "))
-	if ok {
-		_, err = fmt.Sscanf(string(rest), "%d %d %d\n", &p.dev, &p.ino, &p.offset)
-	}
-	if !ok || err != nil || p.offset < 0 {
-		return position{}, fmt.Errorf("%s: %w: remove it to read the source from its start", path, ErrStateFile)
-	}
-	return p, nil
-}
-
-// mark is the position as the spool keeps it, with the state file's name: another
-// state file has another place.
-func (p position) mark(stateFile string) []byte {
-	return fmt.Appendf(nil, "%016x %d %d %d", xxhash.Sum64String(stateFile), p.dev, p.ino, p.offset)
-}
-
-func parseMark(mark []byte, stateFile string) (p position, ok bool) {
-	var file uint64
-	n, err := fmt.Sscanf(string(mark), "%x %d %d %d", &file, &p.dev, &p.ino, &p.offset)
-	return p, n == 4 && err == nil && p.offset >= 0 && file == xxhash.Sum64String(stateFile)
-}
-
-// saveState replaces the state file at once or not at all.
-func saveState(path string, p position) error {
-	text := fmt.Appendf(nil, "%s %d %d %d\n", stateHeader, p.dev, p.ino, p.offset)
-	if err := fsys.Replace(path, text, 0o600, true); err != nil {
-		return fmt.Errorf("state file: %w", err)
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package agent
+package lines
 
 import (
 	"bytes"
@@ -13,13 +13,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
-
-	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 )
 
 // readAll reads a stream given in pieces, and returns what the pump would see.
 func readAll(pieces [][]byte) (got []string, bad []string, err error) {
-	out := make(chan *chunk)
+	out := make(chan *Chunk)
 	r := newReader(out, func(at int64, why string) { bad = append(bad, fmt.Sprint(at, " ", why)) })
 	done := make(chan error, 1)
 	go func() {
@@ -27,29 +25,29 @@ func readAll(pieces [][]byte) (got []string, bad []string, err error) {
 		ctx := context.Background()
 		for _, p := range pieces {
 			for len(p) > 0 {
-				if err := r.take(ctx); err != nil {
+				if err := r.acquire(ctx); err != nil {
 					done <- err
 					return
 				}
 				n := copy(r.room(), p)
 				p = p[n:]
-				if err := r.filled(ctx, n, false, position{}); err != nil {
+				if err := r.filled(ctx, n, false, Position{}); err != nil {
 					done <- err
 					return
 				}
 			}
 		}
-		if err := r.take(ctx); err != nil {
+		if err := r.acquire(ctx); err != nil {
 			done <- err
 			return
 		}
-		done <- r.filled(ctx, 0, true, position{})
+		done <- r.filled(ctx, 0, true, Position{})
 	}()
 	for c := range out {
-		for _, l := range c.lines {
+		for _, l := range c.Lines {
 			got = append(got, string(l))
 		}
-		for _, k := range c.records {
+		for _, k := range c.Records {
 			got = append(got, fmt.Sprintf("%d:%s", k.Type, k.Text))
 		}
 		r.free <- c
@@ -212,14 +210,14 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	out := make(chan *chunk)
+	out := make(chan *Chunk)
 	done := make(chan error, 1)
 	rd := newReader(out, nil)
 	go func() { done <- readStream(ctx, context.Background(), r, rd) }()
 	fmt.Fprintln(w, "type=A msg=audit(1.000:1): ")
 	c := <-out
-	if len(c.lines) != 1 {
-		t.Errorf("%d lines", len(c.lines))
+	if len(c.Lines) != 1 {
+		t.Errorf("%d lines", len(c.Lines))
 	}
 	rd.free <- c
 	cancel()
@@ -234,80 +232,5 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	w2.Close()
 	if err := readStream(context.Background(), context.Background(), r2, newReader(out, nil)); !errors.Is(err, io.EOF) {
 		t.Errorf("at its end: %v, want io.EOF", err)
-	}
-}
-
-func TestPumpLines(t *testing.T) {
-	p := &pump{prefix: []byte("node=web1 ")}
-	p.record(kernel.Record{Type: 1300, Text: []byte("audit(1.000:7): a=b")})
-	p.record(kernel.Record{Type: 1320, Text: []byte("audit(1.000:7): ")})
-	p.record(kernel.Record{Type: 1107, Text: []byte("audit(1.000:8): msg='op=a\nb\n'")})
-	p.record(kernel.Record{Type: 1799, Text: []byte("audit(1.000:9): ")})
-	p.line([]byte("type=PATH msg=audit(1.000:7): x"))
-	p.line([]byte("node=db type=PATH msg=audit(1.000:7): x"))
-	want := "node=web1 type=SYSCALL msg=audit(1.000:7): a=b\n" +
-		"node=web1 type=USER_AVC msg=audit(1.000:8): msg='op=a b '\n" +
-		"node=web1 type=UNKNOWN[1799] msg=audit(1.000:9): \n" +
-		"node=web1 type=PATH msg=audit(1.000:7): x\n" +
-		"node=db type=PATH msg=audit(1.000:7): x\n"
-	if diff := cmp.Diff(want, string(p.arena)); diff != "" {
-		t.Error(diff)
-	}
-	if p.eoe.Load() != 1 {
-		t.Errorf("%d EOE records counted", p.eoe.Load())
-	}
-}
-
-// What the spool has behind its mark is left out, once and only if it is the same.
-func TestPumpLeavesOutWhatIsThere(t *testing.T) {
-	there := [][]byte{[]byte("node=web1 a"), []byte("node=web1 b")}
-	for _, c := range []struct {
-		name string
-		in   []string
-		want string
-	}{
-		{"goes on", []string{"a", "b", "c", "a"}, "node=web1 c\nnode=web1 a\n"},
-		{"another file", []string{"x", "a", "b"}, "node=web1 x\nnode=web1 a\nnode=web1 b\n"},
-		{"differs in between", []string{"a", "y", "b"}, "node=web1 y\nnode=web1 b\n"},
-	} {
-		p := &pump{prefix: []byte("node=web1 "), there: there}
-		for _, line := range c.in {
-			p.line([]byte(line))
-		}
-		if diff := cmp.Diff(c.want, string(p.arena)); diff != "" {
-			t.Errorf("%s: %s", c.name, diff)
-		}
-	}
-}
-
-type discard struct{ n int }
-
-func (d *discard) Append(_ []byte, lines ...[]byte) error { d.n += len(lines); return nil }
-
-func TestPumpAllocatesNothing(t *testing.T) {
-	p := &pump{prefix: []byte("node=web1 "), spool: &discard{}}
-	r := kernel.Record{Type: 1300, Text: bytes.Repeat([]byte("x"), 300)}
-	n := testing.AllocsPerRun(100, func() {
-		p.reset()
-		for range 100 {
-			p.record(r)
-		}
-		p.commitOrCount()
-	})
-	if n > 0 {
-		t.Errorf("%v allocations for 100 records", n)
-	}
-}
-
-func BenchmarkPump(b *testing.B) {
-	p := &pump{prefix: []byte("node=web1 "), spool: &discard{}}
-	r := kernel.Record{Type: 1300, Text: bytes.Repeat([]byte("x"), 300)}
-	b.ReportAllocs()
-	for i := range b.N {
-		if i%400 == 0 {
-			p.commitOrCount()
-			p.reset()
-		}
-		p.record(r)
 	}
 }

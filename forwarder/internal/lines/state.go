@@ -1,0 +1,77 @@
+package lines
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/cespare/xxhash/v2"
+)
+
+// Position is a place in a followed log. The zero value is the log's start.
+type Position struct {
+	dev, ino uint64
+	offset   int64
+}
+
+// The state file says how far a followed file was read and spooled: one line
+// "auditfleet-follow 1 DEV INODE OFFSET". It is written after the spool was
+// synced, so that a crash reads at most the last second again.
+const stateHeader = "auditfleet-follow 1"
+
+// ErrStateFile is returned for a state file that is none of ours.
+var ErrStateFile = errors.New("not a state file of ours")
+
+// LoadPosition reads a state file. One that is not there says nothing: the zero Position.
+func LoadPosition(path string) (Position, error) {
+	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Position{}, fmt.Errorf("state file: %w", err)
+	}
+	file, err := fsys.OpenOwn(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Position{}, nil
+	}
+	if err != nil {
+		return Position{}, fmt.Errorf("state file: %w", err)
+	}
+	b, err := io.ReadAll(io.LimitReader(file, 4096))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return Position{}, fmt.Errorf("state file: %w", err)
+	}
+	var p Position
+	rest, ok := bytes.CutPrefix(b, []byte(stateHeader+" "))
+	if ok {
+		_, err = fmt.Sscanf(string(rest), "%d %d %d\n", &p.dev, &p.ino, &p.offset)
+	}
+	if !ok || err != nil || p.offset < 0 {
+		return Position{}, fmt.Errorf("%s: %w: remove it to read the source from its start", path, ErrStateFile)
+	}
+	return p, nil
+}
+
+// Mark is the position as a spool keeps it beside the records (spool.Append), with the
+// state file's name: another state file has a position of its own.
+func (p Position) Mark(stateFile string) []byte {
+	return fmt.Appendf(nil, "%016x %d %d %d", xxhash.Sum64String(stateFile), p.dev, p.ino, p.offset)
+}
+
+// ParseMark reads what Mark made; ok is false for another state file's mark, and for what is none.
+func ParseMark(mark []byte, stateFile string) (p Position, ok bool) {
+	var file uint64
+	n, err := fmt.Sscanf(string(mark), "%x %d %d %d", &file, &p.dev, &p.ino, &p.offset)
+	return p, n == 4 && err == nil && p.offset >= 0 && file == xxhash.Sum64String(stateFile)
+}
+
+// Save replaces the state file at once or not at all.
+func (p Position) Save(path string) error {
+	text := fmt.Appendf(nil, "%s %d %d %d\n", stateHeader, p.dev, p.ino, p.offset)
+	if err := fsys.Replace(path, text, 0o600, true); err != nil {
+		return fmt.Errorf("state file: %w", err)
+	}
+	return nil
+}
