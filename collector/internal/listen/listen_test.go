@@ -22,7 +22,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(16) // they wait for the kernel's clocks
+	goleak.VerifyTestMain(m)
+}
 
 // server is a running Listener whose handler reads everything until the end.
 type server struct {
@@ -148,6 +151,7 @@ func (s *server) reported(t *testing.T, want []string) {
 var eventually = need.Wait
 
 func TestSecondConnectionOfAnAddressIsRefused(t *testing.T) {
+	t.Parallel()
 	s := start(t, Limits{}, nil)
 	first := s.dial(t, "")
 	eventually(t, "accepted", func() bool { return s.Len() == 1 })
@@ -177,13 +181,16 @@ func TestSecondConnectionOfAnAddressIsRefused(t *testing.T) {
 // A sender that was killed and started again comes back before its old session,
 // which is still storing, has ended: it must be let in.
 func TestNewcomerReplacesAClosedSession(t *testing.T) {
+	t.Parallel()
 	release := make(chan struct{})
 	s := start(t, Limits{}, func(c *Conn) {
 		readAll(c)
 		<-release
 	})
+	end := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(end)
 	s.dial(t, "").Close()
-	eventually(t, "accepted", func() bool { return s.Len() == 1 })
+	eventually(t, "accepted, and its end is known", func() bool { return s.Len() == 1 && s.theOne().vital().state != tcpEstablished })
 	second := s.dial(t, "")
 	eventually(t, "both are there", func() bool { return s.Len() == 2 })
 	if closedWithin(second, 50*time.Millisecond) {
@@ -193,7 +200,7 @@ func TestNewcomerReplacesAClosedSession(t *testing.T) {
 	if !closedWithin(third, 5*time.Second) {
 		t.Fatal("a live session was put aside, too")
 	}
-	close(release)
+	end()
 	eventually(t, "the old one is gone", func() bool { return s.Len() == 1 })
 }
 
@@ -218,6 +225,7 @@ func TestClientPorts(t *testing.T) {
 }
 
 func TestConnectionLimit(t *testing.T) {
+	t.Parallel()
 	s := start(t, Limits{MaxConns: 2, MaxPerAddr: 10}, nil)
 	s.dial(t, "")
 	s.dial(t, "")
@@ -236,34 +244,25 @@ func TestConnectionLimit(t *testing.T) {
 // The stock server looks every tcp_client_max_idle seconds and closes who has
 // been quiet since the last look: after one to two times the limit.
 func TestIdleClosedAtTheSecondTick(t *testing.T) {
-	const idle = 200 * time.Millisecond
-	began := time.Now()
-	s := start(t, Limits{MaxIdle: idle, MaxPerAddr: 3}, nil)
+	t.Parallel()
+	s := start(t, Limits{MaxPerAddr: 2}, nil)
 	quiet, talks := s.dial(t, ""), s.dial(t, "")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(idle / 8):
-				talks.Write([]byte("#."))
-			}
-		}
-	}()
-	defer wg.Wait()
-	defer close(stop)
-	quiet.Write([]byte("#."))
-	if !closedWithin(quiet, 20*idle) {
-		t.Fatal("an idle connection stays open")
+	send := func(c net.Conn) {
+		c.Write([]byte("#."))
+		eventually(t, "it is active", func() bool { return s.from(c) != nil && s.from(c).active.Load() })
 	}
-	if took := time.Since(began); took < idle {
-		t.Errorf("closed after %v, before the limit of %v", took, idle)
+	send(quiet)
+	send(talks)
+	s.sweepOnce(time.Hour, true)
+	if closedWithin(quiet, 50*time.Millisecond) {
+		t.Error("closed at the first look after it had sent")
 	}
-	if closedWithin(talks, 3*idle) {
+	send(talks)
+	s.sweepOnce(time.Hour, true)
+	if !closedWithin(quiet, 10*time.Second) {
+		t.Error("an idle connection stays open")
+	}
+	if closedWithin(talks, 50*time.Millisecond) {
 		t.Error("a connection with data was closed as idle")
 	}
 	eventually(t, "counted", func() bool {
@@ -271,7 +270,20 @@ func TestIdleClosedAtTheSecondTick(t *testing.T) {
 	})
 }
 
+// from is the listener's end of a connection, nil before it is accepted.
+func (s *server) from(c net.Conn) *Conn {
+	s.Listener.mu.Lock()
+	defer s.Listener.mu.Unlock()
+	for conn := range s.conns {
+		if conn.peer.String() == c.LocalAddr().String() {
+			return conn
+		}
+	}
+	return nil
+}
+
 func TestBusyIsNotIdle(t *testing.T) {
+	t.Parallel()
 	const idle = 100 * time.Millisecond
 	free := make(chan struct{})
 	s := start(t, Limits{MaxIdle: idle, FrameTimeout: idle}, func(c *Conn) {
@@ -282,45 +294,45 @@ func TestBusyIsNotIdle(t *testing.T) {
 		c.Received(true, false)
 		readAll(c)
 	})
+	end := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(end)
 	c := s.dial(t, "")
 	if closedWithin(c, 5*idle) {
 		t.Fatal("a connection whose records are being stored was closed")
 	}
-	close(free)
+	end()
 	if !closedWithin(c, 20*idle) {
 		t.Fatal("not closed when it was idle at last")
 	}
 }
 
+// The time for a frame runs from its first byte; more bytes do not prolong it.
 func TestFrameMustArriveInTime(t *testing.T) {
-	const limit = 200 * time.Millisecond
-	s := start(t, Limits{FrameTimeout: limit, MaxPerAddr: 3}, nil)
+	t.Parallel()
+	s := start(t, Limits{FrameTimeout: time.Hour, MaxPerAddr: 2}, nil)
 	whole, slow := s.dial(t, ""), s.dial(t, "")
 	whole.Write([]byte("#."))
-	began := time.Now()
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() { // a byte now and then does not prolong it
-		defer wg.Done()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(limit / 8):
-				slow.Write([]byte("#"))
-			}
-		}
-	}()
-	if !closedWithin(slow, 20*limit) {
+	slow.Write([]byte("#"))
+	eventually(t, "a frame is begun, another one done", func() bool {
+		return s.from(whole) != nil && s.from(whole).active.Load() && s.from(slow) != nil && s.from(slow).since.Load() != 0
+	})
+	c := s.from(slow)
+	began := c.since.Load()
+	c.active.Store(false)
+	slow.Write([]byte("#"))
+	eventually(t, "more of it has come", c.active.Load)
+	if now := c.since.Load(); now != began {
+		t.Errorf("more bytes moved the frame's beginning from %d to %d", began, now)
+	}
+	s.sweepOnce(time.Hour, false)
+	if closedWithin(slow, 50*time.Millisecond) {
+		t.Error("closed before its time")
+	}
+	s.sweepOnce(time.Nanosecond, false)
+	if !closedWithin(slow, 10*time.Second) {
 		t.Error("a frame that never ends keeps its connection")
 	}
-	if took := time.Since(began); took < limit {
-		t.Errorf("closed after %v, before the limit of %v", took, limit)
-	}
-	close(stop)
-	wg.Wait()
-	if closedWithin(whole, limit) {
+	if closedWithin(whole, 50*time.Millisecond) {
 		t.Error("a connection between frames was closed, too")
 	}
 	eventually(t, "counted", func() bool {
@@ -363,6 +375,7 @@ func TestBadLimits(t *testing.T) {
 // However many connections break a limit at once, the log has a line for each look
 // at them.
 func TestManySlowOnesAreOneLine(t *testing.T) {
+	t.Parallel()
 	const n = 200
 	s := start(t, Limits{FrameTimeout: 500 * time.Millisecond, MaxPerAddr: n}, nil)
 	for range n {
@@ -436,6 +449,7 @@ func TestBothFamilies(t *testing.T) {
 // Who is refused for the configuration's sake is named once, with the key that is the
 // cause and what to do, however often he comes back.
 func TestRefusalsAreSaid(t *testing.T) {
+	t.Parallel()
 	s := start(t, Limits{MaxPerAddr: 1, MaxConns: 2}, nil)
 	refused := func(from string) {
 		t.Helper()
@@ -489,6 +503,7 @@ func TestReceiveBuffers(t *testing.T) {
 // A connection has the receive buffer of its number, from its beginning on: one that was
 // open before keeps its own, and when they are few again, the kernel chooses.
 func TestReceiveBuffersAreInherited(t *testing.T) {
+	t.Parallel()
 	s := start(t, Limits{MaxPerAddr: 1000}, readAll)
 	size := func(id uint64) (n int) {
 		s.Listener.mu.Lock()
