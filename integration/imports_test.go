@@ -77,7 +77,8 @@ var mayImport = map[string][]string{
 	"internal/golden":                      {},
 	"internal/need":                        {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
-	"pkg/metrics/metricstest":              {"internal/golden", "pkg/metrics"},
+	"collector/internal/store/storetest":   {"collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record"},
+	"pkg/metrics/metricstest":              {"internal/golden", "internal/need", "pkg/metrics"},
 }
 
 func within(dir, parent string) bool {

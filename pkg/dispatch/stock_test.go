@@ -30,6 +30,7 @@ func writeFile(t *testing.T, path string, mode os.FileMode, text string) string 
 // The stock audisp-remote, as it is, carries every record to a stock server; EOE
 // it keeps to itself. (It reads lines only, whatever format says.)
 func TestStockRemotePlugin(t *testing.T) {
+	t.Parallel()
 	need.Root(t)
 	remote := need.Stock(t, "audisp-remote")
 	need.Stock(t, "auditd")
@@ -83,6 +84,7 @@ func TestStockRemotePlugin(t *testing.T) {
 // The stock audisp-syslog writes what our builtin writes, but for the newline at
 // each message's end.
 func TestStockSyslogPlugin(t *testing.T) {
+	t.Parallel()
 	need.Root(t)
 	plugin := need.Stock(t, "audisp-syslog")
 	dir := t.TempDir()

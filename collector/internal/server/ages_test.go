@@ -138,6 +138,7 @@ func TestAgesWithEmptyPartition(t *testing.T) {
 // A running collector whose clock jumps a year ahead drops nothing, says so, and
 // goes on when it is put right.
 func TestClockJumpWhileRunning(t *testing.T) {
+	t.Parallel()
 	r, cl := fourDays(t, func(c *Config) { c.Retention.MaxDays = 4 })
 	all := r.days()
 	c := r.dial()

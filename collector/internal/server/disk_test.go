@@ -45,6 +45,7 @@ func sendOne(t *testing.T, c net.Conn, seq uint32, rec []byte) remote.Frame {
 // and once there is room again records are stored without anybody's doing.
 // What was acknowledged before, meanwhile and after is there, once.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := t.TempDir()
 	need.Tmpfs(t, disk, "size=96m")
 	cfg := testConfig(filepath.Join(disk, "store"))

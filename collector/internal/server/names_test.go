@@ -32,6 +32,7 @@ func TestParseNames(t *testing.T) {
 // Records without node= are stored under the sender's name in the hosts file; one
 // with node= under that. A file that is wrong at a reload changes nothing.
 func TestHostsFile(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	file := filepath.Join(t.TempDir(), "hosts")
 	write := func(text string) {

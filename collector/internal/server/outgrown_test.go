@@ -26,6 +26,7 @@ func (stuck) Append(context.Context, *store.Batch) error { return errors.New("st
 // A journal that outgrows its table is said, not over and over, and known to what
 // looks after space.
 func TestOutgrownJournal(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	st, err := bolt.Open(bolt.Options{Dir: dir})
 	if err != nil {

@@ -33,6 +33,7 @@ func plugin(t *testing.T, name string, format conf.Format, script string) conf.P
 // Plugins get what the fleet sends, as they would from a stock server: the
 // records of all hosts as they were sent, in either format, each once.
 func TestPluginsGetTheFleetsRecords(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	text, bin := filepath.Join(dir, "text"), filepath.Join(dir, "binary")
 	cfg := testConfig(shortDir(t))
@@ -120,6 +121,7 @@ func ofFleet(all []string) (out []string) {
 // counted; senders have their acknowledgements all the same. New ones come with a
 // new configuration.
 func TestPluginThatDoesNotRead(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(shortDir(t))
 	cfg.Action.Syslog = func(syslog.Priority, []byte) error { return nil }
 	cfg.Plugins = Plugins{

@@ -33,7 +33,10 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(8) // they wait for disks, peers and ends
+	goleak.VerifyTestMain(m)
+}
 
 // running is a collector under test.
 type running struct {
@@ -170,6 +173,7 @@ func scanner(c *api.Client) func(context.Context, *query.Query, func(*event.Even
 }
 
 func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	r := start(t, testConfig(dir))
 	var want []string
@@ -230,6 +234,7 @@ func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
 // A second collector goes on where the first ended, and one that was interrupted
 // has lost nothing that was acknowledged.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	r := start(t, testConfig(dir))
 	exchange(t, r.dial(), 1, userRecord("web1", 1))
@@ -242,6 +247,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestRefusalsAreStored(t *testing.T) {
+	t.Parallel()
 	r := start(t, testConfig(shortDir(t)))
 	first := r.dial()
 	exchange(t, first, 1, userRecord("web1", 1))
@@ -257,6 +263,7 @@ func TestRefusalsAreStored(t *testing.T) {
 }
 
 func TestUnparsableRecordIsStoredAndFound(t *testing.T) {
+	t.Parallel()
 	r := start(t, testConfig(shortDir(t)))
 	odd := []string{"no header at all", "node=web1 type=LOGIN msg=audit(: broken"}
 	exchange(t, r.dial(), 1, odd...)
@@ -282,6 +289,7 @@ func get(t *testing.T, r *running, path string) (int, string) {
 }
 
 func TestHTTP(t *testing.T) {
+	t.Parallel()
 	r := start(t, testConfig(shortDir(t)))
 	exchange(t, r.dial(), 1, userRecord("web1", 1), userRecord("web1", 2))
 	for _, path := range []string{"/healthz", "/readyz"} {
@@ -307,6 +315,7 @@ func TestHTTP(t *testing.T) {
 // Every metric is documented, with its help text and labels, and nothing is
 // documented that is not there.
 func TestMetricsAreDocumented(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(shortDir(t))
 	cfg.Plugins = Plugins{Settings: dispatch.Settings{Depth: 100}, List: []conf.Plugin{plugin(t, "cat", conf.FormatString, "cat >/dev/null")}}
 	r := start(t, cfg)
@@ -316,6 +325,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 
 // A sender that takes no replies holds up a clean stop; a second signal ends it.
 func TestSecondSignalInterrupts(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(shortDir(t))
 	cfg.DrainTimeout = time.Hour
 	r := start(t, cfg)
@@ -324,7 +334,7 @@ func TestSecondSignalInterrupts(t *testing.T) {
 	for i := range uint32(4096) {
 		beats = remote.Append(beats, remote.Heartbeat, i, nil)
 	}
-	c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+	c.SetWriteDeadline(time.Now().Add(2 * time.Second))
 	for { // until neither side's buffers take any more
 		if _, err := c.Write(beats); errors.Is(err, os.ErrDeadlineExceeded) {
 			break
@@ -426,6 +436,7 @@ func TestMissingStoreIsNotMadeByAQuery(t *testing.T) {
 
 // A failed Open has let go of everything: the same store and ports open again.
 func TestFailedOpenReleases(t *testing.T) {
+	t.Parallel()
 	dir := shortDir(t)
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -453,6 +464,7 @@ func TestFailedOpenReleases(t *testing.T) {
 }
 
 func TestSocketLeftBehind(t *testing.T) {
+	t.Parallel()
 	cfg := testConfig(shortDir(t))
 	cfg.API = filepath.Join(filepath.Dir(cfg.Store), "api.sock")
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: cfg.API, Net: "unix"})

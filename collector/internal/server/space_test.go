@@ -60,6 +60,7 @@ func (r *running) setFree(d *fakeDisk, free uint64) {
 // Low, full, and space again: each is told to the sender on the connection it
 // has, and nobody has to do anything.
 func TestSpaceOverTheWire(t *testing.T) {
+	t.Parallel()
 	cfg, disk := diskConfig(t, 900)
 	cfg.Space.SpaceLeft = conf.Space{MiB: 200}
 	r := start(t, cfg)
@@ -156,6 +157,10 @@ func TestHaltMustBeAllowed(t *testing.T) {
 // A real disk: records are refused before it is full, so that everything that was
 // acknowledged goes into its partition, at the end and while it lasts.
 func TestReserveOnARealDisk(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("fills a disk of 256 MiB")
+	}
 	disk := t.TempDir()
 	need.Tmpfs(t, disk, "size=256m")
 	cfg := testConfig(filepath.Join(disk, "store"))
@@ -280,6 +285,7 @@ func (r *running) days() (days []string) {
 }
 
 func TestMaxDays(t *testing.T) {
+	t.Parallel()
 	r, cl := fourDays(t, nil)
 	all := r.days()
 	if len(all) != 4 {
@@ -309,6 +315,7 @@ func TestMaxDays(t *testing.T) {
 }
 
 func TestMaxBytes(t *testing.T) {
+	t.Parallel()
 	r, _ := fourDays(t, nil)
 	st, err := r.store.Stats(context.Background())
 	if err != nil {
@@ -324,6 +331,7 @@ func TestMaxBytes(t *testing.T) {
 
 // rotate = drop the oldest day, until there is space or no sealed day.
 func TestRotateForSpace(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	free := uint64(900) // guarded by mu
 	var r *running
@@ -362,6 +370,7 @@ func exchangeLow(t *testing.T, c io.ReadWriter, seq uint32, rec string) {
 
 // Rotation by signal has all that was acknowledged in the partition.
 func TestRotateAndReport(t *testing.T) {
+	t.Parallel()
 	r := start(t, testConfig(shortDir(t)))
 	exchange(t, r.dial(), 1, userRecord("web1", 1))
 	if err := r.Rotate(context.Background()); err != nil {

@@ -93,7 +93,7 @@ func (s *sentRecords) check(t *testing.T, dir string, lost func(raw string) bool
 }
 
 // dead copies a store's folder as a kill leaves it: nothing was closed.
-func dead(t *testing.T, dir string) string {
+func dead(t testing.TB, dir string) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "dead")
 	for attempt := 0; ; attempt++ {
@@ -111,6 +111,7 @@ func dead(t *testing.T, dir string) string {
 // TestJournalTails restarts on journals whose end is torn or rotten: what was not
 // hit is there, once; what was hit is named; and service goes on.
 func TestJournalTails(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -131,7 +132,7 @@ func TestJournalTails(t *testing.T) {
 		t.Fatal(err)
 	}
 	killed := dead(t, src)
-	for i := range 12 {
+	for i := range need.Rounds(12, 3) {
 		dir := dead(t, killed)
 		segments, _ := filepath.Glob(filepath.Join(dir, "journal/*.seg"))
 		path := segments[len(segments)-1]
@@ -196,6 +197,7 @@ func TestJournalTails(t *testing.T) {
 // TestClockGoesBack: the clock jumps back over midnight, and further, and forward
 // again. Everything is stored once, and days that come again are gone on with.
 func TestClockGoesBack(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 20<<10)
 	s := newSent()
@@ -226,6 +228,7 @@ func TestClockGoesBack(t *testing.T) {
 // set aside, the journal's records are stored again, none twice, and verify names
 // what is missing and how much of it could be read.
 func TestTodayDamaged(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 20<<10)
 	s, today := newSent(), newSent()
@@ -290,6 +293,7 @@ func TestTodayDamaged(t *testing.T) {
 // Records are acknowledged for as long as memory and journal take them, and when
 // there is room again, everything goes on by itself.
 func TestPartitionsFull(t *testing.T) {
+	t.Parallel()
 	need.Root(t)
 	dir := filepath.Join(t.TempDir(), "store")
 	parts := filepath.Join(dir, "partitions")

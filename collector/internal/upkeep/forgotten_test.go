@@ -11,6 +11,7 @@ import (
 
 // Hosts that were taken off the list are no damage, whether they send again or not.
 func TestVerifyForgotten(t *testing.T) {
+	t.Parallel()
 	r := startRig(t, t.TempDir(), 64<<20)
 	today := int(time.Since(storetest.Start) / (24 * time.Hour)) // as the collector's clock has it
 	r.put(t, today, 200)

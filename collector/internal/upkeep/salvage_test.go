@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 func mustSalvage(t *testing.T, dir, file string) *SalvageReport {
@@ -38,6 +39,7 @@ func partFile(t *testing.T, dir string, n int) string {
 // A day that was set aside whole comes back whole, once, and the counters agree,
 // however often it is asked for.
 func TestSalvageDay(t *testing.T) {
+	t.Parallel()
 	for n := range 3 { // the last is the one that was written, whose state is lost with it
 		dir := made(t)
 		want, err := contents(t, dir)
@@ -78,6 +80,7 @@ func TestSalvageDay(t *testing.T) {
 // The day that was written last is lost, and the record of an open event is in the
 // journal as a copy alone: it is there once after salvage, and waits for its event.
 func TestSalvageDayCarried(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 60<<10)
 	r.leaveOpen(t, 0)
@@ -129,6 +132,7 @@ func TestSalvageDayCarried(t *testing.T) {
 // Of a damaged day, what checksums hold good comes back, each record once and as it
 // was; what does not is counted.
 func TestSalvageDamaged(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -138,8 +142,8 @@ func TestSalvageDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	total := clean(t, whole).Parts[1].Events
-	brought := uint64(0)
-	for range 12 {
+	brought, rounds := uint64(0), need.Rounds(12, 4)
+	for range rounds {
 		dir := dead(t, whole)
 		path := partFile(t, dir, 1)
 		b, err := os.ReadFile(path)
@@ -189,16 +193,18 @@ func TestSalvageDamaged(t *testing.T) {
 	if brought == 0 {
 		t.Error("nothing was ever brought back: the test shows nothing")
 	}
-	t.Logf("%d of %d events brought back", brought, 12*total)
+	t.Logf("%d of %d events brought back", brought, uint64(rounds)*total)
 }
 
 // The partition being written was set aside: some of it came again from the
 // journal, and the rest is brought back.
 func TestSalvageToday(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 20<<10)
 	s := newSent()
-	for day, n := range []int{300, 6000} {
+	today := need.Rounds(6000, 1500)
+	for day, n := range []int{300, today} {
 		if err := s.send(context.Background(), r, n, storetest.Start.AddDate(0, 0, day), false); err != nil {
 			t.Fatal(err)
 		}
@@ -222,14 +228,15 @@ func TestSalvageToday(t *testing.T) {
 		t.Fatal(err)
 	}
 	rep := mustSalvage(t, dir, aside)
-	if rep.Events == 0 || rep.Present == 0 || rep.Events+rep.Present != 6000 {
-		t.Errorf("%+v: some of 6000 had to come from the journal, the others from the file", rep)
+	if rep.Events == 0 || rep.Present == 0 || rep.Events+rep.Present != uint64(today) {
+		t.Errorf("%+v: some of %d had to come from the journal, the others from the file", rep, today)
 	}
 	s.check(t, dir, nil)
 	clean(t, dir)
 }
 
 func TestSalvageRefuses(t *testing.T) {
+	t.Parallel()
 	dir := made(t)
 	aside := partFile(t, dir, 0) + ".corrupt-1"
 	for file, want := range map[string]error{

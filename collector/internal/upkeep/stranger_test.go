@@ -13,7 +13,11 @@ import (
 // A manifest of another store is the one thing that is wrong: neither the partitions nor
 // the journal are told to be missing or foreign.
 func TestVerifyManifestOfAnother(t *testing.T) {
-	dir, other := made(t), made(t)
+	t.Parallel()
+	dir, other := made(t), filepath.Join(t.TempDir(), "other")
+	if err := startRig(t, other, 60<<10).close(); err != nil {
+		t.Fatal(err)
+	}
 	b, err := os.ReadFile(filepath.Join(other, manifest.Name))
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, manifest.Name), b, 0o600)
@@ -29,6 +33,7 @@ func TestVerifyManifestOfAnother(t *testing.T) {
 
 // What can't be the manifest is refused with what to do.
 func TestVerifyManifestNoFile(t *testing.T) {
+	t.Parallel()
 	dir := made(t)
 	path := filepath.Join(dir, manifest.Name)
 	if err := os.Remove(path); err != nil {

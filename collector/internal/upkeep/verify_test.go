@@ -24,12 +24,19 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(6) // they wait for the disk
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(threeDays.dir)
+		os.Exit(code)
+	}))
+}
 
 // rig is a collector without its sockets.
 type rig struct {
@@ -100,20 +107,32 @@ func (r *rig) leaveOpen(t testing.TB, day int) {
 	}
 }
 
-// made is a store of three days with several groups each, closed in good order,
-// with events left open in the journal.
+// threeDays is a store of three days with several groups each, closed in good order,
+// with events left open in the journal. The first test that needs it makes it.
+var threeDays struct {
+	once sync.Once
+	dir  string
+}
+
+// made is a copy of threeDays.
 func made(t testing.TB) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "store")
-	r := startRig(t, dir, 60<<10)
-	for day := range 3 {
-		r.put(t, day, 250)
-	}
-	r.leaveOpen(t, 2)
-	if err := r.close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	threeDays.once.Do(func() {
+		dir, err := os.MkdirTemp("", "upkeep")
+		if err != nil {
+			t.Fatal(err)
+		}
+		threeDays.dir = dir
+		r := startRig(t, filepath.Join(dir, "store"), 60<<10)
+		for day := range 3 {
+			r.put(t, day, 250)
+		}
+		r.leaveOpen(t, 2)
+		if err := r.close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	return dead(t, filepath.Join(threeDays.dir, "store"))
 }
 
 func mustVerify(t testing.TB, dir string) *Report {
@@ -163,6 +182,7 @@ func contents(t testing.TB, dir string) (records []string, err error) {
 }
 
 func TestVerifyClean(t *testing.T) {
+	t.Parallel()
 	dir := made(t)
 	rep := clean(t, dir)
 	if len(rep.Parts) != 3 || rep.Readable < 500 || rep.Lost != 0 || rep.Server != "" || rep.Journal.Entries == 0 {
@@ -177,6 +197,7 @@ func TestVerifyClean(t *testing.T) {
 
 // TestVerifyBesideServer verifies again and again while a collector stores.
 func TestVerifyBesideServer(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 60<<10)
 	stop := make(chan struct{})
@@ -193,23 +214,24 @@ func TestVerifyBesideServer(t *testing.T) {
 			}
 		}
 	}()
-	// On a slow machine it takes longer until enough was stored meanwhile.
-	last := uint64(0)
-	for began := time.Now(); time.Since(began) < 4*time.Second || last < 600 && time.Since(began) < time.Minute; {
+	last, rounds := uint64(0), 0
+	need.Wait(t, "verified often, and much was stored meanwhile", func() bool {
 		rep, err := Verify(context.Background(), VerifyOptions{Dir: dir, Workers: 1})
 		if errors.Is(err, store.ErrNotOurs) {
-			continue
+			return false // not made yet
 		}
 		if err != nil {
 			t.Error(err)
-			break
+			return true
 		}
 		if len(rep.Damage) > 0 || rep.Server == "" || rep.Readable < last {
 			t.Errorf("server %q, %d events after %d: %q", rep.Server, rep.Readable, last, rep.Damage)
-			break
+			return true
 		}
 		last = rep.Readable
-	}
+		rounds++
+		return rounds >= need.Rounds(50, 10) && last >= 600
+	})
 	close(stop)
 	wg.Wait()
 	if err := r.close(); err != nil {
@@ -260,6 +282,7 @@ var offsetIn = regexp.MustCompile(`: offset (\d+): `)
 // TestVerifyFlips flips bits all over the store. Each one is named, with its file,
 // or changes nothing that a reader sees.
 func TestVerifyFlips(t *testing.T) {
+	t.Parallel()
 	dir := made(t)
 	want, err := contents(t, dir)
 	if err != nil {
@@ -269,10 +292,7 @@ func TestVerifyFlips(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	each := 50
-	if testing.Short() {
-		each = 20
-	}
+	each := need.Rounds(50, 6)
 	for _, path := range storeFiles(t, dir) {
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -359,6 +379,7 @@ func appendTo(t *testing.T, path string, b []byte) {
 
 // TestVerifyNames: each kind of damage is named with its place and what it costs.
 func TestVerifyNames(t *testing.T) {
+	t.Parallel()
 	newestSegment := func(t *testing.T, dir string) string {
 		m, err := filepath.Glob(filepath.Join(dir, "journal/*.seg"))
 		if err != nil || len(m) == 0 {
@@ -436,6 +457,7 @@ func TestVerifyNames(t *testing.T) {
 }
 
 func TestVerifyNoStore(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if _, err := Verify(context.Background(), VerifyOptions{Dir: filepath.Join(dir, "none")}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no folder: %v", err)

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
@@ -61,8 +60,7 @@ func Value(t testing.TB, r *metrics.Registry, name, label string) float64 {
 // Each prefix has rows one below the other; with -update they are written again.
 func Documented(t testing.TB, r *metrics.Registry, prefixes ...string) {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	file := filepath.Join(filepath.Dir(here), "..", "METRICS.md")
+	file := need.Source(t, "pkg/metrics/METRICS.md")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)

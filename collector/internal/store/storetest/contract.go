@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -32,8 +32,7 @@ type Env struct {
 // Templates are the records the generator starts from.
 func Templates(t testing.TB) []byte {
 	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	dir := filepath.Join(filepath.Dir(file), "../../../../pkg/record/testdata")
+	dir := need.Source(t, "pkg/record/testdata")
 	var all []byte
 	for _, name := range []string{"kernel-enriched.log", "samples.log"} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
