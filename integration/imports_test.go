@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"pkg/option":                  {},
 	"pkg/completion":              {"pkg/option", "pkg/terminal"},
 	"pkg/nearest":                 {},
+	"pkg/settings":                {"pkg/conf", "pkg/option"},
 	"pkg/rules":                   {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/tables"},
 	"pkg/conf":                    {"pkg/fsys", "pkg/nearest", "pkg/nss"},
 	"pkg/query":                   {"pkg/nss", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},

@@ -6,6 +6,7 @@ package golden
 import (
 	"flag"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -33,4 +34,23 @@ func Compare(t testing.TB, file, got string) {
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", file, diff)
 	}
+}
+
+// ComparePart is Compare for a part of a file: the lines between one that has
+// "BEGIN part" and the next that has "END part".
+func ComparePart(t testing.TB, file, part, got string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begins := strings.Cut(string(text), "BEGIN "+part)
+	line, rest, _ := strings.Cut(rest, "\n")
+	_, after, ends := strings.Cut("\n"+rest, "END "+part)
+	if !begins || !ends {
+		t.Fatalf("%s has no part %s", file, part)
+	}
+	// The line of END begins with what makes it a comment.
+	comment := before[strings.LastIndexByte(before, '\n')+1:]
+	Compare(t, file, before+"BEGIN "+part+line+"\n"+got+comment+"END "+part+after)
 }

@@ -160,14 +160,6 @@ func (a *Auditd) OwnHostKeys() Schema {
 	}
 }
 
-// CollectorKeys are the names of collector serve's own keys. One auditd.conf may
-// serve both programs: each accepts the other's and says that they have no effect.
-var CollectorKeys = []string{
-	"store", "listen", "api", "api_group", "http", "node", "max_connections", "frame_timeout", "drain_timeout",
-	"max_in_flight", "max_in_flight_total", "max_open_bytes_per_host", "max_open_events_per_host", "hosts_file",
-	"max_open_bytes", "max_open_events", "max_open_age", "disk_reserve", "max_days", "max_bytes", "state_file", "max_hosts", "max_new_names", "metric_hosts", "log_level",
-}
-
 // HostSchema is what a host's own programs read: auditd.conf's keys, ours for a host,
 // and the collector's without effect.
 func (a *Auditd) HostSchema() Schema {
@@ -205,7 +197,7 @@ func (a *Auditd) Schema() Schema {
 		Enum("name_format", &a.NameFormat, NameNone, NameHostname, NameFQD, NameNumeric, NameUser),
 		Word("name", &a.Name),
 		YesNo("verify_email", &a.VerifyEmail),
-		{Name: "action_mail_acct", Set: func(v string) error { a.ActionMailAcct = v; return mailAddress(v) }},
+		{Name: "action_mail_acct", Get: func() string { return a.ActionMailAcct }, Set: func(v string) error { a.ActionMailAcct = v; return mailAddress(v) }},
 		SpaceKey("space_left", &a.SpaceLeft),
 		ActionKey("space_left_action", &a.SpaceLeftAction, Executable, spaceActions...),
 		SpaceKey("admin_space_left", &a.AdminSpaceLeft),
@@ -253,7 +245,7 @@ func stockTLSKeys() (s Schema) {
 }
 
 func transportKey(to *Transport) Key {
-	return Key{Name: "transport", Set: func(v string) error {
+	return Key{Name: "transport", OneOf: []string{string(TransportTCP)}, Set: func(v string) error {
 		t, err := oneOf(v, []Transport{TransportTCP, TransportKRB5, TransportTLS})
 		switch {
 		case err != nil:

@@ -32,10 +32,19 @@ type Key struct {
 	// Words is how many words the value may have: 1 by default, -1 any number,
 	// which are handed over with single spaces between.
 	Words int
-	// Empty allows `key =` without a value; Set is not called then.
-	Empty bool
+	// Empty is called for `key =` without a value; nil: that is an error.
+	Empty func()
 	// Set checks and stores a value. Its error becomes file:line: key: error.
 	Set func(value string) error
+	// Loose is Set for a value on a command line, where that takes more: a path may be
+	// relative there. nil: Set.
+	Loose func(value string) error
+	// Get returns the value that is stored, as a file would have it. nil: none is.
+	Get func() string
+	// Range is what a value may be, in words for manual pages: "1 to 1024". "": any.
+	Range string
+	// OneOf are the words that a value may be; nil: there is no list of them.
+	OneOf []string
 	// Note, when it returns text, is reported as a warning: a key that has no
 	// effect here, a value that is deprecated.
 	Note func(value string) string
@@ -43,6 +52,16 @@ type Key struct {
 
 // Schema is the keywords a file may have.
 type Schema []Key
+
+// Key returns the key of that name. It panics where there is none: programs name keys
+// of schemas that they know.
+func (s Schema) Key(name string) Key {
+	i := slices.IndexFunc(s, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		panic("no key " + name)
+	}
+	return s[i]
+}
 
 // Names lists the keywords, in the order of the schema.
 func (s Schema) Names() []string {
@@ -226,11 +245,12 @@ func (f *File) line(n int, raw []byte, schema Schema) {
 
 func (f *File) set(n int, k Key, words []string) {
 	if len(words) == 0 {
-		if !k.Empty {
+		if k.Empty == nil {
 			f.fail(n, k.Name, "missing value", "remove the line to have the default")
 			return
 		}
 		f.lines[k.Name], f.values[k.Name] = n, ""
+		k.Empty()
 		return
 	}
 	most := max(k.Words, 1)

@@ -12,6 +12,9 @@ import (
 
 // number reads digits only, as the stock parser: no sign, no base, no unit.
 func number(s string, least, most uint64) (uint64, error) {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n < 0 {
+		return 0, fmt.Errorf("%q is not a number of at least %d", s, least)
+	}
 	if s == "" || strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' }) >= 0 {
 		return 0, fmt.Errorf("%q is not a number", clip(s))
 	}
@@ -25,9 +28,20 @@ func number(s string, least, most uint64) (uint64, error) {
 	return n, nil
 }
 
+// span is the range of numbers in words; a limit that nobody reaches is left out.
+func span(least, most uint64, unit string) string {
+	switch {
+	case most < math.MaxInt32:
+		return fmt.Sprintf("%d to %d%s", least, most, unit)
+	case least > 0:
+		return fmt.Sprintf("at least %d%s", least, unit)
+	}
+	return ""
+}
+
 // Int is a decimal number from least to most.
 func Int[T ~int | ~int64 | ~uint16 | ~uint32 | ~uint64](name string, to *T, least, most uint64) Key {
-	return Key{Name: name, Set: func(v string) error {
+	return Key{Name: name, Range: span(least, most, ""), Get: func() string { return strconv.FormatUint(uint64(*to), 10) }, Set: func(v string) error {
 		n, err := number(v, least, most)
 		if err == nil {
 			*to = T(n)
@@ -36,9 +50,9 @@ func Int[T ~int | ~int64 | ~uint16 | ~uint32 | ~uint64](name string, to *T, leas
 	}}
 }
 
-// YesNo is yes or no.
+// YesNo is yes or no; on a command line also true or false.
 func YesNo(name string, to *bool) Key {
-	return Key{Name: name, Set: func(v string) error {
+	set := func(v string) error {
 		switch strings.ToLower(v) {
 		case "yes":
 			*to = true
@@ -48,12 +62,26 @@ func YesNo(name string, to *bool) Key {
 			return fmt.Errorf("%q is neither yes nor no", clip(v))
 		}
 		return nil
+	}
+	return Key{Name: name, OneOf: []string{"yes", "no"}, Get: func() string { return yesNo(*to) }, Set: set, Loose: func(v string) error {
+		if b, err := strconv.ParseBool(v); err == nil {
+			*to = b
+			return nil
+		}
+		return set(v)
 	}}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // Enum is one of some words, in any case; it is stored in lower case.
 func Enum[T ~string](name string, to *T, words ...T) Key {
-	return Key{Name: name, Set: func(v string) error {
+	return Key{Name: name, OneOf: texts(words), Get: func() string { return string(*to) }, Set: func(v string) error {
 		word, err := oneOf(v, words)
 		if err == nil {
 			*to = word
@@ -62,36 +90,44 @@ func Enum[T ~string](name string, to *T, words ...T) Key {
 	}}
 }
 
-func oneOf[T ~string](v string, words []T) (T, error) {
+func texts[T ~string](words []T) []string {
 	list := make([]string, len(words))
 	for i, w := range words {
+		list[i] = string(w)
+	}
+	return list
+}
+
+func oneOf[T ~string](v string, words []T) (T, error) {
+	for _, w := range words {
 		if strings.EqualFold(string(w), v) {
 			return w, nil
 		}
-		list[i] = string(w)
 	}
-	return "", fmt.Errorf("%q is none of %s", clip(v), strings.Join(list, ", "))
+	return "", fmt.Errorf("%q is none of %s", clip(v), strings.Join(texts(words), ", "))
 }
 
 // Word is any single word.
 func Word(name string, to *string) Key {
-	return Key{Name: name, Set: func(v string) error { *to = v; return nil }}
+	return Key{Name: name, Get: func() string { return *to }, Set: func(v string) error { *to = v; return nil }}
 }
 
-// Path is an absolute path.
+// Path is an absolute path; on a command line, any.
 func Path(name string, to *string) Key {
-	return Key{Name: name, Set: func(v string) error {
+	k := Word(name, to)
+	k.Loose = k.Set
+	k.Set = func(v string) error {
 		if !filepath.IsAbs(v) {
 			return fmt.Errorf("%q is not an absolute path", clip(v))
 		}
-		*to = v
-		return nil
-	}}
+		return k.Loose(v)
+	}
+	return k
 }
 
 // List is words separated by commas or spaces.
 func List(name string, to *[]string) Key {
-	return Key{Name: name, Words: -1, Set: func(v string) error {
+	return Key{Name: name, Words: -1, Get: func() string { return strings.Join(*to, ",") }, Set: func(v string) error {
 		list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
 		if len(list) == 0 {
 			return errors.New("nothing but commas")
@@ -103,7 +139,8 @@ func List(name string, to *[]string) Key {
 
 // Seconds is a whole number of seconds, as all stock keys have them.
 func Seconds(name string, to *time.Duration, least, most uint64) Key {
-	return Key{Name: name, Set: func(v string) error {
+	get := func() string { return strconv.FormatInt(int64(*to/time.Second), 10) }
+	return Key{Name: name, Range: span(least, most, ""), Get: get, Set: func(v string) error {
 		n, err := number(v, least, min(most, 1<<33))
 		if err == nil {
 			*to = time.Duration(n) * time.Second
@@ -114,7 +151,11 @@ func Seconds(name string, to *time.Duration, least, most uint64) Key {
 
 // Duration is a number with a unit (300ms, 90s, 5m, 2h, 7d) or of seconds.
 func Duration(name string, to *time.Duration, least, most time.Duration) Key {
-	return Key{Name: name, Set: func(v string) error {
+	within := formatDuration(least) + " to " + formatDuration(most)
+	if most == math.MaxInt64 {
+		within = "at least " + formatDuration(least)
+	}
+	return Key{Name: name, Range: within, Get: func() string { return formatDuration(*to) }, Set: func(v string) error {
 		d, err := ParseDuration(v)
 		switch {
 		case err != nil:
@@ -127,6 +168,18 @@ func Duration(name string, to *time.Duration, least, most time.Duration) Key {
 		*to = d
 		return nil
 	}}
+}
+
+// formatDuration writes a duration as ParseDuration reads it, without units that are 0.
+func formatDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
 }
 
 // ParseDuration reads what Duration takes.
@@ -150,8 +203,12 @@ func ParseDuration(v string) (time.Duration, error) {
 
 // Bytes is a size: a number of bytes, or with K, M, G or T (powers of 1024, also
 // written KiB or KB).
-func Bytes(name string, to *int64, least, most int64) Key {
-	return Key{Name: name, Set: func(v string) error {
+func Bytes[T ~int | ~int64](name string, to *T, least, most int64) Key {
+	within := fmt.Sprintf("%s to %s", FormatBytes(least), FormatBytes(most))
+	if most == math.MaxInt64 {
+		within = "at least " + FormatBytes(least)
+	}
+	return Key{Name: name, Range: within, Get: func() string { return FormatBytes(int64(*to)) }, Set: func(v string) error {
 		n, err := ParseBytes(v)
 		switch {
 		case err != nil:
@@ -161,9 +218,20 @@ func Bytes(name string, to *int64, least, most int64) Key {
 		case n > most:
 			return fmt.Errorf("%s is too large: at most %d bytes", v, most)
 		}
-		*to = n
+		*to = T(n)
 		return nil
 	}}
+}
+
+// FormatBytes writes a size as ParseBytes reads it, with the largest unit of which it is
+// a whole number.
+func FormatBytes(n int64) string {
+	for i, unit := range []string{"T", "G", "M", "K"} {
+		if shift := 40 - 10*i; n != 0 && n%(1<<shift) == 0 {
+			return strconv.FormatInt(n>>shift, 10) + unit
+		}
+	}
+	return strconv.FormatInt(n, 10)
 }
 
 // ParseBytes reads what Bytes takes.
@@ -214,7 +282,7 @@ func (s Space) String() string {
 
 // SpaceKey is MiB or 1% to 99%.
 func SpaceKey(name string, to *Space) Key {
-	return Key{Name: name, Set: func(v string) error {
+	return Key{Name: name, Range: "MiB, or 1% to 99% of the disk", Get: func() string { return to.String() }, Set: func(v string) error {
 		if p, ok := strings.CutSuffix(v, "%"); ok {
 			n, err := number(p, 1, 99)
 			if err != nil {
@@ -234,6 +302,16 @@ func SpaceKey(name string, to *Space) Key {
 
 // Ports is a range of TCP ports; the zero value is any.
 type Ports struct{ Low, High uint16 }
+
+func (p Ports) String() string {
+	switch {
+	case p == Ports{}:
+		return ""
+	case p.Low == p.High:
+		return strconv.Itoa(int(p.Low))
+	}
+	return fmt.Sprintf("%d-%d", p.Low, p.High)
+}
 
 // ParsePorts reads PORT or LOW-HIGH, 1 to 65535. A lone 0 means any.
 func ParsePorts(v string) (Ports, error) {
@@ -257,7 +335,7 @@ func ParsePorts(v string) (Ports, error) {
 
 // PortsKey is a port or a range.
 func PortsKey(name string, to *Ports) Key {
-	return Key{Name: name, Set: func(v string) error {
+	return Key{Name: name, Get: func() string { return to.String() }, Set: func(v string) error {
 		p, err := ParsePorts(v)
 		if err == nil {
 			*to = p
@@ -266,81 +344,15 @@ func PortsKey(name string, to *Ports) Key {
 	}}
 }
 
-// Action is what to do about a condition: Do is one of the words the key allows;
-// Exec is the program of `exec /path`.
-type Action struct {
-	Do   Do
-	Exec string
-}
-
-func (a Action) String() string {
-	if a.Do == DoExec {
-		return "exec " + a.Exec
-	}
-	return string(a.Do)
-}
-
-// Do is an action's word.
-type Do string
-
-// The stock actions.
-const (
-	DoIgnore           Do = "ignore"
-	DoSyslog           Do = "syslog"
-	DoRotate           Do = "rotate"
-	DoKeepLogs         Do = "keep_logs"
-	DoEmail            Do = "email"
-	DoExec             Do = "exec"
-	DoSuspend          Do = "suspend"
-	DoSingle           Do = "single"
-	DoHalt             Do = "halt"
-	DoStop             Do = "stop"
-	DoWarnOnce         Do = "warn_once"
-	DoWarnOnceContinue Do = "warn_once_continue"
-	DoReconnect        Do = "reconnect"
-)
-
-// ActionKey is one of the actions allowed; `exec` takes an absolute path, which
-// must be an executable file unless stat is nil.
-func ActionKey(name string, to *Action, stat func(path string) error, allowed ...Do) Key {
-	return Key{Name: name, Words: 2, Set: func(v string) error {
-		word, arg, _ := strings.Cut(v, " ")
-		do, err := oneOf(word, allowed)
-		if err != nil {
-			return err
-		}
-		if do != DoExec {
-			if arg != "" {
-				return fmt.Errorf("unexpected %q after %s", clip(arg), do)
-			}
-			*to = Action{Do: do}
-			return nil
-		}
-		if arg == "" {
-			return errors.New("exec needs the path of a program")
-		}
-		if !filepath.IsAbs(arg) {
-			return fmt.Errorf("exec needs an absolute path, not %q", clip(arg))
-		}
-		if stat != nil {
-			if err := stat(arg); err != nil {
-				return err
-			}
-		}
-		*to = Action{Do: DoExec, Exec: arg}
-		return nil
-	}}
-}
-
 // Ignored is a key that is accepted and has no effect here; why is the warning,
 // none when empty.
 func Ignored(name, why string) Key {
-	return Key{Name: name, Words: -1, Empty: true, Note: func(string) string { return why }}
+	return Key{Name: name, Words: -1, Empty: func() {}, Note: func(string) string { return why }}
 }
 
 // Refused is a key of which only the values that change nothing are accepted.
 func Refused(name, why string, harmless ...string) Key {
-	return Key{Name: name, Set: func(v string) error {
+	return Key{Name: name, OneOf: harmless, Set: func(v string) error {
 		if _, err := oneOf(v, harmless); err == nil {
 			return nil
 		}

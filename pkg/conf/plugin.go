@@ -36,7 +36,7 @@ func DefaultPlugin() Plugin {
 
 // Schema is the keys of a plugin file, bound to p.
 func (p *Plugin) Schema() Schema {
-	args := Key{Name: "args", Words: -1, Empty: true, Set: func(v string) error {
+	args := Key{Name: "args", Words: -1, Empty: func() { p.Args = nil }, Set: func(v string) error {
 		p.Args = strings.Fields(v)
 		return nil
 	}}

@@ -80,7 +80,7 @@ func (r *Remote) Schema() Schema {
 		return ActionKey(name, to, Executable, allowed...)
 	}
 	// The shipped file has an empty remote_server, to be filled in.
-	servers := Key{Name: "remote_server", Words: -1, Empty: true, Set: func(v string) error {
+	servers := Key{Name: "remote_server", Words: -1, Empty: func() { r.Servers = nil }, Set: func(v string) error {
 		list := strings.Split(v, ",")
 		for i, s := range list {
 			if list[i] = strings.TrimSpace(s); list[i] == "" {

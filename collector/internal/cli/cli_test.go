@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
@@ -127,8 +125,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 
 // Each key of the file has the effect of its flag, and a flag goes before it.
 func TestFileAndFlags(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "collector.conf")
-	text := `# the stock keys
+	const text = `# the stock keys
 tcp_listen_port = 6060
 tcp_listen_queue = 7
 tcp_max_per_addr = 3
@@ -173,29 +170,17 @@ max_hosts = 12
 metric_hosts = 13
 log_level = debug
 `
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	load := func(args ...string) (*options, error) {
-		o := defaultOptions()
-		flags := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-		o.addFlags(flags)
-		if err := flags.Parse(args); err != nil {
-			return nil, err
+	load := func(args ...string) server.Config {
+		t.Helper()
+		o, _, err := configured(t, text, args...)
+		if err != nil {
+			t.Fatal(err)
 		}
-		_, err := o.load(file, flags)
-		return o, err
+		return o.server
 	}
-	o, err := load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := o.config()
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg := load()
 	got := fmt.Sprintf("%v %d %+v %s %d %s %q %q %s %v %d %d %d %v %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Freq, cfg.Store,
-		cfg.API, cfg.HTTP, cfg.Node, cfg.EventTimeout, cfg.MaxInFlight, cfg.MaxHosts, cfg.MetricHosts, cfg.DrainTimeout, o.logLevel)
+		cfg.API, cfg.HTTP, cfg.Node, cfg.EventTimeout, cfg.MaxInFlight, cfg.MaxHosts, cfg.MetricHosts, cfg.DrainTimeout, cfg.LogLevel)
 	want := `[:6060] 7 {MaxPerAddr:3 MinPort:1024 MaxPort:2048 MaxIdle:1m30s MaxConns:77 FrameTimeout:5s} incremental 20 /srv/audit "/run/c.sock" "" hub 5s 65536 12 13 2m0s debug`
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
@@ -208,131 +193,67 @@ log_level = debug
 	if p := cfg.Plugins; p.Settings != (dispatch.Settings{Depth: 900, Overflow: conf.DoSuspend, MaxRestarts: 3}) || len(p.List) > 0 || !errors.Is(p.Problem, os.ErrNotExist) {
 		t.Errorf("plugins from the file: %+v", p)
 	}
-	o, err = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
+	cfg = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
 		"--max-open-bytes-per-host", "32K", "--allow-halt", "--max-open-events-per-host", "5", "--hosts-file", "/h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg, err = o.config(); err != nil {
-		t.Fatal(err)
-	}
 	got = fmt.Sprintf("%d %d %d %d %s %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
 	want = `2097152 32768 3145728 5 /h 1073741824 {MaxDays:7 MaxBytes:5368709120} true`
 	if got != want {
 		t.Errorf("with flags:\n got %s\nwant %s", got, want)
 	}
-	o, err = load("--listen", "127.0.0.1:1,127.0.0.1:2", "--tcp-max-per-addr", "9", "--tcp-client-ports", "5", "--tcp-client-max-idle", "0",
+	cfg = load("--listen", "127.0.0.1:1,127.0.0.1:2", "--tcp-max-per-addr", "9", "--tcp-client-ports", "5", "--tcp-client-max-idle", "0",
 		"--flush", "none", "--store", "/other", "--http", "127.0.0.1:9", "--node", "n", "--max-connections", "8", "--frame-timeout", "1s", "--tcp-listen-queue", "2")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg, err = o.config(); err != nil {
-		t.Fatal(err)
-	}
 	got = fmt.Sprintf("%v %d %+v %s %s %q %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Store, cfg.HTTP, cfg.Node)
 	want = `[127.0.0.1:1 127.0.0.1:2] 2 {MaxPerAddr:9 MinPort:5 MaxPort:5 MaxIdle:0s MaxConns:8 FrameTimeout:1s} none /other "127.0.0.1:9" n`
 	if got != want {
 		t.Errorf("with flags:\n got %s\nwant %s", got, want)
 	}
 	// A wrong value is wrong also where a flag goes before it.
-	if err := os.WriteFile(file, []byte("tcp_max_per_addr = many\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	var list conf.Errors
-	if _, err := load("--tcp-max-per-addr", "9"); !errors.As(err, &list) || !strings.HasPrefix(err.Error(), file+":1: ") {
+	if _, _, err := configured(t, "tcp_max_per_addr = many\n", "--tcp-max-per-addr", "9"); !errors.As(err, &list) || !strings.Contains(err.Error(), ".conf:1: ") {
 		t.Errorf("a wrong value behind a flag: %v", err)
 	}
 }
 
-// The shipped example has every key a collector acts on, each with the default's
-// value where it says so.
+// What the shipped example sets is the default, and what is commented out there is right.
 func TestShippedExample(t *testing.T) {
-	const path = "../../../deploy/collector.conf"
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile("../../../deploy/collector.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
 	load := func(text string) server.Config {
 		t.Helper()
-		file := filepath.Join(t.TempDir(), "collector.conf")
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		o := defaultOptions()
-		f, err := o.load(file, pflag.NewFlagSet("serve", pflag.ContinueOnError))
+		o, f, err := configured(t, text)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(f.Warnings) > 0 || len(withoutEffect(f)) > 0 {
-			t.Errorf("warnings %v, keys without effect %v", f.Warnings, withoutEffect(f))
+		if idle := o.table().Idle(f); len(f.Warnings) > 0 || len(idle) > 0 {
+			t.Errorf("warnings %v, keys without effect %v", f.Warnings, idle)
 		}
-		cfg, err := o.config()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cfg
+		return o.server
 	}
-	want, err := defaultOptions().config()
-	if err != nil {
-		t.Fatal(err)
-	}
-	want.Limits.MaxIdle = 120 * time.Second
+	want := load("tcp_client_max_idle = 120\n")
 	ignore := cmpopts.IgnoreUnexported(server.Config{}, action.Config{})
 	if diff := cmp.Diff(want, load(string(text)), ignore); diff != "" {
 		t.Errorf("what it sets differs from the defaults (-default +file):\n%s", diff)
 	}
-	load(regexp.MustCompile(`(?m)^#([a-z_]+ = )`).ReplaceAllString(string(text), "$1")) // what is commented out is right, too
-	o := defaultOptions()
-	for _, k := range o.schema(func(string) bool { return false }) {
-		acts := len(withoutEffect(mustParse(t, k.Name))) == 0 && k.Set != nil
-		there := regexp.MustCompile(`(?m)^#?` + k.Name + ` = `).Match(text)
-		switch k.Name {
-		case "tcp_listen_port", "name", "name_format", "use_libwrap", "transport", "enable_krb5":
-			continue // stock keys that have a better word here, or only one value
-		}
-		if acts != there {
-			t.Errorf("key %s: acted on %v, in the example %v", k.Name, acts, there)
-		}
-	}
+	load(regexp.MustCompile(`(?m)^#([a-z_]+ = )`).ReplaceAllString(string(text), "$1"))
 }
 
 // One file may serve a host's daemon, too: the forwarder's own keys are checked,
 // and named as having no effect, and it knows all of ours.
 func TestFileSharedWithAForwarder(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "auditd.conf")
-	load := func(text string) (*conf.File, error) {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return defaultOptions().load(file, pflag.NewFlagSet("serve", pflag.ContinueOnError))
-	}
-	f, err := load("log_file = /var/log/audit/audit.log\nlog_compress = zstd\nrotated_names = dated\nmax_days = 3\n")
+	o, f, err := configured(t, "log_file = /var/log/audit/audit.log\nlog_compress = zstd\nrotated_names = dated\nmax_days = 3\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"log_file", "log_compress", "rotated_names"}, withoutEffect(f)); diff != "" {
+	if diff := cmp.Diff([]string{"log_file", "log_compress", "rotated_names"}, o.table().Idle(f)); diff != "" {
 		t.Errorf("keys without effect: %s", diff)
 	}
-	if _, err := load("log_compress = gzip\n"); err == nil || !strings.Contains(err.Error(), ":1: ") {
+	if _, _, err := configured(t, "log_compress = gzip\n"); err == nil || !strings.Contains(err.Error(), ":1: ") {
 		t.Errorf("a wrong value: %v", err)
 	}
-	var stock conf.Auditd
-	var ours []string
-	for _, k := range defaultOptions().schema(func(string) bool { return false })[len(stock.Schema())+len(stock.OwnHostKeys()):] {
-		ours = append(ours, k.Name)
+	var a conf.Auditd
+	for _, name := range conf.CollectorKeys {
+		a.HostSchema().Key(name) // panics where there is none
 	}
-	sorted := cmpopts.SortSlices(strings.Compare)
-	if diff := cmp.Diff(ours, conf.CollectorKeys, sorted); diff != "" {
-		t.Errorf("conf.CollectorKeys, which a forwarder accepts (-ours +there):\n%s", diff)
-	}
-}
-
-// mustParse is a file that has only that key, with any value.
-func mustParse(t *testing.T, key string) *conf.File {
-	t.Helper()
-	f, err := conf.Parse("x", []byte(key+" = x\n"), conf.Schema{{Name: key}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
 }

@@ -59,10 +59,7 @@ func TestManualPages(t *testing.T) {
 			}
 		}
 	}
-	var keys []string
-	for _, k := range defaultOptions().schema(func(string) bool { return false }) {
-		keys = append(keys, k.Name)
-	}
+	keys := newOptions().table().Schema().Names()
 	for _, wrong := range manpage.Compare("key", read("collector.conf.5").Keys["KEYS"], keys) {
 		t.Errorf("collector.conf.5: %s", wrong)
 	}
@@ -70,18 +67,13 @@ func TestManualPages(t *testing.T) {
 
 // What is offered for a flag is taken.
 func TestFlagWordsAreTaken(t *testing.T) {
-	for flag, words := range serveWords {
+	for name, words := range newOptions().table().Words() {
 		if words.List == nil {
 			continue
 		}
 		for _, w := range words.List(nil, "") {
-			o := defaultOptions()
-			f := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-			o.addFlags(f)
-			if err := f.Set(flag, w); err != nil {
-				t.Errorf("--%s %s: %v", flag, w, err)
-			} else if _, err := o.config(); err != nil {
-				t.Errorf("--%s %s: %v", flag, w, err)
+			if _, _, err := configured(t, "", "--"+name, w); err != nil {
+				t.Errorf("--%s %s: %v", name, w, err)
 			}
 		}
 	}

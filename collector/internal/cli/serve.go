@@ -18,22 +18,19 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
-	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/settings"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 func (p *program) serveCommand() *cobra.Command {
-	o := defaultOptions()
-	var file string
+	table := newOptions().table()
 	cmd := &cobra.Command{
-		Use:   "serve [--config FILE] [--store DIR] [--listen ADDR:PORT]",
+		Use:   "serve [--config FILE] [--store FOLDER] [--listen ADDR:PORT]",
 		Short: "Receive records, store them and answer queries",
 		Long: "serve receives audit records (the audisp-remote protocol, from our forwarders and stock audisp-remote\n" +
 			"alike), acknowledges what is stored, and answers queries on a unix socket.\n\n" +
-			"--config takes auditd.conf's grammar and keys and ours; deploy/collector.conf has them all with what they\n" +
-			"mean. Of the stock keys a collector acts on tcp_*, flush, freq, name_format, name, end_of_event_timeout,\n" +
-			"space_left and admin_space_left with their actions, disk_full_action, disk_error_action, action_mail_acct,\n" +
-			"distribute_network, plugin_dir, q_depth, overflow_action and max_restarts. A flag goes before the file.\n\n" +
+			"--config takes auditd.conf's grammar and keys and ours; collector.conf(5) has them all, with what they mean\n" +
+			"and which of the stock keys a collector acts on. A flag goes before the file.\n\n" +
 			"While less than space_left is free, acknowledgements are DISKLOW; the action rotate drops the oldest sealed\n" +
 			"day. With only disk_reserve left, records are refused with DISKFULL, until there is space again. After an\n" +
 			"action of suspend they are refused with DISKERROR until SIGUSR2. single and halt need --allow-halt.\n\n" +
@@ -43,47 +40,30 @@ func (p *program) serveCommand() *cobra.Command {
 			"Garbage is collected early from 272 MiB of memory on; GOMEMLIMIT in the environment sets another figure.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return p.serve(cmd.Context(), o, file, cmd.Flags())
+			return p.serve(cmd.Context(), cmd.Flags())
 		},
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&file, "config", "", "configuration file, in auditd.conf's grammar")
-	o.addFlags(cmd.Flags())
-	completion.Flags(cmd, serveWords)
+	table.AddFlags(cmd.Flags())
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return settings.FlagError(err) })
+	completion.Flags(cmd, table.Words())
 	return cmd
 }
 
-// serveWords are what can stand behind the flags.
-var serveWords = map[string]option.Words{
-	"config":     option.Files,
-	"store":      option.Folders,
-	"api":        option.Files,
-	"hosts-file": option.Files,
-	"flush":      option.These("sync", "data", "incremental", "incremental_async", "none"),
-	"log-level":  option.These("error", "warn", "info", "debug"),
-}
-
-func (p *program) serve(ctx context.Context, o *options, file string, flags *pflag.FlagSet) error {
-	f, err := o.load(file, flags)
+func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
+	o, f, err := configure(flags)
 	if err != nil {
 		return err
 	}
-	cfg, err := o.config()
-	if err != nil {
-		return err
-	}
-	level := hclog.LevelFromString(o.logLevel)
-	if level == hclog.NoLevel {
-		return fmt.Errorf("--log-level %s: it is error, warn, info or debug", o.logLevel)
-	}
+	cfg := o.server
 	logTo := p.stdio.Err
 	if !o.logJSON { // which would be none with octal in it
 		logTo = terminal.GuardLog(logTo)
 	}
-	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: level, JSONFormat: o.logJSON})
+	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: hclog.LevelFromString(cfg.LogLevel), JSONFormat: o.logJSON})
 	cfg.Version = p.version
 	cfg.Notify = server.Notifier(os.Getenv)
-	sayFile(cfg.Log, f)
+	warnOfFile(cfg.Log, f, o.table())
 
 	ctx, hurry, stop := p.signals(ctx, cfg.Log)
 	defer stop()
@@ -95,7 +75,7 @@ func (p *program) serve(ctx context.Context, o *options, file string, flags *pfl
 	if err != nil {
 		return err
 	}
-	stopAdmin := onSignals(admin, &administered{s: s, file: file, flags: flags, log: cfg.Log, began: cfg})
+	stopAdmin := onSignals(admin, &administered{s: s, flags: flags, log: cfg.Log, began: o})
 	defer stopAdmin()
 	err = s.Run(ctx, hurry)
 	if errors.Is(err, server.ErrInterrupted) {
@@ -118,8 +98,8 @@ func limitMemory() {
 	}
 }
 
-// sayFile logs what a configuration file has that deserves a word.
-func sayFile(log hclog.Logger, f *conf.File) {
+// warnOfFile logs what a configuration file has to no effect.
+func warnOfFile(log hclog.Logger, f *conf.File, table settings.Table) {
 	if f == nil {
 		return
 	}
@@ -129,7 +109,7 @@ func sayFile(log hclog.Logger, f *conf.File) {
 	if strings.EqualFold(f.Value("use_libwrap"), "yes") {
 		log.Warn("use_libwrap = yes: /etc/hosts.allow and /etc/hosts.deny are not read here; let a firewall decide who may connect", "file", f.Path)
 	}
-	if set := withoutEffect(f); len(set) > 0 {
+	if set := table.Idle(f); len(set) > 0 {
 		log.Warn("keys of the configuration that have no effect on a collector of this version", "file", f.Path, "keys", strings.Join(set, " "))
 	}
 }
@@ -196,10 +176,9 @@ func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 // administered is a running collector as signals meet it.
 type administered struct {
 	s     *server.Server
-	file  string
 	flags *pflag.FlagSet
 	log   hclog.Logger
-	began server.Config // what it was started with
+	began *options // what it was started with
 }
 
 func (a *administered) obey(ctx context.Context, sig os.Signal) {
@@ -212,9 +191,9 @@ func (a *administered) obey(ctx context.Context, sig os.Signal) {
 			log.Error("the configuration was not read again; all stays as it was", "error", err)
 			return
 		}
-		log.Info("the configuration was read again", "file", a.file)
+		log.Info("the configuration was read again", "file", a.began.file)
 		if len(waiting) > 0 {
-			log.Warn("keys that have changed take effect at the next start only", "file", a.file, "keys", strings.Join(waiting, " "))
+			log.Warn("keys that have changed take effect at the next start only", "file", a.began.file, "keys", strings.Join(waiting, " "))
 		}
 	case syscall.SIGUSR1:
 		ctx, cancel := context.WithTimeout(ctx, rotateTime)

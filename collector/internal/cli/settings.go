@@ -1,0 +1,207 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/settings"
+)
+
+const (
+	// minTotal is the least that lets a few connections be read at a time.
+	minTotal = 1 << 20
+	// minInFlight is the least that lets a record of any size through.
+	minInFlight = 16 << 10
+)
+
+// table is everything that `collector serve` can be told, bound to o. Its flags, what it
+// reads, deploy/collector.conf and the lists of the manual pages are made from it: the
+// files by `go test ./collector/internal/cli -update`.
+func (o *options) table() settings.Table {
+	c, stock := &o.server, o.auditd.Schema()
+	http := conf.Word("http", &c.HTTP)
+	http.Empty = func() { c.HTTP = "" }
+	return settings.Table{
+		{Title: "Where records are kept and arrive", Restart: true, List: []settings.Setting{
+			{Key: conf.Word("config", &o.file), In: settings.FlagOnly, Arg: "FILE",
+				Doc: "Configuration file, in auditd.conf's grammar."},
+			{Key: conf.Path("store", &c.Store), Default: server.DefaultStore, Arg: "FOLDER",
+				Doc: "Folder of the store; made when it is not there."},
+			{Key: conf.List("listen", &c.Listen), Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
+				Doc: "Address and port to receive on, several with commas."},
+			{Key: stock.Key("tcp_listen_port"), In: settings.FileOnly, For: "listen", Arg: "PORT",
+				Doc: "The stock key for listen, on all addresses.\nWhat listen says goes before it."},
+			{Key: conf.Path("api", &c.API), Unset: "STORE/" + server.APISocket, Arg: "SOCKET", Example: "/run/auditfleet/collector.sock",
+				Doc: "Unix socket for queries."},
+			{Key: conf.Word("api_group", &c.APIGroup), Arg: "GROUP", Example: "audit",
+				Doc: "Group that may query beside root."},
+			{Key: http, Default: "127.0.0.1:8060", Arg: "ADDR:PORT",
+				Doc: "Address and port of /metrics, /healthz and /readyz; empty for none."},
+			{Key: conf.Word("node", &c.Node), Unset: "the host name", Arg: "NAME", Example: "collector1",
+				Doc: "Name under which the collector's own events are stored."},
+			{Key: stock.Key("name_format"), In: settings.FileOnly, For: "node", Arg: "FORMAT",
+				Doc: "With user, the key name has that name."},
+			{Key: stock.Key("name"), In: settings.FileOnly, For: "node", Arg: "NAME",
+				Doc: "The stock key for node."},
+			{Key: conf.Path("state_file", &c.StateFile), In: settings.FileOnly, Unset: "STORE/" + server.StateFile, Arg: "FILE", Example: "/run/auditfleet/collector.state",
+				Doc: "What SIGCONT writes."},
+		}},
+		{Title: "When a record counts as stored", Restart: true, List: []settings.Setting{
+			{Key: stock.Key("flush"), Default: journal.FlushSync, Arg: "MODE",
+				Doc: "When a record counts as stored, and is acknowledged.\n" +
+					"sync: once it is on stable storage; data is the same here.\n" +
+					"incremental and incremental_async: when it is written, which is synced every freq records.\n" +
+					"none: when it is written, which is synced when the system likes."},
+			{Key: stock.Key("freq"), Default: 50, Arg: "RECORDS",
+				Doc: "Records between syncs of the incremental modes."},
+		}},
+		o.connections(stock),
+		o.memory(stock),
+		{Title: "Names", List: []settings.Setting{
+			{Key: conf.Path("hosts_file", &c.HostsFile), Arg: "FILE", Example: "/etc/auditfleet/hosts",
+				Doc: "Names of senders whose records have no node=: lines of an address and a name, as in /etc/hosts.\n" +
+					"Others are stored under their address."},
+		}},
+		o.space(stock),
+		{Title: "What is kept", List: []settings.Setting{
+			{Key: conf.Int("max_days", &c.Retention.MaxDays, 0, 1<<20), Arg: "N",
+				Doc: "Days kept, today included; older ones are dropped; 0 for all.\nA clock that jumps ahead is believed after two days."},
+			{Key: conf.Bytes("max_bytes", &c.Retention.MaxBytes, 0, 1<<60), Arg: "SIZE",
+				Doc: "Size of the stored days beyond which the oldest are dropped; 0 for any.\n" +
+					"It is that on disk, with the day that is written; whole sealed days are dropped."},
+		}},
+		{Title: "Plugins", List: []settings.Setting{
+			{Key: stock.Key("distribute_network"), In: settings.FileOnly,
+				Doc: "Whether the programs of plugin_dir get the events of all hosts, each event's records together, as string or binary.\n" +
+					"One that does not keep up loses records, which are counted: it never holds up a sender."},
+			{Key: stock.Key("plugin_dir"), In: settings.FileOnly, Arg: "FOLDER",
+				Doc: "Their files, as auditd-plugins(5) has them.\nGive a host with an auditd of its own another folder here."},
+			{Key: stock.Key("q_depth"), In: settings.FileOnly, Arg: "N",
+				Doc: "Records that may wait for a plugin."},
+			{Key: stock.Key("overflow_action"), In: settings.FileOnly, Arg: "ACTION",
+				Doc: "What is done when they are too many.\nsuspend suspends that plugin, until SIGUSR2; single and halt need --allow-halt."},
+			{Key: stock.Key("max_restarts"), In: settings.FileOnly, Arg: "N",
+				Doc: "How often a plugin that ends is started again."},
+		}},
+		{Title: "The log, on standard error", Restart: true, List: []settings.Setting{
+			{Key: conf.Enum("log_level", &c.LogLevel, "error", "warn", "info", "debug"), Default: "info", Arg: "LEVEL",
+				Doc: "What is logged, and all that is worse."},
+			{Key: conf.YesNo("log_json", &o.logJSON), In: settings.FlagOnly,
+				Doc: "Log JSON, one object a line."},
+		}},
+		o.hostKeys(stock),
+	}
+}
+
+func (o *options) connections(stock conf.Schema) settings.Section {
+	l := &o.server.Limits
+	return settings.Section{Title: "Limits on connections", Doc: "They hold for what comes after a change.", List: []settings.Setting{
+		// The stock server allows 1,024 at most; a gateway may have more senders behind it.
+		{Key: conf.Int("tcp_max_per_addr", &l.MaxPerAddr, 1, 1<<20), Default: o.auditd.TCPMaxPerAddr, Arg: "N",
+			Doc: "Connections from one address.\nWho is refused for it leaves DAEMON_ACCEPT op=dup and a warning; a session whose sender is gone makes room."},
+		{Key: stock.Key("tcp_client_ports"), Unset: "any", Arg: "PORT|LOW-HIGH", Example: "1-1023",
+			Doc: "Ports that clients may come from."},
+		{Key: stock.Key("tcp_client_max_idle"), Arg: "SECONDS", Advice: "120",
+			Doc: "Seconds after which, at the second look, a silent client is closed; 0 for never.\n" +
+				"So senders are noticed when they die that send a heartbeat at least every 60 seconds (heartbeat_timeout = 60 at the sender) with 120 here."},
+		{Key: stock.Key("tcp_listen_queue"), Default: listen.DefaultBacklog, Restart: true, Arg: "N",
+			Doc: "Connections that may wait to be accepted; stock has 5."},
+		{Key: conf.Int("max_connections", &l.MaxConns, 1, 1<<20), Default: listen.DefaultMaxConns, Arg: "N",
+			Doc: "Connections in all, and never more than the limit of open files leaves.\n" +
+				"That limit (LimitNOFILE=) has to do for journal, store and queries, too: the log says at the start how many connections that is."},
+		{Key: conf.Duration("frame_timeout", &l.FrameTimeout, time.Millisecond, 24*time.Hour), Default: listen.DefaultFrameTimeout, Arg: "DURATION",
+			Doc: "Time from a record's first byte to its last."},
+		{Key: stock.Key("use_libwrap"), In: settings.FileOnly, Effect: settings.Fixed,
+			Doc: "Without effect: hosts.allow and hosts.deny are not read.\nThe log says so where it is yes."},
+		{Key: stock.Key("transport"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "The only one."},
+		{Key: stock.Key("enable_krb5"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "There is no Kerberos here: yes is an error."},
+		{Key: stock.Key("krb5_principal"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("krb5_key_file"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "Without effect."},
+		{Key: stock.Key("tls_auth"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_crypto_profile"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_psk_file"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_psk_identity"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_cipher_suites"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_key_exchange"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_require_pqc"), In: settings.FileOnly, Effect: settings.Fixed},
+		{Key: stock.Key("tls_allowed_clients"), In: settings.FileOnly, Effect: settings.Fixed,
+			Doc: "Of audit 4.2, for TLS with shared keys: without effect, which the log says."},
+	}}
+}
+
+func (o *options) memory(stock conf.Schema) settings.Section {
+	c := &o.server
+	return settings.Section{Title: "Limits on memory", Restart: true, List: []settings.Setting{
+		{Key: conf.Bytes("max_in_flight", &c.MaxInFlight, minInFlight, 1<<30), Default: ingest.DefaultMaxInFlight, Arg: "SIZE",
+			Doc: "Bytes of one connection that are received and not stored."},
+		{Key: conf.Bytes("max_in_flight_total", &c.MaxTotal, minTotal, 1<<40), Default: ingest.DefaultMaxTotal, Arg: "SIZE",
+			Doc: "The same of all connections together."},
+		{Key: conf.Bytes("max_open_bytes_per_host", &c.OpenPerHost, minInFlight, 1<<30), Default: head.DefaultOpenBytesHost, Arg: "SIZE",
+			Doc: "Memory of one host's events that are not complete yet, as one sender sends them."},
+		{Key: conf.Bytes("max_open_bytes", &c.OpenTotal, minInFlight, 1<<40), Default: head.DefaultOpenBytes, Arg: "SIZE",
+			Doc: "Memory of all hosts' events that are not complete yet; at most a sixteenth of the disk is taken."},
+		{Key: conf.Int("max_open_events_per_host", &c.OpenEvents, 1, 1<<24), Default: head.DefaultOpenEventsHost, Arg: "N",
+			Doc: "Events of one host that are not complete yet, as one sender sends them."},
+		{Key: conf.Int("max_open_events", &c.OpenEventsIn, 1, 1<<24), Default: head.DefaultOpenEvents, Arg: "N",
+			Doc: "Events of all hosts that are not complete yet."},
+		{Key: conf.Duration("max_open_age", &c.OpenAge, time.Second, 24*time.Hour), Default: head.DefaultOpenAge, Arg: "DURATION",
+			Doc: "How long after its first record an event may get others.\nWhat comes later is an event of its own, with the same time and serial."},
+		{Key: stock.Key("end_of_event_timeout"), In: settings.FileOnly, Arg: "SECONDS",
+			Doc: "When an event counts as complete without its end."},
+		{Key: conf.Int("max_hosts", &c.MaxHosts, 1, 1<<24), Default: 20000, Arg: "N",
+			Doc: "Hosts told apart by the name in their records; those of others are stored together.\nSenders whose records have no node= are hosts of their own, as many again."},
+		{Key: conf.Int("max_new_names", &c.NewNames, 1, 1<<24), Default: head.DefaultNewNames, Arg: "N",
+			Doc: "New names that one address brings a day; records of further ones are stored together.\nThey are found by their node all the same."},
+		{Key: conf.Int("metric_hosts", &c.MetricHosts, 1, 1<<24), Default: server.DefaultMetricHosts, Arg: "N",
+			Doc: "Hosts with metrics of their own; the others are summed up."},
+		{Key: conf.Duration("drain_timeout", &c.DrainTimeout, time.Millisecond, 24*time.Hour), Default: server.DefaultDrainTimeout, Arg: "DURATION",
+			Doc: "How long a clean stop waits for senders' last replies."},
+	}}
+}
+
+func (o *options) space(stock conf.Schema) settings.Section {
+	return settings.Section{Title: "Space", List: []settings.Setting{
+		{Key: conf.Bytes("disk_reserve", &o.server.Space.Reserve, 0, 1<<50), Default: space.DefaultReserve, Arg: "SIZE",
+			Doc: "Free space kept for what was accepted, so that it can be put into its partition; 0 for none.\n" +
+				"With less, records are refused with DISKFULL.\nAt most an eighth of the disk is kept."},
+		{Key: stock.Key("space_left"), In: settings.FileOnly, Arg: "MIB|PERCENT%", Example: "10%",
+			Doc: "Free space below which acknowledgements are DISKLOW, and space_left_action is taken."},
+		{Key: stock.Key("admin_space_left"), In: settings.FileOnly, Arg: "MIB|PERCENT%", Example: "5%",
+			Doc: "The second such mark, which must be lower."},
+		{Key: stock.Key("space_left_action"), In: settings.FileOnly, Arg: "ACTION"},
+		{Key: stock.Key("admin_space_left_action"), In: settings.FileOnly, Arg: "ACTION",
+			Doc: "What is done then.\nsuspend lasts until SIGUSR2, rotate drops the oldest sealed days, single and halt need --allow-halt."},
+		{Key: stock.Key("disk_full_action"), In: settings.FileOnly, Arg: "ACTION",
+			Doc: "Likewise, when the reserve is reached or a write finds no room."},
+		{Key: stock.Key("disk_error_action"), In: settings.FileOnly, Arg: "ACTION",
+			Doc: "Likewise, when a write fails for another reason."},
+		{Key: stock.Key("action_mail_acct"), In: settings.FileOnly, Restart: true, Arg: "ADDRESS",
+			Doc: "Who gets the mail of email, through /usr/sbin/sendmail."},
+		{Key: stock.Key("verify_email"), In: settings.FileOnly, Effect: settings.Idle, Doc: "Without effect here."},
+		{Key: conf.YesNo("allow_halt", &o.server.Action.AllowHalt), In: settings.FlagOnly,
+			Doc: "Let the actions single and halt end all work on this machine."},
+	}}
+}
+
+// hostKeys are those of a host's daemon, the forwarder's own included.
+func (o *options) hostKeys(stock conf.Schema) settings.Section {
+	section := settings.Section{Title: "Keys of a host",
+		Doc: "These are taken, so that a stock file can be used, and have no effect on a collector; the log names those that are set."}
+	for _, name := range []string{
+		"local_events", "write_logs", "log_file", "log_group", "log_format", "num_logs", "max_log_file", "max_log_file_action",
+		"priority_boost", "report_interval", "dispatcher", "disp_qos",
+	} {
+		section.List = append(section.List, settings.Setting{Key: stock.Key(name), In: settings.FileOnly, Effect: settings.Idle})
+	}
+	for _, k := range o.auditd.OwnHostKeys() {
+		section.List = append(section.List, settings.Setting{Key: k, In: settings.FileOnly, Effect: settings.Idle})
+	}
+	section.List[len(section.List)-1].Doc = "The daemon of a host has them, so that one file can serve both: forwarder.conf(5)."
+	return section
+}

@@ -1,0 +1,124 @@
+package settings
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/auditfleet/auditfleet/pkg/option"
+)
+
+// FlagName is the flag of a key.
+func FlagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// AddFlags adds the flags. Each checks and stores its value as its key does.
+func (t Table) AddFlags(flags *pflag.FlagSet) {
+	for s := range t.All() {
+		if s.In == FileOnly {
+			continue
+		}
+		f := flags.VarPF(&flag{setting: s}, FlagName(s.Name), "", s.help())
+		if s.isSwitch() {
+			f.NoOptDefVal = "true"
+		}
+	}
+}
+
+// Apply stores the values of the flags that were given, of a set that AddFlags filled for
+// a table of the same program.
+func (t Table) Apply(flags *pflag.FlagSet) error {
+	for s := range t.All() {
+		if f := flags.Lookup(FlagName(s.Name)); f != nil && f.Changed && s.In != FileOnly {
+			if err := s.set(f.Value.String()); err != nil {
+				return fmt.Errorf("--%s: %w", f.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Words are what a shell offers behind the flags: the words of a list, and files or
+// folders where the value is called so.
+func (t Table) Words() map[string]option.Words {
+	words := map[string]option.Words{}
+	for s := range t.All() {
+		if s.In == FileOnly || s.isSwitch() {
+			continue
+		}
+		var w option.Words
+		if len(s.OneOf) > 0 {
+			w = option.These(s.OneOf...)
+		}
+		w.Files, w.Folders = s.Arg == "FILE" || s.Arg == "SOCKET", s.Arg == "FOLDER"
+		words[FlagName(s.Name)] = w
+	}
+	return words
+}
+
+// FlagError words the error about a flag's value as that of a file's key.
+func FlagError(err error) error {
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		return fmt.Errorf("--%s: %w", wrong.GetFlag().Name, wrong.Unwrap())
+	}
+	return err
+}
+
+func (s *Setting) isSwitch() bool { return slices.Equal(s.OneOf, []string{"yes", "no"}) }
+
+// help is the first sentence of Doc as the list of flags has it.
+func (s *Setting) help() string {
+	text, _, _ := strings.Cut(s.Doc, "\n")
+	text = strings.TrimSuffix(text, ".")
+	if len(text) > 1 && strings.ToLower(text[1:2]) == text[1:2] { // not an abbreviation
+		text = strings.ToLower(text[:1]) + text[1:]
+	}
+	if len(s.OneOf) > 0 && s.Arg != "" {
+		text += ": " + strings.Join(s.OneOf, ", ")
+	}
+	if s.Unset != "" {
+		text += " (default " + s.Unset + ")"
+	}
+	return text
+}
+
+// flag implements pflag.Value.
+type flag struct {
+	setting Setting
+	isGiven bool
+	given   string
+}
+
+// Set implements pflag.Value. A list grows with each time that its flag is given.
+func (f *flag) Set(value string) error {
+	if f.isGiven && f.setting.Words < 0 {
+		value = f.given + "," + value
+	}
+	if err := f.setting.set(value); err != nil {
+		return err
+	}
+	f.given, f.isGiven = value, true
+	return nil
+}
+
+// String implements pflag.Value: it is the value given, or the default.
+func (f *flag) String() string {
+	if f.isGiven || f.setting.Get == nil {
+		return f.given
+	}
+	if f.setting.isSwitch() { // as pflag writes it
+		return map[string]string{"yes": "true", "no": "false"}[f.setting.Get()]
+	}
+	return f.setting.Get()
+}
+
+// Type implements pflag.Value: it is what the help calls the value.
+func (f *flag) Type() string {
+	if f.setting.isSwitch() {
+		return "bool"
+	}
+	return f.setting.arg()
+}
