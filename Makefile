@@ -18,7 +18,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names run test race soak guest-test bench lint fuzz proto clean cross stock-peers
+.PHONY: help build install install-stock-names run test race soak guest-test bench lint fuzz docs proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ lint: ## golangci-lint and gofmt
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@sh integration/fuzz.sh $(FUZZTIME)
+
+docs: ## write again what is made from tables: example files, lists in manual pages, METRICS.md
+	$(GO) test -count=1 -run 'TestMadeFromTheTable|TestAllAreDocumented' ./collector/internal/cli ./forwarder/internal/cli ./pkg/metrics -args -update
 
 proto: ## generate proto/fleet again
 	cd proto/fleet && $(BUF) generate
