@@ -29,7 +29,8 @@ var mayImport = map[string][]string{
 	"collector/internal/api":      {"collector/internal/store", "pkg/query", "pkg/event", "pkg/record", "proto"},
 	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/upkeep":   {"collector/internal/head", "collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record"},
-	"collector/internal/ingest":   {"collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "pkg", "proto"},
+	"collector/internal/ingest":   {"collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg", "proto"}, // space: its tests
+	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg"},
 	"collector/internal/space":    {"pkg"},
 	"forwarder":                   {"forwarder/internal/cli"},
 	"forwarder/internal/cli":      {"forwarder/internal", "pkg", "proto"},

@@ -36,39 +36,52 @@ func NewListen(r *Registry) *Listen {
 	return m
 }
 
-// Ingest is what the sessions count.
-type Ingest struct {
+// Intake is what is counted of records, whatever they came by.
+type Intake struct {
 	Records    prometheus.Counter   `metric:"records_total" help:"Records received and stored."`
 	Bytes      prometheus.Counter   `metric:"bytes_total" help:"Bytes of raw text received and stored."`
-	Heartbeats prometheus.Counter   `metric:"heartbeats_total" help:"Heartbeats answered."`
-	Empty      prometheus.Counter   `metric:"empty_records_total" help:"Messages and lines without any text: acknowledged, nothing to store."`
-	Truncated  prometheus.Counter   `metric:"truncated_total" help:"Connections that ended within a frame or a line; the sender has had no acknowledgement for it."`
 	InFlight   prometheus.Gauge     `metric:"inflight_bytes" help:"Bytes received and not yet stored."`
-	Pauses     prometheus.Counter   `metric:"inflight_pauses_total" help:"Times a connection was not read on because its max_in_flight was reached."`
 	Waits      prometheus.Counter   `metric:"inflight_waits_total" help:"Times a connection waited to be read because max_in_flight_total was reached."`
-	Evicted    prometheus.Counter   `metric:"reply_evictions_total" help:"Connections closed because they did not take their replies while all that waited were more than may."`
 	AckSeconds prometheus.Histogram `metric:"ack_seconds" help:"From a burst's receipt to its acknowledgement."`
-	Malformed  *Reasons             `metric:"malformed_total" label:"cause" help:"Connections closed for what they sent, by cause."`
 	Rejected   *Reasons             `metric:"rejected_records_total" label:"reply" help:"Records answered with an error instead of an acknowledgement, by reply."`
 }
 
-// Causes of a malformed stream, and of a record that was not stored.
+// Why a record was not stored.
 const (
-	MalformedVersion = "version"
-	MalformedLength  = "length"
-	MalformedLine    = "line"
-	MalformedType    = "type"
-
 	RejectedFull      = "diskfull"
 	RejectedError     = "diskerror"
 	RejectedSuspended = "suspended" // a DISKERROR, too
 )
 
-// NewIngest registers the sessions' metrics.
-func NewIngest(r *Registry) *Ingest {
-	m := count[Ingest](r, collector)
-	m.Malformed.announce(MalformedVersion, MalformedLength, MalformedLine, MalformedType)
+// NewIntake registers the intake's metrics.
+func NewIntake(r *Registry) *Intake {
+	m := count[Intake](r, collector)
 	m.Rejected.announce(RejectedFull, RejectedError, RejectedSuspended)
+	return m
+}
+
+// Remote is what the sessions of the audisp-remote protocol count.
+type Remote struct {
+	Heartbeats prometheus.Counter `metric:"heartbeats_total" help:"Heartbeats answered."`
+	Empty      prometheus.Counter `metric:"empty_records_total" help:"Messages and lines without any text: acknowledged, nothing to store."`
+	Truncated  prometheus.Counter `metric:"truncated_total" help:"Connections that ended within a frame or a line; the sender has had no acknowledgement for it."`
+	Pauses     prometheus.Counter `metric:"inflight_pauses_total" help:"Times a connection was not read on because its max_in_flight was reached."`
+	Evicted    prometheus.Counter `metric:"reply_evictions_total" help:"Connections closed because they did not take their replies while all that waited were more than may."`
+	Malformed  *Reasons           `metric:"malformed_total" label:"cause" help:"Connections closed for what they sent, by cause."`
+}
+
+// Causes of a malformed stream.
+const (
+	MalformedVersion = "version"
+	MalformedLength  = "length"
+	MalformedLine    = "line"
+	MalformedType    = "type"
+)
+
+// NewRemote registers these sessions' metrics.
+func NewRemote(r *Registry) *Remote {
+	m := count[Remote](r, collector)
+	m.Malformed.announce(MalformedVersion, MalformedLength, MalformedLine, MalformedType)
 	return m
 }
 

@@ -15,7 +15,8 @@ import (
 func TestAllAreDocumented(t *testing.T) {
 	r := metrics.New()
 	metrics.NewListen(r)
-	metrics.NewIngest(r)
+	metrics.NewIntake(r)
+	metrics.NewRemote(r)
 	metrics.NewJournal(r)
 	metrics.NewOwnRecords(r)
 	metrics.NewDrops(r, "max_days")
@@ -74,7 +75,7 @@ func TestSamples(t *testing.T) {
 
 func TestCounted(t *testing.T) {
 	r := metrics.New()
-	m, l := metrics.NewIngest(r), metrics.NewListen(r)
+	m, l := metrics.NewIntake(r), metrics.NewListen(r)
 	m.Records.Add(2)
 	m.InFlight.Set(5)
 	m.AckSeconds.Observe(0.0001)

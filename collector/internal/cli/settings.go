@@ -4,7 +4,8 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
-	"github.com/auditfleet/auditfleet/collector/internal/ingest"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
+	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
@@ -138,9 +139,9 @@ func (o *options) connections(stock conf.Schema) settings.Section {
 func (o *options) memory(stock conf.Schema) settings.Section {
 	c := &o.server
 	return settings.Section{Title: "Limits on memory", Restart: true, List: []settings.Setting{
-		{Key: conf.Bytes("max_in_flight", &c.MaxInFlight, minInFlight, 1<<30), Default: ingest.DefaultMaxInFlight, Arg: "SIZE",
+		{Key: conf.Bytes("max_in_flight", &c.MaxInFlight, minInFlight, 1<<30), Default: remote.DefaultMaxInFlight, Arg: "SIZE",
 			Doc: "Bytes of one connection that are received and not stored."},
-		{Key: conf.Bytes("max_in_flight_total", &c.MaxTotal, minTotal, 1<<40), Default: ingest.DefaultMaxTotal, Arg: "SIZE",
+		{Key: conf.Bytes("max_in_flight_total", &c.MaxTotal, minTotal, 1<<40), Default: intake.DefaultMaxInFlight, Arg: "SIZE",
 			Doc: "The same of all connections together."},
 		{Key: conf.Bytes("max_open_bytes_per_host", &c.OpenPerHost, minInFlight, 1<<30), Default: head.DefaultOpenBytesHost, Arg: "SIZE",
 			Doc: "Memory of one host's events that are not complete yet, as one sender sends them."},

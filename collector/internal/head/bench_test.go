@@ -150,7 +150,7 @@ func BenchmarkIngest(b *testing.B) {
 				var wg sync.WaitGroup
 				for _, x := range fresh {
 					wg.Add(1)
-					if err := r.h.Submit(context.Background(), x, func(err error) {
+					if err := r.j.Submit(context.Background(), x, func(err error) {
 						if err != nil {
 							b.Error(err)
 						}
@@ -196,7 +196,7 @@ func BenchmarkSearch(b *testing.B) {
 	var wg sync.WaitGroup
 	for _, x := range list {
 		wg.Add(1)
-		if err := r.h.Submit(context.Background(), x, func(error) { wg.Done() }); err != nil {
+		if err := r.j.Submit(context.Background(), x, func(error) { wg.Done() }); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -246,7 +246,7 @@ func BenchmarkStart(b *testing.B) {
 			x.Received = storetest.Start.AddDate(0, 0, day)
 			x.Managed = false // the same records every day
 			wg.Add(1)
-			if err := r.h.Submit(context.Background(), x, func(err error) {
+			if err := r.j.Submit(context.Background(), x, func(err error) {
 				if err != nil {
 					b.Error(err)
 				}

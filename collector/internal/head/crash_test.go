@@ -66,7 +66,7 @@ func childMain() bool {
 		seq, _ := strconv.ParseUint(f[1], 10, 32)
 		b := &journal.Batch{Conn: conn, Sender: from(peer(int(conn % 100))), Managed: true, Received: time.Now(),
 			Records: []journal.Record{{Seq: uint32(seq), Raw: []byte(f[2])}}}
-		err = r.h.Submit(context.Background(), b, func(err error) {
+		err = r.j.Submit(context.Background(), b, func(err error) {
 			if err != nil {
 				return
 			}

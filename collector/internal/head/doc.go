@@ -2,7 +2,7 @@
 // each committed record once, puts records together into events, gathers the
 // events of all hosts in a table, and has the store take the table when it is
 // large or old enough; then the journal is trimmed. Searches go through it, since
-// it knows what the store does not have yet. The ingest, the server's wiring and
+// it knows what the store does not have yet. Upkeep, the server's wiring and
 // the command line may import it; it imports journal, store and pkg.
 //
 // One goroutine (run) parses and assembles, in order of LSN; another (flush) lets

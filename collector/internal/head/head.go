@@ -286,17 +286,6 @@ func (h *Head) load() (*store.State, error) {
 	return state, nil
 }
 
-// Submit hands a batch to the journal; see journal.Submit.
-func (h *Head) Submit(ctx context.Context, b *journal.Batch, done func(error)) error {
-	return h.j.Submit(ctx, b, done)
-}
-
-// Commit has the journal commit what was deferred; see journal.Commit.
-func (h *Head) Commit() { h.j.Commit() }
-
-// Busy says that heavy batches should wait; see journal.Busy.
-func (h *Head) Busy() bool { return h.j.Busy() }
-
 // run takes committed batches until the journal is closed.
 func (h *Head) run() {
 	defer h.wg.Done()

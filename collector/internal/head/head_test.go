@@ -44,7 +44,7 @@ func (r *rig) put(t testing.TB, list ...*journal.Batch) {
 	var wg sync.WaitGroup
 	for _, b := range list {
 		wg.Add(1)
-		err := r.h.Submit(context.Background(), b, func(err error) {
+		err := r.j.Submit(context.Background(), b, func(err error) {
 			if err != nil {
 				t.Error(err)
 			}

@@ -14,7 +14,6 @@ import (
 type Conn struct {
 	sock *poll.Conn
 	l    *Listener
-	id   uint64
 	peer netip.AddrPort
 
 	busy   atomic.Int32 // reasons why its silence may be ours
@@ -22,9 +21,6 @@ type Conn struct {
 	since  atomic.Int64 // when the unfinished frame began, ns of the listener's clock; 0 without one
 	cause  atomic.Pointer[string]
 }
-
-// ID is unique among the listener's connections, from 1.
-func (c *Conn) ID() uint64 { return c.id }
 
 // Peer is the sender's address. An IPv4 sender on a socket for both is ::ffff:a.b.c.d,
 // as the stock server writes it.

@@ -1,7 +1,7 @@
 // Package listen accepts senders' connections and keeps the limits on them: how
 // many there are in all and from one address, from which client ports, how long
 // one may be idle and how long a frame may take to arrive. What the connections
-// carry it does not know. The collector's server wires it to ingest and is the
+// carry it does not know. The collector's server wires it to ingest/remote and is the
 // only one to import it.
 //
 // One goroutine a listening socket accepts, one sweeps for idle and slow
@@ -71,7 +71,6 @@ type Listener struct {
 	cfg       Config
 	ln        []*net.TCPListener
 	start     time.Time // of the monotonic clock that Conn.since counts by
-	nextID    atomic.Uint64
 	refusals  refusals
 	failures  seldom.Limiter // of log lines about accepting
 	ownBuffer int            // a socket's receive buffer where nobody sets it
@@ -312,7 +311,7 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 		}
 		return
 	}
-	c := &Conn{sock: sock, l: l, id: l.nextID.Add(1), peer: peer.AddrPort()}
+	c := &Conn{sock: sock, l: l, peer: peer.AddrPort()}
 	reason := l.add(c)
 	if reason == metrics.RefusedDup {
 		if l.contest(c, handle) {

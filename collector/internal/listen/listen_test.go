@@ -505,11 +505,11 @@ func TestReceiveBuffers(t *testing.T) {
 func TestReceiveBuffersAreInherited(t *testing.T) {
 	t.Parallel()
 	s := start(t, Limits{MaxPerAddr: 1000}, readAll)
-	size := func(id uint64) (n int) {
+	size := func(of net.Conn) (n int) {
 		s.Listener.mu.Lock()
 		defer s.Listener.mu.Unlock()
 		for c := range s.conns {
-			if c.id == id {
+			if c.peer.String() == of.LocalAddr().String() {
 				_ = c.sock.Control(func(fd uintptr) { n, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF) })
 			}
 		}
@@ -521,14 +521,14 @@ func TestReceiveBuffersAreInherited(t *testing.T) {
 		eventually(t, "it is accepted", func() bool { return s.Len() == len(all) })
 	}
 	dial()
-	kernels := size(1)
+	kernels := size(all[0])
 	for len(all) < receiveFree+1 {
 		dial()
 	}
-	if got := size(1); got != kernels {
+	if got := size(all[0]); got != kernels {
 		t.Errorf("the first has %d bytes now, and had %d", got, kernels)
 	}
-	if got, want := size(receiveFree+1), 2*receiveBuffer(receiveFree+1); got != want {
+	if got, want := size(all[receiveFree]), 2*receiveBuffer(receiveFree+1); got != want {
 		t.Errorf("the last one has %d bytes, want %d", got, want)
 	}
 	for _, c := range all {
@@ -537,7 +537,7 @@ func TestReceiveBuffersAreInherited(t *testing.T) {
 	eventually(t, "all are gone", func() bool { return s.Len() == 0 })
 	all = nil
 	dial()
-	if got := size(receiveFree + 2); got != kernels {
+	if got := size(all[0]); got != kernels {
 		t.Errorf("the next one has %d bytes, want %d", got, kernels)
 	}
 }

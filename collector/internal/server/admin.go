@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -37,7 +38,8 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.checkPlugins(&cfg.Plugins); err != nil {
 		return err
 	}
-	if err := s.loadNames(cfg.HostsFile); err != nil {
+	names, err := intake.ReadNames(cfg.HostsFile)
+	if err != nil {
 		return err
 	}
 	if err := s.bound(&cfg.Limits); err != nil {
@@ -50,6 +52,7 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.fanout.d.Reload(cfg.Plugins.Settings, cfg.Plugins.List); err != nil {
 		return err
 	}
+	s.intake.SetNames(names)
 	s.space.SetLimits(cfg.Space)
 	s.setRetention(cfg.Retention)
 	return nil

@@ -57,7 +57,7 @@ func TestOutgrownJournal(t *testing.T) {
 		var done sync.WaitGroup
 		done.Add(1)
 		b := &journal.Batch{Conn: 1, Received: now, Records: []journal.Record{{Raw: []byte(strings.Repeat("x", 500<<10))}}}
-		if err := s.head.Submit(context.Background(), b, func(error) { done.Done() }); err != nil {
+		if err := s.journal.Submit(context.Background(), b, func(error) { done.Done() }); err != nil {
 			t.Fatal(err)
 		}
 		done.Wait()

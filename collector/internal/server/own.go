@@ -10,7 +10,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
-	"github.com/auditfleet/auditfleet/collector/internal/ingest"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -30,7 +29,7 @@ const (
 // ownRecords stores the collector's own events under its own node, in the words
 // of the stock daemon.
 type ownRecords struct {
-	j       ingest.Journal
+	j       *journal.Journal
 	node    string
 	now     func() time.Time
 	log     hclog.Logger
@@ -54,7 +53,7 @@ type ownRecords struct {
 }
 
 // openOwn makes one whose refusing is the caller's to set.
-func openOwn(j ingest.Journal, node string, now func() time.Time, log hclog.Logger, reg *metrics.Registry) *ownRecords {
+func openOwn(j *journal.Journal, node string, now func() time.Time, log hclog.Logger, reg *metrics.Registry) *ownRecords {
 	o := &ownRecords{j: j, node: node, now: now, log: log, queue: make(chan string, ownQueue)}
 	o.metrics = metrics.NewOwnRecords(reg)
 	// Serials need not be consecutive over restarts, only unlikely to repeat.

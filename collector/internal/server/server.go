@@ -21,7 +21,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
-	"github.com/auditfleet/auditfleet/collector/internal/ingest"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
+	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
@@ -57,8 +58,8 @@ type Config struct {
 	OpenEvents   int           // open events of a host; 0 is the head's default
 	OpenEventsIn int           // open events of all hosts; 0 is the head's default
 	OpenAge      time.Duration // how long an event may be open; 0 is the head's default
-	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is ingest's default
-	MaxTotal     int64         // the same of all connections together; 0 is ingest's default
+	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is remote's default
+	MaxTotal     int64         // the same of all connections together; 0 is intake's default
 	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
 
 	Space     space.Limits
@@ -101,9 +102,9 @@ type Server struct {
 	files   *bolt.Store // store, for what is its own: the manifest
 	head    *head.Head
 	listen  *listen.Listener
-	ingest  *ingest.Ingest
+	intake  *intake.Intake
+	remote  *remote.Sessions
 	own     *ownRecords
-	ingestM *metrics.Ingest
 	action  *action.Runner
 	space   *space.Watcher
 	drops   *metrics.Drops
@@ -111,7 +112,6 @@ type Server struct {
 	rates   rates
 
 	keep      atomic.Pointer[Retention]
-	names     atomic.Pointer[names]
 	retainNow wake.Signal
 	dropMu    sync.Mutex // one partition is dropped at a time
 	// clockDoubted says that max_days does not count from the clock's day.
@@ -146,7 +146,8 @@ func Open(cfg Config) (_ *Server, err error) {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	if err := s.loadNames(cfg.HostsFile); err != nil {
+	names, err := intake.ReadNames(cfg.HostsFile)
+	if err != nil {
 		return nil, err
 	}
 	s.action = action.New(cfg.action())
@@ -178,16 +179,19 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openHead(); err != nil {
 		return nil, err
 	}
-	s.ingestM = metrics.NewIngest(s.reg)
-	s.ingest, err = ingest.Open(ingest.Config{
-		Journal: gate{s.space, &s.names, s.head}, Log: cfg.Log.Named("ingest"), Metrics: s.ingestM, Now: cfg.Now,
-		MaxInFlight: cfg.MaxInFlight, MaxTotal: cfg.MaxTotal, Low: s.space.IsLow, Outcome: s.outcome,
+	s.intake = intake.Open(intake.Config{
+		Journal: s.journal, Space: s.space, Names: names, MaxInFlight: cfg.MaxTotal,
+		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewIntake(s.reg), Now: cfg.Now,
+	})
+	s.remote, err = remote.Open(remote.Config{
+		Intake: s.intake, MaxInFlight: cfg.MaxInFlight,
+		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewRemote(s.reg), Now: cfg.Now,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the pollers: %w", err)
 	}
 	s.drops = metrics.NewDrops(s.reg, dropDays, dropBytes, dropSpace)
-	s.own = openOwn(s.head, cfg.Node, cfg.Now, cfg.Log, s.reg)
+	s.own = openOwn(s.journal, cfg.Node, cfg.Now, cfg.Log, s.reg)
 	s.own.refusing = s.refusing
 	s.registerMetrics()
 	if err := s.openAPI(); err != nil {
@@ -273,7 +277,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
 	s.cfg.Notify("READY=1\nSTATUS=receiving on " + addrs(s.Addrs()))
 	stopWatchdog := s.watchdog()
-	err := s.listen.Run(ctx, func(c *listen.Conn) { s.ingest.Serve(c) })
+	err := s.listen.Run(ctx, func(c *listen.Conn) { s.remote.Serve(c) })
 	s.ready.Store(false)
 	stopWatchdog()
 	s.cfg.Notify("STOPPING=1")
@@ -316,7 +320,7 @@ func addrs(list []net.Addr) string {
 // stop ends the sessions and everything behind them, front to back.
 func (s *Server) stop(hurry context.Context) error {
 	drained := make(chan struct{})
-	s.ingest.End()
+	s.remote.End()
 	go func() {
 		s.listen.Wait()
 		close(drained)
@@ -348,14 +352,17 @@ func (s *Server) release() error {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	if s.ingest != nil {
-		s.ingest.Abort()
+	if s.remote != nil {
+		s.remote.Abort()
 	}
 	if s.listen != nil {
 		keep("close the connections", s.listen.Close())
 	}
-	if s.ingest != nil {
-		keep("end the sessions", s.ingest.Close())
+	if s.remote != nil {
+		keep("end the sessions", s.remote.Close())
+	}
+	if s.intake != nil {
+		keep("end the intake", s.intake.Close())
 	}
 	if s.stopWork != nil {
 		s.stopWork()

@@ -2,13 +2,8 @@ package server
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"sync/atomic"
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/ingest"
-	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -49,45 +44,5 @@ func (s *Server) relieve(ctx context.Context) {
 	}
 }
 
-// gate is the journal as sessions see it: it takes nothing while the rest of the
-// disk is kept, or while storing is suspended, and it knows the names of addresses.
-type gate struct {
-	space *space.Watcher
-	names *atomic.Pointer[names]
-	next  ingest.Journal
-}
-
-// Submit implements ingest.Journal.
-func (g gate) Submit(ctx context.Context, b *journal.Batch, done func(error)) error {
-	err := g.space.Admit(b.Bytes())
-	switch {
-	case err == nil:
-		// A session knows its sender by its address.
-		if n := g.names.Load(); n != nil {
-			if name := n.of(b.Sender.Addr.Addr()); name != "" && b.Sender.Verified == "" {
-				b.Sender.Node = name
-			}
-		}
-		return g.next.Submit(ctx, b, done)
-	case errors.Is(err, space.ErrFull):
-		return fmt.Errorf("%w: %w", ingest.ErrFull, err)
-	}
-	return ingest.ErrSuspended
-}
-
-// Commit implements ingest.Journal.
-func (g gate) Commit() { g.next.Commit() }
-
-// Busy implements ingest.Journal.
-func (g gate) Busy() bool { return g.next.Busy() }
-
-// refusing says whether the gate is closed.
+// refusing says whether records of senders are not admitted.
 func (s *Server) refusing() bool { return s.space.Admit(0) != nil }
-
-// outcome hears from the sessions why records were not stored, and nil when they
-// are again. What the gate refused is known here already.
-func (s *Server) outcome(err error) {
-	if !errors.Is(err, ingest.ErrFull) && !errors.Is(err, ingest.ErrSuspended) && !errors.Is(err, context.Canceled) && !errors.Is(err, journal.ErrClosed) {
-		s.space.Outcome(err)
-	}
-}

@@ -107,7 +107,7 @@ func TestBackupUnderLoad(t *testing.T) {
 			for _, raw := range recs {
 				b.Records = append(b.Records, journal.Record{Raw: raw})
 			}
-			err := r.h.Submit(context.Background(), b, func(err error) {
+			err := r.j.Submit(context.Background(), b, func(err error) {
 				mu.Lock()
 				defer mu.Unlock()
 				for _, raw := range recs {

@@ -44,7 +44,7 @@ func (s *sentRecords) send(ctx context.Context, r *rig, n int, at time.Time, wai
 		raw := fmt.Sprintf("node=%s type=USER_LOGIN msg=audit(%d.%03d:%d): pid=%d uid=0 n=%d", host, storetest.Start.Unix()+int64(id/1000), id%1000, id, id%300, id)
 		b := &journal.Batch{Conn: 7, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.9:60"), Transport: event.TransportTCP}, Received: at, Records: []journal.Record{{Raw: []byte(raw)}}}
 		wg.Add(1)
-		err := r.h.Submit(ctx, b, func(err error) {
+		err := r.j.Submit(ctx, b, func(err error) {
 			defer wg.Done()
 			s.mu.Lock()
 			defer s.mu.Unlock()

@@ -81,7 +81,7 @@ func (r *rig) put(t testing.TB, day, n int) {
 			b.Records = append(b.Records, journal.Record{Seq: journal.OwnNumbering | uint32(r.n*100+uint64(i)), Raw: rec})
 		}
 		wg.Add(1)
-		if err := r.h.Submit(context.Background(), b, func(err error) {
+		if err := r.j.Submit(context.Background(), b, func(err error) {
 			if err != nil {
 				t.Error(err)
 			}
@@ -99,7 +99,7 @@ func (r *rig) leaveOpen(t testing.TB, day int) {
 	open := &journal.Batch{Conn: 2, Sender: journal.Sender{Addr: netip.MustParseAddrPort("192.0.2.2:60"), Transport: event.TransportTCP}, Managed: true, Received: storetest.Start.AddDate(0, 0, day).Add(time.Hour),
 		Records: []journal.Record{{Seq: 1, Raw: []byte("node=open type=SYSCALL msg=audit(1795600000.000:7): arch=c000003e syscall=2 success=yes")}}}
 	done := make(chan error, 1)
-	if err := r.h.Submit(context.Background(), open, func(err error) { done <- err }); err != nil {
+	if err := r.j.Submit(context.Background(), open, func(err error) { done <- err }); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {

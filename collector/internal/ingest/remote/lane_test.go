@@ -1,4 +1,4 @@
-package ingest
+package remote
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ func TestFullQueue(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 3))
-	f := setup(t, func(c *Config) { c.Pollers = 1 })
+	f := setup(t, func(c *settings) { c.Pollers = 1 })
 	f.j.set(func() { f.j.full = func() bool { return rng.IntN(3) == 0 } })
 	const senders, records = 8, 300
 	var wg sync.WaitGroup
@@ -83,7 +83,7 @@ func TestFullQueue(t *testing.T) {
 // A disk that hangs holds up those whose records it has: others' heartbeats are
 // answered, and those with nothing in flight end with the collector.
 func TestHangingDisk(t *testing.T) {
-	f := setup(t, func(c *Config) { c.Pollers = 1 })
+	f := setup(t, func(c *settings) { c.Pollers = 1 })
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold, f.j.stuck = hold, hold })
 	waits, other := f.dial(), f.dial()
@@ -96,7 +96,7 @@ func TestHangingDisk(t *testing.T) {
 	late := f.dial()
 	late.send(remote.Append(nil, remote.Heartbeat, 9, nil))
 	late.want("ACK 9")
-	f.in.End()
+	f.all.End()
 	other.want("ENDING 0", "EOF")
 	late.want("ENDING 0", "EOF")
 	close(hold)

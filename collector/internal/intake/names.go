@@ -1,4 +1,4 @@
-package server
+package intake
 
 import (
 	"errors"
@@ -6,46 +6,37 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // maxNames is the most of a hosts file that is read, in bytes.
 const maxNames = 64 << 20
 
-// names are those of a hosts file: what a sender's records without node= are
-// stored under, instead of its address.
-type names struct{ byAddr map[netip.Addr]string }
+// Names are those of an administrator's hosts file: what a sender's records without
+// node= are stored under, instead of its address. They do not change.
+type Names struct{ byAddr map[netip.Addr]string }
 
-// of is an address's name, "" when it has none.
-func (n *names) of(a netip.Addr) string { return n.byAddr[a.Unmap().WithZone("")] }
+// Of is an address's name, "" when it has none.
+func (n *Names) Of(a netip.Addr) string { return n.byAddr[event.SenderAddr(a)] }
 
-// loadNames reads the hosts file and has it used from now on.
-func (s *Server) loadNames(path string) error {
+// ReadNames reads a hosts file, which only its owner and root may be able to change. It
+// is nil for no file. Errors name file and line.
+func ReadNames(path string) (*Names, error) {
 	if path == "" {
-		s.names.Store(nil)
-		return nil
+		return nil, nil
 	}
-	text, err := readNames(path)
-	if err != nil {
-		return fmt.Errorf("hosts_file: %w", err)
-	}
-	n, err := parseNames(path, text)
-	if err != nil {
-		return err
-	}
-	s.names.Store(n)
-	return nil
-}
-
-func readNames(path string) (string, error) {
 	text, err := fsys.ReadTrusted(path, maxNames)
-	return string(text), err
+	if err != nil {
+		return nil, fmt.Errorf("hosts_file: %w", err)
+	}
+	return parseNames(path, string(text))
 }
 
 // parseNames reads lines of an address and names, of which the first counts; so
 // does an address's first line, as for the resolver.
-func parseNames(path, text string) (*names, error) {
-	n := &names{byAddr: map[netip.Addr]string{}}
+func parseNames(path, text string) (*Names, error) {
+	n := &Names{byAddr: map[netip.Addr]string{}}
 	var errs []error
 	line := 0
 	for l := range strings.Lines(text) {
@@ -70,7 +61,7 @@ func parseNames(path, text string) (*names, error) {
 			bad("%.80q is not a name", words[1])
 			continue
 		}
-		addr = addr.Unmap().WithZone("")
+		addr = event.SenderAddr(addr)
 		if _, ok := n.byAddr[addr]; !ok {
 			n.byAddr[addr] = words[1]
 		}

@@ -1,4 +1,4 @@
-package ingest
+package remote
 
 import (
 	"bytes"
@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/internal/need"
@@ -127,7 +128,6 @@ func (j *fakeJournal) set(f func()) {
 type testConn struct {
 	sock       *poll.Conn
 	peer       netip.AddrPort
-	id         uint64
 	cause      atomic.Pointer[string]
 	unfinished atomic.Bool
 	busy       atomic.Bool
@@ -144,41 +144,58 @@ func (c *testConn) Cause() string {
 	}
 	return ""
 }
-func (c *testConn) ID() uint64                  { return c.id }
 func (c *testConn) Peer() netip.AddrPort        { return c.peer }
 func (c *testConn) Sock() *poll.Conn            { return c.sock }
 func (c *testConn) Received(_, unfinished bool) { c.unfinished.Store(unfinished) }
 func (c *testConn) Busy(b bool)                 { c.busy.Store(b) }
 
-type fixture struct {
-	t   testing.TB
-	in  *Ingest
-	j   *fakeJournal
-	ln  *net.TCPListener
-	reg *metrics.Registry
-	log need.Buffer
-	wg  sync.WaitGroup
-
-	mu  sync.Mutex
-	ids uint64 // guarded by mu
+// fakeDisk is a disk with room, unless it is told otherwise.
+type fakeDisk struct {
+	low     atomic.Bool
+	refuses atomic.Pointer[error]
 }
 
-func setup(t *testing.T, change func(*Config)) *fixture {
+func (d *fakeDisk) Admit(int64) error {
+	if err := d.refuses.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+func (d *fakeDisk) IsLow() bool   { return d.low.Load() }
+func (d *fakeDisk) Outcome(error) {}
+
+type fixture struct {
+	t    testing.TB
+	all  *Sessions
+	in   *intake.Intake
+	disk fakeDisk
+	j    *fakeJournal
+	ln   *net.TCPListener
+	reg  *metrics.Registry
+	log  need.Buffer
+	wg   sync.WaitGroup
+}
+
+// settings are the sessions' and the intake's.
+type settings struct {
+	Config
+	MaxTotal int64
+}
+
+func setup(t *testing.T, change func(*settings)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, j: newJournal(t), reg: metrics.New()}
-	cfg := Config{
-		Journal: f.j,
-		Log:     hclog.New(&hclog.LoggerOptions{Output: &f.log}),
-		Metrics: metrics.NewIngest(f.reg),
-	}
+	log := hclog.New(&hclog.LoggerOptions{Output: &f.log})
+	cfg := settings{Config: Config{Log: log, Metrics: metrics.NewRemote(f.reg)}}
 	if change != nil {
 		change(&cfg)
 	}
-	in, err := Open(cfg)
-	if err != nil {
+	f.in = intake.Open(intake.Config{Journal: f.j, Space: &f.disk, Log: log, Metrics: metrics.NewIntake(f.reg), MaxInFlight: cfg.MaxTotal})
+	cfg.Intake = f.in
+	var err error
+	if f.all, err = Open(cfg.Config); err != nil {
 		t.Fatal(err)
 	}
-	f.in = in
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -187,7 +204,7 @@ func setup(t *testing.T, change func(*Config)) *fixture {
 	t.Cleanup(func() {
 		f.ln.Close()
 		f.wg.Wait()
-		if err := f.in.Close(); err != nil {
+		if err := errors.Join(f.all.Close(), f.in.Close()); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 	})
@@ -218,14 +235,11 @@ func (f *fixture) dial() *client {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.mu.Lock()
-	f.ids++
-	cl := &client{TCPConn: c.(*net.TCPConn), t: f.t, side: &testConn{sock: sock, peer: peer, id: f.ids}, done: make(chan struct{})}
-	f.mu.Unlock()
+	cl := &client{TCPConn: c.(*net.TCPConn), t: f.t, side: &testConn{sock: sock, peer: peer}, done: make(chan struct{})}
 	f.wg.Add(1)
 	go func() {
 		defer f.wg.Done()
-		f.in.Serve(cl.side)
+		f.all.Serve(cl.side)
 		cl.side.sock.Close()
 		close(cl.done)
 	}()
@@ -329,7 +343,7 @@ func TestWindowCutAnywhere(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
-	f := setup(t, func(c *Config) { c.MaxInFlight = 20 << 10 })
+	f := setup(t, func(c *settings) { c.MaxInFlight = 20 << 10 })
 	c := f.dial()
 	const n = 3000
 	var stream []byte
@@ -536,7 +550,8 @@ func TestRepliesKeepTheirOrder(t *testing.T) {
 }
 
 func TestDiskLow(t *testing.T) {
-	f := setup(t, func(c *Config) { c.Low = func() bool { return true } })
+	f := setup(t, nil)
+	f.disk.low.Store(true)
 	c := f.dial()
 	c.send(message(1, "stored"))
 	c.want("DISKLOW 1")
@@ -547,7 +562,7 @@ func TestDiskLow(t *testing.T) {
 
 func TestBytesInFlightAreBounded(t *testing.T) {
 	const limit = 64 << 10
-	f := setup(t, func(c *Config) { c.MaxInFlight = limit })
+	f := setup(t, func(c *settings) { c.MaxInFlight = limit })
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold = hold })
 	c := f.dial()
@@ -576,7 +591,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 // A sender that takes no replies is closed; its records are stored, and nobody
 // else waits for it.
 func TestSenderThatReadsNothing(t *testing.T) {
-	f := setup(t, func(c *Config) { c.WriteTimeout = 300 * time.Millisecond })
+	f := setup(t, func(c *settings) { c.WriteTimeout = 300 * time.Millisecond })
 	c := f.dial()
 	c.side.sock.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10) })
 	c.SetReadBuffer(4 << 10)
@@ -609,7 +624,7 @@ func TestEnding(t *testing.T) {
 	busy, quiet := f.dial(), f.dial()
 	busy.send(message(1, "in flight"))
 	eventually(t, "it is on its way", func() bool { return f.value("auditfleet_collector_inflight_bytes") > 0 })
-	f.in.End()
+	f.all.End()
 	quiet.want("ENDING 0", "EOF")
 	close(hold)
 	busy.want("ACK 1", "ENDING 0", "EOF")
@@ -629,7 +644,7 @@ func TestAbortDoesNotAcknowledge(t *testing.T) {
 	c := f.dial()
 	c.send(message(1, "never stored"))
 	eventually(t, "it is on its way", func() bool { return f.value("auditfleet_collector_inflight_bytes") > 0 })
-	f.in.Abort()
+	f.all.Abort()
 	c.side.Shut(metrics.ClosedShutdown)
 	c.want("EOF")
 	<-c.done
@@ -648,14 +663,14 @@ func TestIdleSessionHoldsLittle(t *testing.T) {
 		c.want(fmt.Sprintf("ACK %d", i))
 	}
 	held := func() (n int) {
-		f.in.mu.Lock()
-		defer f.in.mu.Unlock()
-		for s := range f.in.sessions {
+		f.all.mu.Lock()
+		defer f.all.mu.Unlock()
+		for s := range f.all.sessions {
 			s.mu.Lock()
 			if s.writing {
 				n = 1 << 30 // the last reply is out, its buffer still in use
 			} else {
-				n += cap(s.left) + cap(s.out) + 8*cap(s.queue)
+				n += cap(s.unfinished) + cap(s.out) + 8*cap(s.queue)
 			}
 			s.mu.Unlock()
 		}

@@ -1,4 +1,4 @@
-package ingest
+package remote
 
 import (
 	"bytes"
@@ -28,22 +28,22 @@ func (f *fixture) unread(part []byte) *client {
 }
 
 func (f *fixture) owedTotal() int64 {
-	f.in.owed.mu.Lock()
-	defer f.in.owed.mu.Unlock()
-	return f.in.owed.total
+	f.all.owed.mu.Lock()
+	defer f.all.owed.mu.Unlock()
+	return f.all.owed.total
 }
 
 func (f *fixture) blocked() int {
-	f.in.owed.mu.Lock()
-	defer f.in.owed.mu.Unlock()
-	return f.in.owed.blocked.Len()
+	f.all.owed.mu.Lock()
+	defer f.all.owed.mu.Unlock()
+	return f.all.owed.blocked.Len()
 }
 
 // Senders that take no replies hold nothing of what all may have in flight: it is given
 // back when their records are stored. They are not read on, and others are served.
 func TestUnreadRepliesHoldNothing(t *testing.T) {
 	const limit, bad, owes = 2 * readSize, 20, 16 << 10
-	f := setup(t, func(c *Config) { c.MaxTotal, c.MaxReplies = limit, owes })
+	f := setup(t, func(c *settings) { c.MaxTotal, c.MaxReplies = limit, owes })
 	var records []byte
 	for i := range uint32(500) {
 		records = append(records, message(i, "unread "+strings.Repeat("x", 100))...)
@@ -54,9 +54,9 @@ func TestUnreadRepliesHoldNothing(t *testing.T) {
 	eventually(t, "all are blocked", func() bool { return f.blocked() == bad })
 	eventually(t, "no reading goes on", func() bool { return f.owedTotal() >= bad*owes })
 	eventually(t, "nothing is in flight", func() bool {
-		free := f.in.total.TryAcquire(limit)
+		free := f.in.TryAcquire(limit)
 		if free {
-			f.in.total.Release(limit)
+			f.in.Release(limit)
 		}
 		return free && f.value("auditfleet_collector_inflight_bytes") == 0
 	})
@@ -66,13 +66,13 @@ func TestUnreadRepliesHoldNothing(t *testing.T) {
 	c := f.dial()
 	c.send(message(1, "good"))
 	c.want("ACK 1")
-	f.in.Abort()
+	f.all.Abort()
 }
 
 // When more replies wait than may, those who have not taken theirs for longest go.
 func TestSlowestIsEvicted(t *testing.T) {
 	const owes = 16 << 10
-	f := setup(t, func(c *Config) { c.MaxReplies, c.MaxRepliesTotal = owes, 3*owes })
+	f := setup(t, func(c *settings) { c.MaxReplies, c.MaxRepliesTotal = owes, 3*owes })
 	beats := bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames)
 	good := f.dial()
 	good.send(message(1, "good"))
@@ -95,14 +95,14 @@ func TestSlowestIsEvicted(t *testing.T) {
 	}
 	good.send(message(2, "still good"))
 	good.want("ACK 2")
-	f.in.Abort()
+	f.all.Abort()
 }
 
 // A turn ends after so many frames, however small they are.
 func TestTurnIsBounded(t *testing.T) {
 	var mu sync.Mutex
 	most, last, turns, frames := 0, 0, 0, 0
-	f := setup(t, func(c *Config) {
+	f := setup(t, func(c *settings) {
 		c.turn = func(n int) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -136,12 +136,12 @@ func TestAbortBesideSlowReader(t *testing.T) {
 	f := setup(t, nil)
 	f.unread(bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames))
 	eventually(t, "it is blocked", func() bool { return f.blocked() == 1 })
-	f.in.End()
-	f.in.Abort()
+	f.all.End()
+	f.all.Abort()
 	eventually(t, "its session is over", func() bool {
-		f.in.mu.Lock()
-		defer f.in.mu.Unlock()
-		return len(f.in.sessions) == 0
+		f.all.mu.Lock()
+		defer f.all.mu.Unlock()
+		return len(f.all.sessions) == 0
 	})
 	eventually(t, "nobody writes to it", func() bool { return f.blocked() == 0 })
 }

@@ -1,4 +1,4 @@
-package ingest
+package remote
 
 import (
 	"container/list"
@@ -45,9 +45,9 @@ func (o *owed) unblock(s *session) {
 	o.mu.Unlock()
 }
 
-// slowest takes the session out that is blocked for longest, if there is more than
+// popSlowest removes the session that is blocked for longest, if there is more than
 // limit in all. It is nil when there is not, or nobody is blocked.
-func (o *owed) slowest(limit int64) *session {
+func (o *owed) popSlowest(limit int64) *session {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.total <= limit {
@@ -65,28 +65,29 @@ func (o *owed) slowest(limit int64) *session {
 
 // evict closes connections until the replies owed are within their bound. No lock is
 // held.
-func (in *Ingest) evict() {
+func (all *Sessions) evict() {
 	for {
-		s := in.owed.slowest(in.cfg.MaxRepliesTotal)
+		s := all.owed.popSlowest(all.cfg.MaxRepliesTotal)
 		if s == nil {
 			return
 		}
 		s.mu.Lock()
-		n := s.give()
+		n := s.abandonReplies()
 		s.mu.Unlock()
-		in.cfg.Metrics.Evicted.Inc()
+		all.cfg.Metrics.Evicted.Inc()
 		s.c.Shut(metrics.ClosedEvicted)
-		if ok, suppressed := in.evicted.Allow(); ok {
-			in.cfg.Log.Warn("closed a connection: it did not take its replies, and all that wait are more than may; what it has no acknowledgement for it sends again",
-				"peer", s.c.Peer(), "bytes", n, "limit", in.cfg.MaxRepliesTotal, "suppressed", suppressed)
+		if ok, suppressed := all.evicted.Allow(); ok {
+			all.cfg.Log.Warn("closed a connection: it did not take its replies, and all that wait are more than may; what it has no acknowledgement for it sends again",
+				"peer", s.c.Peer(), "bytes", n, "limit", all.cfg.MaxRepliesTotal, "suppressed", suppressed)
 		}
 	}
 }
 
-// give makes a session broken and gives back what it owes, which it returns. s.mu is held.
-func (s *session) give() int {
+// abandonReplies makes a session broken: what it owes nobody gets any more. It says how
+// many bytes that was. s.mu is held.
+func (s *session) abandonReplies() int {
 	n := s.owed
-	s.broken, s.owed, s.made = true, 0, nil
-	s.in.owed.add(-n)
+	s.broken, s.owed, s.replies = true, 0, nil
+	s.all.owed.add(-n)
 	return n
 }
