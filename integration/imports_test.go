@@ -75,6 +75,8 @@ var mayImport = map[string][]string{
 	"pkg/wake":                    {},
 	"integration":                 {"internal", "pkg", "proto"},
 
+	"collector/internal/retention": {"collector/internal/store", "pkg/metrics", "pkg/wake"},
+
 	// What only tests import.
 	"internal/golden":                      {},
 	"internal/need":                        {},

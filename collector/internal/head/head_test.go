@@ -391,11 +391,11 @@ func TestDayChange(t *testing.T) {
 	}
 	r.settle(t)
 	st, err := r.st.Stats(context.Background())
-	if err != nil || len(st.Days) != 3 {
+	if err != nil || len(st.Parts) != 3 {
 		t.Fatalf("%+v, %v; want three days", st, err)
 	}
-	if st.Days[0].Events != 1 || !st.Days[0].Sealed || st.Days[2].Sealed {
-		t.Errorf("%+v", st.Days)
+	if st.Parts[0].Events != 1 || !st.Parts[0].Sealed || st.Parts[2].Sealed {
+		t.Errorf("%+v", st.Parts)
 	}
 }
 

@@ -54,18 +54,13 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	}
 	s.intake.SetNames(names)
 	s.space.SetLimits(cfg.Space)
-	s.setRetention(cfg.Retention)
+	s.retention.SetLimits(cfg.Retention)
 	return nil
 }
 
 // NotReconfigured records that a new configuration was asked for and was wrong.
 func (s *Server) NotReconfigured() {
 	s.own.add("DAEMON_CONFIG", "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
-}
-
-func (s *Server) setRetention(r Retention) {
-	s.keep.Store(&r)
-	s.retainNow.Set()
 }
 
 // Rotate has everything that was acknowledged so far put into the partition that
@@ -81,7 +76,7 @@ func (s *Server) Rotate(ctx context.Context) error {
 		return fmt.Errorf("begin another partition: %w", err)
 	}
 	s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=success")
-	s.setRetention(*s.keep.Load())
+	s.retention.Apply()
 	return nil
 }
 
@@ -135,7 +130,7 @@ func (s *Server) report() string {
 	line("admin space action performed", "%s", yes(sp.Acted[space.Admin]))
 	line("disk error detected", "%s", yes(sp.Is[space.Error]))
 	if st, err := s.store.Stats(context.Background()); err == nil {
-		line("partitions stored", "%d", len(st.Days))
+		line("partitions stored", "%d", len(st.Parts))
 		line("events stored", "%d", st.Events)
 		line("partitions size", "%d KB", st.DiskBytes>>10)
 	}

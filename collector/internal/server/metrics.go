@@ -67,16 +67,16 @@ func (s *Server) spaceSample() metrics.SpaceSample {
 }
 
 func (s *Server) storeSample() metrics.StoreSample {
-	sample := metrics.StoreSample{Missing: len(s.files.Broken()), ClockDoubted: s.clockDoubted.Load()}
+	sample := metrics.StoreSample{Missing: len(s.files.Broken()), ClockDoubted: s.retention.ClockDoubted()}
 	st, err := s.store.Stats(context.Background())
 	if err != nil {
 		return sample // the store is closed, and soon the program ends
 	}
 	days := map[store.Day]bool{}
-	for _, d := range st.Days {
+	for _, d := range st.Parts {
 		days[d.Day] = true
 	}
-	sample.Days, sample.Partitions, sample.DiskBytes = len(days), len(st.Days), st.DiskBytes
+	sample.Days, sample.Partitions, sample.DiskBytes = len(days), len(st.Parts), st.DiskBytes
 	sample.Events, sample.IndexBytes, sample.RawBytes = st.Events, st.IndexBytes, st.RawBytes
 	return sample
 }

@@ -25,12 +25,12 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
-	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -63,7 +63,7 @@ type Config struct {
 	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
 
 	Space     space.Limits
-	Retention Retention
+	Retention retention.Limits
 	HostsFile string        // names of addresses, in the grammar of /etc/hosts; "" is none
 	Action    action.Config // who gets mail, and whether single and halt are allowed
 	Plugins   Plugins
@@ -97,25 +97,19 @@ type Server struct {
 	started time.Time
 	reg     *metrics.Registry
 
-	journal *journal.Journal
-	store   store.Store
-	files   *bolt.Store // store, for what is its own: the manifest
-	head    *head.Head
-	listen  *listen.Listener
-	intake  *intake.Intake
-	remote  *remote.Sessions
-	own     *ownRecords
-	action  *action.Runner
-	space   *space.Watcher
-	drops   *metrics.Drops
-	fanout  *fanout
-	rates   rates
-
-	keep      atomic.Pointer[Retention]
-	retainNow wake.Signal
-	dropMu    sync.Mutex // one partition is dropped at a time
-	// clockDoubted says that max_days does not count from the clock's day.
-	clockDoubted atomic.Bool
+	journal   *journal.Journal
+	store     store.Store
+	files     *bolt.Store // store, for what is its own: the manifest
+	head      *head.Head
+	listen    *listen.Listener
+	intake    *intake.Intake
+	remote    *remote.Sessions
+	own       *ownRecords
+	action    *action.Runner
+	space     *space.Watcher
+	retention *retention.Keeper
+	fanout    *fanout
+	rates     rates
 
 	stopWork context.CancelFunc // of what Run has going on beside the sessions
 	work     sync.WaitGroup
@@ -139,8 +133,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	stopStarting := starting(cfg.Notify)
 	defer stopStarting()
-	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), retainNow: wake.New()}
-	s.keep.Store(&cfg.Retention)
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
@@ -157,6 +150,10 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openStore(); err != nil {
 		return nil, err
 	}
+	s.retention = retention.New(retention.Config{
+		Events: s.store, Limits: cfg.Retention, Now: cfg.Now, Log: cfg.Log, Metrics: s.reg,
+		Record: func(format string, args ...any) { s.own.add("DAEMON_ROTATE", format, args...) },
+	})
 	s.openSpace()
 	if err := s.openJournal(); err != nil {
 		return nil, err
@@ -190,7 +187,6 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pollers: %w", err)
 	}
-	s.drops = metrics.NewDrops(s.reg, dropDays, dropBytes, dropSpace)
 	s.own = openOwn(s.journal, cfg.Node, cfg.Now, cfg.Log, s.reg)
 	s.own.refusing = s.refusing
 	s.registerMetrics()
@@ -300,7 +296,7 @@ func (s *Server) startWork() {
 	s.stopWork = cancel
 	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
-	s.work.Go(func() { s.retention(ctx) })
+	s.work.Go(func() { s.retention.Run(ctx) })
 	s.work.Go(func() { s.watchJournal(ctx) })
 	s.work.Go(func() { s.fanout.run(ctx) })
 	s.work.Go(func() { s.rates.run(ctx, s.head.Hosts) })

@@ -23,7 +23,7 @@ func (s *Server) openSpace() {
 	s.space = space.New(space.Config{
 		Limits: s.cfg.Space, Space: free, Log: s.cfg.Log.Named("space"),
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
-		DropOldest: func(ctx context.Context, reason string) (bool, error) { return s.dropOldest(ctx, reason) },
+		DropOldest: s.retention.DropOldest,
 		Relieve:    s.relieve, Excess: s.journalExcess,
 		Record: func(op string) { s.own.add("DAEMON_ERR", "op=%s auid=-1 pid=-1 subj=? res=failed", op) },
 	})

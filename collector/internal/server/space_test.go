@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +18,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -278,7 +281,7 @@ func (r *running) days() (days []string) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for _, d := range st.Days {
+	for _, d := range st.Parts {
 		days = append(days, d.Part.String())
 	}
 	return days
@@ -310,8 +313,38 @@ func TestMaxDays(t *testing.T) {
 	}
 	// The day that is written stays, whatever the limit.
 	cl.day(-400)
-	r.setRetention(Retention{MaxDays: 1, MaxBytes: 1})
+	r.retention.SetLimits(retention.Limits{MaxDays: 1, MaxBytes: 1})
 	eventually(t, "one day is left", func() bool { return cmp.Equal(all[3:], r.days()) })
+}
+
+// A running collector whose clock jumps a year ahead drops nothing, says so, and
+// goes on when it is put right.
+func TestClockJumpWhileRunning(t *testing.T) {
+	t.Parallel()
+	r, cl := fourDays(t, func(c *Config) { c.Retention.MaxDays = 4 })
+	all := r.days()
+	c := r.dial()
+	put := func(before, n int) {
+		t.Helper()
+		cl.day(before)
+		exchange(t, c, uint32(n), userRecord("web1", n))
+		if err := r.head.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		r.retention.Apply()
+	}
+	put(-365, 20)
+	eventually(t, "the clock is doubted", r.retention.ClockDoubted)
+	ahead := store.DayOf(cl.now()).String()
+	if got := r.days(); !slices.Equal(got, append(slices.Clone(all), ahead)) {
+		t.Errorf("a year ahead: %v are left of %v", got, all)
+	}
+	if _, body := get(t, r, "/metrics"); !strings.Contains(body, "auditfleet_collector_clock_doubted 1\n") {
+		t.Error("the doubt is not to be seen from outside")
+	}
+	put(-1, 21)
+	want := append(slices.Clone(all[1:]), store.DayOf(cl.now()).String(), ahead)
+	eventually(t, "the oldest day is gone", func() bool { return slices.Equal(r.days(), want) && !r.retention.ClockDoubted() })
 }
 
 func TestMaxBytes(t *testing.T) {
@@ -321,12 +354,8 @@ func TestMaxBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.setRetention(Retention{MaxBytes: int64(st.DiskBytes) - 1})
+	r.retention.SetLimits(retention.Limits{MaxBytes: int64(st.DiskBytes) - 1})
 	eventually(t, "the oldest day is gone", func() bool { return len(r.days()) == 3 })
-	r.setRetention(Retention{MaxBytes: int64(st.DiskBytes)})
-	if err := r.retain(context.Background()); err != nil || len(r.days()) != 3 {
-		t.Errorf("days %v, error %v: nothing was to be dropped", r.days(), err)
-	}
 }
 
 // rotate = drop the oldest day, until there is space or no sealed day.

@@ -155,16 +155,16 @@ type Stats struct {
 	Events, Records uint64 // stored now
 	RawBytes        uint64 // their text
 	DiskBytes       uint64
-	IndexBytes      uint64     // of DiskBytes
-	MinMs, MaxMs    int64      // of events; 0 when there are none
-	Days            []DayStats // by day and number
+	IndexBytes      uint64      // of DiskBytes
+	MinMs, MaxMs    int64       // of events; 0 when there are none
+	Parts           []PartStats // by day and number
 }
 
-// DayStats are those of one partition.
-type DayStats struct {
+// PartStats are those of one part.
+type PartStats struct {
 	Part
 	LastID                          uint64 // of its last batch with events; 0: there is none
-	Batches, Events, Records        uint64
+	Events, Records                 uint64
 	RawBytes, DiskBytes, IndexBytes uint64
 	MinMs, MaxMs                    int64
 	Sealed                          bool

@@ -363,7 +363,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	for _, p := range s.parts {
 		d := p.stats()
 		d.Sealed = p != s.cur
-		out.Days = append(out.Days, d)
+		out.Parts = append(out.Parts, d)
 		out.Events += d.Events
 		out.Records += d.Records
 		out.RawBytes += d.RawBytes

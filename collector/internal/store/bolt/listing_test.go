@@ -104,8 +104,8 @@ func TestHandsOnAStore(t *testing.T) {
 				if c.want == "" && err != nil || c.want != "" && (!errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), c.want)) {
 					t.Errorf("look %d: %v, want %q", i, err, c.want)
 				}
-				if st, err := s.Stats(context.Background()); err != nil || c.days >= 0 && len(st.Days) != c.days || c.days < 0 && !ro && n != 6*60 || n != int(st.Events) {
-					t.Errorf("look %d: %d days with %d events, %d found, %v", i, len(st.Days), st.Events, n, err)
+				if st, err := s.Stats(context.Background()); err != nil || c.days >= 0 && len(st.Parts) != c.days || c.days < 0 && !ro && n != 6*60 || n != int(st.Events) {
+					t.Errorf("look %d: %d days with %d events, %d found, %v", i, len(st.Parts), st.Events, n, err)
 				}
 				must(t, s.Close())
 			}
@@ -195,7 +195,7 @@ func TestManifestFaults(t *testing.T) {
 			st, err := s.Stats(context.Background())
 			must(t, err)
 			must(t, s.Close())
-			for _, d := range st.Days {
+			for _, d := range st.Parts {
 				gone := t.TempDir()
 				must(t, os.CopyFS(gone, os.DirFS(dir)))
 				must(t, os.Remove(filepath.Join(gone, partsName, d.String()+suffix)))

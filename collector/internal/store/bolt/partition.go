@@ -371,8 +371,8 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 
 func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
-func (p *partition) stats() store.DayStats {
-	d := store.DayStats{Part: p.part, Batches: uint64(len(p.entries))}
+func (p *partition) stats() store.PartStats {
+	d := store.PartStats{Part: p.part}
 	if n := len(p.entries); n > 0 {
 		d.LastID = p.entries[n-1].id
 	}

@@ -1,9 +1,7 @@
-package server
+package retention
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +12,7 @@ import (
 // retained plays a collector's days: each is stored in the order given, and after
 // each the limits are looked at by that day's clock. It returns what is dropped.
 func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
-	var days []store.DayStats
+	var days []store.PartStats
 	id := uint64(0)
 	for _, c := range clocks {
 		store1 := !strings.HasPrefix(c, "look ")
@@ -32,7 +30,7 @@ func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
 				}
 			}
 			if !found {
-				days = append(days, store.DayStats{Part: store.Part{Day: day, N: 1}, LastID: id})
+				days = append(days, store.PartStats{Part: store.Part{Day: day, N: 1}, LastID: id})
 				for i := len(days) - 1; i > 0 && days[i].Day < days[i-1].Day; i-- {
 					days[i], days[i-1] = days[i-1], days[i]
 				}
@@ -40,12 +38,12 @@ func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
 		}
 		for {
 			a := agesOf(days, day)
-			if (Retention{MaxDays: maxDays}).beyond(a, 0) == "" {
+			if (Limits{MaxDays: maxDays}).beyond(a, 0) == "" {
 				break
 			}
 			gone := a.oldest().Day
 			dropped = append(dropped, gone.String())
-			var rest []store.DayStats
+			var rest []store.PartStats
 			for _, d := range days {
 				if d.Day != gone {
 					rest = append(rest, d)
@@ -117,7 +115,7 @@ func TestClockJumps(t *testing.T) {
 // of others.
 func TestAgesWithEmptyPartition(t *testing.T) {
 	day := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
-	days := []store.DayStats{
+	days := []store.PartStats{
 		{Part: store.Part{Day: day - 30, N: 1}, LastID: 5, Sealed: true},
 		{Part: store.Part{Day: day - 1, N: 1}, LastID: 7, Sealed: true},
 		{Part: store.Part{Day: day, N: 1}, LastID: 9, Sealed: true},
@@ -130,40 +128,7 @@ func TestAgesWithEmptyPartition(t *testing.T) {
 	if a.today != day-30 {
 		t.Errorf("limits are counted from %v: there is a gap of four weeks", a.today)
 	}
-	if got := (Retention{MaxBytes: 10}).beyond(agesOf(days[2:], day), 11); got != dropBytes {
+	if got := (Limits{MaxBytes: 10}).beyond(agesOf(days[2:], day), 11); got != dropBytes {
 		t.Errorf("a sealed part of today, too much stored: %q", got)
-	}
-}
-
-// A running collector whose clock jumps a year ahead drops nothing, says so, and
-// goes on when it is put right.
-func TestClockJumpWhileRunning(t *testing.T) {
-	t.Parallel()
-	r, cl := fourDays(t, func(c *Config) { c.Retention.MaxDays = 4 })
-	all := r.days()
-	c := r.dial()
-	put := func(before, n int) {
-		t.Helper()
-		cl.day(before)
-		exchange(t, c, uint32(n), userRecord("web1", n))
-		if err := r.head.Flush(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		if err := r.retain(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put(-365, 20)
-	ahead := store.DayOf(cl.now()).String()
-	if got := r.days(); !slices.Equal(got, append(slices.Clone(all), ahead)) || !r.clockDoubted.Load() {
-		t.Errorf("a year ahead: %v are left of %v; doubted: %v", got, all, r.clockDoubted.Load())
-	}
-	if _, body := get(t, r, "/metrics"); !strings.Contains(body, "auditfleet_collector_clock_doubted 1\n") {
-		t.Error("the doubt is not to be seen from outside")
-	}
-	put(-1, 21)
-	want := append(slices.Clone(all[1:]), store.DayOf(cl.now()).String(), ahead)
-	if got := r.days(); !slices.Equal(got, want) || r.clockDoubted.Load() {
-		t.Errorf("put right: %v, want %v; doubted: %v", got, want, r.clockDoubted.Load())
 	}
 }

@@ -1,0 +1,202 @@
+package retention
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"go.uber.org/goleak"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// held is a store of a part a day, of 10 bytes and one event each; the last is being
+// written.
+type held struct {
+	mu    sync.Mutex
+	parts []store.PartStats // guarded by mu
+	err   error             // guarded by mu: of the next Drop
+}
+
+func days(last store.Day, n int) *held {
+	h := &held{}
+	for i := range n {
+		h.parts = append(h.parts, store.PartStats{Part: store.Part{Day: last - store.Day(n-1-i), N: 1}, LastID: uint64(i + 1), Events: 1, DiskBytes: 10, Sealed: i < n-1})
+	}
+	return h
+}
+
+func (h *held) Stats(context.Context) (store.Stats, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return store.Stats{Parts: slices.Clone(h.parts), DiskBytes: uint64(10 * len(h.parts))}, nil
+}
+
+func (h *held) Drop(_ context.Context, part store.Part) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.err; err != nil {
+		h.err = nil
+		return err
+	}
+	h.parts = slices.DeleteFunc(h.parts, func(p store.PartStats) bool { return p.Part == part })
+	return nil
+}
+
+func (h *held) left() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.parts)
+}
+
+// kept is a keeper of h and what it says.
+type kept struct {
+	*Keeper
+	log     bytes.Buffer
+	records []string
+}
+
+func keeper(h *held, l Limits, now func() time.Time) *kept {
+	k := &kept{}
+	k.Keeper = New(Config{
+		Events: h, Limits: l, Now: now, Metrics: metrics.New(), Log: hclog.New(&hclog.LoggerOptions{Output: &k.log}),
+		Record: func(format string, args ...any) { k.records = append(k.records, fmt.Sprintf(format, args...)) },
+	})
+	return k
+}
+
+var today = store.DayOf(time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC))
+
+func onDay(d store.Day) func() time.Time { return func() time.Time { return d.Time().Add(time.Hour) } }
+
+func TestLimits(t *testing.T) {
+	for _, c := range []struct {
+		limits Limits
+		left   int
+		why    string
+	}{
+		{Limits{}, 5, ""},
+		{Limits{MaxDays: 5}, 5, ""},
+		{Limits{MaxDays: 2}, 2, dropDays},
+		{Limits{MaxBytes: 50}, 5, ""},
+		{Limits{MaxBytes: 49}, 4, dropBytes},
+		{Limits{MaxDays: 1, MaxBytes: 1}, 1, dropDays}, // the one that is written stays
+	} {
+		h := days(today, 5)
+		k := keeper(h, c.limits, onDay(today))
+		if err := k.apply(context.Background()); err != nil || h.left() != c.left {
+			t.Errorf("%+v: %d parts left, %v; want %d", c.limits, h.left(), err, c.left)
+		}
+		if len(k.records) != 5-c.left {
+			t.Errorf("%+v: records %q", c.limits, k.records)
+		}
+		for _, r := range k.records {
+			if !strings.Contains(r, " reason="+c.why+" events=1 ") || !strings.HasSuffix(r, "res=success") {
+				t.Errorf("%+v: record %q", c.limits, r)
+			}
+		}
+	}
+}
+
+// A part that cannot be dropped is said to be there; one that is gone already is no
+// error; and when none is sealed there is nothing to drop.
+func TestDropOldest(t *testing.T) {
+	h := days(today, 3)
+	k := keeper(h, Limits{}, onDay(today))
+	broken := errors.New("a broken disk")
+	h.err = broken
+	if ok, err := k.DropOldest(context.Background(), "space_left_action"); ok || !errors.Is(err, broken) || len(k.records) != 1 || !strings.HasSuffix(k.records[0], "res=failed") {
+		t.Errorf("it cannot be dropped: %v, %v, records %q", ok, err, k.records)
+	}
+	h.err = store.ErrNoDay
+	if ok, err := k.DropOldest(context.Background(), "space_left_action"); !ok || err != nil || h.left() != 3 {
+		t.Errorf("somebody was faster: %v, %v", ok, err)
+	}
+	for range 2 {
+		if ok, err := k.DropOldest(context.Background(), "space_left_action"); !ok || err != nil {
+			t.Errorf("dropped: %v, %v", ok, err)
+		}
+	}
+	if ok, err := k.DropOldest(context.Background(), "space_left_action"); ok || err != nil || h.left() != 1 {
+		t.Errorf("only what is written is left: %v, %v, %d parts", ok, err, h.left())
+	}
+}
+
+// Two who ask at once drop two parts, the oldest ones, each said once.
+func TestDropAtOnce(t *testing.T) {
+	h := days(today, 20)
+	k := keeper(h, Limits{}, onDay(today))
+	var wg sync.WaitGroup
+	for range 10 {
+		wg.Go(func() {
+			if ok, err := k.DropOldest(context.Background(), dropBytes); !ok || err != nil {
+				t.Errorf("%v, %v", ok, err)
+			}
+		})
+	}
+	wg.Wait()
+	if h.left() != 10 || h.parts[0].Day != today-9 || len(k.records) != 10 {
+		t.Errorf("%d parts left from %v on, %d records", h.left(), h.parts[0].Day, len(k.records))
+	}
+}
+
+// Run applies the limits once a minute, at once when they are changed, and tells when
+// it waits for the clock.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		clock := today
+		h := days(today, 10)
+		k := keeper(h, Limits{MaxDays: 9}, func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return clock.Time()
+		})
+		set := func(d store.Day) {
+			mu.Lock()
+			defer mu.Unlock()
+			clock = d
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { k.Run(ctx); close(ended) }()
+		left := func(what string, after time.Duration, want int, doubted bool) {
+			t.Helper()
+			time.Sleep(after)
+			synctest.Wait()
+			if h.left() != want || k.ClockDoubted() != doubted {
+				t.Errorf("%s: %d parts are left, doubted: %v; want %d, %v", what, h.left(), k.ClockDoubted(), want, doubted)
+			}
+		}
+		left("begun", 0, 9, false)
+		set(today + 1)
+		left("not yet", every-time.Second, 9, false)
+		left("a day has gone by", time.Second, 8, false)
+		k.SetLimits(Limits{MaxDays: 5})
+		left("changed", 0, 4, false)
+		set(today + 365)
+		k.Apply()
+		left("a year ahead", 0, 4, true)
+		set(today + 1)
+		k.Apply()
+		left("put right", 0, 4, false)
+		cancel()
+		<-ended
+		for _, want := range []string{"the clock is far beyond the last stored day", "the clock agrees with the stored days"} {
+			if n := strings.Count(k.log.String(), want); n != 1 {
+				t.Errorf("%q is said %d times", want, n)
+			}
+		}
+	})
+}
