@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -22,6 +23,7 @@ import (
 // records is refused, and the journal keeps its size: by carrying what is open alone,
 // and with the limit on an event's age.
 func TestEventKeptOpen(t *testing.T) {
+	t.Parallel()
 	const (
 		table, segment, queue = 512 << 10, 256 << 10, 256 << 10
 		// Two tables, the queue, the segments in which they begin and end.
@@ -30,6 +32,7 @@ func TestEventKeptOpen(t *testing.T) {
 	)
 	for name, age := range map[string]time.Duration{"carried": time.Hour, "ended": time.Minute} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			fs := faultfs.New(1)
 			fs.SetSpace(disk)
 			dir := t.TempDir()
@@ -43,7 +46,7 @@ func TestEventKeptOpen(t *testing.T) {
 				o.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 			}
 			r := mustRig(t, dir, change)
-			const seconds = 130
+			seconds := need.Rounds(130, 70)
 			serial, largest := 0, int64(0)
 			for sec := range seconds {
 				clock.Add(int64(time.Second))
@@ -73,7 +76,7 @@ func TestEventKeptOpen(t *testing.T) {
 			}
 			want := uint64(0)
 			if age == time.Minute {
-				want = (seconds - 1) / 60
+				want = uint64(seconds-1) / 60
 			}
 			if st.Early[EarlyAge] != want || st.Evicted() != want {
 				t.Errorf("ended early: %v, want %d for their age", st.Early, want)

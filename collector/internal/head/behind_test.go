@@ -39,6 +39,7 @@ func heldRig(t *testing.T, wait time.Duration) (*rig, *held, []string) {
 // A search sees what was acknowledged before it began, however far the head is
 // behind the journal then.
 func TestSearchSeesAcknowledged(t *testing.T) {
+	t.Parallel()
 	r, s, _ := heldRig(t, time.Minute)
 	time.AfterFunc(100*time.Millisecond, func() { close(s.let) })
 	last := r.j.Last()
@@ -67,6 +68,7 @@ func (h *Head) lastTaken() uint64 {
 // A store that takes nothing costs a search a bounded wait, and the answer says
 // what it may lack; who asked may give up before.
 func TestSearchBehind(t *testing.T) {
+	t.Parallel()
 	r, s, want := heldRig(t, 50*time.Millisecond)
 	found := 0
 	err := r.h.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
@@ -92,6 +94,7 @@ func TestSearchBehind(t *testing.T) {
 // Searches that begin while records stream in each see all that was acknowledged
 // by then.
 func TestSearchWhileReceiving(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), small)
 	for i := range 300 {
 		b := plain(1)

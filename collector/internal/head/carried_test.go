@@ -20,6 +20,7 @@ import (
 // known who sent it and when each record was received, as of any other: of one name
 // from two addresses, of a sender that gives no name, and of the far future.
 func TestCarriedOrigins(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	change := func(j *journal.Options, o *Options) {
 		j.SegmentBytes = 12 << 10
@@ -124,6 +125,7 @@ func TestCarriedOrigins(t *testing.T) {
 // A name that very many senders use, with records of the far future, too, is bounded
 // over all its streams, and nothing is kept of them when their events are over.
 func TestManyStreamsAreBounded(t *testing.T) {
+	t.Parallel()
 	const most, senders = 200, 1000
 	now := storetest.Start
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -186,11 +187,8 @@ func (d *kdev) send(w io.Writer) error {
 // TestKill9 kills a collector under load again and again. Everything that was
 // acknowledged is there once, events whole, in what the survivor answers.
 func TestKill9(t *testing.T) {
-	kills := 25
-	if testing.Short() {
-		kills = 20
-	}
-	killAgain(t, kills)
+	t.Parallel()
+	killAgain(t, need.Rounds(25, 4))
 }
 
 func killAgain(t *testing.T, kills int) {

@@ -18,6 +18,7 @@ import (
 // Whenever a follower comes, it is given each event from then on once, and with a
 // time to start at each that was there, too, while tables are cut and stored.
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), small)
 	const batches, each = 60, 200
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -86,6 +87,7 @@ func TestFollow(t *testing.T) {
 
 // One that does not keep up is told how much it missed; the head goes on.
 func TestSlowFollower(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -141,6 +143,7 @@ func TestSlowFollower(t *testing.T) {
 }
 
 func TestFollowEnds(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	nothing := func(*event.Event) error { return nil }
@@ -178,6 +181,7 @@ func TestFollowEnds(t *testing.T) {
 
 // Backwards, what is in memory and what is stored come in one order.
 func TestScanBackwards(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), small)
 	g := storetest.NewGenerator(5, storetest.Templates(t), 4, storetest.Start)
 	for range 30 {

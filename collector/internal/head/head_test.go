@@ -22,6 +22,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -142,8 +143,10 @@ func waitFor(t testing.TB, why string, want []string, s scanner) {
 }
 
 func TestPipeline(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	list, _ := batches(t, 5, 20, 20_000, 32)
+	records := need.Rounds(20_000, 5_000)
+	list, _ := batches(t, 5, 20, records, 32)
 	want := rawOf(list)
 	// What does not end by itself is late only after a while; here it is at once.
 	eager := func(jo *journal.Options, o *Options) {
@@ -158,7 +161,7 @@ func TestPipeline(t *testing.T) {
 	for name, q := range storetest.Queries() {
 		answers[name] = texts(t, r.h, q)
 	}
-	if st := r.h.Stats(); st.StoredID < 10 {
+	if st := r.h.Stats(); st.StoredID < uint64(records/2_000) {
 		t.Errorf("only %d tables were stored", st.StoredID)
 	}
 	hosts := r.h.Hosts()
@@ -191,8 +194,9 @@ func TestPipeline(t *testing.T) {
 // TestScanWhileStoring searches while tables are filled, handed over and stored:
 // of each host always the events up to some serial, each once.
 func TestScanWhileStoring(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.TableBytes = 30 << 10 })
-	const n = 6_000
+	n := need.Rounds(6_000, 2_000)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {
@@ -236,12 +240,13 @@ func TestScanWhileStoring(t *testing.T) {
 	r.settle(t)
 	close(stop)
 	wg.Wait()
-	if id := r.h.Stats().StoredID; id < 20 {
+	if id := r.h.Stats().StoredID; id < uint64(n/300) {
 		t.Errorf("only %d tables were stored meanwhile", id)
 	}
 }
 
 func TestOpenEventsSurviveRestarts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	patient := func(_ *journal.Options, o *Options) { o.EventTimeout = time.Hour }
 	r := mustRig(t, dir, patient)
@@ -274,6 +279,7 @@ func TestOpenEventsSurviveRestarts(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	list, _ := batches(t, 9, 5, 3000, 10)
 	r := mustRig(t, dir, small)
@@ -303,6 +309,7 @@ func TestReadOnly(t *testing.T) {
 }
 
 func TestHostsLimit(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
 		o.MaxHosts, o.Logger = 4, hclog.New(&hclog.LoggerOptions{Output: &log})
@@ -343,6 +350,7 @@ func TestHostsLimit(t *testing.T) {
 // What is open of one host, and of all together, is bounded; what has to go early
 // is counted and stored.
 func TestOpenEventsLimit(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ host, total, events int }{
 		"bytes of a host": {20000, 1 << 20, 0}, "bytes of all": {1 << 20, 20000, 0}, "events of a host": {0, 0, 30},
 	} {
@@ -363,6 +371,7 @@ func TestOpenEventsLimit(t *testing.T) {
 }
 
 func TestHostNames(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), nil)
 	noNode := "type=USER_LOGIN msg=audit(1795334400.000:1): pid=1"
 	named := plain(1, noNode)
@@ -382,6 +391,7 @@ func TestHostNames(t *testing.T) {
 }
 
 func TestDayChange(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := mustRig(t, dir, nil)
 	for i := range 3 {
@@ -415,6 +425,7 @@ func (f *failing) Append(ctx context.Context, b *store.Batch) error {
 }
 
 func TestStoreFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	f := &failing{}
 	f.broken.Store(true)
@@ -464,6 +475,7 @@ func TestMain(m *testing.M) {
 	if childMain() {
 		return
 	}
+	need.Parallel(6) // they wait for the disk
 	goleak.VerifyTestMain(m)
 }
 

@@ -34,6 +34,7 @@ func far(node string, serial int) string {
 // PROCTITLE, and sends a record of the year 5138, after which all are late; so does
 // a program on web1 itself. The event is what web1 sent of it.
 func TestForgedRecords(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), nil)
 	const own, other = 1, 2
 	honest := []string{
@@ -87,6 +88,7 @@ func TestForgedRecords(t *testing.T) {
 // Events that are open when the collector stops are put together by sender after
 // its start, too.
 func TestForgedRecordsAcrossRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := mustRig(t, dir, nil)
 	r.put(t, plain(1, line("web1", 1, 7, "SYSCALL", "syscall=257")), plain(2, line("web1", 1, 7, "PATH", "name=\"/etc/shadow\"")))
@@ -103,6 +105,7 @@ func TestForgedRecordsAcrossRestart(t *testing.T) {
 
 // 20,000 invented names take no identity from those who come later without one.
 func TestInventedNames(t *testing.T) {
+	t.Parallel()
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.MaxHosts, o.NewNames = 2000, -1 })
 	b := plain(1)
 	for i := range 3000 {

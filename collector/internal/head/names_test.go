@@ -48,6 +48,7 @@ func later(d time.Duration, b *journal.Batch) *journal.Batch {
 // A name that moves once is noticed once, one that comes from two addresses by turns
 // once an hour; a restart, and another connection of the same host, never.
 func TestNamesThatMove(t *testing.T) {
+	t.Parallel()
 	var got said
 	dir := t.TempDir()
 	change := func(_ *journal.Options, o *Options) { o.OnNotice = got.add }
@@ -102,6 +103,7 @@ func TestNamesThatMove(t *testing.T) {
 // An address that invents names brings so many a day; its other records are kept and
 // found, and what others send is as before.
 func TestNewNamesAreBounded(t *testing.T) {
+	t.Parallel()
 	var got said
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.NewNames, o.OnNotice = 100, got.add })
 	b := plain(1)
@@ -139,6 +141,7 @@ func TestNewNamesAreBounded(t *testing.T) {
 // under an address is found as another host's when that was said. Both outlive a
 // restart, and neither changes a record.
 func TestChangeHosts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := mustRig(t, dir, nil)
 	noNode := "type=USER_LOGIN msg=audit(1795334400.000:1): pid=1"
@@ -185,6 +188,7 @@ func TestChangeHosts(t *testing.T) {
 // Who sent an event and when it was received is known from memory, from the store,
 // from one that is read without a server, and by those who follow.
 func TestOrigins(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := mustRig(t, dir, nil)
 	followed := make(chan string, 8)

@@ -11,6 +11,7 @@ import (
 // Names that are addresses and were invented take no places of senders, not after a
 // restart either, and give back their own when they are forgotten.
 func TestInventedAddresses(t *testing.T) {
+	t.Parallel()
 	const noNode = "type=USER_LOGIN msg=audit(1795334400.000:1): pid=1"
 	dir := t.TempDir()
 	few := func(_ *journal.Options, o *Options) { o.MaxHosts = 2 }

@@ -15,6 +15,7 @@ import (
 // A sender that has proved its name may go on with an event from another address, and
 // after a restart; nobody else can add to it, whatever it calls itself.
 func TestVerifiedSenderKeepsItsEvents(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	r := mustRig(t, dir, nil)
 	conn := uint64(0)

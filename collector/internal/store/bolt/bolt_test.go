@@ -7,9 +7,13 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(6) // they wait for the disk
+	goleak.VerifyTestMain(m)
+}
 
 func open(t testing.TB, o Options) *Store {
 	t.Helper()
@@ -29,6 +33,7 @@ func open(t testing.TB, o Options) *Store {
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, storetest.Env{
 		Open: func(t *testing.T) store.Store { return open(t, Options{Dir: t.TempDir()}) },
 		Reopen: func(t *testing.T, s store.Store) store.Store {
@@ -41,6 +46,10 @@ func TestContract(t *testing.T) {
 }
 
 func TestContractReference(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("compares the reference with itself")
+	}
 	storetest.Run(t, storetest.Env{
 		Open:   func(*testing.T) store.Store { return storetest.NewReference() },
 		Reopen: func(_ *testing.T, s store.Store) store.Store { return s },

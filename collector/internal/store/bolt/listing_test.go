@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -40,6 +41,7 @@ func copyTo(t *testing.T, from, to string) {
 // What hands do to a store of three days, what answers say of it, read-only and by
 // the program that writes it, also after another start, and how many days they have.
 func TestHandsOnAStore(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		do   func(t *testing.T, dir string)
@@ -95,6 +97,7 @@ func TestHandsOnAStore(t *testing.T) {
 		}, "", 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			dir := made(t, 6)
 			c.do(t, dir)
 			for i, ro := range []bool{true, false, true, false} {
@@ -116,6 +119,7 @@ func TestHandsOnAStore(t *testing.T) {
 // What is missing is no longer missed when it comes back, when retention passes it
 // and, once said to be gone for good, at once.
 func TestMissingNoMore(t *testing.T) {
+	t.Parallel()
 	for name, do := range map[string]func(t *testing.T, dir, kept string){
 		"back":      func(t *testing.T, dir, kept string) { copyTo(t, kept, partPath(dir, 0)) },
 		"retention": func(t *testing.T, dir, _ string) { dropDay(t, dir, 1) },
@@ -157,6 +161,7 @@ func dropDay(t *testing.T, dir string, day int) {
 
 // A query that cannot concern the missing day is not told of it.
 func TestMissingOfAnotherTime(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 6)
 	c, err := manifest.Load(fsys.OS, dir)
 	must(t, err)
@@ -176,8 +181,9 @@ func TestMissingOfAnotherTime(t *testing.T) {
 // days are begun, sealed, rotated and dropped: nothing is missed afterwards, and what
 // is taken away then is.
 func TestManifestFaults(t *testing.T) {
+	t.Parallel()
 	for _, op := range []string{"open", "write", "sync", "rename", "syncdir"} {
-		for n := 1; ; n++ {
+		for n := 1; ; n += need.Rounds(1, 4) {
 			dir := filepath.Join(t.TempDir(), "store")
 			f := &failing{FS: fsys.OS, op: op, n: n}
 			workManifest(t, dir, f)

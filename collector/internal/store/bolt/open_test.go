@@ -22,6 +22,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -52,6 +53,7 @@ func made(t testing.TB, batches int) string {
 }
 
 func TestOpenErrors(t *testing.T) {
+	t.Parallel()
 	write := func(name, text string) func(t *testing.T, dir string) {
 		return func(t *testing.T, dir string) {
 			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -104,6 +106,7 @@ func TestOpenErrors(t *testing.T) {
 
 // What a lost marker's error advises makes the store whole again.
 func TestMarkerMadeAnew(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 2)
 	if err := os.Remove(filepath.Join(dir, markerName)); err != nil {
 		t.Fatal(err)
@@ -124,8 +127,11 @@ func TestMarkerMadeAnew(t *testing.T) {
 // A mark of another format in a store whose marker knows of none is damage: the
 // verifier names it, and what is in the partition is put back.
 func TestFlippedFormat(t *testing.T) {
-	for bit := range 32 {
-		dir := made(t, 2)
+	t.Parallel()
+	whole := made(t, 2)
+	for bit := 0; bit < 32; bit += need.Rounds(1, 5) {
+		dir := t.TempDir()
+		must(t, os.CopyFS(dir, os.DirFS(whole)))
 		part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
 		path := filepath.Join(dir, partsName, part.String()+suffix)
 		db, err := bbolt.Open(path, 0o600, nil)
@@ -161,6 +167,7 @@ func TestFlippedFormat(t *testing.T) {
 
 // TestDamagedPartition sets a partition aside and goes on with the rest.
 func TestDamagedPartition(t *testing.T) {
+	t.Parallel()
 	day := store.DayOf(storetest.Start)
 	for name, change := range map[string]func(b []byte) []byte{
 		"empty":              func([]byte) []byte { return nil },
@@ -218,6 +225,7 @@ func count(s store.Store) (n int, err error) {
 // TestDamagedFrame flips bits in the file: events are given as they were, or
 // missing with an error that names the file.
 func TestDamagedFrame(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 2)
 	path := filepath.Join(dir, partsName, store.DayOf(storetest.Start).String()+".db")
 	whole, err := os.ReadFile(path)
@@ -267,6 +275,7 @@ func TestDamagedFrame(t *testing.T) {
 }
 
 func TestLock(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	for _, ro := range []bool{false, true} {
@@ -302,6 +311,7 @@ func TestLock(t *testing.T) {
 
 // TestHalfMade leaves what a kill may leave while files are made.
 func TestHalfMade(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 2)
 	tmp := filepath.Join(dir, partsName, "2026-12-01.db.tmp")
 	for _, f := range []string{tmp, filepath.Join(dir, partsName, "notes.txt")} {
@@ -336,10 +346,12 @@ func TestHalfMade(t *testing.T) {
 // TestCutShort opens a store of which one file was cut at some place: that file is
 // set aside and the rest is in use. Some sizes bbolt refuses in words of its own.
 func TestCutShort(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 4)
 	for name, want := range map[string]int{sendersName: 240, filepath.Join(partsName, store.DayOf(storetest.Start).String()+".db"): 120} {
 		for _, size := range []int64{1, 100, 4095, 4096, 4097, 5000, 8191, 8192, 12288} {
 			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
+				t.Parallel()
 				cut := t.TempDir()
 				if err := os.CopyFS(cut, os.DirFS(dir)); err != nil {
 					t.Fatal(err)
@@ -365,6 +377,7 @@ func TestCutShort(t *testing.T) {
 }
 
 func TestStateExample(t *testing.T) {
+	t.Parallel()
 	format, err := os.ReadFile("FORMAT.md")
 	if err != nil {
 		t.Fatal(err)
@@ -408,6 +421,7 @@ func FuzzState(f *testing.F) {
 
 // TestFixture reads a store that version 1 wrote. It must be read for ever.
 func TestFixture(t *testing.T) {
+	t.Parallel()
 	names := []string{markerName, sendersName, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
 	fixture := func(name string) string {
 		return filepath.Join("testdata/v1", strings.ReplaceAll(name, "/", "_")+".zst")
@@ -466,6 +480,7 @@ func TestFixture(t *testing.T) {
 
 // The marker as FORMAT.md has it, and what a flipped bit anywhere in it is.
 func TestMarker(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 1)
 	path := filepath.Join(dir, markerName)
 	whole, err := os.ReadFile(path)
@@ -506,6 +521,7 @@ func TestMarker(t *testing.T) {
 
 // A part under another's name is not taken for it, and is missing under its own.
 func TestRenamedPart(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 1)
 	s := open(t, Options{Dir: dir})
 	if err := s.Rotate(context.Background()); err != nil {

@@ -32,6 +32,10 @@ func openIn(t *testing.T, dir string) (n int) {
 
 // A store with more partitions than may be open is as any other.
 func TestContractFewOpen(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("the contract once more: TestContract has it")
+	}
 	storetest.Run(t, storetest.Env{
 		Open: func(t *testing.T) store.Store { return open(t, Options{Dir: t.TempDir(), MaxOpen: 1}) },
 		Reopen: func(t *testing.T, s store.Store) store.Store {
@@ -46,6 +50,7 @@ func TestContractFewOpen(t *testing.T) {
 // However many partitions there are, few have their files open; searches find all, also
 // of one that was closed and is dropped meanwhile.
 func TestFewOpen(t *testing.T) {
+	t.Parallel()
 	const most = 3
 	dir := made(t, 40) // of 20 days
 	for _, ro := range []bool{true, false} {
@@ -87,6 +92,7 @@ func TestFewOpen(t *testing.T) {
 
 // A partition that can't be opened for a reason that is not in it is not set aside.
 func TestNotDamaged(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 4)
 	path := partPath(dir, 0)
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second})

@@ -12,6 +12,7 @@ import (
 // A store in a folder that others may write is refused, and what they planted there
 // under the names of its files is left alone.
 func TestSharedFolder(t *testing.T) {
+	t.Parallel()
 	need.Root(t)
 	const nobody = 65534
 	for _, c := range []struct {

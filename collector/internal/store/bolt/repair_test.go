@@ -60,6 +60,7 @@ func wipe(t *testing.T, path string, page int64) {
 // open store and between two starts. The next batch is stored all the same; what
 // was readable before is there, or missed aloud.
 func TestDamageUnderTheWriter(t *testing.T) {
+	t.Parallel()
 	day := store.DayOf(storetest.Start) + 1
 	for _, what := range []string{"freelist", "groups", "catalog", "hosts", "root"} {
 		for _, closed := range []bool{false, true} {
@@ -68,6 +69,7 @@ func TestDamageUnderTheWriter(t *testing.T) {
 				name = what + ", between two starts"
 			}
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				dir := filepath.Join(t.TempDir(), "store")
 				s := open(t, Options{Dir: dir})
 				fill(t, s, 1, 4)

@@ -56,6 +56,7 @@ func FuzzPartitionFile(f *testing.F) {
 
 // A catalogue that says more than a whole group has is wrong, and nothing is lost.
 func TestCatalogueSaysMore(t *testing.T) {
+	t.Parallel()
 	dir := made(t, 1)
 	path := partPath(dir, 0)
 	db, err := bbolt.Open(path, 0o600, nil)

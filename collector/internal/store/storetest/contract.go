@@ -134,7 +134,10 @@ func Run(t *testing.T, env Env) {
 		"ties in order of storing":      testTies,
 		"counts what it would give":     testTally,
 	} {
-		t.Run(name, func(t *testing.T) { fn(t, env) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			fn(t, env)
+		})
 	}
 }
 
