@@ -137,7 +137,7 @@ func TestSameAnswersOfFleet(t *testing.T) {
 		}
 	}
 	sendLog(t, addr.FindStringSubmatch(log.String())[1], lines)
-	questions := fleetQuestions()
+	questions := need.Some(fleetQuestions(), 80)
 	want := make([]string, len(questions))
 	nodes := []string{"--node", "app1", "--node", "db1", "--node", "web1"} // not the collector's own events
 	// Events without an end are complete after two seconds.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
@@ -39,6 +40,7 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
+	need.Parallel(4) // they wait for other processes
 	code := l.m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
@@ -88,6 +90,7 @@ func send(args []string) int {
 }
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {

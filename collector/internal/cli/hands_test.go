@@ -111,6 +111,7 @@ func runProgram(args ...string) (out, errs string, code int) {
 // search says and that it answers all the same, and that serve starts, says it and
 // has it in /readyz.
 func TestHandsOnFiles(t *testing.T) {
+	t.Parallel()
 	swap := func(a, b string) error {
 		x := a + "x"
 		for _, m := range [][2]string{{a, x}, {b, a}, {x, b}} {
@@ -155,6 +156,7 @@ func TestHandsOnFiles(t *testing.T) {
 		}, "foreign", "foreign: it is of the store", "day0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			dir, days, segments := handled(t)
 			if err := c.do(days, segments); err != nil {
 				t.Fatal(err)

@@ -84,6 +84,7 @@ func sortedLines(text string) []string {
 // with and without a server; every acknowledged record is there once, also when its
 // sender, which may not know that, sends it again.
 func TestKilledStore(t *testing.T) {
+	t.Parallel()
 	dir := killed(t)
 	want, acked := sortedLines(string(killedFile(t, "raw"))), sortedLines(string(killedFile(t, "acked")))
 	if len(acked) != 791 || len(slices.Compact(slices.Clone(acked))) != 791 {

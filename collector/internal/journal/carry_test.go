@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
@@ -161,6 +162,7 @@ const openBytes = (5 + carrySegments) * 8192
 
 // TestOpenRecordsAreCarried keeps events open while a hundred segments pass by.
 func TestOpenRecordsAreCarried(t *testing.T) {
+	t.Parallel()
 	fs, k := faultfs.New(1), newKeeper()
 	j := k.restart(t, fs, "new")
 	rounds := 100
@@ -201,10 +203,8 @@ func TestOpenRecordsAreCarried(t *testing.T) {
 // TestCarryPowerCut cuts the power at every changing operation, those of carrying and
 // trimming among them, and goes on after it.
 func TestCarryPowerCut(t *testing.T) {
-	step := 3
-	if testing.Short() {
-		step = 7
-	}
+	t.Parallel()
+	step := need.Rounds(3, 11)
 	cuts, carried := 0, uint64(0)
 	for n := 1; ; n += step {
 		fs, k := faultfs.New(int64(n)), newKeeper()
@@ -237,6 +237,7 @@ func TestCarryPowerCut(t *testing.T) {
 // TestCarryFails has each kind of operation fail while records are carried: nothing
 // is trimmed then that is needed, and a later trim gets it done.
 func TestCarryFails(t *testing.T) {
+	t.Parallel()
 	failures := 0
 	for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync, faultfs.Rename, faultfs.Allocate, faultfs.Create, faultfs.SyncDir} {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {

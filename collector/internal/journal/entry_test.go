@@ -21,6 +21,7 @@ var batchCmp = cmp.Options{cmp.Comparer(func(a, b netip.AddrPort) bool { return 
 	cmp.Comparer(func(a, b time.Time) bool { return a.Equal(b) })}
 
 func TestEntryRoundTrip(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		b := &Batch{
 			First: rapid.Uint64Range(1, 1<<60).Draw(t, "first"), Conn: rapid.Uint64().Draw(t, "conn"),
@@ -97,6 +98,7 @@ func verifiedExample() *Batch {
 
 // TestFormatExample decodes the hex in FORMAT.md.
 func TestFormatExample(t *testing.T) {
+	t.Parallel()
 	doc, err := os.ReadFile("FORMAT.md")
 	if err != nil {
 		t.Fatal(err)
@@ -133,6 +135,7 @@ func TestFormatExample(t *testing.T) {
 // A batch is written in the oldest version that can say it: what older programs can
 // read, they shall.
 func TestEntryVersion(t *testing.T) {
+	t.Parallel()
 	addr := netip.MustParseAddrPort("192.0.2.7:60")
 	for _, c := range []struct {
 		b    Batch

@@ -80,6 +80,7 @@ func (l *load) check(t *testing.T, fs *faultfs.FS, why string) {
 // TestEveryOperationFails makes each operation of each kind fail once, also a
 // sync together with what follows it, and goes on when it can.
 func TestEveryOperationFails(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync, faultfs.Rename, faultfs.Allocate, faultfs.Create, faultfs.SyncDir, faultfs.Truncate} {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
@@ -121,6 +122,7 @@ func TestEveryOperationFails(t *testing.T) {
 
 // TestPowerCut cuts the power at every changing operation.
 func TestPowerCut(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n += 3 {
 		fs := faultfs.New(int64(n))
 		j, _, err := Open(Options{FS: fs, Dir: "/j", SegmentBytes: 8192})
@@ -149,6 +151,7 @@ func TestPowerCut(t *testing.T) {
 
 // TestFullDisk runs out of space and gets it back.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	fs := faultfs.New(1)
 	j, _, err := Open(Options{FS: fs, Dir: "/j", SegmentBytes: 8192})
 	if err != nil {

@@ -13,10 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(4)
+	goleak.VerifyTestMain(m)
+}
 
 func start(t testing.TB, o Options, r Resume) (*Journal, []*Batch) {
 	t.Helper()
@@ -62,6 +66,7 @@ func drain(j *Journal) (out []*Batch) {
 }
 
 func TestOrderAndReplay(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	j, _ := start(t, Options{Dir: dir, SegmentBytes: 64 << 10}, Resume{Place: Place{LSN: 99}})
 	var taken []*Batch
@@ -124,6 +129,7 @@ func TestOrderAndReplay(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	o := Options{Dir: dir, SegmentBytes: 16 << 10}
 	j, _ := start(t, o, Resume{})
@@ -169,6 +175,7 @@ func TestTrim(t *testing.T) {
 }
 
 func TestBackPressure(t *testing.T) {
+	t.Parallel()
 	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: 10_000}, Resume{})
 	big := string(make([]byte, 4000))
 	for i := range 2 {
@@ -228,6 +235,7 @@ func takeAfter(j *Journal, b *Batch) ([]*Batch, error) {
 }
 
 func TestFlushModes(t *testing.T) {
+	t.Parallel()
 	for mode, want := range map[Flush]func(syncs int) bool{
 		FlushSync: func(n int) bool { return n >= 100 }, FlushData: func(n int) bool { return n >= 100 },
 		FlushIncremental: func(n int) bool { return n >= 9 && n <= 11 }, FlushIncrementalAsync: func(n int) bool { return n >= 1 && n <= 11 },
@@ -243,9 +251,7 @@ func TestFlushModes(t *testing.T) {
 				}
 			}
 			if mode == FlushIncrementalAsync {
-				for until := time.Now().Add(5 * time.Second); fs.Count(faultfs.Sync) == before && time.Now().Before(until); {
-					time.Sleep(time.Millisecond)
-				}
+				need.Wait(t, "a sync", func() bool { return fs.Count(faultfs.Sync) > before })
 			}
 			if n := fs.Count(faultfs.Sync) - before; !want(n) {
 				t.Errorf("%d syncs for 100 records, freq 10", n)
@@ -265,6 +271,7 @@ func TestFlushModes(t *testing.T) {
 
 // TestCrashWindow kills the collector after the sync and before the ACK.
 func TestCrashWindow(t *testing.T) {
+	t.Parallel()
 	for name, mk := range map[string]func(uint32, string) Record{"ours": own, "stock": stockRec} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -316,6 +323,7 @@ func TestCrashWindow(t *testing.T) {
 }
 
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	read := func() (n int) {
 		t.Helper()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // natSender is one of many senders behind one address.
@@ -36,11 +38,9 @@ func (d *natSender) record(i int) Record {
 // many kills of the collector and of connections: each record is stored once, with
 // names of their own, with one name for all, and with none.
 func TestBehindNAT(t *testing.T) {
+	t.Parallel()
 	const senders, window = 200, 64
-	kills, seed := 10, rand.Uint64()
-	if testing.Short() {
-		kills = 4
-	}
+	kills, seed := need.Rounds(10, 3), rand.Uint64()
 	for _, names := range []string{"own", "one", "none"} {
 		t.Run(names, func(t *testing.T) {
 			t.Logf("seed %d", seed)
@@ -146,6 +146,7 @@ func TestBehindNAT(t *testing.T) {
 // A sender with ever new names, numberings and connections takes no memory from
 // others: it is its own that is forgotten, and that is counted.
 func TestSendersAreFair(t *testing.T) {
+	t.Parallel()
 	s := newSenders(1000)
 	s.most = 4 << 20
 	at := func(address int, conn uint64, recs ...Record) int {
@@ -196,7 +197,7 @@ func TestSendersAreFair(t *testing.T) {
 }
 
 // TestSendersMemory compares what is counted with the heap.
-func TestSendersMemory(t *testing.T) {
+func TestSendersMemory(t *testing.T) { // not parallel: the heap is the program's
 	heap := func() int {
 		var m runtime.MemStats
 		runtime.GC()
@@ -258,6 +259,7 @@ func TestSendersMemory(t *testing.T) {
 // TestSendersOfBefore reads what the versions before wrote: streams without a name,
 // and all tails of an address in one value.
 func TestSendersOfBefore(t *testing.T) {
+	t.Parallel()
 	a16 := addr(1).Addr().As16()
 	key := func(kind byte, rest ...byte) []byte { return append(append(a16[:len(a16):len(a16)], kind), rest...) }
 	hashes := make([]byte, 4*chunkLen)
@@ -306,6 +308,7 @@ func TestSendersOfBefore(t *testing.T) {
 // A replay over two processes does not take the first connection of one for that of
 // the other, which is another sender's behind the same address.
 func TestConnectionsOfTwoProcesses(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	send := func(j *Journal, conn uint64, raw string) int {
 		t.Helper()

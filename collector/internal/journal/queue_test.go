@@ -37,6 +37,7 @@ func deferred(t *testing.T, j *Journal, order *[]string, mu *sync.Mutex, name st
 // Deferred batches are stored by Commit, before it returns, with one sync; or with the
 // next batch that does not wait, before it.
 func TestDeferred(t *testing.T) {
+	t.Parallel()
 	j, _ := start(t, Options{Dir: t.TempDir()}, Resume{})
 	var mu sync.Mutex
 	var order []string
@@ -90,6 +91,7 @@ func TestDeferred(t *testing.T) {
 
 // A deferred batch does not wait for room.
 func TestDeferredBusy(t *testing.T) {
+	t.Parallel()
 	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: 5000}, Resume{})
 	var mu sync.Mutex
 	var order []string
@@ -126,6 +128,7 @@ func canceled() context.Context {
 // Deferred batches and others from many goroutines, commits by all of them: all are
 // stored, each once, and those of one goroutine in their order.
 func TestDeferredAmongOthers(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	j, _ := start(t, Options{Dir: t.TempDir()}, Resume{})
@@ -181,7 +184,7 @@ func TestDeferredAmongOthers(t *testing.T) {
 
 // TestQueueIsMemory fills the queue with what is smallest beside its cost and compares
 // what is counted with the heap.
-func TestQueueIsMemory(t *testing.T) {
+func TestQueueIsMemory(t *testing.T) { // not parallel: the heap is the program's
 	heap := func() int64 {
 		var m runtime.MemStats
 		runtime.GC()

@@ -16,6 +16,7 @@ import (
 // Nothing is acknowledged that goes to a journal that was deleted, also not to one made
 // anew in a store that is gone.
 func TestFolderDeleted(t *testing.T) {
+	t.Parallel()
 	var log need.Buffer
 	dir := filepath.Join(t.TempDir(), "store", "journal")
 	j, _, err := Open(Options{Dir: dir, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})})

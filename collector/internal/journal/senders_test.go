@@ -38,6 +38,7 @@ func kept(s *senders, conn uint64, recs ...Record) string {
 }
 
 func TestOwnNumbering(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		run  func(s *senders) string
@@ -99,6 +100,7 @@ func TestOwnNumbering(t *testing.T) {
 }
 
 func TestStockNumbering(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		run  func(s *senders) string
@@ -140,6 +142,7 @@ func TestStockNumbering(t *testing.T) {
 }
 
 func TestForgottenCommit(t *testing.T) {
+	t.Parallel()
 	s := newSenders(10)
 	for _, mk := range []func(uint32, string) Record{own, stockRec} {
 		kept(s, 1, mk(1, "a"))
@@ -161,6 +164,7 @@ func TestForgottenCommit(t *testing.T) {
 }
 
 func TestSendersAreBounded(t *testing.T) {
+	t.Parallel()
 	s := newSenders(4)
 	stored := map[string][]byte{}
 	for i := range 50 {
@@ -221,6 +225,7 @@ func (d *device) raw(i int) string {
 // connections, lose acknowledgements, meet failing commits, crashes with replay,
 // and new spools; every record must have been stored exactly once.
 func TestResendsModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const window = 40
 		s := newSenders(100)
@@ -349,6 +354,7 @@ func FuzzLoadSenders(f *testing.F) {
 // A name that was verified is the same sender from any address, and another one than
 // whoever else sends from there; also after it was read from the store.
 func TestVerifiedSender(t *testing.T) {
+	t.Parallel()
 	s := newSenders(10)
 	record := func(seq uint32) Record { return own(seq, fmt.Sprintf("node=web1 %d", seq)) }
 	send := func(conn uint64, from Sender, r Record) (kept int) {
@@ -379,6 +385,7 @@ func TestVerifiedSender(t *testing.T) {
 }
 
 func TestSenderKeys(t *testing.T) {
+	t.Parallel()
 	for _, id := range []identity{{addr: addr(7).Addr()}, {addr: netip.MustParseAddr("2001:db8::1")}, {name: "web1"}, {name: "n"}} {
 		x := &sender{id: id}
 		got, kind, rest, ok := cutKey(x.key(kindHashes, 1, 2, 3, 4, 5))

@@ -36,6 +36,7 @@ func submit(t *testing.T, j *Journal, heavy bool, raw string) (n int) {
 // Heavy batches have three quarters of the queue, and short records count as longer ones;
 // the rest is for the others, who need not wait behind a heavy one that waits.
 func TestHeavyShare(t *testing.T) {
+	t.Parallel()
 	const limit = 1 << 20
 	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: limit}, Resume{})
 	if j.Busy() {

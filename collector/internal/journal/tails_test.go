@@ -9,6 +9,7 @@ import (
 // Whether a hash is a connection's last record is known at any time, however the hashes
 // came and went: compared with a look at all of them.
 func TestTailsHave(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))

@@ -14,9 +14,14 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(8) // they wait for peers
+	goleak.VerifyTestMain(m)
+}
 
 // pair is a connection's two ends.
 func pair(t *testing.T, ln net.Listener) (*Conn, *net.TCPConn) {
@@ -130,6 +135,7 @@ func within(t *testing.T, what string, done <-chan struct{}) {
 // Many connections, which write by turns and are kicked all the while: each byte
 // comes once and in order, and each connection's end is seen.
 func TestManyConnections(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var rounds atomic.Int64
@@ -186,6 +192,7 @@ func TestManyConnections(t *testing.T) {
 }
 
 func TestKick(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	c, far := pair(t, ln)
 	r := register(t, p, c)
@@ -223,6 +230,7 @@ func TestKick(t *testing.T) {
 
 // The end of a connection, in all ways, gives it back.
 func TestEnds(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	for name, end := range map[string]func(near *Conn, far *net.TCPConn){
 		"closed":    func(_ *Conn, far *net.TCPConn) { far.Close() },
@@ -245,6 +253,7 @@ func TestEnds(t *testing.T) {
 }
 
 func TestWait(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	c, far := pair(t, ln)
 	r := register(t, p, c)
@@ -295,6 +304,7 @@ func TestWait(t *testing.T) {
 
 // When the end of a round takes for ever, others are read all the same.
 func TestStuckRound(t *testing.T) {
+	t.Parallel()
 	var hang atomic.Bool
 	free := make(chan struct{})
 	stuck := make(chan struct{})
@@ -326,6 +336,7 @@ func TestStuckRound(t *testing.T) {
 
 // A descriptor that is used again at once is another connection.
 func TestPlacesAreUsedAgain(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	for i := range 300 {
 		c, far := pair(t, ln)
@@ -351,6 +362,7 @@ func TestPlacesAreUsedAgain(t *testing.T) {
 }
 
 func TestUseAfterClose(t *testing.T) {
+	t.Parallel()
 	_, ln := open(t, func() {})
 	c, _ := pair(t, ln)
 	if err := c.Close(); err != nil {

@@ -14,6 +14,7 @@ import (
 // A light connection does not wait for all the heavy ones that are always ready, and of
 // these each has its turns.
 func TestHeavyComeLast(t *testing.T) {
+	t.Parallel()
 	const heavies, each = 200, time.Millisecond
 	p, ln := open(t, func() {})
 	var turns [heavies]atomic.Int64
@@ -77,6 +78,7 @@ func classOf(h *Handle) Class {
 
 // A connection goes from class to class as its turns say, and loses nothing on the way.
 func TestClassesChange(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	c, far := pair(t, ln)
 	r := &reader{c: c}
@@ -109,6 +111,7 @@ func TestClassesChange(t *testing.T) {
 
 // A fresh connection with much waiting has no turn among the fresh ones.
 func TestFreshWithMuchIsHeavy(t *testing.T) {
+	t.Parallel()
 	p, ln := open(t, func() {})
 	for n, want := range map[int]Class{freshBytes: Fresh, freshBytes + 1: Heavy} {
 		c, far := pair(t, ln)
@@ -143,6 +146,7 @@ func fdOf(c *Conn) (n int) {
 
 // While what they bring would have to wait, heavy connections have no turns; light ones do.
 func TestBusy(t *testing.T) {
+	t.Parallel()
 	var busy atomic.Bool
 	p, ln := openBusy(t, func() {}, busy.Load)
 	var turns [2]atomic.Int64

@@ -16,6 +16,7 @@ import (
 // All connections together hold no more than the limit, each gets its turn, and
 // afterwards nothing of the limit is used up.
 func TestTotalInFlightIsBounded(t *testing.T) {
+	t.Parallel()
 	const limit, senders, records = 3 * readSize, 40, 2000
 	f := setup(t, func(c *settings) { c.MaxTotal = limit })
 	hold := make(chan struct{})
@@ -64,6 +65,7 @@ func TestTotalInFlightIsBounded(t *testing.T) {
 
 // One that waits for its turn is not idle, and ends with the collector.
 func TestWaitingForItsTurn(t *testing.T) {
+	t.Parallel()
 	f := setup(t, func(c *settings) { c.MaxTotal = 1 })
 	if !f.in.TryAcquire(readSize) {
 		t.Fatal("the limit is less than one read")
@@ -90,6 +92,7 @@ func TestWaitingForItsTurn(t *testing.T) {
 
 // What the collector itself refuses is told in the stock server's words.
 func TestRefusedBeforehand(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	refuse := func(err error) { f.disk.refuses.Store(&err) }

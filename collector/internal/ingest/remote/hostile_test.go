@@ -42,6 +42,7 @@ func (f *fixture) blocked() int {
 // Senders that take no replies hold nothing of what all may have in flight: it is given
 // back when their records are stored. They are not read on, and others are served.
 func TestUnreadRepliesHoldNothing(t *testing.T) {
+	t.Parallel()
 	const limit, bad, owes = 2 * readSize, 20, 16 << 10
 	f := setup(t, func(c *settings) { c.MaxTotal, c.MaxReplies = limit, owes })
 	var records []byte
@@ -71,6 +72,7 @@ func TestUnreadRepliesHoldNothing(t *testing.T) {
 
 // When more replies wait than may, those who have not taken theirs for longest go.
 func TestSlowestIsEvicted(t *testing.T) {
+	t.Parallel()
 	const owes = 16 << 10
 	f := setup(t, func(c *settings) { c.MaxReplies, c.MaxRepliesTotal = owes, 3*owes })
 	beats := bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames)
@@ -100,6 +102,7 @@ func TestSlowestIsEvicted(t *testing.T) {
 
 // A turn ends after so many frames, however small they are.
 func TestTurnIsBounded(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	most, last, turns, frames := 0, 0, 0, 0
 	f := setup(t, func(c *settings) {
@@ -133,6 +136,7 @@ func TestTurnIsBounded(t *testing.T) {
 // A stop that is cut short while a sender does not take its replies: whoever writes to it
 // goes on, and nobody else does.
 func TestAbortBesideSlowReader(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	f.unread(bytes.Repeat(remote.Append(nil, remote.Heartbeat, 1, nil), turnFrames))
 	eventually(t, "it is blocked", func() bool { return f.blocked() == 1 })

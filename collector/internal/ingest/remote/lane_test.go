@@ -14,6 +14,7 @@ import (
 // A journal whose queue is full now and then: what the poller can't hand over goes
 // through the session's goroutine, and the order of nothing changes.
 func TestFullQueue(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 3))
@@ -83,6 +84,7 @@ func TestFullQueue(t *testing.T) {
 // A disk that hangs holds up those whose records it has: others' heartbeats are
 // answered, and those with nothing in flight end with the collector.
 func TestHangingDisk(t *testing.T) {
+	t.Parallel()
 	f := setup(t, func(c *settings) { c.Pollers = 1 })
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold, f.j.stuck = hold, hold })

@@ -9,6 +9,7 @@ import (
 
 // What a connection is, by what it sends and how many there are.
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	type turn struct {
 		after           time.Duration
 		frames, useless int

@@ -29,7 +29,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(8) // they wait for peers
+	goleak.VerifyTestMain(m)
+}
 
 // fakeJournal stores in memory, from a committer goroutine, as the real one does.
 type fakeJournal struct {
@@ -309,6 +312,7 @@ func (f *fixture) value(name string) float64 {
 }
 
 func TestStopAndWait(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	c.send(message(7, "one"))
@@ -340,6 +344,7 @@ func TestStopAndWait(t *testing.T) {
 // A window of records and a heartbeat among them, in pieces cut anywhere: each
 // gets its reply, in order.
 func TestWindowCutAnywhere(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -376,6 +381,7 @@ func TestWindowCutAnywhere(t *testing.T) {
 
 // What was handed to the journal stays as it was while more is read.
 func TestHandedOverBytesAreNotTouched(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	for i := range 200 {
@@ -395,6 +401,7 @@ func TestHandedOverBytesAreNotTouched(t *testing.T) {
 }
 
 func TestLinesAndMessagesMixed(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	var stream []byte
@@ -415,6 +422,7 @@ func TestLinesAndMessagesMixed(t *testing.T) {
 
 // A stock sender's records end in a newline, which is not stored.
 func TestNewlineAtTheEnd(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	c.send(append(append(message(1, "stock's\n"), message(2, "ours")...), message(3, "\n")...))
@@ -426,6 +434,7 @@ func TestNewlineAtTheEnd(t *testing.T) {
 
 // The stock server takes an unknown type for a record and acknowledges it.
 func TestUnknownTypeIsARecord(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	c.send(remote.Append(nil, 5, 6, []byte("zz")))
@@ -438,6 +447,7 @@ func TestUnknownTypeIsARecord(t *testing.T) {
 // Whatever is wrong with a stream: what came whole before it is stored and
 // acknowledged, the log says who, where and why, and others go on.
 func TestMalformed(t *testing.T) {
+	t.Parallel()
 	version := message(3, "x")
 	version[4] = 1
 	long := message(3, "")
@@ -454,6 +464,7 @@ func TestMalformed(t *testing.T) {
 		"one past end": {bytes.Repeat([]byte("y"), remote.MaxLength+1), "line too long"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			f := setup(t, nil)
 			bystander := f.dial()
 			bystander.send(message(1, "mine"))
@@ -484,6 +495,7 @@ func TestMalformed(t *testing.T) {
 }
 
 func TestTruncated(t *testing.T) {
+	t.Parallel()
 	for name, rest := range map[string][]byte{
 		"frame": message(2, "this is cut")[:20],
 		"line":  []byte("no newline"),
@@ -510,6 +522,7 @@ func TestTruncated(t *testing.T) {
 }
 
 func TestStorageErrors(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	fail := func(err error) { f.j.set(func() { f.j.verdict = func(*journal.Batch) error { return err } }) }
@@ -535,6 +548,7 @@ func TestStorageErrors(t *testing.T) {
 
 // A batch that the journal refuses at once gets its reply after those before it.
 func TestRepliesKeepTheirOrder(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold = hold })
@@ -550,6 +564,7 @@ func TestRepliesKeepTheirOrder(t *testing.T) {
 }
 
 func TestDiskLow(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	f.disk.low.Store(true)
 	c := f.dial()
@@ -561,6 +576,7 @@ func TestDiskLow(t *testing.T) {
 }
 
 func TestBytesInFlightAreBounded(t *testing.T) {
+	t.Parallel()
 	const limit = 64 << 10
 	f := setup(t, func(c *settings) { c.MaxInFlight = limit })
 	hold := make(chan struct{})
@@ -591,6 +607,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 // A sender that takes no replies is closed; its records are stored, and nobody
 // else waits for it.
 func TestSenderThatReadsNothing(t *testing.T) {
+	t.Parallel()
 	f := setup(t, func(c *settings) { c.WriteTimeout = 300 * time.Millisecond })
 	c := f.dial()
 	c.side.sock.Control(func(fd uintptr) { unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10) })
@@ -618,6 +635,7 @@ func TestSenderThatReadsNothing(t *testing.T) {
 }
 
 func TestEnding(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold = hold })
@@ -638,6 +656,7 @@ func TestEnding(t *testing.T) {
 }
 
 func TestAbortDoesNotAcknowledge(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	hold := make(chan struct{})
 	f.j.set(func() { f.j.hold = hold })
@@ -652,6 +671,7 @@ func TestAbortDoesNotAcknowledge(t *testing.T) {
 }
 
 func TestIdleSessionHoldsLittle(t *testing.T) {
+	t.Parallel()
 	f := setup(t, nil)
 	c := f.dial()
 	var burst []byte
