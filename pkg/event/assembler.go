@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"container/heap"
 	"hash/maphash"
 	"slices"
 	"time"
@@ -23,11 +24,6 @@ type Config struct {
 	// MaxAge is how long an event may get further records, by the clock that Add is
 	// told; 0 is for ever. What comes for it later is another event.
 	MaxAge time.Duration
-	// InOrder makes events come out by time and serial, as ausearch prints a
-	// log's: a complete event waits until all older ones are, and until a record
-	// of another event comes, so that an EOE still finds its event. For finished
-	// logs; a live stream has no use for the wait.
-	InOrder bool
 	// Pool, when not nil, is where events come from; see Pool.Put.
 	Pool *Pool
 }
@@ -38,18 +34,12 @@ const (
 	defaultMaxBytes  = 64 << 20
 )
 
-// Stats counts what an Assembler has done.
+// Stats counts the events that an Assembler emitted before they were complete or
+// late.
 type Stats struct {
-	Records    uint64
-	Events     uint64 // emitted, the sum of the following
-	Single     uint64 // of one record that is complete by its type
-	Complete   uint64 // ended by EOE or PROCTITLE
-	Late       uint64 // ended because the node's time, or the wall clock, went on
-	Evicted    uint64 // emitted early because of MaxEvents
-	Oversize   uint64 // emitted early because of MaxBytes
-	Aged       uint64 // emitted early because of MaxAge
-	Flushed    uint64 // emitted by Flush before they were complete
-	Unparsable uint64 // of one record without a full header
+	Evicted  uint64 // because of MaxEvents
+	Oversize uint64 // because of MaxBytes
+	Aged     uint64 // because of MaxAge
 }
 
 // An Assembler puts records together into events. It is for one goroutine.
@@ -63,6 +53,7 @@ type Assembler struct {
 	timeoutMs int64
 	emit      func(*Event)
 	stats     Stats
+	records   uint64 // added so far
 
 	open  map[key]*openEvent // without those nothing can be added to
 	count int                // of all open events
@@ -76,7 +67,6 @@ type Assembler struct {
 	seed     maphash.Seed
 	last     *openEvent // what the last record went to, while open
 	lastNode *node      // of the last record, while it has open events
-	whole    *node      // with InOrder: the one whose heap holds all open events
 
 	freeEvents           *openEvent
 	freeNodes            *node
@@ -93,8 +83,6 @@ type openEvent struct {
 	key
 	ev         *Event
 	bytes      int
-	done       bool      // complete; only with InOrder can such an event be open
-	single     bool      // complete by its only record's type, and waiting its turn
 	seq        uint64    // order of arrival
 	heapIndex  int       // in its heap
 	opened     time.Time // wall clock of its first record
@@ -133,20 +121,16 @@ func NewAssembler(cfg Config, emit func(*Event)) *Assembler {
 		seed:      maphash.MakeSeed(),
 	}
 	a.lru.prev, a.lru.next = &a.lru, &a.lru
-	if cfg.InOrder {
-		a.whole = &node{}
-	}
 	return a
 }
 
 // Add takes one record. The event keeps r's slices: the caller must never use
-// their bytes for anything else. tag comes back in Event.Tags. now is the wall
+// their bytes for anything else. tag is for OpenTags and Own. now is the wall
 // clock, for Tick; a caller that does not use Tick may pass the zero time.
 func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
-	a.stats.Records++
+	a.records++
 	if r.Err != nil {
-		a.stats.Unparsable++
-		a.emit1(a.cfg.Pool.single(r, tag))
+		a.emit(a.cfg.Pool.single(r, tag))
 		return
 	}
 	ms := r.Ms()
@@ -158,41 +142,29 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 		}
 		a.expire(n, ms)
 		if o == nil {
-			single := IsSingle(r.Type)
-			if single && (a.whole == nil || a.count == 0) {
-				a.stats.Single++
-				a.emit1(a.cfg.Pool.single(r, tag))
+			if IsSingle(r.Type) {
+				a.emit(a.cfg.Pool.single(r, tag))
 				return
 			}
-			o = a.start(n, r, ms, single)
+			o = a.start(n, r, ms)
 			o.opened = now
 		}
 		a.last = o
-		if o.single {
-			a.last = nil // nothing can follow
-		}
 	}
 	a.append(o, r, tag)
 	o.touched = now
 	a.moveToBack(o)
 	if isLast(r.Type) {
-		o.done = true
-		if a.whole == nil {
-			a.stats.Complete++
-			a.finish(o)
-			return
-		}
-	}
-	if a.whole != nil {
-		a.release()
+		a.finish(o)
+		return
 	}
 	for a.count > 0 && (a.count > a.cfg.MaxEvents || a.bytes > a.cfg.MaxBytes) {
-		o, why := a.lru.next, &a.stats.Oversize
 		if a.count > a.cfg.MaxEvents {
-			why = &a.stats.Evicted
+			a.stats.Evicted++
+		} else {
+			a.stats.Oversize++
 		}
-		a.countEnd(o, why)
-		a.finish(o)
+		a.finish(a.lru.next)
 	}
 }
 
@@ -201,7 +173,7 @@ func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
 	if a.cfg.MaxAge <= 0 || now.Sub(o.opened) < a.cfg.MaxAge {
 		return false
 	}
-	a.countEnd(o, &a.stats.Aged)
+	a.stats.Aged++
 	a.finish(o)
 	return true
 }
@@ -210,7 +182,6 @@ func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
 // to be called every second or so, for a host may fall silent.
 func (a *Assembler) Tick(now time.Time) {
 	for o := a.lru.next; o != &a.lru && now.Sub(o.touched) >= a.cfg.Timeout; o = a.lru.next {
-		a.countEnd(o, &a.stats.Late)
 		a.finish(o)
 	}
 }
@@ -228,7 +199,6 @@ func (a *Assembler) Flush() {
 		return 1
 	})
 	for _, o := range all {
-		a.countEnd(o, &a.stats.Flushed)
 		a.finish(o)
 	}
 }
@@ -243,18 +213,13 @@ func (a *Assembler) Len() int { return a.count }
 // particular order.
 func (a *Assembler) OpenTags(dst []uint64) []uint64 {
 	for o := a.lru.next; o != &a.lru; o = o.next {
-		dst = append(dst, o.ev.Tags...)
+		dst = append(dst, o.ev.tags...)
 	}
 	return dst
 }
 
 // sameNode tells "no node=" from an empty one.
 func sameNode(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
-
-func (a *Assembler) emit1(ev *Event) {
-	a.stats.Events++
-	a.emit(ev)
-}
 
 func (a *Assembler) find(n *node, ms int64, serial uint64) *openEvent {
 	if n == nil {
@@ -288,7 +253,7 @@ func (a *Assembler) hash(name []byte) uint64 {
 }
 
 // start opens the event of r.
-func (a *Assembler) start(n *node, r *record.Record, ms int64, single bool) *openEvent {
+func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
 	if n == nil || n.refs == 0 { // expire may have closed n's last event
 		n = a.newNode(r.Node)
 	}
@@ -299,26 +264,17 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64, single bool) *ope
 	} else {
 		o = &openEvent{}
 	}
-	*o = openEvent{key: key{n, ms, r.Serial}, ev: a.cfg.Pool.get(r), seq: a.stats.Records, done: single, single: single}
+	*o = openEvent{key: key{n, ms, r.Serial}, ev: a.cfg.Pool.get(r), seq: a.records}
 	o.bytes = eventCost + spilled(o.ev)
 	a.bytes += o.bytes
 	n.refs++
 	a.count++
 	a.peak = max(a.peak, a.count)
-	if !single {
-		a.open[o.key] = o
-	}
+	a.open[o.key] = o
 	o.prev, o.next = a.lru.prev, &a.lru
 	o.prev.next, a.lru.prev = o, o
-	a.heapOf(n).push(o)
+	heap.Push(&n.heap, o)
 	return o
-}
-
-func (a *Assembler) heapOf(n *node) *eventHeap {
-	if a.whole != nil {
-		return &a.whole.heap
-	}
-	return &n.heap
 }
 
 func (a *Assembler) newNode(name []byte) *node {
@@ -381,52 +337,20 @@ func (a *Assembler) moveToBack(o *openEvent) {
 // the record's own time counts, not the latest seen: after a clock was set back,
 // nothing would ever be in time.
 func (a *Assembler) expire(n *node, ms int64) {
-	var h *eventHeap
-	switch {
-	case a.whole != nil:
-		h = &a.whole.heap
-	case n != nil:
-		h = &n.heap
-	default:
+	if n == nil {
 		return
 	}
-	for len(*h) > 0 && (*h)[0].ms+a.timeoutMs <= ms {
-		o := (*h)[0]
-		a.countEnd(o, &a.stats.Late)
-		a.finish(o)
-	}
-}
-
-// release emits, in order, the complete events that nothing older holds up.
-func (a *Assembler) release() {
-	h := &a.whole.heap
-	for len(*h) > 0 && (*h)[0].done && (*h)[0] != a.last {
-		o := (*h)[0]
-		a.countEnd(o, &a.stats.Complete)
-		a.finish(o)
-	}
-}
-
-// countEnd counts o as complete, or else as n does.
-func (a *Assembler) countEnd(o *openEvent, n *uint64) {
-	switch {
-	case !o.done:
-		*n++
-	case o.single:
-		a.stats.Single++
-	default:
-		a.stats.Complete++
+	for h := &n.heap; len(*h) > 0 && (*h)[0].ms+a.timeoutMs <= ms; {
+		a.finish((*h)[0])
 	}
 }
 
 // finish closes o and emits it.
 func (a *Assembler) finish(o *openEvent) {
-	if !o.single {
-		delete(a.open, o.key)
-	}
+	delete(a.open, o.key)
 	a.count--
 	o.prev.next, o.next.prev = o.next, o.prev
-	a.heapOf(o.node).remove(o)
+	heap.Remove(&o.node.heap, o.heapIndex)
 	a.bytes -= o.bytes
 	if a.last == o {
 		a.last = nil
@@ -444,7 +368,7 @@ func (a *Assembler) finish(o *openEvent) {
 		// A map does not give back what it once needed.
 		a.open, a.nodes, a.peak = make(map[key]*openEvent), make(map[uint64]*node), 0
 	}
-	a.emit1(ev)
+	a.emit(ev)
 }
 
 // before orders events by time, then serial, then arrival.

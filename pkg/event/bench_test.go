@@ -54,22 +54,6 @@ func BenchmarkAdd(b *testing.B)         { benchAdd(b, 1) }
 func BenchmarkAdd50Hosts(b *testing.B)  { benchAdd(b, 50) }
 func BenchmarkAdd500Hosts(b *testing.B) { benchAdd(b, 500) }
 
-func BenchmarkScan(b *testing.B) {
-	for _, inOrder := range []bool{false, true} {
-		b.Run(fmt.Sprintf("InOrder=%v", inOrder), func(b *testing.B) {
-			log := bytes.Repeat(readLog(b, "kernel-raw.log"), 200)
-			b.SetBytes(int64(len(log)))
-			b.ReportAllocs()
-			for b.Loop() {
-				err := Scan(bytes.NewReader(log), ScanConfig{Config: Config{InOrder: inOrder}}, func(*Event) error { return nil })
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
 // TestAllocations: an event of up to six records is one allocation.
 func TestAllocations(t *testing.T) {
 	var records []record.Record

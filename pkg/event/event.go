@@ -15,15 +15,12 @@ type Event struct {
 	Ms      int64  // since 1970
 	Serial  uint64
 	Records []record.Record
-	Tags    []uint64 // what Add was given for each record
+	tags    []uint64 // what Add was given for each record
 	From    *Sender  // who sent them all; nil where that is not known. Shared: not to be changed
 	// Batch is that of a collector's store in which the event is, or will be when its
 	// table is stored; 0 where that is not known.
 	Batch uint64
 }
-
-// Time returns the event's time.
-func (e *Event) Time() time.Time { return time.UnixMilli(e.Ms) }
 
 // farFuture is how far a time may lie beyond its receipt, in ms.
 const farFuture = int64(24 * time.Hour / time.Millisecond)
@@ -48,27 +45,27 @@ const slabRecords = 6
 
 type slab struct {
 	Event
-	records [slabRecords]record.Record
-	tags    [slabRecords]uint64
+	recordRoom [slabRecords]record.Record
+	tagRoom    [slabRecords]uint64
 }
 
 func newEvent(r *record.Record) *Event {
 	s := &slab{Event: Event{Node: r.Node, Ms: r.Ms(), Serial: r.Serial}}
-	s.Records, s.Tags = s.records[:0], s.tags[:0]
+	s.Records, s.tags = s.recordRoom[:0], s.tagRoom[:0]
 	return &s.Event
 }
 
 type single struct {
 	Event
-	records [1]record.Record
-	tags    [1]uint64
+	recordRoom [1]record.Record
+	tagRoom    [1]uint64
 }
 
 // newSingle returns the event of one record that no other belongs to.
 func newSingle(r *record.Record, tag uint64) *Event {
 	s := &single{Event: Event{Node: r.Node, Ms: r.Ms(), Serial: r.Serial}}
-	s.records[0], s.tags[0] = *r, tag
-	s.Records, s.Tags = s.records[:], s.tags[:]
+	s.recordRoom[0], s.tagRoom[0] = *r, tag
+	s.Records, s.tags = s.recordRoom[:], s.tagRoom[:]
 	return &s.Event
 }
 

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,8 +73,6 @@ func TestCompletion(t *testing.T) {
 		{"PROCTITLE ends", Config{}, []string{"SYSCALL 1000 1", "PATH 1000 1", "PROCTITLE 1000 1"}, []string{"1:SYSCALL PATH PROCTITLE"}, nil},
 		{"EOE ends", Config{}, []string{"SYSCALL 1000 1", "EOE 1000 1"}, []string{"1:SYSCALL EOE"}, nil},
 		{"late EOE", Config{}, []string{"SYSCALL 1000 1", "PROCTITLE 1000 1", "EOE 1000 1"}, []string{"1:SYSCALL PROCTITLE", "1:EOE"}, nil},
-		{"late EOE in order", Config{InOrder: true}, []string{"SYSCALL 1000 1", "PROCTITLE 1000 1", "EOE 1000 1", "USER 1000 2"},
-			[]string{"1:SYSCALL PROCTITLE EOE", "2:USER"}, nil},
 		{"single types", Config{}, []string{"USER_LOGIN 1000 1", "LOGIN 1000 2", "KERNEL 1000 3", "ANOM_LOGIN_FAILURES 1000 4",
 			"MAC_CALIPSO_DEL 1000 5", "VIRT_CONTROL 1000 6", "DAEMON_END 1000 7"},
 			[]string{"1:USER_LOGIN", "2:LOGIN", "3:KERNEL", "4:ANOM_LOGIN_FAILURES", "5:MAC_CALIPSO_DEL", "6:VIRT_CONTROL", "7:DAEMON_END"}, nil},
@@ -89,14 +86,6 @@ func TestCompletion(t *testing.T) {
 			[]string{"1:SYSCALL USER_LOGIN PROCTITLE"}, nil},
 		{"no waiting for older ones", Config{}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PROCTITLE 1000 2", "USER 1000 3"},
 			[]string{"2:SYSCALL PROCTITLE", "3:USER"}, []string{"1:SYSCALL"}},
-		{"waiting in order", Config{InOrder: true}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PROCTITLE 1000 2", "USER 1000 3", "PROCTITLE 1000 1", "USER 1001 4"},
-			[]string{"1:SYSCALL PROCTITLE", "2:SYSCALL PROCTITLE", "3:USER", "4:USER"}, nil},
-		{"LOGIN is apart from its SYSCALL in order too", Config{InOrder: true},
-			[]string{"ANOM_ABEND 1000 1", "LOGIN 1000 2", "SYSCALL 1000 2", "PROCTITLE 1000 2", "PROCTITLE 1000 1", "SYSCALL 1000 3"},
-			[]string{"1:ANOM_ABEND PROCTITLE", "2:LOGIN", "2:SYSCALL PROCTITLE"}, []string{"3:SYSCALL"}},
-		{"a released LOGIN leaves its SYSCALL open", Config{InOrder: true},
-			[]string{"ANOM_ABEND 1000 1", "LOGIN 1000 2", "SYSCALL 1000 2", "PROCTITLE 1000 1", "USER 1000 3", "PATH 1000 2", "PROCTITLE 1000 2"},
-			[]string{"1:ANOM_ABEND PROCTITLE", "2:LOGIN"}, []string{"2:SYSCALL PATH PROCTITLE", "3:USER"}},
 		{"same serial, other time", Config{}, []string{"SYSCALL 1000 1", "SYSCALL 1001 1", "PROCTITLE 1000 1", "PROCTITLE 1001 1"},
 			[]string{"1:SYSCALL PROCTITLE", "1:SYSCALL PROCTITLE"}, nil},
 		{"same serial and time, other node", Config{}, []string{"SYSCALL 1000 1", "a SYSCALL 1000 1", "b SYSCALL 1000 1", "a PROCTITLE 1000 1", "PROCTITLE 1000 1", "b PROCTITLE 1000 1"},
@@ -150,9 +139,6 @@ func TestTick(t *testing.T) {
 	if want := []string{"b 2:SYSCALL", "1:SYSCALL PATH"}; !slices.Equal(out, want) {
 		t.Fatalf("after 3 s: %q, want %q", out, want)
 	}
-	if diff := cmp.Diff(Stats{Records: 3, Events: 2, Late: 2}, a.Stats()); diff != "" {
-		t.Error(diff)
-	}
 }
 
 func TestUnparsable(t *testing.T) {
@@ -166,14 +152,11 @@ func TestUnparsable(t *testing.T) {
 	if len(got) != 2 || a.Len() != 1 {
 		t.Fatalf("%d events, %d open", len(got), a.Len())
 	}
-	if ev := got[0]; ev.Ms != 0 || string(ev.Records[0].Raw) != "what is this" || !errors.Is(ev.Records[0].Err, record.ErrNoHeader) || ev.Tags[0] != 1 {
+	if ev := got[0]; ev.Ms != 0 || string(ev.Records[0].Raw) != "what is this" || !errors.Is(ev.Records[0].Err, record.ErrNoHeader) || ev.tags[0] != 1 {
 		t.Errorf("%+v", ev)
 	}
 	if ev := got[1]; ev.Ms != 1250 || ev.Serial != 0 || ev.Records[0].Type != tables.Path || !errors.Is(ev.Records[0].Err, record.ErrBadSerial) {
 		t.Errorf("%+v", ev)
-	}
-	if s := a.Stats(); s.Unparsable != 2 || s.Events != 2 || s.Records != 3 {
-		t.Errorf("%+v", s)
 	}
 }
 
@@ -184,7 +167,7 @@ func TestEventsKeepTheirMemory(t *testing.T) {
 	var want []string
 	a := NewAssembler(Config{MaxEvents: 4}, func(ev *Event) {
 		kept = append(kept, ev)
-		want = append(want, fmt.Sprint(short(ev), ev.Tags))
+		want = append(want, fmt.Sprint(short(ev), ev.tags))
 	})
 	for i := range 500 {
 		for _, typ := range []string{"SYSCALL", "CWD", "PATH", "PATH", "PATH", "PATH", "PATH", "PROCTITLE"}[i%5:] {
@@ -197,7 +180,7 @@ func TestEventsKeepTheirMemory(t *testing.T) {
 	}
 	a.Flush()
 	for i, ev := range kept {
-		if got := fmt.Sprint(short(ev), ev.Tags); got != want[i] {
+		if got := fmt.Sprint(short(ev), ev.tags); got != want[i] {
 			t.Fatalf("event %d was %s, now %s", i, want[i], got)
 		}
 	}
@@ -239,18 +222,30 @@ func TestStockGroups(t *testing.T) {
 				want = append(want, lines)
 			}
 		}
+		var events []*Event
+		a := NewAssembler(Config{}, func(ev *Event) { events = append(events, ev) })
+		for line := range bytes.Lines(readLog(t, name)) {
+			var r record.Record
+			if err := r.Parse(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
+				t.Fatal(err)
+			}
+			a.Add(&r, 0, time.Time{})
+		}
+		a.Flush()
+		slices.SortStableFunc(events, func(x, y *Event) int {
+			if c := x.Ms - y.Ms; c != 0 {
+				return int(c)
+			}
+			return int(x.Serial - y.Serial)
+		})
 		var got [][]string
-		err = Scan(bytes.NewReader(readLog(t, name)), ScanConfig{Config: Config{InOrder: true}}, func(ev *Event) error {
+		for _, ev := range events {
 			var lines []string
 			for i := range ev.Records {
 				raw, _, _ := strings.Cut(string(ev.Records[i].Raw), "\x1d")
 				lines = append(lines, strings.TrimRight(raw, " "))
 			}
 			got = append(got, lines)
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: (-stock +got)\n%s", name, diff)
@@ -261,103 +256,21 @@ func TestStockGroups(t *testing.T) {
 	}
 }
 
-func TestScan(t *testing.T) {
-	const log = "type=SYSCALL msg=audit(1.000:1): a=1\n" +
-		"\n" +
-		"type=USER msg=audit(1.000:2): a=1\r\n" +
-		"garbage\n" +
-		"LONG\n" +
-		"type=PROCTITLE msg=audit(1.000:1): a=1\n" +
-		"LONG\n" +
-		"type=PATH msg=audit(1.000:3): a=1"
-	text := strings.ReplaceAll(log, "LONG", strings.Repeat("x", 1000))
-	for _, reader := range []string{"whole", "byte by byte", "halves"} {
-		r := (interface {
-			Read([]byte) (int, error)
-		})(strings.NewReader(text))
-		switch reader {
-		case "byte by byte":
-			r = iotest.OneByteReader(r)
-		case "halves":
-			r = iotest.HalfReader(r)
-		}
-		var got, bad []string
-		err := Scan(r, ScanConfig{MaxLine: 100, BadLine: func(line uint64, err error) {
-			bad = append(bad, fmt.Sprint(line, " ", err))
-		}}, func(ev *Event) error {
-			got = append(got, fmt.Sprint(short(ev), ev.Tags))
-			return nil
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff([]string{"2:USER[3]", "0:[4]", "1:SYSCALL PROCTITLE[1 6]", "3:PATH[8]"}, got); diff != "" {
-			t.Errorf("%s: (-want +got)\n%s", reader, diff)
-		}
-		if diff := cmp.Diff([]string{"5 event: line too long", "7 event: line too long"}, bad); diff != "" {
-			t.Errorf("%s: (-want +got)\n%s", reader, diff)
-		}
-	}
-}
-
-func TestScanLongLines(t *testing.T) {
-	// A line of MaxLine bytes is taken, one more is not, across blocks too, and
-	// also when it is the last and has no newline.
-	pad := func(n int) string {
-		s := "type=USER msg=audit(1.000:1): "
-		return s + strings.Repeat("a", n-len(s))
-	}
-	for _, max := range []int{100, 100_000, 300_000} {
-		for _, end := range []string{"", "\n"} {
-			text := strings.Repeat(pad(max)+"\n"+pad(max+1)+"\n", 9) + pad(max) + "\n" + pad(3*max) + end
-			good, bad := 0, 0
-			err := Scan(strings.NewReader(text), ScanConfig{MaxLine: max, BadLine: func(uint64, error) { bad++ }}, func(ev *Event) error {
-				good++
-				if ev.Size() != max {
-					t.Errorf("a line of %d bytes", ev.Size())
-				}
-				return nil
-			})
-			if err != nil || good != 10 || bad != 10 {
-				t.Errorf("max %d: %d lines taken, %d not, %v", max, good, bad, err)
-			}
-		}
-	}
-}
-
-func TestScanErrors(t *testing.T) {
-	stop := errors.New("enough")
-	calls := 0
-	err := Scan(bytes.NewReader(readLog(t, "kernel-raw.log")), ScanConfig{}, func(*Event) error {
-		if calls++; calls == 3 {
-			return stop
-		}
-		return nil
-	})
-	if !errors.Is(err, stop) || calls != 3 {
-		t.Errorf("%v after %d calls", err, calls)
-	}
-	broken := errors.New("disk broken")
-	if err := Scan(iotest.ErrReader(broken), ScanConfig{}, func(*Event) error { return nil }); !errors.Is(err, broken) {
-		t.Errorf("%v", err)
-	}
-}
-
-// FuzzScan: whatever the bytes, no line is lost, none comes twice.
-func FuzzScan(f *testing.F) {
-	f.Add(readLog(f, "samples.log"), true)
-	f.Add(readLog(f, "kernel-raw.log")[:4000], false)
-	f.Add([]byte("\n\nnode=a type=EOE msg=audit(1.1:1):\n\x1d\n"), true)
-	f.Fuzz(func(t *testing.T, log []byte, inOrder bool) {
+// FuzzAssembler: whatever the bytes, no record is lost, none comes twice.
+func FuzzAssembler(f *testing.F) {
+	f.Add(readLog(f, "samples.log"))
+	f.Add(readLog(f, "kernel-raw.log")[:4000])
+	f.Add([]byte("\n\nnode=a type=EOE msg=audit(1.1:1):\n\x1d\n"))
+	f.Fuzz(func(t *testing.T, log []byte) {
 		lines := bytes.Split(log, []byte("\n"))
 		seen := map[uint64]bool{}
-		err := Scan(bytes.NewReader(log), ScanConfig{Config: Config{InOrder: inOrder, MaxEvents: 5}, MaxLine: 1 << 20}, func(ev *Event) error {
-			if len(ev.Records) == 0 || len(ev.Records) != len(ev.Tags) {
-				t.Fatalf("%d records, %d tags", len(ev.Records), len(ev.Tags))
+		a := NewAssembler(Config{MaxEvents: 5}, func(ev *Event) {
+			if len(ev.Records) == 0 || len(ev.Records) != len(ev.tags) {
+				t.Fatalf("%d records, %d tags", len(ev.Records), len(ev.tags))
 			}
-			for i, tag := range ev.Tags {
+			for i, tag := range ev.tags {
 				r := &ev.Records[i]
-				if seen[tag] || !bytes.Equal(lines[tag-1], r.Raw) {
+				if seen[tag] || !bytes.Equal(lines[tag], r.Raw) {
 					t.Fatalf("line %d came as %q, again: %v", tag, r.Raw, seen[tag])
 				}
 				seen[tag] = true
@@ -365,15 +278,15 @@ func FuzzScan(f *testing.F) {
 					t.Fatalf("%q is in the event %q %d %d", r.Raw, ev.Node, ev.Ms, ev.Serial)
 				}
 			}
-			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
 		for i, line := range lines {
-			if len(line) > 0 && !seen[uint64(i+1)] {
-				t.Fatalf("line %d is lost: %q", i+1, line)
-			}
+			var r record.Record
+			_ = r.Parse(line) // kept in r.Err: such a record is an event of its own
+			a.Add(&r, uint64(i), time.Time{})
+		}
+		a.Flush()
+		if len(seen) != len(lines) {
+			t.Fatalf("%d of %d lines came", len(seen), len(lines))
 		}
 	})
 }

@@ -36,7 +36,7 @@ func spilled(ev *Event) int {
 	if c := cap(ev.Records); c > slabRecords {
 		n += c * recordCost
 	}
-	if c := cap(ev.Tags); c > slabRecords {
+	if c := cap(ev.tags); c > slabRecords {
 		n += c * tagCost
 	}
 	return n
@@ -46,7 +46,7 @@ func spilled(ev *Event) int {
 func (a *Assembler) append(o *openEvent, r *record.Record, tag uint64) {
 	more := textCost(len(r.Raw)) - spilled(o.ev)
 	o.ev.Records = append(o.ev.Records, *r)
-	o.ev.Tags = append(o.ev.Tags, tag)
+	o.ev.tags = append(o.ev.tags, tag)
 	more += spilled(o.ev)
 	o.bytes += more
 	a.bytes += more
@@ -62,10 +62,10 @@ func (a *Assembler) Bytes() int { return a.bytes }
 func (a *Assembler) Own(from uint64) {
 	for o := a.lru.prev; o != &a.lru; o = o.prev {
 		ev := o.ev
-		if n := len(ev.Tags); n == 0 || ev.Tags[n-1] < from {
+		if n := len(ev.tags); n == 0 || ev.tags[n-1] < from {
 			return // what was touched before has older records only
 		}
-		for i := len(ev.Tags) - 1; i >= 0 && ev.Tags[i] >= from; i-- {
+		for i := len(ev.tags) - 1; i >= 0 && ev.tags[i] >= from; i-- {
 			r := &ev.Records[i]
 			node, received, raw := r.Node, r.Received, slices.Clone(r.Raw)
 			_ = r.Parse(raw)                  // it was parsed before

@@ -18,23 +18,21 @@ import (
 type model struct {
 	cfg   Config
 	open  []*modelEvent
-	last  *modelEvent
 	seq   int
 	out   []string
 	stats Stats
 }
 
 type modelEvent struct {
-	node         string // "-" without node=
-	ms           int64
-	serial       uint64
-	lines        []string
-	tags         []uint64
-	text, seq    int
-	room         Event // grows as an event does
-	opened       time.Time
-	touched      time.Time
-	done, single bool
+	node      string // "-" without node=
+	ms        int64
+	serial    uint64
+	lines     []string
+	tags      []uint64
+	text, seq int
+	room      Event // grows as an event does
+	opened    time.Time
+	touched   time.Time
 }
 
 func nodeName(b []byte) string {
@@ -44,20 +42,8 @@ func nodeName(b []byte) string {
 	return "=" + string(b)
 }
 
-func (m *model) finish(o *modelEvent, count *uint64) {
-	switch {
-	case o.single:
-		m.stats.Single++
-	case o.done:
-		m.stats.Complete++
-	default:
-		*count++
-	}
-	m.stats.Events++
+func (m *model) finish(o *modelEvent) {
 	m.open = slices.DeleteFunc(m.open, func(p *modelEvent) bool { return p == o })
-	if m.last == o {
-		m.last = nil
-	}
 	m.out = append(m.out, fmt.Sprint(o.node, o.ms, o.serial, o.lines, o.tags))
 }
 
@@ -85,38 +71,34 @@ func inTime(x, y *modelEvent) bool {
 // add; m.open is kept in order of last use.
 func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 	m.seq++
-	m.stats.Records++
 	one := &modelEvent{node: nodeName(r.Node), ms: r.Ms(), serial: r.Serial, text: textCost(len(r.Raw)), seq: m.seq, opened: now}
 	one.room = newEvent(r).withRecord()
 	one.lines, one.tags = []string{string(r.Raw)}, []uint64{tag}
 	if r.Err != nil {
-		m.stats.Events++
-		m.stats.Unparsable++
 		m.out = append(m.out, fmt.Sprint(one.node, one.ms, one.serial, one.lines, one.tags))
 		return
 	}
 	same := func(o *modelEvent) bool {
-		return o.node == one.node && o.ms == one.ms && o.serial == one.serial && !o.single
+		return o.node == one.node && o.ms == one.ms && o.serial == one.serial
 	}
 	if o := m.least(inTime, same); o != nil && m.cfg.MaxAge > 0 && now.Sub(o.opened) >= m.cfg.MaxAge {
-		m.finish(o, &m.stats.Aged)
+		m.stats.Aged++
+		m.finish(o)
 	}
 	for {
 		late := m.least(inTime, func(o *modelEvent) bool {
-			return (m.cfg.InOrder || o.node == one.node) && o.ms+m.cfg.Timeout.Milliseconds() <= one.ms
+			return o.node == one.node && o.ms+m.cfg.Timeout.Milliseconds() <= one.ms
 		})
 		if late == nil {
 			break
 		}
-		m.finish(late, &m.stats.Late)
+		m.finish(late)
 	}
 	o := m.least(inTime, same)
 	if o == nil {
 		o = one
-		o.single = IsSingle(r.Type)
-		o.done = o.single
-		if o.single && (!m.cfg.InOrder || len(m.open) == 0) {
-			m.finish(o, nil)
+		if IsSingle(r.Type) {
+			m.finish(o)
 			return
 		}
 	} else {
@@ -124,36 +106,24 @@ func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 		o.lines, o.tags, o.text, o.room = append(o.lines, one.lines[0]), append(o.tags, tag), o.text+one.text, o.room.withRecord()
 	}
 	m.open = append(m.open, o)
-	m.last, o.touched = o, now
-	if o.single {
-		m.last = nil
-	}
+	o.touched = now
 	if isLast(r.Type) {
-		o.done = true
-		if !m.cfg.InOrder {
-			m.finish(o, nil)
-			return
-		}
-	}
-	for m.cfg.InOrder {
-		first := m.least(inTime, func(*modelEvent) bool { return true })
-		if first == nil || !first.done || first == m.last {
-			break
-		}
-		m.finish(first, nil)
+		m.finish(o)
+		return
 	}
 	for len(m.open) > m.cfg.MaxEvents || m.bytes() > m.cfg.MaxBytes {
-		why := &m.stats.Oversize
 		if len(m.open) > m.cfg.MaxEvents {
-			why = &m.stats.Evicted
+			m.stats.Evicted++
+		} else {
+			m.stats.Oversize++
 		}
-		m.finish(m.open[0], why)
+		m.finish(m.open[0])
 	}
 }
 
 // withRecord is an event after one more record.
 func (e Event) withRecord() Event {
-	e.Records, e.Tags = append(e.Records, record.Record{}), append(e.Tags, 0)
+	e.Records, e.tags = append(e.Records, record.Record{}), append(e.tags, 0)
 	return e
 }
 
@@ -172,13 +142,13 @@ func (m *model) bytes() (n int) {
 
 func (m *model) tick(now time.Time) {
 	for len(m.open) > 0 && now.Sub(m.open[0].touched) >= m.cfg.Timeout {
-		m.finish(m.open[0], &m.stats.Late)
+		m.finish(m.open[0])
 	}
 }
 
 func (m *model) flush() {
 	for len(m.open) > 0 {
-		m.finish(m.least(inTime, func(*modelEvent) bool { return true }), &m.stats.Flushed)
+		m.finish(m.least(inTime, func(*modelEvent) bool { return true }))
 	}
 }
 
@@ -208,7 +178,6 @@ func TestModel(t *testing.T) {
 			MaxEvents: rapid.SampledFrom([]int{1, 3, 100}).Draw(t, "max events"),
 			MaxBytes:  rapid.SampledFrom([]int{2000, 6000, 1 << 20}).Draw(t, "max bytes"),
 			MaxAge:    rapid.SampledFrom([]time.Duration{0, 0, 1500 * time.Millisecond}).Draw(t, "max age"),
-			InOrder:   rapid.Bool().Draw(t, "in order"),
 		}
 		m := &model{cfg: cfg}
 		var out []string
@@ -217,7 +186,7 @@ func TestModel(t *testing.T) {
 			for i := range ev.Records {
 				lines = append(lines, string(ev.Records[i].Raw))
 			}
-			out = append(out, fmt.Sprint(nodeName(ev.Node), ev.Ms, ev.Serial, lines, ev.Tags))
+			out = append(out, fmt.Sprint(nodeName(ev.Node), ev.Ms, ev.Serial, lines, ev.tags))
 		})
 		now := time.Unix(1000, 0)
 		var last []byte

@@ -4,7 +4,7 @@ import "github.com/auditfleet/auditfleet/pkg/record"
 
 // Pool keeps events that are no longer needed for Assemblers to use again. It is
 // for one goroutine, that of all the Assemblers that share it. What an event's
-// records point to is not the Pool's: only Event, Records and Tags are used again.
+// records point to is not the Pool's: only Event, Records and tags are used again.
 type Pool struct {
 	free []*Event
 }
@@ -19,7 +19,7 @@ func (p *Pool) Put(ev *Event) {
 		return
 	}
 	clear(ev.Records) // let go of the bytes
-	*ev = Event{Records: ev.Records[:0], Tags: ev.Tags[:0]}
+	*ev = Event{Records: ev.Records[:0], tags: ev.tags[:0]}
 	p.free = append(p.free, ev)
 }
 
@@ -41,6 +41,6 @@ func (p *Pool) single(r *record.Record, tag uint64) *Event {
 		return newSingle(r, tag)
 	}
 	ev := p.get(r)
-	ev.Records, ev.Tags = append(ev.Records, *r), append(ev.Tags, tag)
+	ev.Records, ev.tags = append(ev.Records, *r), append(ev.tags, tag)
 	return ev
 }

@@ -11,8 +11,7 @@ import (
 
 // Config is what interpreting depends on besides the record.
 type Config struct {
-	Names  Names  // nil: ids stay numbers
-	Arch   uint32 // AUDIT_ARCH_* of records that do not say; 0 is this machine's
+	Names  Names // nil: ids stay numbers
 	Escape Escape
 }
 
@@ -21,7 +20,7 @@ type Interpreter struct {
 	names   Names
 	refresh func() // looks for changed accounts, nil when there is none
 	escape  Escape
-	machine uint32
+	machine uint32 // AUDIT_ARCH_* of records that do not say
 	bodies  uint
 	path    []byte // scratch of AppendPath
 }
@@ -32,10 +31,7 @@ const refreshEvery = 256
 
 // New returns an Interpreter.
 func New(cfg Config) *Interpreter {
-	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: cfg.Arch}
-	if in.machine == 0 {
-		in.machine = thisMachine()
-	}
+	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: thisMachine()}
 	if r, ok := cfg.Names.(interface{ Refresh() }); ok {
 		in.refresh = r.Refresh
 	}

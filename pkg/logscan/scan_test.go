@@ -101,7 +101,7 @@ func TestScanQuery(t *testing.T) {
 		func(text []byte) error { got = append(got, text...); return nil })
 	var want []byte
 	for _, ev := range eventtest.Read(t, path) {
-		if q.Match(ev) {
+		if query.NewMatcher(q).Match(ev) {
 			for i := range ev.Records {
 				want = append(append(want, ev.Records[i].Raw...), '\n')
 			}

@@ -1,8 +1,6 @@
 package output
 
 import (
-	"fmt"
-
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 )
 
@@ -25,12 +23,7 @@ var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "jso
 func FormatNames() []string { return formatNames[:] }
 
 // String is the format's name as --format takes it.
-func (f Format) String() string {
-	if int(f) < len(formatNames) {
-		return formatNames[f]
-	}
-	return fmt.Sprintf("format-%d", uint8(f))
-}
+func (f Format) String() string { return formatNames[f] }
 
 // Config is how events are written. The zero value is the stock tool's default.
 type Config struct {

@@ -43,10 +43,7 @@ func TestJSONExample(t *testing.T) {
 	if len(events) != 1 {
 		t.Fatalf("%d events", len(events))
 	}
-	f, err := NewFormatter(&Config{Format: FormatJSON, Words: true, Names: rootOnly{}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	f := NewFormatter(&Config{Format: FormatJSON, Words: true, Names: rootOnly{}}, nil)
 	var got, want any
 	decode := func(text string, to *any) {
 		d := json.NewDecoder(strings.NewReader(text))
@@ -196,10 +193,7 @@ func TestJSONHoldsAll(t *testing.T) {
 func TestJSONNoAllocs(t *testing.T) {
 	events := eventtest.Read(t, "../search/testdata/kernel-raw.log")
 	for _, format := range []Format{FormatJSON, FormatCSV, FormatText, FormatInterpret} {
-		f, err := NewFormatter(&Config{Format: format, Words: true}, time.UTC)
-		if err != nil {
-			t.Fatal(err)
-		}
+		f := NewFormatter(&Config{Format: format, Words: true}, time.UTC)
 		var text []byte
 		run := func() {
 			for _, ev := range events {
@@ -239,10 +233,7 @@ func BenchmarkFormats(b *testing.B) {
 		b.Run(format.String(), func(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
-			f, err := NewFormatter(&Config{Format: format}, time.UTC)
-			if err != nil {
-				b.Fatal(err)
-			}
+			f := NewFormatter(&Config{Format: format}, time.UTC)
 			var text []byte
 			for b.Loop() {
 				for _, ev := range events {

@@ -17,10 +17,7 @@ func TestInterpretDates(t *testing.T) {
 	} {
 		zone := time.FixedZone("CET", 3600)
 		var out bytes.Buffer
-		w, err := NewWriter(&out, &Config{Format: FormatInterpret, Locale: c.locale}, zone)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := NewWriter(&out, &Config{Format: FormatInterpret, Locale: c.locale}, zone)
 		for _, ev := range eventtest.Parse([]byte(log)) {
 			if err := w.Event(ev); err != nil {
 				t.Fatal(err)
@@ -41,10 +38,7 @@ func FuzzInterpretWriter(f *testing.F) {
 	f.Add([]byte("type=DAEMON_START msg=audit(1.002:3): op=start auid=?\nnonsense\ntype=X msg=audit(9999999999.999:9):y=\n"))
 	f.Fuzz(func(t *testing.T, log []byte) {
 		var out bytes.Buffer
-		w, err := NewWriter(&out, &Config{Format: FormatInterpret}, time.UTC)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w := NewWriter(&out, &Config{Format: FormatInterpret}, time.UTC)
 		events := 0
 		for _, ev := range eventtest.Parse(log) {
 			if err := w.Event(ev); err != nil {

@@ -2,7 +2,6 @@ package output
 
 import (
 	"bufio"
-	"fmt"
 	"io"
 	"time"
 
@@ -20,13 +19,6 @@ type Writer interface {
 	Close() error
 }
 
-// FormatError is returned for a format that there is none of.
-type FormatError struct{ Format Format }
-
-func (e *FormatError) Error() string {
-	return fmt.Sprintf("output format %s is none", e.Format)
-}
-
 // A Formatter turns found events into text. It is for one goroutine: parallel
 // searches make one a worker.
 type Formatter interface {
@@ -37,39 +29,33 @@ type Formatter interface {
 }
 
 // NewFormatter returns the Formatter of o's format, with times in loc (nil is
-// time.Local). The error is a *FormatError.
-func NewFormatter(o *Config, loc *time.Location) (Formatter, error) {
+// time.Local).
+func NewFormatter(o *Config, loc *time.Location) Formatter {
 	if loc == nil {
 		loc = time.Local
 	}
 	switch o.Format {
 	case FormatRaw:
-		return rawFormat{}, nil
-	case FormatDefault:
-		return decorate(o, &defaultFormat{loc: loc, escape: o.Escape}), nil
+		return rawFormat{}
 	case FormatInterpret:
-		return decorate(o, newInterpretFormat(o, loc)), nil
+		return decorate(o, newInterpretFormat(o, loc))
 	case FormatCSV:
 		if o.CSVSafe {
-			return &csvSafe{Formatter: newCSVFormat(o, loc)}, nil
+			return &csvSafe{Formatter: newCSVFormat(o, loc)}
 		}
-		return newCSVFormat(o, loc), nil
+		return newCSVFormat(o, loc)
 	case FormatText:
-		return newTextFormat(o, loc), nil
+		return newTextFormat(o, loc)
 	case FormatJSON:
-		return newJSONFormat(o), nil
+		return newJSONFormat(o)
+	default:
+		return decorate(o, &defaultFormat{loc: loc, escape: o.Escape})
 	}
-	return nil, &FormatError{o.Format}
 }
 
-// NewWriter returns a Writer of o's format, with times in loc (nil is
-// time.Local). The error is a *FormatError.
-func NewWriter(out io.Writer, o *Config, loc *time.Location) (Writer, error) {
-	f, err := NewFormatter(o, loc)
-	if err != nil {
-		return nil, err
-	}
-	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: f}, nil
+// NewWriter returns a Writer of o's format, with times in loc (nil is time.Local).
+func NewWriter(out io.Writer, o *Config, loc *time.Location) Writer {
+	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: NewFormatter(o, loc)}
 }
 
 type formatWriter struct {

@@ -74,7 +74,7 @@ func FuzzExtract(f *testing.F) {
 			x.Extract(ev, func(field Field, v []byte) {
 				// What the index holds must be found by its own words.
 				q := &Query{Terms: []Term{{Fields: []Field{field}, Text: string(v)}}}
-				if field != FieldType && !q.Match(ev) {
+				if field != FieldType && !NewMatcher(q).Match(ev) {
 					t.Errorf("%s %q is not found in %q", field, v, ev.Records[0].Raw)
 				}
 			})

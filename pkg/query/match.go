@@ -132,10 +132,6 @@ func (l *literal) in(ev *event.Event) bool {
 	return false
 }
 
-// Match says whether ev is what q asks for. It is for single events; a scan
-// makes one Matcher instead.
-func (q *Query) Match(ev *event.Event) bool { return NewMatcher(q).Match(ev) }
-
 // Match says whether ev is what the query asks for.
 func (m *Matcher) Match(ev *event.Event) bool {
 	q := m.q

@@ -128,6 +128,3 @@ func (vs *Values) Each(fn func(v string, n int64)) {
 		}
 	}
 }
-
-// Len is about how many values there are.
-func (vs *Values) Len() int { return len(vs.list) }

@@ -43,8 +43,8 @@ var formatNames = [...]string{"table", "csv", "json"}
 // nodeField is the name of the machine among the fields.
 const nodeField = "node"
 
-// FieldNames lists what --by takes.
-func FieldNames() []string {
+// fieldNames lists what --by takes.
+func fieldNames() []string {
 	names := []string{nodeField}
 	for f := range query.Field(query.NumFields) {
 		names = append(names, f.String())
@@ -79,7 +79,7 @@ func (p *parser) own(name string) error {
 		for field := range strings.SplitSeq(v, ",") {
 			by, ok := byName(field)
 			if !ok {
-				return usagef("--by %s: there is no field %q; the fields are %s", v, field, strings.Join(FieldNames(), ", "))
+				return usagef("--by %s: there is no field %q; the fields are %s", v, field, strings.Join(fieldNames(), ", "))
 			}
 			g.By = append(g.By, by)
 		}

@@ -85,7 +85,7 @@ func entries() (all []entry) {
 	return all
 }
 
-func fieldWords([]string, string) []string { return FieldNames() }
+func fieldWords([]string, string) []string { return fieldNames() }
 
 func (p *parser) interpret(name string) error {
 	p.o.Interpret = true

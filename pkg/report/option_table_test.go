@@ -41,7 +41,7 @@ func TestTableIsWhatIsParsed(t *testing.T) {
 			t.Errorf("the help names %q, which is no option", name)
 		}
 	}
-	for _, f := range FieldNames() {
+	for _, f := range fieldNames() {
 		if !strings.Contains(Usage, f) {
 			t.Errorf("the help has no field %s", f)
 		}

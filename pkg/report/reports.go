@@ -1,8 +1,6 @@
 package report
 
 import (
-	"strings"
-
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -238,15 +236,6 @@ func (s spec) noWord() spec {
 // the failed ones are.
 func isAuth(f *facts) bool {
 	return f.has(tables.UserAuth, tables.UserAuth) || f.outcome == failed
-}
-
-// String is the report's option.
-func (k Kind) String() string {
-	if k < numKinds && len(reports[k].names) > 0 {
-		names := reports[k].names
-		return strings.TrimLeft(names[len(names)-1], "-")
-	}
-	return map[Kind]string{Overview: "summary"}[k]
 }
 
 // about says whether an event has a record of one of the types.

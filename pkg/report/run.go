@@ -212,9 +212,9 @@ type Scan func(ctx context.Context, q *query.Query, fn func(*event.Event) error)
 // flushEvery is how many events a report is written behind.
 const flushEvery = 256
 
-// Run writes the report that o asks for, of the events of scan, with times in loc,
+// run writes the report that o asks for, of the events of scan, with times in loc,
 // and returns the exit code: 1 for a list without lines, as aureport.
-func Run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.Writer) (int, error) {
+func run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.Writer) (int, error) {
 	w := newWriter(out, o, loc)
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())

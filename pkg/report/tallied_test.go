@@ -203,7 +203,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 		return sum, nil
 	}
 	var want, got bytes.Buffer
-	wantCode, wantErr := Run(context.Background(), o, time.UTC, sorted(scan), &want)
+	wantCode, wantErr := run(context.Background(), o, time.UTC, sorted(scan), &want)
 	gotCode, gotErr := RunTally(context.Background(), o, time.UTC, tally, sorted(scan), &got)
 	if wantCode != gotCode || fmt.Sprint(wantErr) != fmt.Sprint(gotErr) {
 		return counted, fmt.Sprintf("exit %d (%v) or %d (%v)", wantCode, wantErr, gotCode, gotErr)

@@ -104,7 +104,7 @@ func (o *Options) tallied() (fields []query.Field) {
 func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, scan Scan, out io.Writer) (int, error) {
 	fields := o.tallied()
 	if len(fields) == 0 {
-		return Run(ctx, o, loc, scan, out)
+		return run(ctx, o, loc, scan, out)
 	}
 	w := newWriter(out, o, loc)
 	p := w.printer()
@@ -119,7 +119,7 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 		if cause := context.Cause(ctx); cause != nil {
 			return 1, cause
 		}
-		return Run(ctx, o, loc, scan, out)
+		return run(ctx, o, loc, scan, out)
 	}
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())

@@ -137,10 +137,7 @@ func findNew(t *testing.T, o *Options, f query.Batched) ([]string, error) {
 	t.Helper()
 	o.Format = output.FormatRaw
 	var out bytes.Buffer
-	w, err := output.NewWriter(&out, &o.Config, time.UTC)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := output.NewWriter(&out, &o.Config, time.UTC)
 	n, err := FindNew(context.Background(), o, f, w)
 	lines := slices.Collect(strings.Lines(out.String()))
 	if int(n) != len(lines) {

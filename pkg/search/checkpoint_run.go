@@ -68,10 +68,7 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 		return 0, err
 	}
 	defer logs.Close()
-	w, err := output.NewWriter(stdio.Out, &o.Config, loc)
-	if err != nil {
-		return 0, err
-	}
+	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	r := &resume{o: o, match: query.NewMatcher(&o.Query), w: w, from: from, file: len(paths) - 1}
 	cfg := logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio)}
 	err = closeWriter(w, logs.ReadComplete(ctx, cfg, r.event))

@@ -204,10 +204,7 @@ func TestCheckpointOutputFails(t *testing.T) {
 	f := newStoreModel()
 	f.add("a", storyStart, storyStart, 1)
 	o := &Options{Checkpoint: ck, Config: output.Config{Format: output.FormatRaw}}
-	w, err := output.NewWriter(fullWriter{}, &o.Config, time.UTC)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := output.NewWriter(fullWriter{}, &o.Config, time.UTC)
 	if _, err := FindNew(context.Background(), o, f, w); !errors.Is(err, errFull) {
 		t.Errorf("%v", err)
 	}

@@ -41,7 +41,7 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 		return 1
 	}
 	defer logs.Close()
-	found, err := RunLogs(ctx, o, loc, logs, o.skipped(stdio), stdio.Out)
+	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio), stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return 1
@@ -77,11 +77,7 @@ func (o *Options) Exit(found int, stderr io.Writer) int {
 // runOwn is RunFiles for what the stock tool cannot do.
 func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
 	src := &logscan.Source{Input: o.input(logFile, stdio), Again: o.Around > 0 || o.Tree, EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio)}
-	w, err := output.NewWriter(stdio.Out, &o.Config, loc)
-	if err != nil {
-		fmt.Fprintln(stdio.Err, err)
-		return 1
-	}
+	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	found, err := Find(ctx, o, src, w, stdio.Out, func(text string) { fmt.Fprintln(stdio.Err, text) })
 	if err = errors.Join(err, w.Close(), src.Close()); err != nil {
 		fmt.Fprintln(stdio.Err, err)

@@ -11,8 +11,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// ErrNotLive is returned for --follow where nothing is to come.
-var ErrNotLive = errors.New("--follow needs a running collector, or a log file")
+// errNotLive is returned for --follow where nothing is to come.
+var errNotLive = errors.New("--follow needs a running collector, or a log file")
 
 // Find searches src for what o asks and writes it to w, or, where o asks for
 // something else than events, as text to out. It returns how many events were
@@ -22,7 +22,7 @@ func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, ou
 	case o.Follow:
 		live, ok := src.(query.Live)
 		if !ok {
-			return 0, ErrNotLive
+			return 0, errNotLive
 		}
 		return follow(ctx, o, live, w, warn)
 	case o.Tree:

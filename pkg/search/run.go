@@ -21,66 +21,52 @@ func closeWriter(w output.Writer, err error) error {
 	return err
 }
 
-// RunLogs writes the events of logs that o's query finds to out, in o's format with
+// runLogs writes the events of logs that o's query finds to out, in o's format with
 // times in loc, and returns how many it found. All cores read, match and format. It
 // stops at the first one for --just-one, and when ctx is done.
-func RunLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
-	p, err := NewPrinter(o, loc, out)
-	if err != nil {
-		return 0, err
-	}
+func runLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
+	p := newPrinter(o, loc, out)
 	cfg := logscan.Config{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped}
-	err = logscan.Scan(ctx, logs, cfg, p.Worker, p.Deliver)
-	return p.Found(), err
+	err = logscan.Scan(ctx, logs, cfg, p.worker, p.deliver)
+	return p.found, err
 }
 
-// Printer writes what a scan finds: its workers format events, Deliver writes
-// them. It stops the scan after Options.Own.Limit events, or one for --just-one.
-type Printer struct {
+// printer writes what a scan finds: its workers format events, deliver writes
+// them. It stops the scan after Options.Limit events.
+type printer struct {
 	o     *Options
 	loc   *time.Location
 	out   io.Writer
 	head  []byte
 	most  int // 0 is all
 	found int
-	pages sync.Pool // of *Page
+	pages sync.Pool // of *page
 }
 
-// Page is some events as text.
-type Page struct {
+// page is some events as text.
+type page struct {
 	text []byte
 	ends []int // of each event
 }
 
-// NewPrinter returns a Printer to out in o's format, with times in loc (nil is
-// time.Local). The error is a *FormatError.
-func NewPrinter(o *Options, loc *time.Location, out io.Writer) (*Printer, error) {
-	f, err := output.NewFormatter(&o.Config, loc)
-	if err != nil {
-		return nil, err
-	}
-	p := &Printer{o: o, loc: loc, out: out, head: f.Head(nil), most: int(min(o.Own.Limit, 1<<62))}
-	if o.JustOne {
-		p.most = 1
-	}
-	p.pages.New = func() any { return &Page{} }
-	return p, nil
+// newPrinter returns a printer to out in o's format, with times in loc (nil is
+// time.Local).
+func newPrinter(o *Options, loc *time.Location, out io.Writer) *printer {
+	p := &printer{o: o, loc: loc, out: out, head: output.NewFormatter(&o.Config, loc).Head(nil), most: int(min(o.Limit, 1<<62))}
+	p.pages.New = func() any { return &page{} }
+	return p
 }
 
-// Worker is logscan.Scan's newWorker.
-func (p *Printer) Worker() (logscan.Worker[*Page], error) {
-	f, err := output.NewFormatter(&p.o.Config, p.loc)
-	if err != nil {
-		return nil, err
-	}
-	return &pageWorker{p: p, format: f, page: p.pages.Get().(*Page)}, nil
+// worker is logscan.Scan's newWorker.
+func (p *printer) worker() (logscan.Worker[*page], error) {
+	return &pageWorker{p: p, format: output.NewFormatter(&p.o.Config, p.loc), page: p.pages.Get().(*page)}, nil
 }
 
 // pageWorker formats events.
 type pageWorker struct {
-	p      *Printer
+	p      *printer
 	format output.Formatter
-	page   *Page
+	page   *page
 }
 
 func (w *pageWorker) Event(ev *event.Event) error {
@@ -92,14 +78,14 @@ func (w *pageWorker) Event(ev *event.Event) error {
 	return nil
 }
 
-func (w *pageWorker) Flush() (*Page, error) {
-	page := w.page
-	w.page = w.p.pages.Get().(*Page)
-	return page, nil
+func (w *pageWorker) Flush() (*page, error) {
+	full := w.page
+	w.page = w.p.pages.Get().(*page)
+	return full, nil
 }
 
-// Deliver writes a page.
-func (p *Printer) Deliver(page *Page) error {
+// deliver writes a page.
+func (p *printer) deliver(page *page) error {
 	n, text := len(page.ends), page.text
 	if n == 0 {
 		p.pages.Put(page)
@@ -126,9 +112,6 @@ func (p *Printer) Deliver(page *Page) error {
 	}
 	return nil
 }
-
-// Found is how many events were written.
-func (p *Printer) Found() int { return p.found }
 
 // warnTo returns an Options.Warn that writes lines to w.
 func warnTo(w io.Writer) func(string) {

@@ -28,10 +28,7 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 
 // findNew writes what is new since the last time and counts it.
 func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
-	w, err := output.NewWriter(out, &o.Config, time.Local)
-	if err != nil {
-		return 0, err
-	}
+	w := output.NewWriter(out, &o.Config, time.Local)
 	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
 	if err != nil {
 		return 0, err

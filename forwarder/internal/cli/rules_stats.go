@@ -2,11 +2,10 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -44,9 +43,9 @@ func newRuleStatsCommand(r *ruleFiles, std Stdio) *cobra.Command {
 	s := &ruleStats{ruleFiles: r}
 	cmd := &cobra.Command{
 		Use: "stats", Short: "Show which rules cause how many events", Long: statsHelp, Args: usageArgs(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return coded(s.run()) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return coded(s.run(cmd.Context())) },
 	}
-	cmd.Flags().StringVar(&s.log, "log", logscan.DefaultLog, "log to read, with its rotated files (FILE.1, FILE.2 …)")
+	cmd.Flags().StringVar(&s.log, "log", logscan.DefaultLog, "log to read, with its rotated files")
 	cmd.Flags().DurationVar(&s.since, "since", 24*time.Hour, "how far to look back")
 	cmd.Flags().IntVar(&s.top, "top", 20, "how many keys to show, 0: all")
 	cmd.Flags().StringVar(&s.format, "format", "text", "text or json")
@@ -94,23 +93,20 @@ func (c counter) most() (value string, n uint64) {
 	return value, n
 }
 
-func (s *ruleStats) run() int {
+func (s *ruleStats) run(ctx context.Context) int {
 	if s.format != "text" && s.format != "json" {
 		fmt.Fprintf(s.err, "--format %s: text and json are known\n", s.format)
 		return exitUsage
 	}
 	from := s.now().Add(-s.since)
 	keys := map[string]*keyStats{}
-	files, err := logFiles(s.log, from)
+	files, err := since(s.log, from)
+	if err == nil {
+		err = s.scan(ctx, files, from.UnixMilli(), keys)
+	}
 	if err != nil {
 		fmt.Fprintln(s.err, err)
 		return 1
-	}
-	for _, path := range files {
-		if err := s.scan(path, from.UnixMilli(), keys); err != nil {
-			fmt.Fprintf(s.err, "%s: %v\n", path, err)
-			return 1
-		}
 	}
 	list := s.finish(keys)
 	if s.format == "json" {
@@ -127,43 +123,43 @@ func (s *ruleStats) run() int {
 	return 0
 }
 
-// logFiles lists the log's files, the oldest first, that were written to since.
-func logFiles(path string, since time.Time) ([]string, error) {
+// since lists the log's files, the oldest first, that were written to after a time.
+func since(path string, at time.Time) ([]string, error) {
 	if _, err := os.Stat(path); err != nil {
 		return nil, err
 	}
-	files := []string{path}
-	for i := 1; ; i++ {
-		name := fmt.Sprintf("%s.%d", path, i)
-		info, err := os.Stat(name)
-		if errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		if info.ModTime().Before(since) {
-			break // and those rotated before it are older
-		}
-		files = append(files, name)
-	}
-	slices.Reverse(files)
-	return files, nil
+	logs := logscan.Input{LogFile: path}
+	files, err := logs.Files()
+	return slices.DeleteFunc(files, func(file string) bool {
+		info, err := os.Stat(file)
+		return err == nil && info.ModTime().Before(at) && file != path
+	}), err
 }
 
-func (s *ruleStats) scan(path string, fromMs int64, keys map[string]*keyStats) error {
-	f, err := os.Open(path)
+// counting counts the events of one goroutine.
+type counting struct {
+	x    query.Extractor
+	keys map[string]*keyStats
+}
+
+// Event implements logscan.Worker.
+func (c *counting) Event(ev *event.Event) error {
+	countEvent(&c.x, ev, c.keys)
+	return nil
+}
+
+// Flush implements logscan.Worker.
+func (c *counting) Flush() (none struct{}, _ error) { return none, nil }
+
+// scan counts the events of some logs that continue each other.
+func (s *ruleStats) scan(ctx context.Context, files []string, fromMs int64, keys map[string]*keyStats) error {
+	logs, err := new(logscan.Input).OpenFiles(files)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	var x query.Extractor
-	return event.Scan(f, event.ScanConfig{}, func(ev *event.Event) error {
-		if ev.Ms >= fromMs {
-			countEvent(&x, ev, keys)
-		}
-		return nil
-	})
+	defer logs.Close()
+	cfg := logscan.Config{Query: &query.Query{StartMs: fromMs}, Workers: 1}
+	return logscan.Scan(ctx, logs, cfg, func() (logscan.Worker[struct{}], error) { return &counting{keys: keys}, nil }, nil)
 }
 
 func countEvent(x *query.Extractor, ev *event.Event, keys map[string]*keyStats) {

@@ -411,7 +411,7 @@ func TestRuleStats(t *testing.T) {
 	}
 	writeFile(t, log, text)
 	s := &ruleStats{ruleFiles: b.ruleFiles, log: log, since: 24 * time.Hour, top: 20, format: "text"}
-	code := s.run()
+	code := s.run(t.Context())
 	out, errOut := b.said()
 	out = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`).ReplaceAllString(out, "DATE")
 	want := `  events  share  per hour  bytes  last    key
@@ -435,14 +435,14 @@ most: files (75% openat, 75% by /bin/cat)
 		t.Error(diff, code, errOut)
 	}
 	s.since, s.format, s.top = 72*time.Hour, "json", 1
-	if code := s.run(); code != 0 {
+	if code := s.run(t.Context()); code != 0 {
 		t.Error(code)
 	}
 	if out, _ := b.said(); !strings.Contains(out, `"key":"files","events":5,`) || strings.Count(out, "\n") != 1 {
 		t.Error(out)
 	}
 	s.log = filepath.Join(b.etc, "absent")
-	if code := s.run(); code != 1 {
+	if code := s.run(t.Context()); code != 1 {
 		t.Error(code)
 	}
 }

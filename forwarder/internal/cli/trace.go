@@ -154,11 +154,7 @@ func (t *tracer) run(ctx context.Context, args []string) int {
 	}
 	var summary trace.Summary
 	if t.show || t.summary {
-		show, err := t.writer()
-		if err != nil {
-			fmt.Fprintln(t.err, err)
-			return 1
-		}
+		show := t.writer()
 		cfg.Enabled = t.switchedOn
 		cfg.Events = func(ev *event.Event) {
 			if t.summary {
@@ -200,19 +196,11 @@ func (t *tracer) find(name string) (string, bool) {
 }
 
 // writer returns what prints an event at once.
-func (t *tracer) writer() (func(*event.Event), error) {
-	o := &output.Config{Format: output.FormatInterpret, LineBuffered: true}
-	w, err := output.NewWriter(t.out, o, time.Local)
-	if unknown := (*output.FormatError)(nil); errors.As(err, &unknown) {
-		o.Format = output.FormatDefault
-		w, err = output.NewWriter(t.out, o, time.Local)
-	}
-	if err != nil {
-		return nil, err
-	}
+func (t *tracer) writer() func(*event.Event) {
+	w := output.NewWriter(t.out, &output.Config{Format: output.FormatInterpret, LineBuffered: true}, time.Local)
 	return func(ev *event.Event) {
 		_ = w.Event(ev) // where the output is gone the program is traced to its end all the same
-	}, nil
+	}
 }
 
 func (t *tracer) failed(err error) int {

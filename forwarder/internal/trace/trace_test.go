@@ -24,6 +24,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
@@ -376,11 +377,8 @@ type=PROCTITLE msg=audit(1.000:5): proctitle="cat"
 type=LOGIN msg=audit(1.000:6): pid=10 uid=0 old-auid=0 auid=0 tty=(none) old-ses=1 ses=3 res=1
 `
 	var s Summary
-	if err := event.Scan(strings.NewReader(log), event.ScanConfig{}, func(ev *event.Event) error {
+	for _, ev := range eventtest.Parse([]byte(log)) {
 		s.Add(ev)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
 	}
 	var out strings.Builder
 	if _, err := s.WriteTo(&out); err != nil {

@@ -186,11 +186,12 @@ func (s *refSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.E
 	if q.Reverse {
 		slices.Reverse(sorted)
 	}
+	m := query.NewMatcher(q)
 	for _, e := range sorted {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.id <= q.AfterBatch || !q.Match(e.ev) {
+		if e.id <= q.AfterBatch || !m.Match(e.ev) {
 			continue
 		}
 		ev := *e.ev
