@@ -23,14 +23,14 @@ var mayImport = map[string][]string{
 	"collector/internal/server":   {"collector/internal", "pkg", "proto"},
 	"collector/internal/poll":     {},
 	"collector/internal/seldom":   {},
-	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg", "proto"},
-	"collector/internal/journal":  {"pkg"},
+	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg/metrics", "pkg/wake"},
+	"collector/internal/journal":  {"pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/api":      {"collector/internal/store", "pkg/query", "pkg/event", "pkg/record", "proto"},
 	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/upkeep":   {"collector/internal/head", "collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record"},
-	"collector/internal/ingest":   {"collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg", "proto"}, // space: its tests
-	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg"},
+	"collector/internal/ingest":   {"collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/metrics", "pkg/wake", "proto/remote"}, // space: its tests
+	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
 	"collector/internal/space":    {"pkg"},
 	"forwarder":                   {"forwarder/internal/cli"},
 	"forwarder/internal/cli":      {"forwarder/internal", "pkg", "proto"},
@@ -64,6 +64,7 @@ var mayImport = map[string][]string{
 	"pkg/output":                  {"pkg/nss", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/search/madelog"}, // its tests write made logs
 	"pkg/search":                  {"pkg/fsys", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/tables"},
 	"pkg/report":                  {"pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/daemonrec":               {},
 	"pkg/dispatch":                {"pkg/conf", "pkg/syslog", "pkg/wake"},
 	"pkg/syslog":                  {},
 	"pkg/action":                  {"pkg/conf", "pkg/syslog"},
@@ -76,6 +77,7 @@ var mayImport = map[string][]string{
 	"integration":                 {"internal", "pkg", "proto"},
 
 	"collector/internal/retention": {"collector/internal/store", "pkg/metrics", "pkg/wake"},
+	"collector/internal/selfaudit": {"collector/internal/head", "collector/internal/journal", "collector/internal/listen", "pkg/daemonrec", "pkg/event", "pkg/metrics"},
 
 	// What only tests import.
 	"internal/golden":                      {},

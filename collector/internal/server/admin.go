@@ -22,13 +22,7 @@ const StateFile = "collector.state"
 // Reconfigure takes over what may change while the collector runs: limits on
 // connections, on space, what is kept, and plugins.
 func (s *Server) Reconfigure(cfg Config) (err error) {
-	defer func() {
-		if err != nil {
-			s.own.add("DAEMON_CONFIG", "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
-			return
-		}
-		s.own.add("DAEMON_CONFIG", "op=reconfigure state=changed auid=-1 pid=-1 subj=? res=success")
-	}()
+	defer func() { s.own.Reconfigured(err != nil) }()
 	if err := cfg.Space.Check(s.action); err != nil {
 		return err
 	}
@@ -60,7 +54,7 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 
 // NotReconfigured records that a new configuration was asked for and was wrong.
 func (s *Server) NotReconfigured() {
-	s.own.add("DAEMON_CONFIG", "op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed")
+	s.own.Reconfigured(true)
 }
 
 // Rotate has everything that was acknowledged so far put into the partition that
@@ -71,11 +65,10 @@ func (s *Server) Rotate(ctx context.Context) error {
 	if err == nil {
 		err = s.store.Rotate(ctx)
 	}
+	s.own.Rotated(err != nil)
 	if err != nil {
-		s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=failed")
 		return fmt.Errorf("begin another partition: %w", err)
 	}
-	s.own.add("DAEMON_ROTATE", "op=rotate-logs auid=-1 pid=-1 subj=? res=success")
 	s.retention.Apply()
 	return nil
 }
@@ -85,7 +78,7 @@ func (s *Server) Rotate(ctx context.Context) error {
 func (s *Server) Resume() bool {
 	was := s.space.Resume()
 	s.fanout.d.Resume()
-	s.own.add("DAEMON_RESUME", "op=resume-logging auid=-1 pid=-1 subj=? res=success")
+	s.own.Resumed()
 	return was
 }
 

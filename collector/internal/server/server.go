@@ -26,6 +26,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
+	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
@@ -104,7 +105,7 @@ type Server struct {
 	listen    *listen.Listener
 	intake    *intake.Intake
 	remote    *remote.Sessions
-	own       *ownRecords
+	own       *selfaudit.Records
 	action    *action.Runner
 	space     *space.Watcher
 	retention *retention.Keeper
@@ -152,17 +153,19 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	s.retention = retention.New(retention.Config{
 		Events: s.store, Limits: cfg.Retention, Now: cfg.Now, Log: cfg.Log, Metrics: s.reg,
-		Record: func(format string, args ...any) { s.own.add("DAEMON_ROTATE", format, args...) },
+		Record: func(format string, args ...any) { s.own.Add("DAEMON_ROTATE", format, args...) },
 	})
 	s.openSpace()
 	if err := s.openJournal(); err != nil {
 		return nil, err
 	}
+	s.own = selfaudit.Open(selfaudit.Config{
+		Journal: s.journal, Node: cfg.Node, Now: cfg.Now, Log: cfg.Log, Metrics: metrics.NewOwnRecords(s.reg), Refusing: s.refusing,
+	})
 	// Sockets before the replay: a port in use is known at once.
-	lm := metrics.NewListen(s.reg)
 	s.listen, err = listen.Open(listen.Config{
 		Addrs: cfg.Listen, Backlog: cfg.Backlog, Limits: cfg.Limits,
-		Log: cfg.Log.Named("listen"), Metrics: lm, Report: s.reportConn,
+		Log: cfg.Log.Named("listen"), Metrics: metrics.NewListen(s.reg), Report: s.own.Connection,
 	})
 	if err != nil {
 		return nil, err
@@ -187,8 +190,6 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the pollers: %w", err)
 	}
-	s.own = openOwn(s.journal, cfg.Node, cfg.Now, cfg.Log, s.reg)
-	s.own.refusing = s.refusing
 	s.registerMetrics()
 	if err := s.openAPI(); err != nil {
 		return nil, err
@@ -267,7 +268,7 @@ func (s *Server) HTTPAddr() net.Addr {
 func (s *Server) Run(ctx, hurry context.Context) error {
 	s.serveAPI()
 	s.serveHTTP()
-	s.own.start(s.cfg.Version)
+	s.own.Start(s.cfg.Version)
 	s.startWork()
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
@@ -365,7 +366,7 @@ func (s *Server) release() error {
 		s.work.Wait()
 	}
 	if s.own != nil {
-		s.own.close()
+		s.own.Close()
 	}
 	s.closeAPI()
 	s.closeHTTP()
@@ -386,14 +387,6 @@ func (s *Server) release() error {
 	}
 	s.served.Wait()
 	return errors.Join(errs...)
-}
-
-// reportConn stores what the stock server says about connections. Those of
-// the time before own is there can't be: nothing is accepted before Run.
-func (s *Server) reportConn(r listen.Report) {
-	if s.own != nil {
-		s.own.connection(r)
-	}
 }
 
 func (s *Server) peers() map[netip.Addr]bool {

@@ -25,7 +25,7 @@ func (s *Server) openSpace() {
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
 		DropOldest: s.retention.DropOldest,
 		Relieve:    s.relieve, Excess: s.journalExcess,
-		Record: func(op string) { s.own.add("DAEMON_ERR", "op=%s auid=-1 pid=-1 subj=? res=failed", op) },
+		Record: func(op string) { s.own.Failed(op) }, // it is opened later
 	})
 	st := s.space.Status()
 	if admin := st.Limits.AdminSpaceLeft.Of(st.Usage.Total); admin > 0 && admin <= st.Reserve {

@@ -93,7 +93,7 @@ func (s *Server) openHead() error {
 		TableBytes: s.share(tablePart, maxTable),
 		NewNames:   s.cfg.NewNames,
 		OnEvent:    s.fanout.add,
-		OnNotice:   s.notice,
+		OnNotice:   s.own.Notice,
 	})
 	if err != nil {
 		return explain(err)

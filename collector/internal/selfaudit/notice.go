@@ -1,4 +1,4 @@
-package server
+package selfaudit
 
 import (
 	"encoding/hex"
@@ -8,31 +8,30 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 )
 
-// notice warns of what is odd about a name and stores it as a record of our own. It
-// is called with the head's lock held.
-func (s *Server) notice(n head.Notice) {
-	log := s.cfg.Log.Named("head")
-	o := s.own
-	if o == nil || o.refusing() {
+// Notice warns of what is odd about a name, and stores it. It is the head's OnNotice, and
+// so is called with that one's lock held.
+func (r *Records) Notice(n head.Notice) {
+	if r.cfg.Refusing() {
 		return
 	}
-	name, was := encodeName(n.Name), ownAddr(n.Was)
+	log := r.cfg.Log.Named("head")
+	name, was := encodeName(n.Name), address(n.Was)
 	switch n.Kind {
 	case head.NewAddress:
 		log.Warn("a host's name comes from an address that it did not come from before", "host", n.Name, "address", n.Addr, "before", was, "omitted", n.Omitted)
-		o.add("DAEMON_ERR", "op=new-address host=%s addr=%s old-addr=%s omitted=%d informative=yes res=success", name, n.Addr, was, n.Omitted)
+		r.Add("DAEMON_ERR", "op=new-address host=%s addr=%s old-addr=%s omitted=%d informative=yes res=success", name, n.Addr, was, n.Omitted)
 	case head.ByTurns:
 		log.Warn("a host's name comes from two addresses by turns: two hosts have it, or one of them lies", "host", n.Name, "address", n.Addr, "before", was, "omitted", n.Omitted)
-		o.add("DAEMON_ERR", "op=two-addresses host=%s addr=%s old-addr=%s omitted=%d informative=yes res=success", name, n.Addr, was, n.Omitted)
+		r.Add("DAEMON_ERR", "op=two-addresses host=%s addr=%s old-addr=%s omitted=%d informative=yes res=success", name, n.Addr, was, n.Omitted)
 	case head.TooManyNames:
 		log.Warn("an address brings more new names than max_new_names a day: records of further ones are stored together, and found by their node",
 			"address", n.Addr, "host", n.Name, "omitted", n.Omitted)
-		o.add("DAEMON_ERR", "op=too-many-names host=%s addr=%s omitted=%d informative=yes res=success", name, n.Addr, n.Omitted)
+		r.Add("DAEMON_ERR", "op=too-many-names host=%s addr=%s omitted=%d informative=yes res=success", name, n.Addr, n.Omitted)
 	}
 }
 
-// ownAddr is an address in a record; "?" stands for the collector itself.
-func ownAddr(a netip.Addr) string {
+// address is an address in a record; "?" stands for the collector itself.
+func address(a netip.Addr) string {
 	if !a.IsValid() {
 		return "?"
 	}
