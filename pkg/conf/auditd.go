@@ -163,7 +163,11 @@ func (a *Auditd) OwnHostKeys() Schema {
 // HostSchema is what a host's own programs read: auditd.conf's keys, ours for a host,
 // and the collector's without effect.
 func (a *Auditd) HostSchema() Schema {
-	s := append(a.Schema(), a.OwnHostKeys()...)
+	return append(append(a.Schema(), a.OwnHostKeys()...), IgnoredOnHost()...)
+}
+
+// IgnoredOnHost is the keys of CollectorKeys, which have no effect on a host.
+func IgnoredOnHost() (s Schema) {
 	for _, name := range CollectorKeys {
 		s = append(s, Ignored(name, "is for collector serve and has no effect on a host"))
 	}

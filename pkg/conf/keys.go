@@ -104,6 +104,9 @@ func oneOf[T ~string](v string, words []T) (T, error) {
 			return w, nil
 		}
 	}
+	if len(words) == 1 {
+		return "", fmt.Errorf("%q is not supported: want %s", clip(v), words[0])
+	}
 	return "", fmt.Errorf("%q is none of %s", clip(v), strings.Join(texts(words), ", "))
 }
 

@@ -189,7 +189,7 @@ Hosts; more are one.
 How, and how long.
 \&.x
 It is 'x'.
-1s to 1h; by default 30s.
+1s to 1h.
 .It Cm level No = Ar LEVEL
 What counts.
 One of low, high; by default low.

@@ -142,6 +142,7 @@ func (t Table) ManKeys() string {
 		}
 		mdoc(&b, section.Doc)
 		b.WriteString(".Bl -tag -width Ds\n")
+		several := false // share one text, and may differ in their defaults
 		for _, s := range section.List {
 			if s.In == FlagOnly {
 				continue
@@ -152,8 +153,9 @@ func (t Table) ManKeys() string {
 			}
 			b.WriteString("\n")
 			if s.Doc != "" {
-				mdoc(&b, s.text(values|byDefault|mark.unless(section.Restart)))
+				mdoc(&b, s.text(values|byDefault.unless(several)|mark.unless(section.Restart)))
 			}
+			several = s.Doc == ""
 		}
 		b.WriteString(".El\n")
 	}

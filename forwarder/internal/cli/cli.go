@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/settings"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -117,6 +118,6 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	root.SetErr(std.Err)
 	root.SetArgs(args)
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{settings.FlagError(err)} })
 	return root.ExecuteContext(ctx)
 }

@@ -136,7 +136,7 @@ func TestParseRemote(t *testing.T) {
 }
 
 func TestResolveDefaults(t *testing.T) {
-	o := stockFlags()
+	o := newRunFlags()
 	o.source, o.remote = agent.SourceMulticast, "c"
 	cfg, err := o.resolve(t.Context(), givenAs("remote"), hclog.NewNullLogger())
 	if err != nil {
@@ -156,7 +156,7 @@ func TestResolveFiles(t *testing.T) {
 		}
 		return dir + "/" + name
 	}
-	o := stockFlags()
+	o := newRunFlags()
 	o.config = write("auditd.conf", "log_file = "+dir+"/log/a.log\nlog_format = RAW\nflush = DATA\nfreq = 7\nmax_log_file = 3\nnum_logs = 4\nmax_log_file_action = KEEP_LOGS\nname_format = USER\nname = db7\n")
 	o.remoteConfig = write("r.conf", "remote_server = one,two:61\nport = 6000\nlocal_port = 611\nformat = ascii\nnetwork_retry_time = 3\n")
 	cfg, err := o.resolve(t.Context(), givenAs("config", "remote-config"), hclog.NewNullLogger())
@@ -182,7 +182,7 @@ func TestStockNames(t *testing.T) {
 	if code := Run(t.Context(), []string{"/usr/sbin/auditd", "-x"}, Stdio{Out: &out, Err: &errOut}, "v"); code != exitUsage || !bytes.HasPrefix(errOut.Bytes(), []byte("auditd: ")) {
 		t.Errorf("auditd -x: %d, %s", code, errOut.String())
 	}
-	o := stockFlags()
+	o := newRunFlags()
 	if err := o.check(); err != nil {
 		t.Errorf("the stock names' defaults: %v", err)
 	}

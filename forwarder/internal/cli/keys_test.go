@@ -135,7 +135,7 @@ func saysStart(dir string) bool {
 func ourVerdict(t *testing.T, lines string) (string, error) {
 	dir := t.TempDir()
 	keyFile(t, dir, lines, "")
-	o := stockFlags()
+	o := newRunFlags()
 	o.config = dir + "/conf/auditd.conf"
 	cfg, err := o.resolve(t.Context(), givenAs("config"), hclog.NewNullLogger())
 	if err == nil && cfg.Log.Path != "" {

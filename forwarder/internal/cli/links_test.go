@@ -33,7 +33,7 @@ func TestLinkedConfig(t *testing.T) {
 		want   string
 	}{{"run --config, auditd -l", false, ""}, {"auditd", true, "give -l"}} {
 		t.Run(c.name, func(t *testing.T) {
-			o := stockFlags()
+			o := newRunFlags()
 			o.config, o.refuseLinks = filepath.Join(dir, "auditd.conf"), c.refuse
 			cfg, err := o.resolve(t.Context(), givenAs("config"), hclog.NewNullLogger())
 			switch {
@@ -53,7 +53,7 @@ func TestLinkedConfig(t *testing.T) {
 // What a full queue means is read again with the other keys.
 func TestQueueFullIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
-	o := stockFlags()
+	o := newRunFlags()
 	o.allowHalt = true
 	o.config = filepath.Join(dir, "auditd.conf")
 	write := func(text string) {

@@ -88,7 +88,7 @@ func TestEveryKeyOfAudispRemoteConf(t *testing.T) {
 
 func resolveRemote(t *testing.T, path string, allowHalt bool) (agent.Config, error) {
 	t.Helper()
-	o := stockFlags()
+	o := newRunFlags()
 	o.source, o.logFile, o.remoteConfig, o.allowHalt = agent.SourceStdin, "", path, allowHalt
 	return o.resolve(t.Context(), givenAs("remote-config"), hclog.NewNullLogger())
 }
@@ -97,7 +97,7 @@ func resolveRemote(t *testing.T, path string, allowHalt bool) (agent.Config, err
 func TestEffectOfRemoteKeys(t *testing.T) {
 	base := func() (ship.Config, agent.RemoteActions) {
 		warn := conf.Action{Do: conf.DoWarnOnce}
-		return ship.Config{Servers: []string{"127.0.0.1:1"}}, agent.RemoteActions{
+		return ship.Config{Servers: []string{"127.0.0.1:1"}, Window: ship.DefaultWindow, Probe: ship.DefaultProbe}, agent.RemoteActions{
 			NetworkFailure: warn, DiskFull: warn, DiskError: warn, GenericError: warn, QueueError: warn,
 			DiskLow: conf.Action{Do: conf.DoIgnore}, RemoteEnding: conf.Action{Do: conf.DoReconnect},
 			GenericWarning: conf.Action{Do: conf.DoSyslog}, Overflow: conf.Action{Do: conf.DoSyslog},

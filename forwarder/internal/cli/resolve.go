@@ -19,7 +19,6 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
-	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
@@ -28,23 +27,12 @@ import (
 )
 
 const (
-	auditdConf   = doctor.DefaultConfig
-	remoteConf   = "/etc/audit/audisp-remote.conf"
-	defaultSpool = "/var/spool/auditfleet"
-	// Where stock tools look for the state report of the host's daemon; beside one
-	// the file is another.
-	daemonReport = "/run/auditd.state"
-	otherReport  = "/run/auditfleet-forwarder.state"
-	daemonPID    = "/run/auditd.pid"
-	daemonState  = "/run/auditfleet-forwarder.serial"
-	none         = "none"
+	auditdConf = doctor.DefaultConfig
+	remoteConf = "/etc/audit/audisp-remote.conf"
 	// How long a record waits for a name, and how much of the time records may wait
 	// for names in all.
 	nameWait  = 250 * time.Millisecond
 	nameShare = 0.1
-	// The values of --spool-full.
-	spoolDropOldest = "drop-oldest"
-	spoolRefuse     = "refuse"
 )
 
 // shippedAuditd is what a distribution's auditd.conf sets beyond the built-in
@@ -69,8 +57,14 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	if err := o.check(); err != nil {
 		return cfg, &usageError{err}
 	}
-	if err := o.sizes(&cfg); err != nil {
-		return cfg, &usageError{err}
+	var err error
+	if cfg.Kernel.Enable, err = kernel.ParseEnableMode(o.kernelState); err != nil {
+		return cfg, &usageError{fmt.Errorf("--kernel-state: %w", err)}
+	}
+	cfg.Kernel.ReceiveBuffer, cfg.Kernel.QueueBytes = o.receiveBuffer, o.queue
+	cfg.Spool.Dir, cfg.Spool.MaxBytes = o.spoolDir, o.spoolSize
+	if cfg.DropLines = o.spoolFull == spoolDropOldest; o.spoolFull == spoolRefuse {
+		cfg.Spool.Full = spool.RefuseInput
 	}
 	if err := o.reloadable(ctx, &cfg, given, logger); err != nil {
 		return cfg, err
@@ -197,53 +191,10 @@ func (o *runFlags) check() error {
 		return errors.New("--drain-only: --remote or --remote-config is needed: where is the spool to go?")
 	case o.plugin && o.source != agent.SourceStdin:
 		return errors.New("--plugin: only with --source stdin, where a dispatcher's records come")
-	case o.transport != "tcp":
-		return fmt.Errorf("--transport: %q is not supported: want tcp", o.transport)
-	case o.probe < 0:
-		return errors.New("--probe-interval must not be negative")
-	case o.spoolFull != "" && o.spoolFull != spoolDropOldest && o.spoolFull != spoolRefuse:
-		return fmt.Errorf("--spool-full: %q is neither %s nor %s", o.spoolFull, spoolDropOldest, spoolRefuse)
-	case o.drain <= 0 || o.shutdown <= 0:
-		return errors.New("--drain-timeout and --shutdown-timeout must be more than 0")
-	case o.window < 0 || o.window > ship.MaxWindow:
-		return fmt.Errorf("--window: %d: want 1 to %d", o.window, ship.MaxWindow)
-	case o.format != "" && o.format != string(conf.FormatManaged) && o.format != string(conf.FormatASCII):
-		return fmt.Errorf("--format: %q is neither managed nor ascii", o.format)
+	case o.spoolDir == "":
+		return errors.New("--spool: empty")
 	case o.source != agent.SourceKernel && o.remote == "" && o.remoteConfig == "" && (o.logFile == "" || o.logFile == "none"):
 		return fmt.Errorf("--remote: needed with --source %s: where are its records to go?", o.source)
-	}
-	return nil
-}
-
-func (o *runFlags) sizes(cfg *agent.Config) error {
-	for _, s := range []struct {
-		flag, value string
-		least, most int64
-		set         func(int64)
-	}{
-		{"spool-size", o.spoolSize, 1 << 20, math.MaxInt64, func(n int64) { cfg.Spool.MaxBytes = n }},
-		{"receive-buffer", o.receiveBuffer, 64 << 10, 1 << 30, func(n int64) { cfg.Kernel.ReceiveBuffer = int(n) }},
-		{"queue", o.queue, 1 << 20, 1 << 30, func(n int64) { cfg.Kernel.QueueBytes = int(n) }},
-	} {
-		n, err := conf.ParseBytes(s.value)
-		if err != nil {
-			return fmt.Errorf("--%s: %w", s.flag, err)
-		}
-		if n < s.least || n > s.most {
-			return fmt.Errorf("--%s: %s: want %d to %d bytes", s.flag, s.value, s.least, s.most)
-		}
-		s.set(n)
-	}
-	var err error
-	if cfg.Kernel.Enable, err = kernel.ParseEnableMode(o.kernelState); err != nil {
-		return fmt.Errorf("--kernel-state: %w", err)
-	}
-	if cfg.DropLines = o.spoolFull == spoolDropOldest; o.spoolFull == spoolRefuse {
-		cfg.Spool.Full = spool.RefuseInput
-	}
-	cfg.Spool.Dir = o.spoolDir
-	if o.spoolDir == "" {
-		return errors.New("--spool: empty")
 	}
 	return nil
 }
@@ -262,11 +213,15 @@ func (o *runFlags) auditd(given func(string) bool, logger hclog.Logger) (conf.Au
 		path = auditdConf
 		logger.Info("configuration", "file", path)
 	}
-	load := conf.LoadAuditd
+	load := conf.LoadSecure
 	if given("config") && !o.refuseLinks {
-		load = conf.LoadAuditdLinked
+		load = conf.LoadLinked
 	}
-	ac, f, err := load(path)
+	ac := conf.DefaultAuditd()
+	f, err := load(path, append(auditdTable(&ac).Schema(), conf.IgnoredOnHost()...))
+	if f != nil {
+		err = ac.Validate(f)
+	}
 	if err != nil {
 		return ac, f, fmt.Errorf("--config: %w%s", err, o.linkHint(err))
 	}

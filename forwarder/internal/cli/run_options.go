@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,65 +10,56 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/settings"
 )
 
-// optionsSchema has every flag as a key, its hyphens as in the stock files' keys or as
-// they are. What the command line says goes before the file.
-func optionsSchema(flags *pflag.FlagSet) (schema conf.Schema) {
-	flags.VisitAll(func(f *pflag.Flag) {
-		if f.Name == "options" || f.Name == "help" || f.Name == "version" {
-			return
+// optionsSchema is the keys that the file of --options may have: every flag, its hyphens
+// as in the stock files' keys or as they are. One that the command line has, too, has no
+// effect and is warned of.
+func (o *runFlags) optionsSchema(flags *pflag.FlagSet) (schema conf.Schema) {
+	for s := range o.table().All() {
+		if s.In == settings.FlagOnly {
+			continue
 		}
-		given := f.Changed
-		k := conf.Key{Set: func(value string) error {
-			if given {
-				return nil
-			}
-			if f.Value.Type() == "bool" {
-				switch strings.ToLower(value) {
-				case "yes":
-					value = "true"
-				case "no":
-					value = "false"
-				}
-			}
-			return flags.Set(f.Name, value)
-		}, Note: func(string) string {
-			if given {
-				return "has no effect: the command line has --" + f.Name
-			}
-			return ""
-		}}
-		for _, name := range slices.Compact([]string{strings.ReplaceAll(f.Name, "-", "_"), f.Name}) {
-			k.Name = name
+		k, flag := s.Key, settings.FlagName(s.Name)
+		if k.Loose != nil {
+			k.Set = k.Loose
+		}
+		if flags.Changed(flag) {
+			k.Note = func(string) string { return "has no effect: the command line has --" + flag }
+		}
+		for _, k.Name = range slices.Compact([]string{s.Name, flag}) {
 			schema = append(schema, k)
 		}
-	})
+	}
 	return schema
 }
 
-// readOptions takes the flags that the file of --options has: a plugin's file has room
-// for two arguments only.
+// readOptions reads the file of --options, for a plugin's file has room for two arguments
+// only. The command line goes before it.
 func (o *runFlags) readOptions(flags *pflag.FlagSet) error {
 	if o.options == "" {
 		return nil
 	}
-	f, err := conf.LoadSecure(o.options, optionsSchema(flags))
-	if err != nil {
+	f, err := conf.LoadSecure(o.options, o.optionsSchema(flags))
+	var wrong conf.Errors
+	switch {
+	case errors.As(err, &wrong):
+		return &usageError{fmt.Errorf("--options: %w", err)}
+	case err != nil:
 		return fmt.Errorf("--options: %w", err)
 	}
 	o.optionsFile = f
-	return nil
+	return o.table().Apply(flags)
 }
 
-// sayOptions warns of what the file has to no effect.
-func (o *runFlags) sayOptions(logger hclog.Logger) {
-	if o.optionsFile != nil {
-		warn(o.optionsFile, logger)
+// given returns what reports whether a flag or its key was given.
+func (o *runFlags) given(flags *pflag.FlagSet) func(flag string) bool {
+	return func(flag string) bool {
+		return flags.Changed(flag) || o.optionsFile.Has(flag) || o.optionsFile.Has(strings.ReplaceAll(flag, "-", "_"))
 	}
 }
 

@@ -15,31 +15,19 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/spf13/pflag"
 )
 
 // readOptionsOf parses a command line with a file of options.
 func readOptionsOf(t *testing.T, file string, args ...string) (*runFlags, error) {
 	t.Helper()
-	cmd := newRunCommand(Stdio{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}, "v")
-	if err := cmd.ParseFlags(append(args, "--options", file)); err != nil {
+	flags := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	o := newRunFlags()
+	o.table().AddFlags(flags)
+	if err := flags.Parse(append(args, "--options", file)); err != nil {
 		t.Fatal(err)
 	}
-	o := &runFlags{options: file}
-	err := o.readOptions(cmd.Flags())
-	for _, name := range []string{"spool-full", "source", "remote", "remote-config"} {
-		v := cmd.Flags().Lookup(name).Value.String()
-		switch name {
-		case "spool-full":
-			o.spoolFull = v
-		case "source":
-			o.source = v
-		case "remote":
-			o.remote = v
-		case "remote-config":
-			o.remoteConfig = v
-		}
-	}
-	return o, err
+	return o, o.readOptions(flags)
 }
 
 func optionsFile(t *testing.T, text string) string {
@@ -77,7 +65,7 @@ func TestOptionsFile(t *testing.T) {
 	}
 	var out, said bytes.Buffer
 	file := optionsFile(t, "source = stdin\nremote = a\nspool_full = never\n")
-	if code := Run(t.Context(), []string{"forwarder", "--options", file}, Stdio{Out: &out, Err: &said}, "v"); code != exitUsage || !strings.Contains(said.String(), file+":3: --spool-full: ") {
+	if code := Run(t.Context(), []string{"forwarder", "--options", file}, Stdio{Out: &out, Err: &said}, "v"); code != exitUsage || !strings.Contains(said.String(), file+":3: spool_full: ") {
 		t.Errorf("exit %d: %s", code, said.String())
 	}
 	// The shipped example, as the shipped plugin's file names it.

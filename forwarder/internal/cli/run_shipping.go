@@ -57,7 +57,7 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 	}
 	format := rc.Format
 	if o.format != "" {
-		format = conf.Format(o.format)
+		format = o.format
 	}
 	if format == conf.FormatASCII {
 		sc.Format = ship.ASCII
@@ -66,27 +66,16 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 	return nil
 }
 
-// remoteFile reads audisp-remote.conf.
+// remoteFile reads audisp-remote.conf over what rc has.
 func (o *runFlags) remoteFile(rc *conf.Remote, sc *ship.Config, logger hclog.Logger) (*conf.File, error) {
-	safe := *rc
-	read, f, err := conf.LoadRemote(o.remoteConfig)
+	f, err := conf.LoadSecure(o.remoteConfig, remoteTable(rc).Schema())
+	if f != nil {
+		err = rc.Validate(f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--remote-config: %w", err)
 	}
-	*rc = read
 	warn(f, logger)
-	for _, k := range []struct {
-		key      string
-		to, from *conf.Action
-	}{
-		{"network_failure_action", &rc.NetworkFailureAction, &safe.NetworkFailureAction},
-		{"generic_error_action", &rc.GenericErrorAction, &safe.GenericErrorAction},
-		{"queue_error_action", &rc.QueueErrorAction, &safe.QueueErrorAction},
-	} {
-		if !f.Has(k.key) {
-			*k.to = *k.from
-		}
-	}
 	if len(rc.Servers) == 0 && o.remote == "" {
 		return nil, fmt.Errorf("--remote-config: %s: remote_server is empty: set it to the collector's name, or give --remote", o.remoteConfig)
 	}

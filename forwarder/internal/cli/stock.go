@@ -7,19 +7,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 )
-
-// stockFlags are run's defaults for the stock names.
-func stockFlags() *runFlags {
-	return &runFlags{
-		source: agent.SourceKernel, transport: "tcp", spoolDir: defaultSpool, spoolSize: "1G",
-		kernelState: "enable", receiveBuffer: "64M", queue: "8M",
-		drain: 30 * time.Second, shutdown: 5 * time.Second, logLevel: "info",
-	}
-}
 
 func givenAs(names ...string) func(string) bool {
 	return func(name string) bool {
@@ -42,7 +32,7 @@ place.
 
 // runAsAuditd takes the stock daemon's options.
 func runAsAuditd(ctx context.Context, args []string, std Stdio, version string) error {
-	o := stockFlags()
+	o := newRunFlags()
 	fs := flag.NewFlagSet("auditd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	verbose := fs.Bool("f", false, "")
@@ -85,7 +75,7 @@ func runAsRemote(ctx context.Context, args []string, std Stdio, version string) 
 	if len(args) > 0 {
 		return &usageError{fmt.Errorf("unknown argument %q", args[0])}
 	}
-	o := stockFlags()
+	o := newRunFlags()
 	o.source, o.remoteConfig = agent.SourceStdin, remoteConf
 	return o.run(ctx, givenAs("remote-config"), std, version)
 }

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"math"
+	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/settings"
+)
+
+const (
+	defaultSpool = "/var/spool/auditfleet"
+	// Where stock tools look for the state report of the host's daemon; beside one
+	// the file is another.
+	daemonReport = "/run/auditd.state"
+	otherReport  = "/run/auditfleet-forwarder.state"
+	daemonPID    = "/run/auditd.pid"
+	daemonState  = "/run/auditfleet-forwarder.serial"
+	none         = "none"
+	// The values of --spool-full.
+	spoolDropOldest = "drop-oldest"
+	spoolRefuse     = "refuse"
+	// forever is how long a setting may last that has no bound.
+	forever = time.Duration(math.MaxInt64)
+)
+
+// runFlags is what `forwarder run` is told, by flags or by the file of --options.
+type runFlags struct {
+	config, remoteConfig string
+	refuseLinks          bool // for config, also where it was named
+	remote, transport    string
+	format               conf.Format // "": as remoteConfig has it
+	window               int
+	node                 string
+	source               string
+	follow               bool
+	spoolDir             string
+	spoolSize            int64
+	state, logFile       string
+	http                 string
+	kernelState          string
+	receiveBuffer, queue int
+	drain, shutdown      time.Duration
+	logLevel             string
+	allowHalt            bool
+	report               string
+	probe                time.Duration
+	spoolFull            string
+	drainOnly            bool
+	pidFile              string
+	plugin               bool
+	options              string
+	optionsFile          *conf.File // nil: none
+}
+
+// newRunFlags has the defaults, which are also those of the stock names.
+func newRunFlags() *runFlags {
+	o := &runFlags{}
+	o.table().Defaults()
+	return o
+}
+
+// table is everything that `forwarder run` can be told, bound to o. Its flags, the keys
+// of --options and the list in the manual page are made from it.
+func (o *runFlags) table() settings.Table {
+	return settings.Table{{List: []settings.Setting{
+		{Key: conf.Word("source", &o.source), Default: agent.SourceKernel, Arg: "SOURCE",
+			Doc: "Where records come from: kernel, multicast, stdin or a file.\n" +
+				"kernel: be the audit daemon.\nmulticast: listen beside one, without a local log.\n" +
+				"stdin: records of a stock dispatcher.\nA file is an audit.log, perhaps compressed with gzip or zstd."},
+		{Key: conf.YesNo("follow", &o.follow),
+			Doc: "Go on at the end of a file, through rotation."},
+		{Key: conf.YesNo("drain_only", &o.drainOnly),
+			Doc: "Read no source: ship what the spool holds, and end.\n" +
+				"The exit code is 3, and what is left is said, when not all of it was acknowledged within --drain-timeout."},
+		{Key: conf.Word("state", &o.state), Unset: "SPOOL/source with --follow, " + daemonState + " for the kernel, or none", Arg: "FILE",
+			Doc: "Remember in this file how far the source was read.\n" +
+				"Of a file that is followed it is the place there; of the kernel the last serial: what the kernel makes while no forwarder runs is counted at the next start."},
+		{Key: conf.Word("remote", &o.remote), Arg: "HOST[:PORT]",
+			Doc: "The collector; several, with commas, are tried in order.\nPort 60 unless given."},
+		{Key: conf.Enum("transport", &o.transport, "tcp"), Default: "tcp",
+			Doc: "How to ship: by the audisp-remote protocol; there is no other one."},
+		{Key: conf.Enum("format", &o.format, conf.FormatManaged, conf.FormatASCII), Unset: "as --remote-config has it, or managed", Arg: "FORMAT",
+			Doc: "How records travel.\nmanaged ones are acknowledged; ascii is lines, which never are."},
+		{Key: conf.Int("window", &o.window, 1, ship.MaxWindow), Default: ship.DefaultWindow, Arg: "N",
+			Doc: "Records in flight at once; 1 waits for each acknowledgement."},
+		{Key: conf.Word("node", &o.node), Arg: "NAME",
+			Doc: "Name of this host in node=, which goes before name_format."},
+		{Key: conf.Word("config", &o.config), Unset: auditdConf + " for the kernel source, if it is there", Arg: "FILE",
+			Doc: "The auditd.conf to read."},
+		{Key: conf.Word("remote_config", &o.remoteConfig), Arg: "FILE",
+			Doc: "The audisp-remote.conf to read."},
+		{Key: conf.Word("spool", &o.spoolDir), Default: defaultSpool, Arg: "FOLDER",
+			Doc: "Folder of the spool.\n" +
+				"When another program removes, renames or replaces it, or files in it, that is noticed within a second and the spool is made again there, with every record that waits.\n" +
+				"What is not the spool's is left alone: then records go on in files without a name, are shipped, and what is not acknowledged is gone when the program ends."},
+		{Key: conf.Bytes("spool_size", &o.spoolSize, 1<<20, math.MaxInt64), Default: "1G", Arg: "SIZE",
+			Doc: "Bound of the spool, in bytes or with K, M, G."},
+		{Key: conf.Enum("spool_full", &o.spoolFull, spoolDropOldest, spoolRefuse), Unset: "drop-oldest for kernel and multicast, refuse for stdin and files", Arg: "WHAT",
+			Doc: "What a full spool does; refuse makes stdin or a file wait, and drops the kernel's newest records."},
+		{Key: conf.YesNo("plugin", &o.plugin),
+			Doc: "Standard input is a dispatcher's, which starts the program again.\nThat is found out by itself where auditd is the parent.\n" +
+				"At the end of the input, and when told to end, what is spooled stays for the next start at once, and a spool that the instance before still has is waited for.\n" +
+				"A full spool with refuse has the dispatcher's queue fill, until the input ends: what can't be kept then is counted.\n" +
+				"Where standard error is /dev/null, as a stock auditd has it, messages go to syslog."},
+		{Key: conf.Word("options", &o.options), In: settings.FlagOnly, Arg: "FILE",
+			Doc: "File with any of these flags as keys, in the grammar of auditd.conf: spool_full = drop-oldest.\n" +
+				"The command line goes before it.\nRead at the start only."},
+		{Key: conf.Duration("probe_interval", &o.probe, 0, forever), Default: ship.DefaultProbe, Arg: "DURATION",
+			Doc: "With several servers: how often those before the present one are tried."},
+		{Key: conf.Word("log_file", &o.logFile), Arg: "FILE",
+			Doc: "The local log, which goes before log_file; none for no local log."},
+		{Key: conf.Word("http", &o.http), Unset: "off", Arg: "ADDR:PORT",
+			Doc: "Address of /metrics and /healthz, such as 127.0.0.1:8061.\n" +
+				"/healthz answers 503 with the reason while the spool is not in its place, or no record can come: auditing is off, or the multicast source is in a network namespace that the kernel sends none to."},
+		{Key: conf.Enum("kernel_state", &o.kernelState, "enable", "disable", "nochange"), Default: "enable", Arg: "STATE",
+			Doc: "What to do with the kernel's enabled flag at the start.\n" +
+				"At the end it is put back as it was found: where auditing was off (a machine started without audit=1) nothing is audited from then on.\n" +
+				"Switch it on with auditctl -e 1 before, as the unit file does.\n" +
+				"When the forwarder did so is noted in /run/auditfleet-forwarder.boot, and a start warns of processes that are older, which are never audited; see forwarder-doctor(8)."},
+		{Key: conf.Bytes("receive_buffer", &o.receiveBuffer, 64<<10, 1<<30), Default: "64M", Arg: "SIZE",
+			Doc: "Receive buffer of the kernel's socket."},
+		{Key: conf.Bytes("queue", &o.queue, 1<<20, 1<<30), Default: "8M", Arg: "SIZE",
+			Doc: "Memory for records between the kernel's reader and the disk."},
+		{Key: conf.Duration("drain_timeout", &o.drain, time.Millisecond, forever), Default: 30 * time.Second, Arg: "DURATION",
+			Doc: "How long to wait for acknowledgements at the end of the input."},
+		{Key: conf.Duration("shutdown_timeout", &o.shutdown, time.Millisecond, forever), Default: 5 * time.Second, Arg: "DURATION",
+			Doc: "How long to go on shipping when told to end."},
+		{Key: conf.YesNo("allow_halt", &o.allowHalt),
+			Doc: "Let the actions single and halt of auditd.conf and audisp-remote.conf do what they say."},
+		{Key: conf.Word("report", &o.report), Unset: daemonReport + " for the kernel source, " + otherReport + " otherwise", Arg: "FILE",
+			Doc: "The state report of SIGCONT."},
+		{Key: conf.Word("pid_file", &o.pidFile), Unset: daemonPID + " for the kernel source, none otherwise", Arg: "FILE",
+			Doc: "File for the process id, or none."},
+		{Key: conf.Enum("log_level", &o.logLevel, "trace", "debug", "info", "warn", "error"), Default: "info", Arg: "LEVEL",
+			Doc: "What is logged, and all that is worse."},
+	}}}
+}
+
+// runWords are what can stand behind the flags: those that take a file may have words,
+// too.
+func runWords(table settings.Table) map[string]option.Words {
+	words := table.Words()
+	words["source"] = option.Words{List: option.These(agent.SourceKernel, agent.SourceMulticast, agent.SourceStdin).List, Files: true}
+	for _, flag := range []string{"log-file", "pid-file"} {
+		words[flag] = option.Words{List: option.These(none).List, Files: true}
+	}
+	return words
+}

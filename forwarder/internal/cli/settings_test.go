@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+)
+
+// The lists of the manual pages are as the tables have them, and the tables have every
+// key of the stock files.
+func TestMadeFromTheTable(t *testing.T) {
+	auditd, remote := conf.DefaultAuditd(), remoteDefaults()
+	ofAuditd, ofRemote := auditdTable(&auditd), remoteTable(&remote)
+	golden.ComparePart(t, "../../../deploy/man/forwarder-run.8", "options", newRunFlags().table().ManOptions(false))
+	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "auditd", ofAuditd.ManKeys())
+	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "remote", ofRemote.ManKeys())
+	anyOrder := cmpopts.SortSlices(func(a, b string) bool { return a < b })
+	if diff := cmp.Diff(auditd.HostSchema().Names(), append(ofAuditd.Schema(), conf.IgnoredOnHost()...).Names(), anyOrder); diff != "" {
+		t.Errorf("keys of auditd.conf (-there are +in the table):\n%s", diff)
+	}
+	if diff := cmp.Diff(remote.Schema().Names(), ofRemote.Schema().Names(), anyOrder); diff != "" {
+		t.Errorf("keys of audisp-remote.conf (-there are +in the table):\n%s", diff)
+	}
+}
