@@ -68,10 +68,7 @@ func ourBody(in *Interpreter, rec string) string {
 // tool prints for them, in every way of escaping.
 func TestSameAsStock(t *testing.T) {
 	seed := need.Seed(t)
-	per := 2
-	if testing.Short() {
-		per = 1
-	}
+	per := need.Rounds(2, 1)
 	for i, c := range []struct {
 		name   string
 		make   func(r *rand.Rand) []string

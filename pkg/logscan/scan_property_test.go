@@ -119,10 +119,7 @@ func scanAll(t *testing.T, s *scanner, q *query.Query, workers int) (events []st
 func TestChunkedIsSequential(t *testing.T) {
 	seed := need.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 77))
-	rounds := 120
-	if testing.Short() {
-		rounds = 30
-	}
+	rounds := need.Rounds(120, 30)
 	term := func(f query.Field, op query.Op, text string) query.Term {
 		return query.Term{Fields: []query.Field{f}, Op: op, Text: text}
 	}

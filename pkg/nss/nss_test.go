@@ -22,7 +22,10 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(8) // they wait for helpers
+	goleak.VerifyTestMain(m)
+}
 
 func TestSystemNames(t *testing.T) {
 	dir := t.TempDir()

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -248,20 +247,6 @@ func sameAsStock(t *testing.T, seed uint64, logs []string, rounds int) {
 	}
 }
 
-// rounds is how many command lines a log is tried with: AUDITFLEET_ROUNDS says
-// otherwise.
-func rounds(n, short int) int {
-	if testing.Short() {
-		n = short
-	}
-	if s := os.Getenv("AUDITFLEET_ROUNDS"); s != "" {
-		if r, err := strconv.Atoi(s); err == nil {
-			n = r
-		}
-	}
-	return n
-}
-
 // TestSameAsStock compares reports of recorded and hand-made logs.
 func TestSameAsStock(t *testing.T) {
 	var logs []string
@@ -272,7 +257,7 @@ func TestSameAsStock(t *testing.T) {
 		}
 		logs = append(logs, path)
 	}
-	sameAsStock(t, need.Seed(t), logs, rounds(100, 15))
+	sameAsStock(t, need.Seed(t), logs, need.Rounds(100, 12))
 }
 
 // TestSameAsStockGenerated compares reports of generated logs.
@@ -280,7 +265,7 @@ func TestSameAsStockGenerated(t *testing.T) {
 	seed := need.Seed(t)
 	dir := t.TempDir()
 	var logs []string
-	for i := range rounds(30, 6) {
+	for i := range need.Rounds(30, 6) {
 		r := rand.New(rand.NewPCG(seed, 1000+uint64(i)))
 		path := filepath.Join(dir, fmt.Sprintf("generated-%d.log", i))
 		if err := os.WriteFile(path, []byte(madelog.Log(r, 20+r.IntN(200))), 0o600); err != nil {
@@ -288,7 +273,7 @@ func TestSameAsStockGenerated(t *testing.T) {
 		}
 		logs = append(logs, path)
 	}
-	sameAsStock(t, seed, logs, rounds(20, 8))
+	sameAsStock(t, seed, logs, need.Rounds(20, 8))
 }
 
 // TestSameAsStockNow compares them on what this machine's kernel, daemon and PAM
@@ -302,7 +287,7 @@ func TestSameAsStockNow(t *testing.T) {
 	if err := os.WriteFile(path, reallog.Record(t, reallog.Config{Enriched: true, Node: "now1"}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	sameAsStock(t, seed, []string{path}, rounds(100, 15))
+	sameAsStock(t, seed, []string{path}, need.Rounds(100, 12))
 }
 
 // A uid that a record says is unset is not one that no record said: what a later

@@ -133,11 +133,11 @@ func TestTallied(t *testing.T) {
 		}
 		logs[filepath.Base(path)] = string(b)
 	}
-	for i := range rounds(16, 4) {
+	for i := range need.Rounds(16, 1) {
 		logs["made "+string(rune('A'+i))] = madelog.Log(r, 150)
 	}
 	counted, read := 0, 0
-	options := talliedOptions(t)
+	options := need.Some(talliedOptions(t), 150)
 	for name, text := range logs {
 		for _, spoilt := range []bool{false, true, true} {
 			if spoilt {

@@ -166,10 +166,8 @@ const storyStart = 1_700_000_000_000
 // order, and searches again and again, with runs that fail, are killed, or print one
 // event only, and collectors that crash. Each event is printed once.
 func TestCheckpointOfStoreModel(t *testing.T) {
-	seed, rounds := need.Seed(t), 100
-	if n := os.Getenv("AUDITFLEET_ROUNDS"); n != "" {
-		fmt.Sscan(n, &rounds)
-	}
+	t.Parallel()
+	seed, rounds := need.Seed(t), need.Rounds(100, 25)
 	prints, faults := 0, 0
 	for round := range rounds {
 		s := &story{t: t, r: rand.New(rand.NewPCG(seed, uint64(round))), f: newStoreModel(), now: storyStart, ck: filepath.Join(t.TempDir(), "ck")}

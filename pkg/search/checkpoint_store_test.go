@@ -149,6 +149,7 @@ func TestCheckpointOfEarlierVersions(t *testing.T) {
 // --just-one goes through a store by its times: its file stays small, however much
 // there is and was printed.
 func TestCheckpointJustOneStaysSmall(t *testing.T) {
+	t.Parallel()
 	ck := filepath.Join(t.TempDir(), "ck")
 	f := newStoreModel()
 	var want []string

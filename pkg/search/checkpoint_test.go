@@ -74,12 +74,10 @@ func writeFile(t *testing.T, path, text string) {
 // TestCheckpointSameAsStock lets a log grow, and the stock tool and ours go on
 // from the same checkpoint, which is that of either.
 func TestCheckpointSameAsStock(t *testing.T) {
+	t.Parallel()
 	bin := need.Stock(t, "ausearch")
 	seed := need.Seed(t)
-	rounds, runs, printed := 60, 0, 0
-	if testing.Short() {
-		rounds = 8
-	}
+	rounds, runs, printed := need.Rounds(60, 8), 0, 0
 	for round := range rounds {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		dir := t.TempDir()

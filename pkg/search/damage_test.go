@@ -57,10 +57,7 @@ func TestOrderSameAsStock(t *testing.T) {
 	seed := need.Seed(t)
 	r := rand.New(rand.NewPCG(seed, 99))
 	logs := diffLogs(t)
-	rounds := 12
-	if testing.Short() {
-		rounds = 2
-	}
+	rounds := need.Rounds(12, 2)
 	path := filepath.Join(t.TempDir(), "mixed.log")
 	for _, name := range []string{"types", "fleet", "kernel-raw", "kernel-enriched"} {
 		b, err := os.ReadFile(logs[name])

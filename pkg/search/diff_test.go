@@ -446,13 +446,7 @@ func TestSameAsStockNow(t *testing.T) {
 func sameAsStock(t *testing.T, logs map[string]string) {
 	t.Helper()
 	bin := need.Stock(t, "ausearch")
-	rounds := 80
-	if testing.Short() {
-		rounds = 15
-	}
-	if s := os.Getenv("AUDITFLEET_ROUNDS"); s != "" {
-		rounds, _ = strconv.Atoi(s)
-	}
+	rounds := need.Rounds(80, 15)
 	seed := need.Seed(t)
 	total, nonEmpty, failures := 0, 0, 0
 	counts := map[string]int{}

@@ -59,6 +59,7 @@ func TestLocalLog(t *testing.T) {
 // TestPipe checks that standard input is read when it is a pipe, that a silent
 // pipe does not keep back what has come, and that --input-logs overrides it.
 func TestPipe(t *testing.T) {
+	t.Parallel()
 	in, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

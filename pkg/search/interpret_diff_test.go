@@ -47,6 +47,7 @@ func oneOf(r *rand.Rand, list ...string) string { return list[r.IntN(len(list))]
 // TestInterpretSameAsStock compares what searches print in words: all of every
 // log, and generated searches.
 func TestInterpretSameAsStock(t *testing.T) {
+	t.Parallel()
 	bin := need.Stock(t, "ausearch")
 	logs := diffLogs(t)
 	if !testing.Short() {
@@ -60,10 +61,7 @@ func TestInterpretSameAsStock(t *testing.T) {
 		}
 	}
 	seed := need.Seed(t)
-	rounds, total, nonEmpty, events := 40, 0, 0, 0
-	if testing.Short() {
-		rounds = 10
-	}
+	rounds, total, nonEmpty, events := need.Rounds(40, 6), 0, 0, 0
 	counts := map[string]int{}
 	names := make([]string, 0, len(logs))
 	for name := range logs {

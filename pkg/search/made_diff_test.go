@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -49,14 +48,9 @@ func byName(query []string) bool {
 // TestSameAsStockMade compares searches in every format on made logs, whose
 // hosts, accounts, names and kinds of records no single machine has.
 func TestSameAsStockMade(t *testing.T) {
+	t.Parallel()
 	bin := need.Stock(t, "ausearch")
-	logs, rounds := 40, 30
-	if testing.Short() {
-		logs, rounds = 6, 10
-	}
-	if s := os.Getenv("AUDITFLEET_ROUNDS"); s != "" {
-		logs, _ = strconv.Atoi(s)
-	}
+	logs, rounds := need.Rounds(40, 4), need.Size(30, 8)
 	seed := need.Seed(t)
 	total, nonEmpty, failures := 0, 0, 0
 	counts := map[string]int{}

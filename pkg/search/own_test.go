@@ -99,6 +99,7 @@ func TestJSONOptions(t *testing.T) {
 
 // --around shows each hit and what is near it, each event once, and nothing else.
 func TestAround(t *testing.T) {
+	t.Parallel()
 	log := generatedLog(t, 400)
 	all := splitEvents(own(t, 0, "-if", log))
 	rapid.Check(t, func(rt *rapid.T) {
@@ -188,6 +189,7 @@ func generatedLog(t testing.TB, n int) string {
 
 // --follow shows what is appended, from one log to the next.
 func TestFollow(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.log")
 	rec := func(n int) string {

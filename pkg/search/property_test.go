@@ -20,6 +20,7 @@ import (
 // TestIndexNeverHides is what the store's index rests on: an event that matches
 // has, for every term, an extracted value that the term accepts.
 func TestIndexNeverHides(t *testing.T) {
+	t.Parallel()
 	seed := need.Seed(t)
 	matches := 0
 	for name, path := range diffLogs(t) {

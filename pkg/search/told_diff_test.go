@@ -126,6 +126,7 @@ func (c *toldRun) report(t *testing.T) {
 
 // TestToldSameAsStock compares the csv and text of every log, whole and searched.
 func TestToldSameAsStock(t *testing.T) {
+	t.Parallel()
 	c := &toldRun{bin: need.Stock(t, "ausearch"), counts: map[string]int{}}
 	logs := diffLogs(t)
 	rounds := 40
@@ -171,11 +172,9 @@ func TestToldSameAsStock(t *testing.T) {
 
 // TestToldGenerated compares them on generated events.
 func TestToldGenerated(t *testing.T) {
+	t.Parallel()
 	c := &toldRun{bin: need.Stock(t, "ausearch"), counts: map[string]int{}}
-	rounds := 30
-	if testing.Short() {
-		rounds = 3
-	}
+	rounds := need.Rounds(30, 3)
 	seed := need.Seed(t)
 	for i := range rounds {
 		g := &toldGen{r: rand.New(rand.NewPCG(seed, uint64(i)))}

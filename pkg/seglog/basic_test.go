@@ -46,6 +46,7 @@ func readAll(t testing.TB, r *Reader) map[uint64]string {
 }
 
 func TestAppendReadReopen(t *testing.T) {
+	t.Parallel()
 	o := osOptions(t.TempDir() + "/log")
 	l, rec := mustOpen(t, o)
 	if !rec.Clean() || rec.First != 1 || rec.Last != 0 {

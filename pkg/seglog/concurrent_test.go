@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // stamped is a payload that tells its own index.
@@ -160,6 +162,7 @@ func TestTruncateUnderReader(t *testing.T) {
 
 // An index is never used twice, also when nothing is left but the newest segment.
 func TestIndexesAreNotReused(t *testing.T) {
+	t.Parallel()
 	o := osOptions(t.TempDir())
 	for want := uint64(1); want < 30; want++ {
 		l, _ := mustOpen(t, o)
@@ -226,6 +229,7 @@ func TestLockNamesHolder(t *testing.T) {
 
 // Killed with SIGKILL in mid-append, ten times: what was confirmed is there.
 func TestKilledProcess(t *testing.T) {
+	t.Parallel()
 	if dir := os.Getenv("SEGLOG_KILL_DIR"); dir != "" {
 		l, _, err := Open(osOptions(dir))
 		if err != nil {
@@ -248,7 +252,7 @@ func TestKilledProcess(t *testing.T) {
 	}
 	dir := t.TempDir()
 	confirmed := uint64(0)
-	for round := range 10 {
+	for round := range need.Rounds(10, 3) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilledProcess$")
 		cmd.Env = append(os.Environ(), "SEGLOG_KILL_DIR="+dir)
 		out, err := cmd.StdoutPipe()

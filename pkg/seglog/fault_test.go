@@ -46,6 +46,7 @@ func workload(m *model, rng *rand.Rand) {
 
 // Each operation of the workload fails once, in each way; then the power goes.
 func TestEveryOperationFails(t *testing.T) {
+	t.Parallel()
 	for _, op := range faultfs.Ops() {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			failed := 0
@@ -95,10 +96,7 @@ func (m *model) finish(crash bool) {
 // The power goes at each changing operation of the workload, with several
 // outcomes each.
 func TestPowerCutAtEveryOperation(t *testing.T) {
-	rounds := 3
-	if testing.Short() {
-		rounds = 1
-	}
+	rounds := need.Rounds(3, 1)
 	for n := 1; ; n++ {
 		for round := range rounds {
 			m := newModel(int64(n*100+round), func(format string, args ...any) {
@@ -135,6 +133,7 @@ func TestDeathAtEveryOperation(t *testing.T) {
 // A write that fails in part and cannot be cut off is not left for a later
 // process to find, once something was appended after it.
 func TestPartialWriteThatStays(t *testing.T) {
+	t.Parallel()
 	switched := 0
 	for seed := range int64(40) {
 		m := newModel(seed, t.Fatalf)

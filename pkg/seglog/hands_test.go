@@ -71,6 +71,7 @@ func copyFile(t *testing.T, from, to string) {
 // What hands do to a log's folder, what Inspect and Open say of it, what a reader
 // still finds, and what is set aside. Each Open is followed by one that is clean.
 func TestHands(t *testing.T) {
+	t.Parallel()
 	other := ID{9, 9}
 	for _, c := range []struct {
 		name  string

@@ -11,6 +11,7 @@ import (
 
 // TestInspect: what Inspect says is what Open then finds, and it changes nothing.
 func TestInspect(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		change  func(b []byte) []byte
 		damaged int
@@ -77,6 +78,7 @@ func TestInspect(t *testing.T) {
 
 // TestInspectBesideWriter: a log that is written and trimmed meanwhile is whole.
 func TestInspectBesideWriter(t *testing.T) {
+	t.Parallel()
 	o := osOptions(t.TempDir())
 	o.SegmentBytes = 256 << 10
 	l, _ := mustOpen(t, o)

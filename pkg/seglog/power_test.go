@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
@@ -30,9 +31,11 @@ func (m *model) on(fs *faultfs.FS, fail func(string, ...any)) *model {
 // what is not there is neither called damage nor a gap of it. Then the power goes
 // while that is opened, at each operation, once more.
 func TestEveryLossOfPower(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewSource(1))
 	states, again, cuts, complete := 0, 0, 0, 0
-	for n := 1; ; n++ {
+	step := need.Size(1, 6)
+	for n := 1; ; n += step {
 		m := newModel(int64(n), t.Fatalf)
 		m.fs.KeepHistory()
 		m.fs.CutPower(n)
@@ -58,7 +61,7 @@ func TestEveryLossOfPower(t *testing.T) {
 		}
 	}
 	t.Logf("%d power cuts (%d with every outcome there is), %d states, and %d of a second power cut while the first was recovered from", cuts, complete, states, again)
-	if states < 5000 || again < 1000 {
+	if states < 5000/step || again < 1000/step {
 		t.Errorf("only %d and %d states", states, again)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -129,26 +130,30 @@ func TestNoPager(t *testing.T) {
 // What takes longer than a second is said, and taken back before results.
 func TestProgress(t *testing.T) {
 	tty, end := need.Terminal(t, 80)
-	_, s := Open(t.Context(), tty, tty, Options{Doing: "searching", Color: "never", Getenv: env()})
-	time.Sleep(progressAfter + 2*progressEvery)
-	fmt.Fprintln(s.Out, "result")
-	time.Sleep(2 * progressEvery)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		_, s := Open(t.Context(), tty, tty, Options{Doing: "searching", Color: "never", Getenv: env()})
+		time.Sleep(progressAfter + 5*progressEvery/2)
+		fmt.Fprintln(s.Out, "result")
+		time.Sleep(2 * progressEvery)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
 	got := end()
 	if !strings.HasPrefix(got, "\rsearching ... 1s\x1b[K") || !strings.HasSuffix(got, "\r\x1b[Kresult\n") {
 		t.Errorf("%q", got)
 	}
 	// Nothing of the kind into a file, or in less than a second.
 	var file bytes.Buffer
-	_, s = Open(t.Context(), io.Discard, &file, Options{Doing: "searching", Getenv: env()})
-	time.Sleep(progressAfter + progressEvery)
-	if err := s.Close(); err != nil || file.Len() != 0 {
-		t.Errorf("%v, %q", err, file.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		_, s := Open(t.Context(), io.Discard, &file, Options{Doing: "searching", Getenv: env()})
+		time.Sleep(progressAfter + progressEvery)
+		if err := s.Close(); err != nil || file.Len() != 0 {
+			t.Errorf("%v, %q", err, file.String())
+		}
+	})
 	quick, endQuick := need.Terminal(t, 80)
-	_, s = Open(t.Context(), io.Discard, quick, Options{Doing: "searching", Getenv: env()})
+	_, s := Open(t.Context(), io.Discard, quick, Options{Doing: "searching", Getenv: env()})
 	if err := s.Close(); err != nil || endQuick() != "" {
 		t.Errorf("%v, %q", err, endQuick())
 	}
@@ -158,12 +163,14 @@ func TestProgress(t *testing.T) {
 // is taken away.
 func TestStatus(t *testing.T) {
 	tty, end := need.Terminal(t, 80)
-	asked := make(chan struct{}, 100)
-	unshow := Status(Guard(tty), func() string { asked <- struct{}{}; return "half\x1b[2J" })
-	<-asked
-	<-asked // so the first was written
-	unshow()
-	unshow()
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan struct{}, 100)
+		unshow := Status(Guard(tty), func() string { asked <- struct{}{}; return "half\x1b[2J" })
+		<-asked
+		<-asked // so the first was written
+		unshow()
+		unshow()
+	})
 	if got := end(); !strings.HasPrefix(got, "\r"+`half\033[2J`+"\x1b[K") || !strings.HasSuffix(got, "\r\x1b[K") {
 		t.Errorf("%q", got)
 	}

@@ -46,7 +46,7 @@ func TestEventKeptOpen(t *testing.T) {
 				o.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
 			}
 			r := mustRig(t, dir, change)
-			seconds := need.Rounds(130, 70)
+			seconds := need.Size(130, 70)
 			serial, largest := 0, int64(0)
 			for sec := range seconds {
 				clock.Add(int64(time.Second))

@@ -35,7 +35,7 @@ func TestBatchOfAnEventStays(t *testing.T) {
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.TableBytes, o.MaxHosts = 50<<10, 2 })
 	known, stored := map[string]uint64{}, uint64(0)
 	inMemory := 0
-	rounds := need.Rounds(200, 60)
+	rounds := need.Size(200, 60)
 	for i := range rounds {
 		b := plain(1)
 		for k := range 20 {

@@ -145,7 +145,7 @@ func waitFor(t testing.TB, why string, want []string, s scanner) {
 func TestPipeline(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	records := need.Rounds(20_000, 5_000)
+	records := need.Size(20_000, 5_000)
 	list, _ := batches(t, 5, 20, records, 32)
 	want := rawOf(list)
 	// What does not end by itself is late only after a while; here it is at once.
@@ -196,7 +196,7 @@ func TestPipeline(t *testing.T) {
 func TestScanWhileStoring(t *testing.T) {
 	t.Parallel()
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.TableBytes = 30 << 10 })
-	n := need.Rounds(6_000, 2_000)
+	n := need.Size(6_000, 2_000)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for range 2 {

@@ -204,7 +204,7 @@ func TestOpenRecordsAreCarried(t *testing.T) {
 // trimming among them, and goes on after it.
 func TestCarryPowerCut(t *testing.T) {
 	t.Parallel()
-	step := need.Rounds(3, 11)
+	step := need.Size(3, 11)
 	cuts, carried := 0, uint64(0)
 	for n := 1; ; n += step {
 		fs, k := faultfs.New(int64(n)), newKeeper()

@@ -203,7 +203,7 @@ func TestSalvageToday(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, dir, 20<<10)
 	s := newSent()
-	today := need.Rounds(6000, 1500)
+	today := need.Size(6000, 1500)
 	for day, n := range []int{300, today} {
 		if err := s.send(context.Background(), r, n, storetest.Start.AddDate(0, 0, day), false); err != nil {
 			t.Fatal(err)

@@ -129,7 +129,7 @@ func TestMarkerMadeAnew(t *testing.T) {
 func TestFlippedFormat(t *testing.T) {
 	t.Parallel()
 	whole := made(t, 2)
-	for bit := 0; bit < 32; bit += need.Rounds(1, 5) {
+	for bit := 0; bit < 32; bit += need.Size(1, 5) {
 		dir := t.TempDir()
 		must(t, os.CopyFS(dir, os.DirFS(whole)))
 		part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
@@ -237,10 +237,7 @@ func TestDamagedFrame(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	step := 1777
-	if testing.Short() {
-		step = 9001
-	}
+	step := need.Size(1777, 9001)
 	for at := 4096 * 4; at < min(len(whole), 400<<10); at += step {
 		b := bytes.Clone(whole)
 		b[at] ^= 0x10

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -205,10 +206,7 @@ func TestFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := 7
-	if testing.Short() {
-		step = 61
-	}
+	step := need.Size(7, 61)
 	for i := 0; i < len(blob); i += step {
 		bad := bytes.Clone(blob)
 		bad[i] ^= 1 << (i % 8)
