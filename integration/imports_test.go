@@ -83,7 +83,7 @@ var mayImport = map[string][]string{
 	"internal/golden":                      {},
 	"internal/need":                        {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
-	"collector/internal/store/storetest":   {"collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record"},
+	"collector/internal/store/storetest":   {"collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record", "pkg/seglog"},
 	"pkg/metrics/metricstest":              {"internal/golden", "internal/need", "pkg/metrics"},
 }
 

@@ -127,7 +127,7 @@ func (f *fakeSource) Scan(ctx context.Context, q *query.Query, fn func(*event.Ev
 	for _, ev := range f.events {
 		f.given++
 		if err := fn(ev); err != nil {
-			if errors.Is(err, store.ErrStop) {
+			if errors.Is(err, query.ErrStop) {
 				return nil
 			}
 			return err
@@ -253,7 +253,7 @@ func TestLimitAndStop(t *testing.T) {
 		t.Errorf("the collector went on to event %d after the first", src.given)
 	}
 	n = 0
-	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return store.ErrStop }); err != nil || n != 1 {
+	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return query.ErrStop }); err != nil || n != 1 {
 		t.Errorf("ErrStop: %d events, %v", n, err)
 	}
 	// The source may still be at what nobody reads on.

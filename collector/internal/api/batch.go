@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -108,10 +108,10 @@ func (b *batcher) origin(out *fleet.Event, ev *event.Event) {
 	}
 }
 
-// more is store.ErrStop when that was the last event wanted.
+// more is query.ErrStop when that was the last event wanted.
 func (b *batcher) more() error {
 	if b.limit > 0 && b.found >= b.limit {
-		return store.ErrStop
+		return query.ErrStop
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (c *Client) Close() error {
 }
 
 // Scan gives fn the events that match, in order, at most limit of them when that
-// is not 0. The event is fn's to keep. store.ErrStop from fn ends it without an
+// is not 0. The event is fn's to keep. query.ErrStop from fn ends it without an
 // error. The events that could be read of a damaged store are given before the
 // error that wraps store.ErrDamaged.
 func (c *Client) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) error {
@@ -133,7 +133,7 @@ func (c *Client) search(ctx context.Context, req *fleet.SearchRequest, fn func(*
 			return c.failed(err)
 		}
 		err = unpack(resp, fn)
-		if errors.Is(err, store.ErrStop) {
+		if errors.Is(err, query.ErrStop) {
 			return nil
 		}
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -28,7 +28,7 @@ import (
 func handled(t *testing.T) (dir string, days, segments []string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "st")
-	st, err := bolt.Open(bolt.Options{Dir: dir})
+	st, err := engine.Open(engine.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}

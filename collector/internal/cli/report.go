@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -140,7 +139,7 @@ func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.Log
 		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
 			err := src.Scan(ctx, q, 1, func(ev *event.Event) error {
 				*end = ev.Ms
-				return store.ErrStop
+				return query.ErrStop
 			})
 			if err != nil {
 				return nil, fmt.Errorf("times of %s: %w", l.Name, err)

@@ -76,7 +76,7 @@ func (s *fileSource) Scan(ctx context.Context, q *query.Query, limit uint64, fn 
 			return err
 		}
 		if n++; n == limit {
-			return store.ErrStop
+			return query.ErrStop
 		}
 		return nil
 	})

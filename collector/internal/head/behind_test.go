@@ -12,15 +12,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// held is a store that takes a batch only when it is let.
+// held is a place that takes a batch only when it is let.
 type held struct {
-	store.Store
+	store.Place
 	let chan struct{} // closed: all
 }
 
 func (s *held) Append(ctx context.Context, b *store.Batch) error {
 	<-s.let
-	return s.Store.Append(ctx, b)
+	return s.Place.Append(ctx, b)
 }
 
 // heldRig has acknowledged more than the head can take in while the store takes
@@ -28,8 +28,8 @@ func (s *held) Append(ctx context.Context, b *store.Batch) error {
 func heldRig(t *testing.T, wait time.Duration) (*rig, *held, []string) {
 	s := &held{let: make(chan struct{})}
 	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
-		s.Store = o.Store
-		o.Store, o.TableBytes, o.SearchWait, o.EventTimeout = s, 50<<10, wait, time.Millisecond
+		s.Place = o.Place
+		o.Place, o.TableBytes, o.SearchWait, o.EventTimeout = s, 50<<10, wait, time.Millisecond
 	})
 	list, _ := batches(t, 11, 3, 4000, 10)
 	r.put(t, list...)

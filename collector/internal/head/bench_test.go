@@ -35,7 +35,7 @@ func openRig(dir string, change func(*journal.Options, *Options)) (*rig, error) 
 		return nil, err
 	}
 	jo := journal.Options{Dir: filepath.Join(dir, "journal")}
-	ho := Options{Store: r.st}
+	ho := Options{Place: r.st, Events: r.st}
 	if change != nil {
 		change(&jo, &ho)
 	}

@@ -94,7 +94,7 @@ func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event)
 	if err == nil {
 		err = h.follow(ctx, f, q, fn, idle)
 	}
-	if errors.Is(err, store.ErrStop) {
+	if errors.Is(err, query.ErrStop) {
 		err = nil
 	}
 	return errors.Join(err, damaged)
@@ -130,11 +130,11 @@ func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*
 	stopped := false
 	err = answer(ctx, q, snap, refs, func(ev *event.Event) error {
 		err := fn(ev)
-		stopped = errors.Is(err, store.ErrStop)
+		stopped = errors.Is(err, query.ErrStop)
 		return err
 	})
 	if err == nil && stopped {
-		return store.ErrStop
+		return query.ErrStop
 	}
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -36,7 +35,7 @@ func TestFollow(t *testing.T) {
 				defer mu.Unlock()
 				seen[i][ev.Serial]++
 				if ev.Serial == batches*each {
-					return store.ErrStop
+					return query.ErrStop
 				}
 				return nil
 			}, func(lost uint64) error {
@@ -103,7 +102,7 @@ func TestSlowFollower(t *testing.T) {
 			return nil
 		}, func(n uint64) error {
 			if lost += n; lost > 0 {
-				return store.ErrStop
+				return query.ErrStop
 			}
 			return nil
 		})

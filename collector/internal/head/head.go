@@ -38,10 +38,11 @@ const (
 	DefaultSearchWait = 5 * time.Second
 )
 
-// Options of a head. Journal and Store are needed.
+// Options of a head. Journal, Place and Events are needed.
 type Options struct {
 	Journal *journal.Journal // open, not started; the head starts it
-	Store   store.Store
+	Place   store.Place      // takes the tables
+	Events  store.Events     // that Place stores
 	Logger  hclog.Logger
 	Now     func() time.Time
 
@@ -164,9 +165,10 @@ type generation struct {
 
 // Head is safe for use by several goroutines.
 type Head struct {
-	opts Options
-	j    *journal.Journal
-	st   store.Store
+	opts  Options
+	j     *journal.Journal
+	place store.Place
+	st    store.Events
 
 	mu      sync.RWMutex // everything below, but for what only run touches
 	active  generation
@@ -223,8 +225,8 @@ type Head struct {
 // Open takes up where the store and the journal are, replays and starts.
 func Open(o Options) (_ *Head, err error) {
 	o.defaults()
-	if o.Journal == nil || o.Store == nil {
-		return nil, errors.New("open the head: Options need Journal and Store")
+	if o.Journal == nil || o.Place == nil || o.Events == nil {
+		return nil, errors.New("open the head: Options need Journal, Place and Events")
 	}
 	h := newHead(o)
 	state, err := h.load()
@@ -257,7 +259,7 @@ func Open(o Options) (_ *Head, err error) {
 
 func newHead(o Options) *Head {
 	h := &Head{
-		opts: o, j: o.Journal, st: o.Store,
+		opts: o, j: o.Journal, place: o.Place, st: o.Events,
 		hosts:       map[string]*host{},
 		newcomers:   newcomers{most: o.NewNames, by: map[netip.Addr]*allowance{}},
 		openStreams: map[*stream]struct{}{},
@@ -272,7 +274,7 @@ func newHead(o Options) *Head {
 
 // load reads the store's state.
 func (h *Head) load() (*store.State, error) {
-	state, err := h.st.State(h.ctx)
+	state, err := h.place.State(h.ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the store's state: %w", err)
 	}
@@ -474,7 +476,7 @@ func (h *Head) store(b *store.Batch) error {
 	if err := h.j.Sync(); err != nil {
 		return err
 	}
-	if err := h.st.Append(context.Background(), b); err != nil {
+	if err := h.place.Append(context.Background(), b); err != nil {
 		return fmt.Errorf("store %d events: %w", b.Events.Stats().Events, err)
 	}
 	h.mu.Lock()

@@ -296,7 +296,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer st.Close()
-	h, err := OpenReadOnly(Options{Store: st}, journal.Options{Dir: filepath.Join(dir+".copy", "journal")})
+	h, err := OpenReadOnly(Options{Place: st, Events: st}, journal.Options{Dir: filepath.Join(dir+".copy", "journal")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -409,9 +409,9 @@ func TestDayChange(t *testing.T) {
 	}
 }
 
-// failing is a store that does not take anything while broken.
+// failing is a place that does not take anything while broken.
 type failing struct {
-	store.Store
+	store.Place
 	broken atomic.Bool
 }
 
@@ -421,7 +421,7 @@ func (f *failing) Append(ctx context.Context, b *store.Batch) error {
 	if f.broken.Load() {
 		return errBroken
 	}
-	return f.Store.Append(ctx, b)
+	return f.Place.Append(ctx, b)
 }
 
 func TestStoreFails(t *testing.T) {
@@ -430,8 +430,8 @@ func TestStoreFails(t *testing.T) {
 	f := &failing{}
 	f.broken.Store(true)
 	change := func(_ *journal.Options, o *Options) {
-		f.Store = o.Store
-		o.Store, o.TableBytes, o.RetryEvery = f, 20<<10, 5*time.Millisecond
+		f.Place = o.Place
+		o.Place, o.TableBytes, o.RetryEvery = f, 20<<10, 5*time.Millisecond
 	}
 	r := mustRig(t, dir, change)
 	list, _ := batches(t, 2, 3, 400, 10)

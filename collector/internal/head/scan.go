@@ -133,7 +133,7 @@ func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []sto
 		return stopped
 	})
 	switch {
-	case errors.Is(stopped, store.ErrStop):
+	case errors.Is(stopped, query.ErrStop):
 		return nil
 	case stopped != nil:
 		return stopped
@@ -141,7 +141,7 @@ func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []sto
 		return err
 	}
 	if rest := m.rest(); rest != nil {
-		if errors.Is(rest, store.ErrStop) {
+		if errors.Is(rest, query.ErrStop) {
 			return nil
 		}
 		return rest
@@ -189,7 +189,7 @@ func (m *memory) one() error {
 
 // OpenReadOnly looks at a store that no server uses: what it holds, and what the
 // journal in o's folder holds beyond it, which is parsed into memory. Nothing is
-// written. Of Options, Store and what bounds memory matter.
+// written. Of Options, Place, Events and what bounds memory matter.
 func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 	o.defaults()
 	h := newHead(o)

@@ -8,13 +8,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 )
 
 // ChangeHosts changes what a store that no collector has knows of its hosts, as a
 // batch without events. What the journal holds beyond the store stays in it.
 func ChangeHosts(ctx context.Context, dir string, c *store.Change, log hclog.Logger) (forgotten []string, err error) {
-	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: log})
+	st, err := engine.Open(engine.Options{Dir: dir, Logger: log})
 	if err != nil {
 		return nil, explain(err)
 	}

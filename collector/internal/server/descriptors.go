@@ -39,7 +39,7 @@ func (s *Server) bound(l *listen.Limits) error {
 	if err != nil {
 		return err
 	}
-	used += s.files.MayOpen() - s.listen.Len()
+	used += s.store.MayOpen() - s.listen.Len()
 	kept := min(max(files/8, keepLeast), keepMost)
 	most := files - used - kept
 	if most < 1 {

@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
@@ -65,7 +65,7 @@ func TestBound(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log need.Buffer
-	s := &Server{cfg: Config{Log: hclog.New(&hclog.LoggerOptions{Output: &log})}, listen: &listen.Listener{}, files: &bolt.Store{}}
+	s := &Server{cfg: Config{Log: hclog.New(&hclog.LoggerOptions{Output: &log})}, listen: &listen.Listener{}, store: storetest.NewReference()}
 	small, large := listen.Limits{MaxConns: 3}, listen.Limits{MaxConns: 1 << 30}
 	if err := s.bound(&small); err != nil || small.MaxConns != 3 {
 		t.Errorf("%+v, %v: a limit that is low enough stays", small, err)

@@ -49,7 +49,7 @@ func (s *Server) health() string {
 // degraded is what answers lack, a line each: parts of the store that were set aside
 // or are missing. Records are taken all the same, so it takes nothing from being ready.
 func (s *Server) degraded() (lines []string) {
-	for _, err := range s.files.Broken() {
+	for _, err := range s.store.Missing() {
 		lines = append(lines, "degraded: "+strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	return lines

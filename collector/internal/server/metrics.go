@@ -67,7 +67,7 @@ func (s *Server) spaceSample() metrics.SpaceSample {
 }
 
 func (s *Server) storeSample() metrics.StoreSample {
-	sample := metrics.StoreSample{Missing: len(s.files.Broken()), ClockDoubted: s.retention.ClockDoubted()}
+	sample := metrics.StoreSample{Missing: len(s.store.Missing()), ClockDoubted: s.retention.ClockDoubted()}
 	st, err := s.store.Stats(context.Background())
 	if err != nil {
 		return sample // the store is closed, and soon the program ends

@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 )
 
 // stuck is a store that takes no events.
@@ -28,7 +28,7 @@ func (stuck) Append(context.Context, *store.Batch) error { return errors.New("st
 func TestOutgrownJournal(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	st, err := bolt.Open(bolt.Options{Dir: dir})
+	st, err := engine.Open(engine.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestOutgrownJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.journal.Close()
-	if s.head, err = head.Open(head.Options{Journal: s.journal, Store: s.store, TableBytes: s.share(tablePart, maxTable), RetryEvery: time.Hour}); err != nil {
+	if s.head, err = head.Open(head.Options{Journal: s.journal, Place: s.store, Events: s.store, TableBytes: s.share(tablePart, maxTable), RetryEvery: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	defer s.head.Close()

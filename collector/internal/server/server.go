@@ -29,7 +29,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -100,7 +99,6 @@ type Server struct {
 
 	journal   *journal.Journal
 	store     store.Store
-	files     *bolt.Store // store, for what is its own: the manifest
 	head      *head.Head
 	listen    *listen.Listener
 	intake    *intake.Intake
@@ -402,7 +400,7 @@ func (s *Server) status() *fleet.StatusResponse {
 		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
 		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.listen.Len()),
 		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
-		StoreId: storeID(s.files), Batch: h.StoredID,
+		StoreId: storeID(s.store), Batch: h.StoredID,
 	}
 }
 

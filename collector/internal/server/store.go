@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -28,11 +28,11 @@ const journalDir = "journal"
 
 // openStore takes the store, whose lock keeps a second collector out.
 func (s *Server) openStore() error {
-	st, err := bolt.Open(bolt.Options{Dir: s.cfg.Store, Logger: s.cfg.Log.Named("store")})
+	st, err := engine.Open(engine.Options{Dir: s.cfg.Store, Logger: s.cfg.Log.Named("store")})
 	if err != nil {
 		return explain(err)
 	}
-	s.store, s.files = st, st
+	s.store = st
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (s *Server) openJournal() error {
 	j, rec, err := journal.Open(journal.Options{
 		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.share(segmentPart, maxSegment), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
-		ID: s.files.ID(), Known: s.files.Journal(), Changed: s.keepJournal,
+		ID: s.store.ID(), Known: s.store.Journal(), Changed: s.keepJournal,
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
 	})
 	if err != nil {
@@ -80,13 +80,13 @@ func (s *Server) keepJournal(k seglog.Known, found []seglog.Damage) error {
 			lost = append(lost, journal.Lost(filepath.Join(journalDir, d.File), d.First, d.Last, d.Err).Error())
 		}
 	}
-	return s.files.KeepJournal(k, lost)
+	return s.store.KeepJournal(k, lost)
 }
 
 // openHead replays the journal.
 func (s *Server) openHead() error {
 	h, err := head.Open(head.Options{
-		Journal: s.journal, Store: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
+		Journal: s.journal, Place: s.store, Events: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
 		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: s.openTotal(),
 		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
@@ -153,7 +153,7 @@ func logRecovery(log hclog.Logger, rec *seglog.Recovery) {
 }
 
 // storeID is a store's ID as it is shown; empty where it has none yet.
-func storeID(st *bolt.Store) string {
+func storeID(st store.Place) string {
 	if id := st.ID(); id != (seglog.ID{}) {
 		return id.String()
 	}
@@ -163,7 +163,7 @@ func storeID(st *bolt.Store) string {
 // ReadOnly is a store that no collector has, for queries.
 type ReadOnly struct {
 	*head.Head
-	store *bolt.Store
+	store store.Store
 }
 
 // LastBatch says which store it is and what its last batch is; see query.Batched.
@@ -174,11 +174,11 @@ func (r *ReadOnly) LastBatch(context.Context) (id string, last uint64, err error
 // OpenReadOnly opens a store to read, its journal's tail included. It changes
 // nothing. store.ErrInUse is returned while a collector has it.
 func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
-	st, err := bolt.Open(bolt.Options{Dir: dir, ReadOnly: true, Logger: log})
+	st, err := engine.Open(engine.Options{Dir: dir, ReadOnly: true, Logger: log})
 	if err != nil {
 		return nil, explain(err)
 	}
-	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: st.ID(), Known: st.Journal()})
+	h, err := head.OpenReadOnly(head.Options{Place: st, Events: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: st.ID(), Known: st.Journal()})
 	if err != nil {
 		return nil, errors.Join(explain(err), st.Close())
 	}

@@ -59,7 +59,7 @@ func startRig(t testing.TB, dir string, mem int64) *rig {
 		ID: r.st.ID(), Known: r.st.Journal(), Changed: func(k seglog.Known, _ []seglog.Damage) error { return r.st.KeepJournal(k, nil) }}); err != nil {
 		t.Fatal(err)
 	}
-	if r.h, err = head.Open(head.Options{Journal: r.j, Store: r.st, TableBytes: mem, EventTimeout: time.Hour}); err != nil {
+	if r.h, err = head.Open(head.Options{Journal: r.j, Place: r.st, Events: r.st, TableBytes: mem, EventTimeout: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.close() })
@@ -163,7 +163,7 @@ func contents(t testing.TB, dir string) (records []string, err error) {
 		return nil, err
 	}
 	defer st.Close()
-	h, err := head.OpenReadOnly(head.Options{Store: st, Logger: quiet}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: quiet, ID: st.ID(), Known: st.Journal()})
+	h, err := head.OpenReadOnly(head.Options{Place: st, Events: st, Logger: quiet}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: quiet, ID: st.ID(), Known: st.Journal()})
 	if err != nil {
 		return nil, err
 	}

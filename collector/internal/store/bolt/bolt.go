@@ -86,7 +86,7 @@ var _ store.Store = (*Store)(nil)
 
 // Open opens the store in o.Dir. Errors: store.ErrInUse, ErrNotOurs, ErrVersion,
 // ErrDamaged. A partition that cannot be opened is renamed to NAME.corrupt-TIME
-// and the rest goes on without it; Broken says which.
+// and the rest goes on without it; Missing says which.
 func Open(o Options) (_ *Store, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -238,8 +238,8 @@ func (s *Store) setAside(p *partition, cause error) error {
 	return nil
 }
 
-// Broken says which partitions could not be opened.
-func (s *Store) Broken() []error {
+// Missing is what answers may lack.
+func (s *Store) Missing() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.broken)
@@ -325,22 +325,6 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 	}
 	st.Open = slices.Clone(st.Open)
 	return &st, nil
-}
-
-// Hosts are those known with the last batch.
-func (s *Store) Hosts(ctx context.Context) ([]store.Host, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return nil, store.ErrClosed
-	}
-	if s.cur == nil {
-		return nil, nil
-	}
-	return s.loadHosts()
 }
 
 // loadHosts reads the latest partition's hosts; s.mu is held.

@@ -34,15 +34,15 @@ func open(t testing.TB, o Options) *Store {
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, storetest.Env{
+	env := storetest.Env{
 		Open: func(t *testing.T) store.Store { return open(t, Options{Dir: t.TempDir()}) },
 		Reopen: func(t *testing.T, s store.Store) store.Store {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			must(t, s.Close())
 			return open(t, Options{Dir: s.(*Store).opts.Dir})
 		},
-	})
+	}
+	storetest.Place(t, env)
+	storetest.Events(t, env)
 }
 
 func TestContractReference(t *testing.T) {
@@ -50,8 +50,10 @@ func TestContractReference(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compares the reference with itself")
 	}
-	storetest.Run(t, storetest.Env{
+	env := storetest.Env{
 		Open:   func(*testing.T) store.Store { return storetest.NewReference() },
-		Reopen: func(_ *testing.T, s store.Store) store.Store { return s },
-	})
+		Reopen: func(_ *testing.T, s store.Store) store.Store { return s.(*storetest.Reference).Reopened() },
+	}
+	storetest.Place(t, env)
+	storetest.Events(t, env)
 }

@@ -138,14 +138,14 @@ func TestMissingNoMore(t *testing.T) {
 			copyTo(t, partPath(dir, 0), kept)
 			must(t, os.Remove(partPath(dir, 0)))
 			s := open(t, Options{Dir: dir})
-			if len(s.Broken()) != 1 {
-				t.Fatal(s.Broken())
+			if len(s.Missing()) != 1 {
+				t.Fatal(s.Missing())
 			}
 			must(t, s.Close())
 			do(t, dir, kept)
 			s = open(t, Options{Dir: dir})
-			if len(s.Broken()) != 0 {
-				t.Error(s.Broken())
+			if len(s.Missing()) != 0 {
+				t.Error(s.Missing())
 			}
 			must(t, s.Close())
 		})
@@ -195,7 +195,7 @@ func TestManifestFaults(t *testing.T) {
 			}
 			s, err := Open(Options{Dir: dir})
 			must(t, err)
-			if b := s.Broken(); len(b) > 0 {
+			if b := s.Missing(); len(b) > 0 {
 				t.Fatalf("%s number %d fails: a false alarm: %v", op, n, b)
 			}
 			st, err := s.Stats(context.Background())
@@ -207,7 +207,7 @@ func TestManifestFaults(t *testing.T) {
 				must(t, os.Remove(filepath.Join(gone, partsName, d.String()+suffix)))
 				s, err := Open(Options{Dir: gone, ReadOnly: true})
 				must(t, err)
-				if len(s.Broken()) == 0 {
+				if len(s.Missing()) == 0 {
 					t.Errorf("%s number %d fails: then %s is deleted, and not missed", op, n, d.Part)
 				}
 				must(t, s.Close())

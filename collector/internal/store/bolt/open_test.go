@@ -190,13 +190,13 @@ func TestDamagedPartition(t *testing.T) {
 				t.Fatal(err)
 			}
 			n, err := count(ro)
-			if len(ro.Broken()) == 1 && (n != 120 || !errors.Is(err, store.ErrDamaged)) {
+			if len(ro.Missing()) == 1 && (n != 120 || !errors.Is(err, store.ErrDamaged)) {
 				t.Errorf("read-only: %d events, %v; want the other day's 120 and ErrDamaged", n, err)
 			}
 			ro.Close()
 			s := open(t, Options{Dir: dir})
 			n, err = count(s)
-			if len(s.Broken()) == 0 {
+			if len(s.Missing()) == 0 {
 				// bbolt's tree was not hit: then everything must be there, or missed aloud.
 				if n != 240 && !errors.Is(err, store.ErrDamaged) {
 					t.Errorf("%d events, %v", n, err)
@@ -539,7 +539,7 @@ func TestRenamedPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if b := s.Broken(); len(b) != 2 || !errors.Is(b[0], store.ErrDamaged) || !strings.Contains(b[0].Error(), part(3)) || !strings.Contains(b[1].Error(), filepath.Base(part(2))+" is missing") {
+	if b := s.Missing(); len(b) != 2 || !errors.Is(b[0], store.ErrDamaged) || !strings.Contains(b[0].Error(), part(3)) || !strings.Contains(b[1].Error(), filepath.Base(part(2))+" is missing") {
 		t.Errorf("a renamed part: %v", b)
 	}
 }

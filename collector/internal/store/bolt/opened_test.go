@@ -36,7 +36,7 @@ func TestContractFewOpen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the contract once more: TestContract has it")
 	}
-	storetest.Run(t, storetest.Env{
+	storetest.Events(t, storetest.Env{
 		Open: func(t *testing.T) store.Store { return open(t, Options{Dir: t.TempDir(), MaxOpen: 1}) },
 		Reopen: func(t *testing.T, s store.Store) store.Store {
 			if err := s.Close(); err != nil {

@@ -73,7 +73,7 @@ func (sn *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Eve
 	sc := newScan(ctx, sn, q)
 	err := sc.run(fn)
 	sc.close()
-	if errors.Is(err, store.ErrStop) {
+	if errors.Is(err, query.ErrStop) {
 		return nil
 	}
 	if err != nil {

@@ -1,0 +1,226 @@
+package storetest
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Memory is an engine too simple to be wrong: a list of all events, sorted for each
+// answer. It keeps what it has when it is closed, as another machine's engine would.
+type Memory struct {
+	// Fault, when set, is asked when an Append begins and, with done true, when it has
+	// taken the batch; what it returns, Append returns. Set it before the first Append.
+	Fault func(done bool) error
+
+	mu     sync.Mutex
+	last   uint64              // guarded by mu: ID of the last batch
+	sums   map[uint64][32]byte // guarded by mu: of each batch
+	events []memEvent          // guarded by mu
+	parts  map[store.Part]int  // guarded by mu: batches in each
+	cur    store.Part          // guarded by mu: the part being written
+}
+
+type memEvent struct {
+	id   uint64
+	part store.Part
+	ev   *event.Event
+}
+
+var _ store.Engine = (*Memory)(nil)
+
+// ErrChanged is returned by Memory.Append for a batch that it has with other content.
+var ErrChanged = errors.New("a batch came again with other content")
+
+// NewMemory returns an empty engine.
+func NewMemory() *Memory {
+	return &Memory{sums: map[uint64][32]byte{}, parts: map[store.Part]int{}}
+}
+
+// Append takes a batch, once.
+func (m *Memory) Append(_ context.Context, b *store.Sealed) error {
+	if m.Fault != nil {
+		if err := m.Fault(false); err != nil {
+			return err
+		}
+	}
+	if err := m.append(b); err != nil || m.Fault == nil {
+		return err
+	}
+	return m.Fault(true)
+}
+
+func (m *Memory) append(b *store.Sealed) error {
+	part := store.Part{Day: b.Day, N: 1}
+	var list []memEvent
+	sum := sha256.New()
+	err := b.Each(func(host string, ev *event.Event) error {
+		fmt.Fprintf(sum, "%q %s%s", host, Text(ev), origins(ev))
+		list = append(list, memEvent{id: b.ID, ev: copyOf(host, ev)})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.ID <= m.last {
+		if m.sums[b.ID] != [32]byte(sum.Sum(nil)) {
+			return fmt.Errorf("batch %d: %w", b.ID, ErrChanged)
+		}
+		return nil
+	}
+	for p := range m.parts {
+		if p.Day == part.Day {
+			part.N = max(part.N, p.N)
+		}
+	}
+	for i := range list {
+		list[i].part = part
+	}
+	m.events = append(m.events, list...)
+	m.parts[part]++
+	m.cur, m.last, m.sums[b.ID] = part, b.ID, [32]byte(sum.Sum(nil))
+	return nil
+}
+
+// copyOf is an event with bytes of its own.
+func copyOf(host string, ev *event.Event) *event.Event {
+	origin := store.OriginOf(ev)
+	if ev.From != nil {
+		from := *ev.From
+		origin.From = &from
+	}
+	text, counted := store.AppendText(nil, ev)
+	return store.ParseText(text, counted, []byte(host), origin)
+}
+
+// Stats counts what there is.
+func (m *Memory) Stats(context.Context) (store.Stats, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var s store.Stats
+	for p := range m.parts {
+		s.Parts = append(s.Parts, store.PartStats{Part: p, Sealed: p != m.cur})
+	}
+	slices.SortFunc(s.Parts, func(a, b store.PartStats) int { return a.Compare(b.Part) })
+	for _, e := range m.events {
+		i := slices.IndexFunc(s.Parts, func(p store.PartStats) bool { return p.Part == e.part })
+		p := &s.Parts[i]
+		p.LastID = e.id
+		p.Events++
+		p.Records += uint64(len(e.ev.Records))
+		p.RawBytes += uint64(e.ev.Size())
+		if e.ev.Ms != 0 && (p.MinMs == 0 || e.ev.Ms < p.MinMs) {
+			p.MinMs = e.ev.Ms
+		}
+		p.MaxMs = max(p.MaxMs, e.ev.Ms)
+	}
+	for _, p := range s.Parts {
+		s.Events, s.Records, s.RawBytes = s.Events+p.Events, s.Records+p.Records, s.RawBytes+p.RawBytes
+		if p.MinMs != 0 && (s.MinMs == 0 || p.MinMs < s.MinMs) {
+			s.MinMs = p.MinMs
+		}
+		s.MaxMs = max(s.MaxMs, p.MaxMs)
+	}
+	return s, nil
+}
+
+// Rotate begins another part of the last batch's day.
+func (m *Memory) Rotate(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.parts[m.cur] == 0 {
+		return nil
+	}
+	for p := range m.parts {
+		if p.Day == m.cur.Day {
+			m.cur.N = max(m.cur.N, p.N)
+		}
+	}
+	m.cur.N++
+	m.parts[m.cur] = 0
+	return nil
+}
+
+// Drop forgets a part.
+func (m *Memory) Drop(_ context.Context, part store.Part) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.parts[part]
+	switch {
+	case !ok:
+		return store.ErrNoDay
+	case part == m.cur:
+		return store.ErrInUse
+	}
+	delete(m.parts, part)
+	m.events = slices.DeleteFunc(slices.Clone(m.events), func(e memEvent) bool { return e.part == part })
+	return nil
+}
+
+// Missing is nothing.
+func (m *Memory) Missing() []error { return nil }
+
+// MayOpen is none.
+func (m *Memory) MayOpen() int { return 0 }
+
+// Close does nothing.
+func (m *Memory) Close() error { return nil }
+
+type memSnapshot struct {
+	id     uint64
+	events []memEvent
+}
+
+// Snapshot copies the list.
+func (m *Memory) Snapshot(ctx context.Context) (store.Snapshot, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return &memSnapshot{m.last, slices.Clone(m.events)}, ctx.Err()
+}
+
+func (s *memSnapshot) LastID() uint64 { return s.id }
+func (s *memSnapshot) Close() error   { return nil }
+
+// Tally counts nothing: it gives all.
+func (s *memSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	return query.NewTally(fields), s.Scan(ctx, q, rest)
+}
+
+func (s *memSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
+	sorted := slices.Clone(s.events)
+	slices.SortStableFunc(sorted, func(a, b memEvent) int {
+		if c := store.KeyOf(a.ev).Compare(store.KeyOf(b.ev)); c != 0 {
+			return c
+		}
+		return int(int64(a.id) - int64(b.id))
+	})
+	if q.Reverse {
+		slices.Reverse(sorted)
+	}
+	m := query.NewMatcher(q)
+	for _, e := range sorted {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.id <= q.AfterBatch || !m.Match(e.ev) {
+			continue
+		}
+		ev := *e.ev
+		ev.Batch = e.id
+		if err := fn(&ev); errors.Is(err, query.ErrStop) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
