@@ -70,3 +70,24 @@ func TestComplete(t *testing.T) {
 		t.Errorf("an option where a folder may stand: %+v", got)
 	}
 }
+
+// What parsers and tests ask a table.
+func TestTable(t *testing.T) {
+	if diff := cmp.Diff(strings.Fields("-k --key -i -m --exit -ts --regex --field -if"), table.Names()); diff != "" {
+		t.Error(diff)
+	}
+	valued := table.Valued()
+	if len(valued) != len(table.Names()) || !valued["--key"] || valued["-i"] || !valued["--regex"] {
+		t.Errorf("%v", valued)
+	}
+	for in, want := range map[string]string{
+		"--field=uid=0 -i":  "--field uid=0 -i",  // at the first sign only
+		"--regex=a --key=b": "--regex a --key=b", // not every option may be written so
+		"--field uid=0":     "--field uid=0",
+		"a=b":               "a=b",
+	} {
+		if got := strings.Join(table.SplitEquals(strings.Fields(in)), " "); got != want {
+			t.Errorf("%s is %s, want %s", in, got, want)
+		}
+	}
+}

@@ -21,7 +21,7 @@ func (t Table) AddFlags(flags *pflag.FlagSet) {
 			continue
 		}
 		f := flags.VarPF(&flag{setting: s}, FlagName(s.Name), "", s.help())
-		if s.isSwitch() {
+		if s.IsSwitch() {
 			f.NoOptDefVal = "true"
 		}
 	}
@@ -45,7 +45,7 @@ func (t Table) Apply(flags *pflag.FlagSet) error {
 func (t Table) Words() map[string]option.Words {
 	words := map[string]option.Words{}
 	for s := range t.All() {
-		if s.In == FileOnly || s.isSwitch() {
+		if s.In == FileOnly || s.IsSwitch() {
 			continue
 		}
 		var w option.Words
@@ -67,7 +67,16 @@ func FlagError(err error) error {
 	return err
 }
 
-func (s *Setting) isSwitch() bool { return slices.Equal(s.OneOf, []string{"yes", "no"}) }
+// IsSwitch reports whether the setting is yes or no: its flag needs no value.
+func (s *Setting) IsSwitch() bool { return slices.Equal(s.OneOf, []string{"yes", "no"}) }
+
+// ValueName is what the value is called in texts.
+func (s *Setting) ValueName() string {
+	if s.Arg == "" {
+		return strings.Join(s.OneOf, "|")
+	}
+	return s.Arg
+}
 
 // help is the first sentence of Doc as the list of flags has it.
 func (s *Setting) help() string {
@@ -109,7 +118,7 @@ func (f *flag) String() string {
 	if f.isGiven || f.setting.Get == nil {
 		return f.given
 	}
-	if f.setting.isSwitch() { // as pflag writes it
+	if f.setting.IsSwitch() { // as pflag writes it
 		return map[string]string{"yes": "true", "no": "false"}[f.setting.Get()]
 	}
 	return f.setting.Get()
@@ -117,8 +126,8 @@ func (f *flag) String() string {
 
 // Type implements pflag.Value: it is what the help calls the value.
 func (f *flag) Type() string {
-	if f.setting.isSwitch() {
+	if f.setting.IsSwitch() {
 		return "bool"
 	}
-	return f.setting.arg()
+	return f.setting.ValueName()
 }

@@ -3,7 +3,6 @@ package settings
 import (
 	"errors"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -123,112 +122,21 @@ func TestWhatTheTableKnows(t *testing.T) {
 	Table{{List: []Setting{{Key: conf.Int("n", new(int), 1, 2), Default: 3}}}}.Defaults()
 }
 
-func TestTexts(t *testing.T) {
-	o := &told{}
-	o.table().Defaults()
+// The list of flags shows what the table says of each.
+func TestHelp(t *testing.T) {
 	flags, err := parsed(t)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct{ got, want string }{
-		"help": {flags.FlagUsages(), `
-      --store FOLDER         folder of it (default /var/lib/x)
+	want := `      --store FOLDER         folder of it (default /var/lib/x)
       --listen ADDR[,ADDR]   where to receive (default :60)
       --max-hosts N          hosts; more are one (default 20)
       --wait TIME            how, and how long (default 30s)
       --level LEVEL          what counts: low, high (default low)
       --mail-to NAME         who gets mail (default nobody)
       --allow-halt           JSON comes first
-`},
-		"example": {o.table().ExampleFile(), `
-# --- Places (restart) ---
-
-# Folder of it.
-store = /var/lib/x
-# Where to receive. See x.conf(5), and y(8).
-listen = :60
-
-# --- Limits ---
-
-# Of all.
-
-# Hosts; more are one. 1 to 100.
-max_hosts = 20
-# How, and how long. .x It is 'x'. 1s to 1h; by default 30s.
-mode = fast
-wait = 1m
-# What counts. One of low, high.
-level = low
-# Who gets mail. By default nobody.
-#mail_to = root
-`},
-		"keys": {o.table().ManKeys(), `
-.Ss Places (restart)
-.Bl -tag -width Ds
-.It Cm store No = Ar FOLDER
-Folder of it.
-By default /var/lib/x.
-.It Cm listen No = Ar ADDR[,ADDR]
-Where to receive.
-See
-.Xr x.conf 5 ,
-and
-.Xr y 8 .
-By default :60.
-.It Cm port No = Ar PORT
-The stock key for it.
-.El
-.Ss Limits
-Of all.
-.Bl -tag -width Ds
-.It Cm max_hosts No = Ar N
-Hosts; more are one.
-1 to 100; by default 20.
-.It Cm mode No = Ar MODE
-.It Cm wait No = Ar TIME
-How, and how long.
-\&.x
-It is 'x'.
-1s to 1h.
-.It Cm level No = Ar LEVEL
-What counts.
-One of low, high; by default low.
-.It Cm mail_to No = Ar NAME
-Who gets mail.
-By default nobody.
-.El
-.Ss Others
-.Bl -tag -width Ds
-.It Cm old
-.It Cm older No = Ar never
-Without effect.
-.El
-`},
-		"options": {o.table().ManOptions(true), `
-.It Fl -store Ar FOLDER
-Folder of it.
-By default /var/lib/x.
-.It Fl -listen Ar ADDR[,ADDR]
-Where to receive.
-By default :60.
-.It Fl -max-hosts Ar N
-Hosts; more are one.
-By default 20.
-.It Fl -wait Ar TIME
-How, and how long.
-By default 30s.
-.It Fl -level Ar LEVEL
-What counts.
-By default low.
-.It Fl -mail-to Ar NAME
-Who gets mail.
-By default nobody.
-.It Fl -allow-halt
-JSON comes first.
-`},
-	} {
-		if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), strings.TrimPrefix(c.got, "\n")); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
+`
+	if diff := cmp.Diff(want, flags.FlagUsages()); diff != "" {
+		t.Error(diff)
 	}
 }

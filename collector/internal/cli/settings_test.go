@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
+	"github.com/auditfleet/auditfleet/pkg/settings/texts"
 )
 
 const exampleHead = `# The collector's configuration: auditd.conf's grammar, its server keys, and ours.
@@ -27,9 +28,9 @@ const exampleHead = `# The collector's configuration: auditd.conf's grammar, its
 // manual pages, and the names that a forwarder takes in a file that both programs read.
 func TestMadeFromTheTable(t *testing.T) {
 	table := newOptions().table()
-	golden.Compare(t, "../../../deploy/collector.conf", exampleHead+table.ExampleFile())
-	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "keys", table.ManKeys())
-	golden.ComparePart(t, "../../../deploy/man/collector-serve.8", "options", table.ManOptions(true))
+	golden.Compare(t, "../../../deploy/collector.conf", exampleHead+texts.ExampleFile(table))
+	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "keys", texts.ManKeys(table))
+	golden.ComparePart(t, "../../../deploy/man/collector-serve.8", "options", texts.ManOptions(table, true))
 	var names strings.Builder
 	stock := conf.DefaultAuditd()
 	host := append(stock.Schema(), stock.OwnHostKeys()...).Names()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/settings/texts"
 )
 
 // The lists of the manual pages are as the tables have them, and the tables have every
@@ -15,9 +16,9 @@ import (
 func TestMadeFromTheTable(t *testing.T) {
 	auditd, remote := conf.DefaultAuditd(), remoteDefaults()
 	ofAuditd, ofRemote := auditdTable(&auditd), remoteTable(&remote)
-	golden.ComparePart(t, "../../../deploy/man/forwarder-run.8", "options", newRunFlags().table().ManOptions(false))
-	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "auditd", ofAuditd.ManKeys())
-	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "remote", ofRemote.ManKeys())
+	golden.ComparePart(t, "../../../deploy/man/forwarder-run.8", "options", texts.ManOptions(newRunFlags().table(), false))
+	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "auditd", texts.ManKeys(ofAuditd))
+	golden.ComparePart(t, "../../../deploy/man/forwarder.conf.5", "remote", texts.ManKeys(ofRemote))
 	anyOrder := cmpopts.SortSlices(func(a, b string) bool { return a < b })
 	if diff := cmp.Diff(auditd.HostSchema().Names(), append(ofAuditd.Schema(), conf.IgnoredOnHost()...).Names(), anyOrder); diff != "" {
 		t.Errorf("keys of auditd.conf (-there are +in the table):\n%s", diff)

@@ -1,9 +1,14 @@
-package settings
+// Package texts makes the example file and the lists of manual pages from a table of
+// settings. Only tests import it: they compare the files with what the table says, and
+// with -update write them again.
+package texts
 
 import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/settings"
 )
 
 // width is where lines of the example file end.
@@ -11,14 +16,14 @@ const width = 90
 
 // ExampleFile is a file with every setting that acts: at its default or what is advised
 // instead, or commented out where it has no value by default.
-func (t Table) ExampleFile() string {
+func ExampleFile(t settings.Table) string {
 	var b strings.Builder
 	for _, section := range t {
-		body := section.example()
+		body := example(&section)
 		if body == "" {
 			continue
 		}
-		fmt.Fprintf(&b, "\n# --- %s ---\n\n", section.title())
+		fmt.Fprintf(&b, "\n# --- %s ---\n\n", title(&section))
 		if section.Doc != "" {
 			comment(&b, section.Doc)
 			b.WriteString("\n")
@@ -28,17 +33,17 @@ func (t Table) ExampleFile() string {
 	return b.String()
 }
 
-func (s *Section) title() string {
+func title(s *settings.Section) string {
 	if s.Restart {
 		return s.Title + " (restart)"
 	}
 	return s.Title
 }
 
-func (s *Section) example() string {
+func example(s *settings.Section) string {
 	var b, keys strings.Builder
 	for _, k := range s.List {
-		if k.In == FlagOnly || k.Effect != Acts || k.For != "" {
+		if k.In == settings.FlagOnly || k.Effect != settings.Acts || k.For != "" {
 			continue
 		}
 		switch {
@@ -52,7 +57,7 @@ func (s *Section) example() string {
 		if k.Doc == "" {
 			continue // more keys with the same comment
 		}
-		comment(&b, k.text(values|mark.unless(s.Restart)|byDefault.unless(k.Advice+k.Example == "")))
+		comment(&b, text(&k, values|mark.unless(s.Restart)|byDefault.unless(k.Advice+k.Example == "")))
 		b.WriteString(keys.String())
 		keys.Reset()
 	}
@@ -92,68 +97,60 @@ func (p parts) unless(unwanted bool) parts {
 }
 
 // text is Doc and the parts that are wanted, one sentence a line.
-func (s *Setting) text(wanted parts) string {
+func text(s *settings.Setting, wanted parts) string {
 	var more []string
 	switch {
-	case wanted&values == 0 || s.Effect != Acts:
+	case wanted&values == 0 || s.Effect != settings.Acts:
 	case s.Range != "":
 		more = append(more, s.Range)
 	case len(s.OneOf) > 0 && s.Arg != "":
 		more = append(more, "One of "+strings.Join(s.OneOf, ", "))
 	}
-	if d := s.unset(); d != "" && wanted&byDefault != 0 {
+	if d := unset(s); d != "" && wanted&byDefault != 0 {
 		more = append(more, "by default "+d)
 	}
 	if len(more) > 0 {
 		more[0] = strings.ToUpper(more[0][:1]) + more[0][1:]
 	}
-	text := s.Doc
+	all := s.Doc
 	if len(more) > 0 {
-		text += "\n" + strings.Join(more, "; ") + "."
+		all += "\n" + strings.Join(more, "; ") + "."
 	}
 	if s.Restart && wanted&mark != 0 {
-		text = strings.TrimSuffix(text, ".") + " (restart)."
+		all = strings.TrimSuffix(all, ".") + " (restart)."
 	}
-	return text
+	return all
 }
 
 // unset is what holds where no value is given.
-func (s *Setting) unset() string {
-	if s.Unset == "" && s.Get != nil && s.Effect == Acts && s.For == "" {
+func unset(s *settings.Setting) string {
+	if s.Unset == "" && s.Get != nil && s.Effect == settings.Acts && s.For == "" {
 		return s.Get()
 	}
 	return s.Unset
 }
 
-// arg is what the value is called.
-func (s *Setting) arg() string {
-	if s.Arg == "" {
-		return strings.Join(s.OneOf, "|")
-	}
-	return s.Arg
-}
-
 // ManKeys is the table's sections as mdoc, for a page of section 5.
-func (t Table) ManKeys() string {
+func ManKeys(t settings.Table) string {
 	var b strings.Builder
 	for _, section := range t {
 		if section.Title != "" {
-			fmt.Fprintf(&b, ".Ss %s\n", section.title())
+			fmt.Fprintf(&b, ".Ss %s\n", title(&section))
 		}
 		mdoc(&b, section.Doc)
 		b.WriteString(".Bl -tag -width Ds\n")
 		several := false // share one text, and may differ in their defaults
 		for _, s := range section.List {
-			if s.In == FlagOnly {
+			if s.In == settings.FlagOnly {
 				continue
 			}
 			b.WriteString(".It Cm " + s.Name)
-			if arg := s.arg(); arg != "" && s.Effect != Idle {
+			if arg := s.ValueName(); arg != "" && s.Effect != settings.Idle {
 				b.WriteString(" No = Ar " + arg)
 			}
 			b.WriteString("\n")
 			if s.Doc != "" {
-				mdoc(&b, s.text(values|byDefault.unless(several)|mark.unless(section.Restart)))
+				mdoc(&b, text(&s, values|byDefault.unless(several)|mark.unless(section.Restart)))
 			}
 			several = s.Doc == ""
 		}
@@ -165,25 +162,25 @@ func (t Table) ManKeys() string {
 // ManOptions is the flags as items of a list in mdoc, for a page of section 8. brief is
 // for a page that leaves the rest to one of section 5: of what a file can have, too, it
 // has the first sentence only.
-func (t Table) ManOptions(brief bool) string {
+func ManOptions(t settings.Table, brief bool) string {
 	var b strings.Builder
 	for s := range t.All() {
-		if s.In == FileOnly {
+		if s.In == settings.FileOnly {
 			continue
 		}
-		b.WriteString(".It Fl -" + FlagName(s.Name))
-		if !s.isSwitch() {
-			b.WriteString(" Ar " + s.arg())
+		b.WriteString(".It Fl -" + settings.FlagName(s.Name))
+		if !s.IsSwitch() {
+			b.WriteString(" Ar " + s.ValueName())
 		}
 		b.WriteString("\n")
 		switch {
-		case s.isSwitch():
+		case s.IsSwitch():
 			mdoc(&b, s.Doc)
-		case brief && s.In == FileAndFlag:
+		case brief && s.In == settings.FileAndFlag:
 			s.Doc, _, _ = strings.Cut(s.Doc, "\n")
-			mdoc(&b, s.text(byDefault))
+			mdoc(&b, text(&s, byDefault))
 		default:
-			mdoc(&b, s.text(values|byDefault))
+			mdoc(&b, text(&s, values|byDefault))
 		}
 	}
 	return b.String()
