@@ -23,10 +23,13 @@ var mayImport = map[string][]string{
 	"collector/internal/server":   {"collector/internal", "pkg", "proto"},
 	"collector/internal/poll":     {},
 	"collector/internal/seldom":   {},
+	"collector/internal/rates":    {"collector/internal/store"},
+	"collector/internal/fanout":   {"pkg/conf", "pkg/dispatch", "pkg/event", "pkg/record"}, // conf and record: its tests
+	"collector/internal/outgrown": {"collector/internal/head", "collector/internal/journal"},
 	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg/metrics", "pkg/wake"},
 	"collector/internal/journal":  {"pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record"},
-	"collector/internal/api":      {"collector/internal/store", "pkg/query", "pkg/event", "pkg/record", "proto"},
+	"collector/internal/api":      {"collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/query", "pkg/event", "pkg/record", "proto"},
 	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/upkeep":   {"collector/internal/head", "collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/ingest":   {"collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/metrics", "pkg/wake", "proto/remote"}, // space: its tests
@@ -75,6 +78,8 @@ var mayImport = map[string][]string{
 	"pkg/varint":                  {},
 	"pkg/wake":                    {},
 	"integration":                 {"internal", "pkg", "proto"},
+
+	"collector/internal/descriptors": {},
 
 	"collector/internal/retention": {"collector/internal/store", "pkg/metrics", "pkg/wake"},
 	"collector/internal/selfaudit": {"collector/internal/head", "collector/internal/journal", "collector/internal/listen", "pkg/daemonrec", "pkg/event", "pkg/metrics"},

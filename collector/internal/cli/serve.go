@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -62,7 +63,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	}
 	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: hclog.LevelFromString(cfg.LogLevel), JSONFormat: o.logJSON})
 	cfg.Version = p.version
-	cfg.Notify = server.Notifier(os.Getenv)
+	cfg.Notify = func(state string) { _, _ = daemon.SdNotify(false, state) } // without a service manager there is nobody to tell
 	warnOfFile(cfg.Log, f, o.table())
 
 	ctx, hurry, stop := p.signals(ctx, cfg.Log)

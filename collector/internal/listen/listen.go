@@ -253,37 +253,30 @@ func (l *Listener) Connected(f func(netip.AddrPort)) {
 // Run accepts connections until ctx is done, each handled by handle in a
 // goroutine of its own; the connection is closed when handle returns. When Run
 // returns, nothing listens any more, but handlers may still run: see Wait.
-func (l *Listener) Run(ctx context.Context, handle func(*Conn)) error {
+func (l *Listener) Run(ctx context.Context, handle func(*Conn)) {
 	stop := context.AfterFunc(ctx, l.closeSockets)
 	defer stop()
-	errs := make(chan error, len(l.ln))
+	var accepting sync.WaitGroup
 	for _, ln := range l.ln {
-		go func() { errs <- l.accept(ctx, ln, handle) }()
+		accepting.Go(func() { l.accept(ctx, ln, handle) })
 	}
-	var err error
-	for range l.ln {
-		if one := <-errs; one != nil && err == nil {
-			err = one
-			l.closeSockets() // the others have to end, too
-		}
-	}
+	accepting.Wait()
 	l.mu.Lock()
 	l.ended = true
 	l.mu.Unlock()
-	return err
 }
 
-func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(*Conn)) error {
+// accept goes on until ctx is done or ln is closed: whatever else fails passes.
+func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(*Conn)) {
 	for {
 		tcp, err := ln.AcceptTCP()
 		switch {
 		case err == nil:
 			l.admit(tcp, handle)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
-			return nil //nolint:nilerr // that is how it is told to end
+			return
 		default:
-			// Out of descriptors or memory: it passes; those who wait stay in the
-			// queue. Nothing is gained by asking at once.
+			// Out of descriptors or memory: those who wait stay in the queue. Nothing is gained by asking at once.
 			l.cfg.Metrics.Errors.Inc()
 			if ok, suppressed := l.failures.Allow(); ok {
 				l.cfg.Log.Error("accept failed; trying again", "addr", ln.Addr().String(), "error", err, "suppressed", suppressed)

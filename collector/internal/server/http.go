@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/descriptors"
 )
 
 // openHTTP binds the address of /metrics, /healthz and /readyz.
@@ -70,7 +72,7 @@ func (s *Server) serveHTTP() {
 	s.served.Add(1)
 	go func() {
 		defer s.served.Done()
-		if err := s.http.Serve(limitOpen(s.httpLn, httpConns)); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(descriptors.Limit(s.httpLn, descriptors.Scrapes)); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.cfg.Log.Error("serving metrics ended", "error", err)
 		}
 	}()

@@ -16,7 +16,7 @@ func (s *Server) registerMetrics() {
 	metrics.ReadSpace(s.reg, s.spaceSample)
 	metrics.ReadStore(s.reg, s.storeSample)
 	metrics.ReadCollectorPlugins(s.reg, func(yield func(metrics.PluginSample)) {
-		for _, p := range s.fanout.d.Stats() {
+		for _, p := range s.fanout.Stats() {
 			yield(metrics.PluginSample{
 				Plugin: p.Name, Delivered: p.Delivered, Dropped: p.Dropped, Restarts: p.Restarts, Queued: p.Queued, Up: p.Up,
 			})
@@ -37,7 +37,7 @@ func (s *Server) journalSample() metrics.JournalSample {
 	return metrics.JournalSample{
 		Duplicates: st.Duplicates, Commits: st.Commits, Syncs: st.Syncs, QueueBytes: st.QueueBytes, DiskBytes: st.DiskBytes,
 		Carried: st.Carried, Forgotten: st.Forgotten, ResendBytes: st.ResendBytes,
-		LimitBytes: s.journalLimit(), Outgrown: s.journalExcess() > 0,
+		LimitBytes: s.outgrown.Limit(), Outgrown: s.outgrown.Excess() > 0,
 	}
 }
 

@@ -138,14 +138,14 @@ func TestPluginThatDoesNotRead(t *testing.T) {
 			records = append(records, userRecord("web1", int(seq)))
 		}
 		exchange(t, c, seq-499, records...)
-		st := r.fanout.d.Stats()
+		st := r.fanout.Stats()
 		return len(st) == 1 && st[0].Suspended && st[0].Dropped > 0
 	})
 	if _, body := get(t, r, "/metrics"); !strings.Contains(body, "auditfleet_collector_plugin_up{plugin=\"stuck\"} 0\n") {
 		t.Error("it counts as up")
 	}
 	r.Resume()
-	if st := r.fanout.d.Stats(); st[0].Suspended {
+	if st := r.fanout.Stats(); st[0].Suspended {
 		t.Error("it is suspended after a resume")
 	}
 	out := filepath.Join(t.TempDir(), "out")

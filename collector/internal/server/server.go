@@ -16,20 +16,26 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/descriptors"
+	"github.com/auditfleet/auditfleet/collector/internal/fanout"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
-	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/outgrown"
+	"github.com/auditfleet/auditfleet/collector/internal/rates"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -73,7 +79,7 @@ type Config struct {
 	LogLevel string // of Log, as configured
 	Log      hclog.Logger
 	Now      func() time.Time // nil: time.Now
-	// Notify tells the service manager; nil for none. See Notifier.
+	// Notify tells the service manager, in the words of sd_notify(3); nil for none.
 	Notify func(state string)
 
 	free func() (free, total uint64, err error) // of the store's disk; tests'
@@ -100,15 +106,17 @@ type Server struct {
 	journal   *journal.Journal
 	store     store.Store
 	head      *head.Head
-	listen    *listen.Listener
 	intake    *intake.Intake
-	remote    *remote.Sessions
+	clear     *clearText
 	own       *selfaudit.Records
 	action    *action.Runner
 	space     *space.Watcher
 	retention *retention.Keeper
-	fanout    *fanout
-	rates     rates
+	outgrown  *outgrown.Watcher
+	fanout    *fanout.Fanout
+	rates     rates.Rates
+
+	transports []transport // what Run runs; clear is one of them
 
 	stopWork context.CancelFunc // of what Run has going on beside the sessions
 	work     sync.WaitGroup
@@ -161,11 +169,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		Journal: s.journal, Node: cfg.Node, Now: cfg.Now, Log: cfg.Log, Metrics: metrics.NewOwnRecords(s.reg), Refusing: s.refusing,
 	})
 	// Sockets before the replay: a port in use is known at once.
-	s.listen, err = listen.Open(listen.Config{
-		Addrs: cfg.Listen, Backlog: cfg.Backlog, Limits: cfg.Limits,
-		Log: cfg.Log.Named("listen"), Metrics: metrics.NewListen(s.reg), Report: s.own.Connection,
-	})
-	if err != nil {
+	if err := s.listenClearText(); err != nil {
 		return nil, err
 	}
 	if err := s.openHTTP(); err != nil {
@@ -177,16 +181,16 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openHead(); err != nil {
 		return nil, err
 	}
+	s.outgrown = &outgrown.Watcher{
+		Journal: s.journal.Stats, Head: s.head.Stats, Log: cfg.Log, Now: cfg.Now,
+		Needs: func() int64 { return s.space.TableBytes() + s.space.SegmentBytes() },
+	}
 	s.intake = intake.Open(intake.Config{
 		Journal: s.journal, Space: s.space, Names: names, MaxInFlight: cfg.MaxTotal,
 		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewIntake(s.reg), Now: cfg.Now,
 	})
-	s.remote, err = remote.Open(remote.Config{
-		Intake: s.intake, MaxInFlight: cfg.MaxInFlight,
-		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewRemote(s.reg), Now: cfg.Now,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open the pollers: %w", err)
+	if err := s.openClearText(); err != nil {
+		return nil, err
 	}
 	s.registerMetrics()
 	if err := s.openAPI(); err != nil {
@@ -197,7 +201,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.bound(&limits); err != nil {
 		return nil, err
 	}
-	return s, s.listen.SetLimits(limits)
+	return s, s.clear.SetLimits(limits)
 }
 
 func (c *Config) defaults() error {
@@ -249,7 +253,20 @@ func (c *Config) action() action.Config {
 }
 
 // Addrs are the addresses that senders connect to.
-func (s *Server) Addrs() []net.Addr { return s.listen.Addrs() }
+func (s *Server) Addrs() (all []net.Addr) {
+	for _, t := range s.transports {
+		all = append(all, t.Addrs()...)
+	}
+	return all
+}
+
+// connections is how many senders are connected now.
+func (s *Server) connections() (n int) {
+	for _, t := range s.transports {
+		n += t.Len()
+	}
+	return n
+}
 
 // HTTPAddr is where /metrics is served, nil when it is not.
 func (s *Server) HTTPAddr() net.Addr {
@@ -270,14 +287,18 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.startWork()
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
-	s.cfg.Notify("READY=1\nSTATUS=receiving on " + addrs(s.Addrs()))
+	s.cfg.Notify(daemon.SdNotifyReady + "\nSTATUS=receiving on " + addrs(s.Addrs()))
 	stopWatchdog := s.watchdog()
-	err := s.listen.Run(ctx, func(c *listen.Conn) { s.remote.Serve(c) })
+	accepting, ctx := errgroup.WithContext(ctx)
+	for _, t := range s.transports {
+		accepting.Go(func() error { return t.Run(ctx) })
+	}
+	err := accepting.Wait()
 	s.ready.Store(false)
 	stopWatchdog()
-	s.cfg.Notify("STOPPING=1")
+	s.cfg.Notify(daemon.SdNotifyStopping)
 	if err == nil {
-		s.cfg.Log.Info("stopping", "connections", s.listen.Len())
+		s.cfg.Log.Info("stopping", "connections", s.connections())
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.stop(hurry) }()
@@ -296,9 +317,9 @@ func (s *Server) startWork() {
 	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
 	s.work.Go(func() { s.retention.Run(ctx) })
-	s.work.Go(func() { s.watchJournal(ctx) })
-	s.work.Go(func() { s.fanout.run(ctx) })
-	s.work.Go(func() { s.rates.run(ctx, s.head.Hosts) })
+	s.work.Go(func() { s.outgrown.Run(ctx) })
+	s.work.Go(func() { s.fanout.Run(ctx) })
+	s.work.Go(func() { s.rates.Run(ctx, s.head.Hosts) })
 }
 
 func addrs(list []net.Addr) string {
@@ -315,10 +336,13 @@ func addrs(list []net.Addr) string {
 // stop ends the sessions and everything behind them, front to back.
 func (s *Server) stop(hurry context.Context) error {
 	drained := make(chan struct{})
-	s.remote.End()
 	go func() {
-		s.listen.Wait()
-		close(drained)
+		defer close(drained)
+		var sessions sync.WaitGroup
+		for _, t := range s.transports {
+			sessions.Go(t.Drain)
+		}
+		sessions.Wait()
 	}()
 	deadline := time.NewTimer(s.cfg.DrainTimeout)
 	defer deadline.Stop()
@@ -326,7 +350,7 @@ func (s *Server) stop(hurry context.Context) error {
 	case <-drained:
 	case <-deadline.C:
 		s.cfg.Log.Warn("not all senders have their replies in time; what they were not acknowledged they send again",
-			"waited", s.cfg.DrainTimeout, "connections", s.listen.Len())
+			"waited", s.cfg.DrainTimeout, "connections", s.connections())
 	case <-hurry.Done():
 	}
 	return s.Close()
@@ -347,14 +371,8 @@ func (s *Server) release() error {
 			errs = append(errs, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	if s.remote != nil {
-		s.remote.Abort()
-	}
-	if s.listen != nil {
-		keep("close the connections", s.listen.Close())
-	}
-	if s.remote != nil {
-		keep("end the sessions", s.remote.Close())
+	for _, t := range s.transports {
+		keep("end the sessions", t.Close())
 	}
 	if s.intake != nil {
 		keep("end the intake", s.intake.Close())
@@ -372,7 +390,7 @@ func (s *Server) release() error {
 		keep("store the last events", s.head.Close())
 	}
 	if s.fanout != nil {
-		keep("end the plugins", s.fanout.close())
+		keep("end the plugins", s.fanout.Close())
 	}
 	if s.journal != nil {
 		keep("close the journal", s.journal.Close())
@@ -389,7 +407,9 @@ func (s *Server) release() error {
 
 func (s *Server) peers() map[netip.Addr]bool {
 	open := map[netip.Addr]bool{}
-	s.listen.Connected(func(p netip.AddrPort) { open[p.Addr().Unmap().WithZone("")] = true })
+	for _, t := range s.transports {
+		t.Connected(func(p netip.AddrPort) { open[event.SenderAddr(p.Addr())] = true })
+	}
 	return open
 }
 
@@ -398,7 +418,7 @@ func (s *Server) status() *fleet.StatusResponse {
 	j, h := s.journal.Stats(), s.head.Stats()
 	return &fleet.StatusResponse{
 		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
-		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.listen.Len()),
+		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.connections()),
 		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
 		StoreId: storeID(s.store), Batch: h.StoredID,
 	}
@@ -431,13 +451,13 @@ func (s *Server) storage() string {
 
 // openAPI, serveAPI and closeAPI are the query interface on the unix socket.
 func (s *Server) openAPI() error {
-	ln, gid, err := listenUnix(s.cfg.API, s.cfg.APIGroup, filepath.Dir(s.cfg.API) == s.cfg.Store)
+	ln, gid, err := api.Listen(s.cfg.API, s.cfg.APIGroup, filepath.Dir(s.cfg.API) == s.cfg.Store)
 	if err != nil {
 		return err
 	}
 	s.api = ln
 	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.of, Change: s.head.ChangeHosts})
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.Of, Change: s.head.ChangeHosts})
 	return nil
 }
 
@@ -445,7 +465,7 @@ func (s *Server) serveAPI() {
 	s.served.Add(1)
 	go func() {
 		defer s.served.Done()
-		if err := s.grpc.Serve(limitOpen(s.api, apiConns)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		if err := s.grpc.Serve(descriptors.Limit(s.api, descriptors.Queries)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			s.cfg.Log.Error("the query interface ended", "error", err)
 		}
 	}()

@@ -24,8 +24,10 @@ func (s *Server) openSpace() {
 		Limits: s.cfg.Space, Space: free, Log: s.cfg.Log.Named("space"),
 		Do:         func(a conf.Action, m action.Message) { s.action.Do(a, m) },
 		DropOldest: s.retention.DropOldest,
-		Relieve:    s.relieve, Excess: s.journalExcess,
-		Record: func(op string) { s.own.Failed(op) }, // it is opened later
+		Relieve:    s.relieve,
+		// What these need is opened later, and there when they are called.
+		Excess: func() uint64 { return s.outgrown.Excess() },
+		Record: func(op string) { s.own.Failed(op) },
 	})
 	st := s.space.Status()
 	if admin := st.Limits.AdminSpaceLeft.Of(st.Usage.Total); admin > 0 && admin <= st.Reserve {

@@ -36,29 +36,11 @@ func (s *Server) openStore() error {
 	return nil
 }
 
-// What the journal sets aside at once and what a table makes of a partition must
-// fit into the disk's reserve, also on a small disk: the parts of it, and the
-// most they are.
-const (
-	segmentPart, maxSegment = 2, 64 << 20
-	tablePart, maxTable     = 3, 48 << 20
-	minPart                 = 1 << 20
-)
-
-// share is a part of the reserve; most where nothing is kept.
-func (s *Server) share(part, most int64) int64 {
-	reserve := int64(s.space.Status().Reserve)
-	if reserve == 0 {
-		return most
-	}
-	return min(most, max(reserve/part, minPart))
-}
-
 // openJournal opens the journal, which is not written yet.
 func (s *Server) openJournal() error {
 	syncs := metrics.NewJournal(s.reg).SyncSeconds
 	j, rec, err := journal.Open(journal.Options{
-		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.share(segmentPart, maxSegment), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
+		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.space.SegmentBytes(), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
 		ID: s.store.ID(), Known: s.store.Journal(), Changed: s.keepJournal,
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
@@ -88,11 +70,11 @@ func (s *Server) openHead() error {
 	h, err := head.Open(head.Options{
 		Journal: s.journal, Place: s.store, Events: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
-		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: s.openTotal(),
+		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.space.OpenBytes(s.cfg.OpenTotal)),
 		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
-		TableBytes: s.share(tablePart, maxTable),
+		TableBytes: s.space.TableBytes(),
 		NewNames:   s.cfg.NewNames,
-		OnEvent:    s.fanout.add,
+		OnEvent:    s.fanout.Add,
 		OnNotice:   s.own.Notice,
 	})
 	if err != nil {

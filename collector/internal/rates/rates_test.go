@@ -1,4 +1,4 @@
-package server
+package rates
 
 import (
 	"math"
@@ -9,7 +9,7 @@ import (
 )
 
 func TestRates(t *testing.T) {
-	var r rates
+	var r Rates
 	now := time.Now()
 	at := func(sec int, old, young uint64) {
 		hosts := []store.Host{{Name: "old", Records: old}}
@@ -20,12 +20,12 @@ func TestRates(t *testing.T) {
 	}
 	want := func(host string, want float64) {
 		t.Helper()
-		if got, known := r.of(host); !known || math.Abs(got-want) > 0.05*want+0.001 {
+		if got, known := r.Of(host); !known || math.Abs(got-want) > 0.05*want+0.001 {
 			t.Errorf("%s: %v, known %v, want %v", host, got, known, want)
 		}
 	}
 	at(0, 1_000_000, 0) // from before the start
-	if _, known := r.of("old"); known {
+	if _, known := r.Of("old"); known {
 		t.Error("a rate is known from one count")
 	}
 	at(5, 1_000_500, 0)
@@ -46,7 +46,7 @@ func TestRates(t *testing.T) {
 	want("old", 200*math.Exp(-1))
 	at(435, old+1000, 5) // forgotten and met again
 	want("young", 1)
-	if _, known := r.of("none"); known {
+	if _, known := r.Of("none"); known {
 		t.Error("a rate is known of a host that is not")
 	}
 }

@@ -1,4 +1,4 @@
-package server
+package api
 
 import (
 	"errors"
@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -17,10 +16,11 @@ import (
 // maxSocketPath is what sockaddr_un takes, without the NUL.
 const maxSocketPath = 107
 
-// listenUnix makes the query socket, for root and this user, and for a group
-// where one is named: then that group may also enter the store's folder, though
-// not list it. It returns the group's id, or -1.
-func listenUnix(path, group string, inStore bool) (*net.UnixListener, int, error) {
+// Listen makes the query socket, for root and this user, and for a group where one is
+// named: then that group may also enter the socket's folder, though not list it, if
+// that is the store's. It returns the group's id, or -1. A socket that a collector left
+// when it was killed is replaced.
+func Listen(path, group string, inStore bool) (*net.UnixListener, int, error) {
 	gid, mode := -1, os.FileMode(0o600)
 	if group != "" {
 		id, ok := nss.New(nss.Config{}).GroupID(group)
@@ -85,71 +85,4 @@ func removeStale(path string) error {
 		return fmt.Errorf("remove a socket that was left behind: %w", err)
 	}
 	return nil
-}
-
-// Notifier returns what tells systemd how the service is, or nil when it did
-// not ask (sd_notify(3)).
-func Notifier(getenv func(string) string) func(state string) {
-	path := getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return nil
-	}
-	if path[0] == '@' {
-		path = "\x00" + path[1:]
-	}
-	return func(state string) {
-		conn, err := net.Dial("unixgram", path)
-		if err != nil {
-			return // nobody to tell
-		}
-		defer conn.Close()
-		_, _ = conn.Write([]byte(state))
-	}
-}
-
-// startTick is how often systemd is told that a start goes on, startGrace what it
-// then waits for more.
-const (
-	startTick  = 15 * time.Second
-	startGrace = time.Minute
-)
-
-// starting keeps systemd from ending a start that takes longer than its
-// TimeoutStartSec: putting back what is readable of a big damaged partition would
-// begin anew each time, for ever.
-func starting(notify func(state string)) (stop func()) {
-	return repeat(startTick, func() {
-		notify(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d\nSTATUS=opening the store", startGrace.Microseconds()))
-	})
-}
-
-// watchdog pets systemd's watchdog, when it is on, at half its time.
-func (s *Server) watchdog() (stop func()) {
-	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 {
-		return func() {}
-	}
-	return repeat(time.Duration(usec)*time.Microsecond/2, func() { s.cfg.Notify("WATCHDOG=1") })
-}
-
-// repeat calls f now and every so often from a goroutine that stop ends and joins.
-func repeat(every time.Duration, f func()) (stop func()) {
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			f()
-			select {
-			case <-tick.C:
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		<-ended
-	}
 }

@@ -1,4 +1,4 @@
-package server
+package descriptors
 
 import (
 	"net"
@@ -8,8 +8,6 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/auditfleet/auditfleet/collector/internal/listen"
-	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
@@ -19,7 +17,7 @@ func TestLimitOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := limitOpen(inner, 2)
+	ln := Limit(inner, 2)
 	conns := make(chan net.Conn)
 	done := make(chan error, 1)
 	go func() {
@@ -59,21 +57,27 @@ func TestLimitOpen(t *testing.T) {
 }
 
 // What is left of the limit of open files bounds the connections, and is said.
-func TestBound(t *testing.T) {
-	files, err := descriptors()
+func TestForSenders(t *testing.T) {
+	limit, err := raiseLimit()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var log need.Buffer
-	s := &Server{cfg: Config{Log: hclog.New(&hclog.LoggerOptions{Output: &log})}, listen: &listen.Listener{}, store: storetest.NewReference()}
-	small, large := listen.Limits{MaxConns: 3}, listen.Limits{MaxConns: 1 << 30}
-	if err := s.bound(&small); err != nil || small.MaxConns != 3 {
-		t.Errorf("%+v, %v: a limit that is low enough stays", small, err)
+	var out need.Buffer
+	log := hclog.New(&hclog.LoggerOptions{Output: &out})
+	if n, err := ForSenders(3, 0, log); err != nil || n != 3 {
+		t.Errorf("%d, %v: a number that is low enough stays", n, err)
 	}
-	if err := s.bound(&large); err != nil || large.MaxConns >= files-keepLeast || large.MaxConns < 1 {
-		t.Errorf("%+v, %v: of %d files, at least %d are kept", large, err, files, keepLeast)
+	n, err := ForSenders(1<<30, 0, log)
+	if err != nil || n >= limit-keepLeast || n < 1 {
+		t.Errorf("%d, %v: of %d files, at least %d are kept", n, err, limit, keepLeast)
 	}
-	if out := log.String(); !strings.Contains(out, "connections are bounded: max_connections=3") || strings.Count(out, "fewer connections than max_connections") != 1 {
+	if fewer, err := ForSenders(1<<30, 10, log); err != nil || fewer != n-10 {
+		t.Errorf("%d, %v: others may open 10, %d were left without them", fewer, err, n)
+	}
+	if out := out.String(); !strings.Contains(out, "connections are bounded: max_connections=3") || strings.Count(out, "fewer connections than max_connections") != 2 {
 		t.Errorf("said:\n%s", out)
+	}
+	if _, err := ForSenders(3, limit, log); err == nil || !strings.Contains(err.Error(), "LimitNOFILE=") {
+		t.Errorf("others need all: %v", err)
 	}
 }

@@ -1,4 +1,6 @@
-package server
+// Package rates averages how many records a second each host sends. The server's wiring
+// is the only one to import it; it imports store for what is known of a host.
+package rates
 
 import (
 	"context"
@@ -10,14 +12,15 @@ import (
 )
 
 const (
-	// rateEvery is how often hosts' records are counted for their rates, and
-	// rateSpan the time over which a rate fades.
-	rateEvery = 5 * time.Second
-	rateSpan  = time.Minute
+	// every is how often hosts' records are counted, and span the time over which a
+	// rate fades.
+	every = 5 * time.Second
+	span  = time.Minute
 )
 
-// rates are the hosts' records a second, averaged over about the last minute.
-type rates struct {
+// Rates are the hosts' records a second, averaged over about the last minute. Safe for
+// use by several goroutines; the zero value knows none.
+type Rates struct {
 	mu sync.Mutex
 	at time.Time        // guarded by mu: of the last count; zero before the first
 	by map[string]*rate // guarded by mu
@@ -29,9 +32,9 @@ type rate struct {
 	value   float64
 }
 
-// run counts until ctx ends.
-func (r *rates) run(ctx context.Context, hosts func() []store.Host) {
-	tick := time.NewTicker(rateEvery)
+// Run counts until ctx ends; hosts is what is known of all hosts at present.
+func (r *Rates) Run(ctx context.Context, hosts func() []store.Host) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		r.count(time.Now(), hosts())
@@ -44,7 +47,7 @@ func (r *rates) run(ctx context.Context, hosts func() []store.Host) {
 }
 
 // count takes the present counts. now is of the monotonic clock.
-func (r *rates) count(now time.Time, hosts []store.Host) {
+func (r *Rates) count(now time.Time, hosts []store.Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, elapsed := r.by, now.Sub(r.at)
@@ -54,7 +57,7 @@ func (r *rates) count(now time.Time, hosts []store.Host) {
 		r.by = before
 		return
 	}
-	weight := 1 - math.Exp(-elapsed.Seconds()/rateSpan.Seconds())
+	weight := 1 - math.Exp(-elapsed.Seconds()/span.Seconds())
 	for i := range hosts {
 		h := &hosts[i]
 		x := before[h.Name]
@@ -76,8 +79,8 @@ func (r *rates) count(now time.Time, hosts []store.Host) {
 	}
 }
 
-// of is a host's rate, and whether it is known.
-func (r *rates) of(host string) (float64, bool) {
+// Of is a host's rate, and whether it is known.
+func (r *Rates) Of(host string) (float64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	x := r.by[host]
