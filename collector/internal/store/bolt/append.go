@@ -27,12 +27,10 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	}
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
-	s.mu.Lock()
-	last, closed := s.state.ID, s.closed
-	s.mu.Unlock()
+	last, err := s.last()
 	switch {
-	case closed:
-		return store.ErrClosed
+	case err != nil:
+		return err
 	case b.ID <= last:
 		return nil
 	case b.ID != last+1:
@@ -44,12 +42,11 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	var blob []byte
 	var sum group.Summary
 	if b.Events != nil && b.Events.Stats().Events > 0 {
-		var err error
 		if blob, sum, err = s.codec.Encode(b.Events); err != nil {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
-	err := s.senders.put(b.Senders)
+	err = s.senders.put(b.Senders)
 	if errors.Is(err, store.ErrDamaged) {
 		if err = s.renewSenders(err); err == nil {
 			err = s.senders.put(b.Senders)
@@ -75,6 +72,16 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 		s.log.Warn("the manifest", "error", err)
 	}
 	return nil
+}
+
+// last is the ID of the last batch; ErrClosed after Close.
+func (s *Store) last() (id uint64, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		err = store.ErrClosed
+	}
+	return s.state.ID, err
 }
 
 // appended takes note of a batch that is stored, and seals the partition before p.

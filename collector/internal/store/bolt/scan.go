@@ -242,7 +242,7 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 	key := frameKey{pl.p, pl.id, blk.Frame}
 	unpack := func(buf []byte) (text []byte, err error) {
 		err = pl.p.withGroup(pl.id, func(g *group.Group) error {
-			text, err = g.TextInto(buf, blk.Frame)
+			text, err = g.Text(buf, blk.Frame)
 			return err
 		})
 		return text, err

@@ -126,7 +126,7 @@ func (tl *tallying) look(pl *plan, all *group.Origins, cands []group.Candidate, 
 		c := &cands[i]
 		if have != int64(c.Block.Frame) {
 			err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
-				frame, err = g.TextInto(frame, c.Block.Frame)
+				frame, err = g.Text(frame, c.Block.Frame)
 				return err
 			})
 			if err != nil {

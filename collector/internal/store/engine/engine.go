@@ -18,8 +18,9 @@ type Options struct {
 	ReadOnly bool
 }
 
-// Open opens the store in o.Dir with the embedded engine. Errors: store.ErrInUse,
-// ErrNotOurs, ErrVersion, ErrDamaged.
+// Open opens the store in o.Dir with the embedded engine: one of another kind (a
+// store.Engine) is to be opened here, too, and put behind bolt.NewOutbox. Errors:
+// store.ErrInUse, ErrNotOurs, ErrVersion, ErrDamaged.
 func Open(o Options) (store.Store, error) {
 	s, err := bolt.Open(bolt.Options{Dir: o.Dir, Logger: o.Logger, ReadOnly: o.ReadOnly})
 	if err != nil {

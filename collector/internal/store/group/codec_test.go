@@ -44,7 +44,7 @@ func all(g *Group, q *query.Query) (out []string, err error) {
 	}
 	for _, c := range cands {
 		from := origins.Block(c.Index, &c.Block)
-		frame, err := g.Text(c.Block.Frame)
+		frame, err := g.Text(nil, c.Block.Frame)
 		if err != nil {
 			return out, err
 		}
@@ -130,7 +130,7 @@ func readFixture(t *testing.T, c *Codec, name string) {
 		cands, _ := g.Plan(&query.Query{}, nil)
 		origins, _ := g.Origins()
 		for _, cand := range cands {
-			frame, _ := g.Text(cand.Block.Frame)
+			frame, _ := g.Text(nil, cand.Block.Frame)
 			text, _ := cand.Block.Cut(frame)
 			from := origins.Block(cand.Index, &cand.Block)
 			for range cand.Block.Events {

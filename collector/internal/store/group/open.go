@@ -308,11 +308,8 @@ func (g *Group) mark(set bitset, p []byte) error {
 // takes a slower way.
 const decodeMargin = 64
 
-// Text returns a frame's text, unpacked.
-func (g *Group) Text(i uint32) ([]byte, error) { return g.TextInto(nil, i) }
-
-// TextInto is Text in buf's memory, where that is enough.
-func (g *Group) TextInto(buf []byte, i uint32) ([]byte, error) {
+// Text returns a frame's text, unpacked: in buf's memory, where that is enough.
+func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 	if uint64(i) >= uint64(len(g.frames)/frameSize) {
 		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
 	}

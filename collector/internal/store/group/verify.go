@@ -212,7 +212,7 @@ func (v *verifier) frames() {
 				v.wrong(v.frameAt(frame), "frame %d: its blocks hold %d bytes of %d", frame, used, len(text))
 			}
 			frame, used = blk.Frame, 0
-			text, ferr = v.g.Text(frame)
+			text, ferr = v.g.Text(nil, frame)
 		}
 		if ferr != nil {
 			v.blockBad(i, &blk, v.frameAt(frame), ferr)

@@ -1,0 +1,160 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Outbox opens what is in dir with an engine that keeps its events.
+type Outbox func(t *testing.T, dir string, e store.Engine) store.Store
+
+var errKilled = errors.New("the process is dead")
+
+// Kills shows that a place with an engine stores each event once wherever the process
+// dies: it is killed at the first step that the engine can tell, then at the second,
+// and so on (before the engine takes a batch, after it has taken it and before the
+// place hears of it), at some later step again, and is always opened anew with what files and engine
+// have. Between, the engine fails at random. What the writer does not find stored
+// it makes anew from its journal, in batches of other sizes.
+func Kills(t *testing.T, open Outbox) {
+	every := 1
+	if testing.Short() {
+		every = 4
+	}
+	for step := 1; ; step += every {
+		k := &killed{t: t, at: step, dir: t.TempDir(), engine: NewMemory(), rng: rand.New(rand.NewPCG(uint64(step), 7))}
+		k.engine.Fault = k.fault
+		for life := 0; !k.run(open, life); life++ {
+			if life == 20 {
+				t.Fatalf("killed at step %d: it comes to no end", step)
+			}
+		}
+		k.check()
+		if k.at > k.steps {
+			t.Logf("killed at %d steps", step/every)
+			return
+		}
+	}
+}
+
+// killed is a writer that dies at a step.
+type killed struct {
+	t      *testing.T
+	dir    string
+	engine *Memory
+	rng    *rand.Rand
+	steps  int // so far, in all lives
+	at     int // the step at which it dies
+	again  int // the one at which it dies once more
+	dead   bool
+}
+
+// inJournal is how many records the writer has, an event each; its LSN is the event's serial.
+const inJournal = 60
+
+// fault is asked at each step.
+func (k *killed) fault(bool) error {
+	if k.dead {
+		return errKilled
+	}
+	k.steps++
+	if k.steps == k.at || k.steps == k.again {
+		k.dead = true
+		k.again = k.at + 1 + k.rng.IntN(6)
+		return errKilled
+	}
+	if k.rng.IntN(4) == 0 {
+		return errors.New("the engine is busy")
+	}
+	return nil
+}
+
+// run is one life of the writer. It is true when all is stored.
+func (k *killed) run(open Outbox, life int) (done bool) {
+	k.dead = false
+	s := open(k.t, k.dir, k.engine)
+	defer func() {
+		if err := s.Close(); err != nil {
+			k.t.Error(err)
+		}
+	}()
+	ctx := context.Background()
+	st, err := s.State(ctx)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.search(s, st)
+	// The journal's records beyond the state, and those that were open.
+	var todo []uint64
+	todo = append(todo, st.Open...)
+	for lsn := st.LSN + 1; lsn <= inJournal; lsn++ {
+		todo = append(todo, lsn)
+	}
+	for id, lsn := st.ID+1, st.LSN; len(todo) > 0 || lsn < inJournal; id++ {
+		n := min(len(todo), 1+k.rng.IntN(12))
+		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(lsn/20), Events: store.NewTable()}
+		var left []uint64
+		for _, l := range todo[:n] {
+			lsn = max(lsn, l)
+			if n > 1 && k.rng.IntN(8) == 0 { // not complete yet
+				left = append(left, l)
+				continue
+			}
+			ev := oneEvent(fmt.Sprintf("host%d", l%3), Start.UnixMilli()-int64(l*7919%60), l)
+			b.Events.Add(string(ev.Node), ev)
+		}
+		todo, b.LSN = append(left, todo[n:]...), lsn
+		for _, l := range todo {
+			if l <= lsn {
+				b.Open = append(b.Open, l)
+			}
+		}
+		slices.Sort(b.Open)
+		for err := s.Append(ctx, b); err != nil; err = s.Append(ctx, b) {
+			if k.dead {
+				return false
+			}
+			if errors.Is(err, ErrChanged) {
+				k.t.Fatalf("killed at step %d, life %d: %v", k.at, life, err)
+			}
+		}
+	}
+	return true
+}
+
+// search wants a snapshot to have all that the state counts as stored, or to fail.
+func (k *killed) search(s store.Store, st *store.State) {
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		return
+	}
+	n := 0
+	err = snap.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return nil })
+	if want := int(st.LSN) - len(st.Open); err != nil || n != want {
+		k.t.Errorf("killed at step %d: a search finds %d of %d stored events: %v", k.at, n, want, err)
+	}
+	if err := snap.Close(); err != nil {
+		k.t.Error(err)
+	}
+}
+
+// check wants each event once.
+func (k *killed) check() {
+	times := map[uint64]int{}
+	for _, e := range k.engine.events {
+		times[e.ev.Serial]++
+	}
+	for lsn := uint64(1); lsn <= inJournal; lsn++ {
+		if times[lsn] != 1 {
+			k.t.Errorf("killed at step %d: event %d is stored %d times", k.at, lsn, times[lsn])
+		}
+	}
+}
