@@ -1,22 +1,15 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/csv"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
-	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -99,11 +92,6 @@ func (p *program) hostsCommand() *cobra.Command {
 	return cmd
 }
 
-// bold says whether out may be written to in bold.
-func bold(out io.Writer) bool {
-	return terminal.IsTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
-}
-
 // addWhere adds the options that say which collector is asked.
 func addWhere(cmd *cobra.Command, w *where) {
 	cmd.Flags().StringVar(&w.store, "store", "", "the collector's store: asks the collector that has it, or reads it when none does")
@@ -146,195 +134,7 @@ func (l *hostList) take(hosts []*fleet.Host) {
 	}
 }
 
-func (l *hostList) table(out io.Writer) error {
-	rows := [][]string{{"HOST", "ADDRESS", "STATE", "FIRST SEEN", "LAST SEEN", "LAST EVENT", "LAG", "RATE", "RECORDS", "SIZE", "DUPLICATES", "UNPARSABLE"}}
-	for i, h := range l.hosts {
-		r := &l.rows[i]
-		state := r.State
-		if state == stateSilent {
-			state = "SILENT " + span(time.Duration(r.SilentSeconds)*time.Second)
-		}
-		name := string(h.GetName())
-		if name == "" {
-			name = "(others)"
-		}
-		if also := h.GetAlso(); len(also) > 0 {
-			name += " (" + string(also) + ")"
-		}
-		lag, rate := "-", "-"
-		if r.LagSeconds != nil {
-			lag = span(time.Duration(*r.LagSeconds * float64(time.Second)))
-		}
-		if r.Rate != nil {
-			rate = fmt.Sprintf("%.3g/s", *r.Rate)
-		}
-		rows = append(rows, []string{
-			terminal.Clean(name), addresses(h), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
-			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
-		})
-	}
-	text := []byte(terminal.Columns(rows))
-	if !l.bold {
-		return write(out, text)
-	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	for i := range l.rows {
-		if l.rows[i].State == stateSilent {
-			lines[i+1] = fmt.Appendf(nil, "\x1b[1;31m%s\x1b[0m\n", bytes.TrimSuffix(lines[i+1], []byte("\n")))
-		}
-	}
-	return write(out, bytes.Join(lines, nil))
-}
-
 func write(out io.Writer, text []byte) error {
 	_, err := out.Write(text)
 	return err
-}
-
-func latest(h *fleet.Host) string {
-	if a := h.GetAddresses(); len(a) > 0 {
-		return a[0]
-	}
-	return "-"
-}
-
-// addresses are all that are known of a host, the latest first.
-func addresses(h *fleet.Host) string {
-	if len(h.GetAddresses()) == 0 {
-		return "-"
-	}
-	return strings.Join(h.GetAddresses(), ",")
-}
-
-// stamp is a time for people, in the local zone.
-func stamp(ms int64) string {
-	if ms == 0 {
-		return "-"
-	}
-	return time.UnixMilli(ms).Format("2006-01-02 15:04:05")
-}
-
-// span is a duration for people: its two largest units.
-func span(d time.Duration) string {
-	day := 24 * time.Hour
-	switch {
-	case d < time.Second:
-		return "0s"
-	case d < time.Hour:
-		d = d.Truncate(time.Second)
-		return d.String()
-	case d < day:
-		return fmt.Sprintf("%dh%dm", d/time.Hour, d%time.Hour/time.Minute)
-	}
-	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
-}
-
-// size is a number of bytes for people.
-func size(n uint64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	if i == 0 {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
-}
-
-// hostRow is a host for programs. Times are RFC 3339 in UTC, absent when unknown.
-type hostRow struct {
-	Host          string   `json:"host"`
-	Addresses     []string `json:"addresses"`
-	Connected     bool     `json:"connected"`
-	FirstSeen     string   `json:"first_seen,omitempty"`
-	LastSeen      string   `json:"last_seen,omitempty"`
-	LastEvent     string   `json:"last_event,omitempty"`
-	Records       uint64   `json:"records"`
-	Bytes         uint64   `json:"bytes"`
-	Duplicates    uint64   `json:"duplicates"`
-	Unparsable    uint64   `json:"unparsable"`
-	State         string   `json:"state"`
-	Rate          *float64 `json:"records_per_second,omitempty"`
-	LagSeconds    *float64 `json:"lag_seconds,omitempty"`
-	SilentSeconds int64    `json:"silent_seconds,omitempty"`
-	Also          string   `json:"also,omitempty"`
-}
-
-func rowOf(h *fleet.Host) hostRow {
-	utc := func(ms int64) string {
-		if ms == 0 {
-			return ""
-		}
-		return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
-	}
-	r := hostRow{
-		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
-		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
-		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()),
-	}
-	if r.Addresses == nil {
-		r.Addresses = []string{}
-	}
-	if r.Connected {
-		r.State = stateConnected
-	}
-	if h.GetLastEventMs() > 0 && h.GetLastSeenMs() > 0 {
-		lag := float64(max(0, h.GetLastSeenMs()-h.GetLastEventMs())) / 1000 // a clock ahead is no lag
-		r.LagSeconds = &lag
-	}
-	return r
-}
-
-func (l *hostList) json(out io.Writer) error {
-	rows := l.rows
-	if rows == nil {
-		rows = []hostRow{}
-	}
-	enc := json.NewEncoder(out)
-	enc.SetIndent("", "  ")
-	return enc.Encode(rows)
-}
-
-// cell is a text of the csv: a host's name came from the network.
-func (l *hostList) cell(text string) string {
-	if l.people {
-		text = terminal.Clean(text)
-	}
-	if l.csvSafe {
-		text = output.CSVSafe(text)
-	}
-	return text
-}
-
-func (l *hostList) csv(out io.Writer) error {
-	w := csv.NewWriter(out)
-	if err := w.Write([]string{
-		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
-		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also",
-	}); err != nil {
-		return err
-	}
-	number := func(f *float64) string {
-		if f == nil {
-			return ""
-		}
-		return strconv.FormatFloat(*f, 'f', 3, 64)
-	}
-	for i, h := range l.hosts {
-		r := &l.rows[i]
-		err := w.Write([]string{
-			l.cell(r.Host), l.cell(latest(h)), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
-			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
-			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
-			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
-			strings.Join(r.Addresses, " "), r.Also,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	w.Flush()
-	return w.Error()
 }

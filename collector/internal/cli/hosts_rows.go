@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+func latest(h *fleet.Host) string {
+	if a := h.GetAddresses(); len(a) > 0 {
+		return a[0]
+	}
+	return "-"
+}
+
+// hostRow is a host for programs. Times are RFC 3339 in UTC, absent when unknown.
+type hostRow struct {
+	Host          string   `json:"host"`
+	Addresses     []string `json:"addresses"`
+	Connected     bool     `json:"connected"`
+	FirstSeen     string   `json:"first_seen,omitempty"`
+	LastSeen      string   `json:"last_seen,omitempty"`
+	LastEvent     string   `json:"last_event,omitempty"`
+	Records       uint64   `json:"records"`
+	Bytes         uint64   `json:"bytes"`
+	Duplicates    uint64   `json:"duplicates"`
+	Unparsable    uint64   `json:"unparsable"`
+	State         string   `json:"state"`
+	Rate          *float64 `json:"records_per_second,omitempty"`
+	LagSeconds    *float64 `json:"lag_seconds,omitempty"`
+	SilentSeconds int64    `json:"silent_seconds,omitempty"`
+	Also          string   `json:"also,omitempty"`
+}
+
+func rowOf(h *fleet.Host) hostRow {
+	utc := func(ms int64) string {
+		if ms == 0 {
+			return ""
+		}
+		return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+	}
+	r := hostRow{
+		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
+		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
+		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()),
+	}
+	if r.Addresses == nil {
+		r.Addresses = []string{}
+	}
+	if r.Connected {
+		r.State = stateConnected
+	}
+	if h.GetLastEventMs() > 0 && h.GetLastSeenMs() > 0 {
+		lag := float64(max(0, h.GetLastSeenMs()-h.GetLastEventMs())) / 1000 // a clock ahead is no lag
+		r.LagSeconds = &lag
+	}
+	return r
+}
+
+func (l *hostList) json(out io.Writer) error {
+	rows := l.rows
+	if rows == nil {
+		rows = []hostRow{}
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(rows)
+}
+
+// cell is a text of the csv: a host's name came from the network.
+func (l *hostList) cell(text string) string {
+	if l.people {
+		text = terminal.Clean(text)
+	}
+	if l.csvSafe {
+		text = output.CSVSafe(text)
+	}
+	return text
+}
+
+func (l *hostList) csv(out io.Writer) error {
+	w := csv.NewWriter(out)
+	if err := w.Write([]string{
+		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
+		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also",
+	}); err != nil {
+		return err
+	}
+	number := func(f *float64) string {
+		if f == nil {
+			return ""
+		}
+		return strconv.FormatFloat(*f, 'f', 3, 64)
+	}
+	for i, h := range l.hosts {
+		r := &l.rows[i]
+		err := w.Write([]string{
+			l.cell(r.Host), l.cell(latest(h)), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
+			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
+			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
+			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
+			strings.Join(r.Addresses, " "), r.Also,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	w.Flush()
+	return w.Error()
+}
