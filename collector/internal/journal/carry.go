@@ -220,14 +220,14 @@ func (j *Journal) appendCarried(log *seglog.Log, out []*Batch, size int) error {
 		return fmt.Errorf("carry open records: %w", j.failed(err))
 	}
 	for i, b := range out {
-		j.noteCarried(first+uint64(i), b)
-		j.st.carried.Add(uint64(len(b.Records)))
+		j.addCarried(first+uint64(i), b)
+		j.counters.carried.Add(uint64(len(b.Records)))
 	}
 	return nil
 }
 
-// noteCarried remembers where carried records are. commitMu is held.
-func (j *Journal) noteCarried(index uint64, b *Batch) {
+// addCarried remembers where carried records are. commitMu is held.
+func (j *Journal) addCarried(index uint64, b *Batch) {
 	for i := range b.Records {
 		j.carried[b.First+uint64(i)] = index
 	}

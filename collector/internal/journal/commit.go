@@ -27,16 +27,16 @@ func (j *Journal) commit(group []item) {
 	j.commitMu.Lock()
 	err := j.write(group)
 	j.commitMu.Unlock()
-	j.st.failing.Store(err != nil)
+	j.counters.failing.Store(err != nil)
 	if err != nil {
-		j.st.failed.Add(uint64(len(group)))
+		j.counters.failed.Add(uint64(len(group)))
 		for i := range group {
-			j.share.give(group[i].cost)
+			j.share.release(group[i].cost)
 			group[i].done(err)
 		}
 		return
 	}
-	j.st.commits.Add(1)
+	j.counters.commits.Add(1)
 	// First to the taker, so that what is acknowledged is in Take's next answer.
 	j.mu.Lock()
 	for i := range group {
@@ -94,16 +94,16 @@ func (j *Journal) write(group []item) error {
 		return err
 	}
 	for k, b := range j.work {
-		j.note(first+uint64(k), b)
+		j.addPoint(first+uint64(k), b)
 	}
 	j.committed = first + uint64(len(j.work)) - 1
 	clear(j.work)
 	j.nextLSN = lsn
-	j.st.last.Store(lsn - 1)
-	j.st.batches.Add(uint64(len(group)))
-	j.st.records.Add(uint64(records))
-	j.st.bytes.Add(uint64(size))
-	j.st.dups.Add(dups)
+	j.counters.last.Store(lsn - 1)
+	j.counters.batches.Add(uint64(len(group)))
+	j.counters.records.Add(uint64(records))
+	j.counters.bytes.Add(uint64(size))
+	j.counters.dups.Add(dups)
 	return nil
 }
 
@@ -139,7 +139,7 @@ func (j *Journal) sync() error {
 	if j.opts.OnSync != nil {
 		j.opts.OnSync(j.opts.Now().Sub(start))
 	}
-	j.st.syncs.Add(1)
+	j.counters.syncs.Add(1)
 	j.sinceSync = 0
 	return err
 }
@@ -206,8 +206,8 @@ func (j *Journal) forget(group []item) {
 	}
 }
 
-// note remembers where an entry's LSN is, for Trim.
-func (j *Journal) note(index uint64, b *Batch) {
+// addPoint remembers where an entry's LSN is, for Trim. commitMu is held.
+func (j *Journal) addPoint(index uint64, b *Batch) {
 	size := b.Bytes()
 	j.sincePoint += size
 	if n := len(j.points); n > 0 && index < j.points[n-1].index+pointEvery && j.sincePoint < pointBytes {
@@ -234,16 +234,16 @@ func (j *Journal) replay(from uint64, fn func(*Batch) error) error {
 	defer func() { _ = r.Close() }() // only read
 	return readBatches(r, j.opts.Logger, func(index uint64, b *Batch) error {
 		if b.Carried {
-			j.noteCarried(index, b)
+			j.addCarried(index, b)
 			j.committed = index
 			return nil
 		}
 		j.senders.observe(b)
 		j.lastConn = max(j.lastConn, b.Conn)
-		j.note(index, b)
+		j.addPoint(index, b)
 		j.committed = index
 		j.nextLSN = max(j.nextLSN, b.Last()+1)
-		j.st.last.Store(j.nextLSN - 1)
+		j.counters.last.Store(j.nextLSN - 1)
 		return fn(b)
 	})
 }

@@ -7,18 +7,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
-
-	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Kind is what the journal's segments say they are.
 const Kind = "journal"
-
-// MaxBatch is the most bytes of records a batch may hold.
-const MaxBatch = 8 << 20
 
 var (
 	// ErrClosed is returned once the journal no longer takes batches.
@@ -32,140 +26,6 @@ var (
 	// journal again, at most once a second.
 	ErrFailed = errors.New("the journal cannot write")
 )
-
-// Record is one audit record as a sender sent it.
-type Record struct {
-	Seq uint32 // the sender's sequence number; 0 when the protocol has none
-	Raw []byte // without newline; never changed after Submit
-}
-
-// Batch is what one connection sent together.
-type Batch struct {
-	// Conn tells connections apart; unique while the process runs. The journal adds
-	// to it what makes it unlike any that is in it from before.
-	Conn   uint64
-	Sender Sender
-	// Managed says that records carry sequence numbers and are acknowledged, so
-	// that they may be sent again.
-	Managed bool
-	// Deferred says that Submit neither waits nor commits: a Commit follows.
-	Deferred bool
-	// Heavy says that its connection sends more than most do: it has a part of the queue
-	// only.
-	Heavy bool
-	// Carried says that the records were in the journal before, under the same LSNs:
-	// they were written again, so that what was around them could be trimmed. Set by
-	// the journal, as what follows Records.
-	Carried  bool
-	Received time.Time
-	Records  []Record
-
-	// First is the LSN of Records[0], the others follow. Set by the journal.
-	First uint64
-	// Dropped are the resends taken out of Records, counted by node=. Set by the
-	// journal. A batch with no records and some dropped has an LSN of its own.
-	Dropped []Dropped
-}
-
-// Dropped counts resends of one node ("" without node=).
-type Dropped struct {
-	Node  string
-	Count uint64
-}
-
-// LSNs is how many LSNs the batch takes.
-func (b *Batch) LSNs() uint64 {
-	if len(b.Records) == 0 && len(b.Dropped) > 0 {
-		return 1
-	}
-	return uint64(len(b.Records))
-}
-
-// Last is the batch's last LSN.
-func (b *Batch) Last() uint64 { return b.First + b.LSNs() - 1 }
-
-// Bytes is the size of the batch's records.
-func (b *Batch) Bytes() int64 {
-	n := int64(0)
-	for i := range b.Records {
-		n += int64(len(b.Records[i].Raw))
-	}
-	return n
-}
-
-// Flush says when a batch counts as stored. The words are auditd.conf's.
-type Flush string
-
-// The flush modes. Data is Sync here: there is no metadata to save.
-const (
-	FlushSync             Flush = "sync"
-	FlushData             Flush = "data"
-	FlushIncremental      Flush = "incremental"
-	FlushIncrementalAsync Flush = "incremental_async"
-	FlushNone             Flush = "none"
-)
-
-// Valid says whether f is one of the modes.
-func (f Flush) Valid() bool {
-	switch f {
-	case FlushSync, FlushData, FlushIncremental, FlushIncrementalAsync, FlushNone:
-		return true
-	}
-	return false
-}
-
-// Options of a journal.
-type Options struct {
-	FS     fsys.FS // fsys.OS when nil
-	Dir    string
-	Flush  Flush // FlushSync when empty
-	Freq   int   // records between syncs of the incremental modes; 50 when 0
-	Logger hclog.Logger
-	Now    func() time.Time
-
-	// ID is the store's, Known what Changed was last told of the segments; see
-	// seglog.Options. Zero for a journal of which nobody keeps a list.
-	ID      seglog.ID
-	Known   seglog.Known
-	Changed func(seglog.Known, []seglog.Damage) error
-
-	// QueueBytes bounds what is submitted and not yet taken; 16 MiB when 0.
-	QueueBytes int64
-	// SegmentBytes is when a segment is full; seglog's default when 0.
-	SegmentBytes int64
-	// MaxSenders bounds the addresses remembered for resend detection; 20,000 when 0.
-	MaxSenders int
-	// OnSync, when set, is told how long each sync of the commit path took.
-	OnSync func(time.Duration)
-}
-
-func (o *Options) defaults() error {
-	if o.FS == nil {
-		o.FS = fsys.OS
-	}
-	if o.Flush == "" {
-		o.Flush = FlushSync
-	}
-	if !o.Flush.Valid() {
-		return fmt.Errorf("flush = %q: it is one of sync, data, incremental, incremental_async, none", o.Flush)
-	}
-	if o.Freq <= 0 {
-		o.Freq = 50
-	}
-	if o.Logger == nil {
-		o.Logger = hclog.NewNullLogger()
-	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.QueueBytes <= 0 {
-		o.QueueBytes = 16 << 20
-	}
-	if o.MaxSenders <= 0 {
-		o.MaxSenders = 20000
-	}
-	return nil
-}
 
 // Stats are counters and present sizes.
 type Stats struct {
@@ -186,7 +46,7 @@ type Stats struct {
 type item struct {
 	batch *Batch
 	done  func(error)
-	cost  cost
+	cost  cost // what it holds of the queue's room
 }
 
 // point maps an LSN to the seglog entry that holds it.
@@ -195,55 +55,63 @@ type point struct{ lsn, index uint64 }
 // Journal is safe for use by several goroutines.
 type Journal struct {
 	opts  Options
-	share share // of the queue
-	// takeCost is the ready batches' cost that ends a taker's wait for more.
+	share share // the queue's room; has locks of its own
+	// takeCost is how much is to be ready for a taker's wait for more to end.
 	takeCost int64
+	stop     chan struct{}                // closed by Stop: ends Submits that wait
+	known    atomic.Pointer[seglog.Known] // what Options.Changed was last told
+	poked    atomic.Bool                  // Take is to return at once
+	wg       sync.WaitGroup
+	closing  sync.Once
+	closeErr error
+	counters counters
 
-	mu        sync.Mutex // queue, ready, flags
-	queue     []item
-	leader    leader
-	ready     []*Batch
-	readyCost cost // held by ready
-	takenCost cost // held by what the last Take returned
-	taker     taker
-	closed    bool
-	started   bool
-	queued    wake.Signal   // for the committer: queue or closed changed
-	available wake.Signal   // for the taker: enough is ready, or stopped changed
-	stop      chan struct{} // closed by Close: ends blocked Submits
-	stopped   bool          // the committer is gone
+	// A batch goes from queue to whoever leads, from there to ready, and from there to
+	// the one that takes. Three signals wake who waits for a change of what mu guards.
+	queued    wake.Signal // the committer: queue, urgent or closed
+	available wake.Signal // the taker: ready or stopped
+	syncDue   wake.Signal // syncInBackground, which has nothing under mu
 
-	lastTake time.Time   // the taker's: when Take returned batches
-	linger   *time.Timer // the taker's
+	mu      sync.Mutex
+	queue   []item   // guarded by mu; submitted, in order
+	urgent  bool     // guarded by mu: queue is to be committed now
+	spare   []item   // guarded by mu: queue's other half; nil while the leader has it
+	leader  leader   // guarded by mu: who commits
+	started bool     // guarded by mu
+	closed  bool     // guarded by mu: nothing is submitted any more
+	stopped bool     // guarded by mu: and nothing will be ready any more
+	ready   []*Batch // guarded by mu; committed, in order
+	// readyCost is of ready, takenCost of what the last Take returned: that stays in the
+	// queue's room until the next one. Both are guarded by mu.
+	readyCost, takenCost cost
+	taker                taker // guarded by mu: what the goroutine in Take waits for
 
-	urgent bool   // what is queued is to be committed now
-	spare  []item // the queue's other half; the leader's while there is one
+	// Only the goroutine that takes uses these.
+	lastTake time.Time   // when Take last returned batches
+	linger   *time.Timer // of await
 
-	known atomic.Pointer[seglog.Known] // what Changed was last told
-
-	commitMu  sync.Mutex // everything below
-	log       *seglog.Log
-	senders   *senders
-	nextLSN   uint64
-	committed uint64 // index of the last entry handed on
-	points    []point
+	// commitMu is held while a group is written, for as long as the disk takes. Who
+	// commits holds it, and so do Start, Trim and Senders. All below is guarded by it.
+	commitMu sync.Mutex
+	log      *seglog.Log // nil while the disk has failed, and after Close
+	senders  *senders    // nil before Start
+	nextLSN  uint64
+	// committed is the index of the last entry whose batch was handed on. What the log
+	// holds beyond it after a failure was refused to its sender, and is handed on when
+	// the log is open again.
+	committed uint64
+	// points map LSNs to entries, ascending: one for about pointBytes of records, of
+	// which sincePoint have come since the last.
+	points     []point
+	sincePoint int64
+	carried    map[uint64]uint64 // LSN of a carried record → index of its entry
 	// lastConn is the greatest connection that was replayed, and connBase what is
 	// added to those of this process: a replay may go over several processes, and
 	// must not take the connection of one for another's.
 	lastConn, connBase uint64
-	// sincePoint is bytes of records from the last point on.
-	sincePoint int64
-	carried    map[uint64]uint64 // LSN of a carried record → index of its entry
-	sinceSync  int
-	retryAt    time.Time
-	work       []*Batch // the group's batches that have something to be written
-
-	poked    atomic.Bool
-	syncDue  wake.Signal // for syncInBackground
-	wg       sync.WaitGroup
-	closing  sync.Once
-	closeErr error
-	st       counters
+	sinceSync          int       // records
+	retryAt            time.Time // before which a failed log is not opened again
+	work               []*Batch  // the group's batches that have something to be written
 }
 
 type counters struct {
@@ -331,7 +199,7 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	}
 	s.forgetConnections()
 	j.connBase = j.lastConn
-	j.st.last.Store(j.nextLSN - 1)
+	j.counters.last.Store(j.nextLSN - 1)
 	j.mu.Lock()
 	j.started = true
 	j.mu.Unlock()
@@ -378,15 +246,15 @@ func (j *Journal) Close() error {
 
 // Last is the LSN of the last record committed, and so not less than that of any
 // record whose done was called with nil. Take has returned it, or will.
-func (j *Journal) Last() uint64 { return j.st.last.Load() }
+func (j *Journal) Last() uint64 { return j.counters.last.Load() }
 
 // Stats returns the present figures.
 func (j *Journal) Stats() Stats {
 	s := Stats{
-		Batches: j.st.batches.Load(), Records: j.st.records.Load(), Bytes: j.st.bytes.Load(),
-		Commits: j.st.commits.Load(), Syncs: j.st.syncs.Load(), Duplicates: j.st.dups.Load(),
-		Failed: j.st.failed.Load(), Carried: j.st.carried.Load(), QueueBytes: j.share.held.Load(), LastLSN: j.st.last.Load(),
-		Failing: j.st.failing.Load(),
+		Batches: j.counters.batches.Load(), Records: j.counters.records.Load(), Bytes: j.counters.bytes.Load(),
+		Commits: j.counters.commits.Load(), Syncs: j.counters.syncs.Load(), Duplicates: j.counters.dups.Load(),
+		Failed: j.counters.failed.Load(), Carried: j.counters.carried.Load(), QueueBytes: j.share.held.Load(), LastLSN: j.counters.last.Load(),
+		Failing: j.counters.failing.Load(),
 	}
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()

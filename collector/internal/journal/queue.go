@@ -41,18 +41,18 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		return fmt.Errorf("%w: %d bytes in %d records, %d is the most", ErrTooLarge, size, len(b.Records), MaxBatch)
 	}
 	c := j.share.costOf(b, size)
-	if !j.share.try(c) {
+	if !j.share.tryAcquire(c) {
 		if b.Deferred {
 			return ErrBusy
 		}
-		if err := j.share.wait(ctx, j.stop, c); err != nil {
+		if err := j.share.acquire(ctx, j.stop, c); err != nil {
 			return err
 		}
 	}
 	j.mu.Lock()
 	if j.closed {
 		j.mu.Unlock()
-		j.share.give(c)
+		j.share.release(c)
 		return ErrClosed
 	}
 	j.queue = append(j.queue, item{b, done, c})
@@ -60,7 +60,7 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		j.mu.Unlock()
 		return nil
 	}
-	j.hasten(len(b.Records) <= leadRecords)
+	j.commitSoon(len(b.Records) <= leadRecords)
 	return nil
 }
 
@@ -76,16 +76,16 @@ func (j *Journal) Commit() {
 	for i := 0; i < len(j.queue) && records <= commitRecords; i++ {
 		records += len(j.queue[i].batch.Records)
 	}
-	j.hasten(records <= commitRecords)
+	j.commitSoon(records <= commitRecords)
 }
 
-// hasten has the queue committed: by the caller when it is little and nobody else
-// commits. mu is held, and is not when hasten returns.
-func (j *Journal) hasten(little bool) {
+// commitSoon has the queue committed: by the caller when it is little and nobody else
+// commits. mu is held, and is not when commitSoon returns.
+func (j *Journal) commitSoon(little bool) {
 	idle := j.leader == nobody
 	if j.started && idle && little {
 		j.leader = submitter
-		work := j.takeQueue()
+		work := j.swapQueue()
 		j.mu.Unlock()
 		j.lead(work)
 		return
@@ -100,16 +100,17 @@ func (j *Journal) hasten(little bool) {
 // due says whether the queue is to be committed now. mu is held.
 func (j *Journal) due() bool { return j.urgent || j.closed }
 
-// takeQueue gives the queue to the one who leads. mu is held.
-func (j *Journal) takeQueue() []item {
+// swapQueue gives the queue to the one who leads, and puts its other half in its place.
+// mu is held.
+func (j *Journal) swapQueue() []item {
 	work := j.queue
 	j.queue, j.spare = j.spare[:0], nil
 	j.urgent = false
 	return work
 }
 
-// giveBack ends the use of what takeQueue gave. mu is held.
-func (j *Journal) giveBack(work []item) {
+// recycle ends the use of what swapQueue gave. mu is held.
+func (j *Journal) recycle(work []item) {
 	clear(work)
 	j.spare = work[:0]
 }
@@ -118,7 +119,7 @@ func (j *Journal) giveBack(work []item) {
 func (j *Journal) lead(work []item) {
 	j.commitAll(work)
 	j.mu.Lock()
-	j.giveBack(work)
+	j.recycle(work)
 	j.leader = nobody
 	more := j.due()
 	j.mu.Unlock()
@@ -156,11 +157,11 @@ func (j *Journal) run() {
 			return
 		}
 		j.leader = committer
-		work := j.takeQueue()
+		work := j.swapQueue()
 		j.mu.Unlock()
 		j.commitAll(work)
 		j.mu.Lock()
-		j.giveBack(work)
+		j.recycle(work)
 		j.mu.Unlock()
 	}
 }

@@ -150,14 +150,14 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 			rep.Bad = append(rep.Bad, fmt.Errorf("entry %d: %w", index, err))
 			continue
 		}
-		rep.take(index, b)
+		rep.count(index, b)
 		if fn != nil {
 			fn(b)
 		}
 	}
 }
 
-func (rep *Report) take(index uint64, b *Batch) {
+func (rep *Report) count(index uint64, b *Batch) {
 	rep.Entries++
 	if b.Carried {
 		if rep.Carried == nil {

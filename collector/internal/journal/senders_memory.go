@@ -31,8 +31,8 @@ const (
 	maxConns = 8
 )
 
-// took counts memory, which may be given back.
-func (x *sender) took(n int) {
+// account counts n bytes more of memory, or fewer.
+func (x *sender) account(n int) {
 	x.bytes += n
 	x.all.bytes += n
 }
@@ -112,7 +112,7 @@ func (s *senders) remove(x *sender) {
 	for x.tails.n > 0 {
 		x.tails.remove(x, x.tails.lru.next)
 	}
-	x.took(-x.bytes)
+	x.account(-x.bytes)
 	s.gone = append(s.gone, x.changes(nil)...)
 	if x.dirty {
 		s.dirty = slices.DeleteFunc(s.dirty, func(y *sender) bool { return x == y })

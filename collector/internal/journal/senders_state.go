@@ -151,7 +151,7 @@ func (x *sender) loadedAll() {
 		for back := numChunks; back >= 0; back-- {
 			chunk := (st.last/chunkLen - uint32(back)) & (seqMask / chunkLen)
 			if st.ring[chunk%numChunks] != nil {
-				st.enter(chunk)
+				st.enterIndex(chunk)
 			}
 		}
 	}
@@ -191,7 +191,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		}
 		st := x.loaded(binary.BigEndian.Uint32(rest))
 		st.last = binary.LittleEndian.Uint32(v[1:]) & seqMask
-		x.took(len(v) - 5 - len(st.name))
+		x.account(len(v) - 5 - len(st.name))
 		st.name = string(v[5:])
 		return nil
 	case kindHashes:
@@ -204,7 +204,7 @@ func (x *sender) load(s *senders, kind byte, rest, v []byte) error {
 		}
 		st := x.loaded(binary.BigEndian.Uint32(rest))
 		if st.ring[rest[4]] == nil {
-			x.took(chunkCost)
+			x.account(chunkCost)
 		}
 		st.ring[rest[4]] = c
 		return nil

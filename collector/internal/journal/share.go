@@ -57,8 +57,8 @@ func (s *share) costOf(b *Batch, bytes int64) cost {
 	return c
 }
 
-// try takes room if there is some.
-func (s *share) try(c cost) bool {
+// tryAcquire takes room if there is some.
+func (s *share) tryAcquire(c cost) bool {
 	if c.heavy > 0 && !s.heavy.TryAcquire(c.heavy) {
 		return false
 	}
@@ -70,8 +70,8 @@ func (s *share) try(c cost) bool {
 	return true
 }
 
-// wait takes room when there is some, unless ctx ends or stop is closed first.
-func (s *share) wait(ctx context.Context, stop <-chan struct{}, c cost) error {
+// acquire takes room when there is some, unless ctx ends or stop is closed first.
+func (s *share) acquire(ctx context.Context, stop <-chan struct{}, c cost) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watch := make(chan struct{})
@@ -104,8 +104,8 @@ func (s *share) wait(ctx context.Context, stop <-chan struct{}, c cost) error {
 	}
 }
 
-// give gives room back.
-func (s *share) give(c cost) {
+// release gives room back.
+func (s *share) release(c cost) {
 	s.count(c, -1)
 	s.all.Release(c.all)
 	s.heavy.Release(c.heavy)

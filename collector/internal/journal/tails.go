@@ -77,7 +77,7 @@ func (ts *tails) add(x *sender, t *tail) {
 	ts.hashes[t.hash]++
 	ts.push(t)
 	ts.n++
-	x.took(tailCost)
+	x.account(tailCost)
 }
 
 func (ts *tails) remove(x *sender, t *tail) {
@@ -88,7 +88,7 @@ func (ts *tails) remove(x *sender, t *tail) {
 	t.gone = true
 	t.prev.next, t.next.prev = t.next, t.prev
 	ts.n--
-	x.took(-tailCost)
+	x.account(-tailCost)
 }
 
 // push makes t the most recent.

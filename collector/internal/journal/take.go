@@ -29,7 +29,7 @@ const (
 // one goroutine may take. After Close and the last batch it returns ErrClosed;
 // after a Poke it returns at once what there is, or nothing once.
 func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
-	j.release()
+	j.releaseTaken()
 	wait := takeLinger - time.Since(j.lastTake)
 	for {
 		poked := j.poked.Load()
@@ -88,14 +88,14 @@ func (j *Journal) await(ctx context.Context, wait time.Duration) error {
 	return nil
 }
 
-// release gives back the budget of the batches of the last Take.
-func (j *Journal) release() {
+// releaseTaken gives back the room of the batches of the last Take.
+func (j *Journal) releaseTaken() {
 	j.mu.Lock()
 	c := j.takenCost
 	j.takenCost = cost{}
 	j.mu.Unlock()
 	if c != (cost{}) {
-		j.share.give(c)
+		j.share.release(c)
 	}
 }
 
