@@ -20,6 +20,9 @@ type Event struct {
 	// Batch is that of a collector's store in which the event is, or will be when its
 	// table is stored; 0 where that is not known.
 	Batch uint64
+	// Tie is the event's place among those of an answer that are equal in time, node,
+	// serial and batch, where it was asked for: see query.Cursor.
+	Tie int64
 }
 
 // farFuture is how far a time may lie beyond its receipt, in ms.

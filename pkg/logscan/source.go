@@ -24,10 +24,22 @@ type Source struct {
 	spool *os.File  // standard input, where it is read more than once
 }
 
-var (
-	_ query.Source = (*Source)(nil)
-	_ query.Live   = (*Source)(nil)
-)
+var _ query.Source = (*Source)(nil)
+
+// errBatches is returned where batches of events, or places in an answer, are asked for.
+var errBatches = errors.New("logs have no batches, only a collector's store has")
+
+// About implements query.Source.
+func (s *Source) About(context.Context) (query.About, error) { return query.About{}, nil }
+
+// Tally implements query.Source: it reads all events.
+func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	sum := query.NewTally(fields)
+	if len(fields) == 0 {
+		rest = func(*event.Event) error { sum.Events++; return nil }
+	}
+	return sum, s.Scan(ctx, q, rest)
+}
 
 // Close removes what was kept.
 func (s *Source) Close() error {
@@ -71,8 +83,12 @@ func (s *Source) again() (*Logs, error) {
 	return &Logs{readers: []io.Reader{s.spool}}, nil
 }
 
-// Scan implements Source.
-func (s *Source) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) (err error) {
+// Scan implements query.Source. The order is that in which the stock ausearch shows
+// the events of a log.
+func (s *Source) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) (err error) {
+	if q.Batches || q.AfterBatch > 0 || q.After != nil {
+		return errBatches
+	}
 	logs, err := s.open()
 	if err != nil {
 		return err
@@ -80,7 +96,7 @@ func (s *Source) Scan(ctx context.Context, q *query.Query, limit uint64, fn func
 	defer logs.Close()
 	cfg := Config{Query: q, EOETimeout: s.EOETimeout, Skipped: s.Skipped}
 	if q.Reverse {
-		back := &backwards{keep: limit}
+		back := &backwards{keep: q.Limit}
 		defer func() { err = errors.Join(err, back.close()) }()
 		err := Scan(ctx, logs, cfg, newKeeper, func(list []*event.Event) error {
 			for _, ev := range list {
@@ -95,14 +111,11 @@ func (s *Source) Scan(ctx context.Context, q *query.Query, limit uint64, fn func
 		}
 		return stopped(back.each(fn))
 	}
-	n := uint64(0)
+	fn = q.Limited(fn)
 	return Scan(ctx, logs, cfg, newKeeper, func(list []*event.Event) error {
 		for _, ev := range list {
 			if err := fn(ev); err != nil {
 				return err
-			}
-			if n++; n == limit {
-				return query.ErrStop
 			}
 		}
 		return nil

@@ -16,15 +16,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// Follow implements Live: it reads what is written to the last of the logs, also
+// Follow implements query.Source: it reads what is written to the last of the logs, also
 // after that is renamed and a new one begun, until ctx ends. Events are shown as
 // they are complete.
-func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, _ func(uint64)) error {
+func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, _ func(lost uint64) error) error {
 	paths, err := s.Input.Files()
 	if err != nil {
 		return err
 	}
-	t := newTail(ctx, s.EOETimeout, q, fn)
+	t := newTail(ctx, s.EOETimeout, q, q.Limited(fn))
 	t.skipped = s.Skipped
 	if paths[0] == Stdin {
 		return stopped(t.pipe(s.Input.In))

@@ -89,11 +89,14 @@ type Query struct {
 	// Origin asks for who sent an event and when it was received. Matching does not
 	// look at it; where it is false, and From is empty, they may be missing.
 	Origin bool
-	// Batches asks for the number of each event's batch, and AfterBatch only for events
-	// of later ones: those that a store got later, whatever their times. Matching does
-	// not look at them, and only a store knows them.
+	// Batches asks for the number of each event's batch and for its Tie, and AfterBatch
+	// only for events of later batches: those that a store got later, whatever their
+	// times. Matching does not look at them, and only a store knows them.
 	Batches    bool
 	AfterBatch uint64
+	// After, where it is not nil, asks for what lies behind that place in the answer. Only
+	// a Scan of a collector's store has places.
+	After *Cursor
 	// Types are the record types wanted: an event matches when one of its
 	// records has one of them. Empty is all of them.
 	Types []uint32
@@ -101,8 +104,10 @@ type Query struct {
 	Terms []Term
 	// Filters are the conditions that take more than an index; all must hold.
 	Filters []Filter
-	// Reverse asks for the newest first. Matching does not look at it.
+	// Reverse asks for the newest first, and Limit for so many events at most; 0 is all.
+	// Matching does not look at them.
 	Reverse bool
+	Limit   uint64
 }
 
 // IsFrom says whether a sender is one of those wanted.

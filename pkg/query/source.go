@@ -7,46 +7,72 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// ErrStop is returned by what is given events, to end a scan that has enough. The
-// scan then returns nil.
-var ErrStop = errors.New("search: stopped")
+var (
+	// ErrStop is returned by what is given events, to end a scan that has enough. The
+	// scan then returns nil.
+	ErrStop = errors.New("search: stopped")
+	// ErrNotLive is returned by Follow where nothing is to come.
+	ErrNotLive = errors.New("nothing is to come: these are files that no collector has")
+)
 
-// Source is where a search goes: a store, or logs.
+// Source answers queries: a running collector, the files of one that does not run,
+// or logs. Every method honours all of a query, its Limit included.
 type Source interface {
-	// Scan gives fn the events that q finds, in order, at most limit of them when
-	// that is not 0. The event is fn's to keep. ErrStop from fn ends it without an
-	// error; others are returned.
-	Scan(ctx context.Context, q *Query, limit uint64, fn func(*event.Event) error) error
+	// Scan gives fn the events that q finds, in order. The event is fn's to keep.
+	// ErrStop from fn ends it without an error; other errors are returned. Of a damaged
+	// store, what can be read is given before the error.
+	Scan(ctx context.Context, q *Query, fn func(*event.Event) error) error
+	// Follow gives fn the events that q finds as they are complete, until ctx ends or
+	// fn fails; those there are already come first when q.StartMs is not 0. idle is
+	// called when there is nothing more to give at present, with the number of events
+	// that were left out since the last call, for they came faster than fn took them.
+	// Logs leave out none and do not call it.
+	Follow(ctx context.Context, q *Query, fn func(*event.Event) error, idle func(lost uint64) error) error
+	// Tally counts the events that q finds: without fields, how many there are, up to
+	// q.Limit where that is not 0. What was counted before an error is returned with it.
+	//
+	// With fields, which may be those that only an index has, it counts how many events
+	// have each of their values, without looking at the events where it can. q must be
+	// Countable then. An event is counted or given to rest, never both, in no order;
+	// rest's calls do not overlap, and the event is valid until rest returns. Odd
+	// events (FieldOdd) are always given. On any error what was counted and given says
+	// nothing.
+	Tally(ctx context.Context, q *Query, fields []Field, rest func(*event.Event) error) (*Tally, error)
+	// About is what the source says of itself.
+	About(ctx context.Context) (About, error)
 }
 
-// Batched is a collector's store as a Source: it gets events in batches that are
-// numbered from 1 on and never change.
-type Batched interface {
-	Source
-	// LastBatch says which store it is ("": that is not known) and what its last batch
-	// is. Nothing is added to that batch and those before it.
-	LastBatch(ctx context.Context) (store string, last uint64, err error)
+// About is what a source says of itself.
+type About struct {
+	// Indexed says that a few events are found in little time; of other sources each
+	// scan reads everything.
+	Indexed bool
+	// Store is the ID of a collector's store; "" where that is not known. The store
+	// gets events in batches that are numbered from 1 on. Batch is the last one that is
+	// stored: nothing is added to it and those before it.
+	Store string
+	Batch uint64
 }
 
-// Live is a Source that also has what is to come.
-type Live interface {
-	// Follow gives fn the events that q finds as they are complete, those there
-	// are already first when q.StartMs says so, until ctx ends or fn fails. lost,
-	// if it is not nil, is told of events that came faster than fn took them.
-	Follow(ctx context.Context, q *Query, fn func(*event.Event) error, lost func(n uint64)) error
+// Limited returns fn for a scan that ends after q.Limit events.
+func (q *Query) Limited(fn func(*event.Event) error) func(*event.Event) error {
+	if q.Limit == 0 {
+		return fn
+	}
+	n := uint64(0)
+	return func(ev *event.Event) error {
+		if err := fn(ev); err != nil {
+			return err
+		}
+		if n++; n >= q.Limit {
+			return ErrStop
+		}
+		return nil
+	}
 }
 
-// Counter is a Source that can count without handing the events out.
-type Counter interface {
-	Count(ctx context.Context, q *Query, limit uint64) (uint64, error)
-}
-
-// Indexed is a Source that finds a few events in little time. Of others each scan
-// reads everything.
-type Indexed interface{ Indexed() bool }
-
-// IsIndexed says whether a source finds a few events in little time.
-func IsIndexed(src Source) bool {
-	ix, ok := src.(Indexed)
-	return ok && ix.Indexed()
+// Countable says whether a query asks for times, hosts, senders and batches only, of
+// which an index can count the values of fields.
+func (q *Query) Countable() bool {
+	return len(q.Types)+len(q.Terms)+len(q.Filters) == 0 && !q.HasSerial
 }

@@ -5,6 +5,7 @@ import "github.com/auditfleet/auditfleet/pkg/event"
 // Tally is what many events add up to: how many of them have each value of the
 // fields counted. It is for one goroutine.
 type Tally struct {
+	Events          int64 // that were counted
 	FirstMs, LastMs int64 // of their times, when Any
 	Any             bool
 	fields          [NumIndexed]*Values
@@ -62,6 +63,7 @@ func (t *Tally) Time(first, last int64) {
 func (t *Tally) TakeBack(ev *event.Event) {
 	t.n++
 	t.by = -1
+	t.Events--
 	t.x.Index(ev, t.add)
 }
 
@@ -70,6 +72,7 @@ func (t *Tally) Merge(o *Tally) {
 	if o.Any {
 		t.Time(o.FirstMs, o.LastMs)
 	}
+	t.Events += o.Events
 	t.n = max(t.n, o.n) // counts may come over as they are
 	for f, vs := range o.fields {
 		if mine := t.fields[f]; mine != nil && vs != nil {

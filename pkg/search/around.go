@@ -62,7 +62,7 @@ func (ws windows) has(node string, ms int64) bool {
 func around(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer) (hits uint64, err error) {
 	ms := o.Around.Milliseconds()
 	seen := windows{}
-	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
+	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		hits++
 		seen.add(string(ev.Node), window{ev.Ms - ms, ev.Ms + ms})
 		return nil
@@ -70,11 +70,15 @@ func around(ctx context.Context, o *Options, src query.Source, w output.Writer, 
 	if err != nil || hits == 0 {
 		return hits, err
 	}
+	about, err := src.About(ctx)
+	if err != nil {
+		return hits, err
+	}
 	m := query.NewMatcher(&o.Query)
 	mark, marks := w.(output.Marker)
 	total := uint64(0)
-	for _, q := range seen.queries(o.Reverse, ms, query.IsIndexed(src)) {
-		err := src.Scan(ctx, q, 0, func(ev *event.Event) error {
+	for _, q := range seen.queries(o.Reverse, ms, about.Indexed) {
+		err := src.Scan(ctx, q, func(ev *event.Event) error {
 			if !seen.has(string(ev.Node), ev.Ms) {
 				return nil
 			}

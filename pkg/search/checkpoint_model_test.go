@@ -25,12 +25,13 @@ import (
 // storeModel is a collector's store as a search by checkpoint sees it: complete events
 // in numbered batches, of which those up to last are stored and the others in memory.
 type storeModel struct {
-	id     string
-	last   uint64
-	active uint64 // the batch that an event goes to that is complete now
-	events []storedEvent
-	open   []storedEvent // that were complete, and are open again after a crash
-	broken int           // events after which a scan fails; negative: it does not
+	query.Source // what a checkpoint does not ask for
+	id           string
+	last         uint64
+	active       uint64 // the batch that an event goes to that is complete now
+	events       []storedEvent
+	open         []storedEvent // that were complete, and are open again after a crash
+	broken       int           // events after which a scan fails; negative: it does not
 }
 
 type storedEvent struct {
@@ -50,12 +51,14 @@ func storedOf(line string, received int64) storedEvent {
 
 func newStoreModel() *storeModel { return &storeModel{id: "5107", active: 1, broken: -1} }
 
-func (f *storeModel) LastBatch(context.Context) (string, uint64, error) { return f.id, f.last, nil }
+func (f *storeModel) About(context.Context) (query.About, error) {
+	return query.About{Indexed: true, Store: f.id, Batch: f.last}, nil
+}
 
 var errModel = errors.New("the model's scan fails")
 
 // Scan gives the events as a store does: by time, name and serial, and then by batch.
-func (f *storeModel) Scan(_ context.Context, q *query.Query, _ uint64, fn func(*event.Event) error) error {
+func (f *storeModel) Scan(_ context.Context, q *query.Query, fn func(*event.Event) error) error {
 	m, given := query.NewMatcher(q), 0
 	list := slices.Clone(f.events)
 	slices.SortStableFunc(list, storedEvent.compare)
@@ -133,7 +136,7 @@ func fleetLine(node string, ms int64, serial int) string {
 }
 
 // findNew runs a search and returns the lines that it wrote.
-func findNew(t *testing.T, o *Options, f query.Batched) ([]string, error) {
+func findNew(t *testing.T, o *Options, f query.Source) ([]string, error) {
 	t.Helper()
 	o.Format = output.FormatRaw
 	var out bytes.Buffer

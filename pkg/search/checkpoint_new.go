@@ -13,7 +13,7 @@ import (
 // newEvents is a search of a store that goes on where an earlier one ended.
 type newEvents struct {
 	o     *Options
-	src   query.Batched
+	src   query.Source
 	w     output.Writer
 	cp    *storeCheckpoint
 	last  uint64 // stored when it began
@@ -27,7 +27,7 @@ type newEvents struct {
 //
 // The file is replaced when all results are written, also where the search failed on
 // its way: what was written is not written again, and what was not still is.
-func FindNew(ctx context.Context, o *Options, src query.Batched, w output.Writer) (found uint64, err error) {
+func FindNew(ctx context.Context, o *Options, src query.Source, w output.Writer) (found uint64, err error) {
 	cp, err := loadStoreCheckpoint(o.Checkpoint)
 	if err != nil {
 		return 0, err
@@ -53,10 +53,11 @@ func FindNew(ctx context.Context, o *Options, src query.Batched, w output.Writer
 // begin looks whether the checkpoint is of this store.
 func (n *newEvents) begin(ctx context.Context) error {
 	cp := n.cp
-	id, last, err := n.src.LastBatch(ctx)
+	about, err := n.src.About(ctx)
 	if err != nil {
 		return err
 	}
+	id, last := about.Store, about.Batch
 	n.last = last
 	if n.o.CheckpointTime {
 		from := cp.youngest
@@ -92,7 +93,7 @@ func (n *newEvents) renew(ctx context.Context) error {
 	cp.old.only, cp.drained, cp.youngest = false, n.last, cp.old.youngest()
 	q := n.query()
 	q.AfterBatch = n.last
-	return n.src.Scan(ctx, &q, 0, func(ev *event.Event) error {
+	return n.src.Scan(ctx, &q, func(ev *event.Event) error {
 		if ev.Batch > n.last && cp.old.printed(ev) {
 			cp.printed.add(digestOf(ev), printedEvent{batch: ev.Batch, ms: ev.Ms})
 		}
@@ -103,6 +104,7 @@ func (n *newEvents) renew(ctx context.Context) error {
 func (n *newEvents) query() query.Query {
 	q := n.o.Query
 	q.Origin, q.Batches, q.AfterBatch = true, true, n.cp.batch
+	q.Limit = 0 // of --just-one: of those that are new
 	return q
 }
 
@@ -134,7 +136,7 @@ func (n *newEvents) scan(ctx context.Context, upTo uint64) error {
 	}
 	left := n.cp.printed // printed before, and not met in this scan
 	met := printedEvents{}
-	err := n.src.Scan(ctx, &q, 0, func(ev *event.Event) error {
+	err := n.src.Scan(ctx, &q, func(ev *event.Event) error {
 		if upTo > 0 && ev.Batch > upTo || n.cp.done(ev) {
 			return nil
 		}

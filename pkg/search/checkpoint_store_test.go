@@ -16,7 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-func mustFindNew(t *testing.T, o *Options, f query.Batched) []string {
+func mustFindNew(t *testing.T, o *Options, f query.Source) []string {
 	t.Helper()
 	lines, err := findNew(t, o, f)
 	if err != nil {
@@ -26,7 +26,7 @@ func mustFindNew(t *testing.T, o *Options, f query.Batched) []string {
 }
 
 // codeOf is the exit code of a search that cannot follow its checkpoint.
-func codeOf(t *testing.T, o *Options, f query.Batched) int {
+func codeOf(t *testing.T, o *Options, f query.Source) int {
 	t.Helper()
 	lines, err := findNew(t, o, f)
 	bad := (*CheckpointError)(nil)

@@ -20,20 +20,19 @@ var errNotLive = errors.New("--follow needs a running collector, or a log file")
 func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer, warn func(string)) (found uint64, err error) {
 	switch {
 	case o.Follow:
-		live, ok := src.(query.Live)
-		if !ok {
-			return 0, errNotLive
-		}
-		return follow(ctx, o, live, w, warn)
+		return follow(ctx, o, src, w, warn)
 	case o.Tree:
 		return trees(ctx, o, src, out)
 	case o.Around > 0:
 		return around(ctx, o, src, w, out)
 	case o.Count:
-		found, err = count(ctx, src, &o.Query, o.Limit)
+		sum, err := src.Tally(ctx, &o.Query, nil, nil)
+		if sum != nil {
+			found = uint64(sum.Events)
+		}
 		return found, errors.Join(err, printCount(out, found))
 	}
-	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
+	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		found++
 		return written(w.Event(ev))
 	})
@@ -47,35 +46,28 @@ func written(err error) error {
 	return nil
 }
 
-func count(ctx context.Context, src query.Source, q *query.Query, limit uint64) (n uint64, err error) {
-	if c, ok := src.(query.Counter); ok {
-		return c.Count(ctx, q, limit)
-	}
-	err = src.Scan(ctx, q, limit, func(*event.Event) error { n++; return nil })
-	return n, err
-}
-
 func printCount(out io.Writer, n uint64) error {
 	_, err := fmt.Fprintln(out, n)
 	return written(err)
 }
 
-func follow(ctx context.Context, o *Options, live query.Live, w output.Writer, warn func(string)) (found uint64, err error) {
+func follow(ctx context.Context, o *Options, src query.Source, w output.Writer, warn func(string)) (found uint64, err error) {
 	q := o.Query
 	if !o.startGiven() {
 		q.StartMs = 0
 	}
-	err = live.Follow(ctx, &q, func(ev *event.Event) error {
-		if err := written(w.Event(ev)); err != nil {
-			return err
-		}
-		if found++; found == o.Limit {
-			return query.ErrStop
+	err = src.Follow(ctx, &q, func(ev *event.Event) error {
+		found++
+		return written(w.Event(ev))
+	}, func(lost uint64) error {
+		if lost > 0 {
+			warn(fmt.Sprintf("%d events came faster than they were taken and are not shown: search for them", lost))
 		}
 		return nil
-	}, func(n uint64) {
-		warn(fmt.Sprintf("%d events came faster than they were taken and are not shown: search for them", n))
 	})
+	if errors.Is(err, query.ErrNotLive) {
+		return 0, errNotLive
+	}
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return found, nil // it was told to end
 	}

@@ -250,10 +250,10 @@ func (p *parser) finishOwn() error {
 			q.EndMs = b[1]
 		}
 	}
-	q.Reverse = o.Reverse
 	if o.JustOne {
 		o.Limit = 1
 	}
+	q.Reverse, q.Limit = o.Reverse, o.Limit
 	o.LineBuffered = o.LineBuffered || o.Follow
 	for _, clash := range []struct {
 		both bool

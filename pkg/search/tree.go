@@ -73,7 +73,7 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hi
 	var order []*process
 	var none uint64
 	span := window{}
-	err = src.Scan(ctx, &o.Query, o.Limit, func(ev *event.Event) error {
+	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		hits++
 		s, ok := see(&x, ev)
 		if !ok {
@@ -102,8 +102,12 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hi
 	if err != nil || len(order) == 0 {
 		return hits, err
 	}
+	about, err := src.About(ctx)
+	if err != nil {
+		return hits, err
+	}
 	var from procs = &indexedProcs{src: src}
-	if !query.IsIndexed(src) {
+	if !about.Indexed {
 		t := &procTable{}
 		pad := treeSpan.Milliseconds()
 		if err := t.load(ctx, src, window{span.from - pad, span.to + pad}); err != nil {
@@ -260,12 +264,12 @@ func (p *indexedProcs) children(ctx context.Context, node string, ppid int64, w 
 }
 
 func (p *indexedProcs) scan(ctx context.Context, node string, f query.Field, id int64, w window) (out []sighting, err error) {
-	q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Terms: []query.Term{{Fields: []query.Field{f}, Text: fmt.Sprint(id)}}}
+	q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Limit: treeEvents, Terms: []query.Term{{Fields: []query.Field{f}, Text: fmt.Sprint(id)}}}
 	if node != "" {
 		q.Nodes = []string{node}
 	}
 	last := map[int64]*sighting{}
-	err = p.src.Scan(ctx, q, treeEvents, func(ev *event.Event) error {
+	err = p.src.Scan(ctx, q, func(ev *event.Event) error {
 		s, ok := see(&p.x, ev)
 		if !ok || s.PPID < 0 || string(ev.Node) != node {
 			return nil
@@ -290,7 +294,7 @@ func (t *procTable) load(ctx context.Context, src query.Source, w window) error 
 	t.byPID, t.byPPID, t.strings = map[string]map[int64][]sighting{}, map[string]map[int64][]sighting{}, map[string]string{}
 	var x query.Extractor
 	last := map[string]map[int64]sighting{}
-	return src.Scan(ctx, &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1)}, 0, func(ev *event.Event) error {
+	return src.Scan(ctx, &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1)}, func(ev *event.Event) error {
 		s, ok := see(&x, ev)
 		if !ok || s.PPID < 0 {
 			return nil

@@ -21,8 +21,8 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SearchRequest is a search: all of its conditions must hold.
-type SearchRequest struct {
+// Conditions say which events are wanted: all of them must hold.
+type Conditions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Both inclusive, in milliseconds since the epoch; 0 is open.
 	StartMs int64 `protobuf:"varint,1,opt,name=start_ms,json=startMs,proto3" json:"start_ms,omitempty"`
@@ -35,39 +35,135 @@ type SearchRequest struct {
 	Types []uint32 `protobuf:"varint,5,rep,packed,name=types,proto3" json:"types,omitempty"`
 	// Every one of them must hold.
 	Terms []*Term `protobuf:"bytes,6,rep,name=terms,proto3" json:"terms,omitempty"`
+	// Every one of them must hold.
+	Filters []*Filter `protobuf:"bytes,7,rep,name=filters,proto3" json:"filters,omitempty"`
+	// The networks of which an address must have sent it, as 192.0.2.0/24; none is
+	// all.
+	From []string `protobuf:"bytes,8,rep,name=from,proto3" json:"from,omitempty"`
+	// Only events of batches after this one: what the store got later, whatever its
+	// time.
+	AfterBatch    uint64 `protobuf:"varint,9,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Conditions) Reset() {
+	*x = Conditions{}
+	mi := &file_fleet_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Conditions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Conditions) ProtoMessage() {}
+
+func (x *Conditions) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Conditions.ProtoReflect.Descriptor instead.
+func (*Conditions) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Conditions) GetStartMs() int64 {
+	if x != nil {
+		return x.StartMs
+	}
+	return 0
+}
+
+func (x *Conditions) GetEndMs() int64 {
+	if x != nil {
+		return x.EndMs
+	}
+	return 0
+}
+
+func (x *Conditions) GetSerial() uint64 {
+	if x != nil && x.Serial != nil {
+		return *x.Serial
+	}
+	return 0
+}
+
+func (x *Conditions) GetNodes() [][]byte {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Conditions) GetTypes() []uint32 {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *Conditions) GetTerms() []*Term {
+	if x != nil {
+		return x.Terms
+	}
+	return nil
+}
+
+func (x *Conditions) GetFilters() []*Filter {
+	if x != nil {
+		return x.Filters
+	}
+	return nil
+}
+
+func (x *Conditions) GetFrom() []string {
+	if x != nil {
+		return x.From
+	}
+	return nil
+}
+
+func (x *Conditions) GetAfterBatch() uint64 {
+	if x != nil {
+		return x.AfterBatch
+	}
+	return 0
+}
+
+// SearchRequest asks for events that are there.
+type SearchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the protocol: see Query.
+	Version    uint32      `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
+	Conditions *Conditions `protobuf:"bytes,18,opt,name=conditions,proto3" json:"conditions,omitempty"`
 	// At most so many events; 0 is no limit.
 	Limit uint64 `protobuf:"varint,7,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Every one of them must hold.
-	Filters []*Filter `protobuf:"bytes,8,rep,name=filters,proto3" json:"filters,omitempty"`
 	// The newest first.
 	Reverse bool `protobuf:"varint,9,opt,name=reverse,proto3" json:"reverse,omitempty"`
-	// The answer is one response with the number of events instead of them.
-	Count bool `protobuf:"varint,10,opt,name=count,proto3" json:"count,omitempty"`
-	// What is to come as well, until the caller ends it: events as they are
-	// complete. Those there are already come first when start_ms is not 0.
-	Follow bool `protobuf:"varint,11,opt,name=follow,proto3" json:"follow,omitempty"`
-	// Of the request. A collector refuses one that is newer than it.
-	Version uint32 `protobuf:"varint,12,opt,name=version,proto3" json:"version,omitempty"`
-	// Numbers of fields, from version 3 on. The answer is how many events have each
-	// of their values, and those events, in no order, that are not counted. Only
-	// times and nodes may be asked for as well.
-	Tally []uint32 `protobuf:"varint,13,rep,packed,name=tally,proto3" json:"tally,omitempty"`
-	// The networks of which an address must have sent it, as 192.0.2.0/24; none is
-	// all. From version 4 on.
-	From []string `protobuf:"bytes,14,rep,name=from,proto3" json:"from,omitempty"`
 	// Say who sent the events and when they were received.
 	Origin bool `protobuf:"varint,15,opt,name=origin,proto3" json:"origin,omitempty"`
-	// Say of which batch each event is, and give only those of batches after this one:
-	// what the store got later, whatever its time. From version 5 on.
-	Batches       bool   `protobuf:"varint,16,opt,name=batches,proto3" json:"batches,omitempty"`
-	AfterBatch    uint64 `protobuf:"varint,17,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
+	// Say of which batch each event is, and its place among events equal in key.
+	Batches bool `protobuf:"varint,16,opt,name=batches,proto3" json:"batches,omitempty"`
+	// Only events behind this one in the order of the answer. The rest of the request,
+	// but for limit, must be that of the answer which the cursor is of.
+	After         *Cursor `protobuf:"bytes,19,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchRequest) Reset() {
 	*x = SearchRequest{}
-	mi := &file_fleet_proto_msgTypes[0]
+	mi := &file_fleet_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -79,7 +175,7 @@ func (x *SearchRequest) String() string {
 func (*SearchRequest) ProtoMessage() {}
 
 func (x *SearchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[0]
+	mi := &file_fleet_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -92,47 +188,19 @@ func (x *SearchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchRequest.ProtoReflect.Descriptor instead.
 func (*SearchRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{0}
+	return file_fleet_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *SearchRequest) GetStartMs() int64 {
+func (x *SearchRequest) GetVersion() uint32 {
 	if x != nil {
-		return x.StartMs
+		return x.Version
 	}
 	return 0
 }
 
-func (x *SearchRequest) GetEndMs() int64 {
+func (x *SearchRequest) GetConditions() *Conditions {
 	if x != nil {
-		return x.EndMs
-	}
-	return 0
-}
-
-func (x *SearchRequest) GetSerial() uint64 {
-	if x != nil && x.Serial != nil {
-		return *x.Serial
-	}
-	return 0
-}
-
-func (x *SearchRequest) GetNodes() [][]byte {
-	if x != nil {
-		return x.Nodes
-	}
-	return nil
-}
-
-func (x *SearchRequest) GetTypes() []uint32 {
-	if x != nil {
-		return x.Types
-	}
-	return nil
-}
-
-func (x *SearchRequest) GetTerms() []*Term {
-	if x != nil {
-		return x.Terms
+		return x.Conditions
 	}
 	return nil
 }
@@ -144,53 +212,11 @@ func (x *SearchRequest) GetLimit() uint64 {
 	return 0
 }
 
-func (x *SearchRequest) GetFilters() []*Filter {
-	if x != nil {
-		return x.Filters
-	}
-	return nil
-}
-
 func (x *SearchRequest) GetReverse() bool {
 	if x != nil {
 		return x.Reverse
 	}
 	return false
-}
-
-func (x *SearchRequest) GetCount() bool {
-	if x != nil {
-		return x.Count
-	}
-	return false
-}
-
-func (x *SearchRequest) GetFollow() bool {
-	if x != nil {
-		return x.Follow
-	}
-	return false
-}
-
-func (x *SearchRequest) GetVersion() uint32 {
-	if x != nil {
-		return x.Version
-	}
-	return 0
-}
-
-func (x *SearchRequest) GetTally() []uint32 {
-	if x != nil {
-		return x.Tally
-	}
-	return nil
-}
-
-func (x *SearchRequest) GetFrom() []string {
-	if x != nil {
-		return x.From
-	}
-	return nil
 }
 
 func (x *SearchRequest) GetOrigin() bool {
@@ -207,11 +233,513 @@ func (x *SearchRequest) GetBatches() bool {
 	return false
 }
 
-func (x *SearchRequest) GetAfterBatch() uint64 {
+func (x *SearchRequest) GetAfter() *Cursor {
 	if x != nil {
-		return x.AfterBatch
+		return x.After
+	}
+	return nil
+}
+
+// Cursor is the place of an event in the answer to a search with batches: the next
+// page begins behind it. No event is lost between two pages, and none is repeated, also
+// of those equal in time, node and serial, and also when events come in meanwhile: of
+// these, a later page has those that lie behind the cursor. Two cases are less exact. An
+// event in memory may be of a later batch after a crash of the collector. And backwards,
+// where more than 4096 events are equal in time, node, serial and batch, those that join
+// them between two pages cause as many to be repeated.
+type Cursor struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ms            int64                  `protobuf:"varint,1,opt,name=ms,proto3" json:"ms,omitempty"`
+	Node          []byte                 `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	Serial        uint64                 `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
+	Batch         uint64                 `protobuf:"varint,4,opt,name=batch,proto3" json:"batch,omitempty"`
+	Tie           int64                  `protobuf:"zigzag64,5,opt,name=tie,proto3" json:"tie,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cursor) Reset() {
+	*x = Cursor{}
+	mi := &file_fleet_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cursor) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cursor) ProtoMessage() {}
+
+func (x *Cursor) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cursor.ProtoReflect.Descriptor instead.
+func (*Cursor) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Cursor) GetMs() int64 {
+	if x != nil {
+		return x.Ms
 	}
 	return 0
+}
+
+func (x *Cursor) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *Cursor) GetSerial() uint64 {
+	if x != nil {
+		return x.Serial
+	}
+	return 0
+}
+
+func (x *Cursor) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Cursor) GetTie() int64 {
+	if x != nil {
+		return x.Tie
+	}
+	return 0
+}
+
+// FollowRequest asks for events that are to come.
+type FollowRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Version    uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Conditions *Conditions            `protobuf:"bytes,2,opt,name=conditions,proto3" json:"conditions,omitempty"`
+	// Ends after so many events; 0 is no limit.
+	Limit         uint64 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
+	Origin        bool   `protobuf:"varint,4,opt,name=origin,proto3" json:"origin,omitempty"`
+	Batches       bool   `protobuf:"varint,5,opt,name=batches,proto3" json:"batches,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FollowRequest) Reset() {
+	*x = FollowRequest{}
+	mi := &file_fleet_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowRequest) ProtoMessage() {}
+
+func (x *FollowRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowRequest.ProtoReflect.Descriptor instead.
+func (*FollowRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *FollowRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *FollowRequest) GetConditions() *Conditions {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *FollowRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *FollowRequest) GetOrigin() bool {
+	if x != nil {
+		return x.Origin
+	}
+	return false
+}
+
+func (x *FollowRequest) GetBatches() bool {
+	if x != nil {
+		return x.Batches
+	}
+	return false
+}
+
+// TallyRequest asks for numbers of events.
+type TallyRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Version    uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Conditions *Conditions            `protobuf:"bytes,2,opt,name=conditions,proto3" json:"conditions,omitempty"`
+	// Numbers of fields. With them, the answer is how many events have each of their
+	// values, and those events, in no order, that are not counted, and only times, nodes,
+	// networks and after_batch may be conditions. Without, it is how many events there are.
+	Fields []uint32 `protobuf:"varint,3,rep,packed,name=fields,proto3" json:"fields,omitempty"`
+	// Without fields: count no further than so many; 0 is no limit.
+	Limit         uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TallyRequest) Reset() {
+	*x = TallyRequest{}
+	mi := &file_fleet_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TallyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TallyRequest) ProtoMessage() {}
+
+func (x *TallyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TallyRequest.ProtoReflect.Descriptor instead.
+func (*TallyRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *TallyRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *TallyRequest) GetConditions() *Conditions {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *TallyRequest) GetFields() []uint32 {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *TallyRequest) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+// TextRequest is the words of `collector search`, without the program's name. Words
+// that say where to look (--store, --api, --input, --input-logs) or what a terminal is
+// shown (--color, --no-pager), and --checkpoint, are refused.
+type TextRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Words         [][]byte               `protobuf:"bytes,2,rep,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TextRequest) Reset() {
+	*x = TextRequest{}
+	mi := &file_fleet_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TextRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TextRequest) ProtoMessage() {}
+
+func (x *TextRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TextRequest.ProtoReflect.Descriptor instead.
+func (*TextRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *TextRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *TextRequest) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// TextResponse is a piece of what the command prints; the last one has its exit.
+type TextResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Exit          *Exit                  `protobuf:"bytes,2,opt,name=exit,proto3" json:"exit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TextResponse) Reset() {
+	*x = TextResponse{}
+	mi := &file_fleet_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TextResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TextResponse) ProtoMessage() {}
+
+func (x *TextResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TextResponse.ProtoReflect.Descriptor instead.
+func (*TextResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TextResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *TextResponse) GetExit() *Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
+// ReportRequest is the words of `collector report`, with the exceptions of TextRequest.
+type ReportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Words         [][]byte               `protobuf:"bytes,2,rep,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportRequest) Reset() {
+	*x = ReportRequest{}
+	mi := &file_fleet_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportRequest) ProtoMessage() {}
+
+func (x *ReportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
+func (*ReportRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ReportRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ReportRequest) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// ReportResponse is a piece of what the command prints; the last one has its exit.
+type ReportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Text          []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	Exit          *Exit                  `protobuf:"bytes,2,opt,name=exit,proto3" json:"exit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReportResponse) Reset() {
+	*x = ReportResponse{}
+	mi := &file_fleet_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReportResponse) ProtoMessage() {}
+
+func (x *ReportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
+func (*ReportResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReportResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *ReportResponse) GetExit() *Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
+// Exit is how a command ends.
+type Exit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Code  int32                  `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What it prints to standard error.
+	Messages      []byte `protobuf:"bytes,2,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exit) Reset() {
+	*x = Exit{}
+	mi := &file_fleet_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exit) ProtoMessage() {}
+
+func (x *Exit) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exit.ProtoReflect.Descriptor instead.
+func (*Exit) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Exit) GetCode() int32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
+func (x *Exit) GetMessages() []byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
 }
 
 // Filter is a condition on an event that an index alone does not decide: exactly
@@ -230,7 +758,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -242,7 +770,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[1]
+	mi := &file_fleet_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -255,7 +783,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{1}
+	return file_fleet_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Filter) GetNot() bool {
@@ -302,7 +830,7 @@ type FieldTest struct {
 
 func (x *FieldTest) Reset() {
 	*x = FieldTest{}
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +842,7 @@ func (x *FieldTest) String() string {
 func (*FieldTest) ProtoMessage() {}
 
 func (x *FieldTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[2]
+	mi := &file_fleet_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +855,7 @@ func (x *FieldTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldTest.ProtoReflect.Descriptor instead.
 func (*FieldTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{2}
+	return file_fleet_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *FieldTest) GetName() []byte {
@@ -375,7 +903,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -387,7 +915,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[3]
+	mi := &file_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -400,7 +928,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{3}
+	return file_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Term) GetFields() []uint32 {
@@ -431,35 +959,90 @@ func (x *Term) GetNumber() []byte {
 	return nil
 }
 
-// SearchResponse is some of the events found, in one piece, so that millions of
-// records cost no message each.
-type SearchResponse struct {
+// Events are some events in one piece, so that millions of records cost no message
+// each.
+type Events struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The records' bytes, one after the other, with nothing between them.
 	Raw []byte `protobuf:"bytes,1,opt,name=raw,proto3" json:"raw,omitempty"`
 	// The length of each record in raw.
 	RecordBytes []uint32 `protobuf:"varint,2,rep,packed,name=record_bytes,json=recordBytes,proto3" json:"record_bytes,omitempty"`
 	Events      []*Event `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
-	// How many events there are, when they were to be counted.
-	Found uint64 `protobuf:"varint,4,opt,name=found,proto3" json:"found,omitempty"`
-	// How many events, of those to come, came faster than the caller took them and
-	// were left out since the last response.
-	Lost uint64 `protobuf:"varint,5,opt,name=lost,proto3" json:"lost,omitempty"`
-	// What was counted; the last responses of an answer have it.
-	Tally []*Tally `protobuf:"bytes,6,rep,name=tally,proto3" json:"tally,omitempty"`
-	// The least and the greatest time of the events that were counted, in
-	// milliseconds since the epoch; absent when there are none.
-	FirstMs *int64 `protobuf:"varint,7,opt,name=first_ms,json=firstMs,proto3,oneof" json:"first_ms,omitempty"`
-	LastMs  *int64 `protobuf:"varint,8,opt,name=last_ms,json=lastMs,proto3,oneof" json:"last_ms,omitempty"`
-	// Who sent the events of this response.
-	Senders       []*Sender `protobuf:"bytes,9,rep,name=senders,proto3" json:"senders,omitempty"`
+	// Who sent them.
+	Senders       []*Sender `protobuf:"bytes,4,rep,name=senders,proto3" json:"senders,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Events) Reset() {
+	*x = Events{}
+	mi := &file_fleet_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Events) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Events) ProtoMessage() {}
+
+func (x *Events) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Events.ProtoReflect.Descriptor instead.
+func (*Events) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Events) GetRaw() []byte {
+	if x != nil {
+		return x.Raw
+	}
+	return nil
+}
+
+func (x *Events) GetRecordBytes() []uint32 {
+	if x != nil {
+		return x.RecordBytes
+	}
+	return nil
+}
+
+func (x *Events) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Events) GetSenders() []*Sender {
+	if x != nil {
+		return x.Senders
+	}
+	return nil
+}
+
+// SearchResponse is some of the events found.
+type SearchResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Events        *Events                `protobuf:"bytes,10,opt,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchResponse) Reset() {
 	*x = SearchResponse{}
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -471,7 +1054,7 @@ func (x *SearchResponse) String() string {
 func (*SearchResponse) ProtoMessage() {}
 
 func (x *SearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[4]
+	mi := &file_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -484,70 +1067,150 @@ func (x *SearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResponse.ProtoReflect.Descriptor instead.
 func (*SearchResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{4}
+	return file_fleet_proto_rawDescGZIP(), []int{14}
 }
 
-func (x *SearchResponse) GetRaw() []byte {
-	if x != nil {
-		return x.Raw
-	}
-	return nil
-}
-
-func (x *SearchResponse) GetRecordBytes() []uint32 {
-	if x != nil {
-		return x.RecordBytes
-	}
-	return nil
-}
-
-func (x *SearchResponse) GetEvents() []*Event {
+func (x *SearchResponse) GetEvents() *Events {
 	if x != nil {
 		return x.Events
 	}
 	return nil
 }
 
-func (x *SearchResponse) GetFound() uint64 {
-	if x != nil {
-		return x.Found
-	}
-	return 0
+// FollowResponse is some of the events that came.
+type FollowResponse struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Events *Events                `protobuf:"bytes,1,opt,name=events,proto3" json:"events,omitempty"`
+	// How many events came faster than the caller took them and were left out since the
+	// last response.
+	Lost          uint64 `protobuf:"varint,2,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SearchResponse) GetLost() uint64 {
+func (x *FollowResponse) Reset() {
+	*x = FollowResponse{}
+	mi := &file_fleet_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FollowResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FollowResponse) ProtoMessage() {}
+
+func (x *FollowResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
+func (*FollowResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *FollowResponse) GetEvents() *Events {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *FollowResponse) GetLost() uint64 {
 	if x != nil {
 		return x.Lost
 	}
 	return 0
 }
 
-func (x *SearchResponse) GetTally() []*Tally {
+// TallyResponse is a part of what was counted.
+type TallyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Events that were not counted, for their fields do not say all.
+	Rest *Events `protobuf:"bytes,1,opt,name=rest,proto3" json:"rest,omitempty"`
+	// The last responses of an answer have these. Parts of it are added up.
+	Tally  []*Tally `protobuf:"bytes,2,rep,name=tally,proto3" json:"tally,omitempty"`
+	Events int64    `protobuf:"varint,3,opt,name=events,proto3" json:"events,omitempty"`
+	// The least and the greatest time of the events that were counted by fields, in
+	// milliseconds since the epoch; absent when there are none.
+	FirstMs       *int64 `protobuf:"varint,4,opt,name=first_ms,json=firstMs,proto3,oneof" json:"first_ms,omitempty"`
+	LastMs        *int64 `protobuf:"varint,5,opt,name=last_ms,json=lastMs,proto3,oneof" json:"last_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TallyResponse) Reset() {
+	*x = TallyResponse{}
+	mi := &file_fleet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TallyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TallyResponse) ProtoMessage() {}
+
+func (x *TallyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
+func (*TallyResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *TallyResponse) GetRest() *Events {
+	if x != nil {
+		return x.Rest
+	}
+	return nil
+}
+
+func (x *TallyResponse) GetTally() []*Tally {
 	if x != nil {
 		return x.Tally
 	}
 	return nil
 }
 
-func (x *SearchResponse) GetFirstMs() int64 {
+func (x *TallyResponse) GetEvents() int64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *TallyResponse) GetFirstMs() int64 {
 	if x != nil && x.FirstMs != nil {
 		return *x.FirstMs
 	}
 	return 0
 }
 
-func (x *SearchResponse) GetLastMs() int64 {
+func (x *TallyResponse) GetLastMs() int64 {
 	if x != nil && x.LastMs != nil {
 		return *x.LastMs
 	}
 	return 0
-}
-
-func (x *SearchResponse) GetSenders() []*Sender {
-	if x != nil {
-		return x.Senders
-	}
-	return nil
 }
 
 // Sender is who sent an event's records, as the collector knows it.
@@ -565,7 +1228,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +1240,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[5]
+	mi := &file_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +1253,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{5}
+	return file_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -629,7 +1292,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +1304,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[6]
+	mi := &file_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +1317,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{6}
+	return file_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -688,13 +1351,13 @@ func (x *Tally) GetEvents() []int64 {
 // Event is the records of one host with one time and serial.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many of the next records of the response are this event's.
+	// How many of the next records are this event's.
 	Records uint32 `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
 	// Milliseconds since the epoch; 0 when the record could not be parsed.
 	Ms     int64  `protobuf:"varint,2,opt,name=ms,proto3" json:"ms,omitempty"`
 	Serial uint64 `protobuf:"varint,3,opt,name=serial,proto3" json:"serial,omitempty"`
 	Node   []byte `protobuf:"bytes,4,opt,name=node,proto3" json:"node,omitempty"`
-	// Which of the response's senders, from 1 on; 0 where that is not known.
+	// Which of the senders beside it, from 1 on; 0 where that is not known.
 	Sender uint32 `protobuf:"varint,5,opt,name=sender,proto3" json:"sender,omitempty"`
 	// When the collector received the first record, in milliseconds since the epoch;
 	// 0 where that is not known.
@@ -703,14 +1366,18 @@ type Event struct {
 	// before it; none where all came at once.
 	LaterMs []int64 `protobuf:"zigzag64,7,rep,packed,name=later_ms,json=laterMs,proto3" json:"later_ms,omitempty"`
 	// The store's batch that it is in, or will be in; 0 where that was not asked for.
-	Batch         uint64 `protobuf:"varint,8,opt,name=batch,proto3" json:"batch,omitempty"`
+	Batch uint64 `protobuf:"varint,8,opt,name=batch,proto3" json:"batch,omitempty"`
+	// Its place among the events of the answer that are equal in time, node, serial and
+	// batch, for a Cursor: counted from 0 for the oldest, or, where that would mean to
+	// keep too many, from -1 for the newest.
+	Tie           int64 `protobuf:"zigzag64,9,opt,name=tie,proto3" json:"tie,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -722,7 +1389,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[7]
+	mi := &file_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -735,7 +1402,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{7}
+	return file_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -794,6 +1461,13 @@ func (x *Event) GetBatch() uint64 {
 	return 0
 }
 
+func (x *Event) GetTie() int64 {
+	if x != nil {
+		return x.Tie
+	}
+	return 0
+}
+
 type HostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -802,7 +1476,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +1488,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[8]
+	mi := &file_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +1501,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{8}
+	return file_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 type HostsResponse struct {
@@ -840,7 +1514,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +1526,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[9]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +1539,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{9}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -906,7 +1580,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1592,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1605,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{10}
+	return file_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Host) GetName() []byte {
@@ -1029,7 +1703,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1715,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1728,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{11}
+	return file_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -1083,7 +1757,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1769,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1782,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{12}
+	return file_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -1135,7 +1809,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[13]
+	mi := &file_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1147,7 +1821,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[13]
+	mi := &file_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1160,7 +1834,7 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{13}
+	return file_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
@@ -1178,7 +1852,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[14]
+	mi := &file_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1190,7 +1864,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[14]
+	mi := &file_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1203,7 +1877,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{14}
+	return file_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 type StatusResponse struct {
@@ -1229,7 +1903,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[15]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1241,7 +1915,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[15]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1254,7 +1928,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{15}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1345,28 +2019,67 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xf2\x03\n" +
-	"\rSearchRequest\x12\x19\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xaf\x02\n" +
+	"\n" +
+	"Conditions\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
 	"\x06end_ms\x18\x02 \x01(\x03R\x05endMs\x12\x1b\n" +
 	"\x06serial\x18\x03 \x01(\x04H\x00R\x06serial\x88\x01\x01\x12\x14\n" +
 	"\x05nodes\x18\x04 \x03(\fR\x05nodes\x12\x14\n" +
 	"\x05types\x18\x05 \x03(\rR\x05types\x12/\n" +
-	"\x05terms\x18\x06 \x03(\v2\x19.auditfleet.fleet.v1.TermR\x05terms\x12\x14\n" +
-	"\x05limit\x18\a \x01(\x04R\x05limit\x125\n" +
-	"\afilters\x18\b \x03(\v2\x1b.auditfleet.fleet.v1.FilterR\afilters\x12\x18\n" +
-	"\areverse\x18\t \x01(\bR\areverse\x12\x14\n" +
-	"\x05count\x18\n" +
-	" \x01(\bR\x05count\x12\x16\n" +
-	"\x06follow\x18\v \x01(\bR\x06follow\x12\x18\n" +
-	"\aversion\x18\f \x01(\rR\aversion\x12\x14\n" +
-	"\x05tally\x18\r \x03(\rR\x05tally\x12\x12\n" +
-	"\x04from\x18\x0e \x03(\tR\x04from\x12\x16\n" +
-	"\x06origin\x18\x0f \x01(\bR\x06origin\x12\x18\n" +
-	"\abatches\x18\x10 \x01(\bR\abatches\x12\x1f\n" +
-	"\vafter_batch\x18\x11 \x01(\x04R\n" +
+	"\x05terms\x18\x06 \x03(\v2\x19.auditfleet.fleet.v1.TermR\x05terms\x125\n" +
+	"\afilters\x18\a \x03(\v2\x1b.auditfleet.fleet.v1.FilterR\afilters\x12\x12\n" +
+	"\x04from\x18\b \x03(\tR\x04from\x12\x1f\n" +
+	"\vafter_batch\x18\t \x01(\x04R\n" +
 	"afterBatchB\t\n" +
-	"\a_serial\"\x9f\x01\n" +
+	"\a_serial\"\x8a\x03\n" +
+	"\rSearchRequest\x12\x18\n" +
+	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
+	"\n" +
+	"conditions\x18\x12 \x01(\v2\x1f.auditfleet.fleet.v1.ConditionsR\n" +
+	"conditions\x12\x14\n" +
+	"\x05limit\x18\a \x01(\x04R\x05limit\x12\x18\n" +
+	"\areverse\x18\t \x01(\bR\areverse\x12\x16\n" +
+	"\x06origin\x18\x0f \x01(\bR\x06origin\x12\x18\n" +
+	"\abatches\x18\x10 \x01(\bR\abatches\x121\n" +
+	"\x05after\x18\x13 \x01(\v2\x1b.auditfleet.fleet.v1.CursorR\x05afterJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
+	"\x10\vJ\x04\b\v\x10\fJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0fJ\x04\b\x11\x10\x12R\bstart_msR\x06end_msR\x06serialR\x05nodesR\x05typesR\x05termsR\afiltersR\x05countR\x06followR\x05tallyR\x04fromR\vafter_batch\"l\n" +
+	"\x06Cursor\x12\x0e\n" +
+	"\x02ms\x18\x01 \x01(\x03R\x02ms\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\fR\x04node\x12\x16\n" +
+	"\x06serial\x18\x03 \x01(\x04R\x06serial\x12\x14\n" +
+	"\x05batch\x18\x04 \x01(\x04R\x05batch\x12\x10\n" +
+	"\x03tie\x18\x05 \x01(\x12R\x03tie\"\xb2\x01\n" +
+	"\rFollowRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12?\n" +
+	"\n" +
+	"conditions\x18\x02 \x01(\v2\x1f.auditfleet.fleet.v1.ConditionsR\n" +
+	"conditions\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\x04R\x05limit\x12\x16\n" +
+	"\x06origin\x18\x04 \x01(\bR\x06origin\x12\x18\n" +
+	"\abatches\x18\x05 \x01(\bR\abatches\"\x97\x01\n" +
+	"\fTallyRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12?\n" +
+	"\n" +
+	"conditions\x18\x02 \x01(\v2\x1f.auditfleet.fleet.v1.ConditionsR\n" +
+	"conditions\x12\x16\n" +
+	"\x06fields\x18\x03 \x03(\rR\x06fields\x12\x14\n" +
+	"\x05limit\x18\x04 \x01(\x04R\x05limit\"=\n" +
+	"\vTextRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05words\x18\x02 \x03(\fR\x05words\"Q\n" +
+	"\fTextResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12-\n" +
+	"\x04exit\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.ExitR\x04exit\"?\n" +
+	"\rReportRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05words\x18\x02 \x03(\fR\x05words\"S\n" +
+	"\x0eReportResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12-\n" +
+	"\x04exit\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.ExitR\x04exit\"6\n" +
+	"\x04Exit\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x1a\n" +
+	"\bmessages\x18\x02 \x01(\fR\bmessages\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
 	"\x04term\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.TermR\x04term\x124\n" +
@@ -1383,17 +2096,25 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06fields\x18\x01 \x03(\rR\x06fields\x12\x0e\n" +
 	"\x02op\x18\x02 \x01(\rR\x02op\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\fR\x04text\x12\x16\n" +
-	"\x06number\x18\x04 \x01(\fR\x06number\"\xe3\x02\n" +
-	"\x0eSearchResponse\x12\x10\n" +
+	"\x06number\x18\x04 \x01(\fR\x06number\"\xa8\x01\n" +
+	"\x06Events\x12\x10\n" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
-	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x12\x14\n" +
-	"\x05found\x18\x04 \x01(\x04R\x05found\x12\x12\n" +
-	"\x04lost\x18\x05 \x01(\x04R\x04lost\x120\n" +
-	"\x05tally\x18\x06 \x03(\v2\x1a.auditfleet.fleet.v1.TallyR\x05tally\x12\x1e\n" +
-	"\bfirst_ms\x18\a \x01(\x03H\x00R\afirstMs\x88\x01\x01\x12\x1c\n" +
-	"\alast_ms\x18\b \x01(\x03H\x01R\x06lastMs\x88\x01\x01\x125\n" +
-	"\asenders\x18\t \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asendersB\v\n" +
+	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x125\n" +
+	"\asenders\x18\x04 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\"\x8e\x01\n" +
+	"\x0eSearchResponse\x123\n" +
+	"\x06events\x18\n" +
+	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06eventsJ\x04\b\x01\x10\n" +
+	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"Y\n" +
+	"\x0eFollowResponse\x123\n" +
+	"\x06events\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x12\x12\n" +
+	"\x04lost\x18\x02 \x01(\x04R\x04lost\"\xe1\x01\n" +
+	"\rTallyResponse\x12/\n" +
+	"\x04rest\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x04rest\x120\n" +
+	"\x05tally\x18\x02 \x03(\v2\x1a.auditfleet.fleet.v1.TallyR\x05tally\x12\x16\n" +
+	"\x06events\x18\x03 \x01(\x03R\x06events\x12\x1e\n" +
+	"\bfirst_ms\x18\x04 \x01(\x03H\x00R\afirstMs\x88\x01\x01\x12\x1c\n" +
+	"\alast_ms\x18\x05 \x01(\x03H\x01R\x06lastMs\x88\x01\x01B\v\n" +
 	"\t_first_msB\n" +
 	"\n" +
 	"\b_last_ms\"T\n" +
@@ -1406,7 +2127,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06values\x18\x02 \x01(\fR\x06values\x12\x1f\n" +
 	"\vvalue_bytes\x18\x03 \x03(\rR\n" +
 	"valueBytes\x12\x16\n" +
-	"\x06events\x18\x04 \x03(\x03R\x06events\"\xc7\x01\n" +
+	"\x06events\x18\x04 \x03(\x03R\x06events\"\xd9\x01\n" +
 	"\x05Event\x12\x18\n" +
 	"\arecords\x18\x01 \x01(\rR\arecords\x12\x0e\n" +
 	"\x02ms\x18\x02 \x01(\x03R\x02ms\x12\x16\n" +
@@ -1416,7 +2137,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\vreceived_ms\x18\x06 \x01(\x03R\n" +
 	"receivedMs\x12\x19\n" +
 	"\blater_ms\x18\a \x03(\x12R\alaterMs\x12\x14\n" +
-	"\x05batch\x18\b \x01(\x04R\x05batch\"\x0e\n" +
+	"\x05batch\x18\b \x01(\x04R\x05batch\x12\x10\n" +
+	"\x03tie\x18\t \x01(\x12R\x03tie\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
 	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xe6\x02\n" +
@@ -1463,10 +2185,14 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x12\x19\n" +
 	"\bstore_id\x18\v \x01(\tR\astoreId\x12\x14\n" +
-	"\x05batch\x18\f \x01(\x04R\x05batch2\xe1\x02\n" +
+	"\x05batch\x18\f \x01(\x04R\x05batch2\xac\x05\n" +
 	"\x05Query\x12S\n" +
-	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12N\n" +
-	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12`\n" +
+	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12S\n" +
+	"\x06Follow\x12\".auditfleet.fleet.v1.FollowRequest\x1a#.auditfleet.fleet.v1.FollowResponse0\x01\x12P\n" +
+	"\x05Tally\x12!.auditfleet.fleet.v1.TallyRequest\x1a\".auditfleet.fleet.v1.TallyResponse0\x01\x12N\n" +
+	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12M\n" +
+	"\x04Text\x12 .auditfleet.fleet.v1.TextRequest\x1a!.auditfleet.fleet.v1.TextResponse0\x01\x12S\n" +
+	"\x06Report\x12\".auditfleet.fleet.v1.ReportRequest\x1a#.auditfleet.fleet.v1.ReportResponse0\x01\x12`\n" +
 	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12Q\n" +
 	"\x06Status\x12\".auditfleet.fleet.v1.StatusRequest\x1a#.auditfleet.fleet.v1.StatusResponseB.Z,github.com/auditfleet/auditfleet/proto/fleetb\x06proto3"
 
@@ -1482,48 +2208,77 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_fleet_proto_goTypes = []any{
-	(*SearchRequest)(nil),       // 0: auditfleet.fleet.v1.SearchRequest
-	(*Filter)(nil),              // 1: auditfleet.fleet.v1.Filter
-	(*FieldTest)(nil),           // 2: auditfleet.fleet.v1.FieldTest
-	(*Term)(nil),                // 3: auditfleet.fleet.v1.Term
-	(*SearchResponse)(nil),      // 4: auditfleet.fleet.v1.SearchResponse
-	(*Sender)(nil),              // 5: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),               // 6: auditfleet.fleet.v1.Tally
-	(*Event)(nil),               // 7: auditfleet.fleet.v1.Event
-	(*HostsRequest)(nil),        // 8: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),       // 9: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                // 10: auditfleet.fleet.v1.Host
-	(*ChangeHostsRequest)(nil),  // 11: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),       // 12: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil), // 13: auditfleet.fleet.v1.ChangeHostsResponse
-	(*StatusRequest)(nil),       // 14: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),      // 15: auditfleet.fleet.v1.StatusResponse
+	(*Conditions)(nil),          // 0: auditfleet.fleet.v1.Conditions
+	(*SearchRequest)(nil),       // 1: auditfleet.fleet.v1.SearchRequest
+	(*Cursor)(nil),              // 2: auditfleet.fleet.v1.Cursor
+	(*FollowRequest)(nil),       // 3: auditfleet.fleet.v1.FollowRequest
+	(*TallyRequest)(nil),        // 4: auditfleet.fleet.v1.TallyRequest
+	(*TextRequest)(nil),         // 5: auditfleet.fleet.v1.TextRequest
+	(*TextResponse)(nil),        // 6: auditfleet.fleet.v1.TextResponse
+	(*ReportRequest)(nil),       // 7: auditfleet.fleet.v1.ReportRequest
+	(*ReportResponse)(nil),      // 8: auditfleet.fleet.v1.ReportResponse
+	(*Exit)(nil),                // 9: auditfleet.fleet.v1.Exit
+	(*Filter)(nil),              // 10: auditfleet.fleet.v1.Filter
+	(*FieldTest)(nil),           // 11: auditfleet.fleet.v1.FieldTest
+	(*Term)(nil),                // 12: auditfleet.fleet.v1.Term
+	(*Events)(nil),              // 13: auditfleet.fleet.v1.Events
+	(*SearchResponse)(nil),      // 14: auditfleet.fleet.v1.SearchResponse
+	(*FollowResponse)(nil),      // 15: auditfleet.fleet.v1.FollowResponse
+	(*TallyResponse)(nil),       // 16: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),              // 17: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),               // 18: auditfleet.fleet.v1.Tally
+	(*Event)(nil),               // 19: auditfleet.fleet.v1.Event
+	(*HostsRequest)(nil),        // 20: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),       // 21: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                // 22: auditfleet.fleet.v1.Host
+	(*ChangeHostsRequest)(nil),  // 23: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),       // 24: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil), // 25: auditfleet.fleet.v1.ChangeHostsResponse
+	(*StatusRequest)(nil),       // 26: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),      // 27: auditfleet.fleet.v1.StatusResponse
 }
 var file_fleet_proto_depIdxs = []int32{
-	3,  // 0: auditfleet.fleet.v1.SearchRequest.terms:type_name -> auditfleet.fleet.v1.Term
-	1,  // 1: auditfleet.fleet.v1.SearchRequest.filters:type_name -> auditfleet.fleet.v1.Filter
-	3,  // 2: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
-	2,  // 3: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	7,  // 4: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Event
-	6,  // 5: auditfleet.fleet.v1.SearchResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	5,  // 6: auditfleet.fleet.v1.SearchResponse.senders:type_name -> auditfleet.fleet.v1.Sender
-	10, // 7: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	12, // 8: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	0,  // 9: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	8,  // 10: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	11, // 11: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	14, // 12: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	4,  // 13: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	9,  // 14: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	13, // 15: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	15, // 16: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
+	10, // 1: auditfleet.fleet.v1.Conditions.filters:type_name -> auditfleet.fleet.v1.Filter
+	0,  // 2: auditfleet.fleet.v1.SearchRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	2,  // 3: auditfleet.fleet.v1.SearchRequest.after:type_name -> auditfleet.fleet.v1.Cursor
+	0,  // 4: auditfleet.fleet.v1.FollowRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	0,  // 5: auditfleet.fleet.v1.TallyRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	9,  // 6: auditfleet.fleet.v1.TextResponse.exit:type_name -> auditfleet.fleet.v1.Exit
+	9,  // 7: auditfleet.fleet.v1.ReportResponse.exit:type_name -> auditfleet.fleet.v1.Exit
+	12, // 8: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
+	11, // 9: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
+	19, // 10: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	17, // 11: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	13, // 12: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
+	13, // 13: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
+	13, // 14: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	18, // 15: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	22, // 16: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	24, // 17: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	1,  // 18: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 19: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 20: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	20, // 21: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	5,  // 22: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 23: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	23, // 24: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	26, // 25: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	14, // 26: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	15, // 27: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	16, // 28: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	21, // 29: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	6,  // 30: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 31: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	25, // 32: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	27, // 33: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	26, // [26:34] is the sub-list for method output_type
+	18, // [18:26] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -1532,15 +2287,15 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[4].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[10].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[16].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,7 +20,11 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Query_Search_FullMethodName      = "/auditfleet.fleet.v1.Query/Search"
+	Query_Follow_FullMethodName      = "/auditfleet.fleet.v1.Query/Follow"
+	Query_Tally_FullMethodName       = "/auditfleet.fleet.v1.Query/Tally"
 	Query_Hosts_FullMethodName       = "/auditfleet.fleet.v1.Query/Hosts"
+	Query_Text_FullMethodName        = "/auditfleet.fleet.v1.Query/Text"
+	Query_Report_FullMethodName      = "/auditfleet.fleet.v1.Query/Report"
 	Query_ChangeHosts_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHosts"
 	Query_Status_FullMethodName      = "/auditfleet.fleet.v1.Query/Status"
 )
@@ -31,12 +35,33 @@ const (
 //
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
+//
+// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 6
+// now. It rises whenever a request can ask for more, for a collector that overlooks a
+// condition would give a wrong answer. A collector refuses every version but its own
+// with INVALID_ARGUMENT, and says which side is older.
+//
+// At most 32 of these calls run at a time. One more is refused with RESOURCE_EXHAUSTED,
+// unless a call has waited for its caller for a minute: that one is ended with ABORTED.
+// So is every call whose caller has taken nothing for 30 minutes. DATA_LOSS is the
+// status of a complete answer that lacks what a damaged store has lost.
 type QueryClient interface {
-	// Search streams the events that match, in order of time, node, serial and
-	// record. What comes back is what was sent to the collector, byte for byte.
+	// Search streams the events that match, in order of time, node, serial, and then in
+	// the order in which they were stored. What comes back is what was sent to the
+	// collector, byte for byte.
 	Search(ctx context.Context, in *SearchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SearchResponse], error)
+	// Follow streams events as they are complete, until the caller ends it; those there
+	// are already come first when start_ms is not 0.
+	Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error)
+	// Tally counts the events that match, or how many of them have each value of some
+	// fields.
+	Tally(ctx context.Context, in *TallyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TallyResponse], error)
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error)
+	// Text streams what `collector search` prints for some words.
+	Text(ctx context.Context, in *TextRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TextResponse], error)
+	// Report streams what `collector report` prints for some words.
+	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReportResponse], error)
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error)
 	// Status says who answers and how it fares.
@@ -70,6 +95,44 @@ func (c *queryClient) Search(ctx context.Context, in *SearchRequest, opts ...grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Query_SearchClient = grpc.ServerStreamingClient[SearchResponse]
 
+func (c *queryClient) Follow(ctx context.Context, in *FollowRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[FollowResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[1], Query_Follow_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[FollowRequest, FollowResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_FollowClient = grpc.ServerStreamingClient[FollowResponse]
+
+func (c *queryClient) Tally(ctx context.Context, in *TallyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TallyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[2], Query_Tally_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TallyRequest, TallyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_TallyClient = grpc.ServerStreamingClient[TallyResponse]
+
 func (c *queryClient) Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(HostsResponse)
@@ -79,6 +142,44 @@ func (c *queryClient) Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.
 	}
 	return out, nil
 }
+
+func (c *queryClient) Text(ctx context.Context, in *TextRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TextResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[3], Query_Text_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[TextRequest, TextResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_TextClient = grpc.ServerStreamingClient[TextResponse]
+
+func (c *queryClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[4], Query_Report_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ReportRequest, ReportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ReportClient = grpc.ServerStreamingClient[ReportResponse]
 
 func (c *queryClient) ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -106,12 +207,33 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 //
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
+//
+// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 6
+// now. It rises whenever a request can ask for more, for a collector that overlooks a
+// condition would give a wrong answer. A collector refuses every version but its own
+// with INVALID_ARGUMENT, and says which side is older.
+//
+// At most 32 of these calls run at a time. One more is refused with RESOURCE_EXHAUSTED,
+// unless a call has waited for its caller for a minute: that one is ended with ABORTED.
+// So is every call whose caller has taken nothing for 30 minutes. DATA_LOSS is the
+// status of a complete answer that lacks what a damaged store has lost.
 type QueryServer interface {
-	// Search streams the events that match, in order of time, node, serial and
-	// record. What comes back is what was sent to the collector, byte for byte.
+	// Search streams the events that match, in order of time, node, serial, and then in
+	// the order in which they were stored. What comes back is what was sent to the
+	// collector, byte for byte.
 	Search(*SearchRequest, grpc.ServerStreamingServer[SearchResponse]) error
+	// Follow streams events as they are complete, until the caller ends it; those there
+	// are already come first when start_ms is not 0.
+	Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error
+	// Tally counts the events that match, or how many of them have each value of some
+	// fields.
+	Tally(*TallyRequest, grpc.ServerStreamingServer[TallyResponse]) error
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(context.Context, *HostsRequest) (*HostsResponse, error)
+	// Text streams what `collector search` prints for some words.
+	Text(*TextRequest, grpc.ServerStreamingServer[TextResponse]) error
+	// Report streams what `collector report` prints for some words.
+	Report(*ReportRequest, grpc.ServerStreamingServer[ReportResponse]) error
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error)
 	// Status says who answers and how it fares.
@@ -129,8 +251,20 @@ type UnimplementedQueryServer struct{}
 func (UnimplementedQueryServer) Search(*SearchRequest, grpc.ServerStreamingServer[SearchResponse]) error {
 	return status.Error(codes.Unimplemented, "method Search not implemented")
 }
+func (UnimplementedQueryServer) Follow(*FollowRequest, grpc.ServerStreamingServer[FollowResponse]) error {
+	return status.Error(codes.Unimplemented, "method Follow not implemented")
+}
+func (UnimplementedQueryServer) Tally(*TallyRequest, grpc.ServerStreamingServer[TallyResponse]) error {
+	return status.Error(codes.Unimplemented, "method Tally not implemented")
+}
 func (UnimplementedQueryServer) Hosts(context.Context, *HostsRequest) (*HostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hosts not implemented")
+}
+func (UnimplementedQueryServer) Text(*TextRequest, grpc.ServerStreamingServer[TextResponse]) error {
+	return status.Error(codes.Unimplemented, "method Text not implemented")
+}
+func (UnimplementedQueryServer) Report(*ReportRequest, grpc.ServerStreamingServer[ReportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Report not implemented")
 }
 func (UnimplementedQueryServer) ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeHosts not implemented")
@@ -170,6 +304,28 @@ func _Query_Search_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Query_SearchServer = grpc.ServerStreamingServer[SearchResponse]
 
+func _Query_Follow_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(FollowRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Follow(m, &grpc.GenericServerStream[FollowRequest, FollowResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_FollowServer = grpc.ServerStreamingServer[FollowResponse]
+
+func _Query_Tally_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TallyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Tally(m, &grpc.GenericServerStream[TallyRequest, TallyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_TallyServer = grpc.ServerStreamingServer[TallyResponse]
+
 func _Query_Hosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HostsRequest)
 	if err := dec(in); err != nil {
@@ -187,6 +343,28 @@ func _Query_Hosts_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	}
 	return interceptor(ctx, in, info, handler)
 }
+
+func _Query_Text_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(TextRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Text(m, &grpc.GenericServerStream[TextRequest, TextResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_TextServer = grpc.ServerStreamingServer[TextResponse]
+
+func _Query_Report_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ReportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Report(m, &grpc.GenericServerStream[ReportRequest, ReportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ReportServer = grpc.ServerStreamingServer[ReportResponse]
 
 func _Query_ChangeHosts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ChangeHostsRequest)
@@ -248,6 +426,26 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Search",
 			Handler:       _Query_Search_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Follow",
+			Handler:       _Query_Follow_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Tally",
+			Handler:       _Query_Tally_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Text",
+			Handler:       _Query_Text_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Report",
+			Handler:       _Query_Report_Handler,
 			ServerStreams: true,
 		},
 	},

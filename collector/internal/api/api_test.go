@@ -98,7 +98,7 @@ func TestAnotherUserIsDenied(t *testing.T) {
 // fakeSource answers every query with the same events.
 type fakeSource struct {
 	events []*event.Event
-	hosts  []store.Host
+	hosts  []*fleet.Host
 	err    error // after the events
 	got    *query.Query
 	given  int
@@ -124,6 +124,7 @@ func (f *fakeSource) Follow(ctx context.Context, q *query.Query, fn func(*event.
 
 func (f *fakeSource) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	f.got, f.given = q, 0
+	fn = q.Limited(fn)
 	for _, ev := range f.events {
 		f.given++
 		if err := fn(ev); err != nil {
@@ -140,6 +141,10 @@ func (f *fakeSource) Scan(ctx context.Context, q *query.Query, fn func(*event.Ev
 func (f *fakeSource) Tally(_ context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	f.got = q
 	sum := query.NewTally(fields)
+	if len(fields) == 0 {
+		sum.Events = int64(len(f.events))
+		return sum, f.err
+	}
 	for i, ev := range f.events {
 		if i == 0 {
 			sum.Time(ev.Ms, ev.Ms)
@@ -154,7 +159,9 @@ func (f *fakeSource) Tally(_ context.Context, q *query.Query, fields []query.Fie
 	return sum, f.err
 }
 
-func (f *fakeSource) Hosts() []store.Host { return f.hosts }
+func (f *fakeSource) Hosts(context.Context) ([]*fleet.Host, error) { return f.hosts, nil }
+
+func (f *fakeSource) About(context.Context) (query.About, error) { return query.About{}, nil }
 
 func newEvent(node string, raws ...string) *event.Event {
 	ev := &event.Event{Node: []byte(node)}
@@ -192,8 +199,6 @@ func serve(t *testing.T, src Source, who Allowed) (path string) {
 	fleet.RegisterQueryServer(g, &Service{
 		Source: src,
 		State:  func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} },
-		Peers:  func() map[netip.Addr]bool { return map[netip.Addr]bool{netip.MustParseAddr("10.0.0.1"): true} },
-		Rate:   func(host string) (float64, bool) { return 2.5, host == "a" },
 	})
 	done := make(chan struct{})
 	go func() { defer close(done); g.Serve(ln) }()
@@ -227,7 +232,7 @@ func TestEventsArriveAsTheyAre(t *testing.T) {
 	for _, ev := range src.events {
 		want = append(want, flat(ev))
 	}
-	err := c.Scan(context.Background(), &query.Query{}, 0, func(ev *event.Event) error {
+	err := c.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
 		got = append(got, flat(ev))
 		return nil
 	})
@@ -246,20 +251,20 @@ func TestLimitAndStop(t *testing.T) {
 	}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	n := 0
-	if err := c.Scan(context.Background(), &query.Query{}, 1, func(*event.Event) error { n++; return nil }); err != nil || n != 1 {
+	if err := c.Scan(context.Background(), &query.Query{Limit: 1}, func(*event.Event) error { n++; return nil }); err != nil || n != 1 {
 		t.Errorf("limit 1: %d events, %v", n, err)
 	}
 	if src.given != 1 {
 		t.Errorf("the collector went on to event %d after the first", src.given)
 	}
 	n = 0
-	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return query.ErrStop }); err != nil || n != 1 {
+	if err := c.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return query.ErrStop }); err != nil || n != 1 {
 		t.Errorf("ErrStop: %d events, %v", n, err)
 	}
 	// The source may still be at what nobody reads on.
 	c = dial(t, serve(t, &fakeSource{events: src.events}, Allowed{GID: -1}))
 	mine := errors.New("mine")
-	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
+	if err := c.Scan(context.Background(), &query.Query{}, func(*event.Event) error { return mine }); !errors.Is(err, mine) {
 		t.Errorf("the caller's own error became %v", err)
 	}
 }
@@ -269,28 +274,29 @@ func TestDamage(t *testing.T) {
 	src := &fakeSource{events: []*event.Event{newEvent("h", "type=USER msg=audit(1.000:1): x")}, err: fmt.Errorf("day 1: %w", store.ErrDamaged)}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
 	n := 0
-	err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { n++; return nil })
+	err := c.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return nil })
 	if n != 1 || !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "day 1") {
 		t.Errorf("%d events, %v", n, err)
 	}
 	src.err = errors.New("disk on fire")
-	if err := c.Scan(context.Background(), &query.Query{}, 0, func(*event.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), "disk on fire") {
+	if err := c.Scan(context.Background(), &query.Query{}, func(*event.Event) error { return nil }); err == nil || !strings.Contains(err.Error(), "disk on fire") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestHosts(t *testing.T) {
 	at := time.UnixMilli(1700000000123)
-	src := &fakeSource{hosts: []store.Host{
-		{Name: "a", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}, First: at, Last: at.Add(time.Second), LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10},
-		{Name: "b\xff", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}},
-	}}
+	want := []*fleet.Host{
+		FromHost(&store.Host{Name: "a", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}, First: at, Last: at.Add(time.Second), LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10}),
+		FromHost(&store.Host{Name: "b\xff", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.2")}}),
+	}
+	src := &fakeSource{hosts: want}
 	got, err := dial(t, serve(t, src, Allowed{GID: -1})).Hosts(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []*fleet.Host{
-		{Name: []byte("a"), Addresses: []string{"10.0.0.1", "10.0.0.2"}, FirstSeenMs: 1700000000123, LastSeenMs: 1700000001123, LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10, Connected: true, Rate: proto.Float64(2.5)},
+	want = []*fleet.Host{
+		{Name: []byte("a"), Addresses: []string{"10.0.0.1", "10.0.0.2"}, FirstSeenMs: 1700000000123, LastSeenMs: 1700000001123, LastEventMs: 5, Records: 7, Bytes: 8, Duplicates: 9, Unparsable: 10},
 		{Name: []byte("b\xff"), Addresses: []string{"10.0.0.2"}},
 	}
 	if len(got) != len(want) {
@@ -322,6 +328,15 @@ func TestQueryTravels(t *testing.T) {
 			q.Terms = append(q.Terms, anyTerm(t))
 		}
 		q.Reverse = rapid.Bool().Draw(t, "reverse")
+		q.Limit = rapid.Uint64().Draw(t, "limit")
+		q.AfterBatch = rapid.Uint64().Draw(t, "afterBatch")
+		q.Origin, q.Batches = rapid.Bool().Draw(t, "origin"), rapid.Bool().Draw(t, "batches")
+		if rapid.Bool().Draw(t, "hasAfter") {
+			q.After = &query.Cursor{
+				Key:   query.Key{Ms: rapid.Int64().Draw(t, "ms"), Node: anyString.Draw(t, "node"), Serial: rapid.Uint64().Draw(t, "at")},
+				Batch: rapid.Uint64().Draw(t, "batch"), Tie: rapid.Int64().Draw(t, "tie"),
+			}
+		}
 		for range rapid.IntRange(0, 3).Draw(t, "filters") {
 			f := query.Filter{Not: rapid.Bool().Draw(t, "not")}
 			switch rapid.IntRange(0, 2).Draw(t, "kind") {
@@ -335,7 +350,7 @@ func TestQueryTravels(t *testing.T) {
 			}
 			q.Filters = append(q.Filters, f)
 		}
-		if err := c.Scan(context.Background(), q, 0, func(*event.Event) error { return nil }); err != nil {
+		if err := c.Scan(context.Background(), q, func(*event.Event) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
 		// An empty list is none, as it travels.
@@ -361,7 +376,7 @@ func anyTerm(t *rapid.T) query.Term {
 }
 
 func TestQueriesNobodyUnderstands(t *testing.T) {
-	for name, req := range map[string]*fleet.SearchRequest{
+	for name, req := range map[string]*fleet.Conditions{
 		"field":            {Terms: []*fleet.Term{{Fields: []uint32{uint32(query.NumFields)}}}},
 		"operator":         {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: uint32(query.OpRegexp) + 1}}},
 		"large operator":   {Terms: []*fleet.Term{{Fields: []uint32{1}, Op: 256}}},
@@ -375,7 +390,7 @@ func TestQueriesNobodyUnderstands(t *testing.T) {
 		"far field":        {Terms: []*fleet.Term{{Fields: []uint32{1 << 31}}}},
 		"too much":         {Types: make([]uint32, maxConditions+1)},
 	} {
-		if _, err := fromRequest(req); !errors.Is(err, ErrQuery) {
+		if _, err := fromConditions(req); !errors.Is(err, ErrQuery) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -387,14 +402,26 @@ func TestCount(t *testing.T) {
 		src.events = append(src.events, newEvent("h", fmt.Sprintf("type=USER msg=audit(1.000:%d): x", i)))
 	}
 	c := dial(t, serve(t, src, Allowed{GID: -1}))
-	for limit, want := range map[uint64]uint64{0: 5000, 7: 7, 6000: 5000} {
-		if n, err := c.Count(t.Context(), &query.Query{}, limit); err != nil || n != want {
-			t.Errorf("limit %d: %d, %v; want %d", limit, n, err, want)
-		}
+	sum, err := c.Tally(t.Context(), &query.Query{Types: []uint32{1}, Limit: 6000}, nil, nil)
+	if err != nil || sum.Events != 5000 || src.got.Limit != 6000 || len(src.got.Types) != 1 {
+		t.Errorf("%d, %v, asked for %+v", sum.Events, err, src.got)
 	}
-	src.events = nil
-	if n, err := c.Count(t.Context(), &query.Query{}, 0); err != nil || n != 0 {
-		t.Errorf("of nothing: %d, %v", n, err)
+	src.err = store.ErrDamaged
+	if sum, err := c.Tally(t.Context(), &query.Query{}, nil, nil); !errors.Is(err, store.ErrDamaged) || sum.Events != 5000 {
+		t.Errorf("of a damaged store: %d, %v", sum.Events, err)
+	}
+}
+
+// A request of another version is refused, with the side that is older.
+func TestVersions(t *testing.T) {
+	c := dial(t, serve(t, &fakeSource{}, Allowed{GID: -1}))
+	for v, want := range map[uint32]string{5: "program that asks is older", version + 1: "collector that runs is older"} {
+		req := toRequest(&query.Query{})
+		req.Version = v
+		err := stream(t.Context(), c, req, c.q.Search, func(*fleet.SearchResponse) error { return nil })
+		if !errors.Is(err, ErrQuery) || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), ErrQuery.Error()) != 1 {
+			t.Errorf("version %d: %v", v, err)
+		}
 	}
 }
 
@@ -406,7 +433,12 @@ func TestFollow(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	n, lost := 0, uint64(0)
-	err := c.Follow(ctx, &query.Query{StartMs: 5}, func(*event.Event) error { n++; return nil }, func(k uint64) { lost += k; cancel() })
+	err := c.Follow(ctx, &query.Query{StartMs: 5}, func(*event.Event) error { n++; return nil }, func(k uint64) error {
+		if lost += k; lost > 0 {
+			cancel()
+		}
+		return nil
+	})
 	if !errors.Is(err, context.Canceled) || n != 1 || lost != 9 || src.got.StartMs != 5 {
 		t.Errorf("%d events, %d lost, %v", n, lost, err)
 	}
@@ -419,17 +451,17 @@ func TestFollow(t *testing.T) {
 
 // Searches that nobody reads on do not keep others out for ever.
 func TestSearchesAtOnce(t *testing.T) {
-	var s searches
-	var all []*batcher
-	for range maxSearches {
+	var s calls
+	var all []*call
+	for range maxCalls {
 		ctx, end := context.WithCancelCause(t.Context())
-		b := &batcher{ctx: ctx, end: end}
+		b := &call{ctx: ctx, end: end}
 		if err := s.enter(b); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, b)
 	}
-	b := &batcher{}
+	b := &call{}
 	if err := s.enter(b); err == nil {
 		t.Fatal("one too many")
 	}
@@ -444,7 +476,7 @@ func TestSearchesAtOnce(t *testing.T) {
 	}
 	s.leave(all[7]) // its own end comes later
 	s.leave(b)
-	if err := s.enter(&batcher{}); err != nil {
+	if err := s.enter(&call{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -462,7 +494,7 @@ func TestSlowReader(t *testing.T) {
 	first := make(chan struct{})
 	go func() {
 		n := 0
-		done <- slow.Scan(ctx, &query.Query{}, 0, func(*event.Event) error {
+		done <- slow.Scan(ctx, &query.Query{}, func(*event.Event) error {
 			if n++; n == 1 {
 				close(first)
 				<-ctx.Done()
@@ -483,13 +515,13 @@ func TestSlowReader(t *testing.T) {
 
 // A response that does not add up is an error, whatever sent it.
 func FuzzUnpack(f *testing.F) {
-	good, err := proto.Marshal(&fleet.SearchResponse{Raw: []byte("abc"), RecordBytes: []uint32{1, 2}, Events: []*fleet.Event{{Records: 2, Node: []byte("h")}}})
+	good, err := proto.Marshal(&fleet.Events{Raw: []byte("abc"), RecordBytes: []uint32{1, 2}, Events: []*fleet.Event{{Records: 2, Node: []byte("h")}}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var resp fleet.SearchResponse
+		var resp fleet.Events
 		if proto.Unmarshal(b, &resp) != nil {
 			return
 		}

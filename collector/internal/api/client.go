@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"google.golang.org/grpc"
@@ -17,7 +18,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
-	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -84,103 +84,72 @@ func (c *Client) Close() error {
 	return err
 }
 
-// Scan gives fn the events that match, in order, at most limit of them when that
-// is not 0. The event is fn's to keep. query.ErrStop from fn ends it without an
-// error. The events that could be read of a damaged store are given before the
-// error that wraps store.ErrDamaged.
-func (c *Client) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) error {
-	return c.search(ctx, toRequest(q, limit), fn, nil)
+var _ Source = (*Client)(nil)
+
+// Scan implements query.Source. The events that could be read of a damaged store are
+// given before the error that wraps store.ErrDamaged.
+func (c *Client) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
+	return stream(ctx, c, toRequest(q), c.q.Search, func(r *fleet.SearchResponse) error { return unpack(r.GetEvents(), fn) })
 }
 
-// Follow gives fn the events that match as they are complete, until ctx ends or fn
-// fails; those there are already first when q.StartMs is not 0. lost is told of
-// events that came faster than fn took them.
-func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, lost func(n uint64)) error {
-	req := toRequest(q, 0)
-	req.Follow = true
-	return c.search(ctx, req, fn, func(r *fleet.SearchResponse) {
-		if n := r.GetLost(); n > 0 && lost != nil {
-			lost(n)
+// Follow implements query.Source.
+func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+	req := &fleet.FollowRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit, Origin: q.Origin, Batches: q.Batches}
+	return stream(ctx, c, req, c.q.Follow, func(r *fleet.FollowResponse) error {
+		if err := unpack(r.GetEvents(), fn); err != nil {
+			return err
 		}
+		return idle(r.GetLost())
 	})
 }
 
-// Indexed implements query.Indexed: a few events cost little.
-func (*Client) Indexed() bool { return true }
-
-// Count says how many events match, up to limit when that is not 0.
-func (c *Client) Count(ctx context.Context, q *query.Query, limit uint64) (n uint64, err error) {
-	req := toRequest(q, limit)
-	req.Count = true
-	err = c.search(ctx, req, nil, func(r *fleet.SearchResponse) { n += r.GetFound() })
-	return n, err
+// Tally implements query.Source. ErrQuery is returned by a collector that cannot.
+func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
+	req := &fleet.TallyRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit}
+	for _, f := range fields {
+		req.Fields = append(req.Fields, uint32(f))
+	}
+	sum := query.NewTally(fields)
+	return sum, stream(ctx, c, req, c.q.Tally, func(r *fleet.TallyResponse) error {
+		if err := unpack(r.GetRest(), rest); err != nil {
+			return err
+		}
+		return addTally(sum, r)
+	})
 }
 
-// search gives fn each event of the answer, and each response after that to more.
-func (c *Client) search(ctx context.Context, req *fleet.SearchRequest, fn func(*event.Event) error, more func(*fleet.SearchResponse)) error {
+// About implements query.Source.
+func (c *Client) About(ctx context.Context) (query.About, error) {
+	st, err := c.Status(ctx)
+	return query.About{Indexed: true, Store: st.GetStoreId(), Batch: st.GetBatch()}, err
+}
+
+// stream makes a call and gives take each response. query.ErrStop from it ends the call
+// without an error.
+func stream[Req, Resp any](ctx context.Context, c *Client, req *Req,
+	call func(context.Context, *Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Resp], error), take func(*Resp) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := c.q.Search(ctx, req)
+	responses, err := call(ctx, req)
 	if err != nil {
 		return c.failed(err)
 	}
 	for {
-		resp, err := stream.Recv()
+		resp, err := responses.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return c.failed(err)
 		}
-		err = unpack(resp, fn)
+		err = take(resp)
 		if errors.Is(err, query.ErrStop) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if more != nil {
-			more(resp)
-		}
 	}
-}
-
-// errResponse is a response that does not add up.
-var errResponse = errors.New("the collector's answer does not add up")
-
-// unpack gives fn each event of a response.
-func unpack(resp *fleet.SearchResponse, fn func(*event.Event) error) error {
-	raw, sizes := resp.GetRaw(), resp.GetRecordBytes()
-	senders, err := fromSenders(resp.GetSenders())
-	if err != nil {
-		return err
-	}
-	for _, e := range resp.GetEvents() {
-		if uint64(e.GetRecords()) > uint64(len(sizes)) {
-			return fmt.Errorf("%w: %d records announced, %d there", errResponse, e.GetRecords(), len(sizes))
-		}
-		node := e.GetNode()
-		if len(node) == 0 {
-			node = nil
-		}
-		ev := &event.Event{Node: node, Ms: e.GetMs(), Serial: e.GetSerial(), Records: make([]record.Record, e.GetRecords()), Batch: e.GetBatch()}
-		for i := range ev.Records {
-			n := int(sizes[i])
-			if n > len(raw) {
-				return fmt.Errorf("%w: a record of %d bytes in %d", errResponse, n, len(raw))
-			}
-			store.ParseRecord(&ev.Records[i], raw[:n:n], node)
-			raw = raw[n:]
-		}
-		sizes = sizes[len(ev.Records):]
-		if err := setOrigin(ev, e, senders); err != nil {
-			return err
-		}
-		if err := fn(ev); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Hosts lists the hosts, by name.
@@ -201,12 +170,6 @@ func (c *Client) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 	return resp, nil
 }
 
-// LastBatch says which store it is and what its last batch is; see query.Batched.
-func (c *Client) LastBatch(ctx context.Context) (store string, last uint64, err error) {
-	st, err := c.Status(ctx)
-	return st.GetStoreId(), st.GetBatch(), err
-}
-
 // failed gives a status its sentinel back.
 func (c *Client) failed(err error) error {
 	st, _ := status.FromError(err)
@@ -214,7 +177,11 @@ func (c *Client) failed(err error) error {
 	case codes.DataLoss:
 		return fmt.Errorf("%w: %s", store.ErrDamaged, st.Message())
 	case codes.InvalidArgument:
-		return fmt.Errorf("%w: %s", ErrQuery, st.Message())
+		return fmt.Errorf("%w%s", ErrQuery, strings.TrimPrefix(st.Message(), ErrQuery.Error()))
+	case codes.FailedPrecondition:
+		return query.ErrNotLive
+	case codes.Unimplemented:
+		return fmt.Errorf("%w: the collector that runs is older than the program that asks, restart it", ErrQuery)
 	case codes.PermissionDenied:
 		return fmt.Errorf("%s: %w: %s", c.path, ErrDenied, st.Message())
 	case codes.Canceled:

@@ -21,34 +21,56 @@ var ErrQuery = errors.New("the collector does not understand the query")
 // events looked at.
 const maxConditions = 4096
 
-// queryVersion grows with what a request can ask for: a collector that does not
-// know it must not answer as if it had not been asked. A tally asks for tallyVersion,
-// senders for fromVersion, batches for batchVersion, the latest.
-const (
-	queryVersion = 2
-	fromVersion  = 4
-	batchVersion = 5
-)
+// version is the protocol's: see fleet.proto.
+const version = 6
 
-// toRequest is a query as it travels.
-func toRequest(q *query.Query, limit uint64) *fleet.SearchRequest {
-	req := &fleet.SearchRequest{Version: queryVersion, StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, Limit: limit, Reverse: q.Reverse}
+// checkVersion refuses what was asked in another version than this collector's.
+func checkVersion(v uint32) error {
+	switch {
+	case v < version:
+		return fmt.Errorf("%w: it is of version %d, and the collector takes %d: the program that asks is older than the collector that runs", ErrQuery, v, version)
+	case v > version:
+		return fmt.Errorf("%w: it is of version %d, and the collector takes %d: the collector that runs is older than the program that asks, restart it", ErrQuery, v, version)
+	}
+	return nil
+}
+
+// toRequest is a search as it travels.
+func toRequest(q *query.Query) *fleet.SearchRequest {
+	req := &fleet.SearchRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit, Reverse: q.Reverse, Origin: q.Origin, Batches: q.Batches}
+	if at := q.After; at != nil {
+		req.After = &fleet.Cursor{Ms: at.Ms, Node: []byte(at.Node), Serial: at.Serial, Batch: at.Batch, Tie: at.Tie}
+	}
+	return req
+}
+
+// fromRequest is the reverse of toRequest, for what anybody may have sent.
+func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
+	q, err := fromConditions(req.GetConditions())
+	if err != nil {
+		return nil, err
+	}
+	q.Limit, q.Reverse, q.Origin, q.Batches = req.GetLimit(), req.GetReverse(), req.GetOrigin(), req.GetBatches()
+	if at := req.GetAfter(); at != nil {
+		q.After = &query.Cursor{Key: query.Key{Ms: at.GetMs(), Node: string(at.GetNode()), Serial: at.GetSerial()}, Batch: at.GetBatch(), Tie: at.GetTie()}
+	}
+	return q, nil
+}
+
+// toConditions are the conditions of a query as they travel.
+func toConditions(q *query.Query) *fleet.Conditions {
+	c := &fleet.Conditions{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, AfterBatch: q.AfterBatch}
 	for _, n := range q.Nodes {
-		req.Nodes = append(req.Nodes, []byte(n))
+		c.Nodes = append(c.Nodes, []byte(n))
 	}
 	if q.HasSerial {
-		req.Serial = &q.Serial
+		c.Serial = &q.Serial
 	}
-	req.Origin = q.Origin
 	for _, p := range q.From {
-		req.Version = fromVersion
-		req.From = append(req.From, p.String())
-	}
-	if q.Batches || q.AfterBatch > 0 {
-		req.Version, req.Batches, req.AfterBatch = batchVersion, q.Batches, q.AfterBatch
+		c.From = append(c.From, p.String())
 	}
 	for i := range q.Terms {
-		req.Terms = append(req.Terms, toTerm(&q.Terms[i]))
+		c.Terms = append(c.Terms, toTerm(&q.Terms[i]))
 	}
 	for i := range q.Filters {
 		f := &q.Filters[i]
@@ -59,9 +81,9 @@ func toRequest(q *query.Query, limit uint64) *fleet.SearchRequest {
 		if t := f.Field; t != nil {
 			out.Field = &fleet.FieldTest{Name: []byte(t.Name), Op: uint32(t.Op), Text: []byte(t.Text), Words: t.Words}
 		}
-		req.Filters = append(req.Filters, out)
+		c.Filters = append(c.Filters, out)
 	}
-	return req
+	return c
 }
 
 func toTerm(t *query.Term) *fleet.Term {
@@ -72,34 +94,33 @@ func toTerm(t *query.Term) *fleet.Term {
 	return out
 }
 
-// fromRequest is the reverse of toRequest, for what anybody may have sent.
-func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
-	if n := len(req.GetNodes()) + len(req.GetFrom()) + len(req.GetTypes()) + len(req.GetTerms()) + len(req.GetFilters()); n > maxConditions {
+// fromConditions is the reverse of toConditions, for what anybody may have sent.
+func fromConditions(c *fleet.Conditions) (*query.Query, error) {
+	if n := len(c.GetNodes()) + len(c.GetFrom()) + len(c.GetTypes()) + len(c.GetTerms()) + len(c.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &query.Query{StartMs: req.GetStartMs(), EndMs: req.GetEndMs(), Types: req.GetTypes(), Reverse: req.GetReverse(), Origin: req.GetOrigin(),
-		Batches: req.GetBatches(), AfterBatch: req.GetAfterBatch()}
-	for _, text := range req.GetFrom() {
+	q := &query.Query{StartMs: c.GetStartMs(), EndMs: c.GetEndMs(), Types: c.GetTypes(), AfterBatch: c.GetAfterBatch()}
+	for _, text := range c.GetFrom() {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrQuery, err)
 		}
 		q.From = append(q.From, p)
 	}
-	for _, n := range req.GetNodes() {
+	for _, n := range c.GetNodes() {
 		q.Nodes = append(q.Nodes, string(n))
 	}
-	if req.Serial != nil {
-		q.Serial, q.HasSerial = req.GetSerial(), true
+	if c != nil && c.Serial != nil {
+		q.Serial, q.HasSerial = c.GetSerial(), true
 	}
-	for _, t := range req.GetTerms() {
+	for _, t := range c.GetTerms() {
 		term, err := fromTerm(t)
 		if err != nil {
 			return nil, err
 		}
 		q.Terms = append(q.Terms, *term)
 	}
-	for _, f := range req.GetFilters() {
+	for _, f := range c.GetFilters() {
 		out := query.Filter{Not: f.GetNot(), Expression: string(f.GetExpression())}
 		if t := f.GetTerm(); t != nil {
 			term, err := fromTerm(t)

@@ -1,13 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"net/netip"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -15,29 +14,17 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// Source answers queries: the head of a running collector, or a store.
+// Source is a collector's events and hosts: a running collector, asked by its Client or
+// from within, or the files of one that does not run.
 type Source interface {
-	// Scan gives fn the matching events in order; see store.Snapshot.
-	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
-	// Follow gives fn the matching events as they are complete, those there are
-	// already first when q.StartMs is not 0; see head.Head.
-	Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error
-	// Tally counts; see store.Snapshot.
-	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
-	Hosts() []store.Host // by name
+	query.Source
+	// Hosts lists the hosts, by name.
+	Hosts(ctx context.Context) ([]*fleet.Host, error)
 }
 
-const (
-	// batchBytes and batchEvents are when a response is sent. gRPC's flow control
-	// keeps a slow client from making the collector hold more than a few.
-	batchBytes  = 128 << 10
-	batchEvents = 4096
-	// MaxMessage bounds what either end takes. An event of any size fits: events
-	// are bounded by the assembler far below.
-	MaxMessage = 64 << 20
-	// batchDelay is how long found events may wait for more to fill a response.
-	batchDelay = 100 * time.Millisecond
-)
+// MaxMessage bounds what either end takes, in bytes. An event of any size fits: events
+// are bounded by the assembler far below.
+const MaxMessage = 64 << 20
 
 // Service answers fleet.Query from a source.
 type Service struct {
@@ -45,94 +32,81 @@ type Service struct {
 	Source Source
 	// State fills in how the collector fares.
 	State func() *fleet.StatusResponse
-	// Peers are the addresses with a connection open now; nil for none.
-	Peers func() map[netip.Addr]bool
-	// Rate is a host's records a second, and whether it is known; nil for never.
-	Rate func(host string) (float64, bool)
-
 	// Change changes what is known of hosts; nil where that can't be.
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
 
-	searches searches
+	calls calls
 }
 
 // Search implements fleet.QueryServer.
-func (s *Service) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServer) error {
-	q, err := fromRequest(req)
-	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	if req.GetVersion() > batchVersion {
-		return status.Errorf(codes.InvalidArgument, "%v: it is of version %d, %d is the latest known", ErrQuery, req.GetVersion(), batchVersion)
-	}
-	fields, err := tallied(req, q)
-	if err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	b := &batcher{ctx: ctx, end: cancel, stream: stream, origins: q.Origin, batches: q.Batches, limit: req.GetLimit(), count: req.GetCount(), last: time.Now()}
-	if err := s.searches.enter(b); err != nil {
-		return status.Error(codes.ResourceExhausted, err.Error())
-	}
-	defer s.searches.leave(b)
-	switch {
-	case len(fields) > 0:
-		err = s.tally(ctx, q, fields, b)
-	case req.GetFollow():
-		err = s.Source.Follow(ctx, q, b.add, func(lost uint64) error {
-			b.lost += lost
-			return b.send()
-		})
-	default:
-		err = s.Source.Scan(ctx, q, b.add)
-	}
-	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
-		return status.Error(codes.Aborted, cause.Error())
-	}
-	b.done = true
-	if serr := b.send(); err == nil || errors.Is(err, store.ErrDamaged) {
-		err = errors.Join(err, serr)
-	}
-	return toStatus(err)
+func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingServer[fleet.SearchResponse]) error {
+	return s.run(stream.Context(), req.GetVersion(), func(c *call) error {
+		q, err := fromRequest(req)
+		if err != nil {
+			return err
+		}
+		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
+		return flushed(p, s.Source.Scan(c.ctx, q, p.add))
+	})
 }
 
-// toStatus makes an error what a client can tell apart.
-func toStatus(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, store.ErrDamaged):
-		return status.Error(codes.DataLoss, err.Error())
-	case errors.Is(err, context.Canceled):
-		return status.Error(codes.Canceled, err.Error())
-	case errors.Is(err, context.DeadlineExceeded):
-		return status.Error(codes.DeadlineExceeded, err.Error())
+// Follow implements fleet.QueryServer.
+func (s *Service) Follow(req *fleet.FollowRequest, stream grpc.ServerStreamingServer[fleet.FollowResponse]) error {
+	return s.run(stream.Context(), req.GetVersion(), func(c *call) error {
+		q, err := fromConditions(req.GetConditions())
+		if err != nil {
+			return err
+		}
+		q.Limit, q.Origin, q.Batches = req.GetLimit(), req.GetOrigin(), req.GetBatches()
+		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.FollowResponse{Events: e}) })
+		return flushed(p, s.Source.Follow(c.ctx, q, p.add, func(lost uint64) error {
+			if err := p.flush(); err != nil || lost == 0 {
+				return err
+			}
+			return c.send(func() error { return stream.Send(&fleet.FollowResponse{Lost: lost}) })
+		}))
+	})
+}
+
+// Tally implements fleet.QueryServer: first the events that are not counted, then the
+// counts.
+func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServer[fleet.TallyResponse]) error {
+	return s.run(stream.Context(), req.GetVersion(), func(c *call) error {
+		q, fields, err := fromTallyRequest(req)
+		if err != nil {
+			return err
+		}
+		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.TallyResponse{Rest: e}) })
+		sum, err := s.Source.Tally(c.ctx, q, fields, func(ev *event.Event) error {
+			own := *ev
+			own.Node = bytes.Clone(ev.Node) // the packer keeps it
+			return p.add(&own)
+		})
+		if err = flushed(p, err); sum == nil || err != nil && len(fields) > 0 {
+			return err
+		}
+		return errors.Join(err, toTally(sum, fields, func(r *fleet.TallyResponse) error {
+			return c.send(func() error { return stream.Send(r) })
+		}))
+	})
+}
+
+// flushed sends what a source's answer has left in the packer: all that there is of a
+// damaged store, but nothing more after other errors.
+func flushed(p *packer, err error) error {
+	if err == nil || errors.Is(err, store.ErrDamaged) {
+		return errors.Join(err, p.flush())
 	}
-	if _, ok := status.FromError(err); ok {
-		return err // the stream's own
-	}
-	return status.Error(codes.Internal, err.Error())
+	return err
 }
 
 // Hosts implements fleet.QueryServer.
-func (s *Service) Hosts(context.Context, *fleet.HostsRequest) (*fleet.HostsResponse, error) {
-	var peers map[netip.Addr]bool
-	if s.Peers != nil {
-		peers = s.Peers()
+func (s *Service) Hosts(ctx context.Context, _ *fleet.HostsRequest) (*fleet.HostsResponse, error) {
+	hosts, err := s.Source.Hosts(ctx)
+	if err != nil {
+		return nil, toStatus(err)
 	}
-	resp := &fleet.HostsResponse{}
-	for _, h := range s.Source.Hosts() {
-		out := FromHost(&h)
-		out.Connected = len(h.Addrs) > 0 && peers[h.Addrs[0].Unmap()]
-		if s.Rate != nil {
-			if rate, known := s.Rate(h.Name); known {
-				out.Rate = &rate
-			}
-		}
-		resp.Hosts = append(resp.Hosts, out)
-	}
-	return resp, nil
+	return &fleet.HostsResponse{Hosts: hosts}, nil
 }
 
 // FromHost is a host as it travels.

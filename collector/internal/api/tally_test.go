@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 func TestTally(t *testing.T) {
@@ -46,9 +47,7 @@ func TestTally(t *testing.T) {
 	if _, err := c.Tally(context.Background(), &query.Query{Types: []uint32{1}}, fields, none); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of some types: %v", err)
 	}
-	req := toRequest(&query.Query{}, 0)
-	req.Tally = []uint32{uint32(query.NumIndexed)}
-	if err := c.search(context.Background(), req, none, nil); !errors.Is(err, ErrQuery) {
+	if _, _, err := fromTallyRequest(&fleet.TallyRequest{Fields: []uint32{uint32(query.NumIndexed)}}); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of an unknown field: %v", err)
 	}
 	src.err = store.ErrDamaged

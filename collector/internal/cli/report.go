@@ -108,11 +108,8 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 		}
 		return 0, report.WriteLogTimes(out, o, time.Local, logs)
 	}
-	scan := func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
-		return src.Scan(ctx, q, 0, fn)
-	}
 	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
-		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes}, 1, func(ev *event.Event) error {
+		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes, Limit: 1}, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil
 		})
@@ -120,7 +117,7 @@ func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Wri
 			return 1, fmt.Errorf("begin of the logs: %w", err)
 		}
 	}
-	return report.RunTally(ctx, o, time.Local, src.Tally, scan, out)
+	return report.RunTally(ctx, o, time.Local, src.Tally, src.Scan, out)
 }
 
 // hostTimes is when the first and the last event of each host was.
@@ -135,11 +132,11 @@ func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.Log
 		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
 			continue
 		}
-		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs}
+		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}
 		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
-			err := src.Scan(ctx, q, 1, func(ev *event.Event) error {
+			err := src.Scan(ctx, q, func(ev *event.Event) error {
 				*end = ev.Ms
-				return query.ErrStop
+				return nil
 			})
 			if err != nil {
 				return nil, fmt.Errorf("times of %s: %w", l.Name, err)

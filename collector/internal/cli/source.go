@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
@@ -11,20 +12,14 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
-	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // source is where a query goes: a running collector, or the files of one that
 // does not run.
 type source interface {
-	query.Batched
-	query.Indexed
-	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
-	Hosts(ctx context.Context) ([]*fleet.Host, error)
-	Close() error
+	api.Source
+	io.Closer
 }
 
 // where is what --store and --api say.
@@ -55,7 +50,7 @@ func (w where) open(ctx context.Context, p *program) (source, error) {
 	case err != nil:
 		return nil, err
 	}
-	return &fileSource{files}, nil
+	return files, nil
 }
 
 func asSource(c *api.Client, err error) (source, error) {
@@ -63,33 +58,4 @@ func asSource(c *api.Client, err error) (source, error) {
 		return nil, err
 	}
 	return c, nil
-}
-
-// fileSource is a store that no collector has.
-type fileSource struct{ *server.ReadOnly }
-
-// Scan implements source.
-func (s *fileSource) Scan(ctx context.Context, q *query.Query, limit uint64, fn func(*event.Event) error) error {
-	n := uint64(0)
-	return s.ReadOnly.Scan(ctx, q, func(ev *event.Event) error {
-		if err := fn(ev); err != nil {
-			return err
-		}
-		if n++; n == limit {
-			return query.ErrStop
-		}
-		return nil
-	})
-}
-
-// Indexed implements source.
-func (*fileSource) Indexed() bool { return true }
-
-// Hosts implements source.
-func (s *fileSource) Hosts(context.Context) ([]*fleet.Host, error) {
-	var out []*fleet.Host
-	for _, h := range s.ReadOnly.Hosts() {
-		out = append(out, api.FromHost(&h))
-	}
-	return out, nil
 }

@@ -77,13 +77,10 @@ func (f *follower) take() (queue []live, lost uint64) {
 	return queue, lost
 }
 
-// Follow gives fn the matching events as they are complete, until ctx ends, fn
-// fails or the head is closed. When q.StartMs is not 0 those that are there come
-// first, in order; each event comes once. idle is called when there is nothing more
-// to give at present, with the number of events that came faster than fn took them
-// and are left out, since the last call.
+// Follow implements query.Source: it also ends when the head is closed. Each event
+// comes once.
 func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
-	q = h.also(q)
+	q, fn = h.also(q), q.Limited(fn)
 	f := &follower{filled: wake.New()}
 	err := h.begin(ctx, f, q, fn)
 	defer h.end(f)

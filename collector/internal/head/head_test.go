@@ -108,9 +108,9 @@ func rawOf(list []*journal.Batch) (out []string) {
 
 func rawFound(t testing.TB, s scanner) (out []string) {
 	t.Helper()
-	var last store.Key
+	var last query.Key
 	if err := s.Scan(context.Background(), &query.Query{}, func(ev *event.Event) error {
-		if k := store.KeyOf(ev); k.Compare(last) < 0 {
+		if k := query.KeyOf(ev); k.Compare(last) < 0 {
 			t.Errorf("%v after %v", k, last)
 		} else {
 			last = k

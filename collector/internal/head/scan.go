@@ -20,7 +20,17 @@ func (h *Head) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) e
 	if err != nil {
 		return err
 	}
-	err = h.scan(ctx, h.also(q), fn)
+	give, pager := q.Limited(fn), (*query.Pager)(nil)
+	if q.Batches || q.After != nil {
+		pager, q = q.Paged(fn)
+		give = pager.Event
+	}
+	err = h.scan(ctx, h.also(q), give)
+	if pager != nil && (err == nil || errors.Is(err, store.ErrDamaged)) {
+		if perr := pager.Done(); perr != nil {
+			return perr
+		}
+	}
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		err = errors.Join(err, behind)
 	}
@@ -66,9 +76,36 @@ func (h *Head) scan(ctx context.Context, q *query.Query, fn func(*event.Event) e
 	return err
 }
 
-// Tally is Scan that counts; see store.Snapshot. It fails with ErrBehind where Scan
-// gives what there is.
+// Tally implements query.Source. With fields, it fails with ErrBehind where Scan gives
+// what there is.
 func (h *Head) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (sum *query.Tally, err error) {
+	switch {
+	case len(fields) == 0:
+		return h.count(ctx, q)
+	case !q.Countable() || q.Limit > 0:
+		return nil, fmt.Errorf("%w: the values of fields are counted of hosts, senders and times only", query.ErrQuery)
+	}
+	return h.tally(ctx, q, fields, rest)
+}
+
+// count is Tally without fields: from the index where that has it, else by a scan, which
+// also gives what there is of a damaged store.
+func (h *Head) count(ctx context.Context, q *query.Query) (*query.Tally, error) {
+	if q.Countable() {
+		n := int64(0)
+		if sum, err := h.tally(ctx, q, nil, func(*event.Event) error { n++; return nil }); err == nil {
+			sum.Events += n
+			if q.Limit > 0 {
+				sum.Events = int64(min(uint64(sum.Events), q.Limit))
+			}
+			return sum, nil
+		}
+	}
+	sum := query.NewTally(nil)
+	return sum, h.Scan(ctx, q, func(*event.Event) error { sum.Events++; return nil })
+}
+
+func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (sum *query.Tally, err error) {
 	q = h.also(q)
 	behind, err := h.catchUp(ctx)
 	if err = errors.Join(err, behind, errors.Join(h.damage...)); err != nil {
@@ -125,7 +162,7 @@ func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []sto
 	var stopped error
 	err := snap.Scan(ctx, q, func(ev *event.Event) error {
 		if len(m.refs) > 0 {
-			if stopped = m.until(store.KeyOf(ev)); stopped != nil {
+			if stopped = m.until(query.KeyOf(ev)); stopped != nil {
 				return stopped
 			}
 		}
@@ -160,7 +197,7 @@ type memory struct {
 
 // until gives what goes before an event of the store. Of equal events the
 // store's is the earlier one.
-func (m *memory) until(k store.Key) error {
+func (m *memory) until(k query.Key) error {
 	for len(m.refs) > 0 && (!m.reverse && m.refs[0].Compare(k) < 0 || m.reverse && m.refs[0].Compare(k) >= 0) {
 		if err := m.one(); err != nil {
 			return err

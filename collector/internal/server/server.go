@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -35,7 +34,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/action"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -405,14 +403,6 @@ func (s *Server) release() error {
 	return errors.Join(errs...)
 }
 
-func (s *Server) peers() map[netip.Addr]bool {
-	open := map[netip.Addr]bool{}
-	for _, t := range s.transports {
-		t.Connected(func(p netip.AddrPort) { open[event.SenderAddr(p.Addr())] = true })
-	}
-	return open
-}
-
 // status says how the collector fares.
 func (s *Server) status() *fleet.StatusResponse {
 	j, h := s.journal.Stats(), s.head.Stats()
@@ -457,7 +447,7 @@ func (s *Server) openAPI() error {
 	}
 	s.api = ln
 	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: s.head, State: s.status, Peers: s.peers, Rate: s.rates.Of, Change: s.head.ChangeHosts})
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: &live{s.head, s}, State: s.status, Change: s.head.ChangeHosts})
 	return nil
 }
 

@@ -168,7 +168,7 @@ func (r *running) client() *api.Client {
 
 func scanner(c *api.Client) func(context.Context, *query.Query, func(*event.Event) error) error {
 	return func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
-		return c.Scan(ctx, q, 0, fn)
+		return c.Scan(ctx, q, fn)
 	}
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -141,31 +140,3 @@ func storeID(st store.Place) string {
 	}
 	return ""
 }
-
-// ReadOnly is a store that no collector has, for queries.
-type ReadOnly struct {
-	*head.Head
-	store store.Store
-}
-
-// LastBatch says which store it is and what its last batch is; see query.Batched.
-func (r *ReadOnly) LastBatch(context.Context) (id string, last uint64, err error) {
-	return storeID(r.store), r.Stats().StoredID, nil
-}
-
-// OpenReadOnly opens a store to read, its journal's tail included. It changes
-// nothing. store.ErrInUse is returned while a collector has it.
-func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
-	st, err := engine.Open(engine.Options{Dir: dir, ReadOnly: true, Logger: log})
-	if err != nil {
-		return nil, explain(err)
-	}
-	h, err := head.OpenReadOnly(head.Options{Place: st, Events: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: st.ID(), Known: st.Journal()})
-	if err != nil {
-		return nil, errors.Join(explain(err), st.Close())
-	}
-	return &ReadOnly{Head: h, store: st}, nil
-}
-
-// Close releases the files.
-func (r *ReadOnly) Close() error { return errors.Join(r.Head.Close(), r.store.Close()) }

@@ -88,12 +88,9 @@ type Snapshot interface {
 	// ErrDamaged is returned. Each event says its batch; of those up to q.AfterBatch
 	// there is none.
 	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
-	// Tally counts how many of the query's events have each value of some fields,
-	// those of an index included, without looking at them where it can. The query
-	// may ask for times and nodes only. An event is counted or given to rest, never
-	// both, in no order; rest's calls do not overlap, and the event is valid until
-	// rest returns. Odd events are always given. On any error what was counted and
-	// given says nothing.
+	// Tally counts the values of fields, as query.Source has it; without fields, it
+	// counts events, and gives rest those that it has to look at. The query must be
+	// Countable.
 	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 	Close() error
 }

@@ -9,38 +9,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Key is what events are ordered by in answers.
-type Key struct {
-	Ms     int64
-	Node   string
-	Serial uint64
-}
-
-// Compare orders keys by time, node and serial.
-func (k Key) Compare(o Key) int {
-	switch {
-	case k.Ms != o.Ms:
-		if k.Ms < o.Ms {
-			return -1
-		}
-		return 1
-	case k.Node != o.Node:
-		if k.Node < o.Node {
-			return -1
-		}
-		return 1
-	case k.Serial != o.Serial:
-		if k.Serial < o.Serial {
-			return -1
-		}
-		return 1
-	}
-	return 0
-}
-
-// KeyOf is an event's key.
-func KeyOf(ev *event.Event) Key { return Key{ev.Ms, string(ev.Node), ev.Serial} }
-
 // Conditions of a query in the index's terms: of each group of alternatives an
 // event has a value.
 type Conditions []Condition
@@ -86,7 +54,7 @@ func ConditionsOf(q *query.Query) Conditions {
 
 // Ref is an event found in a table.
 type Ref struct {
-	Key
+	query.Key
 	Batch uint64 // that the event will be in
 	host  string
 	event *TableEvent
@@ -131,7 +99,7 @@ func (t *Table) Select(q *query.Query) []Ref {
 			if node == "" {
 				node = e.Node
 			}
-			out = append(out, Ref{Key: Key{e.Ms, node, e.Serial}, host: h.Name, event: e})
+			out = append(out, Ref{Key: query.Key{Ms: e.Ms, Node: node, Serial: e.Serial}, host: h.Name, event: e})
 		}
 	}
 	sort.SliceStable(out, func(i, j int) bool { return out[i].Compare(out[j].Key) < 0 })

@@ -36,6 +36,7 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 				continue
 			}
 			sum.Time(e.Ms, e.Ms)
+			sum.Events++
 			for _, id := range ids {
 				counts[id]++
 			}

@@ -3,8 +3,6 @@ package store_test
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -163,19 +161,5 @@ func TestDay(t *testing.T) {
 	}
 	if _, err := store.ParseDay("yesterday"); err == nil {
 		t.Error("yesterday is a day")
-	}
-}
-
-func TestKeyOrder(t *testing.T) {
-	keys := []store.Key{{1, "a", 1}, {1, "a", 2}, {1, "b", 1}, {2, "a", 0}}
-	for i, a := range keys {
-		for k, b := range keys {
-			if got := a.Compare(b); got != slices.Compare([]int{i}, []int{k}) {
-				t.Errorf("%v and %v: %d", a, b, got)
-			}
-		}
-	}
-	if fmt.Sprint(store.KeyOf(&event.Event{Node: []byte("n"), Ms: 5, Serial: 6})) != "{5 n 6}" {
-		t.Error("KeyOf")
 	}
 }

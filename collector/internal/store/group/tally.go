@@ -28,12 +28,15 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 	if err != nil {
 		return out, err
 	}
-	odd, common, err := g.odd()
-	if err != nil {
-		return out, err
-	}
-	if common || !g.tallies() {
-		return Tallied{Rest: all}, nil
+	var odd bitset
+	if len(fields) > 0 {
+		var common bool
+		if odd, common, err = g.odd(); err != nil {
+			return out, err
+		}
+		if common || !g.tallies() {
+			return Tallied{Rest: all}, nil
+		}
 	}
 	counted := make([]bool, g.numBlocks())
 	n := 0
@@ -46,6 +49,10 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 		counted[c.Index] = true
 		n++
 		t.Time(b.MinMs, b.MaxMs)
+		t.Events += int64(b.Events)
+		if len(fields) == 0 {
+			continue
+		}
 		if c.Want = odd.list(b.First, b.First+b.Events, odd.count(b.First, b.First+b.Events)); len(c.Want) > 0 {
 			out.Odd = append(out.Odd, c)
 		}

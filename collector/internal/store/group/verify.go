@@ -250,7 +250,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 	var ev event.Event
 	host := []byte(blk.Host)
 	var got Block
-	var last store.Key
+	var last query.Key
 	sum := v.out.Hosts[blk.Host]
 	rest := text
 	origins := v.origins.Block(i, blk)
@@ -268,7 +268,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 			v.wrong(off, "block %d: event %d has no record", i, n)
 			continue
 		}
-		k := store.KeyOf(&ev)
+		k := query.KeyOf(&ev)
 		if n > 0 && k.Compare(last) < 0 {
 			v.wrong(off, "block %d: event %d is out of order", i, n)
 		}

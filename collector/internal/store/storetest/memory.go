@@ -198,7 +198,7 @@ func (s *memSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.
 func (s *memSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	sorted := slices.Clone(s.events)
 	slices.SortStableFunc(sorted, func(a, b memEvent) int {
-		if c := store.KeyOf(a.ev).Compare(store.KeyOf(b.ev)); c != 0 {
+		if c := query.KeyOf(a.ev).Compare(query.KeyOf(b.ev)); c != 0 {
 			return c
 		}
 		return int(int64(a.id) - int64(b.id))

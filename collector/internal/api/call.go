@@ -1,0 +1,145 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+const (
+	// maxCalls bounds the calls with long answers that run at a time, and with them the
+	// memory that answers on their way take.
+	maxCalls = 32
+	// mayStall is how long a caller may take nothing when another wants its place,
+	// and maxStall how long in any case: a search that stands still keeps the files
+	// of days that are dropped meanwhile.
+	mayStall = time.Minute
+	maxStall = 30 * time.Minute
+)
+
+// errSlow is why a call ends whose answer nobody takes.
+var errSlow = errors.New("the search was ended: its answer was not taken")
+
+// call is a call whose answer is a stream.
+type call struct {
+	ctx context.Context
+	end context.CancelCauseFunc
+
+	mu    sync.Mutex
+	since time.Time // when the response on its way was handed over; zero without one
+}
+
+// send hands a response to the stream and waits until the caller takes it.
+func (c *call) send(response func() error) error {
+	c.sending(time.Now())
+	defer c.sending(time.Time{})
+	// A stream's Send waits for the caller and cannot be told to stop; that the call
+	// returns ends it, too.
+	sent := make(chan error, 1)
+	go func() { sent <- response() }()
+	stall := time.NewTimer(maxStall)
+	defer stall.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-stall.C:
+		c.end(fmt.Errorf("%w for %v", errSlow, maxStall))
+	case <-c.ctx.Done():
+	}
+	return context.Cause(c.ctx)
+}
+
+func (c *call) sending(since time.Time) {
+	c.mu.Lock()
+	c.since = since
+	c.mu.Unlock()
+}
+
+// calls are those running.
+type calls struct {
+	mu  sync.Mutex // guards all
+	all map[*call]struct{}
+}
+
+// enter takes a place, that of the call longest without a reader if need be.
+func (s *calls) enter(c *call) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = map[*call]struct{}{}
+	}
+	if len(s.all) >= maxCalls {
+		var slowest *call
+		at := time.Now().Add(-mayStall)
+		for other := range s.all {
+			other.mu.Lock()
+			if since := other.since; !since.IsZero() && since.Before(at) {
+				slowest, at = other, since
+			}
+			other.mu.Unlock()
+		}
+		if slowest == nil {
+			return fmt.Errorf("%d searches run already: try again", maxCalls)
+		}
+		slowest.end(fmt.Errorf("%w for %v, and others wait", errSlow, time.Since(at).Round(time.Second)))
+		delete(s.all, slowest)
+	}
+	s.all[c] = struct{}{}
+	return nil
+}
+
+func (s *calls) leave(c *call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.all, c)
+}
+
+// run does a call within the bounds that all of them have, and makes its error what a
+// client can tell apart.
+func (s *Service) run(ctx context.Context, version uint32, do func(*call) error) error {
+	if err := checkVersion(version); err != nil {
+		return toStatus(err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := &call{ctx: ctx, end: cancel}
+	if err := s.calls.enter(c); err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	defer s.calls.leave(c)
+	err := do(c)
+	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
+		return status.Error(codes.Aborted, cause.Error())
+	}
+	return toStatus(err)
+}
+
+// toStatus makes an error what a client can tell apart.
+func toStatus(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, store.ErrDamaged):
+		return status.Error(codes.DataLoss, err.Error())
+	case errors.Is(err, ErrQuery), errors.Is(err, query.ErrQuery):
+		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, query.ErrNotLive):
+		return status.Error(codes.FailedPrecondition, err.Error())
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, err.Error())
+	case errors.Is(err, context.DeadlineExceeded):
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	if _, ok := status.FromError(err); ok {
+		return err // the stream's own
+	}
+	return status.Error(codes.Internal, err.Error())
+}

@@ -1,0 +1,95 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+var _, _ api.Source = (*live)(nil), (*ReadOnly)(nil)
+
+// live is a running collector as a source: its head, with what the server knows of
+// connections.
+type live struct {
+	*head.Head
+	s *Server
+}
+
+// About implements query.Source.
+func (l *live) About(context.Context) (query.About, error) { return about(l.Head, l.s.store), nil }
+
+// Hosts implements api.Source.
+func (l *live) Hosts(context.Context) ([]*fleet.Host, error) {
+	open := map[netip.Addr]bool{}
+	for _, t := range l.s.transports {
+		t.Connected(func(p netip.AddrPort) { open[event.SenderAddr(p.Addr())] = true })
+	}
+	return hosts(l.Head, func(h *store.Host, out *fleet.Host) {
+		out.Connected = len(h.Addrs) > 0 && open[h.Addrs[0].Unmap()]
+		if rate, known := l.s.rates.Of(h.Name); known {
+			out.Rate = &rate
+		}
+	}), nil
+}
+
+// ReadOnly is a store that no collector has, as a source.
+type ReadOnly struct {
+	*head.Head
+	store store.Store
+}
+
+// OpenReadOnly opens a store to read, its journal's tail included. It changes
+// nothing. store.ErrInUse is returned while a collector has it.
+func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
+	st, err := engine.Open(engine.Options{Dir: dir, ReadOnly: true, Logger: log})
+	if err != nil {
+		return nil, explain(err)
+	}
+	h, err := head.OpenReadOnly(head.Options{Place: st, Events: st, Logger: log}, journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: st.ID(), Known: st.Journal()})
+	if err != nil {
+		return nil, errors.Join(explain(err), st.Close())
+	}
+	return &ReadOnly{Head: h, store: st}, nil
+}
+
+// Close releases the files.
+func (r *ReadOnly) Close() error { return errors.Join(r.Head.Close(), r.store.Close()) }
+
+// About implements query.Source.
+func (r *ReadOnly) About(context.Context) (query.About, error) { return about(r.Head, r.store), nil }
+
+// Follow implements query.Source: nothing is to come.
+func (*ReadOnly) Follow(context.Context, *query.Query, func(*event.Event) error, func(uint64) error) error {
+	return query.ErrNotLive
+}
+
+// Hosts implements api.Source.
+func (r *ReadOnly) Hosts(context.Context) ([]*fleet.Host, error) {
+	return hosts(r.Head, func(*store.Host, *fleet.Host) {}), nil
+}
+
+func about(h *head.Head, st store.Place) query.About {
+	return query.About{Indexed: true, Store: storeID(st), Batch: h.Stats().StoredID}
+}
+
+// hosts are those of a head as they travel; more adds what only its owner knows.
+func hosts(h *head.Head, more func(*store.Host, *fleet.Host)) (out []*fleet.Host) {
+	for _, x := range h.Hosts() {
+		one := api.FromHost(&x)
+		more(&x, one)
+		out = append(out, one)
+	}
+	return out
+}
