@@ -72,50 +72,37 @@ func ClassOf(t uint16) Class {
 	return classes[t]
 }
 
-// fieldSet is a set of Fields.
-type fieldSet uint32
-
-func setOf(fields ...Field) fieldSet {
-	var s fieldSet
-	for _, f := range fields {
-		s |= 1 << f
-	}
-	return s
-}
-
-func (s fieldSet) has(f Field) bool { return s&(1<<f) != 0 }
-
-const allFields fieldSet = 1<<NumFields - 1
+const allFields FieldSet = 1<<NumFields - 1
 
 // supplies says which fields a class of record can set, so that a search for a
 // key need not read PATH records.
-var supplies = [NumClasses]fieldSet{
-	ClassSyscall: setOf(FieldArch, FieldSyscall, FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName,
+var supplies = [NumClasses]FieldSet{
+	ClassSyscall: SetOf(FieldArch, FieldSyscall, FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName,
 		FieldUID, FieldUIDName, FieldEUID, FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession,
 		FieldComm, FieldExe, FieldSubject, FieldKey),
-	ClassTask: setOf(FieldSuccess, FieldPPID, FieldPID, FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldEUID,
+	ClassTask: SetOf(FieldSuccess, FieldPPID, FieldPID, FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldEUID,
 		FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession, FieldComm, FieldExe, FieldSubject),
-	ClassCWD:     setOf(FieldFile),
-	ClassPath:    setOf(FieldFile, FieldObject),
-	ClassAVCPath: setOf(FieldFile),
-	ClassUser: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject, FieldGID,
+	ClassCWD:     SetOf(FieldFile),
+	ClassPath:    SetOf(FieldFile, FieldObject),
+	ClassAVCPath: SetOf(FieldFile),
+	ClassUser: SetOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject, FieldGID,
 		FieldGIDName, FieldVM, FieldUUID, FieldFile, FieldComm, FieldAcct, FieldHost, FieldTerminal, FieldExe, FieldSuccess),
-	ClassUserAVC: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject,
+	ClassUserAVC: SetOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldObject,
 		FieldVM, FieldUUID, FieldFile, FieldComm, FieldAcct, FieldHost, FieldTerminal, FieldExe, FieldSuccess),
-	ClassSockaddr: setOf(FieldHost, FieldFile),
-	ClassLogin:    setOf(FieldPID, FieldUID, FieldUIDName, FieldSubject, FieldAUID, FieldAUIDName, FieldSuccess, FieldSession),
-	ClassObj:      setOf(FieldObject),
-	ClassDaemon:   setOf(FieldAUID, FieldAUIDName, FieldPID, FieldUID, FieldUIDName, FieldSession, FieldSubject, FieldSuccess),
-	ClassPeer:     setOf(FieldHost, FieldSuccess),
-	ClassConfig:   setOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess, FieldFile),
-	ClassMAC:      setOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess),
-	ClassAVC:      setOf(FieldSuccess, FieldPID, FieldComm, FieldFile, FieldSubject, FieldObject),
-	ClassPacket:   setOf(FieldHost, FieldObject),
-	ClassAnom: setOf(FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldGID, FieldGIDName, FieldSession, FieldSubject, FieldPID, FieldComm,
+	ClassSockaddr: SetOf(FieldHost, FieldFile),
+	ClassLogin:    SetOf(FieldPID, FieldUID, FieldUIDName, FieldSubject, FieldAUID, FieldAUIDName, FieldSuccess, FieldSession),
+	ClassObj:      SetOf(FieldObject),
+	ClassDaemon:   SetOf(FieldAUID, FieldAUIDName, FieldPID, FieldUID, FieldUIDName, FieldSession, FieldSubject, FieldSuccess),
+	ClassPeer:     SetOf(FieldHost, FieldSuccess),
+	ClassConfig:   SetOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess, FieldFile),
+	ClassMAC:      SetOf(FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldKey, FieldSuccess),
+	ClassAVC:      SetOf(FieldSuccess, FieldPID, FieldComm, FieldFile, FieldSubject, FieldObject),
+	ClassPacket:   SetOf(FieldHost, FieldObject),
+	ClassAnom: SetOf(FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldGID, FieldGIDName, FieldSession, FieldSubject, FieldPID, FieldComm,
 		FieldExe, FieldArch, FieldSyscall, FieldSuccess),
-	ClassIntegrity: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldComm,
+	ClassIntegrity: SetOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldSubject, FieldComm,
 		FieldFile, FieldSuccess),
-	ClassKernel: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldTerminal, FieldSession, FieldSubject,
+	ClassKernel: SetOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldTerminal, FieldSession, FieldSubject,
 		FieldComm, FieldExe, FieldSuccess),
-	ClassTTY: setOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldComm),
+	ClassTTY: SetOf(FieldPID, FieldUID, FieldUIDName, FieldAUID, FieldAUIDName, FieldSession, FieldComm),
 }

@@ -35,7 +35,7 @@ func numberText(t *matchTerm) ([]byte, bool) {
 		return nil, false
 	}
 	f := t.Fields[0]
-	if f != FieldPID && f != FieldPPID && f != FieldExit || !t.numbers.has(f) {
+	if f != FieldPID && f != FieldPPID && f != FieldExit || !t.numbers.Has(f) {
 		return nil, false
 	}
 	n := t.number[f]

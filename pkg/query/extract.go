@@ -15,6 +15,9 @@ type Extractor struct {
 	it      items
 	text    []byte // decoded strings of the present event; items point into it
 	scratch []byte
+
+	report    bool // what is read is for a report, see differs
+	decisions bool // and it wants them
 }
 
 // Extract calls add with every value of ev that a Matcher would look at, in its
@@ -32,7 +35,7 @@ func (x *Extractor) Extract(ev *event.Event, add func(f Field, value []byte)) {
 }
 
 // read fills x.it from those records that can supply a field of need.
-func (x *Extractor) read(ev *event.Event, need fieldSet) {
+func (x *Extractor) read(ev *event.Event, need FieldSet) {
 	x.it.reset()
 	x.text = x.text[:0]
 	for i := range ev.Records {
@@ -45,11 +48,11 @@ func (x *Extractor) read(ev *event.Event, need fieldSet) {
 	}
 }
 
-const nameFields fieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDName | 1<<FieldGIDName | 1<<FieldEGIDName
+const nameFields FieldSet = 1<<FieldAUIDName | 1<<FieldUIDName | 1<<FieldEUIDName | 1<<FieldGIDName | 1<<FieldEGIDName
 
 // namesIn is which names a record can have: a program's has a group's only where
 // it is about one.
-func namesIn(c Class, typ uint16) fieldSet {
+func namesIn(c Class, typ uint16) FieldSet {
 	names := supplies[c] & nameFields
 	if c == ClassUser && !aboutGroup(typ) {
 		names &^= 1 << FieldGIDName
@@ -57,8 +60,8 @@ func namesIn(c Class, typ uint16) fieldSet {
 	return names
 }
 
-func (x *Extractor) record(c Class, r *record.Record, need fieldSet) {
-	before, names := x.it.set&nameFields, fieldSet(0)
+func (x *Extractor) record(c Class, r *record.Record, need FieldSet) {
+	before, names := x.it.set&nameFields, FieldSet(0)
 	if need&nameFields != 0 {
 		// A name belongs to the number of the same record.
 		names = namesIn(c, r.Type)
@@ -69,8 +72,10 @@ func (x *Extractor) record(c Class, r *record.Record, need fieldSet) {
 		x.task(c, r)
 	case ClassCWD, ClassPath, ClassAVCPath, ClassSockaddr, ClassObj, ClassPacket:
 		x.parts(c, r)
-	case ClassUser, ClassUserAVC:
+	case ClassUser:
 		x.user(c, r)
+	case ClassUserAVC:
+		x.userAVC(r)
 	case ClassLogin:
 		x.login(r)
 	case ClassDaemon, ClassPeer:
@@ -92,7 +97,7 @@ func (x *Extractor) record(c Class, r *record.Record, need fieldSet) {
 }
 
 // names reads those of users and groups from the enriched tail, the first of each.
-func (x *Extractor) names(names fieldSet, r *record.Record) {
+func (x *Extractor) names(names FieldSet, r *record.Record) {
 	fields := r.EnrichedFields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		var field Field
@@ -115,21 +120,39 @@ func (x *Extractor) names(names fieldSet, r *record.Record) {
 		default:
 			continue
 		}
-		if names.has(field) && !x.it.set.has(field) {
+		if names.Has(field) && !x.it.set.Has(field) {
 			x.it.str(field, f.Value)
 		}
 	}
 }
 
-// decoded returns an untrusted string's bytes: a slice of the record, or of
-// x.text where it had to be made from hex.
+// decoded returns an untrusted string, for a report up to its first NUL: an index's
+// values are cut there when they are counted.
 func (x *Extractor) decoded(f record.Field) []byte {
+	v := x.bytes(f)
+	if x.report {
+		v = cString(v)
+	}
+	return v
+}
+
+// bytes returns an untrusted string's bytes: a slice of the record, or of x.text
+// where it had to be made from hex.
+func (x *Extractor) bytes(f record.Field) []byte {
 	if f.Quote != 0 {
 		return f.Value
 	}
 	start := len(x.text)
 	x.text = f.AppendDecoded(x.text)
 	return x.text[start:len(x.text):len(x.text)]
+}
+
+// cut ends a key or a working directory at its first NUL, for a report.
+func (x *Extractor) cut(v []byte) []byte {
+	if i := bytes.IndexByte(v, 0); x.differs(i >= 0) {
+		v = v[:i:i]
+	}
+	return v
 }
 
 // cString ends a value at its first NUL, as the kernel's strings do.
@@ -143,17 +166,15 @@ func cString(v []byte) []byte {
 // key adds the keys of one key= field: several are joined by \x01, and a record
 // no key rule hit says (null), which is a value like any other.
 func (x *Extractor) key(f record.Field) {
-	v := x.decoded(f)
+	v := x.cut(x.bytes(f))
 	for len(v) > 0 {
 		k := v
-		if i := bytes.IndexByte(v, keySeparator); i >= 0 {
-			x.it.oddIf(f.Quote != 0)
+		if i := bytes.IndexByte(v, keySeparator); i >= 0 && !x.differs(f.Quote != 0) {
 			k, v = v[:i:i], v[i+1:]
 		} else {
 			v = nil
 		}
 		if len(k) > 0 {
-			x.it.oddIf(bytes.IndexByte(k, 0) >= 0)
 			x.it.keys = append(x.it.keys, k)
 		}
 	}
@@ -162,20 +183,29 @@ func (x *Extractor) key(f record.Field) {
 const keySeparator = 0x01
 
 // file adds a path. One that starts with ./ or .. is taken to be below the
-// working directory, where that came before it.
-func (x *Extractor) file(f record.Field) {
-	name := x.decoded(f)
-	if f.Quote == 0 && len(name) > 0 && name[0] == 0 {
-		name = name[1:] // an abstract socket
+// working directory, where that came before it. parent is for reports only.
+func (x *Extractor) file(f record.Field, parent bool) {
+	var name []byte
+	if x.differs(f.Quote == 0 && bytes.HasPrefix(f.Value, abstractSocket)) && len(f.Value) > len(abstractSocket) {
+		f.Value = f.Value[len(abstractSocket):]
+		name = x.bytes(f)
+	} else if name = x.bytes(f); f.Quote == 0 && len(name) > 0 && name[0] == 0 {
+		name = name[1:]
 	}
-	x.it.oddIf(f.Quote == 0 && bytes.HasPrefix(f.Value, abstractSocket))
 	name = cString(name)
 	if x.it.hasCWD && len(name) > 1 && name[0] == '.' && (name[1] == '.' || name[1] == '/') {
 		start := len(x.text)
 		x.text = append(append(append(x.text, x.it.cwd...), '/'), name...)
 		name = x.text[start:len(x.text):len(x.text)]
 	}
+	x.addFile(name, parent)
+}
+
+func (x *Extractor) addFile(name []byte, parent bool) {
 	x.it.files = append(x.it.files, name)
+	if x.report {
+		x.it.reported = append(x.it.reported, File{name, parent})
+	}
 }
 
 // abstractSocket is how the name of one begins, in hex.
@@ -183,11 +213,7 @@ var abstractSocket = []byte("00")
 
 // parts reads the records that describe no task.
 func (x *Extractor) parts(c Class, r *record.Record) {
-	seen := false // a value of which the reports take the first only
-	first := func() {
-		x.it.oddIf(seen)
-		seen = true
-	}
+	var seen FieldSet // those of which a report takes the record's first value only
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
@@ -197,24 +223,25 @@ func (x *Extractor) parts(c Class, r *record.Record) {
 			}
 		case "name":
 			if c == ClassPath {
-				x.file(f)
+				x.file(f, x.report && endsInParent(r.Body))
 			}
 		case "path":
-			if c == ClassAVCPath {
-				first()
-				x.file(f)
+			if c == ClassAVCPath && !x.differs(seen.again(FieldFile)) {
+				x.file(f, false)
 			}
 		case "obj":
-			if c != ClassCWD && c != ClassSockaddr && c != ClassAVCPath {
-				x.it.objects = append(x.it.objects, f.Value)
+			switch {
+			case c == ClassCWD, c == ClassSockaddr, c == ClassAVCPath:
+			case x.report && c != ClassPath && seen.again(FieldObject):
+			default:
+				x.object(f.Value)
 			}
 		case "saddr":
-			switch c {
-			case ClassSockaddr:
-				first()
+			switch {
+			case c != ClassSockaddr && c != ClassPacket, x.differs(seen.again(FieldHost)):
+			case c == ClassSockaddr:
 				x.sockaddr(f)
-			case ClassPacket:
-				first()
+			default:
 				x.it.str(FieldHost, f.Value)
 			}
 		}
@@ -266,7 +293,7 @@ func (x *Extractor) task(c Class, r *record.Record) {
 		case "exe":
 			it.str(FieldExe, x.decoded(f))
 		case "subj":
-			it.subjects = append(it.subjects, f.Value)
+			x.subject(f.Value)
 		case "key":
 			if c == ClassSyscall {
 				x.key(f)
@@ -276,7 +303,9 @@ func (x *Extractor) task(c Class, r *record.Record) {
 				it.result(f)
 			}
 		case "loginuid":
-			it.odd = true
+			if x.differs(true) {
+				it.id(FieldAUID, f)
+			}
 		}
 	}
 }
@@ -285,18 +314,26 @@ func (x *Extractor) task(c Class, r *record.Record) {
 // PROMISCUOUS, integrity and TTY.
 func (x *Extractor) anom(c Class, r *record.Record) {
 	it := &x.it
-	it.oddIf(r.Type == tables.AnomPromiscuous)
+	idsOnly := x.differs(r.Type == tables.AnomPromiscuous)
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
-		case "pid":
-			it.number(FieldPID, f)
 		case "auid":
 			it.id(FieldAUID, f)
+			continue
 		case "uid":
 			it.id(FieldUID, f)
+			continue
 		case "ses":
 			it.id(FieldSession, f)
+			continue
+		}
+		if idsOnly {
+			continue
+		}
+		switch string(f.Name) {
+		case "pid":
+			it.number(FieldPID, f)
 		case "comm":
 			it.str(FieldComm, x.decoded(f))
 		case "gid":
@@ -308,21 +345,20 @@ func (x *Extractor) anom(c Class, r *record.Record) {
 				it.str(FieldExe, x.decoded(f))
 			}
 		case "arch":
-			if n, ok := hex32(f.Value); ok && c == ClassAnom {
+			if n, ok := hex32(f.Value); ok && c == ClassAnom && !(x.report && r.Type != tables.Seccomp) {
 				it.num(FieldArch, int64(n))
 			}
 		case "syscall":
-			if c == ClassAnom {
+			if c == ClassAnom && !x.differs(r.Type != tables.Seccomp) {
 				it.number(FieldSyscall, f)
-				it.oddIf(r.Type != tables.Seccomp)
 			}
 		case "subj":
 			if c != ClassTTY {
-				it.subjects = append(it.subjects, f.Value)
+				x.subject(f.Value)
 			}
 		case "name":
 			if c == ClassIntegrity {
-				x.file(f)
+				x.file(f, false)
 			}
 		case "res":
 			if c != ClassTTY {

@@ -14,15 +14,12 @@ import (
 // takes it to be the user that a login is about.
 func (x *Extractor) user(c Class, r *record.Record) {
 	it := &x.it
-	if c == ClassUserAVC {
-		x.decision(r)
-	}
-	var seen fieldSet // of claims
+	var seen FieldSet // of claims
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid", "uid", "auid", "loginuid", "ses", "subj":
-			it.sender(f)
+			x.sender(f)
 		default:
 			x.claim(c, r.Type, f, &seen)
 		}
@@ -32,12 +29,12 @@ func (x *Extractor) user(c Class, r *record.Record) {
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "hostname":
-			it.oddIf(len(f.Value) == 0)
+			it.odd = it.odd || len(f.Value) == 0 // no other value, but stores have the mark
 			if host == nil {
 				host = f.Value
 			}
 		case "addr":
-			it.oddIf(len(f.Value) == 0)
+			it.odd = it.odd || len(f.Value) == 0
 			if addr == nil {
 				addr = f.Value
 			}
@@ -54,7 +51,8 @@ func (x *Extractor) user(c Class, r *record.Record) {
 }
 
 // sender reads a field of the kernel's words about who sent a record.
-func (it *items) sender(f record.Field) {
+func (x *Extractor) sender(f record.Field) {
+	it := &x.it
 	switch string(f.Name) {
 	case "pid":
 		it.number(FieldPID, f)
@@ -65,18 +63,14 @@ func (it *items) sender(f record.Field) {
 	case "ses":
 		it.id(FieldSession, f)
 	case "subj":
-		it.subjects = append(it.subjects, f.Value)
+		x.subject(f.Value)
 	}
 }
 
 // claim reads a field of a program's own words. seen are those of the record so
 // far of which the reports take the first.
-func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *fieldSet) {
+func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *FieldSet) {
 	it := &x.it
-	first := func(f Field) {
-		it.oddIf(seen.has(f))
-		*seen |= 1 << f
-	}
 	switch string(f.Name) {
 	case "uid":
 		it.id(FieldUID, f)
@@ -85,23 +79,29 @@ func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *fieldSet) {
 			it.id(FieldGID, f)
 		}
 	case "gid":
-		if typ == tables.GrpMgmt && !it.set.has(FieldGID) {
+		if typ == tables.GrpMgmt && !it.set.Has(FieldGID) {
 			it.id(FieldGID, f)
 		}
 	case "acct":
-		it.str(FieldAcct, x.decoded(f))
+		if !x.report || !seen.again(FieldAcct) {
+			it.str(FieldAcct, x.decoded(f))
+		}
 	case "comm":
-		first(FieldComm)
-		it.str(FieldComm, x.decoded(f))
+		if !x.differs(seen.again(FieldComm)) {
+			it.str(FieldComm, x.decoded(f))
+		}
 	case "exe":
-		first(FieldExe)
-		it.str(FieldExe, x.decoded(f))
+		if !x.differs(seen.again(FieldExe)) {
+			it.str(FieldExe, x.decoded(f))
+		}
 	case "terminal":
-		first(FieldTerminal)
-		it.str(FieldTerminal, f.Value)
+		if !x.differs(seen.again(FieldTerminal)) {
+			it.str(FieldTerminal, f.Value)
+		}
 	case "cwd":
-		first(FieldFile)
-		x.cwd(f)
+		if !x.differs(seen.again(FieldFile)) {
+			x.cwd(f)
+		}
 	case "vm":
 		it.str(FieldVM, x.decoded(f))
 	case "uuid":
@@ -112,15 +112,15 @@ func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *fieldSet) {
 		it.str(FieldUUID, v)
 	case "vm-ctx":
 		if typ == tables.VirtMachineID {
-			it.subjects = append(it.subjects, f.Value)
+			x.subject(f.Value)
 		}
 	case "img-ctx":
 		if typ == tables.VirtMachineID {
-			it.objects = append(it.objects, f.Value)
+			x.object(f.Value)
 		}
 	case "path", "new-disk":
 		if typ == tables.VirtResource {
-			x.file(f)
+			x.file(f, false)
 		}
 	case "tcontext":
 		if c == ClassUserAVC {
@@ -129,11 +129,13 @@ func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *fieldSet) {
 	case "res":
 		// Programs write failed or success. The stock tool takes all else for
 		// success, 0 included.
-		first(FieldSuccess)
-		it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
+		if !x.differs(seen.again(FieldSuccess)) {
+			it.num(FieldSuccess, int64(b2i(!bytes.HasPrefix(f.Value, []byte("failed")))))
+		}
 	case "result":
-		first(FieldSuccess)
-		it.num(FieldSuccess, int64(b2i(bytes.EqualFold(f.Value, []byte("success")))))
+		if !x.differs(seen.again(FieldSuccess)) {
+			it.num(FieldSuccess, int64(b2i(bytes.EqualFold(f.Value, []byte("success")))))
+		}
 	}
 }
 
@@ -142,25 +144,11 @@ func aboutGroup(typ uint16) bool {
 	return typ == tables.AddGroup || typ == tables.DelGroup || typ == tables.GrpMgmt
 }
 
-// decision reads "avc:  denied  { read } for …", which has no name.
-func (x *Extractor) decision(r *record.Record) {
-	body := r.Body
-	i := bytes.Index(body, []byte("avc: "))
-	if i < 0 {
-		return
-	}
-	body = body[i:]
-	brace := bytes.IndexByte(body, '{')
-	if brace < 0 {
-		return
-	}
-	x.it.num(FieldSuccess, int64(b2i(!bytes.Contains(body[:brace], []byte("denied")))))
-}
-
 // avc reads a kernel security module's decision.
 func (x *Extractor) avc(r *record.Record) {
 	it := &x.it
-	x.decision(r)
+	var d Decision
+	x.decide(&d, r.Body)
 	files := len(it.files)
 	var name record.Field
 	hasName, hasPath := false, false
@@ -170,12 +158,12 @@ func (x *Extractor) avc(r *record.Record) {
 		case "pid":
 			it.number(FieldPID, f)
 		case "comm":
-			if !it.set.has(FieldComm) {
+			if !it.set.Has(FieldComm) {
 				it.str(FieldComm, x.decoded(f))
 			}
 		case "path":
 			if !hasPath {
-				x.file(f)
+				x.file(f, false)
 				hasPath = true
 			}
 		case "name":
@@ -184,14 +172,21 @@ func (x *Extractor) avc(r *record.Record) {
 			}
 		case "scontext":
 			it.subjects = append(it.subjects, f.Value)
+			d.Subject = textOf(f.Value)
 		case "tcontext":
 			it.objects = append(it.objects, f.Value)
-		case "apparmor":
-			it.odd = true
+			d.Object = textOf(f.Value)
+		case "tclass":
+			d.Class = textOf(f.Value)
+		default:
+			x.apparmor(&d, f)
 		}
 	}
 	if hasName && len(it.files) == files {
-		x.file(name)
+		x.file(name, false)
+	}
+	if x.decisions {
+		it.decisions = append(it.decisions, d)
 	}
 }
 
@@ -206,7 +201,7 @@ func (x *Extractor) login(r *record.Record) {
 		case "res":
 			it.result(f)
 		default: // of the login uids the new one comes last
-			it.sender(f)
+			x.sender(f)
 		}
 	}
 }
@@ -225,7 +220,7 @@ func (x *Extractor) daemon(c Class, r *record.Record) {
 			}
 		case "pid", "uid", "auid", "ses", "subj":
 			if c != ClassPeer {
-				it.sender(f)
+				x.sender(f)
 			}
 		}
 	}
@@ -249,12 +244,12 @@ func (x *Extractor) config(c Class, r *record.Record) {
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "auid", "ses", "subj":
-			it.sender(f)
+			x.sender(f)
 		case "key":
 			x.key(f)
 		case "path":
 			if c == ClassConfig {
-				x.file(f)
+				x.file(f, false)
 			}
 		case "res":
 			it.result(f)
@@ -264,54 +259,64 @@ func (x *Extractor) config(c Class, r *record.Record) {
 
 // kernel reads NETFILTER_CFG and EVENT_LISTENER, which set only what no record
 // before them has, and stand for the kernel itself where they name no task.
-func (x *Extractor) kernel(r *record.Record, need fieldSet) {
+func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 	it := &x.it
 	had := it.set
 	subject := len(it.subjects)+len(it.objects) == 0
+	if x.report {
+		had &^= it.noIDs(SetOf(FieldPID, FieldAUID, FieldSession))
+		subject = len(it.decisions) == 0
+	}
 	fields := r.Fields()
 	for f, ok := fields.Next(); ok; f, ok = fields.Next() {
 		switch string(f.Name) {
 		case "pid":
-			if !had.has(FieldPID) {
+			if !had.Has(FieldPID) {
 				it.number(FieldPID, f)
 			}
 		case "uid":
-			if !had.has(FieldUID) {
+			if !had.Has(FieldUID) {
 				it.id(FieldUID, f)
 			}
 		case "auid":
-			if !had.has(FieldAUID) {
+			if !had.Has(FieldAUID) {
 				it.id(FieldAUID, f)
 			}
 		case "ses":
-			if !had.has(FieldSession) {
+			if !had.Has(FieldSession) {
 				it.id(FieldSession, f)
 			}
 		case "tty":
-			if !had.has(FieldTerminal) {
+			if !had.Has(FieldTerminal) {
 				it.str(FieldTerminal, f.Value)
 			}
 		case "comm":
-			if !had.has(FieldComm) {
+			if !had.Has(FieldComm) {
 				it.str(FieldComm, x.decoded(f))
 			}
 		case "exe":
-			if !had.has(FieldExe) {
+			if !had.Has(FieldExe) {
 				it.str(FieldExe, x.decoded(f))
 			}
 		case "subj":
 			if subject {
-				it.subjects = append(it.subjects, f.Value)
+				x.subject(f.Value)
 			}
 		case "res":
 			it.result(f)
 		case "loginuid":
-			it.odd = true
+			if x.differs(true) && !had.Has(FieldAUID) {
+				it.id(FieldAUID, f)
+			}
 		}
 	}
+	if x.differs(it.noIDs(SetOf(FieldPID, FieldAUID)) != 0) {
+		it.set &^= it.noIDs(SetOf(FieldAUID))
+	}
+	if x.report {
+		it.set &^= it.noIDs(SetOf(FieldSession) | SetOf(FieldUID)&^had)
+	}
 	x.kernelDefaults()
-	// Ids that the reports take for none, and then look elsewhere.
-	it.oddIf(it.set.has(FieldPID) && int32(it.nums[FieldPID]) == -1 || int32(uint32(it.nums[FieldAUID])) == -2)
 	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
 		x.names(supplies[ClassKernel]&nameFields, r)
 	}
@@ -319,18 +324,18 @@ func (x *Extractor) kernel(r *record.Record, need fieldSet) {
 
 func (x *Extractor) kernelDefaults() {
 	it := &x.it
-	if !it.set.has(FieldUID) {
+	if !it.set.Has(FieldUID) {
 		it.num(FieldUID, 0)
 	}
 	for _, f := range [...]Field{FieldAUID, FieldSession} {
-		if !it.set.has(f) {
+		if !it.set.Has(f) {
 			it.num(f, UnsetID)
 		}
 	}
-	if !it.set.has(FieldTerminal) {
+	if !it.set.Has(FieldTerminal) {
 		it.str(FieldTerminal, x.literal("(none)"))
 	}
-	if !it.set.has(FieldExe) {
+	if !it.set.Has(FieldExe) {
 		it.str(FieldExe, x.literal(noExe))
 	}
 }
@@ -359,7 +364,7 @@ const (
 func (x *Extractor) sockaddr(f record.Field) {
 	it := &x.it
 	it.unset(FieldHost)
-	b := x.decoded(f)
+	b := x.bytes(f)
 	if f.Quote != 0 || len(b) < 4 || len(b) == len(f.Value) {
 		return
 	}
@@ -369,15 +374,13 @@ func (x *Extractor) sockaddr(f record.Field) {
 		if path[0] == 0 {
 			path = path[1:]
 		}
-		it.files = append(it.files, cString(path))
+		x.addFile(cString(path), false)
 	case familyInet:
-		if len(b) >= 8 {
-			it.oddIf(len(b) < 16)
+		if len(b) >= 8 && !x.differs(len(b) < 16) {
 			x.address(netip.AddrFrom4([4]byte(b[4:8])), 0)
 		}
 	case familyInet6:
-		if len(b) >= 24 {
-			it.oddIf(len(b) < 28)
+		if len(b) >= 24 && !x.differs(len(b) < 28) {
 			var scope uint32
 			if len(b) >= 28 {
 				scope = uint32(b[24]) | uint32(b[25])<<8 | uint32(b[26])<<16 | uint32(b[27])<<24

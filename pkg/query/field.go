@@ -68,3 +68,26 @@ func (f Field) Name() Field {
 		return FieldUIDName
 	}
 }
+
+// FieldSet is a set of the fields that an event can be searched by: a bit 1<<f for
+// the Field f.
+type FieldSet uint32
+
+// SetOf is the set of some fields.
+func SetOf(fields ...Field) FieldSet {
+	var s FieldSet
+	for _, f := range fields {
+		s |= 1 << f
+	}
+	return s
+}
+
+// again adds a field and says whether it was in the set.
+func (s *FieldSet) again(f Field) bool {
+	was := s.Has(f)
+	*s |= 1 << f
+	return was
+}
+
+// Has says whether a field is in the set.
+func (s FieldSet) Has(f Field) bool { return s&(1<<f) != 0 }

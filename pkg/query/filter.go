@@ -17,7 +17,7 @@ import (
 type filter struct {
 	not  bool
 	term *matchTerm
-	need fieldSet
+	need FieldSet
 	test *FieldTest
 	text []byte
 	re   *regexp.Regexp // the test's

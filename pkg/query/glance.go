@@ -18,7 +18,7 @@ type glance struct {
 // glanceOf makes a term's. It is for fields that are set from records only: a few
 // have a number where no record says one (kernelDefaults).
 func glanceOf(t *matchTerm) (g glance, ok bool) {
-	if t.Op != OpEqual || len(t.Fields) != 1 || !t.numbers.has(t.Fields[0]) {
+	if t.Op != OpEqual || len(t.Fields) != 1 || !t.numbers.Has(t.Fields[0]) {
 		return g, false
 	}
 	f := t.Fields[0]

@@ -27,11 +27,6 @@ const (
 	indexOnly = 64
 )
 
-// The reports take of a few odd events what a search does not: the first of two
-// values in one record, say, where a search takes the last. Whatever reads a field
-// in two ways has to mark the event, by oddIf; TestTallied compares the two.
-func (it *items) oddIf(odd bool) { it.odd = it.odd || odd }
-
 // Index is Extract with what only an index has.
 func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	x.Extract(ev, add)
@@ -66,7 +61,7 @@ func (x *Extractor) again(list [][]byte, f Field, add func(Field, []byte)) {
 		if n == 1 {
 			add(f, list[i])
 		}
-		x.it.oddIf(n > 1)
+		x.it.odd = x.it.odd || n > 1
 	}
 }
 
@@ -80,8 +75,7 @@ func contains(list [][]byte, v []byte) bool {
 }
 
 func (x *Extractor) cwd(f record.Field) {
-	x.it.cwd, x.it.hasCWD = x.decoded(f), true
-	x.it.oddIf(bytes.IndexByte(x.it.cwd, 0) >= 0)
+	x.it.cwd, x.it.hasCWD = x.cut(x.bytes(f)), true
 }
 
 // Shape is what kind of event one is.
@@ -105,13 +99,13 @@ const (
 func (x *Extractor) appendShape(dst []byte, ev *event.Event) []byte {
 	it := &x.it
 	flags := byte(0)
-	if it.set.has(FieldSuccess) {
+	if it.set.Has(FieldSuccess) {
 		flags |= shapeKnown
 		if it.nums[FieldSuccess] != 0 {
 			flags |= shapeSuccess
 		}
 	}
-	if it.set.has(FieldSyscall) && int32(it.nums[FieldSyscall]) >= 0 {
+	if it.set.Has(FieldSyscall) && int32(it.nums[FieldSyscall]) >= 0 {
 		flags |= shapeCall
 	}
 	dst = append(dst, flags)

@@ -10,7 +10,7 @@ import (
 // items is all that can be searched in one event. Numbers have one value, the
 // last record's that has it, as in the stock tool; so do most strings.
 type items struct {
-	set  fieldSet // which of the single values below are set
+	set  FieldSet // which of the single values below are set
 	nums [NumFields]int64
 	strs [NumFields][]byte
 
@@ -18,6 +18,10 @@ type items struct {
 	cwd                            []byte
 	hasCWD                         bool
 	odd                            bool // see FieldOdd
+
+	// For reports only.
+	reported  []File
+	decisions []Decision
 }
 
 func (it *items) reset() {
@@ -41,7 +45,7 @@ func (it *items) unset(f Field) { it.set &^= 1 << f }
 
 // numeric is the fields whose values are numbers; FieldSuccess is 1 or 0 and
 // FieldArch an AUDIT_ARCH_* number.
-const numeric fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldAUID | 1<<FieldUID | 1<<FieldEUID | 1<<FieldGID | 1<<FieldEGID |
+const numeric FieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldAUID | 1<<FieldUID | 1<<FieldEUID | 1<<FieldGID | 1<<FieldEGID |
 	1<<FieldSession | 1<<FieldSyscall | 1<<FieldArch | 1<<FieldSuccess | 1<<FieldExit
 
 // list returns the values of a field that can have several.
@@ -64,10 +68,10 @@ func (it *items) each(scratch []byte, add func(Field, []byte)) []byte {
 	for f := range Field(NumFields) {
 		switch {
 		case f == FieldType:
-		case it.set.has(f) && numeric.has(f):
+		case it.set.Has(f) && numeric.Has(f):
 			scratch = appendNumber(scratch[:0], f, it.nums[f])
 			add(f, scratch)
-		case it.set.has(f):
+		case it.set.Has(f):
 			add(f, it.strs[f])
 		default:
 			for _, v := range it.list(f) {

@@ -15,7 +15,7 @@ import (
 type Matcher struct {
 	q       *Query
 	x       Extractor
-	need    fieldSet
+	need    FieldSet
 	types   map[uint32]bool
 	terms   []matchTerm
 	skim    []literal
@@ -36,7 +36,7 @@ type matchTerm struct {
 	text    []byte
 	re      *regexp.Regexp   // OpRegexp's Text
 	number  [NumFields]int64 // Text as a number of each field in numbers
-	numbers fieldSet
+	numbers FieldSet
 	user    int64 // OpUser's Number
 	hasUser bool
 }
@@ -75,14 +75,14 @@ func NewMatcher(q *Query) *Matcher {
 }
 
 // read takes a Term up and returns the fields it looks at.
-func (t *matchTerm) read(from *Term) (need fieldSet) {
+func (t *matchTerm) read(from *Term) (need FieldSet) {
 	t.Term, t.text = from, []byte(from.Text)
 	for _, f := range t.Fields {
 		if int(f) >= NumFields {
 			continue
 		}
 		need |= 1 << f
-		if n, ok := parseNumber(f, t.Text); ok && numeric.has(f) {
+		if n, ok := parseNumber(f, t.Text); ok && numeric.Has(f) {
 			t.number[f] = n
 			t.numbers |= 1 << f
 		}
@@ -99,7 +99,7 @@ func (t *matchTerm) read(from *Term) (need fieldSet) {
 // skimmed is the fields whose values stand in a record as they are, or in hex. An
 // address is made from a socket's bytes, and a few terminals and programs out of
 // nothing (kernelDefaults).
-const skimmed fieldSet = 1<<FieldKey | 1<<FieldComm | 1<<FieldFile | 1<<FieldSubject | 1<<FieldObject | 1<<FieldAcct |
+const skimmed FieldSet = 1<<FieldKey | 1<<FieldComm | 1<<FieldFile | 1<<FieldSubject | 1<<FieldObject | 1<<FieldAcct |
 	1<<FieldUUID | 1<<FieldVM | 1<<FieldExe
 
 func literalOf(t *matchTerm) (literal, bool) {
@@ -108,7 +108,7 @@ func literalOf(t *matchTerm) (literal, bool) {
 	}
 	for _, f := range t.Fields {
 		switch {
-		case int(f) >= NumFields || !skimmed.has(f):
+		case int(f) >= NumFields || !skimmed.Has(f):
 			return literal{}, false
 		case f == FieldExe && strings.Contains(noExe, t.Text):
 			return literal{}, false
@@ -201,21 +201,21 @@ func (t *matchTerm) match(it *items) bool {
 			continue
 		}
 		switch {
-		case t.Op == OpUser && numeric.has(f):
+		case t.Op == OpUser && numeric.Has(f):
 			// A name in the record decides; without one the number does, by
 			// this machine's accounts.
-			if it.set.has(f) && !it.set.has(f.Name()) && t.hasUser && it.nums[f] == t.user {
+			if it.set.Has(f) && !it.set.Has(f.Name()) && t.hasUser && it.nums[f] == t.user {
 				return true
 			}
-		case t.Op == OpRegexp && numeric.has(f):
-			if it.set.has(f) && t.value(appendNumber(nil, f, it.nums[f])) {
+		case t.Op == OpRegexp && numeric.Has(f):
+			if it.set.Has(f) && t.value(appendNumber(nil, f, it.nums[f])) {
 				return true
 			}
-		case numeric.has(f):
-			if it.set.has(f) && t.numbers.has(f) && it.nums[f] == t.number[f] {
+		case numeric.Has(f):
+			if it.set.Has(f) && t.numbers.Has(f) && it.nums[f] == t.number[f] {
 				return true
 			}
-		case it.set.has(f):
+		case it.set.Has(f):
 			if t.value(it.strs[f]) {
 				return true
 			}

@@ -12,7 +12,7 @@ type Task struct {
 }
 
 // taskFields are what a Task is made of.
-const taskFields fieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe |
+const taskFields FieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe |
 	1<<FieldUIDName | 1<<FieldAUIDName
 
 // Task reads which process an event is of; false when it does not say.
@@ -20,13 +20,13 @@ func (x *Extractor) Task(ev *event.Event) (Task, bool) {
 	x.read(ev, taskFields)
 	it := &x.it
 	number := func(f Field) int64 {
-		if it.set.has(f) {
+		if it.set.Has(f) {
 			return it.nums[f]
 		}
 		return -1
 	}
 	text := func(f Field) string {
-		if it.set.has(f) {
+		if it.set.Has(f) {
 			return string(it.strs[f])
 		}
 		return ""
@@ -34,5 +34,5 @@ func (x *Extractor) Task(ev *event.Event) (Task, bool) {
 	return Task{
 		PID: it.nums[FieldPID], PPID: number(FieldPPID), UID: number(FieldUID), AUID: number(FieldAUID),
 		UIDName: text(FieldUIDName), AUIDName: text(FieldAUIDName), Comm: text(FieldComm), Exe: text(FieldExe),
-	}, it.set.has(FieldPID)
+	}, it.set.Has(FieldPID)
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -54,10 +55,10 @@ func (p *printer) escapeFrom(dst []byte, from int) []byte {
 	return dst
 }
 
-func str(get func(*facts) text, absent string, escape bool) cell {
+func str(get func(*facts) query.Text, absent string, escape bool) cell {
 	return cell{absent: absent, escape: escape, put: func(_ *printer, f *facts, dst []byte) ([]byte, bool) {
 		t := get(f)
-		return append(dst, t.b...), t.ok
+		return append(dst, t.B...), t.OK
 	}}
 }
 
@@ -65,10 +66,10 @@ func put(fn func(p *printer, f *facts, dst []byte) []byte, escape bool) cell {
 	return cell{escape: escape, put: func(p *printer, f *facts, dst []byte) ([]byte, bool) { return fn(p, f, dst), true }}
 }
 
-func hostText(f *facts) text { return f.host }
-func termText(f *facts) text { return f.term }
-func exeText(f *facts) text  { return f.exe }
-func commText(f *facts) text { return f.comm }
+func hostText(f *facts) query.Text { return f.host }
+func termText(f *facts) query.Text { return f.term }
+func exeText(f *facts) query.Text  { return f.exe }
+func commText(f *facts) query.Text { return f.comm }
 
 // The columns. A name that ends in Q has a question mark where there is no value,
 // one in E is escaped.
@@ -82,14 +83,14 @@ var (
 	exePlain  = str(exeText, null, false)
 	exePlainQ = str(exeText, question, false)
 	commQ     = str(commText, question, true)
-	acctQ     = str(func(f *facts) text { return f.acct }, question, false)
-	exeOrComm = str(func(f *facts) text {
-		if f.exe.ok {
+	acctQ     = str(func(f *facts) query.Text { return f.acct }, question, false)
+	exeOrComm = str(func(f *facts) query.Text {
+		if f.exe.OK {
 			return f.exe
 		}
 		return f.comm
 	}, question, true)
-	key = str(func(f *facts) text { return textOf(f.keys[0]) }, null, false)
+	key = str(func(f *facts) query.Text { return query.Text{B: f.keys[0], OK: true} }, null, false)
 
 	serial  = put(func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, f.ev.Serial, 10) }, false)
 	success = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.outcome.String()...) }, false)
@@ -110,23 +111,23 @@ var (
 	fileName = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.mainFile()...) }, true)
 	ttyData  = put((*printer).appendTTY, false)
 
-	subject = str(func(f *facts) text { return f.avcs[f.row].subject }, null, false)
-	object  = str(func(f *facts) text { return f.avcs[f.row].object }, null, false)
-	decided = str(func(f *facts) text { return f.avcs[f.row].class }, null, false)
-	perm    = str(func(f *facts) text { return f.avcs[f.row].perm }, null, false)
-	result  = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.avcs[f.row].result.String()...) }, false)
+	subject = str(func(f *facts) query.Text { return f.avcs[f.row].Subject }, null, false)
+	object  = str(func(f *facts) query.Text { return f.avcs[f.row].Object }, null, false)
+	decided = str(func(f *facts) query.Text { return f.avcs[f.row].Class }, null, false)
+	perm    = str(func(f *facts) query.Text { return f.avcs[f.row].Perm }, null, false)
+	result  = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.avcs[f.row].Result.String()...) }, false)
 
 	// A login is whose account it is about; where the kernel knows no user yet,
 	// as in failed ones, only the program's word for it is there.
 	acctOrUID = put(func(p *printer, f *facts, dst []byte) []byte {
-		if f.acct.ok {
-			return append(dst, f.acct.b...)
+		if f.acct.OK {
+			return append(dst, f.acct.B...)
 		}
 		return p.appendUser(dst, f, f.uid, "UID")
 	}, true)
 	acctOrAUID = put(func(p *printer, f *facts, dst []byte) []byte {
-		if f.outcome == failed && f.acct.ok {
-			return append(dst, f.acct.b...)
+		if f.outcome == failed && f.acct.OK {
+			return append(dst, f.acct.B...)
 		}
 		return p.appendAUID(f, dst)
 	}, true)
@@ -135,11 +136,11 @@ var (
 // mainFile is the first file that is not the directory of another.
 func (x *facts) mainFile() []byte {
 	if len(x.files) == 1 {
-		return x.files[0].name
+		return x.files[0].Name
 	}
 	for i := range x.files {
-		if !x.files[i].parent {
-			return x.files[i].name
+		if !x.files[i].Parent {
+			return x.files[i].Name
 		}
 	}
 	return nil
@@ -150,7 +151,7 @@ func (x *facts) mainFile() []byte {
 // the list is shown.
 func (x *facts) nextDecision(from int) int {
 	for i := from; i < len(x.avcs); i++ {
-		if x.avcs[i].result != undecided {
+		if x.avcs[i].Result != query.Undecided {
 			return i
 		}
 	}

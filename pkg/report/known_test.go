@@ -34,7 +34,7 @@ const exampleCall = `arch=c000003e syscall=257 success=no exit=-13 a0=1 a1=2 a2=
 	`euid=0 suid=0 fsuid=0 egid=0 sgid=0 fsgid=0 tty=pts0 ses=1 comm="cupsd" exe="/usr/sbin/cupsd" subj=a_t key="k"`
 
 // wants is what the stock tool reads of records for a report.
-func wants(o *Options) wanted { return reports[o.Kind].needs }
+func wants(o *Options) query.FieldSet { return reports[o.Kind].needs }
 
 // anyRecord says whether fn holds for a record of the event; before is those
 // before it.
@@ -84,7 +84,7 @@ var knownDifferences = []difference{
 			`tcontext=b_t tclass=dbus permissive=0  exe="/usr/bin/dbus-daemon" hostname=? addr=? terminal=?'`)},
 		stock: nothing, ours: "/usr/bin/dbus-daemon ? ? 1000 45",
 		applies: func(o *Options, ev *event.Event) bool {
-			return wants(o).has(wantTerm) && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
+			return wants(o)&wantTerm != 0 && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				i := bytes.LastIndex(r.Body, []byte("terminal="))
 				return i >= 0 && bytes.IndexByte(r.Body[i:], ' ') < 0
 			})
@@ -201,7 +201,7 @@ var knownDifferences = []difference{
 			return o.Summary && (o.Kind == Auth || o.Kind == Login) && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				f := facts{ev: ev, firstRecord: r}
 				f.read(ev, 0)
-				return f.acct.ok && len(f.acct.b) > 0 && (f.acct.b[0] == '-' || f.acct.b[0]-'0' <= 9)
+				return f.acct.OK && len(f.acct.B) > 0 && (f.acct.B[0] == '-' || f.acct.B[0]-'0' <= 9)
 			})
 		},
 	},
@@ -215,7 +215,7 @@ var knownDifferences = []difference{
 		applies: func(o *Options, ev *event.Event) bool {
 			f := facts{}
 			f.read(ev, 0)
-			return o.Kind == Auth && !o.Summary && o.Interpret && !f.acct.ok
+			return o.Kind == Auth && !o.Summary && o.Interpret && !f.acct.OK
 		},
 	},
 	{
@@ -239,7 +239,7 @@ var knownDifferences = []difference{
 			`hostname=web01 addr=? terminal=a,b res=failed'`)},
 		stock: "web01 addr=? terminal=a 0", ours: "web01 0",
 		applies: func(o *Options, ev *event.Event) bool {
-			return wants(o).has(wantHost) && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
+			return wants(o)&wantHost != 0 && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
 				i := bytes.Index(r.Body, []byte("hostname="))
 				return i >= 0 && bytes.IndexByte(r.Body[i:], ',') >= 0
 			})
@@ -281,14 +281,14 @@ func shortAddress(o *Options, ev *event.Event) bool {
 			return false
 		}
 		b := f.AppendDecoded(nil)
-		return len(b) < 4 || b[0]|b[1] == familyInet && len(b) < sockaddrInet || b[0]|b[1] == familyInet6 && len(b) < sockaddrInet6
+		return len(b) < 4 || b[0]|b[1] == 2 && len(b) < 16 || b[0]|b[1] == 10 && len(b) < 28 // IPv4, IPv6
 	})
 }
 
 // incomplete says whether the stock tool stops reading an event at a record.
 func incomplete(o *Options, before []record.Record, r *record.Record) bool {
 	n := wants(o)
-	lacks := func(want wanted, names ...string) bool {
+	lacks := func(want query.FieldSet, names ...string) bool {
 		if n&want != want {
 			return false
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -16,7 +17,7 @@ type printer struct {
 	o     *Options
 	spec  *spec
 	types []span
-	needs wanted
+	needs query.FieldSet
 	names interpret.Names
 	in    *interpret.Interpreter // of what was typed
 	loc   *time.Location

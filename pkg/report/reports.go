@@ -1,6 +1,7 @@
 package report
 
 import (
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -48,7 +49,7 @@ type spec struct {
 	columns string
 	rule    int // '=' above and below the columns
 	rule2   int // below, where it differs
-	needs   wanted
+	needs   query.FieldSet
 	types   []span // an event has a record of one of them; empty: no matter
 	when    func(*facts) bool
 	cells   []cell
@@ -137,9 +138,9 @@ func makeReports() (all [numKinds]spec) {
 		},
 		Host: {
 			names: []string{"-h", "--host"}, title: "Host Report", rule: 35, needs: wantHost | wantAUID,
-			columns: "host syscall auid event", when: func(f *facts) bool { return f.host.ok },
+			columns: "host syscall auid event", when: func(f *facts) bool { return f.host.OK },
 			cells:    []cell{host, syscall, auidE, serial},
-			sumTitle: "Host Summary Report", sumColumn: "host", sumRule: 27, sum: count(func(f *facts) text { return f.host }), value: true,
+			sumTitle: "Host Summary Report", sumColumn: "host", sumRule: 27, sum: count(func(f *facts) query.Text { return f.host }), value: true,
 		},
 		PID: {
 			names: []string{"-p", "--pid"}, title: "Process ID Report", rule: 38, needs: task | wantPID,
@@ -155,10 +156,10 @@ func makeReports() (all [numKinds]spec) {
 		},
 		Terminal: {
 			names: []string{"-tm", "--terminal"}, title: "Terminal Report", rule: 36, needs: task | wantTerm | wantHost,
-			columns: "term host exe auid event", when: func(f *facts) bool { return f.term.ok },
+			columns: "term host exe auid event", when: func(f *facts) bool { return f.term.OK },
 			cells:    []cell{term, host, exe, auidE, serial},
 			sumTitle: "Terminal Summary Report", sumColumn: "terminal", sumRule: 31,
-			sum: count(func(f *facts) text { return f.term }), value: true,
+			sum: count(func(f *facts) query.Text { return f.term }), value: true,
 		},
 		User: {
 			names: []string{"-u", "--user"}, title: "User ID Report", rule: 36, needs: task | wantTerm | wantHost | wantUID,
@@ -168,17 +169,17 @@ func makeReports() (all [numKinds]spec) {
 		},
 		Exe: {
 			names: []string{"-x", "--executable"}, title: "Executable Report", rule: 36, needs: task | wantTerm | wantHost,
-			columns: "exe term host auid event", when: func(f *facts) bool { return f.exe.ok },
+			columns: "exe term host auid event", when: func(f *facts) bool { return f.exe.OK },
 			cells:    []cell{exeQ, termQ, hostQ, auidE, serial},
 			sumTitle: "Executable Summary Report", sumColumn: "file", sumRule: 33,
-			sum: count(func(f *facts) text { return f.exe }), style: escaped, value: true,
+			sum: count(func(f *facts) query.Text { return f.exe }), style: escaped, value: true,
 		},
 		Comm: {
 			names: []string{"--comm"}, title: "Command Report", rule: 36, rule2: 37, needs: wantComm | wantTerm | wantHost | wantAUID,
-			columns: "comm term host auid event", when: func(f *facts) bool { return f.comm.ok },
+			columns: "comm term host auid event", when: func(f *facts) bool { return f.comm.OK },
 			cells:    []cell{commQ, termQ, hostQ, auidE, serial},
 			sumTitle: "Command Summary Report", sumColumn: "command", sumRule: 33,
-			sum: count(func(f *facts) text { return f.comm }), style: escaped, value: true,
+			sum: count(func(f *facts) query.Text { return f.comm }), style: escaped, value: true,
 		},
 		Key: {
 			names: []string{"-k", "--key"}, title: "Key Report", rule: 47, needs: task | wantKey, columns: "key success exe auid event",
@@ -197,6 +198,18 @@ func makeReports() (all [numKinds]spec) {
 	}
 	return all
 }
+
+// Types that pkg/tables has no constant for.
+const (
+	typeKernCrypto    uint16 = 1600
+	typeKernCryptoMax uint16 = 1699
+	typeKernAnomMax   uint16 = 1799
+	typeIntegrityMax  uint16 = 1899
+	typeRoleAssign    uint16 = 2301
+	typeRoleRemove    uint16 = 2302
+	typeMACUserConfig uint16 = 2312 // USER_MAC_CONFIG_CHANGE
+	typeLSPPMax       uint16 = 2399
+)
 
 // noKey is what a record says that no rule with a key hit.
 const noKey = "(null)"
@@ -218,7 +231,7 @@ var (
 
 // byType is a report about events with records of some types, whose summary
 // counts events by the type of their first record.
-func byType(title string, rule int, columns string, cells []cell, sumTitle string, sumRule int, needs wanted, types []span, names ...string) spec {
+func byType(title string, rule int, columns string, cells []cell, sumTitle string, sumRule int, needs query.FieldSet, types []span, names ...string) spec {
 	return spec{
 		names: names, title: title, rule: rule, columns: columns, cells: cells, needs: needs, types: types,
 		sumTitle: sumTitle, sumColumn: "type", sumRule: sumRule, sum: (*printer).countHead, style: typeNames,

@@ -3,14 +3,15 @@ package report
 import (
 	"strconv"
 
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // count is a summary of one text an event has.
-func count(get func(*facts) text) func(*printer, *facts) {
+func count(get func(*facts) query.Text) func(*printer, *facts) {
 	return func(p *printer, f *facts) {
-		if t := get(f); t.ok {
-			p.tally.add(t.b)
+		if t := get(f); t.OK {
+			p.tally.add(t.B)
 		}
 	}
 }
@@ -34,15 +35,15 @@ func (p *printer) countPID(f *facts) {
 
 func (p *printer) countObjects(f *facts) {
 	for i := range f.avcs {
-		if a := &f.avcs[i]; a.result != undecided && a.object.ok {
-			p.tally.add(a.object.b)
+		if a := &f.avcs[i]; a.Result != query.Undecided && a.Object.OK {
+			p.tally.add(a.Object.B)
 		}
 	}
 }
 
 func (p *printer) countFiles(f *facts) {
 	for i := range f.files {
-		p.tally.add(f.files[i].name)
+		p.tally.add(f.files[i].Name)
 	}
 }
 
@@ -64,8 +65,8 @@ func (p *printer) countLogin(f *facts) {
 }
 
 func (p *printer) countAccount(f *facts, byName bool) {
-	if byName && f.acct.ok {
-		p.tally.add(f.acct.b)
+	if byName && f.acct.OK {
+		p.tally.add(f.acct.B)
 		return
 	}
 	p.scratch = p.appendAUID(f, p.scratch[:0])
@@ -158,9 +159,9 @@ func (o *overview) seeValue(line int, v string) {
 	}
 }
 
-func (o *overview) text(line int, t text) {
-	if t.ok {
-		o.see(line, t.b)
+func (o *overview) text(line int, t query.Text) {
+	if t.OK {
+		o.see(line, t.B)
 	}
 }
 
@@ -278,7 +279,7 @@ func (o *overview) values(f *facts) {
 	o.text(ovExes, f.exe)
 	o.text(ovComms, f.comm)
 	for i := range f.files {
-		o.see(ovFiles, f.files[i].name)
+		o.see(ovFiles, f.files[i].Name)
 	}
 	for _, k := range f.keys {
 		if string(k) != noKey {
