@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"forwarder/internal/lines":    {"forwarder/internal/kernel", "pkg"},
 	"forwarder/internal/locallog": {"pkg"},
 	"forwarder/internal/spool":    {"pkg"},
-	"forwarder/internal/ship":     {"pkg", "proto"},
+	"forwarder/internal/ship":     {"pkg/wake", "proto/remote"}, // the servers of its tests speak it
 	"forwarder/internal/doctor":   {"forwarder/internal/boot", "forwarder/internal/kernel", "forwarder/internal/spool", "pkg"},
 	"forwarder/internal/trace":    {"forwarder/internal/kernel", "pkg"},
 	"proto/remote":                {},
@@ -90,6 +90,7 @@ var mayImport = map[string][]string{
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
 	"collector/internal/store/storetest":   {"collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record", "pkg/seglog"},
 	"pkg/metrics/metricstest":              {"internal/golden", "internal/need", "pkg/metrics"},
+	"forwarder/internal/ship/remote":       {"forwarder/internal/ship", "proto/remote"},
 }
 
 func within(dir, parent string) bool {

@@ -21,12 +21,13 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func shipTo(addrs ...string) *ship.Config {
-	return &ship.Config{Servers: addrs, BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond}
+	return &ship.Config{Servers: addrs, Transport: audisp.Transport{}, BackoffMin: time.Millisecond, BackoffMax: 20 * time.Millisecond}
 }
 
 func writeLines(t testing.TB, path string, lines []string) {

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
@@ -134,7 +135,8 @@ func TestBlackHole(t *testing.T) {
 	}
 	defer r.Close()
 	sc := shipTo(c.addr)
-	sc.Dial, sc.ReplyTimeout, sc.ConnectTimeout, sc.Heartbeat = w.dial, 400*time.Millisecond, 400*time.Millisecond, 100*time.Millisecond
+	sc.Transport = audisp.Transport{Connect: w.dial}
+	sc.ReplyTimeout, sc.ConnectTimeout, sc.Heartbeat = 400*time.Millisecond, 400*time.Millisecond, 100*time.Millisecond
 	s := startAgent(t, Config{Source: SourceStdin, Stdin: r, Ship: sc, Spool: spool.Options{Dir: t.TempDir() + "/spool"}})
 	want := sample(1, 3000)
 	sent := 0

@@ -70,7 +70,7 @@ func TestActionsOfEachCondition(t *testing.T) {
 		"disk_error": ship.DiskError, "generic_error": ship.GenericError, "generic_warning": ship.GenericWarning,
 	} {
 		conditions[name] = func(p *policy) ship.Decision {
-			return p.report(ship.Report{Condition: c, Server: "s", Reply: remote.DiskFull, Text: "no", Err: net.ErrClosed})
+			return p.report(ship.Report{Condition: c, Server: "s", Reply: remote.DiskFull.String(), Text: "no", Err: net.ErrClosed})
 		}
 	}
 	for do, want := range rows {

@@ -17,7 +17,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/kerneltest"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
-	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -166,13 +166,14 @@ func TestResolveFiles(t *testing.T) {
 	if got := fmt.Sprint(cfg.Log.Path, cfg.Log.Flush == locallog.FlushData, cfg.Log.Freq, cfg.Log.MaxSize, cfg.Log.NumLogs, cfg.Log.Action == locallog.ActionKeepLogs, cfg.Node); got != fmt.Sprint(dir+"/log/a.log", true, 7, 3<<20, 4, true, "db7") {
 		t.Errorf("the log: %s", got)
 	}
-	if got := fmt.Sprint(cfg.Ship.Servers, cfg.Ship.BackoffMin, cfg.Ship.Format == ship.ASCII, cfg.Ship.LocalPort); got != "[one:6000 two:61] 3s true 611" {
+	transport := cfg.Ship.Transport.(audisp.Transport)
+	if got := fmt.Sprint(cfg.Ship.Servers, cfg.Ship.BackoffMin, transport.Format == audisp.ASCII, transport.LocalPort); got != "[one:6000 two:61] 3s true 611" {
 		t.Errorf("shipping: %s", got)
 	}
 	// A flag wins over the file.
 	o.node, o.remote, o.format, o.logFile = "web1", "three:62", "managed", "none"
 	cfg, err = o.resolve(t.Context(), givenAs("config", "remote-config", "node", "remote"), hclog.NewNullLogger())
-	if err != nil || cfg.Node != "web1" || fmt.Sprint(cfg.Ship.Servers) != "[three:62]" || cfg.Ship.Format != ship.Managed || cfg.Log.Path != "" {
+	if err != nil || cfg.Node != "web1" || fmt.Sprint(cfg.Ship.Servers) != "[three:62]" || cfg.Ship.Transport.(audisp.Transport).Format != audisp.Managed || cfg.Log.Path != "" {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
@@ -97,7 +98,7 @@ func resolveRemote(t *testing.T, path string, allowHalt bool) (agent.Config, err
 func TestEffectOfRemoteKeys(t *testing.T) {
 	base := func() (ship.Config, agent.RemoteActions) {
 		warn := conf.Action{Do: conf.DoWarnOnce}
-		return ship.Config{Servers: []string{"127.0.0.1:1"}, Window: ship.DefaultWindow, Probe: ship.DefaultProbe}, agent.RemoteActions{
+		return ship.Config{Servers: []string{"127.0.0.1:1"}, Window: ship.DefaultWindow, Probe: ship.DefaultProbe, Transport: audisp.Transport{}}, agent.RemoteActions{
 			NetworkFailure: warn, DiskFull: warn, DiskError: warn, GenericError: warn, QueueError: warn,
 			DiskLow: conf.Action{Do: conf.DoIgnore}, RemoteEnding: conf.Action{Do: conf.DoReconnect},
 			GenericWarning: conf.Action{Do: conf.DoSyslog}, Overflow: conf.Action{Do: conf.DoSyslog},
@@ -110,8 +111,8 @@ func TestEffectOfRemoteKeys(t *testing.T) {
 		"remote_server = a, b:61,[::1]:62 ; port = 7": func(c *ship.Config, _ *agent.RemoteActions) {
 			c.Servers = []string{"a:7", "b:61", "[::1]:62"}
 		},
-		"local_port = 61":       func(c *ship.Config, _ *agent.RemoteActions) { c.LocalPort = 61 },
-		"format = ascii":        func(c *ship.Config, _ *agent.RemoteActions) { c.Format = ship.ASCII },
+		"local_port = 61":       func(c *ship.Config, _ *agent.RemoteActions) { c.Transport = audisp.Transport{LocalPort: 61} },
+		"format = ascii":        func(c *ship.Config, _ *agent.RemoteActions) { c.Transport = audisp.Transport{Format: audisp.ASCII} },
 		"heartbeat_timeout = 9": func(c *ship.Config, _ *agent.RemoteActions) { c.Heartbeat = 9 * time.Second },
 		"network_retry_time = 4": func(c *ship.Config, _ *agent.RemoteActions) {
 			c.BackoffMin, c.BackoffMax = 4*time.Second, 4*time.Second

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
@@ -59,9 +60,11 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 	if o.format != "" {
 		format = o.format
 	}
+	transport := remote.Transport{LocalPort: rc.LocalPort}
 	if format == conf.FormatASCII {
-		sc.Format = ship.ASCII
+		transport.Format = remote.ASCII
 	}
+	sc.Transport = transport
 	cfg.Ship = &sc
 	return nil
 }
@@ -101,7 +104,7 @@ func (o *runFlags) remoteFile(rc *conf.Remote, sc *ship.Config, logger hclog.Log
 		sc.ReplyTimeout = rc.MaxTimePerRecord
 		sc.ConnectTimeout = min(rc.MaxTimePerRecord, ship.DefaultConnectTimeout)
 	}
-	sc.Heartbeat, sc.LocalPort = rc.HeartbeatTimeout, rc.LocalPort
+	sc.Heartbeat = rc.HeartbeatTimeout
 	for _, k := range []string{"queue_file", "queue_depth", "mode"} {
 		if f.Has(k) {
 			logger.Debug("a key has no effect: every record goes through the spool, which is bounded in bytes (--spool, --spool-size)", "file", f.Path, "line", f.Line(k), "key", k)

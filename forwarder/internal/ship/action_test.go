@@ -1,4 +1,4 @@
-package ship
+package ship_test
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -36,20 +38,20 @@ func refuse(typ remote.Type) func(p *peer) {
 
 func TestDropRefused(t *testing.T) {
 	srv := serve(t, refuse(remote.DiskFull))
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	var mu sync.Mutex
-	var reports []Report
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r Report) Decision {
-		if r.Condition == Connected {
-			return Retry
+	var reports []ship.Report
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r ship.Report) ship.Decision {
+		if r.Condition == ship.Connected {
+			return ship.Retry
 		}
 		mu.Lock()
 		defer mu.Unlock()
 		reports = append(reports, r)
-		if r.Condition == DiskFull {
-			return Drop
+		if r.Condition == ship.DiskFull {
+			return ship.Drop
 		}
-		return Retry
+		return ship.Retry
 	}}, newSource("bad 1", "a", "bad 2", "b"))
 	drain(t, s)
 	stop()
@@ -64,11 +66,11 @@ func TestDropRefused(t *testing.T) {
 	recovered := 0
 	for _, r := range reports {
 		switch r.Condition {
-		case DiskFull:
-			if r.Reply != remote.DiskFull || r.Text != "no" || r.Server != srv.addr() || r.Index != 1 && r.Index != 3 {
+		case ship.DiskFull:
+			if r.Reply != remote.DiskFull.String() || r.Text != "no" || r.Server != srv.addr() || r.Index != 1 && r.Index != 3 {
 				t.Errorf("%+v", r)
 			}
-		case Recovered:
+		case ship.Recovered:
 			recovered++
 		}
 	}
@@ -85,12 +87,12 @@ func TestDropOnNetworkFailure(t *testing.T) {
 		}
 		p.serveAll()
 	})
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r Report) Decision {
-		if r.Condition == NetworkFailure && r.Attempts == 3 { // max_tries_per_record = 3
-			return Drop
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r ship.Report) ship.Decision {
+		if r.Condition == ship.NetworkFailure && r.Attempts == 3 { // max_tries_per_record = 3
+			return ship.Drop
 		}
-		return Retry
+		return ship.Retry
 	}}, newSource("a", "b", "c"))
 	drain(t, s)
 	stop()
@@ -119,12 +121,12 @@ func TestSuspendAndResume(t *testing.T) {
 			p.reply(remote.Ack, f.Seq, "")
 		}
 	})
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r Report) Decision {
-		if r.Condition == DiskError {
-			return Suspend
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r ship.Report) ship.Decision {
+		if r.Condition == ship.DiskError {
+			return ship.Suspend
 		}
-		return Retry
+		return ship.Retry
 	}}, newSource("a", "b"))
 	until(t, func() bool { return m.DiskError.Load() > 0 && m.Connected.Load() == 0 })
 	full.Store(false)
@@ -145,12 +147,12 @@ func TestSuspendAndResume(t *testing.T) {
 func TestSuspendOnEachCondition(t *testing.T) {
 	for name, c := range map[string]struct {
 		handle func(p *peer)
-		on     Condition
+		on     ship.Condition
 	}{
-		"warning": {refuse(0x50000099), GenericWarning},
-		"error":   {refuse(0x60000099), GenericError},
-		"ending":  {func(p *peer) { p.recv(); p.reply(remote.Ending, 0, ""); p.recv() }, RemoteEnding},
-		"network": {func(p *peer) {}, NetworkFailure},
+		"warning": {refuse(0x50000099), ship.GenericWarning},
+		"error":   {refuse(0x60000099), ship.GenericError},
+		"ending":  {func(p *peer) { p.recv(); p.reply(remote.Ending, 0, ""); p.recv() }, ship.RemoteEnding},
+		"network": {func(p *peer) {}, ship.NetworkFailure},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var well atomic.Bool
@@ -161,18 +163,18 @@ func TestSuspendOnEachCondition(t *testing.T) {
 				}
 				c.handle(p)
 			})
-			m := &Metrics{}
+			m := &ship.Metrics{}
 			src := newSource("bad", "a")
-			s, _ := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r Report) Decision {
+			s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Handle: func(r ship.Report) ship.Decision {
 				if r.Condition == c.on {
-					return Suspend
+					return ship.Suspend
 				}
-				return Retry
+				return ship.Retry
 			}}, src)
 			until(t, func() bool { return m.Suspended.Load() == 1 && m.Connected.Load() == 0 })
 			connects := m.Connects.Load()
 			src.add("b")
-			if left, err := s.Drain(context.Background()); !errors.Is(err, ErrSuspended) || left == 0 {
+			if left, err := s.Drain(context.Background()); !errors.Is(err, ship.ErrSuspended) || left == 0 {
 				t.Errorf("drain: %d left, %v", left, err)
 			}
 			time.Sleep(50 * time.Millisecond)
@@ -204,9 +206,9 @@ func TestSuspendWaitsForReplies(t *testing.T) {
 		p.reply(remote.Ack, f.Seq, "")
 		p.recv()
 	})
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource("a")
-	s, _ := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Grace: time.Millisecond}, src)
+	s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Grace: time.Millisecond}, src)
 	until(t, func() bool { return len(srv.texts()) == 1 })
 	s.Suspend()
 	src.add("b")
@@ -238,7 +240,7 @@ func TestSourceDropsOldest(t *testing.T) {
 		}
 		p.serveAll()
 	})
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Window: 10}, src)
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: 10}, src)
 	<-held
 	drain(t, s)
 	stop()
@@ -253,11 +255,11 @@ func TestSourceFails(t *testing.T) {
 	src := newSource("a")
 	src.fail(errors.New("disk on fire"))
 	var said atomic.Int64
-	s, _ := start(t, Config{Servers: []string{srv.addr()}, Handle: func(r Report) Decision {
-		if r.Condition == QueueError && strings.Contains(r.Err.Error(), "disk on fire") {
+	s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, Handle: func(r ship.Report) ship.Decision {
+		if r.Condition == ship.QueueError && strings.Contains(r.Err.Error(), "disk on fire") {
 			said.Add(1)
 		}
-		return Retry
+		return ship.Retry
 	}}, src)
 	until(t, func() bool { return said.Load() >= 2 })
 	src.fail(nil)
@@ -288,7 +290,7 @@ func TestEndWaitsForReplies(t *testing.T) {
 		p.recv()
 	})
 	src := newSource(lines(20)...)
-	_, stop := start(t, Config{Servers: []string{srv.addr()}, Grace: 5 * time.Second}, src)
+	_, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Grace: 5 * time.Second}, src)
 	<-arrived
 	stop()
 	if n := src.Left(); n != 0 {
@@ -309,8 +311,8 @@ func TestASCII(t *testing.T) {
 	})
 	want := lines(300)
 	src := newSource(want...)
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Format: ASCII, Metrics: m, Heartbeat: time.Millisecond}, src)
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Transport: audisp.Transport{Format: audisp.ASCII}, Metrics: m, Heartbeat: time.Millisecond}, src)
 	drain(t, s)
 	until(t, func() bool { return len(srv.texts()) == 300 })
 	stop()
@@ -323,66 +325,33 @@ func TestASCII(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	for in, want := range map[string]string{
-		"log.example":       "log.example:60",
-		"log.example:6000":  "log.example:6000",
-		"192.0.2.1":         "192.0.2.1:60",
-		"2001:db8::1":       "[2001:db8::1]:60",
-		"[2001:db8::1]":     "[2001:db8::1]:60",
-		"[2001:db8::1]:600": "[2001:db8::1]:600",
-	} {
-		s, err := New(Config{Servers: []string{in}}, newSource())
-		if err != nil {
-			t.Errorf("%s: %v", in, err)
-			continue
-		}
-		if got := s.cfg.Servers[0]; got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
 	one := []string{"a"}
-	for name, c := range map[string]Config{
+	for name, c := range map[string]ship.Config{
 		"no server":        {},
-		"empty server":     {Servers: []string{""}},
-		"no host":          {Servers: []string{":60"}},
-		"no port":          {Servers: []string{"a:"}},
-		"two ports":        {Servers: []string{"a:1:2"}},
-		"window":           {Servers: one, Window: MaxWindow + 1},
+		"window":           {Servers: one, Window: ship.MaxWindow + 1},
 		"negative window":  {Servers: one, Window: -1},
-		"record":           {Servers: one, MaxRecord: remote.MaxLength + 1},
 		"timeout":          {Servers: one, ReplyTimeout: -1},
-		"format":           {Servers: one, Format: 2},
 		"back-off":         {Servers: one, BackoffMin: time.Hour, BackoffMax: time.Second},
 		"negative backoff": {Servers: one, BackoffMin: -time.Hour},
 	} {
-		if _, err := New(c, newSource()); err == nil {
+		c.Transport = audisp.Transport{}
+		if _, err := ship.New(c, newSource()); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-func TestBackoff(t *testing.T) {
-	s, err := New(Config{Servers: []string{"a"}}, newSource())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for round := range 100 {
-		d := s.backoff(round)
-		least := min(DefaultBackoffMax, DefaultBackoffMin<<min(round, 20)) / 2
-		if d < least || d > 2*least {
-			t.Errorf("round %d: %v, want %v to %v", round, d, least, 2*least)
-		}
+	if _, err := ship.New(ship.Config{Servers: one}, newSource()); err == nil {
+		t.Error("no transport: no error")
 	}
 }
 
 // A dial that hangs ends with the connect timeout, and with Run's context.
 func TestDialHangs(t *testing.T) {
-	m := &Metrics{}
-	_, stop := start(t, Config{Servers: []string{"a"}, Metrics: m, ConnectTimeout: 10 * time.Millisecond,
-		Dial: func(ctx context.Context, server string) (net.Conn, error) {
+	m := &ship.Metrics{}
+	_, stop := start(t, ship.Config{Servers: []string{"a"}, Metrics: m, ConnectTimeout: 10 * time.Millisecond,
+		Transport: audisp.Transport{Connect: func(ctx context.Context, server string) (net.Conn, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}}, newSource("a"))
+		}}}, newSource("a"))
 	until(t, func() bool { return m.ConnectFailures.Load() >= 2 })
 	stop()
 }

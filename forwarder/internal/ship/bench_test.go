@@ -1,4 +1,4 @@
-package ship
+package ship_test
 
 import (
 	"context"
@@ -8,6 +8,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 )
 
 // loopSource gives the same 350 bytes n times, with nothing to lock.
@@ -43,8 +46,8 @@ func cpu() time.Duration {
 func benchShip(b *testing.B, addr string, window int) {
 	line := fmt.Appendf(nil, "%-350s", lines(1)[0])
 	src := &loopSource{n: uint64(b.N), next: 1, ready: make(chan struct{}, 1), line: line}
-	m := &Metrics{}
-	s, err := New(Config{Servers: []string{addr}, Window: window, Metrics: m}, src)
+	m := &ship.Metrics{}
+	s, err := ship.New(ship.Config{Servers: []string{addr}, Transport: audisp.Transport{}, Window: window, Metrics: m}, src)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -68,7 +71,7 @@ func benchShip(b *testing.B, addr string, window int) {
 
 // Against the stock auditd the CPU is the sender's alone.
 func BenchmarkStockServer(b *testing.B) {
-	for _, window := range []int{1, 256, MaxWindow} {
+	for _, window := range []int{1, 256, ship.MaxWindow} {
 		b.Run(fmt.Sprintf("window%d", window), func(b *testing.B) {
 			a, _ := stockServer(b)
 			benchShip(b, a.Addr(), window)
@@ -78,7 +81,7 @@ func BenchmarkStockServer(b *testing.B) {
 
 // Against a server in this process; the CPU is that of both, and of the proxy.
 func BenchmarkLoopback(b *testing.B) {
-	for _, window := range []int{1, 256, MaxWindow} {
+	for _, window := range []int{1, 256, ship.MaxWindow} {
 		b.Run(fmt.Sprintf("window%d", window), func(b *testing.B) {
 			srv := serve(b, (*peer).ackAll)
 			benchShip(b, srv.addr(), window)
@@ -87,7 +90,7 @@ func BenchmarkLoopback(b *testing.B) {
 }
 
 func BenchmarkDelay50ms(b *testing.B) {
-	for _, window := range []int{1, 256, MaxWindow} {
+	for _, window := range []int{1, 256, ship.MaxWindow} {
 		b.Run(fmt.Sprintf("window%d", window), func(b *testing.B) {
 			srv := serve(b, (*peer).ackAll)
 			px := newProxy(b, srv.addr(), 25*time.Millisecond, nil)

@@ -1,4 +1,4 @@
-package ship
+package ship_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -119,9 +121,9 @@ func TestBackToTheFirst(t *testing.T) {
 	var busy, most atomic.Int64
 	first, second := newGate(t, &busy, &most), newGate(t, &busy, &most)
 	second.open()
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource()
-	s, stop := start(t, Config{Servers: []string{first.addr, second.addr}, Metrics: m, Probe: 20 * time.Millisecond, Window: 64, Grace: time.Second}, src)
+	s, stop := start(t, ship.Config{Servers: []string{first.addr, second.addr}, Metrics: m, Probe: 20 * time.Millisecond, Window: 64, Grace: time.Second}, src)
 	all := lines(2000)
 	send := func(from, to int) {
 		for at := from; at < to; at += 10 {
@@ -159,9 +161,9 @@ func TestNoWayBackToAFullServer(t *testing.T) {
 	var busy, most atomic.Int64
 	first, second := newGate(t, &busy, &most), newGate(t, &busy, &most)
 	second.open()
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource("a")
-	s, _ := start(t, Config{Servers: []string{first.addr, second.addr}, Metrics: m, Probe: 5 * time.Millisecond}, src)
+	s, _ := start(t, ship.Config{Servers: []string{first.addr, second.addr}, Metrics: m, Probe: 5 * time.Millisecond}, src)
 	drain(t, s)
 	first.full.Store(true)
 	first.open()
@@ -201,10 +203,10 @@ func TestBackInOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource("a")
 	gates[2].open()
-	s, _ := start(t, Config{Servers: []string{gates[0].addr, gates[1].addr, gates[2].addr}, Metrics: m, Probe: 5 * time.Millisecond, LocalPort: port}, src)
+	s, _ := start(t, ship.Config{Servers: []string{gates[0].addr, gates[1].addr, gates[2].addr}, Metrics: m, Probe: 5 * time.Millisecond, Transport: audisp.Transport{LocalPort: port}}, src)
 	drain(t, s)
 	for _, want := range []int64{1, 0} {
 		gates[want].open()
@@ -225,16 +227,16 @@ func TestReload(t *testing.T) {
 	one.open()
 	two.open()
 	one.slow.Store(int64(100 * time.Microsecond))
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource()
-	s, stop := start(t, Config{Servers: []string{one.addr}, Metrics: m, Window: 64, Grace: time.Millisecond}, src)
+	s, stop := start(t, ship.Config{Servers: []string{one.addr}, Metrics: m, Window: 64, Grace: time.Millisecond}, src)
 	all := lines(1000)
 	src.add(all...)
 	until(t, func() bool { return one.count() > 100 })
-	if err := s.Reload(Config{}); err == nil {
+	if err := s.Reload(ship.Config{}); err == nil {
 		t.Error("a configuration without servers is taken")
 	}
-	if err := s.Reload(quick(Config{Servers: []string{two.addr}})); err != nil {
+	if err := s.Reload(quick(ship.Config{Servers: []string{two.addr}})); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, s)
@@ -253,11 +255,11 @@ func TestReloadWhileAway(t *testing.T) {
 	var busy, most atomic.Int64
 	g := newGate(t, &busy, &most)
 	g.open()
-	m := &Metrics{}
+	m := &ship.Metrics{}
 	src := newSource("a")
-	s, _ := start(t, Config{Servers: []string{"127.0.0.1:1"}, Metrics: m, BackoffMin: time.Hour, BackoffMax: time.Hour}, src)
+	s, _ := start(t, ship.Config{Servers: []string{"127.0.0.1:1"}, Metrics: m, BackoffMin: time.Hour, BackoffMax: time.Hour}, src)
 	until(t, func() bool { return m.ConnectFailures.Load() >= 2 })
-	if err := s.Reload(quick(Config{Servers: []string{g.addr}})); err != nil {
+	if err := s.Reload(quick(ship.Config{Servers: []string{g.addr}})); err != nil {
 		t.Fatal(err)
 	}
 	drain(t, s)
@@ -265,7 +267,7 @@ func TestReloadWhileAway(t *testing.T) {
 	until(t, func() bool { return m.Connected.Load() == 0 })
 	g2 := newGate(t, &busy, &most)
 	g2.open()
-	if err := s.Reload(quick(Config{Servers: []string{g2.addr}})); err != nil {
+	if err := s.Reload(quick(ship.Config{Servers: []string{g2.addr}})); err != nil {
 		t.Fatal(err)
 	}
 	src.add("b")
@@ -285,16 +287,16 @@ func TestFixedPause(t *testing.T) {
 	var mu sync.Mutex
 	var at []time.Time
 	const pause = 200 * time.Millisecond
-	start(t, Config{Servers: []string{"a"}, BackoffMin: pause, BackoffMax: pause, Dial: func(context.Context, string) (net.Conn, error) {
+	start(t, ship.Config{Servers: []string{"a"}, BackoffMin: pause, BackoffMax: pause, Transport: audisp.Transport{Connect: func(context.Context, string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		at = append(at, time.Now())
 		return nil, net.ErrClosed
-	}}, newSource("a"))
+	}}}, newSource("a"))
 	until(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(at) >= 4 })
 	mu.Lock()
 	defer mu.Unlock()
-	if d := at[1].Sub(at[0]); d > firstPause+pause/2 {
+	if d := at[1].Sub(at[0]); d > ship.FirstPause+pause/2 {
 		t.Errorf("the second attempt came after %v", d)
 	}
 	for i := 2; i < 4; i++ {

@@ -1,6 +1,7 @@
-package ship
+package ship_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -228,17 +231,20 @@ func (s *server) texts() []string {
 }
 
 // quick are timeouts for tests.
-func quick(c Config) Config {
-	def(&c.BackoffMin, time.Millisecond)
-	def(&c.BackoffMax, 20*time.Millisecond)
-	def(&c.Grace, 100*time.Millisecond)
+func quick(c ship.Config) ship.Config {
+	c.BackoffMin = cmp.Or(c.BackoffMin, time.Millisecond)
+	c.BackoffMax = cmp.Or(c.BackoffMax, 20*time.Millisecond)
+	c.Grace = cmp.Or(c.Grace, 100*time.Millisecond)
+	if c.Transport == nil {
+		c.Transport = audisp.Transport{}
+	}
 	return c
 }
 
 // start runs a sender until the test ends, and returns it with a func that ends it.
-func start(t testing.TB, cfg Config, src Source) (*Sender, func()) {
+func start(t testing.TB, cfg ship.Config, src ship.Source) (*ship.Sender, func()) {
 	t.Helper()
-	s, err := New(quick(cfg), src)
+	s, err := ship.New(quick(cfg), src)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +256,7 @@ func start(t testing.TB, cfg Config, src Source) (*Sender, func()) {
 	return s, stop
 }
 
-func drain(t testing.TB, s *Sender) {
+func drain(t testing.TB, s *ship.Sender) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()

@@ -1,11 +1,11 @@
-package ship
+package ship_test
 
 import (
-	"math/rand"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -42,8 +42,8 @@ func TestAnswersToNothingAreNoLife(t *testing.T) {
 					}
 				}
 			})
-			m := &Metrics{}
-			s, _ := start(t, Config{Servers: []string{srv.addr()}, ReplyTimeout: 300 * time.Millisecond, Metrics: m}, src)
+			m := &ship.Metrics{}
+			s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, ReplyTimeout: 300 * time.Millisecond, Metrics: m}, src)
 			until(t, func() bool { return m.Reconnects.Load() > 0 })
 			drain(t, s)
 			if m.UnexpectedReplies.Load() == 0 || m.Dropped.Load() > 0 {
@@ -73,45 +73,10 @@ func TestFloodOfAnswersToNothing(t *testing.T) {
 		}
 		p.t.Error("four million answers to nothing were taken")
 	})
-	m := &Metrics{}
-	s, _ := start(t, Config{Servers: []string{srv.addr()}, Metrics: m}, newSource(lines(5000)...))
+	m := &ship.Metrics{}
+	s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m}, newSource(lines(5000)...))
 	drain(t, s)
-	if n := m.UnexpectedReplies.Load(); n < floods*maxOdd || n > floods*(maxOdd+1) {
-		t.Errorf("%d answers to nothing were looked at in %d connections, want %d in each", n, floods, maxOdd+1)
-	}
-}
-
-// What find finds by halving is what a look at each would find, also where ids jump.
-func TestFindInWindow(t *testing.T) {
-	rng := rand.New(rand.NewSource(1))
-	for range 200 {
-		w := newWindow(1 + rng.Intn(300))
-		index, base := uint64(rng.Intn(1000)), rng.Uint32()
-		var seqs []uint32
-		for range rng.Intn(2 * len(w.ring)) {
-			index += 1 + uint64(rng.Intn(20)/19*rng.Intn(50))
-			base += uint32(rng.Intn(50) / 49 * (1<<24 + rng.Intn(1<<20)))
-			seq := 0x80000000 | (base+uint32(index))&0x7fffffff
-			s, v := w.take(index, seq)
-			if v == noRoom {
-				front := w.head0().index
-				w.head0().state = done
-				w.pop(front)
-				s, _ = w.take(index, seq)
-			}
-			w.send(s)
-			seqs = append(seqs, seq)
-		}
-		for _, seq := range append(seqs, rng.Uint32(), 0, 1<<31) {
-			var want *slot
-			for i := range w.n {
-				if s := w.at(i); s.seq == seq {
-					want = s
-				}
-			}
-			if got := w.find(seq); got != want {
-				t.Fatalf("id %#x: %v, want %v", seq, got, want)
-			}
-		}
+	if n := m.UnexpectedReplies.Load(); n < floods*ship.MaxOdd || n > floods*(ship.MaxOdd+1) {
+		t.Errorf("%d answers to nothing were looked at in %d connections, want %d in each", n, floods, ship.MaxOdd+1)
 	}
 }

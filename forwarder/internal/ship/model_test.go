@@ -1,16 +1,18 @@
-package ship
+package ship_test
 
 import (
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -133,12 +135,12 @@ func TestModel(t *testing.T) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			for i := from; i <= to; i++ {
-				if l := string(src.lines[i-1]); c.stored[src.seq(i)] != l && !isEOE([]byte(l)) {
+				if l := string(src.lines[i-1]); c.stored[src.seq(i)] != l && !strings.HasPrefix(l, "type=EOE ") {
 					c.wrong = fmt.Sprintf("record %d acknowledged, the server has %q", i, c.stored[src.seq(i)])
 				}
 			}
 		}
-		s, stop := start(t, Config{Servers: []string{px.addr()}, Window: window, ReplyTimeout: 20 * time.Millisecond}, src)
+		s, stop := start(t, ship.Config{Servers: []string{px.addr()}, Window: window, ReplyTimeout: 20 * time.Millisecond}, src)
 		for _, l := range want[n/2:] {
 			src.add(l)
 		}
@@ -151,7 +153,7 @@ func TestModel(t *testing.T) {
 		}
 		sent := 0
 		for i, l := range want {
-			if isEOE([]byte(l)) {
+			if strings.HasPrefix(l, "type=EOE ") {
 				continue
 			}
 			if sent++; c.stored[src.seq(uint64(i+1))] != l {
@@ -274,7 +276,7 @@ func TestOverALongLink(t *testing.T) {
 	want := lines(5120)
 	src := newSource(want...)
 	began := time.Now()
-	s, stop := start(t, Config{Servers: []string{px.addr()}}, src)
+	s, stop := start(t, ship.Config{Servers: []string{px.addr()}}, src)
 	drain(t, s)
 	took := time.Since(began)
 	stop()

@@ -3,8 +3,6 @@ package ship
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
 // Condition is something that audisp-remote.conf has an action for.
@@ -43,14 +41,19 @@ var conditionNames = [...]string{
 	QueueError: "queue error", Connected: "connected", Recovered: "recovered",
 }
 
+// Refuses reports whether a reply that says so means that the record is not stored.
+func (c Condition) Refuses() bool {
+	return c == DiskFull || c == DiskError || c == GenericError
+}
+
 func (c Condition) String() string { return conditionNames[c] }
 
 // Report says what happened.
 type Report struct {
 	Condition Condition
 	Server    string
-	Err       error       // NetworkFailure, StartupFailure, QueueError: the cause
-	Reply     remote.Type // a reply's type and text
+	Err       error  // NetworkFailure, StartupFailure, QueueError: the cause
+	Reply     string // the name of a reply, and the text sent with it
 	Text      string
 	Index     uint64    // the record a reply is for, 0 when for none
 	Waiting   uint64    // records not acknowledged
@@ -75,9 +78,9 @@ const (
 type Metrics struct {
 	Sent      atomic.Uint64 // records, the first time each
 	Resent    atomic.Uint64 // records, every further time
-	Acked     atomic.Uint64 // records the server stored (ascii: took)
+	Acked     atomic.Uint64 // records the server stored (without answers: that were sent)
 	Skipped   atomic.Uint64 // EOE records and empty lines, never sent
-	Truncated atomic.Uint64 // records cut to MaxRecord
+	Truncated atomic.Uint64 // records cut to the longest the transport carries
 	Dropped   atomic.Uint64 // records given up by decision
 	Bytes     atomic.Uint64 // written to connections
 	Writes    atomic.Uint64 // write calls
@@ -102,4 +105,57 @@ type Metrics struct {
 	Connected atomic.Int64 // 1 while a connection is open
 	Server    atomic.Int64 // which server that is, from 0
 	Suspended atomic.Int64 // 1 between Suspend and Resume
+}
+
+// complaints counts the replies that come with a condition.
+func (m *Metrics) complaints(c Condition) *atomic.Uint64 {
+	switch c {
+	case DiskLow:
+		return &m.DiskLow
+	case DiskFull:
+		return &m.DiskFull
+	case DiskError:
+		return &m.DiskError
+	case GenericWarning:
+		return &m.OtherWarnings
+	default:
+		return &m.OtherErrors
+	}
+}
+
+// report fills in what is known of the failures so far, logs, and asks the Handler.
+func (s *Sender) report(r Report) Decision {
+	r.Waiting = s.src.Left()
+	s.mu.Lock()
+	r.Attempts, r.Since = s.failures, s.since
+	if r.Condition < Connected {
+		s.trouble = true
+	}
+	n, now := s.noted[r.Condition], time.Now()
+	say := n.at.IsZero() || now.Sub(n.at) >= time.Minute
+	repeats := n.repeats
+	if say {
+		s.noted[r.Condition] = note{at: now}
+	} else {
+		s.noted[r.Condition] = note{at: n.at, repeats: repeats + 1}
+	}
+	s.mu.Unlock()
+	if say {
+		args := []any{"server", r.Server}
+		if r.Err != nil {
+			args = append(args, "error", r.Err)
+		}
+		if r.Reply != "" {
+			args = append(args, "reply", r.Reply, "text", r.Text)
+		}
+		if repeats > 0 {
+			args = append(args, "repeats", repeats)
+		}
+		if r.Condition >= Connected {
+			s.log.Info(r.Condition.String(), args...)
+		} else {
+			s.log.Warn(r.Condition.String(), args...)
+		}
+	}
+	return s.cfg.Handle(r)
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -19,7 +20,7 @@ type Sender struct {
 	log hclog.Logger
 	m   *Metrics
 
-	nudge chan struct{} // capacity 1: Resume, Suspend or Reload was called
+	nudge wake.Signal   // Resume, Suspend or Reload was called
 	ended chan struct{} // closed when Run returns
 
 	mu       sync.Mutex // guards all below
@@ -49,7 +50,7 @@ func New(cfg Config, src Source) (*Sender, error) {
 	}
 	return &Sender{
 		cfg: cfg, src: src, log: cfg.Logger, m: cfg.Metrics,
-		nudge: make(chan struct{}, 1), ended: make(chan struct{}),
+		nudge: wake.New(), ended: make(chan struct{}),
 		win: newWindow(cfg.Window), progress: make(chan struct{}), noted: map[Condition]note{},
 	}, nil
 }
@@ -60,7 +61,6 @@ var (
 	errSuspend   = errors.New("suspended")
 	errReload    = errors.New("the configuration changes")
 	errPreferred = errors.New("a server that comes first is back")
-	errClosed    = errors.New("connection closed by the server")
 )
 
 // firstPause is the longest pause before the second attempt.
@@ -127,14 +127,14 @@ func (e *sourceError) Unwrap() error { return e.err }
 // instead; and where to go on when a server that comes first is back.
 func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected *bool) (*preferred, error) {
 	server := s.cfg.Servers[n]
-	var conn net.Conn
+	var conn Conn
 	if here != nil {
 		conn = here.conn
 		s.m.Failbacks.Add(1)
 	} else {
 		var err error
 		cctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
-		conn, err = s.cfg.Dial(cctx, server)
+		conn, err = s.cfg.Transport.Dial(cctx, server)
 		cancel()
 		if err != nil {
 			if ctx.Err() != nil {
@@ -212,43 +212,6 @@ func (s *Sender) failed(r Report) error {
 	return r.Err
 }
 
-// report fills in what is known of the failures so far, logs, and asks the Handler.
-func (s *Sender) report(r Report) Decision {
-	r.Waiting = s.src.Left()
-	s.mu.Lock()
-	r.Attempts, r.Since = s.failures, s.since
-	if r.Condition < Connected {
-		s.trouble = true
-	}
-	n, now := s.noted[r.Condition], time.Now()
-	say := n.at.IsZero() || now.Sub(n.at) >= time.Minute
-	repeats := n.repeats
-	if say {
-		s.noted[r.Condition] = note{at: now}
-	} else {
-		s.noted[r.Condition] = note{at: n.at, repeats: repeats + 1}
-	}
-	s.mu.Unlock()
-	if say {
-		args := []any{"server", r.Server}
-		if r.Err != nil {
-			args = append(args, "error", r.Err)
-		}
-		if r.Reply != 0 {
-			args = append(args, "reply", r.Reply.String(), "text", r.Text)
-		}
-		if repeats > 0 {
-			args = append(args, "repeats", repeats)
-		}
-		if r.Condition >= Connected {
-			s.log.Info(r.Condition.String(), args...)
-		} else {
-			s.log.Warn(r.Condition.String(), args...)
-		}
-	}
-	return s.cfg.Handle(r)
-}
-
 // dropFirst gives up the first record that isn't acknowledged.
 func (s *Sender) dropFirst() {
 	if s.src.Left() == 0 {
@@ -294,106 +257,6 @@ func (s *Sender) ack(index uint64) {
 func (s *Sender) progressed() {
 	close(s.progress)
 	s.progress = make(chan struct{})
-}
-
-// Suspend has nothing more sent until Resume: what is in flight is answered, then
-// the connection is closed. Records stay in the source.
-func (s *Sender) Suspend() {
-	s.mu.Lock()
-	s.suspend()
-	s.mu.Unlock()
-	s.wake()
-}
-
-// suspend is Suspend with mu.
-func (s *Sender) suspend() {
-	s.paused = true
-	s.m.Suspended.Store(1)
-	s.progressed()
-	if s.session != nil {
-		s.session.decide(errSuspend)
-	}
-}
-
-// Resume ends a Suspend.
-func (s *Sender) Resume() {
-	s.mu.Lock()
-	s.paused, s.failures = false, 0
-	s.m.Suspended.Store(0)
-	s.mu.Unlock()
-	s.wake()
-}
-
-func (s *Sender) isPaused() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.paused
-}
-
-// Reload takes over another configuration, but for Window, Logger, Metrics and
-// Handle, once everything in flight is answered; the first server is tried first
-// then. A configuration that is wrong changes nothing.
-func (s *Sender) Reload(cfg Config) error {
-	cfg, err := cfg.withDefaults()
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.next = &cfg
-	if s.session != nil {
-		s.session.decide(errReload)
-	}
-	s.mu.Unlock()
-	s.wake()
-	return nil
-}
-
-// takeConfig reports whether there was one to take over. No session is there.
-func (s *Sender) takeConfig() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.next == nil {
-		return false
-	}
-	next := *s.next
-	s.next = nil
-	next.Window, next.Logger, next.Metrics, next.Handle = s.cfg.Window, s.cfg.Logger, s.cfg.Metrics, s.cfg.Handle
-	s.cfg = next
-	return true
-}
-
-func (s *Sender) wake() {
-	select {
-	case s.nudge <- struct{}{}:
-	default:
-	}
-}
-
-// Drain waits until every record in the source is acknowledged, and returns how
-// many are left when ctx ends before, with its error, when sending is suspended
-// (ErrSuspended), or when Run has returned. Run must be running.
-func (s *Sender) Drain(ctx context.Context) (left uint64, err error) {
-	for {
-		s.mu.Lock()
-		progress, paused := s.progress, s.paused
-		s.mu.Unlock()
-		if left = s.src.Left(); left == 0 {
-			return 0, nil
-		}
-		if paused {
-			return left, fmt.Errorf("drain: %d records left: %w", left, ErrSuspended)
-		}
-		select {
-		case <-progress:
-		case <-ctx.Done():
-			return left, fmt.Errorf("drain: %d records left: %w", left, ctx.Err())
-		case <-s.ended:
-			if left = s.src.Left(); left == 0 {
-				return 0, nil
-			}
-			return left, fmt.Errorf("drain: %d records left: the sender has ended", left)
-		}
-	}
 }
 
 // backoff is the pause after that many rounds of failures.

@@ -6,39 +6,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync/atomic"
 	"time"
 
-	"github.com/auditfleet/auditfleet/proto/remote"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-const (
-	// writeSize is how much is put together for one write.
-	writeSize = 64 << 10
-	readSize  = 16 << 10
-	// minRest and maxRest bound the reader's rests between reads.
-	minRest = 100 * time.Microsecond
-	maxRest = time.Millisecond
-	// fewReplies at once, or less, make it rest.
-	fewReplies = 32
-)
+// batchSize is how many bytes are put together for one write.
+const batchSize = 64 << 10
 
 // session is one connection: the writer is the goroutine that called run, the
 // reader has its own. What Sender.mu guards of it is marked.
 type session struct {
 	*Sender
-	conn   net.Conn
+	conn   Conn
 	server string
 
-	wake chan struct{} // capacity 1: the reader has changed something
+	wake wake.Signal   // the reader has changed something
 	dead chan struct{} // closed by the reader when it ends
 	err  error         // why; read after dead
 
-	out       []byte
+	batch     Batch     // being put together, or sent
+	maxRecord int       // longer records are cut to it
+	answers   bool      // the server answers each record
 	lastWrite time.Time // a write ended then
 	deadline  time.Time // the write deadline that is set
-	beatSeq   uint32
 
 	settled atomic.Uint64 // replies that settled something, in all
 
@@ -61,12 +53,14 @@ type session struct {
 	decided error     // why to end it when all is answered
 }
 
-func newSession(s *Sender, conn net.Conn, server string) *session {
+func newSession(s *Sender, conn Conn, server string) *session {
 	c := &session{
 		Sender: s, conn: conn, server: server,
-		wake: make(chan struct{}, 1), dead: make(chan struct{}),
-		out: make([]byte, 0, writeSize+remote.MaxFrame),
+		wake: wake.New(), dead: make(chan struct{}),
+		maxRecord: s.cfg.Transport.MaxRecord(), answers: s.cfg.Transport.Answers(),
 	}
+	c.batch.before, c.batch.behind = conn.Room()
+	c.batch.Buf = make([]byte, 0, batchSize+c.batch.before+c.maxRecord+c.batch.behind)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.session = c
@@ -82,7 +76,7 @@ func newSession(s *Sender, conn net.Conn, server string) *session {
 // decide has the session end once all in flight is answered. Called with mu.
 func (c *session) decide(why error) {
 	c.decided = why
-	c.poke()
+	c.wake.Set()
 }
 
 // run sends until the connection or ctx ends. The connection is closed and the
@@ -96,14 +90,10 @@ func (c *session) run(ctx context.Context) error {
 	}
 	c.src.Seek(first)
 	go c.read()
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetWriteDeadline(time.Now().Add(c.cfg.Grace)) })
+	stop := context.AfterFunc(ctx, func() { c.conn.SetSendDeadline(time.Now().Add(c.cfg.Grace)) })
 	err := c.write(ctx)
 	stop()
-	// A stuck peer must not hold the close back.
-	if tcp, ok := c.conn.(*net.TCPConn); ok && err != nil && isTimeout(err) {
-		_ = tcp.SetLinger(0)
-	}
-	_ = c.conn.Close()
+	_ = c.conn.Close(err != nil && isTimeout(err)) // a stuck peer must not hold the close back
 	<-c.dead
 	return err
 }
@@ -117,8 +107,8 @@ func (c *session) write(ctx context.Context) error {
 		if err := c.fill(); err != nil {
 			return err
 		}
-		if len(c.out) > 0 {
-			if err := c.flush(ctx); err != nil {
+		if len(c.batch.Records) > 0 {
+			if err := c.send(ctx); err != nil {
 				return err
 			}
 			select {
@@ -148,7 +138,7 @@ func (c *session) write(ctx context.Context) error {
 			ready = nil
 		}
 		var beat <-chan time.Time
-		if c.cfg.Heartbeat > 0 && c.cfg.Format == Managed && !beating {
+		if c.cfg.Heartbeat > 0 && c.answers && !beating {
 			timer.Reset(max(0, c.cfg.Heartbeat-time.Since(c.lastWrite)))
 			beat = timer.C
 		}
@@ -162,23 +152,29 @@ func (c *session) write(ctx context.Context) error {
 		case <-c.wake:
 		case <-ready:
 		case <-beat:
-			c.heartbeat()
+			if err := c.heartbeat(ctx); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// heartbeat puts one into out. Its sequence ids have the top bit clear, records'
-// have it set.
-func (c *session) heartbeat() {
-	c.beatSeq = (c.beatSeq + 1) & 0x7fffffff
-	c.out = remote.Append(c.out, remote.Heartbeat, c.beatSeq, nil)
+// heartbeat sends one. Its answer is due from then on.
+func (c *session) heartbeat(ctx context.Context) error {
 	c.m.Heartbeats.Add(1)
 	c.mu.Lock()
 	c.beating = true
 	c.mu.Unlock()
+	if err := c.flush(ctx, c.conn.Beat); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.expect(c.lastWrite, false)
+	c.mu.Unlock()
+	return nil
 }
 
-// fill takes from the source what is ready and fits into window and buffer.
+// fill takes from the source what is ready and fits into window and batch.
 func (c *session) fill() error {
 	c.mu.Lock()
 	c.starved = true
@@ -193,7 +189,7 @@ func (c *session) fill() error {
 		c.mu.Unlock()
 		c.release()
 	}()
-	for len(c.out) < writeSize && !c.refused && !c.ending && c.decided == nil {
+	for len(c.batch.Buf) < batchSize && !c.refused && !c.ending && c.decided == nil {
 		if !c.win.canTake() {
 			if front(); !c.win.canTake() {
 				return nil
@@ -223,29 +219,26 @@ func (c *session) fill() error {
 			c.win.settle(s, done)
 			c.m.Skipped.Add(1)
 		default:
-			c.encode(s, line, v == sendAgain)
+			c.put(s, line, v == sendAgain)
 		}
 	}
 	return nil
 }
 
-func (c *session) encode(s *slot, line []byte, again bool) {
+// put adds a record to the batch. Called with mu.
+func (c *session) put(s *slot, line []byte, again bool) {
 	if again {
 		c.m.Resent.Add(1)
 	} else {
 		c.m.Sent.Add(1)
 	}
-	if len(line) > c.cfg.MaxRecord {
-		line = line[:c.cfg.MaxRecord]
+	if len(line) > c.maxRecord {
+		line = line[:c.maxRecord]
 		if !again {
 			c.m.Truncated.Add(1)
 		}
 	}
-	if c.cfg.Format == ASCII {
-		c.out = remote.AppendLine(c.out, line)
-	} else {
-		c.out = remote.Append(c.out, remote.Message, s.seq, line)
-	}
+	c.batch.add(s.seq, line)
 	c.win.send(s)
 }
 
@@ -263,46 +256,55 @@ func isEOE(line []byte) bool {
 	return ok && (len(rest) == 0 || rest[0] == ' ')
 }
 
-// flush writes out, and gives the peer WriteTimeout for every bit of progress.
-func (c *session) flush(ctx context.Context) error {
-	buf := c.out
-	c.out = c.out[:0]
-	for len(buf) > 0 {
-		c.allowWrite(ctx)
-		settled := c.settled.Load()
-		n, err := c.conn.Write(buf)
-		c.m.Writes.Add(1)
-		c.m.Bytes.Add(uint64(n))
-		buf = buf[n:]
-		alive := n > 0 || c.settled.Load() != settled
-		if err != nil && (!alive || !isTimeout(err) || ctx.Err() != nil) {
-			select {
-			case <-c.dead:
-				// The reader knows better why.
-				return c.err
-			default:
-			}
-			return fmt.Errorf("write: %w", err)
-		}
+// send sends the batch, and expects its replies.
+func (c *session) send(ctx context.Context) error {
+	if err := c.flush(ctx, func() (int, error) { return c.conn.Send(&c.batch) }); err != nil {
+		return err
 	}
-	c.lastWrite = time.Now()
+	c.batch.reset()
 	c.mu.Lock()
-	if c.cfg.Format == ASCII {
-		n := c.win.settleAll()
-		if n > 0 {
-			c.failures = 0
-		}
+	if c.answers {
+		c.expect(c.lastWrite, false)
 		c.mu.Unlock()
-		c.m.Acked.Add(uint64(n))
-		c.release()
-		if n > 0 {
-			c.delivered()
-		}
 		return nil
 	}
-	c.expect(c.lastWrite, false)
+	n := c.win.settleAll()
+	if n > 0 {
+		c.failures = 0
+	}
 	c.mu.Unlock()
+	c.m.Acked.Add(uint64(n))
+	c.release()
+	if n > 0 {
+		c.delivered()
+	}
 	return nil
+}
+
+// flush writes until all is written, and gives the peer WriteTimeout for every bit of
+// progress.
+func (c *session) flush(ctx context.Context, write func() (n int, err error)) error {
+	for {
+		c.allowWrite(ctx)
+		settled := c.settled.Load()
+		n, err := write()
+		c.m.Writes.Add(1)
+		c.m.Bytes.Add(uint64(n))
+		if err == nil {
+			c.lastWrite = time.Now()
+			return nil
+		}
+		if alive := n > 0 || c.settled.Load() != settled; alive && isTimeout(err) && ctx.Err() == nil {
+			continue
+		}
+		select {
+		case <-c.dead:
+			// The reader knows better why.
+			return c.err
+		default:
+		}
+		return fmt.Errorf("write: %w", err)
+	}
 }
 
 // allowWrite gives the next write WriteTimeout. The deadline is moved only when an
@@ -313,13 +315,13 @@ func (c *session) allowWrite(ctx context.Context) {
 		return
 	}
 	c.deadline = now.Add(c.cfg.WriteTimeout)
-	_ = c.conn.SetWriteDeadline(c.deadline)
+	c.conn.SetSendDeadline(c.deadline)
 	// Those who cut a write short may have done so just before.
 	select {
 	case <-c.dead:
-		_ = c.conn.SetWriteDeadline(now)
+		c.conn.SetSendDeadline(now)
 	case <-ctx.Done():
-		_ = c.conn.SetWriteDeadline(now.Add(c.cfg.Grace))
+		c.conn.SetSendDeadline(now.Add(c.cfg.Grace))
 	default:
 	}
 }
@@ -332,11 +334,11 @@ func (c *session) expect(now time.Time, settled bool) {
 	case c.win.flying == 0 && !c.beating:
 		if !c.expires.IsZero() {
 			c.expires = time.Time{}
-			_ = c.conn.SetReadDeadline(c.expires)
+			c.conn.SetReceiveDeadline(c.expires)
 		}
 	case c.expires.IsZero(), settled && c.expires.Sub(now) < c.cfg.ReplyTimeout*7/8:
 		c.expires = now.Add(c.cfg.ReplyTimeout)
-		_ = c.conn.SetReadDeadline(c.expires)
+		c.conn.SetReceiveDeadline(c.expires)
 	}
 }
 
@@ -376,98 +378,3 @@ func (c *session) retryRefused(ctx context.Context) error {
 	}
 	return nil
 }
-
-// prefer has the session end, and the next use the connection of p.
-func (c *session) prefer(p *preferred) {
-	c.back, c.offers = p, nil
-	c.mu.Lock()
-	if c.decided == nil {
-		c.decided = errPreferred
-	}
-	c.mu.Unlock()
-}
-
-// finish waits for the replies to what is in flight, so that it need not be sent
-// twice: up to Grace when we or the server end, otherwise as long as any come.
-func (c *session) finish(ctx context.Context, why error) error {
-	t := time.NewTimer(c.cfg.Grace)
-	defer t.Stop()
-	limit, done := t.C, ctx.Done()
-	if errors.Is(why, errEnding) || ctx.Err() != nil {
-		done = nil
-	} else {
-		limit = nil
-	}
-	for {
-		c.mu.Lock()
-		c.leaving = true
-		flying := c.win.flying
-		c.mu.Unlock()
-		if flying == 0 {
-			return why
-		}
-		select {
-		case <-done:
-			done, limit = nil, time.After(c.cfg.Grace)
-		case <-limit:
-			return why
-		case <-c.dead:
-			return why
-		case <-c.wake:
-		}
-	}
-}
-
-// read is the reader's loop.
-func (c *session) read() {
-	defer func() {
-		close(c.dead)
-		_ = c.conn.SetWriteDeadline(time.Now()) // a blocked writer is to notice
-	}()
-	var (
-		dec  remote.Decoder
-		buf  = make([]byte, readSize)
-		have int
-	)
-	for {
-		n, err := c.conn.Read(buf[have:])
-		have += n
-		if c.cfg.Format == ASCII {
-			have = 0 // nothing is due; what comes means nothing
-		}
-		used, derr := c.replies(&dec, buf[:have])
-		have = copy(buf, buf[used:have])
-		switch {
-		case derr != nil:
-			c.err = fmt.Errorf("reply: %w", derr)
-			return
-		case errors.Is(err, io.EOF):
-			c.err = errClosed
-			return
-		case err != nil && isTimeout(err):
-			c.mu.Lock()
-			late := !c.expires.IsZero() && !time.Now().Before(c.expires)
-			c.mu.Unlock()
-			if !late {
-				continue // the deadline was moved meanwhile
-			}
-			c.err = fmt.Errorf("no reply in %v: %w", c.cfg.ReplyTimeout, err)
-			return
-		case err != nil:
-			c.err = fmt.Errorf("read: %w", err)
-			return
-		}
-		if c.rest > 0 {
-			time.Sleep(c.rest)
-		}
-	}
-}
-
-var errNotReply = errors.New("message is no reply")
-
-// errOdd ends a session whose server answers what was not asked.
-var errOdd = errors.New("too many replies to nothing that was sent")
-
-// maxOdd is how many more replies may settle nothing than settle something: a server
-// that says everything twice is borne with.
-const maxOdd = 1024

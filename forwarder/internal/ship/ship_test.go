@@ -1,4 +1,4 @@
-package ship
+package ship_test
 
 import (
 	"context"
@@ -13,17 +13,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
 func TestDeliversInOrder(t *testing.T) {
-	for _, window := range []int{1, 2, 256, MaxWindow} {
+	for _, window := range []int{1, 2, 256, ship.MaxWindow} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			srv := serve(t, (*peer).serveAll)
 			want := lines(5000)
 			src := newSource(want[:3000]...)
-			m := &Metrics{}
-			s, stop := start(t, Config{Servers: []string{srv.addr()}, Window: window, Metrics: m}, src)
+			m := &ship.Metrics{}
+			s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: window, Metrics: m}, src)
 			drain(t, s)
 			for _, l := range want[3000:] {
 				src.add(l)
@@ -70,7 +72,7 @@ func TestWindowIsNeverPassed(t *testing.T) {
 			held = nil
 		}
 	})
-	s, _ := start(t, Config{Servers: []string{srv.addr()}, Window: window}, newSource(lines(40)...))
+	s, _ := start(t, ship.Config{Servers: []string{srv.addr()}, Window: window}, newSource(lines(40)...))
 	drain(t, s)
 	if most.Load() != window {
 		t.Errorf("%d records in flight, want %d", most.Load(), window)
@@ -83,8 +85,8 @@ func TestWhatIsNotSent(t *testing.T) {
 	src := newSource(
 		"type=EOE msg=audit(1.000:1): ", "a", "", "node=web type=EOE msg=audit(1.000:1): ", "node=web type=EOEX msg=", "type=EOE",
 		"node=", "x type=EOE", long, long[:remote.MaxLength], "type=EOE msg=audit(1.000:2): ")
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Window: 2, Metrics: m}, src)
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: 2, Metrics: m}, src)
 	drain(t, s)
 	stop()
 	want := []string{"a", "node=web type=EOEX msg=", "node=", "x type=EOE", long[:remote.MaxLength], long[:remote.MaxLength]}
@@ -104,7 +106,7 @@ func TestNothingButEOE(t *testing.T) {
 		src.add("type=EOE msg=audit(1.000:1): ")
 	}
 	src.add("a")
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Window: 16}, src)
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: 16}, src)
 	drain(t, s)
 	stop()
 	if diff := cmp.Diff([]string{"a"}, srv.texts()); diff != "" {
@@ -137,7 +139,7 @@ func TestOddServers(t *testing.T) {
 		name   string
 		handle func(p *peer)
 		again  bool // a record may be stored more than once
-		check  func(t *testing.T, m *Metrics)
+		check  func(t *testing.T, m *ship.Metrics)
 	}{
 		{name: "acknowledges backwards", handle: func(p *peer) {
 			fs := take(p, 200)
@@ -157,7 +159,7 @@ func TestOddServers(t *testing.T) {
 				p.reply(remote.Ack, f.Seq^0x1234567, "")
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.UnexpectedReplies.Load() < 90 {
 				t.Errorf("%d unexpected replies", m.UnexpectedReplies.Load())
 			}
@@ -170,7 +172,7 @@ func TestOddServers(t *testing.T) {
 				return
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.Reconnects.Load() < 5 || m.Resent.Load() == 0 {
 				t.Errorf("reconnects %d, resent %d", m.Reconnects.Load(), m.Resent.Load())
 			}
@@ -193,7 +195,7 @@ func TestOddServers(t *testing.T) {
 				p.reply(remote.DiskLow, f.Seq, "low")
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.DiskLow.Load() != 200 || m.Resent.Load() != 0 {
 				t.Errorf("disk low %d, resent %d", m.DiskLow.Load(), m.Resent.Load())
 			}
@@ -210,7 +212,7 @@ func TestOddServers(t *testing.T) {
 				}
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.DiskFull.Load() == 0 || m.DiskError.Load() == 0 || m.Reconnects.Load() != 0 {
 				t.Errorf("full %d, error %d, reconnects %d", m.DiskFull.Load(), m.DiskError.Load(), m.Reconnects.Load())
 			}
@@ -225,7 +227,7 @@ func TestOddServers(t *testing.T) {
 				p.reply([]remote.Type{0x50000077, 0x40000077}[i%3-1], f.Seq, "?")
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.OtherErrors.Load() == 0 || m.OtherWarnings.Load() == 0 {
 				t.Errorf("errors %d, warnings %d", m.OtherErrors.Load(), m.OtherWarnings.Load())
 			}
@@ -244,7 +246,7 @@ func TestOddServers(t *testing.T) {
 				}
 			}
 			p.serveAll()
-		}, check: func(t *testing.T, m *Metrics) {
+		}, check: func(t *testing.T, m *ship.Metrics) {
 			if m.Endings.Load() != 1 || m.Resent.Load() != 0 || m.Reconnects.Load() != 1 {
 				t.Errorf("endings %d, resent %d, reconnects %d", m.Endings.Load(), m.Resent.Load(), m.Reconnects.Load())
 			}
@@ -308,14 +310,14 @@ func TestOddServers(t *testing.T) {
 			srv := serve(t, c.handle)
 			want := lines(n)
 			src := newSource(want...)
-			m := &Metrics{}
+			m := &ship.Metrics{}
 			// Where nothing may be stored twice a reply is waited for as long as a busy
 			// machine may take.
 			patience := 20 * time.Second
 			if c.again {
 				patience = 200 * time.Millisecond
 			}
-			s, stop := start(t, Config{
+			s, stop := start(t, ship.Config{
 				Window:  256, // fewer than there are records: some are still to come when a server misbehaves
 				Servers: []string{srv.addr()}, Metrics: m, ReplyTimeout: patience, WriteTimeout: patience,
 			}, src)
@@ -329,7 +331,7 @@ func TestOddServers(t *testing.T) {
 	}
 }
 
-func wantReconnect(t *testing.T, m *Metrics) {
+func wantReconnect(t *testing.T, m *ship.Metrics) {
 	if m.Reconnects.Load() == 0 || m.Disconnects.Load() == 0 {
 		t.Errorf("reconnects %d, disconnects %d", m.Reconnects.Load(), m.Disconnects.Load())
 	}
@@ -388,16 +390,16 @@ func TestSlowReader(t *testing.T) {
 		big = append(big, fmt.Sprintf("%d %s", i, strings.Repeat("x", 8000)))
 	}
 	src := newSource(big...)
-	m := &Metrics{}
-	s, stop := start(t, Config{
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{
 		Servers: []string{srv.addr()}, Metrics: m, WriteTimeout: 1500 * time.Millisecond, ReplyTimeout: 5 * time.Second,
-		Dial: func(ctx context.Context, server string) (net.Conn, error) {
+		Transport: audisp.Transport{Connect: func(ctx context.Context, server string) (net.Conn, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", server)
 			if err == nil {
 				_ = conn.(*net.TCPConn).SetWriteBuffer(8 << 10)
 			}
 			return conn, err
-		},
+		}},
 	}, src)
 	drain(t, s)
 	stop()
@@ -426,8 +428,8 @@ func TestPeerThatNeverReads(t *testing.T) {
 	}
 	src := newSource(big...)
 	began := time.Now()
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Window: MaxWindow, Metrics: m, WriteTimeout: 100 * time.Millisecond}, src)
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: ship.MaxWindow, Metrics: m, WriteTimeout: 100 * time.Millisecond}, src)
 	for m.Disconnects.Load() == 0 {
 		if time.Since(began) > 5*time.Second {
 			t.Fatal("still connected")
@@ -464,8 +466,8 @@ func TestHeartbeat(t *testing.T) {
 		}
 	})
 	src := newSource(lines(10)...)
-	m := &Metrics{}
-	s, stop := start(t, Config{Servers: []string{srv.addr()}, Metrics: m, Heartbeat: 20 * time.Millisecond, ReplyTimeout: 100 * time.Millisecond}, src)
+	m := &ship.Metrics{}
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Heartbeat: 20 * time.Millisecond, ReplyTimeout: 100 * time.Millisecond}, src)
 	drain(t, s)
 	until(t, func() bool { return beats.Load() >= 6 })
 	stop()
@@ -508,7 +510,7 @@ func TestFailoverBySession(t *testing.T) {
 		good.Store(true)
 	})
 	src := newSource(lines(100)...)
-	s, stop := start(t, Config{Servers: []string{first.addr(), second.addr()}, Window: 10}, src)
+	s, stop := start(t, ship.Config{Servers: []string{first.addr(), second.addr()}, Window: 10}, src)
 	drain(t, s)
 	stop()
 	if a, b := len(first.texts()), len(second.texts()); a != 50 || b != 50 {
@@ -523,13 +525,13 @@ func TestRefusedConnections(t *testing.T) {
 	}
 	addr := ln.Addr().String()
 	ln.Close()
-	m := &Metrics{}
-	var conditions [Recovered + 1]atomic.Int64
-	var last atomic.Pointer[Report]
-	s, stop := start(t, Config{Servers: []string{addr}, Metrics: m, Handle: func(r Report) Decision {
+	m := &ship.Metrics{}
+	var conditions [ship.Recovered + 1]atomic.Int64
+	var last atomic.Pointer[ship.Report]
+	s, stop := start(t, ship.Config{Servers: []string{addr}, Metrics: m, Handle: func(r ship.Report) ship.Decision {
 		conditions[r.Condition].Add(1)
 		last.Store(&r)
-		return Retry
+		return ship.Retry
 	}}, newSource(lines(3)...))
 	until(t, func() bool { return m.ConnectFailures.Load() >= 4 })
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -542,8 +544,8 @@ func TestRefusedConnections(t *testing.T) {
 	if left, err := s.Drain(context.Background()); left != 3 || err == nil {
 		t.Errorf("drain after the end: %d left, %v", left, err)
 	}
-	if n := conditions[StartupFailure].Load(); n < 4 || conditions[NetworkFailure].Load() != 0 {
-		t.Errorf("%d startup failures, %d network failures", n, conditions[NetworkFailure].Load())
+	if n := conditions[ship.StartupFailure].Load(); n < 4 || conditions[ship.NetworkFailure].Load() != 0 {
+		t.Errorf("%d startup failures, %d network failures", n, conditions[ship.NetworkFailure].Load())
 	}
 	if r := last.Load(); r.Attempts < 4 || r.Since.IsZero() || r.Err == nil {
 		t.Errorf("last report: %+v", r)

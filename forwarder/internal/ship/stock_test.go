@@ -1,4 +1,4 @@
-package ship
+package ship_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/integration/harness"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -64,8 +65,8 @@ func TestStockServerStoresByteForByte(t *testing.T) {
 	a, stop := stockServer(t)
 	records, want := stockRecords(20000)
 	src := newSource(records...)
-	m := &Metrics{}
-	s, end := start(t, Config{Servers: []string{a.Addr()}, Metrics: m, Heartbeat: 50 * time.Millisecond}, src)
+	m := &ship.Metrics{}
+	s, end := start(t, ship.Config{Servers: []string{a.Addr()}, Metrics: m, Heartbeat: 50 * time.Millisecond}, src)
 	began := time.Now()
 	drain(t, s)
 	t.Logf("20,000 records acknowledged in %v", time.Since(began))
@@ -94,8 +95,8 @@ func TestStockServerOverLongRecord(t *testing.T) {
 	}
 	records = append(records, string(long), "type=USER msg=audit(1700000000.000:100): after")
 	src := newSource(records...)
-	m := &Metrics{}
-	s, end := start(t, Config{Servers: []string{a.Addr()}, Metrics: m}, src)
+	m := &ship.Metrics{}
+	s, end := start(t, ship.Config{Servers: []string{a.Addr()}, Metrics: m}, src)
 	drain(t, s)
 	end()
 	got := stop()
@@ -116,8 +117,8 @@ func TestStockServerOverLongRecord(t *testing.T) {
 func TestStockServerEnding(t *testing.T) {
 	a, stop := stockServer(t)
 	src := newSource(lines(100)...)
-	m := &Metrics{}
-	s, _ := start(t, Config{Servers: []string{a.Addr()}, Metrics: m}, src)
+	m := &ship.Metrics{}
+	s, _ := start(t, ship.Config{Servers: []string{a.Addr()}, Metrics: m}, src)
 	drain(t, s)
 	if err := a.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)

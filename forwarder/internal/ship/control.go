@@ -1,0 +1,99 @@
+package ship
+
+import (
+	"context"
+	"fmt"
+)
+
+// Suspend has nothing more sent until Resume: what is in flight is answered, then
+// the connection is closed. Records stay in the source.
+func (s *Sender) Suspend() {
+	s.mu.Lock()
+	s.suspend()
+	s.mu.Unlock()
+	s.nudge.Set()
+}
+
+// suspend is Suspend with mu.
+func (s *Sender) suspend() {
+	s.paused = true
+	s.m.Suspended.Store(1)
+	s.progressed()
+	if s.session != nil {
+		s.session.decide(errSuspend)
+	}
+}
+
+// Resume ends a Suspend.
+func (s *Sender) Resume() {
+	s.mu.Lock()
+	s.paused, s.failures = false, 0
+	s.m.Suspended.Store(0)
+	s.mu.Unlock()
+	s.nudge.Set()
+}
+
+func (s *Sender) isPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused
+}
+
+// Reload takes over another configuration, but for Window, Logger, Metrics and
+// Handle, once everything in flight is answered; the first server is tried first
+// then. A configuration that is wrong changes nothing.
+func (s *Sender) Reload(cfg Config) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.next = &cfg
+	if s.session != nil {
+		s.session.decide(errReload)
+	}
+	s.mu.Unlock()
+	s.nudge.Set()
+	return nil
+}
+
+// takeConfig reports whether there was one to take over. No session is there.
+func (s *Sender) takeConfig() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.next == nil {
+		return false
+	}
+	next := *s.next
+	s.next = nil
+	next.Window, next.Logger, next.Metrics, next.Handle = s.cfg.Window, s.cfg.Logger, s.cfg.Metrics, s.cfg.Handle
+	s.cfg = next
+	return true
+}
+
+// Drain waits until every record in the source is acknowledged, and returns how
+// many are left when ctx ends before, with its error, when sending is suspended
+// (ErrSuspended), or when Run has returned. Run must be running.
+func (s *Sender) Drain(ctx context.Context) (left uint64, err error) {
+	for {
+		s.mu.Lock()
+		progress, paused := s.progress, s.paused
+		s.mu.Unlock()
+		if left = s.src.Left(); left == 0 {
+			return 0, nil
+		}
+		if paused {
+			return left, fmt.Errorf("drain: %d records left: %w", left, ErrSuspended)
+		}
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			return left, fmt.Errorf("drain: %d records left: %w", left, ctx.Err())
+		case <-s.ended:
+			if left = s.src.Left(); left == 0 {
+				return 0, nil
+			}
+			return left, fmt.Errorf("drain: %d records left: the sender has ended", left)
+		}
+	}
+}
