@@ -35,20 +35,20 @@ func receiveBuffer(n int) int {
 	return max(receiveTotal>>bits.Len(uint(n-1)), receiveLeast) //nolint:gosec // more than 0
 }
 
-// share has the next connection get its part of the buffers. It has it from its listening
+// setBuffers has the next connection get its part of the buffers. It has it from its listening
 // socket, and so before its sender is told how much to send: a buffer made smaller later
 // throws away what is on its way, and thousands of senders that send it again all at once
 // drown the others.
-func (l *Listener) share() {
+func (l *Listener) setBuffers() {
 	l.mu.Lock() // also while it is set: of two changes the later one is to hold
 	defer l.mu.Unlock()
 	size := receiveBuffer(len(l.conns) + 1)
-	if size == l.shared {
+	if size == l.buffers {
 		return
 	}
-	l.shared = size
+	l.buffers = size
 	for _, ln := range l.ln {
-		setReceiveBuffer(ln, size, l.ownBuffer)
+		setReceiveBuffer(ln, size, l.defaultBuffer)
 	}
 }
 

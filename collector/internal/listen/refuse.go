@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	// refusalsSaid is how many refusals are logged in each refusalsEvery, of any
-	// address; sayAgain is how long one address is not named again.
-	refusalsSaid  = 5
-	refusalsEvery = 10 * time.Second
-	sayAgain      = 10 * time.Minute
-	// addrsSaid bounds the addresses that are remembered for that.
-	addrsSaid = 1024
+	// refusalsLogged is how many refusals are logged in each refusalsEvery, of any
+	// address; logAgain is how long one address is not named again.
+	refusalsLogged = 5
+	refusalsEvery  = 10 * time.Second
+	logAgain       = 10 * time.Minute
+	// addrsLogged bounds the addresses that are remembered for that.
+	addrsLogged = 1024
 )
 
 // refusals are the log lines about connections that were refused: whoever is refused
 // for the configuration's sake tries again for ever, and somebody has to hear of it.
 type refusals struct {
 	limiter seldom.Limiter
-	said    map[refusal]time.Time // guarded by Listener.mu
+	logged  map[refusal]time.Time // guarded by Listener.mu
 }
 
 // refusal is what a line says once.
@@ -41,8 +41,8 @@ var whatToDo = map[string]string{
 		"ulimit -n), allows; raise them if all these senders are yours",
 }
 
-// sayRefused warns of a refusal, unless its address was named not long ago.
-func (l *Listener) sayRefused(c *Conn, reason string) {
+// logRefused warns of a refusal, unless its address was named not long ago.
+func (l *Listener) logRefused(c *Conn, reason string) {
 	addr := c.peer.Addr().Unmap()
 	what := refusal{addr, reason}
 	if reason == metrics.RefusedLimit {
@@ -51,8 +51,8 @@ func (l *Listener) sayRefused(c *Conn, reason string) {
 	now := time.Now()
 	l.mu.Lock()
 	limits, open, n := l.limits, len(l.conns), len(l.byAddr[c.peer.Addr()])
-	at, known := l.refusals.said[what]
-	again := !l.ended && (!known || now.Sub(at) >= sayAgain)
+	at, known := l.refusals.logged[what]
+	again := !l.ended && (!known || now.Sub(at) >= logAgain)
 	l.mu.Unlock()
 	if !again {
 		return
@@ -62,10 +62,10 @@ func (l *Listener) sayRefused(c *Conn, reason string) {
 		return
 	}
 	l.mu.Lock()
-	if len(l.refusals.said) >= addrsSaid {
-		clear(l.refusals.said)
+	if len(l.refusals.logged) >= addrsLogged {
+		clear(l.refusals.logged)
 	}
-	l.refusals.said[what] = now
+	l.refusals.logged[what] = now
 	l.mu.Unlock()
 	args := []any{"addr", addr, "port", c.peer.Port()}
 	switch reason {

@@ -20,10 +20,10 @@ const (
 	// fresh is how recently a session was heard of to count as alive without
 	// being asked: no machine is back sooner.
 	fresh = time.Second
-	// silence is how many questions a dead peer leaves unanswered, and grace how
+	// maxUnanswered is how many questions a dead peer leaves unanswered, and grace how
 	// long it has for the last of them. They are a second apart.
-	silence = 2
-	grace   = 500 * time.Millisecond
+	maxUnanswered = 2
+	grace         = 500 * time.Millisecond
 	// contestTime is the longest a newcomer waits: the stock sender waits 5 s for
 	// a reply before it gives up its connection.
 	contestTime = 4 * time.Second
@@ -34,9 +34,9 @@ const (
 
 // vital is what the kernel knows of a session's peer.
 type vital struct {
-	state int           // of TCP; -1 when the socket is closed
-	heard time.Duration // since anything came from it: data or an acknowledgement
-	owed  int           // questions and repeated segments it has not answered
+	state      int           // of TCP; -1 when the socket is closed
+	heard      time.Duration // since anything came from it: data or an acknowledgement
+	unanswered int           // questions and repeated segments it has not answered
 }
 
 func (c *Conn) vital() vital {
@@ -48,15 +48,15 @@ func (c *Conn) vital() vital {
 		}
 		v.state = int(info.State)
 		v.heard = time.Duration(min(info.Last_data_recv, info.Last_ack_recv)) * time.Millisecond
-		v.owed = int(info.Probes) + int(info.Retransmits)
+		v.unanswered = int(info.Probes) + int(info.Retransmits)
 	})
 	return v
 }
 
-// ask makes the kernel ask the peer for a sign of life: now if nothing came for a
+// probe makes the kernel ask the peer for a sign of life: now if nothing came for a
 // second, else when nothing has, and every second from then on. The kernel ends
 // the session itself if we should not.
-func (c *Conn) ask() {
+func (c *Conn) probe() {
 	_ = c.sock.KeepAlive(time.Second, time.Second, 4)
 }
 
@@ -71,7 +71,7 @@ func (l *Listener) contest(c *Conn, handle func(*Conn)) bool {
 	for _, other := range l.inTheWay(c) {
 		switch v := other.vital(); {
 		case v.state != tcpEstablished:
-			l.leave(other)
+			l.uncount(other)
 			room = true
 		case v.heard >= fresh:
 			doubtful = append(doubtful, other)
@@ -82,17 +82,17 @@ func (l *Listener) contest(c *Conn, handle func(*Conn)) bool {
 	}
 	l.mu.Lock()
 	_, waits := l.waits[addr]
-	take := !waits && !l.ended && len(l.waits) < maxContests && len(l.conns)+len(l.waits) < l.limits.MaxConns
-	if take {
+	mayWait := !waits && !l.ended && len(l.waits) < maxContests && len(l.conns)+len(l.waits) < l.limits.MaxConns
+	if mayWait {
 		l.waits[addr] = c
 		l.contests.Add(1)
 	}
 	l.mu.Unlock()
-	if !take {
+	if !mayWait {
 		return false
 	}
 	for _, other := range doubtful {
-		other.ask()
+		other.probe()
 	}
 	go func() {
 		defer l.contests.Done()
@@ -124,11 +124,11 @@ func (l *Listener) await(doubtful []*Conn) {
 			v := c.vital()
 			switch {
 			case v.state != tcpEstablished:
-				l.leave(c)
+				l.uncount(c)
 				return
 			case v.heard < waited+fresh/2: // the kernel counts in ticks; without an answer it is fresh more
 				alive[c] = true
-			case v.owed < silence:
+			case v.unanswered < maxUnanswered:
 				delete(quiet, c)
 			case quiet[c].IsZero():
 				quiet[c] = time.Now()
@@ -150,8 +150,8 @@ func (l *Listener) inTheWay(c *Conn) []*Conn {
 	return append([]*Conn(nil), l.byAddr[c.peer.Addr()]...)
 }
 
-// leave takes a session that is over out of the count of its address.
-func (l *Listener) leave(c *Conn) {
+// uncount has a session that is over no longer count for its address.
+func (l *Listener) uncount(c *Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.forget(c)
@@ -162,7 +162,7 @@ func (l *Listener) leave(c *Conn) {
 func (l *Listener) evict(c *Conn, v vital) {
 	_ = c.sock.Reset()
 	c.Shut(metrics.ClosedStale)
-	l.leave(c)
+	l.uncount(c)
 	l.cfg.Log.Info("closed a session whose sender is gone: it stood in the way of a new one",
-		"peer", c.peer, "silent", v.heard.Round(time.Millisecond), "unanswered", v.owed)
+		"peer", c.peer, "silent", v.heard.Round(time.Millisecond), "unanswered", v.unanswered)
 }

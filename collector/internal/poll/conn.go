@@ -18,8 +18,8 @@ type Conn struct {
 	raw syscall.RawConn
 }
 
-// Take makes a Conn of tcp, which is closed, also when it fails.
-func Take(tcp *net.TCPConn) (*Conn, error) {
+// Detach makes a Conn of tcp, which is closed, also when it fails.
+func Detach(tcp *net.TCPConn) (*Conn, error) {
 	fd := -1
 	raw, err := tcp.SyscallConn()
 	if err == nil {

@@ -17,24 +17,31 @@ const (
 	Out
 )
 
-// Handle is a connection's place at a Poller. All of it is guarded by Poller.mu but
-// what Register sets.
+// Handle is a connection's place at a Poller.
+//
+// The connection is the poller's while armed is true: Serve sets it, and handBack, which
+// is called once for that, ends it and lets Serve return. ready is called only while
+// armed is true, and running is true then: a Kick that comes meanwhile leaves the hand
+// back to dispatch, which looks at kicked when ready has returned. So the poller and the
+// goroutine in Serve never have the connection both.
 type Handle struct {
+	// Set by Register.
 	p     *Poller
 	fd    int
-	slot  int32
-	gen   int32
+	slot  int32 // in Poller.slots, and in the epoll's events
+	gen   int32 // of the slot: an event of a handle that had it before is passed over
 	ready func() (stays bool, c Class)
-	back  chan struct{} // of 1: the connection is given back to the one in Serve
+	back  chan struct{} // of 1: the connection is handed back to the goroutine in Serve
 
-	armed   bool // the poller has it
-	running bool // in ready
-	kicked  bool // to be given back
+	// Guarded by p.mu.
+	armed   bool // the poller has the connection
+	running bool // it is in ready
+	kicked  bool // Serve is to return, or the next one
 	closed  bool
-	events  uint32 // as the epoll has them
-	waits   [2]chan struct{}
-	failed  error // of the epoll; Serve and Wait say it
-	class   Class // whose epoll watches it
+	events  uint32           // that the epoll watches for
+	waits   [2]chan struct{} // by direction: closed when it is ready; nil while nobody waits
+	failed  error            // of the epoll; Serve returns it
+	class   Class            // whose epoll watches it
 }
 
 // Register gives c a place. ready is called in the poller's goroutine, while Serve
@@ -58,7 +65,7 @@ func (p *Poller) Register(c *Conn, ready func() (stays bool, c Class)) (*Handle,
 		p.slots = append(p.slots, nil)
 	}
 	p.slots[h.slot] = h
-	p.of[h.class].Add(1)
+	p.counts[h.class].Add(1)
 	return h, nil
 }
 
@@ -90,12 +97,12 @@ func (h *Handle) Kick() {
 	defer h.p.mu.Unlock()
 	h.kicked = true
 	if h.armed && !h.running {
-		h.giveBack()
+		h.handBack()
 	}
 }
 
-// giveBack ends the poller's hold. mu is held.
-func (h *Handle) giveBack() {
+// handBack gives the connection back to the goroutine in Serve. mu is held.
+func (h *Handle) handBack() {
 	h.armed, h.kicked = false, false
 	h.failed = h.update()
 	h.back <- struct{}{}
@@ -105,11 +112,11 @@ func (h *Handle) giveBack() {
 // returns os.ErrDeadlineExceeded. One goroutine may wait for each direction, for In
 // only outside of Serve.
 func (h *Handle) Wait(d Direction, limit time.Duration) error {
-	told := make(chan struct{})
+	ready := make(chan struct{})
 	h.p.mu.Lock()
 	err := net.ErrClosed
 	if !h.closed {
-		h.waits[d] = told
+		h.waits[d] = ready
 		err = h.update()
 	}
 	h.p.mu.Unlock()
@@ -119,7 +126,7 @@ func (h *Handle) Wait(d Direction, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
-	case <-told:
+	case <-ready:
 		return nil
 	case <-timer.C:
 	}
@@ -135,8 +142,8 @@ func (h *Handle) Wait(d Direction, limit time.Duration) error {
 	return os.ErrDeadlineExceeded
 }
 
-// tell wakes the goroutine that waits for a direction. mu is held.
-func (h *Handle) tell(d Direction) {
+// wakeWaiter wakes the goroutine that waits for a direction. mu is held.
+func (h *Handle) wakeWaiter(d Direction) {
 	if h.waits[d] != nil {
 		close(h.waits[d])
 		h.waits[d] = nil
@@ -163,7 +170,7 @@ func (h *Handle) update() error {
 		op = unix.EPOLL_CTL_ADD
 	}
 	h.events = want
-	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(h.p.eps[h.class], op, h.fd, &unix.EpollEvent{Events: want, Fd: h.slot, Pad: h.gen}))
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(h.p.epolls[h.class], op, h.fd, &unix.EpollEvent{Events: want, Fd: h.slot, Pad: h.gen}))
 }
 
 // Close gives the place up. Nobody is in Serve. It may be called again.
@@ -174,11 +181,11 @@ func (h *Handle) Close() {
 		return
 	}
 	h.armed = false
-	h.tell(In)
-	h.tell(Out)
+	h.wakeWaiter(In)
+	h.wakeWaiter(Out)
 	_ = h.update() // the descriptor is still open
 	h.closed = true
-	h.p.of[h.class].Add(-1)
+	h.p.counts[h.class].Add(-1)
 	h.p.slots[h.slot] = nil
 	h.p.free = append(h.p.free, h.slot)
 }

@@ -34,7 +34,7 @@ func pair(t *testing.T, ln net.Listener) (*Conn, *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Take(near.(*net.TCPConn))
+	c, err := Detach(near.(*net.TCPConn))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,26 +28,29 @@ const (
 	// thread waits for it.
 	hotFor  = 20 * time.Millisecond
 	hotWait = 5
-	// stuckAfter is how long the end of a round may take before another goroutine
+	// relieveAfter is how long the end of a round may take before another goroutine
 	// takes the connections over.
-	stuckAfter = 100 * time.Millisecond
+	relieveAfter = 100 * time.Millisecond
 )
 
 // Poller waits for connections in a goroutine of its own.
 type Poller struct {
-	eps  [classes]int // the epolls' descriptors
-	file *os.File     // of that of the light connections
+	epolls [classes]int // their descriptors
+	file   *os.File     // of that of the light connections
 	// wait is that epoll as a descriptor of the runtime's poller: waiting for it blocks
 	// no thread.
-	wait  syscall.RawConn
-	after func()
-	busy  func() bool
-	start time.Time
-	hot   atomic.Int64 // ns after start until which nobody naps
-	wg    sync.WaitGroup
-	stuck *time.Timer
-	turn  atomic.Uint64         // whose goroutine's turn it is
-	of    [classes]atomic.Int64 // connections of each class
+	wait   syscall.RawConn
+	after  func()
+	busy   func() bool
+	start  time.Time
+	hot    atomic.Int64 // ns after start until which nobody naps
+	wg     sync.WaitGroup
+	counts [classes]atomic.Int64 // connections of each class
+	// turn is the number of the goroutine that does the rounds. Where the end of one
+	// takes long, relief raises it and starts the next goroutine; the one before ends
+	// when it sees that.
+	turn   atomic.Uint64
+	relief *time.Timer
 
 	mu     sync.Mutex
 	slots  []*Handle // guarded by mu; by number
@@ -65,13 +68,13 @@ func Open(after func(), busy func() bool) (*Poller, error) {
 	if err := p.openEpolls(); err != nil {
 		return nil, err
 	}
-	p.file = os.NewFile(uintptr(p.eps[Light]), "epoll")
+	p.file = os.NewFile(uintptr(p.epolls[Light]), "epoll")
 	var err error
 	if p.wait, err = p.file.SyscallConn(); err != nil {
 		return nil, errors.Join(err, p.file.Close(), p.closeEpolls(Fresh))
 	}
-	p.stuck = time.AfterFunc(time.Hour, p.relieve)
-	p.stuck.Stop()
+	p.relief = time.AfterFunc(time.Hour, p.relieve)
+	p.relief.Stop()
 	p.wg.Add(1)
 	go p.run(0)
 	return p, nil
@@ -89,8 +92,8 @@ func (p *Poller) Close() error {
 
 // Len is how many connections it has.
 func (p *Poller) Len() (n int) {
-	for c := range p.of {
-		n += int(p.of[c].Load())
+	for c := range p.counts {
+		n += int(p.counts[c].Load())
 	}
 	return n
 }
@@ -116,10 +119,10 @@ func (p *Poller) run(turn uint64) {
 		if p.serve(events[:n]) {
 			time.Sleep(nap)
 		}
-		p.stuck.Reset(stuckAfter)
+		p.relief.Reset(relieveAfter)
 		p.after()
 		if p.turn.Load() == turn {
-			p.stuck.Stop()
+			p.relief.Stop()
 		}
 		last = time.Now()
 	}
@@ -183,10 +186,10 @@ func (p *Poller) dispatch(e *unix.EpollEvent) {
 	}
 	was := h.waits
 	if e.Events&(unix.EPOLLOUT|failed) != 0 {
-		h.tell(Out)
+		h.wakeWaiter(Out)
 	}
 	if e.Events&(unix.EPOLLIN|failed) != 0 {
-		h.tell(In)
+		h.wakeWaiter(In)
 	}
 	if h.waits != was {
 		h.failed = h.update()
@@ -207,7 +210,7 @@ func (p *Poller) dispatch(e *unix.EpollEvent) {
 	h.running = false
 	h.move(class)
 	if !stays || h.kicked {
-		h.giveBack()
+		h.handBack()
 	}
 	p.mu.Unlock()
 }

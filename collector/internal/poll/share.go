@@ -46,30 +46,30 @@ func slotOf(c Class) int32 { return -int32(c) }
 
 // openEpolls makes them.
 func (p *Poller) openEpolls() (err error) {
-	p.eps = [classes]int{-1, -1, -1}
+	p.epolls = [classes]int{-1, -1, -1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.closeEpolls(Light))
 		}
 	}()
-	for c := range p.eps {
-		if p.eps[c], err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+	for c := range p.epolls {
+		if p.epolls[c], err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 			return os.NewSyscallError("epoll_create1", err)
 		}
 	}
 	for _, c := range []Class{Fresh, Heavy} {
-		err = unix.EpollCtl(p.eps[Light], unix.EPOLL_CTL_ADD, p.eps[c], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: slotOf(c)})
+		err = unix.EpollCtl(p.epolls[Light], unix.EPOLL_CTL_ADD, p.epolls[c], &unix.EpollEvent{Events: unix.EPOLLIN, Fd: slotOf(c)})
 		if err != nil {
 			return os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	return os.NewSyscallError("fcntl", unix.SetNonblock(p.eps[Light], true))
+	return os.NewSyscallError("fcntl", unix.SetNonblock(p.epolls[Light], true))
 }
 
 // closeEpolls closes those of a class and the ones after it.
 func (p *Poller) closeEpolls(from Class) error {
 	var errs []error
-	for _, fd := range p.eps[from:] {
+	for _, fd := range p.epolls[from:] {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
 		}
@@ -109,11 +109,11 @@ func (p *Poller) serve(events []unix.EpollEvent) (waits bool) {
 
 // serveClass gives those of a class their turns until end.
 func (p *Poller) serveClass(c Class, end time.Time) {
-	left := int(p.of[c].Load())
+	left := int(p.counts[c].Load())
 	var events [step]unix.EpollEvent
 	for left > 0 && time.Now().Before(end) {
 		asked := min(left, step)
-		n, _ := unix.EpollWait(p.eps[c], events[:asked], 0) // interrupted: in the next round
+		n, _ := unix.EpollWait(p.epolls[c], events[:asked], 0) // interrupted: in the next round
 		for i := range n {
 			p.dispatch(&events[i])
 		}
@@ -138,9 +138,9 @@ func (h *Handle) move(to Class) {
 	armed, waits := h.armed, h.waits
 	h.armed, h.waits = false, [2]chan struct{}{}
 	err := h.update()
-	h.p.of[h.class].Add(-1)
+	h.p.counts[h.class].Add(-1)
 	h.class = to
-	h.p.of[to].Add(1)
+	h.p.counts[to].Add(1)
 	h.armed, h.waits = armed, waits
 	h.failed = errors.Join(err, h.update())
 }

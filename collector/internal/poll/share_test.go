@@ -37,7 +37,7 @@ func TestHeavyComeLast(t *testing.T) {
 		t.Cleanup(func() { over.Store(true); within(t, "a heavy one ends", done); h.Close() })
 		far.Write([]byte("x"))
 	}
-	need.Wait(t, "all are heavy", func() bool { return p.of[Heavy].Load() == heavies })
+	need.Wait(t, "all are heavy", func() bool { return p.counts[Heavy].Load() == heavies })
 	c, far := pair(t, ln)
 	came := make(chan int64, 1)
 	r := &reader{c: c}
@@ -101,7 +101,7 @@ func TestClassesChange(t *testing.T) {
 		need.Wait(t, "it has its class", func() bool {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			return h.class == want && p.of[want].Load() == 1 && p.Len() == 1
+			return h.class == want && p.counts[want].Load() == 1 && p.Len() == 1
 		})
 	}
 	far.Close()

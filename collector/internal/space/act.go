@@ -32,7 +32,7 @@ func (w *Watcher) act(ctx context.Context) {
 	}
 	if w.full.Load() && w.cfg.Relieve != nil && ctx.Err() == nil {
 		w.cfg.Relieve(ctx)
-		w.look()
+		w.measure()
 	}
 }
 
@@ -83,7 +83,7 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 			}
 			return
 		}
-		w.look()
+		w.measure()
 		w.mu.Lock()
 		over := !w.is[c]
 		w.mu.Unlock()
@@ -101,7 +101,7 @@ func (w *Watcher) spare(ctx context.Context, c Condition) bool {
 	}
 	if w.cfg.Relieve != nil {
 		w.cfg.Relieve(ctx)
-		w.look()
+		w.measure()
 	}
 	more := w.cfg.Excess()
 	w.mu.Lock()

@@ -167,7 +167,7 @@ func New(cfg Config) *Watcher {
 		cfg.Every = time.Second
 	}
 	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: wake.New()}
-	w.look()
+	w.measure()
 	return w
 }
 
@@ -176,7 +176,7 @@ func New(cfg Config) *Watcher {
 func (w *Watcher) Admit(n int64) error {
 	if w.since.Add(n) >= recheck {
 		w.since.Store(0)
-		w.look()
+		w.measure()
 	}
 	switch {
 	case w.suspended.Load():
@@ -190,8 +190,8 @@ func (w *Watcher) Admit(n int64) error {
 // IsLow says whether space_left is passed: records are acknowledged with a warning.
 func (w *Watcher) IsLow() bool { return w.low.Load() }
 
-// look asks the disk and updates the conditions; what follows is Run's.
-func (w *Watcher) look() {
+// measure asks the disk and updates the conditions; what follows is Run's.
+func (w *Watcher) measure() {
 	free, total, err := w.cfg.Space()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -267,7 +267,7 @@ func (w *Watcher) SetLimits(l Limits) {
 // to it must pass and come again before it suspends again.
 func (w *Watcher) Resume() bool {
 	was := w.suspended.Swap(false)
-	w.look()
+	w.measure()
 	return was
 }
 
@@ -295,7 +295,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			w.look()
+			w.measure()
 		case <-w.kick:
 		}
 	}

@@ -85,7 +85,7 @@ func (d *disk) at(free uint64, want ...string) {
 	d.mu.Lock()
 	d.free, d.done = free, nil
 	d.mu.Unlock()
-	d.w.look()
+	d.w.measure()
 	d.w.act(context.Background())
 	if diff := cmp.Diff(want, d.done); diff != "" {
 		d.t.Errorf("at %d MiB free (-want +done):\n%s", free, diff)

@@ -234,7 +234,7 @@ func (f *fixture) dial() *client {
 		f.t.Fatal(err)
 	}
 	peer := s.RemoteAddr().(*net.TCPAddr).AddrPort()
-	sock, err := poll.Take(s)
+	sock, err := poll.Detach(s)
 	if err != nil {
 		f.t.Fatal(err)
 	}
