@@ -1,6 +1,5 @@
-// Package completion makes shell completion of a cobra command whose subcommands
-// partly read their own options, by tables of pkg/option. The programs' cli packages
-// import it.
+// Package completion makes shell completion for a cobra command, some of whose subcommands
+// read their own options by tables of pkg/option. The programs' cli packages import it.
 package completion
 
 import (
@@ -19,20 +18,21 @@ import (
 // Shells are those there are scripts for.
 var Shells = []string{"bash", "zsh", "fish"}
 
-// By offers what a table has, and rest where no option is wanted.
+// By completes a command that reads its options by a table: it offers the table's options
+// and values, and rest where no option is wanted.
 func By(table option.Table, rest option.Words) cobra.CompletionFunc {
 	return func(_ *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return Answer(table.Complete(before, typed, rest))
 	}
 }
 
-// Help makes text a command's help, for those that read their own options.
+// Help sets a command's help to text, for a command that reads its own options.
 func Help(cmd *cobra.Command, text string) *cobra.Command {
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = io.WriteString(cmd.OutOrStdout(), text) }) // as cobra's own
 	return cmd
 }
 
-// Answer is what was found in cobra's terms.
+// Answer translates what was found into cobra's words and directive.
 func Answer(f option.Found) ([]string, cobra.ShellCompDirective) {
 	how := cobra.ShellCompDirectiveNoFileComp
 	switch {
@@ -44,18 +44,18 @@ func Answer(f option.Found) ([]string, cobra.ShellCompDirective) {
 	if f.NoSpace {
 		how |= cobra.ShellCompDirectiveNoSpace
 	}
-	return slices.DeleteFunc(slices.Clone(f.Words), odd), how
+	return slices.DeleteFunc(slices.Clone(f.Words), unsafe), how
 }
 
-// odd says whether a shell would send to the terminal what that obeys: a name of a
-// file or an account.
-func odd(word string) bool {
+// unsafe reports whether a word, such as the name of a file or an account, holds what a
+// terminal would obey: the shell would print it as it is.
+func unsafe(word string) bool {
 	word = strings.ReplaceAll(word, "\t", " ") // before what the word means
 	return terminal.Clean(word) != word
 }
 
-// Flags says what can stand behind flags of a command: words, files or folders. It
-// panics on a flag that there is not, which every start of the program would show.
+// Flags sets what is offered behind flags of a command: words, files or folders. It panics
+// on a flag that the command does not have; every start of the program would show that.
 func Flags(cmd *cobra.Command, words map[string]option.Words) {
 	for name, w := range words {
 		fn := func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {

@@ -142,8 +142,8 @@ func DefaultAuditd() Auditd {
 	}
 }
 
-// LoadAuditd reads path as LoadSecure does, over the stock defaults, with
-// HostSchema. The File is nil only when nothing could be read.
+// LoadAuditd reads the auditd.conf of a host as LoadSecure does, over the stock defaults.
+// The File is nil only when nothing could be read.
 func LoadAuditd(path string) (Auditd, *File, error) {
 	return loadAuditd(path, LoadSecure)
 }

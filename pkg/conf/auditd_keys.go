@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnHostKeys are ours, which the stock daemon refuses.
+// OwnHostKeys are the keys of a host that are ours: the stock daemon refuses them.
 func (a *Auditd) OwnHostKeys() Schema {
 	return Schema{
 		Enum("log_compress", &a.LogCompress, CompressNone, CompressZstd),
@@ -21,13 +21,13 @@ func (a *Auditd) OwnHostKeys() Schema {
 	}
 }
 
-// HostSchema is what a host's own programs read: auditd.conf's keys, ours for a host,
-// and the collector's without effect.
+// HostSchema is the keys of an auditd.conf that a host's programs read: the stock ones, ours
+// for a host, and the collector's, which have no effect there.
 func (a *Auditd) HostSchema() Schema {
 	return append(append(a.Schema(), a.OwnHostKeys()...), IgnoredOnHost()...)
 }
 
-// IgnoredOnHost is the keys of CollectorKeys, which have no effect on a host.
+// IgnoredOnHost returns CollectorKeys as keys that have no effect.
 func IgnoredOnHost() (s Schema) {
 	for _, name := range CollectorKeys {
 		s = append(s, Ignored(name, "is for collector serve and has no effect on a host"))

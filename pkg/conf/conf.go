@@ -160,7 +160,7 @@ func LoadLinked(path string, schema Schema) (*File, error) {
 	return read(path, f, schema)
 }
 
-// asError is a file that cannot be trusted in this package's words.
+// asError turns the error about a file that cannot be trusted into an *Error.
 func asError(err error) error {
 	var unsafe *fsys.UnsafeError
 	if errors.As(err, &unsafe) {

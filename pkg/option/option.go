@@ -1,7 +1,7 @@
-// Package option describes the options of a command that reads its own command line
-// (the stock tools' grammars are nothing for a flag library): the table that the
-// command's parser reads by, that completion offers words from and that manual pages
-// are compared with. It imports nothing of ours.
+// Package option has tables of options, for the commands that have a stock tool's grammar
+// and so can't use a flag library. A command's parser reads its command line by such a
+// table, completion offers words from it, and tests compare manual pages with it. It
+// imports nothing of ours.
 package option
 
 import (
@@ -67,7 +67,7 @@ func (t Table) Names() (all []string) {
 	return all
 }
 
-// Valued says of every spelling whether it takes a value.
+// Valued tells of every spelling whether it takes a value.
 func (t Table) Valued() map[string]bool {
 	all := map[string]bool{}
 	for _, o := range t {
@@ -92,7 +92,7 @@ func (t Table) SplitEquals(args []string) []string {
 	return out
 }
 
-// Found is what may be typed next.
+// Found is what may be typed next: words, and names of files or folders.
 type Found struct {
 	Words   []string // each perhaps with a tab and what it means
 	NoSpace bool     // the word goes on
@@ -100,8 +100,8 @@ type Found struct {
 	Folders bool     // and the names of folders
 }
 
-// Complete says what typed, the argument after before, may become. rest is what
-// may stand where no option is wanted.
+// Complete returns what the argument that is typed so far may become. before are the
+// arguments in front of it; rest is what may stand where no option is wanted.
 func (t Table) Complete(before []string, typed string, rest Words) Found {
 	o, required := t.pending(before)
 	if name, value, ok := strings.Cut(typed, "="); ok && !required {
@@ -129,8 +129,8 @@ func (t Table) Complete(before []string, typed string, rest Words) Found {
 	return found
 }
 
-// pending is the option that the next argument may belong to; required says that it
-// has to.
+// pending returns the option whose value the next argument may be; required says that it
+// must be.
 func (t Table) pending(before []string) (o *Option, required bool) {
 	for i := 0; i < len(before); {
 		o := t.Find(before[i])

@@ -28,5 +28,5 @@
 // Values of Rule, Command and Error belong to the caller; nothing here keeps
 // state, and all of it may be used by several goroutines at once.
 //
-// It imports pkg/tables only; anything may import it.
+// It imports tables, accounts and small helpers of pkg; anything may import it.
 package rules

@@ -14,14 +14,15 @@ type Accounts interface {
 	GroupID(name string) (uint32, bool)
 }
 
-// Env is what the meaning of a command line depends on besides its words.
+// Env is the machine that a command line is read for: the meaning of its words depends
+// on it.
 type Env struct {
 	Arch     uint32                 // the machine's AUDIT_ARCH_*: what b64 and a missing arch mean
 	Accounts Accounts               // nil: no name is known
 	IsDir    func(path string) bool // whether -w watches a tree; nil: never
 }
 
-// SystemEnv is this machine.
+// SystemEnv returns the Env of this machine.
 func SystemEnv() Env {
 	return Env{Arch: MachineArch(), Accounts: nss.New(nss.Config{}), IsDir: func(path string) bool {
 		info, err := os.Stat(path)

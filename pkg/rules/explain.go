@@ -8,8 +8,8 @@ import (
 	"fmt"
 )
 
-// Explanation is what a command line comes to, without a kernel. Its JSON names
-// and values are those of testdata/auditctl-3.0.9.jsonl.
+// Explanation is what one operation of a command line would send to the kernel. Its JSON
+// names and values are those of testdata/auditctl-3.0.9.jsonl.
 type Explanation struct {
 	File     string      `json:"file,omitempty"`
 	LineNo   int         `json:"lineno,omitempty"`

@@ -110,13 +110,13 @@ func (p *parser) addRaw(w word, f Field) error {
 		}
 		f.Value, f.Str = uint32(n), ""
 	}
-	p.note(f)
+	p.allowKey(f)
 	p.rule.Fields = append(p.rule.Fields, f)
 	return nil
 }
 
-// note remembers what -k and -F arch look for.
-func (p *parser) note(f Field) {
+// allowKey records that the rule has a field after which auditctl takes a key.
+func (p *parser) allowKey(f Field) {
 	switch f.ID {
 	case FieldPath, FieldDir, FieldPerm:
 		p.perms = true

@@ -11,7 +11,7 @@ const afMax = 46 // AF_MAX of include/linux/socket.h
 
 // value reads a field's value.
 func (p *parser) value(name, w word, f *Field) error {
-	p.note(*f)
+	p.allowKey(*f)
 	switch {
 	case f.ID.IsString():
 		limit := MaxPath

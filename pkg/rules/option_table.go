@@ -43,7 +43,7 @@ var options = option.Table{
 	{Names: []string{"--signal"}, Value: "SIGNAL", Brief: "send the daemon a signal", Equals: true, Words: option.Words{List: signalWords}},
 }
 
-// OptionTable is what ParseArgs takes.
+// OptionTable returns the options that ParseArgs takes.
 func OptionTable() option.Table { return slices.Clone(options) }
 
 // long is the long name of an option that has one.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Refusal says why the kernel answers EINVAL to the rule, as far as that can be
-// told from the rule alone; "" when it has no objection. The facts are those of
+// Refusal returns why the kernel would answer EINVAL to the rule, as far as that can be
+// told from the rule alone; "" where it can't. The facts are those of
 // audit_field_valid and its callers in kernel/auditfilter.c, Linux 6.x.
 func (r *Rule) Refusal() string {
 	var exe, key, file, inode int

@@ -1,6 +1,6 @@
-// Package cli is the collector's command line: one file a command. Commands with
-// words of the stock tools (search, report) follow their grammar and exit codes, the
-// others are our own. collector/main.go is the only one to import it.
+// Package cli is the collector's command line: each command has a file. The commands
+// search and report have the grammar and the exit codes of ausearch and aureport; the
+// others are our own. Only collector/main.go may import it.
 package cli
 
 import (
@@ -23,15 +23,15 @@ type Stdio struct {
 	Out, Err io.Writer
 }
 
-// program is what every command is given.
+// program holds what all commands share.
 type program struct {
 	version string
 	stdio   Stdio
-	code    int // of a command that says itself how it ended
+	code    int // the exit code, where a command has set one
 }
 
-// errSaid is returned by a command that has said what is wrong.
-var errSaid = errors.New("said")
+// errReported is returned by a command that has told the user itself what is wrong.
+var errReported = errors.New("reported")
 
 // Run runs the command line args, the program's name first, and returns the exit
 // code. Under the name ausearch the program is `collector search`, under aureport
@@ -59,7 +59,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	root.SetArgs(args[1:])
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		if !errors.Is(err, errSaid) {
+		if !errors.Is(err, errReported) {
 			fmt.Fprintf(stdio.Err, "collector: %v\n", err)
 		}
 		if p.code == 0 {
@@ -78,7 +78,7 @@ func (p *program) root() *cobra.Command {
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help() // to where cobra was told to write
-			return errSaid
+			return errReported
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
 
-// options is where the settings of `collector serve` store their values: what the server
-// has a field for in its configuration, the stock keys in auditd.
+// options is where the settings of `collector serve` store their values: in the server's
+// configuration where that has a field for them, stock keys in auditd.
 type options struct {
 	server  server.Config
 	auditd  conf.Auditd
@@ -23,16 +23,16 @@ type options struct {
 	logJSON bool
 }
 
-// newOptions has the defaults.
+// newOptions returns options that hold the defaults.
 func newOptions() *options {
 	o := &options{auditd: conf.DefaultAuditd()}
 	o.table().Defaults()
 	return o
 }
 
-// configure makes the configuration of the file that the flags name and of the flags,
-// which go before it. The file is nil where none is named; where it can be read but has
-// errors, it is returned with them.
+// configure makes a configuration from the defaults, the file that --config names, and the
+// flags, each over the one before. The file is nil where none is named; one that can be
+// read but has errors is returned with them.
 func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 	o := newOptions()
 	table := o.table()
@@ -55,8 +55,8 @@ func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 	return o, f, o.complete(f, flags.Changed)
 }
 
-// complete makes the server's configuration of the stock keys, and checks what no key
-// can check by itself.
+// complete copies the stock keys' values into the server's configuration, and checks what
+// no key can check by itself.
 func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	c, a := &o.server, &o.auditd
 	if f.Has("tcp_listen_port") && !f.Has("listen") && !given("listen") {

@@ -62,10 +62,10 @@ func (p *program) hostsCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("hosts: %w", err)
 			}
-			l.take(hosts)
+			l.add(hosts)
 			l.bold = bold(p.stdio.Out)
 			out := p.stdio.Out
-			l.people = terminal.IsTerminal(out)
+			l.toTerminal = terminal.IsTerminal(out)
 			switch {
 			case format == "json":
 				out = terminal.GuardAs(out, terminal.JSON)
@@ -98,13 +98,13 @@ func addWhere(cmd *cobra.Command, w *where) {
 	cmd.Flags().StringVar(&w.api, "api", "", "the query socket of a running collector")
 }
 
-// hostList is what is to be listed.
+// hostList is the list that hosts prints: which hosts, and how they are shown.
 type hostList struct {
 	now         time.Time
 	silentAfter time.Duration
 	onlySilent  bool
 	bold        bool
-	people      bool // the list goes to a terminal
+	toTerminal  bool
 	csvSafe     bool
 	rows        []hostRow
 	hosts       []*fleet.Host // of rows
@@ -118,11 +118,12 @@ const (
 	stateSilent       = "silent"
 )
 
-func (l *hostList) take(hosts []*fleet.Host) {
+// add puts hosts on the list, and finds those that are silent.
+func (l *hostList) add(hosts []*fleet.Host) {
 	for _, h := range hosts {
 		r := rowOf(h)
 		quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
-		// The collector's own events come from no address, and when they come.
+		// The collector's own events have no address, and no rhythm: they are never silent.
 		if l.silentAfter > 0 && quiet > l.silentAfter && len(r.Addresses) > 0 {
 			r.State = stateSilent
 			r.SilentSeconds = int64(quiet / time.Second)

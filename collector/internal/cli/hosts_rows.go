@@ -74,9 +74,9 @@ func (l *hostList) json(out io.Writer) error {
 	return enc.Encode(rows)
 }
 
-// cell is a text of the csv: a host's name came from the network.
+// cell makes a text that came from the network, such as a host's name, safe for the csv.
 func (l *hostList) cell(text string) string {
-	if l.people {
+	if l.toTerminal {
 		text = terminal.Clean(text)
 	}
 	if l.csvSafe {

@@ -37,7 +37,7 @@ func someHosts(now time.Time) []*fleet.Host {
 func listed(after time.Duration, only bool) *hostList {
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	l := &hostList{now: now, silentAfter: after, onlySilent: only}
-	l.take(someHosts(now))
+	l.add(someHosts(now))
 	return l
 }
 
@@ -147,8 +147,8 @@ func TestSpan(t *testing.T) {
 // A name from the network neither moves the terminal nor is a formula of a spreadsheet.
 func TestHostileHosts(t *testing.T) {
 	const name = "=cmd|'/c calc'!A1\x1b[2J\u009b\u202e\xff\nforged"
-	l := &hostList{now: time.Now(), people: true, csvSafe: true}
-	l.take([]*fleet.Host{{Name: []byte(name), Addresses: []string{"-1"}}, {Name: []byte("web")}})
+	l := &hostList{now: time.Now(), toTerminal: true, csvSafe: true}
+	l.add([]*fleet.Host{{Name: []byte(name), Addresses: []string{"-1"}}, {Name: []byte("web")}})
 	for form, write := range map[terminal.Form]func(*hostList, io.Writer) error{terminal.Text: (*hostList).csv, terminal.Styled: (*hostList).table, terminal.JSON: (*hostList).json} {
 		tty, end := need.Terminal(t, 200)
 		l.bold = form == terminal.Styled
@@ -164,7 +164,7 @@ func TestHostileHosts(t *testing.T) {
 		}
 	}
 	var file bytes.Buffer
-	l.people, l.csvSafe = false, false
+	l.toTerminal, l.csvSafe = false, false
 	if err := l.csv(&file); err != nil || !strings.Contains(file.String(), name) {
 		t.Errorf("not to a terminal the name is as it was: %q, %v", &file, err)
 	}

@@ -2,8 +2,8 @@ package cli
 
 import "github.com/auditfleet/auditfleet/pkg/settings"
 
-// reload reads the configuration anew, under the same flags. What waits for the next
-// start is returned by its keys.
+// reload reads the configuration file again, under the same flags, and applies it. It
+// returns the keys that have changed and need a restart.
 func (a *administered) reload() (waiting []string, err error) {
 	o, f, err := configure(a.flags)
 	if err != nil {

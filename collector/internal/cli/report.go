@@ -32,7 +32,7 @@ func (p *program) reportCommand() *cobra.Command {
 		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.report(cmd.Context(), args); p.code != 0 {
-				return errSaid
+				return errReported
 			}
 			return nil
 		},

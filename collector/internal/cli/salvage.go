@@ -42,7 +42,7 @@ Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is n
 	return cmd
 }
 
-// forget takes what is gone for good off the list of what is missed.
+// forget takes parts that are lost for good off the store's list of missing parts.
 func (p *program) forget(dir, name string) int {
 	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Off})
 	n, err := upkeep.Forget(dir, name, log)

@@ -44,7 +44,7 @@ func (p *program) searchCommand() *cobra.Command {
 		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.search(cmd.Context(), args); p.code != 0 {
-				return errSaid
+				return errReported
 			}
 			return nil
 		},

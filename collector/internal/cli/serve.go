@@ -85,14 +85,14 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	return errors.Join(err, s.Close())
 }
 
-// softMemory is where collecting garbage sets in early: more than a collector with
-// 1,000 busy senders has in use (two tables of events, the hashes that tell resends,
-// what queries keep unpacked). Twice of that, as Go has it by itself, is memory that
-// holds nothing.
+// softMemory is the size of the process from which on Go's garbage collector runs more
+// often. A collector with 1,000 busy senders has less than that in use: two tables of
+// events, the hashes that tell resends, and what queries keep unpacked. By itself Go would
+// let the heap grow to twice what is in use.
 const softMemory = 272 << 20
 
-// limitMemory keeps the process small, unless its administrator said otherwise with
-// GOMEMLIMIT. It is no bound: what is in use stays in use.
+// limitMemory sets softMemory, unless the administrator has set GOMEMLIMIT. It is no
+// bound: what is in use beyond it is kept.
 func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
@@ -153,7 +153,8 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 // rotateTime bounds how long a rotation asked for by signal may take.
 const rotateTime = time.Minute
 
-// onSignals does what an administrator asks for, one thing after the other.
+// onSignals carries out an administrator's signals, one after the other, until it is
+// stopped.
 func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -174,7 +175,7 @@ func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 	}
 }
 
-// administered is a running collector as signals meet it.
+// administered is a running collector and what the handling of signals needs of it.
 type administered struct {
 	s     *server.Server
 	flags *pflag.FlagSet

@@ -22,7 +22,7 @@ type source interface {
 	io.Closer
 }
 
-// where is what --store and --api say.
+// where is the collector that --store and --api name.
 type where struct{ store, api string }
 
 // open asks the collector that has the store, or opens the store when there is none.

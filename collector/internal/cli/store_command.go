@@ -23,7 +23,7 @@ func (p *program) onStore(cmd *cobra.Command, run func(ctx context.Context, dir 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		p.code = run(cmd.Context(), dir, args)
 		if p.code != 0 {
-			return errSaid
+			return errReported
 		}
 		return nil
 	}

@@ -49,7 +49,7 @@ func (p *program) verify(ctx context.Context, dir string) int {
 	return 0
 }
 
-// writeReport is for people; the damage comes last, where it is seen.
+// writeReport writes the report as text. Damage comes last, where a reader looks first.
 func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 	say := func(format string, args ...any) {
 		if err == nil {
@@ -141,7 +141,7 @@ func (m *meter) show(done, total int64) {
 	fmt.Fprintf(m.out, "\r%s [%s] %s of %s, %s/s\x1b[K", m.what, bar, size(uint64(done)), size(uint64(total)), size(uint64(rate)))
 }
 
-// end takes the line away.
+// end removes the line of the meter.
 func (m *meter) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package cli is the forwarder's command line: one file an applet, chosen by the
-// subcommand or by the stock name the program is called by. Only forwarder/main.go
-// may import it.
+// Package cli is the forwarder's command line. Each applet has a file of its own, or
+// several that begin with its name; the subcommand or the stock name that the program is
+// called by chooses one. Only forwarder/main.go may import it.
 package cli
 
 import (
@@ -27,7 +27,7 @@ type Stdio struct {
 	Out io.Writer
 	Err io.Writer
 
-	signals chan os.Signal // of a daemon, taken before all else; nil: not taken yet
+	signals chan os.Signal // of a daemon, caught before anything else is done; nil: not caught yet
 }
 
 // Exit codes of our own applets; those that stand in for a stock tool have its.
@@ -58,7 +58,7 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		args = args[1:]
 	}
 	if isDaemon(name, args) {
-		std.signals = takeSignals()
+		std.signals = catchSignals()
 		defer signal.Stop(std.signals)
 		std.Err = heard(std.Err, args, syslog.Socket)
 	}

@@ -27,7 +27,8 @@ const (
 	ctlNotRoot = 4
 )
 
-// exitCode ends a command with that code when everything has been said.
+// exitCode is the error of a command that has told the user everything: the program ends
+// with that code and prints no more.
 type exitCode int
 
 func (c exitCode) Error() string { return "exit code " + strconv.Itoa(int(c)) }
@@ -38,7 +39,7 @@ type ctl struct {
 	env       rules.Env
 	dial      func() (*kernel.Conn, error)
 	allowed   func() bool // may configure the kernel's audit
-	notes     boot.Notes  // of when auditing was switched on
+	notes     boot.Notes  // when auditing was switched on
 	version   string
 	conn      *kernel.Conn // dialled when first needed
 	keepGoing bool         // -i or -c was given in a rule file
@@ -199,8 +200,7 @@ func (c *ctl) printExplanation(e *rules.Explanation) int {
 	return 0
 }
 
-// explainFile is a linter's view of a rule file: it reads all lines, whatever is
-// wrong with some of them.
+// explainFile explains every line of a rule file, also behind lines that are wrong.
 func (c *ctl) explainFile(path string) int {
 	data, err := fsys.ReadRegular(path, ruleset.MaxFile)
 	if err != nil {

@@ -45,8 +45,8 @@ func errnoText(err error) string {
 	return errno.Error()
 }
 
-// why says what the kernel's answer means here and what to do. op is the rule's
-// operation, nil for other requests.
+// why explains the kernel's answer: what it means here, and what to do. op is the rule's
+// operation, nil for requests that are about no rule.
 func (c *ctl) why(err error, op *rules.Op) string {
 	var rule *rules.Rule
 	if op != nil {

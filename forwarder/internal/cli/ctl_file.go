@@ -38,8 +38,8 @@ func (c *ctl) readFile(path string) int {
 	return c.readLines(path, f)
 }
 
-// readLines carries a rule file out line by line. After the line that ends it the
-// others are not tried, but what is wrong with them is said too.
+// readLines carries a rule file out line by line. After a line that ends it the others
+// are not carried out, but their errors are printed, too.
 func (c *ctl) readLines(path string, in io.Reader) int {
 	data, err := io.ReadAll(in)
 	if err != nil {

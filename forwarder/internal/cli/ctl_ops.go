@@ -75,7 +75,7 @@ func (c *ctl) do(op *rules.Op) int {
 	return c.set(conn, op)
 }
 
-// sent reports a request's outcome.
+// sent prints a request's error, if there is one, and returns the exit code.
 func (c *ctl) sent(msg string, err error) int {
 	if err == nil {
 		return 0

@@ -53,8 +53,8 @@ func (c *ctl) set(conn *kernel.Conn, op *rules.Op) int {
 	return c.sent("Error sending "+name+" request", err)
 }
 
-// switchedOn notes for the forwarder's start that auditing was switched on just now: it
-// warns of processes that are older. A note that can't be kept costs that alone.
+// switchedOn leaves a note that auditing was switched on just now. The forwarder reads it
+// at its start, and warns of processes that are older; without the note it can't.
 func (c *ctl) switchedOn() { _ = c.notes.Enabled(true) }
 
 func (c *ctl) reset(conn *kernel.Conn, mask uint32, name string) int {

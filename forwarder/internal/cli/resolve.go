@@ -130,8 +130,8 @@ func (o *runFlags) fromFile() bool {
 	return o.source != agent.SourceKernel && o.source != agent.SourceMulticast && o.source != agent.SourceStdin
 }
 
-// overlook says which flags have no effect with this source, and forgets them: one
-// unit or script for several sources must start with each.
+// overlook warns of flags that have no effect with this source, and resets them: a unit
+// or script that is written for several sources must start with each of them.
 func (o *runFlags) overlook(given func(string) bool, logger hclog.Logger) {
 	if o.drainOnly {
 		o.source = agent.SourceNone
@@ -149,7 +149,7 @@ func (o *runFlags) overlook(given func(string) bool, logger hclog.Logger) {
 	}
 }
 
-// check refuses flags that make no sense, alone or together.
+// check refuses flags that make no sense together.
 func (o *runFlags) check() error {
 	switch {
 	case o.source == "":

@@ -27,8 +27,9 @@ func shippedAuditd() conf.Auditd {
 	return c
 }
 
-// queueFull is what a full queue means. Who stops the host when a plugin's records can't
-// be queued does not want them dropped before.
+// queueFull decides what happens while the kernel's queue is full. An overflow_action
+// that stops the host counts as wait: who wants that for a plugin's records does not want
+// them dropped before.
 func (o *runFlags) queueFull(ac conf.Auditd, f *conf.File, logger hclog.Logger) (full kernel.Full) {
 	full.Key = "queue_full_action"
 	switch {
@@ -85,8 +86,8 @@ func (o *runFlags) linkHint(err error) string {
 	return "; or name it with --config, which follows root's links"
 }
 
-// serverKeys refuses what makes the stock daemon a server. The other keys of a
-// server mean nothing without it, and the shipped file has them.
+// serverKeys refuses the keys that make the stock daemon a server. The other keys of a
+// server have no effect without these, and the file that distributions ship has them.
 func (o *runFlags) serverKeys(ac conf.Auditd, f *conf.File, logger hclog.Logger) error {
 	for _, k := range []struct {
 		key, why string

@@ -14,8 +14,8 @@ func (r *ruleFiles) review(f *ruleset.File) (failures, warnings int) {
 	return r.complain(ruleset.Resolve(nil, f), false)
 }
 
-// complain prints what is wrong with a target and counts it. refuse makes errors
-// of numbers that wrap, which auditctl loads.
+// complain prints the failures and warnings of a target and counts them. With refuse, a
+// number that does not fit its 32 bits, which auditctl loads, counts as a failure.
 func (r *ruleFiles) complain(target *ruleset.Target, refuse bool) (failures, warnings int) {
 	for _, f := range target.Failures {
 		io.WriteString(r.err, f.String())

@@ -26,7 +26,7 @@ func (r *ruleFiles) loadFile(path string) int {
 	return r.load(ruleset.Parse(path, data, r.env))
 }
 
-// loading is one load: what the kernel was like before, and what is wanted.
+// loading is one load of rules: what the kernel held before, and what it is to hold.
 type loading struct {
 	*ruleFiles
 	conn   *kernel.Conn
@@ -126,8 +126,8 @@ func (r *ruleFiles) load(f *ruleset.File) int {
 	return 0
 }
 
-// carry carries the plan out, settings and all. Under -i or -c a rule the kernel
-// refuses is left out and the rest tried again.
+// carry carries the plan out, and the settings before and behind it. Under -i or -c a
+// rule that the kernel refuses is left out, and the rest tried again.
 func (l *loading) carry(name string, plan *ruleset.Plan) (*ruleset.Plan, bool) {
 	if l.stock && l.target.Replaces {
 		fmt.Fprintln(l.out, "No rules") // what auditctl lists after -D
@@ -155,8 +155,8 @@ func (l *loading) carry(name string, plan *ruleset.Plan) (*ruleset.Plan, bool) {
 	return plan, true
 }
 
-// explainApply says what went wrong, and leaves the rule out that the kernel
-// refuses when the file says to go on; then it returns true.
+// explainApply prints why a plan failed. Where the file says to go on after errors, it
+// leaves out the rule that the kernel refused and returns true.
 func (l *loading) explainApply(err error) (again bool) {
 	var e *ruleset.ApplyError
 	if !errors.As(err, &e) || e.Step == nil {

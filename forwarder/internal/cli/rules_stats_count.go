@@ -28,8 +28,8 @@ type keyStats struct {
 	exes     counter
 }
 
-// counter counts values, of which there may be many: what comes first has its
-// place, the rest is counted together.
+// counter counts values. The first counterMax different ones are counted apart, all others
+// together, so that it stays small.
 type counter map[string]uint64
 
 const counterMax = 10000

@@ -93,7 +93,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 
 func isLeft(err error) bool { return errors.Is(err, agent.ErrLeft) }
 
-// run resolves flags and files, and works until the end.
+// run makes a configuration of flags and files, and runs the agent until its end.
 func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, version string) error {
 	logger := hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: hclog.LevelFromString(o.logLevel), Output: terminal.GuardLog(std.Err)})
 	cfg, err := o.resolve(ctx, given, logger)
@@ -111,9 +111,9 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 	return runAgent(ctx, cfg, status, std.signals)
 }
 
-// limitRuntime keeps us small on a host that has other things to do, unless its
-// administrator said otherwise with GOMEMLIMIT, GOGC or GOMAXPROCS: two cores are
-// more than a pump and a sender need.
+// limitRuntime keeps the forwarder small, for its host has other work to do, unless the
+// administrator has set GOMEMLIMIT, GOGC or GOMAXPROCS. Two cores are more than reading
+// and sending need.
 func limitRuntime(cfg *agent.Config) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit(cfg))
@@ -126,10 +126,10 @@ func limitRuntime(cfg *agent.Config) {
 	}
 }
 
-// memoryLimit is what the collector of garbage may let the heap grow to: some
-// megabytes that are always in use, as much again, and what the queues may hold
-// when something hangs. It must be more than is in use then, or collecting takes
-// all the time there is.
+// memoryLimit is the size of the process from which on Go's garbage collector runs more
+// often. It must be more than is ever in use, or the garbage collector takes all the
+// processor's time: so it is twice the megabytes that are always in use, and what the
+// queues hold when the disk, the network or a plugin hangs.
 func memoryLimit(cfg *agent.Config) int64 {
 	const always, plugin = 16 << 20, 8 << 20
 	limit := int64(always)

@@ -15,8 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// actions checks at the start what would be needed when something is wrong: an
-// action that can't be done then is refused now.
+// actions checks at the start that the actions of the file can be done: one that could
+// not be done when it is needed is refused now.
 func (o *runFlags) actions(ctx context.Context, cfg *agent.Config, ac conf.Auditd, f *conf.File, logger hclog.Logger) error {
 	cfg.Actions = action.Config{MailTo: ac.ActionMailAcct, AllowHalt: o.allowHalt}
 	runner := action.New(cfg.Actions)

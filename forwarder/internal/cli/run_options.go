@@ -56,7 +56,8 @@ func (o *runFlags) readOptions(flags *pflag.FlagSet) error {
 	return o.table().Apply(flags)
 }
 
-// given returns what reports whether a flag or its key was given.
+// given returns a function that reports whether a flag was given, or its key in the file
+// of --options.
 func (o *runFlags) given(flags *pflag.FlagSet) func(flag string) bool {
 	return func(flag string) bool {
 		return flags.Changed(flag) || o.optionsFile.Has(flag) || o.optionsFile.Has(strings.ReplaceAll(flag, "-", "_"))

@@ -16,8 +16,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// remoteDefaults are the stock ones, but for those that lose records: what is
-// not written in audisp-remote.conf keeps them and goes on trying for ever.
+// remoteDefaults are the stock defaults, but for those that lose records: an action that
+// is not in audisp-remote.conf keeps the records and goes on trying for ever.
 func remoteDefaults() conf.Remote {
 	rc := conf.DefaultRemote()
 	warn := conf.Action{Do: conf.DoWarnOnce}
@@ -25,8 +25,8 @@ func remoteDefaults() conf.Remote {
 	return rc
 }
 
-// shipping makes the sender's configuration and what to do about trouble: at the
-// start and again on SIGHUP. Without a server the first is nil.
+// shipping makes the sender's configuration and the actions for its troubles, at the
+// start and again on SIGHUP. Where no server is named, cfg.Ship stays nil.
 func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger hclog.Logger) error {
 	rc := remoteDefaults()
 	sc := ship.Config{Window: o.window, Probe: o.probe}
@@ -113,8 +113,8 @@ func (o *runFlags) remoteFile(rc *conf.Remote, sc *ship.Config, logger hclog.Log
 	return f, nil
 }
 
-// remoteActions refuses actions that could not be done, and says which of those
-// that are written down lose records or end shipping.
+// remoteActions refuses actions that could not be done, and logs which of those in the
+// file lose records or end shipping.
 func (o *runFlags) remoteActions(rc conf.Remote, f *conf.File, logger hclog.Logger) error {
 	runner := action.New(action.Config{AllowHalt: o.allowHalt})
 	defer runner.Close() //nolint:errcheck // it has done nothing

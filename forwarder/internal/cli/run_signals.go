@@ -15,10 +15,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// takeSignals has the signals of a daemon come to a channel. It is called before
-// anything else is done: one that comes while files are read must not kill us, a HUP
+// catchSignals directs the signals of a daemon into a channel. It is called before
+// anything else: a signal that comes while files are read must not end the program, a HUP
 // least of all.
-func takeSignals() chan os.Signal {
+func catchSignals() chan os.Signal {
 	signals := make(chan os.Signal, 16)
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT)
 	return signals
@@ -35,14 +35,14 @@ func isDaemon(name string, args []string) bool {
 	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-")
 }
 
-// errHanging is returned when a second signal did not end us either.
+// errHanging is returned when the program did not end after a second signal either.
 var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
 
 // runAgent runs an agent under the process' signals. On status, where it is a
 // terminal, it shows how far the source is.
 func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals chan os.Signal) error {
 	if signals == nil {
-		signals = takeSignals()
+		signals = catchSignals()
 		defer signal.Stop(signals)
 	}
 	limitRuntime(&cfg)
@@ -65,7 +65,7 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 	for {
 		select {
 		case err := <-done:
-			unshow() // it looks at what Close closes
+			unshow() // it reads what Close closes
 			return errors.Join(err, a.Close())
 		case <-overdue:
 			return errHanging
@@ -83,8 +83,8 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 				if soft.Err() != nil {
 					cfg.Logger.Warn("ending at once")
 					kill()
-					// What still runs hangs in a call of a disk's. The kernel notices
-					// that its daemon is gone when the process is.
+					// A goroutine that still runs hangs in a call of the disk's. The
+					// kernel notices that its daemon is gone once the process is.
 					overdue = time.After(2 * time.Second)
 					break
 				}
@@ -95,9 +95,9 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 	}
 }
 
-// openAgent opens the agent and hears signals meanwhile: it may have to wait for a
-// spool. One that ends us is obeyed at once, the others when the agent is there. A
-// second one ends us without it.
+// openAgent opens the agent, which may have to wait for a spool, and listens to signals
+// meanwhile. A signal to end is obeyed at once, others once the agent is open; a second
+// signal to end does not wait for the agent.
 func openAgent(ctx context.Context, stop func(), cfg agent.Config, signals chan os.Signal) (*agent.Agent, error) {
 	type opened struct {
 		a   *agent.Agent

@@ -18,9 +18,9 @@ import (
 // syslogWait is how long a message waits for a syslog that hangs.
 const syslogWait = 50 * time.Millisecond
 
-// heard returns where a daemon's messages go: standard error, or the syslog at socket
-// where nobody would read them. A stock auditd starts its plugins with /dev/null there,
-// and what is wrong with a plugin's options would be known to nobody.
+// heard returns where a daemon's messages go: to standard error, or to the syslog at
+// socket where standard error is /dev/null. A stock auditd starts its plugins so, and
+// nobody would learn what is wrong with a plugin's options.
 func heard(stderr io.Writer, args []string, socket string) io.Writer {
 	f, ok := terminal.File(stderr)
 	if !ok || !isNull(f) || !underDispatcher() && !slices.Contains(args, "--plugin") {
@@ -42,19 +42,20 @@ type syslogLines struct{ to *syslog.Writer }
 // logged is the beginning of a logger's entry: syslog has the time and the level itself.
 var logged = regexp.MustCompile(`^\S+ \[(TRACE|DEBUG|INFO|WARN|ERROR)\] *`)
 
-// Write implements io.Writer. A message that can't be sent is nobody's to hear of.
+// Write implements io.Writer. A message that can't be sent is dropped: there is nowhere
+// else to report it.
 func (s *syslogLines) Write(p []byte) (int, error) {
 	if m := logged.FindSubmatch(p); m != nil {
-		s.say(levels[string(m[1])], bytes.Join(bytes.Fields(p[len(m[0]):]), []byte(" ")))
+		s.send(levels[string(m[1])], bytes.Join(bytes.Fields(p[len(m[0]):]), []byte(" ")))
 		return len(p), nil
 	}
 	for line := range bytes.Lines(p) {
-		s.say(syslog.Err, bytes.TrimSpace(line)) // what ends the program
+		s.send(syslog.Err, bytes.TrimSpace(line)) // the error that ends the program
 	}
 	return len(p), nil
 }
 
-func (s *syslogLines) say(level syslog.Priority, text []byte) {
+func (s *syslogLines) send(level syslog.Priority, text []byte) {
 	if len(text) > 0 {
 		_ = s.to.Write(syslog.Daemon|level, text)
 	}

@@ -1,5 +1,5 @@
-// Package manpage reads what the manual pages of deploy/man (mdoc) say that there
-// is, so that tests can compare it with what there is. Only tests import it.
+// Package manpage reads the options, keys and examples of a manual page (mdoc, as in
+// deploy/man), so that tests can compare them with the program's. Only tests import it.
 package manpage
 
 import (
@@ -49,7 +49,7 @@ func Read(path string) (*Page, error) {
 	return p, nil
 }
 
-// Compare says what is in one of the lists only.
+// Compare lists what only the page has, and what only the program has.
 func Compare(what string, page map[string]bool, real []string) (wrong []string) {
 	for _, name := range real {
 		if !page[name] {

@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// Kernel is what a plan is carried out on.
+// Kernel holds rules, and adds and deletes them. A plan is carried out on one.
 type Kernel interface {
 	Rules() ([][]byte, error)
 	AddRule(rule []byte) error

@@ -35,7 +35,7 @@ func implies(special, general []rules.Field) bool {
 	return true
 }
 
-// inTree: a file or tree below a watched tree.
+// inTree reports whether s is about a file or a tree below the tree that g is about.
 func inTree(s, g rules.Field) bool {
 	return g.ID == rules.FieldDir && g.Op == rules.Equal && s.Op == rules.Equal &&
 		(s.ID == rules.FieldPath || s.ID == rules.FieldDir) && strings.HasPrefix(s.Str, strings.TrimSuffix(g.Str, "/")+"/")

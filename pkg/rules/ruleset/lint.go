@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// LintEnv is what Lint looks at besides the rules.
+// LintEnv is the machine that Lint checks rules for.
 type LintEnv struct {
 	Arch uint32                                 // the machine's AUDIT_ARCH_*
 	Stat func(path string) (fs.FileInfo, error) // nil: paths are not looked at
@@ -16,15 +16,14 @@ type LintEnv struct {
 	Link func(path string) (real string, ok bool)
 }
 
-// SystemLintEnv is this machine.
+// SystemLintEnv returns the LintEnv of this machine.
 func SystemLintEnv() LintEnv {
 	return LintEnv{Arch: rules.MachineArch(), Stat: os.Stat, Link: link}
 }
 
-// Lint says what is questionable about the rules a file asks for, as they will
-// stand in the kernel: what the kernel takes without a word though it will not
-// do what was meant, or too much of it. Rules without a line (held before) are
-// looked at only as what others are compared with.
+// Lint warns of rules that the kernel takes without a word although they will not do what
+// was meant, or far more of it. list is the rules as the kernel will hold them, in order;
+// those without a line, which it held before, are only compared with, and not judged.
 func Lint(list []Placed, env LintEnv) []Warning {
 	l := newLinter(list, env)
 	for i, p := range list {

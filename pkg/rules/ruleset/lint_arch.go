@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// archOf is the architecture a rule is narrowed to, 0 for none.
+// archOf returns the architecture that a rule is narrowed to, 0 for none.
 func archOf(r *rules.Rule) uint32 {
 	if f, ok := r.Field(rules.FieldArch); ok && f.Op == rules.Equal {
 		return f.Value
@@ -42,7 +42,8 @@ func (l *linter) arch(p Placed) {
 	l.warn(p, "arch="+name+" is another machine's: the rule never matches here", "write arch=b64 or arch=b32 for this machine's")
 }
 
-// pair finds rules on system calls that 32-bit programs get around.
+// pair warns of a rule on system calls that programs of the machine's other word size get
+// around.
 func (l *linter) pair(p Placed) {
 	r, small := p.Rule, narrowArch(l.env.Arch)
 	if r.List != rules.ListExit || r.Action != rules.Always || r.Mask.All() || small == 0 {

@@ -55,8 +55,9 @@ func (l *linter) paths(p Placed) {
 	}
 }
 
-// symlink finds rules on a symbolic link: the kernel watches the link itself, and
-// a program or an open file is never one. Links on the way to a path are followed.
+// symlink warns of a rule on a symbolic link: the kernel watches the link itself, and a
+// program or an open file is never one. Links on the way to a path are followed. It
+// reports whether the path is a link.
 func (l *linter) symlink(p Placed, f rules.Field) bool {
 	if l.env.Link == nil {
 		return false

@@ -6,7 +6,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// shadowed finds a rule that an earlier one of its list leaves nothing for.
+// shadowed warns of a rule that never matches, because an earlier rule of its list matches
+// all that it could.
 func (l *linter) shadowed(i int) {
 	p := l.list[i]
 	for _, k := range l.matches.impliedBy(withoutKey(p.Rule)) {
@@ -34,7 +35,7 @@ func (l *linter) shadowed(i int) {
 	}
 }
 
-// flood finds rules that match every system call of all processes or of many.
+// flood warns of a rule that matches every system call of all processes, or of many.
 func (l *linter) flood(p Placed) {
 	r := p.Rule
 	if r.Action != rules.Always || !r.Mask.All() && r.List == rules.ListExit {

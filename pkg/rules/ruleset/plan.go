@@ -38,7 +38,7 @@ type Step struct {
 	StandIn bool
 }
 
-// Plan leads from the rules a kernel holds to those wanted. Steps are in order.
+// Plan is the steps from the rules that a kernel holds to those wanted, in order.
 // At each moment between them an event is recorded that both the rules before
 // and the rules after record (ORDER.md has the argument).
 type Plan struct {
