@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
-	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -288,8 +287,8 @@ func atOurs(t *testing.T, keys map[string]string, play func(*peer)) (said, own [
 // TestRefusals: the same sender at the stock server and at ours: it is told the
 // same, and the same is recorded of it.
 func TestRefusals(t *testing.T) {
+	binaries(t)
 	stockPeers(t)
-	need.Root(t)
 	for _, c := range refusals {
 		t.Run(c.name, func(t *testing.T) {
 			wantSaid, wantOwn := atStock(t, c.keys, c.play)

@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/rules"
@@ -131,9 +130,9 @@ func TestLongestRun(t *testing.T) {
 	}
 }
 
-// A generated file of very many watches is read, linted and planned in seconds.
+// A generated file of very many watches is linted and planned.
 func TestManyRules(t *testing.T) {
-	const n = 20000
+	n := need.Size(100_000, 20_000) // if each was compared with each, the test's time would not do
 	var placed []Placed
 	var held []Held
 	var want []*rules.Rule
@@ -144,14 +143,10 @@ func TestManyRules(t *testing.T) {
 		placed, want = append(placed, Placed{Rule: r, Line: line}), append(want, r)
 		held = append(held, Held{Rule: r})
 	}
-	begin := time.Now()
 	if p, err := NewPlan(held, want); err != nil || !p.Empty() {
 		t.Errorf("%v, %v", p, err)
 	}
 	if w := Lint(placed, LintEnv{}); len(w) > 0 {
 		t.Errorf("%d warnings", len(w))
-	}
-	if took := time.Since(begin); took > 20*time.Second { // it was minutes; it is half a second
-		t.Errorf("%v for %d rules", took, n)
 	}
 }
