@@ -23,19 +23,23 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// quietKernel is the real kernel, without rules and with auditing off, whatever it
-// was before (journald and many an administrator have it on): kerneltest.Dial puts
-// that back.
-func quietKernel(t *testing.T) *kernel.Conn {
+// quietKernel is the real kernel without rules, and what a trace must leave as it is:
+// whether auditing is on, and who is registered. Auditing is off, whatever it was before
+// (journald and many an administrator have it on), unless a daemon is registered, which
+// is not disturbed. kerneltest puts it back.
+func quietKernel(t *testing.T) (*kernel.Conn, before) {
 	t.Helper()
-	conn := kerneltest.Dial(t)
+	conn, was := kerneltest.Beside(t)
 	list, err := conn.Rules()
 	if err != nil {
 		t.Fatal(err)
 	}
 	need.NoRules(t, len(list))
-	if err := conn.Set(kernel.Status{Mask: kernel.MaskEnabled}); err != nil {
-		t.Fatal(err)
+	if was.PID == 0 {
+		was.Enabled = 0
+		if err := conn.Set(kernel.Status{Mask: kernel.MaskEnabled}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() {
 		list, err := conn.Rules()
@@ -48,13 +52,22 @@ func quietKernel(t *testing.T) *kernel.Conn {
 			}
 		}
 	})
-	return conn
+	return conn, before{enabled: was.Enabled, pid: was.PID}
+}
+
+// before is the kernel's audit as a trace found it.
+type before struct{ enabled, pid uint32 }
+
+// same says whether the kernel's audit is as it was.
+func (b before) same(conn *kernel.Conn) bool {
+	now, err := conn.Status()
+	return err == nil && now.Enabled == b.enabled && now.PID == b.pid
 }
 
 // TestLiveRules: while the program runs the kernel has the rules that stock
 // autrace gives it, and none afterwards.
 func TestLiveRules(t *testing.T) {
-	conn := quietKernel(t)
+	conn, _ := quietKernel(t)
 	autrace, auditctl := need.Stock(t, "autrace"), need.Stock(t, "auditctl")
 	pids := regexp.MustCompile(`(p?pid|-p)([= ])\d+`)
 	for _, resource := range []bool{false, true} {
@@ -100,7 +113,7 @@ func callsOf(t *testing.T, file string) map[string]int {
 // TestLiveSummary: the same program under strace makes the same system calls as
 // we count, children of children included.
 func TestLiveSummary(t *testing.T) {
-	conn := quietKernel(t)
+	conn, was := quietKernel(t)
 	strace := need.Stock(t, "strace")
 	args := []string{"/bin/sh", "-c", `/bin/cat /nonexistent; (/bin/sh -c "/bin/cat /etc/hostname; :"; :) ; :`}
 	out := filepath.Join(t.TempDir(), "strace")
@@ -144,16 +157,19 @@ func TestLiveSummary(t *testing.T) {
 		t.Errorf("%v %v", want, s.files)
 	}
 	t.Logf("%d events", events)
-	now, err := conn.Status()
-	if err != nil || now.Enabled != 0 || now.PID != 0 {
-		t.Errorf("%+v, %v", now, err)
+	if !was.same(conn) {
+		now, err := conn.Status()
+		t.Errorf("%+v, %v; it was %+v", now, err, was)
 	}
 }
 
 // TestLiveBeside: where a daemon has the kernel's records, or audit is on, the
 // trace reads beside it, and leaves audit on.
 func TestLiveBeside(t *testing.T) {
-	conn := quietKernel(t)
+	conn, was := quietKernel(t)
+	if was.pid != 0 {
+		need.Missing(t, fmt.Sprintf("pid %d is the registered audit daemon: this test is one itself", was.pid))
+	}
 	l, err := kernel.Open(kernel.Config{QueueBytes: 64 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -202,10 +218,9 @@ func tracer() int {
 	return 0
 }
 
-// TestLiveKilled: however the tracer ends, no rule stays, and audit is off as it
-// was.
+// TestLiveKilled: however the tracer ends, no rule stays, and audit is as it was.
 func TestLiveKilled(t *testing.T) {
-	conn := quietKernel(t)
+	conn, was := quietKernel(t)
 	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGKILL} {
 		cmd := exec.Command("/proc/self/exe", tracerArg)
 		var errOut bytes.Buffer
@@ -242,10 +257,9 @@ func TestLiveKilled(t *testing.T) {
 		if err := cmd.Wait(); err != nil && sig != unix.SIGKILL {
 			t.Errorf("%v: %v: %s", sig, err, errOut.String())
 		}
-		wait(t, "the rules to go and audit to be off", func() bool {
+		wait(t, "the rules to go and audit to be as it was", func() bool {
 			list, err := conn.Rules()
-			s, serr := conn.Status()
-			return err == nil && serr == nil && len(list) == 0 && s.Enabled == 0
+			return err == nil && len(list) == 0 && was.same(conn)
 		})
 		if err := unix.Kill(pid, 0); err == nil && sig != unix.SIGKILL {
 			t.Errorf("%v: the program still runs", sig)
@@ -258,7 +272,7 @@ var wait = need.Wait
 // TestLiveRuleRefused: a rule that is there already ends the trace before it
 // begins.
 func TestLiveRuleRefused(t *testing.T) {
-	conn := quietKernel(t)
+	conn, _ := quietKernel(t)
 	if _, err := Run(context.Background(), Config{Conn: conn, Path: "/bin/true", Args: []string{"true"}, Started: func(pid int) {
 		list := ruleSet(pid, nil, false, false)
 		slices.Reverse(list)

@@ -39,10 +39,21 @@ func Child() {
 	os.Exit(0)
 }
 
-// Dial skips without kernel audit, takes the machine-wide lock and returns a
-// control connection. When the test ends, whatever happened, the settings are
-// as they were and rules the test added are gone.
+// Dial is Beside for tests that register themselves or change settings: it skips where
+// an audit daemon is registered.
 func Dial(t testing.TB) *kernel.Conn {
+	t.Helper()
+	c, was := Beside(t)
+	if was.PID != 0 {
+		need.Missing(t, fmt.Sprintf("pid %d is the registered audit daemon: it is not disturbed", was.PID))
+	}
+	return c
+}
+
+// Beside skips without kernel audit, takes the machine-wide lock and returns a
+// control connection and the settings found. When the test ends, whatever happened, the
+// settings are as they were and rules the test added are gone.
+func Beside(t testing.TB) (*kernel.Conn, kernel.Status) {
 	t.Helper()
 	need.Kernel(t)
 	c, err := kernel.Dial()
@@ -55,9 +66,6 @@ func Dial(t testing.TB) *kernel.Conn {
 	}
 	if was.Enabled == 2 {
 		need.Missing(t, "the audit configuration is locked until reboot")
-	}
-	if was.PID != 0 {
-		need.Missing(t, fmt.Sprintf("pid %d is the registered audit daemon: it is not disturbed", was.PID))
 	}
 	t.Cleanup(func() {
 		defer func() {
@@ -76,12 +84,13 @@ func Dial(t testing.TB) *kernel.Conn {
 				t.Error(err)
 			}
 		}
-		was.Mask = kernel.MaskEnabled | kernel.MaskFailure | kernel.MaskRateLimit | kernel.MaskBacklogLimit | kernel.MaskBacklogWaitTime
-		if err := c.Set(was); err != nil {
+		back := was
+		back.Mask = kernel.MaskEnabled | kernel.MaskFailure | kernel.MaskRateLimit | kernel.MaskBacklogLimit | kernel.MaskBacklogWaitTime
+		if err := c.Set(back); err != nil {
 			t.Error(err)
 		}
 	})
-	return c
+	return c, was
 }
 
 // Workload is a program of the test's own whose getppid calls are audited.
