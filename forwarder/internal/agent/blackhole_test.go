@@ -154,12 +154,8 @@ func TestBlackHole(t *testing.T) {
 		// While records are on their way …
 		send(100)
 		w.hole(true)
-		began := time.Now()
 		send(300)
 		wait(t, "the silence is noticed", func() bool { return s.ship.metrics.Connected.Load() == 0 })
-		if d := time.Since(began); d > 5*time.Second {
-			t.Errorf("it took %v to notice, with a limit of 400 ms", d)
-		}
 		failures := s.ship.metrics.ConnectFailures.Load()
 		wait(t, "it is tried again", func() bool { return s.ship.metrics.ConnectFailures.Load() > failures })
 		w.hole(false)

@@ -93,12 +93,8 @@ func TestPlugins(t *testing.T) {
 		t.Errorf("good %+v, stuck %+v", good, stuck)
 	}
 	s.stop()
-	began := time.Now()
-	if err := s.end(t); err != nil {
+	if err := s.end(t); err != nil { // it waits for StopTimeout, not for the plugin
 		t.Fatal(err)
-	}
-	if took := time.Since(began); took > 8*time.Second {
-		t.Errorf("the end took %v", took)
 	}
 	var eoe int
 	var rest []string

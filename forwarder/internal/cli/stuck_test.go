@@ -14,11 +14,13 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
+// stuckLimit is when the daemon is ended that holds an audited program up.
 const stuckLimit = 8 * time.Second
 
 // withStuckPlugin runs an audited workload under a daemon whose plugin reads
-// nothing, and returns how long it took and what the kernel lost.
-func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool, calls int) (time.Duration, uint32) {
+// nothing, and returns whether it came to its end beside the daemon, and what the
+// kernel lost.
+func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool, calls int) (done bool, lost uint32) {
 	t.Helper()
 	w := kerneltest.Getppid(t, ctl)
 	dir := t.TempDir()
@@ -57,15 +59,15 @@ func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool,
 	// The kernel lets an audited program wait up to a minute for each record: what
 	// takes longer than this is ended with its daemon.
 	limit := time.AfterFunc(stuckLimit, func() { _ = cmd.Process.Kill() }) // it has ended
-	defer limit.Stop()
 	began := time.Now()
 	w.Run(t, calls)
-	took := time.Since(began)
+	done = limit.Stop()
+	t.Logf("%-28s %d audited calls in %v", program, calls, time.Since(began).Round(time.Millisecond))
 	after, err := ctl.Status()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return took, after.Lost - before.Lost
+	return done, after.Lost - before.Lost
 }
 
 // A plugin that hangs costs an audited program nothing here. The stock daemon's
@@ -75,16 +77,16 @@ func TestStuckPluginDoesNotSlowTheHost(t *testing.T) {
 	ctl := kerneltest.Dial(t)
 	const calls = 20000
 	bin := copySelf(t, t.TempDir(), "auditd")
-	run := func(name, program string, stuck bool) (time.Duration, uint32) {
-		took, lost := withStuckPlugin(t, ctl, program, stuck, calls)
-		t.Logf("%-28s %d audited calls in %v, the kernel lost %d", name, calls, took.Round(time.Millisecond), lost)
-		return took, lost
+	run := func(name, program string, stuck bool) (bool, uint32) {
+		done, lost := withStuckPlugin(t, ctl, program, stuck, calls)
+		t.Logf("%s: done %v, the kernel lost %d", name, done, lost)
+		return done, lost
 	}
-	well, _ := run("ours, plugin well", bin, false)
-	hung, lost := run("ours, plugin stuck", bin, true)
+	run("ours, plugin well", bin, false)
+	done, lost := run("ours, plugin stuck", bin, true)
 	run("stock, plugin well", auditd, false)
 	run("stock, plugin stuck", auditd, true)
-	if lost != 0 || hung > 3*well+2*time.Second {
-		t.Errorf("a stuck plugin: %v instead of %v, the kernel lost %d", hung, well, lost)
+	if !done || lost != 0 {
+		t.Errorf("a stuck plugin: the audited program got to its end: %v; the kernel lost %d", done, lost)
 	}
 }

@@ -25,17 +25,18 @@ func TestSocketWaits(t *testing.T) {
 		}
 	}()
 	slots := []kernel.Datagram{{Buf: make([]byte, 9000)}, {Buf: make([]byte, 9000)}}
-	took := func(what string, least, most time.Duration, f func() error) {
+	// Each must return, and not before its time.
+	took := func(what string, least time.Duration, f func() error) {
 		t.Helper()
 		begin := time.Now()
 		if err := f(); err != nil {
 			t.Fatalf("%s: %v", what, err)
 		}
-		if d := time.Since(begin); d < least || d > most {
-			t.Errorf("%s took %v, want %v to %v", what, d, least, most)
+		if d := time.Since(begin); d < least {
+			t.Errorf("%s took %v, want %v at least", what, d, least)
 		}
 	}
-	const long = 10 * time.Second
+	const long = time.Hour // one that is not ended outlasts the test
 	wait := func(d time.Duration) func() error { return func() error { return s.Wait(d) } }
 	pause := func(d time.Duration) func() error { return func() error { s.Pause(d); return nil } }
 	var others sync.WaitGroup
@@ -56,12 +57,12 @@ func TestSocketWaits(t *testing.T) {
 		}
 	}
 	for range 2 { // what is left of a round must not change the next
-		took("a wait for nothing", 20*time.Millisecond, long, wait(20*time.Millisecond))
-		took("a pause", 20*time.Millisecond, long, pause(20*time.Millisecond))
+		took("a wait for nothing", 20*time.Millisecond, wait(20*time.Millisecond))
+		took("a pause", 20*time.Millisecond, pause(20*time.Millisecond))
 
 		status()
-		took("a wait for what is there", 0, long/2, wait(long))
-		took("a wait for what is still there", 0, long/2, wait(-1))
+		took("a wait for what is there", 0, wait(long))
+		took("a wait for what is still there", 0, wait(-1))
 		if n, err := s.Recv(slots); err != nil || n != 1 {
 			t.Fatalf("%d answers, %v", n, err)
 		}
@@ -69,21 +70,21 @@ func TestSocketWaits(t *testing.T) {
 			t.Fatalf("the empty socket: %v", err)
 		}
 
-		took("a wait for what comes", 20*time.Millisecond, long/2, during(wait(-1), status))
+		took("a wait for what comes", 20*time.Millisecond, during(wait(-1), status))
 		if n, err := s.Recv(slots); err != nil || n != 1 {
 			t.Fatalf("%d answers, %v", n, err)
 		}
 
-		took("a pause that is woken", 20*time.Millisecond, long/2, during(pause(long), s.Wake))
-		took("the pause after it", 0, long/2, pause(long))
-		took("the wait after it", 0, long/2, wait(-1))
-		took("the wait after that", 20*time.Millisecond, long/2, wait(20*time.Millisecond))
+		took("a pause that is woken", 20*time.Millisecond, during(pause(long), s.Wake))
+		took("the pause after it", 0, pause(long))
+		took("the wait after it", 0, wait(-1))
+		took("the wait after that", 20*time.Millisecond, wait(20*time.Millisecond))
 
-		took("a wait that is woken", 20*time.Millisecond, long/2, during(wait(-1), s.Wake))
-		took("the pause after it", 20*time.Millisecond, long/2, pause(20*time.Millisecond))
+		took("a wait that is woken", 20*time.Millisecond, during(wait(-1), s.Wake))
+		took("the pause after it", 20*time.Millisecond, pause(20*time.Millisecond))
 
-		took("a pause while something comes", 60*time.Millisecond, long/2, during(pause(60*time.Millisecond), status))
-		took("a wait for it", 0, long/2, wait(-1))
+		took("a pause while something comes", 60*time.Millisecond, during(pause(60*time.Millisecond), status))
+		took("a wait for it", 0, wait(-1))
 		if n, err := s.Recv(slots); err != nil || n != 1 {
 			t.Fatalf("%d answers, %v", n, err)
 		}

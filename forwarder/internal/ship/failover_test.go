@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -284,24 +285,25 @@ func TestReloadWhileAway(t *testing.T) {
 
 // The first retry comes at once, and those after it at the fixed pause.
 func TestFixedPause(t *testing.T) {
-	var mu sync.Mutex
-	var at []time.Time
-	const pause = 200 * time.Millisecond
-	start(t, ship.Config{Servers: []string{"a"}, BackoffMin: pause, BackoffMax: pause, Transport: audisp.Transport{Connect: func(context.Context, string) (net.Conn, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		at = append(at, time.Now())
-		return nil, net.ErrClosed
-	}}}, newSource("a"))
-	until(t, func() bool { mu.Lock(); defer mu.Unlock(); return len(at) >= 4 })
-	mu.Lock()
-	defer mu.Unlock()
-	if d := at[1].Sub(at[0]); d > ship.FirstPause+pause/2 {
-		t.Errorf("the second attempt came after %v", d)
-	}
-	for i := 2; i < 4; i++ {
-		if d := at[i].Sub(at[i-1]); d < pause || d > 3*pause {
-			t.Errorf("attempt %d came after %v", i+1, d)
+	synctest.Test(t, func(t *testing.T) {
+		const pause = 20 * time.Second
+		attempts := make(chan time.Time)
+		_, stop := start(t, ship.Config{Servers: []string{"a"}, BackoffMin: pause, BackoffMax: pause, Transport: audisp.Transport{Connect: func(ctx context.Context, _ string) (net.Conn, error) {
+			select {
+			case attempts <- time.Now():
+			case <-ctx.Done():
+			}
+			return nil, net.ErrClosed
+		}}}, newSource("a"))
+		first, second, third, fourth := <-attempts, <-attempts, <-attempts, <-attempts
+		if d := second.Sub(first); d >= ship.FirstPause {
+			t.Errorf("the second attempt came after %v", d)
 		}
-	}
+		for _, d := range []time.Duration{third.Sub(second), fourth.Sub(third)} {
+			if d < pause || d > pause+pause/10 {
+				t.Errorf("a later attempt came after %v, want %v and a tenth more at most", d, pause)
+			}
+		}
+		stop()
+	})
 }

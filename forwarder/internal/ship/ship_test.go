@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -427,15 +428,9 @@ func TestPeerThatNeverReads(t *testing.T) {
 		big = append(big, fmt.Sprintf("%d %s", i, strings.Repeat("x", 8000)))
 	}
 	src := newSource(big...)
-	began := time.Now()
 	m := &ship.Metrics{}
 	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Window: ship.MaxWindow, Metrics: m, WriteTimeout: 100 * time.Millisecond}, src)
-	for m.Disconnects.Load() == 0 {
-		if time.Since(began) > 5*time.Second {
-			t.Fatal("still connected")
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+	until(t, func() bool { return m.Disconnects.Load() > 0 })
 	drain(t, s)
 	stop()
 	checkStored(t, srv, src, true)
@@ -484,11 +479,7 @@ func TestHeartbeat(t *testing.T) {
 
 func until(t testing.TB, ok func() bool) {
 	t.Helper()
-	for began := time.Now(); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Since(began) > 10*time.Second {
-			t.Fatal("it didn't come to pass in 10 s")
-		}
-	}
+	need.Wait(t, "what the test waits for", ok)
 }
 
 func TestFailoverBySession(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
@@ -415,11 +416,7 @@ func TestSyncsByItself(t *testing.T) {
 	fs := faultfs.New(1)
 	s := open(t, fs, func(o *Options) { o.SyncInterval = 5 * time.Millisecond })
 	add(t, s, "a")
-	for began := time.Now(); s.Stats().Synced != 1; time.Sleep(time.Millisecond) {
-		if time.Since(began) > 5*time.Second {
-			t.Fatal("not synced")
-		}
-	}
+	need.Wait(t, "it is synced", func() bool { return s.Stats().Synced == 1 })
 	die(fs, s)
 	fs.Crash()
 	s = open(t, fs)
