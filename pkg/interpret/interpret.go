@@ -2,7 +2,6 @@ package interpret
 
 import (
 	"bytes"
-	"runtime"
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -31,20 +30,11 @@ const refreshEvery = 256
 
 // New returns an Interpreter.
 func New(cfg Config) *Interpreter {
-	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: thisMachine()}
+	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: tables.MachineArch()}
 	if r, ok := cfg.Names.(interface{ Refresh() }); ok {
 		in.refresh = r.Refresh
 	}
 	return in
-}
-
-func thisMachine() uint32 {
-	name := map[string]string{"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "arm": "arm"}[runtime.GOARCH]
-	if name == "" {
-		name = runtime.GOARCH
-	}
-	arch, _ := tables.ArchByName(name)
-	return arch
 }
 
 // call is what the fields before one said about the system call.

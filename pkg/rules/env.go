@@ -2,7 +2,6 @@ package rules
 
 import (
 	"os"
-	"runtime"
 
 	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -24,35 +23,10 @@ type Env struct {
 
 // SystemEnv returns the Env of this machine.
 func SystemEnv() Env {
-	return Env{Arch: MachineArch(), Accounts: nss.New(nss.Config{}), IsDir: func(path string) bool {
+	return Env{Arch: tables.MachineArch(), Accounts: nss.New(nss.Config{}), IsDir: func(path string) bool {
 		info, err := os.Stat(path)
 		return err == nil && info.IsDir()
 	}}
-}
-
-// MachineArch is the AUDIT_ARCH_* number of the machine this program was built
-// for.
-func MachineArch() uint32 {
-	switch runtime.GOARCH {
-	case "386":
-		return tables.ArchI386
-	case "arm":
-		return tables.ArchARM
-	case "arm64":
-		return tables.ArchAArch64
-	case "ppc64":
-		return tables.ArchPPC64
-	case "ppc64le":
-		return tables.ArchPPC64LE
-	case "s390x":
-		return tables.ArchS390X
-	case "riscv64":
-		return tables.ArchRISCV64
-	case "loong64":
-		n, _ := tables.ArchByName("loongarch64")
-		return n
-	}
-	return tables.ArchX86_64
 }
 
 // knownArch reports whether rules may name that architecture: those auditctl
@@ -63,6 +37,6 @@ func (e *Env) knownArch(arch uint32) bool {
 		tables.ArchS390X, tables.ArchS390, tables.ArchARM, tables.ArchAArch64:
 		return true
 	}
-	other, ok := compat32(e.Arch)
+	other, ok := tables.Arch32(e.Arch)
 	return arch == e.Arch || ok && arch == other
 }

@@ -274,7 +274,7 @@ func (p *parser) archNumber(s string) (uint32, bool) {
 	case strings.EqualFold(s, "b64"):
 		return p.env.Arch, p.env.Arch&tables.Arch64Bit != 0
 	case strings.EqualFold(s, "b32"):
-		return compat32(p.env.Arch)
+		return tables.Arch32(p.env.Arch)
 	}
 	if n, ok := tables.ArchByName(s); ok {
 		return n, true

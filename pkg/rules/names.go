@@ -3,8 +3,6 @@ package rules
 import (
 	"strconv"
 	"strings"
-
-	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 type named[T ~uint32] struct {
@@ -191,24 +189,4 @@ func permText(v uint32) string {
 		}
 	}
 	return s
-}
-
-// compat32 is the 32-bit sibling of a 64-bit architecture: what b32 means there.
-func compat32(arch uint32) (uint32, bool) {
-	switch arch {
-	case tables.ArchX86_64:
-		return tables.ArchI386, true
-	case tables.ArchPPC64:
-		return tables.ArchPPC, true
-	case tables.ArchS390X:
-		return tables.ArchS390, true
-	case tables.ArchAArch64:
-		return tables.ArchARM, true
-	case tables.ArchRISCV64:
-		return tables.ArchRISCV32, true
-	}
-	if arch&tables.Arch64Bit == 0 {
-		return arch, true
-	}
-	return 0, false
 }

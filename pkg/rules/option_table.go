@@ -108,7 +108,7 @@ func archOf(before []string) uint32 {
 		}
 		if n, known := tables.ArchByName(name); known {
 			arch = n
-		} else if n, known := compat32(env.Arch); known && name == "b32" {
+		} else if n, known := tables.Arch32(env.Arch); known && name == "b32" {
 			arch = n
 		}
 	}

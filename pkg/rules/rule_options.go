@@ -301,7 +301,7 @@ func (p *parser) syscallHint(arch uint32, s string) string {
 		if _, ok := tables.SyscallByName(other, s); ok && other != arch {
 			otherName, _ := tables.ArchName(other)
 			hint := otherName + " has it, " + name + " has not"
-			if pair, ok := compat32(p.env.Arch); ok && other == pair {
+			if pair, ok := tables.Arch32(p.env.Arch); ok && other == pair {
 				hint += ": give it in a rule of its own with -F arch=b32 before -S"
 			} else if other == p.env.Arch {
 				hint += ": give it in a rule of its own with -F arch=b64 before -S"
@@ -323,7 +323,7 @@ func (p *parser) mismatch(w word) {
 	other := p.arch
 	switch p.arch {
 	case tables.ArchX86_64, tables.ArchPPC64, tables.ArchS390X:
-		other, _ = compat32(p.arch)
+		other, _ = tables.Arch32(p.arch)
 	}
 	var m Mask
 	for name := range strings.SplitSeq(w.s, ",") {

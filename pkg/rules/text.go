@@ -248,7 +248,7 @@ func (f Field) valueText(env Env) string {
 // archText writes b64 and b32 for this machine's two sides and the name for
 // another machine's: auditctl lists any as b64 or b32, which loads this one's.
 func archText(arch uint32, env Env) string {
-	if other, ok := compat32(env.Arch); arch == env.Arch || ok && arch == other {
+	if other, ok := tables.Arch32(env.Arch); arch == env.Arch || ok && arch == other {
 		if arch&tables.Arch64Bit != 0 {
 			return "b64"
 		}

@@ -322,17 +322,8 @@ func (p *parser) machineByName(v string) (uint32, bool) {
 	case "b64":
 		return own, ownOK && own&tables.Arch64Bit != 0
 	case "b32":
-		switch own {
-		case tables.ArchX86_64:
-			return tables.ArchI386, true
-		case tables.ArchPPC64:
-			return tables.ArchPPC, true
-		case tables.ArchS390X:
-			return tables.ArchS390, true
-		case tables.ArchAArch64:
-			return tables.ArchARM, true
-		}
-		return own, ownOK && own&tables.Arch64Bit == 0
+		sibling, ok := tables.Arch32(own)
+		return sibling, ownOK && ok
 	}
 	if m, ok := tables.ArchByName(v); ok {
 		return m, true

@@ -1,6 +1,8 @@
 package tables
 
 import (
+	"cmp"
+	"runtime"
 	"sort"
 	"strings"
 	"sync"
@@ -83,6 +85,35 @@ func ArchByName(name string) (uint32, bool) {
 		}
 	}
 	return 0, false
+}
+
+// Arch32 is what b32 means on a machine of that architecture: its own where it has 32
+// bits, or its 32-bit sibling.
+func Arch32(arch uint32) (uint32, bool) {
+	switch arch {
+	case ArchX86_64:
+		return ArchI386, true
+	case ArchPPC64:
+		return ArchPPC, true
+	case ArchS390X:
+		return ArchS390, true
+	case ArchAArch64:
+		return ArchARM, true
+	case ArchRISCV64:
+		return ArchRISCV32, true
+	}
+	if arch&Arch64Bit == 0 {
+		return arch, true
+	}
+	return 0, false
+}
+
+// MachineArch is the AUDIT_ARCH_* number of the machines that this program was built
+// for.
+func MachineArch() uint32 {
+	names := map[string]string{"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "loong64": "loongarch64"}
+	arch, _ := ArchByName(cmp.Or(names[runtime.GOARCH], runtime.GOARCH))
+	return arch
 }
 
 // syscallTable holds one architecture's system calls.

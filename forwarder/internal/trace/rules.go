@@ -26,7 +26,7 @@ func ruleSet(pid int, session *uint32, resource, first bool) []*rules.Rule {
 	mask := rules.AllSyscalls()
 	if resource {
 		mask = rules.Mask{}
-		arch := rules.MachineArch()
+		arch := tables.MachineArch()
 		for _, name := range resourceCalls {
 			if n, ok := tables.SyscallByName(arch, name); ok && n <= rules.MaxSyscall {
 				mask[n/32] |= 1 << (n % 32)

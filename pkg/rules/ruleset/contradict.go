@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/rules"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // never says why no event can match a rule's conditions, "" when one may. What it
@@ -48,7 +49,7 @@ func never(r *rules.Rule, arch uint32) string {
 // condition is a field as auditctl lists it.
 func condition(list rules.List, f rules.Field) string {
 	one := rules.Rule{List: list, Action: rules.Always, Mask: rules.AllSyscalls(), Fields: []rules.Field{f}}
-	text := one.Text(rules.Env{Arch: rules.MachineArch()}, rules.TextOptions{})
+	text := one.Text(rules.Env{Arch: tables.MachineArch()}, rules.TextOptions{})
 	for _, option := range []string{" -F ", " -C "} {
 		if _, after, ok := strings.Cut(text, option); ok {
 			return after

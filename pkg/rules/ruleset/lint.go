@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/auditfleet/auditfleet/pkg/rules"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // LintEnv is the machine that Lint checks rules for.
@@ -18,7 +19,7 @@ type LintEnv struct {
 
 // SystemLintEnv returns the LintEnv of this machine.
 func SystemLintEnv() LintEnv {
-	return LintEnv{Arch: rules.MachineArch(), Stat: os.Stat, Link: link}
+	return LintEnv{Arch: tables.MachineArch(), Stat: os.Stat, Link: link}
 }
 
 // Lint warns of rules that the kernel takes without a word although they will not do what
