@@ -80,6 +80,7 @@ var mayImport = map[string][]string{
 	"integration":                 {"internal", "pkg", "proto"},
 
 	"collector/internal/descriptors": {},
+	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/option", "pkg/output", "pkg/query", "pkg/report", "pkg/search"},
 
 	"collector/internal/retention": {"collector/internal/store", "pkg/metrics", "pkg/wake"},
 	"collector/internal/selfaudit": {"collector/internal/head", "collector/internal/journal", "collector/internal/listen", "pkg/daemonrec", "pkg/event", "pkg/metrics"},

@@ -186,6 +186,11 @@ func flat(ev *event.Event) string {
 
 func serve(t *testing.T, src Source, who Allowed) (path string) {
 	t.Helper()
+	return serveAs(t, &Service{Source: src, State: func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} }}, who)
+}
+
+func serveAs(t *testing.T, service *Service, may Authorizer) (path string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
 		t.Fatal(err)
@@ -195,11 +200,8 @@ func serve(t *testing.T, src Source, who Allowed) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(who.ServerOptions()...)
-	fleet.RegisterQueryServer(g, &Service{
-		Source: src,
-		State:  func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} },
-	})
+	g := grpc.NewServer(ServerOptions(Allowed{}, may)...)
+	fleet.RegisterQueryServer(g, service)
 	done := make(chan struct{})
 	go func() { defer close(done); g.Serve(ln) }()
 	t.Cleanup(func() { g.Stop(); <-done; os.RemoveAll(dir) })

@@ -18,28 +18,40 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Allowed are those who may ask over the unix socket, beside root and the
-// collector's own user.
-type Allowed struct {
-	GID int // a group; -1 is none
+// Authorizer decides who may make a call.
+type Authorizer interface {
+	// Authorize is asked once for each call, before anything of it is read: method is
+	// its full name ("/auditfleet.fleet.v1.Query/Search"), and who what the transport's
+	// handshake found out of the caller. The caller is told the error, which says what
+	// to do. Several goroutines may call it.
+	Authorize(ctx context.Context, method string, who credentials.AuthInfo) error
 }
 
-// ServerOptions make a gRPC server for a unix socket that asks the kernel who
-// is calling and answers only those allowed. The socket's mode keeps others out
-// as well; this holds when somebody changes that.
-func (a Allowed) ServerOptions() []grpc.ServerOption {
+// ServerOptions make a gRPC server for a transport whose handshake finds out who is
+// calling, and that answers those whom an Authorizer lets.
+func ServerOptions(handshake credentials.TransportCredentials, may Authorizer) []grpc.ServerOption {
+	check := func(ctx context.Context, method string) error {
+		p, ok := peer.FromContext(ctx)
+		if !ok {
+			return status.Error(codes.PermissionDenied, "no caller")
+		}
+		if err := may.Authorize(ctx, method, p.AuthInfo); err != nil {
+			return status.Error(codes.PermissionDenied, err.Error())
+		}
+		return nil
+	}
 	return []grpc.ServerOption{
-		grpc.Creds(a),
+		grpc.Creds(handshake),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.MaxConcurrentStreams(64),
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-			if err := check(ctx); err != nil {
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+			if err := check(ctx, info.FullMethod); err != nil {
 				return nil, err
 			}
 			return h(ctx, req)
 		}),
-		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
-			if err := check(ss.Context()); err != nil {
+		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+			if err := check(ss.Context(), info.FullMethod); err != nil {
 				return err
 			}
 			return h(srv, ss)
@@ -47,29 +59,37 @@ func (a Allowed) ServerOptions() []grpc.ServerOption {
 	}
 }
 
+// Allowed are those who may ask over the unix socket, beside root and the collector's
+// own user. Its handshake asks the kernel who is calling, and it is the Authorizer for
+// such callers, who may make every call. The socket's mode keeps others out as well;
+// this holds when somebody changes that.
+type Allowed struct {
+	GID int // a group; -1 is none
+}
+
 // caller is who is at the other end of a unix socket.
 type caller struct {
-	uid     uint32
-	allowed bool
+	unix.Ucred
+	groups []uint32
 }
 
 // AuthType implements credentials.AuthInfo.
-func (caller) AuthType() string { return "unix peer" }
+func (*caller) AuthType() string { return "unix peer" }
 
-func check(ctx context.Context) error {
-	p, ok := peer.FromContext(ctx)
+// Authorize implements Authorizer.
+func (a Allowed) Authorize(_ context.Context, _ string, who credentials.AuthInfo) error {
+	c, ok := who.(*caller)
 	if !ok {
-		return status.Error(codes.PermissionDenied, "no caller")
+		return errors.New("not a caller on the unix socket")
 	}
-	c, ok := p.AuthInfo.(caller)
-	if !ok || !c.allowed {
-		return status.Errorf(codes.PermissionDenied, "uid %d may not ask this collector", c.uid)
+	if !a.allows(&c.Ucred, c.groups) {
+		return fmt.Errorf("uid %d may not ask this collector: root, its own user and its socket's group (api_group) may", c.Uid)
 	}
 	return nil
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (a Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	uc, ok := conn.(syscall.Conn)
 	if !ok || conn.LocalAddr().Network() != "unix" {
 		return nil, nil, errors.New("not a unix socket")
@@ -89,7 +109,7 @@ func (a Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo,
 	if err = errors.Join(err, credErr); err != nil {
 		return nil, nil, fmt.Errorf("ask who is calling: %w", err)
 	}
-	return conn, caller{uid: cred.Uid, allowed: a.allows(cred, groups)}, nil
+	return conn, &caller{*cred, groups}, nil
 }
 
 func (a Allowed) allows(cred *unix.Ucred, groups []uint32) bool {

@@ -34,6 +34,9 @@ type Service struct {
 	State func() *fleet.StatusResponse
 	// Change changes what is known of hosts; nil where that can't be.
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
+	// SearchText and ReportText do what Text and Report are asked for; nil where that
+	// can't be.
+	SearchText, ReportText Command
 
 	calls calls
 }

@@ -15,8 +15,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
+	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/proto/fleet"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -109,6 +115,58 @@ func inAnyOrder(answer string) []string {
 	return lines
 }
 
+// toldByAPI is told, of what the query API answers.
+func toldByAPI(t *testing.T, api fleet.QueryClient, args []string) (string, error) {
+	var words [][]byte
+	for _, w := range args[1:] {
+		words = append(words, []byte(w))
+	}
+	var next func() (text []byte, exit *fleet.Exit, err error)
+	if args[0] == "search" {
+		stream, err := api.Text(t.Context(), &fleet.TextRequest{Version: 6, Words: words})
+		if err != nil {
+			return "", err
+		}
+		next = func() ([]byte, *fleet.Exit, error) { r, err := stream.Recv(); return r.GetText(), r.GetExit(), err }
+	} else {
+		stream, err := api.Report(t.Context(), &fleet.ReportRequest{Version: 6, Words: words})
+		if err != nil {
+			return "", err
+		}
+		next = func() ([]byte, *fleet.Exit, error) { r, err := stream.Recv(); return r.GetText(), r.GetExit(), err }
+	}
+	var out []byte
+	for {
+		text, exit, err := next()
+		if err != nil {
+			return string(out), err
+		}
+		if out = append(out, text...); exit != nil {
+			return fmt.Sprintf("%sexit %d\n%s", out, exit.GetCode(), exit.GetMessages()), nil
+		}
+	}
+}
+
+// refusedByAPI asks for what only a command line has, and for what is no search.
+func refusedByAPI(t *testing.T, api fleet.QueryClient) {
+	for _, words := range []string{
+		"search -if /etc/passwd", "search --input-logs", "search --checkpoint /tmp/x", "search -ts checkpoint", "search --color always -k x", "search --no-pager",
+		"search --store /tmp", "search --api=/tmp/x", "search --help", "search -v", "search",
+		"report -if /etc/passwd", "report --input-logs", "report --no-pager", "report --store /tmp", "report --api /tmp/x", "report --help", "report -v",
+	} {
+		text, err := toldByAPI(t, api, strings.Fields(words))
+		if status.Code(err) != codes.InvalidArgument || text != "" {
+			t.Errorf("%s: %q, %v; want it refused", words, text, err)
+		}
+	}
+	for _, words := range []string{"search -q", "search -m", "search --limit 0", "report -z", "report -a -e", "search --from nowhere", "search -k x -ts never"} {
+		want := told(append(strings.Fields(words), "--api", "/none")...)
+		if got, err := toldByAPI(t, api, strings.Fields(words)); err != nil || got != want {
+			t.Errorf("%s: %q, %v; the command line says %q", words, got, err, want)
+		}
+	}
+}
+
 // TestSameAnswersOfFleet asks the same of a running collector, of its store when it
 // has ended, and of one file with all the records.
 func TestSameAnswersOfFleet(t *testing.T) {
@@ -148,6 +206,12 @@ func TestSameAnswersOfFleet(t *testing.T) {
 			t.Fatalf("not all events can be found: %q, want %q", told(append(count, "--store", store)...), all)
 		}
 	}
+	conn, err := grpc.NewClient("unix:"+filepath.Join(store, server.APISocket), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	api := fleet.NewQueryClient(conn)
 	ask := func(where string) {
 		for i, q := range questions {
 			args := slices.Concat(q[:1], nodes, q[1:])
@@ -155,6 +219,11 @@ func TestSameAnswersOfFleet(t *testing.T) {
 				want[i] = told(append(args, "-if", file)...)
 			}
 			got := told(append(args, "--store", store)...)
+			if where == "running" {
+				if text, err := toldByAPI(t, api, args); err != nil || text != got {
+					t.Errorf("%q: %v (-command line +API):\n%.1000s", q, err, cmp.Diff(got, text))
+				}
+			}
 			if strings.Contains(want[i], `"node":"`) {
 				got = withoutOrigin(t, got)
 			}
@@ -164,6 +233,7 @@ func TestSameAnswersOfFleet(t *testing.T) {
 		}
 	}
 	ask("running")
+	refusedByAPI(t, api)
 	stop()
 	if code := <-ended; code != 0 {
 		t.Errorf("the collector ended with exit code %d: %s", code, log.String())

@@ -2,25 +2,21 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/pkg/completion"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
-	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/report"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // reportOptions is what report takes.
-func reportOptions() option.Table { return append(report.OptionTable(), whereOptions...) }
+func reportOptions() option.Table { return append(report.OptionTable(), render.Options...) }
 
 // reportCommand is there for `collector --help` and completion; Run goes to report
 // directly.
@@ -45,7 +41,7 @@ func (p *program) report(ctx context.Context, args []string) int { return p.repo
 
 // reportAs is report, under the stock name or ours.
 func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
-	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Strangers: true, Extra: whereOptions.Valued()})
+	o, err := render.ParseReport(args)
 	switch {
 	case err != nil:
 		fmt.Fprintln(p.stdio.Err, err)
@@ -56,10 +52,6 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	case o.Version:
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
-	}
-	if o.From, err = networks(o.Extra["--from"]); err != nil {
-		fmt.Fprintln(p.stdio.Err, err)
-		return 1
 	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(p.stdio.Out)
@@ -81,69 +73,5 @@ func (p *program) reportOn(ctx context.Context, o *report.Options, screen *termi
 	case files:
 		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	}
-	code, err := p.reportStore(ctx, o, screen.Out)
-	var usage *report.UsageError
-	switch {
-	case errors.As(err, &usage):
-		fmt.Fprintln(screen.Err, usage.Text)
-		return 1
-	case err != nil:
-		fmt.Fprintf(screen.Err, "report: %v\n", err)
-		return 1
-	}
-	return code
-}
-
-func (p *program) reportStore(ctx context.Context, o *report.Options, out io.Writer) (code int, err error) {
-	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
-	if err != nil {
-		return 1, err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	o.ByValue = true // events of many hosts have no order in which values came up
-	if o.Kind == report.LogTimes {
-		logs, err := hostTimes(ctx, src, o)
-		if err != nil {
-			return 1, err
-		}
-		return 0, report.WriteLogTimes(out, o, time.Local, logs)
-	}
-	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
-		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes, Limit: 1}, func(ev *event.Event) error {
-			o.FirstMs = ev.Ms
-			return nil
-		})
-		if err != nil {
-			return 1, fmt.Errorf("begin of the logs: %w", err)
-		}
-	}
-	return report.RunTally(ctx, o, time.Local, src.Tally, src.Scan, out)
-}
-
-// hostTimes is when the first and the last event of each host was.
-func hostTimes(ctx context.Context, src source, o *report.Options) ([]report.LogTime, error) {
-	hosts, err := src.Hosts(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var logs []report.LogTime
-	for _, h := range hosts {
-		l := report.LogTime{Name: string(h.GetName())}
-		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
-			continue
-		}
-		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}
-		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
-			err := src.Scan(ctx, q, func(ev *event.Event) error {
-				*end = ev.Ms
-				return nil
-			})
-			if err != nil {
-				return nil, fmt.Errorf("times of %s: %w", l.Name, err)
-			}
-			q.Reverse = true
-		}
-		logs = append(logs, l)
-	}
-	return logs, nil
+	return p.ask(ctx, o.Extra, "report", screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })
 }

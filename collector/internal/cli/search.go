@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
-	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -24,15 +23,8 @@ const searchUsage = ` where to look
        --from ADDRESS[/BITS]    only what was received from there, whatever host it names; several with commas
 `
 
-// whereOptions are those of search and report that say where to look.
-var whereOptions = option.Table{
-	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
-	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
-	{Names: []string{"--from"}, Value: "ADDRESS[/BITS]", Brief: "only what was received from there", Equals: true},
-}
-
 // searchOptions is what search takes.
-func searchOptions() option.Table { return append(search.OptionTable(), whereOptions...) }
+func searchOptions() option.Table { return append(search.OptionTable(), render.Options...) }
 
 // searchCommand is there for `collector --help` and completion; Run goes to search
 // directly.
@@ -57,8 +49,7 @@ func (p *program) search(ctx context.Context, args []string) int { return p.sear
 
 // searchAs is search, under the stock name or ours.
 func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
-	args = whereOptions.SplitEquals(args)
-	o, err := search.ParseArgs(args, search.Env{Strangers: !stock, Extra: whereOptions.Valued()})
+	o, err := render.ParseSearch(args, stock)
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(p.stdio.Out, search.Usage+searchUsage)
@@ -72,10 +63,6 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 	case o.Version:
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
-	}
-	if o.Query.From, err = networks(o.Extra["--from"]); err != nil {
-		fmt.Fprintln(p.stdio.Err, err)
-		return 1
 	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
@@ -102,12 +89,22 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, screen *termi
 	case o.Checkpoint != "":
 		return p.searchNew(ctx, o, screen.Out)
 	}
-	found, err := p.find(ctx, o, screen.Out)
+	return p.ask(ctx, o.Extra, "search", screen, func(src source) int { return render.Search(ctx, o, src, screen.Out, screen.Err) })
+}
+
+// ask opens what the options say to look in and runs a command on it.
+func (p *program) ask(ctx context.Context, extra map[string][]string, name string, screen *terminal.Screen, run func(source) int) int {
+	src, err := where{store: last(extra["--store"]), api: last(extra["--api"])}.open(ctx, p)
 	if err != nil {
-		fmt.Fprintf(screen.Err, "search: %v\n", err)
+		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
 		return 1
 	}
-	return o.Exit(int(found), screen.Err)
+	code := run(src)
+	if err := src.Close(); err != nil {
+		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
+		return 1
+	}
+	return code
 }
 
 // piped says whether a log comes in by a pipe, and no option says where else to
@@ -120,21 +117,12 @@ func (p *program) piped(o *search.Options) bool {
 	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
-// find writes what is found and counts it.
-func (p *program) find(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
-	w := output.NewWriter(out, &o.Config, time.Local)
-	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, src.Close()) }()
-	found, err = search.Find(ctx, o, src, w, out, func(text string) { fmt.Fprintln(p.stdio.Err, text) })
-	return found, errors.Join(err, w.Close())
-}
-
 func last(values []string) string {
 	if len(values) == 0 {
 		return ""
 	}
 	return values[len(values)-1]
 }
+
+// errFromFile is why --from does not go with -if.
+const errFromFile = "--from: a log does not say who sent its records, a collector's store does"

@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/descriptors"
 )
 
-// openHTTP binds the address of /metrics, /healthz and /readyz.
+// openHTTP binds the address of /metrics, /healthz, /readyz and the pages.
 func (s *Server) openHTTP() error {
 	if s.cfg.HTTP == "" {
 		return nil
@@ -30,6 +30,9 @@ func (s *Server) openHTTP() error {
 	mux.Handle("GET /metrics", s.reg.Handler())
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.health()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.state(), s.degraded()...) })
+	for pattern, page := range s.cfg.Pages {
+		mux.Handle(pattern, page)
+	}
 	s.httpLn = ln
 	s.http = &http.Server{
 		Handler:           mux,

@@ -29,6 +29,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/outgrown"
 	"github.com/auditfleet/auditfleet/collector/internal/rates"
+	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
@@ -51,6 +52,10 @@ type Config struct {
 	API      string // unix socket; "" is collector.sock in Store
 	APIGroup string // who may ask beside root; "" is nobody
 	HTTP     string // host:port of /metrics; "" is none
+	// Pages are what is served on HTTP beside /metrics, /healthz and /readyz, by patterns
+	// of net/http ("GET /hosts/"). What they show of events they ask the query API for, which
+	// bounds it and decides who may.
+	Pages map[string]http.Handler
 
 	Node         string        // the name our own records are stored under; "" is the host name
 	EventTimeout time.Duration // end_of_event_timeout; 0 is 2 s
@@ -446,8 +451,9 @@ func (s *Server) openAPI() error {
 		return err
 	}
 	s.api = ln
-	s.grpc = grpc.NewServer(api.Allowed{GID: gid}.ServerOptions()...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: &live{s.head, s}, State: s.status, Change: s.head.ChangeHosts})
+	socket := api.Allowed{GID: gid}
+	s.grpc = grpc.NewServer(api.ServerOptions(socket, socket)...)
+	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: &live{s.head, s}, State: s.status, Change: s.head.ChangeHosts, SearchText: render.Text, ReportText: render.Summary})
 	return nil
 }
 

@@ -288,6 +288,19 @@ func get(t *testing.T, r *running, path string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+// What is served on HTTP takes further pages by their paths.
+func TestPages(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(shortDir(t))
+	cfg.Pages = map[string]http.Handler{"GET /page/": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "page of ", r.URL.Path) })}
+	r := start(t, cfg)
+	for path, want := range map[string]string{"/page/web1": "page of /page/web1", "/healthz": "ok\n"} {
+		if code, body := get(t, r, path); code != 200 || body != want {
+			t.Errorf("%s: %d %q", path, code, body)
+		}
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	t.Parallel()
 	r := start(t, testConfig(shortDir(t)))

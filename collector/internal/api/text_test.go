@@ -1,0 +1,120 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// textOf gives all of an answer.
+func textOf(t *testing.T, c *Client, words ...string) (text string, exit *fleet.Exit, err error) {
+	t.Helper()
+	req := &fleet.TextRequest{Version: version}
+	for _, w := range words {
+		req.Words = append(req.Words, []byte(w))
+	}
+	s, err := c.q.Text(t.Context(), req)
+	for err == nil {
+		var r *fleet.TextResponse
+		if r, err = s.Recv(); err == nil {
+			text += string(r.GetText())
+			exit = r.GetExit()
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return text, exit, err
+}
+
+func TestText(t *testing.T) {
+	long := strings.Repeat("line\n", textPiece/2)
+	path := serveAs(t, &Service{SearchText: func(_ context.Context, _ Source, words []string, out, errs io.Writer) (int, error) {
+		if words[0] == "wrong" {
+			return 1, fmt.Errorf("%w: wrong", ErrQuery)
+		}
+		if _, err := io.WriteString(out, long); err != nil {
+			return 1, err
+		}
+		fmt.Fprint(errs, strings.Repeat("m", 2*textMessages))
+		return 7, nil
+	}}, Allowed{GID: -1})
+	c := dial(t, path)
+	text, exit, err := textOf(t, c, "some", "words\xff")
+	if err != nil || text != long || exit.GetCode() != 7 || len(exit.GetMessages()) != textMessages {
+		t.Errorf("%d bytes, exit %d with %d bytes of messages, %v", len(text), exit.GetCode(), len(exit.GetMessages()), err)
+	}
+	if _, _, err := textOf(t, c, "wrong"); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("wrong words: %v", err)
+	}
+	if _, _, err := textOf(t, c, make([]string, maxConditions+1)...); status.Code(err) != codes.InvalidArgument {
+		t.Errorf("too many words: %v", err)
+	}
+	if s, err := c.q.Report(t.Context(), &fleet.ReportRequest{Version: version}); err == nil {
+		if _, err := s.Recv(); status.Code(err) != codes.Unimplemented {
+			t.Errorf("a report where there is none: %v", err)
+		}
+	}
+}
+
+// A text that is too long is ended, with what to do in the error.
+func TestTextBounds(t *testing.T) {
+	ctx, end := context.WithCancelCause(t.Context())
+	sent := 0
+	out := &textOut{call: &call{ctx: ctx, end: end}, piece: func(text []byte) error { sent += len(text); return nil }}
+	piece := make([]byte, 1<<20)
+	for range textBytes>>20 + 1 {
+		if _, err := out.Write(piece); err != nil {
+			break
+		}
+	}
+	if status.Code(out.err) != codes.ResourceExhausted || sent != textBytes || !strings.Contains(out.err.Error(), "ask for less") {
+		t.Errorf("%d bytes were sent, %v", sent, out.err)
+	}
+}
+
+// someCalls is an Authorizer that lets calls of one method through.
+type someCalls struct {
+	may   string
+	mu    sync.Mutex // guards asked
+	asked []string
+}
+
+func (s *someCalls) Authorize(_ context.Context, method string, who credentials.AuthInfo) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, method)
+	if _, ok := who.(*caller); !ok || !strings.HasSuffix(method, s.may) {
+		return fmt.Errorf("%s is not yours: ask for a certificate that may", method)
+	}
+	return nil
+}
+
+func TestAuthorizerIsAskedOncePerCall(t *testing.T) {
+	may := &someCalls{may: "/Hosts"}
+	c := dial(t, serveAs(t, &Service{Source: &fakeSource{}}, may))
+	if _, err := c.Hosts(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Status(t.Context()); !errors.Is(err, ErrDenied) {
+		t.Errorf("a call that is not allowed: %v", err)
+	}
+	err := c.Scan(t.Context(), &query.Query{}, nil)
+	if !errors.Is(err, ErrDenied) || !strings.Contains(err.Error(), "ask for a certificate") {
+		t.Errorf("a stream that is not allowed: %v", err)
+	}
+	if got := strings.Join(may.asked, " "); strings.Count(got, "/auditfleet.fleet.v1.Query/") != 3 {
+		t.Errorf("asked about %s", got)
+	}
+}

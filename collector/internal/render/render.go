@@ -1,0 +1,130 @@
+// Package render does what `collector search` and `collector report` are asked for in
+// words, with a collector as the source, and writes what they print. The command line
+// and the query API both use it, so they print the same bytes. The collector's server
+// and command line may import it.
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// Options are those of both commands that the stock tools have not, for a fleet.
+var Options = option.Table{
+	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
+	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
+	{Names: []string{"--from"}, Value: "ADDRESS[/BITS]", Brief: "only what was received from there", Equals: true},
+}
+
+// ParseSearch reads the words of search. known says that only users and groups of this
+// machine may be named, as the stock tool has it.
+func ParseSearch(words []string, known bool) (*search.Options, error) {
+	o, err := search.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: !known, Extra: Options.Valued()})
+	if err == nil && !o.Help && !o.Version {
+		o.Query.From, err = networks(o.Extra["--from"])
+	}
+	return o, err
+}
+
+// Search writes what is found to out, and complaints to errs, and returns the exit code,
+// which is the stock tool's: 0 found, 1 nothing found or an error.
+func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) int {
+	found, err := find(ctx, o, src, out, errs)
+	if err != nil {
+		fmt.Fprintf(errs, "search: %v\n", err)
+		return 1
+	}
+	return o.Exit(int(found), errs)
+}
+
+func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) (found uint64, err error) {
+	w := output.NewWriter(out, &o.Config, time.Local)
+	found, err = search.Find(ctx, o, src, w, out, func(text string) { fmt.Fprintln(errs, text) })
+	return found, errors.Join(err, w.Close())
+}
+
+// Text is an api.Command: `collector search`.
+func Text(ctx context.Context, src api.Source, words []string, out, errs io.Writer) (int, error) {
+	o, err := ParseSearch(words, false)
+	if err != nil {
+		return complain(err, errs)
+	}
+	here := append(o.Seen, seenOf(o.Extra)...)
+	if o.CheckpointTime {
+		here = append(here, "--checkpoint") // -ts checkpoint
+	}
+	if err := refuse(here); err != nil {
+		return 1, err
+	}
+	o.Screen(false) // of none
+	for _, note := range o.Notes {
+		fmt.Fprintln(errs, note)
+	}
+	return Search(ctx, o, src, out, errs), nil
+}
+
+// complain is how a command ends whose words are wrong.
+func complain(err error, errs io.Writer) (int, error) {
+	if errors.Is(err, search.ErrNoOptions) {
+		return 1, fmt.Errorf("%w: there are no words", api.ErrQuery)
+	}
+	fmt.Fprintln(errs, err)
+	return 1, nil
+}
+
+// ofCommandLine are the options that make no sense from elsewhere, and why.
+var ofCommandLine = map[string]string{
+	"--input": "names a file", "--input-logs": "names a file", "--checkpoint": "names a file", "--store": "says where to look", "--api": "says where to look",
+	"--color": "is about a terminal", "--no-pager": "is about a terminal",
+	"--help": "asks for no events", "--version": "asks for no events",
+}
+
+// refuse says which of the options only a command line has.
+func refuse(seen []string) error {
+	for _, opt := range seen {
+		if why, ok := ofCommandLine[opt]; ok {
+			return fmt.Errorf("%w: %s %s: it is for the command line only", api.ErrQuery, opt, why)
+		}
+	}
+	return nil
+}
+
+func seenOf(extra map[string][]string) (names []string) {
+	for name := range extra {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// networks reads the values of --from, each an address or a network, several with
+// commas between them.
+func networks(values []string) (out []netip.Prefix, err error) {
+	for _, v := range values {
+		for one := range strings.SplitSeq(v, ",") {
+			if p, err := netip.ParsePrefix(one); err == nil {
+				out = append(out, p.Masked())
+				continue
+			}
+			addr, err := netip.ParseAddr(one)
+			if err != nil {
+				return nil, fmt.Errorf("--from must be an address or a network such as 192.0.2.0/24, was %.80q", one)
+			}
+			addr = event.SenderAddr(addr)
+			out = append(out, netip.PrefixFrom(addr, addr.BitLen()))
+		}
+	}
+	return out, nil
+}

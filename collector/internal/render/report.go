@@ -1,0 +1,112 @@
+package render
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/report"
+	"github.com/auditfleet/auditfleet/pkg/search"
+)
+
+// ParseReport reads the words of report.
+func ParseReport(words []string) (*report.Options, error) {
+	o, err := report.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: true, Extra: Options.Valued()})
+	if err == nil && !o.Help && !o.Version {
+		o.From, err = networks(o.Extra["--from"])
+	}
+	return o, err
+}
+
+// Report writes a report to out, and complaints to errs, and returns the exit code,
+// which is the stock tool's: 1 is an error, or a list without lines.
+func Report(ctx context.Context, o *report.Options, src api.Source, out, errs io.Writer) int {
+	code, err := write(ctx, o, src, out)
+	var usage *report.UsageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintln(errs, usage.Text)
+		return 1
+	case err != nil:
+		fmt.Fprintf(errs, "report: %v\n", err)
+		return 1
+	}
+	return code
+}
+
+// Summary is an api.Command: `collector report`.
+func Summary(ctx context.Context, src api.Source, words []string, out, errs io.Writer) (int, error) {
+	o, err := ParseReport(words)
+	if err != nil {
+		return complain(err, errs)
+	}
+	here := seenOf(o.Extra)
+	for opt, given := range map[string]bool{
+		"--input": o.Input != "", "--input-logs": o.InputLogs, "--no-pager": o.NoPager, "--help": o.Help, "--version": o.Version,
+	} {
+		if given {
+			here = append(here, opt)
+		}
+	}
+	slices.Sort(here)
+	if err := refuse(here); err != nil {
+		return 1, err
+	}
+	o.Screen(false) // of none
+	return Report(ctx, o, src, out, errs), nil
+}
+
+func write(ctx context.Context, o *report.Options, src api.Source, out io.Writer) (code int, err error) {
+	o.ByValue = true // events of many hosts have no order in which values came up
+	if o.Kind == report.LogTimes {
+		logs, err := hostTimes(ctx, src, o)
+		if err != nil {
+			return 1, err
+		}
+		return 0, report.WriteLogTimes(out, o, time.Local, logs)
+	}
+	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
+		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes, Limit: 1}, func(ev *event.Event) error {
+			o.FirstMs = ev.Ms
+			return nil
+		})
+		if err != nil {
+			return 1, fmt.Errorf("begin of the logs: %w", err)
+		}
+	}
+	return report.RunTally(ctx, o, time.Local, src.Tally, src.Scan, out)
+}
+
+// hostTimes is when the first and the last event of each host was.
+func hostTimes(ctx context.Context, src api.Source, o *report.Options) ([]report.LogTime, error) {
+	hosts, err := src.Hosts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var logs []report.LogTime
+	for _, h := range hosts {
+		l := report.LogTime{Name: string(h.GetName())}
+		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
+			continue
+		}
+		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}
+		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
+			err := src.Scan(ctx, q, func(ev *event.Event) error {
+				*end = ev.Ms
+				return nil
+			})
+			if err != nil {
+				return nil, fmt.Errorf("times of %s: %w", l.Name, err)
+			}
+			q.Reverse = true
+		}
+		logs = append(logs, l)
+	}
+	return logs, nil
+}
