@@ -9,7 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"

@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/auditfleet/auditfleet/collector/internal/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 

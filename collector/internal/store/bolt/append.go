@@ -3,20 +3,16 @@ package bolt
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
-	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Append stores a batch: its group, its catalogue entry and the writer's state
@@ -118,8 +114,8 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 		return nil, err
 	}
 	return p, p.update(func(tx *bbolt.Tx) error {
-		if meta := tx.Bucket(bktMeta); meta.Get(keyStore) == nil {
-			if err := putID(meta, s.list.id); err != nil { // begun before the store had one
+		if meta := tx.Bucket(layout.BucketMarks); meta.Get(layout.KeyStore) == nil {
+			if err := layout.PutID(meta, s.list.id); err != nil { // begun before the store had one
 				return err
 			}
 		}
@@ -204,7 +200,7 @@ func (s *Store) carry(p *partition) (hosts []store.KV, moved bool, err error) {
 		return nil, false, nil
 	}
 	err = cur.view(func(tx *bbolt.Tx) error {
-		hosts = copyBucket(tx.Bucket(bktHosts))
+		hosts = copyBucket(tx.Bucket(layout.BucketHosts))
 		return nil
 	})
 	return hosts, true, err
@@ -222,10 +218,10 @@ func copyBucket(b *bbolt.Bucket) []store.KV {
 // write is a batch's transaction.
 func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []store.KV, moved bool) error {
 	if moved {
-		if err := tx.DeleteBucket(bktHosts); err != nil {
+		if err := tx.DeleteBucket(layout.BucketHosts); err != nil {
 			return err
 		}
-		bkt, err := tx.CreateBucket(bktHosts)
+		bkt, err := tx.CreateBucket(layout.BucketHosts)
 		if err != nil {
 			return err
 		}
@@ -234,169 +230,34 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 		}
 	}
 	if blob != nil {
-		bkt, err := tx.Bucket(bktGroups).CreateBucket(idKey(b.ID))
+		bkt, err := tx.Bucket(layout.BucketGroups).CreateBucket(layout.GroupKey(b.ID))
 		if err != nil {
 			return err
 		}
-		if err := bkt.Put(keyBlob, blob); err != nil {
+		if err := bkt.Put(layout.KeyGroup, blob); err != nil {
 			return err
 		}
-		if err := tx.Bucket(bktCatalog).Put(idKey(b.ID), sum.Encode()); err != nil {
+		if err := tx.Bucket(layout.BucketCatalog).Put(layout.GroupKey(b.ID), sum.Encode()); err != nil {
 			return err
 		}
 	}
-	hosts := tx.Bucket(bktHosts)
+	hosts := tx.Bucket(layout.BucketHosts)
 	for _, name := range b.Forget {
-		if err := hosts.Delete(hostKey(name)); err != nil {
+		if err := hosts.Delete(layout.HostKey(name)); err != nil {
 			return fmt.Errorf("host %.80q: %w", name, err)
 		}
 	}
 	for i := range b.Hosts {
-		if err := hosts.Put(hostKey(b.Hosts[i].Name), encodeHost(&b.Hosts[i])); err != nil {
+		if err := hosts.Put(layout.HostKey(b.Hosts[i].Name), layout.EncodeHost(&b.Hosts[i])); err != nil {
 			return fmt.Errorf("host %.80q: %w", b.Hosts[i].Name, err)
 		}
 	}
-	return tx.Bucket(bktMeta).Put(keyState, encodeState(b))
-}
-
-// ---- what goes along ----
-
-// hostKey is never empty, as bbolt wants it.
-func hostKey(name string) []byte { return append([]byte{'h'}, name...) }
-
-// Version 2 of each ends with a checksum of key and value; version 1 had none.
-const (
-	stateVersion = 2
-	hostVersion  = 2
-	alsoVersion  = 3 // of a host that has Also
-)
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// addSum appends the checksum of key and value.
-func addSum(key, v []byte) []byte {
-	return binary.LittleEndian.AppendUint32(v, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v))
-}
-
-// cutSum is the reverse of addSum.
-func cutSum(key, v []byte) ([]byte, error) {
-	n := len(v) - 4
-	if n < 0 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v[:n]) != binary.LittleEndian.Uint32(v[n:]) {
-		return nil, fmt.Errorf("%w: checksum of %d bytes", store.ErrDamaged, len(v))
-	}
-	return v[:n], nil
-}
-
-// openValue takes the version off and checks the sum, which version 1 has not.
-func openValue(key, v []byte, latest byte) ([]byte, error) {
-	var err error
-	switch {
-	case len(v) == 0:
-		return nil, fmt.Errorf("%w: no bytes", store.ErrDamaged)
-	case v[0] == 1:
-	case v[0] >= 2 && v[0] <= latest:
-		if v, err = cutSum(key, v); err != nil {
-			return nil, err
-		}
-	default:
-		// A program that writes another version also says so in the file's format.
-		return nil, fmt.Errorf("%w: version %d", store.ErrDamaged, v[0])
-	}
-	return v[1:], nil
-}
-
-func encodeState(b *store.Batch) []byte {
-	v := []byte{stateVersion}
-	v = binary.AppendUvarint(v, b.ID)
-	v = binary.AppendUvarint(v, b.LSN)
-	v = binary.AppendUvarint(v, uint64(len(b.Open)))
-	prev := uint64(0)
-	for _, o := range b.Open {
-		v = binary.AppendUvarint(v, o-prev)
-		prev = o
-	}
-	return addSum(keyState, v)
-}
-
-func decodeState(v []byte) (*store.State, error) {
-	if len(v) == 0 {
-		return &store.State{}, nil
-	}
-	body, err := openValue(keyState, v, stateVersion)
-	if err != nil {
-		return nil, fmt.Errorf("state: %w", err)
-	}
-	r := varint.NewReader(body)
-	st := &store.State{ID: r.Uvarint(), LSN: r.Uvarint()}
-	prev := uint64(0)
-	for range r.Count(1) {
-		prev += r.Uvarint()
-		st.Open = append(st.Open, prev)
-	}
-	if !r.Done() {
-		return nil, fmt.Errorf("%w: state of %d bytes", store.ErrDamaged, len(v))
-	}
-	return st, nil
-}
-
-func encodeHost(h *store.Host) []byte {
-	v := []byte{hostVersion}
-	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
-		h.Records, h.Bytes, h.Duplicates, h.Unparsable, uint64(len(h.Addrs))} {
-		v = binary.AppendUvarint(v, n)
-	}
-	for _, a := range h.Addrs {
-		b := a.As16()
-		v = append(v, b[:]...)
-	}
-	if h.Also != "" {
-		v[0] = alsoVersion
-		v = append(v, h.Also...)
-	}
-	return addSum(hostKey(h.Name), v)
-}
-
-func decodeHost(k, v []byte) (store.Host, error) {
-	bad := fmt.Errorf("%w: host %.80q of %d bytes", store.ErrDamaged, k, len(v))
-	if len(k) == 0 || k[0] != 'h' {
-		return store.Host{}, bad
-	}
-	also := len(v) > 0 && v[0] == alsoVersion
-	body, err := openValue(k, v, alsoVersion)
-	if err != nil {
-		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
-	}
-	r := varint.NewReader(body)
-	h := store.Host{Name: string(k[1:]), First: timeOf(r.Uvarint()), Last: timeOf(r.Uvarint()), LastEventMs: int64(r.Uvarint()),
-		Records: r.Uvarint(), Bytes: r.Uvarint(), Duplicates: r.Uvarint(), Unparsable: r.Uvarint()}
-	n := r.Count(16)
-	if r.Bad() || n > store.MaxAddrs || also != (r.Len() > 16*n) {
-		return store.Host{}, bad
-	}
-	for range n {
-		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(r.Bytes(16))).Unmap())
-	}
-	h.Also = string(r.Bytes(uint64(r.Len())))
-	return h, nil
-}
-
-func unixNano(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
-
-func timeOf(ns uint64) time.Time {
-	if ns == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, int64(ns))
+	return tx.Bucket(layout.BucketMarks).Put(layout.KeyState, layout.EncodeState(&store.State{ID: b.ID, LSN: b.LSN, Open: b.Open}))
 }
 
 func (p *partition) loadState() (st *store.State, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
-		st, err = decodeState(tx.Bucket(bktMeta).Get(keyState))
+		st, err = layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState))
 		return err
 	})
 	return st, err
@@ -405,8 +266,8 @@ func (p *partition) loadState() (st *store.State, err error) {
 // loadHosts reads what is known of hosts; bad is why some could not be read.
 func (p *partition) loadHosts() (hosts []store.Host, bad, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bktHosts).ForEach(func(k, v []byte) error {
-			h, err := decodeHost(k, v)
+		return tx.Bucket(layout.BucketHosts).ForEach(func(k, v []byte) error {
+			h, err := layout.DecodeHost(k, v)
 			if errors.Is(err, store.ErrDamaged) {
 				bad = errors.Join(bad, fmt.Errorf("%s: %w", p.path, err))
 				return nil

@@ -17,24 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
-
-const (
-	markerName = "VERSION"
-	markerText = "auditfleet store "
-	markerSum  = "crc32c "
-	// A store is of the least version that can read it: 2 has days of several
-	// partitions, 3 an ID and a manifest.
-	storeVersion = ListedVersion
-	lockName     = "lock"
-	partsName    = "partitions"
-	suffix       = ".db"
-)
-
-// ListedVersion is the first version of a store that has an ID and a manifest.
-const ListedVersion = 3
 
 // Options of Open.
 type Options struct {
@@ -139,15 +125,15 @@ func (s *Store) claim() error {
 		}
 	}
 	var err error
-	if s.version, err = readMarker(dir, s.opts.ReadOnly); err != nil {
+	if s.version, err = layout.ReadMarker(dir, s.opts.ReadOnly); err != nil {
 		return err // nothing was made in a folder that is not ours
 	}
 	if !s.opts.ReadOnly {
-		if err := fsys.OS.MkdirAll(filepath.Join(dir, partsName), 0o700); err != nil {
+		if err := fsys.OS.MkdirAll(filepath.Join(dir, layout.Partitions), 0o700); err != nil {
 			return err
 		}
 	}
-	s.lock, err = lockDir(filepath.Join(dir, lockName), !s.opts.ReadOnly, s.opts.LockTimeout)
+	s.lock, err = lockDir(filepath.Join(dir, layout.LockName), !s.opts.ReadOnly, s.opts.LockTimeout)
 	if err != nil {
 		return err
 	}
@@ -156,7 +142,7 @@ func (s *Store) claim() error {
 
 // openParts opens every day's file.
 func (s *Store) openParts() error {
-	dir := filepath.Join(s.opts.Dir, partsName)
+	dir := filepath.Join(s.opts.Dir, layout.Partitions)
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) && s.opts.ReadOnly {
 		return nil
@@ -165,14 +151,14 @@ func (s *Store) openParts() error {
 		return err
 	}
 	for _, e := range entries {
-		if strings.HasSuffix(e.Name(), suffix+".tmp") && !s.opts.ReadOnly {
+		if strings.HasSuffix(e.Name(), layout.Suffix+".tmp") && !s.opts.ReadOnly {
 			// A day's file is renamed once it is whole: nothing was in this one.
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}
 			continue
 		}
-		base, ok := strings.CutSuffix(e.Name(), suffix)
+		base, ok := strings.CutSuffix(e.Name(), layout.Suffix)
 		if !ok {
 			continue
 		}
@@ -195,7 +181,7 @@ func (s *Store) openParts() error {
 }
 
 func (s *Store) newPart(part store.Part) *partition {
-	return &partition{path: filepath.Join(s.opts.Dir, partsName, part.String()+suffix), part: part, codec: s.codec, opened: &s.opened}
+	return &partition{path: filepath.Join(s.opts.Dir, layout.Partitions, part.String()+layout.Suffix), part: part, codec: s.codec, opened: &s.opened}
 }
 
 // elsewhere says whether a file could not be opened for a reason that is not in the

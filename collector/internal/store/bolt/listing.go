@@ -10,10 +10,9 @@ import (
 	"strings"
 	"time"
 
-	bbolt "go.etcd.io/bbolt"
-
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -31,33 +30,6 @@ type listing struct {
 	losses []manifest.Loss // found while opening
 	gone   map[string]bool // partitions set aside while opening
 	remade map[string]bool // partitions written anew of what was readable
-}
-
-// putID writes the store's ID into a file's marks; zero is none.
-func putID(meta *bbolt.Bucket, id seglog.ID) error {
-	if id == (seglog.ID{}) {
-		return nil
-	}
-	return meta.Put(keyStore, addSum(keyStore, id[:]))
-}
-
-// storeID is the reverse of putID.
-func storeID(meta *bbolt.Bucket) (id seglog.ID, err error) {
-	if v := meta.Get(keyStore); v != nil {
-		return decodeID(v)
-	}
-	return id, nil
-}
-
-// decodeID reads the value of keyStore. It has a checksum: without one, a flipped bit
-// would make the file one of another store.
-func decodeID(v []byte) (id seglog.ID, err error) {
-	b, err := cutSum(keyStore, v)
-	if err != nil || len(b) != len(id) {
-		return id, fmt.Errorf("%w: store mark of %d bytes", store.ErrDamaged, len(v))
-	}
-	copy(id[:], b)
-	return id, nil
 }
 
 // ID is the store's.
@@ -83,12 +55,12 @@ func (s *Store) openList() error {
 		if err := l.file.Write(); err != nil {
 			return err
 		}
-		s.version = storeVersion
-		return WriteMarker(s.opts.Dir, s.version)
+		s.version = layout.Version
+		return layout.WriteMarker(s.opts.Dir, s.version)
 	}
 	l.adopt = true
 	l.why = fmt.Sprintf("a store of version %d", s.version)
-	if s.version >= ListedVersion || errors.Is(err, manifest.ErrDamaged) {
+	if s.version >= layout.ListedVersion || errors.Is(err, manifest.ErrDamaged) {
 		l.lost(err)
 	}
 	return nil
@@ -261,16 +233,16 @@ func (s *Store) reconcile() error {
 			whole = false
 			c.Remove(was.Name)
 			l.note(s, manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch,
-				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(partsName, was.Name), suffix)})
+				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(layout.Partitions, was.Name), layout.Suffix)})
 		case p != nil && !l.remade[was.Name]:
 			if is := p.listed(); other(&was, &is) != "" {
-				l.note(s, manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(partsName, was.Name), suffix, other(&was, &is)), Found: now(),
+				l.note(s, manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(layout.Partitions, was.Name), layout.Suffix, other(&was, &is)), Found: now(),
 					MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch})
 			}
 		}
 	}
 	if whole && s.state.ID < c.Batch {
-		l.note(s, manifest.Loss{Found: now(), Text: fmt.Sprintf("%s: the last batch is %d, and %d was stored: an older copy of the day that was being written", partsName, s.state.ID, c.Batch)})
+		l.note(s, manifest.Loss{Found: now(), Text: fmt.Sprintf("%s: the last batch is %d, and %d was stored: an older copy of the day that was being written", layout.Partitions, s.state.ID, c.Batch)})
 	}
 	l.opened = true
 	if s.opts.ReadOnly {
@@ -299,11 +271,11 @@ func (s *Store) saveList(c *manifest.Content) error {
 	if err == nil && first {
 		err = l.file.Write() // also when it says nothing yet
 	}
-	if err != nil || s.version >= ListedVersion {
+	if err != nil || s.version >= layout.ListedVersion {
 		return err
 	}
-	s.version = ListedVersion
-	return WriteMarker(s.opts.Dir, s.version)
+	s.version = layout.ListedVersion
+	return layout.WriteMarker(s.opts.Dir, s.version)
 }
 
 // stillLost goes through what was missing before: what came back or was moved away is
@@ -326,21 +298,21 @@ func (s *Store) stillLost(c *manifest.Content) {
 
 // there says whether a partition's file is there, though it could not be opened.
 func (s *Store) there(name string) bool {
-	_, err := os.Lstat(filepath.Join(s.opts.Dir, partsName, name+suffix))
+	_, err := os.Lstat(filepath.Join(s.opts.Dir, layout.Partitions, name+layout.Suffix))
 	return err == nil
 }
 
 // dealtWith says whether a partition was set aside by hand, in the way that the store
 // does it itself, or was brought back from since.
 func (s *Store) dealtWith(was manifest.Part) bool {
-	dir := filepath.Join(s.opts.Dir, partsName)
-	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+suffix+AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
-		x := manifest.Loss{File: filepath.Join(partsName, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}
+	dir := filepath.Join(s.opts.Dir, layout.Partitions)
+	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
+		x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}
 		x.Text = x.File + ": set aside: `collector salvage` brings back what is readable of it"
 		s.list.note(s, x)
 		return true
 	}
-	m, _ := filepath.Glob(filepath.Join(dir, was.Name+suffix+SalvagedMark+"*"))
+	m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.SalvagedMark+"*"))
 	return len(m) > 0
 }
 
@@ -356,7 +328,7 @@ func (l *listing) note(s *Store, x manifest.Loss) {
 // s.mu is not held.
 func (s *Store) lose(p *partition, aside string, cause error) {
 	l := &s.list
-	x := manifest.Loss{File: filepath.Join(partsName, filepath.Base(aside)), Found: now(), Text: clipText(cause)}
+	x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(aside)), Found: now(), Text: clipText(cause)}
 	if !l.opened {
 		l.losses = append(l.losses, x)
 		l.gone[p.part.String()] = true

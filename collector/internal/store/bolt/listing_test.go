@@ -10,7 +10,8 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -28,7 +29,7 @@ func must(t *testing.T, err error) {
 func dayName(day int) string { return (store.DayOf(storetest.Start) + store.Day(day)).String() }
 
 func partPath(dir string, day int) string {
-	return filepath.Join(dir, partsName, dayName(day)+suffix)
+	return filepath.Join(dir, layout.Partitions, dayName(day)+layout.Suffix)
 }
 
 func copyTo(t *testing.T, from, to string) {
@@ -93,7 +94,7 @@ func TestHandsOnAStore(t *testing.T) {
 			copyTo(t, filepath.Join(made(t, 2), manifest.Name), filepath.Join(dir, manifest.Name))
 		}, "MANIFEST: it is of another store", 3},
 		{"senders.db of another store", func(t *testing.T, dir string) {
-			copyTo(t, filepath.Join(made(t, 2), sendersName), filepath.Join(dir, sendersName))
+			copyTo(t, filepath.Join(made(t, 2), layout.Senders), filepath.Join(dir, layout.Senders))
 		}, "", 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -204,7 +205,7 @@ func TestManifestFaults(t *testing.T) {
 			for _, d := range st.Parts {
 				gone := t.TempDir()
 				must(t, os.CopyFS(gone, os.DirFS(dir)))
-				must(t, os.Remove(filepath.Join(gone, partsName, d.String()+suffix)))
+				must(t, os.Remove(filepath.Join(gone, layout.Partitions, d.String()+layout.Suffix)))
 				s, err := Open(Options{Dir: gone, ReadOnly: true})
 				must(t, err)
 				if len(s.Missing()) == 0 {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -69,7 +70,7 @@ func serves(f *os.File) bool {
 
 // InUse says whether a server has the store now, and which.
 func InUse(dir string) (who string, used bool, err error) {
-	lock, err := lockDir(filepath.Join(dir, lockName), false, -1)
+	lock, err := lockDir(filepath.Join(dir, layout.LockName), false, -1)
 	if errors.Is(err, store.ErrInUse) {
 		who, _, _ = strings.Cut(strings.TrimPrefix(err.Error(), store.ErrInUse.Error()+" "), ":") // what to do is for those who need the lock
 		return who, true, nil

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -15,11 +14,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/internal/need"
@@ -69,16 +69,16 @@ func TestOpenErrors(t *testing.T) {
 		text   string
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
-		{"another marker", false, write(markerName, "something else\n"), store.ErrNotOurs, "something else"},
-		{"a marker that is empty", false, write(markerName, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 3\\n' >"},
+		{"another marker", false, write(layout.Marker, "something else\n"), store.ErrNotOurs, "something else"},
+		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 3\\n' >"},
 		{"a marker that is gone", false, func(t *testing.T, dir string) {
 			write("notes", "x")(t, dir)
-			if err := os.Remove(filepath.Join(dir, markerName)); err != nil {
+			if err := os.Remove(filepath.Join(dir, layout.Marker)); err != nil {
 				t.Fatal(err)
 			}
 		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 3\\n' >"},
-		{"a newer store", false, write(markerName, "auditfleet store 4\n"), store.ErrVersion, "version 4"},
-		{"version nought", false, write(markerName, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
+		{"a newer store", false, write(layout.Marker, "auditfleet store 4\n"), store.ErrVersion, "version 4"},
+		{"version nought", false, write(layout.Marker, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -108,7 +108,7 @@ func TestOpenErrors(t *testing.T) {
 func TestMarkerMadeAnew(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 2)
-	if err := os.Remove(filepath.Join(dir, markerName)); err != nil {
+	if err := os.Remove(filepath.Join(dir, layout.Marker)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(Options{Dir: dir, LockTimeout: -1})
@@ -133,18 +133,18 @@ func TestFlippedFormat(t *testing.T) {
 		dir := t.TempDir()
 		must(t, os.CopyFS(dir, os.DirFS(whole)))
 		part := store.Part{Day: store.DayOf(storetest.Start), N: 1}
-		path := filepath.Join(dir, partsName, part.String()+suffix)
+		path := filepath.Join(dir, layout.Partitions, part.String()+layout.Suffix)
 		db, err := bbolt.Open(path, 0o600, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		err = db.Update(func(tx *bbolt.Tx) error {
-			return tx.Bucket(bktMeta).Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion^1<<bit))
+			return tx.Bucket(layout.BucketMarks).Put(layout.KeyFormat, binary.LittleEndian.AppendUint32(nil, layout.PartitionFormat^1<<bit))
 		})
 		if err = errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
-		v, err := NewVerifier(1)
+		v, err := raw.NewVerifier(1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func TestDamagedPartition(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := made(t, 4)
-			path := filepath.Join(dir, partsName, day.String()+".db")
+			path := filepath.Join(dir, layout.Partitions, day.String()+".db")
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -227,7 +227,7 @@ func count(s store.Store) (n int, err error) {
 func TestDamagedFrame(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 2)
-	path := filepath.Join(dir, partsName, store.DayOf(storetest.Start).String()+".db")
+	path := filepath.Join(dir, layout.Partitions, store.DayOf(storetest.Start).String()+".db")
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -310,8 +310,8 @@ func TestLock(t *testing.T) {
 func TestHalfMade(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 2)
-	tmp := filepath.Join(dir, partsName, "2026-12-01.db.tmp")
-	for _, f := range []string{tmp, filepath.Join(dir, partsName, "notes.txt")} {
+	tmp := filepath.Join(dir, layout.Partitions, "2026-12-01.db.tmp")
+	for _, f := range []string{tmp, filepath.Join(dir, layout.Partitions, "notes.txt")} {
 		if err := os.WriteFile(f, []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -327,11 +327,11 @@ func TestHalfMade(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, sendersName), []byte(strings.Repeat("x", 9000)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, layout.Senders), []byte(strings.Repeat("x", 9000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, Options{Dir: dir})
-	if m, _ := filepath.Glob(filepath.Join(dir, sendersName+".corrupt-*")); len(m) != 1 {
+	if m, _ := filepath.Glob(filepath.Join(dir, layout.Senders+".corrupt-*")); len(m) != 1 {
 		t.Errorf("set aside: %v", m)
 	}
 	fill(t, s, 3, 1)
@@ -345,7 +345,7 @@ func TestHalfMade(t *testing.T) {
 func TestCutShort(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 4)
-	for name, want := range map[string]int{sendersName: 240, filepath.Join(partsName, store.DayOf(storetest.Start).String()+".db"): 120} {
+	for name, want := range map[string]int{layout.Senders: 240, filepath.Join(layout.Partitions, store.DayOf(storetest.Start).String()+".db"): 120} {
 		for _, size := range []int64{1, 100, 4095, 4096, 4097, 5000, 8191, 8192, 12288} {
 			t.Run(fmt.Sprintf("%s/%d", name, size), func(t *testing.T) {
 				t.Parallel()
@@ -358,7 +358,7 @@ func TestCutShort(t *testing.T) {
 				}
 				s := open(t, Options{Dir: cut})
 				n, err := count(s)
-				if n != want || (name != sendersName) != errors.Is(err, store.ErrDamaged) {
+				if n != want || (name != layout.Senders) != errors.Is(err, store.ErrDamaged) {
 					t.Errorf("%d events, want %d: %v", n, want, err)
 				}
 				if err != nil && strings.Contains(err.Error(), "runtime error") {
@@ -373,53 +373,10 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-func TestStateExample(t *testing.T) {
-	t.Parallel()
-	format, err := os.ReadFile("FORMAT.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}
-	for text, writes := range map[string]bool{"02 07 e8 07 02 de 07 05 XX XX XX XX": true, "01 07 e8 07 02 de 07 05": false} {
-		got := encodeState(b)
-		if writes {
-			text = strings.TrimSuffix(text, " XX XX XX XX") + fmt.Sprintf(" % x", got[len(got)-4:])
-		}
-		want, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.Contains(string(format), "`"+text+"`") {
-			t.Errorf("FORMAT.md does not have the example %s", text)
-		}
-		if writes && !bytes.Equal(got, want) {
-			t.Errorf("%x, FORMAT.md says %x", got, want)
-		}
-		st, err := decodeState(want)
-		if d := cmp.Diff(&store.State{ID: 7, LSN: 1000, Open: []uint64{990, 995}}, st); err != nil || d != "" {
-			t.Errorf("%s: %v %s", text, err, d)
-		}
-	}
-}
-
-func FuzzState(f *testing.F) {
-	f.Add(encodeState(&store.Batch{ID: 7, LSN: 1000, Open: []uint64{990, 995}}))
-	f.Add(encodeHost(&store.Host{Name: "a", Records: 5}))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		if st, err := decodeState(b); err == nil && len(b) > 0 {
-			again, err := decodeState(encodeState(&store.Batch{ID: st.ID, LSN: st.LSN, Open: st.Open}))
-			if d := cmp.Diff(st, again); err != nil || d != "" {
-				t.Errorf("%v %s", err, d)
-			}
-		}
-		_, _ = decodeHost([]byte("ha"), b)
-	})
-}
-
 // TestFixture reads a store that version 1 wrote. It must be read for ever.
 func TestFixture(t *testing.T) {
 	t.Parallel()
-	names := []string{markerName, sendersName, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
+	names := []string{layout.Marker, layout.Senders, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
 	fixture := func(name string) string {
 		return filepath.Join("testdata/v1", strings.ReplaceAll(name, "/", "_")+".zst")
 	}
@@ -479,7 +436,7 @@ func TestFixture(t *testing.T) {
 func TestMarker(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 1)
-	path := filepath.Join(dir, markerName)
+	path := filepath.Join(dir, layout.Marker)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -498,10 +455,10 @@ func TestMarker(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Open(Options{Dir: dir, LockTimeout: -1})
-		if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), markerName) {
+		if !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), layout.Marker) {
 			t.Errorf("%q: %v, want ErrDamaged", bad, err)
 		}
-		if f, err := List(dir); f == nil || len(f.Partitions) != 1 {
+		if f, err := layout.List(dir); f == nil || len(f.Partitions) != 1 {
 			t.Errorf("%q: verify cannot look: %v", bad, err)
 		}
 	}
@@ -529,7 +486,7 @@ func TestRenamedPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	part := func(n int) string {
-		return filepath.Join(dir, partsName, store.Part{Day: store.DayOf(storetest.Start), N: n}.String()+suffix)
+		return filepath.Join(dir, layout.Partitions, store.Part{Day: store.DayOf(storetest.Start), N: n}.String()+layout.Suffix)
 	}
 	if err := os.Rename(part(2), part(3)); err != nil {
 		t.Fatal(err)

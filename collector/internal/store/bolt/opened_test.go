@@ -12,6 +12,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -23,7 +24,7 @@ func openIn(t *testing.T, dir string) (n int) {
 	list, err := os.ReadDir("/proc/self/fd")
 	must(t, err)
 	for _, e := range list {
-		if to, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name())); err == nil && strings.HasPrefix(to, filepath.Join(dir, partsName)) {
+		if to, err := os.Readlink(filepath.Join("/proc/self/fd", e.Name())); err == nil && strings.HasPrefix(to, filepath.Join(dir, layout.Partitions)) {
 			n++
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -168,11 +169,11 @@ func (s *Store) sealed() (list []sealedGroup) {
 func (g sealedGroup) load() (*store.Sealed, error) {
 	var b []byte
 	err := g.p.view(func(tx *bbolt.Tx) error {
-		bkt := tx.Bucket(bktGroups).Bucket(idKey(g.id))
+		bkt := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(g.id))
 		if bkt == nil {
 			return fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
 		}
-		b = bytes.Clone(bkt.Get(keyBlob))
+		b = bytes.Clone(bkt.Get(layout.KeyGroup))
 		return nil
 	})
 	if err != nil {
@@ -193,7 +194,7 @@ func (s *Store) discard(g sealedGroup) error {
 		return err
 	}
 	err := g.p.update(func(tx *bbolt.Tx) error {
-		return errors.Join(tx.Bucket(bktGroups).DeleteBucket(idKey(g.id)), tx.Bucket(bktCatalog).Delete(idKey(g.id)))
+		return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(layout.GroupKey(g.id)), tx.Bucket(layout.BucketCatalog).Delete(layout.GroupKey(g.id)))
 	})
 	if err != nil {
 		return err

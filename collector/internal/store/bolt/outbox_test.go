@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -117,8 +118,8 @@ func TestOutboxOwes(t *testing.T) {
 	if n := len(o.local.sealed()); n != 0 {
 		t.Errorf("%d groups are in the outbox", n)
 	}
-	files, err := filepath.Glob(filepath.Join(dir, partsName, "*"))
-	if must(t, err); len(files) != 1 || filepath.Base(files[0]) != dayName(1)+suffix {
+	files, err := filepath.Glob(filepath.Join(dir, layout.Partitions, "*"))
+	if must(t, err); len(files) != 1 || filepath.Base(files[0]) != dayName(1)+layout.Suffix {
 		t.Errorf("files: %v, want that of the second day", files)
 	}
 	must(t, o.Close())

@@ -16,27 +16,11 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
-
-// Names in a partition. FORMAT.md describes them.
-var (
-	bktMeta    = []byte("auditfleet")
-	keyFormat  = []byte("format")
-	keyDay     = []byte("day")
-	keyPart    = []byte("part")
-	keyState   = []byte("state")
-	keyStore   = []byte("store")
-	bktGroups  = []byte("groups")
-	bktCatalog = []byte("catalog")
-	bktHosts   = []byte("hosts")
-	bktSenders = []byte("senders")
-	keyBlob    = []byte("g")
-)
-
-const partVersion = 1
 
 // mmapBytes is mapped of a partition that is written, from the start: growing
 // the mapping has to wait for all readers. It costs address space only.
@@ -155,15 +139,15 @@ func (p *partition) again(stay bool) error {
 
 // same says whether the file is still the one that the store was opened with.
 func (p *partition) same(tx *bbolt.Tx) error {
-	meta := tx.Bucket(bktMeta)
+	meta := tx.Bucket(layout.BucketMarks)
 	if meta == nil {
-		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, bktMeta)
+		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, layout.BucketMarks)
 	}
-	id, err := storeID(meta)
+	id, err := layout.DecodeID(meta.Get(layout.KeyStore))
 	if err == nil && id != p.id && p.id != (seglog.ID{}) {
 		err = fmt.Errorf("%w: foreign: it is of the store %s", store.ErrDamaged, id)
 	}
-	return errors.Join(err, checkFormat(meta), checkPart(meta.Get(keyDay), meta.Get(keyPart), p.part))
+	return errors.Join(err, layout.CheckFormat(meta.Get(layout.KeyFormat)), layout.CheckPart(meta.Get(layout.KeyDay), meta.Get(layout.KeyPart), p.part))
 }
 
 // openBolt opens a bbolt file that is there. Errors as Open's.
@@ -217,19 +201,6 @@ func createBolt(path string, fill func(*bbolt.Tx) error) error {
 	return fsys.OS.SyncDir(filepath.Dir(path))
 }
 
-// checkFormat reads the format's version. The folder's marker says that there is
-// no newer one in it, so another number is damage.
-func checkFormat(meta *bbolt.Bucket) error {
-	format := meta.Get(keyFormat)
-	if len(format) != 4 {
-		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
-	}
-	if v := binary.LittleEndian.Uint32(format); v != partVersion {
-		return fmt.Errorf("%w: format mark of version %d in a store of format %d", store.ErrDamaged, v, partVersion)
-	}
-	return nil
-}
-
 // looksLikeBolt says whether one of the first two pages has bbolt's magic.
 func looksLikeBolt(path string) bool {
 	f, err := os.Open(path)
@@ -248,27 +219,27 @@ func looksLikeBolt(path string) bool {
 
 // check reads the partition's own marks and the catalogue.
 func (p *partition) check(tx *bbolt.Tx) error {
-	meta := tx.Bucket(bktMeta)
+	meta := tx.Bucket(layout.BucketMarks)
 	if meta == nil {
-		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, bktMeta)
+		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, layout.BucketMarks)
 	}
-	if err := checkFormat(meta); err != nil {
+	if err := layout.CheckFormat(meta.Get(layout.KeyFormat)); err != nil {
 		return err
 	}
-	if err := checkPart(meta.Get(keyDay), meta.Get(keyPart), p.part); err != nil {
+	if err := layout.CheckPart(meta.Get(layout.KeyDay), meta.Get(layout.KeyPart), p.part); err != nil {
 		return err
 	}
 	var err error
-	if p.id, err = storeID(meta); err != nil {
+	if p.id, err = layout.DecodeID(meta.Get(layout.KeyStore)); err != nil {
 		return err
 	}
-	for _, name := range [][]byte{bktGroups, bktCatalog, bktHosts} {
+	for _, name := range layout.PartitionBuckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: no bucket %q", store.ErrDamaged, name)
 		}
 	}
 	p.entries = nil
-	return tx.Bucket(bktCatalog).ForEach(func(k, v []byte) error {
+	return tx.Bucket(layout.BucketCatalog).ForEach(func(k, v []byte) error {
 		sum, err := group.DecodeSummary(v)
 		if err != nil || len(k) != 8 {
 			return errors.Join(fmt.Errorf("%w: catalogue entry %x", store.ErrDamaged, k), err)
@@ -282,13 +253,7 @@ func (p *partition) check(tx *bbolt.Tx) error {
 func (p *partition) create(more func(*bbolt.Tx) error) error {
 	return p.guard(func() error {
 		return createBolt(p.path, func(tx *bbolt.Tx) error {
-			for _, name := range [][]byte{bktMeta, bktGroups, bktCatalog, bktHosts} {
-				if _, err := tx.CreateBucket(name); err != nil {
-					return err
-				}
-			}
-			meta := tx.Bucket(bktMeta)
-			err := errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, partVersion)), putPart(meta, p.part), putID(meta, p.id))
+			err := layout.NewPartition(tx, p.part, p.id)
 			if err == nil && more != nil {
 				err = more(tx)
 			}
@@ -362,14 +327,12 @@ func (p *partition) withGroup(id uint64, fn func(g *group.Group) error) error {
 }
 
 func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
-	b := tx.Bucket(bktGroups).Bucket(idKey(id))
+	b := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(id))
 	if b == nil {
 		return nil, fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
 	}
-	return p.codec.Open(b.Get(keyBlob))
+	return p.codec.Open(b.Get(layout.KeyGroup))
 }
-
-func idKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
 func (p *partition) stats() store.PartStats {
 	d := store.PartStats{Part: p.part}

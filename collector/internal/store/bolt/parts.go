@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -107,7 +107,7 @@ func (s *Store) begin(cur *partition, st *store.State) error {
 	part.N++
 	var hosts []store.KV
 	err := cur.view(func(tx *bbolt.Tx) error {
-		hosts = copyBucket(tx.Bucket(bktHosts))
+		hosts = copyBucket(tx.Bucket(layout.BucketHosts))
 		return nil
 	})
 	if err != nil {
@@ -116,10 +116,10 @@ func (s *Store) begin(cur *partition, st *store.State) error {
 	p := s.newPart(part)
 	p.id, p.place = s.list.id, st.ID
 	err = p.create(func(tx *bbolt.Tx) error {
-		if err := putAll(tx.Bucket(bktHosts), hosts); err != nil {
+		if err := putAll(tx.Bucket(layout.BucketHosts), hosts); err != nil {
 			return err
 		}
-		return tx.Bucket(bktMeta).Put(keyState, encodeState(&store.Batch{ID: st.ID, LSN: st.LSN, Open: st.Open}))
+		return tx.Bucket(layout.BucketMarks).Put(layout.KeyState, layout.EncodeState(st))
 	})
 	if err != nil {
 		return err
@@ -142,26 +142,4 @@ func (s *Store) addPart(p *partition) {
 	defer s.mu.Unlock()
 	s.parts = append(slices.Clone(s.parts), p)
 	sortParts(s.parts)
-}
-
-// putPart writes a partition's own name into it. That of a day's first is as it
-// was when there was only one.
-func putPart(meta *bbolt.Bucket, part store.Part) error {
-	if err := meta.Put(keyDay, binary.LittleEndian.AppendUint32(nil, uint32(part.Day))); err != nil || part.N <= 1 {
-		return err
-	}
-	return meta.Put(keyPart, binary.LittleEndian.AppendUint32(nil, uint32(part.N)))
-}
-
-// checkPart compares what putPart wrote with the file's name.
-func checkPart(day, number []byte, part store.Part) error {
-	switch n := uint32(1); {
-	case len(day) != 4 || store.Day(binary.LittleEndian.Uint32(day)) != part.Day:
-		return fmt.Errorf("%w: it says it is of another day: %x", store.ErrDamaged, day)
-	case number != nil && len(number) != 4:
-		return fmt.Errorf("%w: number mark of %d bytes", store.ErrDamaged, len(number))
-	case number != nil && binary.LittleEndian.Uint32(number) != uint32(part.N), number == nil && n != uint32(part.N):
-		return fmt.Errorf("%w: it says it is another one of its day: %x", store.ErrDamaged, number)
-	}
-	return nil
 }

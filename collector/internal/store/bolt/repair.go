@@ -1,6 +1,7 @@
 package bolt
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,11 @@ import (
 	"path/filepath"
 	"time"
 
+	bbolt "go.etcd.io/bbolt"
+
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -81,41 +86,40 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, false, err
 	}
-	r, err := openRaw(p.path)
-	if err != nil {
+	tree, err := raw.Open(p.path, p.part, false)
+	if tree == nil {
 		return 0, false, err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	tree, err := r.tree(p.part, true)
+	defer func() { err = errors.Join(err, tree.Close()) }()
 	if err != nil {
 		return 0, false, err
 	}
 	switch {
-	case tree.id == (seglog.ID{}):
-		tree.id = s.list.id
-	case tree.id != s.list.id:
-		return 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.id, s.list.id)
+	case tree.ID == (seglog.ID{}):
+		tree.ID = s.list.id
+	case tree.ID != s.list.id:
+		return 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.ID, s.list.id)
 	}
 	last := uint64(0)
-	kept := tree.groups[:0]
+	kept := tree.Groups[:0]
 	there := s.groupsBeside(p)
 	copies := 0
-	for _, g := range tree.groups {
-		last = max(last, g.id)
-		if there[g.id] { // p is a copy of another partition, or was put together from one
+	for _, g := range tree.Groups {
+		last = max(last, g.ID)
+		if there[g.ID] { // p is a copy of another partition, or was put together from one
 			copies++
 			continue
 		}
-		if !g.said && g.at.size > 0 {
-			s.describe(r, &g)
+		if !g.Listed && g.At.Size > 0 {
+			tree.Describe(&g, s.codec)
 		}
-		if g.at.size == 0 || !g.said {
-			lost += g.sum.Events
+		if g.At.Size == 0 || !g.Listed {
+			lost += g.Sum.Events
 			continue
 		}
 		kept = append(kept, g)
 	}
-	tree.groups = kept
+	tree.Groups = kept
 	if len(kept) == 0 && copies > 0 {
 		return lost, false, fmt.Errorf("%w: all that is readable is in other partitions: it is a copy", store.ErrDamaged)
 	}
@@ -125,23 +129,22 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	s.mu.Lock()
 	known := s.state.ID
 	s.mu.Unlock()
-	switch st, derr := decodeState(tree.state); {
+	switch st, derr := layout.DecodeState(tree.State); {
 	case state != nil:
-		tree.state = encodeState(&store.Batch{ID: state.ID, LSN: state.LSN, Open: state.Open})
+		tree.State = layout.EncodeState(state)
 	case (derr != nil || st.ID < last) && last > known:
 		return lost, false, errors.Join(fmt.Errorf("%w: the writer's place in the journal is lost", store.ErrDamaged), derr)
 	case derr != nil:
-		tree.state = nil // that of a later partition counts
+		tree.State = nil // that of a later partition counts
 	}
-	hosts := tree.hosts[:0]
-	for _, kv := range tree.hosts {
-		if _, err := decodeHost(kv.Key, kv.Value); err == nil {
+	hosts := tree.Hosts[:0]
+	for _, kv := range tree.Hosts {
+		if _, err := layout.DecodeHost(kv.Key, kv.Value); err == nil {
 			hosts = append(hosts, kv)
 		}
 	}
-	tree.hosts = hosts
-	_, err = (&MomentPart{raw: r, tree: tree}).write(context.Background(), to, nil)
-	return lost, lost == 0 && !r.cut, err
+	tree.Hosts = hosts
+	return lost, lost == 0 && !tree.Cut, tree.CopyTo(context.Background(), to, nil)
 }
 
 // groupsBeside are the groups of the other partitions. Batches are numbered through
@@ -160,14 +163,27 @@ func (s *Store) groupsBeside(p *partition) map[uint64]bool {
 	return there
 }
 
-// describe makes the catalogue entry of a group that has none, of what the group
-// itself says.
-func (s *Store) describe(r *rawFile, g *rawGroup) {
-	b := make([]byte, g.at.size)
-	if _, err := r.f.ReadAt(b, g.at.off); err != nil {
-		return
+// HasGroup says whether the store has a batch's group with the very same bytes:
+// then whatever can be read of the one can be read of the other.
+func (s *Store) HasGroup(id uint64, b []byte) (same bool, err error) {
+	s.mu.Lock()
+	var p *partition
+	for _, x := range s.parts {
+		for i := range x.entries {
+			if x.entries[i].id == id {
+				p = x
+			}
+		}
 	}
-	if x, err := s.codec.Open(b); err == nil {
-		g.sum, g.cat, g.said = x.Summary, x.Summary.Encode(), true
+	s.mu.Unlock()
+	if p == nil {
+		return false, nil
 	}
+	err = p.view(func(tx *bbolt.Tx) error {
+		if g := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(id)); g != nil {
+			same = bytes.Equal(g.Get(layout.KeyGroup), b)
+		}
+		return nil
+	})
+	return same, err
 }

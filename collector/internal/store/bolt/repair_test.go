@@ -2,46 +2,59 @@ package bolt
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/pages"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
 
 // pageOf finds a page of a partition: the freelist's, or the first of a bucket's tree.
 func pageOf(t *testing.T, path, what string) int64 {
 	t.Helper()
-	r, err := openRaw(path)
-	if err != nil {
-		t.Fatal(err)
+	if what == "freelist" {
+		return freelistOf(t, path)
 	}
-	defer r.Close()
+	f, err := pages.Open(path)
+	must(t, err)
+	defer f.Close()
 	page := int64(-1)
-	err = r.attempt(func() error {
-		if what == "freelist" {
-			page = int64(r.meta.freelist)
-			return nil
-		}
-		r.walk(r.meta.root, func(e *elem) {
+	must(t, f.Attempt(func(tree *pages.Tree) error {
+		tree.Walk(func(e *pages.Elem) {
 			switch {
 			case what == "root":
-				page = int64(e.page)
-			case string(e.key) != what:
-			case e.value[0] != 0:
-				page = int64(e.value[0]) | int64(e.value[1])<<8
+				page = int64(e.Page)
+			case string(e.Key) != what:
+			case e.Value[0] != 0:
+				page = int64(e.Value[0]) | int64(e.Value[1])<<8
 			default:
-				page = int64(e.page) // within the root's
+				page = int64(e.Page) // within the root's
 			}
 		})
 		return nil
-	})
-	if err != nil || page < 2 {
-		t.Fatalf("page of %s: %d, %v", what, page, err)
+	}))
+	if page < 2 {
+		t.Fatalf("page of %s: %d", what, page)
 	}
 	return page
+}
+
+// freelistOf is the page of the list of free pages, by the newer meta page.
+func freelistOf(t *testing.T, path string) int64 {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	u64 := binary.LittleEndian.Uint64
+	meta := b[16:]
+	if next := b[os.Getpagesize()+16:]; u64(next[48:]) > u64(meta[48:]) {
+		meta = next
+	}
+	return int64(u64(meta[32:]))
 }
 
 func wipe(t *testing.T, path string, page int64) {
@@ -73,7 +86,7 @@ func TestDamageUnderTheWriter(t *testing.T) {
 				dir := filepath.Join(t.TempDir(), "store")
 				s := open(t, Options{Dir: dir})
 				fill(t, s, 1, 4)
-				path := filepath.Join(dir, partsName, day.String()+suffix)
+				path := filepath.Join(dir, layout.Partitions, day.String()+layout.Suffix)
 				if closed {
 					if err := s.Close(); err != nil {
 						t.Fatal(err)

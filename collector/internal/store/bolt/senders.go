@@ -13,24 +13,18 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// sendersName is the file of resend detection's state. It is not in the day's
+// senders is the file of resend detection's state. It is not in the day's
 // partition: it has no day, and up to 32 KiB a sender would be copied every
 // midnight. It is written before the batch it came with. That order is enough:
 // state that is newer than the journal's replay is harmless, older would not be.
-const sendersName = "senders.db"
-
-// sendersSummed is the format in which each value ends with a checksum; a file of
-// format 1 stays as it is.
-const sendersSummed = 2
-
-// senders is that file; nil db: read-only, and there is none.
 type senders struct {
 	path   string
-	db     *bbolt.DB
-	summed bool
+	db     *bbolt.DB // nil: read-only, and there is none
+	summed bool      // each value ends with a checksum; a file of format 1 stays as it is
 	id     seglog.ID // of the store, as the file says
 }
 
@@ -41,7 +35,7 @@ func (f *senders) guard(fn func() error) error {
 // open opens the file, made when it is missing. A damaged one is set aside: what
 // is lost with it is only that resends of before are recognised.
 func (s *Store) openSenders() error {
-	f := &senders{path: filepath.Join(s.opts.Dir, sendersName)}
+	f := &senders{path: filepath.Join(s.opts.Dir, layout.Senders)}
 	s.senders = f
 	err := f.open(s.opts.ReadOnly)
 	switch {
@@ -91,12 +85,12 @@ func (f *senders) open(readOnly bool) error {
 			return err
 		}
 		err = db.View(func(tx *bbolt.Tx) error {
-			meta := tx.Bucket(bktMeta)
-			if meta == nil || tx.Bucket(bktSenders) == nil {
+			meta := tx.Bucket(layout.BucketMarks)
+			if meta == nil || tx.Bucket(layout.BucketSenders) == nil {
 				return fmt.Errorf("%w: its buckets are not there", store.ErrDamaged)
 			}
 			if f.summed, err = sendersFormat(meta); err == nil {
-				f.id, err = storeID(meta)
+				f.id, err = layout.DecodeID(meta.Get(layout.KeyStore))
 			}
 			return err
 		})
@@ -109,31 +103,24 @@ func (f *senders) open(readOnly bool) error {
 }
 
 func sendersFormat(meta *bbolt.Bucket) (summed bool, err error) {
-	format := meta.Get(keyFormat)
+	format := meta.Get(layout.KeyFormat)
 	if len(format) != 4 {
 		return false, fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(format))
 	}
 	switch v := binary.LittleEndian.Uint32(format); v {
 	case 1:
 		return false, nil
-	case sendersSummed:
+	case layout.SendersFormat:
 		return true, nil
 	default:
-		return false, fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, v, sendersSummed)
+		return false, fmt.Errorf("%w: format version %d, this program reads %d", store.ErrVersion, v, layout.SendersFormat)
 	}
 }
 
 func (f *senders) create() error {
 	return f.guard(func() error {
 		return createBolt(f.path, func(tx *bbolt.Tx) error {
-			meta, err := tx.CreateBucket(bktMeta)
-			if err != nil {
-				return err
-			}
-			if _, err := tx.CreateBucket(bktSenders); err != nil {
-				return err
-			}
-			return errors.Join(meta.Put(keyFormat, binary.LittleEndian.AppendUint32(nil, sendersSummed)), putID(meta, f.id))
+			return layout.NewSenders(tx, f.id)
 		})
 	})
 }
@@ -145,7 +132,7 @@ func (f *senders) mark(id seglog.ID) error {
 	}
 	f.id = id
 	return f.guard(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error { return putID(tx.Bucket(bktMeta), id) })
+		return f.db.Update(func(tx *bbolt.Tx) error { return layout.PutID(tx.Bucket(layout.BucketMarks), id) })
 	})
 }
 
@@ -157,12 +144,12 @@ func (f *senders) put(kvs []store.KV) error {
 		kvs = slices.Clone(kvs)
 		for i, kv := range kvs {
 			if kv.Value != nil {
-				kvs[i].Value = addSum(kv.Key, slices.Clone(kv.Value))
+				kvs[i].Value = layout.AddSum(kv.Key, slices.Clone(kv.Value))
 			}
 		}
 	}
 	return f.guard(func() error {
-		return f.db.Update(func(tx *bbolt.Tx) error { return putAll(tx.Bucket(bktSenders), kvs) })
+		return f.db.Update(func(tx *bbolt.Tx) error { return putAll(tx.Bucket(layout.BucketSenders), kvs) })
 	})
 }
 
@@ -173,7 +160,7 @@ func (f *senders) all() (out []store.KV, bad int, err error) {
 	}
 	err = f.guard(func() error {
 		return f.db.View(func(tx *bbolt.Tx) error {
-			out = copyBucket(tx.Bucket(bktSenders))
+			out = copyBucket(tx.Bucket(layout.BucketSenders))
 			return nil
 		})
 	})
@@ -182,7 +169,7 @@ func (f *senders) all() (out []store.KV, bad int, err error) {
 	}
 	n := 0
 	for _, kv := range out {
-		v, err := cutSum(kv.Key, kv.Value)
+		v, err := layout.CutSum(kv.Key, kv.Value)
 		if err != nil {
 			bad++
 			continue

@@ -1,4 +1,4 @@
-package bolt
+package layout
 
 import (
 	"errors"
@@ -10,9 +10,28 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
-	"github.com/auditfleet/auditfleet/pkg/seglog"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 )
+
+// Names in a store's folder. FORMAT.md describes them.
+const (
+	LockName   = "lock"
+	Partitions = "partitions" // the folder of the partitions
+	Suffix     = ".db"        // of a partition
+	Senders    = "senders.db" // the state of resend detection
+)
+
+// What stands behind a file's name, and before a number, once it is set aside, and once
+// what is readable of it was brought back.
+const (
+	AsideMark    = ".corrupt-"
+	SalvagedMark = ".salvaged-"
+)
+
+// PartitionPath is the path of a partition of the store in dir.
+func PartitionPath(dir string, part store.Part) string {
+	return filepath.Join(dir, Partitions, part.String()+Suffix)
+}
 
 // Files are those of a store's folder, as one look at it finds them.
 type Files struct {
@@ -27,13 +46,6 @@ type Files struct {
 	bytes      int64
 }
 
-// What stands behind a partition's name, and before a number, once it is set aside,
-// and once what is readable of it was brought back.
-const (
-	AsideMark    = ".corrupt-"
-	SalvagedMark = ".salvaged-"
-)
-
 // PartFile is a partition's file.
 type PartFile struct {
 	Path string
@@ -44,40 +56,13 @@ type PartFile struct {
 // Bytes is the size of all of them together.
 func (f *Files) Bytes() int64 { return f.bytes }
 
-// Stranger is the store that most partitions say they are of, when none of them is of
-// the store id; zero when one is, or none says anything.
-func (f *Files) Stranger(id seglog.ID) (other seglog.ID) {
-	votes := map[seglog.ID]int{}
-	for _, p := range f.Partitions {
-		r, err := openRaw(p.Path)
-		if err != nil {
-			continue // said when it is verified
-		}
-		marks, err := r.marks()
-		_ = r.Close() // only read
-		switch {
-		case err != nil || marks.id == (seglog.ID{}):
-		case marks.id == id:
-			return other
-		default:
-			votes[marks.id]++
-		}
-	}
-	for x, n := range votes {
-		if n > votes[other] || n == votes[other] && x.String() < other.String() {
-			other = x
-		}
-	}
-	return other
-}
-
 // List looks at a store's folder. Errors as Open's; with ErrDamaged, which is
 // about the folder's marker, there are Files all the same.
 func List(dir string) (*Files, error) {
 	f := &Files{Dir: dir}
 	var damage error
 	var err error
-	if f.Version, err = readMarker(dir, true); err != nil {
+	if f.Version, err = ReadMarker(dir, true); err != nil {
 		err = fmt.Errorf("%s: %w", dir, err)
 		if !errors.Is(err, store.ErrDamaged) {
 			return nil, err
@@ -90,14 +75,14 @@ func List(dir string) (*Files, error) {
 	}
 	for _, e := range entries {
 		switch name := e.Name(); {
-		case strings.HasPrefix(name, sendersName+AsideMark), strings.HasPrefix(name, manifest.Name+AsideMark):
+		case strings.HasPrefix(name, Senders+AsideMark), strings.HasPrefix(name, manifest.Name+AsideMark):
 			f.Aside = append(f.Aside, name)
-		case name == sendersName:
+		case name == Senders:
 			f.Senders = true
 			f.bytes += sizeOf(e)
 		}
 	}
-	entries, err = os.ReadDir(filepath.Join(dir, partsName))
+	entries, err = os.ReadDir(filepath.Join(dir, Partitions))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -110,20 +95,20 @@ func List(dir string) (*Files, error) {
 
 func (f *Files) add(e os.DirEntry) {
 	name := e.Name()
-	rel := filepath.Join(partsName, name)
-	if strings.HasSuffix(name, suffix+".tmp") {
+	rel := filepath.Join(Partitions, name)
+	if strings.HasSuffix(name, Suffix+".tmp") {
 		f.Unfinished = append(f.Unfinished, rel)
 		return
 	}
-	if strings.Contains(name, suffix+SalvagedMark) {
+	if strings.Contains(name, Suffix+SalvagedMark) {
 		f.Salvaged = append(f.Salvaged, rel)
 		return
 	}
-	if strings.Contains(name, suffix+AsideMark) {
+	if strings.Contains(name, Suffix+AsideMark) {
 		f.Aside = append(f.Aside, rel)
 		return
 	}
-	base, ok := strings.CutSuffix(name, suffix)
+	base, ok := strings.CutSuffix(name, Suffix)
 	part, err := store.ParsePart(base)
 	if !ok || err != nil {
 		f.Foreign = append(f.Foreign, rel)

@@ -1,4 +1,4 @@
-package bolt
+package raw_test
 
 import (
 	"context"
@@ -9,25 +9,53 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// made is a store of some batches of 60 events, two a day.
+func made(t testing.TB, batches int) (dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "store")
+	s, err := bolt.Open(bolt.Options{Dir: dir})
+	must(t, err)
+	g := storetest.NewGenerator(1, storetest.Templates(t), 3, storetest.Start)
+	for i := range batches {
+		tab := store.NewTable()
+		storetest.Fill(tab, g, 60)
+		b := &store.Batch{ID: uint64(i + 1), Day: store.DayOf(storetest.Start) + store.Day(i/2), Events: tab, LSN: uint64(100 * (i + 1)),
+			Hosts: []store.Host{{Name: "web1", Records: 7}}, Senders: []store.KV{{Key: []byte("k"), Value: []byte("v")}}}
+		must(t, s.Append(context.Background(), b))
+	}
+	must(t, s.Close())
+	return dir
+}
 
 // FuzzPartitionFile patches a partition's file: whatever is there, reading it page
 // by page neither panics nor runs away, and what was not hit is read.
 func FuzzPartitionFile(f *testing.F) {
 	dir := made(f, 2)
 	day := store.Part{Day: store.DayOf(storetest.Start), N: 1}
-	whole, err := os.ReadFile(filepath.Join(dir, partsName, day.String()+suffix))
+	whole, err := os.ReadFile(filepath.Join(dir, layout.Partitions, day.String()+layout.Suffix))
 	if err != nil {
 		f.Fatal(err)
 	}
-	v, err := NewVerifier(1)
+	v, err := raw.NewVerifier(1)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Cleanup(func() { v.Close() })
-	clean, err := v.Partition(context.Background(), filepath.Join(dir, partsName, day.String()+suffix), day)
+	clean, err := v.Partition(context.Background(), filepath.Join(dir, layout.Partitions, day.String()+layout.Suffix), day)
 	if err != nil || len(clean.Findings) > 0 || clean.Events == 0 {
 		f.Fatalf("%+v, %v", clean, err)
 	}
@@ -43,7 +71,7 @@ func FuzzPartitionFile(f *testing.F) {
 		bad := append([]byte(nil), whole[:used]...)
 		copy(bad[int(at)%used:], a)
 		copy(bad[int(bt)%used:], b)
-		path := filepath.Join(t.TempDir(), day.String()+suffix)
+		path := filepath.Join(t.TempDir(), day.String()+layout.Suffix)
 		if err := os.WriteFile(path, append(bad, make([]byte, len(whole)-used)...), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -58,11 +86,11 @@ func FuzzPartitionFile(f *testing.F) {
 func TestCatalogueSaysMore(t *testing.T) {
 	t.Parallel()
 	dir := made(t, 1)
-	path := partPath(dir, 0)
+	path := layout.PartitionPath(dir, store.Part{Day: store.DayOf(storetest.Start), N: 1})
 	db, err := bbolt.Open(path, 0o600, nil)
 	must(t, err)
 	must(t, db.Update(func(tx *bbolt.Tx) error {
-		bkt := tx.Bucket(bktCatalog)
+		bkt := tx.Bucket(layout.BucketCatalog)
 		k, v := bkt.Cursor().First()
 		sum, err := group.DecodeSummary(v)
 		if err != nil {
@@ -72,7 +100,7 @@ func TestCatalogueSaysMore(t *testing.T) {
 		return bkt.Put(k, sum.Encode())
 	}))
 	must(t, db.Close())
-	v, err := NewVerifier(1)
+	v, err := raw.NewVerifier(1)
 	must(t, err)
 	defer v.Close()
 	rep, err := v.Partition(context.Background(), path, store.Part{Day: store.DayOf(storetest.Start), N: 1})

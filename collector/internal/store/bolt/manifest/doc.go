@@ -1,8 +1,7 @@
 // Package manifest is the small file that says which files a store has: its ID, the
 // partitions there are, what is known of the journal's segments, and what was found
-// missing. A file that is taken away, put in or put back is noticed by it. The store,
-// the server's wiring and upkeep may import it; it imports pkg only. The file's format
-// is in ../bolt/FORMAT.md.
+// missing. A file that is taken away, put in or put back is noticed by it. Packages below
+// store/bolt import it; it imports pkg only. The file's format is in ../FORMAT.md.
 //
 // What must hold, and what keeps it: a partition is listed after it has got its name
 // and before a batch goes into it; it is taken off the list before it is deleted. So

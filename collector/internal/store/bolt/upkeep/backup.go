@@ -16,7 +16,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/pages"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -109,7 +112,7 @@ func Backup(ctx context.Context, o BackupOptions) (_ *BackupReport, err error) {
 		if err == nil {
 			return b.rep, nil
 		}
-		if attempt == 10 || !errors.Is(err, journal.ErrTrimmed) && !bolt.IsBusy(err) || ctx.Err() != nil {
+		if attempt == 10 || !errors.Is(err, journal.ErrTrimmed) && !errors.Is(err, pages.ErrBusy) || ctx.Err() != nil {
 			return nil, fmt.Errorf("backup to %s: %w", o.Target, errors.Join(err, b.discard()))
 		}
 	}
@@ -133,7 +136,7 @@ func (b *backup) new(name ...string) string {
 
 // places makes sure that neither folder lies in the other.
 func (b *backup) places() error {
-	if _, err := bolt.List(b.o.Dir); err != nil {
+	if _, err := layout.List(b.o.Dir); err != nil {
 		return err
 	}
 	real := func(path string) (string, error) {
@@ -242,7 +245,7 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 		}
 	}
 	// Newer than the partitions, as it always may be.
-	damage, err := bolt.CopySenders(b.o.Dir, b.new())
+	damage, err := raw.CopySenders(b.o.Dir, b.new())
 	b.damaged(damage)
 	if err != nil {
 		return fmt.Errorf("copy the state of resend detection: %w", err)
@@ -262,14 +265,14 @@ func (b *backup) damaged(list []error) {
 // moment copies the journal and takes hold of the partitions: the journal first,
 // since it is trimmed only of what the partitions have then, and again after, so
 // that whatever the partitions count as seen is in it, if it is not in them.
-func (b *backup) moment() (_ *bolt.Moment, err error) {
+func (b *backup) moment() (_ *raw.Moment, err error) {
 	b.before, b.after = nil, nil
 	if c, err := manifest.Load(fsys.OS, b.o.Dir); err == nil {
 		b.before = c
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		b.damaged([]error{err})
 	}
-	before, err := bolt.OpenMoment(b.o.Dir)
+	before, err := raw.OpenMoment(b.o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -297,7 +300,7 @@ func (b *backup) moment() (_ *bolt.Moment, err error) {
 	if err := c.Take(need); err != nil {
 		return nil, err
 	}
-	m, err := bolt.OpenMoment(b.o.Dir)
+	m, err := raw.OpenMoment(b.o.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -316,10 +319,10 @@ func (b *backup) moment() (_ *bolt.Moment, err error) {
 }
 
 // partition copies a day, or takes it from the last backup when it has it already.
-func (b *backup) partition(ctx context.Context, p *bolt.MomentPart, man *copied) error {
+func (b *backup) partition(ctx context.Context, p *raw.MomentPart, man *copied) error {
 	name := filepath.Base(p.Path)
 	to := b.new("partitions", name)
-	entry := copiedPart{Size: p.Size, ModifiedNs: p.Modified.UnixNano(), Batch: p.Batch}
+	entry := copiedPart{Size: p.Size, ModifiedNs: p.Modified.UnixNano(), Batch: p.Transaction}
 	last, ok := b.old.Partitions[name]
 	entry.SHA256 = last.SHA256
 	if ok && !p.Current && last.SHA256 != "" && entry == last {
@@ -358,12 +361,12 @@ func (b *backup) finish(man *copied) error {
 		return err
 	}
 	// The version last: a second partition of a day may have been begun meanwhile.
-	files, err := bolt.List(b.o.Dir)
+	files, err := layout.List(b.o.Dir)
 	if err != nil {
 		return err
 	}
 	err = errors.Join(
-		bolt.WriteMarker(b.new(), files.Version),
+		layout.WriteMarker(b.new(), files.Version),
 		writeDurably(b.new(copiedName), append(text, '\n')),
 		fsys.OS.SyncDir(b.new("partitions")), fsys.OS.SyncDir(b.new(journalDir)), fsys.OS.SyncDir(b.new()), fsys.OS.SyncDir(b.o.Target))
 	if err != nil {

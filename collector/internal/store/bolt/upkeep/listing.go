@@ -9,8 +9,9 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -20,7 +21,7 @@ import (
 func (v *verify) listed(c *manifest.Content, err error) error {
 	path := filepath.Join(v.o.Dir, manifest.Name)
 	if err == nil {
-		if other := v.files.Stranger(c.ID); other != (seglog.ID{}) {
+		if other := raw.Stranger(v.files, c.ID); other != (seglog.ID{}) {
 			v.damage("%s: it is of another store, %s, and the partitions are of %s: put this store's own back; otherwise the next start begins one, and what was taken away or put in cannot be told", path, c.ID, other)
 			return nil
 		}
@@ -31,7 +32,7 @@ func (v *verify) listed(c *manifest.Content, err error) error {
 		if c.Why != "" {
 			v.notef("%s: kept since %s; before that: %s: what was taken away or put in before cannot be told", path, c.Since.Format("2006-01-02 15:04:05 MST"), c.Why)
 		}
-	case errors.Is(err, fs.ErrNotExist) && v.files.Version < bolt.ListedVersion && v.files.Version > 0:
+	case errors.Is(err, fs.ErrNotExist) && v.files.Version < layout.ListedVersion && v.files.Version > 0:
 		v.notef("%s: the store is of version %d and has none yet: what was taken away or put in cannot be told", path, v.files.Version)
 	case errors.Is(err, fs.ErrNotExist):
 		v.damage("%s: it is missing: what was taken away or put in cannot be told; the next start makes one", path)
@@ -69,7 +70,7 @@ func (v *verify) missing() {
 	dir := filepath.Join(v.o.Dir, "partitions")
 	for _, was := range v.list.Parts {
 		path := filepath.Join(dir, was.Name+".db")
-		i := slices.IndexFunc(v.files.Partitions, func(f bolt.PartFile) bool { return f.Part.String() == was.Name })
+		i := slices.IndexFunc(v.files.Partitions, func(f layout.PartFile) bool { return f.Part.String() == was.Name })
 		switch {
 		case i < 0 && slices.ContainsFunc(append(slices.Clone(v.files.Aside), v.files.Salvaged...), func(rel string) bool {
 			return strings.HasPrefix(filepath.Base(rel), was.Name+".db.")
@@ -108,7 +109,7 @@ func had(p *manifest.Part) string {
 }
 
 // report is what was found of a partition.
-func (v *verify) report(path string) *bolt.PartReport {
+func (v *verify) report(path string) *raw.PartReport {
 	for _, p := range v.rep.Parts {
 		if p.Path == path {
 			return p
@@ -131,7 +132,7 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 
 // unlisted is a partition that the manifest does not know: one that came back is the
 // store's by its ID.
-func (v *verify) unlisted(f bolt.PartFile) {
+func (v *verify) unlisted(f layout.PartFile) {
 	p := v.report(f.Path)
 	came := slices.ContainsFunc(v.list.Lost, func(x manifest.Loss) bool { return x.Part == f.Part.String() })
 	switch {
@@ -161,7 +162,7 @@ func (v *verify) journalReport() (*journal.Report, error) {
 
 // list writes the copy's manifest: the store's ID, the partitions that are copied, and
 // what is missing in the store, which is missing in its copy too.
-func (b *backup) list(m *bolt.Moment) error {
+func (b *backup) list(m *raw.Moment) error {
 	if b.before == nil {
 		return nil
 	}

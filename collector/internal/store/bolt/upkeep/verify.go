@@ -15,8 +15,10 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
@@ -38,7 +40,7 @@ type Report struct {
 	// Server is the collector that has the store, "" when none has.
 	Server   string
 	Journal  *journal.Report
-	Parts    []*bolt.PartReport
+	Parts    []*raw.PartReport
 	Readable uint64 // events
 	Lost     uint64 // events that the catalogues list and that cannot be read
 	// Damage is what is wrong, a line each, naming file and place.
@@ -52,7 +54,7 @@ type Report struct {
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	// The list of what should be there first: see missing.
 	list, lerr := manifest.Load(fsys.OS, o.Dir)
-	files, err := bolt.List(o.Dir)
+	files, err := layout.List(o.Dir)
 	if files == nil {
 		return nil, err
 	}
@@ -81,7 +83,7 @@ func (v *verify) all(ctx context.Context) (err error) {
 	if o.Workers <= 0 {
 		o.Workers = runtime.GOMAXPROCS(0)
 	}
-	if v.bolt, err = bolt.NewVerifier(o.Workers); err != nil {
+	if v.bolt, err = raw.NewVerifier(o.Workers); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, v.bolt.Close()) }()
@@ -110,8 +112,8 @@ func (v *verify) all(ctx context.Context) (err error) {
 
 type verify struct {
 	o      VerifyOptions
-	files  *bolt.Files
-	bolt   *bolt.Verifier
+	files  *layout.Files
+	bolt   *raw.Verifier
 	rep    *Report
 	state  *store.State             // of the last batch
 	stored map[string]group.HostSum // by host, in all partitions

@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 )
 
 // When the partition that was written last is lost, the store's place in the journal
@@ -47,8 +48,8 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 // beyond is the place once the wreck is brought back: as far as the wreck's own, not
 // into what the journal has.
 func (s *salvage) beyond(first uint64, taken []uint64) store.State {
-	w := s.wreck.State
-	if w == nil || w.LSN < s.state.LSN {
+	w, err := layout.DecodeState(s.wreck.State)
+	if err != nil || w.ID == 0 || w.LSN < s.state.LSN {
 		return *s.state
 	}
 	next := store.State{LSN: w.LSN}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/auditfleet/auditfleet/collector/internal/store/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 )
 
 // A manifest of another store is the one thing that is wrong: neither the partitions nor

@@ -16,6 +16,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -52,12 +54,13 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 		o.Log = hclog.NewNullLogger()
 	}
 	s := &salvage{o: o, rep: &SalvageReport{}, tail: map[key]int{}}
-	v, err := bolt.NewVerifier(runtime.GOMAXPROCS(0))
+	v, err := raw.NewVerifier(runtime.GOMAXPROCS(0))
 	if err != nil {
 		return nil, err
 	}
+	s.v = v
 	defer func() { err = errors.Join(err, v.Close()) }()
-	if s.wreck, err = v.OpenWreck(o.File); err != nil {
+	if s.wreck, err = raw.OpenWreck(o.File); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.wreck.Close()) }()
@@ -66,7 +69,7 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 		s.rep.Damage = append(s.rep.Damage, s.wreck.Findings[i].Error())
 	}
 	// A folder that is no store's is not made one.
-	if _, err := bolt.List(o.Dir); err != nil {
+	if _, err := layout.List(o.Dir); err != nil {
 		return nil, err
 	}
 	if s.st, err = bolt.Open(bolt.Options{Dir: o.Dir, Logger: o.Log}); err != nil {
@@ -83,7 +86,7 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 		if err := s.group(ctx, &s.wreck.Groups[i]); err != nil {
 			return nil, fmt.Errorf("bring back %s: %w", o.File, err)
 		}
-		s.progress(s.wreck.Groups[i].Size)
+		s.progress(s.wreck.Groups[i].At.Size)
 	}
 	if err := s.moveOn(ctx); err != nil {
 		return nil, fmt.Errorf("move on to the place of %s: %w", o.File, err)
@@ -97,7 +100,7 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 // Forget no longer misses a partition of a store that no collector has, or "all" that
 // is missing. It says how many things that were.
 func Forget(dir, name string, log hclog.Logger) (n int, err error) {
-	if _, err := bolt.List(dir); err != nil {
+	if _, err := layout.List(dir); err != nil {
 		return 0, err
 	}
 	st, err := bolt.Open(bolt.Options{Dir: dir, Logger: log})
@@ -123,7 +126,8 @@ type salvage struct {
 	o     SalvageOptions
 	rep   *SalvageReport
 	st    *bolt.Store
-	wreck *bolt.Wreck
+	wreck *raw.Partition
+	v     *raw.Verifier
 	state *store.State
 	tail  map[key]int // records in the journal that the store does not have
 	done  int64
@@ -142,7 +146,7 @@ func (s *salvage) journalOptions() journal.Options {
 }
 
 // group brings one group's events back, in one batch.
-func (s *salvage) group(ctx context.Context, g *bolt.WreckGroup) error {
+func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 	b, err := s.wreck.Bytes(g)
 	if err != nil {
 		return err
@@ -155,7 +159,7 @@ func (s *salvage) group(ctx context.Context, g *bolt.WreckGroup) error {
 	has := map[key]int{} // of the group's records: how many the store has
 	span := [2]int64{}   // of event times, without 0
 	timeless := false
-	found, lost := s.wreck.Events(g, b, func(host string, ev *event.Event) {
+	found, lost := s.v.Salvage(s.wreck, g, b, func(host string, ev *event.Event) {
 		ev = store.CloneEvent(ev)
 		events = append(events, one{host, ev})
 		for i := range ev.Records {
@@ -259,7 +263,7 @@ func (s *salvage) batch(ctx context.Context, tab *store.Table, hosts []store.Hos
 
 // counters has no host counted with fewer records than are stored of it.
 func (s *salvage) counters(ctx context.Context) error {
-	files, err := bolt.List(s.o.Dir)
+	files, err := layout.List(s.o.Dir)
 	if err != nil {
 		return err
 	}
@@ -307,10 +311,10 @@ func (s *salvage) rename() error {
 		return err
 	}
 	own, err := filepath.EvalSymlinks(filepath.Join(s.o.Dir, "partitions"))
-	if err != nil || dir != own || !strings.Contains(filepath.Base(s.o.File), bolt.AsideMark) {
+	if err != nil || dir != own || !strings.Contains(filepath.Base(s.o.File), layout.AsideMark) {
 		return err
 	}
-	to := filepath.Join(filepath.Dir(s.o.File), strings.Replace(filepath.Base(s.o.File), bolt.AsideMark, bolt.SalvagedMark, 1))
+	to := filepath.Join(filepath.Dir(s.o.File), strings.Replace(filepath.Base(s.o.File), layout.AsideMark, layout.SalvagedMark, 1))
 	if err := os.Rename(s.o.File, to); err != nil {
 		return err
 	}

@@ -1,0 +1,150 @@
+package layout
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/varint"
+)
+
+// HostKey is a host's key in BucketHosts. It is never empty, as bbolt wants it.
+func HostKey(name string) []byte { return append([]byte{'h'}, name...) }
+
+// Version 2 of each ends with a checksum of key and value; version 1 had none.
+const (
+	stateVersion = 2
+	hostVersion  = 2
+	alsoVersion  = 3 // of a host that has Also
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// AddSum appends the checksum of a key and its value to the value.
+func AddSum(key, v []byte) []byte {
+	return binary.LittleEndian.AppendUint32(v, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v))
+}
+
+// CutSum is the reverse of AddSum.
+func CutSum(key, v []byte) ([]byte, error) {
+	n := len(v) - 4
+	if n < 0 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v[:n]) != binary.LittleEndian.Uint32(v[n:]) {
+		return nil, fmt.Errorf("%w: checksum of %d bytes", store.ErrDamaged, len(v))
+	}
+	return v[:n], nil
+}
+
+// openValue takes the version off and checks the sum, which version 1 has not.
+func openValue(key, v []byte, latest byte) ([]byte, error) {
+	var err error
+	switch {
+	case len(v) == 0:
+		return nil, fmt.Errorf("%w: no bytes", store.ErrDamaged)
+	case v[0] == 1:
+	case v[0] >= 2 && v[0] <= latest:
+		if v, err = CutSum(key, v); err != nil {
+			return nil, err
+		}
+	default:
+		// A program that writes another version also says so in the file's format.
+		return nil, fmt.Errorf("%w: version %d", store.ErrDamaged, v[0])
+	}
+	return v[1:], nil
+}
+
+// EncodeState is the value of KeyState: the writer's place, without hosts and senders,
+// which lie elsewhere.
+func EncodeState(st *store.State) []byte {
+	v := []byte{stateVersion}
+	v = binary.AppendUvarint(v, st.ID)
+	v = binary.AppendUvarint(v, st.LSN)
+	v = binary.AppendUvarint(v, uint64(len(st.Open)))
+	prev := uint64(0)
+	for _, o := range st.Open {
+		v = binary.AppendUvarint(v, o-prev)
+		prev = o
+	}
+	return AddSum(KeyState, v)
+}
+
+// DecodeState is the reverse of EncodeState; no bytes are the state of a new store.
+func DecodeState(v []byte) (*store.State, error) {
+	if len(v) == 0 {
+		return &store.State{}, nil
+	}
+	body, err := openValue(KeyState, v, stateVersion)
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	r := varint.NewReader(body)
+	st := &store.State{ID: r.Uvarint(), LSN: r.Uvarint()}
+	prev := uint64(0)
+	for range r.Count(1) {
+		prev += r.Uvarint()
+		st.Open = append(st.Open, prev)
+	}
+	if !r.Done() {
+		return nil, fmt.Errorf("%w: state of %d bytes", store.ErrDamaged, len(v))
+	}
+	return st, nil
+}
+
+// EncodeHost is the value of a host.
+func EncodeHost(h *store.Host) []byte {
+	v := []byte{hostVersion}
+	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
+		h.Records, h.Bytes, h.Duplicates, h.Unparsable, uint64(len(h.Addrs))} {
+		v = binary.AppendUvarint(v, n)
+	}
+	for _, a := range h.Addrs {
+		b := a.As16()
+		v = append(v, b[:]...)
+	}
+	if h.Also != "" {
+		v[0] = alsoVersion
+		v = append(v, h.Also...)
+	}
+	return AddSum(HostKey(h.Name), v)
+}
+
+// DecodeHost is the reverse of EncodeHost.
+func DecodeHost(k, v []byte) (store.Host, error) {
+	bad := fmt.Errorf("%w: host %.80q of %d bytes", store.ErrDamaged, k, len(v))
+	if len(k) == 0 || k[0] != 'h' {
+		return store.Host{}, bad
+	}
+	also := len(v) > 0 && v[0] == alsoVersion
+	body, err := openValue(k, v, alsoVersion)
+	if err != nil {
+		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
+	}
+	r := varint.NewReader(body)
+	h := store.Host{Name: string(k[1:]), First: timeOf(r.Uvarint()), Last: timeOf(r.Uvarint()), LastEventMs: int64(r.Uvarint()),
+		Records: r.Uvarint(), Bytes: r.Uvarint(), Duplicates: r.Uvarint(), Unparsable: r.Uvarint()}
+	n := r.Count(16)
+	if r.Bad() || n > store.MaxAddrs || also != (r.Len() > 16*n) {
+		return store.Host{}, bad
+	}
+	for range n {
+		h.Addrs = append(h.Addrs, netip.AddrFrom16([16]byte(r.Bytes(16))).Unmap())
+	}
+	h.Also = string(r.Bytes(uint64(r.Len())))
+	return h, nil
+}
+
+func unixNano(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func timeOf(ns uint64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(ns))
+}

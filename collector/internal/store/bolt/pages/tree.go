@@ -1,0 +1,296 @@
+package pages
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Tree is a file's tree as it is at one moment; see File.Attempt. Whatever is wrong with it
+// is given to Found and left out of what the methods return.
+type Tree struct {
+	// Found, when it is set, hears of damage: where in the file, and what.
+	Found func(off int64, err error)
+	// Cut says that a page could not be read, or not be believed: there may be more of
+	// which nothing is known.
+	Cut bool
+
+	file *File
+	meta moment
+	used []uint64 // a bit a page that was reached
+}
+
+// Transaction is the one that wrote it.
+func (t *Tree) Transaction() uint64 { return t.meta.tx }
+
+// CheckMeta gives Found the meta pages that are not whole.
+func (t *Tree) CheckMeta() error {
+	_, err := t.file.newest(t.Found)
+	return err
+}
+
+// Damaged gives Found an error that wraps store.ErrDamaged.
+func (t *Tree) Damaged(off int64, format string, args ...any) {
+	t.Found(off, fmt.Errorf("%w: "+format, append([]any{store.ErrDamaged}, args...)...))
+}
+
+// page is a page, or the head of one that was not read whole.
+type page struct {
+	id       uint64
+	flags    uint16
+	count    int
+	overflow uint64
+	off      int64  // in the file
+	bytes    int64  // with its overflow
+	b        []byte // from the page's head on; as much of it as was read
+}
+
+// page reads a page and marks it as reached; with head, of a page with overflow only the first.
+// It is nil, and Found has heard why, when it cannot be a page of a kind wanted.
+func (t *Tree) page(id uint64, want uint16, head bool) *page {
+	off := int64(id) * t.meta.pageSize
+	if id < 2 || id >= t.meta.high {
+		t.Cut = true
+		t.Damaged(0, "a reference to page %d of %d", id, t.meta.high)
+		return nil
+	}
+	p := &page{id: id, off: off, b: make([]byte, t.meta.pageSize)}
+	if _, err := t.file.f.ReadAt(p.b, off); err != nil {
+		t.Cut = true
+		t.Damaged(off, "page %d: %v", id, err)
+		return nil
+	}
+	p.flags, p.count = binary.LittleEndian.Uint16(p.b[8:]), int(binary.LittleEndian.Uint16(p.b[10:]))
+	p.overflow = uint64(binary.LittleEndian.Uint32(p.b[12:]))
+	if got := binary.LittleEndian.Uint64(p.b); got != id || p.flags&^want != 0 || p.flags == 0 || p.overflow >= t.meta.high-id {
+		t.Cut = true
+		t.Damaged(off, "head of page %d: it says page %d, flags %#x, %d more pages", id, got, p.flags, p.overflow)
+		return nil
+	}
+	p.bytes = int64(p.overflow+1) * t.meta.pageSize
+	for i := id; i <= id+p.overflow; i++ {
+		if t.used[i/64]&(1<<(i%64)) != 0 {
+			t.Cut = true
+			t.Damaged(off, "page %d is part of two things: %d pages from page %d on overlap", i, p.overflow+1, id)
+			return nil
+		}
+		t.used[i/64] |= 1 << (i % 64)
+	}
+	if p.overflow > 0 && !head {
+		if p.bytes > maxPage {
+			t.Cut = true
+			t.Damaged(off, "page %d of %d bytes", id, p.bytes)
+			return nil
+		}
+		whole := make([]byte, p.bytes)
+		if _, err := t.file.f.ReadAt(whole, off); err != nil {
+			t.Cut = true
+			t.Damaged(off, "page %d: %v", id, err)
+			return nil
+		}
+		p.b = whole
+	}
+	return p
+}
+
+// Elem is an element of a leaf: a key and a value, or a bucket of that name.
+type Elem struct {
+	Key, Value []byte
+	Bucket     bool
+	At         int64  // where the value lies in the file
+	Page       uint64 // the number of its page
+}
+
+// Walk gives fn all elements of the root bucket in order.
+func (t *Tree) Walk(fn func(e *Elem)) { t.walk(t.meta.root, fn) }
+
+// walk gives fn all elements below a page in order.
+func (t *Tree) walk(root uint64, fn func(e *Elem)) {
+	var last []byte
+	t.walkPage(root, nil, nil, 0, &last, fn)
+}
+
+// walkPage is walk for the keys from low up to high (nil: no end).
+func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn func(e *Elem)) {
+	if depth > maxDepth {
+		t.Cut = true
+		t.Damaged(int64(id)*t.meta.pageSize, "page %d: the tree is too deep", id)
+		return
+	}
+	p := t.page(id, flagBranch|flagLeaf, false)
+	if p == nil {
+		return
+	}
+	if p.flags == flagLeaf {
+		t.leaf(p.b, p.off, id, p.count, low, high, last, fn)
+		return
+	}
+	if p.count == 0 || headSize+p.count*elemSize > len(p.b) {
+		t.Cut = true
+		t.Damaged(p.off, "page %d: a branch of %d", id, p.count)
+		return
+	}
+	keys, ids := make([][]byte, p.count), make([]uint64, p.count)
+	for i := range p.count {
+		at := headSize + i*elemSize
+		e := p.b[at:]
+		pos, ksize := int64(binary.LittleEndian.Uint32(e)), int64(binary.LittleEndian.Uint32(e[4:]))
+		if int64(at)+pos+ksize > int64(len(p.b)) {
+			t.Cut = true
+			t.Damaged(p.off+int64(at), "page %d: branch element %d lies outside", id, i)
+			return
+		}
+		keys[i], ids[i] = p.b[int64(at)+pos:int64(at)+pos+ksize], binary.LittleEndian.Uint64(e[8:])
+		if i > 0 && bytes.Compare(keys[i-1], keys[i]) >= 0 || low != nil && bytes.Compare(keys[i], low) < 0 || high != nil && bytes.Compare(keys[i], high) >= 0 {
+			t.Damaged(p.off+int64(at), "page %d: branch element %d is out of order", id, i)
+		}
+	}
+	for i := range p.count {
+		next := high
+		if i+1 < p.count {
+			next = keys[i+1]
+		}
+		t.walkPage(ids[i], keys[i], next, depth+1, last, fn)
+	}
+}
+
+// leaf gives the elements of a leaf, which begins at b and lies at off in the file.
+func (t *Tree) leaf(b []byte, off int64, id uint64, count int, low, high []byte, last *[]byte, fn func(e *Elem)) {
+	for i := range count {
+		at := headSize + i*elemSize
+		e, ok := leafElem(b, at)
+		if !ok {
+			t.Cut = true
+			t.Damaged(off+int64(at), "page %d: element %d lies outside", id, i)
+			return
+		}
+		if *last != nil && bytes.Compare(*last, e.Key) >= 0 || low != nil && bytes.Compare(e.Key, low) < 0 || high != nil && bytes.Compare(e.Key, high) >= 0 {
+			t.Damaged(off+int64(at), "page %d: element %d, %.40x, is out of order", id, i, e.Key)
+			continue
+		}
+		*last = e.Key
+		e.At += off
+		e.Page = id
+		fn(&e)
+	}
+}
+
+// From is where the element's key and value begin in the file.
+func (e *Elem) From() int64 { return e.At - int64(len(e.Key)) }
+
+func leafElem(b []byte, at int) (e Elem, ok bool) {
+	if at+elemSize > len(b) {
+		return e, false
+	}
+	flags := binary.LittleEndian.Uint32(b[at:])
+	pos, ksize, vsize := int64(binary.LittleEndian.Uint32(b[at+4:])), int64(binary.LittleEndian.Uint32(b[at+8:])), int64(binary.LittleEndian.Uint32(b[at+12:]))
+	key := int64(at) + pos
+	if flags > elemBucket || key+ksize+vsize > int64(len(b)) {
+		return e, false
+	}
+	return Elem{Key: b[key : key+ksize], Value: b[key+ksize : key+ksize+vsize], Bucket: flags == elemBucket, At: key + ksize}, true
+}
+
+// Sub gives fn all elements of the bucket e.
+func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
+	if len(e.Value) < headSize {
+		t.Cut = true
+		t.Damaged(e.At, "page %d: bucket %.40q of %d bytes", e.Page, e.Key, len(e.Value))
+		return
+	}
+	if root := binary.LittleEndian.Uint64(e.Value); root != 0 {
+		t.walk(root, fn)
+		return
+	}
+	inline := e.Value[headSize:]
+	if len(inline) < headSize || binary.LittleEndian.Uint16(inline[8:]) != flagLeaf {
+		t.Cut = true
+		t.Damaged(e.At, "page %d: bucket %.40q is no leaf", e.Page, e.Key)
+		return
+	}
+	var last []byte
+	t.leaf(inline, e.At+headSize, e.Page, int(binary.LittleEndian.Uint16(inline[10:])), nil, nil, &last, fn)
+}
+
+// Run is where bytes lie in a file.
+type Run struct{ Off, Size int64 }
+
+// Only finds the value of the only key in the bucket e without reading it: it may be
+// large. It is false, and said, when that cannot be found.
+func (t *Tree) Only(e *Elem, name []byte) (at Run, ok bool) {
+	if len(e.Value) < headSize {
+		t.Cut = true
+		t.Damaged(e.At, "page %d: bucket %x of %d bytes", e.Page, e.Key, len(e.Value))
+		return at, false
+	}
+	root := binary.LittleEndian.Uint64(e.Value)
+	if root == 0 {
+		t.Sub(e, func(v *Elem) {
+			if ok = bytes.Equal(v.Key, name) && !v.Bucket; ok {
+				at = Run{v.At, int64(len(v.Value))}
+			}
+		})
+		if !ok {
+			t.Damaged(e.At, "page %d: group %x has no bytes", e.Page, e.Key)
+		}
+		return at, ok
+	}
+	p := t.page(root, flagLeaf, true)
+	if p == nil {
+		return at, false
+	}
+	b := p.b[headSize:]
+	flags, pos := binary.LittleEndian.Uint32(b), int64(binary.LittleEndian.Uint32(b[4:]))
+	ksize, vsize := int64(binary.LittleEndian.Uint32(b[8:])), int64(binary.LittleEndian.Uint32(b[12:]))
+	key := headSize + pos
+	if p.count != 1 || flags != 0 || ksize != int64(len(name)) || key+ksize > int64(len(p.b)) || key+ksize+vsize > p.bytes || !bytes.Equal(p.b[key:key+ksize], name) {
+		t.Damaged(p.off, "page %d: it is not that of a group", root)
+		return at, false
+	}
+	return Run{p.off + key + ksize, vsize}, true
+}
+
+// CheckFree compares the list of free pages with those that were reached, so it comes
+// after Walk and Sub of everything: a page that is both would be written over.
+func (t *Tree) CheckFree() {
+	if t.meta.freelist == noFreelist {
+		return
+	}
+	p := t.page(t.meta.freelist, flagFreelist, false)
+	if p == nil {
+		return
+	}
+	ids, n := p.b[headSize:], uint64(p.count)
+	if p.count == 0xFFFF {
+		n, ids = binary.LittleEndian.Uint64(ids), ids[8:]
+	}
+	if n > uint64(len(ids)/8) {
+		t.Damaged(p.off, "page %d: %d free pages in %d bytes", p.id, n, len(ids))
+		return
+	}
+	last := uint64(1)
+	for i := range n {
+		id := binary.LittleEndian.Uint64(ids[8*i:])
+		if id <= last || id >= t.meta.high {
+			t.Damaged(p.off, "page %d: free page %d of %d after %d", p.id, id, t.meta.high, last)
+			return
+		}
+		last = id
+		if t.used[id/64]&(1<<(id%64)) != 0 {
+			t.Damaged(p.off, "page %d: page %d is in use and on the list of free ones: it would be written over", p.id, id)
+			continue
+		}
+		t.used[id/64] |= 1 << (id % 64)
+	}
+	if t.Cut {
+		return // what was not reached is in use perhaps
+	}
+	for id := uint64(2); id < t.meta.high; id++ {
+		if t.used[id/64]&(1<<(id%64)) == 0 {
+			t.Damaged(int64(id)*t.meta.pageSize, "page %d is neither in use nor free", id)
+			return
+		}
+	}
+}

@@ -1,0 +1,296 @@
+package raw
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/pages"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// Partition is what can be read of a partition's file, as it was at one moment:
+// everything but the groups' bytes, which are read when they are asked for.
+type Partition struct {
+	store.Part
+	Path     string
+	Size     int64      // of the file
+	ID       seglog.ID  // of the store; zero: the file does not say it
+	State    []byte     // as layout.DecodeState reads it
+	Hosts    []store.KV // as layout.DecodeHost reads them, damaged ones too
+	Groups   []Group    // by ID
+	Findings []Finding  // about its pages and values
+	Cut      bool       // there may be more of which nothing is known
+
+	file                *pages.File
+	format, day, number []byte
+}
+
+// Group is a group's place, and what the catalogue says of it.
+type Group struct {
+	ID     uint64
+	At     pages.Run // without bytes: they could not be found
+	Sum    group.Summary
+	Listed bool   // it is in the catalogue
+	entry  []byte // the catalogue's
+	from   int64  // where that lies in the file
+}
+
+// Open reads the tree of a partition's file. store.ErrDamaged is returned when not even that
+// can be done; the file is open in any case but fs errors, and is to be closed. With
+// free, the list of free pages is compared with the pages in use, too.
+func Open(path string, part store.Part, free bool) (*Partition, error) {
+	f, err := pages.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	p := &Partition{Part: part, Path: path, Size: info.Size(), file: f}
+	return p, p.read(free)
+}
+
+// Close closes the file.
+func (p *Partition) Close() error { return p.file.Close() }
+
+// read fills p with what the file's tree has.
+func (p *Partition) read(free bool) error {
+	return p.file.Attempt(func(t *pages.Tree) error {
+		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
+		t.Found = p.found
+		if err := t.CheckMeta(); err != nil {
+			return err
+		}
+		groups := map[uint64]*Group{}
+		seen := map[string]bool{}
+		t.Walk(func(e *pages.Elem) {
+			name := string(e.Key)
+			if !e.Bucket {
+				t.Damaged(e.At, "page %d: %.40q is not a bucket", e.Page, name)
+				return
+			}
+			seen[name] = true
+			p.bucket(t, name, e, groups)
+		})
+		for _, name := range layout.PartitionBuckets {
+			if !seen[string(name)] {
+				t.Damaged(0, "no bucket %q", name)
+			}
+		}
+		for _, id := range slices.Sorted(maps.Keys(groups)) {
+			p.Groups = append(p.Groups, *groups[id])
+		}
+		if free {
+			t.CheckFree()
+		}
+		p.Cut = t.Cut
+		return nil
+	})
+}
+
+// readMarks fills p with the file's marks only, and says which transaction wrote them.
+func (p *Partition) readMarks() (tx uint64, err error) {
+	err = p.file.Attempt(func(t *pages.Tree) error {
+		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
+		tx = t.Transaction()
+		t.Walk(func(e *pages.Elem) {
+			if e.Bucket && string(e.Key) == string(layout.BucketMarks) {
+				t.Sub(e, func(e *pages.Elem) { p.mark(t, e) })
+			}
+		})
+		return nil
+	})
+	return tx, err
+}
+
+func (p *Partition) found(off int64, err error) {
+	p.Findings = append(p.Findings, Finding{Path: p.Path, Offset: off, Block: -1, Err: err})
+}
+
+// bucket reads one of the partition's buckets.
+func (p *Partition) bucket(t *pages.Tree, name string, e *pages.Elem, groups map[uint64]*Group) {
+	of := func(key []byte) *Group {
+		id := binary.BigEndian.Uint64(key)
+		if groups[id] == nil {
+			groups[id] = &Group{ID: id}
+		}
+		return groups[id]
+	}
+	switch name {
+	case string(layout.BucketMarks):
+		t.Sub(e, func(e *pages.Elem) { p.mark(t, e) })
+	case string(layout.BucketGroups):
+		t.Sub(e, func(e *pages.Elem) {
+			if len(e.Key) != 8 || !e.Bucket {
+				t.Damaged(e.At, "page %d: %.40x is not a group", e.Page, e.Key)
+				return
+			}
+			if at, ok := t.Only(e, layout.KeyGroup); ok {
+				of(e.Key).At = at
+			}
+		})
+	case string(layout.BucketCatalog):
+		t.Sub(e, func(e *pages.Elem) {
+			sum, err := group.DecodeSummary(e.Value)
+			if err != nil || len(e.Key) != 8 || e.Bucket {
+				t.Damaged(e.At, "page %d: catalogue entry %.40x", e.Page, e.Key)
+				return
+			}
+			g := of(e.Key)
+			g.Sum, g.Listed, g.entry, g.from = sum, true, e.Value, e.From()
+		})
+	case string(layout.BucketHosts):
+		t.Sub(e, func(e *pages.Elem) {
+			if _, err := layout.DecodeHost(e.Key, e.Value); err != nil {
+				t.Found(e.From(), err)
+			}
+			p.Hosts = append(p.Hosts, store.KV{Key: e.Key, Value: e.Value})
+		})
+	default:
+		t.Damaged(e.At, "page %d: unknown bucket %.40q", e.Page, name)
+	}
+}
+
+// mark reads one of the marks.
+func (p *Partition) mark(t *pages.Tree, e *pages.Elem) {
+	var err error
+	switch string(e.Key) {
+	case string(layout.KeyFormat):
+		p.format = e.Value
+	case string(layout.KeyDay):
+		p.day = e.Value
+	case string(layout.KeyPart):
+		p.number = e.Value
+	case string(layout.KeyStore):
+		p.ID, err = layout.DecodeID(e.Value)
+	case string(layout.KeyState):
+		p.State = e.Value
+		if _, err = layout.DecodeState(e.Value); err != nil {
+			err = fmt.Errorf("the writer's place in the journal: %w", err)
+		}
+	default:
+		t.Damaged(e.At, "page %d: unknown mark %.40q", e.Page, e.Key)
+	}
+	if err != nil {
+		t.Found(e.From(), err)
+	}
+}
+
+// Bytes reads a group; nil when its bytes were not found.
+func (p *Partition) Bytes(g *Group) ([]byte, error) {
+	if g.At.Size == 0 {
+		return nil, nil
+	}
+	b := make([]byte, g.At.Size)
+	if _, err := p.file.ReadAt(b, g.At.Off); err != nil {
+		return nil, fmt.Errorf("read group %d of %s: %w", g.ID, p.Path, err)
+	}
+	return b, nil
+}
+
+// Describe makes the catalogue entry of a group that has none, of what the group itself
+// says, where that can be read.
+func (p *Partition) Describe(g *Group, c *group.Codec) {
+	b, err := p.Bytes(g)
+	if err != nil {
+		return
+	}
+	if x, err := c.Open(b); err == nil {
+		g.Sum, g.entry, g.Listed = x.Summary, x.Summary.Encode(), true
+	}
+}
+
+const (
+	// chunk is about how much of groups goes into one transaction of a copy.
+	chunk = 32 << 20
+	// boltTimeout is how long to wait for bbolt's own lock of a new file, which nobody has.
+	boltTimeout = time.Second
+	// allocBytes is what the copy grows by; bbolt's 16 MiB would be most of a small
+	// fleet's day wherever holes are not kept.
+	allocBytes = 1 << 20
+)
+
+// CopyTo makes a partition, durably, of what p has. The bytes of groups never change,
+// so they may be read while later batches are written to the file.
+func (p *Partition) CopyTo(ctx context.Context, path string, progress func(int64)) (err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoSync: true})
+	if err != nil {
+		return err
+	}
+	db.AllocSize = allocBytes
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.Update(p.copyRest); err != nil {
+		return err
+	}
+	for rest := p.Groups; len(rest) > 0; {
+		n, size := 0, int64(0)
+		for n < len(rest) && (n == 0 || size+rest[n].At.Size <= chunk) {
+			size += rest[n].At.Size
+			n++
+		}
+		err := db.Update(func(tx *bbolt.Tx) error {
+			for i := range rest[:n] {
+				if err := errors.Join(ctx.Err(), p.copyGroup(tx, &rest[i])); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if progress != nil {
+			progress(size)
+		}
+		rest = rest[n:]
+	}
+	return db.Sync()
+}
+
+// copyRest writes everything but groups and catalogue.
+func (p *Partition) copyRest(tx *bbolt.Tx) error {
+	err := layout.NewPartition(tx, p.Part, p.ID)
+	if err != nil {
+		return err
+	}
+	hosts := tx.Bucket(layout.BucketHosts)
+	for _, h := range p.Hosts {
+		if err := hosts.Put(h.Key, h.Value); err != nil {
+			return err
+		}
+	}
+	if len(p.State) > 0 {
+		err = tx.Bucket(layout.BucketMarks).Put(layout.KeyState, p.State)
+	}
+	return err
+}
+
+// copyGroup copies a group and its catalogue entry.
+func (p *Partition) copyGroup(tx *bbolt.Tx, g *Group) error {
+	key := layout.GroupKey(g.ID)
+	if g.Listed {
+		if err := tx.Bucket(layout.BucketCatalog).Put(key, g.entry); err != nil {
+			return err
+		}
+	}
+	b, err := p.Bytes(g)
+	if b == nil || err != nil {
+		return err // without bytes it is listed, and verify says that it is not there
+	}
+	bkt, err := tx.Bucket(layout.BucketGroups).CreateBucket(key)
+	if err != nil {
+		return err
+	}
+	return bkt.Put(layout.KeyGroup, b)
+}

@@ -1,0 +1,206 @@
+package raw
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// PartReport is what a partition holds and what is wrong with it.
+type PartReport struct {
+	Path string
+	store.Part
+	Size     int64 // of the file
+	Groups   int
+	ID       seglog.ID // of the store; zero: the file does not say it
+	FirstID  uint64    // of the first batch with events; 0: there is none
+	Blocks   int       // readable, as all that follows
+	Events   uint64    // less than Said where events cannot be read
+	Records  uint64
+	RawBytes uint64
+	Said     uint64 // events by the catalogue
+	Hosts    map[string]group.HostSum
+	// State is the writer's place when the file was last written, with the hosts
+	// known then; nil when it cannot be read.
+	State    *store.State
+	Findings []Finding
+}
+
+// Verifier reads whole files of a store and says what is wrong with them. It takes
+// no lock and changes nothing: it may run beside a server.
+type Verifier struct {
+	codec   *group.Codec
+	workers int
+	// Progress, when not nil, is told of bytes read, from several goroutines.
+	Progress func(bytes int64)
+}
+
+// NewVerifier makes a verifier that uses so many goroutines.
+func NewVerifier(workers int) (*Verifier, error) {
+	c, err := group.NewCodec(workers)
+	if err != nil {
+		return nil, err
+	}
+	return &Verifier{codec: c, workers: max(workers, 1)}, nil
+}
+
+// Close releases the verifier's buffers.
+func (v *Verifier) Close() error { return v.codec.Close() }
+
+// Partition verifies a partition: pages, free list, catalogue, each group's
+// checksums, events and index. An error says that it could not be read at all.
+func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) (_ *PartReport, err error) {
+	p, err := Open(path, part, true)
+	if p == nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Size: p.Size}
+	if errors.Is(err, store.ErrDamaged) {
+		out.Findings = append(out.Findings, Finding{Path: path, Block: -1, Err: err})
+		return out, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	out.Findings = p.Findings
+	out.ID = p.ID
+	out.marks(p)
+	if len(p.Groups) > 0 {
+		out.FirstID = p.Groups[0].ID
+	}
+	if err := v.groups(ctx, p, out); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
+		if a.Group != b.Group {
+			return int(int64(a.Group) - int64(b.Group))
+		}
+		return int(a.Offset - b.Offset)
+	})
+	return out, nil
+}
+
+// marks checks the partition's own marks.
+func (out *PartReport) marks(p *Partition) {
+	wrong := func(format string, args ...any) {
+		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: fmt.Errorf("%w: "+format, append([]any{store.ErrDamaged}, args...)...)})
+	}
+	if layout.CheckFormat(p.format) != nil {
+		wrong("format mark %x", p.format)
+	}
+	if err := layout.CheckPart(p.day, p.number, out.Part); err != nil {
+		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: err})
+	}
+	if st, err := layout.DecodeState(p.State); err == nil {
+		for _, kv := range p.Hosts {
+			if h, err := layout.DecodeHost(kv.Key, kv.Value); err == nil {
+				st.Hosts = append(st.Hosts, h)
+			}
+		}
+		out.State = st
+		if n := len(p.Groups); n > 0 && p.Groups[n-1].ID > st.ID {
+			wrong("group %d, the last batch is %d", p.Groups[n-1].ID, st.ID)
+		}
+	}
+}
+
+// groups verifies the groups, several at once.
+func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) error {
+	var mu sync.Mutex // guards out
+	next := make(chan *Group)
+	var wg sync.WaitGroup
+	for range min(v.workers, len(p.Groups)) {
+		wg.Go(func() {
+			for g := range next {
+				one := v.group(p, g)
+				mu.Lock()
+				out.add(one)
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range p.Groups {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- &p.Groups[i]
+	}
+	close(next)
+	wg.Wait()
+	return ctx.Err()
+}
+
+func (out *PartReport) add(o *PartReport) {
+	out.Groups += o.Groups
+	out.Blocks += o.Blocks
+	out.Events += o.Events
+	out.Records += o.Records
+	out.RawBytes += o.RawBytes
+	out.Said += o.Said
+	for name, h := range o.Hosts {
+		sum := out.Hosts[name]
+		sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
+		out.Hosts[name] = sum
+	}
+	out.Findings = append(out.Findings, o.Findings...)
+}
+
+// group verifies one group and compares it with the catalogue.
+func (v *Verifier) group(p *Partition, g *Group) *PartReport {
+	out := &PartReport{Groups: 1, Said: g.Sum.Events}
+	wrong := func(f Finding) {
+		f.Path, f.Group = p.Path, g.ID
+		out.Findings = append(out.Findings, f)
+	}
+	b, err := p.Bytes(g)
+	switch {
+	case err != nil:
+		wrong(Finding{Offset: g.At.Off, Block: -1, Events: g.Sum.Events, Err: fmt.Errorf("%w: read it: %w", store.ErrDamaged, err)})
+		return out
+	case b == nil:
+		wrong(Finding{Block: -1, Events: g.Sum.Events, MinMs: g.Sum.FirstMs, MaxMs: g.Sum.MaxMs,
+			Err: fmt.Errorf("%w: it is in the catalogue, but its bytes are not to be found", store.ErrDamaged)})
+		return out
+	}
+	if v.Progress != nil {
+		v.Progress(g.At.Size)
+	}
+	x := v.codec.Verify(b)
+	out.Blocks, out.Events, out.Records, out.RawBytes, out.Hosts = x.Blocks, x.Events, x.Records, x.Bytes, x.Hosts
+	lost := uint64(0)
+	for _, f := range x.Findings {
+		lost += f.Events
+	}
+	for i, f := range x.Findings {
+		if i == 0 && g.Listed && x.Events == 0 && lost < g.Sum.Events {
+			// Nothing could be read, also not how much it is: the catalogue says it.
+			f.Events, f.MinMs, f.MaxMs = g.Sum.Events-lost, g.Sum.FirstMs, g.Sum.MaxMs
+		}
+		if !errors.Is(f.Err, store.ErrDamaged) {
+			f.Err = fmt.Errorf("%w: %w", store.ErrDamaged, f.Err)
+		}
+		wrong(Finding{Offset: g.At.Off + f.Offset, Block: f.Block, Host: f.Host, Events: f.Events, MinMs: f.MinMs, MaxMs: f.MaxMs, Err: f.Err})
+	}
+	switch {
+	case !g.Listed:
+		out.Said = x.Events
+		wrong(Finding{Offset: g.At.Off, Block: -1, Events: x.Events, Err: fmt.Errorf("%w: it is not in the catalogue, so searches do not see it", store.ErrDamaged)})
+	case x.Summary != (group.Summary{}) && x.Summary != g.Sum:
+		at := g.from // of the two, the group has checksums
+		if len(x.Findings) > 0 {
+			at = g.At.Off
+		} else {
+			out.Said = x.Events // no more than that was ever there
+		}
+		wrong(Finding{Offset: at, Block: -1, Err: fmt.Errorf("%w: the catalogue says %+v, the group at offset %d %+v", store.ErrDamaged, g.Sum, g.At.Off, x.Summary)})
+	}
+	return out
+}
