@@ -62,7 +62,7 @@ func TestSearchSeesAcknowledged(t *testing.T) {
 func (h *Head) lastTaken() uint64 {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.taken
+	return h.processed
 }
 
 // A store that takes nothing costs a search a bounded wait, and the answer says

@@ -54,8 +54,8 @@ func (h *Head) forgetHost(x *host) {
 	default:
 		h.named--
 	}
-	if h.last == x {
-		h.last = nil
+	if h.lastHost == x {
+		h.lastHost = nil
 	}
 }
 

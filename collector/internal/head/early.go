@@ -31,8 +31,8 @@ func (s *Stats) Evicted() (n uint64) {
 	return n
 }
 
-// earlySaid is what the log knows of events that were ended early.
-type earlySaid struct {
+// earlyLogged is what the log knows of events that were ended early.
+type earlyLogged struct {
 	at    time.Time
 	early [NumEarly]uint64
 	by    *stream // of the last one
@@ -57,9 +57,9 @@ func (h *Head) recount(st *stream) {
 	}
 	now, was := st.asm.Stats(), st.counted
 	st.counted = now
-	h.early(st, EarlyAge, now.Aged-was.Aged)
-	h.early(st, EarlyEventsHost, now.Evicted-was.Evicted)
-	h.early(st, EarlyBytesHost, now.Oversize-was.Oversize)
+	h.countEarly(st, EarlyAge, now.Aged-was.Aged)
+	h.countEarly(st, EarlyEventsHost, now.Evicted-was.Evicted)
+	h.countEarly(st, EarlyBytesHost, now.Oversize-was.Oversize)
 	bytes, events := st.asm.Bytes(), st.asm.Len()
 	extra := st.host.first != st
 	if extra && events > 0 {
@@ -84,10 +84,11 @@ func (h *Head) recount(st *stream) {
 	}
 }
 
-func (h *Head) early(st *stream, why Early, n uint64) {
+// countEarly counts events of a stream that were ended early. mu is held.
+func (h *Head) countEarly(st *stream, why Early, n uint64) {
 	if n > 0 {
 		h.stats.Early[why] += n
-		h.said.by = st
+		h.earlyLogged.by = st
 	}
 }
 
@@ -110,23 +111,23 @@ func (h *Head) relieve() {
 		if *sum <= most-most/8 {
 			return
 		}
-		h.early(st, why, uint64(st.asm.Len()))
+		h.countEarly(st, why, uint64(st.asm.Len()))
 		st.asm.Flush()
 		h.recount(st)
 	}
 }
 
-// sayEarly logs that events were ended early, at most once a minute. Head.mu is held.
-func (h *Head) sayEarly(now time.Time) {
-	if since := now.Sub(h.said.at); h.said.early == h.stats.Early || since >= 0 && since < earlyEvery {
+// logEarly logs that events were ended early, at most once a minute. Head.mu is held.
+func (h *Head) logEarly(now time.Time) {
+	if since := now.Sub(h.earlyLogged.at); h.earlyLogged.early == h.stats.Early || since >= 0 && since < earlyEvery {
 		return
 	}
-	args := []any{"host", clip(h.said.by.host.Name), "sender", h.said.by.from.Addr}
+	args := []any{"host", clip(h.earlyLogged.by.host.Name), "sender", h.earlyLogged.by.from.Addr}
 	for e := range NumEarly {
-		if n := h.stats.Early[e] - h.said.early[e]; n > 0 {
+		if n := h.stats.Early[e] - h.earlyLogged.early[e]; n > 0 {
 			args = append(args, e.String(), n)
 		}
 	}
-	h.said.at, h.said.early = now, h.stats.Early
+	h.earlyLogged.at, h.earlyLogged.early = now, h.stats.Early
 	h.opts.Logger.Warn("events were ended before they were complete; what comes for them later is another event: a sender keeps them open, or the limits that are named are too low", args...)
 }

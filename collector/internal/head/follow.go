@@ -56,6 +56,7 @@ func (h *Head) publish(host string, ev *event.Event) {
 	}
 }
 
+// put queues an event, or counts it where there is no room.
 func (f *follower) put(l live) {
 	f.mu.Lock()
 	if size := len(l.text) + eventOverhead; f.bytes+size > followerBytes || len(f.queue) == followerEvents {
@@ -68,8 +69,8 @@ func (f *follower) put(l live) {
 	f.filled.Set()
 }
 
-// take empties the queue.
-func (f *follower) take() (queue []live, lost uint64) {
+// drain empties the queue and returns what was in it.
+func (f *follower) drain() (queue []live, lost uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	queue, lost = f.queue, f.lost
@@ -97,7 +98,7 @@ func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event)
 	return errors.Join(err, damaged)
 }
 
-// begin enters f among the followers and gives what was there at that moment:
+// begin adds f to the followers and gives what was there at that moment:
 // nothing becomes complete between the two.
 func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*event.Event) error) (err error) {
 	h.mu.Lock()
@@ -115,7 +116,7 @@ func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*
 	}
 	// The snapshot is taken with the lock held, too, so that the table that is
 	// being filled is not stored in between, with events of the queue in it.
-	snap, err := h.st.Snapshot(ctx)
+	snap, err := h.events.Snapshot(ctx)
 	if err != nil {
 		h.mu.Unlock()
 		return fmt.Errorf("search the store: %w", err)
@@ -148,7 +149,7 @@ func (h *Head) follow(ctx context.Context, f *follower, q *query.Query, fn func(
 		return err
 	}
 	for {
-		queue, lost := f.take()
+		queue, lost := f.drain()
 		for i := range queue {
 			l := &queue[i]
 			if ev := store.ParseText(l.text, l.counted, []byte(l.host), l.origin); m.Match(ev) {

@@ -37,8 +37,8 @@ func (h *Head) newHost(info store.Host) *host {
 	return x
 }
 
-// know adds a host that the store knows.
-func (h *Head) know(info store.Host) {
+// addKnown adds a host that the store knows.
+func (h *Head) addKnown(info store.Host) {
 	if !info.Last.IsZero() && event.IsFarFuture(info.LastEventMs, info.Last.UnixMilli()) {
 		info.LastEventMs = 0 // of a version that believed any time
 	}
@@ -55,17 +55,17 @@ func (h *Head) know(info store.Host) {
 }
 
 // hostOf finds the host of a record: node=, else the name that its sender goes
-// by, else the sender's address.
+// by, else the sender's address. mu is held.
 func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 	if len(node) > 0 {
-		if h.last != nil && string(node) == h.last.Name {
-			return h.last
+		if h.lastHost != nil && string(node) == h.lastHost.Name {
+			return h.lastHost
 		}
 		x := h.hosts[string(node)]
 		if x == nil {
-			x = h.meet(string(node), b)
+			x = h.addNamed(string(node), b)
 		}
-		h.last = x
+		h.lastHost = x
 		return x
 	}
 	name := b.Sender.Name()
@@ -75,12 +75,12 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 	if x := h.hosts[name]; x != nil {
 		return x
 	}
-	return h.meetSender(name)
+	return h.addSender(name)
 }
 
-// meet adds a host that a record names. Such names cost their inventor nothing, so
+// addNamed adds a host that a record names. Such names cost their inventor nothing, so
 // they are bounded apart from those of senders.
-func (h *Head) meet(name string, b *journal.Batch) *host {
+func (h *Head) addNamed(name string, b *journal.Batch) *host {
 	switch long := len(name) > maxName; {
 	case !long && h.named < h.opts.MaxHosts:
 		if ok, tell := h.newcomers.admit(b.Sender.IP(), b.Received, h.opts.MaxHosts); !ok {
@@ -92,21 +92,21 @@ func (h *Head) meet(name string, b *journal.Batch) *host {
 		}
 		h.named++
 		return h.newHost(store.Host{Name: name})
-	case long && !h.saidLong: // each once a run; the records are counted
-		h.saidLong = true
+	case long && !h.loggedLong: // each once a run; the records are counted
+		h.loggedLong = true
 		h.opts.Logger.Warn("a host's name is too long to tell it apart; records of such hosts are stored together", "bytes", len(name), "most", maxName, "name", clip(name))
-	case !long && !h.saidFull:
-		h.saidFull = true
+	case !long && !h.loggedFull:
+		h.loggedFull = true
 		h.opts.Logger.Warn("no more hosts are told apart; records of others are stored together: raise max_hosts", "hosts", len(h.hosts), "name", name)
 	}
-	return h.together()
+	return h.mixedHost()
 }
 
-// meetSender adds a sender whose records name no host, under its address or its
+// addSender adds a sender whose records name no host, under its address or its
 // name in the hosts file. As many as MaxHosts have a place of their own.
-func (h *Head) meetSender(name string) *host {
+func (h *Head) addSender(name string) *host {
 	if name == "" || len(name) > maxName || h.unnamed >= h.opts.MaxHosts {
-		return h.together()
+		return h.mixedHost()
 	}
 	h.unnamed++
 	x := h.newHost(store.Host{Name: name})
@@ -114,14 +114,15 @@ func (h *Head) meetSender(name string) *host {
 	return x
 }
 
-// together is the host "" of all that have no place of their own.
-func (h *Head) together() *host {
+// mixedHost is the host "" of all that have no place of their own.
+func (h *Head) mixedHost() *host {
 	if h.mixed == nil {
 		h.newHost(store.Host{})
 	}
 	return h.mixed
 }
 
+// clip cuts a name to what is kept of one.
 func clip(s string) string {
 	if len(s) > maxName {
 		return s[:maxName]
@@ -129,13 +130,14 @@ func clip(s string) string {
 	return s
 }
 
-// seen counts what came from a host.
-func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups uint64) {
+// countRecords counts what came from a host, and remembers from which address. mu is
+// held.
+func (h *Head) countRecords(x *host, b *journal.Batch, records, size, unparsable, dups uint64) {
 	if x == h.mixed {
 		h.stats.Mixed += records
 	}
 	if addr := b.Sender.IP(); addr.IsValid() && (len(x.Addrs) == 0 || x.Addrs[0] != addr) {
-		h.movedTo(x, b, addr)
+		h.checkAddress(x, b, addr)
 		x.Addrs = latest(x.Addrs, addr)
 	}
 	x.Records += records
@@ -151,7 +153,7 @@ func (h *Head) seen(x *host, b *journal.Batch, records, size, unparsable, dups u
 	h.touch(x)
 }
 
-// touch has the host stored with the present table.
+// touch has the host stored with the present table. mu is held.
 func (h *Head) touch(x *host) {
 	if !x.dirty {
 		x.dirty = true

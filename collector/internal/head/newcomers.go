@@ -25,8 +25,8 @@ type allowance struct {
 	told time.Time // when it was last said that there are too many
 }
 
-// admit takes a place for a name from an address, and says otherwise whether that
-// is to be told. There are at most as many allowances as there are hosts: one that
+// admit says whether an address may add a name, which uses some of its allowance, and
+// otherwise whether that is to be told. There are at most as many allowances as there are hosts: one that
 // is whole again is dropped.
 func (n *newcomers) admit(addr netip.Addr, now time.Time, bound int) (ok, tell bool) {
 	if n.most < 0 || !addr.IsValid() {
@@ -61,6 +61,7 @@ func (n *newcomers) left(a *allowance, now time.Time) float64 {
 	return max(0, a.used-float64(n.most)*max(0, now.Sub(a.at).Hours()/24))
 }
 
+// drop forgets the addresses whose allowance is whole again.
 func (n *newcomers) drop(now time.Time) {
 	for addr, a := range n.by {
 		if n.left(a, now) == 0 {
@@ -107,7 +108,7 @@ type notices struct {
 	omitted uint64
 }
 
-// notice gives one, unless what is told was told before the start.
+// notice gives one, unless what it is about was told before the start. mu is held.
 func (h *Head) notice(n Notice, now time.Time) {
 	if h.opts.OnNotice == nil || h.replaying {
 		return
@@ -125,9 +126,9 @@ func (h *Head) notice(n Notice, now time.Time) {
 	h.opts.OnNotice(n)
 }
 
-// moved looks whether a host's records come from where they came from before. What
-// the hosts file names is the administrator's to know.
-func (h *Head) movedTo(x *host, b *journal.Batch, addr netip.Addr) {
+// checkAddress gives notice when a host's records come from another address than before.
+// What the hosts file names is the administrator's to know, and a verified name may move.
+func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
 	if h.replaying || x == h.mixed || x.Records == 0 || x.Name == b.Sender.Name() || x.Name == addr.String() {
 		return
 	}

@@ -46,14 +46,14 @@ func (h *Head) catchUp(ctx context.Context) (behind, err error) {
 	lsn := h.j.Last()
 	within, cancel := context.WithTimeout(ctx, h.opts.SearchWait)
 	defer cancel()
-	err = h.WaitTaken(within, lsn)
+	err = h.waitProcessed(within, lsn)
 	if err == nil || ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.stats.SearchesBehind++
-	behind = fmt.Errorf("%w: %d of them after %v", ErrBehind, lsn-min(lsn, h.taken), h.opts.SearchWait)
+	behind = fmt.Errorf("%w: %d of them after %v", ErrBehind, lsn-min(lsn, h.processed), h.opts.SearchWait)
 	if h.stats.StoreError != nil {
 		behind = fmt.Errorf("%w: %w", behind, h.stats.StoreError)
 	}
@@ -64,7 +64,7 @@ func (h *Head) scan(ctx context.Context, q *query.Query, fn func(*event.Event) e
 	h.mu.RLock()
 	tables := append(slices.Clone(h.waiting), h.active)
 	h.mu.RUnlock()
-	snap, err := h.st.Snapshot(ctx)
+	snap, err := h.events.Snapshot(ctx)
 	if err != nil {
 		return fmt.Errorf("search the store: %w", err)
 	}
@@ -114,7 +114,7 @@ func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, 
 	h.mu.RLock()
 	tables := append(slices.Clone(h.waiting), h.active)
 	h.mu.RUnlock()
-	snap, err := h.st.Snapshot(ctx)
+	snap, err := h.events.Snapshot(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("count in the store: %w", err)
 	}
@@ -177,7 +177,7 @@ func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []sto
 	case err != nil && !errors.Is(err, store.ErrDamaged):
 		return err
 	}
-	if rest := m.rest(); rest != nil {
+	if rest := m.remaining(); rest != nil {
 		if errors.Is(rest, query.ErrStop) {
 			return nil
 		}
@@ -206,7 +206,7 @@ func (m *memory) until(k query.Key) error {
 	return nil
 }
 
-func (m *memory) rest() error {
+func (m *memory) remaining() error {
 	for len(m.refs) > 0 {
 		if err := m.one(); err != nil {
 			return err
@@ -237,7 +237,7 @@ func OpenReadOnly(o Options, jo journal.Options) (*Head, error) {
 	}
 	// No flush takes tables here, so they are only put in a row.
 	damage, err := journal.ReadOnly(jo, journal.Place{LSN: state.LSN, Open: state.Open}, func(b *journal.Batch) error {
-		if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
+		if b.LSNs() == 0 || b.Last() <= h.storedLSN && len(h.open) == 0 {
 			return nil
 		}
 		h.feed(b)

@@ -50,7 +50,7 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 	st := &stream{streamKey: k, host: x}
 	st.from = &st.sender
 	st.asm = event.NewAssembler(event.Config{
-		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Pool: &h.events,
+		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Pool: &h.pool,
 	},
 		func(ev *event.Event) { h.complete(st, ev) })
 	if x.first == nil && !k.far {
@@ -64,7 +64,7 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 	return st
 }
 
-// add hands a record to its stream.
+// add hands a record to its stream. mu is held, as for all that follows.
 func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, now time.Time) *stream {
 	far := r.Err == nil && event.IsFarFuture(r.Ms(), r.Received)
 	st := h.streamOf(x, keyOf(sender, far))
@@ -94,7 +94,7 @@ func (h *Head) complete(st *stream, ev *event.Event) {
 	if len(h.followers) > 0 && !h.replaying {
 		h.publish(x.Name, ev)
 	}
-	h.events.Put(ev)
+	h.pool.Put(ev)
 }
 
 // tick ends the events of streams that fell silent.
@@ -106,5 +106,5 @@ func (h *Head) tick(now time.Time) {
 		h.recount(st)
 	}
 	h.stats.OpenBytes, h.stats.OpenEvents = h.openBytes, h.opened
-	h.sayEarly(now)
+	h.logEarly(now)
 }

@@ -7,13 +7,14 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// take processes one batch, of the journal's replay or fresh from the committer,
-// and cuts the table where the day or its size asks for it.
-func (h *Head) take(b *journal.Batch) error {
-	if b.LSNs() == 0 || b.Last() <= h.stored && len(h.open) == 0 {
+// process adds a batch, of the journal's replay or fresh from the committer, to the
+// active table, and cuts that where the day or its size asks for it. It is run's, and
+// before that Open's.
+func (h *Head) process(b *journal.Batch) error {
+	if b.LSNs() == 0 || b.Last() <= h.storedLSN && len(h.open) == 0 {
 		return nil
 	}
-	if b.Last() > h.stored {
+	if b.Last() > h.storedLSN {
 		if day := store.DayOf(b.Received); h.firstAt.IsZero() {
 			h.day = day
 		} else if day != h.day {
@@ -28,7 +29,7 @@ func (h *Head) take(b *journal.Batch) error {
 	h.mu.Lock()
 	h.feed(b)
 	h.relieve()
-	h.tookUpTo(h.lsn)
+	h.advance(h.lsn)
 	full := h.active.table.Stats().MemBytes >= h.opts.TableBytes
 	h.mu.Unlock()
 	if full {
@@ -39,7 +40,7 @@ func (h *Head) take(b *journal.Batch) error {
 
 // feed parses a batch's records and hands them to their hosts' assemblers. Of
 // those the store has accounted for, only the ones on its list of open records
-// are fed, and none is counted again.
+// are fed, and none is counted again. mu is held.
 func (h *Head) feed(b *journal.Batch) {
 	now := h.opts.Now()
 	var (
@@ -54,14 +55,14 @@ func (h *Head) feed(b *journal.Batch) {
 			return
 		}
 		if records > 0 {
-			h.seen(cur, b, records, size, unparsable, 0)
+			h.countRecords(cur, b, records, size, unparsable, 0)
 		}
 		records, size, unparsable = 0, 0, 0
 	}
 	fed := false
 	for i := range b.Records {
 		lsn := b.First + uint64(i)
-		old := lsn <= h.stored
+		old := lsn <= h.storedLSN
 		if old && !h.wanted(lsn) {
 			continue
 		}
@@ -94,17 +95,17 @@ func (h *Head) feed(b *journal.Batch) {
 		}
 		r.Received = received
 		if to := h.add(x, r, sender, lsn, now); to != st {
-			h.rest(st, b, run)
+			h.leaveStream(st, b, run)
 			st, run = to, lsn
 		}
 	}
 	leave()
-	h.rest(st, b, run)
-	if b.Last() > h.stored {
+	h.leaveStream(st, b, run)
+	if b.Last() > h.storedLSN {
 		fed = true
 		h.lsn = max(h.lsn, b.Last())
 		for _, d := range b.Dropped {
-			h.seen(h.hostOf([]byte(d.Node), b), b, 0, 0, 0, d.Count)
+			h.countRecords(h.hostOf([]byte(d.Node), b), b, 0, 0, 0, d.Count)
 		}
 	}
 	if fed && h.firstAt.IsZero() {
@@ -112,16 +113,18 @@ func (h *Head) feed(b *journal.Batch) {
 	}
 }
 
-// rest leaves a stream that had records of a batch, those from an LSN on.
-func (h *Head) rest(st *stream, b *journal.Batch, from uint64) {
+// leaveStream ends the feeding of a stream that had a batch's records from an LSN on. mu
+// is held.
+func (h *Head) leaveStream(st *stream, b *journal.Batch, from uint64) {
 	if st != nil && len(b.Records) > 1 { // they share memory, of which an open event would keep all
 		st.asm.Own(from)
 	}
 	h.recount(st)
 }
 
-// wanted takes an LSN off the list of those that were open. The list ascends, as
-// replay does; what replay has passed is lost, and the journal has said so.
+// wanted says whether an LSN is on the list of those that were open at the start, and
+// removes it. The list ascends, as replay does; what replay has passed is lost, and the
+// journal has said so.
 func (h *Head) wanted(lsn uint64) bool {
 	for len(h.open) > 0 && h.open[0] < lsn {
 		h.open = h.open[1:]
@@ -133,29 +136,30 @@ func (h *Head) wanted(lsn uint64) bool {
 	return true
 }
 
-// tookUpTo wakes the searches that wait; h.mu is held.
-func (h *Head) tookUpTo(lsn uint64) {
-	h.taken = lsn
-	if h.moved != nil {
-		close(h.moved)
-		h.moved = nil
+// advance says up to which LSN records can be searched, and wakes the searches that
+// wait. mu is held.
+func (h *Head) advance(lsn uint64) {
+	h.processed = lsn
+	if h.advanced != nil {
+		close(h.advanced)
+		h.advanced = nil
 	}
 }
 
-// WaitTaken waits until the records up to an LSN can be searched: they are in
+// waitProcessed waits until the records up to an LSN can be searched: they are in
 // memory or in the store, those of events that are still open apart. ErrClosed is
 // returned when that will not be.
-func (h *Head) WaitTaken(ctx context.Context, lsn uint64) error {
+func (h *Head) waitProcessed(ctx context.Context, lsn uint64) error {
 	for {
 		h.mu.Lock()
-		if h.taken >= lsn {
+		if h.processed >= lsn {
 			h.mu.Unlock()
 			return nil
 		}
-		if h.moved == nil {
-			h.moved = make(chan struct{})
+		if h.advanced == nil {
+			h.advanced = make(chan struct{})
 		}
-		moved := h.moved
+		moved := h.advanced
 		h.mu.Unlock()
 		select {
 		case <-moved:
