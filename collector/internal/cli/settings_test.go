@@ -60,7 +60,7 @@ func configured(t *testing.T, text string, args ...string) (*options, *conf.File
 // another is a value for a setting that is not the one it has.
 func another(t *testing.T, s settings.Setting) string {
 	t.Helper()
-	for _, v := range append(s.OneOf, "127.0.0.1:6060", "11%", "3", "31s", "3M", "/other", "other") {
+	for _, v := range append(s.OneOf, "127.0.0.1:6060", "11%", "3", "2", "31s", "3M", "/other", "other") {
 		before := s.Get()
 		if s.Set(v) == nil && s.Get() != before {
 			return v
