@@ -124,9 +124,9 @@ func NewAssembler(cfg Config, emit func(*Event)) *Assembler {
 	return a
 }
 
-// Add takes one record. The event keeps r's slices: the caller must never use
-// their bytes for anything else. tag is for OpenTags and Own. now is the wall
-// clock, for Tick; a caller that does not use Tick may pass the zero time.
+// Add adds one record. The event keeps r's slices, so the caller must not write to
+// their bytes afterwards. OpenTags and Own know the record by its tag. now is the wall
+// clock; a caller that uses neither Tick nor MaxAge may pass the zero time.
 func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	a.records++
 	if r.Err != nil {
@@ -178,8 +178,8 @@ func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
 	return true
 }
 
-// Tick emits the events that got no record for the timeout of wall clock. It is
-// to be called every second or so, for a host may fall silent.
+// Tick emits the events that got no record for Timeout, by the wall clock. Call it
+// every second or so: without further records of a host nothing else ends its events.
 func (a *Assembler) Tick(now time.Time) {
 	for o := a.lru.next; o != &a.lru && now.Sub(o.touched) >= a.cfg.Timeout; o = a.lru.next {
 		a.finish(o)

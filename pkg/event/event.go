@@ -28,9 +28,9 @@ type Event struct {
 // farFuture is how far a time may lie beyond its receipt, in ms.
 const farFuture = int64(24 * time.Hour / time.Millisecond)
 
-// IsFarFuture says whether a time lies so far beyond its receipt, both in ms since 1970,
-// that it says nothing about when something was: more than a day. A collector keeps and
-// finds such an event, and believes nothing else of it.
+// IsFarFuture says whether an event's time is more than a day later than its receipt,
+// both in ms since 1970: its sender's clock is wrong. A collector stores such an event
+// and finds it, but concludes nothing from its time.
 func IsFarFuture(ms, received int64) bool { return ms > received+farFuture }
 
 // Size returns the length of the event's records in bytes, without newlines.

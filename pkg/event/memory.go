@@ -6,9 +6,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// What open events take in memory, so that a limit on bytes is one on memory: a
-// record may have fewer bytes than what is kept beside it. TestBytesAreMemory
-// compares with the heap.
+// What open events take in memory. A short record has fewer bytes than the structures
+// that are kept for it, so a limit on records' bytes alone would not limit memory.
+// TestBytesAreMemory compares these figures with the heap.
 const (
 	recordCost = 168       // a record.Record
 	tagCost    = 8         // and its tag
@@ -56,9 +56,9 @@ func (a *Assembler) append(o *openEvent, r *record.Record, tag uint64) {
 // included: those that the records do not share with others, see Own.
 func (a *Assembler) Bytes() int { return a.bytes }
 
-// Own gives the records of open events, those with tags from one on, bytes of their
-// own. A caller whose records lie in a larger piece of memory calls it when it is
-// done with the piece: an open event would keep all of it.
+// Own copies the bytes of those records of open events whose tags are from or greater.
+// A caller whose records lie in a larger buffer calls it before it lets go of the
+// buffer: one open event would keep all of it in memory.
 func (a *Assembler) Own(from uint64) {
 	for o := a.lru.prev; o != &a.lru; o = o.prev {
 		ev := o.ev

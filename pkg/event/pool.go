@@ -13,7 +13,7 @@ type Pool struct {
 // time but for what is late.
 const poolEvents = 64
 
-// Put takes an event that an Assembler made and nobody will look at any more.
+// Put gives back an event that came from an Assembler. Nobody may use it afterwards.
 func (p *Pool) Put(ev *Event) {
 	if len(p.free) >= poolEvents || cap(ev.Records) < slabRecords || cap(ev.Records) > 4*slabRecords {
 		return

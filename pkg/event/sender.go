@@ -2,8 +2,8 @@ package event
 
 import "net/netip"
 
-// Sender is who sent an event's records to a collector, as the collector knows it,
-// whatever the records say. Two are the same when they are equal.
+// Sender is who sent an event's records to a collector, as far as the collector knows
+// that itself: what the records say does not count. Equal Senders are the same one.
 type Sender struct {
 	// Host is the name that the sender has proved; "" where nothing proves one.
 	Host string
@@ -23,7 +23,7 @@ const (
 	TransportTCP               // audisp-remote's protocol, in clear text
 )
 
-// String is the transport as it is written for programs.
+// String returns the transport's name.
 func (t Transport) String() string {
 	switch t {
 	case TransportOwn:
@@ -35,5 +35,5 @@ func (t Transport) String() string {
 	}
 }
 
-// SenderAddr is a connection's address as Sender has it.
+// SenderAddr returns a connection's address in the form that Sender.Addr has.
 func SenderAddr(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }

@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Escape says how what a program could choose is printed (ausearch --escape).
+// Escape says which characters are escaped in values that a program could choose
+// (ausearch --escape).
 type Escape uint8
 
 // The ways of escaping.
@@ -21,7 +22,7 @@ const (
 	quoteSpecial = shellSpecial + ";#&*?[]<>{}"
 )
 
-// AppendEscaped appends text as mode has it.
+// AppendEscaped appends text, escaped as mode says.
 func AppendEscaped(dst, text []byte, mode Escape) []byte {
 	return escapeFrom(append(dst, text...), len(dst), mode, false)
 }

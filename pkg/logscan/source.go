@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Source is logs as a Source, which is open until Close.
+// Source answers queries from logs: it is a query.Source. Close it after use.
 type Source struct {
 	Input      Input
 	Again      bool                         // it is scanned more than once: standard input is kept

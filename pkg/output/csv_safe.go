@@ -16,8 +16,8 @@ func beginsFormula(cell []byte) bool {
 	return slices.ContainsFunc(formulaBegins, func(begin string) bool { return bytes.HasPrefix(cell, []byte(begin)) })
 }
 
-// CSVSafe returns a cell that a spreadsheet takes for text: with ' in front where it
-// begins like a formula.
+// CSVSafe returns the cell with ' in front where a spreadsheet would take it for a
+// formula.
 func CSVSafe(cell string) string {
 	if beginsFormula([]byte(strings.TrimLeft(cell, " "))) {
 		return "'" + cell

@@ -26,7 +26,7 @@ func decorate(o *Config, f Formatter) Formatter {
 	return &decorated{Formatter: f, host: o.WithHost, color: o.Color, bare: o.Bare}
 }
 
-// Marker is a Writer that can show an event among its surroundings.
+// Marker is a Writer that can tell hits from what surrounds them (--around).
 type Marker interface {
 	// Mark says whether the events from here on are hits.
 	Mark(hit bool)

@@ -19,10 +19,10 @@ type Writer interface {
 	Close() error
 }
 
-// A Formatter turns found events into text. It is for one goroutine: parallel
-// searches make one a worker.
+// A Formatter turns events into text. It is for one goroutine: a parallel search makes
+// one for each worker.
 type Formatter interface {
-	// Head appends what stands once, before the first event.
+	// Head appends what comes once, before the first event: csv's column names.
 	Head(dst []byte) []byte
 	// Append appends the text of one event, which it does not keep.
 	Append(dst []byte, ev *event.Event) []byte

@@ -2,9 +2,9 @@ package query
 
 import "github.com/auditfleet/auditfleet/pkg/tables"
 
-// Class is how a record's type decides which of its fields are searched and
-// reported. The stock tools look at a dozen layouts and ignore all other types: an
-// EXECVE record, for one, has nothing to search for.
+// Class says which layout a record has. Its type decides that, and the layout decides
+// which fields are searched and reported. The stock tools know a dozen layouts and
+// ignore all other types: nothing in an EXECVE record can be searched for, say.
 type Class uint8
 
 const (
@@ -64,7 +64,7 @@ func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
 	return c
 }
 
-// ClassOf follows the choice of ausearch and aureport 3.0.9 for each type.
+// ClassOf returns the class of a record type, as ausearch and aureport 3.0.9 have it.
 func ClassOf(t uint16) Class {
 	if t > tables.LastUserMsg2 {
 		return ClassNone

@@ -9,8 +9,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Extractor finds what can be searched in an event. It keeps its buffers from
-// one event to the next and is for one goroutine; the zero value is ready.
+// An Extractor reads those fields of events that can be searched and reported. It
+// reuses its buffers from one event to the next and is for one goroutine; the zero
+// value is ready.
 type Extractor struct {
 	it      items
 	text    []byte // decoded strings of the present event; items point into it
@@ -20,9 +21,9 @@ type Extractor struct {
 	decisions bool // and it wants them
 }
 
-// Extract calls add with every value of ev that a Matcher would look at, in its
-// normal form (see the Field constants). A value is valid only during the call;
-// the same value may come more than once.
+// Extract calls add with every value of ev that a Matcher looks at, in its normal
+// form (see the Field constants). A value is valid only during the call. The same
+// value may come more than once.
 func (x *Extractor) Extract(ev *event.Event, add func(f Field, value []byte)) {
 	for i := range ev.Records {
 		if t := ev.Records[i].Type; t != 0 {

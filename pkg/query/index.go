@@ -9,11 +9,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// What an index has beside the fields an event can be searched by: what it takes
-// to count events without looking at them, as the summaries of reports do. An
-// event has a value of each once, so that an index which knows how many events
-// have a value cannot say how often an event has it; these fields say the rest.
-// Their numbers leave room for more fields to search by: neither are renumbered.
+// Fields that only an index has. Summaries of reports count values without reading the
+// events, and the fields that events are searched by do not suffice for that: an index
+// says how many events have a value, not how often one event has it. These fields say
+// the rest. Their numbers leave room for more fields to search by; neither kind is ever
+// renumbered.
 const (
 	FieldShape     Field = indexOnly + iota // one value an event, see Shape
 	FieldCWD                                // a value of FieldFile that the event has only as its working directory
@@ -27,7 +27,7 @@ const (
 	indexOnly = 64
 )
 
-// Index is Extract with what only an index has.
+// Index is Extract, and then the fields that only an index has.
 func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	x.Extract(ev, add)
 	it := &x.it
@@ -78,12 +78,12 @@ func (x *Extractor) cwd(f record.Field) {
 	x.it.cwd, x.it.hasCWD = x.cut(x.bytes(f)), true
 }
 
-// Shape is what kind of event one is.
+// Shape is what a summary by type has to know of an event.
 type Shape struct {
 	Types   []uint16 // of its records, each once, in order
-	Known   bool     // whether it succeeded is said
-	Success bool
-	Call    bool // it has a system call
+	Known   bool     // the event says whether it succeeded
+	Success bool     // it did, if Known
+	Call    bool     // it has a system call
 }
 
 const (

@@ -34,9 +34,9 @@ type Term struct {
 }
 
 // Values returns a function that says whether a value of one of the term's fields
-// can satisfy the term. It is a necessary condition, made for dictionaries: an
-// event matches a query only if, for every Term, some extracted value of one of
-// its Fields does. Several goroutines may call the function.
+// can satisfy the term. An event matches a query only if, for every Term, it has such
+// a value; an index that knows all values asks the function of each. Several goroutines
+// may call it.
 func (t *Term) Values() func(v []byte) bool {
 	switch t.Op {
 	case OpContains:
@@ -55,8 +55,8 @@ func (t *Term) Values() func(v []byte) bool {
 	}
 }
 
-// Exact says whether only the values it returns can satisfy the term, so that
-// an index may look them up instead of walking its dictionary.
+// Exact returns the only values that can satisfy the term, and false when any other
+// might. An index looks exact values up instead of asking for every value it has.
 func (t *Term) Exact() ([]string, bool) {
 	switch t.Op {
 	case OpEqual:

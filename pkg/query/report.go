@@ -7,23 +7,26 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// Reports and searches do not take the same of every event: of two comm= in a
-// program's words, ausearch finds the last and aureport shows the first. One reader
-// serves both; wherever the two differ it asks differs. Summaries of reports are
-// added up from an index, which has what a search takes, so an event in which a
-// value that they count differs is marked (FieldOdd) and read instead.
+// aureport and ausearch read a few events differently: where a program's message has
+// comm= twice, say, ausearch finds the last value and aureport shows the first. The
+// Extractor reads for both. The index holds what a search reads, and summaries of
+// reports are added up from the index; so an event for which the index would give a
+// summary another value than aureport's is marked as odd (FieldOdd), and a summary
+// reads that event instead.
 
-// differs says whether what is read is for a report, at a place where a report takes
-// something else if odd. It marks the event, so a report cannot get a value that
-// differs from the index's without it. What no summary counts (an account, the
-// architecture) needs no mark, and x.report alone decides.
+// differs is called wherever aureport reads something else than ausearch when the
+// condition odd holds. It marks the event as odd and returns whether the present
+// reading is for a report. As there is no other way to learn that, a report cannot get
+// a value that differs from the index's without the mark. Only values that no summary
+// counts (an account, the architecture) look at x.report directly and leave no mark.
 func (x *Extractor) differs(odd bool) bool {
 	x.it.odd = x.it.odd || odd
 	return odd && x.report
 }
 
-// Report reads what aureport takes of an event, of those fields at least that are in
-// need. What it took stays until the next event is read.
+// Report reads an event as aureport does. Afterwards Text, Number, Keys, Files and
+// Decisions return its values, until the next event is read. Only fields in need are
+// sure to be read.
 func (x *Extractor) Report(ev *event.Event, need FieldSet) {
 	x.report, x.decisions = true, need.Has(FieldSubject)
 	x.it.reported, x.it.decisions = x.it.reported[:0], x.it.decisions[:0]
@@ -39,7 +42,7 @@ type Text struct {
 
 func textOf(b []byte) Text { return Text{b, true} }
 
-// Text is the value of a field that has one string: a host, say, or a program.
+// Text returns the value of a field that is one string, such as FieldHost or FieldExe.
 func (x *Extractor) Text(f Field) Text {
 	if !x.it.set.Has(f) {
 		return Text{}
@@ -47,25 +50,24 @@ func (x *Extractor) Text(f Field) Text {
 	return textOf(x.it.strs[f])
 }
 
-// Number is the value of a numeric field, and whether there is one. FieldSuccess is 1
-// or 0, FieldArch an AUDIT_ARCH_* number.
+// Number returns the value of a numeric field, and whether there is one. FieldSuccess
+// is 1 or 0, FieldArch an AUDIT_ARCH_* number.
 func (x *Extractor) Number(f Field) (n int64, ok bool) { return x.it.nums[f], x.it.set.Has(f) }
 
-// Keys are the keys of an event's rules, in order.
+// Keys returns the keys of the rules that logged the event, in order.
 func (x *Extractor) Keys() [][]byte { return x.it.keys }
 
-// File is a file's name, and whether its record says that it is the directory the
-// file is in, and nothing behind that.
+// File is a file that an event names.
 type File struct {
 	Name   []byte
-	Parent bool
+	Parent bool // its record ends in nametype=PARENT: it is the directory of another
 }
 
-// Files are those that Report read, in order.
+// Files returns the files that Report read, in order.
 func (x *Extractor) Files() []File { return x.it.reported }
 
-// Decision is a security module's, or what another record contributes to the list
-// that the stock tool keeps them in.
+// A Decision is a row of aureport's list of decisions: what a security module decided,
+// or the one context that another record of the event adds to the list.
 type Decision struct {
 	Subject, Object, Class, Perm Text
 	Result                       Result
@@ -84,7 +86,7 @@ const (
 // String is the result as reports say it.
 func (r Result) String() string { return [...]string{"unset", "denied", "granted"}[r] }
 
-// Decisions are those that Report read, in order, if FieldSubject was needed.
+// Decisions returns the rows that Report read, in order, if need had FieldSubject.
 func (x *Extractor) Decisions() []Decision { return x.it.decisions }
 
 // subject adds the security context of who did something.

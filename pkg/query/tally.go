@@ -2,8 +2,8 @@ package query
 
 import "github.com/auditfleet/auditfleet/pkg/event"
 
-// Tally is what many events add up to: how many of them have each value of the
-// fields counted. It is for one goroutine.
+// A Tally counts events by the values of some fields: how many events have each value.
+// It is for one goroutine.
 type Tally struct {
 	Events          int64 // that were counted
 	FirstMs, LastMs int64 // of their times, when Any
@@ -45,10 +45,10 @@ func NewTally(fields []Field) *Tally {
 	return t
 }
 
-// Of is the field's values; nil when it is not counted.
+// Of returns the values of a field, nil when the tally does not count it.
 func (t *Tally) Of(f Field) *Values { return t.fields[f] }
 
-// Time counts times in.
+// Time widens FirstMs and LastMs so that they include two times.
 func (t *Tally) Time(first, last int64) {
 	if !t.Any || first < t.FirstMs {
 		t.FirstMs = first
@@ -59,7 +59,7 @@ func (t *Tally) Time(first, last int64) {
 	t.Any = true
 }
 
-// TakeBack takes the values of an event off that were counted in.
+// TakeBack subtracts the values of an event that was counted.
 func (t *Tally) TakeBack(ev *event.Event) {
 	t.n++
 	t.by = -1
@@ -67,7 +67,7 @@ func (t *Tally) TakeBack(ev *event.Event) {
 	t.x.Index(ev, t.add)
 }
 
-// Merge adds another tally of the same fields, which is used up.
+// Merge adds another tally of the same fields, which must not be used afterwards.
 func (t *Tally) Merge(o *Tally) {
 	if o.Any {
 		t.Time(o.FirstMs, o.LastMs)

@@ -14,9 +14,9 @@ import (
 // errNotLive is returned for --follow where nothing is to come.
 var errNotLive = errors.New("--follow needs a running collector, or a log file")
 
-// Find searches src for what o asks and writes it to w, or, where o asks for
-// something else than events, as text to out. It returns how many events were
-// found. warn is told of what does not end the search.
+// Find writes the events of src that o asks for to w; trees and counts go to out as
+// text. It returns how many events were found. warn is called with what the user should
+// know although the search goes on.
 func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer, warn func(string)) (found uint64, err error) {
 	switch {
 	case o.Follow:

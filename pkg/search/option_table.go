@@ -14,11 +14,11 @@ import (
 // knows no other, and completion and the manual pages are made of the same.
 var options = slices.Concat(whatOptions, whoOptions, resultOptions, inputOptions, ownOptions)
 
-// OptionTable is what ParseArgs takes.
+// OptionTable returns the options that ParseArgs takes.
 func OptionTable() option.Table { return slices.Clone(options) }
 
-// WordsOf returns what can be offered for the value of an option that other tools
-// have in the same form ("--start").
+// WordsOf returns what completion can offer for the value of an option ("--start").
+// aureport has some of the same options.
 func WordsOf(name string) option.Words {
 	if o := options.Find(name); o != nil {
 		return o.Words

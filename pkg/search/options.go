@@ -41,7 +41,8 @@ type Options struct {
 	Seen []string
 }
 
-// Env is what the options are read against.
+// Env is what the meaning of a command line depends on besides its words: the clock,
+// the locale, the machine and its accounts.
 type Env struct {
 	Now      time.Time      // zero: the present
 	Location *time.Location // nil: time.Local
@@ -58,8 +59,8 @@ type Env struct {
 	// Uptime is how long the machine has been up, for "boot"; nil is
 	// /proc/uptime.
 	Uptime func() (time.Duration, error)
-	// Strangers lets users and groups be named that this machine does not know, as the hosts of a
-	// fleet have them: records that carry the name are found.
+	// Strangers allows names of users and groups that only other hosts of a fleet know.
+	// They are looked for in records that carry names.
 	Strangers bool
 	// Extra names further options ("--store") and whether each takes a value.
 	Extra map[string]bool

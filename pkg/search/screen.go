@@ -26,8 +26,8 @@ func (o *Options) Screen(stock bool) terminal.Options {
 	return t
 }
 
-// ShowOn says what results are written to: in colour, and for people, who want to
-// see each at once.
+// ShowOn adapts the options to where results go: whether in colour, and whether people
+// watch, who want to see each result at once.
 func (o *Options) ShowOn(color, people bool) {
 	o.Color = color
 	o.LineBuffered = o.LineBuffered || people
