@@ -63,7 +63,7 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
-	if err := s.appended(p, b, blob, &sum); err != nil {
+	if err := s.advance(p, b, blob, &sum); err != nil {
 		// The batch is stored. That the one before it is sealed is said with the next.
 		s.log.Warn("the manifest", "error", err)
 	}
@@ -80,8 +80,8 @@ func (s *Store) last() (id uint64, err error) {
 	return s.state.ID, err
 }
 
-// appended takes note of a batch that is stored, and seals the partition before p.
-func (s *Store) appended(p *partition, b *store.Batch, blob []byte, sum *group.Summary) error {
+// advance makes a batch that is stored the last one, and seals the partition before p.
+func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Summary) error {
 	s.mu.Lock()
 	old := s.cur
 	s.cur = p

@@ -208,7 +208,7 @@ func (s *Store) setAside(p *partition, cause error) error {
 		err = errors.Join(err, p.close())
 	} else {
 		aside, merr := s.moveAway(p)
-		s.lose(p, aside, err)
+		s.recordLoss(p, aside, err)
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
@@ -222,13 +222,6 @@ func (s *Store) setAside(p *partition, cause error) error {
 	defer s.mu.Unlock()
 	s.broken = append(s.broken, err)
 	return nil
-}
-
-// Missing is what answers may lack.
-func (s *Store) Missing() []error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.broken)
 }
 
 // loadState finds the last batch's state, and deals with the partitions that

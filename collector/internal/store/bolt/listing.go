@@ -4,16 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
-	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -61,13 +57,13 @@ func (s *Store) openList() error {
 	l.adopt = true
 	l.why = fmt.Sprintf("a store of version %d", s.version)
 	if s.version >= layout.ListedVersion || errors.Is(err, manifest.ErrDamaged) {
-		l.lost(err)
+		l.manifestLost(err)
 	}
 	return nil
 }
 
-// lost says that a manifest should be there and is not.
-func (l *listing) lost(cause error) {
+// manifestLost says that a manifest should be there and is not.
+func (l *listing) manifestLost(cause error) {
 	l.adopt = true
 	if errors.Is(cause, fs.ErrNotExist) {
 		cause = errors.New("it is not there")
@@ -105,11 +101,11 @@ func (s *Store) identify() error {
 		l.id = manifest.NewID()
 	case l.adopt:
 		if l.missing == nil { // VERSION says that there never was one
-			l.lost(fs.ErrNotExist)
+			l.manifestLost(fs.ErrNotExist)
 		}
 		l.id = best
 	case votes[l.id] == 0 && best != (seglog.ID{}):
-		l.lost(fmt.Errorf("it is of another store, %s, and the files are of %s", l.id, best))
+		l.manifestLost(fmt.Errorf("it is of another store, %s, and the files are of %s", l.id, best))
 		l.id = best
 	}
 	if err := s.foreign(); err != nil {
@@ -174,181 +170,6 @@ func (l *listing) stranger(c *manifest.Content, p *partition) error {
 		return fmt.Errorf("%w: foreign: it does not say which store it is of, and this is %s", store.ErrDamaged, l.id)
 	}
 	return nil
-}
-
-// listed is what the manifest says of a partition that is sealed; Store.mu is held,
-// or nobody else knows p.
-func (p *partition) listed() manifest.Part {
-	out := manifest.Part{Name: p.part.String(), Batch: p.place, Unmarked: p.id == seglog.ID{}}
-	for i := range p.entries {
-		e := &p.entries[i]
-		if i == 0 {
-			out.First = e.id
-		}
-		out.Events += e.sum.Events
-		if e.sum.MinMs != 0 && (out.MinMs == 0 || e.sum.MinMs < out.MinMs) {
-			out.MinMs = e.sum.MinMs
-		}
-		out.MaxMs = max(out.MaxMs, e.sum.MaxMs)
-	}
-	return out
-}
-
-// other says why a partition is not the one that was sealed under its name; "" when
-// it is. Later batches may have gone into it.
-func other(was, is *manifest.Part) string {
-	if was.Batch == 0 || is.Batch >= was.Batch && is.First == was.First && is.Events >= was.Events {
-		return ""
-	}
-	return fmt.Sprintf("it is not the file that was sealed: that had batches %d to %d with %d events, this one has %d to %d with %d",
-		was.First, was.Batch, was.Events, is.First, is.Batch, is.Events)
-}
-
-// reconcile compares the partitions there are with those that are listed, notes what
-// is missing, and lists what is there.
-func (s *Store) reconcile() error {
-	l := &s.list
-	var c manifest.Content
-	if l.file != nil {
-		c = l.file.Content()
-	}
-	s.stillLost(&c)
-	if l.missing != nil {
-		l.note(s, manifest.Loss{File: manifest.Name, Text: l.missing.Error(), Found: now()})
-	}
-	mine := map[string]*partition{}
-	for _, p := range s.parts {
-		mine[p.part.String()] = p
-	}
-	whole := len(l.gone) == 0
-	for _, was := range slices.Clone(c.Parts) {
-		p := mine[was.Name]
-		switch {
-		case p == nil && l.gone[was.Name]:
-			c.Remove(was.Name)
-		case p == nil && s.dealtWith(was):
-			whole = false
-			c.Remove(was.Name)
-		case p == nil && !s.there(was.Name):
-			whole = false
-			c.Remove(was.Name)
-			l.note(s, manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch,
-				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(layout.Partitions, was.Name), layout.Suffix)})
-		case p != nil && !l.remade[was.Name]:
-			if is := p.listed(); other(&was, &is) != "" {
-				l.note(s, manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(layout.Partitions, was.Name), layout.Suffix, other(&was, &is)), Found: now(),
-					MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch})
-			}
-		}
-	}
-	if whole && s.state.ID < c.Batch {
-		l.note(s, manifest.Loss{Found: now(), Text: fmt.Sprintf("%s: the last batch is %d, and %d was stored: an older copy of the day that was being written", layout.Partitions, s.state.ID, c.Batch)})
-	}
-	l.opened = true
-	if s.opts.ReadOnly {
-		return nil
-	}
-	return s.saveList(&c)
-}
-
-// saveList writes the list as it is after the opening, and then the version: from
-// then on a manifest has to be there.
-func (s *Store) saveList(c *manifest.Content) error {
-	l := &s.list
-	for _, p := range s.parts {
-		one := p.listed()
-		if p == s.cur {
-			one = manifest.Part{Name: one.Name, Unmarked: one.Unmarked}
-		}
-		c.Set(one)
-	}
-	c.Batch = s.state.ID
-	for _, x := range l.losses {
-		c.Lose(x)
-	}
-	first := l.adopt
-	err := l.file.Update(func(out *manifest.Content) { *out = *c })
-	if err == nil && first {
-		err = l.file.Write() // also when it says nothing yet
-	}
-	if err != nil || s.version >= layout.ListedVersion {
-		return err
-	}
-	s.version = layout.ListedVersion
-	return layout.WriteMarker(s.opts.Dir, s.version)
-}
-
-// stillLost goes through what was missing before: what came back or was moved away is
-// dealt with, the rest is said again.
-func (s *Store) stillLost(c *manifest.Content) {
-	c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool {
-		switch {
-		case x.Part != "":
-			return slices.ContainsFunc(s.parts, func(p *partition) bool { return p.part.String() == x.Part })
-		case x.File != "" && x.File != manifest.Name:
-			_, err := os.Lstat(filepath.Join(s.opts.Dir, x.File))
-			return errors.Is(err, fs.ErrNotExist)
-		}
-		return false
-	})
-	for _, x := range c.Lost {
-		s.broken = append(s.broken, asError(x))
-	}
-}
-
-// there says whether a partition's file is there, though it could not be opened.
-func (s *Store) there(name string) bool {
-	_, err := os.Lstat(filepath.Join(s.opts.Dir, layout.Partitions, name+layout.Suffix))
-	return err == nil
-}
-
-// dealtWith says whether a partition was set aside by hand, in the way that the store
-// does it itself, or was brought back from since.
-func (s *Store) dealtWith(was manifest.Part) bool {
-	dir := filepath.Join(s.opts.Dir, layout.Partitions)
-	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
-		x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}
-		x.Text = x.File + ": set aside: `collector salvage` brings back what is readable of it"
-		s.list.note(s, x)
-		return true
-	}
-	m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.SalvagedMark+"*"))
-	return len(m) > 0
-}
-
-// note keeps a loss that was found while opening, and has answers say it.
-func (l *listing) note(s *Store, x manifest.Loss) {
-	l.losses = append(l.losses, x)
-	err := asError(x)
-	s.broken = append(s.broken, err)
-	s.log.Error("part of the store is missing from answers", "error", err)
-}
-
-// lose notes that a partition was set aside: it stays so until the file is dealt with.
-// s.mu is not held.
-func (s *Store) lose(p *partition, aside string, cause error) {
-	l := &s.list
-	x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(aside)), Found: now(), Text: clipText(cause)}
-	if !l.opened {
-		l.losses = append(l.losses, x)
-		l.gone[p.part.String()] = true
-		return
-	}
-	err := l.file.Update(func(c *manifest.Content) {
-		c.Lose(x)
-		if was := c.Part(p.part.String()); was != nil {
-			*was = manifest.Part{Name: was.Name, Unmarked: was.Unmarked}
-		}
-	})
-	if err != nil {
-		s.log.Warn("the manifest", "error", err)
-	}
-}
-
-// clipText is an error as it is kept: of bounded length.
-func clipText(err error) string {
-	text := strings.ReplaceAll(err.Error(), "\n", "; ")
-	return text[:min(len(text), 400)]
 }
 
 // remake says that a partition was written anew of what was readable of it.
@@ -435,57 +256,4 @@ func (l *listing) drop(part store.Part, remove func() error) error {
 func upTo(name string, part store.Part) bool {
 	p, err := store.ParsePart(name)
 	return err == nil && p.Compare(part) <= 0
-}
-
-// forgetBroken is drop's other half; s.mu is held.
-func (s *Store) forgetBroken(part store.Part) {
-	s.broken = slices.DeleteFunc(slices.Clone(s.broken), func(err error) bool {
-		var m *missingError
-		return errors.As(err, &m) && upTo(m.part, part)
-	})
-}
-
-// missingError is a loss as answers say it.
-type missingError struct {
-	part         string
-	text         string
-	minMs, maxMs int64
-	batch        uint64
-}
-
-func asError(x manifest.Loss) error {
-	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs, batch: x.Batch}
-}
-
-func (m *missingError) Error() string {
-	return store.ErrDamaged.Error() + ": " + strings.TrimPrefix(m.text, store.ErrDamaged.Error()+": ")
-}
-
-func (m *missingError) Unwrap() error { return store.ErrDamaged }
-
-// concerning are the losses that may have had an answer to a query.
-func concerning(broken []error, q *query.Query) []error {
-	return slices.DeleteFunc(slices.Clone(broken), func(err error) bool {
-		var m *missingError
-		if !errors.As(err, &m) {
-			return false
-		}
-		return m.maxMs > 0 && (q.StartMs != 0 && m.maxMs < q.StartMs || q.EndMs != 0 && m.minMs > q.EndMs) || m.batch > 0 && m.batch <= q.AfterBatch
-	})
-}
-
-// Forget no longer misses a partition that is gone for good, or with "all" anything
-// that is known to be missing, but for files that lie set aside. It says how many
-// things it has forgotten.
-func (s *Store) Forget(name string) (n int, err error) {
-	match := func(x manifest.Loss) bool {
-		aside := x.File != "" && x.File != manifest.Name
-		return name != "" && x.Part == name || name == "all" && !aside
-	}
-	err = s.list.file.Update(func(c *manifest.Content) {
-		before := len(c.Lost)
-		c.Lost = slices.DeleteFunc(c.Lost, match)
-		n = before - len(c.Lost)
-	})
-	return n, err
 }

@@ -117,9 +117,9 @@ func (p *partition) openAs(write bool) error {
 	})
 }
 
-// again opens the file to read, as it was when the store was opened; for a dropped
+// openAgain opens the file to read, as it was when the store was opened; for a dropped
 // partition (stay) it stays open.
-func (p *partition) again(stay bool) error {
+func (p *partition) openAgain(stay bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.db == nil {
@@ -267,7 +267,7 @@ func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
 	p.mu.RLock()
 	for p.db == nil {
 		p.mu.RUnlock()
-		if err := p.again(false); err != nil {
+		if err := p.openAgain(false); err != nil {
 			return err
 		}
 		p.mu.RLock()

@@ -38,7 +38,7 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
 	}
 	if p.refs > 0 {
-		if err := p.again(true); err != nil { // searches that have begun say so
+		if err := p.openAgain(true); err != nil { // searches that have begun say so
 			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 		}
 	}

@@ -51,7 +51,7 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	if whole {
 		s.list.remake(p.part)
 	} else {
-		s.lose(p, aside, fmt.Errorf("%w; at least %d events cannot be read", cause, lost))
+		s.recordLoss(p, aside, fmt.Errorf("%w; at least %d events cannot be read", cause, lost))
 	}
 	s.log.Error("a partition was damaged; what can be read of it was put back", "partition", p.path, "error", cause, "events lost", lost, "set aside as", filepath.Base(aside))
 	if !whole {
@@ -102,11 +102,11 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	}
 	last := uint64(0)
 	kept := tree.Groups[:0]
-	there := s.groupsBeside(p)
+	beside := s.groupsBeside(p)
 	copies := 0
 	for _, g := range tree.Groups {
 		last = max(last, g.ID)
-		if there[g.ID] { // p is a copy of another partition, or was put together from one
+		if beside[g.ID] { // p is a copy of another partition, or was put together from one
 			copies++
 			continue
 		}
@@ -152,15 +152,15 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 func (s *Store) groupsBeside(p *partition) map[uint64]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	there := map[uint64]bool{}
+	ids := map[uint64]bool{}
 	for _, x := range s.parts {
 		for i := range x.entries {
 			if x != p {
-				there[x.entries[i].id] = true
+				ids[x.entries[i].id] = true
 			}
 		}
 	}
-	return there
+	return ids
 }
 
 // HasGroup says whether the store has a batch's group with the very same bytes:

@@ -87,10 +87,10 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 			return err
 		})
 		if err == nil {
-			err = tl.look(todo[i], origins, out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
+			err = tl.read(todo[i], origins, out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
 		}
 		if err == nil {
-			err = tl.look(todo[i], origins, out.Odd, func(ev *event.Event) error {
+			err = tl.read(todo[i], origins, out.Odd, func(ev *event.Event) error {
 				sum.TakeBack(ev)
 				return tl.give(m, ev)
 			})
@@ -117,8 +117,8 @@ func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
 	return tl.rest(ev)
 }
 
-// look gives fn the events of blocks. An event is valid until fn returns.
-func (tl *tallying) look(pl *plan, all *group.Origins, cands []group.Candidate, fn func(*event.Event) error) error {
+// read gives fn the events of blocks. An event is valid until fn returns.
+func (tl *tallying) read(pl *plan, all *group.Origins, cands []group.Candidate, fn func(*event.Event) error) error {
 	var frame []byte
 	var scratch event.Event
 	have := int64(-1)

@@ -71,10 +71,10 @@ const maxEvents = 1 << 26
 // posting are the events that have a value, by what is in the blocks.
 type posting struct{ ords []uint32 }
 
-func (v *verifier) note(f Finding) { v.out.Findings = append(v.out.Findings, f) }
+func (v *verifier) found(f Finding) { v.out.Findings = append(v.out.Findings, f) }
 
 func (v *verifier) wrong(off int64, format string, args ...any) {
-	v.note(Finding{Offset: off, Block: -1, Err: damaged(format, args...)})
+	v.found(Finding{Offset: off, Block: -1, Err: damaged(format, args...)})
 }
 
 // at is where a section lies, 0 when there is none.
@@ -90,7 +90,7 @@ func (v *verifier) at(kind, arg byte) int64 {
 func (v *verifier) run() {
 	g, err := v.c.openHead(v.b)
 	if err != nil {
-		v.note(Finding{Block: -1, Err: err})
+		v.found(Finding{Block: -1, Err: err})
 		return
 	}
 	v.g = g
@@ -98,7 +98,7 @@ func (v *verifier) run() {
 		return
 	}
 	if err := g.openTables(); err != nil {
-		v.note(Finding{Offset: v.at(secBlocks, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		v.found(Finding{Offset: v.at(secBlocks, 0), Block: -1, Events: g.Summary.Events, Err: err})
 		return
 	}
 	v.out.Summary = g.Summary
@@ -107,7 +107,7 @@ func (v *verifier) run() {
 		return
 	}
 	if err := g.loadHosts(); err != nil {
-		v.note(Finding{Offset: v.at(secHosts, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		v.found(Finding{Offset: v.at(secHosts, 0), Block: -1, Events: g.Summary.Events, Err: err})
 		return
 	}
 	v.names()
@@ -116,7 +116,7 @@ func (v *verifier) run() {
 	}
 	v.addValue = v.add
 	if v.origins, err = g.Origins(); err != nil {
-		v.note(Finding{Offset: v.at(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
+		v.found(Finding{Offset: v.at(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
 	}
 	v.frames()
 	if v.known {
@@ -141,7 +141,7 @@ func (v *verifier) sections() bool {
 		if s.kind == secSummary || s.kind == secHosts || s.kind == secBlocks || s.kind == secFrames {
 			ok = false
 		}
-		v.note(Finding{Offset: int64(s.off), Block: -1, Events: events, Err: damaged("checksum of its %s, %d bytes", what, s.len)})
+		v.found(Finding{Offset: int64(s.off), Block: -1, Events: events, Err: damaged("checksum of its %s, %d bytes", what, s.len)})
 	}
 	if end != uint64(len(v.b)) {
 		v.wrong(int64(end), "%d bytes behind the last section", uint64(len(v.b))-end)
@@ -241,7 +241,7 @@ func (v *verifier) frameAt(i uint32) int64 {
 
 func (v *verifier) blockBad(i int, blk *Block, off int64, err error) {
 	v.known = false
-	v.note(Finding{Offset: off, Block: i, Host: blk.Host, Events: uint64(blk.Events), MinMs: blk.MinMs, MaxMs: blk.MaxMs, Err: err})
+	v.found(Finding{Offset: off, Block: i, Host: blk.Host, Events: uint64(blk.Events), MinMs: blk.MinMs, MaxMs: blk.MaxMs, Err: err})
 }
 
 // block reads a block's events.
@@ -370,7 +370,7 @@ func (v *verifier) dictionaries() {
 			continue
 		}
 		if err := v.dictionary(query.Field(f), b); err != nil {
-			v.note(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, query.Field(f), err)})
+			v.found(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, query.Field(f), err)})
 		}
 	}
 }

@@ -168,10 +168,10 @@ func (b *backup) list(m *raw.Moment) error {
 	}
 	c := *b.after
 	c.Parts, c.Batch, c.Journal = nil, m.State.ID, b.journal
-	there := map[string]bool{}
+	copied := map[string]bool{}
 	for _, p := range m.Parts {
 		name := p.Part.String()
-		there[name] = true
+		copied[name] = true
 		one := manifest.Part{Name: name}
 		if was := b.before.Part(name); was != nil {
 			one.Unmarked = was.Unmarked
@@ -182,7 +182,7 @@ func (b *backup) list(m *raw.Moment) error {
 		c.Set(one)
 	}
 	for _, was := range b.before.Parts {
-		if !there[was.Name] && b.after.Part(was.Name) != nil {
+		if !copied[was.Name] && b.after.Part(was.Name) != nil {
 			c.Set(was)
 		}
 	}

@@ -189,7 +189,7 @@ func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 			return nil
 		}
 	}
-	if err := s.look(ctx, has, span, timeless); err != nil {
+	if err := s.countStored(ctx, has, span, timeless); err != nil {
 		return err
 	}
 	tab := store.NewTable()
@@ -217,8 +217,8 @@ func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 	return s.append(ctx, tab, nil)
 }
 
-// look counts which of a group's records the store has.
-func (s *salvage) look(ctx context.Context, has map[key]int, span [2]int64, timeless bool) error {
+// countStored counts which of a group's records the store has.
+func (s *salvage) countStored(ctx context.Context, has map[key]int, span [2]int64, timeless bool) error {
 	var queries []*query.Query
 	if span[0] > 0 {
 		queries = append(queries, &query.Query{StartMs: span[0], EndMs: span[1]})

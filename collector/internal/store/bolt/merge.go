@@ -1,0 +1,181 @@
+package bolt
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// kinds of items. What only promises events goes before an event of that key.
+const (
+	kindPlan = iota
+	kindUnit
+	kindEvent
+)
+
+type item struct {
+	ms     int64
+	node   string
+	serial uint64
+	kind   uint8
+	id     uint64 // of the batch: the earlier stored goes first
+	index  int    // of the block
+	pos    int    // of the event in unit.matched
+	plan   *plan
+	unit   *unit
+}
+
+type items struct {
+	list    []item
+	reverse bool
+}
+
+func (h *items) Len() int      { return len(h.list) }
+func (h *items) Swap(i, j int) { h.list[i], h.list[j] = h.list[j], h.list[i] }
+func (h *items) Push(x any)    { h.list = append(h.list, x.(item)) }
+func (h *items) Pop() any {
+	x := h.list[len(h.list)-1]
+	h.list = h.list[:len(h.list)-1]
+	return x
+}
+
+func (h *items) Less(i, j int) bool {
+	a, b := &h.list[i], &h.list[j]
+	switch {
+	case a.ms != b.ms:
+		return a.ms < b.ms
+	case a.kind != b.kind && (a.kind != kindEvent || b.kind != kindEvent):
+		return a.kind < b.kind
+	case h.reverse:
+		return b.before(a)
+	}
+	return a.before(b)
+}
+
+// before is the order of what has the same time.
+func (i *item) before(o *item) bool {
+	switch {
+	case i.node != o.node:
+		return i.node < o.node
+	case i.serial != o.serial:
+		return i.serial < o.serial
+	case i.id != o.id:
+		return i.id < o.id
+	case i.index != o.index:
+		return i.index < o.index
+	}
+	return i.pos < o.pos
+}
+
+func (sc *scan) run(fn func(*event.Event) error) error {
+	for sc.heap.Len() > 0 {
+		top := &sc.heap.list[0]
+		switch top.kind {
+		case kindPlan:
+			if err := sc.ctx.Err(); err != nil {
+				return err
+			}
+			pl := top.plan
+			heap.Pop(&sc.heap)
+			for _, u := range sc.openPlan(pl) {
+				heap.Push(&sc.heap, item{ms: sc.dueOf(u), kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
+			}
+		case kindUnit:
+			if err := sc.ctx.Err(); err != nil {
+				return err
+			}
+			u := top.unit
+			sc.openUnit(u)
+			sc.advance(u, 0)
+		case kindEvent:
+			u, pos := top.unit, top.pos
+			ev := u.matched[pos].ev
+			if ev == nil {
+				ev = sc.parseAgain(u, pos)
+			}
+			u.matched[pos].ev = nil
+			if ev != nil {
+				ev.Batch = u.plan.id
+				if err := fn(ev); err != nil {
+					return err
+				}
+			}
+			sc.advance(u, pos+1)
+		}
+	}
+	return sc.ctx.Err()
+}
+
+// advance puts the unit's event pos in the place of the heap's top, or takes the
+// top away when there is none.
+func (sc *scan) advance(u *unit, pos int) {
+	if pos >= len(u.matched) {
+		heap.Pop(&sc.heap)
+		sc.mu.Lock()
+		sc.held -= u.held
+		sc.mu.Unlock()
+		u.matched = nil
+		return
+	}
+	f := &u.matched[pos]
+	sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: u.plan.id, index: u.cand.Index, pos: pos, unit: u}
+	heap.Fix(&sc.heap, 0)
+}
+
+func (sc *scan) openPlan(pl *plan) []*unit {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if pl.phase == waiting {
+		pl.phase = running
+		sc.mu.Unlock()
+		units := sc.plan(pl)
+		sc.mu.Lock()
+		sc.planned(pl, units)
+	}
+	for pl.phase != done {
+		sc.wake.Wait()
+	}
+	sc.opened++
+	sc.wake.Broadcast()
+	units := pl.units
+	pl.units = nil
+	return units
+}
+
+func (sc *scan) openUnit(u *unit) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	if u.phase == waiting {
+		u.phase = running
+		sc.mu.Unlock()
+		sc.read(u, &sc.own)
+		sc.mu.Lock()
+		u.phase = done
+	}
+	for u.phase != done {
+		sc.wake.Wait()
+	}
+	if u.worker {
+		sc.ahead--
+		sc.wake.Broadcast()
+	}
+}
+
+// parseAgain parses an event whose text was let go.
+func (sc *scan) parseAgain(u *unit, pos int) *event.Event {
+	text, _, err := sc.text(u, &sc.own)
+	f := &u.matched[pos]
+	if err != nil || uint64(f.off)+uint64(f.len) > uint64(len(text)) {
+		sc.addError(errors.Join(fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged), err))
+		return nil
+	}
+	one := text[f.off : f.off+f.len]
+	if u.alone { // the frame is used again
+		one = slices.Clone(one)
+	}
+	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host), f.origin)
+}
