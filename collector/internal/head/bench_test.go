@@ -31,7 +31,7 @@ type rig struct {
 func openRig(dir string, change func(*journal.Options, *Options)) (*rig, error) {
 	r := &rig{dir: dir}
 	var err error
-	if r.st, err = bolt.Open(bolt.Options{Dir: dir, LockTimeout: -1}); err != nil {
+	if r.st, err = bolt.Open(bolt.Options{Dir: dir}); err != nil {
 		return nil, err
 	}
 	jo := journal.Options{Dir: filepath.Join(dir, "journal")}

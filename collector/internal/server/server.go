@@ -9,14 +9,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -26,7 +24,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/outgrown"
 	"github.com/auditfleet/auditfleet/collector/internal/rates"
 	"github.com/auditfleet/auditfleet/collector/internal/render"
@@ -37,63 +34,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
-)
-
-// Config is a collector's.
-type Config struct {
-	Store   string   // folder; made when it is not there
-	Listen  []string // host:port, each
-	Backlog int      // tcp_listen_queue
-	Limits  listen.Limits
-
-	Flush journal.Flush // sync when empty
-	Freq  int           // of the incremental modes
-
-	API      string // unix socket; "" is collector.sock in Store
-	APIGroup string // who may ask beside root; "" is nobody
-	HTTP     string // host:port of /metrics; "" is none
-	// Pages are what is served on HTTP beside /metrics, /healthz and /readyz, by patterns
-	// of net/http ("GET /hosts/"). What they show of events they ask the query API for, which
-	// bounds it and decides who may.
-	Pages map[string]http.Handler
-
-	Node         string        // the name our own records are stored under; "" is the host name
-	EventTimeout time.Duration // end_of_event_timeout; 0 is 2 s
-	MaxHosts     int           // hosts told apart; 0 is the head's default
-	NewNames     int           // names that an address adds a day; 0 is the head's default, negative any number
-	MetricHosts  int           // hosts with series of their own; 0 is DefaultMetricHosts
-	OpenPerHost  int64         // memory of a host's open events; 0 is the head's default
-	OpenTotal    int64         // of all hosts'; 0 is the head's default
-	OpenEvents   int           // open events of a host; 0 is the head's default
-	OpenEventsIn int           // open events of all hosts; 0 is the head's default
-	OpenAge      time.Duration // how long an event may be open; 0 is the head's default
-	MaxInFlight  int           // bytes received and not acknowledged, of a connection; 0 is remote's default
-	MaxTotal     int64         // the same of all connections together; 0 is intake's default
-	DrainTimeout time.Duration // of a clean stop; 0 is DefaultDrainTimeout
-
-	Space     space.Limits
-	Retention retention.Limits
-	HostsFile string        // names of addresses, in the grammar of /etc/hosts; "" is none
-	Action    action.Config // who gets mail, and whether single and halt are allowed
-	Plugins   Plugins
-	StateFile string // of the report at SIGCONT; "" is collector.state in Store
-
-	Version  string
-	LogLevel string // of Log, as configured
-	Log      hclog.Logger
-	Now      func() time.Time // nil: time.Now
-	// Notify tells the service manager, in the words of sd_notify(3); nil for none.
-	Notify func(state string)
-
-	free func() (free, total uint64, err error) // of the store's disk; tests'
-}
-
-// Defaults of Config.
-const (
-	DefaultMetricHosts  = 1000
-	DefaultDrainTimeout = 30 * time.Second
-	// APISocket is the socket's name in the store's folder.
-	APISocket = "collector.sock"
 )
 
 // ErrInterrupted is returned by Run when it was told not to wait for its end.
@@ -205,54 +145,6 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	return s, s.clear.SetLimits(limits)
-}
-
-func (c *Config) defaults() error {
-	if c.Store == "" {
-		return errors.New("no store: give --store DIR")
-	}
-	abs, err := filepath.Abs(c.Store)
-	if err != nil {
-		return fmt.Errorf("find the store: %w", err)
-	}
-	c.Store = abs
-	if c.Log == nil {
-		c.Log = hclog.NewNullLogger()
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-	if c.Flush == "" {
-		c.Flush = journal.FlushSync
-	}
-	if c.Node == "" {
-		if c.Node, err = os.Hostname(); err != nil {
-			return fmt.Errorf("find this machine's name: %w", err)
-		}
-	}
-	if c.API == "" {
-		c.API = filepath.Join(c.Store, APISocket)
-	}
-	if c.OpenTotal == 0 {
-		c.OpenTotal = head.DefaultOpenBytes
-	}
-	if c.MetricHosts == 0 {
-		c.MetricHosts = DefaultMetricHosts
-	}
-	if c.DrainTimeout == 0 {
-		c.DrainTimeout = DefaultDrainTimeout
-	}
-	if c.Notify == nil {
-		c.Notify = func(string) {}
-	}
-	return nil
-}
-
-// action is what actions are done with.
-func (c *Config) action() action.Config {
-	a := c.Action
-	a.Log = c.Log.Named("action")
-	return a
 }
 
 // Addrs are the addresses that senders connect to.
@@ -406,42 +298,6 @@ func (s *Server) release() error {
 	}
 	s.served.Wait()
 	return errors.Join(errs...)
-}
-
-// status says how the collector fares.
-func (s *Server) status() *fleet.StatusResponse {
-	j, h := s.journal.Stats(), s.head.Stats()
-	return &fleet.StatusResponse{
-		Version: s.cfg.Version, Pid: uint32(os.Getpid()), StartedMs: s.started.UnixMilli(),
-		Store: s.cfg.Store, Listen: addrs(s.Addrs()), Connections: uint64(s.connections()),
-		Records: j.Records, Bytes: j.Bytes, Hosts: uint64(h.Hosts), State: s.state(),
-		StoreId: storeID(s.store), Batch: h.StoredID,
-	}
-}
-
-// state is "ok" or why the collector does not do its work at present.
-func (s *Server) state() string {
-	if !s.ready.Load() {
-		return "not accepting connections"
-	}
-	switch err := s.space.Admit(0); {
-	case errors.Is(err, space.ErrFull):
-		return "the disk is full: records are refused until there is space again"
-	case errors.Is(err, space.ErrSuspended):
-		return "storing is suspended: records are refused until it is resumed"
-	}
-	return s.storage()
-}
-
-// storage is "ok", or what fails at storing.
-func (s *Server) storage() string {
-	switch h := s.head.Stats(); {
-	case s.journal.Stats().Failing:
-		return "the journal cannot be written: nothing is acknowledged"
-	case h.StoreError != nil:
-		return "the store takes no events (they are safe in the journal): " + h.StoreError.Error()
-	}
-	return "ok"
 }
 
 // openAPI, serveAPI and closeAPI are the query interface on the unix socket.
