@@ -12,13 +12,14 @@ BENCHFLAGS  ?=
 # Developer tools run by version, outside go.mod.
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
+VULN        := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 export CGO_ENABLED = 0
 # The version is ours to stamp: git refuses root a clone that is another user's, and the build failed with it.
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names run test race soak guest-test bench lint fuzz docs proto clean cross stock-peers
+.PHONY: help build install install-stock-names run check formatted test race soak guest-test bench lint vuln fuzz docs proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +54,14 @@ run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it 
 stock-peers: # the tools we are compared with; a message where they cannot be had
 	@sh integration/stock-peers.sh
 
+check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom, and the tests under -short (two minutes on two cores)
+	$(GO) build ./...
+	$(GO) vet ./...
+	$(GO) test -short -vet=off ./...
+
+formatted: # as gofmt has it
+	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+
 test: stock-peers ## every test, the stock peers' included
 	$(GO) test -count=1 -timeout 30m ./...
 
@@ -70,6 +79,9 @@ bench: build stock-peers ## stock tools and ours side by side, as a table (BENCH
 
 lint: ## golangci-lint and gofmt
 	$(GOLANGCI) run ./...
+
+vuln: ## known vulnerabilities in what the programs call (asks vuln.go.dev)
+	$(VULN) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
 	@sh integration/fuzz.sh $(FUZZTIME)
