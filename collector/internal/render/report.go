@@ -17,7 +17,7 @@ import (
 
 // ParseReport reads the words of report.
 func ParseReport(words []string) (*report.Options, error) {
-	o, err := report.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: true, Extra: Options.Valued()})
+	o, err := report.ParseArgs(append(report.OptionTable(), Options...).SplitEquals(words), search.Env{Strangers: true, Extra: Options.Valued()})
 	if err == nil && !o.Help && !o.Version {
 		o.From, err = networks(o.Extra["--from"])
 	}
