@@ -70,7 +70,7 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 	for ctx.Err() == nil && !w.spare(ctx, c) {
 		dropped, err := w.cfg.DropOldest(ctx, conditions[c].key)
 		w.mu.Lock()
-		said := w.empty
+		logged := w.empty
 		w.empty = err == nil && !dropped
 		w.mu.Unlock()
 		if err != nil {
@@ -78,7 +78,7 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 			return
 		}
 		if !dropped {
-			if !said {
+			if !logged {
 				w.cfg.Log.Error("there is no sealed day to drop: "+conditions[c].subject, w.figures()...)
 			}
 			return
@@ -109,10 +109,10 @@ func (w *Watcher) spare(ctx context.Context, c Condition) bool {
 		Low: w.limits.SpaceLeft.Of(w.usage.Total), Admin: w.limits.AdminSpaceLeft.Of(w.usage.Total), Full: w.limits.reserve(w.usage.Total),
 	}[c]
 	spare := more > 0 && c != Error && !w.under(c, limit, more)
-	said := w.spared
+	logged := w.spared
 	w.spared = spare
 	w.mu.Unlock()
-	if spare && !said {
+	if spare && !logged {
 		w.cfg.Log.Error("no day is dropped: the journal has taken the space, see the warning about it; "+conditions[c].subject, append(w.figures(), "journal_excess_mib", more>>20)...)
 	}
 	return spare

@@ -181,7 +181,7 @@ func (s *Store) openParts() error {
 }
 
 func (s *Store) newPart(part store.Part) *partition {
-	return &partition{path: filepath.Join(s.opts.Dir, layout.Partitions, part.String()+layout.Suffix), part: part, codec: s.codec, opened: &s.opened}
+	return &partition{path: layout.PartitionPath(s.opts.Dir, part), part: part, codec: s.codec, opened: &s.opened}
 }
 
 // elsewhere says whether a file could not be opened for a reason that is not in the
