@@ -108,6 +108,7 @@ func TestWhatIsLeftGoesOutLater(t *testing.T) {
 
 // A file larger than the spool: reading waits for the collector, nothing is dropped.
 func TestFileWaitsForTheSpool(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := newCollector(t)
 	pad := strings.Repeat("p", 400)
@@ -128,6 +129,7 @@ func TestFileWaitsForTheSpool(t *testing.T) {
 }
 
 func TestFollowThroughRotation(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := dir + "/audit.log"
 	c := newCollector(t)
@@ -254,6 +256,7 @@ func masked(lines []string) []string {
 }
 
 func TestKernelToLogAndCollector(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k := fakekernel.New()
 	c := newCollector(t)

@@ -120,6 +120,9 @@ func (w *wire) dial(ctx context.Context, server string) (conn net.Conn, err erro
 // while nothing is sent: it is noticed by the replies that do not come, and
 // afterwards every record is there, once.
 func TestBlackHole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	w := newWire(t)
 	var ln net.Listener
 	if err := w.in(w.server, func() (err error) {

@@ -50,6 +50,7 @@ func (s *heard) logger() hclog.Logger {
 // is in the stream and counted, once, whatever comes after: restarts, a kill, another
 // boot.
 func TestLossesBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	h, dir, n := boottest.New(t, "audit=1"), t.TempDir(), 0
 	k := fakekernel.New()
 	k.SetStatus(func(s *kernel.Status) { s.Lost = 8 })
@@ -117,6 +118,7 @@ func TestLossesBeforeTheStart(t *testing.T) {
 // TestOlderProcessesAreSaid: a start says which processes can't be audited, however
 // auditing came to be on, also when it was the unit's ExecStartPre or a trace.
 func TestOlderProcessesAreSaid(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, cmdline string
 		enabled       uint32
@@ -163,6 +165,7 @@ func TestOlderProcessesAreSaid(t *testing.T) {
 // TestUnheard: a source that no record can come from says so, its health is not ok, and
 // is again when records can come.
 func TestUnheard(t *testing.T) {
+	t.Parallel()
 	h := boottest.New(t, "audit=1")
 	k := fakekernel.New()
 	var log heard

@@ -65,6 +65,7 @@ func TestFullDiskRotates(t *testing.T) {
 // exec runs the program while the log is let go of; the program makes room and
 // resumes the log, as auditd.conf(5) tells it to.
 func TestLowSpaceRunsTheProgram(t *testing.T) {
+	t.Parallel()
 	disk := tinyDisk(t, 4096)
 	dir := t.TempDir()
 	path := dir + "/archive.sh"

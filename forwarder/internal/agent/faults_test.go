@@ -80,6 +80,7 @@ func fillSpool(t *testing.T, dir string, n int) (lines, segments []string) {
 // once and in order, and what cannot is counted and said in the stream, to the
 // record.
 func TestDamagedSpool(t *testing.T) {
+	t.Parallel()
 	const n = 6000
 	flip := func(t *testing.T, path string, at int64) {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -273,6 +274,7 @@ func TestFullSpoolDisk(t *testing.T) {
 // lost, nothing comes twice, ages stay sane, and the timers, which are the
 // monotonic clock's, go on.
 func TestClockJumps(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var offset atomic.Int64
 	rng := rand.New(rand.NewPCG(7, 7))

@@ -24,6 +24,7 @@ import (
 // Serials that never came are told in the stream and the local log, once, as what
 // they are, and nothing counts them as lost.
 func TestSerialGapsAreToldAndNoLoss(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k := fakekernel.New()
 	c := newCollector(t)
@@ -75,6 +76,7 @@ func TestSerialGapsAreToldAndNoLoss(t *testing.T) {
 // What the kernel makes while no forwarder runs is told by the next one, after a
 // stop as after a SIGKILL, which leaves no more than the state file.
 func TestSerialsBetweenRunsAreTold(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k := fakekernel.New()
 	run := func(body string) []string {

@@ -19,6 +19,7 @@ import (
 
 func TestMain(m *testing.M) {
 	kerneltest.Child()
+	need.Parallel(8)
 	goleak.VerifyTestMain(m)
 }
 

@@ -32,6 +32,7 @@ func pluginOn(t *testing.T, dir string, cfg Config) (Config, *os.File) {
 // as a good end; the next one, which was started before that, waits for it, takes in
 // what it was fed meanwhile, and all arrives when the collector is back.
 func TestPluginHandsTheSpoolOver(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir() + "/spool"
 	cfg, feed := pluginOn(t, dir, Config{Ship: shipTo("127.0.0.1:1"), DrainTimeout: time.Hour, ShutdownTimeout: time.Hour})
 	first := startAgent(t, cfg)
@@ -82,6 +83,7 @@ func TestPluginHandsTheSpoolOver(t *testing.T) {
 // A plugin's spool is full and set to make its input wait: it hears the end of the
 // input, and being told to end, all the same, and counts what it can't keep.
 func TestFullSpoolHearsTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"end of input", "told"} {
 		t.Run(how, func(t *testing.T) {
 			cfg, feed := pluginOn(t, t.TempDir()+"/spool", Config{Ship: shipTo("127.0.0.1:1"), Spool: spool.Options{MaxBytes: 1 << 20}, DrainTimeout: time.Hour})
@@ -118,6 +120,7 @@ func TestFullSpoolHearsTheEnd(t *testing.T) {
 
 // An address for metrics that somebody else has costs the metrics, until it is free.
 func TestAddressInUse(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -59,6 +59,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 // last, enriched where the log is; one that hangs delays neither the log, nor the
 // other, nor shipping, and what it did not get is counted.
 func TestPlugins(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k := fakekernel.New()
 	c := newCollector(t)

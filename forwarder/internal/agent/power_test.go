@@ -19,6 +19,7 @@ import (
 // for queue_error_action: whatever is left of the records that were not synced, those
 // that were arrive, nothing is said to be lost, and shipping goes on.
 func TestPowerLossIsNoQueueError(t *testing.T) {
+	t.Parallel()
 	disk := faultfs.New(1)
 	disk.KeepHistory()
 	sp, _, err := spool.Open(spool.Options{FS: disk, Dir: "/spool", SyncInterval: time.Hour})

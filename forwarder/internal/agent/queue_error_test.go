@@ -126,6 +126,7 @@ func upTo(n int) (all []int) {
 // queue_error_action says is done, once however many records that meets, the local
 // log has every record, and those the spool did not take are counted and said.
 func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
+	t.Parallel()
 	for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync} {
 		for do := range queueActions {
 			t.Run(fmt.Sprintf("%s %s", op, do), func(t *testing.T) {
@@ -194,6 +195,7 @@ func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 // queue_error_action says and ends, so that whoever feeds it starts it anew, with a
 // spool that is opened anew. With suspend it stays. What was read is counted.
 func TestQueueErrorOfLines(t *testing.T) {
+	t.Parallel()
 	for do := range queueActions {
 		t.Run(string(do), func(t *testing.T) {
 			t.Parallel()
@@ -247,6 +249,7 @@ func TestQueueErrorOfLines(t *testing.T) {
 // The spool cannot be read: the action is done, nothing is given up, and with the
 // disk back everything is sent, for suspend and stop after SIGUSR2.
 func TestQueueErrorOfReading(t *testing.T) {
+	t.Parallel()
 	for do, want := range queueActions {
 		t.Run(string(do), func(t *testing.T) {
 			t.Parallel()

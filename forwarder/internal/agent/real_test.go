@@ -33,6 +33,9 @@ func serials(lines []string, key string) map[string]int {
 // TestRealBurst: 20,000 events at once, and every one is in the local log, which
 // the stock reader reads, and at the collector; the kernel is left as it was.
 func TestRealBurst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s")
+	}
 	ausearch := need.Stock(t, "ausearch")
 	ctl := kerneltest.Dial(t)
 	w := kerneltest.Getppid(t, ctl)

@@ -156,6 +156,7 @@ func (s *said) with(part string) (n int) {
 // the server has in the end, what is counted and said in the stream, and that
 // what is suspended goes on after Resume.
 func TestRefusedRecordThroughTheAgent(t *testing.T) {
+	t.Parallel()
 	for _, reply := range []remote.Type{remote.DiskFull, remote.DiskError, 0x60000099} {
 		for _, do := range []conf.Do{"", conf.DoIgnore, conf.DoSyslog, conf.DoExec, conf.DoWarnOnce, conf.DoWarnOnceContinue, conf.DoSuspend, conf.DoStop} {
 			t.Run(fmt.Sprintf("%v %s", reply, do), func(t *testing.T) {
@@ -270,6 +271,7 @@ func TestStoppedAtTheEndOfTheInput(t *testing.T) {
 // overflow_action = suspend with a source that waits for room: SIGUSR2 must reach
 // the sender though the pump waits.
 func TestOverflowSuspendsAndResumes(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var lines []string
 	for _, l := range sample(1, 4000) {

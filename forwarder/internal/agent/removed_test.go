@@ -16,6 +16,7 @@ import (
 // is counted, in the state report, and in the stream; every record is in the new log or
 // in that count.
 func TestLocalLogRemoved(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	path := dir + "/log/audit.log"
 	k := fakekernel.New()
@@ -60,6 +61,7 @@ func TestLocalLogRemoved(t *testing.T) {
 // A spool that somebody removes is put back, and one whose place is taken is said to be
 // away, by /healthz as well: in the stream, and every record arrives.
 func TestSpoolRemoved(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	k, c := fakekernel.New(), newCollector(t)
 	s := startAgent(t, fake(k, Config{

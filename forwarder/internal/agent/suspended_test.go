@@ -17,6 +17,7 @@ import (
 // A local log that is suspended takes no records; the collector has all of them, so
 // nothing in its stream says that any is lost, and the state report says both.
 func TestSuspendedLogIsNoLossAtTheCollector(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := newCollector(t)
 	k := fakekernel.New()

@@ -67,6 +67,6 @@ func (l *Listener) setHold() {
 func (l *Listener) resumed() {
 	if l.holding.Load() {
 		l.holding.Store(false)
-		signal(l.nudge)
+		l.nudge.Set()
 	}
 }

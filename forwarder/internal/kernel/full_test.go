@@ -92,6 +92,7 @@ func TestRegistersWithoutAcknowledgement(t *testing.T) {
 
 // What a full queue means can be changed while it is full, and is said.
 func TestFullPolicyChanges(t *testing.T) {
+	t.Parallel()
 	k := fakekernel.New()
 	k.SetStatus(func(s *kernel.Status) { s.Failure = 2 })
 	var said text

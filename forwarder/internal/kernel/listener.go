@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 )
@@ -139,7 +140,7 @@ type Listener struct {
 	acks     chan error // answers to requests sent on sock
 	ackSeq   atomic.Uint32
 	stop     atomic.Bool
-	nudge    chan struct{} // asks the watcher for a look at the status now
+	nudge    wake.Signal // asks the watcher for a look at the status now
 	running  sync.WaitGroup
 	begun    bool        // Run was called
 	blind    bool        // the kernel's status may not be read
@@ -182,7 +183,7 @@ func Open(cfg Config) (_ *Listener, err error) {
 	cfg.defaults()
 	l := &Listener{
 		cfg: cfg, sock: cfg.Socket, ctl: cfg.Control, queue: NewQueue(cfg.QueueBytes),
-		acks: make(chan error, 1), nudge: make(chan struct{}, 1), full: cfg.Full,
+		acks: make(chan error, 1), nudge: wake.New(), full: cfg.Full,
 		slots: make([]Datagram, batchSize), batch: make([]Record, 0, batchSize),
 	}
 	arena := make([]byte, batchSize*slotSize)
@@ -426,7 +427,7 @@ func (l *Listener) receive() (int, error) {
 		return 0, nil
 	case errors.Is(err, unix.ENOBUFS):
 		l.overruns.Add(1)
-		signal(l.nudge)
+		l.nudge.Set()
 		return batchSize, nil // more may be there: try again at once
 	default:
 		return 0, &OpError{Op: "receive", Err: err}
@@ -480,7 +481,7 @@ func (l *Listener) control(m Message) {
 			}
 		}
 	case MsgReplace:
-		signal(l.nudge)
+		l.nudge.Set()
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"sync"
+
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Record is one record as the kernel gave it: Text is "audit(…): …" without a
@@ -50,9 +52,9 @@ func (b *Block) fits(n int) bool { return len(b.data)+n <= cap(b.data) }
 // blocks, with one producer that never waits and one consumer. Blocks are used
 // again, so a running queue allocates nothing.
 type Queue struct {
-	limit int           // blocks
-	ready chan struct{} // wakes the consumer, capacity 1
-	space chan struct{} // signals the producer that a block came back, capacity 1
+	limit int         // blocks
+	ready wake.Signal // records were put, or the queue was closed
+	space wake.Signal // a block came back
 
 	mu     sync.Mutex // guards what follows
 	full   []*Block   // oldest first; the last one is still being filled
@@ -67,8 +69,8 @@ type Queue struct {
 func NewQueue(maxBytes int) *Queue {
 	return &Queue{
 		limit: max(maxBytes, 1<<20) / blockSize,
-		ready: make(chan struct{}, 1),
-		space: make(chan struct{}, 1),
+		ready: wake.New(),
+		space: wake.New(),
 	}
 }
 
@@ -105,7 +107,7 @@ func (q *Queue) Put(records []Record) int {
 	}
 	q.mu.Unlock()
 	if n > 0 {
-		signal(q.ready)
+		q.ready.Set()
 	}
 	return n
 }
@@ -192,7 +194,7 @@ func (q *Queue) Release(b *Block) {
 		q.free = append(q.free, b)
 	}
 	q.mu.Unlock()
-	signal(q.space)
+	q.space.Set()
 }
 
 // Closed reports whether Close was called.
@@ -207,12 +209,5 @@ func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true
 	q.mu.Unlock()
-	signal(q.ready)
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	q.ready.Set()
 }

@@ -12,6 +12,9 @@ import (
 // What makes a gap in the kernel's serials and what does not: each case is one of
 // the ways in which events don't reach us, and SerialGaps says what follows.
 func TestRealSerialGaps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s")
+	}
 	const n = 2000
 	type setup func(t *testing.T, c *kernel.Conn, exe string)
 	rule := func(before, after string) setup {

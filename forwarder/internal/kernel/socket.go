@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Datagram is room for one message; Recv fills N and Truncated.
@@ -84,11 +85,11 @@ type netlinkSocket struct {
 	got    int // receive buffer the kernel granted, as asked (half of what it accounts)
 	forced bool
 
-	mu       sync.Mutex    // guards woken, and the file's deadline
-	woken    bool          // Wake was called and no Wait has ended by it
-	awake    chan struct{} // capacity 1: likewise, for Pause
-	deadline bool          // one is set; the reader's own
-	timer    *time.Timer   // Pause's
+	mu       sync.Mutex  // guards woken, and the file's deadline
+	woken    bool        // Wake was called and no Wait has ended by it
+	awake    wake.Signal // likewise, for Pause
+	deadline bool        // one is set; the reader's own
+	timer    *time.Timer // Pause's
 
 	// For recvmmsg, made once: the kernel writes into them in every call.
 	hdrs  []mmsghdr
@@ -98,7 +99,7 @@ type netlinkSocket struct {
 
 // NewSocket opens a NETLINK_AUDIT socket.
 func NewSocket(cfg SocketConfig) (_ Socket, err error) {
-	s := &netlinkSocket{fd: -1, awake: make(chan struct{}, 1)}
+	s := &netlinkSocket{fd: -1, awake: wake.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -312,7 +313,7 @@ func (s *netlinkSocket) Pause(d time.Duration) {
 	case <-s.awake:
 		// It stays: the Wait that follows must see it too.
 		s.timer.Stop()
-		signal(s.awake)
+		s.awake.Set()
 	}
 }
 
@@ -320,7 +321,7 @@ func (s *netlinkSocket) Wake() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.woken = true
-	signal(s.awake)
+	s.awake.Set()
 	// It fails when the socket is closed, and then nobody waits.
 	_ = s.file.SetReadDeadline(time.Unix(1, 0))
 }

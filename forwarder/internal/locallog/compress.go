@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // packer compresses logs that were put aside, one at a time, from a goroutine of
@@ -35,7 +36,7 @@ type packer struct {
 	job     job
 	closing bool
 	started bool
-	kick    chan struct{} // there may be something to compress
+	kick    wake.Signal   // there may be something to compress
 	quit    chan struct{} // closed to end the goroutine
 	done    chan struct{} // closed when it has ended
 
@@ -66,7 +67,7 @@ const newPackedSuffix = packedSuffix + newSuffix
 const packChunk = 128 << 10
 
 func newPacker(cfg *Config) *packer {
-	return &packer{fs: cfg.FS, logger: cfg.Logger, kick: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{})}
+	return &packer{fs: cfg.FS, logger: cfg.Logger, kick: wake.New(), quit: make(chan struct{}), done: make(chan struct{})}
 }
 
 // configure says what to compress from now on.
@@ -81,7 +82,7 @@ func (p *packer) configure(c packing) {
 		p.started = true
 		go p.run()
 	}
-	p.wake()
+	p.kick.Set()
 }
 
 // drop ends the job that is under way: its log is as it was. The lock is held.
@@ -106,14 +107,6 @@ func (p *packer) moved(from, to string) {
 func (p *packer) gone(name string) {
 	if p.job.name == name {
 		p.job = job{}
-	}
-}
-
-// wake says that there may be something to compress.
-func (p *packer) wake() {
-	select {
-	case p.kick <- struct{}{}:
-	default:
 	}
 }
 

@@ -43,7 +43,7 @@ func (l *Log) Rotate() error {
 		l.cfg.Logger.Warn("the rotated log could not be made read-only", "error", err)
 	}
 	l.rotations.Add(1)
-	l.packer.wake()
+	l.packer.kick.Set()
 	return rotated.Close()
 }
 

@@ -14,10 +14,14 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	audisp "github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	need.Parallel(8)
+	goleak.VerifyTestMain(m)
+}
 
 // memSource is a source in memory. Indexes begin at 1.
 type memSource struct {

@@ -13,8 +13,10 @@ import (
 // ACK, a complaint or a refusal of what it was never sent. That is no life: the
 // connection is given up after ReplyTimeout, though records go on being written.
 func TestAnswersToNothingAreNoLife(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []remote.Type{remote.Ack, remote.DiskLow, remote.DiskFull, 0x70000001} {
 		t.Run(kind.String(), func(t *testing.T) {
+			t.Parallel()
 			src := newSource(lines(3)...)
 			srv := serve(t, func(p *peer) {
 				if p.n > 0 {
@@ -56,6 +58,7 @@ func TestAnswersToNothingAreNoLife(t *testing.T) {
 // A server floods answers to nothing: the connection ends after a bounded number of
 // them, and records go out over the next.
 func TestFloodOfAnswersToNothing(t *testing.T) {
+	t.Parallel()
 	const floods = 3
 	srv := serve(t, func(p *peer) {
 		if p.n >= floods {

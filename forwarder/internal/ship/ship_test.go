@@ -20,6 +20,7 @@ import (
 )
 
 func TestDeliversInOrder(t *testing.T) {
+	t.Parallel()
 	for _, window := range []int{1, 2, 256, ship.MaxWindow} {
 		t.Run(fmt.Sprint(window), func(t *testing.T) {
 			srv := serve(t, (*peer).serveAll)
@@ -52,6 +53,7 @@ func TestDeliversInOrder(t *testing.T) {
 }
 
 func TestWindowIsNeverPassed(t *testing.T) {
+	t.Parallel()
 	const window = 7
 	var most atomic.Int64
 	srv := serve(t, func(p *peer) {
@@ -415,6 +417,7 @@ func TestSlowReader(t *testing.T) {
 
 // A peer that reads nothing must not hold the sender for longer than its timeout.
 func TestPeerThatNeverReads(t *testing.T) {
+	t.Parallel()
 	srv := serve(t, func(p *peer) {
 		if p.n == 0 {
 			_ = p.conn.(*net.TCPConn).SetReadBuffer(2048)
@@ -437,6 +440,7 @@ func TestPeerThatNeverReads(t *testing.T) {
 }
 
 func TestHeartbeat(t *testing.T) {
+	t.Parallel()
 	var beats atomic.Int64
 	var mu sync.Mutex
 	var seqs []uint32
@@ -483,6 +487,7 @@ func until(t testing.TB, ok func() bool) {
 }
 
 func TestFailoverBySession(t *testing.T) {
+	t.Parallel()
 	var good atomic.Bool
 	first := serve(t, func(p *peer) {
 		if good.Load() {
@@ -510,6 +515,7 @@ func TestFailoverBySession(t *testing.T) {
 }
 
 func TestRefusedConnections(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -155,6 +155,7 @@ func (m *machine) reopened(lossless bool) {
 // durable and not acknowledged, repeats only what was acknowledged since that was
 // last written down, keeps the order, and no id ever stands for two records.
 func TestCrashes(t *testing.T) {
+	t.Parallel()
 	crashes := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &machine{
@@ -230,6 +231,7 @@ func TestCrashes(t *testing.T) {
 // Every operation fails once, in turn: what Append took without an error is read
 // back after a restart, or the spool says that it failed.
 func TestEveryOperationFails(t *testing.T) {
+	t.Parallel()
 	boom := errors.New("boom")
 	for _, op := range faultfs.Ops() {
 		for nth := 1; nth <= 12; nth++ {

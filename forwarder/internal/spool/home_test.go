@@ -56,6 +56,7 @@ func wants(t *testing.T, s *Spool, when string, lines []string) {
 // Whatever is removed, renamed or replaced under the open spool, its records are read
 // meanwhile, the spool is there again at the next look, and a later Open has all of them.
 func TestFolderTakenAway(t *testing.T) {
+	t.Parallel()
 	inFolder := func(path string, do func(name string) error) error {
 		entries, err := os.ReadDir(path)
 		for _, e := range entries {
@@ -86,6 +87,7 @@ func TestFolderTakenAway(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := t.TempDir() + "/above/spool"
 			s, lines := onDisk(t, path)
 			if n := len(segments(path)); n < 3 {
@@ -136,6 +138,7 @@ func TestFolderTakenAwayAtTheEnd(t *testing.T) {
 // Records are taken and read meanwhile, and freed once they are acknowledged; the spool
 // comes back when its place is free.
 func TestFolderReplacedByAnother(t *testing.T) {
+	t.Parallel()
 	for name, put := range map[string]func(t *testing.T, path string){
 		"a file": func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("mine"), 0o600)) },
 		"another spool": func(t *testing.T, path string) {
@@ -146,6 +149,7 @@ func TestFolderReplacedByAnother(t *testing.T) {
 		"another spool in use": func(t *testing.T, path string) { open(t, fsys.OS, func(o *Options) { o.Dir = path }) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := t.TempDir() + "/spool"
 			s, lines := onDisk(t, path)
 			must(t, os.Rename(path, path+".old"))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
@@ -145,10 +146,12 @@ func (p *powerLife) check(fs *faultfs.FS, fail func(string, ...any)) {
 // and not acknowledged is read once, in order, and nothing is counted as lost or
 // damaged, at this start or, when the power goes during it, at the next.
 func TestEveryLossOfPower(t *testing.T) {
+	t.Parallel()
 	rng := rand.New(rand.NewSource(1))
 	states, again, cuts := 0, 0, 0
+	step := need.Size(powerStep, 5*powerStep)
 	for i, marks := range []bool{false, true} {
-		for n := 1 + i; ; n += powerStep {
+		for n := 1 + i; ; n += step {
 			p := newPowerLife(int64(n), marks)
 			p.fs.CutPower(n)
 			p.run()
@@ -169,7 +172,7 @@ func TestEveryLossOfPower(t *testing.T) {
 		}
 	}
 	t.Logf("%d power cuts, %d states, and %d of a second power cut while the first was recovered from", cuts, states, again)
-	if states < 4000 || again < 1000 {
+	if states < need.Size(4000, 800) || again < need.Size(1000, 200) {
 		t.Errorf("only %d and %d states", states, again)
 	}
 }

@@ -35,6 +35,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Kind is what the spool's segments say they are.
@@ -146,10 +147,10 @@ type Spool struct {
 	log *seglog.Log
 	hlg hclog.Logger
 
-	kick      chan struct{} // capacity 1: the syncer is to look now
+	kick      wake.Signal   // the syncer is to look now
 	stop      chan struct{} // closed by Close
 	joined    chan struct{} // closed when the syncer has ended
-	ready     chan struct{} // capacity 1: records came
+	ready     wake.Signal   // records came
 	epochs    []epoch       // never changed
 	noteEvery uint64        // noteEvery, but in tests
 
@@ -220,8 +221,8 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	}
 	s := &Spool{
 		opt: o, log: log, hlg: o.Logger, state: state,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), joined: make(chan struct{}),
-		ready: make(chan struct{}, 1),
+		kick: wake.New(), stop: make(chan struct{}), joined: make(chan struct{}),
+		ready: wake.New(),
 		last:  log.Last(), noteEvery: noteEvery,
 	}
 	before := s.last
@@ -247,7 +248,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		s.missing(old, before)
 	}
 	if s.last > s.acked {
-		s.signal()
+		s.ready.Set()
 	}
 	go s.syncer()
 	return s, rec, nil
@@ -300,13 +301,6 @@ func unsyncedHoles(rec *seglog.Recovery) (holes []span) {
 		}
 	}
 	return slices.DeleteFunc(holes, func(x span) bool { return x.from > x.to })
-}
-
-func (s *Spool) signal() {
-	select {
-	case s.ready <- struct{}{}:
-	default:
-	}
 }
 
 // content is what the state file is to say now. Of records that are not synced it says
@@ -370,7 +364,7 @@ func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 	}
 	s.mark, s.behind = append(s.mark[:0], mark...), nil
 	if s.unsynced.Add(int64(size)) > syncBytes {
-		s.kickSyncer()
+		s.kick.Set()
 	}
 	return nil
 }
@@ -409,7 +403,7 @@ func (s *Spool) write() error {
 	}
 	s.hot.shrink(s.opt.HotBytes)
 	s.last = first + uint64(len(s.entries)) - 1
-	s.signal()
+	s.ready.Set()
 	clear(s.entries)
 	return nil
 }
@@ -492,7 +486,7 @@ func (s *Spool) Ack(index uint64) error {
 	s.mu.Unlock()
 	behind := index - s.persisted.Load()
 	if b := s.log.Boundary(); behind > MaxResend/2 || b != 0 && b <= index+1 {
-		s.kickSyncer()
+		s.kick.Set()
 	}
 	if behind >= MaxResend {
 		return s.persist()

@@ -507,6 +507,7 @@ func TestOptions(t *testing.T) {
 
 // Appenders, the reader and acknowledgements at the same time, on a real disk.
 func TestConcurrent(t *testing.T) {
+	t.Parallel()
 	s, _, err := Open(Options{Dir: t.TempDir(), MaxBytes: 4 << 20, HotBytes: 20 << 10, SyncInterval: time.Millisecond, Full: RefuseInput})
 	must(t, err)
 	defer s.Close()

@@ -172,6 +172,7 @@ func TestTornStateWrites(t *testing.T) {
 }
 
 func TestStateFile(t *testing.T) {
+	t.Parallel()
 	whole := encodeSlot(content{acked: 3, epochs: []epoch{{0, 77}}}, 1)
 	newer := encodeSlot(content{acked: 5, epochs: []epoch{{0, 77}}}, 2)
 	torn := append(append([]byte(nil), newer[:512]...), make([]byte, slotSize-512)...)

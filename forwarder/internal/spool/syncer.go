@@ -8,13 +8,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-func (s *Spool) kickSyncer() {
-	select {
-	case s.kick <- struct{}{}:
-	default:
-	}
-}
-
 // syncer is the spool's own goroutine: what is slow on a disk happens here and
 // not in Append.
 func (s *Spool) syncer() {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Kernel is one fake kernel. Its fields may be set before it is used.
@@ -390,7 +391,7 @@ func (k *Kernel) ruleLocked(typ uint16, rule []byte) error {
 // Socket opens a socket of process pid with room for limit bytes. group joins
 // the multicast group.
 func (k *Kernel) Socket(pid uint32, limit int, group bool) *Socket {
-	s := &Socket{k: k, pid: pid, limit: limit, arrived: make(chan struct{}, 1), woken: make(chan struct{}, 1)}
+	s := &Socket{k: k, pid: pid, limit: limit, arrived: wake.New(), woken: wake.New()}
 	if group {
 		k.mu.Lock()
 		k.group = append(k.group, s)
@@ -409,8 +410,8 @@ type Socket struct {
 	k       *Kernel
 	pid     uint32
 	limit   int
-	arrived chan struct{}
-	woken   chan struct{}
+	arrived wake.Signal
+	woken   wake.Signal
 
 	mu      sync.Mutex // guards what follows; may be taken with Kernel.mu held, never the other way
 	queue   [][]byte
@@ -450,7 +451,7 @@ func (s *Socket) deliver(msg []byte, always bool) bool {
 	}
 	s.queue = append(s.queue, msg)
 	s.used += len(msg)
-	poke(s.arrived)
+	s.arrived.Set()
 	return true
 }
 
@@ -459,14 +460,7 @@ func (s *Socket) overrun() {
 	defer s.mu.Unlock()
 	s.enobufs = true
 	s.drops++
-	poke(s.arrived)
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
+	s.arrived.Set()
 }
 
 // Send implements kernel.Socket.
@@ -529,13 +523,13 @@ func (s *Socket) Wait(timeout time.Duration) error {
 func (s *Socket) Pause(d time.Duration) {
 	select {
 	case <-s.woken:
-		poke(s.woken)
+		s.woken.Set()
 	case <-time.After(d):
 	}
 }
 
 // Wake implements kernel.Socket.
-func (s *Socket) Wake() { poke(s.woken) }
+func (s *Socket) Wake() { s.woken.Set() }
 
 // Memory implements kernel.Socket.
 func (s *Socket) Memory() (used, limit int, drops uint32, err error) {
