@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/internal/need"
@@ -38,7 +39,8 @@ func anyQuery(r *rand.Rand, all [NumFields][]string) *Query {
 			}
 		}
 		if t.Op == OpRegexp {
-			t.Text = regexp.QuoteMeta(t.Text)
+			// A piece of a value may be no UTF-8, of which there are no regular expressions.
+			t.Text = regexp.QuoteMeta(strings.ToValidUTF8(t.Text, ""))
 		}
 		if f == FieldUID || f == FieldAUID {
 			t.Op, t.Number, t.Fields = OpUser, t.Text, []Field{f, f.Name()}
