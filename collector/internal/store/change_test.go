@@ -3,6 +3,7 @@ package store_test
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,49 +12,72 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// A host is forgotten by its name, or by an address that only it is known from; what an
-// address's records also belong to is kept of hosts that are known, and of others when
-// it says something.
-func TestChangeOf(t *testing.T) {
-	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+func TestChange(t *testing.T) {
+	t.Parallel()
+	addr := netip.MustParseAddr
 	hosts := []store.Host{
-		{Name: "web1", Addrs: []netip.Addr{one}}, {Name: "web2", Addrs: []netip.Addr{one}}, {Name: "web3", Addrs: []netip.Addr{two, one}},
-		{Name: "192.0.2.2", Addrs: []netip.Addr{two}, Records: 7},
+		{Name: "web1", Addrs: []netip.Addr{addr("192.0.2.1")}},
+		{Name: "web2", Addrs: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}}, // it moved
+		{Name: "192.0.2.3", Addrs: []netip.Addr{addr("192.0.2.3")}},
 	}
 	for _, c := range []struct {
-		name    string
+		what    string
 		change  store.Change
 		forget  []string
-		changed []store.Host
+		changed []string // name=also
 		err     string
 	}{
-		{name: "by name, twice", change: store.Change{Forget: []string{"web3", "web3"}}, forget: []string{"web3"}},
-		{name: "by address", change: store.Change{Forget: []string{"192.0.2.1"}}, forget: []string{"web1", "web2"}},
-		{name: "by address and by its name", change: store.Change{Forget: []string{"::ffff:192.0.2.1", "web1", "192.0.2.2"}}, forget: []string{"192.0.2.2", "web1", "web2"}},
-		{name: "who is not there", change: store.Change{Forget: []string{"web9"}}, err: "web9"},
-		{name: "also, of one that is known", change: store.Change{Also: map[netip.Addr]string{two: "web3"}},
-			changed: []store.Host{{Name: "192.0.2.2", Addrs: []netip.Addr{two}, Records: 7, Also: "web3"}}},
-		{name: "also, of one that is not", change: store.Change{Also: map[netip.Addr]string{one: "web1"}}, changed: []store.Host{{Name: "192.0.2.1", Also: "web1"}}},
-		{name: "nothing to take back", change: store.Change{Also: map[netip.Addr]string{one: ""}}},
-		{name: "a name that is too long", change: store.Change{Also: map[netip.Addr]string{one: strings.Repeat("x", store.MaxName+1)}}, err: "is the most"},
+		{"nothing", store.Change{}, nil, nil, ""},
+		{"a name", store.Change{Forget: []string{"web2"}}, []string{"web2"}, nil, ""},
+		{"an address is all that are known from there only", store.Change{Forget: []string{"::ffff:192.0.2.1", "web1"}}, []string{"web1"}, nil, ""},
+		{"an address that is a name", store.Change{Forget: []string{"192.0.2.3"}}, []string{"192.0.2.3"}, nil, ""},
+		{"nobody", store.Change{Forget: []string{"web1", "web9"}}, nil, nil, "no such host is known"},
+		{"an address of one that moved", store.Change{Forget: []string{"192.0.2.2"}}, nil, nil, "no such host is known"},
+		{"whose records these are", store.Change{Also: map[netip.Addr]string{addr("192.0.2.3"): "web1"}}, nil, []string{"192.0.2.3=web1"}, ""},
+		{"of a sender that is not known yet", store.Change{Also: map[netip.Addr]string{addr("192.0.2.9"): "web1"}}, nil, []string{"192.0.2.9=web1"}, ""},
+		{"taken back", store.Change{Also: map[netip.Addr]string{addr("192.0.2.3"): ""}}, nil, []string{"192.0.2.3="}, ""},
+		{"taken back where nothing was said", store.Change{Also: map[netip.Addr]string{addr("192.0.2.9"): ""}}, nil, nil, ""},
+		{"too long", store.Change{Also: map[netip.Addr]string{addr("192.0.2.3"): strings.Repeat("x", store.MaxName+1)}}, nil, nil, "255 is the most"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			forget, changed, err := c.change.Of(hosts)
-			if c.err != "" {
-				if err == nil || !strings.Contains(err.Error(), c.err) || (c.change.Also == nil) != errors.Is(err, store.ErrNoHost) {
-					t.Errorf("%v, want one that says %q", err, c.err)
-				}
-				return
+		forget, changed, err := c.change.Of(hosts)
+		if err != nil || c.err != "" {
+			if err == nil || c.err == "" || !strings.Contains(err.Error(), c.err) || strings.Contains(c.err, "known") != errors.Is(err, store.ErrNoHost) {
+				t.Errorf("%s: %v, want %q", c.what, err, c.err)
 			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(c.forget, forget); diff != "" {
-				t.Errorf("forgotten (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(c.changed, changed, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
-				t.Errorf("changed (-want +got):\n%s", diff)
-			}
-		})
+			continue
+		}
+		var got []string
+		for _, h := range changed {
+			got = append(got, h.Name+"="+h.Also)
+		}
+		if !slices.Equal(forget, c.forget) || !slices.Equal(got, c.changed) {
+			t.Errorf("%s: forget %v, change %v; want %v, %v", c.what, forget, got, c.forget, c.changed)
+		}
+	}
+}
+
+func TestParts(t *testing.T) {
+	t.Parallel()
+	day, err := store.ParseDay("2026-11-22")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := []store.Part{{Day: -1, N: 1}, {Day: day, N: 1}, {Day: day, N: 2}, {Day: day, N: 10}, {Day: day + 1, N: 1}}
+	names := []string{"1969-12-31", "2026-11-22", "2026-11-22.2", "2026-11-22.10", "2026-11-23"}
+	for i, p := range parts {
+		back, err := store.ParsePart(p.String())
+		if p.String() != names[i] || err != nil || back != p || store.DayOf(p.Day.Time()) != p.Day {
+			t.Errorf("%+v is %q, read again %+v, %v", p, p, back, err)
+		}
+	}
+	shuffled := []store.Part{parts[3], parts[4], parts[1], parts[0], parts[2]}
+	slices.SortFunc(shuffled, store.Part.Compare)
+	if d := cmp.Diff(parts, shuffled); d != "" {
+		t.Errorf("in order (-want +got):\n%s", d)
+	}
+	for _, bad := range []string{"", "2026-11-22.", "2026-11-22.1", "2026-11-22.02", "2026-11-22.x", "2026-11-22.-3", "2026-13-01", "2026-11-22 ", "26-11-22"} {
+		if p, err := store.ParsePart(bad); err == nil {
+			t.Errorf("%q is taken for %+v", bad, p)
+		}
 	}
 }
