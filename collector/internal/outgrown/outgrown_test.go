@@ -3,6 +3,7 @@ package outgrown
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,9 +20,10 @@ import (
 func TestSaid(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log need.Buffer
-		size := int64(40)
+		var size atomic.Int64
+		size.Store(40)
 		w := &Watcher{
-			Journal: func() journal.Stats { return journal.Stats{DiskBytes: size} },
+			Journal: func() journal.Stats { return journal.Stats{DiskBytes: size.Load()} },
 			Head:    func() head.Stats { return head.Stats{StoreError: errors.New("stuck")} },
 			Needs:   func() int64 { return 10 }, Now: time.Now,
 			Log: hclog.New(&hclog.LoggerOptions{Output: &log}),
@@ -37,7 +39,7 @@ func TestSaid(t *testing.T) {
 			}
 		}
 		said(time.Hour, 0, 0)
-		if size = 41; w.Limit() != 40 || w.Excess() != 1 {
+		if size.Store(41); w.Limit() != 40 || w.Excess() != 1 {
 			t.Errorf("limit %d, excess %d", w.Limit(), w.Excess())
 		}
 		said(every, 1, 0)
@@ -46,7 +48,7 @@ func TestSaid(t *testing.T) {
 		if !strings.Contains(log.String(), "store_error=stuck") {
 			t.Errorf("it does not say why:\n%s", log.String())
 		}
-		size = 40
+		size.Store(40)
 		if w.Excess() != 0 {
 			t.Errorf("excess %d at the limit", w.Excess())
 		}
