@@ -110,12 +110,23 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	// The pid is for people; a full disk must not keep the log from opening.
 	_ = f.Truncate(0)
 	_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return f, nil
+	return Locked{f}, nil
+}
+
+// Locked is a file whose lock ends with Close. Closing alone does not end it at once: a
+// program that is being started holds a copy of every open file for a moment, and the
+// lock with it, so whoever opens the folder next would be told that it is in use.
+type Locked struct{ *os.File }
+
+// Close gives the lock back, then closes the file.
+func (l Locked) Close() error {
+	_ = ignoringEINTR(l.File, func(fd int) error { return unix.Flock(fd, unix.LOCK_UN) }) // of a lock that is held it cannot fail
+	return l.File.Close()
 }
 
 // TryLock takes the lock of flock(2) on an open file, exclusive or shared with others
 // who read, and does not wait for it: ErrLocked is returned while somebody else has it.
-// It ends when the file is closed, or with the process.
+// It ends with the process, or when every copy of the file is closed (see Locked).
 func TryLock(f *os.File, exclusive bool) error {
 	how := unix.LOCK_SH | unix.LOCK_NB
 	if exclusive {

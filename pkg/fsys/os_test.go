@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -88,4 +90,26 @@ func TestLock(t *testing.T) {
 	if _, err := OS.Lock(link); err == nil {
 		t.Error("a symbolic link was followed")
 	}
+}
+
+// A program that is being started has a copy of every open file for a moment.
+func TestLockEndsWithCloseBesideACopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := OS.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Dup(int(l.(Locked).Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, err = OS.Lock(path)
+	if err != nil {
+		t.Fatalf("the lock outlived Close: %v", err)
+	}
+	l.Close()
 }

@@ -55,7 +55,7 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 			}
 		}
 	}
-	return f, nil
+	return fsys.Locked{File: f}, nil
 }
 
 // serves says whether a server has the lock that f has not.
