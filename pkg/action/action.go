@@ -1,10 +1,10 @@
-// Package action does what the actions of auditd.conf say when something is
-// wrong: a message to syslog, a mail, a program, single-user mode, a halt. What
-// rotate and suspend mean is their caller's. The wiring packages of both daemons
-// may import it, and the parts that notice such conditions.
+// Package action carries out the actions of auditd.conf when something is wrong: a
+// message to syslog, a mail, a program, single-user mode, a halt. The caller itself
+// carries out rotate and suspend. The wiring packages of both daemons may import it, and
+// the parts that notice such conditions.
 //
-// Do never waits. What it starts runs at most once at a time for each condition and
-// has a time limit; Close gives it a moment to be done, then ends and joins it.
+// Do never waits. The action that it starts runs at most once at a time for each
+// condition and has a time limit; Close waits a moment for it, then ends and joins it.
 package action
 
 import (
@@ -40,7 +40,7 @@ var (
 	ErrMail = errors.New("mail cannot be sent")
 )
 
-// Config is for New.
+// Config configures New.
 type Config struct {
 	Log    hclog.Logger
 	Syslog func(p syslog.Priority, text []byte) error // nil: the host's
@@ -53,7 +53,7 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Runner does actions.
+// Runner carries out actions. Any goroutine may call its methods.
 type Runner struct {
 	cfg    Config
 	sys    *syslog.Writer // nil when Config.Syslog is set
@@ -66,7 +66,7 @@ type Runner struct {
 	closed  bool            // guarded by mu
 }
 
-// Message is what is wrong.
+// Message says what is wrong.
 type Message struct {
 	Condition string // the configuration's key, such as space_left_action
 	Subject   string // of a mail
@@ -74,7 +74,7 @@ type Message struct {
 	Level     syslog.Priority
 }
 
-// New makes a Runner. The caller must Close it.
+// New returns a Runner. The caller must Close it.
 func New(cfg Config) *Runner {
 	if cfg.Log == nil {
 		cfg.Log = hclog.NewNullLogger()
@@ -100,7 +100,8 @@ func New(cfg Config) *Runner {
 	return r
 }
 
-// Check says whether the action of a key can be done here, before it is needed.
+// Check returns an error when the action a, configured for key, can't be carried out on
+// this host; the caller calls it before the action is needed.
 func (r *Runner) Check(key string, a conf.Action) error {
 	switch a.Do {
 	case conf.DoSingle, conf.DoHalt:
@@ -115,7 +116,8 @@ func (r *Runner) Check(key string, a conf.Action) error {
 	return nil
 }
 
-// Do starts the action. Ignore, rotate and suspend are only logged.
+// Do starts the action a because of m, without waiting for its end. It only logs ignore,
+// rotate and suspend.
 func (r *Runner) Do(a conf.Action, m Message) {
 	r.cfg.Log.Warn(m.Text, "action", a.String(), "key", m.Condition)
 	switch a.Do {
@@ -229,7 +231,7 @@ func (r *Runner) Syslog(p syslog.Priority, text string) {
 // closeGrace is for an action whose condition is what ends the program.
 const closeGrace = 2 * time.Second
 
-// Close waits a moment for what runs, then ends it and joins it.
+// Close waits a moment (closeGrace) for actions that run, then ends and joins them.
 func (r *Runner) Close() error {
 	r.mu.Lock()
 	r.closed = true

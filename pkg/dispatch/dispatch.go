@@ -14,15 +14,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// Settings are the keys of auditd.conf that concern plugins; a reload may change
-// them.
+// Settings are auditd.conf's keys for plugins; Dispatcher.Reload may change them.
 type Settings struct {
 	Depth       int     // q_depth: records a plugin's queue holds at least
 	Overflow    conf.Do // overflow_action
 	MaxRestarts int
 }
 
-// Config is for Open.
+// Config configures Open.
 type Config struct {
 	Settings
 	Plugins []conf.Plugin // inactive ones are passed over
@@ -45,7 +44,7 @@ type Config struct {
 	Now         func() time.Time
 }
 
-// Stats is what is known of one plugin.
+// Stats describes one plugin: its counters since it was started, and its queue.
 type Stats struct {
 	Name      string
 	PID       int    // of its process now, 0 for none
@@ -60,7 +59,7 @@ type Stats struct {
 	Failed    bool // died more than max_restarts times
 }
 
-// ErrAction is returned for an overflow action that is none.
+// ErrAction is returned for a word that is no overflow action.
 var ErrAction = errors.New("not an overflow action")
 
 // Dispatcher hands records to plugins.
@@ -73,8 +72,8 @@ type Dispatcher struct {
 	closed  bool
 }
 
-// Open starts the active plugins. One that can't be started is an error in the
-// log: the others run. The caller must Close.
+// Open starts the active plugins. It logs an error for a plugin that can't be started; the
+// others run. The caller must Close.
 func Open(cfg Config) (*Dispatcher, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
@@ -111,16 +110,16 @@ func (d *Dispatcher) check(s Settings) error {
 	return nil
 }
 
-// Active reports whether any plugin wants records: without one a batch need not
-// be made.
+// Active reports whether any plugin receives records; without one, the caller need not
+// build a batch.
 func (d *Dispatcher) Active() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.plugins) > 0
 }
 
-// Put hands a batch to every plugin. It never waits. The batch must not be
-// changed any more.
+// Put puts a batch into every plugin's queue. It never waits. All queues share the batch:
+// nobody may change it afterwards.
 func (d *Dispatcher) Put(b *Batch) {
 	if b == nil || b.Len() == 0 {
 		return
@@ -133,9 +132,9 @@ func (d *Dispatcher) Put(b *Batch) {
 	}
 }
 
-// Reload takes over new settings and another list of plugins: those that stay as
-// they are get a SIGHUP, new ones are started, gone ones ended, changed ones
-// both. It does not wait for an end.
+// Reload applies new settings and another list of plugins: a plugin that is unchanged gets
+// a SIGHUP, a new one is started, one that left the list is ended, a changed one is ended
+// and started. It does not wait for a plugin to end.
 func (d *Dispatcher) Reload(s Settings, plugins []conf.Plugin) error {
 	if err := d.check(s); err != nil {
 		return err
@@ -254,7 +253,7 @@ func (d *Dispatcher) start(c conf.Plugin, before *plugin) (*plugin, error) {
 	return p, nil
 }
 
-// Resume ends suspensions and gives plugins that died too often another try.
+// Resume ends suspensions and starts plugins again that had died too often.
 func (d *Dispatcher) Resume() {
 	d.mu.Lock()
 	plugins := d.plugins
@@ -264,7 +263,7 @@ func (d *Dispatcher) Resume() {
 	}
 }
 
-// Stats returns what is known of each active plugin, in the order of their names.
+// Stats returns the Stats of each active plugin, in the order of their names.
 func (d *Dispatcher) Stats() []Stats {
 	d.mu.Lock()
 	plugins := d.plugins
@@ -278,16 +277,16 @@ func (d *Dispatcher) Stats() []Stats {
 	return all
 }
 
-// Depth is the bound of each queue, in records.
+// Depth returns the bound of each queue, in records.
 func (d *Dispatcher) Depth() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.cfg.Depth
 }
 
-// Close lets every plugin take what is queued, ends it (the end of its input,
-// then SIGTERM, at last SIGKILL) and returns within about StopTimeout. It may be
-// called again.
+// Close waits until every plugin has read what is queued and ends it (by the end of its
+// input, then SIGTERM, at last SIGKILL), all within about StopTimeout. A second call is
+// allowed.
 func (d *Dispatcher) Close() error {
 	d.mu.Lock()
 	plugins := d.plugins

@@ -3,10 +3,10 @@
 // input, and the builtin af_unix and syslog. The wiring packages of both daemons
 // may import it.
 //
-// Put never waits. Every plugin (for af_unix every client) has a queue of its own,
-// bounded in records, and a goroutine that empties it; what finds no room is
-// dropped for that plugin alone, counted and said. A process that dies is started
-// again and goes on with what the dead one had not read.
+// Put never waits. Every plugin (for af_unix every client) has its own queue, bounded in
+// records, and a goroutine that empties it; records that find no room are dropped for
+// that plugin alone, counted and logged. A process that dies is started again and
+// receives what the dead one had not read.
 //
 // Locks: Dispatcher.mu before plugin.mu before queue.mu. None is held over a
 // write, a wait or a callback.

@@ -6,8 +6,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-// Batch is records on their way to plugins. Its bytes are copied by Add and never
-// change after Put, so that all queues share them.
+// Batch holds records on their way to plugins. Add copies them; after Dispatcher.Put the
+// batch never changes, so all queues share it without a lock. entries[i].end is where
+// record i's line ends in data, its newline included; the next line begins there.
 type Batch struct {
 	data    []byte // lines with their newlines
 	entries []entry
@@ -18,7 +19,8 @@ type entry struct {
 	typ uint16
 }
 
-// NewBatch makes a batch with room for so many bytes and records.
+// NewBatch returns an empty batch with room for that many bytes and records; it grows
+// beyond them when needed.
 func NewBatch(bytes, records int) *Batch {
 	return &Batch{data: make([]byte, 0, bytes), entries: make([]entry, 0, records)}
 }
@@ -29,10 +31,10 @@ func (b *Batch) Add(typ uint16, line []byte) {
 	b.entries = append(b.entries, entry{end: len(b.data), typ: typ})
 }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (b *Batch) Len() int { return len(b.entries) }
 
-// Bytes is the size of all lines, with their newlines.
+// Bytes returns the size of all lines together, with their newlines.
 func (b *Batch) Bytes() int { return len(b.data) }
 
 // line is record i without its newline.

@@ -23,11 +23,11 @@ var ErrLocked = errors.New("locked")
 // space aside. The caller goes on without.
 var ErrUnsupported = errors.ErrUnsupported
 
-// NoRoom says whether an operation failed because the disk or a quota is full.
+// NoRoom reports whether err says that the disk or a quota is full.
 func NoRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// FS is what storage code may ask of a filesystem. Names are paths as the os
-// package takes them. All methods may be called at once.
+// FS has the filesystem operations that storage code may use. Names are paths as the os
+// package accepts them. Any goroutine may call any method.
 type FS interface {
 	// OpenFile opens a regular file as os.OpenFile does; flag holds os.O_* bits. A
 	// symbolic link is refused.
@@ -60,8 +60,8 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
-// File is an open file. Methods may be called at once, Read and Write by one
-// goroutine; what a read sees of a write that is under way is undefined.
+// File is an open file. Any goroutine may call its methods, but Read and Write only one at
+// a time; what a read returns of bytes that a write under way covers is undefined.
 type File interface {
 	// ReadAt and WriteAt are for a caller that keeps its own offsets. WriteAt fails on a
 	// file opened with os.O_APPEND.
@@ -89,8 +89,8 @@ type File interface {
 	Datasync() error
 }
 
-// Cause is an error without the path that a *fs.PathError names, for messages that
-// name it already.
+// Cause returns the error inside a *fs.PathError, without its path, for messages that name
+// the path already; any other error unchanged.
 func Cause(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {

@@ -8,10 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Named reports whether an open file is the one that a path names now; false after
-// somebody has removed or renamed it, or put another one in its place. f is a File, or
-// what Lock returned. What is no file of the system's (a test's) has its name always.
-// An error says that it can't be told.
+// Named reports whether path still names the open file f; false after another program has
+// removed or renamed it, or put another file in its place. f is a File, or what FS.Lock
+// returned. For a file that is not the operating system's (a test's) it returns true. An
+// error means that it can't tell.
 func Named(f any, path string) (bool, error) {
 	open, ok := f.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok {

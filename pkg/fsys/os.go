@@ -124,9 +124,9 @@ func (l Locked) Close() error {
 	return l.File.Close()
 }
 
-// TryLock takes the lock of flock(2) on an open file, exclusive or shared with others
-// who read, and does not wait for it: ErrLocked is returned while somebody else has it.
-// It ends with the process, or when every copy of the file is closed (see Locked).
+// TryLock locks an open file with flock(2), exclusively or shared with other readers. It
+// does not wait: it returns ErrLocked while another open file holds a lock that conflicts.
+// The lock ends with the process, or when every copy of the file is closed (see Locked).
 func TryLock(f *os.File, exclusive bool) error {
 	how := unix.LOCK_SH | unix.LOCK_NB
 	if exclusive {

@@ -9,9 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Replace puts a file of data and mode in the place of path at once or not at all,
-// by way of a file beside it with path's name and ".tmp": one caller at a time. With
-// durable it is on disk, under its name, when Replace returns.
+// Replace replaces the file path, atomically, by one with data and mode. It writes a file
+// with path's name and ".tmp" beside it and renames that; so only one caller at a time
+// may replace a path. If durable, the new file is on stable storage, with its name, when
+// Replace returns.
 func Replace(path string, data []byte, mode fs.FileMode, durable bool) error {
 	f, err := createFresh(path + ".tmp")
 	if err != nil {
@@ -35,8 +36,8 @@ func createFresh(path string) (*os.File, error) {
 	}
 }
 
-// ReplaceShared is Replace for callers that may come at once: the file beside path
-// has a name of its own each time, which stays when the process is killed.
+// ReplaceShared is Replace for several callers at once: each writes a file with a unique
+// name beside path. A process that is killed meanwhile leaves that file behind.
 func ReplaceShared(path string, data []byte, mode fs.FileMode, durable bool) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// ReplaceOn is a durable Replace on any FS, one caller at a time. Until it has
-// returned, the file is the old one or the new one, whole; which one, only a look
-// can tell, also after an error.
+// ReplaceOn is a durable Replace on any FS, for one caller at a time. While it runs, and
+// after an error, path is the whole old file or the whole new one; only reading it tells
+// which.
 func ReplaceOn(f FS, path string, data []byte, mode fs.FileMode) (err error) {
 	tmp := path + ".tmp"
 	// What lies there under this name was left by a crash, or planted.

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UnsafeError is returned for a file or folder in which others could have put what is
-// to be read, or could choose what is overwritten.
+// UnsafeError is returned for a file or folder that other users can change, so that they
+// could choose what is read from it or which file is overwritten.
 type UnsafeError struct {
 	Path string
 	Why  string
@@ -28,8 +28,8 @@ func (e *UnsafeError) Error() string {
 	return e.Path + ": " + e.Why + ": " + e.Fix
 }
 
-// OpenRegular opens a regular file as os.OpenFile does, and nothing else: it never
-// waits, as a FIFO would have it. Flags may hold unix.O_NOFOLLOW.
+// OpenRegular opens a regular file as os.OpenFile does and refuses anything else. It never
+// waits, not even when path is a FIFO. flag may hold unix.O_NOFOLLOW.
 func OpenRegular(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NONBLOCK|unix.O_NOCTTY, perm)
 	switch {
@@ -54,7 +54,7 @@ func OpenRegular(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
-// ReadRegular reads a regular file of at most so many bytes.
+// ReadRegular reads a regular file of at most most bytes; a longer one is an error.
 func ReadRegular(path string, most int64) ([]byte, error) {
 	f, err := OpenRegular(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -63,8 +63,9 @@ func ReadRegular(path string, most int64) ([]byte, error) {
 	return readAll(f, most)
 }
 
-// OpenTrusted opens a file that says what is to be done: it must be root's or this
-// user's, and not everybody may write it. flag may hold unix.O_NOFOLLOW.
+// OpenTrusted opens a file whose content this program obeys, such as a configuration. It
+// must belong to root or this user and must not be writable for everybody (UnsafeError
+// otherwise). flag may hold unix.O_NOFOLLOW.
 func OpenTrusted(path string, flag int) (*os.File, error) {
 	f, err := OpenRegular(path, os.O_RDONLY|flag, 0)
 	if err != nil {
@@ -76,7 +77,8 @@ func OpenTrusted(path string, flag int) (*os.File, error) {
 	return f, nil
 }
 
-// ReadTrusted reads a file as OpenTrusted opens it, of at most so many bytes.
+// ReadTrusted opens a file as OpenTrusted does and reads it; one longer than most bytes is
+// an error.
 func ReadTrusted(path string, most int64) ([]byte, error) {
 	f, err := OpenTrusted(path, 0)
 	if err != nil {
@@ -85,8 +87,8 @@ func ReadTrusted(path string, most int64) ([]byte, error) {
 	return readAll(f, most)
 }
 
-// OpenOwn opens a file that only this program writes, such as a lock or its state: no
-// link of any kind, root's or this user's, and nobody else may write it.
+// OpenOwn opens a file that only this program writes, such as a lock or its state. It must
+// be no link of any kind, belong to root or this user, and be writable for nobody else.
 func OpenOwn(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	f, err := OpenRegular(path, flag|unix.O_NOFOLLOW, perm)
 	if err != nil {
@@ -132,10 +134,10 @@ func trusted(f *os.File, path string, mask uint32, fix string) error {
 // foreign says whether a user is neither root nor this one.
 func foreign(uid uint32) bool { return uid != 0 && int(uid) != os.Geteuid() }
 
-// CheckDir refuses a folder in which others could plant links: one that is not root's
-// or this user's, or that all may write, or a group other than root's and this
-// process's own. A sticky one may be written by all where only files with names of
-// their own are made there.
+// CheckDir refuses, with an UnsafeError, a folder in which others could plant links: one
+// that belongs neither to root nor to this user, or that is writable for everybody or for
+// a group other than root's and this process's own. stickyToo allows a sticky folder that
+// everybody may write (/tmp); the caller must then create only files with unique names.
 func CheckDir(dir string, stickyToo bool) error {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
@@ -153,8 +155,8 @@ func CheckDir(dir string, stickyToo bool) error {
 	return nil
 }
 
-// CheckLink refuses a symbolic link that is neither root's nor this user's: where it
-// points to is somebody else's choice.
+// CheckLink refuses, with an UnsafeError, a symbolic link that belongs neither to root nor
+// to this user: another user chose where it points to.
 func CheckLink(path string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {

@@ -56,7 +56,9 @@ type entry struct {
 	alone   bool          // failed in company: the next time it gets a helper to itself
 }
 
-// directory asks the sources beside the local files and remembers what they said.
+// directory asks the sources beside the local files and caches their answers. A lookup puts
+// its key into queue, under mu, and a helper goroutine takes it from there and asks
+// without mu; callers wait only for a first answer, and only as long as credit allows.
 type directory struct {
 	cfg *Config
 

@@ -4,7 +4,7 @@
 // program has no C library. Any package may import it; it imports nothing of
 // ours.
 //
-// Two goroutines use a directory: a caller, which holds its mutex only to look at
-// the cache, and helpers, which ask without holding it. There are no helpers
-// while nothing is asked.
+// Callers and helpers use a directory at once: a caller holds its mutex only to read and
+// change the cache, and helpers, goroutines that ask the sources, do not hold it while
+// they ask. No helper runs while nothing is to be asked.
 package nss

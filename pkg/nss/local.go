@@ -37,9 +37,8 @@ type stamp struct {
 	mod  time.Time
 }
 
-// Refresh looks whether the files have changed, at most once a second. An
-// Interpreter calls it once a record, so that lookups themselves cost nothing
-// but the lookup.
+// Refresh checks whether the files have changed, at most once a second, and reads them
+// again then. An Interpreter calls it once a record, so that a lookup itself never checks.
 func (s *System) Refresh() { s.refresh() }
 
 func (s *System) refresh() *local {

@@ -8,7 +8,7 @@ import (
 // databases are those that are looked up, by their file's number.
 var databases = [2]string{passwd: "passwd", group: "group"}
 
-// Config is for New. The zero value is for a command that its user waits for.
+// Config configures New. The zero value suits a command whose user waits for its output.
 type Config struct {
 	// Wait is the longest that a lookup keeps its caller: the answer then is that
 	// there is no name, and the next one to ask gets what came meanwhile. 0: 5 s.
@@ -27,15 +27,16 @@ type Config struct {
 	limit   time.Duration
 }
 
-// System is the names of this machine. It is safe for concurrent use.
+// System finds the names of this machine's users, groups and protocols. It is safe for
+// concurrent use.
 type System struct {
 	cfg       Config
 	local     atomic.Pointer[local]
 	directory *directory
 }
 
-// New returns this machine's names. The files are read when first needed, and
-// again when they have changed.
+// New returns a System. It reads the files when they are first needed, and again when they
+// have changed.
 func New(cfg Config) *System {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -75,14 +76,14 @@ func (s *System) UserID(name string) (uint32, bool) { return s.id(passwd, name) 
 // GroupID returns the id of the group with that name.
 func (s *System) GroupID(name string) (uint32, bool) { return s.id(group, name) }
 
-// Protocol returns the name of the IP protocol n, of /etc/protocols.
+// Protocol returns the name of the IP protocol n from /etc/protocols; false when it has none.
 func (s *System) Protocol(n uint16) (string, bool) {
 	name, ok := s.loaded().names[protocols][uint32(n)]
 	return name, ok
 }
 
-// Close ends the helpers that still run and waits for them. Only what is known
-// already is answered from then on.
+// Close ends the helpers that still run and waits for them. Afterwards the System answers
+// only from what it knows already.
 func (s *System) Close() { s.directory.close() }
 
 func (s *System) loaded() *local {
@@ -127,7 +128,7 @@ func (s *System) id(database int, name string) (uint32, bool) {
 	return id, ok
 }
 
-// Stats counts what was asked beyond the local files, since the start.
+// Stats counts the lookups beyond the local files, since New.
 type Stats struct {
 	Found      uint64 // names that were found
 	Absent     uint64 // there is no such account
@@ -136,16 +137,16 @@ type Stats struct {
 	Unanswered uint64 // answers given without a name while one was looked for
 }
 
-// Results are the names of the counts of lookups that have ended.
+// Results returns the names of the counts of lookups that have ended.
 func Results() []string { return []string{"found", "absent", "failed", "timeout"} }
 
-// Stats returns the counts as they are now.
+// Stats returns the present counts.
 func (s *System) Stats() Stats {
 	d := s.directory
 	return Stats{d.found.Load(), d.absent.Load(), d.failed.Load(), d.timedOut.Load(), d.unanswered.Load()}
 }
 
-// Result returns the count of one of Results.
+// Result returns the count with a name that Results returns.
 func (s Stats) Result(name string) uint64 {
 	switch name {
 	case "found":

@@ -14,21 +14,25 @@ var (
 	ErrChecksum = errors.New("checksum mismatch")
 	// ErrKind is returned when the folder holds another kind of log.
 	ErrKind = errors.New("another kind of log")
-	// ErrCut is why entries are lost where a segment ends too early.
+	// ErrCut is the Damage.Err of entries lost because a segment ends before its
+	// successor begins, or before what is known to have been durable.
 	ErrCut = errors.New("the segment ends too early: it was cut")
-	// ErrMissing is why entries are lost whose segment is not there.
+	// ErrMissing is the Damage.Err of entries lost with a segment that is not in the folder.
 	ErrMissing = errors.New("a segment is missing: it was taken away")
-	// ErrRemoved is why a sync fails of a segment that was deleted while it was written.
+	// ErrRemoved is why a sync fails, with Options.WatchRemoved, when another program
+	// deleted the active segment. Sync then writes its unsynced entries to a new one.
 	ErrRemoved = errors.New("the segment was deleted while it was written")
-	// ErrSwapped is of a segment under the name of another one. It is read all the same.
+	// ErrSwapped is the Damage.Err of a segment under the name of another one. It is read
+	// as what its header says; no entry is lost.
 	ErrSwapped = errors.New("swapped: the header is that of another segment, which is what the file is read as")
-	// ErrDoubled is of a second copy of a segment.
+	// ErrDoubled is the Damage.Err of a second file with the header of a segment.
 	ErrDoubled = errors.New("doubled: a second copy of a segment that is there")
-	// ErrForeign is of a file that is no segment of this log.
+	// ErrForeign is the Damage.Err of a file that has a segment's name and is none of this log.
 	ErrForeign = errors.New("foreign: no segment of this log")
-	// ErrContradicts is of a segment that cannot be where it says it is.
+	// ErrContradicts is the Damage.Err of a segment whose first index contradicts the
+	// segments before and after it.
 	ErrContradicts = errors.New("foreign: it contradicts the segments around it")
-	// ErrStale is of a segment that was deleted and came back.
+	// ErrStale is the Damage.Err of a segment that was deleted and came back.
 	ErrStale = errors.New("stale: its entries were stored and the segment deleted; it came back")
 	// ErrNoSpace is returned by Append when the disk is full. Nothing of the
 	// call is kept; the log stays usable and a later Append may succeed.
@@ -44,7 +48,7 @@ var (
 	ErrClosed = errors.New("log is closed")
 	// ErrTruncated is returned by a reader whose next entry TruncateFront has removed.
 	ErrTruncated = errors.New("entry was truncated from the log")
-	// ErrBeyond is returned by Reader for a start past the next entry to come.
+	// ErrBeyond is returned by Log.Reader for a start beyond the index of the next Append.
 	ErrBeyond = errors.New("index is beyond the log's end")
 )
 

@@ -26,8 +26,8 @@ const (
 	lengthMask   = 1<<lengthBits - 1
 )
 
-// MaxEntry and MaxBatch bound one entry and one Append, in bytes. A reader
-// believes no longer length, so damaged bytes cannot make it allocate more.
+// MaxEntry and MaxBatch bound one entry and one Append, in bytes. A reader takes a longer
+// length for damage, so damaged bytes cannot make it allocate more.
 const (
 	MaxEntry = 64 << 20
 	MaxBatch = 256 << 20
@@ -70,13 +70,14 @@ type header struct {
 	id   ID // zero in version 1
 }
 
-// ID says which log a segment is of, among all there are; zero is none.
+// ID is a log's random identity, which every segment's header repeats; the zero ID means
+// that the log has none.
 type ID [16]byte
 
-// String is the ID in hexadecimal digits.
+// String returns the ID as 32 hexadecimal digits.
 func (id ID) String() string { return hex.EncodeToString(id[:]) }
 
-// MarshalText writes what String does.
+// MarshalText returns what String returns.
 func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // UnmarshalText is the reverse of MarshalText.

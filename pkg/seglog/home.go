@@ -10,22 +10,23 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// ErrAway is returned by KeepHome, and by what would make a file, while the folder's
-// path does not lead to the folder that the log has locked.
+// ErrAway is returned by KeepHome, and within the log by what would create a file, while
+// the folder's path does not lead to the folder that the log has locked.
 var ErrAway = errors.New("the log's folder is not in its place")
 
 // lockName is the file whose lock says that a folder is in use.
 const lockName = "lock"
 
-// KeepHome looks whether the folder and the log's files still have their names, and
-// brings the log home when somebody has removed, renamed or replaced them: the folder is
-// made and locked again, a new segment is begun there, and every older one is copied
+// KeepHome checks whether the folder and the log's files still have their names, and
+// restores them when another program has removed, renamed or replaced them: it makes and
+// locks the folder again, begins a new segment there, and copies every older segment
 // from the file that is held open (Options.Hold). away says that something was not in
-// its place. With an error it still is not: the log goes on in the files that are open,
-// begins no segment and deletes none; call again. One goroutine may call it.
+// its place. After an error it still is not: the log goes on in the files that are open,
+// begins no segment and deletes none, and the caller calls again later. Only one
+// goroutine at a time may call it.
 //
-// What must hold: a folder that others have filled is not touched. Its segments may be
-// another log's, or an older state of this one.
+// What must hold: KeepHome does not touch a folder that has segments which are not this
+// log's. They may be another log's, or an older state of this one.
 func (l *Log) KeepHome() (away bool, err error) {
 	if away = l.anyAway(); !away {
 		return false, nil

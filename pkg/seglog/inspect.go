@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// Inspect reads a whole log, without its lock and without changing anything, and
-// says what an Open would find: Damaged without SetAside, Torn without a cut. Of
-// a log that another process writes, Torn is what is being written. Aside, when
-// not nil, is told of each file that an earlier Open has set aside. read, when not
-// nil, is told how many bytes were read so far. Of o only FS, Dir and Kind matter.
+// Inspect reads a whole log, without its lock and without changing anything, and returns
+// what an Open would find: Damaged without SetAside, Torn without a cut. In a log that
+// another process writes, Torn is what that process is writing. Inspect calls aside,
+// unless nil, for each file that an earlier Open has set aside, and read, unless nil, with
+// the number of bytes read so far. It uses only FS, Dir and Kind of o.
 func Inspect(o Options, aside func(name string, size int64), read func(bytes int64)) (*Recovery, error) {
 	o, err := o.withDefaults()
 	if err != nil {

@@ -2,14 +2,14 @@ package seglog
 
 import "slices"
 
-// Known is what the owner of a log keeps of it outside the log's folder, so that
-// segments that are taken away, put in or cut at the end are noticed. The zero
-// value says that nothing is known.
+// Known is what a log's owner stores about it outside the log's folder, so that Open
+// notices segments that were taken away, added or cut at the end. The zero value says
+// that nothing is known.
 //
-// What must hold: Changed is called, and has made it durable, after a segment has
-// got its name and before anything in it is said to be durable, and before a
-// segment is deleted. So whatever a power cut leaves, everything listed is there,
-// and what is there and not listed is the newest segment, or is in Dropping.
+// What must hold: Options.Changed has made Known durable after a segment has got its
+// name and before the log calls any entry in it durable, and before a segment is
+// deleted. So whatever a power cut leaves, every segment that Known lists is in the
+// folder, and one that is in the folder and not listed is the newest, or is in Dropping.
 type Known struct {
 	First  uint64 `json:"first"`  // index of the oldest segment's first entry
 	Oldest uint64 `json:"oldest"` // its generation
@@ -23,13 +23,14 @@ type Known struct {
 	Dropping []string `json:"dropping,omitempty"`
 }
 
-// Equal says whether both say the same.
+// Equal reports whether k and o are the same, field by field.
 func (k Known) Equal(o Known) bool {
 	same := slices.Equal(k.Dropping, o.Dropping)
 	return same && k.First == o.First && k.Oldest == o.Oldest && k.Last == o.Last && k.Newest == o.Newest && k.Begins == o.Begins && k.Unmarked == o.Unmarked
 }
 
-// Known is what is to be kept of the log as it is now.
+// Known returns what the owner must store about the log as it is now. Any goroutine may
+// call it, but not from Options.Changed: Changed runs with the log's lock held.
 func (l *Log) Known() Known {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// Preallocate says how a new segment's space is set aside.
+// Preallocate says whether a new segment's space is allocated when it is begun.
 type Preallocate int
 
 const (
@@ -25,14 +25,14 @@ const (
 	PreallocateNone
 )
 
-// Options of Open and OpenReadOnly. FS, Dir and Kind are needed.
+// Options configures Open, OpenReadOnly and Inspect. FS, Dir and Kind are required.
 type Options struct {
 	FS  fsys.FS
 	Dir string // made with mode 0700 when missing
 	// Kind is kept in every segment and checked, at most 16 bytes: "journal".
 	Kind string
-	// SegmentBytes is where a new segment is begun; 64 MiB by default. One
-	// Append is never split, so a segment can grow beyond it by one batch.
+	// SegmentBytes is the size at which a new segment is begun; 64 MiB by default. An
+	// Append is never split, so a segment whose first batch is larger grows beyond it.
 	SegmentBytes int64
 	// MaxUnsynced bounds the bytes kept in memory until they are synced, 16 MiB
 	// by default: an Append that would pass it syncs first.
@@ -40,26 +40,27 @@ type Options struct {
 	// ReadBuffer is a Reader's buffer in bytes, 256 KiB by default.
 	ReadBuffer  int
 	Preallocate Preallocate
-	// Hold keeps the files of all segments open (of the first 512): what somebody
-	// removes or renames can be read on, and KeepHome brings it back.
+	// Hold keeps the segments' files open (at most 512): Readers still read a segment that
+	// another program has removed or renamed, and KeepHome restores it.
 	Hold bool
-	// Durable says up to which entry the caller knows the log to have been durable,
-	// as far as it wrote that down elsewhere. Open asks once the folder is locked; nil:
-	// the log's own marks are all there is.
+	// Durable returns the index up to which the caller knows entries to have been durable,
+	// from a record of its own. Open calls it once, with the folder locked; nil: only the
+	// log's own marks count.
 	Durable func() (uint64, error)
 
-	// WatchRemoved has Sync notice that the segment was removed beneath the log, and go
-	// on in another one. Without it what is appended then is lost with the process.
+	// WatchRemoved makes Sync notice that another program deleted the active segment, and
+	// go on in a new one. Without it, entries appended afterwards go into a file without
+	// a name and are lost when the process ends.
 	WatchRemoved bool
 
 	// ID is kept in every new segment and checked; zero for a log without.
 	ID ID
-	// Known is what Changed was last told; the zero value when it is not kept.
+	// Known is what Changed last made durable; the zero value when the owner stores nothing.
 	Known Known
-	// Changed, when not nil, is to make durable what is known of the log now. See
-	// Known for when it is called. An error fails what it was called for: a new
-	// segment is not begun, none is deleted. lost is what Open has found damaged or
-	// missing, which is not found again once this is known.
+	// Changed, unless nil, must make k durable before it returns. Type Known says when it
+	// is called; the log's lock is held, so it must not call the log. When it fails, so
+	// does what it was called for: a new segment is not begun, none is deleted. lost is
+	// what Open found damaged or missing; later Opens with this k do not find it again.
 	Changed func(k Known, lost []Damage) error
 
 	seed func() uint32 // tests only: what checksums start from
@@ -97,7 +98,10 @@ func randomSeed() uint32 {
 	return binary.LittleEndian.Uint32(b[:])
 }
 
-// segment is one file of the log. The atomics are what readers look at.
+// segment is one file of the log. Its header, name and size do not change once it is in
+// the list of segments. end only grows while the segment is active, and is stored after
+// the frames before it were written: a Reader may read every byte below it. (Only
+// switchSegment lowers it, after the successor is in the list.)
 type segment struct {
 	header
 	name string
@@ -107,7 +111,9 @@ type segment struct {
 	skipped bool
 	end     atomic.Int64 // offset behind the last frame written; -1: unknown, not ours
 	mu      sync.Mutex   // guards points and held
-	// points are the offsets of some entries, for Reader to start near one.
+	// points are offsets of some entries, ascending, from which a Reader starts near its
+	// entry. mu guards them; only the writer of the segment's frames changes them, so it
+	// may read them without mu.
 	points []point
 	held   *held // guarded by mu; nil: the file is not kept open
 }
@@ -120,7 +126,7 @@ type point struct {
 // pointEvery is how many bytes lie between two points of a segment.
 const pointEvery = 64 << 10
 
-// note remembers where an entry is when the last point is far enough back.
+// note adds a point for an entry when the last point lies at least pointEvery bytes before it.
 func (s *segment) note(index uint64, off int64) {
 	if n := len(s.points); n > 0 && off-s.points[n-1].off < pointEvery {
 		return
@@ -146,20 +152,35 @@ func (s *segment) near(index uint64) int64 {
 	return s.points[i-1].off
 }
 
-// Log is an open log. It must be closed.
+// Log is an open log. The caller must close it.
+//
+// What must hold, and why Append may run beside a sync:
+//   - synced <= last, and both only grow. Entries from synced+1 to last are in pending,
+//     byte for byte as in the active file from syncedEnd on: pending alone can restore
+//     them, as pages whose write failed read well and count as clean.
+//   - syncTo sets syncing and releases mu during the fdatasync. While syncing is true
+//     nobody changes active, file or the front of pending: rotate and switchSegment wait
+//     (waitSync) until it is false. Append may add to the end of pending and of the file;
+//     the sync confirms only what lay before the end it saw, so it drops just that much.
+//   - An entry counts as durable only when synced says so, and a segment is made only
+//     when nothing before its first index is in doubt: first is synced+1 (begin).
+//   - write stores the segment's end and then last after WriteAt has returned: a Reader
+//     that sees an entry below end finds its bytes in the file.
+//   - segments is never empty, and a published list is never changed: whoever holds mu
+//     stores another one. Readers keep the list that they loaded.
 type Log struct {
 	opt     Options
 	locking sync.Mutex // guards lock; the last to be taken
 	lock    io.Closer
 
-	segments atomic.Pointer[[]*segment] // oldest first, never empty; replaced, not changed
-	last     atomic.Uint64              // index of the last entry written
-	synced   atomic.Uint64              // index of the last entry that is durable
-	shut     atomic.Bool
+	segments atomic.Pointer[[]*segment] // oldest first, never empty; replaced, not changed; stored with mu held
+	last     atomic.Uint64              // index of the last entry written; stored with mu held
+	synced   atomic.Uint64              // index of the last entry that is durable; stored with mu held
+	shut     atomic.Bool                // Close was called: Readers return ErrClosed
 
-	mu      sync.Mutex // guards all below
-	wake    *sync.Cond // syncing went false
-	syncing bool       // a sync runs, without mu
+	mu      sync.Mutex // guards the fields below
+	wake    *sync.Cond // signals that syncing went false
+	syncing bool       // a sync runs, with mu released
 	failed  error      // why the log takes no more
 	closed  bool
 	active  *segment
@@ -171,15 +192,17 @@ type Log struct {
 	pending   []byte
 	usual     int      // bytes of pending that a sync usually frees, rising at once and falling slowly
 	syncedEnd int64    // active's end at its last good sync
-	marked    uint64   // last synced index that is on record in active
-	switchNow bool     // active holds bytes that could not be cut off
-	garbage   []string // removed from the list, still in the folder
+	marked    uint64   // highest synced index that a mark in active records
+	switchNow bool     // active holds bytes behind its end that could not be cut off: it must be replaced
+	garbage   []string // names of segments that are out of the list and not yet deleted, oldest first
 	unmarked  uint64   // the newest generation that may be without an ID
 }
 
-// Append writes entries as one, in one write, and returns the index of the
-// first. They are not durable before Sync. Errors: ErrNoSpace and ErrTooLarge
-// leave the log as it was; ErrFailed and ErrClosed are final.
+// Append writes entries with one write and returns the index of the first; the others
+// follow it without a gap. It copies them. They are durable only after a Sync that began
+// later, and Readers may see them before. After ErrNoSpace and ErrTooLarge the log has
+// none of them and stays usable; ErrFailed and ErrClosed are final. It waits for the
+// device when more than MaxUnsynced bytes are unsynced, or a new segment must begin.
 func (l *Log) Append(entries ...[]byte) (first uint64, err error) {
 	size := 0
 	for _, e := range entries {
@@ -191,10 +214,11 @@ func (l *Log) Append(entries ...[]byte) (first uint64, err error) {
 	return l.AppendEncoded(len(entries), size, func(i int, dst []byte) []byte { return append(dst, entries[i]...) })
 }
 
-// AppendEncoded is Append of n entries that encode appends to dst, which saves the
-// caller a copy of each. encode may be called again for an entry after a failed
-// write. size is about what all take together; it bounds nothing but when a
-// segment or what is unsynced counts as full.
+// AppendEncoded appends n entries as Append does, but has encode append entry i to dst and
+// return the result, which saves a copy of each. encode runs with the log's lock held and
+// must not call the log; after a failed write it may be called again for the same entries.
+// size estimates the bytes of all entries together; it only decides whether the segment
+// or the unsynced bytes count as full.
 func (l *Log) AppendEncoded(n, size int, encode func(i int, dst []byte) []byte) (first uint64, err error) {
 	need := n*frameHead + size
 	if need > MaxBatch {
@@ -237,8 +261,9 @@ func (l *Log) AppendEncoded(n, size int, encode func(i int, dst []byte) []byte) 
 	return first, nil
 }
 
-// makeRoom brings the log into a state in which need bytes can be appended:
-// bounded memory, a segment that is not full. It may release mu meanwhile.
+// makeRoom syncs, or begins a new segment, until need bytes can be appended: pending stays
+// within MaxUnsynced and the active segment is not full. The caller holds mu; makeRoom
+// may release it meanwhile, so the caller reads last only afterwards.
 func (l *Log) makeRoom(need int) error {
 	for {
 		if err := l.usable(); err != nil {
@@ -269,7 +294,10 @@ func (l *Log) makeRoom(need int) error {
 	}
 }
 
-// write puts n entries at the end of the active segment.
+// write appends n entries to the active segment and to pending. The caller holds mu, which
+// stays held: so entries lie in the file in the order of their indexes. A failed write is
+// cut off the file again; where that fails too, switchNow has the segment replaced before
+// anything else is appended.
 func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []byte) error {
 	start, at := len(l.pending), l.active.end.Load()
 	if short := len(l.pending) + need + frameHead - cap(l.pending); short > 0 {
@@ -326,7 +354,8 @@ func (l *Log) usable() error {
 	return nil
 }
 
-// fail makes an error the log's last word.
+// fail makes the log refuse all further entries with ErrFailed, because of cause. The first
+// cause stays. The caller holds mu.
 func (l *Log) fail(cause error) error {
 	if l.failed == nil {
 		l.failed = fmt.Errorf("%w: %w", ErrFailed, cause)
@@ -334,16 +363,16 @@ func (l *Log) fail(cause error) error {
 	return l.failed
 }
 
-// Synced is the index of the last entry that is on stable storage.
+// Synced returns the index of the last entry that is on stable storage.
 func (l *Log) Synced() uint64 { return l.synced.Load() }
 
-// Last is the index of the last entry written, 0 before the first one ever.
+// Last returns the index of the last entry written, 0 before the first one ever.
 func (l *Log) Last() uint64 { return l.last.Load() }
 
-// First is the index of the oldest entry there is; Last+1 when there is none.
+// First returns the index of the oldest entry in the log; Last+1 when there is none.
 func (l *Log) First() uint64 { return (*l.segments.Load())[0].first }
 
-// Size is the bytes of all segments in use, space set aside not counted.
+// Size returns the size in bytes of all segments in use, preallocated space not counted.
 func (l *Log) Size() int64 {
 	var n int64
 	for _, s := range *l.segments.Load() {
@@ -352,15 +381,17 @@ func (l *Log) Size() int64 {
 	return n
 }
 
-// Err is why the log takes no more entries, nil while it does.
+// Err returns why the log refuses further entries (ErrFailed), nil while it accepts them.
 func (l *Log) Err() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.failed
 }
 
-// TruncateFront deletes the segments whose entries are all below before. The
-// newest segment stays, so that its header keeps the next index.
+// TruncateFront deletes the segments whose entries all have indexes below before. The
+// newest segment always stays: its header keeps the next index, so no index is used
+// twice. A Reader whose next entry is gone returns ErrTruncated. After an error the
+// segments are out of the log; a later call deletes their files.
 func (l *Log) TruncateFront(before uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -398,8 +429,8 @@ func (l *Log) TruncateFront(before uint64) error {
 	return nil
 }
 
-// Close syncs what is pending, marks the log as cleanly ended and releases it.
-// It waits for a running Sync. A second call returns nil.
+// Close syncs what is pending, marks the log as cleanly ended and releases its files and
+// lock. It waits for a running Sync. A second call returns nil.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -32,7 +32,9 @@ func (l *Log) done() error {
 	return nil
 }
 
-// Reader returns entries in order. It is for one goroutine and must be closed.
+// Reader returns entries in the order of their indexes. It belongs to one goroutine, which
+// must close it. It has its own file and offset and may run beside Append, Sync and
+// TruncateFront.
 type Reader struct {
 	src     source
 	opt     Options
@@ -47,8 +49,8 @@ type Reader struct {
 	end     int64
 }
 
-// Reader reads from the entry from on (0: from the first there is), everything
-// written, synced or not. Errors: ErrTruncated, ErrBeyond, ErrClosed.
+// Reader returns a Reader that starts at the entry from (0: the first in the log). It
+// reads all written entries, synced or not. Errors: ErrTruncated, ErrBeyond, ErrClosed.
 func (l *Log) Reader(from uint64) (*Reader, error) {
 	if err := l.done(); err != nil {
 		return nil, err
@@ -69,10 +71,10 @@ func newReader(src source, o Options, from uint64) *Reader {
 	return &Reader{src: src, opt: o, next: from}
 }
 
-// Next returns the next entry; its payload is valid until the next call. At the
-// present end it returns io.EOF and may be called again later. Indexes jump
-// where entries are lost: over what Open had found damaged silently, over what
-// is damaged since after one *CorruptError. ErrTruncated: TruncateFront came by.
+// Next returns the next entry; its payload is valid until the next call. At the present
+// end it returns io.EOF and may be called again later. Indexes jump where entries are
+// lost: silently where Open found the damage, and after one *CorruptError where bytes
+// were damaged since. ErrTruncated: TruncateFront has deleted the next entry.
 func (r *Reader) Next() (index uint64, payload []byte, err error) {
 	for {
 		if err := r.src.done(); err != nil {
@@ -359,7 +361,7 @@ func (r *Reader) leave() {
 	r.seg, r.file, r.after, r.end = nil, nil, nil, 0
 }
 
-// Close releases the reader. A second call does nothing.
+// Close closes the Reader's file. A second call does nothing.
 func (r *Reader) Close() error {
 	r.leave()
 	return nil

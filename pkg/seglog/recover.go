@@ -14,9 +14,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// Recovery is what Open found and did. A clean start has only the first four set.
+// Recovery is what Open found and did. After a clean end only First, Last, Segments and
+// Bytes are set.
 type Recovery struct {
-	First, Last uint64 // entries there are; First is Last+1 when there is none
+	First, Last uint64 // indexes of the first and last entry; First is Last+1 when there is none
 	Segments    int
 	Bytes       int64
 	// Torn is the end of the newest segment that was cut: a write that had not
@@ -39,7 +40,7 @@ type Recovery struct {
 	Resynced uint64
 }
 
-// Torn is a cut end.
+// Torn is the end of a segment that Open cut off.
 type Torn struct {
 	File   string
 	Offset int64
@@ -47,7 +48,7 @@ type Torn struct {
 	Index  uint64 // of the first entry that is not there
 }
 
-// Damage is one damaged place.
+// Damage is one damaged place, or a file that is missing or does not belong.
 type Damage struct {
 	File   string // segment
 	Offset int64
@@ -62,7 +63,7 @@ type Damage struct {
 	Err      error
 }
 
-// Gap is a range of lost entries.
+// Gap is a range of lost entries, both ends included, that a gap frame in File records.
 type Gap struct {
 	File        string
 	Offset      int64
@@ -71,7 +72,7 @@ type Gap struct {
 	Unsynced bool
 }
 
-// Clean reports whether nothing was cut or damaged.
+// Clean reports whether Open cut nothing and found no damage.
 func (r *Recovery) Clean() bool {
 	return r.Torn == nil && len(r.Damaged) == 0 && len(r.Unsynced) == 0
 }
@@ -106,7 +107,7 @@ func (r *Recovery) String() string {
 // every frame, cuts a torn end, marks damaged places after setting them aside,
 // and makes sure that every entry it reports is durable. Errors: fsys.ErrLocked,
 // ErrMagic, ErrVersion, ErrKind, ErrChecksum (a header that contradicts its
-// name), or what the filesystem reports; then nothing is changed.
+// name), or what the filesystem reports; Open has then released the folder.
 func Open(o Options) (_ *Log, _ *Recovery, err error) {
 	o, err = o.withDefaults()
 	if err != nil {
@@ -182,7 +183,8 @@ func makeDir(o Options) error {
 	return nil
 }
 
-// recover fills l from the folder.
+// recover reads the folder, repairs what is damaged and fills l. Nobody else knows l yet,
+// so it needs no lock.
 func (l *Log) recover() (*Recovery, error) {
 	dir, err := readFolder(l.opt)
 	if err != nil {

@@ -13,10 +13,11 @@ import (
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// Sync makes every entry appended before the call durable. Callers at the same
-// time share one fdatasync. When it fails, the segment is given up, its unsynced
-// entries are written to a new one and synced there; only when that fails too is
-// an error returned, wrapping ErrFailed, and the log takes no more.
+// Sync makes every entry appended before the call durable. Concurrent callers share one
+// fdatasync. When that fails, Sync gives the segment up, writes its unsynced entries to a
+// new one and syncs them there; only when that fails too does it return an error, which
+// wraps ErrFailed, and the log accepts no more entries. (A second fdatasync of the same
+// file would prove nothing: Linux reports a failed write once and then calls the page clean.)
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,15 +27,19 @@ func (l *Log) Sync() error {
 	return l.syncTo(l.last.Load())
 }
 
-// waitSync waits until no sync runs; it releases mu meanwhile.
+// waitSync waits until no sync runs. The caller holds mu, which is released meanwhile: it
+// must check again what it knew before.
 func (l *Log) waitSync() {
 	for l.syncing {
 		l.wake.Wait()
 	}
 }
 
-// syncTo returns once the entry target is durable. It releases mu while the
-// device works, so that appends go on meanwhile.
+// syncTo returns once the entry target is durable. The caller holds mu, which is released
+// during the fdatasync, so that appends go on. Only one sync runs at a time (syncing);
+// callers that find one running wait, and need none of their own if it covered their
+// target. last, end and len(pending) are read under mu before the sync: it covers
+// exactly what they describe.
 func (l *Log) syncTo(target uint64) error {
 	for l.syncing && l.synced.Load() < target {
 		l.wake.Wait()
@@ -64,13 +69,14 @@ func (l *Log) syncTo(target uint64) error {
 	return nil
 }
 
-// removed says whether a file is in no folder any more, where the filesystem can tell.
+// removed reports whether a file has no name in any folder any more; false where the
+// filesystem can't tell.
 func removed(f fsys.File) bool {
 	x, ok := f.(interface{ Removed() bool })
 	return ok && x.Removed()
 }
 
-// dropPending forgets the first n bytes of pending, which are durable now.
+// dropPending removes the first n bytes of pending, which are durable now. The caller holds mu.
 func (l *Log) dropPending(n int) {
 	rest := copy(l.pending, l.pending[n:])
 	l.pending = l.pending[:rest]
@@ -82,8 +88,9 @@ func (l *Log) dropPending(n int) {
 	}
 }
 
-// rotate begins a new segment behind the active one, of which everything is
-// synced (so no sync runs). With ErrNoSpace the active one remains.
+// rotate begins a new segment behind the active one. The caller holds mu, and pending is
+// empty: everything is synced, and no sync runs. After ErrNoSpace and ErrAway the active
+// segment remains.
 func (l *Log) rotate() error {
 	seg, file, err := l.begin()
 	if err != nil {
@@ -96,8 +103,11 @@ func (l *Log) rotate() error {
 	return nil
 }
 
-// switchSegment gives the active segment up after cause and brings every entry
-// that is not known to be durable into a new one, synced. No sync may run.
+// switchSegment gives the active segment up because of cause, and writes pending, which
+// has every entry that is not known to be durable, to a new segment and syncs it. The
+// caller holds mu, and no sync runs. The entries keep their indexes; the new segment's
+// first index tells a later Open that what the old one holds from there on counts for
+// nothing.
 func (l *Log) switchSegment(cause error) error {
 	seg, file, err := l.begin()
 	if err != nil {
@@ -139,7 +149,7 @@ func (l *Log) switchSegment(cause error) error {
 	return nil
 }
 
-// index notes where the entries of frames are, which begin at dataOffset.
+// index adds points for the entries in frames, which begin at dataOffset, to seg.
 func index(seg *segment, frames []byte) {
 	off := int64(dataOffset)
 	for len(frames) >= frameHead {
@@ -152,7 +162,8 @@ func index(seg *segment, frames []byte) {
 	}
 }
 
-// activate makes seg the one that is written.
+// activate makes seg, with its open file, the segment that is written, and publishes list
+// to Readers. The caller holds mu, and no sync runs.
 func (l *Log) activate(seg *segment, file fsys.File, list []*segment) {
 	l.active, l.file = seg, file
 	l.entries, l.switchNow = false, false

@@ -8,16 +8,16 @@ import (
 	"sync/atomic"
 )
 
-// View reads a log that another process may be writing, without its lock and
-// without changing anything. It needs no Close; its Readers do.
+// View reads a log that another process may be writing, without its lock and without
+// changing anything. It needs no Close; the caller closes its Readers.
 type View struct {
 	opt      Options
 	segments atomic.Pointer[[]*segment]
 	folder   atomic.Pointer[folder] // as it was last looked at
 }
 
-// OpenReadOnly looks at the log in o.Dir. Of o only FS, Dir, Kind and ReadBuffer
-// matter. A folder without segments is an empty log.
+// OpenReadOnly returns a View of the log in o.Dir. It uses only FS, Dir, Kind and
+// ReadBuffer of o. A folder without segments is an empty log.
 func OpenReadOnly(o Options) (*View, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -69,7 +69,7 @@ func (v *View) refresh() error {
 	return nil
 }
 
-// First is the index of the oldest entry there may be; 1 for an empty log.
+// First returns the first index of the oldest segment; 1 for an empty log.
 func (v *View) First() uint64 {
 	if list := *v.segments.Load(); len(list) > 0 {
 		return list[0].first
@@ -77,9 +77,9 @@ func (v *View) First() uint64 {
 	return 1
 }
 
-// Reader reads from the entry from on, 0 for the first. It is a Log's Reader
-// with one difference: what the writer has not synced cannot be told from what
-// it has. Errors: ErrTruncated.
+// Reader returns a Reader that starts at the entry from, 0 for the first. It differs from
+// a Log's Reader in one point: it can't tell what the writer has synced from what it has
+// not. Errors: ErrTruncated.
 func (v *View) Reader(from uint64) (*Reader, error) {
 	if err := v.refresh(); err != nil {
 		return nil, err
@@ -112,7 +112,8 @@ func (v *View) Last() (uint64, error) {
 	return last, err
 }
 
-// End is Last, and the bytes of all segments, space set aside at the end not counted.
+// End returns what Last returns, and the size in bytes of all segments, preallocated
+// space at the end not counted.
 func (v *View) End() (last uint64, size int64, err error) {
 	if err := v.refresh(); err != nil {
 		return 0, 0, err

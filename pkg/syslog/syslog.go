@@ -1,5 +1,5 @@
 // Package syslog writes messages to the host's own syslog socket, as syslog(3)
-// does: no network, one datagram a message, and it never waits longer than told.
+// does: no network, one datagram a message, and a limit for how long a write may wait.
 // Any package of either daemon may import it; it imports nothing of ours.
 package syslog
 
@@ -38,7 +38,7 @@ const (
 	Local0   Priority = 16 << 3
 )
 
-// Socket is where the host's syslog listens.
+// Socket is the path of the socket on which the host's syslog daemon listens.
 const Socket = "/dev/log"
 
 // ParseWord reads the name of a level or of a facility as syslog.h has it
@@ -82,9 +82,8 @@ type Writer struct {
 	buf  []byte
 }
 
-// New makes a writer for the socket at path ("": Socket). tag stands before the
-// colon of each message. A message the socket does not take within timeout is an
-// error.
+// New returns a Writer for the socket at path ("": Socket). tag stands before the colon of
+// each message. A message that the socket does not accept within timeout is an error.
 func New(path, tag string, timeout time.Duration) *Writer {
 	if path == "" {
 		path = Socket
@@ -92,8 +91,8 @@ func New(path, tag string, timeout time.Duration) *Writer {
 	return &Writer{path: path, tag: tag, timeout: timeout}
 }
 
-// Write sends one message. A lost connection (the syslog daemon was restarted)
-// is made again once.
+// Write sends one message. When the connection is lost (the syslog daemon was restarted),
+// Write connects again, once. Any goroutine may call it.
 func (w *Writer) Write(p Priority, text []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

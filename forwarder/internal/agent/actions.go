@@ -9,9 +9,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
-// actions hands what an action says to its runner, which a reload may replace.
+// actions passes actions to the present runner, which a reload may replace. Any goroutine
+// may call Do.
 type actions struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	runner  *action.Runner
 	mailTo  string
 	closing sync.WaitGroup

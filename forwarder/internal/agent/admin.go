@@ -15,8 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Changed is what reading the configuration again may change while the agent
-// runs.
+// Changed has the parts of the configuration that a reload may change while the agent runs.
 type Changed struct {
 	Node        string
 	Log         locallog.Config
@@ -24,16 +23,17 @@ type Changed struct {
 	Plugins     *dispatch.Config
 	Enrich      func(dst []byte, r *record.Record) []byte
 	ReportEvery time.Duration
-	// PriorityBoost is how much of a priority the process takes.
+	// PriorityBoost lowers the process's nice value by that much (priority_boost).
 	PriorityBoost int
-	// Ship and Remote are for an agent that ships; Ship nil: as they are.
+	// Ship and Remote are for an agent that ships; a nil Ship changes neither.
 	Ship   *ship.Config
 	Remote RemoteActions
-	// Full is what a full queue means.
+	// Full is the policy for a full kernel queue.
 	Full kernel.Full
 }
 
-// Rotate starts a new local log, as the stock daemon does on SIGUSR1.
+// Rotate starts a new local log, as the stock daemon does on SIGUSR1. Any goroutine may
+// call it while Run runs.
 func (a *Agent) Rotate() {
 	a.do(func() {
 		l := a.log.Load()
@@ -48,8 +48,8 @@ func (a *Agent) Rotate() {
 	})
 }
 
-// Resume ends suspensions of the local log, of plugins and of shipping, as on
-// SIGUSR2.
+// Resume ends suspensions of the local log, of plugins and of shipping, as SIGUSR2 asks.
+// Any goroutine may call it while Run runs.
 func (a *Agent) Resume() {
 	// Outside the pump, which may be waiting for room in the spool.
 	if a.ship != nil {
@@ -68,9 +68,9 @@ func (a *Agent) Resume() {
 	})
 }
 
-// Reload reads the configuration again and takes it over, as on SIGHUP. When it is
-// wrong, nothing changes; of a source of lines, whose local log can't be opened as it
-// says, shipping does.
+// Reload reads the configuration again and applies it, as SIGHUP asks. When it is wrong,
+// nothing changes; but with a source of lines whose new local log can't be opened, the
+// configuration of shipping still changes.
 func (a *Agent) Reload(ctx context.Context) {
 	if a.cfg.Reload == nil {
 		a.cfg.Logger.Warn("there is no configuration to read again")
@@ -182,7 +182,7 @@ func (a *Agent) recordSignal(typ uint16, op string) {
 	}
 }
 
-// tick is called once a second by the pump.
+// tick does what is due once a second. The pump calls it.
 func (a *Agent) tick() {
 	if l := a.log.Load(); l != nil {
 		l.Tick()
@@ -194,8 +194,8 @@ func (a *Agent) tick() {
 	}
 }
 
-// announceNameless says in the stream what went into a local log that was removed. That was
-// handed to the spool, where there is one.
+// announceNameless appends to the stream a record which says that n records went into a
+// local log that another program had removed. With a spool they were shipped all the same.
 func (a *Agent) announceNameless(n uint64) {
 	fresh := n - a.nameless
 	a.nameless = n
@@ -210,7 +210,8 @@ func (a *Agent) announceNameless(n uint64) {
 	}
 }
 
-// announceSpoolMoved says in the stream that somebody has removed or replaced the spool.
+// announceSpoolMoved appends to the stream a record which says that another program has
+// removed or replaced the spool.
 func (a *Agent) announceSpoolMoved() {
 	if a.ship == nil {
 		return

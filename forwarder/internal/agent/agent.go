@@ -12,11 +12,17 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
 
-// ErrLeft is returned by Run when the input was read to its end, but not all of
-// it acknowledged in time. The spool has the rest.
+// ErrLeft is returned by Run when the input was read to its end, but the server did not
+// acknowledge all of it in time. The spool keeps the rest.
 var ErrLeft = errors.New("not everything was acknowledged")
 
-// Agent is a wired forwarder. Run is called once, then Close.
+// Agent is a wired forwarder. The caller calls Run once, then Close.
+//
+// Its state belongs to the pump, the goroutine of src.run: only it uses pump, stores log
+// and appends to the spool. Another goroutine that needs the pump sends a function on cmds,
+// and the pump runs it between two batches; once over is closed the pump runs none.
+// What others read without it is atomic (log, badInput, gaps) or has its own lock (act,
+// report, web, the parts that are wired). reloading makes reloads follow one another.
 type Agent struct {
 	cfg  Config
 	src  source
@@ -43,9 +49,9 @@ type Agent struct {
 	gaps     atomic.Uint64
 }
 
-// Open acquires everything: files first, the kernel's registration last. Once ctx has
-// ended it waits no longer than a moment for anybody; what a plugin's input holds is
-// still taken in then: Run follows.
+// Open acquires everything: files first, the kernel's registration last. A failed Open has
+// released all of it. After ctx has ended, Open still succeeds but waits for others only
+// a moment; Run must follow then, too, to read what the input of a plugin still holds.
 func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	cfg.defaults()
 	a := &Agent{cfg: cfg, own: newOwn(cfg.Version, cfg.Now), cmds: make(chan func()), over: make(chan struct{})}
@@ -104,10 +110,9 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	return a, nil
 }
 
-// Run works until ctx ends, or the input does, or the kernel is taken over. When
-// ctx ends, everything taken in goes through the pump, and shipping has
-// ShutdownTimeout to finish, while the kernel is still read; when abort ends too, that
-// is not waited for.
+// Run works until ctx ends, the input ends, or another process takes over the kernel's
+// records. When ctx ends, the pump hands on everything that was received, and shipping
+// has ShutdownTimeout to finish; when abort ends too, Run does not wait for that.
 func (a *Agent) Run(ctx, abort context.Context) error {
 	sendCtx, stopSending := context.WithCancel(context.Background())
 	defer stopSending()

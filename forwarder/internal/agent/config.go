@@ -19,7 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// The sources that are no file.
+// The values of Config.Source that are not a file's path.
 const (
 	SourceKernel    = "kernel"
 	SourceMulticast = "multicast"
@@ -27,13 +27,14 @@ const (
 	SourceNone      = "(none)" // only what the spool holds is shipped
 )
 
-// Config is for Open.
+// Config configures Open.
 type Config struct {
-	Source    string // one of the above, or a file's path
-	Follow    bool   // the file goes on, through rotation
-	StateFile string // how far a followed file was read, or the kernel's serials were taken in; "": not kept
-	// StateUnnamed is for a StateFile that nobody has named: what else stands in its place
-	// is said, and left alone, and the kernel is read.
+	Source    string // one of the Source constants, or a file's path
+	Follow    bool   // follow the file as it grows and through rotations
+	StateFile string // file that stores how far a followed file was read, or the kernel's serials were received; "": none
+	// StateUnnamed says that StateFile is the default, which no configuration names: when
+	// the path has a file that is no state file, the agent logs that, leaves the file
+	// alone, and runs without.
 	StateUnnamed bool
 	Stdin        *os.File
 
@@ -44,22 +45,22 @@ type Config struct {
 	// could wait.
 	DropLines bool
 	Ship      *ship.Config // nil: records stay on this host
-	// Remote is what to do when shipping meets trouble.
+	// Remote has the actions for trouble with shipping.
 	Remote RemoteActions
 
 	Actions action.Config // for the local log and the plugins
 	// Reload reads the configuration again; nil: it can't be.
 	Reload func(ctx context.Context) (Changed, error)
-	// Report is where the state report goes, "" for none; every ReportEvery, 0:
-	// when asked for.
+	// Report is the path of the state report, "" for none. It is written every
+	// ReportEvery; 0: only when asked for.
 	Report      string
 	ReportEvery time.Duration
-	// Boot is where it is noted, for the present boot, when auditing was first on and what
-	// the kernel had lost when that was last said; no path: nothing is.
+	// Boot stores, for the present boot, when auditing was first on, and up to which value
+	// of the kernel's lost counter losses were reported; without a path nothing is stored.
 	Boot boot.Notes
-	// PIDFile is written once records can come in, and removed at the end; "": none.
+	// PIDFile is written once records can arrive, and removed at the end; "": none.
 	PIDFile string
-	// PriorityBoost is auditd.conf's priority_boost: the niceness taken off.
+	// PriorityBoost is auditd.conf's priority_boost: by how much to lower the nice value.
 	PriorityBoost int
 
 	// Plugins are the programs of plugins.d, with the kernel's records; nil: none.
@@ -67,16 +68,18 @@ type Config struct {
 	// Enrich appends the enriched tail to a record of the kernel's; nil: records
 	// stay raw.
 	Enrich func(dst []byte, r *record.Record) []byte
-	// Names is where Enrich has names from, to be counted and closed; nil: nowhere.
+	// Names is the System from which Enrich gets names; the agent reads its counters and
+	// closes it; nil: none.
 	Names *nss.System
 
 	Kernel kernel.Config
 	// OpenKernel opens the kernel source; nil: kernel.Open.
 	OpenKernel func(kernel.Config) (*kernel.Listener, error)
 
-	// Plugin: standard input is a dispatcher's that starts us again. At its end what is
-	// spooled stays for the next start at once, and a spool that another process (the
-	// instance before) has is waited for.
+	// Plugin says that a dispatcher feeds standard input and starts this program again. At
+	// the end of the input, the agent then leaves what is spooled for the next start and
+	// does not wait; and Open waits for a spool that another process (the instance
+	// before) still has open.
 	Plugin bool
 
 	DrainTimeout    time.Duration // at the end of the input, default 30 s

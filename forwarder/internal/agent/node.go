@@ -22,7 +22,7 @@ const (
 	NameUser                       // the name given
 )
 
-// ParseNameFormat reads auditd.conf's words; fqd is also written fqdn.
+// ParseNameFormat parses auditd.conf's words for name_format; fqdn means fqd, too.
 func ParseNameFormat(s string) (NameFormat, error) {
 	switch strings.ToLower(s) {
 	case "none":
@@ -39,10 +39,11 @@ func ParseNameFormat(s string) (NameFormat, error) {
 	return 0, fmt.Errorf("name_format: %q is none of none, hostname, fqd, numeric, user", s)
 }
 
-// ErrNodeName is returned for a node name that would not be one word of a record.
+// ErrNodeName is returned for a node name that could not stand as one word in a record.
 var ErrNodeName = errors.New("not a node name")
 
-// Node works out the node name, "" for none.
+// Node returns the node name for a format, "" for none. name is the one that is configured,
+// for NameUser. It may ask the resolver and wait for it until ctx ends.
 func Node(ctx context.Context, format NameFormat, name string) (string, error) {
 	switch format {
 	case NameNone:

@@ -22,8 +22,13 @@ type appender interface {
 	Append(mark []byte, lines ...[]byte) error
 }
 
-// pump formats records and hands them to the local log and the spool. All of it
-// but the counters belongs to one goroutine.
+// pump formats records and hands them, a batch at a time, to the plugins, the local log and
+// the spool. One goroutine uses it; only the atomic counters may be read by others.
+//
+// A batch goes: reset, then record or line for each record, then one of the commits.
+// arena has all lines of the batch one behind the other, each with its newline; ends says
+// where line i ends, so it begins behind the newline of line i-1. The local log gets arena
+// itself, the spool slices of it; neither keeps them, so the next reset may reuse arena.
 type pump struct {
 	prefix []byte // "node=NAME ", or empty
 	log    *locallog.Log
@@ -33,12 +38,13 @@ type pump struct {
 	plugins *dispatch.Dispatcher // nil: none
 	logger  hclog.Logger
 	now     func() time.Time
-	// trouble is told why the spool did not take a batch; nil: nobody.
+	// trouble is called with the reason why the spool refused a batch; nil: no call.
 	trouble func(error)
-	// gone says that nobody feeds the source any more and that a full spool is not to be
-	// waited for; nil: not.
+	// gone reports whether nobody feeds the source any more, so that the pump must not wait
+	// for a full spool; nil: false.
 	gone func() bool
-	// stays says that another trouble than a full spool is to be waited out; nil: not.
+	// stays reports whether the pump must wait for the end of a trouble that is not a full
+	// spool; nil: false.
 	stays func() bool
 
 	mark    []byte   // of the present batch: where its source goes on; nil: as before
@@ -118,7 +124,7 @@ func (p *pump) record(r kernel.Record) {
 	p.arena = append(a, '\n')
 }
 
-// line adds a line that came as one.
+// line adds a record that came as a finished line.
 func (p *pump) line(line []byte) {
 	a := p.arena
 	if len(p.prefix) > 0 && !hasNode(line) {
@@ -136,8 +142,9 @@ func (p *pump) line(line []byte) {
 	p.arena = append(a, '\n')
 }
 
-// commit hands the batch on. The local log never fails: it counts. A spool that
-// does not take the batch is the caller's decision.
+// commit hands the batch to plugins, local log and spool. The local log counts what it
+// can't write and returns no error. An error is the spool's; the caller decides what
+// follows.
 func (p *pump) commit() error {
 	p.keep()
 	if len(p.ends) == 0 || p.spool == nil {
@@ -202,9 +209,9 @@ func (p *pump) append() error {
 	return err
 }
 
-// commitOrCount is commit for records that can't wait: the kernel's. What the
-// spool does not take is counted, and announced by a record once it takes
-// records again.
+// commitOrCount is commit for records that can't wait: the kernel's. It counts the records
+// that the spool refuses, and announces them by a record once the spool accepts records
+// again.
 func (p *pump) commitOrCount() {
 	err := p.commit()
 	p.failing = err != nil

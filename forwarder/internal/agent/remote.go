@@ -13,36 +13,36 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
-// RemoteActions is what audisp-remote.conf(5) says to do when shipping meets
-// trouble. An action that is not set does nothing, and keeps the records.
+// RemoteActions are the actions of audisp-remote.conf(5), one for each trouble that
+// shipping may meet. An action that is not set does nothing and keeps the records.
 type RemoteActions struct {
 	NetworkFailure, StartupFailure, RemoteEnding conf.Action
 	DiskLow, DiskFull, DiskError                 conf.Action
 	GenericError, GenericWarning                 conf.Action
 	QueueError, Overflow                         conf.Action
-	// MaxTries and MaxTime are how often a record is tried, and for how long after
-	// the first failure, before NetworkFailure is done.
+	// MaxTries is how often a record is tried, and MaxTime how long after the first
+	// failure, before the action NetworkFailure is carried out.
 	MaxTries int
 	MaxTime  time.Duration
 }
 
-// repeatAfter is how often an action is done for a condition that goes on. A
-// server low on space says so with every reply.
+// repeatAfter is the shortest time between two runs of one action for a condition that
+// goes on: a server that is low on space says so with every reply.
 const repeatAfter = 10 * time.Second
 
-// policy does the actions and says what is to become of the record. Its methods
-// may be called at once.
+// policy carries out the actions and decides what becomes of the record. Any goroutine may
+// call its methods: the sender's writer and reader do, and the pump.
 type policy struct {
 	do func(conf.Action, action.Message)
 	// pause is repeatAfter, but in tests.
 	pause time.Duration
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	set    RemoteActions
-	warned map[string]bool      // by key, since a record was stored last
-	done   map[string]time.Time // when an action was done last
-	quiet  map[string]int       // how often it was not done since
-	why    string               // what suspended sending last
+	warned map[string]bool      // keys whose action was carried out since a record was last stored
+	done   map[string]time.Time // by key: when its action was last carried out
+	quiet  map[string]int       // by key: how often it was due and not carried out since
+	why    string               // the key that last suspended sending
 }
 
 func newPolicy(do func(conf.Action, action.Message), set RemoteActions) *policy {
@@ -59,14 +59,15 @@ func (p *policy) reload(set RemoteActions) {
 	clear(p.quiet)
 }
 
-// suspendedBy is the action that suspended sending last.
+// suspendedBy returns the key of the action that last suspended sending.
 func (p *policy) suspendedBy() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.why
 }
 
-// report is ship's Handler.
+// report is ship.Config's Handle: it carries out the condition's action and decides what
+// becomes of the record.
 func (p *policy) report(r ship.Report) ship.Decision {
 	p.mu.Lock()
 	defer p.mu.Unlock()

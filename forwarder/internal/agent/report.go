@@ -48,7 +48,8 @@ func (r *reporter) due(now time.Time) bool {
 	return true
 }
 
-// Report writes the state report, as on SIGCONT.
+// Report writes the state report, as SIGCONT asks. The pump writes it; any goroutine may
+// call Report while Run runs.
 func (a *Agent) Report() { a.do(a.writeReport) }
 
 func (a *Agent) writeReport() {
@@ -81,8 +82,8 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// state is the report's text: the lines of the stock daemon's under their names,
-// then ours. It is the pump's.
+// state returns the report's text: the lines of the stock daemon's report with its names,
+// then this program's. Only the pump calls it.
 func (a *Agent) state() []byte {
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -165,7 +166,8 @@ func (a *Agent) statePlugins(line func(format string, args ...any)) {
 	}
 }
 
-// Status says how far a source that ends is. It may be called while Run runs.
+// Status returns a line that says how far the agent has read a source that ends. Any
+// goroutine may call it while Run runs.
 func (a *Agent) Status() string {
 	text := a.src.progress(a.pump.records.Load())
 	if a.ship != nil {

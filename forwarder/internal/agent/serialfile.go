@@ -14,15 +14,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// serialFile keeps the highest serial of the kernel's that was handed on, so that
-// the next run can tell what came while nobody took it: after a stop as after a
-// SIGKILL. It is one line of a fixed length, written in place and never synced: a
-// serial means something only until the machine starts again, and so long the page
-// cache has it. FORMAT.md has its words.
+// serialFile stores the highest event serial that was handed on, so that the next run can
+// tell which events the kernel made while no forwarder ran, after a stop as after a
+// SIGKILL. It is one line of fixed length, written in place and never synced: a serial
+// means something only until the machine starts again, and until then the page cache
+// keeps it. FORMAT.md describes the line. The pump alone uses it.
 //
-// What is missing between two runs is said in the stream only when it can't come any
-// more, some 20 s after the start. Until then it is kept here, too, or a forwarder
-// that is killed over and over would never say it.
+// The stream announces the serials missing between two runs only when they can't come any
+// more, some 20 s after the start. Until then the file keeps them, too; otherwise a
+// forwarder that is killed again and again would never announce them.
 type serialFile struct {
 	path string
 	f    *os.File
@@ -50,8 +50,8 @@ const (
 	serialFormat = serialHeader + " %s %010d %019d %010d %010d %010d %019d\n"
 )
 
-// openSerialFile returns the file and what it knows of the present boot; nil when
-// that is nothing. A file of somebody else's is left as it is.
+// openSerialFile opens the file and returns what it says of the present boot, nil when it
+// says nothing. It does not change a file that does not begin with serialHeader.
 func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) {
 	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil {
 		return nil, nil, fmt.Errorf("--state: %w", err)
@@ -99,8 +99,8 @@ func lockedSerialFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// keepName makes the file again when another program has removed or renamed it, or its
-// folder. fresh says that this, or that it can't be done, was not said yet.
+// keepName creates the file again when another program has removed or renamed it, or its
+// folder. fresh says that this, or its failure, was not reported before.
 func (s *serialFile) keepName() (fresh bool, err error) {
 	if s == nil || s.f == nil {
 		return false, nil
@@ -132,7 +132,7 @@ func (s *serialFile) keepName() (fresh bool, err error) {
 	return true, err
 }
 
-// add takes in the serials of a block that is about to be handed on.
+// add records the serials of a block that is about to be handed on; save writes them later.
 func (s *serialFile) add(b *kernel.Block) {
 	if s == nil || s.failed {
 		return
@@ -157,7 +157,7 @@ func (s *serialFile) addSerial(serial uint32) {
 	}
 }
 
-// announced takes in that the stream says now of these gaps.
+// announced records that the stream now announces these gaps: save no longer keeps them.
 func (s *serialFile) announced(g kernel.SerialGaps) {
 	if s == nil {
 		return
@@ -174,8 +174,8 @@ func (s *serialFile) announced(g kernel.SerialGaps) {
 	}
 }
 
-// save writes the line when it has changed; call it after what it stands for was
-// handed on.
+// save writes the line when it has changed. The pump must call it only after it has handed
+// on the records of which the line tells.
 func (s *serialFile) save(now time.Time) error {
 	if s == nil || !s.changed || s.failed {
 		return nil

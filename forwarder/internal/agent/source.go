@@ -7,9 +7,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
-// source is where records come from. Each kind is a file of its own (kernel.go, lines.go,
-// nowhere below), and nothing else of the agent asks which kind it is. What run and the
-// methods it calls do is the pump's; the others say when they are called.
+// source is where records come from. Each kind has its own file (kernel.go, lines.go,
+// nowhere below), and no other code of the agent asks which kind it is. run, and the
+// methods that it calls, run in the pump's goroutine; each other method says who calls it.
 type source interface {
 	// waits reports whether records stay where they come from while the spool takes none. A
 	// source that can't wait loses them, counted. Any goroutine may ask.

@@ -117,7 +117,7 @@ func (a *Agent) whyUnwell() string {
 	return ""
 }
 
-// HTTPAddr is where the metrics are served, "" when they are not.
+// HTTPAddr returns the address at which the metrics are served, "" when they are not.
 func (a *Agent) HTTPAddr() string {
 	a.web.mu.Lock()
 	defer a.web.mu.Unlock()

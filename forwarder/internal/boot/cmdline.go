@@ -15,8 +15,9 @@ const (
 	Off                // audit=0: this kernel has no audit until it boots again
 )
 
-// ParamOf reads audit= as the kernel does (kernel/audit.c, audit_enable): 0 and off
-// switch audit off for good wherever they stand, anything else switches it on.
+// ParamOf parses audit= in a command line as the kernel does (kernel/audit.c,
+// audit_enable): 0 and off, wherever they stand, switch audit off for the whole boot;
+// anything else switches it on.
 func ParamOf(cmdline string) Param {
 	p := Unset
 	for _, word := range strings.Fields(cmdline) {
@@ -35,7 +36,7 @@ func ParamOf(cmdline string) Param {
 	return p
 }
 
-// Cmdline returns the kernel's command line.
+// Cmdline returns the kernel's command line, from /proc/cmdline below root.
 func Cmdline(root string) (string, error) {
 	b, err := os.ReadFile(filepath.Join(root, "/proc/cmdline"))
 	return strings.TrimSpace(string(b)), err

@@ -17,9 +17,9 @@ const (
 	No
 )
 
-// FirstUserNamespace says whether this process is in the user namespace the machine
-// booted with, the only one that the kernel's audit answers in. It is the one in which
-// every id is mapped to itself.
+// FirstUserNamespace reports whether this process is in the user namespace with which the
+// machine booted, the only one in which the kernel answers audit requests. It is the one
+// in which every id is mapped to itself.
 func FirstUserNamespace(root string) Answer {
 	b, err := os.ReadFile(filepath.Join(root, "/proc/self/uid_map"))
 	switch {
@@ -33,10 +33,10 @@ func FirstUserNamespace(root string) Answer {
 	return No
 }
 
-// FirstNetworkNamespace says whether this process is in the network namespace the
-// machine booted with, the only one that the kernel sends the multicast group's records
-// to (kernel/audit.c, kauditd_send_multicast_skb). The backlog of network devices is a
-// setting of the whole machine's, which the kernel shows in that one only.
+// FirstNetworkNamespace reports whether this process is in the network namespace with
+// which the machine booted, the only one to which the kernel sends the multicast group's
+// records (kernel/audit.c, kauditd_send_multicast_skb). It tells by the setting for the
+// backlog of network devices, which the kernel shows only in that namespace.
 func FirstNetworkNamespace(root string) Answer {
 	const folder = "/proc/sys/net/core"
 	if _, err := os.Stat(filepath.Join(root, folder, "somaxconn")); err != nil {
@@ -52,8 +52,8 @@ func FirstNetworkNamespace(root string) Answer {
 	return Unknown
 }
 
-// HasAudit says whether the kernel was built with audit: it then has a login uid for
-// each process, also when it was booted with audit=0.
+// HasAudit reports whether the kernel was built with audit: it then has a login uid for
+// each process, even when it was booted with audit=0.
 func HasAudit(root string) Answer {
 	if _, err := os.Stat(filepath.Join(root, "/proc/self")); err != nil {
 		return Unknown
@@ -67,8 +67,8 @@ func HasAudit(root string) Answer {
 	return Unknown
 }
 
-// NoAudit says why a kernel has no audit and what to do, for a program that was told
-// that the protocol is not supported.
+// NoAudit returns a text that says why the kernel has no audit and what to do, for a program
+// that got the error "protocol not supported".
 func NoAudit(root string) string {
 	cmdline, err := Cmdline(root)
 	switch {
@@ -80,8 +80,8 @@ func NoAudit(root string) string {
 	return "this kernel has no audit: it was booted with audit=0, or built without (CONFIG_AUDIT)"
 }
 
-// Refused says why the kernel refuses every request about audit and what to do, for a
-// program whose connection was refused.
+// Refused returns a text that says why the kernel refuses every audit request and what to
+// do, for a program that got the error "connection refused".
 func Refused(root string) string {
 	if FirstUserNamespace(root) == Yes {
 		return "nobody answers for the kernel's audit here: " + NoAudit(root)

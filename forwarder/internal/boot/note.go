@@ -36,18 +36,18 @@ var enablingWords = [...]string{"never", "switched", "found"}
 
 func (e Enabling) String() string { return enablingWords[e] }
 
-// Note is what our programs remember of the present boot.
+// Note is what this project's programs have stored about the present boot.
 type Note struct {
 	Enabling Enabling
-	Since    time.Duration // after the boot
-	// Said is whether the forwarder, as the audit daemon, has said what the kernel had
-	// lost: up to Lost on the kernel's counter, last at At.
+	Since    time.Duration // when that was, after the boot
+	// Said says whether the forwarder, as the audit daemon, has reported the kernel's
+	// losses: up to Lost on the kernel's counter, the last time at At.
 	Said bool
 	Lost uint32
 	At   time.Time
 }
 
-// ErrNote is returned for a file that is no note.
+// ErrNote is returned for a file that begins otherwise than a note does.
 var ErrNote = errors.New("is no note of a boot: remove it")
 
 const (
@@ -58,7 +58,7 @@ const (
 	noteFormat = noteHeader + " %s %-8s %019d %-4s %010d %019d\n"
 )
 
-// Notes is the file a note is kept in.
+// Notes names the file that stores the note.
 type Notes struct {
 	Root string
 	Path string // below Root; "": nothing is kept
@@ -84,8 +84,9 @@ func (n Notes) Read() (Note, error) {
 	return note, errors.Join(err, f.Close())
 }
 
-// Update changes the note, which f gets as it is. Several programs may do so at once.
-// A note that f leaves as it was is not written.
+// Update calls f with the present note and writes what f has changed; it writes nothing
+// when f changes nothing. Several programs may call it at once: a lock on another file
+// makes them take turns.
 func (n Notes) Update(f func(*Note)) (err error) {
 	if n.Path == "" {
 		return nil
@@ -177,8 +178,8 @@ func parseNote(text, id string) Note {
 	return note
 }
 
-// Enabled notes that auditing is on now: switched says whether the caller has just
-// switched it on. Only what comes first in a boot stays.
+// Enabled stores in the note that auditing is on now; switched says whether the caller has
+// just switched it on. Only the first call in a boot changes the note.
 func (n Notes) Enabled(switched bool) error {
 	since, err := Uptime(n.Root)
 	if err != nil {
@@ -195,7 +196,7 @@ func (n Notes) Enabled(switched bool) error {
 	})
 }
 
-// ID names the present run of the kernel.
+// ID returns the kernel's random name of the present boot (boot_id).
 func ID(root string) (string, error) {
 	path := filepath.Join(root, "/proc/sys/kernel/random/boot_id")
 	b, err := os.ReadFile(path)
@@ -209,7 +210,7 @@ func ID(root string) (string, error) {
 	return id, nil
 }
 
-// Uptime is how long ago the machine booted, times of suspension included.
+// Uptime returns how long ago the machine booted, times of suspension included.
 func Uptime(root string) (time.Duration, error) {
 	path := filepath.Join(root, "/proc/uptime")
 	b, err := os.ReadFile(path)

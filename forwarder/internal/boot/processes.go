@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Process is one that runs.
+// Process is a running process.
 type Process struct {
 	PID   int
 	Name  string
@@ -28,8 +28,8 @@ const (
 	kernelThread = 0x00200000
 )
 
-// Processes lists those that run, threads of the kernel's own left out: the first
-// process first, then the largest.
+// Processes lists the running processes, without the kernel's own threads: process 1
+// first, then by size, the largest first.
 func Processes(root string) ([]Process, error) {
 	folder := filepath.Join(root, "/proc")
 	entries, err := os.ReadDir(folder)
@@ -89,7 +89,8 @@ func parseStat(pid int, stat []byte) (p Process, kernels bool, err error) {
 	return p, flags&kernelThread != 0, nil
 }
 
-// Older returns those that were started before auditing was first on.
+// Older returns the processes in list that started before since, when auditing was first
+// on (after the boot).
 func Older(list []Process, since time.Duration) []Process {
 	var older []Process
 	for _, p := range list {
@@ -100,7 +101,8 @@ func Older(list []Process, since time.Duration) []Process {
 	return older
 }
 
-// Names lists at most n names of processes, each once with how many have it.
+// Names returns a text with at most n names of processes, each once, with the number of
+// processes that have it.
 func Names(list []Process, n int) string {
 	var names []string
 	times := map[string]int{}

@@ -1,7 +1,8 @@
-// Package doctor checks whether a host's records are made, taken and shipped, and says
-// what is wrong and what to do, without changing anything. What it reads lies below a
-// root, the kernel is behind a connection and the network behind two functions, so that
-// tests can make broken hosts. Only the forwarder's command line imports it.
+// Package doctor checks whether a host makes, receives and ships audit records, and
+// reports what is wrong and what to do about it, without changing anything. It reads
+// files below a root, asks the kernel through a connection and the network through two
+// functions, so that tests can make broken hosts. Only the forwarder's command line
+// imports it.
 package doctor
 
 import (
@@ -34,7 +35,8 @@ const (
 	Unknown State = "unknown" // it could not be checked
 )
 
-// Finding is what a check found: its fields are stable.
+// Finding is the result of a check. Its fields keep their names and meanings, as programs
+// read them (WriteJSON).
 type Finding struct {
 	Check  string `json:"check"`
 	State  State  `json:"state"`
@@ -43,7 +45,7 @@ type Finding struct {
 	Fix    string `json:"fix,omitempty"`
 }
 
-// Host is what is examined. All functions are needed.
+// Host describes the host to examine. All its functions are required.
 type Host struct {
 	Root    string // "" is this machine's
 	Dial    func() (*kernel.Conn, error)
@@ -71,7 +73,8 @@ type exam struct {
 	unread   bool // auditd.conf is there and could not be read
 }
 
-// Examine makes every check: the heaviest finding first, what is right last.
+// Examine makes every check and returns the findings, the most serious first, those that
+// are in order last.
 func Examine(ctx context.Context, h Host) []Finding {
 	e := &exam{Host: h, ctx: ctx, auditd: conf.DefaultAuditd()}
 	e.configuration()
@@ -120,7 +123,8 @@ const (
 	ExitFault = 3 // 2 is a wrong command line
 )
 
-// ExitCode is what the findings come to. What could not be checked is not wrong.
+// ExitCode returns the exit code for the findings. A check that could not be made does not
+// count as a fault.
 func ExitCode(list []Finding) int {
 	code := ExitOK
 	for _, f := range list {
@@ -135,8 +139,8 @@ func ExitCode(list []Finding) int {
 	return code
 }
 
-// WriteText writes what is wrong, a line each with its fix below, then what could not be
-// checked; what is right is counted, or listed with all.
+// WriteText writes a line for each fault, with its fix below it, then the checks that could
+// not be made. It counts the findings that are in order; with all it lists them.
 func WriteText(w io.Writer, list []Finding, all bool) error {
 	counts := map[State]int{}
 	for _, f := range list {
@@ -158,7 +162,7 @@ func WriteText(w io.Writer, list []Finding, all bool) error {
 	return err
 }
 
-// WriteJSON writes an array of findings.
+// WriteJSON writes the findings as a JSON array.
 func WriteJSON(w io.Writer, list []Finding) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

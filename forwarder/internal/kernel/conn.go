@@ -37,8 +37,9 @@ var ErrNoAnswer = errors.New("no answer from the kernel")
 // holds its audit mutex while it walks rules and trees.
 const answerTimeout = 5 * time.Second
 
-// Conn is a control connection: one request at a time, each with the kernel's
-// own acknowledgement. It is safe for concurrent use.
+// Conn is a control connection to the kernel. It sends one request at a time and waits for
+// the kernel's acknowledgement, at most answerTimeout. Any goroutine may call its methods;
+// mu is held for a whole request, so an answer always belongs to the request under way.
 type Conn struct {
 	mu     sync.Mutex // guards everything below, over a whole request
 	sock   Socket
@@ -57,7 +58,7 @@ func Dial() (*Conn, error) {
 	return NewConn(s), nil
 }
 
-// NewConn makes a control connection of a socket, which it then owns.
+// NewConn returns a control connection that uses s and closes it in Close.
 func NewConn(s Socket) *Conn {
 	return &Conn{sock: s, recv: [1]Datagram{{Buf: make([]byte, headerLen+MaxMessage)}}}
 }
@@ -172,7 +173,7 @@ func (c *Conn) Status() (Status, error) {
 	return s, err
 }
 
-// Set changes the settings that s.Mask names.
+// Set changes the settings that s.Mask names (bits Mask…) to their values in s.
 func (c *Conn) Set(s Status) error {
 	return c.request("set status", MsgSet, s.Append(nil), answerNone, nil)
 }
@@ -192,7 +193,8 @@ func (c *Conn) SetFeatures(f Features) error {
 	return c.request("set features", MsgSetFeature, f.append(nil), answerNone, nil)
 }
 
-// Rules lists the loaded rules, each a struct audit_rule_data with its strings.
+// Rules returns copies of the loaded rules, each a struct audit_rule_data (linux/audit.h)
+// with its strings behind it.
 func (c *Conn) Rules() ([][]byte, error) {
 	var rules [][]byte
 	err := c.request("list rules", MsgListRules, nil, answerMany, func(p []byte) error {
@@ -205,23 +207,24 @@ func (c *Conn) Rules() ([][]byte, error) {
 	return rules, err
 }
 
-// AddRule loads one rule: unix.EEXIST when it is there already.
+// AddRule loads one rule, a struct audit_rule_data with its strings; unix.EEXIST when the
+// kernel has it already.
 func (c *Conn) AddRule(rule []byte) error {
 	return c.request("add rule", MsgAddRule, rule, answerNone, nil)
 }
 
-// DeleteRule removes one rule: unix.ENOENT when it is not there.
+// DeleteRule removes one rule, given as to AddRule; unix.ENOENT when the kernel has no such rule.
 func (c *Conn) DeleteRule(rule []byte) error {
 	return c.request("delete rule", MsgDelRule, rule, answerNone, nil)
 }
 
-// Trim drops watched trees whose mount points are gone.
+// Trim makes the kernel drop watched trees whose mount points are gone.
 func (c *Conn) Trim() error {
 	return c.request("trim", MsgTrim, nil, answerNone, nil)
 }
 
-// MakeEquivalent has watches of the tree a mount point is in cover a subtree
-// too. The payload is struct { u32 lengths[2]; paths }.
+// MakeEquivalent makes watches on the tree that has a mount point cover a mounted subtree
+// too. The payload is struct { u32 lengths[2]; paths }, the two paths one behind the other.
 func (c *Conn) MakeEquivalent(payload []byte) error {
 	return c.request("make equivalent", MsgMakeEquiv, payload, answerNone, nil)
 }
@@ -232,7 +235,7 @@ func (c *Conn) Reset(mask uint32) (uint32, error) {
 	return c.exchange("reset counter", MsgSet, Status{Mask: mask}.Append(nil), answerNone, nil)
 }
 
-// SignalInfo asks who last signalled the registered daemon.
+// SignalInfo asks the kernel which process last sent a signal to the registered daemon.
 func (c *Conn) SignalInfo() (SignalInfo, error) {
 	var s SignalInfo
 	err := c.request("get signal info", MsgSignalInfo, nil, answerOne, func(p []byte) (err error) {
@@ -242,7 +245,7 @@ func (c *Conn) SignalInfo() (SignalInfo, error) {
 	return s, err
 }
 
-// SendUser has the kernel emit a record of a user message's type with that text.
+// SendUser makes the kernel emit a record with the user message type typ and that text.
 func (c *Conn) SendUser(typ uint16, text []byte) error {
 	return c.request("send user message", typ, append(append([]byte(nil), text...), 0), answerNone, nil)
 }

@@ -4,22 +4,22 @@ package kernel
 type WhenFull uint8
 
 const (
-	// FullAuto: it waits in failure mode 2, and drops otherwise.
+	// FullAuto acts as FullWait in the kernel's failure mode 2, and as FullDrop otherwise.
 	FullAuto WhenFull = iota
-	// FullWait: it leaves records to the kernel, whose backlog and failure mode decide.
+	// FullWait leaves records to the kernel, whose backlog and failure mode then decide.
 	FullWait
-	// FullDrop: it takes records and drops them, counted, so that the kernel never
-	// holds up audited programs.
+	// FullDrop receives records and drops them, counted, so that the kernel never makes
+	// audited programs wait.
 	FullDrop
 )
 
 // Full is a policy for a full queue.
 type Full struct {
 	When WhenFull
-	Key  string // the configuration's word that asked for it
+	Key  string // the configuration key that asked for it, for messages
 }
 
-// SetFull changes what a full queue means; any goroutine may call it.
+// SetFull changes the policy for a full queue; any goroutine may call it.
 func (l *Listener) SetFull(f Full) {
 	if l.cfg.Multicast {
 		return
@@ -34,8 +34,8 @@ func (l *Listener) SetFull(f Full) {
 // lose a record (auditctl -f 2).
 const panics = 2
 
-// setHold decides what a full queue means, and says so where that changes. l.mu is
-// held, or nobody else is there yet.
+// setHold decides by policy and failure mode whether the reader stops while the queue is
+// full, and logs when that changes. The caller holds l.mu, or is the only one to know l.
 func (l *Listener) setHold() {
 	failure := l.status.Failure
 	hold := l.full.When == FullWait || l.full.When == FullAuto && failure == panics
@@ -62,8 +62,8 @@ func (l *Listener) setHold() {
 	say(text, "queue_bytes", l.queue.Cap(), "failure", failure, "backlog_limit", l.status.BacklogLimit)
 }
 
-// resumed notes that the reader does not hold any more: the kernel may have dropped it
-// meanwhile.
+// resumed ends the state in which the reader stopped for a full queue. The kernel may have
+// dropped the registration meanwhile.
 func (l *Listener) resumed() {
 	if l.holding.Load() {
 		l.holding.Store(false)

@@ -19,7 +19,7 @@ import (
 // daemon, at the start or because it took over.
 var ErrOtherDaemon = errors.New("another audit daemon is registered with the kernel")
 
-// EnableMode is what to do with the kernel's enabled flag at the start.
+// EnableMode says what Open does with the kernel's enabled flag.
 type EnableMode uint8
 
 const (
@@ -41,7 +41,7 @@ func ParseEnableMode(s string) (EnableMode, error) {
 	return 0, fmt.Errorf("%q is none of enable, disable, nochange", s)
 }
 
-// Config is for Open. The zero value of a size or duration means its default.
+// Config configures Open. The zero value of a size or duration means its default.
 type Config struct {
 	// Multicast joins the read-only multicast group instead of registering as
 	// the audit daemon: nothing of the kernel's is changed.
@@ -51,14 +51,13 @@ type Config struct {
 	QueueBytes    int           // bytes of the queue, default 16 MiB
 	Linger        time.Duration // how long records may collect after a batch at most, default 50 ms, negative: none
 	StatusEvery   time.Duration // how often the kernel's counters are read, default 10 s
-	// Full is what the reader does while the queue is full. The multicast group can't
-	// have it wait.
+	// Full is the policy for a full queue. With Multicast the reader never waits.
 	Full Full
-	// Last is where an earlier run ended: serials that came since are missing; nil:
-	// not known.
+	// Last is where an earlier run in the same boot ended: serials between it and the
+	// first record of this run count as missing; nil: not known.
 	Last *LastSerial
-	// Before is what was said of the kernel's losses before this run, for the registered
-	// daemon: what it lost since is lost, too; nil: not known.
+	// Before says how much of the kernel's lost counter earlier runs reported, for the
+	// registered daemon: the difference is reported as CauseBefore; nil: not known.
 	Before *LossesSaid
 
 	Logger hclog.Logger
@@ -108,7 +107,7 @@ const (
 	drainWait = 5 * time.Second
 )
 
-// Stats are counters since Open, safe to read at any time.
+// Stats are counters since Open, and the present fill of the buffers.
 type Stats struct {
 	Records      uint64
 	Bytes        uint64
@@ -126,7 +125,18 @@ type Stats struct {
 	Kernel       Status // as last read
 }
 
-// Listener takes in the kernel's records.
+// Listener receives the kernel's records and puts them into its Queue.
+//
+// Three goroutines work on it while Run runs: the reader (read, receive, control), the
+// watcher (watch, look, account), and the caller of Run, who ends both. Any goroutine
+// may call the exported methods besides. What they share:
+//   - slots and batch belong to the reader, held and outside to the watcher. Before Run,
+//     Open uses them, and after the reader has ended, drainSocket does: never two at once.
+//   - Everything below mu is guarded by it. book, gaps and queue have locks of their own.
+//   - The reader takes no lock that is held during a request to the kernel: it must
+//     empty the socket even when an answer is late. Its wishes go to the watcher by nudge.
+//   - regMu makes registering and handing back exclude each other: once leaving is set,
+//     no registration follows.
 type Listener struct {
 	cfg   Config
 	sock  Socket
@@ -135,24 +145,24 @@ type Listener struct {
 	book  lossBook
 	gaps  serials
 
-	slots    []Datagram // the reader's
+	slots    []Datagram // the reader's; records alias them until they are in the queue
 	batch    []Record   // the reader's
-	acks     chan error // answers to requests sent on sock
+	acks     chan error // answers to requests sent on sock, from the reader to register
 	ackSeq   atomic.Uint32
-	stop     atomic.Bool
-	nudge    wake.Signal // asks the watcher for a look at the status now
+	stop     atomic.Bool // ends the reader, with sock.Wake
+	nudge    wake.Signal // asks the watcher to read the kernel's status now
 	running  sync.WaitGroup
 	begun    bool        // Run was called
-	blind    bool        // the kernel's status may not be read
-	found    Status      // at Open
-	switched bool        // Open switched auditing on
-	held     uint64      // paused at the last look; the watcher's
-	outside  bool        // the kernel has dropped us, and it was said; the watcher's
+	blind    bool        // this process may not read the kernel's status; not changed after Open
+	found    Status      // the kernel's status before Open changed it; not changed after Open
+	switched bool        // Open switched auditing on; not changed after Open
+	held     uint64      // the value of paused when the watcher last read the status; the watcher's
+	outside  bool        // the kernel has dropped the registration, and that was logged; the watcher's
 	holds    atomic.Bool // the reader stops while the queue is full
-	holding  atomic.Bool // it does so now
+	holding  atomic.Bool // the reader has stopped, now
 
-	// Held over registering and handing back, so that a registration that was
-	// handed back is not renewed.
+	// regMu is held while registering and while handing the registration back, so that
+	// one that was handed back is not renewed.
 	regMu   sync.Mutex
 	leaving bool // guarded by regMu
 
@@ -171,14 +181,16 @@ type Listener struct {
 	saidFull     string // of it, as last logged
 }
 
-// LossesSaid is up to where the kernel's counter of lost records was said.
+// LossesSaid says up to which value of the kernel's lost counter losses were reported.
 type LossesSaid struct {
 	Counter uint32
-	At      time.Time // when that was; or the boot
+	At      time.Time // when they were reported; the time of the boot if never
 }
 
-// Open opens the sockets and, unless cfg.Multicast is set, registers as the
-// audit daemon. Records are taken in from then on; Run must follow soon.
+// Open opens the sockets and, unless cfg.Multicast is set, registers as the audit daemon
+// (ErrOtherDaemon: another live process is). From then on records collect in the receive
+// buffer; Run must follow soon. The caller must Close, also without a Run. A failed Open
+// has undone what it changed.
 func Open(cfg Config) (_ *Listener, err error) {
 	cfg.defaults()
 	l := &Listener{
@@ -247,11 +259,11 @@ func Open(cfg Config) (_ *Listener, err error) {
 	return l, nil
 }
 
-// Queue is where the records are.
+// Queue returns the queue that the reader fills; the caller consumes it.
 func (l *Listener) Queue() *Queue { return l.queue }
 
-// TakeLosses returns what was lost since the last call, and up to where the kernel's
-// counter is in what was returned so far.
+// TakeLosses returns the losses since the last call, and the value of the kernel's lost
+// counter up to which all calls so far have returned them. Any goroutine may call it.
 func (l *Listener) TakeLosses() (losses []Loss, counter uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -264,11 +276,12 @@ func (l *Listener) Found() (s Status, switchedOn, ok bool) {
 	return l.found, l.switched, !l.blind
 }
 
-// TakeSerialGaps returns what the looks at the kernel's counters found since the
-// last call: new gaps come once in Config.StatusEvery.
+// TakeSerialGaps returns the serials found missing since the last call. The watcher finds
+// new ones once per Config.StatusEvery. Any goroutine may call it.
 func (l *Listener) TakeSerialGaps() SerialGaps { return l.gaps.take() }
 
-// Control is the listener's control connection, for the one who runs it.
+// Control returns the listener's control connection, which Close closes; the owner of the
+// Listener may send requests on it.
 func (l *Listener) Control() *Conn { return l.ctl }
 
 // otherDaemon says who is registered and what can be done about it.
@@ -308,10 +321,10 @@ func (l *Listener) setEnabled() error {
 	return nil
 }
 
-// Run reads until ctx ends or the registration is taken over (ErrOtherDaemon).
-// It closes the queue when no more records will come. To end well: cancel ctx,
-// wait for Run, which hands the registration back and takes in what is left,
-// then Close.
+// Run receives records until ctx ends or another process takes over the registration
+// (ErrOtherDaemon). It is called once. It closes the queue when no more records will
+// come. To end well: cancel ctx; wait for Run, which hands the registration back and
+// receives what is left, while the queue is still consumed; then Close.
 func (l *Listener) Run(ctx context.Context) error {
 	l.begun = true
 	l.running.Add(2)
@@ -417,8 +430,9 @@ func (l *Listener) overflow() error {
 	return err
 }
 
-// receive takes one batch from the socket into the queue and returns how many
-// messages there were.
+// receive moves one batch from the socket into the queue and returns how many messages it
+// had. Queue.Put copies the texts, so slots are free again when it returns. Only the
+// reader calls it, or who stands in for the reader before and after its loop.
 func (l *Listener) receive() (int, error) {
 	n, err := l.sock.Recv(l.slots)
 	switch {
@@ -485,8 +499,8 @@ func (l *Listener) control(m Message) {
 	}
 }
 
-// drainSocket takes in what is still in the receive buffer. A reader that holds
-// waits for room in the queue, but not for ever: the program is to end.
+// drainSocket receives what is left in the receive buffer. With FullWait it waits for room
+// in the queue, but only for a limited time, because the program is ending.
 func (l *Listener) drainSocket() error {
 	for end := time.Now().Add(drainWait); ; {
 		for l.holds.Load() && !l.queue.hasRoom(batchSize*slotSize) && time.Now().Before(end) {

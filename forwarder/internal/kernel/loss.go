@@ -9,8 +9,8 @@ import (
 type Cause uint8
 
 const (
-	// CauseKernel: the kernel counted them as lost: its backlog was full, or its
-	// rate limit or memory was.
+	// CauseKernel: the kernel counted them as lost: its backlog was full, its rate limit
+	// was reached, or it had no memory.
 	CauseKernel Cause = iota
 	// CauseBefore: the kernel had counted them as lost when this daemon registered, and no
 	// run of it had said so: since the boot, or since the run before.
@@ -19,13 +19,12 @@ const (
 	// them. Only the multicast group loses this way; for the registered daemon
 	// the kernel keeps the record and tries again.
 	CauseOverrun
-	// CauseQueue: the queue and the receive buffer were full because what
-	// follows did not keep up, and the reader dropped them.
+	// CauseQueue: the queue and the receive buffer were full because the consumer of the
+	// queue did not keep up, and the reader dropped them.
 	CauseQueue
-	// CauseTruncated: longer than the longest record there can be; the record is
-	// kept, cut.
+	// CauseTruncated: the record was longer than MaxMessage allows; it is kept, cut.
 	CauseTruncated
-	// CauseMalformed: bytes that are no netlink message, or not the kernel's.
+	// CauseMalformed: bytes that are no netlink message, or that the kernel did not send.
 	CauseMalformed
 	numCauses
 )
@@ -57,14 +56,16 @@ func Causes() []Cause {
 	return all
 }
 
-// Loss is how many records were lost for one cause, noticed between two times.
+// Loss says how many records were lost for one cause, between the times First and Last at
+// which the losses were noticed.
 type Loss struct {
 	Cause       Cause
 	Count       uint64
 	First, Last time.Time
 }
 
-// lossBook collects losses until they are reported, and counts them for ever.
+// lossBook collects losses until take returns them, and keeps their totals since Open. Any
+// goroutine may call its methods.
 type lossBook struct {
 	mu    sync.Mutex // guards what follows
 	open  [numCauses]Loss

@@ -8,8 +8,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-// Record is one record as the kernel gave it: Text is "audit(…): …" without a
-// trailing NUL or newline.
+// Record is one record as the kernel sent it: Text is "audit(…): …" without trailing NULs
+// or newlines. It aliases a buffer: who returns a Record says how long it is valid.
 type Record struct {
 	Type uint16
 	Text []byte
@@ -23,17 +23,19 @@ type blockEntry struct {
 	end uint32
 }
 
-// Block is a run of records in one piece of memory, the unit in which a Queue
-// hands them on.
+// Block holds consecutive records in one piece of memory; a Queue hands out whole blocks.
+// entries[i].end is where record i's text ends in data; the next one begins there. The
+// Queue owns a block until Take returns it, and again after Release; between them only
+// the consumer may use it, and no lock is needed.
 type Block struct {
 	data    []byte
 	entries []blockEntry
 }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (b *Block) Len() int { return len(b.entries) }
 
-// Bytes is the length of all texts together.
+// Bytes returns the length in bytes of all texts together.
 func (b *Block) Bytes() int { return len(b.data) }
 
 // Record returns record i; its text is valid until the block is released.
@@ -48,9 +50,11 @@ func (b *Block) Record(i int) Record {
 
 func (b *Block) fits(n int) bool { return len(b.data)+n <= cap(b.data) }
 
-// Queue is a bounded first-in first-out queue of records, counted in whole
-// blocks, with one producer that never waits and one consumer. Blocks are used
-// again, so a running queue allocates nothing.
+// Queue is a bounded first-in first-out queue of records, with one producer, which never
+// waits, and one consumer. Its bound counts whole blocks: those in full and those that
+// the consumer holds (out) together are never more than limit, so a consumer that keeps
+// its blocks makes the queue full, and memory stays bounded. Released blocks are used
+// again, so a queue allocates nothing once it has run a while.
 type Queue struct {
 	limit int         // blocks
 	ready wake.Signal // records were put, or the queue was closed
@@ -65,7 +69,7 @@ type Queue struct {
 	closed bool
 }
 
-// NewQueue makes a queue of about maxBytes, at least one megabyte.
+// NewQueue returns an empty queue bounded to about maxBytes, at least one megabyte.
 func NewQueue(maxBytes int) *Queue {
 	return &Queue{
 		limit: max(maxBytes, 1<<20) / blockSize,
@@ -74,7 +78,7 @@ func NewQueue(maxBytes int) *Queue {
 	}
 }
 
-// Cap is the queue's bound in bytes.
+// Cap returns the queue's bound in bytes.
 func (q *Queue) Cap() int { return q.limit * blockSize }
 
 // Len returns how many records and bytes wait for the consumer.
@@ -93,7 +97,8 @@ func (q *Queue) hasRoom(n int) bool {
 	return len(q.full)+q.out+blocks <= q.limit
 }
 
-// Put appends records, in order, and returns how many found room.
+// Put copies records into the queue, in order, and returns how many found room. It never
+// waits. Only the producer may call it.
 func (q *Queue) Put(records []Record) int {
 	if len(records) == 0 {
 		return 0
@@ -141,8 +146,9 @@ func (q *Queue) newBlockLocked() *Block {
 	return &Block{data: make([]byte, 0, blockSize), entries: make([]blockEntry, 0, blockSize/256)}
 }
 
-// Take waits for records and returns the oldest block. After Close it returns
-// what is left, then io.EOF. The block must be given back with Release.
+// Take waits for records and returns the oldest block, or ctx's error when ctx ends. After
+// Close it returns the blocks that are left, then io.EOF. The caller, the consumer, must
+// give each block back with Release.
 func (q *Queue) Take(ctx context.Context) (*Block, error) {
 	for {
 		if b, closed := q.tryTake(); b != nil {
@@ -158,13 +164,14 @@ func (q *Queue) Take(ctx context.Context) (*Block, error) {
 	}
 }
 
-// TryTake is Take without waiting: nil when nothing is there.
+// TryTake is Take without waiting; it returns nil when the queue is empty.
 func (q *Queue) TryTake() *Block {
 	b, _ := q.tryTake()
 	return b
 }
 
-// Ready is signalled when records were put or the queue was closed.
+// Ready returns a channel that delivers a value after records were put or the queue was
+// closed.
 func (q *Queue) Ready() <-chan struct{} { return q.ready }
 
 func (q *Queue) tryTake() (b *Block, closed bool) {
@@ -183,8 +190,8 @@ func (q *Queue) tryTake() (b *Block, closed bool) {
 	return b, false
 }
 
-// Release gives a block back. After a burst the memory is let go: only a few
-// blocks are kept.
+// Release gives a block back to the queue; the consumer must not use it or its records
+// afterwards. The queue keeps only a few free blocks, so memory shrinks after a burst.
 func (q *Queue) Release(b *Block) {
 	const keep = 4
 	b.data, b.entries = b.data[:0], b.entries[:0]
@@ -204,7 +211,7 @@ func (q *Queue) Closed() bool {
 	return q.closed
 }
 
-// Close ends the queue: what is in it can still be taken.
+// Close ends the queue: no record is accepted any more, and Take returns what is left.
 func (q *Queue) Close() {
 	q.mu.Lock()
 	q.closed = true

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// askAgain is how often it is looked whether a registration was taken, while its
-// acknowledgement does not come: the kernel drops one that finds the receive buffer
-// full.
+// askAgain is how often register asks the kernel who is registered, while the
+// acknowledgement of a registration does not come: the kernel drops an acknowledgement
+// that finds the receive buffer full.
 const askAgain = 100 * time.Millisecond
 
-// register makes us the audit daemon. The request goes out on the socket that
-// is to receive records, because the kernel sends them to the requester's port;
-// its acknowledgement comes between records.
+// register makes this process the audit daemon. It sends the request on the socket that
+// receives records, because the kernel sends records to the requester's port; the
+// acknowledgement comes between records.
 func (l *Listener) register() error {
 	l.regMu.Lock()
 	defer l.regMu.Unlock()

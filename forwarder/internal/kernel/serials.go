@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// SerialGaps are event serials of the kernel's that no record came with. They are
-// informative, and no count of lost records. The kernel takes a serial when it
+// SerialGaps are event serials with which no record came. They are informative and no
+// count of lost records. The kernel assigns a serial when it
 // makes an event's first record, after its filters and after it found room in its
-// backlog: what rules and the exclude and user filters keep out takes none, and
-// neither does an event that found the backlog full. So a gap is an event that
-// was made and of which nothing came here (the rate limit, memory, a socket or a
-// daemon that was not there), and is booked as lost, if at all, in records and by
-// cause; and an event that is without some of its records leaves no gap.
+// backlog: an event that the rules or the exclude and user filters suppress gets none,
+// and neither does an event that found the backlog full. So a gap is an event that the
+// kernel made and of which no record arrived (because of the rate limit, memory, or a
+// socket or daemon that did not exist). A Loss counts it, if at all, in records and by
+// cause. An event of which only some records are missing leaves no gap.
 type SerialGaps struct {
 	Count       uint64
-	First, Last uint32 // the lowest and the highest serial that is missing
-	// Since is when none was missing yet, after the serials below them came; Before is
-	// when they had been passed by higher ones.
+	First, Last uint32 // the lowest and the highest missing serial
+	// Since is a time at which none was missing yet, after the serials below them had
+	// come; Before is a time at which higher serials had come.
 	Since, Before time.Time
 }
 
-// LastSerial is where an earlier run ended, in the same boot.
+// LastSerial says where an earlier run in the same boot ended.
 type LastSerial struct {
-	Serial uint32     // the highest that was taken in
-	At     time.Time  // when it was
-	Unsaid SerialGaps // of the earlier runs, which ended before they told of them
+	Serial uint32     // the highest serial that was received
+	At     time.Time  // when it was received
+	Unsaid SerialGaps // gaps that earlier runs found and ended before they reported them
 }
 
 const (
@@ -40,8 +40,9 @@ const (
 	serialBehind = 256
 )
 
-// serials remembers which of the last serials were seen, each with a bit. A serial
-// is missing when it falls out of the window, or was passed two looks ago.
+// serials remembers, with a bit each, which of the last serialWindow serials were seen. A
+// serial counts as missing when it falls out of the window unseen, or when higher ones
+// had been seen two looks ago.
 type serials struct {
 	mu     sync.Mutex // guards what follows
 	begun  bool
@@ -234,7 +235,8 @@ func (g *serials) count() uint64 {
 	return g.total
 }
 
-// SerialOf reads the serial in "audit(SECONDS.MILLIS:SERIAL): ".
+// SerialOf returns the serial in a text that begins "audit(SECONDS.MILLIS:SERIAL): "; false
+// when the text does not begin so.
 func SerialOf(text []byte) (uint32, bool) {
 	const start = "audit("
 	if len(text) < len(start) || string(text[:len(start)]) != start {

@@ -16,7 +16,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-// Datagram is room for one message; Recv fills N and Truncated.
+// Datagram is the buffer for one message. Recv writes the message into Buf and sets N (its
+// length in Buf), Truncated and Foreign. It is valid until the next Recv with it.
 type Datagram struct {
 	Buf       []byte
 	N         int
@@ -30,8 +31,8 @@ type Datagram struct {
 type Socket interface {
 	// Send sends one request to the kernel.
 	Send(msg []byte) error
-	// Recv fills as many datagrams as are there and never waits: unix.EAGAIN
-	// when there is none, unix.ENOBUFS when the kernel could not deliver some.
+	// Recv receives up to len(d) messages and returns how many; it never waits. Errors:
+	// unix.EAGAIN when there is none, unix.ENOBUFS when the kernel could not deliver some.
 	Recv(d []Datagram) (int, error)
 	// Wait returns when something can be received, when Wake was called, or
 	// after the timeout (negative: none).
@@ -51,7 +52,7 @@ type Socket interface {
 	Close() error
 }
 
-// SocketConfig is for NewSocket.
+// SocketConfig configures NewSocket.
 type SocketConfig struct {
 	Group         uint32 // multicast group to join, 0: none
 	ReceiveBuffer int    // bytes to ask for, 0: the system's default
@@ -97,7 +98,7 @@ type netlinkSocket struct {
 	names []unix.RawSockaddrNetlink
 }
 
-// NewSocket opens a NETLINK_AUDIT socket.
+// NewSocket opens a NETLINK_AUDIT socket of the kernel's. The caller must Close it.
 func NewSocket(cfg SocketConfig) (_ Socket, err error) {
 	s := &netlinkSocket{fd: -1, awake: wake.New()}
 	defer func() {
@@ -265,8 +266,8 @@ func (s *netlinkSocket) Wait(timeout time.Duration) error {
 	return nil
 }
 
-// expire sets how long the poller may wait, unless a Wake has just said: not at
-// all.
+// expire sets the poller's deadline to timeout from now, unless a Wake came first: then
+// the wait must not begin.
 func (s *netlinkSocket) expire(timeout time.Duration) error {
 	if timeout < 0 && !s.deadline {
 		return nil

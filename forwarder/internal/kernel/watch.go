@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// watch reads the kernel's counters at intervals and whenever the reader asks,
-// and sees to it that we are still registered.
+// watch is the watcher's loop: it reads the kernel's counters at intervals and whenever the
+// reader asks (nudge), and registers again when the kernel has dropped the registration.
 func (l *Listener) watch(ctx context.Context) {
 	tick := time.NewTicker(l.cfg.StatusEvery)
 	defer tick.Stop()
@@ -39,8 +39,8 @@ func (l *Listener) watch(ctx context.Context) {
 	}
 }
 
-// look reads the status once: what was lost since the last look, and whose the
-// registration is.
+// look reads the kernel's status once, books what was lost since the last look, and checks
+// who is registered. Only the watcher calls it.
 func (l *Listener) look() error {
 	paused := l.paused.Load()
 	l.gaps.look(l.cfg.Now(), l.cfg.StatusEvery/2, paused != l.held)
@@ -80,7 +80,7 @@ func (l *Listener) look() error {
 	return l.register()
 }
 
-// account books what the kernel lost between two looks.
+// account books what the kernel lost since the last look.
 func (l *Listener) account(s Status) {
 	used, limit, drops, err := l.sock.Memory()
 	if err != nil {
@@ -107,8 +107,8 @@ func (l *Listener) account(s Status) {
 	}
 }
 
-// lostDelta is what the kernel's counter grew by. It starts at zero again when
-// an administrator resets it, and then all it shows is new.
+// lostDelta returns by how much the kernel's lost counter grew from was to is. An
+// administrator may reset it to zero; then all that it shows is new.
 func lostDelta(was, is uint32) uint32 {
 	if is < was {
 		return is
@@ -161,7 +161,7 @@ func (l *Listener) putBackEnabled(was uint32) {
 	l.cfg.Logger.Error("the kernel's enabled flag could not be put back", "enabled", was, "error", err)
 }
 
-// Stats returns the counters.
+// Stats returns the present counters. Any goroutine may call it.
 func (l *Listener) Stats() Stats {
 	totals := l.book.totals()
 	lost := make(map[string]uint64, len(totals))

@@ -62,10 +62,11 @@ type Message struct {
 	Payload []byte
 }
 
-// ParseMessage parses one datagram of the audit socket, which holds exactly one
-// message. The kernel writes a record's nlmsg_len without the header when it
-// sends to the registered daemon and with it to the multicast group, so for
-// records the datagram's own length decides; answers must have a true length.
+// ParseMessage parses one datagram of the audit socket, which holds exactly one message;
+// ErrMessage otherwise. The payload aliases datagram. In a record's nlmsg_len the kernel
+// omits the header's length when it sends to the registered daemon, and counts it when it
+// sends to the multicast group, so for records the datagram's own length decides; an
+// answer's nlmsg_len must be right.
 func ParseMessage(datagram []byte) (Message, error) {
 	if len(datagram) < headerLen {
 		return Message{}, fmt.Errorf("%w: %d bytes, shorter than a header", ErrMessage, len(datagram))
@@ -88,14 +89,14 @@ func ParseMessage(datagram []byte) (Message, error) {
 	return m, nil
 }
 
-// IsRecord reports whether a message of that type belongs into the log: besides
-// those from firstRecord on, what auditctl -m sends and the kernel's own record
-// of a login.
+// IsRecord reports whether a message of that type is a record for the log: all types from
+// firstRecord on, the user message that auditctl -m sends, and the kernel's login record.
 func IsRecord(typ uint16) bool {
 	return typ >= firstRecord && typ != MsgReplace || typ == MsgUser || typ == msgLogin
 }
 
-// AppendMessage appends a request with its header and padding.
+// AppendMessage appends a request: the netlink header (length, type, flags, sequence
+// number, port; 16 bytes in the host's byte order), the payload, and padding to 4 bytes.
 func AppendMessage(dst []byte, m Message) []byte {
 	dst = binary.NativeEndian.AppendUint32(dst, uint32(headerLen+len(m.Payload)))
 	dst = binary.NativeEndian.AppendUint16(dst, m.Type)
@@ -129,7 +130,8 @@ func (s *Status) fields() [11]*uint32 {
 		&s.FeatureBitmap, &s.BacklogWaitTime, &s.BacklogWaitTimeActual}
 }
 
-// Append appends the kernel's layout of s, 44 bytes.
+// Append appends s as the kernel lays it out: eleven 32-bit fields in the order of Status,
+// in the host's byte order, 44 bytes.
 func (s Status) Append(dst []byte) []byte {
 	for _, f := range s.fields() {
 		dst = binary.NativeEndian.AppendUint32(dst, *f)
@@ -137,8 +139,8 @@ func (s Status) Append(dst []byte) []byte {
 	return dst
 }
 
-// ParseStatus parses an answer to MsgGet. Kernels older than 3.14 and 5.9 send
-// fewer fields, a newer one may send more: what is missing stays zero.
+// ParseStatus parses an answer to MsgGet. Kernels before 3.14 and before 5.9 send fewer
+// fields, a newer one may send more: missing fields stay zero, further bytes are ignored.
 func ParseStatus(b []byte) (Status, error) {
 	var s Status
 	const least = 32 // up to Backlog, as every kernel since 2.6 has sent
@@ -184,7 +186,7 @@ func parseFeatures(b []byte) (Features, error) {
 	return Features{Version: at(b), Mask: at(b[4:]), Features: at(b[8:]), Lock: at(b[12:])}, nil
 }
 
-// SignalInfo says who last sent a signal to the registered audit daemon.
+// SignalInfo describes the process that last sent a signal to the registered audit daemon.
 type SignalInfo struct {
 	UID uint32 // its login uid, or its uid when that is not set
 	PID uint32

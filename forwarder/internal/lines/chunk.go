@@ -10,8 +10,8 @@ import (
 // chunkSize is how much is read at once, and the longest line there can be.
 const chunkSize = 256 << 10
 
-// Chunk is a run of records in the order in which they came. What Lines and Records hold
-// aliases the chunk's memory: it is the receiver's until he gives the chunk back with
+// Chunk holds consecutive records in the order in which they came. Lines and Records alias
+// the chunk's memory: they are valid until the receiver gives the chunk back with
 // Input.Release.
 type Chunk struct {
 	Lines   [][]byte        // records that came as lines, without their newlines
@@ -22,7 +22,7 @@ type Chunk struct {
 	n    int // bytes of data that are filled
 }
 
-// Len is the number of records.
+// Len returns the number of records.
 func (c *Chunk) Len() int { return len(c.Lines) + len(c.Records) }
 
 // splitter cuts what a source reads into records. Only its own goroutine uses it.

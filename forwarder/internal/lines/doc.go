@@ -1,10 +1,10 @@
-// Package lines reads audit records that others have made: from a pipe (standard input,
-// where a stock dispatcher may also write its binary format), from a file that ends, plain
-// or compressed, or from a log that is followed through its rotations. It knows nothing of
-// what becomes of them; forwarder/internal/agent may import it.
+// Package lines reads audit records that other programs have written: from a pipe
+// (standard input, where a stock dispatcher may also write its binary format), from a file
+// that ends, plain or compressed, or from a log that it follows through its rotations. It
+// does not know where the records go; forwarder/internal/agent may import it.
 //
-// Input.Run reads in a goroutine of its own and hands on chunks. It never holds more than
-// two of them: while the consumer keeps both, nothing is read, and the records stay where
-// they come from. FORMAT.md describes the binary format and the state file of a followed
-// log.
+// Input.Run reads in its caller's goroutine and hands chunks to a consumer in another.
+// There are only two chunks: while the consumer keeps both, Run reads nothing, and the
+// records stay where they come from. FORMAT.md describes the binary format and the state
+// file of a followed log.
 package lines

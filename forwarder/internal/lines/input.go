@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/logscan"
 )
 
-// Config is for Open. Either Path or Stream is needed.
+// Config configures Open. Either Path or Stream is required.
 type Config struct {
 	Path   string   // a file
 	Follow bool     // the file goes on, through rotation
@@ -36,7 +36,7 @@ type Input struct {
 	reader *reader
 }
 
-// Open opens the source. Its errors speak of the flag --source.
+// Open opens the source. Its errors name the flag --source. The caller must Close it.
 func Open(cfg Config) (*Input, error) {
 	in := &Input{cfg: cfg, chunks: make(chan *Chunk)}
 	in.reader = newReader(in.chunks, cfg.Bad)
@@ -72,9 +72,10 @@ func Open(cfg Config) (*Input, error) {
 	return in, nil
 }
 
-// Run reads to the end, which is io.EOF, or until ctx ends; a followed log, from from on,
-// has no end. Once soft has ended, a stream is over also when nothing more comes for a
-// moment. Run is called once, and closes Chunks when it returns.
+// Run reads to the end of the source and returns io.EOF, or until ctx ends. A followed log
+// is read from the position from on and has no end. After soft has ended, a stream counts
+// as ended, too, when nothing comes for a moment (quietEnd). Run is called once, and
+// closes Chunks when it returns.
 func (in *Input) Run(ctx, soft context.Context, from Position) error {
 	defer close(in.chunks)
 	switch {
@@ -87,10 +88,12 @@ func (in *Input) Run(ctx, soft context.Context, from Position) error {
 	return readStream(ctx, soft, in.file, in.reader)
 }
 
-// Chunks is where the records come.
+// Chunks returns the channel on which Run hands on chunks. The consumer gives each back
+// with Release.
 func (in *Input) Chunks() <-chan *Chunk { return in.chunks }
 
-// Release gives a chunk back to be filled again.
+// Release gives a chunk back to the reader; the consumer must not use it, or the lines in
+// it, afterwards.
 func (in *Input) Release(c *Chunk) { in.reader.free <- c }
 
 // readPacked reads a compressed file to its end: io.EOF. What follows its first damage
@@ -117,8 +120,8 @@ func (in *Input) readPacked(ctx context.Context) error {
 	}
 }
 
-// HungUp reports whether whoever writes the stream has closed its end. What was written
-// before may still be there to be read. Any goroutine may ask.
+// HungUp reports whether the writer of the stream has closed its end. What it wrote before
+// may still be unread. Any goroutine may call it.
 func (in *Input) HungUp() bool {
 	if in.file == nil {
 		return false
@@ -128,8 +131,8 @@ func (in *Input) HungUp() bool {
 	return err == nil && n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0
 }
 
-// Progress is how much of a file is read, in percent; ok is false for what has no size.
-// Any goroutine may ask, until Close.
+// Progress returns how much of a file is read, in percent; ok is false for a source without
+// a size. Any goroutine may call it until Close.
 func (in *Input) Progress() (percent int64, ok bool) {
 	if in.file == nil {
 		return 0, false
@@ -142,8 +145,8 @@ func (in *Input) Progress() (percent int64, ok bool) {
 	return at * 100 / info.Size(), err == nil
 }
 
-// Close closes the file, where Open has opened one. Run has returned, or was never called.
-// It may be called again.
+// Close closes the file that Open opened, if any. The caller calls it after Run has
+// returned, or without a Run. A second call is allowed.
 func (in *Input) Close() error {
 	if in.file == nil || in.file == in.cfg.Stream {
 		return nil

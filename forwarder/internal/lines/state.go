@@ -24,10 +24,10 @@ type Position struct {
 // synced, so that a crash reads at most the last second again.
 const stateHeader = "auditfleet-follow 1"
 
-// ErrStateFile is returned for a state file that is none of ours.
+// ErrStateFile is returned for a file that is not a state file of this program.
 var ErrStateFile = errors.New("not a state file of ours")
 
-// LoadPosition reads a state file. One that is not there says nothing: the zero Position.
+// LoadPosition reads a state file; it returns the zero Position when there is none.
 func LoadPosition(path string) (Position, error) {
 	if err := fsys.CheckDir(filepath.Dir(path), false); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Position{}, fmt.Errorf("state file: %w", err)
@@ -54,20 +54,21 @@ func LoadPosition(path string) (Position, error) {
 	return p, nil
 }
 
-// Mark is the position as a spool keeps it beside the records (spool.Append), with the
-// state file's name: another state file has a position of its own.
+// Mark encodes the position for the spool, which stores it with the records (spool.Append).
+// It includes the state file's name, because each state file has its own position.
 func (p Position) Mark(stateFile string) []byte {
 	return fmt.Appendf(nil, "%016x %d %d %d", xxhash.Sum64String(stateFile), p.dev, p.ino, p.offset)
 }
 
-// ParseMark reads what Mark made; ok is false for another state file's mark, and for what is none.
+// ParseMark decodes what Mark encodes; ok is false for another state file's mark, and for
+// bytes that are no mark.
 func ParseMark(mark []byte, stateFile string) (p Position, ok bool) {
 	var file uint64
 	n, err := fmt.Sscanf(string(mark), "%x %d %d %d", &file, &p.dev, &p.ino, &p.offset)
 	return p, n == 4 && err == nil && p.offset >= 0 && file == xxhash.Sum64String(stateFile)
 }
 
-// Save replaces the state file at once or not at all.
+// Save replaces the state file atomically.
 func (p Position) Save(path string) error {
 	text := fmt.Appendf(nil, "%s %d %d %d\n", stateHeader, p.dev, p.ino, p.offset)
 	if err := fsys.Replace(path, text, 0o600, true); err != nil {

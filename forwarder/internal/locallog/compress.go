@@ -44,7 +44,7 @@ type packer struct {
 	saidFailing    bool // of the goroutine
 }
 
-// packing is what a configuration says of compressing.
+// packing is the part of a configuration that concerns compressing.
 type packing struct {
 	path string
 	mode fs.FileMode
@@ -85,7 +85,7 @@ func (p *packer) configure(c packing) {
 	p.kick.Set()
 }
 
-// drop ends the job that is under way: its log is as it was. The lock is held.
+// drop gives up the job that is under way: its log stays uncompressed. The caller holds mu.
 func (p *packer) drop() {
 	if p.job.placed {
 		if err := p.fs.Remove(p.job.name + packedSuffix); err != nil {
@@ -95,15 +95,15 @@ func (p *packer) drop() {
 	p.job = job{}
 }
 
-// moved says that a plain log has another name. The lock is held.
+// moved tells the packer that a plain log was renamed. The caller holds mu.
 func (p *packer) moved(from, to string) {
 	if p.job.name == from {
 		p.job.name = to
 	}
 }
 
-// gone says that a log, or the compressed form of one, is about to be removed: the
-// job must not remove the other. The lock is held.
+// gone tells the packer that a log, or its compressed form, is about to be removed: the
+// job must then not remove the other form. The caller holds mu.
 func (p *packer) gone(name string) {
 	if p.job.name == name {
 		p.job = job{}

@@ -42,7 +42,7 @@ const (
 // ErrUnsafe is returned for a log file where others could replace it.
 var ErrUnsafe = errors.New("not a safe place for an audit log")
 
-// Config is for Open.
+// Config configures Open and Reload.
 type Config struct {
 	Path     string
 	Flush    FlushMode
@@ -59,8 +59,8 @@ type Config struct {
 	SpaceLeft, AdminSpaceLeft             conf.Space
 	SpaceLeftAction, AdminSpaceLeftAction conf.Action
 	DiskFullAction, DiskErrorAction       conf.Action
-	// Actor does what is not the log's to do; nil: it is only said. It must not
-	// wait.
+	// Actor carries out the actions that are not the log's own (mail, a program, an end of
+	// the machine); nil: the log only logs them. It must not wait.
 	Actor Actor
 
 	FS     fsys.FS // nil: the operating system's
@@ -68,10 +68,10 @@ type Config struct {
 	Now    func() time.Time
 }
 
-// Stats are counters since Open.
+// Stats has the counters since Open.
 type Stats struct {
 	Records, Bytes uint64
-	Dropped        uint64 // records the disk did not take, or not written while suspended
+	Dropped        uint64 // records that the disk did not accept, or that came while suspended
 	Rotations      uint64
 	Compressed     uint64 // rotated files
 	CompressErrors uint64
@@ -84,7 +84,15 @@ type Stats struct {
 	Reopened uint64 // times the log was opened again because it had lost its name
 }
 
-// Log is an open audit.log.
+// Log is an open audit.log. The caller must Close it.
+//
+// One goroutine owns it and uses every field; the atomics are for Stats and Suspended,
+// which others may call. file is shared with the syncer while a sync of it is asked for:
+// closeFile waits for the syncer before it closes the file.
+//
+// What must hold: size is the file's length up to the last whole line that was written.
+// When torn is set, part of a line lies behind it, and nothing is written before that is
+// cut off.
 type Log struct {
 	cfg     Config
 	file    fsys.File
@@ -95,12 +103,12 @@ type Log struct {
 	failing bool
 	// errored: disk_error_action was taken; until Resume.
 	errored bool
-	since   uint64    // Dropped when it began to fail, or was suspended
-	retry   time.Time // not tried again before
+	since   uint64    // Dropped when the log began to fail, or was suspended
+	retry   time.Time // the log does not try to write again before this time
 	syncer  *syncer
 	space   space
 	packer  *packer
-	rotated int // older files there were at the last rotation
+	rotated int // number of older files at the last rotation
 	name    name
 
 	suspended atomic.Bool // the file is closed then, until Resume
@@ -111,7 +119,8 @@ type Log struct {
 
 const retryEvery = time.Second
 
-// Open opens the log for appending, making it and its folder where missing.
+// Open opens the log for appending; it creates the file and its folder where they are
+// missing. ErrUnsafe: others could replace the file.
 func Open(cfg Config) (*Log, error) {
 	cfg.defaults()
 	l := &Log{cfg: cfg}
@@ -171,7 +180,7 @@ func (l *Log) acquire() error {
 	return nil
 }
 
-// Reload takes over another configuration: another file, mode or action. With an error
+// Reload applies another configuration: another file, mode or action. After an error
 // nothing has changed.
 func (l *Log) Reload(cfg Config) error {
 	cfg.defaults()
@@ -262,7 +271,8 @@ func (l *Log) cutTorn() error {
 	return nil
 }
 
-// Flush ends a batch: it is synced as the flush mode says.
+// Flush ends a batch of WriteLines: it syncs the file as the flush mode demands. An error
+// is counted and logged.
 func (l *Log) Flush() {
 	switch l.cfg.Flush {
 	case FlushNone:
@@ -301,8 +311,9 @@ func (l *Log) noteSync(err error) {
 	}
 }
 
-// WriteLines writes one or more records, a line each with its newline, with one call, and
-// then acts on the file's size. It never fails: what the disk does not take is counted.
+// WriteLines writes records, each a line with its newline, with one write call, and then
+// takes the action that the file's size demands. data holds as many lines as records says,
+// and is not kept. Records that the disk does not accept are counted as dropped.
 func (l *Log) WriteLines(data []byte, records int) {
 	if l.suspended.Load() || l.failing && l.cfg.Now().Before(l.retry) {
 		l.dropped.Add(uint64(records))
@@ -395,7 +406,7 @@ func (l *Log) fail(records int, err error) {
 	}
 }
 
-// Stats returns the counters; any goroutine may ask.
+// Stats returns the present counters; any goroutine may call it.
 func (l *Log) Stats() Stats {
 	return Stats{
 		Records: l.records.Load(), Bytes: l.bytes.Load(), Dropped: l.dropped.Load(), Rotations: l.rotations.Load(),
@@ -405,8 +416,8 @@ func (l *Log) Stats() Stats {
 	}
 }
 
-// Close syncs and closes. Compressing goes on at the next
-// start.
+// Close syncs and closes the file and ends the log's goroutines. A log that is not yet
+// compressed is compressed after the next Open.
 func (l *Log) Close() error {
 	err := l.closeFile()
 	l.packer.stop()

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// Rotate starts a new file: audit.log becomes audit.log.1 (read-only) and so on,
-// or gets a name of its time. With fewer than two files allowed it does nothing.
+// Rotate starts a new file: audit.log becomes audit.log.1 (read-only), audit.log.1 becomes
+// audit.log.2 and so on; or audit.log gets a name with the time (Config.Dated). With
+// fewer than two files allowed it does nothing. ErrSuspended: writing is suspended.
 func (l *Log) Rotate() error {
 	if l.cfg.NumLogs < 2 && l.cfg.Action != ActionKeepLogs {
 		return nil

@@ -13,8 +13,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
-// Actor does what an action says, without waiting.
+// Actor carries out actions.
 type Actor interface {
+	// Do carries out a, of which m says why, without waiting for its end.
 	Do(a conf.Action, m action.Message)
 }
 
@@ -33,11 +34,11 @@ type space struct {
 	free       uint64
 }
 
-// State is what the state report says of the log.
+// State describes the log for the state report.
 type State struct {
 	Path             string
 	Size, MaxSize    int64
-	Rotated          int // older files there were at the last rotation
+	Rotated          int // number of older files at the last rotation
 	Free             uint64
 	SpaceLeft, Admin uint64 // thresholds in bytes
 	Suspended        bool
@@ -45,7 +46,7 @@ type State struct {
 	Failing          bool
 }
 
-// State returns it. As everything, it is for the log's own goroutine.
+// State returns the present state. Only the log's own goroutine may call it.
 func (l *Log) State() State {
 	free, total, err := l.cfg.FS.Space(filepath.Dir(l.cfg.Path))
 	if err != nil {
@@ -58,8 +59,8 @@ func (l *Log) State() State {
 	}
 }
 
-// Tick is to be called about once a second: it looks at the log's name and at the free
-// space.
+// Tick checks whether the file still has the log's name, and how much space is free. The
+// owner calls it about once a second.
 func (l *Log) Tick() {
 	if !l.failing || !l.cfg.Now().Before(l.retry) {
 		if err := l.keepName(); err != nil {
@@ -217,7 +218,7 @@ func (l *Log) suspend(why string) {
 	l.file = nil
 }
 
-// Suspended reports whether writing is suspended; any goroutine may ask.
+// Suspended reports whether writing is suspended; any goroutine may call it.
 func (l *Log) Suspended() bool { return l.suspended.Load() }
 
 // Resume ends a suspension. An action that was taken for low space, or for the

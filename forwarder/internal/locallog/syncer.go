@@ -6,17 +6,19 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// syncer syncs the log from a goroutine of its own, so that incremental_async
-// costs the writer nothing. Requests that come while one runs become one.
+// syncer syncs the log from its own goroutine, so that incremental_async costs the writer
+// nothing. Requests that come while a sync runs become one. mu is not held during the
+// sync: running says that the goroutine uses a file, and wait returns only when no request
+// is open and running is false, so that the writer may then close the file.
 type syncer struct {
 	log *Log
 
-	mu      sync.Mutex // guards what follows
-	cond    *sync.Cond
-	file    fsys.File // to be synced, nil: nothing asked for
-	running bool
-	ended   bool
-	done    chan struct{}
+	mu      sync.Mutex    // guards the fields below
+	cond    *sync.Cond    // signals a request, the end of a sync, and ended
+	file    fsys.File     // the file to sync, nil: no request
+	running bool          // a sync runs
+	ended   bool          // the goroutine must end
+	done    chan struct{} // closed when the goroutine has ended
 }
 
 func newSyncer(l *Log) *syncer {
@@ -54,7 +56,7 @@ func (s *syncer) request() {
 	s.cond.Broadcast()
 }
 
-// wait returns when no sync is asked for or under way: the file may be closed.
+// wait waits until no sync is requested or under way; then the writer may close the file.
 func (s *syncer) wait() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -5,8 +5,9 @@ import (
 	"fmt"
 )
 
-// Suspend has nothing more sent until Resume: what is in flight is answered, then
-// the connection is closed. Records stay in the source.
+// Suspend stops sending until Resume: the Sender waits for the replies to what is in flight,
+// then closes the connection. Records stay in the source. Suspend does not wait; any
+// goroutine may call it.
 func (s *Sender) Suspend() {
 	s.mu.Lock()
 	s.suspend()
@@ -14,7 +15,7 @@ func (s *Sender) Suspend() {
 	s.nudge.Set()
 }
 
-// suspend is Suspend with mu.
+// suspend is Suspend for a caller that holds mu.
 func (s *Sender) suspend() {
 	s.paused = true
 	s.m.Suspended.Store(1)
@@ -24,7 +25,7 @@ func (s *Sender) suspend() {
 	}
 }
 
-// Resume ends a Suspend.
+// Resume ends what Suspend began. Any goroutine may call it.
 func (s *Sender) Resume() {
 	s.mu.Lock()
 	s.paused, s.failures = false, 0
@@ -39,9 +40,10 @@ func (s *Sender) isPaused() bool {
 	return s.paused
 }
 
-// Reload takes over another configuration, but for Window, Logger, Metrics and
-// Handle, once everything in flight is answered; the first server is tried first
-// then. A configuration that is wrong changes nothing.
+// Reload applies another configuration, except its Window, Logger, Metrics and Handle, as
+// soon as everything in flight is answered; then the first server is tried first. An
+// error says that cfg is wrong; then nothing changes. Reload does not wait; any goroutine
+// may call it.
 func (s *Sender) Reload(cfg Config) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -57,7 +59,8 @@ func (s *Sender) Reload(cfg Config) error {
 	return nil
 }
 
-// takeConfig reports whether there was one to take over. No session is there.
+// takeConfig applies the configuration that Reload left and reports whether there was one.
+// Only Run calls it, between sessions, so cfg never changes under a session.
 func (s *Sender) takeConfig() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,9 +74,9 @@ func (s *Sender) takeConfig() bool {
 	return true
 }
 
-// Drain waits until every record in the source is acknowledged, and returns how
-// many are left when ctx ends before, with its error, when sending is suspended
-// (ErrSuspended), or when Run has returned. Run must be running.
+// Drain waits until every record in the source is acknowledged. When it ends earlier, left
+// is how many are not: with ctx's error when ctx ends, with ErrSuspended when sending is
+// suspended, or when Run has returned. Run must be running.
 func (s *Sender) Drain(ctx context.Context) (left uint64, err error) {
 	for {
 		s.mu.Lock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// prefer has the session end, and the next use the connection of p.
+// prefer makes the session end and the next one use p's connection.
 func (c *session) prefer(p *preferred) {
 	c.back, c.offers = p, nil
 	c.mu.Lock()
@@ -16,8 +16,8 @@ func (c *session) prefer(p *preferred) {
 	c.mu.Unlock()
 }
 
-// finish waits for the replies to what is in flight, so that it need not be sent
-// twice: up to Grace when we or the server end, otherwise as long as any come.
+// finish waits for the replies to what is in flight, so that it need not be sent again: up
+// to Grace when this program or the server ends, otherwise as long as replies come.
 func (c *session) finish(ctx context.Context, why error) error {
 	t := time.NewTimer(c.cfg.Grace)
 	defer t.Stop()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// preferred is an open connection to a server that comes before the present one:
-// it has answered, and nothing was sent over it but a heartbeat.
+// preferred is an open connection to a server that precedes the present one in the list:
+// the server has answered, and the connection has carried nothing but a heartbeat.
 type preferred struct {
 	server int
 	conn   Conn
@@ -19,9 +19,9 @@ func (p *preferred) close() {
 	}
 }
 
-// lookout tries the servers before the n-th until one answers, and offers its
-// connection. The returned func ends and joins it; a connection nobody took is
-// closed.
+// lookout starts a goroutine that tries the servers before the n-th until one answers, and
+// then offers its connection. stop ends and joins the goroutine, and closes a connection
+// that nobody received.
 func (s *Sender) lookout(ctx context.Context, n int) (offers <-chan *preferred, stop func()) {
 	if n == 0 {
 		return nil, func() {}
@@ -51,7 +51,7 @@ func (s *Sender) lookout(ctx context.Context, n int) (offers <-chan *preferred, 
 	return found, func() { cancel(); wg.Wait() }
 }
 
-// knock returns a connection to the first of n servers that answers, nil when
+// knock returns a connection to the first of the first n servers that answers, nil when
 // none does.
 func (s *Sender) knock(ctx context.Context, n int) *preferred {
 	for i := range n {

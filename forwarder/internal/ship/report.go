@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Condition is something that audisp-remote.conf has an action for.
+// Condition is an event for which audisp-remote.conf has an action, or the end of one.
 type Condition uint8
 
 const (
@@ -41,40 +41,40 @@ var conditionNames = [...]string{
 	QueueError: "queue error", Connected: "connected", Recovered: "recovered",
 }
 
-// Refuses reports whether a reply that says so means that the record is not stored.
+// Refuses reports whether a reply with this condition means that the record is not stored.
 func (c Condition) Refuses() bool {
 	return c == DiskFull || c == DiskError || c == GenericError
 }
 
 func (c Condition) String() string { return conditionNames[c] }
 
-// Report says what happened.
+// Report tells the Handler what happened.
 type Report struct {
 	Condition Condition
 	Server    string
-	Err       error  // NetworkFailure, StartupFailure, QueueError: the cause
-	Reply     string // the name of a reply, and the text sent with it
-	Text      string
-	Index     uint64    // the record a reply is for, 0 when for none
+	Err       error     // NetworkFailure, StartupFailure, QueueError: the cause
+	Reply     string    // the name of the reply, in the protocol's words
+	Text      string    // the text that the server sent with it
+	Index     uint64    // index of the record that the reply is for, 0 when for none
 	Waiting   uint64    // records not acknowledged
 	Attempts  int       // failures to deliver the first of them, 0 when there is none
 	Since     time.Time // of the first of these failures
 }
 
-// Decision is what to do about it.
+// Decision is what the Handler wants done about a Report.
 type Decision uint8
 
 const (
 	// Retry keeps the record and tries again, for ever.
 	Retry Decision = iota
-	// Drop gives the record up that was refused; for a network failure the first
-	// one not acknowledged. Counted. Other conditions treat it as Retry.
+	// Drop gives up the record that was refused, or for a network failure the first one
+	// that is not acknowledged, and counts it. For other conditions it means Retry.
 	Drop
 	// Suspend keeps the records and closes the connection until Resume.
 	Suspend
 )
 
-// Metrics counts what a Sender does. Read it at any time.
+// Metrics counts what a Sender does. Any goroutine may read it at any time.
 type Metrics struct {
 	Sent      atomic.Uint64 // records, the first time each
 	Resent    atomic.Uint64 // records, every further time

@@ -14,6 +14,18 @@ import (
 )
 
 // Sender ships a source's records to one server at a time.
+//
+// Two goroutines share it while a connection is open: the writer (Run) reads the source,
+// fills the window and sends; the reader settles replies in the window. Others may
+// call Suspend, Resume, Reload and Drain. Why this is safe:
+//   - The window, and all fields below mu, are used only with mu held. Nobody holds mu
+//     during a call that sends or receives, nor one of the source or the Handler: none of
+//     these can block the other goroutine, and a Handler may call Suspend.
+//   - Both goroutines acknowledge to the source (release), in any order: an Ack covers
+//     all records before it, so one that comes late changes nothing.
+//   - The window forgets a record only after the source was told (ack). So a crash has at
+//     most one window of records sent again, beside what the source itself allows.
+//   - cfg changes only between sessions, when no reader runs.
 type Sender struct {
 	cfg Config // Run's, which changes it between sessions
 	src Source
@@ -23,11 +35,11 @@ type Sender struct {
 	nudge wake.Signal   // Resume, Suspend or Reload was called
 	ended chan struct{} // closed when Run returns
 
-	mu       sync.Mutex // guards all below
+	mu       sync.Mutex // guards the fields below
 	win      *window
-	session  *session      // the present one
-	paused   bool          // Suspend was called, or decided
-	next     *Config       // to be taken over
+	session  *session      // the present one, nil between sessions
+	paused   bool          // Suspend was called, or the Handler decided so
+	next     *Config       // what Reload left for takeConfig, nil: nothing
 	trouble  bool          // a Report went out since the last Recovered
 	refused  uint64        // the last record that was refused
 	failures int           // to deliver the first record, since one was acknowledged
@@ -42,7 +54,8 @@ type note struct {
 	repeats int
 }
 
-// New makes a Sender. It does nothing before Run.
+// New returns a Sender that reads src. It does nothing before Run. An error says what is
+// wrong with cfg.
 func New(cfg Config, src Source) (*Sender, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -66,8 +79,9 @@ var (
 // firstPause is the longest pause before the second attempt.
 const firstPause = 100 * time.Millisecond
 
-// Run sends until ctx ends. It is called once. The connection is closed when it
-// returns; replies to what is in flight were waited for up to Grace.
+// Run sends until ctx ends, and connects again as often as needed. It is called once. At
+// the end it waits up to Grace for the replies to what is in flight; when it returns, the
+// connection is closed and every goroutine of the Sender has ended.
 func (s *Sender) Run(ctx context.Context) {
 	defer close(s.ended)
 	var (
@@ -122,9 +136,10 @@ type sourceError struct{ err error }
 func (e *sourceError) Error() string { return "read from source: " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
-// attempt connects once, unless there is a connection, and sends until that
-// connection ends. It reports what happened and returns it, or what was decided
-// instead; and where to go on when a server that comes first is back.
+// attempt connects once to the n-th server, unless here is a connection to it, and sends
+// until the connection ends. It reports what happened to the Handler and returns that, or
+// what was decided instead. When a server earlier in the list answers again, it returns
+// the open connection to it.
 func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected *bool) (*preferred, error) {
 	server := s.cfg.Servers[n]
 	var conn Conn
@@ -229,9 +244,9 @@ func (s *Sender) dropFirst() {
 	s.release()
 }
 
-// release acknowledges what is done at the window's front, and only then lets the
-// window move: what may be sent again after a crash is bounded by what the source
-// bounds and one window.
+// release acknowledges to the source the records that are done at the window's front, and
+// only then lets the window move past them: so a crash can have sent again at most what
+// the source allows and one window. The caller must not hold mu.
 func (s *Sender) release() {
 	s.mu.Lock()
 	index, ok := s.win.front()
@@ -241,7 +256,8 @@ func (s *Sender) release() {
 	}
 }
 
-// ack tells the source, moves the window, and wakes those who wait in Drain.
+// ack acknowledges index to the source, moves the window past it, and wakes Drain. The
+// caller must not hold mu.
 func (s *Sender) ack(index uint64) {
 	if err := s.src.Ack(index); err != nil {
 		// The record is stored at the server; at worst it is sent once more.
@@ -253,7 +269,7 @@ func (s *Sender) ack(index uint64) {
 	s.mu.Unlock()
 }
 
-// progressed wakes those who wait in Drain. Called with mu.
+// progressed wakes those who wait in Drain. The caller holds mu.
 func (s *Sender) progressed() {
 	close(s.progress)
 	s.progress = make(chan struct{})

@@ -15,8 +15,10 @@ import (
 // batchSize is how many bytes are put together for one write.
 const batchSize = 64 << 10
 
-// session is one connection: the writer is the goroutine that called run, the
-// reader has its own. What Sender.mu guards of it is marked.
+// session is the use of one connection. The writer is the goroutine that called run; the
+// reader is a goroutine that run starts and joins. Fields belong to the writer, unless a
+// comment gives them to the reader or says that Sender.mu guards them. err is written by
+// the reader before it closes dead, and read after that.
 type session struct {
 	*Sender
 	conn   Conn
@@ -73,14 +75,14 @@ func newSession(s *Sender, conn Conn, server string) *session {
 	return c
 }
 
-// decide has the session end once all in flight is answered. Called with mu.
+// decide makes the session end once everything in flight is answered. The caller holds mu.
 func (c *session) decide(why error) {
 	c.decided = why
 	c.wake.Set()
 }
 
-// run sends until the connection or ctx ends. The connection is closed and the
-// reader gone when it returns.
+// run sends until the connection or ctx ends. When it returns, the connection is closed
+// and the reader has ended.
 func (c *session) run(ctx context.Context) error {
 	c.mu.Lock()
 	first, again := c.win.rewind()
@@ -174,7 +176,8 @@ func (c *session) heartbeat(ctx context.Context) error {
 	return nil
 }
 
-// fill takes from the source what is ready and fits into window and batch.
+// fill reads from the source the records that are ready and fit into window and batch. Only
+// the writer calls it, and only it moves the source's cursor.
 func (c *session) fill() error {
 	c.mu.Lock()
 	c.starved = true
@@ -225,7 +228,7 @@ func (c *session) fill() error {
 	return nil
 }
 
-// put adds a record to the batch. Called with mu.
+// put adds a record to the batch. The caller holds mu.
 func (c *session) put(s *slot, line []byte, again bool) {
 	if again {
 		c.m.Resent.Add(1)
@@ -256,7 +259,7 @@ func isEOE(line []byte) bool {
 	return ok && (len(rest) == 0 || rest[0] == ' ')
 }
 
-// send sends the batch, and expects its replies.
+// send sends the batch and sets the deadline of the next reply.
 func (c *session) send(ctx context.Context) error {
 	if err := c.flush(ctx, func() (int, error) { return c.conn.Send(&c.batch) }); err != nil {
 		return err

@@ -1,9 +1,10 @@
-// Package ship sends the records of a source (the spool) to a server: many in flight
-// over one connection, matched with their replies by sequence id, sent again until they
-// are acknowledged. What goes over the wire is a Transport's (package ship/remote has the
-// audisp-remote protocol); the window, reading the source, deadlines, pauses, the choice of
-// server, counters and reports are here, the same for every transport. It knows nothing of
-// ours but its interfaces; forwarder's agent and cli and the transports may import it.
+// Package ship sends the records of a source (the spool) to a server. It keeps many
+// records in flight over one connection, matches replies to records by sequence id, and
+// sends records again until they are acknowledged. A Transport knows the protocol
+// (package ship/remote has audisp-remote's); this package has what all transports share:
+// the window, reading the source, deadlines, pauses, the choice of server, counters and
+// reports. It uses the source and the transport only through its own interfaces;
+// forwarder's agent and cli and the transports may import it.
 //
 // What holds: a record is acknowledged to the source only after the server said
 // that it is stored (of a transport without answers: after it was handed to the kernel), or
@@ -35,14 +36,17 @@ type Source interface {
 	// the next call of Next or Seek. io.EOF says that there is none now. An index
 	// is larger than the one before, and skips records that are gone.
 	Next() (index uint64, seq uint32, line []byte, err error)
-	// Ready delivers a value when there may be records after Next returned io.EOF.
+	// Ready returns a channel that delivers a value when there may be records again after
+	// Next returned io.EOF.
 	Ready() <-chan struct{}
 	// Seek makes the next Next return the first record at or after index.
 	Seek(index uint64)
-	// Ack says that this record and all before it are done with.
+	// Ack acknowledges the record index and all before it. A smaller index than before
+	// changes nothing.
 	Ack(index uint64) error
-	// First is the index of the first record not done with, Left how many there are.
+	// First returns the index of the first record that is not acknowledged.
 	First() uint64
+	// Left returns how many records are not acknowledged.
 	Left() uint64
 }
 
@@ -76,7 +80,7 @@ type Config struct {
 	ReplyTimeout time.Duration
 	// WriteTimeout is how long the peer may neither take a byte nor reply.
 	WriteTimeout time.Duration
-	// Heartbeat is after how long without sending a heartbeat goes out; 0: never.
+	// Heartbeat is after how long without a write a heartbeat is sent; 0: never.
 	Heartbeat time.Duration
 	// BackoffMin and BackoffMax bound the pause between attempts, which doubles
 	// each time and is shortened at random by up to half. When they are equal it is
@@ -88,8 +92,8 @@ type Config struct {
 	// context ends or the server says that it stops.
 	Grace time.Duration
 
-	// Handle is told of everything an action can be configured for, and decides;
-	// nil: always Retry. It may be called by two goroutines at once.
+	// Handle is called for every Condition, and decides what follows; nil: always Retry.
+	// Two goroutines may call it at once, and sending waits for it.
 	Handle  func(Report) Decision
 	Logger  hclog.Logger // nil: none
 	Metrics *Metrics     // nil: own

@@ -9,12 +9,12 @@ import (
 // Transport is how records travel to a server. Package ship/remote has the audisp-remote
 // protocol over TCP. Its methods may be called by two goroutines at once.
 type Transport interface {
-	// Dial connects to a server.
+	// Dial connects to a server, until ctx ends.
 	Dial(ctx context.Context, server string) (Conn, error)
-	// Probe is Dial that also has the server answer: one that is full, or refuses us, may
-	// take connections, too. Nothing that a server keeps was sent over the connection.
+	// Probe is Dial that also waits for an answer of the server: a server that is full, or
+	// refuses this sender, may accept connections, too. It sends nothing that a server stores.
 	Probe(ctx context.Context, server string) (Conn, error)
-	// MaxRecord is the longest record, in bytes.
+	// MaxRecord returns the length in bytes of the longest record that the transport carries.
 	MaxRecord() int
 	// Answers reports whether a server answers each record. Where it does not, a record
 	// counts as stored once it was sent.
@@ -28,17 +28,19 @@ type Transport interface {
 // The connection is as usable as before, and the call may be made again. After any other
 // error there is nothing to do but Close.
 type Conn interface {
-	// Room is how many bytes the connection needs before and behind each record of a batch.
+	// Room returns how many bytes the connection needs before and behind each record of a batch.
 	Room() (before, behind int)
 	// Send sends a batch, and returns how many bytes went out. After a deadline it is called
 	// again with the same batch, until it returns no error.
 	Send(b *Batch) (n int, err error)
-	// Beat sends a heartbeat, as Send does a batch.
+	// Beat sends a heartbeat, and returns as Send does.
 	Beat() (n int, err error)
 	// Receive waits for replies and appends them to dst. With an error those that came before
 	// it are returned, too.
 	Receive(dst []Reply) ([]Reply, error)
+	// SetSendDeadline sets when Send and Beat give up, a call under way included; zero: never.
 	SetSendDeadline(t time.Time)
+	// SetReceiveDeadline sets when Receive gives up, a call under way included; zero: never.
 	SetReceiveDeadline(t time.Time)
 	// Close ends the connection, and every call that waits. With abort it drops at once what
 	// the peer has not taken.
@@ -52,7 +54,7 @@ type Reply struct {
 	Complaint *Complaint // nil: all is well
 }
 
-// Outcome is what became of what was sent.
+// Outcome says what became of a record or heartbeat that was sent.
 type Outcome uint8
 
 const (
@@ -62,11 +64,11 @@ const (
 	Ending                 // about nothing that was sent: the server is about to stop
 )
 
-// Complaint is what a reply says besides.
+// Complaint is what a reply says besides its Outcome.
 type Complaint struct {
 	Condition Condition // DiskLow … GenericError
 	Name      string    // of the reply, in the protocol's words
-	Text      string    // that the server has sent with it
+	Text      string    // the text that the server sent with it
 }
 
 // Batch is records in the order in which they are sent. They lie in one piece of memory,

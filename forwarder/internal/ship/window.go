@@ -17,15 +17,23 @@ type slot struct {
 	state state
 }
 
-// window is the records between the first one not done with and the last one
-// taken from the source, in the source's order: which of them are answered, as a
-// server may answer out of order.
+// window holds the state of the records between the first that is not done and the last
+// that was read from the source, in the source's order, because a server may answer out
+// of order. Sender.mu guards it.
+//
+// What must hold: indexes ascend from head on; 0 <= cursor <= n <= len(ring); the slots
+// before cursor are inFlight or done, or waiting after a refusal, and those from cursor on
+// were not sent over this connection; flying counts the slots that are inFlight. A slot
+// leaves only at the front (pop), and only when it is done.
+//
+//	ring:  … │ done │ inFlight │ done │ inFlight │ waiting │ waiting │ free …
+//	           ↑head                               ↑cursor             ↑head+n (modulo len(ring))
 type window struct {
 	ring   []slot
-	head   int // position of the oldest in ring
-	n      int // how many there are
-	cursor int // offset from head: those before it were sent over this connection
-	flying int // how many are inFlight
+	head   int // position of the oldest record in ring
+	n      int // number of records
+	cursor int // offset from head; the records before it were sent over this connection
+	flying int // number of records that are inFlight
 }
 
 func newWindow(size int) *window { return &window{ring: make([]slot, size)} }
@@ -66,9 +74,9 @@ const (
 	noRoom                   // the window is full: take it again later
 )
 
-// take is told of each record as it comes from the source, in order. Waiting
-// records that the source passed over are gone from it (its oldest were
-// dropped): done, as nobody can send them any more.
+// take enters the next record that the source returned and says what to do with it. It is
+// called with each record, in the source's order. Waiting records that the source passed
+// over were dropped from it: they become done, as nobody can send them any more.
 func (w *window) take(index uint64, seq uint32) (*slot, verdict) {
 	for w.cursor < w.n {
 		s := w.at(w.cursor)
@@ -153,7 +161,7 @@ func (w *window) front() (index uint64, ok bool) {
 	return index, ok
 }
 
-// pop forgets what is done at the front, up to index.
+// pop removes the records at the front that are done, up to index.
 func (w *window) pop(index uint64) {
 	for w.n > 0 && w.head0().state == done && w.head0().index <= index {
 		w.head++

@@ -12,19 +12,21 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// home is what is known of whether the spool is where it was opened. The syncer looks
-// at it; Close does last.
+// home records whether the spool's folder and files are still where Open found them. Only
+// keepHome writes it: in the syncer, and once in Close after the syncer has ended, so
+// said needs no lock. Any goroutine may read the atomics.
 type home struct {
-	moved atomic.Uint64
-	away  atomic.Pointer[string] // nil: it is in its place
-	said  time.Time
+	moved atomic.Uint64          // times something was found away
+	away  atomic.Pointer[string] // why the spool is away; nil: it is in its place
+	said  time.Time              // when that was last logged
 }
 
-// sayAway is how often it is said that the spool is still not in its place.
+// sayAway is how often the log repeats that the spool is still not in its place.
 const sayAway = time.Minute
 
-// Away says why the folder is not the spool's any more, "" when it is. Records are taken
-// and shipped all the while, but do not survive the end of this process.
+// Away returns why the spool could not be restored to its folder, "" when it is in its
+// place. While it is away records are still appended and shipped, but those that are not
+// acknowledged are lost when this process ends. Any goroutine may call it.
 func (s *Spool) Away() string {
 	if why := s.home.away.Load(); why != nil {
 		return *why
@@ -32,8 +34,9 @@ func (s *Spool) Away() string {
 	return ""
 }
 
-// keepHome brings the spool back to its folder when somebody has removed, renamed or
-// replaced that, or files in it.
+// keepHome restores the spool in its folder when another program has removed, renamed or
+// replaced the folder or files in it, and logs what it found. The syncer calls it, and
+// Close after the syncer has ended.
 func (s *Spool) keepHome() {
 	moved, err := s.log.KeepHome()
 	if err == nil {
@@ -64,7 +67,8 @@ func (s *Spool) keepHome() {
 	}
 }
 
-// sayGone says at the end what goes with files that nobody can find.
+// sayGone logs, when the spool closes away from its folder, how many records are lost with
+// files that have no name.
 func (s *Spool) sayGone() {
 	if n := s.Left(); n > 0 && s.Away() != "" {
 		s.hlg.Error("records that were not acknowledged are gone: the spool is not in its place, and the files that have them are lost with this program",
@@ -72,7 +76,9 @@ func (s *Spool) sayGone() {
 	}
 }
 
-// keepState makes the state file again when it has lost its name.
+// keepState writes a new state file when the open one is no longer the file of that name.
+// moved says that it was not; with an error the old one, without a name, stays in use.
+// It takes persisting.
 func (s *Spool) keepState() (moved bool, err error) {
 	s.persisting.Lock()
 	defer s.persisting.Unlock()

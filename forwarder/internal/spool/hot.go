@@ -1,11 +1,13 @@
 package spool
 
-// hotTail is the newest entries, in memory. Their indexes are consecutive.
+// hotTail holds the newest entries in memory. Their indexes are consecutive: list[head+i]
+// is entry first+i. Spool.mu guards it. Readers keep entries after they have left the
+// hot tail; their bytes never change.
 type hotTail struct {
-	first uint64 // index of entries[head]
-	list  [][]byte
+	first uint64   // index of list[head]
+	list  [][]byte // entries before head are nil
 	head  int
-	bytes int
+	bytes int // about what the entries from head on take, by entrySize
 }
 
 func (h *hotTail) len() int     { return len(h.list) - h.head }
@@ -18,7 +20,7 @@ func (h *hotTail) push(e []byte) {
 	h.bytes += entrySize(len(e))
 }
 
-// get returns the entry, nil when it isn't here.
+// get returns the entry with that index, nil when the hot tail does not hold it.
 func (h *hotTail) get(index uint64) []byte {
 	if index < h.first || index >= h.next() {
 		return nil
@@ -26,7 +28,8 @@ func (h *hotTail) get(index uint64) []byte {
 	return h.list[h.head+int(index-h.first)]
 }
 
-// drop forgets the entries before index.
+// drop removes the entries before index. It moves the rest to the front of list once more
+// than half of list is empty, so that a drop costs constant time on average.
 func (h *hotTail) drop(index uint64) {
 	for h.len() > 0 && h.first < index {
 		h.bytes -= entrySize(len(h.list[h.head]))
@@ -43,7 +46,7 @@ func (h *hotTail) drop(index uint64) {
 	}
 }
 
-// shrink forgets the oldest until at most limit bytes are held.
+// shrink removes the oldest entries until at most limit bytes are left.
 func (h *hotTail) shrink(limit int) {
 	if h.bytes <= limit {
 		return

@@ -9,12 +9,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// markSearch is how many of the last records are searched for a mark. The last
-// record has it, unless a crash tore its batch.
+// markSearch is how many of the last records Open searches for a mark. The last record
+// has one, unless a crash cut its batch short.
 const markSearch = 65536
 
-// Mark is the last mark: of the last Append, or after Open, of the records
-// that are there. nil: there is none, or none that can be relied on.
+// Mark returns a copy of the last mark: that of the last Append, or after Open, the one
+// from which the source must go on. nil: there is none, or none that can be relied on.
 func (s *Spool) Mark() []byte {
 	s.appending.Lock()
 	defer s.appending.Unlock()
@@ -24,23 +24,24 @@ func (s *Spool) Mark() []byte {
 	return append([]byte(nil), s.mark...)
 }
 
-// AfterMark are the records found behind the mark at Open: the first part of a
-// batch whose write a crash cut short, so that its mark is missing. A source that
-// goes on from the mark gives them again, and must leave them out, those that are
-// the same. They are forgotten by the next Append.
+// AfterMark returns the records that Open found behind the mark: the first part of a
+// batch whose write a crash cut short, so that its mark is missing. A source that goes on
+// from the mark reads them again and must not append those that are the same. The next
+// Append makes AfterMark return nil; the caller must not change the slices.
 func (s *Spool) AfterMark() [][]byte {
 	s.appending.Lock()
 	defer s.appending.Unlock()
 	return s.behind
 }
 
-// span is a range of lost entries.
+// span is a range of lost entries, both ends included.
 type span struct{ from, to uint64 }
 
-// recoverMark finds the mark after Open: the last one, or when something is lost
-// that wasn't acknowledged and that the source may still have, the last one before
-// that. Then it writes an entry that says so, durably: the source goes on from
-// there, and what is lost needs no second look.
+// recoverMark finds the mark from which the source must go on after Open. That is the last
+// mark; but when records were lost that were not acknowledged, and that the source may
+// still have, it is the last mark before the loss. Then recoverMark durably appends a
+// reset entry with that mark, which settles the loss: the next Open does not go back to
+// it again, though the log still reports it.
 func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	var lost []span
 	for _, d := range rec.Damaged {
@@ -89,8 +90,8 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 	return s.log.Sync()
 }
 
-// lastMark is the mark of the last record up to last that has one, and the records
-// behind that one.
+// lastMark returns the mark of the last record up to last that has one, and copies of the
+// records behind that record.
 func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, err error) {
 	keep := func(_ uint64, e []byte) {
 		_, m, line, err := parseEntry(e)
@@ -111,7 +112,8 @@ func lastMark(log *seglog.Log, last uint64) (mark []byte, behind [][]byte, err e
 	return nil, behind, nil
 }
 
-// walk calls visit for the entries from from to last that are there.
+// walk calls visit for each readable, non-empty entry from from to last. e is valid only
+// during the call.
 func walk(log *seglog.Log, from, last uint64, visit func(index uint64, e []byte)) error {
 	if from = max(from, log.First()); from > last {
 		return nil

@@ -11,15 +11,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Waiting is what a spool holds.
+// Waiting says how much a spool holds.
 type Waiting struct {
-	Records uint64    // not acknowledged, as far as that was written down: a second ago
-	Bytes   int64     // of all segments, space set aside not counted
-	Since   time.Time // when the oldest of these records came; zero when there is none
+	Records uint64    // records not acknowledged by the state file, which a running spool writes about once a second
+	Bytes   int64     // size of all segments, preallocated space not counted
+	Since   time.Time // when the oldest of these records was appended; zero when there is none
 }
 
-// Peek looks into the spool of a folder, which another process may have in use. It takes
-// no lock and writes nothing.
+// Peek reads how much waits in the spool in a folder, which another process may have open.
+// It takes no lock and writes nothing. ErrState: the state file has no valid slot.
 func Peek(fs fsys.FS, dir string) (w Waiting, err error) {
 	view, err := seglog.OpenReadOnly(seglog.Options{FS: fs, Dir: dir, Kind: Kind})
 	if err != nil {

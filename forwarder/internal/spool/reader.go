@@ -9,25 +9,32 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Reader is a cursor over the records not acknowledged. It serves the newest
-// from memory and older ones from the segments. One at a time may be in use, by
-// one goroutine; Ack, First and Left may be called by others.
+// Reader is a cursor over the records that are not acknowledged. It reads the newest from
+// memory and older ones from the segments. A Spool may have one Reader in use at a time,
+// by one goroutine (they share the signal Ready); other goroutines may call Ack, First
+// and Left.
+//
+// A Reader holds no lock between calls. batch refers to entries whose bytes never
+// change, so it stays valid when Ack or Append remove them from the hot tail; Next may
+// then return a record that was acknowledged or dropped a moment ago, at most batchSize.
 type Reader struct {
 	s     *Spool
-	next  uint64   // index of the next record
-	batch [][]byte // entries from next on, taken from memory
-	cold  *seglog.Reader
+	next  uint64         // index of the next record
+	batch [][]byte       // entries from next on, from the hot tail
+	cold  *seglog.Reader // reads segments; nil while records come from memory
 }
 
-// Reader returns the cursor at the first record not acknowledged.
+// Reader returns a cursor at the first record that is not acknowledged. The caller closes it.
 func (s *Spool) Reader() *Reader { return &Reader{s: s, next: s.First()} }
 
-// batchSize is how many entries are taken from memory under one lock.
+// batchSize is how many entries a Reader copies from the hot tail, beside the one it
+// returns, while it holds the lock once.
 const batchSize = 64
 
-// Next returns the next record: its index, its sequence id on the wire and its
-// line, valid until the next call of Next, Seek or Close. io.EOF says that there
-// is none now. Records that were dropped or damaged are passed over.
+// Next returns the next record: its index, its sequence id on the wire and its line
+// without newline, valid until the next call of Next, Seek or Close. It never waits for a
+// record: io.EOF says that there is none now, and Ready or Wait when there may be.
+// Next passes over records that were dropped or damaged, and counts the damaged ones.
 func (r *Reader) Next() (index uint64, seq uint32, line []byte, err error) {
 	for {
 		entry, err := r.entry()
@@ -46,7 +53,8 @@ func (r *Reader) Next() (index uint64, seq uint32, line []byte, err error) {
 	}
 }
 
-// entry returns the entry of r.next, which it moves over records that are gone.
+// entry returns the entry with index r.next; it first moves r.next past records that are
+// acknowledged, dropped or lost.
 func (r *Reader) entry() ([]byte, error) {
 	if len(r.batch) > 0 {
 		e := r.batch[0]
@@ -78,7 +86,8 @@ func (r *Reader) entry() ([]byte, error) {
 	}
 }
 
-// stored reads r.next from its segment; nil: look again. last was written by now.
+// stored reads entry r.next from its segment. last is an index that the log had already
+// written. nil without an error means that r.next has moved, and the caller must try again.
 func (r *Reader) stored(last uint64) ([]byte, error) {
 	if r.cold == nil {
 		cold, err := r.s.log.Reader(r.next)
@@ -118,7 +127,7 @@ func (r *Reader) stored(last uint64) ([]byte, error) {
 	}
 }
 
-// skipTo moves over records that are no longer there.
+// skipTo moves the cursor to index, past records that no longer exist; never back.
 func (r *Reader) skipTo(index uint64) {
 	r.closeCold()
 	r.next = max(r.next, index)
@@ -146,10 +155,12 @@ func (r *Reader) Seek(index uint64) {
 	r.next = index
 }
 
-// Ready delivers a value when there may be records after Next returned io.EOF.
+// Ready returns a channel that delivers a value when there may be records again after Next
+// returned io.EOF. All Readers of a Spool share it.
 func (r *Reader) Ready() <-chan struct{} { return r.s.ready }
 
-// Wait returns when there is a record at the cursor, or ctx ends.
+// Wait waits until Next has a record to return, and returns nil; or ctx's error when ctx
+// ends, ErrClosed when the spool is closed.
 func (r *Reader) Wait(ctx context.Context) error {
 	for {
 		r.s.mu.Lock()
@@ -168,14 +179,14 @@ func (r *Reader) Wait(ctx context.Context) error {
 	}
 }
 
-// Ack says that the record index and all before it are done with.
+// Ack is Spool.Ack.
 func (r *Reader) Ack(index uint64) error { return r.s.Ack(index) }
 
-// First is the index of the first record not acknowledged.
+// First is Spool.First.
 func (r *Reader) First() uint64 { return r.s.First() }
 
-// Left is how many records are not acknowledged.
+// Left is Spool.Left.
 func (r *Reader) Left() uint64 { return r.s.Left() }
 
-// Close releases what the cursor holds open.
+// Close closes the segment file that the cursor holds open. Records stay in the spool.
 func (r *Reader) Close() { r.closeCold() }

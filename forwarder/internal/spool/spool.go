@@ -5,21 +5,22 @@
 // (ship sees it through an interface of its own).
 //
 // What holds:
-//   - A record appended is read until it is acknowledged, dropped because the
-//     spool was full (counted), or lost with a power failure before it was synced.
+//   - A Reader returns an appended record until it is acknowledged, dropped because
+//     the spool was full (counted), or lost in a power failure before it was synced.
 //   - A record has the same index and the same sequence id for life. A sequence id
 //     is not used again by another record while a server could take it for a
 //     resend, also when a crash lost records that had been sent but not synced.
-//   - A mark (see Append) is there after a crash if and only if its records are.
-//   - What somebody removes or renames under the open spool (the folder, files in it) is
-//     noticed a SyncInterval later at most, and put back from the files that are open.
-//   - Acknowledgements lost in a crash mean that records are sent again: at most
-//     those acknowledged in the last SyncInterval, and never more than MaxResend
-//     (and what one Ack said at once).
+//   - A mark (see Append) survives a crash if and only if its records do.
+//   - When another program removes or renames the folder of the open spool, or files in it,
+//     the spool notices within a SyncInterval and restores them from the files it holds open.
+//   - When a crash loses acknowledgements, records are sent again: at most those
+//     acknowledged in the last SyncInterval, and never more than MaxResend plus what
+//     one call of Ack covered.
 //
-// Concurrency: all methods of Spool may be called at once; a Reader is for one
-// goroutine. Lock order: appending, mu, persisting. mu is never held during disk
-// I/O; appending is, and persisting.
+// Concurrency: all methods of Spool may be called at once; a Reader belongs to one
+// goroutine. Lock order: appending, persisting, mu. appending and persisting are held
+// during disk I/O, mu never is: Ack, First, Left and a Reader that reads from memory
+// wait for no disk because of mu.
 package spool
 
 import (
@@ -38,7 +39,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-// Kind is what the spool's segments say they are.
+// Kind is the kind of log (seglog.Options.Kind) that the header of every segment of a spool names.
 const Kind = "spool"
 
 // MaxResend bounds how many records acknowledged before a crash are sent again
@@ -50,16 +51,16 @@ const (
 	// DefaultMaxBytes is Options.MaxBytes when that is 0.
 	DefaultMaxBytes = 1 << 30
 	minMaxBytes     = 1 << 20
-	// noteEvery so many acknowledgements the state file is written, not synced:
-	// that is what SIGKILL leaves.
+	// After every noteEvery acknowledgements the state file is written but not synced:
+	// that write survives a SIGKILL of the process, though not a power failure.
 	noteEvery = 512
-	// syncBytes written and not synced bring the next sync forward.
+	// When more than syncBytes bytes are not synced, Append wakes the syncer early.
 	syncBytes = 1 << 20
-	// maxUnsynced makes an Append wait for the disk.
+	// When more than maxUnsynced bytes are not synced, Append itself waits for a sync.
 	maxUnsynced = 8 << 20
 )
 
-// FullPolicy says what gives way when the spool is full.
+// FullPolicy says what a full spool gives up: its oldest records, or the new ones.
 type FullPolicy uint8
 
 const (
@@ -70,9 +71,9 @@ const (
 )
 
 const (
-	// MaxRecord is the longest record Append takes.
+	// MaxRecord is the length in bytes of the longest record Append accepts.
 	MaxRecord = 1 << 20
-	// MaxMark is the longest mark Append takes.
+	// MaxMark is the length in bytes of the longest mark Append accepts.
 	MaxMark = 255
 )
 
@@ -82,16 +83,17 @@ var (
 	ErrFull = errors.New("spool is full")
 	// ErrTooLong is returned for a record over MaxRecord or a mark over MaxMark.
 	ErrTooLong = errors.New("record too long for the spool")
-	// ErrClosed is returned by every use after Close.
+	// ErrClosed is returned after Close by Append, by Reader.Next where it must read a
+	// segment, and by Reader.Wait when no record is left.
 	ErrClosed = errors.New("spool is closed")
 )
 
-// Options of Open. Dir is needed.
+// Options configures Open. Dir is required; a zero value of any other field means its default.
 type Options struct {
 	FS  fsys.FS // nil: the operating system's
 	Dir string
-	// MaxBytes bounds the segments' size on disk, 1 GiB by default, at least
-	// 1 MiB. One segment's size may be set aside beyond it.
+	// MaxBytes bounds the size in bytes of the segments on disk, 1 GiB by default, at
+	// least 1 MiB. The newest segment may have up to SegmentBytes preallocated beyond it.
 	MaxBytes int64
 	// SegmentBytes is the unit in which space is freed: by default a sixteenth of
 	// MaxBytes, at most 16 MiB; at most a quarter of MaxBytes.
@@ -99,8 +101,8 @@ type Options struct {
 	Full         FullPolicy
 	// SyncInterval is how long a record may wait for its sync; 1 s by default.
 	SyncInterval time.Duration
-	// HotBytes of the newest records are kept in memory for the reader, 2 MiB by
-	// default.
+	// HotBytes is how many bytes of the newest records stay in memory for the reader,
+	// 2 MiB by default.
 	HotBytes int
 	Now      func() time.Time // nil: time.Now
 	Logger   hclog.Logger     // nil: none
@@ -141,43 +143,56 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-// Spool is an open spool. It must be closed.
+// Spool is an open spool. The caller must close it.
+//
+// Why Append, Ack and the Reader may run at once:
+//   - appending serializes all writers, so the log, the hot tail and last grow in the
+//     same order. last moves, under mu, only after the log has taken the entries: a
+//     Reader never looks for an entry that the operating system does not have.
+//   - An entry's bytes never change once it is made (see entry). The hot tail shares
+//     them with Readers; dropping an entry from the hot tail only drops a reference.
+//   - acked never falls, and never exceeds last. It may run ahead of the state file:
+//     noted is what the file says, persisted what is on stable storage, and
+//     persisted <= noted <= acked. A crash puts acked back to one of the two, and the
+//     records between are sent again, with the same ids.
+//   - A segment is freed only after the state file says that its records are done with
+//     (freeAcked). So what Open finds neither acknowledged nor in the log was lost.
 type Spool struct {
 	opt Options
 	log *seglog.Log
 	hlg hclog.Logger
 
-	kick      wake.Signal   // the syncer is to look now
+	kick      wake.Signal   // wakes the syncer before its next tick
 	stop      chan struct{} // closed by Close
 	joined    chan struct{} // closed when the syncer has ended
-	ready     wake.Signal   // records came
-	epochs    []epoch       // never changed
-	noteEvery uint64        // noteEvery, but in tests
+	ready     wake.Signal   // set when records were appended
+	epochs    []epoch       // ascending by from; not changed after Open
+	noteEvery uint64        // the constant noteEvery; tests set another
 
-	appending sync.Mutex // held by Append: order in memory is order on disk
+	appending sync.Mutex // held by Append: the order in memory is the order on disk
 	closed    bool       // guarded by appending
-	entries   [][]byte   // guarded by appending; scratch
-	arena     []byte     // guarded by appending; where entries are made
-	mark      []byte     // guarded by appending; Append's last
-	behind    [][]byte   // guarded by appending; see AfterMark
+	entries   [][]byte   // guarded by appending; the entries of one write, reused
+	arena     []byte     // guarded by appending; the memory in which new entries are made
+	mark      []byte     // guarded by appending; the mark of the last Append
+	behind    [][]byte   // guarded by appending; what AfterMark returns
 
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields down to oldest
 	hot    hotTail
-	last   uint64   // index of the last record
-	acked  uint64   // it and all before are done with
-	gone   uint64   // records up to here that are missing were counted, or need not be
-	holes  []span   // records that were not synced when the power went: no loss is counted for them
-	oldest struct { // append time of a record, remembered for Stats
+	last   uint64   // index of the last record; written with appending held, too
+	acked  uint64   // this record and all before it are acknowledged or dropped
+	gone   uint64   // missing records up to this index were counted, or need not be
+	holes  []span   // records that were not synced when the power failed: their loss is not counted
+	oldest struct { // the append time of one record, cached for Stats
 		index uint64
 		ms    int64
 	}
 
 	persisting sync.Mutex    // held while the state file is written
 	state      *stateFile    // guarded by persisting
-	persisted  atomic.Uint64 // acknowledgements that are durable
-	noted      atomic.Uint64 // acknowledgements that are written
+	persisted  atomic.Uint64 // acked as the state file has it on stable storage; stored with persisting held
+	noted      atomic.Uint64 // acked as the state file has it, synced or not; stored with persisting held
 
-	unsynced atomic.Int64 // bytes appended since the last sync began
+	unsynced atomic.Int64 // bytes appended since the last sync began; only a hint when to sync early
 	dropped  atomic.Uint64
 	refused  atomic.Uint64
 	damaged  atomic.Uint64
@@ -185,8 +200,10 @@ type Spool struct {
 	home     home
 }
 
-// Open opens or creates the spool in a folder and starts its syncer. Recovery
-// says what the log found.
+// Open opens or creates the spool in the folder o.Dir and starts its syncer. The
+// Recovery says what damage and losses the log found. Errors: ErrState and
+// ErrStateVersion for the state file, and those of seglog.Open. A failed Open has
+// released the folder.
 func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	if o, err = o.withDefaults(); err != nil {
 		return nil, nil, err
@@ -254,10 +271,10 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	return s, rec, nil
 }
 
-// missing counts the records that the state speaks of, and the log, whose last
-// index is given, has at neither end: a segment was lost or cut. Gaps between are
-// counted as they are read. Where there are marks nothing is lost: the source goes
-// on from before the gap.
+// missing counts, as damaged, the records that the state file knows of and the log lacks
+// at its front or its end: a segment was lost or cut. last is the log's last index. Gaps
+// in the middle are counted when a Reader meets them. With a mark nothing counts as
+// lost: the source reads again from before the gap. Only Open calls it.
 func (s *Spool) missing(old content, last uint64) {
 	if len(s.mark) > 0 {
 		s.gone = s.last
@@ -271,8 +288,8 @@ func (s *Spool) missing(old content, last uint64) {
 	}
 }
 
-// missed counts records that are not there: neither acknowledged, nor dropped, nor
-// counted before.
+// missed counts the records from to to, which could not be read, as damaged, less those
+// that are acknowledged, dropped or counted already, and those in holes.
 func (s *Spool) missed(from, to uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -289,8 +306,8 @@ func (s *Spool) missed(from, to uint64) {
 	s.gone = to
 }
 
-// unsyncedHoles are the places where a power loss took records that were not synced:
-// now, and at earlier starts.
+// unsyncedHoles returns the ranges of records that were not synced when the power failed,
+// before this start and before earlier ones.
 func unsyncedHoles(rec *seglog.Recovery) (holes []span) {
 	for _, u := range rec.Unsynced {
 		holes = append(holes, span{u.First, u.Last})
@@ -303,9 +320,9 @@ func unsyncedHoles(rec *seglog.Recovery) (holes []span) {
 	return slices.DeleteFunc(holes, func(x span) bool { return x.from > x.to })
 }
 
-// content is what the state file is to say now. Of records that are not synced it says
-// nothing: a power loss may take them, and then nothing is missing. Called with mu, or
-// before anybody else knows of s.
+// content returns what the state file must say now. It does not mention records that are
+// not synced: a power failure may take them, and the next Open must not count them as
+// lost. The caller holds mu, or is the only one to know s.
 func (s *Spool) content() content {
 	last := min(s.last, s.log.Synced())
 	if last < s.acked {
@@ -314,14 +331,15 @@ func (s *Spool) content() content {
 	return content{acked: s.acked, last: last, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
 }
 
-// Append adds records, lines without newline, all or none: they are in the
-// operating system's hands when it returns, and durable a SyncInterval later at
-// most. The lines are copied.
+// Append adds records, lines without newline, all of them or none: when it returns, the
+// operating system has them (they survive a SIGKILL), and they are durable within a
+// SyncInterval. It copies lines and mark. After ErrFull, ErrTooLong and ErrClosed no
+// record of the call is kept; another error says why the disk failed. Append waits for
+// the disk when more than maxUnsynced bytes are not synced yet.
 //
-// mark is for records from a source that is read again from some place after a crash:
-// it says where the source goes on behind the last of lines, and is kept with that
-// line, so that both are there or neither. It has at most MaxMark bytes; nil leaves the
-// last one as it is.
+// mark serves a source that can be read again after a crash: it says where the source
+// continues behind the last of lines. It is stored in that line's entry, so a crash
+// keeps both or neither. It has at most MaxMark bytes; nil keeps the mark of the last Append.
 func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 	if len(lines) == 0 {
 		return nil
@@ -369,8 +387,10 @@ func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 	return nil
 }
 
-// entry makes a record's entry in the arena. It is never written to again:
-// readers keep it.
+// entry makes a record's entry in the arena. The caller holds appending. Nobody writes to
+// the entry's bytes again: the hot tail and Readers keep slices of them. The arena is
+// therefore never reused, only replaced when it is full; the garbage collector frees it
+// with its last entry.
 func (s *Spool) entry(ms int64, mark, line []byte) []byte {
 	need := entryHead + 1 + len(mark) + len(line)
 	if cap(s.arena)-len(s.arena) < need {
@@ -381,7 +401,8 @@ func (s *Spool) entry(ms int64, mark, line []byte) []byte {
 	return s.arena[from:len(s.arena):len(s.arena)]
 }
 
-// write hands entries to the log, and to the hot tail. Called with appending.
+// write appends s.entries to the log and then to the hot tail, and moves last. With
+// DropOldest it frees old segments while the disk has no room. The caller holds appending.
 func (s *Spool) write() error {
 	first, err := s.log.Append(s.entries...)
 	for errors.Is(err, seglog.ErrNoSpace) && s.opt.Full == DropOldest && s.dropOldest() {
@@ -408,7 +429,8 @@ func (s *Spool) write() error {
 	return nil
 }
 
-// makeRoom frees segments until size more bytes fit. Called with appending.
+// makeRoom frees segments until size more bytes fit into MaxBytes: first those whose
+// records are acknowledged, then, with DropOldest, the oldest. The caller holds appending.
 func (s *Spool) makeRoom(size int) error {
 	for s.log.Size()+int64(size) > s.opt.MaxBytes {
 		if s.freeAcked() {
@@ -421,9 +443,11 @@ func (s *Spool) makeRoom(size int) error {
 	return nil
 }
 
-// freeAcked frees the segments that are done with and reports whether there were
-// any. The state says so before: what is missing at the next Open and was not
-// acknowledged then counts as damage.
+// freeAcked deletes the segments whose records are all acknowledged and reports whether
+// there were any. The state file must say so first: the next Open counts records that
+// are missing and not acknowledged as damaged. So it deletes only up to noted, and
+// writes the state file when the oldest segment lies beyond that. Append, the syncer
+// and Sync may call it at once.
 func (s *Spool) freeAcked() bool {
 	acked := s.noted.Load()
 	b := s.log.Boundary()
@@ -447,8 +471,11 @@ func (s *Spool) freeAcked() bool {
 	return s.log.First() != before
 }
 
-// dropOldest gives up the records of the oldest segment. It reports false when
-// there is only one segment.
+// dropOldest gives up the records of the oldest segment, counts those that were not
+// acknowledged as dropped, and deletes the segment. It reports false when it freed
+// nothing: there is only one segment, or it can't be deleted. The caller holds appending.
+// It writes the state file only when nobody else does, as Append must not wait for a
+// slow sync here.
 func (s *Spool) dropOldest() bool {
 	b := s.log.Boundary()
 	if b == 0 || b > s.log.Last() {
@@ -473,7 +500,12 @@ func (s *Spool) dropOldest() bool {
 	return s.log.First() >= b
 }
 
-// Ack says that the record index and all before it are done with.
+// Ack acknowledges the record index and all before it; no Reader returns them again. An
+// index beyond the last record means the last one; one that is acknowledged already
+// changes nothing. Mostly it only writes memory. It writes the state file after every
+// noteEvery acknowledgements, and syncs it, waiting for the disk, once MaxResend of
+// them are not durable. An error means that the state file could not be written: the
+// acknowledgement counts, but a crash may lose it.
 func (s *Spool) Ack(index uint64) error {
 	s.mu.Lock()
 	index = min(index, s.last)
@@ -498,14 +530,16 @@ func (s *Spool) Ack(index uint64) error {
 	return nil
 }
 
-// persist makes durable how far the acknowledgements are.
+// persist writes acked to the state file and syncs it.
 func (s *Spool) persist() error {
 	s.persisting.Lock()
 	defer s.persisting.Unlock()
 	return s.note(true)
 }
 
-// note writes how far the acknowledgements are. Called with persisting.
+// note writes acked to the state file, with a sync if durable, unless the file says so
+// already. The caller holds persisting: so the file's acked never falls, though each
+// write reads acked anew.
 func (s *Spool) note(durable bool) error {
 	s.mu.Lock()
 	c := s.content()
@@ -523,26 +557,28 @@ func (s *Spool) note(durable bool) error {
 	return nil
 }
 
-// Seq is a record's sequence id on the wire.
+// Seq returns a record's sequence id on the wire (FORMAT.md). It is the same for the
+// record's whole life. Any goroutine may call it.
 func (s *Spool) Seq(index uint64) uint32 {
 	return seqOf(s.epochs, index)
 }
 
-// First is the index of the first record not acknowledged.
+// First returns the index of the first record that is not acknowledged; one more than the
+// last record's index when all are.
 func (s *Spool) First() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.acked + 1
 }
 
-// Left is how many records are not acknowledged.
+// Left returns how many records are not acknowledged.
 func (s *Spool) Left() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last - s.acked
 }
 
-// Close syncs, writes down how far the acknowledgements are, and releases the
+// Close ends the syncer, syncs the log, writes acked to the state file, and releases the
 // folder. A second call returns nil.
 func (s *Spool) Close() error {
 	s.appending.Lock()

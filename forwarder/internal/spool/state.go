@@ -25,8 +25,8 @@ const (
 	entryHead   = 7
 	plainEntry  = 1
 	markedEntry = 2
-	resetEntry  = 3  // its record is empty
-	frameHead   = 24 // about what the log adds to an entry
+	resetEntry  = 3  // only a mark; its record is empty
+	frameHead   = 24 // about how many bytes the log adds to an entry
 )
 
 var stateMagic = [8]byte{'A', 'F', 'S', 'P', 'O', 'O', 'L', 0}
@@ -34,16 +34,17 @@ var stateMagic = [8]byte{'A', 'F', 'S', 'P', 'O', 'O', 'L', 0}
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var (
-	// ErrState is returned by Open when the folder's state file isn't one of ours.
+	// ErrState is returned by Open when the file called state in the folder is not a
+	// spool's, and by Peek when it has no valid slot.
 	ErrState = errors.New("not a spool's state file")
-	// ErrStateVersion is returned by Open when it is from a newer version.
+	// ErrStateVersion is returned by Open when a newer version wrote the state file.
 	ErrStateVersion = errors.New("spool state is newer than this program")
-	// errEntry is what parseEntry says of an entry it doesn't know.
+	// errEntry is returned by parseEntry for an entry of an unknown version or layout.
 	errEntry = errors.New("unknown entry")
 )
 
-// appendEntry appends a record as it is in the log: version, append time, the
-// mark when there is one, line.
+// appendEntry appends a record's entry as FORMAT.md draws it: version, append time in ms
+// since 1970 (48 bits, little-endian), the mark with its length if there is one, line.
 func appendEntry(dst []byte, ms int64, mark, line []byte) []byte {
 	version := byte(plainEntry)
 	if len(mark) > 0 {
@@ -56,7 +57,8 @@ func appendEntry(dst []byte, ms int64, mark, line []byte) []byte {
 	return append(dst, line...)
 }
 
-// appendReset appends an entry that says where the source goes on after a loss.
+// appendReset appends a reset entry, which says where the source must go on after a loss:
+// at mark, which may be empty.
 func appendReset(dst []byte, ms int64, mark []byte) []byte {
 	at := len(dst)
 	dst = append(appendEntry(dst, ms, nil, nil), byte(len(mark)))
@@ -64,7 +66,8 @@ func appendReset(dst []byte, ms int64, mark []byte) []byte {
 	return append(dst, mark...)
 }
 
-// parseEntry is the reverse of both. mark and line alias e.
+// parseEntry decodes what appendEntry and appendReset encode. mark and line alias e. It
+// checks every length and accepts any bytes; errEntry: e is no such entry.
 func parseEntry(e []byte) (ms int64, mark, line []byte, err error) {
 	if len(e) < entryHead || e[0] < plainEntry || e[0] > resetEntry {
 		return 0, nil, nil, errEntry
@@ -86,17 +89,18 @@ func parseEntry(e []byte) (ms int64, mark, line []byte, err error) {
 	return ms, mark, line, nil
 }
 
-// entrySize is about what a line takes on disk.
+// entrySize estimates how many bytes an entry with a line of that length takes on disk.
 func entrySize(line int) int { return frameHead + entryHead + line }
 
-// epoch says from which index on which base is added to an index to make its
-// sequence id.
+// epoch says that from index from on, until the next epoch begins, base is added to an
+// index to make its sequence id.
 type epoch struct {
 	from uint64
 	base uint32
 }
 
-// seqOf is the sequence id of a record; the top bit says that it is numbered by us.
+// seqOf returns a record's sequence id. Its top bit is always set and says that this
+// program numbered the record. epochs ascend by from.
 func seqOf(epochs []epoch, index uint64) uint32 {
 	for i := len(epochs) - 1; i >= 0; i-- {
 		if epochs[i].from <= index || i == 0 {
@@ -106,7 +110,7 @@ func seqOf(epochs []epoch, index uint64) uint32 {
 	return 0x80000000 | uint32(index)&0x7fffffff
 }
 
-// pruneEpochs leaves out those that only records up to acked have.
+// pruneEpochs drops the epochs that only records up to acked belong to.
 func pruneEpochs(epochs []epoch, acked uint64) []epoch {
 	for len(epochs) > 1 && epochs[1].from <= acked+1 {
 		epochs = epochs[1:]
@@ -143,22 +147,28 @@ func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
 	return epochs, nil
 }
 
-// content is what a state file says.
+// content is what one slot of the state file says.
 type content struct {
 	acked  uint64
-	last   uint64 // index of the last record; 0: not known
+	last   uint64 // index of the last record known to be synced; 0: not known
 	epochs []epoch
 }
 
-// stateFile has two slots. One holds what was durable last and isn't touched
-// until the other is durable: a torn write never hurts both.
+// stateFile is the open state file, with its two slots. Spool.persisting guards it.
+//
+// Why one slot is always whole: write writes only into s.slot, and switches s.slot only
+// after a sync has made that slot durable. So the other slot is durable, and has a valid
+// checksum, whenever s.slot is being written: a power failure can tear at most one. Until
+// a sync succeeds, every write goes into the same slot again. gen grows with every
+// write, so that a reader takes the newer of two valid slots.
 type stateFile struct {
 	f    fsys.File
-	gen  uint64
-	slot int64 // that is written next
+	gen  uint64 // generation of the last write
+	slot int64  // the slot that is written next, 0 or 1
 }
 
-// openState opens or creates the file and returns what its newer whole slot says.
+// openState opens or creates the state file and returns what its newer valid slot says;
+// zero content when none is valid.
 func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
 	f, err := fs.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -212,8 +222,8 @@ func openState(fs fsys.FS, path string) (_ *stateFile, c content, err error) {
 
 var errSlot = errors.New("checksum mismatch")
 
-// readState returns what the newer whole slot of a state file says, which another process
-// may be writing; ok: there is one.
+// readState returns what the newer valid slot of a state file says; ok is false when none
+// is valid. Another process may be writing the file.
 func readState(f fsys.File) (c content, ok bool) {
 	gen := uint64(0)
 	for i := range int64(2) {
@@ -245,7 +255,7 @@ func encodeSlot(c content, gen uint64) []byte {
 	return buf
 }
 
-// slotSum is over the whole slot, its own place taken as zero.
+// slotSum returns the CRC-32C of the whole slot, the checksum's own four bytes taken as zero.
 func slotSum(buf []byte) uint32 {
 	sum := crc32.Update(0, castagnoli, buf[:12])
 	sum = crc32.Update(sum, castagnoli, []byte{0, 0, 0, 0})
@@ -277,8 +287,8 @@ func decodeSlot(buf []byte) (c content, gen uint64, err error) {
 	return c, binary.LittleEndian.Uint64(buf[16:]), nil
 }
 
-// write puts c into the slot that may be hurt. When it is to be durable, the
-// other slot is the next.
+// write writes c into the slot s.slot. If durable, it syncs the file and then switches to
+// the other slot. After an error s.slot stays the same: that slot may be torn.
 func (s *stateFile) write(c content, durable bool) error {
 	s.gen++
 	if _, err := s.f.WriteAt(encodeSlot(c, s.gen), s.slot*slotSize); err != nil {

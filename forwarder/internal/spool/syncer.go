@@ -8,8 +8,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// syncer is the spool's own goroutine: what is slow on a disk happens here and
-// not in Append.
+// syncer runs in the spool's own goroutine and does there what may wait for a disk, so
+// that Append need not: once a SyncInterval, and when kick is set. It ends when stop is
+// closed, and closes joined. It alone calls keepHome, until Close does after it has ended.
 func (s *Spool) syncer() {
 	defer close(s.joined)
 	tick := time.NewTicker(s.opt.SyncInterval)
@@ -37,8 +38,8 @@ func (s *Spool) syncer() {
 	}
 }
 
-// Sync makes everything appended durable, writes down how far the
-// acknowledgements are, and frees what is done with.
+// Sync makes all appended records durable, writes acked durably to the state file, and
+// frees the segments whose records are all acknowledged. Any goroutine may call it.
 func (s *Spool) Sync() error {
 	var errs []error
 	if s.log.Synced() != s.log.Last() {
@@ -52,30 +53,31 @@ func (s *Spool) Sync() error {
 	return errors.Join(errs...)
 }
 
-// Stats is the spool's condition.
+// Stats is the spool's condition. Its counters count since Open.
 type Stats struct {
-	First, Last uint64        // First is the first record not acknowledged; Last+1 when there is none
-	Records     uint64        // not acknowledged
-	Bytes       int64         // of segments in use
+	First, Last uint64        // indexes: First of the first record not acknowledged (Last+1 when there is none), Last of the last record
+	Records     uint64        // records not acknowledged
+	Bytes       int64         // size of the segments in use
 	Synced      uint64        // index of the last durable record
-	Age         time.Duration // of the oldest record not acknowledged, 0 when there is none
-	Dropped     uint64        // records given up for want of space
-	Refused     uint64        // records not taken
+	Age         time.Duration // age of the oldest record not acknowledged, 0 when there is none
+	Dropped     uint64        // records dropped because the spool or the disk was full
+	Refused     uint64        // records that Append refused
 	Damaged     uint64        // records that could not be read back
-	SyncErrors  uint64
-	Moved       uint64 // times the folder or files of it were found removed, renamed or replaced
-	Away        string // why they still are, "" when the spool is in its place
+	SyncErrors  uint64        // failed runs of the syncer
+	Moved       uint64        // times the folder or files in it were found removed, renamed or replaced
+	Away        string        // why they are not restored yet, "" when the spool is in its place
 }
 
-// Counts is what Stats counts. Unlike that, it never touches the disk.
+// Counts has the counters of Stats. Reading them never touches the disk.
 type Counts struct{ Dropped, Refused, Damaged, SyncErrors, Moved uint64 }
 
-// Counts returns them as they are now.
+// Counts returns the present counters. Any goroutine may call it.
 func (s *Spool) Counts() Counts {
 	return Counts{Dropped: s.dropped.Load(), Refused: s.refused.Load(), Damaged: s.damaged.Load(), SyncErrors: s.syncErrs.Load(), Moved: s.home.moved.Load()}
 }
 
-// Stats returns the present condition. It may read one record from disk.
+// Stats returns the spool's present condition. Any goroutine may call it. It may read from
+// disk, for Age, when the oldest record is not in memory.
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	st := Stats{First: s.acked + 1, Last: s.last, Records: s.last - s.acked}
@@ -92,7 +94,9 @@ func (s *Spool) Stats() Stats {
 	return st
 }
 
-// appended is when the first record at or after index was appended.
+// appended returns when the first readable record at or after index was appended, in
+// milliseconds since 1970; false when there is none. It caches the last answer it read
+// from disk in s.oldest.
 func (s *Spool) appended(index uint64) (ms int64, ok bool) {
 	s.mu.Lock()
 	if s.oldest.index == index {

@@ -32,8 +32,8 @@ const (
 // exitHelper is a helper's exit code when it can't do its work.
 const exitHelper = 1
 
-// Helper runs a helper when argv[0] names one, and says so. It is called by main
-// before anything else.
+// Helper runs a helper of a trace when args[0] names one: isHelper is then true, and code
+// the exit code. main must call it before anything else.
 func Helper(args []string) (code int, isHelper bool) {
 	if len(args) == 0 {
 		return 0, false

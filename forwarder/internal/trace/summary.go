@@ -19,8 +19,8 @@ import (
 // maxNames is how many files a summary keeps apart; others are counted together.
 const maxNames = 100000
 
-// Summary counts what a traced program did, as strace -c does. The zero value is
-// ready; it is for one goroutine.
+// Summary counts what a traced program did, as strace -c does. The zero value is ready to
+// use; a Summary belongs to one goroutine.
 type Summary struct {
 	calls, files, processes map[string]*tally
 	errors                  map[string]*tally // "ENOENT openat"
@@ -130,8 +130,8 @@ func errorName(exit string) string {
 	return exit
 }
 
-// WriteTo writes the tables: system calls, errors, files, processes, each with
-// the most first.
+// WriteTo writes the tables of system calls, errors, files and processes, each sorted with
+// the highest count first.
 func (s *Summary) WriteTo(out io.Writer) (int64, error) {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)

@@ -25,7 +25,7 @@ var ErrRulesLoaded = errors.New("rules are loaded")
 // ErrLocked is returned when the rules are locked until the next boot.
 var ErrLocked = errors.New("the rules are locked until this machine boots again")
 
-// Config says what to trace. Conn is the caller's.
+// Config says what to trace. The caller opens Conn, and closes it after Run.
 type Config struct {
 	Conn     *kernel.Conn
 	Path     string   // of the program
@@ -46,7 +46,7 @@ type Config struct {
 	openKernel func(kernel.Config) (*kernel.Listener, error) // for tests; nil: kernel.Open
 }
 
-// Result is a trace that went through.
+// Result describes a trace that was carried out.
 type Result struct {
 	PID     int
 	Session *uint32 // the program's audit session, where it got one
@@ -58,8 +58,8 @@ type Result struct {
 	Lost       map[string]uint64 // records that were lost, by cause, those of other programs included
 }
 
-// Run traces one program to its end. When it returns, with whatever error, the
-// trace's rules are gone.
+// Run traces one program until it ends. When Run returns, with an error or without, the
+// trace's rules are deleted.
 func Run(ctx context.Context, cfg Config) (_ *Result, err error) {
 	status, err := cfg.Conn.Status()
 	if err != nil {

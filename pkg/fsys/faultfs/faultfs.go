@@ -1,10 +1,10 @@
 // Package faultfs is a filesystem in memory that fails as disks do, for tests of
-// storage code only. It keeps what was written apart from what is durable: Crash
-// drops unsynced data sector by sector and unsynced folder entries one by one,
-// as the seed says; a sync that was made to fail loses pages for good although a
-// later sync of the same file succeeds, as the Linux page cache does. The n-th
-// operation of a kind can be made to fail, space can run out, and the power can
-// be cut at any operation. It imports pkg/fsys only.
+// storage code only. It keeps written and durable content apart: Crash drops unsynced
+// data sector by sector and unsynced folder entries one by one, at random by the seed. A
+// sync that a test makes fail loses pages for good, although a later sync of the same
+// file succeeds, as with the Linux page cache. A test can make the n-th operation of a
+// kind fail, let space run out, and cut the power at any operation. It imports pkg/fsys
+// only.
 package faultfs
 
 import (
@@ -50,7 +50,7 @@ var ops = []Op{Create, Open, Read, Write, Truncate, Allocate, Sync, Rename, Remo
 // Ops returns all kinds of operations.
 func Ops() []Op { return append([]Op(nil), ops...) }
 
-// ErrPower is what every operation returns after the power was cut.
+// ErrPower is returned by every operation between a power cut (CutPower) and Crash.
 var ErrPower = errors.New("faultfs: power is off")
 
 // Sector is the unit that is written whole or not at all.
@@ -136,7 +136,7 @@ func (f *FS) Heal() {
 	f.faults, f.space, f.cutAt = nil, -1, 0
 }
 
-// Count is how many operations of a kind there were.
+// Count returns how many operations of a kind there were.
 func (f *FS) Count(op Op) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -165,14 +165,14 @@ func (f *FS) CutPower(n int) {
 	f.cutAt = f.total + n
 }
 
-// Changes is how many changing operations there were.
+// Changes returns how many operations have changed something.
 func (f *FS) Changes() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.total
 }
 
-// OpenFiles is how many handles are open, for leak checks.
+// OpenFiles returns how many handles are open, for leak checks.
 func (f *FS) OpenFiles() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

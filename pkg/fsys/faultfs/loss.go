@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Page is what a page cache writes back at once, in bytes.
+// Page is the size in bytes of the unit that a page cache writes back.
 const Page = 4096
 
 // OrderedFolders makes EachLoss keep changes of folders as filesystems with a journal
@@ -182,7 +182,7 @@ func (n *node) takeBack(first, count int64, moment int) {
 	}
 }
 
-// Copy is the same filesystem again, apart from it.
+// Copy returns an independent copy of the filesystem.
 func (f *FS) Copy() *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -50,7 +50,7 @@ func (k *Kernel) Status() kernel.Status {
 	return k.status
 }
 
-// SetStatus changes the status behind everybody's back.
+// SetStatus changes the status without telling any socket.
 func (k *Kernel) SetStatus(change func(*kernel.Status)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -75,15 +75,15 @@ func (k *Kernel) DropDaemon() {
 	k.status.PID, k.daemon = 0, nil
 }
 
-// Fail has the next request of that type answered with err. Calls add up; nil
-// lets one request through.
+// Fail makes the kernel answer the next request of that type with err. Calls queue up; a
+// nil err lets one request succeed.
 func (k *Kernel) Fail(typ uint16, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.errs[typ] = append(k.errs[typ], err)
 }
 
-// OnRequest has f called before each request is handled; f may not use the kernel.
+// OnRequest makes the kernel call f before it handles each request; f must not use the kernel.
 func (k *Kernel) OnRequest(f func(typ uint16)) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -125,7 +125,7 @@ func (k *Kernel) Features() kernel.Features {
 	return k.features
 }
 
-// SetFeatures changes the features behind everybody's back.
+// SetFeatures changes the features without telling any socket.
 func (k *Kernel) SetFeatures(f kernel.Features) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -423,7 +423,7 @@ type Socket struct {
 	noAcks  bool
 }
 
-// LoseAcks has no acknowledgement arrive from now on.
+// LoseAcks makes the socket lose every acknowledgement from now on.
 func (s *Socket) LoseAcks() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,15 +24,17 @@ type Format uint8
 const (
 	// Managed has a header and a reply for each record.
 	Managed Format = iota
-	// ASCII is one record a line and no reply: a record counts as delivered when
-	// the kernel took it, so what is on its way when the connection breaks is lost.
+	// ASCII has one record a line and no reply: a record counts as delivered when this
+	// host's kernel has accepted it, so records in transit when the connection breaks
+	// are lost.
 	ASCII
 )
 
-// Transport is a ship.Transport. The zero value is ready.
+// Transport is a ship.Transport for the audisp-remote protocol over TCP. The zero value is
+// ready to use. It has no state, so any goroutine may call its methods.
 type Transport struct {
 	Format Format
-	// LocalPort is where connections come from, 0: any. Used unless Connect is given.
+	// LocalPort is the local port of connections, 0: any. Connect, where set, ignores it.
 	LocalPort int
 	// Connect opens a connection; nil: TCP with keepalive.
 	Connect func(ctx context.Context, server string) (net.Conn, error)
