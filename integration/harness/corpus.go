@@ -18,16 +18,18 @@ var recordedRaw []byte
 //go:embed testdata/real-ENRICHED.log
 var recordedEnriched []byte
 
-// RecordedRaw is a real log of some hundred events in the raw format. Not to be changed.
+// RecordedRaw returns a real log of some hundred events in the raw format. The caller
+// must not change its bytes.
 func RecordedRaw() []byte { return recordedRaw }
 
-// RecordedEnriched is a real log in the enriched format. Not to be changed.
+// RecordedEnriched returns a real log in the enriched format. The caller must not change
+// its bytes.
 func RecordedEnriched() []byte { return recordedEnriched }
 
-// Corpus makes logs of any size from the events of a recording. Each event it
-// writes is a recorded one with what differs between runs of the same program
-// drawn anew: time, serial, processes, pointers, inodes, names of files, and at
-// times key and program.
+// Corpus generates logs of any size from the events of a recording. Each event that it
+// writes is a recorded one in which the values that differ between runs of the same
+// program are drawn again: time, serial, processes, pointers, inodes, names of files, and
+// sometimes key and program.
 type Corpus struct {
 	events []eventTemplate
 }
@@ -57,7 +59,7 @@ const (
 	slotKey  // in quotes
 )
 
-// Make says what to write.
+// Make says which log to write.
 type Make struct {
 	Seed      uint64
 	Records   int       // stop after the event that reaches it; 0 is no limit
@@ -79,7 +81,7 @@ type Made struct {
 	Last    time.Time
 }
 
-// ParseCorpus cuts a recording into templates.
+// ParseCorpus splits a recording into templates.
 func ParseCorpus(log []byte) (*Corpus, error) {
 	c := &Corpus{}
 	place := map[string]int{}
@@ -155,7 +157,7 @@ func parseLine(line []byte) lineTemplate {
 // runEvents is how many events follow one another as they were recorded.
 const runEvents = 64
 
-// maker is one run of Write.
+// maker holds the state of one call of Write.
 type maker struct {
 	Make
 	rng     *rand.Rand

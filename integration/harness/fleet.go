@@ -17,16 +17,16 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-// Fleet is many senders, each at a loopback address of its own, that go on through
-// whatever happens to the server: each sends its records in order, and after a
-// connection was lost it connects again and sends again what was not acknowledged,
-// as its kind does.
+// Fleet is a number of senders, each at a loopback address of its own, that continue
+// whatever happens to the server. Each sends its records in order. After it lost a
+// connection it connects again and sends again what was not acknowledged, in the way of
+// its kind.
 type Fleet struct {
 	Addr    string
 	Senders int
-	// Stock is how many of them are stop-and-wait, numbering their attempts, as
-	// audisp-remote is; the others keep Window records in flight under numbers that
-	// stay with the record.
+	// Stock is the number of stop-and-wait senders, which number their attempts as
+	// audisp-remote does. The other senders keep Window records in flight, each under a
+	// number that stays with the record.
 	Stock  int
 	Window int
 	// Gap is the time between two events of one sender.
@@ -41,8 +41,10 @@ type Fleet struct {
 	odd     atomic.Pointer[error]
 }
 
-// fleetSender is one of them. Its records are numbered from 0; an event is three
-// records, then one.
+// fleetSender is one of the senders. Its records are numbered from 0; events of three
+// records and of one record alternate. Its goroutine alone writes made, acked and attempt
+// while it runs. Check reads made afterwards: call it only after Drain has returned nil,
+// when every goroutine has ended.
 type fleetSender struct {
 	f       *Fleet
 	id      int
@@ -54,10 +56,10 @@ type fleetSender struct {
 	attempt uint32
 }
 
-// Node is the name of sender i.
+// Node returns the name of sender i.
 func (f *Fleet) Node(i int) string { return fmt.Sprintf("fleet%04d", i) }
 
-// Start begins to send.
+// Start starts the senders.
 func (f *Fleet) Start() {
 	f.stop = make(chan struct{})
 	for i := range f.Senders {
@@ -71,13 +73,15 @@ func (f *Fleet) Start() {
 	}
 }
 
-// Acked is the number of records acknowledged so far; Again how many were sent
-// more than once, Connections how often one was made.
+// Acked returns the number of records acknowledged so far, Again the number of records
+// sent more than once, and Connections the number of connections made. Any goroutine may
+// call them.
 func (f *Fleet) Acked() uint64       { return f.acked.Load() }
 func (f *Fleet) Again() uint64       { return f.again.Load() }
 func (f *Fleet) Connections() uint64 { return f.conns.Load() }
 
-// Drain stops making records and waits until all are acknowledged.
+// Drain stops producing records and waits, at most limit, until all records are
+// acknowledged.
 func (f *Fleet) Drain(limit time.Duration) error {
 	close(f.stop)
 	done := make(chan struct{})
@@ -149,7 +153,7 @@ func (s *fleetSender) run() {
 	}
 }
 
-// errProtocol is what no server may do.
+// errProtocol is returned when the server broke the protocol.
 var errProtocol = errors.New("the server broke the protocol")
 
 // expected says whether an error is what happens when a server is killed.
@@ -211,7 +215,8 @@ func (s *fleetSender) connection() error {
 	}
 }
 
-// errRefused is a reply that is no ACK: the record is sent again later.
+// errRefused is returned for a reply other than ACK: the sender sends the record again
+// later.
 var errRefused = errors.New("the server did not take it")
 
 // reply reads one and wants it to be the ACK of seq.
@@ -237,8 +242,8 @@ func (s *fleetSender) reply(in *bufio.Reader, seq uint32) error {
 	return fmt.Errorf("%w: %v", errRefused, f.Type)
 }
 
-// Check reads what a search found, raw records, and compares it with what the
-// senders sent: each once, in order, with its bytes.
+// Check compares found, the raw records that a search found, with what the senders sent:
+// each record must be there once, in order and with its bytes.
 func (f *Fleet) Check(found io.Reader) error {
 	seen := make([][]byte, len(f.senders)) // times each record was found
 	for i, s := range f.senders {

@@ -1,10 +1,10 @@
-// Package harness starts, feeds, disturbs and measures the real programs the
-// integration tests and benchmarks work with: our two binaries, the stock
-// auditd, audisp-remote and ausearch, the kernel's audit, a link with delay,
-// and logs of real records in any amount. Only the tests and the benchmarks
-// below integration import it; it imports pkg and proto only.
+// Package harness starts, feeds, disturbs and measures the real programs that the
+// integration tests and benchmarks use: this module's two binaries, the stock auditd,
+// audisp-remote and ausearch, the kernel's audit, a link with delay, and logs of real
+// records in any amount. Only the tests and benchmarks below integration import it; it
+// imports pkg and proto only.
 //
-// Everything it starts is a child of the calling process and dies with it.
+// Everything that it starts is a child of the calling process and ends with it.
 package harness
 
 import (
@@ -21,16 +21,16 @@ import (
 	"time"
 )
 
-// Binaries are the paths of what the module builds.
+// Binaries holds the paths of the programs that the module builds.
 type Binaries struct {
 	Forwarder string
 	Collector string
 	Work      string // makes audit events, see integration/cmd/work
 }
 
-// Build compiles the binaries into dir, as releases are built (without cgo), or
-// with the race detector. With AUDITFLEET_BIN set, forwarder and collector are
-// taken from that folder instead.
+// Build compiles the programs into dir as releases are built, without cgo, or with the
+// race detector. If AUDITFLEET_BIN is set, it takes forwarder and collector from that
+// folder instead.
 func Build(dir string, race bool) (*Binaries, error) {
 	root, err := moduleRoot()
 	if err != nil {
@@ -93,10 +93,10 @@ func moduleRoot() (string, error) {
 	}
 }
 
-// FreePort returns a TCP port nobody listens on now. The stock auditd cannot be
-// told to pick one. It is not of the range that the kernel gives to clients: one
-// that is about to go, of a load that has just ended, would keep a server from
-// listening there on all addresses.
+// FreePort returns a TCP port on which nobody listens at present; the stock auditd cannot
+// choose one itself. The port is not in the range from which the kernel assigns ports to
+// clients: a client connection of an earlier load that is still closing would keep a
+// server from listening on that port on all addresses.
 func FreePort() (int, error) {
 	var failed error
 	for range 100 {
@@ -129,7 +129,7 @@ func listening(port int) bool {
 	return false
 }
 
-// Poll calls ok every few milliseconds until it holds or the time is over.
+// Poll calls ok every few milliseconds until it returns true or limit has passed.
 func Poll(limit time.Duration, ok func() bool) bool {
 	for end := time.Now().Add(limit); ; {
 		if ok() {

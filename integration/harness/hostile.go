@@ -15,14 +15,14 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-// Hostile is many connections that attack a server, each from a loopback address of its
-// own. One thread does it by turns with system calls that don't block: what it takes of
-// the machine is one core at most.
+// Hostile is a number of connections that attack a server, each from a loopback address
+// of its own. One thread serves them in turn with system calls that do not block, so the
+// attack uses at most one core of the machine.
 type Hostile struct {
 	Addr   netip.AddrPort
 	Conns  int
 	Attack string // of Attacks
-	// Rate is the most bytes a second that are sent, as a network has it; 0 is no limit.
+	// Rate limits the bytes sent in a second, as a network does; 0 sets no limit.
 	Rate int64
 
 	sent    int64 // bytes
@@ -70,7 +70,7 @@ var attacks = []attack{
 	{"records", func() []byte { return bytes.Repeat(evilRecord(1), 16) }, (*Hostile).flood},
 }
 
-// Attacks are the names of what a Hostile can do.
+// Attacks returns the names of the attacks.
 func Attacks() (names []string) {
 	for _, a := range attacks {
 		names = append(names, a.name)
@@ -90,7 +90,8 @@ func evilFrames(n int, t remote.Type, text string) (out []byte) {
 	return out
 }
 
-// RaiseDescriptors lets this process and those it starts open n files.
+// RaiseDescriptors raises the number of files that this process and its children may open
+// to n.
 func RaiseDescriptors(n uint64) error {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
@@ -202,7 +203,8 @@ func (h *Hostile) Close() {
 	}
 }
 
-// Did says how many writes came through, and how often it connected anew.
+// Did returns the number of writes that succeeded and the number of times that a
+// connection was made again.
 func (h *Hostile) Did() (writes, renewed int64) { return h.writes.Load(), h.renewed.Load() }
 
 // wrote counts a write.

@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// KeyPrefix begins the key of every rule a test adds, so that a later run can
-// tell what a killed one left behind.
+// KeyPrefix begins the key of every rule that a test adds, so that a later run recognises
+// the rules that a killed test left.
 const KeyPrefix = "auditfleet-test-"
 
-// Kernel is a loan of the kernel's audit: Close puts back what was found. The
-// caller holds the machine-wide lock of kernel tests (need.Kernel).
+// Kernel gives a test temporary control of the kernel's audit; Close restores the
+// settings that OpenKernel found. The caller must hold the machine-wide lock of kernel
+// tests (need.Kernel).
 type Kernel struct {
 	before map[string]int
 	added  [][]string // arguments of -d for each rule added
@@ -36,8 +37,8 @@ func kernelStatus() (map[string]int, error) {
 	return st, nil
 }
 
-// OpenKernel notes the kernel's settings, refuses to run where somebody else
-// uses the audit (a daemon, rules), and removes rules a killed test left.
+// OpenKernel saves the kernel's settings and removes rules that a killed test left. It
+// returns an error if somebody else uses the audit (a daemon, rules).
 func OpenKernel() (*Kernel, error) {
 	var st map[string]int
 	var err error
@@ -84,7 +85,7 @@ func (k *Kernel) auditctl(args ...string) error {
 	return nil
 }
 
-// Rules lists the kernel's rules as auditctl prints them.
+// Rules returns the kernel's rules as auditctl prints them.
 func (k *Kernel) Rules() ([]string, error) {
 	r, err := Run(10*time.Second, "/sbin/auditctl", "-l")
 	if err != nil {
@@ -113,10 +114,11 @@ func (k *Kernel) Add(rule ...string) error {
 	return nil
 }
 
-// Status reads the kernel's present status, as `auditctl -s` names its parts.
+// Status returns the kernel's present status; its keys are the names that `auditctl -s`
+// prints.
 func (k *Kernel) Status() (map[string]int, error) { return kernelStatus() }
 
-// RemoveRules removes what Add added.
+// RemoveRules removes the rules that Add added.
 func (k *Kernel) RemoveRules() error {
 	var first error
 	for ; len(k.added) > 0; k.added = k.added[:len(k.added)-1] {
@@ -127,7 +129,7 @@ func (k *Kernel) RemoveRules() error {
 	return first
 }
 
-// Close removes the rules, puts the settings back and checks that they are.
+// Close removes the rules, restores the settings and checks that they are restored.
 func (k *Kernel) Close() error {
 	first := k.RemoveRules()
 	for _, s := range []struct{ name, option string }{

@@ -44,7 +44,7 @@ func (l *Load) nodes(i int) (out []string) {
 	return out
 }
 
-// LoadResult is what a run of Load showed.
+// LoadResult holds the figures of one run of Load.
 type LoadResult struct {
 	Acked    int
 	Bytes    int64 // of record text that was acknowledged
@@ -53,7 +53,7 @@ type LoadResult struct {
 	Max      time.Duration
 }
 
-// Rate is acknowledged records a second.
+// Rate returns the number of acknowledged records per second.
 func (r *LoadResult) Rate() float64 { return float64(r.Acked) / r.Wall.Seconds() }
 
 // loadConn is one connection's prepared records: frames back to back.
@@ -97,7 +97,7 @@ func (l *Load) prepare() ([]*loadConn, error) {
 	return conns, nil
 }
 
-// Run connects everything, then sends and waits for every ACK.
+// Run opens all connections, then sends the records and waits for every ACK.
 func (l *Load) Run(ctx context.Context) (*LoadResult, error) {
 	conns, err := l.prepare()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Measured is what a command that was run to its end, or for so long, took.
+// Measured holds the figures of a command that ran to its end or was ended at a limit.
 type Measured struct {
 	Code   int // -1: it was ended at the limit
 	Stdout []byte
@@ -25,13 +25,12 @@ type Measured struct {
 	Peak   int64 // resident bytes at most, as last seen
 }
 
-// Ended says whether the command came to its end.
+// Ended reports whether the command ended by itself.
 func (m *Measured) Ended() bool { return m.Code >= 0 }
 
-// Measure runs a command as Run does, at most for limit, and takes figures of it
-// alone. The output is kept when keep says so. The most memory is what
-// the kernel says of the living process, for what it says of an ended one has this
-// process's own in it.
+// Measure runs a command as Run does, for at most limit, and measures that process alone.
+// It keeps the output if keep is set. The peak of memory is read from the living process,
+// because the kernel's figure for an ended process includes this process's own memory.
 func Measure(limit time.Duration, keep bool, args ...string) (*Measured, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = cleanEnv()

@@ -23,7 +23,8 @@ type Collector struct {
 	HTTP  string // host:port
 }
 
-// CollectorOptions are its settings; the zero value of each leaves the default.
+// CollectorOptions holds the settings of a Collector. The zero value of each leaves the
+// default.
 type CollectorOptions struct {
 	Store string   // needed
 	Port  int      // 0 picks a free one
@@ -46,8 +47,8 @@ func StartCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 	return c, nil
 }
 
-// LaunchCollector is StartCollector without the waiting, for those that are
-// expected to fail.
+// LaunchCollector starts `collector serve` as StartCollector does but does not wait until
+// it is ready. It serves tests that expect the start to fail.
 func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 	port := o.Port
 	var err error
@@ -75,10 +76,10 @@ func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 // raceEnv makes a race in a binary built with the detector fail its test.
 func raceEnv() []string { return []string{"GORACE=halt_on_error=1 exitcode=66"} }
 
-// Addr is where it listens for senders.
+// Addr returns the address on which the collector listens for senders.
 func (c *Collector) Addr() string { return "127.0.0.1:" + strconv.Itoa(c.Port) }
 
-// WaitReady waits until /readyz says so.
+// WaitReady waits, at most limit, until /readyz reports that the collector is ready.
 func (c *Collector) WaitReady(limit time.Duration) error {
 	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	last := "no answer"
@@ -105,7 +106,7 @@ func (c *Collector) WaitReady(limit time.Duration) error {
 	return nil
 }
 
-// Search runs `collector search` on its store with more arguments.
+// Search runs `collector search` on the collector's store, with args appended.
 func (c *Collector) Search(limit time.Duration, args ...string) (*Result, error) {
 	return Run(limit, append([]string{c.bin, "search", "--store", c.Store}, args...)...)
 }
@@ -127,8 +128,8 @@ func StartForwarder(bins *Binaries, dir, remote, source string, in io.Reader, ar
 	return Start(Spec{Name: "forwarder run", Args: append(all, args...), In: in, Env: raceEnv()})
 }
 
-// DirSize is what the regular files below dir take on disk (what is allocated
-// ahead counts, holes do not).
+// DirSize returns the size of the regular files below dir on disk, in bytes: space that
+// is allocated in advance counts, holes do not.
 func DirSize(dir string) (int64, error) {
 	var sum int64
 	err := filepath.Walk(dir, func(_ string, info fs.FileInfo, err error) error {
@@ -143,7 +144,8 @@ func DirSize(dir string) (int64, error) {
 	return sum, err
 }
 
-// SyncTime is the median time of appending 4 KiB to a file in dir and syncing it.
+// SyncTime returns the median time that it takes to append 4 KiB to a file in dir and
+// sync it.
 func SyncTime(dir string) (time.Duration, error) {
 	f, err := os.CreateTemp(dir, "sync-")
 	if err != nil {
@@ -167,7 +169,8 @@ func SyncTime(dir string) (time.Duration, error) {
 	return took[len(took)/2], nil
 }
 
-// Metric reads a counter or gauge from /metrics; label values are summed up.
+// Metric returns the value of a counter or gauge from /metrics, summed over its label
+// values.
 func (c *Collector) Metric(name string) (float64, error) {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + c.HTTP + "/metrics")

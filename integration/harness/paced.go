@@ -15,8 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-// Paced is a fleet of stop-and-wait senders that do not send as fast as they can:
-// each sends a record when something happens on its host, at random times.
+// Paced is a fleet of stop-and-wait senders that do not send as fast as they can: each
+// sends a record when something happens on its host, at random times.
 type Paced struct {
 	Addr   string
 	Conns  int
@@ -26,8 +26,9 @@ type Paced struct {
 	Seed   uint64
 }
 
-// Connect opens the connections, has a record acknowledged on each and returns what sends
-// on: what is measured are sessions that stand.
+// Connect opens the connections and waits until one record is acknowledged on each. The
+// function that it returns sends the other records, so that a measurement covers
+// established sessions only.
 func (l *Paced) Connect(ctx context.Context) (send func() (*LoadResult, error), returned error) {
 	each := int(float64(l.Rate) / float64(l.Conns) * l.For.Seconds() * 2)
 	load := &Load{Conns: l.Conns, Records: l.Conns * (each + 20), Corpus: l.Corpus, Seed: l.Seed}

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// Spec says what to start.
+// Spec describes a child process to start.
 type Spec struct {
 	Name string // for messages
 	Args []string
@@ -26,7 +26,7 @@ type Spec struct {
 	// which each `from` is mounted over `to`, for programs whose paths are fixed.
 }
 
-// Proc is a running child with its output kept.
+// Proc is a child process whose output is kept.
 type Proc struct {
 	Name string
 	cmd  *exec.Cmd
@@ -64,7 +64,7 @@ func cleanEnv() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
 }
 
-// Start starts a child. It is killed when this process dies.
+// Start starts a child process. The kernel kills it when this process dies.
 func Start(s Spec) (*Proc, error) {
 	args := s.Args
 	if len(s.Bind) > 0 {
@@ -100,13 +100,13 @@ func Start(s Spec) (*Proc, error) {
 	return p, nil
 }
 
-// Pid of the child.
+// Pid returns the child's process id.
 func (p *Proc) Pid() int { return p.cmd.Process.Pid }
 
-// Done is closed when the child has ended.
+// Done returns a channel that is closed when the child has ended.
 func (p *Proc) Done() <-chan struct{} { return p.done }
 
-// Exited says whether the child has ended.
+// Exited reports whether the child has ended.
 func (p *Proc) Exited() bool {
 	select {
 	case <-p.done:
@@ -116,11 +116,11 @@ func (p *Proc) Exited() bool {
 	}
 }
 
-// Output is the last part of what the child wrote.
+// Output returns the last part of what the child wrote.
 func (p *Proc) Output() string { return p.log.String() }
 
-// Wait waits for the child's end and returns its error with its output. After
-// limit the child is killed and that is the error.
+// Wait waits for the child's end and returns its error together with its output. If the
+// child has not ended after limit, Wait kills it and returns an error that says so.
 func (p *Proc) Wait(limit time.Duration) error {
 	select {
 	case <-p.done:
@@ -145,16 +145,16 @@ func (p *Proc) ended() error {
 	return p.err
 }
 
-// ExitCode of a child that has ended, -1 when a signal ended it.
+// ExitCode returns the exit code of a child that has ended, or -1 if a signal ended it.
 func (p *Proc) ExitCode() int {
 	<-p.done
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// Signal sends sig.
+// Signal sends sig to the child.
 func (p *Proc) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
 
-// Kill ends the child with SIGKILL and waits for it.
+// Kill ends the child with SIGKILL and waits for its end.
 func (p *Proc) Kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
@@ -179,7 +179,7 @@ func (p *Proc) Terminate(limit time.Duration) error {
 	return err
 }
 
-// Usage is what a process has used of the machine.
+// Usage holds what a process has used of the machine.
 type Usage struct {
 	CPU     time.Duration // user and system
 	RSS     int64         // bytes now; 0 once the child has ended
@@ -257,7 +257,7 @@ func (p *Proc) Settle(quiet, limit time.Duration) error {
 	return fmt.Errorf("%s did not come to rest in %v", p.Name, limit)
 }
 
-// Result is what a command that was run to its end gave.
+// Result holds the output and figures of a command that ran to its end.
 type Result struct {
 	Code   int
 	Stdout []byte
@@ -267,7 +267,7 @@ type Result struct {
 	Peak   int64 // resident bytes at most
 }
 
-// ErrStillRan is returned when a command was not done in time and was killed.
+// ErrStillRan is returned when a command did not end in time and was killed.
 var ErrStillRan = errors.New("still ran")
 
 // Run runs a command to its end (TZ=UTC, LC_ALL=C, standard input /dev/null).

@@ -9,9 +9,16 @@ import (
 	"time"
 )
 
-// Proxy is a link between clients and a server that takes time: every byte
-// arrives Delay after it was sent, each way, in order, at any bandwidth. It can
-// be cut, and made to swallow everything.
+// Proxy is a link with delay between clients and a server: in each direction every byte
+// arrives in order and Delay after it was sent, at any bandwidth. Tests can cut the link
+// or make it deliver nothing. Any goroutine may call its methods.
+//
+// mu guards hold, links and shut. hold is nil while the link delivers; during a BlackHole
+// it is a channel on which all directions wait and which Resume closes. Close leaves no
+// connection behind: it sets shut before it closes the links, so a client that accept has
+// just connected either is in links and is closed with the others, or finds shut set and
+// is closed by accept. workers counts accept and every serve; accept adds a serve while
+// it is counted itself, so Close's Wait cannot miss one.
 type Proxy struct {
 	listener net.Listener
 	target   string
@@ -64,16 +71,16 @@ func NewProxy(target string, oneWay time.Duration) (*Proxy, error) {
 	return p, nil
 }
 
-// Addr is where clients connect.
+// Addr returns the address to which clients connect.
 func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
-// Port is the port of Addr.
+// Port returns the port of Addr.
 func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
 
-// Passed is how many bytes went from clients to the server.
+// Passed returns the number of bytes that went from clients to the server.
 func (p *Proxy) Passed() int64 { return p.passed.Load() }
 
-// Cut resets every present connection; new ones are accepted.
+// Cut resets every present connection. The proxy continues to accept new ones.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -87,8 +94,8 @@ func (p *Proxy) Cut() {
 	}
 }
 
-// BlackHole stops delivery both ways, without closing anything, until Resume:
-// what was sent meanwhile is delivered then.
+// BlackHole stops delivery in both directions until Resume, without closing a connection.
+// Bytes that are sent in the meantime are delivered after Resume.
 func (p *Proxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +114,7 @@ func (p *Proxy) Resume() {
 	}
 }
 
-// Close ends all connections and joins every goroutine.
+// Close closes all connections and waits for every goroutine to end.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.shut = true

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Siege is a fleet's load on one collector that is killed at random moments.
+// Siege loads one collector with a fleet and kills the collector at random moments.
 type Siege struct {
 	Fleet *Fleet
 	Opts  CollectorOptions
@@ -15,7 +15,7 @@ type Siege struct {
 	Kills int           // spread over it at random
 	Seed  uint64
 	Logf  func(format string, args ...any)
-	// Each, when not nil, runs after each restart, on the live collector.
+	// Each, if not nil, is called after each restart with the running collector.
 	Each func(c *Collector, kill int) error
 }
 
@@ -27,8 +27,9 @@ type SiegeResult struct {
 	Drained                   time.Duration // from the last record to the last ACK
 }
 
-// Run runs it to its end: every record acknowledged, the collector stopped in good
-// order, each record there once, and verify clean.
+// Run runs the siege to its end. It returns an error unless every record is acknowledged,
+// the collector stops in good order, each record is in the store once, and verify finds
+// no fault.
 func (s *Siege) Run(bins *Binaries) (_ *SiegeResult, err error) {
 	rng := rand.New(rand.NewPCG(s.Seed, 7))
 	c, err := StartCollector(bins, s.Opts)

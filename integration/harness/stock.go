@@ -27,12 +27,12 @@ type Auditd struct {
 	Port    int // 0 unless it aggregates
 }
 
-// Addr is where it listens, on loopback.
+// Addr returns the loopback address on which it listens.
 func (a *Auditd) Addr() string { return "127.0.0.1:" + strconv.Itoa(a.Port) }
 
-// StartAuditdServer starts the stock auditd as an aggregating server that does
-// not touch the kernel, with its files below dir. Options are added to its
-// configuration or replace ours (tcp_max_per_addr, flush, …).
+// StartAuditdServer starts the stock auditd as an aggregating server that does not touch
+// the kernel, with its files below dir. The options are added to its configuration or
+// replace the harness's own (tcp_max_per_addr, flush, …).
 func StartAuditdServer(dir string, options map[string]string) (*Auditd, error) {
 	port, err := FreePort()
 	if err != nil {
@@ -134,7 +134,7 @@ func startAuditd(dir string, options map[string]string, bind ...[2]string) (*Aud
 	return &Auditd{Proc: p, Dir: dir, LogFile: set["log_file"]}, nil
 }
 
-// Lines returns the records in the daemon's log, its own (DAEMON_…) left out.
+// Lines returns the records in the daemon's log, without the daemon's own (DAEMON_…).
 func (a *Auditd) Lines() ([]string, error) { return LogLines(a.LogFile) }
 
 // LogLines returns the lines of a log and of its rotated parts, oldest first,
@@ -200,7 +200,7 @@ func StartAudispRemote(dir string, port int, in io.Reader, options map[string]st
 	})
 }
 
-// Ausearch runs the stock ausearch over a file.
+// Ausearch runs the stock ausearch on a file, with args appended.
 func Ausearch(limit time.Duration, file string, args ...string) (*Result, error) {
 	return Run(limit, append([]string{"/sbin/ausearch", "-if", file}, args...)...)
 }

@@ -1,6 +1,6 @@
-// Package golden compares what a test got with a file that holds what it should get.
-// `go test PACKAGE -update` writes the files again, to be reviewed before they are
-// committed. Any package's tests may import it; no other code does.
+// Package golden compares the result of a test with a file that holds the expected
+// result. `go test PACKAGE -update` writes the files again; review them before you commit
+// them. Any package's tests may import it; no other code does.
 package golden
 
 import (
@@ -14,11 +14,12 @@ import (
 
 var update = flag.Bool("update", false, "write golden files again instead of comparing with them")
 
-// Update reports whether the test is to write its golden files again, for tests whose
-// files are more than one text.
+// Update reports whether the test must write its golden files instead of comparing with
+// them. It serves tests whose files are more than one text.
 func Update() bool { return *update }
 
-// Compare fails the test where file does not hold got, or writes the file again.
+// Compare fails the test if the content of file differs from got. With -update it writes
+// got to file.
 func Compare(t testing.TB, file, got string) {
 	t.Helper()
 	if *update {

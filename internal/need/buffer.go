@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// Buffer is what a program under test says, to be read while it is written. Its
-// methods may be called at once.
+// Buffer collects the output of a program under test. mu guards text, so the program's
+// goroutines may write while the test reads.
 type Buffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu

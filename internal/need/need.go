@@ -1,8 +1,8 @@
-// Package need says what a test needs from the machine: root, the kernel's
-// audit, a stock tool. Where it is missing the test is skipped with the reason,
-// or, with AUDITFLEET_REQUIRE=1 (as CI sets it), fails: a skip there would be a
-// hole in what CI shows. It also has what tests of many packages share: a pseudo
-// terminal, a buffer, a wait. Any package's tests may import it.
+// Package need checks what a test needs from the machine: root, the kernel's audit, a
+// stock tool. If it is missing, the test is skipped with the reason, or fails with
+// AUDITFLEET_REQUIRE=1 (which CI sets, because a skipped test there would prove nothing).
+// The package also contains what tests of many packages share: a pseudo terminal, a
+// buffer, a wait. Any package's tests may import it.
 package need
 
 import (
@@ -22,8 +22,8 @@ import (
 // audit state: the kernel has one audit daemon and one rule list.
 const kernelLock = "/run/auditfleet-kernel-test.lock"
 
-// Missing ends the test for want of something of this machine's: skipped with
-// the reason, or failed where nothing may be skipped.
+// Missing ends the test because this machine lacks something: it skips the test with the
+// reason, or fails it where no test may be skipped.
 func Missing(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("AUDITFLEET_REQUIRE") == "1" {
@@ -32,7 +32,7 @@ func Missing(t testing.TB, reason string) {
 	t.Skip(reason)
 }
 
-// Root skips unless the test runs as uid 0.
+// Root skips the test unless it runs as uid 0.
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -53,8 +53,9 @@ var mountNamespace = sync.OnceValue(func() string {
 	return ""
 })
 
-// Stock returns the path of a stock audit tool and skips when it is not
-// installed (apt-get install auditd audispd-plugins), or can't be run as tests run it.
+// Stock returns the path of a stock audit tool. It skips the test if the tool is not
+// installed (apt-get install auditd audispd-plugins) or cannot be run in the way tests
+// run it.
 func Stock(t testing.TB, tool string) string {
 	t.Helper()
 	if slices.Contains(privateMounts, tool) && os.Geteuid() == 0 {
@@ -75,7 +76,8 @@ func Stock(t testing.TB, tool string) string {
 	return ""
 }
 
-// Tool returns the path of a program that is no part of audit, such as perl.
+// Tool returns the path of a program that does not belong to audit, such as perl. It
+// skips the test if the program is not installed.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -85,8 +87,8 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// Tmpfs mounts a filesystem with the given options ("size=24m") on dir, an
-// existing directory, until the test ends.
+// Tmpfs mounts a tmpfs with the given options ("size=24m") on dir, an existing directory,
+// and unmounts it when the test ends.
 func Tmpfs(t testing.TB, dir, options string) {
 	t.Helper()
 	Root(t)
@@ -100,7 +102,8 @@ func Tmpfs(t testing.TB, dir, options string) {
 	})
 }
 
-// NoRules ends the test when rules were loaded before it: they are somebody's.
+// NoRules ends the test if rules were loaded before it, because they belong to somebody
+// else.
 func NoRules(t testing.TB, loaded int) {
 	t.Helper()
 	if loaded != 0 {
@@ -108,9 +111,9 @@ func NoRules(t testing.TB, loaded int) {
 	}
 }
 
-// Kernel skips unless this process may configure the kernel's audit
-// (CAP_AUDIT_CONTROL in the initial user namespace), and holds the machine-wide
-// lock of kernel tests until the test ends.
+// Kernel skips the test unless this process may configure the kernel's audit
+// (CAP_AUDIT_CONTROL in the initial user namespace). It takes the machine-wide lock of
+// kernel tests and holds it until the test ends.
 func Kernel(t testing.TB) {
 	t.Helper()
 	Root(t)

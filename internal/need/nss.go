@@ -35,9 +35,10 @@ var nssModules = []struct {
 
 const inDirectory = "AUDITFLEET_TEST_DIRECTORY"
 
-// Directory runs the calling test again, as a child in a mount namespace where
-// nsswitch.conf names a module that knows one more account, once for each module
-// that is installed. It returns true in the child, which is to do the test.
+// Directory runs the calling test again as a child process, once for each installed
+// module, in a mount namespace where nsswitch.conf names a module that knows one more
+// account. It returns true in the child, which then does the test; in the parent it
+// returns false.
 func Directory(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(inDirectory) != "" {

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Seed is of this run, unless AUDITFLEET_SEED repeats an earlier one.
+// Seed returns the seed of this run's random numbers; AUDITFLEET_SEED repeats that of an
+// earlier run.
 func Seed(t testing.TB) uint64 {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Size is how much of something a test needs: less under -short.
+// Size returns how much of something a test uses: whole, or short under -short.
 func Size(whole, short int) int {
 	if testing.Short() {
 		return short
@@ -14,8 +14,8 @@ func Size(whole, short int) int {
 	return whole
 }
 
-// Rounds is how often a test repeats what it draws at random: less often under -short;
-// AUDITFLEET_ROUNDS overrides both.
+// Rounds returns how often a test repeats a random experiment: whole, or short under
+// -short. AUDITFLEET_ROUNDS overrides both.
 func Rounds(whole, short int) int {
 	if n, err := strconv.Atoi(os.Getenv("AUDITFLEET_ROUNDS")); err == nil {
 		return n
@@ -23,8 +23,8 @@ func Rounds(whole, short int) int {
 	return Size(whole, short)
 }
 
-// Some is what a test compares of a long list: under -short so many of it, from all of
-// its length, and all of it in the whole run.
+// Some returns the part of a long list that a test compares: under -short so many
+// elements, spread over the whole list; otherwise the whole list.
 func Some[T any](list []T, short int) []T {
 	if !testing.Short() || len(list) <= short {
 		return list

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// Source is the path of a file or folder of this module, given by its path below the
-// module's root. Tests run in the folder of their package, which lies below it.
+// Source returns the path of a file or folder of this module, whose path below the
+// module's root is given. Tests run in the folder of their package, which lies below the
+// root.
 func Source(t testing.TB, path string) string {
 	t.Helper()
 	dir, err := os.Getwd()

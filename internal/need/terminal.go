@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Terminal opens a pseudo terminal of so many columns. The function returned ends
-// it and returns what was written to it.
+// Terminal opens a pseudo terminal with the given number of columns. The returned
+// function closes it and returns what was written to it.
 func Terminal(t testing.TB, columns uint16) (*os.File, func() string) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

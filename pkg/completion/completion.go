@@ -1,5 +1,6 @@
-// Package completion makes shell completion for a cobra command, some of whose subcommands
-// read their own options by tables of pkg/option. The programs' cli packages import it.
+// Package completion provides shell completion for a cobra command, some of whose
+// subcommands parse their own options by tables of pkg/option. The programs' cli packages
+// import it.
 package completion
 
 import (
@@ -15,24 +16,24 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Shells are those there are scripts for.
+// Shells are the shells for which Command prints a script.
 var Shells = []string{"bash", "zsh", "fish"}
 
-// By completes a command that reads its options by a table: it offers the table's options
-// and values, and rest where no option is wanted.
+// By returns the completion of a command that parses its options by a table. It offers
+// the table's options and their values, and rest where the command expects no option.
 func By(table option.Table, rest option.Words) cobra.CompletionFunc {
 	return func(_ *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return Answer(table.Complete(before, typed, rest))
 	}
 }
 
-// Help sets a command's help to text, for a command that reads its own options.
+// Help sets the help of a command that parses its own options to text. It returns cmd.
 func Help(cmd *cobra.Command, text string) *cobra.Command {
 	cmd.SetHelpFunc(func(cmd *cobra.Command, _ []string) { _, _ = io.WriteString(cmd.OutOrStdout(), text) }) // as cobra's own
 	return cmd
 }
 
-// Answer translates what was found into cobra's words and directive.
+// Answer converts the result of option.Table.Complete to cobra's words and directive.
 func Answer(f option.Found) ([]string, cobra.ShellCompDirective) {
 	how := cobra.ShellCompDirectiveNoFileComp
 	switch {
@@ -54,8 +55,9 @@ func unsafe(word string) bool {
 	return terminal.Clean(word) != word
 }
 
-// Flags sets what is offered behind flags of a command: words, files or folders. It panics
-// on a flag that the command does not have; every start of the program would show that.
+// Flags sets the completions for values of a command's flags: words, files or folders. It
+// panics on a flag that the command does not have; that is a programming error, which
+// every start of the program would show.
 func Flags(cmd *cobra.Command, words map[string]option.Words) {
 	for name, w := range words {
 		fn := func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
@@ -67,8 +69,9 @@ func Flags(cmd *cobra.Command, words map[string]option.Words) {
 	}
 }
 
-// Command prints completion scripts of the root command it is added to. stock are the
-// names of stock tools that the program answers to, each with the subcommand it then is.
+// Command returns a command that prints completion scripts for the root command to which
+// it is added. stock maps each stock tool's name that the program answers to onto the
+// subcommand that implements it.
 func Command(out io.Writer, stock map[string]string) *cobra.Command {
 	names := make([]string, 0, len(stock))
 	for name := range stock {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Action is what to do about a condition: Do is one of the words the key allows;
-// Exec is the program of `exec /path`.
+// Action is the reaction to a condition. Do is one of the words that the key allows; Exec
+// is the program of `exec /path`.
 type Action struct {
 	Do   Do
 	Exec string
@@ -22,7 +22,7 @@ func (a Action) String() string {
 	return string(a.Do)
 }
 
-// Do is an action's word.
+// Do is the word of an action.
 type Do string
 
 // The stock actions.
@@ -42,8 +42,8 @@ const (
 	DoReconnect        Do = "reconnect"
 )
 
-// ActionKey is one of the actions allowed; `exec` takes an absolute path, which
-// must be an executable file unless stat is nil.
+// ActionKey returns a key whose value is one of the allowed actions. `exec` takes an
+// absolute path; unless stat is nil, stat must accept it as an executable file.
 func ActionKey(name string, to *Action, stat func(path string) error, allowed ...Do) Key {
 	words := texts(allowed)
 	if i := slices.Index(words, string(DoExec)); i >= 0 {

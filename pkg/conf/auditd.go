@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Flush is when written records are forced to disk.
+// Flush says when written records are forced to disk.
 type Flush string
 
 // The stock flush modes.
@@ -17,7 +17,7 @@ const (
 	FlushSync             Flush = "sync"
 )
 
-// LogFormat is how the local log is written.
+// LogFormat is the format of the local log.
 type LogFormat string
 
 // The stock log formats; nolog is the deprecated write_logs = no.
@@ -27,7 +27,7 @@ const (
 	LogNone     LogFormat = "nolog"
 )
 
-// NameFormat is what `node=` is made of.
+// NameFormat says from what the value of `node=` is made.
 type NameFormat string
 
 // The stock name formats.
@@ -39,7 +39,7 @@ const (
 	NameUser     NameFormat = "user"
 )
 
-// Transport is how records travel.
+// Transport is the protocol by which records are sent.
 type Transport string
 
 // The transports the stock files know. tcp is what this package's structs
@@ -50,13 +50,13 @@ const (
 	TransportTLS  Transport = "tls"
 )
 
-// LogCompress is how rotated logs are compressed.
+// LogCompress says how rotated logs are compressed.
 type LogCompress string
 
-// RotatedNames is how rotated logs are named.
+// RotatedNames says how rotated logs are named.
 type RotatedNames string
 
-// QueueFull is what happens to the kernel's records while the queue between the kernel
+// QueueFull says what happens to the kernel's records while the queue between the kernel
 // and the disk is full.
 type QueueFull string
 
@@ -73,8 +73,8 @@ const (
 	QueueFullDrop QueueFull = "drop"
 )
 
-// Auditd is auditd.conf(5), every key of 3.0.9 and 4.2, and our own that
-// have effect on a host only (OwnHostKeys).
+// Auditd holds the values of auditd.conf(5): every key of 3.0.9 and 4.2, and those of
+// this project that have an effect on a host only (OwnHostKeys).
 type Auditd struct {
 	LocalEvents bool
 	WriteLogs   bool
@@ -124,8 +124,8 @@ type Auditd struct {
 	QueueFull    QueueFull
 }
 
-// DefaultAuditd is what the stock daemon assumes for keys that are not set; the
-// file that distributions ship sets more.
+// DefaultAuditd returns the values that the stock daemon assumes for keys that are not
+// set. The file that distributions ship sets some of them to other values.
 func DefaultAuditd() Auditd {
 	return Auditd{
 		LocalEvents: true, WriteLogs: true,
@@ -142,14 +142,14 @@ func DefaultAuditd() Auditd {
 	}
 }
 
-// LoadAuditd reads the auditd.conf of a host as LoadSecure does, over the stock defaults.
-// The File is nil only when nothing could be read.
+// LoadAuditd reads the auditd.conf of a host with LoadSecure; keys that are not set have
+// the stock defaults. The File is nil only if nothing could be read.
 func LoadAuditd(path string) (Auditd, *File, error) {
 	return loadAuditd(path, LoadSecure)
 }
 
-// LoadAuditdLinked is LoadAuditd for a path that may be a symbolic link, as LoadLinked
-// has it.
+// LoadAuditdLinked is LoadAuditd for a path that may be a symbolic link, as in
+// LoadLinked.
 func LoadAuditdLinked(path string) (Auditd, *File, error) {
 	return loadAuditd(path, LoadLinked)
 }
@@ -163,7 +163,7 @@ func loadAuditd(path string, load func(string, Schema) (*File, error)) (Auditd, 
 	return a, f, a.Validate(f)
 }
 
-// Validate checks what concerns several keys and returns all errors of f.
+// Validate checks rules that concern several keys and returns all errors of f.
 func (a *Auditd) Validate(f *File) error {
 	if a.LogFormat == LogNone {
 		a.WriteLogs = false

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnHostKeys are the keys of a host that are ours: the stock daemon refuses them.
+// OwnHostKeys returns the keys of a host that this project adds; the stock daemon refuses
+// a file that has them.
 func (a *Auditd) OwnHostKeys() Schema {
 	return Schema{
 		Enum("log_compress", &a.LogCompress, CompressNone, CompressZstd),
@@ -21,13 +22,14 @@ func (a *Auditd) OwnHostKeys() Schema {
 	}
 }
 
-// HostSchema is the keys of an auditd.conf that a host's programs read: the stock ones, ours
-// for a host, and the collector's, which have no effect there.
+// HostSchema returns the keys of an auditd.conf that the programs of a host read: the
+// stock keys, this project's keys for a host, and the collector's keys, which have no
+// effect there.
 func (a *Auditd) HostSchema() Schema {
 	return append(append(a.Schema(), a.OwnHostKeys()...), IgnoredOnHost()...)
 }
 
-// IgnoredOnHost returns CollectorKeys as keys that have no effect.
+// IgnoredOnHost returns CollectorKeys as keys that are accepted and have no effect.
 func IgnoredOnHost() (s Schema) {
 	for _, name := range CollectorKeys {
 		s = append(s, Ignored(name, "is for collector serve and has no effect on a host"))
@@ -41,8 +43,8 @@ const (
 	tlsPSKWhy = "has no effect: TLS here takes certificates (tls_ca, tls_cert, tls_key), not pre-shared keys"
 )
 
-// Schema is the keys of auditd.conf, bound to a. A program that reads them from
-// a file of its own appends its keys.
+// Schema returns the stock keys of auditd.conf; each stores its value in a. A program
+// with additional keys appends them.
 func (a *Auditd) Schema() Schema {
 	spaceActions := []Do{DoIgnore, DoSyslog, DoRotate, DoEmail, DoExec, DoSuspend, DoSingle, DoHalt}
 	fullActions := []Do{DoIgnore, DoSyslog, DoRotate, DoExec, DoSuspend, DoSingle, DoHalt}
@@ -182,8 +184,9 @@ func reportInterval(v string) (time.Duration, error) {
 	return time.Duration(n) * unit, nil
 }
 
-// Executable checks a program that an action or a plugin is to run: a regular
-// file, executable, root's (or ours), and not for others to change.
+// Executable checks a program that an action or a plugin will run. It must be a regular,
+// executable file that belongs to root or the running user and that nobody else may
+// write.
 func Executable(path string) error {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {

@@ -1,7 +1,8 @@
 package conf
 
-// CollectorKeys are the names of collector serve's own keys. One auditd.conf may serve
-// both programs: each accepts the other's and says that they have no effect.
+// CollectorKeys are the names of the keys that only collector serve uses. One auditd.conf
+// may serve both programs: each accepts the other's keys and warns that they have no
+// effect.
 var CollectorKeys = []string{
 	// BEGIN names (made from collector/internal/cli/settings.go: go test ./collector/internal/cli -update)
 	"store",

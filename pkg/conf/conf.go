@@ -1,11 +1,12 @@
-// Package conf reads configuration files in the grammar of the stock audit
-// daemon: one `key = value` a line. It holds the keys of auditd.conf(5),
-// audisp-remote.conf(5) and plugins.d as typed structs, and lets a program add
-// keys of its own. It imports nothing of ours; wiring and command-line packages
-// may import it.
+// Package conf reads configuration files in the grammar of the stock audit daemon: one
+// `key = value` per line. It defines the keys of auditd.conf(5), audisp-remote.conf(5)
+// and plugins.d as typed structs, and a program can add keys of its own. It imports no
+// other package of this module; wiring and command-line packages may import it.
 //
-// A schema is a list of Keys, each of which stores a value where the caller
-// wants it. Errors name file and line, and all of a file's are reported at once.
+// A schema is a list of Keys. Each Key stores its value in a variable of the caller.
+// Errors name the file and the line, and all errors of a file are reported together. The
+// package has no shared state, but a schema writes to the variables that it is bound to:
+// only one goroutine may use it at a time.
 package conf
 
 import (
@@ -23,38 +24,41 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
-// maxFile bounds what is read; a configuration file is a page or two.
+// maxFile is the largest file that is read, in bytes; a configuration file has a page or
+// two.
 const maxFile = 1 << 20
 
 // Key is one keyword of a schema.
 type Key struct {
 	Name string // lower case
-	// Words is how many words the value may have: 1 by default, -1 any number,
-	// which are handed over with single spaces between.
+	// Words is the number of words that the value may have: 0 stands for 1, and -1 for
+	// any number. Several words are passed on with single spaces between them.
 	Words int
-	// Empty is called for `key =` without a value; nil: that is an error.
+	// Empty is called for `key =` without a value. If it is nil, that is an error.
 	Empty func()
-	// Set checks and stores a value. Its error becomes file:line: key: error.
+	// Set checks and stores a value. Its error is reported as "file:line: key: error".
 	Set func(value string) error
-	// Loose is Set for a value on a command line, where that takes more: a path may be
-	// relative there. nil: Set.
+	// Loose replaces Set for a value on a command line if more is allowed there: a path
+	// may be relative. If it is nil, Set is used.
 	Loose func(value string) error
-	// Get returns the value that is stored, as a file would have it. nil: none is.
+	// Get returns the stored value in the form of a file. It is nil if the key stores
+	// none.
 	Get func() string
-	// Range is what a value may be, in words for manual pages: "1 to 1024". "": any.
+	// Range describes the allowed values in words for manual pages: "1 to 1024". ""
+	// allows any value.
 	Range string
-	// OneOf are the words that a value may be; nil: there is no list of them.
+	// OneOf lists the allowed words; nil if there is no such list.
 	OneOf []string
-	// Note, when it returns text, is reported as a warning: a key that has no
-	// effect here, a value that is deprecated.
+	// Note returns a warning about a value, such as that the key has no effect here or
+	// that the value is deprecated; "" for none.
 	Note func(value string) string
 }
 
-// Schema is the keywords a file may have.
+// Schema lists the keywords that a file may contain.
 type Schema []Key
 
-// Key returns the key of that name. It panics where there is none: programs name keys
-// of schemas that they know.
+// Key returns the key called name. It panics if there is none, because programs ask only
+// for keys of schemas that they know.
 func (s Schema) Key(name string) Key {
 	i := slices.IndexFunc(s, func(k Key) bool { return k.Name == name })
 	if i < 0 {
@@ -63,7 +67,7 @@ func (s Schema) Key(name string) Key {
 	return s[i]
 }
 
-// Names lists the keywords, in the order of the schema.
+// Names returns the keywords in the order of the schema.
 func (s Schema) Names() []string {
 	names := make([]string, len(s))
 	for i, k := range s {
@@ -72,7 +76,7 @@ func (s Schema) Names() []string {
 	return names
 }
 
-// File is a parsed file: which keys it has and where.
+// File is a parsed file: which keys it sets, and in which lines.
 type File struct {
 	Path     string
 	Warnings []*Error
@@ -81,7 +85,7 @@ type File struct {
 	errs     Errors
 }
 
-// Error is one problem in a file. Line is 0 when it concerns the whole file.
+// Error is one problem in a file. Line is 0 if the problem concerns the whole file.
 type Error struct {
 	File string
 	Line int
@@ -110,7 +114,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Errors is every problem of a file, in the order of its lines.
+// Errors holds all problems of a file, in the order of its lines.
 type Errors []*Error
 
 func (e Errors) Error() string {
@@ -121,8 +125,8 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads path against a schema. A file that is not there is an error that
-// wraps fs.ErrNotExist; anything wrong in the file is Errors.
+// Load reads the file at path against schema. If the file does not exist, the error wraps
+// fs.ErrNotExist; problems in the file's content are returned as Errors.
 func Load(path string, schema Schema) (*File, error) {
 	f, err := fsys.OpenRegular(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -132,10 +136,10 @@ func Load(path string, schema Schema) (*File, error) {
 	return read(path, f, schema)
 }
 
-// LoadSecure is Load for a file that tells a daemon what to run or where to
-// send: as the stock daemon, it refuses a symbolic link, anything but a regular
-// file, a file that is not root's (nor the running user's), or one that others
-// may write.
+// LoadSecure is Load for a file that tells a daemon which programs to run or where to
+// send records. As the stock daemon does, it refuses a symbolic link, anything but a
+// regular file, a file that belongs neither to root nor to the running user, and a file
+// that others may write.
 func LoadSecure(path string, schema Schema) (*File, error) {
 	f, err := fsys.OpenTrusted(path, unix.O_NOFOLLOW)
 	if err != nil {
@@ -145,9 +149,9 @@ func LoadSecure(path string, schema Schema) (*File, error) {
 	return read(path, f, schema)
 }
 
-// LoadLinked is LoadSecure that follows a symbolic link of root's (or the running
-// user's), as the stock daemon does where it is told to: what it points to must be as
-// LoadSecure has it.
+// LoadLinked is LoadSecure, but follows a symbolic link that belongs to root or the
+// running user, as the stock daemon does when it is told to. LoadSecure's conditions
+// apply to the link's target.
 func LoadLinked(path string, schema Schema) (*File, error) {
 	if err := fsys.CheckLink(path); err != nil {
 		return nil, asError(err)
@@ -288,18 +292,18 @@ func (f *File) warn(line int, key, msg string) {
 	f.Warnings = append(f.Warnings, &Error{File: f.Path, Line: line, Key: key, Msg: msg})
 }
 
-// Errorf adds an error at the line where key was set, or at the file when it was
-// not: for checks that concern several keys. Err then returns it with the others.
+// Errorf adds an error at the line that sets key, or without a line if no line does. It
+// serves checks that concern several keys. Err returns the added errors with the others.
 func (f *File) Errorf(key, format string, args ...any) {
 	f.fail(f.Line(key), key, fmt.Sprintf(format, args...), "")
 }
 
-// Warnf adds a warning likewise.
+// Warnf adds a warning in the same way.
 func (f *File) Warnf(key, format string, args ...any) {
 	f.warn(f.Line(key), key, fmt.Sprintf(format, args...))
 }
 
-// Err returns all errors as Errors, nil when there are none.
+// Err returns all errors as Errors, or nil if there are none.
 func (f *File) Err() error {
 	if len(f.errs) == 0 {
 		return nil
@@ -308,7 +312,7 @@ func (f *File) Err() error {
 	return f.errs
 }
 
-// Line is where a key was last set, 0 when it was not.
+// Line returns the number of the line that last set key, or 0.
 func (f *File) Line(key string) int {
 	if f == nil {
 		return 0
@@ -319,7 +323,7 @@ func (f *File) Line(key string) int {
 // Has reports whether the file sets a key.
 func (f *File) Has(key string) bool { return f.Line(key) > 0 }
 
-// Value is a key's value as written, "" when it is not set.
+// Value returns the value of key as written, or "" if the file does not set it.
 func (f *File) Value(key string) string {
 	if f == nil {
 		return ""

@@ -38,7 +38,7 @@ func span(least, most uint64, unit string) string {
 	return ""
 }
 
-// Int is a decimal number from least to most.
+// Int returns a key for a decimal number from least to most, both allowed.
 func Int[T ~int | ~int64 | ~uint16 | ~uint32 | ~uint64](name string, to *T, least, most uint64) Key {
 	return Key{Name: name, Range: span(least, most, ""), Get: func() string { return strconv.FormatUint(uint64(*to), 10) }, Set: func(v string) error {
 		n, err := number(v, least, most)
@@ -49,7 +49,7 @@ func Int[T ~int | ~int64 | ~uint16 | ~uint32 | ~uint64](name string, to *T, leas
 	}}
 }
 
-// YesNo is yes or no; on a command line also true or false.
+// YesNo returns a key for yes or no; on a command line, true and false are allowed, too.
 func YesNo(name string, to *bool) Key {
 	set := func(v string) error {
 		switch strings.ToLower(v) {
@@ -78,7 +78,8 @@ func yesNo(b bool) string {
 	return "no"
 }
 
-// Enum is one of some words, in any case; it is stored in lower case.
+// Enum returns a key for one of the given words, in any case. The value is stored in
+// lower case.
 func Enum[T ~string](name string, to *T, words ...T) Key {
 	return Key{Name: name, OneOf: texts(words), Get: func() string { return string(*to) }, Set: func(v string) error {
 		word, err := oneOf(v, words)
@@ -109,12 +110,13 @@ func oneOf[T ~string](v string, words []T) (T, error) {
 	return "", fmt.Errorf("%q is none of %s", clip(v), strings.Join(texts(words), ", "))
 }
 
-// Word is any single word.
+// Word returns a key for any single word.
 func Word(name string, to *string) Key {
 	return Key{Name: name, Get: func() string { return *to }, Set: func(v string) error { *to = v; return nil }}
 }
 
-// Path is an absolute path; on a command line, any.
+// Path returns a key for an absolute path; on a command line, a relative path is allowed,
+// too.
 func Path(name string, to *string) Key {
 	k := Word(name, to)
 	k.Loose = k.Set
@@ -127,7 +129,7 @@ func Path(name string, to *string) Key {
 	return k
 }
 
-// List is words separated by commas or spaces.
+// List returns a key for words separated by commas or spaces.
 func List(name string, to *[]string) Key {
 	return Key{Name: name, Words: -1, Get: func() string { return strings.Join(*to, ",") }, Set: func(v string) error {
 		list := strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' })
@@ -139,13 +141,14 @@ func List(name string, to *[]string) Key {
 	}}
 }
 
-// Ignored is a key that is accepted and has no effect here; why is the warning,
-// none when empty.
+// Ignored returns a key that is accepted and has no effect here. why is the warning about
+// it; empty for none.
 func Ignored(name, why string) Key {
 	return Key{Name: name, Words: -1, Empty: func() {}, Note: func(string) string { return why }}
 }
 
-// Refused is a key of which only the values that change nothing are accepted.
+// Refused returns a key that accepts only the harmless values, which change nothing. why
+// is the error about any other.
 func Refused(name, why string, harmless ...string) Key {
 	return Key{Name: name, OneOf: harmless, Set: func(v string) error {
 		if _, err := oneOf(v, harmless); err == nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// PluginType is how a plugin runs.
+// PluginType says how a plugin runs.
 type PluginType string
 
 // The plugin types of auditd-plugins(5).
@@ -18,7 +18,7 @@ const (
 	PluginBuiltin PluginType = "builtin"
 )
 
-// Plugin is a file of plugins.d, auditd-plugins(5).
+// Plugin holds the values of a file of plugins.d, see auditd-plugins(5).
 type Plugin struct {
 	Name      string // file name without .conf
 	Active    bool
@@ -29,12 +29,13 @@ type Plugin struct {
 	Format    Format
 }
 
-// DefaultPlugin is what the stock daemon assumes for keys that are not set.
+// DefaultPlugin returns the values that the stock daemon assumes for keys that are not
+// set.
 func DefaultPlugin() Plugin {
 	return Plugin{Direction: "out", Type: PluginAlways, Format: FormatString}
 }
 
-// Schema is the keys of a plugin file, bound to p.
+// Schema returns the keys of a plugin file; each stores its value in p.
 func (p *Plugin) Schema() Schema {
 	args := Key{Name: "args", Words: -1, Empty: func() { p.Args = nil }, Set: func(v string) error {
 		p.Args = strings.Fields(v)
@@ -50,8 +51,8 @@ func (p *Plugin) Schema() Schema {
 	}
 }
 
-// LoadPlugin reads one file as LoadLinked does: the stock daemon follows links there,
-// too.
+// LoadPlugin reads one file with LoadLinked, because the stock daemon follows links
+// there, too.
 func LoadPlugin(path string) (Plugin, *File, error) {
 	p := DefaultPlugin()
 	p.Name = strings.TrimSuffix(filepath.Base(path), ".conf")
@@ -62,8 +63,8 @@ func LoadPlugin(path string) (Plugin, *File, error) {
 	return p, f, p.Validate(f)
 }
 
-// Validate checks what concerns several keys and returns all errors of f.
-// Whether the program is there is checked only for an active plugin.
+// Validate checks rules that concern several keys and returns all errors of f. It checks
+// the plugin's program only if the plugin is active.
 func (p *Plugin) Validate(f *File) error {
 	switch {
 	case p.Path == "":
@@ -79,10 +80,10 @@ func (p *Plugin) Validate(f *File) error {
 	return f.Err()
 }
 
-// LoadPlugins reads the plugin files of a folder in the order of their names: as
-// the stock daemon, every file but hidden ones and those with more than one dot
-// in their name, which are backups. A bad file does not hide the good ones: the
-// error joins what is wrong.
+// LoadPlugins reads the plugin files of the folder dir in the order of their names. As
+// the stock daemon does, it skips hidden files and files with more than one dot in their
+// name, which are backups. It returns the valid plugins even if other files have errors;
+// the error joins those of all files.
 func LoadPlugins(dir string) ([]Plugin, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Seconds is a whole number of seconds, as all stock keys have them.
+// Seconds returns a key for a whole number of seconds, the unit of all stock keys.
 func Seconds(name string, to *time.Duration, least, most uint64) Key {
 	get := func() string { return strconv.FormatInt(int64(*to/time.Second), 10) }
 	return Key{Name: name, Range: span(least, most, ""), Get: get, Set: func(v string) error {
@@ -20,7 +20,8 @@ func Seconds(name string, to *time.Duration, least, most uint64) Key {
 	}}
 }
 
-// Duration is a number with a unit (300ms, 90s, 5m, 2h, 7d) or of seconds.
+// Duration returns a key for a number with a unit (300ms, 90s, 5m, 2h, 7d), or without
+// one for seconds.
 func Duration(name string, to *time.Duration, least, most time.Duration) Key {
 	within := formatDuration(least) + " to " + formatDuration(most)
 	if most == math.MaxInt64 {
@@ -53,7 +54,7 @@ func formatDuration(d time.Duration) string {
 	return s
 }
 
-// ParseDuration reads what Duration takes.
+// ParseDuration parses the values of Duration.
 func ParseDuration(v string) (time.Duration, error) {
 	if n, err := number(v, 0, 1<<33); err == nil {
 		return time.Duration(n) * time.Second, nil
@@ -72,8 +73,8 @@ func ParseDuration(v string) (time.Duration, error) {
 	return d, nil
 }
 
-// Bytes is a size: a number of bytes, or with K, M, G or T (powers of 1024, also
-// written KiB or KB).
+// Bytes returns a key for a size: a number of bytes, or a number with K, M, G or T
+// (powers of 1024, also written KiB or KB).
 func Bytes[T ~int | ~int64](name string, to *T, least, most int64) Key {
 	within := fmt.Sprintf("%s to %s", FormatBytes(least), FormatBytes(most))
 	if most == math.MaxInt64 {
@@ -94,8 +95,8 @@ func Bytes[T ~int | ~int64](name string, to *T, least, most int64) Key {
 	}}
 }
 
-// FormatBytes writes a size as ParseBytes reads it, with the largest unit of which it is
-// a whole number.
+// FormatBytes returns n in the form that ParseBytes accepts, with the largest unit of
+// which n is a whole multiple.
 func FormatBytes(n int64) string {
 	for i, unit := range []string{"T", "G", "M", "K"} {
 		if shift := 40 - 10*i; n != 0 && n%(1<<shift) == 0 {
@@ -105,7 +106,7 @@ func FormatBytes(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// ParseBytes reads what Bytes takes.
+// ParseBytes parses the values of Bytes.
 func ParseBytes(v string) (int64, error) {
 	digits := strings.TrimRight(v, "kKmMgGtTiIbB")
 	shift := 0
@@ -129,14 +130,14 @@ func ParseBytes(v string) (int64, error) {
 	return int64(n) << shift, nil
 }
 
-// Space is an amount of disk: MiB, or percent of the filesystem when Percent is
+// Space is an amount of disk space: MiB, or a percentage of the filesystem if Percent is
 // not 0.
 type Space struct {
 	MiB     uint64
 	Percent int
 }
 
-// Of returns the bytes meant on a filesystem of total bytes.
+// Of returns the number of bytes that s means on a filesystem of total bytes.
 func (s Space) Of(total uint64) uint64 {
 	if s.Percent > 0 {
 		return total / 100 * uint64(s.Percent)
@@ -151,7 +152,7 @@ func (s Space) String() string {
 	return strconv.FormatUint(s.MiB, 10)
 }
 
-// SpaceKey is MiB or 1% to 99%.
+// SpaceKey returns a key for a Space: a number of MiB, or 1% to 99%.
 func SpaceKey(name string, to *Space) Key {
 	return Key{Name: name, Range: "MiB, or 1% to 99% of the disk", Get: func() string { return to.String() }, Set: func(v string) error {
 		if p, ok := strings.CutSuffix(v, "%"); ok {
@@ -171,7 +172,7 @@ func SpaceKey(name string, to *Space) Key {
 	}}
 }
 
-// Ports is a range of TCP ports; the zero value is any.
+// Ports is a range of TCP ports, both ends included; the zero value stands for any port.
 type Ports struct{ Low, High uint16 }
 
 func (p Ports) String() string {
@@ -184,7 +185,8 @@ func (p Ports) String() string {
 	return fmt.Sprintf("%d-%d", p.Low, p.High)
 }
 
-// ParsePorts reads PORT or LOW-HIGH, 1 to 65535. A lone 0 means any.
+// ParsePorts parses PORT or LOW-HIGH, each from 1 to 65535. The single number 0 stands
+// for any port.
 func ParsePorts(v string) (Ports, error) {
 	low, high, isRange := strings.Cut(v, "-")
 	if !isRange {
@@ -204,7 +206,7 @@ func ParsePorts(v string) (Ports, error) {
 	return Ports{uint16(a), uint16(b)}, nil
 }
 
-// PortsKey is a port or a range.
+// PortsKey returns a key for a port or a range of ports.
 func PortsKey(name string, to *Ports) Key {
 	return Key{Name: name, Get: func() string { return to.String() }, Set: func(v string) error {
 		p, err := ParsePorts(v)

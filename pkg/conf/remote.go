@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Mode is the strategy of shipping.
+// Mode is the strategy by which records are sent.
 type Mode string
 
-// Format is the wire format.
+// Format is the format of records on the wire.
 type Format string
 
 // The modes and formats of audisp-remote.conf, and of plugins.
@@ -25,7 +25,7 @@ const (
 	FormatBinary  Format = "binary"
 )
 
-// Remote is audisp-remote.conf(5), every key of 3.0.9 and 4.2.
+// Remote holds the values of audisp-remote.conf(5), every key of 3.0.9 and 4.2.
 type Remote struct {
 	Servers   []string // stock has one; several, separated by commas, are tried in order
 	Port      int
@@ -33,7 +33,7 @@ type Remote struct {
 	Transport Transport
 	Mode      Mode
 	QueueFile string
-	// QueueDepth is in records.
+	// QueueDepth is a number of records.
 	QueueDepth int
 	Format     Format
 
@@ -54,7 +54,8 @@ type Remote struct {
 	StartupFailureAction Action
 }
 
-// DefaultRemote is what the stock sender assumes for keys that are not set.
+// DefaultRemote returns the values that the stock sender assumes for keys that are not
+// set.
 func DefaultRemote() Remote {
 	return Remote{
 		Port: 60, Transport: TransportTCP, Mode: ModeImmediate,
@@ -73,7 +74,7 @@ func DefaultRemote() Remote {
 	}
 }
 
-// Schema is the keys of audisp-remote.conf, bound to r.
+// Schema returns the keys of audisp-remote.conf; each stores its value in r.
 func (r *Remote) Schema() Schema {
 	failure := []Do{DoIgnore, DoSyslog, DoExec, DoWarnOnce, DoWarnOnceContinue, DoSuspend, DoSingle, DoHalt, DoStop}
 	action := func(name string, to *Action, allowed ...Do) Key {
@@ -131,9 +132,9 @@ func (r *Remote) Schema() Schema {
 	}, stockTLSKeys()...)
 }
 
-// LoadRemote reads path as LoadSecure does, over the stock defaults. The File is
-// nil only when nothing could be read. A remote_server that is not set is for
-// the caller to judge: a flag may name it.
+// LoadRemote reads path with LoadSecure; keys that are not set have the stock defaults.
+// The File is nil only if nothing could be read. The caller must check whether
+// remote_server is set, because a flag may name the server.
 func LoadRemote(path string) (Remote, *File, error) {
 	r := DefaultRemote()
 	f, err := LoadSecure(path, r.Schema())
@@ -143,7 +144,7 @@ func LoadRemote(path string) (Remote, *File, error) {
 	return r, f, r.Validate(f)
 }
 
-// Validate checks what concerns several keys and returns all errors of f.
+// Validate checks rules that concern several keys and returns all errors of f.
 func (r *Remote) Validate(f *File) error {
 	if r.Mode == ModeForward && r.Format == FormatASCII {
 		f.Errorf(firstSet(f, "format", "mode"), "mode = forward needs format = managed: ascii has no acknowledgements")

@@ -10,21 +10,23 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// Config limits what an Assembler waits for and holds. The zero value means the
-// defaults.
+// Config limits how long an Assembler waits for records and how much it holds. The zero
+// value stands for the defaults.
 type Config struct {
-	// Timeout is how far the time of a node's records passes an event's before
-	// it is taken to be complete (end_of_event_timeout of auditd.conf); in wall
-	// clock, how long an event may go without a further record. Default 2 s.
+	// Timeout is how far the record times of a node must pass an event's time before the
+	// event is considered complete (end_of_event_timeout of auditd.conf). For Tick, it is
+	// how long an event may remain without a further record, by the wall clock. The
+	// default is 2 s.
 	Timeout time.Duration
-	// MaxEvents and MaxBytes (of memory, see Bytes) limit what is open at any time;
-	// the event longest without a record goes first. Default 16,384 and 64 MiB.
+	// MaxEvents and MaxBytes (bytes of memory, see Bytes) limit the events that are open
+	// at one time; above them, the event that has gone longest without a record is
+	// emitted. The defaults are 16,384 and 64 MiB.
 	MaxEvents int
 	MaxBytes  int
-	// MaxAge is how long an event may get further records, by the clock that Add is
-	// told; 0 is for ever. What comes for it later is another event.
+	// MaxAge is how long an event may receive further records, by the clock that is
+	// passed to Add; 0 sets no limit. Records that arrive later form another event.
 	MaxAge time.Duration
-	// Pool, when not nil, is where events come from; see Pool.Put.
+	// Pool, if not nil, supplies the events; see Pool.Put.
 	Pool *Pool
 }
 
@@ -34,20 +36,22 @@ const (
 	defaultMaxBytes  = 64 << 20
 )
 
-// Stats counts the events that an Assembler emitted before they were complete or
-// late.
+// Stats counts the events that an Assembler emitted before they were complete or late, by
+// reason.
 type Stats struct {
 	Evicted  uint64 // because of MaxEvents
 	Oversize uint64 // because of MaxBytes
 	Aged     uint64 // because of MaxAge
 }
 
-// An Assembler puts records together into events. It is for one goroutine.
+// An Assembler groups records into events. One goroutine may use it; nothing in it is
+// locked.
 //
-// An event is complete with its EOE or PROCTITLE, or at once when IsSingle says
-// so, and is then emitted, however many older ones are open. One that does not
-// get there is emitted when it is late or when there is no more room. What comes
-// for an event after that makes another event with the same time and serial.
+// An event is complete with its EOE or PROCTITLE record, or at once if IsSingle says so.
+// A complete event is emitted immediately, even if older events are open. An event that
+// does not become complete is emitted when it is late (Config.Timeout, MaxAge) or when
+// the limits are exceeded. Records that arrive for an event after that form another event
+// with the same time and serial.
 type Assembler struct {
 	cfg       Config
 	timeoutMs int64
@@ -90,7 +94,8 @@ type openEvent struct {
 	prev, next *openEvent
 }
 
-// A node is the stream of one host: its clock decides when its events are late.
+// A node is the stream of records of one host. The times of its own records decide when
+// its events are late, so a host with a wrong clock does not affect others.
 type node struct {
 	hash uint64
 	name []byte // nil or its own bytes
@@ -100,8 +105,8 @@ type node struct {
 	refs int
 }
 
-// NewAssembler returns an Assembler that hands each finished event to emit,
-// which owns it from then on and must not call the Assembler.
+// NewAssembler returns an Assembler that passes each finished event to emit. emit owns
+// the event from then on; it must not call the Assembler.
 func NewAssembler(cfg Config, emit func(*Event)) *Assembler {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
@@ -124,9 +129,9 @@ func NewAssembler(cfg Config, emit func(*Event)) *Assembler {
 	return a
 }
 
-// Add adds one record. The event keeps r's slices, so the caller must not write to
-// their bytes afterwards. OpenTags and Own know the record by its tag. now is the wall
-// clock; a caller that uses neither Tick nor MaxAge may pass the zero time.
+// Add adds one record. The event keeps r's slices, so the caller must not change their
+// bytes afterwards. OpenTags and Own identify the record by tag. now is the wall clock; a
+// caller that uses neither Tick nor MaxAge may pass the zero time.
 func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	a.records++
 	if r.Err != nil {
@@ -178,15 +183,16 @@ func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
 	return true
 }
 
-// Tick emits the events that got no record for Timeout, by the wall clock. Call it
-// every second or so: without further records of a host nothing else ends its events.
+// Tick emits the events that received no record for Timeout, by the wall clock. Call it
+// about once a second: without further records from a host, nothing else ends the host's
+// events.
 func (a *Assembler) Tick(now time.Time) {
 	for o := a.lru.next; o != &a.lru && now.Sub(o.touched) >= a.cfg.Timeout; o = a.lru.next {
 		a.finish(o)
 	}
 }
 
-// Flush emits all open events, complete or not, by time and serial.
+// Flush emits all open events, complete or not, ordered by time and serial.
 func (a *Assembler) Flush() {
 	all := make([]*openEvent, 0, a.count)
 	for o := a.lru.next; o != &a.lru; o = o.next {
@@ -206,7 +212,7 @@ func (a *Assembler) Flush() {
 // Stats returns the counts so far.
 func (a *Assembler) Stats() Stats { return a.stats }
 
-// Len returns how many events are open.
+// Len returns the number of open events.
 func (a *Assembler) Len() int { return a.count }
 
 // OpenTags appends the tags of all records of open events to dst, in no

@@ -1,9 +1,10 @@
-// Package event puts records together into events. An event is all records with the
-// same node, time and serial, in whatever order they and those of other events come.
+// Package event groups records into events. An event consists of all records with the
+// same node, time and serial, which may arrive in any order and mixed with those of other
+// events.
 //
-// An Assembler is for records that are still coming, from the kernel or a sender: it
-// emits an event as soon as it is complete. The records of finished logs are put
-// together by pkg/logscan, in the order in which ausearch prints events.
+// An Assembler serves records that are still arriving, from the kernel or a sender: it
+// emits an event as soon as it is complete. pkg/logscan groups the records of finished
+// logs, in the order in which ausearch prints events.
 //
-// It starts no goroutine. Every package but record and tables may import it.
+// The package starts no goroutine. Every package except record and tables may import it.
 package event

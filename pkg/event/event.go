@@ -7,30 +7,30 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// An Event is all records with the same node, time and serial, in the order in
-// which they arrived. A record that could not be parsed (its Err says why) is an
-// event of its own.
+// An Event consists of all records with the same node, time and serial, in the order in
+// which they arrived. A record that could not be parsed (its Err says why) forms an event
+// of its own.
 type Event struct {
 	Node    []byte // nil without node=
 	Ms      int64  // since 1970
 	Serial  uint64
 	Records []record.Record
 	tags    []uint64 // what Add was given for each record
-	From    *Sender  // who sent them all; nil where that is not known. Shared: not to be changed
-	// Batch is that of a collector's store in which the event is, or will be when its
-	// table is stored; 0 where that is not known.
+	From    *Sender  // sender of all records; nil if it is not known. Events share it: do not change it
+	// Batch is the number of the batch of a collector's store that contains the event, or
+	// will contain it when the event's table is stored; 0 if it is not known.
 	Batch uint64
-	// Tie is the event's place among those of an answer that are equal in time, node,
-	// serial and batch, where it was asked for: see query.Cursor.
+	// Tie is the event's number among the events of an answer that are equal in time,
+	// node, serial and batch, if the query asked for it; see query.Cursor.
 	Tie int64
 }
 
-// farFuture is how far a time may lie beyond its receipt, in ms.
+// farFuture is how much later than its receipt an event's time may be, in milliseconds.
 const farFuture = int64(24 * time.Hour / time.Millisecond)
 
-// IsFarFuture says whether an event's time is more than a day later than its receipt,
-// both in ms since 1970: its sender's clock is wrong. A collector stores such an event
-// and finds it, but concludes nothing from its time.
+// IsFarFuture reports whether an event's time is more than a day later than its receipt,
+// both in milliseconds since 1970. The sender's clock is then wrong. A collector stores
+// and finds such an event, but draws no conclusion from its time.
 func IsFarFuture(ms, received int64) bool { return ms > received+farFuture }
 
 // Size returns the length of the event's records in bytes, without newlines.
@@ -42,8 +42,8 @@ func (e *Event) Size() int {
 	return n
 }
 
-// slabRecords is how many records an event has room for in its one allocation:
-// SYSCALL, CWD, two PATH, PROCTITLE and EOE, or less, is nearly every event.
+// slabRecords is the number of records for which an event's single allocation has room.
+// Nearly every event fits: SYSCALL, CWD, two PATH, PROCTITLE and EOE, or fewer.
 const slabRecords = 6
 
 type slab struct {
@@ -72,12 +72,12 @@ func newSingle(r *record.Record, tag uint64) *Event {
 	return &s.Event
 }
 
-// IsSingle says whether a record of that type, when it is the first of its
-// event, is also the last: what programs and daemons log, the kernel's NetLabel
-// records and KERNEL. As stock ausearch 3.0.9 does it, kernel anomalies and
-// integrity records (1700–1899) are not among them: the SYSCALL record that
-// belongs to an ANOM_LINK comes after it. Nor are types without a known number:
-// splitting an event is worse than waiting for the rest of it.
+// IsSingle reports whether a record of type typ, as the first of its event, is also the
+// last. That holds for messages of programs and daemons, the kernel's NetLabel records
+// and KERNEL. As in stock ausearch 3.0.9, it does not hold for kernel anomalies and
+// integrity records (1700–1899), because the SYSCALL record of an ANOM_LINK comes after
+// it. Nor does it hold for types without a known number: to split an event is worse than
+// to wait for the rest of it.
 func IsSingle(typ uint16) bool {
 	switch {
 	case typ == 0:

@@ -1,7 +1,8 @@
 package event
 
-// eventHeap is the open events of a node, the oldest first (openEvent.before). It is
-// a heap.Interface; each event knows its place.
+// eventHeap is the heap of a node's open events, the oldest at the top
+// (openEvent.before). It implements heap.Interface; each event stores its index in the
+// heap.
 type eventHeap []*openEvent
 
 func (h eventHeap) Len() int           { return len(h) }

@@ -52,13 +52,13 @@ func (a *Assembler) append(o *openEvent, r *record.Record, tag uint64) {
 	a.bytes += more
 }
 
-// Bytes returns about what open events take in memory, their records' bytes
-// included: those that the records do not share with others, see Own.
+// Bytes returns the approximate memory of the open events in bytes. It includes the bytes
+// of their records, as far as the records do not share a larger buffer; see Own.
 func (a *Assembler) Bytes() int { return a.bytes }
 
-// Own copies the bytes of those records of open events whose tags are from or greater.
-// A caller whose records lie in a larger buffer calls it before it lets go of the
-// buffer: one open event would keep all of it in memory.
+// Own copies the bytes of those records of open events whose tags are equal to or greater
+// than from. A caller whose records point into a larger buffer calls it before it
+// releases the buffer; otherwise one open event would keep the whole buffer in memory.
 func (a *Assembler) Own(from uint64) {
 	for o := a.lru.prev; o != &a.lru; o = o.prev {
 		ev := o.ev

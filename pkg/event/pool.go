@@ -2,18 +2,19 @@ package event
 
 import "github.com/auditfleet/auditfleet/pkg/record"
 
-// Pool keeps events that are no longer needed for Assemblers to use again. It is
-// for one goroutine, that of all the Assemblers that share it. What an event's
-// records point to is not the Pool's: only Event, Records and tags are used again.
+// Pool keeps unused events so that Assemblers can use them again. Only one goroutine may
+// use it, which must also be that of all Assemblers that share it. A Pool reuses only the
+// Event, its Records and its tags, not the bytes to which the records point.
 type Pool struct {
 	free []*Event
 }
 
-// poolEvents bounds what a Pool keeps: about 100 KiB. Events come and go one at a
-// time but for what is late.
+// poolEvents is the largest number of events that a Pool keeps, about 100 KiB. Except for
+// late events, few are in use at one time.
 const poolEvents = 64
 
-// Put gives back an event that came from an Assembler. Nobody may use it afterwards.
+// Put returns an event that came from an Assembler to the Pool. Nobody may use the event
+// afterwards.
 func (p *Pool) Put(ev *Event) {
 	if len(p.free) >= poolEvents || cap(ev.Records) < slabRecords || cap(ev.Records) > 4*slabRecords {
 		return

@@ -2,18 +2,19 @@ package event
 
 import "net/netip"
 
-// Sender is who sent an event's records to a collector, as far as the collector knows
-// that itself: what the records say does not count. Equal Senders are the same one.
+// Sender identifies the sender of an event's records by what the collector itself knows;
+// the content of the records does not count. Two equal Senders are the same sender.
 type Sender struct {
-	// Host is the name that the sender has proved; "" where nothing proves one.
+	// Host is the name that the sender has proved; "" if it has proved none.
 	Host string
-	// Addr is where its connection came from: without a zone, and not an IPv4
-	// address mapped into IPv6. Not valid: the collector itself.
+	// Addr is the address from which the sender's connection came, without a zone and not
+	// as an IPv4 address mapped into IPv6. It is invalid for the collector itself.
 	Addr      netip.Addr
 	Transport Transport
 }
 
-// Transport is how records came. The numbers are stored: only append.
+// Transport is the way by which records arrived. The numbers are stored: only append new
+// ones.
 type Transport uint8
 
 // The transports.

@@ -1,7 +1,7 @@
 package interpret
 
-// Names says who and what a number is. Its methods must not wait for long on a
-// network: pkg/nss has this machine's.
+// Names translates the numbers of users, groups and other accounts into names. A method
+// must not wait long for a network. pkg/nss implements it for this machine.
 type Names interface {
 	User(uid uint32) (string, bool)
 	Group(gid uint32) (string, bool)

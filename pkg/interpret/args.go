@@ -2,7 +2,7 @@ package interpret
 
 import "github.com/auditfleet/auditfleet/pkg/record"
 
-// An argKind is what a system call's argument means.
+// An argKind is the meaning of a system call's argument.
 type argKind uint8
 
 const (

@@ -8,13 +8,13 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// AppendEnriched appends the tail that an audit daemon puts behind r under
-// log_format = ENRICHED: 0x1d, then the name and the meaning of each user, group,
-// architecture, system call and socket address of the record, in its order. It
-// appends nothing when there are none. A tail that r has already is not looked
-// at.
+// AppendEnriched appends to dst the tail that an audit daemon writes after r under
+// log_format = ENRICHED: the byte 0x1d, then the name and the meaning of each user,
+// group, architecture, system call and socket address of the record, in the order of the
+// record. It appends nothing when the record has none of these. It ignores an enriched
+// tail that r already has.
 //
-// It allocates nothing when dst has the room.
+// It allocates nothing when dst has enough capacity.
 func (in *Interpreter) AppendEnriched(dst []byte, r *record.Record) []byte {
 	if in.refresh != nil {
 		in.refresh()
@@ -47,8 +47,9 @@ func (in *Interpreter) AppendEnriched(dst []byte, r *record.Record) []byte {
 	return dst
 }
 
-// seccompSyscall is which field of a SECCOMP record with a subject syscall= is.
-// Of one that stands elsewhere the stock daemon does not know the number.
+// seccompSyscall is the index of syscall= among the fields of a SECCOMP record with a
+// subject. Where the field stands at another index, the stock daemon does not find the
+// number.
 const seccompSyscall = 11
 
 const msgQuote = "msg='"

@@ -8,13 +8,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Config is what interpreting depends on besides the record.
+// Config holds what the interpretation depends on besides the record.
 type Config struct {
-	Names  Names // nil: ids stay numbers
+	Names  Names // translates ids; nil leaves them as numbers
 	Escape Escape
 }
 
-// An Interpreter interprets records. It is for one goroutine.
+// An Interpreter interprets records. It keeps buffers between records, so only one
+// goroutine may use it.
 type Interpreter struct {
 	names   Names
 	refresh func() // looks for changed accounts, nil when there is none
@@ -24,11 +25,12 @@ type Interpreter struct {
 	path    []byte // scratch of AppendPath
 }
 
-// refreshEvery is how many records are printed between two looks at the accounts:
-// unlike a log's, their readers do not wait for each.
+// refreshEvery is the number of printed records after which the Interpreter checks again
+// whether the accounts have changed. Unlike the writer of a log, a reader does not have
+// to check for each record.
 const refreshEvery = 256
 
-// New returns an Interpreter.
+// New returns an Interpreter for cfg.
 func New(cfg Config) *Interpreter {
 	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: tables.MachineArch()}
 	if r, ok := cfg.Names.(interface{ Refresh() }); ok {
@@ -37,7 +39,7 @@ func New(cfg Config) *Interpreter {
 	return in
 }
 
-// call is what the fields before one said about the system call.
+// call holds what the preceding fields of a record said about its system call.
 type call struct {
 	arch  uint32
 	known bool // the record is of a system call
@@ -45,10 +47,10 @@ type call struct {
 	name  string // "" until its number was seen
 }
 
-// AppendBody appends what r says, interpreted, as a line of ausearch -i has it
-// behind "msg=audit(…) : ": every field's value with one space behind it. What
-// stands behind the last field is left out, except behind a comma and where
-// there is no field at all; then it ends in a newline of its own.
+// AppendBody appends the interpreted body of r to dst, in the form that a line of
+// ausearch -i has after "msg=audit(…) : ": the value of every field, followed by one
+// space. Text after the last field is omitted, except after a comma and where the body
+// has no field at all; then the appended text ends in a newline.
 func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
 	in.Refresh()
 	s := scanner{rest: r.Body}
@@ -119,8 +121,8 @@ func appendKeys(dst []byte, from int) []byte {
 	return append(dst, ' ')
 }
 
-// Refresh looks for changed accounts now and then. Who interprets by AppendRaw
-// calls it for every event.
+// Refresh checks from time to time whether the accounts have changed. A caller that uses
+// AppendRaw must call it for every event.
 func (in *Interpreter) Refresh() {
 	if in.refresh != nil && in.bodies%refreshEvery == 0 {
 		in.refresh()
@@ -128,8 +130,8 @@ func (in *Interpreter) Refresh() {
 	in.bodies++
 }
 
-// AppendRaw appends the interpretation of a field that stands in r, its value v
-// with the quotes it has there. Several keys have \x01 between them.
+// AppendRaw appends to dst the interpretation of a field of r. name is the field's name,
+// v its value with the quotes that it has in r. Several keys are separated by \x01.
 func (in *Interpreter) AppendRaw(dst []byte, r *record.Record, name, v []byte) []byte {
 	kind := kindOfValue(r.Type, name, v)
 	if kind == Plain {
@@ -172,8 +174,8 @@ func isDecimal(v []byte) bool {
 	return true
 }
 
-// AppendValue appends the interpretation of one field of r, own or nested.
-// Several keys have \x01 between them, as in the record.
+// AppendValue appends to dst the interpretation of one field of r, own or nested. Several
+// keys are separated by \x01, as in the record.
 func (in *Interpreter) AppendValue(dst []byte, r *record.Record, f record.Field) []byte {
 	c := in.callOf(r)
 	kind := KindOf(r.Type, f.Name)

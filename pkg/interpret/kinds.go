@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// A Kind is what a field's value means.
+// A Kind is the meaning of a field's value.
 type Kind uint8
 
 // The kinds of values.
@@ -85,7 +85,7 @@ var kinds = map[string]Kind{
 	"nl-mcgrp": NetlinkGrp, "resolve": Resolve, "resp": FanResponse,
 }
 
-// KindOf returns what a field with that name means in a record of that type.
+// KindOf returns the meaning of the field called name in a record of type typ.
 func KindOf(typ uint16, name []byte) Kind {
 	if string(name) == "acct" && typ != tables.TrustedApp {
 		return Account

@@ -3,9 +3,10 @@ package interpret
 // maxPathName is the kernel's limit of a path with its NUL.
 const maxPathName = 4096
 
-// AppendPath appends the whole path of a file named name in the directory cwd,
-// both as a record has them, quoted or in hex. Without a cwd (nil) it is the
-// name. What is no "." or ".." stays, links included.
+// AppendPath appends to dst the absolute path of a file. name is its name and cwd the
+// working directory, both in the form of a record, quoted or in hex. Without a cwd (nil)
+// it appends the name. It removes "." and ".." and changes nothing else; it does not
+// resolve links.
 func (in *Interpreter) AppendPath(dst, name, cwd []byte) []byte {
 	from := len(dst)
 	dst = appendUntrusted(dst, name)

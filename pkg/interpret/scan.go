@@ -2,8 +2,9 @@ package interpret
 
 import "bytes"
 
-// A scanner takes a body apart as the stock tool's -i does, which knows less of
-// records than package record and prints all that stands between fields.
+// A scanner splits a body into fields as the stock tool's -i does. The stock tool
+// recognises less of a record's structure than package record and prints all text between
+// fields.
 type scanner struct {
 	rest   []byte
 	before []byte // what stands before the '=', the field's name at its end

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// A table is names by value, in rising order.
+// A table maps values to names, sorted by value.
 type table []struct {
 	value uint64
 	name  string

@@ -22,7 +22,7 @@ const (
 	quoteSpecial = shellSpecial + ";#&*?[]<>{}"
 )
 
-// AppendEscaped appends text, escaped as mode says.
+// AppendEscaped appends text to dst and escapes it according to mode.
 func AppendEscaped(dst, text []byte, mode Escape) []byte {
 	return escapeFrom(append(dst, text...), len(dst), mode, false)
 }
@@ -101,8 +101,8 @@ func appendHex(dst, v, raw []byte) []byte {
 	return dst
 }
 
-// HexByte is the byte at v[i:]; a digit that lacks its second counts as if that
-// were 0.
+// HexByte returns the byte that the two hex digits at v[i:] stand for. A missing second
+// digit counts as 0.
 func HexByte(v []byte, i int) byte {
 	c := nibble(v[i]) << 4
 	if i+1 < len(v) {
@@ -113,7 +113,7 @@ func HexByte(v []byte, i int) byte {
 	return c
 }
 
-// HexLen is how many hex digits v begins with.
+// HexLen returns the number of hex digits at the start of v.
 func HexLen(v []byte) int {
 	n := 0
 	for n < len(v) && nibble(v[n]) < 16 {

@@ -137,7 +137,7 @@ func readKeys() map[string]string {
 	return m
 }
 
-// noData stands for nothing typed.
+// noData is written when nothing was typed.
 const noData = "(null)"
 
 // longestKey is the longest sequence in keys.

@@ -10,10 +10,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// backwards turns events round: they are written down as they come and read from
-// the end. A few stay in memory, more go to a file without a name, so memory does
-// not grow with what is found. (The events of a log have an order only once it was
-// read from its beginning: one record can put off events for as long as it likes.)
+// backwards reverses a sequence of events: it writes each event as it arrives and reads
+// them from the end. A few stay in memory; more go to a file without a name, so memory
+// does not grow with the number of events found. (The order of a log's events is known
+// only after reading the log from its beginning, because one record can delay other
+// events for any time.)
 type backwards struct {
 	keep uint64 // of the latest; 0 is all
 

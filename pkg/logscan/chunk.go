@@ -10,8 +10,20 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// chunk is whole lines of a log in one piece of memory, and what order has to
-// know of them. It is filled and indexed by one goroutine, then read by many.
+// chunk is a number of whole lines of a log in one piece of memory, with the runs that
+// order needs to know.
+//
+// A chunk changes hands, and no lock is needed: feed fills in the head and sends it to
+// one indexer, which sets data, lines, runs, skipped and err and then closes ready.
+// Whoever has received from ready may read these fields; nobody writes them any more.
+// held belongs to the merge alone.
+//
+// refs counts the owners of the memory: the merge, while it adds the chunk and while held
+// is above 0, and each batch with pieces of the chunk. Whoever gets a chunk from the pool
+// counts the first reference, the merge's, before anybody else sees the chunk. Later ones
+// call retain only while another reference keeps the count above 0, so the count reaches
+// 0 exactly once; that release returns the chunk to its pool. Bytes of data must not be used after the release
+// of the reference that kept them.
 type chunk struct {
 	seq     uint64 // of the scan
 	buf     []byte // data's memory
@@ -25,17 +37,17 @@ type chunk struct {
 	err   error              // of fill
 	ready chan struct{}      // closed once it is indexed
 
-	held int          // pieces of open events: the merge's own
-	refs atomic.Int32 // the merge's, while held or being merged, and the batches'
+	held int          // number of pieces in pending events; only the merge uses it
+	refs atomic.Int32 // number of owners, see above
 	home *chunkPool
 }
 
-// line is one line of a chunk, without its newline.
+// line is the place of one line in a chunk's data, without its newline.
 type line struct{ off, size uint32 }
 
-// run is lines in a row that belong to the same event whatever order makes of
-// them: of the same node, time and serial, and the first of a type that neither
-// starts nor ends an event by itself, or the only one.
+// run is a sequence of consecutive lines that belong to the same event however order
+// groups the records. They have the same node, time and serial, and the first has a type
+// that neither starts nor ends an event by itself; or the run is a single line.
 type run struct {
 	ms             int64
 	serial         uint64
@@ -47,13 +59,13 @@ type run struct {
 	hits           hits // conditions of the prefilter that a line of it meets
 }
 
-// skippedLine is a line that is no record, or the rest of a long one.
+// skippedLine is a line that is not a record, or the rest of an overlong line.
 type skippedLine struct {
 	line
 	err error
 }
 
-// piece is lines of one event in a row.
+// piece is a sequence of consecutive lines of one event, within one chunk.
 type piece struct {
 	c        *chunk
 	first, n uint32
@@ -64,7 +76,8 @@ func (c *chunk) bytes(l line) []byte {
 	return c.data[l.off:end:end]
 }
 
-// retain and release count who needs the chunk's memory.
+// retain adds an owner of the chunk's memory, release removes one. Any goroutine that
+// holds a reference may call them.
 func (c *chunk) retain() { c.refs.Add(1) }
 
 func (c *chunk) release() {
@@ -73,13 +86,14 @@ func (c *chunk) release() {
 	}
 }
 
-// chunkPool keeps chunks to be used again.
+// chunkPool keeps unused chunks for reuse. Any goroutine may call its methods.
 type chunkPool struct {
 	mu   sync.Mutex // guards free
 	free []*chunk
 }
 
-// poolChunks bounds what a pool keeps. What is in use is bounded elsewhere.
+// poolChunks is the largest number of unused chunks that a pool keeps. The number of
+// chunks in use is bounded by chunksAhead and merge.pinned.
 const poolChunks = 16
 
 func (p *chunkPool) get() *chunk {
@@ -104,7 +118,7 @@ func (p *chunkPool) put(c *chunk) {
 	}
 }
 
-// indexer finds lines and runs. It is for one goroutine.
+// indexer finds the lines and runs of chunks. Each indexing goroutine has its own.
 type indexer struct {
 	cfg    ReadConfig
 	filter *prefilter

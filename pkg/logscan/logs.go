@@ -16,30 +16,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultLog is where auditd writes unless its configuration says otherwise.
+// DefaultLog is the path to which auditd writes unless its configuration names another.
 const DefaultLog = "/var/log/audit/audit.log"
 
-// Stdin stands for standard input among the paths of logs.
+// Stdin stands for standard input in a list of log paths.
 const Stdin = "-"
 
-// Logs are files that continue each other, or a pipe, open to be scanned once.
+// Logs are open files that continue each other, or a pipe. They can be scanned once. The
+// caller must call Close.
 type Logs struct {
 	readers []io.Reader
 	files   []*os.File
 }
 
-// Input says which logs are read, as ausearch and aureport understand it: the file
-// Path; the audit.log of the folder Path, with its rotated ones; In where it is a
-// pipe and no path is given; or else the local log with its rotated ones.
+// Input selects the logs to read, as ausearch and aureport do. If Path is a file, it is
+// that file; if Path is a folder, it is the folder's audit.log with its rotated logs.
+// Without Path it is In where that is a pipe, and otherwise the local log with its
+// rotated logs.
 type Input struct {
 	Path    string    // -if
-	Logs    bool      // --input-logs: the local log even when In is a pipe
-	LogFile string    // the local log; empty is DefaultLog
+	Logs    bool      // --input-logs: read the local log even if In is a pipe
+	LogFile string    // path of the local log; empty stands for DefaultLog
 	In      *os.File  // standard input; may be nil
-	Notes   io.Writer // is told which logs of a folder are read
+	Notes   io.Writer // receives a line that says which logs of a folder are read
 }
 
-// Open opens the logs. The error is the stock tools' text.
+// Open opens the logs. Its error has the stock tools' text.
 func (in *Input) Open() (*Logs, error) {
 	paths, err := in.Files()
 	if err != nil {
@@ -48,8 +50,8 @@ func (in *Input) Open() (*Logs, error) {
 	return in.OpenFiles(paths)
 }
 
-// Damage is what was wrong with compressed logs, of which what could be unpacked
-// was read.
+// Damage returns the errors of compressed logs, after a scan. What could be unpacked
+// before the damage was read.
 func (l *Logs) Damage() error {
 	var errs []error
 	for _, r := range l.readers {
@@ -72,7 +74,7 @@ func (l *Logs) Close() {
 	}
 }
 
-// Files are the logs' paths, the oldest first; Stdin stands for a pipe.
+// Files returns the paths of the logs, the oldest first; Stdin stands for a pipe.
 func (in *Input) Files() ([]string, error) {
 	if in.Path == "" {
 		if !in.Logs && in.In != nil {
@@ -94,7 +96,7 @@ func (in *Input) Files() ([]string, error) {
 	return rotated(logFile), nil
 }
 
-// OpenFiles opens some of Files, all before any is read.
+// OpenFiles opens some of the paths that Files returned, all of them before any is read.
 func (in *Input) OpenFiles(paths []string) (*Logs, error) {
 	logs := &Logs{}
 	for _, path := range paths {
@@ -129,7 +131,7 @@ func notOpened(path string, err error) error {
 	return fmt.Errorf("Error opening %s (%w)", path, fsys.Cause(err)) //nolint:staticcheck // their words begin so
 }
 
-// pipe is a standard input that others write to while it is read.
+// pipe is a standard input to which other processes write while it is read.
 type pipe struct{ *os.File }
 
 func (p pipe) wait(d time.Duration) (bool, error) {
@@ -142,7 +144,7 @@ func (p pipe) wait(d time.Duration) (bool, error) {
 	}
 }
 
-// Each calls fn with each of the logs and its name, as a log of its own.
+// Each calls fn for each of the logs with its name, as Logs of a single log.
 func (l *Logs) Each(fn func(name string, log *Logs) error) error {
 	for _, r := range l.readers {
 		name := "stdin"
@@ -158,8 +160,8 @@ func (l *Logs) Each(fn func(name string, log *Logs) error) error {
 	return nil
 }
 
-// FirstMs is the time of the first record of the first log, in milliseconds since
-// the epoch; 0 where it cannot be known without reading on, as of a pipe.
+// FirstMs returns the time of the first record of the first log, in milliseconds since
+// the epoch. It returns 0 where finding it would consume input, as from a pipe.
 func (l *Logs) FirstMs() int64 {
 	if len(l.readers) == 0 {
 		return 0

@@ -8,16 +8,16 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// order puts the runs of a log together into events, and the events into the
-// order in which ausearch prints them: the oldest first, once it is complete. An
-// event stays open until a record that starts another one is timeout seconds
-// younger; one whose first record is single by its type is complete at once, yet
-// waits for older ones. An event.Assembler is for records that are still coming: it
-// has parsed them, and must not wait.
+// order groups the runs of a log into events and emits the events in the order in which
+// ausearch prints them: the oldest first, as soon as it is complete. An event stays open
+// until a record that starts another event is timeout seconds younger. An event whose
+// first record is single by its type is complete at once, yet waits for older events. An
+// event.Assembler instead serves records that are still arriving: it has parsed them, and
+// it must not wait.
 //
-// It is for one goroutine, the only part of a scan that cannot be shared out, so
-// it looks at no bytes but a node's name, and costs the same however many events
-// are open: in a log in order of time each step is at the end of a list.
+// One goroutine uses it. This is the only part of a scan that cannot run in parallel, so
+// it reads no bytes except a node's name, and the cost of a run does not depend on the
+// number of open events: in a log in order of time every step works at the end of a list.
 type order struct {
 	timeout int64 // seconds
 	emit    func(*pending) error
@@ -33,7 +33,7 @@ type order struct {
 	free     *pending // by chain
 }
 
-// pending is an event that is not out yet.
+// pending is an event that has not been emitted yet.
 type pending struct {
 	ms       int64
 	serial   uint64

@@ -8,7 +8,8 @@ import (
 
 // ---- open events by key ----
 
-// openTable is a hash table that chains the events themselves.
+// openTable is a hash table of building events; the events of a bucket are chained
+// through pending.chain.
 type openTable struct {
 	seed    maphash.Seed
 	buckets []*pending // a power of two
@@ -74,7 +75,7 @@ func (t *openTable) remove(p *pending) {
 
 // ---- building events by second ----
 
-// second is the events of one second that are building, the latest first.
+// second is the list of the building events of one second, the latest first.
 type second struct {
 	sec  int64
 	head *pending
@@ -92,8 +93,8 @@ func (s *second) remove(p *pending) {
 	p.prev, p.next, p.second = nil, nil, nil
 }
 
-// seconds are those with events, in a heap: there are as many as the timeout, but
-// for a log whose times jump about.
+// seconds is a heap of all seconds that have building events. It has at most as many
+// elements as the timeout has seconds, except for a log whose times jump.
 type seconds struct {
 	heap   []*second
 	byTime map[int64]*second
@@ -183,11 +184,12 @@ func down[T any](h []T, i int, less func(a, b T) bool) {
 
 // ---- all events by time ----
 
-// waiting is all events that are not out: a row of those that came in order, and
-// a heap of those that were older than the row's last when they came.
+// waiting holds all events that have not been emitted. row holds those that arrived in
+// order of time; late is a heap of those that were older than row's last element when
+// they arrived. The oldest event is therefore the first of row or the top of late.
 type waiting struct {
 	row  []*pending
-	at   int // row[:at] is out
+	at   int // row[:at] has been emitted
 	late []*pending
 }
 
@@ -241,7 +243,7 @@ func (w *waiting) each(fn func(*pending)) {
 
 // ---- places ----
 
-// slots gives out the lowest free place.
+// slots allocates numbers: it always gives out the lowest number that is free.
 type slots struct {
 	used []uint64 // bits
 	low  int      // no word before it has a free place

@@ -6,7 +6,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// hits is a set of a prefilter's conditions.
+// hits is a set of a prefilter's conditions, one bit each.
 type hits uint8
 
 const (
@@ -14,9 +14,9 @@ const (
 	hitType
 )
 
-// prefilter finds, by a search for bytes, the lines without which an event cannot
-// be what a query asks for: most of a log is passed over without being parsed.
-// It may let through too much, never too little.
+// prefilter searches for bytes without which an event cannot match the query, so that
+// most of a log is skipped without parsing. It may let through an event that does not
+// match; it never rejects one that does.
 type prefilter struct {
 	need  hits
 	texts [][]byte // a line with one of them has hitText

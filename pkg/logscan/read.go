@@ -13,15 +13,16 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// ReadConfig is how a log is read.
+// ReadConfig says how to read a log.
 type ReadConfig struct {
-	// StartMs and EndMs are those of the query: records outside are dropped
-	// before they are put together. 0 is open.
+	// StartMs and EndMs are the query's time bounds: records outside of them are dropped
+	// before events are formed. 0 sets no bound.
 	StartMs, EndMs int64
-	// EOETimeout is how much younger a record must be to end an event; 0 is 2 s.
+	// EOETimeout is how much younger a record must be to end an open event; 0 stands for
+	// 2 s.
 	EOETimeout time.Duration
-	// Skipped, if set, is told of each line that is no record with a time, and
-	// why. The line is valid during the call only.
+	// Skipped, if set, is called with each line that is not a record with a time, and
+	// with the reason. The line is valid during the call only.
 	Skipped func(line []byte, err error)
 }
 
@@ -49,19 +50,19 @@ const (
 	longRest = 256
 )
 
-// errTooLong is why the rest of an overlong line is skipped.
+// errTooLong is the reason for skipping the rest of an overlong line.
 var errTooLong = fmt.Errorf("search: line is longer than %d bytes, the rest is left out", maxLine)
 
-// idle is how long a pipe may be silent before open events are shown.
+// idle is how long a pipe may be silent before open events are emitted.
 const idle = 3 * time.Second
 
-// waiter is a log that may have nothing for a while, such as a pipe.
+// waiter is a log that may have no data for a while, such as a pipe.
 type waiter interface {
 	// wait reports whether there is something to read, or the end, within d.
 	wait(d time.Duration) (bool, error)
 }
 
-// A source is a log in pieces. It is for one goroutine.
+// A source returns a log in chunks. One goroutine may use it.
 type source interface {
 	// next prepares an empty chunk. Where it sets c.fill, any goroutine may do
 	// the reading, for several chunks at once. It returns io.EOF at the end.
@@ -78,12 +79,13 @@ func sourceOf(log io.Reader, size int) source {
 	return &streamSource{r: log}
 }
 
-// fileSource reads a file at several places at once. It copies, with pread:
-// mapping the file was no faster, for a copy of 512 KiB stays in the cache and
-// the page faults of a mapping cost as much; and a mapped file that somebody cuts
-// short kills the process that reads it.
+// fileSource reads a file at several offsets in parallel. It copies with pread. Mapping
+// the file was not faster: a copy of 512 KiB stays in the cache, and the page faults of a
+// mapping cost as much. Moreover, a process that reads a mapped file is killed when
+// somebody truncates the file.
 //
-// What is appended meanwhile is left out, what is cut off is missing.
+// The end of the file is determined once: data that is appended later is not read, and
+// data that is cut off is missing.
 type fileSource struct {
 	f       *os.File
 	at, end int64
@@ -160,7 +162,7 @@ func readTo(f io.ReaderAt, buf []byte, off int64, size int) ([]byte, error) {
 	return buf[:have+n], nil
 }
 
-// streamSource reads what can only be read from the beginning.
+// streamSource reads a log that can only be read sequentially.
 type streamSource struct {
 	r        io.Reader
 	rest     []byte // of the last line, its own memory
@@ -232,10 +234,11 @@ func (s *streamSource) cut(buf []byte) []byte {
 	return buf[:end]
 }
 
-// ReadComplete gives fn each event that is complete at the end of the logs, in the
-// order in which ausearch prints them, and the number of the log, from 0 on, in
-// which the event began or, where it waited for others, was complete at the latest.
-// An event is valid during the call only. ErrStop from fn ends it without an error.
+// ReadComplete calls fn with each event that is complete at the end of the logs, in the
+// order in which ausearch prints them. log is the number of a log, counted from 0: the
+// log in which the event began or, if the event waited for others, at the latest the one
+// in which it was complete. The event is valid during the call only. If fn returns
+// ErrStop, ReadComplete ends without an error.
 func (l *Logs) ReadComplete(ctx context.Context, cfg ReadConfig, fn func(ev *event.Event, log int) error) error {
 	now := 0                      // the log that is being read
 	earlier := map[*pending]int{} // events that were open when it began, and their logs
@@ -294,7 +297,8 @@ func readAll(cfg ReadConfig, o *order, logs []io.Reader) error {
 	return nil
 }
 
-// merge puts chunks one behind the other.
+// merge passes the runs of chunks to order, one chunk after the other. One goroutine uses
+// it.
 type merge struct {
 	cfg    ReadConfig
 	order  *order

@@ -86,11 +86,11 @@ func modified(file string) time.Time {
 	return info.ModTime()
 }
 
-// maxWindow is the most memory a zstd frame may ask for; zstd -19 asks for 8 MiB,
-// --long=27 for 128.
+// maxWindow is the largest window that a zstd frame may ask for, in bytes. zstd -19 asks
+// for 8 MiB, --long=27 for 128 MiB.
 const maxWindow = 128 << 20
 
-// unpacking is a compressed log. What follows its first damage is missing.
+// unpacking reads a compressed log. It ends at the first damage; what follows is missing.
 type unpacking struct {
 	io.Reader
 	stop func()
@@ -98,7 +98,7 @@ type unpacking struct {
 	err  error
 }
 
-// Name is the file's.
+// Name returns the name of the file.
 func (z *unpacking) Name() string { return z.name }
 
 func (z *unpacking) Read(p []byte) (int, error) {
@@ -110,9 +110,10 @@ func (z *unpacking) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Unpack is the file, or what is compressed in it with gzip or zstd: its first bytes
-// say so, whatever it is called. damage is called when all was read, and returns what
-// kept the rest of a compressed one from being read; it also releases what was needed.
+// Unpack returns a reader of the content of f, which it unpacks if it is compressed with
+// gzip or zstd. The first bytes of the file decide that, not its name. The caller must
+// call damage after reading; it releases the decoder's resources and returns the error
+// that made the rest of a compressed file unreadable, or nil.
 func Unpack(f *os.File) (r io.Reader, packed bool, damage func() error, err error) {
 	r, err = unpacked(f)
 	z, packed := r.(*unpacking)

@@ -12,16 +12,18 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Config is what to scan for, and how.
+// Config says what to scan for, and how.
 type Config struct {
-	// Query lets through what it finds; nil is every event.
+	// Query selects the events; nil selects all.
 	Query *query.Query
-	// EOETimeout is how much younger a record must be to end an event; 0 is 2 s.
+	// EOETimeout is how much younger a record must be to end an open event; 0 stands for
+	// 2 s.
 	EOETimeout time.Duration
-	// Skipped, if set, is told of each line that is no record with a time, and
-	// why. The line is valid during the call only. Calls do not overlap.
+	// Skipped, if set, is called with each line that is not a record with a time, and
+	// with the reason. The line is valid during the call only. Calls do not overlap.
 	Skipped func(line []byte, err error)
-	// Workers is how many goroutines look at events; 0 is one a core.
+	// Workers is the number of goroutines that process events; 0 stands for one for each
+	// core.
 	Workers int
 }
 
@@ -32,29 +34,31 @@ func (c *Config) workers() int {
 	return runtime.GOMAXPROCS(0)
 }
 
-// A Worker does one goroutine's share of a scan. Events come to it in batches,
-// each of which is a piece of the whole order; several workers have batches at
-// the same time, so what an event means must not depend on the events before it.
+// A Worker does the share of one goroutine in a scan. Scan calls its methods from one
+// goroutine only. It receives batches of events that are consecutive in the order of the
+// whole scan. Other workers have other batches at the same time, so a worker must not
+// interpret an event by the events before it.
 type Worker[R any] interface {
-	// Event takes the next event of a batch. The event and its bytes are valid
-	// during the call only.
+	// Event processes the next event of a batch. The event and its bytes are valid during
+	// the call only.
 	Event(ev *event.Event) error
-	// Flush ends a batch: it returns what the batch came to. What it returns is
-	// not the worker's any more. It is called only when there is a deliver.
+	// Flush ends a batch and returns the batch's result, which then belongs to deliver:
+	// the worker must not use it again. It is called only if there is a deliver.
 	Flush() (R, error)
 }
 
-// Scan gives every event of the logs that the query finds to one of several
-// workers, and what each batch came to, in the order of the events, to deliver.
+// Scan passes every event that the query finds to one of several workers, and the result
+// of each batch to deliver, in the order of the events.
 //
-// For a listing, a worker formats and deliver writes. For sums, deliver is nil:
-// each worker adds up for itself, and the caller adds up the workers it was asked
-// to make. newWorker is called from the caller's goroutine, before any event;
-// deliver is called from there, too. When Scan returns no worker runs.
+// For a listing, a worker formats and deliver writes. For sums, deliver is nil: each
+// worker adds up its own events, and the caller adds up the workers that newWorker made.
+// Scan calls newWorker and deliver from the caller's goroutine, newWorker before any
+// event. When Scan returns, no worker runs any more, so the caller may then read the
+// workers' state without a lock.
 //
-// Memory does not grow with the logs, only with what is open at the same time. Of a
-// compressed log that is damaged all that can be unpacked is read, and the error
-// returned at the end.
+// Memory grows with the number of events open at the same time, not with the size of the
+// logs. Of a damaged compressed log Scan reads everything that can be unpacked, and
+// returns the error at the end.
 func Scan[R any](ctx context.Context, logs *Logs, cfg Config, newWorker func() (Worker[R], error), deliver func(R) error) error {
 	p := &scanner{logs: logs.readers, n: cfg.workers(), filter: newPrefilter(cfg.Query)}
 	p.cfg = ReadConfig{EOETimeout: cfg.EOETimeout, Skipped: cfg.Skipped}
@@ -67,7 +71,8 @@ func Scan[R any](ctx context.Context, logs *Logs, cfg Config, newWorker func() (
 	return logs.Damage()
 }
 
-// job is a batch on its way through the workers.
+// job is a batch that a worker processes. The worker writes value and err and then closes
+// done; collect reads them after it has received from done.
 type job[R any] struct {
 	batch *batch
 	done  chan struct{}
@@ -75,8 +80,15 @@ type job[R any] struct {
 	err   error
 }
 
-// inOrder runs produce, which emits batches, gives each batch to a worker, and
-// what the worker made of it to deliver, in the order of the batches.
+// inOrder runs produce, which emits batches; passes each batch to a worker; and passes
+// the worker's result to deliver, in the order of the batches.
+//
+// Each job is sent to two channels, first to ordered, then to todo. collect reads
+// ordered, so it sees the jobs in the order of the batches whichever worker finishes
+// first. A job in ordered always gets done: produce sends it to todo without looking at
+// ctx, and the workers read todo until it is closed. ordered is bounded, so no more than
+// 4 jobs a worker wait for delivery. On every return, cancel runs first and wg.Wait after
+// it: no goroutine is left.
 func inOrder[R any](ctx context.Context, cfg Config, produce func(ctx context.Context, emit func(*batch) error) error, newWorker func() (Worker[R], error), deliver func(R) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	n := cfg.workers()
@@ -153,7 +165,7 @@ func collect[R any](ordered <-chan *job[R], deliver func(R) error) error {
 	return nil
 }
 
-// jobs is a worker with its matcher.
+// jobs is a worker with the Matcher that selects its events. It belongs to one goroutine.
 type jobs[R any] struct {
 	ctx   context.Context
 	w     Worker[R]

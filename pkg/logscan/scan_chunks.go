@@ -9,9 +9,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// A scanner reads logs in chunks: several at once are read, cut into lines and
-// runs, and searched for what the query needs; one goroutine puts the runs
-// together into events, in order, and hands those on that may be wanted.
+// A scanner reads logs in chunks. feed sends each chunk to two channels: todo, from which
+// n indexers take chunks, read them, split them into lines and runs and search them for
+// the query's conditions; and ordered, which keeps the order of the log. The goroutine of
+// run takes the chunks from ordered, waits until each is indexed, merges its runs into
+// events in order, and emits batches of the events that may match.
+//
+// The capacity of ordered bounds the chunks between feed and merge, so reading cannot run
+// ahead of a slow receiver.
 type scanner struct {
 	logs   []io.Reader
 	cfg    ReadConfig
@@ -23,7 +28,7 @@ type scanner struct {
 	pool chunkPool
 }
 
-// chunksAhead is how many chunks a goroutine may be ahead of the merge.
+// chunksAhead is how many chunks for each indexer may wait for the merge.
 const chunksAhead = 2
 
 // run is the produce of inOrder.
@@ -111,7 +116,8 @@ const (
 	batchBytes = 256 << 10
 )
 
-// batcher packs events that come out of order.
+// batcher collects the events that order emits into batches. An event without all
+// conditions of need is dropped unparsed.
 type batcher struct {
 	need hits
 	emit func(*batch) error
@@ -140,7 +146,9 @@ func (b *batcher) send() error {
 	return b.emit(now)
 }
 
-// batch is some events in a row, for one worker: pieces of chunks, which it holds.
+// batch is a sequence of consecutive events for one worker. It consists of pieces of
+// chunks and holds a reference to each of these chunks; done releases them. Its events
+// are parsed from the chunks' memory and must not be used after done.
 type batch struct {
 	pieces       []piece
 	ends         []uint32 // of each event's pieces

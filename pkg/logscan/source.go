@@ -13,12 +13,13 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Source answers queries from logs: it is a query.Source. Close it after use.
+// Source answers queries from logs: it implements query.Source. One goroutine may use it.
+// The caller must call Close after use.
 type Source struct {
 	Input      Input
-	Again      bool                         // it is scanned more than once: standard input is kept
-	EOETimeout time.Duration                // how much younger a record must be to end an event; 0 is 2 s
-	Skipped    func(line []byte, err error) // as Config has it
+	Again      bool                         // the logs are scanned more than once: standard input is saved
+	EOETimeout time.Duration                // as in Config
+	Skipped    func(line []byte, err error) // as in Config
 
 	once  sync.Once // of what is said about the logs
 	spool *os.File  // standard input, where it is read more than once
@@ -26,13 +27,15 @@ type Source struct {
 
 var _ query.Source = (*Source)(nil)
 
-// errBatches is returned where batches of events, or places in an answer, are asked for.
+// errBatches is returned for a query that asks for batches of events or for positions in
+// an answer.
 var errBatches = errors.New("logs have no batches, only a collector's store has")
 
 // About implements query.Source.
 func (s *Source) About(context.Context) (query.About, error) { return query.About{}, nil }
 
-// Tally implements query.Source: it reads all events.
+// Tally implements query.Source. It reads all events and passes each to rest, if there
+// are fields.
 func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields)
 	if len(fields) == 0 {
@@ -41,7 +44,7 @@ func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field
 	return sum, s.Scan(ctx, q, rest)
 }
 
-// Close removes what was kept.
+// Close removes the saved standard input.
 func (s *Source) Close() error {
 	if s.spool == nil {
 		return nil
@@ -83,8 +86,8 @@ func (s *Source) again() (*Logs, error) {
 	return &Logs{readers: []io.Reader{s.spool}}, nil
 }
 
-// Scan implements query.Source. The order is that in which the stock ausearch shows
-// the events of a log.
+// Scan implements query.Source. The order is that in which the stock ausearch prints the
+// events of a log.
 func (s *Source) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) (err error) {
 	if q.Batches || q.AfterBatch > 0 || q.After != nil {
 		return errBatches
@@ -129,7 +132,7 @@ func stopped(err error) error {
 	return err
 }
 
-// keeper is the worker that hands events on.
+// keeper is the Worker that returns the events of a batch to deliver.
 type keeper struct{ list []*event.Event }
 
 func newKeeper() (Worker[[]*event.Event], error) { return &keeper{}, nil }

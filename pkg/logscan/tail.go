@@ -16,9 +16,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// Follow implements query.Source: it reads what is written to the last of the logs, also
-// after that is renamed and a new one begun, until ctx ends. Events are shown as
-// they are complete.
+// Follow implements query.Source. It reads what is written to the last of the logs until
+// ctx ends, and continues with the new file when that log is renamed and a new one begun.
+// Events are passed on as they become complete.
 func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, _ func(lost uint64) error) error {
 	paths, err := s.Input.Files()
 	if err != nil {
@@ -32,10 +32,10 @@ func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 	return stopped(t.files(paths, q.StartMs != 0))
 }
 
-// pollEvery is how often a log is looked at for more.
+// pollEvery is the interval between two checks of a log for new data.
 const pollEvery = 100 * time.Millisecond
 
-// tail puts the lines of a growing log together into events.
+// tail groups the lines of a growing log into events.
 type tail struct {
 	ctx     context.Context
 	m       *query.Matcher

@@ -19,7 +19,7 @@ const (
 	ClosedShutdown  = "shutdown"  // the collector stops
 )
 
-// Listen is what the accepting side counts.
+// Listen holds the counters of the part that accepts connections.
 type Listen struct {
 	Open     prometheus.Gauge   `metric:"connections" help:"Connections open now."`
 	Accepted prometheus.Counter `metric:"accepted_total" help:"Connections accepted."`
@@ -28,7 +28,7 @@ type Listen struct {
 	Closed   *Reasons           `metric:"closed_total" label:"reason" help:"Accepted connections that ended, by reason."`
 }
 
-// NewListen registers the accepting side's metrics.
+// NewListen registers the metrics of the part that accepts connections.
 func NewListen(r *Registry) *Listen {
 	m := count[Listen](r, collector)
 	m.Refused.announce(RefusedDup, RefusedPort, RefusedLimit)
@@ -36,7 +36,7 @@ func NewListen(r *Registry) *Listen {
 	return m
 }
 
-// Intake is what is counted of records, whatever they came by.
+// Intake holds the counters of received records, whatever transport they came by.
 type Intake struct {
 	Records    prometheus.Counter   `metric:"records_total" help:"Records received and stored."`
 	Bytes      prometheus.Counter   `metric:"bytes_total" help:"Bytes of raw text received and stored."`
@@ -53,14 +53,14 @@ const (
 	RejectedSuspended = "suspended" // a DISKERROR, too
 )
 
-// NewIntake registers the intake's metrics.
+// NewIntake registers the metrics of received records.
 func NewIntake(r *Registry) *Intake {
 	m := count[Intake](r, collector)
 	m.Rejected.announce(RejectedFull, RejectedError, RejectedSuspended)
 	return m
 }
 
-// Remote is what the sessions of the audisp-remote protocol count.
+// Remote holds the counters of the sessions of the audisp-remote protocol.
 type Remote struct {
 	Heartbeats prometheus.Counter `metric:"heartbeats_total" help:"Heartbeats answered."`
 	Empty      prometheus.Counter `metric:"empty_records_total" help:"Messages and lines without any text: acknowledged, nothing to store."`
@@ -78,36 +78,38 @@ const (
 	MalformedType    = "type"
 )
 
-// NewRemote registers these sessions' metrics.
+// NewRemote registers the metrics of these sessions.
 func NewRemote(r *Registry) *Remote {
 	m := count[Remote](r, collector)
 	m.Malformed.announce(MalformedVersion, MalformedLength, MalformedLine, MalformedType)
 	return m
 }
 
-// Journal is what is counted of the journal beside its own counts.
+// Journal holds the counters of the journal that the journal does not keep itself; see
+// JournalSample for the others.
 type Journal struct {
 	SyncSeconds prometheus.Histogram `metric:"sync_seconds" help:"Duration of the journal's syncs."`
 }
 
-// NewJournal registers it.
+// NewJournal registers the metrics of Journal.
 func NewJournal(r *Registry) *Journal { return count[Journal](r, collector) }
 
-// OwnRecords is what is counted of the collector's own records.
+// OwnRecords holds the counters of the records that the collector itself writes.
 type OwnRecords struct {
 	Dropped prometheus.Counter `metric:"own_records_dropped_total" help:"The collector's own DAEMON_* records that were not stored: more came than the journal took, or the disk is full."`
 }
 
-// NewOwnRecords registers it.
+// NewOwnRecords registers the metrics of OwnRecords.
 func NewOwnRecords(r *Registry) *OwnRecords { return count[OwnRecords](r, collector) }
 
-// Drops is what retention counts.
+// Drops holds the counters of retention.
 type Drops struct {
 	Days   *Reasons `metric:"dropped_days_total" label:"reason" help:"Days of events dropped, by reason."`
 	Events *Reasons `metric:"dropped_events_total" label:"reason" help:"Events dropped with their day, by reason."`
 }
 
-// NewDrops registers retention's metrics, by the reasons there are.
+// NewDrops registers the metrics of retention; reasons are the values of its label that
+// are exported from the start.
 func NewDrops(r *Registry, reasons ...string) *Drops {
 	m := count[Drops](r, collector)
 	m.Days.announce(reasons...)

@@ -1,6 +1,6 @@
 package metrics
 
-// JournalSample is what the journal says of itself.
+// JournalSample holds the numbers that the journal keeps itself.
 type JournalSample struct {
 	Duplicates  uint64 `metric:"duplicates_total" help:"Records sent again that were stored already, dropped."`
 	Commits     uint64 `metric:"journal_commits_total" help:"Group commits of the journal."`
@@ -14,10 +14,10 @@ type JournalSample struct {
 	Outgrown    bool   `metric:"journal_outgrown" help:"1 while the journal is larger than that."`
 }
 
-// ReadJournal registers it.
+// ReadJournal registers the metrics of JournalSample. Each scrape calls sample.
 func ReadJournal(r *Registry, sample func() JournalSample) { read(r, collector, sample) }
 
-// HeadSample is what is known of the events in memory.
+// HeadSample holds the numbers of the events in memory.
 type HeadSample struct {
 	Events         uint64            `metric:"events_total" help:"Events put together since the start, replayed ones included."`
 	Unparsable     uint64            `metric:"unparsable_records_total" help:"Records stored that have no readable header."`
@@ -35,10 +35,10 @@ type HeadSample struct {
 	Hosts          int               `metric:"hosts" help:"Hosts known."`
 }
 
-// ReadHead registers it.
+// ReadHead registers the metrics of HeadSample. Each scrape calls sample.
 func ReadHead(r *Registry, sample func() HeadSample) { read(r, collector, sample) }
 
-// SpaceSample is what is known of the disk.
+// SpaceSample holds the numbers of disk space.
 type SpaceSample struct {
 	Free      uint64            `metric:"disk_free_bytes" help:"Free space on the disk of the store."`
 	Size      uint64            `metric:"disk_size_bytes" help:"Size of the disk of the store."`
@@ -51,10 +51,10 @@ type SpaceSample struct {
 	Actions   map[string]uint64 `metric:"space_actions_total" label:"key" help:"Actions done about the disk, by the key that asks for them."`
 }
 
-// ReadSpace registers it.
+// ReadSpace registers the metrics of SpaceSample. Each scrape calls sample.
 func ReadSpace(r *Registry, sample func() SpaceSample) { read(r, collector, sample) }
 
-// StoreSample is what is known of the events stored.
+// StoreSample holds the numbers of the stored events.
 type StoreSample struct {
 	Missing      int    `metric:"store_missing" help:"Parts of the store that answers lack: set aside as damaged or as another store's, or missing. /readyz and collector verify name them."`
 	Days         int    `metric:"store_days" help:"Days of which events are stored."`
@@ -66,5 +66,5 @@ type StoreSample struct {
 	ClockDoubted bool   `metric:"clock_doubted" help:"1 while max_days does not count from the clock's day: that is far beyond the last stored one."`
 }
 
-// ReadStore registers it.
+// ReadStore registers the metrics of StoreSample. Each scrape calls sample.
 func ReadStore(r *Registry, sample func() StoreSample) { read(r, collector, sample) }

@@ -2,7 +2,7 @@ package metrics
 
 import "time"
 
-// AgentSample is what a forwarder says of its input and of what it lost.
+// AgentSample holds the numbers of a forwarder's input and of its losses.
 type AgentSample struct {
 	Records    uint64            `metric:"records_total" help:"Records handed to the local log and the spool."`
 	EOE        uint64            `metric:"eoe_total" help:"EOE records, which are not handed on."`
@@ -11,10 +11,10 @@ type AgentSample struct {
 	Lost       map[string]uint64 `metric:"lost_total" label:"cause" help:"Records lost, by cause."`
 }
 
-// ReadAgent registers it.
+// ReadAgent registers the metrics of AgentSample. Each scrape calls sample.
 func ReadAgent(r *Registry, sample func() AgentSample) { read(r, forwarder, sample) }
 
-// KernelSample is what is known of the kernel's socket.
+// KernelSample holds the numbers of the kernel's audit socket.
 type KernelSample struct {
 	Records       uint64 `metric:"kernel_records_total" help:"Records received from the kernel."`
 	Bytes         uint64 `metric:"kernel_bytes_total" help:"Bytes of records received from the kernel."`
@@ -29,19 +29,19 @@ type KernelSample struct {
 	Enabled       uint32 `metric:"kernel_enabled" help:"The kernel's enabled flag: 0 off, 1 on, 2 locked."`
 }
 
-// ReadKernel registers it.
+// ReadKernel registers the metrics of KernelSample. Each scrape calls sample.
 func ReadKernel(r *Registry, sample func() KernelSample) { read(r, forwarder, sample) }
 
-// NamesSample is what is known of the lookups of users and groups.
+// NamesSample holds the numbers of the lookups of users and groups.
 type NamesSample struct {
 	Lookups    map[string]uint64 `metric:"name_lookups_total" label:"result" help:"Lookups of users and groups beyond the local files, by result."`
 	Unanswered uint64            `metric:"names_unanswered_total" help:"Users and groups written as numbers because their lookup had not ended, or had failed."`
 }
 
-// ReadNames registers it.
+// ReadNames registers the metrics of NamesSample. Each scrape calls sample.
 func ReadNames(r *Registry, sample func() NamesSample) { read(r, forwarder, sample) }
 
-// LogSample is what is known of the local log.
+// LogSample holds the numbers of the local log.
 type LogSample struct {
 	Bytes          uint64 `metric:"log_bytes_total" help:"Bytes written to the local log."`
 	Rotations      uint64 `metric:"log_rotations_total" help:"Rotations of the local log."`
@@ -53,10 +53,10 @@ type LogSample struct {
 	SyncErrors     uint64 `metric:"log_sync_errors_total" help:"Failed syncs of the local log."`
 }
 
-// ReadLog registers it.
+// ReadLog registers the metrics of LogSample. Each scrape calls sample.
 func ReadLog(r *Registry, sample func() LogSample) { read(r, forwarder, sample) }
 
-// SpoolSample is what is known of the spool.
+// SpoolSample holds the numbers of the spool.
 type SpoolSample struct {
 	Records    uint64        `metric:"spool_records" help:"Records not acknowledged yet."`
 	Bytes      int64         `metric:"spool_bytes" help:"Bytes the spool has on disk."`
@@ -66,10 +66,10 @@ type SpoolSample struct {
 	SyncErrors uint64        `metric:"spool_sync_errors_total" help:"Failed syncs of the spool."`
 }
 
-// ReadSpool registers it.
+// ReadSpool registers the metrics of SpoolSample. Each scrape calls sample.
 func ReadSpool(r *Registry, sample func() SpoolSample) { read(r, forwarder, sample) }
 
-// ShipSample is what is known of shipping.
+// ShipSample holds the numbers of sending records to the collector.
 type ShipSample struct {
 	Sent            uint64            `metric:"sent_total" help:"Records sent, the first time each."`
 	Resent          uint64            `metric:"resent_total" help:"Records sent again."`
@@ -90,5 +90,5 @@ type ShipSample struct {
 	InFlight        int64             `metric:"in_flight" help:"Records sent and not answered."`
 }
 
-// ReadShip registers it.
+// ReadShip registers the metrics of ShipSample. Each scrape calls sample.
 func ReadShip(r *Registry, sample func() ShipSample) { read(r, forwarder, sample) }

@@ -7,10 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// OtherHosts is the host label of all hosts beyond the configured number.
+// OtherHosts is the value of the host label that stands for all hosts beyond the
+// configured number.
 const OtherHosts = "_other"
 
-// HostSample is what is known of a host. Times are in seconds since the epoch.
+// HostSample holds the numbers of one host. Times are in seconds since the epoch.
 type HostSample struct {
 	Host       string  `label:"host"`
 	Records    uint64  `metric:"records_total" help:"Records stored of a host."`
@@ -18,14 +19,14 @@ type HostSample struct {
 	Duplicates uint64  `metric:"duplicates_total" help:"Records a host sent again that were stored already."`
 	LastSeen   float64 `metric:"last_seen_seconds" help:"When a host's newest record was received, seconds since the epoch."`
 	LastEvent  float64 `metric:"last_event_seconds" help:"Time of a host's newest event, seconds since the epoch."`
-	// Lag follows from the others; the caller leaves it.
+	// Lag is computed from the other fields; the caller leaves it 0.
 	Lag float64 `metric:"lag_seconds" help:"How far a host's newest event lay behind when its newest record was received."`
 }
 
-// ReadHosts registers the hosts. Series cost memory in every Prometheus that scrapes
-// them, so at most limit hosts, those with most records, have their own; the rest are
-// summed up as host="_other" (their times are the newest of them). each may be slow
-// only in proportion to the number of hosts.
+// ReadHosts registers the metrics of hosts. Series use memory in every Prometheus that
+// scrapes them, so only the limit hosts with most records have series of their own; the
+// others are summed up as host="_other" (of times, the newest counts). each must take no
+// more than time proportional to the number of hosts.
 func ReadHosts(r *Registry, limit int, each func(yield func(HostSample))) {
 	readEach(r, host, func(yield func(HostSample)) {
 		for _, s := range bounded(limit, named(each)) {

@@ -1,6 +1,6 @@
 package metrics
 
-// PluginSample is what is known of a plugin of plugins.d.
+// PluginSample holds the numbers of one plugin of plugins.d.
 type PluginSample struct {
 	Plugin    string `label:"plugin"`
 	Delivered uint64 `metric:"plugin_records_total" help:"Records written to a plugin."`

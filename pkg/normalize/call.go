@@ -76,7 +76,8 @@ func (n *Normalizer) callName() string {
 	return ""
 }
 
-// callerIDs are what is told of a caller before its session and its label.
+// callerIDs are the fields of a SYSCALL record that describe the caller and come before
+// its session and its label.
 var callerIDs = [...]string{"ppid", "pid", "gid", "euid", "suid", "fsuid", "egid", "sgid", "fsgid", "tty"}
 
 // callerAttrs finds the session and, with labels, what else the record says of

@@ -1,6 +1,7 @@
 package normalize
 
-// callClass is what a group of system calls does to what.
+// callClass describes a group of system calls that do the same to the same kind of
+// object.
 type callClass struct {
 	action string
 	kind   string // of an object that does not say itself
@@ -68,6 +69,7 @@ func (c callClass) of(arg string) callClass {
 	return c
 }
 
+// callEntry is the callClass of one system call, with what is special to that call.
 type callEntry struct {
 	callClass
 	name string

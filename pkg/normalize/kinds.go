@@ -2,13 +2,14 @@ package normalize
 
 import "github.com/auditfleet/auditfleet/pkg/tables"
 
-// kindRange gives a range of record types their kind of event.
+// kindRange maps a range of record types to a kind of event.
 type kindRange struct {
 	from, to uint16
 	kind     string
 }
 
-// eventKinds is in rising order; what is in no range is unknown.
+// eventKinds is sorted by record type. A type in none of the ranges is of an unknown
+// kind.
 var eventKinds = [...]kindRange{
 	{1006, 1006, "user-login"}, {1100, 1101, "user-login"}, {1102, 1102, "user-account"}, {1103, 1106, "user-login"},
 	{1107, 1107, "mac-decision"}, {1108, 1110, "user-login"}, {1111, 1111, "configuration"}, {1112, 1113, "user-login"},
@@ -44,8 +45,8 @@ func eventKind(typ uint16) string {
 
 const unknown = "unknown"
 
-// actions is what a record of that type says was done, where a system call does
-// not say more.
+// actions maps a record type to the action that it reports. An event with a system call
+// uses it only where the call does not give a more exact action.
 var actions = map[uint16]string{
 	1005: "sent-message", 1006: "changed-login-id-to",
 	1100: "authenticated", 1101: "was-authorized", 1102: "modified-user-account", 1103: "acquired-credentials",
@@ -110,8 +111,8 @@ var modeKinds = [16]string{
 	1: "fifo", 2: kindChar, 4: "directory", 6: kindBlock, 8: kindFile, 10: "symlink", 12: kindSocket,
 }
 
-// target is where a record of one type names its object: the first field of
-// those given that there is, and a second object.
+// target says in which fields a record type names its object: the object is the first
+// field of the list that the record has. A second object may follow.
 type target struct {
 	field, orElse string
 	kind          string

@@ -8,14 +8,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Accounts finds a user by name, without waiting for long on a network.
+// Accounts looks a user up by name. An implementation must not wait long for a network.
 type Accounts interface {
 	UserID(name string) (uint32, bool)
 }
 
-// Next cuts the records that count as the first event off those of an event as a
-// log has it: a record whose type stands alone ends one. rest holds what is left,
-// without a lone EOE.
+// Next splits the records of a logged event where the stock tool sees more than one
+// event: a record whose type forms an event by itself ends the first one. first holds the
+// records up to there, rest the remaining ones; an EOE record that would remain alone is
+// dropped. Both slices share records' memory.
 func Next(records []record.Record) (first, rest []record.Record) {
 	for len(records) > 0 && records[0].Type == tables.EOE {
 		records = records[1:]
@@ -41,8 +42,9 @@ func alone(t uint16) bool {
 		t == tables.Kernel || t >= tables.MACUnlblAllow && t <= tables.MACCalipsoDel
 }
 
-// A Normalizer tells what one event after the other is about. What it says is of
-// the last call of Event, and valid until the next. It is for one goroutine.
+// A Normalizer normalizes one event after the other. Its fields and the results of its
+// methods describe the event of the last call of Event. They are valid until the next
+// call, because the buffers are reused. One goroutine may use it.
 type Normalizer struct {
 	Kind        string // of the event
 	SubjectKind string // "" is none
@@ -70,15 +72,15 @@ type Normalizer struct {
 	scratch   []byte
 }
 
-// New returns a Normalizer that interprets with in. Without accounts (nil) an
-// account that is known by name only is of an unknown kind.
+// New returns a Normalizer that interprets values with in. Accounts may be nil; then an
+// account of which only the name is known has an unknown kind.
 func New(in *interpret.Interpreter, accounts Accounts) *Normalizer {
 	return &Normalizer{in: in, accounts: accounts}
 }
 
-// Event takes an event in, as Next cuts it off. With labels it looks for the
-// security labels, too, which changes what counts as an AVC's object. It is false
-// when the records are parts of a system call whose own record is missing.
+// Event normalizes an event; records must be the first result of Next. With labels it
+// also finds the security labels, which changes the object of an AVC. It returns false
+// when the records belong to a system call whose SYSCALL record is missing.
 func (n *Normalizer) Event(records []record.Record, labels bool) bool {
 	n.load(records)
 	n.Kind, n.SubjectKind, n.ObjectKind = "", "", unknown
@@ -111,13 +113,13 @@ func (n *Normalizer) Type(v Value) uint16 {
 	return 0
 }
 
-// Has says whether there is a value at v.
+// Has reports whether there is a value at v.
 func (n *Normalizer) Has(v Value) bool {
 	_, _, ok := n.at(v)
 	return ok
 }
 
-// Is returns what the value at v is.
+// Is returns the kind of the value at v.
 func (n *Normalizer) Is(v Value) interpret.Kind {
 	if r, f, ok := n.at(v); ok {
 		return interpret.KindOf(r.Type, f.name)
@@ -125,7 +127,7 @@ func (n *Normalizer) Is(v Value) interpret.Kind {
 	return interpret.Plain
 }
 
-// Int is the value at v as C's strtol makes an int of it; -1 when there is none.
+// Int returns the value at v as an int of C's strtol; -1 when there is no value.
 func (n *Normalizer) Int(v Value) int32 {
 	if _, f, ok := n.at(v); ok {
 		return number(f.value)
@@ -133,7 +135,7 @@ func (n *Normalizer) Int(v Value) int32 {
 	return -1
 }
 
-// AppendText appends the value at v in words.
+// AppendText appends the interpreted value at v to dst.
 func (n *Normalizer) AppendText(dst []byte, v Value) []byte {
 	r, f, ok := n.at(v)
 	if !ok {
@@ -149,7 +151,8 @@ func (n *Normalizer) AppendText(dst []byte, v Value) []byte {
 // event says it is something else, as in the stock tool.
 var unreadable = []byte(" ")
 
-// AppendFull appends the value at v in words, a file's name with its whole path.
+// AppendFull appends the interpreted value at v to dst; it completes the name of a file
+// to an absolute path.
 func (n *Normalizer) AppendFull(dst []byte, v Value) []byte {
 	r, f, ok := n.at(v)
 	if !ok || string(f.name) != "name" || r.Type == tables.KernModule {
@@ -174,7 +177,8 @@ func (n *Normalizer) cwd() []byte {
 	return nil
 }
 
-// AppendNode appends the name of the event's host, "" when it has none.
+// AppendNode appends the name of the event's host to dst, or nothing when the event has
+// none.
 func (n *Normalizer) AppendNode(dst []byte) []byte {
 	if len(n.parts) == 0 || n.parts[0].r.Node == nil {
 		return dst
@@ -182,7 +186,8 @@ func (n *Normalizer) AppendNode(dst []byte) []byte {
 	return n.AppendText(dst, Value{set: true})
 }
 
-// Succeeded says whether the result is a success; ok is false without a result.
+// Succeeded reports whether the event's result is a success; ok is false when the event
+// has no result.
 func (n *Normalizer) Succeeded() (success, ok bool) {
 	if !n.Has(n.Result) {
 		return false, false
@@ -207,13 +212,15 @@ func (n *Normalizer) label(values []Value, name string) (Value, bool) {
 	return Value{}, false
 }
 
-// SubjectLabel is the security label of the subject.
+// SubjectLabel returns the security label of the subject. It is none unless Event looked
+// for labels.
 func (n *Normalizer) SubjectLabel() Value {
 	v, _ := n.label(n.subjAttrs, "subj")
 	return v
 }
 
-// ObjectLabel is the security label of the object.
+// ObjectLabel returns the security label of the object. It is none unless Event looked
+// for labels.
 func (n *Normalizer) ObjectLabel() Value {
 	v, _ := n.label(n.objAttrs, "obj")
 	return v

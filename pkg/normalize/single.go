@@ -6,7 +6,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// A step looks for one thing from where the walk stands.
+// A step searches for one field, from the current place of the walk on.
 type step struct {
 	what  role
 	field string
@@ -28,7 +28,7 @@ const (
 	attrs // no field: the subject's pid and label
 )
 
-// recipe is how a record of one type, alone in its event, is read.
+// recipe is the list of steps that reads an event of one record of a certain type.
 type recipe struct {
 	steps       []step
 	subjectKind string // where no id decides it
@@ -49,7 +49,7 @@ func steps(lists ...[]step) []step {
 	return all
 }
 
-// recipes holds the types that are not read like a program's message.
+// recipes holds the record types that are not read like a message of a program.
 var recipes = map[uint16]recipe{
 	tables.FeatureChange: {
 		steps: steps(whoChanged, []step{

@@ -8,18 +8,18 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// field is a word with a '=' in it. A value keeps its quotes; nil is a key that
-// cannot be read.
+// field is a word of a record that contains a '='. The value keeps its quotes; a nil
+// value is a key that cannot be decoded.
 type field struct{ name, value []byte }
 
-// part is one record of the event, taken apart.
+// part is one record of the event, split into fields.
 type part struct {
 	r           *record.Record
 	first, past int // its fields in walk.fields
 	at          int // where the walk stands in it, from first
 }
 
-// walk is the records of one event and a place among their fields.
+// walk holds the fields of one event's records and a current place among them.
 type walk struct {
 	parts  []part
 	fields []field
@@ -280,7 +280,8 @@ func (w *walk) in(n int) Value {
 	return v
 }
 
-// Value is a place in an event that was normalized; the zero Value is none.
+// Value is the place of a value in the event that was normalized last; the zero Value
+// stands for no value. It becomes invalid with the next call of Normalizer.Event.
 type Value struct {
 	set           bool
 	record, field int

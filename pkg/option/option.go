@@ -1,7 +1,7 @@
-// Package option has tables of options, for the commands that have a stock tool's grammar
-// and so can't use a flag library. A command's parser reads its command line by such a
-// table, completion offers words from it, and tests compare manual pages with it. It
-// imports nothing of ours.
+// Package option defines tables of options for commands that keep a stock tool's grammar
+// and therefore cannot use a flag library. A command's parser reads its command line by
+// such a table, shell completion offers words from the same table, and tests compare the
+// manual pages with it. It imports no other package of this module.
 package option
 
 import (
@@ -9,33 +9,33 @@ import (
 	"strings"
 )
 
-// Option is one option.
+// Option describes one option of a command line.
 type Option struct {
 	Names []string // every spelling, dashes included
-	Value string   // what its value is called; empty: it has none
-	Brief string   // what it is for, in a few words
+	Value string   // name of its value in texts; empty for an option without a value
+	Brief string   // its purpose, in a few words
 
 	Optional bool // the value may be left out
 	Dash     bool // the value may begin with '-'
-	More     int  // words that may come behind the value
-	Equals   bool // NAME=VALUE may be written, too
+	More     int  // number of words that may follow the value
+	Equals   bool // NAME=VALUE is accepted, too
 
-	Words Words // of the value
+	Words Words // completions of the value
 }
 
-// Words is what can be offered for a value.
+// Words describes what shell completion offers for a value.
 type Words struct {
-	// List returns the words there are, each perhaps with a tab and what it means.
-	// before are the arguments in front of the one that is typed so far. A word that
-	// ends in '=' is the beginning of one.
+	// List returns the words to offer. A word may be followed by a tab and its
+	// description. before holds the arguments in front of the one being typed, typed is
+	// the text of that argument so far. The user continues a word that ends in '='.
 	List func(before []string, typed string) []string
 
-	Comma   bool // several words may be given, with commas between them
-	Files   bool // it is the name of a file
-	Folders bool // it is the name of a folder
+	Comma   bool // the value is a list of words with commas between them
+	Files   bool // the value is the name of a file
+	Folders bool // the value is the name of a folder
 }
 
-// These are words that are always the same.
+// These returns Words that always offer the given words.
 func These(words ...string) Words {
 	return Words{List: func([]string, string) []string { return words }}
 }
@@ -46,10 +46,10 @@ var (
 	Folders = Words{Folders: true}
 )
 
-// Table is all options of a command.
+// Table holds all options of a command.
 type Table []Option
 
-// Find returns the option of that spelling, or nil.
+// Find returns the option that has name among its Names, or nil. The pointer is into t.
 func (t Table) Find(name string) *Option {
 	for i := range t {
 		if slices.Contains(t[i].Names, name) {
@@ -59,7 +59,7 @@ func (t Table) Find(name string) *Option {
 	return nil
 }
 
-// Names lists every spelling.
+// Names returns every spelling of every option.
 func (t Table) Names() (all []string) {
 	for _, o := range t {
 		all = append(all, o.Names...)
@@ -67,7 +67,7 @@ func (t Table) Names() (all []string) {
 	return all
 }
 
-// Valued tells of every spelling whether it takes a value.
+// Valued maps every spelling to whether the option takes a value.
 func (t Table) Valued() map[string]bool {
 	all := map[string]bool{}
 	for _, o := range t {
@@ -78,7 +78,8 @@ func (t Table) Valued() map[string]bool {
 	return all
 }
 
-// SplitEquals writes NAME=VALUE as two arguments for the options that may be written so.
+// SplitEquals returns args with each NAME=VALUE replaced by two arguments, for the
+// options that allow that form.
 func (t Table) SplitEquals(args []string) []string {
 	out := make([]string, 0, len(args)+2)
 	for _, arg := range args {
@@ -92,16 +93,18 @@ func (t Table) SplitEquals(args []string) []string {
 	return out
 }
 
-// Found is what may be typed next: words, and names of files or folders.
+// Found is the result of Complete: the words, and whether names of files or folders may
+// follow too.
 type Found struct {
-	Words   []string // each perhaps with a tab and what it means
-	NoSpace bool     // the word goes on
+	Words   []string // each may be followed by a tab and its description
+	NoSpace bool     // the shell adds no space: the user continues the word
 	Files   bool     // and the names of files
 	Folders bool     // and the names of folders
 }
 
-// Complete returns what the argument that is typed so far may become. before are the
-// arguments in front of it; rest is what may stand where no option is wanted.
+// Complete returns the completions of an argument. typed is the text of that argument so
+// far, before holds the arguments in front of it, and rest describes the arguments that
+// are not options.
 func (t Table) Complete(before []string, typed string, rest Words) Found {
 	o, required := t.pending(before)
 	if name, value, ok := strings.Cut(typed, "="); ok && !required {

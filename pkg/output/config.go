@@ -4,7 +4,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 )
 
-// Format is how a found event is written.
+// Format is the format in which events are written.
 type Format uint8
 
 // Output formats. FormatJSON is ours (JSON.md).
@@ -19,33 +19,34 @@ const (
 
 var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "json"}
 
-// FormatNames are what --format takes, in the order of the Formats.
+// FormatNames returns the values of --format, in the order of the Formats.
 func FormatNames() []string { return formatNames[:] }
 
-// String is the format's name as --format takes it.
+// String returns the format's name, as --format accepts it.
 func (f Format) String() string { return formatNames[f] }
 
-// Config is how events are written. The zero value is the stock tool's default.
+// Config says how to write events. Its zero value writes the stock tool's default format.
 type Config struct {
 	Format       Format
 	Escape       interpret.Escape
-	LineBuffered bool // each event is written at once
-	ExtraKeys    bool // FormatCSV with these columns, too
+	LineBuffered bool // each event is flushed to the output at once
+	ExtraKeys    bool // this and the next three: FormatCSV with these columns, too
 	ExtraLabels  bool
 	ExtraObj2    bool
 	ExtraTime    bool
-	CSVSafe      bool // FormatCSV: no cell is a formula
-	Words        bool // FormatJSON: what values mean, beside the values
-	WithHost     bool // the host in the line between events
+	CSVSafe      bool // FormatCSV: no cell is a formula to a spreadsheet
+	Words        bool // FormatJSON: the interpretation of each value is written beside the value
+	WithHost     bool // the line between events contains the host
 	Color        bool
-	Bare         bool // a terminal is given the text as it is
+	Bare         bool // text reaches a terminal unchanged
 
-	// Locale is how dates are written where the format has any, and Names what
-	// ids are interpreted by; empty and nil are C and this machine's accounts.
+	// Locale is the locale whose date format is used, where the format has dates; empty
+	// stands for "C". Names translates ids; nil stands for the accounts of this machine.
 	Locale string
 	Names  interpret.Names
 
-	// Warn, if set, is told what a format cannot say of an event (a line without a
-	// newline). Searches with workers call it from any of them.
+	// Warn, if set, is called when the format cannot represent something of an event (a
+	// line without a newline, for example). Workers of a search call it from their
+	// goroutines, so it must be safe for concurrent use.
 	Warn func(text string)
 }

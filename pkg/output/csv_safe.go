@@ -16,7 +16,7 @@ func beginsFormula(cell []byte) bool {
 	return slices.ContainsFunc(formulaBegins, func(begin string) bool { return bytes.HasPrefix(cell, []byte(begin)) })
 }
 
-// CSVSafe returns the cell with ' in front where a spreadsheet would take it for a
+// CSVSafe returns cell, with ' in front if a spreadsheet would take the cell for a
 // formula.
 func CSVSafe(cell string) string {
 	if beginsFormula([]byte(strings.TrimLeft(cell, " "))) {
@@ -25,8 +25,9 @@ func CSVSafe(cell string) string {
 	return cell
 }
 
-// csvSafe is a csv format whose cells are all CSVSafe. Cells are not quoted there, so
-// a comma in a name begins one, too, as it does for whoever reads the line.
+// csvSafe is a csv format that applies CSVSafe to each cell. The stock format does not
+// quote cells, so a comma in a name starts a new cell, here as for any reader of the
+// line.
 type csvSafe struct {
 	Formatter
 	text []byte

@@ -7,9 +7,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// decorated is a Formatter that adds to the lines of another: the host between
-// events, and colour. The text itself stays as it is, but for what a terminal would
-// obey: where colours reach it, others could as well.
+// decorated is a Formatter that adds to the lines of another Formatter: the host between
+// events, and colour. It does not change the text, except that it replaces what would
+// control a terminal: a terminal that receives our colours would execute other escape
+// sequences as well.
 type decorated struct {
 	Formatter
 	host, color bool
@@ -26,9 +27,9 @@ func decorate(o *Config, f Formatter) Formatter {
 	return &decorated{Formatter: f, host: o.WithHost, color: o.Color, bare: o.Bare}
 }
 
-// Marker is a Writer that can tell hits from what surrounds them (--around).
+// Marker is a Writer that distinguishes hits from the events around them (--around).
 type Marker interface {
-	// Mark says whether the events from here on are hits.
+	// Mark says whether the events that follow are hits.
 	Mark(hit bool)
 }
 

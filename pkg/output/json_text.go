@@ -13,8 +13,8 @@ var jsonNumbers = newNameSet(
 	"qbytes", "mq_flags", "mq_maxmsg", "mq_msgsize", "mq_curmsgs", "feature_version", "ver_major", "trust", "subj_trust", "obj_trust",
 )
 
-// nameSet is a set of field names that is looked at for every field: an open hash
-// of few bytes, several times as fast as a map.
+// nameSet is a set of field names. It is searched for every field, so it is a small open
+// hash table, several times as fast as a map.
 type nameSet struct {
 	slots [512]string
 }

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// DateLayout returns how a locale writes a date in numbers (%x of strftime), C's
-// %m/%d/%y when it is not known to or spells the month. As in glibc, which the
-// stock tool uses, %m/%d/%y is understood in every locale besides.
+// DateLayout returns the numeric date format of a locale (%x of strftime). It returns C's
+// %m/%d/%y for a locale that is not known or that spells the month. As in glibc, which
+// the stock tool uses, %m/%d/%y is accepted as input in every locale.
 func DateLayout(locale string) string {
 	name, modifier := locale, ""
 	if i := strings.IndexByte(name, '@'); i >= 0 {
@@ -63,8 +63,8 @@ var localeDates = [...]struct{ layout, locales string }{
 	{"%y/%m/%d", " ne_NP "},
 }
 
-// AppendDate appends a date and a time of day as a locale writes them (%x %T of
-// strftime).
+// AppendDate appends to dst the date and the time of day of t in the format of a locale
+// (%x %T of strftime).
 func AppendDate(dst []byte, locale string, t time.Time) []byte {
 	return appendTime(dst, DateLayout(locale)+" %H:%M:%S", t)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// told is what the csv and text formats have in common: events in which package
-// normalize finds who did what.
+// told is the common part of the csv and text formats: both write what package normalize
+// finds in an event. One goroutine may use it.
 type told struct {
 	norm  *normalize.Normalizer
 	in    *interpret.Interpreter
@@ -55,7 +55,7 @@ func (t *told) clock(ev *event.Event, layout string) {
 	}
 }
 
-// csvFormat is one line an event, with a head.
+// csvFormat writes one line for each event, after a head with the column names.
 type csvFormat struct {
 	told
 	keys, labels, second, time bool

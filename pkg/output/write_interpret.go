@@ -12,8 +12,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// interpretFormat is the records in words, the last first, each behind its type
-// and the local time.
+// interpretFormat writes the interpreted records, the last one first, each after its type
+// and local time.
 type interpretFormat struct {
 	loc   *time.Location
 	date  string // of strftime

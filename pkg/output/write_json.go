@@ -10,7 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
-// jsonFormat is one object a line and event (JSON.md).
+// jsonFormat writes one JSON object in one line for each event (JSON.md).
 type jsonFormat struct {
 	norm  *normalize.Normalizer
 	in    *interpret.Interpreter
@@ -24,7 +24,8 @@ type jsonFormat struct {
 	keyBuf []byte
 }
 
-// span is a field in the output: its name's and its value's place.
+// span is the place of a field in the output: where its name begins, where its value
+// begins, and its end.
 type span struct{ name, value, end int }
 
 func newJSONFormat(o *Config) *jsonFormat {

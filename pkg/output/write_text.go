@@ -10,7 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// textFormat is an English sentence an event.
+// textFormat writes an English sentence for each event.
 type textFormat struct {
 	told
 	scratch []byte
@@ -28,7 +28,7 @@ func (f *textFormat) Append(dst []byte, ev *event.Event) []byte {
 	return dst
 }
 
-// nobody is an id that no field has: there was no subject.
+// nobody is an id that no field contains. It says that the event had no subject.
 const nobody = -2
 
 func (f *textFormat) line(dst []byte, ev *event.Event, records []record.Record) []byte {

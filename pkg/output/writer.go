@@ -11,25 +11,26 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Writer writes found events in one format. It is for one goroutine.
+// Writer writes events in one format. One goroutine may use it.
 type Writer interface {
-	// Event writes one event, which it does not keep.
+	// Event writes one event. It does not keep ev.
 	Event(ev *event.Event) error
-	// Close writes what is left; it does not close what it writes to.
+	// Close writes buffered text. It does not close the underlying writer.
 	Close() error
 }
 
-// A Formatter turns events into text. It is for one goroutine: a parallel search makes
-// one for each worker.
+// A Formatter converts events to text. One goroutine may use it: a parallel search makes
+// one Formatter for each worker.
 type Formatter interface {
-	// Head appends what comes once, before the first event: csv's column names.
+	// Head appends the text that comes once, before the first event: the column names of
+	// csv.
 	Head(dst []byte) []byte
-	// Append appends the text of one event, which it does not keep.
+	// Append appends the text of one event. It does not keep ev.
 	Append(dst []byte, ev *event.Event) []byte
 }
 
-// NewFormatter returns the Formatter of o's format, with times in loc (nil is
-// time.Local).
+// NewFormatter returns a Formatter for o's format that writes times in loc; nil stands
+// for time.Local.
 func NewFormatter(o *Config, loc *time.Location) Formatter {
 	if loc == nil {
 		loc = time.Local
@@ -53,7 +54,8 @@ func NewFormatter(o *Config, loc *time.Location) Formatter {
 	}
 }
 
-// NewWriter returns a Writer of o's format, with times in loc (nil is time.Local).
+// NewWriter returns a Writer to out in o's format that writes times in loc; nil stands
+// for time.Local.
 func NewWriter(out io.Writer, o *Config, loc *time.Location) Writer {
 	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: NewFormatter(o, loc)}
 }
@@ -83,7 +85,7 @@ func (w *formatWriter) Event(ev *event.Event) error {
 
 func (w *formatWriter) Close() error { return w.buf.Flush() }
 
-// rawFormat is the records as they were logged.
+// rawFormat writes the records as they were logged.
 type rawFormat struct{}
 
 func (rawFormat) Head(dst []byte) []byte { return dst }
@@ -95,8 +97,8 @@ func (rawFormat) Append(dst []byte, ev *event.Event) []byte {
 	return dst
 }
 
-// defaultFormat is a line with the time and the records, the last first, without
-// their enriched tail.
+// defaultFormat writes a line with the time, then the records, the last one first,
+// without their enriched tail.
 type defaultFormat struct {
 	loc    *time.Location
 	escape interpret.Escape

@@ -2,9 +2,10 @@ package query
 
 import "github.com/auditfleet/auditfleet/pkg/tables"
 
-// Class says which layout a record has. Its type decides that, and the layout decides
-// which fields are searched and reported. The stock tools know a dozen layouts and
-// ignore all other types: nothing in an EXECVE record can be searched for, say.
+// Class is the layout of a record. The record's type determines it, and it determines
+// which fields can be searched and reported. The stock tools know a dozen layouts and
+// ignore all other record types: no field of an EXECVE record can be searched for, for
+// example.
 type Class uint8
 
 const (
@@ -32,7 +33,7 @@ const (
 	NumClasses
 )
 
-// classes is ClassOf for the types that have one.
+// classes maps a record type to its Class; ClassOf reads it.
 var classes = makeClasses()
 
 func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
@@ -64,7 +65,7 @@ func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
 	return c
 }
 
-// ClassOf returns the class of a record type, as ausearch and aureport 3.0.9 have it.
+// ClassOf returns the class of record type t, as ausearch and aureport 3.0.9 define it.
 func ClassOf(t uint16) Class {
 	if t > tables.LastUserMsg2 {
 		return ClassNone
@@ -74,8 +75,8 @@ func ClassOf(t uint16) Class {
 
 const allFields FieldSet = 1<<NumFields - 1
 
-// supplies says which fields a class of record can set, so that a search for a
-// key need not read PATH records.
+// supplies maps each class to the fields that a record of that class can set. A search
+// for a key therefore need not read PATH records.
 var supplies = [NumClasses]FieldSet{
 	ClassSyscall: SetOf(FieldArch, FieldSyscall, FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName,
 		FieldUID, FieldUIDName, FieldEUID, FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession,

@@ -2,13 +2,14 @@ package query
 
 import "strconv"
 
-// minClue is the shortest text worth looking for: shorter ones are everywhere.
+// minClue is the length of the shortest text that is worth searching for, in bytes:
+// shorter texts occur everywhere.
 const minClue = 3
 
-// Clues are what a search of a log for bytes can look for, to pass over most of it
-// without parsing it: an event that the query finds has a record of one of types,
-// and a record with one of texts in it. Either is nil where there is no such
-// condition. The caller must not change types.
+// Clues returns conditions that a search for bytes can test, so that a reader can skip
+// most of a log without parsing it. Every event that the query finds has a record of one
+// of types and a record that contains one of texts. A nil result means that there is no
+// such condition. The caller must not change types.
 func (m *Matcher) Clues() (types map[uint32]bool, texts [][]byte) {
 	// The longest text is likely to be the rarest.
 	longest := minClue - 1

@@ -8,47 +8,49 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// Key is what a collector's store orders events by.
+// Key is the sort key of events in a collector's store.
 type Key struct {
 	Ms     int64
 	Node   string
 	Serial uint64
 }
 
-// Compare orders keys by time, node and serial.
+// Compare orders keys by time, then node, then serial. It returns -1, 0 or 1.
 func (k Key) Compare(o Key) int {
 	return cmp.Or(cmp.Compare(k.Ms, o.Ms), cmp.Compare(k.Node, o.Node), cmp.Compare(k.Serial, o.Serial))
 }
 
-// KeyOf is an event's key.
+// KeyOf returns the key of an event.
 func KeyOf(ev *event.Event) Key { return Key{ev.Ms, string(ev.Node), ev.Serial} }
 
-// Cursor is the place of an event in the answer to a query: the next page begins
-// behind it, with the same query but for After and Limit.
+// Cursor is the position of an event in the answer to a query. The next page begins after
+// it; its query is the same but for After and Limit.
 //
-// Pages neither lose nor repeat an event, also of those equal in key, and also when
-// events come in meanwhile: an event stays in its batch, and those that join its equals
-// come behind them. Two cases are less exact. An event in memory may be of a later batch
-// after a crash of the collector. And backwards, where more than 4096 events are equal
-// in key and batch, those that join them between two pages cause as many to be repeated.
+// Pages neither lose nor repeat an event. This holds for events with equal keys, and
+// while events arrive between two pages: an event stays in its batch, and a new event
+// with the same key is placed after the existing ones. There are two exceptions. After a
+// crash of the collector, an event that was only in memory may get into a later batch.
+// And backwards, where more than 4096 events are equal in key and batch, each such event
+// that arrives between two pages causes one event to be repeated.
 type Cursor struct {
 	Key
 	Batch uint64
-	// Tie counts those of the answer that are equal in key and batch: from 0 for the
-	// oldest, or, on the way backwards through more than are kept to be counted, from -1
-	// for the newest.
+	// Tie is the event's number among the events of the answer that are equal in key and
+	// batch, counted from 0 at the oldest. Backwards, when more of them exist than the
+	// Pager holds, it counts from -1 at the newest.
 	Tie int64
 }
 
-// CursorOf is the place of an event of a Scan with q.Batches.
+// CursorOf returns the cursor of an event that a Scan with q.Batches returned.
 func CursorOf(ev *event.Event) Cursor { return Cursor{KeyOf(ev), ev.Batch, ev.Tie} }
 
-// maxTies is how many events equal in key and batch are held until it is known how
-// many there are.
+// maxTies is the largest number of events equal in key and batch that a Pager holds in
+// order to count them.
 const maxTies = 4096
 
-// Pager stands between a scan of a collector's events in order and its receiver: it
-// hands on those behind q.After, q.Limit at most, each with its Tie.
+// Pager filters an ordered scan of a collector's events. It passes on the events after
+// q.After, at most q.Limit of them, and sets the Tie of each. The scan must call Event
+// for each event in order and Done at its end, from one goroutine.
 type Pager struct {
 	q       *Query
 	fn      func(*event.Event) error
@@ -66,8 +68,8 @@ type Pager struct {
 	loose  bool // there are too many to be held
 }
 
-// Paged returns a Pager for a query, and the query to scan for, which does not begin
-// before the page does.
+// Paged returns a Pager for q that passes events to fn, and the query to scan for. That
+// query's time bounds exclude events before the page.
 func (q *Query) Paged(fn func(*event.Event) error) (*Pager, *Query) {
 	p := &Pager{q: q, fn: q.Limited(fn)}
 	scan := *q
@@ -82,7 +84,7 @@ func (q *Query) Paged(fn func(*event.Event) error) (*Pager, *Query) {
 	return p, &scan
 }
 
-// Event takes the next event of the scan.
+// Event processes the next event of the scan.
 func (p *Pager) Event(ev *event.Event) error {
 	if !p.begun || ev.Ms != p.ms || ev.Serial != p.serial || ev.Batch != p.batch || !bytes.Equal(ev.Node, p.node) {
 		if err := p.flush(); err != nil {
@@ -139,7 +141,7 @@ func (p *Pager) begin(ev *event.Event) {
 	}
 }
 
-// Done ends the scan: it hands on what is held.
+// Done ends the scan: it passes on the events that are still held.
 func (p *Pager) Done() error {
 	if err := p.flush(); err != nil && !errors.Is(err, ErrStop) {
 		return err

@@ -1,7 +1,7 @@
-// Package query decides what a search is for and which events it finds: the Query,
-// the fields of events and how they are read (Extractor), and the Matcher. The
-// collector's index is made of what the same Extractor reads, so an index and a
-// Matcher never give different answers.
+// Package query defines what a search asks for and decides which events it finds. It
+// contains the Query, the fields of events and their Extractor, and the Matcher. The
+// collector builds its index from the values that the same Extractor reads, so the index
+// and a Matcher always give the same answer.
 //
 // It reads no log and prints nothing. The collector's store and query API, pkg/logscan,
 // pkg/search, pkg/report and both command lines may import it.

@@ -22,7 +22,8 @@ import (
 // It is about one record. An event is found when it is true of one of its records;
 // a comparison with a field that the record has not is false, whatever the operator.
 
-// ExprError is returned for text that is no expression; At counts its bytes.
+// ExprError is returned for a text that is not an expression. At is the byte offset of
+// the error in the text.
 type ExprError struct {
 	At  int
 	Msg string
@@ -68,7 +69,8 @@ const (
 // spellings are the operators as written, in the order of their numbers.
 var spellings = [...]string{"r=", "r!=", "i=", "i!=", "<", "<=", "==", ">", ">=", "!=="}
 
-// expr is an expression, parsed. It is not changed by evaluating it.
+// expr is a parsed expression. Evaluation does not change it, so Matchers of several
+// goroutines may share one.
 type expr struct {
 	kind exprKind
 	op   exprOp
@@ -103,7 +105,8 @@ const (
 	tokRegexp
 )
 
-// exprParser reads one expression. Every method leaves tok at what follows.
+// exprParser parses one expression. After each method, tok is the first token that the
+// method did not consume.
 type exprParser struct {
 	src   string
 	pos   int
@@ -133,9 +136,9 @@ func parseExpr(src string) (_ *expr, err error) {
 	return e, nil
 }
 
-// ExpressionTimes bounds the times of the events that an expression can be true of,
-// both inclusive, in milliseconds since the epoch; 0 is open. The error is an
-// *ExprError.
+// ExpressionTimes returns bounds of the times of all events for which the expression src
+// can be true: both inclusive, in milliseconds since the epoch; 0 sets no bound. The
+// error is an *ExprError.
 func ExpressionTimes(src string) (from, to int64, err error) {
 	e, err := parseExpr(src)
 	if err != nil {

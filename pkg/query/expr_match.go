@@ -12,8 +12,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// words interprets values for the conditions that ask for them. Accounts are
-// looked up only when the first one does.
+// words interprets values for the conditions that compare interpreted values. It looks
+// accounts up only when the first such condition is evaluated.
 type words struct {
 	in  *interpret.Interpreter
 	buf []byte

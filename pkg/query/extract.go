@@ -9,9 +9,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// An Extractor reads those fields of events that can be searched and reported. It
-// reuses its buffers from one event to the next and is for one goroutine; the zero
-// value is ready.
+// An Extractor reads the fields of events that can be searched and reported. Its zero
+// value is ready for use. It reuses its buffers for each event, so one goroutine may use
+// it, and a value that it returned is valid only until it reads the next event.
 type Extractor struct {
 	it      items
 	text    []byte // decoded strings of the present event; items point into it
@@ -21,9 +21,9 @@ type Extractor struct {
 	decisions bool // and it wants them
 }
 
-// Extract calls add with every value of ev that a Matcher looks at, in its normal
-// form (see the Field constants). A value is valid only during the call. The same
-// value may come more than once.
+// Extract calls add with every value of ev that a Matcher compares, in the normal form
+// that the Field constants describe. A value is valid only during the call of add; add
+// may be called more than once with the same value.
 func (x *Extractor) Extract(ev *event.Event, add func(f Field, value []byte)) {
 	for i := range ev.Records {
 		if t := ev.Records[i].Type; t != 0 {

@@ -346,7 +346,8 @@ func (x *Extractor) literal(s string) []byte {
 	return x.text[start:len(x.text):len(x.text)]
 }
 
-// UnsetID is a login uid or a session that was never set: -1 in 32 bits.
+// UnsetID is the value of a login uid or a session that was never set: -1 as an unsigned
+// number of 32 bits.
 const UnsetID = 4294967295
 
 const noExe = "(null)"

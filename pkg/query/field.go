@@ -1,7 +1,7 @@
 package query
 
-// Field is one searchable property of an event. The numbers are stored in
-// partitions and travel in queries: never renumber, only append.
+// Field is one searchable property of an event. Its numbers are stored in partitions and
+// sent in queries: never renumber them, only append new ones.
 type Field uint8
 
 // The fields an event can be searched by. Values are normalised: strings are
@@ -40,7 +40,7 @@ const (
 	NumFields = int(FieldEGIDName) + 1
 )
 
-// String is the field's name as the index and messages say it.
+// String returns the field's name as the index and messages use it.
 func (f Field) String() string {
 	names := [...]string{
 		"type", "key", "pid", "ppid", "auid", "uid", "euid", "gid", "egid", "ses", "syscall", "arch",
@@ -53,7 +53,8 @@ func (f Field) String() string {
 	return indexName(f)
 }
 
-// Name returns the field of the name that goes with a user's or group's id.
+// Name returns the field that holds the name for an id of a user or group: FieldUIDName
+// for FieldUID, for example.
 func (f Field) Name() Field {
 	switch f {
 	case FieldAUID:
@@ -69,11 +70,11 @@ func (f Field) Name() Field {
 	}
 }
 
-// FieldSet is a set of the fields that an event can be searched by: a bit 1<<f for
+// FieldSet is a set of the fields that an event can be searched by. Bit 1<<f stands for
 // the Field f.
 type FieldSet uint32
 
-// SetOf is the set of some fields.
+// SetOf returns the set of the given fields.
 func SetOf(fields ...Field) FieldSet {
 	var s FieldSet
 	for _, f := range fields {
@@ -89,5 +90,5 @@ func (s *FieldSet) again(f Field) bool {
 	return was
 }
 
-// Has says whether a field is in the set.
+// Has reports whether f is in the set.
 func (s FieldSet) Has(f Field) bool { return s&(1<<f) != 0 }

@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// filter is a Filter with its constants read.
+// filter is a Filter whose constants are parsed.
 type filter struct {
 	not  bool
 	term *matchTerm
@@ -171,8 +171,8 @@ func (f *filter) literals() []literal {
 	return nil
 }
 
-// Needs are the conditions that an event which the query finds meets: what an
-// index can be asked. They may let through more than the query does.
+// Needs returns conditions that every event which q finds satisfies, in a form that an
+// index can answer. Events that q does not find may satisfy them too.
 func (q *Query) Needs() []Term {
 	out := slices.Clip(q.Terms)
 	for i := range q.Filters {

@@ -6,9 +6,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// glance is a condition on the text of an event that holds where a term does: a
-// field of that name with that number in it. Where an index cannot tell events
-// apart, looking for one is a fraction of parsing them.
+// glance is a test of an event's unparsed text: the text contains a field of a certain
+// name with a certain number. Every event for which the term holds passes it. Where an
+// index cannot separate the events, the test costs a fraction of parsing them.
 type glance struct {
 	names []string // with their '='
 	cut   bool     // the number is cut to 32 bits
@@ -62,8 +62,8 @@ func (g *glance) in(text []byte) bool {
 	return false
 }
 
-// MayMatch says whether an event whose records are in text can be what the query
-// asks for. It is much cheaper than parsing the event, and may say yes to too many.
+// MayMatch reports whether an event whose records are in text can match the query. False
+// is certain; true is not. It is much cheaper than parsing the event.
 func (m *Matcher) MayMatch(text []byte) bool {
 	for i := range m.glances {
 		if !m.glances[i].in(text) {

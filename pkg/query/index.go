@@ -21,13 +21,14 @@ const (
 	FieldKeyAgain                           // a value of FieldKey that the event has twice
 	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
 
-	// NumIndexed is one more than the greatest field in an index.
+	// NumIndexed is one more than the largest Field in an index.
 	NumIndexed = int(FieldOdd) + 1
 
 	indexOnly = 64
 )
 
-// Index is Extract, and then the fields that only an index has.
+// Index calls add as Extract does, and then with the values of the fields that only an
+// index has.
 func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	x.Extract(ev, add)
 	it := &x.it
@@ -78,12 +79,13 @@ func (x *Extractor) cwd(f record.Field) {
 	x.it.cwd, x.it.hasCWD = x.cut(x.bytes(f)), true
 }
 
-// Shape is what a summary by type has to know of an event.
+// Shape holds what a summary by record type needs to know of an event. FieldShape stores
+// it.
 type Shape struct {
-	Types   []uint16 // of its records, each once, in order
-	Known   bool     // the event says whether it succeeded
-	Success bool     // it did, if Known
-	Call    bool     // it has a system call
+	Types   []uint16 // the types of its records, each once, in the order of the records
+	Known   bool     // the event has a result
+	Success bool     // the result is a success; valid if Known
+	Call    bool     // the event has a system call
 }
 
 const (
@@ -126,7 +128,7 @@ next:
 	return dst
 }
 
-// ParseShape reads a value of FieldShape.
+// ParseShape parses a value of FieldShape; ok is false when v is not one.
 func ParseShape(v []byte) (s Shape, ok bool) {
 	if len(v)%2 == 0 {
 		return s, false

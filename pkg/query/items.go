@@ -7,8 +7,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// items is all that can be searched in one event. Numbers have one value, the
-// last record's that has it, as in the stock tool; so do most strings.
+// items holds all searchable values of one event. A number has one value, that of the
+// last record that has the field, as in the stock tool; most strings do, too.
 type items struct {
 	set  FieldSet // which of the single values below are set
 	nums [NumFields]int64
@@ -102,7 +102,7 @@ func appendNumber(dst []byte, f Field, n int64) []byte {
 	return strconv.AppendInt(dst, n, 10)
 }
 
-// Number is the normal form of a numeric field's value.
+// Number returns the normal form of a numeric field's value n.
 func Number(f Field, n int64) string { return string(appendNumber(nil, f, n)) }
 
 // parseNumber reads the normal form of a numeric field's value.

@@ -10,8 +10,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// Matcher decides for one Query. It keeps its buffers from one event to the
-// next: it is for one goroutine, and many may be made of one Query.
+// Matcher decides which events match one Query. It reuses its buffers from one event to
+// the next, so one goroutine may use it. Several Matchers may share one Query, because
+// matching only reads it.
 type Matcher struct {
 	q       *Query
 	x       Extractor
@@ -26,11 +27,11 @@ type Matcher struct {
 	words   words
 }
 
-// literal is a term's text as a record must hold it for the term to match:
-// quoted, or in the kernel's hex.
+// literal is a term's text in the two forms in which a matching record can contain it:
+// plain, between quotes, and in the kernel's hex.
 type literal struct{ plain, hex []byte }
 
-// matchTerm is a Term with its constants read.
+// matchTerm is a Term whose constants are parsed.
 type matchTerm struct {
 	*Term
 	text    []byte
@@ -41,7 +42,8 @@ type matchTerm struct {
 	hasUser bool
 }
 
-// NewMatcher returns a Matcher for q, which must not be changed while it is used.
+// NewMatcher returns a Matcher for q. The caller must not change q while the Matcher is
+// in use.
 func NewMatcher(q *Query) *Matcher {
 	m := &Matcher{q: q, terms: make([]matchTerm, len(q.Terms))}
 	for i := range q.Terms {
@@ -132,7 +134,7 @@ func (l *literal) in(ev *event.Event) bool {
 	return false
 }
 
-// Match says whether ev is what the query asks for.
+// Match reports whether ev matches the query.
 func (m *Matcher) Match(ev *event.Event) bool {
 	q := m.q
 	if q.StartMs != 0 && ev.Ms < q.StartMs || q.EndMs != 0 && ev.Ms > q.EndMs {

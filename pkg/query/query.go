@@ -10,7 +10,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// Op is how a Term compares a value. The numbers travel in queries: only append.
+// Op is the comparison that a Term makes. Its numbers are sent in queries: only append
+// new ones.
 type Op uint8
 
 // Comparisons a Term can make.
@@ -21,10 +22,10 @@ const (
 	OpRegexp             // Text, a regular expression (RE2), is found in the value
 )
 
-// lastOp is the last comparison there is.
+// lastOp is the largest valid Op.
 const lastOp = OpRegexp
 
-// Term is one condition on an event's values: some value of one of Fields must
+// Term is one condition on an event's values: at least one value of one of Fields must
 // satisfy it. It is plain data.
 type Term struct {
 	Fields []Field
@@ -33,10 +34,10 @@ type Term struct {
 	Number string // OpUser: the id that stands for Text where the record carries no name; empty when there is none
 }
 
-// Values returns a function that says whether a value of one of the term's fields
-// can satisfy the term. An event matches a query only if, for every Term, it has such
-// a value; an index that knows all values asks the function of each. Several goroutines
-// may call it.
+// Values returns a function that reports whether a value of one of the term's fields can
+// satisfy the term. An event can match a query only if it has, for every Term, a value
+// for which the function returns true; an index that stores all values calls the function
+// for each. Several goroutines may call it.
 func (t *Term) Values() func(v []byte) bool {
 	switch t.Op {
 	case OpContains:
@@ -55,8 +56,9 @@ func (t *Term) Values() func(v []byte) bool {
 	}
 }
 
-// Exact returns the only values that can satisfy the term, and false when any other
-// might. An index looks exact values up instead of asking for every value it has.
+// Exact returns the complete list of values that can satisfy the term, or false when
+// other values might. An index looks exact values up instead of testing every value that
+// it has.
 func (t *Term) Exact() ([]string, bool) {
 	switch t.Op {
 	case OpEqual:
@@ -71,46 +73,49 @@ func (t *Term) Exact() ([]string, bool) {
 	}
 }
 
-// Query is what is searched for: all of its conditions must hold. It is plain
-// data that can be sent to another process; it is not changed by matching.
+// Query describes a search: an event is found if all conditions hold. It is plain data
+// that can be sent to another process. Matching does not change it, so several goroutines
+// may use one Query as long as nobody writes to it.
 type Query struct {
-	// StartMs and EndMs bound the event's time, both inclusive, in
-	// milliseconds since the epoch; 0 is open. The stock tool compares whole
+	// StartMs and EndMs are the first and the last event time wanted, both inclusive, in
+	// milliseconds since the epoch; 0 sets no bound. The stock tool compares whole
 	// seconds, so EndMs normally ends in 999.
 	StartMs, EndMs int64
-	// Serial is the event id wanted, when HasSerial.
+	// Serial is the serial of the event wanted, if HasSerial is set.
 	Serial    uint64
 	HasSerial bool
-	// Nodes are the machines wanted; empty is all of them.
+	// Nodes are the hosts wanted; empty selects all hosts.
 	Nodes []string
-	// From are the networks of which an address must have sent it, as the collector
-	// that received it knows; empty is any, and events of which that is not known.
+	// From are networks: the address that sent the event must lie in one of them. Only
+	// the collector that received an event knows that address. Empty selects any sender,
+	// and events of which the sender is not known.
 	From []netip.Prefix
-	// Origin asks for who sent an event and when it was received. Matching does not
-	// look at it; where it is false, and From is empty, they may be missing.
+	// Origin asks the source to set each event's sender and time of receipt. Matching
+	// ignores it. If it is false and From is empty, the source may leave them out.
 	Origin bool
-	// Batches asks for the number of each event's batch and for its Tie, and AfterBatch
-	// only for events of later batches: those that a store got later, whatever their
-	// times. Matching does not look at them, and only a store knows them.
+	// Batches asks for the number of each event's batch and for its Tie. AfterBatch
+	// selects only events of later batches: those that the store received later, whatever
+	// their times are. Matching ignores both, and only a collector's store knows batches.
 	Batches    bool
 	AfterBatch uint64
-	// After, where it is not nil, asks for what lies behind that place in the answer. Only
-	// a Scan of a collector's store has places.
+	// After, if not nil, asks for the part of the answer after that position. Only a Scan
+	// of a collector's store has positions.
 	After *Cursor
-	// Types are the record types wanted: an event matches when one of its
-	// records has one of them. Empty is all of them.
+	// Types are the record types wanted: an event matches if one of its records has one
+	// of them. Empty selects all types.
 	Types []uint32
-	// Terms are the conditions on values; all must hold.
+	// Terms are the conditions on values. All of them must hold.
 	Terms []Term
-	// Filters are the conditions that take more than an index; all must hold.
+	// Filters are the conditions that an index alone cannot decide. All of them must
+	// hold.
 	Filters []Filter
-	// Reverse asks for the newest first, and Limit for so many events at most; 0 is all.
-	// Matching does not look at them.
+	// Reverse asks for the newest events first. Limit is the largest number of events to
+	// return; 0 returns all. Matching ignores both.
 	Reverse bool
 	Limit   uint64
 }
 
-// IsFrom says whether a sender is one of those wanted.
+// IsFrom reports whether the query accepts events of sender s.
 func (q *Query) IsFrom(s *event.Sender) bool {
 	if len(q.From) == 0 {
 		return true
@@ -126,8 +131,8 @@ func (q *Query) IsFrom(s *event.Sender) bool {
 	return false
 }
 
-// Filter is a condition on an event that is one of the things below, or, with
-// Not, that it does not hold. It is plain data.
+// Filter is a condition on an event. Exactly one of Term, Field and Expression is set;
+// with Not, the condition holds if that one does not. It is plain data.
 type Filter struct {
 	Not        bool
 	Term       *Term
@@ -135,10 +140,10 @@ type Filter struct {
 	Expression string // as ausearch-expression(5) has them
 }
 
-// FieldTest is a condition on the fields of records as they stand there: some
-// record has a field called Name ("*": any) with a value that satisfies it.
-// Values are compared without their quotes and hex, and with Words also as -i
-// prints them.
+// FieldTest is a condition on the fields of records as they are written: some record has
+// a field called Name ("*" stands for any name) whose value satisfies Op and Text. Values
+// are compared without quotes and decoded from hex; with Words, their interpretation by
+// -i is compared, too.
 type FieldTest struct {
 	Name  string
 	Op    Op // OpEqual, OpContains or OpRegexp
@@ -146,11 +151,12 @@ type FieldTest struct {
 	Words bool
 }
 
-// ErrQuery is returned for a query that cannot be followed.
+// ErrQuery is returned for a query that is not valid.
 var ErrQuery = errors.New("search: not a query")
 
-// Check says whether the query can be followed. One that ParseArgs made can be; of
-// one that came from elsewhere, Matchers find nothing where it cannot.
+// Check returns an error that wraps ErrQuery if q is not valid. A query of ParseArgs is
+// always valid. A Matcher of an invalid query finds nothing, so check a query that
+// another process sent.
 func (q *Query) Check() error {
 	for i := range q.Terms {
 		if err := q.Terms[i].check(); err != nil {

@@ -24,9 +24,9 @@ func (x *Extractor) differs(odd bool) bool {
 	return odd && x.report
 }
 
-// Report reads an event as aureport does. Afterwards Text, Number, Keys, Files and
-// Decisions return its values, until the next event is read. Only fields in need are
-// sure to be read.
+// Report reads an event as aureport does. Until the next event is read, Text, Number,
+// Keys, Files and Decisions return its values. Only the fields in need are certain to be
+// read.
 func (x *Extractor) Report(ev *event.Event, need FieldSet) {
 	x.report, x.decisions = true, need.Has(FieldSubject)
 	x.it.reported, x.it.decisions = x.it.reported[:0], x.it.decisions[:0]
@@ -34,7 +34,7 @@ func (x *Extractor) Report(ev *event.Event, need FieldSet) {
 	x.report, x.decisions = false, false
 }
 
-// Text is a string that may be absent, which is not the same as empty.
+// Text is a string that may be absent; an absent string differs from an empty one.
 type Text struct {
 	B  []byte
 	OK bool
@@ -63,17 +63,17 @@ type File struct {
 	Parent bool // its record ends in nametype=PARENT: it is the directory of another
 }
 
-// Files returns the files that Report read, in order.
+// Files returns the files that Report read, in the order of the records.
 func (x *Extractor) Files() []File { return x.it.reported }
 
-// A Decision is a row of aureport's list of decisions: what a security module decided,
-// or the one context that another record of the event adds to the list.
+// A Decision is a row of aureport's list of decisions: the decision of a security module,
+// or the one security context that another record of the event adds to the list.
 type Decision struct {
 	Subject, Object, Class, Perm Text
 	Result                       Result
 }
 
-// Result is what was decided.
+// Result is the result of a decision.
 type Result uint8
 
 // Results.
@@ -83,10 +83,11 @@ const (
 	Granted
 )
 
-// String is the result as reports say it.
+// String returns the result in the words of the reports.
 func (r Result) String() string { return [...]string{"unset", "denied", "granted"}[r] }
 
-// Decisions returns the rows that Report read, in order, if need had FieldSubject.
+// Decisions returns the rows that Report read, in the order of the records. need must
+// have contained FieldSubject.
 func (x *Extractor) Decisions() []Decision { return x.it.decisions }
 
 // subject adds the security context of who did something.

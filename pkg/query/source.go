@@ -8,53 +8,55 @@ import (
 )
 
 var (
-	// ErrStop is returned by what is given events, to end a scan that has enough. The
+	// ErrStop is returned by a function that receives events, to end a scan early. The
 	// scan then returns nil.
 	ErrStop = errors.New("search: stopped")
-	// ErrNotLive is returned by Follow where nothing is to come.
+	// ErrNotLive is returned by Follow when no further events can arrive.
 	ErrNotLive = errors.New("nothing is to come: these are files that no collector has")
 )
 
-// Source answers queries: a running collector, the files of one that does not run,
-// or logs. Every method honours all of a query, its Limit included.
+// Source answers queries. It is a running collector, the files of a collector that does
+// not run, or logs. Every method respects the whole query, including its Limit.
 type Source interface {
-	// Scan gives fn the events that q finds, in order. The event is fn's to keep.
-	// ErrStop from fn ends it without an error; other errors are returned. Of a damaged
-	// store, what can be read is given before the error.
+	// Scan calls fn with the events that q finds, in order. fn may keep the event. If fn
+	// returns ErrStop, Scan ends without an error; any other error of fn ends Scan and is
+	// returned. Of a damaged store, Scan passes on what can be read and then returns the
+	// error.
 	Scan(ctx context.Context, q *Query, fn func(*event.Event) error) error
-	// Follow gives fn the events that q finds as they are complete, until ctx ends or
-	// fn fails; those there are already come first when q.StartMs is not 0. idle is
-	// called when there is nothing more to give at present, with the number of events
-	// that were left out since the last call, for they came faster than fn took them.
-	// Logs leave out none and do not call it.
+	// Follow calls fn with the events that q finds as they become complete, until ctx
+	// ends or fn fails. If q.StartMs is not 0, events that already exist come first.
+	// Follow calls idle when it has no more events at present; lost is the number of
+	// events that it left out since the last call of idle because they arrived faster
+	// than fn processed them. Logs leave out no event and do not call idle.
 	Follow(ctx context.Context, q *Query, fn func(*event.Event) error, idle func(lost uint64) error) error
-	// Tally counts the events that q finds: without fields, how many there are, up to
-	// q.Limit where that is not 0. What was counted before an error is returned with it.
+	// Tally counts the events that q finds. Without fields it returns their number, up to
+	// q.Limit if that is not 0. If it fails, it returns the count so far with the error.
 	//
-	// With fields, which may be those that only an index has, it counts how many events
-	// have each of their values, without looking at the events where it can. q must be
-	// Countable then. An event is counted or given to rest, never both, in no order;
-	// rest's calls do not overlap, and the event is valid until rest returns. Odd
-	// events (FieldOdd) are always given. On any error what was counted and given says
-	// nothing.
+	// With fields, which may include those that only an index has, it counts for each
+	// value of each field the events that have it; where it can, it does so without
+	// reading the events. q must be Countable. Each event is either counted or passed to
+	// rest, never both, in no order. Calls of rest do not overlap, and the event is valid
+	// until rest returns. Odd events (FieldOdd) are always passed to rest. After an error
+	// the caller must discard what was counted and passed on.
 	Tally(ctx context.Context, q *Query, fields []Field, rest func(*event.Event) error) (*Tally, error)
-	// About is what the source says of itself.
+	// About returns what the source knows about itself.
 	About(ctx context.Context) (About, error)
 }
 
-// About is what a source says of itself.
+// About describes a source.
 type About struct {
-	// Indexed says that a few events are found in little time; of other sources each
-	// scan reads everything.
+	// Indexed says that the source finds a few events quickly. Every scan of another
+	// source reads all of it.
 	Indexed bool
-	// Store is the ID of a collector's store; "" where that is not known. The store
-	// gets events in batches that are numbered from 1 on. Batch is the last one that is
-	// stored: nothing is added to it and those before it.
+	// Store is the ID of a collector's store; "" where it is not known. The store
+	// collects events in batches, numbered from 1. Batch is the last batch that is
+	// stored: no event is added any more to it or to an earlier one.
 	Store string
 	Batch uint64
 }
 
-// Limited returns fn for a scan that ends after q.Limit events.
+// Limited returns a function for a scan: it passes events to fn and ends the scan after
+// q.Limit events.
 func (q *Query) Limited(fn func(*event.Event) error) func(*event.Event) error {
 	if q.Limit == 0 {
 		return fn
@@ -71,8 +73,8 @@ func (q *Query) Limited(fn func(*event.Event) error) func(*event.Event) error {
 	}
 }
 
-// Countable says whether a query asks for times, hosts, senders and batches only, of
-// which an index can count the values of fields.
+// Countable reports whether q restricts only times, hosts, senders and batches. An index
+// can count field values of such a query without reading the events.
 func (q *Query) Countable() bool {
 	return len(q.Types)+len(q.Terms)+len(q.Filters) == 0 && !q.HasSerial
 }

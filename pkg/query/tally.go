@@ -2,10 +2,10 @@ package query
 
 import "github.com/auditfleet/auditfleet/pkg/event"
 
-// A Tally counts events by the values of some fields: how many events have each value.
-// It is for one goroutine.
+// A Tally counts events by the values of some fields: for each value, how many events
+// have it. One goroutine may use it; Merge combines those of several.
 type Tally struct {
-	Events          int64 // that were counted
+	Events          int64 // the number of events counted
 	FirstMs, LastMs int64 // of their times, when Any
 	Any             bool
 	fields          [NumIndexed]*Values
@@ -15,7 +15,7 @@ type Tally struct {
 	add             func(Field, []byte)
 }
 
-// Values are the values of one field and how many events have each.
+// Values holds the values of one field and, for each, the number of events that have it.
 type Values struct {
 	all  map[string]*valueCount
 	list []*valueCount // as they came
@@ -27,7 +27,7 @@ type valueCount struct {
 	last uint64 // the event that was counted last
 }
 
-// NewTally returns a tally of some fields.
+// NewTally returns an empty Tally of the given fields.
 func NewTally(fields []Field) *Tally {
 	t := &Tally{}
 	for _, f := range fields {
@@ -45,10 +45,10 @@ func NewTally(fields []Field) *Tally {
 	return t
 }
 
-// Of returns the values of a field, nil when the tally does not count it.
+// Of returns the values of field f, or nil when the tally does not count that field.
 func (t *Tally) Of(f Field) *Values { return t.fields[f] }
 
-// Time widens FirstMs and LastMs so that they include two times.
+// Time extends the range FirstMs to LastMs so that it contains both times.
 func (t *Tally) Time(first, last int64) {
 	if !t.Any || first < t.FirstMs {
 		t.FirstMs = first
@@ -59,7 +59,7 @@ func (t *Tally) Time(first, last int64) {
 	t.Any = true
 }
 
-// TakeBack subtracts the values of an event that was counted.
+// TakeBack subtracts the values of an event that was counted before.
 func (t *Tally) TakeBack(ev *event.Event) {
 	t.n++
 	t.by = -1
@@ -67,7 +67,7 @@ func (t *Tally) TakeBack(ev *event.Event) {
 	t.x.Index(ev, t.add)
 }
 
-// Merge adds another tally of the same fields, which must not be used afterwards.
+// Merge adds the counts of o, a tally of the same fields. o must not be used afterwards.
 func (t *Tally) Merge(o *Tally) {
 	if o.Any {
 		t.Time(o.FirstMs, o.LastMs)
@@ -101,14 +101,14 @@ func (vs *Values) make(v string) *valueCount {
 	return c
 }
 
-// Add counts n more events with a value.
+// Add adds n events to the count of value v. It copies v if it has to keep it.
 func (vs *Values) Add(v []byte, n int64) {
 	if n != 0 {
 		vs.of(v).n += n
 	}
 }
 
-// AddString is Add of a string, which is kept.
+// AddString is Add for a string, which it may keep.
 func (vs *Values) AddString(v string, n int64) {
 	c := vs.all[v]
 	if c == nil {
@@ -120,7 +120,7 @@ func (vs *Values) AddString(v string, n int64) {
 	c.n += n
 }
 
-// Each calls fn with each value that some event has.
+// Each calls fn with each value that at least one event has, and with its count.
 func (vs *Values) Each(fn func(v string, n int64)) {
 	if vs == nil {
 		return

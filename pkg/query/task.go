@@ -2,11 +2,12 @@ package query
 
 import "github.com/auditfleet/auditfleet/pkg/event"
 
-// Task is what one event says of the process that it is of.
+// Task holds what one event tells about the process that caused it.
 type Task struct {
 	PID, PPID int64 // PPID, UID and AUID are -1 where the event does not say them
 	UID, AUID int64
-	// What the record itself calls the users, empty when it does not: those of its host.
+	// UIDName and AUIDName are the names in the record's enriched tail, which its own
+	// host wrote; empty when the record has none.
 	UIDName, AUIDName string
 	Comm, Exe         string
 }
@@ -15,7 +16,8 @@ type Task struct {
 const taskFields FieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldUID | 1<<FieldAUID | 1<<FieldComm | 1<<FieldExe |
 	1<<FieldUIDName | 1<<FieldAUIDName
 
-// Task reads which process an event is of; false when it does not say.
+// Task reads the process that caused an event; it returns false when the event does not
+// name one.
 func (x *Extractor) Task(ev *event.Event) (Task, bool) {
 	x.read(ev, taskFields)
 	it := &x.it

@@ -2,15 +2,15 @@ package record
 
 import "bytes"
 
-// A Field is one name=value of a record.
+// A Field is one name=value of a record. Its slices point into the record.
 type Field struct {
 	Name  []byte
 	Value []byte // without its quotes
 	Quote byte   // '"', '\'' or 0 when bare
 }
 
-// Fields walks the fields of one part of a record. Words without '=' are passed
-// over: they are text, like AVC's "avc:  denied  { read } for".
+// Fields iterates over the fields of one part of a record. It skips words without '=',
+// which are text, such as "avc:  denied  { read } for" in an AVC record.
 type Fields struct {
 	buf  []byte
 	pos  int
@@ -25,19 +25,19 @@ const (
 	enriched             // SADDR={ … } is one field
 )
 
-// Fields returns the record's own fields, the kernel's: neither those nested in
-// msg='…' nor the enriched ones. The nested part comes as one field called msg;
-// its Quote is a single quote, or 0 where the line has none.
+// Fields returns the record's own fields, written by the kernel. They include neither the
+// fields nested in msg='…' nor the enriched ones. The nested part is returned as one
+// field called msg, whose Quote is a single quote, or 0 if the line has none.
 func (r *Record) Fields() Fields { return Fields{buf: r.Body} }
 
-// MsgFields returns the fields a program wrote, nested in msg='…'. They are what
-// that program claims, never the kernel's word. None when there is no such part.
+// MsgFields returns the fields nested in msg='…', or none if there is no such part. A
+// program wrote them: they are that program's claims, not facts from the kernel.
 func (r *Record) MsgFields() Fields { return Fields{buf: r.Msg(), mode: nested} }
 
-// EnrichedFields returns the interpretations behind the 0x1d.
+// EnrichedFields returns the fields of the enriched tail, after the byte 0x1d.
 func (r *Record) EnrichedFields() Fields { return Fields{buf: r.Enriched, mode: enriched} }
 
-// Msg returns what is nested in msg='…', nil without it.
+// Msg returns the text nested in msg='…', or nil if there is none.
 func (r *Record) Msg() []byte {
 	f := r.Fields()
 	for {
@@ -51,7 +51,8 @@ func (r *Record) Msg() []byte {
 	}
 }
 
-// Get returns the first of the record's own fields with that name.
+// Get returns the first of the record's own fields that is called name; ok is false if
+// there is none.
 func (r *Record) Get(name string) (Field, bool) {
 	f := r.Fields()
 	for {
@@ -64,8 +65,8 @@ func (r *Record) Get(name string) (Field, bool) {
 
 func isMsg(name []byte) bool { return string(name) == "msg" }
 
-// Next returns the next field; false at the end. The field's slices point into
-// the record.
+// Next returns the next field, or false at the end. The field's slices point into the
+// record.
 func (f *Fields) Next() (Field, bool) {
 	// Plain loops over bytes: names and values have a handful of them, and looking
 	// at eight at a time was a quarter slower on real records.
@@ -192,10 +193,11 @@ func trimNested(b []byte, pos, end int) int {
 	return end
 }
 
-// AppendDecoded appends the value of a field that holds an untrusted string (a
-// comm, a name, a key): as it is when quoted, the bytes that a bare, even number
-// of upper-case hex digits stands for, and any other as it is. Only the field's
-// name tells whether it is such a string: a bare 1000 may be a number.
+// AppendDecoded appends to dst the decoded value of a field that contains an untrusted
+// string (a comm, a name, a key). A quoted value is appended as it is. A bare value that
+// is an even number of upper-case hex digits is appended as the bytes that they encode;
+// any other is appended as it is. Only the field's name tells whether the field contains
+// such a string: a bare 1000 may be a number.
 func (f Field) AppendDecoded(dst []byte) []byte {
 	if f.Quote != 0 || !isHex(f.Value) {
 		return append(dst, f.Value...)
@@ -229,8 +231,9 @@ func hexDigit(c byte) byte {
 	return 255
 }
 
-// Decimal reads the digits at the start of a value, with a sign where the field can
-// have one. The kernel writes ids unsigned, but for oauid=-1.
+// Decimal parses the decimal digits at the start of v, with a sign if there is one. ok is
+// false if there is no digit, or if the number is too large. The kernel writes ids as
+// unsigned numbers, except for oauid=-1.
 func Decimal(v []byte) (n int64, ok bool) {
 	neg := len(v) > 1 && v[0] == '-'
 	if neg {

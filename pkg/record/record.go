@@ -7,12 +7,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Separator comes between what the kernel or a program wrote and what the daemon
-// added to it: upper-case interpretations (log_format = ENRICHED).
+// Separator is the byte between the text of the kernel or a program and the upper-case
+// interpretations that the daemon appended (log_format = ENRICHED).
 const Separator = 0x1d
 
-// MaxLength is the longest record a daemon writes or sends
-// (MAX_AUDIT_MESSAGE_LENGTH of libaudit). Parse does not depend on it.
+// MaxLength is the length of the longest record that a daemon writes or sends, in bytes
+// (MAX_AUDIT_MESSAGE_LENGTH of libaudit). Parse accepts longer lines.
 const MaxLength = 8970
 
 var (
@@ -28,7 +28,8 @@ var (
 	ErrBadSerial = errors.New("record: malformed serial in msg=audit(")
 )
 
-// A Record is one parsed line. Every slice points into Raw.
+// A Record is one parsed line. Every slice points into Raw, and Raw into the line given
+// to Parse: all are valid as long as nobody changes that line's bytes.
 type Record struct {
 	Raw      []byte // the whole line, without its newline
 	Node     []byte // nil without node=
@@ -40,8 +41,8 @@ type Record struct {
 	Serial   uint64
 	Milli    int32
 	Type     uint16 // 0 when no number is known for TypeName
-	// Received is when a collector received the record, in milliseconds since 1970;
-	// 0 where that is not known. It is no part of the line: Parse sets it to 0.
+	// Received is the time at which a collector received the record, in milliseconds
+	// since 1970; 0 if it is not known. The line does not contain it: Parse sets it to 0.
 	Received int64
 }
 
@@ -54,11 +55,11 @@ var (
 // maxSec keeps Ms far from overflow; it is the year 33658.
 const maxSec = 1e12
 
-// Parse sets r to what line says; a newline at its end is not part of it. On
-// error (one of this package's, also kept in r.Err) all that could be found is
-// still set: type, node and time may serve a search.
+// Parse parses line into r. A newline at the end of line is not part of the record. On an
+// error (one of this package's, also stored in r.Err), Parse still sets all that it could
+// find: type, node and time may help a search.
 //
-// r keeps slices of line: it is valid as long as line's bytes do not change.
+// r keeps slices of line, so it is valid as long as nobody changes line's bytes.
 func (r *Record) Parse(line []byte) error {
 	if n := len(line); n > 0 && line[n-1] == '\n' {
 		line = line[: n-1 : n-1]

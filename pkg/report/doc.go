@@ -1,5 +1,6 @@
-// Package report is the language of aureport: its options, its reports, which
-// events each of them is about and how a line of it is made. What a report is
-// stands in one table (reports.go); reading an event, counting and writing are the
-// same for all. Both command lines may import it.
+// Package report implements aureport: it parses aureport's options, defines the reports,
+// selects the events of each report, and writes the lines and summaries. One table
+// (reports.go) defines every report: which events it selects, the columns of its lines
+// and what its summary counts. The code that reads events, counts values and writes lines
+// is the same for all reports. Both command lines may import it.
 package report

@@ -27,7 +27,7 @@ const (
 	wantAlways query.FieldSet = 1<<query.FieldSyscall | 1<<query.FieldSuccess | 1<<query.FieldAcct
 )
 
-// outcome is whether what the event is about succeeded.
+// outcome says whether the action that the event records succeeded.
 type outcome uint8
 
 const (
@@ -46,8 +46,9 @@ const (
 	unsetID = -1 // 4294967295 as the stock tool prints it
 )
 
-// facts is what the reports say about one event. Its slices are valid until the next
-// read.
+// facts holds the fields of one event that the reports print or count. Each worker has
+// its own facts. Its slices point into the event and into the buffers of the worker's
+// Extractor: they are valid until the next event is read.
 type facts struct {
 	x  query.Extractor
 	ev *event.Event

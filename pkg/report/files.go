@@ -12,9 +12,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
-// RunFiles writes the report of what o names: -if's file or folder, a pipe on
-// stdin, or the local log. It returns aureport's exit code: 0, or 1 for a list
-// without lines or an error, which it has written.
+// RunFiles writes the report that o asks for. It reads the file or folder of -if, or
+// standard input when that is a pipe, or else the local log, logFile. It writes errors to
+// stdio itself and returns aureport's exit code: 0 when the report was written, 1 when a
+// list has no lines or an error occurred.
 func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio search.Stdio) int {
 	w := newWriter(stdio.Out, o, loc)
 	code, err := runFiles(ctx, w, logFile, stdio)
@@ -58,13 +59,13 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 	return w.finish()
 }
 
-// LogTime is the time of the first and the last event of one log.
+// LogTime holds the times of the first and the last event of one log.
 type LogTime struct {
 	Name            string
 	FirstMs, LastMs int64 // 0: it has none
 }
 
-// WriteLogTimes writes the report of LogTimes.
+// WriteLogTimes writes the report LogTimes: one line for each of logs.
 func WriteLogTimes(out io.Writer, o *Options, loc *time.Location, logs []LogTime) error {
 	w := newWriter(out, o, loc)
 	if err := w.title(); err != nil {

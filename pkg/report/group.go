@@ -12,23 +12,23 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Group is what --by and --every ask for: events counted by the values of fields
-// and by time.
+// Group holds the options --by and --every: the report counts events by the values of
+// some fields and by intervals of time.
 type Group struct {
 	By     []By
-	Top    int           // groups shown; 0 is all
-	Every  time.Duration // 0 is all the time in one
+	Top    int           // how many groups are shown; 0 shows all
+	Every  time.Duration // length of an interval; 0 does not divide the time
 	Format Format
 }
 
-// By is a field to group by.
+// By names one field to group by.
 type By struct {
 	Name  string
 	Field query.Field
-	Node  bool // the machine instead of a field
+	Node  bool // group by the event's host instead of a field
 }
 
-// Format is how groups are written.
+// Format is the format in which groups are written.
 type Format uint8
 
 // Formats.
@@ -144,7 +144,8 @@ func (p *parser) groupDone() error {
 // separator is between the values of a group, and before them its time.
 const separator = "\x00"
 
-// grouper counts events by group.
+// grouper counts the events of each group. It belongs to one worker and is not locked:
+// the caller merges the workers' groupers after the scan has ended.
 type grouper struct {
 	o       *Options
 	loc     *time.Location
@@ -217,7 +218,8 @@ func (g *grouper) once(list [][]byte, mark string, v []byte) [][]byte {
 	return append(list, v)
 }
 
-// isName goes before a value that is a name already, as the record's host had it.
+// isName marks a value that is already a name, taken from the enriched record of the host
+// that logged it. Such a value is printed as it is and not looked up on this machine.
 const isName = "\x02"
 
 // nameField is where an enriched record has the name of a user or group.
@@ -245,10 +247,11 @@ func (g *grouper) count(i int) {
 	g.key = key
 }
 
-// absentValue stands for no value at all, which is not the same as an empty one.
+// absentValue stands for a field that the event does not have. An empty value is another
+// group.
 const absentValue = "\x01"
 
-// group is a line of the result.
+// group is one line of the result: the values that its events share, and their count.
 type group struct {
 	at     int64 // its time
 	values []string

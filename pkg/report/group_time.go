@@ -27,7 +27,8 @@ func bucket(sec, every int64, loc *time.Location) int64 {
 	return time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), 0, loc).Unix()
 }
 
-// mostEmpty bounds the lines without events that are put between others.
+// mostEmpty is the largest number of empty intervals that are written as lines between
+// intervals with events.
 const mostEmpty = 10000
 
 // withEmpty adds the times without events between others.

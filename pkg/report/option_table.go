@@ -24,7 +24,7 @@ var byOption = sync.OnceValue(func() map[string]*entry {
 	return all
 })
 
-// OptionTable is what ParseArgs takes.
+// OptionTable returns every option that ParseArgs accepts.
 func OptionTable() (t option.Table) {
 	for _, e := range entries() {
 		t = append(t, e.Option)

@@ -12,8 +12,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
-// Change narrows a report to what added or removed an account, a group or a
-// label.
+// Change restricts a report to events that added, or that deleted, an account, a group or
+// a label.
 type Change uint8
 
 // Changes.
@@ -23,7 +23,7 @@ const (
 	Deleted
 )
 
-// Result narrows a report by how events ended.
+// Result restricts a report to events that succeeded, or that failed.
 type Result uint8
 
 // Results.
@@ -33,7 +33,7 @@ const (
 	OnlySuccess
 )
 
-// Options is a command line in aureport's words.
+// Options holds a parsed aureport command line.
 type Options struct {
 	Kind     Kind
 	Summary  bool
@@ -41,51 +41,53 @@ type Options struct {
 	Change   Change
 	NoConfig bool // leave out events that start with CONFIG_CHANGE
 	Nodes    []string
-	From     []netip.Prefix // as query.Query has it; the caller sets it
+	From     []netip.Prefix // networks of the senders, as in query.Query; set by the caller, not by ParseArgs
 
-	// StartMs and EndMs bound the time, both inclusive, in milliseconds since the
-	// epoch; 0 is open.
+	// StartMs and EndMs are the first and the last time selected, both inclusive, in
+	// milliseconds since the epoch; 0 sets no bound.
 	StartMs, EndMs int64
 
 	Interpret bool
 	Escape    interpret.Escape
 	Debug     bool
 
-	Input      string // -if: a file or folder; empty is the logs, or stdin
+	Input      string // -if: a file or folder; when empty, the logs or standard input are read
 	InputLogs  bool
 	EOETimeout time.Duration
 
-	Locale string // how dates are written
+	Locale string // locale whose date format is used
 	Names  interpret.Names
 
-	Group *Group // --by: our own reports
+	Group *Group // --by; nil for the stock reports
 
-	// Terms and Filters narrow a report as they do a search: --field, --expression.
+	// Terms and Filters select the report's events by --field and --expression, as in a
+	// search.
 	Terms   []query.Term
 	Filters []query.Filter
 
-	// ByValue puts values that a summary counts equally often in their own order,
-	// not in that of their first appearance: for sources that have no such order.
+	// ByValue sorts values that a summary counts equally often by value instead of by
+	// first appearance. A source that returns events in no fixed order needs it.
 	ByValue bool
 
-	// FirstMs is when the logs begin, where that is not with the first event
-	// selected; 0 is not known.
+	// FirstMs is the time at which the logs begin, in milliseconds since the epoch, where
+	// the first selected event is not the first event of the logs; 0 means that it is not
+	// known.
 	FirstMs int64
 
 	NoPager bool // --no-pager
-	CSVSafe bool // --csv-safe: no cell of --format csv is a formula
-	Columns int  // of the terminal that it is shown on, 0 for none
+	CSVSafe bool // --csv-safe: --format csv writes no cell that a spreadsheet takes for a formula
+	Columns int  // width of the terminal that shows the report; 0 when the output is no terminal
 	people  bool // it is shown on one, and must not move it
 	bare    bool // as the stock tool does, which lets some control characters through
 
 	Help, Version bool
 
-	// Extra holds the values of the options that Env.Extra named, by name.
+	// Extra maps each option that Env.Extra named to the values given for it.
 	Extra map[string][]string
 }
 
-// UsageError is a command line that cannot be followed; the stock tool exits with
-// 1. Its text is what goes to stderr.
+// UsageError is returned for a command line that is wrong; the stock tool then exits with
+// 1. Its text is printed to standard error.
 type UsageError = search.UsageError
 
 func usagef(format string, args ...any) error {
@@ -95,7 +97,7 @@ func usagef(format string, args ...any) error {
 // unimplemented is what aureport says where it once meant to have more.
 const unimplemented = "Unimplemented option"
 
-// parser is the state of one ParseArgs.
+// parser holds the state of one call of ParseArgs.
 type parser struct {
 	env  search.Env
 	args []string
@@ -103,8 +105,9 @@ type parser struct {
 	o    *Options
 }
 
-// ParseArgs reads an aureport command line, without the program's name. The error
-// is a *UsageError with the stock tool's words. env is as for search.ParseArgs.
+// ParseArgs parses an aureport command line; args does not contain the program's name.
+// The error is a *UsageError whose text is that of the stock tool. env has the meaning
+// that it has in search.ParseArgs.
 func ParseArgs(args []string, env search.Env) (*Options, error) {
 	p := &parser{env: env, args: args, o: &Options{Names: env.Names}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
@@ -135,7 +138,8 @@ func (p *parser) option(name string) error {
 	return usagef("%s is an unsupported option", name)
 }
 
-// maxPath is what the stock tool takes of a path, so that it can add a name.
+// maxPath is the longest path that the stock tool accepts; it reserves 32 bytes of
+// PATH_MAX to append a file name.
 const maxPath = 4096 - 32
 
 // peek returns the n-th argument after the option when it is not an option.
@@ -224,8 +228,8 @@ func (p *parser) extra(name string, takes bool) error {
 	return nil
 }
 
-// Query is what a source must be asked for: all events that the report could be
-// about.
+// Query returns the query for the report's events. It may select more events than the
+// report shows, never fewer: the printer decides about each event again.
 func (o *Options) Query() *query.Query {
 	q := &query.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {

@@ -11,8 +11,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// printer does one goroutine's share of a report: it makes the lines of events, or
-// adds up.
+// printer is the logscan.Worker of a report. For a list it formats the lines of events;
+// for a summary it counts values.
+//
+// Each goroutine of a scan has its own printer, and nothing in a printer is locked. Two
+// rules make that safe: during the scan only that goroutine uses the printer, and the
+// caller reads tally, over and group only after the scan has returned, when no worker
+// runs. Flush hands the part over and starts an empty one. The part's fresh values are a
+// piece of the tally's order, to which the worker only appends.
 type printer struct {
 	o     *Options
 	spec  *spec
@@ -33,15 +39,17 @@ type printer struct {
 	scratch []byte
 }
 
-// part is what some events in a row came to.
+// part is the result of one batch of consecutive events. After Flush returned it, it
+// belongs to the writer.
 type part struct {
-	lines []byte // without their numbers
-	ends  []int  // of each line
+	lines []byte // text of the lines, without the line numbers
+	ends  []int  // end offset of each line in lines
 	fresh []string
 	times
 }
 
-// times is the first and the last of some events, in milliseconds.
+// times holds the times of the first and the last event of a sequence, in milliseconds
+// since the epoch; any says that there was one.
 type times struct {
 	first, last int64
 	any         bool
@@ -134,7 +142,8 @@ func (p *printer) node(node []byte) bool {
 	return false
 }
 
-// changes is which types add and which delete something.
+// changes maps the record types of account, group and label changes to what they do: add
+// or delete.
 var changes = map[uint16]Change{
 	tables.AddUser: Added, tables.DelUser: Deleted, tables.AddGroup: Added, tables.DelGroup: Deleted,
 	1407: Added, 1408: Deleted, // MAC_CIPSOV4_ADD, _DEL

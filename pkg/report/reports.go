@@ -5,7 +5,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Kind is one of the reports.
+// Kind identifies a report.
 type Kind uint8
 
 // The reports. Overview is the one that is written when none is asked for.
@@ -38,11 +38,11 @@ const (
 	numKinds
 )
 
-// span is a range of record types, both ends included.
+// span is a range of record types; low and high are both in it.
 type span struct{ low, high uint16 }
 
-// spec is all there is to a report: which events it is about, what its lines say
-// and what its summary counts. Headings are those of aureport 3.0.9.
+// spec defines one report: which events it selects, the columns of its lines and what its
+// summary counts. The headings are those of aureport 3.0.9.
 type spec struct {
 	names   []string // options
 	title   string
@@ -63,7 +63,7 @@ type spec struct {
 	value               bool // its option may not be followed by a word
 }
 
-// style is how the lines of a summary are written.
+// style is the layout of a summary's lines.
 type style uint8
 
 const (
@@ -211,7 +211,7 @@ const (
 	typeLSPPMax       uint16 = 2399
 )
 
-// noKey is what a record says that no rule with a key hit.
+// noKey is the value of key= in a record whose rule has no key.
 const noKey = "(null)"
 
 var (

@@ -18,11 +18,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// nothing stands where a report has no lines.
+// nothing is written in place of the lines of a report that has none.
 const nothing = "<no events of interest were found>\n\n"
 
-// writer writes a report: its heading, then what the printers made of the events,
-// or what they added up to.
+// writer writes a report: its heading, then the lines of the parts in the order of the
+// events, or the merged counts of all printers. Only the goroutine that called the scan
+// uses it.
 type writer struct {
 	o       *Options
 	spec    *spec
@@ -206,7 +207,8 @@ func (w *writer) overview() {
 	w.out.WriteByte('\n')
 }
 
-// Scan is a source of events, in the order of a report.
+// Scan passes the events that q selects to fn, in the order in which the report lists
+// them.
 type Scan func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
 
 // flushEvery is how many events a report is written behind.

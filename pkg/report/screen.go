@@ -7,9 +7,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Screen is how the report is to be shown on a terminal. Under the stock name there
-// is no pager, for the stock tool has none and rules of sudo rely on that, and what
-// a stock report makes of control characters is the stock tool's.
+// Screen returns how a terminal shows the report. stock says that the program was called
+// by the stock tool's name. Then there is no pager, because the stock tool has none and
+// sudo rules rely on that, and control characters in a stock report are written as the
+// stock tool writes them.
 func (o *Options) Screen(stock bool) terminal.Options {
 	o.bare = stock && o.Group == nil
 	t := terminal.Options{Pager: !stock && !o.NoPager, Doing: "reading", Bare: o.bare}
@@ -19,8 +20,9 @@ func (o *Options) Screen(stock bool) terminal.Options {
 	return t
 }
 
-// ShowOn makes the report one for the terminal that out is; other outputs change
-// nothing. What is written may still go through a pager.
+// ShowOn sets the options that depend on the terminal out, for example its width. It
+// changes nothing when out is no terminal. The caller may still send the text through a
+// pager.
 func (o *Options) ShowOn(out any) {
 	f, ok := terminal.File(out)
 	if !ok {

@@ -122,7 +122,7 @@ var overviewLines = [numLines]string{
 	"process IDs", "events",
 }
 
-// overview is the summary of summaries.
+// overview holds the counts of the report Overview, the summary of all reports.
 type overview struct {
 	n    [numLines]uint64
 	sets [numLines]map[string]struct{}
@@ -165,8 +165,8 @@ func (o *overview) text(line int, t query.Text) {
 	}
 }
 
-// counted says, type by type, which lines count an event with such a record; one
-// event counts once for each rule.
+// counted lists, by record type, the lines of the overview that count an event with such
+// a record. Each rule counts an event at most once.
 var counted = [...]struct {
 	line int
 	span

@@ -5,13 +5,19 @@ import (
 	"slices"
 )
 
-// tally counts values and knows which came first. A worker has one of its own;
-// those of all workers are added up at the end, in the order in which fresh said
-// that values came up. It is as large as its values are many.
+// tally counts values and keeps the order in which they first appeared. Its memory grows
+// with the number of different values.
+//
+// Each worker has its own tally, so add needs no lock. The order over all workers comes
+// from the batches: a worker's Flush returns the values that are new to that worker
+// (fresh), the writer receives these lists in the order of the events and registers them
+// with touch, and after the scan it adds the workers' counts with merge. A value is
+// therefore registered at the batch in which some worker saw it first, and the merged
+// order is that of a scan by one goroutine.
 type tally struct {
 	counts map[string]*uint64
-	order  []string // by first appearance
-	given  int      // of order, what fresh has returned
+	order  []string // the values by first appearance
+	given  int      // how many elements of order fresh has returned
 }
 
 func newTally() *tally { return &tally{counts: map[string]*uint64{}} }
@@ -39,14 +45,15 @@ func (t *tally) register(v string, n uint64) {
 	t.order = append(t.order, v)
 }
 
-// fresh returns the values that came up since the last call, the first one first.
+// fresh returns the values that were added since the last call, by first appearance. The
+// slice is part of t.order: the caller must not change it.
 func (t *tally) fresh() []string {
 	f := t.order[t.given:]
 	t.given = len(t.order)
 	return f
 }
 
-// touch makes values known without counting them.
+// touch registers values with a count of 0, so that they keep their place in the order.
 func (t *tally) touch(values []string) {
 	for _, v := range values {
 		if t.counts[v] == nil {
@@ -67,14 +74,14 @@ func (t *tally) merge(other *tally) {
 	}
 }
 
-// Count is a value and how often it was there.
+// Count is a value and the number of times that it was counted.
 type Count struct {
 	Value string
 	N     uint64
 }
 
-// sorted returns the counts, the largest first. Equal ones stay as they came, or
-// go by less where there is one.
+// sorted returns the counts, the largest first. Values with equal counts are sorted by
+// less, or stay in the order of first appearance when less is nil.
 func (t *tally) sorted(less func(a, b string) int) []Count {
 	all := make([]Count, len(t.order))
 	for i, v := range t.order {

@@ -12,9 +12,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Tally is a source that counts the events which have each value of some fields,
-// without reading them, and gives rest those that have to be read, in no order.
-// What was given before an error says nothing.
+// Tally counts, for each value of some fields, the events that have it, without reading
+// these events. It passes the events that it cannot count this way to rest, in no order.
+// After an error the counts and the events passed are incomplete: the caller must discard
+// both.
 type Tally func(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
 
 // counter makes a report's counts of those of a field: convert returns the value
@@ -99,8 +100,8 @@ func (o *Options) tallied() (fields []query.Field) {
 	return fields
 }
 
-// RunTally is Run for a source that can count: what it counts it does not read.
-// Where it cannot, the events come from scan. The report is the same.
+// RunTally writes the same report as Run, but lets tally count events without reading
+// them where that is possible. Otherwise it reads the events from scan.
 func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, scan Scan, out io.Writer) (int, error) {
 	fields := o.tallied()
 	if len(fields) == 0 {

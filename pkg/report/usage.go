@@ -1,6 +1,6 @@
 package report
 
-// Usage is the help text: what aureport understands, in our words.
+// Usage is the help text. It lists aureport's options in this project's words.
 const Usage = `usage: report [options]        (without a report: the summary of all)
  reports
   -au, --auth              authentications          -l,  --login        logins

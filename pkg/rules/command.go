@@ -1,6 +1,6 @@
 package rules
 
-// OpKind is what one operation of a command line asks for.
+// OpKind is the kind of one operation of a command line.
 type OpKind int
 
 // The operations, with what they read from an Op.
@@ -29,7 +29,7 @@ const (
 	OpContinue                            // -c: rule files go on, exit code 1 when one failed
 )
 
-// Op is one operation.
+// Op is one operation. Its Kind decides which fields are set.
 type Op struct {
 	Kind      OpKind
 	Rule      *Rule
@@ -43,26 +43,29 @@ type Op struct {
 	File      string
 }
 
-// Command is a command line as understood: its operations in order.
+// Command is a parsed command line: its operations in order.
 type Command struct {
 	Ops []Op
 	// Warnings are for the user to see: what was taken, though it may not mean
 	// what was meant.
 	Warnings []Warning
-	// Deprecated is set for a line with the action possible: auditctl says so,
+	// Deprecated is set for a line with the action "possible": auditctl prints a message,
 	// does nothing and succeeds.
 	Deprecated bool
 }
 
-// Warning is one warning, at the argument it is about (-1: none).
+// Warning is a warning about one argument; the argument's index is -1 if it concerns
+// none.
 type Warning struct {
 	Msg string
 	Arg int
-	// Wraps: a number does not fit its 32 bits, and another one is taken.
+	// Wraps says that a number does not fit into 32 bits and another number is used
+	// instead.
 	Wraps bool
 }
 
-// Rule returns the rule the line adds or deletes, nil when it does neither.
+// Rule returns the rule that the line adds or deletes, or nil if it does neither. The
+// rule is part of c.
 func (c *Command) Rule() *Rule {
 	for i := range c.Ops {
 		if c.Ops[i].Rule != nil {
@@ -72,7 +75,7 @@ func (c *Command) Rule() *Rule {
 	return nil
 }
 
-// Has reports whether the line asks for an operation of that kind.
+// Has reports whether the line contains an operation of that kind.
 func (c *Command) Has(kind OpKind) bool {
 	for i := range c.Ops {
 		if c.Ops[i].Kind == kind {

@@ -7,14 +7,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// Accounts looks up the names a rule may use for numbers.
+// Accounts looks up the numbers of users and groups that a rule names.
 type Accounts interface {
 	UserID(name string) (uint32, bool)
 	GroupID(name string) (uint32, bool)
 }
 
-// Env is the machine that a command line is read for: the meaning of its words depends
-// on it.
+// Env describes the machine for which a command line is parsed; the meaning of some words
+// depends on it.
 type Env struct {
 	Arch     uint32                 // the machine's AUDIT_ARCH_*: what b64 and a missing arch mean
 	Accounts Accounts               // nil: no name is known

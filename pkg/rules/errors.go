@@ -8,9 +8,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
-// Error is a command line that is refused. Msg is what auditctl says, Hint what
-// is wrong with the word and what to do next. Arg is the index of the argument
-// at fault (-1: none), Off and Len the bytes of it.
+// Error is returned for a command line that is refused. Msg is auditctl's message; Hint
+// says what is wrong with the word and what to do next. Arg is the index of the argument
+// at fault (-1 for none); Off and Len are the place of the fault in it, in bytes.
 type Error struct {
 	Msg  string
 	Hint string
@@ -31,8 +31,8 @@ func (e *Error) Error() string {
 	return e.Msg + " (" + e.Hint + ")"
 }
 
-// Detail shows where in args the error is and what to do, in lines of their own
-// that each end in a newline; "" when there is nothing to add to Msg.
+// Detail returns lines that show where in args the error is and what to do, each with a
+// newline at its end; "" if there is nothing to add to Msg.
 func (e *Error) Detail(args []string) string {
 	var b strings.Builder
 	if e.Arg >= 0 && e.Arg < len(args) {

@@ -8,8 +8,8 @@ import (
 	"fmt"
 )
 
-// Explanation is what one operation of a command line would send to the kernel. Its JSON
-// names and values are those of testdata/auditctl-3.0.9.jsonl.
+// Explanation describes what one operation of a command line would send to the kernel.
+// Its JSON names and values are those of testdata/auditctl-3.0.9.jsonl.
 type Explanation struct {
 	File     string      `json:"file,omitempty"`
 	LineNo   int         `json:"lineno,omitempty"`
@@ -43,8 +43,8 @@ const (
 	msgUser       = 1005
 )
 
-// Explain reads a command line and returns what it would send, one Explanation
-// an operation, or one with the error.
+// Explain parses a command line and returns what it would send: one Explanation for each
+// operation, or a single one with the error.
 func Explain(args []string, env Env) []Explanation {
 	line := JoinLine(args)
 	c, err := ParseArgs(args, env)
@@ -166,7 +166,7 @@ func (e *Explanation) rule(r *Rule, env Env) {
 	}
 }
 
-// JSON returns the explanation as one line with its newline.
+// JSON returns the explanation as one line of JSON with a newline at its end.
 func (e *Explanation) JSON() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

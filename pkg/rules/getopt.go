@@ -9,9 +9,9 @@ type word struct {
 	off int // byte in that argument
 }
 
-// scanner reads options as getopt_long(3) does: values glued or apart, short
-// options clustered, long ones abbreviated, and words that are no option taken
-// to the end.
+// scanner reads options as getopt_long(3) does: a value may be attached or separate,
+// short options may be clustered, long options may be abbreviated, and words that are not
+// options are moved to the end.
 type scanner struct {
 	args   []string
 	next   int // index of the argument to read next

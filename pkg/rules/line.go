@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// Word is one word of a rule file's line.
+// Word is one word of a line of a rule file.
 type Word struct {
 	Text string
 	Col  int // the first byte's column, from 1
 }
 
-// SplitLine cuts a line of a rule file into words, as auditctl -R does: at
-// spaces, which a backslash makes part of the word (so does it a backslash); no
-// quotes. A line that is blank or a comment has no words. Beyond auditctl, a tab
-// separates too, a carriage return at the end is dropped, and the word after -F
-// may be written $'…' with C escapes, as Text writes control bytes.
+// SplitLine splits a line of a rule file into words, as auditctl -R does: at spaces. A
+// backslash makes a following space or backslash part of the word; quotes have no
+// meaning. A blank line or a comment has no words. Beyond auditctl, a tab separates
+// words, too, a carriage return at the end is dropped, and the word after -F may be
+// written as $'…' with C escapes, as Text writes control bytes.
 func SplitLine(line string) []Word {
 	line = strings.TrimSuffix(line, "\r")
 	var words []Word
@@ -47,7 +47,7 @@ func SplitLine(line string) []Word {
 	return words
 }
 
-// Args returns the words' texts, as ParseArgs takes them.
+// Args returns the texts of words, in the form that ParseArgs accepts.
 func Args(words []Word) []string {
 	args := make([]string, len(words))
 	for i, w := range words {
@@ -56,10 +56,10 @@ func Args(words []Word) []string {
 	return args
 }
 
-// Column returns where in the line an error is, from 1: its word's first byte,
-// or 1 when it is about the line as a whole. A word with escapes is as long in
-// the line as it is written, so the column of a place within it may be off by
-// their number.
+// Column returns the column of the error in the line, counted from 1 in bytes: that of
+// the fault in its word, or 1 if the error concerns the whole line. The column does not
+// account for escapes before the fault within the word, so it may be too small by their
+// number.
 func (e *Error) Column(words []Word) int {
 	if e.Arg < 0 || e.Arg >= len(words) {
 		return 1
@@ -67,7 +67,7 @@ func (e *Error) Column(words []Word) int {
 	return words[e.Arg].Col + e.Off
 }
 
-// JoinLine writes words as a line that SplitLine cuts into the same ones.
+// JoinLine returns a line that SplitLine splits into the same words.
 func JoinLine(args []string) string {
 	var b strings.Builder
 	for i, a := range args {

@@ -2,7 +2,7 @@ package rules
 
 import "slices"
 
-// List is the kernel's filter list a rule is on (AUDIT_FILTER_*).
+// List is the kernel's filter list to which a rule belongs (AUDIT_FILTER_*).
 type List uint32
 
 // The lists of include/uapi/linux/audit.h.
@@ -19,7 +19,7 @@ const (
 	prepend        = 0x10 // AUDIT_FILTER_PREPEND
 )
 
-// Action is what a rule does when it matches.
+// Action is what the kernel does when a rule matches.
 type Action uint32
 
 // The actions; 1 (possible) can't be loaded any more.
@@ -30,7 +30,7 @@ const (
 	actionUnset Action = 0xff
 )
 
-// Operator is a field's operator, with the kernel's bits.
+// Operator is the comparison of a field, with the kernel's bits.
 type Operator uint32
 
 // The operators.
@@ -116,8 +116,8 @@ const (
 	keySeparator = "\x01"
 )
 
-// Field is one condition. Str is the value of a string field (IsString), Value
-// that of any other.
+// Field is one condition of a rule. A string field (IsString) has its value in Str, any
+// other in Value.
 type Field struct {
 	ID    FieldID
 	Op    Operator
@@ -125,7 +125,7 @@ type Field struct {
 	Str   string
 }
 
-// IsString reports whether the kernel takes a field's value as a string.
+// IsString reports whether the kernel expects the field's value as a string.
 func (id FieldID) IsString() bool {
 	switch {
 	case id >= FieldSubjUser && id <= FieldSubjClr, id >= FieldObjUser && id <= FieldObjLevHigh:
@@ -134,10 +134,11 @@ func (id FieldID) IsString() bool {
 	return id == FieldPath || id == FieldDir || id == FieldExe || id == FieldKey
 }
 
-// Mask is a set of system calls (or io_uring operations), by number.
+// Mask is a set of system calls (or io_uring operations). Number n is bit n%32 of word
+// n/32, as in mask[] of struct audit_rule_data.
 type Mask [maskWords]uint32
 
-// AllSyscalls is the mask of -S all.
+// AllSyscalls returns the mask of -S all.
 func AllSyscalls() Mask {
 	var m Mask
 	for i := range m {
@@ -146,15 +147,15 @@ func AllSyscalls() Mask {
 	return m
 }
 
-// Has reports whether the mask holds number n.
+// Has reports whether n is in the mask.
 func (m *Mask) Has(n int) bool {
 	return n >= 0 && n <= MaxSyscall && m[n/32]&(1<<(n%32)) != 0
 }
 
 func (m *Mask) set(n int) { m[n/32] |= 1 << (n % 32) }
 
-// All reports whether every number is in the mask. The top word does not count:
-// the kernel keeps its classes there and no system call has such a number.
+// All reports whether every number is in the mask. It ignores the top word: the kernel
+// uses it for classes, and no system call has such a number.
 func (m *Mask) All() bool {
 	for _, w := range m[:maskWords-1] {
 		if w != ^uint32(0) {
@@ -164,7 +165,7 @@ func (m *Mask) All() bool {
 	return true
 }
 
-// Numbers lists the numbers in the mask, ascending.
+// Numbers returns the numbers in the mask in ascending order.
 func (m *Mask) Numbers() []int {
 	var list []int
 	for n := range maskWords * 32 {
@@ -182,7 +183,7 @@ func (m *Mask) equal(o *Mask) bool {
 	return *m == *o
 }
 
-// Rule is one audit rule. The zero value is no valid rule.
+// Rule is one audit rule. The zero value is not a valid rule.
 type Rule struct {
 	List    List
 	Prepend bool // -A: before the others of its list
@@ -191,21 +192,20 @@ type Rule struct {
 	Fields  []Field
 }
 
-// Equal reports whether the kernel takes both for the same rule, wherever in
-// its list it stands: Prepend and, under -S all, the mask's unused top word are
-// left out.
+// Equal reports whether the kernel considers r and o the same rule. It ignores the place
+// in the list (Prepend) and, under -S all, the unused top word of the mask.
 func (r *Rule) Equal(o *Rule) bool {
 	return r.List == o.List && r.Action == o.Action && slices.Equal(r.Fields, o.Fields) && r.Mask.equal(&o.Mask)
 }
 
-// Clone returns a copy that shares nothing with r.
+// Clone returns a copy that shares no memory with r.
 func (r *Rule) Clone() *Rule {
 	c := *r
 	c.Fields = slices.Clone(r.Fields)
 	return &c
 }
 
-// Keys lists the rule's keys.
+// Keys returns the rule's keys.
 func (r *Rule) Keys() []string {
 	var keys []string
 	for _, f := range r.Fields {
@@ -216,7 +216,7 @@ func (r *Rule) Keys() []string {
 	return keys
 }
 
-// Field returns the first field of that kind.
+// Field returns the first condition on the field id; false if there is none.
 func (r *Rule) Field(id FieldID) (Field, bool) {
 	for _, f := range r.Fields {
 		if f.ID == id {
@@ -226,8 +226,9 @@ func (r *Rule) Field(id FieldID) (Field, bool) {
 	return Field{}, false
 }
 
-// IsWatch reports whether auditctl would list the rule as a watch (-w): path or
-// dir, permissions and keys, nothing else, on all system calls.
+// IsWatch reports whether auditctl would list the rule as a watch (-w): its conditions
+// are path or dir, permissions and keys, nothing else, and it applies to all system
+// calls.
 func (r *Rule) IsWatch() bool {
 	perm, path := false, false
 	for _, f := range r.Fields {

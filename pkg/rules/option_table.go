@@ -43,7 +43,8 @@ var options = option.Table{
 	{Names: []string{"--signal"}, Value: "SIGNAL", Brief: "send the daemon a signal", Equals: true, Words: option.Words{List: signalWords}},
 }
 
-// OptionTable returns the options that ParseArgs takes.
+// OptionTable returns the options that ParseArgs accepts. The caller may change the
+// slice.
 func OptionTable() option.Table { return slices.Clone(options) }
 
 // long is the long name of an option that has one.

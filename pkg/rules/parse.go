@@ -31,8 +31,8 @@ type parser struct {
 	final bool // nor may anything follow it
 }
 
-// ParseArgs reads a command line without the program's name. The error is an
-// *Error.
+// ParseArgs parses an auditctl command line; args does not contain the program's name.
+// The error is an *Error.
 func ParseArgs(args []string, env Env) (*Command, error) {
 	p := &parser{env: env, args: args, add: listUnset, del: listUnset, action: actionUnset}
 	p.scan.args = args

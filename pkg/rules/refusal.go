@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Refusal returns why the kernel would answer EINVAL to the rule, as far as that can be
-// told from the rule alone; "" where it can't. The facts are those of
-// audit_field_valid and its callers in kernel/auditfilter.c, Linux 6.x.
+// Refusal returns the reason for which the kernel would refuse the rule with EINVAL, as
+// far as the rule alone shows it; otherwise "". The facts come from audit_field_valid and
+// its callers in kernel/auditfilter.c, Linux 6.x.
 func (r *Rule) Refusal() string {
 	var exe, key, file, inode int
 	for _, f := range r.Fields {

@@ -9,18 +9,19 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// TextOptions says how a listing is written. The zero value is auditctl -l.
+// TextOptions says how to write a listing. The zero value writes that of auditctl -l.
 type TextOptions struct {
-	// Interpret writes words for numbers, as auditctl -l -i: machine names,
-	// unset, and what Argument returns. It is for reading, not for loading.
+	// Interpret writes words in place of numbers, as auditctl -l -i does: machine names,
+	// "unset", and the results of Argument. The text is for people; it may not load.
 	Interpret bool
 	// Argument words the value of the system call argument a0 … a3 under
 	// Interpret; nil or "" leaves the number.
 	Argument func(arch uint32, syscall int, arg int, value uint32) string
 }
 
-// Text returns the rule as a line of a rule file: auditctl's own form wherever
-// that loads the same rule again under env, one that does otherwise.
+// Text returns the rule as a line of a rule file. It uses auditctl's own form if that
+// form, parsed under env, gives the same rule again, and otherwise a form of this package
+// that does.
 func (r *Rule) Text(env Env, o TextOptions) string {
 	if o.Interpret {
 		return JoinLine(r.interpreted(env, o))
@@ -28,7 +29,7 @@ func (r *Rule) Text(env Env, o TextOptions) string {
 	return JoinLine(r.TextArgs(env))
 }
 
-// TextArgs returns the words of Text.
+// TextArgs returns the words of the line that Text returns.
 func (r *Rule) TextArgs(env Env) []string {
 	if r.IsWatch() {
 		if args := r.watchArgs(); r.loads(args, env) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// ErrWire is returned for bytes that are no struct audit_rule_data.
+// ErrWire is returned for bytes that are not a valid struct audit_rule_data.
 var ErrWire = errors.New("malformed audit rule")
 
 // ErrRule is returned for a rule that has no wire form.
@@ -31,8 +31,9 @@ const (
 	maxBuf = maxLen - headerLen
 )
 
-// Marshal returns the rule as auditctl sends it in AUDIT_ADD_RULE and
-// AUDIT_DEL_RULE.
+// Marshal returns the rule as a struct audit_rule_data, which auditctl sends in
+// AUDIT_ADD_RULE and AUDIT_DEL_RULE: 1040 bytes and the strings (FORMAT.md), in this
+// machine's byte order. The error wraps ErrRule.
 func (r *Rule) Marshal() ([]byte, error) {
 	if len(r.Fields) > MaxFields {
 		return nil, fmt.Errorf("%w: %d fields, the kernel takes %d", ErrRule, len(r.Fields), MaxFields)
@@ -75,8 +76,9 @@ func (r *Rule) Marshal() ([]byte, error) {
 	return b, nil
 }
 
-// Unmarshal reads a struct audit_rule_data as the kernel lists it. Every length
-// in it is checked against the bytes that are there.
+// Unmarshal parses a struct audit_rule_data as the kernel lists it. It checks every
+// length against the bytes present, never reads outside of b, and copies the strings: the
+// Rule does not refer to b. The error wraps ErrWire.
 func Unmarshal(b []byte) (*Rule, error) {
 	if len(b) < headerLen {
 		return nil, fmt.Errorf("%w: %d bytes, want at least %d", ErrWire, len(b), headerLen)
@@ -122,8 +124,9 @@ func Unmarshal(b []byte) (*Rule, error) {
 	return r, nil
 }
 
-// EquivalentPayload is the request of -q: AUDIT_MAKE_EQUIV with the lengths of
-// both paths, then the paths.
+// EquivalentPayload returns the payload of an AUDIT_MAKE_EQUIV request (-q): the lengths
+// of both paths, 4 bytes each in this machine's byte order, then the path mount and the
+// path subtree, without NUL bytes.
 func EquivalentPayload(mount, subtree string) []byte {
 	b := binary.NativeEndian.AppendUint32(nil, uint32(len(mount)))
 	b = binary.NativeEndian.AppendUint32(b, uint32(len(subtree)))

@@ -15,10 +15,10 @@ import (
 // come first: of them only the windows are kept, those that touch as one. Then the
 // windows are read, each event once, and those that the query finds are marked.
 
-// window is a time, both ends inclusive, in milliseconds.
+// window is a span of time, both ends inclusive, in milliseconds since the epoch.
 type window struct{ from, to int64 }
 
-// windows are those of each host, apart and ascending once they are sorted.
+// windows maps each host to its windows. After sorting they do not overlap and ascend.
 type windows map[string][]window
 
 func (ws windows) add(node string, w window) {
@@ -101,7 +101,8 @@ func around(ctx context.Context, o *Options, src query.Source, w output.Writer, 
 	return hits, nil
 }
 
-// maxNodes is how many hosts a query names; one of more reads them all.
+// maxNodes is the largest number of hosts that a query names; a search for more hosts
+// reads the events of all hosts.
 const maxNodes = 64
 
 // queries are what has to be read for the windows, in the order of the answer: a

@@ -18,14 +18,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// A checkpoint says where a search of logs ended, in the stock tool's file
-// (CHECKPOINT.md), so that either can go on where the other was.
+// A checkpoint says where a search of logs ended. It is stored in the stock tool's file
+// format (CHECKPOINT.md), so this program and the stock tool can continue each other's
+// searches.
 type checkpoint struct {
 	dev, inode uint32 // of the log that the event is in; all that the file has room for
 	last       mark
 }
 
-// mark is the last event that was complete.
+// mark identifies the last event that was complete.
 type mark struct {
 	node    string
 	hasNode bool
@@ -63,8 +64,8 @@ func (m *mark) appendTo(dst []byte) []byte {
 	return fmt.Appendf(dst, "output=%s %d.%03d:%d 0x%X\n", node, m.sec, m.milli, m.serial, m.typ)
 }
 
-// CheckpointError is a checkpoint that cannot be followed. Its text goes to
-// stderr.
+// CheckpointError is returned for a checkpoint that cannot be used. Its text is printed
+// to standard error.
 type CheckpointError struct {
 	Code int // the stock tool's: 10 not valid, 11 cannot be read or written, 12 its event is not there
 	Text string
@@ -79,10 +80,11 @@ const (
 	codeMissing = 12
 )
 
-// hostsLine is the first of a store's checkpoint.
+// hostsLine is the first line of a checkpoint of a collector's store.
 const hostsLine = "hosts=1"
 
-// maxCheckpoint bounds what is read of a checkpoint: 100,000 hosts or so.
+// maxCheckpoint is the largest checkpoint that is read, in bytes; it is enough for some
+// 100,000 hosts.
 const maxCheckpoint = 32 << 20
 
 // readCheckpoint reads a checkpoint; nil when there is no such file.
@@ -164,7 +166,7 @@ func low32(s string, base int) (uint32, error) {
 	return uint32(n), err
 }
 
-// maxMarkSec bounds the seconds of a mark, which become milliseconds.
+// maxMarkSec bounds the seconds of a mark, because they are converted to milliseconds.
 const maxMarkSec = 1e12
 
 // parseMark reads "NODE SECONDS.MILLIS:SERIAL 0xTYPE".

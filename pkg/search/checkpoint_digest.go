@@ -7,9 +7,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// digest stands for an event: who sent it, when each record was received, and what
-// they are. It is cryptographic, for a sender that finds two events with one digest
-// hides the second.
+// digest identifies an event by its sender, the time of receipt of each record, and the
+// records' text. It is cryptographic: a sender who could find two events with the same
+// digest could hide the second one.
 type digest [16]byte
 
 func digestOf(ev *event.Event) (d digest) {

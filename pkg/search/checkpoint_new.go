@@ -10,7 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// newEvents is a search of a store that goes on where an earlier one ended.
+// newEvents is a search of a store that continues an earlier one.
 type newEvents struct {
 	o     *Options
 	src   query.Source
@@ -21,12 +21,13 @@ type newEvents struct {
 	wrote error // why a result could not be written
 }
 
-// FindNew is Find with --checkpoint: it writes each event that was not written before
-// and remembers in the file what it wrote. The error is a *CheckpointError where it is
-// the checkpoint's.
+// FindNew is Find with --checkpoint. It writes each event that no earlier search with the
+// same file wrote, and records in the file what it wrote. If the checkpoint itself is the
+// problem, the error is a *CheckpointError.
 //
-// The file is replaced when all results are written, also where the search failed on
-// its way: what was written is not written again, and what was not still is.
+// FindNew replaces the file after all results are written, even if the search failed
+// midway: events that were written are not written again, and the others are written next
+// time.
 func FindNew(ctx context.Context, o *Options, src query.Source, w output.Writer) (found uint64, err error) {
 	cp, err := loadStoreCheckpoint(o.Checkpoint)
 	if err != nil {

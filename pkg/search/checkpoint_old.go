@@ -8,8 +8,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// oldPlaces are what the checkpoint of a store said in earlier versions: of each host a
-// place in the order of its times, and of events of the far future their receipt.
+// oldPlaces holds the content of a store's checkpoint in the format of earlier versions:
+// for each host, a position in the order of its times; and for events of the far future,
+// their time of receipt.
 type oldPlaces struct {
 	only     bool            // the file is of an old version
 	place    map[string]mark // by host

@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// resume is a search of logs that goes on where an earlier one ended.
+// resume is a search of logs that continues an earlier one.
 type resume struct {
 	o      *Options
 	match  *query.Matcher
@@ -25,7 +25,7 @@ type resume struct {
 	found  int
 }
 
-// lateness is how much younger than a complete event another can be before it.
+// lateness is how much younger a preceding event may be than a complete one, in seconds.
 const lateness = 2 // seconds
 
 // runCheckpoint is RunFiles with --checkpoint. What is not complete at the end of

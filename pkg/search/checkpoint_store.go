@@ -13,10 +13,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// storeCheckpoint says which events of a collector's store were printed
-// (CHECKPOINT.md). An event's time, name and sender say nothing about when it came
-// and are not looked at: the store numbers its batches as they come, an event never
-// leaves its batch, and a batch that is stored gets no other events.
+// storeCheckpoint records which events of a collector's store were printed
+// (CHECKPOINT.md). It relies on batches: the store numbers its batches as they arrive, an
+// event never leaves its batch, and no event is added to a batch that is stored. The
+// time, name and sender of an event do not say when it arrived, so they are not used.
 type storeCheckpoint struct {
 	store string // its ID; "" where that is not known
 	batch uint64 // events of batches up to this one are done with
@@ -148,7 +148,8 @@ func (cp *storeCheckpoint) drainedTo(ms int64) {
 	cp.printed.forget(func(p *printedEvent) bool { return p.stored && p.batch <= cp.drained && p.ms < cp.before })
 }
 
-// printedEvents are events by their digests. Equal ones count each.
+// printedEvents maps digests to the printed events that have them. Equal events are
+// counted one by one.
 type printedEvents map[digest][]printedEvent
 
 type printedEvent struct {
@@ -157,10 +158,11 @@ type printedEvent struct {
 	stored bool // when it was met last: it stays in its batch
 }
 
-// maxMoved bounds by how many batches an event moves on that was printed when it was
-// not stored. When the collector is started again, such an event may be open again, is
-// found only when it has ended again, and becomes part of a later batch, if the first
-// one is stored before that: so it is remembered beyond its batch.
+// maxMoved is the largest number of batches by which an event may move on that was
+// printed before it was stored. After a restart of the collector such an event may be
+// open again; it is then found only when it has ended again, and becomes part of a later
+// batch if its first batch is stored before that. The checkpoint therefore remembers the
+// event beyond its batch.
 const maxMoved = 16
 
 func (p printedEvents) add(d digest, e printedEvent) { p[d] = append(p[d], e) }

@@ -1,6 +1,6 @@
-// Package search is ausearch: its options and ours, the usage text, and what they do
-// with events beyond finding and printing them (--checkpoint, --around, --tree,
-// --follow, --reverse). Queries and matching are pkg/query, reading logs is
-// pkg/logscan, and the formats are pkg/output. pkg/report and both command lines may
-// import it.
+// Package search implements ausearch: its options and those of this project, the usage
+// text, and the features beyond finding and printing events (--checkpoint, --around,
+// --tree, --follow, --reverse). pkg/query defines queries and matching, pkg/logscan reads
+// logs, and pkg/output contains the formats. pkg/report and both command lines may import
+// it.
 package search

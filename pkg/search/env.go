@@ -79,6 +79,6 @@ func uptime() (time.Duration, error) {
 
 func isRange(err error) bool { return errors.Is(err, strconv.ErrRange) }
 
-// LocaleName is the locale that times are written in: Locale, or that of the
-// environment.
+// LocaleName returns the locale in which times are written: e.Locale, or that of the
+// process's environment when e.Locale is empty.
 func (e Env) LocaleName() string { return e.withDefaults().Locale }

@@ -12,18 +12,19 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/output"
 )
 
-// Stdio is the streams of a command.
+// Stdio holds the standard streams of a command.
 type Stdio struct {
-	In       *os.File // read when it is a pipe and no log is named
+	In       *os.File // read if it is a pipe and the options name no log
 	Out, Err io.Writer
 }
 
-// StockVersion is the ausearch that this package answers like.
+// StockVersion is the version of ausearch whose behaviour this package reproduces.
 const StockVersion = "3.0.9"
 
-// RunFiles searches what o names: -if's file or folder, a pipe on stdin, or the
-// local log. It writes results and complaints as ausearch does and returns its
-// exit code: 0 found, 1 nothing found or an error.
+// RunFiles searches the file or folder of -if, or standard input when that is a pipe, or
+// else the local log, logFile. It writes results and error messages as ausearch does and
+// returns ausearch's exit code: 0 when events were found, 1 when none were found or an
+// error occurred.
 func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
 	if o.Warn == nil {
 		o.Warn = warnTo(stdio.Err)
@@ -62,8 +63,8 @@ func (o *Options) skipped(stdio Stdio) func(line []byte, err error) {
 	return func(line []byte, err error) { fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line) }
 }
 
-// Exit returns the exit code for what was found, and says so where the stock
-// tool does.
+// Exit returns the exit code for the number of events found. If the stock tool prints a
+// message in that case, Exit prints it to stderr.
 func (o *Options) Exit(found int, stderr io.Writer) int {
 	if found > 0 {
 		return 0

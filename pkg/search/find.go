@@ -11,12 +11,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// errNotLive is returned for --follow where nothing is to come.
+// errNotLive is returned for --follow when no further events can arrive.
 var errNotLive = errors.New("--follow needs a running collector, or a log file")
 
-// Find writes the events of src that o asks for to w; trees and counts go to out as
-// text. It returns how many events were found. warn is called with what the user should
-// know although the search goes on.
+// Find searches src for the events that o selects and writes them to w; trees and counts
+// are written to out as text. It returns the number of events found. It calls warn with
+// each warning that does not stop the search.
 func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, out io.Writer, warn func(string)) (found uint64, err error) {
 	switch {
 	case o.Follow:

@@ -10,15 +10,17 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// options is every option; the last of its names is the canonical one. ParseArgs
-// knows no other, and completion and the manual pages are made of the same.
+// options lists every option; the last of an option's names is the canonical one.
+// ParseArgs knows no other options, and completion and the manual pages are built from
+// this table.
 var options = slices.Concat(whatOptions, whoOptions, resultOptions, inputOptions, ownOptions)
 
-// OptionTable returns the options that ParseArgs takes.
+// OptionTable returns the options that ParseArgs accepts. The caller may change the
+// slice.
 func OptionTable() option.Table { return slices.Clone(options) }
 
-// WordsOf returns what completion can offer for the value of an option ("--start").
-// aureport has some of the same options.
+// WordsOf returns the completions for the value of the option called name ("--start").
+// pkg/report uses it for options that aureport shares.
 func WordsOf(name string) option.Words {
 	if o := options.Find(name); o != nil {
 		return o.Words
@@ -86,8 +88,8 @@ var inputOptions = option.Table{
 	{Names: []string{"--input-logs"}, Brief: "read the log even when stdin is a pipe"},
 }
 
-// ownOptions are those that the stock tool has not. Those with a value may be
-// written --limit=5, too.
+// ownOptions are the options that the stock tool does not have. Those with a value may
+// also be written as --limit=5.
 var ownOptions = option.Table{
 	{Names: []string{"--around"}, Value: "TIME", Brief: "also what else the host did then", Equals: true},
 	{Names: []string{"--color"}, Value: "WHEN", Brief: "whether to write in colour", Equals: true, Words: option.These(colorNames[:]...)},

@@ -13,7 +13,7 @@ import (
 
 var escapeNames = [...]string{"tty", "raw", "shell", "shell_quote"}
 
-// Options is a command line in ausearch's words.
+// Options holds a parsed ausearch command line.
 type Options struct {
 	Query query.Query
 	Own
@@ -22,57 +22,60 @@ type Options struct {
 	JustOne bool
 	Debug   bool
 
-	Input          string // -if: a file or folder; empty is the logs, or stdin
-	InputLogs      bool   // --input-logs: the logs even when stdin is a pipe
-	Checkpoint     string // --checkpoint: its file
-	CheckpointTime bool   // -ts checkpoint: only the time in that file
+	Input          string // -if: a file or folder; when empty, the logs or standard input are read
+	InputLogs      bool   // --input-logs: read the logs even if standard input is a pipe
+	Checkpoint     string // --checkpoint: path of the checkpoint file
+	CheckpointTime bool   // -ts checkpoint: use only the time in that file
 	EOETimeout     time.Duration
 
-	// Notes are what should be said about the command line before its answer.
+	// Notes are messages about the command line, to be printed before the results.
 	Notes []string
 
 	Help    bool
 	Version bool
 
-	// Extra holds the values of the options that Env.Extra named, by name.
+	// Extra maps each option that Env.Extra named to the values given for it.
 	Extra map[string][]string
 
-	// Seen is the canonical names of the options given ("--key"), in order.
+	// Seen lists the canonical names of the options given ("--key"), in order.
 	Seen []string
 }
 
-// Env is what the meaning of a command line depends on besides its words: the clock,
-// the locale, the machine and its accounts.
+// Env holds what a command line depends on besides its words: the clock, the locale, the
+// machine and its accounts. The zero value stands for this machine, now.
 type Env struct {
-	Now      time.Time      // zero: the present
-	Location *time.Location // nil: time.Local
-	// Locale decides how a date is written ("en_US.UTF-8"); empty is that of
-	// LC_ALL, LC_TIME or LANG.
+	Now      time.Time      // current time; zero stands for time.Now
+	Location *time.Location // time zone; nil stands for time.Local
+	// Locale decides how a date is written ("en_US.UTF-8"); empty stands for the locale
+	// of LC_ALL, LC_TIME or LANG.
 	Locale string
-	// Machine is the architecture that system call names, b32 and b64 stand
-	// for; empty is this machine's.
+	// Machine is the architecture by which names of system calls, b32 and b64 are
+	// resolved; empty stands for this machine's.
 	Machine string
-	// Names is what ids are interpreted by; nil is this machine's accounts.
+	// Names translates ids into names; nil stands for this machine's accounts.
 	Names interpret.Names
-	// UserID and GroupID look up an account; nil is this machine's.
+	// UserID and GroupID look an account up by name; nil stands for this machine's
+	// accounts.
 	UserID, GroupID func(name string) (uint32, bool)
-	// Uptime is how long the machine has been up, for "boot"; nil is
-	// /proc/uptime.
+	// Uptime returns how long the machine has been running, for the time "boot"; nil
+	// stands for /proc/uptime.
 	Uptime func() (time.Duration, error)
-	// Strangers allows names of users and groups that only other hosts of a fleet know.
-	// They are looked for in records that carry names.
+	// Strangers accepts names of users and groups that this machine does not know,
+	// because other hosts of a fleet may. They are searched for in records that carry
+	// names.
 	Strangers bool
-	// Extra names further options ("--store") and whether each takes a value.
+	// Extra names additional options ("--store"); the value says whether the option takes
+	// a value.
 	Extra map[string]bool
 }
 
-// UsageError is a command line that cannot be followed; the stock tool exits
-// with 1. Its text is what goes to stderr, without the last newline.
+// UsageError is returned for a command line that is wrong; the stock tool then exits with
+// 1. Its text is printed to standard error and has no newline at its end.
 type UsageError struct{ Text string }
 
 func (e *UsageError) Error() string { return e.Text }
 
-// ErrNoOptions is returned when there is no option at all: the usage is wanted.
+// ErrNoOptions is returned when the command line is empty: the caller prints the usage.
 var ErrNoOptions = errors.New("search: no options given")
 
 func usagef(format string, args ...any) error {
@@ -88,7 +91,7 @@ func canonical(name string) (string, bool) {
 	return o.Names[len(o.Names)-1], true
 }
 
-// parser is the state of one ParseArgs.
+// parser holds the state of one call of ParseArgs.
 type parser struct {
 	env  Env
 	args []string
@@ -108,8 +111,8 @@ type parser struct {
 	order      []string
 }
 
-// ParseArgs reads an ausearch command line, without the program's name. The
-// error is a *UsageError with the stock tool's words, or ErrNoOptions.
+// ParseArgs parses an ausearch command line; args does not contain the program's name.
+// The error is ErrNoOptions, or a *UsageError whose text is that of the stock tool.
 func ParseArgs(args []string, env Env) (*Options, error) {
 	if len(args) == 0 {
 		return nil, ErrNoOptions

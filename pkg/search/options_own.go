@@ -12,12 +12,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Own are the options that the stock tool has not.
+// Own holds the options that the stock tool does not have.
 type Own struct {
-	Limit   uint64 // --limit: at most so many events; 0 is all
-	Count   bool   // --count: how many there are, instead of them
-	Reverse bool   // --reverse: the newest first
-	Follow  bool   // --follow: what is to come, from now or from -ts on
+	Limit   uint64 // --limit: the largest number of events; 0 sets no limit
+	Count   bool   // --count: print the number of events instead of the events
+	Reverse bool   // --reverse: the newest events first
+	Follow  bool   // --follow: events as they arrive, from now or from -ts on
 	Around  time.Duration
 	Tree    bool
 	Colors  string // --color: auto, always or never

@@ -12,10 +12,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// noInput is the stock tools' complaint about -if with an empty name.
+// noInput is the stock tools' error message for -if with an empty name.
 const noInput = "stat: No such file or directory"
 
-// pathMax is the kernel's limit of a path with its NUL.
+// pathMax is the kernel's limit for the length of a path, with its NUL byte.
 const pathMax = 4096
 
 // textFields says where the options look that are for a text as it is.

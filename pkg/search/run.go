@@ -31,8 +31,13 @@ func runLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.
 	return p.found, err
 }
 
-// printer writes what a scan finds: its workers format events, deliver writes
-// them. It stops the scan after Options.Limit events.
+// printer writes the events that a scan finds. Its workers format events into pages,
+// deliver writes the pages. It stops the scan after Options.Limit events.
+//
+// Workers run in parallel and deliver runs in the goroutine that called the scan. They
+// share only what does not change after newPrinter (o, loc, most) and pages, which is
+// safe for concurrent use. found and out belong to deliver. A page has one owner at a
+// time: the worker until Flush, then deliver, which returns it to pages.
 type printer struct {
 	o     *Options
 	loc   *time.Location
@@ -43,7 +48,7 @@ type printer struct {
 	pages sync.Pool // of *page
 }
 
-// page is some events as text.
+// page holds some events as text.
 type page struct {
 	text []byte
 	ends []int // of each event
@@ -62,7 +67,8 @@ func (p *printer) worker() (logscan.Worker[*page], error) {
 	return &pageWorker{p: p, format: output.NewFormatter(&p.o.Config, p.loc), page: p.pages.Get().(*page)}, nil
 }
 
-// pageWorker formats events.
+// pageWorker is the logscan.Worker that formats events into a page. It belongs to one
+// goroutine.
 type pageWorker struct {
 	p      *printer
 	format output.Formatter

@@ -8,10 +8,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Screen is how results are to be shown on a terminal. Under the stock name there
-// is no pager, for the stock tool has none and rules of sudo rely on that, and what
-// it makes of control characters is the stock tool's. Elsewhere nothing that a
-// terminal would obey reaches it, unless --format raw asks for that.
+// Screen returns how a terminal shows the results. stock says that the program was called
+// by the stock tool's name. Then there is no pager, because the stock tool has none and
+// sudo rules rely on that, and control characters are written as the stock tool writes
+// them. Otherwise no text that would control a terminal reaches it, unless --format raw
+// asks for that.
 func (o *Options) Screen(stock bool) terminal.Options {
 	t := terminal.Options{Color: o.Colors, Pager: !stock && !o.NoPager && !o.Follow, Doing: "searching"}
 	own := o.Tree || o.Count || o.WithHost || o.Format == output.FormatJSON
@@ -26,8 +27,8 @@ func (o *Options) Screen(stock bool) terminal.Options {
 	return t
 }
 
-// ShowOn adapts the options to where results go: whether in colour, and whether people
-// watch, who want to see each result at once.
+// ShowOn adapts the options to the output: color says whether to write colours, people
+// whether persons watch, who want to see each result at once.
 func (o *Options) ShowOn(color, people bool) {
 	o.Color = color
 	o.LineBuffered = o.LineBuffered || people

@@ -9,13 +9,13 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/output"
 )
 
-// bound is one end of the time searched, in seconds since the epoch: the stock
+// bound is one end of the time searched, in seconds since the epoch, because the stock
 // tool compares whole seconds.
 type bound struct{ sec int64 }
 
 var errNotAWord = errors.New("search: no word for a time")
 
-// civil is a date and time of day before its zone is applied.
+// civil is a date and time of day without a time zone.
 type civil struct {
 	year, month, day int
 	hour, min, sec   int
@@ -34,10 +34,10 @@ func (c civil) in(loc *time.Location) time.Time {
 	return time.Date(c.year, time.Month(c.month), c.day, c.hour, c.min, c.sec, 0, loc)
 }
 
-// timeWords are the words of ausearch(8) but for "checkpoint".
+// timeWords are the time words of ausearch(8), except for "checkpoint".
 var timeWords = [...]string{"now", "recent", "this-hour", "boot", "today", "yesterday", "this-week", "week-ago", "this-month", "this-year"}
 
-// checkpointWord is the start in the checkpoint's file.
+// checkpointWord asks to start at the time in the checkpoint file.
 const checkpointWord = "checkpoint"
 
 func isTimeWord(s string) bool {

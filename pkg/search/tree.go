@@ -26,8 +26,8 @@ const (
 	treeEvents = 20000 // looked at of one process
 )
 
-// sighting is what one event says of a process. Later ones that say the same are
-// not kept.
+// sighting is what one event says about a process. Later events that say the same are not
+// stored.
 type sighting struct {
 	query.Task
 	ms     int64
@@ -44,7 +44,7 @@ func see(x *query.Extractor, ev *event.Event) (sighting, bool) {
 	return sighting{task, ev.Ms, ev.Serial}, ok
 }
 
-// procs answers what a tree asks.
+// procs returns what is known about processes, for building a tree.
 type procs interface {
 	// of are the sightings of a process id that know its parent, by time.
 	of(ctx context.Context, node string, pid int64, w window) ([]sighting, error)
@@ -249,7 +249,7 @@ func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, de
 	return nil
 }
 
-// indexedProcs asks a source each time.
+// indexedProcs queries the source for each process.
 type indexedProcs struct {
 	src query.Source
 	x   query.Extractor
@@ -283,8 +283,8 @@ func (p *indexedProcs) scan(ctx context.Context, node string, f query.Field, id 
 	return out, err
 }
 
-// procTable is all processes of a log: a few words for each and each change of
-// name, read in one go.
+// procTable holds all processes of a log, read in one scan. It needs a few words of
+// memory for each process and for each change of a process's name.
 type procTable struct {
 	byPID, byPPID map[string]map[int64][]sighting
 	strings       map[string]string

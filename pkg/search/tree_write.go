@@ -13,7 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// treeWriter writes trees as text, or as JSON, an object each.
+// treeWriter writes trees as text, or as JSON with one object for each tree.
 type treeWriter struct {
 	out   io.Writer
 	o     *Options
@@ -108,7 +108,7 @@ func (w *treeWriter) user(id int64, name string) string {
 	return strconv.FormatInt(id, 10)
 }
 
-// treeNode is a process in JSON. Fields that no event tells are left out.
+// treeNode is a process in JSON. Fields that no event mentions are omitted.
 type treeNode struct {
 	PID      int64       `json:"pid"`
 	PPID     *int64      `json:"ppid,omitempty"`

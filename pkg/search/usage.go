@@ -1,6 +1,6 @@
 package search
 
-// Usage is the help text: what ausearch understands, in our words.
+// Usage is the help text. It lists ausearch's options in this project's words.
 const Usage = `usage: search [options]        (all conditions must hold)
  what happened
   -a,  --event ID               the event with this serial number

@@ -11,10 +11,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
 
-// FlagName is the flag of a key.
+// FlagName returns the name of the flag for a key.
 func FlagName(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
-// AddFlags adds the flags. Each checks and stores its value as its key does.
+// AddFlags adds a flag for each setting that has one. A flag checks and stores its value
+// as its key does.
 func (t Table) AddFlags(flags *pflag.FlagSet) {
 	for s := range t.All() {
 		if s.In == FileOnly {
@@ -27,8 +28,8 @@ func (t Table) AddFlags(flags *pflag.FlagSet) {
 	}
 }
 
-// Apply stores the values of the flags that were given, of a set that AddFlags filled for
-// a table of the same program.
+// Apply stores the values of the flags that the user gave. flags must have been filled by
+// AddFlags of a table of the same program.
 func (t Table) Apply(flags *pflag.FlagSet) error {
 	for s := range t.All() {
 		if f := flags.Lookup(FlagName(s.Name)); f != nil && f.Changed && s.In != FileOnly {
@@ -40,8 +41,8 @@ func (t Table) Apply(flags *pflag.FlagSet) error {
 	return nil
 }
 
-// Words are what a shell offers behind the flags: the words of a list, and files or
-// folders where the value is called so.
+// Words returns the completions of the flags' values: the words of a list, and files or
+// folders where ValueName says so.
 func (t Table) Words() map[string]option.Words {
 	words := map[string]option.Words{}
 	for s := range t.All() {
@@ -58,7 +59,8 @@ func (t Table) Words() map[string]option.Words {
 	return words
 }
 
-// FlagError words the error about a flag's value as that of a file's key.
+// FlagError returns the error about a flag's value in the words of an error about a
+// file's key.
 func FlagError(err error) error {
 	var wrong *pflag.InvalidValueError
 	if errors.As(err, &wrong) {
@@ -70,7 +72,7 @@ func FlagError(err error) error {
 // IsSwitch reports whether the setting is yes or no: its flag needs no value.
 func (s *Setting) IsSwitch() bool { return slices.Equal(s.OneOf, []string{"yes", "no"}) }
 
-// ValueName is what the value is called in texts.
+// ValueName returns what texts call the value.
 func (s *Setting) ValueName() string {
 	if s.Arg == "" {
 		return strings.Join(s.OneOf, "|")

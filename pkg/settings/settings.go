@@ -1,10 +1,10 @@
-// Package settings has what a program can be told declared once: a table of settings,
-// each a key of pkg/conf with its flag, default and text. Flags, the keys of a file, help,
-// completion, an example file and sections of manual pages are made from the table. The
+// Package settings declares every setting of a program once, in a table: each is a key of
+// pkg/conf with its flag, default and text. Flags, the keys of a file, help, completion,
+// an example file and sections of manual pages are generated from the table. The
 // programs' cli packages import it.
 //
-// A program's values are made in three steps, each over the one before: Defaults, the
-// file read with Schema, and Apply for the flags.
+// A program determines its values in three steps, each of which overrides the one before:
+// Defaults, then the file that is read with Schema, then Apply for the flags.
 package settings
 
 import (
@@ -14,36 +14,38 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// Setting is one thing that a program can be told.
+// Setting is one setting of a program.
 type Setting struct {
 	// Key says how a value is checked, and where it is stored. Its name with dashes is
 	// the flag's.
 	conf.Key
 	In Where
 
-	// Default is the value where none is given, as fmt.Sprint writes it; nil: the one
-	// that is stored where Key stores values before anything is read.
+	// Default is the value if none is given, as fmt.Sprint writes it. If it is nil, the
+	// default is the value that the Key's variable has before anything is read.
 	Default any
-	// Unset says in words what holds where no value is given, for a setting that has no
-	// value then.
+	// Unset describes in words what applies if no value is given, for a setting that then
+	// has no value.
 	Unset string
 	// Restart says that a change has effect at the next start only.
 	Restart bool
 	Effect  Effect
-	// For is the setting that has its value from this one, a stock key that means the same.
+	// For is the name of the setting that gets its value from this one, a stock key with
+	// the same meaning.
 	For string
 
-	// Arg is what the value is called: ADDR:PORT. "": the words of Key.OneOf.
+	// Arg is the name of the value in texts: ADDR:PORT. If it is "", texts list the words
+	// of Key.OneOf.
 	Arg string
 	// Example is a value for the example file, where it is commented out; Advice one that
 	// the file has instead of the default.
 	Example, Advice string
-	// Doc is one sentence a line, the first of which is also the flag's help. "": what the
-	// next setting's says is said of both.
+	// Doc has one sentence in each line; the first is also the help of the flag. If it is
+	// "", the text of the next setting describes both.
 	Doc string
 }
 
-// Where is where a setting can be given.
+// Where says where a setting can be given.
 type Where int
 
 // In a file and by a flag, or one of them only.
@@ -64,7 +66,7 @@ const (
 	Idle
 )
 
-// Section is settings that belong together.
+// Section is a group of related settings.
 type Section struct {
 	Title   string
 	Restart bool   // of all its settings
@@ -72,10 +74,10 @@ type Section struct {
 	List    []Setting
 }
 
-// Table is all settings of a program, or of a file.
+// Table holds all settings of a program, or of a file.
 type Table []Section
 
-// All returns the settings in order. Restart is set where the section has it.
+// All iterates over the settings in order. Restart is also set if the section has it.
 func (t Table) All() iter.Seq[Setting] {
 	return func(yield func(Setting) bool) {
 		for _, section := range t {
@@ -89,8 +91,8 @@ func (t Table) All() iter.Seq[Setting] {
 	}
 }
 
-// Defaults stores every default. One that its own key refuses is a mistake in the
-// table: it panics.
+// Defaults stores the default of every setting. It panics if a key refuses its own
+// default, which is an error in the table.
 func (t Table) Defaults() {
 	for s := range t.All() {
 		if s.Default == nil {
@@ -110,7 +112,7 @@ func (s *Setting) set(value string) error {
 	return s.Set(value)
 }
 
-// Schema is the keys that a file may have.
+// Schema returns the keys that a file may contain.
 func (t Table) Schema() (schema conf.Schema) {
 	for s := range t.All() {
 		if s.In != FlagOnly {
@@ -120,8 +122,8 @@ func (t Table) Schema() (schema conf.Schema) {
 	return schema
 }
 
-// Changed names the settings that have another value in the table is than in was, a table
-// of the same program, and that need a restart.
+// Changed returns the names of the settings whose values in is and was differ and whose
+// change needs a restart. Both are tables of the same program.
 func Changed(was, is Table) (names []string) {
 	before := map[string]string{}
 	for s := range was.All() {
@@ -137,7 +139,7 @@ func Changed(was, is Table) (names []string) {
 	return names
 }
 
-// Idle names the keys of a file that do nothing.
+// Idle returns the names of the keys in f that have no effect.
 func (t Table) Idle(f *conf.File) (names []string) {
 	for s := range t.All() {
 		if s.Effect == Idle && f.Has(s.Name) {

@@ -1,9 +1,11 @@
-// Package tables turns the numbers of the kernel's audit into the names the
-// stock tools use, and back: record types, system calls by architecture,
-// architectures and error numbers. It is a leaf: any package may import it.
+// Package tables translates the numbers of the kernel's audit subsystem into the names
+// that the stock tools use, and back: record types, system calls by architecture,
+// architectures and error numbers. It imports no other package of this module, and any
+// package may import it.
 //
-// A table costs nothing until it is first used, so that a forwarder, which needs
-// record types only, does not carry the system calls of eight architectures.
+// A table is built when it is first used. A forwarder needs record types only, so it does
+// not hold the system calls of eight architectures in memory. All functions are safe for
+// concurrent use: the tables are built once (sync.OnceValue) and never changed.
 package tables
 
 //go:generate go run gen.go

@@ -23,7 +23,8 @@ var errnos = sync.OnceValue(func() *errnoTable {
 	return t
 })
 
-// ErrnoName returns the name of a positive error number, as on x86 and ARM.
+// ErrnoName returns the name of a positive error number, as on x86 and ARM; false if it
+// has none.
 func ErrnoName(n int) (string, bool) {
 	t := errnos()
 	if n <= 0 || n >= len(t.byNum) {
@@ -32,8 +33,8 @@ func ErrnoName(n int) (string, bool) {
 	return t.byNum[n], t.byNum[n] != ""
 }
 
-// ErrnoByName returns the positive number of an error's name, in any case;
-// EWOULDBLOCK, EDEADLOCK and ENOTSUP are known too.
+// ErrnoByName returns the positive number of the error called s, in any case. It also
+// knows EWOULDBLOCK, EDEADLOCK and ENOTSUP.
 func ErrnoByName(s string) (int, bool) {
 	n, ok := errnos().byName[strings.ToUpper(s)]
 	return n, ok

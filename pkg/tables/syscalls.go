@@ -32,8 +32,8 @@ type arch struct {
 	name string
 }
 
-// archs is every AUDIT_ARCH_* under the name the stock tools print, where they
-// have one (armeb for little-endian ARM is theirs).
+// archs lists every AUDIT_ARCH_* with the name that the stock tools print, if they have
+// one (armeb for little-endian ARM is the stock tools' name).
 var archs = [...]arch{
 	{ArchX86_64, "x86_64"}, {ArchI386, "i386"}, {ArchAArch64, "aarch64"}, {ArchARM, "armeb"},
 	{ArchPPC, "ppc"}, {ArchPPC64, "ppc64"}, {ArchPPC64LE, "ppc64le"}, {ArchS390, "s390"}, {ArchS390X, "s390x"},
@@ -54,7 +54,8 @@ var archAliases = [...]arch{
 	{ArchAArch64, "armv8l"},
 }
 
-// ArchName returns the name of an AUDIT_ARCH_* number, as in arch=c000003e.
+// ArchName returns the name of an AUDIT_ARCH_* number, as in arch=c000003e; false if it
+// has none.
 func ArchName(num uint32) (string, bool) {
 	for i := range archs {
 		if archs[i].num == num {
@@ -64,7 +65,7 @@ func ArchName(num uint32) (string, bool) {
 	return "", false
 }
 
-// ArchNames lists the names that ArchName returns.
+// ArchNames returns all names that ArchName can return.
 func ArchNames() []string {
 	names := make([]string, len(archs))
 	for i := range archs {
@@ -87,8 +88,8 @@ func ArchByName(name string) (uint32, bool) {
 	return 0, false
 }
 
-// Arch32 is what b32 means on a machine of that architecture: its own where it has 32
-// bits, or its 32-bit sibling.
+// Arch32 returns the architecture that b32 stands for on a machine of architecture arch:
+// arch itself if it has 32 bits, otherwise its 32-bit sibling; false if there is none.
 func Arch32(arch uint32) (uint32, bool) {
 	switch arch {
 	case ArchX86_64:
@@ -108,8 +109,8 @@ func Arch32(arch uint32) (uint32, bool) {
 	return 0, false
 }
 
-// MachineArch is the AUDIT_ARCH_* number of the machines that this program was built
-// for.
+// MachineArch returns the AUDIT_ARCH_* number of the architecture for which this program
+// was built.
 func MachineArch() uint32 {
 	names := map[string]string{"amd64": "x86_64", "386": "i386", "arm64": "aarch64", "loong64": "loongarch64"}
 	arch, _ := ArchByName(cmp.Or(names[runtime.GOARCH], runtime.GOARCH))
@@ -188,9 +189,9 @@ func syscallsOf(arch uint32) *syscallTable {
 	return nil
 }
 
-// SyscallName returns the name of system call nr of an architecture
-// (AUDIT_ARCH_* number). It is false for a number without a name and for an
-// architecture whose system calls are not known.
+// SyscallName returns the name of system call nr of architecture arch (an AUDIT_ARCH_*
+// number). It returns false for a number without a name and for an architecture whose
+// system calls are not known.
 func SyscallName(arch uint32, nr int) (string, bool) {
 	t := syscallsOf(arch)
 	if t == nil || nr < 0 {
@@ -203,8 +204,9 @@ func SyscallName(arch uint32, nr int) (string, bool) {
 	return name, ok
 }
 
-// SyscallByName returns the number of a system call on an architecture. As in
-// the stock tools, case does not matter.
+// SyscallByName returns the number of the system call called name on architecture arch,
+// an AUDIT_ARCH_* number; false if it is not known. As in the stock tools, case does not
+// matter.
 func SyscallByName(arch uint32, name string) (int, bool) {
 	t := syscallsOf(arch)
 	if t == nil {
@@ -217,8 +219,8 @@ func SyscallByName(arch uint32, name string) (int, bool) {
 	return n, ok
 }
 
-// Syscalls returns the numbers of all named system calls of an architecture,
-// ascending; none for an architecture whose system calls are not known.
+// Syscalls returns the numbers of all named system calls of an architecture in ascending
+// order, or nil for an architecture whose system calls are not known.
 func Syscalls(arch uint32) []int {
 	t := syscallsOf(arch)
 	if t == nil {

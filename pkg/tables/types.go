@@ -167,9 +167,9 @@ func eachLine(text string, fn func(num int, name string)) {
 
 const unknownPrefix = "UNKNOWN["
 
-// TypeByName returns the number of a record type. It also reads
-// "UNKNOWN[1334]", as a daemon writes a type it has no name for. As in the stock
-// tools, case does not matter. It does not allocate.
+// TypeByName returns the number of the record type called name; false if it is not known.
+// It also parses "UNKNOWN[1334]", which a daemon writes for a type without a name. As in
+// the stock tools, case does not matter. It does not allocate.
 func TypeByName(name []byte) (uint16, bool) {
 	// Most of any log is these. The compiler makes one comparison by length and
 	// contents of it, a third of a map's cost.
@@ -227,7 +227,8 @@ func decimal16(b []byte) (uint16, bool) {
 	return uint16(n), n < 1<<16
 }
 
-// TypeName returns the name of a record type, "UNKNOWN[1334]" when it has none.
+// TypeName returns the name of record type n, or "UNKNOWN[1334]" for a number without a
+// name.
 func TypeName(n uint16) string {
 	if name, ok := types().byNum[n]; ok {
 		return name
@@ -235,7 +236,7 @@ func TypeName(n uint16) string {
 	return unknownPrefix + strconv.Itoa(int(n)) + "]"
 }
 
-// Types returns the numbers of all named record types, ascending.
+// Types returns the numbers of all named record types in ascending order.
 func Types() []uint16 {
 	return append([]uint16(nil), types().nums...)
 }

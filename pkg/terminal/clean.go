@@ -5,11 +5,12 @@ import (
 	"unicode/utf8"
 )
 
-// AppendClean appends text, part of a line, so that a terminal shows all of it and
-// obeys none of it. What it would obey or not show is written byte by byte as \ooo,
-// as the stock tools write control characters: those (also the ones from 0x80 to
-// 0x9f), bytes that are no UTF-8, characters without an ink or a width of their own,
-// and those that turn the direction of the text around.
+// AppendClean appends text, part of a line, in a form that a terminal shows completely
+// and does not interpret as commands. It replaces some bytes by \ooo (three octal digits
+// a byte), which is how the stock tools write control characters. Replaced are: control
+// characters, including 0x80 to 0x9f; bytes that are not UTF-8; characters that have no
+// visible form or no width of their own; and characters that change the direction of the
+// text.
 func AppendClean(dst, text []byte) []byte {
 	for len(text) > 0 {
 		if c := text[0]; c >= ' ' && c < 0x7f {
@@ -27,7 +28,7 @@ func AppendClean(dst, text []byte) []byte {
 	return dst
 }
 
-// Clean is AppendClean of a string.
+// Clean is AppendClean for a string.
 func Clean(s string) string { return string(AppendClean(nil, []byte(s))) }
 
 // shown says whether a terminal shows r and does nothing else.

@@ -9,24 +9,33 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// Form is what text a guard is for.
+// Form is the kind of text that passes through a guard. It decides what the guard lets
+// through.
 type Form uint8
 
 // Forms of text.
 const (
-	// Text is lines: newlines and tabs pass, all else is as AppendClean has it.
+	// Text is lines of text: newlines and tabs pass, everything else is treated as in
+	// AppendClean.
 	Text Form = iota
-	// Styled is Text with colours ("ESC [ 1 m"). It is for output whose parts that
-	// others choose went through AppendClean before they were coloured.
+	// Styled is Text that may contain colours ("ESC [ 1 m"). The writer must apply
+	// AppendClean to every part that others can choose before it adds colours.
 	Styled
-	// JSON is Text whose odd characters are written as JSON has them, so that it
-	// stays JSON.
+	// JSON is Text in which a replaced character becomes a JSON escape, so that the
+	// output stays valid JSON.
 	JSON
 )
 
-// guard makes what is written to a terminal harmless. Names, hosts and messages come
-// from whoever could cause a record, and a terminal obeys what it is sent: it is
-// better to have this at the one way to the terminal than in every format.
+// guard is a writer that replaces everything in a text that would control a terminal.
+// Names, hosts and messages in records come from whoever could cause a record, and a
+// terminal executes the escape sequences that it receives. One guard in front of the
+// terminal covers every output format.
+//
+// w, file and form do not change after the guard was made. mu guards rest and buf, and is
+// held during the write to w: concurrent writes appear one after the other, each
+// complete. rest holds an unfinished character or escape sequence from the end of the
+// last Write; the next Write continues it and flush writes it as it is. So a sequence
+// that is split over two writes is recognised, and bytes never overtake each other.
 type guard struct {
 	w    io.Writer // the terminal, or a pager in front of it
 	file *os.File  // the terminal
@@ -37,10 +46,11 @@ type guard struct {
 	buf  []byte
 }
 
-// Guard returns w, with a guard before it where it is a terminal that has none.
+// Guard returns w behind a guard for Text if w is a terminal without a guard, and
+// otherwise w.
 func Guard(w io.Writer) io.Writer { return GuardAs(w, Text) }
 
-// GuardAs is Guard for a form of text, in the place of a guard for another one.
+// GuardAs is Guard for another Form. It replaces a guard that w already has.
 func GuardAs(w io.Writer, form Form) io.Writer {
 	if f, ok := File(w); ok && IsTerminal(f) {
 		return &guard{w: Bare(w), file: f, form: form}
@@ -48,15 +58,15 @@ func GuardAs(w io.Writer, form Form) io.Writer {
 	return w
 }
 
-// GuardLog returns w with a guard before it in any case: a log that goes to a file or
-// a journal is read on a terminal later.
+// GuardLog returns w behind a guard even if w is no terminal: somebody reads the log's
+// file or journal on a terminal later.
 func GuardLog(w io.Writer) io.Writer {
 	file, _ := File(w)
 	return &guard{w: Bare(w), file: file}
 }
 
-// Bare returns w without its guard: for what is no text of records, and for the
-// programs that the user runs.
+// Bare returns w without its guard. It is for output that is not text of records, and for
+// programs that the user starts.
 func Bare(w io.Writer) io.Writer {
 	if g, ok := w.(*guard); ok {
 		return g.w
@@ -64,7 +74,8 @@ func Bare(w io.Writer) io.Writer {
 	return w
 }
 
-// File returns the file that w is, perhaps behind a guard.
+// File returns the file to which w writes, directly or through a guard. ok is false if
+// there is none.
 func File(w any) (*os.File, bool) {
 	if g, ok := w.(*guard); ok {
 		return g.file, g.file != nil
@@ -73,13 +84,14 @@ func File(w any) (*os.File, bool) {
 	return f, ok && f != nil
 }
 
-// IsTerminal says whether w is a terminal, perhaps behind a guard.
+// IsTerminal reports whether w is a terminal, directly or behind a guard.
 func IsTerminal(w any) bool {
 	f, ok := File(w)
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-// Write writes all of p; the begin of a character at its end waits for the rest.
+// Write writes all of p, except for an unfinished character or escape sequence at its
+// end, which it keeps in rest until the next Write or flush.
 func (g *guard) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -69,7 +69,8 @@ func pagerEnv(env []string) []string {
 		"LESSHISTFILE=-", "LESSSECURE=1", "PAGERSECURE=1")
 }
 
-// paged writes until the pager was left.
+// paged writes to w until the user has left the pager; after that it discards what is
+// written and reports success.
 type paged struct {
 	s *Screen
 	w io.Writer

@@ -12,7 +12,8 @@ const (
 	progressEvery = 200 * time.Millisecond
 )
 
-// watched ends the progress before something else is written to the terminal.
+// watched removes the progress line before the first byte of other output goes to the
+// terminal.
 type watched struct {
 	io.Writer
 	p *progress
@@ -23,7 +24,10 @@ func (w *watched) Write(b []byte) (int, error) {
 	return w.Writer.Write(b)
 }
 
-// progress is a line that says for how long something has been going on.
+// progress shows, on one line of a terminal, how long an operation has taken. Only the
+// goroutine run writes to out. end closes quit, at most once, and waits for done: after
+// end returned, run has erased its line and writes nothing more, so the caller may write
+// to the same terminal. Any goroutine may call end, any number of times.
 type progress struct {
 	out  io.Writer
 	text func() string
@@ -43,8 +47,10 @@ func startText(out io.Writer, text func() string) *progress {
 	return p
 }
 
-// Status shows a line that says how far something is, where out is a terminal, from
-// the second second on. Other lines may be written between; end takes it away.
+// Status shows the result of text on a line of the terminal out and updates it five times
+// a second, starting after one second. It does nothing when out is no terminal. The
+// caller must call end, which erases the line and waits until nothing more is written.
+// text is called from another goroutine.
 func Status(out io.Writer, text func() string) (end func()) {
 	if !IsTerminal(out) {
 		return func() {}

@@ -1,7 +1,7 @@
-// Package terminal is what a command does for a person at a terminal and for
-// nobody else: colour, a pager, word of how far it is when it takes long, and a guard
-// against text that a terminal would obey. Both command lines may import it, and what
-// writes for them. It imports nothing of ours.
+// Package terminal contains what a command does only when a person uses it at a terminal:
+// colour, a pager, a progress line for long operations, and a guard against text that
+// would control the terminal. Both command lines may import it, and the packages that
+// write their output. It imports no other package of this module.
 package terminal
 
 import (
@@ -13,33 +13,36 @@ import (
 	"os/exec"
 )
 
-// Options of a screen.
+// Options says how a Screen shows results.
 type Options struct {
-	// Color is always, never, or else automatic: on a terminal, unless NO_COLOR is
-	// set or TERM is dumb.
+	// Color is "always", "never" or anything else for automatic: colour on a terminal,
+	// unless NO_COLOR is set or TERM is "dumb".
 	Color string
-	// Pager shows what is written in $PAGER (less without one) on a terminal. Whoever
-	// has more rights than the user has none.
+	// Pager shows the output in $PAGER on a terminal, or in less when PAGER is empty.
+	// There is no pager when the process has more rights than its user.
 	Pager bool
-	// Form is what text is written. Bare lets all of it through to a terminal as it is.
+	// Form is the kind of text that is written. Bare lets all text reach the terminal
+	// unchanged.
 	Form Form
 	Bare bool
-	// Getenv looks a variable of the environment up; nil is os.Getenv.
+	// Getenv returns the value of an environment variable; nil stands for os.Getenv.
 	Getenv func(name string) string
-	// Doing is a word for what takes long ("searching"); empty is silence.
+	// Doing names the operation in the progress line ("searching"); empty shows no
+	// progress line.
 	Doing string
 }
 
-// Screen is where a command's results go.
+// Screen is the destination of a command's results.
 type Screen struct {
-	// Out is where to write. It is as it was where that is no terminal.
+	// Out is where to write results. Open leaves a writer that is no terminal unchanged.
 	Out io.Writer
-	// Err is where to complain: about nothing, once the pager was left.
+	// Err is where to write errors and warnings. It discards them once the user has left
+	// the pager.
 	Err io.Writer
-	// Color says whether to write in colour.
+	// Color says whether to write colours.
 	Color bool
-	// People says that results go to somebody's eyes: what is found should be
-	// shown at once.
+	// People says that a person reads the results, so that each result should be shown as
+	// soon as it is found.
 	People bool
 
 	pager *exec.Cmd
@@ -50,8 +53,9 @@ type Screen struct {
 	guard *guard
 }
 
-// Open looks at what out and errw are. With a pager the returned context ends when
-// the user interrupts or leaves it; what is written then goes nowhere.
+// Open returns a Screen for out and errw. It examines what they are and starts the pager
+// if o asks for one. With a pager, the returned context is cancelled when the user
+// interrupts or leaves the pager; later writes are discarded. The caller must call Close.
 func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context, *Screen) {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
@@ -85,10 +89,10 @@ func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context,
 	return ctx, s
 }
 
-// Left says whether the user has seen enough, and left the pager or interrupted.
+// Left reports whether the user has left the pager or has interrupted the command.
 func (s *Screen) Left() bool { return s.ctx != nil && s.ctx.Err() != nil }
 
-// Close ends the output: it waits for the pager to be left.
+// Close ends the output and waits until the user has left the pager.
 func (s *Screen) Close() error {
 	if s.prog != nil {
 		s.prog.end()

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/text/width"
 )
 
-// Width is how many columns of a terminal a text takes: two for a wide character
-// (Chinese, Japanese, Korean, most emoji; Unicode's East Asian Width), none for one that
-// is drawn over the one before it. The text is clean: no control characters.
+// Width returns how many columns of a terminal s occupies: two for a wide character
+// (Chinese, Japanese, Korean, most emoji; Unicode's East Asian Width), none for a
+// character that combines with the one before it. s must not contain control characters.
 func Width(s string) (n int) {
 	for _, r := range s {
 		n += runeWidth(r)
@@ -30,13 +30,14 @@ func runeWidth(r rune) int {
 	return 1
 }
 
-// Pad adds blanks to a text until it takes so many columns.
+// Pad returns s with spaces appended up to a width of so many columns.
 func Pad(s string, columns int) string {
 	return s + strings.Repeat(" ", max(0, columns-Width(s)))
 }
 
-// Columns writes rows of cells as a table: each column as wide as its widest cell, two
-// blanks between them, none at a line's end. A row has as many cells as the first.
+// Columns returns rows as a table: each column is as wide as its widest cell, two spaces
+// separate columns, and no line ends in spaces. A row must have as many cells as the
+// first row.
 func Columns(rows [][]string) string {
 	var b strings.Builder
 	var widths []int

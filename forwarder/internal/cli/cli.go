@@ -1,6 +1,6 @@
-// Package cli is the forwarder's command line. Each applet has a file of its own, or
-// several that begin with its name; the subcommand or the stock name that the program is
-// called by chooses one. Only forwarder/main.go may import it.
+// Package cli implements the forwarder's command line. Each applet has a file of its own,
+// or several files whose names begin with its name. The subcommand, or the stock name by
+// which the program was called, selects the applet. Only forwarder/main.go may import it.
 package cli
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Stdio is what an applet reads and writes.
+// Stdio holds the streams that an applet reads and writes.
 type Stdio struct {
 	In  *os.File
 	Out io.Writer
@@ -38,14 +38,14 @@ const (
 	exitLeft  = 3 // input drained, but not all of it acknowledged
 )
 
-// usageError is what makes a command line wrong.
+// usageError is returned for a command line that is wrong.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
 func (e *usageError) Unwrap() error { return e.err }
 
-// Run runs the applet that args name and returns its exit code. args[0] is the
-// name the program was called by.
+// Run runs the applet that args selects and returns its exit code. args[0] is the name by
+// which the program was called.
 func Run(ctx context.Context, args []string, std Stdio, version string) int {
 	if code, ok := trace.Helper(args); ok {
 		return code

@@ -27,13 +27,14 @@ const (
 	ctlNotRoot = 4
 )
 
-// exitCode is the error of a command that has told the user everything: the program ends
-// with that code and prints no more.
+// exitCode is the error of a command that has already told the user everything: the
+// program ends with that code and prints nothing more.
 type exitCode int
 
 func (c exitCode) Error() string { return "exit code " + strconv.Itoa(int(c)) }
 
-// ctl is forwarder ctl, or auditctl: rules and kernel settings.
+// ctl is the applet forwarder ctl, or auditctl: it changes and shows rules and kernel
+// settings.
 type ctl struct {
 	out, err  io.Writer
 	env       rules.Env
@@ -50,7 +51,7 @@ func newCtl(std Stdio, version string) *ctl {
 	return &ctl{out: std.Out, err: std.Err, env: rules.SystemEnv(), dial: kernel.Dial, allowed: canControl, notes: boot.Notes{Path: boot.DefaultNote}, version: version}
 }
 
-// explainOptions are ours, for rules that are shown and not sent.
+// explainOptions are options of this project that show rules without sending them.
 var explainOptions = option.Table{
 	{Names: []string{"--explain"}, Brief: "print as JSON what a rule would send"},
 	{Names: []string{"--machine"}, Value: "ARCH", Brief: "with --explain, as on a machine of this architecture", Equals: true,

@@ -24,7 +24,7 @@ func (c *ctl) hint(s string) {
 	}
 }
 
-// errnoWords are what the C library says, which the stock tools print.
+// errnoWords are the C library's messages, which the stock tools print.
 var errnoWords = map[unix.Errno]string{
 	unix.EPERM: "Operation not permitted", unix.ENOENT: "No such file or directory", unix.EINVAL: "Invalid argument",
 	unix.EEXIST: "File exists", unix.ENOMEM: "Cannot allocate memory", unix.ECONNREFUSED: "Connection refused",

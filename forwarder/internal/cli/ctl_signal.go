@@ -13,8 +13,8 @@ var ctlSignals = map[string]unix.Signal{
 	"TERM": unix.SIGTERM, "HUP": unix.SIGHUP, "USR1": unix.SIGUSR1, "USR2": unix.SIGUSR2, "CONT": unix.SIGCONT,
 }
 
-// termWait bounds how long --signal TERM waits for the daemon to end, so that
-// the next one does not meet the last.
+// termWait is how long --signal TERM waits at most for the daemon to end, so that a
+// daemon started afterwards does not find the old one running.
 const termWait = 30 * time.Second
 
 // signal sends a signal to the registered daemon. A pidfd makes sure it reaches

@@ -35,7 +35,7 @@ where there is nothing to do.
 Exit codes: 0 nothing is wrong, 1 something is to be warned of, 2 wrong command
 line, 3 something is at fault. What could not be checked counts as neither.`
 
-// doctorFlags are the flags of doctor as given.
+// doctorFlags holds the values of doctor's flags.
 type doctorFlags struct {
 	remote, config, remoteConfig, rulesDir, spool, spoolSize, format string
 	all                                                              bool

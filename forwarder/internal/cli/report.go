@@ -14,7 +14,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// confOption names the configuration: --config is a report.
+// confOption names the configuration file. It is not called --config because that option
+// is a report.
 const confOption = "--auditd-conf"
 
 var auditdConfOption = option.Table{

@@ -17,8 +17,8 @@ const (
 	rulesFile = "/etc/audit/audit.rules"
 )
 
-// ruleFiles is forwarder rules, or augenrules: files of rules, and what the
-// kernel holds of them.
+// ruleFiles is the applet forwarder rules, or augenrules: it works on rule files and
+// compares them with the rules that the kernel holds.
 type ruleFiles struct {
 	*ctl
 	name   string // what messages begin with, as augenrules' $0

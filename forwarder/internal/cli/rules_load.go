@@ -26,7 +26,8 @@ func (r *ruleFiles) loadFile(path string) int {
 	return r.load(ruleset.Parse(path, data, r.env))
 }
 
-// loading is one load of rules: what the kernel held before, and what it is to hold.
+// loading is one load of rules: what the kernel held before, and what it is to hold
+// afterwards.
 type loading struct {
 	*ruleFiles
 	conn   *kernel.Conn

@@ -25,7 +25,7 @@ busiest system call and program, and the rules of the merged file that carry it.
 Events of a rule without a key are counted as (no key), those of no rule (logins
 and the like) not at all.`
 
-// ruleStats counts what rules have caused.
+// ruleStats counts the events that rules have caused.
 type ruleStats struct {
 	*ruleFiles
 	log    string

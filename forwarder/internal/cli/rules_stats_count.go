@@ -10,7 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// keyStats is what one key has caused.
+// keyStats counts the events that one key has caused.
 type keyStats struct {
 	Key      string    `json:"key"` // "" for rules without one
 	Events   uint64    `json:"events"`
@@ -28,8 +28,8 @@ type keyStats struct {
 	exes     counter
 }
 
-// counter counts values. The first counterMax different ones are counted apart, all others
-// together, so that it stays small.
+// counter counts values. It counts the first counterMax different values separately and
+// all others together, so its memory is bounded.
 type counter map[string]uint64
 
 const counterMax = 10000
@@ -50,7 +50,8 @@ func (c counter) most() (value string, n uint64) {
 	return value, n
 }
 
-// counting counts the events of one goroutine.
+// counting is a logscan.Worker: it counts the events that one goroutine receives and is
+// not locked. The caller adds the workers up after the scan has returned.
 type counting struct {
 	x    query.Extractor
 	keys map[string]*keyStats

@@ -35,7 +35,7 @@ func isDaemon(name string, args []string) bool {
 	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-")
 }
 
-// errHanging is returned when the program did not end after a second signal either.
+// errHanging is returned when the program did not end even after a second signal.
 var errHanging = errors.New("ended with the local log or the spool hanging: what was not synced may be lost")
 
 // runAgent runs an agent under the process' signals. On status, where it is a

@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// syslogWait is how long a message waits for a syslog that hangs.
+// syslogWait is how long a message waits at most for a syslog that does not accept it.
 const syslogWait = 50 * time.Millisecond
 
 // heard returns where a daemon's messages go: to standard error, or to the syslog at
@@ -35,15 +35,17 @@ func isNull(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
 }
 
-// syslogLines writes a logger's entry as one message, and each line of anything else.
-// Safe for concurrent use.
+// syslogLines writes each entry of a logger as one syslog message; of other text it
+// writes each line as one message. It has no state of its own and syslog.Writer locks
+// itself, so any goroutine may call Write.
 type syslogLines struct{ to *syslog.Writer }
 
-// logged is the beginning of a logger's entry: syslog has the time and the level itself.
+// logged matches the beginning of a logger's entry, which is removed because syslog
+// records time and level itself.
 var logged = regexp.MustCompile(`^\S+ \[(TRACE|DEBUG|INFO|WARN|ERROR)\] *`)
 
-// Write implements io.Writer. A message that can't be sent is dropped: there is nowhere
-// else to report it.
+// Write implements io.Writer. A message that cannot be sent is dropped, because there is
+// no other place to report it.
 func (s *syslogLines) Write(p []byte) (int, error) {
 	if m := logged.FindSubmatch(p); m != nil {
 		s.send(levels[string(m[1])], bytes.Join(bytes.Fields(p[len(m[0]):]), []byte(" ")))

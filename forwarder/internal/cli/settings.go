@@ -27,7 +27,8 @@ const (
 	forever = time.Duration(math.MaxInt64)
 )
 
-// runFlags is what `forwarder run` is told, by flags or by the file of --options.
+// runFlags holds the settings of `forwarder run`, given by flags or in the file of
+// --options.
 type runFlags struct {
 	config, remoteConfig string
 	refuseLinks          bool // for config, also where it was named

@@ -31,7 +31,7 @@ const traceUsage = `usage: %s [-r] program
     --force    trace although rules are loaded: the trace's come before them
 `
 
-// tracer is forwarder trace, or autrace.
+// tracer is the applet forwarder trace, or autrace.
 type tracer struct {
 	*ctl
 	std                             Stdio

@@ -7,7 +7,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// Kernel holds rules, and adds and deletes them. A plan is carried out on one.
+// Kernel lists, adds and deletes rules. Plan.Apply uses it; it is called from one
+// goroutine.
 type Kernel interface {
 	Rules() ([][]byte, error)
 	AddRule(rule []byte) error
@@ -19,12 +20,12 @@ type Kernel interface {
 // it did not refuse.
 var ErrNotHeld = errors.New("the kernel lists other rules than it was given")
 
-// ApplyError is a plan that failed. Err says why (the kernel's errno is in it),
-// Step which request it was, nil when all went through but the result is not
-// what was wanted.
+// ApplyError is returned for a plan that failed. Err is the cause and contains the
+// kernel's errno. Step is the request that failed; it is nil if all requests succeeded
+// but the kernel's rules are not those wanted.
 type ApplyError struct {
 	Step     *Step
-	Done     int // steps carried out before it
+	Done     int // number of steps carried out before the failure
 	Err      error
 	Rollback error // nil: the kernel holds the rules from before again
 }
@@ -39,8 +40,9 @@ func (e *ApplyError) Error() string {
 
 func (e *ApplyError) Unwrap() error { return e.Err }
 
-// Apply carries the plan out, reads the rules back and compares. When anything
-// fails, the rules from before are put back; the error is an *ApplyError.
+// Apply carries out the plan, then reads the kernel's rules and compares them with those
+// wanted. If anything fails, it restores the rules from before; the error is an
+// *ApplyError, whose Rollback says whether that succeeded.
 func (p *Plan) Apply(k Kernel) error {
 	before, err := list(k)
 	if err != nil {
@@ -84,7 +86,7 @@ func (s *Step) do(k Kernel) error {
 	return k.AddRule(raw)
 }
 
-// Verify compares what the kernel lists with what the plan leads to.
+// Verify compares the rules that the kernel lists with those that the plan leads to.
 func (p *Plan) Verify(k Kernel) error {
 	held, err := list(k)
 	if err != nil {
@@ -145,7 +147,7 @@ func same(held, given *rules.Rule) bool {
 
 func text(r *rules.Rule) string { return r.Text(rules.SystemEnv(), rules.TextOptions{}) }
 
-// Restore brings the kernel back to the rules it held before, as far as it lets us.
+// Restore returns the kernel to the rules in before, as far as the kernel allows it.
 func Restore(k Kernel, before []Held) error {
 	now, err := list(k)
 	if err != nil {

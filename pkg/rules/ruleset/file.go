@@ -18,14 +18,14 @@ type Line struct {
 	Err   *rules.Error   // why the line is refused
 }
 
-// File is a rule file, read whole: a bad line does not end it.
+// File is a parsed rule file. A line with an error does not end it.
 type File struct {
 	Name  string
 	Lines []Line
 }
 
-// Parse reads a rule file. Names of lines are name; env is the machine's that
-// the rules are for.
+// Parse parses a rule file. name is the File of its lines; env describes the machine for
+// which the rules are.
 func Parse(name string, data []byte, env rules.Env) *File {
 	f := &File{Name: name}
 	for i, text := range splitLines(data) {
@@ -81,7 +81,7 @@ func (l *Line) quotes() {
 	l.Err.Hint = strings.Replace(l.Err.Hint, advice, instead, 1)
 }
 
-// Place is FILE:LINE, or FILE:LINE:COLUMN where a word of the line is at fault.
+// Place returns FILE:LINE, or FILE:LINE:COLUMN if a word of the line is at fault.
 func (l *Line) Place() string {
 	if l.Err == nil || l.Err.Arg < 0 {
 		return fmt.Sprintf("%s:%d", l.File, l.No)
@@ -89,9 +89,9 @@ func (l *Line) Place() string {
 	return fmt.Sprintf("%s:%d:%d", l.File, l.No, l.Err.Column(l.Words))
 }
 
-// Explain says what is wrong with a refused line: its place and auditctl's
-// sentence, then the word and what to do, in lines of their own. "" for a line
-// that is none.
+// Explain describes the error of a refused line: its place and auditctl's message, then
+// the word at fault and what to do, each in a line of its own. It returns "" for a line
+// without an error.
 func (l *Line) Explain() string {
 	if l.Err == nil {
 		return ""

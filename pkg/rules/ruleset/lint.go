@@ -8,12 +8,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// LintEnv is the machine that Lint checks rules for.
+// LintEnv describes the machine for which Lint checks rules.
 type LintEnv struct {
 	Arch uint32                                 // the machine's AUDIT_ARCH_*
 	Stat func(path string) (fs.FileInfo, error) // nil: paths are not looked at
-	// Link returns what a symbolic link leads to in the end, false when path is
-	// none; nil: nothing is one.
+	// Link returns the final target of a symbolic link, or false if path is not one; a
+	// nil Link treats no path as a symbolic link.
 	Link func(path string) (real string, ok bool)
 }
 
@@ -22,9 +22,10 @@ func SystemLintEnv() LintEnv {
 	return LintEnv{Arch: tables.MachineArch(), Stat: os.Stat, Link: link}
 }
 
-// Lint warns of rules that the kernel takes without a word although they will not do what
-// was meant, or far more of it. list is the rules as the kernel will hold them, in order;
-// those without a line, which it held before, are only compared with, and not judged.
+// Lint warns of rules that the kernel accepts silently although they do not do what their
+// author probably meant, or far more. list holds the rules as the kernel will hold them,
+// in order. Rules without a line were in the kernel before: Lint compares others with
+// them, but does not check them.
 func Lint(list []Placed, env LintEnv) []Warning {
 	l := newLinter(list, env)
 	for i, p := range list {

@@ -16,22 +16,23 @@ import (
 // Suffix is what names of a folder's rule files end in.
 const Suffix = ".rules"
 
-// Merged is what augenrules makes of a folder of rule files.
+// Merged is the result of merging a folder of rule files as augenrules does.
 type Merged struct {
 	Data     []byte    // the contents of audit.rules
 	Warnings []Warning // what is not as it looks in the files
 	lines    []origin  // of each line of Data
 }
 
-// Warning is about a line of a file, or about the file where No is 0.
+// Warning is a warning about a line of a file, or about the file if No is 0.
 type Warning struct {
 	File string
 	No   int
 	Msg  string
 	Hint string
-	// Wraps: a number is not the one that is written. Lint takes it for an error.
+	// Wraps says that a number does not fit into 32 bits, so that the rule has another
+	// number than the line. Lint treats it as an error.
 	Wraps bool
-	// Unread: the file could not be read, and its rules are missing.
+	// Unread says that the file could not be read and its rules are missing.
 	Unread bool
 }
 
@@ -43,12 +44,12 @@ func asWarning(l *Line, w rules.Warning) Warning {
 	return Warning{File: l.File, No: l.No, Msg: w.Msg, Hint: hint, Wraps: w.Wraps}
 }
 
-// Refused is the warning as an error, printed like a Failure.
+// Refused returns the text of the warning as an error, in the form of a Failure.
 func (w Warning) Refused() string {
 	return strings.Replace(w.String(), ": warning: ", ": ", 1)
 }
 
-// String is the warning as it is printed, in lines that each end in a newline.
+// String returns the printed text of the warning; each of its lines ends in a newline.
 func (w Warning) String() string {
 	place := w.File
 	if w.No > 0 {
@@ -113,7 +114,7 @@ func Merge(dir string) (*Merged, error) {
 	return m.out, nil
 }
 
-// MaxFile is the most of a rule file that is read, in bytes.
+// MaxFile is the largest rule file that is read, in bytes.
 const MaxFile = 64 << 20
 
 func cause(err error) string {
@@ -214,8 +215,8 @@ func (m *merger) finish(dir string) {
 	}
 }
 
-// File parses the merged rules. Lines have the place where they were written,
-// not their place in Data.
+// File parses the merged rules. Each line's place is that in the file where it was
+// written, not its place in Data.
 func (m *Merged) File(name string, env rules.Env) *File {
 	f := &File{Name: name}
 	for _, o := range m.lines {

@@ -7,14 +7,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// Held is a rule the kernel holds: as understood, and its own bytes, which are
-// what deletes it.
+// Held is a rule that the kernel holds: the parsed rule, and the kernel's bytes, which
+// are needed to delete it.
 type Held struct {
 	Rule *rules.Rule
 	Raw  []byte
 }
 
-// Unmarshal reads the kernel's list of rules.
+// Unmarshal parses the kernel's list of rules, one struct audit_rule_data for each
+// element of raw.
 func Unmarshal(raw [][]byte) ([]Held, error) {
 	held := make([]Held, len(raw))
 	for i, b := range raw {
@@ -27,20 +28,20 @@ func Unmarshal(raw [][]byte) ([]Held, error) {
 	return held, nil
 }
 
-// Step is one request to the kernel: Rule is added (before the others of its
-// list with Rule.Prepend) or, with Delete, deleted.
+// Step is one request to the kernel: it adds Rule (before the other rules of its list if
+// Rule.Prepend is set) or, with Delete, deletes it.
 type Step struct {
 	Delete bool
 	Rule   *rules.Rule
 	Raw    []byte
-	// StandIn is set for a rule that only stands in for another for as long as
-	// the change takes.
+	// StandIn is set for a rule that only replaces another one while the change is in
+	// progress.
 	StandIn bool
 }
 
-// Plan is the steps from the rules that a kernel holds to those wanted, in order.
-// At each moment between them an event is recorded that both the rules before
-// and the rules after record (ORDER.md has the argument).
+// Plan is the sequence of steps from the rules that a kernel holds to those wanted. At
+// each moment between two steps, the kernel records every event that both the rules
+// before and the rules after record; ORDER.md has the argument.
 type Plan struct {
 	Steps   []Step
 	Added   []*rules.Rule // what the kernel did not hold, in order
@@ -49,12 +50,12 @@ type Plan struct {
 	want    []*rules.Rule
 }
 
-// Empty reports whether the kernel holds what is wanted, in that order.
+// Empty reports whether the kernel already holds the wanted rules in the wanted order.
 func (p *Plan) Empty() bool { return len(p.Steps) == 0 }
 
-// NewPlan plans the way from current to want. The order between lists is of no
-// meaning to a kernel and is not looked at. A rule that is twice in want is
-// wanted once, where it comes first.
+// NewPlan plans the steps from current to want. It compares the order of rules within
+// each list only, because the order between lists has no meaning to the kernel. A rule
+// that is in want twice is wanted once, at its first place.
 func NewPlan(current []Held, want []*rules.Rule) (*Plan, error) {
 	p := &Plan{}
 	var adds, deletes []Step

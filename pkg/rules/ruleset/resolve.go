@@ -7,27 +7,28 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
-// Placed is a rule that is wanted and the line that asks for it; Line is nil for
-// one the kernel held before and keeps.
+// Placed is a wanted rule and the line that asks for it. Line is nil for a rule that the
+// kernel held before and keeps.
 type Placed struct {
 	Rule *rules.Rule
 	Line *Line
 }
 
-// Setting is a line's operation that is no rule: -b, -f, -e, -t and the like.
+// Setting is an operation of a line that is not about a rule: -b, -f, -e, -t and the
+// like.
 type Setting struct {
 	Op   rules.Op
 	Line *Line
 }
 
-// Failure is a line that can't be loaded.
+// Failure is a line that cannot be loaded.
 type Failure struct {
 	Line *Line
 	Msg  string
 	Hint string
 }
 
-// String is the failure as it is printed, in lines that each end in a newline.
+// String returns the printed text of the failure; each of its lines ends in a newline.
 func (f Failure) String() string {
 	if f.Line.Err != nil {
 		return f.Line.Explain()
@@ -39,13 +40,13 @@ func (f Failure) String() string {
 	return s
 }
 
-// Target is what a rule file comes to on a kernel that holds some rules.
+// Target is the result of loading a rule file into a kernel that holds certain rules.
 type Target struct {
 	Rules  []Placed  // wanted, in order; only the order within a list counts
 	Before []Setting // in front of the first rule
 	After  []Setting // the others
-	// Failures are the lines that can't be loaded. As with auditctl the file is
-	// not to be loaded at all then, unless a line before them was -i or -c.
+	// Failures are the lines that cannot be loaded. As with auditctl, a file with
+	// failures must not be loaded at all, unless a line before them was -i or -c.
 	Failures  []Failure
 	Warnings  []Warning
 	Loaded    int  // lines that count
@@ -56,10 +57,10 @@ type Target struct {
 	Replaces  bool // the file begins anew: -D is in it
 }
 
-// Resolve works out the rules a kernel that holds current should hold after the
-// file, line by line: -a appends, -A goes before, -d and -W delete, -D deletes
-// all or those with a key. A rule that is there already is wanted once: the
-// first of two is the one that can match.
+// Resolve computes, line by line, the rules that a kernel holding current should hold
+// after the file: -a appends a rule, -A puts it first, -d and -W delete one, -D deletes
+// all or those with a key. A rule that is already present is wanted once, at the first of
+// its two places, because only the first can match.
 func Resolve(current []*rules.Rule, f *File) *Target {
 	r := &resolver{target: &Target{GoOn: true}, known: map[string]int{}}
 	for _, c := range current {
