@@ -1,0 +1,178 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// indexedLog is a log that says of itself that a few of its events are found in
+// little time, as a store does; about is its error.
+type indexedLog struct {
+	*logscan.Source
+	about error
+}
+
+func (s *indexedLog) About(context.Context) (query.About, error) {
+	return query.About{Indexed: true}, s.about
+}
+
+// task is an event that says which process it is of.
+func task(at, pid, ppid int, name string) string {
+	return taskOf("", at, pid, ppid, name, fmt.Sprintf("comm=%q exe=\"/bin/%s\"", name, name))
+}
+
+func taskOf(node string, at, pid, ppid int, key, names string) string {
+	return fmt.Sprintf("%stype=SYSCALL msg=audit(%d.000:%d): arch=c000003e syscall=59 success=yes exit=0 ppid=%d pid=%d auid=4294967295 uid=54321 %s key=%q\n",
+		node, 1700000000+at, at, ppid, pid, names, key)
+}
+
+// treeOf draws the tree of what is found, twice: by single questions to an index
+// and from all of the log, which must come to the same.
+func treeOf(t *testing.T, log string, args ...string) string {
+	t.Helper()
+	src := &logscan.Source{Input: logscan.Input{Path: writeLog(t, log)}}
+	text := treeFrom(t, src, args...)
+	if got := treeFrom(t, &indexedLog{Source: src}, args...); got != text {
+		t.Errorf("%q: from all of the log:\n%s\nby an index:\n%s", args, text, got)
+	}
+	return text
+}
+
+func treeFrom(t *testing.T, src query.Source, args ...string) string {
+	t.Helper()
+	o, err := ParseArgs(append([]string{"--tree"}, args...), utcEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if _, err := Find(t.Context(), o, src, nil, &out, nil); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// lines are the processes of a tree, without its heads and users.
+func lines(tree string) (out []string) {
+	for line := range strings.Lines(tree) {
+		if strings.HasPrefix(line, "*") || strings.HasPrefix(line, " ") && !strings.Contains(line, "COMMAND") {
+			out = append(out, strings.Replace(strings.Join(strings.Fields(line), " "), "* ", "*", 1))
+		}
+	}
+	return out
+}
+
+func wantTree(t *testing.T, what, tree string, want ...string) {
+	t.Helper()
+	if got := lines(tree); strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("%s:\n%s\nwant\n%s", what, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A process is an id of a host for as long as its parent stays the same.
+func TestTreeLives(t *testing.T) {
+	log := task(1, 20, 10, "first") + // the id before
+		task(2, 30, 20, "its") +
+		task(5, 20, 10, "firstly") +
+		task(10, 20, 11, "sh") +
+		task(11, 31, 20, "child") +
+		task(12, 31, 20, "renamed") + // the same process by another name
+		task(13, 20, 1, "sh") + // its parent is gone
+		task(14, 32, 20, "late") +
+		task(20, 20, 12, "third") + // the id after
+		task(21, 33, 20, "other") +
+		strings.ReplaceAll(task(11, 34, 20, "elsewhere"), "type=", "node=far type=") +
+		"type=USER_LOGIN msg=audit(1700000012.000:99): no process\n"
+	tree := treeOf(t, log, "-c", "sh")
+	wantTree(t, "the second of three", tree,
+		"11 ? ? ? ?",
+		`*20 11 unset 54321 \_ sh (/bin/sh)`,
+		`31 20 unset 54321 \_ renamed (/bin/renamed)`,
+		`32 20 unset 54321 \_ late (/bin/late)`)
+	if !strings.Contains(tree, " events=10,13\n") || strings.Contains(tree, "name no process") {
+		t.Errorf("heads: %s", tree)
+	}
+	wantTree(t, "the first", treeOf(t, log, "-c", "first", "-w"),
+		"10 ? ? ? ?", `*20 10 unset 54321 \_ first (/bin/first)`, `30 20 unset 54321 \_ its (/bin/its)`)
+	wantTree(t, "another host's", treeOf(t, log, "-n", "far"),
+		"20 ? ? ? ?", `*34 20 unset 54321 \_ elsewhere (/bin/elsewhere)`)
+	if text := treeOf(t, log); !strings.HasSuffix(text, "----\n1 of the events found name no process\n") {
+		t.Errorf("without a process: %.300s", text)
+	}
+	if text := treeOf(t, log, "-m", "USER_LOGIN", "--format", "json"); text != "" {
+		t.Errorf("of no process: %q", text)
+	}
+}
+
+// What events do not tell is left open: names, parents; a circle of ids ends.
+func TestTreeUnknown(t *testing.T) {
+	log := taskOf("", 1, 20, 30, "hit", "") + taskOf("", 2, 30, 20, "", `comm="round"`)
+	wantTree(t, "a circle", treeOf(t, log, "-k", "hit"),
+		`30 20 unset 54321 round`, `*20 30 unset 54321 \_ ?`)
+	json := treeOf(t, log, "-k", "hit", "--format", "json")
+	if want := `{"host":"","tree":{"pid":30,"ppid":20,`; !strings.HasPrefix(json, want) || !strings.Contains(json, `"hits":[1]`) {
+		t.Errorf("%s, want %s…", json, want)
+	}
+	// More hits than are named.
+	var b strings.Builder
+	for i := range maxSerials + 3 {
+		b.WriteString(task(i+1, 20, 10, "sh"))
+	}
+	if text := treeOf(t, b.String()); !strings.Contains(text, " events=1,2,3,4,5,6,7,8,9,10,and 3 more\n") {
+		t.Errorf("many hits: %s", text)
+	}
+}
+
+// Trees are bounded, and say so.
+func TestTreeBounds(t *testing.T) {
+	var wide strings.Builder
+	wide.WriteString(task(1, 10, 2, "hit"))
+	for i := range treeNodes + 5 {
+		wide.WriteString(task(2+i, 1000+i, 10, "child"))
+	}
+	got := lines(treeFrom(t, &logscan.Source{Input: logscan.Input{Path: writeLog(t, wide.String())}}, "-c", "hit"))
+	if len(got) != 1+1+treeNodes+1 || got[len(got)-1] != "... and more" {
+		t.Errorf("wide: %d lines, the last is %q", len(got), got[len(got)-1])
+	}
+	var deep strings.Builder
+	for i := range 2*treeDepth + 20 {
+		deep.WriteString(task(i+1, 1001+i, 1000+i, fmt.Sprint("p", i)))
+	}
+	got = lines(treeOf(t, deep.String(), "-c", fmt.Sprint("p", treeDepth+5), "-w"))
+	// 64 parents, the process, 64 generations below it.
+	if len(got) != treeDepth+1+treeDepth+1 || got[len(got)-1] != "... and more" || !strings.HasPrefix(got[treeDepth], "*") {
+		t.Errorf("deep: %d lines, the last is %q", len(got), got[len(got)-1])
+	}
+}
+
+// Errors of the source and of the writer end a tree.
+func TestTreeErrors(t *testing.T) {
+	path := writeLog(t, task(1, 20, 10, "sh"))
+	o, err := ParseArgs([]string{"--tree"}, utcEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("broken")
+	src := &indexedLog{Source: &logscan.Source{Input: logscan.Input{Path: path}}, about: broken}
+	if found, err := Find(t.Context(), o, src, nil, io.Discard, nil); !errors.Is(err, broken) || found != 1 {
+		t.Errorf("about: %d, %v", found, err)
+	}
+	src.about = nil
+	if _, err := Find(t.Context(), o, src, nil, failing{broken}, nil); !errors.Is(err, broken) || !strings.HasPrefix(err.Error(), "write result: ") {
+		t.Errorf("writing: %v", err)
+	}
+	o.Tree, o.Count = false, true
+	if found, err := Find(t.Context(), o, src, nil, failing{broken}, nil); !errors.Is(err, broken) || found != 1 {
+		t.Errorf("a count: %d, %v", found, err)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
