@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,30 +22,41 @@ import (
 // followed is a Follow of a log, in a bubble whose clock stands while files are
 // written: after step it has read all there is.
 type followed struct {
-	t       *testing.T
-	path    string
-	cancel  context.CancelFunc
-	serials []uint64 // of the events that came since the last got
-	records []int    // how many each had
+	t      *testing.T
+	cancel context.CancelFunc
+	done   chan error
+
+	mu      sync.Mutex // guards what follows
+	serials []uint64   // of the events that came since the last got
+	records []int      // how many each had
 	skipped []string
-	done    chan error
 }
 
 func follow(t *testing.T, path string, timeout time.Duration, q *query.Query) *followed {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	f := &followed{t: t, path: path, cancel: cancel, done: make(chan error, 1)}
-	src := &Source{Input: Input{LogFile: path, Logs: true}, EOETimeout: timeout, Skipped: func(line []byte, _ error) {
-		f.skipped = append(f.skipped, string(line))
-	}}
-	go func() {
-		f.done <- src.Follow(ctx, q, func(ev *event.Event) error {
-			f.serials, f.records = append(f.serials, ev.Serial), append(f.records, len(ev.Records))
-			return nil
-		}, nil)
-	}()
+	f := &followed{t: t, cancel: cancel, done: make(chan error, 1)}
+	src := &Source{Input: Input{LogFile: path, Logs: true}, EOETimeout: timeout, Skipped: f.skip}
+	go func() { f.done <- src.Follow(ctx, q, f.event, nil) }()
 	synctest.Wait()
 	return f
+}
+
+func (f *followed) skip(line []byte, _ error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.skipped = append(f.skipped, string(line))
+}
+
+// event checks that a login is as it was written, and keeps what tells events apart.
+func (f *followed) event(ev *event.Event) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if raw := string(ev.Records[0].Raw) + "\n"; ev.Serial != 0 && strings.Contains(raw, "USER_LOGIN") && raw != login(int(ev.Serial)) {
+		f.t.Errorf("event %d is %q", ev.Serial, raw)
+	}
+	f.serials, f.records = append(f.serials, ev.Serial), append(f.records, len(ev.Records))
+	return nil
 }
 
 // step lets the log be looked at twice: a rotated file is left in one look, and the
@@ -58,6 +70,8 @@ func (f *followed) step() {
 func (f *followed) got(what string, want ...uint64) {
 	f.t.Helper()
 	f.step()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if !slices.Equal(f.serials, want) {
 		f.t.Errorf("%s: events %d, want %d", what, f.serials, want)
 	}
@@ -121,9 +135,11 @@ func TestFollowGrowth(t *testing.T) {
 		f.got("its middle")
 		appendTo(t, path, line[50:]+"no record\n\n"+login(5))
 		f.got("its end, and one behind a damaged line", 4, 5)
+		f.mu.Lock()
 		if d := cmp.Diff([]string{"no record"}, f.skipped); d != "" {
 			t.Error(d)
 		}
+		f.mu.Unlock()
 
 		const stamp = "msg=audit(1700000009.000:9): "
 		appendTo(t, path, "type=SYSCALL "+stamp+"a\ntype=CWD "+stamp+"b\n")
@@ -134,9 +150,11 @@ func TestFollowGrowth(t *testing.T) {
 		f.got("another one without an end")
 		time.Sleep(time.Second)
 		f.step()
+		f.mu.Lock()
 		if !slices.Equal(f.records, []int{2}) {
 			t.Errorf("events of %d records, want one of 2", f.records)
 		}
+		f.mu.Unlock()
 		f.got("late", 10)
 		f.end()
 	})
@@ -183,9 +201,14 @@ func TestFollowRotation(t *testing.T) {
 }
 
 // A log that is removed, emptied, or that comes back later is read from its beginning.
+// A rotated one that was there before it is not read then.
 func TestFollowRemovedAndEmptied(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	appendTo(t, path, login(1)+login(2))
+	appendTo(t, path+".1", login(99))
+	if err := os.Chtimes(path+".1", time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		f := follow(t, path, 0, &query.Query{})
 		appendTo(t, path, login(3)+"type=USER_LOGIN msg=aud")
@@ -284,6 +307,7 @@ func TestFollowLongLine(t *testing.T) {
 			got = append(got, string(ev.Records[0].Raw))
 			return nil
 		})
+		tl.skipped = func(line []byte, _ error) { t.Errorf("in steps of %d: %d bytes are taken for a line", step, len(line)) }
 		// Written step by step: each is read to its end before the next is there.
 		for rest := long + "\n" + login(2); rest != ""; {
 			n := min(step, len(rest))
