@@ -1,0 +1,75 @@
+package query
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What a search finds in a record of each class.
+func TestExtractClasses(t *testing.T) {
+	for _, c := range []struct{ typ, body, want string }{
+		{"FEATURE_CHANGE", "pid=7 uid=1 syscall=5 res=1", "pid=7 uid=1 success=yes"},
+		{"AVC_PATH", `path="/p" obj=o`, "file=/p"},
+		{"USER_LOGIN", `pid=7 uid=0 auid=5 msg='id=3 acct="bob" exe="/e" hostname=? addr=192.0.2.9 terminal=ssh res=failed'`,
+			"acct=bob exe=/e host=192.0.2.9 terminal=ssh pid=7 auid=5 uid=0 success=no"},
+		{"ADD_GROUP", "pid=7 msg='id=3 res=success'", "pid=7 gid=3 success=yes"},
+		{"VIRT_RESOURCE", `pid=7 msg='vm="v" uuid=u:1 new-disk="/d" result=success'`, "pid=7 vm=v uuid=u file=/d success=yes"},
+		{"SOCKADDR", "saddr=01002F746D702F7300", "file=/tmp/s"},
+		{"SOCKADDR", "saddr=0A0000500000000020010DB800000000000000000000000100000000", "host=2001:db8::1"},
+		{"SOCKADDR", "saddr=0A00005000000000FE80000000000000000000000000000103000000", "host=fe80::1%3"},
+		{"LOGIN", "pid=7 uid=0 old-auid=4294967295 auid=1000 ses=3 res=0", "pid=7 uid=0 auid=1000 ses=3 success=no"},
+		{"OBJ_PID", "opid=9 obj=o", "object=o"},
+		{"DAEMON_START", "pid=7 uid=0 auid=1 ses=2 subj=s res=failed", "pid=7 uid=0 auid=1 ses=2 subject=s success=no"},
+		{"DAEMON_ACCEPT", "addr=192.0.2.1:60 pid=7 res=success", "host=192.0.2.1 success=yes"},
+		{"DAEMON_CLOSE", "addr=2001:db8::1 res=success", "host=2001:db8::1 success=yes"},
+		{"CONFIG_CHANGE", `auid=1 ses=2 path="/p" key="k" res=0`, "auid=1 ses=2 file=/p key=k success=no"},
+		{"CONFIG_CHANGE", "auid=1", "auid=1 success=yes"},
+		{"MAC_POLICY_LOAD", `auid=1 path="/p"`, "auid=1"},
+		{"AVC", `avc:  denied  { read } for pid=7 comm="c" name="n" scontext=s tcontext=o tclass=file`, "pid=7 comm=c file=n subject=s object=o success=no"},
+		{"NETFILTER_PKT", "saddr=192.0.2.3 obj=o", "host=192.0.2.3 object=o"},
+		{"SECCOMP", `auid=1 pid=7 comm="c" arch=c000003e syscall=2`, "auid=1 pid=7 comm=c arch=x86_64 syscall=2"},
+		{"INTEGRITY_DATA", `pid=7 name="/n" exe="/e" res=0`, "pid=7 file=/n success=no"},
+		{"NETFILTER_CFG", "table=t", "uid=0 auid=4294967295 ses=4294967295 terminal=(none) exe=(null)"},
+		{"TTY", `pid=7 comm="c" subj=s res=1`, "pid=7 comm=c"},
+		{"EXECVE", `argc=1 a0="x"`, ""},
+	} {
+		var got []string
+		var x Extractor
+		x.Extract(parsed(t, stamped(c.typ, c.body)), func(f Field, v []byte) {
+			if f != FieldType {
+				got = append(got, f.String()+"="+string(v))
+			}
+		})
+		want := strings.Fields(c.want)
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s %s:\ngot  %q\nwant %q", c.typ, c.body, got, want)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	var x Extractor
+	x.Report(parsed(t, stamped("AVC", `apparmor="DENIED" profile="p" class="file" requested_mask="rw" denied_mask="w" pid=7`),
+		stamped("PATH", `name="/d" nametype=PARENT`), stamped("PATH", `name="/d/f" nametype=CREATE`)), allFields)
+	d := x.Decisions()
+	if len(d) != 1 || d[0].Result != Denied || d[0].Result.String() != "denied" || string(d[0].Subject.B) != "p" || string(d[0].Perm.B) != "w" {
+		t.Errorf("%+v", d)
+	}
+	if n, ok := x.Number(FieldPID); n != 7 || !ok || x.Text(FieldExe).OK || len(x.Keys()) != 0 {
+		t.Error("values")
+	}
+	if f := x.Files(); len(f) != 2 || !f[0].Parent || f[1].Parent || string(f[1].Name) != "/d/f" {
+		t.Errorf("%+v", f)
+	}
+	x.Report(parsed(t, stamped("USER_AVC", `pid=7 subj=s msg='avc:  granted  { send } for tcontext=o tclass=dbus exe="/e"'`)), allFields)
+	if d := x.Decisions(); len(d) != 1 || d[0].Result != Granted || string(d[0].Subject.B) != "s" || string(d[0].Object.B) != "o" || string(d[0].Class.B) != "dbus" {
+		t.Errorf("%+v", d)
+	}
+	task, ok := x.Task(parsed(t, stamped("SYSCALL", `pid=7 uid=0 comm="c" exe="/e"`)))
+	if !ok || task != (Task{PID: 7, PPID: -1, UID: 0, AUID: -1, Comm: "c", Exe: "/e"}) {
+		t.Errorf("%+v", task)
+	}
+}
