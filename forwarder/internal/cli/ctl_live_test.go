@@ -218,6 +218,9 @@ func expected(r *rules.Rule) error {
 // TestLiveOurs: every recorded form is added by us to the real kernel, listed by
 // the stock auditctl as recorded, listed by us, and deleted by our listing.
 func TestLiveOurs(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real programs, one after the other, for some ten seconds")
+	}
 	conn := liveKernel(t)
 	all := liveRules(t)
 	// auditctl lists a rule without an architecture with the names of the one
@@ -314,6 +317,9 @@ func TestLiveNewer(t *testing.T) {
 // TestLiveStock: the stock auditctl adds the same lines from a file; we list the
 // rules it was given, and delete them.
 func TestLiveStock(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real programs, one after the other, for some ten seconds")
+	}
 	conn := liveKernel(t)
 	var text strings.Builder
 	var want []*rules.Rule

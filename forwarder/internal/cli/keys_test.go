@@ -152,6 +152,9 @@ func ourVerdict(t *testing.T, lines string) (string, error) {
 }
 
 func TestEveryKeyOfAuditdConf(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real programs, one after the other, for some ten seconds")
+	}
 	need.Root(t)
 	auditd := need.Stock(t, "auditd")
 	ln, err := net.Listen("tcp", "127.0.0.1:0")

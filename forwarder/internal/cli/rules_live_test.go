@@ -382,6 +382,9 @@ func TestLiveAugenrulesLoad(t *testing.T) {
 
 // TestLiveAutrace: the same words and exit codes as stock autrace.
 func TestLiveAutrace(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real programs, one after the other, for some ten seconds")
+	}
 	conn := liveKernel(t)
 	stock := need.Stock(t, "autrace")
 	dir := t.TempDir()

@@ -73,6 +73,9 @@ func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool,
 // A plugin that hangs costs an audited program nothing here. The stock daemon's
 // figures stand beside ours in the log.
 func TestStuckPluginDoesNotSlowTheHost(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: real programs, one after the other, for some ten seconds")
+	}
 	auditd := need.Stock(t, "auditd")
 	ctl := kerneltest.Dial(t)
 	const calls = 20000
