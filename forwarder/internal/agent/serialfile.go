@@ -25,7 +25,7 @@ import (
 // forwarder that is killed again and again would never announce them.
 type serialFile struct {
 	path string
-	f    *os.File
+	f    fsys.Locked
 	boot string
 	away bool // the file has lost its name, which keepName has told
 
@@ -85,27 +85,27 @@ func openSerialFile(path, boot string) (*serialFile, *kernel.LastSerial, error) 
 	return s, &was, nil
 }
 
-func lockedSerialFile(path string) (*os.File, error) {
+func lockedSerialFile(path string) (fsys.Locked, error) {
 	f, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return fsys.Locked{}, err
 	}
 	if err := fsys.TryLock(f, true); err != nil {
 		if errors.Is(err, fsys.ErrLocked) {
 			err = fmt.Errorf("%w: another forwarder uses it, give this one a file of its own", fsys.ErrLocked)
 		}
-		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		return fsys.Locked{}, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
 	}
-	return f, nil
+	return fsys.Locked{File: f}, nil
 }
 
 // keepName creates the file again when another program has removed or renamed it, or its
 // folder. fresh says that this, or its failure, was not reported before.
 func (s *serialFile) keepName() (fresh bool, err error) {
-	if s == nil || s.f == nil {
+	if s == nil || s.f.File == nil {
 		return false, nil
 	}
-	if named, err := fsys.Named(s.f, s.path); named || err != nil {
+	if named, err := fsys.Named(s.f.File, s.path); named || err != nil {
 		s.away = s.away && err != nil
 		return false, nil // what can't be told is taken for there
 	}

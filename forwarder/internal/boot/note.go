@@ -128,20 +128,20 @@ func (n Notes) Update(f func(*Note)) (err error) {
 // lockNote waits for a file of its own: whoever may read a file may hold flock(2) on
 // it, and everybody may read the note. Its holders do no more than Update does, so
 // one that keeps it for longer has been stopped.
-func lockNote(path string) (*os.File, error) {
+func lockNote(path string) (fsys.Locked, error) {
 	lock, err := fsys.OpenOwn(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return fsys.Locked{}, err
 	}
 	for tries := 0; ; tries++ {
 		err := fsys.TryLock(lock, true)
 		switch {
 		case err == nil:
-			return lock, nil
+			return fsys.Locked{File: lock}, nil
 		case errors.Is(err, fsys.ErrLocked) && tries < lockTries:
 			time.Sleep(lockPause)
 		default:
-			return nil, errors.Join(fmt.Errorf("%s: %w: another program holds it", path, err), lock.Close())
+			return fsys.Locked{}, errors.Join(fmt.Errorf("%s: %w: another program holds it", path, err), lock.Close())
 		}
 	}
 }
