@@ -64,8 +64,8 @@ var mayImport = map[string][]string{
 	"pkg/query":                   {"pkg/nss", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/logscan":                 {"pkg/fsys", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/output":                  {"pkg/nss", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/search/madelog"}, // its tests write made logs
-	"pkg/search":                  {"pkg/fsys", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/tables"},
-	"pkg/report":                  {"pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/search":                  {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/tables"},
+	"pkg/report":                  {"pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/daemonrec":               {},
 	"pkg/dispatch":                {"pkg/conf", "pkg/syslog", "pkg/wake"},
 	"pkg/syslog":                  {},

@@ -2,7 +2,10 @@
 // nothing of ours.
 package nearest
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // longest is the length in bytes beyond which a word is no typing mistake: the work
 // grows with the product of the lengths.
@@ -21,6 +24,47 @@ func Word(word string, most int, candidates []string) string {
 		}
 	}
 	return best
+}
+
+// mostHinted is how many candidates a Hint names.
+const mostHinted = 3
+
+// Hint returns ": did you mean A, B or C?" for the candidates that word was probably meant
+// to be, or "" where none is near: those that few edits make of it, or else those that
+// have it in them.
+func Hint(word string, candidates []string) string {
+	near := Words(word, mostHinted, candidates)
+	switch n := len(near); n {
+	case 0:
+		return ""
+	case 1:
+		return ": did you mean " + near[0] + "?"
+	default:
+		return ": did you mean " + strings.Join(near[:n-1], ", ") + " or " + near[n-1] + "?"
+	}
+}
+
+// Words returns at most n candidates that word was probably meant to be, the nearest
+// first.
+func Words(word string, n int, candidates []string) []string {
+	lower := strings.ToLower(word)
+	bound := min(3, max(1, len(word)/3)) + 1
+	byDistance := make([][]string, bound)
+	var parts []string
+	for _, c := range candidates {
+		name := strings.ToLower(c)
+		if d := distance(lower, name, bound); d < bound {
+			byDistance[d] = append(byDistance[d], c)
+		} else if len(word) >= 3 && strings.Contains(name, lower) {
+			parts = append(parts, c)
+		}
+	}
+	near := slices.Concat(byDistance...)
+	if len(near) == 0 {
+		slices.SortStableFunc(parts, func(a, b string) int { return len(a) - len(b) })
+		near = parts
+	}
+	return near[:min(n, len(near))]
 }
 
 // distance is the number of edits that make b of a, or bound where it is that or more.

@@ -34,3 +34,19 @@ func TestWord(t *testing.T) {
 		t.Errorf("%q, want the first of those that are as near", got)
 	}
 }
+
+func TestHint(t *testing.T) {
+	for _, c := range []struct{ word, want string }{
+		{"opnat", ": did you mean openat?"},
+		{"opena", ": did you mean open or openat?"},
+		{"exec", ": did you mean execve or execveat?"},
+		{"OPEN", ": did you mean open?"},
+		{"", ""},
+		{"zzzzzz", ""},
+		{"at", ""},
+	} {
+		if got := Hint(c.word, []string{"open", "openat", "execveat", "execve"}); got != c.want {
+			t.Errorf("%s: %q, want %q", c.word, got, c.want)
+		}
+	}
+}

@@ -2,12 +2,14 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
@@ -79,16 +81,16 @@ func (p *parser) own(name string) error {
 		for field := range strings.SplitSeq(v, ",") {
 			by, ok := byName(field)
 			if !ok {
-				return usagef("--by %s: there is no field %q; the fields are %s", v, field, strings.Join(fieldNames(), ", "))
+				return usagef("--by %s: there is no field %q%s", v, field, cmp.Or(nearest.Hint(field, fieldNames()), "; the fields are "+strings.Join(fieldNames(), ", ")))
 			}
 			g.By = append(g.By, by)
 		}
 	case "--top":
-		n, err := strconv.Atoi(v)
+		n, err := strconv.ParseUint(v, 10, 31)
 		if err != nil || n < 1 {
 			return usagef("--top %s: a number from 1 on is wanted", v)
 		}
-		g.Top = n
+		g.Top = int(n)
 	case "--every":
 		if g.Every, err = every(v); err != nil {
 			return err

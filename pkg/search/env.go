@@ -2,7 +2,6 @@ package search
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -76,8 +75,6 @@ func uptime() (time.Duration, error) {
 	}
 	return time.Duration(sec * float64(time.Second)), nil
 }
-
-func isRange(err error) bool { return errors.Is(err, strconv.ErrRange) }
 
 // LocaleName returns the locale in which times are written: e.Locale, or that of the
 // process's environment when e.Locale is empty.

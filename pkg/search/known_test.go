@@ -257,6 +257,19 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name:   "number-junk",
+		what:   "a number ends where its digits do, and is cut to its size: -ui 0x3e9, 0junk and 4294967296 find root's events; 4.2.2 refuses them, too",
+		args:   []string{"-ui", "0x3e9"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+		finds:  true,
+	},
+	{
+		name:   "type-pattern",
+		what:   "-m takes names and numbers only",
+		args:   []string{"-m", "SYS*"},
+		record: []string{stamped("SYSCALL", exampleCall)},
+	},
+	{
 		name: "first-in-words",
 		what: "with -i, -ui NAME makes the record that is printed first take its names from the tail of the SYSCALL",
 		args: []string{"-ue", "root", "-i"},

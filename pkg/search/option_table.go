@@ -155,7 +155,7 @@ func exitWords([]string, string) (names []string) {
 const maxErrno = 4096 // MAX_ERRNO of the kernel, and 1
 
 // syscallWords are the calls of the architecture given before.
-func syscallWords(before []string, _ string) (names []string) {
+func syscallWords(before []string, _ string) []string {
 	p := &parser{env: Env{}.withDefaults()}
 	name := "b64"
 	for i, arg := range before {
@@ -167,6 +167,10 @@ func syscallWords(before []string, _ string) (names []string) {
 	if !ok {
 		arch, _ = tables.ArchByName(p.env.Machine) // none where it is not known
 	}
+	return syscallNames(arch)
+}
+
+func syscallNames(arch uint32) (names []string) {
 	for _, n := range tables.Syscalls(arch) {
 		if name, ok := tables.SyscallName(arch, n); ok {
 			names = append(names, name)

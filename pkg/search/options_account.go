@@ -3,7 +3,6 @@ package search
 import (
 	"fmt"
 	"strconv"
-	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -13,16 +12,16 @@ func (p *parser) group(opt, v string) error {
 		"--gid": {query.FieldGID}, "--gid-effective": {query.FieldEGID}, "--gid-all": {query.FieldGID, query.FieldEGID},
 	}[opt]
 	if isDigit(v) {
-		n, ok := leading(v, 64)
-		if !ok {
-			return usagef("Numeric group ID conversion error (%s) for %s", tooLarge, v)
+		n, why := wholeNumber(v, maxID)
+		if why != "" {
+			return usagef("Numeric group ID conversion error (%s) for %s", why, v)
 		}
-		p.term(opt, query.Term{Fields: fields, Text: strconv.FormatUint(uint64(uint32(n)), 10)})
+		p.term(opt, query.Term{Fields: fields, Text: strconv.FormatUint(n, 10)})
 		return nil
 	}
 	id, ok := p.env.GroupID(v)
 	switch {
-	case p.env.Strangers:
+	case p.env.Strangers && !noName(v):
 		number := ""
 		if ok {
 			number = strconv.FormatUint(uint64(id), 10)
@@ -58,25 +57,23 @@ func (p *parser) user(opt, v string) error {
 		"--uid": {query.FieldUID}, "--uid-effective": {query.FieldEUID}, "--loginuid": {query.FieldAUID},
 		"--uid-all": {query.FieldUID, query.FieldEUID, query.FieldAUID},
 	}[opt]
-	digits := v
-	negative := opt == "--loginuid" && strings.HasPrefix(v, "-") && isDigit(v[1:])
-	if negative {
-		digits = v[1:]
-	}
-	if isDigit(digits) {
-		n, ok := leading(digits, 64)
-		if !ok {
-			return usagef("Numeric user ID conversion error (%s) for %s", tooLarge, v)
+	if isDigit(v) || opt == "--loginuid" && isNegative(v) {
+		n, why := wholeNumber(v, maxID)
+		if isNegative(v) {
+			signed, ok := signedNumber(v, 32)
+			if !ok {
+				return usagef("Error converting %s", v)
+			}
+			n, why = uint64(uint32(signed)), ""
 		}
-		id := uint32(n)
-		if negative {
-			id = -id
+		if why != "" {
+			return usagef("Numeric user ID conversion error (%s) for %s", why, v)
 		}
-		p.term(opt, query.Term{Fields: numbers, Text: strconv.FormatUint(uint64(id), 10)})
+		p.term(opt, query.Term{Fields: numbers, Text: strconv.FormatUint(n, 10)})
 		return nil
 	}
 	id, ok := p.env.UserID(v)
-	if !ok && p.env.Strangers {
+	if !ok && p.env.Strangers && !noName(v) {
 		p.named(opt, "account", v, "", numbers)
 		return nil
 	}

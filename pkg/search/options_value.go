@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -29,9 +30,6 @@ var textFields = map[string][]query.Field{
 func (p *parser) valued(opt string) error {
 	v, err := p.value(opt == "--exit" || opt == "--session" || opt == "--loginuid")
 	if err != nil {
-		if opt == "--message" {
-			return usagef("%s\n%s", err, validTypes())
-		}
 		return err
 	}
 	str := func(fields ...query.Field) error {
@@ -93,22 +91,6 @@ func (p *parser) valued(opt string) error {
 	return nil
 }
 
-func isDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
-
-// leading reads the digits a value starts with, as strtoul does; false when
-// they overflow.
-func leading(v string, bits int) (uint64, bool) {
-	end := 0
-	for end < len(v) && v[end] >= '0' && v[end] <= '9' {
-		end++
-	}
-	n, err := strconv.ParseUint(v[:end], 10, bits)
-	return n, err == nil
-}
-
-// tooLarge is errno's text for a number that does not fit.
-const tooLarge = "Numerical result out of range"
-
 func (p *parser) outputForm(opt, v string) error {
 	o := p.o
 	if opt == "--escape" {
@@ -149,136 +131,125 @@ func (p *parser) message(v string) error {
 		if name == "" && strings.Contains(v, ",") {
 			continue
 		}
-		if isDigit(name) {
-			n, ok := leading(name, 32)
-			if !ok {
-				return usagef("Numeric message type conversion error (%s) for %s\n%s", tooLarge, name, validTypes())
-			}
-			p.o.Query.Types = append(p.o.Query.Types, uint32(n))
-			continue
+		types, err := typesNamed(name)
+		if err != nil {
+			return err
 		}
-		n, ok := tables.TypeByName([]byte(name))
-		if !ok {
-			return usagef("%s", validTypes())
-		}
-		p.o.Query.Types = append(p.o.Query.Types, uint32(n))
+		p.o.Query.Types = append(p.o.Query.Types, types...)
 	}
 	return nil
 }
 
-// validTypes lists the message types from USER to the last of virtualisation,
-// but for the netlink commands' range.
-func validTypes() string {
-	var b strings.Builder
-	b.WriteString("Valid message types are: " + anyType + " ")
-	for _, n := range tables.Types() {
-		if n >= tables.User && n <= tables.LastVirt && (n < firstCommand || n >= tables.FirstUserMsg) {
-			b.WriteString(tables.TypeName(n))
-			b.WriteByte(' ')
-		}
+// typesNamed reads a record type: its name, its number, or a pattern such as USER_*.
+func typesNamed(name string) (types []uint32, err error) {
+	if name == "" {
+		return nil, usagef("A record type is a name or a number, such as USER_LOGIN")
 	}
-	return b.String()
+	if isDigit(name) {
+		n, why := wholeNumber(name, maxInt)
+		if why != "" {
+			return nil, usagef("Numeric message type conversion error (%s) for %s", why, name)
+		}
+		return []uint32{uint32(n)}, nil
+	}
+	if query.IsPattern(name) {
+		for _, n := range tables.Types() {
+			if query.Like(strings.ToUpper(name), tables.TypeName(n)) {
+				types = append(types, uint32(n))
+			}
+		}
+		if len(types) == 0 {
+			return nil, usagef("No record type is like %s", name)
+		}
+		return types, nil
+	}
+	n, ok := tables.TypeByName([]byte(name))
+	if !ok {
+		return nil, usagef("There is no record type %s%s", name, nearest.Hint(name, typeWords(nil, "")))
+	}
+	return []uint32{uint32(n)}, nil
 }
 
-const firstCommand uint16 = 1007 // AUDIT_WATCH_INS
-
 func (p *parser) count(opt, v string) error {
-	n, ok := leading(v, 64)
-	switch {
-	case opt == "--event" && !isDigit(v):
-		return usagef("Audit event id must be a numeric value, was %s", v)
-	case opt == "--event" && !ok:
-		return usagef("Illegal value for audit event ID")
-	case opt == "--event":
+	if opt == "--event" {
+		n, why := wholeNumber(v, maxID)
+		switch {
+		case !isDigit(v):
+			return usagef("Audit event id must be a numeric value, was %s", v)
+		case why != "":
+			return usagef("Illegal value for audit event ID, was %s", v)
+		}
 		p.o.Query.Serial, p.o.Query.HasSerial = n, true
+		return nil
+	}
+	n, why := wholeNumber(v, uint64(maxEOETimeout/time.Second))
+	switch {
 	case !isDigit(v):
 		return usagef("End of Event Timeout must be a numeric value, was %s", v)
-	case !ok || n == 0 || n > uint64(maxEOETimeout/time.Second):
+	case why != "" || n == 0:
 		return usagef("Illegal value for End of Event Timeout, was %s", v)
-	default:
-		p.o.EOETimeout = time.Duration(n) * time.Second
 	}
+	p.o.EOETimeout = time.Duration(n) * time.Second
 	return nil
 }
 
 const maxEOETimeout = 10 * 365 * 24 * time.Hour
 
 func (p *parser) process(opt string, f query.Field, what, v string) error {
-	if !isDigit(v) {
+	n, why := wholeNumber(v, maxInt)
+	if why != "" {
 		return usagef("%s must be a numeric value, was %s", what, v)
-	}
-	n, ok := leading(v, 63)
-	if !ok {
-		return usagef("%s is out of range, was %s", what, v)
 	}
 	p.term(opt, query.Term{Fields: []query.Field{f}, Text: strconv.FormatUint(n, 10)})
 	return nil
 }
 
 func (p *parser) session(v string) error {
-	var id uint32
+	n, why := wholeNumber(v, maxID)
 	switch {
-	case isDigit(v):
-		n, ok := leading(v, 64)
+	case isNegative(v):
+		signed, ok := signedNumber(v, 32)
 		if !ok {
 			return usagef("Error converting %s", v)
 		}
-		id = uint32(n)
-	case strings.HasPrefix(v, "-") && isDigit(v[1:]):
-		n, ok := leading(v[1:], 32)
-		if !ok {
-			return usagef("Error converting %s", v)
-		}
-		id = -uint32(n)
-	default:
+		n = uint64(uint32(signed))
+	case !isDigit(v):
 		return usagef("Session id must be a numeric value, was %s", v)
+	case why != "":
+		return usagef("Error converting %s", v)
 	}
-	p.term("--session", query.Term{Fields: []query.Field{query.FieldSession}, Text: strconv.FormatUint(uint64(id), 10)})
+	p.term("--session", query.Term{Fields: []query.Field{query.FieldSession}, Text: strconv.FormatUint(n, 10)})
 	return nil
 }
 
 // exit is a number in C's notation, or an errno's name, whose sign counts.
 func (p *parser) exit(v string) error {
-	digits := strings.TrimPrefix(v, "-")
-	var n int64
-	if isDigit(digits) {
-		end := 0
-		for end < len(digits) && isCDigit(digits[end]) {
-			end++
-		}
-		var err error
-		for ; end > 0; end-- { // the longest number it starts with
-			if n, err = strconv.ParseInt(digits[:end], 0, 64); err == nil || isRange(err) {
-				break
-			}
-		}
-		if err != nil {
+	n, ok := signedNumber(v, 64)
+	switch {
+	case isDigit(v) || isNegative(v):
+		if !ok {
 			return usagef("Error converting %s", v)
 		}
-	} else {
-		e, ok := tables.ErrnoByName(digits)
+	default:
+		name := strings.TrimPrefix(v, "-")
+		e, ok := tables.ErrnoByName(name)
 		if !ok {
-			return usagef("Unknown errno, was %s", v)
+			return usagef("Unknown errno, was %s%s", v, nearest.Hint("-"+name, exitWords(nil, "")))
 		}
-		n = int64(e)
-	}
-	if len(digits) < len(v) {
-		n = -n
+		if n = int64(e); len(name) < len(v) {
+			n = -n
+		}
 	}
 	p.term("--exit", query.Term{Fields: []query.Field{query.FieldExit}, Text: strconv.FormatInt(n, 10)})
 	return nil
 }
 
-func isCDigit(c byte) bool {
-	return c >= '0' && c <= '9' || (c|0x20) >= 'a' && (c|0x20) <= 'f' || c|0x20 == 'x'
-}
-
 func (p *parser) syscall(v string) error {
 	p.hasSyscall = true
 	if isDigit(v) {
-		n, ok := leading(v, 31)
-		if !ok {
-			return usagef("Syscall numeric conversion error (%s) for %s", tooLarge, v)
+		n, why := wholeNumber(v, maxInt)
+		if why != "" {
+			return usagef("Syscall numeric conversion error (%s) for %s", why, v)
 		}
 		p.term("--syscall", query.Term{Fields: []query.Field{query.FieldSyscall}, Text: strconv.FormatUint(n, 10)})
 		return nil
@@ -292,7 +263,7 @@ func (p *parser) syscall(v string) error {
 	}
 	n, ok := tables.SyscallByName(p.machine, v)
 	if !ok {
-		return usagef("Syscall %s not found", v)
+		return usagef("Syscall %s not found%s", v, nearest.Hint(v, syscallNames(p.machine)))
 	}
 	p.term("--syscall", query.Term{Fields: []query.Field{query.FieldSyscall}, Text: strconv.Itoa(n)})
 	return nil
@@ -307,7 +278,7 @@ func (p *parser) arch(v string) error {
 	}
 	m, ok := p.machineByName(v)
 	if !ok {
-		return usagef("Unknown arch %s", v)
+		return usagef("Unknown arch %s%s", v, nearest.Hint(v, archWords(nil, "")))
 	}
 	p.machine, p.hasMachine = m, true
 	return nil

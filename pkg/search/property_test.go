@@ -90,9 +90,6 @@ func TestOptionErrors(t *testing.T) {
 			t.Errorf("%q: exit %d %q, want %d %q", args, ours.code, ours.stderr, stock.code, stock.stderr)
 		}
 	}
-	if r := runOurs(utcEnv, "-if", "testdata/types.log", "-m", "NOPE"); r.code != 1 || !strings.HasPrefix(r.stderr, "Valid message types are: ALL USER LOGIN USER_AUTH ") {
-		t.Errorf("-m NOPE: %d %q", r.code, r.stderr)
-	}
 }
 
 // TestTimes compares what the date words and forms stand for: on a log with an

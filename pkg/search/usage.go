@@ -4,7 +4,7 @@ package search
 const Usage = `usage: search [options]        (all conditions must hold)
  what happened
   -a,  --event ID               the event with this serial number
-  -m,  --message TYPE[,TYPE]    a record of one of these types, by name or number; may be repeated; ALL is no limit
+  -m,  --message TYPE[,TYPE]    a record of one of these types: names, numbers or patterns (USER_*); may be repeated; ALL is no limit
   -k,  --key TEXT               a rule's key
   -sc, --syscall NAME|NUMBER    the system call
        --arch CPU               its architecture: a name as uname -m prints it, b32 or b64; goes before -sc
