@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"strconv"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -201,13 +202,32 @@ func (p *printer) appendUser(dst []byte, f *facts, uid int64, tail string) []byt
 	if uid == unsetID {
 		return append(dst, "unset"...)
 	}
+	from := len(dst)
 	if named, ok := f.appendTail(dst, tail); ok {
+		if id, ok := unknownID(string(named[from:])); ok {
+			return append(append(append(named[:from], unknownTo...), id...), ')')
+		}
 		return named
 	}
-	if name, ok := p.names.User(uint32(uid)); ok {
+	if name, ok := p.names.User(uint32(uid)); ok && uid != noAUID {
 		return append(dst, name...)
 	}
-	return append(strconv.AppendInt(append(dst, "unknown("...), uid, 10), ')')
+	return append(strconv.AppendInt(append(dst, unknownTo...), uid, 10), ')')
+}
+
+// unknownTo begins what daemons write into the tail for an id that has no name. Stock ones
+// write an id from 2^31 on as a negative number.
+const unknownTo = "unknown("
+
+// unknownID returns the id in unknown(1000), where a host calls an id so.
+func unknownID(name string) (id string, ok bool) {
+	text, opened := strings.CutPrefix(name, unknownTo)
+	text, closed := strings.CutSuffix(text, ")")
+	n, err := strconv.ParseInt(text, 10, 64)
+	if !opened || !closed || err != nil || n < -1<<31 || n >= 1<<32 {
+		return "", false
+	}
+	return strconv.FormatUint(uint64(uint32(n)), 10), true
 }
 
 // appendSyscall appends a system call's number, 0 where there is none, or its name.
@@ -215,16 +235,25 @@ func (p *printer) appendSyscall(f *facts, dst []byte) []byte {
 	if !p.o.Interpret {
 		return strconv.AppendInt(dst, int64(f.call), 10)
 	}
-	if named, ok := f.appendTail(dst, "SYSCALL"); ok {
-		return named
-	}
-	if _, ok := tables.ArchName(f.arch); !ok {
+	named, known := f.appendCallName(dst)
+	if !known {
 		return append(dst, question...)
 	}
-	if name, ok := tables.SyscallName(f.arch, int(f.call)); ok {
-		return append(dst, name...)
+	return named
+}
+
+// appendCallName appends the name of the event's system call: the tail's, which says what
+// the host meant, before that of the tables for its architecture, and its number where it
+// has no name. known is false for an architecture that nobody knows.
+func (x *facts) appendCallName(dst []byte) (_ []byte, known bool) {
+	if named, ok := x.appendTail(dst, "SYSCALL"); ok {
+		return named, true
 	}
-	return strconv.AppendInt(dst, int64(f.call), 10)
+	if name, ok := tables.SyscallName(x.arch, int(x.call)); ok {
+		return append(dst, name...), true
+	}
+	_, known = tables.ArchName(x.arch)
+	return strconv.AppendInt(dst, int64(x.call), 10), known
 }
 
 // appendTTY appends what was typed, its keys by name.

@@ -40,7 +40,7 @@ func (o outcome) String() string { return [...]string{"unset", "no", "yes"}[o] }
 
 // Ids that no record has.
 const (
-	noAUID  = -2
+	noAUID  = -2 // no record has a login uid; -2 is what the stock tool prints then
 	noID    = -1
 	noSess  = 1<<32 - 2
 	unsetID = -1 // 4294967295 as the stock tool prints it
@@ -53,7 +53,7 @@ type facts struct {
 	x  query.Extractor
 	ev *event.Event
 
-	auid, uid int64 // as signed 32 bits, as the stock tool prints them; noAUID, noID
+	auid, uid int64 // unsetID, noAUID, noID, or the id, which is not negative
 	pid       int64 // noID
 	session   uint32
 	call      int32
@@ -88,7 +88,13 @@ func (x *facts) read(ev *event.Event, want query.FieldSet) {
 		}
 		return t
 	}
-	x.auid, x.uid, x.pid = id(query.FieldAUID, noAUID), id(query.FieldUID, noID), id(query.FieldPID, noID)
+	user := func(f query.Field, none int64) int64 {
+		if n, ok := x.x.Number(f); ok && want.Has(f) {
+			return userID(uint32(n))
+		}
+		return none
+	}
+	x.auid, x.uid, x.pid = user(query.FieldAUID, noAUID), user(query.FieldUID, noID), id(query.FieldPID, noID)
 	x.session = uint32(id(query.FieldSession, noSess))
 	_, x.hasCall = x.x.Number(query.FieldSyscall)
 	x.call, x.arch = int32(id(query.FieldSyscall, 0)), uint32(id(query.FieldArch, 0))
@@ -105,6 +111,16 @@ func (x *facts) read(ev *event.Event, want query.FieldSet) {
 	if want.Has(query.FieldKey) {
 		x.keys = x.x.Keys()
 	}
+}
+
+// userID returns the id of a user as the reports print it: the stock tool prints an id
+// that was never set as -1. It prints every id from 2^31 on as a negative number, too,
+// which would be the id of nobody.
+func userID(id uint32) int64 {
+	if id == query.UnsetID {
+		return unsetID
+	}
+	return int64(id)
 }
 
 // head is the type of the event's first record, which stands for the event.

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -154,6 +153,7 @@ type grouper struct {
 	x       query.Extractor
 	values  [][][]byte // of the present event, by field of By
 	text    []byte
+	scratch []byte
 	key     []byte
 	tally   *tally
 	indexes [query.NumFields][]int // places in By
@@ -175,9 +175,10 @@ func newGrouper(o *Options, loc *time.Location) *grouper {
 	return g
 }
 
-// add counts an event once in each of the groups it is in: one with several files
+// add counts the event of f once in each of the groups it is in: one with several files
 // is in the group of each.
-func (g *grouper) add(ev *event.Event) {
+func (g *grouper) add(f *facts) {
+	ev := f.ev
 	for i := range g.values {
 		g.values[i], g.names[i] = g.values[i][:0], g.names[i][:0]
 	}
@@ -186,6 +187,10 @@ func (g *grouper) add(ev *event.Event) {
 	for i, by := range g.o.Group.By {
 		if by.Node && ev.Node != nil {
 			g.values[i] = append(g.values[i], ev.Node)
+		}
+		if by.Field == query.FieldSyscall && !by.Node && g.o.Interpret && f.hasCall && len(g.values[i]) > 0 {
+			g.scratch, _ = f.appendCallName(g.scratch[:0]) // its number is another call elsewhere
+			g.names[i] = g.once(g.names[i], isName, g.scratch)
 		}
 		if len(g.names[i]) > 0 { // what its host calls them, not this machine
 			g.values[i], g.names[i] = g.names[i], g.values[i]
@@ -261,10 +266,14 @@ type group struct {
 	n      uint64
 }
 
-// groupsOf reads the groups from a tally.
+// groupsOf reads the groups from a tally, the largest first. Values that are shown alike
+// are one group: with -i, root as a host wrote it into its records and root as this machine
+// calls user 0.
 func (w *writer) groupsOf(t *tally) []group {
 	g := w.o.Group
 	all := make([]group, 0, len(t.order))
+	places := make(map[string]int, len(t.order))
+	var shown []byte
 	for _, c := range t.sorted(strings.Compare) {
 		head, rest, _ := strings.Cut(c.Value, separator)
 		out := group{n: c.N}
@@ -273,46 +282,84 @@ func (w *writer) groupsOf(t *tally) []group {
 			out.values = strings.SplitN(rest, separator, len(g.By))
 		}
 		out.absent = make([]bool, len(out.values))
+		shown = append(shown[:0], head...)
 		for i := range out.values {
 			out.absent[i] = out.values[i] == absentValue
 			out.values[i] = w.groupValue(g.By[i], out.values[i])
+			shown = append(shown, separator...)
+			if out.absent[i] {
+				shown = append(shown, absentValue...)
+			}
+			shown = append(shown, out.values[i]...)
 		}
+		if at, ok := places[string(shown)]; ok {
+			all[at].n += out.n
+			continue
+		}
+		places[string(shown)] = len(all)
 		all = append(all, out)
 	}
+	slices.SortStableFunc(all, func(a, b group) int { return cmp.Compare(b.n, a.n) })
 	return all
 }
 
-// groupValue is a value as it is shown: types by their names, and users with -i.
+// groupValue is a value as it is shown: types by their names, and with -i what has one by
+// its name.
 func (w *writer) groupValue(by By, v string) string {
 	if v == absentValue {
 		return ""
 	}
-	if name, ok := strings.CutPrefix(v, isName); ok && nameField[by.Field] != 0 && !by.Node {
-		return name
-	}
-	n, err := strconv.ParseUint(v, 10, 32)
-	if by.Node || err != nil {
+	if by.Node {
 		return v
 	}
-	switch by.Field {
-	case query.FieldType:
-		return tables.TypeName(uint16(n))
-	case query.FieldAUID, query.FieldUID, query.FieldEUID: // what names its host had is not known
-		if !w.o.Interpret {
-			return v
+	if name, ok := strings.CutPrefix(v, isName); ok && (nameField[by.Field] != 0 || by.Field == query.FieldSyscall) {
+		if id, ok := unknownID(name); ok {
+			return id // one row with that of records without names
 		}
-		if uint32(n) == 1<<32-1 {
-			return "unset"
+		return name
+	}
+	if by.Field == query.FieldType {
+		if n, err := strconv.ParseUint(v, 10, 16); err == nil {
+			return tables.TypeName(uint16(n))
 		}
-		if name, ok := w.o.Names.User(uint32(n)); ok {
-			return name
-		}
-	case query.FieldGID, query.FieldEGID:
-		if name, ok := w.o.Names.Group(uint32(n)); ok && w.o.Interpret {
+	}
+	if w.o.Interpret {
+		if name := w.valueName(by.Field, v); name != "" {
 			return name
 		}
 	}
 	return v
+}
+
+// valueName is the name that this machine knows for a value of a field, "" for none.
+func (w *writer) valueName(f query.Field, v string) (name string) {
+	if f == query.FieldExit {
+		if n, err := strconv.Atoi(v); err == nil && n < 0 {
+			name, _ = tables.ErrnoName(-n)
+		}
+		return name
+	}
+	n, err := strconv.ParseUint(v, 10, 32)
+	if err != nil {
+		return ""
+	}
+	switch f {
+	case query.FieldAUID, query.FieldUID, query.FieldEUID: // what names its host had is not known
+		if n == query.UnsetID {
+			return "unset"
+		}
+		name, _ = w.o.Names.User(uint32(n))
+	case query.FieldGID, query.FieldEGID:
+		if n == query.UnsetID {
+			return "unset"
+		}
+		name, _ = w.o.Names.Group(uint32(n))
+	case query.FieldSession:
+		if n == query.UnsetID {
+			return "unset"
+		}
+	}
+	return name
 }
 
 // groups writes the result of --by and --every.

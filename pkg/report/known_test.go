@@ -111,13 +111,33 @@ var knownDifferences = []difference{
 	},
 	{
 		name:   "unknown-is-zero",
-		what:   "auid=? of a daemon's record counts as root's",
+		what:   "auid=? of a daemon's record, or auid=n/a, counts as root's",
 		args:   []string{"-e"},
 		record: []string{stamped("DAEMON_CONFIG", "op=reconfigure state=no-change auid=? pid=? subj=? res=failed")},
 		stock:  "DAEMON_CONFIG 0 no", ours: "DAEMON_CONFIG -2 no",
 		applies: func(_ *Options, ev *event.Event) bool {
 			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
-				return bytes.Contains(r.Body, []byte("auid=? ")) || bytes.Contains(r.Body, []byte("pid=? "))
+				for _, name := range []string{"auid", "uid", "pid"} {
+					f, ok := r.Get(name)
+					if _, number := record.Decimal(f.Value); ok && !number {
+						return true
+					}
+				}
+				return false
+			})
+		},
+	},
+	{
+		name:   "large-id",
+		what:   "the id of a user from 2^31 on is negative, and 4294967294 is none",
+		args:   []string{"-u"},
+		record: []string{stamped("SYSCALL", strings.Replace(exampleCall, "auid=1000", "auid=3000000000", 1))},
+		stock:  " -1294967296 pts0", ours: " 3000000000 pts0",
+		applies: func(_ *Options, ev *event.Event) bool {
+			f := facts{}
+			f.read(ev, wantAUID|wantUID)
+			return max(f.auid, f.uid) >= 1<<31 || anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
+				return bytes.Contains(r.Enriched, []byte(unknownTo+"-"))
 			})
 		},
 	},

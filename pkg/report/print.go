@@ -103,7 +103,7 @@ func (p *printer) Event(ev *event.Event) error {
 	case p.o.Result == OnlyFailed && f.outcome != failed, p.o.Result == OnlySuccess && f.outcome != succeeded:
 		return nil
 	case p.group != nil:
-		p.group.add(ev)
+		p.group.add(f)
 		return nil
 	case p.over != nil:
 		p.over.add(f)

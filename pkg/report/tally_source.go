@@ -59,8 +59,7 @@ func pidValue(v string) (string, bool) {
 
 func auidValue(v string) (string, bool) {
 	n, err := strconv.ParseInt(v, 10, 64)
-	id := int32(uint32(n))
-	return strconv.FormatInt(int64(id), 10), err == nil && id != noAUID
+	return strconv.FormatInt(userID(uint32(n)), 10), err == nil
 }
 
 func callValue(v string) (string, bool) {
