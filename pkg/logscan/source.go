@@ -37,7 +37,7 @@ func (s *Source) About(context.Context) (query.About, error) { return query.Abou
 // Tally implements query.Source. It reads all events and passes each to rest, if there
 // are fields.
 func (s *Source) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	sum := query.NewTally(fields)
+	sum := query.NewTally(fields, nil)
 	if len(fields) == 0 {
 		rest = func(*event.Event) error { sum.Events++; return nil }
 	}

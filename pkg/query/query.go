@@ -113,6 +113,9 @@ type Query struct {
 	// return; 0 returns all. Matching ignores both.
 	Reverse bool
 	Limit   uint64
+	// Memory is what a Tally with fields may take for their values. It is not sent: each
+	// process has its own. Matching ignores it.
+	Memory *Memory
 }
 
 // IsFrom reports whether the query accepts events of sender s.

@@ -13,12 +13,15 @@ type Tally struct {
 	n               uint64
 	by              int64
 	add             func(Field, []byte)
+	full            bool // memory has no more
 }
 
 // Values holds the values of one field and, for each, the number of events that have it.
 type Values struct {
-	all  map[string]*valueCount
-	list []*valueCount // as they came
+	all    map[string]*valueCount
+	list   []*valueCount // as they came
+	memory *Memory
+	full   *bool // of the tally
 }
 
 type valueCount struct {
@@ -27,11 +30,15 @@ type valueCount struct {
 	last uint64 // the event that was counted last
 }
 
-// NewTally returns an empty Tally of the given fields.
-func NewTally(fields []Field) *Tally {
+// valueBytes is about what a value takes beside its text: a valueCount, its place in the
+// list, and its share of the map.
+const valueBytes = 120
+
+// NewTally returns an empty Tally of the given fields, which takes memory for each value.
+func NewTally(fields []Field, memory *Memory) *Tally {
 	t := &Tally{}
 	for _, f := range fields {
-		t.fields[f] = &Values{all: map[string]*valueCount{}}
+		t.fields[f] = &Values{all: map[string]*valueCount{}, memory: memory, full: &t.full}
 	}
 	t.add = func(f Field, v []byte) {
 		if vs := t.fields[f]; vs != nil {
@@ -43,6 +50,16 @@ func NewTally(fields []Field) *Tally {
 		}
 	}
 	return t
+}
+
+// Err returns ErrMemory if the values that were added needed more memory than there was.
+// The counts are right nevertheless: the caller decides how often it asks, and so by how
+// much the bound is passed.
+func (t *Tally) Err() error {
+	if t.full {
+		return ErrMemory
+	}
+	return nil
 }
 
 // Of returns the values of field f, or nil when the tally does not count that field.
@@ -74,10 +91,12 @@ func (t *Tally) Merge(o *Tally) {
 	}
 	t.Events += o.Events
 	t.n = max(t.n, o.n) // counts may come over as they are
+	t.full = t.full || o.full
 	for f, vs := range o.fields {
 		if mine := t.fields[f]; mine != nil && vs != nil {
 			if len(mine.list) == 0 {
-				*mine, *vs = *vs, *mine // millions of values at times
+				mine.all, vs.all = vs.all, mine.all // millions of values at times
+				mine.list, vs.list = vs.list, mine.list
 				continue
 			}
 			for _, c := range vs.list {
@@ -96,6 +115,9 @@ func (vs *Values) of(v []byte) *valueCount {
 
 func (vs *Values) make(v string) *valueCount {
 	c := &valueCount{v: v}
+	if !vs.memory.Take(len(v) + valueBytes) {
+		*vs.full = true
+	}
 	vs.all[v] = c
 	vs.list = append(vs.list, c)
 	return c

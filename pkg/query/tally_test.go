@@ -12,7 +12,7 @@ func counts(vs *Values) map[string]int64 {
 }
 
 func TestTally(t *testing.T) {
-	a, b := NewTally([]Field{FieldKey, FieldPID}), NewTally([]Field{FieldKey})
+	a, b := NewTally([]Field{FieldKey, FieldPID}, nil), NewTally([]Field{FieldKey}, nil)
 	a.Of(FieldKey).Add([]byte("x"), 3)
 	a.Of(FieldKey).Add([]byte("none"), 0)
 	b.Of(FieldKey).AddString("x", 2)
@@ -29,7 +29,7 @@ func TestTally(t *testing.T) {
 	if a.Events != 5 || !maps.Equal(counts(a.Of(FieldKey)), map[string]int64{"x": 4}) {
 		t.Errorf("after taking back: %d, %v", a.Events, counts(a.Of(FieldKey)))
 	}
-	empty := NewTally([]Field{FieldKey})
+	empty := NewTally([]Field{FieldKey}, nil)
 	empty.Merge(a)
 	if !maps.Equal(counts(empty.Of(FieldKey)), map[string]int64{"x": 4}) || len(counts(empty.Of(FieldUID))) != 0 {
 		t.Error("merged into an empty one")

@@ -175,7 +175,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 		return nil
 	}
 	tally := func(_ context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-		sum := query.NewTally(fields)
+		sum := query.NewTally(fields, nil)
 		m := query.NewMatcher(q)
 		var x query.Extractor
 		for _, ev := range events {

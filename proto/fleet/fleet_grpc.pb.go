@@ -43,8 +43,10 @@ const (
 //
 // At most 32 of these calls run at a time. One more is refused with RESOURCE_EXHAUSTED,
 // unless a call has waited for its caller for a minute: that one is ended with ABORTED.
-// So is every call whose caller has taken nothing for 30 minutes. DATA_LOSS is the
-// status of a complete answer that lacks what a damaged store has lost.
+// So is every call whose caller has taken nothing for 30 minutes. A call that would keep
+// more than 256 MiB in memory to count values ends with RESOURCE_EXHAUSTED; all calls
+// share 1 GiB. DATA_LOSS is the status of a complete answer that lacks what a damaged
+// store has lost.
 type QueryClient interface {
 	// Search streams the events that match, in order of time, node, serial, and then in
 	// the order in which they were stored. What comes back is what was sent to the
@@ -215,8 +217,10 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 //
 // At most 32 of these calls run at a time. One more is refused with RESOURCE_EXHAUSTED,
 // unless a call has waited for its caller for a minute: that one is ended with ABORTED.
-// So is every call whose caller has taken nothing for 30 minutes. DATA_LOSS is the
-// status of a complete answer that lacks what a damaged store has lost.
+// So is every call whose caller has taken nothing for 30 minutes. A call that would keep
+// more than 256 MiB in memory to count values ends with RESOURCE_EXHAUSTED; all calls
+// share 1 GiB. DATA_LOSS is the status of a complete answer that lacks what a damaged
+// store has lost.
 type QueryServer interface {
 	// Search streams the events that match, in order of time, node, serial, and then in
 	// the order in which they were stored. What comes back is what was sent to the

@@ -23,6 +23,10 @@ const (
 	// of days that are dropped meanwhile.
 	mayStall = time.Minute
 	maxStall = 30 * time.Minute
+	// callMemory bounds what one call keeps in memory to answer, such as the values that
+	// it counts, and allMemory that of all calls, in bytes.
+	callMemory = 256 << 20
+	allMemory  = 1 << 30
 )
 
 // errSlow is why a call ends whose answer nobody takes.
@@ -30,8 +34,9 @@ var errSlow = errors.New("the search was ended: its answer was not taken")
 
 // call is a call whose answer is a stream.
 type call struct {
-	ctx context.Context
-	end context.CancelCauseFunc
+	ctx    context.Context
+	end    context.CancelCauseFunc
+	memory *query.Memory // for what the answer is made of
 
 	mu    sync.Mutex
 	since time.Time // when the response on its way was handed over; zero without one
@@ -65,16 +70,17 @@ func (c *call) sending(since time.Time) {
 
 // calls are those running.
 type calls struct {
-	mu  sync.Mutex // guards all
-	all map[*call]struct{}
+	mu     sync.Mutex // guards all
+	all    map[*call]struct{}
+	memory *query.Memory // of all together; set with all
 }
 
-// enter takes a place, that of the call longest without a reader if need be.
+// enter gives c a place, that of the call longest without a reader if need be, and memory.
 func (s *calls) enter(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
-		s.all = map[*call]struct{}{}
+		s.all, s.memory = map[*call]struct{}{}, query.NewMemory(allMemory, nil)
 	}
 	if len(s.all) >= maxCalls {
 		var slowest *call
@@ -93,6 +99,7 @@ func (s *calls) enter(c *call) error {
 		delete(s.all, slowest)
 	}
 	s.all[c] = struct{}{}
+	c.memory = query.NewMemory(callMemory, s.memory)
 	return nil
 }
 
@@ -115,6 +122,7 @@ func (s *Service) run(ctx context.Context, version uint32, do func(*call) error)
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	defer s.calls.leave(c)
+	defer c.memory.Release()
 	err := do(c)
 	if cause := context.Cause(ctx); errors.Is(cause, errSlow) {
 		return status.Error(codes.Aborted, cause.Error())
@@ -131,6 +139,8 @@ func toStatus(err error) error {
 		return status.Error(codes.DataLoss, err.Error())
 	case errors.Is(err, ErrQuery), errors.Is(err, query.ErrQuery):
 		return status.Error(codes.InvalidArgument, err.Error())
+	case errors.Is(err, query.ErrMemory):
+		return status.Error(codes.ResourceExhausted, err.Error())
 	case errors.Is(err, query.ErrNotLive):
 		return status.Error(codes.FailedPrecondition, err.Error())
 	case errors.Is(err, context.Canceled):

@@ -109,7 +109,7 @@ func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field
 	for _, f := range fields {
 		req.Fields = append(req.Fields, uint32(f))
 	}
-	sum := query.NewTally(fields)
+	sum := query.NewTally(fields, q.Memory)
 	return sum, stream(ctx, c, req, c.q.Tally, func(r *fleet.TallyResponse) error {
 		if err := unpack(r.GetRest(), rest); err != nil {
 			return err

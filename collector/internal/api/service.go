@@ -79,6 +79,7 @@ func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServ
 		if err != nil {
 			return err
 		}
+		q.Memory = c.memory
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.TallyResponse{Rest: e}) })
 		sum, err := s.Source.Tally(c.ctx, q, fields, func(ev *event.Event) error {
 			own := *ev

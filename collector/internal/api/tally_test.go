@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,6 +50,13 @@ func TestTally(t *testing.T) {
 	}
 	if _, _, err := fromTallyRequest(&fleet.TallyRequest{Fields: []uint32{uint32(query.NumIndexed)}}); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of an unknown field: %v", err)
+	}
+	if src.got.Memory == nil || src.got.Memory.Take(allMemory) {
+		t.Error("a tally has no bound")
+	}
+	src.err = query.ErrMemory
+	if _, err := c.Tally(context.Background(), &query.Query{}, fields, none); !strings.Contains(fmt.Sprint(err), "too many different values") {
+		t.Errorf("a tally of too much: %v", err)
 	}
 	src.err = store.ErrDamaged
 	if _, err := c.Tally(context.Background(), &query.Query{}, fields, none); !errors.Is(err, store.ErrDamaged) {

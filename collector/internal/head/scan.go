@@ -101,7 +101,7 @@ func (h *Head) count(ctx context.Context, q *query.Query) (*query.Tally, error) 
 			return sum, nil
 		}
 	}
-	sum := query.NewTally(nil)
+	sum := query.NewTally(nil, nil)
 	return sum, h.Scan(ctx, q, func(*event.Event) error { sum.Events++; return nil })
 }
 

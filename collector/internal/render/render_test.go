@@ -42,7 +42,7 @@ func (s someEvents) Follow(ctx context.Context, q *query.Query, fn func(*event.E
 }
 
 func (s someEvents) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	sum := query.NewTally(fields)
+	sum := query.NewTally(fields, nil)
 	if len(fields) == 0 {
 		sum.Events = int64(len(s))
 		return sum, nil

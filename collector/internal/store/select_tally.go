@@ -8,7 +8,7 @@ import (
 )
 
 // Tally counts the events of the table, as it is now, in sum, and gives rest those
-// that have to be looked at; see Snapshot.Tally.
+// that have to be looked at; see Snapshot.Tally. It fails when sum has no more memory.
 func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) error) error {
 	t.mu.RLock()
 	hosts := t.hostsLocked()
@@ -47,5 +47,5 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 			vs.AddString(values[id].Text, n)
 		}
 	}
-	return nil
+	return sum.Err()
 }

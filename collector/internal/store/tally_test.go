@@ -51,7 +51,7 @@ func TestTableTally(t *testing.T) {
 		if err := store.Scan(context.Background(), ref, q, func(ev *event.Event) error { count(want, ev); return nil }); err != nil {
 			t.Fatal(err)
 		}
-		sum := query.NewTally(fields)
+		sum := query.NewTally(fields, nil)
 		if err := tab.Tally(q, sum, func(ev *event.Event) error { count(got, ev); return nil }); err != nil {
 			t.Fatal(err)
 		}
@@ -63,7 +63,7 @@ func TestTableTally(t *testing.T) {
 		}
 	}
 	boom := errors.New("boom")
-	if err := tab.Tally(&query.Query{}, query.NewTally(fields), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
+	if err := tab.Tally(&query.Query{}, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("an error of who is given the odd ones: %v", err)
 	}
 }

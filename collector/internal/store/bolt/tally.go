@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -22,7 +23,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields), rest: rest}
+	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields, q.Memory), rest: rest}
 	var todo []*plan
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -67,7 +68,7 @@ type tallying struct {
 
 // work takes groups until there are none left, and adds them up.
 func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
-	sum := query.NewTally(tl.fields)
+	sum := query.NewTally(tl.fields, tl.q.Memory)
 	m := query.NewMatcher(tl.q)
 	for tl.ctx.Err() == nil {
 		i := next.Add(1) - 1
@@ -95,14 +96,14 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 				return tl.give(m, ev)
 			})
 		}
-		if err != nil {
+		if err = errors.Join(err, sum.Err()); err != nil {
 			return err
 		}
 	}
 	tl.mu.Lock()
 	defer tl.mu.Unlock()
 	tl.sum.Merge(sum)
-	return nil
+	return tl.sum.Err()
 }
 
 func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {

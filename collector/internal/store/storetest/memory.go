@@ -192,7 +192,7 @@ func (s *memSnapshot) Close() error   { return nil }
 
 // Tally counts nothing: it gives all.
 func (s *memSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	return query.NewTally(fields), s.Scan(ctx, q, rest)
+	return query.NewTally(fields, nil), s.Scan(ctx, q, rest)
 }
 
 func (s *memSnapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {

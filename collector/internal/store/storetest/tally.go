@@ -66,6 +66,12 @@ func testTally(t *testing.T, env Env) {
 	if _, err := snap.Tally(ctx, &query.Query{}, everyField(), func(*event.Event) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("a tally whose context has ended: %v", err)
 	}
+	// An engine may also give everything, which needs no memory.
+	given := uint64(0)
+	_, err = snap.Tally(context.Background(), &query.Query{Memory: query.NewMemory(10_000, nil)}, everyField(), func(*event.Event) error { given++; return nil })
+	if !errors.Is(err, query.ErrMemory) && (err != nil || given != st.Events) {
+		t.Errorf("a tally of more values than there is memory for: %v, gave %d of %d", err, given, st.Events)
+	}
 }
 
 func everyField() (all []query.Field) {
