@@ -13,17 +13,20 @@ var ErrNoHost = errors.New("no such host is known")
 // MaxName is the longest name of a host told apart from others; DNS has no longer one.
 const MaxName = 255
 
-// Change is what an administrator wants changed about the hosts known.
+// Change is what an administrator wants changed in the list of known hosts. It changes
+// no stored event.
 type Change struct {
-	// Forget are names of hosts, or addresses: an address is the host of that name
-	// and all hosts that are known from there only. Their records stay.
+	// Forget names hosts to be taken off the list, by name or by address. An address
+	// stands for the host of that name and for every host whose only address it is.
 	Forget []string
-	// Also says of addresses whose host's records theirs are, too; "" takes it back.
+	// Also maps an address to the host that its records count as, too: what was
+	// received from the address is then found under both names. "" undoes that.
 	Also map[netip.Addr]string
 }
 
-// Of is the change as it concerns the hosts known: those to be forgotten, and those
-// that change. ErrNoHost is returned for what is not there.
+// Of applies the change to the hosts that are known. It returns the names to be
+// forgotten, sorted, and the hosts whose Also is set, as they are to be stored; hosts
+// itself stays as it is. Errors: ErrNoHost for a word of Forget that names none.
 func (c *Change) Of(hosts []Host) (forget []string, changed []Host, err error) {
 	for _, word := range c.Forget {
 		addr, aerr := netip.ParseAddr(word)

@@ -11,7 +11,7 @@ import (
 // Day is a day of receipt, UTC, counted from 1970-01-01.
 type Day int32
 
-// DayOf is the day of a time.
+// DayOf returns the day that t lies in. Times before 1970 have negative days.
 func DayOf(t time.Time) Day {
 	s := t.Unix()
 	d := s / 86400
@@ -36,8 +36,9 @@ func ParseDay(s string) (Day, error) {
 	return DayOf(t), nil
 }
 
-// Part names what an engine drops as a whole: the events of a day of receipt, or some
-// of them. An engine whose Rotate does nothing has one part a day.
+// Part names the unit in which an engine drops events: those of one day of receipt, or,
+// where Rotate has divided the day, a run of its batches. An engine whose Rotate does
+// nothing has one part a day.
 type Part struct {
 	Day Day
 	N   int // which of the day's parts, from 1

@@ -8,52 +8,58 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Events are the stored ones, whichever engine keeps them. It is for many goroutines.
+// Events is access to the stored events, whichever engine keeps them. Any number of
+// goroutines may call its methods at once.
 type Events interface {
-	// Snapshot is the events as they are now, for one query. It must be closed. It
-	// fails where it would lack a batch that Append has said is stored.
+	// Snapshot returns the events as they are now, for one query. The caller must close
+	// it. Snapshot fails rather than lack a batch for which Append has returned nil.
 	Snapshot(ctx context.Context) (Snapshot, error)
+	// Stats returns the present sizes of the whole and of each part.
 	Stats(ctx context.Context) (Stats, error)
-	// Drop forgets a whole part, not the one being written. Snapshots that have it keep
-	// it. Errors: ErrNoDay, ErrInUse.
+	// Drop deletes a whole part, but never the one being written. Snapshots that were
+	// made before go on reading it. Errors: ErrNoDay, ErrInUse.
 	Drop(ctx context.Context, part Part) error
-	// Rotate ends the part being written: what comes for its day goes to another one. It
-	// does nothing when there are no events in it, or where days are not divided.
+	// Rotate ends the part being written: later batches of its day go to another part. It
+	// does nothing when the part has no events, or where days are not divided.
 	Rotate(ctx context.Context) error
-	// Missing is what answers may lack, a thing each: files that are damaged, set aside
-	// or not there.
+	// Missing returns one error for each thing that answers may lack: a file that is
+	// damaged, set aside or not there.
 	Missing() []error
-	// MayOpen is how many file descriptors may be opened beside those open now.
+	// MayOpen returns how many file descriptors the engine may still open beside those
+	// it has open now.
 	MayOpen() int
 }
 
-// Engine keeps events and has no part in a Place's transactions: it may take a batch and
-// the collector die before it hears of it, or hear of a failure that was none. So
-// each batch stays in the place's outbox until Append has returned nil, and is
-// appended again after any error and after every restart that finds it there. Batches
-// come one at a time in the order of their IDs.
+// Engine keeps events outside the Place's transactions. The collector may die after the
+// engine has stored a batch and before Append has returned, and Append may return an error
+// for a batch that was stored after all. So each batch stays in the place's outbox until
+// Append has returned nil: it is appended again after any error, and after every restart
+// that finds it there. Batches come one at a time, in the order of their IDs.
 type Engine interface {
 	Events
-	// Append stores a batch durably, once by its ID. Appended again it is the same in
-	// every byte and in the same order, so an engine may know it by that.
+	// Append stores a batch durably, exactly once for its ID. A batch that is appended
+	// again has the same events, byte for byte and in the same order, so an engine may
+	// recognise it by its ID alone.
 	Append(ctx context.Context, b *Sealed) error
+	// Close releases everything. Snapshots must be closed before.
 	Close() error
 }
 
 // Sealed is a batch's events as they lie in the outbox: they never change.
 type Sealed struct {
-	// ID ascends; batches without events have one, too, and are not handed over. It
-	// counts within one store: an engine that several collectors share has to keep
+	// ID ascends, with holes: a batch without events has an ID and is not handed over.
+	// IDs count within one store, so an engine that several collectors share must keep
 	// their IDs apart.
-	ID  uint64
+	ID uint64
+	// Day is the day of receipt.
 	Day Day
-	// Each gives fn the events of host after host, by name, and of each host in order of
-	// time, node and serial. The event is valid until fn returns. An error of fn
-	// ends it and is returned; any other one wraps ErrDamaged.
+	// Each calls fn with each event: host after host, by name, and of each host in order
+	// of time, node and serial. The event is valid until fn returns. An error of fn ends
+	// the walk and is returned as it is; any other error wraps ErrDamaged.
 	Each func(fn func(host string, ev *event.Event) error) error
 }
 
-// Stats are sizes of what is stored.
+// Stats are the sizes of what is stored.
 type Stats struct {
 	Events, Records uint64 // stored now
 	RawBytes        uint64 // their text
@@ -63,7 +69,7 @@ type Stats struct {
 	Parts           []PartStats // by day and number
 }
 
-// PartStats are those of one part.
+// PartStats are the sizes of one part.
 type PartStats struct {
 	Part
 	LastID                          uint64 // of its last batch with events; 0: there is none
@@ -73,29 +79,33 @@ type PartStats struct {
 	Sealed                          bool // it is not being written
 }
 
-// Snapshot answers queries from the batches there were when it was made.
+// Snapshot answers queries from the batches that were stored when it was made. What is
+// appended, dropped or rotated later changes nothing in it.
 type Snapshot interface {
-	// LastID is the last batch's ID: all batches up to it are in the snapshot, and no
-	// other.
+	// LastID returns the last batch's ID: the snapshot has every batch up to it, and no
+	// later one.
 	LastID() uint64
-	// Scan gives fn the matching events in order of time, node, serial and place
-	// in the event; of events equal in all that, the earlier stored goes first.
-	// For a query with Reverse all of that is turned round, at no more cost.
-	// fn runs in the caller's goroutine. The event is fn's to keep; its bytes are
-	// part of a block of up to some hundred KiB, so to keep few is to copy them.
-	// An error of fn ends the scan: query.ErrStop without error, others are returned.
-	// Damage does not end it: what can be read is given, then an error that wraps
-	// ErrDamaged is returned. Each event says its batch; of those up to q.AfterBatch
-	// there is none.
+	// Scan calls fn with each matching event, in order of time, node, serial and batch;
+	// of events that are equal in all that, the one stored earlier comes first. A query
+	// with Reverse gets the opposite order, at no more cost. fn runs in the caller's
+	// goroutine and may keep the event. The event's bytes are part of a block of up to
+	// some hundred KiB, which stays in memory with them: who keeps only a few events copies
+	// them. Each event carries its batch; events of batches up to q.AfterBatch are left out.
+	//
+	// An error of fn ends the scan: query.ErrStop ends it without error, any other one is
+	// returned. Damage does not end it: all events that can be read are given, then an
+	// error that wraps ErrDamaged is returned.
 	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
-	// Tally counts the values of fields, as query.Source has it; without fields, it
-	// counts events, and gives rest those that it has to look at. The query must be
-	// Countable.
+	// Tally counts the values of fields over the matching events, as query.Source says;
+	// without fields, it counts the events. An event that the index alone cannot count is
+	// given to rest instead of being counted, in no order, by one call at a time. The
+	// query must be Countable.
 	Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error)
+	// Close releases what the snapshot holds, such as files of dropped parts.
 	Close() error
 }
 
-// Scan makes a snapshot of events and scans it.
+// Scan makes a snapshot of e, scans it as Snapshot.Scan does, and closes it.
 func Scan(ctx context.Context, e Events, q *query.Query, fn func(*event.Event) error) (err error) {
 	snap, err := e.Snapshot(ctx)
 	if err != nil {

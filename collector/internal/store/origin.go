@@ -18,7 +18,8 @@ type Origin struct {
 	ByTime bool
 }
 
-// OriginOf is what an event's records say of it.
+// OriginOf returns the origin of an event. It reads the sender and each record's time of
+// receipt, in ms, and keeps Later empty while all records came at once.
 func OriginOf(ev *event.Event) Origin {
 	o := Origin{From: ev.From}
 	if len(ev.Records) == 0 {
@@ -39,7 +40,9 @@ func OriginOf(ev *event.Event) Origin {
 	return o
 }
 
-// set gives a parsed event back what is known of it.
+// set puts the origin into an event that was just parsed from its text: the sender, and
+// for each record when it was received. It is the reverse of OriginOf. Where Later ends
+// early, the records behind it keep no receipt.
 func (o *Origin) set(ev *event.Event) {
 	ev.From = o.From
 	at, later := o.Received, o.Later
@@ -58,8 +61,8 @@ func (o *Origin) set(ev *event.Event) {
 	}
 }
 
-// NodeOf is the name of a sender whose records name no host and have no place of
-// their own: its address; nil where that is not known.
+// NodeOf returns the name that records without node= go by in a host of mixed nodes
+// (""): their sender's address as text, nil where that is not known.
 func NodeOf(from *event.Sender) []byte {
 	if from == nil || !from.Addr.IsValid() {
 		return nil

@@ -8,35 +8,37 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Store is both halves together: where a collector's events are, and how far it is.
+// Store is both halves together: a collector's own state, and its events.
 type Store interface {
 	Place
 	Events
 }
 
-// Place is what a collector remembers itself, whichever engine keeps its events. It is
-// written by one goroutine, that of Append; all else is for many.
+// Place is what a collector remembers itself, whichever engine keeps its events. One
+// goroutine calls Append; every other method may be called by many at once.
 //
-// A batch is everything that a writer hands over at once: events, and how far it has got
-// with them. What must hold after any crash is that the two agree: State is that of the
-// last batch whose events are stored, so a writer that begins there again, with the
-// journal's records beyond State.LSN and those in State.Open, stores every record
-// once. Append ensures it, in one of two ways. With the embedded engine, events
-// and state are one transaction. With an Engine the events are sealed and kept in the
-// same transaction as the state, then handed to the engine, then let go of.
+// A batch is everything that a writer hands over at once: events, and its state, which
+// says up to which record of the journal it has handed everything over. What must hold
+// after any crash is that the two agree: State is the state of the last batch whose events
+// are stored. A writer that begins again from it, with the journal's records beyond
+// State.LSN and those in State.Open, stores every record exactly once. Append ensures
+// that in one of two ways. With the embedded engine, events and state are written by one
+// transaction. With an Engine, the events are sealed and written in the same transaction
+// as the state, then handed to the engine, and deleted once the engine has them.
 type Place interface {
-	// ID is the store's; the journal has it in its files.
+	// ID returns the store's ID, which the journal has in its files, too.
 	ID() seglog.ID
-	// State is that of the last batch.
+	// State returns the state of the last batch; that of a new store is all zero.
 	State(ctx context.Context) (*State, error)
-	// Append stores a batch durably, exactly once by its ID: when it returns nil, the
-	// state is the batch's and its events are in every Snapshot made from then on. After an error
-	// the batch is to be appended again, unchanged. It may use b.Events until it
-	// returns, together with searches; nothing may be added to them meanwhile.
+	// Append stores a batch durably, exactly once for its ID. Once it returns nil, State
+	// is the batch's and every later Snapshot has its events. After an error the caller
+	// must append the same batch again, unchanged. Append reads b.Events until it
+	// returns; searches may read them at the same time, but nobody may add to them.
 	Append(ctx context.Context, b *Batch) error
-	// Journal is what is known of the journal's segments, KeepJournal makes it durable,
-	// with what was found missing of them: Events.Missing has that from then on.
+	// Journal returns what is known of the journal's segments.
 	Journal() seglog.Known
+	// KeepJournal makes k durable as what is known of the journal's segments. lost is
+	// what was found missing of them, in words: Events.Missing has it from then on.
 	KeepJournal(k seglog.Known, lost []string) error
 	// Close releases all files, the engine's too. Snapshots must be closed before.
 	Close() error
@@ -44,25 +46,28 @@ type Place interface {
 
 // Batch is what one Append takes, all or nothing.
 type Batch struct {
-	// ID numbers batches from 1, without holes. A batch whose ID the store has is
-	// there already, and Append does nothing.
+	// ID numbers batches from 1, without holes. Append does nothing for an ID that the
+	// store has already.
 	ID uint64
 	// Day is that of receipt: the batch goes to the day's last part.
 	Day Day
 	// Events may be nil when only the rest is to be kept.
 	Events *Table
-	// LSN and Open are the writer's place in the journal: every record up to LSN
-	// is in this or an earlier batch, but for those in Open (ascending).
+	// LSN and Open are the writer's place in the journal: every record up to LSN is in
+	// this or an earlier batch, except those in Open (ascending), whose events are not
+	// complete yet.
 	LSN  uint64
 	Open []uint64
-	// Hosts and Senders replace or add to what is kept; the rest stays.
+	// Hosts and Senders replace the entries with the same name or key, or add new ones;
+	// all other entries stay.
 	Hosts   []Host
 	Senders []KV
-	// Forget are hosts to be kept no longer; their events stay. They go before Hosts.
+	// Forget names hosts to be deleted from the list; their events stay. They are
+	// deleted before Hosts is written.
 	Forget []string
 }
 
-// State is what a writer needs to go on after a restart: the last batch's.
+// State is what a writer needs to go on after a restart, as the last batch left it.
 type State struct {
 	ID      uint64
 	LSN     uint64
@@ -86,8 +91,8 @@ type Host struct {
 	Bytes       uint64
 	Duplicates  uint64 // resends dropped
 	Unparsable  uint64 // stored, but without a readable header
-	// Also is the host whose records these are, too, as an administrator said of a
-	// sender that did not name itself; "" for none.
+	// Also is another host that these records count as, too: an administrator said so of
+	// a sender that did not name itself. "" means none.
 	Also string
 }
 

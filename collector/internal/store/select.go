@@ -9,13 +9,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Conditions of a query in the index's terms: of each group of alternatives an
-// event has a value.
+// Conditions are a query in the index's terms. An event that matches the query meets
+// every one of them; an event that meets them all may still not match: the index only
+// narrows, the matcher decides.
 type Conditions []Condition
 
-// Condition is met by an event with a value of one of Fields that Match takes.
-// Exact, when not nil, are the only values it can take. Contains, when not empty,
-// says that Match takes exactly the values that have it in them.
+// Condition is met by an event that has, in one of Fields, a value that Match accepts.
+// Exact, when not nil, lists every value that Match can accept, and makes the search a
+// lookup. Contains, when not empty, says that Match accepts exactly the values that
+// contain it. Match must not keep or change its argument, which may be mapped memory.
 type Condition struct {
 	Fields   []query.Field
 	Exact    []string
@@ -23,7 +25,8 @@ type Condition struct {
 	Match    func(v []byte) bool
 }
 
-// ConditionsOf returns the necessary conditions of a query.
+// ConditionsOf returns the necessary conditions of a query. A query that the index cannot
+// narrow has none.
 func ConditionsOf(q *query.Query) Conditions {
 	var out Conditions
 	if len(q.Types) > 0 {
@@ -52,7 +55,8 @@ func ConditionsOf(q *query.Query) Conditions {
 	return out
 }
 
-// Ref is an event found in a table.
+// Ref is an event found in a table, not parsed yet. It stays valid while the table is
+// added to.
 type Ref struct {
 	query.Key
 	Batch uint64 // that the event will be in
@@ -60,15 +64,16 @@ type Ref struct {
 	event *TableEvent
 }
 
-// Event parses the event again.
+// Event parses the event. Its bytes are the table's: they must not be changed.
 func (r *Ref) Event() *event.Event {
 	ev := ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
 	ev.Batch = r.Batch
 	return ev
 }
 
-// Select finds the events of the table, as it is now, that a query may match,
-// in order. The matcher decides.
+// Select returns the events of the table, as it is now, that may match a query, in order
+// of time, node and serial. The caller's matcher decides which of them do. It may run
+// beside Add; see Table for why.
 func (t *Table) Select(q *query.Query) []Ref {
 	t.mu.RLock()
 	hosts := t.hostsLocked()
@@ -111,15 +116,17 @@ func InTime(q *query.Query, ms int64) bool {
 	return (q.StartMs == 0 || ms >= q.StartMs) && (q.EndMs == 0 || ms <= q.EndMs)
 }
 
-// valueSet are the numbers of values that meet a condition.
+// valueSet is the set of values, by number, that meet a condition: a list for an exact
+// condition, else a bitmap over the vocabulary.
 type valueSet struct {
-	few  []uint32 // when exact
-	many []uint64 // bits, else
-	cond *Condition
+	few  []uint32   // of an exact condition
+	many []uint64   // a bit a value; walk fills it
+	cond *Condition // nil for an exact condition
 }
 
-// lookup finds a condition's values; t.mu is held. What needs a walk over the
-// whole vocabulary is left to walk, which does not hold up the table's writer.
+// lookup finds the values of an exact condition; the caller holds t.mu. Any other
+// condition needs a walk over the whole vocabulary: that is left to walk, which runs
+// without the lock and so does not hold up Add.
 func (t *Table) lookup(c Condition) valueSet {
 	if c.Exact == nil {
 		return valueSet{cond: &c}
@@ -138,6 +145,8 @@ func (t *Table) lookup(c Condition) valueSet {
 	return s
 }
 
+// walk tests each value of the condition's fields. values is a copy of the vocabulary's
+// slice header, taken under t.mu; the values that it reaches never change.
 func (s *valueSet) walk(values []Value) {
 	if s.cond == nil {
 		return
@@ -180,7 +189,7 @@ func (s *valueSet) has(id uint32) bool {
 	return int(id/64) < len(s.many) && s.many[id/64]&(1<<(id%64)) != 0
 }
 
-// meets says whether every condition has one of the event's values.
+// meets reports whether the event with these value numbers meets every condition.
 func meets(sets []valueSet, ids []uint32) bool {
 	for i := range sets {
 		if !slices.ContainsFunc(ids, sets[i].has) {

@@ -7,8 +7,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Tally counts the events of the table, as it is now, in sum, and gives rest those
-// that have to be looked at; see Snapshot.Tally. It fails when sum has no more memory.
+// Tally counts the events of the table, as it is now, into sum, and calls rest, in the
+// caller's goroutine, with those that have to be read; see Snapshot.Tally. Those are odd
+// events, whose indexed values are not what a report counts, and, under a query for
+// nodes, events of the host of mixed nodes. It fails when sum has no more memory.
 func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) error) error {
 	t.mu.RLock()
 	hosts := t.hostsLocked()

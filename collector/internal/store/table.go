@@ -9,35 +9,49 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Table is events of many hosts in memory, with what they can be searched by:
-// a vocabulary of all values, and for each event the numbers of its values. It
-// is filled by one goroutine and searched by others meanwhile.
+// Table holds the events of many hosts in memory, with what they can be searched by: a
+// vocabulary of all values, and for each event the numbers of its values.
+//
+// One goroutine calls Add. Any number may search meanwhile, by Select, Tally, Hosts and
+// Values. A search holds mu only while it copies slice headers and looks up exact values;
+// then it reads without a lock. That is safe because nothing that a copied header reaches
+// is ever written again:
+//   - values, and each host's Events and IDs, are only appended to. Add writes beyond
+//     every length that a search can have copied, or into a new array, and leaves the old
+//     one as it is.
+//   - An event's text is written once, behind the texts that are in its host's chunk
+//     already. A chunk that is full is left behind; it is not moved and not used again.
+//   - Add releases mu only when an event and its value numbers are both in, so a copy of
+//     IDs ends where the copied Events end.
+//
+// The maps, last, seen, cur and stats change in place: they are used under mu only.
 type Table struct {
 	mu sync.RWMutex // guards everything below
 	x  query.Extractor
 
-	ids    [query.NumIndexed]map[string]uint32
-	last   [query.NumIndexed]lastValue // most events of a host have most values of the one before
-	values []Value
-	seen   []uint32 // by value: the last event that has it, counted from 1
+	ids    [query.NumIndexed]map[string]uint32 // by field and text: the value's number
+	last   [query.NumIndexed]lastValue         // most events of a host have most values of the one before
+	values []Value                             // by number
+	seen   []uint32                            // by value: the last event that has it, counted from 1
 
 	hosts  map[string]*TableHost
-	order  []*TableHost
+	order  []*TableHost // as they were first seen
 	from   map[event.Sender]*event.Sender
 	events uint32
 	stats  TableStats
 
 	add func(query.Field, []byte) // handed to the extractor; made once
-	cur *TableHost
+	cur *TableHost                // of the event being added
 }
 
-// Value is one value of a field. Its number is its place in Values.
+// Value is one value of a field. Its number is its index in Values.
 type Value struct {
 	Field query.Field
 	Text  string
 }
 
-// lastValue is the value of a field that was added last.
+// lastValue is the value of a field that was added last: it saves a map lookup when the
+// next event has it again.
 type lastValue struct {
 	text string
 	id   uint32
@@ -52,22 +66,24 @@ type TableStats struct {
 	MinMs, MaxMs    int64 // of events that have a time; 0 when none has
 }
 
-// TableHost are one host's events in order of arrival.
+// TableHost is one host's events in order of arrival. The Table's own is appended to
+// under its mu; those that Hosts returns are copies of the slice headers, which callers
+// only read.
 type TableHost struct {
-	Name   string
+	Name   string // "" is the host of mixed nodes
 	Events []TableEvent
-	IDs    []uint32 // numbers of values; an event's are IDs[its IDs : the next one's]
+	IDs    []uint32 // numbers of values, event after event; ValuesOf cuts out one's
 	chunk  []byte   // the text's latest piece: written behind len only
 }
 
 // TableEvent is an event in a table.
 type TableEvent struct {
-	Ms      int64
+	Ms      int64 // since 1970, by the event's own stamp
 	Serial  uint64
-	Text    []byte
+	Text    []byte // as AppendText writes it; part of the host's chunk, never changed
 	ids     uint32 // where its values begin in IDs
 	Records uint16 // 65535 stands for that many or more
-	Counted bool
+	Counted bool   // the form of Text
 	Origin
 	// Node is set only for a host of mixed nodes (Name "").
 	Node string
@@ -101,8 +117,9 @@ func NewTable() *Table {
 	return t
 }
 
-// Add copies an event into the table, under the name of its host. The records'
-// Node must be as ParseRecord sets it for that host.
+// Add copies an event into the table, under the name of its host; ev and its bytes are
+// the caller's again afterwards. The records' Node must be as ParseRecord sets it for that
+// host. One goroutine calls Add; it does nothing for an event without records.
 func (t *Table) Add(host string, ev *event.Event) {
 	if len(ev.Records) == 0 {
 		return
@@ -146,6 +163,8 @@ func (t *Table) Add(host string, ev *event.Event) {
 	}
 }
 
+// host returns the host of that name, made when it is new, and makes it cur; the caller
+// holds t.mu.
 func (t *Table) host(name string) *TableHost {
 	h := t.hosts[name]
 	if h == nil {
@@ -158,7 +177,8 @@ func (t *Table) host(name string) *TableHost {
 	return h
 }
 
-// sender is the table's own copy of one.
+// sender returns the table's own copy of s, one for all events of a sender; the caller
+// holds t.mu.
 func (t *Table) sender(s *event.Sender) *event.Sender {
 	if s == nil {
 		return nil
@@ -173,8 +193,9 @@ func (t *Table) sender(s *event.Sender) *event.Sender {
 	return own
 }
 
-// text writes the event's text into the host's chunk. Chunks are never moved,
-// so that what a search holds stays as it is.
+// text writes the event's text into the host's chunk and returns it, and whether it is
+// counted; the caller holds t.mu. When the chunk has no room a new one is begun: a
+// chunk is never moved, so that a text which a search holds stays as it is.
 func (t *Table) text(h *TableHost, ev *event.Event) ([]byte, bool) {
 	need := textSize(ev)
 	if cap(h.chunk)-len(h.chunk) < need {
@@ -191,6 +212,9 @@ func (t *Table) text(h *TableHost, ev *event.Event) ([]byte, bool) {
 	return h.chunk[at:len(h.chunk):len(h.chunk)], counted
 }
 
+// addValue gives v a number, when it is new, and appends the number to the present
+// event's, once. The extractor calls it from within Add, which holds t.mu; v is valid
+// during the call only.
 func (t *Table) addValue(f query.Field, v []byte) {
 	if int(f) >= len(t.ids) {
 		return
@@ -228,7 +252,7 @@ func (t *Table) Stats() TableStats {
 	return t.stats
 }
 
-// Values are the vocabulary so far; read only.
+// Values returns the vocabulary so far, by number; callers only read it.
 func (t *Table) Values() []Value {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -242,6 +266,8 @@ func (t *Table) Hosts() []TableHost {
 	return t.hostsLocked()
 }
 
+// hostsLocked copies each host's slice headers, cut to their present lengths; the caller
+// holds t.mu.
 func (t *Table) hostsLocked() []TableHost {
 	out := make([]TableHost, len(t.order))
 	for i, h := range t.order {
@@ -251,7 +277,8 @@ func (t *Table) hostsLocked() []TableHost {
 	return out
 }
 
-// ValuesOf are the numbers of the values of the host's event i.
+// ValuesOf returns the numbers of the values of the host's event i; callers only read
+// them. h must be one that Hosts returned.
 func (h *TableHost) ValuesOf(i int) []uint32 {
 	end := uint32(len(h.IDs))
 	if i+1 < len(h.Events) {
@@ -260,7 +287,8 @@ func (h *TableHost) ValuesOf(i int) []uint32 {
 	return h.IDs[h.Events[i].ids:end]
 }
 
-// Order is the host's events by time, node and serial, else as they arrived.
+// Order returns the indexes of the host's events by time, node and serial; events that
+// are equal in all three stay in order of arrival.
 func (h *TableHost) Order() []int32 {
 	out := make([]int32, len(h.Events))
 	sorted := true
@@ -274,6 +302,7 @@ func (h *TableHost) Order() []int32 {
 	return out
 }
 
+// before is the order at rest of events of one host: time, node, serial.
 func (e *TableEvent) before(o *TableEvent) bool {
 	if e.Ms != o.Ms {
 		return e.Ms < o.Ms

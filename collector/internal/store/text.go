@@ -20,7 +20,8 @@ import (
 // byte search. It cannot hold an empty record or one with a newline in it; an
 // event that has one is counted. A block is wholly of one kind.
 
-// ErrText is returned for an event's text that does not add up.
+// ErrText is returned for bytes that no event's text begins with: it has no end, or a
+// count or length reaches beyond them.
 var ErrText = errors.New("malformed event text")
 
 // plainText says whether an event's records can be written plain.
@@ -34,7 +35,7 @@ func plainText(ev *event.Event) bool {
 	return true
 }
 
-// textSize is at least the size of the event's text.
+// textSize is an upper bound of the size of the event's text, in either form.
 func textSize(ev *event.Event) int {
 	n := 1
 	for i := range ev.Records {
@@ -60,7 +61,8 @@ func AppendText(dst []byte, ev *event.Event) ([]byte, bool) {
 	return dst, true
 }
 
-// CutText splits the first event's text off.
+// CutText splits the first event's text off b, by the form of b's block. Both results
+// are parts of b. Errors: ErrText.
 func CutText(b []byte, counted bool) (text, rest []byte, err error) {
 	if !counted {
 		// Records are not empty, so the first empty line ends the event.
@@ -84,7 +86,8 @@ func CutText(b []byte, counted bool) (text, rest []byte, err error) {
 	return b[:at:at], b[at:], nil
 }
 
-// records calls fn with each record of an event's text, as CutText returned it.
+// records calls fn with each record of an event's text, which must be as CutText returned
+// it. raw is a part of text.
 func records(text []byte, counted bool, fn func(raw []byte)) {
 	if !counted {
 		for len(text) > 1 {
@@ -112,7 +115,8 @@ func records(text []byte, counted bool, fn func(raw []byte)) {
 	}
 }
 
-// countRecords is how many records an event's text holds.
+// countRecords returns how many records an event's text holds. Of a counted text it is
+// what the text claims, at most its bytes: a record takes at least one.
 func countRecords(text []byte, counted bool) int {
 	if !counted {
 		return bytes.Count(text, []byte{'\n'}) - 1
@@ -121,16 +125,18 @@ func countRecords(text []byte, counted bool) int {
 	return int(min(n, uint64(len(text))))
 }
 
-// ParseText makes an event of its text, again as it was when it came in: a
-// record without node= counts as its host's. "" is a host of mixed nodes: there it
-// counts as its sender's.
+// ParseText makes an event of its text, with everything that it had when it came in. A
+// record without node= gets host as its node; where host is "", a host of mixed nodes, it
+// gets its sender's address. The records are parts of text, which must stay as it is for
+// as long as the event is used.
 func ParseText(text []byte, counted bool, host []byte, o Origin) *event.Event {
 	ev := &event.Event{Records: make([]record.Record, 0, max(0, countRecords(text, counted)))}
 	ParseInto(ev, text, counted, host, o)
 	return ev
 }
 
-// ParseInto is ParseText into an event that was used before.
+// ParseInto is ParseText into an event that was used before: its slice of records is used
+// again, so what was read from it before is no longer valid.
 func ParseInto(ev *event.Event, text []byte, counted bool, host []byte, o Origin) {
 	if len(host) == 0 {
 		host = NodeOf(o.From)
@@ -147,15 +153,16 @@ func ParseInto(ev *event.Event, text []byte, counted bool, host []byte, o Origin
 	o.set(ev)
 }
 
-// CloneEvent copies an event, not its text.
+// CloneEvent copies an event and its records; both share the text.
 func CloneEvent(ev *event.Event) *event.Event {
 	out := *ev
 	out.Records = slices.Clone(ev.Records)
 	return &out
 }
 
-// ParseRecord parses a record that came from a host. What cannot be parsed
-// keeps its error in r.Err.
+// ParseRecord parses a record that came from a host, which becomes its node when it
+// names none. r refers to raw and host. A record that cannot be parsed keeps its error in
+// r.Err and all its bytes in r.Raw.
 func ParseRecord(r *record.Record, raw, host []byte) {
 	_ = r.Parse(raw) // kept in r.Err, and the record is stored whatever it is
 	r.Raw = raw      // newlines at its end too: what was sent comes back
