@@ -26,16 +26,19 @@ const (
 	postEvents = 0
 	postBlocks = 1
 
-	// A value that more than one in commonShare events have is kept by blocks:
-	// nearly every block has it, so ordinals would cost much and narrow little.
+	// A value that more than one event in commonShare has may be kept by blocks: nearly
+	// every block has it, so a list of ordinals would be long and narrow little.
 	commonShare = 32
 
 	maxDict = 1 << 30 // no part of a dictionary unpacks to more
 )
 
-// dictionaries builds every field's dictionary.
+// dictionaries builds every field's dictionary, by field. values is the table's
+// vocabulary; b.ids has each event's values as indexes of it. It runs beside pack, and
+// both only read b.
 func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
-	// Counting sort: all ordinals of value 0, of value 1, … each ascending.
+	// A counting sort: all[start[v]:start[v+1]] are the ordinals of the events that have
+	// value v, ascending.
 	start := make([]uint32, len(values)+1)
 	for _, ids := range b.ids {
 		for _, id := range ids {
@@ -55,7 +58,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 	}
 	var byField [query.NumIndexed][]uint32
 	for id := range values {
-		if start[id+1] > start[id] { // a search may look while values are added
+		if start[id+1] > start[id] { // a value that no event has is left out
 			byField[values[id].Field] = append(byField[values[id].Field], uint32(id))
 		}
 	}
@@ -79,6 +82,8 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 	return out
 }
 
+// dictBody puts a dictionary section together: n, then both parts, each compressed where
+// that makes it smaller.
 func (c *Codec) dictBody(n int, keys, posts []byte) []byte {
 	flags := byte(0)
 	k, packed := c.shrink(keys)
@@ -97,7 +102,8 @@ func (c *Codec) dictBody(n int, keys, posts []byte) []byte {
 	return append(append(body, k...), p...)
 }
 
-// shrink compresses what gains by it.
+// shrink returns b compressed and true; or b itself and false, where it is short or
+// compressing would save less than an eighth.
 func (c *Codec) shrink(b []byte) ([]byte, bool) {
 	if len(b) < 128 {
 		return b, false
@@ -109,6 +115,9 @@ func (c *Codec) shrink(b []byte) ([]byte, bool) {
 	return packed, true
 }
 
+// unpack is the reverse of shrink: size is the unpacked size by the section's head. A
+// size that is wrong costs little: room is made for at most 64 times b at first.
+// Where b is not packed it is returned itself.
 func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
 	if size > maxDict {
 		return nil, damaged("a part of %d bytes", size)
@@ -129,7 +138,10 @@ func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
 	return out, nil
 }
 
-// appendPostings encodes the ordinals of the events that have a value.
+// appendPostings appends the ordinals of the events that have a value, ascending: as a
+// list of ordinals or, for a common value where that is less than half as long, as counts
+// by block. The number of events is in front in both forms, so that a summary needs no
+// more than that.
 func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
 	n := uint64(len(ords))
 	if len(ords)*commonShare <= len(b.ids) || len(ords) < 64 {
@@ -157,6 +169,7 @@ func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
 	return append(binary.AppendUvarint(dst, blocks), pairs...)
 }
 
+// appendEvents appends the first ordinal, then the gap from each to the next.
 func appendEvents(dst []byte, ords []uint32) []byte {
 	prev := uint32(0)
 	for _, o := range ords {
@@ -166,7 +179,8 @@ func appendEvents(dst []byte, ords []uint32) []byte {
 	return dst
 }
 
-// names encodes the host names, sorted: front-coded, then compressed.
+// names encodes the host names, which are sorted: of each, how many bytes it shares with
+// the one before, and the rest. Its section has the form of a dictionary without postings.
 func (c *Codec) names(hosts []string) []byte {
 	var b []byte
 	prev := ""
@@ -183,19 +197,23 @@ func (c *Codec) names(hosts []string) []byte {
 	return c.dictBody(len(hosts), b, nil)
 }
 
-// dict is a dictionary section taken apart. keys is unpacked, postings when asked.
+// dict is a dictionary section taken apart. Its keys are unpacked from the start, its
+// postings when the first of them is asked for: most lookups find nothing. texts and posts
+// may be parts of the group's bytes, so a dict is used no longer than these. It is for one
+// goroutine.
 type dict struct {
-	n      int
-	lens   []uint32 // end of each value in texts
-	plens  []uint32 // end of each value's postings
-	texts  []byte
-	posts  []byte
+	n      int      // values
+	lens   []uint32 // by value: where it ends in texts
+	plens  []uint32 // by value: where its postings end in posts, once these are unpacked
+	texts  []byte   // the values, sorted, one behind the other
+	posts  []byte   // as stored while packed, else unpacked
 	packed bool
-	size   uint64
+	size   uint64 // of the postings unpacked, by the section's head
 	codec  *Codec
 }
 
-// parts reads a section's head and returns keys unpacked and postings stored.
+// parts reads a section's head. It returns the keys unpacked, and in d the number of
+// values and the postings as stored; lens, plens and texts are openDict's to set.
 func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
 	head := [6]uint64{}
 	flags := byte(0)
@@ -226,6 +244,8 @@ func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
 	return dict{n: int(head[0]), posts: b[head[3]:], packed: flags&postingsPacked != 0, size: head[4], codec: c}, keys, nil
 }
 
+// openDict takes a field's dictionary apart. Afterwards lens and plens ascend and end
+// where the values and the postings do, so that span may index with them.
 func (c *Codec) openDict(b []byte) (*dict, error) {
 	d, keys, err := c.parts(b)
 	if err != nil {
@@ -254,6 +274,7 @@ func (c *Codec) openDict(b []byte) (*dict, error) {
 	return &d, nil
 }
 
+// span returns where item i begins and ends, of items that lie one behind the other.
 func span(ends []uint32, i int) (uint32, uint32) {
 	if i == 0 {
 		return 0, ends[0]
@@ -261,12 +282,13 @@ func span(ends []uint32, i int) (uint32, uint32) {
 	return ends[i-1], ends[i]
 }
 
+// value returns value i, a part of texts.
 func (d *dict) value(i int) []byte {
 	from, to := span(d.lens, i)
 	return d.texts[from:to:to]
 }
 
-// find looks a value up; -1 when it is not there.
+// find returns the index of a value, -1 when the dictionary has it not.
 func (d *dict) find(v string) int {
 	i := sort.Search(d.n, func(i int) bool { return string(d.value(i)) >= v })
 	if i < d.n && string(d.value(i)) == v {
@@ -275,7 +297,8 @@ func (d *dict) find(v string) int {
 	return -1
 }
 
-// matching calls fn with each value a condition takes.
+// matching calls fn with the index of each value that a condition accepts: by a lookup
+// of exact values, by one search for a substring, else by a test of every value.
 func (d *dict) matching(c *store.Condition, fn func(i int) error) error {
 	if c.Exact != nil {
 		for _, v := range c.Exact {
@@ -300,7 +323,8 @@ func (d *dict) matching(c *store.Condition, fn func(i int) error) error {
 	return nil
 }
 
-// containing finds values with one search through all of them.
+// containing calls fn with each value that contains sub. It searches all values as one
+// text, and passes over a find that reaches across the end of a value.
 func (d *dict) containing(sub []byte, fn func(i int) error) error {
 	for at := 0; ; {
 		k := bytes.Index(d.texts[at:], sub)
@@ -323,7 +347,8 @@ func (d *dict) containing(sub []byte, fn func(i int) error) error {
 	}
 }
 
-// postings returns the encoded postings of value i.
+// postings returns the encoded postings of value i; the first call unpacks those of all
+// values.
 func (d *dict) postings(i int) ([]byte, error) {
 	if d.packed {
 		p, err := d.codec.unpack(d.posts, true, d.size)

@@ -8,9 +8,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Each gives fn all events in the order in which they lie in the group, with the name
-// of their host. The event is valid until fn returns. It ends with the first error,
-// fn's or one that wraps store.ErrDamaged.
+// Each calls fn with every event and the name of its host, in the order of their
+// ordinals. The event is valid until fn returns. The first error ends the walk: fn's own,
+// or one that wraps store.ErrDamaged.
 func (g *Group) Each(fn func(host string, ev *event.Event) error) error {
 	blocks, err := g.Plan(&query.Query{}, nil)
 	if err != nil {

@@ -12,15 +12,16 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Codec compresses and unpacks; safe for use by several goroutines.
+// Codec encodes groups and opens them. Any number of goroutines may use it at once: it
+// has only the compressor's state, which the library shares between them.
 type Codec struct {
 	enc     *zstd.Encoder
 	dec     *zstd.Decoder
 	workers int
 }
 
-// NewCodec makes a codec that uses at most workers goroutines for one group, as
-// many as there are processors when 0.
+// NewCodec makes a codec that compresses a group with at most so many goroutines; 0 means
+// as many as there are processors. The caller closes it.
 func NewCodec(workers int) (*Codec, error) {
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -43,24 +44,27 @@ func (c *Codec) Close() error {
 	return c.enc.Close()
 }
 
-// builder gathers a table's events in their order at rest.
+// builder collects a table's events in their order at rest: by host name, and within a
+// host by time, node and serial. Encode fills it; then several goroutines read it.
 type builder struct {
 	hosts   []string
 	blocks  []Block
-	owner   []uint32 // host of each block
-	frames  [][]piece
-	sizes   []int
-	ids     [][]uint32 // by ordinal: numbers of the event's values
-	origins []store.Origin
-	times   []int64
+	owner   []uint32       // by block: its host, as an index of hosts
+	frames  [][]piece      // by frame: its events' texts, still in the table's memory
+	sizes   []int          // by frame: their bytes
+	ids     [][]uint32     // by ordinal: numbers of the event's values
+	origins []store.Origin // by ordinal
+	times   []int64        // by ordinal
 	sum     Summary
-	curSize int
+	curSize int // of the last frame
 }
 
-// piece is a run of text of a frame.
+// piece is the text of an event in a frame.
 type piece []byte
 
-// Encode makes a group of a table's events, which must not be empty.
+// Encode makes a group of a table's events, of which there must be one at least. Searches
+// may read the table at the same time, but nothing may be added to it. The frames are
+// compressed while another goroutine builds the dictionaries.
 func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	var b builder
 	for _, h := range t.Hosts() {
@@ -108,7 +112,11 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	return assemble(kinds, bodies), b.sum, nil
 }
 
-// addHost appends a host's events in order, cutting blocks and frames.
+// addHost appends a host's events in their order at rest. A new block begins with the
+// host, with each frame, where the form of text changes, and once a block has BlockBytes;
+// a new frame begins before the event that would take it beyond FrameBytes. So a block
+// lies in one frame and is of one form, and only an event that is larger alone makes a
+// larger frame.
 func (b *builder) addHost(h *store.TableHost) {
 	if len(h.Events) == 0 {
 		return
@@ -153,7 +161,8 @@ func (b *builder) addHost(h *store.TableHost) {
 	}
 }
 
-// pack compresses the frames, several at once, and returns table and data.
+// pack compresses the frames, several at once, and returns the frame table and the data
+// section, which has the frames in order.
 func (c *Codec) pack(b *builder) (table, data []byte) {
 	packed := make([][]byte, len(b.frames))
 	next := make(chan int, len(b.frames))

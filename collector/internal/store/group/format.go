@@ -9,8 +9,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Version is the format's version, and OldVersion the least that is read; FORMAT.md
-// says what they mean.
+// Version is the version that Encode writes, OldVersion the oldest that Open reads;
+// FORMAT.md says how they differ.
 const (
 	Version    = 2
 	OldVersion = 1
@@ -23,10 +23,9 @@ const (
 	blockSize   = 64
 	frameSize   = 16
 
-	// FrameBytes is about how much text is compressed together, and what a query
-	// for one event has to unpack (0.1 ms): of a frame of 1 MiB it takes four times
-	// as long, and saves 0.5 % of the text. BlockBytes is about the most of one
-	// host's in one block.
+	// FrameBytes is about how much text is compressed together. A query for one event
+	// has to unpack a frame, which takes 0.1 ms; frames of 1 MiB would take four times as
+	// long and save 0.5 % of the text. BlockBytes is about the most text of a block.
 	FrameBytes = 256 << 10
 	BlockBytes = 256 << 10
 
@@ -46,26 +45,29 @@ const (
 	secReceipt = 8
 )
 
-// addedField says whether a field came after groups of this version were written
-// without it. Its dictionary is there even when it is empty: a group without one
-// was written before, and any of its events may have a value.
+// addedField reports whether groups of this version were written before the program knew
+// the field. Encode writes the field's dictionary even when it is empty. A group without
+// one is such an older group: nothing is known of the field, and every one of its events
+// may have any value.
 func addedField(f query.Field) bool { return f >= query.FieldGIDName && int(f) < query.NumFields }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Summary is what a group holds.
+// Summary is what a group holds. It is the group's first section, and the group's entry
+// in the store's catalogue, so that sizes and times are known without opening the group.
 type Summary struct {
 	Events, Records uint64
 	RawBytes        uint64 // of records
 	IndexBytes      uint64 // of the group: all but the frames
 	Bytes           uint64 // of the group
 	Blocks, Hosts   uint64
-	MinMs, MaxMs    int64 // of all events; 0 stands for "no time" too
-	FirstMs         int64 // the least that is not 0
+	MinMs, MaxMs    int64 // the least and greatest time of all events; an event without a time counts as 0
+	FirstMs         int64 // the least time that is not 0
 }
 
 const summarySize = 80
 
+// append appends the summary: ten numbers of 8 bytes, in the order that FORMAT.md gives.
 func (s *Summary) append(dst []byte) []byte {
 	for _, v := range [...]uint64{s.Events, s.Records, s.RawBytes, s.IndexBytes, s.Bytes, s.Blocks, s.Hosts,
 		uint64(s.MinMs), uint64(s.MaxMs), uint64(s.FirstMs)} {
@@ -74,10 +76,11 @@ func (s *Summary) append(dst []byte) []byte {
 	return dst
 }
 
-// Encode is the summary as bytes, for a catalogue beside the groups.
+// Encode returns the summary as its section has it: summarySize bytes.
 func (s *Summary) Encode() []byte { return s.append(nil) }
 
-// DecodeSummary is the reverse of Encode.
+// DecodeSummary is the reverse of Encode. It errs, with store.ErrDamaged, for another
+// number of bytes; whether the numbers are true is for the reader of the group to see.
 func DecodeSummary(b []byte) (Summary, error) {
 	if len(b) != summarySize {
 		return Summary{}, fmt.Errorf("%w: a summary of %d bytes", store.ErrDamaged, len(b))
@@ -87,18 +90,21 @@ func DecodeSummary(b []byte) (Summary, error) {
 		MinMs: int64(u(7)), MaxMs: int64(u(8)), FirstMs: int64(u(9))}, nil
 }
 
-// Block is events of one host in a row, in order. Ordinals count a group's events.
+// Block is events of one host in a row, in order of time, node and serial. They lie in
+// one frame.
 type Block struct {
-	Host                 string
+	Host                 string // "" is the host of mixed nodes; rawBlock leaves it empty
 	Frame                uint32
 	Off, Len             uint32 // in the frame's text
-	First, Events        uint32 // ordinal of the first, number
+	First, Events        uint32 // ordinal of the first event, number of events
 	Records              uint32
-	Counted              bool
+	Counted              bool // the form of its text
 	MinMs, MaxMs         int64
 	MinSerial, MaxSerial uint64
 }
 
+// append appends the block's entry in the block table, blockSize bytes; host is the
+// place of its name among the group's.
 func (b *Block) append(dst []byte, host uint32) []byte {
 	flags := uint32(0)
 	if b.Counted {
@@ -113,7 +119,8 @@ func (b *Block) append(dst []byte, host uint32) []byte {
 	return dst
 }
 
-// rawBlock reads an entry of the block table; b has blockSize bytes.
+// rawBlock reads an entry of the block table, all but the host's name; b has blockSize
+// bytes at least. Nothing is checked here.
 func rawBlock(b []byte) (blk Block, host uint32) {
 	u := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
 	v := func(i int) uint64 { return binary.LittleEndian.Uint64(b[32+8*i:]) }
@@ -121,7 +128,8 @@ func rawBlock(b []byte) (blk Block, host uint32) {
 		MinMs: int64(v(0)), MaxMs: int64(v(1)), MinSerial: v(2), MaxSerial: v(3)}, u(0)
 }
 
-// frame is an entry of the frame table: a piece of the data section.
+// frame is an entry of the frame table: where a frame lies in the data section, its size
+// there and unpacked, and the CRC-32C of the bytes stored.
 type frame struct{ off, stored, raw, crc uint32 }
 
 func (f frame) append(dst []byte) []byte {
@@ -131,19 +139,22 @@ func (f frame) append(dst []byte) []byte {
 	return dst
 }
 
+// rawFrame reads an entry of the frame table; b has frameSize bytes at least.
 func rawFrame(b []byte) frame {
 	u := func(i int) uint32 { return binary.LittleEndian.Uint32(b[4*i:]) }
 	return frame{u(0), u(1), u(2), u(3)}
 }
 
-// section is an entry of the section table.
+// section is an entry of the section table: what a section is, and where it lies from the
+// group's start.
 type section struct {
 	kind, arg byte
 	crc       uint32
 	off, len  uint64
 }
 
-// assemble puts sections one behind the other, behind head and table.
+// assemble makes a group of its sections: head, section table, then the bodies in order.
+// The data section gets no checksum of its own, since each of its frames has one.
 func assemble(kinds []section, bodies [][]byte) []byte {
 	size := headSize + len(kinds)*sectionSize
 	total := size
@@ -168,11 +179,13 @@ func assemble(kinds []section, bodies [][]byte) []byte {
 	return out
 }
 
-// headSum is the checksum of head and table, without the checksum's own place.
+// headSum is the checksum of head and section table, which end at size, without the four
+// bytes of the checksum itself.
 func headSum(b []byte, size int) uint32 {
 	return crc32.Update(crc32.Checksum(b[:12], castagnoli), castagnoli, b[headSize:size])
 }
 
+// damaged returns an error that wraps store.ErrDamaged.
 func damaged(format string, args ...any) error { return damagedAs(store.ErrDamaged, format, args...) }
 
 func damagedAs(kind error, format string, args ...any) error {

@@ -3,26 +3,27 @@ package group
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math/bits"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Group reads a group from its bytes, which must stay as they are meanwhile.
+// Group reads a group from its bytes, which must stay as they are for as long as it is
+// used. It is for one goroutine: host names are decoded when they are first wanted. To
+// open one costs no more than its head and tables.
 type Group struct {
 	c        *Codec
 	b        []byte
-	sections []section
+	sections []section // each lies within b
 	Summary  Summary
-	blocks   []byte
-	frames   []byte
-	hosts    []string
+	blocks   []byte   // the block table; checkBlocks has passed it
+	frames   []byte   // the frame table
+	hosts    []string // loadHosts sets them
 }
 
-// Open checks a group's head and tables. Errors: store.ErrNotOurs,
-// store.ErrVersion, store.ErrDamaged.
+// Open checks a group's head and tables, and keeps b. Dictionaries and frames are
+// checked when they are read. Errors: store.ErrNotOurs, store.ErrVersion, store.ErrDamaged.
 func (c *Codec) Open(b []byte) (*Group, error) {
 	g, err := c.openHead(b)
 	if err != nil {
@@ -31,7 +32,7 @@ func (c *Codec) Open(b []byte) (*Group, error) {
 	return g, g.openTables()
 }
 
-// openHead checks head and section table.
+// openHead checks head and section table, so that each section lies within b.
 func (c *Codec) openHead(b []byte) (*Group, error) {
 	if len(b) < headSize || string(b[:8]) != magic {
 		return nil, damagedAs(store.ErrNotOurs, "no group begins here")
@@ -60,7 +61,7 @@ func (c *Codec) openHead(b []byte) (*Group, error) {
 	return g, nil
 }
 
-// openTables checks summary, block and frame table.
+// openTables reads summary, block table and frame table, and checks that they agree.
 func (g *Group) openTables() error {
 	sum, err := g.section(secSummary, 0)
 	if err != nil {
@@ -81,8 +82,9 @@ func (g *Group) openTables() error {
 	return g.checkBlocks()
 }
 
-// checkBlocks makes sure that ordinals are without holes, so that they may be
-// trusted as indexes.
+// checkBlocks makes sure that the blocks' ordinals follow one another from 0 to the
+// summary's number of events, and that each block's frame exists. After that an ordinal of
+// a block may be used as an index of a bitset.
 func (g *Group) checkBlocks() error {
 	next := uint64(0)
 	for i := range g.numBlocks() {
@@ -100,7 +102,9 @@ func (g *Group) checkBlocks() error {
 
 func (g *Group) numBlocks() int { return len(g.blocks) / blockSize }
 
-// section finds a section and checks it; nil when there is none.
+// section returns a section's bytes, a part of the group's, once its checksum is right;
+// nil without an error when the group has no such section. Those of the data section are
+// not checked: each frame has its own checksum.
 func (g *Group) section(kind, arg byte) ([]byte, error) {
 	for _, s := range g.sections {
 		if s.kind != kind || s.arg != arg {
@@ -115,7 +119,7 @@ func (g *Group) section(kind, arg byte) ([]byte, error) {
 	return nil, nil
 }
 
-// loadHosts decodes the host names.
+// loadHosts decodes the host names, once.
 func (g *Group) loadHosts() error {
 	if g.hosts != nil {
 		return nil
@@ -149,15 +153,19 @@ func (g *Group) loadHosts() error {
 	return nil
 }
 
-// Candidate is a block in which a query may match. Want are the places in the
-// block of the events in question, all of them when nil.
+// Candidate is a block in which a query may match.
 type Candidate struct {
 	Block Block
 	Index int // of the block in the group
-	Want  []uint32
+	// Want lists the events that may match, ascending, counted from the block's first;
+	// nil stands for all of them.
+	Want []uint32
 }
 
-// Plan finds the blocks in which a query may match, in their order at rest.
+// Plan returns the blocks in which a query may match, in their order at rest; conds must
+// be the query's. It reads only the dictionaries of the conditions' fields and the block
+// table, never a frame. An event that is not in the plan does not match; one that is may
+// still not match.
 func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
 	var set bitset
 	for i := range conds {
@@ -217,7 +225,8 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 	return out, nil
 }
 
-// meet returns the events that may meet a condition.
+// meet returns the events that may meet a condition: those that have, by the dictionaries
+// of its fields, a value that it accepts.
 func (g *Group) meet(c *store.Condition) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	for i, f := range c.Fields {
@@ -252,7 +261,8 @@ func (g *Group) meet(c *store.Condition) (bitset, error) {
 	return set, nil
 }
 
-// mark sets the events of encoded postings.
+// mark adds the events of encoded postings to set; of postings by blocks, all events of
+// these blocks.
 func (g *Group) mark(set bitset, p []byte) error {
 	head, k := binary.Uvarint(p)
 	if k <= 0 {
@@ -304,11 +314,12 @@ func (g *Group) mark(set bitset, p []byte) error {
 	return nil
 }
 
-// decodeMargin behind the text lets the decoder copy in whole words: without, it
-// takes a slower way.
+// decodeMargin is room behind the text that lets the decoder copy whole words; without
+// it the decoder takes a slower path.
 const decodeMargin = 64
 
-// Text returns a frame's text, unpacked: in buf's memory, where that is enough.
+// Text returns the unpacked text of frame i. It uses buf's memory where that is large
+// enough, and never the group's bytes.
 func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 	if uint64(i) >= uint64(len(g.frames)/frameSize) {
 		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
@@ -326,7 +337,7 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 		return nil, damaged("checksum of frame %d", i)
 	}
 	if cap(buf) < int(f.raw)+decodeMargin {
-		// What is said is not believed: a frame unpacks to so much at most.
+		// f.raw may be wrong: room is made for no more than 256 times b at first.
 		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
 	}
 	text, err := g.c.dec.DecodeAll(b, buf[:0])
@@ -339,73 +350,10 @@ func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
 	return text, nil
 }
 
-// Cut returns a block's part of its frame's text.
+// Cut returns the block's part of its frame's text.
 func (b *Block) Cut(frame []byte) ([]byte, error) {
 	if uint64(b.Off)+uint64(b.Len) > uint64(len(frame)) {
 		return nil, damaged("a block at %d, %d bytes, in a frame of %d", b.Off, b.Len, len(frame))
 	}
 	return frame[b.Off : b.Off+b.Len : b.Off+b.Len], nil
-}
-
-// bitset has a bit an event.
-type bitset []uint64
-
-func newBitset(n int) bitset { return make(bitset, (n+63)/64) }
-
-func (s bitset) and(o bitset) {
-	for i := range s {
-		s[i] &= o[i]
-	}
-}
-
-func (s bitset) any() bool {
-	for _, w := range s {
-		if w != 0 {
-			return true
-		}
-	}
-	return false
-}
-
-func (s bitset) fill(from, to uint32) {
-	for i := from; i < to; {
-		if i%64 == 0 && to-i >= 64 {
-			s[i/64] = ^uint64(0)
-			i += 64
-			continue
-		}
-		s[i/64] |= 1 << (i % 64)
-		i++
-	}
-}
-
-// word is the bits of s[i] that lie within [from, to).
-func (s bitset) word(i, from, to uint32) uint64 {
-	w := s[i]
-	if i == from/64 {
-		w &= ^uint64(0) << (from % 64)
-	}
-	if i == to/64 {
-		w &= 1<<(to%64) - 1
-	}
-	return w
-}
-
-func (s bitset) count(from, to uint32) int {
-	n := 0
-	for i := from / 64; i < uint32(len(s)) && i*64 < to; i++ {
-		n += bits.OnesCount64(s.word(i, from, to))
-	}
-	return n
-}
-
-// list are the set bits of [from, to), counted from from.
-func (s bitset) list(from, to uint32, n int) []uint32 {
-	out := make([]uint32, 0, n)
-	for i := from / 64; i < uint32(len(s)) && i*64 < to; i++ {
-		for w := s.word(i, from, to); w != 0; w &= w - 1 {
-			out = append(out, i*64+uint32(bits.TrailingZeros64(w))-from)
-		}
-	}
-	return out
 }

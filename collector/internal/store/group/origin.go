@@ -12,28 +12,30 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// Who sent the events of a group, and when they were received, lies in two sections
-// of its own, of which a query reads nothing that does not ask for it. Both have the
-// form of a dictionary's: a part for what is looked up and one for the rest.
+// Who sent the events of a group, and when they were received, lies in two sections of
+// their own: only a query that asks for it reads them. Both have the form of a
+// dictionary, with other things in its three parts:
 //
 //	senders   values: the senders; keys: each one's transport, address and name;
 //	          postings: runs of events of one sender, in order of their ordinals
 //	receipts  values: 1 where they are told from the event's time, else 0; keys: the
 //	          length of each block's; postings: these
 //
-// An event's receipt is how much later it is than that of the event before it in the
-// block, shifted by one for a bit that says whether its records have receipts of
-// their own: what comes in a stream is received soon after it happened, what comes
-// after an outage all at once. The shorter of the two forms is kept.
+// An event's receipt is stored as its difference from that of the event before it in the
+// block, times two, plus one where its records were received at different times. What comes
+// in a stream is received soon after it happened, so its receipts less its times vary
+// little; what comes after an outage is received all at once, so the receipts themselves
+// vary little. Encode tries both and keeps the shorter.
 const receiptsByTime = 1
 
-// run are events of one sender, up to the next run's first.
+// run is a run of events of one sender. It ends where the next run begins, the last one
+// with the group.
 type run struct {
-	first  uint32
+	first  uint32 // ordinal
 	sender uint32 // from 1 on; 0: not known
 }
 
-// origins encodes who sent the builder's events, and when they came.
+// origins encodes both sections for the builder's events.
 func (c *Codec) origins(b *builder) (senders, receipts []byte) {
 	numbers := map[event.Sender]uint64{}
 	var keys, runs []byte
@@ -68,6 +70,8 @@ func (c *Codec) origins(b *builder) (senders, receipts []byte) {
 	return senders, receipts
 }
 
+// receipts encodes the section of receipts: with byTime 1 counted from each event's own
+// time, with 0 from 1970.
 func (c *Codec) receipts(b *builder, byTime int) []byte {
 	var lens, all []byte
 	for i := range b.blocks {
@@ -95,6 +99,8 @@ func (c *Codec) receipts(b *builder, byTime int) []byte {
 	return c.dictBody(byTime, lens, all)
 }
 
+// appendSender appends a sender: transport, length of the address, address, and the name
+// that it proved with its length in front.
 func appendSender(dst []byte, s *event.Sender) []byte {
 	var addr []byte
 	if s.Addr.IsValid() {
@@ -106,17 +112,19 @@ func appendSender(dst []byte, s *event.Sender) []byte {
 	return append(dst, s.Host...)
 }
 
-// Origins are who sent a group's events and when they were received. They hold no
-// bytes of the group.
+// Origins says who sent a group's events and when they were received. It holds none of
+// the group's bytes. Once made it never changes, so any number of goroutines may read it,
+// each with OriginReaders of its own.
 type Origins struct {
 	senders []event.Sender
-	runs    []run
+	runs    []run // the first begins at ordinal 0; together they cover all events
 	byTime  bool
-	ends    []uint32 // of each block's receipts
-	all     []byte
+	ends    []uint32 // by block: where its receipts end in all
+	all     []byte   // the receipts of all blocks
 }
 
-// senders reads who sent what.
+// senders reads the section of senders; nil when there is none. Its receipts are not
+// set.
 func (g *Group) senders() (*Origins, error) {
 	b, err := g.section(secSenders, 0)
 	if b == nil || err != nil {
@@ -152,6 +160,7 @@ func (g *Group) senders() (*Origins, error) {
 	return o, nil
 }
 
+// readSender is the reverse of appendSender, and returns the bytes behind it.
 func readSender(s *event.Sender, b []byte) ([]byte, error) {
 	if len(b) < 2 || len(b)-2 < int(b[1]) {
 		return nil, damaged("a sender")
@@ -170,8 +179,8 @@ func readSender(s *event.Sender, b []byte) ([]byte, error) {
 	return b[k+int(name):], nil
 }
 
-// Origins reads who sent the group's events and when they were received; nil where
-// that was not kept, by version 1.
+// Origins reads who sent the group's events and when they were received. It is nil,
+// without an error, for a group of version 1, which has neither.
 func (g *Group) Origins() (*Origins, error) {
 	o, err := g.senders()
 	if o == nil || err != nil {
@@ -205,7 +214,7 @@ func (g *Group) Origins() (*Origins, error) {
 	return o, nil
 }
 
-// from marks the events of the senders that a query wants.
+// from adds the events of the senders that a query asks for to set.
 func (o *Origins) from(q *query.Query, set bitset, events uint32) {
 	want := make([]bool, len(o.senders)+1)
 	for i := range o.senders {
@@ -222,7 +231,8 @@ func (o *Origins) from(q *query.Query, set bitset, events uint32) {
 	}
 }
 
-// meetFrom returns the events of the senders wanted.
+// meetFrom returns the events of the senders that a query asks for; none where the group
+// does not say who sent its events.
 func (g *Group) meetFrom(q *query.Query) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	o, err := g.senders()
@@ -233,8 +243,8 @@ func (g *Group) meetFrom(q *query.Query) (bitset, error) {
 	return set, nil
 }
 
-// Block returns what reads the origins of a block's events, each once and in order.
-// The receiver may be nil: then nothing is known.
+// Block returns a reader of the origins of a block's events; index is the block's in the
+// group. A nil receiver is allowed: its reader says of each event that nothing is known.
 func (o *Origins) Block(index int, b *Block) OriginReader {
 	if o == nil || index >= len(o.ends) {
 		return OriginReader{}
@@ -244,16 +254,19 @@ func (o *Origins) Block(index int, b *Block) OriginReader {
 	return OriginReader{o: o, ord: b.First, run: i - 1, all: varint.NewReader(o.all[from:to])}
 }
 
-// OriginReader reads the origins of a block's events.
+// OriginReader reads the origins of a block's events, each once and in order. It is for
+// one goroutine.
 type OriginReader struct {
 	o   *Origins
-	ord uint32
-	run int
-	all varint.Reader
-	at  int64
+	ord uint32        // of the next event
+	run int           // that has it, or the one before
+	all varint.Reader // the block's receipts that are still to be read
+	at  int64         // the receipt of the event before
 }
 
-// Next is the origin of the next event.
+// Next returns the origin of the next event. It must be called for every event of the
+// block, also for those that are passed over: a receipt counts from the one before. From is
+// shared by all events of the sender.
 func (r *OriginReader) Next() (out store.Origin) {
 	o := r.o
 	if o == nil {

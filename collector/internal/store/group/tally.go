@@ -8,21 +8,24 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// Tallied is what a group's dictionaries cannot say of a query's events: blocks of
-// which each event has to be looked at, and, in blocks that were counted, odd
-// events, whose counted values have to be taken back.
+// Tallied is the part of a query's events that a group's dictionaries cannot count.
 type Tallied struct {
+	// Rest are blocks that were not counted: each of their events has to be read.
 	Rest []Candidate
-	Odd  []Candidate
+	// Odd are odd events within counted blocks. They were counted with the others, so
+	// their values have to be taken back, and then the events to be read.
+	Odd []Candidate
 }
 
-// tallies says whether the group has what Tally needs.
+// tallies reports whether the group has the fields that only an index has, which Tally
+// needs. Every event has a shape, so a group has a dictionary of shapes or none of them.
 func (g *Group) tallies() bool {
 	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(query.FieldShape) })
 }
 
-// Tally adds the events of the blocks that lie wholly within the query's time and
-// nodes, which are all it may ask for, to t.
+// Tally adds to t the events of the blocks that lie wholly within the query's time and
+// nodes: by their number, and for each of fields by its values. A block that the query cuts is in
+// Rest instead, as are all blocks of a group that is too old or has too many odd events.
 func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Tallied, err error) {
 	all, err := g.Plan(q, nil)
 	if err != nil {
@@ -71,7 +74,8 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 	return out, nil
 }
 
-// odd are the odd events. common says that there are too many to name them.
+// odd returns the group's odd events. common means that there are so many that their
+// postings are by blocks, which name no event.
 func (g *Group) odd() (set bitset, common bool, err error) {
 	set = newBitset(int(g.Summary.Events))
 	d, err := g.dict(query.FieldOdd)
@@ -93,7 +97,7 @@ func (g *Group) odd() (set bitset, common bool, err error) {
 	return set, false, nil
 }
 
-// dict opens a field's dictionary; nil when there is none.
+// dict opens a field's dictionary; nil without an error when there is none.
 func (g *Group) dict(f query.Field) (*dict, error) {
 	b, err := g.section(secDict, byte(f))
 	if b == nil || err != nil {
@@ -102,7 +106,9 @@ func (g *Group) dict(f query.Field) (*dict, error) {
 	return g.c.openDict(b)
 }
 
-// tallyField adds a field's values in the counted blocks, nil being all of them.
+// tallyField adds a field's values in the counted blocks to t; a nil counted stands for
+// all blocks. A value's number of events is in front of its postings: with all blocks
+// counted, that is all that is read of them.
 func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error {
 	d, err := g.dict(f)
 	if d == nil || err != nil {
@@ -129,7 +135,8 @@ func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error 
 	return nil
 }
 
-// countIn is how many of the postings are in counted blocks.
+// countIn returns how many events of the postings are in counted blocks. Both forms are
+// walked in order, so blk, the block of the present ordinal, only ever goes up.
 func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 	r := varint.NewReader(p)
 	head := r.Uvarint()

@@ -3,21 +3,19 @@ package group
 import (
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"sort"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
-	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
 // Finding is one thing in a group that is not as it should be.
 type Finding struct {
 	Offset int64  // from the group's start
-	Block  int    // -1: not of one block
+	Block  int    // -1: it is not about one block
 	Host   string // of the block
-	Events uint64 // events that cannot be read because of it; 0: they can
+	Events uint64 // how many events cannot be read because of it
 	MinMs  int64  // of these events, as the block table says
 	MaxMs  int64
 	Err    error
@@ -26,59 +24,62 @@ type Finding struct {
 // HostSum is what a group holds of one host.
 type HostSum struct{ Events, Records, Bytes uint64 }
 
-// Verified is the outcome of Verify.
+// Verified is the outcome of Verify. All numbers but Summary's are of what can be read.
 type Verified struct {
 	Summary  Summary // as the group says; zero when not even that can be read
-	Blocks   int     // readable
-	Events   uint64  // readable
+	Blocks   int
+	Events   uint64
 	Records  uint64
-	Bytes    uint64
+	Bytes    uint64 // of records
 	Hosts    map[string]HostSum
 	Findings []Finding
 }
 
-// Verify reads all of a group: every checksum, every event; extracts from each
-// event again what it can be searched by and compares that with the dictionaries;
-// and counts again what summary and block table say.
+// Verify reads all of a group. It checks every checksum and every event; it extracts
+// again, from each event, what the event can be searched by, and compares that with the
+// dictionaries; and it counts again what summary and block table say. It finds as much as
+// it can, and so goes on after damage wherever the rest can still be told apart.
 func (c *Codec) Verify(b []byte) *Verified {
 	v := &verifier{c: c, b: b, out: &Verified{Hosts: map[string]HostSum{}}}
 	v.run()
 	return v.out
 }
 
+// verifier is one run of Verify or Salvage.
 type verifier struct {
 	c   *Codec
 	b   []byte
 	g   *Group
 	out *Verified
 
-	readable []bool   // by block
-	ords     []uint32 // by ordinal: its block
-	known    bool     // all blocks are readable
-	sum      Summary  // counted again
-	origins  *Origins // nil: not kept, or not readable
-	ids      [query.NumIndexed]map[string]*posting
-	ord      uint32
-	x        query.Extractor
-	addValue func(query.Field, []byte)
-	event    func(host string, ev *event.Event) // of Salvage
+	readable    []bool   // by block
+	blockOf     []uint32 // by ordinal
+	allReadable bool
+	sum         Summary                               // counted again
+	origins     *Origins                              // nil: not kept, or not readable
+	ids         [query.NumIndexed]map[string]*posting // by field and value, from the events
+	ord         uint32                                // of the event being extracted
+	x           query.Extractor
+	addValue    func(query.Field, []byte)          // v.add, made once
+	event       func(host string, ev *event.Event) // of Salvage; nil for Verify
 }
 
-// maxEvents bounds what a group is believed to hold: a hundred times what a table
-// of the head's default size has.
+// maxEvents bounds the memory that Verify takes for a group's word: a hundred times what
+// a table of the head's default size has.
 const maxEvents = 1 << 26
 
-// posting are the events that have a value, by what is in the blocks.
+// posting has the ordinals of the readable events that have a value, ascending.
 type posting struct{ ords []uint32 }
 
 func (v *verifier) found(f Finding) { v.out.Findings = append(v.out.Findings, f) }
 
+// wrong adds a finding that leaves every event readable.
 func (v *verifier) wrong(off int64, format string, args ...any) {
 	v.found(Finding{Offset: off, Block: -1, Err: damaged(format, args...)})
 }
 
-// at is where a section lies, 0 when there is none.
-func (v *verifier) at(kind, arg byte) int64 {
+// offset returns where a section lies in the group, 0 when there is none.
+func (v *verifier) offset(kind, arg byte) int64 {
 	for _, s := range v.g.sections {
 		if s.kind == kind && s.arg == arg {
 			return int64(s.off)
@@ -98,16 +99,16 @@ func (v *verifier) run() {
 		return
 	}
 	if err := g.openTables(); err != nil {
-		v.found(Finding{Offset: v.at(secBlocks, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		v.found(Finding{Offset: v.offset(secBlocks, 0), Block: -1, Events: g.Summary.Events, Err: err})
 		return
 	}
 	v.out.Summary = g.Summary
 	if g.Summary.Events > maxEvents {
-		v.wrong(v.at(secSummary, 0), "%d events", g.Summary.Events)
+		v.wrong(v.offset(secSummary, 0), "%d events", g.Summary.Events)
 		return
 	}
 	if err := g.loadHosts(); err != nil {
-		v.found(Finding{Offset: v.at(secHosts, 0), Block: -1, Events: g.Summary.Events, Err: err})
+		v.found(Finding{Offset: v.offset(secHosts, 0), Block: -1, Events: g.Summary.Events, Err: err})
 		return
 	}
 	v.names()
@@ -116,16 +117,17 @@ func (v *verifier) run() {
 	}
 	v.addValue = v.add
 	if v.origins, err = g.Origins(); err != nil {
-		v.found(Finding{Offset: v.at(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
+		v.found(Finding{Offset: v.offset(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
 	}
 	v.frames()
-	if v.known {
+	if v.allReadable {
 		v.compareSummary()
 	}
 	v.dictionaries()
 }
 
-// sections checks every checksum; false when there is no going on.
+// sections checks every section's place and checksum. It returns false when one that
+// all else depends on is damaged: then all events are lost.
 func (v *verifier) sections() bool {
 	ok := true
 	end := uint64(headSize + len(v.g.sections)*sectionSize)
@@ -177,33 +179,36 @@ func sectionName(s section) string {
 	return fmt.Sprintf("section of kind %d", s.kind)
 }
 
+// names compares the number and the order of host names, and the number of blocks, with
+// what they should be.
 func (v *verifier) names() {
 	if !sort.StringsAreSorted(v.g.hosts) {
-		v.wrong(v.at(secHosts, 0), "host names are not in order")
+		v.wrong(v.offset(secHosts, 0), "host names are not in order")
 	}
 	if uint64(len(v.g.hosts)) != v.g.Summary.Hosts {
-		v.wrong(v.at(secHosts, 0), "%d host names, the summary says %d", len(v.g.hosts), v.g.Summary.Hosts)
+		v.wrong(v.offset(secHosts, 0), "%d host names, the summary says %d", len(v.g.hosts), v.g.Summary.Hosts)
 	}
 	if uint64(v.g.numBlocks()) != v.g.Summary.Blocks {
-		v.wrong(v.at(secBlocks, 0), "%d blocks, the summary says %d", v.g.numBlocks(), v.g.Summary.Blocks)
+		v.wrong(v.offset(secBlocks, 0), "%d blocks, the summary says %d", v.g.numBlocks(), v.g.Summary.Blocks)
 	}
 }
 
-// frames unpacks each frame once and reads its blocks.
+// frames unpacks each frame once and reads its blocks, which lie in the order of their
+// frames, one behind the other.
 func (v *verifier) frames() {
 	n := v.g.numBlocks()
-	v.readable, v.known = make([]bool, n), true
-	v.ords = make([]uint32, v.g.Summary.Events)
+	v.readable, v.allReadable = make([]bool, n), true
+	v.blockOf = make([]uint32, v.g.Summary.Events)
 	var text []byte
 	var ferr error
 	frame, used := uint32(1<<31), 0
 	for i := range n {
 		blk, host := rawBlock(v.g.blocks[i*blockSize:])
 		for o := blk.First; o < blk.First+blk.Events; o++ {
-			v.ords[o] = uint32(i)
+			v.blockOf[o] = uint32(i)
 		}
 		if int(host) >= len(v.g.hosts) {
-			v.blockBad(i, &blk, v.at(secBlocks, 0)+int64(i*blockSize), damaged("host %d of %d", host, len(v.g.hosts)))
+			v.blockBad(i, &blk, v.offset(secBlocks, 0)+int64(i*blockSize), damaged("host %d of %d", host, len(v.g.hosts)))
 			continue
 		}
 		blk.Host = v.g.hosts[host]
@@ -219,34 +224,35 @@ func (v *verifier) frames() {
 			continue
 		}
 		if int(blk.Off) != used {
-			v.wrong(v.at(secBlocks, 0)+int64(i*blockSize), "block %d: it begins at %d of frame %d, the one before ends at %d", i, blk.Off, frame, used)
+			v.wrong(v.offset(secBlocks, 0)+int64(i*blockSize), "block %d: it begins at %d of frame %d, the one before ends at %d", i, blk.Off, frame, used)
 		}
 		used = int(blk.Off) + int(blk.Len)
 		one, err := blk.Cut(text)
 		if err != nil {
-			v.blockBad(i, &blk, v.at(secBlocks, 0)+int64(i*blockSize), err)
+			v.blockBad(i, &blk, v.offset(secBlocks, 0)+int64(i*blockSize), err)
 			continue
 		}
 		v.block(i, &blk, one)
 	}
 }
 
-// frameAt is where a frame lies.
+// frameAt returns where a frame lies in the group.
 func (v *verifier) frameAt(i uint32) int64 {
 	if int(i) >= len(v.g.frames)/frameSize {
-		return v.at(secFrames, 0)
+		return v.offset(secFrames, 0)
 	}
-	return v.at(secData, 0) + int64(rawFrame(v.g.frames[int(i)*frameSize:]).off)
+	return v.offset(secData, 0) + int64(rawFrame(v.g.frames[int(i)*frameSize:]).off)
 }
 
+// blockBad adds a finding that makes a block, or what blk has left of it, unreadable.
 func (v *verifier) blockBad(i int, blk *Block, off int64, err error) {
-	v.known = false
+	v.allReadable = false
 	v.found(Finding{Offset: off, Block: i, Host: blk.Host, Events: uint64(blk.Events), MinMs: blk.MinMs, MaxMs: blk.MaxMs, Err: err})
 }
 
-// block reads a block's events.
+// block reads a block's events, and compares them with the block's entry.
 func (v *verifier) block(i int, blk *Block, text []byte) {
-	off := v.at(secBlocks, 0) + int64(i*blockSize)
+	off := v.offset(secBlocks, 0) + int64(i*blockSize)
 	var ev event.Event
 	host := []byte(blk.Host)
 	var got Block
@@ -290,7 +296,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 		v.x.Index(&ev, v.addValue)
 	}
 	if v.origins != nil && !origins.all.Done() {
-		v.wrong(v.at(secReceipt, 0), "block %d: its receipts are not those of %d events", i, blk.Events)
+		v.wrong(v.offset(secReceipt, 0), "block %d: its receipts are not those of %d events", i, blk.Events)
 	}
 	v.readable[i] = true
 	v.out.Blocks++
@@ -304,6 +310,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 	}
 }
 
+// count adds an event to what is counted again.
 func (v *verifier) count(ev *event.Event) {
 	s := &v.sum
 	if s.Events == 0 {
@@ -320,6 +327,8 @@ func (v *verifier) count(ev *event.Event) {
 	v.out.Bytes += uint64(ev.Size())
 }
 
+// compareSummary compares the group's summary with what was counted; all blocks must be
+// readable.
 func (v *verifier) compareSummary() {
 	want := v.g.Summary
 	got := v.sum
@@ -331,133 +340,6 @@ func (v *verifier) compareSummary() {
 		}
 	}
 	if got != want {
-		v.wrong(v.at(secSummary, 0), "the summary says %+v, counted are %+v", want, got)
+		v.wrong(v.offset(secSummary, 0), "the summary says %+v, counted are %+v", want, got)
 	}
-}
-
-func (v *verifier) add(f query.Field, value []byte) {
-	if int(f) >= len(v.ids) {
-		return
-	}
-	p := v.ids[f][string(value)]
-	if p == nil {
-		p = &posting{}
-		v.ids[f][string(value)] = p
-	}
-	if n := len(p.ords); n > 0 && p.ords[n-1] == v.ord {
-		return
-	}
-	p.ords = append(p.ords, v.ord)
-}
-
-// dictionaries compares each field's dictionary with what the events say. Of a
-// group with unreadable blocks, only what concerns the others is compared.
-func (v *verifier) dictionaries() {
-	fields := v.ids[:]
-	if !v.g.tallies() { // of a version that did not have them yet
-		fields = fields[:query.NumFields]
-	}
-	for f := range fields {
-		b, err := v.g.section(secDict, byte(f))
-		if err != nil {
-			continue // said by sections
-		}
-		off := v.at(secDict, byte(f))
-		if b == nil {
-			if len(v.ids[f]) > 0 && !addedField(query.Field(f)) {
-				v.wrong(off, "no dictionary of field %s, but %d values in its events", query.Field(f), len(v.ids[f]))
-			}
-			continue
-		}
-		if err := v.dictionary(query.Field(f), b); err != nil {
-			v.found(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, query.Field(f), err)})
-		}
-	}
-}
-
-func (v *verifier) dictionary(f query.Field, b []byte) error {
-	d, err := v.c.openDict(b)
-	if err != nil {
-		return err
-	}
-	found := 0
-	for i := range d.n {
-		if i > 0 && string(d.value(i-1)) >= string(d.value(i)) {
-			return damaged("value %d, %.80q, is out of order", i, d.value(i))
-		}
-		p, err := d.postings(i)
-		if err != nil {
-			return err
-		}
-		want := v.ids[f][string(d.value(i))]
-		same, err := v.posting(p, want)
-		switch {
-		case err != nil:
-			return fmt.Errorf("value %.80q: %w", d.value(i), err)
-		case want != nil:
-			found++
-		case v.known:
-			return damaged("value %.80q is in no event", d.value(i))
-		}
-		if !same {
-			return damaged("value %.80q: its postings are not the events that have it", d.value(i))
-		}
-	}
-	if found != len(v.ids[f]) {
-		return damaged("%d values, the events have %d", found, len(v.ids[f]))
-	}
-	return nil
-}
-
-// posting decodes a value's postings and compares them, where blocks are
-// readable, with the events that have the value.
-func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
-	var ords []uint32
-	if want != nil {
-		ords = want.ords
-	}
-	r := varint.NewReader(p)
-	head := r.Uvarint()
-	same = true
-	if head&1 == postEvents {
-		ord := uint64(0)
-		for n := head >> 1; n > 0 && !r.Bad(); n-- {
-			if ord += r.Uvarint(); ord >= v.g.Summary.Events {
-				return false, damaged("event %d of %d", ord, v.g.Summary.Events)
-			}
-			if !v.readable[v.ords[ord]] {
-				continue
-			}
-			if len(ords) == 0 || uint64(ords[0]) != ord {
-				same = false
-			} else {
-				ords = ords[1:]
-			}
-		}
-	} else {
-		total, at := uint64(0), uint64(0)
-		for n := r.Uvarint(); n > 0 && !r.Bad(); n-- {
-			at += r.Uvarint()
-			count := r.Uvarint()
-			total += count
-			if at >= uint64(v.g.numBlocks()) {
-				return false, damaged("block %d of %d", at, v.g.numBlocks())
-			}
-			if !v.readable[at] {
-				continue
-			}
-			k, _ := slices.BinarySearchFunc(ords, uint32(at)+1, func(o, b uint32) int { return int(v.ords[o]) - int(b) })
-			if uint64(k) != count || k > 0 && v.ords[ords[0]] != uint32(at) {
-				same = false
-			}
-			ords = ords[k:]
-		}
-		if total != head>>1 {
-			return false, damaged("%d events by blocks, %d were said", total, head>>1)
-		}
-	}
-	if !r.Done() {
-		return false, damaged("postings that do not end where they should")
-	}
-	return same && (want == nil || len(ords) == 0), nil
 }
