@@ -103,9 +103,10 @@ func TestLikeStock(t *testing.T) {
 }
 
 // meaning is a complaint without what differs in the wording of errors: the case
-// of the system's, and the name of what is missing.
+// of the system's, the name of what is missing, and our advice.
 func meaning(stderr string) string {
-	text := strings.ToLower(strings.TrimSuffix(stderr, "\n"))
+	first, _, _ := strings.Cut(stderr, "\n  ") // what would do, which is ours
+	text := strings.ToLower(strings.TrimSuffix(first, "\n"))
 	if strings.HasPrefix(text, "stat: ") {
 		return "stat: " + text[strings.LastIndex(text, ": ")+2:]
 	}

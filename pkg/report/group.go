@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // Group holds the options --by and --every: the report counts events by the values of
@@ -104,21 +105,10 @@ func (p *parser) own(name string) error {
 	return nil
 }
 
-// every reads a duration: Go's units, and d for days, w for weeks.
+// every reads how long an interval is.
 func every(v string) (time.Duration, error) {
-	unit, text := int64(1), v
-	for suffix, d := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
-		if n, ok := strings.CutSuffix(v, suffix); ok {
-			unit, text = int64(d), n+"ns"
-		}
-	}
-	d, err := time.ParseDuration(text)
-	if err == nil && d > 0 && int64(d) <= 1<<62/unit {
-		d = time.Duration(int64(d) * unit)
-	} else {
-		d = 0
-	}
-	if d < time.Second || d%time.Second != 0 {
+	d, err := timespec.Duration(v)
+	if err != nil || d < time.Second || d%time.Second != 0 {
 		return 0, usagef("--every %s: a time of whole seconds such as 90s, 15m, 1h, 1d or 1w is wanted", v)
 	}
 	return d, nil

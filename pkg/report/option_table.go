@@ -59,7 +59,8 @@ func entries() (all []entry) {
 	add((*parser).node, "events of this machine", "NAME", option.Words{}, "--node")
 	for _, names := range [][2]string{{"-ts", "--start"}, {"-te", "--end"}} {
 		brief := map[string]string{"--start": "not before", "--end": "not after"}[names[1]]
-		add((*parser).shared, brief, "DATE", search.WordsOf("--end"), names[:]...).More = 1 // checkpoint is ausearch's only
+		o := add((*parser).shared, brief, "DATE", search.WordsOf("--end"), names[:]...) // checkpoint is ausearch's only
+		o.More, o.Dash = 2, true
 	}
 	for _, own := range []option.Option{
 		{Names: []string{"--by"}, Value: "FIELD", Brief: "count events by these fields", Words: option.Words{List: fieldWords, Comma: true}},

@@ -10,6 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/search"
+	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // Change restricts a report to events that added, or that deleted, an account, a group or
@@ -80,6 +81,9 @@ type Options struct {
 	people  bool // it is shown on one, and must not move it
 	bare    bool // as the stock tool does, which lets some control characters through
 
+	// Notes are messages about the command line, to be printed before the report.
+	Notes []string
+
 	Help, Version bool
 
 	// Extra maps each option that Env.Extra named to the values given for it.
@@ -125,6 +129,7 @@ func ParseArgs(args []string, env search.Env) (*Options, error) {
 	if p.o.Kind == Unset {
 		p.o.Kind, p.o.Summary = Overview, true
 	}
+	p.o.Notes = append(p.o.Notes, env.RangeNotes(p.o.StartMs, p.o.EndMs)...)
 	return p.o, p.groupDone()
 }
 
@@ -172,20 +177,15 @@ func (p *parser) report(k Kind) error {
 
 // shared reads an option that ausearch has, too, and in the same form.
 func (p *parser) shared(name string) error {
-	args := []string{name}
-	most := 1
-	times := strings.HasPrefix(name, "-t") || name == "--start" || name == "--end"
-	if times {
-		most = 2
+	rest := p.args[p.pos+1:]
+	n := 0
+	if name == "-ts" || name == "--start" || name == "-te" || name == "--end" {
+		n = timespec.Words(rest)
+	} else if _, ok := p.peek(1); ok {
+		n = 1
 	}
-	for n := 1; n <= most; n++ {
-		v, ok := p.peek(n)
-		if !ok {
-			break
-		}
-		args = append(args, v)
-	}
-	p.pos += len(args) - 1
+	args := append([]string{name}, rest[:n]...)
+	p.pos += n
 	env := p.env
 	env.Extra = nil
 	o, err := search.ParseArgs(args, env)

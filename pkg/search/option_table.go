@@ -8,6 +8,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // options lists every option; the last of an option's names is the canonical one.
@@ -40,8 +41,8 @@ var whatOptions = option.Table{
 	{Names: []string{"-se", "--context"}, Value: "TEXT", Brief: "either security context"},
 	{Names: []string{"-su", "--subject"}, Value: "TEXT", Brief: "the subject's security context"},
 	{Names: []string{"-sv", "--success"}, Value: "yes|no", Brief: "whether the system call succeeded", Words: option.These("yes", "no")},
-	{Names: []string{"-te", "--end"}, Value: "DATE", Brief: "not after", More: 1, Words: option.Words{List: dateWords}},
-	{Names: []string{"-ts", "--start"}, Value: "DATE", Brief: "not before", More: 1, Words: option.Words{List: startWords}},
+	{Names: []string{"-te", "--end"}, Value: "DATE", Brief: "not after", More: 2, Dash: true, Words: option.Words{List: dateWords}},
+	{Names: []string{"-ts", "--start"}, Value: "DATE", Brief: "not before", More: 2, Dash: true, Words: option.Words{List: startWords}},
 	{Names: []string{"-uu", "--uuid"}, Value: "TEXT", Brief: "the virtual machine's uuid"},
 	{Names: []string{"-vm", "--vm-name"}, Value: "TEXT", Brief: "the virtual machine's name"},
 	{Names: []string{"-w", "--word"}, Brief: "TEXT is all of the value, not a part of it"},
@@ -134,10 +135,10 @@ func typeWords([]string, string) []string {
 	return names
 }
 
-func dateWords([]string, string) []string { return timeWords[:] }
+func dateWords([]string, string) []string { return timespec.Names() }
 
 func startWords([]string, string) []string {
-	return slices.Concat(timeWords[:], []string{checkpointWord})
+	return append(timespec.Names(), checkpointWord)
 }
 
 func archWords([]string, string) []string { return append(tables.ArchNames(), "b32", "b64") }

@@ -64,6 +64,9 @@ type Env struct {
 	// because other hosts of a fleet may. They are searched for in records that carry
 	// names.
 	Strangers bool
+	// Stock says that the program goes by the stock tool's name: it says no more than that
+	// does.
+	Stock bool
 	// Extra names additional options ("--store"); the value says whether the option takes
 	// a value.
 	Extra map[string]bool
@@ -106,7 +109,7 @@ type parser struct {
 	machine uint32         // AUDIT_ARCH_*, when hasMachine
 	hasMachine,
 	hasSyscall bool
-	start, end *bound
+	start, end int64                 // in milliseconds since the epoch; 0 when not given
 	terms      map[string]query.Term // by canonical option: the last one counts
 	order      []string
 }
@@ -160,11 +163,9 @@ func (p *parser) finish() (*Options, error) {
 	if p.hasMachine {
 		o.Query.Terms = append(o.Query.Terms, query.Term{Fields: []query.Field{query.FieldArch}, Text: query.Number(query.FieldArch, int64(p.machine))})
 	}
-	if p.start != nil {
-		o.Query.StartMs = p.start.sec * 1000
-	}
-	if p.end != nil {
-		o.Query.EndMs = p.end.sec*1000 + 999
+	o.Query.StartMs, o.Query.EndMs = p.start, p.end
+	if !o.Follow {
+		o.Notes = append(o.Notes, p.env.RangeNotes(p.start, p.end)...)
 	}
 	if err := p.finishOwn(); err != nil {
 		return nil, err

@@ -176,32 +176,6 @@ func TestOwnConditions(t *testing.T) {
 	}
 }
 
-// A date in each of the ways that locales write it.
-func TestScanDate(t *testing.T) {
-	for _, c := range []struct {
-		layout, text string
-		want         civil
-		rest         string
-		ok           bool
-	}{
-		{"%m/%d/%y", "02/03/21", civil{year: 2021, month: 2, day: 3}, "", true},
-		{"%m/%d/%y", "2/3/68x", civil{year: 2068, month: 2, day: 3}, "x", true},
-		{"%m/%d/%y", "2/3/69", civil{year: 1969, month: 2, day: 3}, "", true},
-		{"%d. %m. %Y", "3.2. 2021", civil{year: 2021, month: 2, day: 3}, "", true},
-		{"%-d/%Om/%EY", "3/2/2021", civil{year: 2021, month: 2, day: 3}, "", true},
-		{"%e.%m.%Y", " 3.02.2021", civil{year: 2021, month: 2, day: 3}, "", true},
-		{"%m/%d/%y", "02-03-21", civil{}, "", false},
-		{"%m/%d/%y", "02/", civil{}, "", false},
-		{"%m/%d/%y", "00/03/21", civil{}, "", false},
-		{"%Q", "1", civil{}, "", false},
-	} {
-		got, rest, ok := scanDate(c.layout, c.text)
-		if ok != c.ok || ok && (got != c.want || rest != c.rest) {
-			t.Errorf("%s %q: %+v, %q, %v", c.layout, c.text, got, rest, ok)
-		}
-	}
-}
-
 // How results go to a terminal: under the stock name as the stock tool has it.
 func TestScreen(t *testing.T) {
 	for _, c := range []struct {

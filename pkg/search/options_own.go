@@ -10,6 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // Own holds the options that the stock tool does not have.
@@ -66,9 +67,9 @@ func (p *parser) ownValue(opt, v string) error {
 		}
 		o.Limit = n
 	case "--around":
-		d, err := time.ParseDuration(v)
+		d, err := timespec.Duration(v)
 		if isDigit(v) && strings.Trim(v, "0123456789") == "" {
-			d, err = time.ParseDuration(v + "s")
+			d, err = timespec.Duration(v + "s")
 		}
 		if err != nil || d < time.Millisecond || d > maxAround {
 			return usagef("--around must be a time such as 30s or 5m, up to %v, was %s", maxAround, v)

@@ -74,8 +74,8 @@ func TestOptionErrors(t *testing.T) {
 		{"--arch", "nosucharch"}, {"-sc", "open", "--arch", "b64"}, {"--arch", "b64", "--arch", "b32"}, {"-sv", "maybe"},
 		{"--format", "xml"}, {"--format", "csv", "--format", "raw"}, {"-i", "-r"}, {"-r", "-i"}, {"-r", "x"}, {"-i", "x"},
 		{"--escape", "x"}, {"--escape"}, {"--extra-keys"}, {"--extra-time", "-r"}, {"--extra-keys", "x"}, {"-ts"}, {"-te"},
-		{"-ts", "-r"}, {"-ts", "13/13/26"}, {"-ts", "01/01/2026"}, {"-ts", "1/1/26x"}, {"-ts", "01/01/03"}, {"-ts", "25:00"},
-		{"-ts", "today", "x"}, {"-te", "tomorrow"}, {"-te", "10:61"}, {"-te", "01/01/26", "noon"}, {"-ts", "01/01/26", "1:2:3:4"},
+		{"-ts", "-r"}, {"-ts", "13/13/26"}, {"-ts", "1/1/26x"}, {"-ts", "01/01/03"}, {"-ts", "25:00"},
+		{"-ts", "today", "x"}, {"-te", "10:61"}, {"-te", "01/01/26", "noon"}, {"-ts", "01/01/26", "1:2:3:4"},
 		{"--eoe-timeout", "x"}, {"--eoe-timeout", "0"}, {"-m", ""}, {"-if", "/nonexistent/file"}, {"-if", ""}, {"-n"}, {"-ts", "01/32/26"},
 		{"-ts", "02/30/26", "-m", "KERNEL"}, {"-ts", "", "-m", "KERNEL"},
 	} {
@@ -139,7 +139,6 @@ func TestTimes(t *testing.T) {
 		{"C", "America/New_York", []string{"-ts", "today"}},
 		{"C", "Asia/Kolkata", []string{"-ts", "yesterday", "-te", "today"}},
 		{"en_US.UTF-8", "UTC", []string{"-ts", day.Format("01/02/2006")}},
-		{"en_US.UTF-8", "UTC", []string{"-ts", day.Format("01/02/06")}}, // year 26
 		{"en_DK.UTF-8", "UTC", []string{"-ts", day.Format("2006-01-02"), "-te", now.Format("2006-01-02"), "04:00"}},
 		{"en_GB.UTF-8", "UTC", []string{"-ts", day.Format("02/01/06")}},
 		{"de_DE.UTF-8", "UTC", []string{"-ts", day.Format("02.01.2006")}},

@@ -12,8 +12,9 @@ const Usage = `usage: search [options]        (all conditions must hold)
   -e,  --exit NUMBER|ERRNO      what it returned; errors are negative: -13, -EACCES
  when and where
   -ts, --start [DATE] [TIME]    not before; -te, --end [DATE] [TIME]: not after
-                                DATE as the locale writes it (LC_TIME), or now, recent, this-hour, boot, today,
-                                yesterday, this-week, week-ago, this-month, this-year; TIME is HH:MM[:SS]
+                                DATE as the locale writes it (LC_TIME) or as 2026-11-28, or now, recent, this-hour, boot,
+                                today, yesterday, tomorrow, this-week, week-ago, this-month, this-year; TIME is HH:MM[:SS];
+                                or one of 2026-11-28T14:04:05Z, -1h, "2 hours ago" and @SECONDS since 1970
   -n,  --node NAME              the machine; may be repeated
   -hn, --host TEXT              the remote host's name or address
   -tm, --terminal TEXT          the terminal

@@ -41,7 +41,7 @@ func (p *program) report(ctx context.Context, args []string) int { return p.repo
 
 // reportAs is report, under the stock name or ours.
 func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
-	o, err := render.ParseReport(args)
+	o, err := render.ParseReport(args, stock)
 	switch {
 	case err != nil:
 		fmt.Fprintln(p.stdio.Err, err)
@@ -66,6 +66,9 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 }
 
 func (p *program) reportOn(ctx context.Context, o *report.Options, screen *terminal.Screen) int {
+	for _, note := range o.Notes {
+		fmt.Fprintln(screen.Err, note)
+	}
 	switch files := o.Input != "" || o.InputLogs; {
 	case files && len(o.From) > 0:
 		fmt.Fprintln(screen.Err, errFromFile)

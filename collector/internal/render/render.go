@@ -28,10 +28,10 @@ var Options = option.Table{
 	{Names: []string{"--from"}, Value: "ADDRESS[/BITS]", Brief: "only what was received from there", Equals: true},
 }
 
-// ParseSearch reads the words of search. known says that only users and groups of this
-// machine may be named, as the stock tool has it.
-func ParseSearch(words []string, known bool) (*search.Options, error) {
-	o, err := search.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: !known, Extra: Options.Valued()})
+// ParseSearch reads the words of search. stock says that they are for the stock name:
+// then only users and groups of this machine may be named.
+func ParseSearch(words []string, stock bool) (*search.Options, error) {
+	o, err := search.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: !stock, Stock: stock, Extra: Options.Valued()})
 	if err == nil && !o.Help && !o.Version {
 		o.Query.From, err = networks(o.Extra["--from"])
 	}

@@ -15,9 +15,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
-// ParseReport reads the words of report.
-func ParseReport(words []string) (*report.Options, error) {
-	o, err := report.ParseArgs(append(report.OptionTable(), Options...).SplitEquals(words), search.Env{Strangers: true, Extra: Options.Valued()})
+// ParseReport reads the words of report; stock says that they are for the stock name.
+func ParseReport(words []string, stock bool) (*report.Options, error) {
+	o, err := report.ParseArgs(append(report.OptionTable(), Options...).SplitEquals(words), search.Env{Strangers: true, Stock: stock, Extra: Options.Valued()})
 	if err == nil && !o.Help && !o.Version {
 		o.From, err = networks(o.Extra["--from"])
 	}
@@ -42,7 +42,7 @@ func Report(ctx context.Context, o *report.Options, src api.Source, out, errs io
 
 // Summary is an api.Command: `collector report`.
 func Summary(ctx context.Context, src api.Source, words []string, out, errs io.Writer) (int, error) {
-	o, err := ParseReport(words)
+	o, err := ParseReport(words, false)
 	if err != nil {
 		return complain(err, errs)
 	}
@@ -59,6 +59,9 @@ func Summary(ctx context.Context, src api.Source, words []string, out, errs io.W
 		return 1, err
 	}
 	o.Screen(false) // of none
+	for _, note := range o.Notes {
+		fmt.Fprintln(errs, note)
+	}
 	return Report(ctx, o, src, out, errs), nil
 }
 

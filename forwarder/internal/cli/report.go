@@ -46,7 +46,7 @@ func newReportCommand(std Stdio, version string) *cobra.Command {
 // runReport is aureport on this host, under the stock name or ours. Exit codes are the stock tool's: 1 is an
 // error, or a list without lines.
 func runReport(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
-	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Extra: auditdConfOption.Valued()})
+	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Stock: stock, Extra: auditdConfOption.Valued()})
 	switch {
 	case err != nil:
 		fmt.Fprintln(std.Err, err)
@@ -64,6 +64,9 @@ func runReport(ctx context.Context, args []string, std Stdio, version string, st
 	}
 	ctx, screen := terminal.Open(ctx, std.Out, std.Err, o.Screen(stock))
 	o.ShowOn(std.Out)
+	for _, note := range o.Notes {
+		fmt.Fprintln(screen.Err, note)
+	}
 	code := report.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(std.Err, "report: %v\n", err)

@@ -43,7 +43,7 @@ func newSearchCommand(std Stdio, version string) *cobra.Command {
 // runSearch is ausearch on this host, under the stock name or ours. Exit codes are the stock tool's: 0 found,
 // 1 nothing found or an error.
 func runSearch(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
-	o, err := search.ParseArgs(configOption.SplitEquals(args), search.Env{Extra: configOption.Valued()})
+	o, err := search.ParseArgs(configOption.SplitEquals(args), search.Env{Stock: stock, Extra: configOption.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(std.Out, search.Usage+configUsage)
@@ -64,6 +64,9 @@ func runSearch(ctx context.Context, args []string, std Stdio, version string, st
 	}
 	ctx, screen := terminal.Open(ctx, std.Out, std.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
+	for _, note := range o.Notes {
+		fmt.Fprintln(screen.Err, note)
+	}
 	code := search.RunFiles(ctx, o, time.Local, log, search.Stdio{In: std.In, Out: screen.Out, Err: screen.Err})
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(std.Err, "search: %v\n", err)
