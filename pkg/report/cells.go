@@ -18,7 +18,20 @@ type cell struct {
 	put    func(p *printer, f *facts, dst []byte) ([]byte, bool)
 	absent string
 	escape bool // what a program could choose
+
+	name string // of the column in csv, JSON and tables
+	kind kind
+	lack func(f *facts) bool // the event has no value, though put writes something
 }
+
+// kind says what a column of csv, JSON and tables holds.
+type kind uint8
+
+const (
+	words  kind = iota
+	number      // in JSON, too
+	ids         // a number, or its name with -i
+)
 
 const (
 	question = "?"
@@ -56,15 +69,21 @@ func (p *printer) escapeFrom(dst []byte, from int) []byte {
 	return dst
 }
 
-func str(get func(*facts) query.Text, absent string, escape bool) cell {
-	return cell{absent: absent, escape: escape, put: func(_ *printer, f *facts, dst []byte) ([]byte, bool) {
+func str(name string, get func(*facts) query.Text, absent string, escape bool) cell {
+	return cell{name: name, absent: absent, escape: escape, put: func(_ *printer, f *facts, dst []byte) ([]byte, bool) {
 		t := get(f)
 		return append(dst, t.B...), t.OK
 	}}
 }
 
-func put(fn func(p *printer, f *facts, dst []byte) []byte, escape bool) cell {
-	return cell{escape: escape, put: func(p *printer, f *facts, dst []byte) ([]byte, bool) { return fn(p, f, dst), true }}
+func put(name string, kind kind, fn func(p *printer, f *facts, dst []byte) []byte, lack func(*facts) bool) cell {
+	return cell{name: name, kind: kind, lack: lack, put: func(p *printer, f *facts, dst []byte) ([]byte, bool) { return fn(p, f, dst), true }}
+}
+
+// escaped marks a column that a program could choose.
+func (c cell) escaped() cell {
+	c.escape = true
+	return c
 }
 
 func hostText(f *facts) query.Text { return f.host }
@@ -72,66 +91,73 @@ func termText(f *facts) query.Text { return f.term }
 func exeText(f *facts) query.Text  { return f.exe }
 func commText(f *facts) query.Text { return f.comm }
 
+func acctText(f *facts) query.Text { return f.acct }
+
+func noUser(f *facts) bool   { return f.auid == noAUID }
+func noCall(f *facts) bool   { return !f.hasCall || f.call < 0 }
+func noResult(f *facts) bool { return f.outcome == unknown }
+
 // The columns. A name that ends in Q has a question mark where there is no value,
 // one in E is escaped.
 var (
-	host      = str(hostText, null, false)
-	hostQ     = str(hostText, question, false)
-	term      = str(termText, null, false)
-	termQ     = str(termText, question, false)
-	exe       = str(exeText, null, true)
-	exeQ      = str(exeText, question, true)
-	exePlain  = str(exeText, null, false)
-	exePlainQ = str(exeText, question, false)
-	commQ     = str(commText, question, true)
-	acctQ     = str(func(f *facts) query.Text { return f.acct }, question, false)
-	exeOrComm = str(func(f *facts) query.Text {
+	host      = str("host", hostText, null, false)
+	hostQ     = str("host", hostText, question, false)
+	term      = str("terminal", termText, null, false)
+	termQ     = str("terminal", termText, question, false)
+	exe       = str("exe", exeText, null, true)
+	exeQ      = str("exe", exeText, question, true)
+	exePlain  = str("exe", exeText, null, false)
+	exePlainQ = str("exe", exeText, question, false)
+	commQ     = str("comm", commText, question, true)
+	acctQ     = str("acct", acctText, question, false)
+	exeOrComm = str("exe", func(f *facts) query.Text {
 		if f.exe.OK {
 			return f.exe
 		}
 		return f.comm
 	}, question, true)
-	key = str(func(f *facts) query.Text { return query.Text{B: f.keys[0], OK: true} }, null, false)
+	key = str("key", func(f *facts) query.Text { return query.Text{B: f.keys[0], OK: true} }, null, false)
 
-	serial  = put(func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, f.ev.Serial, 10) }, false)
-	success = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.outcome.String()...) }, false)
-	pid     = put(func(_ *printer, f *facts, dst []byte) []byte {
+	serial  = put("event", number, func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, f.ev.Serial, 10) }, nil)
+	success = put("success", words, func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.outcome.String()...) }, noResult)
+	pid     = put("pid", number, func(_ *printer, f *facts, dst []byte) []byte {
 		return strconv.AppendUint(dst, uint64(uint32(f.pid)), 10)
-	}, false)
-	session = put(func(_ *printer, f *facts, dst []byte) []byte { return strconv.AppendUint(dst, uint64(f.session), 10) }, false)
-	syscall = put((*printer).appendSyscall, false)
-	auid    = put((*printer).appendAUID, false)
-	auidE   = put((*printer).appendAUID, true)
+	}, func(f *facts) bool { return f.pid == noID })
+	session = put("ses", ids, (*printer).appendSession, func(f *facts) bool { return f.session == noSess })
+	syscall = put("syscall", ids, (*printer).appendSyscall, noCall)
+	auid    = put("auid", ids, (*printer).appendAUID, noUser)
+	auidE   = auid.escaped()
 
-	typeName = put(func(_ *printer, f *facts, dst []byte) []byte {
+	typeName = put("type", words, func(_ *printer, f *facts, dst []byte) []byte {
 		if f.firstRecord.TypeName != nil {
 			return append(dst, f.firstRecord.TypeName...)
 		}
 		return append(dst, null...)
-	}, false)
-	fileName = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.mainFile()...) }, true)
-	ttyData  = put((*printer).appendTTY, false)
+	}, func(f *facts) bool { return f.firstRecord.TypeName == nil })
+	fileName = put("file", words, func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.mainFile()...) }, nil).escaped()
+	ttyData  = put("data", words, (*printer).appendTTY, func(f *facts) bool { return !bytes.Contains(f.firstRecord.Body, []byte("data=")) })
 
-	subject = str(func(f *facts) query.Text { return f.avcs[f.row].Subject }, null, false)
-	object  = str(func(f *facts) query.Text { return f.avcs[f.row].Object }, null, false)
-	decided = str(func(f *facts) query.Text { return f.avcs[f.row].Class }, null, false)
-	perm    = str(func(f *facts) query.Text { return f.avcs[f.row].Perm }, null, false)
-	result  = put(func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.avcs[f.row].Result.String()...) }, false)
+	subject = str("subject", func(f *facts) query.Text { return f.avcs[f.row].Subject }, null, false)
+	object  = str("object", func(f *facts) query.Text { return f.avcs[f.row].Object }, null, false)
+	decided = str("class", func(f *facts) query.Text { return f.avcs[f.row].Class }, null, false)
+	perm    = str("permission", func(f *facts) query.Text { return f.avcs[f.row].Perm }, null, false)
+	result  = put("result", words, func(_ *printer, f *facts, dst []byte) []byte { return append(dst, f.avcs[f.row].Result.String()...) },
+		func(f *facts) bool { return f.avcs[f.row].Result == query.Undecided })
 
 	// A login is whose account it is about; where the kernel knows no user yet,
 	// as in failed ones, only the program's word for it is there.
-	acctOrUID = put(func(p *printer, f *facts, dst []byte) []byte {
+	acctOrUID = put("acct", words, func(p *printer, f *facts, dst []byte) []byte {
 		if f.acct.OK {
 			return append(dst, f.acct.B...)
 		}
 		return p.appendUser(dst, f, f.uid, "UID")
-	}, true)
-	acctOrAUID = put(func(p *printer, f *facts, dst []byte) []byte {
+	}, func(f *facts) bool { return !f.acct.OK && f.uid == noID }).escaped()
+	acctOrAUID = put("acct", words, func(p *printer, f *facts, dst []byte) []byte {
 		if f.outcome == failed && f.acct.OK {
 			return append(dst, f.acct.B...)
 		}
 		return p.appendAUID(f, dst)
-	}, true)
+	}, func(f *facts) bool { return f.auid == noAUID && (f.outcome != failed || !f.acct.OK) }).escaped()
 )
 
 // mainFile is the first file that is not the directory of another.
@@ -196,11 +222,13 @@ func (p *printer) appendAUID(f *facts, dst []byte) []byte {
 // appendUser appends a user's number, or the name of -i: the tail's, which says
 // whom the host meant, before this machine's.
 func (p *printer) appendUser(dst []byte, f *facts, uid int64, tail string) []byte {
-	if !p.o.Interpret {
+	switch {
+	case !p.o.Interpret && uid == unsetID && p.o.Format != FormatStock:
+		return strconv.AppendUint(dst, query.UnsetID, 10)
+	case !p.o.Interpret:
 		return strconv.AppendInt(dst, uid, 10)
-	}
-	if uid == unsetID {
-		return append(dst, "unset"...)
+	case uid == unsetID:
+		return append(dst, unset...)
 	}
 	from := len(dst)
 	if named, ok := f.appendTail(dst, tail); ok {
@@ -228,6 +256,17 @@ func unknownID(name string) (id string, ok bool) {
 		return "", false
 	}
 	return strconv.FormatUint(uint64(uint32(n)), 10), true
+}
+
+// unset is the name of an id that was never set.
+const unset = "unset"
+
+// appendSession appends a session's number; aureport knows no names of sessions.
+func (p *printer) appendSession(f *facts, dst []byte) []byte {
+	if f.session == query.UnsetID && p.o.Interpret && p.o.Format != FormatStock {
+		return append(dst, unset...)
+	}
+	return strconv.AppendUint(dst, uint64(f.session), 10)
 }
 
 // appendSyscall appends a system call's number, 0 where there is none, or its name.

@@ -47,7 +47,8 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 		}
 	}
 	if o.Kind == LogTimes {
-		return 0, errors.Join(w.logTimes(ctx, logs, cfg), w.out.Flush())
+		err := w.logTimes(ctx, logs, cfg)
+		return 0, errors.Join(err, w.rows.flush(), w.out.Flush())
 	}
 	if o.Kind == Overview {
 		w.first = logs.FirstMs()
@@ -74,13 +75,17 @@ func WriteLogTimes(out io.Writer, o *Options, loc *time.Location, logs []LogTime
 	for _, l := range logs {
 		w.logTime(l)
 	}
-	if err := w.out.Flush(); err != nil {
+	if err := errors.Join(w.rows.flush(), w.out.Flush()); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
 }
 
 func (w *writer) logTime(l LogTime) {
+	if w.o.Format != FormatStock {
+		w.logTimeRow(l)
+		return
+	}
 	milli := func(ms int64) string {
 		date := output.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc))
 		return fmt.Sprintf("%s.%03d", date, ms%1000)

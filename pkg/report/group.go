@@ -8,19 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
-	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // Group holds the options --by and --every: the report counts events by the values of
 // some fields and by intervals of time.
 type Group struct {
-	By     []By
-	Top    int           // how many groups are shown; 0 shows all
-	Every  time.Duration // length of an interval; 0 does not divide the time
-	Format Format
+	By    []By
+	Every time.Duration // length of an interval; 0 does not divide the time
 }
 
 // By names one field to group by.
@@ -29,18 +25,6 @@ type By struct {
 	Field query.Field
 	Node  bool // group by the event's host instead of a field
 }
-
-// Format is the format in which groups are written.
-type Format uint8
-
-// Formats.
-const (
-	FormatTable Format = iota
-	FormatCSV
-	FormatJSON
-)
-
-var formatNames = [...]string{"table", "csv", "json"}
 
 // nodeField is the name of the machine among the fields.
 const nodeField = "node"
@@ -64,72 +48,6 @@ func byName(name string) (By, bool) {
 		}
 	}
 	return By{}, false
-}
-
-// own reads an option that aureport has not.
-func (p *parser) own(name string) error {
-	v, err := p.value()
-	if err != nil {
-		return err
-	}
-	if p.o.Group == nil {
-		p.o.Group = &Group{}
-	}
-	g := p.o.Group
-	switch name {
-	case "--by":
-		for field := range strings.SplitSeq(v, ",") {
-			by, ok := byName(field)
-			if !ok {
-				return usagef("--by %s: there is no field %q%s", v, field, cmp.Or(nearest.Hint(field, fieldNames()), "; the fields are "+strings.Join(fieldNames(), ", ")))
-			}
-			g.By = append(g.By, by)
-		}
-	case "--top":
-		n, err := strconv.ParseUint(v, 10, 31)
-		if err != nil || n < 1 {
-			return usagef("--top %s: a number from 1 on is wanted", v)
-		}
-		g.Top = int(n)
-	case "--every":
-		if g.Every, err = every(v); err != nil {
-			return err
-		}
-	case "--format":
-		f := slices.Index(formatNames[:], v)
-		if f < 0 {
-			return usagef("--format %s: one of table, csv and json is wanted", v)
-		}
-		g.Format = Format(f)
-	}
-	return nil
-}
-
-// every reads how long an interval is.
-func every(v string) (time.Duration, error) {
-	d, err := timespec.Duration(v)
-	if err != nil || d < time.Second || d%time.Second != 0 {
-		return 0, usagef("--every %s: a time of whole seconds such as 90s, 15m, 1h, 1d or 1w is wanted", v)
-	}
-	return d, nil
-}
-
-// groupDone checks what was said about groups as a whole.
-func (p *parser) groupDone() error {
-	g := p.o.Group
-	switch {
-	case g == nil:
-		return nil
-	case len(g.By) == 0 && g.Every == 0:
-		return usagef("--top and --format go with --by or --every")
-	case p.o.Kind == LogTimes:
-		return usagef("--by and --every have nothing to count in a report of logs")
-	}
-	if p.o.Kind == Overview {
-		p.o.Kind = Event
-	}
-	p.o.Summary = false
-	return nil
 }
 
 // separator is between the values of a group, and before them its time.
@@ -336,17 +254,17 @@ func (w *writer) valueName(f query.Field, v string) (name string) {
 	switch f {
 	case query.FieldAUID, query.FieldUID, query.FieldEUID: // what names its host had is not known
 		if n == query.UnsetID {
-			return "unset"
+			return unset
 		}
 		name, _ = w.o.Names.User(uint32(n))
 	case query.FieldGID, query.FieldEGID:
 		if n == query.UnsetID {
-			return "unset"
+			return unset
 		}
 		name, _ = w.o.Names.Group(uint32(n))
 	case query.FieldSession:
 		if n == query.UnsetID {
-			return "unset"
+			return unset
 		}
 	}
 	return name
@@ -358,21 +276,21 @@ func (w *writer) groups() {
 	for _, p := range w.all {
 		sum.merge(p.group.tally)
 	}
-	all := topGroups(w.groupsOf(sum), w.o.Group.Top)
+	all := topGroups(w.groupsOf(sum), w.o.Top)
 	if w.o.Group.Every != 0 {
-		slices.SortStableFunc(all, func(a, b group) int { return int(min(max(a.at-b.at, -1), 1)) })
-		if len(w.o.Group.By) == 0 {
+		if len(w.o.Group.By) == 0 && w.o.Top != 0 {
+			all = all[:min(len(all), w.o.Top)] // the times with most events
+		}
+		slices.SortStableFunc(all, func(a, b group) int { return cmp.Compare(a.at, b.at) })
+		if len(w.o.Group.By) == 0 && w.o.Top == 0 {
 			all = withEmpty(all, w.o.Group.Every, w.loc)
 		}
 	}
-	switch w.o.Group.Format {
-	case FormatCSV:
-		w.groupsCSV(all)
-	case FormatJSON:
-		w.groupsJSON(all)
-	default:
-		w.groupsTable(all)
+	if w.o.Format == FormatCSV || w.o.Format == FormatJSON {
+		w.groupRows(all)
+		return
 	}
+	w.groupsTable(all)
 }
 
 // topGroups keeps the largest groups, by what they have at all times together.

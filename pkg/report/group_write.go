@@ -1,14 +1,12 @@
 package report
 
 import (
-	"encoding/csv"
-	"encoding/json"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -28,59 +26,38 @@ func (w *writer) heads() []string {
 	return append(heads, "events")
 }
 
-func (w *writer) groupsCSV(all []group) {
-	c := csv.NewWriter(w.out)
-	_ = c.Write(w.heads()) // finish flushes, and reports
-	for _, g := range all {
-		var row []string
-		if w.o.Group.Every != 0 {
-			row = append(row, w.groupTime(g.at))
-		}
-		for _, v := range g.values {
-			if w.o.people {
-				v = terminal.Clean(v)
-			}
-			if w.o.CSVSafe {
-				v = output.CSVSafe(v)
-			}
-			row = append(row, v)
-		}
-		row = append(row, strconv.FormatUint(g.n, 10))
-		_ = c.Write(row)
-	}
-	c.Flush()
-}
+// numberFields are the fields whose values are numbers.
+const numberFields = wantPID | wantAUID | wantUID | wantSession | 1<<query.FieldPPID | 1<<query.FieldEUID | 1<<query.FieldGID |
+	1<<query.FieldEGID | 1<<query.FieldSyscall | 1<<query.FieldExit
 
-// groupsJSON writes an object a line. What is no UTF-8 has U+FFFD for each wrong
-// byte; a field that an event has not is null.
-func (w *writer) groupsJSON(all []group) {
+// namedFields are those whose values have names with -i.
+const namedFields = numberFields &^ (wantPID | 1<<query.FieldPPID)
+
+// groupRows writes the groups as csv or JSON.
+func (w *writer) groupRows(all []group) {
+	e := &w.rows.encoder
 	heads := w.heads()
+	e.heads(heads...)
 	for _, g := range all {
-		var cells []any
 		if w.o.Group.Every != 0 {
-			cells = append(cells, w.groupTime(g.at))
+			e.add(timeColumn, []byte(w.groupTime(g.at)), words)
 		}
 		for i, v := range g.values {
+			by := w.o.Group.By[i]
+			k := words
+			if !by.Node && numberFields.Has(by.Field) && !(w.o.Interpret && namedFields.Has(by.Field)) {
+				k = number
+			}
 			if g.absent[i] {
-				cells = append(cells, nil)
+				e.absent(by.Name)
 			} else {
-				cells = append(cells, strings.ToValidUTF8(v, "\uFFFD"))
+				e.add(by.Name, []byte(v), k)
 			}
 		}
-		cells = append(cells, g.n)
-		w.out.WriteByte('{')
-		for i, c := range cells {
-			b, err := json.Marshal(c)
-			if err != nil {
-				continue // of strings and numbers there is none
-			}
-			if i > 0 {
-				w.out.WriteString(", ")
-			}
-			fmt.Fprintf(w.out, "%q: %s", heads[i], b)
-		}
-		w.out.WriteString("}\n")
+		e.count(heads[len(heads)-1], g.n)
+		e.end()
 	}
+	_ = w.rows.own() // finish flushes, and reports
 }
 
 // groupsTable writes columns, on a terminal with a bar behind each line.

@@ -65,8 +65,8 @@ func entries() (all []entry) {
 	for _, own := range []option.Option{
 		{Names: []string{"--by"}, Value: "FIELD", Brief: "count events by these fields", Words: option.Words{List: fieldWords, Comma: true}},
 		{Names: []string{"--every"}, Value: "TIME", Brief: "count events by time", Words: option.These("15m", "1h", "1d", "1w")},
-		{Names: []string{"--top"}, Value: "N", Brief: "the largest groups only"},
-		{Names: []string{"--format"}, Value: "FORMAT", Brief: "how groups are written", Words: option.These(formatNames[:]...)},
+		{Names: []string{"--top"}, Value: "N", Brief: "the largest groups, or values of a summary, only"},
+		{Names: []string{"--format"}, Value: "FORMAT", Brief: "how the report is written", Words: option.These(formatNames[:]...)},
 	} {
 		own.Equals = true
 		all = append(all, entry{own, (*parser).own})

@@ -59,7 +59,9 @@ type Options struct {
 	Locale string // locale whose date format is used
 	Names  interpret.Names
 
-	Group *Group // --by; nil for the stock reports
+	Group  *Group // --by; nil for the stock reports
+	Format Format // --format
+	Top    int    // --top: how many values of a summary, or groups, are shown; 0 shows all
 
 	// Terms and Filters select the report's events by --field and --expression, as in a
 	// search.
@@ -130,7 +132,7 @@ func ParseArgs(args []string, env search.Env) (*Options, error) {
 		p.o.Kind, p.o.Summary = Overview, true
 	}
 	p.o.Notes = append(p.o.Notes, env.RangeNotes(p.o.StartMs, p.o.EndMs)...)
-	return p.o, p.groupDone()
+	return p.o, p.ownDone()
 }
 
 func (p *parser) option(name string) error {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"math"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -34,7 +35,9 @@ type printer struct {
 	group *grouper  // of our own reports
 
 	part    part
-	stamp   []byte // the time of second sec in words
+	rows    encoder // of --format
+	value   []byte  // of a cell
+	stamp   []byte  // the time of second sec in words
 	sec     int64
 	scratch []byte
 }
@@ -43,7 +46,7 @@ type printer struct {
 // belongs to the writer.
 type part struct {
 	lines []byte // text of the lines, without the line numbers
-	ends  []int  // end offset of each line in lines
+	ends  []int  // end offset in lines of each line, or of each cell of a table
 	fresh []string
 	times
 }
@@ -62,9 +65,12 @@ func (t *times) add(ms int64) {
 	t.last = ms
 }
 
+// noSecond is no second of any event.
+const noSecond = math.MinInt64
+
 func newPrinter(o *Options, loc *time.Location) *printer {
 	s := &reports[o.Kind]
-	p := &printer{o: o, spec: s, types: s.types, needs: s.needs, names: o.Names, loc: loc, sec: -1}
+	p := &printer{o: o, spec: s, types: s.types, needs: s.needs, names: o.Names, loc: loc, sec: noSecond, rows: encoder{o: o}}
 	if o.Interpret {
 		p.needs |= wantArch // a system call's name depends on it
 	}
@@ -124,6 +130,9 @@ func (p *printer) Event(ev *event.Event) error {
 func (p *printer) Flush() (part, error) {
 	out := p.part
 	p.part = part{}
+	if p.o.Format != FormatStock {
+		out.lines, out.ends = p.rows.take()
+	}
 	if p.tally != nil {
 		out.fresh = p.tally.fresh()
 	}
@@ -173,7 +182,11 @@ func (p *printer) row(f *facts) {
 		f.row = p.spec.rows(f, 0)
 	}
 	for f.row >= 0 {
-		p.appendLine(f)
+		if p.o.Format == FormatStock {
+			p.appendLine(f)
+		} else {
+			p.appendRow(f)
+		}
 		if p.spec.rows == nil {
 			return
 		}

@@ -56,6 +56,7 @@ type spec struct {
 	rows    func(f *facts, from int) int // the next of several lines, -1 behind the last; nil: one
 
 	sumTitle, sumColumn string
+	sumName             string // of the values in csv, JSON and tables, where it is not sumColumn
 	sumRule             int
 	sumTypes            []span // where they differ from types
 	sum                 func(*printer, *facts)
@@ -90,7 +91,7 @@ func makeReports() (all [numKinds]spec) {
 			columns: "comm subj syscall class permission obj result event",
 			types:   []span{{tables.AVC, tables.AVC}, {tables.UserAVC, tables.UserAVC}}, rows: (*facts).nextDecision,
 			cells:    []cell{commQ, subject, syscall, decided, perm, object, result, serial},
-			sumTitle: "Avc Object Summary Report", sumColumn: "obj", sumRule: 33, sum: (*printer).countObjects,
+			sumTitle: "Avc Object Summary Report", sumColumn: "obj", sumName: "object", sumRule: 33, sum: (*printer).countObjects,
 		},
 		MAC: {
 			names: []string{"-ma", "--mac"}, title: "MAC Report", rule: 35, needs: wantAUID, columns: "auid type success event",
@@ -128,7 +129,7 @@ func makeReports() (all [numKinds]spec) {
 			names: []string{"-l", "--login"}, title: "Login Report", rule: 44, needs: task | wantHost | wantTerm,
 			columns: "auid host term exe success event", types: []span{{tables.UserLogin, tables.UserLogin}},
 			cells:    []cell{acctOrAUID, host, term, exePlain, success, serial},
-			sumTitle: "Login Summary Report", sumColumn: "auid", sumRule: 28, sum: (*printer).countLogin, style: escaped,
+			sumTitle: "Login Summary Report", sumColumn: "auid", sumName: "acct", sumRule: 28, sum: (*printer).countLogin, style: escaped,
 		},
 		File: {
 			names: []string{"-f", "--file"}, title: "File Report", rule: 47, needs: task | wantFile,
@@ -171,14 +172,14 @@ func makeReports() (all [numKinds]spec) {
 			names: []string{"-x", "--executable"}, title: "Executable Report", rule: 36, needs: task | wantTerm | wantHost,
 			columns: "exe term host auid event", when: func(f *facts) bool { return f.exe.OK },
 			cells:    []cell{exeQ, termQ, hostQ, auidE, serial},
-			sumTitle: "Executable Summary Report", sumColumn: "file", sumRule: 33,
+			sumTitle: "Executable Summary Report", sumColumn: "file", sumName: "exe", sumRule: 33,
 			sum: count(func(f *facts) query.Text { return f.exe }), style: escaped, value: true,
 		},
 		Comm: {
 			names: []string{"--comm"}, title: "Command Report", rule: 36, rule2: 37, needs: wantComm | wantTerm | wantHost | wantAUID,
 			columns: "comm term host auid event", when: func(f *facts) bool { return f.comm.OK },
 			cells:    []cell{commQ, termQ, hostQ, auidE, serial},
-			sumTitle: "Command Summary Report", sumColumn: "command", sumRule: 33,
+			sumTitle: "Command Summary Report", sumColumn: "command", sumName: "comm", sumRule: 33,
 			sum: count(func(f *facts) query.Text { return f.comm }), style: escaped, value: true,
 		},
 		Key: {

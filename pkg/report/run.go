@@ -35,14 +35,17 @@ type writer struct {
 	all     []*printer
 	order   *tally // values by first appearance
 	buf     []byte
-	columns int // of the terminal that is written to, 0 for none
+	columns int       // of the terminal that is written to, 0 for none
+	rows    rowWriter // of --format
 }
 
 func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
 	if loc == nil {
 		loc = time.Local
 	}
-	return &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
+	w := &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
+	w.rows = rowWriter{out: w.out, encoder: encoder{o: o}}
+	return w
 }
 
 // printer returns a new printer, whose sums finish adds up.
@@ -56,8 +59,11 @@ func (w *writer) printer() *printer {
 // report has not.
 func (w *writer) title() error {
 	s := w.spec
-	if w.o.Group != nil {
+	switch {
+	case w.o.Group != nil:
 		return nil
+	case w.o.Format != FormatStock:
+		return w.heading()
 	}
 	w.out.WriteByte('\n')
 	if !w.o.Summary {
@@ -94,6 +100,10 @@ func (w *writer) deliver(p part) error {
 		w.times.last = p.last
 	}
 	w.order.touch(p.fresh)
+	if w.o.Format != FormatStock {
+		w.lines += uint64(len(p.ends))
+		return w.rows.deliver(p)
+	}
 	from := 0
 	for _, end := range p.ends {
 		w.lines++
@@ -121,8 +131,12 @@ func (w *writer) finish() (int, error) {
 		}
 		w.summary(w.order.sorted(w.less()))
 	case w.o.Kind != LogTimes && w.lines == 0:
-		w.out.WriteString(nothing)
+		if w.o.Format == FormatStock || w.o.Format == FormatTable {
+			w.out.WriteString(nothing)
+		}
 		code = 1
+	case w.o.Format == FormatTable:
+		_ = w.rows.flush() // Flush says it again
 	}
 	if err := w.out.Flush(); err != nil {
 		return 1, fmt.Errorf("write report: %w", err)
@@ -148,6 +162,13 @@ func (w *writer) less() func(a, b string) int {
 
 // summary writes the lines of a summary.
 func (w *writer) summary(counts []Count) {
+	if w.o.Top != 0 {
+		counts = counts[:min(len(counts), w.o.Top)]
+	}
+	if w.o.Format != FormatStock {
+		w.summaryRows(counts)
+		return
+	}
 	if len(counts) == 0 {
 		w.out.WriteString(nothing)
 		return
@@ -184,21 +205,19 @@ func (w *writer) overview() {
 	for _, p := range w.all {
 		sum.merge(p.over)
 	}
+	if w.o.Format != FormatStock {
+		w.overviewRows(sum)
+		return
+	}
 	date := func(ms int64) string {
 		return string(output.AppendDate(nil, w.o.Locale, time.UnixMilli(ms-ms%1000).In(w.loc)))
 	}
 	milli := func(ms int64) string { return fmt.Sprintf("%s.%03d", date(ms), ms%1000) }
-	first, last := w.times.first, w.times.last
-	if w.first != 0 {
-		first = w.first
-	}
+	first, last, selectedFrom, selectedTo := w.ranges()
 	fmt.Fprintf(w.out, "Range of time in logs: %s - %s\n", milli(first), milli(last))
-	from, to := date(first), milli(last)
-	if w.o.StartMs != 0 {
-		from = date(w.o.StartMs)
-	}
+	from, to := date(selectedFrom), milli(selectedTo)
 	if w.o.EndMs != 0 {
-		to = date(w.o.EndMs)
+		to = date(selectedTo)
 	}
 	fmt.Fprintf(w.out, "Selected time for report: %s - %s\n", from, to)
 	for line, what := range overviewLines {

@@ -12,9 +12,9 @@ import (
 // sudo rules rely on that, and control characters in a stock report are written as the
 // stock tool writes them.
 func (o *Options) Screen(stock bool) terminal.Options {
-	o.bare = stock && o.Group == nil
+	o.bare = stock && o.Group == nil && o.Format == FormatStock
 	t := terminal.Options{Pager: !stock && !o.NoPager, Doing: "reading", Bare: o.bare}
-	if o.Group != nil && o.Group.Format == FormatJSON {
+	if o.Format == FormatJSON {
 		t.Form = terminal.JSON
 	}
 	return t

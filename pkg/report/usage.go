@@ -34,8 +34,9 @@ const Usage = `usage: report [options]        (without a report: the summary of 
                                 object, acct, uuid, vm, and of enriched records auid-name, uid-name, euid-name,
                                 gid-name, egid-name
        --every TIME             and by time: 90s, 15m, 1h, 1d, 1w
-       --top N                  the N largest groups
-       --format table|csv|json
+       --top N                  the N largest groups, or values of a summary
+ written otherwise
+       --format table|csv|json  every report; without it, as aureport prints it
        --csv-safe               csv with ' before cells that a spreadsheet would run as formulas (= + - @)
  results
   -i,  --interpret              names instead of numbers

@@ -91,6 +91,8 @@ func fleetQuestions() (all [][]string) {
 	}
 	for _, q := range []string{
 		"report --by node,key --top 5", "report --by=type --every=1h", "report --by auid,euid -i", "report --by auid,exe --format csv", "report --every 1h --by node --format json", "report -f --by file --top 3",
+		"report --by syscall,exit -i", "report --by auid,ses,gid -i --format json", "report -u --format json", "report -s -i --format csv", "report -a --format table", "report --format json",
+		"report -x --summary --top 3 --format csv", "report -u --summary -i --format json --top 2", "report -k --summary --top 2", "report --format table -ts 11/22/26 09:08:54",
 		"report --by node --field exe=/usr/bin/cat", "report -f --summary --field auid=alice", "report --field key~^del -e", "report --field uid!=0",
 		"search -m LOGIN", "search -k delete", "search -f shadow", "search -f passwd -i", "search -sv no --format csv", "search -ui 1000 --format text",
 		"search -x /usr/bin -i", "search -m USER_AUTH -r", "search -p 1", "search --format json -c ls", "search --field name~passwd",
