@@ -15,8 +15,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
-// Append stores a batch: its group, its catalogue entry and the writer's state
-// in one transaction of the day's file.
+// Append stores a batch: its group, its catalogue entry, the hosts that changed and the
+// writer's state, in one transaction of the day's partition. The senders are written
+// before, in their own file: after a crash in between they are newer than the state, which
+// is harmless, since what the journal replays is no resend to them. A partition that turns
+// out to be damaged is repaired, and the transaction tried once more.
 func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
@@ -64,13 +67,14 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
 	}
 	if err := s.advance(p, b, blob, &sum); err != nil {
-		// The batch is stored. That the one before it is sealed is said with the next.
+		// The batch is stored all the same. The manifest lacks only that the partition
+		// before is sealed; the next start lists it so.
 		s.log.Warn("the manifest", "error", err)
 	}
 	return nil
 }
 
-// last is the ID of the last batch; ErrClosed after Close.
+// last returns the ID of the last batch; ErrClosed after Close.
 func (s *Store) last() (id uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +84,9 @@ func (s *Store) last() (id uint64, err error) {
 	return s.state.ID, err
 }
 
-// advance makes a batch that is stored the last one, and seals the partition before p.
+// advance makes a stored batch the last one, in memory: from now on State is its and every
+// Snapshot has its events. When p is another partition than the last batch's, that one is
+// sealed: opened to be read only, and listed with what it holds. appendMu is held.
 func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Summary) error {
 	s.mu.Lock()
 	old := s.cur
@@ -103,7 +109,8 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	return s.list.seal(sealed)
 }
 
-// put writes a batch's transaction.
+// put runs a batch's transaction in the day's partition, which is made when there is none.
+// appendMu is held.
 func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition, error) {
 	p, err := s.writable(b.Day)
 	if err != nil {
@@ -123,8 +130,10 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 	})
 }
 
-// mend repairs the partitions that a batch of a day needs, after one of them was
-// found damaged; false when there was nothing to be done.
+// mend repairs the partitions that a batch of the day needs (those of the day, and the one
+// of the last batch) after cause said that one of them is damaged. It returns true when
+// something was repaired or set aside, so that the batch may be tried again. A partition
+// that could not be put back is taken out of parts. appendMu is held, s.mu is not.
 func (s *Store) mend(day store.Day, cause error) bool {
 	s.mu.Lock()
 	var list []*partition
@@ -161,8 +170,9 @@ func (s *Store) mend(day store.Day, cause error) bool {
 	return mended
 }
 
-// writable finds or makes the day's file, the last if there are several, and opens
-// it to write.
+// writable returns the day's partition, the last one where there are several, opened to
+// be written; it makes one where there is none. appendMu is held. A new file is listed in
+// the manifest once it has its name and before anything goes into it.
 func (s *Store) writable(day store.Day) (*partition, error) {
 	var p *partition
 	s.mu.Lock()
@@ -190,8 +200,9 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 	return p, nil
 }
 
-// carry reads the hosts when the last batch went to another file than p's: they
-// have to go along.
+// carry returns the hosts to be copied into p, and true, when the last batch went to
+// another partition: what is known of hosts is always complete in the partition of the
+// last batch.
 func (s *Store) carry(p *partition) (hosts []store.KV, moved bool, err error) {
 	s.mu.Lock()
 	cur := s.cur
@@ -206,6 +217,7 @@ func (s *Store) carry(p *partition) (hosts []store.KV, moved bool, err error) {
 	return hosts, true, err
 }
 
+// copyBucket copies a bucket's keys and values, so that they outlive the transaction.
 func copyBucket(b *bbolt.Bucket) []store.KV {
 	var out []store.KV
 	c := b.Cursor()
@@ -215,7 +227,9 @@ func copyBucket(b *bbolt.Bucket) []store.KV {
 	return out
 }
 
-// write is a batch's transaction.
+// write does a batch's changes within tx: all or none of them are durable when it commits.
+// With moved, all replaces what is known of hosts before b changes it; blob is nil for a
+// batch without events.
 func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []store.KV, moved bool) error {
 	if moved {
 		if err := tx.DeleteBucket(layout.BucketHosts); err != nil {
@@ -255,6 +269,8 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 	return tx.Bucket(layout.BucketMarks).Put(layout.KeyState, layout.EncodeState(&store.State{ID: b.ID, LSN: b.LSN, Open: b.Open}))
 }
 
+// loadState reads the writer's place as the partition has it, without hosts and senders;
+// the zero State where it has none.
 func (p *partition) loadState() (st *store.State, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
 		st, err = layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState))
@@ -263,7 +279,8 @@ func (p *partition) loadState() (st *store.State, err error) {
 	return st, err
 }
 
-// loadHosts reads what is known of hosts; bad is why some could not be read.
+// loadHosts reads what is known of hosts. Entries that are damaged are left out; bad says
+// which.
 func (p *partition) loadHosts() (hosts []store.Host, bad, err error) {
 	err = p.view(func(tx *bbolt.Tx) error {
 		return tx.Bucket(layout.BucketHosts).ForEach(func(k, v []byte) error {

@@ -39,10 +39,17 @@ type Options struct {
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
-	fs fsys.FS // of the manifest: tests'
+	fs fsys.FS // for the manifest; tests hand in one that fails
 }
 
-// Store is the embedded store.
+// Store is the embedded store. All methods may be called by many goroutines at once.
+//
+// Writers (Append, Drop, Rotate, and the outbox's deletions) run one after the other under
+// appendMu. mu guards what searches and writers share. A batch's transaction runs without
+// mu, so that a search never waits for its sync. A snapshot copies, under
+// mu, the list of partitions and each one's list of groups; both lists are replaced when
+// they change, never changed in place, and a group never changes once it is stored. So a
+// snapshot goes on to see what there was, without a lock.
 type Store struct {
 	opts  Options
 	log   hclog.Logger
@@ -56,23 +63,25 @@ type Store struct {
 	version int // of the folder
 	list    listing
 
-	appendMu sync.Mutex // one Append, Drop or Rotate at a time
+	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders
 
-	mu     sync.Mutex // guards everything below
-	parts  []*partition
-	cur    *partition // has the last batch's state; nil when there is none yet
-	state  store.State
-	broken []error // what answers lack: set aside, missing or, read-only, left out
+	mu     sync.Mutex   // guards everything below
+	parts  []*partition // by day and number
+	cur    *partition   // has the last batch's state; nil when there is none yet
+	state  store.State  // of the last batch, without hosts and senders
+	broken []error      // what answers lack: set aside, missing or, read-only, left out
 	closed bool
 
-	damaged []damagedPart // Open's alone
+	damaged []damagedPart // used by Open only
 }
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the store in o.Dir. Errors: store.ErrInUse, ErrNotOurs, ErrVersion,
-// ErrDamaged. A partition that cannot be opened is renamed to NAME.corrupt-TIME
-// and the rest goes on without it; Missing says which.
+// Open opens the store in o.Dir, or makes one there. Errors: store.ErrInUse, ErrNotOurs,
+// ErrVersion, ErrDamaged. A damaged partition is renamed to NAME.corrupt-TIME, and what is
+// readable of it is put into a new one in its place, as far as that is safe (see repair).
+// The store opens without the rest, and Missing says what that is. Opened read-only, it
+// leaves damaged partitions where they are, and only leaves them out.
 func Open(o Options) (_ *Store, err error) {
 	if o.Logger == nil {
 		o.Logger = hclog.NewNullLogger()
@@ -116,7 +125,7 @@ func Open(o Options) (_ *Store, err error) {
 	return s, s.reconcile()
 }
 
-// claim makes sure that the folder is a store's, and nobody else's now.
+// claim checks that the folder is a store's or new, takes its lock, and reads the manifest.
 func (s *Store) claim() error {
 	dir := s.opts.Dir
 	if !s.opts.ReadOnly {
@@ -140,7 +149,8 @@ func (s *Store) claim() error {
 	return s.openList()
 }
 
-// openParts opens every day's file.
+// openParts opens each partition's file. Those that are damaged go to s.damaged, for
+// loadState to deal with; an error that is not the file's own ends the opening.
 func (s *Store) openParts() error {
 	dir := filepath.Join(s.opts.Dir, layout.Partitions)
 	entries, err := os.ReadDir(dir)
@@ -180,12 +190,14 @@ func (s *Store) openParts() error {
 	return nil
 }
 
+// newPart returns a partition whose file is not opened yet, and may not exist.
 func (s *Store) newPart(part store.Part) *partition {
 	return &partition{path: layout.PartitionPath(s.opts.Dir, part), part: part, codec: s.codec, opened: &s.opened}
 }
 
-// elsewhere says whether a file could not be opened for a reason that is not in the
-// file: then it is no damaged one, and the store is not opened without it.
+// elsewhere reports whether the reason why a file could not be opened is not in the file:
+// no permission, no descriptor left. Then the file is not damaged, and the store must not
+// be opened without it.
 func elsewhere(err error) bool {
 	reasons := []error{store.ErrInUse, fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.EINTR}
 	return slices.ContainsFunc(reasons, func(r error) bool { return errors.Is(err, r) })
@@ -197,8 +209,8 @@ type damagedPart struct {
 	cause error
 }
 
-// setAside takes a damaged partition out of the way; it is never deleted. s.mu is
-// not held.
+// setAside renames a damaged partition's file, which is never deleted, and has Missing say
+// so. Read-only, it closes the file and leaves it where it is. s.mu is not held.
 func (s *Store) setAside(p *partition, cause error) error {
 	err := cause
 	if !errors.Is(err, store.ErrDamaged) {
@@ -224,8 +236,8 @@ func (s *Store) setAside(p *partition, cause error) error {
 	return nil
 }
 
-// loadState finds the last batch's state, and deals with the partitions that
-// cannot be used as they are.
+// loadState finds the last batch's state and its partition, cur, and repairs the damaged
+// partitions. The sound ones come first: repair must know which batches the others have.
 func (s *Store) loadState() error {
 	sound := s.parts[:0]
 	for _, p := range s.parts {
@@ -266,8 +278,9 @@ func (s *Store) loadState() error {
 	return nil
 }
 
-// adopt makes p the partition being written when it has the last batch's state. One
-// that was begun by Rotate has that of its predecessor.
+// adopt makes p the partition of the last batch when its state is the newest so far. A
+// partition that Rotate began has the same state as the one before it, and then the later
+// of the two counts.
 func (s *Store) adopt(p *partition, st *store.State) {
 	if st.ID > s.state.ID || st.ID == s.state.ID && st.ID > 0 && (s.cur == nil || s.cur.part.Compare(p.part) < 0) {
 		s.state, s.cur = *st, p
@@ -278,7 +291,8 @@ func sortParts(list []*partition) {
 	slices.SortFunc(list, func(a, b *partition) int { return a.part.Compare(b.part) })
 }
 
-// State is that of the last batch stored.
+// State returns the state of the last batch, with the hosts and senders as they are
+// stored. Damaged entries of either are left out, with a line in the log.
 func (s *Store) State(ctx context.Context) (*store.State, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -306,7 +320,7 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 	return &st, nil
 }
 
-// loadHosts reads the latest partition's hosts; s.mu is held.
+// loadHosts reads the hosts of the last batch's partition; s.mu is held.
 func (s *Store) loadHosts() ([]store.Host, error) {
 	hosts, bad, err := s.cur.loadHosts()
 	if bad != nil {
@@ -315,7 +329,8 @@ func (s *Store) loadHosts() ([]store.Host, error) {
 	return hosts, err
 }
 
-// Stats returns the present sizes.
+// Stats returns the present sizes of the store and of each partition. It asks the
+// filesystem for the size of each file.
 func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	if err := ctx.Err(); err != nil {
 		return store.Stats{}, err
@@ -340,7 +355,8 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	return out, nil
 }
 
-// Close releases files and lock. Snapshots must be closed before.
+// Close waits for a writer that is at work, then releases files and lock. Snapshots must
+// be closed before. It may be called again.
 func (s *Store) Close() error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
@@ -356,6 +372,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
+// release closes whatever is open: also after an Open that failed half-way.
 func (s *Store) release() error {
 	var errs []error
 	for _, p := range s.parts {

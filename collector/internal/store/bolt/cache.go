@@ -12,29 +12,37 @@ type frameKey struct {
 	frame uint32
 }
 
-// cache keeps unpacked frames, the least recently used go first. A frame that
-// several want at once is unpacked once. Its bytes are never written again.
+// cache keeps unpacked frames for the searches that follow, up to limit bytes; the least
+// recently used are dropped first.
+//
+// A frame that several goroutines want at once is unpacked once. The first of them puts an
+// entry without text into all, unpacks without the lock, sets text or err and closes
+// ready; the others find the entry and wait for ready. text and err are written before
+// ready is closed and never after, so whoever has seen it closed reads them without the
+// lock. The bytes of a text are never written again, and stay valid for who holds them
+// after the cache has dropped them.
 type cache struct {
 	mu    sync.Mutex // guards everything below
 	limit int64
-	size  int64
+	size  int64      // of all texts in lru
 	lru   *list.List // of *cached, the latest in front
 	all   map[frameKey]*cached
 }
 
+// cached is an entry of the cache.
 type cached struct {
 	key   frameKey
-	ready chan struct{}
+	ready chan struct{} // closed once text or err is set
 	text  []byte
 	err   error
-	el    *list.Element
+	el    *list.Element // in lru; nil while it is being unpacked. Guarded by cache.mu
 }
 
 func newCache(limit int64) *cache {
 	return &cache{limit: limit, lru: list.New(), all: map[frameKey]*cached{}}
 }
 
-// peek returns a frame's text if it is there.
+// peek returns a frame's text if it is in the cache and unpacked. It does not wait.
 func (c *cache) peek(key frameKey) ([]byte, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,7 +54,9 @@ func (c *cache) peek(key frameKey) ([]byte, bool) {
 	return e.text, true
 }
 
-// get returns a frame's text, made by fill when it is not there. Errors are not kept.
+// get returns a frame's text; fill makes it when it is not in the cache. An error of fill
+// goes to all who wait for this text, and is not kept: the next get tries again. fill runs
+// without the lock, and must return bytes that are nobody else's.
 func (c *cache) get(key frameKey, fill func() ([]byte, error)) ([]byte, error) {
 	c.mu.Lock()
 	if e := c.all[key]; e != nil {

@@ -13,26 +13,29 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// listing is the store's manifest and, while the store is being opened, what was
-// found out that is to go into it. Read-only, nothing of it is written.
+// listing is the store's manifest and, while the store is being opened, what was found
+// that is to go into it. Open alone writes the fields; afterwards only file changes, which
+// has a lock of its own, and remade, under Store.appendMu. A store that is opened to be
+// read writes none of it.
 type listing struct {
 	id      seglog.ID
 	file    *manifest.File // nil: read-only and there is none, or not yet
-	adopt   bool           // there was no manifest: what is there is listed as it is
-	why     string         // of a manifest that is begun anew
-	missing error          // why one that should be there is not, nil when all is well
+	adopt   bool           // there was no usable manifest: the files that are there are listed
+	why     string         // what the new manifest says of why it was begun
+	missing error          // why the manifest that should be there is not; nil when all is well
 
-	opened bool
+	opened bool            // reconcile is done
 	losses []manifest.Loss // found while opening
 	gone   map[string]bool // partitions set aside while opening
-	remade map[string]bool // partitions written anew of what was readable
+	remade map[string]bool // partitions written anew from what was readable
 }
 
-// ID is the store's.
+// ID returns the store's ID.
 func (s *Store) ID() seglog.ID { return s.list.id }
 
-// openList reads the manifest, or begins that of a new store. A manifest is believed
-// whatever VERSION says: it is written before the version is raised.
+// openList reads the manifest, or begins that of a new store. A manifest that is there
+// counts whatever VERSION says, since it is written before the version is raised. Where
+// there is none, or a damaged one, identify begins another.
 func (s *Store) openList() error {
 	l := &s.list
 	l.gone, l.remade = map[string]bool{}, map[string]bool{}
@@ -62,7 +65,7 @@ func (s *Store) openList() error {
 	return nil
 }
 
-// manifestLost says that a manifest should be there and is not.
+// manifestLost notes that a manifest should be there and is not, or cannot be used.
 func (l *listing) manifestLost(cause error) {
 	l.adopt = true
 	if errors.Is(cause, fs.ErrNotExist) {
@@ -74,8 +77,10 @@ func (l *listing) manifestLost(cause error) {
 
 func now() time.Time { return time.Now().UTC().Round(0) }
 
-// identify finds the store's ID when there is no manifest to say it, or when the one
-// there is another store's, and sets aside the files of other stores.
+// identify decides which ID is the store's, sets aside the partitions of other stores,
+// and begins a manifest where one is missing. Without a usable manifest, the ID is the one
+// that most files have. A manifest whose ID no file has, while files have another, is
+// another store's.
 func (s *Store) identify() error {
 	l := &s.list
 	votes := map[seglog.ID]int{}
@@ -133,7 +138,7 @@ func (s *Store) identify() error {
 	return s.senders.mark(l.id)
 }
 
-// foreign takes the partitions of other stores out.
+// foreign sets aside the partitions of other stores.
 func (s *Store) foreign() error {
 	l := &s.list
 	var c manifest.Content
@@ -155,7 +160,9 @@ func (s *Store) foreign() error {
 	return nil
 }
 
-// stranger is why a partition is not the store's; nil when it is.
+// stranger returns why a partition is not the store's; nil when it is. One with the
+// store's ID is. One without an ID is, where the manifest says that it was listed before
+// files had IDs, or misses a partition of that name: that one came back.
 func (l *listing) stranger(c *manifest.Content, p *partition) error {
 	switch {
 	case p.id != (seglog.ID{}) && p.id != l.id:
@@ -172,14 +179,16 @@ func (l *listing) stranger(c *manifest.Content, p *partition) error {
 	return nil
 }
 
-// remake says that a partition was written anew of what was readable of it.
+// remake notes that a partition was written anew, with everything that it had: reconcile
+// then does not compare it with what was listed.
 func (l *listing) remake(part store.Part) {
 	if l.remade != nil {
 		l.remade[part.String()] = true
 	}
 }
 
-// Journal is what the store knows of the journal's segments.
+// Journal returns what the manifest knows of the journal's segments; nothing for a store
+// without a manifest that is opened to be read.
 func (s *Store) Journal() seglog.Known {
 	if s.list.file == nil {
 		return seglog.Known{}
@@ -187,8 +196,9 @@ func (s *Store) Journal() seglog.Known {
 	return s.list.file.Content().Journal
 }
 
-// KeepJournal makes durable what is known of the journal's segments, and what was
-// found missing of them, which answers say from now on.
+// KeepJournal writes what is known of the journal's segments, and what was found missing
+// of them, into the manifest. Missing has the latter from now on, also after an error. It
+// may run beside Append.
 func (s *Store) KeepJournal(k seglog.Known, lost []string) error {
 	s.mu.Lock()
 	id := s.state.ID
@@ -208,7 +218,7 @@ func (s *Store) KeepJournal(k seglog.Known, lost []string) error {
 	return err
 }
 
-// listNew lists a partition that was just made, before anything goes into it.
+// listNew lists a partition that was just made: it has its name, and no batch yet.
 func (s *Store) listNew(p *partition) error {
 	return s.list.file.Update(func(c *manifest.Content) {
 		name := p.part.String()
@@ -217,7 +227,8 @@ func (s *Store) listNew(p *partition) error {
 	})
 }
 
-// forgot notes that hosts are taken off the list.
+// forgot writes into the manifest that hosts are taken off the list of hosts, and since
+// when that was done first.
 func (l *listing) forgot() error {
 	return l.file.Update(func(c *manifest.Content) {
 		if at := now(); c.Forgot.IsZero() || at.Before(c.Forgot) {
@@ -226,12 +237,15 @@ func (l *listing) forgot() error {
 	})
 }
 
+// seal lists what a sealed partition holds.
 func (l *listing) seal(p manifest.Part) error {
 	return l.file.Update(func(c *manifest.Content) { c.Set(p) })
 }
 
-// drop takes a partition off the list and then has it deleted. What is missing and is
-// not younger would have been dropped, too, and is no longer missed.
+// drop takes a partition off the list, and then calls remove to delete it: in this order,
+// so that after a power cut everything listed is there. When remove fails, the partition
+// is listed again. Lost partitions that are not younger would have been dropped by now,
+// too, so they are no longer missed.
 func (l *listing) drop(part store.Part, remove func() error) error {
 	var was manifest.Part
 	name := part.String()
@@ -253,6 +267,7 @@ func (l *listing) drop(part store.Part, remove func() error) error {
 	return err
 }
 
+// upTo reports whether name is that of part or of an older partition.
 func upTo(name string, part store.Part) bool {
 	p, err := store.ParsePart(name)
 	return err == nil && p.Compare(part) <= 0

@@ -18,9 +18,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// lockDir takes the folder's lock: a server's excludes all others, readers share.
-// A server in the way is known at once; readers, which will not be long, are waited
-// for. To read a folder without a lock file (a copy on read-only media) needs none.
+// lockDir takes the folder's lock: exclusive for a server, shared for readers. It waits
+// for readers, at most wait, since they are soon done; a server that has the lock is an
+// ErrInUse at once. A folder without a lock file (a copy on read-only media) can be read
+// without one. Closing what it returns gives the lock back.
 func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error) {
 	open, flag := fsys.OpenRegular, os.O_RDONLY|unix.O_NOFOLLOW
 	if exclusive {
@@ -58,9 +59,9 @@ func lockDir(path string, exclusive bool, wait time.Duration) (io.Closer, error)
 	return fsys.Locked{File: f}, nil
 }
 
-// serves says whether a server has the lock that f has not.
+// serves reports whether it is a server that has the lock: with readers only, it could be
+// shared. f does not keep the lock.
 func serves(f *os.File) bool {
-	// With readers only, the lock could be shared. It is not kept.
 	if fsys.TryLock(f, false) != nil {
 		return true
 	}
@@ -68,7 +69,7 @@ func serves(f *os.File) bool {
 	return false
 }
 
-// InUse says whether a server has the store now, and which.
+// InUse reports whether a server has the store in dir now, and in words which one.
 func InUse(dir string) (who string, used bool, err error) {
 	lock, err := lockDir(filepath.Join(dir, layout.LockName), false, -1)
 	if errors.Is(err, store.ErrInUse) {
@@ -81,8 +82,9 @@ func InUse(dir string) (who string, used bool, err error) {
 	return "", false, lock.Close()
 }
 
-// holder says who has the lock and what to do. A server's pid is in the file;
-// it stays there after a crash, so it counts only while the process lives.
+// holder returns who has the lock and what to do about it, for an error. A server writes
+// its pid into the file, where it stays after a crash: it counts only while a process has
+// that pid.
 func holder(f *os.File) string {
 	b := make([]byte, 32)
 	n, _ := f.ReadAt(b, 0)

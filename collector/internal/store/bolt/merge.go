@@ -10,17 +10,20 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// kinds of items. What only promises events goes before an event of that key.
+// Kinds of items, in the order in which they leave the heap at the same time: a group or
+// block that may have an event of that time is opened before an event is given out.
 const (
 	kindPlan = iota
 	kindUnit
 	kindEvent
 )
 
+// item is an element of the heap: a group to be planned, a block to be read, or the next
+// event of a block that was read. Only the merge's goroutine uses the heap.
 type item struct {
-	ms     int64
-	node   string
-	serial uint64
+	ms     int64  // see scan.due
+	node   string // of an event
+	serial uint64 // of an event
 	kind   uint8
 	id     uint64 // of the batch: the earlier stored goes first
 	index  int    // of the block
@@ -29,6 +32,7 @@ type item struct {
 	unit   *unit
 }
 
+// items is the heap of a scan; it implements heap.Interface.
 type items struct {
 	list    []item
 	reverse bool
@@ -43,6 +47,8 @@ func (h *items) Pop() any {
 	return x
 }
 
+// Less orders by time, which is negated for a reversed query; then what may hold events
+// before events; then as before does, the other way round for a reversed query.
 func (h *items) Less(i, j int) bool {
 	a, b := &h.list[i], &h.list[j]
 	switch {
@@ -56,7 +62,8 @@ func (h *items) Less(i, j int) bool {
 	return a.before(b)
 }
 
-// before is the order of what has the same time.
+// before is the order of items with the same time: node, serial, batch, block, place in
+// the block.
 func (i *item) before(o *item) bool {
 	switch {
 	case i.node != o.node:
@@ -71,6 +78,10 @@ func (i *item) before(o *item) bool {
 	return i.pos < o.pos
 }
 
+// run is the merge: it calls fn with the matching events in order until there are none
+// left, fn errs or the context ends. At any time each unfinished group or block has one
+// item in the heap, under the least time of what is left of it. So when an event is on
+// top, everything that could hold an earlier one has been opened.
 func (sc *scan) run(fn func(*event.Event) error) error {
 	for sc.heap.Len() > 0 {
 		top := &sc.heap.list[0]
@@ -110,8 +121,8 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 	return sc.ctx.Err()
 }
 
-// advance puts the unit's event pos in the place of the heap's top, or takes the
-// top away when there is none.
+// advance replaces the heap's top, which must be the unit's item, by the unit's event pos;
+// when there is no such event the unit is done, and its item is removed.
 func (sc *scan) advance(u *unit, pos int) {
 	if pos >= len(u.matched) {
 		heap.Pop(&sc.heap)
@@ -126,6 +137,8 @@ func (sc *scan) advance(u *unit, pos int) {
 	heap.Fix(&sc.heap, 0)
 }
 
+// openPlan returns a group's blocks that may match. When no worker has begun the plan, the
+// merge makes it; else it waits for the worker that has.
 func (sc *scan) openPlan(pl *plan) []*unit {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -146,6 +159,8 @@ func (sc *scan) openPlan(pl *plan) []*unit {
 	return units
 }
 
+// openUnit has a block read when it returns: by the merge, when no worker has begun, else
+// by the worker that has.
 func (sc *scan) openUnit(u *unit) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -165,7 +180,8 @@ func (sc *scan) openUnit(u *unit) {
 	}
 }
 
-// parseAgain parses an event whose text was let go.
+// parseAgain unpacks an event's frame and parses the event again: too much text was kept
+// for others when its block was read. nil, with an error kept, when that fails.
 func (sc *scan) parseAgain(u *unit, pos int) *event.Event {
 	text, _, err := sc.text(u, &sc.own)
 	f := &u.matched[pos]

@@ -12,14 +12,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Missing is what answers may lack.
+// Missing returns one error for each thing that answers may lack.
 func (s *Store) Missing() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.broken)
 }
 
-// addLoss keeps a loss that was found while the store is being opened, and has answers say it.
+// addLoss adds a loss that Open has found to what goes into the manifest and to what
+// Missing returns. Open alone calls it.
 func (s *Store) addLoss(x manifest.Loss) {
 	s.list.losses = append(s.list.losses, x)
 	err := asError(x)
@@ -27,8 +28,9 @@ func (s *Store) addLoss(x manifest.Loss) {
 	s.log.Error("part of the store is missing from answers", "error", err)
 }
 
-// recordLoss says in the manifest that a partition was set aside: it stays so until the file is dealt with.
-// s.mu is not held.
+// recordLoss writes into the manifest that a partition was set aside, or has reconcile do
+// so while the store is being opened. The entry stays until the file that was set aside is
+// moved away or brought back. s.mu is not held.
 func (s *Store) recordLoss(p *partition, aside string, cause error) {
 	l := &s.list
 	x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(aside)), Found: now(), Text: clipText(cause)}
@@ -48,13 +50,14 @@ func (s *Store) recordLoss(p *partition, aside string, cause error) {
 	}
 }
 
-// clipText is an error as it is kept: of bounded length.
+// clipText returns an error's text for the manifest: one line of at most 400 bytes.
 func clipText(err error) string {
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	return text[:min(len(text), 400)]
 }
 
-// forgetBroken is drop's other half; s.mu is held.
+// forgetBroken takes partitions up to part out of what Missing returns, as listing.drop
+// takes them out of the manifest; s.mu is held.
 func (s *Store) forgetBroken(part store.Part) {
 	s.broken = slices.DeleteFunc(slices.Clone(s.broken), func(err error) bool {
 		var m *missingError
@@ -62,14 +65,15 @@ func (s *Store) forgetBroken(part store.Part) {
 	})
 }
 
-// missingError is a loss as answers say it.
+// missingError is a loss of the manifest as an error, which wraps store.ErrDamaged.
 type missingError struct {
 	part         string
 	text         string
-	minMs, maxMs int64
-	batch        uint64
+	minMs, maxMs int64  // of the events that are missing; 0 where that is not known
+	batch        uint64 // the last of its batches; 0 where that is not known
 }
 
+// asError returns a loss as a *missingError.
 func asError(x manifest.Loss) error {
 	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs, batch: x.Batch}
 }
@@ -80,7 +84,8 @@ func (m *missingError) Error() string {
 
 func (m *missingError) Unwrap() error { return store.ErrDamaged }
 
-// concerning are the losses that may have had an answer to a query.
+// concerning returns the losses that may have held an event that matches q: all but those
+// whose events are known to lie outside of q's times or batches.
 func concerning(broken []error, q *query.Query) []error {
 	return slices.DeleteFunc(slices.Clone(broken), func(err error) bool {
 		var m *missingError
@@ -91,9 +96,9 @@ func concerning(broken []error, q *query.Query) []error {
 	})
 }
 
-// Forget no longer misses a partition that is gone for good, or with "all" anything
-// that is known to be missing, but for files that lie set aside. It says how many
-// things it has forgotten.
+// Forget removes losses from the manifest: that of a partition which is gone for good, by
+// its name, or with "all" every loss, except those of files that lie set aside. It returns
+// how many it has removed. What Missing returns stays as it is until the next Open.
 func (s *Store) Forget(name string) (n int, err error) {
 	match := func(x manifest.Loss) bool {
 		aside := x.File != "" && x.File != manifest.Name

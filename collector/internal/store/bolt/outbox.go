@@ -17,39 +17,40 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Outbox is a place whose events another engine keeps. The embedded store is its
-// local half: what is there of groups is what the engine may not have yet.
+// Outbox is a place whose events another engine keeps. Its local half is an embedded
+// store, whose groups are those that the engine may not have yet.
 //
-// Each batch goes three steps: the embedded store appends it, so that its events,
-// sealed as a group, are durable in the same transaction as the writer's state; the engine
-// appends the group; the group is deleted. Why that stores every event once, wherever
-// the collector dies:
+// A batch takes three steps. First the embedded store appends it: its events, sealed as a
+// group, become durable in the same transaction as the writer's state. Then the engine
+// appends the group. Last the group is deleted. That stores every event exactly once,
+// wherever the collector dies:
 //
-//   - before the first step has committed, the state is that of the batch before, and the
-//     engine has seen nothing: the writer makes its batches anew from the journal, with
-//     other events in them perhaps.
-//   - after it, the state counts the batch's records as stored, and its group is there. It never
-//     changes, so whatever the engine took of it before, it is given the same again
-//     under the same ID, and knows it by that.
-//   - the group is deleted only after the engine has said that it is durable there.
+//   - Before the first step has committed, the state is that of the batch before, and the
+//     engine has seen nothing. The writer makes its batches anew from the journal; they may
+//     hold other events than those that were lost.
+//   - After it, the state counts the batch's records as stored, and the group is there. A
+//     group never changes. Whatever the engine took of it before, it gets the same bytes
+//     again under the same ID, and recognises it by the ID.
+//   - The group is deleted only after the engine's Append has returned nil.
 //
-// No batch is begun before the one before has gone all three steps: the outbox holds one
-// group at most.
+// A batch begins its first step only when the batch before has taken all three, so the
+// outbox holds one group at most.
 type Outbox struct {
 	local  *Store
 	engine store.Engine
 
 	mu sync.Mutex // one Append or delivery at a time; taken before the locks of local
-	// owed says that a batch of an earlier process may be in the outbox: who searches would not
-	// find it, and the head does not have it in memory as those that it appends itself.
+	// owed says that a batch of an earlier process may still be in the outbox. The engine
+	// does not have it, and the head does not have it in memory as it has the batches that
+	// it appends itself: a search would miss it. While owed is true, Snapshot delivers first.
 	owed atomic.Bool
 }
 
 var _ store.Store = (*Outbox)(nil)
 
-// NewOutbox has engine keep the events of local's batches; it closes both. What an earlier
-// process left in the outbox is delivered now or, when the engine does not take it, before
-// anything else is asked of it.
+// NewOutbox returns a place that keeps the events of local's batches in engine; its Close
+// closes both. What an earlier process left in the outbox is delivered now. When the engine
+// does not take it, the next Append or Snapshot tries again before it does anything else.
 func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
 	o := &Outbox{local: local, engine: engine}
 	o.owed.Store(true)
@@ -59,7 +60,8 @@ func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
 	return o
 }
 
-// settle delivers what an earlier process left.
+// settle delivers what an earlier process left in the outbox; it does nothing once that
+// is done.
 func (o *Outbox) settle(ctx context.Context) error {
 	if !o.owed.Load() {
 		return nil
@@ -69,7 +71,9 @@ func (o *Outbox) settle(ctx context.Context) error {
 	return o.deliver(ctx)
 }
 
-// Append stores a batch.
+// Append takes a batch through all three steps, and before that any group that is still
+// in the outbox. After an error the batch is either not in the place at all, or in the
+// outbox: appended again it goes on from there.
 func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -82,7 +86,8 @@ func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 	return o.deliver(ctx)
 }
 
-// deliver takes what is in the outbox the second and third step; o.mu is held.
+// deliver takes each group in the outbox through the second and third step, and removes
+// files that are empty afterwards; o.mu is held.
 func (o *Outbox) deliver(ctx context.Context) error {
 	for _, g := range o.local.sealed() {
 		if o.local.opts.ReadOnly {
@@ -103,7 +108,8 @@ func (o *Outbox) deliver(ctx context.Context) error {
 	return o.local.dropEmpty(ctx)
 }
 
-// Snapshot is the engine's.
+// Snapshot returns the engine's snapshot. It fails while a batch of an earlier process
+// cannot be delivered, since the answers would lack it.
 func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	if _, err := o.local.last(); err != nil {
 		return nil, err
@@ -114,33 +120,33 @@ func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	return o.engine.Snapshot(ctx)
 }
 
-// ID is the place's.
+// ID returns the place's ID.
 func (o *Outbox) ID() seglog.ID { return o.local.ID() }
 
-// State is that of the last batch, which is with the engine or in the outbox.
+// State returns the state of the last batch, which the engine or the outbox has.
 func (o *Outbox) State(ctx context.Context) (*store.State, error) { return o.local.State(ctx) }
 
-// Journal is what the place knows of the journal's segments.
+// Journal returns what the place knows of the journal's segments.
 func (o *Outbox) Journal() seglog.Known { return o.local.Journal() }
 
-// KeepJournal makes it durable.
+// KeepJournal makes durable what is known of the journal's segments.
 func (o *Outbox) KeepJournal(k seglog.Known, lost []string) error {
 	return o.local.KeepJournal(k, lost)
 }
 
-// Stats are the engine's.
+// Stats returns the engine's sizes.
 func (o *Outbox) Stats(ctx context.Context) (store.Stats, error) { return o.engine.Stats(ctx) }
 
-// Drop has the engine forget a part.
+// Drop has the engine delete a part.
 func (o *Outbox) Drop(ctx context.Context, part store.Part) error { return o.engine.Drop(ctx, part) }
 
-// Rotate is the engine's.
+// Rotate has the engine end the part being written.
 func (o *Outbox) Rotate(ctx context.Context) error { return o.engine.Rotate(ctx) }
 
-// Missing is what either half lacks.
+// Missing returns what either half lacks.
 func (o *Outbox) Missing() []error { return append(o.local.Missing(), o.engine.Missing()...) }
 
-// MayOpen is for both halves.
+// MayOpen returns how many files both halves together may still open.
 func (o *Outbox) MayOpen() int { return o.local.MayOpen() + o.engine.MayOpen() }
 
 // Close closes both halves.
@@ -152,7 +158,7 @@ type sealedGroup struct {
 	id uint64
 }
 
-// sealed are the groups that are there, by ID.
+// sealed returns the groups in the store's partitions, by ID.
 func (s *Store) sealed() (list []sealedGroup) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +171,8 @@ func (s *Store) sealed() (list []sealedGroup) {
 	return list
 }
 
-// load reads the group. Its bytes are copied: an engine may take its time.
+// load reads the group. Its bytes are copied, since an engine may take longer than a read
+// transaction may last.
 func (g sealedGroup) load() (*store.Sealed, error) {
 	var b []byte
 	err := g.p.view(func(tx *bbolt.Tx) error {
@@ -186,7 +193,7 @@ func (g sealedGroup) load() (*store.Sealed, error) {
 	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Each: func(fn func(string, *event.Event) error) error { return x.Each(fn) }}, nil
 }
 
-// discard deletes a group.
+// discard deletes a group and its catalogue entry, which the engine has now.
 func (s *Store) discard(g sealedGroup) error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
@@ -205,8 +212,8 @@ func (s *Store) discard(g sealedGroup) error {
 	return nil
 }
 
-// dropEmpty removes the files of days of which nothing is left but the room that their
-// groups took.
+// dropEmpty removes partitions without groups, all but that of the last batch, which has
+// the writer's state. bbolt does not give room back: the file goes as a whole.
 func (s *Store) dropEmpty(ctx context.Context) error {
 	if s.opts.ReadOnly {
 		return nil

@@ -22,46 +22,56 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// mmapBytes is mapped of a partition that is written, from the start: growing
-// the mapping has to wait for all readers. It costs address space only.
+// mmapBytes is how much of a partition that is written is mapped from the start: to grow
+// the mapping, bbolt has to wait for all readers. It costs address space only.
 const mmapBytes = 8 << 30
 
 // allocBytes is what a file grows by; bbolt's 16 MiB would be most of a small
 // fleet's day wherever holes are not kept.
 const allocBytes = 1 << 20
 
-// boltTimeout is how long to wait for bbolt's own lock; the folder's lock is
-// held, so only a foreign tool can have it.
+// boltTimeout is how long to wait for bbolt's own lock. The store holds the folder's lock,
+// so only another program, such as bbolt's own tool, can have bbolt's.
 const boltTimeout = time.Second
 
-// entry is a group in the catalogue.
+// entry is a group in the catalogue: its batch, and what it holds.
 type entry struct {
 	id  uint64
 	sum group.Summary
 }
 
 // partition is one file: a day's, or a part of a day's.
+//
+// A transaction runs under mu held for reading, and whoever closes the file or opens it
+// otherwise holds mu for writing. So the file is closed only while no transaction runs, and
+// what a transaction reads stays mapped until it ends. A sealed partition is closed when it
+// was unused for long, and is opened again by the next view; a dropped one that a snapshot
+// still reads stays open, for its name is gone.
 type partition struct {
 	path  string
 	part  store.Part
 	codec *group.Codec
 
 	opened *opened
-	used   atomic.Int64 // by opened's clock
+	used   atomic.Int64 // when it was used last, by opened's clock
 
-	mu      sync.RWMutex // guards db, write and shut: held to read while a transaction runs
-	db      *bbolt.DB    // nil: it is opened when it is asked for
-	write   bool
-	shut    bool      // it is not opened again
-	id      seglog.ID // of the store, as the file says; zero: it says nothing
-	place   uint64    // the last batch by the file's own state, when it was opened
-	entries []entry   // ascending; replaced, never changed (Store.mu)
-	refs    int       // snapshots that use it (Store.mu)
-	dropped bool      // (Store.mu)
+	mu    sync.RWMutex // guards db, write and shut
+	db    *bbolt.DB    // nil while the file is closed
+	write bool         // db may be written
+	shut  bool         // closed for good: it is not opened again
+
+	id seglog.ID // of the store, as the file says; zero: it says nothing
+
+	// Guarded by Store.mu, once the partition is one of the store's.
+	place   uint64  // the last batch by the file's own state
+	entries []entry // by ID; replaced when it changes, so that a snapshot may keep it
+	refs    int     // snapshots that use it
+	dropped bool    // the file is deleted; the last snapshot closes it
 }
 
-// guard turns a panic on damaged bytes, in bbolt or by a fault in the mapping of
-// a file that was cut short, into an error that names the file.
+// guard runs fn and turns a panic on damaged bytes into an error that wraps
+// store.ErrDamaged and names the file. bbolt panics on some of them; and a page that is
+// mapped from a file which was cut short faults when it is read.
 func guard(path string, fn func() error) (err error) {
 	old := debug.SetPanicOnFault(true)
 	defer func() {
@@ -82,7 +92,8 @@ func guard(path string, fn func() error) (err error) {
 
 func (p *partition) guard(fn func() error) error { return guard(p.path, fn) }
 
-// open opens the file to read, checks whose it is and loads the catalogue.
+// open opens the file to be read, checks its marks, and loads id and entries. Store.mu is
+// held, or nobody else knows p.
 func (p *partition) open() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -96,7 +107,9 @@ func (p *partition) open() error {
 	return nil
 }
 
-// openAs opens the file, to read or to write; p.mu is held.
+// openAs opens the file to be read or to be written, and closes it before where it is open
+// otherwise; p.mu is held for writing. A file that is open to be read counts among opened,
+// and opening it may close another partition's.
 func (p *partition) openAs(write bool) error {
 	if p.db != nil && p.write == write {
 		return nil
@@ -117,8 +130,9 @@ func (p *partition) openAs(write bool) error {
 	})
 }
 
-// openAgain opens the file to read, as it was when the store was opened; for a dropped
-// partition (stay) it stays open.
+// openAgain opens the file to be read when it is closed, and checks that it is still the
+// partition that it was. With stay, for a partition that is about to be dropped, nobody
+// else closes it any more.
 func (p *partition) openAgain(stay bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,7 +151,8 @@ func (p *partition) openAgain(stay bool) error {
 	return nil
 }
 
-// same says whether the file is still the one that the store was opened with.
+// same returns nil when the file's marks are still those of the partition: while it was
+// closed, somebody may have put another file in its place.
 func (p *partition) same(tx *bbolt.Tx) error {
 	meta := tx.Bucket(layout.BucketMarks)
 	if meta == nil {
@@ -150,13 +165,14 @@ func (p *partition) same(tx *bbolt.Tx) error {
 	return errors.Join(err, layout.CheckFormat(meta.Get(layout.KeyFormat)), layout.CheckPart(meta.Get(layout.KeyDay), meta.Get(layout.KeyPart), p.part))
 }
 
-// openBolt opens a bbolt file that is there. Errors as Open's.
+// openBolt opens a bbolt file, which must exist. Errors: store.ErrInUse, ErrNotOurs for a
+// file that was never a bbolt file, ErrDamaged, and those of the filesystem.
 func openBolt(path string, write bool) (*bbolt.DB, error) {
 	o := &bbolt.Options{ReadOnly: !write, Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true}
 	if write {
 		o.InitialMmapSize = mmapBytes
 	}
-	// bbolt would make a missing file and fill an empty one.
+	// bbolt would make a missing file, and fill an empty one: neither is to happen here.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -181,7 +197,8 @@ func openBolt(path string, write bool) (*bbolt.DB, error) {
 	return db, err
 }
 
-// createBolt makes a bbolt file: whole under another name, then renamed.
+// createBolt makes a bbolt file with what fill puts into it, durably: under another name
+// first, then renamed, so that a file of that name is always whole.
 func createBolt(path string, fill func(*bbolt.Tx) error) error {
 	tmp := path + ".tmp"
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -201,7 +218,8 @@ func createBolt(path string, fill func(*bbolt.Tx) error) error {
 	return fsys.OS.SyncDir(filepath.Dir(path))
 }
 
-// looksLikeBolt says whether one of the first two pages has bbolt's magic.
+// looksLikeBolt reports whether one of the first two pages has bbolt's magic: then a file
+// that bbolt refuses is a damaged one, else it is none of bbolt's.
 func looksLikeBolt(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {
@@ -217,7 +235,7 @@ func looksLikeBolt(path string) bool {
 	return false
 }
 
-// check reads the partition's own marks and the catalogue.
+// check checks the partition's own marks and buckets, and reads id and the catalogue.
 func (p *partition) check(tx *bbolt.Tx) error {
 	meta := tx.Bucket(layout.BucketMarks)
 	if meta == nil {
@@ -249,7 +267,8 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	})
 }
 
-// create makes the file; more, when not nil, puts things into it.
+// create makes the file of an empty partition, durably, but does not open it. more, when
+// not nil, puts things into it in the same transaction.
 func (p *partition) create(more func(*bbolt.Tx) error) error {
 	return p.guard(func() error {
 		return createBolt(p.path, func(tx *bbolt.Tx) error {
@@ -262,7 +281,8 @@ func (p *partition) create(more func(*bbolt.Tx) error) error {
 	})
 }
 
-// view runs a short read transaction.
+// view runs a read transaction, which must be short; it opens the file when it is closed.
+// fn must not keep what it reads: the bytes are mapped, and valid until fn returns.
 func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
 	p.mu.RLock()
 	for p.db == nil {
@@ -277,7 +297,8 @@ func (p *partition) view(fn func(tx *bbolt.Tx) error) error {
 	return p.guard(func() error { return p.db.View(fn) })
 }
 
-// update runs a write transaction.
+// update runs a write transaction: when it returns nil, what fn wrote is durable. The file
+// must be open to be written (reopen). Store.appendMu is held.
 func (p *partition) update(fn func(tx *bbolt.Tx) error) error {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
@@ -287,14 +308,15 @@ func (p *partition) update(fn func(tx *bbolt.Tx) error) error {
 	return p.guard(func() error { return p.db.Update(fn) })
 }
 
-// reopen opens the file to write, or to read.
+// reopen opens the file to be written, or to be read, whichever it was before. It waits
+// for transactions that run.
 func (p *partition) reopen(write bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.openAs(write)
 }
 
-// close closes the file for good.
+// close closes the file for good. It waits for transactions that run.
 func (p *partition) close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -302,6 +324,7 @@ func (p *partition) close() error {
 	return p.closeLocked()
 }
 
+// closeLocked closes the file when it is open; p.mu is held for writing.
 func (p *partition) closeLocked() error {
 	if p.db == nil {
 		return nil
@@ -312,7 +335,8 @@ func (p *partition) closeLocked() error {
 	return err
 }
 
-// withGroup opens a group within a read transaction; its bytes are valid in fn.
+// withGroup opens a group within a read transaction and calls fn with it. Neither the
+// group nor bytes of it may be used after fn has returned. Errors name group and file.
 func (p *partition) withGroup(id uint64, fn func(g *group.Group) error) error {
 	return p.view(func(tx *bbolt.Tx) error {
 		g, err := p.groupOf(tx, id)
@@ -334,6 +358,8 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 	return p.codec.Open(b.Get(layout.KeyGroup))
 }
 
+// stats returns the partition's sizes; Store.mu is held. DiskBytes is the room that the
+// file takes, holes not counted.
 func (p *partition) stats() store.PartStats {
 	d := store.PartStats{Part: p.part}
 	if n := len(p.entries); n > 0 {

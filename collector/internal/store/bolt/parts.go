@@ -14,7 +14,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// Drop forgets a sealed partition.
+// Drop deletes a sealed partition. Snapshots that have it go on reading it: the file stays
+// open, without a name, until the last of them is closed.
 func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -38,7 +39,7 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
 	}
 	if p.refs > 0 {
-		if err := p.openAgain(true); err != nil { // searches that have begun say so
+		if err := p.openAgain(true); err != nil { // the searches that read it will say so, too
 			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 		}
 	}
@@ -59,9 +60,9 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	return nil
 }
 
-// Rotate ends the partition being written and begins another one of its day. The
-// new file has the hosts and the last batch's state from the start, so that it is
-// the one being written after a restart, too.
+// Rotate ends the partition being written and begins another one of its day. The new file
+// has the hosts and the last batch's state from the start, so that after a restart it is
+// the one being written, too.
 func (s *Store) Rotate(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -93,8 +94,8 @@ func (s *Store) Rotate(ctx context.Context) error {
 	return s.list.seal(sealed)
 }
 
-// begin makes the successor of a partition and has it written from now on; appendMu
-// is held.
+// begin makes the successor of cur, with its hosts and with st as its state, and makes it
+// the partition being written; appendMu is held.
 func (s *Store) begin(cur *partition, st *store.State) error {
 	part := cur.part
 	s.mu.Lock()
@@ -137,6 +138,7 @@ func (s *Store) begin(cur *partition, st *store.State) error {
 	return nil
 }
 
+// addPart puts p into parts, which are replaced.
 func (s *Store) addPart(p *partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// listed is what the manifest says of a partition that is sealed; Store.mu is held,
-// or nobody else knows p.
+// listed returns the manifest's entry of a partition that is sealed; Store.mu is held, or
+// nobody else knows p.
 func (p *partition) listed() manifest.Part {
 	out := manifest.Part{Name: p.part.String(), Batch: p.place, Unmarked: p.id == seglog.ID{}}
 	for i := range p.entries {
@@ -31,8 +31,9 @@ func (p *partition) listed() manifest.Part {
 	return out
 }
 
-// other says why a partition is not the one that was sealed under its name; "" when
-// it is. Later batches may have gone into it.
+// other returns why a partition, as it is, cannot be the one that was sealed under its
+// name; "" when it can. It may hold more than was sealed: a batch may have gone to a day
+// again, when the clock went back to it.
 func other(was, is *manifest.Part) string {
 	if was.Batch == 0 || is.Batch >= was.Batch && is.First == was.First && is.Events >= was.Events {
 		return ""
@@ -41,8 +42,9 @@ func other(was, is *manifest.Part) string {
 		was.First, was.Batch, was.Events, is.First, is.Batch, is.Events)
 }
 
-// reconcile compares the partitions there are with those that are listed, notes what
-// is missing, and lists what is there.
+// reconcile compares the partitions that are there with those that are listed, adds what
+// is missing to the losses, and, unless the store is opened to be read, lists what is
+// there. It is Open's last step.
 func (s *Store) reconcile() error {
 	l := &s.list
 	var c manifest.Content
@@ -88,8 +90,8 @@ func (s *Store) reconcile() error {
 	return s.saveList(&c)
 }
 
-// saveList writes the list as it is after the opening, and then the version: from
-// then on a manifest has to be there.
+// saveList writes the list as it is after the opening, and then raises the version. In
+// this order, because from version 3 on a manifest has to be there.
 func (s *Store) saveList(c *manifest.Content) error {
 	l := &s.list
 	for _, p := range s.parts {
@@ -115,8 +117,8 @@ func (s *Store) saveList(c *manifest.Content) error {
 	return layout.WriteMarker(s.opts.Dir, s.version)
 }
 
-// stillLost goes through what was missing before: what came back or was moved away is
-// dealt with, the rest is said again.
+// stillLost goes through the losses of before. A partition that is there again, and a
+// file set aside that is no longer there, are taken off; Missing has the rest.
 func (s *Store) stillLost(c *manifest.Content) {
 	c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool {
 		switch {
@@ -133,14 +135,16 @@ func (s *Store) stillLost(c *manifest.Content) {
 	}
 }
 
-// fileExists says whether a partition's file is there, though it could not be opened.
+// fileExists reports whether a partition's file is there, whether it could be opened or
+// not.
 func (s *Store) fileExists(name string) bool {
 	_, err := os.Lstat(filepath.Join(s.opts.Dir, layout.Partitions, name+layout.Suffix))
 	return err == nil
 }
 
-// dealtWith says whether a partition was set aside by hand, in the way that the store
-// does it itself, or was brought back from since.
+// dealtWith reports whether somebody has set a listed partition aside, under the name that
+// the store would give it, or salvage has brought back what was readable of it. In the
+// first case that is a loss, which it adds.
 func (s *Store) dealtWith(was manifest.Part) bool {
 	dir := filepath.Join(s.opts.Dir, layout.Partitions)
 	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.AsideMark+"*")); len(m) > 0 { // the pattern is well-formed

@@ -18,15 +18,16 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// repair takes a damaged partition out of the way: the file is set aside, never
-// deleted, and what can be read of it is written to a new one in its place, so
-// that answers lack no more than they must and the day can go on being written.
+// repair takes a damaged partition out of the way. Its file is set aside, never deleted,
+// and what can be read of it is written to a new file in its place, so that answers lack
+// no more than they must and the day can go on being written. It returns true when the
+// partition is back, with what could be read.
 //
-// state is the writer's place that belongs to it, nil when only the file knows.
-// Without a place, the partition of the last batch cannot be put back: with the
-// place of an earlier one, what the journal still has is stored again, and beside
-// what this one has it would be there twice. Then it is only set aside, and repair
-// says false. s.mu is not held.
+// state is the writer's place that belongs to the partition, nil when only the file knows
+// it. When the file does not know it either, and its batches are the last ones, it must not
+// be put back: the writer begins again at the place of an earlier partition, so what the
+// journal still has is stored again, and would be there twice. Then the file is only set
+// aside, and repair returns false. s.mu is not held.
 func (s *Store) repair(p *partition, cause error, state *store.State) (back bool, err error) {
 	if s.opts.ReadOnly {
 		return false, s.setAside(p, cause)
@@ -62,7 +63,8 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	return true, nil
 }
 
-// moveAway closes a partition's file and gives it the name of a damaged one.
+// moveAway closes a partition's file and renames it to that of a damaged one, which it
+// returns.
 func (s *Store) moveAway(p *partition) (aside string, err error) {
 	p.mu.Lock()
 	// A panic on damaged bytes in a write transaction leaves bbolt with its locks
@@ -80,8 +82,9 @@ func (s *Store) moveAway(p *partition) (aside string, err error) {
 	return aside, os.Rename(p.path, aside)
 }
 
-// rebuild writes what is readable of a partition to a new file. It counts the
-// events that are known not to be; whole says that there are no others.
+// rebuild writes what is readable of a partition to a new file. It returns how many events
+// are known to be unreadable, and whether nothing else is missing. A group that another
+// partition has, too, is left out.
 func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint64, whole bool, err error) {
 	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return 0, false, err
@@ -147,8 +150,9 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	return lost, lost == 0 && !tree.Cut, tree.CopyTo(context.Background(), to, nil)
 }
 
-// groupsBeside are the groups of the other partitions. Batches are numbered through
-// all of them, so one that is there already would be there twice.
+// groupsBeside returns the batches whose groups the other partitions have. A batch is in
+// one partition only, so a group of one of them must not be put back: it would be there
+// twice.
 func (s *Store) groupsBeside(p *partition) map[uint64]bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,8 +167,8 @@ func (s *Store) groupsBeside(p *partition) map[uint64]bool {
 	return ids
 }
 
-// HasGroup says whether the store has a batch's group with the very same bytes:
-// then whatever can be read of the one can be read of the other.
+// HasGroup reports whether the store has a batch's group with the very same bytes as b:
+// then whatever can be read of b can be read in the store already.
 func (s *Store) HasGroup(id uint64, b []byte) (same bool, err error) {
 	s.mu.Lock()
 	var p *partition

@@ -16,13 +16,24 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// A scan merges the events of all blocks that may match. Groups, and then
-// blocks, wait in a heap under the least time they hold and are looked at only
-// when the answer gets there: a host with a wrong clock costs its own blocks.
-// Workers plan groups and unpack and match blocks ahead of the merge, which does
-// for itself what no worker has begun. So answers are in order however many
-// cores there are, and memory is that of the blocks that overlap in time. For a
-// reversed query all of it runs backwards, from the greatest time down.
+// scan merges the events of all blocks that may match. Groups (plans), and then blocks
+// (units), wait in a heap under the least time that they hold, and are opened only when the
+// answer gets there: a host with a wrong clock costs its own blocks. For a reversed query
+// all of it runs backwards, from the greatest time down.
+//
+// Two kinds of goroutines work on it: the merge, which is the caller's and calls fn, and
+// workers, which plan groups and unpack and match blocks ahead of it. Why that is safe and
+// always ends:
+//   - A plan or unit is worked on by one goroutine only: the one that, under mu, turns its
+//     phase from waiting to running. That one alone writes its other fields until it turns
+//     the phase to done, under mu; after that the merge alone does.
+//   - The merge waits only for what is running. What is still waiting it does itself, so it
+//     never waits for a worker that has not begun.
+//   - Workers are at most plansAhead plans and unitsAhead units each ahead of what the
+//     merge has opened, so memory is that of blocks that overlap in time, and these.
+//
+// The heap and own are the merge's alone. So answers are in order, however many workers
+// there are.
 type scan struct {
 	ctx   context.Context
 	q     *query.Query
@@ -31,14 +42,14 @@ type scan struct {
 	heap  items
 	own   reader // the merge's
 
-	mu      sync.Mutex // guards everything below
-	wake    *sync.Cond
-	plans   []*plan // by due
-	next    int     // of plans: the next a worker may begin
-	opened  int     // plans the merge has opened
-	units   []*unit // to be read ahead, in order
-	ahead   int     // units begun by workers and not opened by the merge
-	held    int64   // bytes of text of units whose events are kept parsed
+	mu      sync.Mutex // guards everything below, and each phase
+	wake    *sync.Cond // of mu: a phase, opened, ahead or stopped has changed
+	plans   []*plan    // by due
+	next    int        // of plans: the next that a worker may begin
+	opened  int        // plans that the merge has opened
+	units   []*unit    // to be read ahead, in the order of their plans
+	ahead   int        // units that workers have begun and the merge has not opened
+	held    int64      // bytes of text of units whose events are kept parsed
 	stopped bool
 	errs    []error
 	dropped int // errors beyond maxErrors
@@ -48,39 +59,39 @@ type scan struct {
 const (
 	plansAhead = 64
 	unitsAhead = 8        // a worker
-	maxHeld    = 64 << 20 // beyond, events are parsed when they are given out
+	maxHeld    = 64 << 20 // of scan.held; beyond that, events are parsed when they are given out
 	maxErrors  = 16
 )
 
-// phase of a plan or unit, guarded by scan.mu.
+// phase is how far a plan or unit is; guarded by scan.mu.
 type phase uint8
 
 const (
-	waiting phase = iota
-	running
+	waiting phase = iota // nobody has begun
+	running              // one goroutine works on it
 	done
 )
 
-// plan is a group to be planned.
+// plan is a group in which a query may match, and after planning its blocks.
 type plan struct {
 	p   *partition
 	id  uint64
-	due int64 // where the answer must be for it to be opened: see scan.due
-	// origins are there from when the plan is made, where they are asked for.
+	due int64 // where on its way the answer must be for the group to be opened: see scan.due
+	// origins is set while it is planned, where the query asks for them; nil else.
 	origins *group.Origins
 	phase   phase
-	units   []*unit
+	units   []*unit // the merge takes them
 }
 
-// unit is a block to be read.
+// unit is a block in which a query may match, and after reading its events that do.
 type unit struct {
 	plan    *plan
 	cand    group.Candidate
 	phase   phase
-	worker  bool // a worker began it
-	alone   bool // no other unit is of its frame, and few of its events are wanted
-	matched []found
-	held    int64
+	worker  bool    // a worker began it; guarded by scan.mu
+	alone   bool    // no other unit is of its frame, and few of its events are wanted
+	matched []found // in the order of the answer
+	held    int64   // its part of scan.held
 }
 
 // found is an event that matches; ev is nil when it has to be parsed again.
@@ -93,13 +104,14 @@ type found struct {
 	ev       *event.Event
 }
 
-// reader is what a goroutine reads units with.
+// reader is what a goroutine reads units with; each has its own.
 type reader struct {
 	m       *query.Matcher
-	scratch event.Event
-	frame   []byte // of units that are alone
+	scratch event.Event // used again for every event
+	frame   []byte      // the memory of frames of units that are alone
 }
 
+// newScan starts the workers; the caller runs the merge and then calls close.
 func newScan(ctx context.Context, sn *snapshot, q *query.Query) *scan {
 	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: concerning(sn.broken, q)}
 	sc.own.m = query.NewMatcher(q)
@@ -135,8 +147,9 @@ func newScan(ctx context.Context, sn *snapshot, q *query.Query) *scan {
 	return sc
 }
 
-// due is where on the way of the answer something with events from least to most
-// is met first. Times are negated on the way backwards.
+// due returns the time under which something with events from least to most waits in the
+// heap: the first that the answer meets. For a reversed query times are negated, so that
+// the greatest comes first.
 func (sc *scan) due(least, most int64) int64 {
 	if sc.q.Reverse {
 		return -most
@@ -144,6 +157,7 @@ func (sc *scan) due(least, most int64) int64 {
 	return least
 }
 
+// close stops the workers and waits for them.
 func (sc *scan) close() {
 	sc.mu.Lock()
 	sc.stopped = true
@@ -152,7 +166,8 @@ func (sc *scan) close() {
 	sc.wg.Wait()
 }
 
-// work reads ahead of the merge.
+// work is a worker: it reads units that were planned, before it plans more groups, until
+// the scan stops. ahead bounds the units that all workers together have begun.
 func (sc *scan) work(ahead int) {
 	defer sc.wg.Done()
 	rd := reader{m: query.NewMatcher(sc.q)}
@@ -190,14 +205,15 @@ func (sc *scan) work(ahead int) {
 	}
 }
 
-// planned hands a group's blocks on; mu is held.
+// planned makes a group's plan done, and its blocks known to workers; mu is held.
 func (sc *scan) planned(pl *plan, units []*unit) {
 	pl.units, pl.phase = units, done
 	sc.units = append(sc.units, units...)
 	sc.wake.Broadcast()
 }
 
-// plan finds a group's blocks that may match, by least time.
+// plan returns a group's blocks that may match, in the order in which the answer meets
+// them. Damage is an error that is kept, and no blocks.
 func (sc *scan) plan(pl *plan) []*unit {
 	if sc.ctx.Err() != nil {
 		return nil
@@ -221,8 +237,9 @@ func (sc *scan) plan(pl *plan) []*unit {
 	return units
 }
 
-// candidates finds the blocks of a group in which a query may match and, where that is
-// asked for, who sent their events: a host of mixed nodes goes by it.
+// candidates returns the blocks of a group in which a query may match, and who sent their
+// events where that is needed: the query asks for it, or a block is of the host of mixed
+// nodes, where a record without node= has its sender's address as its node.
 func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, err error) {
 	if cands, err = g.Plan(q, conds); err != nil {
 		return nil, nil, err
@@ -235,8 +252,9 @@ func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands [
 
 func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
 
-// text returns a block's text and its frame's. A frame of which little is wanted
-// does not go through the cache: it is the reader's, until its next unit.
+// text returns a block's text and its frame's. The frame is the cache's: it is shared and
+// stays as it is. That of a unit that is alone, when it is not in the cache, is unpacked
+// into rd's memory instead, and is valid until rd reads its next unit.
 func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 	pl, blk := u.plan, &u.cand.Block
 	key := frameKey{pl.p, pl.id, blk.Frame}
@@ -263,7 +281,8 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 	return text, frame, err
 }
 
-// read unpacks a block and keeps what matches.
+// read unpacks a unit's block and puts the events that match into u.matched. u is running
+// on behalf of the caller, rd is the caller's own.
 func (sc *scan) read(u *unit, rd *reader) {
 	if sc.ctx.Err() != nil {
 		return
@@ -321,8 +340,10 @@ func (sc *scan) read(u *unit, rd *reader) {
 	sc.keep(u, text, frame, size)
 }
 
-// keep decides how a unit's events wait for the merge: few are copied out of
-// their frame, many stay in it, too many are parsed again later.
+// keep decides how a unit's events wait for the merge. Where few bytes of the frame match,
+// these are copied and the frame let go; where many do, the events stay in the frame; where
+// all units together hold too much already, only their places are kept, and the merge
+// parses them again.
 func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 	sc.mu.Lock()
 	tooMuch := sc.held > maxHeld
@@ -346,7 +367,8 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 	}
 }
 
-// addError keeps an error about damaged bytes; the scan goes on.
+// addError keeps an error about damaged bytes, of which a scan returns the first few at
+// its end; the scan goes on.
 func (sc *scan) addError(err error) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -357,6 +379,8 @@ func (sc *scan) addError(err error) {
 	sc.errs = append(sc.errs, err)
 }
 
+// damage returns all errors that were kept, with those of what the store lacks; nil when
+// there are none.
 func (sc *scan) damage() error {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()

@@ -17,10 +17,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// senders is the file of resend detection's state. It is not in the day's
-// partition: it has no day, and up to 32 KiB a sender would be copied every
-// midnight. It is written before the batch it came with. That order is enough:
-// state that is newer than the journal's replay is harmless, older would not be.
+// senders is the file of resend detection's state. It is not in the day's partition: it
+// belongs to no day, and up to 32 KiB a sender would have to be copied every midnight. It
+// is written before the batch that it came with. That order is enough: a state that is
+// newer than the journal's replay is harmless, an older one would not be. Once the store
+// is open, Append alone writes it, under Store.appendMu.
 type senders struct {
 	path   string
 	db     *bbolt.DB // nil: read-only, and there is none
@@ -32,8 +33,9 @@ func (f *senders) guard(fn func() error) error {
 	return guard(f.path, fn)
 }
 
-// open opens the file, made when it is missing. A damaged one is set aside: what
-// is lost with it is only that resends of before are recognised.
+// openSenders opens the file, and makes it when it is missing. A damaged one is set aside
+// and an empty one begun: all that is lost is that records sent before, and now again, are
+// not recognised.
 func (s *Store) openSenders() error {
 	f := &senders{path: filepath.Join(s.opts.Dir, layout.Senders)}
 	s.senders = f
@@ -61,7 +63,8 @@ func (s *Store) openSenders() error {
 	return f.open(false)
 }
 
-// renewSenders sets a damaged file aside and begins an empty one.
+// renewSenders sets a damaged file aside and begins an empty one. Only Open and Append
+// call it.
 func (s *Store) renewSenders(cause error) error {
 	f := s.senders
 	aside := fmt.Sprintf("%s.corrupt-%d", f.path, time.Now().UnixNano())
@@ -78,6 +81,7 @@ func (s *Store) renewSenders(cause error) error {
 	return f.open(false)
 }
 
+// open opens the file and reads its marks; fs.ErrNotExist when there is none.
 func (f *senders) open(readOnly bool) error {
 	return f.guard(func() error {
 		db, err := openBolt(f.path, !readOnly)
@@ -102,6 +106,8 @@ func (f *senders) open(readOnly bool) error {
 	})
 }
 
+// sendersFormat reads the mark of the file's format: whether each value ends with a
+// checksum. A newer format is a store.ErrVersion.
 func sendersFormat(meta *bbolt.Bucket) (summed bool, err error) {
 	format := meta.Get(layout.KeyFormat)
 	if len(format) != 4 {
@@ -117,6 +123,7 @@ func sendersFormat(meta *bbolt.Bucket) (summed bool, err error) {
 	}
 }
 
+// create makes an empty file of the latest format, but does not open it.
 func (f *senders) create() error {
 	return f.guard(func() error {
 		return createBolt(f.path, func(tx *bbolt.Tx) error {
@@ -125,7 +132,7 @@ func (f *senders) create() error {
 	})
 }
 
-// mark writes the store's ID into a file that has none.
+// mark writes the store's ID into a file that has it not.
 func (f *senders) mark(id seglog.ID) error {
 	if f.db == nil || f.id == id {
 		return nil
@@ -136,6 +143,8 @@ func (f *senders) mark(id seglog.ID) error {
 	})
 }
 
+// put writes values, and deletes the keys of nil ones, in one transaction: all are durable
+// when it returns nil. kvs stays as it is.
 func (f *senders) put(kvs []store.KV) error {
 	if len(kvs) == 0 {
 		return nil
@@ -153,7 +162,8 @@ func (f *senders) put(kvs []store.KV) error {
 	})
 }
 
-// all returns what is kept, less what is damaged: bad counts that.
+// all returns the values, by key and without their checksums. Those whose checksum is
+// wrong are left out; bad is how many.
 func (f *senders) all() (out []store.KV, bad int, err error) {
 	if f.db == nil {
 		return nil, 0, nil
@@ -189,6 +199,7 @@ func (f *senders) close() error {
 	return err
 }
 
+// putAll puts values into a bucket; a nil value deletes its key.
 func putAll(bkt *bbolt.Bucket, kvs []store.KV) error {
 	for _, kv := range kvs {
 		var err error

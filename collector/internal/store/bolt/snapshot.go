@@ -11,22 +11,25 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// snapshot is the groups there were at one moment. Groups never change, so it
-// needs no transaction; it only keeps dropped files open.
+// snapshot is the list of groups that there were at one moment. Groups never change, and a
+// partition's entries are replaced rather than changed, so it needs no transaction that
+// lasts: each read of a group is a short one of its own. Its part in a partition's refs
+// keeps the file of a dropped partition open.
 type snapshot struct {
 	s      *Store
-	id     uint64
+	id     uint64 // the last batch
 	parts  []partView
-	broken []error
-	closed bool
+	broken []error // what Missing was
+	closed bool    // guarded by Store.mu
 }
 
+// partView is a partition with the groups that it had.
 type partView struct {
 	p       *partition
 	entries []entry
 }
 
-// Snapshot is the store as it is now.
+// Snapshot returns the store as it is now.
 func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -46,12 +49,14 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 
 func (sn *snapshot) LastID() uint64 { return sn.id }
 
-// concerns says whether a group may have an answer to a query, by its summary.
+// concerns reports whether a group may have an event that matches a query, by its batch
+// and its summary.
 func (sn *snapshot) concerns(e *entry, q *query.Query) bool {
 	return e.id <= sn.id && e.id > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
 }
 
-// Close lets go of dropped partitions.
+// Close lets go of the partitions, and closes dropped ones that nobody else uses. It may be
+// called again.
 func (sn *snapshot) Close() error {
 	sn.s.mu.Lock()
 	defer sn.s.mu.Unlock()
@@ -68,7 +73,7 @@ func (sn *snapshot) Close() error {
 	return errors.Join(errs...)
 }
 
-// Scan gives fn the matching events in order.
+// Scan calls fn with the matching events in order; see store.Snapshot.
 func (sn *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	sc := newScan(ctx, sn, q)
 	err := sc.run(fn)

@@ -56,6 +56,8 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	return tl.sum, nil
 }
 
+// tallying is one run of Tally. Each worker counts into a tally of its own and adds it to
+// sum at its end, so mu is held for little but rest.
 type tallying struct {
 	ctx    context.Context
 	q      *query.Query
@@ -66,7 +68,9 @@ type tallying struct {
 	rest func(*event.Event) error
 }
 
-// work takes groups until there are none left, and adds them up.
+// work is a worker: it takes groups until there are none left, adds up what their
+// dictionaries tell, and reads the events that these do not tell. Of an odd event, which
+// was counted with its block, the values are taken back before it is given to rest.
 func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 	sum := query.NewTally(tl.fields, tl.q.Memory)
 	m := query.NewMatcher(tl.q)
@@ -106,6 +110,7 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 	return tl.sum.Err()
 }
 
+// give calls rest with an event that matches, one call at a time.
 func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
 	if !m.Match(ev) {
 		return nil
@@ -118,7 +123,8 @@ func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
 	return tl.rest(ev)
 }
 
-// read gives fn the events of blocks. An event is valid until fn returns.
+// read calls fn with the wanted events of blocks. An event is valid until fn returns: it
+// and the frame's memory are used again for the next. It reads past the cache.
 func (tl *tallying) read(pl *plan, all *group.Origins, cands []group.Candidate, fn func(*event.Event) error) error {
 	var frame []byte
 	var scratch event.Event
