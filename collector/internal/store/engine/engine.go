@@ -1,6 +1,6 @@
-// Package engine opens a store, and is the one place where it is decided which engine
-// keeps its events. The server's wiring is the only one to import it, beside tests; it
-// imports the engines there are.
+// Package engine opens a store. It is the one package that decides which engine keeps a
+// store's events. Only the server's wiring imports it, beside tests; it imports the engines
+// that there are.
 package engine
 
 import (
@@ -18,9 +18,9 @@ type Options struct {
 	ReadOnly bool
 }
 
-// Open opens the store in o.Dir with the embedded engine: one of another kind (a
-// store.Engine) is to be opened here, too, and put behind bolt.NewOutbox. Errors:
-// store.ErrInUse, ErrNotOurs, ErrVersion, ErrDamaged.
+// Open opens the store in o.Dir with the embedded engine. An engine of another kind (a
+// store.Engine), once there is one, is opened here, too, and put behind bolt.NewOutbox.
+// Errors: store.ErrInUse, ErrNotOurs, ErrVersion, ErrDamaged.
 func Open(o Options) (store.Store, error) {
 	s, err := bolt.Open(bolt.Options{Dir: o.Dir, Logger: o.Logger, ReadOnly: o.ReadOnly})
 	if err != nil {

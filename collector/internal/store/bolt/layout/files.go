@@ -21,29 +21,29 @@ const (
 	Senders    = "senders.db" // the state of resend detection
 )
 
-// What stands behind a file's name, and before a number, once it is set aside, and once
-// what is readable of it was brought back.
+// A file that is set aside as damaged gets AsideMark and a number behind its name; once
+// salvage has brought back what is readable of it, SalvagedMark stands there instead.
 const (
 	AsideMark    = ".corrupt-"
 	SalvagedMark = ".salvaged-"
 )
 
-// PartitionPath is the path of a partition of the store in dir.
+// PartitionPath returns the path of a partition of the store in dir.
 func PartitionPath(dir string, part store.Part) string {
 	return filepath.Join(dir, Partitions, part.String()+Suffix)
 }
 
-// Files are those of a store's folder, as one look at it finds them.
+// Files lists what List found in a store's folder.
 type Files struct {
 	Dir        string
 	Version    int        // by the folder's marker; 0 when that is damaged
 	Partitions []PartFile // by day and number
 	Aside      []string   // set aside as damaged, relative to Dir
-	Salvaged   []string   // set aside, and brought back from as far as could be
+	Salvaged   []string   // set aside, and salvaged since; relative to Dir
 	Unfinished []string   // left by a process that died, relative to Dir
-	Foreign    []string   // nothing of ours, relative to Dir
+	Foreign    []string   // in the folder of partitions, and not ours; relative to Dir
 	Senders    bool       // there is a file of resend detection's state
-	bytes      int64
+	bytes      int64      // of Partitions and Senders
 }
 
 // PartFile is a partition's file.
@@ -53,11 +53,12 @@ type PartFile struct {
 	Size int64
 }
 
-// Bytes is the size of all of them together.
+// Bytes returns the size of the partitions and of the senders' file together.
 func (f *Files) Bytes() int64 { return f.bytes }
 
-// List looks at a store's folder. Errors as Open's; with ErrDamaged, which is
-// about the folder's marker, there are Files all the same.
+// List lists the files in a store's folder; it opens none but the folder's marker. Errors:
+// store.ErrNotOurs, ErrVersion, ErrDamaged, and those of the filesystem. With ErrDamaged,
+// which is then about the marker, the Files are returned as well.
 func List(dir string) (*Files, error) {
 	f := &Files{Dir: dir}
 	var damage error
@@ -93,6 +94,7 @@ func List(dir string) (*Files, error) {
 	return f, damage
 }
 
+// add puts a file of the folder of partitions into its list, by its name.
 func (f *Files) add(e os.DirEntry) {
 	name := e.Name()
 	rel := filepath.Join(Partitions, name)

@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// Marker is the file that says that a folder is a store's, and of which version.
+// Marker is the name of the file that makes a folder a store's, and has its version.
 const Marker = "VERSION"
 
 const (
@@ -23,7 +23,8 @@ const (
 	markerSum  = "crc32c "
 )
 
-// A store is of the least version that can read it: 2 has days of several partitions.
+// A store has the least version that can read it: 1; 2 once a day has had several
+// partitions; 3 with an ID and a manifest.
 const (
 	// ListedVersion is the first version of a store that has an ID and a manifest.
 	ListedVersion = 3
@@ -34,9 +35,10 @@ const (
 // BackupStore is the store's folder within a backup's.
 const BackupStore = "store"
 
-// ReadMarker reads the file that says whose the folder is: its version, 0 for a
-// folder that is new. The version speaks for every file of the store: one within
-// that says it is of a newer format is damaged.
+// ReadMarker reads the version of the store in dir, 0 for a folder that is new; read-only,
+// a folder without a store is an ErrNotOurs. The version speaks for every file of the
+// store: a file within that has the mark of a newer format is damaged. Errors:
+// store.ErrNotOurs, ErrVersion, ErrDamaged, with what to do about it.
 func ReadMarker(dir string, readOnly bool) (version int, err error) {
 	b, err := os.ReadFile(filepath.Join(dir, Marker))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -68,7 +70,7 @@ func ReadMarker(dir string, readOnly bool) (version int, err error) {
 	return version, nil
 }
 
-// putRight says how a marker is made anew for a store that has lost it.
+// putRight returns, in words, how to make the marker anew for a store that has lost it.
 func putRight(dir string) string {
 	version := ListedVersion
 	if _, err := os.Lstat(filepath.Join(dir, manifest.Name)); err != nil {
@@ -77,20 +79,23 @@ func putRight(dir string) string {
 	return fmt.Sprintf("if no newer collector ever wrote this store, put it right with: printf '%s%d\\n' >%s", markerText, version, filepath.Join(dir, Marker))
 }
 
-// looksOurs says whether a store's files are in dir, whatever its marker says.
+// looksOurs reports whether a store's files are in dir, whatever its marker says.
 func looksOurs(dir string) bool {
 	days, _ := filepath.Glob(filepath.Join(dir, Partitions, "*"+Suffix)) // the pattern is well-formed
 	_, err := os.Lstat(filepath.Join(dir, Senders))
 	return len(days) > 0 || err == nil
 }
 
-// sumOf is the marker's second line.
+// sumOf returns the checksum that the marker's second line has of its first, with the
+// newline.
 func sumOf(line string) string {
 	return fmt.Sprintf("%08x\n", crc32.Checksum([]byte(line), castagnoli))
 }
 
-// checkForeign decides about a folder without the marker: new, when nothing is
-// in it but what the collector itself may have put there already.
+// checkForeign decides about a folder without the marker. It is new, which is nil, when
+// nothing is in it but what the collector may have put there before the marker, and what
+// any folder may have. Any other one is somebody else's, or a store that has lost its
+// marker: an ErrNotOurs.
 func checkForeign(dir string, readOnly bool) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -120,7 +125,8 @@ func checkForeign(dir string, readOnly bool) error {
 	return nil
 }
 
-// WriteMarker says in dir that it is a store's folder, of a version.
+// WriteMarker makes dir a store's folder of a version, durably, in place of the version
+// that it had.
 func WriteMarker(dir string, version int) error {
 	path := filepath.Join(dir, Marker)
 	line := fmt.Sprintf("%s%d", markerText, version)

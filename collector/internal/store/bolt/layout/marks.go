@@ -11,7 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// The buckets of a partition, and the marks that every file has in BucketMarks.
+// The names of a partition's buckets, and of the marks in BucketMarks, which every file has.
 var (
 	BucketMarks   = []byte("auditfleet")
 	BucketGroups  = []byte("groups")
@@ -27,10 +27,10 @@ var (
 	KeyGroup  = []byte("g") // in a group's own bucket
 )
 
-// PartitionBuckets are those that every partition has.
+// PartitionBuckets names the buckets that every partition has.
 var PartitionBuckets = [][]byte{BucketMarks, BucketGroups, BucketCatalog, BucketHosts}
 
-// Formats of the files, as KeyFormat says them.
+// Formats of the files, as the value of KeyFormat has them.
 const (
 	PartitionFormat = 1
 	// SendersFormat is that of the file Senders whose values end with a checksum; those of
@@ -38,10 +38,11 @@ const (
 	SendersFormat = 2
 )
 
-// GroupKey is a batch's key in BucketGroups and BucketCatalog.
+// GroupKey returns a batch's key in BucketGroups and BucketCatalog. Keys sort as IDs do.
 func GroupKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
 
-// NewPartition makes the buckets of an empty partition, and its marks.
+// NewPartition makes the buckets of an empty partition, and its marks. A zero id is left
+// out.
 func NewPartition(tx *bbolt.Tx, part store.Part, id seglog.ID) error {
 	for _, name := range PartitionBuckets {
 		if _, err := tx.CreateBucket(name); err != nil {
@@ -68,7 +69,7 @@ func putFormat(marks *bbolt.Bucket, format uint32) error {
 	return marks.Put(KeyFormat, binary.LittleEndian.AppendUint32(nil, format))
 }
 
-// PutID writes the store's ID into a file's marks; zero is none.
+// PutID writes the store's ID into a file's marks; for the zero ID it writes nothing.
 func PutID(marks *bbolt.Bucket, id seglog.ID) error {
 	if id == (seglog.ID{}) {
 		return nil
@@ -76,8 +77,8 @@ func PutID(marks *bbolt.Bucket, id seglog.ID) error {
 	return marks.Put(KeyStore, AddSum(KeyStore, id[:]))
 }
 
-// DecodeID reads the value of KeyStore; no value is the zero ID. It has a checksum: without
-// one, a flipped bit would make the file one of another store.
+// DecodeID reads the value of KeyStore; nil is the zero ID. The value has a checksum:
+// without one, a flipped bit would make the file another store's.
 func DecodeID(v []byte) (id seglog.ID, err error) {
 	if v == nil {
 		return id, nil
@@ -90,8 +91,8 @@ func DecodeID(v []byte) (id seglog.ID, err error) {
 	return id, nil
 }
 
-// CheckFormat reads the value of KeyFormat in a partition. The folder's marker says that there is
-// no newer one in it, so another number is damage.
+// CheckFormat checks the value of KeyFormat in a partition. The folder's marker promises that
+// no file in it is of a newer format, so another number is damage.
 func CheckFormat(v []byte) error {
 	if len(v) != 4 {
 		return fmt.Errorf("%w: format mark of %d bytes", store.ErrDamaged, len(v))
@@ -102,8 +103,8 @@ func CheckFormat(v []byte) error {
 	return nil
 }
 
-// putPart writes a partition's own name into it. That of a day's first is as it
-// was when there was only one.
+// putPart writes into a partition which one it is. A day's first partition has no number,
+// as in stores of version 1, which have one a day.
 func putPart(marks *bbolt.Bucket, part store.Part) error {
 	if err := marks.Put(KeyDay, binary.LittleEndian.AppendUint32(nil, uint32(part.Day))); err != nil || part.N <= 1 {
 		return err
@@ -111,7 +112,7 @@ func putPart(marks *bbolt.Bucket, part store.Part) error {
 	return marks.Put(KeyPart, binary.LittleEndian.AppendUint32(nil, uint32(part.N)))
 }
 
-// CheckPart compares what putPart wrote with the file's name.
+// CheckPart compares what putPart wrote with part, which the file is by its name.
 func CheckPart(day, number []byte, part store.Part) error {
 	switch n := uint32(1); {
 	case len(day) != 4 || store.Day(binary.LittleEndian.Uint32(day)) != part.Day:

@@ -11,10 +11,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// HostKey is a host's key in BucketHosts. It is never empty, as bbolt wants it.
+// HostKey returns a host's key in BucketHosts. The h makes it one that bbolt takes also for
+// the name "": bbolt has no empty keys.
 func HostKey(name string) []byte { return append([]byte{'h'}, name...) }
 
-// Version 2 of each ends with a checksum of key and value; version 1 had none.
+// Versions of the values: each value's first byte. From version 2 on a value ends with the
+// checksum of key and value; version 1 has none, and is read still.
 const (
 	stateVersion = 2
 	hostVersion  = 2
@@ -23,12 +25,14 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// AddSum appends the checksum of a key and its value to the value.
+// AddSum appends to a value the CRC-32C of its key and of itself, 4 bytes. The key is in it
+// so that a value which got under another key is found out.
 func AddSum(key, v []byte) []byte {
 	return binary.LittleEndian.AppendUint32(v, crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v))
 }
 
-// CutSum is the reverse of AddSum.
+// CutSum checks and takes off what AddSum has appended; store.ErrDamaged when it is wrong.
+// The result is a part of v.
 func CutSum(key, v []byte) ([]byte, error) {
 	n := len(v) - 4
 	if n < 0 || crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, v[:n]) != binary.LittleEndian.Uint32(v[n:]) {
@@ -37,7 +41,8 @@ func CutSum(key, v []byte) ([]byte, error) {
 	return v[:n], nil
 }
 
-// openValue takes the version off and checks the sum, which version 1 has not.
+// openValue returns what stands between a value's version and its checksum, which is right.
+// latest is the greatest version that the value may have.
 func openValue(key, v []byte, latest byte) ([]byte, error) {
 	var err error
 	switch {
@@ -49,14 +54,14 @@ func openValue(key, v []byte, latest byte) ([]byte, error) {
 			return nil, err
 		}
 	default:
-		// A program that writes another version also says so in the file's format.
+		// A program that writes another version raises the file's format, too.
 		return nil, fmt.Errorf("%w: version %d", store.ErrDamaged, v[0])
 	}
 	return v[1:], nil
 }
 
-// EncodeState is the value of KeyState: the writer's place, without hosts and senders,
-// which lie elsewhere.
+// EncodeState returns the value of KeyState: the writer's place. Hosts and senders are not
+// in it; they lie elsewhere.
 func EncodeState(st *store.State) []byte {
 	v := []byte{stateVersion}
 	v = binary.AppendUvarint(v, st.ID)
@@ -70,7 +75,8 @@ func EncodeState(st *store.State) []byte {
 	return AddSum(KeyState, v)
 }
 
-// DecodeState is the reverse of EncodeState; no bytes are the state of a new store.
+// DecodeState is the reverse of EncodeState. No bytes are the state of a new store, all
+// zero. It errs with store.ErrDamaged.
 func DecodeState(v []byte) (*store.State, error) {
 	if len(v) == 0 {
 		return &store.State{}, nil
@@ -92,7 +98,7 @@ func DecodeState(v []byte) (*store.State, error) {
 	return st, nil
 }
 
-// EncodeHost is the value of a host.
+// EncodeHost returns the value of a host under HostKey; its name is in the key only.
 func EncodeHost(h *store.Host) []byte {
 	v := []byte{hostVersion}
 	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
@@ -110,7 +116,8 @@ func EncodeHost(h *store.Host) []byte {
 	return AddSum(HostKey(h.Name), v)
 }
 
-// DecodeHost is the reverse of EncodeHost.
+// DecodeHost is the reverse of EncodeHost, from key and value. It errs with
+// store.ErrDamaged.
 func DecodeHost(k, v []byte) (store.Host, error) {
 	bad := fmt.Errorf("%w: host %.80q of %d bytes", store.ErrDamaged, k, len(v))
 	if len(k) == 0 || k[0] != 'h' {
@@ -135,6 +142,7 @@ func DecodeHost(k, v []byte) (store.Host, error) {
 	return h, nil
 }
 
+// unixNano is 0 for the zero time, which UnixNano is not.
 func unixNano(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

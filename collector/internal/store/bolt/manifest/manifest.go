@@ -36,47 +36,49 @@ const (
 )
 
 var (
-	// ErrDamaged is returned for a file whose bytes do not add up.
+	// ErrDamaged is returned for a file whose checksum is wrong or that is no manifest.
 	ErrDamaged = errors.New("the manifest is damaged")
 	// ErrVersion is returned for a file that a newer version wrote.
 	ErrVersion = errors.New("the manifest is from a newer version")
 )
 
-// Content is what the file says.
+// Content is what the file has.
 type Content struct {
-	ID seglog.ID `json:"id"`
-	// Since is when the list was begun; Why is what was there before, "" for a store
-	// that was new.
+	ID seglog.ID `json:"id"` // the store's
+	// Since is when the list was begun. Why is why it was begun then; "" for a store that
+	// was new.
 	Since time.Time `json:"since"`
 	Why   string    `json:"why,omitempty"`
-	// Parts are the partitions there are, by name.
+	// Parts are the partitions that there are. A name is there once.
 	Parts []Part `json:"partitions"`
-	// Dropped are those that were deleted on purpose.
+	// Dropped counts the partitions that were deleted on purpose.
 	Dropped Dropped `json:"dropped"`
-	// Batch is the least that the store's last batch can be.
-	Batch   uint64       `json:"batch"`
+	// Batch is a lower bound of the store's last batch. A store whose last batch is less
+	// was put back to an older copy.
+	Batch uint64 `json:"batch"`
+	// Journal is what is known of the journal's segments.
 	Journal seglog.Known `json:"journal"`
-	// Forgot is when a host was first taken off the list, of which records are stored
-	// that are not counted any more; zero: never.
+	// Forgot is when a host was first taken off the list of hosts: its records are stored
+	// and are no longer counted under any host. Zero: never.
 	Forgot time.Time `json:"forgot,omitzero"`
-	// Lost is what was found missing or set aside and has not been dealt with.
+	// Lost is what was found missing or set aside, and has not been dealt with.
 	Lost []Loss `json:"lost,omitempty"`
 }
 
-// Part is a partition. What stands behind its name is of when it was sealed; zero
-// while it is written.
+// Part is a partition. All but Name and Unmarked is as it was when the partition was
+// sealed, and zero while it is written.
 type Part struct {
-	Name   string `json:"name"` // as store.Part has it
-	First  uint64 `json:"first,omitempty"`
-	Batch  uint64 `json:"batch,omitempty"`
-	Events uint64 `json:"events,omitempty"`
+	Name   string `json:"name"`             // as store.Part's String
+	First  uint64 `json:"first,omitempty"`  // its first batch with events
+	Batch  uint64 `json:"batch,omitempty"`  // the last batch, by its own state
+	Events uint64 `json:"events,omitempty"` // in it
 	MinMs  int64  `json:"min_ms,omitempty"` // of its events
 	MaxMs  int64  `json:"max_ms,omitempty"`
-	// Unmarked says that there is no ID in the file: it is older than the ID.
+	// Unmarked says that the file has no store's ID: it is older than the ID.
 	Unmarked bool `json:"unmarked,omitempty"`
 }
 
-// Dropped says what retention has deleted.
+// Dropped is what retention has deleted.
 type Dropped struct {
 	Count uint64    `json:"count"`
 	Last  string    `json:"last,omitempty"` // the partition deleted last
@@ -94,13 +96,14 @@ type Loss struct {
 	Batch uint64    `json:"batch,omitempty"` // the last of its batches, where that is known
 }
 
-// NewID makes an ID.
+// NewID makes an ID at random.
 func NewID() (id seglog.ID) {
 	_, _ = rand.Read(id[:]) // never fails (crypto/rand since Go 1.24)
 	return id
 }
 
-// Part finds a partition; nil when it is not listed.
+// Part returns a partition's entry, to be read or changed; nil when it is not listed. The
+// next Set or Remove may move the entries.
 func (c *Content) Part(name string) *Part {
 	if i := slices.IndexFunc(c.Parts, func(p Part) bool { return p.Name == name }); i >= 0 {
 		return &c.Parts[i]
@@ -108,7 +111,7 @@ func (c *Content) Part(name string) *Part {
 	return nil
 }
 
-// Set lists a partition, or replaces what is said of it.
+// Set lists a partition, in place of the entry of the same name where there is one.
 func (c *Content) Set(p Part) {
 	if old := c.Part(p.Name); old != nil {
 		*old = p
@@ -122,7 +125,8 @@ func (c *Content) Remove(name string) {
 	c.Parts = slices.DeleteFunc(c.Parts, func(p Part) bool { return p.Name == name })
 }
 
-// Lose notes what was found missing, once; of too many the first stay.
+// Lose adds a loss, unless one with the same partition, file and text is there. Beyond
+// mostLosses it adds none.
 func (c *Content) Lose(l Loss) {
 	for _, o := range c.Lost {
 		if o.Part == l.Part && o.File == l.File && o.Text == l.Text {
@@ -134,7 +138,7 @@ func (c *Content) Lose(l Loss) {
 	}
 }
 
-// Encode writes the file's bytes.
+// Encode returns the file's bytes.
 func (c *Content) Encode() ([]byte, error) {
 	body, err := json.MarshalIndent(c, "", " ")
 	if err != nil {
@@ -169,8 +173,8 @@ func Decode(b []byte) (*Content, error) {
 	return c, nil
 }
 
-// Load reads the file of the store in dir. Errors: fs.ErrNotExist, ErrDamaged,
-// ErrVersion.
+// Load reads the manifest of the store in dir. Errors: fs.ErrNotExist, ErrDamaged,
+// ErrVersion, and others of the filesystem.
 func Load(f fsys.FS, dir string) (*Content, error) {
 	path := filepath.Join(dir, Name)
 	file, err := f.OpenFile(path, os.O_RDONLY, 0)
@@ -199,7 +203,8 @@ func Load(f fsys.FS, dir string) (*Content, error) {
 	return c, nil
 }
 
-// Save puts c in the file's place in dir, durably, at once or not at all.
+// Save replaces the manifest in dir by c, durably: after a crash the file is the old one or
+// the new one, and whole.
 func Save(f fsys.FS, dir string, c *Content) error {
 	b, err := c.Encode()
 	if err != nil {
@@ -208,26 +213,29 @@ func Save(f fsys.FS, dir string, c *Content) error {
 	return fsys.ReplaceOn(f, filepath.Join(dir, Name), b, 0o600)
 }
 
-// File is the manifest of a store that is written. It is safe for use by several
-// goroutines.
+// File is the manifest of a store that is open. Any number of goroutines may use it: each
+// Update holds mu until the file is durable, so changes are made one after the other, and
+// none is lost.
 type File struct {
 	fs  fsys.FS
 	dir string
 
-	mu sync.Mutex // guards c
-	c  Content
+	mu sync.Mutex // guards c, and the writing of the file
+	c  Content    // as it was written last
 }
 
-// Begin is the manifest of the store in dir, with that content; nothing is written.
+// Begin returns the manifest of the store in dir, with c as its content. Nothing is
+// written: Update and Write do that.
 func Begin(f fsys.FS, dir string, c *Content) *File { return &File{fs: f, dir: dir, c: *c} }
 
-// Content is a copy of what the file says.
+// Content returns a copy of the content, which the caller may change.
 func (m *File) Content() Content {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.c.clone()
 }
 
+// clone copies the content with all slices that Update's fn may change in place.
 func (c *Content) clone() Content {
 	out := *c
 	out.Parts, out.Lost = slices.Clone(c.Parts), slices.Clone(c.Lost)
@@ -235,8 +243,9 @@ func (c *Content) clone() Content {
 	return out
 }
 
-// Update changes the content by fn and makes it durable; what fn leaves as it was is
-// not written. After an error the file, and what Content says, may be either.
+// Update has fn change the content and makes it durable. When fn changes nothing, nothing
+// is written. After an error Content is as it was before, and the file may be either the
+// old one or the new one. fn must not call methods of m.
 func (m *File) Update(fn func(*Content)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -252,15 +261,15 @@ func (m *File) Update(fn func(*Content)) error {
 	return nil
 }
 
-// Write writes the file as it is.
+// Write writes the content as it is, changed or not.
 func (m *File) Write() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return Save(m.fs, m.dir, &m.c)
 }
 
-// SetAside gives a file that cannot be used the name of a damaged one; it is no error
-// that there is none.
+// SetAside renames a manifest that cannot be used, and returns its new name within dir;
+// "" when there is none, which is no error.
 func SetAside(dir string, now time.Time) (name string, err error) {
 	name = fmt.Sprintf("%s.corrupt-%d", Name, now.UnixNano())
 	err = os.Rename(filepath.Join(dir, Name), filepath.Join(dir, name))

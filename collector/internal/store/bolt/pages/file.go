@@ -1,7 +1,14 @@
-// Package pages reads bbolt files page by page: without bbolt's lock, so beside a
-// server that writes them, and without trusting a byte, so that damage is found where it
-// lies. It knows bbolt's format and nothing of what a store keeps in it. Packages below
-// store/bolt may import it; it imports store for its errors.
+// Package pages reads bbolt files page by page. It takes no lock of bbolt's, so it reads
+// beside a server that writes the file, and it trusts no byte, so that damage is found
+// where it lies and the rest can still be read. It knows bbolt's format and nothing of what
+// a store keeps in it. Packages below store/bolt may import it; it imports store for its
+// errors.
+//
+// A page begins with a head of 16 bytes: its number (8 bytes), flags (2), number of
+// elements (2), and how many more pages belong to it (4). Elements of 16 bytes follow, each
+// with the place of its key, and of its value or of the page below. The first two pages are
+// meta pages, which a transaction writes by turns: the one with the greater transaction
+// that is whole counts. All numbers are little-endian.
 package pages
 
 import (
@@ -16,7 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// File is an open bbolt file.
+// File is a bbolt file that is open to be read. Any number of goroutines may use it.
 type File struct {
 	path string
 	f    *os.File
@@ -34,24 +41,25 @@ func Open(path string) (*File, error) {
 // Close closes the file.
 func (f *File) Close() error { return f.f.Close() }
 
-// ReadAt reads bytes of the file, such as those of a Run.
+// ReadAt reads bytes of the file, such as those of a Run; as io.ReaderAt.
 func (f *File) ReadAt(b []byte, off int64) (int, error) { return f.f.ReadAt(b, off) }
 
-// Stat is what the filesystem says of the file.
+// Stat returns what the filesystem knows of the file.
 func (f *File) Stat() (os.FileInfo, error) { return f.f.Stat() }
 
 // ErrBusy is returned for a file that is written faster than it can be read.
 var ErrBusy = errors.New("the file is written faster than it can be read: try again when there is less load")
 
-// Attempt runs fn on the file's tree as it is at one moment. fn runs again when the
-// file was written meanwhile, and has to begin from nothing each time.
+// Attempt runs fn on the file's tree as it is at one moment. When the file was written
+// meanwhile, fn runs again on the tree as it is then, and must begin from nothing; its
+// error counts only when the file was not written. After 200 tries it is an ErrBusy.
 //
-// Reading beside a writer is sound because bbolt never writes over a page that
-// its newest meta page reaches: those pages become free only with the commit that
-// follows, and are used again only by the one after, whose meta page comes last.
-// So what was read under a meta page that is still the newest afterwards belongs
-// together. The bytes of a group stay where they are for as long as it exists, so
-// they may be read later, when the meta page has moved on.
+// Reading beside a writer is sound because bbolt never writes over a page that its newest
+// meta page reaches. Such a page becomes free only with the commit that follows, and is used
+// again only by the commit after that, whose meta page is written last. So pages that were
+// read under a meta page which is still the newest one afterwards belong together. The
+// bytes of a group stay where they are for as long as the group exists, so they may be read
+// later, when the meta page has moved on.
 func (f *File) Attempt(fn func(t *Tree) error) error {
 	for n := range 200 {
 		if n > 0 {
@@ -73,16 +81,18 @@ func (f *File) Attempt(fn func(t *Tree) error) error {
 	return fmt.Errorf("%s: %w", f.path, ErrBusy)
 }
 
-// Transaction is that of the newest meta page: another one is another content.
+// Transaction returns the number of the newest meta page's transaction. The file's content
+// is another one exactly when this number is.
 func (f *File) Transaction() (uint64, error) {
 	m, err := f.newest(nil)
 	return m.tx, err
 }
 
-// meta is what a meta page says.
+// meta is the content of a meta page: the page of the root bucket, the page of the list of
+// free pages (or noFreelist), how many pages there are, and the transaction.
 type meta struct{ root, freelist, high, tx uint64 }
 
-// moment is the newest meta page of a file.
+// moment is a meta page that was read, and the size of pages that it gives.
 type moment struct {
 	meta
 	pageSize int64
@@ -106,8 +116,9 @@ const (
 	elemBucket = 1
 )
 
-// newest is the newest meta page that is whole. bad, when not nil, is told of one that is
-// not.
+// newest reads both meta pages and returns the newest that is whole. It calls bad, when not
+// nil, with a meta page that is not. When the first is damaged, the second is looked for at
+// each size that pages may have.
 func (f *File) newest(bad func(off int64, err error)) (m moment, err error) {
 	info, err := f.f.Stat()
 	if err != nil {
@@ -151,7 +162,7 @@ func (f *File) newest(bad func(off int64, err error)) (m moment, err error) {
 	return m, nil
 }
 
-// metaAt reads a meta page and checks it.
+// metaAt reads the meta page at off, which should have the number id, and checks it.
 func (f *File) metaAt(off int64, id uint64) (m moment, err error) {
 	var b [headSize + metaSize]byte
 	if _, err := f.f.ReadAt(b[:], off); err != nil {

@@ -8,30 +8,32 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Tree is a file's tree as it is at one moment; see File.Attempt. Whatever is wrong with it
-// is given to Found and left out of what the methods return.
+// Tree is a file's tree of pages as it is at one moment; see File.Attempt. Whatever is
+// wrong with it is reported to Found and left out of what the methods give. It is for one
+// goroutine, within fn of Attempt.
 type Tree struct {
-	// Found, when it is set, hears of damage: where in the file, and what.
+	// Found is called with each damage: where in the file it lies, and what it is. fn of
+	// Attempt may set it.
 	Found func(off int64, err error)
-	// Cut says that a page could not be read, or not be believed: there may be more of
-	// which nothing is known.
+	// Cut is set when a page, or an element's place, cannot be read or believed: there may
+	// be more in the file of which nothing is known.
 	Cut bool
 
 	file *File
 	meta moment
-	used []uint64 // a bit a page that was reached
+	used []uint64 // a bit a page, set once it was reached; a page that is reached twice is damage
 }
 
-// Transaction is the one that wrote it.
+// Transaction returns the number of the transaction that wrote the tree.
 func (t *Tree) Transaction() uint64 { return t.meta.tx }
 
-// CheckMeta gives Found the meta pages that are not whole.
+// CheckMeta reports the meta pages that are not whole to Found.
 func (t *Tree) CheckMeta() error {
 	_, err := t.file.newest(t.Found)
 	return err
 }
 
-// Damaged gives Found an error that wraps store.ErrDamaged.
+// Damaged reports an error that wraps store.ErrDamaged to Found.
 func (t *Tree) Damaged(off int64, format string, args ...any) {
 	t.Found(off, fmt.Errorf("%w: "+format, append([]any{store.ErrDamaged}, args...)...))
 }
@@ -47,8 +49,10 @@ type page struct {
 	b        []byte // from the page's head on; as much of it as was read
 }
 
-// page reads a page and marks it as reached; with head, of a page with overflow only the first.
-// It is nil, and Found has heard why, when it cannot be a page of a kind wanted.
+// page reads page id, with the pages that belong to it, and marks them as reached. want is
+// the flags that it may have. With head, only the first of several pages is read. It
+// returns nil, after a report to Found, when that is no such page or one of its pages was
+// reached before.
 func (t *Tree) page(id uint64, want uint16, head bool) *page {
 	off := int64(id) * t.meta.pageSize
 	if id < 2 || id >= t.meta.high {
@@ -95,7 +99,8 @@ func (t *Tree) page(id uint64, want uint16, head bool) *page {
 	return p
 }
 
-// Elem is an element of a leaf: a key and a value, or a bucket of that name.
+// Elem is an element of a leaf: a key and a value, or a bucket of that name. Key and Value
+// are the reader's own memory: they stay valid.
 type Elem struct {
 	Key, Value []byte
 	Bucket     bool
@@ -103,16 +108,18 @@ type Elem struct {
 	Page       uint64 // the number of its page
 }
 
-// Walk gives fn all elements of the root bucket in order.
+// Walk calls fn with every element of the root bucket, in order of keys.
 func (t *Tree) Walk(fn func(e *Elem)) { t.walk(t.meta.root, fn) }
 
-// walk gives fn all elements below a page in order.
+// walk calls fn with every element below a page, in order of keys.
 func (t *Tree) walk(root uint64, fn func(e *Elem)) {
 	var last []byte
 	t.walkPage(root, nil, nil, 0, &last, fn)
 }
 
-// walkPage is walk for the keys from low up to high (nil: no end).
+// walkPage does walk's work for a page whose keys must lie from low up to, and without,
+// high; nil is no bound. last is the key before, through all pages. depth guards against a
+// tree that has a page of its own above.
 func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn func(e *Elem)) {
 	if depth > maxDepth {
 		t.Cut = true
@@ -156,7 +163,8 @@ func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn
 	}
 }
 
-// leaf gives the elements of a leaf, which begins at b and lies at off in the file.
+// leaf calls fn with the elements of a leaf: b is its bytes from the head on, off its place
+// in the file. An element that is out of order is reported and left out.
 func (t *Tree) leaf(b []byte, off int64, id uint64, count int, low, high []byte, last *[]byte, fn func(e *Elem)) {
 	for i := range count {
 		at := headSize + i*elemSize
@@ -177,9 +185,11 @@ func (t *Tree) leaf(b []byte, off int64, id uint64, count int, low, high []byte,
 	}
 }
 
-// From is where the element's key and value begin in the file.
+// From returns where the element's key, with its value behind it, lies in the file.
 func (e *Elem) From() int64 { return e.At - int64(len(e.Key)) }
 
+// leafElem reads the element of a leaf that is described at at; At counts from b. It is
+// false when key and value do not lie within b.
 func leafElem(b []byte, at int) (e Elem, ok bool) {
 	if at+elemSize > len(b) {
 		return e, false
@@ -193,7 +203,8 @@ func leafElem(b []byte, at int) (e Elem, ok bool) {
 	return Elem{Key: b[key : key+ksize], Value: b[key+ksize : key+ksize+vsize], Bucket: flags == elemBucket, At: key + ksize}, true
 }
 
-// Sub gives fn all elements of the bucket e.
+// Sub calls fn with every element of the bucket e, in order of keys. The bucket's value has
+// its root page, or, of a small one (root 0), the only leaf itself.
 func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
 	if len(e.Value) < headSize {
 		t.Cut = true
@@ -214,11 +225,12 @@ func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
 	t.leaf(inline, e.At+headSize, e.Page, int(binary.LittleEndian.Uint16(inline[10:])), nil, nil, &last, fn)
 }
 
-// Run is where bytes lie in a file.
+// Run is where bytes lie in a file, and how many.
 type Run struct{ Off, Size int64 }
 
-// Only finds the value of the only key in the bucket e without reading it: it may be
-// large. It is false, and said, when that cannot be found.
+// Only returns where the value of key name, the only one in the bucket e, lies in the file.
+// It does not read the value, which may be large. It is false, after a report to Found,
+// when that cannot be told.
 func (t *Tree) Only(e *Elem, name []byte) (at Run, ok bool) {
 	if len(e.Value) < headSize {
 		t.Cut = true
@@ -252,8 +264,9 @@ func (t *Tree) Only(e *Elem, name []byte) (at Run, ok bool) {
 	return Run{p.off + key + ksize, vsize}, true
 }
 
-// CheckFree compares the list of free pages with those that were reached, so it comes
-// after Walk and Sub of everything: a page that is both would be written over.
+// CheckFree compares the list of free pages with the pages that were reached: one that is
+// both would be written over, one that is neither is lost. So everything must have been
+// walked before, every bucket too.
 func (t *Tree) CheckFree() {
 	if t.meta.freelist == noFreelist {
 		return
