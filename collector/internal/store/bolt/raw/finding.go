@@ -21,6 +21,8 @@ type Finding struct {
 	Err    error
 }
 
+// Error is a line for people: file, offset, group, block, what is wrong, and what that
+// costs.
 func (f *Finding) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: offset %d: ", f.Path, f.Offset)
@@ -40,6 +42,7 @@ func (f *Finding) Error() string {
 	return b.String()
 }
 
+// Unwrap returns Err.
 func (f *Finding) Unwrap() error { return f.Err }
 
 func utc(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z") }

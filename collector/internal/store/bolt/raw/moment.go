@@ -20,9 +20,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Moment is all partitions of a store as they were at one instant, also of a
-// store that a server writes. Their files are held open: a day that is dropped
-// meanwhile is there still.
+// Moment is all partitions of a store as they were at one instant, also of a store that a
+// server writes. Their files are held open, so a day that the server drops meanwhile can
+// still be copied. The caller closes it.
 type Moment struct {
 	Parts []*MomentPart // by day and number
 	State *store.State  // of the last batch, without hosts and senders
@@ -33,13 +33,16 @@ type Moment struct {
 type MomentPart struct {
 	layout.PartFile
 	Modified    time.Time
-	Transaction uint64 // bbolt's: another one, another content; 0: it is too damaged to be told
-	Current     bool   // it has the last batch
+	Transaction uint64 // bbolt's: the content is another one exactly when this is; 0: too damaged to be told
+	Current     bool   // it has the last batch, so a server may be writing it
 	content     *Partition
 }
 
-// OpenMoment reads a store's partitions without its lock. fs errors, ErrNotOurs,
-// ErrVersion, pages.ErrBusy; a partition that is too damaged to be read is copied as it is.
+// OpenMoment reads a store's partitions without its lock: all marks first, then the whole
+// tree of the one that is written, then once more whether any has changed meanwhile. If so
+// it begins again, up to 50 times. A partition that is too damaged to be read is in the
+// Moment, too, and is copied as it is. Errors: those of the filesystem, store.ErrNotOurs,
+// ErrVersion, ErrDamaged for the folder's marker, pages.ErrBusy.
 func OpenMoment(dir string) (_ *Moment, err error) {
 	for range 50 {
 		m, err := openMoment(dir)
@@ -85,8 +88,8 @@ func openMoment(dir string) (_ *Moment, err error) {
 	return m, m.still(dir)
 }
 
-// add opens a partition's file and finds out whether it has a later batch than those
-// before it.
+// add opens a partition's file and makes it the current one when its state is not older
+// than that of any before it.
 func (m *Moment) add(f layout.PartFile) error {
 	file, err := pages.Open(f.Path)
 	if errors.Is(err, unix.EMFILE) {
@@ -120,7 +123,8 @@ func (m *Moment) add(f layout.PartFile) error {
 	return nil
 }
 
-// still is nil when nothing was written since each partition was read.
+// still returns nil when the same partitions are there as before, and none was written
+// since it was read; else pages.ErrBusy.
 func (m *Moment) still(dir string) error {
 	files, err := layout.List(dir)
 	if err != nil {
@@ -136,6 +140,8 @@ func (m *Moment) still(dir string) error {
 	return nil
 }
 
+// unchanged reports whether the partition was not written since it was read. One that is
+// too damaged to have a transaction counts as unchanged.
 func (p *MomentPart) unchanged() bool {
 	if p.Transaction == 0 {
 		return true
@@ -144,7 +150,7 @@ func (p *MomentPart) unchanged() bool {
 	return err == nil && tx == p.Transaction
 }
 
-// Close lets go of the files.
+// Close closes the files.
 func (m *Moment) Close() error {
 	var errs []error
 	for _, p := range m.Parts {
@@ -154,9 +160,10 @@ func (m *Moment) Close() error {
 	return errors.Join(errs...)
 }
 
-// CopyTo writes the partition as it was at the moment into a new file, durably,
-// and returns its SHA-256 when it is the file's own bytes. damage is what could
-// not be read of it.
+// CopyTo writes the partition as it was at the moment into a new file, durably. A partition
+// that nobody writes is copied byte for byte, and sum is its SHA-256. The current one is
+// made anew from what could be read of it; damage is what could not. progress, when not
+// nil, is called with the bytes written since its last call.
 func (p *MomentPart) CopyTo(ctx context.Context, path string, progress func(int64)) (sum string, damage []error, err error) {
 	if !p.Current {
 		sum, err = p.copyFile(ctx, path, progress)
@@ -168,7 +175,8 @@ func (p *MomentPart) CopyTo(ctx context.Context, path string, progress func(int6
 	return "", damage, p.content.CopyTo(ctx, path, progress)
 }
 
-// copyFile copies a file that nobody writes.
+// copyFile copies a file byte for byte, and fails with pages.ErrBusy when it was written
+// meanwhile.
 func (p *MomentPart) copyFile(ctx context.Context, path string, progress func(int64)) (_ string, err error) {
 	to, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -200,8 +208,9 @@ func (p *MomentPart) copyFile(ctx context.Context, path string, progress func(in
 	return hex.EncodeToString(hash.Sum(nil)), nil
 }
 
-// CopySenders writes the state of resend detection, as it is now, into a new file
-// in dir. A store without any is copied without any.
+// CopySenders writes the state of resend detection of the store in from, as it is now, into
+// a new file in dir; none where the store has none, or one that is too damaged. damage is
+// what could not be copied.
 func CopySenders(from, dir string) (damage []error, err error) {
 	s, err := OpenSenders(from, false)
 	switch {
@@ -218,8 +227,8 @@ func CopySenders(from, dir string) (damage []error, err error) {
 	return damage, s.CopyTo(dir)
 }
 
-// Stranger is the store that most partitions say they are of, when none of them is of
-// the store id; zero when one is, or none says anything.
+// Stranger returns the ID that most partitions have, when none of them has id: then they
+// are another store's. It returns the zero ID when one has id, or none has any.
 func Stranger(files *layout.Files, id seglog.ID) (other seglog.ID) {
 	votes := map[seglog.ID]int{}
 	for _, f := range files.Partitions {

@@ -32,22 +32,22 @@ type Partition struct {
 	Cut      bool       // there may be more of which nothing is known
 
 	file                *pages.File
-	format, day, number []byte
+	format, day, number []byte // marks, as they lie there
 }
 
-// Group is a group's place, and what the catalogue says of it.
+// Group is where a group lies in the file, and its catalogue entry.
 type Group struct {
 	ID     uint64
-	At     pages.Run // without bytes: they could not be found
-	Sum    group.Summary
-	Listed bool   // it is in the catalogue
-	entry  []byte // the catalogue's
-	from   int64  // where that lies in the file
+	At     pages.Run     // Size 0: its bytes could not be found
+	Sum    group.Summary // by the catalogue
+	Listed bool          // it is in the catalogue
+	entry  []byte        // the catalogue's value
+	from   int64         // where that lies in the file
 }
 
-// Open reads the tree of a partition's file. store.ErrDamaged is returned when not even that
-// can be done; the file is open in any case but fs errors, and is to be closed. With
-// free, the list of free pages is compared with the pages in use, too.
+// Open reads the tree of a partition's file. With free, it compares the list of free pages
+// with the pages in use, too. An error that comes with a Partition (store.ErrDamaged: not
+// even the tree could be read) leaves its file open: the caller closes it all the same.
 func Open(path string, part store.Part, free bool) (*Partition, error) {
 	f, err := pages.Open(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func Open(path string, part store.Part, free bool) (*Partition, error) {
 // Close closes the file.
 func (p *Partition) Close() error { return p.file.Close() }
 
-// read fills p with what the file's tree has.
+// read fills p from the file's tree, as it is at one moment; see pages.File.Attempt.
 func (p *Partition) read(free bool) error {
 	return p.file.Attempt(func(t *pages.Tree) error {
 		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
@@ -99,7 +99,7 @@ func (p *Partition) read(free bool) error {
 	})
 }
 
-// readMarks fills p with the file's marks only, and says which transaction wrote them.
+// readMarks fills p with the file's marks only, and returns the transaction that they are of.
 func (p *Partition) readMarks() (tx uint64, err error) {
 	err = p.file.Attempt(func(t *pages.Tree) error {
 		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
@@ -114,11 +114,13 @@ func (p *Partition) readMarks() (tx uint64, err error) {
 	return tx, err
 }
 
+// found adds a finding about the file's pages or values.
 func (p *Partition) found(off int64, err error) {
 	p.Findings = append(p.Findings, Finding{Path: p.Path, Offset: off, Block: -1, Err: err})
 }
 
-// bucket reads one of the partition's buckets.
+// bucket reads one of the partition's buckets. groups collects, by ID, what the buckets of
+// groups and of the catalogue have of each.
 func (p *Partition) bucket(t *pages.Tree, name string, e *pages.Elem, groups map[uint64]*Group) {
 	of := func(key []byte) *Group {
 		id := binary.BigEndian.Uint64(key)
@@ -199,8 +201,8 @@ func (p *Partition) Bytes(g *Group) ([]byte, error) {
 	return b, nil
 }
 
-// Describe makes the catalogue entry of a group that has none, of what the group itself
-// says, where that can be read.
+// Describe makes a catalogue entry for a group that has none, from the group's own summary.
+// A group that cannot be opened stays without.
 func (p *Partition) Describe(g *Group, c *group.Codec) {
 	b, err := p.Bytes(g)
 	if err != nil {
@@ -214,15 +216,17 @@ func (p *Partition) Describe(g *Group, c *group.Codec) {
 const (
 	// chunk is about how much of groups goes into one transaction of a copy.
 	chunk = 32 << 20
-	// boltTimeout is how long to wait for bbolt's own lock of a new file, which nobody has.
+	// boltTimeout is how long to wait for bbolt's own lock, which nobody has of a new file.
 	boltTimeout = time.Second
 	// allocBytes is what the copy grows by; bbolt's 16 MiB would be most of a small
 	// fleet's day wherever holes are not kept.
 	allocBytes = 1 << 20
 )
 
-// CopyTo makes a partition, durably, of what p has. The bytes of groups never change,
-// so they may be read while later batches are written to the file.
+// CopyTo writes a new partition to path, durably, from what p has. The bytes of groups never
+// change, so they may be read from the file while a server writes later batches to it. The
+// copy is synced once, at its end: an unfinished one is worth nothing. progress, when not
+// nil, is called with the bytes of groups written since its last call.
 func (p *Partition) CopyTo(ctx context.Context, path string, progress func(int64)) (err error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoSync: true})
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 
 // Senders is the state of resend detection, as it was at one moment.
 type Senders struct {
-	ID       seglog.ID // of the store; zero: the file does not say it
-	Values   []store.KV
+	ID       seglog.ID  // of the store; zero: the file does not say it
+	Values   []store.KV // without checksums; those that are wrong are left out
 	Findings []Finding
-	size     int64
+	size     int64 // of the file
 }
 
-// OpenSenders reads the state of resend detection of the store in dir. fs.ErrNotExist: there
-// is none, as in a new store. With store.ErrDamaged, which says that the file cannot be
-// read as a whole, there are Senders all the same. With free, the list of free pages is
-// compared with the pages in use, too.
+// OpenSenders reads the state of resend detection of the store in dir, and closes the file
+// again. With free, it compares the list of free pages with the pages in use, too.
+// fs.ErrNotExist means that there is none, as in a new store; store.ErrDamaged that the
+// file's tree cannot be read: then there are Senders all the same, with the Findings so far.
 func OpenSenders(dir string, free bool) (s *Senders, err error) {
 	path := filepath.Join(dir, layout.Senders)
 	f, err := pages.Open(path)
@@ -58,7 +58,8 @@ func OpenSenders(dir string, free bool) (s *Senders, err error) {
 	return s, err
 }
 
-// CopyTo makes the file in the store's folder dir, durably.
+// CopyTo writes the values into a new file in the store's folder dir, durably. The copy is
+// of the latest format, with checksums, whatever the original was of.
 func (s *Senders) CopyTo(dir string) error {
 	db, err := bbolt.Open(filepath.Join(dir, layout.Senders), 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *Senders) CopyTo(dir string) error {
 	return errors.Join(err, db.Close())
 }
 
-// read fills s with what the file's tree has.
+// read fills s from the file's tree.
 func (s *Senders) read(t *pages.Tree) {
 	summed := false // by the format, which lies before the values
 	buckets := 0
@@ -126,8 +127,9 @@ func (s *Senders) read(t *pages.Tree) {
 	}
 }
 
-// Senders verifies the file of resend detection's state; check judges its contents.
-// fs.ErrNotExist is returned where there is none.
+// Senders verifies the file of resend detection's state, and has check judge its values. It
+// returns the store's ID as the file has it. Errors: fs.ErrNotExist where there is no file,
+// and others that keep it from being read; damage is in the findings.
 func (v *Verifier) Senders(dir string, check func([]store.KV) error) (seglog.ID, []Finding, error) {
 	s, err := OpenSenders(dir, true)
 	if s == nil {

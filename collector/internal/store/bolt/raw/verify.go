@@ -27,22 +27,24 @@ type PartReport struct {
 	RawBytes uint64
 	Said     uint64 // events by the catalogue
 	Hosts    map[string]group.HostSum
-	// State is the writer's place when the file was last written, with the hosts
-	// known then; nil when it cannot be read.
+	// State is the writer's place when the file was last written, with the hosts that it
+	// knew then; nil when it cannot be read.
 	State    *store.State
 	Findings []Finding
 }
 
-// Verifier reads whole files of a store and says what is wrong with them. It takes
-// no lock and changes nothing: it may run beside a server.
+// Verifier reads whole files of a store and finds what is wrong with them. It takes no lock
+// and changes nothing, so it may run beside a server.
 type Verifier struct {
 	codec   *group.Codec
 	workers int
-	// Progress, when not nil, is told of bytes read, from several goroutines.
+	// Progress, when not nil, is called with the bytes read since its last call, by several
+	// goroutines at once. It is set before the first use.
 	Progress func(bytes int64)
 }
 
-// NewVerifier makes a verifier that uses so many goroutines.
+// NewVerifier makes a verifier that uses so many goroutines, at least one. The caller closes
+// it.
 func NewVerifier(workers int) (*Verifier, error) {
 	c, err := group.NewCodec(workers)
 	if err != nil {
@@ -54,8 +56,9 @@ func NewVerifier(workers int) (*Verifier, error) {
 // Close releases the verifier's buffers.
 func (v *Verifier) Close() error { return v.codec.Close() }
 
-// Partition verifies a partition: pages, free list, catalogue, each group's
-// checksums, events and index. An error says that it could not be read at all.
+// Partition verifies a partition: its pages, the list of free ones, its marks, the catalogue,
+// and of each group every checksum, event and dictionary. Whatever is wrong is a finding; an
+// error means that the file could not be read at all, or that ctx is done.
 func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) (_ *PartReport, err error) {
 	p, err := Open(path, part, true)
 	if p == nil {
@@ -88,7 +91,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 	return out, nil
 }
 
-// marks checks the partition's own marks.
+// marks checks the partition's own marks, and sets State.
 func (out *PartReport) marks(p *Partition) {
 	wrong := func(format string, args ...any) {
 		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: fmt.Errorf("%w: "+format, append([]any{store.ErrDamaged}, args...)...)})
@@ -112,7 +115,7 @@ func (out *PartReport) marks(p *Partition) {
 	}
 }
 
-// groups verifies the groups, several at once.
+// groups verifies the groups, several at once, and adds them up in out.
 func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) error {
 	var mu sync.Mutex // guards out
 	next := make(chan *Group)
@@ -138,6 +141,7 @@ func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) er
 	return ctx.Err()
 }
 
+// add adds the report of one group.
 func (out *PartReport) add(o *PartReport) {
 	out.Groups += o.Groups
 	out.Blocks += o.Blocks
@@ -153,7 +157,8 @@ func (out *PartReport) add(o *PartReport) {
 	out.Findings = append(out.Findings, o.Findings...)
 }
 
-// group verifies one group and compares it with the catalogue.
+// group verifies one group and compares it with its catalogue entry. Of a group that cannot
+// be read at all, the entry says how many events are lost.
 func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	out := &PartReport{Groups: 1, Said: g.Sum.Events}
 	wrong := func(f Finding) {

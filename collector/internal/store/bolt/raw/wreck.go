@@ -11,8 +11,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// OpenWreck reads a damaged partition's file, which belongs to nobody. Its day is
-// in the file's name.
+// OpenWreck reads the tree of a partition's file that was set aside, which no store uses any
+// more. The file's name tells its day. The caller closes it.
 func OpenWreck(path string) (*Partition, error) {
 	name, _, ok := strings.Cut(filepath.Base(path), layout.Suffix)
 	part, perr := store.ParsePart(name)
@@ -29,9 +29,9 @@ func OpenWreck(path string) (*Partition, error) {
 	return p, nil
 }
 
-// Salvage gives fn the events of a group of p that can be read, valid during the call, and
-// returns what cannot, with how many events that concerns. b is the group's bytes, nil
-// where they were not found.
+// Salvage calls fn with each event of a group of p that can be read, which is valid until
+// fn returns. It returns what cannot be read, and how many events that concerns. b is the
+// group's bytes, nil where they were not found.
 func (v *Verifier) Salvage(p *Partition, g *Group, b []byte, fn func(host string, ev *event.Event)) (found []Finding, lost uint64) {
 	if b == nil {
 		return []Finding{{Path: p.Path, Group: g.ID, Block: -1, Events: g.Sum.Events, MinMs: g.Sum.FirstMs, MaxMs: g.Sum.MaxMs,

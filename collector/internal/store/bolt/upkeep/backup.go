@@ -26,14 +26,14 @@ import (
 
 // A backup's folder:
 //
-//	auditfleet-backup   says that the folder is ours
+//	auditfleet-backup   marks the folder as a backup's
 //	lock                held while a backup is made
 //	store/              a whole store's folder, to be copied back
 //	store/BACKUP        what was copied, as JSON
-//	store.new/          the next one while it is made, or the last one while it is removed
+//	store.new/          the next backup while it is made, or the last one while it is removed
 //
-// store/ is replaced as a whole, in one step, once its successor is durable. The
-// file of a day that has not changed since is the same file in both.
+// store/ is replaced as a whole, in one step, once its successor is durable. A partition
+// that has not changed since the last backup is linked, not copied: one file in both.
 const (
 	backupMarker = "auditfleet-backup"
 	backupText   = "auditfleet backup 1\n"
@@ -53,8 +53,8 @@ var (
 // BackupOptions say what to copy, and where.
 type BackupOptions struct {
 	Dir    string // the store
-	Target string // made when missing; anything but an earlier backup in it is refused
-	// Progress, when not nil, is told how far it is.
+	Target string // made when missing; a folder with anything but an earlier backup is refused
+	// Progress, when not nil, is called with the bytes done and about how many there are.
 	Progress func(done, total int64)
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
@@ -63,15 +63,15 @@ type BackupOptions struct {
 // BackupReport is what Backup did.
 type BackupReport struct {
 	Server       string // the collector that has the store, "" when none has
-	Copied, Kept int    // partitions copied, and those the last backup had already
+	Copied, Kept int    // partitions copied, and those that the last backup had already
 	Bytes        int64  // written
 	Entries      uint64 // of the journal
 	Batch, LSN   uint64 // of the store's state
-	// Damage was found on the way: what is readable was copied.
+	// Damage is what could not be read, a line each. All else was copied.
 	Damage []string
 }
 
-// copied is the file BACKUP.
+// copied is the content of the file BACKUP.
 type copied struct {
 	Format     int                   `json:"format"`
 	Store      string                `json:"store"`
@@ -81,7 +81,8 @@ type copied struct {
 	Partitions map[string]copiedPart `json:"partitions"`
 }
 
-// copiedPart is what the source of a partition looked like.
+// copiedPart is what the source of a partition was when it was copied: a source that is
+// the same in all of it need not be copied again.
 type copiedPart struct {
 	Size       int64  `json:"size"`
 	ModifiedNs int64  `json:"modified_ns"`
@@ -89,8 +90,10 @@ type copiedPart struct {
 	SHA256     string `json:"sha256,omitempty"` // absent for the day that was being written
 }
 
-// Backup copies a store, also while a collector writes it. Every record that was
-// acknowledged before it began is in the copy once.
+// Backup copies a store, also while a collector writes it. Every record that was acknowledged
+// before it began is in the copy exactly once. It tries up to ten times when the collector
+// writes or trims what it reads. Errors: ErrForeign, ErrRunning, those of reading the store
+// and writing the copy; after an error the last backup is as it was.
 func Backup(ctx context.Context, o BackupOptions) (_ *BackupReport, err error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -118,23 +121,25 @@ func Backup(ctx context.Context, o BackupOptions) (_ *BackupReport, err error) {
 	}
 }
 
+// backup is one run of Backup.
 type backup struct {
 	o     BackupOptions
 	rep   *BackupReport
 	begun time.Time
-	old   copied
+	old   copied // of the last backup; zero when there is none
 	total int64
-	// The store's manifest before and after the look at the partitions, nil where
-	// there is none, and what is known of the journal's copy.
+	// before and after are the store's manifest before and after the partitions were
+	// opened, nil where there is none.
 	before, after *manifest.Content
-	journal       seglog.Known
+	journal       seglog.Known // what is known of the journal's copy
 }
 
+// new returns a path in the backup that is being made.
 func (b *backup) new(name ...string) string {
 	return filepath.Join(append([]string{b.o.Target, backupNew}, name...)...)
 }
 
-// places makes sure that neither folder lies in the other.
+// places resolves both folders' paths, and makes sure that neither lies in the other.
 func (b *backup) places() error {
 	if _, err := layout.List(b.o.Dir); err != nil {
 		return err
@@ -169,7 +174,8 @@ func (b *backup) places() error {
 	return nil
 }
 
-// claim makes or recognises the target and keeps other backups out.
+// claim makes the target, or recognises it as a backup's, and locks it. It reads what the
+// last backup has copied.
 func (b *backup) claim() (unlock func() error, err error) {
 	dir := b.o.Target
 	if err := fsys.OS.MkdirAll(dir, 0o700); err != nil {
@@ -215,7 +221,8 @@ func (b *backup) claim() (unlock func() error, err error) {
 // discard removes what was not finished.
 func (b *backup) discard() error { return os.RemoveAll(b.new()) }
 
-// attempt makes a backup; journal.ErrTrimmed and a busy store ask for another one.
+// attempt makes a backup. After journal.ErrTrimmed or pages.ErrBusy another attempt may
+// succeed.
 func (b *backup) attempt(ctx context.Context) (err error) {
 	server := b.rep.Server
 	*b.rep = BackupReport{Server: server}
@@ -262,9 +269,17 @@ func (b *backup) damaged(list []error) {
 	}
 }
 
-// moment copies the journal and takes hold of the partitions: the journal first,
-// since it is trimmed only of what the partitions have then, and again after, so
-// that whatever the partitions count as seen is in it, if it is not in them.
+// moment copies the journal and opens the partitions, so that each record is in one of
+// them. The server goes on meanwhile, which moves records from the journal to the
+// partitions:
+//   - The journal is copied first. It is trimmed only of records that the partitions have
+//     by then, so what the copy lacks at its beginning is in the partitions opened later.
+//   - What the journal has got since is copied again after the partitions were opened. So a
+//     record that these count as seen, in State.LSN or State.Open, and have not stored is
+//     in the copy.
+//
+// A record that is in both is not stored twice: the copy's State tells what to replay. st
+// is an earlier state, so need asks for more rather than less.
 func (b *backup) moment() (_ *raw.Moment, err error) {
 	b.before, b.after = nil, nil
 	if c, err := manifest.Load(fsys.OS, b.o.Dir); err == nil {
@@ -318,7 +333,7 @@ func (b *backup) moment() (_ *raw.Moment, err error) {
 	return m, nil
 }
 
-// partition copies a day, or takes it from the last backup when it has it already.
+// partition copies a partition, or links it when the last backup has it, unchanged.
 func (b *backup) partition(ctx context.Context, p *raw.MomentPart, man *copied) error {
 	name := filepath.Base(p.Path)
 	to := b.new("partitions", name)
@@ -354,7 +369,8 @@ func (b *backup) progress(n int64, written bool) {
 	}
 }
 
-// finish makes the new copy durable and puts it in the old one's place.
+// finish makes the new copy durable and puts it in the old one's place, in one step where
+// the filesystem can exchange two names.
 func (b *backup) finish(man *copied) error {
 	text, err := json.MarshalIndent(man, "", "  ")
 	if err != nil {
@@ -388,6 +404,7 @@ func (b *backup) finish(man *copied) error {
 	return errors.Join(fsys.OS.SyncDir(b.o.Target), b.discard())
 }
 
+// writeDurably replaces a small file, and syncs it and its folder.
 func writeDurably(path string, text []byte) error {
 	return fsys.Replace(path, text, 0o600, true)
 }

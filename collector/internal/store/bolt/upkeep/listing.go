@@ -16,8 +16,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// listed takes the manifest, as it was before the files were listed, or why there is
-// none.
+// listed judges the manifest, as it was read before the files were listed; err is why there
+// is none. One that can be used becomes v.list.
 func (v *verify) listed(c *manifest.Content, err error) error {
 	path := filepath.Join(v.o.Dir, manifest.Name)
 	if err == nil {
@@ -44,16 +44,16 @@ func (v *verify) listed(c *manifest.Content, err error) error {
 	return nil
 }
 
-// sameStore says when a file is another store's.
+// sameStore reports a file that is another store's.
 func (v *verify) sameStore(path string, id seglog.ID) {
 	if v.list != nil && id != (seglog.ID{}) && id != v.list.ID {
 		v.damage("%s: offset 0: foreign: it is of the store %s, this is %s; the next start sets it aside", path, id, v.list.ID)
 	}
 }
 
-// missing compares the partitions with those that are listed. A server may make and
-// drop some meanwhile: what is missed was listed before the look at the files, and is
-// after it.
+// missing compares the partitions with those that are listed. A server may make and drop
+// some meanwhile, so a partition is missing only when it was listed before the files were
+// looked at, and is listed still.
 func (v *verify) missing() {
 	if v.list == nil {
 		return
@@ -74,7 +74,7 @@ func (v *verify) missing() {
 		switch {
 		case i < 0 && slices.ContainsFunc(append(slices.Clone(v.files.Aside), v.files.Salvaged...), func(rel string) bool {
 			return strings.HasPrefix(filepath.Base(rel), was.Name+".db.")
-		}): // said with that file
+		}): // aside reports it with that file
 		case i < 0 && after.Part(was.Name) != nil:
 			v.damage("%s: missing: it was deleted or moved away, and not by retention%s", path, had(&was))
 		case i >= 0:
@@ -88,7 +88,7 @@ func (v *verify) missing() {
 	}
 	for _, x := range after.Lost {
 		if x.File != "" && x.File != manifest.Name {
-			continue // said with the file, or it was dealt with
+			continue // aside reports it with the file, or it was dealt with
 		}
 		next := "once it is dealt with, no longer said after `collector salvage --forget all`"
 		if x.Part != "" {
@@ -101,6 +101,8 @@ func (v *verify) missing() {
 	}
 }
 
+// had returns, in words, what a partition held when it was sealed; "" when that is not
+// known.
 func had(p *manifest.Part) string {
 	if p.Batch == 0 {
 		return ""
@@ -108,7 +110,7 @@ func had(p *manifest.Part) string {
 	return fmt.Sprintf("; it had batches %d to %d with %d events", p.First, p.Batch, p.Events)
 }
 
-// report is what was found of a partition.
+// report returns the report of the partition at path; nil when it was not read.
 func (v *verify) report(path string) *raw.PartReport {
 	for _, p := range v.rep.Parts {
 		if p.Path == path {
@@ -118,7 +120,7 @@ func (v *verify) report(path string) *raw.PartReport {
 	return nil
 }
 
-// sealed compares a partition with what was said of it when it was sealed.
+// sealed compares a partition with its entry in the manifest, as it was when it was sealed.
 func (v *verify) sealed(path string, was *manifest.Part) {
 	p := v.report(path)
 	switch {
@@ -130,13 +132,14 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 	}
 }
 
-// unlisted is a partition that the manifest does not know: one that came back is the
-// store's by its ID.
+// unlisted judges a partition that the manifest does not list. With the store's ID it was
+// dropped or missed before and came back; without any it is another store's, unless the
+// manifest misses one of that name.
 func (v *verify) unlisted(f layout.PartFile) {
 	p := v.report(f.Path)
 	came := slices.ContainsFunc(v.list.Lost, func(x manifest.Loss) bool { return x.Part == f.Part.String() })
 	switch {
-	case p == nil || p.ID != (seglog.ID{}) && p.ID != v.list.ID: // said
+	case p == nil || p.ID != (seglog.ID{}) && p.ID != v.list.ID: // reported already
 	case p.ID == (seglog.ID{}) && !came:
 		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", f.Path, v.list.ID)
 	case p.Groups > 0:
@@ -144,8 +147,9 @@ func (v *verify) unlisted(f layout.PartFile) {
 	}
 }
 
-// journalReport verifies the journal. A server that goes on meanwhile tells so by the
-// manifest: then what was found is looked at again.
+// journalReport verifies the journal. A server may make and trim segments meanwhile, which
+// the manifest shows: then what seems wrong may be no damage, and the journal is verified
+// again, up to ten times.
 func (v *verify) journalReport() (*journal.Report, error) {
 	for attempt := 1; ; attempt++ {
 		rep, err := journal.Verify(v.journalOptions(), nil, nil)
@@ -154,14 +158,14 @@ func (v *verify) journalReport() (*journal.Report, error) {
 		}
 		c, err := manifest.Load(fsys.OS, v.o.Dir)
 		if err != nil || c.Journal.Equal(v.list.Journal) {
-			return rep, nil //nolint:nilerr // what is wrong with the manifest is said by missing
+			return rep, nil //nolint:nilerr // missing reports what is wrong with the manifest
 		}
 		v.list.Journal = c.Journal
 	}
 }
 
-// list writes the copy's manifest: the store's ID, the partitions that are copied, and
-// what is missing in the store, which is missing in its copy too.
+// list writes the copy's manifest: the store's ID, the partitions that were copied, and
+// what is missing in the store, which is missing in its copy, too.
 func (b *backup) list(m *raw.Moment) error {
 	if b.before == nil {
 		return nil

@@ -30,7 +30,7 @@ type SalvageOptions struct {
 	Dir  string // the store; no collector may have it
 	File string // a partition that was set aside, of this store or a copy's
 	Log  hclog.Logger
-	// Progress, when not nil, is told how far it is.
+	// Progress, when not nil, is called with the bytes done and the file's size.
 	Progress func(done, total int64)
 }
 
@@ -39,16 +39,20 @@ type SalvageReport struct {
 	Part    store.Part
 	Events  uint64 // brought back, whole or in part
 	Records uint64 // brought back
-	Present uint64 // readable records that the store or the journal has
-	Lost    uint64 // events in it that cannot be read
+	Present uint64 // readable records that the store or the journal has already
+	Lost    uint64 // events of the file that cannot be read
 	Damage  []string
 	Renamed string // the file's new name; "" when it lies outside the store
 }
 
-// Salvage stores what can be read of a partition that was set aside and that the
-// store does not have: each record as often as it is in the file, less what is
-// there already. So it may be interrupted and repeated. Records equal in every
-// byte, of one host and in different batches, come back once.
+// Salvage stores the records of a partition that was set aside, as far as they can be read
+// and the store does not have them. For each group it counts how often the store and the
+// journal have a record (by host and bytes), and stores it as often as the group has it
+// beyond that. So it may be interrupted and repeated. A limit of that: of records that are
+// equal in every byte, of one host and in different batches, one comes back.
+//
+// No collector may have the store. Errors: store.ErrInUse, ErrNotOurs, ErrVersion, those of
+// reading and writing.
 func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
@@ -97,8 +101,9 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 	return s.rep, s.rename()
 }
 
-// Forget no longer misses a partition of a store that no collector has, or "all" that
-// is missing. It says how many things that were.
+// Forget has a store no longer miss a partition, by its name, or with "all" anything that is
+// missing for good; see bolt's Forget. It returns how many things that were. No collector
+// may have the store.
 func Forget(dir, name string, log hclog.Logger) (n int, err error) {
 	if _, err := layout.List(dir); err != nil {
 		return 0, err
@@ -111,9 +116,10 @@ func Forget(dir, name string, log hclog.Logger) (n int, err error) {
 	return st.Forget(name)
 }
 
-// key is a record of a host.
+// key stands for a record of a host: the first half of the SHA-256 of both.
 type key [16]byte
 
+// keyOf returns a record's key. Its parts are separated, so that they cannot be shifted.
 func keyOf(host, raw []byte) key {
 	h := sha256.New()
 	_, _ = h.Write(host) // never fails, as below
@@ -122,16 +128,17 @@ func keyOf(host, raw []byte) key {
 	return key(h.Sum(nil)[:16])
 }
 
+// salvage is one run of Salvage.
 type salvage struct {
 	o     SalvageOptions
 	rep   *SalvageReport
 	st    *bolt.Store
-	wreck *raw.Partition
+	wreck *raw.Partition // the file that is brought back
 	v     *raw.Verifier
-	state *store.State
-	tail  map[key]int // records in the journal that the store does not have
-	done  int64
-	next  store.State // where moveOn goes; LSN and Open only
+	state *store.State // of the store, as its last batch left it
+	tail  map[key]int  // how many of a record the next start takes from the journal
+	done  int64        // bytes
+	next  store.State  // where moveOn goes; LSN and Open only
 }
 
 func (s *salvage) progress(n int64) {
@@ -145,7 +152,8 @@ func (s *salvage) journalOptions() journal.Options {
 	return journal.Options{Dir: filepath.Join(s.o.Dir, journalDir), Logger: s.o.Log, ID: s.st.ID(), Known: s.st.Journal()}
 }
 
-// group brings one group's events back, in one batch.
+// group brings one group's events back, in one batch: those records that neither the store
+// nor the journal has.
 func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 	b, err := s.wreck.Bytes(g)
 	if err != nil {
@@ -217,7 +225,8 @@ func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 	return s.append(ctx, tab, nil)
 }
 
-// countStored counts which of a group's records the store has.
+// countStored counts in has how often the store has each of its records. It searches by the
+// group's times: span, and events without a time where timeless.
 func (s *salvage) countStored(ctx context.Context, has map[key]int, span [2]int64, timeless bool) error {
 	var queries []*query.Query
 	if span[0] > 0 {
@@ -236,7 +245,7 @@ func (s *salvage) countStored(ctx context.Context, has map[key]int, span [2]int6
 			}
 			return nil
 		})
-		// What of the store is damaged itself cannot be found, and is brought back.
+		// A record in a damaged part of the store is not found here, and so brought back.
 		if err != nil && !errors.Is(err, store.ErrDamaged) {
 			return err
 		}
@@ -244,7 +253,8 @@ func (s *salvage) countStored(ctx context.Context, has map[key]int, span [2]int6
 	return nil
 }
 
-// append stores a batch in the wreck's day; the place in the journal stays.
+// append stores a batch in the wreck's day, unless it has nothing; the place in the journal
+// stays as it is.
 func (s *salvage) append(ctx context.Context, tab *store.Table, hosts []store.Host) error {
 	if tab.Stats().Events == 0 && len(hosts) == 0 {
 		return nil
@@ -252,6 +262,7 @@ func (s *salvage) append(ctx context.Context, tab *store.Table, hosts []store.Ho
 	return s.batch(ctx, tab, hosts)
 }
 
+// batch stores a batch in the wreck's day with the present place in the journal.
 func (s *salvage) batch(ctx context.Context, tab *store.Table, hosts []store.Host) error {
 	b := &store.Batch{ID: s.state.ID + 1, Day: s.wreck.Day, Events: tab, LSN: s.state.LSN, Open: s.state.Open, Hosts: hosts}
 	if err := s.st.Append(ctx, b); err != nil {
@@ -261,7 +272,8 @@ func (s *salvage) batch(ctx context.Context, tab *store.Table, hosts []store.Hos
 	return nil
 }
 
-// counters has no host counted with fewer records than are stored of it.
+// counters raises the count of each host that is less than what is stored of it and waits in
+// the journal.
 func (s *salvage) counters(ctx context.Context) error {
 	files, err := layout.List(s.o.Dir)
 	if err != nil {
@@ -304,7 +316,8 @@ func (s *salvage) counters(ctx context.Context) error {
 	return s.append(ctx, store.NewTable(), hosts)
 }
 
-// rename says by its name that a file of the store has been dealt with.
+// rename gives a file of the store's folder the name of one that was salvaged. A file that
+// lies elsewhere keeps its name.
 func (s *salvage) rename() error {
 	dir, err := filepath.EvalSymlinks(filepath.Dir(s.o.File))
 	if err != nil {

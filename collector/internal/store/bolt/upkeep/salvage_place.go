@@ -9,21 +9,21 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 )
 
-// When the partition that was written last is lost, the store's place in the journal
-// is that of an earlier partition, and the journal was trimmed to the place of the lost
-// one. What lies between is in the lost partition, and missing until it is brought
-// back: then the place moves on to where the journal begins. The next start takes the
-// same records from the journal as it would have taken without that.
+// When the partition that was written last is lost, the store's place in the journal is that
+// of an earlier partition, while the journal was trimmed up to the place of the lost one.
+// The records between are in the lost partition only. Once it is brought back, the place
+// moves on to where the journal begins, so that nothing seems to be missing between. That
+// changes nothing in what the next start takes from the journal.
 
-// begin finds out what the next start will take from the journal, and so where the
-// place may move on to.
+// begin reads the journal for what the next start will take from it: those records count as
+// there already, and bound how far the place may move on.
 func (s *salvage) begin(ctx context.Context) (err error) {
 	if s.state, err = s.st.State(ctx); err != nil {
 		return err
 	}
 	old := journal.Place{LSN: s.state.LSN, Open: s.state.Open}
-	first := uint64(0) // LSN of what was not carried
-	var taken []uint64 // LSNs of what is taken, but for what follows the journal's first
+	first := uint64(0) // LSN of the first record that was not carried
+	var taken []uint64 // LSNs of records that are taken: those that were open, and carried ones
 	_, err = journal.ReadOnly(s.journalOptions(), old, func(b *journal.Batch) error {
 		if first == 0 && !b.Carried {
 			first = b.First
@@ -45,8 +45,9 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 	return err
 }
 
-// beyond is the place once the wreck is brought back: as far as the wreck's own, not
-// into what the journal has.
+// beyond returns the place once the wreck is brought back: the wreck's own, but not beyond
+// the first record that the journal still has. Records that the next start takes stay open
+// in it.
 func (s *salvage) beyond(first uint64, taken []uint64) store.State {
 	w, err := layout.DecodeState(s.wreck.State)
 	if err != nil || w.ID == 0 || w.LSN < s.state.LSN {
@@ -56,8 +57,8 @@ func (s *salvage) beyond(first uint64, taken []uint64) store.State {
 	if first > 0 {
 		next.LSN = max(s.state.LSN, min(w.LSN, first-1))
 	}
-	// What was open for the wreck, too, and is not in the journal is lost, and to be
-	// said.
+	// What was open for the wreck stays open, too: of it, what is not in the journal is
+	// lost, and verify is to report that.
 	for _, lsn := range slices.Concat(taken, w.Open) {
 		if lsn <= next.LSN {
 			next.Open = append(next.Open, lsn)
@@ -68,7 +69,7 @@ func (s *salvage) beyond(first uint64, taken []uint64) store.State {
 	return next
 }
 
-// moveOn stores the place that the wreck brings.
+// moveOn stores the place that begin found, where it is another one than the present.
 func (s *salvage) moveOn(ctx context.Context) error {
 	if s.next.LSN == s.state.LSN && slices.Equal(s.next.Open, s.state.Open) {
 		return nil

@@ -29,8 +29,9 @@ const journalDir = "journal"
 // VerifyOptions say what to verify.
 type VerifyOptions struct {
 	Dir     string
-	Workers int // GOMAXPROCS when 0
-	// Progress, when not nil, is told how far it is, from several goroutines.
+	Workers int // goroutines; GOMAXPROCS when 0
+	// Progress, when not nil, is called with the bytes read and those of all files, by
+	// several goroutines at once.
 	Progress func(done, total int64)
 }
 
@@ -43,16 +44,16 @@ type Report struct {
 	Parts    []*raw.PartReport
 	Readable uint64 // events
 	Lost     uint64 // events that the catalogues list and that cannot be read
-	// Damage is what is wrong, a line each, naming file and place.
+	// Damage is what is wrong, a line each, with file and place.
 	Damage []string
-	// Notes are worth knowing and no damage.
+	// Notes are worth knowing, and no damage.
 	Notes []string
 }
 
-// Verify reads everything a store holds. An error says that this was not possible,
-// not that something is damaged.
+// Verify reads everything that a store and its journal hold, also while a server has them.
+// An error means that it could not read them; damage is in the report.
 func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
-	// The list of what should be there first: see missing.
+	// First the list of what should be there: see missing.
 	list, lerr := manifest.Load(fsys.OS, o.Dir)
 	files, err := layout.List(o.Dir)
 	if files == nil {
@@ -71,6 +72,8 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	return v.rep, nil
 }
 
+// all verifies the journal, the partitions and the senders, in this order, and then compares
+// them with each other and with the manifest.
 func (v *verify) all(ctx context.Context) (err error) {
 	o := &v.o
 	var used bool
@@ -88,8 +91,8 @@ func (v *verify) all(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, v.bolt.Close()) }()
 	v.bolt.Progress = v.progress
-	// First the journal: it is trimmed only of what a later look at the partitions
-	// finds there.
+	// The journal before the partitions: a server trims it only of records that the
+	// partitions have by then, so no record can be missed between the two.
 	if err := v.journal(); err != nil {
 		return err
 	}
@@ -110,6 +113,8 @@ func (v *verify) all(ctx context.Context) (err error) {
 	return nil
 }
 
+// verify is one run of Verify. One goroutine works on it; only done is counted up by the
+// Verifier's, too.
 type verify struct {
 	o      VerifyOptions
 	files  *layout.Files
@@ -118,9 +123,10 @@ type verify struct {
 	state  *store.State             // of the last batch
 	stored map[string]group.HostSum // by host, in all partitions
 	list   *manifest.Content        // nil: there is none
-	done   atomic.Int64
+	done   atomic.Int64             // bytes
 }
 
+// progress is called by several goroutines at once.
 func (v *verify) progress(n int64) {
 	if v.o.Progress != nil {
 		v.o.Progress(v.done.Add(n), v.files.Bytes())
@@ -143,6 +149,7 @@ func (v *verify) journalOptions() journal.Options {
 	return o
 }
 
+// journal verifies the journal's files and entries, and reports what is wrong with them.
 func (v *verify) journal() error {
 	rep, err := v.journalReport()
 	if err != nil {
@@ -184,6 +191,8 @@ func (v *verify) journal() error {
 	return nil
 }
 
+// partitions verifies each partition, and finds the state of the last batch. A partition
+// that a server drops meanwhile is no damage.
 func (v *verify) partitions(ctx context.Context) error {
 	for _, f := range v.files.Partitions {
 		rep, err := v.bolt.Partition(ctx, f.Path, f.Part)
@@ -215,6 +224,7 @@ func (v *verify) partitions(ctx context.Context) error {
 	return nil
 }
 
+// senders verifies the state of resend detection, where there is any.
 func (v *verify) senders() error {
 	if !v.files.Senders {
 		return nil
@@ -236,14 +246,15 @@ func (v *verify) senders() error {
 	return nil
 }
 
-// place checks that what the store does not have is in the journal.
+// place checks that every record that the store does not have is in the journal: all beyond
+// the state's LSN, and those in its Open.
 func (v *verify) place() {
 	j := v.rep.Journal
 	st := v.state
 	if st == nil {
 		st = &store.State{}
 		if len(v.rep.Parts) > 0 {
-			return // said with the partition
+			return // reported with the partition
 		}
 	}
 	dir := filepath.Join(v.o.Dir, journalDir)
@@ -273,8 +284,9 @@ func (v *verify) place() {
 	}
 }
 
-// counters compares what is counted of each host with what is stored of it, and
-// with its records that wait in the journal for their event to be complete.
+// counters compares how many records are counted of each host with how many are stored or
+// wait in the journal for their event to be complete. Fewer counted than there are is
+// always wrong, unless the host was forgotten; more is, only while nothing was dropped.
 func (v *verify) counters() error {
 	if v.state == nil || v.rep.Lost > 0 {
 		return nil
@@ -284,7 +296,7 @@ func (v *verify) counters() error {
 		return err
 	}
 	if !found {
-		return nil // said by place, or a server has moved on
+		return nil // place has reported it, or a server has moved on
 	}
 	whole := v.nothingDropped()
 	for _, h := range v.state.Hosts {
@@ -306,18 +318,18 @@ func (v *verify) counters() error {
 	return nil
 }
 
-// forgetSpan is how much earlier than it was forgotten a host may have been met anew: its
-// records may have waited, and the clock may have been set back.
+// forgetSpan is how far before the time at which it was forgotten a host's first record
+// may be that came after: records may have waited, and the clock may have been set back.
 const forgetSpan = 24 * time.Hour
 
-// mayBeForgotten says whether a host may have been known before and taken off the list:
-// then it counts only what came since.
+// mayBeForgotten reports whether a host may have been on the list before and taken off it:
+// then only records that came since are counted.
 func (v *verify) mayBeForgotten(h *store.Host) bool {
 	return v.list != nil && !v.list.Forgot.IsZero() && h.First.After(v.list.Forgot.Add(-forgetSpan))
 }
 
-// nothingDropped says whether the store's first batch is there still: then counts
-// have to agree, not only to be enough.
+// nothingDropped reports whether the store's first batch is still there and nothing is
+// damaged: then counts have to agree, not only to be enough.
 func (v *verify) nothingDropped() bool {
 	if len(v.files.Aside) > 0 || len(v.rep.Damage) > 0 {
 		return false
@@ -330,8 +342,8 @@ func (v *verify) nothingDropped() bool {
 	return false
 }
 
-// open counts by host the records that wait in the journal; found is false when
-// one of them is not there.
+// open counts by host the records that wait in the journal for their event to be complete;
+// found is false when one of them is not there.
 func (v *verify) open() (count map[string]group.HostSum, found bool, err error) {
 	count = map[string]group.HostSum{}
 	// A carried record may be there twice, in no order.
@@ -363,7 +375,8 @@ func (v *verify) open() (count map[string]group.HostSum, found bool, err error) 
 	return count, len(left) == 0, err
 }
 
-// hostOf is the name a record is stored under, when hosts are not too many.
+// hostOf returns the name under which the head stores a record, as long as there are not
+// too many hosts.
 func hostOf(b *journal.Batch, raw []byte) string {
 	var r record.Record
 	store.ParseRecord(&r, raw, nil)
@@ -378,7 +391,8 @@ func hostOf(b *journal.Batch, raw []byte) string {
 	return ""
 }
 
-// aside names what earlier starts have set aside, and what of it can be read.
+// aside reports files that earlier starts have set aside, with how much of each can be read,
+// and files that are none of the store's.
 func (v *verify) aside(ctx context.Context) error {
 	for _, rel := range v.files.Aside {
 		path := filepath.Join(v.o.Dir, rel)
