@@ -1,7 +1,7 @@
-// Package descriptors divides the files that the process may have open (RLIMIT_NOFILE).
-// What senders have of them, the journal does not: what else needs some is counted out
-// at the start, and senders get what is left. The server's wiring is the only one to
-// import it; it imports nothing of ours.
+// Package descriptors divides the files that the process may have open (RLIMIT_NOFILE)
+// between senders and everything else. A file that a sender's connection takes is missing to
+// journal and store, so these get theirs first, at the start, and senders get what is left.
+// Only the server's wiring imports it; it imports nothing of ours.
 package descriptors
 
 import (
@@ -12,22 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Beside what is open at the start and the partitions that may be, there are days that
-// begin, segments of the journal, queries, readers of the metrics and plugins that start
-// again.
+// Beside files that are open at the start, and partitions that may be opened, some are kept
+// for days that begin, segments of the journal, queries, readers of the metrics, and plugins
+// that start again.
 const (
-	// keepLeast and keepMost bound what is kept for those; between them it is an
-	// eighth of the limit.
+	// keepLeast and keepMost bound how many are kept; between them it is an eighth of the
+	// limit.
 	keepLeast = 64
 	keepMost  = 1024
-	// Queries and Scrapes are how many query and how many read metrics at a time: what
-	// comes beyond waits. Both fit in what is kept.
+	// Queries and Scrapes are how many connections may query, and how many may read
+	// metrics, at a time; others wait. Both fit into what is kept.
 	Queries = 24
 	Scrapes = 16
 )
 
-// ForSenders is how many connections there may be of those that are asked for, when
-// others may open so many files beside those that are open now. It says so in the log.
+// ForSenders returns how many of the asked connections there may be, and logs that. others
+// is how many files the rest of the process may open beside those that are open now. An
+// error says that not even one connection would be left.
 func ForSenders(asked, others int, log hclog.Logger) (int, error) {
 	limit, err := raiseLimit()
 	if err != nil {
@@ -55,9 +56,9 @@ func ForSenders(asked, others int, log hclog.Logger) (int, error) {
 	return n, nil
 }
 
-// raiseLimit is how many files the process may have open. Go raises the soft limit to
-// the hard one when a program starts, and gives what it starts the old one back; it is
-// raised here where that was not done.
+// raiseLimit returns how many files the process may have open, after it has raised the soft
+// limit to the hard one. Go does that when a program starts, and gives programs that it
+// starts the old limit; here it is done where Go did not.
 func raiseLimit() (int, error) {
 	var r unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &r); err != nil {
@@ -72,7 +73,7 @@ func raiseLimit() (int, error) {
 	return int(min(r.Cur, 1<<30)), nil //nolint:gosec // bounded
 }
 
-// open is how many files the process has open.
+// open returns how many files the process has open.
 func open() (int, error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -7,20 +7,22 @@ import (
 	"syscall"
 )
 
-// limited is a listener with so many connections open at a time.
+// limited is a listener that bounds how many connections are open at a time.
 type limited struct {
 	net.Listener
-	free   chan struct{}
+	free   chan struct{} // has an element for each open connection, and for Accept's next
 	closed chan struct{}
-	once   sync.Once
+	once   sync.Once // closes closed
 }
 
-// Limit lets no more than n connections of ln be open. Others wait to be accepted.
+// Limit returns a listener of which no more than n connections are open at a time. Others
+// wait in the kernel's queue to be accepted. It owns ln: closing it closes ln, and not the
+// connections.
 func Limit(ln net.Listener, n int) net.Listener {
 	return &limited{Listener: ln, free: make(chan struct{}, n), closed: make(chan struct{})}
 }
 
-// Accept implements net.Listener.
+// Accept waits until fewer than n connections are open, and then for one.
 func (l *limited) Accept() (net.Conn, error) {
 	select {
 	case l.free <- struct{}{}:
@@ -35,20 +37,20 @@ func (l *limited) Accept() (net.Conn, error) {
 	return &limitedConn{Conn: c, l: l}, nil
 }
 
-// Close implements net.Listener.
+// Close ends Accept, also one that waits for a connection to be closed.
 func (l *limited) Close() error {
 	l.once.Do(func() { close(l.closed) })
 	return l.Listener.Close()
 }
 
-// limitedConn makes room when it is closed.
+// limitedConn is a connection that makes room for another when it is closed.
 type limitedConn struct {
 	net.Conn
 	l    *limited
 	once sync.Once
 }
 
-// SyscallConn is that of the connection: callers of the query API are known by it.
+// SyscallConn gives access to the socket: the kernel says by it who calls the query API.
 func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
 	inner, ok := c.Conn.(syscall.Conn)
 	if !ok {
@@ -57,7 +59,7 @@ func (c *limitedConn) SyscallConn() (syscall.RawConn, error) {
 	return inner.SyscallConn()
 }
 
-// Close implements net.Conn.
+// Close closes the connection, and makes room once, however often it is called.
 func (c *limitedConn) Close() error {
 	c.once.Do(func() { <-c.l.free })
 	return c.Conn.Close()

@@ -1,6 +1,6 @@
-// Package fanout gathers the events of the fleet for the collector's plugins: the
-// dispatcher takes batches, and an event at a time would cost it more than the event. The
-// server's wiring is the only one to import it; it imports pkg.
+// Package fanout gathers the fleet's events into batches for the collector's plugins: to
+// hand the dispatcher one event at a time would cost more than the event itself. Only the
+// server's wiring imports it; it imports pkg.
 package fanout
 
 import (
@@ -12,23 +12,24 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// maxBytes and maxDelay are when gathered events are handed to the plugins.
+// A batch is handed to the plugins when it has maxBytes, or after maxDelay.
 const (
 	maxBytes = 64 << 10
 	maxDelay = 50 * time.Millisecond
 )
 
-// Fanout gathers the events of all hosts, whole and in the order in which they were
-// complete, for a dispatcher that is its own to close.
+// Fanout gathers the events of all hosts, whole and in the order in which they were complete,
+// for its Dispatcher, which it closes. Any goroutine may call its methods; a batch that was
+// handed on is the dispatcher's and is not touched any more.
 type Fanout struct {
 	*dispatch.Dispatcher
 
-	mu    sync.Mutex
-	batch *dispatch.Batch // guarded by mu
-	bytes int             // guarded by mu: of batch
+	mu    sync.Mutex // guards everything below
+	batch *dispatch.Batch
+	bytes int // of batch
 }
 
-// Open starts the plugins there are; more may come with Reload.
+// Open starts the plugins of cfg; Reload may add others later.
 func Open(cfg dispatch.Config) (*Fanout, error) {
 	d, err := dispatch.Open(cfg)
 	if err != nil {
@@ -37,7 +38,9 @@ func Open(cfg dispatch.Config) (*Fanout, error) {
 	return &Fanout{Dispatcher: d}, nil
 }
 
-// Add gathers an event. It is the head's OnEvent, and never waits.
+// Add copies an event into the present batch; the event is the caller's again afterwards.
+// The head calls it as its OnEvent, so it never waits for a plugin. While no plugin is
+// active it does nothing.
 func (f *Fanout) Add(_ string, ev *event.Event) {
 	if !f.Active() {
 		return
@@ -56,19 +59,20 @@ func (f *Fanout) Add(_ string, ev *event.Event) {
 	}
 }
 
-// putLocked hands on what is gathered. mu is held.
+// putLocked hands the present batch to the dispatcher, which never waits; mu is held.
 func (f *Fanout) putLocked() {
 	f.Put(f.batch)
 	f.batch, f.bytes = nil, 0
 }
 
+// flush hands the present batch on.
 func (f *Fanout) flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.putLocked()
 }
 
-// Run hands on what has waited long enough, until ctx ends.
+// Run hands on a batch every maxDelay, until ctx ends.
 func (f *Fanout) Run(ctx context.Context) {
 	tick := time.NewTicker(maxDelay)
 	defer tick.Stop()
@@ -82,7 +86,7 @@ func (f *Fanout) Run(ctx context.Context) {
 	}
 }
 
-// Close lets the plugins have the last events, and ends them.
+// Close hands on the last batch and closes the dispatcher.
 func (f *Fanout) Close() error {
 	f.flush()
 	return f.Dispatcher.Close()

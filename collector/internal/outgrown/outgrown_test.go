@@ -29,7 +29,7 @@ func TestSaid(t *testing.T) {
 			Log: hclog.New(&hclog.LoggerOptions{Output: &log}),
 		}
 		go w.Run(t.Context())
-		said := func(after time.Duration, warnings, infos int) {
+		logged := func(after time.Duration, warnings, infos int) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
@@ -38,13 +38,13 @@ func TestSaid(t *testing.T) {
 				t.Errorf("said %d and %d times, want %d and %d:\n%s", n, m, warnings, infos, text)
 			}
 		}
-		said(time.Hour, 0, 0)
+		logged(time.Hour, 0, 0)
 		if size.Store(41); w.Limit() != 40 || w.Excess() != 1 {
 			t.Errorf("limit %d, excess %d", w.Limit(), w.Excess())
 		}
-		said(every, 1, 0)
-		said(sayEvery-every, 1, 0)
-		said(every, 2, 0)
+		logged(every, 1, 0)
+		logged(warnEvery-every, 1, 0)
+		logged(every, 2, 0)
 		if !strings.Contains(log.String(), "store_error=stuck") {
 			t.Errorf("it does not say why:\n%s", log.String())
 		}
@@ -52,6 +52,6 @@ func TestSaid(t *testing.T) {
 		if w.Excess() != 0 {
 			t.Errorf("excess %d at the limit", w.Excess())
 		}
-		said(time.Hour, 2, 1)
+		logged(time.Hour, 2, 1)
 	})
 }

@@ -1,5 +1,5 @@
-// Package rates averages how many records a second each host sends. The server's wiring
-// is the only one to import it; it imports store for what is known of a host.
+// Package rates averages how many records a second each host sends. Only the server's wiring
+// imports it; it imports store, for Host.
 package rates
 
 import (
@@ -12,27 +12,29 @@ import (
 )
 
 const (
-	// every is how often hosts' records are counted, and span the time over which a
-	// rate fades.
+	// every is how often the counts are read. span is the time in which the weight of what
+	// was measured before falls to 1/e.
 	every = 5 * time.Second
 	span  = time.Minute
 )
 
-// Rates are the hosts' records a second, averaged over about the last minute. Safe for
-// use by several goroutines; the zero value knows none.
+// Rates has each host's records a second, averaged over about the last minute. Run is called
+// once; any number of goroutines may call Of. The zero value is ready, and knows no host.
 type Rates struct {
-	mu sync.Mutex
-	at time.Time        // guarded by mu: of the last count; zero before the first
-	by map[string]*rate // guarded by mu
+	mu sync.Mutex       // guards everything below
+	at time.Time        // of the last count; zero before the first
+	by map[string]*rate // by host
 }
 
+// rate is a host's.
 type rate struct {
-	records uint64 // at the last count
-	first   bool   // there is no rate yet
-	value   float64
+	records uint64  // at the last count
+	first   bool    // it was counted once only: there is no rate yet
+	value   float64 // records a second
 }
 
-// Run counts until ctx ends; hosts is what is known of all hosts at present.
+// Run reads the hosts' counts every few seconds until ctx ends; hosts returns what is known
+// of all hosts.
 func (r *Rates) Run(ctx context.Context, hosts func() []store.Host) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -46,7 +48,7 @@ func (r *Rates) Run(ctx context.Context, hosts func() []store.Host) {
 	}
 }
 
-// count takes the present counts. now is of the monotonic clock.
+// count updates the rates by the present counts. now has the monotonic clock's reading.
 func (r *Rates) count(now time.Time, hosts []store.Host) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,8 +72,8 @@ func (r *Rates) count(now time.Time, hosts []store.Host) {
 				x.value += (latest - x.value) * weight
 			}
 		case fresh && x == nil:
-			x = &rate{first: true} // what it has sent before nobody knows when
-		default: // met since, or met anew after it was forgotten
+			x = &rate{first: true} // when it sent what is counted so far is not known
+		default: // it is new since the last count, or new again after it was forgotten
 			x = &rate{value: float64(h.Records) / elapsed.Seconds()}
 		}
 		x.records = h.Records
@@ -79,7 +81,7 @@ func (r *Rates) count(now time.Time, hosts []store.Host) {
 	}
 }
 
-// Of is a host's rate, and whether it is known.
+// Of returns a host's records a second, and whether they are known.
 func (r *Rates) Of(host string) (float64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

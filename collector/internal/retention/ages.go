@@ -8,12 +8,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// How old a part is, and what day it is today, both follow from the machine's clock,
-// and a clock can be wrong: at its epoch after a start, a year ahead after a mistyped
-// date. Neither may cost the trail of a fleet. So the order in which batches were
-// stored (LastID) decides before the days that the parts are named by, and a day that
-// does not follow closely on those before it has to be followed by others before
-// anything is dropped by it.
+// How old a part is, and what day it is today, both come from the machine's clock, and a
+// clock can be wrong: at its epoch after a start, a year ahead after a mistyped date.
+// Neither may cost the events of a fleet. So the order in which batches were stored (LastID)
+// counts before the days that the parts are named by. And a day that lies far behind the one
+// before it counts as today only once other days have followed it.
 
 const (
 	// gapDays is how far two stored days may lie apart and be believed to follow
@@ -27,14 +26,14 @@ const (
 // never set.
 var firstDay = store.DayOf(time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC))
 
-// ages are the parts there are, the oldest first.
+// ages has the parts that there are, the oldest first.
 type ages struct {
 	list  []age
 	today store.Day // the day that limits are counted from
-	clock store.Day // what the clock says; later than today while it is not believed
+	clock store.Day // the clock's day; later than today while it is not believed
 }
 
-// age is a part and the day it counts as.
+// age is a part and the day that it counts as.
 type age struct {
 	*store.PartStats
 	day store.Day
@@ -47,8 +46,8 @@ func agesOf(parts []store.PartStats, clock store.Day) ages {
 		a.list = append(a.list, age{&parts[i], parts[i].Day})
 	}
 	slices.SortStableFunc(a.list, func(x, y age) int { return cmp.Compare(x.LastID, y.LastID) })
-	// No part is older than what was stored before it. One whose day cannot
-	// be is as old as its successor. Those without events say nothing of others.
+	// A part counts as no older than any that was stored before it. One whose day cannot be
+	// right counts as old as its successor. Parts without events tell nothing about others.
 	can := func(d store.Day) bool { return d >= firstDay && d <= clock }
 	latest := store.Day(0)
 	for i := range a.list {
@@ -71,8 +70,8 @@ func agesOf(parts []store.PartStats, clock store.Day) ages {
 	return a
 }
 
-// believed is today, as far as the stored days bear the clock out: the clock's day, or the last
-// day before a gap that the clock has jumped over.
+// believed returns the day that counts as today. That is the clock's, unless the clock has
+// just jumped over a gap between stored days: then it is the last day before the gap.
 func believed(parts []store.PartStats, clock store.Day, can func(store.Day) bool) store.Day {
 	first := clock // of the days that follow each other up to the clock's
 	for i := len(parts) - 1; i >= 0; i-- {
@@ -90,7 +89,7 @@ func believed(parts []store.PartStats, clock store.Day, can func(store.Day) bool
 	return clock
 }
 
-// oldest is the oldest sealed part; nil when there is none.
+// oldest returns the oldest sealed part; nil when there is none.
 func (a ages) oldest() *store.PartStats {
 	for _, x := range a.list {
 		if x.Sealed {
@@ -100,8 +99,8 @@ func (a ages) oldest() *store.PartStats {
 	return nil
 }
 
-// beyond says which limit asks for the oldest sealed part to be dropped, ""
-// for none.
+// beyond returns the limit by which the oldest sealed part has to be dropped, "" for none.
+// size is what the store takes on the disk.
 func (l Limits) beyond(a ages, size uint64) string {
 	for _, x := range a.list {
 		if !x.Sealed {

@@ -1,8 +1,8 @@
 // Package retention drops old events, a part of the store at a time (a day, or one of
-// several parts of a day): those beyond the limits that an administrator set, and
-// the oldest when the disk's watcher asks for room. It decides which part is the
-// oldest, and what day it is, by more than the machine's clock; see ages. The
-// collector's server wires it and is the only one to import it.
+// several parts of a day): parts beyond the limits that an administrator has set, and the
+// oldest part when the disk's watcher asks for room. Which part is the oldest, and what day
+// it is, it decides by more than the machine's clock; see ages. The collector's server wires
+// it and is the only one to import it.
 package retention
 
 import (
@@ -20,20 +20,20 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
-// Limits are what is kept of sealed parts; the one that is written is never dropped.
+// Limits bound what is kept of sealed parts. The part that is written is never dropped.
 type Limits struct {
 	MaxDays  int   // days kept, today included, by a clock that can be believed; 0 is all
 	MaxBytes int64 // of what the store takes on the disk; 0 is any number
 }
 
-// Why a part was dropped: the values of the reason label, and what is logged.
+// The reasons for which a part is dropped: in the metric's label, the log and the record.
 const (
 	dropDays  = "max_days"
 	dropBytes = "max_bytes"
 	dropSpace = "space" // an action of rotate
 )
 
-// every is how often the limits are compared with what is stored: a day ends once a day.
+// every is how often the limits are applied.
 const every = time.Minute
 
 // Events is what retention needs of a store's events.
@@ -55,14 +55,16 @@ type Config struct {
 	Record func(format string, args ...any)
 }
 
-// Keeper is safe for use by several goroutines.
+// Keeper drops old parts. Any number of goroutines may call its methods; Run is called once.
 type Keeper struct {
 	cfg    Config
 	drops  *metrics.Drops
-	limits atomic.Pointer[Limits]
-	now    wake.Signal // the limits are to be looked at now
-	drop   sync.Mutex  // held while a part is dropped: two who ask for the oldest must not drop two
-	// doubted says that max_days does not count from the clock's day.
+	limits atomic.Pointer[Limits] // what it points to never changes
+	now    wake.Signal            // wakes Run
+	// drop is held from asking for the oldest part until it is dropped: of two who ask at
+	// the same time, the second finds it gone, and drops the next only if it still has to.
+	drop sync.Mutex
+	// doubted is true while max_days does not count from the clock's day.
 	doubted atomic.Bool
 }
 
@@ -79,14 +81,14 @@ func (k *Keeper) SetLimits(l Limits) {
 	k.now.Set()
 }
 
-// Apply has Run apply the limits at once.
+// Apply has Run apply the limits at once. It does not wait for that.
 func (k *Keeper) Apply() { k.now.Set() }
 
-// ClockDoubted says that max_days waits for the clock: it is far beyond the last day
-// of which something is stored.
+// ClockDoubted reports whether max_days waits for the clock, which is far beyond the last
+// day of which something is stored.
 func (k *Keeper) ClockDoubted() bool { return k.doubted.Load() }
 
-// Run drops old parts until ctx ends.
+// Run applies the limits, every minute and when it is asked to, until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -112,7 +114,7 @@ func (k *Keeper) apply(ctx context.Context) error {
 			return err
 		}
 		ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()))
-		k.sayClock(ages, limits.MaxDays)
+		k.logClock(ages, limits.MaxDays)
 		reason := limits.beyond(ages, st.DiskBytes)
 		if reason == "" {
 			return nil
@@ -124,8 +126,8 @@ func (k *Keeper) apply(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// DropOldest drops the oldest sealed part, counts, logs and records it under a reason;
-// it is false when there is none.
+// DropOldest drops the oldest sealed part, and counts, logs and records that with the
+// reason. It returns false when there is no sealed part.
 func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	k.drop.Lock()
 	defer k.drop.Unlock()
@@ -156,8 +158,8 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	return true, nil
 }
 
-// sayClock logs once that max_days waits for the clock, and once that it need not.
-func (k *Keeper) sayClock(a ages, maxDays int) {
+// logClock logs once that max_days waits for the clock, and once that it need not.
+func (k *Keeper) logClock(a ages, maxDays int) {
 	doubt := maxDays > 0 && a.today != a.clock
 	if doubt == k.doubted.Swap(doubt) {
 		return

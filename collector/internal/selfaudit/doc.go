@@ -1,11 +1,12 @@
-// Package selfaudit has the collector audit itself: it stores the records that the
-// collector makes of its own doings (DAEMON_*) under its own node, in the words of the
-// stock daemon. The server's wiring is the only one to import it; it imports journal,
-// pkg, and of head and listen what is told of.
+// Package selfaudit stores the records that the collector makes of what it does itself
+// (DAEMON_*), under its own node and in the words of the stock daemon. Only the server's
+// wiring imports it; it imports journal, pkg, and head and listen for the reports that it
+// makes records of.
 //
-// Whoever adds a record must not wait for the disk, and must not fill it: records wait in
-// a bounded queue for one goroutine that submits them, those beyond are dropped, counted
-// and said in the log, and of what peers can cause at will only some are stored. They go
-// to the journal past the intake: a collector that takes nothing from others because its
-// disk is full says so in its reserve.
+// Whoever adds a record must not wait for the disk, and peers must not be able to fill the
+// disk with records. So records wait in a bounded queue for one goroutine that submits them
+// to the journal; beyond the bound they are dropped, counted and logged. Of records that
+// peers can cause at will, only so many a second are stored. They do not go through the
+// intake: when the disk is full and nothing is taken from others, these records still are,
+// into the reserve.
 package selfaudit

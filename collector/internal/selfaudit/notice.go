@@ -8,8 +8,8 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 )
 
-// Notice warns of what is odd about a name, and stores it. It is the head's OnNotice, and
-// so is called with that one's lock held.
+// Notice logs and stores what the head has noticed about a host's name. It is the head's
+// OnNotice, and is called with the head's lock held: it must call nothing of the head's.
 func (r *Records) Notice(n head.Notice) {
 	if r.cfg.Refusing() {
 		return
@@ -30,7 +30,8 @@ func (r *Records) Notice(n head.Notice) {
 	}
 }
 
-// address is an address in a record; "?" stands for the collector itself.
+// address returns an address as a record has it; "?" where there is none, of the collector
+// itself.
 func address(a netip.Addr) string {
 	if !a.IsValid() {
 		return "?"
@@ -38,8 +39,8 @@ func address(a netip.Addr) string {
 	return a.String()
 }
 
-// encodeName writes what a peer said as the kernel writes what a program could
-// choose: quoted, or in hex when that would not do.
+// encodeName encodes a name that a peer has chosen as the kernel encodes untrusted strings:
+// in quotes, or in hex when it has a quote, a space, a control or a non-ASCII character.
 func encodeName(s string) string {
 	odd := func(r rune) bool { return r <= ' ' || r == '"' || r > '~' }
 	if strings.ContainsFunc(s, odd) {

@@ -6,18 +6,19 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 )
 
-// refusalsPerSecond bounds how many refusals are stored: whoever knocks in a loop must
-// not fill the disk. All are counted.
+// refusalsPerSecond bounds how many refused connections are stored as records: a peer that
+// connects in a loop must not fill the disk. The metrics count all.
 const refusalsPerSecond = 50
 
-// refusals bounds the records of connections that were refused.
+// refusals counts the records of connections that were refused; guarded by Records.mu.
 type refusals struct {
 	second  time.Time // in which they are counted
 	stored  int       // in that second, of refusalsPerSecond
 	omitted int       // since the last one that was stored
 }
 
-// Connection is a connection's begin, refusal or end.
+// Connection stores that a connection has begun, was refused or has ended. While senders'
+// records are refused it only counts.
 func (r *Records) Connection(c listen.Report) {
 	if r.cfg.Refusing() {
 		r.cfg.Metrics.Dropped.Inc()
@@ -36,8 +37,8 @@ func (r *Records) Connection(c listen.Report) {
 	}
 }
 
-// mayRefuse says whether another refusal may be stored, and the log how many were not.
-// mu is held.
+// mayRefuse reports whether another refusal may be stored in this second, and logs how many
+// were not stored before; mu is held.
 func (r *Records) mayRefuse() bool {
 	f, now := &r.refusals, r.cfg.Now()
 	if now.Sub(f.second) >= time.Second || now.Before(f.second) {

@@ -20,8 +20,9 @@ const (
 	queueLength = 16384
 	// closeTime bounds how long the end waits for a journal that stores nothing.
 	closeTime = 5 * time.Second
-	// asker is who asked for something: the kernel tells only the machine's audit
-	// daemon who sent a signal, and the stock daemon writes this where it does not know.
+	// asker has the fields that say who asked for something, as the stock daemon writes
+	// them where it does not know: the kernel tells only the machine's audit daemon who
+	// sent a signal.
 	asker = "auid=-1 pid=-1 subj=?"
 )
 
@@ -37,29 +38,34 @@ type Config struct {
 	Now     func() time.Time
 	Log     hclog.Logger
 	Metrics *metrics.OwnRecords
-	// Refusing says that senders' records are not taken: then nothing is stored of
-	// what peers do, either, of which there may be any number.
+	// Refusing reports whether senders' records are refused now. Then records about peers,
+	// of which there may be any number, are not stored either.
 	Refusing func() bool
 }
 
-// Records stores the collector's own. Its methods do not block, and any goroutine may
-// call them.
+// Records stores the collector's own records. Any goroutine may call its methods, and all
+// but Close return at once.
+//
+// A record gets its serial and its place in the queue under mu, so records are stored in the
+// order of their serials. The queue is sent to and closed under mu only, and a send never
+// waits, so mu is held for short; nobody sends after it is closed.
 type Records struct {
 	cfg    Config
 	wg     sync.WaitGroup
-	ctx    context.Context // until Close gives up
+	ctx    context.Context // ends when Close gives up waiting for the journal
 	cancel context.CancelFunc
 
-	mu       sync.Mutex
-	text     *daemonrec.Records // guarded by mu
-	closed   bool               // guarded by mu
-	started  bool               // guarded by mu: DAEMON_START is stored, so DAEMON_END will be
-	queue    chan []byte        // sent to and closed under mu
-	dropSaid time.Time          // guarded by mu: when the log was last told of a record that was dropped
-	refusals refusals           // guarded by mu
+	mu         sync.Mutex // guards everything below; queue is received from without it
+	text       *daemonrec.Records
+	closed     bool
+	started    bool // DAEMON_START was added, so Close adds DAEMON_END
+	queue      chan []byte
+	dropLogged time.Time // when a dropped record was last logged
+	refusals   refusals
 }
 
-// Open starts the goroutine that hands records to the journal, which need not be started.
+// Open starts the goroutine that submits records to the journal. The journal need not be
+// started yet. The caller calls Close.
 func Open(cfg Config) *Records {
 	r := &Records{cfg: cfg, text: daemonrec.New(cfg.Now), queue: make(chan []byte, queueLength)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
@@ -67,7 +73,8 @@ func Open(cfg Config) *Records {
 	return r
 }
 
-// run submits what is queued, all there is at once.
+// run submits the queued records, all that there are as one batch, until the queue is
+// closed and empty.
 func (r *Records) run() {
 	for first := range r.queue {
 		b := &journal.Batch{
@@ -81,13 +88,14 @@ func (r *Records) run() {
 			}
 			b.Records = append(b.Records, journal.Record{Raw: next})
 		}
-		n := len(b.Records) // the batch is in other hands when it is stored
+		n := len(b.Records) // the batch is the journal's once it is submitted
 		if err := r.store(b); err != nil {
 			r.cfg.Log.Warn("the collector's own records were not stored", "records", n, "error", err)
 		}
 	}
 }
 
+// store submits a batch and waits until it is stored, or Close gives up.
 func (r *Records) store(b *journal.Batch) error {
 	stored := make(chan error, 1)
 	if err := r.cfg.Journal.Submit(r.ctx, b, func(err error) { stored <- err }); err != nil {
@@ -101,14 +109,16 @@ func (r *Records) store(b *journal.Batch) error {
 	}
 }
 
-// Add queues a record; when nothing is stored for long, it is dropped and said so.
+// Add queues a record of type typ, with the text that format makes behind its stamp. When
+// the queue is full because nothing was stored for long, the record is dropped, counted and
+// logged.
 func (r *Records) Add(typ, format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.add(typ, format, args...)
 }
 
-// add is Add with mu.
+// add does Add's work; mu is held.
 func (r *Records) add(typ, format string, args ...any) {
 	if r.closed {
 		return
@@ -119,14 +129,14 @@ func (r *Records) add(typ, format string, args ...any) {
 	default:
 		// Every one is counted; the log gets the first of each second.
 		r.cfg.Metrics.Dropped.Inc()
-		if now := r.cfg.Now(); now.Sub(r.dropSaid) >= time.Second || now.Before(r.dropSaid) {
-			r.dropSaid = now
+		if now := r.cfg.Now(); now.Sub(r.dropLogged) >= time.Second || now.Before(r.dropLogged) {
+			r.dropLogged = now
 			r.cfg.Log.Warn("the collector's own records are dropped: more than the journal takes now", "record", string(text))
 		}
 	}
 }
 
-// Start is the collector's start.
+// Start stores the collector's start.
 func (r *Records) Start(version string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,12 +144,12 @@ func (r *Records) Start(version string) {
 	r.add("DAEMON_START", "%s", daemonrec.Start(version, "raw", ""))
 }
 
-// Reconfigured says that the configuration was read again, and whether it was taken over.
+// Reconfigured stores that the configuration was read again, and whether it failed.
 func (r *Records) Reconfigured(failed bool) {
 	r.Add("DAEMON_CONFIG", "%s", daemonrec.Reconfigured(-1, -1, "", failed))
 }
 
-// Rotated says that another partition was asked for, and whether it was begun.
+// Rotated stores that another partition was asked for, and whether that failed.
 func (r *Records) Rotated(failed bool) {
 	res := "success"
 	if failed {
@@ -148,13 +158,14 @@ func (r *Records) Rotated(failed bool) {
 	r.Add("DAEMON_ROTATE", "op=rotate-logs "+asker+" res=%s", res)
 }
 
-// Resumed says that an administrator had storing resumed.
+// Resumed stores that an administrator had storing resumed.
 func (r *Records) Resumed() { r.Add("DAEMON_RESUME", "op=resume-logging "+asker+" res=success") }
 
-// Failed says what is wrong with the disk, or was done because of that.
+// Failed stores what is wrong with the disk, or what was done because of that.
 func (r *Records) Failed(op string) { r.Add("DAEMON_ERR", "op=%s "+asker+" res=failed", op) }
 
-// Close stores the collector's end, if its start was stored, and joins.
+// Close stores the collector's end, when its start was stored, and waits for the goroutine:
+// at most closeTime for a journal that stores nothing. It may be called again.
 func (r *Records) Close() {
 	r.mu.Lock()
 	if r.started {

@@ -8,8 +8,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// act does the action of each condition that has begun, once, and rotate as long
-// as it goes on. What has passed is said.
+// act does what each condition asks for. When a condition begins, its action is done, once;
+// when it ends, the log says so. An action of rotate goes on for as long as the condition
+// does. While the disk is full, the journal is emptied into the store. Only Begin and Run
+// call it, so one goroutine at a time.
 func (w *Watcher) act(ctx context.Context) {
 	for c := range numConditions {
 		w.mu.Lock()
@@ -36,7 +38,8 @@ func (w *Watcher) act(ctx context.Context) {
 	}
 }
 
-// begin says what is wrong and does the action for it.
+// begin does the action of a condition that has begun: it records what is wrong, suspends
+// storing when the action says so, and hands the rest to Config.Do.
 func (w *Watcher) begin(c Condition, a conf.Action) {
 	words := conditions[c]
 	w.mu.Lock()
@@ -64,8 +67,8 @@ func (w *Watcher) begin(c Condition, a conf.Action) {
 	w.cfg.Do(a, action.Message{Condition: words.key, Subject: words.subject, Text: text, Level: words.level})
 }
 
-// rotate drops sealed days, the oldest first, until the condition is over or no
-// sealed day is left.
+// rotate drops sealed days, the oldest first, until the condition is over, no sealed day is
+// left, or dropping would not help (spare).
 func (w *Watcher) rotate(ctx context.Context, c Condition) {
 	for ctx.Err() == nil && !w.spare(ctx, c) {
 		dropped, err := w.cfg.DropOldest(ctx, conditions[c].key)
@@ -93,8 +96,9 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 	}
 }
 
-// spare says that days are not to be dropped: the condition would not be there without
-// Excess, also after an attempt to make that smaller.
+// spare reports whether days are to be spared: without Excess, the bytes that a journal has
+// taken for want of a working store, the condition would not be there. First it has the
+// journal emptied, which may make Excess smaller.
 func (w *Watcher) spare(ctx context.Context, c Condition) bool {
 	if w.cfg.Excess == nil || w.cfg.Excess() == 0 {
 		return false
@@ -118,6 +122,7 @@ func (w *Watcher) spare(ctx context.Context, c Condition) bool {
 	return spare
 }
 
+// figures returns the disk's free space and size for a line of the log.
 func (w *Watcher) figures() []any {
 	w.mu.Lock()
 	defer w.mu.Unlock()

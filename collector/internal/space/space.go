@@ -1,12 +1,11 @@
-// Package space watches the disk of the collector's store: it says when space is
-// low, when records must be refused so that what was accepted can still be put in
-// order, and has the configured action done about either. The collector's server
-// wires it before the journal and is the only one to import it.
+// Package space watches the disk of the collector's store. It tells when space is low, and
+// when records must be refused so that those which were accepted can still be stored, and
+// does the configured action in either case. The collector's server wires it before the
+// journal and is the only one to import it.
 //
-// Admit is called for every batch and costs a few atomic operations; the disk is
-// looked at once a second and after every few bytes in between. One goroutine
-// (Run) does what follows from it. Lock order: Watcher.mu is the only lock and
-// nothing is called under it.
+// Admit is called for every batch and costs a few atomic operations. The disk is asked for
+// its space once a second, and after each MiB that was admitted. One goroutine (Run) does
+// the actions. Watcher.mu is the only lock; nothing of Config but Log is called under it.
 package space
 
 import (
@@ -26,8 +25,8 @@ import (
 )
 
 var (
-	// ErrFull is returned by Admit while the rest of the disk is kept for what was
-	// accepted already. It passes by itself.
+	// ErrFull is returned by Admit while only the reserve is free, which is kept for
+	// records that were accepted already. It passes once there is space again.
 	ErrFull = errors.New("the disk of the store has only its reserve left")
 	// ErrSuspended is returned by Admit after an action of suspend, until Resume.
 	ErrSuspended = errors.New("storing is suspended")
@@ -36,11 +35,12 @@ var (
 // Usage is a filesystem's size and what is free for use, in bytes.
 type Usage struct{ Total, Free uint64 }
 
-// Limits are what may be changed while the collector runs.
+// Limits are the settings that may be changed while the collector runs. Names are those of
+// auditd.conf.
 type Limits struct {
-	// Reserve is the space that is left to what was accepted, in bytes: for the
-	// index, for the partition, for the end. At most an eighth of the disk is
-	// kept so. 0 is DefaultReserve, negative none.
+	// Reserve is how many bytes are kept free for records that were accepted already: for
+	// their groups and index, and for an orderly end. It is at most an eighth of the disk.
+	// 0 means DefaultReserve, a negative one none.
 	Reserve int64
 
 	SpaceLeft            conf.Space
@@ -51,17 +51,17 @@ type Limits struct {
 	DiskErrorAction      conf.Action
 }
 
-// DefaultReserve has room for all that can be in memory and journal on its way to
-// a partition, even where it does not compress.
+// DefaultReserve has room for all that can be in memory and journal on its way to a
+// partition, even where it does not compress.
 const DefaultReserve = 128 << 20
 
-// maxReservePart bounds the reserve on small disks, to that part of them.
+// maxReservePart: the reserve is at most that part of the disk, here an eighth.
 const maxReservePart = 8
 
-// recheck is how many bytes are admitted between two looks at the disk.
+// recheck is after how many admitted bytes the disk is asked again.
 const recheck = 1 << 20
 
-// reserve is how much is kept free on a disk of that size.
+// reserve returns how many bytes are kept free on a disk of that size.
 func (l *Limits) reserve(total uint64) uint64 {
 	switch {
 	case l.Reserve < 0:
@@ -72,7 +72,7 @@ func (l *Limits) reserve(total uint64) uint64 {
 	return min(uint64(l.Reserve), total/maxReservePart)
 }
 
-// Check says whether the actions can be done here.
+// Check returns why actions cannot be done on this machine; nil when all can.
 func (l *Limits) Check(r *action.Runner) error {
 	var errs []error
 	for _, c := range conditions {
@@ -86,25 +86,26 @@ func (l *Limits) Check(r *action.Runner) error {
 // Config is what a Watcher is made of.
 type Config struct {
 	Limits Limits
-	// Space asks how many bytes are free on the disk, and how many it has.
+	// Space returns how many bytes are free on the disk, and how many it has. Any
+	// goroutine may call it.
 	Space func() (free, total uint64, err error)
-	Every time.Duration // between two looks at the disk; a second when 0
+	Every time.Duration // how often Run asks for the space; a second when 0
 	Log   hclog.Logger
 	// Do does an action; it must not wait. See action.Runner.
 	Do func(a conf.Action, m action.Message)
-	// DropOldest drops the oldest sealed day, and is false when there is none.
+	// DropOldest drops the oldest sealed day, and returns false when there is none.
 	DropOldest func(ctx context.Context, reason string) (bool, error)
-	// Relieve, when set, is called again and again while the disk is full, to have
-	// the journal emptied into the store.
+	// Relieve, when set, has the journal emptied into the store. It is called again and
+	// again while the disk is full.
 	Relieve func(ctx context.Context)
-	// Excess, when set, is how much of the disk is used by what grows for want of a
-	// working store: bytes that are no reason to drop days.
+	// Excess, when set, returns how many bytes the journal has grown by because the store
+	// takes nothing. To drop days does not help against these.
 	Excess func() uint64
-	// Record, when set, writes a record of the collector's own: op says what.
+	// Record, when set, stores a record of the collector's own about op.
 	Record func(op string)
 }
 
-// Condition is something that is wrong with the disk.
+// Condition is a thing that can be wrong with the disk.
 type Condition int
 
 // The conditions.
@@ -116,7 +117,8 @@ const (
 	numConditions
 )
 
-// conditions are the words of each.
+// conditions has, for each Condition, the key of its action in auditd.conf, the words for
+// it, the op of the collector's own record ("" for none), and its action.
 var conditions = [numConditions]struct {
 	key, subject, op string
 	level            syslog.Priority
@@ -128,40 +130,46 @@ var conditions = [numConditions]struct {
 	Error: {"disk_error_action", "the audit disk fails", "disk-error", syslog.Alert, func(l *Limits) conf.Action { return l.DiskErrorAction }},
 }
 
-// Status is how things are.
+// Status is the disk's state, and the limits that it was judged by.
 type Status struct {
 	Usage     Usage
-	Reserve   uint64
-	Is        [numConditions]bool
-	Acted     [numConditions]bool   // its action was done for this time
-	Actions   [numConditions]uint64 // done, ever
+	Reserve   uint64                // bytes
+	Is        [numConditions]bool   // which conditions there are now
+	Acted     [numConditions]bool   // the action was done since the condition began
+	Actions   [numConditions]uint64 // how often the action was done, ever
 	Suspended bool
 	Limits    Limits
 }
 
-// Watcher is safe for use by several goroutines.
+// Watcher watches a disk. Any number of goroutines may call its methods, but for Begin and
+// Run.
+//
+// Whoever learns something about the disk (Admit, Outcome, Run's ticker) updates the
+// conditions under mu, by assess, and wakes Run when one has changed. Run alone does the
+// actions, without mu. low, full and suspended are copies for readers that take no lock:
+// assess writes the first two under mu. suspended is Run's to set and Resume's to clear.
 type Watcher struct {
 	cfg  Config
-	kick wake.Signal // something changed that may ask for an action
+	kick wake.Signal // wakes Run: a condition or a limit has changed
 
 	// Read for every batch.
 	low, full, suspended atomic.Bool
-	since                atomic.Int64 // bytes admitted since the last look
+	since                atomic.Int64 // bytes admitted since the disk was asked
 
-	mu      sync.Mutex
-	limits  Limits                // guarded by mu
-	usage   Usage                 // guarded by mu
-	is      [numConditions]bool   // guarded by mu
-	noRoom  error                 // guarded by mu: a write found no room, and none has succeeded since
-	failing error                 // guarded by mu: likewise for other reasons
-	acted   [numConditions]bool   // guarded by mu
-	actions [numConditions]uint64 // guarded by mu
-	blind   bool                  // guarded by mu: the disk could not be asked the last time
-	empty   bool                  // guarded by mu: rotate was wanted and there was no day to drop
-	spared  bool                  // guarded by mu: rotate was wanted and would not have been without Excess
+	mu      sync.Mutex // guards everything below
+	limits  Limits
+	usage   Usage
+	is      [numConditions]bool   // the conditions that there are
+	noRoom  error                 // a write found no room, and none has succeeded since
+	failing error                 // a write failed for another reason, and none has succeeded since
+	acted   [numConditions]bool   // act has done the action for the present time
+	actions [numConditions]uint64 // how often, ever
+	blind   bool                  // the last time the disk's space was not to be had
+	empty   bool                  // rotate was wanted and there was no day to drop
+	spared  bool                  // rotate was wanted, and would not have been without Excess
 }
 
-// New makes a Watcher that has looked at the disk once.
+// New makes a Watcher and asks the disk for its space once. It does no action before Begin.
 func New(cfg Config) *Watcher {
 	if cfg.Every == 0 {
 		cfg.Every = time.Second
@@ -171,8 +179,7 @@ func New(cfg Config) *Watcher {
 	return w
 }
 
-// Admit says whether n bytes of records may be accepted: nil, ErrFull or
-// ErrSuspended.
+// Admit returns nil when n bytes of records may be accepted, else ErrFull or ErrSuspended.
 func (w *Watcher) Admit(n int64) error {
 	if w.since.Add(n) >= recheck {
 		w.since.Store(0)
@@ -187,17 +194,18 @@ func (w *Watcher) Admit(n int64) error {
 	return nil
 }
 
-// IsLow says whether space_left is passed: records are acknowledged with a warning.
+// IsLow reports whether less than space_left is free: records are then acknowledged with a
+// warning.
 func (w *Watcher) IsLow() bool { return w.low.Load() }
 
-// measure asks the disk and updates the conditions; what follows is Run's.
+// measure asks the disk for its space and updates the conditions; the actions are Run's.
 func (w *Watcher) measure() {
 	free, total, err := w.cfg.Space()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
-		// What is not known is no reason to refuse anything: a write that fails will
-		// say so.
+		// Not to know the space is no reason to refuse records: if there is none, a write
+		// fails.
 		if !w.blind {
 			w.cfg.Log.Error("the space on the disk is not known", "error", err)
 		}
@@ -208,9 +216,9 @@ func (w *Watcher) measure() {
 	w.assess()
 }
 
-// assess derives the conditions; mu is held. A limit that was passed is so until
-// a sixteenth more than it is free, so that its action is not done over and over
-// at the very edge.
+// assess derives the conditions from usage, limits and the outcome of writes; mu is held. A
+// condition ends only when a sixteenth more than its limit is free, so that the action is
+// not done over and over at the very edge.
 func (w *Watcher) assess() {
 	under := func(c Condition, limit uint64) bool { return w.under(c, limit, 0) }
 	was := w.is
@@ -226,7 +234,8 @@ func (w *Watcher) assess() {
 	}
 }
 
-// under says whether less than a limit would be free if more were; mu is held.
+// under reports whether less than a limit would be free with more bytes free than there
+// are; mu is held.
 func (w *Watcher) under(c Condition, limit, more uint64) bool {
 	if w.is[c] {
 		limit += limit / 16
@@ -234,8 +243,8 @@ func (w *Watcher) under(c Condition, limit, more uint64) bool {
 	return limit > 0 && w.usage.Free+more < limit
 }
 
-// Outcome is told when records could not be stored (the reason), and when they
-// could again (nil). Refusals by Admit are not its business.
+// Outcome tells the Watcher how writing records went: err is why they could not be stored,
+// nil when they could. A refusal of Admit's is passed over.
 func (w *Watcher) Outcome(err error) {
 	if errors.Is(err, ErrFull) || errors.Is(err, ErrSuspended) {
 		return
@@ -253,8 +262,8 @@ func (w *Watcher) Outcome(err error) {
 	w.assess()
 }
 
-// SetLimits changes the limits. A limit that was passed before and is so now has
-// had its action.
+// SetLimits changes the limits. A condition that there was before and is under the new
+// limits, too, has had its action.
 func (w *Watcher) SetLimits(l Limits) {
 	w.mu.Lock()
 	w.limits = l
@@ -263,15 +272,15 @@ func (w *Watcher) SetLimits(l Limits) {
 	w.kick.Set()
 }
 
-// Resume ends a suspension and says whether there was one. The condition that led
-// to it must pass and come again before it suspends again.
+// Resume ends a suspension and reports whether there was one. The condition that led to it
+// suspends again only after it has ended and begun once more.
 func (w *Watcher) Resume() bool {
 	was := w.suspended.Swap(false)
 	w.measure()
 	return was
 }
 
-// Status returns how things are.
+// Status returns the disk's state as it was measured last.
 func (w *Watcher) Status() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -281,11 +290,12 @@ func (w *Watcher) Status() Status {
 	}
 }
 
-// Begin does what is to be done about the disk as it is now. It is called once,
-// before Run, so that nothing is admitted before.
+// Begin does the actions of conditions that there are from the start. It is called once,
+// before Run and before records are admitted.
 func (w *Watcher) Begin(ctx context.Context) { w.act(ctx) }
 
-// Run looks at the disk and does what is to be done, until ctx ends.
+// Run asks the disk for its space again and again, and does the actions, until ctx ends. It
+// is called once.
 func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(w.cfg.Every)
 	defer tick.Stop()

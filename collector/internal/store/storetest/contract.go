@@ -16,14 +16,15 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
-// Env opens stores for the contract's tests. Reopen closes s, if it is open, and
-// opens what it held again.
+// Env opens stores for the contract's tests. Its functions end the test when they cannot.
 type Env struct {
-	Open   func(t *testing.T) store.Store
+	// Open opens a new store, which the test need not close.
+	Open func(t *testing.T) store.Store
+	// Reopen closes s, if it is open, and opens again what it held.
 	Reopen func(t *testing.T, s store.Store) store.Store
 }
 
-// Templates are the records the generator starts from.
+// Templates returns the log whose records NewGenerator's callers use as templates.
 func Templates(t testing.TB) []byte {
 	t.Helper()
 	dir := need.Source(t, "pkg/record/testdata")
@@ -38,10 +39,10 @@ func Templates(t testing.TB) []byte {
 	return all
 }
 
-// Start is when generated logs begin.
+// Start is the time at which generated logs begin.
 var Start = time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)
 
-// Parse makes an event of records that came from a host.
+// Parse makes an event of the records raw, which came from host.
 func Parse(host string, raw ...string) *event.Event {
 	ev := &event.Event{}
 	for _, r := range raw {
@@ -66,7 +67,7 @@ func Fill(t *store.Table, g *Generator, n int) {
 	}
 }
 
-// Text is an event as the tests compare it.
+// Text returns an event's node, time, serial and records, as the tests compare them.
 func Text(ev *event.Event) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %d %d\n", ev.Node, ev.Ms, ev.Serial)
@@ -76,7 +77,8 @@ func Text(ev *event.Event) string {
 	return b.String()
 }
 
-// origins is what is known of an event beside its text, as the tests compare it.
+// origins returns an event's sender and the receipts of its records, as the tests compare
+// them.
 func origins(ev *event.Event) string {
 	var b strings.Builder
 	if s := ev.From; s != nil {
@@ -88,7 +90,7 @@ func origins(ev *event.Event) string {
 	return b.String() + "\n"
 }
 
-// TextFor is Text with what a query asks for beside an event's text.
+// TextFor returns Text, with sender, receipts and batch where the query asks for these.
 func TextFor(q *query.Query, ev *event.Event) string {
 	text := Text(ev)
 	if q.Origin || len(q.From) > 0 {
@@ -100,7 +102,7 @@ func TextFor(q *query.Query, ev *event.Event) string {
 	return text
 }
 
-// Collect is the whole answer to a query.
+// Collect returns the whole answer to a query, each event as TextFor has it.
 func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 	t.Helper()
 	var out []string
@@ -114,7 +116,7 @@ func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 	return out
 }
 
-// Place runs the tests of what a place promises.
+// Place runs the tests of everything that store.Place promises.
 func Place(t *testing.T, env Env) {
 	run(t, env, map[string]func(*testing.T, Env){
 		"stores a batch once":       testOnce,
@@ -124,8 +126,8 @@ func Place(t *testing.T, env Env) {
 	})
 }
 
-// Events runs the tests of what an engine promises, with the place that hands it its
-// batches.
+// Events runs the tests of everything that store.Events promises, through the place that
+// hands the engine its batches.
 func Events(t *testing.T, env Env) {
 	run(t, env, map[string]func(*testing.T, Env){
 		"answers as the reference does": testAnswers,
@@ -155,6 +157,7 @@ func mustAppend(t *testing.T, s store.Store, b *store.Batch) {
 	}
 }
 
+// clip cuts a text that is too long for a test's message.
 func clip(s string) string {
 	if len(s) > 3000 {
 		return s[:3000] + "…"
@@ -162,10 +165,12 @@ func clip(s string) string {
 	return s
 }
 
+// oneEvent makes an event of one record.
 func oneEvent(host string, ms int64, serial uint64) *event.Event {
 	return Parse(host, fmt.Sprintf("node=%s type=KERNEL msg=audit(%d.%03d:%d): text", host, ms/1000, ms%1000, serial))
 }
 
+// tableOf makes a table of events, each under its node.
 func tableOf(evs ...*event.Event) *store.Table {
 	t := store.NewTable()
 	for _, ev := range evs {

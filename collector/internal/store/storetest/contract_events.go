@@ -18,6 +18,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
+// testAnswers compares the answers to queries of every kind with the reference's, forwards
+// and backwards, before and after a reopen.
 func testAnswers(t *testing.T, env Env) {
 	ref, s := NewReference(), env.Open(t)
 	const seed = 7
@@ -69,6 +71,8 @@ func testAnswers(t *testing.T, env Env) {
 	}
 }
 
+// testOdd stores records that are empty, have newlines or cannot be parsed, and wants their
+// bytes back.
 func testOdd(t *testing.T, env Env) {
 	s := env.Open(t)
 	stamp := "type=USER_TTY msg=audit(1795334400.001:9): "
@@ -108,6 +112,7 @@ func testOdd(t *testing.T, env Env) {
 	}
 }
 
+// testStops ends scans early: by ErrStop, by another error, by the context.
 func testStops(t *testing.T, env Env) {
 	s := env.Open(t)
 	g := NewGenerator(3, Templates(t), 3, Start)
@@ -149,6 +154,8 @@ func testStops(t *testing.T, env Env) {
 	}
 }
 
+// testSnapshot wants a snapshot to have the batches of when it was made, whatever comes
+// later, and its Close to be callable twice.
 func testSnapshot(t *testing.T, env Env) {
 	s := env.Open(t)
 	ctx := context.Background()
@@ -173,6 +180,8 @@ func testSnapshot(t *testing.T, env Env) {
 	}
 }
 
+// testTies stores events that are equal in time, and in serial and node, too: the one stored
+// earlier comes first.
 func testTies(t *testing.T, env Env) {
 	s := env.Open(t)
 	line := func(node string, serial int, text string) *event.Event {

@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
+// testDays stores several days, with a clock that goes back, and drops parts.
 func testDays(t *testing.T, env Env) {
 	s := env.Open(t)
 	ctx := context.Background()
@@ -52,8 +53,8 @@ func testDays(t *testing.T, env Env) {
 	mustAppend(t, s, &store.Batch{ID: 5, Day: day + 2, Events: tableOf(oneEvent("a", 1, 1)), LSN: 5})
 }
 
-// A day of several partitions is searched as one; each part goes by itself; what
-// was begun is gone on with after a restart.
+// testRotate divides a day: all its parts are searched as one, each is dropped by itself,
+// and the part that was being written is so after a reopen.
 func testRotate(t *testing.T, env Env) {
 	s := env.Open(t)
 	ctx := context.Background()

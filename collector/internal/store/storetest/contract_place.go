@@ -15,6 +15,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
+// testOnce appends a batch again, before and after a reopen: it is stored once. A gap in the
+// IDs is refused.
 func testOnce(t *testing.T, env Env) {
 	s := env.Open(t)
 	ctx := context.Background()
@@ -37,6 +39,8 @@ func testOnce(t *testing.T, env Env) {
 	}
 }
 
+// testState wants the state of the last batch, with the hosts and senders that batches have
+// changed, added and deleted.
 func testState(t *testing.T, env Env) {
 	s := env.Open(t)
 	ctx := context.Background()
@@ -69,7 +73,8 @@ func testState(t *testing.T, env Env) {
 	}
 }
 
-// What is known of the journal is kept, and what was found missing of it is said.
+// testJournal wants what is known of the journal to be kept, and what was found missing of
+// it to be in Missing.
 func testJournal(t *testing.T, env Env) {
 	s := env.Open(t)
 	known := seglog.Known{First: 5, Oldest: 2, Last: 90, Newest: 4, Begins: 60, Dropping: []string{"1.seg"}}
@@ -98,7 +103,7 @@ func testJournal(t *testing.T, env Env) {
 	}
 }
 
-// A store that is closed says so.
+// testClosed wants ErrClosed from a store that is closed, and Close to be callable twice.
 func testClosed(t *testing.T, env Env) {
 	s := env.Open(t)
 	mustAppend(t, s, &store.Batch{ID: 1, Day: store.DayOf(Start), Events: tableOf(oneEvent("a", 1000, 1)), LSN: 1})

@@ -12,17 +12,18 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
-// Generator makes records as a fleet would send them: real records as templates,
-// with times, serials, processes, files and users that vary as they do on a
-// machine at work. The same seed makes the same log.
+// Generator makes records as a fleet would send them: real records are its templates, and
+// their times, serials, processes, files and users vary as they do on a machine at work. The
+// same seed makes the same log. It is for one goroutine.
 type Generator struct {
 	rng    *rand.Rand
 	events [][]template
 	hosts  []*genHost
-	now    int64 // ms
+	now    int64 // ms since 1970, of the last event
 	step   int64 // most ms between two events of the fleet
 }
 
+// genHost is a host of the generated fleet.
 type genHost struct {
 	name   string
 	serial uint64
@@ -30,6 +31,7 @@ type genHost struct {
 	next   int // pid
 }
 
+// proc is a process of a generated host.
 type proc struct {
 	pid, ppid, ses int
 	auid           int
@@ -40,17 +42,21 @@ type proc struct {
 	events         []int // the kinds of events it makes, again and again
 }
 
-// template is a record cut at the places that vary.
+// template is a record, cut at the places that vary.
 type template []part
 
+// part is a piece of a template: a text as it is, or a place that fill writes anew by its
+// kind, such as "pid"; then lit is what the template had there.
 type part struct {
 	lit  string
 	kind string
 }
 
+// varying finds the places that vary in a record.
 var varying = regexp.MustCompile(`^node=\S+ |audit\(\d+\.\d+:\d+\)|\b(?:ppid|pid|ses|auid|exit|inode|a[0-3])=[0-9a-fx-]+|\b(?:comm|exe|name)="[^"]*"|\bproctitle=[0-9A-F]+|AUID="[^"]*"`)
 
-// NewGenerator takes a log whose records serve as templates.
+// NewGenerator makes a generator of so many hosts, whose events begin at start. The events
+// of log are the templates.
 func NewGenerator(seed uint64, log []byte, hosts int, start time.Time) *Generator {
 	g := &Generator{rng: rand.New(rand.NewPCG(seed, 1)), now: start.UnixMilli(), step: 12}
 	stamp := regexp.MustCompile(`audit\(([^)]*)\)`)
@@ -77,6 +83,7 @@ func NewGenerator(seed uint64, log []byte, hosts int, start time.Time) *Generato
 	return g
 }
 
+// cutTemplate cuts a record at the places that vary. A record without node= gets one.
 func cutTemplate(text string) template {
 	if !bytes.HasPrefix([]byte(text), []byte("node=")) {
 		text = "node=x " + text
@@ -102,6 +109,7 @@ var genExes = []string{"/usr/sbin/sshd", "/usr/bin/sudo", "/usr/bin/bash", "/usr
 	"/usr/bin/find", "/usr/bin/vim.basic", "/usr/lib/systemd/systemd-journald", "/usr/bin/git", "/usr/sbin/nginx", "/usr/bin/curl",
 	"/opt/app/bin/worker", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/id", "/usr/bin/grep", "/usr/bin/tar", "/usr/bin/docker"}
 
+// newProc makes a process, which lives for some events.
 func (g *Generator) newProc(h *genHost) proc {
 	h.next += 1 + g.rng.IntN(3)
 	auid, ses := 4294967295, 4294967295
@@ -116,7 +124,7 @@ func (g *Generator) newProc(h *genHost) proc {
 		exe: genExes[min(g.rng.IntN(len(genExes)), g.rng.IntN(len(genExes)))], left: 1 + g.rng.IntN(1+g.rng.IntN(40))}
 }
 
-// Event makes the records of the next event of some host.
+// Event makes the records of the fleet's next event, and says of which host it is.
 func (g *Generator) Event() (host string, records [][]byte) {
 	g.now += g.rng.Int64N(g.step + 1)
 	h := g.hosts[g.rng.IntN(len(g.hosts))]
@@ -134,9 +142,9 @@ func (g *Generator) Event() (host string, records [][]byte) {
 	return h.name, records
 }
 
-// origin says who sent an event and when it was received: shortly after it happened,
-// or much later, all at once; some of its records behind the others; some by an
-// address of others; of a few nothing is known.
+// origin sets who sent an event and when it was received, by its serial: most shortly after
+// it happened, some much later and all at once; some with records that came later than
+// others; some from an address that other hosts have, too; for a few nothing is known.
 func (g *Generator) origin(ev *event.Event) {
 	n := ev.Serial
 	if n%97 == 0 {
@@ -164,6 +172,7 @@ func (g *Generator) origin(ev *event.Event) {
 	}
 }
 
+// fill makes a record of a template for a process of a host.
 func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
 	b := make([]byte, 0, 320)
 	num := func(name string, v int) {
@@ -224,5 +233,5 @@ func (g *Generator) fill(t template, h *genHost, p *proc) []byte {
 	return b
 }
 
-// Addr is the address of the n-th sender of a test.
+// Addr returns the address of the n-th sender of a test.
 func Addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, byte(n >> 8), byte(n)}) }

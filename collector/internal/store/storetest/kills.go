@@ -13,17 +13,18 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Outbox opens what is in dir with an engine that keeps its events.
+// Outbox opens the place in dir, with e as the engine that keeps its events.
 type Outbox func(t *testing.T, dir string, e store.Engine) store.Store
 
+// errKilled is what the engine returns once the process is dead.
 var errKilled = errors.New("the process is dead")
 
-// Kills shows that a place with an engine stores each event once wherever the process
-// dies: it is killed at the first step that the engine can tell, then at the second,
-// and so on (before the engine takes a batch, after it has taken it and before the
-// place hears of it), at some later step again, and is always opened anew with what files and engine
-// have. Between, the engine fails at random. What the writer does not find stored
-// it makes anew from its journal, in batches of other sizes.
+// Kills tests that a place with an engine stores each event once, wherever the process dies.
+// The steps are those that the engine sees: before it takes a batch, and after it has taken
+// it and before the place knows. A run kills the process at one step, and at some later step
+// again, and opens the place anew with what its files and the engine have; there is a run
+// for the first step, the second, and so on. In between, the engine fails at random. What
+// the writer does not find stored it makes anew from its journal, in batches of other sizes.
 func Kills(t *testing.T, open Outbox) {
 	every := 1
 	if testing.Short() {
@@ -45,7 +46,7 @@ func Kills(t *testing.T, open Outbox) {
 	}
 }
 
-// killed is a writer that dies at a step.
+// killed is one run: a writer that dies at a step.
 type killed struct {
 	t      *testing.T
 	dir    string
@@ -60,7 +61,7 @@ type killed struct {
 // inJournal is how many records the writer has, an event each; its LSN is the event's serial.
 const inJournal = 60
 
-// fault is asked at each step.
+// fault is the engine's Fault, which it asks at each step.
 func (k *killed) fault(bool) error {
 	if k.dead {
 		return errKilled
@@ -77,7 +78,8 @@ func (k *killed) fault(bool) error {
 	return nil
 }
 
-// run is one life of the writer. It is true when all is stored.
+// run is one life of the writer: from opening the place until it dies, or until everything
+// is stored, which it returns.
 func (k *killed) run(open Outbox, life int) (done bool) {
 	k.dead = false
 	s := open(k.t, k.dir, k.engine)
@@ -130,7 +132,7 @@ func (k *killed) run(open Outbox, life int) (done bool) {
 	return true
 }
 
-// search wants a snapshot to have all that the state counts as stored, or to fail.
+// search wants a snapshot to have every event that the state counts as stored, or to fail.
 func (k *killed) search(s store.Store, st *store.State) {
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
@@ -146,7 +148,7 @@ func (k *killed) search(s store.Store, st *store.State) {
 	}
 }
 
-// check wants each event once.
+// check wants the engine to have each event once.
 func (k *killed) check() {
 	times := map[uint64]int{}
 	for _, e := range k.engine.events {

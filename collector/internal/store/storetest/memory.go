@@ -13,21 +13,22 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Memory is an engine too simple to be wrong: a list of all events, sorted for each
-// answer. It keeps what it has when it is closed, as another machine's engine would.
+// Memory is an engine too simple to be wrong: a list of all events, sorted for each answer.
+// It keeps its events when it is closed, as an engine on another machine would.
 type Memory struct {
-	// Fault, when set, is asked when an Append begins and, with done true, when it has
-	// taken the batch; what it returns, Append returns. Set it before the first Append.
+	// Fault, when set, is called when an Append begins and, with done true, when it has
+	// taken the batch; Append returns its error. It is set before the first Append.
 	Fault func(done bool) error
 
-	mu     sync.Mutex
-	last   uint64              // guarded by mu: ID of the last batch
-	sums   map[uint64][32]byte // guarded by mu: of each batch
-	events []memEvent          // guarded by mu
-	parts  map[store.Part]int  // guarded by mu: batches in each
-	cur    store.Part          // guarded by mu: the part being written
+	mu     sync.Mutex          // guards everything below
+	last   uint64              // ID of the last batch
+	sums   map[uint64][32]byte // by batch: SHA-256 of its events
+	events []memEvent          // replaced or appended to, never changed
+	parts  map[store.Part]int  // how many batches each has
+	cur    store.Part          // the part being written
 }
 
+// memEvent is an event with the batch and part that it is in.
 type memEvent struct {
 	id   uint64
 	part store.Part
@@ -44,7 +45,7 @@ func NewMemory() *Memory {
 	return &Memory{sums: map[uint64][32]byte{}, parts: map[store.Part]int{}}
 }
 
-// Append takes a batch, once.
+// Append takes a batch, once; see ErrChanged.
 func (m *Memory) Append(_ context.Context, b *store.Sealed) error {
 	if m.Fault != nil {
 		if err := m.Fault(false); err != nil {
@@ -91,7 +92,7 @@ func (m *Memory) append(b *store.Sealed) error {
 	return nil
 }
 
-// copyOf is an event with bytes of its own.
+// copyOf returns a copy of an event with bytes of its own.
 func copyOf(host string, ev *event.Event) *event.Event {
 	origin := store.OriginOf(ev)
 	if ev.From != nil {
@@ -102,7 +103,7 @@ func copyOf(host string, ev *event.Event) *event.Event {
 	return store.ParseText(text, counted, []byte(host), origin)
 }
 
-// Stats counts what there is.
+// Stats counts the events of each part.
 func (m *Memory) Stats(context.Context) (store.Stats, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -150,7 +151,7 @@ func (m *Memory) Rotate(context.Context) error {
 	return nil
 }
 
-// Drop forgets a part.
+// Drop deletes a part's events.
 func (m *Memory) Drop(_ context.Context, part store.Part) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -166,15 +167,16 @@ func (m *Memory) Drop(_ context.Context, part store.Part) error {
 	return nil
 }
 
-// Missing is nothing.
+// Missing returns nothing.
 func (m *Memory) Missing() []error { return nil }
 
-// MayOpen is none.
+// MayOpen returns 0.
 func (m *Memory) MayOpen() int { return 0 }
 
 // Close does nothing.
 func (m *Memory) Close() error { return nil }
 
+// memSnapshot is the list of events as it was at one moment.
 type memSnapshot struct {
 	id     uint64
 	events []memEvent
@@ -190,7 +192,7 @@ func (m *Memory) Snapshot(ctx context.Context) (store.Snapshot, error) {
 func (s *memSnapshot) LastID() uint64 { return s.id }
 func (s *memSnapshot) Close() error   { return nil }
 
-// Tally counts nothing: it gives all.
+// Tally counts nothing and gives every matching event to rest.
 func (s *memSnapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	return query.NewTally(fields, nil), s.Scan(ctx, q, rest)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Queries are of every kind the plan knows.
+// Queries returns, by name, queries of every kind that a plan treats in a way of its own.
 func Queries() map[string]*query.Query {
 	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
 	term := func(op query.Op, text string, f ...query.Field) query.Term {
@@ -46,7 +46,7 @@ func Queries() map[string]*query.Query {
 	}
 }
 
-// BatchQueries are those that only a store knows the answers of, beside Queries.
+// BatchQueries returns queries by batch, which only a store can answer.
 func BatchQueries() map[string]*query.Query {
 	at := func(d time.Duration) int64 { return Start.Add(d).UnixMilli() }
 	return map[string]*query.Query{

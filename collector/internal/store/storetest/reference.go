@@ -12,7 +12,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// Reference is a store in memory: a place too simple to be wrong, and a Memory.
+// Reference is a store in memory: a place too simple to be wrong, with a Memory as its
+// engine.
 type Reference struct {
 	*Memory
 	id seglog.ID
@@ -33,10 +34,10 @@ func NewReference() *Reference {
 	return &Reference{Memory: NewMemory(), id: seglog.ID{1}, hosts: map[string]store.Host{}, senders: map[string][]byte{}}
 }
 
-// ID is the same for all.
+// ID returns an ID that is the same for all References.
 func (r *Reference) ID() seglog.ID { return r.id }
 
-// Append takes a batch.
+// Append stores a batch.
 func (r *Reference) Append(ctx context.Context, b *store.Batch) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +71,7 @@ func (r *Reference) Append(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
-// seal gives a batch's events as an outbox would.
+// seal returns a batch's events as an outbox would.
 func seal(b *store.Batch) *store.Sealed {
 	return &store.Sealed{ID: b.ID, Day: b.Day, Each: func(fn func(string, *event.Event) error) error {
 		for _, h := range b.Events.Hosts() {
@@ -85,7 +86,7 @@ func seal(b *store.Batch) *store.Sealed {
 	}}
 }
 
-// State is the last batch's.
+// State returns the state of the last batch.
 func (r *Reference) State(context.Context) (*store.State, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,14 +105,14 @@ func (r *Reference) State(context.Context) (*store.State, error) {
 	return &s, nil
 }
 
-// Journal is what KeepJournal was told last.
+// Journal returns what KeepJournal got last.
 func (r *Reference) Journal() seglog.Known {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.journal
 }
 
-// KeepJournal keeps it.
+// KeepJournal keeps both in memory.
 func (r *Reference) KeepJournal(k seglog.Known, lost []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,14 +123,14 @@ func (r *Reference) KeepJournal(k seglog.Known, lost []string) error {
 	return nil
 }
 
-// Missing is what KeepJournal was told.
+// Missing returns what KeepJournal got as lost.
 func (r *Reference) Missing() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.lost)
 }
 
-// Snapshot is the engine's.
+// Snapshot returns the engine's snapshot.
 func (r *Reference) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,7 +140,7 @@ func (r *Reference) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	return r.Memory.Snapshot(ctx)
 }
 
-// Close ends it; Reopened is what it held.
+// Close closes the store; Reopened opens what it held again.
 func (r *Reference) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +148,7 @@ func (r *Reference) Close() error {
 	return nil
 }
 
-// Reopened is the store again, open.
+// Reopened returns an open store with what r holds.
 func (r *Reference) Reopened() *Reference {
 	return &Reference{Memory: r.Memory, id: r.id, state: r.state, hosts: r.hosts, senders: r.senders, journal: r.journal, lost: r.lost}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// testTally compares what is counted, together with what is given, with the events
-// of a scan.
+// testTally compares what a tally has counted, together with the events that it has given,
+// with the events of a scan.
 func testTally(t *testing.T, env Env) {
 	s := env.Open(t)
 	g := NewGenerator(31, Templates(t), 5, Start)
@@ -74,6 +74,7 @@ func testTally(t *testing.T, env Env) {
 	}
 }
 
+// everyField returns every field of an index.
 func everyField() (all []query.Field) {
 	for f := range query.Field(query.NumIndexed) {
 		all = append(all, f)
@@ -81,8 +82,8 @@ func everyField() (all []query.Field) {
 	return all
 }
 
-// tallyOf counts the values of a query's events by looking at all of them, and by
-// a tally.
+// tallyOf counts the values of a query's events twice: by reading all of them, and by a
+// tally.
 func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]int64) {
 	t.Helper()
 	snap, err := s.Snapshot(context.Background())
