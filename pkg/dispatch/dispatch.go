@@ -62,11 +62,14 @@ type Stats struct {
 // ErrAction is returned for a word that is no overflow action.
 var ErrAction = errors.New("not an overflow action")
 
-// Dispatcher hands records to plugins.
+// Dispatcher hands records to plugins. Any number of goroutines may call its methods. Put
+// takes the list of plugins under mu and goes through it without: a list is replaced, never
+// changed. So a plugin that has just left the list may get one more batch: it delivers that,
+// or counts it as dropped once its queue is closed.
 type Dispatcher struct {
-	cfg Config
+	cfg Config // its Settings are guarded by mu, the rest never changes
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards everything below
 	plugins []*plugin  // in the order of their names
 	ending  sync.WaitGroup
 	closed  bool
@@ -97,6 +100,7 @@ func Open(cfg Config) (*Dispatcher, error) {
 	return d, nil
 }
 
+// check returns ErrAction for an overflow action that does not exist or cannot be done.
 func (d *Dispatcher) check(s Settings) error {
 	switch s.Overflow {
 	case conf.DoIgnore, conf.DoSyslog, conf.DoSuspend:
@@ -149,12 +153,13 @@ func (d *Dispatcher) Reload(s Settings, plugins []conf.Plugin) error {
 	return nil
 }
 
+// policy returns what plugins are started with or told now; d.mu is held.
 func (d *Dispatcher) policy() policy {
 	return policy{overflow: d.cfg.Overflow, maxRestarts: d.cfg.MaxRestarts, escalate: d.cfg.Escalate, syslog: d.cfg.Syslog}
 }
 
-// reconcileLocked makes the running plugins what the list says. The list of
-// plugins is replaced, not changed: Put may be going through it.
+// reconcileLocked starts, keeps and ends plugins until those that run are those of the
+// list; d.mu is held. A changed plugin that cannot be started leaves the old one running.
 func (d *Dispatcher) reconcileLocked(list []conf.Plugin) {
 	var next []*plugin
 	kept := map[*plugin]bool{}
@@ -184,7 +189,7 @@ func (d *Dispatcher) reconcileLocked(list []conf.Plugin) {
 		if err != nil {
 			d.cfg.Logger.Error("plugin can't be started", "plugin", c.Name, "error", err)
 			if before != nil {
-				kept[before] = true // rather the old one than none
+				kept[before] = true // the old one is better than none
 				next = append(next, before)
 			}
 			continue
@@ -202,11 +207,13 @@ func (d *Dispatcher) reconcileLocked(list []conf.Plugin) {
 	d.plugins = next
 }
 
+// equal reports whether a plugin with configuration a can go on running under b.
 func equal(a, b conf.Plugin) bool {
 	return a.Path == b.Path && a.Type == b.Type && a.Format == b.Format && slices.Equal(a.Args, b.Args)
 }
 
-// endLocked ends a plugin that gets no more records, and closes done then.
+// endLocked has a plugin, which gets no more records, deliver what is queued and end, in a
+// goroutine of its own; that closes done, unless nil, afterwards. d.mu is held.
 func (d *Dispatcher) endLocked(p *plugin, done chan<- struct{}) {
 	d.ending.Go(func() {
 		p.sink.stop(time.Now().Add(d.cfg.StopTimeout))
@@ -216,7 +223,8 @@ func (d *Dispatcher) endLocked(p *plugin, done chan<- struct{}) {
 	})
 }
 
-// start makes a plugin; it runs once the one in whose place it comes has ended.
+// start makes a plugin. It takes records into its queue at once, and runs when before, whose
+// place it takes, has ended. After an error before goes on. d.mu is held.
 func (d *Dispatcher) start(c conf.Plugin, before *plugin) (*plugin, error) {
 	ready := make(chan struct{})
 	c.Args = slices.Clone(c.Args)

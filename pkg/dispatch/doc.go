@@ -8,6 +8,6 @@
 // that plugin alone, counted and logged. A process that dies is started again and
 // receives what the dead one had not read.
 //
-// Locks: Dispatcher.mu before plugin.mu before queue.mu. None is held over a
-// write, a wait or a callback.
+// Lock order: Dispatcher.mu, then a sink's mu, then plugin.mu or queue.mu. None is held
+// over a write to a plugin, a wait or a callback.
 package dispatch

@@ -15,21 +15,22 @@ const (
 	binaryRecord  = binaryHeader + maxText // what stock 3.0.9 writes for each record, whatever its size
 )
 
-// Chunks that are written at once: enough to make a write cheap, few enough that
-// a plugin that dies has little unread.
+// How much is written at once: enough to make a write cheap, little enough that a plugin
+// that dies leaves little unread.
 const (
 	chunkBytes   = 64 << 10
 	chunkRecords = 16 // of the binary format
 )
 
-// encoder turns records into what a plugin reads.
+// encoder turns records into the stream that a plugin reads. It is for one goroutine.
 type encoder struct {
 	format conf.Format
 	buf    []byte // of the binary format
 }
 
-// chunk encodes some records at the beginning of a span and returns how many.
-// The bytes are valid until the next call.
+// chunk encodes some records at the beginning of a span, at least one, and returns how many.
+// The bytes are valid until the next call, and must not be changed: those of the string
+// format are the batch's own.
 func (e *encoder) chunk(s span) (out []byte, records int) {
 	if e.format != conf.FormatBinary {
 		from := s.b.start(s.from)
@@ -58,7 +59,7 @@ func appendBinary(dst []byte, typ uint16, line []byte) []byte {
 	return append(dst, make([]byte, maxText-len(line))...)
 }
 
-// count is how many whole records a piece of a stream has.
+// count returns how many records end within a piece of a stream that begins with a record.
 func (e *encoder) count(stream []byte) int {
 	if e.format == conf.FormatBinary {
 		return len(stream) / binaryRecord
@@ -66,8 +67,9 @@ func (e *encoder) count(stream []byte) int {
 	return bytes.Count(stream, []byte{'\n'})
 }
 
-// align cuts the rest of a record, whose beginning a plugin has read, off a
-// piece of a stream that ends with a whole record.
+// align returns a piece of a stream, which ends with a whole record, from the first record's
+// beginning on. What is before is the rest of a record whose beginning a plugin has read;
+// in the string format, only a line that begins like a record counts as a beginning.
 func (e *encoder) align(stream []byte) []byte {
 	if e.format == conf.FormatBinary {
 		return stream[len(stream)%binaryRecord:]

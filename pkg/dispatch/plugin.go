@@ -11,18 +11,19 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
-// sink is how a kind of plugin gets its records.
+// sink is a kind of plugin: a process, the builtin af_unix, the builtin syslog. All methods
+// may be called at once.
 type sink interface {
-	put(b *Batch) (dropped int) // never waits
-	hup()
-	revive()                 // an administrator asked for it: try again
-	resize(depth int)        // of the queues
-	stop(deadline time.Time) // blocks: delivers what is queued, ends, joins
-	fill(s *Stats)
+	put(b *Batch) (dropped int) // queues what has room; never waits
+	hup()                       // the configuration was read again
+	revive()                    // an administrator asks to try again
+	resize(depth int)           // sets the bound of the queues
+	stop(deadline time.Time)    // delivers what is queued, ends, and joins; blocks
+	fill(s *Stats)              // sets what the sink knows of the Stats
 }
 
-// plugin is what all kinds have in common: counts, drops and what follows from
-// them.
+// plugin is what all kinds of plugins have in common: the counters, and what is done when
+// records are dropped. Counters that are read beside are atomic; the rest is guarded by mu.
 type plugin struct {
 	conf   conf.Plugin
 	logger hclog.Logger
@@ -35,14 +36,14 @@ type plugin struct {
 	restarts  atomic.Uint64
 	suspended atomic.Bool
 
-	mu        sync.Mutex // guards what follows
-	policy    policy
-	unsaid    uint64 // drops not said yet
-	said      time.Time
-	escalated bool
+	mu         sync.Mutex // guards everything below
+	policy     policy
+	unreported uint64    // drops that were not logged yet
+	warned     time.Time // when drops were logged last; zero: the next is logged at once
+	escalated  bool      // escalate was called since the last resume
 }
 
-// policy is what may change while plugins run.
+// policy is the part of the configuration that may change while plugins run.
 type policy struct {
 	overflow    conf.Do
 	maxRestarts int
@@ -50,7 +51,8 @@ type policy struct {
 	syslog      func(message string)
 }
 
-const sayEvery = time.Minute
+// warnEvery is how often a plugin's drops are logged at most.
+const warnEvery = time.Minute
 
 func (p *plugin) setPolicy(n policy) {
 	p.mu.Lock()
@@ -64,6 +66,7 @@ func (p *plugin) maxRestarts() int {
 	return p.policy.maxRestarts
 }
 
+// put queues a batch. It never waits; while suspended it only counts the records as dropped.
 func (p *plugin) put(b *Batch) {
 	if p.suspended.Load() {
 		p.dropped.Add(uint64(b.Len()))
@@ -74,18 +77,18 @@ func (p *plugin) put(b *Batch) {
 	}
 }
 
-// overflow counts drops and does what overflow_action says. It speaks at the
-// first drop and then once a minute.
+// overflow counts n dropped records and does what overflow_action says. The log gets the
+// first drop, and then once a minute how many there were. The callbacks run without mu.
 func (p *plugin) overflow(n int) {
 	p.dropped.Add(uint64(n))
 	now := p.now()
 	p.mu.Lock()
 	pol := p.policy
-	p.unsaid += uint64(n)
-	speak := now.Sub(p.said) >= sayEvery && pol.overflow != conf.DoIgnore
-	unsaid := p.unsaid
-	if speak {
-		p.said, p.unsaid = now, 0
+	p.unreported += uint64(n)
+	warn := now.Sub(p.warned) >= warnEvery && pol.overflow != conf.DoIgnore
+	unreported := p.unreported
+	if warn {
+		p.warned, p.unreported = now, 0
 	}
 	escalate := (pol.overflow == conf.DoSingle || pol.overflow == conf.DoHalt) && !p.escalated
 	p.escalated = p.escalated || escalate
@@ -93,40 +96,40 @@ func (p *plugin) overflow(n int) {
 	switch {
 	case pol.overflow == conf.DoSuspend:
 		if !p.suspended.Swap(true) {
-			p.say(pol, fmt.Sprintf("the queue for plugin %s is full: it gets no more records until resumed", p.conf.Name))
+			p.warn(pol, fmt.Sprintf("the queue for plugin %s is full: it gets no more records until resumed", p.conf.Name))
 		}
-	case speak:
-		p.say(pol, fmt.Sprintf("the queue for plugin %s is full: %d records dropped for it", p.conf.Name, unsaid))
+	case warn:
+		p.warn(pol, fmt.Sprintf("the queue for plugin %s is full: %d records dropped for it", p.conf.Name, unreported))
 	}
 	if escalate && pol.escalate != nil {
 		pol.escalate(pol.overflow, "the queue for plugin "+p.conf.Name+" is full")
 	}
 }
 
-func (p *plugin) say(pol policy, message string) {
+// warn logs a message and, where it is set, sends it to syslog.
+func (p *plugin) warn(pol policy, message string) {
 	p.logger.Warn(message)
 	if pol.syslog != nil {
 		pol.syslog(message)
 	}
 }
 
-// caughtUp is called when a queue is empty: what was dropped and not yet said is
-// said now.
+// caughtUp is called when a queue is empty: drops that were not logged yet are logged now.
 func (p *plugin) caughtUp() {
 	p.mu.Lock()
-	pol, n := p.policy, p.unsaid
-	p.unsaid = 0
+	pol, n := p.policy, p.unreported
+	p.unreported = 0
 	if n > 0 {
-		p.said = time.Time{}
+		p.warned = time.Time{}
 	}
 	p.mu.Unlock()
 	if n > 0 && pol.overflow != conf.DoIgnore {
-		p.say(pol, fmt.Sprintf("plugin %s keeps up again: %d more records were dropped for it", p.conf.Name, n))
+		p.warn(pol, fmt.Sprintf("plugin %s keeps up again: %d more records were dropped for it", p.conf.Name, n))
 	}
 }
 
-// lose counts records that a plugin was to get and did not, for another reason
-// than a full queue.
+// lose counts and logs records that a plugin did not get for another reason than a full
+// queue.
 func (p *plugin) lose(n int, why string) {
 	if n > 0 {
 		p.dropped.Add(uint64(n))
@@ -134,6 +137,7 @@ func (p *plugin) lose(n int, why string) {
 	}
 }
 
+// resume ends a suspension and has the sink try again.
 func (p *plugin) resume() {
 	p.mu.Lock()
 	p.escalated = false

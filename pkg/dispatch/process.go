@@ -4,14 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
@@ -25,33 +23,29 @@ const (
 	endGrace = 2 * time.Second
 )
 
-// processSink runs a program and writes records to its standard input.
+// processSink runs a program and writes records to its standard input, a socket.
+//
+// The goroutine of run alone starts and ends children, takes records from the queue and
+// writes; rest and enc are its own. mu guards what others read or set meanwhile. A record is
+// taken out of the queue when it was written, and what a child has not read when it ends is
+// taken back out of the socket into rest: so the next child gets every record that no child
+// has begun to read.
 type processSink struct {
 	p      *plugin
 	q      *queue
 	enc    encoder
 	stderr *os.File
-	done   chan struct{}
-	again  wake.Signal // an administrator asked for another try, or for the end
+	done   chan struct{} // closed when run has ended
+	again  wake.Signal   // ends a pause: revive or stop was called
 
-	rest []byte // of the stream: what a dead process had not read; run's
+	rest []byte // encoded records that a dead child had not read; they go before the queue's
 
-	mu       sync.Mutex // guards what follows
-	running  *child
-	failed   bool
-	stopping bool
-	deadline time.Time // once stopping
-	restarts int       // since the last stable run
-}
-
-// child is one run of the program.
-type child struct {
-	cmd    *exec.Cmd
-	in     *os.File // our end of the socketpair
-	theirs *os.File // the child's end, kept so that what it leaves unread can be taken back
-	exited chan struct{}
-	err    error // of Wait, after exited
-	gone   bool  // guarded by processSink.mu
+	mu       sync.Mutex // guards everything below
+	running  *child     // nil between two children
+	failed   bool       // it died too often: put drops, and run waits for again
+	stopping bool       // stop was called
+	deadline time.Time  // of stop
+	restarts int        // since the last stable run
 }
 
 func newProcessSink(p *plugin, limit bound, stderr *os.File) *processSink {
@@ -63,7 +57,7 @@ func (s *processSink) put(b *Batch) int {
 	failed := s.failed
 	s.mu.Unlock()
 	if failed {
-		// Said when it failed; no overflow.
+		// Logged when it failed; this is no overflow.
 		s.p.dropped.Add(uint64(b.Len()))
 		return 0
 	}
@@ -74,6 +68,7 @@ func (s *processSink) resize(depth int) { s.q.resize(depth) }
 
 func (s *processSink) hup() { s.signal(unix.SIGHUP) }
 
+// signal sends a signal to the child, if there is one.
 func (s *processSink) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +97,8 @@ func (s *processSink) fill(st *Stats) {
 	}
 }
 
-// run starts the program, feeds it and starts it again, until stop.
+// run starts the program, feeds it, and starts it again when it ends, with longer and longer
+// pauses, until stop. After more than max_restarts deaths in a row it waits for revive.
 func (s *processSink) run() {
 	defer close(s.done)
 	<-s.p.ready
@@ -172,7 +168,7 @@ func (s *processSink) isStopping() bool {
 	return s.stopping
 }
 
-// abandon counts what will not be delivered any more.
+// abandon counts and drops everything that is queued or in rest.
 func (s *processSink) abandon(why error) {
 	reason := "it was ended"
 	if why != nil {
@@ -182,8 +178,8 @@ func (s *processSink) abandon(why error) {
 	s.rest = nil
 }
 
-// once is one run of the program: it returns why it ended, nil when it ended
-// because it was to.
+// once is one run of the program, until it has ended. It returns why, nil when it ended
+// because the queue was closed. What the child had not read is in rest afterwards.
 func (s *processSink) once() error {
 	c, err := s.start()
 	if err != nil {
@@ -202,51 +198,6 @@ func (s *processSink) once() error {
 		err = c.err
 	}
 	return errors.Join(err, closeErr)
-}
-
-var errEnded = errors.New("it exited")
-
-func (s *processSink) start() (_ *child, err error) {
-	if err := conf.Executable(s.p.conf.Path); err != nil {
-		return nil, err
-	}
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("socketpair: %w", err)
-	}
-	c := &child{exited: make(chan struct{})}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		return nil, errors.Join(fmt.Errorf("socketpair: %w", err), unix.Close(fds[0]), unix.Close(fds[1]))
-	}
-	c.in, c.theirs = os.NewFile(uintptr(fds[0]), "plugin"), os.NewFile(uintptr(fds[1]), "plugin-stdin")
-	c.cmd = exec.Command(s.p.conf.Path, s.p.conf.Args...)
-	c.cmd.Stdin, c.cmd.Dir = c.theirs, "/"
-	// As the stock daemon's: next to no environment.
-	c.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
-	if s.stderr != nil {
-		c.cmd.Stderr = s.stderr
-	}
-	// A key pressed at our terminal is for us alone: we end plugins in order.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := c.cmd.Start(); err != nil {
-		return nil, errors.Join(err, c.in.Close(), c.theirs.Close())
-	}
-	s.running = c
-	if s.stopping {
-		s.limitLocked()
-	}
-	go func() {
-		c.err = c.cmd.Wait()
-		s.mu.Lock()
-		c.gone = true
-		// Wakes a write that waits for a reader that is gone.
-		_ = c.in.SetWriteDeadline(time.Unix(1, 0)) // an error: closed already
-		s.mu.Unlock()
-		close(c.exited)
-	}()
-	return c, nil
 }
 
 // feed writes until the queue is closed and empty, or the process has ended.
@@ -287,6 +238,7 @@ func (s *processSink) feed(c *child) error {
 	}
 }
 
+// writeErr returns why a write has failed, in words for the log.
 func (s *processSink) writeErr(c *child, err error) error {
 	select {
 	case <-c.exited:
@@ -299,76 +251,8 @@ func (s *processSink) writeErr(c *child, err error) error {
 	return fmt.Errorf("write: %w", err)
 }
 
-// end ends a process: the end of its input first, by which the stock plugins
-// deliver what they hold, then SIGTERM, then SIGKILL. Only stop sets a deadline.
-func (s *processSink) end(c *child) {
-	select {
-	case <-c.exited:
-		return
-	default:
-	}
-	s.mu.Lock()
-	deadline := s.deadline
-	s.mu.Unlock()
-	if deadline.IsZero() {
-		// It ended by itself, or can't be written to.
-		deadline = time.Now()
-	}
-	if err := unix.Shutdown(int(fd(c.in)), unix.SHUT_WR); err != nil {
-		s.p.logger.Debug("shutdown of a plugin's input", "plugin", s.p.conf.Name, "error", err)
-	}
-	wait := func(d time.Duration) bool {
-		select {
-		case <-c.exited:
-			return true
-		case <-time.After(d):
-			return false
-		}
-	}
-	left := time.Until(deadline)
-	if wait(min(endGrace, left/2)) {
-		return
-	}
-	s.signal(unix.SIGTERM)
-	if wait(max(time.Until(deadline), endGrace/2)) {
-		return
-	}
-	s.p.logger.Warn("plugin did not end and is killed", "plugin", s.p.conf.Name)
-	s.signal(unix.SIGKILL)
-	<-c.exited
-}
-
-// fd is a descriptor without making it blocking, as File.Fd may.
-func fd(f *os.File) uintptr {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return ^uintptr(0)
-	}
-	var n uintptr
-	if err := raw.Control(func(fd uintptr) { n = fd }); err != nil {
-		return ^uintptr(0)
-	}
-	return n
-}
-
-// drain reads what lies in a socket that nobody reads any more.
-func drain(f *os.File) []byte {
-	var all []byte
-	buf := make([]byte, 64<<10)
-	for {
-		n, _, err := unix.Recvfrom(int(fd(f)), buf, unix.MSG_DONTWAIT)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if n <= 0 || err != nil {
-			return all
-		}
-		all = append(all, buf[:n]...)
-	}
-}
-
-// stop delivers what is queued, within two thirds of the time to the deadline,
-// and ends the process.
+// stop has run deliver what is queued, within two thirds of the time to the deadline, and
+// end the process, and waits for it.
 func (s *processSink) stop(deadline time.Time) {
 	s.mu.Lock()
 	s.stopping, s.deadline, s.failed = true, deadline, false
@@ -379,7 +263,7 @@ func (s *processSink) stop(deadline time.Time) {
 	<-s.done
 }
 
-// limitLocked bounds how long the last writes may take.
+// limitLocked bounds how long the last writes may take; s.mu is held.
 func (s *processSink) limitLocked() {
 	if s.running == nil || s.running.gone {
 		return

@@ -14,6 +14,7 @@ type Batch struct {
 	entries []entry
 }
 
+// entry is a record of a batch.
 type entry struct {
 	end int // in data, newline included
 	typ uint16
@@ -37,9 +38,10 @@ func (b *Batch) Len() int { return len(b.entries) }
 // Bytes returns the size of all lines together, with their newlines.
 func (b *Batch) Bytes() int { return len(b.data) }
 
-// line is record i without its newline.
+// line returns record i without its newline, a part of data.
 func (b *Batch) line(i int) []byte { return b.data[b.start(i) : b.entries[i].end-1] }
 
+// start returns where record i's line begins in data.
 func (b *Batch) start(i int) int {
 	if i == 0 {
 		return 0
@@ -53,21 +55,24 @@ type span struct {
 	from, to int
 }
 
-// queue is a bounded queue of records with one producer that never waits and one
-// consumer. It holds depth records, and more as long as they are no more than
-// slack bytes: the kernel's bursts come faster than any plugin reads. A record
-// leaves it when the consumer says that it was dealt with.
+// queue is a bounded queue of records. Any goroutine may put, which never waits; one
+// goroutine consumes. It holds depth records, and more as long as all of them are no more
+// than slack bytes: the kernel's bursts come faster than any plugin reads.
+//
+// The consumer looks at the oldest span with head, deals with some of its records without
+// the lock, and takes these off with pop. That is safe since nobody else takes from the
+// front (clear is the consumer's, too), and the records of a batch never change.
 type queue struct {
-	slack   int
-	changed wake.Signal // set after put and close
+	slack   int         // bytes
+	changed wake.Signal // wakes the consumer: set after put and close
 
-	mu     sync.Mutex // guards what follows
-	spans  []span     // oldest first
-	count  int        // records
+	mu     sync.Mutex // guards everything below
+	spans  []span     // oldest first; none is empty
+	count  int        // records in spans
 	bytes  int        // of those records
-	depth  int
-	most   int // the highest count there was
-	closed bool
+	depth  int        // records
+	most   int        // the highest count there was
+	closed bool       // put takes no more
 }
 
 func newQueue(b bound) *queue {
@@ -77,7 +82,8 @@ func newQueue(b bound) *queue {
 // bound is how much a queue holds.
 type bound struct{ depth, slack int }
 
-// put appends what has room and returns how many records had none.
+// put appends the first records of a batch, as many as have room, and returns how many had
+// none: all of them once the queue is closed.
 func (q *queue) put(b *Batch) (dropped int) {
 	q.mu.Lock()
 	n := min(b.Len(), max(q.depth-q.count, 0))
@@ -111,7 +117,7 @@ func (q *queue) head() (s span, closed bool) {
 	return s, q.closed
 }
 
-// pop takes n records off the head span.
+// pop takes n records off the span that head returned, which has at least so many.
 func (q *queue) pop(n int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -137,12 +143,14 @@ func (q *queue) clear() int {
 	return n
 }
 
+// resize sets the bound for what is put from now on.
 func (q *queue) resize(depth int) {
 	q.mu.Lock()
 	q.depth = depth
 	q.mu.Unlock()
 }
 
+// close makes put refuse everything; what is in the queue stays for the consumer.
 func (q *queue) close() {
 	q.mu.Lock()
 	q.closed = true
@@ -150,6 +158,7 @@ func (q *queue) close() {
 	q.changed.Set()
 }
 
+// len returns how many records are in the queue, and the most there ever were.
 func (q *queue) len() (count, most int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,20 +8,20 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
 
-// syslogSink is the builtin syslog: every record a message, worded as the stock
-// plugin's.
+// syslogSink is the builtin syslog: it sends each record as a message, in the form of the
+// stock plugin's. The goroutine of run alone uses w until stop has joined it.
 type syslogSink struct {
 	p    *plugin
 	q    *queue
 	w    *syslog.Writer
 	pri  syslog.Priority
-	done chan struct{}
+	done chan struct{} // closed when run has ended
 
-	mu    sync.Mutex // guards what follows
-	until time.Time
+	mu    sync.Mutex // guards until
+	until time.Time  // the deadline of stop; zero before
 }
 
-// syslogPause is how long is waited after a message that was not taken.
+// syslogPause is how long run waits before it sends a message again that was not taken.
 const syslogPause = 100 * time.Millisecond
 
 // newSyslogSink reads the builtin's arguments: a level and a facility, in either
@@ -45,6 +45,8 @@ func newSyslogSink(p *plugin, limit bound, path string) (*syslogSink, error) {
 	}, nil
 }
 
+// run sends the queue's records, one after the other, and each until it is taken, until the
+// queue is closed and empty or stop's deadline is near.
 func (s *syslogSink) run() {
 	defer close(s.done)
 	<-s.p.ready
@@ -78,7 +80,7 @@ func (s *syslogSink) run() {
 	}
 }
 
-// late reports whether stop does not want to wait any longer.
+// late reports whether stop's deadline would pass during another pause.
 func (s *syslogSink) late() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

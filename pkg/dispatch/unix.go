@@ -20,22 +20,24 @@ import (
 // maxClients bounds how many programs may listen to the builtin af_unix at once.
 const maxClients = 16
 
-// unixSink is the builtin af_unix: a socket that hands the records to whoever
-// connects. The stock one serves a single client; here each has its own queue.
+// unixSink is the builtin af_unix: a socket that gives the records to whoever connects. The
+// stock one serves a single client; here each has a queue and a goroutine of its own, and
+// gets what comes after it has connected.
 type unixSink struct {
 	p    *plugin
 	path string
 	mode os.FileMode
 	done chan struct{}
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards everything below
 	ln      net.Listener
-	limit   bound
+	limit   bound // of a client's queue
 	clients map[*unixClient]bool
-	closed  bool
-	serving sync.WaitGroup
+	closed  bool           // stop was called: no client is taken any more
+	serving sync.WaitGroup // of the clients' goroutines; added to with closed false only
 }
 
+// unixClient is a program that has connected.
 type unixClient struct {
 	conn net.Conn
 	q    *queue
@@ -65,7 +67,8 @@ func newUnixSink(p *plugin, limit bound) (*unixSink, error) {
 	return s, nil
 }
 
-// listen makes the socket with its mode from the start.
+// listen makes the socket, with its mode from the start, in place of one that is left there.
+// A file that is no socket is not removed.
 func (s *unixSink) listen() error {
 	if info, err := os.Lstat(s.path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
@@ -99,6 +102,7 @@ func (s *unixSink) listen() error {
 	return nil
 }
 
+// run takes clients until stop closes the listener.
 func (s *unixSink) run() {
 	defer close(s.done)
 	<-s.p.ready
@@ -121,6 +125,7 @@ func (s *unixSink) run() {
 	}
 }
 
+// welcome takes a client, or refuses it when there are too many.
 func (s *unixSink) welcome(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,8 +144,8 @@ func (s *unixSink) serve(c *unixClient) {
 	gone, left := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(gone)
-		// What a client sends means nothing. That it ends does not either while the
-		// client still reads: nc -N and socat end their side with their input.
+		// What a client sends means nothing. Neither does the end of it, as long as the
+		// client still reads: nc -N and socat end their side when their input ends.
 		_, _ = io.Copy(io.Discard, c.conn) // the end is what is waited for
 		tick := time.NewTicker(halfClosedEvery)
 		defer tick.Stop()
@@ -169,8 +174,8 @@ func (s *unixSink) serve(c *unixClient) {
 	}
 }
 
-// halfClosedEvery is how often a client that sends no more is looked at: the
-// runtime does not tell when such a one goes altogether.
+// halfClosedEvery is how often a client that has ended its side is polled: Go's runtime does
+// not tell when such a one closes the connection altogether.
 const halfClosedEvery = time.Second
 
 // halfClosed reports whether a client that has ended its side still takes records.
@@ -192,6 +197,8 @@ func halfClosed(conn net.Conn) bool {
 	return err == nil && there
 }
 
+// feed writes the queue's records to a client until the queue is closed and empty (nil), the
+// client has gone (nil), or a write fails.
 func (s *unixSink) feed(c *unixClient, gone <-chan struct{}) error {
 	enc := encoder{format: s.p.conf.Format}
 	for {
@@ -252,6 +259,7 @@ func (s *unixSink) fill(st *Stats) {
 	}
 }
 
+// stop has each client get what is queued for it until the deadline, and joins.
 func (s *unixSink) stop(deadline time.Time) {
 	s.mu.Lock()
 	s.closed = true

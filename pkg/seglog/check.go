@@ -8,21 +8,21 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// checked is the outcome of reading a whole segment.
+// checked is the outcome of reading a whole segment, before anything was repaired.
 type checked struct {
-	end     int64  // behind the last frame, after repair
+	end     int64  // where the last frame ends once the segment is repaired
 	next    uint64 // index of the entry that would come next
-	synced  uint64 // highest mark
+	synced  uint64 // the highest index that a mark says was durable
 	gaps    []Gap
 	damaged []Damage
-	// unsynced are holes among entries that nothing shows to have been durable.
+	// unsynced are holes among entries of which nothing shows that they were durable.
 	unsynced []Damage
-	torn     *Torn
+	torn     *Torn // the end of the newest segment, when it is no whole frame
 }
 
-// checkSegment reads a segment frame by frame. until is the last entry it must
-// have, 0 for the newest one. Entries up to durable are known to have been on
-// stable storage. It changes nothing but the segment's points.
+// checkSegment reads a segment frame by frame. until is the last entry that it must have, 0
+// for the newest segment, which may end anywhere. The caller knows that entries up to
+// durable were on stable storage. Nothing is changed but the segment's points.
 func checkSegment(file fsys.File, seg *segment, until, durable uint64) (*checked, error) {
 	size, err := file.Size()
 	if err != nil {
@@ -50,18 +50,20 @@ func checkSegment(file fsys.File, seg *segment, until, durable uint64) (*checked
 	return &c.checked, nil
 }
 
+// checker is one run of checkSegment.
 type checker struct {
 	checked
 	file  fsys.File
 	seg   *segment
 	until uint64
-	size  int64
+	size  int64 // of the file
 	r     *frameReader
-	// reach is the highest index an entry may have right behind a damaged place,
-	// 0 elsewhere: how many are lost there is known only from the next entry.
+	// reach is the highest index that the first entry behind a damaged place may have, 0
+	// elsewhere. How many entries are lost there is known only from that entry's index.
 	reach uint64
 }
 
+// run reads frames until the segment ends or nothing valid follows.
 func (c *checker) run() error {
 	for c.until == 0 || c.next <= c.until {
 		at := c.r.off
@@ -87,7 +89,8 @@ func (c *checker) run() error {
 	return c.explain()
 }
 
-// explain reads what the gaps say about themselves.
+// explain finds out which gaps are of entries that were never known to be durable: these
+// have a note behind their head.
 func (c *checker) explain() error {
 	for i := range c.gaps {
 		g := &c.gaps[i]
@@ -102,7 +105,8 @@ func (c *checker) explain() error {
 	return nil
 }
 
-// accept takes a valid frame; false when its index cannot be.
+// accept counts a valid frame, which lies at at. It is false when no frame of that index can
+// be there: then the bytes are damage, or another segment's.
 func (c *checker) accept(f frame, at int64) bool {
 	switch f.typ {
 	case frameEntry:
@@ -114,7 +118,7 @@ func (c *checker) accept(f frame, at int64) bool {
 		}
 		c.reach = 0
 		c.next = f.index + 1
-		c.seg.note(f.index, at)
+		c.seg.addPoint(f.index, at)
 	case frameMark:
 		if f.index >= c.next {
 			if f.index > c.reach {
@@ -137,8 +141,8 @@ func (c *checker) accept(f frame, at int64) bool {
 	return true
 }
 
-// damage deals with what is no acceptable frame at an offset. more says that
-// valid frames follow.
+// damage decides what the bytes at at are, where no acceptable frame is: the clean end, a
+// torn end, or damage. It returns true when valid frames follow, and r is at the first.
 func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	data, err := lastByte(c.file, min(at, c.size), c.size)
 	if err != nil {
@@ -182,7 +186,7 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	return false, nil
 }
 
-// early is why a segment that has successors ends before the next one begins.
+// early returns why a segment that has successors ends before the next one begins.
 func (c *checker) early() error {
 	if c.seg.skipped {
 		return ErrMissing
@@ -190,8 +194,8 @@ func (c *checker) early() error {
 	return ErrCut
 }
 
-// beyond says whether the bytes at an offset begin a frame of which the file's end
-// has cut a part off.
+// beyond reports whether the bytes at an offset begin a frame that goes on behind the file's
+// end: then somebody has cut the file.
 func (c *checker) beyond(at int64) bool {
 	var head [frameHead]byte
 	n, _ := c.file.ReadAt(head[:], at) // what cannot be read is no frame
@@ -202,6 +206,7 @@ func (c *checker) beyond(at int64) bool {
 	return ok && at+int64(f.checked()) > c.size
 }
 
+// lost notes that n damaged bytes at at cost the entries from the next one to last.
 func (c *checker) lost(at, n int64, last uint64, cause error) {
 	c.damaged = append(c.damaged, Damage{
 		File: c.seg.name, Offset: at, Bytes: n, First: c.next, Last: last, Err: cause,

@@ -61,6 +61,7 @@ type CorruptError struct {
 	Err         error
 }
 
+// Error says where the damage is and which entries it costs.
 func (e *CorruptError) Error() string {
 	lost := "no entry lost"
 	if e.First <= e.Last {
@@ -69,4 +70,5 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("%s: damaged at offset %d: %v: %s", e.File, e.Offset, e.Err, lost)
 }
 
+// Unwrap returns Err.
 func (e *CorruptError) Unwrap() error { return e.Err }

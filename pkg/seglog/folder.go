@@ -13,31 +13,32 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// folder is what a log's folder holds.
+// folder is what a log's folder holds, by the names and headers of its files.
 type folder struct {
-	segments   []*segment // in order, each with at least the chance of an entry
-	unfinished []string   // of a segment that was being created
-	replaced   []string   // segments given up before anything in them was durable
-	dropping   []string   // segments of which the deletion was interrupted
+	segments   []*segment // the log, in order of generation; first never falls
+	unfinished []string   // files of segments that were being created
+	replaced   []string   // segments that were given up before anything in them was durable
+	dropping   []string   // segments whose deletion was interrupted
 	headless   []headless
 	misfits    []misfit
-	gen        uint64 // highest generation seen
-	next       uint64 // when a newest segment is headless: first index surely unused
+	gen        uint64 // the highest generation of any file
+	next       uint64 // when the newest segment is headless: the first index that it cannot have used
 }
 
-// headless is a segment of which both header copies are unreadable. Its frames
-// cannot be checked without the seed; its name says which entries it had.
+// headless is a segment of which both header copies are unreadable. Without the seed its
+// frames cannot be checked; its name says which entries it had.
 type headless struct {
 	name        string
 	gen         uint64
 	size        int64
-	first, last uint64
-	certain     bool
-	aside       bool // renamed by an earlier Open, which may not have come further
+	first, last uint64 // entries that it had; last is what fits in its size, or where the next segment begins
+	certain     bool   // a later segment says that they were durable
+	aside       bool   // an earlier Open has renamed it, and may not have come further
 	err         error
 }
 
-// misfit is a file with a segment's name that is not taken for a segment of the log.
+// misfit is a file that has a segment's name and is not taken for a segment of the log; err
+// is why.
 type misfit struct {
 	name string
 	size int64
@@ -48,10 +49,13 @@ type misfit struct {
 // what is wrong behind it, to that of a misfit.
 const asideSuffix = ".corrupt"
 
-// movedSuffix is of a segment on its way to the name that its header gives it.
+// movedSuffix is added to the name of a segment on its way to the name that its header gives
+// it.
 const movedSuffix = ".moved"
 
-// readFolder reads names and headers. It changes nothing.
+// readFolder reads the names and headers of a log's files and decides what each of them is.
+// It changes nothing. A folder that has other logs' segments only, and of which nothing is
+// known, is refused.
 func readFolder(o Options) (*folder, error) {
 	names, err := o.FS.ReadDir(o.Dir)
 	if err != nil {
@@ -82,6 +86,8 @@ func readFolder(o Options) (*folder, error) {
 	return dir, nil
 }
 
+// add reads the header of a file with a segment's name and puts the file into its list.
+// first and gen are those of the name.
 func (d *folder) add(o Options, name string, first, gen uint64) error {
 	file, err := o.FS.OpenFile(filepath.Join(o.Dir, name), os.O_RDONLY, 0)
 	if err != nil {
@@ -124,10 +130,12 @@ func (d *folder) add(o Options, name string, first, gen uint64) error {
 	return nil
 }
 
+// misfit adds a misfit.
 func (d *folder) misfit(name string, size int64, err error) {
 	d.misfits = append(d.misfits, misfit{name, size, err})
 }
 
+// addHeadless adds a segment without a readable header.
 func (d *folder) addHeadless(h headless, file fsys.File, size int64, cause error) (err error) {
 	h.err = cause
 	if h.size, err = lastByte(file, 0, size); err != nil {
@@ -138,11 +146,12 @@ func (d *folder) addHeadless(h headless, file fsys.File, size int64, cause error
 	return nil
 }
 
-// misnamed says whether a segment lies under another name than its header gives it.
+// misnamed reports whether a segment lies under another name than its header gives it.
 func (s *segment) misnamed() bool { return s.name != segmentName(s.first, s.gen) }
 
-// settle leaves one segment of each generation, in order. A header tells better than
-// a name what a file is: the header has a checksum.
+// settle sorts the segments and leaves one of each generation: of two, the one whose name is
+// that of its header. The others become misfits. A header counts more than a name, since it
+// has a checksum.
 func (d *folder) settle() {
 	sort.SliceStable(d.segments, func(i, j int) bool {
 		a, b := d.segments[i], d.segments[j]
@@ -166,8 +175,8 @@ func (d *folder) settle() {
 	d.segments = d.inLine(kept)
 }
 
-// inLine leaves the longest row of segments of which the first indexes do not fall:
-// what contradicts it is of another history of the log.
+// inLine leaves the longest sequence of segments in which first never falls. Segments that
+// are not in it are of another history of the log, and become misfits.
 func (d *folder) inLine(list []*segment) []*segment {
 	if slices.IsSortedFunc(list, func(a, b *segment) int { return cmpFirst(a, b) }) {
 		return list
@@ -200,6 +209,7 @@ func (d *folder) inLine(list []*segment) []*segment {
 	return kept
 }
 
+// cmpFirst orders segments by their first index.
 func cmpFirst(a, b *segment) int {
 	switch {
 	case a.first < b.first:
@@ -210,9 +220,10 @@ func cmpFirst(a, b *segment) int {
 	return 0
 }
 
-// order settles which segment holds which entries: the existence of one with first
-// index f says that everything below f was durable when it was made, and that what
-// an older one holds from f on was given up.
+// order decides which segment holds which entries. A segment with first index f says that
+// everything below f was durable when it was made, and that what an older segment holds from
+// f on was given up. So an older segment with the same f is replaced as a whole. A segment
+// below known.First was deleted: its deletion was interrupted, or somebody put it back.
 func (d *folder) order(known Known) {
 	whole := slices.ContainsFunc(d.segments, func(s *segment) bool { return s.first == known.First })
 	kept := d.segments[:0]
@@ -252,8 +263,8 @@ func (d *folder) order(known Known) {
 	}
 }
 
-// strange describes the misfits and the segments under another's name, as damage by
-// which no entry is lost: what is missing because of them is found where it is due.
+// strange describes the misfits, and the segments under another's name, as damage that costs
+// no entry. Entries that are missing because of them are found where they should be.
 func (d *folder) strange() (out []Damage) {
 	for _, m := range d.misfits {
 		out = append(out, Damage{File: m.name, Bytes: m.size, First: 1, Certain: true, Err: m.err})
@@ -267,7 +278,7 @@ func (d *folder) strange() (out []Damage) {
 	return out
 }
 
-// word is a misfit's kind, for its name once it is set aside.
+// word returns what a misfit is, for its name once it is set aside.
 func (m *misfit) word() string {
 	for _, k := range []struct {
 		err  error
@@ -280,9 +291,10 @@ func (m *misfit) word() string {
 	return "foreign"
 }
 
-// setAside gives the misfits names that are none of a segment's, and the segments
-// that lie under another's name their own: first all out of the way, then each
-// where it belongs, so that a crash in between loses nothing.
+// setAside gives each misfit a name that is no segment's, and each segment that lies under
+// another's name its own. The latter in two steps, first all to names of their own with
+// movedSuffix, then each to its place: so no rename replaces a file, and a crash in between
+// loses nothing.
 func (d *folder) setAside(o Options, rec *Recovery) error {
 	strange := d.strange()
 	for i := range d.misfits {

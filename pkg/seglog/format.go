@@ -49,7 +49,8 @@ func noteOf(seed uint32, head []byte) uint32 {
 	return crc32.Update(crc32.Update(seed, castagnoli, head), castagnoli, []byte("unsynced"))
 }
 
-// maxIndex keeps arithmetic on indexes from damaged bytes from wrapping around.
+// maxIndex bounds the indexes that are read from files, so that arithmetic on them never
+// wraps around.
 const maxIndex = 1 << 62
 
 // maxJump bounds the indexes that a header or a gap can set the log to, so that
@@ -89,7 +90,7 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return err
 }
 
-// size is how long the header is, its checksum included.
+// size returns the header's length in the file, checksum included.
 func (h header) size() int {
 	if h.id == (ID{}) {
 		return headerSize
@@ -97,6 +98,7 @@ func (h header) size() int {
 	return headerSize2
 }
 
+// encode returns one copy of the header, in version 1 for a log without an ID.
 func (h header) encode() []byte {
 	n := h.size()
 	b := make([]byte, n)
@@ -180,6 +182,7 @@ func decodePage(page []byte) (h header, bad *badCopy, err error) {
 	return h1, bad, nil
 }
 
+// segmentName returns a segment's name; names sort as first indexes do.
 func segmentName(first, gen uint64) string {
 	return fmt.Sprintf("%020d-%010d.seg", first, gen)
 }
@@ -202,7 +205,8 @@ func parseName(name string) (first, gen uint64, ok bool) {
 	return first, gen, true
 }
 
-// frame is a decoded frame head; payload aliases the buffer it was read from.
+// frame is a decoded frame. payload is a part of the buffer that it was read from; only an
+// entry has any.
 type frame struct {
 	typ     int
 	index   uint64
@@ -210,7 +214,7 @@ type frame struct {
 	payload []byte
 }
 
-// size is the frame's whole length in the file.
+// size returns the frame's whole length in the file, skipped bytes included.
 func (f frame) size() int64 { return int64(frameHead) + int64(f.length) }
 
 // putFrame appends a frame. Only an entry has a payload.
@@ -221,15 +225,15 @@ func putFrame(dst []byte, seed uint32, typ int, index uint64, length int, payloa
 	return dst
 }
 
-// closeFrame writes the head of a frame whose payload, if it has one, is there.
+// closeFrame writes the head of the frame f, whose payload is in its place behind the head.
 func closeFrame(f []byte, seed uint32, typ int, index uint64, length int) {
 	binary.LittleEndian.PutUint32(f[4:], uint32(length)|uint32(typ)<<lengthBits)
 	binary.LittleEndian.PutUint64(f[8:], index)
 	binary.LittleEndian.PutUint32(f, crc32.Update(seed, castagnoli, f[4:]))
 }
 
-// parseHead splits a head into its parts without checking anything but bounds
-// that need no checksum: a known type, a length that can be.
+// parseHead splits a frame's head into its parts. ok means no more than that the type is
+// known and index and length are within bounds; valid checks the checksum.
 func parseHead(b []byte) (f frame, ok bool) {
 	n := binary.LittleEndian.Uint32(b[4:])
 	f.typ, f.length = int(n>>lengthBits), int(n&lengthMask)
@@ -248,7 +252,7 @@ func parseHead(b []byte) (f frame, ok bool) {
 	return f, false
 }
 
-// checked is the part of a frame, from its start, that its checksum covers.
+// checked returns how many bytes of a frame, from its start, its checksum covers.
 func (f frame) checked() int {
 	if f.typ == frameEntry {
 		return frameHead + f.length
@@ -256,12 +260,14 @@ func (f frame) checked() int {
 	return frameHead
 }
 
-// valid checks a frame's checksum; b holds at least f.checked() bytes.
+// valid reports whether a frame's checksum is right; b holds the frame, at least f.checked()
+// bytes of it.
 func (f frame) valid(b []byte, seed uint32) bool {
 	return crc32.Update(seed, castagnoli, b[4:f.checked()]) == binary.LittleEndian.Uint32(b)
 }
 
-// resum gives frames that were built for one segment the checksums of another.
+// resum gives frames, which were built for one segment, the checksums of another segment's
+// seed.
 func resum(frames []byte, seed uint32) {
 	for len(frames) >= frameHead {
 		f, ok := parseHead(frames)

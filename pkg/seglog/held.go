@@ -12,14 +12,14 @@ import (
 const maxHeld = 512
 
 // held is a segment's file that is kept open, so that its entries can be read also when
-// somebody has removed or renamed it. The segment has it, and readers borrow it; who
-// closes it last closes the file.
+// somebody has removed or renamed it. The segment and each reader that has borrowed it count
+// as a user; the last one to close it closes the file.
 type held struct {
 	fsys.File
 	users atomic.Int32
 }
 
-// Close gives the file back.
+// Close gives the file back: it must not be used any more.
 func (h *held) Close() error {
 	if h.users.Add(-1) > 0 {
 		return nil
@@ -27,20 +27,20 @@ func (h *held) Close() error {
 	return h.File.Close()
 }
 
-// hold keeps the file of a segment open. One that can't be opened is not held: then its
-// entries are read as long as it has its name.
+// hold opens the file of a segment and keeps it open. A segment whose file can't be opened
+// is not held: its entries can be read for as long as the file has its name.
 func (l *Log) hold(seg *segment) {
 	if !l.opt.Hold || len(*l.segments.Load()) > maxHeld {
 		return
 	}
 	file, err := l.opt.FS.OpenFile(filepath.Join(l.opt.Dir, seg.name), os.O_RDONLY, 0)
 	if err == nil {
-		seg.keep(file)
+		seg.setHeld(file)
 	}
 }
 
-// keep has the segment hold a file in the place of the one before, if any; nil: none.
-func (s *segment) keep(file fsys.File) {
+// setHeld has the segment hold file, nil for none, in place of the file that it held.
+func (s *segment) setHeld(file fsys.File) {
 	var h *held
 	if file != nil {
 		h = &held{File: file}
@@ -55,7 +55,7 @@ func (s *segment) keep(file fsys.File) {
 	}
 }
 
-// borrow returns the held file, to be closed; nil: none is held.
+// borrow returns the held file, which the caller must close; nil when none is held.
 func (s *segment) borrow() *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,7 +65,8 @@ func (s *segment) borrow() *held {
 	return s.held
 }
 
-// openSegment opens a segment's file to be read.
+// openSegment returns a segment's file to be read: the one that is held, else a new one. The
+// caller closes it.
 func openSegment(o Options, seg *segment) (fsys.File, error) {
 	if h := seg.borrow(); h != nil {
 		return h, nil

@@ -14,7 +14,7 @@ import (
 // the folder's path does not lead to the folder that the log has locked.
 var ErrAway = errors.New("the log's folder is not in its place")
 
-// lockName is the file whose lock says that a folder is in use.
+// lockName is the file that whoever uses a folder holds the lock of.
 const lockName = "lock"
 
 // KeepHome checks whether the folder and the log's files still have their names, and
@@ -73,7 +73,8 @@ func (l *Log) atHome() bool {
 	return named || err != nil
 }
 
-// segmentNamed is atHome of a segment; one that is not held is taken to be there.
+// segmentNamed reports whether a segment's path leads to the file that is held. A segment
+// that is not held counts as there.
 func (l *Log) segmentNamed(seg *segment) bool {
 	h := seg.borrow()
 	if h == nil {
@@ -123,7 +124,7 @@ func (l *Log) sameHeader(seg *segment) bool {
 	return err == nil && h == seg.header
 }
 
-// lockAgain locks the folder that is there now.
+// lockAgain locks the folder that the path leads to now, and gives the old one's lock back.
 func (l *Log) lockAgain() error {
 	if l.atHome() {
 		return nil
@@ -190,6 +191,6 @@ func (l *Log) copyHome(seg *segment) (err error) {
 	if err := l.opt.FS.Rename(tmp, path); err != nil {
 		return errors.Join(err, to.Close(), l.opt.FS.Remove(tmp))
 	}
-	seg.keep(to)
+	seg.setHeld(to)
 	return l.opt.FS.SyncDir(l.opt.Dir)
 }

@@ -53,6 +53,7 @@ func Inspect(o Options, aside func(name string, size int64), read func(bytes int
 	return rec, nil
 }
 
+// inspect is one attempt of Inspect; fs.ErrNotExist when a segment was deleted meanwhile.
 func inspect(o Options, read func(int64)) (*Recovery, error) {
 	dir, err := readFolder(o)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,6 +102,7 @@ func inspect(o Options, read func(int64)) (*Recovery, error) {
 	return rec, nil
 }
 
+// inspectSegment checks a segment that may be written meanwhile.
 func inspectSegment(o Options, seg *segment, until uint64) (*checked, int64, error) {
 	file, err := o.FS.OpenFile(filepath.Join(o.Dir, seg.name), os.O_RDONLY, 0)
 	if err != nil {
@@ -126,6 +128,7 @@ func inspectSegment(o Options, seg *segment, until uint64) (*checked, int64, err
 	return again, size, nil
 }
 
+// seenTwice returns the damage of again that before has, too.
 func seenTwice(again, before []Damage) []Damage {
 	return slices.DeleteFunc(again, func(d Damage) bool {
 		return !slices.ContainsFunc(before, func(f Damage) bool { return f.Offset == d.Offset })

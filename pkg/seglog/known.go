@@ -37,7 +37,7 @@ func (l *Log) Known() Known {
 	return l.knownNow()
 }
 
-// knownNow is Known; l.mu is held.
+// knownNow returns what Known does; l.mu is held.
 func (l *Log) knownNow() Known {
 	list := *l.segments.Load()
 	k := Known{
@@ -51,17 +51,18 @@ func (l *Log) knownNow() Known {
 	return k
 }
 
-// tell has the owner keep what is known now; l.mu is held, or nobody else knows l.
-func (l *Log) tell(lost []Damage) error {
+// reportKnown has the owner make durable what is known now, and lost, what Open found
+// missing. l.mu is held, or nobody else knows l.
+func (l *Log) reportKnown(lost []Damage) error {
 	if l.opt.Changed == nil {
 		return nil
 	}
 	return l.opt.Changed(l.knownNow(), lost)
 }
 
-// missing is what the folder lacks of what is known: segments in front, and the
-// newest one with the entries up to Last. next is the index that would come next,
-// newest the last segment there is, nil when there is none.
+// missing returns what the folder lacks of what is known: segments in front, and the newest
+// one with the entries up to Last. newest is the last segment there is, nil when there is
+// none; next is the index that would come next, and end where its frames end.
 func (d *folder) missing(k Known, newest *segment, next uint64, end int64) (out []Damage) {
 	if k.Newest == 0 {
 		return nil
@@ -88,7 +89,7 @@ func (d *folder) missing(k Known, newest *segment, next uint64, end int64) (out 
 		if newest == nil {
 			next = k.First
 		}
-		// What was written to it since Last, nobody knows.
+		// How many entries it got after Last, nobody knows.
 		out = append(out, Damage{File: segmentName(k.Begins, k.Newest), First: next, Last: max(k.Last, next-1), Certain: true, Err: ErrMissing})
 	case newest != nil && k.Last >= next:
 		out = append(out, Damage{File: newest.name, Offset: end, First: next, Last: k.Last, Certain: true, Err: ErrCut})
@@ -96,8 +97,9 @@ func (d *folder) missing(k Known, newest *segment, next uint64, end int64) (out 
 	return out
 }
 
-// tellOf is tell with a segment that was just made, and is not in the list yet.
-func (l *Log) tellOf(seg *segment) error {
+// reportNew has the owner make durable what is known with seg, which was just made and is
+// not in the list yet. l.mu is held, or nobody else knows l.
+func (l *Log) reportNew(seg *segment) error {
 	if l.opt.Changed == nil {
 		return nil
 	}

@@ -1,8 +1,6 @@
 package seglog
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,144 +11,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
-
-// Preallocate says whether a new segment's space is allocated when it is begun.
-type Preallocate int
-
-const (
-	// PreallocateSpace uses fallocate(2): a full disk is noticed when the
-	// segment is begun, and appends do not change the file's size. The default.
-	PreallocateSpace Preallocate = iota
-	// PreallocateNone lets the file grow with each append.
-	PreallocateNone
-)
-
-// Options configures Open, OpenReadOnly and Inspect. FS, Dir and Kind are required.
-type Options struct {
-	FS  fsys.FS
-	Dir string // made with mode 0700 when missing
-	// Kind is kept in every segment and checked, at most 16 bytes: "journal".
-	Kind string
-	// SegmentBytes is the size at which a new segment is begun; 64 MiB by default. An
-	// Append is never split, so a segment whose first batch is larger grows beyond it.
-	SegmentBytes int64
-	// MaxUnsynced bounds the bytes kept in memory until they are synced, 16 MiB
-	// by default: an Append that would pass it syncs first.
-	MaxUnsynced int
-	// ReadBuffer is a Reader's buffer in bytes, 256 KiB by default.
-	ReadBuffer  int
-	Preallocate Preallocate
-	// Hold keeps the segments' files open (at most 512): Readers still read a segment that
-	// another program has removed or renamed, and KeepHome restores it.
-	Hold bool
-	// Durable returns the index up to which the caller knows entries to have been durable,
-	// from a record of its own. Open calls it once, with the folder locked; nil: only the
-	// log's own marks count.
-	Durable func() (uint64, error)
-
-	// WatchRemoved makes Sync notice that another program deleted the active segment, and
-	// go on in a new one. Without it, entries appended afterwards go into a file without
-	// a name and are lost when the process ends.
-	WatchRemoved bool
-
-	// ID is kept in every new segment and checked; zero for a log without.
-	ID ID
-	// Known is what Changed last made durable; the zero value when the owner stores nothing.
-	Known Known
-	// Changed, unless nil, must make k durable before it returns. Type Known says when it
-	// is called; the log's lock is held, so it must not call the log. When it fails, so
-	// does what it was called for: a new segment is not begun, none is deleted. lost is
-	// what Open found damaged or missing; later Opens with this k do not find it again.
-	Changed func(k Known, lost []Damage) error
-
-	seed func() uint32 // tests only: what checksums start from
-}
-
-func (o Options) withDefaults() (Options, error) {
-	if o.FS == nil || o.Dir == "" {
-		return o, errors.New("seglog: Options need FS and Dir")
-	}
-	if o.Kind == "" || len(o.Kind) > kindSize {
-		return o, fmt.Errorf("seglog: kind %q: want 1 to %d bytes", o.Kind, kindSize)
-	}
-	if o.SegmentBytes == 0 {
-		o.SegmentBytes = 64 << 20
-	}
-	if o.SegmentBytes < 2*dataOffset {
-		o.SegmentBytes = 2 * dataOffset
-	}
-	if o.MaxUnsynced <= 0 {
-		o.MaxUnsynced = 16 << 20
-	}
-	if o.ReadBuffer <= 0 {
-		o.ReadBuffer = 256 << 10
-	}
-	o.ReadBuffer = max(o.ReadBuffer, 4<<10)
-	if o.seed == nil {
-		o.seed = randomSeed
-	}
-	return o, nil
-}
-
-func randomSeed() uint32 {
-	var b [4]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand since Go 1.24)
-	return binary.LittleEndian.Uint32(b[:])
-}
-
-// segment is one file of the log. Its header, name and size do not change once it is in
-// the list of segments. end only grows while the segment is active, and is stored after
-// the frames before it were written: a Reader may read every byte below it. (Only
-// switchSegment lowers it, after the successor is in the list.)
-type segment struct {
-	header
-	name string
-	bad  *badCopy // a damaged copy of the header, found by Open
-	size int64    // of the file, when the folder was read
-	// skipped says that generations are missing between this segment and the next.
-	skipped bool
-	end     atomic.Int64 // offset behind the last frame written; -1: unknown, not ours
-	mu      sync.Mutex   // guards points and held
-	// points are offsets of some entries, ascending, from which a Reader starts near its
-	// entry. mu guards them; only the writer of the segment's frames changes them, so it
-	// may read them without mu.
-	points []point
-	held   *held // guarded by mu; nil: the file is not kept open
-}
-
-type point struct {
-	index uint64
-	off   int64
-}
-
-// pointEvery is how many bytes lie between two points of a segment.
-const pointEvery = 64 << 10
-
-// note adds a point for an entry when the last point lies at least pointEvery bytes before it.
-func (s *segment) note(index uint64, off int64) {
-	if n := len(s.points); n > 0 && off-s.points[n-1].off < pointEvery {
-		return
-	}
-	s.mu.Lock()
-	s.points = append(s.points, point{index, off})
-	s.mu.Unlock()
-}
-
-// near returns an offset at or before the entry.
-func (s *segment) near(index uint64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(s.points, index+1, func(p point, want uint64) int {
-		if p.index < want {
-			return -1
-		}
-		return 1
-	})
-	if i == 0 {
-		return dataOffset
-	}
-	return s.points[i-1].off
-}
 
 // Log is an open log. The caller must close it.
 //
@@ -335,7 +195,7 @@ func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []
 	off := at + int64(entries-start)
 	for rest := l.pending[entries:]; len(rest) > 0; {
 		f, _ := parseHead(rest)
-		l.active.note(f.index, off)
+		l.active.addPoint(f.index, off)
 		off += f.size()
 		rest = rest[f.size():]
 	}
@@ -344,6 +204,8 @@ func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []
 	return nil
 }
 
+// usable returns why the log takes no entries: ErrClosed, ErrFailed, nil when it does. The
+// caller holds mu.
 func (l *Log) usable() error {
 	switch {
 	case l.closed:
@@ -402,7 +264,7 @@ func (l *Log) TruncateFront(before uint64) error {
 	n := 0
 	for n < len(list)-1 && list[n+1].first <= before {
 		l.garbage = append(l.garbage, list[n].name)
-		list[n].keep(nil)
+		list[n].setHeld(nil)
 		n++
 	}
 	if n > 0 {
@@ -412,7 +274,7 @@ func (l *Log) TruncateFront(before uint64) error {
 	if len(l.garbage) == 0 || !l.atHome() { // another folder's files may have these names
 		return nil
 	}
-	if err := l.tell(nil); err != nil {
+	if err := l.reportKnown(nil); err != nil {
 		return fmt.Errorf("truncate log: %w", err)
 	}
 	// Oldest first, each made durable before the next: whatever a crash leaves
@@ -450,14 +312,14 @@ func (l *Log) Close() error {
 	l.closed = true
 	l.shut.Store(true)
 	if l.failed == nil && len(errs) == 0 {
-		errs = append(errs, l.seal(), l.tell(nil))
+		errs = append(errs, l.seal(), l.reportKnown(nil))
 	}
 	if l.file != nil {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
 	for _, seg := range *l.segments.Load() {
-		seg.keep(nil)
+		seg.setHeld(nil)
 	}
 	l.locking.Lock()
 	errs = append(errs, l.lock.Close())
@@ -468,9 +330,9 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// seal ends the active segment with a mark, so that the next Open knows that
-// everything was durable, and gives back what was set aside. A full disk may
-// refuse the mark: then the next Open syncs once more than needed.
+// seal ends the active segment with a mark, so that the next Open knows that everything was
+// durable, and cuts off the space that was preallocated. On a full disk there may be no room
+// for the mark: then the next Open syncs once more than it has to. The caller holds mu.
 func (l *Log) seal() error {
 	end := l.active.end.Load()
 	if synced := l.synced.Load(); synced > l.marked {

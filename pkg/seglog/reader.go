@@ -16,9 +16,10 @@ type source interface {
 	list() *[]*segment
 	// refresh looks for what another process has done since.
 	refresh() error
-	// stable is the highest index of which the bytes cannot be in flux.
+	// stable returns the index up to which nobody writes bytes any more; MaxUint64 where
+	// another process writes and that cannot be told.
 	stable() uint64
-	// done is why nothing more can be read, or nil.
+	// done returns why nothing more can be read, nil when it can.
 	done() error
 }
 
@@ -38,15 +39,15 @@ func (l *Log) done() error {
 type Reader struct {
 	src     source
 	opt     Options
-	next    uint64
-	listed  *[]*segment
-	seg     *segment
-	after   *segment // seg's successor in listed
-	file    fsys.File
-	r       *frameReader
-	reach   uint64 // behind a damaged place: highest index the next entry may have
-	checked int    // how often bad bytes at the present place were read again
-	end     int64
+	next    uint64       // the entry to be returned next
+	listed  *[]*segment  // the list that seg and after are of
+	seg     *segment     // the one being read; nil before the first, and between two
+	after   *segment     // seg's successor in listed
+	file    fsys.File    // of seg
+	r       *frameReader // of file
+	reach   uint64       // behind a damaged place: the highest index that the next entry may have
+	checked int          // how often bad bytes at the present place were read again
+	end     int64        // where seg's bytes ended when that was last asked
 }
 
 // Reader returns a Reader that starts at the entry from (0: the first in the log). It
@@ -67,6 +68,7 @@ func (l *Log) Reader(from uint64) (*Reader, error) {
 	return newReader(l, l.opt, from), nil
 }
 
+// newReader returns a Reader that opens its first segment with the first Next.
 func newReader(src source, o Options, from uint64) *Reader {
 	return &Reader{src: src, opt: o, next: from}
 }
@@ -97,7 +99,7 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 			return 0, nil, fmt.Errorf("%s: %w", r.seg.name, err)
 		}
 		if state == scanFrame {
-			if r.take(f) {
+			if r.fits(f) {
 				r.checked = 0
 				if f.typ != frameEntry || f.index < r.next {
 					continue
@@ -120,9 +122,9 @@ func (r *Reader) Next() (index uint64, payload []byte, err error) {
 	}
 }
 
-// take reports whether a valid frame can be at the present place, and follows a
-// gap.
-func (r *Reader) take(f frame) bool {
+// fits reports whether a valid frame can be at the present place: an entry with a later
+// index than the next can only be behind a damaged place. A gap moves next behind it.
+func (r *Reader) fits(f frame) bool {
 	switch f.typ {
 	case frameEntry:
 		return f.index <= max(r.next, r.reach)
@@ -134,8 +136,9 @@ func (r *Reader) take(f frame) bool {
 	return true
 }
 
-// stopped decides what follows where no frame can be read: more bytes, the next
-// segment, the present end, or damage.
+// stopped decides what to do where no frame can be read. It returns true when Next is to try
+// again: more bytes have come, or the next segment follows. Else err is what Next returns:
+// io.EOF at the present end, or damage.
 func (r *Reader) stopped(at int64, state scanState) (again bool, err error) {
 	// The order matters: a segment is complete before its successor shows up,
 	// so a successor seen before the end was looked at makes that end final.
@@ -176,7 +179,8 @@ func (r *Reader) stopped(at int64, state scanState) (again bool, err error) {
 	return r.damaged(at, end)
 }
 
-// limit is where the present segment's bytes end.
+// limit returns where the present segment's bytes end now: behind the last frame written, or
+// with the file where another process writes it.
 func (r *Reader) limit() (int64, error) {
 	if end := r.seg.end.Load(); end >= 0 {
 		return end, nil
@@ -188,7 +192,8 @@ func (r *Reader) limit() (int64, error) {
 	return size, nil
 }
 
-// moveOn goes to the next segment. Entries missing in between are reported.
+// moveOn goes to the next segment, from at, where the present one ends. Entries that are
+// missing in between are an error, once.
 func (r *Reader) moveOn(at, end int64) (bool, error) {
 	next := r.after.first
 	if r.next < next && (*r.listed)[0].gen > r.seg.gen {
@@ -212,7 +217,8 @@ func (r *Reader) moveOn(at, end int64) (bool, error) {
 	return err == nil, err
 }
 
-// damaged skips bytes that are no frame, up to the next one that is.
+// damaged skips bytes that are no frame, up to the next valid frame or the next segment, and
+// returns what that costs. Bytes that may be in the middle of a write are io.EOF instead.
 func (r *Reader) damaged(at, end int64) (bool, error) {
 	if r.after == nil && r.next > r.src.stable() {
 		r.r.seek(at)
@@ -265,11 +271,13 @@ func (r *Reader) damaged(at, end int64) (bool, error) {
 	return false, err
 }
 
+// corrupt returns the error for damage at at that costs the entries first to last.
 func (r *Reader) corrupt(at int64, first, last uint64) error {
 	return &CorruptError{File: filepath.Join(r.opt.Dir, r.seg.name), Offset: at, First: first, Last: last, Err: ErrChecksum}
 }
 
-// adopt takes note of a new list of segments.
+// adopt makes list the one that the Reader goes by, and finds the present segment's
+// successor in it.
 func (r *Reader) adopt(list *[]*segment) {
 	r.listed = list
 	r.after = nil
@@ -286,7 +294,8 @@ func (r *Reader) adopt(list *[]*segment) {
 	}
 }
 
-// enter opens the segment that holds the next entry.
+// enter opens the segment that holds the next entry, at a place near it. io.EOF: the log is
+// empty; ErrTruncated: the entry was deleted.
 func (r *Reader) enter() error {
 	for range 3 {
 		list := *r.listed
@@ -338,8 +347,8 @@ func (r *Reader) enter() error {
 	return fmt.Errorf("entry %d: %w", r.next, ErrTruncated)
 }
 
-// missing passes over the first of the given segments, which is in the list and not in
-// the folder: somebody has taken it away.
+// missing passes over the first of the given segments, which is in the list and not in the
+// folder: somebody has taken it away. It returns the entries lost with it as an error.
 func (r *Reader) missing(list []*segment) error {
 	last := r.src.stable()
 	if len(list) > 1 {

@@ -1,7 +1,6 @@
 package seglog
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,6 +76,7 @@ func (r *Recovery) Clean() bool {
 	return r.Torn == nil && len(r.Damaged) == 0 && len(r.Unsynced) == 0
 }
 
+// String describes the log and what Open found and did, on one line.
 func (r *Recovery) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "entries %d to %d in %d segments, %d bytes", r.First, r.Last, r.Segments, r.Bytes)
@@ -237,10 +237,10 @@ func (l *Log) recover() (*Recovery, error) {
 		l.activate(seg, file, list)
 	}
 	l.segments.Store(&list)
-	if err := l.tell(rec.Damaged); err != nil {
+	if err := l.reportKnown(rec.Damaged); err != nil {
 		return nil, err
 	}
-	if err := l.mark(); err != nil {
+	if err := l.ensureID(); err != nil {
 		return nil, err
 	}
 	list = *l.segments.Load()
@@ -249,8 +249,9 @@ func (l *Log) recover() (*Recovery, error) {
 	return rec, nil
 }
 
-// mark begins a segment with the log's ID when the newest one has none.
-func (l *Log) mark() error {
+// ensureID begins a segment with the log's ID when the newest one has none, so that what is
+// written from now on is known to be this log's. Open calls it, and nobody else knows l yet.
+func (l *Log) ensureID() error {
 	if l.opt.ID == (ID{}) || l.active.id == l.opt.ID {
 		return nil
 	}
@@ -264,14 +265,15 @@ func (l *Log) mark() error {
 		list = list[:len(list)-1]
 		l.garbage = append(l.garbage, old.name)
 	}
-	_ = l.file.Truncate(old.end.Load()) // what was set aside and is not used; zeroes mean nothing
+	_ = l.file.Truncate(old.end.Load()) // unused preallocated space; left there, zeroes mean nothing
 	_ = l.file.Close()
 	l.activate(seg, file, append(list, seg))
 	return nil
 }
 
-// tidy removes unfinished and replaced files and sets aside those whose header
-// is lost and those that do not belong to the log.
+// tidy removes files that were never finished, that are replaced or whose deletion was
+// interrupted, and sets aside segments whose header is lost and files that do not belong to
+// the log.
 func (l *Log) tidy(dir *folder, rec *Recovery) error {
 	changed := false
 	for _, name := range slices.Concat(dir.unfinished, dir.replaced, dir.dropping) {
@@ -353,104 +355,10 @@ func (l *Log) recoverSegment(seg *segment, until, durable uint64, dir *folder, r
 	return l.resume(file, seg, found, last, rec)
 }
 
-// repair sets damaged places aside and puts a gap frame at each.
-func (l *Log) repair(file fsys.File, seg *segment, found *checked, rec *Recovery) error {
-	for i := range found.damaged {
-		d := &found.damaged[i]
-		if d.Bytes > 0 {
-			d.SetAside = fmt.Sprintf("%s.corrupt-%d", seg.name, d.Offset)
-			if err := copyAside(l.opt, file, d.SetAside, d.Offset, d.Bytes); err != nil {
-				return fmt.Errorf("set aside damage at offset %d: %w", d.Offset, err)
-			}
-		}
-		if err := putGap(file, seg, d.Offset, d.Bytes, d.Last); err != nil {
-			return fmt.Errorf("mark damage at offset %d: %w", d.Offset, err)
-		}
-		rec.Damaged = append(rec.Damaged, *d)
-	}
-	for _, u := range found.unsynced {
-		if err := putNote(file, seg, u); err != nil {
-			return fmt.Errorf("note what was not synced at offset %d: %w", u.Offset, err)
-		}
-		if err := putGap(file, seg, u.Offset, u.Bytes, u.Last); err != nil {
-			return fmt.Errorf("mark what was not synced at offset %d: %w", u.Offset, err)
-		}
-	}
-	rec.Unsynced = append(rec.Unsynced, found.unsynced...)
-	if t := found.torn; t != nil {
-		if err := file.Truncate(t.Offset); err != nil {
-			return err
-		}
-		if err := file.Sync(); err != nil {
-			return err
-		}
-		rec.Torn = t
-	}
-	return nil
-}
-
-// putGap marks n damaged bytes at off as skipped and the entries up to last as lost.
-func putGap(file fsys.File, seg *segment, off, n int64, last uint64) error {
-	if _, err := file.WriteAt(gapFrame(seg, n, last), off); err != nil {
-		return err
-	}
-	return file.Datasync()
-}
-
-func gapFrame(seg *segment, n int64, last uint64) []byte {
-	return putFrame(nil, seg.seed, frameGap, last, int(max(n-frameHead, 0)), nil)
-}
-
-// putNote prepares a gap that says of itself that its entries were not synced. It is
-// durable before the gap is there: without one it is a part of what no frame is.
-func putNote(file fsys.File, seg *segment, u Damage) error {
-	if u.Bytes < frameHead+noteSize {
-		return nil // no entry of a byte or more fits in there
-	}
-	note := binary.LittleEndian.AppendUint32(nil, noteOf(seg.seed, gapFrame(seg, u.Bytes, u.Last)))
-	if _, err := file.WriteAt(note, u.Offset+frameHead); err != nil {
-		return err
-	}
-	return file.Datasync()
-}
-
-// copyAside copies damaged bytes to a file of their own, durably. Made again by
-// a second Open after a crash, it comes out the same.
-func copyAside(o Options, from fsys.File, name string, off, n int64) error {
-	path := filepath.Join(o.Dir, name)
-	to, err := o.FS.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	err = copyRange(to, 0, from, off, n)
-	if err == nil {
-		err = to.Sync()
-	}
-	if err = errors.Join(err, to.Close()); err != nil {
-		return err
-	}
-	return o.FS.SyncDir(o.Dir)
-}
-
-func copyRange(to fsys.File, toOff int64, from fsys.File, off, n int64) error {
-	buf := make([]byte, min(n, 1<<20))
-	for done := int64(0); done < n; {
-		b := buf[:min(n-done, int64(len(buf)))]
-		if _, err := from.ReadAt(b, off+done); err != nil {
-			return err
-		}
-		if _, err := to.WriteAt(b, toOff+done); err != nil {
-			return err
-		}
-		done += int64(len(b))
-	}
-	return nil
-}
-
-// resume makes the newest segment the active one. Entries that no mark confirms
-// are written again before they are synced: a page that failed to be written
-// before the last process ended reads well from memory, counts as clean, and
-// would be skipped by a mere sync.
+// resume makes the newest segment, which was checked and repaired, the active one. last is
+// the log's last entry. Entries that no mark confirms are written again, byte for byte in
+// place, before they are synced: a page whose write failed in the last process reads well
+// from memory and counts as clean, so a mere sync would skip it.
 func (l *Log) resume(file fsys.File, seg *segment, found *checked, last uint64, rec *Recovery) error {
 	end := seg.end.Load()
 	if confirmed := max(found.synced, seg.first-1); confirmed < last {

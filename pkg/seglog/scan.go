@@ -7,36 +7,39 @@ import (
 	"slices"
 )
 
-// scanState is what a frameReader met.
+// scanState is what a frameReader has found at its offset.
 type scanState int
 
 const (
 	scanFrame scanState = iota // a valid frame
 	scanEnd                    // the limit
-	scanZero                   // zeroes: space set aside and not written yet
+	scanZero                   // zeroes: preallocated space that was not written yet
 	scanBad                    // bytes that are no valid frame, or a part of one
 )
 
-// frameReader reads frames one after another through a buffer of its own.
+// frameReader reads frames one after another through a buffer of its own. It is for one
+// goroutine.
 type frameReader struct {
 	file io.ReaderAt
 	seed uint32
-	off  int64  // file offset of buf[start]
-	buf  []byte // buf[start:end] is what was read ahead
+	off  int64  // file offset of buf[pos]
+	buf  []byte // buf[pos:end] was read and not returned yet
 	pos  int
 	end  int
-	most int // buffer size for ordinary reads
+	most int // how much is read at once, unless a frame is larger
 }
 
+// newFrameReader returns a frameReader that begins at off; its buffer is made when it is
+// first needed.
 func newFrameReader(file io.ReaderAt, seed uint32, off int64, bufSize int) *frameReader {
 	return &frameReader{file: file, seed: seed, off: off, most: bufSize}
 }
 
-// seek drops what was read ahead and goes to an offset.
+// seek goes to an offset and drops what was read ahead, which may be out of date.
 func (r *frameReader) seek(off int64) { r.off, r.pos, r.end = off, 0, 0 }
 
-// fill makes need bytes available when the file has them below limit and
-// returns how many there are.
+// fill makes need bytes available at buf[pos:], when the file has so many below limit, and
+// returns how many are available.
 func (r *frameReader) fill(need int, limit int64) (int, error) {
 	have := r.end - r.pos
 	if have >= need {
@@ -66,9 +69,9 @@ func (r *frameReader) fill(need int, limit int64) (int, error) {
 	return r.end, nil
 }
 
-// next returns the frame at the present offset and steps over it when it is
-// valid; otherwise it stays. No byte at or past limit is looked at. The payload
-// is valid until the next call.
+// next returns the frame at the present offset and goes on behind it. When the state is not
+// scanFrame, the offset stays. It reads no byte at or past limit. The payload is valid until
+// the next call.
 func (r *frameReader) next(limit int64) (frame, scanState, error) {
 	have, err := r.fill(frameHead, limit)
 	if err != nil {
@@ -139,15 +142,14 @@ func lastByte(file io.ReaderAt, from, size int64) (int64, error) {
 	return from, nil
 }
 
-// errTooOdd stops a search for the next valid frame that has become too costly:
-// bytes made to look like frame heads of long frames at every offset.
+// errTooOdd ends a search for the next valid frame that has become too costly: somebody has
+// made bytes that look like the heads of long frames at every offset.
 var errTooOdd = errors.New("too many bytes that look like frames")
 
-// findFrame looks, behind a damaged place at bad where entry next was due, for
-// the first valid frame below limit. ok is false when there is none. From data
-// on there are only zeroes, with which a frame may end.
-// Indexes tell what can be a frame before its checksum is computed: one that is
-// d bytes away can be at most d/frameHead entries further.
+// findFrame searches for the first valid frame behind a damaged place at bad, where entry
+// next was due, and below limit; ok is false when there is none. From data on the file has
+// only zeroes, with which a frame may end. Whether a checksum is computed at all is decided
+// by the index: a frame that begins d bytes behind bad is at most d/frameHead entries further.
 func findFrame(file io.ReaderAt, seed uint32, bad, data, limit int64, next uint64) (at int64, f frame, ok bool, err error) {
 	if data-bad <= frameHead {
 		return 0, frame{}, false, nil

@@ -135,7 +135,7 @@ func (l *Log) switchSegment(cause error) error {
 		// Nothing in it was ever durable: the new one replaces it altogether.
 		list = list[:len(list)-1]
 		l.garbage = append(l.garbage, old.name)
-		old.keep(nil)
+		old.setHeld(nil)
 	}
 	_ = l.file.Close()
 	entries := len(l.pending) > 0
@@ -155,7 +155,7 @@ func index(seg *segment, frames []byte) {
 	for len(frames) >= frameHead {
 		f, _ := parseHead(frames)
 		if f.typ == frameEntry {
-			seg.note(f.index, off)
+			seg.addPoint(f.index, off)
 		}
 		off += int64(f.checked())
 		frames = frames[f.checked():]
@@ -188,7 +188,7 @@ func (l *Log) begin() (*segment, fsys.File, error) {
 		l.gen++
 		seg, file, visible, err := createSegment(l.opt, first, l.gen)
 		if err == nil {
-			if err = l.tellOf(seg); err == nil {
+			if err = l.reportNew(seg); err == nil {
 				l.hold(seg)
 				return seg, file, nil
 			}

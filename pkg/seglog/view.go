@@ -12,8 +12,8 @@ import (
 // changing anything. It needs no Close; the caller closes its Readers.
 type View struct {
 	opt      Options
-	segments atomic.Pointer[[]*segment]
-	folder   atomic.Pointer[folder] // as it was last looked at
+	segments atomic.Pointer[[]*segment] // a list is never changed; refresh replaces it
+	folder   atomic.Pointer[folder]     // as refresh read it last
 }
 
 // OpenReadOnly returns a View of the log in o.Dir. It uses only FS, Dir, Kind and
@@ -34,7 +34,8 @@ func (v *View) list() *[]*segment { return v.segments.Load() }
 func (v *View) stable() uint64    { return math.MaxUint64 }
 func (v *View) done() error       { return nil }
 
-// refresh reads the folder again and keeps what is known of old segments.
+// refresh reads the folder again. Segments that the old list has, too, are kept with their
+// points; when nothing has changed the list itself is kept.
 func (v *View) refresh() error {
 	var dir *folder
 	var err error
@@ -94,8 +95,9 @@ func (v *View) Reader(from uint64) (*Reader, error) {
 	return newReader(v, v.opt, from), nil
 }
 
-// Missing is what is known and not there, after all was read up to the entry before
-// next: segments in front and at the end, and the entries up to Known.Last.
+// Missing returns what Options.Known lists and the folder lacks: segments in front and at
+// the end, and entries up to Known.Last. next is the entry behind the last one that a Reader
+// has found.
 func (v *View) Missing(next uint64) []Damage {
 	dir := v.folder.Load()
 	var newest *segment
