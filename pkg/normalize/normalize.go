@@ -113,6 +113,13 @@ func (n *Normalizer) Type(v Value) uint16 {
 	return 0
 }
 
+// Raw returns the value at v as its record has it, with its quotes; nil where there is
+// none.
+func (n *Normalizer) Raw(v Value) []byte {
+	_, f, _ := n.at(v)
+	return f.value
+}
+
 // Has reports whether there is a value at v.
 func (n *Normalizer) Has(v Value) bool {
 	_, _, ok := n.at(v)

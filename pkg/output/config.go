@@ -35,6 +35,7 @@ type Config struct {
 	ExtraObj2    bool
 	ExtraTime    bool
 	CSVSafe      bool // FormatCSV: no cell is a formula to a spreadsheet
+	CSVQuoted    bool // FormatCSV: as RFC 4180 has it, and as safe as with CSVSafe, but for numbers
 	Words        bool // FormatJSON: the interpretation of each value is written beside the value
 	WithHost     bool // the line between events contains the host
 	Color        bool

@@ -25,6 +25,44 @@ func CSVSafe(cell string) string {
 	return cell
 }
 
+// AppendCSV appends one cell of csv as RFC 4180 has it: in quotes where it has a comma, a
+// quote or an end of line in it, or begins with a blank, which some readers drop. With safe
+// it puts ' in front of what a spreadsheet would take for a formula; a number stays one.
+func AppendCSV(dst, cell []byte, safe bool) []byte {
+	safe = safe && beginsFormula(bytes.TrimLeft(cell, " ")) && !isPlainNumber(cell)
+	quoted := bytes.ContainsAny(cell, ",\"\r\n") || len(cell) > 0 && (cell[0] == ' ' || cell[0] == '\t')
+	if quoted {
+		dst = append(dst, '"')
+	}
+	if safe {
+		dst = append(dst, '\'')
+	}
+	if !quoted {
+		return append(dst, cell...)
+	}
+	for _, c := range cell {
+		if c == '"' {
+			dst = append(dst, '"')
+		}
+		dst = append(dst, c)
+	}
+	return append(dst, '"')
+}
+
+// isPlainNumber says whether a cell is digits with a sign before them, and no more than one
+// point among them.
+func isPlainNumber(cell []byte) bool {
+	if len(cell) > 0 && (cell[0] == '-' || cell[0] == '+') {
+		cell = cell[1:]
+	}
+	whole, part, point := bytes.Cut(cell, []byte{'.'})
+	return isDigits(whole) && (!point || isDigits(part))
+}
+
+func isDigits(s []byte) bool {
+	return len(s) > 0 && len(bytes.Trim(s, "0123456789")) == 0
+}
+
 // csvSafe is a csv format that applies CSVSafe to each cell. The stock format does not
 // quote cells, so a comma in a name starts a new cell, here as for any reader of the
 // line.

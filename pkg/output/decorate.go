@@ -110,7 +110,11 @@ func colored(dst, line []byte) []byte {
 			dst = append(dst, word...)
 		default:
 			dst = append(append(append(append(dst, styleName...), name...), '='), styleReset...)
-			if style := styleOf(name, value); style != "" {
+			style := styleOf(name, value)
+			if n := restOf(name, value, line); n > 0 { // line begins where value ends
+				value, line = value[:len(value)+n], line[n:]
+			}
+			if style != "" {
 				dst = styled(dst, style, value)
 			} else {
 				dst = append(dst, value...)
@@ -123,6 +127,28 @@ func colored(dst, line []byte) []byte {
 		dst, line = append(dst, line[:n]...), line[n:]
 	}
 	return dst
+}
+
+// restOf returns how much of rest, what stands behind the first word of a value, is of the
+// value, too. A date and time end at their ")", whatever the locale puts between them; a
+// key of -i ends before the next field.
+func restOf(name, value, rest []byte) int {
+	switch string(name) {
+	case "msg":
+		if bytes.HasPrefix(value, []byte("audit(")) && bytes.IndexByte(value, ')') < 0 {
+			return bytes.IndexByte(rest, ')') + 1
+		}
+	case "key":
+		if value[0] == '"' {
+			return 0
+		}
+		end := len(bytes.TrimRight(rest, " "))
+		if eq := bytes.IndexByte(rest, '='); eq >= 0 {
+			end = len(bytes.TrimRight(rest[:bytes.LastIndexByte(rest[:eq], ' ')+1], " "))
+		}
+		return end
+	}
+	return 0
 }
 
 func styleOf(name, value []byte) string {

@@ -243,3 +243,30 @@ func BenchmarkFormats(b *testing.B) {
 		})
 	}
 }
+
+// TestJSONSocket says that the object of a call on a socket is the address and its port,
+// with the parts beside it, the same of raw and enriched records.
+func TestJSONSocket(t *testing.T) {
+	for _, c := range []struct{ raw, words, want string }{
+		{"020001BBC6336419000000000000000000", "{ saddr_fam=inet laddr=198.51.100.25 lport=443 }",
+			`"object":"198.51.100.25:443","object_family":"inet","object_address":"198.51.100.25","object_port":443,`},
+		{"0A0001BB0000000020010DB800000000000000000000004200000000", "{ saddr_fam=inet6 laddr=2001:db8::42 lport=443 }",
+			`"object":"[2001:db8::42]:443","object_family":"inet6","object_address":"2001:db8::42","object_port":443,`},
+		{"01002F72756E2F61206200", "{ saddr_fam=local path=/run/a b }", `"object":"/run/a b","object_family":"local","object_address":"/run/a b","object_kind"`},
+		{"100000000000000000000000", "{ saddr_fam=netlink nlnk-fam=16 nlnk-pid=0 }", `"object":"netlink 0","object_family":"netlink","object_address":"0","object_kind"`},
+		{"28000000000400000200000000000000", "{ saddr_fam=vsock (unsupported) }",
+			`"object":"vsock 2:1024","object_family":"vsock","object_address":"2","object_port":1024,`},
+		{"(none)", "malformed-host((none))", `"object":"malformed-host((none))","object_kind"`},
+	} {
+		for _, tail := range []string{"", "\x1dSADDR=" + c.words} {
+			log := `type=SYSCALL msg=audit(1700000026.389:170): arch=c000003e syscall=42 success=yes exit=0 a0=3 a1=7ffc a2=10 a3=0 items=0 pid=1 uid=0 auid=0 exe="/x"` +
+				"\ntype=SOCKADDR msg=audit(1700000026.389:170): saddr=" + c.raw + tail + "\n"
+			f := newJSONFormat(&Config{Names: rootOnly{}})
+			for _, ev := range eventtest.Parse([]byte(log)) {
+				if got := string(f.Append(nil, ev)); !strings.Contains(got, c.want) {
+					t.Errorf("%s%s: %s\nwant %s", c.raw, tail, got, c.want)
+				}
+			}
+		}
+	}
+}

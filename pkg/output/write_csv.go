@@ -55,15 +55,19 @@ func (t *told) clock(ev *event.Event, layout string) {
 	}
 }
 
-// csvFormat writes one line for each event, after a head with the column names.
+// csvFormat writes one line for each event, after a head with the column names. It writes
+// the stock tool's form, which does not quote cells, or that of RFC 4180.
 type csvFormat struct {
 	told
 	keys, labels, second, time bool
+	rfc                        bool
+	cellAt                     int // where the cell being written begins
+	scratch                    []byte
 }
 
 func newCSVFormat(o *Config, loc *time.Location) *csvFormat {
 	return &csvFormat{
-		told: newTold(o, loc), keys: o.ExtraKeys, labels: o.ExtraLabels, second: o.ExtraObj2, time: o.ExtraTime,
+		told: newTold(o, loc), keys: o.ExtraKeys, labels: o.ExtraLabels, second: o.ExtraObj2, time: o.ExtraTime, rfc: o.CSVQuoted,
 	}
 }
 
@@ -82,6 +86,13 @@ func (f *csvFormat) Head(dst []byte) []byte {
 	column(f.labels, "OBJ_LABEL,")
 	column(true, "OBJ_KIND,HOW")
 	column(f.keys, ",KEY")
+	return f.newline(dst)
+}
+
+func (f *csvFormat) newline(dst []byte) []byte {
+	if f.rfc {
+		dst = append(dst, '\r')
+	}
 	return append(dst, '\n')
 }
 
@@ -91,10 +102,28 @@ func (f *csvFormat) Append(dst []byte, ev *event.Event) []byte {
 	return dst
 }
 
+// cell ends a cell that is not the last one.
+func (f *csvFormat) cell(dst []byte) []byte {
+	dst = append(f.last(dst), ',')
+	f.cellAt = len(dst)
+	return dst
+}
+
+// last ends the last cell: of RFC 4180's form it makes the cell safe and quotes it where it
+// needs quotes.
+func (f *csvFormat) last(dst []byte) []byte {
+	if !f.rfc || len(dst) == f.cellAt {
+		return dst
+	}
+	f.scratch = append(f.scratch[:0], dst[f.cellAt:]...)
+	return AppendCSV(dst[:f.cellAt], f.scratch, true)
+}
+
 func (f *csvFormat) line(dst []byte, ev *event.Event, records []record.Record) []byte {
 	n := f.norm
 	known := n.Event(records, f.labels)
-	dst = append(n.AppendNode(dst), ',')
+	f.cellAt = len(dst)
+	dst = f.cell(n.AppendNode(dst))
 	from := len(dst)
 	dst = appendTypeName(dst, &records[0])
 	name := dst[from:]
@@ -103,34 +132,28 @@ func (f *csvFormat) line(dst []byte, ev *event.Event, records []record.Record) [
 		dst = f.appendTimes(dst, ev)
 	}
 	dst = append(strconv.AppendUint(dst, ev.Serial, 10), ',')
+	f.cellAt = len(dst)
 	if !known {
 		if f.warn != nil {
 			f.warn("error normalizing " + string(name))
 		}
-		dst = append(dst, ",,,,,,,,,"...)
-		if f.labels {
-			dst = append(dst, ",,"...)
-		}
-		if f.keys {
-			dst = append(dst, ',')
-		}
-		return append(dst, '\n')
+		return f.newline(f.unknown(dst))
 	}
-	dst = append(append(dst, n.Kind...), ',')
-	dst = append(n.AppendText(dst, n.Session), ',')
-	dst = append(appendSubject(dst, n), ',')
-	dst = append(n.AppendText(dst, n.Alias), ',')
-	dst = append(append(dst, n.SubjectKind...), ',')
+	dst = f.cell(append(dst, n.Kind...))
+	dst = f.cell(n.AppendText(dst, n.Session))
+	dst = f.cell(appendSubject(dst, n))
+	dst = f.cell(n.AppendText(dst, n.Alias))
+	dst = f.cell(append(dst, n.SubjectKind...))
 	if f.labels {
-		dst = append(n.AppendText(dst, n.SubjectLabel()), ',')
+		dst = f.cell(n.AppendText(dst, n.SubjectLabel()))
 	}
-	dst = append(appendAction(dst, n), ',')
+	dst = f.cell(appendAction(dst, n))
 	if success, ok := n.Succeeded(); ok && success {
 		dst = append(dst, "success"...)
 	} else if ok {
 		dst = append(dst, "failed"...)
 	}
-	dst = append(dst, ',')
+	dst = f.cell(dst)
 	if n.Has(n.Object) {
 		if n.Type(n.Object) == tables.ConfigChange && namesSetting(n.Action) {
 			dst = append(dst, n.Name(n.Object)...)
@@ -138,25 +161,44 @@ func (f *csvFormat) line(dst []byte, ev *event.Event, records []record.Record) [
 			dst = n.AppendFull(dst, n.Object)
 		}
 	}
-	dst = append(dst, ',')
+	dst = f.cell(dst)
 	if n.Detail == n.Object { // a damaged PATH record
 		dst = n.AppendFull(dst, n.Detail)
 	} else {
 		dst = n.AppendText(dst, n.Detail)
 	}
-	dst = append(dst, ',')
+	dst = f.cell(dst)
 	if f.second {
-		dst = append(n.AppendFull(dst, n.Second), ',')
+		dst = f.cell(n.AppendFull(dst, n.Second))
 	}
 	if f.labels {
-		dst = append(n.AppendText(dst, n.ObjectLabel()), ',')
+		dst = f.cell(n.AppendText(dst, n.ObjectLabel()))
 	}
-	dst = append(append(dst, n.ObjectKind...), ',')
+	dst = f.cell(append(dst, n.ObjectKind...))
 	dst = append(dst, n.How...)
 	if f.keys {
-		dst = n.AppendText(append(dst, ','), n.Key)
+		dst = n.AppendText(f.cell(dst), n.Key)
 	}
-	return append(dst, '\n')
+	return f.newline(f.last(dst))
+}
+
+// unknown appends the empty cells of an event that nothing is known of. The stock tool
+// writes one too few.
+func (f *csvFormat) unknown(dst []byte) []byte {
+	dst = append(dst, ",,,,,,,,,"...)
+	if f.labels {
+		dst = append(dst, ",,"...)
+	}
+	if f.keys {
+		dst = append(dst, ',')
+	}
+	if f.rfc {
+		dst = append(dst, ',')
+		if f.second {
+			dst = append(dst, ',')
+		}
+	}
+	return dst
 }
 
 // appendTimes appends what --extra-time adds.

@@ -144,12 +144,40 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 	}
 	word("subject_kind", n.SubjectKind)
 	text("subject_label", n.SubjectLabel())
-	text("object", n.Object)
+	if addr, ok := f.objectSocket(); ok {
+		dst = appendSocket(dst, &addr)
+	} else {
+		text("object", n.Object)
+	}
 	text("object2", n.Second)
 	word("object_kind", n.ObjectKind)
 	text("object_label", n.ObjectLabel())
 	if n.How != nil {
 		dst = appendJSONText(append(dst, `,"how":`...), n.How)
+	}
+	return dst
+}
+
+// objectSocket is the object's address where the object is one.
+func (f *jsonFormat) objectSocket() (addr interpret.Socket, ok bool) {
+	if f.norm.Is(f.norm.Object) != interpret.SockAddr {
+		return addr, false
+	}
+	return interpret.ParseSocket(f.norm.Raw(f.norm.Object))
+}
+
+// appendSocket appends an address as the object, and its parts.
+func appendSocket(dst []byte, addr *interpret.Socket) []byte {
+	var buf [128]byte
+	dst = appendJSONText(append(dst, `,"object":`...), addr.Append(buf[:0]))
+	if name := addr.Family(); name != "" {
+		dst = appendJSONText(append(dst, `,"object_family":`...), []byte(name))
+	}
+	if text := addr.AppendAddress(buf[:0]); len(text) > 0 {
+		dst = appendJSONText(append(dst, `,"object_address":`...), text)
+	}
+	if port, ok := addr.Port(); ok {
+		dst = strconv.AppendUint(append(dst, `,"object_port":`...), uint64(port), 10)
 	}
 	return dst
 }

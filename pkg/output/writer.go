@@ -41,7 +41,7 @@ func NewFormatter(o *Config, loc *time.Location) Formatter {
 	case FormatInterpret:
 		return decorate(o, newInterpretFormat(o, loc))
 	case FormatCSV:
-		if o.CSVSafe {
+		if o.CSVSafe && !o.CSVQuoted {
 			return &csvSafe{Formatter: newCSVFormat(o, loc)}
 		}
 		return newCSVFormat(o, loc)

@@ -71,7 +71,7 @@ func (e *encoder) add(name string, v []byte, k kind) {
 		if e.o.CSVSafe {
 			v = []byte(output.CSVSafe(string(v)))
 		}
-		e.text = appendCSV(e.text, v)
+		e.text = output.AppendCSV(e.text, v, false)
 	case FormatJSON:
 		e.key(name)
 		if isNumber {
@@ -117,21 +117,6 @@ func (e *encoder) key(name string) {
 		open = "{\""
 	}
 	e.text = append(append(append(e.text, open...), name...), "\": "...)
-}
-
-// appendCSV appends a cell of csv, in quotes where it needs them.
-func appendCSV(dst, v []byte) []byte {
-	if !bytes.ContainsAny(v, ",\"\r\n") && (len(v) == 0 || v[0] != ' ' && v[0] != '\t') {
-		return append(dst, v...)
-	}
-	dst = append(dst, '"')
-	for _, c := range v {
-		if c == '"' {
-			dst = append(dst, '"')
-		}
-		dst = append(dst, c)
-	}
-	return append(dst, '"')
 }
 
 // appendJSON appends a string. What is no UTF-8 has U+FFFD for each wrong byte.

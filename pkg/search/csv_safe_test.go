@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/auditfleet/auditfleet/pkg/interpret"
+	"github.com/auditfleet/auditfleet/pkg/output"
 )
 
 // A key called like a formula is one no more.
@@ -34,5 +37,23 @@ func TestCSVSafeEvents(t *testing.T) {
 	o, err := ParseArgs([]string{"--csv-safe"}, Env{})
 	if err != nil || len(o.Notes) != 1 {
 		t.Errorf("--csv-safe of no csv: %v, %v", o, err)
+	}
+}
+
+// TestCSVQuotedOption says what --csv-rfc4180 goes with.
+func TestCSVQuotedOption(t *testing.T) {
+	for args, want := range map[string]string{
+		"--csv-rfc4180": "", "--format csv --csv-rfc4180": "", "--csv-rfc4180 --format csv --extra-keys": "", "--csv-rfc4180 --extra-time": "",
+		"--format json --csv-rfc4180":    "--csv-rfc4180 is for --format csv, not for json",
+		"-i --csv-rfc4180":               "--csv-rfc4180 is for --format csv, not for interpret",
+		"--format default --csv-rfc4180": "--csv-rfc4180 is for --format csv, not for default",
+	} {
+		o, err := ParseArgs(strings.Fields(args), Env{})
+		switch {
+		case want == "" && (err != nil || o.Format != output.FormatCSV || o.Escape != interpret.EscapeRaw):
+			t.Errorf("%s: %v", args, err)
+		case want != "" && (err == nil || err.Error() != want):
+			t.Errorf("%s: %v, want %s", args, err, want)
+		}
 	}
 }

@@ -95,6 +95,7 @@ var ownOptions = option.Table{
 	{Names: []string{"--around"}, Value: "TIME", Brief: "also what else the host did then", Equals: true},
 	{Names: []string{"--color"}, Value: "WHEN", Brief: "whether to write in colour", Equals: true, Words: option.These(colorNames[:]...)},
 	{Names: []string{"--count"}, Brief: "how many there are, instead of them"},
+	{Names: []string{"--csv-rfc4180"}, Brief: "csv with quotes, as RFC 4180 and spreadsheets have it"},
 	{Names: []string{"--csv-safe"}, Brief: "csv without cells that a spreadsheet takes for formulas"},
 	{Names: []string{"--expression"}, Value: "EXPRESSION", Brief: "an expression as in ausearch-expression(5)", Dash: true, Equals: true},
 	{Names: []string{"--field"}, Value: "NAME=VALUE", Brief: "a field has this value", Equals: true, Words: option.Words{List: fieldWords}},

@@ -148,7 +148,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 
 func (p *parser) finish() (*Options, error) {
 	o := p.o
-	if (o.ExtraTime || o.ExtraLabels || o.ExtraKeys) && o.Format != output.FormatCSV {
+	if (o.ExtraTime || o.ExtraLabels || o.ExtraKeys) && o.Format != output.FormatCSV && !o.CSVQuoted {
 		return nil, usagef("--extra options requires format to be csv")
 	}
 	for _, opt := range p.order {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/timespec"
@@ -43,6 +44,8 @@ func (p *parser) ownOption(opt string) (bool, error) {
 		o.NoPager = true
 	case "--csv-safe":
 		o.CSVSafe = true
+	case "--csv-rfc4180":
+		o.CSVQuoted = true
 	case "--regex":
 		return true, p.regex()
 	case "--limit", "--around", "--field", "--expression", "--color":
@@ -242,6 +245,9 @@ func (p *parser) finishOwn() error {
 	o := p.o
 	p.tested()
 	q := &o.Query
+	if err := o.quotedCSV(); err != nil {
+		return err
+	}
 	if o.CSVSafe && o.Format != output.FormatCSV {
 		o.Notes = append(o.Notes, "--csv-safe has no effect without --format csv")
 	}
@@ -273,6 +279,22 @@ func (p *parser) finishOwn() error {
 		}
 	}
 	return q.Check()
+}
+
+// quotedCSV checks what --csv-rfc4180 goes with: it asks for csv itself, and in quotes a
+// value needs no escapes unless they are asked for.
+func (o *Options) quotedCSV() error {
+	if !o.CSVQuoted {
+		return nil
+	}
+	if o.Format != output.FormatDefault && o.Format != output.FormatCSV || slices.Contains(o.Seen, "--format") && o.Format == output.FormatDefault {
+		return usagef("--csv-rfc4180 is for --format csv, not for %s", o.Format)
+	}
+	o.Format = output.FormatCSV
+	if !slices.Contains(o.Seen, "--escape") {
+		o.Escape = interpret.EscapeRaw
+	}
+	return nil
 }
 
 // ownWay says whether more is wanted than to write what is found, in order.

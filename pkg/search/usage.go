@@ -39,7 +39,8 @@ const Usage = `usage: search [options]        (all conditions must hold)
  results
        --format raw|default|interpret|csv|text|json -r, --raw      -i, --interpret (json: in words, too)
        --escape raw|tty|shell|shell_quote           --extra-keys, --extra-labels, --extra-obj2, --extra-time (csv)
-       --csv-safe               csv with ' before cells that a spreadsheet would run as formulas (= + - @)
+       --csv-rfc4180            csv as RFC 4180 has it: quotes, CRLF, cells that are no formulas;  --csv-safe: csv as ausearch's,
+                                with ' before cells that a spreadsheet would run as formulas (= + - @)
        --just-one               stop after the first;  --limit N: after N
        --reverse                the newest first;  --count: how many there are, instead of them
        --follow                 what is to come as well, from now or from -ts on
