@@ -30,7 +30,7 @@ var mayImport = map[string][]string{
 	"collector/internal/journal":  {"pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/api":      {"collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/query", "pkg/event", "pkg/record", "proto"},
-	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record"},
+	"collector/internal/head":     {"collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
 	"collector/internal/ingest":   {"collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/metrics", "pkg/wake", "proto/remote"}, // space: its tests
 	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
 	"collector/internal/space":    {"pkg"},

@@ -19,8 +19,8 @@ type HostSample struct {
 	Duplicates uint64  `metric:"duplicates_total" help:"Records a host sent again that were stored already."`
 	LastSeen   float64 `metric:"last_seen_seconds" help:"When a host's newest record was received, seconds since the epoch."`
 	LastEvent  float64 `metric:"last_event_seconds" help:"Time of a host's newest event, seconds since the epoch."`
-	// Lag is computed from the other fields; the caller leaves it 0.
-	Lag float64 `metric:"lag_seconds" help:"How far a host's newest event lay behind when its newest record was received."`
+	Lost       uint64  `metric:"lost_records_total" help:"Records that a host has said that it lost itself, before they were sent."`
+	Lag        float64 `metric:"lag_seconds" help:"How late a host's newest event was received; 0 while none was ever received within an hour of its time, as of a host of which old logs are imported."`
 }
 
 // ReadHosts registers the metrics of hosts. Series use memory in every Prometheus that
@@ -59,10 +59,6 @@ func named(each func(func(HostSample))) []HostSample {
 	var all []HostSample
 	at := map[string]int{}
 	each(func(s HostSample) {
-		s.Lag = 0
-		if s.LastEvent > 0 {
-			s.Lag = max(0, s.LastSeen-s.LastEvent) // a clock ahead is no lag
-		}
 		if !utf8.ValidString(s.Host) {
 			s.Host = strings.Trim(strconv.Quote(s.Host), `"`)
 		}
@@ -84,6 +80,7 @@ func (s *HostSample) add(o HostSample) {
 	s.Records += o.Records
 	s.Bytes += o.Bytes
 	s.Duplicates += o.Duplicates
+	s.Lost += o.Lost
 	s.LastSeen = max(s.LastSeen, o.LastSeen)
 	s.LastEvent = max(s.LastEvent, o.LastEvent)
 	s.Lag = max(s.Lag, o.Lag)

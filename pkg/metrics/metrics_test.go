@@ -101,7 +101,7 @@ func TestHostSeriesAreBounded(t *testing.T) {
 	r := metrics.New()
 	metrics.ReadHosts(r, 3, func(yield func(metrics.HostSample)) {
 		for i := range 10 {
-			yield(metrics.HostSample{Host: fmt.Sprintf("h%d", i), Records: uint64(i), Bytes: uint64(10 * i), Duplicates: 1, LastSeen: float64(100 - i), LastEvent: 5})
+			yield(metrics.HostSample{Host: fmt.Sprintf("h%d", i), Records: uint64(i), Bytes: uint64(10 * i), Duplicates: 1, LastSeen: float64(100 - i), LastEvent: 5, Lost: uint64(i), Lag: float64(95 - i)})
 		}
 	})
 	got := scraped(t, r,

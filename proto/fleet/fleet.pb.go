@@ -1573,7 +1573,12 @@ type Host struct {
 	// or it has not run for long enough to know.
 	Rate *float64 `protobuf:"fixed64,11,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
 	// The host whose records these are, too, as an administrator said; empty for none.
-	Also          []byte `protobuf:"bytes,12,opt,name=also,proto3" json:"also,omitempty"`
+	Also []byte `protobuf:"bytes,12,opt,name=also,proto3" json:"also,omitempty"`
+	// Records that the host has said that it lost.
+	Lost uint64 `protobuf:"varint,13,opt,name=lost,proto3" json:"lost,omitempty"`
+	// How late its newest event was received, in milliseconds; absent where none was ever
+	// received within an hour of its time, as of a host of which old logs were imported.
+	LagMs         *int64 `protobuf:"varint,14,opt,name=lag_ms,json=lagMs,proto3,oneof" json:"lag_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1690,6 +1695,20 @@ func (x *Host) GetAlso() []byte {
 		return x.Also
 	}
 	return nil
+}
+
+func (x *Host) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Host) GetLagMs() int64 {
+	if x != nil && x.LagMs != nil {
+		return *x.LagMs
+	}
+	return 0
 }
 
 type ChangeHostsRequest struct {
@@ -2141,7 +2160,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x03tie\x18\t \x01(\x12R\x03tie\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xe6\x02\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xa1\x03\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
@@ -2160,8 +2179,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\tconnected\x18\n" +
 	" \x01(\bR\tconnected\x12\x17\n" +
 	"\x04rate\x18\v \x01(\x01H\x00R\x04rate\x88\x01\x01\x12\x12\n" +
-	"\x04also\x18\f \x01(\fR\x04alsoB\a\n" +
-	"\x05_rate\"r\n" +
+	"\x04also\x18\f \x01(\fR\x04also\x12\x12\n" +
+	"\x04lost\x18\r \x01(\x04R\x04lost\x12\x1a\n" +
+	"\x06lag_ms\x18\x0e \x01(\x03H\x01R\x05lagMs\x88\x01\x01B\a\n" +
+	"\x05_rateB\t\n" +
+	"\a_lag_ms\"r\n" +
 	"\x12ChangeHostsRequest\x12\x16\n" +
 	"\x06forget\x18\x01 \x03(\fR\x06forget\x12D\n" +
 	"\vreattribute\x18\x02 \x03(\v2\".auditfleet.fleet.v1.ReattributionR\vreattribute\"=\n" +

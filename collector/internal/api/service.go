@@ -118,7 +118,10 @@ func FromHost(h *store.Host) *fleet.Host {
 	out := &fleet.Host{
 		Name: []byte(h.Name), Records: h.Records, Bytes: h.Bytes,
 		FirstSeenMs: milli(h.First), LastSeenMs: milli(h.Last), LastEventMs: h.LastEventMs,
-		Duplicates: h.Duplicates, Unparsable: h.Unparsable, Also: []byte(h.Also),
+		Duplicates: h.Duplicates, Unparsable: h.Unparsable, Also: []byte(h.Also), Lost: h.Lost,
+	}
+	if lag := h.LagMs; h.Live {
+		out.LagMs = &lag
 	}
 	for _, a := range h.Addrs {
 		out.Addresses = append(out.Addresses, a.Unmap().String())

@@ -57,8 +57,8 @@ func rowOf(h *fleet.Host) hostRow {
 	if r.Connected {
 		r.State = stateConnected
 	}
-	if h.GetLastEventMs() > 0 && h.GetLastSeenMs() > 0 {
-		lag := float64(max(0, h.GetLastSeenMs()-h.GetLastEventMs())) / 1000 // a clock ahead is no lag
+	if h.LagMs != nil {
+		lag := float64(h.GetLagMs()) / 1000
 		r.LagSeconds = &lag
 	}
 	return r

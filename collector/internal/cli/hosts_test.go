@@ -23,13 +23,14 @@ import (
 func someHosts(now time.Time) []*fleet.Host {
 	ago := func(d time.Duration) int64 { return now.Add(-d).UnixMilli() }
 	rate := 12.3456
+	lag := func(ms int64) *int64 { return &ms }
 	return []*fleet.Host{
 		{Name: nil, Addresses: []string{"10.0.0.9"}, LastSeenMs: ago(time.Minute), Records: 7},
 		{Name: []byte("busy\x1b[2J"), Addresses: []string{"10.0.0.1"}, Connected: true, FirstSeenMs: ago(48 * time.Hour),
-			LastSeenMs: ago(time.Second), LastEventMs: ago(1500 * time.Millisecond), Records: 1000, Bytes: 5 << 20, Rate: &rate},
-		{Name: []byte("gone"), Addresses: []string{"10.0.0.2"}, LastSeenMs: ago(50 * time.Hour), LastEventMs: ago(50*time.Hour + 1), Records: 3},
-		{Name: []byte("hub"), LastSeenMs: ago(90 * time.Hour), LastEventMs: ago(90 * time.Hour), Records: 5},
-		{Name: []byte("late"), Addresses: []string{"10.0.0.3"}, Connected: true, LastSeenMs: ago(0), LastEventMs: ago(3 * time.Hour), Records: 3},
+			LastSeenMs: ago(time.Second), LastEventMs: ago(1500 * time.Millisecond), Records: 1000, Bytes: 5 << 20, Rate: &rate, LagMs: lag(500)},
+		{Name: []byte("gone"), Addresses: []string{"10.0.0.2"}, LastSeenMs: ago(50 * time.Hour), LastEventMs: ago(50*time.Hour + 1), Records: 3, LagMs: lag(1)},
+		{Name: []byte("hub"), LastSeenMs: ago(90 * time.Hour), LastEventMs: ago(90 * time.Hour), Records: 5, LagMs: lag(0)},
+		{Name: []byte("late"), Addresses: []string{"10.0.0.3"}, Connected: true, LastSeenMs: ago(0), LastEventMs: ago(3 * time.Hour), Records: 3, LagMs: lag(3 * 3600 * 1000)},
 		{Name: []byte("stuck"), Addresses: []string{"10.0.0.4"}, Connected: true, LastSeenMs: ago(61 * time.Minute), Records: 1},
 	}
 }

@@ -1,13 +1,16 @@
 package head
 
 import (
+	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
 // maxName is the longest host name told apart from others.
@@ -187,4 +190,27 @@ func (h *Head) Hosts() []store.Host {
 		return 1
 	})
 	return out
+}
+
+// lostRecords is how many records a forwarder says that it lost: to the kernel, to a spool
+// that is full, for want of a collector. Other records of daemons say nothing of it:
+// op=log-removed is about a host's own log, op=serial-gaps about no loss.
+func lostRecords(r *record.Record) uint64 {
+	if f, ok := r.Get("op"); !ok || string(f.Value) != "lost-records" {
+		return 0
+	}
+	f, _ := r.Get("records")
+	n, err := strconv.ParseUint(string(f.Value), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// satAdd adds, up to the greatest number: a sender can claim any.
+func satAdd(a, b uint64) uint64 {
+	if a+b < a {
+		return math.MaxUint64
+	}
+	return a + b
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // process adds a batch, of the journal's replay or fresh from the committer, to the
@@ -88,9 +89,12 @@ func (h *Head) feed(b *journal.Batch) {
 		if !old {
 			records++
 			size += uint64(len(b.Records[i].Raw))
-			if r.Err != nil {
+			switch {
+			case r.Err != nil:
 				unparsable++
 				h.stats.Unparsable++
+			case r.Type == tables.DaemonErr:
+				x.Lost = satAdd(x.Lost, lostRecords(r))
 			}
 		}
 		r.Received = received

@@ -86,6 +86,7 @@ func (h *Head) complete(st *stream, ev *event.Event) {
 		h.stats.FarFuture++
 	} else if ev.Ms > x.LastEventMs {
 		x.LastEventMs = ev.Ms
+		x.SetLag(ev.Records[0].Received - ev.Ms)
 		h.touch(x) // the records may have been counted, and stored, in an earlier table
 	}
 	if h.opts.OnEvent != nil && !h.replaying {

@@ -27,6 +27,7 @@ func (s *Server) registerMetrics() {
 			yield(metrics.HostSample{
 				Host: h.Name, Records: h.Records, Bytes: h.Bytes, Duplicates: h.Duplicates,
 				LastSeen: float64(h.Last.UnixMilli()) / 1000, LastEvent: float64(h.LastEventMs) / 1000,
+				Lost: h.Lost, Lag: float64(h.LagMs) / 1000,
 			})
 		}
 	})

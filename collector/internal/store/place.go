@@ -91,9 +91,29 @@ type Host struct {
 	Bytes       uint64
 	Duplicates  uint64 // resends dropped
 	Unparsable  uint64 // stored, but without a readable header
+	// Lost is how many records the host has said that it lost (op=lost-records), ever.
+	Lost uint64
+	// Live says that an event of the host was once received within LiveWithin of its time:
+	// the host is not known from old logs alone. LagMs is then how late its newest event was
+	// received, in milliseconds.
+	Live  bool
+	LagMs int64
 	// Also is another host that these records count as, too: an administrator said so of
 	// a sender that did not name itself. "" means none.
 	Also string
+}
+
+// LiveWithin is how late an event may be received that shows that its host is live. Before
+// the first such event, late events are taken for those of an old log; from then on they say
+// that the host lags.
+const LiveWithin = time.Hour
+
+// SetLag notes that the host's newest event was received so many milliseconds late.
+func (h *Host) SetLag(ms int64) {
+	ms = max(0, ms) // a clock ahead is no lag
+	if h.Live || ms <= LiveWithin.Milliseconds() {
+		h.Live, h.LagMs = true, ms
+	}
 }
 
 // MaxAddrs is how many addresses of a host are kept.

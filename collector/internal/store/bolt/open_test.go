@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,11 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/golden"
@@ -70,14 +73,14 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
 		{"another marker", false, write(layout.Marker, "something else\n"), store.ErrNotOurs, "something else"},
-		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 3\\n' >"},
+		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 4\\n' >"},
 		{"a marker that is gone", false, func(t *testing.T, dir string) {
 			write("notes", "x")(t, dir)
 			if err := os.Remove(filepath.Join(dir, layout.Marker)); err != nil {
 				t.Fatal(err)
 			}
-		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 3\\n' >"},
-		{"a newer store", false, write(layout.Marker, "auditfleet store 4\n"), store.ErrVersion, "version 4"},
+		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 4\\n' >"},
+		{"a newer store", false, write(layout.Marker, "auditfleet store 5\n"), store.ErrVersion, "version 5"},
 		{"version nought", false, write(layout.Marker, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -432,6 +435,66 @@ func TestFixture(t *testing.T) {
 	}
 }
 
+// TestFixtureOfHosts reads the hosts of a store as v0.1.0 wrote it, of versions 2 and 3, and
+// writes them on as version 4.
+func TestFixtureOfHosts(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	dec, _ := zstd.NewReader(nil)
+	defer dec.Close()
+	for _, name := range []string{layout.Marker, layout.Senders, manifest.Name, "partitions/2026-11-22.db", "partitions/2026-11-23.db"} {
+		b, err := os.ReadFile(filepath.Join("testdata/v3", strings.ReplaceAll(name, "/", "_")+".zst"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = dec.DecodeAll(b, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := storetest.Start.Local()
+	want := []store.Host{
+		{Name: "10.0.0.9", Also: "web9", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, First: at, Last: at.Add(time.Hour),
+			LastEventMs: at.Add(time.Hour - time.Second).UnixMilli(), Records: 9, Bytes: 90, Duplicates: 1, Unparsable: 2, Live: true, LagMs: 1000},
+		{Name: "late", Addrs: []netip.Addr{netip.MustParseAddr("2001:db8::7")}, First: at, Last: at.Add(9 * time.Hour), LastEventMs: at.UnixMilli(), Records: 3, Bytes: 30},
+		{Name: "web1", Records: 7, First: at, Last: at},
+	}
+	check := func(when string, ro bool, version int, then func(s store.Store)) {
+		t.Helper()
+		s := open(t, Options{Dir: dir, ReadOnly: ro})
+		st, err := s.State(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, st.Hosts, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+			t.Errorf("%s (-want +got):\n%s", when, d)
+		}
+		if got, err := layout.ReadMarker(dir, true); got != version || err != nil {
+			t.Errorf("%s: the store is of version %d, %v", when, got, err)
+		}
+		if then != nil {
+			then(s)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	check("read only", true, 3, nil)
+	check("opened", false, 4, func(s store.Store) {
+		want[1].Lost, want[0].LagMs = 5, 0
+		b := &store.Batch{ID: 6, Day: store.DayOf(storetest.Start) + 1, LSN: 600, Hosts: want[:2]}
+		if err := s.Append(context.Background(), b); err != nil {
+			t.Fatal(err)
+		}
+	})
+	check("written", false, 4, nil)
+}
+
 // The marker as FORMAT.md has it, and what a flipped bit anywhere in it is.
 func TestMarker(t *testing.T) {
 	t.Parallel()
@@ -463,7 +526,7 @@ func TestMarker(t *testing.T) {
 		}
 	}
 	// What the message says puts it right.
-	for _, v := range []string{"auditfleet store 1\n", "auditfleet store 2\n", "auditfleet store 3\n"} {
+	for _, v := range []string{"auditfleet store 1\n", "auditfleet store 2\n", "auditfleet store 3\n", "auditfleet store 4\n"} {
 		if err := os.WriteFile(path, []byte(v), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -110,10 +110,10 @@ func (s *Store) saveList(c *manifest.Content) error {
 	if err == nil && first {
 		err = l.file.Write() // also when it says nothing yet
 	}
-	if err != nil || s.version >= layout.ListedVersion {
+	if err != nil || s.version >= layout.Version {
 		return err
 	}
-	s.version = layout.ListedVersion
+	s.version = layout.Version
 	return layout.WriteMarker(s.opts.Dir, s.version)
 }
 

@@ -24,12 +24,12 @@ const (
 )
 
 // A store has the least version that can read it: 1; 2 once a day has had several
-// partitions; 3 with an ID and a manifest.
+// partitions; 3 with an ID and a manifest; 4 with hosts of version 4.
 const (
 	// ListedVersion is the first version of a store that has an ID and a manifest.
 	ListedVersion = 3
 	// Version is the latest one.
-	Version = ListedVersion
+	Version = 4
 )
 
 // BackupStore is the store's folder within a backup's.
@@ -72,7 +72,7 @@ func ReadMarker(dir string, readOnly bool) (version int, err error) {
 
 // putRight returns, in words, how to make the marker anew for a store that has lost it.
 func putRight(dir string) string {
-	version := ListedVersion
+	version := Version
 	if _, err := os.Lstat(filepath.Join(dir, manifest.Name)); err != nil {
 		version = ListedVersion - 1
 	}

@@ -19,8 +19,8 @@ func HostKey(name string) []byte { return append([]byte{'h'}, name...) }
 // checksum of key and value; version 1 has none, and is read still.
 const (
 	stateVersion = 2
-	hostVersion  = 2
-	alsoVersion  = 3 // of a host that has Also
+	hostVersion  = 4 // with Lost and LagMs; older programs wrote 2, and 3 for a host that has Also
+	alsoVersion  = 3
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -102,18 +102,22 @@ func DecodeState(v []byte) (*store.State, error) {
 func EncodeHost(h *store.Host) []byte {
 	v := []byte{hostVersion}
 	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
-		h.Records, h.Bytes, h.Duplicates, h.Unparsable, uint64(len(h.Addrs))} {
+		h.Records, h.Bytes, h.Duplicates, h.Unparsable, h.Lost, liveLag(h), uint64(len(h.Addrs))} {
 		v = binary.AppendUvarint(v, n)
 	}
 	for _, a := range h.Addrs {
 		b := a.As16()
 		v = append(v, b[:]...)
 	}
-	if h.Also != "" {
-		v[0] = alsoVersion
-		v = append(v, h.Also...)
+	return AddSum(HostKey(h.Name), append(v, h.Also...))
+}
+
+// liveLag is a host's lag in milliseconds and 1, 0 for a host that was never live.
+func liveLag(h *store.Host) uint64 {
+	if !h.Live {
+		return 0
 	}
-	return AddSum(HostKey(h.Name), v)
+	return uint64(h.LagMs) + 1
 }
 
 // DecodeHost is the reverse of EncodeHost, from key and value. It errs with
@@ -123,16 +127,27 @@ func DecodeHost(k, v []byte) (store.Host, error) {
 	if len(k) == 0 || k[0] != 'h' {
 		return store.Host{}, bad
 	}
-	also := len(v) > 0 && v[0] == alsoVersion
-	body, err := openValue(k, v, alsoVersion)
+	version := byte(0)
+	if len(v) > 0 {
+		version = v[0]
+	}
+	body, err := openValue(k, v, hostVersion)
 	if err != nil {
 		return store.Host{}, fmt.Errorf("host %.80q: %w", k[1:], err)
 	}
 	r := varint.NewReader(body)
 	h := store.Host{Name: string(k[1:]), First: timeOf(r.Uvarint()), Last: timeOf(r.Uvarint()), LastEventMs: int64(r.Uvarint()),
 		Records: r.Uvarint(), Bytes: r.Uvarint(), Duplicates: r.Uvarint(), Unparsable: r.Uvarint()}
+	if version >= hostVersion {
+		h.Lost = r.Uvarint()
+		if late := r.Uvarint(); late > 0 {
+			h.Live, h.LagMs = true, int64(late-1)
+		}
+	} else if h.LastEventMs > 0 { // what such a version showed as the lag
+		h.SetLag(h.Last.UnixMilli() - h.LastEventMs)
+	}
 	n := r.Count(16)
-	if r.Bad() || n > store.MaxAddrs || also != (r.Len() > 16*n) {
+	if r.Bad() || n > store.MaxAddrs || h.LagMs < 0 || version < hostVersion && (version == alsoVersion) != (r.Len() > 16*n) {
 		return store.Host{}, bad
 	}
 	for range n {
