@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 	"integration":                 {"internal", "pkg", "proto"},
 
 	"collector/internal/descriptors": {},
-	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "proto"}, // record and proto: its tests
+	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/interpret", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "proto"}, // interpret, record and proto: its tests
 
 	"collector/internal/store/bolt":          {"collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event"},
 	"collector/internal/store/bolt/layout":   {"collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/varint"},

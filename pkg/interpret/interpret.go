@@ -18,6 +18,7 @@ type Config struct {
 // goroutine may use it.
 type Interpreter struct {
 	names   Names
+	fleet   fleet  // chooses the names by host, nil when there is one host
 	refresh func() // looks for changed accounts, nil when there is none
 	escape  Escape
 	machine uint32 // AUDIT_ARCH_* of records that do not say
@@ -33,10 +34,25 @@ const refreshEvery = 256
 // New returns an Interpreter for cfg.
 func New(cfg Config) *Interpreter {
 	in := &Interpreter{names: cfg.Names, escape: cfg.Escape, machine: tables.MachineArch()}
+	in.fleet, _ = cfg.Names.(fleet)
 	if r, ok := cfg.Names.(interface{ Refresh() }); ok {
 		in.refresh = r.Refresh
 	}
 	return in
+}
+
+// fleet is a Names that has names for each host.
+type fleet interface {
+	Of(node []byte) Names
+}
+
+// Host has the ids of the records that follow named as those of the host called node. A
+// caller whose Names are a Fleet must call it for every event. It returns the names.
+func (in *Interpreter) Host(node []byte) Names {
+	if in.fleet != nil {
+		in.names = in.fleet.Of(node)
+	}
+	return in.names
 }
 
 // call holds what the preceding fields of a record said about its system call.

@@ -78,6 +78,9 @@ func New(in *interpret.Interpreter, accounts Accounts) *Normalizer {
 	return &Normalizer{in: in, accounts: accounts}
 }
 
+// SetAccounts has what follows normalized with other accounts; nil as in New.
+func (n *Normalizer) SetAccounts(a Accounts) { n.accounts = a }
+
 // Event normalizes an event; records must be the first result of Next. With labels it
 // also finds the security labels, which changes the object of an AVC. It returns false
 // when the records belong to a system call whose SYSCALL record is missing.

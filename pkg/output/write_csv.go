@@ -32,15 +32,15 @@ func newTold(o *Config, loc *time.Location) told {
 		names = nss.New(nss.Config{})
 	}
 	in := interpret.New(interpret.Config{Names: names, Escape: o.Escape})
-	accounts, _ := names.(normalize.Accounts)
 	return told{
-		norm: normalize.New(in, accounts), in: in, loc: loc, date: DateLayout(o.Locale), warn: o.Warn, sec: -1,
+		norm: normalize.New(in, nil), in: in, loc: loc, date: DateLayout(o.Locale), warn: o.Warn, sec: -1,
 	}
 }
 
 // each calls fn for each event that ev's records count as.
 func (t *told) each(ev *event.Event, fn func(records []record.Record)) {
 	t.in.Refresh()
+	ofHost(t.in, t.norm, ev)
 	for first, rest := normalize.Next(ev.Records); len(first) > 0; first, rest = normalize.Next(rest) {
 		fn(first)
 	}

@@ -37,6 +37,7 @@ func newInterpretFormat(o *Config, loc *time.Location) *interpretFormat {
 func (*interpretFormat) Head(dst []byte) []byte { return dst }
 
 func (w *interpretFormat) Append(dst []byte, ev *event.Event) []byte {
+	w.in.Host(ev.Node)
 	dst = append(dst, "----\n"...)
 	if sec := ev.Ms / 1000; sec != w.sec {
 		w.sec = sec

@@ -34,8 +34,13 @@ func newJSONFormat(o *Config) *jsonFormat {
 		names = nss.New(nss.Config{})
 	}
 	in := interpret.New(interpret.Config{Names: names, Escape: interpret.EscapeRaw})
-	accounts, _ := names.(normalize.Accounts)
-	return &jsonFormat{norm: normalize.New(in, accounts), in: in, words: o.Words}
+	return &jsonFormat{norm: normalize.New(in, nil), in: in, words: o.Words}
+}
+
+// ofHost has ids and accounts taken for those of the event's host.
+func ofHost(in *interpret.Interpreter, norm *normalize.Normalizer, ev *event.Event) {
+	accounts, _ := in.Host(ev.Node).(normalize.Accounts)
+	norm.SetAccounts(accounts)
 }
 
 // appendRFC3339 appends the time of ms as a string; a damaged record can name a year that RFC 3339 cannot write, which is null.
@@ -51,6 +56,7 @@ func (*jsonFormat) Head(dst []byte) []byte { return dst }
 
 func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	f.in.Refresh()
+	ofHost(f.in, f.norm, ev)
 	dst = appendRFC3339(append(dst, `{"time":`...), ev.Ms)
 	dst = strconv.AppendInt(append(dst, `,"ms":`...), ev.Ms, 10)
 	dst = strconv.AppendUint(append(dst, `,"serial":`...), ev.Serial, 10)

@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"cmp"
+	"os"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -15,15 +16,32 @@ import (
 // words interprets values for the conditions that compare interpreted values. It looks
 // accounts up only when the first such condition is evaluated.
 type words struct {
-	in  *interpret.Interpreter
-	buf []byte
+	fleet bool // ids are those of the event's host
+	in    *interpret.Interpreter
+	buf   []byte
+}
+
+// FleetNames returns the names of users and groups for events of many hosts: this
+// machine's for the events of this machine, which are known by its host name. Each call
+// returns new ones.
+func FleetNames() *interpret.Fleet {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // no event is known to be this machine's
+	}
+	return interpret.NewFleet(nss.New(nss.Config{}), host)
 }
 
 // of is a field's value in words, valid until the next call.
 func (w *words) of(r *record.Record, f record.Field) []byte {
 	if w.in == nil {
-		w.in = interpret.New(interpret.Config{Names: nss.New(nss.Config{}), Escape: interpret.EscapeRaw})
+		var names interpret.Names = nss.New(nss.Config{})
+		if w.fleet {
+			names = FleetNames()
+		}
+		w.in = interpret.New(interpret.Config{Names: names, Escape: interpret.EscapeRaw})
 	}
+	w.in.Host(r.Node)
 	w.buf = w.in.AppendValue(w.buf[:0], r, f)
 	return w.buf
 }

@@ -45,7 +45,7 @@ type matchTerm struct {
 // NewMatcher returns a Matcher for q. The caller must not change q while the Matcher is
 // in use.
 func NewMatcher(q *Query) *Matcher {
-	m := &Matcher{q: q, terms: make([]matchTerm, len(q.Terms))}
+	m := &Matcher{q: q, words: words{fleet: q.Fleet}, terms: make([]matchTerm, len(q.Terms))}
 	for i := range q.Terms {
 		t := &m.terms[i]
 		m.need |= t.read(&q.Terms[i])

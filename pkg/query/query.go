@@ -113,6 +113,10 @@ type Query struct {
 	// return; 0 returns all. Matching ignores both.
 	Reverse bool
 	Limit   uint64
+	// Fleet says that the events are of many hosts, as in a collector's store: conditions
+	// on interpreted ids then have the names that FleetNames gives. It is not sent: a
+	// collector knows.
+	Fleet bool
 	// Memory is what a Tally with fields may take for their values. It is not sent: each
 	// process has its own. Matching ignores it.
 	Memory *Memory

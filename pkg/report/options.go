@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/interpret"
-	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/timespec"
@@ -57,7 +56,9 @@ type Options struct {
 	EOETimeout time.Duration
 
 	Locale string // locale whose date format is used
-	Names  interpret.Names
+	// Names translates ids; nil stands for this machine's accounts.
+	Names interpret.Names
+	Fleet bool // the events are of many hosts; see query.Query
 
 	Group  *Group // --by; nil for the stock reports
 	Format Format // --format
@@ -125,9 +126,6 @@ func ParseArgs(args []string, env search.Env) (*Options, error) {
 		}
 	}
 	p.o.Locale = env.LocaleName()
-	if p.o.Names == nil {
-		p.o.Names = nss.New(nss.Config{})
-	}
 	if p.o.Kind == Unset {
 		p.o.Kind, p.o.Summary = Overview, true
 	}
@@ -233,7 +231,7 @@ func (p *parser) extra(name string, takes bool) error {
 // Query returns the query for the report's events. It may select more events than the
 // report shows, never fewer: the printer decides about each event again.
 func (o *Options) Query() *query.Query {
-	q := &query.Query{StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
+	q := &query.Query{Fleet: o.Fleet, StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {
 		return q
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -42,6 +43,11 @@ type writer struct {
 func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
 	if loc == nil {
 		loc = time.Local
+	}
+	if o.Names == nil {
+		local := *o
+		local.Names = nss.New(nss.Config{})
+		o = &local
 	}
 	w := &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
 	w.rows = rowWriter{out: w.out, encoder: encoder{o: o}}

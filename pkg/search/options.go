@@ -30,6 +30,10 @@ type Options struct {
 
 	// Notes are messages about the command line, to be printed before the results.
 	Notes []string
+	// LocalIDs are notes about names of users and groups for which records without names
+	// are searched by the number that this machine's accounts give. They are for a search
+	// of many hosts' events.
+	LocalIDs []string
 
 	Help    bool
 	Version bool

@@ -42,6 +42,9 @@ func (p *parser) group(opt, v string) error {
 func (p *parser) named(opt, what, name, number string, numbers []query.Field) {
 	var fields []query.Field
 	if number != "" {
+		if number != "0" {
+			p.o.LocalIDs = append(p.o.LocalIDs, fmt.Sprintf("NOTE - %s %s is %s on this machine: where a host's records carry no names, those with this number are found", what, name, number))
+		}
 		fields = append(fields, numbers...)
 	} else {
 		p.o.Notes = append(p.o.Notes, fmt.Sprintf("NOTE - no %s %s here: looking for it in records that carry names", what, name))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -120,7 +121,11 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hi
 	if w.names == nil {
 		w.names = nss.New(nss.Config{})
 	}
+	all := w.names
 	for _, p := range order {
+		if fleet, ok := all.(*interpret.Fleet); ok {
+			w.names = fleet.Of([]byte(p.node))
+		}
 		parents, err := b.build(p)
 		if err != nil {
 			return hits, err

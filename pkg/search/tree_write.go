@@ -102,7 +102,7 @@ func (w *treeWriter) user(id int64, name string) string {
 	case id == query.UnsetID:
 		return "unset"
 	}
-	if name, ok := w.names.User(uint32(id)); ok {
+	if name, ok := w.names.User(uint32(id)); ok { // of the host of the tree
 		return name
 	}
 	return strconv.FormatInt(id, 10)

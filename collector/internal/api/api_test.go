@@ -318,6 +318,7 @@ func TestQueryTravels(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		anyString := rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })
 		q := &query.Query{
+			Fleet:   true, // a collector's events are
 			StartMs: rapid.Int64().Draw(t, "start"), EndMs: rapid.Int64().Draw(t, "end"),
 			HasSerial: rapid.Bool().Draw(t, "hasSerial"),
 			Nodes:     rapid.SliceOfN(anyString, 0, 3).Draw(t, "nodes"),

@@ -99,7 +99,7 @@ func fromConditions(c *fleet.Conditions) (*query.Query, error) {
 	if n := len(c.GetNodes()) + len(c.GetFrom()) + len(c.GetTypes()) + len(c.GetTerms()) + len(c.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
 	}
-	q := &query.Query{StartMs: c.GetStartMs(), EndMs: c.GetEndMs(), Types: c.GetTypes(), AfterBatch: c.GetAfterBatch()}
+	q := &query.Query{Fleet: true, StartMs: c.GetStartMs(), EndMs: c.GetEndMs(), Types: c.GetTypes(), AfterBatch: c.GetAfterBatch()}
 	for _, text := range c.GetFrom() {
 		p, err := netip.ParsePrefix(text)
 		if err != nil {

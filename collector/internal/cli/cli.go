@@ -28,6 +28,10 @@ type program struct {
 	version string
 	stdio   Stdio
 	code    int // the exit code, where a command has set one
+
+	// fleetFiles says that files hold events of many hosts, so that ids have the names they
+	// have in a store. Only a test that compares the two sets it.
+	fleetFiles bool
 }
 
 // errReported is returned by a command that has told the user itself what is wrong.

@@ -74,6 +74,9 @@ func (p *program) reportOn(ctx context.Context, o *report.Options, screen *termi
 		fmt.Fprintln(screen.Err, errFromFile)
 		return 1
 	case files:
+		if p.fleetFiles {
+			render.ReportOfFleet(o)
+		}
 		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	}
 	return p.ask(ctx, o.Extra, "report", screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })

@@ -85,6 +85,9 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, screen *termi
 		fmt.Fprintln(screen.Err, errFromFile)
 		return 1
 	case files:
+		if p.fleetFiles {
+			render.OfFleet(o, screen.Err)
+		}
 		return search.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	case o.Checkpoint != "":
 		return p.searchNew(ctx, o, screen.Out)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
@@ -28,6 +29,7 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 
 // findNew writes what is new since the last time and counts it.
 func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
+	render.OfFleet(o, p.stdio.Err)
 	w := output.NewWriter(out, &o.Config, time.Local)
 	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
@@ -49,7 +50,21 @@ func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io
 	return o.Exit(int(found), errs)
 }
 
+// OfFleet has a search be one of a fleet's events: ids are named by the accounts of their
+// own host, and a condition that the accounts of this machine had to resolve is said to
+// errs. Names that were handed in with the words stay.
+func OfFleet(o *search.Options, errs io.Writer) {
+	if o.Names == nil {
+		o.Names = query.FleetNames()
+	}
+	o.Query.Fleet = true
+	for _, note := range o.LocalIDs {
+		fmt.Fprintln(errs, note)
+	}
+}
+
 func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) (found uint64, err error) {
+	OfFleet(o, errs)
 	w := output.NewWriter(out, &o.Config, time.Local)
 	found, err = search.Find(ctx, o, src, w, out, func(text string) { fmt.Fprintln(errs, text) })
 	return found, errors.Join(err, w.Close())

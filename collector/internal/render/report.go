@@ -65,7 +65,17 @@ func Summary(ctx context.Context, src api.Source, words []string, out, errs io.W
 	return Report(ctx, o, src, out, errs), nil
 }
 
+// ReportOfFleet has a report be one of a fleet's events: ids are named by the accounts of
+// their own host. Names that were handed in with the words stay.
+func ReportOfFleet(o *report.Options) {
+	if o.Names == nil {
+		o.Names = query.FleetNames()
+	}
+	o.Fleet = true
+}
+
 func write(ctx context.Context, o *report.Options, src api.Source, out io.Writer) (code int, err error) {
+	ReportOfFleet(o)
 	o.ByValue = true // events of many hosts have no order in which values came up
 	if o.Kind == report.LogTimes {
 		logs, err := hostTimes(ctx, src, o)
