@@ -15,11 +15,11 @@ import (
 )
 
 const (
-	// maxCalls bounds the calls with long answers that run at a time, and with them the
-	// memory that answers on their way take.
+	// maxCalls bounds the calls with long answers that run at a time, and so the memory
+	// that their answers take.
 	maxCalls = 32
-	// mayStall is how long a caller may take nothing when another wants its place,
-	// and maxStall how long in any case: a search that stands still keeps the files
+	// mayStall is how long a caller may take nothing of its answer when another call wants
+	// its place, maxStall how long in any case: a search that stands still keeps the files
 	// of days that are dropped meanwhile.
 	mayStall = time.Minute
 	maxStall = 30 * time.Minute
@@ -32,22 +32,25 @@ const (
 // errSlow is why a call ends whose answer nobody takes.
 var errSlow = errors.New("the search was ended: its answer was not taken")
 
-// call is a call whose answer is a stream.
+// call is a call whose answer is a stream. One goroutine works on it and sends; calls.enter
+// reads since from another call's.
 type call struct {
 	ctx    context.Context
-	end    context.CancelCauseFunc
-	memory *query.Memory // for what the answer is made of
+	end    context.CancelCauseFunc // ends ctx, with the reason
+	memory *query.Memory           // for what the answer is made of
 
-	mu    sync.Mutex
-	since time.Time // when the response on its way was handed over; zero without one
+	mu    sync.Mutex // guards since; taken within calls.mu
+	since time.Time  // when the response that the caller has not taken was sent; zero without one
 }
 
-// send hands a response to the stream and waits until the caller takes it.
+// send hands a response to the stream and waits until the caller has taken it, the call has
+// ended or maxStall has passed. After an error the goroutine that it has started may go on
+// for as long as the call does, so response must not use what the caller changes.
 func (c *call) send(response func() error) error {
 	c.sending(time.Now())
 	defer c.sending(time.Time{})
-	// A stream's Send waits for the caller and cannot be told to stop; that the call
-	// returns ends it, too.
+	// A stream's Send waits for the caller and cannot be interrupted; it returns when the
+	// call does.
 	sent := make(chan error, 1)
 	go func() { sent <- response() }()
 	stall := time.NewTimer(maxStall)
@@ -62,20 +65,23 @@ func (c *call) send(response func() error) error {
 	return context.Cause(c.ctx)
 }
 
+// sending notes since when a response waits for the caller.
 func (c *call) sending(since time.Time) {
 	c.mu.Lock()
 	c.since = since
 	c.mu.Unlock()
 }
 
-// calls are those running.
+// calls has the calls that run.
 type calls struct {
 	mu     sync.Mutex // guards all
 	all    map[*call]struct{}
 	memory *query.Memory // of all together; set with all
 }
 
-// enter gives c a place, that of the call longest without a reader if need be, and memory.
+// enter gives c a place among the calls, and memory. When there is none left, it ends the call
+// whose response has waited longest for its caller, at least mayStall; it fails when there is
+// no such call.
 func (s *calls) enter(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,14 +109,15 @@ func (s *calls) enter(c *call) error {
 	return nil
 }
 
+// leave gives c's place back.
 func (s *calls) leave(c *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.all, c)
 }
 
-// run does a call within the bounds that all of them have, and makes its error what a
-// client can tell apart.
+// run does a call within the bounds that all calls have: the version, a place among the calls,
+// memory. Its error is a status that a client can tell apart.
 func (s *Service) run(ctx context.Context, version uint32, do func(*call) error) error {
 	if err := checkVersion(version); err != nil {
 		return toStatus(err)
@@ -130,7 +137,7 @@ func (s *Service) run(ctx context.Context, version uint32, do func(*call) error)
 	return toStatus(err)
 }
 
-// toStatus makes an error what a client can tell apart.
+// toStatus returns an error as a status whose code Client.failed makes the same error of.
 func toStatus(err error) error {
 	switch {
 	case err == nil:

@@ -29,7 +29,7 @@ var (
 	ErrDenied = errors.New("permission denied")
 )
 
-// Client asks a running collector.
+// Client asks a running collector. Any number of goroutines may use it.
 type Client struct {
 	path  string
 	ready chan net.Conn // the first connection, until gRPC takes it
@@ -37,7 +37,8 @@ type Client struct {
 	q     fleet.QueryClient
 }
 
-// Dial connects to the collector that listens on a unix socket.
+// Dial connects to the collector that listens on a unix socket. The caller closes the Client.
+// Errors: ErrNoServer, ErrDenied.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	var d net.Dialer
 	first, err := d.DialContext(ctx, "unix", path)
@@ -51,7 +52,7 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("connect to the collector: %w", err)
 	}
-	// gRPC gets the connection that was just made, and makes its own after that.
+	// gRPC gets the connection that was just made; further ones it makes itself.
 	ready := make(chan net.Conn, 1)
 	ready <- first
 	conn, err := grpc.NewClient("passthrough:///collector",
@@ -86,8 +87,8 @@ func (c *Client) Close() error {
 
 var _ Source = (*Client)(nil)
 
-// Scan implements query.Source. The events that could be read of a damaged store are
-// given before the error that wraps store.ErrDamaged.
+// Scan implements query.Source. Of a damaged store, fn gets all events that could be read,
+// before Scan returns an error that wraps store.ErrDamaged.
 func (c *Client) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	return stream(ctx, c, toRequest(q), c.q.Search, func(r *fleet.SearchResponse) error { return unpack(r.GetEvents(), fn) })
 }
@@ -103,7 +104,7 @@ func (c *Client) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 	})
 }
 
-// Tally implements query.Source. ErrQuery is returned by a collector that cannot.
+// Tally implements query.Source. Errors: ErrQuery for a collector that cannot count so.
 func (c *Client) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
 	req := &fleet.TallyRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit}
 	for _, f := range fields {
@@ -124,10 +125,10 @@ func (c *Client) About(ctx context.Context) (query.About, error) {
 	return query.About{Indexed: true, Store: st.GetStoreId(), Batch: st.GetBatch()}, err
 }
 
-// stream makes a call and gives take each response. query.ErrStop from it ends the call
-// without an error.
+// stream makes a call and passes each response to handle, whose error ends the call:
+// query.ErrStop without an error.
 func stream[Req, Resp any](ctx context.Context, c *Client, req *Req,
-	call func(context.Context, *Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Resp], error), take func(*Resp) error) error {
+	call func(context.Context, *Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Resp], error), handle func(*Resp) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	responses, err := call(ctx, req)
@@ -142,7 +143,7 @@ func stream[Req, Resp any](ctx context.Context, c *Client, req *Req,
 		if err != nil {
 			return c.failed(err)
 		}
-		err = take(resp)
+		err = handle(resp)
 		if errors.Is(err, query.ErrStop) {
 			return nil
 		}
@@ -161,7 +162,7 @@ func (c *Client) Hosts(ctx context.Context) ([]*fleet.Host, error) {
 	return resp.GetHosts(), nil
 }
 
-// Status says who answers.
+// Status returns the state of the collector that answers.
 func (c *Client) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 	resp, err := c.q.Status(ctx, &fleet.StatusRequest{})
 	if err != nil {
@@ -170,7 +171,8 @@ func (c *Client) Status(ctx context.Context) (*fleet.StatusResponse, error) {
 	return resp, nil
 }
 
-// failed gives a status its sentinel back.
+// failed returns the error that the service made a status of, by its code, or one that says
+// that the collector could not be asked.
 func (c *Client) failed(err error) error {
 	st, _ := status.FromError(err)
 	switch st.Code() {

@@ -20,15 +20,16 @@ import (
 
 // Authorizer decides who may make a call.
 type Authorizer interface {
-	// Authorize is asked once for each call, before anything of it is read: method is
-	// its full name ("/auditfleet.fleet.v1.Query/Search"), and who what the transport's
-	// handshake found out of the caller. The caller is told the error, which says what
-	// to do. Several goroutines may call it.
+	// Authorize returns nil when the call may be made. It is called once for each call,
+	// before the request is handled: method is the call's full name
+	// ("/auditfleet.fleet.v1.Query/Search"), who is what the transport's handshake found out
+	// about the caller. The caller gets the error's text, which says what to do. Several
+	// goroutines may call it.
 	Authorize(ctx context.Context, method string, who credentials.AuthInfo) error
 }
 
-// ServerOptions make a gRPC server for a transport whose handshake finds out who is
-// calling, and that answers those whom an Authorizer lets.
+// ServerOptions returns the options of a gRPC server: handshake finds out who is calling, may
+// decides which calls are answered. They bound requests and the calls of a connection, too.
 func ServerOptions(handshake credentials.TransportCredentials, may Authorizer) []grpc.ServerOption {
 	check := func(ctx context.Context, method string) error {
 		p, ok := peer.FromContext(ctx)
@@ -59,15 +60,15 @@ func ServerOptions(handshake credentials.TransportCredentials, may Authorizer) [
 	}
 }
 
-// Allowed are those who may ask over the unix socket, beside root and the collector's
-// own user. Its handshake asks the kernel who is calling, and it is the Authorizer for
-// such callers, who may make every call. The socket's mode keeps others out as well;
-// this holds when somebody changes that.
+// Allowed lets root, the collector's own user and a group ask over the unix socket. It is
+// both the transport's credentials, whose handshake asks the kernel who is calling, and the
+// Authorizer for such callers, who may make every call. The socket's mode keeps others out as
+// well; Allowed holds also when somebody changes the mode.
 type Allowed struct {
-	GID int // a group; -1 is none
+	GID int // the group; -1 for none
 }
 
-// caller is who is at the other end of a unix socket.
+// caller is the process at the other end of a unix socket, as the kernel knows it.
 type caller struct {
 	unix.Ucred
 	groups []uint32
@@ -112,6 +113,7 @@ func (Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, e
 	return conn, &caller{*cred, groups}, nil
 }
 
+// allows reports whether a process with these credentials may ask.
 func (a Allowed) allows(cred *unix.Ucred, groups []uint32) bool {
 	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() {
 		return true
@@ -119,8 +121,7 @@ func (a Allowed) allows(cred *unix.Ucred, groups []uint32) bool {
 	return a.GID >= 0 && (int(cred.Gid) == a.GID || slices.Contains(groups, uint32(a.GID)))
 }
 
-// peerGroups are the caller's supplementary groups, none when the kernel does
-// not say.
+// peerGroups returns the caller's supplementary groups; none when the kernel does not tell.
 func peerGroups(fd int) []uint32 {
 	groups := make([]uint32, 256)
 	size := uint32(4 * len(groups))

@@ -14,32 +14,33 @@ import (
 )
 
 const (
-	// packBytes and packEvents are when a response is sent. gRPC's flow control
-	// keeps a slow client from making the collector hold more than a few.
+	// A response is sent when it has packBytes of records or packEvents events. For a slow
+	// client, gRPC's flow control lets the collector hold no more than a few responses.
 	packBytes  = 128 << 10
 	packEvents = 4096
-	// packDelay is how long found events may wait for more to fill a response.
+	// packDelay is how long found events may wait for others to fill a response.
 	packDelay = 100 * time.Millisecond
 )
 
-// packer packs events into responses.
+// packer packs events into responses and sends these. It is for one goroutine.
 type packer struct {
 	*call
-	out     func(*fleet.Events) error // sends them in a response
-	origins bool                      // who sent events, and when they came, is sent as well
-	batches bool                      // and so are the batch and the tie of each
-	last    time.Time
-	events  *fleet.Events // that wait; nil for none
-	// senders are those of events, with their places in it.
+	out     func(*fleet.Events) error // sends events in a response, which owns them
+	origins bool                      // the sender and the receipts of each event are sent as well
+	batches bool                      // the batch and the tie of each event are sent as well
+	last    time.Time                 // when a response was sent last
+	events  *fleet.Events             // that wait to be sent; nil for none
+	// senders has the place of each sender in events.Senders, from 1.
 	senders map[event.Sender]uint32
 }
 
+// newPacker returns a packer for the answer to q.
 func newPacker(c *call, q *query.Query, out func(*fleet.Events) error) *packer {
 	return &packer{call: c, out: out, origins: q.Origin, batches: q.Batches, last: time.Now()}
 }
 
-// add packs an event, which it copies, and sends what is there when that is much or
-// has waited.
+// add packs an event, of which it copies the records, and sends a response when enough events
+// wait or they have waited long enough. ev.Node is kept until then.
 func (p *packer) add(ev *event.Event) error {
 	if p.events == nil {
 		p.events = &fleet.Events{}
@@ -62,7 +63,8 @@ func (p *packer) add(ev *event.Event) error {
 	return p.flush()
 }
 
-// origin adds who sent an event and when it was received.
+// origin adds an event's sender and receipts to out, where these are asked for. LaterMs stays
+// empty while all records came at once.
 func (p *packer) origin(out *fleet.Event, ev *event.Event) {
 	if !p.origins {
 		return
@@ -94,7 +96,7 @@ func (p *packer) origin(out *fleet.Event, ev *event.Event) {
 	}
 }
 
-// flush sends what waits.
+// flush sends the events that wait.
 func (p *packer) flush() error {
 	events := p.events
 	p.events, p.last = nil, time.Now()
@@ -104,10 +106,11 @@ func (p *packer) flush() error {
 	return p.send(func() error { return p.out(events) })
 }
 
-// errResponse is a response that does not add up.
+// errResponse is returned for a response whose counts and lengths contradict each other.
 var errResponse = errors.New("the collector's answer does not add up")
 
-// unpack gives fn each event of a response.
+// unpack calls fn with each event of a response. The events refer to the response's bytes, and
+// are fn's to keep.
 func unpack(events *fleet.Events, fn func(*event.Event) error) error {
 	raw, sizes := events.GetRaw(), events.GetRecordBytes()
 	senders, err := fromSenders(events.GetSenders())
@@ -142,7 +145,7 @@ func unpack(events *fleet.Events, fn func(*event.Event) error) error {
 	return nil
 }
 
-// toSender is a sender as it travels.
+// toSender returns a sender as a message.
 func toSender(s *event.Sender) *fleet.Sender {
 	out := &fleet.Sender{Host: []byte(s.Host), Transport: uint32(s.Transport)}
 	if s.Addr.IsValid() {
@@ -151,7 +154,7 @@ func toSender(s *event.Sender) *fleet.Sender {
 	return out
 }
 
-// fromSenders is the reverse of toSender, for all of a response.
+// fromSenders is the reverse of toSender, for all senders of a response.
 func fromSenders(list []*fleet.Sender) ([]event.Sender, error) {
 	out := make([]event.Sender, len(list))
 	for i, s := range list {
@@ -168,7 +171,7 @@ func fromSenders(list []*fleet.Sender) ([]event.Sender, error) {
 	return out, nil
 }
 
-// setOrigin gives an event who sent it and when it was received.
+// setOrigin sets an event's sender and receipts from the message e.
 func setOrigin(ev *event.Event, e *fleet.Event, senders []event.Sender) error {
 	n := e.GetSender()
 	if uint64(n) > uint64(len(senders)) {

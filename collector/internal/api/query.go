@@ -1,7 +1,7 @@
-// Package api is the collector's query interface, both ends of it: the gRPC
-// service that answers from a source of events, the client that the command line
-// asks it with, and how a query.Query travels between them. The collector's
-// server, command line and web pages may import it.
+// Package api is both ends of the collector's query interface: the gRPC service, which answers
+// from a source of events, and the client, by which the command line asks it. It converts a
+// query.Query and its answer to and from the messages of proto/fleet. The collector's server,
+// command line and web pages may import it.
 package api
 
 import (
@@ -13,18 +13,17 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// ErrQuery is returned for a query that this collector does not understand: it
-// was made by a newer version, or is none.
+// ErrQuery is returned for a query that this collector does not understand: another version
+// of the program made it, or it is malformed.
 var ErrQuery = errors.New("the collector does not understand the query")
 
-// maxConditions bounds what one query may ask for: its cost is theirs times the
-// events looked at.
+// maxConditions bounds the conditions of one query, since each may be tested on each event.
 const maxConditions = 4096
 
-// version is the protocol's: see fleet.proto.
+// version is the version of the protocol; see fleet.proto.
 const version = 6
 
-// checkVersion refuses what was asked in another version than this collector's.
+// checkVersion returns ErrQuery for a request of another version.
 func checkVersion(v uint32) error {
 	switch {
 	case v < version:
@@ -35,7 +34,7 @@ func checkVersion(v uint32) error {
 	return nil
 }
 
-// toRequest is a search as it travels.
+// toRequest returns a search as a message.
 func toRequest(q *query.Query) *fleet.SearchRequest {
 	req := &fleet.SearchRequest{Version: version, Conditions: toConditions(q), Limit: q.Limit, Reverse: q.Reverse, Origin: q.Origin, Batches: q.Batches}
 	if at := q.After; at != nil {
@@ -44,7 +43,7 @@ func toRequest(q *query.Query) *fleet.SearchRequest {
 	return req
 }
 
-// fromRequest is the reverse of toRequest, for what anybody may have sent.
+// fromRequest is the reverse of toRequest. It trusts nothing: anybody may have sent req.
 func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
 	q, err := fromConditions(req.GetConditions())
 	if err != nil {
@@ -57,7 +56,7 @@ func fromRequest(req *fleet.SearchRequest) (*query.Query, error) {
 	return q, nil
 }
 
-// toConditions are the conditions of a query as they travel.
+// toConditions returns the conditions of a query as a message.
 func toConditions(q *query.Query) *fleet.Conditions {
 	c := &fleet.Conditions{StartMs: q.StartMs, EndMs: q.EndMs, Types: q.Types, AfterBatch: q.AfterBatch}
 	for _, n := range q.Nodes {
@@ -86,6 +85,7 @@ func toConditions(q *query.Query) *fleet.Conditions {
 	return c
 }
 
+// toTerm returns a term as a message.
 func toTerm(t *query.Term) *fleet.Term {
 	out := &fleet.Term{Op: uint32(t.Op), Text: []byte(t.Text), Number: []byte(t.Number)}
 	for _, f := range t.Fields {
@@ -94,7 +94,7 @@ func toTerm(t *query.Term) *fleet.Term {
 	return out
 }
 
-// fromConditions is the reverse of toConditions, for what anybody may have sent.
+// fromConditions is the reverse of toConditions. It trusts nothing: anybody may have sent c.
 func fromConditions(c *fleet.Conditions) (*query.Query, error) {
 	if n := len(c.GetNodes()) + len(c.GetFrom()) + len(c.GetTypes()) + len(c.GetTerms()) + len(c.GetFilters()); n > maxConditions {
 		return nil, fmt.Errorf("%w: %d conditions, %d is the most", ErrQuery, n, maxConditions)
@@ -143,10 +143,11 @@ func fromConditions(c *fleet.Conditions) (*query.Query, error) {
 	return q, nil
 }
 
-// maxOp is the last comparison that fits where one travels; Check knows which
-// there are.
+// maxOp is the greatest number that a query.Op can hold; query.Query.Check knows which of them
+// exist.
 const maxOp = 255
 
+// fromTerm is the reverse of toTerm; it trusts nothing.
 func fromTerm(t *fleet.Term) (*query.Term, error) {
 	if t.GetOp() > maxOp {
 		return nil, fmt.Errorf("%w: comparison %d", ErrQuery, t.GetOp())

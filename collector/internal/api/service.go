@@ -14,28 +14,29 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// Source is a collector's events and hosts: a running collector, asked by its Client or
-// from within, or the files of one that does not run.
+// Source is a collector's events and hosts: those of a running collector, through a Client or
+// within its own process, or the files of one that does not run.
 type Source interface {
 	query.Source
 	// Hosts lists the hosts, by name.
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
 }
 
-// MaxMessage bounds what either end takes, in bytes. An event of any size fits: events
-// are bounded by the assembler far below.
+// MaxMessage bounds a message in bytes, at either end. Every event fits: the assembler bounds
+// events far below.
 const MaxMessage = 64 << 20
 
-// Service answers fleet.Query from a source.
+// Service answers fleet.Query from a source. Its exported fields are set before the first
+// call; calls run at the same time.
 type Service struct {
 	fleet.UnimplementedQueryServer
 	Source Source
-	// State fills in how the collector fares.
+	// State returns the collector's state.
 	State func() *fleet.StatusResponse
-	// Change changes what is known of hosts; nil where that can't be.
+	// Change changes what is known of hosts, and returns the hosts that were forgotten; nil
+	// where that is not possible.
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
-	// SearchText and ReportText do what Text and Report are asked for; nil where that
-	// can't be.
+	// SearchText and ReportText carry out Text and Report; nil where that is not possible.
 	SearchText, ReportText Command
 
 	calls calls
@@ -95,8 +96,8 @@ func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServ
 	})
 }
 
-// flushed sends what a source's answer has left in the packer: all that there is of a
-// damaged store, but nothing more after other errors.
+// flushed sends the events that a source's answer has left in the packer, after err. Of a
+// damaged store everything that was read is sent; after other errors nothing more.
 func flushed(p *packer, err error) error {
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		return errors.Join(err, p.flush())
@@ -113,7 +114,7 @@ func (s *Service) Hosts(ctx context.Context, _ *fleet.HostsRequest) (*fleet.Host
 	return &fleet.HostsResponse{Hosts: hosts}, nil
 }
 
-// FromHost is a host as it travels.
+// FromHost returns a host as a message.
 func FromHost(h *store.Host) *fleet.Host {
 	out := &fleet.Host{
 		Name: []byte(h.Name), Records: h.Records, Bytes: h.Bytes,
@@ -129,6 +130,7 @@ func FromHost(h *store.Host) *fleet.Host {
 	return out
 }
 
+// milli returns a time in ms since 1970, 0 for the zero time.
 func milli(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

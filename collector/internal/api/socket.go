@@ -13,13 +13,13 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nss"
 )
 
-// maxSocketPath is what sockaddr_un takes, without the NUL.
+// maxSocketPath is the longest path that a sockaddr_un holds, without the NUL.
 const maxSocketPath = 107
 
-// Listen makes the query socket, for root and this user, and for a group where one is
-// named: then that group may also enter the socket's folder, though not list it, if
-// that is the store's. It returns the group's id, or -1. A socket that a collector left
-// when it was killed is replaced.
+// Listen makes the query socket, which root, this user and, where one is named, a group may
+// use. inStore says that the socket's folder is the store's: then the group may also enter that
+// folder, though not list it. Listen returns the group's id, -1 for none. A socket that a
+// collector left when it was killed is replaced.
 func Listen(path, group string, inStore bool) (*net.UnixListener, int, error) {
 	gid, mode := -1, os.FileMode(0o600)
 	if group != "" {
@@ -42,7 +42,7 @@ func Listen(path, group string, inStore bool) (*net.UnixListener, int, error) {
 	if err != nil {
 		return nil, -1, fmt.Errorf("make the query socket: %w", err)
 	}
-	// Until here the umask decides, and the folder, which is ours alone.
+	// Until here the umask and the folder, which only we may write, keep others out.
 	err = os.Chmod(path, mode)
 	if err == nil && gid >= 0 {
 		err = os.Chown(path, -1, gid)

@@ -7,7 +7,7 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// fromTallyRequest checks what a request asks to have counted.
+// fromTallyRequest reads and checks a request to count: its query and fields.
 func fromTallyRequest(req *fleet.TallyRequest) (*query.Query, []query.Field, error) {
 	q, err := fromConditions(req.GetConditions())
 	if err != nil {
@@ -27,10 +27,11 @@ func fromTallyRequest(req *fleet.TallyRequest) (*query.Query, []query.Field, err
 	return q, fields, nil
 }
 
-// tallyBytes is about how much of a tally one response has.
+// tallyBytes is about the most bytes of a tally in one response.
 const tallyBytes = 1 << 20
 
-// toTally sends a tally.
+// toTally sends a tally as responses: first the number of events and their times, then the
+// values of each of fields, in pieces.
 func toTally(sum *query.Tally, fields []query.Field, send func(*fleet.TallyResponse) error) (err error) {
 	r := &fleet.TallyResponse{Events: sum.Events}
 	if sum.Any && len(fields) > 0 {
@@ -65,7 +66,7 @@ func toTally(sum *query.Tally, fields []query.Field, send func(*fleet.TallyRespo
 	return nil
 }
 
-// addTally adds a response's part to a tally.
+// addTally adds what a response has of a tally to sum.
 func addTally(sum *query.Tally, r *fleet.TallyResponse) error {
 	sum.Events += r.GetEvents()
 	if r.FirstMs != nil && r.LastMs != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// Bounds of an answer in text, beside those of every call. Whoever needs more runs the
-// command.
+// Bounds of an answer in text, beside those of every call: its time, its bytes, the bytes of
+// messages, and of one response. Who needs more runs the command.
 const (
 	textTime     = 10 * time.Minute
 	textBytes    = 256 << 20
@@ -23,9 +23,9 @@ const (
 	textPiece    = 64 << 10
 )
 
-// Command does what the words of a command line say, with src as the source: it writes
-// what the command prints to out and errs and returns its exit code. The error, which
-// wraps ErrQuery, is why it does not begin.
+// Command carries out a command line's words with src as the source. It writes what the
+// command prints to out and errs, and returns its exit code. An error, which wraps ErrQuery,
+// means that it has not begun.
 type Command func(ctx context.Context, src Source, words []string, out, errs io.Writer) (code int, err error)
 
 // Text implements fleet.QueryServer.
@@ -42,6 +42,8 @@ func (s *Service) Report(req *fleet.ReportRequest, stream grpc.ServerStreamingSe
 	})
 }
 
+// command runs a Command as a call: it sends the text as it is written, and at last the exit
+// code with the messages.
 func (s *Service) command(ctx context.Context, version uint32, command Command, words [][]byte, send func(text []byte, exit *fleet.Exit) error) error {
 	return s.run(ctx, version, func(c *call) error {
 		if command == nil {
@@ -72,12 +74,12 @@ func (s *Service) command(ctx context.Context, version uint32, command Command, 
 	})
 }
 
-// textOut sends what is written to it, in pieces.
+// textOut is a writer that sends what is written to it, in pieces.
 type textOut struct {
 	*call
 	piece func(text []byte) error
-	bytes int
-	err   error // of what could not be sent; nothing is after it
+	bytes int   // sent so far
+	err   error // the first; nothing is sent after it
 }
 
 func (w *textOut) Write(text []byte) (n int, err error) {
@@ -94,8 +96,8 @@ func (w *textOut) Write(text []byte) (n int, err error) {
 	return n, w.err
 }
 
-// messages are what a command says to standard error; of more than there is room for,
-// the beginning.
+// messages collects what a command writes to standard error, up to textMessages bytes; the
+// rest is dropped.
 type messages struct{ bytes.Buffer }
 
 func (m *messages) Write(text []byte) (int, error) {

@@ -72,8 +72,8 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 		if n := len(d.Findings); n > 0 {
 			verdict = fmt.Sprintf("%d damaged", n)
 		}
-		if d.Said > d.Events {
-			verdict += fmt.Sprintf(", %d of %d events cannot be read", d.Said-d.Events, d.Said)
+		if d.Catalogued > d.Events {
+			verdict += fmt.Sprintf(", %d of %d events cannot be read", d.Catalogued-d.Events, d.Catalogued)
 		}
 		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Part, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
 	}

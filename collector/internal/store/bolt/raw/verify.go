@@ -17,16 +17,16 @@ import (
 type PartReport struct {
 	Path string
 	store.Part
-	Size     int64 // of the file
-	Groups   int
-	ID       seglog.ID // of the store; zero: the file does not say it
-	FirstID  uint64    // of the first batch with events; 0: there is none
-	Blocks   int       // readable, as all that follows
-	Events   uint64    // less than Said where events cannot be read
-	Records  uint64
-	RawBytes uint64
-	Said     uint64 // events by the catalogue
-	Hosts    map[string]group.HostSum
+	Size       int64 // of the file
+	Groups     int
+	ID         seglog.ID // of the store; zero: the file does not say it
+	FirstID    uint64    // of the first batch with events; 0: there is none
+	Blocks     int       // readable, as all that follows
+	Events     uint64    // less than Catalogued where events cannot be read
+	Records    uint64
+	RawBytes   uint64
+	Catalogued uint64 // events by the catalogue
+	Hosts      map[string]group.HostSum
 	// State is the writer's place when the file was last written, with the hosts that it
 	// knew then; nil when it cannot be read.
 	State    *store.State
@@ -148,7 +148,7 @@ func (out *PartReport) add(o *PartReport) {
 	out.Events += o.Events
 	out.Records += o.Records
 	out.RawBytes += o.RawBytes
-	out.Said += o.Said
+	out.Catalogued += o.Catalogued
 	for name, h := range o.Hosts {
 		sum := out.Hosts[name]
 		sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
@@ -160,7 +160,7 @@ func (out *PartReport) add(o *PartReport) {
 // group verifies one group and compares it with its catalogue entry. Of a group that cannot
 // be read at all, the entry says how many events are lost.
 func (v *Verifier) group(p *Partition, g *Group) *PartReport {
-	out := &PartReport{Groups: 1, Said: g.Sum.Events}
+	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events}
 	wrong := func(f Finding) {
 		f.Path, f.Group = p.Path, g.ID
 		out.Findings = append(out.Findings, f)
@@ -196,14 +196,14 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	}
 	switch {
 	case !g.Listed:
-		out.Said = x.Events
+		out.Catalogued = x.Events
 		wrong(Finding{Offset: g.At.Off, Block: -1, Events: x.Events, Err: fmt.Errorf("%w: it is not in the catalogue, so searches do not see it", store.ErrDamaged)})
 	case x.Summary != (group.Summary{}) && x.Summary != g.Sum:
 		at := g.from // of the two, the group has checksums
 		if len(x.Findings) > 0 {
 			at = g.At.Off
 		} else {
-			out.Said = x.Events // no more than that was ever there
+			out.Catalogued = x.Events // no more than that was ever there
 		}
 		wrong(Finding{Offset: at, Block: -1, Err: fmt.Errorf("%w: the catalogue says %+v, the group at offset %d %+v", store.ErrDamaged, g.Sum, g.At.Off, x.Summary)})
 	}

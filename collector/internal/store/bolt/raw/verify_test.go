@@ -105,7 +105,7 @@ func TestCatalogueSaysMore(t *testing.T) {
 	defer v.Close()
 	rep, err := v.Partition(context.Background(), path, store.Part{Day: store.DayOf(storetest.Start), N: 1})
 	must(t, err)
-	if len(rep.Findings) != 1 || rep.Events != 60 || rep.Said != 60 {
-		t.Errorf("%d of %d events are readable: %v", rep.Events, rep.Said, rep.Findings)
+	if len(rep.Findings) != 1 || rep.Events != 60 || rep.Catalogued != 60 {
+		t.Errorf("%d of %d events are readable: %v", rep.Events, rep.Catalogued, rep.Findings)
 	}
 }

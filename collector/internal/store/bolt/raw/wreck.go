@@ -42,8 +42,8 @@ func (v *Verifier) Salvage(p *Partition, g *Group, b []byte, fn func(host string
 		lost += f.Events
 		found = append(found, Finding{Path: p.Path, Offset: g.At.Off + f.Offset, Group: g.ID, Block: f.Block, Host: f.Host, Events: f.Events, MinMs: f.MinMs, MaxMs: f.MaxMs, Err: f.Err})
 	}
-	if said := max(g.Sum.Events, x.Summary.Events); said > x.Events {
-		lost = max(lost, said-x.Events)
+	if held := max(g.Sum.Events, x.Summary.Events); held > x.Events {
+		lost = max(lost, held-x.Events)
 	}
 	return found, lost
 }

@@ -127,8 +127,8 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 	case p == nil:
 	case p.ID == (seglog.ID{}) && !was.Unmarked && len(p.Findings) == 0:
 		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", path, v.list.ID)
-	case was.Batch > 0 && p.State != nil && (p.State.ID < was.Batch || p.FirstID != was.First || p.Said < was.Events):
-		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, had(was), p.FirstID, p.State.ID, p.Said)
+	case was.Batch > 0 && p.State != nil && (p.State.ID < was.Batch || p.FirstID != was.First || p.Catalogued < was.Events):
+		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, had(was), p.FirstID, p.State.ID, p.Catalogued)
 	}
 }
 

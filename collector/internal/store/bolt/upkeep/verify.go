@@ -205,8 +205,8 @@ func (v *verify) partitions(ctx context.Context) error {
 		}
 		v.rep.Parts = append(v.rep.Parts, rep)
 		v.rep.Readable += rep.Events
-		if rep.Said > rep.Events {
-			v.rep.Lost += rep.Said - rep.Events
+		if rep.Catalogued > rep.Events {
+			v.rep.Lost += rep.Catalogued - rep.Events
 		}
 		for i := range rep.Findings {
 			v.damage("%v", &rep.Findings[i])
@@ -407,7 +407,7 @@ func (v *verify) aside(ctx context.Context) error {
 			v.damage("%s: set aside as damaged by an earlier start: %v", path, err)
 			continue
 		}
-		v.damage("%s: set aside as damaged by an earlier start: answers may lack some of it; %d of %d events in it are readable: `collector salvage` brings them back", path, rep.Events, rep.Said)
+		v.damage("%s: set aside as damaged by an earlier start: answers may lack some of it; %d of %d events in it are readable: `collector salvage` brings them back", path, rep.Events, rep.Catalogued)
 		for i := range rep.Findings {
 			v.damage("%v", &rep.Findings[i])
 		}
