@@ -48,10 +48,10 @@ func Answer(f option.Found) ([]string, cobra.ShellCompDirective) {
 	return slices.DeleteFunc(slices.Clone(f.Words), unsafe), how
 }
 
-// unsafe reports whether a word, such as the name of a file or an account, holds what a
-// terminal would obey: the shell would print it as it is.
+// unsafe reports whether a word, such as the name of a file or an account, holds bytes that a
+// terminal would obey: the shell prints the word as it is.
 func unsafe(word string) bool {
-	word = strings.ReplaceAll(word, "\t", " ") // before what the word means
+	word = strings.ReplaceAll(word, "\t", " ") // a tab stands before the word's description
 	return terminal.Clean(word) != word
 }
 
@@ -113,6 +113,7 @@ make install installs the scripts where the shells find them.`,
 	}
 }
 
+// write writes the script by which a shell completes root.
 func write(out io.Writer, root *cobra.Command, shell string) error {
 	switch shell {
 	case "bash":
@@ -123,16 +124,16 @@ func write(out io.Writer, root *cobra.Command, shell string) error {
 	return root.GenFishCompletion(out, true)
 }
 
-// requests is how a shell's script asks the program that is on the command line.
+// requests has, by shell, how its script runs the program of the command line for the words.
 var requests = map[string]string{
 	"bash": "${words[0]} " + cobra.ShellCompRequestCmd + " ",
 	"zsh":  "${words[1]} " + cobra.ShellCompRequestCmd + " ",
 	"fish": "$args[1] " + cobra.ShellCompRequestCmd + " ",
 }
 
-// writeStock writes the script of a stock name. It asks our program under its own
-// name: the tool on the command line may be the stock one, which has no words to
-// offer, and autrace would run what it is given.
+// writeStock writes the script of a stock name. It asks our program under its own name for the
+// words, not the tool on the command line: that may be the stock tool, which has no words to
+// offer, and of which autrace would run its arguments.
 func writeStock(out io.Writer, program, shell, name, subcommand string) error {
 	var script bytes.Buffer
 	if err := write(&script, &cobra.Command{Use: name}, shell); err != nil {

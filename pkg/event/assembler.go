@@ -59,50 +59,52 @@ type Assembler struct {
 	stats     Stats
 	records   uint64 // added so far
 
-	open  map[key]*openEvent // without those nothing can be added to
-	count int                // of all open events
-	bytes int                // of memory that they take
-	peak  int                // the greatest count since the maps were made
+	open  map[key]*openEvent
+	count int // of open events
+	bytes int // of memory that they take
+	peak  int // the greatest count since the maps were made
 
-	// Open events by last use, the least recent first.
-	lru openEvent // sentinel of a ring
+	lru openEvent // sentinel of the ring of open events by last record, the least recent first
 
-	nodes    map[uint64]*node // by hash of name, chained by node.next; those with open events only
+	nodes    map[uint64]*node // by hash of name, chained by node.next; only nodes with open events
 	seed     maphash.Seed
-	last     *openEvent // what the last record went to, while open
+	last     *openEvent // that got the last record, while it is open
 	lastNode *node      // of the last record, while it has open events
 
-	freeEvents           *openEvent
-	freeNodes            *node
-	spareEvents, spareNs int // how many of them there are
+	freeEvents           *openEvent // unused ones, chained by next
+	freeNodes            *node      // likewise
+	spareEvents, spareNs int        // how many unused ones there are
 }
 
+// key identifies an open event.
 type key struct {
 	node   *node
 	ms     int64
 	serial uint64
 }
 
+// openEvent is an event that may get further records. It is in three places at once: the map
+// open, the ring lru and its node's heap; start puts it into all of them, finish takes it out.
 type openEvent struct {
 	key
 	ev         *Event
-	bytes      int
-	seq        uint64    // order of arrival
-	heapIndex  int       // in its heap
-	opened     time.Time // wall clock of its first record
-	touched    time.Time // wall clock of its last record
-	prev, next *openEvent
+	bytes      int        // of memory, as counted in Assembler.bytes
+	seq        uint64     // order of arrival
+	heapIndex  int        // in its node's heap
+	opened     time.Time  // wall clock of its first record
+	touched    time.Time  // wall clock of its last record
+	prev, next *openEvent // in lru
 }
 
 // A node is the stream of records of one host. The times of its own records decide when
 // its events are late, so a host with a wrong clock does not affect others.
 type node struct {
 	hash uint64
-	name []byte // nil or its own bytes
-	room []byte // for name
-	next *node
-	heap eventHeap
-	refs int
+	name []byte    // nil without node=; else in room, so that no record's buffer is kept for it
+	room []byte    // for name; kept when the node is used again for another name
+	next *node     // of the same hash, or unused
+	heap eventHeap // of its open events
+	refs int       // how many of them
 }
 
 // NewAssembler returns an Assembler that passes each finished event to emit. emit owns
@@ -173,7 +175,7 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 	}
 }
 
-// tooOld ends an event that has been open for MaxAge.
+// tooOld finishes an event that has been open for MaxAge, and reports whether it has.
 func (a *Assembler) tooOld(o *openEvent, now time.Time) bool {
 	if a.cfg.MaxAge <= 0 || now.Sub(o.opened) < a.cfg.MaxAge {
 		return false
@@ -224,9 +226,11 @@ func (a *Assembler) OpenTags(dst []uint64) []uint64 {
 	return dst
 }
 
-// sameNode tells "no node=" from an empty one.
+// sameNode reports whether two names of nodes are the same; nil (no node=) and an empty name
+// are not.
 func sameNode(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }
 
+// find returns the open event of that node, time and serial; nil when there is none.
 func (a *Assembler) find(n *node, ms int64, serial uint64) *openEvent {
 	if n == nil {
 		return nil
@@ -258,7 +262,8 @@ func (a *Assembler) hash(name []byte) uint64 {
 	return maphash.Bytes(a.seed, name)
 }
 
-// start opens the event of r.
+// start opens the event to which r belongs, in node n (nil: the node has no open event). The
+// caller appends r.
 func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
 	if n == nil || n.refs == 0 { // expire may have closed n's last event
 		n = a.newNode(r.Node)
@@ -283,6 +288,7 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
 	return o
 }
 
+// newNode makes the node of that name, whose bytes it copies.
 func (a *Assembler) newNode(name []byte) *node {
 	n := a.freeNodes
 	if n != nil {
@@ -305,6 +311,8 @@ func (a *Assembler) newNode(name []byte) *node {
 	return n
 }
 
+// dropNode removes a node that has no open event any more. It is kept for another name, unless
+// enough are kept or it has grown large.
 func (a *Assembler) dropNode(n *node) {
 	if first := a.nodes[n.hash]; first == n {
 		if n.next == nil {
@@ -330,6 +338,7 @@ func (a *Assembler) dropNode(n *node) {
 	n.next, a.freeNodes = a.freeNodes, n
 }
 
+// moveToBack makes o the open event that got a record last.
 func (a *Assembler) moveToBack(o *openEvent) {
 	if a.lru.prev == o {
 		return
@@ -339,9 +348,9 @@ func (a *Assembler) moveToBack(o *openEvent) {
 	o.prev.next, a.lru.prev = o, o
 }
 
-// expire emits the events of n that a record of time ms shows to be late. Only
-// the record's own time counts, not the latest seen: after a clock was set back,
-// nothing would ever be in time.
+// expire emits the events of n that a record of time ms shows to be late. It goes by that
+// record's time, not by the latest that was seen: otherwise, after a clock was set back, every
+// event would be late at once.
 func (a *Assembler) expire(n *node, ms int64) {
 	if n == nil {
 		return
@@ -351,7 +360,8 @@ func (a *Assembler) expire(n *node, ms int64) {
 	}
 }
 
-// finish closes o and emits it.
+// finish takes o out of all its places and emits its event. o may be used again at once, so
+// the caller must not touch it afterwards.
 func (a *Assembler) finish(o *openEvent) {
 	delete(a.open, o.key)
 	a.count--
@@ -371,7 +381,7 @@ func (a *Assembler) finish(o *openEvent) {
 		a.spareEvents++
 	}
 	if a.count == 0 && a.peak > maxIdle {
-		// A map does not give back what it once needed.
+		// A map does not give back the memory that it once needed.
 		a.open, a.nodes, a.peak = make(map[key]*openEvent), make(map[uint64]*node), 0
 	}
 	a.emit(ev)

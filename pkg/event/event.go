@@ -15,7 +15,7 @@ type Event struct {
 	Ms      int64  // since 1970
 	Serial  uint64
 	Records []record.Record
-	tags    []uint64 // what Add was given for each record
+	tags    []uint64 // of each record, as Add got it
 	From    *Sender  // sender of all records; nil if it is not known. Events share it: do not change it
 	// Batch is the number of the batch of a collector's store that contains the event, or
 	// will contain it when the event's table is stored; 0 if it is not known.
@@ -46,18 +46,21 @@ func (e *Event) Size() int {
 // Nearly every event fits: SYSCALL, CWD, two PATH, PROCTITLE and EOE, or fewer.
 const slabRecords = 6
 
+// slab is an event with room for its records and tags, in one allocation.
 type slab struct {
 	Event
 	recordRoom [slabRecords]record.Record
 	tagRoom    [slabRecords]uint64
 }
 
+// newEvent returns the event of a first record, which is not appended yet.
 func newEvent(r *record.Record) *Event {
 	s := &slab{Event: Event{Node: r.Node, Ms: r.Ms(), Serial: r.Serial}}
 	s.Records, s.tags = s.recordRoom[:0], s.tagRoom[:0]
 	return &s.Event
 }
 
+// single is an event of one record, in one allocation.
 type single struct {
 	Event
 	recordRoom [1]record.Record
@@ -88,6 +91,6 @@ func IsSingle(typ uint16) bool {
 	return tables.MACUnlblAllow <= typ && typ <= tables.MACCalipsoDel
 }
 
-// isLast says whether a record of that type ends its event. PROCTITLE is the
-// last record of a system call's event but for EOE, which daemons do not log.
+// isLast reports whether a record of type typ ends its event. PROCTITLE is a system call's
+// last record before EOE, and daemons do not log EOE.
 func isLast(typ uint16) bool { return typ == tables.EOE || typ == tables.Proctitle }

@@ -17,20 +17,22 @@ const (
 	nodeFixed  = 112 + 104 // a node with a small heap, its place in the map
 	eventCost  = slabCost + openCost
 
-	// What an Assembler with nothing open may keep for later.
+	// How much an Assembler without open events keeps to be used again.
 	spareEvents = 16
 	spareNodes  = 4
 	spareHeap   = 16
 	spareName   = 256
-	maxIdle     = 64 // events that maps may have room for
+	maxIdle     = 64 // events for which the maps may keep room
 )
 
+// nodeCost returns the memory of a node with that name.
 func nodeCost(name []byte) int { return nodeFixed + textCost(len(name)) }
 
-// textCost is what the allocator takes for so many bytes.
+// textCost returns the memory that the allocator takes for n bytes.
 func textCost(n int) int { return (n + 15) &^ 15 }
 
-// spilled is what an event's records take that have outgrown their first room.
+// spilled returns the memory of an event's records and tags once they have outgrown the room
+// of a slab, 0 before.
 func spilled(ev *Event) int {
 	n := 0
 	if c := cap(ev.Records); c > slabRecords {
@@ -42,7 +44,7 @@ func spilled(ev *Event) int {
 	return n
 }
 
-// append adds a record to an open event.
+// append adds a record to an open event, and its memory to the counts.
 func (a *Assembler) append(o *openEvent, r *record.Record, tag uint64) {
 	more := textCost(len(r.Raw)) - spilled(o.ev)
 	o.ev.Records = append(o.ev.Records, *r)
@@ -63,15 +65,15 @@ func (a *Assembler) Own(from uint64) {
 	for o := a.lru.prev; o != &a.lru; o = o.prev {
 		ev := o.ev
 		if n := len(ev.tags); n == 0 || ev.tags[n-1] < from {
-			return // what was touched before has older records only
+			return // the events before it in the ring got their last record earlier
 		}
 		for i := len(ev.tags) - 1; i >= 0 && ev.tags[i] >= from; i-- {
 			r := &ev.Records[i]
 			node, received, raw := r.Node, r.Received, slices.Clone(r.Raw)
-			_ = r.Parse(raw)                  // it was parsed before
-			r.Raw, r.Received = raw, received // Parse takes a newline off
+			_ = r.Parse(raw)                  // no error: Add took it without one
+			r.Raw, r.Received = raw, received // Parse takes a newline off and clears the receipt
 			if r.Node == nil {
-				r.Node = node // the caller's
+				r.Node = node // the caller has set it, and owns its bytes
 			}
 		}
 		ev.Node = ev.Records[0].Node

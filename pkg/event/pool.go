@@ -19,7 +19,7 @@ func (p *Pool) Put(ev *Event) {
 	if len(p.free) >= poolEvents || cap(ev.Records) < slabRecords || cap(ev.Records) > 4*slabRecords {
 		return
 	}
-	clear(ev.Records) // let go of the bytes
+	clear(ev.Records) // so that the records' bytes are not kept in memory
 	*ev = Event{Records: ev.Records[:0], tags: ev.tags[:0]}
 	p.free = append(p.free, ev)
 }

@@ -66,8 +66,8 @@ func (osFS) Size(name string) (int64, error) {
 	return info.Size(), nil
 }
 
-// Space asks for what others than root may use: ext4 sets 5 % aside, and everybody
-// else's writes fail when the rest is used up.
+// Space returns what others than root may use: ext4 reserves 5 % for root, and the writes of
+// everybody else fail when the rest is used up.
 func (osFS) Space(name string) (free, total uint64, err error) {
 	var st unix.Statfs_t
 	for {
@@ -88,7 +88,7 @@ func (osFS) SyncDir(name string) error {
 	}
 	err = d.Sync()
 	if errors.Is(err, unix.EINVAL) {
-		err = nil // a filesystem that keeps no order of its entries to sync
+		err = nil // the filesystem cannot sync folders
 	}
 	return errors.Join(err, d.Close())
 }
@@ -194,14 +194,14 @@ func (f osFile) Datasync() error {
 	return nil
 }
 
-// Removed says whether the file has no name any more: what is written to it goes when
-// it is closed.
+// Removed reports whether the file has no name any more: it is gone, with all that is written
+// to it, when it is closed.
 func (f osFile) Removed() bool {
 	var st unix.Statx_t
 	gone := false
 	_ = ignoringEINTR(f.File, func(fd int) error { // of an open file it does not fail
-		// Not fstat: whoever asks for a file's times, too, has the kernel write new ones with
-		// the next byte, and the sync after it takes a third longer.
+		// Not fstat, which asks for the file's times, too: the kernel then writes new ones
+		// with the next byte, and the sync after that takes a third longer.
 		gone = unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_NLINK, &st) == nil && st.Mask&unix.STATX_NLINK != 0 && st.Nlink == 0
 		return nil
 	})

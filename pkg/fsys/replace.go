@@ -21,8 +21,8 @@ func Replace(path string, data []byte, mode fs.FileMode, durable bool) error {
 	return replace(f, path, data, mode, durable)
 }
 
-// createFresh creates a file that was not there: what a crash left, or somebody
-// planted, is removed and not written to.
+// createFresh creates a new file. One that a crash has left under the name, or somebody has
+// planted, is removed rather than written to.
 func createFresh(path string) (*os.File, error) {
 	const tries = 10 // against somebody who plants again
 	for n := 1; ; n++ {
@@ -46,6 +46,8 @@ func ReplaceShared(path string, data []byte, mode fs.FileMode, durable bool) err
 	return replace(f, path, data, mode, durable)
 }
 
+// replace writes data to f, a new file beside path, and renames it to path; f is closed, and
+// removed after an error.
 func replace(f *os.File, path string, data []byte, mode fs.FileMode, durable bool) error {
 	_, err := f.Write(data)
 	if err == nil {

@@ -13,7 +13,7 @@ import (
 // which.
 func ReplaceOn(f FS, path string, data []byte, mode fs.FileMode) (err error) {
 	tmp := path + ".tmp"
-	// What lies there under this name was left by a crash, or planted.
+	// A file of this name was left by a crash, or planted.
 	if err := f.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("replace %s: %w", path, err)
 	}

@@ -19,8 +19,10 @@ type UnsafeError struct {
 	Err  error  // the system's own, where there was one
 }
 
+// Unwrap returns Err.
 func (e *UnsafeError) Unwrap() error { return e.Err }
 
+// Error says which file, why, and what to do.
 func (e *UnsafeError) Error() string {
 	if e.Fix == "" {
 		return e.Path + ": " + e.Why
@@ -107,6 +109,7 @@ func OpenOwn(path string, flag int, perm fs.FileMode) (*os.File, error) {
 	return f, nil
 }
 
+// readAll reads a file of at most most bytes, and closes it.
 func readAll(f *os.File, most int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err == nil && int64(len(b)) > most {
@@ -115,6 +118,8 @@ func readAll(f *os.File, most int64) ([]byte, error) {
 	return b, errors.Join(err, f.Close())
 }
 
+// trusted returns an UnsafeError when f belongs neither to root nor to this user, or has one
+// of the mode's bits in mask; fix says how to take these away.
 func trusted(f *os.File, path string, mask uint32, fix string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
@@ -131,7 +136,7 @@ func trusted(f *os.File, path string, mask uint32, fix string) error {
 	return nil
 }
 
-// foreign says whether a user is neither root nor this one.
+// foreign reports whether a user is neither root nor this process's.
 func foreign(uid uint32) bool { return uid != 0 && int(uid) != os.Geteuid() }
 
 // CheckDir refuses, with an UnsafeError, a folder in which others could plant links: one

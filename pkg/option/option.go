@@ -40,7 +40,7 @@ func These(words ...string) Words {
 	return Words{List: func([]string, string) []string { return words }}
 }
 
-// Files are the names of files, Folders those of folders.
+// Files and Folders offer the names of files and of folders.
 var (
 	Files   = Words{Files: true}
 	Folders = Words{Folders: true}
@@ -98,8 +98,8 @@ func (t Table) SplitEquals(args []string) []string {
 type Found struct {
 	Words   []string // each may be followed by a tab and its description
 	NoSpace bool     // the shell adds no space: the user continues the word
-	Files   bool     // and the names of files
-	Folders bool     // and the names of folders
+	Files   bool     // names of files are offered, too
+	Folders bool     // names of folders are offered, too
 }
 
 // Complete returns the completions of an argument. typed is the text of that argument so
@@ -153,6 +153,8 @@ func (t Table) pending(before []string) (o *Option, required bool) {
 	return nil, false
 }
 
+// found returns the words that continue typed. In a list with commas, they continue its last
+// part, and words that are in the list already are left out.
 func (w *Words) found(before []string, typed string) Found {
 	f := Found{Files: w.Files, Folders: w.Folders}
 	if w.List == nil {
@@ -173,7 +175,7 @@ func (w *Words) found(before []string, typed string) Found {
 	return f
 }
 
-// given says whether a word is in the list so far.
+// given reports whether a word is in the list so far, which may end with a comma.
 func given(list, word string) bool {
 	return list != "" && slices.Contains(strings.Split(list, ","), word)
 }

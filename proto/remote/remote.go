@@ -1,11 +1,11 @@
-// Package remote is the codec of the audisp-remote protocol, for both ends: the
-// "managed" messages (a 16-byte header and a text) and the "ascii" lines, told
-// apart message by message. It turns bytes into frames and frames into bytes; it
-// opens no socket, starts no goroutine and keeps no buffer of its own. Forwarder,
-// collector and integration tests may import it; it imports nothing of ours.
+// Package remote is the codec of the audisp-remote protocol, for both ends. It turns bytes into
+// frames and frames into bytes: "managed" messages (a header of 16 bytes and a text) and
+// "ascii" lines, told apart message by message. It opens no socket, starts no goroutine and
+// keeps no buffer of its own. Forwarder, collector and integration tests may import it; it
+// imports nothing of ours.
 //
-// FORMAT.md beside this file has the layout, examples, and what the stock audit
-// daemon (3.0.9) was seen to do in the cases its manual pages leave open.
+// FORMAT.md beside this file has the layout, with examples, and what the stock audit daemon
+// (3.0.9) does in cases that its manual pages leave open.
 package remote
 
 import (
@@ -18,7 +18,7 @@ import (
 // Type is a managed message's type.
 type Type uint32
 
-// The types there are. A peer may send others: the bits below say what they are.
+// The known types. A peer may send others: the bits below tell what such a type means.
 const (
 	Message   Type = 0x00000000 // client → server: one record
 	Heartbeat Type = 0x00000001 // client → server: answered with Ack
@@ -92,8 +92,8 @@ var (
 	ErrLineTooLong = errors.New("remote: line too long")
 )
 
-// magic begins every managed message. Its bytes after the first are no text, but
-// the first may well begin an ascii line.
+// magic begins every managed message. A line of text does not begin with all four bytes, but
+// may begin with the first.
 var magic = [4]byte{0xfe, 0x00, 0x00, 0xff}
 
 // Frame is one message or one line.
@@ -104,9 +104,9 @@ type Frame struct {
 	ASCII   bool   // an ascii line: it has no sequence id and gets no reply
 }
 
-// Decoder cuts a stream into frames. It remembers how much of an incomplete line it
-// has looked at already, so that the cost of a stream doesn't depend on how it was
-// cut. The zero value is ready, for one stream. Not for concurrent use.
+// Decoder cuts a stream into frames. It remembers how much of an incomplete line it has
+// searched already, so that a stream costs the same however it was cut into reads. The zero
+// value is ready, for one stream and one goroutine.
 type Decoder struct {
 	scanned int // bytes at the front of the next buf known to hold no newline
 }
@@ -128,7 +128,7 @@ func (d *Decoder) Decode(buf []byte) (f Frame, n int, err error) {
 	return d.decodeLine(buf)
 }
 
-// prefix is how many bytes of the magic buf begins with.
+// prefix returns how many bytes of the magic buf begins with.
 func prefix(buf []byte) int {
 	for i, c := range magic {
 		if i == len(buf) || buf[i] != c {
@@ -138,6 +138,9 @@ func prefix(buf []byte) int {
 	return len(magic)
 }
 
+// decodeManaged decodes a managed message, of which buf has at least the magic. n is 0 while
+// the message is not all there; ErrVersion and ErrLength come as soon as the bytes that decide
+// are.
 func decodeManaged(buf []byte) (Frame, int, error) {
 	// A wrong version is an error before the rest of the header is there: the rest
 	// may look different in another version.
@@ -168,6 +171,8 @@ func decodeManaged(buf []byte) (Frame, int, error) {
 	}, n, nil
 }
 
+// decodeLine decodes an ascii line. It searches only the bytes behind d.scanned for the
+// newline.
 func (d *Decoder) decodeLine(buf []byte) (Frame, int, error) {
 	end := min(len(buf), MaxLength+1)
 	start := min(d.scanned, end)

@@ -30,6 +30,7 @@ Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
 	}, func(ctx context.Context, dir string, args []string) int { return p.backup(ctx, dir, args[0]) })
 }
 
+// backup makes a backup, writes what it did, and returns the exit code.
 func (p *program) backup(ctx context.Context, dir, target string) int {
 	begin := time.Now()
 	m := newMeter(p.stdio.Err, "backup")

@@ -17,13 +17,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// Stdio is the streams of a command.
+// Stdio has the streams of a command. Out and Err may be terminals: Run guards what is
+// written to them.
 type Stdio struct {
 	In       *os.File
 	Out, Err io.Writer
 }
 
-// program holds what all commands share.
+// program is one run of the program: what all commands share.
 type program struct {
 	version string
 	stdio   Stdio
@@ -34,7 +35,7 @@ type program struct {
 	fleetFiles bool
 }
 
-// errReported is returned by a command that has told the user itself what is wrong.
+// errReported is returned by a command that has written what is wrong itself.
 var errReported = errors.New("reported")
 
 // Run runs the command line args, the program's name first, and returns the exit
@@ -46,7 +47,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	if len(args) == 0 {
 		args = []string{"collector"}
 	}
-	// The stock grammar does not go through cobra, which would also cost it time.
+	// Commands with the stock grammar are not cobra's to parse; this saves time, too.
 	if filepath.Base(args[0]) == "ausearch" {
 		return p.searchAs(ctx, args[1:], true)
 	}
@@ -73,6 +74,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	return p.code
 }
 
+// root returns the command that has all others below it.
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "collector",

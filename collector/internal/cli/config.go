@@ -14,12 +14,13 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
 
-// options is where the settings of `collector serve` store their values: in the server's
-// configuration where that has a field for them, stock keys in auditd.
+// options has the values of `collector serve`'s settings. table binds each setting to its
+// place here: in the server's configuration where that has a field, in auditd for most stock
+// keys, which complete copies over.
 type options struct {
 	server  server.Config
 	auditd  conf.Auditd
-	file    string
+	file    string // of the configuration; "" for none
 	logJSON bool
 }
 
@@ -55,8 +56,8 @@ func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 	return o, f, o.complete(f, flags.Changed)
 }
 
-// complete copies the stock keys' values into the server's configuration, and checks what
-// no key can check by itself.
+// complete copies the stock keys' values into the server's configuration, and checks what the
+// keys cannot check one by one. given reports whether a flag is on the command line.
 func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	c, a := &o.server, &o.auditd
 	if f.Has("tcp_listen_port") && !f.Has("listen") && !given("listen") {

@@ -14,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
-// silentAfter is how long a host may be silent before it stands out: a running
+// silentAfter is how long a host may send nothing before it is shown as silent: a running
 // Linux host has a cron job or a session in that time.
 const silentAfter = time.Hour
 
@@ -118,7 +118,8 @@ const (
 	stateSilent       = "silent"
 )
 
-// add puts hosts on the list, and finds those that are silent.
+// add puts hosts on the list, only silent ones where these are asked for, and counts the
+// silent ones.
 func (l *hostList) add(hosts []*fleet.Host) {
 	for _, h := range hosts {
 		r := rowOf(h)

@@ -2,8 +2,9 @@ package cli
 
 import "github.com/auditfleet/auditfleet/pkg/settings"
 
-// reload reads the configuration file again, under the same flags, and applies it. It
-// returns the keys that have changed and need a restart.
+// reload reads the configuration file again, with the flags that the collector was started
+// with, and applies it. It returns the keys that have changed and take effect only after a
+// restart. A configuration that is wrong changes nothing.
 func (a *administered) reload() (waiting []string, err error) {
 	o, f, err := configure(a.flags)
 	if err != nil {

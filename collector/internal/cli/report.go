@@ -15,11 +15,10 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// reportOptions is what report takes.
+// reportOptions returns the options of report: aureport's, ours, and where to look.
 func reportOptions() option.Table { return append(report.OptionTable(), render.Options...) }
 
-// reportCommand is there for `collector --help` and completion; Run goes to report
-// directly.
+// reportCommand serves `collector --help` and completion only; Run calls report itself.
 func (p *program) reportCommand() *cobra.Command {
 	return completion.Help(&cobra.Command{
 		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--from NET] [--store DIR | --api SOCKET]",
@@ -35,11 +34,11 @@ func (p *program) reportCommand() *cobra.Command {
 	}, report.Usage+searchUsage)
 }
 
-// report is aureport over the fleet, and on files with -if or --input-logs. Exit
-// codes are the stock tool's: 1 is an error, or a list without lines.
+// report runs `collector report`: aureport over the fleet, or over files with -if or
+// --input-logs. Exit codes are the stock tool's: 1 for an error, or for a list without lines.
 func (p *program) report(ctx context.Context, args []string) int { return p.reportAs(ctx, args, false) }
 
-// reportAs is report, under the stock name or ours.
+// reportAs does report's work; stock says that the program was called by the stock name.
 func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	o, err := render.ParseReport(args, stock)
 	switch {
@@ -65,6 +64,7 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	return code
 }
 
+// reportOn makes a report from files or from a collector, and writes it to screen.
 func (p *program) reportOn(ctx context.Context, o *report.Options, screen *terminal.Screen) int {
 	for _, note := range o.Notes {
 		fmt.Fprintln(screen.Err, note)

@@ -42,7 +42,8 @@ Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is n
 	return cmd
 }
 
-// forget takes parts that are lost for good off the store's list of missing parts.
+// forget removes partitions that are lost for good from the store's list of missing ones, and
+// returns the exit code.
 func (p *program) forget(dir, name string) int {
 	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: p.stdio.Err, Level: hclog.Off})
 	n, err := upkeep.Forget(dir, name, log)
@@ -58,8 +59,10 @@ func (p *program) forget(dir, name string) int {
 	return 0
 }
 
+// salvage brings back what can be read of a partition that was set aside, writes what it did,
+// and returns the exit code.
 func (p *program) salvage(ctx context.Context, dir, file string) int {
-	// As `collector verify` and the log name it, or by its name alone.
+	// A name without a folder is that of a file in the store's folder of partitions.
 	if _, err := os.Stat(file); err != nil && filepath.Base(file) == file {
 		file = filepath.Join(dir, "partitions", file)
 	}

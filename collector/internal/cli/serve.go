@@ -51,6 +51,7 @@ func (p *program) serveCommand() *cobra.Command {
 	return cmd
 }
 
+// serve runs a collector until a signal ends it.
 func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	o, f, err := configure(flags)
 	if err != nil {
@@ -58,7 +59,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	}
 	cfg := o.server
 	logTo := p.stdio.Err
-	if !o.logJSON { // which would be none with octal in it
+	if !o.logJSON { // the guard's octal escapes are not JSON
 		logTo = terminal.GuardLog(logTo)
 	}
 	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: hclog.LevelFromString(cfg.LogLevel), JSONFormat: o.logJSON})
@@ -68,7 +69,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 
 	ctx, hurry, stop := p.signals(ctx, cfg.Log)
 	defer stop()
-	admin := make(chan os.Signal, 8) // from now on, so that none ends a collector that is starting
+	admin := make(chan os.Signal, 8) // made before Open, so that none of them ends a collector that is starting
 	signal.Notify(admin, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT)
 	defer signal.Stop(admin)
 	limitMemory()
@@ -91,15 +92,16 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 // let the heap grow to twice what is in use.
 const softMemory = 272 << 20
 
-// limitMemory sets softMemory, unless the administrator has set GOMEMLIMIT. It is no
-// bound: what is in use beyond it is kept.
+// limitMemory sets softMemory, unless the administrator has set GOMEMLIMIT. That bounds
+// nothing: a process that uses more goes on.
 func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(softMemory)
 	}
 }
 
-// warnOfFile logs what a configuration file has to no effect.
+// warnOfFile logs the warnings of a configuration file, and the keys in it that have no
+// effect. f is nil where there is no file.
 func warnOfFile(log hclog.Logger, f *conf.File, table settings.Table) {
 	if f == nil {
 		return
@@ -115,8 +117,8 @@ func warnOfFile(log hclog.Logger, f *conf.File, table settings.Table) {
 	}
 }
 
-// signals returns a context that ends with the first SIGTERM or SIGINT, and one
-// that ends with the second.
+// signals returns a context that ends with the first SIGTERM or SIGINT, and one that ends with
+// the second. stop ends the goroutine and both contexts.
 func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second context.Context, stop func()) {
 	first, cancelFirst := context.WithCancel(ctx)
 	second, cancelSecond := context.WithCancel(context.Background())
@@ -153,8 +155,8 @@ func (p *program) signals(ctx context.Context, log hclog.Logger) (first, second 
 // rotateTime bounds how long a rotation asked for by signal may take.
 const rotateTime = time.Minute
 
-// onSignals carries out an administrator's signals, one after the other, until it is
-// stopped.
+// onSignals carries out an administrator's signals from ch, one after the other, in a
+// goroutine. stop cancels what that goroutine is doing, and waits for it to end.
 func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -175,14 +177,15 @@ func onSignals(ch <-chan os.Signal, a *administered) (stop func()) {
 	}
 }
 
-// administered is a running collector and what the handling of signals needs of it.
+// administered is a running collector, with what it takes to carry out signals.
 type administered struct {
 	s     *server.Server
 	flags *pflag.FlagSet
 	log   hclog.Logger
-	began *options // what it was started with
+	began *options // the settings that it was started with
 }
 
+// obey carries out a signal and logs the outcome.
 func (a *administered) obey(ctx context.Context, sig os.Signal) {
 	s, log := a.s, a.log
 	switch sig {

@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// minTotal is the least that lets a few connections be read at a time.
+	// minTotal is the least value with which a few connections can be read at a time.
 	minTotal = 1 << 20
-	// minInFlight is the least that lets a record of any size through.
+	// minInFlight is the least value with which a record of any size can be received.
 	minInFlight = 16 << 10
 )
 
-// table is everything that `collector serve` can be told, bound to o. Its flags, what it
-// reads, deploy/collector.conf and the lists of the manual pages are made from it: the
-// files by `go test ./collector/internal/cli -update`.
+// table returns every setting of `collector serve`, bound to its place in o. The flags, the
+// keys of the file, deploy/collector.conf and the lists of the manual pages are made from it;
+// `go test ./collector/internal/cli -update` writes the files again.
 func (o *options) table() settings.Table {
 	c, stock := &o.server, o.auditd.Schema()
 	http := conf.Word("http", &c.HTTP)
@@ -100,6 +100,7 @@ func (o *options) table() settings.Table {
 	}
 }
 
+// connections returns the section with the limits on connections.
 func (o *options) connections(stock conf.Schema) settings.Section {
 	l := &o.server.Limits
 	return settings.Section{Title: "Limits on connections", Doc: "They hold for what comes after a change.", List: []settings.Setting{
@@ -136,6 +137,7 @@ func (o *options) connections(stock conf.Schema) settings.Section {
 	}}
 }
 
+// memory returns the section with the limits on memory.
 func (o *options) memory(stock conf.Schema) settings.Section {
 	c := &o.server
 	return settings.Section{Title: "Limits on memory", Restart: true, List: []settings.Setting{
@@ -166,6 +168,7 @@ func (o *options) memory(stock conf.Schema) settings.Section {
 	}}
 }
 
+// space returns the section about the disk's space.
 func (o *options) space(stock conf.Schema) settings.Section {
 	return settings.Section{Title: "Space", List: []settings.Setting{
 		{Key: conf.Bytes("disk_reserve", &o.server.Space.Reserve, 0, 1<<50), Default: space.DefaultReserve, Arg: "SIZE",
@@ -190,7 +193,8 @@ func (o *options) space(stock conf.Schema) settings.Section {
 	}}
 }
 
-// hostKeys are those of a host's daemon, the forwarder's own included.
+// hostKeys returns the section of keys that only a host's daemon acts on, the forwarder's own
+// included.
 func (o *options) hostKeys(stock conf.Schema) settings.Section {
 	section := settings.Section{Title: "Keys of a host",
 		Doc: "These are taken, so that a stock file can be used, and have no effect on a collector; the log names those that are set."}

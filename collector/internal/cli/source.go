@@ -15,17 +15,18 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// source is where a query goes: a running collector, or the files of one that
-// does not run.
+// source is what a command asks: a running collector, or the files of one that does not run.
+// Whoever opens it closes it.
 type source interface {
 	api.Source
 	io.Closer
 }
 
-// where is the collector that --store and --api name.
+// where is the collector that --store and --api name; "" where the option is not given.
 type where struct{ store, api string }
 
-// open asks the collector that has the store, or opens the store when there is none.
+// open connects to the collector that has the store, or opens the store's files to be read
+// when none has it. With --api it only connects.
 func (w where) open(ctx context.Context, p *program) (source, error) {
 	if w.api != "" {
 		c, err := api.Dial(ctx, w.api)
@@ -53,6 +54,7 @@ func (w where) open(ctx context.Context, p *program) (source, error) {
 	return files, nil
 }
 
+// asSource keeps a nil *Client from becoming a source that is not nil.
 func asSource(c *api.Client, err error) (source, error) {
 	if err != nil {
 		return nil, err

@@ -12,12 +12,12 @@ import (
 
 // Exit codes of verify, backup and salvage.
 const (
-	exitDamage  = 1 // something is damaged, and named
-	exitNotDone = 2 // it could not be checked, or not be copied
+	exitDamage  = 1 // something is damaged, and was named
+	exitNotDone = 2 // the command could not do its work
 )
 
-// onStore makes cmd work on the files of the store that --store names; run says
-// what is wrong itself and returns the exit code.
+// onStore makes cmd a command on the files of a store, which --store names. run does the work
+// on the store in dir, writes what is wrong itself, and returns the exit code.
 func (p *program) onStore(cmd *cobra.Command, run func(ctx context.Context, dir string, args []string) int) *cobra.Command {
 	var dir string
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

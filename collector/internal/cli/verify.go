@@ -13,7 +13,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
-// meterMinimum is how long work takes before a bar is shown.
+// meterMinimum is how long work must take before a bar is shown, and how often the bar is
+// drawn.
 const meterMinimum = 200 * time.Millisecond
 
 func (p *program) verifyCommand() *cobra.Command {
@@ -31,6 +32,7 @@ Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
 	}, func(ctx context.Context, dir string, _ []string) int { return p.verify(ctx, dir) })
 }
 
+// verify verifies a store, writes the report, and returns the exit code.
 func (p *program) verify(ctx context.Context, dir string) int {
 	m := newMeter(p.stdio.Err, "verify")
 	rep, err := upkeep.Verify(ctx, upkeep.VerifyOptions{Dir: dir, Progress: m.show})
@@ -49,7 +51,8 @@ func (p *program) verify(ctx context.Context, dir string) int {
 	return 0
 }
 
-// writeReport writes the report as text. Damage comes last, where a reader looks first.
+// writeReport writes the report as text. Damage and the verdict come last, where a reader of
+// a terminal looks first.
 func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 	say := func(format string, args ...any) {
 		if err == nil {
@@ -95,7 +98,7 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 	return err
 }
 
-// meter shows how far a long command is, on a terminal only.
+// meter draws a bar of how far a long command is, on a terminal only.
 type meter struct {
 	out   io.Writer // nil: nothing is shown
 	what  string
@@ -105,6 +108,7 @@ type meter struct {
 	shown bool
 }
 
+// newMeter returns the meter of a command; the caller calls end.
 func newMeter(out io.Writer, what string) *meter {
 	m := &meter{what: what, start: time.Now()}
 	if terminal.IsTerminal(out) {
@@ -113,7 +117,7 @@ func newMeter(out io.Writer, what string) *meter {
 	return m
 }
 
-// show may be called from several goroutines.
+// show draws the bar, unless it was drawn just now. Several goroutines may call it.
 func (m *meter) show(done, total int64) {
 	if m.out == nil {
 		return

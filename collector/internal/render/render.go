@@ -1,7 +1,7 @@
-// Package render does what `collector search` and `collector report` are asked for in
-// words, with a collector as the source, and writes what they print. The command line
-// and the query API both use it, so they print the same bytes. The collector's server
-// and command line may import it.
+// Package render carries out the words of `collector search` and `collector report` with a
+// collector as the source, and writes what these commands print. The command line and the
+// query API both use it, so both print the same bytes. The collector's server and command
+// line may import it.
 package render
 
 import (
