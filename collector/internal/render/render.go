@@ -51,13 +51,16 @@ func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io
 }
 
 // OfFleet has a search be one of a fleet's events: ids are named by the accounts of their
-// own host, and a condition that the accounts of this machine had to resolve is said to
-// errs. Names that were handed in with the words stay.
+// own host, and warnings go to errs, as does a condition that the accounts of this
+// machine had to resolve. Names that were handed in with the words stay.
 func OfFleet(o *search.Options, errs io.Writer) {
 	if o.Names == nil {
 		o.Names = query.FleetNames()
 	}
 	o.Query.Fleet = true
+	if o.Warn == nil {
+		o.Warn = func(text string) { fmt.Fprintln(errs, text) }
+	}
 	for _, note := range o.LocalIDs {
 		fmt.Fprintln(errs, note)
 	}
@@ -66,7 +69,7 @@ func OfFleet(o *search.Options, errs io.Writer) {
 func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) (found uint64, err error) {
 	OfFleet(o, errs)
 	w := output.NewWriter(out, &o.Config, time.Local)
-	found, err = search.Find(ctx, o, src, w, out, func(text string) { fmt.Fprintln(errs, text) })
+	found, err = search.Find(ctx, o, src, w, out, o.Warn)
 	return found, errors.Join(err, w.Close())
 }
 

@@ -84,7 +84,7 @@ func write(ctx context.Context, o *report.Options, src api.Source, out io.Writer
 		}
 		return 0, report.WriteLogTimes(out, o, time.Local, logs)
 	}
-	if narrowed := o.StartMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
+	if narrowed := o.StartMs != 0 || o.EndMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
 		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes, Limit: 1}, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil
