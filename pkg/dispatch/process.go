@@ -227,6 +227,7 @@ func (s *processSink) feed(c *child) error {
 			}
 			continue
 		}
+		// Off the queue even after a failed write: what was not written is in rest then.
 		out, records := s.enc.chunk(head)
 		n, err := c.in.Write(out)
 		s.q.pop(records)

@@ -233,7 +233,7 @@ func (t *Table) addValue(f query.Field, v []byte) {
 		*l = lastValue{t.values[id].Text, id, true}
 	}
 	id := l.id
-	if t.seen[id] == t.events {
+	if t.seen[id] == t.events { // this event has it already
 		return
 	}
 	t.seen[id] = t.events

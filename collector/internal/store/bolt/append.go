@@ -45,6 +45,7 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
+	// Before the batch: see senders. Put twice, after a failure below, they are the same.
 	err = s.senders.put(b.Senders)
 	if errors.Is(err, store.ErrDamaged) {
 		if err = s.renewSenders(err); err == nil {
@@ -92,7 +93,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	old := s.cur
 	s.cur = p
 	s.state.ID, s.state.LSN, s.state.Open = b.ID, b.LSN, slices.Clone(b.Open)
-	if blob != nil {
+	if blob != nil { // a new list: snapshots have the old one
 		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
 	}
 	p.place = b.ID
@@ -101,7 +102,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 		return nil
 	}
 	if err := old.reopen(false); err != nil {
-		// What is in it stays; it cannot be searched until it opens again.
+		// Its events stay; they cannot be searched until it opens again.
 		s.log.Error("sealing a partition", "partition", old.path, "error", err)
 	}
 	sealed := old.listed()
@@ -244,6 +245,8 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 		}
 	}
 	if blob != nil {
+		// A bucket of its own for each group: its pages are not written again when others
+		// are added.
 		bkt, err := tx.Bucket(layout.BucketGroups).CreateBucket(layout.GroupKey(b.ID))
 		if err != nil {
 			return err

@@ -104,6 +104,9 @@ func Open(o Options) (_ *Store, err error) {
 			err = fmt.Errorf("open the store %s: %w", o.Dir, errors.Join(err, s.release()))
 		}
 	}()
+	// claim locks the folder and reads the manifest; then the files are opened; identify
+	// decides whose they are; loadState finds the last batch and repairs what is damaged;
+	// reconcile compares the files with the manifest.
 	if s.codec, err = group.NewCodec(o.Workers); err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 // another store's.
 func (s *Store) identify() error {
 	l := &s.list
-	votes := map[seglog.ID]int{}
+	votes := map[seglog.ID]int{} // how many files have an ID
 	vote := func(id seglog.ID) {
 		if id != (seglog.ID{}) {
 			votes[id]++

@@ -90,6 +90,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			if err := sc.ctx.Err(); err != nil {
 				return err
 			}
+			// The group's item is replaced by one for each of its blocks.
 			pl := top.plan
 			heap.Pop(&sc.heap)
 			for _, u := range sc.openPlan(pl) {
@@ -99,6 +100,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			if err := sc.ctx.Err(); err != nil {
 				return err
 			}
+			// The block's item becomes that of its first event.
 			u := top.unit
 			sc.openUnit(u)
 			sc.advance(u, 0)
@@ -108,7 +110,7 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			if ev == nil {
 				ev = sc.parseAgain(u, pos)
 			}
-			u.matched[pos].ev = nil
+			u.matched[pos].ev = nil // it is fn's now
 			if ev != nil {
 				ev.Batch = u.plan.id
 				if err := fn(ev); err != nil {
@@ -142,7 +144,7 @@ func (sc *scan) advance(u *unit, pos int) {
 func (sc *scan) openPlan(pl *plan) []*unit {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	if pl.phase == waiting {
+	if pl.phase == waiting { // no worker has begun: it is the merge's
 		pl.phase = running
 		sc.mu.Unlock()
 		units := sc.plan(pl)
@@ -164,7 +166,7 @@ func (sc *scan) openPlan(pl *plan) []*unit {
 func (sc *scan) openUnit(u *unit) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	if u.phase == waiting {
+	if u.phase == waiting { // as in openPlan
 		u.phase = running
 		sc.mu.Unlock()
 		sc.read(u, &sc.own)
@@ -174,7 +176,7 @@ func (sc *scan) openUnit(u *unit) {
 	for u.phase != done {
 		sc.wake.Wait()
 	}
-	if u.worker {
+	if u.worker { // one less that workers are ahead: they may begin another
 		sc.ahead--
 		sc.wake.Broadcast()
 	}

@@ -200,6 +200,8 @@ func (s *Store) discard(g sealedGroup) error {
 	if err := g.p.reopen(true); err != nil {
 		return err
 	}
+	// In a transaction of its own, after the engine's Append: a crash before it leaves the
+	// group there, and it is delivered again.
 	err := g.p.update(func(tx *bbolt.Tx) error {
 		return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(layout.GroupKey(g.id)), tx.Bucket(layout.BucketCatalog).Delete(layout.GroupKey(g.id)))
 	})

@@ -38,7 +38,7 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	if p == s.cur {
 		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
 	}
-	if p.refs > 0 {
+	if p.refs > 0 { // open it now: without a name it cannot be opened later
 		if err := p.openAgain(true); err != nil { // the searches that read it will say so, too
 			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 		}

@@ -59,7 +59,7 @@ func (s *Store) reconcile() error {
 	for _, p := range s.parts {
 		mine[p.part.String()] = p
 	}
-	whole := len(l.gone) == 0
+	whole := len(l.gone) == 0 // no partition is missing: then the last batch must be there
 	for _, was := range slices.Clone(c.Parts) {
 		p := mine[was.Name]
 		switch {

@@ -103,7 +103,7 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	case tree.ID != s.list.id:
 		return 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.ID, s.list.id)
 	}
-	last := uint64(0)
+	last := uint64(0) // the last batch that p has a group of
 	kept := tree.Groups[:0]
 	beside := s.groupsBeside(p)
 	copies := 0

@@ -229,7 +229,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 	units := make([]*unit, len(cands))
 	for i := range cands {
 		c := &cands[i]
-		// Blocks at rest are in the order of their frames.
+		// Candidates are in the order of their frames, so a frame's others are beside it.
 		alone := (i == 0 || cands[i-1].Block.Frame != c.Block.Frame) && (i+1 == len(cands) || cands[i+1].Block.Frame != c.Block.Frame)
 		units[i] = &unit{plan: pl, cand: *c, alone: alone && c.Want != nil && len(c.Want) <= int(c.Block.Events/4)}
 	}
@@ -267,7 +267,7 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 	}
 	if cached, ok := sc.s.cache.peek(key); ok {
 		frame = cached
-	} else if u.alone {
+	} else if u.alone { // it would push others out of the cache, for few events
 		if frame, err = unpack(rd.frame); err == nil {
 			rd.frame = frame
 		}
@@ -309,7 +309,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 			if len(want) == 0 {
 				break
 			}
-			if want[0] != i {
+			if want[0] != i { // its origin was read all the same: see OriginReader.Next
 				continue
 			}
 			want = want[1:]

@@ -40,7 +40,7 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 		return nil, store.ErrClosed
 	}
 	sn := &snapshot{s: s, id: s.state.ID, broken: slices.Clone(s.broken)}
-	for _, p := range s.parts {
+	for _, p := range s.parts { // refs keeps its file readable until Close
 		p.refs++
 		sn.parts = append(sn.parts, partView{p, p.entries})
 	}

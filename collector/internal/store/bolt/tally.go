@@ -38,6 +38,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
 	}
+	// next is the group to be taken next; the first error ends all workers by ctx.
 	var wg sync.WaitGroup
 	var next atomic.Int64
 	for range min(workers, len(todo)) {

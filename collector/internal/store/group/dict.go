@@ -49,7 +49,7 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 		start[i] += start[i-1]
 	}
 	all := make([]uint32, start[len(values)])
-	at := append([]uint32(nil), start...)
+	at := append([]uint32(nil), start...) // by value: where its next ordinal goes
 	for ord, ids := range b.ids {
 		for _, id := range ids {
 			all[at[id]] = uint32(ord)
@@ -65,8 +65,10 @@ func (c *Codec) dictionaries(b *builder, values []store.Value) []dictionary {
 	var out []dictionary
 	for f, ids := range byField {
 		if len(ids) == 0 && !addedField(query.Field(f)) {
-			continue
+			continue // a missing dictionary says that no event has the field
 		}
+		// Sorted values can be looked up by bisection. Their lengths come before them,
+		// and so do those of their postings: one pass over the keys gives all offsets.
 		sort.Slice(ids, func(i, j int) bool { return values[ids[i]].Text < values[ids[j]].Text })
 		var lens, plens, texts, posts []byte
 		for _, id := range ids {
@@ -94,6 +96,7 @@ func (c *Codec) dictBody(n int, keys, posts []byte) []byte {
 	if packed {
 		flags |= postingsPacked
 	}
+	// The sizes stand before both parts, so that a reader can skip the postings.
 	body := binary.AppendUvarint(make([]byte, 0, 32+len(k)+len(p)), uint64(n))
 	body = append(body, flags)
 	for _, v := range [...]int{len(keys), len(k), len(posts), len(p)} {
@@ -147,6 +150,8 @@ func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
 	if len(ords)*commonShare <= len(b.ids) || len(ords) < 64 {
 		return appendEvents(binary.AppendUvarint(dst, n<<1|postEvents), ords)
 	}
+	// Ordinals and blocks both ascend: k goes through the ordinals once, and ords[from:k]
+	// are those of block i.
 	var pairs []byte
 	blocks, prev, k := uint64(0), 0, 0
 	for i := range b.blocks {
@@ -162,6 +167,7 @@ func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
 			blocks++
 		}
 	}
+	// Blocks narrow less than ordinals, so they have to save at least half.
 	if list := appendEvents(nil, ords); len(list) <= 2*len(pairs) {
 		return append(binary.AppendUvarint(dst, n<<1|postEvents), list...)
 	}
@@ -215,6 +221,8 @@ type dict struct {
 // parts reads a section's head. It returns the keys unpacked, and in d the number of
 // values and the postings as stored; lens, plens and texts are openDict's to set.
 func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
+	// head: [0] values, [1] unused (the byte of flags is there), [2] keys unpacked, [3] keys
+	// stored, [4] postings unpacked, [5] postings stored. The stored parts fill the rest of b.
 	head := [6]uint64{}
 	flags := byte(0)
 	for i := range head {
@@ -238,7 +246,7 @@ func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
 	if err != nil {
 		return d, nil, err
 	}
-	if head[0] > uint64(len(keys)) && head[0] > 0 {
+	if head[0] > uint64(len(keys)) && head[0] > 0 { // a value takes a byte of the keys at least
 		return d, nil, damaged("%d values in %d bytes", head[0], len(keys))
 	}
 	return dict{n: int(head[0]), posts: b[head[3]:], packed: flags&postingsPacked != 0, size: head[4], codec: c}, keys, nil
@@ -251,6 +259,8 @@ func (c *Codec) openDict(b []byte) (*dict, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The keys begin with n lengths of values and n lengths of postings. Both become ends,
+	// counted from the first of each kind (i%d.n is 0).
 	ends := make([]uint32, 2*d.n)
 	d.lens, d.plens = ends[:d.n], ends[d.n:]
 	for i := range ends {
@@ -337,13 +347,13 @@ func (d *dict) containing(sub []byte, fn func(i int) error) error {
 			return nil
 		}
 		if at+len(sub) > int(d.lens[i]) {
-			at++ // reaches over the end of a value
+			at++ // it reaches across the end of a value: no match
 			continue
 		}
 		if err := fn(i); err != nil {
 			return err
 		}
-		at = int(d.lens[i])
+		at = int(d.lens[i]) // each value is given once: go on behind it
 	}
 }
 

@@ -77,6 +77,7 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	b.sum.Records, b.sum.RawBytes = uint64(st.Records), uint64(st.RawBytes)
 	b.sum.Events, b.sum.Hosts, b.sum.Blocks = uint64(len(b.ids)), uint64(len(b.hosts)), uint64(len(b.blocks))
 
+	// From here on b is only read, by both sides, until the dictionaries are done.
 	dicts := make(chan []dictionary, 1)
 	go func() { dicts <- c.dictionaries(&b, t.Values()) }()
 	table, data := c.pack(&b)
@@ -87,7 +88,7 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 		kinds = append(kinds, section{kind: kind, arg: arg})
 		bodies = append(bodies, body)
 	}
-	add(secSummary, 0, make([]byte, summarySize))
+	add(secSummary, 0, make([]byte, summarySize)) // filled in last: it has the group's size
 	add(secHosts, 0, c.names(b.hosts))
 	var blocks []byte
 	for i := range b.blocks {
@@ -101,7 +102,7 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
 	add(secFrames, 0, table)
-	index := headSize
+	index := headSize // the size of all but the frames' section
 	for _, x := range bodies {
 		index += len(x) + sectionSize
 	}
@@ -164,6 +165,7 @@ func (b *builder) addHost(h *store.TableHost) {
 // pack compresses the frames, several at once, and returns the frame table and the data
 // section, which has the frames in order.
 func (c *Codec) pack(b *builder) (table, data []byte) {
+	// Each goroutine takes frames from next and writes only their elements of packed.
 	packed := make([][]byte, len(b.frames))
 	next := make(chan int, len(b.frames))
 	for i := range b.frames {

@@ -103,8 +103,12 @@ type Block struct {
 	MinSerial, MaxSerial uint64
 }
 
-// append appends the block's entry in the block table, blockSize bytes; host is the
-// place of its name among the group's.
+// append appends the block's entry in the block table, blockSize bytes:
+//
+//	byte 0   host, frame, offset, length, first event, events, records, flags: 4 bytes each
+//	byte 32  least and greatest time, least and greatest serial: 8 bytes each
+//
+// host is the place of the host's name among the group's names.
 func (b *Block) append(dst []byte, host uint32) []byte {
 	flags := uint32(0)
 	if b.Counted {

@@ -167,6 +167,7 @@ type Candidate struct {
 // table, never a frame. An event that is not in the plan does not match; one that is may
 // still not match.
 func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
+	// set has the events that meet all conditions so far; nil stands for every event.
 	var set bitset
 	for i := range conds {
 		s, err := g.meet(&conds[i])
@@ -238,7 +239,7 @@ func (g *Group) meet(c *store.Condition) (bitset, error) {
 			return nil, err
 		}
 		if b == nil {
-			if addedField(f) {
+			if addedField(f) { // the group is older than the field: nothing is known of it
 				set.fill(0, uint32(g.Summary.Events))
 			}
 			continue
@@ -271,6 +272,7 @@ func (g *Group) mark(set bitset, p []byte) error {
 	p = p[k:]
 	events := uint32(g.Summary.Events)
 	if head&1 == postEvents {
+		// count<<1, then the first ordinal and the gaps, a byte each at least.
 		if head>>1 > uint64(len(p)) {
 			return damaged("%d postings in %d bytes", head>>1, len(p))
 		}
@@ -288,6 +290,8 @@ func (g *Group) mark(set bitset, p []byte) error {
 		}
 		return nil
 	}
+	// count<<1 | 1, the number of blocks, then pairs of the gap to the next block and the
+	// events there. Which events these are is not known: all of the block's may be.
 	n, k := binary.Uvarint(p)
 	if k <= 0 {
 		return damaged("postings by blocks")

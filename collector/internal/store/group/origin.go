@@ -37,9 +37,9 @@ type run struct {
 
 // origins encodes both sections for the builder's events.
 func (c *Codec) origins(b *builder) (senders, receipts []byte) {
-	numbers := map[event.Sender]uint64{}
+	numbers := map[event.Sender]uint64{} // from 1, as they first occur
 	var keys, runs []byte
-	last, events := uint64(0), uint64(0)
+	last, events := uint64(0), uint64(0) // the run that is not flushed yet: its sender, its events
 	flush := func() {
 		if events > 0 {
 			runs = binary.AppendUvarint(binary.AppendUvarint(runs, last), events)
@@ -85,7 +85,7 @@ func (c *Codec) receipts(b *builder, byTime int) []byte {
 			}
 			gap := at - before
 			before = at
-			v := uint64(gap)<<1 ^ uint64(gap>>63)
+			v := uint64(gap)<<1 ^ uint64(gap>>63) // zigzag: small for small gaps of either sign
 			if o.Later == "" {
 				all = binary.AppendUvarint(all, v<<1)
 				continue
@@ -144,6 +144,7 @@ func (g *Group) senders() (*Origins, error) {
 	if err != nil {
 		return nil, err
 	}
+	// The runs must cover all events, without holes: OriginReader relies on it.
 	r := varint.NewReader(runs)
 	at := uint64(0)
 	for r.Len() > 0 {
@@ -200,6 +201,7 @@ func (g *Group) Origins() (*Origins, error) {
 		return nil, err
 	}
 	o.all = slices.Clone(all)
+	// The blocks' parts must fill the receipts, so that ends may be used as indexes.
 	r := varint.NewReader(lens)
 	end := uint64(0)
 	for range g.numBlocks() {

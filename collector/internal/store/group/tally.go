@@ -41,7 +41,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			return Tallied{Rest: all}, nil
 		}
 	}
-	counted := make([]bool, g.numBlocks())
+	counted := make([]bool, g.numBlocks()) // by block; n are true
 	n := 0
 	for _, c := range all {
 		b := &c.Block
@@ -61,7 +61,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 		}
 	}
 	if n == len(counted) {
-		counted = nil
+		counted = nil // all: the counts in front of the postings are enough
 	}
 	if n == 0 {
 		return out, nil
@@ -88,7 +88,7 @@ func (g *Group) odd() (set bitset, common bool, err error) {
 			return set, false, err
 		}
 		if head, k := binary.Uvarint(p); k > 0 && head&1 == postBlocks {
-			return set, true, nil
+			return set, true, nil // by blocks: which events are odd is not known
 		}
 		if err := g.mark(set, p); err != nil {
 			return set, false, err

@@ -199,9 +199,9 @@ func (v *verifier) frames() {
 	n := v.g.numBlocks()
 	v.readable, v.allReadable = make([]bool, n), true
 	v.blockOf = make([]uint32, v.g.Summary.Events)
-	var text []byte
+	var text []byte // of frame; ferr is why it cannot be unpacked
 	var ferr error
-	frame, used := uint32(1<<31), 0
+	frame, used := uint32(1<<31), 0 // the present frame (none yet), and where its last block ends
 	for i := range n {
 		blk, host := rawBlock(v.g.blocks[i*blockSize:])
 		for o := blk.First; o < blk.First+blk.Events; o++ {

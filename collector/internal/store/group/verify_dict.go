@@ -94,6 +94,8 @@ func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
 	if want != nil {
 		ords = want.ords
 	}
+	// ords are the events of readable blocks, so of the postings only those are compared:
+	// one after the other by ordinals, or by their number in each block.
 	r := varint.NewReader(p)
 	head := r.Uvarint()
 	same = true

@@ -75,6 +75,7 @@ func openMoment(dir string) (_ *Moment, err error) {
 			return nil, err
 		}
 	}
+	// Of the partition that is written, all is read now: its copy is made from that.
 	i := slices.IndexFunc(m.Parts, func(p *MomentPart) bool { return p.Current })
 	if i >= 0 {
 		cur := m.Parts[i].content

@@ -118,6 +118,7 @@ func (out *PartReport) marks(p *Partition) {
 // groups verifies the groups, several at once, and adds them up in out.
 func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) error {
 	var mu sync.Mutex // guards out
+	// Each group is verified into a report of its own, which is then added under mu.
 	next := make(chan *Group)
 	var wg sync.WaitGroup
 	for range min(v.workers, len(p.Groups)) {
@@ -186,7 +187,8 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	}
 	for i, f := range x.Findings {
 		if i == 0 && g.Listed && x.Events == 0 && lost < g.Sum.Events {
-			// Nothing could be read, also not how much it is: the catalogue says it.
+			// Nothing could be read, not even how many events there are: the catalogue
+			// has their number.
 			f.Events, f.MinMs, f.MaxMs = g.Sum.Events-lost, g.Sum.FirstMs, g.Sum.MaxMs
 		}
 		if !errors.Is(f.Err, store.ErrDamaged) {
@@ -199,7 +201,7 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 		out.Catalogued = x.Events
 		wrong(Finding{Offset: g.At.Off, Block: -1, Events: x.Events, Err: fmt.Errorf("%w: it is not in the catalogue, so searches do not see it", store.ErrDamaged)})
 	case x.Summary != (group.Summary{}) && x.Summary != g.Sum:
-		at := g.from // of the two, the group has checksums
+		at := g.from // a sound group is right, since it has checksums: the catalogue is wrong
 		if len(x.Findings) > 0 {
 			at = g.At.Off
 		} else {

@@ -149,7 +149,7 @@ func (b *backup) places() error {
 		if err != nil {
 			return "", err
 		}
-		// The target's last parts may not be there yet.
+		// The last parts of the target may not exist yet: resolve what exists.
 		for at, rest := abs, ""; ; at, rest = filepath.Dir(at), filepath.Join(filepath.Base(at), rest) {
 			if r, err := filepath.EvalSymlinks(at); err == nil {
 				return filepath.Join(r, rest), nil
@@ -209,7 +209,7 @@ func (b *backup) claim() (unlock func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	// A manifest that cannot be read costs only that everything is copied again.
+	// When what the last backup has copied cannot be read, everything is copied again.
 	if text, err := os.ReadFile(filepath.Join(dir, backupStore, copiedName)); err == nil {
 		if json.Unmarshal(text, &b.old) != nil || b.old.Format != 1 || b.old.Store != b.o.Dir {
 			b.old = copied{}
@@ -251,7 +251,7 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 			return fmt.Errorf("copy %s: %w", p.Path, err)
 		}
 	}
-	// Newer than the partitions, as it always may be.
+	// The senders' state is newer than the partitions then, which it may always be.
 	damage, err := raw.CopySenders(b.o.Dir, b.new())
 	b.damaged(damage)
 	if err != nil {
@@ -394,7 +394,7 @@ func (b *backup) finish(man *copied) error {
 	}
 	err = unix.Renameat2(unix.AT_FDCWD, b.new(), unix.AT_FDCWD, final, unix.RENAME_EXCHANGE)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
-		// A filesystem that cannot exchange two names: for a moment there is none.
+		// The filesystem cannot exchange two names: for a moment there is no backup.
 		old := filepath.Join(b.o.Target, backupStore+".old")
 		err = errors.Join(os.RemoveAll(old), os.Rename(final, old), os.Rename(b.new(), final), fsys.OS.SyncDir(b.o.Target), os.RemoveAll(old))
 	}

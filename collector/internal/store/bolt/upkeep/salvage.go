@@ -163,8 +163,9 @@ func (s *salvage) group(ctx context.Context, g *raw.Group) error {
 		host string
 		ev   *event.Event
 	}
+	// The group's events are kept until it is known which of their records are there already.
 	var events []one
-	has := map[key]int{} // of the group's records: how many the store has
+	has := map[key]int{} // of each of the group's records: how many the store has
 	span := [2]int64{}   // of event times, without 0
 	timeless := false
 	found, lost := s.v.Salvage(s.wreck, g, b, func(host string, ev *event.Event) {
