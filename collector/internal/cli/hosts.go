@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,86 +9,74 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
-	"github.com/auditfleet/auditfleet/proto/fleet"
+	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
 // silentAfter is how long a host may send nothing before it is shown as silent: a running
 // Linux host has a cron job or a session in that time.
 const silentAfter = time.Hour
 
+// Exit codes of hosts. With --silent they are for cron: exitSilent says that a host has
+// fallen silent, and only that.
+const (
+	exitSilent      = 1
+	exitHostsUsage  = 2 // wrong words, or a host is named that is not known
+	exitNoCollector = 3 // whether hosts are silent could not be found out
+)
+
+const hostsHelp = `hosts lists the hosts that records came from: where from, whether they are connected, how long ago the last
+record came, LAG, how late the newest event was received, how many records a second they send (over about the
+last minute), how many records and bytes there were ever, and LOST, how many records they said that they lost
+themselves. NAMES choose hosts, and may be patterns such as 'web*'. The collector's own records stand apart.
+
+With --silent AGE only hosts are listed that nothing came from for longer, connected or not, and the exit code
+is 0 for none, 1 for some, 2 for wrong words or an unknown name, and 3 when no collector could be asked.
+
+--forget takes hosts off the list, to make room for others: by name, or by an address, which stands for all
+that are known from there only. Their records stay, and are found. --reattribute says whose the records are
+that came from an address without a name: search -n HOST finds them from then on, too. ADDRESS= takes that back.`
+
+// hostFlags are what hosts is told.
+type hostFlags struct {
+	where
+	format  string
+	silent  time.Duration // --silent; 0: not given
+	change  hostChange
+	list    hostList
+	names   []string
+	program *program
+}
+
 func (p *program) hostsCommand() *cobra.Command {
-	var w where
-	var format string
-	var change hostChange
-	l := hostList{now: time.Now()}
+	f := &hostFlags{program: p, list: hostList{now: time.Now(), silentAfter: silentAfter}}
 	cmd := &cobra.Command{
-		Use:   "hosts [--forget NAME|ADDRESS…] [--reattribute ADDRESS=HOST] [--store DIR | --api SOCKET] [--format table|json|csv] [--csv-safe] [--silent-after DURATION] [--silent]",
+		Use: "hosts [NAMES] [--silent AGE] [--wide] [--format table|json|csv] [--csv-safe] [--silent-after AGE] [--store DIR | --api SOCKET] " +
+			"[--forget NAME|ADDRESS…] [--reattribute ADDRESS=HOST]",
 		Short: "List the hosts that records came from",
-		Long: "hosts lists the hosts that records came from: where from, whether they are connected, when they were\n" +
-			"first and last heard of, how many records a second they send (over about the last minute), and LAG, how\n" +
-			"far the newest event lay behind when it was received: a host that catches up after an outage has much\n" +
-			"of it. Hosts silent for longer than --silent-after stand out, connected or not.\n\n" +
-			"--forget takes hosts off the list, to make room for others: by name, or by an address, which stands for\n" +
-			"all that are known from there only. Their records stay, and are found. --reattribute says whose the records\n" +
-			"are that came from an address without a name: search -n HOST finds them from then on, too. ADDRESS= takes\n" +
-			"that back.",
-		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if change.asked() || len(args) > 0 {
-				c, err := change.change(args)
-				if err == nil {
-					err = p.changeHosts(cmd.Context(), w, c)
-				}
-				if err != nil {
-					return fmt.Errorf("hosts: %w", err)
-				}
-				return nil
-			}
-			write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[format]
-			switch {
-			case !ok:
-				return fmt.Errorf("hosts: --format %s: it is table, json or csv", format)
-			case l.silentAfter < 0:
-				return errors.New("hosts: --silent-after: must not be negative")
-			}
-			src, err := w.open(cmd.Context(), p)
-			if err != nil {
+		Long:  hostsHelp,
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.names = args
+			err := f.run(cmd)
+			if err != nil && !errors.Is(err, errReported) {
 				return fmt.Errorf("hosts: %w", err)
 			}
-			defer func() { err = errors.Join(err, src.Close()) }()
-			hosts, err := src.Hosts(cmd.Context())
-			if err != nil {
-				return fmt.Errorf("hosts: %w", err)
-			}
-			l.add(hosts)
-			l.bold = bold(p.stdio.Out)
-			out := p.stdio.Out
-			l.toTerminal = terminal.IsTerminal(out)
-			switch {
-			case format == "json":
-				out = terminal.GuardAs(out, terminal.JSON)
-			case format == "table" && l.bold:
-				out = terminal.GuardAs(out, terminal.Styled)
-			}
-			if err := write(&l, out); err != nil {
-				return fmt.Errorf("hosts: write the list: %w", err)
-			}
-			if format == "table" && l.silent > 0 {
-				fmt.Fprintf(p.stdio.Err, "%d of %d hosts have been silent for longer than %s\n", l.silent, len(hosts), span(l.silentAfter))
-			}
-			return nil
+			return err
 		},
 	}
-	addWhere(cmd, &w)
-	cmd.Flags().StringVar(&format, "format", "table", "table, json or csv")
-	cmd.Flags().BoolVar(&l.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
-	cmd.Flags().DurationVar(&l.silentAfter, "silent-after", silentAfter, "a host not heard of for longer stands out; 0 for none")
-	cmd.Flags().BoolVar(&l.onlySilent, "silent", false, "list only hosts that are silent")
-	cmd.Flags().StringArrayVar(&change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
-	cmd.Flags().StringArrayVar(&change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
+	flags := cmd.Flags()
+	addWhere(cmd, &f.where)
+	flags.StringVar(&f.format, "format", "table", "table, json or csv")
+	flags.BoolVar(&f.list.wide, "wide", false, "a table of all that is known, all addresses too, as wide as it is")
+	flags.BoolVar(&f.list.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
+	flags.Var(age{&f.silent}, "silent", "list only hosts not heard of for longer, with an exit code for cron")
+	flags.Var(age{&f.list.silentAfter}, "silent-after", "a host not heard of for longer stands out; 0 for none")
+	flags.StringArrayVar(&f.change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
+	flags.StringArrayVar(&f.change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
 	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
 	return cmd
 }
@@ -98,45 +87,106 @@ func addWhere(cmd *cobra.Command, w *where) {
 	cmd.Flags().StringVar(&w.api, "api", "", "the query socket of a running collector")
 }
 
-// hostList is the list that hosts prints: which hosts, and how they are shown.
-type hostList struct {
-	now         time.Time
-	silentAfter time.Duration
-	onlySilent  bool
-	bold        bool
-	toTerminal  bool
-	csvSafe     bool
-	rows        []hostRow
-	hosts       []*fleet.Host // of rows
-	silent      int           // of all hosts
-}
+// age is a flag for a time such as 90s, 1h or 2d.
+type age struct{ to *time.Duration }
 
-// The states of a host.
-const (
-	stateConnected    = "connected"
-	stateDisconnected = "disconnected"
-	stateSilent       = "silent"
-)
-
-// add puts hosts on the list, only silent ones where these are asked for, and counts the
-// silent ones.
-func (l *hostList) add(hosts []*fleet.Host) {
-	for _, h := range hosts {
-		r := rowOf(h)
-		quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
-		// The collector's own events have no address, and no rhythm: they are never silent.
-		if l.silentAfter > 0 && quiet > l.silentAfter && len(r.Addresses) > 0 {
-			r.State = stateSilent
-			r.SilentSeconds = int64(quiet / time.Second)
-			l.silent++
-		} else if l.onlySilent {
-			continue
-		}
-		l.rows, l.hosts = append(l.rows, r), append(l.hosts, h)
-	}
-}
-
-func write(out io.Writer, text []byte) error {
-	_, err := out.Write(text)
+// Set implements pflag.Value.
+func (a age) Set(text string) (err error) {
+	*a.to, err = timespec.Duration(text)
 	return err
+}
+
+// String implements pflag.Value.
+func (a age) String() string {
+	if a.to == nil || *a.to == 0 {
+		return ""
+	}
+	return span(*a.to)
+}
+
+// Type implements pflag.Value.
+func (age) Type() string { return "AGE" }
+
+// wrong is an error of the words given.
+func (f *hostFlags) wrong(err error) error {
+	f.program.code = exitHostsUsage
+	return err
+}
+
+// run makes the change or writes the list that the flags ask for.
+func (f *hostFlags) run(cmd *cobra.Command) error {
+	if f.change.asked() {
+		c, err := f.change.change(f.names)
+		if err != nil {
+			return f.wrong(err)
+		}
+		return f.program.changeHosts(cmd.Context(), f.where, c)
+	}
+	onlySilent := cmd.Flags().Changed("silent")
+	write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[f.format]
+	switch {
+	case !ok:
+		return f.wrong(fmt.Errorf("--format %s: it is table, json or csv", f.format))
+	case onlySilent && f.silent <= 0:
+		return f.wrong(errors.New("--silent: an age such as 10m, 1h or 2d is wanted"))
+	case onlySilent && cmd.Flags().Changed("silent-after"):
+		return f.wrong(errors.New("--silent AGE says after which time a host is silent: leave --silent-after out"))
+	case onlySilent:
+		f.list.silentAfter, f.list.onlySilent = f.silent, true
+	}
+	if err := f.read(cmd.Context()); err != nil {
+		return err
+	}
+	if err := f.list.choose(f.names); err != nil {
+		return f.wrong(err)
+	}
+	return f.write(write)
+}
+
+// read asks for the hosts.
+func (f *hostFlags) read(ctx context.Context) (err error) {
+	src, err := f.open(ctx, f.program)
+	if err != nil {
+		f.program.code = exitNoCollector
+		return err
+	}
+	defer func() { err = errors.Join(err, src.Close()) }()
+	if _, files := src.(*server.ReadOnly); files && f.list.onlySilent {
+		f.program.code = exitNoCollector
+		return errors.New("--silent: no collector runs on this store, so every host is silent; start it, or list what the store knows without --silent")
+	}
+	hosts, err := src.Hosts(ctx)
+	if err != nil {
+		f.program.code = exitNoCollector
+		return err
+	}
+	f.list.known = hosts
+	return nil
+}
+
+// write writes the list, and on standard error how many hosts are silent.
+func (f *hostFlags) write(write func(*hostList, io.Writer) error) error {
+	l, out := &f.list, f.program.stdio.Out
+	l.bold, l.toTerminal = bold(out), terminal.IsTerminal(out)
+	l.columns = columnsOf(out)
+	switch {
+	case f.format == "json":
+		out = terminal.GuardAs(out, terminal.JSON)
+	case f.format == "table" && l.bold:
+		out = terminal.GuardAs(out, terminal.Styled)
+	}
+	if l.onlySilent && l.silent == 0 && f.format == "table" {
+		return nil // cron sends mail of whatever is printed
+	}
+	if err := write(l, out); err != nil {
+		return fmt.Errorf("write the list: %w", err)
+	}
+	if f.format == "table" && l.silent > 0 {
+		fmt.Fprintf(f.program.stdio.Err, "%d of %d hosts have been silent for longer than %s\n", l.silent, l.chosen, span(l.silentAfter))
+	}
+	if l.onlySilent && l.silent > 0 {
+		f.program.code = exitSilent
+		return errReported
+	}
+	return nil
 }

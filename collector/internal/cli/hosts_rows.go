@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
+// latest is the address that a host sent from last.
 func latest(h *fleet.Host) string {
 	if a := h.GetAddresses(); len(a) > 0 {
 		return a[0]
@@ -37,6 +38,7 @@ type hostRow struct {
 	LagSeconds    *float64 `json:"lag_seconds,omitempty"`
 	SilentSeconds int64    `json:"silent_seconds,omitempty"`
 	Also          string   `json:"also,omitempty"`
+	Lost          uint64   `json:"lost"`
 }
 
 func rowOf(h *fleet.Host) hostRow {
@@ -49,7 +51,7 @@ func rowOf(h *fleet.Host) hostRow {
 	r := hostRow{
 		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
-		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()),
+		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()), Lost: h.GetLost(),
 	}
 	if r.Addresses == nil {
 		r.Addresses = []string{}
@@ -89,7 +91,7 @@ func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	if err := w.Write([]string{
 		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
-		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also",
+		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also", "lost",
 	}); err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func (l *hostList) csv(out io.Writer) error {
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
-			strings.Join(r.Addresses, " "), r.Also,
+			strings.Join(r.Addresses, " "), l.cell(r.Also), strconv.FormatUint(r.Lost, 10),
 		})
 		if err != nil {
 			return err

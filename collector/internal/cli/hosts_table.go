@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -9,8 +8,18 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/auditfleet/auditfleet/pkg/terminal"
-	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// tableColumns is how wide the table of hosts is at most, unless the terminal is wider.
+const tableColumns = 100
+
+// Columns of the table that give way to others: how wide they stay at least.
+const (
+	leastName    = 16
+	leastAddress = 15
 )
 
 // bold says whether out may be written to in bold.
@@ -18,52 +27,144 @@ func bold(out io.Writer) bool {
 	return terminal.IsTerminal(out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-func (l *hostList) table(out io.Writer) error {
-	rows := [][]string{{"HOST", "ADDRESS", "STATE", "FIRST SEEN", "LAST SEEN", "LAST EVENT", "LAG", "RATE", "RECORDS", "SIZE", "DUPLICATES", "UNPARSABLE"}}
-	for i, h := range l.hosts {
-		r := &l.rows[i]
+// columnsOf is how wide a table on out may be.
+func columnsOf(out io.Writer) int {
+	if f, ok := terminal.File(out); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			return max(tableColumns, int(size.Col))
+		}
+	}
+	return tableColumns
+}
+
+// heading is the first line of the table: names, and which columns are numbers.
+func (l *hostList) heading() (names []string, numbers []bool) {
+	all := "HOST ADDRESS STATE SEEN_AGO# LAG# RATE# RECORDS# SIZE# LOST#"
+	if l.wide {
+		all = "HOST ADDRESSES STATE FIRST_SEEN LAST_SEEN LAST_EVENT LAG# RATE# RECORDS# SIZE# LOST# DUPLICATES# UNPARSABLE#"
+	}
+	for _, name := range strings.Fields(all) {
+		name, number := strings.CutSuffix(name, "#")
+		names, numbers = append(names, strings.ReplaceAll(name, "_", " ")), append(numbers, number)
+	}
+	return names, numbers
+}
+
+// cells are the i-th host's in the table.
+func (l *hostList) cells(i int) []string {
+	h, r := l.hosts[i], &l.rows[i]
+	lag, rate := "-", "-"
+	if r.LagSeconds != nil {
+		lag = span(time.Duration(*r.LagSeconds * float64(time.Second)))
+	}
+	if r.Rate != nil {
+		rate = perSecond(*r.Rate)
+	}
+	name := terminal.Clean(shown(h))
+	if l.wide {
 		state := r.State
 		if state == stateSilent {
 			state = "SILENT " + span(time.Duration(r.SilentSeconds)*time.Second)
 		}
-		name := string(h.GetName())
-		if name == "" {
-			name = "(others)"
-		}
-		if also := h.GetAlso(); len(also) > 0 {
-			name += " (" + string(also) + ")"
-		}
-		lag, rate := "-", "-"
-		if r.LagSeconds != nil {
-			lag = span(time.Duration(*r.LagSeconds * float64(time.Second)))
-		}
-		if r.Rate != nil {
-			rate = fmt.Sprintf("%.3g/s", *r.Rate)
-		}
-		rows = append(rows, []string{
-			terminal.Clean(name), addresses(h), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
-			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
-		})
-	}
-	text := []byte(terminal.Columns(rows))
-	if !l.bold {
-		return write(out, text)
-	}
-	lines := bytes.SplitAfter(text, []byte("\n"))
-	for i := range l.rows {
-		if l.rows[i].State == stateSilent {
-			lines[i+1] = fmt.Appendf(nil, "\x1b[1;31m%s\x1b[0m\n", bytes.TrimSuffix(lines[i+1], []byte("\n")))
+		return []string{
+			name, terminal.Clean(addresses(h)), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
+			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetLost(), 10),
+			strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
 		}
 	}
-	return write(out, bytes.Join(lines, nil))
+	state, seen := r.State, "-"
+	if state == stateSilent {
+		state = "SILENT"
+	}
+	if at := h.GetLastSeenMs(); at != 0 {
+		seen = span(max(0, l.now.Sub(time.UnixMilli(at))))
+	}
+	return []string{name, terminal.Clean(lastAddress(h)), state, seen, lag, rate, short(float64(h.GetRecords())), shortSize(h.GetBytes()), short(float64(h.GetLost()))}
 }
 
-// addresses are all that are known of a host, the latest first.
-func addresses(h *fleet.Host) string {
-	if len(h.GetAddresses()) == 0 {
-		return "-"
+func (l *hostList) table(out io.Writer) error {
+	names, numbers := l.heading()
+	rows := make([][]string, 0, len(l.rows)+1)
+	rows = append(rows, names)
+	for i := range l.rows {
+		rows = append(rows, l.cells(i))
 	}
-	return strings.Join(h.GetAddresses(), ",")
+	widths := make([]int, len(names))
+	for _, row := range rows {
+		for c, v := range row {
+			widths[c] = max(widths[c], terminal.Width(v))
+		}
+	}
+	if !l.wide {
+		fit(widths, l.columns)
+	}
+	line := func(row []string) string {
+		var b strings.Builder
+		for c, v := range row {
+			v = cut(v, widths[c])
+			pad := strings.Repeat(" ", widths[c]-terminal.Width(v))
+			if numbers[c] {
+				v, pad = pad, v
+			}
+			b.WriteString(v + pad + "  ")
+		}
+		return strings.TrimRight(b.String(), " ")
+	}
+	var text strings.Builder
+	text.WriteString(line(rows[0]) + "\n")
+	for _, own := range []bool{false, true} {
+		if own && text.Len() > 0 && l.hasOwn() && len(l.rows) > 1 {
+			text.WriteByte('\n') // the collector's own line stands apart
+		}
+		for i := range l.rows {
+			state := l.rows[i].State
+			switch {
+			case (state == stateOwn) != own:
+			case l.bold && state == stateSilent:
+				text.WriteString("\x1b[1;31m" + line(rows[i+1]) + "\x1b[0m\n")
+			default:
+				text.WriteString(line(rows[i+1]) + "\n")
+			}
+		}
+	}
+	return write(out, []byte(text.String()))
+}
+
+func (l *hostList) hasOwn() bool {
+	for i := range l.rows {
+		if l.rows[i].State == stateOwn {
+			return true
+		}
+	}
+	return false
+}
+
+// fit makes addresses, and then names, narrower where a line has more than so many columns.
+func fit(widths []int, columns int) {
+	over := -2 - columns
+	for _, n := range widths {
+		over += n + 2
+	}
+	for _, give := range []struct{ column, least int }{{1, leastAddress}, {0, leastName}} {
+		if n := min(over, widths[give.column]-give.least); n > 0 {
+			widths[give.column] -= n
+			over -= n
+		}
+	}
+}
+
+// cut cuts a text to so many columns; the last of them then says that something is missing.
+func cut(text string, columns int) string {
+	if terminal.Width(text) <= columns {
+		return text
+	}
+	used := 0
+	for i, r := range text {
+		if used += terminal.Width(string(r)); used > columns-1 {
+			return text[:i] + "…"
+		}
+	}
+	return text
 }
 
 // stamp is a time for people, in the local zone.
@@ -101,4 +202,56 @@ func size(n uint64) string {
 		return strconv.FormatUint(n, 10) + " B"
 	}
 	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
+}
+
+// shortSize is size without a decimal where there are digits enough.
+func shortSize(n uint64) string {
+	text := size(n)
+	whole, rest, ok := strings.Cut(text, ".")
+	if ok && len(whole) > 2 {
+		return whole + rest[1:]
+	}
+	return text
+}
+
+// short is a number for people, of at most five characters up to some 10^17: 0.02, 7,
+// 12345, 1.2M.
+func short(f float64) string {
+	switch {
+	case f == 0:
+		return "0"
+	case f < 10 && f != float64(int(f)):
+		return strconv.FormatFloat(f, 'g', 2, 64)
+	case f < 99999.5:
+		return strconv.FormatFloat(f, 'f', 0, 64)
+	}
+	return thousands(f)
+}
+
+// perSecond is a rate for people.
+func perSecond(f float64) string {
+	switch {
+	case f < 0.01:
+		return "0/s" // fading: nothing came for minutes
+	case f < 9.95:
+		return strconv.FormatFloat(f, 'g', 2, 64) + "/s"
+	case f < 999.5:
+		return strconv.FormatFloat(f, 'f', 0, 64) + "/s"
+	}
+	return thousands(f) + "/s"
+}
+
+// thousands is a number with a letter for its thousands: 1.2k, 35M.
+func thousands(f float64) string {
+	units := "kMGTPE"
+	f /= 1000
+	i := 0
+	for f >= 999.5 && i < len(units)-1 {
+		f /= 1000
+		i++
+	}
+	if f < 9.95 {
+		return strconv.FormatFloat(f, 'f', 1, 64) + units[i:i+1]
+	}
+	return strconv.FormatFloat(f, 'f', 0, 64) + units[i:i+1]
 }

@@ -26,8 +26,8 @@ func someHosts(now time.Time) []*fleet.Host {
 	lag := func(ms int64) *int64 { return &ms }
 	return []*fleet.Host{
 		{Name: nil, Addresses: []string{"10.0.0.9"}, LastSeenMs: ago(time.Minute), Records: 7},
-		{Name: []byte("busy\x1b[2J"), Addresses: []string{"10.0.0.1"}, Connected: true, FirstSeenMs: ago(48 * time.Hour),
-			LastSeenMs: ago(time.Second), LastEventMs: ago(1500 * time.Millisecond), Records: 1000, Bytes: 5 << 20, Rate: &rate, LagMs: lag(500)},
+		{Name: []byte("busy\x1b[2J"), Addresses: []string{"10.0.0.1", "2001:db8::1"}, Connected: true, FirstSeenMs: ago(48 * time.Hour),
+			LastSeenMs: ago(time.Second), LastEventMs: ago(1500 * time.Millisecond), Records: 1234567, Bytes: 5 << 20, Lost: 42, Rate: &rate, LagMs: lag(500)},
 		{Name: []byte("gone"), Addresses: []string{"10.0.0.2"}, LastSeenMs: ago(50 * time.Hour), LastEventMs: ago(50*time.Hour + 1), Records: 3, LagMs: lag(1)},
 		{Name: []byte("hub"), LastSeenMs: ago(90 * time.Hour), LastEventMs: ago(90 * time.Hour), Records: 5, LagMs: lag(0)},
 		{Name: []byte("late"), Addresses: []string{"10.0.0.3"}, Connected: true, LastSeenMs: ago(0), LastEventMs: ago(3 * time.Hour), Records: 3, LagMs: lag(3 * 3600 * 1000)},
@@ -35,33 +35,49 @@ func someHosts(now time.Time) []*fleet.Host {
 	}
 }
 
-func listed(after time.Duration, only bool) *hostList {
+func listed(t *testing.T, after time.Duration, only bool, names ...string) *hostList {
+	t.Helper()
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
-	l := &hostList{now: now, silentAfter: after, onlySilent: only}
-	l.add(someHosts(now))
+	l := &hostList{now: now, silentAfter: after, onlySilent: only, columns: tableColumns, known: someHosts(now)}
+	if err := l.choose(names); err != nil {
+		t.Fatal(err)
+	}
 	return l
 }
 
-func TestHostsTable(t *testing.T) {
+// lines are those of a table, with one space between columns.
+func lines(t *testing.T, l *hostList) (all []string) {
+	t.Helper()
 	var out bytes.Buffer
-	l := listed(time.Hour, false)
 	if err := l.table(&out); err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	for i, want := range []string{
-		"HOST ADDRESS STATE FIRST", "(others) 10.0.0.9 disconnected - ", `busy\033[2J 10.0.0.1 connected 2026-11-20 `,
-		"gone 10.0.0.2 SILENT 2d2h ", "hub - disconnected - ", "late 10.0.0.3 connected - ", "stuck 10.0.0.4 SILENT 1h1m ",
-	} {
-		if got := strings.Join(strings.Fields(lines[i]), " "); !strings.HasPrefix(got, want) {
-			t.Errorf("line %d: %q, want it to begin %q", i, got, want)
-		}
+	for line := range strings.Lines(out.String()) {
+		all = append(all, strings.Join(strings.Fields(line), " "))
 	}
-	if !strings.Contains(lines[2], " 12.3/s ") || !strings.Contains(lines[5], " 3h0m ") {
-		t.Errorf("rate or lag are missing:\n%s", &out)
+	return all
+}
+
+func TestHostsTable(t *testing.T) {
+	l := listed(t, time.Hour, false)
+	if d := cmp.Diff([]string{
+		"HOST ADDRESS STATE SEEN AGO LAG RATE RECORDS SIZE LOST",
+		"(others) 10.0.0.9 disconnected 1m0s - - 7 0 B 0",
+		`busy\033[2J 10.0.0.1 +1 connected 1s 0s 12/s 1.2M 5.0 MiB 42`,
+		"gone 10.0.0.2 SILENT 2d2h 0s - 3 0 B 0",
+		"late 10.0.0.3 connected 0s 3h0m - 3 0 B 0",
+		"stuck 10.0.0.4 SILENT 1h1m - - 1 0 B 0",
+		"",
+		"hub - own 3d18h 0s - 5 0 B 0",
+	}, lines(t, l)); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
-	l.bold = true
+	var out bytes.Buffer
+	if err := l.table(&out); err != nil {
+		t.Fatal(err)
+	}
 	plain := out.String()
+	l.bold = true
 	out.Reset()
 	if err := l.table(&out); err != nil {
 		t.Fatal(err)
@@ -80,26 +96,99 @@ func TestHostsTable(t *testing.T) {
 	}
 }
 
+func TestHostsWide(t *testing.T) {
+	l := listed(t, time.Hour, false, "busy*", "hub")
+	l.wide = true
+	got := lines(t, l)
+	if len(got) != 4 || got[0] != "HOST ADDRESSES STATE FIRST SEEN LAST SEEN LAST EVENT LAG RATE RECORDS SIZE LOST DUPLICATES UNPARSABLE" ||
+		!strings.HasPrefix(got[1], `busy\033[2J 10.0.0.1,2001:db8::1 connected 2026-11-`) || !strings.HasSuffix(got[1], " 0s 12/s 1234567 5.0 MiB 42 0 0") {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestHostsFit has a table of at most 100 columns, whatever hosts are called, its columns
+// below one another.
+func TestHostsFit(t *testing.T) {
+	now := time.Now()
+	rate := 999999.0
+	lag := int64(59*60+59) * 1000
+	for _, name := range []string{strings.Repeat("w", 255), strings.Repeat("漢", 80), "db", "a\x1b[31m" + strings.Repeat("\n", 70), strings.Repeat("e\u0301", 40)} {
+		l := &hostList{now: now, silentAfter: time.Hour, columns: tableColumns}
+		for _, address := range []string{"2001:db8:1234:5678:9abc:def0:1234:5678", "192.168.100.100"} {
+			l.known = append(l.known, &fleet.Host{Name: []byte(name), Addresses: []string{address, "10.0.0.1"}, LastSeenMs: now.Add(-400 * 24 * time.Hour).UnixMilli(),
+				Records: 1 << 62, Bytes: 1 << 62, Lost: 1<<64 - 1, Rate: &rate, LagMs: &lag})
+		}
+		if err := l.choose(nil); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		if err := l.table(&out); err != nil {
+			t.Fatal(err)
+		}
+		at := -1
+		for line := range strings.Lines(out.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if n := terminal.Width(line); n > tableColumns {
+				t.Errorf("%d columns: %s", n, line)
+			}
+			word := strings.Index(line, "SILENT")
+			if word < 0 {
+				word = strings.Index(line, "STATE")
+			}
+			if n := terminal.Width(line[:word]); at >= 0 && n != at {
+				t.Errorf("the columns are not below one another:\n%s", &out)
+			} else {
+				at = n
+			}
+		}
+	}
+}
+
 func TestHostsStates(t *testing.T) {
-	l := listed(time.Hour, false)
+	l := listed(t, time.Hour, false)
 	got := map[string]string{}
 	for _, r := range l.rows {
 		got[r.Host] = r.State
 	}
-	want := map[string]string{"": "disconnected", "busy\x1b[2J": "connected", "gone": "silent", "hub": "disconnected", "late": "connected", "stuck": "silent"}
-	if diff := cmp.Diff(want, got); diff != "" || l.silent != 2 {
-		t.Errorf("%d silent (-want +got):\n%s", l.silent, diff)
+	want := map[string]string{"": "disconnected", "busy\x1b[2J": "connected", "gone": "silent", "hub": "own", "late": "connected", "stuck": "silent"}
+	if diff := cmp.Diff(want, got); diff != "" || l.silent != 2 || l.chosen != 5 {
+		t.Errorf("%d of %d silent (-want +got):\n%s", l.silent, l.chosen, diff)
 	}
-	if l := listed(0, false); l.silent != 0 || len(l.rows) != 6 {
+	if l := listed(t, 0, false); l.silent != 0 || len(l.rows) != 6 {
 		t.Errorf("without a threshold %d of %d are silent", l.silent, len(l.rows))
 	}
-	if l := listed(time.Hour, true); len(l.rows) != 2 || l.rows[0].Host != "gone" || l.rows[1].Host != "stuck" {
+	if l := listed(t, time.Hour, true); len(l.rows) != 2 || l.rows[0].Host != "gone" || l.rows[1].Host != "stuck" {
 		t.Errorf("only silent ones: %+v", l.rows)
+	}
+	if l := listed(t, time.Hour, true, "g*", "l?te"); len(l.rows) != 1 || l.silent != 1 || l.chosen != 2 {
+		t.Errorf("of those chosen: %+v", l.rows)
+	}
+	if err := (&hostList{known: someHosts(time.Now())}).choose([]string{"late", "gnoe"}); err == nil || !strings.Contains(err.Error(), `no host is called "gnoe"`) || !strings.Contains(err.Error(), "gone") {
+		t.Errorf("a name that is wrong: %v", err)
+	}
+}
+
+// TestNumbersForPeople are as long as a column has room.
+func TestNumbersForPeople(t *testing.T) {
+	for f, want := range map[float64]string{0: "0/s", 0.001: "0/s", 0.024: "0.024/s", 1: "1/s", 3.44: "3.4/s", 9.96: "10/s", 12.3: "12/s", 999: "999/s", 999.6: "1.0k/s", 1234: "1.2k/s", 35123: "35k/s", 1.2e6: "1.2M/s"} {
+		if got := perSecond(f); got != want {
+			t.Errorf("%v: %q, want %q", f, got, want)
+		}
+	}
+	for f, want := range map[float64]string{0: "0", 42: "42", 99999: "99999", 123456: "123k", 1234567: "1.2M", 1 << 62: "4.6E"} {
+		if got := short(f); got != want {
+			t.Errorf("%v: %q, want %q", f, got, want)
+		}
+	}
+	for n, want := range map[uint64]string{0: "0 B", 1023: "1023 B", 5 << 20: "5.0 MiB", 99 << 30: "99.0 GiB", 1023 << 20: "1023 MiB"} {
+		if got := shortSize(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
 	}
 }
 
 func TestHostsForPrograms(t *testing.T) {
-	l := listed(time.Hour, false)
+	l := listed(t, time.Hour, false)
 	var out bytes.Buffer
 	if err := l.csv(&out); err != nil {
 		t.Fatal(err)
@@ -108,10 +197,10 @@ func TestHostsForPrograms(t *testing.T) {
 	if err != nil || len(rows) != 7 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	tail := func(row []string) string { return strings.Join(row[len(row)-6:], ",") }
+	tail := func(row []string) string { return strings.Join(row[len(row)-7:], ",") }
 	for i, want := range []string{
-		"state,records_per_second,lag_seconds,silent_seconds,addresses,also", "disconnected,,,0,10.0.0.9,", "connected,12.346,0.500,0,10.0.0.1,",
-		"silent,,0.001,180000,10.0.0.2,", "disconnected,,0.000,0,,", "connected,,10800.000,0,10.0.0.3,", "silent,,,3660,10.0.0.4,",
+		"state,records_per_second,lag_seconds,silent_seconds,addresses,also,lost", "disconnected,,,0,10.0.0.9,,0", "connected,12.346,0.500,0,10.0.0.1 2001:db8::1,,42",
+		"silent,,0.001,180000,10.0.0.2,,0", "own,,0.000,0,,,0", "connected,,10800.000,0,10.0.0.3,,0", "silent,,,3660,10.0.0.4,,0",
 	} {
 		if got := tail(rows[i]); got != want {
 			t.Errorf("row %d ends %q, want %q", i, got, want)
@@ -148,8 +237,11 @@ func TestSpan(t *testing.T) {
 // A name from the network neither moves the terminal nor is a formula of a spreadsheet.
 func TestHostileHosts(t *testing.T) {
 	const name = "=cmd|'/c calc'!A1\x1b[2J\u009b\u202e\xff\nforged"
-	l := &hostList{now: time.Now(), toTerminal: true, csvSafe: true}
-	l.add([]*fleet.Host{{Name: []byte(name), Addresses: []string{"-1"}}, {Name: []byte("web")}})
+	l := &hostList{now: time.Now(), toTerminal: true, csvSafe: true, wide: true}
+	l.known = []*fleet.Host{{Name: []byte(name), Addresses: []string{"-1"}}, {Name: []byte("web")}}
+	if err := l.choose(nil); err != nil {
+		t.Fatal(err)
+	}
 	for form, write := range map[terminal.Form]func(*hostList, io.Writer) error{terminal.Text: (*hostList).csv, terminal.Styled: (*hostList).table, terminal.JSON: (*hostList).json} {
 		tty, end := need.Terminal(t, 200)
 		l.bold = form == terminal.Styled
