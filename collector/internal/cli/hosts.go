@@ -69,6 +69,7 @@ func (p *program) hostsCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
+	cmd.ValidArgsFunction = completeHosts
 	addWhere(cmd, &f.where)
 	flags.StringVar(&f.format, "format", "table", "table, json or csv")
 	flags.BoolVar(&f.list.wide, "wide", false, "a table of all that is known, all addresses too, as wide as it is")
@@ -77,6 +78,9 @@ func (p *program) hostsCommand() *cobra.Command {
 	flags.Var(age{&f.list.silentAfter}, "silent-after", "a host not heard of for longer stands out; 0 for none")
 	flags.StringArrayVar(&f.change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
 	flags.StringArrayVar(&f.change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
+	if err := cmd.RegisterFlagCompletionFunc("forget", completeHosts); err != nil {
+		panic(err) // there is the flag: a mistake of this function
+	}
 	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
 	return cmd
 }

@@ -24,7 +24,7 @@ func (p *program) reportCommand() *cobra.Command {
 		Use:                "report [aureport options] [--by FIELDS] [--every TIME] [--from NET] [--store DIR | --api SOCKET]",
 		Short:              "Report on the events of all hosts, in aureport's words",
 		DisableFlagParsing: true,
-		ValidArgsFunction:  completion.By(reportOptions(), option.Words{}),
+		ValidArgsFunction:  completion.By(fromStore(reportOptions()), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.report(cmd.Context(), args); p.code != 0 {
 				return errReported

@@ -33,7 +33,7 @@ func (p *program) searchCommand() *cobra.Command {
 		Use:                "search [ausearch options] [--from NET] [--store DIR | --api SOCKET]",
 		Short:              "Find events of all hosts, in ausearch's words",
 		DisableFlagParsing: true,
-		ValidArgsFunction:  completion.By(searchOptions(), option.Words{}),
+		ValidArgsFunction:  completion.By(fromStore(searchOptions()), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if p.code = p.search(cmd.Context(), args); p.code != 0 {
 				return errReported

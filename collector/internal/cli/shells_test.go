@@ -84,8 +84,16 @@ func check(t *testing.T, shell string, offers []offer, complete func(line string
 	}
 }
 
+// completer returns what a line may become in a shell.
+type completer func(line string) string
+
 func TestBash(t *testing.T) {
 	t.Parallel()
+	check(t, "bash", append(several, single...), bashCompleter(t))
+}
+
+func bashCompleter(t *testing.T) completer {
+	t.Helper()
 	bash := need.Tool(t, "bash")
 	const lib = "/usr/share/bash-completion/bash_completion"
 	if _, err := os.Stat(lib); err != nil {
@@ -103,20 +111,30 @@ for w in $(sed 's/=/ = /g' <<<"$1"); do COMP_WORDS+=("$w"); done
 COMP_CWORD=$((${#COMP_WORDS[@]}-1))
 __start_${COMP_WORDS[0]} ${COMP_WORDS[0]} "${COMP_WORDS[COMP_CWORD]}"
 printf '%s\n' "${COMPREPLY[@]}"`
-	check(t, "bash", append(several, single...), func(line string) string { return offered(t, env, bash, "--norc", "-c", script, "bash", line) })
+	return func(line string) string { return offered(t, env, bash, "--norc", "-c", script, "bash", line) }
 }
 
 func TestFish(t *testing.T) {
 	t.Parallel()
+	check(t, "fish", append(several, single...), fishCompleter(t))
+}
+
+func fishCompleter(t *testing.T) completer {
+	t.Helper()
 	fish := need.Tool(t, "fish")
 	env := asCollector(t)
 	script := "collector completion fish | source; for n in ausearch aureport; collector completion fish $n | source; end; complete -C $argv[1] | string replace -r '\\t.*' ''; or true"
-	check(t, "fish", append(several, single...), func(line string) string { return offered(t, env, fish, "--no-config", "-c", script, line) })
+	return func(line string) string { return offered(t, env, fish, "--no-config", "-c", script, line) }
 }
 
-// A real zsh on a terminal of its own gets the line and a TAB.
 func TestZsh(t *testing.T) {
 	t.Parallel()
+	check(t, "zsh", single, zshCompleter(t))
+}
+
+// zshCompleter gives a real zsh, on a terminal of its own, the line and a TAB.
+func zshCompleter(t *testing.T) completer {
+	t.Helper()
 	zsh := need.Tool(t, "zsh")
 	env := asCollector(t)
 	dir := t.TempDir()
@@ -136,7 +154,7 @@ zpty -n -w z "$1"$'\t\a'
 while [[ ! -e $3 ]]; do zpty -r -t z got || sleep 0.02; done
 cat $3`
 	n := 0
-	check(t, "zsh", single, func(line string) string {
+	return func(line string) string {
 		n++
 		became := offered(t, env, zsh, "-f", "-c", script, "zsh", line, dir, filepath.Join(dir, fmt.Sprint("line", n)))
 		words := strings.Fields(became)
@@ -144,5 +162,5 @@ cat $3`
 			return ""
 		}
 		return words[len(words)-1]
-	})
+	}
 }
