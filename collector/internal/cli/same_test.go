@@ -116,28 +116,21 @@ func differs(file, stored answer, inOrder bool) string {
 func sameLogs(t *testing.T, seed uint64) map[string]string {
 	t.Helper()
 	logs := map[string]string{}
-	patterns := []string{need.Source(t, "pkg/*/testdata/*.log"), need.Source(t, "integration/harness/testdata/*.log")}
-	if dir := os.Getenv("AUDITFLEET_LOGS"); dir != "" {
-		patterns = []string{filepath.Join(dir, "*.log")}
+	theirs := need.Logs(t)
+	for name, path := range theirs {
+		logs[name] = readFile(t, path)
 	}
-	for _, pattern := range patterns {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
+	if len(theirs) > 0 {
+		return logs
+	}
+	for _, pattern := range []string{"pkg/*/testdata/*.log", "integration/harness/testdata/*.log"} {
+		paths, err := filepath.Glob(need.Source(t, pattern))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s: no logs (%v)", pattern, err)
 		}
 		for _, path := range paths {
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			logs[filepath.Base(filepath.Dir(filepath.Dir(path)))+"/"+filepath.Base(path)] = string(b)
+			logs[filepath.Base(filepath.Dir(filepath.Dir(path)))+"/"+filepath.Base(path)] = readFile(t, path)
 		}
-	}
-	if len(logs) == 0 {
-		t.Fatalf("no logs: %q", patterns)
-	}
-	if os.Getenv("AUDITFLEET_LOGS") != "" {
-		return logs
 	}
 	for i := range need.Rounds(12, 2) {
 		logs[fmt.Sprint("made", i)] = madelog.InOrder(rand.New(rand.NewPCG(seed, uint64(i))), 150)
