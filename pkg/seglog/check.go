@@ -152,7 +152,7 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	if data <= at && state != scanBad && state != scanFrame {
 		// Clean end. In a segment that has successors it comes too early.
 		if c.until != 0 {
-			c.lost(at, 0, c.until, c.early())
+			c.lost(at, 0, c.until, c.earlyCause())
 			c.end = at + frameHead
 		}
 		return false, nil
@@ -175,7 +175,7 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 			last = c.next + uint64(data-at)/frameHead
 		}
 		cause := ErrChecksum
-		if c.beyond(at) {
+		if c.cutShort(at) {
 			cause = ErrCut
 		}
 		c.lost(at, data-at, last, cause)
@@ -186,17 +186,17 @@ func (c *checker) damage(at int64, state scanState) (more bool, err error) {
 	return false, nil
 }
 
-// early returns why a segment that has successors ends before the next one begins.
-func (c *checker) early() error {
+// earlyCause returns why a segment that has successors ends before the next one begins.
+func (c *checker) earlyCause() error {
 	if c.seg.skipped {
 		return ErrMissing
 	}
 	return ErrCut
 }
 
-// beyond reports whether the bytes at an offset begin a frame that goes on behind the file's
+// cutShort reports whether the bytes at an offset begin a frame that goes on behind the file's
 // end: then somebody has cut the file.
-func (c *checker) beyond(at int64) bool {
+func (c *checker) cutShort(at int64) bool {
 	var head [frameHead]byte
 	n, _ := c.file.ReadAt(head[:], at) // what cannot be read is no frame
 	if n < frameHead {

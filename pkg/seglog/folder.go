@@ -263,9 +263,9 @@ func (d *folder) order(known Known) {
 	}
 }
 
-// strange describes the misfits, and the segments under another's name, as damage that costs
+// misfitDamage describes the misfits, and the segments under another's name, as damage that costs
 // no entry. Entries that are missing because of them are found where they should be.
-func (d *folder) strange() (out []Damage) {
+func (d *folder) misfitDamage() (out []Damage) {
 	for _, m := range d.misfits {
 		out = append(out, Damage{File: m.name, Bytes: m.size, First: 1, Certain: true, Err: m.err})
 	}
@@ -278,8 +278,8 @@ func (d *folder) strange() (out []Damage) {
 	return out
 }
 
-// word returns what a misfit is, for its name once it is set aside.
-func (m *misfit) word() string {
+// asideWord returns what a misfit is, for its name once it is set aside.
+func (m *misfit) asideWord() string {
 	for _, k := range []struct {
 		err  error
 		word string
@@ -296,10 +296,10 @@ func (m *misfit) word() string {
 // movedSuffix, then each to its place: so no rename replaces a file, and a crash in between
 // loses nothing.
 func (d *folder) setAside(o Options, rec *Recovery) error {
-	strange := d.strange()
+	strange := d.misfitDamage()
 	for i := range d.misfits {
 		m := &d.misfits[i]
-		base := strings.TrimSuffix(m.name, movedSuffix) + asideSuffix + "-" + m.word()
+		base := strings.TrimSuffix(m.name, movedSuffix) + asideSuffix + "-" + m.asideWord()
 		aside := base
 		for n := 2; ; n++ {
 			if _, err := o.FS.Size(filepath.Join(o.Dir, aside)); isNotExist(err) {

@@ -63,7 +63,7 @@ func inspect(o Options, read func(int64)) (*Recovery, error) {
 		return nil, err
 	}
 	rec := &Recovery{First: 1}
-	rec.Damaged = append(rec.Damaged, dir.strange()...)
+	rec.Damaged = append(rec.Damaged, dir.misfitDamage()...)
 	for _, lost := range dir.headless {
 		if !lost.aside {
 			rec.Damaged = append(rec.Damaged, Damage{File: lost.name, Bytes: lost.size, First: lost.first, Last: lost.last,

@@ -23,7 +23,7 @@ import (
 //     (waitSync) until it is false. Append may add to the end of pending and of the file;
 //     the sync confirms only what lay before the end it saw, so it drops just that much.
 //   - An entry counts as durable only when synced says so, and a segment is made only
-//     when nothing before its first index is in doubt: first is synced+1 (begin).
+//     when nothing before its first index is in doubt: first is synced+1 (beginSegment).
 //   - write stores the segment's end and then last after WriteAt has returned: a Reader
 //     that sees an entry below end finds its bytes in the file.
 //   - segments is never empty, and a published list is never changed: whoever holds mu

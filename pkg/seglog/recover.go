@@ -256,7 +256,7 @@ func (l *Log) ensureID() error {
 		return nil
 	}
 	old := l.active
-	seg, file, err := l.begin()
+	seg, file, err := l.beginSegment()
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (l *Log) dropPending(n int) {
 // empty: everything is synced, and no sync runs. After ErrNoSpace and ErrAway the active
 // segment remains.
 func (l *Log) rotate() error {
-	seg, file, err := l.begin()
+	seg, file, err := l.beginSegment()
 	if err != nil {
 		return err
 	}
@@ -109,7 +109,7 @@ func (l *Log) rotate() error {
 // first index tells a later Open that what the old one holds from there on counts for
 // nothing.
 func (l *Log) switchSegment(cause error) error {
-	seg, file, err := l.begin()
+	seg, file, err := l.beginSegment()
 	if err != nil {
 		if (errors.Is(err, ErrNoSpace) || errors.Is(err, ErrAway)) && l.switchNow && l.failed == nil {
 			return err // nothing was given up: a later Append tries again
@@ -172,13 +172,13 @@ func (l *Log) activate(seg *segment, file fsys.File, list []*segment) {
 	l.segments.Store(&list)
 }
 
-// begin creates a segment for the entries after the last durable one. A full
+// beginSegment creates a segment for the entries after the last durable one. A full
 // disk is reported as ErrNoSpace while the folder is as it was. Any other
 // failure is tried once more with another file; then the log has failed: a
 // half-made segment may come up after a crash, and what is appended to the
 // active one behind it would be shadowed. ErrAway: the folder is not in its place, and
 // nothing was made.
-func (l *Log) begin() (*segment, fsys.File, error) {
+func (l *Log) beginSegment() (*segment, fsys.File, error) {
 	if !l.atHome() {
 		return nil, nil, ErrAway
 	}

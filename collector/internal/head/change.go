@@ -16,7 +16,7 @@ func (h *Head) ChangeHosts(ctx context.Context, c *store.Change) ([]string, erro
 	for _, x := range h.hosts {
 		known = append(known, x.info())
 	}
-	forget, changed, err := c.Of(known)
+	forget, changed, err := c.Resolve(known)
 	if err != nil {
 		h.mu.Unlock()
 		return nil, err

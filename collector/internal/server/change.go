@@ -24,7 +24,7 @@ func ChangeHosts(ctx context.Context, dir string, c *store.Change, log hclog.Log
 		return nil, explain(err)
 	}
 	b := &store.Batch{ID: state.ID + 1, Day: store.DayOf(time.Now()), LSN: state.LSN, Open: state.Open}
-	if b.Forget, b.Hosts, err = c.Of(state.Hosts); err != nil {
+	if b.Forget, b.Hosts, err = c.Resolve(state.Hosts); err != nil {
 		return nil, err
 	}
 	return b.Forget, st.Append(ctx, b)

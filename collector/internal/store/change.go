@@ -24,10 +24,10 @@ type Change struct {
 	Also map[netip.Addr]string
 }
 
-// Of applies the change to the hosts that are known. It returns the names to be
+// Resolve applies the change to the hosts that are known. It returns the names to be
 // forgotten, sorted, and the hosts whose Also is set, as they are to be stored; hosts
 // itself stays as it is. Errors: ErrNoHost for a word of Forget that names none.
-func (c *Change) Of(hosts []Host) (forget []string, changed []Host, err error) {
+func (c *Change) Resolve(hosts []Host) (forget []string, changed []Host, err error) {
 	for _, word := range c.Forget {
 		addr, aerr := netip.ParseAddr(word)
 		n := 0

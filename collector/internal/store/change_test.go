@@ -39,7 +39,7 @@ func TestChange(t *testing.T) {
 		{"taken back where nothing was said", store.Change{Also: map[netip.Addr]string{addr("192.0.2.9"): ""}}, nil, nil, ""},
 		{"too long", store.Change{Also: map[netip.Addr]string{addr("192.0.2.3"): strings.Repeat("x", store.MaxName+1)}}, nil, nil, "255 is the most"},
 	} {
-		forget, changed, err := c.change.Of(hosts)
+		forget, changed, err := c.change.Resolve(hosts)
 		if err != nil || c.err != "" {
 			if err == nil || c.err == "" || !strings.Contains(err.Error(), c.err) || strings.Contains(c.err, "known") != errors.Is(err, store.ErrNoHost) {
 				t.Errorf("%s: %v, want %q", c.what, err, c.err)

@@ -26,7 +26,7 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	}
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
-	last, err := s.last()
+	last, err := s.lastBatch()
 	switch {
 	case err != nil:
 		return err
@@ -61,7 +61,7 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 		}
 	}
 	p, err := s.put(b, blob, &sum)
-	if errors.Is(err, store.ErrDamaged) && s.mend(b.Day, err) {
+	if errors.Is(err, store.ErrDamaged) && s.repairFor(b.Day, err) {
 		p, err = s.put(b, blob, &sum)
 	}
 	if err != nil {
@@ -75,8 +75,8 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	return nil
 }
 
-// last returns the ID of the last batch; ErrClosed after Close.
-func (s *Store) last() (id uint64, err error) {
+// lastBatch returns the ID of the last batch; ErrClosed after Close.
+func (s *Store) lastBatch() (id uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -131,11 +131,11 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 	})
 }
 
-// mend repairs the partitions that a batch of the day needs (those of the day, and the one
+// repairFor repairs the partitions that a batch of the day needs (those of the day, and the one
 // of the last batch) after cause said that one of them is damaged. It returns true when
 // something was repaired or set aside, so that the batch may be tried again. A partition
 // that could not be put back is taken out of parts. appendMu is held, s.mu is not.
-func (s *Store) mend(day store.Day, cause error) bool {
+func (s *Store) repairFor(day store.Day, cause error) bool {
 	s.mu.Lock()
 	var list []*partition
 	for _, p := range s.parts {

@@ -181,7 +181,7 @@ func (s *Store) openParts() error {
 		}
 		p := s.newPart(part)
 		err = p.open()
-		if err != nil && !s.opts.ReadOnly && elsewhere(err) {
+		if err != nil && !s.opts.ReadOnly && notTheFile(err) {
 			return err
 		}
 		if err != nil {
@@ -198,10 +198,10 @@ func (s *Store) newPart(part store.Part) *partition {
 	return &partition{path: layout.PartitionPath(s.opts.Dir, part), part: part, codec: s.codec, opened: &s.opened}
 }
 
-// elsewhere reports whether the reason why a file could not be opened is not in the file:
+// notTheFile reports whether the reason why a file could not be opened is not in the file:
 // no permission, no descriptor left. Then the file is not damaged, and the store must not
 // be opened without it.
-func elsewhere(err error) bool {
+func notTheFile(err error) bool {
 	reasons := []error{store.ErrInUse, fs.ErrPermission, unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN, unix.EINTR}
 	return slices.ContainsFunc(reasons, func(r error) bool { return errors.Is(err, r) })
 }

@@ -42,7 +42,7 @@ func (s *Store) openList() error {
 	c, err := manifest.Load(s.opts.fs, s.opts.Dir)
 	switch {
 	case err == nil:
-		l.id, l.file = c.ID, manifest.Begin(s.opts.fs, s.opts.Dir, c)
+		l.id, l.file = c.ID, manifest.NewFile(s.opts.fs, s.opts.Dir, c)
 		return nil
 	case errors.Is(err, manifest.ErrVersion):
 		return fmt.Errorf("%w: %w", store.ErrVersion, err)
@@ -50,7 +50,7 @@ func (s *Store) openList() error {
 		return err
 	case s.version == 0 && errors.Is(err, fs.ErrNotExist):
 		l.id = manifest.NewID()
-		l.file = manifest.Begin(s.opts.fs, s.opts.Dir, &manifest.Content{ID: l.id, Since: now()})
+		l.file = manifest.NewFile(s.opts.fs, s.opts.Dir, &manifest.Content{ID: l.id, Since: now()})
 		if err := l.file.Write(); err != nil {
 			return err
 		}
@@ -113,7 +113,7 @@ func (s *Store) identify() error {
 		l.manifestLost(fmt.Errorf("it is of another store, %s, and the files are of %s", l.id, best))
 		l.id = best
 	}
-	if err := s.foreign(); err != nil {
+	if err := s.setForeignAside(); err != nil {
 		return err
 	}
 	if s.opts.ReadOnly {
@@ -130,16 +130,16 @@ func (s *Store) identify() error {
 		if l.missing != nil { // nobody knows whether any was forgotten
 			c.Forgot = time.Unix(0, 0).UTC()
 		}
-		l.file = manifest.Begin(s.opts.fs, s.opts.Dir, c)
+		l.file = manifest.NewFile(s.opts.fs, s.opts.Dir, c)
 	}
 	if s.senders.id != (seglog.ID{}) && s.senders.id != l.id {
 		return s.renewSenders(fmt.Errorf("%w: it is of the store %s, this is %s", store.ErrDamaged, s.senders.id, l.id))
 	}
-	return s.senders.mark(l.id)
+	return s.senders.setID(l.id)
 }
 
-// foreign sets aside the partitions of other stores.
-func (s *Store) foreign() error {
+// setForeignAside sets aside the partitions of other stores.
+func (s *Store) setForeignAside() error {
 	l := &s.list
 	var c manifest.Content
 	if l.file != nil {
@@ -147,7 +147,7 @@ func (s *Store) foreign() error {
 	}
 	keep := s.parts[:0]
 	for _, p := range s.parts {
-		err := l.stranger(&c, p)
+		err := l.foreignCause(&c, p)
 		if err == nil {
 			keep = append(keep, p)
 			continue
@@ -160,10 +160,10 @@ func (s *Store) foreign() error {
 	return nil
 }
 
-// stranger returns why a partition is not the store's; nil when it is. One with the
+// foreignCause returns why a partition is not the store's; nil when it is. One with the
 // store's ID is. One without an ID is, where the manifest says that it was listed before
 // files had IDs, or misses a partition of that name: that one came back.
-func (l *listing) stranger(c *manifest.Content, p *partition) error {
+func (l *listing) foreignCause(c *manifest.Content, p *partition) error {
 	switch {
 	case p.id != (seglog.ID{}) && p.id != l.id:
 		return fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, p.id, l.id)
@@ -207,7 +207,7 @@ func (s *Store) KeepJournal(k seglog.Known, lost []string) error {
 	err := s.list.file.Update(func(c *manifest.Content) {
 		c.Journal, c.Batch = k, max(c.Batch, id)
 		for _, text := range lost {
-			c.Lose(manifest.Loss{Text: text, Found: at})
+			c.AddLoss(manifest.Loss{Text: text, Found: at})
 		}
 	})
 	s.mu.Lock()

@@ -40,7 +40,7 @@ func (s *Store) recordLoss(p *partition, aside string, cause error) {
 		return
 	}
 	err := l.file.Update(func(c *manifest.Content) {
-		c.Lose(x)
+		c.AddLoss(x)
 		if was := c.Part(p.part.String()); was != nil {
 			*was = manifest.Part{Name: was.Name, Unmarked: was.Unmarked}
 		}
@@ -84,9 +84,9 @@ func (m *missingError) Error() string {
 
 func (m *missingError) Unwrap() error { return store.ErrDamaged }
 
-// concerning returns the losses that may have held an event that matches q: all but those
+// lossesFor returns the losses that may have held an event that matches q: all but those
 // whose events are known to lie outside of q's times or batches.
-func concerning(broken []error, q *query.Query) []error {
+func lossesFor(broken []error, q *query.Query) []error {
 	return slices.DeleteFunc(slices.Clone(broken), func(err error) bool {
 		var m *missingError
 		if !errors.As(err, &m) {

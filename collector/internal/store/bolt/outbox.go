@@ -111,7 +111,7 @@ func (o *Outbox) deliver(ctx context.Context) error {
 // Snapshot returns the engine's snapshot. It fails while a batch of an earlier process
 // cannot be delivered, since the answers would lack it.
 func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
-	if _, err := o.local.last(); err != nil {
+	if _, err := o.local.lastBatch(); err != nil {
 		return nil, err
 	}
 	if err := o.settle(ctx); err != nil {

@@ -140,7 +140,7 @@ func (p *partition) openAgain(stay bool) error {
 		if err := p.openAs(false); err != nil {
 			return err
 		}
-		err := p.guard(func() error { return p.db.View(p.same) })
+		err := p.guard(func() error { return p.db.View(p.checkSame) })
 		if err != nil {
 			return errors.Join(err, p.closeLocked())
 		}
@@ -151,9 +151,9 @@ func (p *partition) openAgain(stay bool) error {
 	return nil
 }
 
-// same returns nil when the file's marks are still those of the partition: while it was
+// checkSame returns nil when the file's marks are still those of the partition: while it was
 // closed, somebody may have put another file in its place.
-func (p *partition) same(tx *bbolt.Tx) error {
+func (p *partition) checkSame(tx *bbolt.Tx) error {
 	meta := tx.Bucket(layout.BucketMarks)
 	if meta == nil {
 		return fmt.Errorf("%w: a bbolt file without bucket %q", store.ErrNotOurs, layout.BucketMarks)

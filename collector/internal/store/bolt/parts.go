@@ -82,7 +82,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 	case idle:
 		return nil
 	}
-	if err := s.begin(cur, &st); err != nil {
+	if err := s.beginPart(cur, &st); err != nil {
 		return fmt.Errorf("rotate %s: %w", cur.part, err)
 	}
 	if err := cur.reopen(false); err != nil {
@@ -94,9 +94,9 @@ func (s *Store) Rotate(ctx context.Context) error {
 	return s.list.seal(sealed)
 }
 
-// begin makes the successor of cur, with its hosts and with st as its state, and makes it
+// beginPart makes the successor of cur, with its hosts and with st as its state, and makes it
 // the partition being written; appendMu is held.
-func (s *Store) begin(cur *partition, st *store.State) error {
+func (s *Store) beginPart(cur *partition, st *store.State) error {
 	part := cur.part
 	s.mu.Lock()
 	for _, p := range s.parts {

@@ -31,10 +31,10 @@ func (p *partition) listed() manifest.Part {
 	return out
 }
 
-// other returns why a partition, as it is, cannot be the one that was sealed under its
+// difference returns why a partition, as it is, cannot be the one that was sealed under its
 // name; "" when it can. It may hold more than was sealed: a batch may have gone to a day
 // again, when the clock went back to it.
-func other(was, is *manifest.Part) string {
+func difference(was, is *manifest.Part) string {
 	if was.Batch == 0 || is.Batch >= was.Batch && is.First == was.First && is.Events >= was.Events {
 		return ""
 	}
@@ -65,7 +65,7 @@ func (s *Store) reconcile() error {
 		switch {
 		case p == nil && l.gone[was.Name]:
 			c.Remove(was.Name)
-		case p == nil && s.dealtWith(was):
+		case p == nil && s.setAsideByHand(was):
 			whole = false
 			c.Remove(was.Name)
 		case p == nil && !s.fileExists(was.Name):
@@ -74,8 +74,8 @@ func (s *Store) reconcile() error {
 			s.addLoss(manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch,
 				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(layout.Partitions, was.Name), layout.Suffix)})
 		case p != nil && !l.remade[was.Name]:
-			if is := p.listed(); other(&was, &is) != "" {
-				s.addLoss(manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(layout.Partitions, was.Name), layout.Suffix, other(&was, &is)), Found: now(),
+			if is := p.listed(); difference(&was, &is) != "" {
+				s.addLoss(manifest.Loss{Text: fmt.Sprintf("%s%s: %s", filepath.Join(layout.Partitions, was.Name), layout.Suffix, difference(&was, &is)), Found: now(),
 					MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch})
 			}
 		}
@@ -103,7 +103,7 @@ func (s *Store) saveList(c *manifest.Content) error {
 	}
 	c.Batch = s.state.ID
 	for _, x := range l.losses {
-		c.Lose(x)
+		c.AddLoss(x)
 	}
 	first := l.adopt
 	err := l.file.Update(func(out *manifest.Content) { *out = *c })
@@ -142,10 +142,10 @@ func (s *Store) fileExists(name string) bool {
 	return err == nil
 }
 
-// dealtWith reports whether somebody has set a listed partition aside, under the name that
+// setAsideByHand reports whether somebody has set a listed partition aside, under the name that
 // the store would give it, or salvage has brought back what was readable of it. In the
 // first case that is a loss, which it adds.
-func (s *Store) dealtWith(was manifest.Part) bool {
+func (s *Store) setAsideByHand(was manifest.Part) bool {
 	dir := filepath.Join(s.opts.Dir, layout.Partitions)
 	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
 		x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}

@@ -147,7 +147,7 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 		}
 	}
 	tree.Hosts = hosts
-	return lost, lost == 0 && !tree.Cut, tree.CopyTo(context.Background(), to, nil)
+	return lost, lost == 0 && !tree.Incomplete, tree.CopyTo(context.Background(), to, nil)
 }
 
 // groupsBeside returns the batches whose groups the other partitions have. A batch is in

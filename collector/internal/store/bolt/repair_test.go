@@ -24,7 +24,7 @@ func pageOf(t *testing.T, path, what string) int64 {
 	must(t, err)
 	defer f.Close()
 	page := int64(-1)
-	must(t, f.Attempt(func(tree *pages.Tree) error {
+	must(t, f.ReadTree(func(tree *pages.Tree) error {
 		tree.Walk(func(e *pages.Elem) {
 			switch {
 			case what == "root":

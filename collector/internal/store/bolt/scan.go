@@ -113,13 +113,13 @@ type reader struct {
 
 // newScan starts the workers; the caller runs the merge and then calls close.
 func newScan(ctx context.Context, sn *snapshot, q *query.Query) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: concerning(sn.broken, q)}
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q)}
 	sc.own.m = query.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
 		for i := range v.entries {
 			e := &v.entries[i]
-			if !sn.concerns(e, q) {
+			if !sn.mayMatch(e, q) {
 				continue
 			}
 			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, due: sc.due(e.sum.MinMs, e.sum.MaxMs)})

@@ -132,8 +132,8 @@ func (f *senders) create() error {
 	})
 }
 
-// mark writes the store's ID into a file that has it not.
-func (f *senders) mark(id seglog.ID) error {
+// setID writes the store's ID into a file that does not have it yet.
+func (f *senders) setID(id seglog.ID) error {
 	if f.db == nil || f.id == id {
 		return nil
 	}

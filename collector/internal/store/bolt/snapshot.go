@@ -49,9 +49,9 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 
 func (sn *snapshot) LastID() uint64 { return sn.id }
 
-// concerns reports whether a group may have an event that matches a query, by its batch
+// mayMatch reports whether a group may have an event that matches a query, by its batch
 // and its summary.
-func (sn *snapshot) concerns(e *entry, q *query.Query) bool {
+func (sn *snapshot) mayMatch(e *entry, q *query.Query) bool {
 	return e.id <= sn.id && e.id > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
 }
 

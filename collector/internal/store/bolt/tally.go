@@ -18,7 +18,7 @@ import (
 // Tally counts what groups' dictionaries can say and gives rest the events of
 // which they cannot. Groups are taken by several workers, in no order.
 func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Field, rest func(*event.Event) error) (*query.Tally, error) {
-	if broken := concerning(sn.broken, q); len(broken) > 0 {
+	if broken := lossesFor(sn.broken, q); len(broken) > 0 {
 		return nil, fmt.Errorf("tally: %w", broken[0])
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -28,7 +28,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	for _, v := range sn.parts {
 		for i := range v.entries {
 			e := &v.entries[i]
-			if !sn.concerns(e, q) {
+			if !sn.mayMatch(e, q) {
 				continue
 			}
 			todo = append(todo, &plan{p: v.p, id: e.id})
@@ -80,7 +80,7 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 		if i >= int64(len(todo)) {
 			break
 		}
-		var out group.Tallied
+		var out group.Uncounted
 		var origins *group.Origins
 		err := todo[i].p.withGroup(todo[i].id, func(g *group.Group) (err error) {
 			if out, err = g.Tally(tl.q, tl.fields, sum); err != nil {

@@ -218,9 +218,9 @@ type dict struct {
 	codec  *Codec
 }
 
-// parts reads a section's head. It returns the keys unpacked, and in d the number of
+// splitDict reads a section's head. It returns the keys unpacked, and in d the number of
 // values and the postings as stored; lens, plens and texts are openDict's to set.
-func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
+func (c *Codec) splitDict(b []byte) (d dict, keys []byte, err error) {
 	// head: [0] values, [1] unused (the byte of flags is there), [2] keys unpacked, [3] keys
 	// stored, [4] postings unpacked, [5] postings stored. The stored parts fill the rest of b.
 	head := [6]uint64{}
@@ -255,7 +255,7 @@ func (c *Codec) parts(b []byte) (d dict, keys []byte, err error) {
 // openDict takes a field's dictionary apart. Afterwards lens and plens ascend and end
 // where the values and the postings do, so that span may index with them.
 func (c *Codec) openDict(b []byte) (*dict, error) {
-	d, keys, err := c.parts(b)
+	d, keys, err := c.splitDict(b)
 	if err != nil {
 		return nil, err
 	}

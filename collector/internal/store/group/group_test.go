@@ -57,7 +57,7 @@ func BenchmarkSize(b *testing.B) {
 			for _, s := range g.sections {
 				name, n := fmt.Sprintf("section %d", s.kind), 0
 				if s.kind == secDict {
-					d, _, err := c.parts(blob[s.off : s.off+s.len])
+					d, _, err := c.splitDict(blob[s.off : s.off+s.len])
 					if err != nil {
 						b.Fatal(err)
 					}

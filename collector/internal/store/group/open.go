@@ -128,7 +128,7 @@ func (g *Group) loadHosts() error {
 	if err != nil {
 		return err
 	}
-	d, names, err := g.c.parts(b)
+	d, names, err := g.c.splitDict(b)
 	if err != nil {
 		return err
 	}
@@ -170,7 +170,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 	// set has the events that meet all conditions so far; nil stands for every event.
 	var set bitset
 	for i := range conds {
-		s, err := g.meet(&conds[i])
+		s, err := g.matchCondition(&conds[i])
 		if err != nil {
 			return nil, err
 		}
@@ -184,7 +184,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		}
 	}
 	if len(q.From) > 0 {
-		s, err := g.meetFrom(q)
+		s, err := g.matchSenders(q)
 		if err != nil || !s.any() {
 			return nil, err
 		}
@@ -226,9 +226,9 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 	return out, nil
 }
 
-// meet returns the events that may meet a condition: those that have, by the dictionaries
+// matchCondition returns the events that may meet a condition: those that have, by the dictionaries
 // of its fields, a value that it accepts.
-func (g *Group) meet(c *store.Condition) (bitset, error) {
+func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	for i, f := range c.Fields {
 		if slices.Contains(c.Fields[:i], f) {
@@ -253,7 +253,7 @@ func (g *Group) meet(c *store.Condition) (bitset, error) {
 			if err != nil {
 				return err
 			}
-			return g.mark(set, p)
+			return g.addPostings(set, p)
 		})
 		if err != nil {
 			return nil, err
@@ -262,9 +262,9 @@ func (g *Group) meet(c *store.Condition) (bitset, error) {
 	return set, nil
 }
 
-// mark adds the events of encoded postings to set; of postings by blocks, all events of
+// addPostings adds the events of encoded postings to set; of postings by blocks, all events of
 // these blocks.
-func (g *Group) mark(set bitset, p []byte) error {
+func (g *Group) addPostings(set bitset, p []byte) error {
 	head, k := binary.Uvarint(p)
 	if k <= 0 {
 		return damaged("postings without a head")

@@ -130,7 +130,7 @@ func (g *Group) senders() (*Origins, error) {
 	if b == nil || err != nil {
 		return nil, err
 	}
-	d, keys, err := g.c.parts(b)
+	d, keys, err := g.c.splitDict(b)
 	if err != nil {
 		return nil, err
 	}
@@ -191,7 +191,7 @@ func (g *Group) Origins() (*Origins, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, lens, err := g.c.parts(b)
+	d, lens, err := g.c.splitDict(b)
 	if err != nil {
 		return nil, err
 	}
@@ -216,8 +216,8 @@ func (g *Group) Origins() (*Origins, error) {
 	return o, nil
 }
 
-// from adds the events of the senders that a query asks for to set.
-func (o *Origins) from(q *query.Query, set bitset, events uint32) {
+// addFrom adds the events of the senders that a query asks for to set.
+func (o *Origins) addFrom(q *query.Query, set bitset, events uint32) {
 	want := make([]bool, len(o.senders)+1)
 	for i := range o.senders {
 		want[i+1] = q.IsFrom(&o.senders[i])
@@ -233,15 +233,15 @@ func (o *Origins) from(q *query.Query, set bitset, events uint32) {
 	}
 }
 
-// meetFrom returns the events of the senders that a query asks for; none where the group
+// matchSenders returns the events of the senders that a query asks for; none where the group
 // does not say who sent its events.
-func (g *Group) meetFrom(q *query.Query) (bitset, error) {
+func (g *Group) matchSenders(q *query.Query) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	o, err := g.senders()
 	if o == nil || err != nil {
 		return set, err
 	}
-	o.from(q, set, uint32(g.Summary.Events))
+	o.addFrom(q, set, uint32(g.Summary.Events))
 	return set, nil
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// Tallied is the part of a query's events that a group's dictionaries cannot count.
-type Tallied struct {
+// Uncounted is the part of a query's events that a group's dictionaries cannot count.
+type Uncounted struct {
 	// Rest are blocks that were not counted: each of their events has to be read.
 	Rest []Candidate
 	// Odd are odd events within counted blocks. They were counted with the others, so
@@ -26,7 +26,7 @@ func (g *Group) tallies() bool {
 // Tally adds to t the events of the blocks that lie wholly within the query's time and
 // nodes: by their number, and for each of fields by its values. A block that the query cuts is in
 // Rest instead, as are all blocks of a group that is too old or has too many odd events.
-func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Tallied, err error) {
+func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Uncounted, err error) {
 	all, err := g.Plan(q, nil)
 	if err != nil {
 		return out, err
@@ -38,7 +38,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			return out, err
 		}
 		if common || !g.tallies() {
-			return Tallied{Rest: all}, nil
+			return Uncounted{Rest: all}, nil
 		}
 	}
 	counted := make([]bool, g.numBlocks()) // by block; n are true
@@ -90,7 +90,7 @@ func (g *Group) odd() (set bitset, common bool, err error) {
 		if head, k := binary.Uvarint(p); k > 0 && head&1 == postBlocks {
 			return set, true, nil // by blocks: which events are odd is not known
 		}
-		if err := g.mark(set, p); err != nil {
+		if err := g.addPostings(set, p); err != nil {
 			return set, false, err
 		}
 	}

@@ -125,9 +125,9 @@ func (c *Content) Remove(name string) {
 	c.Parts = slices.DeleteFunc(c.Parts, func(p Part) bool { return p.Name == name })
 }
 
-// Lose adds a loss, unless one with the same partition, file and text is there. Beyond
+// AddLoss adds a loss, unless one with the same partition, file and text is there. Beyond
 // mostLosses it adds none.
-func (c *Content) Lose(l Loss) {
+func (c *Content) AddLoss(l Loss) {
 	for _, o := range c.Lost {
 		if o.Part == l.Part && o.File == l.File && o.Text == l.Text {
 			return
@@ -224,9 +224,9 @@ type File struct {
 	c  Content    // as it was written last
 }
 
-// Begin returns the manifest of the store in dir, with c as its content. Nothing is
+// NewFile returns the manifest of the store in dir, with c as its content. Nothing is
 // written: Update and Write do that.
-func Begin(f fsys.FS, dir string, c *Content) *File { return &File{fs: f, dir: dir, c: *c} }
+func NewFile(f fsys.FS, dir string, c *Content) *File { return &File{fs: f, dir: dir, c: *c} }
 
 // Content returns a copy of the content, which the caller may change.
 func (m *File) Content() Content {

@@ -82,7 +82,7 @@ func TestDecodeDamaged(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	m := Begin(fsys.OS, dir, content())
+	m := NewFile(fsys.OS, dir, content())
 	before := m.Content()
 	if err := m.Update(func(*Content) {}); err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func TestUpdate(t *testing.T) {
 		c.Set(Part{Name: "2026-11-22", Batch: 9})
 		c.Set(Part{Name: "2026-11-23"})
 		c.Remove("2026-11-21")
-		c.Lose(Loss{Part: "2026-11-18", Text: "x"})
-		c.Lose(Loss{Part: "2026-11-18", Text: "x", Found: time.Unix(1, 0)}) // the same once more
+		c.AddLoss(Loss{Part: "2026-11-18", Text: "x"})
+		c.AddLoss(Loss{Part: "2026-11-18", Text: "x", Found: time.Unix(1, 0)}) // the same once more
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func TestUpdate(t *testing.T) {
 	}
 	if err := m.Update(func(c *Content) {
 		for i := range mostLosses + 10 {
-			c.Lose(Loss{Text: fmt.Sprint(i)})
+			c.AddLoss(Loss{Text: fmt.Sprint(i)})
 		}
 	}); err != nil {
 		t.Fatal(err)

@@ -50,7 +50,7 @@ func (f *File) Stat() (os.FileInfo, error) { return f.f.Stat() }
 // ErrBusy is returned for a file that is written faster than it can be read.
 var ErrBusy = errors.New("the file is written faster than it can be read: try again when there is less load")
 
-// Attempt runs fn on the file's tree as it is at one moment. When the file was written
+// ReadTree runs fn on the file's tree as it is at one moment. When the file was written
 // meanwhile, fn runs again on the tree as it is then, and must begin from nothing; its
 // error counts only when the file was not written. After 200 tries it is an ErrBusy.
 //
@@ -60,7 +60,7 @@ var ErrBusy = errors.New("the file is written faster than it can be read: try ag
 // read under a meta page which is still the newest one afterwards belong together. The
 // bytes of a group stay where they are for as long as the group exists, so they may be read
 // later, when the meta page has moved on.
-func (f *File) Attempt(fn func(t *Tree) error) error {
+func (f *File) ReadTree(fn func(t *Tree) error) error {
 	for n := range 200 {
 		if n > 0 {
 			time.Sleep(time.Duration(min(n, 20)) * time.Millisecond)

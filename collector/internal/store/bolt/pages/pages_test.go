@@ -88,21 +88,21 @@ func byPages(t testing.TB, path string) (out []string, found []error, cut bool) 
 	f, err := Open(path)
 	must(t, err)
 	defer f.Close()
-	err = f.Attempt(func(tree *Tree) error {
+	err = f.ReadTree(func(tree *Tree) error {
 		out, found = nil, nil
 		tree.Found = func(_ int64, err error) { found = append(found, err) }
 		var list func(name string, e *Elem)
 		list = func(name string, e *Elem) {
 			name += string(e.Key)
 			if e.Bucket {
-				tree.Sub(e, func(e *Elem) { list(name+"/", e) })
+				tree.WalkBucket(e, func(e *Elem) { list(name+"/", e) })
 				return
 			}
 			out = append(out, fmt.Sprintf("%s=%x", name, e.Value))
 		}
 		tree.Walk(func(e *Elem) { list("", e) })
 		tree.CheckFree()
-		cut = tree.Cut
+		cut = tree.Incomplete
 		return nil
 	})
 	if err != nil {
@@ -185,9 +185,9 @@ func TestOnly(t *testing.T) {
 	must(t, err)
 	defer f.Close()
 	got := map[string]string{}
-	must(t, f.Attempt(func(tree *Tree) error {
+	must(t, f.ReadTree(func(tree *Tree) error {
 		tree.Walk(func(e *Elem) {
-			run, ok := tree.Only(e, []byte("g"))
+			run, ok := tree.OnlyValue(e, []byte("g"))
 			if !ok {
 				return
 			}
@@ -238,11 +238,11 @@ func TestBesideWriter(t *testing.T) {
 	for range 20 {
 		seen := map[string]int{}
 		var found error
-		err := f.Attempt(func(tree *Tree) error {
+		err := f.ReadTree(func(tree *Tree) error {
 			clear(seen)
 			found = nil
 			tree.Found = func(_ int64, err error) { found = err }
-			tree.Walk(func(e *Elem) { tree.Sub(e, func(e *Elem) { seen[string(e.Value)]++ }) })
+			tree.Walk(func(e *Elem) { tree.WalkBucket(e, func(e *Elem) { seen[string(e.Value)]++ }) })
 			return nil
 		})
 		if errors.Is(err, ErrBusy) {
@@ -271,7 +271,7 @@ func TestNoFile(t *testing.T) {
 		must(t, os.WriteFile(path, b, 0o600))
 		f, err := Open(path)
 		must(t, err)
-		if err := f.Attempt(func(*Tree) error { return nil }); !errors.Is(err, store.ErrDamaged) {
+		if err := f.ReadTree(func(*Tree) error { return nil }); !errors.Is(err, store.ErrDamaged) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := f.Transaction(); !errors.Is(err, store.ErrDamaged) {

@@ -8,16 +8,16 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 )
 
-// Tree is a file's tree of pages as it is at one moment; see File.Attempt. Whatever is
+// Tree is a file's tree of pages as it is at one moment; see File.ReadTree. Whatever is
 // wrong with it is reported to Found and left out of what the methods give. It is for one
-// goroutine, within fn of Attempt.
+// goroutine, within fn of ReadTree.
 type Tree struct {
 	// Found is called with each damage: where in the file it lies, and what it is. fn of
-	// Attempt may set it.
+	// ReadTree may set it.
 	Found func(off int64, err error)
-	// Cut is set when a page, or an element's place, cannot be read or believed: there may
+	// Incomplete is set when a page, or an element's place, cannot be read or believed: there may
 	// be more in the file of which nothing is known.
-	Cut bool
+	Incomplete bool
 
 	file *File
 	meta moment
@@ -56,27 +56,27 @@ type page struct {
 func (t *Tree) page(id uint64, want uint16, head bool) *page {
 	off := int64(id) * t.meta.pageSize
 	if id < 2 || id >= t.meta.high {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(0, "a reference to page %d of %d", id, t.meta.high)
 		return nil
 	}
 	p := &page{id: id, off: off, b: make([]byte, t.meta.pageSize)}
 	if _, err := t.file.f.ReadAt(p.b, off); err != nil {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(off, "page %d: %v", id, err)
 		return nil
 	}
 	p.flags, p.count = binary.LittleEndian.Uint16(p.b[8:]), int(binary.LittleEndian.Uint16(p.b[10:]))
 	p.overflow = uint64(binary.LittleEndian.Uint32(p.b[12:]))
 	if got := binary.LittleEndian.Uint64(p.b); got != id || p.flags&^want != 0 || p.flags == 0 || p.overflow >= t.meta.high-id {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(off, "head of page %d: it says page %d, flags %#x, %d more pages", id, got, p.flags, p.overflow)
 		return nil
 	}
 	p.bytes = int64(p.overflow+1) * t.meta.pageSize
 	for i := id; i <= id+p.overflow; i++ {
 		if t.used[i/64]&(1<<(i%64)) != 0 {
-			t.Cut = true
+			t.Incomplete = true
 			t.Damaged(off, "page %d is part of two things: %d pages from page %d on overlap", i, p.overflow+1, id)
 			return nil
 		}
@@ -84,13 +84,13 @@ func (t *Tree) page(id uint64, want uint16, head bool) *page {
 	}
 	if p.overflow > 0 && !head {
 		if p.bytes > maxPage {
-			t.Cut = true
+			t.Incomplete = true
 			t.Damaged(off, "page %d of %d bytes", id, p.bytes)
 			return nil
 		}
 		whole := make([]byte, p.bytes)
 		if _, err := t.file.f.ReadAt(whole, off); err != nil {
-			t.Cut = true
+			t.Incomplete = true
 			t.Damaged(off, "page %d: %v", id, err)
 			return nil
 		}
@@ -122,7 +122,7 @@ func (t *Tree) walk(root uint64, fn func(e *Elem)) {
 // tree that has a page of its own above.
 func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn func(e *Elem)) {
 	if depth > maxDepth {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(int64(id)*t.meta.pageSize, "page %d: the tree is too deep", id)
 		return
 	}
@@ -135,7 +135,7 @@ func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn
 		return
 	}
 	if p.count == 0 || headSize+p.count*elemSize > len(p.b) {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(p.off, "page %d: a branch of %d", id, p.count)
 		return
 	}
@@ -145,7 +145,7 @@ func (t *Tree) walkPage(id uint64, low, high []byte, depth int, last *[]byte, fn
 		e := p.b[at:]
 		pos, ksize := int64(binary.LittleEndian.Uint32(e)), int64(binary.LittleEndian.Uint32(e[4:]))
 		if int64(at)+pos+ksize > int64(len(p.b)) {
-			t.Cut = true
+			t.Incomplete = true
 			t.Damaged(p.off+int64(at), "page %d: branch element %d lies outside", id, i)
 			return
 		}
@@ -170,7 +170,7 @@ func (t *Tree) leaf(b []byte, off int64, id uint64, count int, low, high []byte,
 		at := headSize + i*elemSize
 		e, ok := leafElem(b, at)
 		if !ok {
-			t.Cut = true
+			t.Incomplete = true
 			t.Damaged(off+int64(at), "page %d: element %d lies outside", id, i)
 			return
 		}
@@ -185,8 +185,8 @@ func (t *Tree) leaf(b []byte, off int64, id uint64, count int, low, high []byte,
 	}
 }
 
-// From returns where the element's key, with its value behind it, lies in the file.
-func (e *Elem) From() int64 { return e.At - int64(len(e.Key)) }
+// Start returns where the element's key, with its value behind it, lies in the file.
+func (e *Elem) Start() int64 { return e.At - int64(len(e.Key)) }
 
 // leafElem reads the element of a leaf that is described at at; At counts from b. It is
 // false when key and value do not lie within b.
@@ -203,11 +203,11 @@ func leafElem(b []byte, at int) (e Elem, ok bool) {
 	return Elem{Key: b[key : key+ksize], Value: b[key+ksize : key+ksize+vsize], Bucket: flags == elemBucket, At: key + ksize}, true
 }
 
-// Sub calls fn with every element of the bucket e, in order of keys. The bucket's value has
+// WalkBucket calls fn with every element of the bucket e, in order of keys. The bucket's value has
 // its root page, or, of a small one (root 0), the only leaf itself.
-func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
+func (t *Tree) WalkBucket(e *Elem, fn func(e *Elem)) {
 	if len(e.Value) < headSize {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(e.At, "page %d: bucket %.40q of %d bytes", e.Page, e.Key, len(e.Value))
 		return
 	}
@@ -217,7 +217,7 @@ func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
 	}
 	inline := e.Value[headSize:]
 	if len(inline) < headSize || binary.LittleEndian.Uint16(inline[8:]) != flagLeaf {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(e.At, "page %d: bucket %.40q is no leaf", e.Page, e.Key)
 		return
 	}
@@ -228,18 +228,18 @@ func (t *Tree) Sub(e *Elem, fn func(e *Elem)) {
 // Run is where bytes lie in a file, and how many.
 type Run struct{ Off, Size int64 }
 
-// Only returns where the value of key name, the only one in the bucket e, lies in the file.
+// OnlyValue returns where the value of key name, the only one in the bucket e, lies in the file.
 // It does not read the value, which may be large. It is false, after a report to Found,
 // when that cannot be told.
-func (t *Tree) Only(e *Elem, name []byte) (at Run, ok bool) {
+func (t *Tree) OnlyValue(e *Elem, name []byte) (at Run, ok bool) {
 	if len(e.Value) < headSize {
-		t.Cut = true
+		t.Incomplete = true
 		t.Damaged(e.At, "page %d: bucket %x of %d bytes", e.Page, e.Key, len(e.Value))
 		return at, false
 	}
 	root := binary.LittleEndian.Uint64(e.Value)
 	if root == 0 {
-		t.Sub(e, func(v *Elem) {
+		t.WalkBucket(e, func(v *Elem) {
 			if ok = bytes.Equal(v.Key, name) && !v.Bucket; ok {
 				at = Run{v.At, int64(len(v.Value))}
 			}
@@ -297,7 +297,7 @@ func (t *Tree) CheckFree() {
 		}
 		t.used[id/64] |= 1 << (id % 64)
 	}
-	if t.Cut {
+	if t.Incomplete {
 		return // what was not reached is in use perhaps
 	}
 	for id := uint64(2); id < t.meta.high; id++ {

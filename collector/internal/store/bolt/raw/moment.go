@@ -86,7 +86,7 @@ func openMoment(dir string) (_ *Moment, err error) {
 			return nil, fmt.Errorf("%s: %w", cur.Path, err)
 		}
 	}
-	return m, m.still(dir)
+	return m, m.checkUnchanged(dir)
 }
 
 // add opens a partition's file and makes it the current one when its state is not older
@@ -124,9 +124,9 @@ func (m *Moment) add(f layout.PartFile) error {
 	return nil
 }
 
-// still returns nil when the same partitions are there as before, and none was written
+// checkUnchanged returns nil when the same partitions are there as before, and none was written
 // since it was read; else pages.ErrBusy.
-func (m *Moment) still(dir string) error {
+func (m *Moment) checkUnchanged(dir string) error {
 	files, err := layout.List(dir)
 	if err != nil {
 		return err
@@ -228,9 +228,9 @@ func CopySenders(from, dir string) (damage []error, err error) {
 	return damage, s.CopyTo(dir)
 }
 
-// Stranger returns the ID that most partitions have, when none of them has id: then they
+// OtherStore returns the ID that most partitions have, when none of them has id: then they
 // are another store's. It returns the zero ID when one has id, or none has any.
-func Stranger(files *layout.Files, id seglog.ID) (other seglog.ID) {
+func OtherStore(files *layout.Files, id seglog.ID) (other seglog.ID) {
 	votes := map[seglog.ID]int{}
 	for _, f := range files.Partitions {
 		file, err := pages.Open(f.Path)

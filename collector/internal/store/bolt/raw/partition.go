@@ -22,14 +22,14 @@ import (
 // everything but the groups' bytes, which are read when they are asked for.
 type Partition struct {
 	store.Part
-	Path     string
-	Size     int64      // of the file
-	ID       seglog.ID  // of the store; zero: the file does not say it
-	State    []byte     // as layout.DecodeState reads it
-	Hosts    []store.KV // as layout.DecodeHost reads them, damaged ones too
-	Groups   []Group    // by ID
-	Findings []Finding  // about its pages and values
-	Cut      bool       // there may be more of which nothing is known
+	Path       string
+	Size       int64      // of the file
+	ID         seglog.ID  // of the store; zero: the file does not say it
+	State      []byte     // as layout.DecodeState reads it
+	Hosts      []store.KV // as layout.DecodeHost reads them, damaged ones too
+	Groups     []Group    // by ID
+	Findings   []Finding  // about its pages and values
+	Incomplete bool       // there may be more of which nothing is known
 
 	file                *pages.File
 	format, day, number []byte // marks, as they lie there
@@ -64,9 +64,9 @@ func Open(path string, part store.Part, free bool) (*Partition, error) {
 // Close closes the file.
 func (p *Partition) Close() error { return p.file.Close() }
 
-// read fills p from the file's tree, as it is at one moment; see pages.File.Attempt.
+// read fills p from the file's tree, as it is at one moment; see pages.File.ReadTree.
 func (p *Partition) read(free bool) error {
-	return p.file.Attempt(func(t *pages.Tree) error {
+	return p.file.ReadTree(func(t *pages.Tree) error {
 		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
 		t.Found = p.found
 		if err := t.CheckMeta(); err != nil {
@@ -81,7 +81,7 @@ func (p *Partition) read(free bool) error {
 				return
 			}
 			seen[name] = true
-			p.bucket(t, name, e, groups)
+			p.readBucket(t, name, e, groups)
 		})
 		for _, name := range layout.PartitionBuckets {
 			if !seen[string(name)] {
@@ -94,19 +94,19 @@ func (p *Partition) read(free bool) error {
 		if free {
 			t.CheckFree()
 		}
-		p.Cut = t.Cut
+		p.Incomplete = t.Incomplete
 		return nil
 	})
 }
 
 // readMarks fills p with the file's marks only, and returns the transaction that they are of.
 func (p *Partition) readMarks() (tx uint64, err error) {
-	err = p.file.Attempt(func(t *pages.Tree) error {
+	err = p.file.ReadTree(func(t *pages.Tree) error {
 		*p = Partition{Part: p.Part, Path: p.Path, Size: p.Size, file: p.file}
 		tx = t.Transaction()
 		t.Walk(func(e *pages.Elem) {
 			if e.Bucket && string(e.Key) == string(layout.BucketMarks) {
-				t.Sub(e, func(e *pages.Elem) { p.mark(t, e) })
+				t.WalkBucket(e, func(e *pages.Elem) { p.readMark(t, e) })
 			}
 		})
 		return nil
@@ -119,9 +119,9 @@ func (p *Partition) found(off int64, err error) {
 	p.Findings = append(p.Findings, Finding{Path: p.Path, Offset: off, Block: -1, Err: err})
 }
 
-// bucket reads one of the partition's buckets. groups collects, by ID, what the buckets of
+// readBucket reads one of the partition's buckets. groups collects, by ID, what the buckets of
 // groups and of the catalogue have of each.
-func (p *Partition) bucket(t *pages.Tree, name string, e *pages.Elem, groups map[uint64]*Group) {
+func (p *Partition) readBucket(t *pages.Tree, name string, e *pages.Elem, groups map[uint64]*Group) {
 	of := func(key []byte) *Group {
 		id := binary.BigEndian.Uint64(key)
 		if groups[id] == nil {
@@ -131,31 +131,31 @@ func (p *Partition) bucket(t *pages.Tree, name string, e *pages.Elem, groups map
 	}
 	switch name {
 	case string(layout.BucketMarks):
-		t.Sub(e, func(e *pages.Elem) { p.mark(t, e) })
+		t.WalkBucket(e, func(e *pages.Elem) { p.readMark(t, e) })
 	case string(layout.BucketGroups):
-		t.Sub(e, func(e *pages.Elem) {
+		t.WalkBucket(e, func(e *pages.Elem) {
 			if len(e.Key) != 8 || !e.Bucket {
 				t.Damaged(e.At, "page %d: %.40x is not a group", e.Page, e.Key)
 				return
 			}
-			if at, ok := t.Only(e, layout.KeyGroup); ok {
+			if at, ok := t.OnlyValue(e, layout.KeyGroup); ok {
 				of(e.Key).At = at
 			}
 		})
 	case string(layout.BucketCatalog):
-		t.Sub(e, func(e *pages.Elem) {
+		t.WalkBucket(e, func(e *pages.Elem) {
 			sum, err := group.DecodeSummary(e.Value)
 			if err != nil || len(e.Key) != 8 || e.Bucket {
 				t.Damaged(e.At, "page %d: catalogue entry %.40x", e.Page, e.Key)
 				return
 			}
 			g := of(e.Key)
-			g.Sum, g.Listed, g.entry, g.from = sum, true, e.Value, e.From()
+			g.Sum, g.Listed, g.entry, g.from = sum, true, e.Value, e.Start()
 		})
 	case string(layout.BucketHosts):
-		t.Sub(e, func(e *pages.Elem) {
+		t.WalkBucket(e, func(e *pages.Elem) {
 			if _, err := layout.DecodeHost(e.Key, e.Value); err != nil {
-				t.Found(e.From(), err)
+				t.Found(e.Start(), err)
 			}
 			p.Hosts = append(p.Hosts, store.KV{Key: e.Key, Value: e.Value})
 		})
@@ -164,8 +164,8 @@ func (p *Partition) bucket(t *pages.Tree, name string, e *pages.Elem, groups map
 	}
 }
 
-// mark reads one of the marks.
-func (p *Partition) mark(t *pages.Tree, e *pages.Elem) {
+// readMark reads one of the marks.
+func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 	var err error
 	switch string(e.Key) {
 	case string(layout.KeyFormat):
@@ -185,7 +185,7 @@ func (p *Partition) mark(t *pages.Tree, e *pages.Elem) {
 		t.Damaged(e.At, "page %d: unknown mark %.40q", e.Page, e.Key)
 	}
 	if err != nil {
-		t.Found(e.From(), err)
+		t.Found(e.Start(), err)
 	}
 }
 

@@ -38,7 +38,7 @@ func OpenSenders(dir string, free bool) (s *Senders, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = f.Attempt(func(t *pages.Tree) error {
+	err = f.ReadTree(func(t *pages.Tree) error {
 		s = &Senders{size: info.Size()}
 		t.Found = func(off int64, err error) {
 			s.Findings = append(s.Findings, Finding{Path: path, Offset: off, Block: -1, Err: err})
@@ -88,31 +88,31 @@ func (s *Senders) read(t *pages.Tree) {
 		switch string(e.Key) {
 		case string(layout.BucketMarks):
 			buckets++
-			t.Sub(e, func(e *pages.Elem) {
+			t.WalkBucket(e, func(e *pages.Elem) {
 				switch {
 				case string(e.Key) == string(layout.KeyStore):
 					var err error
 					if s.ID, err = layout.DecodeID(e.Value); err != nil {
-						t.Found(e.From(), err)
+						t.Found(e.Start(), err)
 					}
 				case string(e.Key) != string(layout.KeyFormat) || len(e.Value) != 4:
 					t.Damaged(e.At, "page %d: mark %.40q, %x", e.Page, e.Key, e.Value)
 				default:
 					format := binary.LittleEndian.Uint32(e.Value)
 					if format == 0 || format > layout.SendersFormat {
-						t.Damaged(e.From(), "format version %d, this program reads %d", format, layout.SendersFormat)
+						t.Damaged(e.Start(), "format version %d, this program reads %d", format, layout.SendersFormat)
 					}
 					summed = format >= layout.SendersFormat
 				}
 			})
 		case string(layout.BucketSenders):
 			buckets++
-			t.Sub(e, func(e *pages.Elem) {
+			t.WalkBucket(e, func(e *pages.Elem) {
 				value := e.Value
 				if summed {
 					var err error
 					if value, err = layout.CutSum(e.Key, value); err != nil {
-						t.Found(e.From(), fmt.Errorf("state of sender %.40x: %w", e.Key, err))
+						t.Found(e.Start(), fmt.Errorf("state of sender %.40x: %w", e.Key, err))
 						return
 					}
 				}

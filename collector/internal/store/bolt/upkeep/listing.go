@@ -16,12 +16,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
-// listed judges the manifest, as it was read before the files were listed; err is why there
+// judgeManifest judges the manifest, as it was read before the files were listed; err is why there
 // is none. One that can be used becomes v.list.
-func (v *verify) listed(c *manifest.Content, err error) error {
+func (v *verify) judgeManifest(c *manifest.Content, err error) error {
 	path := filepath.Join(v.o.Dir, manifest.Name)
 	if err == nil {
-		if other := raw.Stranger(v.files, c.ID); other != (seglog.ID{}) {
+		if other := raw.OtherStore(v.files, c.ID); other != (seglog.ID{}) {
 			v.damage("%s: it is of another store, %s, and the partitions are of %s: put this store's own back; otherwise the next start begins one, and what was taken away or put in cannot be told", path, c.ID, other)
 			return nil
 		}
@@ -76,7 +76,7 @@ func (v *verify) missing() {
 			return strings.HasPrefix(filepath.Base(rel), was.Name+".db.")
 		}): // aside reports it with that file
 		case i < 0 && after.Part(was.Name) != nil:
-			v.damage("%s: missing: it was deleted or moved away, and not by retention%s", path, had(&was))
+			v.damage("%s: missing: it was deleted or moved away, and not by retention%s", path, heldText(&was))
 		case i >= 0:
 			v.sealed(path, &was)
 		}
@@ -101,9 +101,9 @@ func (v *verify) missing() {
 	}
 }
 
-// had returns, in words, what a partition held when it was sealed; "" when that is not
+// heldText returns, in words, what a partition held when it was sealed; "" when that is not
 // known.
-func had(p *manifest.Part) string {
+func heldText(p *manifest.Part) string {
 	if p.Batch == 0 {
 		return ""
 	}
@@ -128,7 +128,7 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 	case p.ID == (seglog.ID{}) && !was.Unmarked && len(p.Findings) == 0:
 		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", path, v.list.ID)
 	case was.Batch > 0 && p.State != nil && (p.State.ID < was.Batch || p.FirstID != was.First || p.Catalogued < was.Events):
-		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, had(was), p.FirstID, p.State.ID, p.Catalogued)
+		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, heldText(was), p.FirstID, p.State.ID, p.Catalogued)
 	}
 }
 

@@ -83,7 +83,7 @@ func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error
 	if id := s.wreck.ID; id != (seglog.ID{}) && id != s.st.ID() {
 		return nil, fmt.Errorf("%w: %s is a partition of the store %s, and %s is %s: its events are not this store's; move it back to where it belongs", store.ErrNotOurs, o.File, id, o.Dir, s.st.ID())
 	}
-	if err := s.begin(ctx); err != nil {
+	if err := s.readJournal(ctx); err != nil {
 		return nil, err
 	}
 	for i := range s.wreck.Groups {

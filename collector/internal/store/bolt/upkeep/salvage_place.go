@@ -15,9 +15,9 @@ import (
 // moves on to where the journal begins, so that nothing seems to be missing between. That
 // changes nothing in what the next start takes from the journal.
 
-// begin reads the journal for what the next start will take from it: those records count as
+// readJournal reads the journal for what the next start will take from it: those records count as
 // there already, and bound how far the place may move on.
-func (s *salvage) begin(ctx context.Context) (err error) {
+func (s *salvage) readJournal(ctx context.Context) (err error) {
 	if s.state, err = s.st.State(ctx); err != nil {
 		return err
 	}
@@ -41,14 +41,14 @@ func (s *salvage) begin(ctx context.Context) (err error) {
 		}
 		return ctx.Err()
 	})
-	s.next = s.beyond(first, taken)
+	s.next = s.placeAfter(first, taken)
 	return err
 }
 
-// beyond returns the place once the wreck is brought back: the wreck's own, but not beyond
+// placeAfter returns the place once the wreck is brought back: the wreck's own, but not beyond
 // the first record that the journal still has. Records that the next start takes stay open
 // in it.
-func (s *salvage) beyond(first uint64, taken []uint64) store.State {
+func (s *salvage) placeAfter(first uint64, taken []uint64) store.State {
 	w, err := layout.DecodeState(s.wreck.State)
 	if err != nil || w.ID == 0 || w.LSN < s.state.LSN {
 		return *s.state
@@ -69,7 +69,7 @@ func (s *salvage) beyond(first uint64, taken []uint64) store.State {
 	return next
 }
 
-// moveOn stores the place that begin found, where it is another one than the present.
+// moveOn stores the place that readJournal found, where it is another one than the present.
 func (s *salvage) moveOn(ctx context.Context) error {
 	if s.next.LSN == s.state.LSN && slices.Equal(s.next.Open, s.state.Open) {
 		return nil

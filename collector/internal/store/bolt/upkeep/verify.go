@@ -60,7 +60,7 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 		return nil, err
 	}
 	v := &verify{o: o, files: files, rep: &Report{Dir: o.Dir}, stored: map[string]group.HostSum{}}
-	if err := v.listed(list, lerr); err != nil {
+	if err := v.judgeManifest(list, lerr); err != nil {
 		return nil, err
 	}
 	if err != nil {
