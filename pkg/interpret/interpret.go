@@ -152,8 +152,8 @@ func (in *Interpreter) AppendRaw(dst []byte, r *record.Record, name, v []byte) [
 	kind := kindOfValue(r.Type, name, v)
 	if kind == Plain {
 		if r.Enriched != nil {
-			if said, ok := tailValue(r.Enriched, name); ok && !bytes.HasPrefix(said, []byte("unknown-")) {
-				return append(dst, said...)
+			if said, ok := tailValue(r, name); ok && !unknownTo(said) {
+				return appendSaid(dst, kind, said)
 			}
 		}
 		from := len(dst)
@@ -233,14 +233,8 @@ func (in *Interpreter) appendValue(dst []byte, r *record.Record, c *call, kind K
 		in.note(c, kind, v)
 	}
 	if r.Enriched != nil {
-		if said, ok := tailValue(r.Enriched, name); ok {
-			switch {
-			case bytes.HasPrefix(said, []byte("unknown-")): // to the host; we may know more
-			case kind == UserID || kind == GroupID:
-				return appendUntrusted(dst, said)
-			default:
-				return append(dst, said...)
-			}
+		if said, ok := tailValue(r, name); ok && !unknownTo(said) {
+			return appendSaid(dst, kind, said)
 		}
 	}
 	dst = in.appendKind(dst, r, c, kind, v)
@@ -319,7 +313,7 @@ var bases = [...]uint64{
 func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) []byte {
 	switch kind {
 	case UserID, GroupID:
-		return in.appendID(dst, kind, n, v)
+		return in.appendID(dst, kind, v)
 	case Arch:
 		if name, ok := tables.ArchName(uint32(n)); ok {
 			return append(dst, name...)
@@ -414,15 +408,19 @@ func (in *Interpreter) appendSyscall(dst []byte, r *record.Record, c *call, v []
 	return dst
 }
 
-// appendID appends a user or a group. What is no number is nobody's id.
-func (in *Interpreter) appendID(dst []byte, kind Kind, n uint64, v []byte) []byte {
-	if len(v) > 0 && v[0] == '?' {
+// appendID appends a user or a group. What is no id is as it stands: it is nobody's.
+func (in *Interpreter) appendID(dst []byte, kind Kind, v []byte) []byte {
+	if n := len(v); n > 1 && v[0] == '"' && v[n-1] == '"' {
+		v = v[1 : n-1]
+	}
+	id, ok := record.ID(v)
+	switch {
+	case !ok:
 		return append(dst, v...)
+	case kind == UserID:
+		return in.appendUser(dst, id)
 	}
-	if kind == UserID {
-		return in.appendUser(dst, uint32(n))
-	}
-	return in.appendGroup(dst, uint32(n))
+	return in.appendGroup(dst, id)
 }
 
 func (in *Interpreter) appendUser(dst []byte, uid uint32) []byte {
@@ -453,7 +451,7 @@ func appendUnknownID(dst []byte, id uint32) []byte {
 		return append(dst, "root"...)
 	}
 	dst = append(dst, "unknown("...)
-	return append(strconv.AppendInt(dst, int64(int32(id)), 10), ')')
+	return append(strconv.AppendUint(dst, uint64(id), 10), ')')
 }
 
 func (in *Interpreter) protocol(n uint64) (string, bool) {

@@ -198,3 +198,26 @@ func TestKindIndex(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesInTail has names that a directory has, as daemons of all versions wrote them, and
+// ids that are none or large.
+func TestNamesInTail(t *testing.T) {
+	in := New(Config{Names: fakeNames{}})
+	for _, c := range []struct{ body, want string }{
+		{"auid=1000 gid=5\x1dAUID=\"alice\" GID=\"domain users@example.com\"", "auid=alice gid=domain users@example.com "},
+		{"auid=1000 gid=5\x1dAUID=DOMAIN\\some user GID=a=b c", `auid=DOMAIN\some user gid=a=b c `},
+		{"auid=1000 gid=5\x1dAUID=\"a \"b\" c\" GID=\"X=1 y\"", `auid=a "b" c gid=X=1 y `},
+		{"auid=1000 gid=5\x1dAUID=646F6D61696E207573657273 GID=\"x\"", "auid=domain users gid=x "},
+		{"old-auid=1000 obj_gid=5\x1dOLD-AUID=\"x y\" OBJ_GID=u v", "old-auid=x y obj_gid=u v "},
+		{"auid=1000 gid=5\x1dAUID=\"a GID=\"b c", "auid=a gid=b c "},
+		{"auid=7 gid=7\x1dAUID=\"unknown(-2)\" GID=\"unknown(3000000000)\"", "auid=unknown(4294967294) gid=unknown(3000000000) "},
+		{"auid=2147483648 gid=4294967294", "auid=unknown(2147483648) gid=unknown(4294967294) "},
+		{"auid=4294967295 gid=-1", "auid=unset gid=unset "},
+		{"auid=? uid=n/a gid=(null) euid=unset fsuid=(none)", "auid=? uid=n/a gid=(null) euid=unset fsuid=(none) "},
+		{"auid=0x3e9 uid=4294967296 gid=1001.5 euid= fsuid=bob", "auid=0x3e9 uid=4294967296 gid=1001.5 euid= fsuid=bob "},
+	} {
+		if got := ourBody(in, "USER_AUTH "+c.body); got != c.want {
+			t.Errorf("%q: %q, want %q", c.body, got, c.want)
+		}
+	}
+}

@@ -143,42 +143,48 @@ func isHexOrQuoted(v []byte) bool {
 }
 
 // tailValue looks name up in the enriched tail, whatever its case: what stands
-// there is what the host itself said it means. An address, which has spaces, is
-// alone in its tail, or the one in braces.
-func tailValue(tail, name []byte) ([]byte, bool) {
-	if rest, ok := bytes.CutPrefix(tail, saddrPrefix); ok {
-		i := bytes.IndexByte(rest, '{')
-		if i < 0 || bytes.IndexByte(rest, '}') < 0 || string(name) != "saddr" {
-			return nil, false
+// there is what the host itself said it means. An address stands in braces.
+func tailValue(r *record.Record, name []byte) (record.Field, bool) {
+	fields := r.EnrichedFields()
+	for {
+		f, ok := fields.Next()
+		if !ok {
+			return f, false
 		}
-		return rest[i:], true
+		if len(f.Name) == len(name) && equalFold(f.Name, name) {
+			return f, string(name) != "saddr" || len(f.Value) > 0 && f.Value[0] == '{'
+		}
 	}
-	for len(tail) > 0 {
-		word, rest := tail, []byte(nil)
-		if i := bytes.IndexByte(tail, ' '); i >= 0 {
-			word, rest = tail[:i], tail[i+1:]
-		}
-		eq := bytes.IndexByte(word, '=')
-		if eq == len(name) && equalFold(word[:eq], name) {
-			if value := tail[eq+1:]; len(value) > 0 && value[0] == '{' && string(name) == "saddr" && bytes.IndexByte(value, '}') > 0 {
-				return inBraces(value), true
+}
+
+// unknownTo says that the host that wrote a meaning did not know one: we may know more.
+func unknownTo(said record.Field) bool {
+	return said.Quote == 0 && bytes.HasPrefix(said.Value, []byte("unknown-"))
+}
+
+// appendSaid appends what the tail says of a value of this kind.
+func appendSaid(dst []byte, kind Kind, said record.Field) []byte {
+	switch {
+	case kind == UserID || kind == GroupID:
+		if digits, ok := bytes.CutPrefix(said.Value, negativeID); ok {
+			if id, ok := record.ID(digits); ok { // an int of C, which is what an id is to stock daemons
+				return appendUnknownID(dst, -id)
 			}
-			return word[eq+1:], true
 		}
-		tail = rest
+		if said.Quote != 0 {
+			return append(dst, said.Value...)
+		}
+		if cut, ok := bytes.CutPrefix(said.Value, []byte{'"'}); ok && bytes.IndexByte(cut, '"') < 0 { // cut off with the record
+			return append(dst, cut...)
+		}
+		return appendUntrusted(dst, said.Value)
+	case said.Quote != 0:
+		return append(append(append(dst, said.Quote), said.Value...), said.Quote)
 	}
-	return nil, false
+	return append(dst, said.Value...)
 }
 
-var saddrPrefix = []byte("SADDR=")
-
-// inBraces cuts v behind its first closing brace.
-func inBraces(v []byte) []byte {
-	if i := bytes.IndexByte(v, '}'); i >= 0 {
-		return v[:i+1]
-	}
-	return v
-}
+var negativeID = []byte("unknown(-")
 
 func equalFold(a, b []byte) bool {
 	for i := range a {

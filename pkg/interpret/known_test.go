@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
 // A difference is a place where the stock tool is plainly wrong, and we are not.
@@ -49,9 +51,21 @@ var knownDifferences = []difference{
 		name:   "no-id",
 		record: "DAEMON_CONFIG op=reconfigure auid=? pid=? subj=? res=failed",
 		stock:  "auid=root ", ours: "auid=? ",
-		applies: func(_, ours, stock string) bool {
-			return noID.MatchString(ours) && noID.ReplaceAllString(ours, "id=root") == noID.ReplaceAllString(stock, "id=root")
-		},
+		applies: func(_, ours, stock string) bool { return strings.Replace(ours, "auid=? ", "auid=root ", 1) == stock },
+	},
+	{
+		name:    "large-id",
+		record:  "USER_AUTH x=1 uid=4294967294 z=1",
+		stock:   "uid=unknown(-2) ",
+		ours:    "uid=unknown(4294967294) ",
+		applies: func(_, ours, stock string) bool { return unsignedIDs(stock) == ours },
+	},
+	{
+		name:    "tail-space",
+		record:  syscallRecord(0xc000003e, 2, [4]string{"1", "2", "3", "4"}, "0", "(null)") + "\x1dUID=\"a\" GID=\"domain users\" FSGID=\"b\"",
+		stock:   "gid=  ",
+		ours:    "gid=domain users ",
+		applies: func(rec, _, _ string) bool { return !plainTail(rec) },
 	},
 	{
 		name:   "sigpwr",
@@ -91,7 +105,65 @@ var knownDifferences = []difference{
 	},
 }
 
-var noID = regexp.MustCompile(`id=\?[^ ]*`)
+var negative = regexp.MustCompile(`unknown(\\*\()-(\d+)`)
+
+// unsignedIDs is what stock prints with its negative ids as we print them.
+func unsignedIDs(stock string) string {
+	return negative.ReplaceAllStringFunc(stock, func(s string) string {
+		m := negative.FindStringSubmatch(s)
+		n, _ := strconv.ParseUint(m[2], 10, 64)
+		return "unknown" + m[1] + strconv.FormatUint(uint64(-uint32(n)), 10)
+	})
+}
+
+// idsAsStock is a record in which each id that is none ("?", "n/a", 0x1f) is the number
+// that stock takes it for.
+func idsAsStock(rec string) string {
+	typ, body, _ := strings.Cut(rec, " ")
+	body, tail, enriched := strings.Cut(body, "\x1d")
+	b := []byte(body)
+	b = b[:len(b):len(b)]
+	var r record.Record
+	_ = r.Parse([]byte("type=" + typ + " msg=audit(1.0:1): "))
+	var out []byte
+	done := 0
+	for s := (scanner{rest: b}); s.next(); {
+		kind := KindOf(r.Type, s.name)
+		if kind != UserID && kind != GroupID || s.isMsg {
+			continue
+		}
+		if _, ok := record.ID(s.value); ok {
+			continue
+		}
+		at := len(b) - cap(s.value)
+		if n, ok := number(s.value, 10); ok {
+			out = strconv.AppendUint(append(out, b[done:at]...), uint64(uint32(n)), 10)
+			done = at + len(s.value)
+			if len(s.value) > 0 && (s.value[0] == '"' || s.value[0] == '\'') && done < len(b) { // the byte behind a quote is lost
+				out = append(out, ' ')
+				done++
+			}
+		}
+	}
+	body = string(append(out, b[done:]...))
+	if enriched {
+		body += "\x1d" + tail
+	}
+	return typ + " " + body
+}
+
+// plainTail says whether a record's enriched tail is one whose values end at the next
+// space for everybody.
+func plainTail(rec string) bool {
+	_, tail, _ := strings.Cut(rec, "\x1d")
+	for word := range strings.SplitSeq(tail, " ") {
+		name, value, ok := strings.Cut(word, "=")
+		if tail != "" && (!ok || name == "SADDR" || name != strings.ToUpper(name) || strings.Count(value, `"`)%2 != 0 || strings.ContainsAny(value, "{}")) {
+			return false
+		}
+	}
+	return true
+}
 
 // explained returns the known difference that makes the two differ, "" for none.
 func explained(rec, ours, stock string) string {
@@ -102,7 +174,7 @@ func explained(rec, ours, stock string) string {
 		}
 	}
 	masked := func(s string) string {
-		s = strings.ReplaceAll(noID.ReplaceAllString(s, "id=root"), "SIGPWR", "IGPWR")
+		s = strings.ReplaceAll(s, "SIGPWR", "IGPWR")
 		return without(without(without(s, "syscall="), "saddr="), "arch=")
 	}
 	if masked(ours) == masked(stock) {
@@ -142,11 +214,15 @@ type tailDifference struct {
 }
 
 var knownTails = []tailDifference{
-	{
+	{ // compareTails tells these two by the tail of the record with ids as stock reads them
 		name:    "no-id",
-		message: "1107 zz=1 oauid=? res=1",
-		differs: func(raw, _, _ string) bool { return strings.Contains(raw, "id=?") },
-		mask:    func(tail string) string { return strings.ReplaceAll(tail, `ID="?"`, `ID="root"`) },
+		message: "1107 zz=1 oauid=? uid=n/a res=1",
+		differs: func(_, _, _ string) bool { return false },
+	},
+	{
+		name:    "large-id",
+		message: "1107 zz=1 oauid=4294967294 res=1",
+		differs: func(_, _, _ string) bool { return false },
 	},
 	{
 		name:    "newer-names",
@@ -178,6 +254,28 @@ var knownTails = []tailDifference{
 		differs: func(raw, _, _ string) bool { return strings.Contains(raw, "saddr=08") },
 		mask:    func(string) string { return "" },
 	},
+}
+
+// wordsAsStock is idsAsStock for what a daemon enriches: each word by itself.
+func wordsAsStock(raw string) string {
+	var out strings.Builder
+	for len(raw) > 0 {
+		i := strings.IndexByte(raw, ' ') + 1
+		if i == 0 {
+			i = len(raw)
+		}
+		word := raw[:i]
+		raw = raw[i:]
+		if name, value, ok := nameValue([]byte(strings.TrimPrefix(strings.TrimSuffix(word, " "), msgQuote))); ok {
+			kind := KindOf(0, name)
+			_, isID := record.ID(value)
+			if n, ok := number(value, 10); ok && !isID && (kind == UserID || kind == GroupID) {
+				word = strings.Replace(word, string(name)+"="+string(value), string(name)+"="+strconv.FormatUint(uint64(uint32(n)), 10), 1)
+			}
+		}
+		out.WriteString(word)
+	}
+	return out.String()
 }
 
 // archPlaces returns which of a record's fields are named arch, from 1.

@@ -137,12 +137,20 @@ func (n *Normalizer) Is(v Value) interpret.Kind {
 	return interpret.Plain
 }
 
-// Int returns the value at v as an int of C's strtol; -1 when there is no value.
-func (n *Normalizer) Int(v Value) int32 {
+// ID returns the user id at v; false when there is none, or what stands there is no id.
+func (n *Normalizer) ID(v Value) (uint32, bool) {
 	if _, f, ok := n.at(v); ok {
-		return number(f.value)
+		return record.ID(unquoted(f.value))
 	}
-	return -1
+	return 0, false
+}
+
+// unquoted is a value without its quotes.
+func unquoted(v []byte) []byte {
+	if n := len(v); n > 1 && v[0] == '"' && v[n-1] == '"' {
+		return v[1 : n-1]
+	}
+	return v
 }
 
 // AppendText appends the interpreted value at v to dst.
@@ -313,6 +321,7 @@ func (n *Normalizer) program() bool {
 const (
 	firstUser   = 1000
 	firstNobody = 60000
+	unset       = 1<<32 - 1
 )
 
 // who sets the subject's kind from the id or name the walk stands on.
@@ -323,14 +332,17 @@ func (n *Normalizer) who() {
 		n.SubjectKind = "unknown-acct"
 		return
 	}
-	var id int32
+	var id uint32
 	switch kind := interpret.KindOf(r.Type, f.name); {
-	case kind == interpret.UserID && (len(f.value) == 0 || f.value[0] != '?'):
-		id = number(f.value)
+	case kind == interpret.UserID:
+		if id, ok = record.ID(unquoted(f.value)); !ok {
+			n.SubjectKind = "unknown-acct"
+			return
+		}
 	case string(f.name) == "acct" && n.accounts != nil:
 		n.scratch = n.AppendText(n.scratch[:0], v)
 		if uid, ok := n.accounts.UserID(string(n.scratch)); ok {
-			id = int32(uid)
+			id = uid
 		} else {
 			n.SubjectKind = "unknown-acct"
 			return
@@ -342,7 +354,7 @@ func (n *Normalizer) who() {
 	switch {
 	case id == 0:
 		n.SubjectKind = "privileged-acct"
-	case id == -1:
+	case id == unset:
 		n.SubjectKind = "unset-acct"
 	case id < firstUser:
 		n.SubjectKind = "service-acct"

@@ -64,7 +64,7 @@ func told(n *Normalizer, records []record.Record, labels bool) string {
 	say("action", string(n.Action))
 	value("object", n.Object)
 	if n.Has(n.Object) {
-		say("in full", fmt.Sprintf("%s, %d, %d", n.AppendFull(nil, n.Object), n.Is(n.Object), n.Int(n.Object)))
+		say("in full", fmt.Sprintf("%s, %d", n.AppendFull(nil, n.Object), n.Is(n.Object)))
 	}
 	value("detail", n.Detail)
 	value("second", n.Second)
@@ -113,7 +113,7 @@ func TestEvents(t *testing.T) {
 // TestNoRecords: nothing is known of nothing, and nothing is left from before.
 func TestNoRecords(t *testing.T) {
 	n := New(interpret.New(interpret.Config{}), nil)
-	if n.Event(nil, true) || n.Kind != "" || n.Has(n.Subject) || n.Int(n.Subject) != -1 || n.Type(n.Object) != 0 {
+	if n.Event(nil, true) || n.Kind != "" || n.Has(n.Subject) || n.Type(n.Object) != 0 {
 		t.Errorf("%+v", n)
 	}
 	if first, rest := Next(nil); len(first)+len(rest) > 0 {

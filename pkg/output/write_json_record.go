@@ -288,6 +288,8 @@ func (f *jsonFormat) appendWords(dst []byte, r *record.Record) []byte {
 	return append(f.mergeRepeated(dst), '}')
 }
 
+var idSuffix = []byte("ID")
+
 // appendEnriched appends what the host itself said that the values mean.
 func (f *jsonFormat) appendEnriched(dst []byte, r *record.Record) []byte {
 	f.seen, f.odd = f.seen[:0], f.odd[:0]
@@ -301,11 +303,16 @@ func (f *jsonFormat) appendEnriched(dst []byte, r *record.Record) []byte {
 		s := span{name: len(dst)}
 		dst = append(appendJSONText(dst, field.Name), ':')
 		s.value = len(dst)
-		dst = appendJSONText(dst, field.Value)
+		value := field.Value
+		if bytes.HasSuffix(field.Name, idSuffix) { // a name with a space is in hex
+			f.value = field.AppendDecoded(f.value[:0])
+			value = f.value
+		}
+		dst = appendJSONText(dst, value)
 		s.end = len(dst)
 		f.seen = append(f.seen, s)
-		if !utf8.Valid(field.Value) {
-			f.noteOdd(field.Name, field.Value)
+		if !utf8.Valid(value) {
+			f.noteOdd(field.Name, value)
 		}
 	}
 	if len(f.seen) == 0 {

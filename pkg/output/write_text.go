@@ -28,8 +28,8 @@ func (f *textFormat) Append(dst []byte, ev *event.Event) []byte {
 	return dst
 }
 
-// nobody is an id that no field contains. It says that the event had no subject.
-const nobody = -2
+// unset is the id that was never set.
+const unset = 1<<32 - 1
 
 func (f *textFormat) line(dst []byte, ev *event.Event, records []record.Record) []byte {
 	n := f.norm
@@ -40,13 +40,10 @@ func (f *textFormat) line(dst []byte, ev *event.Event, records []record.Record) 
 		dst = append(dst, "At "...)
 	}
 	dst = append(append(dst, f.stamp...), ' ')
-	id := int32(nobody)
 	if n.Has(n.Subject) {
 		dst = appendSubject(dst, n)
-		id = n.Int(n.Subject)
-	}
-	if n.Has(n.Alias) {
-		if as := n.Int(n.Alias); as != id && id != nobody && as != -1 {
+		id, _ := n.ID(n.Subject) // what is no id is printed, but for where both are none
+		if as, _ := n.ID(n.Alias); n.Has(n.Alias) && as != unset && as != id {
 			dst = append(n.AppendText(append(dst, ", acting as "...), n.Alias), ',')
 		}
 	}

@@ -11,7 +11,8 @@ type Class uint8
 const (
 	ClassNone      Class = iota
 	ClassSyscall         // the task's properties and the call's
-	ClassTask            // the task's properties and a result: FEATURE_CHANGE, ANOM_LINK
+	ClassUring           // the same of an io_uring operation, which is no system call
+	ClassTask            // the task's properties and a result: FEATURE_CHANGE, ANOM_LINK, DM_CTRL
 	ClassCWD             // working directory
 	ClassPath            // a file name and its object context
 	ClassAVCPath         // path= only
@@ -48,7 +49,8 @@ func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
 	set(ClassMAC, tables.MACPolicyLoad, tables.MACUnlblStcDel)
 	set(ClassIntegrity, tables.IntegrityData, tables.IntegrityRule)
 	for to, types := range map[Class][]uint16{
-		ClassSyscall: {tables.Syscall}, ClassTask: {tables.FeatureChange, tables.AnomLink}, ClassCWD: {tables.CWD},
+		ClassSyscall: {tables.Syscall}, ClassUring: {tables.URingOp},
+		ClassTask: {tables.FeatureChange, tables.AnomLink, tables.DMCtrl}, ClassCWD: {tables.CWD},
 		ClassPath: {tables.Path}, ClassAVCPath: {tables.AVCPath}, ClassUserAVC: {tables.UserAVC}, ClassSockaddr: {tables.SockAddr},
 		ClassLogin: {tables.Login}, ClassObj: {tables.IPC, tables.ObjPID}, ClassConfig: {tables.ConfigChange}, ClassAVC: {tables.AVC},
 		ClassDaemon: {
@@ -65,7 +67,8 @@ func makeClasses() (c [tables.LastUserMsg2 + 1]Class) {
 	return c
 }
 
-// ClassOf returns the class of record type t, as ausearch and aureport 3.0.9 define it.
+// ClassOf returns the class of record type t, as ausearch and aureport define it: 3.0.9,
+// and 4.2 for types that are newer.
 func ClassOf(t uint16) Class {
 	if t > tables.LastUserMsg2 {
 		return ClassNone
@@ -81,6 +84,8 @@ var supplies = [NumClasses]FieldSet{
 	ClassSyscall: SetOf(FieldArch, FieldSyscall, FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName,
 		FieldUID, FieldUIDName, FieldEUID, FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession,
 		FieldComm, FieldExe, FieldSubject, FieldKey),
+	ClassUring: SetOf(FieldSuccess, FieldExit, FieldPPID, FieldPID, FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldEUID,
+		FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession, FieldComm, FieldExe, FieldSubject, FieldKey),
 	ClassTask: SetOf(FieldSuccess, FieldPPID, FieldPID, FieldAUID, FieldAUIDName, FieldUID, FieldUIDName, FieldEUID,
 		FieldEUIDName, FieldGID, FieldGIDName, FieldEGID, FieldEGIDName, FieldTerminal, FieldSession, FieldComm, FieldExe, FieldSubject),
 	ClassCWD:     SetOf(FieldFile),

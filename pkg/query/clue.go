@@ -19,10 +19,18 @@ func (m *Matcher) Clues() (types map[uint32]bool, texts [][]byte) {
 			texts = [][]byte{l.plain, l.hex}
 		}
 	}
-	for i := range m.terms {
-		if text, ok := numberText(&m.terms[i]); ok && len(text) > longest {
+	number := func(t *matchTerm) {
+		if text, ok := numberText(t); ok && len(text) > longest {
 			longest = len(text)
 			texts = [][]byte{text}
+		}
+	}
+	for i := range m.terms {
+		number(&m.terms[i])
+	}
+	for i := range m.filters {
+		if f := &m.filters[i]; f.term != nil && !f.not {
+			number(f.term)
 		}
 	}
 	return m.types, texts

@@ -19,6 +19,7 @@ type Extractor struct {
 
 	report    bool // what is read is for a report, see differs
 	decisions bool // and it wants them
+	hasMsg    bool // a field msg='…' was not read
 }
 
 // Extract calls add with every value of ev that a Matcher compares, in the normal form
@@ -42,10 +43,14 @@ func (x *Extractor) read(ev *event.Event, need FieldSet) {
 	for i := range ev.Records {
 		r := &ev.Records[i]
 		c := ClassOf(r.Type)
-		if supplies[c]&need == 0 {
-			continue
+		if supplies[c]&need != 0 {
+			x.record(c, r, need)
+		} else if x.it.all {
+			x.unreadRecord(r)
 		}
-		x.record(c, r, need)
+		if x.hasMsg {
+			x.unreadMsg(r)
+		}
 	}
 }
 
@@ -66,10 +71,13 @@ func (x *Extractor) record(c Class, r *record.Record, need FieldSet) {
 	if need&nameFields != 0 {
 		// A name belongs to the number of the same record.
 		names = namesIn(c, r.Type)
+		if x.it.all {
+			x.otherNames(names)
+		}
 		x.it.set &^= names
 	}
 	switch c {
-	case ClassSyscall, ClassTask:
+	case ClassSyscall, ClassUring, ClassTask:
 		x.task(c, r)
 	case ClassCWD, ClassPath, ClassAVCPath, ClassSockaddr, ClassObj, ClassPacket:
 		x.parts(c, r)
@@ -90,9 +98,12 @@ func (x *Extractor) record(c Class, r *record.Record, need FieldSet) {
 	case ClassKernel:
 		x.it.set |= before
 		x.kernel(r, need)
+		if x.it.all {
+			x.names(0, r)
+		}
 		return
 	}
-	if names != 0 && r.Enriched != nil {
+	if r.Enriched != nil && (names != 0 || x.it.all) {
 		x.names(names, r)
 	}
 }
@@ -122,7 +133,9 @@ func (x *Extractor) names(names FieldSet, r *record.Record) {
 			continue
 		}
 		if names.Has(field) && !x.it.set.Has(field) {
-			x.it.str(field, f.Value)
+			x.it.str(field, x.bytes(f))
+		} else if x.it.all {
+			x.it.others = append(x.it.others, other{f: field, text: x.bytes(f)})
 		}
 	}
 }
@@ -233,6 +246,7 @@ func (x *Extractor) parts(c Class, r *record.Record) {
 		case "obj":
 			switch {
 			case c == ClassCWD, c == ClassSockaddr, c == ClassAVCPath:
+				x.unread(f)
 			case x.report && c != ClassPath && seen.again(FieldObject):
 			default:
 				x.object(f.Value)
@@ -245,6 +259,8 @@ func (x *Extractor) parts(c Class, r *record.Record) {
 			default:
 				x.it.str(FieldHost, f.Value)
 			}
+		default:
+			x.unread(f)
 		}
 	}
 }
@@ -258,18 +274,26 @@ func (x *Extractor) task(c Class, r *record.Record) {
 		case "arch":
 			if n, ok := hex32(f.Value); ok && c == ClassSyscall {
 				it.num(FieldArch, int64(n))
+			} else {
+				x.unread(f)
 			}
 		case "syscall":
 			if c == ClassSyscall {
 				it.number(FieldSyscall, f)
+			} else {
+				x.unread(f)
 			}
 		case "success":
-			if c == ClassSyscall {
+			if c != ClassTask {
 				it.num(FieldSuccess, int64(b2i(string(f.Value) == "yes")))
+			} else {
+				x.unread(f)
 			}
 		case "exit":
-			if c == ClassSyscall {
+			if c != ClassTask {
 				it.number(FieldExit, f)
+			} else {
+				x.unread(f)
 			}
 		case "ppid":
 			it.number(FieldPPID, f)
@@ -296,8 +320,10 @@ func (x *Extractor) task(c Class, r *record.Record) {
 		case "subj":
 			x.subject(f.Value)
 		case "key":
-			if c == ClassSyscall {
+			if c != ClassTask {
 				x.key(f)
+			} else {
+				x.unread(f)
 			}
 		case "res":
 			if c == ClassTask {
@@ -307,6 +333,8 @@ func (x *Extractor) task(c Class, r *record.Record) {
 			if x.differs(true) {
 				it.id(FieldAUID, f)
 			}
+		default:
+			x.unread(f)
 		}
 	}
 }
@@ -332,29 +360,33 @@ func (x *Extractor) anom(c Class, r *record.Record) {
 		if idsOnly {
 			continue
 		}
+		read := c == ClassAnom
 		switch string(f.Name) {
 		case "pid":
 			it.number(FieldPID, f)
+			continue
 		case "comm":
 			it.str(FieldComm, x.decoded(f))
+			continue
 		case "gid":
-			if c == ClassAnom {
+			if read {
 				it.id(FieldGID, f)
 			}
 		case "exe":
-			if c == ClassAnom {
+			if read {
 				it.str(FieldExe, x.decoded(f))
 			}
 		case "arch":
-			if n, ok := hex32(f.Value); ok && c == ClassAnom && !(x.report && r.Type != tables.Seccomp) {
+			n, ok := hex32(f.Value)
+			if read = ok && read && !(x.report && r.Type != tables.Seccomp); read {
 				it.num(FieldArch, int64(n))
 			}
 		case "syscall":
-			if c == ClassAnom && !x.differs(r.Type != tables.Seccomp) {
+			if read && !x.differs(r.Type != tables.Seccomp) {
 				it.number(FieldSyscall, f)
 			}
 		case "subj":
-			if c != ClassTTY {
+			if read = c != ClassTTY; read {
 				x.subject(f.Value)
 			}
 		case "name":
@@ -365,6 +397,11 @@ func (x *Extractor) anom(c Class, r *record.Record) {
 			if c != ClassTTY {
 				it.result(f)
 			}
+		default:
+			read = false
+		}
+		if !read {
+			x.unread(f)
 		}
 	}
 }

@@ -64,6 +64,8 @@ func (x *Extractor) sender(f record.Field) {
 		it.id(FieldSession, f)
 	case "subj":
 		x.subject(f.Value)
+	default:
+		x.unread(f)
 	}
 }
 
@@ -81,6 +83,8 @@ func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *FieldSet) {
 	case "gid":
 		if typ == tables.GrpMgmt && !it.set.Has(FieldGID) {
 			it.id(FieldGID, f)
+		} else {
+			x.unread(f)
 		}
 	case "acct":
 		if !x.report || !seen.again(FieldAcct) {
@@ -136,6 +140,8 @@ func (x *Extractor) claim(c Class, typ uint16, f record.Field, seen *FieldSet) {
 		if !x.differs(seen.again(FieldSuccess)) {
 			it.num(FieldSuccess, int64(b2i(bytes.EqualFold(f.Value, []byte("success")))))
 		}
+	default:
+		x.unread(f)
 	}
 }
 
@@ -160,6 +166,8 @@ func (x *Extractor) avc(r *record.Record) {
 		case "comm":
 			if !it.set.Has(FieldComm) {
 				it.str(FieldComm, x.decoded(f))
+			} else {
+				x.unread(f)
 			}
 		case "path":
 			if !hasPath {
@@ -180,6 +188,7 @@ func (x *Extractor) avc(r *record.Record) {
 			d.Class = textOf(f.Value)
 		default:
 			x.apparmor(&d, f)
+			x.unread(f)
 		}
 	}
 	if hasName && len(it.files) == files {
@@ -221,7 +230,11 @@ func (x *Extractor) daemon(c Class, r *record.Record) {
 		case "pid", "uid", "auid", "ses", "subj":
 			if c != ClassPeer {
 				x.sender(f)
+			} else {
+				x.unread(f)
 			}
+		default:
+			x.unread(f)
 		}
 	}
 }
@@ -253,6 +266,8 @@ func (x *Extractor) config(c Class, r *record.Record) {
 			}
 		case "res":
 			it.result(f)
+		default:
+			x.unread(f)
 		}
 	}
 }
@@ -261,7 +276,7 @@ func (x *Extractor) config(c Class, r *record.Record) {
 // before them has, and stand for the kernel itself where they name no task.
 func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 	it := &x.it
-	had := it.set
+	had, noUID := it.set, false
 	subject := len(it.subjects)+len(it.objects) == 0
 	if x.report {
 		had &^= it.noIDs(SetOf(FieldPID, FieldAUID, FieldSession))
@@ -273,18 +288,23 @@ func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 		case "pid":
 			if !had.Has(FieldPID) {
 				it.number(FieldPID, f)
+				continue
 			}
 		case "uid":
 			if !had.Has(FieldUID) {
 				it.id(FieldUID, f)
+				noUID = !it.set.Has(FieldUID) // it says that it does not know: not root
+				continue
 			}
 		case "auid":
 			if !had.Has(FieldAUID) {
 				it.id(FieldAUID, f)
+				continue
 			}
 		case "ses":
 			if !had.Has(FieldSession) {
 				it.id(FieldSession, f)
+				continue
 			}
 		case "tty":
 			if !had.Has(FieldTerminal) {
@@ -293,14 +313,17 @@ func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 		case "comm":
 			if !had.Has(FieldComm) {
 				it.str(FieldComm, x.decoded(f))
+				continue
 			}
 		case "exe":
 			if !had.Has(FieldExe) {
 				it.str(FieldExe, x.decoded(f))
+				continue
 			}
 		case "subj":
 			if subject {
 				x.subject(f.Value)
+				continue
 			}
 		case "res":
 			it.result(f)
@@ -309,6 +332,7 @@ func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 				it.id(FieldAUID, f)
 			}
 		}
+		x.unread(f)
 	}
 	if x.differs(it.noIDs(SetOf(FieldPID, FieldAUID)) != 0) {
 		it.set &^= it.noIDs(SetOf(FieldAUID))
@@ -316,15 +340,15 @@ func (x *Extractor) kernel(r *record.Record, need FieldSet) {
 	if x.report {
 		it.set &^= it.noIDs(SetOf(FieldSession) | SetOf(FieldUID)&^had)
 	}
-	x.kernelDefaults()
+	x.kernelDefaults(noUID)
 	if need&nameFields != 0 && had&(1<<FieldUID|1<<FieldAUID) == 0 {
 		x.names(supplies[ClassKernel]&nameFields, r)
 	}
 }
 
-func (x *Extractor) kernelDefaults() {
+func (x *Extractor) kernelDefaults(noUID bool) {
 	it := &x.it
-	if !it.set.Has(FieldUID) {
+	if !it.set.Has(FieldUID) && !noUID {
 		it.num(FieldUID, 0)
 	}
 	for _, f := range [...]Field{FieldAUID, FieldSession} {

@@ -22,6 +22,13 @@ type filter struct {
 	text []byte
 	re   *regexp.Regexp // the test's
 	expr *expr
+	// argument says that the test is about an argument of an execve, which may stand there
+	// in pieces.
+	argument bool
+	field    Field
+	name     string // with term: the name of the records' fields that count, too; field is theirs
+
+	number int64 // the test's Text, where it compares numbers
 
 	scratch []byte
 }
@@ -38,11 +45,28 @@ func (f *Filter) compile() (*filter, error) {
 		c.term = &matchTerm{}
 		c.need = c.term.read(f.Term)
 	}
-	if f.Field != nil {
+	switch {
+	case f.Field != nil && f.Term != nil:
+		var ok bool
+		c.name = f.Field.Name
+		c.field, ok = FieldNamed(c.name)
+		for _, field := range f.Term.Fields {
+			ok = ok && (field == c.field || field == c.field.Name() && nameFields.Has(field))
+		}
+		if !ok {
+			return nil, fmt.Errorf("%w: a term with the values of %q", ErrQuery, c.name)
+		}
+	case f.Field != nil:
 		given++
 		c.test, c.text = f.Field, []byte(f.Field.Text)
+		c.argument = isArgument(f.Field.Name)
 		switch f.Field.Op {
 		case OpEqual, OpContains:
+		case OpLess, OpLessEqual, OpGreater, OpGreaterEqual:
+			if err := f.Field.Op.checkNumber(f.Field.Text); err != nil {
+				return nil, err
+			}
+			c.number, _ = wholeNumber(c.text)
 		case OpRegexp:
 			re, err := regexp.Compile(f.Field.Text)
 			if err != nil {
@@ -71,7 +95,7 @@ func (f *Filter) compile() (*filter, error) {
 func (f *filter) match(m *Matcher, ev *event.Event) bool {
 	switch {
 	case f.term != nil:
-		return f.term.match(&m.x.it) != f.not
+		return (f.term.match(&m.x.it) || f.name != "" && f.everywhere(ev)) != f.not
 	case f.expr != nil:
 		return f.expr.event(ev, &m.words) != f.not
 	}
@@ -80,7 +104,7 @@ func (f *filter) match(m *Matcher, ev *event.Event) bool {
 			return !f.not
 		}
 	}
-	return f.not
+	return f.argument && f.pieces(ev) != f.not || !f.argument && f.not
 }
 
 // record says whether the record has a field that satisfies the test.
@@ -148,6 +172,9 @@ func (f *filter) holds(v []byte, number bool) bool {
 	switch {
 	case f.re != nil:
 		return f.re.Match(v)
+	case f.test.Op.compares():
+		n, ok := wholeNumber(v)
+		return ok && f.test.Op.holds(n, f.number)
 	case f.test.Op == OpContains && !number:
 		return bytes.Contains(v, f.text)
 	}
@@ -165,7 +192,7 @@ func (f *filter) literals() []literal {
 		}
 	case f.expr != nil:
 		return f.expr.literals()
-	case f.re == nil && !f.test.Words && len(f.text) > 0 && f.test.Name != "node" && f.test.Name != "*":
+	case f.re == nil && !f.test.Words && !f.argument && !f.test.Op.compares() && len(f.text) > 0 && f.test.Name != "node" && f.test.Name != "*":
 		return []literal{hexLiteral(f.text)}
 	}
 	return nil
@@ -178,6 +205,13 @@ func (q *Query) Needs() []Term {
 	for i := range q.Filters {
 		switch f := &q.Filters[i]; {
 		case f.Not:
+		case f.Term != nil && f.Field != nil:
+			t := *f.Term
+			t.Fields = slices.Clip(t.Fields)
+			for _, field := range f.Term.Fields {
+				t.Fields = append(t.Fields, field.Other())
+			}
+			out = append(out, t)
 		case f.Term != nil:
 			out = append(out, *f.Term)
 		case f.Expression != "":

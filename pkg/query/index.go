@@ -21,17 +21,29 @@ const (
 	FieldKeyAgain                           // a value of FieldKey that the event has twice
 	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
 
-	// NumIndexed is one more than the largest Field in an index.
-	NumIndexed = int(FieldOdd) + 1
-
 	indexOnly = 64
+	// otherFields is where the fields begin that have the other values, see Field.Other.
+	otherFields = 80
+
+	// NumIndexed is one more than the largest Field in an index.
+	NumIndexed = otherFields + NumFields
 )
+
+// Other returns the index's field of the values that records of an event have in a field
+// called as f is, and that f does not have.
+func (f Field) Other() Field { return otherFields + f }
+
+// IsOther reports whether f is one that Other returns.
+func (f Field) IsOther() bool { return f >= otherFields && int(f) < NumIndexed }
 
 // Index calls add as Extract does, and then with the values of the fields that only an
 // index has.
 func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
-	x.Extract(ev, add)
 	it := &x.it
+	it.all = true
+	x.Extract(ev, add)
+	it.all = false
+	x.addOthers(add)
 	if it.hasCWD && !contains(it.files, it.cwd) {
 		add(FieldCWD, it.cwd)
 	}
@@ -144,6 +156,9 @@ func ParseShape(v []byte) (s Shape, ok bool) {
 var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd"}
 
 func indexName(f Field) string {
+	if f.IsOther() {
+		return "other-" + (f - otherFields).String()
+	}
 	if i := int(f) - indexOnly; i >= 0 && i < len(indexNames) {
 		return indexNames[i]
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -19,6 +20,12 @@ type items struct {
 	hasCWD                         bool
 	odd                            bool // see FieldOdd
 
+	// What the event has beside the values above, for an index: of fields that have one
+	// value here and several in the records, and of those that are not read where they
+	// stand. Kept only while all is set.
+	all    bool
+	others []other
+
 	// For reports only.
 	reported  []File
 	decisions []Decision
@@ -29,19 +36,39 @@ func (it *items) reset() {
 	it.keys, it.files = it.keys[:0], it.files[:0]
 	it.subjects, it.objects = it.subjects[:0], it.objects[:0]
 	it.cwd, it.hasCWD, it.odd = nil, false, false
+	it.others = it.others[:0]
+}
+
+// other is a value that an event has and its items have not: a number, unless it has text.
+type other struct {
+	f    Field
+	n    int64
+	text []byte
 }
 
 func (it *items) num(f Field, n int64) {
+	if it.all && it.set.Has(f) && it.nums[f] != n {
+		it.others = append(it.others, other{f: f, n: it.nums[f]})
+	}
 	it.nums[f] = n
 	it.set |= 1 << f
 }
 
 func (it *items) str(f Field, s []byte) {
+	if it.all && it.set.Has(f) && !bytes.Equal(it.strs[f], s) {
+		it.others = append(it.others, other{f: f, text: it.strs[f]})
+	}
 	it.strs[f] = s
 	it.set |= 1 << f
 }
 
-func (it *items) unset(f Field) { it.set &^= 1 << f }
+func (it *items) unset(f Field) {
+	if it.all && it.set.Has(f) {
+		it.others = append(it.others, other{f: f, n: it.nums[f], text: it.strs[f]})
+		it.strs[f] = nil
+	}
+	it.set &^= 1 << f
+}
 
 // numeric is the fields whose values are numbers; FieldSuccess is 1 or 0 and
 // FieldArch an AUDIT_ARCH_* number.
@@ -61,6 +88,11 @@ func (it *items) list(f Field) [][]byte {
 		return it.objects
 	}
 	return nil
+}
+
+// has says whether text is a value of field f, which is no number.
+func (it *items) has(f Field, text []byte) bool {
+	return it.set.Has(f) && bytes.Equal(it.strs[f], text) || contains(it.list(f), text)
 }
 
 // each hands every value to add, in its normal form.
@@ -128,16 +160,21 @@ func b2i(b bool) int {
 	return 0
 }
 
-// id is a user, group or session id: 32 bits, -1 being 4294967295.
+// id is a user, group or session id: 32 bits, -1 being 4294967295. What is no id ("?",
+// "n/a") sets none.
 func (it *items) id(f Field, v record.Field) {
-	if n, ok := record.Decimal(v.Value); ok {
-		it.num(f, int64(uint32(n)))
+	if n, ok := record.ID(v.Value); ok {
+		it.num(f, int64(n))
+	} else if it.all {
+		it.others = append(it.others, other{f: f, text: v.Value})
 	}
 }
 
 func (it *items) number(f Field, v record.Field) {
 	if n, ok := record.Decimal(v.Value); ok {
 		it.num(f, n)
+	} else if it.all {
+		it.others = append(it.others, other{f: f, text: v.Value})
 	}
 }
 

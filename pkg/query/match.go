@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -40,6 +41,7 @@ type matchTerm struct {
 	numbers FieldSet
 	user    int64 // OpUser's Number
 	hasUser bool
+	limit   int64 // Text as a number that values are compared with
 }
 
 // NewMatcher returns a Matcher for q. The caller must not change q while the Matcher is
@@ -56,7 +58,6 @@ func NewMatcher(q *Query) *Matcher {
 			m.glances = append(m.glances, g)
 		}
 	}
-	slices.SortStableFunc(m.glances, func(a, b glance) int { return len(a.names) - len(b.names) })
 	for i := range q.Filters {
 		f, err := q.Filters[i].compile()
 		if err != nil { // Check says so
@@ -65,8 +66,14 @@ func NewMatcher(q *Query) *Matcher {
 		}
 		m.need |= f.need
 		m.skim = append(m.skim, f.literals()...)
+		if f.term != nil && !f.not {
+			if g, ok := glanceOf(f.term); ok {
+				m.glances = append(m.glances, g)
+			}
+		}
 		m.filters = append(m.filters, *f)
 	}
+	slices.SortStableFunc(m.glances, func(a, b glance) int { return len(a.names) - len(b.names) })
 	if len(q.Types) > 0 {
 		m.types = make(map[uint32]bool, len(q.Types))
 		for _, t := range q.Types {
@@ -94,6 +101,8 @@ func (t *matchTerm) read(from *Term) (need FieldSet) {
 		t.user, t.hasUser = parseNumber(FieldUID, t.Number)
 	case OpRegexp:
 		t.re, _ = regexp.Compile(t.Text) // Check says what is wrong with it
+	case OpLess, OpLessEqual, OpGreater, OpGreaterEqual:
+		t.limit, _ = strconv.ParseInt(t.Text, 10, 64)
 	}
 	return need
 }
@@ -214,7 +223,7 @@ func (t *matchTerm) match(it *items) bool {
 				return true
 			}
 		case numeric.Has(f):
-			if it.set.Has(f) && t.numbers.Has(f) && it.nums[f] == t.number[f] {
+			if it.set.Has(f) && t.numbers.Has(f) && t.Op.holds(it.nums[f], t.number[f]) {
 				return true
 			}
 		case it.set.Has(f):
@@ -241,6 +250,9 @@ func (t *matchTerm) value(v []byte) bool {
 		return bytes.Contains(v, t.text)
 	case OpRegexp:
 		return t.re != nil && t.re.Match(v)
+	case OpLess, OpLessEqual, OpGreater, OpGreaterEqual:
+		n, ok := wholeNumber(v)
+		return ok && t.Op.holds(n, t.limit)
 	}
 	return bytes.Equal(v, t.text)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
@@ -20,10 +21,50 @@ const (
 	OpContains           // the value contains Text
 	OpUser               // the value is Text (a user's or group's name) or Number (its id here)
 	OpRegexp             // Text, a regular expression (RE2), is found in the value
+
+	// The value and Text are decimal numbers, and the value is:
+	OpLess
+	OpLessEqual
+	OpGreater
+	OpGreaterEqual
 )
 
 // lastOp is the largest valid Op.
-const lastOp = OpRegexp
+const lastOp = OpGreaterEqual
+
+// compares says whether the Op compares numbers by their order.
+func (op Op) compares() bool { return op >= OpLess && op <= OpGreaterEqual }
+
+// holds says whether value n and the Term's number are as the Op wants them.
+func (op Op) holds(n, number int64) bool {
+	switch op {
+	case OpLess:
+		return n < number
+	case OpLessEqual:
+		return n <= number
+	case OpGreater:
+		return n > number
+	case OpGreaterEqual:
+		return n >= number
+	}
+	return n == number
+}
+
+// checkNumber returns an error when the Op compares numbers and text is none.
+func (op Op) checkNumber(text string) error {
+	if op.compares() {
+		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
+			return fmt.Errorf("%w: %q is no number, and only numbers are more or less than others", ErrQuery, text)
+		}
+	}
+	return nil
+}
+
+// wholeNumber reads a value that is a decimal number and nothing else.
+func wholeNumber(v []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(v), 10, 64)
+	return n, err == nil
+}
 
 // Term is one condition on an event's values: at least one value of one of Fields must
 // satisfy it. It is plain data.
@@ -51,6 +92,12 @@ func (t *Term) Values() func(v []byte) bool {
 			return func([]byte) bool { return false }
 		}
 		return re.Match
+	case OpLess, OpLessEqual, OpGreater, OpGreaterEqual:
+		number, _ := strconv.ParseInt(t.Text, 10, 64) // Check says so
+		return func(v []byte) bool {
+			n, ok := wholeNumber(v)
+			return ok && t.Op.holds(n, number)
+		}
 	default:
 		return func(v []byte) bool { return string(v) == t.Text }
 	}
@@ -138,8 +185,12 @@ func (q *Query) IsFrom(s *event.Sender) bool {
 	return false
 }
 
-// Filter is a condition on an event. Exactly one of Term, Field and Expression is set;
-// with Not, the condition holds if that one does not. It is plain data.
+// Filter is a condition on an event. Exactly one of Term, Field and Expression is set, or
+// Term and Field; with Not, the condition holds if that one does not. It is plain data.
+//
+// With both, Field has but a Name, and the Term is about the field that FieldNamed gives for
+// it, or that field's Name, or both. Then every field of that name in any record counts as
+// a value, whichever of them the event is otherwise searched by.
 type Filter struct {
 	Not        bool
 	Term       *Term
@@ -153,13 +204,13 @@ type Filter struct {
 // -i is compared, too.
 type FieldTest struct {
 	Name  string
-	Op    Op // OpEqual, OpContains or OpRegexp
+	Op    Op // any but OpUser
 	Text  string
 	Words bool
 }
 
 // ErrQuery is returned for a query that is not valid.
-var ErrQuery = errors.New("search: not a query")
+var ErrQuery = errors.New("not a valid query")
 
 // Check returns an error that wraps ErrQuery if q is not valid. A query of ParseArgs is
 // always valid. A Matcher of an invalid query finds nothing, so check a query that
@@ -195,5 +246,5 @@ func (t *Term) check() error {
 			return fmt.Errorf("%w: %w", ErrQuery, err)
 		}
 	}
-	return nil
+	return t.Op.checkNumber(t.Text)
 }

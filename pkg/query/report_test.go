@@ -10,6 +10,11 @@ import (
 func TestExtractClasses(t *testing.T) {
 	for _, c := range []struct{ typ, body, want string }{
 		{"FEATURE_CHANGE", "pid=7 uid=1 syscall=5 res=1", "pid=7 uid=1 success=yes"},
+		{"URINGOP", `uring_op=18 success=no exit=-13 items=0 ppid=6 pid=7 uid=1 gid=2 euid=3 suid=0 fsuid=0 egid=4 sgid=0 fsgid=0 subj=s key=6B31016B32`,
+			"success=no exit=-13 ppid=6 pid=7 uid=1 gid=2 euid=3 egid=4 subject=s key=k1 key=k2"},
+		{"DM_CTRL", `module=crypt op=ctr ppid=6 pid=7 auid=5 uid=1 gid=2 euid=3 suid=0 fsuid=0 egid=4 sgid=0 fsgid=0 tty=pts0 ses=9 comm="dmsetup" ` +
+			`exe="/sbin/dmsetup" subj=s dev=254:3 error_msg='success' res=1`,
+			"ppid=6 pid=7 auid=5 uid=1 gid=2 euid=3 egid=4 terminal=pts0 ses=9 comm=dmsetup exe=/sbin/dmsetup subject=s success=yes"},
 		{"AVC_PATH", `path="/p" obj=o`, "file=/p"},
 		{"USER_LOGIN", `pid=7 uid=0 auid=5 msg='id=3 acct="bob" exe="/e" hostname=? addr=192.0.2.9 terminal=ssh res=failed'`,
 			"acct=bob exe=/e host=192.0.2.9 terminal=ssh pid=7 auid=5 uid=0 success=no"},
@@ -31,6 +36,9 @@ func TestExtractClasses(t *testing.T) {
 		{"SECCOMP", `auid=1 pid=7 comm="c" arch=c000003e syscall=2`, "auid=1 pid=7 comm=c arch=x86_64 syscall=2"},
 		{"INTEGRITY_DATA", `pid=7 name="/n" exe="/e" res=0`, "pid=7 file=/n success=no"},
 		{"NETFILTER_CFG", "table=t", "uid=0 auid=4294967295 ses=4294967295 terminal=(none) exe=(null)"},
+		{"NETFILTER_CFG", "table=t uid=? auid=n/a", "auid=4294967295 ses=4294967295 terminal=(none) exe=(null)"},
+		{"USER_AUTH", "pid=7 uid=n/a auid=4294967296 ses=? msg='uid=0x1f res=success'", "pid=7 success=yes"},
+		{"USER_AUTH", "pid=7 uid=4294967294 auid=-1 ses=1", "pid=7 uid=4294967294 auid=4294967295 ses=1"},
 		{"TTY", `pid=7 comm="c" subj=s res=1`, "pid=7 comm=c"},
 		{"EXECVE", `argc=1 a0="x"`, ""},
 	} {

@@ -10,7 +10,7 @@ import (
 var (
 	// ErrStop is returned by a function that receives events, to end a scan early. The
 	// scan then returns nil.
-	ErrStop = errors.New("search: stopped")
+	ErrStop = errors.New("no more events are wanted")
 	// ErrNotLive is returned by Follow when no further events can arrive.
 	ErrNotLive = errors.New("nothing is to come: these are files that no collector has")
 )

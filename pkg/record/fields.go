@@ -22,7 +22,7 @@ type mode uint8
 const (
 	own      mode = iota // msg='…' is one field
 	nested               // inside of msg='…': old PAM wrote "(hostname=?, addr=?, res=failed)"
-	enriched             // SADDR={ … } is one field
+	enriched             // SADDR={ … } is one field, and so is GID="domain users"
 )
 
 // Fields returns the record's own fields, written by the kernel. They include neither the
@@ -117,6 +117,9 @@ func (f *Fields) value(start, eq int) (Field, bool) {
 		field.Name = field.Name[1:]
 	}
 	pos := eq + 1
+	if f.mode == enriched {
+		return f.meaning(field, pos), true
+	}
 	if pos < len(b) {
 		switch b[pos] {
 		case '"':
@@ -131,15 +134,6 @@ func (f *Fields) value(start, eq int) (Field, bool) {
 				field.Value, field.Quote = b[pos+1:end:end], '\''
 				f.pos = end + 1
 				return field, true
-			}
-		case '{':
-			if f.mode == enriched {
-				if i := bytes.IndexByte(b[pos:], '}'); i >= 0 {
-					end := pos + i + 1
-					field.Value = b[pos:end:end]
-					f.pos = end
-					return field, true
-				}
 			}
 		}
 		// Without quotes around it the nested part cannot end before the body
@@ -161,6 +155,78 @@ func (f *Fields) value(start, eq int) (Field, bool) {
 	}
 	field.Value = b[pos:end:end]
 	return field, true
+}
+
+// meaning reads a value of the enriched tail. A name that a directory has may hold
+// spaces, quotes and a '=', and daemons have written it with and without quotes. So a
+// value goes on to the next word that is a name as daemons write them (OLD-AUID=), and a
+// quoted one to a quote before such a word.
+func (f *Fields) meaning(field Field, pos int) Field {
+	b := f.buf
+	if pos < len(b) {
+		switch quote := b[pos]; quote {
+		case '"', '\'':
+			for i := pos + 1; i < len(b) && (b[i] != quote || !opensMeaning(b, i)); i++ {
+				if b[i] == quote && endsMeaning(b, i+1) {
+					field.Value, field.Quote = b[pos+1:i:i], quote
+					f.pos = i + 1
+					return field
+				}
+			}
+		case '{':
+			if i := bytes.IndexByte(b[pos:], '}'); i >= 0 {
+				end := pos + i + 1
+				field.Value = b[pos:end:end]
+				f.pos = end
+				return field
+			}
+		}
+	}
+	end := pos
+	for !endsMeaning(b, end) {
+		end++
+	}
+	field.Value = b[pos:end:end]
+	f.pos = end
+	return field
+}
+
+// endsMeaning says whether a value of the enriched tail may end before b[i]: nothing
+// follows, or a space and a name.
+func endsMeaning(b []byte, i int) bool {
+	if i == len(b) {
+		return true
+	}
+	if b[i] != ' ' {
+		return false
+	}
+	for i < len(b) && b[i] == ' ' {
+		i++
+	}
+	if i == len(b) {
+		return true
+	}
+	start := i
+	for i < len(b) && inMeaningName(b[i], i == start) {
+		i++
+	}
+	return i > start && i < len(b) && b[i] == '='
+}
+
+// opensMeaning says whether the quote at b[i] is the first byte of another value.
+func opensMeaning(b []byte, i int) bool {
+	if i--; b[i] != '=' {
+		return false
+	}
+	end := i
+	for i > 0 && inMeaningName(b[i-1], false) {
+		i--
+	}
+	return i < end && i > 0 && b[i-1] == ' '
+}
+
+func inMeaningName(c byte, first bool) bool {
+	return c-'A' <= 'Z'-'A' || !first && (c-'0' <= 9 || c == '_' || c == '-')
 }
 
 // closing returns where the quote that opens at pos ends, -1 when it does not.
@@ -229,6 +295,37 @@ func hexDigit(c byte) byte {
 		return c - 'A' + 10
 	}
 	return 255
+}
+
+// ID parses the id of a user, a group or a session: a decimal number of 32 bits, with a
+// sign where the kernel writes -1, and behind it only punctuation (old PAM wrote "uid=0)").
+// ok is false for whatever else stands there: "?", "n/a", a name, nothing at all. Such an
+// id is not known, and never that of root.
+func ID(v []byte) (id uint32, ok bool) {
+	neg := len(v) > 1 && v[0] == '-'
+	if neg {
+		v = v[1:]
+	}
+	n, i := int64(0), 0
+	for ; i < len(v) && v[i]-'0' <= 9; i++ {
+		if n = n*10 + int64(v[i]-'0'); n > 1<<32-1 {
+			return 0, false
+		}
+	}
+	if i == 0 || neg && n > 1<<31 {
+		return 0, false
+	}
+	for _, c := range v[i:] {
+		switch c {
+		case ',', ':', ')', '\'':
+		default:
+			return 0, false
+		}
+	}
+	if neg {
+		n = -n
+	}
+	return uint32(n), true
 }
 
 // Decimal parses the decimal digits at the start of v, with a sign if there is one. ok is

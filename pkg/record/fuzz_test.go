@@ -1,6 +1,7 @@
 package record
 
 import (
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -69,6 +70,14 @@ func genField(part string) *rapid.Generator[written] {
 			w.value, w.quote = rapid.StringMatching(`[ -!#-&(-~]{0,12}`).Draw(t, "quoted"), '"'
 		case 2:
 			w.value, w.quote = rapid.StringMatching(`[ -!#-&(-~]{0,12}`).Draw(t, "single"), '\''
+		}
+		if part == "enriched" { // upper-case names, and values with spaces and quotes
+			w.name = strings.ToUpper(w.name)
+			if w.quote == 0 {
+				w.value = rapid.StringMatching(`([a-z\\][a-z=" ]{0,12}[a-z"])?`).Draw(t, "meaning")
+			} else {
+				w.value = rapid.StringMatching(`[a-z"'=\\ ]{0,12}`).Draw(t, "quoted meaning")
+			}
 		}
 		if part == "msg" && w.quote == 0 {
 			w.value = "x"

@@ -184,10 +184,14 @@ func TestDamaged(t *testing.T) {
 		{"type=PATH msg=audit(5.250:7): =1 ==2 a= b=\"x c=\"d e\" f=\"", nil,
 			"PATH 1302 5250:7\n  own [a=] [b=\"x c=\"] [f=\"]"},
 		{"type=PATH msg=audit(5.250:7): f=\"open g=1", nil, "PATH 1302 5250:7\n  own [f=\"open] [g=1]"},
-		{"type=PATH msg=audit(5.250:7): a={ x y=1\x1dS={ x a=1", nil, "PATH 1302 5250:7\n  own [a={] [y=1]\n  enriched [S={] [a=1]"},
+		{"type=PATH msg=audit(5.250:7): a={ x y=1\x1dS={ x a=1", nil, "PATH 1302 5250:7\n  own [a={] [y=1]\n  enriched [S={ x a=1]"},
 		{"type=PATH msg=audit(5.250:7): a='x y' b='it's c=1", nil, "PATH 1302 5250:7\n  own [a='x y'] [b='it's] [c=1]"},
 		{"type=USER msg=audit(5.250:7): msg='a={ x } (b='c d', e='f g') tty=(none) h=(i) j=k) res=(x, =, ('", nil,
 			"USER 1005 5250:7\n  own [msg …]\n  msg [a={] [b='c d'] [e='f g'] [tty=(none)] [h=(i)] [j=k] [res=(x]"},
+		{"type=PATH msg=audit(5.250:7): a=1\x1dGID=\"domain users@example.com\" UID=DOM\\some user  EUID=\"a \"b\" c=d\" OLD-AUID=\"x ", nil,
+			"PATH 1302 5250:7\n  own [a=1]\n  enriched [GID=\"domain users@example.com\"] [UID=DOM\\some user] [EUID=\"a \"b\" c=d\"] [OLD-AUID=\"x]"},
+		{"type=PATH msg=audit(5.250:7): a=1\x1dUID=\"a GID=\"b c\" SADDR={ x=y } ARCH=", nil,
+			"PATH 1302 5250:7\n  own [a=1]\n  enriched [UID=\"a] [GID=\"b c\"] [SADDR={ x=y }] [ARCH=]"},
 		{"type=PATH msg=audit(5.250:7): a=1\x1d\x1dB=2", nil, "PATH 1302 5250:7\n  own [a=1]\n  enriched [\x1dB=2]"},
 	} {
 		var r Record
@@ -201,6 +205,20 @@ func TestDamaged(t *testing.T) {
 		r.Err = nil
 		if diff := cmp.Diff(tt.want+"\n", dump(&r)); diff != "" {
 			t.Errorf("%q: (-want +got)\n%s", tt.line, diff)
+		}
+	}
+}
+
+// TestID has the spellings of an id that is not known beside those of known ones.
+func TestID(t *testing.T) {
+	for v, want := range map[string]int64{
+		"0": 0, "1000": 1000, "2147483648": 1 << 31, "4294967294": 1<<32 - 2, "4294967295": 1<<32 - 1, "-1": 1<<32 - 1, "-2": 1<<32 - 2,
+		"007": 7, "500,": 500, "0)": 0, "0):'": 0, "0'": 0,
+		"": -1, "-": -1, "?": -1, "n/a": -1, "unset": -1, "(null)": -1, "(none)": -1, "root": -1, "0x1f": -1, "0junk": -1, "1001.5": -1, "1 2": -1,
+		"4294967296": -1, "99999999999999999999999": -1, "-2147483649": -1, "--1": -1, "+1": -1, " 1": -1, ",": -1,
+	} {
+		if id, ok := ID([]byte(v)); ok != (want >= 0) || ok && int64(id) != want {
+			t.Errorf("%q: %d, %v", v, id, ok)
 		}
 	}
 }

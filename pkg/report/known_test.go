@@ -77,6 +77,19 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name: "newer-records",
+		what: "URINGOP and DM_CTRL records, which are newer than it, count by their type only",
+		args: []string{"-k"},
+		record: []string{stamped("URINGOP", `uring_op=18 success=yes exit=5 items=0 ppid=1 pid=2 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 `+
+			`fsgid=0 subj=s_t key="ring"`)},
+		stock: nothing, ours: "ring yes ? -2 45",
+		applies: func(_ *Options, ev *event.Event) bool {
+			return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
+				return r.Type == tables.URingOp || r.Type == tables.DMCtrl
+			})
+		},
+	},
+	{
 		name: "terminal-at-end",
 		what: "a USER_AVC record whose terminal= comes last, as dbus and systemd write it, is left out of the reports that know terminals",
 		args: []string{"-x"},

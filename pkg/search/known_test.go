@@ -244,6 +244,16 @@ var knownDifferences = []difference{
 		record: []string{stamped("DAEMON_ACCEPT", "op=x addr=2001:db8::7 port=4000 res=success")},
 	},
 	{
+		name: "newer-records",
+		what: "URINGOP and DM_CTRL records, which are newer than it, are found by their type only",
+		args: []string{"-k", "ring"},
+		record: []string{stamped("URINGOP", `uring_op=18 success=yes exit=5 items=0 ppid=1 pid=2 uid=0 gid=0 euid=0 suid=0 fsuid=0 egid=0 sgid=0 `+
+			`fsgid=0 subj=s_t key="ring"`)},
+		applies: func(_ []string, text string) bool {
+			return hasType(text, "URINGOP", "DM_CTRL", "UNKNOWN[1336]", "UNKNOWN[1338]")
+		},
+	},
+	{
 		name: "names-of-others",
 		what: "-ui NAME reads the names in the enriched tail only where the event's first record is its SYSCALL or its only one; " +
 			"else it asks this machine's accounts",

@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/output"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
@@ -185,7 +186,7 @@ func syscallNames(arch uint32) (names []string) {
 func fieldWords(before []string, typed string) (words []string) {
 	name, _, valued := strings.Cut(typed, "=")
 	if !valued {
-		for n := range indexed {
+		for _, n := range query.FieldNames() {
 			words = append(words, n+"=")
 		}
 		words = append(words, "type=")

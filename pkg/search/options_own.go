@@ -123,53 +123,87 @@ func checkRegexp(opt, text string) error {
 	return nil
 }
 
-// indexed are the fields that --field finds by the index, each with the option
-// whose words its values are. What they are in an event is what the option says.
-var indexed = map[string]struct {
-	field query.Field
-	opt   string // empty: text
-}{
-	"key": {query.FieldKey, ""}, "comm": {query.FieldComm, ""}, "exe": {query.FieldExe, ""}, "file": {query.FieldFile, ""}, "host": {query.FieldHost, ""},
-	"terminal": {query.FieldTerminal, ""}, "subj": {query.FieldSubject, ""}, "obj": {query.FieldObject, ""}, "acct": {query.FieldAcct, ""},
-	"uuid": {query.FieldUUID, ""}, "vm": {query.FieldVM, ""},
-	"pid": {query.FieldPID, "--pid"}, "ppid": {query.FieldPPID, "--ppid"}, "auid": {query.FieldAUID, "--loginuid"}, "uid": {query.FieldUID, "--uid"},
-	"euid": {query.FieldEUID, "--uid-effective"}, "gid": {query.FieldGID, "--gid"}, "egid": {query.FieldEGID, "--gid-effective"},
-	"ses": {query.FieldSession, "--session"}, "syscall": {query.FieldSyscall, "--syscall"}, "arch": {query.FieldArch, "--arch"},
-	"success": {query.FieldSuccess, "--success"}, "exit": {query.FieldExit, "--exit"},
+// fieldOptions are the fields whose values --field reads as an option does, which also says
+// what they are in an event.
+var fieldOptions = map[string]string{
+	"pid": "--pid", "ppid": "--ppid", "auid": "--loginuid", "uid": "--uid", "euid": "--uid-effective", "gid": "--gid", "egid": "--gid-effective",
+	"ses": "--session", "syscall": "--syscall", "arch": "--arch", "success": "--success", "exit": "--exit",
 }
 
-// field reads NAME=VALUE, NAME!=VALUE, NAME~REGEXP or NAME!~REGEXP.
-func (p *parser) field(v string) error {
-	at := strings.IndexAny(v, "=~!")
+// fieldOf are the fields of fieldOptions by option.
+var fieldOf = func() map[string]string {
+	names := map[string]string{}
+	for name, opt := range fieldOptions {
+		names[opt] = name
+	}
+	return names
+}()
+
+// fieldTest is a --field taken apart.
+type fieldTest struct {
+	name string
+	not  bool
+	op   query.Op
+	text string
+}
+
+// readField reads NAME=VALUE, NAME!=VALUE, NAME~REGEXP, NAME!~REGEXP, or NAME, one of
+// < <= > >= and a number.
+func readField(v string) (t fieldTest, err error) {
+	at := strings.IndexAny(v, "=~!<>")
 	if at <= 0 {
-		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
+		return t, usagef("--field must be NAME=VALUE, NAME~REGEXP or NAME>NUMBER, was %s", v)
 	}
-	name, rest := v[:at], v[at:]
-	f := query.Filter{Not: rest[0] == '!'}
-	rest = strings.TrimPrefix(rest, "!")
-	if rest == "" || rest[0] != '=' && rest[0] != '~' || len(rest) == 1 {
-		return usagef("--field must be NAME=VALUE or NAME~REGEXP, was %s", v)
-	}
-	op, text := query.OpContains, rest[1:]
-	if rest[0] == '~' {
-		op = query.OpRegexp
-		if err := checkRegexp("--field", text); err != nil {
-			return err
+	t.name = v[:at]
+	for _, o := range [...]struct {
+		spelling string
+		op       query.Op
+		not      bool
+	}{
+		{"!=", query.OpContains, true}, {"!~", query.OpRegexp, true}, {"=", query.OpContains, false}, {"~", query.OpRegexp, false},
+		{"<=", query.OpLessEqual, false}, {"<", query.OpLess, false}, {">=", query.OpGreaterEqual, false}, {">", query.OpGreater, false},
+	} {
+		if text, ok := strings.CutPrefix(v[at:], o.spelling); ok && text != "" {
+			t.op, t.not, t.text = o.op, o.not, text
+			break
 		}
 	}
-	ix, ok := indexed[name]
 	switch {
-	case !ok:
-		if name == "type" && op == query.OpContains {
-			op = query.OpEqual
+	case t.text == "":
+		return t, usagef("--field must be NAME=VALUE, NAME~REGEXP or NAME>NUMBER, was %s", v)
+	case t.op == query.OpRegexp:
+		return t, checkRegexp("--field", t.text)
+	case t.op >= query.OpLess:
+		if _, err := strconv.ParseInt(t.text, 10, 64); err != nil {
+			return t, usagef("--field %s: %s is no whole number, and only numbers are less or more than others; write %s=%s or %s~%s", v, t.text, t.name, t.text, t.name, t.text)
 		}
-		f.Field = &query.FieldTest{Name: name, Op: op, Text: text}
-	case ix.opt != "" && op == query.OpContains:
-		return p.numberField(f, ix.opt, text)
-	case op == query.OpRegexp && ix.opt != "":
-		f.Field = &query.FieldTest{Name: name, Op: op, Text: text} // unless -i is not given: see tested
-	default:
-		f.Term = &query.Term{Fields: []query.Field{ix.field}, Op: op, Text: text}
+		if t.name == "arch" || t.name == "success" {
+			return t, usagef("--field %s: %s is no number; write %s=…", v, t.name, t.name)
+		}
+	}
+	return t, nil
+}
+
+// field reads a --field.
+func (p *parser) field(v string) error {
+	t, err := readField(v)
+	if err != nil {
+		return err
+	}
+	f := query.Filter{Not: t.not}
+	named, ok := query.FieldNamed(t.name)
+	opt := fieldOptions[t.name]
+	switch {
+	case ok && opt != "" && t.op == query.OpContains:
+		return p.numberField(f, opt, t.text)
+	case ok && opt == "" && t.op <= query.OpRegexp || opt != "" && t.op > query.OpRegexp:
+		f.Term = &query.Term{Fields: []query.Field{named}, Op: t.op, Text: t.text}
+		f.Field = &query.FieldTest{Name: t.name}
+	default: // a regular expression about what an option reads: a term unless -i is given, see tested
+		if t.name == "type" && t.op == query.OpContains {
+			t.op = query.OpEqual
+		}
+		f.Field = &query.FieldTest{Name: t.name, Op: t.op, Text: t.text}
 	}
 	p.tests = append(p.tests, f)
 	return nil
@@ -193,7 +227,7 @@ func (p *parser) numberField(f query.Filter, opt, text string) error {
 	p.o.Notes = append(p.o.Notes, sub.o.Notes...)
 	for _, name := range sub.order {
 		t := sub.terms[name]
-		p.tests = append(p.tests, query.Filter{Not: f.Not, Term: &t})
+		p.tests = append(p.tests, query.Filter{Not: f.Not, Term: &t, Field: &query.FieldTest{Name: fieldOf[name]}})
 	}
 	return nil
 }
@@ -204,19 +238,15 @@ func (p *parser) tested() {
 	words := p.o.Format == output.FormatInterpret
 	for _, f := range p.tests {
 		switch {
-		case f.Field != nil:
-			if ix, ok := indexed[f.Field.Name]; ok && !words {
-				f.Term, f.Field = &query.Term{Fields: withName(ix.field), Op: f.Field.Op, Text: f.Field.Text}, nil
-				break
-			}
+		case f.Term != nil:
+			f.Term.Op = p.textOp(f.Term.Op)
+		case f.Field.Op == query.OpRegexp && !words && fieldOptions[f.Field.Name] != "":
+			named, _ := query.FieldNamed(f.Field.Name)
+			f.Term = &query.Term{Fields: withName(named), Op: f.Field.Op, Text: f.Field.Text}
+			f.Field = &query.FieldTest{Name: f.Field.Name}
+		default:
 			f.Field.Words = words
 			f.Field.Op = p.textOp(f.Field.Op)
-		case f.Term.Op == query.OpContains:
-			f.Term.Op = p.textOp(query.OpContains)
-		}
-		if f.Term != nil && !f.Not {
-			q.Terms = append(q.Terms, *f.Term)
-			continue
 		}
 		q.Filters = append(q.Filters, f)
 	}

@@ -224,6 +224,16 @@ var toldDifferences = []toldDifference{
 		},
 	},
 	{
+		name:   "large-id",
+		what:   "ids from 2^31 up are negative",
+		args:   []string{"--format", "csv"},
+		record: []string{stamped("USER_AUTH", "pid=1 uid=4294967294 auid=3000000000 ses=1 msg='res=success'")},
+		stock:  "unknown(-1294967296),unknown(-2),service-acct", ours: "unknown(3000000000),unknown(4294967294),unknown-acct",
+		same: func(_ []string, stock, ours string) bool {
+			return strings.ReplaceAll(unsignedIDs(stock), ",service-acct", ",unknown-acct") == strings.ReplaceAll(ours, ",service-acct", ",unknown-acct")
+		},
+	},
+	{
 		name:   "newer-type",
 		what:   "the type of a record that is newer than it has no name",
 		args:   []string{"--format", "csv"},

@@ -32,8 +32,9 @@ const Usage = `usage: search [options]        (all conditions must hold)
   -w,  --word                   TEXT is all of the value, not a part of it
  more on what (not in ausearch)
        --field NAME=VALUE       a field has VALUE in it (a number: is VALUE); NAME!=VALUE: none has
-       --field NAME~REGEXP      a field matches; NAME!~REGEXP: none does. NAME is a field of any record, "*" for all, or one the
-                                index knows: key, file, host, comm, exe, pid, uid, syscall ...; with -i values count in words, too
+       --field NAME~REGEXP      a field matches; NAME!~REGEXP: none does; NAME>=NUMBER, >, <=, <: a field is such a number.
+                                NAME is a field of any record, "*" for all; a1 is all of an argument, however many pieces it is
+                                logged in; file and host are what -f and -hn find; with -i values count in words, too
        --regex                  TEXT above is a regular expression;  --regex REGEXP: any field matches it
        --expression EXPRESSION  as ausearch-expression(5) has them; all these may be repeated
  results

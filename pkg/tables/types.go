@@ -83,6 +83,8 @@ const (
 	EventListener uint16 = 1335
 	URingOp       uint16 = 1336
 	Openat2       uint16 = 1337
+	DMCtrl        uint16 = 1338
+	DMEvent       uint16 = 1339
 	LastEvent     uint16 = 1399
 
 	AVC             uint16 = 1400

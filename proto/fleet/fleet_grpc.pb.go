@@ -36,7 +36,7 @@ const (
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
 //
-// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 6
+// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 7
 // now. It rises whenever a request can ask for more, for a collector that overlooks a
 // condition would give a wrong answer. A collector refuses every version but its own
 // with INVALID_ARGUMENT, and says which side is older.
@@ -210,7 +210,7 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
 //
-// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 6
+// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 7
 // now. It rises whenever a request can ask for more, for a collector that overlooks a
 // condition would give a wrong answer. A collector refuses every version but its own
 // with INVALID_ARGUMENT, and says which side is older.

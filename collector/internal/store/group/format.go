@@ -12,7 +12,7 @@ import (
 // Version is the version that Encode writes, OldVersion the oldest that Open reads;
 // FORMAT.md says how they differ.
 const (
-	Version    = 2
+	Version    = 3
 	OldVersion = 1
 )
 

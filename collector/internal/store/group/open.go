@@ -16,6 +16,7 @@ type Group struct {
 	c        *Codec
 	b        []byte
 	sections []section // each lies within b
+	version  uint16
 	Summary  Summary
 	blocks   []byte   // the block table; checkBlocks has passed it
 	frames   []byte   // the frame table
@@ -48,7 +49,7 @@ func (c *Codec) openHead(b []byte) (*Group, error) {
 	if headSum(b, size) != binary.LittleEndian.Uint32(b[12:]) {
 		return nil, damaged("checksum of a group's head")
 	}
-	g := &Group{c: c, b: b, sections: make([]section, n)}
+	g := &Group{c: c, b: b, sections: make([]section, n), version: binary.LittleEndian.Uint16(b[8:])}
 	for i := range g.sections {
 		e := b[headSize+i*sectionSize:]
 		s := section{kind: e[0], arg: e[1], crc: binary.LittleEndian.Uint32(e[4:]),
@@ -230,6 +231,15 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 // of its fields, a value that it accepts.
 func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
+	if g.version < readVersion {
+		if overlooks(c) {
+			set.fill(0, uint32(g.Summary.Events))
+			return set, nil
+		}
+		if err := g.addReadSince(set, c); err != nil {
+			return nil, err
+		}
+	}
 	for i, f := range c.Fields {
 		if slices.Contains(c.Fields[:i], f) {
 			continue

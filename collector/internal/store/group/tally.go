@@ -37,7 +37,11 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 		if odd, common, err = g.odd(); err != nil {
 			return out, err
 		}
-		if common || !g.tallies() {
+		counts, err := g.countsAll()
+		if err != nil {
+			return out, err
+		}
+		if common || !counts {
 			return Uncounted{Rest: all}, nil
 		}
 	}

@@ -35,15 +35,24 @@ func Queries() map[string]*query.Query {
 		"success no":     {Terms: []query.Term{term(query.OpEqual, "no", query.FieldSuccess)}},
 		"file and exe": {Terms: []query.Term{term(query.OpContains, "/srv/data/7/", query.FieldFile),
 			term(query.OpContains, "bash", query.FieldExe, query.FieldComm)}},
-		"crossing values": {Terms: []query.Term{term(query.OpContains, "sshd/usr", query.FieldExe)}},
-		"user":            {Terms: []query.Term{{Fields: []query.Field{query.FieldAUID, query.FieldAUIDName}, Op: query.OpUser, Text: "user1001", Number: "1001"}}},
-		"group":           {Terms: []query.Term{{Fields: []query.Field{query.FieldGID, query.FieldGIDName}, Op: query.OpUser, Text: "root", Number: "0"}}},
-		"group by name":   {Terms: []query.Term{{Fields: []query.Field{query.FieldGIDName, query.FieldEGIDName}, Op: query.OpUser, Text: "daemon"}}},
-		"key":             {Terms: []query.Term{term(query.OpContains, "audit-k", query.FieldKey)}},
-		"nothing":         {Terms: []query.Term{term(query.OpEqual, "no such thing", query.FieldComm)}},
+		"crossing values":    {Terms: []query.Term{term(query.OpContains, "sshd/usr", query.FieldExe)}},
+		"user":               {Terms: []query.Term{{Fields: []query.Field{query.FieldAUID, query.FieldAUIDName}, Op: query.OpUser, Text: "user1001", Number: "1001"}}},
+		"group":              {Terms: []query.Term{{Fields: []query.Field{query.FieldGID, query.FieldGIDName}, Op: query.OpUser, Text: "root", Number: "0"}}},
+		"group by name":      {Terms: []query.Term{{Fields: []query.Field{query.FieldGIDName, query.FieldEGIDName}, Op: query.OpUser, Text: "daemon"}}},
+		"key":                {Terms: []query.Term{term(query.OpContains, "audit-k", query.FieldKey)}},
+		"nothing":            {Terms: []query.Term{term(query.OpEqual, "no such thing", query.FieldComm)}},
+		"uid of any record":  {Filters: anywhere("uid", term(query.OpGreaterEqual, "1000", query.FieldUID))},
+		"comm of any record": {Filters: anywhere("comm", term(query.OpContains, "s", query.FieldComm))},
+		"acct of any record": {Filters: anywhere("acct", term(query.OpEqual, "root", query.FieldAcct))},
+		"pid of no record":   {Filters: anywhere("pid", term(query.OpLess, "0", query.FieldPID))},
 		"everything at once": {StartMs: at(time.Second), EndMs: at(9 * time.Second), Nodes: []string{"web1.example.net", "web3.example.net"},
 			Types: []uint32{1302}, Terms: []query.Term{term(query.OpEqual, "yes", query.FieldSuccess), term(query.OpContains, "file-1", query.FieldFile)}},
 	}
+}
+
+// anywhere is a term that counts every record's fields of that name.
+func anywhere(name string, t query.Term) []query.Filter {
+	return []query.Filter{{Term: &t, Field: &query.FieldTest{Name: name}}}
 }
 
 // BatchQueries returns queries by batch, which only a store can answer.
