@@ -49,32 +49,38 @@ var ErrPower = errors.New("faultfs: power is off")
 // Sector is the unit that is written whole or not at all.
 const Sector = 512
 
-// FS is a filesystem in memory. It is safe for concurrent use.
+// FS is a filesystem in memory. Any number of goroutines may use it.
+//
+// It keeps two trees: nodes, which programs see, and durable, which a crash leaves. A change of
+// a folder is made in nodes at once and waits in dirOps; SyncDir applies the folder's changes to
+// durable, a crash some of the others. A file's node is in both trees; its durable content is
+// told from its present one by undo and size.
 type FS struct {
-	mu       sync.Mutex
+	mu       sync.Mutex // guards everything below, all nodes and their content
 	rng      *rand.Rand
-	nodes    map[string]*node // the folder tree as programs see it
-	dirOps   []dirOp          // changes to it that no SyncDir has made durable
-	durable  map[string]*node
+	nodes    map[string]*node // by path, as programs see them
+	dirOps   []dirOp          // changes of nodes that no SyncDir has made durable, in order
+	durable  map[string]*node // by path
 	locks    map[string]bool
-	open     int
-	counts   map[Op]int
+	open     int        // handles
+	counts   map[Op]int // operations so far, those that failed included
 	faults   []fault
 	total    int // operations that change something
 	cutAt    int // power goes off at this one, 0 never
 	off      bool
 	space    int64 // bytes left; -1 without limit
-	epoch    int   // handles of before a crash are dead
+	epoch    int   // one more with each Crash and Kill: handles of an earlier one are dead
 	tornByte bool
 	ordered  bool // changes of folders survive in the order in which they were made
-	history  bool // what lies between the durable and the present content is kept
-	moment   int  // of the last change of a file, with history
+	history  bool // every version between the durable and the present content is kept
+	moment   int  // counts changes of files, with history
 }
 
+// fault makes some operations of a kind fail.
 type fault struct {
 	op   Op
-	n    int // absolute count of the op at which it strikes
-	last int // and the last one
+	n    int // the first, by FS.counts
+	last int // the last
 	err  error
 }
 
@@ -82,17 +88,18 @@ type fault struct {
 type node struct {
 	dir  bool
 	perm fs.FileMode
-	data []byte
-	// What is durable differs from data in the sectors of undo, which hold the
-	// durable bytes, and in size. A sector in lost was written, failed to reach
-	// the disk, and counts as clean: no later sync writes it.
+	data []byte // as programs see it
+	// The durable content differs from data in the sectors of undo, which hold the durable
+	// bytes, and in size. A sector in lost was written, failed to reach the disk, and counts as
+	// clean: no later sync writes it.
 	undo map[int64][]byte
 	lost map[int64][]byte
-	size int64 // durable
-	past []version
+	size int64     // durable
+	past []version // with history: before each change since the last sync
 }
 
-// dirOp is one change of the tree. A nil node removes the name.
+// dirOp is one change of a folder: the names that it sets, together. A nil node removes the
+// name.
 type dirOp struct {
 	dir   string
 	names map[string]*node
@@ -172,7 +179,7 @@ func (f *FS) OpenFiles() int {
 	return f.open
 }
 
-// step counts an operation and says how it fails, nil when it does not.
+// step counts an operation and returns how it is to fail, nil when it is not; f.mu is held.
 func (f *FS) step(op Op) error {
 	if f.off {
 		return ErrPower
@@ -193,14 +200,16 @@ func (f *FS) step(op Op) error {
 	return nil
 }
 
-// Kill ends the process that uses the filesystem: locks and handles go, all that
-// was written stays as the page cache has it.
+// Kill ends the process that uses the filesystem: its locks and handles are gone, everything
+// that it has written stays, as the page cache keeps it.
 func (f *FS) Kill() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.restart()
 }
 
+// restart makes all handles and locks void, removes all faults and puts the power on; f.mu is
+// held.
 func (f *FS) restart() {
 	f.locks = map[string]bool{}
 	f.epoch++
@@ -236,7 +245,8 @@ func (f *FS) Crash() {
 	}
 }
 
-// lose settles what of a file's unsynced data survived.
+// lose decides at random which of a file's unsynced sectors, and of its size, survive a crash;
+// f.mu is held.
 func (f *FS) lose(n *node) {
 	size := n.size
 	switch now := int64(len(n.data)); {
@@ -291,6 +301,7 @@ func (n *node) put(sector int64, b []byte, upTo int) {
 	copy(n.data[at:], b[:upTo])
 }
 
+// resize cuts a file, or extends it with zeroes; the filesystem is locked.
 func (n *node) resize(size int64) {
 	if size <= int64(len(n.data)) {
 		n.data = n.data[:size:size]
@@ -322,6 +333,7 @@ func (n *node) dirty(off, end int64) {
 	}
 }
 
+// apply makes a change of a folder durable; f.mu is held.
 func (f *FS) apply(op dirOp) {
 	for name, n := range op.names {
 		if n == nil {
@@ -332,7 +344,7 @@ func (f *FS) apply(op dirOp) {
 	}
 }
 
-// change does a change of the tree; a SyncDir of dir makes it durable.
+// change makes a change of a folder, which a SyncDir of dir makes durable; f.mu is held.
 func (f *FS) change(dir string, names map[string]*node) {
 	for name, n := range names {
 		if n == nil {

@@ -8,19 +8,20 @@ import (
 	"time"
 )
 
-// file is an open handle.
+// file is an open handle; fs.mu guards what changes in it.
 type file struct {
 	fs       *FS
 	name     string
 	node     *node
-	epoch    int
+	epoch    int // of fs, when it was opened
 	readOnly bool
 	appends  bool // opened with O_APPEND
 	closed   bool
 	at       int64 // where Read and Write go on
 }
 
-// begin locks the filesystem and counts an operation on the file.
+// begin locks the filesystem, counts an operation on the file, and returns how it is to fail.
+// The caller unlocks, also after an error.
 func (h *file) begin(op Op) error {
 	h.fs.mu.Lock()
 	if h.epoch != h.fs.epoch {
@@ -69,7 +70,7 @@ func (h *file) Read(p []byte) (int, error) {
 	n, err := h.ReadAt(p, h.at)
 	h.at += int64(n)
 	if n > 0 {
-		return n, nil // the end is said next time
+		return n, nil // the next Read returns io.EOF
 	}
 	return 0, err
 }
@@ -94,8 +95,8 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	return h.write(p, off, err)
 }
 
-// write does a random part of a write that is to fail with err, all of it when err is
-// nil. The filesystem is locked.
+// write does a write, or a random part of one that is to fail with err, and no more than there
+// is space for; fs.mu is held.
 func (h *file) write(p []byte, off int64, err error) (int, error) {
 	if err != nil && (h.closed || h.epoch != h.fs.epoch || h.readOnly) {
 		return 0, err
@@ -123,6 +124,7 @@ func (h *file) write(p []byte, off int64, err error) (int, error) {
 	return n, err
 }
 
+// use takes n bytes off the space that is left; fs.mu is held.
 func (h *file) use(n int64) {
 	if h.fs.space >= 0 {
 		h.fs.space -= max(n, 0)
@@ -178,8 +180,8 @@ func (h *file) Allocate(off, n int64) error {
 func (h *file) Sync() error     { return h.sync() }
 func (h *file) Datasync() error { return h.sync() }
 
-// sync makes the file durable. When it is made to fail, some sectors reach the
-// disk and the others never will unless they are written again.
+// sync makes the file durable. When it is to fail, some sectors reach the disk, and the others
+// never do unless they are written again, whatever later syncs return.
 func (h *file) sync() error {
 	err := h.begin(Sync)
 	defer h.fs.mu.Unlock()
@@ -216,7 +218,7 @@ func (h *file) Close() error {
 	return nil
 }
 
-// Flip changes one bit of a file, durably: rot.
+// Flip flips one bit of a file, durably, as a rotting disk does.
 func (f *FS) Flip(name string, off int64, bit uint) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -147,7 +147,7 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	return info{filepath.Base(name), int64(len(n.data)), n.perm, n.dir}, nil
 }
 
-// info is what Stat says of a file or folder.
+// info is what Stat returns.
 type info struct {
 	name string
 	size int64
@@ -207,7 +207,7 @@ func (f *FS) Space(string) (free, total uint64, err error) {
 	return uint64(f.space), 1 << 41, nil
 }
 
-// find returns the node with a name. The lock is held.
+// find returns the node of a path; f.mu is held.
 func (f *FS) find(op Op, name string) (*node, error) {
 	if f.off {
 		return nil, ErrPower
@@ -254,6 +254,7 @@ func (f *FS) Lock(name string) (io.Closer, error) {
 	return &lock{f, name, f.epoch}, nil
 }
 
+// lock is a lock that is held; one of an earlier epoch is none any more.
 type lock struct {
 	fs    *FS
 	name  string

@@ -10,32 +10,31 @@ import (
 // Page is the size in bytes of the unit that a page cache writes back.
 const Page = 4096
 
-// OrderedFolders makes EachLoss keep changes of folders as filesystems with a journal
-// do: of those that no SyncDir has made durable the first few survive. Otherwise any do.
+// OrderedFolders makes EachLoss treat changes of folders as filesystems with a journal do: of
+// those that no SyncDir has made durable, the first few survive. Without it, any of them may.
 func (f *FS) OrderedFolders() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ordered = true
 }
 
-// version is what a sector held, and how long the file was, before a change.
+// version is what a sector held before a change, or how long the file was.
 type version struct {
-	moment int
-	sector int64 // -1: this is about the size only
-	before []byte
+	moment int    // of the change
+	sector int64  // -1: this is the size
+	before []byte // of the sector
 	size   int64
 }
 
-// KeepHistory remembers every unsynced version of every sector and size from now
-// on: a page that was written twice may have reached the disk in between.
+// KeepHistory keeps every unsynced version of every sector and size from now on: a page that
+// was written twice may have reached the disk in between.
 func (f *FS) KeepHistory() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.history = true
 }
 
-// changing notes what is there before the bytes [off, end) of a file change, or its
-// size does.
+// changing keeps what a file is before its bytes [off, end), or its size, change; f.mu is held.
 func (f *FS) changing(n *node, off, end int64) {
 	if f.history {
 		f.moment++
@@ -53,16 +52,17 @@ func (f *FS) changing(n *node, off, end int64) {
 	}
 }
 
-// loss is one thing that a power cut decides: which version of a page, or of a
-// file's size, is on the disk, or whether a change of a folder is. Version 0 is the
-// durable one, the last is the one that programs see.
+// loss is one thing that a power cut decides: which version of a page, or of a file's size, is
+// on the disk, or which changes of folders are. Version 0 is the durable one, the last is the
+// one that programs see.
 type loss struct {
-	node    *node   // nil: changes of folders
+	node    *node   // nil: this is about folders
 	page    int64   // -1: the size
-	dirOps  []dirOp // version k: the first k of them are there
-	moments []int   // after which version 1, 2, … was there
+	dirOps  []dirOp // version k has the first k of them
+	moments []int   // version k is that after the change at moments[k-1]
 }
 
+// versions returns how many versions there are.
 func (l loss) versions() int {
 	if l.node == nil {
 		return len(l.dirOps) + 1
@@ -70,7 +70,8 @@ func (l loss) versions() int {
 	return len(l.moments) + 1
 }
 
-// losses lists what is undecided, in an order that a copy has, too.
+// losses lists what a power cut would decide, in pages of unit bytes, in an order that is the
+// same for a copy; f.mu is held.
 func (f *FS) losses(unit int64) (list []loss) {
 	if f.ordered {
 		list = append(list, loss{dirOps: f.dirOps})
@@ -97,7 +98,7 @@ func (f *FS) losses(unit int64) (list []loss) {
 	return list
 }
 
-// allNodes is every node that a name may lead to after a crash, once.
+// allNodes lists every node that a name may lead to after a crash, once; f.mu is held.
 func (f *FS) allNodes() (list []*node) {
 	seen := map[*node]bool{}
 	add := func(n *node) {
@@ -117,8 +118,8 @@ func (f *FS) allNodes() (list []*node) {
 	return list
 }
 
-// crashAs cuts the power and starts again, with the chosen version of everything
-// that was undecided.
+// crashAs cuts the power and starts again; choice has the version of each of list, which
+// losses(unit) returned. Nobody else uses f.
 func (f *FS) crashAs(unit int64, list []loss, choice []int) {
 	f.restart()
 	size := map[*node]int64{}
@@ -151,7 +152,7 @@ func (f *FS) crashAs(unit int64, list []loss, choice []int) {
 	}
 }
 
-// at is the moment up to which changes are on the disk.
+// at returns the moment up to which changes are on the disk with that version.
 func (l loss) at(choice int) int {
 	if choice == 0 {
 		return 0
@@ -159,6 +160,7 @@ func (l loss) at(choice int) int {
 	return l.moments[choice-1]
 }
 
+// sizeAfter returns how long the file was after a moment.
 func (n *node) sizeAfter(moment int) int64 {
 	for _, v := range n.past {
 		if v.sector < 0 && v.moment > moment {
@@ -168,7 +170,8 @@ func (n *node) sizeAfter(moment int) int64 {
 	return int64(len(n.data))
 }
 
-// takeBack makes sectors what they were after a moment.
+// takeBack makes count sectors from first on what they were after a moment. The first version
+// that was kept of a sector after that moment has it.
 func (n *node) takeBack(first, count int64, moment int) {
 	done := map[int64]bool{}
 	for _, v := range n.past {
@@ -228,12 +231,12 @@ func copySectors(m map[int64][]byte) map[int64][]byte {
 	return out
 }
 
-// EachLoss calls visit with a copy of the filesystem for what a power loss now may
-// leave: of every unit (Sector or Page) of every file that was written since its last
-// sync any version, of every file's size, and any of the changes of folders. It needs
-// KeepHistory. When there are more than most outcomes it visits nothing lost,
-// everything lost, each thing lost alone and each kept alone, and others at random. It
-// returns how many it visited, and whether these were all.
+// EachLoss calls visit with a copy of the filesystem for each outcome that a power loss now may
+// have: any version since the last sync of each unit (Sector or Page) of each file and of each
+// file's size, and any of the changes of folders. It needs KeepHistory. When there are more
+// than most outcomes, it visits that in which nothing is lost, that in which everything is,
+// those in which each thing is lost alone and kept alone, and others at random. It returns how
+// many it visited, and whether these were all.
 func (f *FS) EachLoss(unit int64, most int, rng *rand.Rand, visit func(after *FS)) (states int, all bool) {
 	f.mu.Lock()
 	list := f.losses(unit)
@@ -264,6 +267,7 @@ func (f *FS) EachLoss(unit int64, most int, rng *rand.Rand, visit func(after *FS
 	return states, true
 }
 
+// someLosses tries about most of the outcomes, as EachLoss says.
 func someLosses(list []loss, most int, rng *rand.Rand, try func([]int)) {
 	none, all := make([]int, len(list)), make([]int, len(list))
 	for i, l := range list {
