@@ -42,6 +42,9 @@ func (a *Socket) Family() string {
 	return name
 }
 
+// IsInternet says whether it is an address of IPv4 or IPv6.
+func (a *Socket) IsInternet() bool { return a.family() == afInet || a.family() == afInet6 }
+
 // Port returns the port, and whether the address has one: those of the internet and of
 // virtual machines do.
 func (a *Socket) Port() (uint32, bool) {

@@ -204,8 +204,15 @@ func (n *Normalizer) AppendNode(dst []byte) []byte {
 	return n.AppendText(dst, Value{set: true})
 }
 
-// Succeeded reports whether the event's result is a success; ok is false when the event
-// has no result.
+// Outcome reports whether the event was a success; ok is false when the event has no
+// result. Unlike Succeeded it takes what was granted for a success.
+func (n *Normalizer) Outcome() (success, ok bool) {
+	success, ok = n.Succeeded()
+	return success || ok && string(n.scratch) == "granted", ok
+}
+
+// Succeeded reports whether the stock tool's words call the event a success; ok is false
+// when the event has no result. They call an AVC that was granted a failure.
 func (n *Normalizer) Succeeded() (success, ok bool) {
 	if !n.Has(n.Result) {
 		return false, false

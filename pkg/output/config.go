@@ -7,7 +7,7 @@ import (
 // Format is the format in which events are written.
 type Format uint8
 
-// Output formats. FormatJSON is ours (JSON.md).
+// Output formats. FormatJSON (JSON.md) and FormatLine are ours.
 const (
 	FormatDefault Format = iota
 	FormatRaw
@@ -15,9 +15,10 @@ const (
 	FormatCSV
 	FormatText
 	FormatJSON
+	FormatLine // a sentence an event, for people
 )
 
-var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "json"}
+var formatNames = [...]string{"default", "raw", "interpret", "csv", "text", "json", "line"}
 
 // FormatNames returns the values of --format, in the order of the Formats.
 func FormatNames() []string { return formatNames[:] }
@@ -37,6 +38,7 @@ type Config struct {
 	CSVSafe      bool // FormatCSV: no cell is a formula to a spreadsheet
 	CSVQuoted    bool // FormatCSV: as RFC 4180 has it, and as safe as with CSVSafe, but for numbers
 	Words        bool // FormatJSON: the interpretation of each value is written beside the value
+	Milliseconds bool // FormatLine: times have milliseconds
 	WithHost     bool // the line between events contains the host
 	Color        bool
 	Bare         bool // text reaches a terminal unchanged

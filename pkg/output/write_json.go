@@ -128,9 +128,7 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 	} else {
 		dst = appendJSONText(dst, n.Action)
 	}
-	if success, ok := n.Succeeded(); ok {
-		f.value = n.AppendText(f.value[:0], n.Result)
-		success = success || string(f.value) == "granted" // csv and text follow the stock tool, which takes it for a failure
+	if success, ok := n.Outcome(); ok {
 		dst = strconv.AppendBool(append(dst, `,"success":`...), success)
 	}
 	text := func(name string, v normalize.Value) {

@@ -38,16 +38,11 @@ func (f *jsonFormat) appendRecord(dst []byte, r *record.Record) []byte {
 
 // appendVerdict appends what SELinux says in words: "avc:  denied  { read } for".
 func appendVerdict(dst, body []byte) []byte {
-	_, rest, ok := bytes.Cut(body, []byte("avc:"))
+	verdict, perms, ok := verdictOf(body)
 	if !ok {
 		return dst
 	}
-	verdict, rest, ok := bytes.Cut(rest, []byte{'{'})
-	perms, _, closed := bytes.Cut(rest, []byte{'}'})
-	if !ok || !closed || bytes.IndexByte(verdict, '=') >= 0 {
-		return dst
-	}
-	dst = appendJSONText(append(dst, `,"verdict":`...), bytes.TrimSpace(verdict))
+	dst = appendJSONText(append(dst, `,"verdict":`...), verdict)
 	dst = append(dst, `,"permissions":[`...)
 	for i, p := range bytes.Fields(perms) {
 		if i > 0 {

@@ -49,6 +49,8 @@ func NewFormatter(o *Config, loc *time.Location) Formatter {
 		return newTextFormat(o, loc)
 	case FormatJSON:
 		return newJSONFormat(o)
+	case FormatLine:
+		return newLineFormat(o, loc)
 	default:
 		return decorate(o, &defaultFormat{loc: loc, escape: o.Escape})
 	}

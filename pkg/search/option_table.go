@@ -102,6 +102,7 @@ var ownOptions = option.Table{
 	{Names: []string{"--field"}, Value: "NAME=VALUE", Brief: "a field has this value", Equals: true, Words: option.Words{List: fieldWords}},
 	{Names: []string{"--follow"}, Brief: "what is to come as well"},
 	{Names: []string{"--limit"}, Value: "N", Brief: "stop after so many events", Equals: true},
+	{Names: []string{"--milliseconds"}, Brief: "line with milliseconds in its times"},
 	{Names: []string{"--no-pager"}, Brief: "write to the terminal directly"},
 	{Names: []string{"--regex"}, Value: "REGEXP", Brief: "texts are regular expressions, or any field matches this one", Optional: true, Equals: true},
 	{Names: []string{"--reverse"}, Brief: "the newest first"},

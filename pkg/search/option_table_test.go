@@ -21,7 +21,7 @@ func TestWordsOffered(t *testing.T) {
 		{"-te", "", []string{"today", "now"}, "checkpoint"},
 		{"-ts", "ch", []string{"checkpoint"}, ""},
 		{"-e", "-EAC", []string{"-EACCES"}, ""},
-		{"--format", "", []string{"json", "csv", "text"}, ""},
+		{"--format", "", []string{"json", "csv", "text", "line"}, ""},
 		{"--field", "sys", []string{"syscall="}, ""},
 		{"--field", "success=", []string{"success=yes", "success=no"}, ""},
 		{"--field", "type!=AVC", []string{"type!=AVC"}, ""},

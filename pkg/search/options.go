@@ -41,6 +41,8 @@ type Options struct {
 	// Extra maps each option that Env.Extra named to the values given for it.
 	Extra map[string][]string
 
+	stock bool // the program goes by the stock tool's name
+
 	// Seen lists the canonical names of the options given ("--key"), in order.
 	Seen []string
 }
@@ -174,7 +176,7 @@ func (p *parser) finish() (*Options, error) {
 	if err := p.finishOwn(); err != nil {
 		return nil, err
 	}
-	o.Query.Origin = o.Format == output.FormatJSON
+	o.Query.Origin = o.Format == output.FormatJSON || o.Format == output.FormatLine
 	return o, nil
 }
 

@@ -44,6 +44,8 @@ func (p *parser) ownOption(opt string) (bool, error) {
 		o.NoPager = true
 	case "--csv-safe":
 		o.CSVSafe = true
+	case "--milliseconds":
+		o.Milliseconds = true
 	case "--csv-rfc4180":
 		o.CSVQuoted = true
 	case "--regex":
@@ -280,6 +282,9 @@ func (p *parser) finishOwn() error {
 	}
 	if o.CSVSafe && o.Format != output.FormatCSV {
 		o.Notes = append(o.Notes, "--csv-safe has no effect without --format csv")
+	}
+	if o.Milliseconds && o.Format != output.FormatLine && !o.asksNoFormat() {
+		o.Notes = append(o.Notes, "--milliseconds has no effect without --format line")
 	}
 	for _, b := range p.bounds {
 		q.StartMs = max(q.StartMs, b[0])

@@ -38,7 +38,9 @@ const Usage = `usage: search [options]        (all conditions must hold)
        --regex                  TEXT above is a regular expression;  --regex REGEXP: any field matches it
        --expression EXPRESSION  as ausearch-expression(5) has them; all these may be repeated
  results
-       --format raw|default|interpret|csv|text|json -r, --raw      -i, --interpret (json: in words, too)
+       --format raw|default|interpret|csv|text|json|line        -r, --raw      -i, --interpret (json: in words, too)
+                                line is a sentence an event, and what a terminal shows unless a format is asked for
+       --milliseconds           line with milliseconds in its times
        --escape raw|tty|shell|shell_quote           --extra-keys, --extra-labels, --extra-obj2, --extra-time (csv)
        --csv-rfc4180            csv as RFC 4180 has it: quotes, CRLF, cells that are no formulas;  --csv-safe: csv as ausearch's,
                                 with ' before cells that a spreadsheet would run as formulas (= + - @)

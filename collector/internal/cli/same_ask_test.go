@@ -232,7 +232,7 @@ func (q question) finish(l *sameLog) question {
 }
 
 // resultOptions change how events are written, not which.
-var resultOptions = []string{"--format", "--raw", "--interpret", "--extra-keys", "--extra-labels", "--extra-obj2", "--extra-time", "--csv-safe", "--count", "--tree", "--around",
+var resultOptions = []string{"--format", "--raw", "--interpret", "--extra-keys", "--extra-labels", "--extra-obj2", "--extra-time", "--csv-safe", "--csv-rfc4180", "--milliseconds", "--count", "--tree", "--around",
 	"--just-one", "--limit", "--reverse", "--with-host", "--line-buffered", "--escape"}
 
 // questionsOf makes each option of search and report part of a question, and then puts
@@ -332,8 +332,8 @@ type unlike struct {
 
 // unlikes must become empty.
 var unlikes = []unlike{
-	{"point 2: the host of records without node= in csv and text", func(q question, l *sameLog) bool {
-		return l.unnamed != "" && q.command == "search" && q.format("csv", "text", "json")
+	{"point 2: the host of records without node= in csv, text and line", func(q question, l *sameLog) bool {
+		return l.unnamed != "" && q.command == "search" && (q.format("csv", "text", "json", "line") || slices.Contains(q.words(), "--csv-rfc4180"))
 	}},
 }
 
