@@ -68,6 +68,10 @@ func (p *program) hostsCommand() *cobra.Command {
 			return err
 		},
 	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		p.code = exitHostsUsage // cron must not take --silent without AGE for a silent host
+		return cmd.Parent().FlagErrorFunc()(cmd, err)
+	})
 	flags := cmd.Flags()
 	cmd.ValidArgsFunction = completeHosts
 	addWhere(cmd, &f.where)
