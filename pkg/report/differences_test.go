@@ -55,6 +55,7 @@ func TestDifferencesAreListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, _, _ = bytes.Cut(b, []byte("\n## And 4.2.2")) // newestDifferences are there
 	for _, d := range knownDifferences {
 		if !bytes.Contains(b, []byte("\n| "+d.name+" | ")) {
 			t.Errorf("DIFFERENCES.md does not list %s (%s)", d.name, d.what)
