@@ -281,15 +281,23 @@ func (p *printer) appendSyscall(f *facts, dst []byte) []byte {
 	return named
 }
 
+// unknownCall begins what a host writes into the tail for a system call that has no name
+// there. It may have one here.
+var unknownCall = []byte("unknown-syscall(")
+
 // appendCallName appends the name of the event's system call: the tail's, which says what
 // the host meant, before that of the tables for its architecture, and its number where it
 // has no name. known is false for an architecture that nobody knows.
 func (x *facts) appendCallName(dst []byte) (_ []byte, known bool) {
-	if named, ok := x.appendTail(dst, "SYSCALL"); ok {
+	named, told := x.appendTail(dst, "SYSCALL")
+	if told && !bytes.HasPrefix(named[len(dst):], unknownCall) {
 		return named, true
 	}
 	if name, ok := tables.SyscallName(x.arch, int(x.call)); ok {
 		return append(dst, name...), true
+	}
+	if told {
+		return named, true
 	}
 	_, known = tables.ArchName(x.arch)
 	return strconv.AppendInt(dst, int64(x.call), 10), known

@@ -98,7 +98,9 @@ func (g *grouper) add(f *facts) {
 		}
 		if by.Field == query.FieldSyscall && !by.Node && g.o.Interpret && f.hasCall && len(g.values[i]) > 0 {
 			g.scratch, _ = f.appendCallName(g.scratch[:0]) // its number is another call elsewhere
-			g.names[i] = g.once(g.names[i], isName, g.scratch)
+			if !bytes.HasPrefix(g.scratch, unknownCall) {  // else its number, as without a tail
+				g.names[i] = g.once(g.names[i], isName, g.scratch)
+			}
 		}
 		if len(g.names[i]) > 0 { // what its host calls them, not this machine
 			g.values[i], g.names[i] = g.names[i], g.values[i]

@@ -47,6 +47,17 @@ func TestGroupNames(t *testing.T) {
 	if r := runOurs("-if", path, "--by", "auid", "-i", "--top", "1", "--format", "csv"); r.out != "auid,events\nunset,3\n" {
 		t.Errorf("--top 1: %q", r.out)
 	}
+	unknown := []string{
+		byCall("1", "syscall=257", "syscall=9999") + "\x1dSYSCALL=unknown-syscall(9999)", byCall("2", "syscall=257", "syscall=9999"),
+		byCall("3", "syscall=257", "syscall=452") + "\x1dSYSCALL=unknown-syscall(452)", byCall("4", "syscall=257", "syscall=452"),
+	}
+	other := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(other, []byte(strings.Join(unknown, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := runOurs("-if", other, "--by", "syscall", "-i", "--format", "csv"); r.out != "syscall,events\nfchmodat2,2\n9999,2\n" {
+		t.Errorf("calls that a host does not know: %q", r.out)
+	}
 	if r := runOurs("-if", path, "--by", "syscall", "--format", "csv"); r.out != "syscall,events\n257,5\n295,1\n" {
 		t.Errorf("without -i: %q", r.out)
 	}
