@@ -62,7 +62,7 @@ var syscallArgs = map[string][4]argKind{
 	"send": {3: argMessage}, "sendto": {3: argMessage}, "recv": {3: argMessage}, "recvfrom": {3: argMessage},
 	"sendmsg": {2: argMessage}, "recvmsg": {2: argMessage}, "recvmmsg": {3: argMessage}, "sendmmsg": {3: argMessage},
 	"setsockopt": {1: argLevel, 2: argOption}, "getsockopt": {1: argLevel, 2: argOption},
-	"clone": {2: argClone}, "unshare": {argClone}, "setns": {1: argClone},
+	"clone": {argClone}, "clone2": {argClone}, "unshare": {argClone}, "setns": {1: argClone},
 	"exit": {argExit}, "exit_group": {argExit},
 	"fcntl": {1: argFcntl, 2: argFcntlArg}, "fcntl64": {1: argFcntl, 2: argFcntlArg},
 	"chown": {1: argUser}, "chown32": {1: argUser}, "setuid": {argUser}, "setreuid": {argUser, argUser},
@@ -76,6 +76,10 @@ var syscallArgs = map[string][4]argKind{
 	"renameat": {argDirFD, argPlain, argDirFD}, "linkat": {argDirFD, argPlain, argDirFD},
 	"readlinkat": {argDirFD, argPlain, argDirFD}, "utimensat": {argDirFD}, "name_to_handle_at": {argDirFD},
 	"renameat2": {argDirFD, argPlain, argDirFD}, "openat2": {argDirFD},
+	"fchmodat2": {argDirFD, argPlain, argMode}, "statx": {argDirFD}, "execveat": {argDirFD}, "symlinkat": {1: argDirFD},
+	"setxattrat": {argDirFD}, "getxattrat": {argDirFD}, "listxattrat": {argDirFD}, "removexattrat": {argDirFD},
+	"file_getattr": {argDirFD}, "file_setattr": {argDirFD}, "open_tree": {argDirFD}, "open_tree_attr": {argDirFD},
+	"move_mount": {argDirFD, argPlain, argDirFD}, "fspick": {argDirFD}, "mount_setattr": {argDirFD},
 }
 
 const (

@@ -285,6 +285,24 @@ func (in *Interpreter) appendKind(dst []byte, r *record.Record, c *call, kind Ki
 		return append(dst, v...)
 	case Addr, Label:
 		return append(dst, v...)
+	case URingOp:
+		if n, ok := number(v, 10); ok {
+			if name, ok := tables.URingOpName(int(int32(n))); ok {
+				return append(dst, name...)
+			}
+		}
+		return append(dst, v...)
+	case Trust:
+		return append(dst, trusts.nameOf(v)...)
+	case FanType:
+		return append(dst, fanTypes.nameOf(v)...)
+	case FanInfo:
+		return appendFanInfo(dst, r, v)
+	case OpenFlags:
+		if n, ok := cNumber(v); ok {
+			return appendOpenFlags(dst, n)
+		}
+		return appendConversion(dst, v)
 	case Success, FanResponse:
 		if len(v) == 0 || v[0]-'0' > 9 {
 			return append(dst, v...)
@@ -303,7 +321,7 @@ func (in *Interpreter) appendKind(dst []byte, r *record.Record, c *call, kind Ki
 
 // bases are those in which the kinds that are numbers are written.
 var bases = [...]uint64{
-	UserID: 10, GroupID: 10, Arch: 16, Perm: 10, Mode: 8, ModeShort: 8, MmapFlags: 16, PathFlags: 16, OpenFlags: 16, Promisc: 10,
+	UserID: 10, GroupID: 10, Arch: 16, Perm: 10, Mode: 8, ModeShort: 8, MmapFlags: 16, PathFlags: 16, Promisc: 10,
 	Capability: 10, CapMask: 16, Success: 10, Signal: 10, List: 10, NFProto: 10, ICMPType: 10, Protocol: 10,
 	Personality: 16, SeccompCode: 16, NFHook: 16, NFAction: 16, MACProto: 16, IoctlReq: 16, NetlinkGrp: 16,
 	Resolve: 16, FanResponse: 10,
@@ -329,8 +347,6 @@ func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) [
 		return appendMmapFlags(dst, n, v)
 	case PathFlags:
 		return appendPathFlags(dst, n, v)
-	case OpenFlags:
-		return appendOpenFlags(dst, n)
 	case Promisc:
 		return append(dst, yesNo(n != 0)...)
 	case CapMask:
@@ -348,7 +364,7 @@ func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) [
 	case Personality:
 		return appendPersonality(dst, n, v)
 	case SeccompCode:
-		return seccompActions.appendName(dst, n&0x7fff0000, "seccomp-code", "", v)
+		return seccompActions.appendName(dst, n&0xffff0000, "seccomp-code", "", v)
 	case MACProto:
 		return append(dst, etherTypes.nameOr(n, "UNKNOWN")...)
 	case IoctlReq:
@@ -356,7 +372,7 @@ func (in *Interpreter) appendNumber(dst []byte, kind Kind, n uint64, v []byte) [
 	case NetlinkGrp:
 		return append(dst, netlinkGroups.nameOr(n, "audit-none")...)
 	case Resolve:
-		return appendFlagsOr(dst, resolveFlags, n, "", v)
+		return appendFlagsOr(dst, resolveFlags, n, "", bytes.TrimPrefix(v, []byte("0x")))
 	case FanResponse:
 		return append(dst, fanResponses.nameOr(n, "unknown")...)
 	}

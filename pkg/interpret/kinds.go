@@ -28,7 +28,7 @@ const (
 	SockAddr               // a struct sockaddr in hex
 	PathFlags              // hex
 	MmapFlags              // hex
-	OpenFlags              // hex
+	OpenFlags              // as C writes numbers
 	Promisc                // decimal
 	Capability             // decimal
 	CapMask                // hex
@@ -55,6 +55,10 @@ const (
 	NetlinkGrp  // hex
 	Resolve     // openat2's flags, hex
 	FanResponse // decimal
+	URingOp     // decimal
+	Trust       // 0, 1 or 2
+	FanType     // decimal
+	FanInfo     // hex, of what FanType says
 )
 
 var kinds = map[string]Kind{
@@ -83,6 +87,7 @@ var kinds = map[string]Kind{
 	"code": SeccompCode, "subj": Label, "obj": Label, "scontext": Label, "tcontext": Label,
 	"hook": NFHook, "action": NFAction, "macproto": MACProto, "ioctlcmd": IoctlReq,
 	"nl-mcgrp": NetlinkGrp, "resolve": Resolve, "resp": FanResponse,
+	"uring_op": URingOp, "subj_trust": Trust, "obj_trust": Trust, "fan_type": FanType, "fan_info": FanInfo,
 }
 
 // KindOf returns the meaning of the field called name in a record of type typ.
@@ -109,7 +114,7 @@ func KindOf(typ uint16, name []byte) Kind {
 		if string(name) == "saddr" {
 			return Addr
 		}
-	case tables.MQOpen:
+	case tables.MQOpen, tables.Openat2: // of what is to be made, so it has no file's type
 		if string(name) == "mode" {
 			return ModeShort
 		}

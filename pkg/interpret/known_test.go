@@ -27,7 +27,7 @@ var knownDifferences = []difference{
 		record: syscallRecord(0xc000003e, 452, [4]string{"1", "2", "3", "4"}, "0", "(null)"),
 		stock:  "syscall=unknown-syscall(452) ", ours: "syscall=fchmodat2 ",
 		applies: func(_, ours, stock string) bool {
-			return strings.Contains(stock, "syscall=unknown-syscall(") && replaced(ours, stock, "syscall=") ||
+			return strings.Contains(stock, "syscall=unknown-syscall(") && withoutArgs(without(ours, "syscall=")) == withoutArgs(without(stock, "syscall=")) ||
 				strings.Contains(stock, "arch=unknown-elf-type(") && replaced(ours, stock, "arch=")
 		},
 	},
@@ -59,6 +59,69 @@ var knownDifferences = []difference{
 		stock:   "uid=unknown(-2) ",
 		ours:    "uid=unknown(4294967294) ",
 		applies: func(_, ours, stock string) bool { return unsignedIDs(stock) == ours },
+	},
+	{
+		name:   "fanotify-words",
+		record: "FANOTIFY resp=2 fan_type=1 fan_info=1A subj_trust=1 obj_trust=2",
+		stock:  "fan_type=1 fan_info=1A subj_trust=1 obj_trust=2 ",
+		ours:   "fan_type=rule_info fan_info=26 subj_trust=yes obj_trust=unknown ",
+		applies: func(_, ours, stock string) bool {
+			return newWords.ReplaceAllString(ours, "") == newWords.ReplaceAllString(stock, "")
+		},
+	},
+	{
+		name:   "uring-op",
+		record: "URINGOP uring_op=18 success=yes exit=0 items=0 ppid=1 pid=2 uid=0",
+		stock:  "uring_op=18 ",
+		ours:   "uring_op=openat ",
+		applies: func(_, ours, stock string) bool {
+			return newWords.ReplaceAllString(ours, "") == newWords.ReplaceAllString(stock, "")
+		},
+	},
+	{
+		name:   "seccomp-kill",
+		record: `SECCOMP auid=0 uid=0 gid=0 ses=1 pid=1 comm="x" exe="/x" sig=31 arch=c000003e syscall=2 compat=0 ip=0x7f code=0x80000000 z=1`,
+		stock:  "code=kill ",
+		ours:   "code=kill-process ",
+		applies: func(_, ours, stock string) bool { // stock overlooks the uppermost bit of any code
+			return sameCodes.Replace(ours) == sameCodes.Replace(stock) || negativeCode.MatchString(ours) && replaced(ours, stock, "code=")
+		},
+	},
+	{
+		name:   "openat2",
+		record: "OPENAT2 oflag=01101 mode=0644 resolve=0x8",
+		stock:  "oflag=O_WRONLY|O_NOCTTY|O_DSYNC mode=000,644 ",
+		ours:   "oflag=O_WRONLY|O_CREAT|O_TRUNC mode=0644 ",
+		applies: func(_, ours, stock string) bool {
+			return without(ours, "oflag=", "mode=") == without(stock, "oflag=", "mode=")
+		},
+	},
+	{
+		name:   "clone-flags",
+		record: syscallRecord(0xc000003e, 56, [4]string{"1200011", "0", "7ffc", "7ffd"}, "0", "(null)"),
+		stock:  "a0=0x1200011 ",
+		ours:   "a0=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD ",
+		applies: func(_, ours, stock string) bool {
+			return strings.Contains(ours, "=clone ") && withoutArgs(ours) == withoutArgs(stock)
+		},
+	},
+	{
+		name:   "newer-folders",
+		record: syscallRecord(0xc000003e, 332, [4]string{"ffffff9c", "1", "2", "3"}, "0", "(null)"),
+		stock:  "a0=0xffffff9c ",
+		ours:   "a0=AT_FDCWD ",
+		applies: func(_, ours, stock string) bool {
+			return strings.Contains(ours, "=AT_FDCWD ") && withoutArgs(ours) == withoutArgs(stock)
+		},
+	},
+	{
+		name:   "unnamed-socket",
+		record: "SOCKADDR saddr=0100",
+		stock:  "saddr={ saddr_fam=local sockaddr len too short } ",
+		ours:   "saddr={ saddr_fam=local unnamed socket } ",
+		applies: func(_, ours, stock string) bool {
+			return strings.ReplaceAll(ours, unnamed, "sockaddr len too short") == stock
+		},
 	},
 	{
 		name:    "tail-space",
@@ -174,8 +237,15 @@ func explained(rec, ours, stock string) string {
 		}
 	}
 	masked := func(s string) string {
-		s = strings.ReplaceAll(s, "SIGPWR", "IGPWR")
-		return without(without(without(s, "syscall="), "saddr="), "arch=")
+		s = strings.NewReplacer("SIGPWR", "IGPWR", unnamed, "sockaddr len too short").Replace(sameCodes.Replace(s))
+		if negativeCode.MatchString(ours) {
+			s = without(s, "code=")
+		}
+		s = without(newWords.ReplaceAllString(s, ""), "syscall=", "saddr=", "arch=", "oflag=", "mode=", "resolve=")
+		if strings.Contains(ours, "=clone ") || strings.Contains(ours, "=AT_FDCWD ") || strings.Contains(stock, "=unknown-syscall(") {
+			s = withoutArgs(s)
+		}
+		return s
 	}
 	if masked(ours) == masked(stock) {
 		return "several at once"
@@ -186,8 +256,28 @@ func explained(rec, ours, stock string) string {
 // replaced says whether the two differ in values of name only.
 func replaced(ours, stock, name string) bool { return without(ours, name) == without(stock, name) }
 
-// without returns s without the first word of name's values.
-func without(s, name string) string {
+// withoutArgs returns s without the arguments of a system call.
+func withoutArgs(s string) string { return without(s, " a0=", " a1=", " a2=", " a3=") }
+
+const unnamed = "unnamed socket"
+
+var (
+	sameCodes    = strings.NewReplacer("code=kill-process", "code=kill", "code=kill-thread", "code=kill")
+	negativeCode = regexp.MustCompile(`code=unknown-seccomp-code\((-|[8-9a-fA-F][0-9a-fA-F]{7}|0x[8-9a-f])`)
+)
+
+// newWords are the fields that stock prints as they are.
+var newWords = regexp.MustCompile(`(?:uring_op|subj_trust|obj_trust|fan_type|fan_info)=(?:'[^']*'|"[^"]*"|["'].*|[^ ,\n]*)[ ,]*\n?`)
+
+// without returns s without the first word of each name's values.
+func without(s string, names ...string) string {
+	for _, name := range names {
+		s = withoutOne(s, name)
+	}
+	return s
+}
+
+func withoutOne(s, name string) string {
 	var b strings.Builder
 	for {
 		i := strings.Index(s, name)
@@ -238,6 +328,12 @@ var knownTails = []tailDifference{
 			return !strings.Contains(raw, "type=SYSCALL ") && len(places) > 0 && (len(places) > 1 || places[0] != 10)
 		},
 		mask: withoutCall,
+	},
+	{
+		name:    "unnamed-socket",
+		message: "1107 zz=1 saddr=0100 res=1",
+		differs: func(_, ours, _ string) bool { return strings.Contains(ours, unnamed) },
+		mask:    func(tail string) string { return strings.ReplaceAll(tail, unnamed, "sockaddr len too short") },
 	},
 	{
 		name:    "control-in-saddr", // the stock daemon's own line may have ended there

@@ -84,7 +84,10 @@ func appendString(dst, s []byte, limit int) []byte {
 }
 
 func appendUnix(dst, a, all []byte) []byte {
-	if len(a) < 4 {
+	switch {
+	case len(a) == 2: // a family and no name, as of a socket that was never bound
+		return append(dst, "unnamed socket }"...)
+	case len(a) < 4:
 		return append(dst, "sockaddr len too short }"...)
 	}
 	path := all[2 : 2+maxPath]

@@ -106,6 +106,17 @@ func signed(s []byte) (int64, bool) {
 	return int64(v), v < 1<<63
 }
 
+// cNumber reads a number in C's own form: octal behind a 0, hex behind 0x, else decimal.
+func cNumber(v []byte) (uint64, bool) {
+	switch {
+	case len(v) > 1 && v[0] == '0' && v[1]|0x20 == 'x':
+		return number(v, 16)
+	case len(v) > 1 && v[0] == '0':
+		return number(v, 8)
+	}
+	return number(v, 10)
+}
+
 // nibble returns the value of a hex digit, 255 for anything else.
 func nibble(c byte) byte {
 	switch {
@@ -138,8 +149,8 @@ func (t table) nameOr(v uint64, other string) string {
 // Lists that are too short, or too far from the kernel's names, to generate.
 var (
 	seccompActions = table{
-		{0, "kill"}, {0x30000, "trap"}, {0x50000, "errno"}, {0x7fc00000, "user-notify"}, {0x7ff00000, "trace"},
-		{0x7ffc0000, "log"}, {0x7fff0000, "allow"},
+		{0, "kill-thread"}, {0x30000, "trap"}, {0x50000, "errno"}, {0x7fc00000, "user-notify"}, {0x7ff00000, "trace"},
+		{0x7ffc0000, "log"}, {0x7fff0000, "allow"}, {0x80000000, "kill-process"},
 	}
 	ruleLists      = table{{0, "user"}, {1, "task"}, {4, "exit"}, {5, "exclude"}, {6, "filesystem"}}
 	netfilterHooks = table{

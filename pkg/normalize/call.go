@@ -6,12 +6,14 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
-// call reads an event that is about a system call; false when its SYSCALL record
-// is missing.
+// call reads an event that is about a system call or, without one, about an io_uring
+// operation; false when the record of neither is there.
 func (n *Normalizer) call() bool {
 	typ := n.parts[0].r.Type
-	for n.typ() != tables.Syscall {
-		if !n.step() {
+	n.main = tables.Syscall
+	if !n.walkTo(n.main) {
+		n.main = tables.URingOp
+		if n.rewind(); !n.walkTo(n.main) {
 			return false
 		}
 	}
@@ -39,10 +41,17 @@ func (n *Normalizer) call() bool {
 	} else {
 		n.jump(main)
 	}
+	if n.main == tables.URingOp {
+		n.Subject = n.Alias // its record has no login id
+	}
 	n.callerAttrs(main)
 	n.first()
 	if !n.program() {
 		n.jump(main)
+	}
+	if n.main == tables.URingOp && n.How == nil {
+		n.how = append(n.how[:0], "io_uring"...)
+		n.How = n.how
 	}
 	if key, ok := n.find("key"); ok && string(key) != "(null)" {
 		n.Key = n.walk.in(main)
@@ -64,16 +73,50 @@ func (n *Normalizer) call() bool {
 	return true
 }
 
-// callName is the name of the system call, valid until n.scratch is used.
+// walkTo goes on to a record of type typ; false when there is none.
+func (n *Normalizer) walkTo(typ uint16) bool {
+	for n.typ() != typ {
+		if !n.step() {
+			return false
+		}
+	}
+	return true
+}
+
+// callName is the name of what was called, valid until n.scratch is used. What a process
+// had done by entering its ring is the operation, where it is one.
 func (n *Normalizer) callName() string {
-	if _, ok := n.find("syscall"); !ok {
+	if _, ok := n.find(callFields[n.main == tables.URingOp]); !ok {
 		return ""
 	}
 	n.scratch = n.AppendText(n.scratch[:0], n.here())
+	if string(n.scratch) == "io_uring_enter" {
+		n.operation()
+	}
 	if c, ok := calls[string(n.scratch)]; ok {
 		return c.name
 	}
 	return ""
+}
+
+var callFields = map[bool]string{false: "syscall", true: "uring_op"}
+
+// operation puts the name of the event's io_uring operation into n.scratch, if there is one
+// such record. The walk stays where it is.
+func (n *Normalizer) operation() {
+	ops := 0
+	for i := range n.parts {
+		p := &n.parts[i]
+		for k := p.first; p.r.Type == tables.URingOp && k < p.past; k++ {
+			if string(n.fields[k].name) == "uring_op" {
+				n.scratch = n.in.AppendRaw(n.scratch[:0], p.r, n.fields[k].name, n.fields[k].value)
+				ops++
+			}
+		}
+	}
+	if ops != 1 {
+		n.scratch = n.scratch[:0]
+	}
 }
 
 // callerIDs are the fields of a SYSCALL record that describe the caller and come before
@@ -84,9 +127,7 @@ var callerIDs = [...]string{"ppid", "pid", "gid", "euid", "suid", "fsuid", "egid
 // who called.
 func (n *Normalizer) callerAttrs(main int) {
 	n.rewind()
-	for n.typ() != tables.Syscall {
-		n.step()
-	}
+	n.walkTo(n.main)
 	if n.labels {
 		for _, name := range callerIDs {
 			n.addAttr(&n.subjAttrs, name, main)
@@ -130,6 +171,8 @@ func (n *Normalizer) callObject(name string) {
 	}
 	if c, ok := calls[name]; ok {
 		n.objectOf(c)
+	} else if n.main == tables.URingOp {
+		n.named(actions[tables.URingOp])
 	} else {
 		n.rule()
 	}
@@ -268,13 +311,9 @@ func (n *Normalizer) objectOf(c *callEntry) {
 			n.Object = n.walk.in(1)
 		}
 	case readKill:
-		if len(n.parts) > 2 {
+		if n.killed(); len(n.pids) > 1 {
 			n.named("killed-list-of-pids")
-		}
-		n.jump(1)
-		n.first()
-		if _, ok := n.find("saddr"); ok {
-			n.Object = n.here()
+			n.ObjectKind = kindProcesses
 		}
 	case readModule:
 		n.jump(1)
@@ -296,6 +335,19 @@ func (n *Normalizer) objectOf(c *callEntry) {
 			n.rewind()
 			if _, ok := n.find("comm"); ok {
 				n.Object = n.here()
+			}
+		}
+	}
+}
+
+// killed finds the processes that were sent a signal: each has a record.
+func (n *Normalizer) killed() {
+	for i := range n.parts {
+		p := &n.parts[i]
+		for k := p.first; p.r.Type == tables.ObjPID && k < p.past; k++ {
+			if string(n.fields[k].name) == "opid" {
+				n.pids = append(n.pids, Value{set: true, record: i, field: k - p.first})
+				break
 			}
 		}
 	}

@@ -27,6 +27,7 @@ const (
 	readModule
 	readNode
 	readMemory
+	readNothing // an action that is about no object
 )
 
 var (
@@ -39,7 +40,7 @@ var (
 	load     = callClass{action: "loaded-kernel-module", kind: kindFile, read: readModule}
 	mkdir    = callClass{action: "created-directory", kind: kindFile, object: 3}
 	mount    = callClass{action: "mounted", kind: kindFilesystem, read: readMount, second: 2}
-	rename   = callClass{action: "renamed", kind: kindFile, object: 4, second: 6}
+	rename   = callClass{action: "renamed", kind: kindFile, object: 4, second: 5}
 	symlink  = callClass{action: "symlinked", kind: kindFile, object: 4, second: 2}
 	umount   = callClass{action: "unmounted", kind: kindFilesystem, object: 2}
 	remove   = callClass{action: "deleted", kind: kindFile, object: 2}
@@ -54,6 +55,7 @@ var (
 	hostName = callClass{action: "changed-system-name", kind: kindSystem, read: readSystem}
 	memory   = callClass{action: "allocated-memory", kind: kindMemory, read: readMemory}
 	schedule = callClass{action: "adjusted-scheduling-policy-of", kind: kindProcess, read: readProgram}
+	policy   = callClass{action: "adjusted-security-policy-of", kind: kindProcess, read: readProgram}
 	makeNode = callClass{action: "make-device", read: readNode, object: 2}
 )
 
@@ -86,20 +88,23 @@ func newCalls() map[string]*callEntry {
 		}
 	}
 	add(open, "open", "openat", "openat2", "creat", "truncate", "ftruncate", "fallocate", "memfd_create", "readlink", "readlinkat")
+	add(open, "memfd_secret", "open_by_handle_at", "pidfd_getfd", "open_tree", "open_tree_attr")
 	add(stat, "stat", "fstat", "lstat", "stat64", "newfstatat", "statx", "access", "faccessat", "faccessat2")
-	add(statfs, "statfs", "fstatfs")
+	add(stat, "getxattrat", "listxattrat", "file_getattr", "name_to_handle_at")
+	add(statfs, "statfs", "fstatfs", "statmount", "listmount")
 	add(attr, "setxattr", "lsetxattr", "removexattr", "lremovexattr", "fremovexattr")
+	add(attr, "setxattrat", "removexattrat", "mount_setattr", "file_setattr")
 	add(attr.onHandle(), "fsetxattr")
 	add(chmod, "chmod")
 	add(chmod.onHandle(), "fchmod")
-	add(chmod.of("a2"), "fchmodat")
+	add(chmod.of("a2"), "fchmodat", "fchmodat2")
 	add(chown, "chown", "lchown")
 	add(chown.onHandle(), "fchown")
 	add(chown.of("a2"), "fchownat")
 	add(load, "init_module", "finit_module")
 	add(callClass{action: "unloaded-kernel-module", kind: kindFile, read: readSystem}, "delete_module")
 	add(mkdir, "mkdir", "mkdirat")
-	add(mount, "mount", "move_mount", "fsmount", "fspick")
+	add(mount, "mount", "move_mount", "fsmount", "fspick", "fsconfig", "fsopen")
 	add(rename, "rename", "renameat", "renameat2")
 	add(symlink, "symlink", "symlinkat")
 	add(umount, "umount", "umount2")
@@ -119,10 +124,13 @@ func newCalls() map[string]*callEntry {
 			calls[name].ids = i + 1
 		}
 	}
-	add(clock, "settimeofday", "clock_settime", "stime", "adjtimex")
+	add(clock, "settimeofday", "clock_settime", "clock_settime64", "stime", "adjtimex")
 	add(makeNode, "mknod", "mknodat")
 	add(hostName, "sethostname", "setdomainname")
 	add(memory, "mmap", "brk")
 	add(schedule, "sched_setparam", "sched_setscheduler", "sched_setattr")
+	add(policy, "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "lsm_set_self_attr", "mseal")
+	add(callClass{action: "retrieved-security-attr-of", kind: kindProcess, read: readProgram}, "lsm_get_self_attr")
+	add(callClass{action: "listed-security-modules", kind: "security-modules", read: readNothing}, "lsm_list_modules")
 	return calls
 }

@@ -20,7 +20,7 @@ var eventKinds = [...]kindRange{
 	{1305, 1305, "configuration"}, {1306, 1315, "audit-rule"}, {1317, 1318, "audit-rule"}, {1319, 1319, "TTY"},
 	{1321, 1324, "audit-rule"}, {1325, 1325, "configuration"}, {1326, 1326, "dac-decision"},
 	{1328, 1328, "configuration"}, {1331, 1331, "av-decision"}, {1332, 1333, "configuration"},
-	{1334, 1334, "bpf-program"}, {1335, 1335, "audit-daemon"}, {1400, 1402, "mac-decision"}, {1403, 1501, "mac"},
+	{1334, 1334, "bpf-program"}, {1335, 1335, "audit-daemon"}, {1336, 1336, "audit-rule"}, {1400, 1402, "mac-decision"}, {1403, 1501, "mac"},
 	{1502, 1503, "mac-decision"}, {1504, 1505, "mac"}, {1506, 1506, "mac-decision"}, {1600, 1699, "crypto"},
 	{1700, 1799, "anomaly"}, {1800, 1899, "integrity"}, {2000, 2000, "system-services"}, {2100, 2108, "anomaly"},
 	{2109, 2109, "integrity"}, {2110, 2199, "anomaly"}, {2200, 2299, "anomaly-response"}, {2300, 2399, "mac"},
@@ -66,8 +66,11 @@ var actions = map[uint16]string{
 	1209: "audit-error",
 	1305: "changed-audit-configuration", 1319: "typed", 1326: "called-seccomp-controlled-syscall",
 	1328: "changed-audit-feature", 1330: "loaded-kernel-module", 1331: "accessed-policy-controlled-file",
+	1336: "io_uring-operation", 1338: "changed-device-mapping", 1339: "reported-device-mapper-event",
 	1400: "accessed-mac-policy-controlled-object", 1403: "loaded-selinux-policy",
 	1404: "changed-selinux-enforcement-to", 1405: "changed-selinux-boolean",
+	1420: "accessed-mac-policy-controlled-object", 1421: "changed-mac-configuration", 1422: "loaded-mac-policy",
+	1423: "accessed-mac-policy-controlled-object", 1424: "changed-landlock-domain",
 	1409: "added-mac-network-domain-mapping-to", 1410: "deleted-mac-network-domain-mapping-from",
 	1700: "changed-socket-promiscuous-mode", 1701: "crashed-program", 1702: "used-suspcious-link",
 	1703: "created-suspicious-file", 2000: "initialized-audit-subsystem",
@@ -89,6 +92,7 @@ const (
 	kindFilesystem = "file-system"
 	kindSocket     = "socket"
 	kindProcess    = "process"
+	kindProcesses  = "process-group"
 	kindFirewall   = "firewall"
 	kindService    = "service"
 	kindAccount    = "account"
@@ -148,4 +152,7 @@ var targets = map[uint16]target{
 	1111: {kind: kindSystem}, 1127: {kind: kindSystem}, 1128: {kind: kindService},
 	2404: {field: "fp", kind: kindSession}, 2407: {field: "addr", kind: kindSession, detail: "rport"},
 	2109: {field: "hostname", kind: kindFilesystem},
+	1338: {field: "dev", kind: kindBlock, second: "module"}, 1339: {field: "dev", kind: kindBlock},
+	1420: {field: "path", kind: kindFile}, 1421: {field: "new_active_pol_name", kind: kindMAC}, 1422: {field: "policy_name", kind: kindMAC},
+	1423: {field: "path", kind: kindFile}, 1424: {field: "domain", kind: kindMAC},
 }

@@ -64,7 +64,9 @@ type Normalizer struct {
 	in        *interpret.Interpreter
 	accounts  Accounts
 	labels    bool
-	outcome   int // of the system call: 0 failed, 1 succeeded, -1 it does not say
+	outcome   int    // of the system call: 0 failed, 1 succeeded, -1 it does not say
+	main      uint16 // the type of the record that says what was called
+	pids      []Value
 	subjAttrs []Value
 	objAttrs  []Value
 	action    []byte
@@ -91,15 +93,27 @@ func (n *Normalizer) Event(records []record.Record, labels bool) bool {
 	n.Session, n.Subject, n.Alias, n.Object = Value{}, Value{}, Value{}, Value{}
 	n.Detail, n.Second, n.Result, n.Key = Value{}, Value{}, Value{}, Value{}
 	n.subjAttrs, n.objAttrs = n.subjAttrs[:0], n.objAttrs[:0]
-	n.labels, n.outcome = labels, -1
+	n.labels, n.outcome, n.pids = labels, -1, n.pids[:0]
 	if len(records) == 0 {
 		return false
 	}
-	if len(records) > 1 || records[0].Type == tables.Syscall {
+	if len(records) > 1 || records[0].Type == tables.Syscall || records[0].Type == tables.URingOp {
 		return n.call()
 	}
 	n.single(records[0].Type)
 	return true
+}
+
+// AppendProcesses appends the numbers of the processes that a signal was sent to, with
+// commas between them; nothing when the event is about something else.
+func (n *Normalizer) AppendProcesses(dst []byte) []byte {
+	for i, v := range n.pids {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = n.AppendText(dst, v)
+	}
+	return dst
 }
 
 // Name returns the name of the field at v.

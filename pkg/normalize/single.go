@@ -184,7 +184,7 @@ func (n *Normalizer) single(typ uint16) {
 		n.programObject()
 	case typ == tables.EventListener:
 		n.listener()
-	case typ >= tables.MACUnlblAllow && typ <= tables.LastSelinux:
+	case typ >= tables.MACUnlblAllow && typ <= tables.MACCalipsoDel:
 		n.labeledNetwork(typ)
 	default:
 		n.message(typ)
@@ -329,6 +329,7 @@ const (
 	softwareUpdate uint16 = 1138
 	systemShutdown uint16 = 1128
 	anomExec       uint16 = 2112
+	ipeAccess      uint16 = 1420
 )
 
 // message reads what a program sent, and all other records that stand alone.
@@ -347,7 +348,7 @@ func (n *Normalizer) message(typ uint16) {
 		n.rewind()
 	} else {
 		n.follow([]step{byUID})
-		if typ == tables.TrustedApp { // whose fields stand in any order
+		if typ == tables.TrustedApp || typ == tables.DMCtrl { // whose fields stand in another order
 			n.rewind()
 		}
 		n.follow([]step{{what: subject, field: "auid"}})
@@ -435,7 +436,7 @@ func (n *Normalizer) messageMeans(typ uint16) {
 		n.follow([]step{{what: means, field: "exe"}})
 	case anomExec:
 		n.follow([]step{{what: start}, {what: means, field: "terminal"}})
-	case tables.TTY:
+	case tables.TTY, ipeAccess:
 		n.follow([]step{{what: start}, {what: means, field: "comm"}})
 	default:
 		n.rewind()

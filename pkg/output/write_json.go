@@ -152,6 +152,9 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 		dst = appendSocket(dst, &addr)
 	} else {
 		text("object", n.Object)
+		if f.value = n.AppendProcesses(f.value[:0]); len(f.value) > 0 {
+			dst = appendJSONText(append(dst, `,"object":`...), f.value)
+		}
 	}
 	text("object2", n.Second)
 	word("object_kind", n.ObjectKind)

@@ -54,6 +54,9 @@ func (f *textFormat) line(dst []byte, ev *event.Event, records []record.Record) 
 		dst = append(dst, "unsuccessfully "...)
 	}
 	dst = append(appendAction(dst, n), ' ')
+	if f.scratch = n.AppendProcesses(f.scratch[:0]); len(f.scratch) > 0 {
+		dst = append(append(append(dst, '('), f.scratch...), ") "...)
+	}
 	if n.Has(n.Object) {
 		dst = append(f.appendTextObject(dst, records), ' ')
 	}

@@ -39,7 +39,7 @@ func TestExpressionMatches(t *testing.T) {
 		"node r= web": true, "type r= SYSCALL": true, "type i= PATH": false, "! node r= web": false,
 		"pid r= 901 && op r= login": false, "pid r= 901 || pid r= 5": true, "(pid r= 5 || uid r= 0) && pid r= 901": true,
 		`\record_type == 1300`: true, `\record_type == PATH`: false, `\record_type > 2000`: false, `\record_type >= 1300`: true,
-		`\record_type < 1200`: true, `\record_type <= 1`: false, `\record_type !== 1300`: true, `\record_type r= 1300`: false,
+		`\record_type < 1200`: true, `\record_type <= 1112`: true, `\record_type <= 1`: false, `\record_type !== 1300`: true, `\record_type r= 1300`: false,
 		`\timestamp == ts:1700000000.123`: true, `\timestamp < ts:1700000000.123`: false, `\timestamp r= x`: false,
 		`\timestamp_ex == ts:1700000000.123:45`: true, `\timestamp_ex > ts:1700000000.123:44`: true, `\timestamp_ex > ts:1700000000.123:45`: false,
 		`\regexp "c.t"`: true, `\regexp /\/bin/`: true, `\regexp dog`: false,

@@ -3,6 +3,8 @@ package rules
 import (
 	"strconv"
 	"strings"
+
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 type named[T ~uint32] struct {
@@ -137,16 +139,14 @@ var fsTypes = []named[uint32]{
 	{0x74726163, "tracefs"}, {0x64626720, "debugfs"}, {0x27e0eb, "cgroup"}, {0x63677270, "cgroup2"},
 }
 
-// ioUringOps are the audited operations of include/uapi/linux/io_uring.h (enum
-// io_uring_op): the others skip audit.
-var ioUringOps = []named[uint32]{
-	{9, "sendmsg"}, {10, "recvmsg"}, {13, "accept"}, {16, "connect"}, {17, "fallocate"}, {18, "openat"},
-	{19, "close"}, {28, "openat2"}, {34, "shutdown"}, {35, "renameat"}, {36, "unlinkat"}, {37, "mkdirat"},
-	{38, "symlinkat"}, {39, "linkat"}, {40, "msg_ring"}, {41, "fsetxattr"}, {42, "setxattr"},
-	{43, "fgetxattr"}, {44, "getxattr"}, {46, "uring_cmd"}, {48, "sendmsg_zc"}, {50, "waitid"},
-	{51, "futex_wait"}, {52, "futex_wake"}, {53, "futex_waitv"}, {54, "fixed_fd_install"},
-	{55, "ftruncate"}, {56, "bind"}, {57, "listen"}, {64, "uring_cmd128"},
-}
+// ioUringOps are the io_uring operations that are audited.
+var ioUringOps = func() (ops []named[uint32]) {
+	for _, n := range tables.URingOps() {
+		name, _ := tables.URingOpName(n)
+		ops = append(ops, named[uint32]{uint32(n), name})
+	}
+	return ops
+}()
 
 // comparisons are AUDIT_COMPARE_*: which two fields each number compares, the
 // way round auditctl lists them.

@@ -22,8 +22,17 @@ var noID = regexp.MustCompile(`id=\\?\?[^ \n]*`)
 
 func normalWords(r ran) ran {
 	r.out = noID.ReplaceAllString(unsignedIDs(r.out), "id=root")
+	// What is read otherwise of newer calls and records (pkg/interpret/DIFFERENCES.md).
+	r.out = strings.NewReplacer("code=kill-process", "code=kill", "code=kill-thread", "code=kill", "=0xffffff9c ", "=AT_FDCWD ",
+		"=0xffffffffffffff9c ", "=AT_FDCWD ", `sockaddr\ len\ too\ short`, `unnamed\ socket`, "sockaddr len too short", "unnamed socket").Replace(r.out)
+	r.out = newWords.ReplaceAllString(openat2.ReplaceAllString(r.out, ""), "$1")
 	return r
 }
+
+var (
+	openat2  = regexp.MustCompile(` oflag=\S* mode=\S* resolve=\S*`)
+	newWords = regexp.MustCompile(` (?:uring_op|subj_trust|obj_trust|fan_type|fan_info|oflag)=[^ \n]*|(syscall=(?:clone|fchmodat2)\b.*) a0=\S* a1=\S* a2=\S* a3=\S*`)
+)
 
 var negative = regexp.MustCompile(`unknown(\\*\()-(\d+)`)
 

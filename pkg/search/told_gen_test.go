@@ -60,7 +60,7 @@ func (g *toldGen) value(name string) string {
 		return oneOf(r, "s_t", "unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023", "system_u:object_r:etc_t:s0:c1,c2", "?")
 	case "name", "cwd":
 		return oneOf(r, `"/etc/passwd"`, `"file"`, `"../up"`, `"/a/../b//c/./d"`, "2F746D702F61206220", `"/"`, `"./x"`, `"dir/sub"`,
-			"(null)", `"a..b"`, "2F0A2E2E2F62", `"/one/two/three/../../four"`)
+			"(null)", `"a..b"`, "2F092E2E2F62", `"/one/two/three/../../four"`)
 	case "mode":
 		return oneOf(r, "0100644", "040755", "0120777", "0140600", "010644", "020620", "060660", "0644")
 	case "nametype":
