@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"pkg/option":                  {},
 	"pkg/completion":              {"pkg/option", "pkg/terminal"},
 	"pkg/nearest":                 {},
+	"pkg/command":                 {"pkg/nearest", "pkg/timespec"},
 	"pkg/timespec":                {},
 	"pkg/settings":                {"pkg/conf", "pkg/option"},
 	"pkg/rules":                   {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/tables"},

@@ -92,11 +92,11 @@ make install installs the scripts where the shells find them.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 || !slices.Contains(Shells, args[0]):
-				return fmt.Errorf("completion: say for which shell: %s", strings.Join(Shells, ", "))
+				return fmt.Errorf("say for which shell: %s", strings.Join(Shells, ", "))
 			case len(args) > 2:
-				return fmt.Errorf("completion: unknown argument %q", args[2])
+				return fmt.Errorf("unknown argument %q", args[2])
 			case len(args) == 2 && stock[args[1]] == "":
-				return fmt.Errorf("completion: %q is no stock name of this program; there are %s", args[1], strings.Join(names, ", "))
+				return fmt.Errorf("%q is no stock name of this program; there are %s", args[1], strings.Join(names, ", "))
 			}
 			return nil
 		},

@@ -21,7 +21,7 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 	code, err := runFiles(ctx, w, logFile, stdio)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, errors.Join(err, w.out.Flush())) // with what was found before
-		return 1
+		return o.Failed()
 	}
 	return code
 }

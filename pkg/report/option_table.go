@@ -105,6 +105,9 @@ func (p *parser) input(string) error {
 	case v == "":
 		err = usagef("stat: No such file or directory")
 	}
+	if err == nil && p.o.Input != "" && p.o.Input != v && !p.env.Stock {
+		err = usagef("%s is given twice, as %s and as %s: only one is read; a folder is read with its rotated logs", p.args[p.pos-1], p.o.Input, v)
+	}
 	p.o.Input = v
 	return err
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -87,11 +88,18 @@ type Options struct {
 	// Notes are messages about the command line, to be printed before the report.
 	Notes []string
 
+	// ErrorCode is the exit code when a report cannot be written; 0 stands for 1, the
+	// stock tool's, which is also that of a list without lines.
+	ErrorCode int
+
 	Help, Version bool
 
 	// Extra maps each option that Env.Extra named to the values given for it.
 	Extra map[string][]string
 }
+
+// Failed returns the exit code for a report that cannot be written.
+func (o *Options) Failed() int { return cmp.Or(o.ErrorCode, 1) }
 
 // UsageError is returned for a command line that is wrong; the stock tool then exits with
 // 1. Its text is printed to standard error.
@@ -140,7 +148,28 @@ func (p *parser) option(name string) error {
 	if takes, ok := p.env.Extra[name]; ok {
 		return p.extra(name, takes)
 	}
-	return usagef("%s is an unsupported option", name)
+	return usagef("%s is an unsupported option%s", name, p.hint(name, p.args[max(0, p.pos-1)]))
+}
+
+// reportFields are the fields that a report is about, where one can be searched for.
+var reportFields = map[Kind]string{
+	Key: "key", Exe: "exe", File: "file", User: "auid", PID: "pid", Terminal: "terminal", Syscall: "syscall", Host: "host", Comm: "comm",
+}
+
+// hint says what may have been meant by a word that is no option, by the one before it.
+func (p *parser) hint(word, before string) string {
+	switch {
+	case p.env.Stock:
+		return ""
+	case strings.HasPrefix(word, "-"):
+		return p.env.OptionHint(word, OptionTable())
+	case p.o.Kind == Anomaly && before == "-n":
+		return "\n  -n is the report on anomalies; the events of a machine are those of --node " + word
+	}
+	if field := reportFields[p.o.Kind]; field != "" {
+		return fmt.Sprintf("\n  a report takes no value: --field %s=%s chooses the events", field, word)
+	}
+	return "\n  a word belongs behind an option; --field NAME=VALUE chooses the events"
 }
 
 // maxPath is the longest path that the stock tool accepts; it reserves 32 bytes of
@@ -169,8 +198,8 @@ func (p *parser) report(k Kind) error {
 		return usagef("Error - only one report can be specified")
 	}
 	p.o.Kind = k
-	if _, word := p.peek(1); word && reports[k].value {
-		return usagef(unimplemented)
+	if v, word := p.peek(1); word && reports[k].value {
+		return usagef("%s%s", unimplemented, p.hint(v, p.args[p.pos]))
 	}
 	return nil
 }

@@ -43,7 +43,7 @@ const Usage = `usage: report [options]        (without a report: the summary of 
        --escape raw|tty|shell|shell_quote
        --no-pager               on a terminal, too
  input
-  -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log even when stdin is a pipe
+  -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log or store even when stdin is a pipe
        --eoe-timeout SECONDS    how long an event may be incomplete
        --debug                  say what was skipped
        --help   -v, --version

@@ -38,7 +38,7 @@ func runCheckpoint(ctx context.Context, o *Options, loc *time.Location, logFile 
 	}
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
-		return 1
+		return o.Failed()
 	}
 	return o.Exit(found, stdio.Err)
 }

@@ -23,8 +23,8 @@ const StockVersion = "3.0.9"
 
 // RunFiles searches the file or folder of -if, or standard input when that is a pipe, or
 // else the local log, logFile. It writes results and error messages as ausearch does and
-// returns ausearch's exit code: 0 when events were found, 1 when none were found or an
-// error occurred.
+// returns ausearch's exit code: 0 when events were found, 1 when none were found, and
+// Options.Failed when an error occurred.
 func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
 	if o.Warn == nil {
 		o.Warn = warnTo(stdio.Err)
@@ -39,13 +39,13 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 	logs, err := in.Open()
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
-		return 1
+		return o.Failed()
 	}
 	defer logs.Close()
 	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio), stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
-		return 1
+		return o.Failed()
 	}
 	return o.Exit(found, stdio.Err)
 }
@@ -82,7 +82,7 @@ func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string,
 	found, err := Find(ctx, o, src, w, stdio.Out, func(text string) { fmt.Fprintln(stdio.Err, text) })
 	if err = errors.Join(err, w.Close(), src.Close()); err != nil {
 		fmt.Fprintln(stdio.Err, err)
-		return 1
+		return o.Failed()
 	}
 	return o.Exit(int(found), stdio.Err)
 }

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -34,6 +35,10 @@ type Options struct {
 	// are searched by the number that this machine's accounts give. They are for a search
 	// of many hosts' events.
 	LocalIDs []string
+
+	// ErrorCode is the exit code when a search cannot be made; 0 stands for 1, the stock
+	// tool's, which is also that of one that finds nothing.
+	ErrorCode int
 
 	Help    bool
 	Version bool
@@ -77,6 +82,13 @@ type Env struct {
 	// a value.
 	Extra map[string]bool
 }
+
+// CodeError is the ErrorCode under our own names: nothing found and not searched are two
+// things there.
+const CodeError = 2
+
+// Failed returns the exit code for a search that cannot be made.
+func (o *Options) Failed() int { return cmp.Or(o.ErrorCode, 1) }
 
 // UsageError is returned for a command line that is wrong; the stock tool then exits with
 // 1. Its text is printed to standard error and has no newline at its end.
@@ -139,7 +151,7 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 				}
 				continue
 			}
-			return nil, usagef("%s is an unsupported option", p.name)
+			return nil, usagef("%s is an unsupported option%s", p.name, p.env.OptionHint(p.name, options))
 		}
 		p.o.Seen = append(p.o.Seen, opt)
 		if err := p.option(opt); err != nil {
@@ -278,7 +290,7 @@ func (p *parser) option(opt string) error {
 			return p.noValue()
 		}
 		if o.Format != output.FormatDefault {
-			return usagef("Conflicting output format %s", p.name)
+			return usagef("Conflicting output format %s%s", p.name, conflict(o.Format))
 		}
 		o.Format = output.FormatInterpret
 		return p.noValue()

@@ -1,6 +1,8 @@
 package search
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,6 +50,9 @@ func (p *parser) valued(opt string) error {
 	case "--node":
 		p.o.Query.Nodes = append(p.o.Query.Nodes, v)
 	case "--checkpoint":
+		if p.o.Checkpoint != "" && p.o.Checkpoint != v && !p.env.Stock {
+			return usagef("%s is given twice, as %s and as %s: only one is kept", p.name, p.o.Checkpoint, v)
+		}
 		p.o.Checkpoint = v
 	case "--input":
 		if len(v) >= pathMax-32 {
@@ -55,6 +60,9 @@ func (p *parser) valued(opt string) error {
 		}
 		if v == "" { // a variable of a script that is not set: not the log of this machine
 			return usagef(noInput)
+		}
+		if p.o.Input != "" && p.o.Input != v && !p.env.Stock {
+			return usagef("%s is given twice, as %s and as %s: only one is read; a folder is read with its rotated logs", p.name, p.o.Input, v)
 		}
 		p.o.Input = v
 	case "--format", "--escape":
@@ -96,7 +104,7 @@ func (p *parser) outputForm(opt, v string) error {
 	if opt == "--escape" {
 		mode := slices.Index(escapeNames[:], v)
 		if mode < 0 {
-			return usagef("Unknown option (%s)", v)
+			return usagef("Unknown option (%s)\n  the modes are %s", v, strings.Join(escapeNames[:], ", "))
 		}
 		o.Escape = interpret.Escape(mode)
 		return nil
@@ -106,7 +114,7 @@ func (p *parser) outputForm(opt, v string) error {
 		return nil
 	}
 	if o.Format != output.FormatDefault {
-		return usagef("Multiple output formats, use only 1")
+		return usagef("Multiple output formats, use only 1%s", conflict(o.Format))
 	}
 	f := slices.Index(output.FormatNames(), v)
 	switch {
@@ -115,9 +123,22 @@ func (p *parser) outputForm(opt, v string) error {
 	case strings.HasPrefix(v, "interp"):
 		o.Format = output.FormatInterpret
 	default:
-		return usagef("Unknown option (%s)", v)
+		return usagef("Unknown option (%s)%s", v, cmp.Or(nearest.Hint(v, output.FormatNames()), "\n  the formats are "+strings.Join(output.FormatNames(), ", ")))
 	}
 	return nil
+}
+
+// conflict says what to write instead of two formats.
+func conflict(f output.Format) string {
+	switch f {
+	case output.FormatText, output.FormatCSV:
+		return fmt.Sprintf("\n  %s has words for numbers already: leave -i out", output.FormatNames()[f])
+	case output.FormatRaw:
+		return "\n  raw is as the records were stored: with -i instead there are words for numbers"
+	case output.FormatInterpret:
+		return "\n  -i is a format of its own, and goes with json only"
+	}
+	return ""
 }
 
 // anyType is the word that all record types are.

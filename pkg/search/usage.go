@@ -53,7 +53,7 @@ const Usage = `usage: search [options]        (all conditions must hold)
        --color auto|always|never                    --no-pager
   -l,  --line-buffered          do not hold results back
  input
-  -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log even when stdin is a pipe
+  -if, --input FILE|FOLDER      instead of the log;  --input-logs: the log or store even when stdin is a pipe
        --checkpoint FILE        only what was not found the last time; -ts checkpoint: from that time on
        --eoe-timeout SECONDS    how long an event may be incomplete
        --debug                  say what was skipped

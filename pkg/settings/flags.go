@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -59,16 +58,6 @@ func (t Table) Words() map[string]option.Words {
 	return words
 }
 
-// FlagError returns the error about a flag's value in the words of an error about a
-// file's key.
-func FlagError(err error) error {
-	var wrong *pflag.InvalidValueError
-	if errors.As(err, &wrong) {
-		return fmt.Errorf("--%s: %w", wrong.GetFlag().Name, wrong.Unwrap())
-	}
-	return err
-}
-
 // IsSwitch reports whether the setting is yes or no: its flag needs no value.
 func (s *Setting) IsSwitch() bool { return slices.Equal(s.OneOf, []string{"yes", "no"}) }
 
@@ -103,9 +92,12 @@ type flag struct {
 	given   string
 }
 
+// Repeats reports whether the flag may be given again: it is a list.
+func (f *flag) Repeats() bool { return f.setting.Words < 0 }
+
 // Set implements pflag.Value. A list grows with each time that its flag is given.
 func (f *flag) Set(value string) error {
-	if f.isGiven && f.setting.Words < 0 {
+	if f.isGiven && f.Repeats() {
 		value = f.given + "," + value
 	}
 	if err := f.setting.set(value); err != nil {

@@ -90,11 +90,12 @@ func TestThreeSources(t *testing.T) {
 		}
 	}
 	_, err = parsed(t, "--max-hosts", "101")
-	if got := FlagError(err).Error(); got != "--max-hosts: 101 is too large: at most 100" {
-		t.Error(got)
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) || wrong.Unwrap().Error() != "101 is too large: at most 100" {
+		t.Error(err)
 	}
-	if _, err = parsed(t, "--port", "1"); err == nil || !errors.Is(FlagError(err), err) {
-		t.Errorf("a flag for a key of files only: %v", err)
+	if _, err = parsed(t, "--port", "1"); err == nil {
+		t.Error("a flag for a key of files only")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
@@ -25,7 +26,7 @@ To restore, stop the collector and copy TARGET/store back to where the store was
 ` + "`collector verify --store TARGET/store`" + ` checks a backup.
 
 Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Args("TARGET"),
 		ValidArgsFunction: completion.By(nil, option.Folders),
 	}, func(ctx context.Context, dir string, args []string) int { return p.backup(ctx, dir, args[0]) })
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -63,13 +64,15 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	root := p.root()
 	root.SetArgs(args[1:])
 	err := root.ExecuteContext(ctx)
-	if err != nil {
-		if !errors.Is(err, errReported) {
-			fmt.Fprintf(stdio.Err, "collector: %v\n", err)
-		}
-		if p.code == 0 {
-			p.code = 1
-		}
+	switch {
+	case err == nil:
+	case command.Report(stdio.Err, "collector", err):
+		p.code = command.ExitUsage
+	case !errors.Is(err, errReported):
+		fmt.Fprintf(stdio.Err, "collector: %v\n", err)
+	}
+	if err != nil && p.code == 0 {
+		p.code = 1
 	}
 	return p.code
 }
@@ -77,13 +80,12 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 // root returns the command that has all others below it.
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "collector",
-		Short:         "Receive, store and search the audit records of a fleet",
-		Long:          "collector receives the audit records of a fleet of hosts, from forwarders and from stock\naudisp-remote alike, stores them, and answers who did what, where and when.",
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Use:   "collector",
+		Short: "Receive, store and search the audit records of a fleet",
+		Long:  "collector receives the audit records of a fleet of hosts, from forwarders and from stock\naudisp-remote alike, stores them, and answers who did what, where and when.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help() // to where cobra was told to write
+			p.code = command.ExitUsage
 			return errReported
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -95,6 +97,7 @@ func (p *program) root() *cobra.Command {
 	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.versionCommand(),
 		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report"}))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	command.Prepare(root)
 	return root
 }
 
@@ -102,7 +105,7 @@ func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			fmt.Fprintln(p.stdio.Out, "collector", p.version)
 			return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -62,7 +63,8 @@ func (p *program) hostsCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f.names = args
 			err := f.run(cmd)
-			if err != nil && !errors.Is(err, errReported) {
+			var wrong *command.UsageError
+			if err != nil && !errors.Is(err, errReported) && !errors.As(err, &wrong) {
 				return fmt.Errorf("hosts: %w", err)
 			}
 			return err
@@ -118,7 +120,7 @@ func (age) Type() string { return "AGE" }
 // wrong is an error of the words given.
 func (f *hostFlags) wrong(err error) error {
 	f.program.code = exitHostsUsage
-	return err
+	return command.Wrong(err)
 }
 
 // run makes the change or writes the list that the flags ask for.
@@ -128,7 +130,11 @@ func (f *hostFlags) run(cmd *cobra.Command) error {
 		if err != nil {
 			return f.wrong(err)
 		}
-		return f.program.changeHosts(cmd.Context(), f.where, c)
+		err = f.program.changeHosts(cmd.Context(), f.where, c)
+		if err != nil {
+			f.program.code = exitNoCollector
+		}
+		return err
 	}
 	onlySilent := cmd.Flags().Changed("silent")
 	write, ok := map[string]func(*hostList, io.Writer) error{"table": (*hostList).table, "json": (*hostList).json, "csv": (*hostList).csv}[f.format]
@@ -146,7 +152,8 @@ func (f *hostFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	if err := f.list.choose(f.names); err != nil {
-		return f.wrong(err)
+		f.program.code = exitHostsUsage
+		return err
 	}
 	return f.write(write)
 }

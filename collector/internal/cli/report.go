@@ -34,8 +34,8 @@ func (p *program) reportCommand() *cobra.Command {
 	}, report.Usage+searchUsage)
 }
 
-// report runs `collector report`: aureport over the fleet, or over files with -if or
-// --input-logs. Exit codes are the stock tool's: 1 for an error, or for a list without lines.
+// report runs `collector report`: aureport over the fleet, or over logs with -if or from a
+// pipe. Exit codes are the stock tool's, 1 for a list without lines, but 2 for an error.
 func (p *program) report(ctx context.Context, args []string) int { return p.reportAs(ctx, args, false) }
 
 // reportAs does report's work; stock says that the program was called by the stock name.
@@ -43,8 +43,7 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	o, err := render.ParseReport(args, stock)
 	switch {
 	case err != nil:
-		fmt.Fprintln(p.stdio.Err, err)
-		return 1
+		return p.wrong(err, "report", stock)
 	case o.Help:
 		fmt.Fprint(p.stdio.Out, report.Usage+searchUsage)
 		return 0
@@ -52,9 +51,13 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
+	a := &lookedIn{input: o.Input, logs: o.InputLogs, from: len(o.From) > 0, extra: o.Extra, stock: stock}
+	if err := a.onePlace(); err != nil {
+		return p.wrong(err, "report", stock)
+	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(p.stdio.Out)
-	code := p.reportOn(ctx, o, screen)
+	code := p.reportOn(ctx, o, a, screen)
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(p.stdio.Err, "report: %v\n", err)
 	}
@@ -64,20 +67,24 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 	return code
 }
 
-// reportOn makes a report from files or from a collector, and writes it to screen.
-func (p *program) reportOn(ctx context.Context, o *report.Options, screen *terminal.Screen) int {
+// reportOn makes a report from logs or from a collector, and writes it to screen.
+func (p *program) reportOn(ctx context.Context, o *report.Options, a *lookedIn, screen *terminal.Screen) int {
 	for _, note := range o.Notes {
 		fmt.Fprintln(screen.Err, note)
 	}
-	switch files := o.Input != "" || o.InputLogs; {
-	case files && len(o.From) > 0:
-		fmt.Fprintln(screen.Err, errFromFile)
-		return 1
-	case files:
+	piped, err := p.piped(ctx, a, screen)
+	if err == nil && piped && a.from {
+		err = errFromFile
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintln(screen.Err, err)
+		return o.Failed()
+	case o.Input != "" || piped:
 		if p.fleetFiles {
 			render.ReportOfFleet(o)
 		}
 		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	}
-	return p.ask(ctx, o.Extra, "report", screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })
+	return p.ask(ctx, a, "report", o.Failed(), screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -30,7 +31,7 @@ With --forget nothing is brought back: PARTITION, such as 2026-11-22, is gone fo
 The collector must be stopped meanwhile. A file within the store is then called DAY.db.salvaged-NUMBER; it is never deleted.
 
 Exit codes: 0 all of it is in the store, 1 some of it cannot be read, which is named, 2 not done.`,
-		Args:              cobra.ExactArgs(1),
+		Args:              command.Args("FILE"),
 		ValidArgsFunction: completion.By(nil, option.Files),
 	}, func(ctx context.Context, dir string, args []string) int {
 		if forget {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,8 +42,8 @@ func (p *program) searchCommand() *cobra.Command {
 	}, search.Usage+searchUsage)
 }
 
-// search is ausearch over the fleet. Exit codes are the stock tool's: 0 found,
-// 1 nothing found or an error.
+// search is ausearch over the fleet. Exit codes are the stock tool's, 0 found and 1
+// nothing found, but 2 for an error.
 func (p *program) search(ctx context.Context, args []string) int { return p.searchAs(ctx, args, false) }
 
 // searchAs is search, under the stock name or ours.
@@ -53,10 +52,12 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(p.stdio.Out, search.Usage+searchUsage)
-		return 1
+		if stock {
+			return 1
+		}
+		return search.CodeError
 	case err != nil:
-		fmt.Fprintln(p.stdio.Err, err)
-		return 1
+		return p.wrong(err, "search", stock)
 	case o.Help:
 		fmt.Fprint(p.stdio.Out, search.Usage+searchUsage)
 		return 0
@@ -64,9 +65,13 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
+	a := &lookedIn{input: o.Input, logs: o.InputLogs, from: len(o.Query.From) > 0, extra: o.Extra, stock: stock}
+	if err := a.onePlace(); err != nil {
+		return p.wrong(err, "search", stock)
+	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
-	code := p.searchOn(ctx, o, screen, stock && p.piped(o))
+	code := p.searchOn(ctx, o, a, screen)
 	if err := screen.Close(); err != nil {
 		fmt.Fprintf(p.stdio.Err, "search: %v\n", err)
 	}
@@ -76,15 +81,19 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 	return code
 }
 
-func (p *program) searchOn(ctx context.Context, o *search.Options, screen *terminal.Screen, piped bool) int {
+func (p *program) searchOn(ctx context.Context, o *search.Options, a *lookedIn, screen *terminal.Screen) int {
 	for _, note := range o.Notes {
 		fmt.Fprintln(screen.Err, note)
 	}
-	switch files := o.Input != "" || piped; {
-	case files && len(o.Query.From) > 0:
-		fmt.Fprintln(screen.Err, errFromFile)
-		return 1
-	case files:
+	piped, err := p.piped(ctx, a, screen)
+	if err == nil && piped && a.from {
+		err = errFromFile
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintln(screen.Err, err)
+		return o.Failed()
+	case o.Input != "" || piped:
 		if p.fleetFiles {
 			render.OfFleet(o, screen.Err)
 		}
@@ -92,32 +101,23 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, screen *termi
 	case o.Checkpoint != "":
 		return p.searchNew(ctx, o, screen.Out)
 	}
-	return p.ask(ctx, o.Extra, "search", screen, func(src source) int { return render.Search(ctx, o, src, screen.Out, screen.Err) })
+	return p.ask(ctx, a, "search", o.Failed(), screen, func(src source) int { return render.Search(ctx, o, src, screen.Out, screen.Err) })
 }
 
-// ask opens what the options say to look in and runs a command on it.
-func (p *program) ask(ctx context.Context, extra map[string][]string, name string, screen *terminal.Screen, run func(source) int) int {
-	src, err := where{store: last(extra["--store"]), api: last(extra["--api"])}.open(ctx, p)
+// ask opens what the options say to look in and runs a command on it; failed is the exit
+// code when that cannot be opened.
+func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int, screen *terminal.Screen, run func(source) int) int {
+	src, err := where{store: last(a.extra["--store"]), api: last(a.extra["--api"])}.open(ctx, p)
 	if err != nil {
 		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
-		return 1
+		return failed
 	}
 	code := run(src)
 	if err := src.Close(); err != nil {
 		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
-		return 1
+		return failed
 	}
 	return code
-}
-
-// piped says whether a log comes in by a pipe, and no option says where else to
-// look: under the stock name it is read, as the stock tool does.
-func (p *program) piped(o *search.Options) bool {
-	if o.InputLogs || o.Extra["--store"] != nil || o.Extra["--api"] != nil || p.stdio.In == nil {
-		return false
-	}
-	info, err := p.stdio.In.Stat()
-	return err == nil && info.Mode()&fs.ModeNamedPipe != 0
 }
 
 func last(values []string) string {
@@ -126,6 +126,3 @@ func last(values []string) string {
 	}
 	return values[len(values)-1]
 }
-
-// errFromFile is why --from does not go with -if.
-const errFromFile = "--from: a log does not say who sent its records, a collector's store does"

@@ -22,7 +22,7 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 	}
 	if err != nil {
 		fmt.Fprintf(p.stdio.Err, "search: %v\n", err)
-		return 1
+		return o.Failed()
 	}
 	return o.Exit(int(found), p.stdio.Err)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
@@ -39,14 +40,13 @@ func (p *program) serveCommand() *cobra.Command {
 			"retention, names and plugins, and says which other keys have changed. SIGUSR1 seals the partition that is written and begins another one of the day,\n" +
 			"SIGUSR2 resumes after a suspension, SIGCONT writes a state report to STORE/" + server.StateFile + ".\n\n" +
 			"Garbage is collected early from 272 MiB of memory on; GOMEMLIMIT in the environment sets another figure.",
-		Args: cobra.NoArgs,
+		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.serve(cmd.Context(), cmd.Flags())
 		},
 	}
 	cmd.Flags().SortFlags = false
 	table.AddFlags(cmd.Flags())
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return settings.FlagError(err) })
 	completion.Flags(cmd, table.Words())
 	return cmd
 }

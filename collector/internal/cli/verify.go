@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -28,7 +29,7 @@ It changes nothing and takes no lock, so it may run beside ` + "`collector serve
 its last batch, and the journal up to its end.
 
 Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
-		Args: cobra.NoArgs,
+		Args: command.NoArgs,
 	}, func(ctx context.Context, dir string, _ []string) int { return p.verify(ctx, dir) })
 }
 

@@ -33,6 +33,9 @@ var Options = option.Table{
 // then only users and groups of this machine may be named.
 func ParseSearch(words []string, stock bool) (*search.Options, error) {
 	o, err := search.ParseArgs(Options.SplitEquals(words), search.Env{Strangers: !stock, Stock: stock, Extra: Options.Valued()})
+	if err == nil && !stock {
+		o.ErrorCode = search.CodeError
+	}
 	if err == nil && !o.Help && !o.Version {
 		o.Query.From, err = networks(o.Extra["--from"])
 	}
@@ -40,12 +43,12 @@ func ParseSearch(words []string, stock bool) (*search.Options, error) {
 }
 
 // Search writes what is found to out, and complaints to errs, and returns the exit code,
-// which is the stock tool's: 0 found, 1 nothing found or an error.
+// which is the stock tool's: 0 found, 1 nothing found, Options.Failed an error.
 func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) int {
 	found, err := find(ctx, o, src, out, errs)
 	if err != nil {
 		fmt.Fprintf(errs, "search: %v\n", err)
-		return 1
+		return o.Failed()
 	}
 	return o.Exit(int(found), errs)
 }
@@ -99,7 +102,7 @@ func complain(err error, errs io.Writer) (int, error) {
 		return 1, fmt.Errorf("%w: there are no words", api.ErrQuery)
 	}
 	fmt.Fprintln(errs, err)
-	return 1, nil
+	return search.CodeError, nil
 }
 
 // ofCommandLine are the options that make no sense from elsewhere, and why.

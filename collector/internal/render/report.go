@@ -18,6 +18,9 @@ import (
 // ParseReport reads the words of report; stock says that they are for the stock name.
 func ParseReport(words []string, stock bool) (*report.Options, error) {
 	o, err := report.ParseArgs(append(report.OptionTable(), Options...).SplitEquals(words), search.Env{Strangers: true, Stock: stock, Extra: Options.Valued()})
+	if err == nil && !stock {
+		o.ErrorCode = search.CodeError
+	}
 	if err == nil && !o.Help && !o.Version {
 		o.From, err = networks(o.Extra["--from"])
 	}
@@ -25,17 +28,17 @@ func ParseReport(words []string, stock bool) (*report.Options, error) {
 }
 
 // Report writes a report to out, and complaints to errs, and returns the exit code,
-// which is the stock tool's: 1 is an error, or a list without lines.
+// which is the stock tool's: 1 is a list without lines, Options.Failed an error.
 func Report(ctx context.Context, o *report.Options, src api.Source, out, errs io.Writer) int {
 	code, err := write(ctx, o, src, out)
 	var usage *report.UsageError
 	switch {
 	case errors.As(err, &usage):
 		fmt.Fprintln(errs, usage.Text)
-		return 1
+		return o.Failed()
 	case err != nil:
 		fmt.Fprintf(errs, "report: %v\n", err)
-		return 1
+		return o.Failed()
 	}
 	return code
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
-	"github.com/auditfleet/auditfleet/pkg/settings"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -34,15 +34,9 @@ type Stdio struct {
 const (
 	exitOK    = 0
 	exitError = 1
-	exitUsage = 2
+	exitUsage = command.ExitUsage
 	exitLeft  = 3 // input drained, but not all of it acknowledged
 )
-
-// usageError is returned for a command line that is wrong.
-type usageError struct{ err error }
-
-func (e *usageError) Error() string { return e.err.Error() }
-func (e *usageError) Unwrap() error { return e.err }
 
 // Run runs the applet that args selects and returns its exit code. args[0] is the name by
 // which the program was called.
@@ -89,13 +83,11 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	fmt.Fprintf(std.Err, "%s: %v\n", name, err)
-	var usage *usageError
-	switch {
-	case errors.As(err, &usage):
-		fmt.Fprintf(std.Err, "Try '%s --help'.\n", name)
+	if command.Report(std.Err, name, err) {
 		return exitUsage
-	case isLeft(err):
+	}
+	fmt.Fprintf(std.Err, "%s: %v\n", name, err)
+	if isLeft(err) {
 		return exitLeft
 	}
 	return exitError
@@ -117,7 +109,6 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)
 	root.SetArgs(args)
-	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{settings.FlagError(err)} })
+	command.Prepare(root)
 	return root.ExecuteContext(ctx)
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
-func command() {
+func runCommand() {
 	os.Exit(Run(context.Background(), os.Args, Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, "v-test"))
 }
 
@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	testscript.Main(m, map[string]func(){
-		"forwarder": command, "auditd": command, "audisp-remote": command, "augenrules": command, "autrace": command, "auditctl": command, "ausearch": command, "aureport": command,
+		"forwarder": runCommand, "auditd": runCommand, "audisp-remote": runCommand, "augenrules": runCommand, "autrace": runCommand, "auditctl": runCommand, "ausearch": runCommand, "aureport": runCommand,
 		"sink": sink,
 	})
 }

@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -68,7 +71,11 @@ func newCtlCommand(std Stdio, version string) *cobra.Command {
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(ctlOptions(), option.Words{}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runCtl(cmd.Context(), args, std, version)
+			err := runCtl(cmd.Context(), args, std, version)
+			if code := exitCode(0); errors.As(err, &code) && code == rules.ExitCode && len(args) > 0 && !slices.Contains(args, "--explain") {
+				fmt.Fprint(std.Err, command.Try(cmd.CommandPath()))
+			}
+			return err
 		},
 	}, ctlUsage)
 }

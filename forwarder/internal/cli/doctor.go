@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -48,7 +48,7 @@ func newDoctorCommand(std Stdio) *cobra.Command {
 		Short:   "Check this host, and say what is wrong and what to do",
 		Long:    doctorHelp,
 		Example: "  forwarder doctor\n  forwarder doctor --remote collector:60 --format json",
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), std) },
 	}
 	f := cmd.Flags()
@@ -69,17 +69,17 @@ func newDoctorCommand(std Stdio) *cobra.Command {
 
 func (o *doctorFlags) run(ctx context.Context, std Stdio) error {
 	if o.format != "text" && o.format != "json" {
-		return &usageError{fmt.Errorf("--format: %q is neither text nor json", o.format)}
+		return command.Wrongf("--format: %q is neither text nor json", o.format)
 	}
 	size, err := conf.ParseBytes(o.spoolSize)
 	if err != nil {
-		return &usageError{fmt.Errorf("--spool-size: %w", err)}
+		return command.Wrongf("--spool-size: %w", err)
 	}
 	h := thisHost()
 	h.Config, h.RemoteConfig, h.RulesDir, h.Spool, h.SpoolSize = o.config, o.remoteConfig, o.rulesDir, o.spool, size
 	if o.remote != "" {
 		if h.Remote, err = parseRemote(o.remote); err != nil {
-			return &usageError{fmt.Errorf("--remote: %w", err)}
+			return command.Wrongf("--remote: %w", err)
 		}
 	}
 	list := doctor.Examine(ctx, h)

@@ -43,20 +43,23 @@ func newReportCommand(std Stdio, version string) *cobra.Command {
 	}, report.Usage+reportUsage)
 }
 
-// runReport is aureport on this host, under the stock name or ours. Exit codes are the stock tool's: 1 is an
-// error, or a list without lines.
+// runReport is aureport on this host, under the stock name or ours. Exit codes are the stock tool's: 1 is
+// a list without lines; an error is 1 there, and 2 under our name.
 func runReport(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
 	o, err := report.ParseArgs(reportOptions().SplitEquals(args), search.Env{Stock: stock, Extra: auditdConfOption.Valued()})
 	switch {
 	case err != nil:
-		fmt.Fprintln(std.Err, err)
-		return exitCode(1)
+		return wrongWords(std, err, "report", stock)
 	case o.Help:
 		fmt.Fprint(std.Out, report.Usage+reportUsage)
 		return nil
 	case o.Version:
 		fmt.Fprintln(std.Out, "aureport version "+search.StockVersion+" in auditfleet forwarder "+version)
 		return nil
+	}
+	o.ErrorCode = errorCode(stock)
+	if err := oneConfig(o.Extra); err != nil {
+		return wrongWords(std, err, "report", stock)
 	}
 	log, timeout := localLog(std, lastOf(o.Extra[confOption]))
 	if o.EOETimeout == 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/nss"
@@ -39,11 +40,11 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 	o.overlook(given, logger)
 	cfg.Source, cfg.Follow = o.source, o.follow
 	if err := o.check(); err != nil {
-		return cfg, &usageError{err}
+		return cfg, command.Wrong(err)
 	}
 	var err error
 	if cfg.Kernel.Enable, err = kernel.ParseEnableMode(o.kernelState); err != nil {
-		return cfg, &usageError{fmt.Errorf("--kernel-state: %w", err)}
+		return cfg, command.Wrongf("--kernel-state: %w", err)
 	}
 	cfg.Kernel.ReceiveBuffer, cfg.Kernel.QueueBytes = o.receiveBuffer, o.queue
 	cfg.Spool.Dir, cfg.Spool.MaxBytes = o.spoolDir, o.spoolSize

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/hashicorp/go-hclog"
@@ -127,7 +128,7 @@ func (o *runFlags) localLog(cfg *agent.Config, ac conf.Auditd, logger hclog.Logg
 		return nil
 	}
 	if path == o.source {
-		return &usageError{fmt.Errorf("--log-file: %s is the source", path)}
+		return command.Wrongf("--log-file: %s is the source", path)
 	}
 	flush, err := locallog.ParseFlush(string(ac.Flush))
 	if err != nil {
@@ -174,7 +175,7 @@ func (o *runFlags) nodeName(ctx context.Context, given func(string) bool, ac con
 	if given("node") {
 		name, err := agent.Node(ctx, agent.NameUser, o.node)
 		if err != nil {
-			return "", &usageError{fmt.Errorf("--node: %w", err)}
+			return "", command.Wrongf("--node: %w", err)
 		}
 		return name, nil
 	}

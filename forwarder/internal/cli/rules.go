@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/rules/ruleset"
@@ -44,7 +45,7 @@ func newRulesCommand(std Stdio, version string) *cobra.Command {
 		Use:   "rules",
 		Short: "Rule files: merge, check, load, compare with the kernel",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return &usageError{errors.New("say which: check, load, diff, lint or stats")}
+			return command.Wrong(errors.New("say which: check, load, diff, lint or stats"))
 		},
 	}
 	cmd.PersistentFlags().StringVar(&r.dir, "rules-dir", r.dir, "folder of rule files")
@@ -57,9 +58,9 @@ func newRulesCommand(std Stdio, version string) *cobra.Command {
 		cmd.AddCommand(c)
 		return c
 	}
-	add("check", "Say whether the rule files differ from the file they were merged into", checkHelp, usageArgs(cobra.NoArgs),
+	add("check", "Say whether the rule files differ from the file they were merged into", checkHelp, command.NoArgs,
 		func([]string) int { return r.augenrules(true, false) })
-	load := add("load [FILE]", "Merge the rule files and have the kernel hold exactly what they say, or what FILE says", loadHelp, usageArgs(cobra.MaximumNArgs(1)),
+	load := add("load [FILE]", "Merge the rule files and have the kernel hold exactly what they say, or what FILE says", loadHelp, command.UpTo(1),
 		func(args []string) int {
 			if len(args) == 1 {
 				return r.loadFile(args[0])
@@ -67,8 +68,8 @@ func newRulesCommand(std Stdio, version string) *cobra.Command {
 			return r.augenrules(false, true)
 		})
 	load.Flags().BoolVar(&r.dryRun, "dry-run", false, "show what would be done, and do nothing")
-	add("diff [FILE]", "Show what the kernel holds otherwise than the rule files, or FILE, say", diffHelp, usageArgs(cobra.MaximumNArgs(1)), r.diff)
-	lint := add("lint [FILE|FOLDER…]", "Look for mistakes in rule files, without a kernel and without root", lintHelp, usageArgs(cobra.ArbitraryArgs), r.lintFiles)
+	add("diff [FILE]", "Show what the kernel holds otherwise than the rule files, or FILE, say", diffHelp, command.UpTo(1), r.diff)
+	lint := add("lint [FILE|FOLDER…]", "Look for mistakes in rule files, without a kernel and without root", lintHelp, cobra.ArbitraryArgs, r.lintFiles)
 	lint.Flags().BoolVar(&r.strict, "strict", false, "exit with 1 for warnings, too")
 	completion.Flags(cmd, map[string]option.Words{"rules-dir": option.Folders, "file": option.Files})
 	for _, c := range cmd.Commands() {
@@ -86,15 +87,6 @@ func coded(code int) error {
 		return nil
 	}
 	return exitCode(code)
-}
-
-func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return &usageError{err}
-		}
-		return nil
-	}
 }
 
 const (

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/logscan"
@@ -37,11 +38,17 @@ type ruleStats struct {
 func newRuleStatsCommand(r *ruleFiles, std Stdio) *cobra.Command {
 	s := &ruleStats{ruleFiles: r}
 	cmd := &cobra.Command{
-		Use: "stats", Short: "Show which rules cause how many events", Long: statsHelp, Args: usageArgs(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return coded(s.run(cmd.Context())) },
+		Use: "stats", Short: "Show which rules cause how many events", Long: statsHelp, Args: command.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if s.format != "text" && s.format != "json" {
+				return command.Wrongf("--format %s: text and json are known", s.format)
+			}
+			return coded(s.run(cmd.Context()))
+		},
 	}
 	cmd.Flags().StringVar(&s.log, "log", logscan.DefaultLog, "log to read, with its rotated files")
-	cmd.Flags().DurationVar(&s.since, "since", 24*time.Hour, "how far to look back")
+	s.since = 24 * time.Hour
+	cmd.Flags().Var(command.Duration{To: &s.since}, "since", "how far to look back")
 	cmd.Flags().IntVar(&s.top, "top", 20, "how many keys to show, 0: all")
 	cmd.Flags().StringVar(&s.format, "format", "text", "text or json")
 	completion.Flags(cmd, map[string]option.Words{"log": option.Files, "format": option.These("text", "json")})
@@ -49,10 +56,6 @@ func newRuleStatsCommand(r *ruleFiles, std Stdio) *cobra.Command {
 }
 
 func (s *ruleStats) run(ctx context.Context) int {
-	if s.format != "text" && s.format != "json" {
-		fmt.Fprintf(s.err, "--format %s: text and json are known\n", s.format)
-		return exitUsage
-	}
 	from := s.now().Add(-s.since)
 	keys := map[string]*keyStats{}
 	files, err := since(s.log, from)

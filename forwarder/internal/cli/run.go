@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -77,7 +78,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 		Short:   "Read, log and ship audit records",
 		Long:    runHelp,
 		Example: runExample,
-		Args:    noArgs,
+		Args:    command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.readOptions(cmd.Flags()); err != nil {
 				return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
 )
@@ -48,7 +49,7 @@ func (o *runFlags) readOptions(flags *pflag.FlagSet) error {
 	var wrong conf.Errors
 	switch {
 	case errors.As(err, &wrong):
-		return &usageError{fmt.Errorf("--options: %w", err)}
+		return command.Wrongf("--options: %w", err)
 	case err != nil:
 		return fmt.Errorf("--options: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
@@ -49,7 +50,7 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 	if given("remote") {
 		servers, err := parseRemote(o.remote)
 		if err != nil {
-			return &usageError{fmt.Errorf("--remote: %w", err)}
+			return command.Wrongf("--remote: %w", err)
 		}
 		sc.Servers = servers
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -41,22 +42,25 @@ func newSearchCommand(std Stdio, version string) *cobra.Command {
 }
 
 // runSearch is ausearch on this host, under the stock name or ours. Exit codes are the stock tool's: 0 found,
-// 1 nothing found or an error.
+// 1 nothing found; an error is 1 there, and 2 under our name.
 func runSearch(ctx context.Context, args []string, std Stdio, version string, stock bool) error {
 	o, err := search.ParseArgs(configOption.SplitEquals(args), search.Env{Stock: stock, Extra: configOption.Valued()})
 	switch {
 	case errors.Is(err, search.ErrNoOptions):
 		fmt.Fprint(std.Out, search.Usage+configUsage)
-		return exitCode(1)
+		return exitCode(errorCode(stock))
 	case err != nil:
-		fmt.Fprintln(std.Err, err)
-		return exitCode(1)
+		return wrongWords(std, err, "search", stock)
 	case o.Help:
 		fmt.Fprint(std.Out, search.Usage+configUsage)
 		return nil
 	case o.Version:
 		fmt.Fprintln(std.Out, "ausearch version "+search.StockVersion+" in auditfleet forwarder "+version)
 		return nil
+	}
+	o.ErrorCode = errorCode(stock)
+	if err := oneConfig(o.Extra); err != nil {
+		return wrongWords(std, err, "search", stock)
 	}
 	log, timeout := localLog(std, lastOf(o.Extra["--config"]))
 	if o.EOETimeout == 0 {
@@ -75,6 +79,35 @@ func runSearch(ctx context.Context, args []string, std Stdio, version string, st
 		return nil
 	}
 	return exitCode(code)
+}
+
+// errorCode is the exit code when a search cannot be made.
+func errorCode(stock bool) int {
+	if stock {
+		return 1
+	}
+	return search.CodeError
+}
+
+// wrongWords says what is wrong with the words of search or report.
+func wrongWords(std Stdio, err error, name string, stock bool) error {
+	fmt.Fprintln(std.Err, err)
+	if !stock {
+		fmt.Fprint(std.Err, command.Try("forwarder "+name))
+	}
+	return exitCode(errorCode(stock))
+}
+
+// oneConfig refuses to use one of two configuration files without saying so.
+func oneConfig(extra map[string][]string) error {
+	for opt, values := range extra {
+		for i := 1; i < len(values); i++ {
+			if values[i] != values[0] {
+				return fmt.Errorf("%s: %w", opt, command.Twice(values[0], values[i]))
+			}
+		}
+	}
+	return nil
 }
 
 // localLog is the log that auditd.conf names, and how long an event may take.

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"path/filepath"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/pkg/command"
 )
 
 func givenAs(names ...string) func(string) bool {
@@ -45,10 +45,10 @@ func runAsAuditd(ctx context.Context, args []string, std Stdio, version string) 
 			_, err := io.WriteString(std.Out, auditdUsage)
 			return err
 		}
-		return &usageError{err}
+		return command.Wrong(err)
 	}
 	if fs.NArg() > 0 {
-		return &usageError{fmt.Errorf("unknown argument %q", fs.Arg(0))}
+		return command.Wrongf("unknown argument %q", fs.Arg(0))
 	}
 	o.refuseLinks = !*links
 	o.config = filepath.Join(*dir, filepath.Base(auditdConf))
@@ -73,7 +73,7 @@ func runAsRemote(ctx context.Context, args []string, std Stdio, version string) 
 		}
 	}
 	if len(args) > 0 {
-		return &usageError{fmt.Errorf("unknown argument %q", args[0])}
+		return command.Wrongf("unknown argument %q", args[0])
 	}
 	o := newRunFlags()
 	o.source, o.remoteConfig = agent.SourceStdin, remoteConf

@@ -17,8 +17,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
+	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -125,11 +127,16 @@ func programsInPath(_ []string, typed string) (names []string) {
 
 func (t *tracer) run(ctx context.Context, args []string) int {
 	program, help := t.options(args)
-	if help || len(program) == 0 {
-		if help && t.name != "autrace" { // which takes it for a mistake
-			fmt.Fprintf(t.out, traceUsage, t.name)
-			return 0
-		}
+	stock := t.name == "autrace"
+	switch {
+	case help && !stock: // which takes it for a mistake
+		fmt.Fprintf(t.out, traceUsage, t.name)
+		return 0
+	case !help && !stock && len(program) == 0:
+		return t.wrong(errors.New("PROGRAM is missing"))
+	case !help && !stock && strings.HasPrefix(program[0], "-") && !slices.Contains(args, "--"):
+		return t.wrong(fmt.Errorf("there is no option %s%s", program[0], nearest.Hint(program[0], traceOptions.Names())))
+	case help || len(program) == 0:
 		fmt.Fprintf(t.err, traceUsage, t.name)
 		return 1
 	}
@@ -170,6 +177,12 @@ func (t *tracer) run(ctx context.Context, args []string) int {
 		return t.failed(err)
 	}
 	return t.report(result, &summary)
+}
+
+// wrong says what is wrong with the words.
+func (t *tracer) wrong(err error) int {
+	command.Report(t.err, t.name, command.Wrong(err))
+	return exitUsage
 }
 
 // find looks for the program as autrace does, by its path, and then in PATH.

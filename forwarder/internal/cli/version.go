@@ -5,13 +5,15 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/auditfleet/auditfleet/pkg/command"
 )
 
 func newVersionCommand(std Stdio, version string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  noArgs,
+		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(std.Out, versionText(version))
 			return err
@@ -21,11 +23,4 @@ func newVersionCommand(std Stdio, version string) *cobra.Command {
 
 func versionText(version string) string {
 	return fmt.Sprintf("auditfleet forwarder %s (%s, %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
-}
-
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return &usageError{fmt.Errorf("unknown argument %q", args[0])}
-	}
-	return nil
 }
