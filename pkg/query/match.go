@@ -25,7 +25,9 @@ type Matcher struct {
 	// filters are decided last: they may cost most.
 	filters []filter
 	never   bool // a filter makes no sense
-	words   words
+	// patterns says that some of the query's nodes are patterns.
+	patterns bool
+	words    words
 }
 
 // literal is a term's text in the two forms in which a matching record can contain it:
@@ -47,7 +49,7 @@ type matchTerm struct {
 // NewMatcher returns a Matcher for q. The caller must not change q while the Matcher is
 // in use.
 func NewMatcher(q *Query) *Matcher {
-	m := &Matcher{q: q, words: words{fleet: q.Fleet}, terms: make([]matchTerm, len(q.Terms))}
+	m := &Matcher{q: q, words: words{fleet: q.Fleet}, terms: make([]matchTerm, len(q.Terms)), patterns: slices.ContainsFunc(q.Nodes, IsPattern)}
 	for i := range q.Terms {
 		t := &m.terms[i]
 		m.need |= t.read(&q.Terms[i])
@@ -191,6 +193,14 @@ func (m *Matcher) node(node []byte) bool {
 	}
 	for _, n := range m.q.Nodes {
 		if string(node) == n {
+			return true
+		}
+	}
+	if !m.patterns {
+		return false
+	}
+	for _, n := range m.q.Nodes {
+		if IsPattern(n) && Like(n, string(node)) {
 			return true
 		}
 	}

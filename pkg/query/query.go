@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -131,7 +132,8 @@ type Query struct {
 	// Serial is the serial of the event wanted, if HasSerial is set.
 	Serial    uint64
 	HasSerial bool
-	// Nodes are the hosts wanted; empty selects all hosts.
+	// Nodes are the hosts wanted, by name or by a pattern (see Like); empty selects all
+	// hosts.
 	Nodes []string
 	// From are networks: the address that sent the event must lie in one of them. Only
 	// the collector that received an event knows that address. Empty selects any sender,
@@ -168,6 +170,14 @@ type Query struct {
 	// process has its own. Matching ignores it.
 	Memory *Memory
 }
+
+// WantsNode reports whether the query accepts events of the host called node.
+func (q *Query) WantsNode(node string) bool {
+	return len(q.Nodes) == 0 || slices.ContainsFunc(q.Nodes, func(want string) bool { return NodeIs(want, node) })
+}
+
+// NodeIs reports whether a host's name is what is wanted, which may be a pattern.
+func NodeIs(want, node string) bool { return want == node || IsPattern(want) && Like(want, node) }
 
 // IsFrom reports whether the query accepts events of sender s.
 func (q *Query) IsFrom(s *event.Sender) bool {

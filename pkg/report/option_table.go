@@ -115,7 +115,7 @@ func (p *parser) input(string) error {
 func (p *parser) node(string) error {
 	v, err := p.value()
 	if err == nil {
-		p.o.Nodes = append(p.o.Nodes, v)
+		p.o.Nodes = append(p.o.Nodes, search.NodesOf(v)...)
 	}
 	return err
 }

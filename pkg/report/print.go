@@ -144,7 +144,7 @@ func (p *printer) node(node []byte) bool {
 		return true
 	}
 	for _, n := range p.o.Nodes {
-		if node != nil && n == string(node) {
+		if node != nil && query.NodeIs(n, string(node)) {
 			return true
 		}
 	}

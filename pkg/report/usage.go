@@ -20,12 +20,12 @@ const Usage = `usage: report [options]        (without a report: the summary of 
        --failed  --success      only those that failed, or succeeded
        --add     --delete       of accounts, groups and labels, only what was added, or deleted
   -nc, --no-config              no changes of audit's own configuration
-       --node NAME              of this machine; may be repeated
+       --node NAME[,NAME]       of this machine: names or patterns (web*); may be repeated
   -ts, --start [DATE] [TIME]    not before; -te, --end [DATE] [TIME]: not after
                                 DATE as the locale writes it (LC_TIME) or as 2026-11-28, or now, recent, this-hour, boot,
                                 today, yesterday, tomorrow, this-week, week-ago, this-month, this-year; TIME is HH:MM[:SS];
                                 or one of 2026-11-28T14:04:05Z, -1h, "2 hours ago" and @SECONDS since 1970
-       --field NAME=VALUE       of events that such a search finds: NAME~REGEXP, NAME!=VALUE, NAME!~REGEXP
+       --field NAME=VALUE       of events that such a search finds: NAME~REGEXP, NAME!=VALUE, NAME>=NUMBER
        --expression EXPRESSION  of events that it holds for, as ausearch-expression(5) has it; both may be repeated
  counted otherwise
        --by FIELD[,FIELD]       events by the values of fields, of all events or those of the report named:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -70,7 +71,7 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 	defer logs.Close()
 	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	r := &resume{o: o, match: query.NewMatcher(&o.Query), w: w, from: from, file: len(paths) - 1}
-	cfg := logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio)}
+	cfg := logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, new(atomic.Int64))}
 	err = closeWriter(w, logs.ReadComplete(ctx, cfg, r.event))
 	if err != nil || piped {
 		return r.found, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/logscan"
@@ -42,10 +43,15 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 		return o.Failed()
 	}
 	defer logs.Close()
-	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio), stdio.Out)
+	var noRecords atomic.Int64
+	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio, &noRecords), stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return o.Failed()
+	}
+	if found == 0 {
+		o.noteRecords(&noRecords)
+		o.noteNodes(ctx, in)
 	}
 	return o.Exit(found, stdio.Err)
 }
@@ -55,12 +61,25 @@ func (o *Options) input(logFile string, stdio Stdio) logscan.Input {
 	return logscan.Input{Path: o.Input, Logs: o.InputLogs, LogFile: logFile, In: stdio.In, Notes: stdio.Err}
 }
 
-// skipped is what is told of lines that are no records, for --debug.
-func (o *Options) skipped(stdio Stdio) func(line []byte, err error) {
-	if !o.Debug {
+// skipped is what is told of lines that are no records: by --debug each, and, but under
+// the stock name, how many there are where nothing is found.
+func (o *Options) skipped(stdio Stdio, n *atomic.Int64) func(line []byte, err error) {
+	if !o.Debug && o.ErrorCode == 0 {
 		return nil
 	}
-	return func(line []byte, err error) { fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line) }
+	return func(line []byte, err error) {
+		n.Add(1)
+		if o.Debug {
+			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
+		}
+	}
+}
+
+// noteRecords says that lines were no records.
+func (o *Options) noteRecords(n *atomic.Int64) {
+	if n := n.Load(); n > 0 && o.ErrorCode != 0 {
+		o.NoteIfNothing(fmt.Sprintf("NOTE - of what was read %d lines are no audit records; --debug shows them", n))
+	}
 }
 
 // Exit returns the exit code for the number of events found. If the stock tool prints a
@@ -72,17 +91,26 @@ func (o *Options) Exit(found int, stderr io.Writer) int {
 	if o.Format != output.FormatRaw && !o.Count {
 		fmt.Fprintln(stderr, "<no matches>")
 	}
+	for _, note := range o.nothing {
+		fmt.Fprintln(stderr, note)
+	}
 	return 1
 }
 
 // runOwn is RunFiles for what the stock tool cannot do.
 func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
-	src := &logscan.Source{Input: o.input(logFile, stdio), Again: o.Around > 0 || o.Tree, EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio)}
+	var noRecords atomic.Int64
+	in := o.input(logFile, stdio)
+	src := &logscan.Source{Input: in, Again: o.Around > 0 || o.Tree, EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, &noRecords)}
 	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	found, err := Find(ctx, o, src, w, stdio.Out, func(text string) { fmt.Fprintln(stdio.Err, text) })
 	if err = errors.Join(err, w.Close(), src.Close()); err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return o.Failed()
+	}
+	if found == 0 && !o.Follow {
+		o.noteRecords(&noRecords)
+		o.noteNodes(ctx, in)
 	}
 	return o.Exit(int(found), stdio.Err)
 }

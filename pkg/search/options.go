@@ -36,6 +36,8 @@ type Options struct {
 	// of many hosts' events.
 	LocalIDs []string
 
+	nothing []string // notes for when nothing is found
+
 	// ErrorCode is the exit code when a search cannot be made; 0 stands for 1, the stock
 	// tool's, which is also that of one that finds nothing.
 	ErrorCode int

@@ -156,16 +156,23 @@ func readField(v string) (t fieldTest, err error) {
 	if at <= 0 {
 		return t, usagef("--field must be NAME=VALUE, NAME~REGEXP or NAME>NUMBER, was %s", v)
 	}
-	t.name = v[:at]
+	t.name = strings.TrimSpace(v[:at]) // uid >= 1000
+	if !fieldName.MatchString(t.name) {
+		return t, usagef("--field %s: %q cannot be the name of a field: that is letters, digits, _ and -", v, t.name)
+	}
+	blanks := len(t.name) < at
 	for _, o := range [...]struct {
 		spelling string
 		op       query.Op
 		not      bool
 	}{
-		{"!=", query.OpContains, true}, {"!~", query.OpRegexp, true}, {"=", query.OpContains, false}, {"~", query.OpRegexp, false},
+		{"==", query.OpContains, false}, {"!=", query.OpContains, true}, {"!~", query.OpRegexp, true}, {"=", query.OpContains, false}, {"~", query.OpRegexp, false},
 		{"<=", query.OpLessEqual, false}, {"<", query.OpLess, false}, {">=", query.OpGreaterEqual, false}, {">", query.OpGreater, false},
 	} {
 		if text, ok := strings.CutPrefix(v[at:], o.spelling); ok && text != "" {
+			if blanks {
+				text = strings.TrimLeft(text, " ")
+			}
 			t.op, t.not, t.text = o.op, o.not, text
 			break
 		}
@@ -176,7 +183,7 @@ func readField(v string) (t fieldTest, err error) {
 	case t.op == query.OpRegexp:
 		return t, checkRegexp("--field", t.text)
 	case t.op >= query.OpLess:
-		if _, err := strconv.ParseInt(t.text, 10, 64); err != nil {
+		if _, err := strconv.ParseInt(t.text, 10, 64); err != nil || t.text[0] == '+' {
 			return t, usagef("--field %s: %s is no whole number, and only numbers are less or more than others; write %s=%s or %s~%s", v, t.text, t.name, t.text, t.name, t.text)
 		}
 		if t.name == "arch" || t.name == "success" {
@@ -192,6 +199,7 @@ func (p *parser) field(v string) error {
 	if err != nil {
 		return err
 	}
+	p.known(t.name, t.not)
 	f := query.Filter{Not: t.not}
 	named, ok := query.FieldNamed(t.name)
 	opt := fieldOptions[t.name]
@@ -213,6 +221,9 @@ func (p *parser) field(v string) error {
 
 // numberField reads a value as the option for it does.
 func (p *parser) numberField(f query.Filter, opt, text string) error {
+	if text == "unset" && (opt == "--loginuid" || opt == "--session") {
+		text = strconv.FormatUint(maxID, 10)
+	}
 	sub := &parser{env: p.env, args: []string{opt, text}, name: "--field", o: &Options{}, terms: map[string]query.Term{}}
 	if strings.HasPrefix(text, "-") && opt != "--exit" && opt != "--session" && opt != "--loginuid" {
 		return usagef("--field: %s is no value of it", text)

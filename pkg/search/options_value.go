@@ -48,7 +48,7 @@ func (p *parser) valued(opt string) error {
 		}
 		return str(query.FieldFile)
 	case "--node":
-		p.o.Query.Nodes = append(p.o.Query.Nodes, v)
+		p.o.Query.Nodes = append(p.o.Query.Nodes, NodesOf(v)...)
 	case "--checkpoint":
 		if p.o.Checkpoint != "" && p.o.Checkpoint != v && !p.env.Stock {
 			return usagef("%s is given twice, as %s and as %s: only one is kept", p.name, p.o.Checkpoint, v)
@@ -114,6 +114,9 @@ func (p *parser) outputForm(opt, v string) error {
 		return nil
 	}
 	if o.Format != output.FormatDefault {
+		if o.Format == output.FormatInterpret && (v == "text" || v == "csv") {
+			return usagef("Multiple output formats, use only 1\n  %s has words for numbers already: leave -i out", v)
+		}
 		return usagef("Multiple output formats, use only 1%s", conflict(o.Format))
 	}
 	f := slices.Index(output.FormatNames(), v)

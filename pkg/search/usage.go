@@ -15,7 +15,7 @@ const Usage = `usage: search [options]        (all conditions must hold)
                                 DATE as the locale writes it (LC_TIME) or as 2026-11-28, or now, recent, this-hour, boot,
                                 today, yesterday, tomorrow, this-week, week-ago, this-month, this-year; TIME is HH:MM[:SS];
                                 or one of 2026-11-28T14:04:05Z, -1h, "2 hours ago" and @SECONDS since 1970
-  -n,  --node NAME              the machine; may be repeated
+  -n,  --node NAME[,NAME]       the machine: names or patterns (web*); may be repeated
   -hn, --host TEXT              the remote host's name or address
   -tm, --terminal TEXT          the terminal
  who

@@ -29,7 +29,8 @@ type Conditions struct {
 	EndMs   int64 `protobuf:"varint,2,opt,name=end_ms,json=endMs,proto3" json:"end_ms,omitempty"`
 	// The event id wanted; absent is any.
 	Serial *uint64 `protobuf:"varint,3,opt,name=serial,proto3,oneof" json:"serial,omitempty"`
-	// The hosts wanted; none is all of them.
+	// The hosts wanted, by name or with * for any text and ? for a byte; none is all of
+	// them.
 	Nodes [][]byte `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// An event matches when one of its records has one of these types; none is all.
 	Types []uint32 `protobuf:"varint,5,rep,packed,name=types,proto3" json:"types,omitempty"`

@@ -118,6 +118,7 @@ func TestPipe(t *testing.T) {
 		{"collector search -m USER_LOGIN --input-logs --api " + dir, record, 2, "", "no collector answers"},
 		{"collector search -m USER_LOGIN", "", 2, "", "/var/lib/auditfleet/collector"},
 		{"collector report -l", "", 2, "", "/var/lib/auditfleet/collector"},
+		{"collector search -m USER_LOGIN -k x", "web1\nweb2\n", 1, "", "2 lines are no audit records"},
 		{"collector search -m USER_LOGIN --from 192.0.2.1", record, 2, "", "--from: a log does not say"},
 	} {
 		if _, err := os.Stat("/var/lib/auditfleet/collector"); err == nil && strings.Contains(c.err, "/var/lib") {

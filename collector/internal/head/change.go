@@ -67,7 +67,7 @@ func (h *Head) also(q *query.Query) *query.Query {
 	var more []string
 	h.mu.RLock()
 	for _, x := range h.hosts {
-		if x.Also != "" && slices.Contains(q.Nodes, x.Also) {
+		if x.Also != "" && q.WantsNode(x.Also) {
 			more = append(more, x.Name)
 		}
 	}

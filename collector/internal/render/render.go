@@ -50,6 +50,9 @@ func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io
 		fmt.Fprintf(errs, "search: %v\n", err)
 		return o.Failed()
 	}
+	if found == 0 && !o.Follow && o.ErrorCode != 0 {
+		o.NoteIfNothing(unknownHosts(ctx, src, o.Query.Nodes)...)
+	}
 	return o.Exit(int(found), errs)
 }
 
@@ -67,6 +70,25 @@ func OfFleet(o *search.Options, errs io.Writer) {
 	for _, note := range o.LocalIDs {
 		fmt.Fprintln(errs, note)
 	}
+}
+
+// unknownHosts says which of the hosts wanted the collector has never heard of.
+func unknownHosts(ctx context.Context, src api.Source, wanted []string) []string {
+	if len(wanted) == 0 {
+		return nil
+	}
+	hosts, err := src.Hosts(ctx)
+	if err != nil {
+		return nil // it is no more than advice
+	}
+	var known []string
+	for _, h := range hosts {
+		known = append(known, string(h.GetName()))
+		if also := h.GetAlso(); len(also) > 0 {
+			known = append(known, string(also))
+		}
+	}
+	return search.UnknownNodes(wanted, known)
 }
 
 func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) (found uint64, err error) {

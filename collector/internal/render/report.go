@@ -108,7 +108,7 @@ func hostTimes(ctx context.Context, src api.Source, o *report.Options) ([]report
 	var logs []report.LogTime
 	for _, h := range hosts {
 		l := report.LogTime{Name: string(h.GetName())}
-		if len(o.Nodes) > 0 && !slices.Contains(o.Nodes, l.Name) {
+		if !(&query.Query{Nodes: o.Nodes}).WantsNode(l.Name) {
 			continue
 		}
 		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}

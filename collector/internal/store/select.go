@@ -92,7 +92,7 @@ func (t *Table) Select(q *query.Query) []Ref {
 	var out []Ref
 	for i := range hosts {
 		h := &hosts[i]
-		if h.Name != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, h.Name) {
+		if h.Name != "" && !q.WantsNode(h.Name) {
 			continue
 		}
 		for k := range h.Events {

@@ -20,7 +20,7 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 	m := query.NewMatcher(q)
 	for i := range hosts {
 		h := &hosts[i]
-		if h.Name != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, h.Name) {
+		if h.Name != "" && !q.WantsNode(h.Name) {
 			continue
 		}
 		for k := range h.Events {

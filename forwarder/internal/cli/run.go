@@ -25,7 +25,7 @@ Sources:
   multicast  listen beside another audit daemon; writes no local log unless
              --log-file is given
   stdin      records from a stock dispatcher, in its string or binary format
-  FILE       an audit.log, perhaps compressed (gzip, zstd); ends when all of it is
+  FILE       an audit.log, perhaps compressed (gzip, zstd, xz, bzip2); ends when all of it is
              acknowledged, and says how much that was, or goes on through rotation
              with --follow
 

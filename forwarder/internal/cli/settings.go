@@ -71,7 +71,7 @@ func (o *runFlags) table() settings.Table {
 		{Key: conf.Word("source", &o.source), Default: agent.SourceKernel, Arg: "SOURCE",
 			Doc: "Where records come from: kernel, multicast, stdin or a file.\n" +
 				"kernel: be the audit daemon.\nmulticast: listen beside one, without a local log.\n" +
-				"stdin: records of a stock dispatcher.\nA file is an audit.log, perhaps compressed with gzip or zstd."},
+				"stdin: records of a stock dispatcher.\nA file is an audit.log, perhaps compressed with gzip, zstd, xz or bzip2."},
 		{Key: conf.YesNo("follow", &o.follow),
 			Doc: "Go on at the end of a file, through rotation."},
 		{Key: conf.YesNo("drain_only", &o.drainOnly),

@@ -209,7 +209,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 			return nil, damaged("block %d of host %d of %d", i, host, len(g.hosts))
 		}
 		blk.Host = g.hosts[host]
-		if blk.Host != "" && len(q.Nodes) > 0 && !slices.Contains(q.Nodes, blk.Host) {
+		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
 		c := Candidate{Block: blk, Index: i}

@@ -47,6 +47,7 @@ func testTally(t *testing.T, env Env) {
 		"until then":  {EndMs: st.MinMs + third},
 		"nothing":     {StartMs: st.MaxMs + 1},
 		"nodes":       {Nodes: []string{"web1.example.net", "web2.example.net"}},
+		"by pattern":  {Nodes: []string{"web?.example.net"}, EndMs: st.MinMs + third},
 		"node, since": {Nodes: []string{"web2.example.net"}, StartMs: st.MinMs + third},
 	} {
 		t.Run(name, func(t *testing.T) {
