@@ -186,7 +186,10 @@ func (f *lineFormat) find(typ uint16) *record.Record {
 // appendWho appends the login and, where it is another, the account that acts. A process
 // that nobody logged in for is the system's; ? is a login that no record tells.
 func (f *lineFormat) appendWho(dst []byte) []byte {
-	r := f.find(tables.Syscall)
+	r := f.find(tables.Login) // whose SYSCALL record has the new login already
+	if r == nil {
+		r = f.find(tables.Syscall)
+	}
 	if r == nil {
 		r = &f.records[0]
 		for i := range f.records {
@@ -252,7 +255,7 @@ func (f *lineFormat) said(r *record.Record, name string) (record.Field, bool) {
 // hasValue says whether a field's value is more than a sign that there is none.
 func hasValue(field *record.Field) bool {
 	if field.Quote == '"' {
-		return len(field.Value) > 0 && string(field.Value) != "?"
+		return len(field.Value) > 0 && string(field.Value) != "?" && (string(field.Value) != "(none)" || string(field.Name) != "tty")
 	}
 	switch string(field.Value) {
 	case "", "?", "(null)", "(none)", "<none>":
