@@ -221,3 +221,24 @@ func TestNamesInTail(t *testing.T) {
 		}
 	}
 }
+
+// TestNewerWords has records that stock 3.0.9 does not read, or reads otherwise than kernels
+// write them.
+func TestNewerWords(t *testing.T) {
+	in := New(Config{Names: fakeNames{}})
+	for _, c := range []struct{ record, want string }{
+		{"URINGOP uring_op=18 x=1", "uring_op=openat x=1 "}, {"URINGOP uring_op=3 x=1", "uring_op=3 x=1 "},
+		{"CONFIG_CHANGE op=add_rule list=7 res=1", "op=add_rule list=io_uring res=yes "},
+		{"LANDLOCK_DOMAIN domain=1 status=allocated mode=enforcing", "domain=1 status=allocated mode=enforcing "},
+		{"FANOTIFY resp=2 fan_type=1 fan_info=1A subj_trust=0 obj_trust=2", "resp=deny fan_type=rule_info fan_info=26 subj_trust=no obj_trust=unknown "},
+		{"FANOTIFY resp=1 fan_type=0 fan_info=0 subj_trust=2 obj_trust=1", "resp=allow fan_type=none fan_info=0 subj_trust=unknown obj_trust=yes "},
+		{"OPENAT2 oflag=01101 mode=0640 resolve=0x0", "oflag=O_WRONLY|O_CREAT|O_TRUNC mode=0640 resolve=0x0 "},
+		{"MQ_OPEN oflag=0x42 mode=0600", "oflag=O_RDWR|O_CREAT mode=0600 "},
+		{"SECCOMP code=0x80000000 x=1", "code=kill-process x=1 "}, {"SECCOMP code=0x0 x=1", "code=kill-thread x=1 "}, {"SECCOMP code=0x50001 x=1", "code=errno x=1 "},
+		{"SOCKADDR saddr=0100", "saddr={ saddr_fam=local unnamed socket } "},
+	} {
+		if got := ourBody(in, c.record); got != c.want {
+			t.Errorf("%s: %q, want %q", c.record, got, c.want)
+		}
+	}
+}

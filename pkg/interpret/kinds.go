@@ -118,6 +118,10 @@ func KindOf(typ uint16, name []byte) Kind {
 		if string(name) == "mode" {
 			return ModeShort
 		}
+	case tables.LandlockDomain: // a word, how the domain is enforced
+		if string(name) == "mode" {
+			return Plain
+		}
 	case tables.CryptoKeyUser:
 		if string(name) == "fp" {
 			return Plain

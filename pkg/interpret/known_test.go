@@ -79,6 +79,15 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name:   "uring-list",
+		record: `CONFIG_CHANGE op=add_rule key="k" list=7 res=1`,
+		stock:  "list=unknown-list(7) ",
+		ours:   "list=io_uring ",
+		applies: func(_, ours, stock string) bool {
+			return strings.Contains(ours, "list=io_uring ") && replaced(ours, stock, "list=")
+		},
+	},
+	{
 		name:   "seccomp-kill",
 		record: `SECCOMP auid=0 uid=0 gid=0 ses=1 pid=1 comm="x" exe="/x" sig=31 arch=c000003e syscall=2 compat=0 ip=0x7f code=0x80000000 z=1`,
 		stock:  "code=kill ",
@@ -238,6 +247,9 @@ func explained(rec, ours, stock string) string {
 	}
 	masked := func(s string) string {
 		s = strings.NewReplacer("SIGPWR", "IGPWR", unnamed, "sockaddr len too short").Replace(sameCodes.Replace(s))
+		if strings.Contains(ours, "list=io_uring") {
+			s = without(s, "list=")
+		}
 		if negativeCode.MatchString(ours) {
 			s = without(s, "code=")
 		}

@@ -152,7 +152,7 @@ var (
 		{0, "kill-thread"}, {0x30000, "trap"}, {0x50000, "errno"}, {0x7fc00000, "user-notify"}, {0x7ff00000, "trace"},
 		{0x7ffc0000, "log"}, {0x7fff0000, "allow"}, {0x80000000, "kill-process"},
 	}
-	ruleLists      = table{{0, "user"}, {1, "task"}, {4, "exit"}, {5, "exclude"}, {6, "filesystem"}}
+	ruleLists      = table{{0, "user"}, {1, "task"}, {4, "exit"}, {5, "exclude"}, {6, "filesystem"}, {7, "io_uring"}}
 	netfilterHooks = table{
 		{0, "PREROUTING"}, {1, "INPUT"}, {2, "FORWARD"}, {3, "OUTPUT"}, {4, "POSTROUTING"}, {5, "BROUTING"},
 	}

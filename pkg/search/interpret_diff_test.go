@@ -23,7 +23,7 @@ var noID = regexp.MustCompile(`id=\\?\?[^ \n]*`)
 func normalWords(r ran) ran {
 	r.out = noID.ReplaceAllString(unsignedIDs(r.out), "id=root")
 	// What is read otherwise of newer calls and records (pkg/interpret/DIFFERENCES.md).
-	r.out = strings.NewReplacer("code=kill-process", "code=kill", "code=kill-thread", "code=kill", "=0xffffff9c ", "=AT_FDCWD ",
+	r.out = strings.NewReplacer("code=kill-process", "code=kill", "code=kill-thread", "code=kill", "list=io_uring", "list=unknown-list(7)", "=0xffffff9c ", "=AT_FDCWD ",
 		"=0xffffffffffffff9c ", "=AT_FDCWD ", `sockaddr\ len\ too\ short`, `unnamed\ socket`, "sockaddr len too short", "unnamed socket").Replace(r.out)
 	r.out = newWords.ReplaceAllString(openat2.ReplaceAllString(r.out, ""), "$1")
 	return r
