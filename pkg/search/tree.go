@@ -2,10 +2,8 @@ package search
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -15,9 +13,8 @@ import (
 )
 
 // The process tree of a hit: who started it, and what it started, as far as
-// events say. A process is a pid of a host for as long as its parent stays the
-// same, or becomes the one that takes orphans; its name is that of its latest
-// event.
+// events say. A process is one life of a pid on a host (tree_lives.go); its name is
+// that of its latest event.
 
 // Bounds of a tree. What lies beyond is left out, and the tree says so.
 const (
@@ -27,103 +24,85 @@ const (
 	treeEvents = 20000 // looked at of one process
 )
 
-// sighting is what one event says about a process. Later events that say the same are not
-// stored.
-type sighting struct {
-	query.Task
-	ms     int64
-	serial uint64
-}
-
-func (s *sighting) same(o *sighting) bool {
-	return s.PPID == o.PPID && s.UID == o.UID && s.AUID == o.AUID && s.Comm == o.Comm && s.Exe == o.Exe
-}
-
-// see reads an event; false when it does not say which process it is of.
-func see(x *query.Extractor, ev *event.Event) (sighting, bool) {
-	task, ok := x.Task(ev)
-	return sighting{task, ev.Ms, ev.Serial}, ok
-}
-
-// procs returns what is known about processes, for building a tree.
-type procs interface {
-	// of are the sightings of a process id that know its parent, by time.
-	of(ctx context.Context, node string, pid int64, w window) ([]sighting, error)
-	// children are the sightings of processes with that parent, by time.
-	children(ctx context.Context, node string, ppid int64, w window) ([]sighting, error)
-}
-
 // process is a node of a tree.
 type process struct {
 	sighting
 	node     string
+	life     *life
+	asOf     stamp      // when it had this parent
 	hits     []sighting // the events found that are its own
 	children []*process
 	cut      bool // there are more children
 }
 
+// treeHits are the events that a search for trees found.
+type treeHits struct {
+	list []treeHit
+	span window // of all
+	none uint64 // events that name no process
+}
+
+type treeHit struct {
+	of pidOf
+	sighting
+}
+
+func (h *treeHits) add(x *query.Extractor, ev *event.Event) {
+	s, ok := see(x, ev)
+	if !ok {
+		h.none++
+		return
+	}
+	if h.span.from == 0 || ev.Ms < h.span.from {
+		h.span.from = ev.Ms
+	}
+	h.span.to = max(h.span.to, ev.Ms)
+	h.list = append(h.list, treeHit{pidOf{string(ev.Node), s.PID}, s})
+}
+
+// around is a window with treeSpan before and after it.
+func (w window) around() window {
+	pad := treeSpan.Milliseconds()
+	return window{max(w.from-pad, 1), max(w.to+pad, 1)}
+}
+
 // trees writes the tree of each process that has a hit, in the order of the first
 // of them.
 func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hits uint64, err error) {
-	type id struct {
-		node string
-		pid  int64
-	}
 	var x query.Extractor
-	roots := map[id][]*process{}
-	var order []*process
-	var none uint64
-	span := window{}
+	var h treeHits
 	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		hits++
-		s, ok := see(&x, ev)
-		if !ok {
-			none++
-			return nil
-		}
-		if span.from == 0 || ev.Ms < span.from {
-			span.from = ev.Ms
-		}
-		span.to = max(span.to, ev.Ms)
-		k := id{string(ev.Node), s.PID}
-		for _, p := range roots[k] {
-			if p.PPID == s.PPID || p.PPID < 0 || s.PPID < 0 || s.PPID == 1 {
-				p.hits = append(p.hits, s)
-				if p.PPID < 0 {
-					p.PPID = s.PPID
-				}
-				return nil
-			}
-		}
-		p := &process{sighting: s, node: k.node, hits: []sighting{s}}
-		roots[k] = append(roots[k], p)
-		order = append(order, p)
+		h.add(&x, ev)
 		return nil
 	})
-	if err != nil || len(order) == 0 {
+	if err != nil || len(h.list) == 0 {
 		return hits, err
 	}
 	about, err := src.About(ctx)
 	if err != nil {
 		return hits, err
 	}
-	var from procs = &indexedProcs{src: src}
+	var from procs = &indexedProcs{src: src, all: h.span.around()}
 	if !about.Indexed {
 		t := &procTable{}
-		pad := treeSpan.Milliseconds()
-		if err := t.load(ctx, src, window{span.from - pad, span.to + pad}); err != nil {
+		if err := t.load(ctx, src, h.span.around()); err != nil {
 			return hits, err
 		}
 		from = t
 	}
-	b := treeBuilder{ctx: ctx, from: from}
+	b := &treeBuilder{ctx: ctx, from: from, known: map[pidOf]*lives{}}
+	roots, err := b.roots(&h)
+	if err != nil {
+		return hits, err
+	}
 	w := treeWriter{out: out, o: o, names: o.Names}
 	if w.names == nil {
 		w.names = nss.New(nss.Config{})
 	}
-	all := w.names
-	for _, p := range order {
-		if fleet, ok := all.(*interpret.Fleet); ok {
+	names := w.names
+	for _, p := range roots {
+		if fleet, ok := names.(*interpret.Fleet); ok {
 			w.names = fleet.Of([]byte(p.node))
 		}
 		parents, err := b.build(p)
@@ -133,102 +112,144 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hi
 		if err := w.tree(p, parents); err != nil {
 			return hits, written(err)
 		}
+		p.children = nil // written
 	}
-	return hits, w.close(none)
+	return hits, w.close(h.none)
 }
 
+// treeBuilder finds the processes of trees.
 type treeBuilder struct {
-	ctx  context.Context
-	from procs
-	left int // nodes
+	ctx   context.Context
+	from  procs
+	known map[pidOf]*lives // within w
+	w     window
+	left  int // nodes
+}
+
+// roots are the processes of the events found, in the order of the first event of each.
+func (b *treeBuilder) roots(h *treeHits) (all []*process, err error) {
+	by := map[pidOf][]sighting{}
+	for i := range h.list {
+		by[h.list[i].of] = append(by[h.list[i].of], h.list[i].sighting)
+	}
+	processes := map[*life]*process{}
+	for i := range h.list {
+		hit := &h.list[i]
+		ls := b.known[hit.of]
+		if ls == nil {
+			if ls, err = b.livesWith(hit.of, by[hit.of]); err != nil {
+				return nil, err
+			}
+			b.known[hit.of] = ls
+		}
+		l := ls.of(&hit.sighting)
+		p := processes[l]
+		if p == nil {
+			p = &process{node: hit.of.node, life: l}
+			processes[l] = p
+			all = append(all, p)
+		}
+		p.hits = append(p.hits, hit.sighting)
+	}
+	for _, p := range all {
+		sortSightings(p.hits)
+		p.sighting, p.asOf = p.life.complete(p.hits[0])
+	}
+	return all, nil
+}
+
+// livesWith are the lives of a pid around the events found that are of it.
+func (b *treeBuilder) livesWith(k pidOf, hits []sighting) (*lives, error) {
+	w := window{hits[0].ms, hits[0].ms}
+	for i := range hits {
+		w.from, w.to = min(w.from, hits[i].ms), max(w.to, hits[i].ms)
+	}
+	list, err := b.from.of(b.ctx, k, w.around())
+	if err != nil {
+		return nil, err
+	}
+	boots, err := b.from.boots(b.ctx, k.node)
+	return newLives(withHits(list, hits), boots), err
+}
+
+// lives are the lives of a pid within the window of the tree that is being built.
+func (b *treeBuilder) lives(k pidOf) (*lives, error) {
+	if ls := b.known[k]; ls != nil {
+		return ls, nil
+	}
+	list, err := b.from.of(b.ctx, k, b.w)
+	if err != nil {
+		return nil, err
+	}
+	boots, err := b.from.boots(b.ctx, k.node)
+	if err != nil {
+		return nil, err
+	}
+	ls := newLives(list, boots)
+	b.known[k] = ls
+	return ls, nil
 }
 
 // build finds a process's children and returns its parents, the nearest first.
 func (b *treeBuilder) build(p *process) (parents []*process, err error) {
-	b.left = treeNodes
-	pad := treeSpan.Milliseconds()
-	all := window{max(p.ms-pad, 1), p.ms + pad}
-	own, err := b.from.of(b.ctx, p.node, p.PID, all)
-	if err != nil {
-		return nil, err
-	}
-	life := lifeOf(own, p, all)
-	seen := map[int64]bool{p.PID: true}
-	child := p
+	b.left, b.w, b.known = treeNodes, window{p.ms, p.ms}.around(), map[pidOf]*lives{}
+	line := []*process{p}
+	child, at := p, p.asOf
 	for range treeDepth {
 		up := child.PPID
-		if up <= 0 || seen[up] {
+		if up <= 0 || isAmong(line, up, at) {
 			break
 		}
-		seen[up] = true
-		list, err := b.from.of(b.ctx, p.node, up, window{all.from, all.to})
+		ls, err := b.lives(pidOf{p.node, up})
 		if err != nil {
 			return nil, err
 		}
 		parent := &process{sighting: sighting{Task: query.Task{PID: up, PPID: -1, UID: -1, AUID: -1}}, node: p.node}
-		if s, ok := latest(list, p.ms); ok {
+		parent.life = ls.at(at)
+		if s, ok := parent.life.latest(at); ok {
+			// Its own parent is that of then: it may have got another one since.
 			parent.sighting = s
+			if s.before(at) {
+				at = s.stamp
+			}
 		}
-		parents = append(parents, parent)
+		parents, line = append(parents, parent), append(line, parent)
 		child = parent
 	}
-	return parents, b.down(p, life, all, seen, 0)
+	return parents, b.down(p, line, 0)
 }
 
-// latest is what was last seen until ms, or else first seen after it.
-func latest(list []sighting, ms int64) (sighting, bool) {
-	var out sighting
-	found := false
-	for _, s := range list {
-		if s.ms > ms && found {
-			break
-		}
-		out, found = s, true
-	}
-	return out, found
+// isAmong says whether a pid is, at a time, one of some processes: ids that go round in a
+// circle end there, while an id that came again is another process.
+func isAmong(list []*process, pid int64, at stamp) bool {
+	return slices.ContainsFunc(list, func(p *process) bool { return p.PID == pid && p.life.has(at) })
 }
 
-// lifeOf is the time around the process's own in which its id has its parent, or
-// was given to the one that takes orphans.
-func lifeOf(list []sighting, p *process, all window) window {
-	life := all
-	if p.PPID < 0 {
-		return life
-	}
-	orphaned := false
-	for _, s := range list {
-		switch {
-		case s.ms <= p.ms && s.PPID != p.PPID:
-			life.from = s.ms + 1
-		case s.ms > p.ms && s.PPID != p.PPID && (orphaned || s.PPID != 1):
-			life.to = s.ms - 1
-			return life
-		case s.ms > p.ms && s.PPID == 1:
-			orphaned = true
-		}
-	}
-	return life
-}
-
-// down finds the children of p, which lived as long as life says.
-func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, depth int) error {
+// down finds the children of p, those that were started in its life. line are p and the
+// processes above it, depth is how far it is below the one that was found.
+func (b *treeBuilder) down(p *process, line []*process, depth int) error {
 	if depth == treeDepth {
 		p.cut = true
 		return nil
 	}
-	list, err := b.from.children(b.ctx, p.node, p.PID, life)
+	list, err := b.from.children(b.ctx, pidOf{p.node, p.PID}, b.w)
 	if err != nil {
 		return err
 	}
-	at := map[int64]*process{}
+	processes := map[*life]*process{}
 	for _, s := range list {
-		if c := at[s.PID]; c != nil {
-			first := c.ms
-			c.sighting = s // its latest name
-			c.ms = first
+		if !p.life.has(s.stamp) || isAmong(line, s.PID, s.stamp) {
 			continue
 		}
-		if seen[s.PID] {
+		ls, err := b.lives(pidOf{p.node, s.PID})
+		if err != nil {
+			return err
+		}
+		l := ls.of(&s)
+		if c := processes[l]; c != nil {
+			first := c.stamp
+			c.sighting = s // its latest name
+			c.stamp = first
 			continue
 		}
 		if b.left == 0 {
@@ -236,121 +257,14 @@ func (b *treeBuilder) down(p *process, life, all window, seen map[int64]bool, de
 			break
 		}
 		b.left--
-		c := &process{sighting: s, node: p.node}
-		at[s.PID] = c
+		c := &process{sighting: s, node: p.node, life: l}
+		processes[l] = c
 		p.children = append(p.children, c)
 	}
 	for _, c := range p.children {
-		seen[c.PID] = true
-		own, err := b.from.of(b.ctx, c.node, c.PID, window{c.ms, all.to})
-		if err != nil {
+		if err := b.down(c, append(line[:len(line):len(line)], c), depth+1); err != nil {
 			return err
 		}
-		if err := b.down(c, lifeOf(own, c, window{c.ms, all.to}), all, seen, depth+1); err != nil {
-			return err
-		}
-		delete(seen, c.PID) // an id may come again in another branch
 	}
 	return nil
-}
-
-// indexedProcs queries the source for each process.
-type indexedProcs struct {
-	src query.Source
-	x   query.Extractor
-}
-
-func (p *indexedProcs) of(ctx context.Context, node string, pid int64, w window) ([]sighting, error) {
-	return p.scan(ctx, node, query.FieldPID, pid, w)
-}
-
-func (p *indexedProcs) children(ctx context.Context, node string, ppid int64, w window) ([]sighting, error) {
-	return p.scan(ctx, node, query.FieldPPID, ppid, w)
-}
-
-func (p *indexedProcs) scan(ctx context.Context, node string, f query.Field, id int64, w window) (out []sighting, err error) {
-	q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Limit: treeEvents, Terms: []query.Term{{Fields: []query.Field{f}, Text: fmt.Sprint(id)}}}
-	if node != "" {
-		q.Nodes = []string{node}
-	}
-	last := map[int64]*sighting{}
-	err = p.src.Scan(ctx, q, func(ev *event.Event) error {
-		s, ok := see(&p.x, ev)
-		if !ok || s.PPID < 0 || string(ev.Node) != node {
-			return nil
-		}
-		if before := last[s.PID]; before == nil || !before.same(&s) {
-			out = append(out, s)
-			last[s.PID] = &s
-		}
-		return nil
-	})
-	return out, err
-}
-
-// procTable holds all processes of a log, read in one scan. It needs a few words of
-// memory for each process and for each change of a process's name.
-type procTable struct {
-	byPID, byPPID map[string]map[int64][]sighting
-	strings       map[string]string
-}
-
-func (t *procTable) load(ctx context.Context, src query.Source, w window) error {
-	t.byPID, t.byPPID, t.strings = map[string]map[int64][]sighting{}, map[string]map[int64][]sighting{}, map[string]string{}
-	var x query.Extractor
-	last := map[string]map[int64]sighting{}
-	return src.Scan(ctx, &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1)}, func(ev *event.Event) error {
-		s, ok := see(&x, ev)
-		if !ok || s.PPID < 0 {
-			return nil
-		}
-		node := string(ev.Node)
-		if last[node] == nil {
-			last[node], t.byPID[node], t.byPPID[node] = map[int64]sighting{}, map[int64][]sighting{}, map[int64][]sighting{}
-		}
-		if before, ok := last[node][s.PID]; ok && before.same(&s) {
-			return nil
-		}
-		s.Comm, s.Exe = t.intern(s.Comm), t.intern(s.Exe)
-		last[node][s.PID] = s
-		t.byPID[node][s.PID] = append(t.byPID[node][s.PID], s)
-		t.byPPID[node][s.PPID] = append(t.byPPID[node][s.PPID], s)
-		return nil
-	})
-}
-
-func (t *procTable) intern(s string) string {
-	if have, ok := t.strings[s]; ok {
-		return have
-	}
-	s = strings.Clone(s)
-	t.strings[s] = s
-	return s
-}
-
-func (t *procTable) of(_ context.Context, node string, pid int64, w window) ([]sighting, error) {
-	return within(t.byPID[node][pid], w), nil
-}
-
-func (t *procTable) children(_ context.Context, node string, ppid int64, w window) ([]sighting, error) {
-	return within(t.byPPID[node][ppid], w), nil
-}
-
-func within(list []sighting, w window) []sighting {
-	var out []sighting
-	for _, s := range list {
-		if s.ms >= w.from && s.ms <= w.to {
-			out = append(out, s)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b sighting) int {
-		switch {
-		case a.ms < b.ms:
-			return -1
-		case a.ms > b.ms:
-			return 1
-		}
-		return 0
-	})
-	return out
 }

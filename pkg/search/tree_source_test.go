@@ -110,6 +110,51 @@ func TestTreeLives(t *testing.T) {
 	}
 }
 
+// An event that does not say its parent is of the process that had its pid then.
+func TestTreeOfProgramsRecords(t *testing.T) {
+	added := func(at, pid int, exe string) string {
+		return fmt.Sprintf("type=ADD_USER msg=audit(%d.000:%d): pid=%d uid=0 auid=1001 ses=1 msg='op=add exe=%q res=success'\n", 1700000000+at, at, pid, exe)
+	}
+	log := task(1, 20, 10, "bash") + task(2, 30, 20, "useradd") + added(3, 30, "/bin/useradd") + task(4, 31, 30, "nscd") +
+		task(20, 30, 12, "cron") + task(21, 32, 30, "job") + added(30, 40, "/bin/alone") + added(19, 30, "/bin/cron")
+	wantTree(t, "the first", treeOf(t, log, "-m", "ADD_USER", "-x", "useradd"),
+		"10 ? ? ? ?", `20 10 unset 54321 \_ bash (/bin/bash)`, `*30 20 1001 root \_ useradd (/bin/useradd)`, `31 30 unset 54321 \_ nscd (/bin/nscd)`)
+	wantTree(t, "the program says which", treeOf(t, log, "-m", "ADD_USER", "-x", "cron"),
+		"12 ? ? ? ?", `*30 12 1001 root \_ cron (/bin/cron)`, `32 30 unset 54321 \_ job (/bin/job)`)
+	wantTree(t, "of which nothing is known", treeOf(t, log, "-m", "ADD_USER", "-x", "alone"), `*40 ? 1001 root (/bin/alone)`)
+}
+
+// A process that is seen to do the same again and again is found around each hit, however
+// far these are apart.
+func TestTreeOfEqualSightings(t *testing.T) {
+	const day = 24 * 3600
+	log := task(1, 20, 10, "daemon") + task(2, 30, 20, "hit") + task(3*day, 20, 10, "daemon") + task(3*day+1, 31, 20, "hit")
+	tree := treeOf(t, log, "-c", "hit")
+	wantTree(t, "both", tree,
+		"10 ? ? ? ?", `20 10 unset 54321 \_ daemon (/bin/daemon)`, `*30 20 unset 54321 \_ hit (/bin/hit)`,
+		"10 ? ? ? ?", `20 10 unset 54321 \_ daemon (/bin/daemon)`, `*31 20 unset 54321 \_ hit (/bin/hit)`)
+}
+
+// A pid that comes again after a start of the machine, or after its process ended, is another
+// process, though its parent has the same id.
+func TestTreeOfNewLives(t *testing.T) {
+	ended := strings.Replace(task(5, 20, 10, "sh"), "syscall=59", "syscall=231", 1)
+	boot := "type=SYSTEM_BOOT msg=audit(1700000008.000:1): pid=1 uid=0 auid=4294967295 ses=4294967295 msg='res=success'\n"
+	for what, between := range map[string]string{"an end": ended, "a start": boot, "a fall of serials": strings.Replace(boot, "SYSTEM_BOOT", "USER_LOGIN", 1)} {
+		log := task(1, 20, 10, "sh") + task(2, 30, 20, "old") + between + task(10, 20, 10, "sh") + task(11, 31, 20, "new")
+		if strings.HasPrefix(what, "a fall") {
+			log = strings.NewReplacer(":1)", ":5001)", ":2)", ":5002)").Replace(log)
+		}
+		if what == "a start" {
+			log = strings.NewReplacer(":1)", ":1)", "001.000:1)", "001.000:701)", ":2)", ":702)").Replace(log)
+		}
+		wantTree(t, what+", before it", treeOf(t, log, "-c", "old"), "10 ? ? ? ?", `20 10 unset 54321 \_ sh (/bin/sh)`, `*30 20 unset 54321 \_ old (/bin/old)`)
+		got := treeOf(t, log, "-c", "sh")
+		wantTree(t, what, got, "10 ? ? ? ?", `*20 10 unset 54321 \_ sh (/bin/sh)`, `30 20 unset 54321 \_ old (/bin/old)`,
+			"10 ? ? ? ?", `*20 10 unset 54321 \_ sh (/bin/sh)`, `31 20 unset 54321 \_ new (/bin/new)`)
+	}
+}
+
 // What events do not tell is left open: names, parents; a circle of ids ends.
 func TestTreeUnknown(t *testing.T) {
 	log := taskOf("", 1, 20, 30, "hit", "") + taskOf("", 2, 30, 20, "", `comm="round"`)
