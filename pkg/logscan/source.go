@@ -20,6 +20,7 @@ type Source struct {
 	Again      bool                         // the logs are scanned more than once: standard input is saved
 	EOETimeout time.Duration                // as in Config
 	Skipped    func(line []byte, err error) // as in Config
+	Damaged    func(err error)              // Follow: is told of a compressed log that ends in damage
 
 	once  sync.Once // of what is said about the logs
 	spool *os.File  // standard input, where it is read more than once

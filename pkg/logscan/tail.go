@@ -25,7 +25,7 @@ func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Even
 		return err
 	}
 	t := newTail(ctx, s.EOETimeout, q, q.Limited(fn))
-	t.skipped = s.Skipped
+	t.skipped, t.damaged, t.in = s.Skipped, s.Damaged, s.Input
 	if paths[0] == Stdin {
 		return stopped(t.pipe(s.Input.In))
 	}
@@ -44,6 +44,8 @@ type tail struct {
 	fn      func(*event.Event) error
 	err     error // of fn
 	skipped func(line []byte, err error)
+	damaged func(err error)
+	in      Input
 
 	rest     []byte // a line whose end is not there yet
 	skipping bool   // within the rest of an overlong line
@@ -102,7 +104,7 @@ func (t *tail) part(text []byte) {
 	}
 	t.rest = append(t.rest[:len(t.rest):len(t.rest)], text...)
 	if len(t.rest) > maxLine {
-		t.line(nil, time.Now())
+		t.line(nil, time.Now()) // the rest of it is skipped, which that said
 		t.skipping = true
 	}
 }
@@ -117,6 +119,9 @@ func (t *tail) line(line []byte, now time.Time) {
 		t.rest = nil
 	}
 	if len(line) > maxLine {
+		if t.skipped != nil {
+			t.skipped(line[maxLine:min(len(line), maxLine+longRest)], errTooLong)
+		}
 		line = line[:maxLine:maxLine]
 	}
 	var r record.Record
@@ -206,6 +211,12 @@ func (t *tail) files(paths []string, all bool) error {
 		return notOpened(path, err)
 	}
 	defer func() { f.Close() }()
+	if r, err := unpacked(f); err != nil || r != io.Reader(f) {
+		if z, ok := r.(*unpacking); ok {
+			z.stop()
+		}
+		return errors.Join(fmt.Errorf("follow %s: it is compressed, so nothing is added to it: search it without --follow", path), err)
+	}
 	if !all {
 		if _, err := f.Seek(0, io.SeekEnd); err != nil {
 			return fmt.Errorf("follow %s: %w", path, err)
@@ -239,14 +250,19 @@ func (t *tail) files(paths []string, all bool) error {
 	}
 }
 
+// whole reads a log that has been put aside, and may be compressed. Of a damaged one it
+// reads what can be unpacked.
 func (t *tail) whole(path string) error {
-	f, err := os.Open(path)
+	logs, err := t.in.OpenFiles([]string{path})
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := t.read(f); err != nil {
+	defer logs.Close()
+	if err := t.read(logs.readers[0]); err != nil {
 		return err
+	}
+	if err := logs.Damage(); err != nil && t.damaged != nil {
+		t.damaged(err)
 	}
 	t.line(nil, time.Now())
 	return t.err
@@ -265,7 +281,7 @@ func (t *tail) moved(f *os.File, path string) (bool, error) {
 	}
 	if own.Mode().IsRegular() && own.Size() < at {
 		_, err := f.Seek(0, io.SeekStart)
-		t.rest = nil
+		t.rest, t.skipping = nil, false
 		return false, err
 	}
 	now, err := os.Stat(path)

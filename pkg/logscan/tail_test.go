@@ -307,7 +307,12 @@ func TestFollowLongLine(t *testing.T) {
 			got = append(got, string(ev.Records[0].Raw))
 			return nil
 		})
-		tl.skipped = func(line []byte, _ error) { t.Errorf("in steps of %d: %d bytes are taken for a line", step, len(line)) }
+		told := 0
+		tl.skipped = func(line []byte, err error) {
+			if told++; !errors.Is(err, errTooLong) || len(line) == 0 || strings.Trim(string(line), "x") != "" {
+				t.Errorf("in steps of %d: told %v of %.50q", step, err, line)
+			}
+		}
 		// Written step by step: each is read to its end before the next is there.
 		for rest := long + "\n" + login(2); rest != ""; {
 			n := min(step, len(rest))
@@ -315,6 +320,9 @@ func TestFollowLongLine(t *testing.T) {
 				t.Fatal(err)
 			}
 			rest = rest[n:]
+		}
+		if told != 1 {
+			t.Errorf("in steps of %d: told %d times of the rest", step, told)
 		}
 		if len(got) != 2 || got[0] != long[:maxLine] || got[1]+"\n" != login(2) {
 			t.Errorf("in steps of %d: %d lines", step, len(got))

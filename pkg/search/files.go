@@ -102,6 +102,7 @@ func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string,
 	var noRecords atomic.Int64
 	in := o.input(logFile, stdio)
 	src := &logscan.Source{Input: in, Again: o.Around > 0 || o.Tree, EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, &noRecords)}
+	src.Damaged = func(err error) { fmt.Fprintln(stdio.Err, err) }
 	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	found, err := Find(ctx, o, src, w, stdio.Out, func(text string) { fmt.Fprintln(stdio.Err, text) })
 	if err = errors.Join(err, w.Close(), src.Close()); err != nil {
