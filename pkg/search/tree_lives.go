@@ -8,7 +8,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
-	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -50,8 +49,8 @@ func exits(ev *event.Event) bool {
 		if ev.Records[i].Type != tables.Syscall {
 			continue
 		}
-		arch, ok := fieldNumber(&ev.Records[i], "arch", 16)
-		nr, ok2 := fieldNumber(&ev.Records[i], "syscall", 10)
+		arch, ok := fieldNumber(ev, i, "arch", 16)
+		nr, ok2 := fieldNumber(ev, i, "syscall", 10)
 		if !ok || !ok2 || nr > math.MaxInt32 {
 			return false
 		}
@@ -275,9 +274,9 @@ func sortSightings(list []sighting) {
 	slices.SortStableFunc(list, func(a, b sighting) int { return a.compare(b.stamp) })
 }
 
-// fieldNumber reads a field of a record as a number.
-func fieldNumber(r *record.Record, name string, base int) (uint64, bool) {
-	f, ok := r.Get(name)
+// fieldNumber reads a field of an event's i-th record as a number.
+func fieldNumber(ev *event.Event, i int, name string, base int) (uint64, bool) {
+	f, ok := ev.Records[i].Get(name)
 	if !ok {
 		return 0, false
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
-	"github.com/auditfleet/auditfleet/pkg/record"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -25,6 +24,15 @@ type procs interface {
 // bootTypes are the records that say so: the kernel's own, and that of the program that
 // notes it.
 var bootTypes = []uint32{uint32(tables.Kernel), uint32(tables.SystemBoot)}
+
+func startsHost(ev *event.Event) bool {
+	for i := range ev.Records {
+		if slices.Contains(bootTypes, uint32(ev.Records[i].Type)) {
+			return true
+		}
+	}
+	return false
+}
 
 // indexedProcs queries the source for each process.
 type indexedProcs struct {
@@ -114,9 +122,7 @@ func (t *procTable) load(ctx context.Context, src query.Source, w window) error 
 			node = string(ev.Node)
 			nodes[node] = node
 		}
-		if slices.ContainsFunc(bootTypes, func(b uint32) bool {
-			return slices.ContainsFunc(ev.Records, func(r record.Record) bool { return uint32(r.Type) == b })
-		}) {
+		if startsHost(ev) {
 			t.booted[node] = append(t.booted[node], stamp{ev.Ms, ev.Serial})
 		}
 		s, ok := see(&x, ev)
