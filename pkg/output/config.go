@@ -37,6 +37,7 @@ type Config struct {
 	ExtraTime    bool
 	CSVSafe      bool // FormatCSV: no cell is a formula to a spreadsheet
 	CSVQuoted    bool // FormatCSV: as RFC 4180 has it, and as safe as with CSVSafe, but for numbers
+	NoCR         bool // and its lines end in a newline alone, for a terminal
 	Words        bool // FormatJSON: the interpretation of each value is written beside the value
 	Milliseconds bool // FormatLine: times have milliseconds
 	WithHost     bool // the line between events contains the host

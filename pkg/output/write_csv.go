@@ -60,14 +60,14 @@ func (t *told) clock(ev *event.Event, layout string) {
 type csvFormat struct {
 	told
 	keys, labels, second, time bool
-	rfc                        bool
+	rfc, crlf                  bool
 	cellAt                     int // where the cell being written begins
 	scratch                    []byte
 }
 
 func newCSVFormat(o *Config, loc *time.Location) *csvFormat {
 	return &csvFormat{
-		told: newTold(o, loc), keys: o.ExtraKeys, labels: o.ExtraLabels, second: o.ExtraObj2, time: o.ExtraTime, rfc: o.CSVQuoted,
+		told: newTold(o, loc), keys: o.ExtraKeys, labels: o.ExtraLabels, second: o.ExtraObj2, time: o.ExtraTime, rfc: o.CSVQuoted, crlf: o.CSVQuoted && !o.NoCR,
 	}
 }
 
@@ -90,7 +90,7 @@ func (f *csvFormat) Head(dst []byte) []byte {
 }
 
 func (f *csvFormat) newline(dst []byte) []byte {
-	if f.rfc {
+	if f.crlf {
 		dst = append(dst, '\r')
 	}
 	return append(dst, '\n')

@@ -52,6 +52,10 @@ func TestCSVQuotedOption(t *testing.T) {
 		switch {
 		case want == "" && (err != nil || o.Format != output.FormatCSV || o.Escape != interpret.EscapeRaw):
 			t.Errorf("%s: %v", args, err)
+		case want == "":
+			if o.ShowOn(false, true); !o.NoCR {
+				t.Errorf("%s: a terminal would be shown the CR", args)
+			}
 		case want != "" && (err == nil || err.Error() != want):
 			t.Errorf("%s: %v, want %s", args, err, want)
 		}

@@ -35,7 +35,7 @@ func (o *Options) ShowOn(color, people bool) {
 	if people && !o.stock && o.asksNoFormat() {
 		o.Format, o.Query.Origin = output.FormatLine, true
 	}
-	o.Color = color
+	o.Color, o.NoCR = color, people
 	o.LineBuffered = o.LineBuffered || people
 	if people && !o.Bare && o.Escape == interpret.EscapeRaw { // a newline of a name would begin a line of its own
 		o.Escape = interpret.EscapeTTY
