@@ -138,13 +138,13 @@ func toldByAPI(t *testing.T, api fleet.QueryClient, args []string) (string, erro
 	}
 	var next func() (text []byte, exit *fleet.Exit, err error)
 	if args[0] == "search" {
-		stream, err := api.Text(t.Context(), &fleet.TextRequest{Version: 6, Words: words})
+		stream, err := api.Text(t.Context(), &fleet.TextRequest{Version: 7, Words: words})
 		if err != nil {
 			return "", err
 		}
 		next = func() ([]byte, *fleet.Exit, error) { r, err := stream.Recv(); return r.GetText(), r.GetExit(), err }
 	} else {
-		stream, err := api.Report(t.Context(), &fleet.ReportRequest{Version: 6, Words: words})
+		stream, err := api.Report(t.Context(), &fleet.ReportRequest{Version: 7, Words: words})
 		if err != nil {
 			return "", err
 		}
