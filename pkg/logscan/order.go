@@ -220,7 +220,8 @@ func (o *order) unpin(seq uint64) {
 		o.pinned-- // it is no more than the event
 		own.held++ // and never let go by count
 		if p.hasNode {
-			p.node = own.data[len(nodeIs) : len(nodeIs)+len(p.node)]
+			at := bytes.Index(own.data, p.node)
+			p.node = own.data[at : at+len(p.node)]
 		}
 	})
 }

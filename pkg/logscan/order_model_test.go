@@ -48,7 +48,7 @@ func (m *model) line(line []byte) {
 		line = line[:maxLine]
 	}
 	var r record.Record
-	if err := r.Parse(line); err != nil && !salvage(&r) {
+	if err := r.Parse(line); !r.IsRecord() {
 		m.skip(line, err)
 		return
 	}

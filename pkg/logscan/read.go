@@ -331,23 +331,3 @@ func (m *merge) add(c *chunk) error {
 	}
 	return nil
 }
-
-// salvage makes what it can of a damaged record: with a second it has a place
-// in time, so it is an event like any other.
-func salvage(r *record.Record) bool {
-	if r.Sec != 0 {
-		return true
-	}
-	i := bytes.Index(r.Raw, []byte("msg=audit("))
-	if i < 0 {
-		return false
-	}
-	sec, ok := record.Decimal(r.Raw[i+len("msg=audit("):])
-	if !ok || sec <= 0 || sec > maxSeconds {
-		return false
-	}
-	r.Sec = sec
-	return true
-}
-
-const maxSeconds = 1e12

@@ -125,7 +125,7 @@ func (t *tail) line(line []byte, now time.Time) {
 		line = line[:maxLine:maxLine]
 	}
 	var r record.Record
-	if err := r.Parse(line); err != nil && !salvage(&r) {
+	if err := r.Parse(line); !r.IsRecord() {
 		if t.skipped != nil && len(line) > 0 {
 			t.skipped(line, err)
 		}

@@ -13,6 +13,8 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add([]byte("type=PATH msg=audit(5.250:18446744073709551616): a='x"))
 	f.Add([]byte("node=a msg='msg=audit(1.1:1): b={ \x1d\x1d msg="))
+	f.Add([]byte("Nov 28 14:04:05 web1 kernel: [ 1.2] audit: type=1400 audit(5.250:7): a=1\r"))
+	f.Add([]byte(`<13>1 2026-11-28T14:04:05Z web1 a 1 - [x@1 k="a: \"" l="m"][y z="]"] node=h type=PATH msg=audit(5.250:7) a=1`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if err := check(line); err != nil {
 			t.Errorf("%q: %v", line, err)

@@ -28,12 +28,13 @@ var (
 	ErrBadSerial = errors.New("record: malformed serial in msg=audit(")
 )
 
-// A Record is one parsed line. Every slice points into Raw, and Raw into the line given
-// to Parse: all are valid as long as nobody changes that line's bytes.
+// A Record is one parsed line. Every slice points into Raw, except TypeName where the
+// line has a number, and Raw into the line given to Parse: all are valid as long as
+// nobody changes that line's bytes.
 type Record struct {
 	Raw      []byte // the whole line, without its newline
-	Node     []byte // nil without node=
-	TypeName []byte // as written: SYSCALL, UNKNOWN[1334]
+	Node     []byte // of node=, or the host that syslog names before the record; else nil
+	TypeName []byte // SYSCALL; of 1300 and UNKNOWN[1334] the name, if the number has one
 	Body     []byte // all from behind "): " to the 0x1d
 	Enriched []byte // all behind the 0x1d, nil without one
 	Err      error  // what Parse returned
@@ -50,14 +51,17 @@ var (
 	nodePrefix = []byte("node=")
 	typePrefix = []byte("type=")
 	timePrefix = []byte("msg=audit(")
+	kernelTime = []byte("audit(") // as the kernel prints it where no daemon runs
 )
 
 // maxSec keeps Ms far from overflow; it is the year 33658.
 const maxSec = 1e12
 
-// Parse parses line into r. A newline at the end of line is not part of the record. On an
-// error (one of this package's, also stored in r.Err), Parse still sets all that it could
-// find: type, node and time may help a search.
+// Parse parses line into r. A newline at the end of line is not part of the record. What
+// syslog or dmesg have put before the record stays in Raw, as does a carriage return at
+// its end. On an error (one of this
+// package's, also stored in r.Err), Parse still sets all that it could find: type, node
+// and time may help a search.
 //
 // r keeps slices of line, so it is valid as long as nobody changes line's bytes.
 func (r *Record) Parse(line []byte) error {
@@ -65,15 +69,46 @@ func (r *Record) Parse(line []byte) error {
 		line = line[: n-1 : n-1]
 	}
 	*r = Record{Raw: line}
+	if n := len(line); n > 0 && line[n-1] == '\r' {
+		line = line[:n-1]
+	}
 	r.Err = r.parse(line)
 	return r.Err
 }
 
 func (r *Record) parse(line []byte) error {
-	pos := 0
-	if hasPrefix(line, nodePrefix) {
-		end := wordEnd(line, len(nodePrefix))
-		r.Node = line[len(nodePrefix):end:end]
+	pos := r.parseNames(line, 0)
+	if pos == 0 {
+		start, host := prefix(line)
+		pos = r.parseNames(line, start)
+		if r.Node == nil {
+			r.Node = host
+		}
+	}
+	switch rest := line[pos:]; {
+	case hasPrefix(rest, timePrefix):
+		pos += len(timePrefix)
+	case r.TypeName != nil && hasPrefix(rest, kernelTime):
+		pos += len(kernelTime)
+	default:
+		i := bytes.Index(rest, timePrefix)
+		if i < 0 || pos == 0 && wordEnd(rest, 0) < i-1 {
+			// Behind several words it is a comment's or a message's.
+			r.setBody(rest)
+			return ErrNoHeader
+		}
+		pos += i + len(timePrefix)
+	}
+	return r.parseStamp(line, pos)
+}
+
+// parseNames reads "node=NAME " and "type=TYPE " at pos, as far as they are there, and
+// returns where they end.
+func (r *Record) parseNames(line []byte, pos int) int {
+	if hasPrefix(line[pos:], nodePrefix) {
+		pos += len(nodePrefix)
+		end := wordEnd(line, pos)
+		r.Node = line[pos:end:end]
 		pos = skipSpace(line, end)
 	}
 	if hasPrefix(line[pos:], typePrefix) {
@@ -81,24 +116,32 @@ func (r *Record) parse(line []byte) error {
 		end := wordEnd(line, pos)
 		r.TypeName = line[pos:end:end]
 		r.Type, _ = tables.TypeByName(r.TypeName)
+		if byNumber(r.TypeName) {
+			if name := tables.TypeNameBytes(r.Type); name != nil {
+				r.TypeName = name
+			}
+		}
 		pos = skipSpace(line, end)
 	}
-	if !hasPrefix(line[pos:], timePrefix) {
-		i := bytes.Index(line[pos:], timePrefix)
-		if i < 0 {
-			r.setBody(line[pos:])
-			return ErrNoHeader
-		}
-		pos += i
-	}
-	return r.parseStamp(line, pos+len(timePrefix))
+	return pos
 }
 
-// parseStamp reads "SECONDS.MILLIS:SERIAL): " at pos and what follows it.
+// byNumber reports whether a type is written as its number: 1300 or UNKNOWN[1334].
+func byNumber(name []byte) bool {
+	return len(name) > 0 && (name[0]-'0' <= 9 || name[len(name)-1] == ']')
+}
+
+// parseStamp reads "SECONDS.MILLIS:SERIAL): " at pos and what follows it. Old daemons
+// wrote no colon at the end.
 func (r *Record) parseStamp(line []byte, pos int) error {
 	start := pos
 	sec, pos, ok := decimal(line, pos)
-	if !ok || sec > maxSec || pos >= len(line) || line[pos] != '.' {
+	if !ok || sec > maxSec {
+		r.setBody(line[start:])
+		return ErrBadTime
+	}
+	r.Sec = int64(sec)
+	if pos >= len(line) || line[pos] != '.' {
 		r.setBody(line[start:])
 		return ErrBadTime
 	}
@@ -107,18 +150,21 @@ func (r *Record) parseStamp(line []byte, pos int) error {
 		r.setBody(line[start:])
 		return ErrBadTime
 	}
-	r.Sec, r.Milli = int64(sec), int32(ms)
+	r.Milli = int32(ms)
 	if pos >= len(line) || line[pos] != ':' {
 		r.setBody(line[pos:])
 		return ErrBadSerial
 	}
 	serial, pos, ok := decimal(line, pos+1)
-	if !ok || pos+1 >= len(line) || line[pos] != ')' || line[pos+1] != ':' {
+	if !ok || pos >= len(line) || line[pos] != ')' || !endsStamp(line[pos+1:]) {
 		r.setBody(line[pos:])
 		return ErrBadSerial
 	}
 	r.Serial = serial
-	pos += 2
+	pos++
+	if pos < len(line) && line[pos] == ':' {
+		pos++
+	}
 	if pos < len(line) && line[pos] == ' ' {
 		pos++
 	}
@@ -129,6 +175,9 @@ func (r *Record) parseStamp(line []byte, pos int) error {
 	return nil
 }
 
+// endsStamp reports whether rest may follow the bracket of a stamp.
+func endsStamp(rest []byte) bool { return len(rest) > 0 && (rest[0] == ':' || rest[0] == ' ') }
+
 // setBody splits rest at the first 0x1d, as the stock tools do.
 func (r *Record) setBody(rest []byte) {
 	if i := bytes.IndexByte(rest, Separator); i >= 0 {
@@ -138,6 +187,10 @@ func (r *Record) setBody(rest []byte) {
 	}
 	r.Body = rest[:len(rest):len(rest)]
 }
+
+// IsRecord reports whether the line is a record, if a damaged one: it has a time.
+// Separators, comments and other programs' messages are none.
+func (r *Record) IsRecord() bool { return r.Err == nil || r.Sec != 0 }
 
 // Ms returns the record's time in milliseconds since 1970.
 func (r *Record) Ms() int64 { return r.Sec*1000 + int64(r.Milli) }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/internal/golden"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 func lines(t testing.TB, names ...string) [][]byte {
@@ -164,20 +165,20 @@ func TestDamaged(t *testing.T) {
 		{"node=a type=PATH", ErrNoHeader, "PATH 1302 0:0 on a"},
 		{"type=PATH a=1", ErrNoHeader, "PATH 1302 0:0\n  own [a=1]"},
 		{"msg=audit(5.250:7): a=1", ErrNoType, " 0 5250:7\n  own [a=1]"},
-		{"<13>Jan 1 host: type=PATH msg=audit(5.250:7): a=1", ErrNoType, " 0 5250:7\n  own [a=1]"},
+		{"<13>Jan 1 host: x type=PATH msg=audit(5.250:7): a=1", ErrNoHeader, " 0 0:0\n  own [type=PATH] [msg …]\n  msg [a=1]"},
 		{"type=NEWS msg=audit(5.250:7): a=1", nil, "NEWS 0 5250:7\n  own [a=1]"},
 		{"type=PATH odd msg=audit(5.250:7): a=1", nil, "PATH 1302 5250:7\n  own [a=1]"},
 		{"type=PATH msg=audit(", ErrBadTime, "PATH 1302 0:0"},
 		{"type=PATH msg=audit(x.250:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
-		{"type=PATH msg=audit(5:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
+		{"type=PATH msg=audit(5:7): a=1", ErrBadTime, "PATH 1302 5000:0\n  own [a=1]"},
 		{"type=PATH msg=audit(-5.250:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
-		{"type=PATH msg=audit(5.1000:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
+		{"type=PATH msg=audit(5.1000:7): a=1", ErrBadTime, "PATH 1302 5000:0\n  own [a=1]"},
 		{"type=PATH msg=audit(99999999999999.000:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
 		{"type=PATH msg=audit(99999999999999999999999.000:7): a=1", ErrBadTime, "PATH 1302 0:0\n  own [a=1]"},
 		{"type=PATH msg=audit(5.250", ErrBadSerial, "PATH 1302 5250:0"},
 		{"type=PATH msg=audit(5.250:", ErrBadSerial, "PATH 1302 5250:0"},
 		{"type=PATH msg=audit(5.250:7", ErrBadSerial, "PATH 1302 5250:0"},
-		{"type=PATH msg=audit(5.250:7) a=1", ErrBadSerial, "PATH 1302 5250:0\n  own [a=1]"},
+		{"type=PATH msg=audit(5.250:7)a=1", ErrBadSerial, "PATH 1302 5250:0\n  own [)a=1]"},
 		{"type=PATH msg=audit(5.250:99999999999999999999): a=1", ErrBadSerial, "PATH 1302 5250:0\n  own [a=1]"},
 		{"type=PATH msg=audit(5.250:18446744073709551615):", nil, "PATH 1302 5250:18446744073709551615"},
 		{"type=PATH msg=audit(5.250:7):a=1", nil, "PATH 1302 5250:7\n  own [a=1]"},
@@ -346,7 +347,10 @@ func check(line []byte) error {
 	if want := bytes.TrimSuffix(line, []byte("\n")); !bytes.Equal(r.Raw, want) {
 		return fmt.Errorf("Raw is %q", r.Raw)
 	}
-	for _, part := range [][]byte{r.Node, r.TypeName, r.Body, r.Enriched} {
+	if name := tables.TypeNameBytes(r.Type); !inside(r.TypeName, r.Raw) && !bytes.Equal(r.TypeName, name) {
+		return fmt.Errorf("the type is %q, of %d", r.TypeName, r.Type)
+	}
+	for _, part := range [][]byte{r.Node, r.Body, r.Enriched} {
 		if !inside(part, r.Raw) {
 			return fmt.Errorf("%q does not lie in the line", part)
 		}
@@ -359,15 +363,16 @@ func check(line []byte) error {
 	if r.Enriched != nil {
 		tail += 1 + len(r.Enriched)
 	}
-	again := append([]byte(nil), r.Raw[:len(r.Raw)-tail]...)
+	raw := bytes.TrimSuffix(r.Raw, []byte("\r"))
+	again := append([]byte(nil), raw[:len(raw)-tail]...)
 	again = append(again, r.Body...)
 	if r.Enriched != nil {
 		again = append(append(again, Separator), r.Enriched...)
 	}
-	if !bytes.Equal(again, r.Raw) {
+	if !bytes.Equal(again, raw) {
 		return fmt.Errorf("put together again it is %q", again)
 	}
-	if err == nil && r.Node == nil && !bytes.HasPrefix(line, []byte("type="+string(r.TypeName))) {
+	if err == nil && r.Node == nil && inside(r.TypeName, r.Raw) && !bytes.Contains(line, []byte("type="+string(r.TypeName))) {
 		return fmt.Errorf("type %q", r.TypeName)
 	}
 	for _, f := range []Fields{r.Fields(), r.MsgFields(), r.EnrichedFields()} {

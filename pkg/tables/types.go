@@ -140,15 +140,17 @@ const (
 type typeTable struct {
 	byName map[string]uint16
 	byNum  map[uint16]string
+	bytes  map[uint16][]byte
 	nums   []uint16
 }
 
 var types = sync.OnceValue(func() *typeTable {
 	n := strings.Count(typesText, "\n") + 1
-	t := &typeTable{byName: make(map[string]uint16, n), byNum: make(map[uint16]string, n), nums: make([]uint16, 0, n)}
+	t := &typeTable{byName: make(map[string]uint16, n), byNum: make(map[uint16]string, n), bytes: make(map[uint16][]byte, n), nums: make([]uint16, 0, n)}
 	eachLine(typesText, func(num int, name string) {
 		t.byName[name] = uint16(num)
 		t.byNum[uint16(num)] = name
+		t.bytes[uint16(num)] = []byte(name)
 		t.nums = append(t.nums, uint16(num))
 	})
 	return t
@@ -170,8 +172,8 @@ func eachLine(text string, fn func(num int, name string)) {
 const unknownPrefix = "UNKNOWN["
 
 // TypeByName returns the number of the record type called name; false if it is not known.
-// It also parses "UNKNOWN[1334]", which a daemon writes for a type without a name. As in
-// the stock tools, case does not matter. It does not allocate.
+// It also parses "UNKNOWN[1334]", which a daemon writes for a type without a name, and
+// "1334". As in the stock tools, case does not matter. It does not allocate.
 func TypeByName(name []byte) (uint16, bool) {
 	// Most of any log is these. The compiler makes one comparison by length and
 	// contents of it, a third of a map's cost.
@@ -212,7 +214,7 @@ func TypeByName(name []byte) (uint16, bool) {
 	if len(u) > len(unknownPrefix)+1 && string(u[:len(unknownPrefix)]) == unknownPrefix && u[len(u)-1] == ']' {
 		return decimal16(u[len(unknownPrefix) : len(u)-1])
 	}
-	return 0, false
+	return decimal16(u)
 }
 
 func decimal16(b []byte) (uint16, bool) {
@@ -226,7 +228,10 @@ func decimal16(b []byte) (uint16, bool) {
 		}
 		n = n*10 + int(c-'0')
 	}
-	return uint16(n), n < 1<<16
+	if n >= 1<<16 {
+		return 0, false
+	}
+	return uint16(n), true
 }
 
 // TypeName returns the name of record type n, or "UNKNOWN[1334]" for a number without a
@@ -237,6 +242,10 @@ func TypeName(n uint16) string {
 	}
 	return unknownPrefix + strconv.Itoa(int(n)) + "]"
 }
+
+// TypeNameBytes returns the name of record type n, nil for a number without one. The
+// caller must not change it.
+func TypeNameBytes(n uint16) []byte { return types().bytes[n] }
 
 // Types returns the numbers of all named record types in ascending order.
 func Types() []uint16 {

@@ -29,7 +29,7 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 				continue
 			}
 			ids := h.ValuesOf(k)
-			if h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == query.FieldOdd }) {
+			if e.Ms == 0 || h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == query.FieldOdd }) {
 				if ev := ParseText(e.Text, e.Counted, []byte(h.Name), e.Origin); m.Match(ev) {
 					if err := rest(ev); err != nil {
 						return err

@@ -49,7 +49,8 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 	n := 0
 	for _, c := range all {
 		b := &c.Block
-		if c.Want != nil || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
+		// Time 0 is that of lines that are no records: nothing finds them.
+		if c.Want != nil || b.MinMs == 0 || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
 			out.Rest = append(out.Rest, c)
 			continue
 		}
