@@ -215,8 +215,11 @@ func (n *Normalizer) AppendNode(dst []byte) []byte {
 	if len(n.parts) == 0 || n.parts[0].r.Node == nil {
 		return dst
 	}
-	return n.AppendText(dst, Value{set: true})
+	r := n.parts[0].r
+	return n.in.AppendRaw(dst, r, nodeName, r.Node)
 }
+
+var nodeName = []byte("node")
 
 // Outcome reports whether the event was a success; ok is false when the event has no
 // result. Unlike Succeeded it takes what was granted for a success.

@@ -41,6 +41,7 @@ func (w *walk) load(records []record.Record) {
 
 var (
 	stampPrefix = []byte("msg=a")    // msg=audit(…)
+	nodePrefix  = []byte("node=")    // not of a host that is known otherwise
 	claimPrefix = []byte("msg='")    // what a program said
 	keyName     = []byte("key")      //
 	verdictName = []byte("seresult") // the verdict of an AVC record, which has no name there
@@ -48,16 +49,17 @@ var (
 	allocated   = []byte("avc")
 )
 
-// split appends a record's fields: from the start of the line, since a field's
-// number decides what it is.
+// split appends a record's fields: from where the record begins, since a field's number
+// decides what it is.
 func (w *walk) split(r *record.Record) {
 	line := r.Raw
 	if r.Enriched != nil {
 		line = line[:len(line)-len(r.Enriched)-1]
 	}
+	line = line[r.Start:]
 	first := len(w.fields)
 	verdictAt := 1 // how many fields stand before an AVC record's verdict
-	if r.Node != nil {
+	if bytes.HasPrefix(line, nodePrefix) {
 		verdictAt = 2
 	}
 	for len(line) > 0 {

@@ -2,8 +2,8 @@ package record
 
 import "bytes"
 
-// maxPrefix bounds the bytes that may stand before a record, as syslog writes them.
-const maxPrefix = 1024
+// maxPrefix bounds the bytes that may stand before a record, and Record.Start with them.
+const maxPrefix = 4096
 
 var (
 	byteOrderMark = []byte("\xef\xbb\xbf")
@@ -23,6 +23,7 @@ var (
 // some program had to say, and a program can say anything: of
 // "sshd[7]: no user x: type=USER_LOGIN msg=audit(…" nothing is a record.
 func prefix(line []byte) (start int, host []byte) {
+	line = line[:min(len(line), maxPrefix)]
 	pos := skipBlanks(line, 0)
 	if hasPrefix(line[pos:], byteOrderMark) {
 		pos = skipBlanks(line, pos+len(byteOrderMark))
@@ -39,7 +40,7 @@ func prefix(line []byte) (start int, host []byte) {
 	if start := kernelRecord(line, pos); start > 0 { // dmesg
 		return start, nil
 	}
-	end := bytes.Index(line[pos:min(len(line), pos+maxPrefix)], tagEnd)
+	end := bytes.Index(line[pos:], tagEnd)
 	if end < 0 {
 		return 0, nil
 	}

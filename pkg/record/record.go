@@ -42,6 +42,7 @@ type Record struct {
 	Serial   uint64
 	Milli    int32
 	Type     uint16 // 0 when no number is known for TypeName
+	Start    uint16 // where the record begins in Raw, behind what syslog put before it
 	// Received is the time at which a collector received the record, in milliseconds
 	// since 1970; 0 if it is not known. The line does not contain it: Parse sets it to 0.
 	Received int64
@@ -80,6 +81,7 @@ func (r *Record) parse(line []byte) error {
 	pos := r.parseNames(line, 0)
 	if pos == 0 {
 		start, host := prefix(line)
+		r.Start = uint16(start)
 		pos = r.parseNames(line, start)
 		if r.Node == nil {
 			r.Node = host

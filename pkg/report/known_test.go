@@ -211,7 +211,7 @@ var knownDifferences = []difference{
 		what:   "types and, with -i, system calls that are younger than 3.0.9 have no name: (null), or a number",
 		args:   []string{"-e"},
 		record: []string{stamped("UNKNOWN[1338]", "module=x"), stamped("SYSCALL", exampleCall)},
-		stock:  "(null) 1000", ours: "UNKNOWN[1338] 1000",
+		stock:  "(null) 1000", ours: "DM_CTRL 1000",
 		applies: func(o *Options, ev *event.Event) bool {
 			if t := ev.Records[0].Type; t == 0 || len(ev.Records[0].TypeName) > 0 && ev.Records[0].TypeName[len(ev.Records[0].TypeName)-1] == ']' {
 				return true
