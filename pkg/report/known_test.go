@@ -213,7 +213,7 @@ var knownDifferences = []difference{
 		record: []string{stamped("UNKNOWN[1338]", "module=x"), stamped("SYSCALL", exampleCall)},
 		stock:  "(null) 1000", ours: "DM_CTRL 1000",
 		applies: func(o *Options, ev *event.Event) bool {
-			if t := ev.Records[0].Type; t == 0 || len(ev.Records[0].TypeName) > 0 && ev.Records[0].TypeName[len(ev.Records[0].TypeName)-1] == ']' {
+			if r := &ev.Records[0]; r.Type == 0 || bytes.Contains(r.Raw, []byte("type=UNKNOWN[")) {
 				return true
 			}
 			return o.Interpret && anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
