@@ -79,11 +79,13 @@ func newSingle(r *record.Record, tag uint64) *Event {
 // last. That holds for messages of programs and daemons, the kernel's NetLabel records
 // and KERNEL. As in stock ausearch 3.0.9, it does not hold for kernel anomalies and
 // integrity records (1700–1899), because the SYSCALL record of an ANOM_LINK comes after
-// it. Nor does it hold for types without a known number: to split an event is worse than
-// to wait for the rest of it.
+// it. Nor does it hold for LOGIN, which the kernel sends before the SYSCALL record of the
+// write to /proc/self/loginuid, if a rule has that call audited; 3.0.9 makes two events of
+// them, 4.2.2 one. Nor does it hold for types without a known number: to split an event is
+// worse than to wait for the rest of it.
 func IsSingle(typ uint16) bool {
 	switch {
-	case typ == 0:
+	case typ == 0, typ == tables.Login:
 		return false
 	case typ < tables.FirstEvent, typ >= tables.FirstUserAnom, typ == tables.Kernel:
 		return true

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -75,13 +76,13 @@ func TestCompletion(t *testing.T) {
 		{"late EOE", Config{}, []string{"SYSCALL 1000 1", "PROCTITLE 1000 1", "EOE 1000 1"}, []string{"1:SYSCALL PROCTITLE", "1:EOE"}, nil},
 		{"single types", Config{}, []string{"USER_LOGIN 1000 1", "LOGIN 1000 2", "KERNEL 1000 3", "ANOM_LOGIN_FAILURES 1000 4",
 			"MAC_CALIPSO_DEL 1000 5", "VIRT_CONTROL 1000 6", "DAEMON_END 1000 7"},
-			[]string{"1:USER_LOGIN", "2:LOGIN", "3:KERNEL", "4:ANOM_LOGIN_FAILURES", "5:MAC_CALIPSO_DEL", "6:VIRT_CONTROL", "7:DAEMON_END"}, nil},
+			[]string{"1:USER_LOGIN", "3:KERNEL", "4:ANOM_LOGIN_FAILURES", "5:MAC_CALIPSO_DEL", "6:VIRT_CONTROL", "7:DAEMON_END"}, []string{"2:LOGIN"}},
 		{"types that go on", Config{}, []string{"ANOM_LINK 1000 1", "INTEGRITY_DATA 1000 2", "MAC_STATUS 1000 3", "AVC 1000 4", "SECCOMP 1000 5",
 			"LANDLOCK_ACCESS 1000 6", "BRAND_NEW 1000 7", "SYSCALL 1000 1", "PROCTITLE 1000 1"},
 			[]string{"1:ANOM_LINK SYSCALL PROCTITLE"},
 			[]string{"2:INTEGRITY_DATA", "3:MAC_STATUS", "4:AVC", "5:SECCOMP", "6:LANDLOCK_ACCESS", "7:BRAND_NEW"}},
-		{"LOGIN is apart from its SYSCALL", Config{}, []string{"LOGIN 1000 1", "SYSCALL 1000 1", "PROCTITLE 1000 1"},
-			[]string{"1:LOGIN", "1:SYSCALL PROCTITLE"}, nil},
+		{"LOGIN and its SYSCALL", Config{}, []string{"LOGIN 1000 1", "SYSCALL 1000 1", "PROCTITLE 1000 1", "LOGIN 1000 2", "USER_LOGIN 3000 3"},
+			[]string{"1:LOGIN SYSCALL PROCTITLE", "2:LOGIN", "3:USER_LOGIN"}, nil},
 		{"a program's record joins an open event", Config{}, []string{"SYSCALL 1000 1", "USER_LOGIN 1000 1", "PROCTITLE 1000 1"},
 			[]string{"1:SYSCALL USER_LOGIN PROCTITLE"}, nil},
 		{"no waiting for older ones", Config{}, []string{"SYSCALL 1000 1", "SYSCALL 1000 2", "PROCTITLE 1000 2", "USER 1000 3"},
@@ -204,7 +205,12 @@ func readLog(t testing.TB, name string) []byte {
 func TestStockGroups(t *testing.T) {
 	tool := need.Stock(t, "ausearch")
 	for _, name := range []string{"kernel-raw.log", "kernel-enriched.log"} {
-		out, err := exec.Command(tool, "-if", filepath.Join("..", "record", "testdata", name)).Output()
+		log := regexp.MustCompile("(?m)^.*type=LOGIN .*\n").ReplaceAll(readLog(t, name), nil) // 3.0.9 makes events of these
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, log, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(tool, "-if", path).Output()
 		if err != nil {
 			t.Fatalf("ausearch -if %s: %v", name, err)
 		}
@@ -224,7 +230,7 @@ func TestStockGroups(t *testing.T) {
 		}
 		var events []*Event
 		a := NewAssembler(Config{}, func(ev *Event) { events = append(events, ev) })
-		for line := range bytes.Lines(readLog(t, name)) {
+		for line := range bytes.Lines(log) {
 			var r record.Record
 			if err := r.Parse(bytes.TrimSuffix(line, []byte("\n"))); err != nil {
 				t.Fatal(err)

@@ -38,7 +38,7 @@ func withoutEOE(records []record.Record) []record.Record {
 
 // alone says whether a record of that type ends its event.
 func alone(t uint16) bool {
-	return t < tables.FirstEvent || t >= tables.FirstUserAnom || t == tables.Proctitle || t == tables.EOE ||
+	return t < tables.FirstEvent && t != tables.Login || t >= tables.FirstUserAnom || t == tables.Proctitle || t == tables.EOE ||
 		t == tables.Kernel || t >= tables.MACUnlblAllow && t <= tables.MACCalipsoDel
 }
 

@@ -310,6 +310,18 @@ var knownDifferences = []difference{
 			return inWords(args) && typeNames.ReplaceAllString(stock, "") == typeNames.ReplaceAllString(ours, "")
 		},
 	},
+	{
+		name:   "login-apart",
+		what:   "a LOGIN record is an event of its own, apart from the SYSCALL record of the same serial",
+		args:   []string{"-m", "LOGIN", "-k", "k"},
+		record: []string{stamped("LOGIN", "pid=901 uid=0 subj=s_t old-auid=4294967295 auid=1000 tty=(none) old-ses=4294967295 ses=8 res=1"), stamped("SYSCALL", exampleCall)},
+	},
+	{
+		name:   "syslog-prefix",
+		what:   "a record behind syslog's or dmesg's prefix is none",
+		args:   []string{"-m", "USER_LOGIN"},
+		record: []string{"Nov 28 14:04:05 web1 audispd: " + stamped("USER_LOGIN", "pid=1 uid=0 auid=1000 ses=1 msg='op=login res=success'")},
+	},
 }
 
 // typeNames are those of records.

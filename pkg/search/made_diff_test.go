@@ -57,7 +57,7 @@ func TestSameAsStockMade(t *testing.T) {
 	told := &toldRun{bin: bin, counts: map[string]int{}}
 	for i := range logs {
 		r := rand.New(rand.NewPCG(seed, uint64(i)))
-		path := writeLog(t, knownMachines(madelog.Log(r, 20+r.IntN(200))))
+		path := writeLog(t, eventtest.WithoutLogins(knownMachines(madelog.Log(r, 20+r.IntN(200)))))
 		p := poolOf(eventtest.Read(t, path))
 		for range rounds {
 			args := append([]string{"-if", path}, inForm(r, p.query(r), madeFormats)...)

@@ -208,7 +208,7 @@ func (g *toldGen) kernel(typ string) {
 // beside are records that come with a system call.
 var beside = []string{
 	"AVC", "SELINUX_ERR", "NETFILTER_CFG", "ANOM_PROMISCUOUS", "KERN_MODULE", "MAC_POLICY_LOAD", "MAC_STATUS", "MAC_CONFIG_CHANGE", "FANOTIFY",
-	"TIME_INJOFFSET", "TIME_ADJNTPVAL", "BPF", "EVENT_LISTENER", "CONFIG_CHANGE", "ANOM_LINK", "OBJ_PID", "FD_PAIR", "SECCOMP", "LOGIN",
+	"TIME_INJOFFSET", "TIME_ADJNTPVAL", "BPF", "EVENT_LISTENER", "CONFIG_CHANGE", "ANOM_LINK", "OBJ_PID", "FD_PAIR", "SECCOMP",
 }
 
 // call is the event of a system call.
