@@ -207,6 +207,8 @@ func (o *order) unpin(seq uint64) {
 			return
 		}
 		own := &chunk{seq: ^uint64(0), data: make([]byte, 0, p.bytes)}
+		first := &p.pieces[0]
+		at := bytes.Index(first.c.bytes(first.c.lines[first.first]), p.node) // while the chunk is held
 		for _, pc := range p.pieces {
 			for _, l := range pc.c.lines[pc.first : pc.first+pc.n] {
 				own.lines = append(own.lines, line{uint32(len(own.data)), l.size})
@@ -220,7 +222,6 @@ func (o *order) unpin(seq uint64) {
 		o.pinned-- // it is no more than the event
 		own.held++ // and never let go by count
 		if p.hasNode {
-			at := bytes.Index(own.data, p.node)
 			p.node = own.data[at : at+len(p.node)]
 		}
 	})

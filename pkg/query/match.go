@@ -148,8 +148,8 @@ func (l *literal) in(ev *event.Event) bool {
 // Match reports whether ev matches the query.
 func (m *Matcher) Match(ev *event.Event) bool {
 	q := m.q
-	if len(ev.Records) == 0 || !ev.Records[0].IsRecord() {
-		return false // a separator, say, that a store keeps as it came
+	if !q.Unparsable && (len(ev.Records) == 0 || !ev.Records[0].IsRecord()) {
+		return false
 	}
 	if q.StartMs != 0 && ev.Ms < q.StartMs || q.EndMs != 0 && ev.Ms > q.EndMs {
 		return false

@@ -166,6 +166,9 @@ type Query struct {
 	// on interpreted ids then have the names that FleetNames gives. It is not sent: a
 	// collector knows.
 	Fleet bool
+	// Unparsable also selects what no other search finds: lines that are no records, such
+	// as separators and comments, which a collector stores as they came. Logs skip them.
+	Unparsable bool
 	// Memory is what a Tally with fields may take for their values. It is not sent: each
 	// process has its own. Matching ignores it.
 	Memory *Memory

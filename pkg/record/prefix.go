@@ -10,7 +10,8 @@ var (
 	tagEnd        = []byte(": ")
 	kernelTag     = []byte("audit: ")
 	kernelName    = []byte("kernel")
-	quotedTab     = []byte("#011") // as rsyslog writes a tab
+	dmesgLevel    = []byte("kern  :") // of dmesg -x
+	quotedTab     = []byte("#011")    // as rsyslog writes a tab
 )
 
 // prefix finds what a log other than the daemon's puts before a record: blanks, a byte
@@ -46,7 +47,7 @@ func prefix(line []byte) (start int, host []byte) {
 	}
 	end += pos
 	start = skipBlanks(line, end+len(tagEnd))
-	if bytes.HasSuffix(line[pos:end], kernelName) {
+	if tag := line[pos:end]; bytes.Equal(tag[bytes.LastIndexByte(tag, ' ')+1:], kernelName) || bytes.HasPrefix(tag, dmesgLevel) {
 		start = kernelRecord(line, start)
 	}
 	if start == 0 || !beginsRecord(line[start:]) {
@@ -62,12 +63,14 @@ func beginsRecord(b []byte) bool { return hasPrefix(b, nodePrefix) || hasPrefix(
 // may have before it: "[   12.345678] ", then "audit: ". It returns 0 if there is none.
 func kernelRecord(line []byte, pos int) int {
 	pos = skipBlanks(line, pos)
-	if pos < len(line) && line[pos] == '[' {
-		end := bytes.IndexByte(line[pos:min(len(line), pos+64)], ']')
-		if end < 0 {
-			return 0
+	for range 2 { // a time, and in some kernels who printed it: [   12.3][  T30]
+		if pos < len(line) && line[pos] == '[' {
+			end := bytes.IndexByte(line[pos:min(len(line), pos+64)], ']')
+			if end < 0 {
+				return 0
+			}
+			pos = skipBlanks(line, pos+end+1)
 		}
-		pos = skipBlanks(line, pos+end+1)
 	}
 	if hasPrefix(line[pos:], kernelTag) {
 		pos = skipBlanks(line, pos+len(kernelTag))
@@ -162,7 +165,9 @@ func taggedHost(text []byte) []byte {
 	host := text[at+1:]
 	when := bytes.TrimRight(text[:at], " ")
 	when = when[bytes.LastIndexByte(when, ' ')+1:]
-	if colon := bytes.IndexByte(when, ':'); colon < 1 || when[colon-1]-'0' > 9 || host[0] == '[' {
+	colon := bytes.IndexByte(when, ':')
+	monotonic := bytes.HasSuffix(when, []byte("]")) // journalctl -o short-monotonic
+	if host[0] == '[' || !monotonic && (colon < 1 || when[colon-1]-'0' > 9) {
 		return nil
 	}
 	return host[:len(host):len(host)]

@@ -42,6 +42,9 @@ func TestOldHeaders(t *testing.T) {
 		{"[   12.345678] audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
 		{"[   12.345678] type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
 		{"<5>[Sat Nov 28 14:04:05 2026] audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
+		{"[   12.345678][   T30] audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
+		{"kern  :notice: [   12.345678] audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
+		{"[   12.345678] web1 kernel: audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7 on web1\n  own [a=1]\n"},
 		{"audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
 		{"kernel: audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
 		{"web1 kernel: audit: type=1400 audit(5.250:7): a=1", "AVC 1400 5250:7\n  own [a=1]\n"},
@@ -65,7 +68,7 @@ func TestNoRecord(t *testing.T) {
 	for _, line := range []string{
 		"", " ", "----", "# type=PATH msg=audit(5.250:7): a=1", "time->Sat Nov 28 14:04:05 2026", "Nov 28 14:04:05 web1 CRON[1]: (root) CMD (x)",
 		"Nov 28 14:04:05 web1 audit[1]: SERVICE_START pid=1 uid=0", "type=PATH", "type=PATH msg=audit(", "\xef\xbb\xbf", "<13>", "<13>1 ", "[", "[ 1", "#011",
-		"Nov 28 14:04:05 web1 sshd[7]: Invalid user x: type=USER_LOGIN audit(5.250:7): a=1", "Nov 28 14:04:05 web1 sshd: no user x: node=h type=PATH msg=audit(5.250:7): a=1", "[ 12.3] usb: audit: type=1400 audit(5.250:7): a=1",
+		"Nov 28 14:04:05 web1 sshd[7]: Invalid user x: type=USER_LOGIN audit(5.250:7): a=1", "Nov 28 14:04:05 web1 sshd: no user x: node=h type=PATH msg=audit(5.250:7): a=1", "Nov 28 14:04:05 web1 app: type=request uri=/x?msg=audit(5.250:7): auid=0", "Nov 28 14:04:05 web1 mykernel: audit: type=1400 audit(5.250:7): a=1", "[ 12.3] usb: audit: type=1400 audit(5.250:7): a=1",
 	} {
 		var r Record
 		if err := r.Parse([]byte(line)); err == nil || r.IsRecord() {

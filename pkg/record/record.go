@@ -60,9 +60,8 @@ const maxSec = 1e12
 
 // Parse parses line into r. A newline at the end of line is not part of the record. What
 // syslog or dmesg have put before the record stays in Raw, as does a carriage return at
-// its end. On an error (one of this
-// package's, also stored in r.Err), Parse still sets all that it could find: type, node
-// and time may help a search.
+// its end. On an error, one of this package's and also stored in r.Err, Parse still sets
+// all that it could find: type, node and time may help a search.
 //
 // r keeps slices of line, so it is valid as long as nobody changes line's bytes.
 func (r *Record) Parse(line []byte) error {
@@ -94,8 +93,8 @@ func (r *Record) parse(line []byte) error {
 		pos += len(kernelTime)
 	default:
 		i := bytes.Index(rest, timePrefix)
-		if i < 0 || pos == 0 && wordEnd(rest, 0) < i-1 {
-			// Behind several words it is a comment's or a message's.
+		if i < 0 || r.Start > 0 || pos == 0 && wordEnd(rest, 0) < i-1 {
+			// Behind several words, or in what syslog has, it is a comment's or a message's.
 			r.setBody(rest)
 			return ErrNoHeader
 		}
@@ -192,7 +191,7 @@ func (r *Record) setBody(rest []byte) {
 
 // IsRecord reports whether the line is a record, if a damaged one: it has a time.
 // Separators, comments and other programs' messages are none.
-func (r *Record) IsRecord() bool { return r.Err == nil || r.Sec != 0 }
+func (r *Record) IsRecord() bool { return r.Err == nil || r.Ms() != 0 }
 
 // Ms returns the record's time in milliseconds since 1970.
 func (r *Record) Ms() int64 { return r.Sec*1000 + int64(r.Milli) }

@@ -70,7 +70,7 @@ func (o *Options) skipped(stdio Stdio, n *atomic.Int64) func(line []byte, err er
 	return func(line []byte, err error) {
 		n.Add(1)
 		if o.Debug {
-			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
+			fmt.Fprintln(stdio.Err, skippedLine(line, err))
 		}
 	}
 }
@@ -81,6 +81,8 @@ func (o *Options) noteRecords(n *atomic.Int64) {
 		o.NoteIfNothing(fmt.Sprintf("NOTE - of what was read %d lines are no audit records; --debug shows them", n))
 	}
 }
+
+func skippedLine(line []byte, err error) string { return fmt.Sprintf("skipped: %v: %.200q", err, line) }
 
 // Exit returns the exit code for the number of events found. If the stock tool prints a
 // message in that case, Exit prints it to stderr.

@@ -32,11 +32,30 @@ func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, ou
 		}
 		return found, errors.Join(err, printCount(out, found))
 	}
-	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
+	q, fn := &o.Query, func(ev *event.Event) error {
 		found++
 		return written(w.Event(ev))
-	})
+	}
+	if o.Debug {
+		q, fn = withSkipped(q, fn, warn)
+	}
+	err = src.Scan(ctx, q, fn)
 	return found, err
+}
+
+// withSkipped makes the query and the function of a scan that also warns of lines that
+// are no records.
+func withSkipped(q *query.Query, fn func(*event.Event) error, warn func(string)) (*query.Query, func(*event.Event) error) {
+	all := *q
+	all.Unparsable, all.Limit = true, 0
+	give := q.Limited(fn)
+	return &all, func(ev *event.Event) error {
+		if r := &ev.Records[0]; !r.IsRecord() {
+			warn(skippedLine(r.Raw, r.Err))
+			return nil
+		}
+		return give(ev)
+	}
 }
 
 func written(err error) error {

@@ -43,7 +43,9 @@ type Conditions struct {
 	From []string `protobuf:"bytes,8,rep,name=from,proto3" json:"from,omitempty"`
 	// Only events of batches after this one: what the store got later, whatever its
 	// time.
-	AfterBatch    uint64 `protobuf:"varint,9,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
+	AfterBatch uint64 `protobuf:"varint,9,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
+	// Also lines that are no records, which no other search finds.
+	Unparsable    bool `protobuf:"varint,10,opt,name=unparsable,proto3" json:"unparsable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +141,13 @@ func (x *Conditions) GetAfterBatch() uint64 {
 		return x.AfterBatch
 	}
 	return 0
+}
+
+func (x *Conditions) GetUnparsable() bool {
+	if x != nil {
+		return x.Unparsable
+	}
+	return false
 }
 
 // SearchRequest asks for events that are there.
@@ -2039,7 +2048,7 @@ var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xaf\x02\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xcf\x02\n" +
 	"\n" +
 	"Conditions\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
@@ -2051,7 +2060,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\afilters\x18\a \x03(\v2\x1b.auditfleet.fleet.v1.FilterR\afilters\x12\x12\n" +
 	"\x04from\x18\b \x03(\tR\x04from\x12\x1f\n" +
 	"\vafter_batch\x18\t \x01(\x04R\n" +
-	"afterBatchB\t\n" +
+	"afterBatch\x12\x1e\n" +
+	"\n" +
+	"unparsable\x18\n" +
+	" \x01(\bR\n" +
+	"unparsableB\t\n" +
 	"\a_serial\"\x8a\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +

@@ -378,10 +378,13 @@ func TestHostNames(t *testing.T) {
 	named.Sender.Node = "named"
 	r.put(t, named, plain(2, noNode), plain(3, line("said", 1, 1, "USER_LOGIN", "x"), noNode+" bad", "not a record"))
 	r.settle(t)
-	for node, want := range map[string]int{"named": 1, "10.0.0.2": 1, "said": 1, "10.0.0.3": 2} {
+	for node, want := range map[string]int{"named": 1, "10.0.0.2": 1, "said": 1, "10.0.0.3": 1} {
 		if got := texts(t, r.h, &query.Query{Nodes: []string{node}}); len(got) != want {
 			t.Errorf("node %s: %d events, want %d: %q", node, len(got), want, got)
 		}
+	}
+	if got := texts(t, r.h, &query.Query{Nodes: []string{"10.0.0.3"}, Unparsable: true}); len(got) != 2 {
+		t.Errorf("with what is no record: %q", got)
 	}
 	for _, h := range r.h.Hosts() {
 		if h.Name == "10.0.0.3" && (h.Unparsable != 1 || h.Records != 2 || len(h.Addrs) != 1 || !h.First.Equal(storetest.Start)) {

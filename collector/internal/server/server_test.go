@@ -144,7 +144,7 @@ func userRecord(node string, serial int) string {
 func raws(t *testing.T, scan func(context.Context, *query.Query, func(*event.Event) error) error, node string) []string {
 	t.Helper()
 	var out []string
-	err := scan(context.Background(), &query.Query{Nodes: []string{node}}, func(ev *event.Event) error {
+	err := scan(context.Background(), &query.Query{Nodes: []string{node}, Unparsable: true}, func(ev *event.Event) error {
 		for i := range ev.Records {
 			out = append(out, string(ev.Records[i].Raw))
 		}

@@ -93,7 +93,7 @@ func testOdd(t *testing.T, env Env) {
 	mustAppend(t, s, &store.Batch{ID: 1, Day: store.DayOf(Start), Events: tab, LSN: 1})
 	s = env.Reopen(t, s)
 	var got []string
-	err := store.Scan(context.Background(), s, &query.Query{}, func(ev *event.Event) error {
+	err := store.Scan(context.Background(), s, &query.Query{Unparsable: true}, func(ev *event.Event) error {
 		text := ""
 		for i := range ev.Records {
 			text += string(ev.Records[i].Raw) + "|"
@@ -103,6 +103,24 @@ func testOdd(t *testing.T, env Env) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	records := 0
+	err = store.Scan(context.Background(), s, &query.Query{}, func(ev *event.Event) error {
+		records++
+		if !ev.Records[0].IsRecord() {
+			t.Errorf("%q is no record, and is found", ev.Records[0].Raw)
+		}
+		return nil
+	})
+	snap, serr := s.Snapshot(context.Background())
+	if err != nil || serr != nil {
+		t.Fatal(err, serr)
+	}
+	defer func() { _ = snap.Close() }()
+	rest := 0
+	sum, err := snap.Tally(context.Background(), &query.Query{}, nil, func(*event.Event) error { rest++; return nil })
+	if err != nil || records == 0 || int(sum.Events)+rest != records {
+		t.Errorf("%d records, %d counted and %d to be counted, %v", records, sum.Events, rest, err)
 	}
 	// What parses has a time now, so the order is not that of arrival.
 	slices.Sort(want)
