@@ -61,6 +61,7 @@ func TestDifferencesAreListed(t *testing.T) {
 			t.Errorf("DIFFERENCES.md does not list %s (%s)", d.name, d.what)
 		}
 	}
+	b, _, _ = bytes.Cut(b, []byte("\n## ")) // what follows is of other tests
 	if rows := bytes.Count(b, []byte("\n| ")) - 1; rows != len(knownDifferences) {
 		t.Errorf("DIFFERENCES.md has %d rows for %d known differences", rows, len(knownDifferences))
 	}
