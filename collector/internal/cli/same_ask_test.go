@@ -331,8 +331,7 @@ type unlike struct {
 }
 
 // unlikes must become empty.
-var unlikes = []unlike{
-}
+var unlikes = []unlike{}
 
 // knownUnlike names the fault that explains a difference; "" when none does.
 func knownUnlike(q question, l *sameLog) string {
