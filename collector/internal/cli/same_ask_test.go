@@ -43,16 +43,6 @@ func (q question) kind() string {
 	return strings.Join(words, " ")
 }
 
-// format says whether one of these is the format it asks for.
-func (q question) format(names ...string) bool {
-	for _, p := range q.parts {
-		if p[0] == "--format" && slices.Contains(names, p[1]) {
-			return true
-		}
-	}
-	return false
-}
-
 // values are what a log's events can be searched by.
 type values struct {
 	r      *rand.Rand
