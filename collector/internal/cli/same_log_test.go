@@ -40,7 +40,9 @@ func (l *sameLog) write(t *testing.T, path string) {
 func (l *sameLog) named() *sameLog {
 	out := &sameLog{inOrder: l.inOrder}
 	for _, s := range l.sent {
-		s.line = "node=" + l.unnamed + " " + s.line
+		if !slices.Contains(notRecords, s.line) {
+			s.line = "node=" + l.unnamed + " " + s.line
+		}
 		out.sent = append(out.sent, s)
 	}
 	return out
@@ -180,6 +182,22 @@ func mixed(r *rand.Rand, a, b []sentLine) *sameLog {
 		}
 	}
 	return l.ended(last + 3)
+}
+
+// notRecords are lines that logs have between records: both leave them out.
+var notRecords = []string{"----", "", "# a comment", "time->Sun Nov 22 08:57:14 2026", "<no matches>", "type=", "msg=audit("}
+
+// sprinkled is a log with such lines among its events.
+func (l *sameLog) sprinkled(r *rand.Rand) *sameLog {
+	out := *l
+	out.sent = nil
+	for i, s := range l.sent {
+		if i > 0 && r.IntN(10) == 0 {
+			out.sent = append(out.sent, sentLine{s.host, -1_000_000 - i, notRecords[r.IntN(len(notRecords))]})
+		}
+		out.sent = append(out.sent, s)
+	}
+	return &out
 }
 
 // jumps says whether a log's clock goes backwards.
