@@ -70,7 +70,7 @@ type grouper struct {
 }
 
 func newGrouper(o *Options, loc *time.Location) *grouper {
-	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), names: make([][][]byte, len(o.Group.By)), tally: newTally()}
+	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), names: make([][][]byte, len(o.Group.By)), tally: newTally(o.Memory)}
 	for i, by := range o.Group.By {
 		if by.Node {
 			continue
@@ -274,7 +274,7 @@ func (w *writer) valueName(f query.Field, v string) (name string) {
 
 // groups writes the result of --by and --every.
 func (w *writer) groups() {
-	sum := newTally()
+	sum := newTally(nil)
 	for _, p := range w.all {
 		sum.merge(p.group.tally)
 	}
@@ -300,7 +300,7 @@ func topGroups(all []group, top int) []group {
 	if top == 0 {
 		return all
 	}
-	totals := newTally()
+	totals := newTally(nil)
 	for _, g := range all {
 		key := strings.Join(g.values, separator)
 		totals.touch([]string{key})

@@ -79,6 +79,9 @@ type Options struct {
 	// known.
 	FirstMs int64
 
+	// Memory is what counting may take for the different values; nil sets no bound.
+	Memory *query.Memory
+
 	NoPager bool // --no-pager
 	CSVSafe bool // --csv-safe: --format csv writes no cell that a spreadsheet takes for a formula
 	Columns int  // width of the terminal that shows the report; 0 when the output is no terminal

@@ -78,9 +78,9 @@ func newPrinter(o *Options, loc *time.Location) *printer {
 	case o.Group != nil:
 		p.group = newGrouper(o, loc)
 	case o.Kind == Overview:
-		p.over = newOverview()
+		p.over = newOverview(o.Memory)
 	case o.Summary:
-		p.tally = newTally()
+		p.tally = newTally(o.Memory)
 		if s.sumTypes != nil {
 			p.types = s.sumTypes
 		}
@@ -110,19 +110,27 @@ func (p *printer) Event(ev *event.Event) error {
 		return nil
 	case p.group != nil:
 		p.group.add(f)
-		return nil
+		return memoryOf(p.group.tally.full)
 	case p.over != nil:
 		p.over.add(f)
-		return nil
+		return memoryOf(p.over.full)
 	}
 	if p.spec.when != nil && !p.spec.when(f) && (p.tally == nil || p.o.Kind == Auth) {
 		return nil
 	}
 	if p.tally != nil {
 		p.spec.sum(p, f)
-		return nil
+		return memoryOf(p.tally.full)
 	}
 	p.row(f)
+	return nil
+}
+
+// memoryOf is the error of counts that are full.
+func memoryOf(full bool) error {
+	if full {
+		return query.ErrMemory
+	}
 	return nil
 }
 

@@ -49,7 +49,7 @@ func newWriter(out io.Writer, o *Options, loc *time.Location) *writer {
 		local.Names = nss.New(nss.Config{})
 		o = &local
 	}
-	w := &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(), columns: o.Columns, first: o.FirstMs}
+	w := &writer{o: o, spec: &reports[o.Kind], loc: loc, out: bufio.NewWriterSize(out, 64<<10), order: newTally(nil), columns: o.Columns, first: o.FirstMs}
 	w.rows = rowWriter{out: w.out, encoder: encoder{o: o}}
 	return w
 }
@@ -207,7 +207,7 @@ func (w *writer) typeName(number string) string {
 
 // overview writes the summary of summaries.
 func (w *writer) overview() {
-	sum := newOverview()
+	sum := newOverview(nil)
 	for _, p := range w.all {
 		sum.merge(p.over)
 	}

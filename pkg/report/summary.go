@@ -128,11 +128,13 @@ type overview struct {
 	sets [numLines]map[string]struct{}
 	ids  [numLines]map[int64]struct{}
 
-	types []uint16 // scratch
+	types  []uint16 // scratch
+	memory *query.Memory
+	full   bool // memory has no more
 }
 
-func newOverview() *overview {
-	o := &overview{}
+func newOverview(memory *query.Memory) *overview {
+	o := &overview{memory: memory}
 	for _, line := range []int{ovTerminals, ovHosts, ovExes, ovComms, ovFiles, ovKeys} {
 		o.sets[line] = map[string]struct{}{}
 	}
@@ -144,6 +146,7 @@ func newOverview() *overview {
 
 func (o *overview) see(line int, v []byte) {
 	if _, ok := o.sets[line][string(v)]; !ok {
+		o.full = o.full || !o.memory.Take(len(v)+countBytes)
 		o.sets[line][string(v)] = struct{}{}
 	}
 }

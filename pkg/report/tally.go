@@ -3,6 +3,8 @@ package report
 import (
 	"cmp"
 	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // tally counts values and keeps the order in which they first appeared. Its memory grows
@@ -18,9 +20,16 @@ type tally struct {
 	counts map[string]*uint64
 	order  []string // the values by first appearance
 	given  int      // how many elements of order fresh has returned
+	memory *query.Memory
+	full   bool // memory has no more
 }
 
-func newTally() *tally { return &tally{counts: map[string]*uint64{}} }
+// countBytes is about what a count takes beside its value.
+const countBytes = 100
+
+func newTally(memory *query.Memory) *tally {
+	return &tally{counts: map[string]*uint64{}, memory: memory}
+}
 
 // add counts a value once more.
 func (t *tally) add(v []byte) {
@@ -41,6 +50,7 @@ func (t *tally) addN(v string, n uint64) {
 }
 
 func (t *tally) register(v string, n uint64) {
+	t.full = t.full || !t.memory.Take(len(v)+countBytes)
 	t.counts[v] = &n
 	t.order = append(t.order, v)
 }

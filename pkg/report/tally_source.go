@@ -110,7 +110,7 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 	p := w.printer()
 	var rest times // by least and greatest: they come in no order
 	q := o.Query()
-	q.Types = nil
+	q.Types, q.Memory = nil, o.Memory
 	sum, err := tally(ctx, q, fields, func(ev *event.Event) error {
 		rest.spread(ev.Ms)
 		return p.Event(ev)
@@ -118,6 +118,9 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 	if err != nil { // scan knows what can be said of a damaged store
 		if cause := context.Cause(ctx); cause != nil {
 			return 1, cause
+		}
+		if o.Memory != nil && errors.Is(err, query.ErrMemory) {
+			return 1, err
 		}
 		return run(ctx, o, loc, scan, out)
 	}
@@ -131,7 +134,7 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 	w.times = rest
 	p.take(sum)
 	if p.tally != nil { // there is no other to add it to
-		w.order, p.tally = p.tally, newTally()
+		w.order, p.tally = p.tally, newTally(nil)
 	}
 	return w.finish()
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
@@ -25,8 +26,8 @@ const (
 
 // Command carries out a command line's words with src as the source. It writes what the
 // command prints to out and errs, and returns its exit code. An error, which wraps ErrQuery,
-// means that it has not begun.
-type Command func(ctx context.Context, src Source, words []string, out, errs io.Writer) (code int, err error)
+// means that it has not begun. What it counts by value takes memory.
+type Command func(ctx context.Context, src Source, memory *query.Memory, words []string, out, errs io.Writer) (code int, err error)
 
 // Text implements fleet.QueryServer.
 func (s *Service) Text(req *fleet.TextRequest, stream grpc.ServerStreamingServer[fleet.TextResponse]) error {
@@ -60,7 +61,7 @@ func (s *Service) command(ctx context.Context, version uint32, command Command, 
 		defer cancel()
 		out := &textOut{call: c, piece: func(text []byte) error { return send(text, nil) }}
 		var errs messages
-		code, err := command(ctx, s.Source, args, out, &errs)
+		code, err := command(ctx, s.Source, c.memory, args, out, &errs)
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}

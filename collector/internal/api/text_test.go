@@ -40,7 +40,7 @@ func textOf(t *testing.T, c *Client, words ...string) (text string, exit *fleet.
 
 func TestText(t *testing.T) {
 	long := strings.Repeat("line\n", textPiece/2)
-	path := serveAs(t, &Service{SearchText: func(_ context.Context, _ Source, words []string, out, errs io.Writer) (int, error) {
+	path := serveAs(t, &Service{SearchText: func(_ context.Context, _ Source, _ *query.Memory, words []string, out, errs io.Writer) (int, error) {
 		if words[0] == "wrong" {
 			return 1, fmt.Errorf("%w: wrong", ErrQuery)
 		}

@@ -97,7 +97,7 @@ func TestNotesOfLocalIDs(t *testing.T) {
 	} {
 		for _, src := range []someEvents{fleetOf(), {}} {
 			var out, errs strings.Builder
-			if _, err := Text(t.Context(), src, strings.Fields(words), &out, &errs); err != nil {
+			if _, err := Text(t.Context(), src, nil, strings.Fields(words), &out, &errs); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Contains(errs.String(), " on this machine: "); got != want {

@@ -99,7 +99,7 @@ func TestNoFilesFromElsewhere(t *testing.T) {
 			n++
 			for _, spelling := range o.Names {
 				var out, errs strings.Builder
-				_, err := c.do(t.Context(), events(t), append(slices.Clone(c.words), spelling, dir+"/f"), &out, &errs)
+				_, err := c.do(t.Context(), events(t), nil, append(slices.Clone(c.words), spelling, dir+"/f"), &out, &errs)
 				if !errors.Is(err, api.ErrQuery) {
 					t.Errorf("%s %s FILE: %v, prints %.80q and %.80q", name, spelling, err, out.String(), errs.String())
 				}
@@ -154,6 +154,27 @@ func TestAnyWords(t *testing.T) {
 	}
 }
 
+// A report for a caller from elsewhere ends when it has no more memory for values.
+func TestReportMemory(t *testing.T) {
+	var all someEvents
+	for i := range 2000 {
+		var r record.Record
+		if err := r.Parse(fmt.Appendf(nil, "type=SYSCALL msg=audit(1764338645.123:%d): arch=c000003e syscall=59 success=yes exit=0 pid=%d auid=1 uid=0 comm=\"c%d\" exe=\"/usr/bin/%d\" key=(null)", i, i, i, i)); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, &event.Event{Ms: r.Ms(), Serial: r.Serial, Records: []record.Record{r}})
+	}
+	for _, words := range [][]string{{"--by", "comm"}, {"-x", "--summary"}, {"-x", "--summary", "-i"}, {"--summary"}, {"--by", "exe", "--every", "1d"}} {
+		for bytes, want := range map[int64]string{100_000: "too many different values", 10_000_000: ""} {
+			var out, errs strings.Builder
+			code, err := Summary(t.Context(), all, query.NewMemory(bytes, nil), words, &out, &errs)
+			if err != nil || (code == 0) != (want == "") || !strings.Contains(errs.String(), want) {
+				t.Errorf("%q with %d bytes: %d %v %q", words, bytes, code, err, errs.String())
+			}
+		}
+	}
+}
+
 // try runs a command and says by which words it panicked.
 func try(t *testing.T, do api.Command, src api.Source, words []string) (code int, err error) {
 	t.Helper()
@@ -164,7 +185,7 @@ func try(t *testing.T, do api.Command, src api.Source, words []string) (code int
 	}()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	code, err = do(ctx, src, words, io.Discard, io.Discard)
+	code, err = do(ctx, src, nil, words, io.Discard, io.Discard)
 	if err != nil && !errors.Is(err, api.ErrQuery) {
 		t.Errorf("%q: %v", words, err)
 	}

@@ -44,7 +44,7 @@ func Report(ctx context.Context, o *report.Options, src api.Source, out, errs io
 }
 
 // Summary is an api.Command: `collector report`.
-func Summary(ctx context.Context, src api.Source, words []string, out, errs io.Writer) (int, error) {
+func Summary(ctx context.Context, src api.Source, memory *query.Memory, words []string, out, errs io.Writer) (int, error) {
 	o, err := ParseReport(words, false)
 	if err != nil {
 		return complain(err, errs)
@@ -61,6 +61,7 @@ func Summary(ctx context.Context, src api.Source, words []string, out, errs io.W
 	if err := refuse(here); err != nil {
 		return 1, err
 	}
+	o.Memory = memory
 	o.Screen(false) // of none
 	for _, note := range o.Notes {
 		fmt.Fprintln(errs, note)
