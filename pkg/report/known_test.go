@@ -90,6 +90,17 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name: "seccomp-call",
+		what: "with -i, the call of a SECCOMP record in whose tail 3.0.9's own daemon has unknown-syscall(-1) is that",
+		args: []string{"-p", "-i"},
+		record: []string{stamped("SECCOMP", `auid=4294967295 uid=0 gid=0 ses=4294967295 pid=24109 comm="w" exe="/w" sig=31 arch=c000003e syscall=110 compat=0 `+
+			`ip=0x57d4eb code=0x80000000`+"\x1dARCH=x86_64 SYSCALL=unknown-syscall(-1)")},
+		stock: "unknown-syscall(-1)", ours: "/w getppid unset 45",
+		applies: func(o *Options, ev *event.Event) bool {
+			return o.Interpret && anyRecord(ev, func(_ []record.Record, r *record.Record) bool { return r.Type == tables.Seccomp })
+		},
+	},
+	{
 		name: "terminal-at-end",
 		what: "a USER_AVC record whose terminal= comes last, as dbus and systemd write it, is left out of the reports that know terminals",
 		args: []string{"-x"},
