@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func TestCannotStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(marker, bytes.Replace(old, []byte("1"), []byte("99"), 1), 0o600); err != nil {
+		if err := os.WriteFile(marker, regexp.MustCompile(`(store )[0-9]+`).ReplaceAll(old, []byte("${1}99")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		fails(t, harness.CollectorOptions{Store: first.Store}, first.Store, "99", "newer")

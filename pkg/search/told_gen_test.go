@@ -18,6 +18,8 @@ type toldGen struct {
 	b      strings.Builder
 	node   string
 	tails  bool // enriched
+
+	ofProgram bool // the record that is being made
 }
 
 func (g *toldGen) oneIn(n int) bool { return g.r.IntN(n) == 0 }
@@ -100,7 +102,7 @@ func (g *toldGen) fields(names ...string) string {
 			words = append(words, name+"="+g.value(name))
 		}
 	}
-	if g.oneIn(40) {
+	if g.ofProgram && g.oneIn(40) { // of the kernel's fields, the stock tool knows some by their place
 		g.r.Shuffle(len(words), func(i, j int) { words[i], words[j] = words[j], words[i] })
 	}
 	return strings.Join(words, " ")
@@ -143,6 +145,8 @@ func (g *toldGen) message(typ string) {
 			return n != "exe" && n != "hostname" && n != "addr" && n != "terminal" && !g.oneIn(3)
 		})
 	}
+	g.ofProgram = true
+	defer func() { g.ofProgram = false }()
 	who := g.fields("pid", "uid", "auid", "ses", "subj")
 	if typ == "USER_AVC" {
 		g.record(typ, who+" msg='avc:  denied  { send_msg } for "+g.fields(names...)+" "+g.fields("exe")+"'")
