@@ -154,16 +154,11 @@ func isHexOrQuoted(v []byte) bool {
 // tailValue looks name up in the enriched tail, whatever its case: what stands
 // there is what the host itself said it means. An address stands in braces.
 func tailValue(r *record.Record, name []byte) (record.Field, bool) {
-	fields := r.EnrichedFields()
-	for {
-		f, ok := fields.Next()
-		if !ok {
-			return f, false
-		}
-		if len(f.Name) == len(name) && equalFold(f.Name, name) {
-			return f, string(name) != "saddr" || len(f.Value) > 0 && f.Value[0] == '{'
-		}
+	if r.Enriched == nil {
+		return record.Field{}, false
 	}
+	f, ok := r.Meaning(name)
+	return f, ok && (string(name) != "saddr" || len(f.Value) > 0 && f.Value[0] == '{')
 }
 
 // unknownTo says that the host that wrote a meaning did not know one: we may know more.
@@ -194,22 +189,6 @@ func appendSaid(dst []byte, kind Kind, said record.Field) []byte {
 }
 
 var negativeID = []byte("unknown(-")
-
-func equalFold(a, b []byte) bool {
-	for i := range a {
-		x, y := a[i], b[i]
-		if x-'A' <= 'Z'-'A' {
-			x |= 0x20
-		}
-		if y-'A' <= 'Z'-'A' {
-			y |= 0x20
-		}
-		if x != y {
-			return false
-		}
-	}
-	return true
-}
 
 // argument returns a system call's argument as a number.
 func argument(r *record.Record, name string) (uint64, bool) {
