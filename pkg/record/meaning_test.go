@@ -25,9 +25,10 @@ func TestMeaning(t *testing.T) {
 		}
 		r := &Record{Enriched: tail}
 		for _, name := range []string{"uid", "auid", "gid", "old-auid", "saddr"} {
-			var want Field
-			fields, ok := r.EnrichedFields(), false
-			for want, ok = fields.Next(); ok && !bytes.EqualFold(want.Name, []byte(name)); want, ok = fields.Next() {
+			fields := r.EnrichedFields()
+			want, ok := fields.Next()
+			for ok && !bytes.EqualFold(want.Name, []byte(name)) {
+				want, ok = fields.Next()
 			}
 			got, has := r.Meaning([]byte(name))
 			if d := cmp.Diff(want, got); has != ok || d != "" {
