@@ -19,7 +19,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names run check formatted test race soak guest-test bench lint vuln fuzz docs proto clean cross stock-peers
+.PHONY: help build install install-stock-names run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ stock-peers: # the tools we are compared with; a message where they cannot be ha
 check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom, and the tests under -short (two minutes on two cores)
 	$(GO) build ./...
 	$(GO) vet ./...
-	$(GO) test -short -vet=off ./...
+	GOGC=300 $(GO) test -short -vet=off -p 4 ./...
 
 formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
@@ -68,7 +68,7 @@ test: stock-peers ## every test, the stock peers' included
 race: ## every package's quick tests under the race detector
 	GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 $(GO) test -count=1 -short -race -timeout 30m $$($(GO) list ./... | grep -v /integration)
 
-soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_SEED=…)
+soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
 	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower' ./collector/internal/head ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
 
 guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
@@ -88,6 +88,9 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 
 docs: ## write again what is made from tables: example files, lists in manual pages, METRICS.md
 	$(GO) test -count=1 -run 'TestMadeFromTheTable|TestAllAreDocumented' ./collector/internal/cli ./forwarder/internal/cli ./pkg/metrics -args -update
+
+api: ## lint proto/fleet, and compare it with what each release had: nothing that is in use may change its meaning
+	cd proto/fleet && $(BUF) lint && for image in released/*.binpb; do $(BUF) breaking --against "$$image" || exit 1; done
 
 proto: ## generate proto/fleet again
 	cd proto/fleet && $(BUF) generate

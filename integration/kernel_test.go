@@ -33,7 +33,7 @@ func openKernel(t *testing.T) *harness.Kernel {
 
 // kernelForwarder starts our forwarder as this machine's audit daemon, with a
 // configuration and a local log of its own.
-func kernelForwarder(t *testing.T, k *harness.Kernel, dir, remote string) (p *harness.Proc, log string) {
+func kernelForwarder(t *testing.T, k *harness.Kernel, dir, remote string, args ...string) (p *harness.Proc, log string) {
 	t.Helper()
 	log = filepath.Join(dir, "audit.log")
 	conf := filepath.Join(dir, "auditd.conf")
@@ -42,7 +42,7 @@ func kernelForwarder(t *testing.T, k *harness.Kernel, dir, remote string) (p *ha
 	if err := os.WriteFile(conf, []byte(text), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	p = startForwarder(t, dir, remote, "kernel", nil, "--config", conf)
+	p = startForwarder(t, dir, remote, "kernel", nil, append([]string{"--config", conf}, args...)...)
 	registered := func() bool {
 		st, err := k.Status()
 		return err == nil && st["pid"] == p.Pid()

@@ -106,7 +106,8 @@ func realLog(t *testing.T, recording []byte, m harness.Make) []string {
 func feed(lines []string) *strings.Reader { return strings.NewReader(strings.Join(lines, "\n") + "\n") }
 
 // found runs `collector search --format raw` and returns the records of hosts,
-// without what the collector itself noted (DAEMON_…).
+// without what both programs note themselves (DAEMON_…, CRYPTO_SESSION, and the USER_CMD of who
+// asked).
 func found(t *testing.T, c *harness.Collector, args ...string) []string {
 	t.Helper()
 	r, err := c.Search(2*time.Minute, append([]string{"--format", "raw"}, args...)...)
@@ -121,7 +122,8 @@ func found(t *testing.T, c *harness.Collector, args ...string) []string {
 	}
 	var lines []string
 	for _, line := range strings.Split(strings.TrimSuffix(string(r.Stdout), "\n"), "\n") {
-		if !strings.Contains(line, "type=DAEMON_") {
+		asked := strings.Contains(line, "type=USER_CMD") && strings.Contains(line, "/collector\" hostname=?")
+		if !strings.Contains(line, "type=DAEMON_") && !strings.Contains(line, "type=CRYPTO_SESSION") && !asked {
 			lines = append(lines, line)
 		}
 	}

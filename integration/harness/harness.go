@@ -60,6 +60,18 @@ func Build(dir string, race bool) (*Binaries, error) {
 	return bins, nil
 }
 
+// BuildCollector compiles the collector with build tags into dir, and returns where it is.
+func BuildCollector(dir, tags string) (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, "collector"), goBuild(root, dir, false, "-tags="+tags, "./collector")
+}
+
 func goBuild(root, dir string, race bool, targets ...string) error {
 	args := []string{"build", "-o", dir + "/"}
 	cgo := "CGO_ENABLED=0"

@@ -23,6 +23,7 @@ type Proxy struct {
 	listener net.Listener
 	target   string
 	delay    atomic.Int64 // nanoseconds one way
+	rate     atomic.Int64 // bytes a second in each direction of a connection; 0: any
 
 	mu    sync.Mutex // guards what follows
 	hold  chan struct{}
@@ -76,6 +77,9 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 
 // Port returns the port of Addr.
 func (p *Proxy) Port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+
+// SetRate bounds the bytes a second in each direction of a connection; 0: not at all.
+func (p *Proxy) SetRate(bytes int64) { p.rate.Store(bytes) }
 
 // Passed returns the number of bytes that went from clients to the server.
 func (p *Proxy) Passed() int64 { return p.passed.Load() }
@@ -180,7 +184,14 @@ func (p *Proxy) pass(l *link, dst, src net.Conn, count *atomic.Int64) {
 		defer close(queue)
 		for {
 			buf := make([]byte, 64<<10)
+			rate := p.rate.Load()
+			if rate > 0 {
+				buf = buf[:4<<10]
+			}
 			n, err := src.Read(buf)
+			if rate > 0 && !p.wait(l, time.Now().Add(time.Duration(int64(n)*int64(time.Second)/rate))) {
+				return
+			}
 			if n > 0 {
 				select {
 				case queue <- chunk{time.Now().Add(time.Duration(p.delay.Load())), buf[:n:n]}:

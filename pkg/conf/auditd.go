@@ -1,6 +1,7 @@
 package conf
 
 import (
+	"github.com/auditfleet/auditfleet/pkg/psktls"
 	"path/filepath"
 	"time"
 )
@@ -43,7 +44,7 @@ const (
 type Transport string
 
 // The transports the stock files know. tcp is what this package's structs
-// accept: Kerberos is not built in, and our TLS has keys of its own.
+// accept, but for Kerberos, which is not built in. tls is TLS with pre-shared keys.
 const (
 	TransportTCP  Transport = "tcp"
 	TransportKRB5 Transport = "krb5"
@@ -109,6 +110,7 @@ type Auditd struct {
 	TCPClientPorts   Ports
 	TCPClientMaxIdle time.Duration
 	Transport        Transport
+	TLS              psktls.Settings // of transport = tls
 
 	DistributeNetwork bool
 	QDepth            int // records

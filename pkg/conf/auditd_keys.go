@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"github.com/auditfleet/auditfleet/pkg/psktls"
 	"math"
 	"os"
 	"strings"
@@ -38,9 +39,8 @@ func IgnoredOnHost() (s Schema) {
 }
 
 const (
-	maxInt    = math.MaxInt32
-	krb5Why   = "not supported: no Kerberos here; use our TLS transport (tls_ca, tls_cert, tls_key)"
-	tlsPSKWhy = "has no effect: TLS here takes certificates (tls_ca, tls_cert, tls_key), not pre-shared keys"
+	maxInt  = math.MaxInt32
+	krb5Why = "not supported: no Kerberos here; use our TLS transport (tls_ca, tls_cert, tls_key)"
 )
 
 // Schema returns the stock keys of auditd.conf; each stores its value in a. A program
@@ -87,7 +87,7 @@ func (a *Auditd) serverKeys() Schema {
 		Refused("enable_krb5", krb5Why, "no"),
 		Ignored("krb5_principal", ""),
 		Ignored("krb5_key_file", ""),
-		Ignored("tls_allowed_clients", tlsPSKWhy),
+		tlsKey("tls_allowed_clients", &a.TLS.AllowedClients, func(s *psktls.Settings) *string { return &s.AllowedClients }),
 		YesNo("distribute_network", &a.DistributeNetwork),
 		Int("q_depth", &a.QDepth, 0, 99999),
 		ActionKey("overflow_action", &a.OverflowAction, nil, DoIgnore, DoSyslog, DoSuspend, DoSingle, DoHalt),
@@ -97,30 +97,49 @@ func (a *Auditd) serverKeys() Schema {
 		{Name: "report_interval", Set: func(v string) (err error) { a.ReportInterval, err = reportInterval(v); return err }},
 		Ignored("dispatcher", "is deprecated and has no effect"),
 		Ignored("disp_qos", "is deprecated and has no effect"),
-	}, stockTLSKeys()...)
+	}, stockTLSKeys(&a.TLS)...)
 }
 
-// stockTLSKeys are 4.2's, for TLS with pre-shared keys.
-func stockTLSKeys() (s Schema) {
-	for _, name := range []string{
-		"tls_auth", "tls_crypto_profile", "tls_psk_file", "tls_psk_identity",
-		"tls_cipher_suites", "tls_key_exchange", "tls_require_pqc",
-	} {
-		s = append(s, Ignored(name, tlsPSKWhy))
+// stockTLSKeys are audit 4.2's, for TLS with pre-shared keys. Package psktls knows what
+// their values mean.
+func stockTLSKeys(t *psktls.Settings) Schema {
+	return Schema{
+		tlsKey("tls_auth", &t.Auth, func(s *psktls.Settings) *string { return &s.Auth }),
+		tlsKey("tls_crypto_profile", &t.CryptoProfile, func(s *psktls.Settings) *string { return &s.CryptoProfile }),
+		tlsKey("tls_psk_file", &t.PSKFile, func(s *psktls.Settings) *string { return &s.PSKFile }),
+		tlsKey("tls_psk_identity", &t.PSKIdentity, func(s *psktls.Settings) *string { return &s.PSKIdentity }),
+		tlsKey("tls_cipher_suites", &t.CipherSuites, func(s *psktls.Settings) *string { return &s.CipherSuites }),
+		tlsKey("tls_key_exchange", &t.KeyExchange, func(s *psktls.Settings) *string { return &s.KeyExchange }),
+		YesNo("tls_require_pqc", &t.RequirePQC),
 	}
-	return s
+}
+
+// tlsKey is a key whose value psktls checks by itself. What two of them make together is
+// checked when they are used.
+func tlsKey(name string, to *string, field func(*psktls.Settings) *string) Key {
+	return Key{Name: name, Get: func() string { return *to }, Set: func(v string) error {
+		var s psktls.Settings
+		*field(&s) = v
+		if err := s.Check(); err != nil {
+			var wrong *psktls.SettingError
+			if errors.As(err, &wrong) {
+				err = wrong.Err
+			}
+			return err
+		}
+		*to = v
+		return nil
+	}}
 }
 
 func transportKey(to *Transport) Key {
-	return Key{Name: "transport", OneOf: []string{string(TransportTCP)}, Set: func(v string) error {
+	return Key{Name: "transport", OneOf: []string{string(TransportTCP), string(TransportTLS)}, Get: func() string { return string(*to) }, Set: func(v string) error {
 		t, err := oneOf(v, []Transport{TransportTCP, TransportKRB5, TransportTLS})
 		switch {
 		case err != nil:
 			return err
 		case t == TransportKRB5:
 			return errors.New(krb5Why)
-		case t == TransportTLS:
-			return errors.New("not supported: no TLS with pre-shared keys here; use our TLS transport (tls_ca, tls_cert, tls_key)")
 		}
 		*to = t
 		return nil

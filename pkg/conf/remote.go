@@ -3,6 +3,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"github.com/auditfleet/auditfleet/pkg/psktls"
 	"math"
 	"strings"
 	"time"
@@ -31,6 +32,7 @@ type Remote struct {
 	Port      int
 	LocalPort int // 0: any
 	Transport Transport
+	TLS       psktls.Settings // of transport = tls
 	Mode      Mode
 	QueueFile string
 	// QueueDepth is a number of records.
@@ -129,7 +131,7 @@ func (r *Remote) Schema() Schema {
 		Ignored("krb5_principal", "has no effect: Kerberos is not supported"),
 		Ignored("krb5_client_name", "has no effect: Kerberos is not supported"),
 		Ignored("krb5_key_file", "has no effect: Kerberos is not supported"),
-	}, stockTLSKeys()...)
+	}, stockTLSKeys(&r.TLS)...)
 }
 
 // LoadRemote reads path with LoadSecure; keys that are not set have the stock defaults.

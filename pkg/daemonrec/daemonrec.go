@@ -33,6 +33,9 @@ func (r *Records) Append(dst []byte, format string, args ...any) []byte {
 	return fmt.Appendf(dst, format, args...)
 }
 
+// Serial is that of the last record.
+func (r *Records) Serial() uint64 { return r.serial }
+
 // Start is the text of a DAEMON_START; format is log_format's. subj is the daemon's
 // security context, "" for none.
 func Start(version, format, subj string) string {

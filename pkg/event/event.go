@@ -11,8 +11,10 @@ import (
 // which they arrived. A record that could not be parsed (its Err says why) forms an event
 // of its own.
 type Event struct {
-	Node    []byte // nil without node=
-	Ms      int64  // since 1970
+	// Node is the host: of what a collector stored the name that it goes by there, else the
+	// node= of its records, nil without one. A record's own Node is what it claims.
+	Node    []byte
+	Ms      int64 // since 1970
 	Serial  uint64
 	Records []record.Record
 	tags    []uint64 // of each record, as Add got it
@@ -32,6 +34,20 @@ const farFuture = int64(24 * time.Hour / time.Millisecond)
 // both in milliseconds since 1970. The sender's clock is then wrong. A collector stores
 // and finds such an event, but draws no conclusion from its time.
 func IsFarFuture(ms, received int64) bool { return ms > received+farFuture }
+
+// Mismatch reports whether a record of the event claims, by its node=, to be another host's
+// than the collector that received it keeps it under. Records of a log never do.
+func (e *Event) Mismatch() bool { return e.Claim() != nil }
+
+// Claim returns the first node= that is not the host's name (SameName), nil if there is none.
+func (e *Event) Claim() []byte {
+	for i := range e.Records {
+		if n := e.Records[i].Node; n != nil && !SameName(n, e.Node) {
+			return n
+		}
+	}
+	return nil
+}
 
 // Size returns the length of the event's records in bytes, without newlines.
 func (e *Event) Size() int {
@@ -73,6 +89,17 @@ func newSingle(r *record.Record, tag uint64) *Event {
 	s.recordRoom[0], s.tagRoom[0] = *r, tag
 	s.Records, s.tags = s.recordRoom[:], s.tagRoom[:]
 	return &s.Event
+}
+
+// Ended reports whether the event has a record that is the last one of an event, so that
+// nothing but an EOE is to be expected.
+func (e *Event) Ended() bool {
+	for i := range e.Records {
+		if typ := e.Records[i].Type; isLast(typ) || i == 0 && IsSingle(typ) {
+			return true
+		}
+	}
+	return false
 }
 
 // IsSingle reports whether a record of type typ, as the first of its event, is also the

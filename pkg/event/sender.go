@@ -22,6 +22,9 @@ const (
 	TransportUnknown Transport = iota
 	TransportOwn               // the collector's own records
 	TransportTCP               // audisp-remote's protocol, in clear text
+	TransportGRPC              // our own service, over TLS with certificates
+	TransportTLS               // audisp-remote's protocol, over TLS with certificates
+	TransportPSK               // audisp-remote's protocol, over TLS with a pre-shared key
 )
 
 // String returns the transport's name.
@@ -31,6 +34,12 @@ func (t Transport) String() string {
 		return "own"
 	case TransportTCP:
 		return "tcp"
+	case TransportGRPC:
+		return "grpc"
+	case TransportTLS:
+		return "tls"
+	case TransportPSK:
+		return "psk"
 	default:
 		return "unknown"
 	}

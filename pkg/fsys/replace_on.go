@@ -37,3 +37,20 @@ func ReplaceOn(f FS, path string, data []byte, mode fs.FileMode) (err error) {
 	}
 	return nil
 }
+
+// CreateOn writes a new file durably: whole, or not at all. It never overwrites: where path
+// is there, the error is fs.ErrExist. The name is taken with an empty file first, which is
+// what a process that is killed may leave.
+func CreateOn(f FS, path string, data []byte, mode fs.FileMode) error {
+	mine, err := f.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	if err = mine.Close(); err == nil {
+		err = ReplaceOn(f, path, data, mode)
+	}
+	if err != nil {
+		return errors.Join(err, f.Remove(path))
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -44,5 +45,32 @@ func TestReplace(t *testing.T) {
 		if d := cmp.Diff(want, names); d != "" || err != nil {
 			t.Error(name, d, err)
 		}
+	}
+}
+
+// A file that is there is never overwritten, a new one is whole, and what fails leaves none.
+func TestCreateOn(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := CreateOn(OS, path, []byte("one"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := CreateOn(OS, path, []byte("two"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("again: %v", err)
+	}
+	info, err := os.Stat(path)
+	if b, rerr := os.ReadFile(path); rerr != nil || err != nil || string(b) != "one" || info.Mode() != 0o640 {
+		t.Errorf("%q, %v, %v, %v", b, info, err, rerr)
+	}
+	if err := os.Mkdir(path+"2.tmp", 0o700); err != nil { // where the new file would be written
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(path+"2.tmp", "in"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := CreateOn(OS, path+"2", []byte("two"), 0o600); err == nil {
+		t.Error("it can't be written, and was")
+	}
+	if _, err := os.Stat(path + "2"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an empty file stays: %v", err)
 	}
 }

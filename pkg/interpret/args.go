@@ -1,6 +1,9 @@
 package interpret
 
-import "github.com/auditfleet/auditfleet/pkg/record"
+import (
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
+)
 
 // An argKind is the meaning of a system call's argument.
 type argKind uint8
@@ -65,14 +68,16 @@ var syscallArgs = map[string][4]argKind{
 	"clone": {argClone}, "clone2": {argClone}, "unshare": {argClone}, "setns": {1: argClone},
 	"exit": {argExit}, "exit_group": {argExit},
 	"fcntl": {1: argFcntl, 2: argFcntlArg}, "fcntl64": {1: argFcntl, 2: argFcntlArg},
-	"chown": {1: argUser}, "chown32": {1: argUser}, "setuid": {argUser}, "setreuid": {argUser, argUser},
+	"chown": {1: argUser, 2: argGroup}, "chown32": {1: argUser, 2: argGroup}, "lchown": {1: argUser, 2: argGroup}, "lchown32": {1: argUser, 2: argGroup},
+	"fchown": {1: argUser, 2: argGroup}, "fchown32": {1: argUser, 2: argGroup}, "fchownat": {argDirFD, argPlain, argUser, argGroup},
+	"setuid": {argUser}, "setreuid": {argUser, argUser},
 	"setresuid": {argUser, argUser, argUser}, "setfsuid": {argUser},
 	"setgid": {argGroup}, "setregid": {argGroup, argGroup}, "setresgid": {argGroup, argGroup, argGroup},
 	"setfsgid": {argGroup}, "getrlimit": {argRlimit}, "setrlimit": {argRlimit},
 	"ptrace": {argPtrace}, "personality": {argPersonality}, "sched_setscheduler": {1: argScheduler},
 	"prctl": {argPrctl, argPrctlArg}, "mount": {3: argMount}, "umount2": {1: argUmount},
 	"clock_settime": {argClock}, "epoll_ctl": {1: argEpoll}, "bpf": {argBPF}, "socketcall": {argSocketCall},
-	"fchownat": {argDirFD}, "futimesat": {argDirFD}, "newfstatat": {argDirFD}, "unlinkat": {argDirFD},
+	"futimesat": {argDirFD}, "newfstatat": {argDirFD}, "unlinkat": {argDirFD},
 	"renameat": {argDirFD, argPlain, argDirFD}, "linkat": {argDirFD, argPlain, argDirFD},
 	"readlinkat": {argDirFD, argPlain, argDirFD}, "utimensat": {argDirFD}, "name_to_handle_at": {argDirFD},
 	"renameat2": {argDirFD, argPlain, argDirFD}, "openat2": {argDirFD},
@@ -90,9 +95,23 @@ const (
 	protSem = 8
 )
 
-// appendArg appends argument nr (0 to 3) of the system call named call.
-func (in *Interpreter) appendArg(dst []byte, r *record.Record, call string, nr int, v []byte) []byte {
-	kind := syscallArgs[call][nr]
+// backwards are calls whose arguments stand in another order on s390: clone's stack comes
+// before its flags there.
+var backwards = map[string][4]argKind{"clone": {1: argClone}}
+
+// kindOfArg says what argument nr (0 to 3) of a call is.
+func (c *call) kindOfArg(nr int) argKind {
+	if c.arch == tables.ArchS390X || c.arch == tables.ArchS390 {
+		if args, ok := backwards[c.name]; ok {
+			return args[nr]
+		}
+	}
+	return syscallArgs[c.name][nr]
+}
+
+// appendArg appends argument nr (0 to 3) of a system call.
+func (in *Interpreter) appendArg(dst []byte, r *record.Record, c *call, nr int, v []byte) []byte {
+	kind := c.kindOfArg(nr)
 	if kind == argPlain {
 		return append(append(dst, "0x"...), v...)
 	}

@@ -23,7 +23,8 @@ type Interpreter struct {
 	escape  Escape
 	machine uint32 // AUDIT_ARCH_* of records that do not say
 	bodies  uint
-	path    []byte // scratch of AppendPath
+	path    []byte         // scratch of AppendPath
+	tail    []record.Field // fields of the enriched tail of the record that AppendBody writes
 }
 
 // refreshEvery is the number of printed records after which the Interpreter checks again
@@ -55,12 +56,15 @@ func (in *Interpreter) Host(node []byte) Names {
 	return in.names
 }
 
-// call holds what the preceding fields of a record said about its system call.
+// call holds what the preceding fields of a record said about its system call, and the
+// record's enriched tail where that was read for all of its fields at once.
 type call struct {
-	arch  uint32
-	known bool // the record is of a system call
-	nr    int
-	name  string // "" until its number was seen
+	arch   uint32
+	known  bool // the record is of a system call
+	walked bool // tail has all of the enriched tail's fields
+	nr     int
+	name   string         // "" until its number was seen
+	tail   []record.Field // in the Interpreter's room, until the next record
 }
 
 // AppendBody appends the interpreted body of r to dst, in the form that a line of
@@ -71,6 +75,7 @@ func (in *Interpreter) AppendBody(dst []byte, r *record.Record) []byte {
 	in.Refresh()
 	s := scanner{rest: r.Body}
 	c := in.callOf(r)
+	in.walkTail(r, &c)
 	for s.next() {
 		dst = append(append(dst, s.before...), '=')
 		if s.isMsg {
@@ -152,7 +157,8 @@ func (in *Interpreter) AppendRaw(dst []byte, r *record.Record, name, v []byte) [
 	kind := kindOfValue(r.Type, name, v)
 	if kind == Plain {
 		if r.Enriched != nil {
-			if said, ok := tailValue(r, name); ok && !unknownTo(said) {
+			var c call
+			if said, ok := c.tailValue(r, name); ok && !unknownTo(said) {
 				return appendSaid(dst, kind, said)
 			}
 		}
@@ -233,7 +239,7 @@ func (in *Interpreter) appendValue(dst []byte, r *record.Record, c *call, kind K
 		in.note(c, kind, v)
 	}
 	if r.Enriched != nil {
-		if said, ok := tailValue(r, name); ok && !unknownTo(said) {
+		if said, ok := c.tailValue(r, name); ok && !unknownTo(said) {
 			return appendSaid(dst, kind, said)
 		}
 	}
@@ -277,7 +283,7 @@ func (in *Interpreter) appendKind(dst []byte, r *record.Record, c *call, kind Ki
 	case SyscallNr:
 		return in.appendSyscall(dst, r, c, v)
 	case Arg0, Arg1, Arg2, Arg3:
-		return in.appendArg(dst, r, c.name, int(kind-Arg0), v)
+		return in.appendArg(dst, r, c, int(kind-Arg0), v)
 	case Session:
 		if string(v) == "4294967295" {
 			return append(dst, "unset"...)

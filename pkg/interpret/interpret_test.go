@@ -2,6 +2,7 @@ package interpret
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/pkg/nss"
@@ -239,6 +240,24 @@ func TestNewerWords(t *testing.T) {
 	} {
 		if got := ourBody(in, c.record); got != c.want {
 			t.Errorf("%s: %q, want %q", c.record, got, c.want)
+		}
+	}
+}
+
+// The flags of clone are its first argument, but its second on s390.
+func TestCloneFlags(t *testing.T) {
+	for line, want := range map[string]string{
+		"arch=80000016 syscall=120 a0=0 a1=1200011": "a0=0x0 a1=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD ",
+		"arch=16 syscall=120 a0=0 a1=1200011":       "a0=0x0 a1=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD ",
+		"arch=80000016 syscall=303 a0=0 a1=11":      "a0=0x0 a1=0x11 ",
+		"arch=c000003e syscall=56 a0=1200011 a1=0":  "a0=CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID|SIGCHLD a1=0x0 ",
+	} {
+		var r record.Record
+		if err := r.Parse([]byte("type=SYSCALL msg=audit(1.0:1): " + line)); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(New(Config{}).AppendBody(nil, &r)); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s", line, got)
 		}
 	}
 }

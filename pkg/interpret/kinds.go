@@ -151,45 +151,6 @@ func isHexOrQuoted(v []byte) bool {
 	return true
 }
 
-// tailValue looks name up in the enriched tail, whatever its case: what stands
-// there is what the host itself said it means. An address stands in braces.
-func tailValue(r *record.Record, name []byte) (record.Field, bool) {
-	if r.Enriched == nil {
-		return record.Field{}, false
-	}
-	f, ok := r.Meaning(name)
-	return f, ok && (string(name) != "saddr" || len(f.Value) > 0 && f.Value[0] == '{')
-}
-
-// unknownTo says that the host that wrote a meaning did not know one: we may know more.
-func unknownTo(said record.Field) bool {
-	return said.Quote == 0 && bytes.HasPrefix(said.Value, []byte("unknown-"))
-}
-
-// appendSaid appends what the tail says of a value of this kind.
-func appendSaid(dst []byte, kind Kind, said record.Field) []byte {
-	switch {
-	case kind == UserID || kind == GroupID:
-		if digits, ok := bytes.CutPrefix(said.Value, negativeID); ok {
-			if id, ok := record.ID(digits); ok { // an int of C, which is what an id is to stock daemons
-				return appendUnknownID(dst, -id)
-			}
-		}
-		if said.Quote != 0 {
-			return append(dst, said.Value...)
-		}
-		if cut, ok := bytes.CutPrefix(said.Value, []byte{'"'}); ok && bytes.IndexByte(cut, '"') < 0 { // cut off with the record
-			return append(dst, cut...)
-		}
-		return appendUntrusted(dst, said.Value)
-	case said.Quote != 0:
-		return append(append(append(dst, said.Quote), said.Value...), said.Quote)
-	}
-	return append(dst, said.Value...)
-}
-
-var negativeID = []byte("unknown(-")
-
 // argument returns a system call's argument as a number.
 func argument(r *record.Record, name string) (uint64, bool) {
 	f, ok := r.Get(name)

@@ -201,35 +201,3 @@ func TestEOETimeout(t *testing.T) {
 		}
 	}
 }
-
-// ReadComplete gives what is complete, with the log in which it began, and stops
-// when it is told to.
-func TestReadComplete(t *testing.T) {
-	open := "type=SYSCALL msg=audit(1700000002.000:9): a\n"
-	logs := func() *Logs {
-		return &Logs{readers: []io.Reader{strings.NewReader(login(1) + open), strings.NewReader(open + login(5)), strings.NewReader(login(6) + strings.ReplaceAll(open, "02.000:9", "99.000:10"))}}
-	}
-	var got []string
-	read := func(ctx context.Context, stopAt int) error {
-		got = nil
-		return logs().ReadComplete(ctx, ReadConfig{}, func(ev *event.Event, log int) error {
-			got = append(got, fmt.Sprintf("%dx%d in %d", ev.Serial, len(ev.Records), log))
-			if len(got) == stopAt {
-				return query.ErrStop
-			}
-			return nil
-		})
-	}
-	want := []string{"1x1 in 0", "9x2 in 0", "5x1 in 1", "6x1 in 2"}
-	if err := read(t.Context(), 0); err != nil || !slices.Equal(got, want) {
-		t.Errorf("%q, %v", got, err)
-	}
-	if err := read(t.Context(), 2); err != nil || !slices.Equal(got, want[:2]) {
-		t.Errorf("stopped: %q, %v", got, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := read(ctx, 0); !errors.Is(err, context.Canceled) || len(got) != 0 {
-		t.Errorf("cancelled: %q, %v", got, err)
-	}
-}

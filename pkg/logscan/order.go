@@ -27,6 +27,7 @@ type order struct {
 	waiting  waiting   // all, by time and serial
 	last     *pending  // what the last run went to, while building
 	slots    slots     // see pending.slot
+	begun    uint64    // how many events were
 	bytes    int
 	maxBytes int
 	pinned   int      // chunks with pieces of pending events
@@ -42,7 +43,8 @@ type pending struct {
 	complete bool
 	hits     hits
 	hash     uint32
-	slot     int32 // the event's place in the stock tool's array, the first that was free: of two with the same time and serial the lower place is older
+	slot     int32  // the event's place in the stock tool's array, the first that was free: of two with the same time and serial the lower place is older
+	nth      uint64 // which of those that were begun
 	bytes    int
 	pieces   []piece
 
@@ -127,6 +129,8 @@ func (o *order) start(c *chunk, r *run, node []byte, hash uint32) *pending {
 	p := o.take()
 	p.ms, p.serial, p.node, p.hasNode, p.hash = r.ms, r.serial, node, r.hasNode, hash
 	p.slot = o.slots.take()
+	o.begun++
+	p.nth = o.begun
 	o.waiting.push(p)
 	sec := r.ms / 1000
 	for s := o.building.oldest(); s != nil && s.sec+o.timeout <= sec; s = o.building.oldest() {

@@ -231,6 +231,8 @@ func (w *waiting) pop() {
 	down(w.late, 0, (*pending).before)
 }
 
+func (w *waiting) len() int { return len(w.row) - w.at + len(w.late) }
+
 // each calls fn with every event.
 func (w *waiting) each(fn func(*pending)) {
 	for _, p := range w.row[w.at:] {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -24,6 +23,9 @@ type ReadConfig struct {
 	// Skipped, if set, is called with each line that is not a record with a time, and
 	// with the reason. The line is valid during the call only.
 	Skipped func(line []byte, err error)
+	// Growing says that the last log may be written to. ReadComplete then leaves out a last
+	// line without a newline, where that log is a plain file.
+	Growing bool
 }
 
 func (cfg *ReadConfig) timeoutSec() int64 {
@@ -232,69 +234,6 @@ func (s *streamSource) cut(buf []byte) []byte {
 	}
 	s.rest = append(s.rest[:0], buf[end:]...)
 	return buf[:end]
-}
-
-// ReadComplete calls fn with each event that is complete at the end of the logs, in the
-// order in which ausearch prints them. log is the number of a log, counted from 0: the
-// log in which the event began or, if the event waited for others, at the latest the one
-// in which it was complete. The event is valid during the call only. If fn returns
-// ErrStop, ReadComplete ends without an error.
-func (l *Logs) ReadComplete(ctx context.Context, cfg ReadConfig, fn func(ev *event.Event, log int) error) error {
-	now := 0                      // the log that is being read
-	earlier := map[*pending]int{} // events that were open when it began, and their logs
-	var ev event.Event
-	o := newOrder(cfg.timeoutSec(), maxWaiting, func(p *pending) error {
-		log := now
-		if i, ok := earlier[p]; ok {
-			log = i
-			delete(earlier, p)
-		}
-		parsePieces(&ev, p.pieces)
-		return fn(&ev, log)
-	})
-	for i := range l.readers {
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("search: %w", err)
-		}
-		now = i
-		o.waiting.each(func(p *pending) {
-			if _, ok := earlier[p]; !ok {
-				earlier[p] = i - 1
-			}
-		})
-		if err := readAll(cfg, o, l.readers[i:i+1]); err != nil {
-			return stopped(err)
-		}
-	}
-	return nil
-}
-
-func readAll(cfg ReadConfig, o *order, logs []io.Reader) error {
-	m := merge{cfg: cfg, order: o}
-	ix := indexer{cfg: cfg, filter: newPrefilter(nil)}
-	var pool chunkPool
-	for _, log := range logs {
-		src := sourceOf(log, chunkBytes)
-		for {
-			c := pool.get()
-			c.retain()
-			err := src.next(context.Background(), c)
-			if err == nil && c.fill != nil {
-				err = c.fill(c)
-			}
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return err
-			}
-			ix.index(c)
-			if err := m.add(c); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // merge passes the runs of chunks to order, one chunk after the other. One goroutine uses

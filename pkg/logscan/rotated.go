@@ -35,6 +35,23 @@ func numberedLogs(log string) (files []string) {
 	}
 }
 
+// Rotating says whether a number is missing among the paths that Files returned, as it is
+// for a moment while rotated logs are renamed one by one: those behind it are not listed.
+func Rotating(paths []string) bool {
+	log, last := paths[len(paths)-1], 0
+	for _, path := range paths {
+		number, ok := strings.CutPrefix(path, log+".")
+		for _, suffix := range packedSuffixes[1:] {
+			number = strings.TrimSuffix(number, suffix)
+		}
+		if n, err := strconv.Atoi(number); ok && err == nil {
+			last = max(last, n)
+		}
+	}
+	_, gap := eitherOf(log + "." + strconv.Itoa(last+2))
+	return gap
+}
+
 // eitherOf finds a file as it is or compressed.
 func eitherOf(name string) (string, bool) {
 	for _, suffix := range packedSuffixes {

@@ -22,6 +22,10 @@ type Config struct {
 	// Skipped, if set, is called with each line that is not a record with a time, and
 	// with the reason. The line is valid during the call only. Calls do not overlap.
 	Skipped func(line []byte, err error)
+	// Text, if set, is called with all that is read, in pieces of whole lines. Calls come
+	// from several goroutines at once and in no order; a piece is valid during the call
+	// only.
+	Text func(text []byte)
 	// Workers is the number of goroutines that process events; 0 stands for one for each
 	// core.
 	Workers int
@@ -60,7 +64,7 @@ type Worker[R any] interface {
 // logs. Of a damaged compressed log Scan reads everything that can be unpacked, and
 // returns the error at the end.
 func Scan[R any](ctx context.Context, logs *Logs, cfg Config, newWorker func() (Worker[R], error), deliver func(R) error) error {
-	p := &scanner{logs: logs.readers, n: cfg.workers(), filter: newPrefilter(cfg.Query)}
+	p := &scanner{logs: logs.readers, n: cfg.workers(), filter: newPrefilter(cfg.Query), text: cfg.Text}
 	p.cfg = ReadConfig{EOETimeout: cfg.EOETimeout, Skipped: cfg.Skipped}
 	if cfg.Query != nil {
 		p.cfg.StartMs, p.cfg.EndMs = cfg.Query.StartMs, cfg.Query.EndMs

@@ -21,9 +21,10 @@ type scanner struct {
 	logs   []io.Reader
 	cfg    ReadConfig
 	filter *prefilter
-	n      int // goroutines that index
-	chunk  int // bytes; 0 is chunkBytes
-	pinned int // see merge
+	n      int          // goroutines that index
+	text   func([]byte) // Config.Text
+	chunk  int          // bytes; 0 is chunkBytes
+	pinned int          // see merge
 
 	pool chunkPool
 }
@@ -53,6 +54,9 @@ func (s *scanner) run(ctx context.Context, emit func(*batch) error) error {
 				}
 				if c.err == nil {
 					ix.index(c)
+					if s.text != nil {
+						s.text(c.data)
+					}
 				}
 				close(c.ready)
 			}

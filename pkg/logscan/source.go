@@ -20,6 +20,7 @@ type Source struct {
 	Again      bool                         // the logs are scanned more than once: standard input is saved
 	EOETimeout time.Duration                // as in Config
 	Skipped    func(line []byte, err error) // as in Config
+	Text       func(text []byte)            // as in Config; not called by Follow
 	Damaged    func(err error)              // Follow: is told of a compressed log that ends in damage
 
 	once  sync.Once // of what is said about the logs
@@ -98,7 +99,7 @@ func (s *Source) Scan(ctx context.Context, q *query.Query, fn func(*event.Event)
 		return err
 	}
 	defer logs.Close()
-	cfg := Config{Query: q, EOETimeout: s.EOETimeout, Skipped: s.Skipped}
+	cfg := Config{Query: q, EOETimeout: s.EOETimeout, Skipped: s.Skipped, Text: s.Text}
 	if q.Reverse {
 		back := &backwards{keep: q.Limit}
 		defer func() { err = errors.Join(err, back.close()) }()

@@ -26,6 +26,8 @@ type HeadSample struct {
 	SearchesBehind uint64            `metric:"searches_behind_total" help:"Searches answered without some records acknowledged shortly before: the store took no events."`
 	Mixed          uint64            `metric:"mixed_records_total" help:"Records of hosts beyond max_hosts and max_new_names, stored together."`
 	NamesRefused   uint64            `metric:"names_refused_total" help:"Times that a record's new name was not added to the hosts: its sender had added max_new_names that day."`
+	Mismatched     uint64            `metric:"mismatched_records_total" help:"Records that claim, by node=, to be another host's than the one that they are kept under."`
+	WitnessAlarms  map[string]uint64 `metric:"witness_alarms_total" label:"op" help:"Records of hosts that say that a collector's log was changed, put back, or signed otherwise (DAEMON_ERR op=seal-...), by op; any collector's, this one's or another's."`
 	AddressChanges uint64            `metric:"address_changes_total" help:"Times that a host's name came from another address than before."`
 	FarFuture      uint64            `metric:"future_events_total" help:"Events with a time more than a day beyond their receipt: they are stored, and move no clock."`
 	OpenBytes      int               `metric:"open_bytes" help:"Memory of events that are not complete yet."`
@@ -63,8 +65,34 @@ type StoreSample struct {
 	Events       uint64 `metric:"store_events" help:"Events stored."`
 	IndexBytes   uint64 `metric:"store_index_bytes" help:"Size of the index in the partitions."`
 	RawBytes     uint64 `metric:"store_raw_bytes" help:"Raw text of the events stored."`
+	Holds        int    `metric:"holds" help:"Holds on days and hosts, whose partitions retention does not drop."`
+	Held         int    `metric:"held_partitions" help:"Partitions on hold."`
+	HeldBytes    uint64 `metric:"held_bytes" help:"Size on disk of the partitions on hold."`
+	HoldsBroken  bool   `metric:"holds_broken" help:"1 while the list of holds can't be believed: then everything is on hold."`
 	ClockDoubted bool   `metric:"clock_doubted" help:"1 while max_days does not count from the clock's day: that is far beyond the last stored one."`
 }
 
+// SealSample holds the numbers of the store's log.
+type SealSample struct {
+	Size       int64   `metric:"seal_leaves" help:"Leaves of the store's log: a stored batch or dropped partition each."`
+	SignedSize int64   `metric:"seal_signed_leaves" help:"Leaves that the newest checkpoint has signed."`
+	Last       float64 `metric:"seal_checkpoint_timestamp_seconds" help:"Time of the newest checkpoint, 0 without one."`
+	Signed     uint64  `metric:"seal_checkpoints_total" help:"Checkpoints signed since the start."`
+	Errors     uint64  `metric:"seal_errors_total" help:"Attempts to sign a checkpoint that failed."`
+	Stopped    bool    `metric:"seal_stopped" help:"1 while nothing is signed, because the log does not go on from what was signed before: see collector-seal(8)."`
+}
+
+// ReadSeal registers the metrics of SealSample. Each scrape calls sample.
+func ReadSeal(r *Registry, sample func() SealSample) { read(r, collector, sample) }
+
 // ReadStore registers the metrics of StoreSample. Each scrape calls sample.
 func ReadStore(r *Registry, sample func() StoreSample) { read(r, collector, sample) }
+
+// AlertSample holds the numbers of one condition of alerts.
+type AlertSample struct {
+	Condition string         `label:"condition"`
+	Firing    map[string]int `metric:"alerts" label:"severity" help:"Alerts that fire now, by condition and severity."`
+}
+
+// ReadAlerts registers the conditions of alerts.
+func ReadAlerts(r *Registry, each func(yield func(AlertSample))) { readEach(r, collector, each) }

@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -83,7 +84,7 @@ func readEach[T any](r *Registry, prefix string, each func(yield func(T))) {
 		}
 		labels := key
 		if f.Type.Kind() == reflect.Map {
-			labels = []string{f.Tag.Get(tagLabel)}
+			labels = append(slices.Clone(key), f.Tag.Get(tagLabel))
 		}
 		kind := prometheus.GaugeValue
 		if strings.HasSuffix(name, "_total") {
@@ -130,7 +131,7 @@ func (s *samples[T]) Collect(ch chan<- prometheus.Metric) {
 				continue
 			}
 			for at := field.MapRange(); at.Next(); {
-				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, number(at.Value()), at.Key().String())
+				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, number(at.Value()), append(slices.Clone(key), at.Key().String())...)
 			}
 		}
 	})

@@ -73,6 +73,7 @@ func ReadSpool(r *Registry, sample func() SpoolSample) { read(r, forwarder, samp
 type ShipSample struct {
 	Sent            uint64            `metric:"sent_total" help:"Records sent, the first time each."`
 	Resent          uint64            `metric:"resent_total" help:"Records sent again."`
+	Recalled        uint64            `metric:"recalled_total" help:"Records sent again although they were acknowledged: the collector no longer had them."`
 	Acked           uint64            `metric:"acked_total" help:"Records acknowledged as stored."`
 	Truncated       uint64            `metric:"truncated_total" help:"Records cut to the protocol's longest text."`
 	Bytes           uint64            `metric:"sent_bytes_total" help:"Bytes written to the collector."`
@@ -89,6 +90,20 @@ type ShipSample struct {
 	Connected       int64             `metric:"connected" help:"1 while connected to a collector."`
 	InFlight        int64             `metric:"in_flight" help:"Records sent and not answered."`
 }
+
+// WitnessSample holds the numbers of what collectors sign of their logs, and this host keeps.
+type WitnessSample struct {
+	Checkpoints uint64            `metric:"witness_checkpoints_total" help:"Signed checkpoints of collectors' logs that were looked at."`
+	Verified    uint64            `metric:"witness_verified_total" help:"Of these, those that go on from what this host had kept."`
+	Passed      uint64            `metric:"witness_passed_over_total" help:"Checkpoints not looked at: the collector sent more than one a second."`
+	Alarms      map[string]uint64 `metric:"witness_findings_total" label:"op" help:"What was found about collectors' logs, by the op of the record that says it; seal-store is no alarm by itself."`
+	Errors      uint64            `metric:"witness_save_errors_total" help:"Attempts to keep checkpoints that failed."`
+	Stores      int               `metric:"witness_stores" help:"Collectors' stores of which a checkpoint is kept."`
+	Open        int               `metric:"witness_open_findings" help:"Findings about collectors' logs that nobody has accepted (forwarder witness accept)."`
+}
+
+// ReadWitness registers the metrics of WitnessSample. Each scrape calls sample.
+func ReadWitness(r *Registry, sample func() WitnessSample) { read(r, forwarder, sample) }
 
 // ReadShip registers the metrics of ShipSample. Each scrape calls sample.
 func ReadShip(r *Registry, sample func() ShipSample) { read(r, forwarder, sample) }

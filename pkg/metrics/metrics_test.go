@@ -17,15 +17,25 @@ func TestAllAreDocumented(t *testing.T) {
 	metrics.NewListen(r)
 	metrics.NewIntake(r)
 	metrics.NewRemote(r)
+	metrics.NewGRPC(r, "expired")
 	metrics.NewJournal(r)
 	metrics.NewOwnRecords(r)
 	metrics.NewDrops(r, "max_days")
 	metrics.ReadJournal(r, func() (s metrics.JournalSample) { return s })
-	metrics.ReadHead(r, func() (s metrics.HeadSample) { s.Evicted = map[string]uint64{"max_open_age": 1}; return s })
+	metrics.ReadHead(r, func() (s metrics.HeadSample) {
+		s.Evicted, s.WitnessAlarms = map[string]uint64{"max_open_age": 1}, map[string]uint64{"seal-fork": 1}
+		return s
+	})
 	metrics.ReadSpace(r, func() (s metrics.SpaceSample) { s.Actions = map[string]uint64{"disk_full_action": 1}; return s })
 	metrics.ReadStore(r, func() (s metrics.StoreSample) { return s })
 	metrics.ReadHosts(r, 1, func(yield func(metrics.HostSample)) { yield(metrics.HostSample{Host: "web1"}) })
 	metrics.ReadCollectorPlugins(r, func(yield func(metrics.PluginSample)) { yield(metrics.PluginSample{Plugin: "p"}) })
+	metrics.NewAlerts(r)
+	metrics.ReadSeal(r, func() (s metrics.SealSample) { return s })
+	metrics.ReadAlerts(r, func(yield func(metrics.AlertSample)) {
+		yield(metrics.AlertSample{Condition: "loss", Firing: map[string]int{"critical": 1}})
+	})
+	metrics.ReadSinks(r, func(yield func(metrics.SinkSample)) { yield(metrics.SinkSample{Sink: "s"}) })
 	metricstest.Documented(t, r, "auditfleet_collector_", "auditfleet_host_")
 
 	r = metrics.New()
@@ -34,6 +44,7 @@ func TestAllAreDocumented(t *testing.T) {
 	metrics.ReadNames(r, func() (s metrics.NamesSample) { s.Lookups = map[string]uint64{"found": 1}; return s })
 	metrics.ReadLog(r, func() (s metrics.LogSample) { return s })
 	metrics.ReadSpool(r, func() (s metrics.SpoolSample) { return s })
+	metrics.ReadWitness(r, func() (s metrics.WitnessSample) { s.Alarms = map[string]uint64{"seal-fork": 1}; return s })
 	metrics.ReadShip(r, func() (s metrics.ShipSample) { s.Replies = map[string]uint64{"ending": 1}; return s })
 	metrics.ReadForwarderPlugins(r, func(yield func(metrics.PluginSample)) { yield(metrics.PluginSample{Plugin: "p"}) })
 	metricstest.Documented(t, r, "auditfleet_forwarder_")
@@ -86,8 +97,8 @@ func TestCounted(t *testing.T) {
 		`auditfleet_collector_ack_seconds_bucket{le="5e-05"} 0`, `auditfleet_collector_ack_seconds_bucket{le="0.0001"} 1`,
 		// They are there from the start.
 		`auditfleet_collector_refused_total{reason="dup"} 0`, `auditfleet_collector_refused_total{reason="port"} 2`, `auditfleet_collector_refused_total{reason="new"} 1`)
-	if n := strings.Count(got, "auditfleet_collector_closed_total{"); n != 9 {
-		t.Errorf("%d reasons to close a connection, want 9", n)
+	if n := strings.Count(got, "auditfleet_collector_closed_total{"); n != 10 {
+		t.Errorf("%d reasons to close a connection, want 10", n)
 	}
 	defer func() {
 		if recover() == nil {

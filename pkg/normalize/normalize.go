@@ -209,14 +209,13 @@ func (n *Normalizer) cwd() []byte {
 	return nil
 }
 
-// AppendNode appends the name of the event's host to dst, or nothing when the event has
-// none.
-func (n *Normalizer) AppendNode(dst []byte) []byte {
-	if len(n.parts) == 0 || n.parts[0].r.Node == nil {
+// AppendNode appends the name of the event's host to dst as csv and text have it, or
+// nothing when host is nil.
+func (n *Normalizer) AppendNode(dst, host []byte) []byte {
+	if len(n.parts) == 0 || host == nil {
 		return dst
 	}
-	r := n.parts[0].r
-	return n.in.AppendRaw(dst, r, nodeName, r.Node)
+	return n.in.AppendRaw(dst, n.parts[0].r, nodeName, host)
 }
 
 var nodeName = []byte("node")

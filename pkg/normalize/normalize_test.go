@@ -55,7 +55,7 @@ func told(n *Normalizer, records []record.Record, labels bool) string {
 			say(what, fmt.Sprintf("%s:%s", n.Name(v), n.AppendText(nil, v)))
 		}
 	}
-	say("node", string(n.AppendNode(nil)))
+	say("node", string(n.AppendNode(nil, records[0].Node)))
 	say("kind", n.Kind)
 	value("session", n.Session)
 	value("subject", n.Subject)

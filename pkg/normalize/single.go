@@ -209,6 +209,7 @@ func (n *Normalizer) configChange() {
 			if bytes.HasPrefix(op, []byte(c.op)) {
 				n.named(c.action)
 				n.Object = n.changedSetting()
+				n.rewind()
 				n.follow([]step{res})
 				return
 			}
@@ -220,8 +221,9 @@ func (n *Normalizer) configChange() {
 	n.follow([]step{res})
 }
 
-// settings are the fields that name what was changed; a rule's key comes first.
-var settings = [...]string{"audit_enabled", "audit_pid", "audit_backlog_limit", "audit_failure", "actions"}
+// settings are the fields that name what was changed; a rule's key comes first, its list
+// last.
+var settings = [...]string{"audit_enabled", "audit_pid", "audit_backlog_limit", "audit_failure", "actions", "list"}
 
 // changedSetting finds the object of a CONFIG_CHANGE record.
 func (n *Normalizer) changedSetting() Value {

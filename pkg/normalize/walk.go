@@ -63,14 +63,17 @@ func (w *walk) split(r *record.Record) {
 		verdictAt = 2
 	}
 	for len(line) > 0 {
+		eq := 0 // names are short: a plain loop finds their ends sooner than IndexByte
+		for eq < len(line) && line[eq] != '=' && line[eq] != ' ' {
+			eq++
+		}
 		word := line
-		if i := bytes.IndexByte(line, ' '); i >= 0 {
-			word, line = line[:i], line[i+1:]
+		if i := bytes.IndexByte(line[eq:], ' '); i >= 0 {
+			word, line = line[:eq+i], line[eq+i+1:]
 		} else {
 			line = nil
 		}
-		eq := bytes.IndexByte(word, '=')
-		if eq < 0 {
+		if eq == len(word) {
 			if len(word) > 0 && (r.Type == tables.AVC || r.Type == tables.UserAVC) {
 				line = w.verdict(word, line, len(w.fields)-first-verdictAt)
 			}
@@ -127,6 +130,19 @@ func (w *walk) add(name, value []byte) {
 	if len(name) > 0 && name[0] == '(' {
 		name = name[1:]
 	}
+	switch value[len(value)-1] {
+	case ':', ',', '\'', ')':
+		value = unpunctuated(value)
+	}
+	if len(name) == 3 && string(name) == "key" && len(value) > 0 && value[0] != '"' && value[0] != '(' {
+		w.addKeys(value)
+		return
+	}
+	w.fields = append(w.fields, field{name, value})
+}
+
+// unpunctuated returns a value without the punctuation at its end.
+func unpunctuated(value []byte) []byte {
 	for _, c := range [...]byte{':', ',', '\''} {
 		if n := len(value); n > 0 && value[n-1] == c {
 			value = value[:n-1]
@@ -135,11 +151,7 @@ func (w *walk) add(name, value []byte) {
 	if n := len(value); n > 0 && value[n-1] == ')' && string(value) != "(none)" && string(value) != "(null)" {
 		value = value[:n-1]
 	}
-	if len(name) == 3 && string(name) == "key" && len(value) > 0 && value[0] != '"' && value[0] != '(' {
-		w.addKeys(value)
-		return
-	}
-	w.fields = append(w.fields, field{name, value})
+	return value
 }
 
 // addKeys appends each of the keys that are in hex, 0x01 between them.

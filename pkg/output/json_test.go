@@ -270,3 +270,44 @@ func TestJSONSocket(t *testing.T) {
 		}
 	}
 }
+
+// TestJSONDecision: what a security module decided is the result where the records say none.
+func TestJSONDecision(t *testing.T) {
+	stamped := func(typ, body string) string { return "type=" + typ + " msg=audit(1700000026.389:170): " + body + "\n" }
+	avc := func(what string) string {
+		return stamped("AVC", "avc:  "+what+` { read } for  pid=7 comm="c" scontext=s tcontext=o tclass=file`)
+	}
+	userAVC := func(what, more string) string {
+		return stamped("USER_AVC", "pid=7 subj=s msg='avc:  "+what+` { send } for tclass=dbus exe="/e" hostname=? `+more+"'")
+	}
+	call := func(success string) string {
+		return stamped("SYSCALL", "arch=c000003e syscall=2 "+success+"exit=0 pid=7")
+	}
+	apparmor := func(what string) string {
+		return stamped("AVC", `apparmor="`+what+`" operation="open" profile="p" name="/n" pid=7`)
+	}
+	for _, c := range []struct{ log, want string }{
+		{avc("granted"), "true"}, {avc("denied"), "false"},
+		{avc("granted") + avc("denied"), "true"}, {avc("denied") + avc("granted"), "false"},
+		{avc("denied") + call(""), "false"}, {call("") + avc("granted") + avc("denied"), "true"},
+		{avc("denied") + call("success=yes "), "true"}, {call("success=no ") + avc("granted"), "false"},
+		{userAVC("denied", ""), "false"}, {userAVC("granted", ""), "true"},
+		{userAVC("granted", "res=failed"), "false"}, {userAVC("denied", "res=success"), "true"},
+		{apparmor("DENIED"), "false"}, {apparmor("ALLOWED"), "true"}, {apparmor("STATUS"), ""},
+		{avc("granted") + stamped("CONFIG_CHANGE", "auid=0 res=0"), ""}, // csv does not know either
+		{stamped("PROCTITLE", "proctitle=61"), ""},
+	} {
+		f := newJSONFormat(&Config{Names: rootOnly{}})
+		for _, ev := range eventtest.Parse([]byte(c.log)) {
+			line := string(f.Append(nil, ev))
+			_, got, _ := strings.Cut(line, `"success":`)
+			got, _, _ = strings.Cut(got, ",")
+			if strings.Contains(got, `"`) { // that of the call
+				got = ""
+			}
+			if got != c.want {
+				t.Errorf("success %q, want %q: %s", got, c.want, line)
+			}
+		}
+	}
+}

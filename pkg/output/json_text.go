@@ -48,9 +48,9 @@ func (s *nameSet) has(name []byte) bool {
 	return false
 }
 
-// isJSONNumber says whether v is a decimal integer as JSON writes it, and fits in
-// 64 bits.
-func isJSONNumber(v []byte) bool {
+// IsJSONNumber reports whether v is a decimal integer as JSON writes it, and fits in 64
+// bits. Of longer ones a reader loses digits: they are written as strings.
+func IsJSONNumber(v []byte) bool {
 	if len(v) > 0 && v[0] == '-' {
 		v = v[1:]
 		if len(v) == 1 && v[0] == '0' {
@@ -70,9 +70,9 @@ func isJSONNumber(v []byte) bool {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONText appends text as a JSON string. Bytes that are no UTF-8 become
+// AppendJSONText appends text as a JSON string to dst. Each byte that is no UTF-8 becomes
 // U+FFFD.
-func appendJSONText(dst, text []byte) []byte {
+func AppendJSONText(dst, text []byte) []byte {
 	dst = append(dst, '"')
 	from := 0
 	for i := 0; i < len(text); {

@@ -69,6 +69,8 @@ var phrases = map[uint16]string{
 	tables.MACStatus:     "set the enforcement of the security policy|set the enforcement of the security policy|[ to <enforcing>][ (it was <old_enforcing>)]",
 	tables.MACConfigChange: "set the security policy's boolean|set the security policy's boolean|" +
 		" <bool>[ to <val>][ (it was <old_val>)]",
+	ipeConfigChange:   "switched IPE's policy|switch IPE's policy|[ to <new_active_pol_name>][ version <new_active_pol_version>][ (it was <old_active_pol_name>)]",
+	ipePolicyLoad:     "loaded IPE's policy|load IPE's policy|[ <policy_name>][ version <policy_version>]",
 	tables.SelinuxErr: "met an error of the security policy|[: <op>][ <invalid_context,seresult>][ of <scontext>][ on <tclass>][ labelled <tcontext>]",
 
 	2100:                 "had more failed logins than are allowed|[ as <acct,id>]",
@@ -98,9 +100,15 @@ var operationWords = map[string]string{
 	"start": "started|start", "stop": "stopped|stop", "destroy": "destroyed|destroy", "create": "created|create", "negotiate": "negotiated|negotiate",
 }
 
+// The types IPE_CONFIG_CHANGE and IPE_POLICY_LOAD.
+const (
+	ipeConfigChange uint16 = 1421
+	ipePolicyLoad   uint16 = 1422
+)
+
 // isDecision says whether a record of that type is what a security module decided.
 func isDecision(typ uint16) bool {
-	return typ == tables.AVC || typ == tables.UserAVC || typ == tables.Fanotify || typ >= tables.AppArmor && typ <= tables.LastAppArmor
+	return typ == tables.AVC || typ == tables.UserAVC || typ == tables.Fanotify || typ == tables.IPEAccess || typ == tables.LandlockAccess || typ >= tables.AppArmor && typ <= tables.LastAppArmor
 }
 
 // appendDecision appends what a security module decided: the verdict, what was asked for,
@@ -109,7 +117,13 @@ func (f *lineFormat) appendDecision(dst []byte, r *record.Record) []byte {
 	if word, ok := f.said(r, "apparmor"); ok {
 		return f.appendAppArmor(dst, r, &word)
 	}
-	if r.Type == tables.Fanotify {
+	switch r.Type {
+	case tables.IPEAccess:
+		return f.appendIPE(dst, r)
+	case tables.LandlockAccess: // of denials only
+		f.bad = true
+		return f.appendPhrase(dst, r, unknownOutcome, "Landlock denied|[ <blockers>][ on <path>][ of process <opid>][ to <daddr>][ port <dest>][ from <saddr>][ port <src>][, domain <domain>]")
+	case tables.Fanotify:
 		resp, _ := f.own(r, "resp")
 		f.bad = f.bad || string(resp.Value) == "2"
 		return f.appendPhrase(dst, r, unknownOutcome, "a fanotify watcher answered|[ <resp>][, rule <fan_info>][, trust of the subject <subj_trust>][ and of the object <obj_trust>]")
@@ -133,6 +147,32 @@ func (f *lineFormat) appendDecision(dst []byte, r *record.Record) []byte {
 		dst = append(dst, ", but let it happen: it is permissive"...)
 	}
 	return dst
+}
+
+// appendIPE appends what IPE decided: by a rule, or by what holds without one. It enforces, or
+// only tells.
+func (f *lineFormat) appendIPE(dst []byte, r *record.Record) []byte {
+	rule, _ := f.own(r, "rule")
+	enforcing, _ := f.own(r, "enforcing")
+	denied, enforced := !bytes.Contains(rule.Value, []byte("action=ALLOW")), string(enforcing.Value) != "0"
+	f.bad = f.bad || denied && enforced
+	verb := "IPE allowed|"
+	switch {
+	case denied && enforced:
+		verb = "IPE denied|"
+	case denied:
+		verb = "IPE would deny, but allowed|"
+	}
+	return f.appendPhrase(dst, r, unknownOutcome, verb+"[ <ipe_op>][ (<ipe_hook>)][ of <path>][ by <rule>]")
+}
+
+// appendLandlockDomain appends that a process has confined itself, or that nothing is left
+// of what it did.
+func (f *lineFormat) appendLandlockDomain(dst []byte, r *record.Record) []byte {
+	if status, _ := f.own(r, "status"); string(status.Value) == "deallocated" {
+		return f.appendPhrase(dst, r, unknownOutcome, "the Landlock domain| <domain> ended[ after <denials> denials]")
+	}
+	return f.appendPhrase(dst, r, unknownOutcome, "confined itself by the Landlock domain| <domain>[ (<mode>)]")
 }
 
 // appendWords appends words of a record within a sentence.

@@ -45,6 +45,8 @@ func (f *lineFormat) appendRecord(dst []byte, r *record.Record, of outcome) []by
 		}
 	case tables.IntegrityData, 1801, 1803:
 		return f.appendIntegrity(dst, r, o)
+	case tables.LandlockDomain:
+		return f.appendLandlockDomain(dst, r)
 	case tables.Kernel:
 		return f.appendKernel(dst, r)
 	case tables.UserChauthtok:

@@ -88,7 +88,7 @@ func (f *lineFormat) appendKeys(dst []byte, r *record.Record) []byte {
 		return dst
 	}
 	key, ok := f.own(r, "key")
-	if !ok {
+	if !ok || key.Quote == 0 && bytes.HasPrefix(key.Value, []byte("(null)")) { // a copied log may have lost the byte before the names
 		return dst
 	}
 	dst = f.begin(append(dst, ", key "...), styleHit)

@@ -123,7 +123,7 @@ func (f *csvFormat) line(dst []byte, ev *event.Event, records []record.Record) [
 	n := f.norm
 	known := n.Event(records, f.labels)
 	f.cellAt = len(dst)
-	dst = f.cell(n.AppendNode(dst))
+	dst = f.cell(n.AppendNode(dst, ev.Node))
 	from := len(dst)
 	dst = appendTypeName(dst, &records[0])
 	name := dst[from:]

@@ -2,10 +2,12 @@ package output
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event/eventtest"
+	"github.com/auditfleet/auditfleet/pkg/interpret"
 )
 
 // TestInterpretDates writes dates as the locale does, and the time in its zone.
@@ -28,6 +30,27 @@ func TestInterpretDates(t *testing.T) {
 		}
 		if want := "----\ntype=USER_AUTH msg=audit(" + c.want + ") : pid=1 res=yes \n"; out.String() != want {
 			t.Errorf("%s: got %q, want %q", c.locale, out.String(), want)
+		}
+	}
+}
+
+// TestInterpretHeads has between a record's stamp and its body what the record has: old
+// daemons wrote no colon, and the blank behind it may be gone from the end of a line.
+func TestInterpretHeads(t *testing.T) {
+	for _, c := range []struct{ record, want, shell string }{
+		{"type=EOE msg=audit(1.002:3): ", "type=EOE msg=audit(01/01/70 00:00:01.002:3) : \n", `:\ ` + "\n"},
+		{"type=EOE msg=audit(1.002:3):", "type=EOE msg=audit(01/01/70 00:00:01.002:3) :\n", ":\n"},
+		{"node=n type=EOE msg=audit(1.002:3):", "node=n type=EOE msg=audit(01/01/70 00:00:01.002:3) :\n", ":\n"},
+		{"type=DAEMON_CONFIG msg=audit(1.002:3) config changed, pid=1", "type=DAEMON_CONFIG msg=audit(01/01/70 00:00:01.002:3)  config changed, pid=1 ", ""},
+		{"type=DAEMON_CONFIG msg=audit(1.002:3):config changed, pid=1\x1dAUID=\"a\"", "type=DAEMON_CONFIG msg=audit(01/01/70 00:00:01.002:3) :config changed, pid=1 ", ""},
+		{"type=DAEMON_CONFIG msg=audit(1.002:3): pid=1\x1dAUID=\"a\"", "type=DAEMON_CONFIG msg=audit(01/01/70 00:00:01.002:3) : pid=1 ", ""},
+	} {
+		for escape, want := range map[interpret.Escape]string{interpret.EscapeRaw: c.want, interpret.EscapeShell: c.shell} {
+			f := newInterpretFormat(&Config{Format: FormatInterpret, Locale: "C", Escape: escape}, time.UTC)
+			got := string(f.Append(nil, eventtest.Parse([]byte(c.record + "\n"))[0]))
+			if !strings.Contains(got, want) {
+				t.Errorf("%q: %q, want %q", c.record, got, want)
+			}
 		}
 	}
 }

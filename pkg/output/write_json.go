@@ -8,6 +8,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/interpret"
 	"github.com/auditfleet/auditfleet/pkg/normalize"
 	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
 // jsonFormat writes one JSON object in one line for each event (JSON.md).
@@ -60,8 +61,8 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	dst = appendRFC3339(append(dst, `{"time":`...), ev.Ms)
 	dst = strconv.AppendInt(append(dst, `,"ms":`...), ev.Ms, 10)
 	dst = strconv.AppendUint(append(dst, `,"serial":`...), ev.Serial, 10)
-	if ev.Node != nil {
-		dst = appendJSONText(append(dst, `,"node":`...), ev.Node)
+	if node := claimed(ev); node != nil {
+		dst = AppendJSONText(append(dst, `,"node":`...), node)
 	}
 	dst = appendOrigin(dst, ev)
 	f.argv, f.keys, f.keyBuf = f.argv[:0], f.keys[:0], f.keyBuf[:0]
@@ -83,7 +84,7 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendJSONText(dst, key)
+			dst = AppendJSONText(dst, key)
 		}
 		dst = append(dst, ']')
 	}
@@ -93,14 +94,35 @@ func (f *jsonFormat) Append(dst []byte, ev *event.Event) []byte {
 	return append(dst, '}', '\n')
 }
 
+// claimed returns the node= of an event's records: of what a collector stored the first one
+// that is not the host's name, if there is one. A record that a collector stored without
+// node= has its host as Node, which it does not claim to be.
+func claimed(ev *event.Event) []byte {
+	if ev.From == nil {
+		return ev.Node
+	}
+	if other := ev.Claim(); other != nil || len(ev.Records) == 0 {
+		return other
+	}
+	var r record.Record
+	_ = r.Parse(ev.Records[0].Raw) // what names the host stands before what may be damaged
+	return r.Node
+}
+
 // appendOrigin appends what the collector that received an event knows of it.
 func appendOrigin(dst []byte, ev *event.Event) []byte {
 	if from := ev.From; from != nil {
 		host := ev.Node
-		if from.Host != "" {
+		if from.Host != "" && host == nil {
 			host = []byte(from.Host)
 		}
-		dst = appendJSONText(append(dst, `,"host":`...), host)
+		dst = AppendJSONText(append(dst, `,"host":`...), host)
+		if from.Host != "" {
+			dst = append(dst, `,"verified":true`...)
+		}
+		if ev.Mismatch() {
+			dst = append(dst, `,"mismatch":true`...)
+		}
 		if from.Addr.IsValid() {
 			dst = append(from.Addr.AppendTo(append(dst, `,"from":"`...)), '"')
 		}
@@ -120,22 +142,24 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 	first, _ := normalize.Next(ev.Records)
 	n := f.norm
 	if len(first) == 0 || !n.Event(first, true) {
-		return dst
+		return appendDecision(dst, ev.Records)
 	}
-	dst = append(appendJSONText(append(dst, `,"kind":`...), []byte(n.Kind)), `,"action":`...)
+	dst = append(AppendJSONText(append(dst, `,"kind":`...), []byte(n.Kind)), `,"action":`...)
 	if n.Action == nil {
 		dst = append(dst, `null`...)
 	} else {
-		dst = appendJSONText(dst, n.Action)
+		dst = AppendJSONText(dst, n.Action)
 	}
 	if success, ok := n.Outcome(); ok {
 		dst = strconv.AppendBool(append(dst, `,"success":`...), success)
+	} else {
+		dst = appendDecision(dst, ev.Records)
 	}
 	text := func(name string, v normalize.Value) {
 		if n.Has(v) {
 			f.value = n.AppendFull(f.value[:0], v)
 			dst = append(append(append(dst, `,"`...), name...), `":`...)
-			dst = appendJSONText(dst, f.value)
+			dst = AppendJSONText(dst, f.value)
 		}
 	}
 	text("subject", n.Subject)
@@ -143,7 +167,7 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 	word := func(name, s string) {
 		if s != "" && s != "unknown" {
 			dst = append(append(append(dst, `,"`...), name...), `":`...)
-			dst = appendJSONText(dst, []byte(s))
+			dst = AppendJSONText(dst, []byte(s))
 		}
 	}
 	word("subject_kind", n.SubjectKind)
@@ -153,14 +177,14 @@ func (f *jsonFormat) appendTold(dst []byte, ev *event.Event) []byte {
 	} else {
 		text("object", n.Object)
 		if f.value = n.AppendProcesses(f.value[:0]); len(f.value) > 0 {
-			dst = appendJSONText(append(dst, `,"object":`...), f.value)
+			dst = AppendJSONText(append(dst, `,"object":`...), f.value)
 		}
 	}
 	text("object2", n.Second)
 	word("object_kind", n.ObjectKind)
 	text("object_label", n.ObjectLabel())
 	if n.How != nil {
-		dst = appendJSONText(append(dst, `,"how":`...), n.How)
+		dst = AppendJSONText(append(dst, `,"how":`...), n.How)
 	}
 	return dst
 }
@@ -176,12 +200,12 @@ func (f *jsonFormat) objectSocket() (addr interpret.Socket, ok bool) {
 // appendSocket appends an address as the object, and its parts.
 func appendSocket(dst []byte, addr *interpret.Socket) []byte {
 	var buf [128]byte
-	dst = appendJSONText(append(dst, `,"object":`...), addr.Append(buf[:0]))
+	dst = AppendJSONText(append(dst, `,"object":`...), addr.Append(buf[:0]))
 	if name := addr.Family(); name != "" {
-		dst = appendJSONText(append(dst, `,"object_family":`...), []byte(name))
+		dst = AppendJSONText(append(dst, `,"object_family":`...), []byte(name))
 	}
 	if text := addr.AppendAddress(buf[:0]); len(text) > 0 {
-		dst = appendJSONText(append(dst, `,"object_address":`...), text)
+		dst = AppendJSONText(append(dst, `,"object_address":`...), text)
 	}
 	if port, ok := addr.Port(); ok {
 		dst = strconv.AppendUint(append(dst, `,"object_port":`...), uint64(port), 10)

@@ -11,13 +11,13 @@ import (
 )
 
 func (f *jsonFormat) appendRecord(dst []byte, r *record.Record) []byte {
-	dst = appendJSONText(append(dst, `{"type":`...), r.TypeName)
+	dst = AppendJSONText(append(dst, `{"type":`...), r.TypeName)
 	if r.Type != 0 {
 		dst = strconv.AppendUint(append(dst, `,"number":`...), uint64(r.Type), 10)
 	}
 	if r.Err != nil {
-		dst = appendJSONText(append(dst, `,"error":`...), []byte(r.Err.Error()))
-		dst = appendJSONText(append(dst, `,"raw":`...), r.Raw)
+		dst = AppendJSONText(append(dst, `,"error":`...), []byte(r.Err.Error()))
+		dst = AppendJSONText(append(dst, `,"raw":`...), r.Raw)
 		if !utf8.Valid(r.Raw) {
 			dst = append(appendHexText(append(dst, `,"raw_bytes":"`...), r.Raw), '"')
 		}
@@ -42,13 +42,13 @@ func appendVerdict(dst, body []byte) []byte {
 	if !ok {
 		return dst
 	}
-	dst = appendJSONText(append(dst, `,"verdict":`...), verdict)
+	dst = AppendJSONText(append(dst, `,"verdict":`...), verdict)
 	dst = append(dst, `,"permissions":[`...)
 	for i, p := range bytes.Fields(perms) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendJSONText(dst, p)
+		dst = AppendJSONText(dst, p)
 	}
 	return append(dst, ']')
 }
@@ -81,7 +81,7 @@ func (f *jsonFormat) appendField(dst []byte, r *record.Record, field *record.Fie
 		dst = append(dst, ',')
 	}
 	s := span{name: len(dst)}
-	dst = append(appendJSONText(dst, field.Name), ':')
+	dst = append(AppendJSONText(dst, field.Name), ':')
 	s.value = len(dst)
 	switch kind := interpret.KindOf(r.Type, field.Name); kind {
 	case interpret.Escaped, interpret.Account:
@@ -107,10 +107,10 @@ func (f *jsonFormat) appendField(dst []byte, r *record.Record, field *record.Fie
 // appendJSONValue appends a value that means what it says: a number where the
 // field's values are numbers and this is one.
 func appendJSONValue(dst []byte, field *record.Field) []byte {
-	if field.Quote == 0 && jsonNumbers.has(field.Name) && isJSONNumber(field.Value) {
+	if field.Quote == 0 && jsonNumbers.has(field.Name) && IsJSONNumber(field.Value) {
 		return append(dst, field.Value...)
 	}
-	return appendJSONText(dst, field.Value)
+	return AppendJSONText(dst, field.Value)
 }
 
 // appendUntrusted appends a string that a program could choose, decoded; null for
@@ -123,13 +123,13 @@ func (f *jsonFormat) appendUntrusted(dst []byte, field *record.Field) []byte {
 	if !utf8.Valid(f.value) {
 		f.noteOdd(field.Name, f.value)
 	}
-	return appendJSONText(dst, f.value)
+	return AppendJSONText(dst, f.value)
 }
 
 // noteOdd keeps the bytes of a value that a JSON string cannot hold.
 func (f *jsonFormat) noteOdd(name, value []byte) {
 	f.odd = append(f.odd, ',')
-	f.odd = append(appendJSONText(f.odd, name), `:"`...)
+	f.odd = append(AppendJSONText(f.odd, name), `:"`...)
 	f.odd = append(appendHexText(f.odd, value), '"')
 }
 
@@ -148,7 +148,7 @@ func (f *jsonFormat) appendKeys(dst []byte, field *record.Field) []byte {
 			if n > 0 {
 				dst = append(dst, ',')
 			}
-			dst = appendJSONText(dst, key)
+			dst = AppendJSONText(dst, key)
 			f.addKey(key)
 		}
 	}
@@ -180,7 +180,7 @@ func (f *jsonFormat) appendProctitle(dst []byte, field *record.Field) []byte {
 		if n > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendJSONText(dst, word)
+		dst = AppendJSONText(dst, word)
 	}
 	return append(dst, ']')
 }
@@ -270,9 +270,9 @@ func (f *jsonFormat) appendWords(dst []byte, r *record.Record) []byte {
 				dst = append(dst, ',')
 			}
 			s := span{name: len(dst)}
-			dst = append(appendJSONText(dst, field.Name), ':')
+			dst = append(AppendJSONText(dst, field.Name), ':')
 			s.value = len(dst)
-			dst = appendJSONText(dst, bytes.TrimSpace(f.value))
+			dst = AppendJSONText(dst, bytes.TrimSpace(f.value))
 			s.end = len(dst)
 			f.seen = append(f.seen, s)
 		}
@@ -296,14 +296,14 @@ func (f *jsonFormat) appendEnriched(dst []byte, r *record.Record) []byte {
 			dst = append(dst, ',')
 		}
 		s := span{name: len(dst)}
-		dst = append(appendJSONText(dst, field.Name), ':')
+		dst = append(AppendJSONText(dst, field.Name), ':')
 		s.value = len(dst)
 		value := field.Value
 		if bytes.HasSuffix(field.Name, idSuffix) { // a name with a space is in hex
 			f.value = field.AppendDecoded(f.value[:0])
 			value = f.value
 		}
-		dst = appendJSONText(dst, value)
+		dst = AppendJSONText(dst, value)
 		s.end = len(dst)
 		f.seen = append(f.seen, s)
 		if !utf8.Valid(value) {

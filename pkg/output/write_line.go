@@ -285,8 +285,8 @@ func (f *lineFormat) appendValue(dst []byte, r *record.Record, field *record.Fie
 	f.value = f.appendText(f.value[:0], r, field)
 	switch interpret.KindOf(r.Type, field.Name) {
 	case interpret.UserID, interpret.GroupID:
-		if bytes.HasPrefix(f.value, []byte("unknown(")) { // a number without a name
-			return appendQuoted(dst, field.Value, longestValue)
+		if number, ok := bytes.CutPrefix(f.value, []byte("unknown(")); ok { // which has no name
+			return appendQuoted(dst, bytes.TrimSuffix(number, []byte{')'}), longestValue)
 		}
 	case interpret.Key:
 		return appendKeyList(dst, f.value)

@@ -35,7 +35,7 @@ func (f *textFormat) line(dst []byte, ev *event.Event, records []record.Record) 
 	n := f.norm
 	n.Event(records, false)
 	if ev.Node != nil {
-		dst = append(n.AppendNode(append(dst, "On "...)), " at "...)
+		dst = append(n.AppendNode(append(dst, "On "...), ev.Node), " at "...)
 	} else {
 		dst = append(dst, "At "...)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
@@ -71,7 +72,7 @@ func pageOf(t *testing.T, all []placed, q *Query) (names []int, last *Cursor) {
 // Pages of any size are together what one scan gives, with many ties, while events
 // come in: of these, what lies behind the cursor is in a later page, and nothing else.
 func TestPages(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(need.Size(100, 20)) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		var all []placed
 		add := func(batch uint64) {

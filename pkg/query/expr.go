@@ -15,11 +15,13 @@ import (
 //	and        = not { "&&" not }
 //	not        = "!" not | "(" expression ")" | comparison
 //	comparison = FIELD ( "r=" | "r!=" | "i=" | "i!=" ) VALUE
+//	           | FIELD OPERATOR NUMBER
 //	           | "\timestamp" | "\timestamp_ex" | "\record_type"  OPERATOR VALUE
 //	           | "\regexp" ( STRING | /REGEXP/ )
 //	OPERATOR   = "<" | "<=" | "==" | ">" | ">=" | "!=="
 //
-// It is about one record. An event is found when it is true of one of its records;
+// Numbers of fields are ours: the stock language compares times and types only. It is
+// about one record. An event is found when it is true of one of its records;
 // a comparison with a field that the record has not is false, whatever the operator.
 
 // ExprError is returned for a text that is not an expression. At is the byte offset of
@@ -77,6 +79,9 @@ type expr struct {
 	args []*expr // of and, or, not
 
 	name, text string
+	field      Field // called name, if named
+	named      bool
+	number     int64 // that the field is compared with
 	re         *regexp.Regexp
 	typ        uint32
 	ms         int64
@@ -255,8 +260,8 @@ func (p *exprParser) comparison() (*expr, error) {
 			e.op = exprOp(i)
 		}
 	}
-	if e.kind == exprField && e.op >= opLess {
-		return nil, p.fail("field %q can be compared by r= r!= i= i!= only", e.name)
+	if e.field, e.named = FieldNamed(e.name); e.kind == exprField && e.op >= opLess && (e.name == "node" || e.name == "type" || e.named && (e.field == FieldArch || e.field == FieldSuccess)) {
+		return nil, p.fail("field %q is no number: it can be compared by r= r!= i= i!= only", e.name)
 	}
 	if err := p.next(); err != nil {
 		return nil, err
@@ -281,6 +286,12 @@ func (p *exprParser) operand(e *expr) error {
 			n = uint64(named)
 		}
 		e.typ = uint32(n)
+	case e.kind == exprField && e.op >= opLess:
+		n, err := strconv.ParseInt(p.tok.text, 10, 64)
+		if err != nil || p.tok.text[0] == '+' {
+			return p.fail("%q is no whole number, and others are not less or more than one another: %s can be compared with a text by r= r!= i= i!=", p.tok.text, e.name)
+		}
+		e.number = n
 	}
 	e.text = p.tok.text
 	return p.next()

@@ -16,7 +16,8 @@ import (
 // words interprets values for the conditions that compare interpreted values. It looks
 // accounts up only when the first such condition is evaluated.
 type words struct {
-	fleet bool // ids are those of the event's host
+	fleet bool   // ids are those of the event's host
+	host  []byte // of the event that is matched
 	in    *interpret.Interpreter
 	buf   []byte
 }
@@ -41,7 +42,7 @@ func (w *words) of(r *record.Record, f record.Field) []byte {
 		}
 		w.in = interpret.New(interpret.Config{Names: names, Escape: interpret.EscapeRaw})
 	}
-	w.in.Host(r.Node)
+	w.in.Host(w.host)
 	w.buf = w.in.AppendValue(w.buf[:0], r, f)
 	return w.buf
 }
@@ -126,12 +127,27 @@ func (e *expr) record(ev *event.Event, r *record.Record, w *words) bool {
 		return isRaw(f, e.text)
 	case opRawNot:
 		return !isRaw(f, e.text)
+	case opWords, opWordsNot:
+	default:
+		return e.compares(f)
 	}
 	value := f.Value
 	if f.Name != nil {
 		value = w.of(r, f)
 	}
 	return (string(value) == e.text) == (e.op == opWords)
+}
+
+// compares says whether a field's number is as the expression wants it. An id is read as
+// everywhere else: -1 is 4294967295.
+func (e *expr) compares(f record.Field) bool {
+	value := f.Value
+	if e.named {
+		var b [20]byte
+		value = appendNormal(b[:0], e.field, f)
+	}
+	n, ok := wholeNumber(value)
+	return ok && e.op.holds(cmp.Compare(n, e.number))
 }
 
 // typeNumber is a record's type, 0 when it has none.

@@ -14,7 +14,7 @@ func TestExpressionErrors(t *testing.T) {
 	}{
 		{"", 0, "there is none"}, {"uid r= 1 uid", 9, "does not belong here"}, {"(uid r= 1", 9, `")" is wanted`},
 		{"&& a r= 1", 0, "a field's name is wanted"}, {`\nothing == 1`, 1, "there is no field"}, {"uid", 3, "an operator is wanted"},
-		{"uid == 1", 4, "can be compared by"}, {"uid r= (", 7, "a value is wanted"}, {`\record_type == NOSUCH`, 16, "no record type"},
+		{"uid >= root", 7, "no whole number"}, {`uid == ""`, 7, "no whole number"}, {"uid < 1x", 6, "no whole number"}, {"arch > 1", 5, "is no number"}, {"node == 1", 5, "is no number"}, {"uid r= (", 7, "a value is wanted"}, {`\record_type == NOSUCH`, 16, "no record type"},
 		{`\timestamp == 5`, 14, "a time is wanted"}, {`\timestamp == ts:5.1000`, 14, "a time is wanted"},
 		{`\timestamp_ex == ts:5.100:x`, 17, "SERIAL"}, {`\regexp (`, 8, "a regular expression is wanted"}, {`\regexp "("`, 8, "missing"},
 		{`uid r= "x`, 7, "is missing"}, {`uid r= "\n"`, 8, "is no escape"}, {"uid r= %", 7, "means nothing"}, {"a r= 1 && ", 10, "a field's name"},
@@ -31,7 +31,7 @@ func TestExpressionErrors(t *testing.T) {
 
 func TestExpressionMatches(t *testing.T) {
 	ev := parsed(t,
-		"node=web "+stamped("SYSCALL", `arch=c000003e syscall=59 success=yes pid=901 uid=0 comm="cat" exe="/bin/cat"`),
+		"node=web "+stamped("SYSCALL", `arch=c000003e syscall=59 success=yes pid=901 uid=0 auid=-1 exit=-13 items=2 a0=c0 comm="cat" exe="/bin/cat"`),
 		"node=web "+stamped("USER_LOGIN", `pid=1 msg='op=login acct="bob" res=success'`))
 	for src, want := range map[string]bool{
 		"pid r= 901": true, "pid r= 902": false, "pid r!= 902": true, "none r!= 1": false, `comm r= cat`: false, `comm r= "\"cat\""`: true,
@@ -42,6 +42,8 @@ func TestExpressionMatches(t *testing.T) {
 		`\record_type < 1200`: true, `\record_type <= 1112`: true, `\record_type <= 1`: false, `\record_type !== 1300`: true, `\record_type r= 1300`: false,
 		`\timestamp == ts:1700000000.123`: true, `\timestamp < ts:1700000000.123`: false, `\timestamp r= x`: false,
 		`\timestamp_ex == ts:1700000000.123:45`: true, `\timestamp_ex > ts:1700000000.123:44`: true, `\timestamp_ex > ts:1700000000.123:45`: false,
+		"pid >= 901": true, "pid>901": false, "pid < 902 && uid <= 0": true, "pid == 0901": true, "pid !== 901": true, "! (pid == 1)": true, "pid == 1": true, "pid == 7": false,
+		"comm > 0": false, "none >= 0": false, "none !== 1": false, "auid == 4294967295": true, "auid > 1000": true, "auid < 0": false, "exit < -1": true, "exit >= -13": true, "items == 2": true, "a0 > 1": false,
 		`\regexp "c.t"`: true, `\regexp /\/bin/`: true, `\regexp dog`: false,
 	} {
 		for _, not := range []bool{false, true} {

@@ -390,7 +390,7 @@ func (x *Extractor) sockaddr(f record.Field) {
 	it := &x.it
 	it.unset(FieldHost)
 	b := x.bytes(f)
-	if f.Quote != 0 || len(b) < 4 || len(b) == len(f.Value) {
+	if f.Quote != 0 || len(b) < 4 || 2*len(b) != len(f.Value) {
 		return
 	}
 	switch int(b[0]) | int(b[1]) {

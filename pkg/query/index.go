@@ -20,6 +20,7 @@ const (
 	FieldFileAgain                          // a value of FieldFile that the event has twice, not counting the working directory
 	FieldKeyAgain                           // a value of FieldKey that the event has twice
 	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
+	FieldClaim                              // the name of another host that a record of the event claims, see event.Event.Claim
 
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
@@ -51,6 +52,9 @@ func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	x.again(it.keys, FieldKeyAgain, add)
 	x.scratch = x.appendShape(x.scratch[:0], ev)
 	add(FieldShape, x.scratch)
+	if claim := ev.Claim(); claim != nil {
+		add(FieldClaim, claim)
+	}
 	if it.odd {
 		add(FieldOdd, []byte("1"))
 	}
@@ -153,7 +157,7 @@ func ParseShape(v []byte) (s Shape, ok bool) {
 }
 
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

@@ -19,6 +19,7 @@ type items struct {
 	cwd                            []byte
 	hasCWD                         bool
 	odd                            bool // see FieldOdd
+	neither                        bool // a record has said a result that is neither a success nor a failure
 
 	// What the event has beside the values above, for an index: of fields that have one
 	// value here and several in the records, and of those that are not read where they
@@ -35,7 +36,7 @@ func (it *items) reset() {
 	it.set = 0
 	it.keys, it.files = it.keys[:0], it.files[:0]
 	it.subjects, it.objects = it.subjects[:0], it.objects[:0]
-	it.cwd, it.hasCWD, it.odd = nil, false, false
+	it.cwd, it.hasCWD, it.odd, it.neither = nil, false, false, false
 	it.others = it.others[:0]
 }
 
@@ -185,6 +186,7 @@ func (it *items) result(v record.Field) {
 		it.num(FieldSuccess, n)
 	case ok:
 		it.unset(FieldSuccess)
+		it.neither = true
 	default: // a word, which the stock tool reads as 0
 		it.num(FieldSuccess, 0)
 	}

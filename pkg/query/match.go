@@ -160,7 +160,7 @@ func (m *Matcher) Match(ev *event.Event) bool {
 	if len(q.Nodes) > 0 && !m.node(ev.Node) {
 		return false
 	}
-	if !q.IsFrom(ev.From) {
+	if !q.IsFrom(ev.From) || q.Mismatch && !ev.Mismatch() {
 		return false
 	}
 	if m.types != nil && !m.typed(ev) {
@@ -182,6 +182,7 @@ func (m *Matcher) Match(ev *event.Event) bool {
 			return false
 		}
 	}
+	m.words.host = ev.Node
 	for i := range m.filters {
 		if !m.filters[i].match(m, ev) {
 			return false

@@ -139,6 +139,9 @@ type Query struct {
 	// the collector that received an event knows that address. Empty selects any sender,
 	// and events of which the sender is not known.
 	From []netip.Prefix
+	// Mismatch selects only events that claim to be another host's than the one under which
+	// a collector keeps them (event.Event.Mismatch).
+	Mismatch bool
 	// Origin asks the source to set each event's sender and time of receipt. Matching
 	// ignores it. If it is false and From is empty, the source may leave them out.
 	Origin bool

@@ -149,24 +149,28 @@ func (x *Extractor) decide(d *Decision, body []byte) {
 	}
 }
 
+// decided notes a decision. It is the event's result, too, where no record before has said
+// one, and until a record behind it says one: whether a call succeeded is the call's to say,
+// and of several decisions the first counts.
 func (x *Extractor) decided(d *Decision, denied bool) {
 	d.Result = Granted
 	if denied {
 		d.Result = Denied
 	}
-	x.it.num(FieldSuccess, int64(b2i(!denied)))
+	if !x.it.set.Has(FieldSuccess) && !x.it.neither {
+		x.it.num(FieldSuccess, int64(b2i(!denied)))
+	}
 }
 
 // apparmor reads what stands for SELinux's words in a record of AppArmor. A search
-// takes none of it.
+// takes the result only.
 func (x *Extractor) apparmor(d *Decision, f record.Field) {
 	switch string(f.Name) {
 	case "apparmor":
-		switch {
-		case !x.differs(true):
-		case string(f.Value) == "DENIED":
+		switch string(f.Value) {
+		case "DENIED":
 			x.decided(d, true)
-		case string(f.Value) == "ALLOWED", string(f.Value) == "AUDIT":
+		case "ALLOWED", "AUDIT":
 			x.decided(d, false)
 		}
 	case "profile":

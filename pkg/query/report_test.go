@@ -81,3 +81,97 @@ func TestReport(t *testing.T) {
 		t.Errorf("%+v", task)
 	}
 }
+
+// TestResult: whose word is an event's result, for a search and for a report alike.
+func TestResult(t *testing.T) {
+	avc := func(what string) string {
+		return stamped("AVC", "avc:  "+what+` { read } for  pid=7 comm="c" scontext=s tcontext=o tclass=file`)
+	}
+	userAVC := func(what, more string) string {
+		return stamped("USER_AVC", "pid=7 subj=s msg='avc:  "+what+` { send } for tclass=dbus exe="/e" `+more+"'")
+	}
+	call := func(success string) string {
+		return stamped("SYSCALL", "arch=c000003e syscall=2 "+success+" exit=0 pid=7")
+	}
+	const yes, no, none = "yes", "no", ""
+	for _, tt := range []struct {
+		want    string
+		records []string
+	}{
+		{yes, []string{avc("granted")}},
+		{no, []string{avc("denied")}},
+		// The call's own word, wherever it stands.
+		{no, []string{avc("granted"), call("success=no")}},
+		{no, []string{call("success=no"), avc("granted")}},
+		{yes, []string{avc("denied"), call("success=yes")}},
+		{yes, []string{call("success=yes"), avc("denied")}},
+		{no, []string{stamped("URINGOP", "uring_op=18 success=no exit=-13 pid=7"), avc("granted")}},
+		// A call that does not say, and events without one: the first decision.
+		{yes, []string{call(""), avc("granted"), avc("denied")}},
+		{no, []string{avc("denied"), call(""), avc("granted")}},
+		{yes, []string{avc("granted"), avc("denied")}},
+		{no, []string{avc("denied"), avc("granted"), avc("granted")}},
+		{no, []string{call("success=no"), avc("granted"), avc("denied")}},
+		// Other records say it, too.
+		{no, []string{stamped("CONFIG_CHANGE", "auid=0 res=0"), avc("granted")}},
+		{yes, []string{avc("denied"), stamped("CONFIG_CHANGE", "auid=0 res=1")}},
+		{none, []string{stamped("FEATURE_CHANGE", "pid=7 res=2"), avc("denied")}},
+		{none, []string{avc("denied"), stamped("FEATURE_CHANGE", "pid=7 res=2")}},
+		{no, []string{stamped("FEATURE_CHANGE", "pid=7 res=2"), call("success=no")}},
+		// A program's decision, and its own word beside it.
+		{yes, []string{userAVC("granted", "")}},
+		{no, []string{userAVC("denied", "")}},
+		{no, []string{userAVC("granted", "res=failed")}},
+		{yes, []string{userAVC("denied", "res=success")}},
+		{no, []string{avc("granted"), userAVC("granted", "res=failed")}},
+		{no, []string{userAVC("denied", ""), userAVC("granted", "")}},
+		// AppArmor's decisions; what others decided is no result.
+		{no, []string{stamped("AVC", `apparmor="DENIED" operation="open" profile="p" name="/n" pid=7`)}},
+		{yes, []string{stamped("AVC", `apparmor="ALLOWED" operation="open" profile="p" name="/n" pid=7`)}},
+		{yes, []string{call("success=yes"), stamped("AVC", `apparmor="DENIED" operation="open" profile="p" name="/n" pid=7`)}},
+		{none, []string{stamped("AVC", `apparmor="STATUS" operation="profile_load" name="p" pid=7`)}},
+		{none, []string{stamped("IPE_ACCESS", `ipe_op=EXECUTE pid=7 path="/b" rule="action=DENY"`)}},
+		{no, []string{stamped("LANDLOCK_ACCESS", `domain=1 blockers=fs.refer path="/b"`), call("success=no"), avc("granted")}},
+	} {
+		ev := parsed(t, tt.records...)
+		var x Extractor
+		results := map[string]string{}
+		is := func(where string, n int64, ok bool) {
+			if ok {
+				results[where] = Number(FieldSuccess, n)
+			} else {
+				results[where] = none
+			}
+		}
+		x.Report(ev, allFields)
+		n, ok := x.Number(FieldSuccess)
+		is("report", n, ok)
+		results["search"], results["index"], results["shape"] = none, none, none
+		x.Extract(ev, func(f Field, v []byte) {
+			if f == FieldSuccess {
+				results["search"] = string(v)
+			}
+		})
+		x.Index(ev, func(f Field, v []byte) {
+			switch f {
+			case FieldSuccess:
+				results["index"] = string(v)
+			case FieldShape:
+				if s, ok := ParseShape(v); ok {
+					is("shape", int64(b2i(s.Success)), s.Known)
+				}
+			}
+		})
+		for _, v := range []string{yes, no} {
+			m := NewMatcher(&Query{Terms: []Term{{Op: OpEqual, Text: v, Fields: []Field{FieldSuccess}}}})
+			if got := m.Match(ev); got != (v == tt.want) {
+				t.Errorf("%q: -sv %s: %v", tt.records, v, got)
+			}
+		}
+		for where, got := range results {
+			if got != tt.want {
+				t.Errorf("%q: in the %s %q, want %q", tt.records, where, got, tt.want)
+			}
+		}
+	}
+}

@@ -76,5 +76,5 @@ func (q *Query) Limited(fn func(*event.Event) error) func(*event.Event) error {
 // Countable reports whether q restricts only times, hosts, senders and batches. An index
 // can count field values of such a query without reading the events.
 func (q *Query) Countable() bool {
-	return len(q.Types)+len(q.Terms)+len(q.Filters) == 0 && !q.HasSerial
+	return len(q.Types)+len(q.Terms)+len(q.Filters) == 0 && !q.HasSerial && !q.Mismatch
 }

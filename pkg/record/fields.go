@@ -68,6 +68,12 @@ func isMsg(name []byte) bool { return string(name) == "msg" }
 // Next returns the next field, or false at the end. The field's slices point into the
 // record.
 func (f *Fields) Next() (Field, bool) {
+	if f.mode == enriched {
+		if field, end, ok := plainMeaning(f.buf, f.pos); ok {
+			f.pos = end
+			return field, true
+		}
+	}
 	// Plain loops over bytes: names and values have a handful of them, and looking
 	// at eight at a time was a quarter slower on real records.
 	s := f.buf[f.pos:]
@@ -166,12 +172,14 @@ func (f *Fields) meaning(field Field, pos int) Field {
 	if pos < len(b) {
 		switch quote := b[pos]; quote {
 		case '"', '\'':
-			for i := pos + 1; i < len(b) && (b[i] != quote || !opensMeaning(b, i)); i++ {
-				if b[i] == quote && endsMeaning(b, i+1) {
-					field.Value, field.Quote = b[pos+1:i:i], quote
-					f.pos = i + 1
-					return field
-				}
+			i := nextByte(b, pos+1, quote)
+			for i < len(b) && !opensMeaning(b, i) && !endsMeaning(b, i+1) {
+				i = nextByte(b, i+1, quote)
+			}
+			if i < len(b) && !opensMeaning(b, i) {
+				field.Value, field.Quote = b[pos+1:i:i], quote
+				f.pos = i + 1
+				return field
 			}
 		case '{':
 			if i := bytes.IndexByte(b[pos:], '}'); i >= 0 {
@@ -184,11 +192,19 @@ func (f *Fields) meaning(field Field, pos int) Field {
 	}
 	end := pos
 	for !endsMeaning(b, end) {
-		end++
+		end = nextByte(b, end+1, ' ')
 	}
 	field.Value = b[pos:end:end]
 	f.pos = end
 	return field
+}
+
+// nextByte returns where c stands next in b, from pos on, or the length of b.
+func nextByte(b []byte, pos int, c byte) int {
+	if i := bytes.IndexByte(b[pos:], c); i >= 0 {
+		return pos + i
+	}
+	return len(b)
 }
 
 // endsMeaning says whether a value of the enriched tail may end before b[i]: nothing
@@ -261,30 +277,50 @@ func trimNested(b []byte, pos, end int) int {
 
 // AppendDecoded appends to dst the decoded value of a field that contains an untrusted
 // string (a comm, a name, a key). A quoted value is appended as it is. A bare value that
-// is an even number of upper-case hex digits is appended as the bytes that they encode;
-// any other is appended as it is. Only the field's name tells whether the field contains
-// such a string: a bare 1000 may be a number.
+// is an even number of upper-case hex digits is appended as the bytes that they encode, up to
+// a stray quote or bracket; any other is appended as it is. Only the field's name tells
+// whether the field contains such a string: a bare 1000 may be a number.
 func (f Field) AppendDecoded(dst []byte) []byte {
-	if f.Quote != 0 || !isHex(f.Value) {
+	n := 0
+	if f.Quote == 0 {
+		n = hexLen(f.Value)
+	}
+	if n == 0 {
 		return append(dst, f.Value...)
 	}
-	for i := 0; i < len(f.Value); i += 2 {
+	for i := 0; i < n; i += 2 {
 		dst = append(dst, hexDigit(f.Value[i])<<4|hexDigit(f.Value[i+1]))
 	}
 	return dst
 }
 
-func isHex(v []byte) bool {
-	if len(v) == 0 || len(v)%2 != 0 {
-		return false
-	}
-	for _, c := range v {
+// IsStray says whether a bare value is hex with a stray quote or bracket behind it: one that
+// AppendDecoded decodes nevertheless.
+func IsStray(v []byte) bool {
+	n := hexLen(v)
+	return n > 0 && n < len(v)
+}
+
+// hexLen returns how many upper-case hex digits v begins with, 0 where it is no string in
+// hex: their number is even, and they end with v or before a closing character, which the
+// kernel writes in hex, too. Where one stands, something else has put it there.
+func hexLen(v []byte) int {
+	n := len(v)
+	for i, c := range v {
 		if hexDigit(c) > 15 {
-			return false
+			if n = i; bytes.IndexByte(closing, c) < 0 {
+				return 0
+			}
+			break
 		}
 	}
-	return true
+	if n%2 != 0 {
+		return 0
+	}
+	return n
 }
+
+var closing = []byte("\"'),}")
 
 // hexDigit returns the value of an upper-case hex digit, 255 for anything else.
 func hexDigit(c byte) byte {

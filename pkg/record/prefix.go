@@ -111,13 +111,8 @@ func structured(line []byte, pos int) (start int, host []byte, ok bool) {
 		}
 		pos = end + 1
 	}
-	switch {
-	case pos < len(line) && line[pos] == '-':
-		pos++
-	default:
-		if pos = dataEnd(line, pos); pos == 0 {
-			return 0, nil, false
-		}
+	if pos = dataEnd(line, pos); pos == 0 {
+		return 0, nil, false
 	}
 	pos = skipBlanks(line, pos)
 	if hasPrefix(line[pos:], byteOrderMark) {
@@ -127,9 +122,12 @@ func structured(line []byte, pos int) (start int, host []byte, ok bool) {
 	return start, host, start > 0
 }
 
-// dataEnd returns where RFC 5424's structured data at pos ends; 0 if there is none. In
-// it, a bracket counts outside of quotes only.
+// dataEnd returns where RFC 5424's structured data at pos ends, which is "-" or in
+// brackets; 0 if there is neither. A bracket counts outside of quotes only.
 func dataEnd(line []byte, pos int) int {
+	if pos < len(line) && line[pos] == '-' {
+		return pos + 1
+	}
 	end := 0
 	for pos < len(line) && line[pos] == '[' {
 		quoted := false

@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/record"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // TestKnownDifferences shows each of them with the stock tool.
@@ -47,6 +50,28 @@ func appliesTo(t *testing.T, d *difference, path string) bool {
 		}
 	}
 	return false
+}
+
+func hasDecision(ev *event.Event) bool {
+	return anyRecord(ev, func(_ []record.Record, r *record.Record) bool {
+		return r.Type == tables.AVC || r.Type == tables.UserAVC
+	})
+}
+
+func resultOf(ev *event.Event) outcome {
+	f := facts{}
+	f.read(ev, 0)
+	return f.outcome
+}
+
+// resultsDiffer says whether the records of an event say different results. It may be
+// several events: one that has ended can go on.
+func resultsDiffer(ev *event.Event) bool {
+	said := map[outcome]bool{}
+	for i := range ev.Records {
+		said[resultOf(&event.Event{Records: ev.Records[i : i+1]})] = true
+	}
+	return said[failed] && said[succeeded]
 }
 
 // TestDifferencesAreListed keeps DIFFERENCES.md whole.

@@ -1,8 +1,6 @@
 package report
 
 import (
-	"bytes"
-	"encoding/json"
 	"io"
 	"strconv"
 
@@ -56,7 +54,7 @@ func (e *encoder) absent(name string) {
 
 // add adds a cell. A value of the kind number that is none is a text.
 func (e *encoder) add(name string, v []byte, k kind) {
-	isNumber := k == number && isInteger(v)
+	isNumber := k == number && output.IsJSONNumber(v)
 	switch e.o.Format {
 	case FormatCSV:
 		e.comma()
@@ -78,7 +76,7 @@ func (e *encoder) add(name string, v []byte, k kind) {
 			e.text = append(e.text, v...)
 			break
 		}
-		e.text = appendJSON(e.text, v)
+		e.text = output.AppendJSONText(e.text, v)
 	default:
 		e.text = e.o.appendText(e.text, v)
 		e.ends = append(e.ends, len(e.text))
@@ -117,38 +115,6 @@ func (e *encoder) key(name string) {
 		open = "{\""
 	}
 	e.text = append(append(append(e.text, open...), name...), "\": "...)
-}
-
-// appendJSON appends a string. What is no UTF-8 has U+FFFD for each wrong byte.
-func appendJSON(dst, v []byte) []byte {
-	plain := true
-	for _, c := range v {
-		plain = plain && c >= ' ' && c < 0x7f && c != '"' && c != '\\'
-	}
-	if plain {
-		return append(append(append(dst, '"'), v...), '"')
-	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(string(v)); err != nil {
-		return append(dst, `""`...) // of strings there is none
-	}
-	return append(dst, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
-}
-
-// isInteger says whether v is an integer as JSON writes it, of at most 20 digits.
-func isInteger(v []byte) bool {
-	digits := bytes.TrimPrefix(v, []byte("-"))
-	if len(digits) == 0 || len(digits) > 20 || digits[0] == '0' && len(v) > 1 {
-		return false
-	}
-	for _, c := range digits {
-		if c-'0' > 9 {
-			return false
-		}
-	}
-	return true
 }
 
 // tableRows is how many rows of a table are looked at for the widths of its columns
@@ -197,26 +163,11 @@ func (w *rowWriter) deliver(p part) error {
 // flush writes the rows of a table that are there.
 func (w *rowWriter) flush() error {
 	if w.widths == nil {
-		w.widths = make([]int, w.width)
-		for _, row := range w.rows {
-			for c, v := range row {
-				w.widths[c] = max(w.widths[c], terminal.Width(v))
-			}
-		}
+		w.widths = terminal.Widths(w.rows)
 	}
 	var line []byte
 	for _, row := range w.rows {
-		line = line[:0]
-		for c, v := range row {
-			pad := max(0, w.widths[c]-terminal.Width(v))
-			if w.right[c] {
-				line = append(append(line, bytes.Repeat([]byte(" "), pad)...), v...)
-			} else {
-				line = append(append(line, v...), bytes.Repeat([]byte(" "), pad)...)
-			}
-			line = append(line, "  "...)
-		}
-		line = append(bytes.TrimRight(line, " "), '\n')
+		line = append(terminal.AppendRow(line[:0], row, w.widths, w.right), '\n')
 		if _, err := w.out.Write(line); err != nil {
 			return err
 		}

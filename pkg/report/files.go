@@ -46,6 +46,15 @@ func runFiles(ctx context.Context, w *writer, logFile string, stdio search.Stdio
 			fmt.Fprintf(stdio.Err, "skipped: %v: %.200q\n", err, line)
 		}
 	}
+	if o.ErrorCode != 0 && o.Kind != LogTimes {
+		names := search.NewLogNames(o.Query())
+		cfg.Text = names.Reader()
+		o.IfNothing = func() {
+			for _, note := range names.Notes() {
+				fmt.Fprintln(stdio.Err, note)
+			}
+		}
+	}
 	if o.Kind == LogTimes {
 		err := w.logTimes(ctx, logs, cfg)
 		return 0, errors.Join(err, w.rows.flush(), w.out.Flush())

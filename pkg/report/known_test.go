@@ -242,6 +242,15 @@ var knownDifferences = []difference{
 		stock:  "Number of events: 2", ours: "Number of events: 1",
 	},
 	{
+		name: "decision-over-call",
+		what: "the last record says an event's result, also where that is an AVC record's decision behind the SYSCALL, or the second of two decisions",
+		args: []string{"-e"},
+		record: []string{stamped("SYSCALL", exampleCall),
+			stamped("AVC", `avc:  granted  { read } for  pid=901 comm="cupsd" path="/x" scontext=a:b:c tcontext=a:b:c tclass=file`)},
+		stock: "SYSCALL 1000 yes", ours: "SYSCALL 1000 no",
+		applies: func(_ *Options, ev *event.Event) bool { return hasDecision(ev) && resultsDiffer(ev) },
+	},
+	{
 		name: "account-like-number",
 		what: "in summaries of logins and authentications, an account whose name begins with a digit becomes the number it begins with",
 		args: []string{"-au", "--summary"},

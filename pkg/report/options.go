@@ -42,6 +42,8 @@ type Options struct {
 	Change   Change
 	NoConfig bool // leave out events that start with CONFIG_CHANGE
 	Nodes    []string
+	// Mismatch is query.Query's; set by the caller, not by ParseArgs.
+	Mismatch bool
 	From     []netip.Prefix // networks of the senders, as in query.Query; set by the caller, not by ParseArgs
 
 	// StartMs and EndMs are the first and the last time selected, both inclusive, in
@@ -90,6 +92,10 @@ type Options struct {
 
 	// Notes are messages about the command line, to be printed before the report.
 	Notes []string
+
+	// IfNothing, if set, is called once the report is written if no event was what it is
+	// about and what --node, --field and --expression ask for.
+	IfNothing func()
 
 	// ErrorCode is the exit code when a report cannot be written; 0 stands for 1, the
 	// stock tool's, which is also that of a list without lines.
@@ -263,7 +269,7 @@ func (p *parser) extra(name string, takes bool) error {
 // Query returns the query for the report's events. It may select more events than the
 // report shows, never fewer: the printer decides about each event again.
 func (o *Options) Query() *query.Query {
-	q := &query.Query{Fleet: o.Fleet, StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Terms: o.Terms, Filters: o.Filters}
+	q := &query.Query{Fleet: o.Fleet, StartMs: o.StartMs, EndMs: o.EndMs, Nodes: o.Nodes, From: o.From, Mismatch: o.Mismatch, Terms: o.Terms, Filters: o.Filters}
 	if o.Group != nil {
 		return q
 	}

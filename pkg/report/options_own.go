@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/nearest"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/timespec"
 )
 
@@ -28,7 +29,7 @@ var formatNames = [...]string{"table", "csv", "json"}
 func (p *parser) own(name string) error {
 	v, err := p.value()
 	if err != nil {
-		if name == "--top" && p.pos+1 < len(p.args) && isInteger([]byte(p.args[p.pos+1])) {
+		if name == "--top" && p.pos+1 < len(p.args) && output.IsJSONNumber([]byte(p.args[p.pos+1])) {
 			return badTop(p.args[p.pos+1]) // below 0
 		}
 		return err

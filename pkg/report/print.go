@@ -34,6 +34,7 @@ type printer struct {
 	over  *overview // of the summary of summaries
 	group *grouper  // of our own reports
 
+	any     bool // there was an event of what the report is about
 	part    part
 	rows    encoder // of --format
 	value   []byte  // of a cell
@@ -104,6 +105,7 @@ func (p *printer) Event(ev *event.Event) error {
 	if !p.o.mayInclude(f.head()) || len(p.types) > 0 && !about(f, p.types) || !p.node(ev.Node) {
 		return nil
 	}
+	p.any = true
 	f.read(ev, p.needs)
 	switch {
 	case p.o.Result == OnlyFailed && f.outcome != failed, p.o.Result == OnlySuccess && f.outcome != succeeded:

@@ -184,7 +184,7 @@ func makeReports() (all [numKinds]spec) {
 		},
 		Key: {
 			names: []string{"-k", "--key"}, title: "Key Report", rule: 47, needs: task | wantKey, columns: "key success exe auid event",
-			when:     func(f *facts) bool { return len(f.keys) > 0 && string(f.keys[0]) != noKey },
+			when:     func(f *facts) bool { return len(f.keys) > 0 && isKey(f.keys[0]) },
 			cells:    []cell{key, success, exeQ, auidE, serial},
 			sumTitle: "Key Summary Report", sumColumn: "key", sumRule: 27, sum: (*printer).countKeys, style: escaped, value: true,
 		},
@@ -212,8 +212,12 @@ const (
 	typeLSPPMax       uint16 = 2399
 )
 
-// noKey is the value of key= in a record whose rule has no key.
-const noKey = "(null)"
+// isKey says whether a value of key= is a rule's key: (null) says that the rule has none,
+// whatever stands behind it. A copied log may have lost the byte between it and the names.
+func isKey[T []byte | string](v T) bool {
+	const none = "(null)"
+	return len(v) < len(none) || string(v[:len(none)]) != none
+}
 
 var (
 	configTypes = []span{

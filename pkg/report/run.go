@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -146,6 +147,9 @@ func (w *writer) finish() (int, error) {
 	}
 	if err := w.out.Flush(); err != nil {
 		return 1, fmt.Errorf("write report: %w", err)
+	}
+	if w.o.IfNothing != nil && !slices.ContainsFunc(w.all, func(p *printer) bool { return p.any }) {
+		w.o.IfNothing()
 	}
 	return code, nil
 }

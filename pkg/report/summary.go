@@ -49,7 +49,7 @@ func (p *printer) countFiles(f *facts) {
 
 func (p *printer) countKeys(f *facts) {
 	for _, k := range f.keys {
-		if string(k) != noKey {
+		if isKey(k) {
 			p.tally.add(k)
 		}
 	}
@@ -285,7 +285,7 @@ func (o *overview) values(f *facts) {
 		o.see(ovFiles, f.files[i].Name)
 	}
 	for _, k := range f.keys {
-		if string(k) != noKey {
+		if isKey(k) {
 			o.see(ovKeys, k)
 		}
 	}

@@ -137,7 +137,7 @@ func TestTallied(t *testing.T) {
 		logs["made "+string(rune('A'+i))] = madelog.Log(r, 150)
 	}
 	counted, read := 0, 0
-	options := need.Some(talliedOptions(t), 150)
+	options := need.Some(talliedOptions(t), 60)
 	for name, text := range logs {
 		for _, spoilt := range []bool{false, true, true} {
 			if spoilt {

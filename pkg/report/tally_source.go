@@ -50,7 +50,7 @@ func toNUL(v string) (string, bool) {
 	return v, true
 }
 
-func keyValue(v string) (string, bool) { return v, v != noKey }
+func keyValue(v string) (string, bool) { return v, isKey(v) }
 
 func pidValue(v string) (string, bool) {
 	n, err := strconv.ParseInt(v, 10, 64)
@@ -132,6 +132,7 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 		rest.spread(sum.LastMs)
 	}
 	w.times = rest
+	p.any = p.any || sum.Events > 0
 	p.take(sum)
 	if p.tally != nil { // there is no other to add it to
 		w.order, p.tally = p.tally, newTally(nil)

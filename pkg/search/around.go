@@ -77,7 +77,7 @@ func around(ctx context.Context, o *Options, src query.Source, w output.Writer, 
 	m := query.NewMatcher(&o.Query)
 	mark, marks := w.(output.Marker)
 	total := uint64(0)
-	for _, q := range seen.queries(o.Reverse, ms, about.Indexed) {
+	for _, q := range seen.queries(&query.Query{Reverse: o.Reverse, Origin: o.Query.Origin || len(o.Query.From) > 0}, ms, about.Indexed) {
 		err := src.Scan(ctx, q, func(ev *event.Event) error {
 			if !seen.has(string(ev.Node), ev.Ms) {
 				return nil
@@ -106,8 +106,9 @@ func around(ctx context.Context, o *Options, src query.Source, w output.Writer, 
 const maxNodes = 64
 
 // queries are what has to be read for the windows, in the order of the answer: a
-// query for each time that is apart from the others, or one for all of it.
-func (ws windows) queries(reverse bool, gap int64, apart bool) []*query.Query {
+// query for each time that is apart from the others, or one for all of it, reversed and with
+// origins as like is.
+func (ws windows) queries(like *query.Query, gap int64, apart bool) []*query.Query {
 	var all []window
 	for node, list := range ws {
 		ws[node] = joined(list, 1)
@@ -118,7 +119,7 @@ func (ws windows) queries(reverse bool, gap int64, apart bool) []*query.Query {
 	}
 	out := make([]*query.Query, len(all))
 	for i, w := range all {
-		q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Reverse: reverse}
+		q := &query.Query{StartMs: max(w.from, 1), EndMs: max(w.to, 1), Reverse: like.Reverse, Origin: like.Origin}
 		if w.from <= 0 {
 			q.StartMs = 0 // events without a time too
 		}
@@ -132,7 +133,7 @@ func (ws windows) queries(reverse bool, gap int64, apart bool) []*query.Query {
 		}
 		out[i] = q
 	}
-	if reverse {
+	if like.Reverse {
 		slices.Reverse(out)
 	}
 	return out

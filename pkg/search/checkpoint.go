@@ -20,10 +20,18 @@ import (
 
 // A checkpoint says where a search of logs ended. It is stored in the stock tool's file
 // format (CHECKPOINT.md), so this program and the stock tool can continue each other's
-// searches.
+// searches. What the stock tool does not know stands where it does not look.
 type checkpoint struct {
-	dev, inode uint32 // of the log that the event is in; all that the file has room for
-	last       mark
+	log  logID  // where the next reading begins
+	last mark   // of the last event that was complete
+	nth  uint64 // which event last is in a reading that begins with log; 0 where that is not known
+
+	// nothing says that no log had anything, so that the next search begins with all: a log
+	// without a line could not be told from another that has got its inode.
+	nothing bool
+
+	// early are the events after last that were printed before they were complete.
+	early earlyEvents
 }
 
 // mark identifies the last event that was complete.
@@ -119,7 +127,7 @@ func loadCheckpoint(path string) (*checkpoint, error) {
 	if b == nil || err != nil {
 		return nil, err
 	}
-	cp := &checkpoint{}
+	cp := &checkpoint{early: earlyEvents{}}
 	bad := ""
 	for s := bufio.NewScanner(bytes.NewReader(b)); bad == "" && s.Scan(); {
 		bad = cp.line(s.Text())
@@ -127,7 +135,10 @@ func loadCheckpoint(path string) (*checkpoint, error) {
 	if bad == hostsLine {
 		return nil, &CheckpointError{codeInvalid, path + " is the checkpoint of a collector's store, not of a log"}
 	}
-	if cp.dev == 0 || cp.inode == 0 {
+	if bad == "" && cp.ours() && (!bytes.HasSuffix(b, []byte("\n")) || !bytes.Contains(b, []byte("\noutput="))) {
+		bad = "The end of checkpoint file " + path + " is missing"
+	}
+	if cp.log.dev == 0 || cp.log.inode == 0 {
 		bad = strings.TrimPrefix(bad+"\nMissing dev/inode lines from checkpoint file "+path, "\n")
 	}
 	if bad != "" {
@@ -143,11 +154,12 @@ func (cp *checkpoint) line(s string) (bad string) {
 	case s == hostsLine:
 		return hostsLine
 	case name == "dev":
-		if cp.dev, err = low32(strings.TrimPrefix(strings.TrimPrefix(v, "0x"), "0X"), 16); err != nil {
+		if cp.log.dev, err = low32(strings.TrimPrefix(strings.TrimPrefix(v, "0x"), "0X"), 16); err != nil {
 			return "Malformed dev checkpoint line - [" + s + "]"
 		}
 	case name == "inode":
-		if cp.inode, err = low32(v, 0); err != nil {
+		number, words, _ := strings.Cut(v, " ")
+		if cp.log.inode, err = low32(number, 0); err != nil || !cp.words(words) {
 			return "Malformed inode checkpoint line - [" + s + "]"
 		}
 	case name == "output":
@@ -192,11 +204,6 @@ func parseMark(s string) (m mark, ok bool) {
 	return m, errors.Join(errs[:]...) == nil && m.sec >= 0 && m.sec <= maxMarkSec && m.milli >= 0 && m.milli < 1000
 }
 
-// save writes the checkpoint to path. The error is a *CheckpointError.
-func (cp *checkpoint) save(path string) error {
-	return writeCheckpoint(path, cp.last.appendTo(fmt.Appendf(nil, "dev=0x%X\ninode=%d\n", cp.dev, cp.inode)))
-}
-
 // writeCheckpoint replaces a checkpoint whole, so that no crash leaves half of
 // one.
 func writeCheckpoint(path string, text []byte) (err error) {
@@ -234,13 +241,4 @@ func writeCheckpoint(path string, text []byte) (err error) {
 		os.Remove(f.Name()) // the error before it counts
 	}
 	return err
-}
-
-// place is the device and inode of a log.
-func place(path string) (dev, inode uint32, err error) {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return 0, 0, &CheckpointError{codeFailed, fmt.Sprintf("Cannot stat audit file for checkpoint details - %s: %v", path, err)}
-	}
-	return uint32(st.Dev), uint32(st.Ino), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
 // digest identifies an event by its sender, the time of receipt of each record, and the
@@ -32,4 +33,14 @@ func digestOf(ev *event.Event) (d digest) {
 		text(ev.Records[i].Raw)
 	}
 	return digest(h.Sum(nil)[:len(d)])
+}
+
+// logDigestOf is the digest of an event of a log. An EOE does not count: it may come after
+// the event was printed, and says nothing more about it.
+func logDigestOf(ev *event.Event) digest {
+	but := *ev
+	for n := len(but.Records); n > 1 && but.Records[n-1].Type == tables.EOE; n-- {
+		but.Records = but.Records[:n-1]
+	}
+	return digestOf(&but)
 }

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -109,6 +110,14 @@ func (n *newEvents) query() query.Query {
 	return q
 }
 
+// isOfCheckpoint reports whether an event is the collector's record of a search with --checkpoint.
+// Such a search leaves them out unless it asks for hosts or types: each would find the one before
+// it, and always something new.
+func (n *newEvents) isOfCheckpoint(ev *event.Event) bool {
+	return ev.From != nil && ev.From.Transport == event.TransportOwn && len(n.o.Query.Types)+len(n.o.Query.Nodes) == 0 &&
+		len(ev.Records) == 1 && bytes.Contains(ev.Records[0].Raw, []byte(" msg='op=search-new "))
+}
+
 // one writes the first new event: of what is stored, and where there is none, of what
 // is not. A store with years of events is gone through by their times, and no run has
 // to pass by all that the runs before it wrote.
@@ -138,7 +147,7 @@ func (n *newEvents) scan(ctx context.Context, upTo uint64) error {
 	left := n.cp.printed // printed before, and not met in this scan
 	met := printedEvents{}
 	err := n.src.Scan(ctx, &q, func(ev *event.Event) error {
-		if upTo > 0 && ev.Batch > upTo || n.cp.done(ev) {
+		if upTo > 0 && ev.Batch > upTo || n.cp.done(ev) || n.isOfCheckpoint(ev) {
 			return nil
 		}
 		d := digestOf(ev)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -16,21 +15,32 @@ import (
 
 // resume is a search of logs that continues an earlier one.
 type resume struct {
-	o      *Options
-	match  *query.Matcher
-	w      output.Writer
-	from   *checkpoint // nil: from the beginning
-	passed bool        // the place where the earlier one ended
+	o     *Options
+	match *query.Matcher
+	w     output.Writer
+	cfg   logscan.ReadConfig
+	logs  *openLogs
+	from  *checkpoint // nil: from the beginning
+
+	passed bool        // the event where the earlier search ended
+	left   earlyEvents // printed early by it, and not met in this one
+	before []digest    // of events that wait before the one where it ended
 	last   mark        // of this one
-	file   int         // that it is in
+	count  uint64      // of complete events
+	early  earlyEvents // printed, and not complete
+	held   bool        // an event may get more records: it and what comes after it wait
+	enough bool        // --just-one was found
 	found  int
 }
 
 // lateness is how much younger a preceding event may be than a complete one, in seconds.
 const lateness = 2 // seconds
 
-// runCheckpoint is RunFiles with --checkpoint. What is not complete at the end of
-// the logs is left for the next time.
+// errNotThere is returned when the logs do not have the event of the checkpoint in its
+// place.
+var errNotThere = errors.New("search: the event of the checkpoint is not in its place")
+
+// runCheckpoint is RunFiles with --checkpoint.
 func runCheckpoint(ctx context.Context, o *Options, loc *time.Location, logFile string, stdio Stdio) int {
 	found, err := resumeFiles(ctx, o, loc, logFile, stdio)
 	if bad := (*CheckpointError)(nil); errors.As(err, &bad) {
@@ -49,75 +59,169 @@ func resumeFiles(ctx context.Context, o *Options, loc *time.Location, logFile st
 	if err != nil {
 		return 0, err
 	}
+	r := &resume{o: o, match: query.NewMatcher(&o.Query), w: output.NewWriter(stdio.Out, &o.Config, loc), from: from}
+	r.cfg = logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, new(atomic.Int64))}
 	in := o.input(logFile, stdio)
-	paths, err := in.Files()
-	if err != nil {
+	if r.logs, err = openFrom(o, in, from); err != nil {
 		return 0, err
 	}
-	piped := slices.Contains(paths, logscan.Stdin)
-	if piped {
-		fmt.Fprintln(stdio.Err, "Warning - checkpointing stdin is not supported")
-	} else if from != nil && !o.CheckpointTime && (o.Input == "" || paths[0] != o.Input) {
-		i := slices.IndexFunc(paths, from.isIn)
-		if i < 0 {
-			return 0, &CheckpointError{codeInvalid, "the log that " + o.Checkpoint + " speaks of is gone; --start checkpoint goes on by its time"}
+	defer func() { r.logs.Close() }()
+	start, err := r.read(ctx)
+	if errors.Is(err, errNotThere) {
+		// The log has changed, or was read otherwise: by an older version, say. What the
+		// stock tool goes by decides then.
+		from.nth, r.cfg.Skipped = 0, nil
+		r.logs.Close()
+		if r.logs, err = openFrom(o, in, from); err != nil {
+			return 0, err
 		}
-		paths = paths[i:]
+		start, err = r.read(ctx)
 	}
-	logs, err := in.OpenFiles(paths)
+	if err = closeWriter(r.w, err); err != nil || r.logs.piped {
+		return r.found, err
+	}
+	cp := checkpoint{last: r.last, early: r.early, nth: r.count}
+	if start > 0 {
+		if cp.nth, err = r.countFrom(ctx, start); err != nil {
+			return r.found, err
+		}
+		if cp.nth == 0 {
+			start, cp.nth = 0, r.count
+		}
+	}
+	if cp.log, err = logIDOf(r.logs.File(start)); err != nil {
+		return r.found, err
+	}
+	cp.nothing = (from == nil || from.nothing) && cp.nth == 0 && len(cp.early) == 0 && cp.log.first == (digest{})
+	return r.found, errors.Join(cp.save(o.Checkpoint), r.logs.Damage())
+}
+
+// read writes what is new in the logs. start is the log with which the next reading may
+// begin.
+func (r *resume) read(ctx context.Context) (start int, err error) {
+	r.passed, r.left = true, earlyEvents{}
+	if r.from != nil {
+		r.passed = r.from.last.sec == 0
+		r.left.add(r.from.early)
+	}
+	r.before, r.last, r.count, r.early = nil, mark{}, 0, earlyEvents{}
+	r.cfg.Growing = !r.logs.quiet()
+	start, err = r.logs.ReadComplete(ctx, r.cfg, r.complete, r.incomplete)
+	if r.enough {
+		r.early.add(r.left) // not all was read
+	}
+	if err == nil && !r.passed && r.byPlace() {
+		err = errNotThere
+	}
+	return start, err
+}
+
+// countFrom returns which event the last complete one is in a reading that begins with
+// another log; 0 when it is not in there.
+func (r *resume) countFrom(ctx context.Context, start int) (nth uint64, err error) {
+	logs, err := r.logs.From(start)
 	if err != nil {
 		return 0, err
 	}
 	defer logs.Close()
-	w := output.NewWriter(stdio.Out, &o.Config, loc)
-	r := &resume{o: o, match: query.NewMatcher(&o.Query), w: w, from: from, file: len(paths) - 1}
-	cfg := logscan.ReadConfig{EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, new(atomic.Int64))}
-	err = closeWriter(w, logs.ReadComplete(ctx, cfg, r.event))
-	if err != nil || piped {
-		return r.found, err
-	}
-	cp := checkpoint{last: r.last}
-	if cp.dev, cp.inode, err = place(paths[r.file]); err != nil {
-		return r.found, err
-	}
-	return r.found, errors.Join(cp.save(o.Checkpoint), logs.Damage())
+	n := uint64(0)
+	cfg := logscan.ReadConfig{EOETimeout: r.o.EOETimeout, Growing: r.cfg.Growing}
+	_, err = logs.ReadComplete(ctx, cfg, func(ev *event.Event) error {
+		if n++; r.last.is(ev) {
+			nth = n
+		}
+		return nil
+	}, func(*event.Event, bool) error { return nil })
+	return nth, err
 }
 
-// isIn says whether a log is the one the checkpoint speaks of.
-func (cp *checkpoint) isIn(path string) bool {
-	dev, inode, err := place(path)
-	return err == nil && dev == cp.dev && inode == cp.inode
-}
-
-// event takes the next complete event, of a log by its number.
-func (r *resume) event(ev *event.Event, file int) error {
+// complete takes the next event that is complete.
+func (r *resume) complete(ev *event.Event) error {
+	r.count++
 	isNew, err := r.isNew(ev)
 	if err != nil {
 		return err
 	}
-	r.last, r.file = markOf(ev), file
-	if !isNew || !r.match.Match(ev) {
+	r.last = markOf(ev)
+	if !isNew || !r.match.Match(ev) || len(r.left) > 0 && r.left.take(logDigestOf(ev)) {
 		return nil
 	}
-	r.found++
-	if err := r.w.Event(ev); err != nil {
-		return fmt.Errorf("write result: %w", err)
+	if err := r.write(ev); err != nil {
+		return err
 	}
-	if r.o.JustOne {
+	if r.enough {
 		return query.ErrStop
 	}
 	return nil
 }
 
+// incomplete takes the next event that is not complete, once all were read. It is written
+// where no more of it is to be expected, and known by its digest the next time. The event
+// where a search of 4.2.2 ended may be one of these, and then it has printed those before
+// it.
+func (r *resume) incomplete(ev *event.Event, ended bool) error {
+	if !r.passed && r.byPlace() {
+		return nil
+	}
+	var d digest
+	matches := r.match.Match(ev)
+	if matches {
+		if d = logDigestOf(ev); r.left.take(d) {
+			r.early[d]++
+			return nil
+		}
+	}
+	if !r.passed {
+		isNew, _ := r.isNew(ev) // that one is not there is said once others are complete
+		if !isNew && matches {
+			r.before = append(r.before, d)
+		}
+		if r.passed {
+			for _, d := range r.before {
+				r.early[d]++
+			}
+		}
+		if !isNew {
+			return nil
+		}
+	}
+	r.held = r.held || len(r.early) >= maxEarly || !ended && !r.logs.quiet()
+	if r.held || r.enough || !matches {
+		return nil
+	}
+	r.early[d]++
+	return r.write(ev)
+}
+
+func (r *resume) write(ev *event.Event) error {
+	r.found++
+	r.enough = r.o.JustOne
+	if err := r.w.Event(ev); err != nil {
+		return fmt.Errorf("write result: %w", err)
+	}
+	return nil
+}
+
+// byPlace says whether the event of the checkpoint is known by its place.
+func (r *resume) byPlace() bool { return r.from != nil && r.from.nth > 0 && !r.o.CheckpointTime }
+
 // isNew says whether an event comes after those of the time before.
 func (r *resume) isNew(ev *event.Event) (bool, error) {
-	if r.passed || r.from == nil || r.from.last.sec == 0 {
+	if r.passed {
 		return true, nil
 	}
 	last := &r.from.last
 	if r.o.CheckpointTime {
 		r.passed = ev.Ms >= last.sec*1000+last.milli
 		return r.passed, nil
+	}
+	if r.byPlace() {
+		if r.count < r.from.nth {
+			return false, nil
+		}
+		if !last.is(ev) {
+			return false, errNotThere
+		}
 	}
 	if last.is(ev) {
 		r.passed = true

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -217,25 +218,37 @@ func TestCheckpointOutputFails(t *testing.T) {
 // TestCheckpointExamples reads the examples of CHECKPOINT.md.
 func TestCheckpointExamples(t *testing.T) {
 	parts := strings.Split(readFile(t, "CHECKPOINT.md"), "```")
-	if len(parts) != 5 {
+	if len(parts) != 7 {
 		t.Fatalf("CHECKPOINT.md has %d examples", len(parts)/2)
 	}
 	ck := filepath.Join(t.TempDir(), "ck")
-	writeFile(t, ck, parts[1][1:])
-	cp, err := loadCheckpoint(ck)
-	want := checkpoint{0xfe00, 5309215, mark{sec: 1795338542, milli: 954, serial: 95423, typ: 1117}}
-	if err != nil || *cp != want {
-		t.Errorf("%+v, %v", cp, err)
+	id := func(sum string) (d digest) {
+		if !d.parse(sum) {
+			t.Fatalf("%q is no digest", sum)
+		}
+		return d
 	}
-	if err := cp.save(ck); err != nil || readFile(t, ck) != parts[1][1:] {
-		t.Errorf("came back as %q, %v", readFile(t, ck), err)
+	place := logID{dev: 0xfe00, inode: 5309215}
+	last := mark{sec: 1795338542, milli: 954, serial: 95423, typ: 1117}
+	ours := checkpoint{log: place, last: last, nth: 4711, early: earlyEvents{id("1c8e5c3f9c0b7d5a2e4f60718293a4b5"): 1, id("9f8e7d6c5b4a39281706f5e4d3c2b1a0"): 1}}
+	ours.log.first = id("2df27e6dc3cbffdba6d2caf1f558c1c2")
+	for i, want := range []checkpoint{{log: place, last: last, early: earlyEvents{}}, ours} {
+		text := parts[2*i+1][1:]
+		writeFile(t, ck, text)
+		cp, err := loadCheckpoint(ck)
+		if err != nil || !reflect.DeepEqual(*cp, want) {
+			t.Fatalf("%+v, %v", cp, err)
+		}
+		if err := cp.save(ck); err != nil || readFile(t, ck) != text {
+			t.Errorf("came back as %q, %v", readFile(t, ck), err)
+		}
 	}
-	writeFile(t, ck, parts[3][1:])
+	writeFile(t, ck, parts[5][1:])
 	of, err := loadStoreCheckpoint(ck)
 	if err != nil || of.batch != 4711 || of.drained != 4720 || of.before != 1795338540001 || len(of.printed) != 2 || of.old.only {
 		t.Fatalf("%+v, %v", of, err)
 	}
-	if err := of.save(ck); err != nil || readFile(t, ck) != parts[3][1:] {
+	if err := of.save(ck); err != nil || readFile(t, ck) != parts[5][1:] {
 		t.Errorf("came back as %q, %v", readFile(t, ck), err)
 	}
 }

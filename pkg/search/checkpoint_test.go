@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -71,13 +72,14 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-// TestCheckpointSameAsStock lets a log grow, and the stock tool and ours go on
-// from the same checkpoint, which is that of either.
+// TestCheckpointSameAsStock lets a log grow, and the stock tool and ours go on from the
+// same checkpoint, which is that of either. Ours prints what stock does, but for what it
+// has printed before, and then what is not complete and may be printed.
 func TestCheckpointSameAsStock(t *testing.T) {
 	t.Parallel()
 	bin := need.Stock(t, "ausearch")
 	seed := need.Seed(t)
-	rounds, runs, printed := need.Rounds(60, 8), 0, 0
+	rounds, runs, printed := need.Rounds(60, 4), 0, 0
 	for round := range rounds {
 		r := rand.New(rand.NewPCG(seed, uint64(round)))
 		dir := t.TempDir()
@@ -111,13 +113,25 @@ func TestCheckpointSameAsStock(t *testing.T) {
 			if before != "" {
 				writeFile(t, ck, before)
 			}
-			ours := runOurs(utcEnv, args...)
+			ours := runOurs(busyEnv(t, log), args...)
 			after := readFile(t, ck)
 			runs++
-			if stock.out != ours.out || stock.code != ours.code || stock.stderr != ours.stderr || samePlace(stockAfter) != samePlace(after) ||
-				stockAfter != after && input == log {
-				t.Fatalf("round %d: ausearch %q from %q:\nstock: %d %q %q, then %q\n ours: %d %q %q, then %q", round, args, before,
-					stock.code, stock.stderr, stock.out, stockAfter, ours.code, ours.stderr, ours.out, after)
+			if samePlace(stockAfter) != samePlace(after) || stockAs(stockAfter) != stockAs(after) && input == log {
+				t.Fatalf("round %d: ausearch %q from %q:\nstock: %q\n ours: %q", round, args, before, stockAfter, after)
+			}
+			// What it prints more than stock may be what csv has no line for.
+			more, ok := strings.CutPrefix(strings.TrimSuffix(ours.stderr, "<no matches>\n"), strings.TrimSuffix(stock.stderr, "<no matches>\n"))
+			for line := range strings.Lines(more) {
+				ok = ok && strings.HasPrefix(line, "error normalizing ")
+			}
+			if !ok || (ours.code == 1) != (ours.out == "") || (ours.code > 1 || stock.code > 1) && ours != stock {
+				t.Fatalf("round %d: ausearch %q from %q:\nstock: %d %q\n ours: %d %q", round, args, before, stock.code, stock.stderr, ours.code, ours.stderr)
+			}
+			if before == stockAs(before) && !strings.HasPrefix(ours.out, stock.out) {
+				t.Fatalf("round %d: ausearch %q from %q:\nstock: %q\n ours: %q", round, args, before, stock.out, ours.out)
+			}
+			if r.IntN(3) == 0 { // goes on from its file
+				writeFile(t, ck, stockAfter)
 			}
 			if stock.out != "" {
 				printed++
@@ -130,10 +144,25 @@ func TestCheckpointSameAsStock(t *testing.T) {
 	}
 }
 
+// stockAs is what the stock tool reads of a checkpoint's file.
+func stockAs(checkpoint string) string {
+	var out []string
+	for line := range strings.Lines(checkpoint) {
+		if strings.HasPrefix(line, "inode=") {
+			line, _, _ = strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+			line += "\n"
+		}
+		if !slices.Contains(out, line) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
+}
+
 // samePlace leaves out in which log the event is: of several, the stock tool always
 // names the newest.
 func samePlace(checkpoint string) string {
-	lines := strings.Split(checkpoint, "\n")
+	lines := strings.Split(stockAs(checkpoint), "\n")
 	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, "inode=") }), "\n")
 }
 
@@ -182,14 +211,14 @@ func TestCheckpointErrors(t *testing.T) {
 				if i == 0 {
 					got[i] = runStock(t, bin, nil, args...)
 				} else {
-					got[i] = runOurs(utcEnv, args...)
+					got[i] = runOurs(busyEnv(t, log), args...)
 				}
-				left[i] = readFile(t, ck)
+				left[i] = stockAs(readFile(t, ck))
 			}
 			if got[0].code != c.code || got[1].code != c.code {
 				t.Errorf("exit %d, stock's %d, want %d (%s)", got[1].code, got[0].code, c.code, got[1].stderr)
 			}
-			if got[0].out != got[1].out || left[0] != left[1] {
+			if !strings.HasPrefix(got[1].out, got[0].out) || left[0] != left[1] {
 				t.Errorf("stock: %q %q\nours: %q %q", got[0].out, left[0], got[1].out, left[1])
 			}
 			if (got[0].stderr == "") != (got[1].stderr == "") {
@@ -200,7 +229,7 @@ func TestCheckpointErrors(t *testing.T) {
 	t.Run("cannot be written", func(t *testing.T) {
 		args := []string{"-if", log, "--checkpoint", filepath.Join(t.TempDir(), "none", "ck"), "-r"}
 		stock, ours := runStock(t, bin, nil, args...), runOurs(utcEnv, args...)
-		if stock.code != 11 || ours.code != 11 || stock.out != ours.out {
+		if stock.code != 11 || ours.code != 11 || !strings.HasPrefix(ours.out, stock.out) {
 			t.Errorf("exit %d, stock's %d: %s", ours.code, stock.code, ours.stderr)
 		}
 	})
@@ -219,7 +248,7 @@ func TestCheckpointErrors(t *testing.T) {
 		after := readFile(t, ck)
 		writeFile(t, ck, "dev=0x1\ninode=2\noutput=- 1700000000.000:1 0x514\n")
 		ours = runOurs(utcEnv, args...)
-		if stock.code != 0 || ours != stock || readFile(t, ck) != after {
+		if stock.code != 0 || ours.code != 0 || ours.stderr != stock.stderr || !strings.HasPrefix(ours.out, stock.out) || samePlace(readFile(t, ck)) != samePlace(after) {
 			t.Errorf("with --start checkpoint: %+v, stock's %+v", ours, stock)
 		}
 	})
@@ -232,6 +261,7 @@ var checkpointDifferences = []struct {
 	args       []string
 	first      string // the log at the first search
 	second     string // and what is appended then
+	quiet      bool   // the log is not written to before the second search
 	code       int    // stock's of the second search
 	stock      string // what it prints then
 	want       string // what ours prints
@@ -254,6 +284,16 @@ var checkpointDifferences = []struct {
 		stock:  callAt(1700000000, 1, "k"),
 		want:   callAt(1700000010, 2, "k"),
 	},
+	{
+		name:   "checkpoint-last",
+		what:   "what is not two seconds older than the log's last event is held back, on a quiet log for ever",
+		args:   []string{"-k", "k"},
+		first:  callAt(1700000000, 1, "k") + callAt(1700000010, 2, "k"),
+		second: "",
+		quiet:  true,
+		code:   1,
+		want:   callAt(1700000010, 2, "k"),
+	},
 }
 
 func callAt(sec int, serial int, key string) string {
@@ -268,17 +308,21 @@ func TestCheckpointDifferences(t *testing.T) {
 			for i := range second {
 				log := writeLog(t, d.first)
 				args := append([]string{"-if", log, "--checkpoint", filepath.Join(t.TempDir(), "ck"), "-r"}, d.args...)
-				run := func() ran {
+				run := func(env Env) ran {
 					if i == 0 {
 						return runStock(t, bin, nil, args...)
 					}
-					return runOurs(utcEnv, args...)
+					return runOurs(env, args...)
 				}
-				if got := run(); got.code != 0 {
+				if got := run(busyEnv(t, log)); got.code != 0 {
 					t.Fatalf("exit %d: %s", got.code, got.stderr)
 				}
 				writeFile(t, log, d.first+d.second)
-				second[i] = run()
+				env := busyEnv(t, log)
+				if d.quiet {
+					env = quietEnv(t, log)
+				}
+				second[i] = run(env)
 			}
 			if stock := second[0]; stock.code != d.code || stock.out != d.stock {
 				t.Errorf("stock: exit %d, %q", stock.code, stock.out)
@@ -306,17 +350,17 @@ func TestCheckpointInOlderLog(t *testing.T) {
 	args := []string{"-if", dir, "--checkpoint", ck, "-r"}
 	first := callAt(1700000000, 1, "k") + callAt(1700000010, 2, "k")
 	writeFile(t, log, first)
-	if got := runOurs(utcEnv, args...); got.out != callAt(1700000000, 1, "k") {
+	if got := runOurs(busyEnv(t, log), args...); got.out != callAt(1700000000, 1, "k") {
 		t.Fatalf("first: %+v", got)
 	}
 	rotate(t, log)
 	writeFile(t, log, callAt(1700000011, 3, "k"))
-	if got := runOurs(utcEnv, args...); got.code != 1 {
+	if got := runOurs(busyEnv(t, log), args...); got.code != 1 {
 		t.Fatalf("nothing is complete yet: %+v", got)
 	}
 	writeFile(t, log, callAt(1700000011, 3, "k")+callAt(1700000030, 4, "k"))
 	want := callAt(1700000010, 2, "k") + callAt(1700000011, 3, "k")
-	if got := runOurs(utcEnv, args...); got.out != want {
+	if got := runOurs(busyEnv(t, log), args...); got.out != want {
 		t.Fatalf("third: %+v, want %q", got, want)
 	}
 }
@@ -325,6 +369,7 @@ func TestCheckpointInOlderLog(t *testing.T) {
 func FuzzCheckpoint(f *testing.F) {
 	f.Add([]byte("dev=0xFE00\ninode=5309215\noutput=- 1795338542.954:95423 0x45D\n"))
 	f.Add([]byte("dev=0x1\ninode=2\noutput=web1 0.000:0 0x0\n"))
+	f.Add([]byte("dev=0x1\ninode=2 first=00112233445566778899aabbccddeeff events=3\ninode=2 printed=00112233445566778899aabbccddeeff,00112233445566778899aabbccddeeff\noutput=- 0.000:0 0x0\n"))
 	f.Add([]byte(hostsLine + "\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		path := filepath.Join(t.TempDir(), "ck")
@@ -339,7 +384,7 @@ func FuzzCheckpoint(f *testing.F) {
 			t.Fatal(err)
 		}
 		again, err := loadCheckpoint(path)
-		if err != nil || *again != *cp {
+		if err != nil || !reflect.DeepEqual(again, cp) {
 			t.Fatalf("%+v came back as %+v: %v", cp, again, err)
 		}
 	})

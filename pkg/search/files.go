@@ -44,14 +44,15 @@ func RunFiles(ctx context.Context, o *Options, loc *time.Location, logFile strin
 	}
 	defer logs.Close()
 	var noRecords atomic.Int64
-	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio, &noRecords), stdio.Out)
+	names := o.lookForNames()
+	found, err := runLogs(ctx, o, loc, logs, o.skipped(stdio, &noRecords), names.Reader(), stdio.Out)
 	if err != nil {
 		fmt.Fprintln(stdio.Err, err)
 		return o.Failed()
 	}
 	if found == 0 {
 		o.noteRecords(&noRecords)
-		o.noteNodes(ctx, in)
+		o.NoteIfNothing(names.Notes()...)
 	}
 	return o.Exit(found, stdio.Err)
 }
@@ -73,6 +74,15 @@ func (o *Options) skipped(stdio Stdio, n *atomic.Int64) func(line []byte, err er
 			fmt.Fprintln(stdio.Err, skippedLine(line, err))
 		}
 	}
+}
+
+// lookForNames looks for the names that o asks for in all that is read; under the stock name
+// for none.
+func (o *Options) lookForNames() *LogNames {
+	if o.ErrorCode == 0 {
+		return nil
+	}
+	return NewLogNames(&o.Query)
 }
 
 // noteRecords says that lines were no records.
@@ -104,6 +114,8 @@ func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string,
 	var noRecords atomic.Int64
 	in := o.input(logFile, stdio)
 	src := &logscan.Source{Input: in, Again: o.Around > 0 || o.Tree, EOETimeout: o.EOETimeout, Skipped: o.skipped(stdio, &noRecords)}
+	names := o.lookForNames()
+	src.Text = names.Reader()
 	src.Damaged = func(err error) { fmt.Fprintln(stdio.Err, err) }
 	w := output.NewWriter(stdio.Out, &o.Config, loc)
 	found, err := Find(ctx, o, src, w, stdio.Out, func(text string) { fmt.Fprintln(stdio.Err, text) })
@@ -113,7 +125,7 @@ func runOwn(ctx context.Context, o *Options, loc *time.Location, logFile string,
 	}
 	if found == 0 && !o.Follow {
 		o.noteRecords(&noRecords)
-		o.noteNodes(ctx, in)
+		o.NoteIfNothing(names.Notes()...)
 	}
 	return o.Exit(int(found), stdio.Err)
 }

@@ -22,13 +22,16 @@ func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, ou
 	case o.Follow:
 		return follow(ctx, o, src, w, warn)
 	case o.Tree:
-		return trees(ctx, o, src, out)
+		return trees(ctx, o, src, out, warn)
 	case o.Around > 0:
 		return around(ctx, o, src, w, out)
 	case o.Count:
 		sum, err := src.Tally(ctx, &o.Query, nil, nil)
 		if sum != nil {
 			found = uint64(sum.Events)
+		}
+		if err != nil && found == 0 { // nobody counted: 0 would say that there is nothing
+			return 0, err
 		}
 		return found, errors.Join(err, printCount(out, found))
 	}

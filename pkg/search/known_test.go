@@ -203,6 +203,19 @@ var knownDifferences = []difference{
 		},
 	},
 	{
+		name: "context-hides-uid",
+		what: "with -se, -ui and -ua compare the uid= of a USER_AVC record's program; without it that of whom the program asks for, which is the one to act",
+		args: []string{"-se", "s0", "-ui", "0"},
+		record: []string{stamped("USER_AVC", `pid=1 uid=0 auid=4294967295 ses=4294967295 subj=u:r:init_t:s0 msg='avc:  denied  { status } for auid=1000 uid=1001 gid=1000 `+
+			`scontext=u:r:t:s0 tcontext=u:r:t:s0 tclass=service exe="/x" sauid=0 hostname=? addr=? terminal=?'`)},
+		finds: true,
+		applies: func(args []string, text string) bool {
+			_, context := given(args, "-se", "--context")
+			_, uid := given(args, "-ui", "--uid", "-ua", "--uid-all")
+			return context && uid && hasType(text, "USER_AVC")
+		},
+	},
+	{
 		name:   "subject-hides-object",
 		what:   "-su with -o ignores -o, and with -se either is enough: all options should form an 'and'",
 		args:   []string{"-su", "a_t", "-o", "nowhere"},
@@ -317,6 +330,16 @@ var knownDifferences = []difference{
 		record: []string{stamped("LOGIN", "pid=901 uid=0 subj=s_t old-auid=4294967295 auid=1000 tty=(none) old-ses=4294967295 ses=8 res=1"), stamped("SYSCALL", exampleCall)},
 	},
 	{
+		name:   "decision-over-call",
+		what:   "-sv takes the last record's word for the event's result, also where that is an AVC record's decision behind the SYSCALL, or the second of two decisions",
+		args:   []string{"-sv", "no"},
+		record: []string{stamped("SYSCALL", exampleCall), stamped("AVC", "avc:  granted  { read } for  pid=901 comm=\"cupsd\" scontext=a:b:c tcontext=a:b:c tclass=file")},
+		applies: func(args []string, text string) bool {
+			_, ok := given(args, "-sv", "--success")
+			return ok && strings.Contains(text, "avc:  ") && strings.Count(text, "msg=audit(") > 1
+		},
+	},
+	{
 		name:   "syslog-prefix",
 		what:   "a record behind syslog's or dmesg's prefix is none",
 		args:   []string{"-m", "USER_LOGIN"},
@@ -327,8 +350,8 @@ var knownDifferences = []difference{
 // typeNames are those of records.
 var typeNames = regexp.MustCompile(`type=[A-Z0-9_\[\]]+`)
 
-// ids are what -i prints of users and groups.
-var ids = regexp.MustCompile(` [a-z_-]*[ug]id=(\\ |[^ ])*`)
+// ids are what -i prints of users and groups. A name may have a blank in it.
+var ids = regexp.MustCompile(`\b[a-z_-]*[ug]id=[^=]*( |$)`)
 
 // inWords says whether a command line asks for -i's format.
 func inWords(args []string) bool {

@@ -50,7 +50,7 @@ func byName(query []string) bool {
 func TestSameAsStockMade(t *testing.T) {
 	t.Parallel()
 	bin := need.Stock(t, "ausearch")
-	logs, rounds := need.Rounds(40, 4), need.Size(30, 8)
+	logs, rounds := need.Rounds(40, 3), need.Size(30, 6)
 	seed := need.Seed(t)
 	total, nonEmpty, failures := 0, 0, 0
 	counts := map[string]int{}

@@ -48,7 +48,8 @@ type Options struct {
 	// Extra maps each option that Env.Extra named to the values given for it.
 	Extra map[string][]string
 
-	stock bool // the program goes by the stock tool's name
+	stock bool      // the program goes by the stock tool's name
+	now   time.Time // Env.Now where the caller has set it
 
 	// Seen lists the canonical names of the options given ("--key"), in order.
 	Seen []string
@@ -140,9 +141,10 @@ func ParseArgs(args []string, env Env) (*Options, error) {
 	if len(args) == 0 {
 		return nil, ErrNoOptions
 	}
+	now := env.Now
 	env = env.withDefaults()
 	args = ownOptions.SplitEquals(args)
-	p := &parser{env: env, args: args, o: &Options{Config: output.Config{Locale: env.Locale, Names: env.Names}}, terms: map[string]query.Term{}}
+	p := &parser{env: env, args: args, o: &Options{now: now, Config: output.Config{Locale: env.Locale, Names: env.Names}}, terms: map[string]query.Term{}}
 	for p.pos = 0; p.pos < len(args); p.pos++ {
 		p.name = args[p.pos]
 		opt, ok := canonical(p.name)

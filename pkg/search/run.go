@@ -23,10 +23,11 @@ func closeWriter(w output.Writer, err error) error {
 
 // runLogs writes the events of logs that o's query finds to out, in o's format with
 // times in loc, and returns how many it found. All cores read, match and format. It
-// stops at the first one for --just-one, and when ctx is done.
-func runLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.Logs, skipped func(line []byte, err error), out io.Writer) (found int, err error) {
+// stops at the first one for --just-one, and when ctx is done. skipped and text are as in
+// logscan.Config.
+func runLogs(ctx context.Context, o *Options, loc *time.Location, logs *logscan.Logs, skipped func(line []byte, err error), text func([]byte), out io.Writer) (found int, err error) {
 	p := newPrinter(o, loc, out)
-	cfg := logscan.Config{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped}
+	cfg := logscan.Config{Query: &o.Query, EOETimeout: o.EOETimeout, Skipped: skipped, Text: text}
 	err = logscan.Scan(ctx, logs, cfg, p.worker, p.deliver)
 	return p.found, err
 }

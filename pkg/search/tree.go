@@ -2,6 +2,7 @@ package search
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"time"
@@ -22,6 +23,7 @@ const (
 	treeDepth  = 64             // parents, and generations of children
 	treeNodes  = 2000
 	treeEvents = 20000 // looked at of one process
+	treesNodes = 20000 // of all trees that an answer has
 )
 
 // process is a node of a tree.
@@ -32,7 +34,7 @@ type process struct {
 	asOf     stamp      // when it had this parent
 	hits     []sighting // the events found that are its own
 	children []*process
-	cut      bool // there are more children
+	more     int // children that are left out
 }
 
 // treeHits are the events that a search for trees found.
@@ -67,8 +69,8 @@ func (w window) around() window {
 }
 
 // trees writes the tree of each process that has a hit, in the order of the first
-// of them.
-func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hits uint64, err error) {
+// of them. It calls warn where it leaves trees out.
+func trees(ctx context.Context, o *Options, src query.Source, out io.Writer, warn func(string)) (hits uint64, err error) {
 	var x query.Extractor
 	var h treeHits
 	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
@@ -101,7 +103,11 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer) (hi
 		w.names = nss.New(nss.Config{})
 	}
 	names := w.names
-	for _, p := range roots {
+	for i, p := range roots {
+		if w.written >= treesNodes {
+			warn(fmt.Sprintf("%d trees are written, which have %d processes; %d more are left out: ask for fewer events, or use --limit", i, w.written, len(roots)-i))
+			break
+		}
 		if fleet, ok := names.(*interpret.Fleet); ok {
 			w.names = fleet.Of([]byte(p.node))
 		}
@@ -228,17 +234,18 @@ func isAmong(list []*process, pid int64, at stamp) bool {
 // down finds the children of p, those that were started in its life. line are p and the
 // processes above it, depth is how far it is below the one that was found.
 func (b *treeBuilder) down(p *process, line []*process, depth int) error {
-	if depth == treeDepth {
-		p.cut = true
-		return nil
-	}
 	list, err := b.from.children(b.ctx, pidOf{p.node, p.PID}, b.w)
 	if err != nil {
 		return err
 	}
 	processes := map[*life]*process{}
+	left := map[int64]bool{} // pids of those left out
 	for _, s := range list {
 		if !p.life.has(s.stamp) || isAmong(line, s.PID, s.stamp) {
+			continue
+		}
+		if depth == treeDepth {
+			left[s.PID] = true
 			continue
 		}
 		ls, err := b.lives(pidOf{p.node, s.PID})
@@ -253,14 +260,15 @@ func (b *treeBuilder) down(p *process, line []*process, depth int) error {
 			continue
 		}
 		if b.left == 0 {
-			p.cut = true
-			break
+			left[s.PID] = true
+			continue
 		}
 		b.left--
 		c := &process{sighting: s, node: p.node, life: l}
 		processes[l] = c
 		p.children = append(p.children, c)
 	}
+	p.more = len(left)
 	for _, c := range p.children {
 		if err := b.down(c, append(line[:len(line):len(line)], c), depth+1); err != nil {
 			return err

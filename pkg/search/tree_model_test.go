@@ -162,7 +162,7 @@ func (p *modelProcess) below() (out []string) {
 // TestTreeModel draws trees of random histories of processes, whose pids are used again,
 // from logs in order and in disorder, by an index and without one; a model knows them.
 func TestTreeModel(t *testing.T) {
-	seed, rounds := need.Seed(t), need.Rounds(8, 3)
+	seed, rounds := need.Seed(t), need.Rounds(8, 2)
 	drawn, reused := 0, 0
 	for round := range rounds {
 		m := &processModel{

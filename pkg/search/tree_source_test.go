@@ -182,17 +182,63 @@ func TestTreeBounds(t *testing.T) {
 		wide.WriteString(task(2+i, 1000+i, 10, "child"))
 	}
 	got := lines(treeFrom(t, &logscan.Source{Input: logscan.Input{Path: writeLog(t, wide.String())}}, "-c", "hit"))
-	if len(got) != 1+1+treeNodes+1 || got[len(got)-1] != "... and more" {
+	if len(got) != 1+1+treeNodes+1 || got[len(got)-1] != "... and 5 more" {
 		t.Errorf("wide: %d lines, the last is %q", len(got), got[len(got)-1])
 	}
 	var deep strings.Builder
 	for i := range 2*treeDepth + 20 {
 		deep.WriteString(task(i+1, 1001+i, 1000+i, fmt.Sprint("p", i)))
 	}
-	got = lines(treeOf(t, deep.String(), "-c", fmt.Sprint("p", treeDepth+5), "-w"))
-	// 64 parents, the process, 64 generations below it.
-	if len(got) != treeDepth+1+treeDepth+1 || got[len(got)-1] != "... and more" || !strings.HasPrefix(got[treeDepth], "*") {
-		t.Errorf("deep: %d lines, the last is %q", len(got), got[len(got)-1])
+	hit := fmt.Sprint("p", treeDepth+5)
+	text := treeOf(t, deep.String(), "-c", hit, "-w")
+	got = lines(text)
+	// Where it goes on above, 64 parents, the process, 64 generations below it.
+	if len(got) != 1+treeDepth+1+treeDepth+1 || got[0] != "... and more above: --tree -p 1005 shows them" || got[len(got)-1] != "[128] ... and 1 more" || !strings.HasPrefix(got[1+treeDepth], "*") {
+		t.Errorf("deep: %d lines, from %q to %q", len(got), got[0], got[len(got)-1])
+	}
+	for line := range strings.Lines(text) {
+		if len(line) > 180 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+	if json := treeOf(t, deep.String(), "-c", hit, "-w", "--format", "json"); !strings.HasPrefix(json, `{"host":"","above":1005,"tree":{"pid":1006,`) || !strings.Contains(json, `"more":true,"left_out":1`) {
+		t.Errorf("deep: %.200s", json)
+	}
+	// Not one generation more: nothing is left out.
+	text = treeOf(t, deep.String(), "-c", fmt.Sprint("p", treeDepth-2), "-w")
+	if strings.Contains(text, "more above") {
+		t.Errorf("%.300s", text)
+	}
+	text = treeOf(t, deep.String(), "-c", fmt.Sprint("p", treeDepth+19), "-w")
+	if strings.HasSuffix(text, "more\n") {
+		t.Errorf("%s", text[len(text)-300:])
+	}
+}
+
+// So is the number of processes that an answer has.
+func TestTreesBound(t *testing.T) {
+	var log strings.Builder
+	most := treesNodes/(2*treeDepth+1) + 50 // trees, of which some are short
+	for i := range most + 2*treeDepth {
+		log.WriteString(task(i+1, 1001+i, 1000+i, "all"))
+	}
+	o, err := ParseArgs([]string{"--tree", "-c", "all"}, utcEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := &logscan.Source{Input: logscan.Input{Path: writeLog(t, log.String())}}
+	var out strings.Builder
+	var warned []string
+	hits, err := Find(t.Context(), o, src, nil, &out, func(text string) { warned = append(warned, text) })
+	if err != nil || int(hits) != most+2*treeDepth {
+		t.Fatal(hits, err)
+	}
+	wrote, n, left := 0, 0, 0
+	if len(warned) == 1 {
+		_, _ = fmt.Sscanf(warned[0], "%d trees are written, which have %d processes; %d more are left out", &wrote, &n, &left)
+	}
+	if trees := strings.Count(out.String(), "----\n"); len(warned) != 1 || trees != wrote || wrote+left != int(hits) || n < treesNodes || n > treesNodes+2*treeDepth+treeNodes {
+		t.Errorf("%d trees of %d events, %q", trees, hits, warned)
 	}
 }
 

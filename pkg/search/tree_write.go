@@ -15,9 +15,10 @@ import (
 
 // treeWriter writes trees as text, or as JSON with one object for each tree.
 type treeWriter struct {
-	out   io.Writer
-	o     *Options
-	names interpret.Names
+	out     io.Writer
+	o       *Options
+	names   interpret.Names
+	written int // processes
 }
 
 // tree writes the tree of p below its parents, the nearest first.
@@ -41,6 +42,9 @@ func (w *treeWriter) tree(p *process, parents []*process) error {
 	}
 	fmt.Fprintf(&b, " events=%s\n%10s %8s %-12s %-12s COMMAND\n", strings.Join(serials, ","), "PID", "PPID", "AUID", "UID")
 	depth := 0
+	if up := above(p, parents); up > 0 {
+		fmt.Fprintf(&b, "%46s... and more above: --tree -p %d shows them\n", "", up)
+	}
 	for i := len(parents) - 1; i >= 0; i-- {
 		w.line(&b, parents[i], depth)
 		depth++
@@ -57,13 +61,35 @@ func (w *treeWriter) below(b *strings.Builder, p *process, depth int) {
 	for _, c := range p.children {
 		w.below(b, c, depth+1)
 	}
-	if p.cut {
-		fmt.Fprintf(b, "%46s%s... and more\n", "", strings.Repeat("    ", depth))
+	if p.more > 0 {
+		fmt.Fprintf(b, "%46s%s... and %d more\n", "", indent(depth), p.more)
 	}
+}
+
+// above returns the pid that a tree goes on with above its topmost process; 0 where all
+// that is known is there.
+func above(p *process, parents []*process) int64 {
+	if len(parents) < treeDepth {
+		return 0
+	}
+	return max(parents[len(parents)-1].PPID, 0)
+}
+
+// mostIndented is how many generations have a place of their own in a line. Those behind
+// it stand under one another with their number, so that a line stays as short.
+const mostIndented = 20
+
+// indent is what stands before a process so far down.
+func indent(depth int) string {
+	if depth <= mostIndented {
+		return strings.Repeat("    ", depth)
+	}
+	return strings.Repeat("    ", mostIndented) + fmt.Sprintf("[%d] ", depth)
 }
 
 // line is a process; a hit has a star in front.
 func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
+	w.written++
 	star := " "
 	if len(p.hits) > 0 {
 		star = "*"
@@ -74,7 +100,7 @@ func (w *treeWriter) line(b *strings.Builder, p *process, depth int) {
 	}
 	fmt.Fprintf(b, "%s%9d %8s %s %s ", star, p.PID, ppid, terminal.Pad(w.user(p.AUID, p.AUIDName), 12), terminal.Pad(w.user(p.UID, p.UIDName), 12))
 	if depth > 0 {
-		b.WriteString(strings.Repeat("    ", depth-1) + ` \_ `)
+		b.WriteString(indent(depth-1) + ` \_ `)
 	}
 	switch {
 	case p.Comm == "" && p.Exe == "":
@@ -118,23 +144,25 @@ type treeNode struct {
 	UIDName  string      `json:"uid_name,omitempty"`
 	Comm     string      `json:"comm,omitempty"`
 	Exe      string      `json:"exe,omitempty"`
-	Seen     string      `json:"seen,omitempty"` // the first event that tells of it
-	Hits     []uint64    `json:"hits,omitempty"` // serials of the events found
-	More     bool        `json:"more,omitempty"` // there are more children
+	Seen     string      `json:"seen,omitempty"`     // the first event that tells of it
+	Hits     []uint64    `json:"hits,omitempty"`     // serials of the events found
+	More     bool        `json:"more,omitempty"`     // there are more children
+	LeftOut  int         `json:"left_out,omitempty"` // how many
 	Children []*treeNode `json:"children,omitempty"`
 }
 
 func (w *treeWriter) json(p *process, parents []*process) error {
-	root := nodeOf(p)
+	root := w.nodeOf(p)
 	for _, up := range parents {
-		n := nodeOf(up)
+		n := w.nodeOf(up)
 		n.Children = []*treeNode{root}
 		root = n
 	}
 	text, err := json.Marshal(struct {
-		Host string    `json:"host"`
-		Tree *treeNode `json:"tree"`
-	}{p.node, root})
+		Host  string    `json:"host"`
+		Above int64     `json:"above,omitempty"` // the pid of which the tree goes on above
+		Tree  *treeNode `json:"tree"`
+	}{p.node, above(p, parents), root})
 	if err != nil {
 		return fmt.Errorf("write tree: %w", err)
 	}
@@ -142,8 +170,9 @@ func (w *treeWriter) json(p *process, parents []*process) error {
 	return err
 }
 
-func nodeOf(p *process) *treeNode {
-	n := &treeNode{PID: p.PID, AUIDName: p.AUIDName, UIDName: p.UIDName, Comm: p.Comm, Exe: p.Exe, More: p.cut}
+func (w *treeWriter) nodeOf(p *process) *treeNode {
+	w.written++
+	n := &treeNode{PID: p.PID, AUIDName: p.AUIDName, UIDName: p.UIDName, Comm: p.Comm, Exe: p.Exe, More: p.more > 0, LeftOut: p.more}
 	number := func(v int64) *int64 {
 		if v < 0 {
 			return nil
@@ -158,7 +187,7 @@ func nodeOf(p *process) *treeNode {
 		n.Hits = append(n.Hits, h.serial)
 	}
 	for _, c := range p.children {
-		n.Children = append(n.Children, nodeOf(c))
+		n.Children = append(n.Children, w.nodeOf(c))
 	}
 	return n
 }

@@ -111,3 +111,19 @@ func TestAppendReadReopen(t *testing.T) {
 		t.Fatalf("reading what is gone: %v", err)
 	}
 }
+
+// What is not synced takes no more memory than it may have bytes.
+func TestUnsyncedMemory(t *testing.T) {
+	o := osOptions(t.TempDir())
+	o.MaxUnsynced = 1 << 20
+	l, _ := mustOpen(t, o)
+	defer l.Close()
+	for range 100 {
+		if _, err := l.Append(make([]byte, 30_000)); err != nil {
+			t.Fatal(err)
+		}
+		if most := o.MaxUnsynced + frameHead; cap(l.pending) > most {
+			t.Fatalf("%d bytes of memory for %d that are not synced, %d at most", cap(l.pending), len(l.pending), most)
+		}
+	}
+}

@@ -160,8 +160,11 @@ func (l *Log) makeRoom(need int) error {
 // anything else is appended.
 func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []byte) error {
 	start, at := len(l.pending), l.active.end.Load()
-	if short := len(l.pending) + need + frameHead - cap(l.pending); short > 0 {
-		l.pending = slices.Grow(l.pending, max(need+frameHead, cap(l.pending)))
+	if least := start + need + frameHead; least > cap(l.pending) {
+		// It doubles, but to no more than it may ever hold: append would leave a quarter of
+		// that unused.
+		most := max(least, min(2*cap(l.pending), l.opt.MaxUnsynced+frameHead))
+		l.pending = append(make([]byte, 0, most), l.pending...)
 	}
 	synced := l.synced.Load()
 	if synced > l.marked {

@@ -95,9 +95,13 @@ type flag struct {
 // Repeats reports whether the flag may be given again: it is a list.
 func (f *flag) Repeats() bool { return f.setting.Words < 0 }
 
-// Set implements pflag.Value. A list grows with each time that its flag is given.
+// Set implements pflag.Value. A list grows with each time that its flag is given. An empty one
+// says that there is nothing, and so cannot stand beside another.
 func (f *flag) Set(value string) error {
-	if f.isGiven && f.Repeats() {
+	if f.isGiven && f.Repeats() && (f.given == "") != (value == "") {
+		return fmt.Errorf("given as %q and as \"\", which means none: leave one of them out", f.given+value)
+	}
+	if f.isGiven && f.Repeats() && value != "" {
 		value = f.given + "," + value
 	}
 	if err := f.setting.set(value); err != nil {

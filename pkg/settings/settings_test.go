@@ -3,6 +3,7 @@ package settings
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,10 +23,19 @@ type told struct {
 }
 
 func (o *told) table() Table {
+	listen := conf.List("listen", &o.listen)
+	some := listen.Set
+	listen.Set = func(v string) error { // which may be empty
+		if v == "" {
+			o.listen = nil
+			return nil
+		}
+		return some(v)
+	}
 	return Table{
 		{Title: "Places", Restart: true, List: []Setting{
 			{Key: conf.Path("store", &o.store), Default: "/var/lib/x", Arg: "FOLDER", Doc: "Folder of it."},
-			{Key: conf.List("listen", &o.listen), Default: ":60", Arg: "ADDR[,ADDR]", Doc: "Where to receive.\nSee x.conf(5), and y(8)."},
+			{Key: listen, Default: ":60", Arg: "ADDR[,ADDR]", Doc: "Where to receive.\nSee x.conf(5), and y(8)."},
 			{Key: conf.Word("port", new(string)), In: FileOnly, For: "listen", Arg: "PORT", Doc: "The stock key for it."},
 		}},
 		{Title: "Limits", Doc: "Of all.", List: []Setting{
@@ -93,6 +103,11 @@ func TestThreeSources(t *testing.T) {
 	var wrong *pflag.InvalidValueError
 	if !errors.As(err, &wrong) || wrong.Unwrap().Error() != "101 is too large: at most 100" {
 		t.Error(err)
+	}
+	for _, args := range [][]string{{"--listen", "a:1", "--listen", ""}, {"--listen", "", "--listen", "a:1"}} {
+		if _, err = parsed(t, args...); err == nil || !strings.Contains(err.Error(), "which means none: leave one of them out") {
+			t.Errorf("%q: %v", args, err)
+		}
 	}
 	if _, err = parsed(t, "--port", "1"); err == nil {
 		t.Error("a flag for a key of files only")

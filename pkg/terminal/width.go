@@ -1,6 +1,7 @@
 package terminal
 
 import (
+	"bytes"
 	"strings"
 	"unicode"
 
@@ -35,11 +36,9 @@ func Pad(s string, columns int) string {
 	return s + strings.Repeat(" ", max(0, columns-Width(s)))
 }
 
-// Columns returns rows as a table: each column is as wide as its widest cell, two spaces
-// separate columns, and no line ends in spaces. A row must have as many cells as the
-// first row.
-func Columns(rows [][]string) string {
-	var b strings.Builder
+// Widths returns how many columns the widest cell of each column of a table takes. All rows
+// must have as many cells as the first.
+func Widths(rows [][]string) []int {
 	var widths []int
 	for _, row := range rows {
 		for i, cell := range row {
@@ -49,12 +48,19 @@ func Columns(rows [][]string) string {
 			widths[i] = max(widths[i], Width(cell))
 		}
 	}
-	for _, row := range rows {
-		line := ""
-		for i, cell := range row {
-			line += Pad(cell, widths[i]+2)
+	return widths
+}
+
+// AppendRow appends a row of a table to dst, without a newline: two spaces separate
+// columns, right says which are flush right, and the row does not end in spaces.
+func AppendRow(dst []byte, row []string, widths []int, right []bool) []byte {
+	from := len(dst)
+	for i, cell := range row {
+		pad := strings.Repeat(" ", max(0, widths[i]-Width(cell)))
+		if right[i] {
+			cell, pad = pad, cell
 		}
-		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		dst = append(append(append(dst, cell...), pad...), "  "...)
 	}
-	return b.String()
+	return dst[:from+len(bytes.TrimRight(dst[from:], " "))]
 }

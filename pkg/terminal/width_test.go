@@ -19,12 +19,22 @@ func TestWidth(t *testing.T) {
 	}
 }
 
-func TestColumns(t *testing.T) {
-	got := Columns([][]string{{"HOST", "STATE", "N"}, {"東京", "-", "1"}, {"web1.example", "away", ""}})
-	want := "HOST          STATE  N\n" +
-		"東京          -      1\n" +
-		"web1.example  away\n"
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+func TestTable(t *testing.T) {
+	rows := [][]string{{"HOST", "STATE", "N"}, {"東京", "-", "1"}, {"web1.example", "away", ""}}
+	for right, want := range map[bool]string{
+		false: "HOST          STATE  N\n" +
+			"東京          -      1\n" +
+			"web1.example  away\n",
+		true: "HOST          STATE  N\n" +
+			"東京              -  1\n" +
+			"web1.example   away\n",
+	} {
+		var got []byte
+		for _, row := range rows {
+			got = append(AppendRow(got, row, Widths(rows), []bool{false, right, right}), '\n')
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

@@ -45,7 +45,10 @@ type Conditions struct {
 	// time.
 	AfterBatch uint64 `protobuf:"varint,9,opt,name=after_batch,json=afterBatch,proto3" json:"after_batch,omitempty"`
 	// Also lines that are no records, which no other search finds.
-	Unparsable    bool `protobuf:"varint,10,opt,name=unparsable,proto3" json:"unparsable,omitempty"`
+	Unparsable bool `protobuf:"varint,10,opt,name=unparsable,proto3" json:"unparsable,omitempty"`
+	// Only events that claim, by node=, to be another host's than the one that they are kept
+	// under.
+	Mismatch      bool `protobuf:"varint,11,opt,name=mismatch,proto3" json:"mismatch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -146,6 +149,13 @@ func (x *Conditions) GetAfterBatch() uint64 {
 func (x *Conditions) GetUnparsable() bool {
 	if x != nil {
 		return x.Unparsable
+	}
+	return false
+}
+
+func (x *Conditions) GetMismatch() bool {
+	if x != nil {
+		return x.Mismatch
 	}
 	return false
 }
@@ -752,6 +762,95 @@ func (x *Exit) GetMessages() []byte {
 	return nil
 }
 
+// ToldRequest is what a command says of itself: its words first, its exit at last.
+type ToldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Words         [][]byte               `protobuf:"bytes,1,rep,name=words,proto3" json:"words,omitempty"`
+	Exit          *Exit                  `protobuf:"bytes,2,opt,name=exit,proto3" json:"exit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToldRequest) Reset() {
+	*x = ToldRequest{}
+	mi := &file_fleet_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToldRequest) ProtoMessage() {}
+
+func (x *ToldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToldRequest.ProtoReflect.Descriptor instead.
+func (*ToldRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ToldRequest) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+func (x *ToldRequest) GetExit() *Exit {
+	if x != nil {
+		return x.Exit
+	}
+	return nil
+}
+
+type ToldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToldResponse) Reset() {
+	*x = ToldResponse{}
+	mi := &file_fleet_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToldResponse) ProtoMessage() {}
+
+func (x *ToldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToldResponse.ProtoReflect.Descriptor instead.
+func (*ToldResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{11}
+}
+
 // Filter is a condition on an event that an index alone does not decide: exactly
 // one of term, field and expression.
 type Filter struct {
@@ -768,7 +867,7 @@ type Filter struct {
 
 func (x *Filter) Reset() {
 	*x = Filter{}
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +879,7 @@ func (x *Filter) String() string {
 func (*Filter) ProtoMessage() {}
 
 func (x *Filter) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[10]
+	mi := &file_fleet_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +892,7 @@ func (x *Filter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Filter.ProtoReflect.Descriptor instead.
 func (*Filter) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{10}
+	return file_fleet_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Filter) GetNot() bool {
@@ -840,7 +939,7 @@ type FieldTest struct {
 
 func (x *FieldTest) Reset() {
 	*x = FieldTest{}
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -852,7 +951,7 @@ func (x *FieldTest) String() string {
 func (*FieldTest) ProtoMessage() {}
 
 func (x *FieldTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[11]
+	mi := &file_fleet_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -865,7 +964,7 @@ func (x *FieldTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldTest.ProtoReflect.Descriptor instead.
 func (*FieldTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{11}
+	return file_fleet_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FieldTest) GetName() []byte {
@@ -913,7 +1012,7 @@ type Term struct {
 
 func (x *Term) Reset() {
 	*x = Term{}
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1024,7 @@ func (x *Term) String() string {
 func (*Term) ProtoMessage() {}
 
 func (x *Term) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[12]
+	mi := &file_fleet_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1037,7 @@ func (x *Term) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Term.ProtoReflect.Descriptor instead.
 func (*Term) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{12}
+	return file_fleet_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Term) GetFields() []uint32 {
@@ -986,7 +1085,7 @@ type Events struct {
 
 func (x *Events) Reset() {
 	*x = Events{}
-	mi := &file_fleet_proto_msgTypes[13]
+	mi := &file_fleet_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1097,7 @@ func (x *Events) String() string {
 func (*Events) ProtoMessage() {}
 
 func (x *Events) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[13]
+	mi := &file_fleet_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1110,7 @@ func (x *Events) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Events.ProtoReflect.Descriptor instead.
 func (*Events) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{13}
+	return file_fleet_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Events) GetRaw() []byte {
@@ -1052,7 +1151,7 @@ type SearchResponse struct {
 
 func (x *SearchResponse) Reset() {
 	*x = SearchResponse{}
-	mi := &file_fleet_proto_msgTypes[14]
+	mi := &file_fleet_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1163,7 @@ func (x *SearchResponse) String() string {
 func (*SearchResponse) ProtoMessage() {}
 
 func (x *SearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[14]
+	mi := &file_fleet_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1176,7 @@ func (x *SearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResponse.ProtoReflect.Descriptor instead.
 func (*SearchResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{14}
+	return file_fleet_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SearchResponse) GetEvents() *Events {
@@ -1100,7 +1199,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_fleet_proto_msgTypes[15]
+	mi := &file_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1211,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[15]
+	mi := &file_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1224,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{15}
+	return file_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FollowResponse) GetEvents() *Events {
@@ -1160,7 +1259,7 @@ type TallyResponse struct {
 
 func (x *TallyResponse) Reset() {
 	*x = TallyResponse{}
-	mi := &file_fleet_proto_msgTypes[16]
+	mi := &file_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1172,7 +1271,7 @@ func (x *TallyResponse) String() string {
 func (*TallyResponse) ProtoMessage() {}
 
 func (x *TallyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[16]
+	mi := &file_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1185,7 +1284,7 @@ func (x *TallyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
 func (*TallyResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{16}
+	return file_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *TallyResponse) GetRest() *Events {
@@ -1230,7 +1329,8 @@ type Sender struct {
 	Host []byte `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
 	// The address of its connection; empty for the collector itself.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// 0 not known, 1 the collector itself, 2 audisp-remote's protocol in clear text.
+	// 0 not known, 1 the collector itself, 2 audisp-remote's protocol in clear text, 3 gRPC,
+	// 4 audisp-remote's protocol over TLS with certificates, 5 over TLS with a shared key.
 	Transport     uint32 `protobuf:"varint,3,opt,name=transport,proto3" json:"transport,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1238,7 +1338,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[17]
+	mi := &file_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1250,7 +1350,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[17]
+	mi := &file_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1263,7 +1363,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{17}
+	return file_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -1302,7 +1402,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1414,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1427,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{18}
+	return file_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -1387,7 +1487,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1399,7 +1499,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1412,7 +1512,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{19}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -1478,6 +1578,604 @@ func (x *Event) GetTie() int64 {
 	return 0
 }
 
+type CoverageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Version of the protocol.
+	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Names of hosts, or patterns; none asks about all.
+	Hosts [][]byte `protobuf:"bytes,2,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// In milliseconds since 1970; 0 is each host's first word, and its last.
+	FromMs int64 `protobuf:"varint,3,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	ToMs   int64 `protobuf:"varint,4,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	// The intervals are wanted, too.
+	Intervals bool `protobuf:"varint,5,opt,name=intervals,proto3" json:"intervals,omitempty"`
+	// It is asked beside a search: only hosts are wanted that lack something, and of them the state,
+	// lost and causes. Such a call of one who searches at that time is not recorded by itself.
+	Note          bool `protobuf:"varint,6,opt,name=note,proto3" json:"note,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageRequest) Reset() {
+	*x = CoverageRequest{}
+	mi := &file_fleet_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageRequest) ProtoMessage() {}
+
+func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageRequest.ProtoReflect.Descriptor instead.
+func (*CoverageRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *CoverageRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *CoverageRequest) GetHosts() [][]byte {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *CoverageRequest) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *CoverageRequest) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *CoverageRequest) GetIntervals() bool {
+	if x != nil {
+		return x.Intervals
+	}
+	return false
+}
+
+func (x *CoverageRequest) GetNote() bool {
+	if x != nil {
+		return x.Note
+	}
+	return false
+}
+
+type CoverageResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Coverage      *Coverage              `protobuf:"bytes,1,opt,name=coverage,proto3" json:"coverage,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageResponse) Reset() {
+	*x = CoverageResponse{}
+	mi := &file_fleet_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageResponse) ProtoMessage() {}
+
+func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageResponse.ProtoReflect.Descriptor instead.
+func (*CoverageResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *CoverageResponse) GetCoverage() *Coverage {
+	if x != nil {
+		return x.Coverage
+	}
+	return nil
+}
+
+// Coverage is the answer about one host. Times are in milliseconds since 1970.
+type Coverage struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Host  []byte                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	// complete, pending, unknown or lost: the worst of its intervals.
+	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
+	// How many records are missing, as far as anybody could count them.
+	Lost uint64 `protobuf:"varint,3,opt,name=lost,proto3" json:"lost,omitempty"`
+	// How many of these are events, whose records nobody can count.
+	Events    uint64              `protobuf:"varint,4,opt,name=events,proto3" json:"events,omitempty"`
+	Causes    []*CoverageCause    `protobuf:"bytes,5,rep,name=causes,proto3" json:"causes,omitempty"`
+	Intervals []*CoverageInterval `protobuf:"bytes,6,rep,name=intervals,proto3" json:"intervals,omitempty"`
+	// The time that the answer is about.
+	FromMs int64 `protobuf:"varint,7,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	ToMs   int64 `protobuf:"varint,8,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	// How much of it the host's forwarder answers for, and of the rest the kernel's serials.
+	ByStatementsMs int64 `protobuf:"varint,9,opt,name=by_statements_ms,json=byStatementsMs,proto3" json:"by_statements_ms,omitempty"`
+	BySerialsMs    int64 `protobuf:"varint,10,opt,name=by_serials_ms,json=bySerialsMs,proto3" json:"by_serials_ms,omitempty"`
+	// What is stored of it.
+	Records      uint64 `protobuf:"varint,11,opt,name=records,proto3" json:"records,omitempty"`
+	EventsStored uint64 `protobuf:"varint,12,opt,name=events_stored,json=eventsStored,proto3" json:"events_stored,omitempty"`
+	// What the host's forwarder said last, and when: records that it holds, and since when.
+	SaidMs     int64  `protobuf:"varint,13,opt,name=said_ms,json=saidMs,proto3" json:"said_ms,omitempty"`
+	Unsent     uint64 `protobuf:"varint,14,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	OldestMs   int64  `protobuf:"varint,15,opt,name=oldest_ms,json=oldestMs,proto3" json:"oldest_ms,omitempty"`
+	Run        string `protobuf:"bytes,16,opt,name=run,proto3" json:"run,omitempty"`
+	Boot       string `protobuf:"bytes,17,opt,name=boot,proto3" json:"boot,omitempty"`
+	Rules      string `protobuf:"bytes,18,opt,name=rules,proto3" json:"rules,omitempty"`
+	Registered bool   `protobuf:"varint,19,opt,name=registered,proto3" json:"registered,omitempty"`
+	Enabled    bool   `protobuf:"varint,20,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Processes that are older than auditing and so are never recorded.
+	Invisible uint64 `protobuf:"varint,21,opt,name=invisible,proto3" json:"invisible,omitempty"`
+	// What happened and lost nothing by itself: resent, disconnected, connection-refused,
+	// disk-full, suspended, disk-error, cut-short.
+	Notes []*CoverageCause `protobuf:"bytes,22,rep,name=notes,proto3" json:"notes,omitempty"`
+	// Since when the host is connected, or is not; both 0 where nobody knows.
+	UpMs   int64 `protobuf:"varint,23,opt,name=up_ms,json=upMs,proto3" json:"up_ms,omitempty"`
+	DownMs int64 `protobuf:"varint,24,opt,name=down_ms,json=downMs,proto3" json:"down_ms,omitempty"`
+	// Until when all of the time is kept, by the days of retention; 0 where nobody knows.
+	RetainedUntilMs int64 `protobuf:"varint,25,opt,name=retained_until_ms,json=retainedUntilMs,proto3" json:"retained_until_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Coverage) Reset() {
+	*x = Coverage{}
+	mi := &file_fleet_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Coverage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Coverage) ProtoMessage() {}
+
+func (x *Coverage) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
+func (*Coverage) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Coverage) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *Coverage) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Coverage) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+func (x *Coverage) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+func (x *Coverage) GetCauses() []*CoverageCause {
+	if x != nil {
+		return x.Causes
+	}
+	return nil
+}
+
+func (x *Coverage) GetIntervals() []*CoverageInterval {
+	if x != nil {
+		return x.Intervals
+	}
+	return nil
+}
+
+func (x *Coverage) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetByStatementsMs() int64 {
+	if x != nil {
+		return x.ByStatementsMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetBySerialsMs() int64 {
+	if x != nil {
+		return x.BySerialsMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *Coverage) GetEventsStored() uint64 {
+	if x != nil {
+		return x.EventsStored
+	}
+	return 0
+}
+
+func (x *Coverage) GetSaidMs() int64 {
+	if x != nil {
+		return x.SaidMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetUnsent() uint64 {
+	if x != nil {
+		return x.Unsent
+	}
+	return 0
+}
+
+func (x *Coverage) GetOldestMs() int64 {
+	if x != nil {
+		return x.OldestMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetRun() string {
+	if x != nil {
+		return x.Run
+	}
+	return ""
+}
+
+func (x *Coverage) GetBoot() string {
+	if x != nil {
+		return x.Boot
+	}
+	return ""
+}
+
+func (x *Coverage) GetRules() string {
+	if x != nil {
+		return x.Rules
+	}
+	return ""
+}
+
+func (x *Coverage) GetRegistered() bool {
+	if x != nil {
+		return x.Registered
+	}
+	return false
+}
+
+func (x *Coverage) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *Coverage) GetInvisible() uint64 {
+	if x != nil {
+		return x.Invisible
+	}
+	return 0
+}
+
+func (x *Coverage) GetNotes() []*CoverageCause {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+func (x *Coverage) GetUpMs() int64 {
+	if x != nil {
+		return x.UpMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetDownMs() int64 {
+	if x != nil {
+		return x.DownMs
+	}
+	return 0
+}
+
+func (x *Coverage) GetRetainedUntilMs() int64 {
+	if x != nil {
+		return x.RetainedUntilMs
+	}
+	return 0
+}
+
+// CoverageCause adds up what one cause makes of the time.
+type CoverageCause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Cause string                 `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Where on a record's way it is: kernel, receive-buffer, queue, spool, transport, host,
+	// collector.
+	Hop     string `protobuf:"bytes,2,opt,name=hop,proto3" json:"hop,omitempty"`
+	State   string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Records uint64 `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
+	FromMs  int64  `protobuf:"varint,5,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	ToMs    int64  `protobuf:"varint,6,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	// All its intervals together.
+	LengthMs int64 `protobuf:"varint,7,opt,name=length_ms,json=lengthMs,proto3" json:"length_ms,omitempty"`
+	// Of retention: when records were dropped last, 0 where nobody knows, and the worst of what was
+	// known of their time.
+	DroppedMs     int64  `protobuf:"varint,8,opt,name=dropped_ms,json=droppedMs,proto3" json:"dropped_ms,omitempty"`
+	Was           string `protobuf:"bytes,9,opt,name=was,proto3" json:"was,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageCause) Reset() {
+	*x = CoverageCause{}
+	mi := &file_fleet_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageCause) ProtoMessage() {}
+
+func (x *CoverageCause) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageCause.ProtoReflect.Descriptor instead.
+func (*CoverageCause) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CoverageCause) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CoverageCause) GetHop() string {
+	if x != nil {
+		return x.Hop
+	}
+	return ""
+}
+
+func (x *CoverageCause) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CoverageCause) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *CoverageCause) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *CoverageCause) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *CoverageCause) GetLengthMs() int64 {
+	if x != nil {
+		return x.LengthMs
+	}
+	return 0
+}
+
+func (x *CoverageCause) GetDroppedMs() int64 {
+	if x != nil {
+		return x.DroppedMs
+	}
+	return 0
+}
+
+func (x *CoverageCause) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
+type CoverageInterval struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cause   string                 `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
+	Hop     string                 `protobuf:"bytes,2,opt,name=hop,proto3" json:"hop,omitempty"`
+	State   string                 `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Records uint64                 `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
+	FromMs  int64                  `protobuf:"varint,5,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	ToMs    int64                  `protobuf:"varint,6,opt,name=to_ms,json=toMs,proto3" json:"to_ms,omitempty"`
+	// Of retention: as in CoverageCause.
+	DroppedMs     int64  `protobuf:"varint,7,opt,name=dropped_ms,json=droppedMs,proto3" json:"dropped_ms,omitempty"`
+	Was           string `protobuf:"bytes,8,opt,name=was,proto3" json:"was,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CoverageInterval) Reset() {
+	*x = CoverageInterval{}
+	mi := &file_fleet_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CoverageInterval) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CoverageInterval) ProtoMessage() {}
+
+func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CoverageInterval.ProtoReflect.Descriptor instead.
+func (*CoverageInterval) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CoverageInterval) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CoverageInterval) GetHop() string {
+	if x != nil {
+		return x.Hop
+	}
+	return ""
+}
+
+func (x *CoverageInterval) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *CoverageInterval) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *CoverageInterval) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *CoverageInterval) GetToMs() int64 {
+	if x != nil {
+		return x.ToMs
+	}
+	return 0
+}
+
+func (x *CoverageInterval) GetDroppedMs() int64 {
+	if x != nil {
+		return x.DroppedMs
+	}
+	return 0
+}
+
+func (x *CoverageInterval) GetWas() string {
+	if x != nil {
+		return x.Was
+	}
+	return ""
+}
+
 type HostsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1486,7 +2184,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1498,7 +2196,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1511,7 +2209,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{20}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 type HostsResponse struct {
@@ -1524,7 +2222,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +2234,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +2247,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{21}
+	return file_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -1588,14 +2286,24 @@ type Host struct {
 	Lost uint64 `protobuf:"varint,13,opt,name=lost,proto3" json:"lost,omitempty"`
 	// How late its newest event was received, in milliseconds; absent where none was ever
 	// received within an hour of its time, as of a host of which old logs were imported.
-	LagMs         *int64 `protobuf:"varint,14,opt,name=lag_ms,json=lagMs,proto3,oneof" json:"lag_ms,omitempty"`
+	LagMs *int64 `protobuf:"varint,14,opt,name=lag_ms,json=lagMs,proto3,oneof" json:"lag_ms,omitempty"`
+	// When it last sent under a name that it had proved; 0 for never.
+	VerifiedMs int64 `protobuf:"varint,15,opt,name=verified_ms,json=verifiedMs,proto3" json:"verified_ms,omitempty"`
+	// Records that claim, by node=, to be another host's.
+	Mismatched uint64 `protobuf:"varint,16,opt,name=mismatched,proto3" json:"mismatched,omitempty"`
+	// What it has said of itself by gRPC since the collector has started; absent where it has
+	// not. Nothing of it is proved.
+	Said *Said `protobuf:"bytes,17,opt,name=said,proto3" json:"said,omitempty"`
+	// The holds that keep its events from being dropped, by what they are on; those on days are not
+	// among them.
+	Holds         [][]byte `protobuf:"bytes,18,rep,name=holds,proto3" json:"holds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1607,7 +2315,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1620,7 +2328,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{22}
+	return file_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Host) GetName() []byte {
@@ -1721,6 +2429,115 @@ func (x *Host) GetLagMs() int64 {
 	return 0
 }
 
+func (x *Host) GetVerifiedMs() int64 {
+	if x != nil {
+		return x.VerifiedMs
+	}
+	return 0
+}
+
+func (x *Host) GetMismatched() uint64 {
+	if x != nil {
+		return x.Mismatched
+	}
+	return 0
+}
+
+func (x *Host) GetSaid() *Said {
+	if x != nil {
+		return x.Said
+	}
+	return nil
+}
+
+func (x *Host) GetHolds() [][]byte {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+// Said is what a host says of itself.
+type Said struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kernel's boot_id, the program and its version, and the kernel's release, in no encoding.
+	BootId  []byte `protobuf:"bytes,1,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`
+	Program []byte `protobuf:"bytes,2,opt,name=program,proto3" json:"program,omitempty"`
+	Kernel  []byte `protobuf:"bytes,3,opt,name=kernel,proto3" json:"kernel,omitempty"`
+	// SHA-256 over the audit rules that are loaded, as the kernel lists them; empty where
+	// that is not known.
+	Rules []byte `protobuf:"bytes,4,opt,name=rules,proto3" json:"rules,omitempty"`
+	// When it said so, in milliseconds since the epoch.
+	AtMs          int64 `protobuf:"varint,5,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Said) Reset() {
+	*x = Said{}
+	mi := &file_fleet_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Said) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Said) ProtoMessage() {}
+
+func (x *Said) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Said.ProtoReflect.Descriptor instead.
+func (*Said) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Said) GetBootId() []byte {
+	if x != nil {
+		return x.BootId
+	}
+	return nil
+}
+
+func (x *Said) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *Said) GetKernel() []byte {
+	if x != nil {
+		return x.Kernel
+	}
+	return nil
+}
+
+func (x *Said) GetRules() []byte {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Said) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
 type ChangeHostsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Names of hosts, or addresses, which stand for all hosts known from there only.
@@ -1732,7 +2549,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1744,7 +2561,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1757,7 +2574,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{23}
+	return file_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -1786,7 +2603,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +2615,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +2628,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{24}
+	return file_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -1838,7 +2655,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2667,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,12 +2680,763 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{25}
+	return file_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
 	if x != nil {
 		return x.Forgotten
+	}
+	return nil
+}
+
+type EvidenceRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Version    uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Conditions *Conditions            `protobuf:"bytes,2,opt,name=conditions,proto3" json:"conditions,omitempty"`
+	// What was typed, and the zone in which times in it were read: the bundle has both.
+	Words [][]byte `protobuf:"bytes,3,rep,name=words,proto3" json:"words,omitempty"`
+	Zone  string   `protobuf:"bytes,4,opt,name=zone,proto3" json:"zone,omitempty"`
+	// A signed checkpoint of this collector by which to prove; empty has one signed now.
+	Checkpoint    []byte `protobuf:"bytes,5,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceRequest) Reset() {
+	*x = EvidenceRequest{}
+	mi := &file_fleet_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceRequest) ProtoMessage() {}
+
+func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
+func (*EvidenceRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *EvidenceRequest) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *EvidenceRequest) GetConditions() *Conditions {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *EvidenceRequest) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+func (x *EvidenceRequest) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *EvidenceRequest) GetCheckpoint() []byte {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return nil
+}
+
+type EvidenceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	File          string                 `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	Piece         []byte                 `protobuf:"bytes,2,opt,name=piece,proto3" json:"piece,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EvidenceResponse) Reset() {
+	*x = EvidenceResponse{}
+	mi := &file_fleet_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EvidenceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EvidenceResponse) ProtoMessage() {}
+
+func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
+func (*EvidenceResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EvidenceResponse) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *EvidenceResponse) GetPiece() []byte {
+	if x != nil {
+		return x.Piece
+	}
+	return nil
+}
+
+type HoldsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldsRequest) Reset() {
+	*x = HoldsRequest{}
+	mi := &file_fleet_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldsRequest) ProtoMessage() {}
+
+func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldsRequest.ProtoReflect.Descriptor instead.
+func (*HoldsRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{36}
+}
+
+type HoldsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they were added.
+	Holds []*Hold `protobuf:"bytes,1,rep,name=holds,proto3" json:"holds,omitempty"`
+	// Why the list can't be believed; then everything is on hold. Empty when it can.
+	Broken string `protobuf:"bytes,2,opt,name=broken,proto3" json:"broken,omitempty"`
+	// All that is on hold.
+	Partitions    uint32 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Bytes         uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Events        uint64 `protobuf:"varint,5,opt,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldsResponse) Reset() {
+	*x = HoldsResponse{}
+	mi := &file_fleet_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldsResponse) ProtoMessage() {}
+
+func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldsResponse.ProtoReflect.Descriptor instead.
+func (*HoldsResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *HoldsResponse) GetHolds() []*Hold {
+	if x != nil {
+		return x.Holds
+	}
+	return nil
+}
+
+func (x *HoldsResponse) GetBroken() string {
+	if x != nil {
+		return x.Broken
+	}
+	return ""
+}
+
+func (x *HoldsResponse) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *HoldsResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *HoldsResponse) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+// Hold is one thing on hold.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A day of receipt (2026-11-22), days (2026-11-01..2026-11-05), or a host by name or pattern.
+	What   []byte `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Reason []byte `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Who added it, and when, in milliseconds since the epoch.
+	By   []byte `protobuf:"bytes,3,opt,name=by,proto3" json:"by,omitempty"`
+	AtMs int64  `protobuf:"varint,4,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	// What it is on now.
+	Partitions    uint32 `protobuf:"varint,5,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	Bytes         uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Events        uint64 `protobuf:"varint,7,opt,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_fleet_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *Hold) GetWhat() []byte {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *Hold) GetReason() []byte {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+func (x *Hold) GetBy() []byte {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *Hold) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *Hold) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *Hold) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Hold) GetEvents() uint64 {
+	if x != nil {
+		return x.Events
+	}
+	return 0
+}
+
+// ChangeHoldsRequest is carried out all or not at all.
+type ChangeHoldsRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Add    [][]byte               `protobuf:"bytes,1,rep,name=add,proto3" json:"add,omitempty"`
+	Remove [][]byte               `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
+	// Remove all, and begin a new list where the one that there is can't be believed.
+	All bool `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`
+	// Of what is added, or why it is removed.
+	Reason        []byte `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeHoldsRequest) Reset() {
+	*x = ChangeHoldsRequest{}
+	mi := &file_fleet_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeHoldsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeHoldsRequest) ProtoMessage() {}
+
+func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeHoldsRequest.ProtoReflect.Descriptor instead.
+func (*ChangeHoldsRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ChangeHoldsRequest) GetAdd() [][]byte {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *ChangeHoldsRequest) GetRemove() [][]byte {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *ChangeHoldsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ChangeHoldsRequest) GetReason() []byte {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+type ChangeHoldsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Done          []*HoldDone            `protobuf:"bytes,1,rep,name=done,proto3" json:"done,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeHoldsResponse) Reset() {
+	*x = ChangeHoldsResponse{}
+	mi := &file_fleet_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeHoldsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeHoldsResponse) ProtoMessage() {}
+
+func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeHoldsResponse.ProtoReflect.Descriptor instead.
+func (*ChangeHoldsResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *ChangeHoldsResponse) GetDone() []*HoldDone {
+	if x != nil {
+		return x.Done
+	}
+	return nil
+}
+
+// HoldDone is one thing that a change did: add or remove.
+type HoldDone struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Op            string                 `protobuf:"bytes,1,opt,name=op,proto3" json:"op,omitempty"`
+	What          []byte                 `protobuf:"bytes,2,opt,name=what,proto3" json:"what,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldDone) Reset() {
+	*x = HoldDone{}
+	mi := &file_fleet_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldDone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldDone) ProtoMessage() {}
+
+func (x *HoldDone) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldDone.ProtoReflect.Descriptor instead.
+func (*HoldDone) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *HoldDone) GetOp() string {
+	if x != nil {
+		return x.Op
+	}
+	return ""
+}
+
+func (x *HoldDone) GetWhat() []byte {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+type CheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Take in what is stored, and sign it now.
+	Sign bool `protobuf:"varint,1,opt,name=sign,proto3" json:"sign,omitempty"`
+	// A number of leaves: the answer proves that the log goes on from those. 0: no proof.
+	From          int64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointRequest) Reset() {
+	*x = CheckpointRequest{}
+	mi := &file_fleet_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointRequest) ProtoMessage() {}
+
+func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
+func (*CheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CheckpointRequest) GetSign() bool {
+	if x != nil {
+		return x.Sign
+	}
+	return false
+}
+
+func (x *CheckpointRequest) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+type CheckpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The newest checkpoint, a signed note; empty where there is none.
+	Text []byte `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The proof from as many leaves as were asked for to those of the checkpoint, 32 bytes each.
+	Proof [][]byte `protobuf:"bytes,2,rep,name=proof,proto3" json:"proof,omitempty"`
+	// How many leaves the log has, and the last batch among them.
+	Size  int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Batch uint64 `protobuf:"varint,4,opt,name=batch,proto3" json:"batch,omitempty"`
+	// The public part of the key; empty where there is none.
+	Key string `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
+	// Why nothing is signed although there is a key; empty where all is well.
+	Stopped string `protobuf:"bytes,6,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// The last attempt's error; empty where it succeeded.
+	Error         string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckpointResponse) Reset() {
+	*x = CheckpointResponse{}
+	mi := &file_fleet_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckpointResponse) ProtoMessage() {}
+
+func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
+func (*CheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *CheckpointResponse) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *CheckpointResponse) GetProof() [][]byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+func (x *CheckpointResponse) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *CheckpointResponse) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *CheckpointResponse) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *CheckpointResponse) GetStopped() string {
+	if x != nil {
+		return x.Stopped
+	}
+	return ""
+}
+
+func (x *CheckpointResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type AcceptLogRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why, in a line: it stands in the log from then on.
+	Reason        []byte `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptLogRequest) Reset() {
+	*x = AcceptLogRequest{}
+	mi := &file_fleet_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptLogRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptLogRequest) ProtoMessage() {}
+
+func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptLogRequest.ProtoReflect.Descriptor instead.
+func (*AcceptLogRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *AcceptLogRequest) GetReason() []byte {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+type AcceptLogResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As it is from then on.
+	Checkpoint    *CheckpointResponse `protobuf:"bytes,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcceptLogResponse) Reset() {
+	*x = AcceptLogResponse{}
+	mi := &file_fleet_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcceptLogResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcceptLogResponse) ProtoMessage() {}
+
+func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcceptLogResponse.ProtoReflect.Descriptor instead.
+func (*AcceptLogResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *AcceptLogResponse) GetCheckpoint() *CheckpointResponse {
+	if x != nil {
+		return x.Checkpoint
 	}
 	return nil
 }
@@ -1881,7 +3449,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +3461,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +3474,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{26}
+	return file_fleet_proto_rawDescGZIP(), []int{46}
 }
 
 type StatusResponse struct {
@@ -1932,7 +3500,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +3512,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +3525,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{27}
+	return file_fleet_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -2044,11 +3612,560 @@ func (x *StatusResponse) GetBatch() uint64 {
 	return 0
 }
 
+type AlertsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertsRequest) Reset() {
+	*x = AlertsRequest{}
+	mi := &file_fleet_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertsRequest) ProtoMessage() {}
+
+func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertsRequest.ProtoReflect.Descriptor instead.
+func (*AlertsRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{48}
+}
+
+type AlertsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What fires, then what was over in the last day; the worst and latest first.
+	Alerts        []*Alert          `protobuf:"bytes,1,rep,name=alerts,proto3" json:"alerts,omitempty"`
+	Conditions    []*AlertCondition `protobuf:"bytes,2,rep,name=conditions,proto3" json:"conditions,omitempty"`
+	Sinks         []*AlertSink      `protobuf:"bytes,3,rep,name=sinks,proto3" json:"sinks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertsResponse) Reset() {
+	*x = AlertsResponse{}
+	mi := &file_fleet_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertsResponse) ProtoMessage() {}
+
+func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertsResponse.ProtoReflect.Descriptor instead.
+func (*AlertsResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *AlertsResponse) GetAlerts() []*Alert {
+	if x != nil {
+		return x.Alerts
+	}
+	return nil
+}
+
+func (x *AlertsResponse) GetConditions() []*AlertCondition {
+	if x != nil {
+		return x.Conditions
+	}
+	return nil
+}
+
+func (x *AlertsResponse) GetSinks() []*AlertSink {
+	if x != nil {
+		return x.Sinks
+	}
+	return nil
+}
+
+// Alert is something that is wrong, or was. Names of hosts are made readable.
+type Alert struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Condition string                 `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	// info, warning or critical.
+	Severity string `protobuf:"bytes,3,opt,name=severity,proto3" json:"severity,omitempty"`
+	// firing or resolved.
+	State     string            `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	Labels    map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Summary   string            `protobuf:"bytes,6,opt,name=summary,proto3" json:"summary,omitempty"`
+	Value     string            `protobuf:"bytes,7,opt,name=value,proto3" json:"value,omitempty"`
+	StartedMs int64             `protobuf:"varint,8,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
+	// 0 while it fires.
+	EndedMs int64 `protobuf:"varint,9,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// When the sinks had it last; 0: not yet.
+	ToldMs        int64 `protobuf:"varint,10,opt,name=told_ms,json=toldMs,proto3" json:"told_ms,omitempty"`
+	Flapping      bool  `protobuf:"varint,11,opt,name=flapping,proto3" json:"flapping,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Alert) Reset() {
+	*x = Alert{}
+	mi := &file_fleet_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Alert) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Alert) ProtoMessage() {}
+
+func (x *Alert) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Alert.ProtoReflect.Descriptor instead.
+func (*Alert) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *Alert) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Alert) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *Alert) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *Alert) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Alert) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Alert) GetSummary() string {
+	if x != nil {
+		return x.Summary
+	}
+	return ""
+}
+
+func (x *Alert) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Alert) GetStartedMs() int64 {
+	if x != nil {
+		return x.StartedMs
+	}
+	return 0
+}
+
+func (x *Alert) GetEndedMs() int64 {
+	if x != nil {
+		return x.EndedMs
+	}
+	return 0
+}
+
+func (x *Alert) GetToldMs() int64 {
+	if x != nil {
+		return x.ToldMs
+	}
+	return 0
+}
+
+func (x *Alert) GetFlapping() bool {
+	if x != nil {
+		return x.Flapping
+	}
+	return false
+}
+
+// AlertCondition is a condition as it is set.
+type AlertCondition struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Off       bool                   `protobuf:"varint,2,opt,name=off,proto3" json:"off,omitempty"`
+	Threshold string                 `protobuf:"bytes,3,opt,name=threshold,proto3" json:"threshold,omitempty"`
+	Severity  string                 `protobuf:"bytes,4,opt,name=severity,proto3" json:"severity,omitempty"`
+	// What it is about, one sentence a line.
+	Doc           string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	Firing        uint32 `protobuf:"varint,6,opt,name=firing,proto3" json:"firing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertCondition) Reset() {
+	*x = AlertCondition{}
+	mi := &file_fleet_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertCondition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertCondition) ProtoMessage() {}
+
+func (x *AlertCondition) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertCondition.ProtoReflect.Descriptor instead.
+func (*AlertCondition) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *AlertCondition) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AlertCondition) GetOff() bool {
+	if x != nil {
+		return x.Off
+	}
+	return false
+}
+
+func (x *AlertCondition) GetThreshold() string {
+	if x != nil {
+		return x.Threshold
+	}
+	return ""
+}
+
+func (x *AlertCondition) GetSeverity() string {
+	if x != nil {
+		return x.Severity
+	}
+	return ""
+}
+
+func (x *AlertCondition) GetDoc() string {
+	if x != nil {
+		return x.Doc
+	}
+	return ""
+}
+
+func (x *AlertCondition) GetFiring() uint32 {
+	if x != nil {
+		return x.Firing
+	}
+	return 0
+}
+
+// AlertSink is where alerts are told.
+type AlertSink struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Kind      string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Queued    uint64                 `protobuf:"varint,3,opt,name=queued,proto3" json:"queued,omitempty"`
+	Delivered uint64                 `protobuf:"varint,4,opt,name=delivered,proto3" json:"delivered,omitempty"`
+	Dropped   uint64                 `protobuf:"varint,5,opt,name=dropped,proto3" json:"dropped,omitempty"`
+	// Why it does not deliver; empty where it does.
+	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	DeliveredMs   int64  `protobuf:"varint,7,opt,name=delivered_ms,json=deliveredMs,proto3" json:"delivered_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertSink) Reset() {
+	*x = AlertSink{}
+	mi := &file_fleet_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertSink) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertSink) ProtoMessage() {}
+
+func (x *AlertSink) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertSink.ProtoReflect.Descriptor instead.
+func (*AlertSink) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *AlertSink) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AlertSink) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *AlertSink) GetQueued() uint64 {
+	if x != nil {
+		return x.Queued
+	}
+	return 0
+}
+
+func (x *AlertSink) GetDelivered() uint64 {
+	if x != nil {
+		return x.Delivered
+	}
+	return 0
+}
+
+func (x *AlertSink) GetDropped() uint64 {
+	if x != nil {
+		return x.Dropped
+	}
+	return 0
+}
+
+func (x *AlertSink) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *AlertSink) GetDeliveredMs() int64 {
+	if x != nil {
+		return x.DeliveredMs
+	}
+	return 0
+}
+
+type TestAlertRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sink's name; empty for all.
+	Sink          string `protobuf:"bytes,1,opt,name=sink,proto3" json:"sink,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestAlertRequest) Reset() {
+	*x = TestAlertRequest{}
+	mi := &file_fleet_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestAlertRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestAlertRequest) ProtoMessage() {}
+
+func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestAlertRequest.ProtoReflect.Descriptor instead.
+func (*TestAlertRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *TestAlertRequest) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+type TestAlertResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tests         []*AlertTest           `protobuf:"bytes,1,rep,name=tests,proto3" json:"tests,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestAlertResponse) Reset() {
+	*x = TestAlertResponse{}
+	mi := &file_fleet_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestAlertResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestAlertResponse) ProtoMessage() {}
+
+func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestAlertResponse.ProtoReflect.Descriptor instead.
+func (*TestAlertResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *TestAlertResponse) GetTests() []*AlertTest {
+	if x != nil {
+		return x.Tests
+	}
+	return nil
+}
+
+// AlertTest is what became of a test.
+type AlertTest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Sink  string                 `protobuf:"bytes,1,opt,name=sink,proto3" json:"sink,omitempty"`
+	// Empty where it was delivered.
+	Error         string `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlertTest) Reset() {
+	*x = AlertTest{}
+	mi := &file_fleet_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlertTest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlertTest) ProtoMessage() {}
+
+func (x *AlertTest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlertTest.ProtoReflect.Descriptor instead.
+func (*AlertTest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *AlertTest) GetSink() string {
+	if x != nil {
+		return x.Sink
+	}
+	return ""
+}
+
+func (x *AlertTest) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
 	"\n" +
-	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xcf\x02\n" +
+	"\vfleet.proto\x12\x13auditfleet.fleet.v1\"\xeb\x02\n" +
 	"\n" +
 	"Conditions\x12\x19\n" +
 	"\bstart_ms\x18\x01 \x01(\x03R\astartMs\x12\x15\n" +
@@ -2064,7 +4181,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\n" +
 	"unparsable\x18\n" +
 	" \x01(\bR\n" +
-	"unparsableB\t\n" +
+	"unparsable\x12\x1a\n" +
+	"\bmismatch\x18\v \x01(\bR\bmismatchB\t\n" +
 	"\a_serial\"\x8a\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
@@ -2112,7 +4230,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04exit\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.ExitR\x04exit\"6\n" +
 	"\x04Exit\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x1a\n" +
-	"\bmessages\x18\x02 \x01(\fR\bmessages\"\x9f\x01\n" +
+	"\bmessages\x18\x02 \x01(\fR\bmessages\"R\n" +
+	"\vToldRequest\x12\x14\n" +
+	"\x05words\x18\x01 \x03(\fR\x05words\x12-\n" +
+	"\x04exit\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.ExitR\x04exit\"\x0e\n" +
+	"\fToldResponse\"\x9f\x01\n" +
 	"\x06Filter\x12\x10\n" +
 	"\x03not\x18\x01 \x01(\bR\x03not\x12-\n" +
 	"\x04term\x18\x02 \x01(\v2\x19.auditfleet.fleet.v1.TermR\x04term\x124\n" +
@@ -2171,10 +4293,69 @@ const file_fleet_proto_rawDesc = "" +
 	"receivedMs\x12\x19\n" +
 	"\blater_ms\x18\a \x03(\x12R\alaterMs\x12\x14\n" +
 	"\x05batch\x18\b \x01(\x04R\x05batch\x12\x10\n" +
-	"\x03tie\x18\t \x01(\x12R\x03tie\"\x0e\n" +
+	"\x03tie\x18\t \x01(\x12R\x03tie\"\xa1\x01\n" +
+	"\x0fCoverageRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
+	"\x05hosts\x18\x02 \x03(\fR\x05hosts\x12\x17\n" +
+	"\afrom_ms\x18\x03 \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\x04 \x01(\x03R\x04toMs\x12\x1c\n" +
+	"\tintervals\x18\x05 \x01(\bR\tintervals\x12\x12\n" +
+	"\x04note\x18\x06 \x01(\bR\x04note\"M\n" +
+	"\x10CoverageResponse\x129\n" +
+	"\bcoverage\x18\x01 \x01(\v2\x1d.auditfleet.fleet.v1.CoverageR\bcoverage\"\x92\x06\n" +
+	"\bCoverage\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\fR\x04host\x12\x14\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
+	"\x04lost\x18\x03 \x01(\x04R\x04lost\x12\x16\n" +
+	"\x06events\x18\x04 \x01(\x04R\x06events\x12:\n" +
+	"\x06causes\x18\x05 \x03(\v2\".auditfleet.fleet.v1.CoverageCauseR\x06causes\x12C\n" +
+	"\tintervals\x18\x06 \x03(\v2%.auditfleet.fleet.v1.CoverageIntervalR\tintervals\x12\x17\n" +
+	"\afrom_ms\x18\a \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\b \x01(\x03R\x04toMs\x12(\n" +
+	"\x10by_statements_ms\x18\t \x01(\x03R\x0ebyStatementsMs\x12\"\n" +
+	"\rby_serials_ms\x18\n" +
+	" \x01(\x03R\vbySerialsMs\x12\x18\n" +
+	"\arecords\x18\v \x01(\x04R\arecords\x12#\n" +
+	"\revents_stored\x18\f \x01(\x04R\feventsStored\x12\x17\n" +
+	"\asaid_ms\x18\r \x01(\x03R\x06saidMs\x12\x16\n" +
+	"\x06unsent\x18\x0e \x01(\x04R\x06unsent\x12\x1b\n" +
+	"\toldest_ms\x18\x0f \x01(\x03R\boldestMs\x12\x10\n" +
+	"\x03run\x18\x10 \x01(\tR\x03run\x12\x12\n" +
+	"\x04boot\x18\x11 \x01(\tR\x04boot\x12\x14\n" +
+	"\x05rules\x18\x12 \x01(\tR\x05rules\x12\x1e\n" +
+	"\n" +
+	"registered\x18\x13 \x01(\bR\n" +
+	"registered\x12\x18\n" +
+	"\aenabled\x18\x14 \x01(\bR\aenabled\x12\x1c\n" +
+	"\tinvisible\x18\x15 \x01(\x04R\tinvisible\x128\n" +
+	"\x05notes\x18\x16 \x03(\v2\".auditfleet.fleet.v1.CoverageCauseR\x05notes\x12\x13\n" +
+	"\x05up_ms\x18\x17 \x01(\x03R\x04upMs\x12\x17\n" +
+	"\adown_ms\x18\x18 \x01(\x03R\x06downMs\x12*\n" +
+	"\x11retained_until_ms\x18\x19 \x01(\x03R\x0fretainedUntilMs\"\xe3\x01\n" +
+	"\rCoverageCause\x12\x14\n" +
+	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03hop\x18\x02 \x01(\tR\x03hop\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x17\n" +
+	"\afrom_ms\x18\x05 \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\x06 \x01(\x03R\x04toMs\x12\x1b\n" +
+	"\tlength_ms\x18\a \x01(\x03R\blengthMs\x12\x1d\n" +
+	"\n" +
+	"dropped_ms\x18\b \x01(\x03R\tdroppedMs\x12\x10\n" +
+	"\x03was\x18\t \x01(\tR\x03was\"\xc9\x01\n" +
+	"\x10CoverageInterval\x12\x14\n" +
+	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x10\n" +
+	"\x03hop\x18\x02 \x01(\tR\x03hop\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x18\n" +
+	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x17\n" +
+	"\afrom_ms\x18\x05 \x01(\x03R\x06fromMs\x12\x13\n" +
+	"\x05to_ms\x18\x06 \x01(\x03R\x04toMs\x12\x1d\n" +
+	"\n" +
+	"dropped_ms\x18\a \x01(\x03R\tdroppedMs\x12\x10\n" +
+	"\x03was\x18\b \x01(\tR\x03was\"\x0e\n" +
 	"\fHostsRequest\"@\n" +
 	"\rHostsResponse\x12/\n" +
-	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xa1\x03\n" +
+	"\x05hosts\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HostR\x05hosts\"\xa7\x04\n" +
 	"\x04Host\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x04R\arecords\x12\x14\n" +
@@ -2195,9 +4376,22 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04rate\x18\v \x01(\x01H\x00R\x04rate\x88\x01\x01\x12\x12\n" +
 	"\x04also\x18\f \x01(\fR\x04also\x12\x12\n" +
 	"\x04lost\x18\r \x01(\x04R\x04lost\x12\x1a\n" +
-	"\x06lag_ms\x18\x0e \x01(\x03H\x01R\x05lagMs\x88\x01\x01B\a\n" +
+	"\x06lag_ms\x18\x0e \x01(\x03H\x01R\x05lagMs\x88\x01\x01\x12\x1f\n" +
+	"\vverified_ms\x18\x0f \x01(\x03R\n" +
+	"verifiedMs\x12\x1e\n" +
+	"\n" +
+	"mismatched\x18\x10 \x01(\x04R\n" +
+	"mismatched\x12-\n" +
+	"\x04said\x18\x11 \x01(\v2\x19.auditfleet.fleet.v1.SaidR\x04said\x12\x14\n" +
+	"\x05holds\x18\x12 \x03(\fR\x05holdsB\a\n" +
 	"\x05_rateB\t\n" +
-	"\a_lag_ms\"r\n" +
+	"\a_lag_ms\"|\n" +
+	"\x04Said\x12\x17\n" +
+	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12\x18\n" +
+	"\aprogram\x18\x02 \x01(\fR\aprogram\x12\x16\n" +
+	"\x06kernel\x18\x03 \x01(\fR\x06kernel\x12\x14\n" +
+	"\x05rules\x18\x04 \x01(\fR\x05rules\x12\x13\n" +
+	"\x05at_ms\x18\x05 \x01(\x03R\x04atMs\"r\n" +
 	"\x12ChangeHostsRequest\x12\x16\n" +
 	"\x06forget\x18\x01 \x03(\fR\x06forget\x12D\n" +
 	"\vreattribute\x18\x02 \x03(\v2\".auditfleet.fleet.v1.ReattributionR\vreattribute\"=\n" +
@@ -2205,7 +4399,66 @@ const file_fleet_proto_rawDesc = "" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\fR\x04name\"3\n" +
 	"\x13ChangeHostsResponse\x12\x1c\n" +
-	"\tforgotten\x18\x01 \x03(\fR\tforgotten\"\x0f\n" +
+	"\tforgotten\x18\x01 \x03(\fR\tforgotten\"\xb6\x01\n" +
+	"\x0fEvidenceRequest\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12?\n" +
+	"\n" +
+	"conditions\x18\x02 \x01(\v2\x1f.auditfleet.fleet.v1.ConditionsR\n" +
+	"conditions\x12\x14\n" +
+	"\x05words\x18\x03 \x03(\fR\x05words\x12\x12\n" +
+	"\x04zone\x18\x04 \x01(\tR\x04zone\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x05 \x01(\fR\n" +
+	"checkpoint\"<\n" +
+	"\x10EvidenceResponse\x12\x12\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12\x14\n" +
+	"\x05piece\x18\x02 \x01(\fR\x05piece\"\x0e\n" +
+	"\fHoldsRequest\"\xa6\x01\n" +
+	"\rHoldsResponse\x12/\n" +
+	"\x05holds\x18\x01 \x03(\v2\x19.auditfleet.fleet.v1.HoldR\x05holds\x12\x16\n" +
+	"\x06broken\x18\x02 \x01(\tR\x06broken\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x01(\rR\n" +
+	"partitions\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06events\x18\x05 \x01(\x04R\x06events\"\xa5\x01\n" +
+	"\x04Hold\x12\x12\n" +
+	"\x04what\x18\x01 \x01(\fR\x04what\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\fR\x06reason\x12\x0e\n" +
+	"\x02by\x18\x03 \x01(\fR\x02by\x12\x13\n" +
+	"\x05at_ms\x18\x04 \x01(\x03R\x04atMs\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x05 \x01(\rR\n" +
+	"partitions\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x16\n" +
+	"\x06events\x18\a \x01(\x04R\x06events\"h\n" +
+	"\x12ChangeHoldsRequest\x12\x10\n" +
+	"\x03add\x18\x01 \x03(\fR\x03add\x12\x16\n" +
+	"\x06remove\x18\x02 \x03(\fR\x06remove\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\fR\x06reason\"H\n" +
+	"\x13ChangeHoldsResponse\x121\n" +
+	"\x04done\x18\x01 \x03(\v2\x1d.auditfleet.fleet.v1.HoldDoneR\x04done\".\n" +
+	"\bHoldDone\x12\x0e\n" +
+	"\x02op\x18\x01 \x01(\tR\x02op\x12\x12\n" +
+	"\x04what\x18\x02 \x01(\fR\x04what\";\n" +
+	"\x11CheckpointRequest\x12\x12\n" +
+	"\x04sign\x18\x01 \x01(\bR\x04sign\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\"\xaa\x01\n" +
+	"\x12CheckpointResponse\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12\x14\n" +
+	"\x05proof\x18\x02 \x03(\fR\x05proof\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x14\n" +
+	"\x05batch\x18\x04 \x01(\x04R\x05batch\x12\x10\n" +
+	"\x03key\x18\x05 \x01(\tR\x03key\x12\x18\n" +
+	"\astopped\x18\x06 \x01(\tR\astopped\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\"*\n" +
+	"\x10AcceptLogRequest\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\fR\x06reason\"\\\n" +
+	"\x11AcceptLogResponse\x12G\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\v2'.auditfleet.fleet.v1.CheckpointResponseR\n" +
+	"checkpoint\"\x0f\n" +
 	"\rStatusRequest\"\xb8\x02\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x10\n" +
@@ -2221,16 +4474,72 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05state\x18\n" +
 	" \x01(\tR\x05state\x12\x19\n" +
 	"\bstore_id\x18\v \x01(\tR\astoreId\x12\x14\n" +
-	"\x05batch\x18\f \x01(\x04R\x05batch2\xac\x05\n" +
+	"\x05batch\x18\f \x01(\x04R\x05batch\"\x0f\n" +
+	"\rAlertsRequest\"\xbf\x01\n" +
+	"\x0eAlertsResponse\x122\n" +
+	"\x06alerts\x18\x01 \x03(\v2\x1a.auditfleet.fleet.v1.AlertR\x06alerts\x12C\n" +
+	"\n" +
+	"conditions\x18\x02 \x03(\v2#.auditfleet.fleet.v1.AlertConditionR\n" +
+	"conditions\x124\n" +
+	"\x05sinks\x18\x03 \x03(\v2\x1e.auditfleet.fleet.v1.AlertSinkR\x05sinks\"\x81\x03\n" +
+	"\x05Alert\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\tcondition\x18\x02 \x01(\tR\tcondition\x12\x1a\n" +
+	"\bseverity\x18\x03 \x01(\tR\bseverity\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12>\n" +
+	"\x06labels\x18\x05 \x03(\v2&.auditfleet.fleet.v1.Alert.LabelsEntryR\x06labels\x12\x18\n" +
+	"\asummary\x18\x06 \x01(\tR\asummary\x12\x14\n" +
+	"\x05value\x18\a \x01(\tR\x05value\x12\x1d\n" +
+	"\n" +
+	"started_ms\x18\b \x01(\x03R\tstartedMs\x12\x19\n" +
+	"\bended_ms\x18\t \x01(\x03R\aendedMs\x12\x17\n" +
+	"\atold_ms\x18\n" +
+	" \x01(\x03R\x06toldMs\x12\x1a\n" +
+	"\bflapping\x18\v \x01(\bR\bflapping\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x9a\x01\n" +
+	"\x0eAlertCondition\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03off\x18\x02 \x01(\bR\x03off\x12\x1c\n" +
+	"\tthreshold\x18\x03 \x01(\tR\tthreshold\x12\x1a\n" +
+	"\bseverity\x18\x04 \x01(\tR\bseverity\x12\x10\n" +
+	"\x03doc\x18\x05 \x01(\tR\x03doc\x12\x16\n" +
+	"\x06firing\x18\x06 \x01(\rR\x06firing\"\xbc\x01\n" +
+	"\tAlertSink\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06queued\x18\x03 \x01(\x04R\x06queued\x12\x1c\n" +
+	"\tdelivered\x18\x04 \x01(\x04R\tdelivered\x12\x18\n" +
+	"\adropped\x18\x05 \x01(\x04R\adropped\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x12!\n" +
+	"\fdelivered_ms\x18\a \x01(\x03R\vdeliveredMs\"&\n" +
+	"\x10TestAlertRequest\x12\x12\n" +
+	"\x04sink\x18\x01 \x01(\tR\x04sink\"I\n" +
+	"\x11TestAlertResponse\x124\n" +
+	"\x05tests\x18\x01 \x03(\v2\x1e.auditfleet.fleet.v1.AlertTestR\x05tests\"5\n" +
+	"\tAlertTest\x12\x12\n" +
+	"\x04sink\x18\x01 \x01(\tR\x04sink\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error2\xcd\v\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12S\n" +
 	"\x06Follow\x12\".auditfleet.fleet.v1.FollowRequest\x1a#.auditfleet.fleet.v1.FollowResponse0\x01\x12P\n" +
 	"\x05Tally\x12!.auditfleet.fleet.v1.TallyRequest\x1a\".auditfleet.fleet.v1.TallyResponse0\x01\x12N\n" +
-	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12M\n" +
+	"\x05Hosts\x12!.auditfleet.fleet.v1.HostsRequest\x1a\".auditfleet.fleet.v1.HostsResponse\x12Y\n" +
+	"\bCoverage\x12$.auditfleet.fleet.v1.CoverageRequest\x1a%.auditfleet.fleet.v1.CoverageResponse0\x01\x12M\n" +
 	"\x04Text\x12 .auditfleet.fleet.v1.TextRequest\x1a!.auditfleet.fleet.v1.TextResponse0\x01\x12S\n" +
 	"\x06Report\x12\".auditfleet.fleet.v1.ReportRequest\x1a#.auditfleet.fleet.v1.ReportResponse0\x01\x12`\n" +
-	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12Q\n" +
-	"\x06Status\x12\".auditfleet.fleet.v1.StatusRequest\x1a#.auditfleet.fleet.v1.StatusResponseB.Z,github.com/auditfleet/auditfleet/proto/fleetb\x06proto3"
+	"\vChangeHosts\x12'.auditfleet.fleet.v1.ChangeHostsRequest\x1a(.auditfleet.fleet.v1.ChangeHostsResponse\x12Y\n" +
+	"\bEvidence\x12$.auditfleet.fleet.v1.EvidenceRequest\x1a%.auditfleet.fleet.v1.EvidenceResponse0\x01\x12N\n" +
+	"\x05Holds\x12!.auditfleet.fleet.v1.HoldsRequest\x1a\".auditfleet.fleet.v1.HoldsResponse\x12`\n" +
+	"\vChangeHolds\x12'.auditfleet.fleet.v1.ChangeHoldsRequest\x1a(.auditfleet.fleet.v1.ChangeHoldsResponse\x12Q\n" +
+	"\x06Alerts\x12\".auditfleet.fleet.v1.AlertsRequest\x1a#.auditfleet.fleet.v1.AlertsResponse\x12Z\n" +
+	"\tTestAlert\x12%.auditfleet.fleet.v1.TestAlertRequest\x1a&.auditfleet.fleet.v1.TestAlertResponse\x12]\n" +
+	"\n" +
+	"Checkpoint\x12&.auditfleet.fleet.v1.CheckpointRequest\x1a'.auditfleet.fleet.v1.CheckpointResponse\x12Z\n" +
+	"\tAcceptLog\x12%.auditfleet.fleet.v1.AcceptLogRequest\x1a&.auditfleet.fleet.v1.AcceptLogResponse\x12Q\n" +
+	"\x06Status\x12\".auditfleet.fleet.v1.StatusRequest\x1a#.auditfleet.fleet.v1.StatusResponse\x12M\n" +
+	"\x04Told\x12 .auditfleet.fleet.v1.ToldRequest\x1a!.auditfleet.fleet.v1.ToldResponse(\x01B.Z,github.com/auditfleet/auditfleet/proto/fleetb\x06proto3"
 
 var (
 	file_fleet_proto_rawDescOnce sync.Once
@@ -2244,7 +4553,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
 var file_fleet_proto_goTypes = []any{
 	(*Conditions)(nil),          // 0: auditfleet.fleet.v1.Conditions
 	(*SearchRequest)(nil),       // 1: auditfleet.fleet.v1.SearchRequest
@@ -2256,65 +4565,127 @@ var file_fleet_proto_goTypes = []any{
 	(*ReportRequest)(nil),       // 7: auditfleet.fleet.v1.ReportRequest
 	(*ReportResponse)(nil),      // 8: auditfleet.fleet.v1.ReportResponse
 	(*Exit)(nil),                // 9: auditfleet.fleet.v1.Exit
-	(*Filter)(nil),              // 10: auditfleet.fleet.v1.Filter
-	(*FieldTest)(nil),           // 11: auditfleet.fleet.v1.FieldTest
-	(*Term)(nil),                // 12: auditfleet.fleet.v1.Term
-	(*Events)(nil),              // 13: auditfleet.fleet.v1.Events
-	(*SearchResponse)(nil),      // 14: auditfleet.fleet.v1.SearchResponse
-	(*FollowResponse)(nil),      // 15: auditfleet.fleet.v1.FollowResponse
-	(*TallyResponse)(nil),       // 16: auditfleet.fleet.v1.TallyResponse
-	(*Sender)(nil),              // 17: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),               // 18: auditfleet.fleet.v1.Tally
-	(*Event)(nil),               // 19: auditfleet.fleet.v1.Event
-	(*HostsRequest)(nil),        // 20: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),       // 21: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                // 22: auditfleet.fleet.v1.Host
-	(*ChangeHostsRequest)(nil),  // 23: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),       // 24: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil), // 25: auditfleet.fleet.v1.ChangeHostsResponse
-	(*StatusRequest)(nil),       // 26: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),      // 27: auditfleet.fleet.v1.StatusResponse
+	(*ToldRequest)(nil),         // 10: auditfleet.fleet.v1.ToldRequest
+	(*ToldResponse)(nil),        // 11: auditfleet.fleet.v1.ToldResponse
+	(*Filter)(nil),              // 12: auditfleet.fleet.v1.Filter
+	(*FieldTest)(nil),           // 13: auditfleet.fleet.v1.FieldTest
+	(*Term)(nil),                // 14: auditfleet.fleet.v1.Term
+	(*Events)(nil),              // 15: auditfleet.fleet.v1.Events
+	(*SearchResponse)(nil),      // 16: auditfleet.fleet.v1.SearchResponse
+	(*FollowResponse)(nil),      // 17: auditfleet.fleet.v1.FollowResponse
+	(*TallyResponse)(nil),       // 18: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),              // 19: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),               // 20: auditfleet.fleet.v1.Tally
+	(*Event)(nil),               // 21: auditfleet.fleet.v1.Event
+	(*CoverageRequest)(nil),     // 22: auditfleet.fleet.v1.CoverageRequest
+	(*CoverageResponse)(nil),    // 23: auditfleet.fleet.v1.CoverageResponse
+	(*Coverage)(nil),            // 24: auditfleet.fleet.v1.Coverage
+	(*CoverageCause)(nil),       // 25: auditfleet.fleet.v1.CoverageCause
+	(*CoverageInterval)(nil),    // 26: auditfleet.fleet.v1.CoverageInterval
+	(*HostsRequest)(nil),        // 27: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),       // 28: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                // 29: auditfleet.fleet.v1.Host
+	(*Said)(nil),                // 30: auditfleet.fleet.v1.Said
+	(*ChangeHostsRequest)(nil),  // 31: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),       // 32: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil), // 33: auditfleet.fleet.v1.ChangeHostsResponse
+	(*EvidenceRequest)(nil),     // 34: auditfleet.fleet.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),    // 35: auditfleet.fleet.v1.EvidenceResponse
+	(*HoldsRequest)(nil),        // 36: auditfleet.fleet.v1.HoldsRequest
+	(*HoldsResponse)(nil),       // 37: auditfleet.fleet.v1.HoldsResponse
+	(*Hold)(nil),                // 38: auditfleet.fleet.v1.Hold
+	(*ChangeHoldsRequest)(nil),  // 39: auditfleet.fleet.v1.ChangeHoldsRequest
+	(*ChangeHoldsResponse)(nil), // 40: auditfleet.fleet.v1.ChangeHoldsResponse
+	(*HoldDone)(nil),            // 41: auditfleet.fleet.v1.HoldDone
+	(*CheckpointRequest)(nil),   // 42: auditfleet.fleet.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),  // 43: auditfleet.fleet.v1.CheckpointResponse
+	(*AcceptLogRequest)(nil),    // 44: auditfleet.fleet.v1.AcceptLogRequest
+	(*AcceptLogResponse)(nil),   // 45: auditfleet.fleet.v1.AcceptLogResponse
+	(*StatusRequest)(nil),       // 46: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),      // 47: auditfleet.fleet.v1.StatusResponse
+	(*AlertsRequest)(nil),       // 48: auditfleet.fleet.v1.AlertsRequest
+	(*AlertsResponse)(nil),      // 49: auditfleet.fleet.v1.AlertsResponse
+	(*Alert)(nil),               // 50: auditfleet.fleet.v1.Alert
+	(*AlertCondition)(nil),      // 51: auditfleet.fleet.v1.AlertCondition
+	(*AlertSink)(nil),           // 52: auditfleet.fleet.v1.AlertSink
+	(*TestAlertRequest)(nil),    // 53: auditfleet.fleet.v1.TestAlertRequest
+	(*TestAlertResponse)(nil),   // 54: auditfleet.fleet.v1.TestAlertResponse
+	(*AlertTest)(nil),           // 55: auditfleet.fleet.v1.AlertTest
+	nil,                         // 56: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
-	12, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
-	10, // 1: auditfleet.fleet.v1.Conditions.filters:type_name -> auditfleet.fleet.v1.Filter
+	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
+	12, // 1: auditfleet.fleet.v1.Conditions.filters:type_name -> auditfleet.fleet.v1.Filter
 	0,  // 2: auditfleet.fleet.v1.SearchRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
 	2,  // 3: auditfleet.fleet.v1.SearchRequest.after:type_name -> auditfleet.fleet.v1.Cursor
 	0,  // 4: auditfleet.fleet.v1.FollowRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
 	0,  // 5: auditfleet.fleet.v1.TallyRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
 	9,  // 6: auditfleet.fleet.v1.TextResponse.exit:type_name -> auditfleet.fleet.v1.Exit
 	9,  // 7: auditfleet.fleet.v1.ReportResponse.exit:type_name -> auditfleet.fleet.v1.Exit
-	12, // 8: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
-	11, // 9: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	19, // 10: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
-	17, // 11: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
-	13, // 12: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
-	13, // 13: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
-	13, // 14: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
-	18, // 15: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	22, // 16: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	24, // 17: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	1,  // 18: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 19: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 20: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	20, // 21: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	5,  // 22: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 23: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	23, // 24: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	26, // 25: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	14, // 26: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	15, // 27: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	16, // 28: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	21, // 29: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	6,  // 30: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 31: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	25, // 32: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	27, // 33: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	9,  // 8: auditfleet.fleet.v1.ToldRequest.exit:type_name -> auditfleet.fleet.v1.Exit
+	14, // 9: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
+	13, // 10: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
+	21, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	19, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	15, // 13: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
+	15, // 14: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
+	15, // 15: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	20, // 16: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	24, // 17: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
+	25, // 18: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
+	26, // 19: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
+	25, // 20: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
+	29, // 21: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	30, // 22: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
+	32, // 23: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 24: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	38, // 25: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
+	41, // 26: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
+	43, // 27: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
+	50, // 28: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
+	51, // 29: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
+	52, // 30: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
+	56, // 31: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	55, // 32: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
+	1,  // 33: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 34: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 35: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	27, // 36: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	22, // 37: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 38: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 39: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	31, // 40: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	34, // 41: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	36, // 42: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	39, // 43: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	48, // 44: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	53, // 45: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	42, // 46: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	44, // 47: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	46, // 48: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 49: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	16, // 50: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	17, // 51: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	18, // 52: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	28, // 53: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	23, // 54: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 55: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 56: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	33, // 57: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	35, // 58: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	37, // 59: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	40, // 60: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	49, // 61: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	54, // 62: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	43, // 63: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	45, // 64: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	47, // 65: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 66: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	50, // [50:67] is the sub-list for method output_type
+	33, // [33:50] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -2323,15 +4694,15 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[16].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[22].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[18].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[29].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   57,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

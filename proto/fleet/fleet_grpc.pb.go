@@ -23,10 +23,19 @@ const (
 	Query_Follow_FullMethodName      = "/auditfleet.fleet.v1.Query/Follow"
 	Query_Tally_FullMethodName       = "/auditfleet.fleet.v1.Query/Tally"
 	Query_Hosts_FullMethodName       = "/auditfleet.fleet.v1.Query/Hosts"
+	Query_Coverage_FullMethodName    = "/auditfleet.fleet.v1.Query/Coverage"
 	Query_Text_FullMethodName        = "/auditfleet.fleet.v1.Query/Text"
 	Query_Report_FullMethodName      = "/auditfleet.fleet.v1.Query/Report"
 	Query_ChangeHosts_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHosts"
+	Query_Evidence_FullMethodName    = "/auditfleet.fleet.v1.Query/Evidence"
+	Query_Holds_FullMethodName       = "/auditfleet.fleet.v1.Query/Holds"
+	Query_ChangeHolds_FullMethodName = "/auditfleet.fleet.v1.Query/ChangeHolds"
+	Query_Alerts_FullMethodName      = "/auditfleet.fleet.v1.Query/Alerts"
+	Query_TestAlert_FullMethodName   = "/auditfleet.fleet.v1.Query/TestAlert"
+	Query_Checkpoint_FullMethodName  = "/auditfleet.fleet.v1.Query/Checkpoint"
+	Query_AcceptLog_FullMethodName   = "/auditfleet.fleet.v1.Query/AcceptLog"
 	Query_Status_FullMethodName      = "/auditfleet.fleet.v1.Query/Status"
+	Query_Told_FullMethodName        = "/auditfleet.fleet.v1.Query/Told"
 )
 
 // QueryClient is the client API for Query service.
@@ -36,7 +45,7 @@ const (
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
 //
-// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 7
+// Search, Follow, Tally, Coverage, Text and Report carry the version of the protocol, which is 8
 // now. It rises whenever a request can ask for more, for a collector that overlooks a
 // condition would give a wrong answer. A collector refuses every version but its own
 // with INVALID_ARGUMENT, and says which side is older.
@@ -60,14 +69,36 @@ type QueryClient interface {
 	Tally(ctx context.Context, in *TallyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TallyResponse], error)
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.CallOption) (*HostsResponse, error)
+	// Coverage says of each host whether its trail is complete in a time, host by host in
+	// order of their names.
+	Coverage(ctx context.Context, in *CoverageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CoverageResponse], error)
 	// Text streams what `collector search` prints for some words.
 	Text(ctx context.Context, in *TextRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TextResponse], error)
 	// Report streams what `collector report` prints for some words.
 	Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReportResponse], error)
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(ctx context.Context, in *ChangeHostsRequest, opts ...grpc.CallOption) (*ChangeHostsResponse, error)
+	// Evidence makes a bundle of the records that match, with proofs, and streams its files in
+	// pieces: those of a file in order, those of several by turns, the manifest last.
+	Evidence(ctx context.Context, in *EvidenceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EvidenceResponse], error)
+	// Holds lists what is on hold, which retention does not drop.
+	Holds(ctx context.Context, in *HoldsRequest, opts ...grpc.CallOption) (*HoldsResponse, error)
+	// ChangeHolds puts days and hosts on hold, or takes them off.
+	ChangeHolds(ctx context.Context, in *ChangeHoldsRequest, opts ...grpc.CallOption) (*ChangeHoldsResponse, error)
+	// Alerts lists what is wrong, or was in the last day, and the conditions as they are set.
+	Alerts(ctx context.Context, in *AlertsRequest, opts ...grpc.CallOption) (*AlertsResponse, error)
+	// TestAlert sends an alert that says that it is a test to those who are told.
+	TestAlert(ctx context.Context, in *TestAlertRequest, opts ...grpc.CallOption) (*TestAlertResponse, error)
+	// Checkpoint returns what the log of the store has, signed, and how it stands.
+	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
+	// AcceptLog has the log go on although it does not go on from what was signed before.
+	AcceptLog(ctx context.Context, in *AcceptLogRequest, opts ...grpc.CallOption) (*AcceptLogResponse, error)
 	// Status says who answers and how it fares.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
+	// Told has it recorded that a command reads or changes the store's files beside the
+	// collector: it says first what it does, and at its end how that ended. For commands on
+	// the collector's own machine.
+	Told(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ToldRequest, ToldResponse], error)
 }
 
 type queryClient struct {
@@ -145,9 +176,28 @@ func (c *queryClient) Hosts(ctx context.Context, in *HostsRequest, opts ...grpc.
 	return out, nil
 }
 
+func (c *queryClient) Coverage(ctx context.Context, in *CoverageRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CoverageResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[3], Query_Coverage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CoverageRequest, CoverageResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_CoverageClient = grpc.ServerStreamingClient[CoverageResponse]
+
 func (c *queryClient) Text(ctx context.Context, in *TextRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TextResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[3], Query_Text_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[4], Query_Text_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +216,7 @@ type Query_TextClient = grpc.ServerStreamingClient[TextResponse]
 
 func (c *queryClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ReportResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[4], Query_Report_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[5], Query_Report_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -193,6 +243,85 @@ func (c *queryClient) ChangeHosts(ctx context.Context, in *ChangeHostsRequest, o
 	return out, nil
 }
 
+func (c *queryClient) Evidence(ctx context.Context, in *EvidenceRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[EvidenceResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[6], Query_Evidence_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EvidenceRequest, EvidenceResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_EvidenceClient = grpc.ServerStreamingClient[EvidenceResponse]
+
+func (c *queryClient) Holds(ctx context.Context, in *HoldsRequest, opts ...grpc.CallOption) (*HoldsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HoldsResponse)
+	err := c.cc.Invoke(ctx, Query_Holds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) ChangeHolds(ctx context.Context, in *ChangeHoldsRequest, opts ...grpc.CallOption) (*ChangeHoldsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ChangeHoldsResponse)
+	err := c.cc.Invoke(ctx, Query_ChangeHolds_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) Alerts(ctx context.Context, in *AlertsRequest, opts ...grpc.CallOption) (*AlertsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AlertsResponse)
+	err := c.cc.Invoke(ctx, Query_Alerts_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) TestAlert(ctx context.Context, in *TestAlertRequest, opts ...grpc.CallOption) (*TestAlertResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestAlertResponse)
+	err := c.cc.Invoke(ctx, Query_TestAlert_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CheckpointResponse)
+	err := c.cc.Invoke(ctx, Query_Checkpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) AcceptLog(ctx context.Context, in *AcceptLogRequest, opts ...grpc.CallOption) (*AcceptLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AcceptLogResponse)
+	err := c.cc.Invoke(ctx, Query_AcceptLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -203,6 +332,19 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 	return out, nil
 }
 
+func (c *queryClient) Told(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ToldRequest, ToldResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[7], Query_Told_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ToldRequest, ToldResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ToldClient = grpc.ClientStreamingClient[ToldRequest, ToldResponse]
+
 // QueryServer is the server API for Query service.
 // All implementations must embed UnimplementedQueryServer
 // for forward compatibility.
@@ -210,7 +352,7 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 // Query is what a collector answers, on its unix socket. Names and values of
 // records are bytes: a host calls itself what it likes, in no encoding.
 //
-// Search, Follow, Tally, Text and Report carry the version of the protocol, which is 7
+// Search, Follow, Tally, Coverage, Text and Report carry the version of the protocol, which is 8
 // now. It rises whenever a request can ask for more, for a collector that overlooks a
 // condition would give a wrong answer. A collector refuses every version but its own
 // with INVALID_ARGUMENT, and says which side is older.
@@ -234,14 +376,36 @@ type QueryServer interface {
 	Tally(*TallyRequest, grpc.ServerStreamingServer[TallyResponse]) error
 	// Hosts lists the hosts of which the collector holds records.
 	Hosts(context.Context, *HostsRequest) (*HostsResponse, error)
+	// Coverage says of each host whether its trail is complete in a time, host by host in
+	// order of their names.
+	Coverage(*CoverageRequest, grpc.ServerStreamingServer[CoverageResponse]) error
 	// Text streams what `collector search` prints for some words.
 	Text(*TextRequest, grpc.ServerStreamingServer[TextResponse]) error
 	// Report streams what `collector report` prints for some words.
 	Report(*ReportRequest, grpc.ServerStreamingServer[ReportResponse]) error
 	// ChangeHosts changes what is known of hosts, and none of their records.
 	ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error)
+	// Evidence makes a bundle of the records that match, with proofs, and streams its files in
+	// pieces: those of a file in order, those of several by turns, the manifest last.
+	Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceResponse]) error
+	// Holds lists what is on hold, which retention does not drop.
+	Holds(context.Context, *HoldsRequest) (*HoldsResponse, error)
+	// ChangeHolds puts days and hosts on hold, or takes them off.
+	ChangeHolds(context.Context, *ChangeHoldsRequest) (*ChangeHoldsResponse, error)
+	// Alerts lists what is wrong, or was in the last day, and the conditions as they are set.
+	Alerts(context.Context, *AlertsRequest) (*AlertsResponse, error)
+	// TestAlert sends an alert that says that it is a test to those who are told.
+	TestAlert(context.Context, *TestAlertRequest) (*TestAlertResponse, error)
+	// Checkpoint returns what the log of the store has, signed, and how it stands.
+	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
+	// AcceptLog has the log go on although it does not go on from what was signed before.
+	AcceptLog(context.Context, *AcceptLogRequest) (*AcceptLogResponse, error)
 	// Status says who answers and how it fares.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
+	// Told has it recorded that a command reads or changes the store's files beside the
+	// collector: it says first what it does, and at its end how that ended. For commands on
+	// the collector's own machine.
+	Told(grpc.ClientStreamingServer[ToldRequest, ToldResponse]) error
 	mustEmbedUnimplementedQueryServer()
 }
 
@@ -264,6 +428,9 @@ func (UnimplementedQueryServer) Tally(*TallyRequest, grpc.ServerStreamingServer[
 func (UnimplementedQueryServer) Hosts(context.Context, *HostsRequest) (*HostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Hosts not implemented")
 }
+func (UnimplementedQueryServer) Coverage(*CoverageRequest, grpc.ServerStreamingServer[CoverageResponse]) error {
+	return status.Error(codes.Unimplemented, "method Coverage not implemented")
+}
 func (UnimplementedQueryServer) Text(*TextRequest, grpc.ServerStreamingServer[TextResponse]) error {
 	return status.Error(codes.Unimplemented, "method Text not implemented")
 }
@@ -273,8 +440,32 @@ func (UnimplementedQueryServer) Report(*ReportRequest, grpc.ServerStreamingServe
 func (UnimplementedQueryServer) ChangeHosts(context.Context, *ChangeHostsRequest) (*ChangeHostsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ChangeHosts not implemented")
 }
+func (UnimplementedQueryServer) Evidence(*EvidenceRequest, grpc.ServerStreamingServer[EvidenceResponse]) error {
+	return status.Error(codes.Unimplemented, "method Evidence not implemented")
+}
+func (UnimplementedQueryServer) Holds(context.Context, *HoldsRequest) (*HoldsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Holds not implemented")
+}
+func (UnimplementedQueryServer) ChangeHolds(context.Context, *ChangeHoldsRequest) (*ChangeHoldsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeHolds not implemented")
+}
+func (UnimplementedQueryServer) Alerts(context.Context, *AlertsRequest) (*AlertsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Alerts not implemented")
+}
+func (UnimplementedQueryServer) TestAlert(context.Context, *TestAlertRequest) (*TestAlertResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestAlert not implemented")
+}
+func (UnimplementedQueryServer) Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Checkpoint not implemented")
+}
+func (UnimplementedQueryServer) AcceptLog(context.Context, *AcceptLogRequest) (*AcceptLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AcceptLog not implemented")
+}
 func (UnimplementedQueryServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
+}
+func (UnimplementedQueryServer) Told(grpc.ClientStreamingServer[ToldRequest, ToldResponse]) error {
+	return status.Error(codes.Unimplemented, "method Told not implemented")
 }
 func (UnimplementedQueryServer) mustEmbedUnimplementedQueryServer() {}
 func (UnimplementedQueryServer) testEmbeddedByValue()               {}
@@ -348,6 +539,17 @@ func _Query_Hosts_Handler(srv interface{}, ctx context.Context, dec func(interfa
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Query_Coverage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CoverageRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Coverage(m, &grpc.GenericServerStream[CoverageRequest, CoverageResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_CoverageServer = grpc.ServerStreamingServer[CoverageResponse]
+
 func _Query_Text_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(TextRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -388,6 +590,125 @@ func _Query_ChangeHosts_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Query_Evidence_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(EvidenceRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(QueryServer).Evidence(m, &grpc.GenericServerStream[EvidenceRequest, EvidenceResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_EvidenceServer = grpc.ServerStreamingServer[EvidenceResponse]
+
+func _Query_Holds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).Holds(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_Holds_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).Holds(ctx, req.(*HoldsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_ChangeHolds_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ChangeHoldsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).ChangeHolds(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_ChangeHolds_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).ChangeHolds(ctx, req.(*ChangeHoldsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_Alerts_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AlertsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).Alerts(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_Alerts_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).Alerts(ctx, req.(*AlertsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_TestAlert_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestAlertRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).TestAlert(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_TestAlert_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).TestAlert(ctx, req.(*TestAlertRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_Checkpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).Checkpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_Checkpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).Checkpoint(ctx, req.(*CheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_AcceptLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AcceptLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).AcceptLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_AcceptLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).AcceptLog(ctx, req.(*AcceptLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Query_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -406,6 +727,13 @@ func _Query_Status_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Query_Told_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(QueryServer).Told(&grpc.GenericServerStream[ToldRequest, ToldResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ToldServer = grpc.ClientStreamingServer[ToldRequest, ToldResponse]
+
 // Query_ServiceDesc is the grpc.ServiceDesc for Query service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -420,6 +748,30 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ChangeHosts",
 			Handler:    _Query_ChangeHosts_Handler,
+		},
+		{
+			MethodName: "Holds",
+			Handler:    _Query_Holds_Handler,
+		},
+		{
+			MethodName: "ChangeHolds",
+			Handler:    _Query_ChangeHolds_Handler,
+		},
+		{
+			MethodName: "Alerts",
+			Handler:    _Query_Alerts_Handler,
+		},
+		{
+			MethodName: "TestAlert",
+			Handler:    _Query_TestAlert_Handler,
+		},
+		{
+			MethodName: "Checkpoint",
+			Handler:    _Query_Checkpoint_Handler,
+		},
+		{
+			MethodName: "AcceptLog",
+			Handler:    _Query_AcceptLog_Handler,
 		},
 		{
 			MethodName: "Status",
@@ -443,6 +795,11 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 			ServerStreams: true,
 		},
 		{
+			StreamName:    "Coverage",
+			Handler:       _Query_Coverage_Handler,
+			ServerStreams: true,
+		},
+		{
 			StreamName:    "Text",
 			Handler:       _Query_Text_Handler,
 			ServerStreams: true,
@@ -451,6 +808,16 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Report",
 			Handler:       _Query_Report_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Evidence",
+			Handler:       _Query_Evidence_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Told",
+			Handler:       _Query_Told_Handler,
+			ClientStreams: true,
 		},
 	},
 	Metadata: "fleet.proto",

@@ -15,6 +15,11 @@ import (
 	"fmt"
 )
 
+// ALPN is the application protocol that our forwarder asks for, and our collector offers, where
+// this protocol goes over TLS with certificates: who meets another port of a collector is told
+// so. Neither asks for it of others.
+const ALPN = "audisp-remote/1"
+
 // Type is a managed message's type.
 type Type uint32
 

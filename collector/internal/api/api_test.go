@@ -118,7 +118,9 @@ func (f *fakeSource) Follow(ctx context.Context, q *query.Query, fn func(*event.
 		return err
 	}
 	<-ctx.Done()
-	close(f.idle)
+	if f.idle != nil {
+		close(f.idle)
+	}
 	return ctx.Err()
 }
 
@@ -160,6 +162,15 @@ func (f *fakeSource) Tally(_ context.Context, q *query.Query, fields []query.Fie
 }
 
 func (f *fakeSource) Hosts(context.Context) ([]*fleet.Host, error) { return f.hosts, nil }
+
+func (f *fakeSource) Coverage(_ context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	for _, name := range req.GetHosts() {
+		if err := fn(&fleet.Coverage{Host: name, State: "complete"}); err != nil {
+			return err
+		}
+	}
+	return f.err
+}
 
 func (f *fakeSource) About(context.Context) (query.About, error) { return query.About{}, nil }
 
@@ -482,6 +493,35 @@ func TestSearchesAtOnce(t *testing.T) {
 	if err := s.enter(&call{}); err != nil {
 		t.Error(err)
 	}
+}
+
+// One name over TLS leaves places to others, and all names together some to who asks on this
+// machine.
+func TestPlacesOfNames(t *testing.T) {
+	var s calls
+	enter := func(who string) error {
+		ctx, end := context.WithCancelCause(t.Context())
+		return s.enter(&call{who: who, ctx: ctx, end: end})
+	}
+	fill := func(who string, most int) {
+		t.Helper()
+		for i := range most {
+			if err := enter(who); err != nil {
+				t.Fatalf("%q, call %d: %v", who, i, err)
+			}
+		}
+		if err := enter(who); err == nil {
+			t.Fatalf("%q has more than %d calls", who, most)
+		}
+	}
+	fill("a", maxOfName)
+	for i := range maxRemote/maxOfName - 1 {
+		fill(string(rune('b'+i)), maxOfName)
+	}
+	if err := enter("z"); err == nil || !strings.Contains(err.Error(), "other machines") {
+		t.Error(err)
+	}
+	fill("", maxCalls-maxRemote)
 }
 
 // A caller that takes nothing holds its own search only, and its end frees it.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -18,6 +19,11 @@ const (
 	// maxCalls bounds the calls with long answers that run at a time, and so the memory
 	// that their answers take.
 	maxCalls = 32
+	// maxRemote is how many of these callers of other machines may have together, and maxOfName
+	// those whose certificates have one name: a caller that follows keeps its place for as
+	// long as it likes.
+	maxRemote = 24
+	maxOfName = 8
 	// mayStall is how long a caller may take nothing of its answer when another call wants
 	// its place, maxStall how long in any case: a search that stands still keeps the files
 	// of days that are dropped meanwhile.
@@ -35,6 +41,7 @@ var errSlow = errors.New("the search was ended: its answer was not taken")
 // call is a call whose answer is a stream. One goroutine works on it and sends; calls.enter
 // reads since from another call's.
 type call struct {
+	who    string // the caller's name, as its certificate has it; "" for one of this machine
 	ctx    context.Context
 	end    context.CancelCauseFunc // ends ctx, with the reason
 	memory *query.Memory           // for what the answer is made of
@@ -79,33 +86,81 @@ type calls struct {
 	memory *query.Memory // of all together; set with all
 }
 
-// enter gives c a place among the calls, and memory. When there is none left, it ends the call
-// whose response has waited longest for its caller, at least mayStall; it fails when there is
-// no such call.
+// named is what a transport's handshake knows of a caller of another machine.
+type named interface{ Caller() string }
+
+// callerOf returns the name of a call's caller, "" for one of this machine.
+func callerOf(ctx context.Context) string {
+	if p, ok := peer.FromContext(ctx); ok {
+		if n, ok := p.AuthInfo.(named); ok {
+			return n.Caller()
+		}
+	}
+	return ""
+}
+
+// share bounds the calls of some callers.
+type share struct {
+	most int
+	has  func(who string) bool
+	full string
+}
+
+// sharesOf returns what bounds the calls of a caller, the narrowest first.
+func sharesOf(who string) []share {
+	all := share{maxCalls, func(string) bool { return true }, "%d searches run already: try again"}
+	if who == "" {
+		return []share{all}
+	}
+	return []share{
+		{maxOfName, func(other string) bool { return other == who }, "%d searches of this certificate's name run already: end one of them, or try again"},
+		{maxRemote, func(other string) bool { return other != "" }, "%d searches of other machines run already: try again"},
+		all,
+	}
+}
+
+// enter gives c a place among the calls, and memory. When there is none left of a share, it ends
+// the call of it whose response has waited longest for its caller, at least mayStall; it fails
+// when there is no such call.
 func (s *calls) enter(c *call) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
 		s.all, s.memory = map[*call]struct{}{}, query.NewMemory(allMemory, nil)
 	}
-	if len(s.all) >= maxCalls {
-		var slowest *call
-		at := time.Now().Add(-mayStall)
-		for other := range s.all {
-			other.mu.Lock()
-			if since := other.since; !since.IsZero() && since.Before(at) {
-				slowest, at = other, since
-			}
-			other.mu.Unlock()
+	for _, part := range sharesOf(c.who) {
+		if err := s.makeRoom(part); err != nil {
+			return err
 		}
-		if slowest == nil {
-			return fmt.Errorf("%d searches run already: try again", maxCalls)
-		}
-		slowest.end(fmt.Errorf("%w for %v, and others wait", errSlow, time.Since(at).Round(time.Second)))
-		delete(s.all, slowest)
 	}
 	s.all[c] = struct{}{}
 	c.memory = query.NewMemory(callMemory, s.memory)
+	return nil
+}
+
+// makeRoom sees to it that a share has room for one more; mu is held.
+func (s *calls) makeRoom(part share) error {
+	var slowest *call
+	n, at := 0, time.Now().Add(-mayStall)
+	for other := range s.all {
+		if !part.has(other.who) {
+			continue
+		}
+		n++
+		other.mu.Lock()
+		if since := other.since; !since.IsZero() && since.Before(at) {
+			slowest, at = other, since
+		}
+		other.mu.Unlock()
+	}
+	switch {
+	case n < part.most:
+		return nil
+	case slowest == nil:
+		return fmt.Errorf(part.full, part.most)
+	}
+	slowest.end(fmt.Errorf("%w for %v, and others wait", errSlow, time.Since(at).Round(time.Second)))
+	delete(s.all, slowest)
 	return nil
 }
 
@@ -124,10 +179,11 @@ func (s *Service) run(ctx context.Context, version uint32, do func(*call) error)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &call{ctx: ctx, end: cancel}
+	c := &call{who: callerOf(ctx), ctx: ctx, end: cancel}
 	if err := s.calls.enter(c); err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
+	watchedOf(ctx).enters()
 	defer s.calls.leave(c)
 	defer c.memory.Release()
 	err := do(c)

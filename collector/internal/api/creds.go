@@ -16,12 +16,14 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 )
 
 // Authorizer decides who may make a call.
 type Authorizer interface {
-	// Authorize returns nil when the call may be made. It is called once for each call,
-	// before the request is handled: method is the call's full name
+	// Authorize returns nil when the call may be made. It is called once for each call, before
+	// anything is read of the request. It must not wait for long: no other call of the
+	// connection begins or goes on meanwhile. method is the call's full name
 	// ("/auditfleet.fleet.v1.Query/Search"), who is what the transport's handshake found out
 	// about the caller. The caller gets the error's text, which says what to do. Several
 	// goroutines may call it.
@@ -31,32 +33,21 @@ type Authorizer interface {
 // ServerOptions returns the options of a gRPC server: handshake finds out who is calling, may
 // decides which calls are answered. They bound requests and the calls of a connection, too.
 func ServerOptions(handshake credentials.TransportCredentials, may Authorizer) []grpc.ServerOption {
-	check := func(ctx context.Context, method string) error {
+	check := func(ctx context.Context, call *tap.Info) (context.Context, error) {
 		p, ok := peer.FromContext(ctx)
 		if !ok {
-			return status.Error(codes.PermissionDenied, "no caller")
+			return ctx, status.Error(codes.PermissionDenied, "no caller")
 		}
-		if err := may.Authorize(ctx, method, p.AuthInfo); err != nil {
-			return status.Error(codes.PermissionDenied, err.Error())
+		if err := may.Authorize(ctx, call.FullMethodName, p.AuthInfo); err != nil {
+			return ctx, status.Error(codes.PermissionDenied, err.Error())
 		}
-		return nil
+		return ctx, nil
 	}
 	return []grpc.ServerOption{
 		grpc.Creds(handshake),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.MaxConcurrentStreams(64),
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, info *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
-			if err := check(ctx, info.FullMethod); err != nil {
-				return nil, err
-			}
-			return h(ctx, req)
-		}),
-		grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, h grpc.StreamHandler) error {
-			if err := check(ss.Context(), info.FullMethod); err != nil {
-				return err
-			}
-			return h(srv, ss)
-		}),
+		grpc.InTapHandle(check), // interceptors are called once a request is there and was unpacked
 	}
 }
 
@@ -72,6 +63,7 @@ type Allowed struct {
 type caller struct {
 	unix.Ucred
 	groups []uint32
+	who    Who
 }
 
 // AuthType implements credentials.AuthInfo.
@@ -110,7 +102,7 @@ func (Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, e
 	if err = errors.Join(err, credErr); err != nil {
 		return nil, nil, fmt.Errorf("ask who is calling: %w", err)
 	}
-	return conn, &caller{*cred, groups}, nil
+	return conn, &caller{*cred, groups, process(cred.Pid, cred.Uid)}, nil
 }
 
 // allows reports whether a process with these credentials may ask.

@@ -20,6 +20,8 @@ type Source interface {
 	query.Source
 	// Hosts lists the hosts, by name.
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
+	// Coverage calls fn with the answer for each host that the request is about, by name.
+	Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error
 }
 
 // MaxMessage bounds a message in bytes, at either end. Every event fits: the assembler bounds
@@ -33,9 +35,19 @@ type Service struct {
 	Source Source
 	// State returns the collector's state.
 	State func() *fleet.StatusResponse
+	// ListAlerts lists the alerts, the conditions and the sinks; SendTest sends a test through the sink
+	// of a name, or through all where it is "". Nil where that is not possible.
+	ListAlerts func() *fleet.AlertsResponse
+	SendTest   func(ctx context.Context, sink string) ([]*fleet.AlertTest, error)
 	// Change changes what is known of hosts, and returns the hosts that were forgotten; nil
 	// where that is not possible.
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
+	// Holder lists and changes what is on hold; nil where that is not possible.
+	Holder Holder
+	// Sealer is the log of the store; nil where there is none.
+	Sealer Sealer
+	// MakeEvidence makes a bundle and sends its files' pieces; nil where that is not possible.
+	MakeEvidence func(ctx context.Context, q *query.Query, a Bundle, send func(file string, piece []byte) error) error
 	// SearchText and ReportText carry out Text and Report; nil where that is not possible.
 	SearchText, ReportText Command
 
@@ -49,6 +61,7 @@ func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingSe
 		if err != nil {
 			return err
 		}
+		watchedOf(c.ctx).query(q)
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
 		return flushed(p, s.Source.Scan(c.ctx, q, p.add))
 	})
@@ -63,7 +76,7 @@ func (s *Service) Follow(req *fleet.FollowRequest, stream grpc.ServerStreamingSe
 		}
 		q.Limit, q.Origin, q.Batches = req.GetLimit(), req.GetOrigin(), req.GetBatches()
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.FollowResponse{Events: e}) })
-		return flushed(p, s.Source.Follow(c.ctx, q, p.add, func(lost uint64) error {
+		return flushed(p, s.source(c.ctx).Follow(c.ctx, q, p.add, func(lost uint64) error {
 			if err := p.flush(); err != nil || lost == 0 {
 				return err
 			}
@@ -81,6 +94,7 @@ func (s *Service) Tally(req *fleet.TallyRequest, stream grpc.ServerStreamingServ
 			return err
 		}
 		q.Memory = c.memory
+		watchedOf(c.ctx).query(q, counted(fields)...)
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.TallyResponse{Rest: e}) })
 		sum, err := s.Source.Tally(c.ctx, q, fields, func(ev *event.Event) error {
 			own := *ev
@@ -120,6 +134,7 @@ func FromHost(h *store.Host) *fleet.Host {
 		Name: []byte(h.Name), Records: h.Records, Bytes: h.Bytes,
 		FirstSeenMs: milli(h.First), LastSeenMs: milli(h.Last), LastEventMs: h.LastEventMs,
 		Duplicates: h.Duplicates, Unparsable: h.Unparsable, Also: []byte(h.Also), Lost: h.Lost,
+		VerifiedMs: milli(h.Verified), Mismatched: h.Mismatched,
 	}
 	if lag := h.LagMs; h.Live {
 		out.LagMs = &lag

@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -25,6 +26,18 @@ func fromTallyRequest(req *fleet.TallyRequest) (*query.Query, []query.Field, err
 		fields = append(fields, query.Field(f))
 	}
 	return q, fields, nil
+}
+
+// counted is the words for a tally of fields.
+func counted(fields []query.Field) []string {
+	if len(fields) == 0 {
+		return nil
+	}
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.String()
+	}
+	return []string{"--by", strings.Join(names, ",")}
 }
 
 // tallyBytes is about the most bytes of a tally in one response.

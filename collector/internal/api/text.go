@@ -61,7 +61,7 @@ func (s *Service) command(ctx context.Context, version uint32, command Command, 
 		defer cancel()
 		out := &textOut{call: c, piece: func(text []byte) error { return send(text, nil) }}
 		var errs messages
-		code, err := command(ctx, s.Source, c.memory, args, out, &errs)
+		code, err := command(ctx, s.source(ctx), c.memory, args, out, &errs)
 		if cause := context.Cause(ctx); cause != nil {
 			return cause
 		}

@@ -8,11 +8,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -99,6 +104,71 @@ func (s *someCalls) Authorize(_ context.Context, method string, who credentials.
 		return fmt.Errorf("%s is not yours: ask for a certificate that may", method)
 	}
 	return nil
+}
+
+// untouched is a source that must not be asked.
+type untouched struct {
+	Source
+	t *testing.T
+}
+
+func (u untouched) Scan(context.Context, *query.Query, func(*event.Event) error) error {
+	u.t.Error("a search began")
+	return nil
+}
+
+func (u untouched) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Coverage) error) error {
+	u.t.Error("completeness was judged")
+	return nil
+}
+
+func (u untouched) Hosts(context.Context) ([]*fleet.Host, error) {
+	u.t.Error("hosts were listed")
+	return nil, nil
+}
+
+// Every call of the service, a new one too, is refused by an Authorizer that says no, and
+// before any of the call's work: also one without a request, or with one that is none.
+func TestNoCallWithoutAuthorizer(t *testing.T) {
+	may := &someCalls{may: "nothing"}
+	work := func(context.Context, Source, *query.Memory, []string, io.Writer, io.Writer) (int, error) {
+		t.Error("a command began")
+		return 0, nil
+	}
+	c := dial(t, serveAs(t, &Service{
+		Source: untouched{t: t}, SearchText: work, ReportText: work,
+		State:  func() *fleet.StatusResponse { t.Error("the state was asked"); return nil },
+		Change: func(context.Context, *store.Change) ([]string, error) { t.Error("hosts were changed"); return nil, nil },
+	}, may))
+	desc := fleet.Query_ServiceDesc
+	var methods []string
+	for _, m := range desc.Methods {
+		methods = append(methods, m.MethodName)
+	}
+	for _, s := range desc.Streams {
+		methods = append(methods, s.StreamName)
+	}
+	methods = append(methods, "NoSuchCall")
+	for _, m := range methods {
+		for _, request := range []proto.Message{nil, &fleet.StatusRequest{}, &fleet.SearchRequest{Version: version}, &fleet.TextRequest{Version: version, Words: [][]byte{{0xff}}}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			stream, err := c.conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, "/"+desc.ServiceName+"/"+m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if request != nil {
+				_ = stream.SendMsg(request) // it may have been refused already
+			}
+			_ = stream.CloseSend()
+			if err := stream.RecvMsg(&fleet.StatusResponse{}); status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "ask for a certificate") {
+				t.Errorf("%s, %v: %v", m, request, err)
+			}
+			cancel()
+		}
+	}
+	if n := len(may.asked); n != 4*len(methods) {
+		t.Errorf("asked %d times about %d calls", n, 4*len(methods))
+	}
 }
 
 func TestAuthorizerIsAskedOncePerCall(t *testing.T) {

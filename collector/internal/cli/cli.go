@@ -28,6 +28,7 @@ type Stdio struct {
 // program is one run of the program: what all commands share.
 type program struct {
 	version string
+	words   []string // of the command line, without the program's name
 	stdio   Stdio
 	code    int // the exit code, where a command has set one
 
@@ -48,6 +49,7 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	if len(args) == 0 {
 		args = []string{"collector"}
 	}
+	p.words = args[1:]
 	// Commands with the stock grammar are not cobra's to parse; this saves time, too.
 	if filepath.Base(args[0]) == "ausearch" {
 		return p.searchAs(ctx, args[1:], true)
@@ -60,6 +62,12 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	}
 	if len(args) > 1 && args[1] == "report" {
 		return p.report(ctx, args[2:])
+	}
+	if len(args) > 1 && args[1] == "coverage" {
+		return p.coverage(ctx, args[2:])
+	}
+	if len(args) > 1 && args[1] == "evidence" {
+		return p.evidence(ctx, args[2:])
 	}
 	root := p.root()
 	root.SetArgs(args[1:])
@@ -94,7 +102,7 @@ func (p *program) root() *cobra.Command {
 	root.SetVersionTemplate("collector {{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.versionCommand(),
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
 		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report"}))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	command.Prepare(root)

@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 type leakChecked struct{ m *testing.M }
 
 func (l leakChecked) Run() int {
+	// For answers that are compared with others. Scripts have an environment of their own.
+	os.Setenv("AUDITFLEET_COVERAGE_NOTE", "off")
 	need.Parallel(4) // they wait for other processes
 	code := l.m.Run()
 	if err := goleak.Find(); err != nil && code == 0 {
@@ -101,8 +103,28 @@ func TestScripts(t *testing.T) {
 			env.Setenv("SHORT", dir)
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"await": await, "recorded": recorded},
 	})
+}
+
+// recorded REGEXP waits until exactly one record that the collector hub, with the store st, has of
+// what was asked matches.
+func recorded(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: recorded REGEXP")
+	}
+	re, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) { // each is a record, of which so many a minute are stored
+		ts.Check(ts.Exec("collector", "search", "--store", ts.Getenv("SHORT")+"/st", "-n", "hub", "-m", "USER_CMD", "-i"))
+		text := ts.ReadFile("stdout")
+		switch n := len(re.FindAllString(text, -1)); {
+		case n == 1:
+			return
+		case n > 1 || time.Now().After(end):
+			ts.Fatalf("%d records match %s:\n%s", n, args[0], text[max(0, len(text)-3000):])
+		}
+	}
 }
 
 // await FILE TEXT waits until a log has the text. With `await FILE addr NAME`,
@@ -169,6 +191,7 @@ plugin_dir = /none/plugins.d
 q_depth = 900
 overflow_action = suspend
 max_restarts = 3
+proxy_protocol_from = 127.0.0.1 10.1.0.0/16
 max_hosts = 12
 metric_hosts = 13
 log_level = debug
@@ -184,7 +207,7 @@ log_level = debug
 	cfg := load()
 	got := fmt.Sprintf("%v %d %+v %s %d %s %q %q %s %v %d %d %d %v %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Freq, cfg.Store,
 		cfg.API, cfg.HTTP, cfg.Node, cfg.EventTimeout, cfg.MaxInFlight, cfg.MaxHosts, cfg.MetricHosts, cfg.DrainTimeout, cfg.LogLevel)
-	want := `[:6060] 7 {MaxPerAddr:3 MinPort:1024 MaxPort:2048 MaxIdle:1m30s MaxConns:77 FrameTimeout:5s} incremental 20 /srv/audit "/run/c.sock" "" hub 5s 65536 12 13 2m0s debug`
+	want := `[:6060] 7 {MaxPerAddr:3 MinPort:1024 MaxPort:2048 MaxIdle:1m30s Trusts:<nil> Proxy:<nil> MaxConns:77 FrameTimeout:5s} incremental 20 /srv/audit "/run/c.sock" "" hub 5s 65536 12 13 2m0s debug`
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
@@ -196,6 +219,9 @@ log_level = debug
 	if p := cfg.Plugins; p.Settings != (dispatch.Settings{Depth: 900, Overflow: conf.DoSuspend, MaxRestarts: 3}) || len(p.List) > 0 || !errors.Is(p.Problem, os.ErrNotExist) {
 		t.Errorf("plugins from the file: %+v", p)
 	}
+	if got := fmt.Sprint(cfg.Proxies, load("--proxy-protocol-from", "::1").Proxies, load("--proxy-protocol-from", "").Proxies); got != "[127.0.0.1/32 10.1.0.0/16] [::1/128] []" {
+		t.Errorf("proxies: %s", got)
+	}
 	cfg = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
 		"--max-open-bytes-per-host", "32K", "--allow-halt", "--max-open-events-per-host", "5", "--hosts-file", "/h")
 	got = fmt.Sprintf("%d %d %d %d %s %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
@@ -206,7 +232,7 @@ log_level = debug
 	cfg = load("--listen", "127.0.0.1:1,127.0.0.1:2", "--tcp-max-per-addr", "9", "--tcp-client-ports", "5", "--tcp-client-max-idle", "0",
 		"--flush", "none", "--store", "/other", "--http", "127.0.0.1:9", "--node", "n", "--max-connections", "8", "--frame-timeout", "1s", "--tcp-listen-queue", "2")
 	got = fmt.Sprintf("%v %d %+v %s %s %q %s", cfg.Listen, cfg.Backlog, cfg.Limits, cfg.Flush, cfg.Store, cfg.HTTP, cfg.Node)
-	want = `[127.0.0.1:1 127.0.0.1:2] 2 {MaxPerAddr:9 MinPort:5 MaxPort:5 MaxIdle:0s MaxConns:8 FrameTimeout:1s} none /other "127.0.0.1:9" n`
+	want = `[127.0.0.1:1 127.0.0.1:2] 2 {MaxPerAddr:9 MinPort:5 MaxPort:5 MaxIdle:0s Trusts:<nil> Proxy:<nil> MaxConns:8 FrameTimeout:1s} none /other "127.0.0.1:9" n`
 	if got != want {
 		t.Errorf("with flags:\n got %s\nwant %s", got, want)
 	}

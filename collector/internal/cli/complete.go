@@ -76,12 +76,17 @@ func fromStore(table option.Table) option.Table {
 
 // completeHosts offers the hosts that a collector knows.
 func completeHosts(cmd *cobra.Command, before []string, typed string) ([]string, cobra.ShellCompDirective) {
+	return completion.Answer(option.Found{Words: beginning(offeredHosts(toldWhere(cmd, before), typed), typed)})
+}
+
+// toldWhere adds to the words before the options that say which collector is asked.
+func toldWhere(cmd *cobra.Command, before []string) []string {
 	for _, name := range []string{"store", "api"} {
 		if f := cmd.Flags().Lookup(name); f != nil && f.Changed {
 			before = append(slices.Clone(before), "--"+name, f.Value.String())
 		}
 	}
-	return completion.Answer(option.Found{Words: beginning(offeredHosts(before, typed), typed)})
+	return before
 }
 
 func beginning(words []string, typed string) []string {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/internal/need"
 )
@@ -65,6 +66,7 @@ func aFleet(t *testing.T, values map[string]string) string {
 // TestValuesFromStore offers what the events of a running collector have, in each shell that
 // is here; a key that would run a program where a shell expands it runs none.
 func TestValuesFromStore(t *testing.T) {
+	realShell(t)
 	t.Parallel()
 	ran := filepath.Join(t.TempDir(), "ran")
 	store := aFleet(t, map[string]string{
@@ -78,7 +80,9 @@ func TestValuesFromStore(t *testing.T) {
 		{"collector search --store STORE -x /opt/va", "/opt/vault/bin/vaultd", "/opt/a"}, {"collector search --store STORE -ul alic", "alicia", "alice"},
 		{"collector search --store STORE -ua 5432", "54321", "4294967295"}, {"collector search --store STORE -n we", "web1", "hub"},
 		{"collector report --store STORE --node we", "web1", "hub"}, {"collector hosts --store STORE we", "web1", "hub"},
-		{"collector hosts --store STORE --forget we", "web1", "hub"},
+		{"collector hosts --store STORE --forget we", "web1", "hub"}, {"collector hold add --store STORE we", "web1", "hub"},
+		{"collector evidence --store STORE -k shad", "shadow-access", "sh"}, {"collector evidence --store STORE --ou", "--out", "--output"},
+		{"collector hold add --store STORE 20", time.Now().UTC().Format(time.DateOnly), "web1"},
 	} {
 		offers = append(offers, offer{line(o.line), o.want, o.not})
 	}

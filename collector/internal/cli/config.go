@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -10,6 +11,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/sink"
+	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 )
@@ -22,6 +25,47 @@ type options struct {
 	auditd  conf.Auditd
 	file    string // of the configuration; "" for none
 	logJSON bool
+	// untrusted is untrusted_senders: flag or refuse.
+	untrusted  string
+	alertSinks string // alert_sinks
+}
+
+// networks returns a key for addresses and networks. One that has everybody is refused: it is
+// about whom to believe.
+func networks(name string, to *[]netip.Prefix) conf.Key {
+	var words []string
+	list := conf.List(name, &words)
+	empty := func() { *to = nil }
+	return conf.Key{Name: name, Words: -1, Empty: empty, Get: func() string {
+		text := make([]string, len(*to))
+		for i, p := range *to {
+			if text[i] = p.String(); p.IsSingleIP() {
+				text[i] = p.Addr().String()
+			}
+		}
+		return strings.Join(text, ",")
+	}, Set: func(v string) error {
+		if v == "" { // of a flag
+			empty()
+			return nil
+		}
+		if err := list.Set(v); err != nil {
+			return err
+		}
+		parsed := make([]netip.Prefix, len(words))
+		for i, word := range words {
+			p, err := trusted.Network(word)
+			switch {
+			case err != nil:
+				return err
+			case p.Bits() == 0:
+				return fmt.Errorf("%s is everybody: name the addresses that are to be believed", word)
+			}
+			parsed[i] = p
+		}
+		*to = parsed
+		return nil
+	}}
 }
 
 // newOptions returns options that hold the defaults.
@@ -60,12 +104,21 @@ func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 // keys cannot check one by one. given reports whether a flag is on the command line.
 func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	c, a := &o.server, &o.auditd
+	c.RefuseUntrusted = o.untrusted == "refuse"
+	if err := o.preSharedKeys(f); err != nil {
+		return err
+	}
 	if f.Has("tcp_listen_port") && !f.Has("listen") && !given("listen") {
 		c.Listen = []string{":" + strconv.Itoa(a.TCPListenPort)}
 	}
 	for _, addr := range c.Listen {
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return fmt.Errorf("--listen %s: want ADDRESS:PORT or :PORT: %w", addr, err)
+		}
+	}
+	for _, addr := range c.GRPC {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("--grpc %s: want ADDRESS:PORT or :PORT: %w", addr, err)
 		}
 	}
 	if a.NameFormat == conf.NameUser && c.Node == "" {
@@ -84,6 +137,7 @@ func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	c.Space.AdminSpaceLeft, c.Space.AdminSpaceLeftAction = a.AdminSpaceLeft, a.AdminSpaceLeftAction
 	c.Space.DiskFullAction, c.Space.DiskErrorAction = a.DiskFullAction, a.DiskErrorAction
 	c.Action.MailTo = a.ActionMailAcct
+	c.Sinks = sink.Load(o.alertSinks)
 	c.Plugins.Settings = dispatch.Settings{Depth: a.QDepth, Overflow: a.OverflowAction.Do, MaxRestarts: a.MaxRestarts}
 	if a.DistributeNetwork {
 		c.Plugins.List, c.Plugins.Problem = conf.LoadPlugins(a.PluginDir)

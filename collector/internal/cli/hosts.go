@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -32,13 +33,15 @@ const (
 const hostsHelp = `hosts lists the hosts that records came from: where from, whether they are connected, how long ago the last
 record came, LAG, how late the newest event was received, how many records a second they send (over about the
 last minute), how many records and bytes there were ever, and LOST, how many records they said that they lost
-themselves. NAMES choose hosts, and may be patterns such as 'web*'. The collector's own records stand apart.
+themselves. TLS says whose name was proved, and MISMATCH how many records claim to be another host's than the one
+that they are kept under; both stand there where some host has it. NAMES choose hosts, and may be patterns such as 'web*'. The collector's own records stand apart.
 
 With --silent AGE only hosts are listed that nothing came from for longer, connected or not, and the exit code
 is 0 for none, 1 for some, 2 for wrong words or an unknown name, and 3 when no collector could be asked.
 
---forget takes hosts off the list, to make room for others: by name, or by an address, which stands for all
-that are known from there only. Their records stay, and are found. --reattribute says whose the records are
+--forget takes hosts off the list, to make room for others: by name, by a pattern ('web*'; hosts 'web*' shows
+first which these are), or by an address, which stands for all that are known from there only. Their records
+stay, and are found. --reattribute says whose the records are
 that came from an address without a name: search -n HOST finds them from then on, too. ADDRESS= takes that back.`
 
 // hostFlags are what hosts is told.
@@ -56,7 +59,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	f := &hostFlags{program: p, list: hostList{now: time.Now(), silentAfter: silentAfter}}
 	cmd := &cobra.Command{
 		Use: "hosts [NAMES] [--silent AGE] [--wide] [--format table|json|csv] [--csv-safe] [--silent-after AGE] [--store DIR | --api SOCKET] " +
-			"[--forget NAME|ADDRESS…] [--reattribute ADDRESS=HOST]",
+			"[--forget NAME|PATTERN|ADDRESS…] [--reattribute ADDRESS=HOST]",
 		Short: "List the hosts that records came from",
 		Long:  hostsHelp,
 		Args:  cobra.ArbitraryArgs,
@@ -82,12 +85,12 @@ func (p *program) hostsCommand() *cobra.Command {
 	flags.BoolVar(&f.list.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
 	flags.Var(age{&f.silent}, "silent", "list only hosts not heard of for longer, with an exit code for cron")
 	flags.Var(age{&f.list.silentAfter}, "silent-after", "a host not heard of for longer stands out; 0 for none")
-	flags.StringArrayVar(&f.change.forget, "forget", nil, "take hosts off the list, by name or address; their records stay")
+	flags.StringArrayVar(&f.change.forget, "forget", nil, "take hosts off the list, by name, pattern or address; their records stay")
 	flags.StringArrayVar(&f.change.reattribute, "reattribute", nil, "ADDRESS=HOST: what came from there without node= is that host's, too")
 	if err := cmd.RegisterFlagCompletionFunc("forget", completeHosts); err != nil {
 		panic(err) // there is the flag: a mistake of this function
 	}
-	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files})
+	completion.Flags(cmd, map[string]option.Words{"format": option.These("table", "json", "csv"), "store": option.Folders, "api": option.Files, "tls-ca": option.Files, "tls-cert": option.Files, "tls-key": option.Files})
 	return cmd
 }
 
@@ -95,6 +98,10 @@ func (p *program) hostsCommand() *cobra.Command {
 func addWhere(cmd *cobra.Command, w *where) {
 	cmd.Flags().StringVar(&w.store, "store", "", "the collector's store: asks the collector that has it, or reads it when none does")
 	cmd.Flags().StringVar(&w.api, "api", "", "the query socket of a running collector")
+	cmd.Flags().StringVar(&w.server, "server", "", "HOST:PORT of a collector on another machine, by its gRPC port")
+	cmd.Flags().StringVar(&w.tls.CA, "tls-ca", "", "certificates of the CAs by which it is known")
+	cmd.Flags().StringVar(&w.tls.Cert, "tls-cert", "", "the certificate of who asks")
+	cmd.Flags().StringVar(&w.tls.Key, "tls-key", "", "its key")
 }
 
 // age is a flag for a time such as 90s, 1h or 2d.
@@ -131,7 +138,10 @@ func (f *hostFlags) run(cmd *cobra.Command) error {
 			return f.wrong(err)
 		}
 		err = f.program.changeHosts(cmd.Context(), f.where, c)
-		if err != nil {
+		switch {
+		case errors.Is(err, store.ErrNoHost):
+			f.program.code = exitHostsUsage
+		case err != nil:
 			f.program.code = exitNoCollector
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -14,6 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -54,6 +56,9 @@ func (p *program) changeHosts(ctx context.Context, w where, c *store.Change) err
 		}
 		fmt.Fprintln(p.stdio.Out, "forgotten:", terminal.Clean(name))
 	}
+	if slices.ContainsFunc(c.Forget, query.IsPattern) {
+		fmt.Fprintf(p.stdio.Out, "hosts forgotten: %d; their records stay\n", len(forgotten))
+	}
 	for addr, name := range c.Also {
 		if name == "" {
 			fmt.Fprintf(p.stdio.Out, "what came from %s is no other host's\n", addr)
@@ -65,6 +70,17 @@ func (p *program) changeHosts(ctx context.Context, w where, c *store.Change) err
 }
 
 func (p *program) changeAt(ctx context.Context, w where, c *store.Change) ([]string, error) {
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	if w.server != "" {
+		client, err := w.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		changed, err := client.ChangeHosts(ctx, c)
+		return changed, errors.Join(err, client.Close())
+	}
 	path := w.api
 	dir := w.store
 	if path == "" {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"strconv"
@@ -39,6 +40,22 @@ type hostRow struct {
 	SilentSeconds int64    `json:"silent_seconds,omitempty"`
 	Also          string   `json:"also,omitempty"`
 	Lost          uint64   `json:"lost"`
+	// Verified is when it last proved its name, absent where it never has.
+	Verified   string `json:"verified,omitempty"`
+	Mismatched uint64 `json:"mismatched"`
+	// Holds are the holds on it, absent where there are none.
+	Holds []string `json:"holds,omitempty"`
+	// Said is what it says of itself, absent where it has not.
+	Said *saidRow `json:"said,omitempty"`
+}
+
+// saidRow is what a host says of itself by gRPC; nothing of it is proved.
+type saidRow struct {
+	BootID  string `json:"boot_id,omitempty"`
+	Program string `json:"program,omitempty"`
+	Kernel  string `json:"kernel,omitempty"`
+	Rules   string `json:"rules,omitempty"` // SHA-256, hexadecimal
+	At      string `json:"at"`
 }
 
 func rowOf(h *fleet.Host) hostRow {
@@ -52,6 +69,13 @@ func rowOf(h *fleet.Host) hostRow {
 		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
 		Records: h.GetRecords(), Bytes: h.GetBytes(), Duplicates: h.GetDuplicates(), Unparsable: h.GetUnparsable(), Rate: h.Rate, Also: string(h.GetAlso()), Lost: h.GetLost(),
+		Verified: utc(h.GetVerifiedMs()), Mismatched: h.GetMismatched(),
+	}
+	if s := h.GetSaid(); s != nil {
+		r.Said = &saidRow{BootID: string(s.GetBootId()), Program: string(s.GetProgram()), Kernel: string(s.GetKernel()), Rules: hex.EncodeToString(s.GetRules()), At: utc(s.GetAtMs())}
+	}
+	for _, what := range h.GetHolds() {
+		r.Holds = append(r.Holds, string(what))
 	}
 	if r.Addresses == nil {
 		r.Addresses = []string{}
@@ -91,7 +115,7 @@ func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
 	if err := w.Write([]string{
 		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
-		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also", "lost",
+		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also", "lost", "verified", "mismatched", "holds",
 	}); err != nil {
 		return err
 	}
@@ -108,7 +132,7 @@ func (l *hostList) csv(out io.Writer) error {
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
-			strings.Join(r.Addresses, " "), l.cell(r.Also), strconv.FormatUint(r.Lost, 10),
+			strings.Join(r.Addresses, " "), l.cell(r.Also), strconv.FormatUint(r.Lost, 10), r.Verified, strconv.FormatUint(r.Mismatched, 10), l.cell(strings.Join(r.Holds, " ")),
 		})
 		if err != nil {
 			return err

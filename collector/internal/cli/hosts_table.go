@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/pkg/terminal"
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // tableColumns is how wide the table of hosts is at most, unless the terminal is wider.
@@ -18,7 +20,7 @@ const tableColumns = 100
 
 // Columns of the table that give way to others: how wide they stay at least.
 const (
-	leastName    = 16
+	leastName    = 12
 	leastAddress = 15
 )
 
@@ -37,11 +39,21 @@ func columnsOf(out io.Writer) int {
 	return tableColumns
 }
 
-// heading is the first line of the table: names, and which columns are numbers.
-func (l *hostList) heading() (names []string, numbers []bool) {
+// heading is the first line of the table: names, and which columns are numbers. tls and
+// mismatch say whether the narrow table has these columns, held whether either has it.
+func (l *hostList) heading(tls, mismatch, held bool) (names []string, numbers []bool) {
 	all := "HOST ADDRESS STATE SEEN_AGO# LAG# RATE# RECORDS# SIZE# LOST#"
 	if l.wide {
-		all = "HOST ADDRESSES STATE FIRST_SEEN LAST_SEEN LAST_EVENT LAG# RATE# RECORDS# SIZE# LOST# DUPLICATES# UNPARSABLE#"
+		all = "HOST ADDRESSES STATE FIRST_SEEN LAST_SEEN LAST_EVENT LAG# RATE# RECORDS# SIZE# LOST# DUPLICATES# UNPARSABLE# VERIFIED MISMATCH#"
+	}
+	if tls {
+		all += " TLS"
+	}
+	if mismatch {
+		all += " MISMATCH#"
+	}
+	if held {
+		all += " HOLD"
 	}
 	for _, name := range strings.Fields(all) {
 		name, number := strings.CutSuffix(name, "#")
@@ -51,7 +63,7 @@ func (l *hostList) heading() (names []string, numbers []bool) {
 }
 
 // cells are the i-th host's in the table.
-func (l *hostList) cells(i int) []string {
+func (l *hostList) cells(i int, tls, mismatch, held bool) []string {
 	h, r := l.hosts[i], &l.rows[i]
 	lag, rate := "-", "-"
 	if r.LagSeconds != nil {
@@ -66,11 +78,16 @@ func (l *hostList) cells(i int) []string {
 		if state == stateSilent {
 			state = "SILENT " + span(time.Duration(r.SilentSeconds)*time.Second)
 		}
-		return []string{
+		row := []string{
 			name, terminal.Clean(addresses(h)), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
 			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetLost(), 10),
 			strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
+			stamp(h.GetVerifiedMs()), strconv.FormatUint(h.GetMismatched(), 10),
 		}
+		if held {
+			row = append(row, holdOf(r))
+		}
+		return row
 	}
 	state, seen := r.State, "-"
 	if state == stateSilent {
@@ -79,36 +96,63 @@ func (l *hostList) cells(i int) []string {
 	if at := h.GetLastSeenMs(); at != 0 {
 		seen = span(max(0, l.now.Sub(time.UnixMilli(at))))
 	}
-	return []string{name, terminal.Clean(lastAddress(h)), state, seen, lag, rate, short(float64(h.GetRecords())), shortSize(h.GetBytes()), short(float64(h.GetLost()))}
+	row := []string{name, terminal.Clean(lastAddress(h)), state, seen, lag, rate, short(float64(h.GetRecords())), shortSize(h.GetBytes()), short(float64(h.GetLost()))}
+	if tls {
+		proof := "-"
+		if h.GetVerifiedMs() != 0 {
+			proof = "yes"
+		}
+		row = append(row, proof)
+	}
+	if mismatch {
+		row = append(row, short(float64(h.GetMismatched())))
+	}
+	if held {
+		row = append(row, holdOf(r))
+	}
+	return row
+}
+
+// verified and mismatched say whether the narrow table has the column: it has no room for
+// one that says nothing of any host.
+func (l *hostList) verified() bool {
+	return !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetVerifiedMs() != 0 })
+}
+
+func (l *hostList) mismatched() bool {
+	return !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetMismatched() != 0 })
+}
+
+// held says whether a host on the list is on hold.
+func (l *hostList) held() bool {
+	return slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return len(h.GetHolds()) > 0 })
+}
+
+// holdOf is what a host is on hold by, as the table has it.
+func holdOf(r *hostRow) string {
+	if len(r.Holds) == 0 {
+		return "-"
+	}
+	return terminal.Clean(strings.Join(r.Holds, ","))
 }
 
 func (l *hostList) table(out io.Writer) error {
-	names, numbers := l.heading()
+	tls, mismatch, held := l.verified(), l.mismatched(), l.held() // once: each looks at all hosts
+	names, numbers := l.heading(tls, mismatch, held)
 	rows := make([][]string, 0, len(l.rows)+1)
 	rows = append(rows, names)
 	for i := range l.rows {
-		rows = append(rows, l.cells(i))
+		rows = append(rows, l.cells(i, tls, mismatch, held))
 	}
-	widths := make([]int, len(names))
-	for _, row := range rows {
-		for c, v := range row {
-			widths[c] = max(widths[c], terminal.Width(v))
-		}
-	}
+	widths := terminal.Widths(rows)
 	if !l.wide {
 		fit(widths, l.columns)
 	}
 	line := func(row []string) string {
-		var b strings.Builder
 		for c, v := range row {
-			v = cut(v, widths[c])
-			pad := strings.Repeat(" ", widths[c]-terminal.Width(v))
-			if numbers[c] {
-				v, pad = pad, v
-			}
-			b.WriteString(v + pad + "  ")
+			row[c] = cut(v, widths[c])
 		}
-		return strings.TrimRight(b.String(), " ")
+		return string(terminal.AppendRow(nil, row, widths, numbers))
 	}
 	var text strings.Builder
 	text.WriteString(line(rows[0]) + "\n")

@@ -100,8 +100,8 @@ func TestHostsWide(t *testing.T) {
 	l := listed(t, time.Hour, false, "busy*", "hub")
 	l.wide = true
 	got := lines(t, l)
-	if len(got) != 4 || got[0] != "HOST ADDRESSES STATE FIRST SEEN LAST SEEN LAST EVENT LAG RATE RECORDS SIZE LOST DUPLICATES UNPARSABLE" ||
-		!strings.HasPrefix(got[1], `busy\033[2J 10.0.0.1,2001:db8::1 connected 2026-11-`) || !strings.HasSuffix(got[1], " 0s 12/s 1234567 5.0 MiB 42 0 0") {
+	if len(got) != 4 || got[0] != "HOST ADDRESSES STATE FIRST SEEN LAST SEEN LAST EVENT LAG RATE RECORDS SIZE LOST DUPLICATES UNPARSABLE VERIFIED MISMATCH" ||
+		!strings.HasPrefix(got[1], `busy\033[2J 10.0.0.1,2001:db8::1 connected 2026-11-`) || !strings.HasSuffix(got[1], " 0s 12/s 1234567 5.0 MiB 42 0 0 - 0") {
 		t.Errorf("%q", got)
 	}
 }
@@ -197,10 +197,10 @@ func TestHostsForPrograms(t *testing.T) {
 	if err != nil || len(rows) != 7 {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	tail := func(row []string) string { return strings.Join(row[len(row)-7:], ",") }
+	tail := func(row []string) string { return strings.Join(row[len(row)-10:], ",") }
 	for i, want := range []string{
-		"state,records_per_second,lag_seconds,silent_seconds,addresses,also,lost", "disconnected,,,0,10.0.0.9,,0", "connected,12.346,0.500,0,10.0.0.1 2001:db8::1,,42",
-		"silent,,0.001,180000,10.0.0.2,,0", "own,,0.000,0,,,0", "connected,,10800.000,0,10.0.0.3,,0", "silent,,,3660,10.0.0.4,,0",
+		"state,records_per_second,lag_seconds,silent_seconds,addresses,also,lost,verified,mismatched,holds", "disconnected,,,0,10.0.0.9,,0,,0,", "connected,12.346,0.500,0,10.0.0.1 2001:db8::1,,42,,0,",
+		"silent,,0.001,180000,10.0.0.2,,0,,0,", "own,,0.000,0,,,0,,0,", "connected,,10800.000,0,10.0.0.3,,0,,0,", "silent,,,3660,10.0.0.4,,0,,0,",
 	} {
 		if got := tail(rows[i]); got != want {
 			t.Errorf("row %d ends %q, want %q", i, got, want)
@@ -277,5 +277,48 @@ func TestHostChange(t *testing.T) {
 	want := &store.Change{Forget: []string{"", "more"}, Also: map[netip.Addr]string{netip.MustParseAddr("10.0.0.1"): "a,10.0.0.2=b"}}
 	if d := cmp.Diff(want, c, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, d)
+	}
+}
+
+// Who is proved and who claims to be another are columns of their own, once there is one,
+// and the table still fits.
+func TestHostsProved(t *testing.T) {
+	l := listed(t, time.Hour, false)
+	l.hosts[1].VerifiedMs, l.hosts[2].Mismatched = l.now.UnixMilli(), 1234567
+	l.hosts[2].Name = []byte(strings.Repeat("long", 20))
+	got := lines(t, l)
+	if !strings.HasSuffix(got[0], "LOST TLS MISMATCH") || !strings.HasSuffix(got[2], " yes 0") || !strings.HasSuffix(got[3], " - 1.2M") {
+		t.Errorf("%q", got)
+	}
+	var out strings.Builder
+	if err := l.table(&out); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := terminal.Width(strings.TrimSuffix(line, "\n")); n > tableColumns {
+			t.Errorf("%d columns: %q", n, line)
+		}
+	}
+}
+
+// A host on hold is shown so, in a column that is there only where one is.
+func TestHostsOnHold(t *testing.T) {
+	l := listed(t, time.Hour, false)
+	l.hosts[1].Holds = [][]byte{[]byte("web*"), []byte("web1")}
+	l.rows[1] = rowOf(l.hosts[1])
+	for _, wide := range []bool{false, true} {
+		l.wide = wide
+		var out bytes.Buffer
+		if err := l.table(&out); err != nil {
+			t.Fatal(err)
+		}
+		if lines := strings.Split(out.String(), "\n"); !strings.HasSuffix(lines[0], "  HOLD") || !strings.HasSuffix(lines[2], "  web*,web1") || !strings.HasSuffix(lines[1], "  -") {
+			t.Errorf("wide %v:\n%s", wide, out.String())
+		}
+	}
+	l = listed(t, time.Hour, false)
+	var out bytes.Buffer
+	if err := l.table(&out); err != nil || strings.Contains(out.String(), "HOLD") {
+		t.Errorf("nothing is on hold: %v\n%s", err, out.String())
 	}
 }

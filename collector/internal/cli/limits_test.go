@@ -26,6 +26,7 @@ func TestLimits(t *testing.T) {
 		{"max_connections", "10000", "refused_total"},
 		{"tcp_max_per_addr", "1", "refused_total"},
 		{"tcp_listen_queue", "1024", "accept_errors_total"},
+		{"grpc_max_per_addr", "256", "grpc_refused_total"},
 		{"frame_timeout", "30s", "closed_total"},
 		{"max_in_flight", "1M", "inflight_pauses_total"},
 		{"max_in_flight_total", "256M", "inflight_waits_total"},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/option/manpage"
+	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // flagsOf are the flags of commands as they are written.
@@ -24,10 +25,21 @@ func flagsOf(cmds ...*cobra.Command) (names []string) {
 	return names
 }
 
+// evidencePage is what collector-evidence(8) has: options that choose events are in collector-search(8).
+func evidencePage() (names []string) {
+	names = []string{"--key"} // of evidence verify
+	for _, o := range evidenceOptions() {
+		if search.OptionTable().Find(o.Names[0]) == nil {
+			names = append(names, o.Names...)
+		}
+	}
+	return names
+}
+
 // The manual pages have every option, flag and key that there is, and no other.
 func TestManualPages(t *testing.T) {
 	p := &program{}
-	backup, verify, salvage, serve := p.backupCommand(), p.verifyCommand(), p.salvageCommand(), p.serveCommand()
+	backup, verify, salvage, serve, ca, token := p.backupCommand(), p.verifyCommand(), p.salvageCommand(), p.serveCommand(), p.caCommand(), p.tokenCommand()
 	serve.InitDefaultHelpFlag()
 	read := func(name string) *manpage.Page {
 		page, err := manpage.Read("../../../deploy/man/" + name)
@@ -37,18 +49,23 @@ func TestManualPages(t *testing.T) {
 		return page
 	}
 	for name, real := range map[string][]string{
-		"collector-search.8": append(searchOptions().Names(), "--config"),
-		"collector-report.8": append(reportOptions().Names(), "--auditd-conf"),
-		"collector-serve.8":  flagsOf(serve),
-		"collector-verify.8": flagsOf(backup, verify, salvage),
-		"collector.8":        flagsOf(p.hostsCommand()),
+		"collector-search.8":   append(searchOptions().Names(), "--config"),
+		"collector-report.8":   append(reportOptions().Names(), "--auditd-conf"),
+		"collector-coverage.8": coverageOptions().Names(),
+		"collector-serve.8":    flagsOf(serve),
+		"collector-alerts.8":   flagsOf(append(p.alertsCommand().Commands(), p.alertsCommand())...),
+		"collector-verify.8":   flagsOf(backup, verify, salvage),
+		"collector-ca.8":       flagsOf(append(ca.Commands(), token)...),
+		"collector-hosts.8":    flagsOf(p.hostsCommand()),
+		"collector-evidence.8": evidencePage(),
+		"collector-hold.8":     flagsOf(p.holdCommand().Commands()...),
 	} {
 		page := read(name)
 		for _, wrong := range manpage.Compare("option", page.Options, real) {
 			t.Errorf("%s: %s", name, wrong)
 		}
 		for _, words := range page.Examples {
-			table := map[string]option.Table{"search": searchOptions(), "report": reportOptions()}[words[1]]
+			table := map[string]option.Table{"search": searchOptions(), "report": reportOptions(), "coverage": coverageOptions()}[words[1]]
 			if table == nil {
 				continue
 			}

@@ -18,7 +18,7 @@ import (
 type lookedIn struct {
 	input string              // -if
 	logs  bool                // --input-logs: not at standard input
-	from  bool                // --from: only a store knows
+	known string              // --from or --mismatch: only a store knows; "" for neither
 	extra map[string][]string // --store, --api
 	stock bool                // by the stock tool's name
 }
@@ -29,7 +29,7 @@ func (a *lookedIn) onePlace() error {
 	if a.input != "" {
 		named = append(named, "-if")
 	}
-	for _, opt := range []string{"--store", "--api"} {
+	for _, opt := range []string{"--store", "--api", "--server"} {
 		values := a.extra[opt]
 		if len(values) > 0 {
 			named = append(named, opt)
@@ -43,23 +43,60 @@ func (a *lookedIn) onePlace() error {
 	switch {
 	case len(named) > 1:
 		return fmt.Errorf("%s and %s: only one of them can be searched", named[0], named[1])
-	case a.input != "" && a.from:
-		return errFromFile
+	case a.input != "" && a.known != "":
+		return fromFile(a.known)
 	}
-	return nil
+	return whereOf(a.extra).check()
 }
 
-// errFromFile is why --from does not go with logs.
-var errFromFile = errors.New("--from: a log does not say who sent its records, a collector's store does")
+// senderOption is the option, if any, by which a search asks for what only a store knows.
+func senderOption(from, mismatch bool) string {
+	switch {
+	case from:
+		return "--from"
+	case mismatch:
+		return "--mismatch"
+	}
+	return ""
+}
+
+// fromFile is why such an option does not go with logs.
+func fromFile(opt string) error {
+	return fmt.Errorf("%s: a log does not say who sent its records, a collector's store does", opt)
+}
 
 // pipeNote is when it is said that a pipe is waited for.
 const pipeNote = 3 * time.Second
+
+// begin prints the notes on a command's words, and says whether its log comes in by a pipe.
+func (p *program) begin(ctx context.Context, notes []string, a *lookedIn, screen *terminal.Screen) (piped bool, err error) {
+	for _, note := range notes {
+		fmt.Fprintln(screen.Err, note)
+	}
+	piped, err = p.piped(ctx, a, screen)
+	if err == nil && piped && a.known != "" {
+		err = fromFile(a.known)
+	}
+	return piped, err
+}
+
+// end closes the screen of a command, and returns the command's exit code: 0 where the reader
+// has left.
+func (p *program) end(screen *terminal.Screen, name string, code int) int {
+	if err := screen.Close(); err != nil {
+		fmt.Fprintf(p.stdio.Err, "%s: %v\n", name, err)
+	}
+	if screen.Left() {
+		return 0
+	}
+	return code
+}
 
 // piped says whether the log comes in by a pipe, as the stock tools read it when no option
 // says where else to look. They read any pipe, also that which cron leaves its jobs, in
 // which nothing ever comes; by our own names, a pipe that ends without a byte is none.
 func (p *program) piped(ctx context.Context, a *lookedIn, screen *terminal.Screen) (bool, error) {
-	if a.input != "" || a.logs || a.extra["--store"] != nil || a.extra["--api"] != nil || p.stdio.In == nil {
+	if a.input != "" || a.logs || a.extra["--store"] != nil || a.extra["--api"] != nil || a.extra["--server"] != nil || p.stdio.In == nil {
 		return false, nil
 	}
 	info, err := p.stdio.In.Stat()

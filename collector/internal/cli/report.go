@@ -51,31 +51,19 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "aureport version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
-	a := &lookedIn{input: o.Input, logs: o.InputLogs, from: len(o.From) > 0, extra: o.Extra, stock: stock}
+	a := &lookedIn{input: o.Input, logs: o.InputLogs, known: senderOption(len(o.From) > 0, o.Mismatch), extra: o.Extra, stock: stock}
+	o.Extra = withoutNote(o.Extra)
 	if err := a.onePlace(); err != nil {
 		return p.wrong(err, "report", stock)
 	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(p.stdio.Out)
-	code := p.reportOn(ctx, o, a, screen)
-	if err := screen.Close(); err != nil {
-		fmt.Fprintf(p.stdio.Err, "report: %v\n", err)
-	}
-	if screen.Left() {
-		return 0
-	}
-	return code
+	return p.end(screen, "report", p.reportOn(ctx, o, a, screen))
 }
 
 // reportOn makes a report from logs or from a collector, and writes it to screen.
 func (p *program) reportOn(ctx context.Context, o *report.Options, a *lookedIn, screen *terminal.Screen) int {
-	for _, note := range o.Notes {
-		fmt.Fprintln(screen.Err, note)
-	}
-	piped, err := p.piped(ctx, a, screen)
-	if err == nil && piped && a.from {
-		err = errFromFile
-	}
+	piped, err := p.begin(ctx, o.Notes, a, screen)
 	switch {
 	case err != nil:
 		fmt.Fprintln(screen.Err, err)

@@ -141,6 +141,20 @@ func (s *sameStore) feed(lines []sentLine) {
 	s.must(s.h.Scan(ctx, &query.Query{Limit: 1}, func(*event.Event) error { return nil })) // waits for what is acknowledged
 }
 
+// quiet lets the time go by in which an open event ends. Lines that are no records are
+// what the head looks at the clock for.
+func (s *sameStore) quiet() {
+	s.t.Helper()
+	s.now.Add((5 * time.Second).Milliseconds())
+	for range 2 { // the clock is looked at behind the first
+		done := make(chan error, 1)
+		b := &journal.Batch{Conn: 9, Sender: journal.Sender{Addr: netip.MustParseAddrPort("10.0.0.9:60"), Transport: event.TransportTCP}, Received: s.time(), Records: []journal.Record{{Raw: []byte("----")}}}
+		s.must(s.j.Submit(context.Background(), b, func(err error) { done <- err }))
+		s.must(<-done)
+		s.must(s.h.Scan(s.t.Context(), &query.Query{Limit: 1}, func(*event.Event) error { return nil }))
+	}
+}
+
 // betweenEvents is the first place from the middle of lines on where no event has lines
 // on both sides; 0 where there is none.
 func betweenEvents(lines []sentLine) int {
@@ -198,6 +212,10 @@ func (l sameLive) Hosts(context.Context) (out []*fleet.Host, err error) {
 		out = append(out, api.FromHost(&x))
 	}
 	return out, nil
+}
+
+func (l sameLive) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Coverage) error) error {
+	return nil
 }
 
 // askedNew is a search with --checkpoint of a source.

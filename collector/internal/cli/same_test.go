@@ -63,6 +63,7 @@ func asked(q []string, file string, src api.Source) (a answer) {
 			a.code = 1
 			return a
 		}
+		o.Extra = withoutNote(o.Extra)
 		o.Names, o.Fleet, o.ByValue = sameNames{}, true, true // a store's events have no order of appearance
 		if src == nil {
 			a.code = report.RunFiles(context.Background(), o, time.Local, "", stdio)
@@ -77,7 +78,7 @@ func asked(q []string, file string, src api.Source) (a answer) {
 		a.code = 1
 		return a
 	}
-	o.Names = sameNames{}
+	o.Names, o.Extra = sameNames{}, withoutNote(o.Extra)
 	if src == nil {
 		render.OfFleet(o, &errs)
 		a.code = search.RunFiles(context.Background(), o, time.Local, "", stdio)
@@ -101,12 +102,17 @@ var ofStore = regexp.MustCompile(`,"host":"[^"]*","from":"[^"]*","received":"[^"
 // ofFile is what only a search of a file says: how much of it is no log.
 var ofFile = regexp.MustCompile(`NOTE - of what was read \d+ lines? (is|are) no audit records?; --debug shows (it|them)\n?`)
 
+// meant is what a note says was meant: of a file, names are read from its text without parsing
+// records (search.LogNames), so it may offer others.
+var meant = regexp.MustCompile(`: did you mean [^\n]*\?`)
+
 // differs says how the answers of a file and of a store differ; "" when they are the same.
 // inOrder says that the order of the events counts, too.
 func differs(file, stored answer, inOrder bool) string {
 	stored.out = ofStore.ReplaceAllString(stored.out, "")
 	file.errs = strings.TrimSuffix(ofFile.ReplaceAllString(file.errs, ""), "\n")
 	stored.errs = strings.TrimSuffix(stored.errs, "\n")
+	file.errs, stored.errs = meant.ReplaceAllString(file.errs, ""), meant.ReplaceAllString(stored.errs, "")
 	if file == stored {
 		return ""
 	}
@@ -173,8 +179,10 @@ func TestFileIsStore(t *testing.T) {
 type sameRun struct {
 	t            *testing.T
 	asked, found int
+	parts        int // so many times part has chosen
 	known        map[string]int
-	told         map[string]bool // differences by the options that show them
+	told         map[string]bool   // differences by the options that show them
+	ofFile       map[string]answer // of the log's file, by question: both sources are compared with it
 }
 
 // log asks everything of one log.
@@ -188,10 +196,24 @@ func (c *sameRun) log(name string, l *sameLog, r *rand.Rand) {
 	l.write(c.t, file)
 	st := openSame(c.t, r.Uint64(), c.t.TempDir(), l.unnamed)
 	st.feed(l.sent)
-	c.compare(name+", running", l, questions, file, st.live())
+	c.ofFile = map[string]answer{}
+	c.compare(name+", running", l, c.part(questions), file, st.live())
 	st.close()
-	c.compare(name+", ended", l, questions, file, st.ended())
+	c.compare(name+", ended", l, c.part(questions), file, st.ended())
 	c.checkpoints(name, l, r)
+}
+
+// part returns the questions that are asked of one of a log's two sources: under -short a
+// quarter of them, the other source gets others, and the next log others again.
+func (c *sameRun) part(questions []question) (part []question) {
+	if !testing.Short() {
+		return questions
+	}
+	c.parts++
+	for i := c.parts % 4; i < len(questions); i += 4 {
+		part = append(part, questions[i])
+	}
+	return part
 }
 
 // compare asks a log's questions of its file and of a source.
@@ -210,7 +232,16 @@ func (c *sameRun) compare(name string, l *sameLog, questions []question, file st
 		if q.hosts {
 			path = named
 		}
-		want, got := asked(q.words(), path, nil), asked(q.words(), "", src)
+		key := path + "\x00" + strings.Join(q.words(), "\x00")
+		want, ok := c.ofFile[key]
+		if !ok {
+			want = asked(q.words(), path, nil)
+			c.ofFile[key] = want
+		}
+		got := asked(q.words(), "", src)
+		if path == named && named != file { // JSON has node only where the record has
+			want.out = strings.ReplaceAll(want.out, `,"node":"`+l.unnamed+`"`, "")
+		}
 		c.asked++
 		if want.code == 0 && want.out != "" {
 			c.found++
@@ -233,7 +264,8 @@ func (c *sameRun) compare(name string, l *sameLog, questions []question, file st
 	}
 }
 
-// checkpoints asks with --checkpoint before and after the second half of a log.
+// checkpoints asks with --checkpoint before and after the second half of a log, once
+// nothing more comes for a while: then all there is is printed.
 func (c *sameRun) checkpoints(name string, l *sameLog, r *rand.Rand) {
 	c.t.Helper()
 	if !l.inOrder || c.t.Failed() {
@@ -242,21 +274,18 @@ func (c *sameRun) checkpoints(name string, l *sameLog, r *rand.Rand) {
 	dir := c.t.TempDir()
 	file := filepath.Join(dir, "audit.log")
 	st := openSame(c.t, r.Uint64(), filepath.Join(dir, "store"), l.unnamed)
-	half := len(l.sent) / 2
-	for half < len(l.sent) && l.sent[half].event == l.sent[half-1].event {
-		half++
-	}
+	half := betweenEvents(l.sent)
 	for i, part := range [][]sentLine{l.sent[:half], nil, l.sent[half:]} {
 		(&sameLog{sent: l.sent[:min(len(l.sent), half+i/2*len(l.sent))]}).write(c.t, file)
+		if err := os.Chtimes(file, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			c.t.Fatal(err)
+		}
 		st.feed(part)
+		st.quiet()
 		want := asked([]string{"search", "-r", "--checkpoint", filepath.Join(dir, "of-file")}, file, nil)
 		got := askedNew(c.t, []string{"-r", "--checkpoint", filepath.Join(dir, "of-store")}, st.live())
 		c.asked++
 		if diff := differs(want, got, true); diff != "" {
-			if want.code == 0 || i == 1 {
-				c.known["point 15: the last event of a checkpoint"]++
-				continue
-			}
 			c.t.Errorf("%s: --checkpoint, part %d (-file +store):\n%.1500s", name, i, diff)
 		}
 	}

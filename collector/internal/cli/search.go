@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,13 @@ import (
 const searchUsage = ` where to look
        --store DIR              the collector's store: asks the collector that has it, or reads it when none does
        --api SOCKET             the query socket of a running collector
+       --server HOST:PORT       a collector on another machine, by its gRPC port, as who --tls-cert says
+       --tls-ca FILE --tls-cert FILE --tls-key FILE
+                                by what it is known, and who asks
+       --no-coverage-note       do not say on standard error that trails are not complete in that time; nor does
+                                AUDITFLEET_COVERAGE_NOTE=off in the environment
+       --coverage               with --format json: a last object that says whether they are
+       --mismatch               only what claims, by node=, to be another host's than the one that it is kept under
        --from ADDRESS[/BITS]    only what was received from there, whatever host it names; several with commas
 `
 
@@ -65,30 +73,18 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 		fmt.Fprintln(p.stdio.Out, "ausearch version "+search.StockVersion+" in auditfleet collector "+p.version)
 		return 0
 	}
-	a := &lookedIn{input: o.Input, logs: o.InputLogs, from: len(o.Query.From) > 0, extra: o.Extra, stock: stock}
+	a := &lookedIn{input: o.Input, logs: o.InputLogs, known: senderOption(len(o.Query.From) > 0, o.Query.Mismatch), extra: o.Extra, stock: stock}
+	o.Extra = withoutNote(o.Extra)
 	if err := a.onePlace(); err != nil {
 		return p.wrong(err, "search", stock)
 	}
 	ctx, screen := terminal.Open(ctx, p.stdio.Out, p.stdio.Err, o.Screen(stock))
 	o.ShowOn(screen.Color, screen.People)
-	code := p.searchOn(ctx, o, a, screen)
-	if err := screen.Close(); err != nil {
-		fmt.Fprintf(p.stdio.Err, "search: %v\n", err)
-	}
-	if screen.Left() {
-		return 0
-	}
-	return code
+	return p.end(screen, "search", p.searchOn(ctx, o, a, screen))
 }
 
 func (p *program) searchOn(ctx context.Context, o *search.Options, a *lookedIn, screen *terminal.Screen) int {
-	for _, note := range o.Notes {
-		fmt.Fprintln(screen.Err, note)
-	}
-	piped, err := p.piped(ctx, a, screen)
-	if err == nil && piped && a.from {
-		err = errFromFile
-	}
+	piped, err := p.begin(ctx, o.Notes, a, screen)
 	switch {
 	case err != nil:
 		fmt.Fprintln(screen.Err, err)
@@ -107,7 +103,7 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, a *lookedIn, 
 // ask opens what the options say to look in and runs a command on it; failed is the exit
 // code when that cannot be opened.
 func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int, screen *terminal.Screen, run func(source) int) int {
-	src, err := where{store: last(a.extra["--store"]), api: last(a.extra["--api"])}.open(ctx, p)
+	src, err := whereOf(a.extra).open(ctx, p)
 	if err != nil {
 		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
 		return failed
@@ -118,6 +114,18 @@ func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int,
 		return failed
 	}
 	return code
+}
+
+// withoutNote returns the options with --no-coverage-note where the environment says so.
+func withoutNote(extra map[string][]string) map[string][]string {
+	if os.Getenv("AUDITFLEET_COVERAGE_NOTE") != "off" {
+		return extra
+	}
+	if extra == nil {
+		extra = map[string][]string{}
+	}
+	extra["--no-coverage-note"] = nil
+	return extra
 }
 
 func last(values []string) string {

@@ -31,10 +31,12 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
 	render.OfFleet(o, p.stdio.Err)
 	w := output.NewWriter(out, &o.Config, time.Local)
-	src, err := where{store: last(o.Extra["--store"]), api: last(o.Extra["--api"])}.open(ctx, p)
+	src, err := whereOf(o.Extra).open(ctx, p)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	return search.FindNew(ctx, o, src, w)
+	coverage := render.SearchNote(ctx, o, src)
+	found, err = search.FindNew(ctx, o, src, w)
+	return found, errors.Join(err, coverage.Say(ctx, out, p.stdio.Err))
 }

@@ -63,7 +63,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 		logTo = terminal.GuardLog(logTo)
 	}
 	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: hclog.LevelFromString(cfg.LogLevel), JSONFormat: o.logJSON})
-	cfg.Version = p.version
+	cfg.Version, cfg.CoverageJSON = p.version, evidenceCoverage
 	cfg.Notify = func(state string) { _, _ = daemon.SdNotify(false, state) } // without a service manager there is nobody to tell
 	warnOfFile(cfg.Log, f, o.table())
 

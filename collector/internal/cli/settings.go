@@ -4,10 +4,12 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest/grpc"
 	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -28,14 +30,29 @@ func (o *options) table() settings.Table {
 	c, stock := &o.server, o.auditd.Schema()
 	http := conf.Word("http", &c.HTTP)
 	http.Empty = func() { c.HTTP = "" }
+	listen := conf.List("listen", &c.Listen)
+	listen.Empty = func() { c.Listen = nil }
+	some := listen.Set
+	listen.Set = func(v string) error {
+		if v == "" { // of a flag
+			listen.Empty()
+			return nil
+		}
+		return some(v)
+	}
 	return settings.Table{
 		{Title: "Where records are kept and arrive", Restart: true, List: []settings.Setting{
 			{Key: conf.Word("config", &o.file), In: settings.FlagOnly, Arg: "FILE",
 				Doc: "Configuration file, in auditd.conf's grammar."},
 			{Key: conf.Path("store", &c.Store), Default: server.DefaultStore, Arg: "FOLDER",
 				Doc: "Folder of the store; made when it is not there."},
-			{Key: conf.List("listen", &c.Listen), Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
-				Doc: "Address and port to receive on, several with commas."},
+			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
+				Doc: "Address and port to receive on in clear text, several with commas; empty for no clear text."},
+			{Key: conf.List("grpc", &c.GRPC), Arg: "ADDR:PORT[,ADDR:PORT]", Example: ":6060",
+				Doc: "Address and port to receive on by gRPC over TLS 1.3, from forwarders with --transport grpc that have a certificate of tls_ca.\n" +
+					"Each record is stored exactly once, under the name that its sender's certificate proves."},
+			{Key: conf.List("listen_tls", &c.ListenTLS), Arg: "ADDR:PORT[,ADDR:PORT]", Example: ":61",
+				Doc: "Address and port to receive the same protocol on over TLS 1.3, of senders with a certificate of tls_ca."},
 			{Key: stock.Key("tcp_listen_port"), In: settings.FileOnly, For: "listen", Arg: "PORT",
 				Doc: "The stock key for listen, on all addresses.\nWhat listen says goes before it."},
 			{Key: conf.Path("api", &c.API), Unset: "STORE/" + server.APISocket, Arg: "SOCKET", Example: "/run/auditfleet/collector.sock",
@@ -62,12 +79,21 @@ func (o *options) table() settings.Table {
 			{Key: stock.Key("freq"), Default: 50, Arg: "RECORDS",
 				Doc: "Records between syncs of the incremental modes."},
 		}},
+		o.tls(),
+		preShared(stock),
 		o.connections(stock),
 		o.memory(stock),
 		{Title: "Names", List: []settings.Setting{
 			{Key: conf.Path("hosts_file", &c.HostsFile), Arg: "FILE", Example: "/etc/auditfleet/hosts",
 				Doc: "Names of senders whose records have no node=: lines of an address and a name, as in /etc/hosts.\n" +
 					"Others are stored under their address."},
+			{Key: conf.Path("trusted_senders", &c.TrustedSenders), Arg: "FILE", Example: "/etc/auditfleet/trusted-senders",
+				Doc: "Which names senders in clear text may use: lines of names with commas between them, with * and ?, and addresses or networks.\n" +
+					"Records with another node= are kept under their sender's address, counted, and found by search --mismatch.\n" +
+					"A name that was proved by TLS can't be used in clear text, whatever stands here."},
+			{Key: conf.Enum("untrusted_senders", &o.untrusted, "flag", "refuse"), Default: "flag", Arg: "ACTION",
+				Doc: "What becomes of senders whose address no line of trusted_senders has.\n" +
+					"flag: as above. refuse: connections of theirs are refused, and ended when the file no longer has them.\nWho proves a name by a certificate or a key is not asked for here."},
 		}},
 		o.space(stock),
 		{Title: "What is kept", List: []settings.Setting{
@@ -76,6 +102,18 @@ func (o *options) table() settings.Table {
 			{Key: conf.Bytes("max_bytes", &c.Retention.MaxBytes, 0, 1<<60), Arg: "SIZE",
 				Doc: "Size of the stored days beyond which the oldest are dropped; 0 for any.\n" +
 					"It is that on disk, with the day that is written; whole sealed days are dropped."},
+		}},
+		o.alerts(),
+		{Title: "Where alerts go", List: []settings.Setting{
+			{Key: conf.Path("alert_sinks", &o.alertSinks), Arg: "FOLDER", Example: "/etc/auditfleet/sinks.d",
+				Doc: "Folder with a file for each sink of alerts, NAME.conf: an alertmanager, a webhook, mail, a program or syslog; see SINKS in the manual page of collector.conf."},
+		}},
+		{Title: "The log of what is stored", Restart: true, List: []settings.Setting{
+			{Key: conf.Path("seal_key", &c.SealKey), Default: server.DefaultSealKey, Arg: "FILE",
+				Doc: "The key that signs the log of what is stored; `collector seal init` makes one.\n" +
+					"The newest checkpoint is kept beside it, as FILE" + seal.BesideSuffix + ", by which a store that was put back is noticed: so neither belongs into the store.\nWithout the file the log is kept, and not signed."},
+			{Key: conf.Duration("seal_interval", &c.SealInterval, time.Second, 10*time.Minute), Default: seal.DefaultInterval, Arg: "TIME",
+				Doc: "How often a checkpoint is signed at least when anything changed, 10 minutes at most.\nOne is signed for each day that is sealed or dropped, too."},
 		}},
 		{Title: "Plugins", List: []settings.Setting{
 			{Key: stock.Key("distribute_network"), In: settings.FileOnly,
@@ -117,23 +155,22 @@ func (o *options) connections(stock conf.Schema) settings.Section {
 		{Key: conf.Int("max_connections", &l.MaxConns, 1, 1<<20), Default: listen.DefaultMaxConns, Arg: "N",
 			Doc: "Connections in all, and never more than the limit of open files leaves.\n" +
 				"That limit (LimitNOFILE=) has to do for journal, store and queries, too: the log says at the start how many connections that is."},
+		{Key: conf.Int("grpc_max_per_addr", &o.server.GRPCPerAddr, 1, 1<<20), Default: grpc.DefaultMaxPerAddr, Arg: "N",
+			Doc: "Connections by gRPC from one address."},
+		{Key: conf.Bytes("max_answer", &o.server.MaxAnswer, 1<<20, 1<<50), Default: "16G", Arg: "SIZE",
+			Doc: "Bytes of one answer to a search or report from another machine (--server), as it travels; a larger one is cut off, and says so."},
 		{Key: conf.Duration("frame_timeout", &l.FrameTimeout, time.Millisecond, 24*time.Hour), Default: listen.DefaultFrameTimeout, Arg: "DURATION",
 			Doc: "Time from a record's first byte to its last."},
+		{Key: networks("proxy_protocol_from", &o.server.Proxies), Arg: "ADDR|NET[,ADDR|NET]", Example: "127.0.0.1",
+			Doc: "Where proxies connect to listen from (stunnel, haproxy): each connection must begin with a PROXY header, version 1 or 2.\n" +
+				"The address in it is the sender's, for limits, names and records; without a header the connection is refused.\n" +
+				"A header from any other address is refused.\nWho can connect from such an address can claim any: name proxies only.\n" +
+				"With a header that names nobody (LOCAL, UNKNOWN) it is the proxy's own connection."},
 		{Key: stock.Key("use_libwrap"), In: settings.FileOnly, Effect: settings.Fixed,
 			Doc: "Without effect: hosts.allow and hosts.deny are not read.\nThe log says so where it is yes."},
-		{Key: stock.Key("transport"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "The only one."},
 		{Key: stock.Key("enable_krb5"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "There is no Kerberos here: yes is an error."},
 		{Key: stock.Key("krb5_principal"), In: settings.FileOnly, Effect: settings.Fixed},
 		{Key: stock.Key("krb5_key_file"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "Without effect."},
-		{Key: stock.Key("tls_auth"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_crypto_profile"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_psk_file"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_psk_identity"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_cipher_suites"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_key_exchange"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_require_pqc"), In: settings.FileOnly, Effect: settings.Fixed},
-		{Key: stock.Key("tls_allowed_clients"), In: settings.FileOnly, Effect: settings.Fixed,
-			Doc: "Of audit 4.2, for TLS with shared keys: without effect, which the log says."},
 	}}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
 
+	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
@@ -28,8 +29,11 @@ const exampleHead = `# The collector's configuration: auditd.conf's grammar, its
 // manual pages, and the names that a forwarder takes in a file that both programs read.
 func TestMadeFromTheTable(t *testing.T) {
 	table := newOptions().table()
+	sinks := new(sink.Settings).Table()
+	sinks.Defaults()
 	golden.Compare(t, "../../../deploy/collector.conf", exampleHead+texts.ExampleFile(table))
 	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "keys", texts.ManKeys(table))
+	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "sinks", texts.ManKeys(sinks))
 	golden.ComparePart(t, "../../../deploy/man/collector-serve.8", "options", texts.ManOptions(table, true))
 	var names strings.Builder
 	stock := conf.DefaultAuditd()
@@ -60,7 +64,7 @@ func configured(t *testing.T, text string, args ...string) (*options, *conf.File
 // another is a value for a setting that is not the one it has.
 func another(t *testing.T, s settings.Setting) string {
 	t.Helper()
-	for _, v := range append(s.OneOf, "127.0.0.1:6060", "11%", "3", "2", "31s", "3M", "/other", "other") {
+	for _, v := range append(s.OneOf, "127.0.0.1:6060", "127.0.0.2", "11%", "3", "2", "31s", "3M", "/other", "other", "psk", "pqc", "TLS_AES_128_GCM_SHA256", "X25519", "off") {
 		before := s.Get()
 		if s.Set(v) == nil && s.Get() != before {
 			return v

@@ -87,7 +87,16 @@ func check(t *testing.T, shell string, offers []offer, complete func(line string
 // completer returns what a line may become in a shell.
 type completer func(line string) string
 
+// realShell skips what real shells do under -short.
+func realShell(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short: a real shell, started for each line")
+	}
+}
+
 func TestBash(t *testing.T) {
+	realShell(t)
 	t.Parallel()
 	check(t, "bash", append(several, single...), bashCompleter(t))
 }
@@ -115,6 +124,7 @@ printf '%s\n' "${COMPREPLY[@]}"`
 }
 
 func TestFish(t *testing.T) {
+	realShell(t)
 	t.Parallel()
 	check(t, "fish", append(several, single...), fishCompleter(t))
 }
@@ -128,6 +138,7 @@ func fishCompleter(t *testing.T) completer {
 }
 
 func TestZsh(t *testing.T) {
+	realShell(t)
 	t.Parallel()
 	check(t, "zsh", single, zshCompleter(t))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/pki"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -22,12 +24,70 @@ type source interface {
 	io.Closer
 }
 
-// where is the collector that --store and --api name; "" where the option is not given.
-type where struct{ store, api string }
+// where is the collector that --store, --api or --server name; "" where the option is not
+// given.
+type where struct {
+	store, api string
+	server     string // HOST:PORT of a collector's --grpc
+	tls        pki.Config
+}
+
+// whereOf is what the options of search and report say.
+func whereOf(extra map[string][]string) where {
+	value := func(name string) string { return last(extra[name]) }
+	return where{
+		store: value("--store"), api: value("--api"), server: value("--server"),
+		tls: pki.Config{CA: value("--tls-ca"), Cert: value("--tls-cert"), Key: value("--tls-key")},
+	}
+}
+
+// check says what is wrong with the options together.
+func (w where) check() error {
+	named := w.tls.CA != "" || w.tls.Cert != "" || w.tls.Key != ""
+	whole := w.tls.CA != "" && w.tls.Cert != "" && w.tls.Key != ""
+	switch {
+	case w.server == "" && named:
+		return errors.New("--tls-ca, --tls-cert and --tls-key go with --server HOST:PORT")
+	case w.server != "" && (w.store != "" || w.api != ""):
+		return errors.New("--server and --store or --api: only one of them can be asked")
+	case w.server != "" && !hasPort(w.server):
+		return fmt.Errorf("--server %.200q is not HOST:PORT: the port is that of the collector's --grpc", w.server)
+	case w.server != "" && !whole:
+		return errors.New("--server needs --tls-ca, --tls-cert and --tls-key: a certificate that may read (`collector ca issue NAME --role read`)")
+	}
+	return nil
+}
+
+func hasPort(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	return err == nil && port != ""
+}
+
+// dial connects to a collector on another machine.
+func (w where) dial(ctx context.Context) (*api.Client, error) {
+	trust, err := pki.Open(w.tls)
+	if err != nil {
+		return nil, err
+	}
+	return api.DialTLS(ctx, w.server, trust.Client(pki.ServerOf(w.server), "h2"), trust.Explain)
+}
 
 // open connects to the collector that has the store, or opens the store's files to be read
 // when none has it. With --api it only connects.
 func (w where) open(ctx context.Context, p *program) (source, error) {
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	if w.server != "" {
+		c, err := w.dial(ctx)
+		if err == nil {
+			// Who may not read hears it before the head of a report is printed.
+			if _, err = c.Status(ctx); err != nil {
+				err = errors.Join(err, c.Close())
+			}
+		}
+		return asSource(c, err)
+	}
 	if w.api != "" {
 		c, err := api.Dial(ctx, w.api)
 		if errors.Is(err, api.ErrNoServer) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,19 +47,26 @@ func TestWrongUsage(t *testing.T) {
 	for _, line := range append(lines,
 		"collector srve", "collector help nothing", "collector serve x", "collector serve --store", "collector serve --max-days x", "collector serve --store a --store b",
 		"collector verify x", "collector verify --store", "collector verify --store a --store b", "collector backup", "collector backup a b", "collector salvage", "collector salvage a b",
+		"collector ca x", "collector ca init", "collector ca init x --dir a", "collector ca init --dir a --life 1h", "collector ca init --dir a --life soon", "collector ca issue --dir a --out b", "collector ca issue a",
+		"collector ca issue a --dir a --out b --role root", "collector ca issue a b --dir c --out d", "collector ca revoke --dir a", "collector ca revoke a", "collector ca list", "collector ca list --dir a --format xml",
+		"collector token", "collector token a b --dir c", "collector token a", "collector token a --list --dir a", "collector token --list --revoke a --dir b", "collector token a --dir b --ttl x",
 		"collector version x", "collector completion", "collector completion csh", "collector completion bash nothing",
 		"collector hosts --format xml", "collector hosts --silent-after soon", "collector hosts --silent maybe", "collector hosts --silent 1h --silent-after 2h", "collector hosts --reattribute x", "collector hosts --store a --store b",
 		"collector search x", "collector search -k", "collector search -ts never", "collector search -ui 0junk", "collector search --store", "collector search --store a --store b",
 		"collector search --store a --api b", "collector search -if a --store b", "collector search -if a -if b", "collector search --from x -k y", "collector search -i --format text",
 		"collector search --format nice", "collector search -if a --from 192.0.2.1",
 		"collector report x", "collector report -n web1", "collector report -f -k", "collector report -ts never", "collector report --top 0 -k", "collector report --by nothing",
+		"collector alerts --format xml", "collector alerts --condition nothing", "collector alerts --store a --api b", "collector alerts test a b", "collector alerts conditions x", "collector alerts --server x",
+		"collector coverage x", "collector coverage --format xml", "collector coverage -ts never", "collector coverage --store", "collector coverage --store a --store b", "collector coverage --from 192.0.2.1",
 		"collector report --store a --store b", "collector report -if a --from 192.0.2.1",
 	) {
 		args := strings.Fields(line)
 		code, out, errs := said(t, nil, args...)
 		path := "collector"
-		if p := strings.Join(args[:2], " "); strings.Contains(strings.Join(all, "\n"), p) || args[1] == "help" {
-			path = p
+		for words := 2; words <= min(3, len(args)); words++ {
+			if p := strings.Join(args[:words], " "); slices.Contains(all, p) || p == "collector help" {
+				path = p
+			}
 		}
 		if code != command.ExitUsage || out != "" || !strings.HasSuffix(errs, "\nTry '"+path+" --help'.\n") || library.MatchString(errs) {
 			t.Errorf("%s: exit %d, %q, %q", line, code, out, errs)

@@ -11,6 +11,8 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/command"
+	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -19,8 +21,9 @@ import (
 const meterMinimum = 200 * time.Millisecond
 
 func (p *program) verifyCommand() *cobra.Command {
-	return p.onStore(&cobra.Command{
-		Use:   "verify [--store DIR]",
+	var checkpoint, key string
+	cmd := p.onStore(&cobra.Command{
+		Use:   "verify [--store DIR] [--checkpoint FILE --key KEY]",
 		Short: "Read the whole store and say what in it is damaged, if anything",
 		Long: `Read the journal and every partition: checksums, the order and number of records, and the index against
 the events themselves. Each damaged place is named with file and offset, and what cannot be read because of it.
@@ -28,9 +31,25 @@ the events themselves. Each damaged place is named with file and offset, and wha
 It changes nothing and takes no lock, so it may run beside ` + "`collector serve`" + `: then it checks what there was at
 its last batch, and the journal up to its end.
 
-Exit codes: 0 nothing is damaged, 1 something is, 2 it could not be checked.`,
+With --checkpoint and --key it compares the store, or a copy of it, with what was signed then (collector seal) and says
+what was changed since: rewritten, removed, put in, cut away, put back. What was stored later is no change.
+
+Exit codes: 0 nothing is damaged or changed, 1 something is, 2 it could not be checked.`,
 		Args: command.NoArgs,
-	}, func(ctx context.Context, dir string, _ []string) int { return p.verify(ctx, dir) })
+	}, func(ctx context.Context, dir string, _ []string) int {
+		switch {
+		case (checkpoint == "") != (key == ""):
+			fmt.Fprintf(p.stdio.Err, "verify: --checkpoint FILE and --key KEY go together\n%s", command.Try("collector verify"))
+			return exitNotDone
+		case checkpoint != "":
+			return p.verifySealed(ctx, dir, checkpoint, key)
+		}
+		return p.verify(ctx, dir)
+	})
+	cmd.Flags().StringVar(&checkpoint, "checkpoint", "", "a checkpoint, as collector seal prints it; - for standard input")
+	cmd.Flags().StringVar(&key, "key", "", "the public key, or a file with one or more: that of collector seal init")
+	completion.Flags(cmd, map[string]option.Words{"checkpoint": option.Files, "key": option.Files})
+	return cmd
 }
 
 // verify verifies a store, writes the report, and returns the exit code.

@@ -7,6 +7,8 @@ package descriptors
 import (
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
@@ -26,34 +28,61 @@ const (
 	Scrapes = 16
 )
 
-// ForSenders returns how many of the asked connections there may be, and logs that. others
-// is how many files the rest of the process may open beside those that are open now. An
+// Listener is something that senders connect to.
+type Listener struct {
+	Name  string // of its key: listen, listen_tls, grpc
+	Asked int    // connections that it may have by the configuration
+	Each  int    // files that one of them takes
+}
+
+// ForSenders returns how many of the asked connections each listener may have, and logs that.
+// others is how many files the rest of the process may open beside those that are open now. An
 // error says that not even one connection would be left.
-func ForSenders(asked, others int, log hclog.Logger) (int, error) {
+func ForSenders(list []Listener, others int, log hclog.Logger) ([]int, error) {
 	limit, err := raiseLimit()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	used, err := open()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	used += others
 	kept := min(max(limit/8, keepLeast), keepMost)
-	most := limit - used - kept
-	if most < 1 {
-		return 0, fmt.Errorf("the limit of open files (RLIMIT_NOFILE) is %d: %d are open or may be and %d are kept for journal, store and queries; "+
-			"raise it to %d at least (LimitNOFILE= in the unit, ulimit -n)", limit, used, kept, used+kept+1)
+	least := 0 // what one connection of each takes
+	for _, l := range list {
+		least = max(least, l.Each*len(list))
 	}
-	n := min(asked, most)
-	args := []any{"max_connections", n, "open_files_limit", limit, "open_or_may_be", used, "kept_for_journal_store_and_queries", kept}
-	if asked > most {
+	most := limit - used - kept
+	if most < least {
+		return nil, fmt.Errorf("the limit of open files (RLIMIT_NOFILE) is %d: %d are open or may be and %d are kept for journal, store and queries; "+
+			"raise it to %d at least (LimitNOFILE= in the unit, ulimit -n)", limit, used, kept, used+kept+least)
+	}
+	allowed, fewer := make([]int, len(list)), false
+	for i, l := range list {
+		allowed[i] = min(l.Asked, most/len(list)/l.Each)
+		fewer = fewer || allowed[i] < l.Asked
+	}
+	args := []any{"max_connections", said(list, allowed), "open_files_limit", limit, "open_or_may_be", used, "kept_for_journal_store_and_queries", kept}
+	if fewer {
 		log.Warn("fewer connections than max_connections: the limit of open files leaves no more; raise it (LimitNOFILE= in the unit, "+
-			"ulimit -n) or lower max_connections", append(args, "configured", asked)...)
+			"ulimit -n) or lower max_connections", append(args, "configured", list[0].Asked)...)
 	} else {
 		log.Info("connections are bounded", args...)
 	}
-	return n, nil
+	return allowed, nil
+}
+
+// said is the number of connections, or that of each listener where there are several.
+func said(list []Listener, allowed []int) string {
+	if len(list) == 1 {
+		return strconv.Itoa(allowed[0])
+	}
+	parts := make([]string, len(list))
+	for i, l := range list {
+		parts[i] = fmt.Sprintf("%s %d", l.Name, allowed[i])
+	}
+	return strings.Join(parts, ", ")
 }
 
 // raiseLimit returns how many files the process may have open, after it has raised the soft

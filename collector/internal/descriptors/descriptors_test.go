@@ -1,6 +1,7 @@
 package descriptors
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -56,7 +57,8 @@ func TestLimitOpen(t *testing.T) {
 	third.Close()
 }
 
-// What is left of the limit of open files bounds the connections, and is said.
+// What is left of the limit of open files bounds the connections, however many files each
+// takes, and connections are what is said.
 func TestForSenders(t *testing.T) {
 	limit, err := raiseLimit()
 	if err != nil {
@@ -64,20 +66,33 @@ func TestForSenders(t *testing.T) {
 	}
 	var out need.Buffer
 	log := hclog.New(&hclog.LoggerOptions{Output: &out})
-	if n, err := ForSenders(3, 0, log); err != nil || n != 3 {
+	of := func(asked int, each ...int) (list []Listener) {
+		for i, n := range each {
+			list = append(list, Listener{[]string{"listen", "listen_tls"}[i], asked, n})
+		}
+		return list
+	}
+	if n, err := ForSenders(of(3, 4), 0, log); err != nil || n[0] != 3 {
 		t.Errorf("%d, %v: a number that is low enough stays", n, err)
 	}
-	n, err := ForSenders(1<<30, 0, log)
-	if err != nil || n >= limit-keepLeast || n < 1 {
-		t.Errorf("%d, %v: of %d files, at least %d are kept", n, err, limit, keepLeast)
+	n, err := ForSenders(of(1<<30, 1), 0, log)
+	if err != nil || n[0] >= limit-keepLeast || n[0] < 1 {
+		t.Fatalf("%d, %v: of %d files, at least %d are kept", n, err, limit, keepLeast)
 	}
-	if fewer, err := ForSenders(1<<30, 10, log); err != nil || fewer != n-10 {
+	if fewer, err := ForSenders(of(1<<30, 1), 10, log); err != nil || fewer[0] != n[0]-10 {
 		t.Errorf("%d, %v: others may open 10, %d were left without them", fewer, err, n)
 	}
-	if out := out.String(); !strings.Contains(out, "connections are bounded: max_connections=3") || strings.Count(out, "fewer connections than max_connections") != 2 {
-		t.Errorf("said:\n%s", out)
+	both, err := ForSenders(of(1<<30, 1, 4), 0, log)
+	if err != nil || both[0] != n[0]/2 || both[1] != n[0]/2/4 {
+		t.Errorf("%d, %v: of %d files", both, err, n)
 	}
-	if _, err := ForSenders(3, limit, log); err == nil || !strings.Contains(err.Error(), "LimitNOFILE=") {
+	for _, want := range []string{"connections are bounded: max_connections=3 ", fmt.Sprintf("fewer connections than max_connections: the limit of open files leaves no more; raise it (LimitNOFILE= in the unit, ulimit -n) or lower max_connections: max_connections=%d ", n[0]),
+		fmt.Sprintf("max_connections=\"listen %d, listen_tls %d\"", both[0], both[1])} {
+		if out := out.String(); !strings.Contains(out, want) {
+			t.Errorf("%s: said\n%s", want, out)
+		}
+	}
+	if _, err := ForSenders(of(3, 4), limit, log); err == nil || !strings.Contains(err.Error(), "LimitNOFILE=") {
 		t.Errorf("others need all: %v", err)
 	}
 }

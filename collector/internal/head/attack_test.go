@@ -53,9 +53,9 @@ func TestEventKeptOpen(t *testing.T) {
 				r.put(t, plain(1, fmt.Sprintf("node=evil type=SYSCALL msg=audit(%d.000:1)", storetest.Start.Unix())+": n="+fmt.Sprint(sec)))
 				for range 5 {
 					var recs []string
-					for range 200 {
+					for range need.Size(200, 50) {
 						serial++
-						recs = append(recs, line("good", sec, serial, "USER_LOGIN", strings.Repeat("x", 200)))
+						recs = append(recs, line("good", sec, serial, "USER_LOGIN", strings.Repeat("x", need.Size(200, 1000))))
 					}
 					r.put(t, plain(2, recs...))
 				}

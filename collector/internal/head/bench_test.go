@@ -35,7 +35,9 @@ func openRig(dir string, change func(*journal.Options, *Options)) (*rig, error) 
 		return nil, err
 	}
 	jo := journal.Options{Dir: filepath.Join(dir, "journal")}
-	ho := Options{Place: r.st, Events: r.st}
+	// A search waits for what it must find: on a machine with much else to do the head may be
+	// behind for longer than a collector would have a search wait.
+	ho := Options{Place: r.st, Events: r.st, SearchWait: time.Hour}
 	if change != nil {
 		change(&jo, &ho)
 	}

@@ -44,11 +44,15 @@ func (h *Head) ChangeHosts(ctx context.Context, c *store.Change) ([]string, erro
 func (h *Head) forgetHost(x *host) {
 	delete(h.hosts, x.Name)
 	h.dirty = slices.DeleteFunc(h.dirty, func(d *host) bool { return d == x })
+	h.entered = slices.DeleteFunc(h.entered, func(d *host) bool { return d == x })
+	x.entered = true // for good, too
 	h.forgotten = append(h.forgotten, x.Name)
 	x.dirty = true // for good: it is not stored again
 	switch {
 	case x == h.mixed:
 		h.mixed = nil
+	case !x.Verified.IsZero(): // is not counted
+		h.proved.remove(x.Name)
 	case x.sender:
 		h.unnamed--
 	default:
@@ -56,6 +60,9 @@ func (h *Head) forgetHost(x *host) {
 	}
 	if h.lastHost == x {
 		h.lastHost = nil
+	}
+	if h.trustedHost == x {
+		h.trustedHost = nil
 	}
 }
 

@@ -184,6 +184,9 @@ func (d *kdev) send(w io.Writer) error {
 	return nil
 }
 
+// killAfter is the most records that a run acknowledges before it is killed.
+const killAfter = 600
+
 // TestKill9 kills a collector under load again and again. Everything that was
 // acknowledged is there once, events whole, in what the survivor answers.
 func TestKill9(t *testing.T) {
@@ -201,7 +204,7 @@ func killAgain(t *testing.T, kills int) {
 		devs = append(devs, &kdev{id: i, stock: i == 4 || i == 5, slow: i >= 6, inflight: map[uint64]int{}})
 	}
 	conns, carried := uint64(0), 0
-	// On a slow machine it takes more runs until a record was carried.
+	// Some kills come too early for a record to be carried.
 	for run := 0; run < kills || carried == 0 && run < 8*kills; run++ {
 		k := startChild(t, dir)
 		for i, d := range devs {
@@ -210,7 +213,10 @@ func killAgain(t *testing.T, kills int) {
 			d.next = d.base
 			clear(d.inflight)
 		}
-		deadline := time.After(time.Duration(10+rng.IntN(150)) * time.Millisecond)
+		// It is killed when it has acknowledged so many records and a moment has passed, however
+		// long that takes: a time alone is too short for a machine with much else to do.
+		left := 1 + rng.IntN(killAfter)
+		var deadline <-chan time.Time
 		w := bufio.NewWriter(k.stdin)
 		live := true
 		for live {
@@ -230,6 +236,9 @@ func killAgain(t *testing.T, kills int) {
 					t.Fatalf("run %d: the collector ended by itself: %v", run, k.cmd.Wait())
 				}
 				acked(t, devs, a)
+				if left--; left == 0 {
+					deadline = time.After(time.Duration(rng.IntN(5000)) * time.Microsecond)
+				}
 			}
 		}
 		if err := k.cmd.Process.Kill(); err != nil {

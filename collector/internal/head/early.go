@@ -3,6 +3,8 @@ package head
 import (
 	"slices"
 	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 )
 
 // Early says which limit ended an event before it was complete.
@@ -88,6 +90,10 @@ func (h *Head) recount(st *stream) {
 func (h *Head) countEarly(st *stream, why Early, n uint64) {
 	if n > 0 {
 		h.stats.Early[why] += n
+		if st.host != h.mixed {
+			at := h.opts.Now().UnixMilli()
+			h.entries(st.host).Happened(ledger.CutShort, at, at, n)
+		}
 		h.earlyLogged.by = st
 	}
 }

@@ -69,6 +69,9 @@ func (h *Head) cutOld(now time.Time) error {
 // the journal's queue fills, and senders wait. It is run's, and mu is not held.
 func (h *Head) cut() error {
 	h.mu.Lock()
+	if !h.replaying {
+		h.sweep(h.opts.Now())
+	}
 	changed := h.changed
 	h.changed = false
 	h.mu.Unlock()
@@ -80,7 +83,7 @@ func (h *Head) cut() error {
 		return nil
 	}
 	b := &store.Batch{
-		ID: h.active.id, Day: h.day, Events: h.active.table, LSN: h.lsn,
+		ID: h.active.id, At: h.opts.Now(), Day: h.day, Events: h.active.table, LSN: h.lsn,
 		Open: slices.Clone(h.open), // during replay: those not met again yet
 	}
 	for st := range h.openStreams {
@@ -95,8 +98,10 @@ func (h *Head) cut() error {
 	}
 	h.dirty = h.dirty[:0]
 	b.Forget, h.forgotten = h.forgotten, nil
+	b.Ledger = h.takeLedger()
+	h.active.ledger = b.Ledger
 	h.waiting = append(h.waiting, h.active)
-	h.active = generation{b.ID + 1, store.NewTable()}
+	h.active = generation{id: b.ID + 1, table: store.NewTable()}
 	h.mu.Unlock()
 	for _, kv := range h.j.Senders() {
 		b.Senders = append(b.Senders, store.KV{Key: kv.Key, Value: kv.Value})

@@ -25,8 +25,9 @@ var (
 
 // generation is a table with the ID it will be stored under.
 type generation struct {
-	id    uint64
-	table *store.Table
+	id     uint64
+	table  *store.Table
+	ledger []store.HostLedger // of one that waits
 }
 
 // Head is safe for use by several goroutines. run, the goroutine that assembles, is the
@@ -69,12 +70,21 @@ type Head struct {
 	// what an administrator changed.
 	hosts          map[string]*host
 	lastHost       *host // that a record named
+	trustedHost    *host // that trustedAddr may name
+	trustedAddr    netip.Addr
 	mixed          *host // "": all beyond MaxHosts; nil before the first
+	proved         provedNames
 	named, unnamed int
 	dirty          []*host
+	entered        []*host // whose part of the ledger has changed
 	changed        bool
+	swept          time.Time // when the hosts got what the door keeps
 	forgotten      []string
 	newcomers      newcomers
+
+	asked chan struct{} // has an element for each question about completeness that is looked up
+
+	door door // has a lock of its own, taken after mu
 
 	// What is being assembled: run's, and before it starts Open's.
 	lsn         uint64               // last processed
@@ -141,6 +151,7 @@ func newHead(o Options) *Head {
 		flushAsked:  make(chan chan error, 8),
 		ranEnd:      make(chan struct{}),
 		closing:     make(chan struct{}),
+		asked:       make(chan struct{}, coverageAtOnce),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
@@ -154,11 +165,12 @@ func (h *Head) load() (*store.State, error) {
 	}
 	h.lsn, h.storedLSN, h.open = state.LSN, state.LSN, state.Open
 	h.processed = state.LSN
-	h.active = generation{state.ID + 1, store.NewTable()}
+	h.active = generation{id: state.ID + 1, table: store.NewTable()}
 	h.stats.StoredID, h.stats.StoredLSN = state.ID, state.LSN
 	for i := range state.Hosts {
 		h.addKnown(state.Hosts[i])
 	}
+	h.loadLedger(state.Ledger)
 	return state, nil
 }
 

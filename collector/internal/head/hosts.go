@@ -1,16 +1,14 @@
 package head
 
 import (
-	"math"
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
-	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
 // maxName is the longest host name told apart from others.
@@ -24,8 +22,15 @@ type host struct {
 	more       map[streamKey]*stream // those with open events, beside first
 	raw        []byte                // Name
 	dirty      bool
+	conn       netip.AddrPort // by which its latest records came; not valid: it is over, or the collector was started again
+	ledger     *ledger.Host   // nil: nothing came since hosts have one
+	entered    bool
 	sender     bool      // it is counted with those that go by their sender's address or name
+	claimed    time.Time // when it was last said that it claims another's name
+	compared   uint64    // the provedNames.state for which taken holds
+	taken      bool      // its name was proved, by itself or by another one that differs in case
 	turned     time.Time // when it was last said that it comes from two addresses
+	moved      time.Time // when records came from another address than before, of one that proves its name
 }
 
 func (x *host) info() store.Host { return x.Host }
@@ -47,6 +52,10 @@ func (h *Head) addKnown(info store.Host) {
 	}
 	x := h.newHost(info)
 	addr, err := netip.ParseAddr(info.Name)
+	if !info.Verified.IsZero() {
+		h.proved.add(info.Name)
+		return
+	}
 	// A name that is an address, and came from others only, was invented.
 	x.sender = err == nil && (len(info.Addrs) == 0 || slices.Contains(info.Addrs, addr))
 	switch {
@@ -57,15 +66,21 @@ func (h *Head) addKnown(info store.Host) {
 	}
 }
 
-// hostOf finds the host of a record: node=, else the name that its sender goes
-// by, else the sender's address. mu is held.
+// hostOf finds the host of a record: the name that its sender has proved, else node= where
+// the sender may use that name, else the name that the sender goes by. mu is held.
 func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
+	if b.Sender.Verified != "" {
+		return h.verifiedHost(b)
+	}
 	if len(node) > 0 {
-		if h.lastHost != nil && string(node) == h.lastHost.Name {
-			return h.lastHost
+		x := h.lastHost
+		if x == nil || string(node) != x.Name {
+			x = h.hosts[string(node)]
 		}
-		x := h.hosts[string(node)]
-		if x == nil {
+		switch {
+		case !h.mayName(x, node, b):
+			return h.strangerHost(b)
+		case x == nil:
 			x = h.addNamed(string(node), b)
 		}
 		h.lastHost = x
@@ -75,10 +90,14 @@ func (h *Head) hostOf(node []byte, b *journal.Batch) *host {
 	if addr := b.Sender.IP(); name == "" && addr.IsValid() {
 		name = addr.String()
 	}
-	if x := h.hosts[name]; x != nil {
-		return x
+	x := h.hosts[name]
+	switch {
+	case b.Sender.Addr.IsValid() && (x != nil && h.proved.has(x, nil) || x == nil && h.proved.has(nil, []byte(name))): // no allocation where it has a host
+		return h.strangerHost(b) // the hosts file gives it a name that now is proved
+	case x == nil:
+		return h.addSender(name)
 	}
-	return h.addSender(name)
+	return x
 }
 
 // addNamed adds a host that a record names. Such names cost their inventor nothing, so
@@ -139,9 +158,19 @@ func (h *Head) countRecords(x *host, b *journal.Batch, records, size, unparsable
 	if x == h.mixed {
 		h.stats.Mixed += records
 	}
+	if b.Sender.Verified != "" && b.Received.After(x.Verified) {
+		x.Verified = b.Received
+	}
 	if addr := b.Sender.IP(); addr.IsValid() && (len(x.Addrs) == 0 || x.Addrs[0] != addr) {
 		h.checkAddress(x, b, addr)
 		x.Addrs = latest(x.Addrs, addr)
+	}
+	if peer := b.Sender.Addr; peer.IsValid() && x.conn != peer {
+		h.heardBy(x, peer, b.Received)
+	}
+	if dups > 0 && x != h.mixed {
+		at := b.Received.UnixMilli()
+		h.entries(x).Happened(ledger.Resent, at, at, dups)
 	}
 	x.Records += records
 	x.Bytes += size
@@ -190,27 +219,4 @@ func (h *Head) Hosts() []store.Host {
 		return 1
 	})
 	return out
-}
-
-// lostRecords is how many records a forwarder says that it lost: to the kernel, to a spool
-// that is full, for want of a collector. Other records of daemons say nothing of it:
-// op=log-removed is about a host's own log, op=serial-gaps about no loss.
-func lostRecords(r *record.Record) uint64 {
-	if f, ok := r.Get("op"); !ok || string(f.Value) != "lost-records" {
-		return 0
-	}
-	f, _ := r.Get("records")
-	n, err := strconv.ParseUint(string(f.Value), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// satAdd adds, up to the greatest number: a sender can claim any.
-func satAdd(a, b uint64) uint64 {
-	if a+b < a {
-		return math.MaxUint64
-	}
-	return a + b
 }

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 )
 
@@ -14,18 +13,6 @@ func received(host string, sec, serial int, late time.Duration) *journal.Batch {
 	b := plain(1, line(host, sec, serial, "USER_LOGIN", "x"))
 	b.Received = time.Unix(1795334400+int64(sec), 0).Add(late)
 	return b
-}
-
-// knownOf is what a head knows of a host.
-func knownOf(t *testing.T, h *Head, name string) store.Host {
-	t.Helper()
-	for _, x := range h.Hosts() {
-		if x.Name == name {
-			return x
-		}
-	}
-	t.Fatalf("%s is not known", name)
-	return store.Host{}
 }
 
 // TestLag takes only what a live host sends for its lag, also behind a restart.
@@ -39,7 +26,7 @@ func TestLag(t *testing.T) {
 		serial++
 		r.put(t, received(host, sec, serial, late))
 		r.settle(t)
-		if x := knownOf(t, r.h, host); x.Live != live || x.LagMs != lag.Milliseconds() {
+		if x := hostNamed(t, r.h, host); x.Live != live || x.LagMs != lag.Milliseconds() {
 			t.Errorf("%s: live %v, lag %d ms", why, x.Live, x.LagMs)
 		}
 	}
@@ -54,7 +41,7 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	r = mustRig(t, dir, small)
-	if x := knownOf(t, r.h, "web2"); !x.Live || x.LagMs != (2*time.Hour).Milliseconds() {
+	if x := hostNamed(t, r.h, "web2"); !x.Live || x.LagMs != (2*time.Hour).Milliseconds() {
 		t.Errorf("behind a restart: %+v", x)
 	}
 	expect("a clock ahead is no lag", "web2", true, 0, 1030, -time.Minute)
@@ -81,7 +68,7 @@ func TestLost(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		for host, want := range map[string]uint64{"web1": 42, "web2": 1<<64 - 1, "web3": 0} {
-			if x := knownOf(t, r.h, host); x.Lost != want {
+			if x := hostNamed(t, r.h, host); x.Lost != want {
 				t.Errorf("%s: %s lost %d, want %d", when, host, x.Lost, want)
 			}
 		}

@@ -28,7 +28,7 @@ type said struct {
 func (s *said) add(n Notice) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.list = append(s.list, fmt.Sprintf("%s %s %s %v", []string{"new", "turns", "many"}[n.Kind], n.Name, n.Addr, n.Was))
+	s.list = append(s.list, fmt.Sprintf("%s %s %s %v", []string{"new", "turns", "many", "other", "not"}[n.Kind], n.Name, n.Addr, n.Was))
 }
 
 func (s *said) take() []string {

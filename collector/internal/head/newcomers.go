@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // DefaultNewNames is how many names an address may add a day: about as many hosts as
@@ -75,6 +76,7 @@ func (n *newcomers) drop(now time.Time) {
 type Notice struct {
 	Kind NoticeKind
 	Name string     // as the peer said it: any bytes
+	Host string     // under which the records are kept, where that is another
 	Addr netip.Addr // that said it
 	Was  netip.Addr // that said it before; not valid: the collector itself
 	// Omitted are the notices of any kind since the last that was given.
@@ -92,6 +94,12 @@ const (
 	ByTurns
 	// TooManyNames is given when an address has added as many names as it may.
 	TooManyNames
+	// OtherName is given when a sender that has proved its name claims another: Was is not
+	// set, and Host is the proved one.
+	OtherName
+	// NotYours is given when a sender in clear text claims a name that it may not use:
+	// one that is verified, or that trusted_senders gives to other addresses.
+	NotYours
 )
 
 const (
@@ -127,8 +135,13 @@ func (h *Head) notice(n Notice, now time.Time) {
 }
 
 // checkAddress gives notice when a host's records come from another address than before.
-// What the hosts file names is the administrator's to know, and a verified name may move.
+// What the hosts file names is the administrator's to know, and a verified name may move; what
+// of that is odd, shared says.
 func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
+	if b.Sender.Verified != "" {
+		h.shared(x, b, addr)
+		return
+	}
 	if h.replaying || x == h.mixed || x.Records == 0 || x.Name == b.Sender.Name() || x.Name == addr.String() {
 		return
 	}
@@ -149,4 +162,29 @@ func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
 		x.turned = b.Received
 	}
 	h.notice(n, b.Received)
+}
+
+// together is how soon a verified name comes from its former address again where two hosts have
+// it: one that moves does not come and go so fast.
+const together = time.Minute
+
+// shared gives notice when a verified name comes from two addresses at once: two hosts have one
+// certificate or key. Ingest tells those by gRPC apart, by their boots.
+func (h *Head) shared(x *host, b *journal.Batch, addr netip.Addr) {
+	last := x.moved
+	x.moved = b.Received
+	since := b.Received.Sub(last)
+	if h.replaying || b.Sender.Transport == event.TransportGRPC || len(x.Addrs) < 2 || last.IsZero() || since < 0 || since >= together {
+		return
+	}
+	was := x.Addrs[0]
+	if x.Addrs[1] != addr || was.Is4() != addr.Is4() { // one host may be there by both families
+		return
+	}
+	h.stats.AddressChanges++
+	if !x.turned.IsZero() && b.Received.Sub(x.turned) < noticeEvery && !b.Received.Before(x.turned) {
+		return
+	}
+	x.turned = b.Received
+	h.notice(Notice{Kind: ByTurns, Name: x.Name, Addr: addr, Was: was}, b.Received)
 }

@@ -1,6 +1,7 @@
 package head
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -64,6 +65,10 @@ type Options struct {
 	// when 0.
 	SearchWait time.Duration
 
+	// MayName says whether senders in clear text may use a name from an address; nil: any
+	// that is not verified. SetMayName replaces it.
+	MayName func(name string, addr netip.Addr) bool
+
 	// OnEvent, when set, sees each event as it is complete, in the order in which
 	// they are; it must not block. What is replayed at start is not shown again
 	// to it: it may have seen it.
@@ -125,11 +130,13 @@ type Stats struct {
 	Records, Events     uint64 // since start, replay included
 	Replayed            uint64 // records
 	Unparsable          uint64
-	Early               [NumEarly]uint64 // events ended early, by what asked for it
-	FarFuture           uint64           // events with a time more than a day beyond their receipt
-	Mixed               uint64           // records of hosts beyond MaxHosts and NewNames
-	NamesRefused        uint64           // how often a name was not added, for its sender had added too many
-	AddressChanges      uint64           // how often a name came from another address than before
+	Early               [NumEarly]uint64   // events ended early, by what asked for it
+	FarFuture           uint64             // events with a time more than a day beyond their receipt
+	Mixed               uint64             // records of hosts beyond MaxHosts and NewNames
+	NamesRefused        uint64             // how often a name was not added, for its sender had added too many
+	Mismatched          uint64             // records that claimed to be another host's, since the start
+	SealAlarms          [NumSealOps]uint64 // records of hosts about collectors' logs, since the start, by SealOp
+	AddressChanges      uint64             // how often a name came from another address than before
 	OpenEvents          int
 	OpenBytes           int
 	Tables              int // in memory

@@ -4,7 +4,9 @@ import (
 	"context"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 )
 
@@ -51,6 +53,7 @@ func (h *Head) feed(b *journal.Batch) {
 		run                       uint64 // LSN of the first record since st is st
 	)
 	sender, received := b.Sender.Event(), b.Received.UnixMilli()
+	from, own := senderID(&b.Sender), b.Sender.Transport == event.TransportOwn
 	leave := func() {
 		if cur == nil {
 			return
@@ -71,6 +74,7 @@ func (h *Head) feed(b *journal.Batch) {
 		r := &h.rec
 		store.ParseRecord(r, b.Records[i].Raw, nil)
 		x := h.hostOf(r.Node, b)
+		claimed := r.Node != nil && x != h.mixed && !event.SameName(r.Node, x.raw)
 		if x != cur {
 			leave()
 			cur = x
@@ -89,12 +93,23 @@ func (h *Head) feed(b *journal.Batch) {
 		if !old {
 			records++
 			size += uint64(len(b.Records[i].Raw))
+			if claimed {
+				h.mismatched(x, r.Node, b)
+			}
 			switch {
 			case r.Err != nil:
 				unparsable++
 				h.stats.Unparsable++
 			case r.Type == tables.DaemonErr:
-				x.Lost = satAdd(x.Lost, lostRecords(r))
+				x.Lost = ledger.AddUp(x.Lost, ledger.LostRecords(r))
+				h.countSeal(r)
+			}
+			if keepsLedger && r.IsRecord() && x != h.mixed {
+				if own {
+					h.entries(x).Own(r, from, received)
+				} else {
+					h.entries(x).Record(r, from, received)
+				}
 			}
 		}
 		r.Received = received

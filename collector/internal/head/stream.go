@@ -3,6 +3,7 @@ package head
 import (
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
@@ -80,7 +81,13 @@ func (h *Head) add(x *host, r *record.Record, sender event.Sender, lsn uint64, n
 func (h *Head) complete(st *stream, ev *event.Event) {
 	x := st.host
 	ev.From = st.from
+	if x != h.mixed {
+		ev.Node = x.raw // whatever its records claim
+	}
 	h.active.table.Add(x.Name, ev)
+	if keepsLedger && x != h.mixed && len(ev.Records) > 0 && ev.Records[0].IsRecord() {
+		h.entries(x).Event(ev.Ms, ev.Records[0].Received)
+	}
 	h.stats.Events++
 	if st.far {
 		h.stats.FarFuture++
@@ -108,4 +115,10 @@ func (h *Head) tick(now time.Time) {
 	}
 	h.stats.OpenBytes, h.stats.OpenEvents = h.openBytes, h.opened
 	h.logEarly(now)
+	if since := now.Sub(h.swept); since >= sweepEvery || since < 0 {
+		h.sweep(now)
+		if h.changed && h.firstAt.IsZero() { // to be stored, though no record comes
+			h.firstAt, h.day = now, store.DayOf(now)
+		}
+	}
 }

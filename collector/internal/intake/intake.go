@@ -41,7 +41,10 @@ type Config struct {
 	Metrics *metrics.Intake
 	Log     hclog.Logger
 	Now     func() time.Time // time.Now when nil
-	Names   *Names           // nil: no address has a name
+	// Refused, when set, hears of records that are not stored, and why: not of those that a
+	// collector which stops refuses. It must not block.
+	Refused func(s *journal.Sender, records int, v Verdict)
+	Names   *Names // nil: no address has a name
 	// MaxInFlight bounds the bytes of all connections that are received and not stored,
 	// and the buffers they read into. DefaultMaxInFlight when 0; MaxPiece at least.
 	MaxInFlight int64
@@ -166,6 +169,9 @@ func (in *Intake) Release(n int) { in.budget.Release(int64(n)) }
 
 // Enter says that n bytes of what was acquired are a batch's from now on.
 func (in *Intake) Enter(n int) { in.cfg.Metrics.InFlight.Add(float64(n)) }
+
+// Empty counts n messages without any text: they are acknowledged, and nothing is stored.
+func (in *Intake) Empty(n int) { in.cfg.Metrics.Empty.Add(float64(n)) }
 
 // Leave gives n bytes back that were batches'.
 func (in *Intake) Leave(n int) {

@@ -57,6 +57,9 @@ func (in *Intake) Settle(b *Batch, err error, now time.Time) Verdict {
 	switch {
 	case v != Stored:
 		m.Rejected.Add(refusals[v].reason, b.records)
+		if in.cfg.Refused != nil && b.records > 0 && !stops(err) {
+			in.cfg.Refused(&b.Sender, b.records, v)
+		}
 		failure := err // not &err: that would be an allocation a batch
 		in.refusing.Store(true)
 		in.failure.Store(&failure)
@@ -97,9 +100,13 @@ func (in *Intake) report() {
 	}
 }
 
+// stops reports whether an error is a collector's that stops: no fault of the disk's.
+func stops(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, journal.ErrClosed)
+}
+
 func (in *Intake) reportFailure(err error) {
-	// A collector that stops is no fault of the disk's.
-	if !errors.Is(err, context.Canceled) && !errors.Is(err, journal.ErrClosed) {
+	if !stops(err) {
 		in.cfg.Space.Outcome(err)
 	}
 	if ok, suppressed := in.refused.Allow(); ok {

@@ -7,7 +7,9 @@ const MaxBatch = 8 << 20
 
 // Record is one audit record as a sender sent it.
 type Record struct {
-	Seq uint32 // the sender's sequence number; 0 when the protocol has none
+	// Seq is the sender's sequence number; 0 when the protocol has none. Of a record with
+	// an offset it is the lower half of that.
+	Seq uint32
 	Raw []byte // without newline; never changed after Submit
 }
 
@@ -31,6 +33,9 @@ type Batch struct {
 	Carried  bool
 	Received time.Time
 	Records  []Record
+	// Span is where Records lie in their sender's stream; a Stream of zeroes: they have
+	// no offsets. Only a sender that has proved its name has any.
+	Span Span
 
 	// First is the LSN of Records[0], the others follow. Set by the journal.
 	First uint64

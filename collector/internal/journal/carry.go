@@ -197,6 +197,7 @@ func (j *Journal) openPart(b *Batch, index uint64, open []uint64) (parts []*Batc
 		}
 		copied := *b
 		copied.First, copied.Records, copied.Dropped, copied.Carried = lsn, []Record{r}, nil, true
+		copied.Span = Span{} // the store has it
 		part = &copied
 		parts = append(parts, part)
 	}

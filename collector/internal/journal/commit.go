@@ -40,6 +40,9 @@ func (j *Journal) commit(group []item) {
 	// First to the taker, so that what is acknowledged is in Take's next answer.
 	j.mu.Lock()
 	for i := range group {
+		if group[i].err != nil {
+			continue
+		}
 		if group[i].batch.LSNs() > 0 {
 			j.ready = append(j.ready, group[i].batch)
 		}
@@ -51,7 +54,11 @@ func (j *Journal) commit(group []item) {
 	}
 	j.mu.Unlock()
 	for i := range group {
-		group[i].done(nil)
+		if group[i].err != nil {
+			j.counters.failed.Add(1)
+			j.share.release(group[i].cost)
+		}
+		group[i].done(group[i].err)
 	}
 	if tell {
 		j.available.Set()
@@ -71,7 +78,9 @@ func (j *Journal) write(group []item) error {
 	for i := range group {
 		b := group[i].batch
 		b.Conn += j.connBase
-		j.senders.filter(b)
+		if j.filter(&group[i]); group[i].err != nil {
+			continue
+		}
 		for _, d := range b.Dropped {
 			dups += d.Count
 		}
@@ -201,9 +210,25 @@ func (j *Journal) reopen() error {
 
 // forget makes resend detection forget what was not committed.
 func (j *Journal) forget(group []item) {
-	for i := range group {
-		j.senders.forget(group[i].batch)
+	for i := len(group) - 1; i >= 0; i-- {
+		switch it := &group[i]; {
+		case it.place != nil:
+			j.senders.offsets.set(it.place, it.was)
+		case it.err == nil:
+			j.senders.forget(it.batch)
+		}
 	}
+}
+
+// filter takes what is stored already out of a batch: by its offsets, or by its numbers
+// and bytes. commitMu is held.
+func (j *Journal) filter(it *item) {
+	b := it.batch
+	if !b.hasOffsets() {
+		j.senders.filter(b)
+		return
+	}
+	it.place, it.was, it.err = j.senders.offsets.filter(b)
 }
 
 // addPoint remembers where an entry's LSN is, for Trim. commitMu is held.
@@ -314,4 +339,16 @@ func (j *Journal) Senders() []KV {
 	j.commitMu.Lock()
 	defer j.commitMu.Unlock()
 	return j.senders.changes()
+}
+
+// Held says up to which offset, exclusive, the records of a sender's stream are stored
+// or are known to come no more; 0: nothing is known of it. It waits for a commit that
+// is under way.
+func (j *Journal) Held(name string, id StreamID) (next uint64, sure bool) {
+	j.commitMu.Lock()
+	defer j.commitMu.Unlock()
+	if j.senders == nil {
+		return 0, false
+	}
+	return j.senders.offsets.known(name, id)
 }

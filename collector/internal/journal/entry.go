@@ -19,11 +19,12 @@ const (
 	entryVersion   = 1
 	carriedVersion = 2
 	senderVersion  = 3
+	offsetsVersion = 4
 )
 
 const (
 	flagManaged = 1 << iota
-	flagCarried // of senderVersion; else the version says it
+	flagCarried // of senderVersion; offsetsVersion is never carried, else the version says it
 )
 
 // maxPeer is the longest netip.AddrPort in binary: an IPv6 address with a zone.
@@ -51,6 +52,8 @@ func (b *Batch) version() (version, flags byte) {
 		flags |= flagManaged
 	}
 	switch s := &b.Sender; {
+	case b.Span.Stream != StreamID{} && !b.Carried:
+		return offsetsVersion, flags
 	case s.Verified != "" || s.Transport != impliedTransport(s.Addr):
 		if b.Carried {
 			flags |= flagCarried
@@ -75,10 +78,15 @@ func appendEntry(dst []byte, b *Batch) []byte {
 	dst = append(dst, addr...)
 	dst = binary.AppendUvarint(dst, uint64(len(b.Sender.Node)))
 	dst = append(dst, b.Sender.Node...)
-	if version == senderVersion {
+	if version >= senderVersion {
 		dst = append(dst, byte(b.Sender.Transport))
 		dst = binary.AppendUvarint(dst, uint64(len(b.Sender.Verified)))
 		dst = append(dst, b.Sender.Verified...)
+	}
+	if version == offsetsVersion {
+		dst = append(dst, b.Span.Stream[:]...)
+		dst = binary.AppendUvarint(dst, b.Span.From)
+		dst = binary.AppendUvarint(dst, b.Span.To-b.Span.From)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(b.Dropped)))
 	for _, d := range b.Dropped {
@@ -103,12 +111,12 @@ func decodeEntry(p []byte) (*Batch, error) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrEntry, len(p))
 	}
 	version, flags := p[0], p[1]
-	if version < entryVersion || version > senderVersion {
-		return nil, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrVersion, version, entryVersion, senderVersion)
+	if version < entryVersion || version > offsetsVersion {
+		return nil, fmt.Errorf("%w: version %d, this program reads %d to %d", ErrVersion, version, entryVersion, offsetsVersion)
 	}
 	b := &Batch{Managed: flags&flagManaged != 0, Carried: version == carriedVersion}
-	if version == senderVersion {
-		if flags &^= flagManaged; flags&^flagCarried != 0 {
+	if version >= senderVersion {
+		if flags &^= flagManaged; flags&^flagCarried != 0 || version == offsetsVersion && flags != 0 {
 			return nil, fmt.Errorf("%w: flags %#x", ErrVersion, flags)
 		}
 		b.Carried = flags&flagCarried != 0
@@ -121,6 +129,11 @@ func decodeEntry(p []byte) (*Batch, error) {
 	}
 	if err := readSender(&r, version, &b.Sender); err != nil {
 		return nil, err
+	}
+	if version == offsetsVersion {
+		if err := readSpan(&r, &b.Span); err != nil {
+			return nil, err
+		}
 	}
 	if n := r.Count(2); n > 0 {
 		b.Dropped = make([]Dropped, n)
@@ -162,12 +175,27 @@ func readSender(r *varint.Reader, version byte, s *Sender) error {
 	}
 	s.Node = string(r.Bytes(r.Uvarint()))
 	s.Transport = impliedTransport(s.Addr)
-	if version != senderVersion {
+	if version < senderVersion {
 		return nil
 	}
 	if t := r.Bytes(1); t != nil {
 		s.Transport = event.Transport(t[0])
 	}
 	s.Verified = string(r.Bytes(r.Uvarint()))
+	return nil
+}
+
+// readSpan reads what of an entry is about offsets.
+func readSpan(r *varint.Reader, s *Span) error {
+	id := r.Bytes(uint64(len(s.Stream)))
+	if id == nil {
+		return nil // cut off: the reader is Bad
+	}
+	s.Stream = StreamID(id)
+	s.From = r.Uvarint()
+	n := r.Uvarint()
+	if s.To = s.From + n; n > MaxSpan || s.To < s.From || s.Stream == (StreamID{}) {
+		return fmt.Errorf("%w: %d offsets from %d on", ErrEntry, n, s.From)
+	}
 	return nil
 }

@@ -36,6 +36,11 @@ func TestEntryRoundTrip(t *testing.T) {
 			b.Sender.Addr = netip.AddrPortFrom(netip.AddrFrom16([16]byte(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "v6"))), rapid.Uint16().Draw(t, "port"))
 		}
 		b.Sender.Transport = rapid.OneOf(rapid.Just(impliedTransport(b.Sender.Addr)), rapid.Map(rapid.Byte(), func(n byte) event.Transport { return event.Transport(n) })).Draw(t, "transport")
+		if !b.Carried && rapid.Bool().Draw(t, "offsets") {
+			b.Span = Span{Stream: StreamID{1}, From: rapid.Uint64Range(0, 1<<60).Draw(t, "from")}
+			copy(b.Span.Stream[1:], rapid.SliceOfN(rapid.Byte(), 15, 15).Draw(t, "stream"))
+			b.Span.To = b.Span.From + rapid.Uint64Range(0, MaxSpan).Draw(t, "span")
+		}
 		for range rapid.IntRange(0, 5).Draw(t, "records") {
 			b.Records = append(b.Records, Record{Seq: rapid.Uint32().Draw(t, "seq"), Raw: rapid.SliceOf(rapid.Byte()).Draw(t, "raw")})
 		}
@@ -62,6 +67,7 @@ func FuzzDecodeEntry(f *testing.F) {
 	for _, b := range []*Batch{
 		exampleBatch(), verifiedExample(), {First: 1}, {First: 7, Dropped: []Dropped{{"n", 3}}}, {First: 9, Carried: true, Records: []Record{{1, []byte("x")}}},
 		{First: 1, Sender: Sender{Node: "collector", Transport: event.TransportOwn}}, {First: 1, Sender: Sender{Transport: 99}},
+		offsetsExample(),
 	} {
 		f.Add(appendEntry(nil, b))
 	}
@@ -96,6 +102,15 @@ func verifiedExample() *Batch {
 	return b
 }
 
+func offsetsExample() *Batch {
+	return &Batch{
+		First: 1000, Conn: 3, Managed: true, Received: time.Unix(0, 1795337833779000000),
+		Sender:  Sender{Addr: netip.MustParseAddrPort("192.0.2.7:60"), Node: "web1", Transport: event.TransportGRPC, Verified: "web1"},
+		Span:    Span{Stream: StreamID([]byte("0123456789abcdef")), From: 300, To: 303},
+		Records: []Record{{300, []byte("type=EOE")}, {302, []byte("x")}},
+	}
+}
+
 // TestFormatExample decodes the hex in FORMAT.md.
 func TestFormatExample(t *testing.T) {
 	t.Parallel()
@@ -104,7 +119,7 @@ func TestFormatExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := strings.Split(string(doc), "```hex\n")[1:]
-	examples := []*Batch{exampleBatch(), verifiedExample()}
+	examples := []*Batch{exampleBatch(), verifiedExample(), offsetsExample()}
 	if len(blocks) != len(examples) {
 		t.Fatalf("FORMAT.md has %d examples, want %d", len(blocks), len(examples))
 	}
@@ -147,17 +162,18 @@ func TestEntryVersion(t *testing.T) {
 		{Batch{Sender: Sender{Addr: addr, Verified: "web1", Transport: event.TransportTCP}}, senderVersion},
 		{Batch{Sender: Sender{Addr: addr, Verified: "web1", Transport: event.TransportTCP}, Carried: true}, senderVersion},
 		{Batch{Sender: Sender{Addr: addr, Transport: event.TransportTCP + 1}}, senderVersion},
+		{Batch{Sender: Sender{Addr: addr, Verified: "web1", Transport: event.TransportGRPC}, Span: Span{Stream: StreamID{1}, To: 1}}, offsetsVersion},
 	} {
 		c.b.First, c.b.Received, c.b.Records = 1, time.Unix(1, 0), []Record{{Raw: []byte("x")}}
 		p := appendEntry(nil, &c.b)
 		if got, err := decodeEntry(p); err != nil || p[0] != c.want || !cmp.Equal(&c.b, got, batchCmp) {
 			t.Errorf("%+v: version %d, want %d; read %+v, %v", c.b.Sender, p[0], c.want, got, err)
 		}
-		p[0] = senderVersion + 1
+		p[0] = offsetsVersion + 1
 		if _, err := decodeEntry(p); !errors.Is(err, ErrVersion) {
 			t.Errorf("of a later version: %v", err)
 		}
-		if p[0] = senderVersion; c.want == senderVersion {
+		if p[0] = c.want; c.want >= senderVersion {
 			p[1] |= 0x80
 			if _, err := decodeEntry(p); !errors.Is(err, ErrVersion) {
 				t.Errorf("a flag that is not known: %v", err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
 )
 
@@ -85,7 +86,7 @@ func TestEveryOperationFails(t *testing.T) {
 	for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync, faultfs.Rename, faultfs.Allocate, faultfs.Create, faultfs.SyncDir, faultfs.Truncate} {
 		for _, cause := range []error{syscall.EIO, syscall.ENOSPC} {
 			for run := 1; run <= 3; run += 2 { // one failure; three in a row
-				for n := 1; ; n++ {
+				for n := 1; ; n += need.Size(1, 3) {
 					why := fmt.Sprintf("%s %d to %d: %v", op, n, n+run-1, cause)
 					fs := faultfs.New(int64(n))
 					j, _, err := Open(Options{FS: fs, Dir: "/j", SegmentBytes: 8192, Now: func() time.Time { now = now.Add(time.Minute); return now }})

@@ -47,6 +47,12 @@ type item struct {
 	batch *Batch
 	done  func(error)
 	cost  cost // what it holds of the queue's room
+
+	// While its group is committed: its stream, up to where that was known before, and
+	// why this batch alone is refused.
+	place *place
+	was   uint64
+	err   error
 }
 
 // point maps an LSN to the seglog entry that holds it.
@@ -262,7 +268,7 @@ func (j *Journal) Stats() Stats {
 		s.DiskBytes = j.log.Size()
 	}
 	if j.senders != nil {
-		s.Forgotten, s.ResendBytes = j.senders.forgotten, int64(j.senders.bytes)
+		s.Forgotten, s.ResendBytes = j.senders.forgotten+j.senders.offsets.forgotten, int64(j.senders.bytes)
 	}
 	if len(j.points) > 0 {
 		s.FirstLSN = j.points[0].lsn

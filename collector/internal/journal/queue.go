@@ -55,7 +55,7 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		j.share.release(c)
 		return ErrClosed
 	}
-	j.queue = append(j.queue, item{b, done, c})
+	j.queue = append(j.queue, item{batch: b, done: done, cost: c})
 	if b.Deferred {
 		j.mu.Unlock()
 		return nil

@@ -52,6 +52,7 @@ const (
 	kindTails  = 's' // all of an address, up to eight: not written any more
 	kindTail   = 't'
 	kindName   = 'n'
+	kindOffset = 'p' // and the stream's ID (16 bytes); of verified names only
 )
 
 // ErrSenders is returned for stored state that cannot be read.
@@ -86,10 +87,11 @@ type senders struct {
 	all       map[identity]*sender
 	dirty     []*sender // with something that the store is to be told
 	gone      []KV      // deletions of forgotten senders
+	offsets   *offsets  // of those with streams of offsets, who have nothing else here
 }
 
 func newSenders(maxSenders int) *senders {
-	return &senders{max: max(maxSenders, 1), most: ResendMemory, all: map[identity]*sender{}}
+	return &senders{max: max(maxSenders, 1), most: ResendMemory, all: map[identity]*sender{}, offsets: newOffsets()}
 }
 
 // hash32 is a record's hash, never 0.
@@ -183,6 +185,10 @@ func nodeOf(raw []byte) []byte {
 // observe remembers a committed batch: what filter did when it came in. Doing it
 // twice is harmless, so state may be newer than the first batch replayed.
 func (s *senders) observe(b *Batch) {
+	if b.hasOffsets() {
+		s.offsets.observe(b)
+		return
+	}
 	if !b.Managed || len(b.Records) == 0 {
 		return
 	}

@@ -12,28 +12,31 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// changes returns what changed since the last call.
+// changes returns what changed since the last call: of a key that was deleted and is there
+// again, the deletion first.
 func (s *senders) changes() []KV {
-	out := s.gone
+	out := s.offsets.changes(s.gone)
 	s.gone = nil
 	for _, x := range s.dirty {
 		out = x.changes(out)
 		x.dirty = false
 	}
 	s.dirty = s.dirty[:0]
-	slices.SortFunc(out, func(a, b KV) int { return bytes.Compare(a.Key, b.Key) })
+	slices.SortStableFunc(out, func(a, b KV) int { return bytes.Compare(a.Key, b.Key) })
 	return out
 }
 
-func (x *sender) key(kind byte, rest ...byte) []byte {
+func (x *sender) key(kind byte, rest ...byte) []byte { return x.id.key(kind, rest...) }
+
+func (id identity) key(kind byte, rest ...byte) []byte {
 	var key []byte
-	if x.id.name == "" {
-		a := x.id.addr.As16()
+	if id.name == "" {
+		a := id.addr.As16()
 		key = append(key, a[:]...)
 	} else {
-		key = append(make([]byte, 16, 16+2+len(x.id.name)+1+len(rest)), kindName)
-		key = binary.AppendUvarint(key, uint64(len(x.id.name)))
-		key = append(key, x.id.name...)
+		key = append(make([]byte, 16, 16+2+len(id.name)+1+len(rest)), kindName)
+		key = binary.AppendUvarint(key, uint64(len(id.name)))
+		key = append(key, id.name...)
 	}
 	return append(append(key, kind), rest...)
 }
@@ -122,6 +125,12 @@ func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
 		id, kind, rest, ok := cutKey(kv.Key)
 		if !ok {
 			return nil, fmt.Errorf("%w: key %x", ErrSenders, kv.Key)
+		}
+		if kind == kindOffset {
+			if err := s.offsets.load(id.name, rest, kv.Value); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if err := s.get(id).load(s, kind, rest, kv.Value); err != nil {
 			return nil, err

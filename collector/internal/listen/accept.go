@@ -33,7 +33,7 @@ func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(
 		tcp, err := ln.AcceptTCP()
 		switch {
 		case err == nil:
-			l.admit(tcp, handle)
+			l.arrive(tcp, handle)
 		case ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
 		default:
@@ -50,22 +50,34 @@ func (l *Listener) accept(ctx context.Context, ln *net.TCPListener, handle func(
 	}
 }
 
-// admit refuses a new connection or starts its handler.
-func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
-	peer, ok := tcp.RemoteAddr().(*net.TCPAddr)
+// arrive looks whose connection a new one is: a proxy's says so in a header.
+func (l *Listener) arrive(tcp *net.TCPConn, handle func(*Conn)) {
+	addr, ok := tcp.RemoteAddr().(*net.TCPAddr)
 	if !ok {
 		_ = tcp.Close() // reset before we looked
 		return
 	}
-	sock, err := poll.Detach(tcp)
-	if err != nil {
+	peer := addr.AddrPort()
+	l.mu.Lock()
+	proxy := l.limits.Proxy
+	l.mu.Unlock()
+	if proxy != nil && proxy(peer.Addr()) {
+		l.awaitHeader(tcp, peer, handle)
+		return
+	}
+	l.admit(tcp, &Conn{l: l, peer: peer}, handle)
+}
+
+// admit refuses a new connection or starts its handler. c has all but its socket.
+func (l *Listener) admit(tcp *net.TCPConn, c *Conn, handle func(*Conn)) {
+	var err error
+	if c.sock, err = poll.Detach(tcp); err != nil {
 		l.cfg.Metrics.Errors.Inc()
 		if ok, suppressed := l.failures.Allow(); ok {
-			l.cfg.Log.Error("a connection could not be taken over", "peer", peer, "error", err, "suppressed", suppressed)
+			l.cfg.Log.Error("a connection could not be taken over", "peer", c.peer, "error", err, "suppressed", suppressed)
 		}
 		return
 	}
-	c := &Conn{sock: sock, l: l, peer: peer.AddrPort()}
 	reason := l.add(c)
 	if reason == metrics.RefusedDup {
 		if l.contest(c, handle) {
@@ -81,9 +93,7 @@ func (l *Listener) admit(tcp *net.TCPConn, handle func(*Conn)) {
 func (l *Listener) decide(c *Conn, reason string, handle func(*Conn)) {
 	if reason != "" {
 		_ = c.sock.Close()
-		l.cfg.Metrics.Refused.Add(reason, 1)
-		l.logRefused(c, reason)
-		l.report(Report{Op: stockOp(reason), Peer: c.peer})
+		l.refuse(c, reason, nil)
 		return
 	}
 	setKeepAlive(c.sock)
@@ -125,9 +135,11 @@ func (l *Listener) add(c *Conn) (reason string) {
 	switch {
 	case c.peer.Port() < l.limits.MinPort || c.peer.Port() > l.limits.MaxPort:
 		return metrics.RefusedPort
+	case l.limits.Trusts != nil && !l.limits.Trusts(addr):
+		return metrics.RefusedUntrusted
 	case len(l.byAddr[addr]) >= l.limits.MaxPerAddr:
 		return metrics.RefusedDup
-	case len(l.conns)+len(l.waits) >= l.limits.MaxConns || l.ended: // who waits has a descriptor, too
+	case l.descriptors() >= l.limits.MaxConns || l.ended:
 		return metrics.RefusedLimit
 	}
 	l.conns[c] = struct{}{}
@@ -135,6 +147,9 @@ func (l *Listener) add(c *Conn) (reason string) {
 	l.handlers.Add(1)
 	return ""
 }
+
+// descriptors is how many connections have one: those who wait, too. mu is held.
+func (l *Listener) descriptors() int { return len(l.conns) + len(l.waits) + l.headers.Len() }
 
 // remove says that c is closed.
 func (l *Listener) remove(c *Conn) {

@@ -15,6 +15,7 @@ type Conn struct {
 	sock *poll.Conn
 	l    *Listener
 	peer netip.AddrPort
+	via  netip.AddrPort // of the proxy that said peer; invalid without one
 
 	busy   atomic.Int32 // reasons why its silence may be ours
 	active atomic.Bool  // data came since the last idle tick
@@ -22,7 +23,7 @@ type Conn struct {
 	cause  atomic.Pointer[string]
 }
 
-// Peer is the sender's address. An IPv4 sender on a socket for both is ::ffff:a.b.c.d,
+// Peer is the sender's address, as its proxy says it where there is one. An IPv4 sender on a socket for both is ::ffff:a.b.c.d,
 // as the stock server writes it.
 func (c *Conn) Peer() netip.AddrPort { return c.peer }
 

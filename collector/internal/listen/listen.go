@@ -6,11 +6,13 @@
 //
 // One goroutine a listening socket accepts, one sweeps for idle and slow
 // connections, each connection has the one goroutine of its handler, and so has
-// a newcomer while those in its way are asked whether they are alive.
+// a newcomer while those in its way are asked whether they are alive, or while its
+// PROXY header is read.
 // Lock order: Listener.mu is the only lock, and nothing that may wait is called under it.
 package listen
 
 import (
+	"container/list"
 	"errors"
 	"fmt"
 	"net"
@@ -33,8 +35,13 @@ type Limits struct {
 	MaxPerAddr       int           // tcp_max_per_addr; 0 means 1
 	MinPort, MaxPort uint16        // tcp_client_ports, inclusive; 0, 0 means any
 	MaxIdle          time.Duration // tcp_client_max_idle; 0 means for ever
-	MaxConns         int           // in all; 0 means DefaultMaxConns
-	FrameTimeout     time.Duration // first byte to whole frame; 0 means DefaultFrameTimeout
+	// Trusts says whether an address may connect at all (trusted_senders); nil: any may.
+	Trusts func(netip.Addr) bool
+	// Proxy says whether an address is a proxy's (proxy_protocol_from): its connections begin
+	// with a PROXY header, and are those of the address in it. nil: none is.
+	Proxy        func(netip.Addr) bool
+	MaxConns     int           // in all; 0 means DefaultMaxConns
+	FrameTimeout time.Duration // first byte to whole frame; 0 means DefaultFrameTimeout
 }
 
 const (
@@ -78,8 +85,8 @@ type Listener struct {
 	once          sync.Once
 
 	// Goroutines. A handler is added under mu while ended is false, so that Wait misses
-	// none.
-	sweeper, handlers, contests sync.WaitGroup
+	// none; so is a newcomer.
+	sweeper, handlers, newcomers sync.WaitGroup
 
 	mu     sync.Mutex
 	limits Limits             // guarded by mu
@@ -88,6 +95,7 @@ type Listener struct {
 	// sessions that are over and whose last records are still being stored.
 	byAddr  map[netip.Addr][]*Conn
 	waits   map[netip.Addr]*Conn // guarded by mu: newcomers whose address has no place, until its sessions were probed
+	headers list.List            // guarded by mu: of *net.TCPConn, those of proxies whose header is read, oldest first
 	buffers int                  // guarded by mu: the receive buffer that the next connection inherits; 0: the kernel's choice
 	ended   bool                 // guarded by mu: nothing is accepted any more
 }
@@ -216,15 +224,28 @@ func (l *Listener) Addrs() []net.Addr {
 	return addrs
 }
 
-// SetLimits changes the limits for what comes from now on.
+// SetLimits changes the limits for what comes from now on. Connections of addresses that are
+// no longer trusted are ended.
 func (l *Listener) SetLimits(m Limits) error {
 	if err := checkLimits(m); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	l.limits = withDefaults(m)
+	var untrusted []*Conn
+	for c := range l.conns {
+		if m.Trusts != nil && !m.Trusts(c.peer.Addr()) {
+			untrusted = append(untrusted, c)
+		}
+	}
 	l.mu.Unlock()
 	l.changed.Set()
+	for _, c := range untrusted {
+		c.Shut(metrics.ClosedRevoked)
+	}
+	if len(untrusted) > 0 {
+		l.cfg.Log.Warn("closed connections: no line of trusted_senders has their address any more", "connections", len(untrusted), "peer", untrusted[0].peer)
+	}
 	return nil
 }
 
@@ -269,8 +290,9 @@ func (l *Listener) Close() error {
 	for _, c := range open {
 		c.Shut(metrics.ClosedShutdown)
 	}
+	l.endHeaders()
 	l.handlers.Wait()
-	l.contests.Wait()
+	l.newcomers.Wait()
 	l.sweeper.Wait()
 	return nil
 }

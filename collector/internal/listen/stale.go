@@ -82,10 +82,10 @@ func (l *Listener) contest(c *Conn, handle func(*Conn)) bool {
 	}
 	l.mu.Lock()
 	_, waits := l.waits[addr]
-	mayWait := !waits && !l.ended && len(l.waits) < maxContests && len(l.conns)+len(l.waits) < l.limits.MaxConns
+	mayWait := !waits && !l.ended && len(l.waits) < maxContests && l.descriptors() < l.limits.MaxConns
 	if mayWait {
 		l.waits[addr] = c
-		l.contests.Add(1)
+		l.newcomers.Add(1)
 	}
 	l.mu.Unlock()
 	if !mayWait {
@@ -95,7 +95,7 @@ func (l *Listener) contest(c *Conn, handle func(*Conn)) bool {
 		other.probe()
 	}
 	go func() {
-		defer l.contests.Done()
+		defer l.newcomers.Done()
 		l.await(doubtful)
 		l.mu.Lock()
 		delete(l.waits, addr)

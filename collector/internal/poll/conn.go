@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Conn is a TCP connection that the runtime's own poller does not know: nothing
+// Conn is a connection, by TCP in general, that the runtime's own poller does not know: nothing
 // wakes a thread when something comes but a Poller. Its reads and writes don't
 // block, they are system calls under Control. Its methods may be called by anybody,
 // also after Close.
@@ -42,8 +42,15 @@ func Detach(tcp *net.TCPConn) (*Conn, error) {
 		}
 		return nil, err
 	}
-	c := &Conn{f: os.NewFile(uintptr(fd), "tcp")}
-	if err = unix.SetNonblock(fd, true); err == nil {
+	return Own(fd)
+}
+
+// Own makes a Conn of a stream socket's descriptor that blocks, and that nobody else uses.
+// It is closed also when Own fails. KeepAlive and Reset are of TCP only.
+func Own(fd int) (*Conn, error) {
+	c := &Conn{f: os.NewFile(uintptr(fd), "socket")}
+	err := unix.SetNonblock(fd, true)
+	if err == nil {
 		c.raw, err = c.f.SyscallConn()
 	}
 	if err != nil {

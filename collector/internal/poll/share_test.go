@@ -155,7 +155,11 @@ func TestBusy(t *testing.T) {
 		c, other := pair(t, ln)
 		far[i] = other
 		r := &reader{c: c}
-		h, err := p.Register(c, func() (bool, Class) { turns[i].Add(1); return r.read(), class })
+		h, err := p.Register(c, func() (bool, Class) {
+			more := r.read()
+			turns[i].Add(1) // after the read: what is written once this is seen takes another turn
+			return more, class
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

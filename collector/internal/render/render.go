@@ -26,6 +26,13 @@ import (
 var Options = option.Table{
 	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
 	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
+	{Names: []string{"--server"}, Value: "HOST:PORT", Brief: "a collector on another machine, by its gRPC port", Equals: true},
+	{Names: []string{"--tls-ca"}, Value: "FILE", Brief: "by which CAs it is known", Equals: true, Words: option.Files},
+	{Names: []string{"--tls-cert"}, Value: "FILE", Brief: "the certificate of who asks", Equals: true, Words: option.Files},
+	{Names: []string{"--tls-key"}, Value: "FILE", Brief: "its key", Equals: true, Words: option.Files},
+	{Names: []string{noCoverageNote}, Brief: "do not say that trails are not complete in that time"},
+	{Names: []string{coverageObject}, Brief: "with --format json: a last object that says whether trails are complete"},
+	{Names: []string{"--mismatch"}, Brief: "only what claims to be another host's"},
 	{Names: []string{"--from"}, Value: "ADDRESS[/BITS]", Brief: "only what was received from there", Equals: true},
 }
 
@@ -38,6 +45,7 @@ func ParseSearch(words []string, stock bool) (*search.Options, error) {
 	}
 	if err == nil && !o.Help && !o.Version {
 		o.Query.From, err = networks(o.Extra["--from"])
+		_, o.Query.Mismatch = o.Extra["--mismatch"]
 	}
 	return o, err
 }
@@ -45,15 +53,28 @@ func ParseSearch(words []string, stock bool) (*search.Options, error) {
 // Search writes what is found to out, and complaints to errs, and returns the exit code,
 // which is the stock tool's: 0 found, 1 nothing found, Options.Failed an error.
 func Search(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) int {
+	coverage := SearchNote(ctx, o, src)
 	found, err := find(ctx, o, src, out, errs)
+	if bad := coverage.Say(ctx, out, errs); err == nil {
+		err = bad
+	}
 	if err != nil {
 		fmt.Fprintf(errs, "search: %v\n", err)
 		return o.Failed()
 	}
 	if found == 0 && !o.Follow && o.ErrorCode != 0 {
-		o.NoteIfNothing(unknownHosts(ctx, src, o.Query.Nodes)...)
+		o.NoteIfNothing(notes(ctx, src, &o.Query)...)
 	}
 	return o.Exit(int(found), errs)
+}
+
+// SearchNote begins to find out whether the trails that a search looks at are complete; nil where
+// that is not asked: of what is to come, and under the stock name.
+func SearchNote(ctx context.Context, o *search.Options, src api.Source) *Note {
+	if o.Follow {
+		return nil
+	}
+	return beginNote(ctx, src, &o.Query, o.Extra, o.ErrorCode == 0, o.Format == output.FormatJSON && !o.Count)
 }
 
 // OfFleet has a search be one of a fleet's events: ids are named by the accounts of their
@@ -70,25 +91,6 @@ func OfFleet(o *search.Options, errs io.Writer) {
 	for _, note := range o.LocalIDs {
 		fmt.Fprintln(errs, note)
 	}
-}
-
-// unknownHosts says which of the hosts wanted the collector has never heard of.
-func unknownHosts(ctx context.Context, src api.Source, wanted []string) []string {
-	if len(wanted) == 0 {
-		return nil
-	}
-	hosts, err := src.Hosts(ctx)
-	if err != nil {
-		return nil // it is no more than advice
-	}
-	var known []string
-	for _, h := range hosts {
-		known = append(known, string(h.GetName()))
-		if also := h.GetAlso(); len(also) > 0 {
-			known = append(known, string(also))
-		}
-	}
-	return search.UnknownNodes(wanted, known)
 }
 
 func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.Writer) (found uint64, err error) {
@@ -129,7 +131,8 @@ func complain(err error, errs io.Writer) (int, error) {
 
 // ofCommandLine are the options that make no sense from elsewhere, and why.
 var ofCommandLine = map[string]string{
-	"--input": "names a file", "--input-logs": "names a file", "--checkpoint": "names a file", "--store": "says where to look", "--api": "says where to look",
+	"--input": "names a file", "--input-logs": "names a file", "--checkpoint": "names a file", "--store": "says where to look", "--api": "says where to look", "--server": "says where to look",
+	"--tls-ca": "says where to look", "--tls-cert": "says where to look", "--tls-key": "says where to look",
 	"--color": "is about a terminal", "--no-pager": "is about a terminal",
 	"--help": "asks for no events", "--version": "asks for no events",
 }

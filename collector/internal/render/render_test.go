@@ -25,6 +25,10 @@ import (
 // someEvents is a source of a few events, which finds them whatever is asked for.
 type someEvents []*event.Event
 
+func (someEvents) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Coverage) error) error {
+	return nil
+}
+
 func (s someEvents) Scan(_ context.Context, q *query.Query, fn func(*event.Event) error) error {
 	fn = q.Limited(fn)
 	for _, ev := range s {

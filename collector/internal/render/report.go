@@ -23,6 +23,7 @@ func ParseReport(words []string, stock bool) (*report.Options, error) {
 	}
 	if err == nil && !o.Help && !o.Version {
 		o.From, err = networks(o.Extra["--from"])
+		_, o.Mismatch = o.Extra["--mismatch"]
 	}
 	return o, err
 }
@@ -30,7 +31,19 @@ func ParseReport(words []string, stock bool) (*report.Options, error) {
 // Report writes a report to out, and complaints to errs, and returns the exit code,
 // which is the stock tool's: 1 is a list without lines, Options.Failed an error.
 func Report(ctx context.Context, o *report.Options, src api.Source, out, errs io.Writer) int {
+	o.IfNothing = func() {
+		if o.ErrorCode == 0 {
+			return
+		}
+		for _, note := range notes(ctx, src, o.Query()) {
+			fmt.Fprintln(errs, note)
+		}
+	}
+	coverage := beginNote(ctx, src, o.Query(), o.Extra, o.ErrorCode == 0, o.Format == report.FormatJSON)
 	code, err := write(ctx, o, src, out)
+	if bad := coverage.Say(ctx, out, errs); err == nil {
+		err = bad
+	}
 	var usage *report.UsageError
 	switch {
 	case errors.As(err, &usage):
@@ -86,9 +99,12 @@ func write(ctx context.Context, o *report.Options, src api.Source, out io.Writer
 		if err != nil {
 			return 1, err
 		}
+		if len(logs) == 0 {
+			o.IfNothing()
+		}
 		return 0, report.WriteLogTimes(out, o, time.Local, logs)
 	}
-	if narrowed := o.StartMs != 0 || o.EndMs != 0 || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
+	if narrowed := o.StartMs != 0 || o.EndMs != 0 || o.Mismatch || len(o.From)+len(o.Terms)+len(o.Filters) > 0; narrowed && o.Kind == report.Overview {
 		err := src.Scan(ctx, &query.Query{Nodes: o.Nodes, Limit: 1}, func(ev *event.Event) error {
 			o.FirstMs = ev.Ms
 			return nil
@@ -112,7 +128,7 @@ func hostTimes(ctx context.Context, src api.Source, o *report.Options) ([]report
 		if !(&query.Query{Nodes: o.Nodes}).WantsNode(l.Name) {
 			continue
 		}
-		q := &query.Query{Nodes: []string{l.Name}, From: o.From, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}
+		q := &query.Query{Nodes: []string{l.Name}, From: o.From, Mismatch: o.Mismatch, StartMs: o.StartMs, EndMs: o.EndMs, Limit: 1}
 		for _, end := range []*int64{&l.FirstMs, &l.LastMs} {
 			err := src.Scan(ctx, q, func(ev *event.Event) error {
 				*end = ev.Ms

@@ -39,8 +39,9 @@ type age struct {
 	day store.Day
 }
 
-// agesOf orders parts, which come by day and number, by their age.
-func agesOf(parts []store.PartStats, clock store.Day) ages {
+// agesOf orders parts, which come by day and number, by their age. Those that are held say nothing of
+// what day it is: they may be old, with what followed them dropped long ago. held may be nil.
+func agesOf(parts []store.PartStats, clock store.Day, held func(*store.PartStats) bool) ages {
 	a := ages{clock: clock}
 	for i := range parts {
 		a.list = append(a.list, age{&parts[i], parts[i].Day})
@@ -66,16 +67,21 @@ func agesOf(parts []store.PartStats, clock store.Day) ages {
 		}
 	}
 	slices.SortStableFunc(a.list, func(x, y age) int { return cmp.Compare(x.day, y.day) })
-	a.today = believed(parts, clock, can)
+	var days []store.Day
+	for i := range parts {
+		if held == nil || !held(&parts[i]) {
+			days = append(days, parts[i].Day)
+		}
+	}
+	a.today = believed(days, clock, can)
 	return a
 }
 
 // believed returns the day that counts as today. That is the clock's, unless the clock has
 // just jumped over a gap between stored days: then it is the last day before the gap.
-func believed(parts []store.PartStats, clock store.Day, can func(store.Day) bool) store.Day {
+func believed(days []store.Day, clock store.Day, can func(store.Day) bool) store.Day {
 	first := clock // of the days that follow each other up to the clock's
-	for i := len(parts) - 1; i >= 0; i-- {
-		d := parts[i].Day
+	for _, d := range slices.Backward(days) {
 		switch {
 		case !can(d):
 		case first-d <= gapDays:
@@ -89,21 +95,30 @@ func believed(parts []store.PartStats, clock store.Day, can func(store.Day) bool
 	return clock
 }
 
-// oldest returns the oldest sealed part; nil when there is none.
-func (a ages) oldest() *store.PartStats {
+// without returns a without a part.
+func (a ages) without(p *store.PartStats) ages {
+	a.list = slices.DeleteFunc(slices.Clone(a.list), func(x age) bool { return x.PartStats == p })
+	return a
+}
+
+// oldest returns the oldest sealed part that is not held; nil when there is none. held may be nil.
+func (a ages) oldest(held func(*store.PartStats) bool) *store.PartStats {
 	for _, x := range a.list {
-		if x.Sealed {
+		if x.Sealed && (held == nil || !held(x.PartStats)) {
 			return x.PartStats
 		}
 	}
 	return nil
 }
 
-// beyond returns the limit by which the oldest sealed part has to be dropped, "" for none.
-// size is what the store takes on the disk.
-func (l Limits) beyond(a ages, size uint64) string {
+// beyond returns the limit by which the oldest sealed part that is not held has to be dropped, ""
+// for none. size is what the store takes on the disk, held parts included. held may be nil.
+func (l Limits) beyond(a ages, size uint64, held func(*store.PartStats) bool) string {
+	if l.MaxDays <= 0 && l.MaxBytes <= 0 {
+		return ""
+	}
 	for _, x := range a.list {
-		if !x.Sealed {
+		if !x.Sealed || held != nil && held(x.PartStats) {
 			continue
 		}
 		switch {

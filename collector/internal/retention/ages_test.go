@@ -37,11 +37,11 @@ func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
 			}
 		}
 		for {
-			a := agesOf(days, day)
-			if (Limits{MaxDays: maxDays}).beyond(a, 0) == "" {
+			a := agesOf(days, day, nil)
+			if (Limits{MaxDays: maxDays}).beyond(a, 0, nil) == "" {
 				break
 			}
-			gone := a.oldest().Day
+			gone := a.oldest(nil).Day
 			dropped = append(dropped, gone.String())
 			var rest []store.PartStats
 			for _, d := range days {
@@ -121,14 +121,32 @@ func TestAgesWithEmptyPartition(t *testing.T) {
 		{Part: store.Part{Day: day, N: 1}, LastID: 9, Sealed: true},
 		{Part: store.Part{Day: day, N: 2}},
 	}
-	a := agesOf(days, day)
-	if d := a.oldest(); d == nil || d.Part != days[0].Part {
+	a := agesOf(days, day, nil)
+	if d := a.oldest(nil); d == nil || d.Part != days[0].Part {
 		t.Errorf("the oldest is %v", d)
 	}
 	if a.today != day-30 {
 		t.Errorf("limits are counted from %v: there is a gap of four weeks", a.today)
 	}
-	if got := (Limits{MaxBytes: 10}).beyond(agesOf(days[2:], day), 11); got != dropBytes {
+	if got := (Limits{MaxBytes: 10}).beyond(agesOf(days[2:], day, nil), 11, nil); got != dropBytes {
 		t.Errorf("a sealed part of today, too much stored: %q", got)
+	}
+}
+
+// A day on hold from long ago makes no doubt of the clock, however few days follow it.
+func TestAgesWithHeld(t *testing.T) {
+	day := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
+	parts := []store.PartStats{
+		{Part: store.Part{Day: day - 300, N: 1}, LastID: 5, Sealed: true},
+		{Part: store.Part{Day: day - 1, N: 1}, LastID: 7, Sealed: true},
+		{Part: store.Part{Day: day, N: 1}, LastID: 9},
+	}
+	held := func(p *store.PartStats) bool { return p.Day == day-300 }
+	a := agesOf(parts, day, held)
+	if a.today != day || (Limits{MaxDays: 1}).beyond(a, 0, held) != dropDays || a.oldest(held).Day != day-1 {
+		t.Errorf("today counts as %v, the oldest is %v", a.today, a.oldest(held))
+	}
+	if a := agesOf(parts, day, nil); a.today != day-300 {
+		t.Errorf("not on hold it does: %v", a.today)
 	}
 }

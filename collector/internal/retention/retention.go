@@ -48,6 +48,8 @@ type Config struct {
 	Limits Limits
 	Now    func() time.Time
 	Log    hclog.Logger
+	// Held returns why a part is on hold, "" when it may be dropped; nil: nothing is.
+	Held func(ctx context.Context, p *store.PartStats) string
 	// Metrics is where the drops are counted.
 	Metrics *metrics.Registry
 	// Record writes a record of the collector's own, of type DAEMON_ROTATE. It is not
@@ -63,7 +65,11 @@ type Keeper struct {
 	now    wake.Signal            // wakes Run
 	// drop is held from asking for the oldest part until it is dropped: of two who ask at
 	// the same time, the second finds it gone, and drops the next only if it still has to.
+	// Whoever puts something on hold holds it, too: what is on hold then is there.
 	drop sync.Mutex
+	// passed has the parts that were said to be passed over, and why; guarded by drop.
+	passed map[store.Part]string
+	all    int // how many there were when all was last said to be on hold; guarded by drop
 	// doubted is true while max_days does not count from the clock's day.
 	doubted atomic.Bool
 }
@@ -80,6 +86,9 @@ func (k *Keeper) SetLimits(l Limits) {
 	k.limits.Store(&l)
 	k.now.Set()
 }
+
+// Limits are those that hold now.
+func (k *Keeper) Limits() Limits { return *k.limits.Load() }
 
 // Apply has Run apply the limits at once. It does not wait for that.
 func (k *Keeper) Apply() { k.now.Set() }
@@ -113,11 +122,11 @@ func (k *Keeper) apply(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()))
+		ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
 		k.logClock(ages, limits.MaxDays)
-		reason := limits.beyond(ages, st.DiskBytes)
+		reason := limits.beyond(ages, st.DiskBytes, k.held(ctx))
 		if reason == "" {
-			return nil
+			return k.passOver(ctx)
 		}
 		if dropped, err := k.DropOldest(ctx, reason); err != nil || !dropped {
 			return err
@@ -126,8 +135,22 @@ func (k *Keeper) apply(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// DropOldest drops the oldest sealed part, and counts, logs and records that with the
-// reason. It returns false when there is no sealed part.
+// held returns what tells whether a part is on hold.
+func (k *Keeper) held(ctx context.Context) func(*store.PartStats) bool {
+	return func(p *store.PartStats) bool { return k.cfg.Held != nil && k.cfg.Held(ctx, p) != "" }
+}
+
+// While runs fn, which puts something on hold or takes it off, while nothing is dropped. Then the
+// limits are applied.
+func (k *Keeper) While(fn func() error) error {
+	k.drop.Lock()
+	defer k.drop.Unlock()
+	defer k.Apply()
+	return fn()
+}
+
+// DropOldest drops the oldest sealed part that is not on hold, and counts, logs and records that
+// with the reason. It returns false when there is none.
 func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	k.drop.Lock()
 	defer k.drop.Unlock()
@@ -135,7 +158,9 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	d := agesOf(st.Parts, store.DayOf(k.cfg.Now())).oldest()
+	ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
+	d := ages.oldest(k.held(ctx))
+	k.sayPassed(ctx, ages, d, reason)
 	if d == nil {
 		return false, nil
 	}
@@ -156,6 +181,74 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	k.cfg.Log.Warn("dropped a day of events", "day", d.Part.String(), "reason", reason, "events", d.Events, "records", d.Records, "disk_bytes", d.DiskBytes)
 	k.cfg.Record("op=drop-day day=%s reason=%s events=%d records=%d auid=-1 pid=-1 subj=? res=success", d.Part, reason, d.Events, d.Records)
 	return true, nil
+}
+
+// passOver says which parts lie beyond the limits and stay, because they are on hold.
+func (k *Keeper) passOver(ctx context.Context) error {
+	if k.cfg.Held == nil {
+		return nil
+	}
+	k.drop.Lock()
+	defer k.drop.Unlock()
+	st, err := k.cfg.Events.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	limits, ages := *k.limits.Load(), agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
+	for { // as if nothing were on hold, the oldest first
+		reason := limits.beyond(ages, st.DiskBytes, nil)
+		p := ages.oldest(nil)
+		if reason == "" || p == nil {
+			return nil
+		}
+		k.say(ctx, p, reason)
+		st.DiskBytes -= min(st.DiskBytes, p.DiskBytes)
+		ages = ages.without(p)
+	}
+}
+
+// sayPassed says which parts are older than the one that is dropped, and stay because they are on
+// hold; dropped is nil where all that is sealed is on hold. drop is held.
+func (k *Keeper) sayPassed(ctx context.Context, a ages, dropped *store.PartStats, reason string) {
+	n := 0
+	for _, x := range a.list {
+		if x.PartStats == dropped {
+			return
+		}
+		if x.Sealed {
+			n++
+			k.say(ctx, x.PartStats, reason)
+		}
+	}
+	if n > 0 {
+		k.sayAll(n, reason)
+	}
+}
+
+// say logs once that a part stays; drop is held.
+func (k *Keeper) say(ctx context.Context, p *store.PartStats, reason string) {
+	if k.cfg.Held == nil {
+		return
+	}
+	why := k.cfg.Held(ctx, p)
+	if why == "" || k.passed[p.Part] == reason+why {
+		return
+	}
+	if k.passed == nil {
+		k.passed = map[store.Part]string{}
+	}
+	k.passed[p.Part] = reason + why
+	k.cfg.Log.Warn("a day is on hold and stays, which would be dropped", "day", p.Part.String(), "reason", reason, "hold", why, "events", p.Events, "disk_bytes", p.DiskBytes)
+}
+
+// sayAll logs, each time there is another number of them, that all that is sealed is on hold; drop is
+// held.
+func (k *Keeper) sayAll(n int, reason string) {
+	if k.all == n {
+		return
+	}
+	k.all = n
+	k.cfg.Log.Error("nothing can be dropped: all sealed days are on hold (collector hold list); records will be refused once the disk is full", "days", n, "reason", reason)
 }
 
 // logClock logs once that max_days waits for the clock, and once that it need not.

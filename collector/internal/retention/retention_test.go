@@ -200,3 +200,119 @@ func TestRun(t *testing.T) {
 		}
 	})
 }
+
+// What is on hold is never dropped, whatever asks for room: the next one that is not is, and where all is on
+// hold nothing is. Each day that stays is said once.
+func TestHeld(t *testing.T) {
+	onHold := map[store.Day]bool{today - 4: true, today - 2: true}
+	held := func(_ context.Context, p *store.PartStats) string {
+		if onHold[p.Day] {
+			return "case 4711"
+		}
+		return ""
+	}
+	for _, c := range []struct {
+		limits Limits
+		left   string
+	}{
+		{Limits{}, "4 3 2 1 0"},
+		{Limits{MaxDays: 2}, "4 2 1 0"},
+		{Limits{MaxDays: 1}, "4 2 0"},
+		{Limits{MaxBytes: 49}, "4 2 1 0"},
+		{Limits{MaxBytes: 1}, "4 2 0"},
+	} {
+		h := days(today, 5)
+		k := keeper(h, c.limits, onDay(today))
+		k.cfg.Held = held
+		for range 3 {
+			if err := k.apply(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var left []string
+		for _, p := range h.parts {
+			left = append(left, fmt.Sprint(int(today-p.Day)))
+		}
+		if got := strings.Join(left, " "); got != c.left {
+			t.Errorf("%+v: left %s, want %s", c.limits, got, c.left)
+		}
+		for day := range onHold {
+			want := 0
+			if c.limits.MaxBytes == 1 || c.limits.MaxDays > 0 || day == today-4 && c.limits.MaxBytes > 0 {
+				want = 1
+			}
+			if n := strings.Count(k.log.String(), "is on hold and stays, which would be dropped: day="+day.String()); n != want {
+				t.Errorf("%+v: that %s stays was said %d times, want %d:\n%s", c.limits, day, n, want, k.log.String())
+			}
+		}
+	}
+	// For want of space: all that is not on hold goes, then nothing.
+	h := days(today, 5)
+	k := keeper(h, Limits{}, onDay(today))
+	k.cfg.Held = held
+	for range 6 {
+		if _, err := k.DropOldest(context.Background(), "disk_full_action"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if h.left() != 3 || strings.Count(k.log.String(), "all sealed days are on hold") != 1 {
+		t.Errorf("%d parts left; log %s", h.left(), k.log.String())
+	}
+	if err := k.While(func() error { delete(onHold, today-4); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := k.DropOldest(context.Background(), "disk_full_action"); !ok || err != nil || h.left() != 2 {
+		t.Errorf("taken off hold: %v, %v, %d parts", ok, err, h.left())
+	}
+}
+
+// Drops and changes of holds at the same time: what is on hold once While has returned stays.
+func TestHeldAtOnce(t *testing.T) {
+	h := days(today, 200)
+	k := keeper(h, Limits{}, onDay(today))
+	var mu sync.Mutex
+	onHold := map[store.Part]bool{} // guarded by mu
+	k.cfg.Held = func(_ context.Context, p *store.PartStats) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if onHold[p.Part] {
+			return "x"
+		}
+		return ""
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 20 {
+				if _, err := k.DropOldest(context.Background(), dropBytes); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	var kept []store.Part
+	wg.Go(func() {
+		for range 30 {
+			_ = k.While(func() error {
+				st, _ := h.Stats(context.Background())
+				for _, p := range st.Parts {
+					mu.Lock()
+					was := onHold[p.Part]
+					onHold[p.Part] = true
+					mu.Unlock()
+					if !was {
+						kept = append(kept, p.Part)
+						break
+					}
+				}
+				return nil
+			})
+		}
+	})
+	wg.Wait()
+	for _, p := range kept {
+		if !slices.ContainsFunc(h.parts, func(x store.PartStats) bool { return x.Part == p }) {
+			t.Errorf("%s was dropped", p)
+		}
+	}
+}

@@ -1,5 +1,5 @@
 // Package seldom keeps log lines seldom: what peers do must not fill the collector's own
-// log. Packages listen, intake and ingest/remote use it; it imports nothing of ours.
+// log. Packages listen, enroll and the ingest ones use it; it imports nothing of ours.
 package seldom
 
 import (

@@ -1,7 +1,7 @@
 // Package selfaudit stores the records that the collector makes of what it does itself
-// (DAEMON_*), under its own node and in the words of the stock daemon. Only the server's
-// wiring imports it; it imports journal, pkg, and head and listen for the reports that it
-// makes records of.
+// (DAEMON_*), under its own node and in the words of the stock daemon, and of what is asked of it
+// (USER_CMD, collector(8)). Only the server's wiring imports it; it imports journal, pkg, and api, head
+// and listen for the reports that it makes records of.
 //
 // Whoever adds a record must not wait for the disk, and peers must not be able to fill the
 // disk with records. So records wait in a bounded queue for one goroutine that submits them

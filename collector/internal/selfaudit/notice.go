@@ -23,11 +23,24 @@ func (r *Records) Notice(n head.Notice) {
 	case head.ByTurns:
 		log.Warn("a host's name comes from two addresses by turns: two hosts have it, or one of them lies", "host", n.Name, "address", n.Addr, "before", was, "omitted", n.Omitted)
 		r.Add("DAEMON_ERR", "op=two-addresses host=%s addr=%s old-addr=%s omitted=%d informative=yes res=success", name, n.Addr, was, n.Omitted)
+	case head.OtherName:
+		log.Warn("a host that has proved its name sends records under another one: they are kept under the proved name, and found by search --mismatch",
+			"host", n.Host, "claims", n.Name, "address", n.Addr, "omitted", n.Omitted)
+		r.Add("DAEMON_ERR", "op=name-mismatch host=%s claims=%s addr=%s omitted=%d informative=yes res=success", encodeName(n.Host), name, n.Addr, n.Omitted)
+	case head.NotYours:
+		log.Warn("a sender in clear text uses a name that is verified, or that trusted_senders gives to others: its records are kept under its address, and found by search --mismatch",
+			"claims", n.Name, "host", n.Host, "address", n.Addr, "omitted", n.Omitted)
+		r.Add("DAEMON_ERR", "op=name-refused host=%s claims=%s addr=%s omitted=%d informative=yes res=success", encodeName(n.Host), name, n.Addr, n.Omitted)
 	case head.TooManyNames:
 		log.Warn("an address brings more new names than max_new_names a day: records of further ones are stored together, and found by their node",
 			"address", n.Addr, "host", n.Name, "omitted", n.Omitted)
 		r.Add("DAEMON_ERR", "op=too-many-names host=%s addr=%s omitted=%d informative=yes res=success", name, n.Addr, n.Omitted)
 	}
+}
+
+// TwoHosts stores that two hosts send at once under a name that both have proved.
+func (r *Records) TwoHosts(name string, addr, other netip.Addr) {
+	r.Add("DAEMON_ERR", "op=two-hosts host=%s addr=%s old-addr=%s informative=yes res=success", encodeName(name), address(addr), address(other))
 }
 
 // address returns an address as a record has it; "?" where there is none, of the collector
@@ -36,7 +49,7 @@ func address(a netip.Addr) string {
 	if !a.IsValid() {
 		return "?"
 	}
-	return a.String()
+	return a.Unmap().WithZone("").String()
 }
 
 // encodeName encodes a name that a peer has chosen as the kernel encodes untrusted strings:

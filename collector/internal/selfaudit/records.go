@@ -41,6 +41,8 @@ type Config struct {
 	// Refusing reports whether senders' records are refused now. Then records about peers,
 	// of which there may be any number, are not stored either.
 	Refusing func() bool
+	// Names has the accounts of this machine, for who asks the query service; nil for none.
+	Names Names
 }
 
 // Records stores the collector's own records. Any goroutine may call its methods, and all
@@ -51,23 +53,30 @@ type Config struct {
 // waits, so mu is held for short; nobody sends after it is closed.
 type Records struct {
 	cfg    Config
+	exe    string // this program's, as records have it
 	wg     sync.WaitGroup
 	ctx    context.Context // ends when Close gives up waiting for the journal
 	cancel context.CancelFunc
 
-	mu         sync.Mutex // guards everything below; queue is received from without it
-	text       *daemonrec.Records
-	closed     bool
-	started    bool // DAEMON_START was added, so Close adds DAEMON_END
-	queue      chan []byte
-	dropLogged time.Time // when a dropped record was last logged
-	refusals   refusals
+	mu                    sync.Mutex // guards everything below; queue is received from without it
+	text                  *daemonrec.Records
+	closed                bool
+	started               bool // DAEMON_START was added, so Close adds DAEMON_END
+	queue                 chan []byte
+	dropLogged            time.Time // when a dropped record was last logged
+	dropped               uint64
+	refusals, connections *quota
+	asked                 askedQuota
 }
 
 // Open starts the goroutine that submits records to the journal. The journal need not be
 // started yet. The caller calls Close.
 func Open(cfg Config) *Records {
-	r := &Records{cfg: cfg, text: daemonrec.New(cfg.Now), queue: make(chan []byte, queueLength)}
+	r := &Records{cfg: cfg, text: daemonrec.New(cfg.Now), queue: make(chan []byte, queueLength), exe: "?"}
+	if exe, err := os.Executable(); err == nil {
+		r.exe = encodeName(exe)
+	}
+	r.refusals, r.connections = newQuotas()
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.wg.Go(r.run)
 	return r
@@ -118,22 +127,32 @@ func (r *Records) Add(typ, format string, args ...any) {
 	r.add(typ, format, args...)
 }
 
-// add does Add's work; mu is held.
-func (r *Records) add(typ, format string, args ...any) {
+// add does Add's work, and returns the record's serial, 0 where it was dropped; mu is held.
+func (r *Records) add(typ, format string, args ...any) (serial uint64) {
 	if r.closed {
-		return
+		return 0
 	}
 	text := r.text.Append(fmt.Appendf(nil, "node=%s type=%s msg=", r.cfg.Node, typ), format, args...)
 	select {
 	case r.queue <- text:
+		return r.text.Serial()
 	default:
 		// Every one is counted; the log gets the first of each second.
 		r.cfg.Metrics.Dropped.Inc()
+		r.dropped++
 		if now := r.cfg.Now(); now.Sub(r.dropLogged) >= time.Second || now.Before(r.dropLogged) {
 			r.dropLogged = now
 			r.cfg.Log.Warn("the collector's own records are dropped: more than the journal takes now", "record", string(text))
 		}
+		return 0
 	}
+}
+
+// Dropped is how many records the journal did not take, since the start.
+func (r *Records) Dropped() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.dropped
 }
 
 // Start stores the collector's start.
@@ -168,6 +187,9 @@ func (r *Records) Failed(op string) { r.Add("DAEMON_ERR", "op=%s "+asker+" res=f
 // at most closeTime for a journal that stores nothing. It may be called again.
 func (r *Records) Close() {
 	r.mu.Lock()
+	r.sayOmitted(r.refusals)
+	r.sayOmitted(r.connections)
+	r.sayAsked()
 	if r.started {
 		r.add("DAEMON_END", "op=terminate auid=%s uid=%d ses=%s pid=%d res=success",
 			daemonrec.ProcessID("self", "loginuid"), os.Getuid(), daemonrec.ProcessID("self", "sessionid"), os.Getpid())

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,9 +24,11 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/daemonrec"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
+	"github.com/auditfleet/auditfleet/pkg/pki"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -104,6 +109,11 @@ func TestWords(t *testing.T) {
 	f.Connection(listen.Report{Peer: peer})
 	f.Connection(listen.Report{Peer: peer, Op: "dup"})
 	f.Connection(listen.Report{Peer: peer, Close: true})
+	f.Refused(netip.MustParseAddrPort("[::ffff:192.0.2.7]:9"), "we b", "tls-revoked")
+	f.Certificate(Certificate{Op: "enroll", Host: "web1", Token: "0a0b", Serial: "4f", Fingerprint: "abab", Peer: peer})
+	f.Certificate(Certificate{Op: "create-token", Host: "w\x01", Token: "0a0b"})
+	f.Certificate(Certificate{Op: "enroll-refused", Token: "0a0b", Peer: peer, Reason: "token-used"})
+	f.Session(peer, &net.TCPAddr{IP: net.IPv4(192, 0, 2, 9), Port: 60}, "web1", pki.Session{Cipher: "TLS_AES_128_GCM_SHA256", Bits: 128, Group: "X25519MLKEM768", Auth: pki.AuthCert})
 	web1, web2 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	f.Notice(head.Notice{Kind: head.NewAddress, Name: "web1", Addr: web1})
 	f.Notice(head.Notice{Kind: head.ByTurns, Name: "we b\x01", Addr: web1, Was: web2, Omitted: 3})
@@ -115,6 +125,10 @@ func TestWords(t *testing.T) {
 	f.Close()
 	f.Add("DAEMON_ERR", "too late")
 	got := f.j.texts()
+	own := func(s string) string {
+		return strings.NewReplacer("PID", strconv.Itoa(os.Getpid()), "UID", strconv.Itoa(os.Getuid()), "EXE", f.exe,
+			"LOGIN", daemonrec.ProcessID("self", "loginuid"), "SESSION", daemonrec.ProcessID("self", "sessionid")).Replace(s)
+	}
 	want := []string{
 		"DAEMON_CONFIG op=reconfigure state=changed auid=-1 pid=-1 subj=? res=success",
 		"DAEMON_CONFIG op=reconfigure state=no-change auid=-1 pid=-1 subj=? res=failed",
@@ -125,6 +139,11 @@ func TestWords(t *testing.T) {
 		"DAEMON_ACCEPT addr=192.0.2.1 port=61 res=success",
 		"DAEMON_ACCEPT op=dup addr=192.0.2.1 port=61 res=no",
 		"DAEMON_CLOSE addr=192.0.2.1 port=61 res=success",
+		"DAEMON_ACCEPT op=tls-revoked acct=77652062 addr=192.0.2.7 port=9 res=no",
+		`DAEMON_CONFIG op=enroll host="web1" token=0a0b serial=4f fingerprint=abab addr=192.0.2.1 port=61 auid=-1 pid=-1 subj=? res=success`,
+		"DAEMON_CONFIG op=create-token host=7701 token=0a0b auid=-1 pid=-1 subj=? res=success",
+		"DAEMON_ACCEPT op=enroll-refused token=0a0b reason=token-used addr=192.0.2.1 port=61 res=no",
+		"CRYPTO_SESSION " + own(`pid=PID uid=UID auid=LOGIN ses=SESSION msg='op=start direction=from-client cipher=TLS_AES_128_GCM_SHA256 ksize=128 mac=<implicit> pfs=X25519MLKEM768 auth=cert acct="web1" spid=PID suid=UID rport=61 laddr=192.0.2.9 lport=60 exe=EXE hostname=? addr=192.0.2.1 terminal=? res=success'`),
 		`DAEMON_ERR op=new-address host="web1" addr=192.0.2.1 old-addr=? omitted=0 informative=yes res=success`,
 		"DAEMON_ERR op=two-addresses host=7765206201 addr=192.0.2.1 old-addr=192.0.2.2 omitted=3 informative=yes res=success",
 		`DAEMON_ERR op=too-many-names host="x" addr=192.0.2.1 omitted=0 informative=yes res=success`,
@@ -144,26 +163,67 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// Whoever knocks in a loop has so many refusals stored a second; the log says how many
-// more there were.
+// Whoever knocks in a loop has so many refusals stored a minute, and does not hide others;
+// a record, the log and a counter say how many more there were.
 func TestRefusalsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := open(&fixture{}, time.Now)
-		knock := func(n int) {
+		knock := func(from string, n int) {
 			for range n {
-				f.Connection(listen.Report{Peer: netip.MustParseAddrPort("192.0.2.1:61"), Op: "dup"})
+				f.Connection(listen.Report{Peer: netip.MustParseAddrPort(from), Op: "dup"})
 			}
 		}
-		knock(refusalsPerSecond + 7)
-		f.Connection(listen.Report{Peer: netip.MustParseAddrPort("192.0.2.2:61")}) // not one of them
-		time.Sleep(time.Second)
-		knock(1)
-		f.Close()
-		if n := len(f.j.stored); n != refusalsPerSecond+2 {
-			t.Errorf("%d records, want %d", n, refusalsPerSecond+2)
+		said := func(n int) int {
+			f.j.mu.Lock()
+			defer f.j.mu.Unlock()
+			count := 0
+			for _, s := range f.j.stored {
+				if strings.Contains(s, "type=DAEMON_ERR msg=audit(") && strings.HasSuffix(s, fmt.Sprintf("op=refusals-omitted connections=%d informative=yes res=success", n)) {
+					count++
+				}
+			}
+			return count
 		}
-		if log := f.log.String(); !strings.Contains(log, "omitted=7") {
+		knock("192.0.2.1:61", refusalsPerAddress+7)
+		knock("[::ffff:192.0.2.1]:61", 1)                                          // the same one
+		f.Connection(listen.Report{Peer: netip.MustParseAddrPort("192.0.2.2:61")}) // not one of them
+		time.Sleep(time.Minute + time.Second)
+		synctest.Wait()
+		if n := len(f.j.stored); n != refusalsPerAddress+2 || said(8) != 1 {
+			t.Errorf("%d records, want %d; said %d times", n, refusalsPerAddress+2, said(8))
+		}
+		for i := range 2 * refusalsPerMinute / refusalsPerAddress {
+			knock(fmt.Sprintf("192.0.2.%d:61", i+1), refusalsPerAddress)
+		}
+		f.Close() // says the rest
+		if n := len(f.j.stored); n != refusalsPerAddress+2+refusalsPerMinute+1 || said(refusalsPerMinute) != 1 {
+			t.Errorf("%d records, want %d; said %d times", n, refusalsPerAddress+2+refusalsPerMinute+1, said(refusalsPerMinute))
+		}
+		if log := f.log.String(); !strings.Contains(log, "omitted=8") {
 			t.Errorf("the log:\n%s", log)
+		}
+		if n := metricstest.Value(t, f.reg, "auditfleet_collector_own_records_omitted_total", ""); n != refusalsPerMinute+8 {
+			t.Errorf("%v are counted", n)
+		}
+	})
+}
+
+// Whoever connects and leaves in a loop has so many records of it stored a minute, and does
+// not hide others.
+func TestConnectionsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(&fixture{}, time.Now)
+		from := netip.MustParseAddrPort("192.0.2.1:61")
+		for range connectionsPerAddress {
+			f.Connection(listen.Report{Peer: from})
+			f.Connection(listen.Report{Peer: from, Close: true})
+		}
+		f.Connection(listen.Report{Peer: netip.MustParseAddrPort("192.0.2.2:61")})
+		f.Connection(listen.Report{Peer: from, Op: "dup"}) // counted apart
+		f.Close()
+		last := f.j.stored[len(f.j.stored)-1]
+		if n := len(f.j.stored); n != connectionsPerAddress+3 || !strings.HasSuffix(last, fmt.Sprintf("op=connections-omitted connections=%d informative=yes res=success", connectionsPerAddress)) {
+			t.Errorf("%d records, the last one %s", n, last)
 		}
 	})
 }

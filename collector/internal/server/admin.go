@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/auditfleet/auditfleet/collector/internal/alert"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -32,24 +33,36 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 	if err := s.checkPlugins(&cfg.Plugins); err != nil {
 		return err
 	}
+	if err := alert.Check(cfg.Alerts); err != nil {
+		return err
+	}
 	names, err := intake.ReadNames(cfg.HostsFile)
 	if err != nil {
 		return err
 	}
-	if err := s.bound(&cfg.Limits); err != nil {
+	trust, err := readTrusted(&cfg)
+	if err != nil {
 		return err
 	}
-	if err := s.clear.SetLimits(cfg.Limits); err != nil {
+	if err := s.reloadTrust(&cfg); err != nil {
+		return err
+	}
+	s.cfg.GRPCPerAddr, s.cfg.MaxAnswer = cfg.GRPCPerAddr, cfg.MaxAnswer
+	if err := s.setLimits(cfg.Limits, cfg.Proxies); err != nil {
 		return err
 	}
 	s.sayPlugins(&cfg.Plugins)
 	if err := s.fanout.Reload(cfg.Plugins.Settings, cfg.Plugins.List); err != nil {
 		return err
 	}
+	if err := s.sinks.Reload(cfg.Sinks); err != nil {
+		return err
+	}
 	s.intake.SetNames(names)
+	s.head.SetMayName(mayName(trust))
 	s.space.SetLimits(cfg.Space)
 	s.retention.SetLimits(cfg.Retention)
-	return nil
+	return s.alerts.Reload(cfg.Alerts)
 }
 
 // NotReconfigured records that a new configuration was asked for and was wrong.
@@ -141,6 +154,6 @@ func (s *Server) report() string {
 	}
 	line("listening for network connections", "%s", yes(s.ready.Load()))
 	line("active connections", "%d", s.connections())
-	line("total connections", "%d", s.clear.Accepted())
+	line("total connections", "%d", s.accepted())
 	return b.String()
 }

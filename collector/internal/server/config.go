@@ -4,26 +4,47 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/auditfleet/auditfleet/collector/internal/alert"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
+	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/pki"
+	"github.com/auditfleet/auditfleet/pkg/psktls"
 )
 
 // Config is a collector's.
 type Config struct {
-	Store   string   // folder; made when it is not there
-	Listen  []string // host:port, each
-	Backlog int      // tcp_listen_queue
-	Limits  listen.Limits
+	Store  string   // folder; made when it is not there
+	Listen []string // host:port, each, in clear text; none for no clear text
+	// ListenTLS is likewise, for the audisp-remote protocol over TLS with certificates.
+	ListenTLS []string
+	// PSK, where it is not nil, has Listen take TLS with pre-shared keys in place of clear
+	// text.
+	PSK *psktls.Settings
+	// TLS says by which files who is known; needed where TLS is asked for.
+	TLS pki.Config
+	// EnrollCA is the folder of the CA that hosts get certificates of where TLS is; empty:
+	// they get none.
+	EnrollCA string
+	Backlog  int // tcp_listen_queue
+	Limits   listen.Limits
+	// Proxies are where proxies connect to Listen from, each with a PROXY header.
+	Proxies []netip.Prefix
+
+	GRPC        []string // host:port, each, for forwarders of ours; none is none
+	GRPCPerAddr int      // connections of an address; 0 is ingest/grpc's default
+	MaxAnswer   int64    // bytes of an answer to a client of another machine; 0 is ingest/grpc's default
 
 	Flush journal.Flush // sync when empty
 	Freq  int           // of the incremental modes
@@ -52,19 +73,32 @@ type Config struct {
 
 	Space     space.Limits
 	Retention retention.Limits
-	HostsFile string        // names of addresses, in the grammar of /etc/hosts; "" is none
-	Action    action.Config // who gets mail, and whether single and halt are allowed
-	Plugins   Plugins
-	StateFile string // of the report at SIGCONT; "" is collector.state in Store
+	Alerts    alert.Config // the zero one is alert.DefaultConfig
+	HostsFile string       // names of addresses, in the grammar of /etc/hosts; "" is none
+	// SealKey is the file of the key that signs the store's log; "" signs nothing. SealInterval is how often at
+	// least, when anything changed; 0 is seal's default.
+	SealKey      string
+	SealInterval time.Duration
+	// TrustedSenders is the file that says which names senders in clear text may use from
+	// which addresses; "" trusts all. RefuseUntrusted refuses addresses that it lacks.
+	TrustedSenders  string
+	RefuseUntrusted bool
+	Action          action.Config // who gets mail, and whether single and halt are allowed
+	Plugins         Plugins
+	Sinks           sink.Config // where alerts go
+	StateFile       string      // of the report at SIGCONT; "" is collector.state in Store
 
-	Version  string
-	LogLevel string // of Log, as configured
-	Log      hclog.Logger
-	Now      func() time.Time // nil: time.Now
+	Version string
+	// CoverageJSON is what the coverage in bundles of evidence is written by.
+	CoverageJSON CoverageJSON
+	LogLevel     string // of Log, as configured
+	Log          hclog.Logger
+	Now          func() time.Time // nil: time.Now
 	// Notify tells the service manager, in the words of sd_notify(3); nil for none.
 	Notify func(state string)
 
-	free func() (free, total uint64, err error) // of the store's disk; tests'
+	free    func() (free, total uint64, err error) // of the store's disk; tests'
+	alerted func(alert.Group)                      // hears what is told; tests'
 }
 
 // Defaults of Config.

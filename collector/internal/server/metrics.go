@@ -15,11 +15,20 @@ func (s *Server) registerMetrics() {
 	metrics.ReadHead(s.reg, s.headSample)
 	metrics.ReadSpace(s.reg, s.spaceSample)
 	metrics.ReadStore(s.reg, s.storeSample)
+	metrics.ReadSinks(s.reg, s.sinkSamples)
+	if s.seal != nil {
+		metrics.ReadSeal(s.reg, s.sealSample)
+	}
 	metrics.ReadCollectorPlugins(s.reg, func(yield func(metrics.PluginSample)) {
 		for _, p := range s.fanout.Stats() {
 			yield(metrics.PluginSample{
 				Plugin: p.Name, Delivered: p.Delivered, Dropped: p.Dropped, Restarts: p.Restarts, Queued: p.Queued, Up: p.Up,
 			})
+		}
+	})
+	metrics.ReadAlerts(s.reg, func(yield func(metrics.AlertSample)) {
+		for _, c := range s.alerts.Conditions() {
+			yield(metrics.AlertSample{Condition: c.Name, Firing: c.Firing})
 		}
 	})
 	metrics.ReadHosts(s.reg, s.cfg.MetricHosts, func(yield func(metrics.HostSample)) {
@@ -48,9 +57,14 @@ func (s *Server) headSample() metrics.HeadSample {
 	for e := range head.NumEarly {
 		evicted[e.String()] = st.Early[e]
 	}
+	alarms := map[string]uint64{}
+	for n := range head.NumSealOps {
+		alarms[head.SealOp(n)] = st.SealAlarms[n]
+	}
 	return metrics.HeadSample{
-		Events: st.Events, Unparsable: st.Unparsable, StoreFailures: st.StoreFailures, Evicted: evicted, SearchesBehind: st.SearchesBehind,
-		Mixed: st.Mixed, NamesRefused: st.NamesRefused, AddressChanges: st.AddressChanges, FarFuture: st.FarFuture,
+		WitnessAlarms: alarms,
+		Events:        st.Events, Unparsable: st.Unparsable, StoreFailures: st.StoreFailures, Evicted: evicted, SearchesBehind: st.SearchesBehind,
+		Mixed: st.Mixed, NamesRefused: st.NamesRefused, AddressChanges: st.AddressChanges, Mismatched: st.Mismatched, FarFuture: st.FarFuture,
 		OpenBytes: st.OpenBytes, OpenEvents: st.OpenEvents, MemoryEvents: st.TableEvents, MemoryBytes: st.TableBytes, Hosts: st.Hosts,
 	}
 }
@@ -77,6 +91,8 @@ func (s *Server) storeSample() metrics.StoreSample {
 	for _, d := range st.Parts {
 		days[d.Day] = true
 	}
+	n, bytes, _ := held(context.Background(), s.holds.keep, st.Parts)
+	sample.Holds, sample.Held, sample.HeldBytes, sample.HoldsBroken = len(s.holds.set.List()), int(n), bytes, s.holds.set.Broken() != nil
 	sample.Days, sample.Partitions, sample.DiskBytes = len(days), len(st.Parts), st.DiskBytes
 	sample.Events, sample.IndexBytes, sample.RawBytes = st.Events, st.IndexBytes, st.RawBytes
 	return sample

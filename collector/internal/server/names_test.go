@@ -1,12 +1,16 @@
 package server
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/pki"
 )
 
 // Records without node= are stored under the sender's name in the hosts file; one
@@ -60,4 +64,48 @@ func TestHostsFile(t *testing.T) {
 	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "hosts_file") {
 		t.Errorf("no such file: %v", err)
 	}
+}
+
+// Under untrusted_senders = refuse, an address that is taken out of the file is cut off, for
+// its records would be stored, under its address. Who proves a name is not asked.
+func TestUntrustedIsCutOff(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "trusted")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("web1 127.0.0.0/8\n")
+	ca := newCA(t)
+	cfg := testConfig(shortDir(t))
+	cfg.TrustedSenders, cfg.RefuseUntrusted = file, true
+	cfg.ListenTLS, cfg.TLS = []string{"127.0.0.1:0"}, ca.files("hub", pki.Send)
+	r := start(t, cfg)
+	plain := r.dial()
+	exchange(t, plain, 1, userRecord("web1", 1))
+	web2 := ca.client("web2", pki.Send)
+	verified, err := r.dialTLS(web2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, verified, 1, userRecord("web2", 2))
+	_ = verified.Close()
+	write("web1 192.0.2.1\n")
+	if err := r.Reconfigure(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(plain); err != nil {
+		t.Errorf("the end of a sender that is not trusted any more: %v", err)
+	}
+	again := r.dial()
+	if _, err := again.Read(make([]byte, 1)); err == nil {
+		t.Error("it is taken again")
+	}
+	need.Wait(t, "the one before has gone", func() bool { return r.secured.Len() == 0 })
+	if verified, err = r.dialTLS(web2); err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, verified, 1, userRecord("web2", 3))
 }

@@ -18,27 +18,42 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/auditfleet/auditfleet/collector/internal/alert"
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/descriptors"
+	"github.com/auditfleet/auditfleet/collector/internal/enroll"
 	"github.com/auditfleet/auditfleet/collector/internal/fanout"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
+	ingestgrpc "github.com/auditfleet/auditfleet/collector/internal/ingest/grpc"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
+	"github.com/auditfleet/auditfleet/collector/internal/ingest/secure"
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/outgrown"
 	"github.com/auditfleet/auditfleet/collector/internal/rates"
 	"github.com/auditfleet/auditfleet/collector/internal/render"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
+	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
-	"github.com/auditfleet/auditfleet/proto/fleet"
+	"github.com/auditfleet/auditfleet/pkg/nss"
+	"github.com/auditfleet/auditfleet/pkg/pki"
 )
 
 // ErrInterrupted is returned by Run when it was told not to wait for its end.
 // What was acknowledged is in the journal and replayed at the next start.
 var ErrInterrupted = errors.New("interrupted before everything was in order")
+
+// How long a record of who asked may wait for the name of an account, and for how much of
+// the time.
+const (
+	nameWait  = 50 * time.Millisecond
+	nameShare = 0.1
+)
 
 // Server is a collector.
 type Server struct {
@@ -50,21 +65,36 @@ type Server struct {
 	store     store.Store
 	head      *head.Head
 	intake    *intake.Intake
-	clear     *clearText
+	verified  *ingestgrpc.Server // nil where nothing is received by gRPC
 	own       *selfaudit.Records
+	seal      *seal.Log
 	action    *action.Runner
 	space     *space.Watcher
 	retention *retention.Keeper
+	holds     holds
+	turns     turns // of bundles of evidence
 	outgrown  *outgrown.Watcher
+	alerts    *alert.Evaluator
 	fanout    *fanout.Fanout
 	rates     rates.Rates
+	sinks     *sink.Sinks // of alerts
 
-	transports []transport // what Run runs; clear is one of them
+	transports []transport // what Run runs; clear and secured are of them
+	// clear and secured take the audisp-remote protocol, the one without and the other with
+	// TLS; nil where none is asked for. They share sessions and metrics.
+	clear, secured *textListener
+	sessions       *remote.Sessions
+	listenMetrics  *metrics.Listen
+	trust          *pki.Trust     // nil without certificates
+	psk            *secure.PSK    // nil without pre-shared keys
+	enrol          *enroll.Server // nil: hosts get no certificates here
 
 	stopWork context.CancelFunc // of what Run has going on beside the sessions
 	work     sync.WaitGroup
 
 	api    *net.UnixListener
+	watch  *api.Watch
+	names  *nss.System // of who asks
 	grpc   *grpc.Server
 	httpLn net.Listener
 	http   *http.Server
@@ -93,6 +123,10 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	trust, err := readTrusted(&s.cfg)
+	if err != nil {
+		return nil, err
+	}
 	s.action = action.New(cfg.action())
 	if err := cfg.Space.Check(s.action); err != nil {
 		return nil, err
@@ -100,19 +134,29 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openStore(); err != nil {
 		return nil, err
 	}
+	s.openHolds()
 	s.retention = retention.New(retention.Config{
-		Events: s.store, Limits: cfg.Retention, Now: cfg.Now, Log: cfg.Log, Metrics: s.reg,
+		Events: s.store, Limits: cfg.Retention, Now: cfg.Now, Log: cfg.Log, Metrics: s.reg, Held: s.holds.keep.Why,
 		Record: func(format string, args ...any) { s.own.Add("DAEMON_ROTATE", format, args...) },
 	})
 	s.openSpace()
 	if err := s.openJournal(); err != nil {
 		return nil, err
 	}
+	s.names = nss.New(nss.Config{Wait: nameWait, Share: nameShare, Warn: cfg.Log.Named("names").Warn})
 	s.own = selfaudit.Open(selfaudit.Config{
 		Journal: s.journal, Node: cfg.Node, Now: cfg.Now, Log: cfg.Log, Metrics: metrics.NewOwnRecords(s.reg), Refusing: s.refusing,
+		Names: s.names,
 	})
+	s.watch = &api.Watch{Record: s.own.Asked, Node: cfg.Node}
 	// Sockets before the replay: a port in use is known at once.
-	if err := s.listenClearText(); err != nil {
+	if err := s.openTrust(); err != nil {
+		return nil, err
+	}
+	if err := s.bindText(); err != nil {
+		return nil, err
+	}
+	if err := s.listenVerified(); err != nil {
 		return nil, err
 	}
 	if err := s.openHTTP(); err != nil {
@@ -121,7 +165,11 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openPlugins(); err != nil {
 		return nil, err
 	}
-	if err := s.openHead(); err != nil {
+	s.openSinks()
+	if err := s.openHead(trust); err != nil {
+		return nil, err
+	}
+	if err := s.openSeal(); err != nil {
 		return nil, err
 	}
 	s.outgrown = &outgrown.Watcher{
@@ -130,9 +178,18 @@ func Open(cfg Config) (_ *Server, err error) {
 	}
 	s.intake = intake.Open(intake.Config{
 		Journal: s.journal, Space: s.space, Names: names, MaxInFlight: cfg.MaxTotal,
-		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewIntake(s.reg), Now: cfg.Now,
+		Log: cfg.Log.Named("ingest"), Metrics: metrics.NewIntake(s.reg), Now: cfg.Now, Refused: s.recordsRefused,
 	})
-	if err := s.openClearText(); err != nil {
+	if err := s.openText(); err != nil {
+		return nil, err
+	}
+	if s.verified != nil {
+		s.verified.Serve(s.intake, s.journal, s.store.ID())
+		if s.seal != nil {
+			s.verified.Witness(s.seal, func() string { return s.seal.Status().Public })
+		}
+	}
+	if err := s.openAlerts(); err != nil {
 		return nil, err
 	}
 	s.registerMetrics()
@@ -140,11 +197,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	// Last: what is open now, the connections may not have.
-	limits := cfg.Limits
-	if err := s.bound(&limits); err != nil {
-		return nil, err
-	}
-	return s, s.clear.SetLimits(limits)
+	return s, s.setLimits(s.cfg.Limits, s.cfg.Proxies)
 }
 
 // Addrs are the addresses that senders connect to.
@@ -211,8 +264,19 @@ func (s *Server) startWork() {
 	s.stopWork = cancel
 	s.space.Begin(ctx)
 	s.work.Go(func() { s.space.Run(ctx) })
+	if s.trust != nil {
+		s.work.Go(func() { _ = s.trust.Run(ctx) }) // ends with ctx
+	}
+	if s.enrol != nil {
+		s.work.Go(func() { s.enrol.Watch(ctx, filepath.Join(s.cfg.Store, enroll.SeenFile)) })
+	}
 	s.work.Go(func() { s.retention.Run(ctx) })
+	if s.seal != nil {
+		s.work.Go(func() { s.seal.Run(ctx) })
+	}
+	s.work.Go(func() { s.sayHolds(ctx) })
 	s.work.Go(func() { s.outgrown.Run(ctx) })
+	s.work.Go(func() { s.alerts.Run(ctx) })
 	s.work.Go(func() { s.fanout.Run(ctx) })
 	s.work.Go(func() { s.rates.Run(ctx, s.head.Hosts) })
 }
@@ -269,6 +333,9 @@ func (s *Server) release() error {
 	for _, t := range s.transports {
 		keep("end the sessions", t.Close())
 	}
+	if s.sessions != nil {
+		keep("end the sessions", s.sessions.Close())
+	}
 	if s.intake != nil {
 		keep("end the intake", s.intake.Close())
 	}
@@ -276,13 +343,24 @@ func (s *Server) release() error {
 		s.stopWork()
 		s.work.Wait()
 	}
+	if s.sinks != nil {
+		keep("end the sinks of alerts", s.sinks.Close())
+	}
+	if s.watch != nil {
+		s.watch.Close()
+	}
 	if s.own != nil {
 		s.own.Close()
+		keep("the list of holds", s.holds.settle(true))
+		s.names.Close()
 	}
 	s.closeAPI()
 	s.closeHTTP()
 	if s.head != nil {
 		keep("store the last events", s.head.Close())
+	}
+	if s.seal != nil {
+		keep("sign the log of the store", s.lastCheckpoint())
 	}
 	if s.fanout != nil {
 		keep("end the plugins", s.fanout.Close())
@@ -308,8 +386,14 @@ func (s *Server) openAPI() error {
 	}
 	s.api = ln
 	socket := api.Allowed{GID: gid}
-	s.grpc = grpc.NewServer(api.ServerOptions(socket, socket)...)
-	fleet.RegisterQueryServer(s.grpc, &api.Service{Source: &live{s.head, s}, State: s.status, Change: s.head.ChangeHosts, SearchText: render.Text, ReportText: render.Summary})
+	s.grpc = grpc.NewServer(api.ServerOptions(socket, s.watch.Authorizer(socket))...)
+	service := &api.Service{Source: &live{s.head, s}, State: s.status, Sealer: s.sealer(), Change: s.head.ChangeHosts, Holder: &live{s.head, s}, SearchText: render.Text, ReportText: render.Summary,
+		ListAlerts: s.listAlerts, SendTest: s.testAlert}
+	service.MakeEvidence = (&live{s.head, s}).MakeEvidence
+	s.watch.Register(s.grpc, service)
+	if s.verified != nil { // the same service, so that its bounds hold for both together
+		s.verified.Register(func(to grpc.ServiceRegistrar) { s.watch.Register(to, service) })
+	}
 	return nil
 }
 

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -331,6 +332,15 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(shortDir(t))
 	cfg.Plugins = Plugins{Settings: dispatch.Settings{Depth: 100}, List: []conf.Plugin{plugin(t, "cat", conf.FormatString, "cat >/dev/null")}}
+	sinks := t.TempDir()
+	for name, text := range map[string]string{"ops.conf": "type = webhook\nurl = http://127.0.0.1:1\nsecret_file = " + filepath.Join(sinks, "secret") + "\n", "secret": strings.Repeat("s3cret", 8) + "\n"} {
+		if err := os.WriteFile(filepath.Join(sinks, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if cfg.Sinks = sink.Load(sinks); cfg.Sinks.Problem != nil {
+		t.Fatal(cfg.Sinks.Problem)
+	}
 	r := start(t, cfg)
 	eventually(t, "the collector's own host is known", func() bool { return len(r.head.Hosts()) > 0 })
 	metricstest.Documented(t, r.reg, "auditfleet_collector_", "auditfleet_host_")

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -36,18 +40,35 @@ func (l *live) Hosts(context.Context) ([]*fleet.Host, error) {
 	for _, t := range l.s.transports {
 		t.Connected(func(p netip.AddrPort) { open[event.SenderAddr(p.Addr())] = true })
 	}
+	onHold := l.s.holds.set.List()
 	return hosts(l.Head, func(h *store.Host, out *fleet.Host) {
+		sayHeld(onHold, h, out)
 		out.Connected = len(h.Addrs) > 0 && open[h.Addrs[0].Unmap()]
 		if rate, known := l.s.rates.Of(h.Name); known {
 			out.Rate = &rate
 		}
+		if l.s.verified == nil {
+			return
+		}
+		if said, ok := l.s.verified.Said(h.Name); ok {
+			out.Said = &fleet.Said{BootId: []byte(said.Boot), Program: []byte(said.Program), Kernel: []byte(said.Kernel), Rules: said.Rules, AtMs: said.At.UnixMilli()}
+		}
 	}), nil
+}
+
+// Coverage implements api.Source.
+func (l *live) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	return coverage(ctx, l.Head, l.s.retention.Limits().MaxDays, req, fn)
 }
 
 // ReadOnly is a store that no collector has, as a source.
 type ReadOnly struct {
 	*head.Head
 	store store.Store
+	dir   string
+	// Version and CoverageJSON are what bundles of evidence are made with; set before the first.
+	Version      string
+	CoverageJSON CoverageJSON
 }
 
 // OpenReadOnly opens a store to read, its journal's tail included. It changes
@@ -61,7 +82,7 @@ func OpenReadOnly(dir string, log hclog.Logger) (*ReadOnly, error) {
 	if err != nil {
 		return nil, errors.Join(explain(err), st.Close())
 	}
-	return &ReadOnly{Head: h, store: st}, nil
+	return &ReadOnly{Head: h, store: st, dir: dir}, nil
 }
 
 // Close releases the files.
@@ -77,7 +98,31 @@ func (*ReadOnly) Follow(context.Context, *query.Query, func(*event.Event) error,
 
 // Hosts implements api.Source.
 func (r *ReadOnly) Hosts(context.Context) ([]*fleet.Host, error) {
-	return hosts(r.Head, func(*store.Host, *fleet.Host) {}), nil
+	onHold := hold.Open(fsys.OS, r.dir, r.store).List()
+	return hosts(r.Head, func(h *store.Host, out *fleet.Host) { sayHeld(onHold, h, out) }), nil
+}
+
+// Coverage implements api.Source.
+func (r *ReadOnly) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	return coverage(ctx, r.Head, 0, req, fn)
+}
+
+// coverage answers from a head, host by host. keep is how many days retention keeps, 0 where nobody
+// knows: a day goes when that many have begun after it.
+func coverage(ctx context.Context, h *head.Head, keep int, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
+	q := head.CoverageQuery{From: req.GetFromMs(), To: req.GetToMs()}
+	if names := req.GetHosts(); len(names) > 0 {
+		q.Want = func(host string) bool {
+			return slices.ContainsFunc(names, func(n []byte) bool { return query.Like(string(n), host) })
+		}
+	}
+	return h.EachAnswer(ctx, q, func(a *ledger.Answer) error {
+		out := api.FromAnswer(a, req.GetIntervals())
+		if keep > 0 && a.From > 0 {
+			out.RetainedUntilMs = ledger.DayOf(max(a.From, 0)) + int64(keep)*ledger.Day
+		}
+		return fn(out)
+	})
 }
 
 func about(h *head.Head, st store.Place) query.About {

@@ -377,7 +377,7 @@ func TestRotateForSpace(t *testing.T) {
 	mu.Unlock()
 	r.space.Admit(4 * mib)
 	eventually(t, "only today is left", func() bool { return len(r.days()) == 1 })
-	eventually(t, "it is said that nothing is left to drop", func() bool { return strings.Contains(r.log.String(), "no sealed day to drop") })
+	eventually(t, "it is said that nothing is left to drop", func() bool { return strings.Contains(r.log.String(), "no sealed day that may be dropped") })
 	eventually(t, "it is recorded", func() bool { return strings.Count(r.ownText(), "reason=space_left_action") == 3 })
 	exchangeLow(t, r.dial(), 99, userRecord("web1", 99))
 }

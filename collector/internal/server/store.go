@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -65,7 +66,7 @@ func (s *Server) keepJournal(k seglog.Known, found []seglog.Damage) error {
 }
 
 // openHead replays the journal.
-func (s *Server) openHead() error {
+func (s *Server) openHead(trust *trusted.Senders) error {
 	h, err := head.Open(head.Options{
 		Journal: s.journal, Place: s.store, Events: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
@@ -73,6 +74,7 @@ func (s *Server) openHead() error {
 		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
 		TableBytes: s.space.TableBytes(),
 		NewNames:   s.cfg.NewNames,
+		MayName:    mayName(trust),
 		OnEvent:    s.fanout.Add,
 		OnNotice:   s.own.Notice,
 	})

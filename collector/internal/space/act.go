@@ -82,7 +82,7 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 		}
 		if !dropped {
 			if !logged {
-				w.cfg.Log.Error("there is no sealed day to drop: "+conditions[c].subject, w.figures()...)
+				w.cfg.Log.Error("there is no sealed day that may be dropped: "+conditions[c].subject, w.figures()...)
 			}
 			return
 		}

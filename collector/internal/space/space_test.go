@@ -148,7 +148,7 @@ func TestRotate(t *testing.T) {
 	d.at(100, "drop 40 space_left_action")
 	d.at(90)
 	d.at(80)
-	if n := strings.Count(d.log.String(), "no sealed day to drop"); n != 1 {
+	if n := strings.Count(d.log.String(), "no sealed day that may be dropped"); n != 1 {
 		t.Errorf("said %d times that nothing is left:\n%s", n, &d.log)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
 // ErrNoHost is returned for a host that is not known.
@@ -16,8 +18,10 @@ const MaxName = 255
 // Change is what an administrator wants changed in the list of known hosts. It changes
 // no stored event.
 type Change struct {
-	// Forget names hosts to be taken off the list, by name or by address. An address
-	// stands for the host of that name and for every host whose only address it is.
+	// Forget names hosts to be taken off the list, by name, by address or by a pattern
+	// (query.Like). An address stands for the host of that name and for every host whose
+	// only address it is. A peer chooses its own name: a word that is the name of a host
+	// is that host only, and no pattern.
 	Forget []string
 	// Also maps an address to the host that its records count as, too: what was
 	// received from the address is then found under both names. "" undoes that.
@@ -30,14 +34,20 @@ type Change struct {
 func (c *Change) Resolve(hosts []Host) (forget []string, changed []Host, err error) {
 	for _, word := range c.Forget {
 		addr, aerr := netip.ParseAddr(word)
+		pattern := query.IsPattern(word) && !slices.ContainsFunc(hosts, func(h Host) bool { return h.Name == word })
 		n := 0
 		for i := range hosts {
-			if h := &hosts[i]; h.Name == word || aerr == nil && len(h.Addrs) == 1 && h.Addrs[0] == addr.Unmap() {
+			h := &hosts[i]
+			if h.Name == word || pattern && query.Like(word, h.Name) || aerr == nil && len(h.Addrs) == 1 && h.Addrs[0] == addr.Unmap() {
 				forget = append(forget, h.Name)
 				n++
 			}
 		}
-		if n == 0 {
+		switch {
+		case n > 0:
+		case pattern:
+			return nil, nil, fmt.Errorf("%w: none is like %.80q", ErrNoHost, word)
+		default:
 			return nil, nil, fmt.Errorf("%w: %.80q", ErrNoHost, word)
 		}
 	}

@@ -19,6 +19,7 @@ func TestChange(t *testing.T) {
 		{Name: "web1", Addrs: []netip.Addr{addr("192.0.2.1")}},
 		{Name: "web2", Addrs: []netip.Addr{addr("192.0.2.1"), addr("192.0.2.2")}}, // it moved
 		{Name: "192.0.2.3", Addrs: []netip.Addr{addr("192.0.2.3")}},
+		{Name: "*"}, // a peer calls itself what it likes
 	}
 	for _, c := range []struct {
 		what    string
@@ -32,6 +33,10 @@ func TestChange(t *testing.T) {
 		{"an address is all that are known from there only", store.Change{Forget: []string{"::ffff:192.0.2.1", "web1"}}, []string{"web1"}, nil, ""},
 		{"an address that is a name", store.Change{Forget: []string{"192.0.2.3"}}, []string{"192.0.2.3"}, nil, ""},
 		{"nobody", store.Change{Forget: []string{"web1", "web9"}}, nil, nil, "no such host is known"},
+		{"a pattern", store.Change{Forget: []string{"web*"}}, []string{"web1", "web2"}, nil, ""},
+		{"a pattern and one that it has", store.Change{Forget: []string{"web?", "web1"}}, []string{"web1", "web2"}, nil, ""},
+		{"a pattern that is a name", store.Change{Forget: []string{"*"}}, []string{"*"}, nil, ""},
+		{"a pattern of none", store.Change{Forget: []string{"web1", "mail*"}}, nil, nil, `known: none is like "mail*"`},
 		{"an address of one that moved", store.Change{Forget: []string{"192.0.2.2"}}, nil, nil, "no such host is known"},
 		{"whose records these are", store.Change{Also: map[netip.Addr]string{addr("192.0.2.3"): "web1"}}, nil, []string{"192.0.2.3=web1"}, ""},
 		{"of a sender that is not known yet", store.Change{Also: map[netip.Addr]string{addr("192.0.2.9"): "web1"}}, nil, []string{"192.0.2.9=web1"}, ""},

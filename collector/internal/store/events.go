@@ -16,6 +16,9 @@ type Events interface {
 	Snapshot(ctx context.Context) (Snapshot, error)
 	// Stats returns the present sizes of the whole and of each part.
 	Stats(ctx context.Context) (Stats, error)
+	// PartHosts calls fn with the name of each host that has events in a part, "" for the host of
+	// mixed nodes, and with some of them more than once. Errors: ErrNoDay, ErrDamaged.
+	PartHosts(ctx context.Context, part Part, fn func(host string)) error
 	// Drop deletes a whole part, but never the one being written. Snapshots that were
 	// made before go on reading it. Errors: ErrNoDay, ErrInUse.
 	Drop(ctx context.Context, part Part) error
@@ -28,6 +31,14 @@ type Events interface {
 	// MayOpen returns how many file descriptors the engine may still open beside those
 	// it has open now.
 	MayOpen() int
+}
+
+// Damage is an error of Events.Missing that knows something of the events that answers may lack:
+// their times (0, 0: nothing), how many records they have, 0 where nobody knows, and of how
+// many hosts at most.
+type Damage interface {
+	error
+	Extent() (fromMs, toMs int64, records, hosts uint64)
 }
 
 // Engine keeps events outside the Place's transactions. The collector may die after the

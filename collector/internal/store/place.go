@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -40,6 +41,17 @@ type Place interface {
 	// KeepJournal makes k durable as what is known of the journal's segments. lost is
 	// what was found missing of them, in words: Events.Missing has it from then on.
 	KeepJournal(k seglog.Known, lost []string) error
+	// Ledger calls fn with the rows of some hosts whose time touches that from from to before to, in
+	// milliseconds. A host has several of the same time, to be added up; those whose records were
+	// dropped say so. host is valid until fn returns. id is the last batch that is in the rows.
+	Ledger(ctx context.Context, hosts []string, from, to int64, fn func(host string, row *ledger.Row)) (id uint64, err error)
+	// LedgerHosts calls fn with each host that has rows, again and again.
+	LedgerHosts(ctx context.Context, fn func(host []byte)) error
+	// Holds returns the number of the last change of the list of holds that KeepHolds has kept, 0
+	// where there is none.
+	Holds() uint64
+	// KeepHolds makes the number of a change of the list of holds durable.
+	KeepHolds(generation uint64) error
 	// Close releases all files, the engine's too. Snapshots must be closed before.
 	Close() error
 }
@@ -49,6 +61,8 @@ type Batch struct {
 	// ID numbers batches from 1, without holes. Append does nothing for an ID that the
 	// store has already.
 	ID uint64
+	// At is when the batch was made, by the writer's clock; zero where that does not matter.
+	At time.Time
 	// Day is that of receipt: the batch goes to the day's last part.
 	Day Day
 	// Events may be nil when only the rest is to be kept.
@@ -62,6 +76,8 @@ type Batch struct {
 	// all other entries stay.
 	Hosts   []Host
 	Senders []KV
+	// Ledger is what the batch's records say of their hosts' completeness.
+	Ledger []HostLedger
 	// Forget names hosts to be deleted from the list; their events stay. They are
 	// deleted before Hosts is written.
 	Forget []string
@@ -74,6 +90,15 @@ type State struct {
 	Open    []uint64
 	Hosts   []Host // by name
 	Senders []KV   // by key
+	Ledger  []KV   // of each host, by name, what ledger.Restore reads
+}
+
+// HostLedger is what a batch has of one host for the ledger. Tracker replaces what is followed
+// of the host, Rows are added to those that are stored; Append changes neither.
+type HostLedger struct {
+	Host    string
+	Tracker []byte
+	Rows    []*ledger.Row
 }
 
 // KV is a small value a writer keeps with its batches. A nil value deletes the key.
@@ -98,6 +123,11 @@ type Host struct {
 	// received, in milliseconds.
 	Live  bool
 	LagMs int64
+	// Mismatched is how many of its records, ever, claimed by their node= to be another host's.
+	Mismatched uint64
+	// Verified is when it last sent under a name that it had proved; zero: never. Nobody
+	// else may use such a name.
+	Verified time.Time
 	// Also is another host that these records count as, too: an administrator said so of
 	// a sender that did not name itself. "" means none.
 	Also string

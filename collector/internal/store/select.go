@@ -37,6 +37,9 @@ func ConditionsOf(q *query.Query) Conditions {
 		c.Match = func(v []byte) bool { return slices.Contains(c.Exact, string(v)) }
 		out = append(out, c)
 	}
+	if q.Mismatch {
+		out = append(out, Condition{Fields: []query.Field{query.FieldClaim}, Match: func([]byte) bool { return true }})
+	}
 	needs := q.Needs()
 	for i := range needs {
 		t := &needs[i]

@@ -126,7 +126,7 @@ func countRecords(text []byte, counted bool) int {
 }
 
 // ParseText makes an event of its text, with everything that it had when it came in. A
-// record without node= gets host as its node; where host is "", a host of mixed nodes, it
+// record without node= gets host as its node, which the event is of whatever its records claim; where host is "", a host of mixed nodes, it
 // gets its sender's address. The records are parts of text, which must stay as it is for
 // as long as the event is used.
 func ParseText(text []byte, counted bool, host []byte, o Origin) *event.Event {
@@ -138,7 +138,8 @@ func ParseText(text []byte, counted bool, host []byte, o Origin) *event.Event {
 // ParseInto is ParseText into an event that was used before: its slice of records is used
 // again, so what was read from it before is no longer valid.
 func ParseInto(ev *event.Event, text []byte, counted bool, host []byte, o Origin) {
-	if len(host) == 0 {
+	named := len(host) > 0
+	if !named {
 		host = NodeOf(o.From)
 	}
 	list := ev.Records[:0]
@@ -149,6 +150,9 @@ func ParseInto(ev *event.Event, text []byte, counted bool, host []byte, o Origin
 	*ev = event.Event{Records: list}
 	if len(list) > 0 {
 		ev.Node, ev.Ms, ev.Serial = list[0].Node, list[0].Ms(), list[0].Serial
+	}
+	if named {
+		ev.Node = host
 	}
 	o.set(ev)
 }

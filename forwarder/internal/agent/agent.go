@@ -45,6 +45,7 @@ type Agent struct {
 	over      chan struct{} // closed when the pump runs nothing more
 
 	nameless uint64 // records in a removed log, as last said; the pump's
+	alive    alive  // the pump's
 	badInput atomic.Uint64
 	gaps     atomic.Uint64
 }
@@ -61,6 +62,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 		}
 	}()
 	a.pump = pump{logger: cfg.Logger, now: cfg.Now}
+	a.alive = newAlive(cfg.Now())
 	if cfg.Node != "" {
 		if err := checkNode(cfg.Node); err != nil {
 			return nil, err
@@ -119,6 +121,12 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	var sending sync.WaitGroup
 	if a.ship != nil {
 		sending.Go(func() { a.ship.sender.Run(sendCtx) })
+	}
+	if w := a.cfg.Witness; w != nil && a.ship != nil {
+		sending.Go(func() { w.Run(sendCtx) })
+	}
+	if a.cfg.Renew != nil {
+		sending.Go(func() { a.cfg.Renew(sendCtx) })
 	}
 	a.serve()
 	begun := a.cfg.Now()

@@ -82,6 +82,7 @@ func (k *kernelSource) checkBoot() {
 		return
 	}
 	older := boot.Older(list, note.Since)
+	k.invisible = len(older)
 	if len(older) == 0 {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
@@ -26,6 +27,9 @@ const (
 	SourceStdin     = "stdin"
 	SourceNone      = "(none)" // only what the spool holds is shipped
 )
+
+// DefaultAlive is how often a statement is made unless something else is configured.
+const DefaultAlive = time.Minute
 
 // Config configures Open.
 type Config struct {
@@ -45,6 +49,10 @@ type Config struct {
 	// could wait.
 	DropLines bool
 	Ship      *ship.Config // nil: records stay on this host
+	// Witness keeps what collectors sign of their logs, beside the spool; nil: nobody does.
+	Witness *witness.Keeper
+	// Renew renews this host's certificate until its context ends; nil: there is none.
+	Renew func(ctx context.Context)
 	// Remote has the actions for trouble with shipping.
 	Remote RemoteActions
 
@@ -55,6 +63,9 @@ type Config struct {
 	// ReportEvery; 0: only when asked for.
 	Report      string
 	ReportEvery time.Duration
+	// AliveEvery is how often the stream gets a statement that this program lives and how it
+	// stands (FORMAT.md); 0: never. A source that ends has none.
+	AliveEvery time.Duration
 	// Boot stores, for the present boot, when auditing was first on, and up to which value
 	// of the kernel's lost counter losses were reported; without a path nothing is stored.
 	Boot boot.Notes

@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // saidLost sums up what a stream says was lost, by cause.
@@ -81,7 +82,7 @@ func fillSpool(t *testing.T, dir string, n int) (lines, segments []string) {
 // record.
 func TestDamagedSpool(t *testing.T) {
 	t.Parallel()
-	const n = 6000
+	n := need.Size(6000, 4500)
 	flip := func(t *testing.T, path string, at int64) {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		if err != nil {

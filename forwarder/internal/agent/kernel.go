@@ -2,9 +2,12 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
@@ -12,6 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/lines"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/tables"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // kernelSource takes records from the kernel: as the host's registered audit daemon, or as
@@ -22,6 +26,11 @@ type kernelSource struct {
 	multicast bool
 	listener  *kernel.Listener // nil before open
 	serials   *serialFile      // nil: how far records were taken in is not kept
+
+	invisible int // processes older than auditing, as found at the start
+
+	rulesChanged wake.Signal            // a record says so
+	rules        atomic.Pointer[[]byte] // the hash of what the kernel lists; nil: not known
 
 	drained bool // all was acknowledged when the kernel was left
 	alone   bool // in a network namespace that gets no multicast records
@@ -34,7 +43,7 @@ type kernelSource struct {
 
 func newKernelSource(a *Agent) *kernelSource {
 	a.pump.enrich = a.cfg.Enrich
-	return &kernelSource{a: a, cfg: &a.cfg, multicast: a.cfg.Source == SourceMulticast}
+	return &kernelSource{rulesChanged: wake.New(), a: a, cfg: &a.cfg, multicast: a.cfg.Source == SourceMulticast}
 }
 
 func (k *kernelSource) waits() bool  { return false }
@@ -78,10 +87,15 @@ func (k *kernelSource) run(ctx, abort context.Context) error {
 	reading, leave := context.WithCancel(context.Background())
 	defer leave()
 	go func() { done <- k.listener.Run(reading) }()
+	var watching sync.WaitGroup
+	watching.Go(func() { k.watchRules(reading) })
+	defer watching.Wait()
+	defer leave()
 	defer k.leaveLast(ctx, abort, leave)()
 	if daemon {
 		a.emit(a.own.start(a.pump.enrich != nil))
 	}
+	k.introduce()
 	q := k.listener.Queue()
 	pumpLoop(a, q.Ready(), func(struct{}) (over bool) {
 		// What was put before Close is there: ask before taking, not after.
@@ -97,9 +111,14 @@ func (k *kernelSource) run(ctx, abort context.Context) error {
 			k.logUnready()
 		}
 		k.keepSerials()
+		a.sayAlive(false, nil)
 	})
 	err := <-done
 	k.announce(true)
+	if errors.Is(err, kernel.ErrOtherDaemon) {
+		a.sayAlive(false, nil) // up to here it was us; from here on it is not
+	}
+	a.sayAlive(true, nil)
 	switch {
 	case daemon && err != nil:
 		a.emit(a.own.abort("read-kernel"))
@@ -109,12 +128,29 @@ func (k *kernelSource) run(ctx, abort context.Context) error {
 	return err
 }
 
+// introduce makes the run's first statement, behind what it knows to have been lost before it:
+// a run that is killed within its first minute was there.
+func (k *kernelSource) introduce() {
+	if k.a.ship == nil {
+		return
+	}
+	if err := k.lookAtRules(); err != nil { // watchRules looks again, and says it
+		k.cfg.Logger.Debug("the kernel's rules are not known yet", "error", err)
+	}
+	k.announce(false)
+	k.a.sayAlive(false, nil)
+}
+
 // block hands on one block of records.
 func (k *kernelSource) block(b *kernel.Block) {
 	p := &k.a.pump
 	p.reset()
 	for i := range b.Len() {
-		p.record(b.Record(i))
+		r := b.Record(i)
+		if r.Type == tables.ConfigChange {
+			k.rulesChanged.Set()
+		}
+		p.record(r)
 	}
 	k.serials.add(b)
 	p.commitOrCount()
@@ -262,6 +298,24 @@ func (k *kernelSource) state(line func(format string, args ...any)) {
 	line("records waiting for the disk = %d", s.QueueRecords)
 	line("event serials never seen (informative, no loss by itself) = %d", s.SerialGaps)
 	line("receive buffer used = %d of %d KB", s.SocketUsed>>10, s.SocketLimit>>10)
+}
+
+func (k *kernelSource) condition() condition {
+	s := k.listener.Stats().Kernel
+	c := condition{registered: "no", enabled: strconv.FormatUint(uint64(s.Enabled), 10), lost: s.Lost, backlog: s.Backlog, invisible: k.invisible}
+	if found, _, ok := k.listener.Found(); ok {
+		c.found = strconv.FormatUint(uint64(found.Enabled), 10)
+	}
+	if k.listener.Registered() {
+		c.registered = "yes"
+	}
+	if k.serials != nil {
+		c.serial = k.serials.last
+	}
+	if sum := k.rules.Load(); sum != nil {
+		c.rules = hex.EncodeToString(*sum)
+	}
+	return c
 }
 
 func (k *kernelSource) register(r *metrics.Registry) { metrics.ReadKernel(r, k.sample) }

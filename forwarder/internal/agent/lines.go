@@ -138,6 +138,7 @@ func (s *lineSource) run(ctx, abort context.Context) error {
 		return false
 	}, func() {
 		s.announce(ctx)
+		s.a.sayAlive(false, s.mark())
 		if err := s.savePosition(); err != nil {
 			s.cfg.Logger.Error("the state file can't be written: a restart will read records again", "error", err)
 		}
@@ -156,6 +157,7 @@ func (s *lineSource) run(ctx, abort context.Context) error {
 	}
 	if failed == nil {
 		s.announce(ctx)
+		s.a.sayAlive(true, s.mark())
 	}
 	return errors.Join(err, failed, s.savePosition())
 }
@@ -188,6 +190,15 @@ func (s *lineSource) chunk(ctx context.Context, c *lines.Chunk) error {
 	return nil
 }
 
+// mark is where the source goes on, for a record of ours: behind it the spool then has no line of
+// the source without a mark, and a start after a crash finds the place. nil: none is kept.
+func (s *lineSource) mark() []byte {
+	if !s.keepsPosition() {
+		return nil
+	}
+	return s.at.Mark(s.cfg.StateFile)
+}
+
 // announce says in the stream what was lost since the last time: nothing is lost on the way
 // in.
 func (s *lineSource) announce(ctx context.Context) {
@@ -200,7 +211,10 @@ func (s *lineSource) announce(ctx context.Context) {
 	for _, r := range records {
 		p.record(r)
 	}
-	if err := p.commitOrWait(ctx); err != nil {
+	p.mark = s.mark()
+	err := p.commitOrWait(ctx)
+	p.mark = nil
+	if err != nil {
 		s.cfg.Logger.Error("what was lost could not be said in the stream", "error", err)
 	}
 }

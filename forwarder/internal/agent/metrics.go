@@ -39,6 +39,9 @@ func (a *Agent) register(r *metrics.Registry) {
 	if a.ship != nil {
 		metrics.ReadSpool(r, a.ship.spoolSample)
 		metrics.ReadShip(r, a.ship.shipSample)
+		if a.cfg.Witness != nil {
+			metrics.ReadWitness(r, a.witnessSample)
+		}
 	}
 }
 
@@ -47,7 +50,7 @@ func (a *Agent) register(r *metrics.Registry) {
 func (a *Agent) losses() map[string]uint64 {
 	log := a.logStats()
 	by := map[string]uint64{
-		"spool-full": 0, "spool-error": a.pump.spoolError.Load(), "spool-damaged": 0, "given-up": 0,
+		"spool-full": 0, "spool-error": a.pump.spoolError.Load(), "spool-damaged": 0, "given-up": 0, "collector-lost": 0,
 		"local-log": log.Dropped + log.Nameless,
 	}
 	for _, c := range kernel.Causes() {
@@ -57,6 +60,7 @@ func (a *Agent) losses() map[string]uint64 {
 	if a.ship != nil {
 		c := a.ship.spool.Counts()
 		by["spool-full"], by["spool-damaged"], by["given-up"] = c.Dropped, c.Damaged, a.ship.metrics.Dropped.Load()
+		by["collector-lost"] = a.ship.metrics.Gone.Load()
 	}
 	return by
 }
@@ -77,7 +81,7 @@ func (s *shipping) spoolSample() metrics.SpoolSample {
 func (s *shipping) shipSample() metrics.ShipSample {
 	m := &s.metrics
 	return metrics.ShipSample{
-		Sent: m.Sent.Load(), Resent: m.Resent.Load(), Acked: m.Acked.Load(), Truncated: m.Truncated.Load(), Bytes: m.Bytes.Load(),
+		Sent: m.Sent.Load(), Resent: m.Resent.Load(), Recalled: m.Recalled.Load(), Acked: m.Acked.Load(), Truncated: m.Truncated.Load(), Bytes: m.Bytes.Load(),
 		Connects: m.Connects.Load(), Reconnects: m.Reconnects.Load(), ConnectFailures: m.ConnectFailures.Load(), Disconnects: m.Disconnects.Load(),
 		Failovers: m.Failovers.Load(), Failbacks: m.Failbacks.Load(), Heartbeats: m.Heartbeats.Load(),
 		Replies: map[string]uint64{

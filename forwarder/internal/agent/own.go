@@ -59,8 +59,8 @@ func (o *own) abort(op string) kernel.Record {
 // lost says what could not be had: how many records, by what cause, between
 // which times.
 func (o *own) lost(cause string, n uint64, first, last time.Time) kernel.Record {
-	return o.record(tables.DaemonErr, "op=lost-records cause=%s records=%d first=%d.%03d last=%d.%03d auid=%s pid=%d res=failed",
-		cause, n, first.Unix(), first.Nanosecond()/1e6, last.Unix(), last.Nanosecond()/1e6, daemonrec.ProcessID("self", "loginuid"), os.Getpid())
+	return o.record(tables.DaemonErr, "op=lost-records cause=%s records=%d first=%s last=%s auid=%s pid=%d res=failed",
+		cause, n, stamp(first), stamp(last), daemonrec.ProcessID("self", "loginuid"), os.Getpid())
 }
 
 // logRemoved says how many records went into a local log that another program had
@@ -82,8 +82,8 @@ func (o *own) spoolRemoved(back bool) kernel.Record {
 // serialGaps says which of the kernel's event serials never came. It is informative:
 // nothing failed, and no loss is counted by it.
 func (o *own) serialGaps(g kernel.SerialGaps) kernel.Record {
-	return o.record(tables.DaemonErr, "op=serial-gaps informative=yes serials=%d first-serial=%d last-serial=%d first=%d.%03d last=%d.%03d auid=%s pid=%d res=success",
-		g.Count, g.First, g.Last, g.Since.Unix(), g.Since.Nanosecond()/1e6, g.Before.Unix(), g.Before.Nanosecond()/1e6, daemonrec.ProcessID("self", "loginuid"), os.Getpid())
+	return o.record(tables.DaemonErr, "op=serial-gaps informative=yes serials=%d first-serial=%d last-serial=%d first=%s last=%s auid=%s pid=%d res=success",
+		g.Count, g.First, g.Last, stamp(g.Since), stamp(g.Before), daemonrec.ProcessID("self", "loginuid"), os.Getpid())
 }
 
 // ownerOf is a process' uid, -1 as the stock daemon has it when it is gone.

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
@@ -44,8 +45,12 @@ func hanging(t *testing.T, dir string) conf.Plugin {
 // documented that is not there.
 func TestMetricsAreDocumented(t *testing.T) {
 	dir := t.TempDir()
+	w, err := witness.New(witness.Config{Spool: dir + "/spool"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := startAgent(t, fake(fakekernel.New(), Config{
-		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0", Names: nss.New(nss.Config{}),
+		Log: locallog.Config{Path: dir + "/log/audit.log"}, Spool: spool.Options{Dir: dir + "/spool"}, Ship: shipTo(newCollector(t).addr), HTTP: "127.0.0.1:0", Names: nss.New(nss.Config{}), Witness: w,
 		Plugins: &dispatch.Config{Settings: dispatch.Settings{Depth: 100, Overflow: conf.DoIgnore}, Plugins: []conf.Plugin{script(t, dir, "p", "exec cat >/dev/null")}},
 	}))
 	metricstest.Documented(t, s.cfg.Metrics, "auditfleet_forwarder_")

@@ -57,6 +57,8 @@ type pump struct {
 	most  [2]int          // bytes and records of the largest batch lately
 	rec   record.Record   // of the record that is enriched
 
+	spooledInAll uint64 // records that the spool took
+
 	unspooled struct { // records the spool did not take, not yet announced
 		n           uint64
 		first, last time.Time
@@ -188,22 +190,31 @@ func (p *pump) split() {
 // announceUnspooled hands on the record that says what the spool did not take, if the spool
 // takes that: one that is nearly full may not, and then it is said later, once and for all.
 func (p *pump) announceUnspooled(loss kernel.Record) {
-	p.reset()
-	p.record(loss)
-	p.split()
-	if p.spool.Append(p.mark, p.lines...) != nil {
-		p.batch = nil
-		return
+	if p.try(loss, p.mark) {
+		p.unspooled.n = 0
 	}
+}
+
+// try hands on a record of ours if the spool takes it.
+func (p *pump) try(r kernel.Record, mark []byte) bool {
+	p.reset()
+	p.record(r)
+	p.split()
+	if p.spool.Append(mark, p.lines...) != nil {
+		p.batch = nil
+		return false
+	}
+	p.spooledInAll += uint64(len(p.lines))
 	p.keep()
 	p.shippedOnly.Add(p.unlogged)
-	p.unspooled.n = 0
+	return true
 }
 
 // append gives the batch to the spool.
 func (p *pump) append() error {
 	err := p.spool.Append(p.mark, p.lines...)
 	if err == nil {
+		p.spooledInAll += uint64(len(p.lines))
 		p.shippedOnly.Add(p.unlogged)
 	}
 	return err

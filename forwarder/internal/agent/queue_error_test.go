@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -40,6 +41,15 @@ var queueActions = map[conf.Do]struct {
 	conf.DoStop:             {syslog: 1, suspends: true},
 	conf.DoSingle:           {syslog: 1, runs: 1},
 	conf.DoHalt:             {syslog: 1, runs: 1},
+}
+
+// actionsTried are all of them; under -short none, one that runs a program, and one that
+// suspends.
+func actionsTried() []conf.Do {
+	if testing.Short() {
+		return []conf.Do{"", conf.DoExec, conf.DoSuspend}
+	}
+	return slices.Sorted(maps.Keys(queueActions))
 }
 
 // queueError is an agent whose queue_error_action is watched.
@@ -128,7 +138,7 @@ func upTo(n int) (all []int) {
 func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 	t.Parallel()
 	for _, op := range []faultfs.Op{faultfs.Write, faultfs.Sync} {
-		for do := range queueActions {
+		for _, do := range actionsTried() {
 			t.Run(fmt.Sprintf("%s %s", op, do), func(t *testing.T) {
 				t.Parallel()
 				q := newQueueError(t, do)
@@ -196,7 +206,7 @@ func TestQueueErrorOfTheKernelsRecords(t *testing.T) {
 // spool that is opened anew. With suspend it stays. What was read is counted.
 func TestQueueErrorOfLines(t *testing.T) {
 	t.Parallel()
-	for do := range queueActions {
+	for _, do := range actionsTried() {
 		t.Run(string(do), func(t *testing.T) {
 			t.Parallel()
 			q := newQueueError(t, do)
@@ -250,7 +260,8 @@ func TestQueueErrorOfLines(t *testing.T) {
 // disk back everything is sent, for suspend and stop after SIGUSR2.
 func TestQueueErrorOfReading(t *testing.T) {
 	t.Parallel()
-	for do, want := range queueActions {
+	for _, do := range actionsTried() {
+		want := queueActions[do]
 		t.Run(string(do), func(t *testing.T) {
 			t.Parallel()
 			q := newQueueError(t, do)

@@ -127,6 +127,14 @@ func (a *Agent) state() []byte {
 		line("connected to a collector = %s", yesNo(m.Connected.Load() > 0))
 		line("remote logging suspended = %s", yesNo(m.Suspended.Load() > 0))
 		line("records acknowledged = %d", m.Acked.Load())
+		for _, by := range a.ship.sender.AckedBy() {
+			line("acknowledged by %s", turn(&by))
+		}
+		if w := a.cfg.Witness; w != nil {
+			c := w.Counts()
+			line("collectors' logs witnessed = %d", c.Stores)
+			line("findings about them that nobody has accepted = %d", c.Open)
+		}
 		line("spooled records = %d", s.Records)
 		line("spool size = %d KB", s.Bytes>>10)
 		line("oldest spooled record = %.0f s", s.Age.Seconds())
@@ -136,7 +144,7 @@ func (a *Agent) state() []byte {
 		} else {
 			line("spool in its place = yes")
 		}
-		for _, cause := range []string{"spool-full", "spool-error", "spool-damaged", "given-up"} {
+		for _, cause := range []string{"spool-full", "spool-error", "spool-damaged", "given-up", "collector-lost"} {
 			line("records lost, %s = %d", cause, lost[cause])
 		}
 	}

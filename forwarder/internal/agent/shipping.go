@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -12,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -23,7 +25,12 @@ type shipping struct {
 	reader  *spool.Reader
 	sender  *ship.Sender
 	metrics ship.Metrics
-	policy  *policy
+	acked   *ackedFile
+	witness *witness.Keeper // nil: none
+	log     hclog.Logger
+
+	ackedFails atomic.Bool // to keep acked, last time
+	policy     *policy
 
 	announced shipLosses // so far; the pump's
 	moved     uint64     // times the spool was removed or replaced, as last said; the pump's
@@ -35,8 +42,16 @@ func (a *Agent) openShipping(ctx context.Context) error {
 	if so.Full == spool.DropOldest && a.src.waits() && !a.cfg.DropLines {
 		so.Full = spool.RefuseInput
 	}
+	a.ship = &shipping{cfg: a.cfg.Ship, policy: newPolicy(a.act.Do, a.cfg.Remote), log: so.Logger}
+	var keep atomic.Pointer[func()] // once the sender is there
+	so.BeforeAcked = func() {
+		if f := keep.Load(); f != nil {
+			(*f)()
+		}
+	}
 	sp, recovery, err := a.openSpool(ctx, so)
 	if err != nil {
+		a.ship = nil
 		return err
 	}
 	full := "the oldest records are dropped and counted"
@@ -44,7 +59,17 @@ func (a *Agent) openShipping(ctx context.Context) error {
 		full = a.src.whenFull()
 	}
 	so.Logger.Info("records wait here until they are acknowledged", "dir", so.Dir, "bytes", so.MaxBytes, "when_full", full)
-	a.ship = &shipping{cfg: a.cfg.Ship, spool: sp, reader: sp.Reader(), policy: newPolicy(a.act.Do, a.cfg.Remote)}
+	a.ship.spool, a.ship.reader = sp, sp.Reader()
+	if a.ship.witness = a.cfg.Witness; a.ship.witness != nil {
+		a.ship.witness.Load()
+	}
+	var torn int
+	if a.ship.acked, torn, err = openAcked(so.Dir); err != nil {
+		so.Logger.Warn("who has acknowledged what is not kept", "error", err)
+	}
+	if torn > 0 {
+		so.Logger.Warn("a part of who has acknowledged what is damaged and is left out", "file", a.ship.acked.path, "entries", torn)
+	}
 	a.pump.spool, a.pump.gone = sp, a.src.hungUp
 	if err := a.src.resume(); err != nil {
 		return err
@@ -57,10 +82,16 @@ func (a *Agent) openShipping(ctx context.Context) error {
 		a.ship.policy.pause = a.cfg.actionPause
 	}
 	sc := *a.cfg.Ship
+	sc.Hello = a.hello()
 	sc.Logger, sc.Metrics, sc.Handle = a.cfg.Logger.Named("ship"), &a.ship.metrics, a.ship.policy.report
-	a.ship.sender, err = ship.New(sc, a.ship.reader)
+	sc.AckedBy, sc.KeepAcked = a.ship.acked.kept, a.ship.keepAcked
+	if a.ship.sender, err = ship.New(sc, a.ship.reader); err != nil {
+		return err
+	}
+	save := a.ship.keepAcked
+	keep.Store(&save)
 	a.pump.trouble, a.pump.stays = a.ship.trouble, a.ship.policy.staysAlive
-	return err
+	return nil
 }
 
 // logRecovery says what the spool found when it was opened.
@@ -128,7 +159,12 @@ func (s *shipping) reload(next *ship.Config, actions RemoteActions) error {
 
 func (s *shipping) close() error {
 	s.reader.Close()
-	return s.spool.Close()
+	s.keepAcked()
+	var err error
+	if s.witness != nil {
+		err = s.witness.Close()
+	}
+	return errors.Join(err, s.acked.close(), s.spool.Close())
 }
 
 // finish lets the sender ship what is spooled, for a time.
@@ -173,25 +209,25 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 }
 
 // shipLosses is how many records shipping lost, by cause.
-type shipLosses struct{ full, damaged, givenUp, syncErrors uint64 }
+type shipLosses struct{ full, damaged, givenUp, forgotten, syncErrors uint64 }
 
 // shippingLosses makes records of what the spool and the sender lost since the
-// last time, and does what is configured for it.
+// last time, and does what is configured for it; and of what was found about collectors' logs.
 func (a *Agent) shippingLosses() []kernel.Record {
 	s := a.ship
 	if s == nil {
 		return nil
 	}
 	c := s.spool.Counts()
-	now := shipLosses{full: c.Dropped, damaged: c.Damaged, givenUp: s.metrics.Dropped.Load(), syncErrors: c.SyncErrors}
+	now := shipLosses{full: c.Dropped, damaged: c.Damaged, givenUp: s.metrics.Dropped.Load(), forgotten: s.metrics.Gone.Load(), syncErrors: c.SyncErrors}
 	was := s.announced
 	s.announced = now
-	var records []kernel.Record
+	records := a.witnessed()
 	t := a.cfg.Now()
 	for _, l := range []struct {
 		cause     string
 		now, then uint64
-	}{{"spool-full", now.full, was.full}, {"spool-damaged", now.damaged, was.damaged}, {"given-up", now.givenUp, was.givenUp}} {
+	}{{"spool-full", now.full, was.full}, {"spool-damaged", now.damaged, was.damaged}, {"given-up", now.givenUp, was.givenUp}, {"collector-lost", now.forgotten, was.forgotten}} {
 		if l.now > l.then {
 			a.cfg.Logger.Warn("audit records will not be shipped", "cause", l.cause, "records", l.now-l.then)
 			records = append(records, a.own.lost(l.cause, l.now-l.then, t, t))

@@ -40,6 +40,8 @@ type source interface {
 	// unready says why no record can come now, "" when they can. Any goroutine may ask once
 	// Open has returned, as of all that follows.
 	unready() string
+	// condition is what a statement says of the kernel; the zero one of a source that is none.
+	condition() condition
 	// lost is how many records were lost on the way in, by kernel.Cause; nil: none can be.
 	lost() map[string]uint64
 	// state adds the source's lines to the state report. Called by the pump.
@@ -85,6 +87,7 @@ func (n nowhere) lastWait() time.Duration                  { return n.a.cfg.Shut
 func (nowhere) close() error                               { return nil }
 func (nowhere) reload(Changed)                             {}
 func (nowhere) unready() string                            { return "" }
+func (nowhere) condition() condition                       { return condition{} }
 func (nowhere) lost() map[string]uint64                    { return nil }
 func (nowhere) state(func(string, ...any))                 {}
 func (nowhere) register(*metrics.Registry)                 {}

@@ -123,13 +123,13 @@ func TestParseRemote(t *testing.T) {
 		"[::1]:60,[fe80::]": "[[::1]:60 [fe80::]:60]",
 		"::1":               "[[::1]:60]",
 	} {
-		got, err := parseRemote(in)
+		got, err := parseRemote(in, 60)
 		if err != nil || fmt.Sprint(got) != want {
 			t.Errorf("%q: %v, %v, want %s", in, got, err, want)
 		}
 	}
 	for _, in := range []string{"", ",", "a,", "a:", "a:0", "a:65536", "a:x", ":60", "a b:60", "a:60:60x"} {
-		if got, err := parseRemote(in); err == nil {
+		if got, err := parseRemote(in, 60); err == nil {
 			t.Errorf("%q: taken as %v", in, got)
 		}
 	}

@@ -10,9 +10,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/boot"
 	"github.com/auditfleet/auditfleet/forwarder/internal/doctor"
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
+	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -25,7 +27,7 @@ wrong, the heaviest first, each with what to do. It changes nothing, and works
 without root as far as it can; it then says what it could not check.
 
 Checks: audit, enabled, boot, processes (older than auditing, so never audited),
-lost, backlog, backlog_wait, daemon, rules, journald, clock, spool, collector,
+lost, backlog, backlog_wait, daemon, rules, rules_hash, journald, clock, spool, acknowledged, witness, collector,
 resolve, name, log_space, permissions, unit, configuration.
 
 With --format json, an array of objects: check, state (ok, warn, fail, unknown),
@@ -78,7 +80,7 @@ func (o *doctorFlags) run(ctx context.Context, std Stdio) error {
 	h := thisHost()
 	h.Config, h.RemoteConfig, h.RulesDir, h.Spool, h.SpoolSize = o.config, o.remoteConfig, o.rulesDir, o.spool, size
 	if o.remote != "" {
-		if h.Remote, err = parseRemote(o.remote); err != nil {
+		if h.Remote, err = parseRemote(o.remote, 60); err != nil {
 			return command.Wrongf("--remote: %w", err)
 		}
 	}
@@ -108,6 +110,8 @@ func thisHost() doctor.Host {
 			state, err := unix.Adjtimex(&t)
 			return state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, err
 		},
-		Space: fsys.OS.Space,
+		Space:        fsys.OS.Space,
+		Acknowledged: agent.Acknowledged,
+		Witness:      witness.Describe,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -185,9 +186,17 @@ func TestEveryKeyOfAuditdConf(t *testing.T) {
 func compareKeys(t *testing.T, file string, judge func(*testing.T, keyCase) keyCase) {
 	t.Helper()
 	cases := readKeyCases(t, file)
-	got := make([]keyCase, len(cases))
+	got := slices.Clone(cases)
+	asked := make([]int, len(cases))
+	for i := range cases {
+		asked[i] = i
+	}
+	if !golden.Update() {
+		asked = need.Some(asked, 30)
+	}
 	t.Run("all", func(t *testing.T) {
-		for i, c := range cases {
+		for _, i := range asked {
+			c := cases[i]
 			t.Run(c.lines, func(t *testing.T) {
 				t.Parallel()
 				got[i] = judge(t, c)

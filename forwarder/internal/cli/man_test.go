@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -38,11 +39,13 @@ func TestManualPages(t *testing.T) {
 	}
 	help := []string{"-h", "--help"}
 	for name, real := range map[string][]string{
-		"forwarder-run.8":    append(append(flagsOf(newRunCommand(std, "v")), help...), "-v", "--version"),
-		"forwarder-ctl.8":    ctlOptions().Names(),
-		"forwarder-rules.8":  append(append(flagsOf(newRulesCommand(std, "v")), augenrulesOptions.Names()...), help...),
-		"forwarder-trace.8":  traceOptions.Names(),
-		"forwarder-doctor.8": append(flagsOf(newDoctorCommand(std)), help...),
+		"forwarder-run.8":     append(append(flagsOf(newRunCommand(std, "v")), help...), "-v", "--version"),
+		"forwarder-ctl.8":     ctlOptions().Names(),
+		"forwarder-rules.8":   append(append(flagsOf(newRulesCommand(std, "v")), augenrulesOptions.Names()...), help...),
+		"forwarder-trace.8":   traceOptions.Names(),
+		"forwarder-doctor.8":  append(flagsOf(newDoctorCommand(std)), help...),
+		"forwarder-witness.8": append(slices.Compact(slices.Sorted(slices.Values(flagsOf(newWitnessCommand(std))))), help...),
+		"forwarder-enroll.8":  append(flagsOf(newEnrollCommand(std)), help...),
 	} {
 		for _, wrong := range manpage.Compare("option", read(name).Options, real) {
 			t.Errorf("%s: %s", name, wrong)

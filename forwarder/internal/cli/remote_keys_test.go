@@ -98,7 +98,7 @@ func resolveRemote(t *testing.T, path string, allowHalt bool) (agent.Config, err
 func TestEffectOfRemoteKeys(t *testing.T) {
 	base := func() (ship.Config, agent.RemoteActions) {
 		warn := conf.Action{Do: conf.DoWarnOnce}
-		return ship.Config{Servers: []string{"127.0.0.1:1"}, Window: ship.DefaultWindow, Probe: ship.DefaultProbe, Transport: audisp.Transport{}}, agent.RemoteActions{
+		return ship.Config{Servers: []string{"127.0.0.1:1"}, Probe: ship.DefaultProbe, Transport: audisp.Transport{}}, agent.RemoteActions{
 			NetworkFailure: warn, DiskFull: warn, DiskError: warn, GenericError: warn, QueueError: warn,
 			DiskLow: conf.Action{Do: conf.DoIgnore}, RemoteEnding: conf.Action{Do: conf.DoReconnect},
 			GenericWarning: conf.Action{Do: conf.DoSyslog}, Overflow: conf.Action{Do: conf.DoSyslog},

@@ -82,6 +82,7 @@ func (o *runFlags) resolve(ctx context.Context, given func(string) bool, logger 
 			}
 		}
 	}
+	cfg.AliveEvery = o.alive
 	if o.source == agent.SourceKernel || o.source == agent.SourceMulticast {
 		cfg.Boot = boot.Notes{Path: boot.DefaultNote}
 	}

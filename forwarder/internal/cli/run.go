@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship/grpc"
+	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -63,7 +65,8 @@ and counts them, auto waits in failure mode 2 or with overflow_action single or
 halt. SIGHUP has it read again.
 
 Unless set in the environment, GOMAXPROCS is 2, GOGC 50, and GOMEMLIMIT 16 MiB,
-and --queue (kernel, multicast), and 8 MiB for each active plugin.
+and --queue (kernel, multicast), and 4 MiB with a collector, 8 with grpc, and
+8 MiB for each active plugin.
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
 of it acknowledged within --drain-timeout (the rest is in the spool).`
@@ -136,6 +139,12 @@ func memoryLimit(cfg *agent.Config) int64 {
 	limit := int64(always)
 	if cfg.Source == agent.SourceKernel || cfg.Source == agent.SourceMulticast {
 		limit += int64(cfg.Kernel.QueueBytes)
+	}
+	if cfg.Ship != nil {
+		limit += spool.MaxUnsynced // when its disk is slower than what comes
+		if _, ok := cfg.Ship.Transport.(*grpc.Transport); ok {
+			limit += 4 << 20 // compressing, TLS, and batches on their way
+		}
 	}
 	if cfg.Plugins != nil {
 		for _, p := range cfg.Plugins.Plugins {

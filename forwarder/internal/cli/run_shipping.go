@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship/grpc"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship/remote"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/command"
@@ -48,13 +49,26 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 		MaxTries: rc.MaxTriesPerRecord, MaxTime: rc.MaxTimePerRecord,
 	}
 	if given("remote") {
-		servers, err := parseRemote(o.remote)
+		servers, err := parseRemote(o.remote, o.port())
 		if err != nil {
 			return command.Wrongf("--remote: %w", err)
 		}
 		sc.Servers = servers
 	}
 	if len(sc.Servers) == 0 {
+		return nil
+	}
+	if most := o.maxWindow(); o.window > most {
+		return command.Wrongf("--window: %d is too large: at most %d with --transport %s", o.window, most, o.transport)
+	}
+	if o.transport == transportGRPC {
+		t, err := o.openGRPC(logger)
+		if err != nil {
+			return err
+		}
+		cfg.Renew = o.renew(o.grpcTrust, sc.Servers, logger)
+		sc.Transport, cfg.Witness = t, o.witness
+		cfg.Ship = &sc
 		return nil
 	}
 	format := rc.Format
@@ -65,9 +79,30 @@ func (o *runFlags) shipping(cfg *agent.Config, given func(string) bool, logger h
 	if format == conf.FormatASCII {
 		transport.Format = remote.ASCII
 	}
+	trust, err := o.secure(&transport, &rc, given, logger)
+	if err != nil {
+		return err
+	}
+	cfg.Renew = o.renew(trust, sc.Servers, logger)
 	sc.Transport = transport
 	cfg.Ship = &sc
 	return nil
+}
+
+// port is that of servers without one.
+func (o *runFlags) port() int {
+	if o.transport == transportGRPC {
+		return 6060
+	}
+	return 60
+}
+
+// maxWindow is the transport's.
+func (o *runFlags) maxWindow() int {
+	if o.transport == transportGRPC {
+		return grpc.MaxWindow
+	}
+	return ship.MaxWindow
 }
 
 // remoteFile reads audisp-remote.conf over what rc has.
@@ -88,7 +123,7 @@ func (o *runFlags) remoteFile(rc *conf.Remote, sc *ship.Config, logger hclog.Log
 		for i, s := range rc.Servers {
 			list[i] = withPort(s, rc.Port)
 		}
-		if sc.Servers, err = parseRemote(strings.Join(list, ",")); err != nil {
+		if sc.Servers, err = parseRemote(strings.Join(list, ","), o.port()); err != nil {
 			line := f.Line("remote_server")
 			if rc.Port == 0 {
 				line = f.Line("port")
@@ -163,14 +198,14 @@ func withPort(server string, port int) string {
 }
 
 // parseRemote checks a list of servers.
-func parseRemote(s string) ([]string, error) {
+func parseRemote(s string, port int) ([]string, error) {
 	var servers []string
 	for _, one := range strings.Split(s, ",") {
 		one = strings.TrimSpace(one)
 		if one == "" {
 			return nil, fmt.Errorf("%q: an empty server; want HOST[:PORT][,HOST[:PORT]…]", s)
 		}
-		host, port, err := net.SplitHostPort(withPort(one, 60))
+		host, port, err := net.SplitHostPort(withPort(one, port))
 		_, notIP := netip.ParseAddr(host)
 		if err != nil || host == "" || strings.ContainsAny(host, " /\t") || strings.Contains(host, ":") && notIP != nil {
 			return nil, fmt.Errorf("%q: want HOST[:PORT], an IPv6 address in brackets", one)

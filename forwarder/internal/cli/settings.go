@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"fmt"
 	"math"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship/grpc"
+	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/pki"
 	"github.com/auditfleet/auditfleet/pkg/settings"
 )
 
@@ -33,7 +37,13 @@ type runFlags struct {
 	config, remoteConfig string
 	refuseLinks          bool // for config, also where it was named
 	remote, transport    string
-	format               conf.Format // "": as remoteConfig has it
+	tls                  pki.Config
+	grpc                 *grpc.Transport // of grpcTLS; nil: none was made yet
+	grpcTrust            *pki.Trust      // of grpc
+	grpcTLS              pki.Config
+	sealKeys             string
+	witness              *witness.Keeper // nil: none was made yet
+	format               conf.Format     // "": as remoteConfig has it
 	window               int
 	node                 string
 	source               string
@@ -48,7 +58,7 @@ type runFlags struct {
 	logLevel             string
 	allowHalt            bool
 	report               string
-	probe                time.Duration
+	probe, alive         time.Duration
 	spoolFull            string
 	drainOnly            bool
 	pidFile              string
@@ -81,12 +91,23 @@ func (o *runFlags) table() settings.Table {
 			Doc: "Remember in this file how far the source was read.\n" +
 				"Of a file that is followed it is the place there; of the kernel the last serial: what the kernel makes while no forwarder runs is counted at the next start."},
 		{Key: conf.Word("remote", &o.remote), Arg: "HOST[:PORT]",
-			Doc: "The collector; several, with commas, are tried in order.\nPort 60 unless given."},
-		{Key: conf.Enum("transport", &o.transport, "tcp"), Default: "tcp",
-			Doc: "How to ship: by the audisp-remote protocol; there is no other one."},
+			Doc: "The collector; several, with commas, are tried in order.\nPort 60 unless given, with grpc 6060."},
+		{Key: conf.Enum("transport", &o.transport, transportTCP, transportTLS, transportGRPC), Default: transportTCP, Arg: "TRANSPORT",
+			Doc: "How to ship: by the audisp-remote protocol, in clear text (tcp) or over TLS 1.3 with certificates (tls),\n" +
+				"or by gRPC to a collector with --grpc (grpc): over TLS 1.3 with certificates, compressed, each record stored exactly once."},
+		{Key: conf.Word("tls_ca", &o.tls.CA), Arg: "FILE",
+			Doc: "Certificates of the CAs whose collectors are known, in PEM.\nThe files are read again before each connection."},
+		{Key: conf.Word("tls_cert", &o.tls.Cert), Arg: "FILE",
+			Doc: "This host's certificate, which says to the collector who it is."},
+		{Key: conf.Word("tls_key", &o.tls.Key), Arg: "FILE",
+			Doc: "Its key, which only root may read."},
+		{Key: conf.Word("seal_keys", &o.sealKeys), Unset: "the first key that a collector shows", Arg: "FILE",
+			Doc: "With grpc: public keys with which collectors sign what they say of their logs, one a line, as collector seal init prints them.\n" +
+				"This host keeps what is signed and says when a collector's log was changed or put back, see forwarder-witness(8); without the file the first key that a collector shows is gone by, which is weaker.\n" +
+				"Read again before each connection, and on SIGHUP."},
 		{Key: conf.Enum("format", &o.format, conf.FormatManaged, conf.FormatASCII), Unset: "as --remote-config has it, or managed", Arg: "FORMAT",
 			Doc: "How records travel.\nmanaged ones are acknowledged; ascii is lines, which never are."},
-		{Key: conf.Int("window", &o.window, 1, ship.MaxWindow), Default: ship.DefaultWindow, Arg: "N",
+		{Key: conf.Int("window", &o.window, 1, grpc.MaxWindow), Unset: fmt.Sprintf("the most: %d, with grpc %d", ship.MaxWindow, grpc.MaxWindow), Arg: "N",
 			Doc: "Records in flight at once; 1 waits for each acknowledgement."},
 		{Key: conf.Word("node", &o.node), Arg: "NAME",
 			Doc: "Name of this host in node=, which goes before name_format."},
@@ -97,7 +118,8 @@ func (o *runFlags) table() settings.Table {
 		{Key: conf.Word("spool", &o.spoolDir), Default: defaultSpool, Arg: "FOLDER",
 			Doc: "Folder of the spool.\n" +
 				"When another program removes, renames or replaces it, or files in it, that is noticed within a second and the spool is made again there, with every record that waits.\n" +
-				"What is not the spool's is left alone: then records go on in files without a name, are shipped, and what is not acknowledged is gone when the program ends."},
+				"What is not the spool's is left alone: then records go on in files without a name, are shipped, and what is not acknowledged is gone when the program ends.\n" +
+				"One that is put back from a copy sends what it has, and by gRPC the collector knows what of that is stored; what was read of a followed file since the copy is read again, and stored twice."},
 		{Key: conf.Bytes("spool_size", &o.spoolSize, 1<<20, math.MaxInt64), Default: "1G", Arg: "SIZE",
 			Doc: "Bound of the spool, in bytes or with K, M, G."},
 		{Key: conf.Enum("spool_full", &o.spoolFull, spoolDropOldest, spoolRefuse), Unset: "drop-oldest for kernel and multicast, refuse for stdin and files", Arg: "WHAT",
@@ -112,6 +134,9 @@ func (o *runFlags) table() settings.Table {
 				"The command line goes before it.\nRead at the start only."},
 		{Key: conf.Duration("probe_interval", &o.probe, 0, forever), Default: ship.DefaultProbe, Arg: "DURATION",
 			Doc: "With several servers: how often those before the present one are tried."},
+		{Key: conf.Duration("alive_interval", &o.alive, 0, forever), Default: agent.DefaultAlive, Arg: "DURATION",
+			Doc: "How often the collector gets a record (DAEMON_RESUME op=alive) that this host's forwarder lives, how it stands and what it has handed on: by it silence means something.\n" +
+				"0: never.\nSources that end have none."},
 		{Key: conf.Word("log_file", &o.logFile), Arg: "FILE",
 			Doc: "The local log, which goes before log_file; none for no local log."},
 		{Key: conf.Word("http", &o.http), Unset: "off", Arg: "ADDR:PORT",
@@ -133,7 +158,7 @@ func (o *runFlags) table() settings.Table {
 		{Key: conf.YesNo("allow_halt", &o.allowHalt),
 			Doc: "Let the actions single and halt of auditd.conf and audisp-remote.conf do what they say."},
 		{Key: conf.Word("report", &o.report), Unset: daemonReport + " for the kernel source, " + otherReport + " otherwise", Arg: "FILE",
-			Doc: "The state report of SIGCONT."},
+			Doc: "The state report of SIGCONT; among the rest it says which collector has acknowledged up to which offset of which stream."},
 		{Key: conf.Word("pid_file", &o.pidFile), Unset: daemonPID + " for the kernel source, none otherwise", Arg: "FILE",
 			Doc: "File for the process id, or none."},
 		{Key: conf.Enum("log_level", &o.logLevel, "trace", "debug", "info", "warn", "error"), Default: "info", Arg: "LEVEL",

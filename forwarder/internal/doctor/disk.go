@@ -40,7 +40,7 @@ func (e *exam) spool() {
 		case strings.HasSuffix(name, ".corrupt"):
 			aside = append(aside, name)
 			continue
-		case name == "lock" || name == "state" || name == "source":
+		case name == "lock" || name == "state" || name == "source" || strings.HasPrefix(name, "acknowledged"):
 			continue
 		}
 		size += info.Size()
@@ -73,6 +73,52 @@ func (e *exam) spool() {
 	holder := e.lockedBy(path.Join(e.Spool, "lock"))
 	if !wrong {
 		e.ok("spool", "%s%s", bytesText(size), holder)
+	}
+}
+
+// mostTurns is how many of the latest turns of collectors are told.
+const mostTurns = 8
+
+// acknowledged tells which collectors have acknowledged what.
+func (e *exam) acknowledged() {
+	if e.Acknowledged == nil {
+		return
+	}
+	list, err := e.Acknowledged(e.path(e.Spool))
+	switch {
+	case err != nil:
+		e.unknown("acknowledged", err)
+	case len(list) == 0:
+		e.ok("acknowledged", "nothing is known to be")
+	case len(list) > mostTurns:
+		e.ok("acknowledged", "%s\nand %d turns of collectors before", strings.Join(list[:mostTurns], "\n"), len(list)-mostTurns)
+	default:
+		e.ok("acknowledged", "%s", strings.Join(list, "\n"))
+	}
+}
+
+// weightWitness is beside that of records which are lost.
+const weightWitness = 70
+
+// witness says what collectors have signed of their logs, and what is wrong with that.
+func (e *exam) witness() {
+	if e.Witness == nil {
+		return
+	}
+	held, wrong, err := e.Witness(e.path(e.Spool))
+	switch {
+	case err != nil:
+		e.unknown("witness", err)
+	case len(wrong) > 0:
+		more := ""
+		if n := len(wrong) - mostTurns; n > 0 {
+			wrong, more = wrong[n:], fmt.Sprintf("\nand %d before", n)
+		}
+		e.found("witness", Fail, weightWitness, "see forwarder-witness(8): look at the collector first; `forwarder witness accept` once that is explained", "%s%s", strings.Join(wrong, "\n"), more)
+	case len(held) == 0:
+		e.ok("witness", "no collector has signed anything (only by grpc, and where it has a key)")
+	default:
+		e.ok("witness", "%s", strings.Join(held, "\n"))
 	}
 }
 

@@ -45,7 +45,7 @@ type Finding struct {
 	Fix    string `json:"fix,omitempty"`
 }
 
-// Host describes the host to examine. All its functions are required.
+// Host describes the host to examine. All its functions are required but Acknowledged and Witness.
 type Host struct {
 	Root    string // "" is this machine's
 	Dial    func() (*kernel.Conn, error)
@@ -55,6 +55,12 @@ type Host struct {
 	Space   func(path string) (free, total uint64, err error)
 	Name    func() (string, error) // the host's own
 	Now     func() time.Time
+	// Acknowledged says for people who has acknowledged what, the latest first, by the folder
+	// of the spool; nil: that is not looked at.
+	Acknowledged func(dir string) ([]string, error)
+	// Witness says for people what collectors have signed, and what was found about them that nobody
+	// has accepted, by the folder of the spool; nil: that is not looked at.
+	Witness func(dir string) (held, wrong []string, err error)
 
 	// Paths below Root.
 	Config, RemoteConfig, RulesDir, Spool, Note string
@@ -83,7 +89,7 @@ func Examine(ctx context.Context, h Host) []Finding {
 		defer func() { _ = e.conn.Close() }() // it was only read
 	}
 	for _, check := range []func(){
-		e.enabled, e.boot, e.backlog, e.daemon, e.rules, e.journald, e.clock, e.spool, e.collectors, e.names, e.logSpace, e.permissions, e.unit,
+		e.enabled, e.boot, e.backlog, e.daemon, e.rules, e.journald, e.clock, e.spool, e.acknowledged, e.witness, e.collectors, e.names, e.logSpace, e.permissions, e.unit,
 	} {
 		check()
 	}

@@ -179,6 +179,11 @@ func (e *exam) rules() {
 			e.found("rules", Fail, 77, "forwarder ctl -d never,task, take the line out of rules.d, and restart what is to be audited", "the rule never,task has every process started since not audited")
 		}
 	}
+	list := make([]*rules.Rule, len(held))
+	for i, h := range held {
+		list[i] = h.Rule
+	}
+	e.ok("rules_hash", "sha256 %x of the kernel's rules, as the collector has it", rules.Digest(list))
 	merged, err := ruleset.Merge(e.path(e.RulesDir))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

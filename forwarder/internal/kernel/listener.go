@@ -284,6 +284,13 @@ func (l *Listener) TakeSerialGaps() SerialGaps { return l.gaps.take() }
 // Listener may send requests on it.
 func (l *Listener) Control() *Conn { return l.ctl }
 
+// Registered reports whether this process is the host's audit daemon.
+func (l *Listener) Registered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.isRegistered
+}
+
 // otherDaemon says who is registered and what can be done about it.
 func (l *Listener) otherDaemon() error {
 	s, err := l.ctl.Status()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -29,11 +30,15 @@ func (s *loopSource) Next() (uint64, uint32, []byte, error) {
 	s.next++
 	return i, 0x80000000 | uint32(i), s.line, nil
 }
-func (s *loopSource) Ready() <-chan struct{} { return s.ready }
-func (s *loopSource) Seek(index uint64)      { s.next = index }
-func (s *loopSource) Ack(index uint64) error { s.acked.Store(index); return nil }
-func (s *loopSource) First() uint64          { return s.acked.Load() + 1 }
-func (s *loopSource) Left() uint64           { return s.n - s.acked.Load() }
+func (s *loopSource) Ready() <-chan struct{}           { return s.ready }
+func (s *loopSource) Seek(index uint64)                { s.next = index }
+func (s *loopSource) Ack(index uint64) error           { s.acked.Store(index); return nil }
+func (s *loopSource) Stream(uint64) ([16]byte, uint64) { return [16]byte{1}, math.MaxUint64 }
+func (s *loopSource) Renew() error                     { return nil }
+func (s *loopSource) Rewind(i uint64) (uint64, error)  { return i, nil }
+func (s *loopSource) Newest() uint64                   { return math.MaxUint64 }
+func (s *loopSource) First() uint64                    { return s.acked.Load() + 1 }
+func (s *loopSource) Left() uint64                     { return s.n - s.acked.Load() }
 
 func cpu() time.Duration {
 	var ru syscall.Rusage

@@ -25,6 +25,9 @@ func (s *Sender) suspend() {
 	}
 }
 
+// Tell has a heartbeat sent soon: what Hello says has changed. Any goroutine may call it.
+func (s *Sender) Tell() { s.tell.Set() }
+
 // Resume ends what Suspend began. Any goroutine may call it.
 func (s *Sender) Resume() {
 	s.mu.Lock()
@@ -40,7 +43,7 @@ func (s *Sender) isPaused() bool {
 	return s.paused
 }
 
-// Reload applies another configuration, except its Window, Logger, Metrics and Handle, as
+// Reload applies another configuration, except its Window, Logger, Metrics, Handle, Hello and KeepAcked, as
 // soon as everything in flight is answered; then the first server is tried first. An
 // error says that cfg is wrong; then nothing changes. Reload does not wait; any goroutine
 // may call it.
@@ -69,7 +72,7 @@ func (s *Sender) takeConfig() bool {
 	}
 	next := *s.next
 	s.next = nil
-	next.Window, next.Logger, next.Metrics, next.Handle = s.cfg.Window, s.cfg.Logger, s.cfg.Metrics, s.cfg.Handle
+	next.Window, next.Logger, next.Metrics, next.Handle, next.Hello, next.KeepAcked = s.cfg.Window, s.cfg.Logger, s.cfg.Metrics, s.cfg.Handle, s.cfg.Hello, s.cfg.KeepAcked
 	s.cfg = next
 	return true
 }

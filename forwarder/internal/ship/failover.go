@@ -55,8 +55,9 @@ func (s *Sender) lookout(ctx context.Context, n int) (offers <-chan *preferred, 
 // none does.
 func (s *Sender) knock(ctx context.Context, n int) *preferred {
 	for i := range n {
+		s.keepAcked()
 		pctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
-		conn, err := s.cfg.Transport.Probe(pctx, s.cfg.Servers[i])
+		conn, err := s.cfg.Transport.Probe(pctx, s.cfg.Servers[i], s.sending())
 		cancel()
 		if err == nil {
 			return &preferred{server: i, conn: conn}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"sync"
 	"testing"
@@ -104,6 +105,20 @@ func (s *memSource) First() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.acked + 1
+}
+
+func (s *memSource) Stream(uint64) ([16]byte, uint64) { return [16]byte{1}, math.MaxUint64 }
+func (s *memSource) Renew() error                     { return nil }
+func (s *memSource) Rewind(index uint64) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.acked = min(s.acked, max(index-1, s.dropped))
+	return s.acked + 1, nil
+}
+func (s *memSource) Newest() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.lines))
 }
 
 func (s *memSource) Left() uint64 {

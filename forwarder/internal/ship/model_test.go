@@ -273,7 +273,7 @@ func late(dst io.Writer, src io.Reader, delay time.Duration, cut int) {
 func TestOverALongLink(t *testing.T) {
 	srv := serve(t, func(p *peer) {
 		var held []remote.Frame
-		for len(held) < ship.DefaultWindow {
+		for len(held) < ship.MaxWindow {
 			f, ok := p.recv()
 			if !ok {
 				return
@@ -286,7 +286,7 @@ func TestOverALongLink(t *testing.T) {
 		}
 		p.serveAll()
 	})
-	src := newSource(lines(ship.DefaultWindow + 1024)...)
+	src := newSource(lines(ship.MaxWindow + 1024)...)
 	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, ReplyTimeout: time.Minute}, src)
 	drain(t, s)
 	stop()

@@ -3,7 +3,6 @@ package ship
 import (
 	"errors"
 	"fmt"
-	"sort"
 	"time"
 )
 
@@ -72,7 +71,7 @@ func (c *session) settle(replies []Reply) (err error) {
 	beating := c.beating
 	for i := range replies {
 		r := &replies[i]
-		if !c.reply(r) {
+		if n := c.reply(r); n == 0 {
 			if c.odd++; c.odd > maxOdd {
 				err = errOdd
 				break
@@ -81,7 +80,7 @@ func (c *session) settle(replies []Reply) (err error) {
 			known++
 			c.odd = max(0, c.odd-1)
 			if r.Outcome == Stored {
-				stored++
+				stored += n
 				plainly = plainly || r.Complaint == nil
 			}
 		}
@@ -96,6 +95,9 @@ func (c *session) settle(replies []Reply) (err error) {
 	c.m.InFlight.Store(int64(c.win.flying))
 	c.settled.Add(known)
 	now := time.Now()
+	if stored > 0 && c.by != nil {
+		c.by.When = now
+	}
 	c.expect(now, known > 0)
 	c.pace(now, len(replies))
 	c.mu.Unlock()
@@ -120,12 +122,57 @@ func (c *session) settle(replies []Reply) (err error) {
 	return err
 }
 
-// reply takes in one reply, and reports whether it settled something: a heartbeat is
-// answered, or a record is stored or refused. Called with mu.
-func (c *session) reply(r *Reply) (settled bool) {
+// reply takes in one reply, and returns how much it settled: heartbeats answered, or records
+// stored or refused. Called with mu.
+func (c *session) reply(r *Reply) (n uint64) {
 	if r.Complaint != nil {
 		c.m.complaints(r.Complaint.Condition).Add(1)
 	}
+	if r.To > 0 {
+		return c.replyRange(r)
+	}
+	if c.replyOne(r) {
+		return 1
+	}
+	return 0
+}
+
+// replyRange is reply for a reply about records in a row. Those that are stored need not be
+// in flight: they may have been sent over an earlier connection.
+func (c *session) replyRange(r *Reply) (n uint64) {
+	if r.Outcome == Stored {
+		c.heldFrom, c.held = r.From, r.To
+		if c.store != "" {
+			id, _ := c.src.Stream(r.From)
+			c.promises.add(c.server, c.store, id, r.From, r.To)
+		}
+		c.round = 0
+	}
+	for i := c.win.search(r.From); i < c.win.n; i++ {
+		s := c.win.at(i)
+		if s.index >= r.To {
+			break
+		}
+		switch {
+		case r.Outcome == Stored && s.state != done:
+			c.win.settle(s, done)
+			c.credit(s.index)
+			n++
+		case r.Outcome == Refused && s.state == inFlight:
+			c.win.settle(s, waiting)
+			c.refused = true
+			c.Sender.refused = max(c.Sender.refused, s.index)
+			n++
+		}
+	}
+	if n == 0 {
+		c.m.UnexpectedReplies.Add(1)
+	}
+	return n
+}
+
+// replyOne is reply for a reply about one record, or none.
+func (c *session) replyOne(r *Reply) (settled bool) {
 	var s *slot
 	switch r.Outcome {
 	case Ending:
@@ -150,6 +197,7 @@ func (c *session) reply(r *Reply) (settled bool) {
 		c.Sender.refused = max(c.Sender.refused, s.index)
 	case r.Outcome == Stored:
 		c.win.settle(s, done)
+		c.credit(s.index)
 		c.round = 0
 	}
 	return settled
@@ -158,7 +206,9 @@ func (c *session) reply(r *Reply) (settled bool) {
 // reportOf is what the Handler is told of a complaint. Called with mu.
 func (c *session) reportOf(r *Reply) Report {
 	out := Report{Condition: r.Complaint.Condition, Server: c.server, Reply: r.Complaint.Name, Text: r.Complaint.Text}
-	if s := c.win.find(r.Seq); s != nil {
+	if r.To > 0 {
+		out.Index = r.From
+	} else if s := c.win.find(r.Seq); s != nil {
 		out.Index = s.index
 	}
 	return out
@@ -201,7 +251,7 @@ func (c *session) obey(r Report) {
 
 // slotOf finds a record in the window. Called with mu.
 func (s *Sender) slotOf(index uint64) *slot {
-	i := sort.Search(s.win.n, func(i int) bool { return s.win.at(i).index >= index })
+	i := s.win.search(index)
 	if index == 0 || i == s.win.n || s.win.at(i).index != index {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -101,6 +102,10 @@ type Metrics struct {
 	Endings           atomic.Uint64
 	UnexpectedReplies atomic.Uint64 // no record in flight has that sequence id
 
+	// Records that a server had acknowledged and has no longer: those that are sent again,
+	// and those that are not, for the source does not have them any more either.
+	Recalled, Gone atomic.Uint64
+
 	InFlight  atomic.Int64 // records sent and not answered
 	Connected atomic.Int64 // 1 while a connection is open
 	Server    atomic.Int64 // which server that is, from 0
@@ -131,14 +136,7 @@ func (s *Sender) report(r Report) Decision {
 	if r.Condition < Connected {
 		s.trouble = true
 	}
-	n, now := s.noted[r.Condition], time.Now()
-	say := n.at.IsZero() || now.Sub(n.at) >= time.Minute
-	repeats := n.repeats
-	if say {
-		s.noted[r.Condition] = note{at: now}
-	} else {
-		s.noted[r.Condition] = note{at: n.at, repeats: repeats + 1}
-	}
+	repeats, say := s.note(time.Now(), r)
 	s.mu.Unlock()
 	if say {
 		args := []any{"server", r.Server}
@@ -158,4 +156,51 @@ func (s *Sender) report(r Report) Decision {
 		}
 	}
 	return s.cfg.Handle(r)
+}
+
+// A condition that goes on is logged once in sayAgain; after sayOther already when its
+// reason, at that server, is another than the one logged last: a certificate that is
+// revoked while the network fails must not stay unsaid.
+const (
+	sayAgain = time.Minute
+	sayOther = 5 * time.Second
+)
+
+// note decides whether a condition is logged, and returns how often it was not since it
+// was last. The caller holds mu.
+func (s *Sender) note(now time.Time, r Report) (repeats int, say bool) {
+	n := s.noted[r.Condition]
+	if n == nil {
+		n = &note{said: map[string]string{}}
+		s.noted[r.Condition] = n
+	}
+	why := reason(r)
+	since := now.Sub(n.at)
+	if !n.at.IsZero() && since < sayAgain && (since < sayOther || n.said[r.Server] == why) {
+		n.repeats++
+		return 0, false
+	}
+	if len(n.said) > maxSaid {
+		clear(n.said)
+	}
+	repeats = n.repeats
+	n.at, n.repeats, n.said[r.Server] = now, 0, why
+	return repeats, true
+}
+
+// maxSaid bounds the servers of a note: a reload may name others.
+const maxSaid = 64
+
+// reason is why a condition came, without numbers: ports differ each time.
+func reason(r Report) string {
+	text := r.Reply + " " + r.Text
+	if r.Err != nil {
+		text = r.Err.Error()
+	}
+	return strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' {
+			return -1
+		}
+		return c
+	}, text[:min(len(text), 1024)])
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/wake"
@@ -34,6 +35,10 @@ type Sender struct {
 
 	nudge wake.Signal   // Resume, Suspend or Reload was called
 	ended chan struct{} // closed when Run returns
+	tell  wake.Signal   // Tell was called
+
+	promises promises
+	sent     atomic.Uint64 // the greatest index that was handed to a connection, or was there at the start
 
 	mu       sync.Mutex // guards the fields below
 	win      *window
@@ -45,13 +50,19 @@ type Sender struct {
 	failures int           // to deliver the first record, since one was acknowledged
 	since    time.Time     // of the first of them
 	progress chan struct{} // closed and replaced when the source's Left, or paused, changed
-	noted    map[Condition]note
+	noted    map[Condition]*note
+	ackedBy  []*AckedBy    // in order of acknowledgement, MaxAckedBy at most
+	turns    uint64        // entries that ackedBy has had
+	counts   []*ackedCount // by server, in the order in which they first acknowledged
+	past     uint64        // the greatest index that those of before the start have
 }
 
-// note is when a condition was logged last, and how often it came since.
+// note is when a condition was logged last, why it came then by server, and how often it
+// came since.
 type note struct {
 	at      time.Time
 	repeats int
+	said    map[string]string
 }
 
 // New returns a Sender that reads src. It does nothing before Run. An error says what is
@@ -61,11 +72,18 @@ func New(cfg Config, src Source) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sender{
+	s := &Sender{
 		cfg: cfg, src: src, log: cfg.Logger, m: cfg.Metrics,
-		nudge: wake.New(), ended: make(chan struct{}),
-		win: newWindow(cfg.Window), progress: make(chan struct{}), noted: map[Condition]note{},
-	}, nil
+		nudge: wake.New(), tell: wake.New(), ended: make(chan struct{}),
+		win: newWindow(cfg.Window), progress: make(chan struct{}), noted: map[Condition]*note{},
+	}
+	for _, by := range cfg.AckedBy[max(0, len(cfg.AckedBy)-MaxAckedBy):] {
+		by.past = by.To
+		s.past = max(s.past, by.To)
+		s.ackedBy = append(s.ackedBy, &by)
+		s.turns++
+	}
+	return s, nil
 }
 
 // What ends a session besides network errors.
@@ -84,6 +102,7 @@ const firstPause = 100 * time.Millisecond
 // connection is closed and every goroutine of the Sender has ended.
 func (s *Sender) Run(ctx context.Context) {
 	defer close(s.ended)
+	s.sent.Store(s.src.Newest())
 	var (
 		round, server int        // of failures, for the back-off
 		connected     bool       // a connection was made once
@@ -142,6 +161,7 @@ func (e *sourceError) Unwrap() error { return e.err }
 // the open connection to it.
 func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected *bool) (*preferred, error) {
 	server := s.cfg.Servers[n]
+	s.keepAcked()
 	var conn Conn
 	if here != nil {
 		conn = here.conn
@@ -149,7 +169,7 @@ func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected 
 	} else {
 		var err error
 		cctx, cancel := context.WithTimeout(ctx, s.cfg.ConnectTimeout)
-		conn, err = s.cfg.Transport.Dial(cctx, server)
+		conn, err = s.cfg.Transport.Dial(cctx, server, s.sending())
 		cancel()
 		if err != nil {
 			if ctx.Err() != nil {
@@ -174,7 +194,9 @@ func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected 
 	s.m.Server.Store(int64(n))
 	s.m.Connected.Store(1)
 	s.report(Report{Condition: Connected, Server: server})
+	store, held := s.recall(server, conn)
 	c := newSession(s, conn, server)
+	c.store, c.heldFirst = store, held
 	offers, stop := s.lookout(ctx, n)
 	c.offers = offers
 	err := c.run(ctx)
@@ -203,6 +225,11 @@ func (s *Sender) attempt(ctx context.Context, n int, here *preferred, connected 
 	}
 	s.m.Disconnects.Add(1)
 	return nil, s.failed(Report{Condition: condition, Server: server, Err: err})
+}
+
+// sending is what a transport may know of this sender.
+func (s *Sender) sending() Sending {
+	return Sending{Streams: s.src, Hello: s.cfg.Hello, Sent: s.sent.Load}
 }
 
 // failed counts a failure, reports it and does what is decided.

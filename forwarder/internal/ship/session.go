@@ -23,6 +23,10 @@ type session struct {
 	*Sender
 	conn   Conn
 	server string
+	peer   Peer
+	// What a Holder says: the server's store, and the index up to which it held the stream.
+	store     string
+	heldFirst uint64
 
 	wake wake.Signal   // the reader has changed something
 	dead chan struct{} // closed by the reader when it ends
@@ -30,6 +34,7 @@ type session struct {
 
 	batch     Batch     // being put together, or sent
 	maxRecord int       // longer records are cut to it
+	streamEnd uint64    // the first index behind the stream of the batch's records
 	answers   bool      // the server answers each record
 	lastWrite time.Time // a write ended then
 	deadline  time.Time // the write deadline that is set
@@ -53,11 +58,16 @@ type session struct {
 	refused bool      // a record wasn't stored: nothing more is sent until the rest is answered
 	ending  bool      // the server said that it stops
 	decided error     // why to end it when all is answered
+	// Records from heldFrom up to held are stored, also such as were not sent.
+	heldFrom, held uint64
+	by             *AckedBy    // the entry of what it stored last, nil: none
+	count          *ackedCount // the server's
+	byEnd          uint64      // the first index behind by's stream
 }
 
 func newSession(s *Sender, conn Conn, server string) *session {
 	c := &session{
-		Sender: s, conn: conn, server: server,
+		Sender: s, conn: conn, server: server, peer: conn.Peer(),
 		wake: wake.New(), dead: make(chan struct{}),
 		maxRecord: s.cfg.Transport.MaxRecord(), answers: s.cfg.Transport.Answers(),
 	}
@@ -139,6 +149,10 @@ func (c *session) write(ctx context.Context) error {
 		if starved || refused {
 			ready = nil
 		}
+		tell := c.tell
+		if !c.answers || beating {
+			tell = nil
+		}
 		var beat <-chan time.Time
 		if c.cfg.Heartbeat > 0 && c.answers && !beating {
 			timer.Reset(max(0, c.cfg.Heartbeat-time.Since(c.lastWrite)))
@@ -154,6 +168,10 @@ func (c *session) write(ctx context.Context) error {
 		case <-c.wake:
 		case <-ready:
 		case <-beat:
+			if err := c.heartbeat(ctx); err != nil {
+				return err
+			}
+		case <-tell:
 			if err := c.heartbeat(ctx); err != nil {
 				return err
 			}
@@ -208,6 +226,19 @@ func (c *session) fill() error {
 		if err != nil {
 			return &sourceError{err}
 		}
+		if index >= c.streamEnd || len(c.batch.Records) == 0 {
+			if len(c.batch.Records) > 0 {
+				c.src.Seek(index) // another stream begins, and another batch
+				return nil
+			}
+			if index >= c.streamEnd && c.streamEnd > 0 && c.win.flying > 0 {
+				// Not before the stream before is stored: of that, a server may refuse the
+				// end, and take what follows in another stream.
+				c.src.Seek(index)
+				return nil
+			}
+			_, c.streamEnd = c.src.Stream(index)
+		}
 		s, v := c.win.take(index, seq)
 		if v == noRoom {
 			front()
@@ -221,6 +252,10 @@ func (c *session) fill() error {
 		case len(line) == 0 || isEOE(line):
 			c.win.settle(s, done)
 			c.m.Skipped.Add(1)
+		case c.heldFrom <= index && index < c.held:
+			c.win.settle(s, done)
+			c.m.Acked.Add(1)
+			c.credit(index)
 		default:
 			c.put(s, line, v == sendAgain)
 		}
@@ -241,7 +276,8 @@ func (c *session) put(s *slot, line []byte, again bool) {
 			c.m.Truncated.Add(1)
 		}
 	}
-	c.batch.add(s.seq, line)
+	c.sent.Store(max(c.sent.Load(), s.index)) // only the writer does
+	c.batch.add(s.index, s.seq, line)
 	c.win.send(s)
 }
 
@@ -376,6 +412,7 @@ func (c *session) retryRefused(ctx context.Context) error {
 	first, again := c.win.rewind()
 	c.refused = false
 	c.mu.Unlock()
+	c.conn.Rewound()
 	if again {
 		c.src.Seek(first)
 	}

@@ -44,16 +44,13 @@ type Source interface {
 	// Ack acknowledges the record index and all before it. A smaller index than before
 	// changes nothing.
 	Ack(index uint64) error
-	// First returns the index of the first record that is not acknowledged.
-	First() uint64
 	// Left returns how many records are not acknowledged.
 	Left() uint64
+	Streams
 }
 
 // The defaults of Config's fields.
 const (
-	DefaultWindow         = MaxWindow
-	MaxWindow             = 4096
 	DefaultConnectTimeout = 10 * time.Second
 	DefaultReplyTimeout   = 30 * time.Second
 	DefaultWriteTimeout   = 30 * time.Second
@@ -63,6 +60,10 @@ const (
 	DefaultProbe          = 30 * time.Second
 )
 
+// MaxWindow is the most records in flight to a server that knows a record which comes again by
+// its sequence id: a collector looks among the last 8192.
+const MaxWindow = 4096
+
 // ErrSuspended is returned by Drain when nothing is sent until Resume.
 var ErrSuspended = errors.New("sending is suspended")
 
@@ -71,7 +72,8 @@ type Config struct {
 	// Servers are what Transport connects to, the preferred one first.
 	Servers   []string
 	Transport Transport
-	// Window is how many records may be in flight, 1 … 4096.
+	// Window is how many records may be in flight; Transport's MaxWindow is the most, and the
+	// default.
 	Window int
 
 	ConnectTimeout time.Duration
@@ -95,8 +97,14 @@ type Config struct {
 	// Handle is called for every Condition, and decides what follows; nil: always Retry.
 	// Two goroutines may call it at once, and sending waits for it.
 	Handle  func(Report) Decision
-	Logger  hclog.Logger // nil: none
-	Metrics *Metrics     // nil: own
+	Hello   func() Hello // what a transport tells a server of this host; nil: nothing
+	AckedBy []AckedBy    // who had acknowledged what before the start
+	// KeepAcked has AckedBy kept for the next start; nil: it is not. It is called before a
+	// server hears where others go on: what they acknowledged it passes over, and holds
+	// for stored from then on, so after a kill nobody could tell who has it.
+	KeepAcked func()
+	Logger    hclog.Logger // nil: none
+	Metrics   *Metrics     // nil: own
 }
 
 // withDefaults fills in and checks.
@@ -104,7 +112,8 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Servers) == 0 || c.Transport == nil {
 		return c, errors.New("ship: no server, or no way to it")
 	}
-	def(&c.Window, DefaultWindow)
+	most := c.Transport.MaxWindow()
+	def(&c.Window, most)
 	def(&c.ConnectTimeout, DefaultConnectTimeout)
 	def(&c.ReplyTimeout, DefaultReplyTimeout)
 	def(&c.WriteTimeout, DefaultWriteTimeout)
@@ -113,8 +122,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.Grace, DefaultGrace)
 	def(&c.Probe, DefaultProbe)
 	switch {
-	case c.Window < 1 || c.Window > MaxWindow:
-		return c, fmt.Errorf("ship: window %d: want 1 to %d", c.Window, MaxWindow)
+	case c.Window < 1 || c.Window > most:
+		return c, fmt.Errorf("ship: window %d: want 1 to %d", c.Window, most)
 	case c.ConnectTimeout < 0 || c.ReplyTimeout < 0 || c.WriteTimeout < 0 || c.Heartbeat < 0 || c.Grace < 0 || c.Probe < 0:
 		return c, errors.New("ship: negative timeout")
 	case c.BackoffMin < 0 || c.BackoffMax < c.BackoffMin:

@@ -172,3 +172,8 @@ func (w *window) pop(index uint64) {
 		w.cursor = max(0, w.cursor-1)
 	}
 }
+
+// search returns the position of the first record at or after index, n when there is none.
+func (w *window) search(index uint64) int {
+	return sort.Search(w.n, func(i int) bool { return w.at(i).index >= index })
+}

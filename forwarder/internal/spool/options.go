@@ -54,8 +54,12 @@ type Options struct {
 	// HotBytes is how many bytes of the newest records stay in memory for the reader,
 	// 2 MiB by default.
 	HotBytes int
-	Now      func() time.Time // nil: time.Now
-	Logger   hclog.Logger     // nil: none
+	// BeforeAcked is called before the state file is told that more is acknowledged; nil: not.
+	// It is called by one goroutine at a time, must not call the spool's methods but Away, and
+	// must not wait for those who do.
+	BeforeAcked func()
+	Now         func() time.Time // nil: time.Now
+	Logger      hclog.Logger     // nil: none
 }
 
 func (o Options) withDefaults() (Options, error) {

@@ -54,8 +54,9 @@ const (
 	noteEvery = 512
 	// When more than syncBytes bytes are not synced, Append wakes the syncer early.
 	syncBytes = 1 << 20
-	// When more than maxUnsynced bytes are not synced, Append itself waits for a sync.
-	maxUnsynced = 8 << 20
+	// MaxUnsynced bounds the bytes that are not synced, which are in memory until they are: at
+	// more, Append itself waits for a sync.
+	MaxUnsynced = 4 << 20
 )
 
 // Spool is an open spool. The caller must close it.
@@ -81,7 +82,7 @@ type Spool struct {
 	stop      chan struct{} // closed by Close
 	joined    chan struct{} // closed when the syncer has ended
 	ready     wake.Signal   // set when records were appended
-	epochs    []epoch       // ascending by from; not changed after Open
+	epochs    epochs        // ascending by from; after Open changed by Renew only
 	noteEvery uint64        // the constant noteEvery; tests set another
 
 	appending sync.Mutex // held by Append: the order in memory is the order on disk
@@ -138,7 +139,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 		}
 	}()
 	log, rec, err = seglog.Open(seglog.Options{
-		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: maxUnsynced, Hold: true,
+		FS: o.FS, Dir: o.Dir, Kind: Kind, SegmentBytes: o.SegmentBytes, MaxUnsynced: MaxUnsynced, Hold: true,
 		Durable: func() (_ uint64, err error) {
 			state, old, err = openState(o.FS, filepath.Join(o.Dir, stateName))
 			return old.last, err
@@ -165,9 +166,11 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	s.hot.first = s.last + 1
 	// From here on ids jump: the last records before a crash may have been sent
 	// and then lost, and their indexes come again.
-	if s.epochs, err = nextEpochs(old.epochs, s.acked, s.last+1); err != nil {
+	list, err := nextEpochs(old.epochs, s.acked, s.last+1)
+	if err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
+	s.epochs.Store(&list)
 	if err = state.write(s.content(), true); err != nil {
 		return nil, nil, fmt.Errorf("open spool: %w", err)
 	}
@@ -243,14 +246,14 @@ func (s *Spool) content() content {
 	if last < s.acked {
 		last = 0 // sent and acknowledged before they were synced
 	}
-	return content{acked: s.acked, last: last, epochs: append([]epoch(nil), pruneEpochs(s.epochs, s.acked)...)}
+	return content{acked: s.acked, last: last, epochs: append([]epoch(nil), pruneEpochs(*s.epochs.Load(), s.acked)...)}
 }
 
 // Append adds records, lines without newline, all of them or none: when it returns, the
 // operating system has them (they survive a SIGKILL), and they are durable within a
 // SyncInterval. It copies lines and mark. After ErrFull, ErrTooLong and ErrClosed no
 // record of the call is kept; another error says why the disk failed. Append waits for
-// the disk when more than maxUnsynced bytes are not synced yet.
+// the disk when more than MaxUnsynced bytes are not synced yet.
 //
 // mark serves a source that can be read again after a crash: it says where the source
 // continues behind the last of lines. It is stored in that line's entry, so a crash
@@ -462,6 +465,9 @@ func (s *Spool) note(durable bool) error {
 	if c.acked == s.persisted.Load() || !durable && c.acked == s.noted.Load() {
 		return nil
 	}
+	if s.opt.BeforeAcked != nil {
+		s.opt.BeforeAcked()
+	}
 	if err := s.state.write(c, durable); err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
@@ -475,7 +481,7 @@ func (s *Spool) note(durable bool) error {
 // Seq returns a record's sequence id on the wire (FORMAT.md). It is the same for the
 // record's whole life. Any goroutine may call it.
 func (s *Spool) Seq(index uint64) uint32 {
-	return seqOf(s.epochs, index)
+	return seqOf(*s.epochs.Load(), index)
 }
 
 // First returns the index of the first record that is not acknowledged; one more than the

@@ -10,17 +10,21 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 const (
 	stateName    = "state"
-	stateVersion = 1
+	stateVersion = 2
 	slotSize     = 4096
 	slotHead     = 40
-	epochSize    = 12
+	epochSize    = 28
 	maxEpochs    = (slotSize - slotHead) / epochSize
+	oldVersion   = 1 // without the streams' IDs
+	oldEpochSize = 12
+	oldMaxEpochs = (slotSize - slotHead) / oldEpochSize
 
 	entryHead   = 7
 	plainEntry  = 1
@@ -93,11 +97,25 @@ func parseEntry(e []byte) (ms int64, mark, line []byte, err error) {
 func entrySize(line int) int { return frameHead + entryHead + line }
 
 // epoch says that from index from on, until the next epoch begins, base is added to an
-// index to make its sequence id.
+// index to make its sequence id, and that the records belong to a stream.
 type epoch struct {
-	from uint64
-	base uint32
+	from   uint64
+	base   uint32
+	stream StreamID
 }
+
+// StreamID tells the streams of all spools apart, whatever becomes of their files.
+type StreamID [16]byte
+
+func newStream() (id StreamID, err error) {
+	if _, err = rand.Read(id[:]); err != nil {
+		return id, fmt.Errorf("random stream: %w", err)
+	}
+	return id, nil
+}
+
+// epochs are a list of them, which is replaced as a whole.
+type epochs = atomic.Pointer[[]epoch]
 
 // seqOf returns a record's sequence id. Its top bit is always set and says that this
 // program numbered the record. epochs ascend by from.
@@ -129,11 +147,22 @@ func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
 		return nil, fmt.Errorf("random base: %w", err)
 	}
 	random := binary.LittleEndian.Uint32(b[:])
-	if len(old) == 0 {
-		return []epoch{{from: 0, base: random & 0x7fffffff}}, nil
+	id, err := newStream()
+	if err != nil {
+		return nil, err
 	}
-	next := epoch{from: from, base: old[len(old)-1].base + 1<<24 + random&(1<<24-1)}
+	if len(old) == 0 {
+		return []epoch{{from: 0, base: random & 0x7fffffff, stream: id}}, nil
+	}
+	next := epoch{from: from, base: old[len(old)-1].base + 1<<24 + random&(1<<24-1), stream: id}
 	epochs := append([]epoch(nil), old...)
+	for i := range epochs {
+		if epochs[i].stream == (StreamID{}) { // an older program's
+			if epochs[i].stream, err = newStream(); err != nil {
+				return nil, err
+			}
+		}
+	}
 	if epochs[len(epochs)-1].from >= from {
 		// No record had the last one.
 		epochs = epochs[:len(epochs)-1]
@@ -143,6 +172,10 @@ func nextEpochs(old []epoch, acked, from uint64) ([]epoch, error) {
 		// So many restarts with nothing acknowledged: the oldest records get other
 		// ids, and those of them that were sent before may be stored twice.
 		epochs = epochs[len(epochs)-maxEpochs:]
+		// A stream must not go backwards.
+		if epochs[0].stream, err = newStream(); err != nil {
+			return nil, err
+		}
 	}
 	return epochs, nil
 }
@@ -250,6 +283,7 @@ func encodeSlot(c content, gen uint64) []byte {
 		at := buf[slotHead+i*epochSize:]
 		binary.LittleEndian.PutUint64(at, e.from)
 		binary.LittleEndian.PutUint32(at[8:], e.base)
+		copy(at[12:], e.stream[:])
 	}
 	binary.LittleEndian.PutUint32(buf[12:], slotSum(buf))
 	return buf
@@ -272,8 +306,12 @@ func decodeSlot(buf []byte) (c content, gen uint64, err error) {
 	if len(buf) != slotSize || binary.LittleEndian.Uint32(buf[12:]) != slotSum(buf) {
 		return c, 0, errSlot
 	}
-	n := binary.LittleEndian.Uint32(buf[32:])
-	if n == 0 || n > maxEpochs {
+	n, size := binary.LittleEndian.Uint32(buf[32:]), epochSize
+	most := uint32(maxEpochs)
+	if binary.LittleEndian.Uint32(buf[8:]) <= oldVersion {
+		size, most = oldEpochSize, oldMaxEpochs
+	}
+	if n == 0 || n > most {
 		return c, 0, fmt.Errorf("%d epochs: %w", n, errSlot)
 	}
 	c.acked = binary.LittleEndian.Uint64(buf[24:])
@@ -281,8 +319,15 @@ func decodeSlot(buf []byte) (c content, gen uint64, err error) {
 		c.last = c.acked + uint64(left-1)
 	}
 	for i := range int(n) {
-		at := buf[slotHead+i*epochSize:]
-		c.epochs = append(c.epochs, epoch{from: binary.LittleEndian.Uint64(at), base: binary.LittleEndian.Uint32(at[8:])})
+		at := buf[slotHead+i*size:]
+		e := epoch{from: binary.LittleEndian.Uint64(at), base: binary.LittleEndian.Uint32(at[8:])}
+		if size == epochSize {
+			e.stream = StreamID(at[12:epochSize])
+		}
+		c.epochs = append(c.epochs, e)
+	}
+	if len(c.epochs) > maxEpochs { // of an older program; the oldest records get other ids
+		c.epochs = c.epochs[len(c.epochs)-maxEpochs:]
 	}
 	return c, binary.LittleEndian.Uint64(buf[16:]), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,19 +49,28 @@ func TestFormatExamples(t *testing.T) {
 			t.Errorf("%s: % x, FORMAT.md says % x", kind, again, raw)
 		}
 	}
-	raw, want := example(t, "slot")
-	c, gen, err := decodeSlot(append(raw, make([]byte, slotSize-len(raw))...))
-	must(t, err)
-	if got := fmt.Sprintf("generation %d, acked %d, epochs %v", gen, c.acked, c.epochs); got != want {
-		t.Errorf("slot: %s, FORMAT.md says %s", got, want)
-	}
-	if again := encodeSlot(c, gen); !bytes.Equal(bytes.TrimRight(again, "\x00"), raw) {
-		t.Errorf("slot: % x, FORMAT.md says % x", again[:len(raw)], raw)
+	for _, kind := range []string{"slot", "old"} {
+		raw, want := example(t, kind)
+		c, gen, err := decodeSlot(append(raw, make([]byte, slotSize-len(raw))...))
+		must(t, err)
+		got := fmt.Sprintf("generation %d, acked %d, epochs", gen, c.acked)
+		for _, e := range c.epochs {
+			got += fmt.Sprintf(" %d %d", e.from, e.base)
+			if e.stream != (StreamID{}) {
+				got += fmt.Sprintf(" %x", e.stream)
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %s, FORMAT.md says %s", kind, got, want)
+		}
+		if again := encodeSlot(c, gen); kind == "slot" && !bytes.Equal(bytes.TrimRight(again, "\x00"), raw) {
+			t.Errorf("slot: % x, FORMAT.md says % x", again[:len(raw)], raw)
+		}
 	}
 }
 
 func TestSequenceIds(t *testing.T) {
-	c := []epoch{{0, 0x7ffffff0}, {100, 0x10}}
+	c := []epoch{{from: 0, base: 0x7ffffff0}, {from: 100, base: 0x10}}
 	for index, want := range map[uint64]uint32{
 		1: 0xfffffff1, 15: 0xffffffff, 16: 0x80000000, 99: 0x80000053, 100: 0x80000074,
 		1 << 40: 0x80000010, 1<<31 + 100: 0x80000074,
@@ -83,8 +93,8 @@ func TestEpochs(t *testing.T) {
 		must(t, s.Close())
 		s = open(t, fs)
 	}
-	if len(s.epochs) != 2 {
-		t.Errorf("epochs %v", s.epochs)
+	if len(*s.epochs.Load()) != 2 {
+		t.Errorf("epochs %v", *s.epochs.Load())
 	}
 	add(t, s, "new")
 	got := rest(t, s.Reader())
@@ -98,8 +108,8 @@ func TestEpochs(t *testing.T) {
 	must(t, s.Ack(11))
 	must(t, s.Close())
 	s = open(t, fs)
-	if len(s.epochs) != 1 {
-		t.Errorf("all acknowledged: epochs %v", s.epochs)
+	if len(*s.epochs.Load()) != 1 {
+		t.Errorf("all acknowledged: epochs %v", *s.epochs.Load())
 	}
 	other := open(t, faultfs.New(1))
 	if other.Seq(1) == old[0].Seq {
@@ -115,8 +125,8 @@ func TestManyEpochs(t *testing.T) {
 		must(t, s.Close())
 	}
 	s := open(t, fs)
-	if len(s.epochs) != maxEpochs || s.Left() != maxEpochs+5 {
-		t.Errorf("%d epochs, %d records", len(s.epochs), s.Left())
+	if len(*s.epochs.Load()) != maxEpochs || s.Left() != maxEpochs+5 {
+		t.Errorf("%d epochs, %d records", len(*s.epochs.Load()), s.Left())
 	}
 	seqs := map[uint32]bool{}
 	for _, r := range rest(t, s.Reader()) {
@@ -173,8 +183,8 @@ func TestTornStateWrites(t *testing.T) {
 
 func TestStateFile(t *testing.T) {
 	t.Parallel()
-	whole := encodeSlot(content{acked: 3, epochs: []epoch{{0, 77}}}, 1)
-	newer := encodeSlot(content{acked: 5, epochs: []epoch{{0, 77}}}, 2)
+	whole := encodeSlot(content{acked: 3, epochs: []epoch{{base: 77, stream: StreamID{1}}}}, 1)
+	newer := encodeSlot(content{acked: 5, epochs: []epoch{{base: 77, stream: StreamID{1}}}}, 2)
 	torn := append(append([]byte(nil), newer[:512]...), make([]byte, slotSize-512)...)
 	torn[24] ^= 1
 	future := append([]byte(nil), newer...)
@@ -231,7 +241,7 @@ func TestStateFile(t *testing.T) {
 }
 
 func FuzzState(f *testing.F) {
-	f.Add(encodeSlot(content{acked: 3, epochs: []epoch{{0, 77}, {2, 99}}}, 9))
+	f.Add(encodeSlot(content{acked: 3, epochs: []epoch{{base: 77, stream: StreamID{1}}, {2, 99, StreamID{15: 2}}}}, 9))
 	f.Add([]byte("AFSPOOL\x00\x01"))
 	f.Fuzz(func(t *testing.T, slot []byte) {
 		if len(slot) == slotSize { // a fuzzer doesn't find checksums
@@ -267,4 +277,44 @@ func FuzzEntry(f *testing.F) {
 			t.Errorf("% x came back as % x", e, again)
 		}
 	})
+}
+
+// Each life begins a stream, and what waits keeps its own: with the power lost after records
+// were sent, and from an older copy of the folder. Renew changes all, durably.
+func TestStreams(t *testing.T) {
+	fs := faultfs.New(1)
+	s := open(t, fs)
+	add(t, s, numbered(1, 10)...)
+	first, end := s.Stream(1)
+	if first == (StreamID{}) || end != math.MaxUint64 || s.Newest() != 10 {
+		t.Fatalf("%x to %d, newest %d", first, end, s.Newest())
+	}
+	must(t, s.Close())
+	s = open(t, fs)
+	add(t, s, numbered(11, 15)...)
+	old, end := s.Stream(10)
+	second, _ := s.Stream(11)
+	if old != first || end != 11 || second == first {
+		t.Errorf("record 10 is of %x, which ends at %d; record 11 of %x", old, end, second)
+	}
+	must(t, s.Ack(12))
+	must(t, s.Renew())
+	renewed, _ := s.Stream(13)
+	if renewed == second {
+		t.Error("Renew changes nothing")
+	}
+	fs.Crash()
+	s = open(t, fs)
+	if s.Newest() >= 13 {
+		if got, _ := s.Stream(13); got != renewed {
+			t.Errorf("after a crash record 13 is of %x, was of %x", got, renewed)
+		}
+	}
+	third, _ := s.Stream(s.Newest() + 1)
+	for _, before := range []StreamID{first, second, renewed} {
+		if third == before {
+			t.Error("a stream goes on after a loss of power")
+		}
+	}
+	must(t, s.Close())
 }

@@ -1,6 +1,6 @@
 // Command firstlight is `make run`: it shows the main job of auditfleet on this
-// machine. It starts a collector on loopback and a forwarder that reads this
-// machine's kernel, watches one file of its own, touches it, shows the event as
+// machine. It makes a CA, starts a collector on loopback and a forwarder that reads this
+// machine's kernel and ships over TLS, watches one file of its own, touches it, shows the event as
 // `collector search` finds it, and puts everything back. Without root, or
 // without kernel audit, it forwards a sample log instead.
 package main

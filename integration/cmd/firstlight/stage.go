@@ -22,6 +22,7 @@ var sampleLog []byte
 type stage struct {
 	forwarderBin, collectorBin string
 	dir, store, listen         string
+	host                       string // this machine's name, which its certificate proves
 	keep                       bool
 	running                    []*exec.Cmd // in order of their start
 }
@@ -41,8 +42,40 @@ func newStage(bin string, keep bool) (*stage, error) {
 	}
 	return &stage{
 		forwarderBin: filepath.Join(abs, "forwarder"), collectorBin: filepath.Join(abs, "collector"),
-		dir: dir, store: filepath.Join(dir, "store"), listen: port, keep: keep,
+		dir: dir, store: filepath.Join(dir, "store"), listen: port, keep: keep, host: hostName(),
 	}, nil
+}
+
+// hostName is this machine's name as a certificate can have it.
+func hostName() string {
+	name, err := os.Hostname()
+	name = strings.ToLower(name)
+	if err != nil || name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") != "" {
+		return "this-host"
+	}
+	return name
+}
+
+// certify makes a CA in the folder, and certificates of the collector and of this host.
+func (s *stage) certify(ctx context.Context) error {
+	ca, tls := filepath.Join(s.dir, "ca"), filepath.Join(s.dir, "tls")
+	for _, args := range [][]string{
+		{"ca", "init", "--dir", ca},
+		{"ca", "issue", "log-host", "--ip", "127.0.0.1", "--dir", ca, "--out", tls},
+		{"ca", "issue", s.host, "--dir", ca, "--out", filepath.Join(s.dir, "tls-host")},
+	} {
+		fmt.Printf("$ collector %s\n", strings.Join(args, " "))
+		if out, err := exec.CommandContext(ctx, s.collectorBin, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("collector %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// tls are the options of a program that has its certificate in a folder.
+func (s *stage) tls(folder, name string) []string {
+	file := func(ending string) string { return filepath.Join(s.dir, folder, ending) }
+	return []string{"--tls-ca", file("ca.crt"), "--tls-cert", file(name + ".crt"), "--tls-key", file(name + ".key")}
 }
 
 func freePort() (string, error) {
@@ -74,7 +107,10 @@ func (s *stage) start(name, path string, args ...string) (*exec.Cmd, error) {
 }
 
 func (s *stage) startCollector(ctx context.Context) error {
-	cmd, err := s.start("collector", s.collectorBin, "serve", "--store", s.store, "--listen", s.listen, "--http=")
+	if err := s.certify(ctx); err != nil {
+		return err
+	}
+	cmd, err := s.start("collector", s.collectorBin, append([]string{"serve", "--store", s.store, "--listen=", "--grpc", s.listen, "--http="}, s.tls("tls", "log-host")...)...)
 	if err != nil {
 		return err
 	}
@@ -120,12 +156,8 @@ func (s *stage) forwarderArgs(more ...string) ([]string, error) {
 	if err := os.MkdirAll(filepath.Join(s.dir, "log"), 0o700); err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "this-host"
-	}
-	args := []string{"--config", conf, "--remote", s.listen, "--spool", filepath.Join(s.dir, "spool"), "--node", host, "--http="}
-	return append(args, more...), nil
+	args := []string{"--config", conf, "--transport", "grpc", "--remote", s.listen, "--spool", filepath.Join(s.dir, "spool"), "--node", s.host, "--http="}
+	return append(append(args, s.tls("tls-host", s.host)...), more...), nil
 }
 
 func (s *stage) startForwarder(_ context.Context, more ...string) error {
@@ -179,7 +211,7 @@ func (s *stage) hosts(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("collector hosts: %w\n%s", err, out)
 	}
-	fmt.Printf("\n$ collector hosts --store %s\n%s", s.store, out)
+	fmt.Printf("\n$ collector hosts --store %s\n%s\nTLS: that the records are %s's is proved by its certificate, whatever they say themselves.\n", s.store, out, s.host)
 	return nil
 }
 

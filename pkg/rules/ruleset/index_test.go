@@ -49,7 +49,7 @@ func fewRules(r *rand.Rand, n int) []*rules.Rule {
 // The indexes leave out no rule that a comparison with each would find.
 func TestIndexes(t *testing.T) {
 	seed := need.Seed(t)
-	for round := range 300 {
+	for round := range need.Size(300, 60) {
 		list := fewRules(rand.New(rand.NewPCG(seed, uint64(round))), 60)
 		x := newRuleIndex(list)
 		c := newConditionIndex(len(list), func(i int) ([]rules.Field, bool) { return withoutKey(list[i]), true })

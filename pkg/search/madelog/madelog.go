@@ -94,7 +94,7 @@ func (g *logGen) tty() string   { return one(g.r, "pts0", "(none)", "tty1", "pts
 func (g *logGen) yesNo() string { return one(g.r, "yes", "yes", "no") }
 
 func (g *logGen) keys() string {
-	return one(g.r, "(null)", "(null)", `"time-change"`, `"identity"`, quote("two words"), quote("k1\x01k2"), quote("k2\x01k3\x01k1"))
+	return one(g.r, "(null)", "(null)", `"time-change"`, `"identity"`, quote("two words"), quote("k1\x01k2"), quote("k2\x01k3\x01k1"), quote("stray quote")+`"`)
 }
 
 // syscall writes the SYSCALL record of an event.

@@ -53,7 +53,7 @@ func (t *turn) add(f remote.Frame, start int) {
 	case len(f.Payload) == 0:
 		// Nothing to store; a managed one is owed its reply all the same.
 		t.useless++
-		m.Empty.Inc()
+		t.s.all.in.Empty(1)
 		if !f.ASCII {
 			t.addBeat(f.Seq)
 		}

@@ -9,7 +9,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
-	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -65,10 +64,10 @@ type session struct {
 	blockedAt *list.Element // guarded by all.owed.mu: the sender does not take its replies
 }
 
-func newSession(all *Sessions, c Conn) (*session, error) {
+func newSession(all *Sessions, c Conn, from journal.Sender) (*session, error) {
 	s := &session{
 		all: all, c: c, progress: wake.New(), load: newLoad(all.cfg.Now()), step: stepSize,
-		source: all.in.Connect(journal.Sender{Addr: c.Peer(), Transport: event.TransportTCP}),
+		source: all.in.Connect(from),
 	}
 	s.lane = all.lanes[s.source.Conn%uint64(len(all.lanes))]
 	// Made once: a closure a call would be an allocation a record.

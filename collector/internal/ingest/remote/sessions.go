@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/intake"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/collector/internal/seldom"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
@@ -138,10 +139,10 @@ func (all *Sessions) closeLanes() error {
 	return errors.Join(errs...)
 }
 
-// Serve handles one connection until it ends: everything received is stored and
+// Serve handles one connection of a sender until it ends: everything received is stored and
 // acknowledged, or the connection is gone. It does not close it.
-func (all *Sessions) Serve(c Conn) {
-	s, err := newSession(all, c)
+func (all *Sessions) Serve(c Conn, from journal.Sender) {
+	s, err := newSession(all, c, from)
 	if err != nil {
 		c.Shut(metrics.ClosedError)
 		return

@@ -20,6 +20,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/auditfleet/auditfleet/proto/remote"
@@ -242,7 +243,7 @@ func (f *fixture) dial() *client {
 	f.wg.Add(1)
 	go func() {
 		defer f.wg.Done()
-		f.all.Serve(cl.side)
+		f.all.Serve(cl.side, journal.Sender{Addr: cl.side.Peer(), Transport: event.TransportTCP})
 		cl.side.sock.Close()
 		close(cl.done)
 	}()
@@ -491,6 +492,26 @@ func TestMalformed(t *testing.T) {
 				t.Errorf("stored (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Who speaks TLS to a port for clear text is closed before a line of it is stored, and hears
+// nothing that could be taken for an answer; the log says which port is meant.
+func TestTLSToClearText(t *testing.T) {
+	t.Parallel()
+	for _, hello := range [][]byte{{22, 3, 1, 2, 0, 1, 0, 1, 0xfc, '\n', 3, 3, '\n'}, {22, 3, 3, 0, 1, '\n'}} {
+		f := setup(t, nil)
+		c := f.dial()
+		c.send(hello)
+		c.want("EOF")
+		<-c.done
+		if log := f.log.String(); c.side.Cause() != metrics.ClosedMalformed || !strings.Contains(log, "listen_tls") || len(f.j.stored()) != 0 {
+			t.Errorf("closed because of %q, stored %q\n%s", c.side.Cause(), f.j.stored(), log)
+		}
+		// Behind a record it is a line like any other.
+		c = f.dial()
+		c.send(append(message(1, "first"), hello...))
+		c.want("ACK 1")
 	}
 }
 

@@ -83,6 +83,15 @@ func (s *session) weigh(t *turn) {
 // parse cuts buf.bytes[used:n] into frames, adds them and says up to where it used them.
 func (t *turn) parse(used, n int) (int, error) {
 	s := t.s
+	if s.offset == 0 && used == 0 {
+		switch may, err := otherProtocol(t.buf.bytes[:n]); {
+		case err != nil:
+			s.malformed(used, err)
+			return used, errMalformed
+		case may:
+			return 0, nil
+		}
+	}
 	for used < n {
 		f, k, err := s.dec.Decode(t.buf.bytes[used:n])
 		if err == nil && !f.ASCII && k > 0 && f.Type.IsReply() {
@@ -116,12 +125,16 @@ func (e errReplyType) Error() string {
 func (s *session) malformed(used int, err error) {
 	cause := metrics.MalformedType
 	switch {
+	case errors.Is(err, errTLS):
+		cause = metrics.MalformedTLS
 	case errors.Is(err, remote.ErrVersion):
 		cause = metrics.MalformedVersion
 	case errors.Is(err, remote.ErrLength):
 		cause = metrics.MalformedLength
 	case errors.Is(err, remote.ErrLineTooLong):
 		cause = metrics.MalformedLine
+	case errors.Is(err, errProxyHeader):
+		cause = metrics.MalformedProxy
 	}
 	s.all.cfg.Metrics.Malformed.Add(cause, 1)
 	s.warn("closed a connection: what it sent is neither a frame nor a line of the audisp-remote protocol",

@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
-// Append stores a batch: its group, its catalogue entry, the hosts that changed and the
+// Append stores a batch: its group, its catalogue entry, its leaf, the hosts that changed and the
 // writer's state, in one transaction of the day's partition. The senders are written
 // before, in their own file: after a crash in between they are newer than the state, which
 // is harmless, since what the journal replays is no resend to them. A partition that turns
@@ -97,16 +97,19 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 		p.entries = append(slices.Clone(p.entries), entry{b.ID, *sum})
 	}
 	p.place = b.ID
+	s.mu.Unlock()
 	if old == nil || old == p {
-		s.mu.Unlock()
 		return nil
 	}
+	s.fold(old)
+	s.mu.Lock()
 	if err := old.reopen(false); err != nil {
 		// Its events stay; they cannot be searched until it opens again.
 		s.log.Error("sealing a partition", "partition", old.path, "error", err)
 	}
 	sealed := old.listed()
 	s.mu.Unlock()
+	s.partSealed()
 	return s.list.seal(sealed)
 }
 
@@ -117,18 +120,36 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 	if err != nil {
 		return nil, err
 	}
-	all, moved, err := s.carry(p)
+	all, followed, moved, err := s.carry(p)
 	if err != nil {
 		return nil, err
 	}
-	return p, p.update(func(tx *bbolt.Tx) error {
+	folded := s.folded
+	leaf, err := s.leafOf(p, b, blob, sum)
+	if err != nil {
+		return nil, err
+	}
+	err = p.update(func(tx *bbolt.Tx) error {
+		if err := putLeaf(tx, b.ID, leaf); err != nil {
+			return err
+		}
 		if meta := tx.Bucket(layout.BucketMarks); meta.Get(layout.KeyStore) == nil {
 			if err := layout.PutID(meta, s.list.id); err != nil { // begun before the store had one
 				return err
 			}
 		}
+		if err := writeLedger(tx, b.Ledger, followed, moved, b.Forget); err != nil {
+			return err
+		}
+		if folded, err = foldOld(tx, b, s.folded); err != nil {
+			return err
+		}
 		return write(tx, b, blob, sum, all, moved)
 	})
+	if err == nil {
+		s.folded = folded
+	}
+	return p, err
 }
 
 // repairFor repairs the partitions that a batch of the day needs (those of the day, and the one
@@ -201,21 +222,21 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 	return p, nil
 }
 
-// carry returns the hosts to be copied into p, and true, when the last batch went to
-// another partition: what is known of hosts is always complete in the partition of the
-// last batch.
-func (s *Store) carry(p *partition) (hosts []store.KV, moved bool, err error) {
+// carry returns the hosts, and what the ledger follows of them, to be copied into p, and true,
+// when the last batch went to another partition: what is known of hosts is always complete in
+// the partition of the last batch.
+func (s *Store) carry(p *partition) (hosts, followed []store.KV, moved bool, err error) {
 	s.mu.Lock()
 	cur := s.cur
 	s.mu.Unlock()
 	if cur == nil || cur == p {
-		return nil, false, nil
+		return nil, nil, false, nil
 	}
 	err = cur.view(func(tx *bbolt.Tx) error {
-		hosts = copyBucket(tx.Bucket(layout.BucketHosts))
+		hosts, followed = copyBucket(tx.Bucket(layout.BucketHosts)), trackers(tx)
 		return nil
 	})
-	return hosts, true, err
+	return hosts, followed, true, err
 }
 
 // copyBucket copies a bucket's keys and values, so that they outlive the transaction.

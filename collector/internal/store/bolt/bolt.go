@@ -39,7 +39,8 @@ type Options struct {
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
-	fs fsys.FS // for the manifest; tests hand in one that fails
+	now func() time.Time // time.Now when nil
+	fs  fsys.FS          // for the manifest; tests hand in one that fails
 }
 
 // Store is the embedded store. All methods may be called by many goroutines at once.
@@ -61,9 +62,12 @@ type Store struct {
 
 	senders *senders
 	version int // of the folder
-	list    listing
+	found   int // of the folder, as it was found
+	sealing
+	list listing
 
-	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders
+	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, and folded
+	folded   int64      // the hour in which the ledger was folded last: see foldOld
 
 	mu     sync.Mutex   // guards everything below
 	parts  []*partition // by day and number
@@ -95,6 +99,9 @@ func Open(o Options) (_ *Store, err error) {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = maxOpen()
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.fs == nil {
 		o.fs = fsys.OS
 	}
@@ -105,8 +112,8 @@ func Open(o Options) (_ *Store, err error) {
 		}
 	}()
 	// claim locks the folder and reads the manifest; then the files are opened; identify
-	// decides whose they are; loadState finds the last batch and repairs what is damaged;
-	// reconcile compares the files with the manifest.
+	// decides whose they are; loadState finds the last batch and repairs what is damaged; openLog opens the
+	// log of the batches; reconcile compares the files with the manifest.
 	if s.codec, err = group.NewCodec(o.Workers); err != nil {
 		return nil, err
 	}
@@ -125,6 +132,9 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.loadState(); err != nil {
 		return nil, err
 	}
+	if err := s.openLog(); err != nil { // before reconcile raises the version, which says that there is one
+		return nil, err
+	}
 	return s, s.reconcile()
 }
 
@@ -140,6 +150,7 @@ func (s *Store) claim() error {
 	if s.version, err = layout.ReadMarker(dir, s.opts.ReadOnly); err != nil {
 		return err // nothing was made in a folder that is not ours
 	}
+	s.found = s.version
 	if !s.opts.ReadOnly {
 		if err := fsys.OS.MkdirAll(filepath.Join(dir, layout.Partitions), 0o700); err != nil {
 			return err
@@ -215,7 +226,7 @@ type damagedPart struct {
 // setAside renames a damaged partition's file, which is never deleted, and has Missing say
 // so. Read-only, it closes the file and leaves it where it is. s.mu is not held.
 func (s *Store) setAside(p *partition, cause error) error {
-	err := cause
+	err, of := cause, s.extent(p)
 	if !errors.Is(err, store.ErrDamaged) {
 		err = fmt.Errorf("%w: %w", store.ErrDamaged, err)
 	}
@@ -223,7 +234,7 @@ func (s *Store) setAside(p *partition, cause error) error {
 		err = errors.Join(err, p.close())
 	} else {
 		aside, merr := s.moveAway(p)
-		s.recordLoss(p, aside, err)
+		s.recordLoss(p, aside, err, of)
 		if merr != nil {
 			return errors.Join(err, merr)
 		}
@@ -235,7 +246,8 @@ func (s *Store) setAside(p *partition, cause error) error {
 	s.log.Error("a partition cannot be opened; what it holds is missing from answers", "partition", p.path, "error", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.broken = append(s.broken, err)
+	of.File = filepath.Base(p.path)
+	s.broken = append(s.broken, &lostError{err, of})
 	return nil
 }
 
@@ -311,6 +323,13 @@ func (s *Store) State(ctx context.Context) (*store.State, error) {
 		if st.Hosts, err = s.loadHosts(); err != nil {
 			return nil, err
 		}
+		var bad error
+		if st.Ledger, bad, err = s.cur.loadTrackers(); err != nil {
+			return nil, err
+		}
+		if bad != nil {
+			s.log.Error("what is followed of some hosts' completeness is damaged: it begins anew, and what was before is unknown", "error", bad)
+		}
 	}
 	var bad int
 	if st.Senders, bad, err = s.senders.all(); err != nil {
@@ -381,7 +400,7 @@ func (s *Store) release() error {
 	for _, p := range s.parts {
 		errs = append(errs, p.close())
 	}
-	errs = append(errs, s.senders.close())
+	errs = append(errs, s.senders.close(), s.closeLog())
 	if s.codec != nil {
 		errs = append(errs, s.codec.Close())
 		s.codec = nil

@@ -184,7 +184,7 @@ func TestMissingOfAnotherTime(t *testing.T) {
 func TestManifestFaults(t *testing.T) {
 	t.Parallel()
 	for _, op := range []string{"open", "write", "sync", "rename", "syncdir"} {
-		for n := 1; ; n += need.Size(1, 4) {
+		for n := 1; ; n += need.Size(1, 12) {
 			dir := filepath.Join(t.TempDir(), "store")
 			f := &failing{FS: fsys.OS, op: op, n: n}
 			workManifest(t, dir, f)

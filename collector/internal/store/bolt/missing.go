@@ -31,9 +31,10 @@ func (s *Store) addLoss(x manifest.Loss) {
 // recordLoss writes into the manifest that a partition was set aside, or has reconcile do
 // so while the store is being opened. The entry stays until the file that was set aside is
 // moved away or brought back. s.mu is not held.
-func (s *Store) recordLoss(p *partition, aside string, cause error) {
+func (s *Store) recordLoss(p *partition, aside string, cause error, of manifest.Loss) {
 	l := &s.list
-	x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(aside)), Found: now(), Text: clipText(cause)}
+	x := of
+	x.File, x.Found, x.Text = filepath.Join(layout.Partitions, filepath.Base(aside)), now(), clipText(cause)
 	if !l.opened {
 		l.losses = append(l.losses, x)
 		l.gone[p.part.String()] = true
@@ -70,12 +71,61 @@ type missingError struct {
 	part         string
 	text         string
 	minMs, maxMs int64  // of the events that are missing; 0 where that is not known
+	records      uint64 // how many are missing; 0 where that is not known
+	hosts        uint64 // of how many hosts
+	day          fileDay
 	batch        uint64 // the last of its batches; 0 where that is not known
+}
+
+// Extent implements store.Damage.
+func (m *missingError) Extent() (fromMs, toMs int64, records, hosts uint64) {
+	return m.day.or(m.minMs, m.maxMs, m.records, m.hosts)
+}
+
+// fileDay is the day of receipt that a lost partition's name says; 0 where there is none. Events
+// may be of any other time, so it is no reason to leave a loss out of an answer.
+type fileDay store.Day
+
+func dayOfFile(x manifest.Loss) fileDay {
+	name, _, _ := strings.Cut(filepath.Base(x.File), layout.Suffix)
+	if x.Part != "" {
+		name = x.Part
+	}
+	part, err := store.ParsePart(name)
+	if err != nil {
+		return 0
+	}
+	return fileDay(part.Day)
+}
+
+// or returns an extent, by the day where it has no times.
+func (d fileDay) or(from, to int64, records, hosts uint64) (int64, int64, uint64, uint64) {
+	if to == 0 && d != 0 {
+		begin := store.Day(d).Time()
+		from, to = begin.UnixMilli(), begin.AddDate(0, 0, 1).UnixMilli()
+	}
+	return from, to, records, hosts
+}
+
+// extent is what is known of all that a partition has, or had: by what was read of it, or by the
+// manifest.
+func (s *Store) extent(p *partition) (x manifest.Loss) {
+	was := manifest.Part{}
+	if s.list.file != nil {
+		c := s.list.file.Content()
+		if m := c.Part(p.part.String()); m != nil {
+			was = *m
+		}
+	}
+	if is := p.listed(); is.Events > 0 {
+		was = is
+	}
+	return manifest.Loss{MinMs: was.MinMs, MaxMs: was.MaxMs, Records: was.Records, Hosts: was.Hosts}
 }
 
 // asError returns a loss as a *missingError.
 func asError(x manifest.Loss) error {
-	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs, batch: x.Batch}
+	return &missingError{part: x.Part, text: x.Text, minMs: x.MinMs, maxMs: x.MaxMs, records: x.Records, hosts: x.Hosts, day: dayOfFile(x), batch: x.Batch}
 }
 
 func (m *missingError) Error() string {
@@ -110,4 +160,17 @@ func (s *Store) Forget(name string) (n int, err error) {
 		n = before - len(c.Lost)
 	})
 	return n, err
+}
+
+// lostError is damage that this process has found, with the extent of what is lost.
+type lostError struct {
+	error
+	of manifest.Loss
+}
+
+func (e *lostError) Unwrap() error { return e.error }
+
+// Extent implements store.Damage.
+func (e *lostError) Extent() (fromMs, toMs int64, records, hosts uint64) {
+	return dayOfFile(e.of).or(e.of.MinMs, e.of.MaxMs, e.of.Records, e.of.Hosts)
 }

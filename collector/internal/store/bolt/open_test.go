@@ -73,14 +73,14 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
 		{"another marker", false, write(layout.Marker, "something else\n"), store.ErrNotOurs, "something else"},
-		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 4\\n' >"},
+		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 5\\n' >"},
 		{"a marker that is gone", false, func(t *testing.T, dir string) {
 			write("notes", "x")(t, dir)
 			if err := os.Remove(filepath.Join(dir, layout.Marker)); err != nil {
 				t.Fatal(err)
 			}
-		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 4\\n' >"},
-		{"a newer store", false, write(layout.Marker, "auditfleet store 5\n"), store.ErrVersion, "version 5"},
+		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 5\\n' >"},
+		{"a newer store", false, write(layout.Marker, "auditfleet store 6\n"), store.ErrVersion, "version 6"},
 		{"version nought", false, write(layout.Marker, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -376,34 +376,19 @@ func TestCutShort(t *testing.T) {
 	}
 }
 
-// TestFixture reads a store that version 1 wrote. It must be read for ever.
-func TestFixture(t *testing.T) {
-	t.Parallel()
-	names := []string{layout.Marker, layout.Senders, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
-	fixture := func(name string) string {
-		return filepath.Join("testdata/v1", strings.ReplaceAll(name, "/", "_")+".zst")
-	}
-	enc, _ := zstd.NewWriter(nil)
+// fixture is the file that holds one of a store's files, as a version wrote it.
+func fixture(version, name string) string {
+	return filepath.Join("testdata", version, strings.ReplaceAll(name, "/", "_")+".zst")
+}
+
+// unpacked returns a folder with some files of a fixture.
+func unpacked(t *testing.T, version string, names []string) string {
+	t.Helper()
+	dir := t.TempDir()
 	dec, _ := zstd.NewReader(nil)
 	defer dec.Close()
-	if golden.Update() {
-		dir := made(t, 4)
-		if err := os.MkdirAll("testdata/v1", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range names {
-			b, err := os.ReadFile(filepath.Join(dir, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(fixture(name), enc.EncodeAll(b, nil), 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	dir := t.TempDir()
 	for _, name := range names {
-		b, err := os.ReadFile(fixture(name))
+		b, err := os.ReadFile(fixture(version, name))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -417,6 +402,30 @@ func TestFixture(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return dir
+}
+
+// TestFixture reads a store that version 1 wrote. It must be read for ever.
+func TestFixture(t *testing.T) {
+	t.Parallel()
+	names := []string{layout.Marker, layout.Senders, "partitions/2026-11-22.db", "partitions/2026-11-23.db"}
+	enc, _ := zstd.NewWriter(nil)
+	if golden.Update() {
+		dir := made(t, 4)
+		if err := os.MkdirAll("testdata/v1", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(fixture("v1", name), enc.EncodeAll(b, nil), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir := unpacked(t, "v1", names)
 	for _, ro := range []bool{true, false} {
 		s := open(t, Options{Dir: dir, ReadOnly: ro})
 		if n, err := count(s); n != 240 || err != nil {
@@ -436,27 +445,10 @@ func TestFixture(t *testing.T) {
 }
 
 // TestFixtureOfHosts reads the hosts of a store as v0.1.0 wrote it, of versions 2 and 3, and
-// writes them on as version 4.
+// writes them on as the latest.
 func TestFixtureOfHosts(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	dec, _ := zstd.NewReader(nil)
-	defer dec.Close()
-	for _, name := range []string{layout.Marker, layout.Senders, manifest.Name, "partitions/2026-11-22.db", "partitions/2026-11-23.db"} {
-		b, err := os.ReadFile(filepath.Join("testdata/v3", strings.ReplaceAll(name, "/", "_")+".zst"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if b, err = dec.DecodeAll(b, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	dir := unpacked(t, "v3", []string{layout.Marker, layout.Senders, manifest.Name, "partitions/2026-11-22.db", "partitions/2026-11-23.db"})
 	at := storetest.Start.Local()
 	want := []store.Host{
 		{Name: "10.0.0.9", Also: "web9", Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.9")}, First: at, Last: at.Add(time.Hour),
@@ -485,14 +477,14 @@ func TestFixtureOfHosts(t *testing.T) {
 		}
 	}
 	check("read only", true, 3, nil)
-	check("opened", false, 4, func(s store.Store) {
+	check("opened", false, layout.Version, func(s store.Store) {
 		want[1].Lost, want[0].LagMs = 5, 0
 		b := &store.Batch{ID: 6, Day: store.DayOf(storetest.Start) + 1, LSN: 600, Hosts: want[:2]}
 		if err := s.Append(context.Background(), b); err != nil {
 			t.Fatal(err)
 		}
 	})
-	check("written", false, 4, nil)
+	check("written", false, layout.Version, nil)
 }
 
 // The marker as FORMAT.md has it, and what a flipped bit anywhere in it is.

@@ -11,6 +11,7 @@ import (
 
 	bbolt "go.etcd.io/bbolt"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -35,11 +36,15 @@ import (
 //
 // A batch begins its first step only when the batch before has taken all three, so the
 // outbox holds one group at most.
+//
+// A group that is damaged in the outbox cannot be handed over, ever. It is set aside
+// (outbox_damage.go): delivery goes on, and every answer that may lack it says so.
 type Outbox struct {
 	local  *Store
 	engine store.Engine
 
-	mu sync.Mutex // one Append or delivery at a time; taken before the locks of local
+	mu    sync.Mutex // one Append or delivery at a time; taken before the locks of local
+	aside uint64     // the damaged group that is set aside and perhaps not deleted yet; guarded by mu
 	// owed says that a batch of an earlier process may still be in the outbox. The engine
 	// does not have it, and the head does not have it in memory as it has the batches that
 	// it appends itself: a search would miss it. While owed is true, Snapshot delivers first.
@@ -52,6 +57,7 @@ var _ store.Store = (*Outbox)(nil)
 // closes both. What an earlier process left in the outbox is delivered now. When the engine
 // does not take it, the next Append or Snapshot tries again before it does anything else.
 func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
+	local.elsewhere.Store(true)
 	o := &Outbox{local: local, engine: engine}
 	o.owed.Store(true)
 	if err := o.settle(ctx); err != nil {
@@ -93,19 +99,34 @@ func (o *Outbox) deliver(ctx context.Context) error {
 		if o.local.opts.ReadOnly {
 			return fmt.Errorf("batch %d is not with the engine yet: %w", g.id, store.ErrReadOnly)
 		}
-		b, err := g.load()
-		if err == nil {
-			err = o.engine.Append(ctx, b)
-		}
-		if err == nil {
-			err = o.local.discard(g)
-		}
-		if err != nil {
+		if err := o.handOver(ctx, g); err != nil {
 			return fmt.Errorf("deliver batch %d: %w", g.id, err)
 		}
 	}
 	o.owed.Store(false)
 	return o.local.dropEmpty(ctx)
+}
+
+// handOver takes a group through the second and third step, or sets it aside where it turns
+// out to be damaged.
+func (o *Outbox) handOver(ctx context.Context, g sealedGroup) error {
+	b, damage, err := g.load()
+	if err == nil {
+		err = o.engine.Append(ctx, b)
+	}
+	switch {
+	case *damage != nil: // what the engine said of it does not matter: it has not got it
+		if o.aside != g.id {
+			if err := o.local.keepAside(g, *damage); err != nil {
+				return err
+			}
+			o.aside = g.id
+		}
+		return o.local.discardDamaged(g)
+	case err != nil:
+		return err
+	}
+	return o.local.discard(g)
 }
 
 // Snapshot returns the engine's snapshot. It fails while a batch of an earlier process
@@ -117,7 +138,11 @@ func (o *Outbox) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	if err := o.settle(ctx); err != nil {
 		return nil, err
 	}
-	return o.engine.Snapshot(ctx)
+	snap, err := o.engine.Snapshot(ctx)
+	if broken := o.local.Missing(); err == nil && len(broken) > 0 {
+		snap = &lackingSnapshot{snap, broken}
+	}
+	return snap, err
 }
 
 // ID returns the place's ID.
@@ -132,6 +157,27 @@ func (o *Outbox) Journal() seglog.Known { return o.local.Journal() }
 // KeepJournal makes durable what is known of the journal's segments.
 func (o *Outbox) KeepJournal(k seglog.Known, lost []string) error {
 	return o.local.KeepJournal(k, lost)
+}
+
+// Ledger returns the place's rows: it is the place's, whichever engine has the events.
+func (o *Outbox) Ledger(ctx context.Context, hosts []string, from, to int64, fn func(string, *ledger.Row)) (uint64, error) {
+	return o.local.Ledger(ctx, hosts, from, to, fn)
+}
+
+// LedgerHosts calls fn with the hosts of the place's rows.
+func (o *Outbox) LedgerHosts(ctx context.Context, fn func([]byte)) error {
+	return o.local.LedgerHosts(ctx, fn)
+}
+
+// Holds implements store.Place.
+func (o *Outbox) Holds() uint64 { return o.local.Holds() }
+
+// KeepHolds implements store.Place.
+func (o *Outbox) KeepHolds(generation uint64) error { return o.local.KeepHolds(generation) }
+
+// PartHosts implements store.Events.
+func (o *Outbox) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {
+	return o.engine.PartHosts(ctx, part, fn)
 }
 
 // Stats returns the engine's sizes.
@@ -172,10 +218,17 @@ func (s *Store) sealed() (list []sealedGroup) {
 }
 
 // load reads the group. Its bytes are copied, since an engine may take longer than a read
-// transaction may last.
-func (g sealedGroup) load() (*store.Sealed, error) {
+// transaction may last. *damage is set when the group turns out to be damaged: at once, then
+// with err, or while an engine reads its events.
+func (g sealedGroup) load() (sealed *store.Sealed, damage *error, err error) {
+	damage = new(error)
+	defer func() {
+		if errors.Is(err, store.ErrDamaged) {
+			*damage = err
+		}
+	}()
 	var b []byte
-	err := g.p.view(func(tx *bbolt.Tx) error {
+	err = g.p.view(func(tx *bbolt.Tx) error {
 		bkt := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(g.id))
 		if bkt == nil {
 			return fmt.Errorf("%w: it is in the catalogue, but not there", store.ErrDamaged)
@@ -184,19 +237,34 @@ func (g sealedGroup) load() (*store.Sealed, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, damage, err
 	}
 	x, err := g.p.codec.Open(b)
 	if err != nil {
-		return nil, err
+		return nil, damage, err
 	}
-	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Each: func(fn func(string, *event.Event) error) error { return x.Each(fn) }}, nil
+	return &store.Sealed{ID: g.id, Day: g.p.part.Day, Each: func(fn func(string, *event.Event) error) error {
+		var theirs error // of fn, and none of the group's
+		err := x.Each(func(host string, ev *event.Event) error {
+			theirs = fn(host, ev)
+			return theirs
+		})
+		if theirs == nil && errors.Is(err, store.ErrDamaged) {
+			*damage = err
+		}
+		return err
+	}}, damage, nil
 }
 
 // discard deletes a group and its catalogue entry, which the engine has now.
 func (s *Store) discard(g sealedGroup) error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
+	return s.discardLocked(g)
+}
+
+// discardLocked is discard with appendMu held.
+func (s *Store) discardLocked(g sealedGroup) error {
 	if err := g.p.reopen(true); err != nil {
 		return err
 	}
@@ -221,15 +289,19 @@ func (s *Store) dropEmpty(ctx context.Context) error {
 		return nil
 	}
 	s.mu.Lock()
-	var empty []store.Part
+	cur := s.cur
+	var empty []*partition
 	for _, p := range s.parts {
-		if p != s.cur && len(p.entries) == 0 {
-			empty = append(empty, p.part)
+		if p != cur && len(p.entries) == 0 {
+			empty = append(empty, p)
 		}
 	}
 	s.mu.Unlock()
-	for _, part := range empty {
-		if err := s.Drop(ctx, part); err != nil {
+	for _, p := range empty {
+		if err := inherit(cur, p); err != nil {
+			return err
+		}
+		if err := s.drop(ctx, p.part, whyHandedOver); err != nil { // its events are elsewhere
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package bolt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -126,29 +130,129 @@ func TestOutboxOwes(t *testing.T) {
 }
 
 // A group that is damaged while it is in the outbox is not handed over, and not lost
-// without a word.
+// without a word: it is set aside, searches that it concerns say so, and the next batches
+// are delivered.
 func TestOutboxDamaged(t *testing.T) {
 	t.Parallel()
-	dir, m := t.TempDir(), storetest.NewMemory()
+	for name, at := range map[string]int{"its head": 20, "its events": 400} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, m := t.TempDir(), storetest.NewMemory()
+			ctx := context.Background()
+			s := open(t, Options{Dir: dir})
+			fill(t, s, 1, 1)
+			must(t, s.Close())
+			path := partPath(dir, 0)
+			b, err := os.ReadFile(path)
+			must(t, err)
+			i := strings.Index(string(b), "AFGROUP\x00")
+			b = slices.Clone(b)
+			b[i+at] ^= 1
+			must(t, os.WriteFile(path, b, 0o600))
+			for range 2 {
+				o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+				snap, err := o.Snapshot(ctx)
+				must(t, err)
+				if err := snap.Scan(ctx, &query.Query{}, func(*event.Event) error { return nil }); !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("a search: %v", err)
+				}
+				if err := snap.Scan(ctx, &query.Query{StartMs: storetest.Start.UnixMilli() + 1e12}, func(*event.Event) error { return nil }); err != nil {
+					t.Errorf("a search of another time: %v", err)
+				}
+				if _, err := snap.Tally(ctx, &query.Query{}, nil, nil); !errors.Is(err, store.ErrDamaged) {
+					t.Errorf("a tally: %v", err)
+				}
+				must(t, snap.Close())
+				if list := o.Missing(); len(list) != 1 || !strings.Contains(list[0].Error(), "60 events of batch 1") {
+					t.Errorf("missing: %v", list)
+				}
+				if st, err := m.Stats(ctx); err != nil || st.Events != 0 {
+					t.Errorf("the engine has %d events, %v", st.Events, err)
+				}
+				if n := len(o.local.sealed()); n != 0 {
+					t.Errorf("%d groups are in the outbox", n)
+				}
+				must(t, o.Close())
+			}
+			aside, err := filepath.Glob(path + layout.AsideMark + "*")
+			if must(t, err); len(aside) != 1 {
+				t.Fatalf("set aside: %v", aside)
+			}
+			if kept, err := os.ReadFile(aside[0]); err != nil || !slices.Equal(kept, b) {
+				t.Errorf("what is set aside is not what was damaged: %d bytes of %d, %v", len(kept), len(b), err)
+			}
+			must(t, os.Remove(aside[0]))
+			o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+			fill(t, o, 2, 1)
+			if st, err := m.Stats(ctx); err != nil || st.Events != 60 || len(o.Missing()) != 0 {
+				t.Errorf("the engine has %d events, %v; missing %v", st.Events, err, o.Missing())
+			}
+			must(t, o.Close())
+		})
+	}
+}
+
+// Whatever is done to the files of a place whose outbox has a group, the next batches are
+// delivered, and the engine has the group's events or the place says that they are missing.
+func TestHandsOnAnOutbox(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
-	s := open(t, Options{Dir: dir})
-	fill(t, s, 1, 1)
-	must(t, s.Close())
-	path := partPath(dir, 0)
+	whole := made(t, 1)
+	b, err := os.ReadFile(partPath(whole, 0))
+	must(t, err)
+	attacks := map[string]func(dir string) error{
+		"nothing":               func(string) error { return nil },
+		"the partition deleted": func(dir string) error { return os.Remove(partPath(dir, 0)) },
+		"another store's": func(dir string) error {
+			return os.WriteFile(partPath(dir, 0), mustRead(t, partPath(made(t, 1), 0)), 0o600)
+		},
+		"the manifest deleted": func(dir string) error { return os.Remove(filepath.Join(dir, manifest.Name)) },
+		"another's manifest": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, manifest.Name), mustRead(t, filepath.Join(made(t, 1), manifest.Name)), 0o600)
+		},
+		"a second manifest": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, manifest.Name+".new"), mustRead(t, filepath.Join(dir, manifest.Name)), 0o600)
+		},
+	}
+	for _, n := range []int{0, 100, 5000, len(b) / 2, len(b) - 4096} {
+		attacks[fmt.Sprint("cut to ", n)] = func(dir string) error { return os.Truncate(partPath(dir, 0), int64(n)) }
+	}
+	used := strings.LastIndex(strings.TrimRight(string(b), "\x00"), "AFGROUP\x00") + 20_000
+	for at := 16; at < min(used, len(b)); at += need.Size(499, 4999) {
+		attacks[fmt.Sprint("bit of byte ", at)] = func(dir string) error {
+			bad := slices.Clone(b)
+			bad[at] ^= 1 << (at % 8)
+			return os.WriteFile(partPath(dir, 0), bad, 0o600)
+		}
+	}
+	for name, attack := range attacks {
+		dir, m := filepath.Join(t.TempDir(), "store"), storetest.NewMemory()
+		must(t, os.CopyFS(dir, os.DirFS(whole)))
+		must(t, attack(dir))
+		s, err := Open(Options{Dir: dir})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		o := NewOutbox(ctx, s, m)
+		st, err := o.State(ctx)
+		must(t, err)
+		fill(t, o, int(st.ID)+1, 2)
+		got, err := m.Stats(ctx)
+		must(t, err)
+		if n := got.Events; n != 3*60 && (n != 2*60 || len(o.Missing()) == 0) {
+			t.Errorf("%s: the engine has %d events, and missing is %v", name, n, o.Missing())
+		}
+		if n := len(o.local.sealed()); n != 0 {
+			t.Errorf("%s: %d groups are in the outbox", name, n)
+		}
+		must(t, o.Close())
+	}
+}
+
+func mustRead(t *testing.T, path string) []byte {
+	t.Helper()
 	b, err := os.ReadFile(path)
 	must(t, err)
-	i := strings.Index(string(b), "AFGROUP\x00")
-	b = slices.Clone(b)
-	b[i+20] ^= 1
-	must(t, os.WriteFile(path, b, 0o600))
-	o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
-	if _, err := o.Snapshot(ctx); !errors.Is(err, store.ErrDamaged) {
-		t.Errorf("a search: %v", err)
-	}
-	if st, err := m.Stats(ctx); err != nil || st.Events != 0 {
-		t.Errorf("the engine has %d events, %v", st.Events, err)
-	}
-	if n := len(o.local.sealed()); n != 1 {
-		t.Errorf("%d groups are in the outbox", n)
-	}
+	return b
 }

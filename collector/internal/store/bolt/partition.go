@@ -308,6 +308,13 @@ func (p *partition) update(fn func(tx *bbolt.Tx) error) error {
 	return p.guard(func() error { return p.db.Update(fn) })
 }
 
+// canWrite reports whether the file is open to be written.
+func (p *partition) canWrite() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return p.db != nil && p.write
+}
+
 // reopen opens the file to be written, or to be read, whichever it was before. It waits
 // for transactions that run.
 func (p *partition) reopen(write bool) error {

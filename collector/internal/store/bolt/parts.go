@@ -15,8 +15,14 @@ import (
 )
 
 // Drop deletes a sealed partition. Snapshots that have it go on reading it: the file stays
-// open, without a name, until the last of them is closed.
+// open, without a name, until the last of them is closed. The log says so before.
+//
+// What it knows of hosts' completeness stays known, with when its records were dropped.
 func (s *Store) Drop(ctx context.Context, part store.Part) error {
+	return s.drop(ctx, part, whyDropped)
+}
+
+func (s *Store) drop(ctx context.Context, part store.Part, why string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -25,19 +31,18 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 	}
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
+	p, err := s.droppable(part)
+	if err == nil {
+		err = s.sealDrop(p, why)
+	}
+	if err != nil {
+		return fmt.Errorf("drop %s: %w", part, err)
+	}
+	if why == whyDropped {
+		s.pass(part)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return store.ErrClosed
-	}
-	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part })
-	if i < 0 {
-		return fmt.Errorf("drop %s: %w", part, store.ErrNoDay)
-	}
-	p := s.parts[i]
-	if p == s.cur {
-		return fmt.Errorf("drop %s: %w: it is the one being written", part, store.ErrInUse)
-	}
 	if p.refs > 0 { // open it now: without a name it cannot be opened later
 		if err := p.openAgain(true); err != nil { // the searches that read it will say so, too
 			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
@@ -47,7 +52,7 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
 	s.forgetBroken(part)
-	s.parts = slices.Delete(slices.Clone(s.parts), i, i+1)
+	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
 	p.dropped = true
 	if p.refs == 0 {
 		if err := p.close(); err != nil {
@@ -58,6 +63,40 @@ func (s *Store) Drop(ctx context.Context, part store.Part) error {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
 	return nil
+}
+
+// pass has another partition know what a part that is about to be dropped knows of hosts'
+// completeness. Where that fails, on a full disk, room goes before it. appendMu is held.
+func (s *Store) pass(part store.Part) {
+	s.mu.Lock()
+	var p, heir *partition
+	if i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part }); i >= 0 && !s.closed && s.parts[i] != s.cur {
+		p = s.parts[i]
+		heir = s.heirOf(p)
+	}
+	s.mu.Unlock()
+	if p == nil || heir == nil {
+		return
+	}
+	if err := s.bequeath(p, heir, s.opts.now().UnixMilli()); err != nil {
+		s.log.Warn("what was known of hosts' completeness in a day that is dropped is unknown from now on", "partition", p.path, "error", err)
+	}
+}
+
+// droppable returns a partition that may be dropped; appendMu is held, so it stays so.
+func (s *Store) droppable(part store.Part) (*partition, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part })
+	switch {
+	case s.closed:
+		return nil, store.ErrClosed
+	case i < 0:
+		return nil, store.ErrNoDay
+	case s.parts[i] == s.cur:
+		return nil, fmt.Errorf("%w: it is the one being written", store.ErrInUse)
+	}
+	return s.parts[i], nil
 }
 
 // Rotate ends the partition being written and begins another one of its day. The new file
@@ -85,12 +124,14 @@ func (s *Store) Rotate(ctx context.Context) error {
 	if err := s.beginPart(cur, &st); err != nil {
 		return fmt.Errorf("rotate %s: %w", cur.part, err)
 	}
+	s.fold(cur)
 	if err := cur.reopen(false); err != nil {
 		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
 	}
 	s.mu.Lock()
 	sealed := cur.listed()
 	s.mu.Unlock()
+	s.partSealed()
 	return s.list.seal(sealed)
 }
 
@@ -106,9 +147,9 @@ func (s *Store) beginPart(cur *partition, st *store.State) error {
 	}
 	s.mu.Unlock()
 	part.N++
-	var hosts []store.KV
+	var hosts, followed []store.KV
 	err := cur.view(func(tx *bbolt.Tx) error {
-		hosts = copyBucket(tx.Bucket(layout.BucketHosts))
+		hosts, followed = copyBucket(tx.Bucket(layout.BucketHosts)), trackers(tx)
 		return nil
 	})
 	if err != nil {
@@ -118,6 +159,9 @@ func (s *Store) beginPart(cur *partition, st *store.State) error {
 	p.id, p.place = s.list.id, st.ID
 	err = p.create(func(tx *bbolt.Tx) error {
 		if err := putAll(tx.Bucket(layout.BucketHosts), hosts); err != nil {
+			return err
+		}
+		if err := writeLedger(tx, nil, followed, false, nil); err != nil {
 			return err
 		}
 		return tx.Bucket(layout.BucketMarks).Put(layout.KeyState, layout.EncodeState(st))

@@ -23,6 +23,8 @@ func (p *partition) listed() manifest.Part {
 			out.First = e.id
 		}
 		out.Events += e.sum.Events
+		out.Records += e.sum.Records
+		out.Hosts = max(out.Hosts, e.sum.Hosts)
 		if e.sum.MinMs != 0 && (out.MinMs == 0 || e.sum.MinMs < out.MinMs) {
 			out.MinMs = e.sum.MinMs
 		}
@@ -71,7 +73,7 @@ func (s *Store) reconcile() error {
 		case p == nil && !s.fileExists(was.Name):
 			whole = false
 			c.Remove(was.Name)
-			s.addLoss(manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch,
+			s.addLoss(manifest.Loss{Part: was.Name, Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Records: was.Records, Hosts: was.Hosts, Batch: was.Batch,
 				Text: fmt.Sprintf("%s%s is missing: it was deleted or moved away, and not by retention", filepath.Join(layout.Partitions, was.Name), layout.Suffix)})
 		case p != nil && !l.remade[was.Name]:
 			if is := p.listed(); difference(&was, &is) != "" {
@@ -148,7 +150,7 @@ func (s *Store) fileExists(name string) bool {
 func (s *Store) setAsideByHand(was manifest.Part) bool {
 	dir := filepath.Join(s.opts.Dir, layout.Partitions)
 	if m, _ := filepath.Glob(filepath.Join(dir, was.Name+layout.Suffix+layout.AsideMark+"*")); len(m) > 0 { // the pattern is well-formed
-		x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Batch: was.Batch}
+		x := manifest.Loss{File: filepath.Join(layout.Partitions, filepath.Base(m[0])), Found: now(), MinMs: was.MinMs, MaxMs: was.MaxMs, Records: was.Records, Hosts: was.Hosts, Batch: was.Batch}
 		x.Text = x.File + ": set aside: `collector salvage` brings back what is readable of it"
 		s.addLoss(x)
 		return true

@@ -13,7 +13,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -33,7 +35,7 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 		return false, s.setAside(p, cause)
 	}
 	tmp := p.path + ".tmp"
-	lost, whole, err := s.rebuild(p, state, tmp)
+	of, lost, whole, err := s.rebuild(p, state, tmp)
 	if err != nil {
 		_ = os.Remove(tmp) // it holds nothing that its source does not
 		s.log.Warn("what is readable of a damaged partition cannot be put back", "partition", p.path, "error", err)
@@ -52,12 +54,13 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	if whole {
 		s.list.remake(p.part)
 	} else {
-		s.recordLoss(p, aside, fmt.Errorf("%w; at least %d events cannot be read", cause, lost))
+		of.File = filepath.Base(aside)
+		s.recordLoss(p, aside, fmt.Errorf("%w; at least %d events cannot be read", cause, lost), of)
 	}
 	s.log.Error("a partition was damaged; what can be read of it was put back", "partition", p.path, "error", cause, "events lost", lost, "set aside as", filepath.Base(aside))
 	if !whole {
 		s.mu.Lock()
-		s.broken = append(s.broken, fmt.Errorf("%s: %w; at least %d events cannot be read; set aside as %s", p.path, cause, lost, filepath.Base(aside)))
+		s.broken = append(s.broken, &lostError{fmt.Errorf("%s: %w; at least %d events cannot be read; set aside as %s", p.path, cause, lost, filepath.Base(aside)), of})
 		s.mu.Unlock()
 	}
 	return true, nil
@@ -82,26 +85,26 @@ func (s *Store) moveAway(p *partition) (aside string, err error) {
 	return aside, os.Rename(p.path, aside)
 }
 
-// rebuild writes what is readable of a partition to a new file. It returns how many events
-// are known to be unreadable, and whether nothing else is missing. A group that another
+// rebuild writes what is readable of a partition to a new file. It returns what is known of the
+// events that are not, how many they are, and whether nothing else is missing. A group that another
 // partition has, too, is left out.
-func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint64, whole bool, err error) {
+func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifest.Loss, lost uint64, whole bool, err error) {
 	if err := os.Remove(to); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return 0, false, err
+		return of, 0, false, err
 	}
 	tree, err := raw.Open(p.path, p.part, false)
 	if tree == nil {
-		return 0, false, err
+		return of, 0, false, err
 	}
 	defer func() { err = errors.Join(err, tree.Close()) }()
 	if err != nil {
-		return 0, false, err
+		return of, 0, false, err
 	}
 	switch {
 	case tree.ID == (seglog.ID{}):
 		tree.ID = s.list.id
 	case tree.ID != s.list.id:
-		return 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.ID, s.list.id)
+		return of, 0, false, fmt.Errorf("%w: foreign: it is of the store %s, this is %s", store.ErrDamaged, tree.ID, s.list.id)
 	}
 	last := uint64(0) // the last batch that p has a group of
 	kept := tree.Groups[:0]
@@ -118,16 +121,17 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 		}
 		if g.At.Size == 0 || !g.Listed {
 			lost += g.Sum.Events
+			addExtent(&of, &g.Sum)
 			continue
 		}
 		kept = append(kept, g)
 	}
 	tree.Groups = kept
 	if len(kept) == 0 && copies > 0 {
-		return lost, false, fmt.Errorf("%w: all that is readable is in other partitions: it is a copy", store.ErrDamaged)
+		return of, lost, false, fmt.Errorf("%w: all that is readable is in other partitions: it is a copy", store.ErrDamaged)
 	}
 	if len(kept) == 0 {
-		return lost, false, fmt.Errorf("%w: nothing is readable", store.ErrDamaged)
+		return of, lost, false, fmt.Errorf("%w: nothing is readable", store.ErrDamaged)
 	}
 	s.mu.Lock()
 	known := s.state.ID
@@ -136,7 +140,7 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 	case state != nil:
 		tree.State = layout.EncodeState(state)
 	case (derr != nil || st.ID < last) && last > known:
-		return lost, false, errors.Join(fmt.Errorf("%w: the writer's place in the journal is lost", store.ErrDamaged), derr)
+		return of, lost, false, errors.Join(fmt.Errorf("%w: the writer's place in the journal is lost", store.ErrDamaged), derr)
 	case derr != nil:
 		tree.State = nil // that of a later partition counts
 	}
@@ -147,7 +151,18 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (lost uint6
 		}
 	}
 	tree.Hosts = hosts
-	return lost, lost == 0 && !tree.Incomplete, tree.CopyTo(context.Background(), to, nil)
+	if tree.Incomplete { // there may be more, of whatever times
+		of = manifest.Loss{Records: of.Records}
+	}
+	return of, lost, lost == 0 && !tree.Incomplete, tree.CopyTo(context.Background(), to, nil)
+}
+
+// addExtent adds a group that cannot be read to what is lost.
+func addExtent(of *manifest.Loss, g *group.Summary) {
+	if of.MinMs == 0 || g.FirstMs != 0 && g.FirstMs < of.MinMs {
+		of.MinMs = g.FirstMs
+	}
+	of.MaxMs, of.Records, of.Hosts = max(of.MaxMs, g.MaxMs), of.Records+g.Records, max(of.Hosts, g.Hosts)
 }
 
 // groupsBeside returns the batches whose groups the other partitions have. A batch is in

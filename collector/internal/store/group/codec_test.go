@@ -77,7 +77,7 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v3.group", blob, 0o600); err != nil {
+		if err := os.WriteFile("testdata/v4.group", blob, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		g, err := c.Open(blob)
@@ -88,11 +88,11 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v3.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
+		if err := os.WriteFile("testdata/v4.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"v1", "v2", "v3"} {
+	for _, name := range []string{"v1", "v2", "v3", "v4"} {
 		t.Run(name, func(t *testing.T) { readFixture(t, c, name) })
 	}
 }
@@ -206,7 +206,7 @@ func TestFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := need.Size(7, 61)
+	step := need.Size(7, 211)
 	for i := 0; i < len(blob); i += step {
 		bad := bytes.Clone(blob)
 		bad[i] ^= 1 << (i % 8)

@@ -12,7 +12,7 @@ import (
 // Version is the version that Encode writes, OldVersion the oldest that Open reads;
 // FORMAT.md says how they differ.
 const (
-	Version    = 3
+	Version    = 4
 	OldVersion = 1
 )
 
@@ -43,6 +43,7 @@ const (
 	secDict    = 6 // arg: the field
 	secSenders = 7
 	secReceipt = 8
+	secEvents  = 9 // the root of the tree over its events
 )
 
 // addedField reports whether groups of this version were written before the program knew

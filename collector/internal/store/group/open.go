@@ -232,11 +232,11 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	if g.version < readVersion {
-		if overlooks(c) {
+		if g.overlooks(c) {
 			set.fill(0, uint32(g.Summary.Events))
 			return set, nil
 		}
-		if err := g.addReadSince(set, c); err != nil {
+		if err := g.addReadSince(set, c.Fields); err != nil {
 			return nil, err
 		}
 	}
@@ -257,6 +257,11 @@ func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 		d, err := g.c.openDict(b)
 		if err != nil {
 			return nil, err
+		}
+		if g.version < readVersion && f != query.FieldType {
+			if err := g.addStrays(set, d); err != nil {
+				return nil, err
+			}
 		}
 		err = d.matching(c, func(i int) error {
 			p, err := d.postings(i)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
@@ -16,7 +17,7 @@ func received(t testing.TB, at func(ms int64, n int) int64) *store.Table {
 	g := storetest.NewGenerator(5, storetest.Templates(t), 20, storetest.Start)
 	tab := store.NewTable()
 	senders := map[string]*event.Sender{}
-	for n := range 20000 {
+	for n := range need.Size(20_000, 6_000) {
 		host, raws := g.Event()
 		ev := &event.Event{Records: make([]record.Record, len(raws))}
 		for i, raw := range raws {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
 // The dictionaries of a group say what was read of its events when it was written. The
@@ -13,15 +14,25 @@ import (
 
 // readVersion is the first version with all values that this program's Extractor.Index has.
 // A change of what it reads needs another one, and its part in this file.
-const readVersion = 3
+const readVersion = 4
 
-// readSince are the record types of which version 3 was the first to have the fields, as a
-// dictionary of types has them: URINGOP and DM_CTRL.
+// everywhereVersion is the first version that has the values of every record and whole
+// names, and in which nothing is missing of the types in readSince.
+const everywhereVersion = 3
+
+// readSince are the record types of which everywhereVersion was the first to have the
+// fields, as a dictionary of types has them: URINGOP and DM_CTRL.
 var readSince = []string{"1336", "1338"}
 
-// overlooks says whether an event of a group from before readVersion may meet c, whatever
-// its dictionaries say.
-func overlooks(c *store.Condition) bool {
+// decisions are the record types of which readVersion was the first to say when their
+// decision is the event's result: AVC and USER_AVC.
+var decisions = []string{"1107", "1400"}
+
+// overlooks says whether an event of the group may meet c, whatever its dictionaries say.
+func (g *Group) overlooks(c *store.Condition) bool {
+	if g.version >= everywhereVersion {
+		return false
+	}
 	for _, f := range c.Fields {
 		switch {
 		case f.IsOther():
@@ -40,16 +51,27 @@ func oddName(name string) bool {
 	return slices.ContainsFunc([]byte(name), func(c byte) bool { return c <= ' ' || c > '~' || c == '"' })
 }
 
-// addReadSince adds the events with a record of which less was read.
-func (g *Group) addReadSince(set bitset, c *store.Condition) error {
-	if len(c.Fields) == 1 && c.Fields[0] == query.FieldType {
+// addReadSince adds the events with a record of which less was read, or something else, in
+// a condition's fields.
+func (g *Group) addReadSince(set bitset, fields []query.Field) error {
+	if len(fields) == 1 && fields[0] == query.FieldType {
+		return nil
+	}
+	var types []string
+	if g.version < everywhereVersion {
+		types = append(types, readSince...)
+	}
+	if g.version < readVersion && slices.ContainsFunc(fields, ofResult) {
+		types = append(types, decisions...)
+	}
+	if len(types) == 0 {
 		return nil
 	}
 	d, err := g.dict(query.FieldType)
 	if d == nil || err != nil {
 		return err
 	}
-	return d.matching(&store.Condition{Exact: readSince}, func(i int) error {
+	return d.matching(&store.Condition{Exact: types}, func(i int) error {
 		p, err := d.postings(i)
 		if err != nil {
 			return err
@@ -58,12 +80,50 @@ func (g *Group) addReadSince(set bitset, c *store.Condition) error {
 	})
 }
 
-// countsAll says whether the dictionaries' counts are those of what this program reads.
-func (g *Group) countsAll() (bool, error) {
+// addStrays adds the events with a value in d that was taken as it stands, for it has a quote
+// or a bracket behind its hex. This program reads the hex.
+func (g *Group) addStrays(set bitset, d *dict) error {
+	for i := range d.n {
+		if !record.IsStray(d.value(i)) {
+			continue
+		}
+		p, err := d.postings(i)
+		if err != nil {
+			return err
+		}
+		if err := g.addPostings(set, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ofResult says whether a field has an event's result in it.
+func ofResult(f query.Field) bool {
+	return f == query.FieldSuccess || f == query.FieldShape
+}
+
+// countsAll says whether the dictionaries' counts of some fields are those of what this
+// program reads.
+func (g *Group) countsAll(fields []query.Field) (bool, error) {
 	if !g.tallies() || g.version >= readVersion {
 		return g.tallies(), nil
 	}
 	set := newBitset(int(g.Summary.Events))
-	err := g.addReadSince(set, &store.Condition{})
-	return !set.any(), err
+	if err := g.addReadSince(set, fields); err != nil || set.any() {
+		return false, err
+	}
+	for _, f := range fields {
+		if f == query.FieldShape {
+			continue
+		}
+		d, err := g.dict(f)
+		if err == nil && d != nil {
+			err = g.addStrays(set, d)
+		}
+		if err != nil || set.any() {
+			return false, err
+		}
+	}
+	return true, nil
 }

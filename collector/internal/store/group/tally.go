@@ -37,7 +37,7 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 		if odd, common, err = g.odd(); err != nil {
 			return out, err
 		}
-		counts, err := g.countsAll()
+		counts, err := g.countsAll(fields)
 		if err != nil {
 			return out, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -43,7 +44,7 @@ func TestVerifyNamesEveryFlip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := max(1, len(b)/1500)
+	step := max(1, len(b)/need.Size(1500, 300))
 	for at := 0; at < len(b); at += step {
 		bad := bytes.Clone(b)
 		bad[at] ^= 1 << (at % 8)

@@ -121,6 +121,7 @@ func Place(t *testing.T, env Env) {
 	run(t, env, map[string]func(*testing.T, Env){
 		"stores a batch once":       testOnce,
 		"keeps state over a reopen": testState,
+		"adds up the ledger":        testLedger,
 		"knows the journal":         testJournal,
 		"is closed once":            testClosed,
 	})

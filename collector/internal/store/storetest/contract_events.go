@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/record"
@@ -23,11 +24,12 @@ import (
 func testAnswers(t *testing.T, env Env) {
 	ref, s := NewReference(), env.Open(t)
 	const seed = 7
+	size := need.Size(400, 120)
 	g := NewGenerator(seed, Templates(t), 5, Start)
 	t.Logf("seed %d", seed)
 	for id := uint64(1); id <= 6; id++ {
 		tab := store.NewTable()
-		Fill(tab, g, 400)
+		Fill(tab, g, size)
 		if id == 3 {
 			tab.Add("web1.example.net", Parse("web1.example.net", "node=web1.example.net not a record"))
 			tab.Add("", Parse("", "node=stranger type=USER_LOGIN msg=audit(1795334401.000:5): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
@@ -38,7 +40,7 @@ func testAnswers(t *testing.T, env Env) {
 			}
 			tab.Add("", Parse("", "node=web2.example.net type=USER_LOGIN msg=audit(1795334401.000:4): pid=1 uid=0 auid=1000 ses=3 msg='op=login acct=\"x\" exe=\"/bin/login\" hostname=h addr=10.0.0.1 terminal=tty1 res=success'"))
 		}
-		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(id/4), Events: tab, LSN: 400 * id}
+		b := &store.Batch{ID: id, Day: store.DayOf(Start) + store.Day(id/4), Events: tab, LSN: uint64(size) * id}
 		mustAppend(t, ref, b)
 		mustAppend(t, s, b)
 	}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -26,6 +27,20 @@ func testDays(t *testing.T, env Env) {
 	if err := s.Drop(ctx, store.Part{Day: day, N: 2}); !errors.Is(err, store.ErrNoDay) {
 		t.Errorf("drop a second part that is not there: %v, want ErrNoDay", err)
 	}
+	for part, want := range map[store.Part]string{{Day: day, N: 1}: "[a]", {Day: day + 1, N: 1}: "[a]"} {
+		var names []string
+		err := s.PartHosts(ctx, part, func(host string) { names = append(names, host) })
+		slices.Sort(names)
+		if got := fmt.Sprint(slices.Compact(names)); err != nil || got != want {
+			t.Errorf("hosts of %s: %s, %v; want %s", part, got, err, want)
+		}
+	}
+	if err := s.PartHosts(ctx, store.Part{Day: day + 7, N: 1}, func(string) {}); !errors.Is(err, store.ErrNoDay) {
+		t.Errorf("hosts of a day that is not there: %v, want ErrNoDay", err)
+	}
+	if err := s.KeepHolds(7); err != nil || s.Holds() != 7 {
+		t.Errorf("the holds' number: %d, %v", s.Holds(), err)
+	}
 	if err := s.Drop(ctx, store.Part{Day: day + 2, N: 1}); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("drop the last day: %v, want ErrInUse", err)
 	}
@@ -47,6 +62,9 @@ func testDays(t *testing.T, env Env) {
 		t.Errorf("after the drop %d events, want 2", len(got))
 	}
 	s = env.Reopen(t, s)
+	if s.Holds() != 7 {
+		t.Errorf("the holds' number after a reopen: %d", s.Holds())
+	}
 	if got := Collect(t, s, &query.Query{}); len(got) != 2 {
 		t.Errorf("after the drop and a reopen %d events, want 2", len(got))
 	}

@@ -50,7 +50,7 @@ func testState(t *testing.T, env Env) {
 	now := Start.Local()
 	host := func(name string, n uint64) store.Host {
 		return store.Host{Name: name, Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")},
-			First: now, Last: now.Add(time.Second), LastEventMs: 5, Records: n, Bytes: 2 * n, Duplicates: 3, Unparsable: 4, Lost: 6, Live: true, LagMs: 7}
+			First: now, Last: now.Add(time.Second), LastEventMs: 5, Records: n, Bytes: 2 * n, Duplicates: 3, Unparsable: 4, Lost: 6, Live: true, LagMs: 7, Mismatched: 8, Verified: now}
 	}
 	kv := func(k, v string) store.KV { return store.KV{Key: []byte(k), Value: []byte(v)} }
 	day := store.DayOf(Start)

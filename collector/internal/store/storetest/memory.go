@@ -32,6 +32,7 @@ type Memory struct {
 type memEvent struct {
 	id   uint64
 	part store.Part
+	host string
 	ev   *event.Event
 }
 
@@ -64,7 +65,7 @@ func (m *Memory) append(b *store.Sealed) error {
 	sum := sha256.New()
 	err := b.Each(func(host string, ev *event.Event) error {
 		fmt.Fprintf(sum, "%q %s%s", host, Text(ev), origins(ev))
-		list = append(list, memEvent{id: b.ID, ev: copyOf(host, ev)})
+		list = append(list, memEvent{id: b.ID, host: host, ev: copyOf(host, ev)})
 		return nil
 	})
 	if err != nil {
@@ -132,6 +133,21 @@ func (m *Memory) Stats(context.Context) (store.Stats, error) {
 		s.MaxMs = max(s.MaxMs, p.MaxMs)
 	}
 	return s, nil
+}
+
+// PartHosts returns the hosts of a part's events.
+func (m *Memory) PartHosts(_ context.Context, part store.Part, fn func(host string)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.parts[part]; !ok {
+		return store.ErrNoDay
+	}
+	for _, e := range m.events {
+		if e.part == part {
+			fn(e.host)
+		}
+	}
+	return nil
 }
 
 // Rotate begins another part of the last batch's day.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -22,16 +23,24 @@ type Reference struct {
 	state   store.State
 	hosts   map[string]store.Host
 	senders map[string][]byte
+	ledger  map[string]*kept
 	journal seglog.Known
 	lost    []error
 	closed  bool
+	holds   uint64
+}
+
+// kept is what the ledger has of a host.
+type kept struct {
+	tracker []byte // nil: it was forgotten
+	rows    []*ledger.Row
 }
 
 var _ store.Store = (*Reference)(nil)
 
 // NewReference returns an empty reference store.
 func NewReference() *Reference {
-	return &Reference{Memory: NewMemory(), id: seglog.ID{1}, hosts: map[string]store.Host{}, senders: map[string][]byte{}}
+	return &Reference{Memory: NewMemory(), id: seglog.ID{1}, hosts: map[string]store.Host{}, senders: map[string][]byte{}, ledger: map[string]*kept{}}
 }
 
 // ID returns an ID that is the same for all References.
@@ -57,6 +66,16 @@ func (r *Reference) Append(ctx context.Context, b *store.Batch) error {
 	r.state = store.State{ID: b.ID, LSN: b.LSN, Open: slices.Clone(b.Open)}
 	for _, name := range b.Forget {
 		delete(r.hosts, name)
+		if k := r.ledger[name]; k != nil {
+			k.tracker = nil
+		}
+	}
+	for _, l := range b.Ledger {
+		if r.ledger[l.Host] == nil {
+			r.ledger[l.Host] = &kept{}
+		}
+		k := r.ledger[l.Host]
+		k.tracker, k.rows = slices.Clone(l.Tracker), append(k.rows, l.Rows...)
 	}
 	for _, h := range b.Hosts {
 		r.hosts[h.Name] = h
@@ -101,8 +120,50 @@ func (r *Reference) State(context.Context) (*store.State, error) {
 	for k, v := range r.senders {
 		s.Senders = append(s.Senders, store.KV{Key: []byte(k), Value: v})
 	}
+	for name, k := range r.ledger {
+		if k.tracker != nil {
+			s.Ledger = append(s.Ledger, store.KV{Key: []byte(name), Value: k.tracker})
+		}
+	}
+	slices.SortFunc(s.Ledger, func(a, b store.KV) int { return slices.Compare(a.Key, b.Key) })
 	slices.SortFunc(s.Senders, func(a, b store.KV) int { return slices.Compare(a.Key, b.Key) })
 	return &s, nil
+}
+
+// Ledger returns the rows of all batches.
+func (r *Reference) Ledger(_ context.Context, hosts []string, from, to int64, fn func(string, *ledger.Row)) (uint64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return 0, store.ErrClosed
+	}
+	for _, name := range hosts {
+		k := r.ledger[name]
+		if k == nil {
+			continue
+		}
+		for _, row := range k.rows {
+			if row.Start < to && row.Start+row.Length > from {
+				fn(name, row)
+			}
+		}
+	}
+	return r.state.ID, nil
+}
+
+// LedgerHosts returns the hosts that have rows.
+func (r *Reference) LedgerHosts(_ context.Context, fn func([]byte)) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return store.ErrClosed
+	}
+	for name, k := range r.ledger {
+		if len(k.rows) > 0 {
+			fn([]byte(name))
+		}
+	}
+	return nil
 }
 
 // Journal returns what KeepJournal got last.
@@ -110,6 +171,21 @@ func (r *Reference) Journal() seglog.Known {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.journal
+}
+
+// Holds implements store.Place.
+func (r *Reference) Holds() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.holds
+}
+
+// KeepHolds implements store.Place.
+func (r *Reference) KeepHolds(generation uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.holds = generation
+	return nil
 }
 
 // KeepJournal keeps both in memory.
@@ -150,5 +226,5 @@ func (r *Reference) Close() error {
 
 // Reopened returns an open store with what r holds.
 func (r *Reference) Reopened() *Reference {
-	return &Reference{Memory: r.Memory, id: r.id, state: r.state, hosts: r.hosts, senders: r.senders, journal: r.journal, lost: r.lost}
+	return &Reference{Memory: r.Memory, id: r.id, state: r.state, hosts: r.hosts, senders: r.senders, ledger: r.ledger, journal: r.journal, lost: r.lost, holds: r.holds}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
@@ -27,10 +28,20 @@ type conn struct {
 	dec  remote.Decoder
 	buf  []byte
 	have int // bytes of buf that are no whole reply yet
+	// answered says that the server speaks this protocol: a reply came, or none is due.
+	answered bool
 }
 
 func newConn(c net.Conn, f Format) *conn {
-	return &conn{net: c, format: f, buf: make([]byte, readSize)}
+	return &conn{net: c, format: f, buf: make([]byte, readSize), answered: f == ASCII}
+}
+
+// Peer implements ship.Conn.
+func (c *conn) Peer() ship.Peer {
+	if s, ok := c.net.(*securedConn); ok {
+		return ship.Peer{Name: s.name, Addr: s.secured.RemoteAddr().String()}
+	}
+	return ship.Peer{Addr: c.net.RemoteAddr().String()}
 }
 
 // Room implements ship.Conn.
@@ -79,10 +90,17 @@ func (c *conn) write() (int, error) {
 	return n, err
 }
 
+// notAnswered follows an error of a connection over which nothing was ever answered.
+const notAnswered = ": nothing was answered: it refuses this host, or its port is for another protocol (TLS, or clear text); its log has the reason"
+
 var (
 	errClosed   = errors.New("connection closed by the server")
+	errRefused  = errors.New("connection closed by the server" + notAnswered)
 	errNotReply = errors.New("message is no reply")
 )
+
+// Rewound implements ship.Conn: each record has a number of its own.
+func (c *conn) Rewound() {}
 
 // Receive implements ship.Conn.
 func (c *conn) Receive(dst []ship.Reply) ([]ship.Reply, error) {
@@ -104,6 +122,7 @@ func (c *conn) Receive(dst []ship.Reply) ([]ship.Reply, error) {
 			break
 		}
 		used += n
+		c.answered = true
 		dst = append(dst, c.reply(f))
 	}
 	c.have = copy(c.buf, c.buf[used:c.have])
@@ -111,8 +130,12 @@ func (c *conn) Receive(dst []ship.Reply) ([]ship.Reply, error) {
 	switch {
 	case err == nil, errors.As(err, &ne) && ne.Timeout():
 		return dst, err
-	case errors.Is(err, io.EOF):
+	case errors.Is(err, io.EOF) && c.answered:
 		return dst, errClosed
+	case errors.Is(err, io.EOF):
+		return dst, errRefused
+	case errors.Is(err, syscall.ECONNRESET) && !c.answered:
+		return dst, fmt.Errorf("read: %w%s", err, notAnswered)
 	}
 	return dst, fmt.Errorf("read: %w", err)
 }
@@ -161,8 +184,8 @@ func (c *conn) SetReceiveDeadline(t time.Time) { _ = c.net.SetReadDeadline(t) }
 
 // Close implements ship.Conn.
 func (c *conn) Close(abort bool) error {
-	if tcp, ok := c.net.(*net.TCPConn); ok && abort {
-		_ = tcp.SetLinger(0) // then Close does not wait either
+	if abort {
+		abandon(c.net)
 	}
 	return c.net.Close()
 }

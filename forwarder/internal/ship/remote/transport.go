@@ -44,11 +44,14 @@ type Transport struct {
 // it acknowledges a longer record and then closes the connection, which costs a reconnect.
 func (t Transport) MaxRecord() int { return remote.MaxLength }
 
+// MaxWindow implements ship.Transport.
+func (t Transport) MaxWindow() int { return ship.MaxWindow }
+
 // Answers implements ship.Transport.
 func (t Transport) Answers() bool { return t.Format == Managed }
 
 // Dial implements ship.Transport. server is HOST:PORT.
-func (t Transport) Dial(ctx context.Context, server string) (ship.Conn, error) {
+func (t Transport) Dial(ctx context.Context, server string, _ ship.Sending) (ship.Conn, error) {
 	c, err := t.dial(ctx, server)
 	if err != nil {
 		return nil, err
@@ -59,7 +62,7 @@ func (t Transport) Dial(ctx context.Context, server string) (ship.Conn, error) {
 func (t Transport) dial(ctx context.Context, server string) (*conn, error) {
 	connect := t.Connect
 	if connect == nil {
-		connect = t.connectTCP
+		connect = t.Open
 	}
 	c, err := connect(ctx, server)
 	if err != nil {
@@ -68,8 +71,8 @@ func (t Transport) dial(ctx context.Context, server string) (*conn, error) {
 	return newConn(c, t.Format), nil
 }
 
-// connectTCP connects by TCP with keepalive, from a fixed port when it isn't 0.
-func (t Transport) connectTCP(ctx context.Context, server string) (net.Conn, error) {
+// Open connects by TCP with keepalive, from a fixed port when it isn't 0.
+func (t Transport) Open(ctx context.Context, server string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	if t.LocalPort > 0 {
 		d.LocalAddr = &net.TCPAddr{Port: t.LocalPort}
@@ -90,7 +93,7 @@ var errGreeting = errors.New("it answers, but not plainly")
 
 // Probe implements ship.Transport: it sends a heartbeat, and wants nothing but the plain
 // answer to it.
-func (t Transport) Probe(ctx context.Context, server string) (ship.Conn, error) {
+func (t Transport) Probe(ctx context.Context, server string, _ ship.Sending) (ship.Conn, error) {
 	c, err := t.dial(ctx, server)
 	if err != nil {
 		return nil, err

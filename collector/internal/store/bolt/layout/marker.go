@@ -24,12 +24,15 @@ const (
 )
 
 // A store has the least version that can read it: 1; 2 once a day has had several
-// partitions; 3 with an ID and a manifest; 4 with hosts of version 4.
+// partitions; 3 with an ID and a manifest; 4 with hosts of version 4; 5 with a log, which a program that
+// does not know it would leave behind.
 const (
 	// ListedVersion is the first version of a store that has an ID and a manifest.
 	ListedVersion = 3
+	// SealedVersion is the first version of a store that has a log of its batches.
+	SealedVersion = 5
 	// Version is the latest one.
-	Version = 4
+	Version = 5
 )
 
 // BackupStore is the store's folder within a backup's.

@@ -19,7 +19,8 @@ func HostKey(name string) []byte { return append([]byte{'h'}, name...) }
 // checksum of key and value; version 1 has none, and is read still.
 const (
 	stateVersion = 2
-	hostVersion  = 4 // with Lost and LagMs; older programs wrote 2, and 3 for a host that has Also
+	hostVersion  = 5 // with Mismatched and Verified
+	lostVersion  = 4 // with Lost and LagMs; older programs wrote 2, and 3 for a host that has Also
 	alsoVersion  = 3
 )
 
@@ -102,7 +103,7 @@ func DecodeState(v []byte) (*store.State, error) {
 func EncodeHost(h *store.Host) []byte {
 	v := []byte{hostVersion}
 	for _, n := range [...]uint64{uint64(unixNano(h.First)), uint64(unixNano(h.Last)), uint64(h.LastEventMs),
-		h.Records, h.Bytes, h.Duplicates, h.Unparsable, h.Lost, liveLag(h), uint64(len(h.Addrs))} {
+		h.Records, h.Bytes, h.Duplicates, h.Unparsable, h.Lost, liveLag(h), h.Mismatched, uint64(unixNano(h.Verified)), uint64(len(h.Addrs))} {
 		v = binary.AppendUvarint(v, n)
 	}
 	for _, a := range h.Addrs {
@@ -138,7 +139,7 @@ func DecodeHost(k, v []byte) (store.Host, error) {
 	r := varint.NewReader(body)
 	h := store.Host{Name: string(k[1:]), First: timeOf(r.Uvarint()), Last: timeOf(r.Uvarint()), LastEventMs: int64(r.Uvarint()),
 		Records: r.Uvarint(), Bytes: r.Uvarint(), Duplicates: r.Uvarint(), Unparsable: r.Uvarint()}
-	if version >= hostVersion {
+	if version >= lostVersion {
 		h.Lost = r.Uvarint()
 		if late := r.Uvarint(); late > 0 {
 			h.Live, h.LagMs = true, int64(late-1)
@@ -146,8 +147,11 @@ func DecodeHost(k, v []byte) (store.Host, error) {
 	} else if h.LastEventMs > 0 { // what such a version showed as the lag
 		h.SetLag(h.Last.UnixMilli() - h.LastEventMs)
 	}
+	if version >= hostVersion {
+		h.Mismatched, h.Verified = r.Uvarint(), timeOf(r.Uvarint())
+	}
 	n := r.Count(16)
-	if r.Bad() || n > store.MaxAddrs || h.LagMs < 0 || version < hostVersion && (version == alsoVersion) != (r.Len() > 16*n) {
+	if r.Bad() || n > store.MaxAddrs || h.LagMs < 0 || version < lostVersion && (version == alsoVersion) != (r.Len() > 16*n) {
 		return store.Host{}, bad
 	}
 	for range n {

@@ -1,23 +1,18 @@
 package manifest
 
 import (
-	"bytes"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/jsonfile"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -26,9 +21,6 @@ import (
 const Name = "MANIFEST"
 
 const (
-	head    = "auditfleet manifest "
-	version = 1
-	sum     = "crc32c "
 	// mostBytes bounds the file: some 300 bytes a partition, of 100 years.
 	mostBytes = 16 << 20
 	// mostLosses bounds the list of what was found missing.
@@ -61,6 +53,9 @@ type Content struct {
 	// Forgot is when a host was first taken off the list of hosts: its records are stored
 	// and are no longer counted under any host. Zero: never.
 	Forgot time.Time `json:"forgot,omitzero"`
+	// Holds is the number of the last change of the list of holds (collector/internal/hold); 0:
+	// there never was one.
+	Holds uint64 `json:"holds,omitempty"`
 	// Lost is what was found missing or set aside, and has not been dealt with.
 	Lost []Loss `json:"lost,omitempty"`
 }
@@ -72,8 +67,11 @@ type Part struct {
 	First  uint64 `json:"first,omitempty"`  // its first batch with events
 	Batch  uint64 `json:"batch,omitempty"`  // the last batch, by its own state
 	Events uint64 `json:"events,omitempty"` // in it
-	MinMs  int64  `json:"min_ms,omitempty"` // of its events
-	MaxMs  int64  `json:"max_ms,omitempty"`
+	// Records of these, and the most hosts of a batch: 0 in lists of before.
+	Records uint64 `json:"records,omitempty"`
+	Hosts   uint64 `json:"hosts,omitempty"`
+	MinMs   int64  `json:"min_ms,omitempty"` // of its events
+	MaxMs   int64  `json:"max_ms,omitempty"`
 	// Unmarked says that the file has no store's ID: it is older than the ID.
 	Unmarked bool `json:"unmarked,omitempty"`
 }
@@ -93,7 +91,10 @@ type Loss struct {
 	Found time.Time `json:"found"`
 	MinMs int64     `json:"min_ms,omitempty"` // of the events, where that is known
 	MaxMs int64     `json:"max_ms,omitempty"`
-	Batch uint64    `json:"batch,omitempty"` // the last of its batches, where that is known
+	// Records is how many there were, where that is known, and Hosts of how many hosts.
+	Records uint64 `json:"records,omitempty"`
+	Hosts   uint64 `json:"hosts,omitempty"`
+	Batch   uint64 `json:"batch,omitempty"` // the last of its batches, where that is known
 }
 
 // NewID makes an ID at random.
@@ -138,37 +139,16 @@ func (c *Content) AddLoss(l Loss) {
 	}
 }
 
-// Encode returns the file's bytes.
-func (c *Content) Encode() ([]byte, error) {
-	body, err := json.MarshalIndent(c, "", " ")
-	if err != nil {
-		return nil, err
-	}
-	b := fmt.Appendf(nil, "%s%d\n%s\n", head, version, body)
-	return fmt.Appendf(b, "%s%08x\n", sum, crc32.Checksum(b, castagnoli)), nil
-}
+var kind = jsonfile.Kind{Head: "auditfleet manifest ", Version: 1, Most: mostBytes, Damaged: ErrDamaged, Newer: ErrVersion}
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// Encode returns the file's bytes.
+func (c *Content) Encode() ([]byte, error) { return kind.Encode(c) }
 
 // Decode is the reverse of Encode. Errors: ErrVersion, ErrDamaged.
 func Decode(b []byte) (*Content, error) {
-	line, rest, _ := bytes.Cut(b, []byte("\n"))
-	number, ours := strings.CutPrefix(string(line), head)
-	v, err := strconv.Atoi(number)
-	if !ours || err != nil || v < 1 {
-		return nil, fmt.Errorf("%w: it begins with %.40q", ErrDamaged, line)
-	}
-	at := bytes.LastIndex(b, []byte("\n"+sum)) + 1
-	want := fmt.Sprintf("%s%08x\n", sum, crc32.Checksum(b[:at], castagnoli))
-	switch {
-	case at == 0 || string(b[at:]) != want:
-		return nil, fmt.Errorf("%w: its checksum is wrong", ErrDamaged)
-	case v > version:
-		return nil, fmt.Errorf("%w: version %d, this program reads %d", ErrVersion, v, version)
-	}
 	c := &Content{}
-	if err := json.Unmarshal(rest[:at-len(line)-1], c); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	if err := kind.Decode(b, c); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -177,24 +157,12 @@ func Decode(b []byte) (*Content, error) {
 // ErrVersion, and others of the filesystem.
 func Load(f fsys.FS, dir string) (*Content, error) {
 	path := filepath.Join(dir, Name)
-	file, err := f.OpenFile(path, os.O_RDONLY, 0)
+	b, err := kind.Read(f, path)
 	if odd := (*fsys.UnsafeError)(nil); errors.As(err, &odd) && odd.Fix == "" {
 		return nil, fmt.Errorf("%w: put the store's own file there, or move this away: then the next start begins another", err)
 	}
 	if err != nil {
 		return nil, err
-	}
-	defer file.Close()
-	size, err := file.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > mostBytes {
-		return nil, fmt.Errorf("%s: %w: %d bytes", path, ErrDamaged, size)
-	}
-	b := make([]byte, size)
-	if n, err := file.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) || n < len(b) {
-		return nil, errors.Join(fmt.Errorf("%s: %w: %d of %d bytes", path, ErrDamaged, n, size), err)
 	}
 	c, err := Decode(b)
 	if err != nil {

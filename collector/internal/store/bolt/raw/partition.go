@@ -27,6 +27,8 @@ type Partition struct {
 	ID         seglog.ID  // of the store; zero: the file does not say it
 	State      []byte     // as layout.DecodeState reads it
 	Hosts      []store.KV // as layout.DecodeHost reads them, damaged ones too
+	Ledger     []store.KV // by key, their checksums checked
+	Seals      []store.KV // leaves of batches, by key, their checksums checked
 	Groups     []Group    // by ID
 	Findings   []Finding  // about its pages and values
 	Incomplete bool       // there may be more of which nothing is known
@@ -159,6 +161,22 @@ func (p *Partition) readBucket(t *pages.Tree, name string, e *pages.Elem, groups
 			}
 			p.Hosts = append(p.Hosts, store.KV{Key: e.Key, Value: e.Value})
 		})
+	case string(layout.BucketLedger):
+		t.WalkBucket(e, func(e *pages.Elem) {
+			if _, err := layout.CutSum(e.Key, e.Value); err != nil {
+				t.Found(e.Start(), fmt.Errorf("ledger %.40q: %w", e.Key, err))
+				return
+			}
+			p.Ledger = append(p.Ledger, store.KV{Key: e.Key, Value: e.Value})
+		})
+	case string(layout.BucketSeal):
+		t.WalkBucket(e, func(e *pages.Elem) {
+			if _, err := layout.DecodeSeal(e.Key, e.Value); err != nil || len(e.Key) != 8 {
+				t.Found(e.Start(), fmt.Errorf("leaf of batch %.40x: %w", e.Key, errors.Join(store.ErrDamaged, err)))
+				return
+			}
+			p.Seals = append(p.Seals, store.KV{Key: e.Key, Value: e.Value})
+		})
 	default:
 		t.Damaged(e.At, "page %d: unknown bucket %.40q", e.Page, name)
 	}
@@ -188,6 +206,9 @@ func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 		t.Found(e.Start(), err)
 	}
 }
+
+// CheckPart compares what the file says it is with what its name says; store.ErrDamaged.
+func (p *Partition) CheckPart() error { return layout.CheckPart(p.day, p.number, p.Part) }
 
 // Bytes reads a group; nil when its bytes were not found.
 func (p *Partition) Bytes(g *Group) ([]byte, error) {
@@ -272,6 +293,28 @@ func (p *Partition) copyRest(tx *bbolt.Tx) error {
 	for _, h := range p.Hosts {
 		if err := hosts.Put(h.Key, h.Value); err != nil {
 			return err
+		}
+	}
+	if len(p.Ledger) > 0 {
+		bkt, err := tx.CreateBucket(layout.BucketLedger)
+		if err != nil {
+			return err
+		}
+		for _, kv := range p.Ledger {
+			if err := bkt.Put(kv.Key, kv.Value); err != nil {
+				return err
+			}
+		}
+	}
+	if len(p.Seals) > 0 {
+		bkt, err := tx.CreateBucket(layout.BucketSeal)
+		if err != nil {
+			return err
+		}
+		for _, kv := range p.Seals {
+			if err := bkt.Put(kv.Key, kv.Value); err != nil {
+				return err
+			}
 		}
 	}
 	if len(p.State) > 0 {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
@@ -260,6 +261,9 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 	if err := b.list(m); err != nil {
 		return err
 	}
+	if err := b.seal(m.State.ID); err != nil {
+		return err
+	}
 	return b.finish(&man)
 }
 
@@ -358,6 +362,23 @@ func (b *backup) partition(ctx context.Context, p *raw.MomentPart, man *copied) 
 	b.rep.Copied++
 	man.Partitions[name] = entry
 	return nil
+}
+
+// seal copies the log up to the last batch that was copied. After the partitions: so it has the leaves of
+// one that was dropped meanwhile.
+func (b *backup) seal(batch uint64) error {
+	if b.before == nil {
+		return nil
+	}
+	err := seal.Copy(b.o.Dir, b.new(), b.before.ID, batch)
+	if errors.Is(err, seal.ErrDamaged) { // not worth a backup that is not made; the next start mends it
+		b.damaged([]error{err})
+		err = nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (b *backup) progress(n int64, written bool) {

@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func mustBackup(t testing.TB, dir, target string) *BackupReport {
@@ -309,6 +311,59 @@ func dropOldest(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(st.Drop(context.Background(), stats.Parts[0].Part), st.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Holds are in a backup, with a number that is theirs; a damaged list is there damaged.
+func TestBackupHolds(t *testing.T) {
+	dir, target := filepath.Join(t.TempDir(), "st"), filepath.Join(t.TempDir(), "bk")
+	st, err := bolt.Open(bolt.Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(what string) {
+		t.Helper()
+		if _, err := hold.Open(fsys.OS, dir, st).Change(hold.Change{Add: []string{what}}, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restored := func() (*hold.Set, func()) {
+		t.Helper()
+		back := restore(t, target)
+		st, err := bolt.Open(bolt.Options{Dir: back})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hold.Open(fsys.OS, back, st), func() { st.Close() }
+	}
+	mustBackup(t, dir, target)
+	set, end := restored()
+	if len(set.List()) != 0 || set.Broken() != nil {
+		t.Errorf("without holds: %v, %v", set.List(), set.Broken())
+	}
+	end()
+	add("web1")
+	add("2026-11-22")
+	mustBackup(t, dir, target)
+	set, end = restored()
+	if l := set.List(); len(l) != 2 || set.Broken() != nil {
+		t.Errorf("holds in the backup: %v, %v", l, set.Broken())
+	}
+	end()
+	if err := os.WriteFile(filepath.Join(dir, hold.Name), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Backup(context.Background(), BackupOptions{Dir: dir, Target: target})
+	if err != nil || len(rep.Damage) != 1 {
+		t.Errorf("a damaged list: %v, %v", rep, err)
+	}
+	set, end = restored()
+	if set.Broken() == nil {
+		t.Error("the copy of a damaged list is believed")
+	}
+	end()
+	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
@@ -171,6 +172,14 @@ func (b *backup) list(m *raw.Moment) error {
 		return nil
 	}
 	c := *b.after
+	// A list of holds that is not there though it should be, or is damaged, is so in the copy, too.
+	generation, err := hold.Copy(b.o.Dir, b.new())
+	if err != nil {
+		b.damaged([]error{err})
+	}
+	if generation > 0 {
+		c.Holds = generation
+	}
 	c.Parts, c.Batch, c.Journal = nil, m.State.ID, b.journal
 	copied := map[string]bool{}
 	for _, p := range m.Parts {

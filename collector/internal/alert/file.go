@@ -1,0 +1,190 @@
+package alert
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// Errors of a file of alerts.
+var (
+	errNotOurs = errors.New("no file of alerts")
+	errVersion = errors.New("a file of alerts of a later version")
+	errDamaged = errors.New("a file of alerts that is damaged")
+)
+
+const (
+	fileHeader  = "auditfleet-alerts "
+	fileVersion = "1"
+	// maxFile is the most that is read, in bytes: twice what all alerts and hosts there may be
+	// take.
+	maxFile  = 128 << 20
+	maxHosts = 100_000
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// saved is the file's content.
+type saved struct {
+	Up     int64                `json:"up"`
+	Saved  int64                `json:"saved"`
+	Hosts  map[string]*seenHost `json:"hosts,omitempty"`
+	Alerts []*alert             `json:"alerts,omitempty"`
+}
+
+// encode returns the bytes of a file.
+func encode(s *saved) []byte {
+	text, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // numbers and strings
+	}
+	out := fmt.Appendf(nil, "%s%s %08x\n", fileHeader, fileVersion, crc32.Checksum(text, castagnoli))
+	return append(out, text...)
+}
+
+// decode is the reverse of encode. Errors: errNotOurs, errVersion, errDamaged.
+func decode(b []byte) (*saved, error) {
+	line, text, ok := bytes.Cut(b, []byte("\n"))
+	words, ours := bytes.CutPrefix(line, []byte(fileHeader))
+	if !ours {
+		return nil, errNotOurs
+	}
+	version, sum, _ := bytes.Cut(words, []byte(" "))
+	if n, err := strconv.ParseUint(string(version), 10, 31); err == nil && n > 1 {
+		return nil, errVersion
+	}
+	if !ok || string(version) != fileVersion || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) {
+		return nil, errDamaged
+	}
+	s := &saved{}
+	if err := json.Unmarshal(text, s); err != nil || s.Up < 0 || len(s.Hosts) > maxHosts || len(s.Alerts) > 2*maxAlerts {
+		return nil, errDamaged
+	}
+	for _, x := range s.Hosts {
+		if x == nil || len(x.Lost) > 255 || len(x.Alarms) > 255 {
+			return nil, errDamaged
+		}
+	}
+	for _, a := range s.Alerts {
+		if a == nil || a.State != Firing && a.State != Resolved && a.State != pending || len(a.Labels) > 8 {
+			return nil, errDamaged
+		}
+	}
+	return s, nil
+}
+
+// load reads the file. mu need not be held: nobody else has e.
+func (e *Evaluator) load() error {
+	b, err := e.read()
+	if errors.Is(err, fs.ErrNotExist) {
+		e.fresh = true
+		return nil
+	}
+	var s *saved
+	if err == nil {
+		s, err = decode(b)
+	}
+	switch {
+	case errors.Is(err, errVersion):
+		return fmt.Errorf("%s: %w: use the collector that wrote it, or a newer one", e.file, err)
+	case errors.Is(err, errDamaged), errors.Is(err, errNotOurs):
+		e.fresh = true
+		aside, moved := e.setAside()
+		e.o.Log.Error("the file of alerts cannot be read: it is set aside, and what fires is found and told anew; losses from before are not", "file", e.file, "set_aside", aside, "error", errors.Join(err, moved))
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the alerts: %w", err)
+	}
+	e.up, e.saved, e.wall, e.resume = s.Up, s.Up, s.Saved, true
+	for name, x := range s.Hosts {
+		if name, ok := fromKey(name); ok {
+			e.hosts[name] = x
+		}
+	}
+	for _, a := range s.Alerts {
+		c, err := ByName(a.Condition)
+		if err != nil {
+			continue // of a version that had more
+		}
+		a.cond, a.id = c, idOf(a.Condition, a.Labels)
+		e.alerts[a.id] = a
+	}
+	return nil
+}
+
+func (e *Evaluator) read() (_ []byte, err error) {
+	f, err := e.o.FS.OpenFile(e.file, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		return nil, errDamaged
+	}
+	return b, err
+}
+
+// setAside gives the file another name.
+func (e *Evaluator) setAside() (string, error) {
+	for n := 1; ; n++ {
+		aside := fmt.Sprintf("%s.corrupt-%d", e.file, n)
+		if f, err := e.o.FS.OpenFile(aside, os.O_RDONLY, 0); err == nil {
+			if err := f.Close(); err != nil || n > 1000 {
+				return aside, errors.Join(err, errors.New("too many of them"))
+			}
+			continue
+		}
+		return aside, e.o.FS.Rename(e.file, aside)
+	}
+}
+
+// save writes the file. What cannot be written is tried again at the next look, and said once.
+// mu is held.
+func (e *Evaluator) save() {
+	s := &saved{Up: e.up, Saved: e.now.UnixMilli(), Hosts: make(map[string]*seenHost, len(e.hosts))}
+	for name, x := range e.hosts {
+		s.Hosts[toKey(name)] = x
+	}
+	for _, a := range e.alerts {
+		s.Alerts = append(s.Alerts, a)
+	}
+	err := fsys.ReplaceOn(e.o.FS, e.file, encode(s), 0o600)
+	if err != nil {
+		if e.o.Metrics != nil {
+			e.o.Metrics.Errors.Inc()
+		}
+		if text := err.Error(); text != e.failed {
+			e.failed = text
+			e.o.Log.Error("the alerts could not be saved: after a restart some are told again", "error", err)
+		}
+		return
+	}
+	e.failed, e.dirty, e.saved = "", false, e.up
+}
+
+// toKey makes text of a host's name, which may be any bytes.
+func toKey(name string) string {
+	if utf8.ValidString(name) && (name == "" || name[0] != '"') {
+		return name
+	}
+	return strconv.QuoteToASCII(name)
+}
+
+// fromKey is the reverse of toKey.
+func fromKey(key string) (string, bool) {
+	if key == "" || key[0] != '"' {
+		return key, true
+	}
+	name, err := strconv.Unquote(key)
+	return name, err == nil
+}

@@ -1,0 +1,347 @@
+package evidence
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+//go:embed README.md
+var readme string
+
+// Log is the collector's log of what was stored.
+type Log interface {
+	Inclusion(leaf, size int64) (tlog.RecordProof, error)
+	Leaf(batch uint64) (index int64, leaf []byte, err error)
+}
+
+// Groups reads a batch's group again. fn is called with each event's ordinal and hash; mixed is its hash with
+// the name that it goes by where its host is not told apart from others, else it is hash.
+type Groups interface {
+	EventTree(ctx context.Context, batch uint64, fn func(ordinal int64, hash, mixed eventtree.Hash)) (*eventtree.Tree, error)
+}
+
+// Making is what a bundle is made of.
+type Making struct {
+	Query *query.Query
+	About Query // Format, Collector, Store, Words, Zone, LastBatch are set
+	Scan  func(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
+	Log   Log    // nil: nothing is proved
+	Why   string // why there is no checkpoint
+	// Checkpoint is the signed text, and Size how many leaves it has; none where nothing was signed.
+	Checkpoint []byte
+	Size       int64
+	Groups     Groups // nil: nothing is proved
+	AtRest     bool   // no collector has the store: what is not stored is counted
+	// Coverage writes what is known of the completeness of these hosts in the time asked.
+	Coverage func(ctx context.Context, hosts []string, fromMs, toMs int64) ([]byte, error)
+	Until    int64         // where the query has no end: up to when, the checkpoint's time
+	Signer   note.Signer   // nil: the manifest is not signed
+	Memory   *query.Memory // what events may take; nil: any
+	// Send takes a piece of a file; pieces of one file come in order, those of several by turns.
+	Send func(file string, piece []byte) error
+}
+
+// eventCost is about what an event takes in memory until its batch is proved.
+const eventCost = 96
+
+// maker is one making of a bundle.
+type maker struct {
+	Making
+	sizes   map[string]int64
+	sums    map[string]hash.Hash
+	buf     map[string][]byte
+	hasher  eventtree.Hasher
+	batches map[uint64][]found
+	hosts   map[string]bool
+}
+
+// found is an event of the bundle until its batch is proved.
+type found struct {
+	n    int64
+	hash eventtree.Hash
+}
+
+// pieceBytes is about how much of a file is sent at once.
+const pieceBytes = 128 << 10
+
+// Make makes a bundle and sends its files, the manifest last: a folder without it is half a bundle.
+func Make(ctx context.Context, m Making) (Query, error) {
+	k := &maker{Making: m, sizes: map[string]int64{}, sums: map[string]hash.Hash{}, buf: map[string][]byte{}, batches: map[uint64][]found{}, hosts: map[string]bool{}}
+	for _, name := range files {
+		if name != Checkpoint || len(m.Checkpoint) > 0 {
+			k.sums[name] = sha256.New()
+		}
+	}
+	if err := k.scan(ctx); err != nil {
+		return k.About, err
+	}
+	if err := k.prove(ctx); err != nil {
+		return k.About, err
+	}
+	return k.About, k.rest(ctx)
+}
+
+func (k *maker) write(file string, b []byte) error {
+	k.sums[file].Write(b)
+	k.sizes[file] += int64(len(b))
+	buf := append(k.buf[file], b...)
+	k.buf[file] = buf
+	if len(buf) < pieceBytes {
+		return nil
+	}
+	return k.flush(file)
+}
+
+func (k *maker) flush(file string) error {
+	buf := k.buf[file]
+	k.buf[file] = nil // Send may keep it
+	if len(buf) == 0 {
+		return nil
+	}
+	return k.Send(file, buf)
+}
+
+func (k *maker) writeJSON(file string, v any) error {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return k.write(file, b.Bytes())
+}
+
+// scan writes the records and what is known of each event.
+func (k *maker) scan(ctx context.Context) error {
+	q := *k.Query
+	q.Origin, q.Batches, q.Reverse = true, true, false
+	var text []byte
+	err := k.Scan(ctx, &q, func(ev *event.Event) error {
+		if ev.Batch == 0 || ev.Batch > k.About.LastBatch || len(ev.Records) == 0 {
+			if k.AtRest {
+				k.About.LeftOut++
+			}
+			return nil
+		}
+		var counted bool
+		text, counted = store.AppendText(text[:0], ev)
+		k.About.Events++
+		k.About.Records += int64(len(ev.Records))
+		line := Event{
+			N: k.About.Events, Batch: ev.Batch, Host: string(ev.Node), Offset: k.sizes[Records], Length: int64(len(text)), Counted: counted, Records: len(ev.Records),
+			Transport: event.TransportUnknown.String(), Received: eventtree.AppendReceipts(nil, ev),
+		}
+		if !utf8.Valid(ev.Node) {
+			line.HostHex = hex.EncodeToString(ev.Node)
+		}
+		if f := ev.From; f != nil {
+			line.Transport, line.Verified = f.Transport.String(), f.Host
+			if f.Addr.IsValid() {
+				line.Address = f.Addr.String()
+			}
+		}
+		k.hosts[string(ev.Node)] = true
+		hash := k.hasher.Event(&eventtree.Event{Host: string(ev.Node), From: ev.From, Receipts: line.Received, Counted: counted, Text: text})
+		if !k.Memory.Take(eventCost) {
+			return query.ErrMemory
+		}
+		k.batches[ev.Batch] = append(k.batches[ev.Batch], found{line.N, hash})
+		return errors.Join(k.write(Records, text), k.writeJSON(Events, &line))
+	})
+	if errors.Is(err, store.ErrDamaged) {
+		k.About.Missing = err.Error()
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	for name := range k.hosts {
+		k.About.Hosts = append(k.About.Hosts, name)
+	}
+	slices.Sort(k.About.Hosts)
+	if k.About.Hosts == nil {
+		k.About.Hosts = []string{}
+	}
+	return nil
+}
+
+// prove writes a proof a batch, in order of their numbers.
+func (k *maker) prove(ctx context.Context) error {
+	var ids []uint64
+	for id := range k.batches {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		p, err := k.proof(ctx, id)
+		if err != nil {
+			return err
+		}
+		if n := int64(len(k.batches[id])); p.Why == "" {
+			k.About.Proved += n
+		} else {
+			k.About.Unproved += n
+			k.About.Why = p.Why
+		}
+		if err := k.writeJSON(Proofs, p); err != nil {
+			return err
+		}
+		delete(k.batches, id)
+	}
+	return nil
+}
+
+// proof makes the proof of a batch, or says why there is none.
+func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
+	list := k.batches[id]
+	p := &Proof{Batch: id, Events: [][]int64{}}
+	none := func(format string, args ...any) (*Proof, error) {
+		*p = Proof{Batch: id, Why: fmt.Sprintf(format, args...), Events: [][]int64{}}
+		for _, f := range list {
+			p.Events = append(p.Events, []int64{f.n})
+		}
+		return p, nil
+	}
+	switch {
+	case k.Groups == nil:
+		return none("the collector does not keep these events in its own files")
+	case k.Log == nil || len(k.Checkpoint) == 0:
+		return none("%s", k.Why)
+	}
+	index, text, err := k.Log.Leaf(id)
+	switch {
+	case errors.Is(err, seal.ErrNoLeaf):
+		return none("the batch was stored before the log was begun")
+	case err != nil:
+		return none("the log cannot be read: %v", err)
+	case index >= k.Size:
+		return none("the batch came into the log after the checkpoint")
+	}
+	leaf, err := seal.ParseLeaf(text)
+	switch {
+	case err != nil:
+		return none("its leaf cannot be read: %v", err)
+	case leaf.EventsRoot == [32]byte{}:
+		return none("the batch was stored by a version that did not seal single events")
+	}
+	wanted := map[eventtree.Hash][]int64{}
+	for _, f := range list {
+		wanted[f.hash] = append(wanted[f.hash], f.n)
+	}
+	var ordinals []int64
+	tree, err := k.Groups.EventTree(ctx, id, func(ordinal int64, hash, mixed eventtree.Hash) {
+		lines := wanted[mixed]
+		if len(lines) == 0 {
+			return
+		}
+		wanted[mixed] = lines[1:]
+		one := []int64{lines[0], ordinal}
+		if mixed != hash {
+			one = append(one, 1)
+		}
+		p.Events, ordinals = append(p.Events, one), append(ordinals, ordinal)
+	})
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
+		return none("the batch cannot be read again: %v", err)
+	case len(ordinals) != len(list):
+		return none("the batch does not have the events that were found any more")
+	case tree.Root() != leaf.EventsRoot || tree.Len() != int64(leaf.Events):
+		return none("the batch is not what the log has of it: it was CHANGED since it was stored (collector verify)")
+	}
+	proof, err := tree.Prove(ordinals)
+	if err != nil {
+		return nil, err
+	}
+	path, err := k.Log.Inclusion(index, k.Size)
+	if err != nil {
+		return none("the log cannot be read: %v", err)
+	}
+	p.Of, p.Leaf, p.Index = tree.Len(), base64.StdEncoding.EncodeToString(text), index
+	for _, h := range proof {
+		p.Tree = append(p.Tree, hex.EncodeToString(h[:]))
+	}
+	for _, h := range path {
+		p.Path = append(p.Path, hex.EncodeToString(h[:]))
+	}
+	return p, nil
+}
+
+// rest writes what comes last.
+func (k *maker) rest(ctx context.Context) error {
+	a := &k.About
+	a.Format, a.FromMs, a.ToMs = 1, k.Query.StartMs, k.Query.EndMs
+	a.From, a.To = rfc3339(a.FromMs), rfc3339(a.ToMs)
+	until := a.ToMs
+	if until == 0 {
+		until = k.Until
+	}
+	coverage, err := k.Coverage(ctx, a.Hosts, a.FromMs, until)
+	if err != nil {
+		return fmt.Errorf("ask for the coverage: %w", err)
+	}
+	about, err := json.MarshalIndent(a, "", "  ")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(k.write(Coverage, coverage), k.write(QueryFile, append(about, '\n')), k.write(Readme, []byte(readme)))
+	if len(k.Checkpoint) > 0 {
+		err = errors.Join(err, k.write(Checkpoint, k.Checkpoint))
+	}
+	if err != nil {
+		return err
+	}
+	var list []entry
+	for _, name := range files {
+		sum, ok := k.sums[name]
+		if !ok {
+			continue
+		}
+		if err := k.flush(name); err != nil {
+			return err
+		}
+		list = append(list, entry{name, k.sizes[name], eventtree.Hash(sum.Sum(nil))})
+	}
+	text, err := sign(manifestText(a.Store, list), k.Signer)
+	if err != nil {
+		return fmt.Errorf("sign the manifest: %w", err)
+	}
+	return k.Send(Manifest, text)
+}
+
+func rfc3339(ms int64) string {
+	if ms == 0 {
+		return ""
+	}
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
+}
+
+func hashOf(text string) (h eventtree.Hash, err error) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(h) {
+		return h, fmt.Errorf("%.80q is no SHA-256", text)
+	}
+	return eventtree.Hash(b), nil
+}

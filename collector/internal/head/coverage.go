@@ -1,0 +1,254 @@
+package head
+
+import (
+	"context"
+	"errors"
+	"hash/fnv"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// senderID tells senders apart for the ledger: by the name that they have proved, else by
+// address. It is kept over restarts.
+func senderID(s *journal.Sender) uint64 {
+	h := fnv.New64a()
+	if s.Verified != "" {
+		h.Write([]byte("name " + s.Verified))
+	} else if addr := s.IP(); addr.IsValid() {
+		b := addr.As16()
+		h.Write(b[:])
+	}
+	return h.Sum64()
+}
+
+// entries returns the host's part of the ledger, and has it stored with the present table. mu is
+// held.
+func (h *Head) entries(x *host) *ledger.Host {
+	if x.ledger == nil {
+		x.ledger = ledger.NewHost()
+	}
+	if !x.entered {
+		x.entered = true
+		h.entered = append(h.entered, x)
+	}
+	return x.ledger
+}
+
+// takeLedger returns what the ledger got since the last call. mu is held.
+func (h *Head) takeLedger() []store.HostLedger {
+	if !keepsLedger {
+		return nil
+	}
+	out := make([]store.HostLedger, 0, len(h.entered))
+	now := h.opts.Now().UnixMilli()
+	for _, x := range h.entered {
+		x.entered = false
+		rows := x.ledger.Take(now)
+		out = append(out, store.HostLedger{Host: x.Name, Tracker: x.ledger.Encode(), Rows: rows})
+	}
+	h.entered = h.entered[:0]
+	return out
+}
+
+// loadLedger takes over what the store followed of the hosts.
+func (h *Head) loadLedger(list []store.KV) {
+	for _, kv := range list {
+		x := h.hosts[string(kv.Key)]
+		if x == nil {
+			continue
+		}
+		l, err := ledger.Restore(kv.Value)
+		if err != nil {
+			h.opts.Logger.Warn("what is followed of a host's completeness cannot be read: it begins anew, and what was before is unknown", "host", x.Name, "error", err)
+			continue
+		}
+		l.Restarted(x.Last.UnixMilli())
+		x.ledger = l
+	}
+}
+
+// CoverageQuery asks whether hosts' trails are complete in a time.
+type CoverageQuery struct {
+	Want     func(host string) bool // nil: all
+	From, To int64                  // milliseconds since 1970; 0: from a host's first word, to its last
+}
+
+const (
+	// coverageHosts is how many hosts are looked up at once: what a question has in memory is
+	// their rows, some MB for a year.
+	coverageHosts = 64
+	// coverageAtOnce is how many questions are looked up at once.
+	coverageAtOnce = 4
+)
+
+// Completeness answers for each host that is known or has rows, by name.
+func (h *Head) Completeness(ctx context.Context, q CoverageQuery) (list []*ledger.Answer, err error) {
+	err = h.EachAnswer(ctx, q, func(a *ledger.Answer) error {
+		list = append(list, a)
+		return nil
+	})
+	return list, err
+}
+
+// EachAnswer calls fn with what Completeness returns, host by host, and holds a few hosts' rows at
+// a time. An error of fn, and the end of ctx, end it.
+func (h *Head) EachAnswer(ctx context.Context, q CoverageQuery, fn func(*ledger.Answer) error) error {
+	names, err := h.answerFor(ctx, q)
+	if err != nil {
+		return err
+	}
+	ask := ledger.Question{From: q.From, To: q.To, Now: h.opts.Now().UnixMilli(), Damaged: h.damaged()}
+	if ask.Kept, err = h.keptFrom(ctx); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(names, coverageHosts) {
+		list, err := h.answers(ctx, some, ask)
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			if err := fn(a); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// answerFor returns the hosts that a question is about, by name: those that are known, and those that
+// were forgotten and have rows.
+func (h *Head) answerFor(ctx context.Context, q CoverageQuery) ([]string, error) {
+	wanted := map[string]bool{}
+	want := func(name string) bool { return name != "" && (q.Want == nil || q.Want(name)) }
+	h.mu.Lock()
+	if h.j != nil {
+		h.sweep(h.opts.Now())
+	}
+	for _, x := range h.hosts {
+		own := len(x.Addrs) == 0 && x.Verified.IsZero() // the collector's records of itself
+		wanted[x.Name] = x != h.mixed && want(x.Name) && !(own && q.Want == nil)
+	}
+	h.mu.Unlock()
+	err := h.place.LedgerHosts(ctx, func(host []byte) {
+		if _, known := wanted[string(host)]; !known {
+			wanted[string(host)] = want(string(host))
+		}
+	})
+	var names []string
+	for name, yes := range wanted {
+		if yes {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, err
+}
+
+// known is what the head has of a host beside the store.
+type known struct {
+	followed ledger.Followed
+	first    int64
+	rows     []*ledger.Row
+	batches  []uint64 // that the rows will be stored with
+}
+
+// answers answers for some hosts.
+func (h *Head) answers(ctx context.Context, names []string, ask ledger.Question) ([]*ledger.Answer, error) {
+	select {
+	case h.asked <- struct{}{}:
+		defer func() { <-h.asked }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	parts := h.memory(names, ask.Now)
+	to := ask.To
+	if to == 0 {
+		to = ask.Now + ledger.Day
+	}
+	from, to := ledger.Look(ask.From, to)
+	stored := map[string][]*ledger.Row{}
+	id, err := h.place.Ledger(ctx, names, from, to, func(host string, row *ledger.Row) { stored[host] = append(stored[host], row) })
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*ledger.Answer, 0, len(names))
+	for _, name := range names {
+		p, rows := parts[name], stored[name]
+		for i, row := range p.rows {
+			if p.batches[i] > id {
+				rows = append(rows, row)
+			}
+		}
+		ask := ask
+		if p.first >= ask.Kept {
+			ask.Kept = 0
+		}
+		out = append(out, ledger.Judge(name, rows, p.followed, ask))
+	}
+	return out, nil
+}
+
+// memory returns what is known of hosts and not in the store yet. It is asked before the store, so
+// that nothing is missed in between.
+func (h *Head) memory(names []string, now int64) map[string]*known {
+	parts := make(map[string]*known, len(names))
+	for _, name := range names {
+		parts[name] = &known{}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.waiting {
+		for i := range g.ledger {
+			p := parts[g.ledger[i].Host]
+			if p == nil {
+				continue
+			}
+			for _, row := range g.ledger[i].Rows {
+				p.rows, p.batches = append(p.rows, row), append(p.batches, g.id)
+			}
+		}
+	}
+	for name, p := range parts {
+		x := h.hosts[name]
+		if x == nil {
+			continue
+		}
+		if !x.First.IsZero() {
+			p.first = x.First.UnixMilli()
+		}
+		if x.ledger == nil {
+			continue
+		}
+		p.followed = x.ledger.Followed()
+		for _, row := range x.ledger.Pending(now) {
+			p.rows, p.batches = append(p.rows, row), append(p.batches, h.active.id)
+		}
+	}
+	return parts
+}
+
+// damaged is what the store has lost, as far as it knows when that was.
+func (h *Head) damaged() (list []ledger.Damage) {
+	for _, err := range h.events.Missing() {
+		var d store.Damage
+		if !errors.As(err, &d) {
+			continue
+		}
+		if from, to, n, hosts := d.Extent(); to > 0 {
+			list = append(list, ledger.Damage{From: from, To: to, N: n, One: hosts == 1})
+		}
+	}
+	return list
+}
+
+// keptFrom is when the first day begins of which the store still has events; 0: there is none.
+func (h *Head) keptFrom(ctx context.Context) (int64, error) {
+	st, err := h.events.Stats(ctx)
+	if err != nil || len(st.Parts) == 0 {
+		return 0, err
+	}
+	return st.Parts[0].Day.Time().UnixMilli(), nil
+}

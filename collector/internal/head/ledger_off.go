@@ -1,0 +1,5 @@
+//go:build noledger
+
+package head
+
+const keepsLedger = false

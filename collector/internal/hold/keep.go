@@ -1,0 +1,118 @@
+package hold
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Keep answers, for retention, whether a part of a store is on hold. Any number of goroutines may
+// call its methods.
+type Keep struct {
+	set    *Set
+	events Hosts
+	also   func() map[string]string
+
+	mu    sync.Mutex // guards hosts
+	hosts map[store.Part]known
+}
+
+// Hosts says whose events a part of a store has.
+type Hosts interface {
+	PartHosts(ctx context.Context, part store.Part, fn func(host string)) error
+}
+
+// known is what was found out of a part.
+type known struct {
+	last  uint64 // its last batch then
+	names []string
+}
+
+// NewKeep returns the holds of set on what events has. also returns, by host, the one that its records
+// count as, too (hosts --reattribute).
+func NewKeep(set *Set, events Hosts, also func() map[string]string) *Keep {
+	return &Keep{set: set, events: events, also: also, hosts: map[store.Part]known{}}
+}
+
+// Why returns why a part is on hold, "" when it may be dropped. Where it cannot be told whose events
+// are in it, and a host is on hold, it is on hold.
+func (k *Keep) Why(ctx context.Context, p *store.PartStats) string {
+	if err := k.set.Broken(); err != nil {
+		return fmt.Sprintf("everything is on hold: %v", err)
+	}
+	for _, h := range k.set.List() {
+		if k.Holds(ctx, &h, p) {
+			return h.What
+		}
+	}
+	return ""
+}
+
+// Holds reports whether one hold is on a part.
+func (k *Keep) Holds(ctx context.Context, h *Hold, p *store.PartStats) bool {
+	if !h.IsHost() {
+		return h.OfDay(p.Day)
+	}
+	names, err := k.namesOf(ctx, p)
+	if err != nil {
+		return true
+	}
+	for _, name := range names {
+		// "" has the events of many hosts, which are not told apart.
+		if name == "" || h.OfHost(name) {
+			return true
+		}
+	}
+	for name, also := range k.also() {
+		if h.OfHost(also) && slices.Contains(names, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// namesOf returns the hosts that have events in a part.
+func (k *Keep) namesOf(ctx context.Context, p *store.PartStats) ([]string, error) {
+	k.mu.Lock()
+	was, ok := k.hosts[p.Part]
+	k.mu.Unlock()
+	if ok && was.last == p.LastID {
+		return was.names, nil
+	}
+	now := known{last: p.LastID}
+	seen := map[string]bool{}
+	err := k.events.PartHosts(ctx, p.Part, func(host string) {
+		if !seen[host] {
+			seen[host] = true
+			now.names = append(now.names, host)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.hosts[p.Part] = now
+	return now.names, nil
+}
+
+// Forget lets go of what is known of parts that are no longer there.
+func (k *Keep) Forget(there []store.PartStats) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.hosts) <= len(there) {
+		return
+	}
+	is := map[store.Part]bool{}
+	for i := range there {
+		is[there[i].Part] = true
+	}
+	for p := range k.hosts {
+		if !is[p] {
+			delete(k.hosts, p)
+		}
+	}
+}

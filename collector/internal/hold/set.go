@@ -1,0 +1,125 @@
+package hold
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// Generation is the number of the last change of a store's list, as the store's manifest keeps it:
+// a list that is not there, or an older one, is then noticed.
+type Generation interface {
+	Holds() uint64
+	KeepHolds(generation uint64) error
+}
+
+// Set is a store's list of holds. Any number of goroutines may call its methods.
+type Set struct {
+	fs  fsys.FS
+	dir string
+	gen Generation
+
+	mu     sync.Mutex // guards everything below, and the writing of the file
+	c      content
+	broken error // why the file cannot be believed: then everything is on hold
+}
+
+// Open reads the list of the store in dir. It never fails: a list that cannot be read, or should be
+// there and is not, puts everything on hold, and Broken says why. It writes nothing.
+func Open(f fsys.FS, dir string, gen Generation) *Set {
+	s := &Set{fs: f, dir: dir, gen: gen}
+	c, err := load(f, dir)
+	known := gen.Holds()
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && known == 0:
+	case errors.Is(err, fs.ErrNotExist):
+		s.broken = fmt.Errorf("%s is missing: holds were changed %d times", filepath.Join(dir, Name), known)
+	case err != nil:
+		s.broken = err
+	case c.Generation < known:
+		s.broken = fmt.Errorf("%s is an older one: it has %d changes, and there were %d", filepath.Join(dir, Name), c.Generation, known)
+	default:
+		s.c = *c
+	}
+	return s
+}
+
+// Broken returns why the list cannot be believed, so that everything is on hold; nil when it can.
+func (s *Set) Broken() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
+}
+
+// List returns the holds, in the order in which they were added.
+func (s *Set) List() []Hold {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.c.Holds)
+}
+
+// Change makes a change and has it on stable storage before it returns. While the list cannot be
+// believed only a change with All is made, which begins a new one and sets the file aside.
+func (s *Set) Change(ch Change, now time.Time) ([]Done, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil && !ch.All {
+		return nil, fmt.Errorf("%w: everything is on hold until a list is put back, or `collector hold remove --all` begins a new one", s.broken)
+	}
+	list, done, err := ch.apply(s.c.Holds, now.UTC().Round(0))
+	if err != nil || len(done) == 0 && s.broken == nil {
+		return nil, err
+	}
+	if s.broken != nil {
+		if err := setAside(s.fs, s.dir, now); err != nil {
+			return nil, fmt.Errorf("set the list of holds aside: %w", err)
+		}
+		done = append(done, Done{Op: "remove", What: "*", Reason: "the list could not be believed, and was begun anew", By: ch.By, At: now.UTC().Round(0)})
+	}
+	c := content{Generation: max(s.c.Generation, s.gen.Holds()) + 1, Holds: list, Unsaid: append(slices.Clone(s.c.Unsaid), done...)}
+	c.Unsaid = c.Unsaid[max(0, len(c.Unsaid)-maxUnsaid):]
+	if err := save(s.fs, s.dir, &c); err != nil {
+		return nil, fmt.Errorf("keep the list of holds: %w", err)
+	}
+	s.c, s.broken = c, nil
+	// The file counts from now on. Where this fails, the next start does it.
+	if err := s.gen.KeepHolds(c.Generation); err != nil {
+		return done, fmt.Errorf("the change is made; %w", err)
+	}
+	return done, nil
+}
+
+// Unsaid returns the changes of which the collector's own records may not be stored yet.
+func (s *Set) Unsaid() []Done {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.c.Unsaid)
+}
+
+// Settle has the manifest keep the list's generation, after a kill between the two, and forgets the
+// first n changes of Unsaid, whose records are stored.
+func (s *Set) Settle(n int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return nil
+	}
+	if n = min(n, len(s.c.Unsaid)); n > 0 {
+		c := s.c
+		c.Unsaid = slices.Clone(s.c.Unsaid[n:])
+		if err := save(s.fs, s.dir, &c); err != nil {
+			return fmt.Errorf("keep the list of holds: %w", err)
+		}
+		s.c = c
+	}
+	if s.gen.Holds() < s.c.Generation {
+		return s.gen.KeepHolds(s.c.Generation)
+	}
+	return nil
+}

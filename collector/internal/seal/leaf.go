@@ -1,0 +1,202 @@
+package seal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+	"github.com/auditfleet/auditfleet/pkg/varint"
+)
+
+// Errors of this package's files and leaves, each wrapped with what is wrong where.
+var (
+	// ErrDamaged says that bytes are not as they were written.
+	ErrDamaged = errors.New("the seal is damaged")
+	// ErrVersion says that a newer program wrote them.
+	ErrVersion = errors.New("the seal is from a newer version")
+	// ErrNoLeaf says that the tree has no leaf of a batch: it has no events, or they were stored
+	// before the store was sealed, or it comes into the tree with the next checkpoint.
+	ErrNoLeaf = errors.New("the log has no leaf of that batch")
+)
+
+// Kind is what a leaf is about. The numbers are stored.
+type Kind uint8
+
+// Kinds of leaves.
+const (
+	// Batch is a batch's group of events: Part, Batch, First to Last (LSNs), Open, Hash and Size of the
+	// group, MinMs and MaxMs of its events, Events, Records, Hosts.
+	Batch Kind = 1
+	// Dropped is a partition that the store has deleted on purpose, or is about to: Part, First to Last (its batches with
+	// events), Groups, Events, MinMs, MaxMs, Why.
+	Dropped Kind = 2
+	// Begun is the log's first leaf: Batch is the last batch before it. Those up to it are sealed as they
+	// were found then, where Groups says so, or not at all. Why says why it was begun.
+	Begun Kind = 3
+	// Rewound says that the store was found behind its log: First is the last batch that it has, Batch the
+	// last one that the log had. What the log has of batches between is of a state that is gone. Why says how it was noticed.
+	Rewound Kind = 4
+	// Accepted says that a person has looked at what was wrong with the log, and has it go on: Why has their words, Size and
+	// Hash the checkpoint that does not hold any more (its number of leaves and its root), where there is one.
+	Accepted Kind = 5
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Batch:
+		return "batch"
+	case Dropped:
+		return "dropped"
+	case Begun:
+		return "begun"
+	case Rewound:
+		return "rewound"
+	case Accepted:
+		return "accepted"
+	}
+	return fmt.Sprintf("kind %d", uint8(k))
+}
+
+// Bits of Leaf.Flags.
+const (
+	// Elsewhere: the group went to another engine, and is not kept in the store's own files.
+	Elsewhere = 1 << 0
+	// Found: the group was there before the store was sealed; its leaf says how it was found then.
+	Found = 1 << 1
+)
+
+// leafVersion is the first byte of a leaf.
+const leafVersion = 1
+
+// maxWhy and maxHosts bound what a leaf is read with.
+const (
+	maxWhy  = 4096
+	maxPart = 64
+	// MaxLeaf bounds a leaf's bytes: a million hosts of names as long as they come.
+	MaxLeaf = 64 << 20
+)
+
+// HostCount is how much of a batch is one host's.
+type HostCount struct {
+	Name            string // "" is hosts that are not told apart
+	Events, Records uint64
+}
+
+// Leaf is one entry of the log. What a field means depends on Kind; those that a kind has no use for
+// are 0.
+type Leaf struct {
+	Kind         Kind
+	Store        seglog.ID
+	At           int64 // when it was made, ms since 1970
+	Part         string
+	Batch        uint64
+	First, Last  uint64
+	Open         uint64 // records up to Last that belong to later batches: their events were open
+	Groups       uint64
+	Flags        uint64
+	Size         uint64 // bytes of the group
+	Hash         [32]byte
+	MinMs, MaxMs int64
+	Events       uint64
+	Records      uint64
+	Hosts        []HostCount // by name
+	Why          string
+	EventsRoot   [32]byte // of a batch: the root of the tree over its events (collector/internal/eventtree); zero: not known
+}
+
+// Encode returns the leaf's bytes, which are what the tree's hash is of.
+func (l *Leaf) Encode() []byte {
+	b := make([]byte, 0, 128+len(l.Why)+12*len(l.Hosts))
+	b = append(b, leafVersion, byte(l.Kind))
+	b = append(b, l.Store[:]...)
+	b = binary.AppendUvarint(b, uint64(l.At))
+	b = appendText(b, l.Part)
+	for _, n := range [...]uint64{l.Batch, l.First, l.Last, l.Open, l.Groups, l.Flags, l.Size} {
+		b = binary.AppendUvarint(b, n)
+	}
+	b = append(b, l.Hash[:]...)
+	for _, n := range [...]uint64{uint64(l.MinMs), uint64(l.MaxMs), l.Events, l.Records, uint64(len(l.Hosts))} {
+		b = binary.AppendUvarint(b, n)
+	}
+	prev := ""
+	for i := range l.Hosts {
+		h := &l.Hosts[i]
+		same := sharedPrefix(prev, h.Name)
+		b = binary.AppendUvarint(b, uint64(same))
+		b = appendText(b, h.Name[same:])
+		b = binary.AppendUvarint(b, h.Events)
+		b = binary.AppendUvarint(b, h.Records)
+		prev = h.Name
+	}
+	return append(appendText(b, l.Why), l.EventsRoot[:]...)
+}
+
+func appendText(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func sharedPrefix(a, b string) int {
+	n := 0
+	for n < len(a) && n < len(b) && a[n] == b[n] {
+		n++
+	}
+	return n
+}
+
+// ParseLeaf is the reverse of Encode. Errors: ErrVersion, ErrDamaged.
+func ParseLeaf(b []byte) (*Leaf, error) {
+	if len(b) > 0 && b[0] > leafVersion {
+		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], leafVersion)
+	}
+	bad := fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b))
+	if len(b) < 2 || b[0] != leafVersion || b[1] < byte(Batch) || b[1] > byte(Accepted) {
+		return nil, bad
+	}
+	l := &Leaf{Kind: Kind(b[1])}
+	r := varint.NewReader(b[2:])
+	copy(l.Store[:], r.Bytes(uint64(len(l.Store))))
+	l.At = int64(r.Uvarint())
+	l.Part = readText(&r, maxPart)
+	for _, p := range [...]*uint64{&l.Batch, &l.First, &l.Last, &l.Open, &l.Groups, &l.Flags, &l.Size} {
+		*p = r.Uvarint()
+	}
+	copy(l.Hash[:], r.Bytes(uint64(len(l.Hash))))
+	l.MinMs, l.MaxMs, l.Events, l.Records = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint()
+	n := r.Count(4)
+	l.Hosts = slices.Grow(l.Hosts, n)
+	prev := ""
+	for range n {
+		same := r.Uvarint()
+		if same > uint64(len(prev)) {
+			return nil, bad
+		}
+		h := HostCount{Name: prev[:same] + readText(&r, 1<<16)}
+		h.Events, h.Records = r.Uvarint(), r.Uvarint()
+		l.Hosts = append(l.Hosts, h)
+		prev = h.Name
+	}
+	l.Why = readText(&r, maxWhy)
+	copy(l.EventsRoot[:], r.Bytes(uint64(len(l.EventsRoot))))
+	if !r.Done() || string(l.Encode()) != string(b) { // one leaf has one text
+		return nil, bad
+	}
+	return l, nil
+}
+
+func readText(r *varint.Reader, most uint64) string {
+	n := r.Uvarint()
+	if n > most {
+		r.Fail()
+	}
+	return string(r.Bytes(n))
+}
+
+// clip bounds what a leaf says in words.
+func clip(s string) string {
+	if len(s) > maxWhy {
+		s = s[:maxWhy]
+	}
+	return s
+}

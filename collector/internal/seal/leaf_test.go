@@ -1,0 +1,60 @@
+package seal
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func sampleLeaf() *Leaf {
+	return &Leaf{
+		Kind: Batch, Store: [16]byte{1, 2, 3}, At: 1763805600000, Part: "2026-11-22.2", Batch: 7, First: 900, Last: 1000, Open: 2, Size: 4711,
+		Hash: [32]byte{9, 8, 7}, MinMs: -5, MaxMs: 1763805599000, Events: 12, Records: 40,
+		Hosts: []HostCount{{"", 1, 1}, {"web1", 5, 20}, {"web10", 6, 19}}, EventsRoot: [32]byte{1},
+	}
+}
+
+func TestLeaf(t *testing.T) {
+	for _, want := range []*Leaf{
+		sampleLeaf(),
+		{Kind: Dropped, Part: "2026-11-22", First: 1, Last: 7, Groups: 7, Events: 100, Why: "dropped"},
+		{Kind: Begun, Batch: 12, Why: "a store of version 4"},
+		{Kind: Rewound, First: 3, Batch: 12}, {Kind: Accepted, Why: "restored from a backup", Size: 10, Hash: [32]byte{1}},
+	} {
+		got, err := ParseLeaf(want.Encode())
+		if err != nil {
+			t.Fatalf("%v: %v", want.Kind, err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%v: %s", want.Kind, d)
+		}
+	}
+}
+
+func TestLeafRefused(t *testing.T) {
+	good := sampleLeaf().Encode()
+	for n := range good {
+		if _, err := ParseLeaf(good[:n]); !errors.Is(err, ErrDamaged) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+	if _, err := ParseLeaf(append(good[:len(good):len(good)], 0)); !errors.Is(err, ErrDamaged) {
+		t.Error("a byte more was read:", err)
+	}
+	newer := append([]byte{leafVersion + 1}, good[1:]...)
+	if _, err := ParseLeaf(newer); !errors.Is(err, ErrVersion) {
+		t.Error("a newer leaf:", err)
+	}
+}
+
+func FuzzParseLeaf(f *testing.F) {
+	f.Add(sampleLeaf().Encode())
+	f.Add((&Leaf{Kind: Accepted, Why: "x"}).Encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l, err := ParseLeaf(b)
+		if err == nil && string(l.Encode()) != string(b) {
+			t.Fatalf("%+v has two texts", l)
+		}
+	})
+}

@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/evidence"
+	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
+
+// sealedStore is what a store's log is made of.
+type sealedStore interface {
+	Seals() *seal.Tree
+	CatchUp(ctx context.Context) error
+}
+
+// signed has a collector sign with a new key, and returns its public part.
+func (r *running) signed(name string) (public string, keys []note.Verifier) {
+	r.t.Helper()
+	secret, public, err := checkpoint.Generate(name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	signer, err := checkpoint.ReadSigner(secret)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if keys, err = checkpoint.ReadVerifiers(public); err != nil {
+		r.t.Fatal(err)
+	}
+	st := r.store.(sealedStore)
+	r.seal, err = seal.OpenLog(seal.LogConfig{Tree: st.Seals(), Store: r.dir, Signer: signer, Public: public, CatchUp: st.CatchUp})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return public, keys
+}
+
+// evidenceHub has three hosts in several batches, with records of every form.
+func evidenceHub(t *testing.T) *running {
+	cfg := testConfig(shortDir(t))
+	cfg.Limits = listen.Limits{MaxPerAddr: 10}
+	cfg.CoverageJSON = func(list []*fleet.Coverage) (out []byte) {
+		for _, c := range list {
+			out = fmt.Appendf(out, "{\"host\":%q,\"state\":%q}\n", c.GetHost(), c.GetState())
+		}
+		return out
+	}
+	r := start(t, cfg)
+	c := r.dial()
+	n := 0
+	for batch := range 4 {
+		var records []string
+		for i := range 40 + 13*batch {
+			n++
+			host := []string{"web1", "db1", "web2"}[i%3]
+			records = append(records, userRecord(host, n))
+			if i%11 == 0 {
+				records = append(records, "node=web1 a line that is no record "+strings.Repeat("x", i))
+			}
+		}
+		exchange(t, c, uint32(1+batch*1000), records...)
+		if err := r.head.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// bundle has a bundle made through the API.
+func (r *running) bundle(q *query.Query, a api.Bundle) string {
+	r.t.Helper()
+	dir := filepath.Join(r.t.TempDir(), "bundle")
+	f, err := evidence.NewFolder(dir)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.client().Evidence(r.t.Context(), q, a, f.Take); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := f.Finish(); err != nil {
+		r.t.Fatal(err)
+	}
+	return dir
+}
+
+func readAll(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[e.Name()] = string(b)
+	}
+	return out
+}
+
+var web1 = &query.Query{Nodes: []string{"web1"}, StartMs: 1700000001000, EndMs: 1700000150999}
+
+// A bundle is good, has what a search finds, byte for byte, and nothing of other hosts; the same question
+// at the same checkpoint gives the same bundle. Steps by hand check it, too.
+func TestEvidence(t *testing.T) {
+	t.Parallel()
+	r := evidenceHub(t)
+	public, keys := r.signed("hub.example.net")
+	dir := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC"})
+	rep, err := evidence.Verify(dir, keys)
+	if err != nil || rep.Proved == 0 || rep.Unproved != 0 || rep.SignedBy != "hub.example.net" || rep.Proved != rep.Query.Events {
+		t.Fatalf("%+v, %v", rep, err)
+	}
+	files := readAll(t, dir)
+	var want strings.Builder
+	n := 0
+	err = r.client().Scan(t.Context(), &query.Query{Nodes: web1.Nodes, StartMs: web1.StartMs, EndMs: web1.EndMs}, func(ev *event.Event) error {
+		n++
+		for i := range ev.Records {
+			want.WriteString(string(ev.Records[i].Raw) + "\n")
+		}
+		want.WriteString("\n")
+		return nil
+	})
+	if err != nil || files[evidence.Records] != want.String() || int64(n) != rep.Query.Events || n < 20 {
+		t.Errorf("%d events, %v\n%.300s\nwant\n%.300s", n, err, files[evidence.Records], want.String())
+	}
+	for name, text := range files {
+		for _, other := range []string{"node=db1", `"db1"`, "node=web2", `"web2"`} {
+			if strings.Contains(text, other) {
+				t.Errorf("%s names another host: %s", name, other)
+			}
+		}
+	}
+	_, again, err := r.seal.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	exchange(t, r.dial(), 1, userRecord("web1", 50), userRecord("db1", 51)) // goes on meanwhile
+	if err := r.head.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	same := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC", Checkpoint: []byte(files[evidence.Checkpoint])})
+	for name, text := range readAll(t, same) {
+		if text != files[name] {
+			t.Errorf("%s is another one at the same checkpoint", name)
+		}
+	}
+	if later := r.bundle(web1, api.Bundle{}); readAll(t, later)[evidence.Checkpoint] == files[evidence.Checkpoint] {
+		t.Errorf("no new checkpoint: %+v", again)
+	}
+	byHand(t, dir, public)
+}
+
+// byHand runs the steps of README.md, where the tools are there, on a good bundle and on a changed one.
+func byHand(t *testing.T, dir, public string) {
+	for _, tool := range []string{"sha256sum", "openssl", "python3", "sh"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Logf("%s is not here: the steps by hand are not run", tool)
+			return
+		}
+	}
+	text := readAll(t, dir)[evidence.Readme]
+	var blocks []string
+	for _, part := range strings.Split(text, "\n```")[1:] {
+		kind, body, _ := strings.Cut(part, "\n")
+		switch kind {
+		case "sh":
+			blocks = append(blocks, body)
+		case "python":
+			blocks = append(blocks, "python3 - <<'EOF'\n"+body+"\nEOF\n")
+		}
+	}
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks in the README, want 3", len(blocks))
+	}
+	tmp := t.TempDir()
+	run := func(dir string) (out string) {
+		for _, b := range blocks {
+			b = strings.ReplaceAll(b, "/tmp/evidence", tmp+"/evidence")
+			cmd := exec.Command("sh", "-e", "-c", b)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "KEY="+public)
+			got, err := cmd.CombinedOutput()
+			out += string(got)
+			if err != nil {
+				out += "FAILED: " + err.Error() + "\n"
+			}
+		}
+		return out
+	}
+	good := run(dir)
+	if strings.Contains(good, "FAILED") || strings.Count(good, ": OK\n") != 7 || strings.Count(good, "Signature Verified Successfully") != 2 || !strings.Contains(good, "events are proved") {
+		t.Errorf("by hand:\n%s", good)
+	}
+	bad := copyBundle(t, dir)
+	change(t, bad, evidence.Records, "acct=\"u", "acct=\"v")
+	if out := run(bad); !strings.Contains(out, "records.log: FAILED") || !strings.Contains(out, "a record was changed") {
+		t.Errorf("by hand, changed:\n%s", out)
+	}
+}

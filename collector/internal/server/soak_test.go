@@ -1,0 +1,5 @@
+//go:build soak
+
+package server
+
+func init() { quietMinutes = 56 }

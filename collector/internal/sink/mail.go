@@ -1,0 +1,234 @@
+package sink
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/wneessen/go-mail"
+)
+
+// mailer sends a mail for each message. Its Message-ID is the message's, so a mailbox can
+// tell one that comes twice.
+type mailer struct{ s Settings }
+
+// smtpBytes is the most that a server may say in a session.
+const smtpBytes = 1 << 20
+
+func (l *mailer) deliver(ctx context.Context, m *message) error {
+	err := l.send(ctx, m, l.s.To)
+	var sent *mail.SendError
+	if !errors.As(err, &sent) {
+		return l.scrub(err)
+	}
+	// A server that refuses one recipient would keep the mail from all.
+	if sent.Reason == mail.ErrSMTPRcptTo && !sent.IsTemp() && len(l.s.To) > 1 {
+		return l.scrub(l.each(ctx, m))
+	}
+	if !sent.IsTemp() && sent.ErrorCode() >= 550 {
+		return refusal{l.scrub(err)}
+	}
+	return l.scrub(err)
+}
+
+// each sends to each recipient by itself. It fails when none has taken the mail.
+func (l *mailer) each(ctx context.Context, m *message) error {
+	var errs []error
+	for _, to := range l.s.To {
+		if err := l.send(ctx, m, []string{to}); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if len(errs) < len(l.s.To) {
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+// scrub returns an error without the password that the server may have said back.
+func (l *mailer) scrub(err error) error {
+	if err == nil {
+		return nil
+	}
+	password := ""
+	if l.s.PasswordFile != "" {
+		password, _ = readWord(l.s.PasswordFile) // it was read before, or that is the error
+	}
+	return errors.New("mail by " + l.s.Server + ": " + said([]byte(err.Error()), password))
+}
+
+func (l *mailer) send(ctx context.Context, m *message, to []string) error {
+	msg, err := l.compose(m, to)
+	if err != nil {
+		return err
+	}
+	client, err := l.client(ctx)
+	if err != nil {
+		return err
+	}
+	if err := client.DialWithContext(ctx); err != nil {
+		return err
+	}
+	err = client.Send(msg)
+	_ = client.Close() // what was taken is taken
+	return err
+}
+
+// client returns a client with the files as they are now.
+func (l *mailer) client(ctx context.Context) (*mail.Client, error) {
+	host, port, err := net.SplitHostPort(l.s.Server)
+	if err != nil {
+		return nil, err
+	}
+	number, err := net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	if err != nil {
+		return nil, err
+	}
+	config, err := l.s.tlsConfig(host)
+	if err != nil {
+		return nil, err
+	}
+	opts := []mail.Option{mail.WithPort(number), mail.WithTLSConfig(config), mail.WithTimeout(l.s.Timeout), mail.WithDialContextFunc(l.dial)}
+	switch l.s.TLS {
+	case tlsNone:
+		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS))
+	case tlsImplicit:
+		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS), mail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := l.dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			secured := tls.Client(conn, config)
+			return secured, secured.HandshakeContext(ctx)
+		}))
+	default:
+		opts = append(opts, mail.WithTLSPolicy(mail.TLSMandatory))
+	}
+	if l.s.User != "" {
+		password, err := readWord(l.s.PasswordFile)
+		if err != nil {
+			return nil, err
+		}
+		kind := mail.SMTPAuthAutoDiscover
+		if l.s.TLS != tlsStart { // go-mail does not know that it speaks TLS; clear text is to this machine only
+			kind = mail.SMTPAuthPlainNoEnc
+		}
+		opts = append(opts, mail.WithSMTPAuth(kind), mail.WithUsername(l.s.User), mail.WithPassword(password))
+	}
+	return mail.NewClient(host, opts...)
+}
+
+// compose writes the mail. Whatever notices say, its headers are of our making.
+func (l *mailer) compose(m *message, to []string) (*mail.Msg, error) {
+	msg := mail.NewMsg()
+	if err := errors.Join(msg.From(l.s.From), msg.To(to...)); err != nil {
+		return nil, err
+	}
+	_, domain, _ := strings.Cut(l.s.From, "@")
+	msg.SetMessageIDWithValue(m.ID + "@" + domain)
+	msg.SetDateWithValue(m.sent)
+	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	msg.SetGenHeader("X-Auditfleet-Condition", plain(m.Condition, 100))
+	msg.SetGenHeader("X-Auditfleet-Severity", plain(m.Severity, 20))
+	msg.Subject(subject(m))
+	msg.SetBodyString(mail.TypeTextPlain, text(m))
+	return msg, nil
+}
+
+// subject is short and on one line.
+func subject(m *message) string {
+	s := strings.ToUpper(m.Severity)
+	if m.State == Resolved {
+		s = "RESOLVED"
+	}
+	s += " " + m.Condition
+	if n := len(m.Alerts) + m.More; n > 1 {
+		s += " (" + strconv.Itoa(n) + ")"
+	} else if host := m.Alerts[0].Labels["host"]; host != "" {
+		s += " " + host
+	}
+	if m.Alerts[0].Test {
+		s = "TEST " + s
+	}
+	return plain("["+m.Collector+"] "+s, 150)
+}
+
+// text is a group for people.
+func text(m *message) string {
+	var b strings.Builder
+	const stamp = "2006-01-02 15:04:05 MST"
+	for i := range m.Alerts {
+		n := &m.Alerts[i]
+		fmt.Fprintf(&b, "%s\r\n", plain(n.Summary, 1000))
+		for _, name := range sorted(n.Labels) {
+			fmt.Fprintf(&b, "  %s: %s\r\n", plain(name, 60), plain(n.Labels[name], 300))
+		}
+		if n.Value != "" {
+			fmt.Fprintf(&b, "  value: %s\r\n", plain(n.Value, 300))
+		}
+		fmt.Fprintf(&b, "  since: %s\r\n", n.Started.Format(stamp))
+		if !n.Ended.IsZero() {
+			fmt.Fprintf(&b, "  until: %s\r\n", n.Ended.Format(stamp))
+		}
+		b.WriteString("\r\n")
+	}
+	if m.More > 0 {
+		fmt.Fprintf(&b, "And %d more: \"collector alerts\" lists them.\r\n\r\n", m.More)
+	}
+	if m.Alerts[0].Test {
+		b.WriteString("This is a test: nothing is wrong.\r\n\r\n")
+	}
+	fmt.Fprintf(&b, "-- \r\nauditfleet collector %s: %s, severity %s, %s\r\n", plain(m.Collector, 255), plain(m.Condition, 100), plain(m.Severity, 20), plain(m.State, 20))
+	return b.String()
+}
+
+func sorted(labels map[string]string) []string { return slices.Sorted(maps.Keys(labels)) }
+
+// dial connects, and bounds the connection by ctx and by what the server says.
+func (l *mailer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := &bounded{Conn: conn, left: smtpBytes}
+	if until, ok := ctx.Deadline(); ok {
+		c.until = until
+		err = conn.SetDeadline(until)
+	}
+	return c, err
+}
+
+// bounded is a connection on which only so much may be read, until a time that nobody can
+// put off.
+type bounded struct {
+	net.Conn
+	left  int
+	until time.Time
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errors.New("the server says more than a mail server may")
+	}
+	n, err := b.Conn.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+func (b *bounded) SetDeadline(t time.Time) error {
+	if !b.until.IsZero() && (t.IsZero() || t.After(b.until)) {
+		t = b.until
+	}
+	if b.until.IsZero() || time.Until(b.until) > 0 {
+		return b.Conn.SetDeadline(t)
+	}
+	return os.ErrDeadlineExceeded
+}

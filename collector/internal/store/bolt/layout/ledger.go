@@ -1,0 +1,112 @@
+package layout
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// BucketLedger is what is known of hosts' completeness. Partitions from before the ledger, and
+// those without a word of any host, have none.
+var BucketLedger = []byte("ledger")
+
+// Kinds of keys in BucketLedger.
+const (
+	trackerKind = 't'
+	rowKind     = 'r'
+	pastKind    = 'p'
+)
+
+// TrackerKey returns the key of what is followed of a host.
+func TrackerKey(host string) []byte { return append([]byte{trackerKind}, host...) }
+
+// TrackerHost returns the host of such a key; false where it is none.
+func TrackerHost(key []byte) (string, bool) {
+	if len(key) == 0 || key[0] != trackerKind {
+		return "", false
+	}
+	return string(key[1:]), true
+}
+
+// InheritedKey returns the key of the mark that the rows of a part are here: its file is dropped.
+func InheritedKey(part store.Part) []byte { return append([]byte{'i'}, part.String()...) }
+
+// PastKey returns the key of a host's past. Such keys sort as those of rows do.
+func PastKey(host string) []byte {
+	return append(binary.AppendUvarint([]byte{pastKind}, uint64(len(host))), host...)
+}
+
+// PastHost returns the host of such a key, a part of it; false where it is none.
+func PastHost(key []byte) ([]byte, bool) {
+	if len(key) == 0 || key[0] != pastKind {
+		return nil, false
+	}
+	n, used := binary.Uvarint(key[1:])
+	if used <= 0 || n != uint64(len(key)-1-used) {
+		return nil, false
+	}
+	return key[1+used:], true
+}
+
+// RowsOf returns what the keys of a host's rows begin with, and no other's.
+func RowsOf(host string) []byte {
+	return append(binary.AppendUvarint([]byte{rowKind}, uint64(len(host))), host...)
+}
+
+// RowKeyAfter returns a key that sorts after all rows of a host, and before those of the next.
+func RowKeyAfter(host string) []byte {
+	return append(RowsOf(host), 0xff)
+}
+
+// Before reports whether a host's keys sort before another's.
+func Before(a, b []byte) bool {
+	x, y := binary.AppendUvarint(nil, uint64(len(a))), binary.AppendUvarint(nil, uint64(len(b)))
+	return bytes.Compare(append(x, a...), append(y, b...)) < 0
+}
+
+// RowKey returns the key of a row. Keys of a host sort by length and time.
+func RowKey(host string, length, start int64) []byte {
+	key := RowsOf(host)
+	kind := byte('h')
+	if length == ledger.Day {
+		kind = 'd'
+	}
+	return binary.BigEndian.AppendUint64(append(key, kind), uint64(start)+math.MaxInt64+1)
+}
+
+// ParseRowKey is the reverse of RowKey; ok is false where the key is none. host is a part of key.
+func ParseRowKey(key []byte) (host []byte, length, start int64, ok bool) {
+	if len(key) == 0 || key[0] != rowKind {
+		return nil, 0, 0, false
+	}
+	n, used := binary.Uvarint(key[1:])
+	rest := key[1+max(used, 0):]
+	if used <= 0 || n > uint64(len(rest)) || len(rest)-int(n) != 9 {
+		return nil, 0, 0, false
+	}
+	host, rest = rest[:n], rest[n:]
+	switch rest[0] {
+	case 'h':
+		length = ledger.Hour
+	case 'd':
+		length = ledger.Day
+	default:
+		return nil, 0, 0, false
+	}
+	return host, length, int64(binary.BigEndian.Uint64(rest[1:]) - math.MaxInt64 - 1), true
+}
+
+// EncodeRow returns a row's value under its key.
+func EncodeRow(key []byte, r *ledger.Row) []byte { return AddSum(key, r.Append(nil)) }
+
+// DecodeRow is the reverse; store.ErrDamaged, ledger.ErrFormat.
+func DecodeRow(key, value []byte, length, start int64) (*ledger.Row, error) {
+	b, err := CutSum(key, value)
+	if err != nil {
+		return nil, err
+	}
+	return ledger.ParseRow(b, start, length)
+}

@@ -1,0 +1,291 @@
+package bolt
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+)
+
+// Ledger calls fn with the rows of hosts; see store.Place. Rows that are damaged are left out:
+// what they said is unknown then, which is what their absence says.
+func (s *Store) Ledger(ctx context.Context, hosts []string, from, to int64, fn func(host string, row *ledger.Row)) (id uint64, err error) {
+	hosts = slices.Clone(hosts)
+	slices.SortFunc(hosts, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }) // about as keys do
+	err = s.eachPart(ctx, func(tx *bbolt.Tx) error {
+		if st, err := layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState)); err == nil {
+			id = max(id, st.ID)
+		}
+		bkt := tx.Bucket(layout.BucketLedger)
+		if bkt == nil {
+			return nil
+		}
+		c := bkt.Cursor()
+		for _, host := range hosts {
+			eachRow(c, host, from, to, fn)
+			for _, r := range loadPast(bkt, layout.PastKey(host)) {
+				if r.Start < to && r.Start+r.Length > from {
+					fn(host, r)
+				}
+			}
+		}
+		return nil
+	})
+	return id, err
+}
+
+// LedgerHosts calls fn with each host that has rows, once for each partition.
+func (s *Store) LedgerHosts(ctx context.Context, fn func(host []byte)) error {
+	return s.eachPart(ctx, func(tx *bbolt.Tx) error {
+		bkt := tx.Bucket(layout.BucketLedger)
+		if bkt == nil {
+			return nil
+		}
+		c := bkt.Cursor()
+		var last []byte
+		for k, _ := c.Seek([]byte{'p'}); k != nil; k, _ = c.Next() {
+			host, isPast := layout.PastHost(k)
+			if !isPast {
+				var isRow bool
+				if host, _, _, isRow = layout.ParseRowKey(k); !isRow {
+					break
+				}
+			}
+			if last == nil || !bytes.Equal(host, last) {
+				last = host
+				fn(host)
+			}
+		}
+		return nil
+	})
+}
+
+// eachPart calls fn with each partition. What cannot be read of one is unknown.
+func (s *Store) eachPart(ctx context.Context, fn func(tx *bbolt.Tx) error) (err error) {
+	sn, err := s.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sn.Close()) }()
+	for _, v := range sn.(*snapshot).parts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := v.p.view(fn); err != nil {
+			s.log.Warn("what a partition knows of hosts' completeness cannot be read: it is unknown", "partition", v.p.path, "error", err)
+		}
+	}
+	return nil
+}
+
+// eachRow calls fn with a host's rows in a partition.
+func eachRow(c *bbolt.Cursor, host string, from, to int64, fn func(string, *ledger.Row)) {
+	prefix := layout.RowsOf(host)
+	for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
+		_, length, start, ok := layout.ParseRowKey(k)
+		if !ok || start >= to || start+length <= from {
+			continue
+		}
+		if row, err := layout.DecodeRow(k, v, length, start); err == nil {
+			fn(host, row)
+		}
+	}
+}
+
+// writeLedger adds a batch's rows to those that a partition has, and replaces what is followed
+// of its hosts. With moved, carried replaces the same of all hosts before that.
+func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, moved bool, forget []string) error {
+	if len(list)+len(carried) == 0 && tx.Bucket(layout.BucketLedger) == nil {
+		return nil
+	}
+	bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
+	if err != nil {
+		return err
+	}
+	if moved {
+		for _, kv := range trackers(tx) { // of when the clock was here before
+			if err := bkt.Delete(kv.Key); err != nil {
+				return err
+			}
+		}
+	}
+	if err := putAll(bkt, carried); err != nil {
+		return err
+	}
+	for _, host := range forget {
+		if err := bkt.Delete(layout.TrackerKey(host)); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(list, func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) })
+	for i := range list {
+		l := &list[i]
+		key := layout.TrackerKey(l.Host)
+		if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
+			return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
+		}
+		for _, row := range l.Rows {
+			if err := addRow(bkt, l.Host, row); err != nil {
+				return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
+			}
+		}
+	}
+	return nil
+}
+
+// addRow adds a row to the one that is there. The caller's stays as it is: the transaction may
+// be tried again.
+func addRow(bkt *bbolt.Bucket, host string, row *ledger.Row) error {
+	key := layout.RowKey(host, row.Length, row.Start)
+	if old := bkt.Get(key); old != nil {
+		if sum, err := layout.DecodeRow(key, old, row.Length, row.Start); err == nil {
+			sum.Add(row)
+			row = sum
+		}
+	}
+	return bkt.Put(key, layout.EncodeRow(key, row))
+}
+
+// keepHours is how long rows of hours stay such after their end, in milliseconds: each is as long as
+// a day's.
+const keepHours = ledger.Hour
+
+// foldOld makes rows of days of a partition's rows of hours that are old when a batch is made: once
+// an hour. It goes by the writer's clock, for a host can have any. folded is what the call before
+// returned.
+func foldOld(tx *bbolt.Tx, b *store.Batch, folded int64) (int64, error) {
+	if b.At.IsZero() {
+		return folded, nil
+	}
+	at := b.At.UnixMilli()
+	hour := at - at%ledger.Hour
+	if hour == folded || folded == 0 { // after a start: within the hour
+		return hour, nil
+	}
+	return hour, foldLedger(tx, hour-keepHours)
+}
+
+// foldLedger makes rows of days of a partition's rows of hours that end by a time.
+func foldLedger(tx *bbolt.Tx, until int64) error {
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return nil
+	}
+	type hours struct {
+		host string
+		keys [][]byte
+		sum  *ledger.Row
+	}
+	var list []hours
+	c := bkt.Cursor()
+	for k, v := c.Seek([]byte{'r'}); k != nil; k, v = c.Next() {
+		host, length, start, ok := layout.ParseRowKey(k)
+		if !ok || length != ledger.Hour || start+length > until {
+			continue
+		}
+		row, err := layout.DecodeRow(k, v, length, start)
+		if err != nil {
+			continue
+		}
+		day := ledger.DayOf(start)
+		if n := len(list); n == 0 || list[n-1].host != string(host) || list[n-1].sum.Start != day {
+			list = append(list, hours{host: string(host), sum: &ledger.Row{Start: day, Length: ledger.Day}})
+		}
+		h := &list[len(list)-1]
+		h.sum.Add(row)
+		h.keys = append(h.keys, bytes.Clone(k))
+	}
+	for i := range list {
+		for _, k := range list[i].keys {
+			if err := bkt.Delete(k); err != nil {
+				return err
+			}
+		}
+		if err := addRow(bkt, list[i].host, list[i].sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fold is foldLedger in a transaction of its own. A failure leaves the rows as they were, which
+// is as good.
+func (s *Store) fold(p *partition) {
+	if err := p.update(func(tx *bbolt.Tx) error { return foldLedger(tx, math.MaxInt64) }); err != nil {
+		s.log.Warn("a day's account of hosts' completeness stays as it is, by hours", "partition", p.path, "error", err)
+	}
+}
+
+// inherit adds the rows of p, whose events another engine has, to those of cur, for p is about to
+// be dropped. A mark that p was inherited keeps a crash between the two from adding them twice.
+func inherit(cur, p *partition) error {
+	type row struct {
+		host string
+		row  *ledger.Row
+	}
+	var rows []row
+	err := p.view(func(tx *bbolt.Tx) error {
+		return eachHost(tx, "", func(host []byte, _ ledger.Past, list []*ledger.Row) error {
+			for _, r := range list {
+				rows = append(rows, row{string(host), r})
+			}
+			return nil
+		})
+	})
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	return cur.update(func(tx *bbolt.Tx) error {
+		bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
+		key := layout.InheritedKey(p.part)
+		if err != nil || bkt.Get(key) != nil {
+			return err
+		}
+		for _, r := range rows {
+			if err := addRow(bkt, r.host, r.row); err != nil {
+				return err
+			}
+		}
+		return bkt.Put(key, layout.AddSum(key, nil))
+	})
+}
+
+// trackers copies what is followed of hosts.
+func trackers(tx *bbolt.Tx) []store.KV {
+	var out []store.KV
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return nil
+	}
+	c := bkt.Cursor()
+	for k, v := c.Seek([]byte{'t'}); k != nil; k, v = c.Next() {
+		out = append(out, store.KV{Key: bytes.Clone(k), Value: bytes.Clone(v)})
+	}
+	return out
+}
+
+// loadTrackers reads what is followed of hosts, by host.
+func (p *partition) loadTrackers() (out []store.KV, bad, err error) {
+	err = p.view(func(tx *bbolt.Tx) error {
+		for _, kv := range trackers(tx) {
+			host, _ := layout.TrackerHost(kv.Key)
+			v, err := layout.CutSum(kv.Key, kv.Value)
+			if err != nil {
+				bad = errors.Join(bad, fmt.Errorf("%s: ledger of %.80q: %w", p.path, host, err))
+				continue
+			}
+			out = append(out, store.KV{Key: []byte(host), Value: v})
+		}
+		return nil
+	})
+	return out, bad, err
+}

@@ -1,0 +1,182 @@
+package bolt
+
+import (
+	"bytes"
+	"errors"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+)
+
+// What is known of hosts' completeness outlives the records: before a partition is dropped, its
+// rows go, condensed, to the partition that is dropped next. So one file has what is known of
+// all the days before, and no day's file is larger for it.
+
+// bequeathHosts is how many hosts' pasts a transaction writes: each is 12 KB at most.
+const bequeathHosts = 1000
+
+// errEnough ends a walk.
+var errEnough = errors.New("enough")
+
+// bequeath puts what p knows of hosts' completeness into heir, some hosts in each transaction. What
+// a crash cuts short goes on after the last host that the mark in heir has. appendMu is held.
+func (s *Store) bequeath(p, heir *partition, at int64) error {
+	mark := layout.InheritedKey(p.part)
+	after := ""
+	err := heir.view(func(tx *bbolt.Tx) error {
+		if bkt := tx.Bucket(layout.BucketLedger); bkt != nil {
+			if v, err := layout.CutSum(mark, bkt.Get(mark)); err == nil {
+				after = string(v)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	write := heir.canWrite()
+	if err := heir.reopen(true); err != nil {
+		return err
+	}
+	for more := true; more && err == nil; {
+		var list []hostPast
+		if list, more, err = p.pasts(after, at); err != nil || len(list) == 0 {
+			break
+		}
+		after = list[len(list)-1].host
+		err = heir.update(func(tx *bbolt.Tx) error { return addPasts(tx, list, mark, at) })
+	}
+	if !write {
+		err = errors.Join(err, heir.reopen(false))
+	}
+	return err
+}
+
+type hostPast struct {
+	host string
+	past ledger.Past
+}
+
+// pasts returns what a partition knows of the hosts after one, condensed; more says that there
+// are more hosts.
+func (p *partition) pasts(after string, at int64) (list []hostPast, more bool, err error) {
+	err = p.view(func(tx *bbolt.Tx) error {
+		return eachHost(tx, after, func(host []byte, past ledger.Past, rows []*ledger.Row) error {
+			if len(list) == bequeathHosts {
+				more = true
+				return errEnough
+			}
+			for _, r := range rows {
+				past.Add(r, at)
+			}
+			past.Expire(at)
+			list = append(list, hostPast{string(host), past})
+			return nil
+		})
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return list, more, err
+}
+
+// addPasts adds to what heir knows, with the mark that says how far that is.
+func addPasts(tx *bbolt.Tx, list []hostPast, mark []byte, at int64) error {
+	bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
+	if err != nil {
+		return err
+	}
+	for _, h := range list {
+		key := layout.PastKey(h.host)
+		sum := loadPast(bkt, key)
+		for _, r := range h.past {
+			sum.Merge(r)
+		}
+		if sum.Expire(at); len(sum) == 0 {
+			continue
+		}
+		if err := bkt.Put(key, layout.AddSum(key, sum.Append(nil))); err != nil {
+			return err
+		}
+	}
+	return bkt.Put(mark, layout.AddSum(mark, []byte(list[len(list)-1].host)))
+}
+
+// loadPast reads a host's past; one that is damaged is unknown.
+func loadPast(bkt *bbolt.Bucket, key []byte) ledger.Past {
+	v := bkt.Get(key)
+	if v == nil {
+		return nil
+	}
+	b, err := layout.CutSum(key, v)
+	if err != nil {
+		return nil
+	}
+	past, err := ledger.ParsePast(b)
+	if err != nil {
+		return nil
+	}
+	return past
+}
+
+// eachHost calls fn with each host after one, in order of length and name: its past and its rows.
+func eachHost(tx *bbolt.Tx, after string, fn func(host []byte, past ledger.Past, rows []*ledger.Row) error) error {
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return nil
+	}
+	rows, pasts := bkt.Cursor(), bkt.Cursor()
+	var from, pastFrom = []byte{'r'}, []byte{'p'}
+	if after != "" {
+		from, pastFrom = layout.RowKeyAfter(after), append(layout.PastKey(after), 0)
+	}
+	rk, rv := rows.Seek(from)
+	pk, pv := pasts.Seek(pastFrom)
+	for {
+		rowHost, _, _, isRow := layout.ParseRowKey(rk)
+		pastHost, isPast := layout.PastHost(pk)
+		if !isRow && !isPast {
+			return nil
+		}
+		host := rowHost
+		if !isRow || isPast && layout.Before(pastHost, rowHost) {
+			host = pastHost
+		}
+		host = bytes.Clone(host)
+		var past ledger.Past
+		if isPast && bytes.Equal(pastHost, host) {
+			if b, err := layout.CutSum(pk, pv); err == nil {
+				past, _ = ledger.ParsePast(b) // what is damaged is unknown
+			}
+			pk, pv = pasts.Next()
+		}
+		var list []*ledger.Row
+		for isRow && bytes.Equal(rowHost, host) {
+			_, length, start, _ := layout.ParseRowKey(rk)
+			if row, err := layout.DecodeRow(rk, rv, length, start); err == nil {
+				list = append(list, row)
+			}
+			rk, rv = rows.Next()
+			rowHost, _, _, isRow = layout.ParseRowKey(rk)
+		}
+		if err := fn(host, past, list); err != nil {
+			return err
+		}
+	}
+}
+
+// heirOf returns the partition that is dropped after p, as far as can be told; nil where there is
+// none. s.mu is held.
+func (s *Store) heirOf(p *partition) *partition {
+	for _, x := range s.parts {
+		if x != p && x.part.Compare(p.part) > 0 {
+			return x
+		}
+	}
+	if s.cur != p {
+		return s.cur
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// SealedOptions say what to compare with what.
+type SealedOptions struct {
+	Dir        string // the store, or a copy of it; nothing is written there
+	Checkpoint []byte // a signed note
+	Keys       note.Verifiers
+	// Progress, when not nil, is called with the bytes read and those of all partitions.
+	Progress func(done, total int64)
+}
+
+// SealedReport is the outcome of Sealed.
+type SealedReport struct {
+	Dir        string
+	Server     string // the collector that has the store, "" when none has
+	Checkpoint checkpoint.Checkpoint
+	Leaves     int64  // of the store's log, with those that its partitions have and it has not yet
+	Groups     int    // that are what their leaves say
+	Events     uint64 // in these
+	// Changed is what is not as it was, a line each; Notes are worth knowing, and no change.
+	Changed, Notes []string
+}
+
+// Sealed compares a store with a checkpoint: whether all that the checkpoint has is in the store as it was then. An
+// error means that it could not be done, also because the checkpoint is none, or is of another key (checkpoint.ErrFormat, ErrSignature,
+// ErrKey).
+func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
+	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, found: map[uint64]found{}}
+	if s.rep.Checkpoint, err = checkpoint.Open(o.Checkpoint, o.Keys); err != nil {
+		return nil, err
+	}
+	files, err := layout.List(o.Dir)
+	if files == nil {
+		return nil, err
+	}
+	if err != nil {
+		s.changed("%v", err)
+	}
+	s.files = files
+	if s.rep.Server, s.used, err = bolt.InUse(o.Dir); err != nil {
+		return nil, fmt.Errorf("look for a server: %w", err)
+	}
+	// With a collector at work: what the log has now is what the partitions must have; what it has
+	// afterwards says which of them were dropped meanwhile.
+	if s.used {
+		if s.settled, _, err = seal.Scan(o.Dir, func(*seal.Scanned) error { return ctx.Err() }); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	if err := s.partitions(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.log(ctx); err != nil {
+		return nil, err
+	}
+	if other := s.otherStore(); other != "" {
+		s.rep.Changed = []string{other}
+		return s.rep, nil
+	}
+	s.roots()
+	s.compare()
+	return s.rep, nil
+}
+
+// entry is a leaf of the log, without what is read again when it is named.
+type entry struct {
+	index        int64
+	kind         seal.Kind
+	at           int64
+	part         string
+	batch        uint64
+	first, last  uint64
+	groups       uint64
+	flags        uint64
+	hash         [32]byte
+	minMs, maxMs int64
+	events       uint64
+	why          string
+	hosts        string // in words
+	unread       bool   // its text cannot be read
+	gone         bool   // of a state that the store has left
+}
+
+// found is a group in a partition.
+type found struct {
+	part   string
+	hash   [32]byte
+	events uint64
+	minMs  int64
+	maxMs  int64
+	err    error // it cannot be read
+}
+
+// sealed is one run of Sealed.
+type sealed struct {
+	o       SealedOptions
+	rep     *SealedReport
+	files   *layout.Files
+	used    bool  // a collector has the store
+	settled int64 // leaves before the partitions were read, where one has it
+
+	ids     []seglog.ID
+	found   map[uint64]found // groups by batch
+	leaves  []partLeaf       // that the partitions have
+	twice   []string         // groups that are in two partitions
+	lastID  uint64           // the last batch that the partitions know of
+	parts   map[string]bool  // whose file is there
+	entries []entry
+	batches map[uint64]int    // the newest entry of a batch
+	dropped map[string]*entry // the newest word of a partition's being dropped
+	edited  []int64           // leaves whose text is not what their hash was made of
+	kept    []keptRoot        // checkpoints that the log keeps, by the same key
+	root    seal.Roots
+	atRoot  bool // the log has the checkpoint's root
+}
+
+// keptRoot is a checkpoint that the log keeps; holds says whether the leaves are what it signed.
+type keptRoot struct {
+	checkpoint.Checkpoint
+	holds, seen bool
+}
+
+func (s *sealed) changed(format string, args ...any) {
+	s.rep.Changed = append(s.rep.Changed, fmt.Sprintf(format, args...))
+}
+
+func (s *sealed) notef(format string, args ...any) {
+	s.rep.Notes = append(s.rep.Notes, fmt.Sprintf(format, args...))
+}
+
+// otherStore says that the store is not the one of the checkpoint; "" when it is, or nobody knows.
+func (s *sealed) otherStore() string {
+	votes := map[string]int{}
+	for _, id := range s.ids {
+		if id != (seglog.ID{}) {
+			votes[id.String()]++
+		}
+	}
+	want := s.rep.Checkpoint.Store
+	if len(votes) == 0 || votes[want] > 0 {
+		return ""
+	}
+	for id := range votes {
+		return fmt.Sprintf("another store: the checkpoint is of %s, this is %s", want, id)
+	}
+	return ""
+}
+
+func when(ms int64) string {
+	return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05Z")
+}
+
+// span is the times of events, in words.
+func span(from, to int64) string {
+	return fmt.Sprintf("events of %s to %s", when(from), when(to))
+}

@@ -1,0 +1,201 @@
+package upkeep
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
+	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+)
+
+// partLeaf is a leaf as a partition has it.
+type partLeaf struct {
+	part  string
+	batch uint64
+	text  []byte
+}
+
+// partitions reads each partition: the hash of each group, and the leaves.
+func (s *sealed) partitions(ctx context.Context) error {
+	s.parts = map[string]bool{}
+	done := int64(0)
+	for _, f := range s.files.Partitions {
+		err := s.partition(ctx, f)
+		if errors.Is(err, fs.ErrNotExist) && s.used {
+			continue // dropped meanwhile: the log says so
+		}
+		if err != nil {
+			return err
+		}
+		done += f.Size
+		if s.o.Progress != nil {
+			s.o.Progress(done, s.files.Bytes())
+		}
+	}
+	return nil
+}
+
+func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
+	name := f.Part.String()
+	p, err := raw.Open(f.Path, f.Part, false)
+	if p == nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	s.parts[name] = true
+	if err != nil {
+		if !errors.Is(err, store.ErrDamaged) {
+			return err
+		}
+		s.changed("partition %s: it cannot be read: %v", name, err)
+		return nil
+	}
+	s.ids = append(s.ids, p.ID)
+	if err := p.CheckPart(); err != nil {
+		s.changed("partition %s: it is another one under this name: %v", name, err)
+	}
+	if st, err := layout.DecodeState(p.State); err == nil {
+		s.lastID = max(s.lastID, st.ID)
+	}
+	for i := range p.Groups {
+		g := &p.Groups[i]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		x := found{part: name, events: g.Sum.Events, minMs: g.Sum.MinMs, maxMs: g.Sum.MaxMs}
+		b, err := p.Bytes(g)
+		if err == nil && b == nil {
+			err = errors.New("its bytes are not to be found")
+		}
+		if x.err = err; err == nil {
+			x.hash = sha256.Sum256(b)
+		}
+		if was, ok := s.found[g.ID]; ok {
+			s.twice = append(s.twice, fmt.Sprintf("batch %d is in two partitions, %s and %s", g.ID, was.part, name))
+		}
+		s.found[g.ID] = x
+	}
+	for _, kv := range p.Seals {
+		if text, err := layout.DecodeSeal(kv.Key, kv.Value); err == nil {
+			s.leaves = append(s.leaves, partLeaf{name, binary.BigEndian.Uint64(kv.Key), text})
+		}
+	}
+	for i := range p.Findings {
+		s.notef("%v", &p.Findings[i])
+	}
+	return nil
+}
+
+// log reads the log, and adds the leaves that the partitions have and it has not yet, as the collector would.
+func (s *sealed) log(ctx context.Context) error {
+	if err := s.readKept(); err != nil {
+		return err
+	}
+	s.meet()
+	n, id, err := seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
+		if x.Text != nil && x.Stored != nil && x.Hash != *x.Stored {
+			s.edited = append(s.edited, x.Index)
+		}
+		s.add(x.Text, x.Hash)
+		return ctx.Err()
+	})
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.changed("the store has no log: its folder %s was taken away, or it is of a version that had none", seal.Dir)
+	case err != nil:
+		return err
+	}
+	s.ids = append(s.ids, id)
+	last := uint64(0)
+	for i := range s.entries {
+		if e := &s.entries[i]; e.kind == seal.Rewound {
+			last = e.first
+		} else if e.kind == seal.Batch || e.kind == seal.Begun {
+			last = e.batch
+		}
+	}
+	slices.SortFunc(s.leaves, func(a, b partLeaf) int { return int(int64(a.batch) - int64(b.batch)) })
+	if n > 0 {
+		for _, l := range s.leaves {
+			if l.batch > last {
+				s.add(l.text, tlog.RecordHash(l.text))
+				last = l.batch
+			}
+		}
+	}
+	s.rep.Leaves = s.root.Size()
+	return nil
+}
+
+// readKept reads the checkpoints that the log keeps, as far as the keys given have signed them.
+func (s *sealed) readKept() error {
+	list, err := seal.ReadCheckpoints(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, text := range append(list, s.o.Checkpoint) {
+		if c, err := checkpoint.Open(text, s.o.Keys); err == nil && c.Store == s.rep.Checkpoint.Store {
+			s.kept = append(s.kept, keptRoot{Checkpoint: c})
+		}
+	}
+	slices.SortStableFunc(s.kept, func(a, b keptRoot) int { return int(a.Size - b.Size) })
+	return nil
+}
+
+// meet compares the root of the leaves so far with those checkpoints that have as many.
+func (s *sealed) meet() {
+	n := s.root.Size()
+	i, _ := slices.BinarySearchFunc(s.kept, n, func(c keptRoot, n int64) int { return int(c.Size - n) })
+	if i == len(s.kept) || s.kept[i].Size != n {
+		return
+	}
+	root := s.root.Root()
+	for ; i < len(s.kept) && s.kept[i].Size == n; i++ {
+		s.kept[i].seen, s.kept[i].holds = true, s.kept[i].Root == root
+	}
+	if c := &s.rep.Checkpoint; c.Size == n {
+		s.atRoot = c.Root == root
+	}
+}
+
+// add adds a leaf.
+func (s *sealed) add(text []byte, hash tlog.Hash) {
+	e := entry{index: s.root.Size(), unread: true}
+	if l, err := seal.ParseLeaf(text); err == nil {
+		e = entry{index: e.index, kind: l.Kind, at: l.At, part: l.Part, batch: l.Batch, first: l.First, last: l.Last, groups: l.Groups, flags: l.Flags,
+			hash: l.Hash, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
+	}
+	s.root.Add(hash)
+	s.entries = append(s.entries, e)
+	s.meet()
+}
+
+// mostHosts is how many hosts of a batch are named.
+const mostHosts = 8
+
+// hostsOf names the hosts of a leaf.
+func hostsOf(l *seal.Leaf) string {
+	if l.Kind != seal.Batch {
+		return ""
+	}
+	var names []string
+	for i, h := range l.Hosts {
+		if i == mostHosts {
+			names = append(names, fmt.Sprintf("and %d more", len(l.Hosts)-i))
+			break
+		}
+		names = append(names, fmt.Sprintf("%.80q", h.Name))
+	}
+	return strings.Join(names, ", ")
+}
