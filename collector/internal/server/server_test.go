@@ -49,6 +49,7 @@ type running struct {
 	stopIt context.CancelFunc
 	hurry  context.CancelFunc
 	done   chan error
+	asks   *api.Client
 }
 
 func testConfig(dir string) Config {
@@ -157,13 +158,18 @@ func raws(t *testing.T, scan func(context.Context, *query.Query, func(*event.Eve
 	return out
 }
 
+// client is one for all questions of a test: what waits for an answer asks hundreds of times, each a connection otherwise.
 func (r *running) client() *api.Client {
 	r.t.Helper()
+	if r.asks != nil {
+		return r.asks
+	}
 	c, err := api.Dial(context.Background(), r.cfg.API)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { c.Close() })
+	r.asks = c
 	return c
 }
 
