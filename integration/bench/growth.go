@@ -164,11 +164,16 @@ func partitions(store string) ([]string, error) {
 	return filepath.Glob(filepath.Join(store, "partitions", "*.db"))
 }
 
-// partitionBytes is what the store's partitions take on disk.
+// partitionBytes is what the store's partitions, and the log of what was stored, take on disk.
 func partitionBytes(store string) (disk int64, err error) {
 	parts, err := partitions(store)
 	if err != nil {
 		return 0, err
+	}
+	for _, name := range []string{"leaves", "hashes", "index", "checkpoints"} {
+		if file := filepath.Join(store, "seal", name); fileThere(file) {
+			parts = append(parts, file)
+		}
 	}
 	for _, p := range parts {
 		var st syscall.Stat_t
@@ -178,6 +183,11 @@ func partitionBytes(store string) (disk int64, err error) {
 		disk += st.Blocks * 512
 	}
 	return disk, nil
+}
+
+func fileThere(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
 }
 
 // growHosts sends the same records as of 1, 100 and 1,000 hosts: over as many

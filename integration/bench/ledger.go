@@ -17,7 +17,7 @@ const (
 	coverAsked = 5
 )
 
-// ledger shows what the account of completeness costs: the same collector with and without it,
+// ledger shows what the account of completeness and the seal cost: the same collector with and without them,
 // and what a question about a fleet's three months takes.
 func (b *bench) ledger() error {
 	if err := b.ledgerCost(); err != nil {
@@ -26,31 +26,65 @@ func (b *bench) ledger() error {
 	return b.coverage()
 }
 
-// ledgerCost compares with a collector that is built without the ledger.
-func (b *bench) ledgerCost() error {
-	plain := *b.bins
+// builtWithout is our server, built with a tag that leaves something out.
+func (b *bench) builtWithout(tag string) (serverKind, error) {
+	bins := *b.bins
 	var err error
-	if plain.Collector, err = harness.BuildCollector(filepath.Join(b.dir, "noledger"), "noledger"); err != nil {
+	bins.Collector, err = harness.BuildCollector(filepath.Join(b.dir, tag), tag)
+	return serverKind{tag, func(b *bench, dir string) (string, *harness.Proc, error) {
+		other := *b
+		other.bins = &bins
+		return ourServer("sync").start(&other, dir)
+	}}, err
+}
+
+// signingServer is our server with a key: it signs what it has at its end.
+func (b *bench) signingServer() (serverKind, error) {
+	key, err := b.sealKey()
+	return serverKind{"signed", func(b *bench, dir string) (string, *harness.Proc, error) {
+		c, err := harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Flush: "sync", Args: []string{"--tcp-listen-queue", "1024", "--seal-key", key}})
+		if err != nil {
+			return "", nil, err
+		}
+		return c.Addr(), c.Proc, os.RemoveAll(key + ".last") // of the store before
+	}}, err
+}
+
+// ledgerCost compares with collectors that are built without the ledger, and without the seal.
+func (b *bench) ledgerCost() error {
+	none, err := b.builtWithout("noledger,noseal")
+	if err != nil {
 		return err
 	}
-	b.printf("## The ledger\n\n")
-	b.printf("The same collector built without it (a build tag that only this table uses) and as it is, by turns, each store fresh. CPU until all is\n")
-	b.printf("indexed and sealed, disk of the partitions, of the text. Median of %d.\n\n", b.rounds)
-	b.printf("| hosts | records a host | CPU s/M without | with | ratio | disk without | with | ratio |\n|---|---|---|---|---|---|---|---|\n")
-	without := serverKind{"without", func(b *bench, dir string) (string, *harness.Proc, error) {
-		other := *b
-		other.bins = &plain
-		return ourServer("sync").start(&other, dir)
-	}}
-	with := serverKind{"with", ourServer("sync").start}
+	ledger, err := b.builtWithout("noseal")
+	if err != nil {
+		return err
+	}
+	signed, err := b.signingServer()
+	if err != nil {
+		return err
+	}
+	both := ourServer("sync")
+	b.printf("## The ledger and the seal\n\n")
+	b.printf("The same collector built without both (build tags that only this table uses), with the ledger alone, with both as it is, and with a key, by\n")
+	b.printf("turns, each store fresh. CPU until all is indexed, sealed, and with a key signed; disk of the partitions and of the log, of the text. Median of %d.\n\n", b.rounds)
+	b.printf("| hosts | records a host | CPU s/M without | ledger | and seal | and signed | disk without | ledger | and seal | and signed |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, l := range []struct{ hosts, records int }{{10, 600_000}, {50, 600_000}, {1000, 1_200_000}, {1000, 400_000}} {
 		load := harness.Load{Conns: min(50, l.hosts), Window: 256, Records: l.records * b.scale, Hosts: l.hosts}
-		m := b.mediansOf([]serverKind{without, with}, fmt.Sprintf("%4d hosts", l.hosts), func(k serverKind, round int) (serverRun, error) {
+		m := b.mediansOf([]serverKind{none, ledger, both, signed}, fmt.Sprintf("%4d hosts", l.hosts), func(k serverKind, round int) (serverRun, error) {
 			load.Seed = uint64(round) * 10_000
 			return b.runLoad(k, load)
 		})
-		x, y := m["without"], m["with"]
-		b.printf("| %d | %s | %.2f | %.2f | %.3f × | %.2f %% | %.2f %% | %.3f × |\n", l.hosts, count(float64(l.records*b.scale/l.hosts)), x.cpu, y.cpu, y.cpu/x.cpu, 100*x.disk, 100*y.disk, y.disk/x.disk)
+		x := m[none.name]
+		b.printf("| %d | %s | %.2f |", l.hosts, count(float64(l.records*b.scale/l.hosts)), x.cpu)
+		for _, k := range []serverKind{ledger, both, signed} {
+			b.printf(" %.2f (%+.1f %%) |", m[k.name].cpu, 100*(m[k.name].cpu/x.cpu-1))
+		}
+		b.printf(" %.2f %% |", 100*x.disk)
+		for _, k := range []serverKind{ledger, both, signed} {
+			b.printf(" %.2f %% (%+.1f %%) |", 100*m[k.name].disk, 100*(m[k.name].disk/x.disk-1))
+		}
+		b.printf("\n")
 	}
 	b.printf("\n")
 	return nil

@@ -56,7 +56,7 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger", "parts to run")
+	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger,seal", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
 	hosts := flag.Int("hosts", 1, "hosts whose records are searched")
@@ -119,12 +119,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "versions": b.versions,
+		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "seal": b.seal, "versions": b.versions,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, transports, idle, search, scan, forwarder, cut, growth, ledger and versions", name)
+			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, transports, idle, search, scan, forwarder, cut, growth, ledger, seal and versions", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

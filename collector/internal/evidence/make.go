@@ -242,7 +242,7 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	case err != nil:
 		return none("its leaf cannot be read: %v", err)
 	case leaf.EventsRoot == [32]byte{}:
-		return none("the batch was stored by a version that did not seal single events")
+		return none("the batch came into the log without a hash of its events: before the collector had a key, with a log that was begun anew, or damaged")
 	}
 	wanted := map[eventtree.Hash][]int64{}
 	for _, f := range list {

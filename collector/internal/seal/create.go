@@ -106,10 +106,10 @@ func Recover(o Options) error {
 }
 
 // Mend makes the log anew from what can be read of its files, and opens it; the damaged one is
-// set aside. find returns a batch's leaf as the place that keeps the groups has it; nil where it has none. A leaf
+// set aside. find returns a batch's leaf as the place that keeps the groups has it, the one with that hash where there is a hash; nil where it has none. A leaf
 // whose text is in neither, but whose hash is there, keeps its place by the hash: lost says of how many that is
 // so. Where not even that is there, the log ends before it: whoever has a checkpoint of more leaves can tell.
-func Mend(o Options, find func(batch uint64) []byte) (t *Tree, lost int64, err error) {
+func Mend(o Options, find func(batch uint64, hash *tlog.Hash) []byte) (t *Tree, lost int64, err error) {
 	old := readDamaged(o)
 	defer func() { err = errors.Join(err, old.Close()) }()
 	err = build(o, func(t *Tree) error {

@@ -59,7 +59,7 @@ func readDamaged(o Options) *damagedLog {
 
 // leafOf returns leaf i: its text, or else its hash; neither where nothing is known of it. last is the
 // place of the leaf before.
-func (d *damagedLog) leafOf(i int64, last place, find func(uint64) []byte) (text []byte, hash *tlog.Hash) {
+func (d *damagedLog) leafOf(i int64, last place, find func(uint64, *tlog.Hash) []byte) (text []byte, hash *tlog.Hash) {
 	off, at := d.next, place(0)
 	known := false
 	if i < d.entries {
@@ -86,7 +86,7 @@ func (d *damagedLog) leafOf(i int64, last place, find func(uint64) []byte) (text
 	if known {
 		batch = at.batch()
 	}
-	if leaf := find(batch); leaf != nil && (hash == nil && known && at > last || hash != nil && tlog.RecordHash(leaf) == *hash) {
+	if leaf := find(batch, hash); leaf != nil && (hash == nil && known && at > last || hash != nil && tlog.RecordHash(leaf) == *hash) {
 		return leaf, nil
 	}
 	return nil, hash

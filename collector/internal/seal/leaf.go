@@ -70,7 +70,7 @@ const (
 // leafVersion is the first byte of a leaf.
 const leafVersion = 1
 
-// maxWhy and maxHosts bound what a leaf is read with.
+// maxWhy and maxPart bound what a leaf is read with.
 const (
 	maxWhy  = 4096
 	maxPart = 64
@@ -101,9 +101,11 @@ type Leaf struct {
 	MinMs, MaxMs int64
 	Events       uint64
 	Records      uint64
-	Hosts        []HostCount // by name
-	Why          string
-	EventsRoot   [32]byte // of a batch: the root of the tree over its events (collector/internal/eventtree); zero: not known
+	// Hosts are those that the leaf names, by name: all of a group whose leaf stays small beside it. AllHosts is how many there are.
+	Hosts      []HostCount
+	AllHosts   uint64
+	Why        string
+	EventsRoot [32]byte // of a batch: the root of the tree over its events (collector/internal/eventtree); zero: not known
 }
 
 // Encode returns the leaf's bytes, which are what the tree's hash is of.
@@ -117,7 +119,7 @@ func (l *Leaf) Encode() []byte {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = append(b, l.Hash[:]...)
-	for _, n := range [...]uint64{uint64(l.MinMs), uint64(l.MaxMs), l.Events, l.Records, uint64(len(l.Hosts))} {
+	for _, n := range [...]uint64{uint64(l.MinMs), uint64(l.MaxMs), l.Events, l.Records, l.AllHosts, uint64(len(l.Hosts))} {
 		b = binary.AppendUvarint(b, n)
 	}
 	prev := ""
@@ -163,7 +165,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 		*p = r.Uvarint()
 	}
 	copy(l.Hash[:], r.Bytes(uint64(len(l.Hash))))
-	l.MinMs, l.MaxMs, l.Events, l.Records = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint()
+	l.MinMs, l.MaxMs, l.Events, l.Records, l.AllHosts = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint(), r.Uvarint()
 	n := r.Count(4)
 	l.Hosts = slices.Grow(l.Hosts, n)
 	prev := ""
@@ -192,6 +194,27 @@ func readText(r *varint.Reader, most uint64) string {
 	}
 	return string(r.Bytes(n))
 }
+
+// A leaf names leastNamed hosts at least, and more while their list takes no more than a namedPart of the group's bytes: what
+// is kept of a batch of a thousand hosts with a record each must not be half of the batch.
+const (
+	leastNamed = 8
+	namedPart  = 1024
+)
+
+// Name counts a host of the leaf's group, and names it where there is room. Hosts come by name, and Size is set.
+func (l *Leaf) Name(name string, events, records uint64) {
+	if l.AllHosts++; uint64(len(l.Hosts)) != l.AllHosts-1 {
+		return // one before it had no room
+	}
+	if len(l.Hosts) >= leastNamed && uint64(hostBytes*(len(l.Hosts)+1)) > l.Size/namedPart {
+		return
+	}
+	l.Hosts = append(l.Hosts, HostCount{Name: name, Events: events, Records: records})
+}
+
+// hostBytes is about what a host takes in a leaf.
+const hostBytes = 10
 
 // clip bounds what a leaf says in words.
 func clip(s string) string {

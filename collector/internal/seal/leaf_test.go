@@ -2,6 +2,7 @@ package seal
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,7 +12,7 @@ func sampleLeaf() *Leaf {
 	return &Leaf{
 		Kind: Batch, Store: [16]byte{1, 2, 3}, At: 1763805600000, Part: "2026-11-22.2", Batch: 7, First: 900, Last: 1000, Open: 2, Size: 4711,
 		Hash: [32]byte{9, 8, 7}, MinMs: -5, MaxMs: 1763805599000, Events: 12, Records: 40,
-		Hosts: []HostCount{{"", 1, 1}, {"web1", 5, 20}, {"web10", 6, 19}}, EventsRoot: [32]byte{1},
+		Hosts: []HostCount{{"", 1, 1}, {"web1", 5, 20}, {"web10", 6, 19}}, AllHosts: 5, EventsRoot: [32]byte{1},
 	}
 }
 
@@ -28,6 +29,20 @@ func TestLeaf(t *testing.T) {
 		}
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%v: %s", want.Kind, d)
+		}
+	}
+}
+
+// A leaf names all hosts of a large group, and eight at least of a small one, the first by name.
+func TestLeafNames(t *testing.T) {
+	for _, tt := range []struct{ size, hosts, want int }{{0, 3, 3}, {0, 20, 8}, {200 << 10, 100, 20}, {10 << 20, 1000, 1000}} {
+		l := &Leaf{Kind: Batch, Size: uint64(tt.size)}
+		for i := range tt.hosts {
+			l.Name(fmt.Sprintf("web%04d", i), 1, 2)
+		}
+		got, err := ParseLeaf(l.Encode())
+		if err != nil || got.AllHosts != uint64(tt.hosts) || len(got.Hosts) != tt.want || got.Hosts[tt.want-1].Name != fmt.Sprintf("web%04d", tt.want-1) {
+			t.Errorf("%d hosts in %d bytes: %d of %d named, %v", tt.hosts, tt.size, len(l.Hosts), l.AllHosts, err)
 		}
 	}
 }

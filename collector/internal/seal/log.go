@@ -42,8 +42,9 @@ type LogConfig struct {
 	Signer note.Signer
 	Public string // the public part of the key
 	Beside string
-	// CatchUp takes into the tree what the place has stored; nil for a store that is opened to be read.
-	CatchUp  func(ctx context.Context) error
+	// CatchUp takes into the tree what the place has stored, with trees so that single events of it can be proved; nil for a
+	// store that is opened to be read.
+	CatchUp  func(ctx context.Context, trees bool) error
 	Sealed   <-chan struct{} // a partition was sealed
 	Interval time.Duration   // DefaultInterval when 0
 	Now      func() time.Time
@@ -140,6 +141,11 @@ func (l *Log) take(text []byte, from string) {
 		l.stop(fmt.Sprintf("%s cannot be read: %v", from, err))
 		return
 	}
+	if c.Size > l.cfg.Tree.Size() && l.cfg.CatchUp != nil { // the log's end is lost, perhaps: the place has it still
+		if err := l.cfg.CatchUp(context.Background(), true); err != nil {
+			l.cfg.Log.Warn("what is stored cannot be taken into the log", "error", err)
+		}
+	}
 	if why := l.differs(c); why != "" {
 		l.stop(fmt.Sprintf("%s, of %s, does not hold any more: %s", from, c.Time.Format(time.RFC3339), why))
 	}
@@ -223,7 +229,7 @@ func (l *Log) sign(ctx context.Context) (text []byte, c checkpoint.Checkpoint, e
 		return nil, c, ErrNoLog
 	}
 	if l.cfg.CatchUp != nil {
-		if err := l.cfg.CatchUp(ctx); err != nil {
+		if err := l.cfg.CatchUp(ctx, l.cfg.Signer != nil); err != nil {
 			return nil, c, fmt.Errorf("take what is stored into the log: %w", err)
 		}
 	}
@@ -276,20 +282,46 @@ func (l *Log) sign(ctx context.Context) (text []byte, c checkpoint.Checkpoint, e
 	return text, c, nil
 }
 
-// Run signs at each seal of a partition, and every Interval, until ctx is done.
+// Run signs at each seal of a partition, and every Interval, until ctx is done. What is stored in between it takes in
+// some of the time, so that little is left to be done before a checkpoint. Without a key there is no haste.
 func (l *Log) Run(ctx context.Context) {
 	tick := time.NewTicker(l.cfg.Interval)
 	defer tick.Stop()
+	between := time.NewTicker(max(l.cfg.Interval/perInterval, 1))
+	defer between.Stop()
+	due := l.cfg.Signer != nil
 	for {
-		if _, _, err := l.Checkpoint(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoKey) && !errors.Is(err, ErrStopped) {
-			l.cfg.Log.Error("no checkpoint could be signed; it is tried again", "error", err)
+		if due {
+			if _, _, err := l.Checkpoint(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoKey) && !errors.Is(err, ErrStopped) {
+				l.cfg.Log.Error("no checkpoint could be signed; it is tried again", "error", err)
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			due = true
 		case <-l.cfg.Sealed:
+			due = true
+		case <-between.C:
+			due = false
+			l.prepare(ctx)
 		}
+	}
+}
+
+// perInterval is how often between two checkpoints what was stored is taken in.
+const perInterval = 10
+
+// prepare takes in what is stored, for the checkpoint to come, which says what goes wrong.
+func (l *Log) prepare(ctx context.Context) {
+	if l.cfg.Signer == nil || l.cfg.CatchUp == nil || l.cfg.Tree == nil {
+		return
+	}
+	l.signing.Lock()
+	defer l.signing.Unlock()
+	if err := l.cfg.CatchUp(ctx, true); err != nil {
+		l.cfg.Log.Debug("what was stored is not in the log yet", "error", err)
 	}
 }
 
@@ -307,7 +339,7 @@ func (l *Log) Accept(ctx context.Context, why string) (text []byte, c checkpoint
 	case l.cfg.CatchUp == nil:
 		return nil, c, errors.New("the store is opened to be read")
 	}
-	if err := l.cfg.CatchUp(ctx); err != nil {
+	if err := l.cfg.CatchUp(ctx, l.cfg.Signer != nil); err != nil {
 		return nil, c, err
 	}
 	leaf := &Leaf{Kind: Accepted, Store: t.id, At: l.cfg.Now().UnixMilli(), Why: clip(why)}

@@ -30,7 +30,7 @@ func Scan(store string, fn func(s *Scanned) error) (n int64, id seglog.ID, err e
 	}
 	d := readDamaged(o)
 	defer func() { err = errors.Join(err, d.Close()) }()
-	none := func(uint64) []byte { return nil }
+	none := func(uint64, *tlog.Hash) []byte { return nil }
 	for {
 		s := &Scanned{Index: n, Stored: d.hashOf(n)}
 		text, hash := d.leafOf(n, 0, none)

@@ -201,7 +201,7 @@ func FuzzMend(f *testing.F) {
 		b[int(at)%len(b)] ^= mask
 		must(t, os.WriteFile(path, b, 0o600))
 		if tree, err = Open(o); err != nil {
-			if tree, _, err = Mend(o, func(batch uint64) []byte { return leafOf(batch).Encode() }); err != nil {
+			if tree, _, err = Mend(o, func(batch uint64, _ *tlog.Hash) []byte { return leafOf(batch).Encode() }); err != nil {
 				return
 			}
 		}

@@ -27,7 +27,7 @@ func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
 // sealedStore is what a store's log is made of.
 type sealedStore interface {
 	Seals() *seal.Tree
-	CatchUp(ctx context.Context) error
+	CatchUp(ctx context.Context, trees bool) error
 }
 
 // signed has a collector sign with a new key, and returns its public part.

@@ -26,7 +26,7 @@ const DefaultSealKey = "/var/lib/auditfleet/seal/key"
 type keepsLog interface {
 	Seals() *seal.Tree
 	Sealed() <-chan struct{}
-	CatchUp(ctx context.Context) error
+	CatchUp(ctx context.Context, trees bool) error
 }
 
 // openSeal opens the log of the store, and the key that signs it, where there is one.

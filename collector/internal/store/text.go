@@ -115,6 +115,21 @@ func records(text []byte, counted bool, fn func(raw []byte)) {
 	}
 }
 
+// FirstMs returns the time of an event's first record, by which the event goes; 0 where it has none.
+func FirstMs(text []byte, counted bool) int64 {
+	raw := text
+	if !counted {
+		raw = text[:max(0, bytes.IndexByte(text, '\n'))]
+	} else if n, at := binary.Uvarint(text); at <= 0 || n == 0 {
+		return 0
+	} else if size, k := binary.Uvarint(text[at:]); k > 0 && size <= uint64(len(text)-at-k) {
+		raw = text[at+k : at+k+int(size)]
+	}
+	var r record.Record
+	_ = r.Parse(raw) // as ParseRecord does
+	return r.Ms()
+}
+
 // countRecords returns how many records an event's text holds. Of a counted text it is
 // what the text claims, at most its bytes: a record takes at least one.
 func countRecords(text []byte, counted bool) int {

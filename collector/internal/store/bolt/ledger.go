@@ -111,6 +111,7 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 	if err != nil {
 		return err
 	}
+	bkt.FillPercent = ledgerFill
 	if moved {
 		for _, kv := range trackers(tx) { // of when the clock was here before
 			if err := bkt.Delete(kv.Key); err != nil {
@@ -155,6 +156,10 @@ func addRow(bkt *bbolt.Bucket, host string, row *ledger.Row) error {
 	return bkt.Put(key, layout.EncodeRow(key, row))
 }
 
+// ledgerFill is how full a page is before it becomes two: hosts come and go seldom, so nearly all pages stay as they were
+// first filled, in order of keys.
+const ledgerFill = 0.9
+
 // keepHours is how long rows of hours stay such after their end, in milliseconds: each is as long as
 // a day's.
 const keepHours = ledger.Hour
@@ -180,6 +185,7 @@ func foldLedger(tx *bbolt.Tx, until int64) error {
 	if bkt == nil {
 		return nil
 	}
+	bkt.FillPercent = ledgerFill
 	type hours struct {
 		host string
 		keys [][]byte

@@ -128,6 +128,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 	if err := cur.reopen(false); err != nil {
 		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
 	}
+	s.dig(cur)
 	s.mu.Lock()
 	sealed := cur.listed()
 	s.mu.Unlock()

@@ -2,9 +2,7 @@ package bolt
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +10,7 @@ import (
 	"sync/atomic"
 
 	bbolt "go.etcd.io/bbolt"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -53,7 +52,7 @@ func (s *Store) partSealed() {
 // leafOf makes the leaf of a batch that goes to p; nil for one without events. The group's hash
 // is over all of its bytes: no part of a group is ever written again.
 func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Summary) ([]byte, error) {
-	if blob == nil {
+	if blob == nil || !keepsSeal {
 		return nil, nil
 	}
 	s.mu.Lock()
@@ -78,12 +77,7 @@ func (s *Store) describe(p *partition, batch uint64, blob []byte, sum *group.Sum
 	}
 	g, err := s.codec.Open(blob)
 	if err == nil {
-		if root, ok := g.EventsRoot(); ok {
-			l.EventsRoot = root
-		}
-		err = g.Counts(func(host string, events, records uint64) {
-			l.Hosts = append(l.Hosts, seal.HostCount{Name: host, Events: events, Records: records})
-		})
+		err = g.Counts(l.Name)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", batch, err)
@@ -104,7 +98,7 @@ func putLeaf(tx *bbolt.Tx, batch uint64, leaf []byte) error {
 	return bkt.Put(key, layout.EncodeSeal(key, leaf))
 }
 
-// openLog opens the log, or begins one, and takes in what was stored when a process died. Open
+// openLog opens the log, or begins one. What was stored when a process died comes in with the next checkpoint. Open
 // calls it once the last batch is known.
 func (s *Store) openLog() error {
 	s.sealing.sealed = make(chan struct{}, 1)
@@ -138,9 +132,7 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return err
 	}
-	if err = s.checkBehind(o); err == nil {
-		err = s.catchUp()
-	}
+	err = s.checkBehind(o)
 	if fsys.NoRoom(err) {
 		s.log.Warn("no room for the log of what was stored; it is kept once there is some", "error", err)
 		err = nil
@@ -271,14 +263,22 @@ func (s *Store) renewLog(o seal.Options, why string) error {
 	return seal.Stop(o.FS, o.Store, why+": it was begun anew with what the store has")
 }
 
-// leafAnywhere returns the leaf that a partition has of a batch; nil where none has.
-func (s *Store) leafAnywhere(batch uint64) (leaf []byte) {
+// leafAnywhere returns the leaf that a partition has of a batch: as it is, or with the root of its events, by which of both has
+// that hash; nil where none has.
+func (s *Store) leafAnywhere(batch uint64, hash *tlog.Hash) (leaf []byte) {
 	for _, p := range s.parts {
 		if p.place < batch || leaf != nil {
 			continue
 		}
-		if err := p.view(func(tx *bbolt.Tx) error { leaf = storedLeaf(tx, batch); return nil }); err != nil {
+		text, blob, err := p.sealedGroup(batch)
+		if err != nil {
 			return nil
+		}
+		if leaf = text; leaf == nil || hash != nil && tlog.RecordHash(leaf) == *hash {
+			continue
+		}
+		if with, err := WithRoot(s.codec, leaf, blob); err == nil {
+			leaf = with
 		}
 	}
 	return leaf
@@ -300,80 +300,11 @@ func (s *Store) checkBehind(o seal.Options) error {
 	return seal.Stop(o.FS, o.Store, why)
 }
 
-// CatchUp takes into the log what was stored since it was last done.
-func (s *Store) CatchUp(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if s.opts.ReadOnly {
-		return store.ErrReadOnly
-	}
-	s.appendMu.Lock()
-	defer s.appendMu.Unlock()
-	if _, err := s.lastBatch(); err != nil {
-		return err
-	}
-	return s.catchUp()
-}
-
-// catchUp is CatchUp with appendMu held. A partition's leaves come in order of batches, and a
-// batch is in one partition, so the log has them in that order, each once.
-func (s *Store) catchUp() error {
-	last := s.tree.LastBatch()
-	type one struct {
-		batch uint64
-		leaf  []byte
-	}
-	var list []one
-	s.mu.Lock()
-	parts := slices.Clone(s.parts)
-	s.mu.Unlock()
-	for _, p := range parts {
-		if p.place <= last { // only a writer changes it
-			continue
-		}
-		err := p.view(func(tx *bbolt.Tx) error {
-			bkt := tx.Bucket(layout.BucketSeal)
-			if bkt == nil {
-				return nil
-			}
-			c := bkt.Cursor()
-			for k, v := c.Seek(layout.GroupKey(last + 1)); k != nil; k, v = c.Next() {
-				if len(k) != 8 {
-					continue // verify says so
-				}
-				batch := binary.BigEndian.Uint64(k)
-				leaf, err := layout.DecodeSeal(k, v)
-				if err != nil {
-					leaf, err = s.leafAgain(tx, p, batch)
-				}
-				if err != nil {
-					s.log.Error("the leaf of a batch is damaged, and its group cannot be read: it is not in the log", "partition", p.path, "batch", batch, "error", err)
-					continue
-				}
-				list = append(list, one{batch, bytes.Clone(leaf)})
-			}
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(list, func(a, b one) int { return int(int64(a.batch) - int64(b.batch)) })
-	texts := make([][]byte, 0, len(list))
-	for i, x := range list {
-		if i == 0 || x.batch != list[i-1].batch {
-			texts = append(texts, x.leaf)
-		}
-	}
-	return s.tree.AppendTexts(texts)
-}
-
 // sealDrop writes into the log that a partition is about to be dropped, once all of its batches are in
 // there. appendMu is held, mu is not. A process that dies before the file is deleted leaves a partition
 // that the log says was dropped: it will be, again.
 func (s *Store) sealDrop(p *partition, why string) error {
-	if err := s.catchUp(); err != nil {
+	if err := s.catchUp(p.place, nil); err != nil {
 		return fmt.Errorf("keep its leaves in the log: %w", err)
 	}
 	was := p.listed()

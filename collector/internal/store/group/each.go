@@ -52,16 +52,6 @@ func (g *Group) EventTree(fn func(ordinal int64, hash, mixed eventtree.Hash)) (*
 	return t, err
 }
 
-// EventsRoot returns the root of the tree over the group's events, as it was when the group was
-// made; false where the group has none, or a damaged one.
-func (g *Group) EventsRoot() (root eventtree.Hash, ok bool) {
-	b, err := g.section(secEvents, 0)
-	if err != nil || len(b) != len(root) {
-		return root, false
-	}
-	return eventtree.Hash(b), true
-}
-
 // each is Each with the event's block and text.
 func (g *Group) each(fn func(blk *Block, text []byte, ev *event.Event) error) error {
 	blocks, err := g.Plan(&query.Query{}, nil)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -65,7 +64,7 @@ type piece []byte
 
 // Encode makes a group of a table's events, of which there must be one at least. Searches
 // may read the table at the same time, but nothing may be added to it. The frames are
-// compressed while one goroutine builds the dictionaries and another the tree over the events.
+// compressed while another goroutine builds the dictionaries.
 func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	var b builder
 	for _, h := range t.Hosts() {
@@ -81,8 +80,6 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	// From here on b is only read, by both sides, until the dictionaries are done.
 	dicts := make(chan []dictionary, 1)
 	go func() { dicts <- c.dictionaries(&b, t.Values()) }()
-	roots := make(chan eventtree.Hash, 1)
-	go func() { roots <- b.root() }()
 	table, data := c.pack(&b)
 
 	var kinds []section
@@ -104,8 +101,6 @@ func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
 	senders, receipts := c.origins(&b)
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
-	root := <-roots
-	add(secEvents, 0, root[:])
 	add(secFrames, 0, table)
 	index := headSize // the size of all but the frames' section
 	for _, x := range bodies {

@@ -43,7 +43,6 @@ const (
 	secDict    = 6 // arg: the field
 	secSenders = 7
 	secReceipt = 8
-	secEvents  = 9 // the root of the tree over its events
 )
 
 // addedField reports whether groups of this version were written before the program knew

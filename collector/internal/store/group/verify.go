@@ -5,7 +5,6 @@ import (
 	"hash/crc32"
 	"sort"
 
-	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -63,9 +62,6 @@ type verifier struct {
 	x           query.Extractor
 	addValue    func(query.Field, []byte)          // v.add, made once
 	event       func(host string, ev *event.Event) // of Salvage; nil for Verify
-	tree        eventtree.Tree                     // over the events read so far
-	hasher      eventtree.Hasher
-	receipts    []int64 // of an event; used again
 }
 
 // maxEvents bounds the memory that Verify takes for a group's word: a hundred times what
@@ -126,17 +122,8 @@ func (v *verifier) run() {
 	v.frames()
 	if v.allReadable {
 		v.compareSummary()
-		v.compareRoot()
 	}
 	v.dictionaries()
-}
-
-// compareRoot compares the root of the tree over the events, where the group has one, with the events.
-func (v *verifier) compareRoot() {
-	root, ok := v.g.EventsRoot()
-	if ok && v.origins != nil && v.tree.Len() == int64(v.g.Summary.Events) && v.tree.Root() != root {
-		v.wrong(v.offset(secEvents, 0), "the root of the tree over its events is another one than that of the events")
-	}
 }
 
 // sections checks every section's place and checksum. It returns false when one that
@@ -186,8 +173,6 @@ func sectionName(s section) string {
 		return "senders"
 	case secReceipt:
 		return "times of receipt"
-	case secEvents:
-		return "root of the tree over its events"
 	case secDict:
 		return fmt.Sprintf("dictionary of field %s", query.Field(s.arg))
 	}
@@ -289,8 +274,6 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 			v.wrong(off, "block %d: event %d has no record", i, n)
 			continue
 		}
-		v.receipts = eventtree.AppendReceipts(v.receipts[:0], &ev)
-		v.tree.Add(v.hasher.Event(&eventtree.Event{Host: blk.Host, From: ev.From, Receipts: v.receipts, Counted: blk.Counted, Text: one}))
 		k := query.KeyOf(&ev)
 		if n > 0 && k.Compare(last) < 0 {
 			v.wrong(off, "block %d: event %d is out of order", i, n)

@@ -15,6 +15,9 @@ func TestVerifyForgotten(t *testing.T) {
 	r := startRig(t, t.TempDir(), 64<<20)
 	today := int(time.Since(storetest.Start) / (24 * time.Hour)) // as the collector's clock has it
 	r.put(t, today, 200)
+	if err := r.h.Flush(context.Background()); err != nil { // all of it has been read then
+		t.Fatal(err)
+	}
 	hosts := r.h.Hosts()
 	var names []string
 	for _, h := range hosts {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -12,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -58,11 +58,13 @@ func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
 	}
 	// With a collector at work: what the log has now is what the partitions must have; what it has
 	// afterwards says which of them were dropped meanwhile.
-	if s.used {
-		if s.settled, _, err = seal.Scan(o.Dir, func(*seal.Scanned) error { return ctx.Err() }); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	if err := s.readRoots(ctx); err != nil {
+		return nil, err
 	}
+	if s.codec, err = group.NewCodec(1); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.codec.Close()) }()
 	if err := s.partitions(ctx); err != nil {
 		return nil, err
 	}
@@ -105,6 +107,7 @@ type found struct {
 	minMs  int64
 	maxMs  int64
 	err    error // it cannot be read
+	forged bool  // the log's root of its events is another one than theirs
 }
 
 // sealed is one run of Sealed.
@@ -112,8 +115,11 @@ type sealed struct {
 	o       SealedOptions
 	rep     *SealedReport
 	files   *layout.Files
-	used    bool  // a collector has the store
-	settled int64 // leaves before the partitions were read, where one has it
+	used    bool // a collector has the store
+	codec   *group.Codec
+	settled int64               // leaves of the log before the partitions were read
+	logged  uint64              // the last batch among them
+	sealed  map[uint64][32]byte // by batch: the roots of events that they have
 
 	ids     []seglog.ID
 	found   map[uint64]found // groups by batch

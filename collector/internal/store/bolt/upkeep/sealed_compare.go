@@ -119,6 +119,8 @@ func (s *sealed) missing() {
 			s.changed("partition %s, batch %d: it cannot be read: %v; %s, of hosts %s", e.part, e.batch, x.err, span(e.minMs, e.maxMs), e.hosts)
 		case x.hash != e.hash:
 			s.changed("partition %s, batch %d: it was written again after it was stored on %s: %d events, %s, of hosts %s", x.part, e.batch, when(e.at), e.events, span(e.minMs, e.maxMs), e.hosts)
+		case x.forged:
+			s.changed("partition %s, batch %d: the log's root of its events is not theirs: evidence made by it would prove what was never stored; %d events, %s, of hosts %s", x.part, e.batch, e.events, span(e.minMs, e.maxMs), e.hosts)
 		case x.part != e.part:
 			s.changed("partition %s, batch %d: it was stored in partition %s", x.part, e.batch, e.part)
 		default:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
@@ -68,6 +70,12 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 	if st, err := layout.DecodeState(p.State); err == nil {
 		s.lastID = max(s.lastID, st.ID)
 	}
+	leaves := map[uint64][]byte{}
+	for _, kv := range p.Seals {
+		if text, err := layout.DecodeSeal(kv.Key, kv.Value); err == nil {
+			leaves[binary.BigEndian.Uint64(kv.Key)] = text
+		}
+	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		if err := ctx.Err(); err != nil {
@@ -80,21 +88,64 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 		}
 		if x.err = err; err == nil {
 			x.hash = sha256.Sum256(b)
+			x.forged = s.forged(g.ID, b)
+		}
+		if text := leaves[g.ID]; text != nil && g.ID > s.logged && err == nil {
+			if with, err := bolt.WithRoot(s.codec, text, b); err == nil { // as it comes into the log
+				leaves[g.ID] = with
+			}
 		}
 		if was, ok := s.found[g.ID]; ok {
 			s.twice = append(s.twice, fmt.Sprintf("batch %d is in two partitions, %s and %s", g.ID, was.part, name))
 		}
 		s.found[g.ID] = x
 	}
-	for _, kv := range p.Seals {
-		if text, err := layout.DecodeSeal(kv.Key, kv.Value); err == nil {
-			s.leaves = append(s.leaves, partLeaf{name, binary.BigEndian.Uint64(kv.Key), text})
-		}
+	for _, batch := range slices.Sorted(maps.Keys(leaves)) {
+		s.leaves = append(s.leaves, partLeaf{name, batch, leaves[batch]})
 	}
 	for i := range p.Findings {
 		s.notef("%v", &p.Findings[i])
 	}
 	return nil
+}
+
+// readRoots reads what the log says before the partitions are read.
+func (s *sealed) readRoots(ctx context.Context) (err error) {
+	s.sealed = map[uint64][32]byte{}
+	s.settled, _, err = seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
+		if l, err := seal.ParseLeaf(x.Text); err == nil {
+			switch l.Kind {
+			case seal.Batch:
+				s.logged = l.Batch
+				if s.sealed[l.Batch] = l.EventsRoot; l.EventsRoot == [32]byte{} {
+					delete(s.sealed, l.Batch)
+				}
+			case seal.Begun:
+				s.logged = l.Batch
+			case seal.Rewound:
+				s.logged = l.First
+			}
+		}
+		return ctx.Err()
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return err
+}
+
+// forged reports whether the log has another root of a group's events than the group.
+func (s *sealed) forged(batch uint64, blob []byte) bool {
+	want, ok := s.sealed[batch]
+	if !ok {
+		return false
+	}
+	g, err := s.codec.Open(blob)
+	if err != nil {
+		return true
+	}
+	root, err := g.EventsRoot()
+	return err != nil || root != want
 }
 
 // log reads the log, and adds the leaves that the partitions have and it has not yet, as the collector would.
@@ -192,10 +243,12 @@ func hostsOf(l *seal.Leaf) string {
 	var names []string
 	for i, h := range l.Hosts {
 		if i == mostHosts {
-			names = append(names, fmt.Sprintf("and %d more", len(l.Hosts)-i))
 			break
 		}
 		names = append(names, fmt.Sprintf("%.80q", h.Name))
+	}
+	if n := uint64(len(names)); l.AllHosts > n {
+		names = append(names, fmt.Sprintf("and %d more", l.AllHosts-n))
 	}
 	return strings.Join(names, ", ")
 }

@@ -340,6 +340,99 @@ func TestPutBack(t *testing.T) {
 	}
 }
 
+// leafIn returns the leaf that a store's log has of a batch.
+func leafIn(t *testing.T, dir string, batch uint64) *seal.Leaf {
+	t.Helper()
+	tree := logOf(t, dir)
+	_, text, err := tree.Find(batch)
+	must(t, errors.Join(err, tree.Close()))
+	l, err := seal.ParseLeaf(text)
+	must(t, err)
+	return l
+}
+
+// TestForgedRoot: who has all rights when a batch is stored, and has its leaf sealed with the root of other events, so that
+// bundles of evidence would prove these, is found out by the store.
+func TestForgedRoot(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	st, err := bolt.Open(bolt.Options{Dir: s.dir, LockTimeout: -1})
+	must(t, err)
+	s.add(st, 0)
+	must(t, st.Close())
+	var l *seal.Leaf
+	edit(t, s.dir, 0, func(tx *bbolt.Tx) error {
+		key := layout.GroupKey(1)
+		text, err := layout.DecodeSeal(key, tx.Bucket(layout.BucketSeal).Get(key))
+		must(t, err)
+		l, err = seal.ParseLeaf(text)
+		return err
+	})
+	l.EventsRoot[7]++
+	appendLeaf(t, s.dir, l)
+	cp := s.open(s.dir, func(st *bolt.Store) { s.add(st, 0) })
+	if rep := s.check(s.dir, cp); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], "batch 1: the log's root of its events is not theirs") || rep.Groups != 1 {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestChangedBeforeItIsSealed: a group that is changed between its transaction and the log gets no root that would have
+// the change proved.
+func TestChangedBeforeItIsSealed(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	st, err := bolt.Open(bolt.Options{Dir: s.dir, LockTimeout: -1})
+	must(t, err)
+	s.add(st, 0)
+	s.add(st, 0)
+	must(t, st.Close())
+	edit(t, s.dir, 0, func(tx *bbolt.Tx) error { return regroup(t, tx, 2, swapByte) })
+	cp := s.open(s.dir, nil)
+	if leafIn(t, s.dir, 1).EventsRoot == [32]byte{} || leafIn(t, s.dir, 2).EventsRoot != [32]byte{} {
+		t.Errorf("roots %x and %x, want one and none", leafIn(t, s.dir, 1).EventsRoot, leafIn(t, s.dir, 2).EventsRoot)
+	}
+	if rep := s.check(s.dir, cp); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], "batch 2: it was written again") {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestTreesWithAKeyOnly: without a key no work is done for proofs that nobody could sign; from the key on it is.
+func TestTreesWithAKeyOnly(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	st, err := bolt.Open(bolt.Options{Dir: s.dir, LockTimeout: -1})
+	must(t, err)
+	s.add(st, 0)
+	must(t, errors.Join(st.CatchUp(context.Background(), false), st.Close()))
+	cp := s.open(s.dir, func(st *bolt.Store) { s.add(st, 0) })
+	if leafIn(t, s.dir, 1).EventsRoot != [32]byte{} || leafIn(t, s.dir, 2).EventsRoot == [32]byte{} {
+		t.Errorf("roots %x and %x, want none and one", leafIn(t, s.dir, 1).EventsRoot, leafIn(t, s.dir, 2).EventsRoot)
+	}
+	if rep := s.check(s.dir, cp); len(rep.Changed) > 0 || rep.Groups != 2 {
+		t.Errorf("%+v", rep)
+	}
+}
+
+// TestPendingLeaves: what is stored and not in the log yet is no change, whether the log was cut behind what was signed, or
+// nothing was signed of it.
+func TestPendingLeaves(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	cp := s.open(s.dir, s.fill)
+	cutLog(t, s.dir, 4, false)
+	must(t, os.Truncate(filepath.Join(s.dir, seal.Dir, "hashes"), 32+32*7))
+	if rep := s.check(s.dir, cp); len(rep.Changed) > 0 || rep.Leaves != 7 || rep.Groups != 6 {
+		t.Errorf("the log's end is lost: %+v", rep)
+	}
+	st, err := bolt.Open(bolt.Options{Dir: s.dir, LockTimeout: -1})
+	must(t, err)
+	s.add(st, 2)
+	must(t, st.Close())
+	if rep := s.check(s.dir, cp); len(rep.Changed) > 0 || rep.Leaves != 8 || rep.Groups != 7 {
+		t.Errorf("and another batch: %+v", rep)
+	}
+}
+
 // TestKilledBetween: the process dies after a batch's transaction and before, or while, its leaf comes into
 // the log: the next start has it there once.
 func TestKilledBetween(t *testing.T) {

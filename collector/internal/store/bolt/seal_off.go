@@ -1,0 +1,5 @@
+//go:build noseal
+
+package bolt
+
+const keepsSeal = false
