@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -110,6 +111,12 @@ func Open(text []byte, verifiers note.Verifiers) (Checkpoint, error) {
 	c, err := parse(n.Text)
 	if err != nil {
 		return Checkpoint{}, err
+	}
+	for _, s := range n.Sigs {
+		// One signature has one text, too: the last digit has bits that count for nothing.
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return Checkpoint{}, fmt.Errorf("%w: the signature of %s+%08x: %w", ErrFormat, s.Name, s.Hash, err)
+		}
 	}
 	if !slices.ContainsFunc(n.Sigs, func(s note.Signature) bool { return s.Name == c.Origin }) {
 		return Checkpoint{}, fmt.Errorf("%w: it is of %q, and the key given is of %q", ErrKey, c.Origin, n.Sigs[0].Name)
