@@ -6,6 +6,8 @@ DESTDIR     ?=
 SHARE        = $(DESTDIR)$(PREFIX)/share
 VERSION     ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
+# Without it (TRIMPATH=) what was compiled for tests need not be compiled again.
+TRIMPATH    ?= -trimpath
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
 
@@ -25,7 +27,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/forwarder and bin/collector
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./forwarder ./collector
+	$(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o bin/ ./forwarder ./collector
 
 cross: ## check that both architectures build
 	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
@@ -62,11 +64,12 @@ check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom,
 formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
+# integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first.
 test: stock-peers ## every test, the stock peers' included
-	$(GO) test -count=1 -timeout 30m ./...
+	@GO='$(GO)' sh integration/gotest.sh -count=1 -timeout=30m ./integration ./...
 
 race: ## every package's quick tests under the race detector
-	GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 $(GO) test -count=1 -short -race -timeout 30m $$($(GO) list ./... | grep -v /integration)
+	@GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
 	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower' ./collector/internal/head ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
@@ -84,7 +87,7 @@ vuln: ## known vulnerabilities in what the programs call (asks vuln.go.dev)
 	$(VULN) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@sh integration/fuzz.sh $(FUZZTIME)
+	@GO='$(GO)' sh integration/fuzz.sh $(FUZZTIME)
 
 docs: ## write again what is made from tables: example files, lists in manual pages, METRICS.md
 	$(GO) test -count=1 -run 'TestMadeFromTheTable|TestAllAreDocumented' ./collector/internal/cli ./forwarder/internal/cli ./pkg/metrics -args -update
