@@ -23,6 +23,7 @@ import (
 // TestBadPeers: what is no frame and no line ends its own connection with a
 // word in the log that names the peer; the server and a good sender's records stay.
 func TestBadPeers(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64", "--frame-timeout", "1s"}})
 	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 31, Records: 6000, Nodes: []string{"good1"}})
 	in := newPacer(t, sent, 20*time.Millisecond)
@@ -57,14 +58,14 @@ func TestBadPeers(t *testing.T) {
 			if _, err := conn.Write(bad.bytes); err != nil {
 				t.Fatal(err)
 			}
-			_ = conn.SetReadDeadline(time.Now().Add(15 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 			rest, err := io.ReadAll(conn)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatalf("the connection was still open after 15s; got %q", rest)
 			}
 			port := conn.LocalAddr().(*net.TCPAddr).Port
 			var said string
-			harness.Poll(5*time.Second, func() bool {
+			harness.Poll(time.Minute, func() bool {
 				said = linesWith(c.Output(), fmt.Sprintf(":%d", port))
 				return said != ""
 			})
@@ -107,7 +108,7 @@ func fails(t *testing.T, o harness.CollectorOptions, says ...string) {
 	t.Cleanup(c.Kill)
 	select {
 	case <-c.Done():
-	case <-time.After(15 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("it runs; its output:\n%s", c.Output())
 	}
 	if c.ExitCode() == 0 {
@@ -126,6 +127,7 @@ func fails(t *testing.T, o harness.CollectorOptions, says ...string) {
 // TestCannotStart: a port or a store that cannot be had is said with its name
 // and what to do, and what is there is not touched.
 func TestCannotStart(t *testing.T) {
+	t.Parallel()
 	first := startCollector(t, harness.CollectorOptions{})
 	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 32, Records: 1000, Nodes: []string{"kept1"}})
 	forward(t, t.TempDir(), first.Addr(), "stdin", sent)
@@ -137,7 +139,7 @@ func TestCannotStart(t *testing.T) {
 		fails(t, harness.CollectorOptions{Store: first.Store}, first.Store, "in use by pid", "stop it")
 	})
 	sameRecords(t, sent, foundAll(t, first, len(sent)))
-	if err := first.Terminate(20 * time.Second); err != nil {
+	if err := first.Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 
@@ -184,6 +186,7 @@ func TestCannotStart(t *testing.T) {
 // TestUnknownKey: a key the configuration does not know is an error with file
 // and line, in each file the two programs read.
 func TestUnknownKey(t *testing.T) {
+	t.Parallel()
 	bins := binaries(t)
 	dir := t.TempDir()
 	file := func(name, text string) string {
@@ -204,7 +207,7 @@ func TestUnknownKey(t *testing.T) {
 		{[]string{bins.Forwarder, "run", "--config", auditdConf, "--remote", "127.0.0.1:9", "--source", "stdin", "--spool", dir + "/spool"}, []string{auditdConf + ":2", "log_fil", "log_file"}},
 		{[]string{bins.Forwarder, "run", "--remote-config", remoteConf, "--source", "stdin", "--spool", dir + "/spool"}, []string{remoteConf + ":3", "queue_dept", "queue_depth"}},
 	} {
-		r, err := harness.Run(20*time.Second, c.args...)
+		r, err := harness.Run(time.Minute, c.args...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,6 +226,7 @@ func TestUnknownKey(t *testing.T) {
 // acknowledged is found, the process stays; with room again all goes on, and in
 // the end every record is there once.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	need.Tmpfs(t, dir, "size=24m")
 	// Without a reserve the journal runs into the disk's end; with one, these

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"math/rand/v2"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -13,6 +12,7 @@ import (
 // certificates and CAs that change meanwhile. Each record is stored once at a collector that
 // has it, none is missing, and each host's are in order.
 func TestExactlyOnceUnderChaos(t *testing.T) {
+	t.Parallel()
 	bins := binaries(t)
 	need.Root(t)
 	for _, tool := range []string{"ip", "nft", "nsenter", "unshare"} {
@@ -23,8 +23,7 @@ func TestExactlyOnceUnderChaos(t *testing.T) {
 	} else {
 		n.Close()
 	}
-	c := &harness.Chaos{Hosts: 3, Records: 36_000, Rate: 1_500, Seed: rand.Uint64(), Dir: t.TempDir(), Logf: t.Logf}
-	t.Logf("seed %d", c.Seed)
+	c := &harness.Chaos{Hosts: 3, Records: 36_000, Rate: 1_500, Seed: need.Seed(t), Dir: t.TempDir(), Logf: t.Logf}
 	res, err := c.Run(bins)
 	if err != nil {
 		t.Fatal(err)

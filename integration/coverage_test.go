@@ -73,7 +73,7 @@ func TestKernelCoverage(t *testing.T) {
 	}
 	set := func(words ...string) {
 		t.Helper()
-		if r, err := harness.Run(10*time.Second, append([]string{"/sbin/auditctl"}, words...)...); err != nil || r.Code != 0 {
+		if r, err := harness.Run(time.Minute, append([]string{"/sbin/auditctl"}, words...)...); err != nil || r.Code != 0 {
 			t.Fatalf("auditctl %v: %v %+v", words, err, r)
 		}
 	}
@@ -121,13 +121,14 @@ func TestKernelCoverage(t *testing.T) {
 	})
 	killed := last
 
+	switched := time.Now()
 	set("-e", "0")
 	time.Sleep(3 * time.Second)
 	set("-e", "1")
 	burst(5)
 	ask("auditing was off", func(c *coverageOf) bool {
 		_, seconds, off := c.by("auditing-off")
-		return off && seconds >= 2 && seconds < 30
+		return off && seconds >= 2 && seconds < 2+time.Since(switched).Seconds()
 	})
 
 	unlimited := last
@@ -146,7 +147,7 @@ func TestKernelCoverage(t *testing.T) {
 	})
 
 	limited := last
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	set("-e", "1") // as it was booted: the forwarder puts back what it found
@@ -172,7 +173,7 @@ func TestKernelCoverage(t *testing.T) {
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // byte for byte, none missing, none twice; and what is found is what the stock
 // ausearch finds in the same text.
 func TestStockSender(t *testing.T) {
+	t.Parallel()
 	stockPeers(t)
 	c := startCollector(t, harness.CollectorOptions{})
 	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 11, Records: 50_000, Nodes: []string{"web1", "web2"}, RareKey: "needle", RareEvery: 700})
@@ -94,6 +95,7 @@ func hostsKnown(t *testing.T, c *harness.Collector, names ...string) {
 
 // TestForwarderStdin: 50,000 real records through our forwarder's stdin.
 func TestForwarderStdin(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{})
 	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 12, Records: 50_000, Nodes: []string{"app1"}})
 	forward(t, t.TempDir(), c.Addr(), "stdin", sent)
@@ -105,6 +107,7 @@ func TestForwarderStdin(t *testing.T) {
 // TestForwarderFile: 50,000 real records without node= from a file; and they are
 // still there, and searched the same, when the server has stopped and after a restart.
 func TestForwarderFile(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{})
 	sent := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 13, Records: 50_000})
 	file := filepath.Join(t.TempDir(), "audit.log")
@@ -113,7 +116,7 @@ func TestForwarderFile(t *testing.T) {
 	}
 	forward(t, t.TempDir(), c.Addr(), file, nil)
 	sameRecords(t, sent, foundAll(t, c, len(sent)))
-	if err := c.Terminate(30 * time.Second); err != nil {
+	if err := c.Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	got := foundAll(t, c, len(sent))
@@ -151,6 +154,7 @@ func startForwarder(t *testing.T, dir, remote, source string, lines []string, ar
 
 // TestForwarderIntoStockServer: our forwarder into a stock auditd.
 func TestForwarderIntoStockServer(t *testing.T) {
+	t.Parallel()
 	stockPeers(t)
 	server, err := harness.StartAuditdServer(t.TempDir(), nil)
 	if err != nil {
@@ -159,7 +163,7 @@ func TestForwarderIntoStockServer(t *testing.T) {
 	t.Cleanup(server.Kill)
 	sent := realLog(t, harness.RecordedEnriched(), harness.Make{Seed: 14, Records: 50_000, Nodes: []string{"app1"}})
 	forward(t, t.TempDir(), server.Addr(), "stdin", sent)
-	if err := server.Terminate(30 * time.Second); err != nil {
+	if err := server.Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	got, err := server.Lines()
@@ -177,6 +181,7 @@ func TestForwarderIntoStockServer(t *testing.T) {
 // TestForwarderOverCutLink: the link to our collector is cut again and again, held
 // and let go; every record is there, once.
 func TestForwarderOverCutLink(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
 	proxy, err := harness.NewProxy(c.Addr(), 5*time.Millisecond)
 	if err != nil {
@@ -188,7 +193,7 @@ func TestForwarderOverCutLink(t *testing.T) {
 	p := startForwarder(t, t.TempDir(), proxy.Addr(), "stdin", sent, "--drain-timeout", "2m")
 	cuts := 0
 	for mark := int64(300_000); !p.Exited() && cuts < 10; mark += 900_000 {
-		if !harness.Poll(20*time.Second, func() bool { return proxy.Passed() > mark || p.Exited() }) {
+		if !harness.Poll(time.Minute, func() bool { return proxy.Passed() > mark || p.Exited() }) {
 			t.Fatalf("only %d bytes went over the link; the forwarder's output:\n%s", proxy.Passed(), p.Output())
 		}
 		if cuts%3 == 2 {
@@ -211,6 +216,7 @@ func TestForwarderOverCutLink(t *testing.T) {
 // TestUnparsableRecord: what cannot be parsed is stored all the same, raw. A damaged record
 // is found by its type or its time; a line without a time is named by --debug alone.
 func TestUnparsableRecord(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{})
 	now := strconv.FormatInt(time.Now().Unix(), 10)
 	good := "node=odd1 type=USER_CMD msg=audit(" + now + ".100:7): pid=1 uid=0 auid=1000 ses=1 msg='cwd=\"/\" cmd=6964 terminal=pts/0 res=success'"

@@ -24,7 +24,7 @@ type peerAt struct {
 
 func dialFrom(t *testing.T, c *harness.Collector, addr string) *peerAt {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addr)}, Timeout: time.Minute}
 	conn, err := d.Dial("tcp", c.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func dialFrom(t *testing.T, c *harness.Collector, addr string) *peerAt {
 
 func (p *peerAt) send(records ...string) {
 	p.t.Helper()
-	_ = p.conn.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = p.conn.SetDeadline(time.Now().Add(time.Minute))
 	for _, r := range records {
 		p.seq++
 		if _, err := p.conn.Write(remote.Append(nil, remote.Message, p.seq, []byte(r))); err != nil {
@@ -51,6 +51,7 @@ func (p *peerAt) send(records ...string) {
 // event, ends it, and sends a record of the year 5138; and invents names. web1's
 // events are as web1 sent them, its clock is its own, and who sent what is told.
 func TestForgingPeer(t *testing.T) {
+	t.Parallel()
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--max-new-names", "50"}})
 	now := time.Now().Unix()
 	rec := func(serial int, typ, rest string) string {
@@ -143,7 +144,7 @@ func TestForgingPeer(t *testing.T) {
 	for _, p := range []*peerAt{good, evil, nameless} {
 		p.conn.Close()
 	}
-	if err := c.Terminate(30 * time.Second); err != nil {
+	if err := c.Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	check("stopped")

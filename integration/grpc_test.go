@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/internal/testca"
 )
 
@@ -70,8 +71,8 @@ func (c *grpcCollector) restart() {
 // TestEverythingGoesWrongByGRPC: what TestEverythingGoesWrong does, with two collectors, over
 // gRPC: a record is once at each collector that has it, and at one of both at least.
 func TestEverythingGoesWrongByGRPC(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	t.Parallel()
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	pki := pkiOf(t, "worst1")
 	all := []*grpcCollector{startGRPC(t, pki), startGRPC(t, pki)}
@@ -113,7 +114,7 @@ func TestEverythingGoesWrongByGRPC(t *testing.T) {
 			p.Kill()
 			p = launch()
 		case "forwarder ended":
-			if err := p.Terminate(30 * time.Second); err != nil {
+			if err := p.Terminate(time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			p = launch()
@@ -143,7 +144,7 @@ func TestEverythingGoesWrongByGRPC(t *testing.T) {
 	if !harness.Poll(2*time.Minute, func() bool { return len(distinct()) >= len(lines) }) {
 		t.Errorf("not all came; the forwarder's output:\n%s", p.Output())
 	}
-	if err := p.Terminate(30 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	sameRecords(t, lines, distinct())
@@ -156,6 +157,7 @@ func TestEverythingGoesWrongByGRPC(t *testing.T) {
 // again: the collector knows what it has. Records that are spooled after that are stored,
 // though they have the places in the spool of others that were.
 func TestSpoolPutBack(t *testing.T) {
+	t.Parallel()
 	pki := pkiOf(t, "web1")
 	c := startGRPC(t, pki)
 	lines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 65, Records: 6_000, Nodes: []string{"web1"}})

@@ -70,6 +70,7 @@ func besiege(t *testing.T, c *harness.Collector, evil *harness.Hostile, good *ha
 // TestFewDescriptors has more idle connections than the collector may have files open:
 // the journal, the store and queries have theirs all the same.
 func TestFewDescriptors(t *testing.T) {
+	t.Parallel()
 	c, err := harness.StartCollector(binaries(t), harness.CollectorOptions{Store: t.TempDir() + "/store", Files: 256})
 	if err != nil {
 		t.Fatal(err)

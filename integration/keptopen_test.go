@@ -16,6 +16,7 @@ import (
 // None of theirs is refused, and the journal keeps its size: because the open records
 // are carried, or because the event is ended for its age.
 func TestEventKeptOpen(t *testing.T) {
+	t.Parallel()
 	const records, conns = 160_000, 8
 	for name, age := range map[string]string{"carried": "1h", "ended": "2s"} {
 		t.Run(name, func(t *testing.T) {
@@ -56,7 +57,7 @@ func TestEventKeptOpen(t *testing.T) {
 				}
 			}
 			if name == "ended" { // the load may be over before the event is old
-				harness.Poll(30*time.Second, func() bool {
+				harness.Poll(time.Minute, func() bool {
 					keep(sent)
 					sent++
 					return strings.Contains(c.Output(), "max_open_age=")

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,8 +27,7 @@ func TestKernelForwarderKilled(t *testing.T) {
 		// What may rest on its way: the reader lets records collect for up to 50 ms.
 		resting = 500 * time.Millisecond
 	)
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	bins := binaries(t)
 	k := openKernel(t)
@@ -40,6 +40,7 @@ func TestKernelForwarderKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	type span struct{ from, to time.Time }
+	var mu sync.Mutex // guards batches
 	var batches, blind []span
 	work := make(chan error, 1)
 	stop := make(chan struct{})
@@ -57,13 +58,34 @@ func TestKernelForwarderKilled(t *testing.T) {
 				work <- fmt.Errorf("a batch: %w %v", err, r)
 				return
 			}
+			mu.Lock()
 			batches = append(batches, span{from, time.Now()})
+			mu.Unlock()
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
+	// through is the end of the last batch whose last event is in the local log: on a busy machine more may rest.
+	through := func() time.Time {
+		text := strings.Join(linesOf(t, log), "\n")
+		mu.Lock()
+		defer mu.Unlock()
+		for i := len(batches) - 1; i >= 0; i-- {
+			if strings.Contains(text, fmt.Sprintf(`name="%s/%d/burst-%06d"`, dir, i, batch)) {
+				return batches[i].to
+			}
+		}
+		return time.Time{}
+	}
 	for range kills {
+		began := time.Now()
 		time.Sleep(2*resting + time.Duration(rng.IntN(500))*time.Millisecond)
+		if !harness.Poll(time.Minute, func() bool { return through().After(began) }) {
+			t.Fatalf("nothing reaches the local log:\n%s", p.Output())
+		}
 		from := time.Now().Add(-resting)
+		if last := through(); last.Before(from) {
+			from = last
+		}
 		p.Kill()
 		p, _ = kernelForwarder(t, k, dir, c.Addr())
 		blind = append(blind, span{from, time.Now()})
@@ -73,10 +95,14 @@ func TestKernelForwarderKilled(t *testing.T) {
 	if err := <-work; err != nil {
 		t.Fatal(err)
 	}
+	// The last one reads to the end.
+	if !harness.Poll(time.Minute, func() bool { return !through().Before(batches[len(batches)-1].to) }) {
+		t.Errorf("the last batch does not reach the local log:\n%s", p.Output())
+	}
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	local, remote := ofHost(stockFinds(t, log, "-k", key)), foundKey(t, c, key)

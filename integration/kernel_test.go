@@ -6,12 +6,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
+
+// kernelOpen says that a test has the kernel's audit.
+var kernelOpen atomic.Bool
 
 // openKernel takes the kernel's audit for this test and gives it back after it.
 func openKernel(t *testing.T) *harness.Kernel {
@@ -23,10 +27,12 @@ func openKernel(t *testing.T) *harness.Kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kernelOpen.Store(true)
 	t.Cleanup(func() {
 		if err := k.Close(); err != nil {
 			t.Error(err)
 		}
+		kernelOpen.Store(false)
 	})
 	return k
 }
@@ -47,7 +53,7 @@ func kernelForwarder(t *testing.T, k *harness.Kernel, dir, remote string, args .
 		st, err := k.Status()
 		return err == nil && st["pid"] == p.Pid()
 	}
-	if !harness.Poll(20*time.Second, func() bool { return registered() || p.Exited() }) || p.Exited() {
+	if !harness.Poll(time.Minute, func() bool { return registered() || p.Exited() }) || p.Exited() {
 		t.Fatalf("the forwarder did not register with the kernel:\n%s", p.Output())
 	}
 	return p, log
@@ -97,7 +103,7 @@ func TestKernelBurst(t *testing.T) {
 	if after["lost"] != before["lost"] {
 		t.Errorf("the kernel lost %d records", after["lost"]-before["lost"])
 	}
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	if st, err := k.Status(); err != nil || st["pid"] != 0 {
@@ -199,10 +205,10 @@ func TestForwarderUnderStockDaemon(t *testing.T) {
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
-	if !harness.Poll(30*time.Second, func() bool { return len(missingNames(foundKey(t, c, key), dir, events)) == 0 }) {
+	if !harness.Poll(time.Minute, func() bool { return len(missingNames(foundKey(t, c, key), dir, events)) == 0 }) {
 		t.Errorf("%d of %d events did not come; stock auditd's output:\n%s", len(missingNames(foundKey(t, c, key), dir, events)), events, daemon.Output())
 	}
-	if err := daemon.Terminate(20 * time.Second); err != nil {
+	if err := daemon.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	// As audisp-remote does, the forwarder leaves the ends of events (EOE) out.

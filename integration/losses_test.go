@@ -209,7 +209,7 @@ func TestLosses(t *testing.T) {
 		for range 4 {
 			l.events(1000)
 		}
-		if !harness.Poll(20*time.Second, func() bool {
+		if !harness.Poll(time.Minute, func() bool {
 			n, err := l.c.Metric("auditfleet_collector_rejected_records_total")
 			return err == nil && n > 0
 		}) {
@@ -243,7 +243,7 @@ func TestLosses(t *testing.T) {
 			}
 		}
 		nodes(1)
-		if !harness.Poll(20*time.Second, func() bool { return len(l.stored()) == 1 }) {
+		if !harness.Poll(time.Minute, func() bool { return len(l.stored()) == 1 }) {
 			t.Fatalf("the first does not come:\n%s", p.Output())
 		}
 		nodes(2000)

@@ -24,7 +24,19 @@ var built struct {
 }
 
 func TestMain(m *testing.M) {
+	need.Parallel(5) // they wait for programs; those with the kernel's audit come first, one by one
+	stop := need.OnSignal(func() {
+		if kernelOpen.Load() {
+			if err := harness.PutBack(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+		if built.dir != "" {
+			os.RemoveAll(built.dir)
+		}
+	})
 	code := m.Run()
+	stop()
 	if code == 0 {
 		if err := goleak.Find(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -130,13 +142,13 @@ func found(t *testing.T, c *harness.Collector, args ...string) []string {
 	return lines
 }
 
-// foundAll is found once it finds as many records as there must be, at most ten
-// seconds later: what is acknowledged is stored, but a running collector shows an
+// foundAll is found once it finds as many records as there must be, at most a
+// minute later: what is acknowledged is stored, but a running collector shows an
 // event only when it is put together, which it does behind the acknowledgement.
 func foundAll(t *testing.T, c *harness.Collector, want int, args ...string) []string {
 	t.Helper()
 	var lines []string
-	harness.Poll(10*time.Second, func() bool {
+	harness.Poll(time.Minute, func() bool {
 		lines = found(t, c, args...)
 		return len(lines) >= want
 	})

@@ -56,7 +56,7 @@ func TestNewestAuditdAndTheForwarder(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := pskForwarder(t, t.TempDir(), addr, pskKey(t, dir, "ours.key", tt.key), tt.identity, tt.profile, source)
-			if !harness.Poll(40*time.Second, p.Exited) {
+			if !harness.Poll(time.Minute, p.Exited) {
 				t.Fatalf("it does not end:\n%s", p.Output())
 			}
 			if tt.says != "" && (tt.profile != "pqc" || !strings.Contains(p.Output(), " left=0 ")) { // OpenSSL 3.5 has it

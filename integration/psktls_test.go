@@ -118,7 +118,7 @@ func TestNewestAuditdTakesPSK(t *testing.T) {
 			sent := realLog(t, harness.RecordedEnriched(), harness.Make{Records: 400})
 			sendAll(t, conn, sent)
 			var got []string
-			harness.Poll(10*time.Second, func() bool {
+			harness.Poll(time.Minute, func() bool {
 				got, err = harness.LogLines(log)
 				return err == nil && len(got) >= len(sent)
 			})
@@ -183,7 +183,7 @@ func startNewestAuditd(t *testing.T, program, dir string, more map[string]string
 	}
 	t.Cleanup(auditd.Kill)
 	addr = "127.0.0.1:" + strconv.Itoa(port)
-	if !harness.Poll(10*time.Second, func() bool { return listens(port) || auditd.Exited() }) || auditd.Exited() {
+	if !harness.Poll(time.Minute, func() bool { return listens(port) || auditd.Exited() }) || auditd.Exited() {
 		t.Fatalf("auditd 4.2.2 does not listen:\n%s", auditd.Output())
 	}
 	return addr, log
@@ -213,7 +213,7 @@ func dialPSK(t *testing.T, addr string, settings psktls.Settings) (*psktls.Conn,
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = raw.SetDeadline(time.Now().Add(time.Minute))
 	conn := psktls.Client(raw, config)
 	t.Cleanup(func() { conn.Close() })
 	return conn, conn.Handshake(context.Background())
@@ -304,12 +304,12 @@ func TestNewestAudispRemoteSpeaksPSK(t *testing.T) {
 			defer l.Close()
 			sent := realLog(t, harness.RecordedEnriched(), harness.Make{Records: 100})
 			startNewestRemote(t, program, dir, l, key, sent, tt.stock)
-			_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second))
+			_ = l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
 			raw, err := l.Accept()
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = raw.SetDeadline(time.Now().Add(time.Minute))
 			conn := psktls.Server(raw, config)
 			defer conn.Close()
 			if err := conn.Handshake(context.Background()); err != nil {

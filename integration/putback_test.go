@@ -20,6 +20,7 @@ var collectorLost = regexp.MustCompile(`op=lost-records cause=collector-lost rec
 // had acknowledgements for more: it sends again what its spool still has, by itself, and says
 // how many records it can't.
 func TestCollectorPutBack(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		spool string
@@ -96,7 +97,7 @@ func TestCollectorPutBack(t *testing.T) {
 				lost, _ = strconv.Atoi(collectorLost.FindStringSubmatch(said())[1])
 			}
 			there(len(lines) - lost)
-			if err := p.Terminate(30 * time.Second); err != nil {
+			if err := p.Terminate(time.Minute); err != nil {
 				t.Error(err)
 			}
 			got := foundAll(t, g.Collector, len(lines)-lost)

@@ -57,7 +57,7 @@ func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen 
 		t.Cleanup(p.Kill)
 	}
 	say(1)
-	if !harness.Poll(20*time.Second, func() bool {
+	if !harness.Poll(time.Minute, func() bool {
 		n, err := c.Metric("auditfleet_collector_records_total")
 		return err == nil && n >= 1 && len(found(t, c, "-n", "q")) == 1
 	}) {
@@ -70,7 +70,7 @@ func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen 
 		}
 		t.Cleanup(tracer.Kill)
 		traced := regexp.MustCompile(`TracerPid:\s+[1-9]`)
-		if !harness.Poll(20*time.Second, func() bool {
+		if !harness.Poll(time.Minute, func() bool {
 			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 			return err == nil && traced.Match(status)
 		}) {

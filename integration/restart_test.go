@@ -102,7 +102,7 @@ func TestKernelForwarderRestarted(t *testing.T) {
 	var gaps []span
 	for range 3 {
 		told := time.Now()
-		if err := p.Terminate(20 * time.Second); err != nil {
+		if err := p.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
 		p, _ = kernelForwarder(t, k, dir, "127.0.0.1:1")
@@ -122,7 +122,7 @@ func TestKernelForwarderRestarted(t *testing.T) {
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	at := load.events(linesOf(t, log))
@@ -197,7 +197,7 @@ func TestPluginRestarted(t *testing.T) {
 	load := startSteady(t, k, dir)
 	restart := func() {
 		time.Sleep(3 * time.Second)
-		if err := a.Terminate(20 * time.Second); err != nil {
+		if err := a.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
 		a = start()
@@ -217,7 +217,7 @@ func TestPluginRestarted(t *testing.T) {
 		local, remote = load.events(linesOf(t, a.LogFile)), load.events(found(t, c, "-k", harness.KeyPrefix+"steady"))
 		return len(local) > 0 && len(remote) >= len(local)
 	})
-	if err := a.Terminate(20 * time.Second); err != nil {
+	if err := a.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	missing := 0

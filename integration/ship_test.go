@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // remoteForwarder starts the forwarder with an audisp-remote.conf and no --remote.
@@ -36,6 +37,7 @@ func writeFile(t *testing.T, path, text string) {
 // records in flight over a slow link: they go on to the other collector, and every
 // record is on one of the two, once. A file that is wrong changes nothing.
 func TestReloadOfRemoteConf(t *testing.T) {
+	t.Parallel()
 	a, b := startCollector(t, harness.CollectorOptions{}), startCollector(t, harness.CollectorOptions{})
 	link, err := harness.NewProxy(a.Addr(), 40*time.Millisecond)
 	if err != nil {
@@ -53,14 +55,14 @@ func TestReloadOfRemoteConf(t *testing.T) {
 		got, err := c.Metric("auditfleet_collector_records_total")
 		return err == nil && got > n
 	}
-	if !harness.Poll(20*time.Second, func() bool { return flows(a, 2000) }) {
+	if !harness.Poll(time.Minute, func() bool { return flows(a, 2000) }) {
 		t.Fatalf("nothing flows:\n%s", p.Output())
 	}
 	writeFile(t, conf, "remote_server = 127.0.0.1\nprot = 1\n")
 	if err := p.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	if !harness.Poll(10*time.Second, func() bool { return strings.Contains(p.Output(), conf+":2") }) {
+	if !harness.Poll(time.Minute, func() bool { return strings.Contains(p.Output(), conf+":2") }) {
 		t.Errorf("what is wrong with the file is not said:\n%s", p.Output())
 	}
 	if flows(b, 0) {
@@ -78,7 +80,7 @@ func TestReloadOfRemoteConf(t *testing.T) {
 	if len(first) < 2000 || len(second) < 2000 {
 		t.Errorf("%d records at the first, %d at the second", len(first), len(second))
 	}
-	if !harness.Poll(10*time.Second, func() bool {
+	if !harness.Poll(time.Minute, func() bool {
 		first, second = found(t, a), found(t, b)
 		return len(first)+len(second) >= len(lines)
 	}) {
@@ -92,6 +94,7 @@ func TestReloadOfRemoteConf(t *testing.T) {
 // by itself, and all records are on one of the two. What the first had stored but
 // could not acknowledge any more is on both, and nothing else is.
 func TestFailoverBetweenCollectors(t *testing.T) {
+	t.Parallel()
 	o := harness.CollectorOptions{Store: t.TempDir() + "/store"}
 	a, b := startCollector(t, o), startCollector(t, harness.CollectorOptions{})
 	o.Port = a.Port
@@ -109,18 +112,18 @@ func TestFailoverBetweenCollectors(t *testing.T) {
 		}
 		return got
 	}
-	if !harness.Poll(20*time.Second, func() bool { return flowing(a) > 1000 }) {
+	if !harness.Poll(time.Minute, func() bool { return flowing(a) > 1000 }) {
 		t.Fatalf("nothing flows:\n%s", p.Output())
 	}
 	if n := flowing(b); n > 0 {
 		t.Errorf("%v records at the second while the first is there", n)
 	}
 	a.Kill()
-	if !harness.Poll(20*time.Second, func() bool { return flowing(b) > 1000 }) {
+	if !harness.Poll(time.Minute, func() bool { return flowing(b) > 1000 }) {
 		t.Fatalf("the second does not take over:\n%s", p.Output())
 	}
 	a = startCollector(t, o)
-	if !harness.Poll(20*time.Second, func() bool { return flowing(a) > 1000 }) {
+	if !harness.Poll(time.Minute, func() bool { return flowing(a) > 1000 }) {
 		t.Fatalf("the first does not take over again:\n%s", p.Output())
 	}
 	before := flowing(b)
@@ -132,7 +135,7 @@ func TestFailoverBetweenCollectors(t *testing.T) {
 	}
 	var first, second []string
 	distinct := map[string]bool{}
-	harness.Poll(10*time.Second, func() bool {
+	harness.Poll(time.Minute, func() bool {
 		clear(distinct)
 		first, second = found(t, a), found(t, b)
 		for _, l := range append(append([]string(nil), first...), second...) {
@@ -169,8 +172,8 @@ func once(t *testing.T, lines []string) {
 // collector that are killed at random, a link that is cut and black-holed at
 // random. In the end every record is there, once.
 func TestEverythingGoesWrong(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	t.Parallel()
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
 	o := harness.CollectorOptions{Store: t.TempDir() + "/store", Args: []string{"--tcp-max-per-addr", "64"}}
 	c := startCollector(t, o)
@@ -219,7 +222,7 @@ func TestEverythingGoesWrong(t *testing.T) {
 			p = launch()
 		case "forwarder ended":
 			counts[what]++
-			if err := p.Terminate(30 * time.Second); err != nil {
+			if err := p.Terminate(time.Minute); err != nil {
 				t.Fatal(err)
 			}
 			p = launch()
@@ -241,7 +244,7 @@ func TestEverythingGoesWrong(t *testing.T) {
 	if !harness.Poll(2*time.Minute, func() bool { return len(found(t, c)) >= len(lines) }) {
 		t.Errorf("not all came; the forwarder's output:\n%s", p.Output())
 	}
-	if err := p.Terminate(30 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 	sameRecords(t, lines, foundAll(t, c, len(lines)))

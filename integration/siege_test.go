@@ -1,19 +1,19 @@
 package integration
 
 import (
-	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // TestSiege is the soak's small sister: 300 senders at addresses of their own, of
 // which a fifth send as stock ones do, through four kills. In the end each record
 // is there once and verify finds nothing.
 func TestSiege(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	t.Parallel()
+	seed := need.Seed(t)
 	f := &harness.Fleet{Senders: 300, Stock: 60, Window: 64, Gap: 200 * time.Millisecond}
 	s := &harness.Siege{Fleet: f, Opts: harness.CollectorOptions{Store: t.TempDir() + "/store"}, For: 6 * time.Second, Kills: 4, Seed: seed, Logf: t.Logf}
 	res, err := s.Run(binaries(t))

@@ -60,7 +60,7 @@ func (s *tunnels) run(name, text string) {
 			s.t.Logf("output of stunnel %s:\n%s", name, p.Output())
 		}
 	})
-	if !harness.Poll(10*time.Second, func() bool { return p.Exited() || strings.Contains(p.Output(), "Configuration successful") }) || p.Exited() {
+	if !harness.Poll(time.Minute, func() bool { return p.Exited() || strings.Contains(p.Output(), "Configuration successful") }) || p.Exited() {
 		s.t.Fatalf("stunnel does not take the file of README.md:\n%s", p.Output())
 	}
 }
@@ -106,6 +106,7 @@ func replaced(t *testing.T, text, old, with string) string {
 // README.md has it pasted: records are stored with the address of the host that they come
 // from, under its limits, and nobody gets in beside the proxy.
 func TestStunnelInFront(t *testing.T) {
+	t.Parallel()
 	need.Root(t)
 	need.Stock(t, "audisp-remote")
 	bin := need.Tool(t, "stunnel4")
@@ -144,7 +145,7 @@ func TestStunnelInFront(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := forwarder.Wait(30 * time.Second); err != nil {
+	if err := forwarder.Wait(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	foundAll(t, c, len(fromWeb1)+len(fromDB1))
@@ -220,7 +221,7 @@ func dialTo(t *testing.T, port int, text string) net.Conn {
 // ended waits until the other end has closed a connection.
 func ended(t *testing.T, conn net.Conn) {
 	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 	n, err := conn.Read(make([]byte, 1))
 	var timeout net.Error
 	if n != 0 || err == nil || errors.As(err, &timeout) && timeout.Timeout() {

@@ -83,7 +83,7 @@ func (h *witnessHost) start(server string) {
 
 func (h *witnessHost) stop() {
 	h.t.Helper()
-	if err := h.Terminate(30 * time.Second); err != nil {
+	if err := h.Terminate(time.Minute); err != nil {
 		h.t.Error(err)
 	}
 }
@@ -164,6 +164,7 @@ func (h *witnessHost) finds(c *grpcCollector, op string) {
 // TestWitness: with real programs, a collector's checkpoints reach a host and are kept over kill -9;
 // then its store is put back to an older copy, and its administrator accepts that.
 func TestWitness(t *testing.T) {
+	t.Parallel()
 	pki, key := pkiOf(t, "web1"), filepath.Join(t.TempDir(), "seal.key")
 	c := startSealed(t, pki, key)
 	keys := filepath.Join(t.TempDir(), "keys")
@@ -243,6 +244,7 @@ func TestWitness(t *testing.T) {
 // TestWitnessOfAFork: a store is copied and goes on at two collectors with one key; a host goes from one to
 // the other. By first use of the key.
 func TestWitnessOfAFork(t *testing.T) {
+	t.Parallel()
 	pki, key := pkiOf(t, "web1"), filepath.Join(t.TempDir(), "seal.key")
 	a := startSealed(t, pki, key)
 	h := newWitnessHost(t, pki)

@@ -116,7 +116,7 @@ func (c *chaos) ask(h *chaosHost) error {
 // stop ends everything in good order.
 func (c *chaos) stop() error {
 	for _, h := range c.hosts {
-		if err := h.proc.Terminate(30 * time.Second); err != nil {
+		if err := h.proc.Terminate(time.Minute); err != nil {
 			return err
 		}
 	}

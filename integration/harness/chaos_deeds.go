@@ -207,7 +207,7 @@ func (c *chaos) endHost(h *chaosHost) error {
 		return nil
 	}
 	c.note("forwarder ended", "%s", h.name)
-	if err := h.proc.Terminate(30 * time.Second); err != nil {
+	if err := h.proc.Terminate(time.Minute); err != nil {
 		return err
 	}
 	return h.start(c.bins)

@@ -66,7 +66,7 @@ func (h *chaosHost) start(bins *Binaries) (err error) {
 	}
 	h.down = false
 	// Before it has read its files, a torn one would keep it from starting.
-	if !Poll(30*time.Second, func() bool {
+	if !Poll(time.Minute, func() bool {
 		_, err = h.spooled()
 		return err == nil || h.proc.Exited()
 	}) || err != nil {

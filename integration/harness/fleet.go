@@ -161,7 +161,7 @@ func expected(err error) bool { return !errors.Is(err, errProtocol) }
 
 // connection sends over one connection until it ends or there is nothing left.
 func (s *fleetSender) connection() error {
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.from, 0)), Timeout: 5 * time.Second}
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(s.from, 0)), Timeout: time.Minute}
 	conn, err := d.DialContext(context.Background(), "tcp", s.f.Addr)
 	if err != nil {
 		return err
@@ -191,7 +191,7 @@ func (s *fleetSender) connection() error {
 			sent++
 		}
 		if len(out) > 0 {
-			_ = conn.SetWriteDeadline(time.Now().Add(30 * time.Second))
+			_ = conn.SetWriteDeadline(time.Now().Add(time.Minute))
 			if _, err := conn.Write(out); err != nil {
 				s.f.again.Add(uint64(sent - high))
 				return err

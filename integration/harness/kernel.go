@@ -1,7 +1,9 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -21,7 +23,7 @@ type Kernel struct {
 
 // kernelStatus reads what `auditctl -s` shows as numbers.
 func kernelStatus() (map[string]int, error) {
-	r, err := Run(10*time.Second, "/sbin/auditctl", "-s")
+	r, err := Run(time.Minute, "/sbin/auditctl", "-s")
 	if err != nil {
 		return nil, err
 	}
@@ -37,13 +39,13 @@ func kernelStatus() (map[string]int, error) {
 	return st, nil
 }
 
-// OpenKernel saves the kernel's settings and removes rules that a killed test left. It
+// OpenKernel saves the kernel's settings, once what a killed test left is put back. It
 // returns an error if somebody else uses the audit (a daemon, rules).
 func OpenKernel() (*Kernel, error) {
 	var st map[string]int
 	var err error
 	// The daemon of a test that was killed may take a moment to be gone.
-	Poll(10*time.Second, func() bool {
+	Poll(time.Minute, func() bool {
 		st, err = kernelStatus()
 		return err != nil || st["pid"] <= 0
 	})
@@ -58,24 +60,72 @@ func OpenKernel() (*Kernel, error) {
 			return nil, fmt.Errorf("pid %d is the registered audit daemon: stop it to run kernel tests", pid)
 		}
 	}
-	k := &Kernel{before: st}
-	rules, err := k.Rules()
-	if err != nil {
+	if err := PutBack(); err != nil {
+		return nil, fmt.Errorf("put back what a killed test left: %w", err)
+	}
+	if st, err = kernelStatus(); err != nil {
 		return nil, err
 	}
+	k := &Kernel{before: st}
+	if rules, err := k.Rules(); err != nil {
+		return nil, err
+	} else if len(rules) > 0 {
+		return nil, fmt.Errorf("the kernel has audit rules that are not a test's: remove them to run kernel tests (first: %s)", rules[0])
+	}
+	return k, k.note()
+}
+
+// noted is a file with the settings as they are to be put back: one that is there when a test begins was left by a
+// test that was killed. It is gone with the boot whose settings they are.
+const noted = "/run/auditfleet-kernel-test.before"
+
+// settings are what a test may change, in the order in which they are put back, with auditctl's options.
+var settings = []struct{ name, option string }{
+	{"failure", "-f"}, {"rate_limit", "-r"}, {"backlog_limit", "-b"}, {"enabled", "-e"}, {"backlog_wait_time", "--backlog_wait_time"},
+}
+
+// note writes down what is to be put back.
+func (k *Kernel) note() error {
+	var text strings.Builder
+	for _, s := range settings {
+		fmt.Fprintln(&text, s.option, k.before[s.name])
+	}
+	return os.WriteFile(noted, []byte(text.String()), 0o600)
+}
+
+// PutBack removes the rules of tests and puts back the settings that a test noted which did not come to its end.
+func PutBack() error {
+	k := &Kernel{}
+	rules, err := k.Rules()
+	if err != nil {
+		return err
+	}
 	for _, rule := range rules {
-		if !strings.Contains(rule, "key="+KeyPrefix) && !strings.Contains(rule, "-k "+KeyPrefix) {
-			return nil, fmt.Errorf("the kernel has audit rules that are not a test's: remove them to run kernel tests (first: %s)", rule)
-		}
-		if err := k.auditctl(append([]string{"-d"}, strings.Fields(rule)[1:]...)...); err != nil {
-			return nil, fmt.Errorf("remove what a killed test left: %w", err)
+		if strings.Contains(rule, "key="+KeyPrefix) || strings.Contains(rule, "-k "+KeyPrefix) {
+			if err := k.auditctl(append([]string{"-d"}, strings.Fields(rule)[1:]...)...); err != nil {
+				return err
+			}
 		}
 	}
-	return k, nil
+	text, err := os.ReadFile(noted)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if words := strings.Fields(line); len(words) == 2 { // not torn
+			if err := k.auditctl(words...); err != nil {
+				return err
+			}
+		}
+	}
+	return os.Remove(noted)
 }
 
 func (k *Kernel) auditctl(args ...string) error {
-	r, err := Run(10*time.Second, append([]string{"/sbin/auditctl"}, args...)...)
+	r, err := Run(time.Minute, append([]string{"/sbin/auditctl"}, args...)...)
 	if err != nil {
 		return err
 	}
@@ -87,7 +137,7 @@ func (k *Kernel) auditctl(args ...string) error {
 
 // Rules returns the kernel's rules as auditctl prints them.
 func (k *Kernel) Rules() ([]string, error) {
-	r, err := Run(10*time.Second, "/sbin/auditctl", "-l")
+	r, err := Run(time.Minute, "/sbin/auditctl", "-l")
 	if err != nil {
 		return nil, err
 	}
@@ -132,15 +182,13 @@ func (k *Kernel) RemoveRules() error {
 // Close removes the rules, restores the settings and checks that they are restored.
 func (k *Kernel) Close() error {
 	first := k.RemoveRules()
-	for _, s := range []struct{ name, option string }{
-		{"failure", "-f"}, {"rate_limit", "-r"}, {"backlog_limit", "-b"}, {"enabled", "-e"},
-	} {
+	for _, s := range settings {
 		if err := k.auditctl(s.option, fmt.Sprint(k.before[s.name])); err != nil && first == nil {
 			first = err
 		}
 	}
-	if err := k.auditctl("--backlog_wait_time", fmt.Sprint(k.before["backlog_wait_time"])); err != nil && first == nil {
-		first = err
+	if first == nil {
+		first = os.Remove(noted)
 	}
 	after, err := kernelStatus()
 	if err != nil {
@@ -149,9 +197,9 @@ func (k *Kernel) Close() error {
 		}
 		return first
 	}
-	for _, name := range []string{"enabled", "failure", "rate_limit", "backlog_limit", "backlog_wait_time"} {
-		if after[name] != k.before[name] && first == nil {
-			first = fmt.Errorf("kernel audit %s is %d, was %d", name, after[name], k.before[name])
+	for _, s := range settings {
+		if after[s.name] != k.before[s.name] && first == nil {
+			first = fmt.Errorf("kernel audit %s is %d, was %d", s.name, after[s.name], k.before[s.name])
 		}
 	}
 	return first

@@ -143,7 +143,7 @@ func dialAll(ctx context.Context, addr string, conns []*loadConn) (sockets []net
 		}
 	}
 	for i, c := range conns {
-		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: 10 * time.Second}
+		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(c.from, 0)), Timeout: time.Minute}
 		s, err := d.DialContext(ctx, "tcp", addr)
 		if err != nil {
 			closeAll()
@@ -204,7 +204,7 @@ func (c *loadConn) drive(s net.Conn, window int, stopAt time.Time) error {
 				return err
 			}
 		}
-		if err := s.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := s.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			return err
 		}
 		n, err := s.Read(in[len(in):cap(in)])

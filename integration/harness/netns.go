@@ -31,7 +31,7 @@ func NewNetns(name string) (*Netns, error) {
 		return nil, err
 	}
 	n := &Netns{Name: name, holder: p}
-	ready := Poll(10*time.Second, func() bool { return p.Exited() || strings.Contains(p.Output(), "ready") })
+	ready := Poll(time.Minute, func() bool { return p.Exited() || strings.Contains(p.Output(), "ready") })
 	if ns, err := os.Readlink(n.file()); !ready || err != nil || ns == own {
 		p.Kill()
 		return nil, fmt.Errorf("no network namespace can be made: unshare -n: %w %s", err, p.Output())
@@ -57,7 +57,7 @@ func (n *Netns) Args(args ...string) []string {
 
 // Do runs a command in the namespace. An error has what it printed.
 func (n *Netns) Do(args ...string) error {
-	r, err := Run(20*time.Second, n.Args(args...)...)
+	r, err := Run(time.Minute, n.Args(args...)...)
 	if err == nil && r.Code != 0 {
 		err = fmt.Errorf("in %s: %s: exit %d: %s%s", n.Name, strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
 	}
@@ -156,7 +156,7 @@ func (n *Netns) Serve(addr string) error {
 	if err := n.Do("ip", "addr", "add", addr+"/32", "dev", "lo"); err != nil {
 		return err
 	}
-	r, err := RunInput(20*time.Second, strings.NewReader(faultTable), n.Args("nft", "-f", "-")...)
+	r, err := RunInput(time.Minute, strings.NewReader(faultTable), n.Args("nft", "-f", "-")...)
 	if err == nil && r.Code != 0 {
 		err = fmt.Errorf("nft -f -: exit %d: %s", r.Code, r.Stderr)
 	}

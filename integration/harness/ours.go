@@ -42,7 +42,7 @@ func StartCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.WaitReady(30 * time.Second); err != nil {
+	if err := c.WaitReady(time.Minute); err != nil {
 		c.Kill()
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (c *Collector) Metric(name string) (float64, error) { return metric(c.net, 
 
 // metric is Metric of what listens at addr.
 func metric(n *Netns, addr, name string) (float64, error) {
-	resp, err := webClient(n, 5*time.Second).Get("http://" + addr + "/metrics")
+	resp, err := webClient(n, time.Minute).Get("http://" + addr + "/metrics")
 	if err != nil {
 		return 0, err
 	}

@@ -90,7 +90,7 @@ func (c *loadConn) exchange(s net.Conn) error {
 		from = c.ends[c.acked-1]
 	}
 	began := time.Now()
-	if err := s.SetDeadline(began.Add(30 * time.Second)); err != nil {
+	if err := s.SetDeadline(began.Add(time.Minute)); err != nil {
 		return err
 	}
 	if _, err := s.Write(c.frames[from:c.ends[c.acked]]); err != nil {

@@ -141,7 +141,7 @@ func (p *Proxy) accept() {
 			time.Sleep(10 * time.Millisecond)
 			continue
 		}
-		server, err := net.DialTimeout("tcp", p.target, 5*time.Second)
+		server, err := net.DialTimeout("tcp", p.target, time.Minute)
 		if err != nil {
 			client.Close()
 			continue

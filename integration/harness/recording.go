@@ -211,7 +211,7 @@ func Record(dir string, bins *Binaries, format string, rounds int) (text []byte,
 		return nil, err
 	}
 	time.Sleep(200 * time.Millisecond)
-	if err := daemon.Terminate(10 * time.Second); err != nil {
+	if err := daemon.Terminate(time.Minute); err != nil {
 		return nil, err
 	}
 	lines, err := daemon.Lines()

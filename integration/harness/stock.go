@@ -56,7 +56,7 @@ func StartAuditdServer(dir string, options map[string]string) (*Auditd, error) {
 		return nil, err
 	}
 	a.Port = port
-	if !Poll(10*time.Second, func() bool { return listening(port) || a.Exited() }) || a.Exited() {
+	if !Poll(time.Minute, func() bool { return listening(port) || a.Exited() }) || a.Exited() {
 		a.Kill()
 		return nil, fmt.Errorf("stock auditd does not listen on port %d; its output:\n%s", port, a.Output())
 	}
@@ -79,7 +79,7 @@ func StartAuditdDaemon(dir string, options map[string]string, bind ...[2]string)
 		st, err := kernelStatus()
 		return err == nil && st["pid"] == a.Pid()
 	}
-	if !Poll(10*time.Second, func() bool { return registered() || a.Exited() }) || a.Exited() {
+	if !Poll(time.Minute, func() bool { return registered() || a.Exited() }) || a.Exited() {
 		a.Kill()
 		return nil, fmt.Errorf("stock auditd did not register with the kernel; its output:\n%s", a.Output())
 	}

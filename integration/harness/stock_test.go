@@ -37,7 +37,7 @@ func TestStockPair(t *testing.T) {
 	if err := sender.Wait(time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Terminate(10 * time.Second); err != nil {
+	if err := server.Terminate(time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	got, err := server.Lines()
@@ -68,7 +68,7 @@ func TestLoadOnStockServer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := server.Terminate(10 * time.Second); err != nil {
+		if err := server.Terminate(time.Minute); err != nil {
 			t.Fatal(err)
 		}
 		lines, err := server.Lines()

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -95,11 +96,41 @@ func Tmpfs(t testing.TB, dir, options string) {
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		Missing(t, "no tmpfs can be mounted: "+err.Error())
 	}
+	mounted.Store(dir, nil)
 	t.Cleanup(func() {
+		mounted.Delete(dir)
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// mounted are the folders on which Tmpfs has mounted, for the end of the process by a signal.
+var mounted sync.Map
+
+// OnSignal has undo run and ends the process when it is told to end (Ctrl-C, timeout), which no test's cleanup
+// hears of. What Tmpfs mounted is unmounted, too. TestMain calls it first; stop gives the signals back.
+func OnSignal(undo func()) (stop func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if _, told := <-signals; !told {
+			return
+		}
+		mounted.Range(func(dir, _ any) bool {
+			_ = syscall.Unmount(dir.(string), syscall.MNT_DETACH)
+			return true
+		})
+		undo()
+		os.Exit(1)
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+	}
 }
 
 // NoRules ends the test if rules were loaded before it, because they belong to somebody

@@ -34,7 +34,7 @@ func script(t *testing.T, dir, name, extra string) string {
 func said(t *testing.T, dir, want string) {
 	t.Helper()
 	var text []byte
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		text, _ = os.ReadFile(filepath.Join(dir, "said"))
 		if strings.Contains(string(text), want) {
 			return

@@ -39,7 +39,7 @@ func TestStockRemotePlugin(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := server.Terminate(10 * time.Second); err != nil {
+		if err := server.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
 	})
@@ -112,7 +112,7 @@ func TestStockSyslogPlugin(t *testing.T) {
 	read := func(c *net.UnixConn) (out []string) {
 		buf := make([]byte, 9000)
 		for len(out) < n {
-			if err := c.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
 			m, err := c.Read(buf)

@@ -203,7 +203,7 @@ func handshake(t testing.TB, server, client *tls.Config) (state tls.ConnectionSt
 			return
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		c := tls.Client(conn, client)
 		if err := c.Handshake(); err != nil {
 			done <- err
@@ -216,7 +216,7 @@ func handshake(t testing.TB, server, client *tls.Config) (state tls.ConnectionSt
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	s := tls.Server(conn, server)
 	serverErr = s.HandshakeContext(context.Background())
 	if serverErr == nil {

@@ -31,7 +31,7 @@ func (w workshop) openssl(args ...string) (string, error) {
 	if err != nil {
 		need.Missing(w.t, "openssl is not installed")
 	}
-	ctx, stop := context.WithTimeout(w.t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(w.t.Context(), time.Minute)
 	defer stop()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = w.dir
@@ -152,7 +152,7 @@ func (w workshop) client(trust *Trust, args ...string) (got, said string) {
 			return
 		}
 		defer raw.Close()
-		_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = raw.SetDeadline(time.Now().Add(time.Minute))
 		conn := tls.Server(raw, trust.Server())
 		err = conn.Handshake()
 		var id Identity

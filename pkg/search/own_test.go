@@ -222,7 +222,7 @@ func TestFollow(t *testing.T) {
 		lines := bufio.NewReader(r)
 		next = func() string {
 			t.Helper()
-			r.SetReadDeadline(time.Now().Add(10 * time.Second))
+			r.SetReadDeadline(time.Now().Add(time.Minute))
 			line, err := lines.ReadString('\n')
 			if err != nil {
 				t.Fatalf("%q: nothing comes: %v", args, err)

@@ -28,7 +28,7 @@ func TestWrite(t *testing.T) {
 	}
 	read := func(c *net.UnixConn) string {
 		buf := make([]byte, 100)
-		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := c.Read(buf)

@@ -58,7 +58,7 @@ func sendLog(t *testing.T, addr string, lines []string) {
 	for i, line := range lines {
 		out = remote.Append(out, remote.Message, uint32(i+1), []byte(line))
 	}
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(out); err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestSameAnswersOfFleet(t *testing.T) {
 		ended <- Run(ctx, "v-test", []string{"collector", "serve", "--store", store, "--listen", "127.0.0.1:0", "--http", "", "--node", "hub"}, Stdio{nil, &log, &log})
 	}()
 	addr := regexp.MustCompile(`listen=(\S+)`)
-	for end := time.Now().Add(20 * time.Second); !addr.MatchString(log.String()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !addr.MatchString(log.String()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never ready: %s", log.String())
 		}
@@ -216,7 +216,7 @@ func TestSameAnswersOfFleet(t *testing.T) {
 	// Events without an end are complete after two seconds.
 	count := slices.Concat([]string{"search", "--count"}, nodes)
 	all := told(append(count, "-if", file)...)
-	for end := time.Now().Add(20 * time.Second); told(append(count, "--store", store)...) != all; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); told(append(count, "--store", store)...) != all; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not all events can be found: %q, want %q", told(append(count, "--store", store)...), all)
 		}

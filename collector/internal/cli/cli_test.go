@@ -73,7 +73,7 @@ func send(args []string) int {
 		return 1
 	}
 	got := make([]byte, remote.HeaderSize*(len(args)-1))
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadFull(c, got); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -115,7 +115,7 @@ func recorded(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	re, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(200 * time.Millisecond) { // each is a record, of which so many a minute are stored
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) { // each is a record, of which so many a minute are stored
 		ts.Check(ts.Exec("collector", "search", "--store", ts.Getenv("SHORT")+"/st", "-n", "hub", "-m", "USER_CMD", "-i"))
 		text := ts.ReadFile("stdout")
 		switch n := len(re.FindAllString(text, -1)); {
@@ -133,7 +133,7 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: await FILE TEXT [KEY OUT]")
 	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		text, _ := os.ReadFile(ts.MkAbs(args[0]))
 		if i := bytes.Index(text, []byte(args[1])); i >= 0 && bytes.IndexByte(text[i:], '\n') >= 0 {
 			if len(args) == 4 {

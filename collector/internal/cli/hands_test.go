@@ -200,7 +200,7 @@ func serveOnce(t *testing.T, dir, want string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, context.Background()) }()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		resp, err := http.Get("http://" + s.HTTPAddr().String() + "/readyz")
 		if err == nil {

@@ -122,7 +122,7 @@ func TestKilledStore(t *testing.T) {
 		ended <- Run(ctx, "v-test", []string{"collector", "serve", "--store", dir, "--listen", "127.0.0.3:0", "--http", "", "--node", "hub"}, Stdio{nil, &log, &log})
 	}()
 	addr := regexp.MustCompile(`listen=(\S+)`)
-	for end := time.Now().Add(20 * time.Second); !addr.MatchString(log.String()); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !addr.MatchString(log.String()); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("never ready: %s", log.String())
 		}
@@ -183,12 +183,12 @@ func resend(t *testing.T, addr, rec string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := (&net.Dialer{LocalAddr: from, Timeout: 10 * time.Second}).Dial("tcp", addr)
+	c, err := (&net.Dialer{LocalAddr: from, Timeout: time.Minute}).Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(remote.Append(nil, remote.Message, killedLast, []byte(rec))); err != nil {
 		t.Fatal(err)
 	}

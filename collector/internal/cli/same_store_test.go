@@ -136,7 +136,7 @@ func (s *sameStore) feed(lines []sentLine) {
 	submit(0)
 	submit(1)
 	done.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	s.must(s.h.Scan(ctx, &query.Query{Limit: 1}, func(*event.Event) error { return nil })) // waits for what is acknowledged
 }

@@ -53,7 +53,7 @@ var several = []offer{
 
 func offered(t *testing.T, env []string, shell string, args ...string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, shell, args...)
 	cmd.WaitDelay = time.Second

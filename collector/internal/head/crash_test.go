@@ -195,8 +195,7 @@ func TestKill9(t *testing.T) {
 }
 
 func killAgain(t *testing.T, kills int) {
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
 	var devs []*kdev

@@ -61,7 +61,7 @@ func (r *rig) put(t testing.TB, list ...*journal.Batch) {
 // settle waits until the head has taken everything that was acknowledged.
 func (r *rig) settle(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := r.h.Flush(ctx); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func same(t testing.TB, why string, want, got []string) {
 // waitFor waits until events that do not end by themselves are late.
 func waitFor(t testing.TB, why string, want []string, s scanner) {
 	t.Helper()
-	for until := time.Now().Add(20 * time.Second); len(rawFound(t, s)) < len(want) && time.Now().Before(until); {
+	for until := time.Now().Add(time.Minute); len(rawFound(t, s)) < len(want) && time.Now().Before(until); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	same(t, why, want, rawFound(t, s))
@@ -439,7 +439,7 @@ func TestStoreFails(t *testing.T) {
 	r := mustRig(t, dir, change)
 	list, _ := batches(t, 2, 3, 400, 10)
 	r.put(t, list[:5]...)
-	for until := time.Now().Add(10 * time.Second); r.h.Stats().StoreError == nil && time.Now().Before(until); {
+	for until := time.Now().Add(time.Minute); r.h.Stats().StoreError == nil && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 		_ = r.h.Flush(shortly(t))
 	}

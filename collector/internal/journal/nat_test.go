@@ -40,10 +40,9 @@ func (d *natSender) record(i int) Record {
 func TestBehindNAT(t *testing.T) {
 	t.Parallel()
 	const senders, window = 200, 64
-	kills, seed := need.Rounds(10, 3), rand.Uint64()
+	kills, seed := need.Rounds(10, 3), need.Seed(t)
 	for _, names := range []string{"own", "one", "none"} {
 		t.Run(names, func(t *testing.T) {
-			t.Logf("seed %d", seed)
 			rng := rand.New(rand.NewPCG(seed, 0))
 			var all []*natSender
 			for i := range 2 * senders {

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // deferred submits a batch that waits for Commit; its name is put into order when it
@@ -69,7 +71,7 @@ func TestDeferred(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.Commit()
-	for end := time.Now().Add(10 * time.Second); j.Stats().Batches != 8; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); j.Stats().Batches != 8; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("many were not stored")
 		}
@@ -129,8 +131,7 @@ func canceled() context.Context {
 // stored, each once, and those of one goroutine in their order.
 func TestDeferredAmongOthers(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	j, _ := start(t, Options{Dir: t.TempDir()}, Resume{})
 	var taken []*Batch
 	var taker sync.WaitGroup

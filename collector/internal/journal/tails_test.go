@@ -4,14 +4,15 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // Whether a hash is a connection's last record is known at any time, however the hashes
 // came and went: compared with a look at all of them.
 func TestTailsHave(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	x := newSenders(10).get(identity{addr: addr(1).Addr()})
 	x.all.began = time.Unix(0, 0)

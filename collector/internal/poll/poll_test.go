@@ -127,7 +127,7 @@ func within(t *testing.T, what string, done <-chan struct{}) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("never: %s", what)
 	}
 }
@@ -136,8 +136,7 @@ func within(t *testing.T, what string, done <-chan struct{}) {
 // comes once and in order, and each connection's end is seen.
 func TestManyConnections(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	var rounds atomic.Int64
 	p, ln := open(t, func() { rounds.Add(1) })
 	const conns, pieces = 200, 50
@@ -260,11 +259,11 @@ func TestWait(t *testing.T) {
 	if err := r.h.Wait(In, time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("nothing to be read: %v", err)
 	}
-	if err := r.h.Wait(Out, 10*time.Second); err != nil {
+	if err := r.h.Wait(Out, time.Minute); err != nil {
 		t.Errorf("room to write: %v", err)
 	}
 	far.Write([]byte("x"))
-	if err := r.h.Wait(In, 10*time.Second); err != nil {
+	if err := r.h.Wait(In, time.Minute); err != nil {
 		t.Errorf("something to be read: %v", err)
 	}
 	// Full, while the poller reads it.
@@ -285,7 +284,7 @@ func TestWait(t *testing.T) {
 	room := make(chan struct{})
 	go func() {
 		defer close(room)
-		if err := r.h.Wait(Out, 10*time.Second); err != nil {
+		if err := r.h.Wait(Out, time.Minute); err != nil {
 			t.Errorf("waiting for room: %v", err)
 		}
 	}()

@@ -112,7 +112,7 @@ func (r *running) dial() net.Conn {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -282,7 +282,7 @@ func TestUnparsableRecordIsStoredAndFound(t *testing.T) {
 
 func get(t *testing.T, r *running, path string) (int, string) {
 	t.Helper()
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: time.Minute, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Get("http://" + r.HTTPAddr().String() + path)
 	if err != nil {
 		t.Fatal(err)
@@ -383,7 +383,7 @@ func TestSecondSignalInterrupts(t *testing.T) {
 		if !errors.Is(err, ErrInterrupted) {
 			t.Errorf("Run: %v", err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("still waiting")
 	}
 	if err := r.Close(); err != nil {

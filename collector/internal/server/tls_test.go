@@ -66,7 +66,7 @@ func (r *running) dialTLS(cfg *tls.Config) (*tls.Conn, error) {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	s := tls.Client(c, cfg)
 	return s, s.Handshake()
 }
@@ -200,7 +200,7 @@ func TestTLSRefusals(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = text.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
-	_ = text.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = text.SetDeadline(time.Now().Add(time.Minute))
 	_, _ = io.ReadAll(text)
 	_ = text.Close()
 	need.Wait(t, "not TLS", func() bool { return strings.Contains(r.log.String(), "reason=not-tls") })

@@ -171,7 +171,7 @@ func TestNoteHeld(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		_ = unix.Flock(int(reader.Fd()), unix.LOCK_UN)
 		t.Fatal("the note waits for one who only reads it")
 	}

@@ -277,7 +277,7 @@ func TestCtlSignal(t *testing.T) {
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the child did not end")
 		child.Process.Kill()
 	}

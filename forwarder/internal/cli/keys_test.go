@@ -92,7 +92,7 @@ func stockVerdict(t *testing.T, auditd, lines string) string {
 		return "?"
 	}
 	verdict := ""
-	for deadline := time.Now().Add(20 * time.Second); verdict == ""; {
+	for deadline := time.Now().Add(time.Minute); verdict == ""; {
 		select {
 		case err := <-ended:
 			return failed(err)

@@ -50,7 +50,7 @@ func stockRemoteVerdict(t *testing.T, program, lines string) string {
 	_, path := remoteFile(t, lines)
 	cmd := exec.Command("unshare", "-m", "sh", "-c", `mount --bind "$1" /etc/audit/audisp-remote.conf && exec "$2"`, "sh", path, program)
 	cmd.Stdin = strings.NewReader("")
-	timer := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() }) // ended already
+	timer := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }) // ended already
 	defer timer.Stop()
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError

@@ -27,7 +27,7 @@ func TestPluginHeard(t *testing.T) {
 	next := func() string {
 		t.Helper()
 		b := make([]byte, 4096)
-		if err := server.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := server.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := server.Read(b)

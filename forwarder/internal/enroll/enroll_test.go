@@ -79,7 +79,7 @@ func (c *collector) serve(cfg *tls.Config) string {
 
 func (c *collector) answer(conn *tls.Conn) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if conn.Handshake() != nil {
 		return
 	}

@@ -97,7 +97,7 @@ func settled(t tester, l *Log) string {
 // idle waits until nothing is left to compress.
 func idle(t tester, l *Log, done uint64) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		if got := l.Stats().Compressed; got >= done {
 			return
 		} else if time.Now().After(deadline) {
@@ -212,7 +212,7 @@ func TestSwitching(t *testing.T) {
 				t.Fatal(err)
 			}
 			l = open(t, cfg)
-			for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 				logs, err := listOlder(fsys.OS, cfg.Path)
 				if err != nil || time.Now().After(deadline) {
 					t.Fatalf("%v: %+v, %v", step, logs, err)
@@ -495,7 +495,7 @@ func TestCompressingThatFails(t *testing.T) {
 		fsx := &packFaults{FS: fsys.OS, step: step}
 		l := open(t, Config{Path: dir + "/audit.log", NumLogs: 9, Action: ActionRotate, Compress: true, FS: fsx})
 		rotateWith(t, l, "one")
-		for deadline := time.Now().Add(30 * time.Second); l.Stats().CompressErrors == 0; time.Sleep(time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); l.Stats().CompressErrors == 0; time.Sleep(time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: no error", step)
 			}

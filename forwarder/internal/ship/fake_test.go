@@ -277,7 +277,7 @@ func start(t testing.TB, cfg ship.Config, src ship.Source) (*ship.Sender, func()
 
 func drain(t testing.TB, s *ship.Sender) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if left, err := s.Drain(ctx); err != nil || left != 0 {
 		t.Fatalf("drain: %d left, %v", left, err)

@@ -27,7 +27,7 @@ func stockServer(t testing.TB) (a *harness.Auditd, stop func() []byte) {
 	}
 	t.Cleanup(a.Kill)
 	return a, func() []byte {
-		if err := a.Terminate(10 * time.Second); err != nil {
+		if err := a.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
 		lines, err := a.Lines()

@@ -245,7 +245,7 @@ func TestFolderWatched(t *testing.T) {
 	defer r.Close()
 	rest(t, r)
 	must(t, os.RemoveAll(path))
-	for end := time.Now().Add(20 * time.Second); s.Counts().Moved == 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); s.Counts().Moved == 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it is not noticed")
 		}

@@ -526,7 +526,7 @@ func TestConcurrent(t *testing.T) {
 	next := [writers]int{}
 	r := s.Reader()
 	defer r.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for n := 0; n < each*writers; {
 		must(t, r.Wait(ctx))

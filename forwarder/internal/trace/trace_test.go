@@ -258,11 +258,11 @@ func TestRunStopped(t *testing.T) {
 	go func() {
 		defer close(signalled)
 		pid := <-pids
-		for end := time.Now().Add(20 * time.Second); state(pid) != "T" && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(time.Minute); state(pid) != "T" && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
 		_ = unix.Kill(os.Getpid(), unix.SIGTERM)
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	result, err := Run(ctx, Config{Conn: conn, Path: "/bin/sh", Args: []string{"sh", "-c", "kill -STOP $$"}, Started: func(pid int) { pids <- pid }})
 	<-signalled
@@ -293,7 +293,7 @@ func stopper() int {
 func TestRunStopsAlong(t *testing.T) {
 	bash := need.Tool(t, "bash")
 	tty, end := need.Terminal(t, 80)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bash, "--norc", "-mc", `"$0" `+stopperArg+`; echo; echo it is back; fg %1; code=$?; echo; echo it ended with $code`, os.Args[0])
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = tty, tty, tty

@@ -29,7 +29,7 @@ func openssl(t *testing.T, args ...string) (string, error) {
 	if err != nil {
 		need.Missing(t, "openssl is not installed")
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	return string(out), err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
 
@@ -15,8 +16,7 @@ import (
 // through the session's goroutine, and the order of nothing changes.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 3))
 	f := setup(t, func(c *settings) { c.Pollers = 1 })
 	f.j.set(func() { f.j.full = func() bool { return rng.IntN(3) == 0 } })

@@ -261,7 +261,7 @@ func (c *client) send(b []byte) {
 // reply reads one reply, or says "EOF".
 func (c *client) reply() string {
 	c.t.Helper()
-	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		f, n, err := new(remote.Decoder).Decode(c.buf)
 		if err != nil {
@@ -346,8 +346,7 @@ func TestStopAndWait(t *testing.T) {
 // gets its reply, in order.
 func TestWindowCutAnywhere(t *testing.T) {
 	t.Parallel()
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	f := setup(t, func(c *settings) { c.MaxInFlight = 20 << 10 })
 	c := f.dial()

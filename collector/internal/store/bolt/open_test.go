@@ -300,7 +300,7 @@ func TestLock(t *testing.T) {
 	}
 	// A server that starts waits for readers.
 	go func() { time.Sleep(100 * time.Millisecond); a.Close(); b.Close() }()
-	w := open(t, Options{Dir: dir, LockTimeout: 10 * time.Second})
+	w := open(t, Options{Dir: dir, LockTimeout: time.Minute})
 	if err := w.Close(); err != nil {
 		t.Error(err)
 	}

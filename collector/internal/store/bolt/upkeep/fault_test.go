@@ -112,8 +112,7 @@ func dead(t testing.TB, dir string) string {
 // hit is there, once; what was hit is named; and service goes on.
 func TestJournalTails(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	src := filepath.Join(t.TempDir(), "store")
 	r := startRig(t, src, 40<<10)
@@ -318,7 +317,7 @@ func TestPartitionsFull(t *testing.T) {
 	}()
 	await := func(what string, ok func() bool) {
 		t.Helper()
-		for until := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		for until := time.Now().Add(time.Minute); !ok(); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(until) {
 				t.Errorf("never: %s; %+v", what, r.h.Stats())
 				return

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
@@ -133,8 +132,7 @@ func TestSalvageDayCarried(t *testing.T) {
 // was; what does not is counted.
 func TestSalvageDamaged(t *testing.T) {
 	t.Parallel()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
+	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	whole := made(t)
 	want, err := contents(t, whole)
