@@ -67,7 +67,7 @@ func TestKernelCoverage(t *testing.T) {
 	}
 	burst := func(n int) {
 		t.Helper()
-		if r, err := harness.Run(time.Minute, bins.Work, "burst", "-n", fmt.Sprint(n), "-dir", dir); err != nil || r.Code != 0 {
+		if r, err := harness.Run(5*time.Minute, bins.Work, "burst", "-n", fmt.Sprint(n), "-dir", dir); err != nil || r.Code != 0 {
 			t.Fatalf("the burst: %v %+v", err, r)
 		}
 	}

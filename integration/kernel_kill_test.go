@@ -53,7 +53,7 @@ func TestKernelForwarderKilled(t *testing.T) {
 			default:
 			}
 			from := time.Now()
-			r, err := harness.Run(time.Minute, bins.Work, "burst", "-n", fmt.Sprint(batch), "-dir", fmt.Sprintf("%s/%d", dir, i))
+			r, err := harness.Run(5*time.Minute, bins.Work, "burst", "-n", fmt.Sprint(batch), "-dir", fmt.Sprintf("%s/%d", dir, i))
 			if err != nil || r.Code != 0 {
 				work <- fmt.Errorf("a batch: %w %v", err, r)
 				return

@@ -80,7 +80,7 @@ func TestKernelBurst(t *testing.T) {
 		t.Fatal(err)
 	}
 	begin := time.Now()
-	r, err := harness.Run(time.Minute, bins.Work, "burst", "-n", fmt.Sprint(events), "-dir", dir)
+	r, err := harness.Run(5*time.Minute, bins.Work, "burst", "-n", fmt.Sprint(events), "-dir", dir)
 	if err != nil || r.Code != 0 {
 		t.Fatalf("the burst: %v %s", err, r.Stderr)
 	}
@@ -199,7 +199,7 @@ func TestForwarderUnderStockDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	const events = 500
-	if r, err := harness.Run(time.Minute, bins.Work, "burst", "-n", fmt.Sprint(events), "-dir", dir); err != nil || r.Code != 0 {
+	if r, err := harness.Run(5*time.Minute, bins.Work, "burst", "-n", fmt.Sprint(events), "-dir", dir); err != nil || r.Code != 0 {
 		t.Fatalf("the burst: %v", err)
 	}
 	if err := k.RemoveRules(); err != nil {

@@ -42,7 +42,7 @@ func startSteady(t *testing.T, k *harness.Kernel, dir string) *steady {
 			case <-tick.C:
 			}
 			from := time.Now()
-			r, err := harness.Run(time.Minute, work, "burst", "-n", "1", "-dir", fmt.Sprintf("%s/event%d", dir, n))
+			r, err := harness.Run(5*time.Minute, work, "burst", "-n", "1", "-dir", fmt.Sprintf("%s/event%d", dir, n))
 			if err != nil || r.Code != 0 {
 				s.done <- fmt.Errorf("event %d: %w %v", n, err, r)
 				return

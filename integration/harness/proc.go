@@ -271,7 +271,7 @@ type Result struct {
 var ErrStillRan = errors.New("still ran")
 
 // Run runs a command to its end (TZ=UTC, LC_ALL=C, standard input /dev/null).
-// An exit code other than 0 is no error.
+// An exit code other than 0 is no error. With an error, too, there is a result, with what the command has said.
 func Run(limit time.Duration, args ...string) (*Result, error) {
 	return RunInput(limit, nil, args...)
 }
@@ -287,19 +287,18 @@ func RunInput(limit time.Duration, in io.Reader, args ...string) (*Result, error
 	cmd.WaitDelay = time.Second
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", args[0], err)
+		return &Result{Code: -1}, fmt.Errorf("start %s: %w", args[0], err)
 	}
 	timer := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	err := cmd.Wait()
-	wall := time.Since(begin)
+	r := &Result{Code: cmd.ProcessState.ExitCode(), Stdout: []byte(out.String()), Stderr: []byte(errOut.String()), Wall: time.Since(begin)}
 	if !timer.Stop() {
-		return nil, fmt.Errorf("%s %w after %v and was killed:\n%s%s", strings.Join(args, " "), ErrStillRan, limit, tail(out.String()), tail(errOut.String()))
+		return r, fmt.Errorf("%s %w after %v and was killed:\n%s%s", strings.Join(args, " "), ErrStillRan, limit, tail(out.String()), tail(errOut.String()))
 	}
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
-		return nil, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
+		return r, fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 	}
-	r := &Result{Code: cmd.ProcessState.ExitCode(), Stdout: []byte(out.String()), Stderr: []byte(errOut.String()), Wall: wall}
 	if ru, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		r.CPU = time.Duration(ru.Utime.Nano() + ru.Stime.Nano())
 		r.Peak = ru.Maxrss * 1024
