@@ -4,8 +4,11 @@ GO          ?= go
 PREFIX      ?= /usr/local
 DESTDIR     ?=
 SHARE        = $(DESTDIR)$(PREFIX)/share
-VERSION     ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS     := -s -w -X main.version=$(VERSION)
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+PROGRAMS    ?= forwarder collector
+VERSION     ?= $(shell sh deploy/version.sh version)
+BUILT        = github.com/auditfleet/auditfleet/pkg/built
+LDFLAGS     := -s -w -X main.version=$(VERSION) -X $(BUILT).commit=$(shell sh deploy/version.sh commit) -X $(BUILT).date=$(shell sh deploy/version.sh date)
 # Without it (TRIMPATH=) what was compiled for tests need not be compiled again.
 TRIMPATH    ?= -trimpath
 FUZZTIME    ?= 10s
@@ -21,7 +24,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,14 +36,12 @@ cross: ## check that both architectures build
 	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
 	GOARCH=arm64 $(GO) build -o /dev/null ./forwarder && GOARCH=arm64 $(GO) build -o /dev/null ./collector
 
-install: build ## install binaries, manual pages and completion below $(DESTDIR)$(PREFIX)
-	install -D -m 0755 bin/forwarder $(DESTDIR)$(PREFIX)/sbin/forwarder
-	install -D -m 0755 bin/collector $(DESTDIR)$(PREFIX)/sbin/collector
-	install -d $(SHARE)/man/man5 $(SHARE)/man/man8
-	cp -P deploy/man/*.5 $(SHARE)/man/man5/
-	cp -P deploy/man/*.8 $(SHARE)/man/man8/
-	sh deploy/completion.sh bin forwarder $(SHARE)
-	sh deploy/completion.sh bin collector $(SHARE)
+INSTALL      = DESTDIR=$(DESTDIR) PREFIX=$(PREFIX) UNITDIR=$(UNITDIR) sh deploy/install.sh
+install: build ## install binaries, units, manual pages and completion below $(DESTDIR)$(PREFIX) (PROGRAMS=forwarder: of that one)
+	for program in $(PROGRAMS); do $(INSTALL) install $$program bin || exit 1; done
+
+uninstall: ## remove what install and install-stock-names have put there; configuration and data stay
+	for program in $(PROGRAMS); do $(INSTALL) uninstall $$program || exit 1; done
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it ausearch and aureport.
 FROM        ?= forwarder

@@ -7,12 +7,13 @@ import (
 	"os"
 
 	"github.com/auditfleet/auditfleet/collector/internal/cli"
+	"github.com/auditfleet/auditfleet/pkg/built"
 )
 
 // version is set by the linker.
-var version = "unknown"
+var version = built.Unknown
 
 func main() {
 	stdio := cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
-	os.Exit(cli.Run(context.Background(), version, os.Args, stdio))
+	os.Exit(cli.Run(context.Background(), built.Version(version), os.Args, stdio))
 }

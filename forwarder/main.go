@@ -7,11 +7,12 @@ import (
 	"os"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/cli"
+	"github.com/auditfleet/auditfleet/pkg/built"
 )
 
 // version is set by the linker.
-var version = "unknown"
+var version = built.Unknown
 
 func main() {
-	os.Exit(cli.Run(context.Background(), os.Args, cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, version))
+	os.Exit(cli.Run(context.Background(), os.Args, cli.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}, built.Version(version)))
 }

@@ -18,7 +18,7 @@ const module = "github.com/auditfleet/auditfleet"
 // prefix of a folder decides; a folder with no entry fails the test. Tests may
 // also import internal/need and integration/harness.
 var mayImport = map[string][]string{
-	"collector":                   {"collector/internal/cli"},
+	"collector":                   {"collector/internal/cli", "pkg/built"},
 	"collector/internal/cli":      {"collector/internal", "pkg", "proto"},
 	"collector/internal/server":   {"collector/internal", "pkg", "proto"},
 	"collector/internal/poll":     {},
@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"collector/internal/sink":     {"pkg"},
 	"collector/internal/seal":     {"pkg/checkpoint", "pkg/fsys", "pkg/seglog", "pkg/varint"},
 	"collector/internal/space":    {"pkg"},
-	"forwarder":                   {"forwarder/internal/cli"},
+	"forwarder":                   {"forwarder/internal/cli", "pkg/built"},
 	"forwarder/internal/cli":      {"forwarder/internal", "pkg", "proto"},
 	"forwarder/internal/agent":    {"forwarder/internal", "pkg", "proto"},
 	"forwarder/internal/boot":     {"pkg"},
@@ -66,6 +66,7 @@ var mayImport = map[string][]string{
 	"pkg/nss":                     {},
 	"pkg/interpret":               {"pkg/event", "pkg/nss", "pkg/record", "pkg/tables", "pkg/search/reallog"}, // its tests record real logs, and name accounts
 	"pkg/normalize":               {"pkg/interpret", "pkg/record", "pkg/tables"},
+	"pkg/built":                   {},
 	"pkg/option":                  {},
 	"pkg/completion":              {"pkg/option", "pkg/terminal"},
 	"pkg/nearest":                 {},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/built"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -98,8 +99,8 @@ func (p *program) root() *cobra.Command {
 		},
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
-	root.Version = p.version
-	root.SetVersionTemplate("collector {{.Version}}\n")
+	root.Version = p.versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
 	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
@@ -112,11 +113,16 @@ func (p *program) root() *cobra.Command {
 func (p *program) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print version, commit, date and the version of Go",
 		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			fmt.Fprintln(p.stdio.Out, "collector", p.version)
+			fmt.Fprintln(p.stdio.Out, p.versionText())
 			return nil
 		},
 	}
+}
+
+// versionText has the version alone on its first line, for scripts.
+func (p *program) versionText() string {
+	return built.Text("collector " + p.version + "\n" + built.Go())
 }

@@ -2,17 +2,17 @@ package cli
 
 import (
 	"fmt"
-	"runtime"
 
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/pkg/built"
 	"github.com/auditfleet/auditfleet/pkg/command"
 )
 
 func newVersionCommand(std Stdio, version string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
-		Short: "Print the version",
+		Short: "Print version, commit, date and the version of Go",
 		Args:  command.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(std.Out, versionText(version))
@@ -22,5 +22,5 @@ func newVersionCommand(std Stdio, version string) *cobra.Command {
 }
 
 func versionText(version string) string {
-	return fmt.Sprintf("auditfleet forwarder %s (%s, %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return built.Text("auditfleet forwarder " + version + " (" + built.Go() + ")")
 }
