@@ -4,6 +4,7 @@
 package syslog
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -94,19 +95,24 @@ func New(path, tag string, timeout time.Duration) *Writer {
 // Write sends one message. When the connection is lost (the syslog daemon was restarted),
 // Write connects again, once. Any goroutine may call it.
 func (w *Writer) Write(p Priority, text []byte) error {
+	return w.WriteContext(context.Background(), p, text)
+}
+
+// WriteContext is Write, and waits no longer once ctx is done.
+func (w *Writer) WriteContext(ctx context.Context, p Priority, text []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf = fmt.Appendf(w.buf[:0], "<%d>%s %s: ", p, time.Now().Format(time.Stamp), w.tag)
 	w.buf = append(w.buf, text...)
 	fresh := w.conn == nil
-	err := w.sendLocked()
+	err := w.sendLocked(ctx)
 	if err != nil && !fresh && !errors.Is(err, os.ErrDeadlineExceeded) {
-		err = w.sendLocked()
+		err = w.sendLocked(ctx)
 	}
 	return err
 }
 
-func (w *Writer) sendLocked() error {
+func (w *Writer) sendLocked(ctx context.Context) error {
 	if w.conn == nil {
 		conn, err := net.Dial("unixgram", w.path)
 		if err != nil {
@@ -114,9 +120,12 @@ func (w *Writer) sendLocked() error {
 		}
 		w.conn = conn
 	}
-	err := w.conn.SetWriteDeadline(time.Now().Add(w.timeout))
+	conn := w.conn
+	err := conn.SetWriteDeadline(time.Now().Add(w.timeout))
 	if err == nil {
-		_, err = w.conn.Write(w.buf)
+		done := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
+		_, err = conn.Write(w.buf)
+		done()
 	}
 	if err == nil {
 		return nil

@@ -11,9 +11,13 @@ import (
 )
 
 const (
-	// maxAlerts is how many alerts there may be; what more is wrong is counted only. It is a
-	// host silent of each that a collector tells apart by default.
+	// maxAlerts is how many alerts there may be about hosts with a proved name, and as many about
+	// others; what more is wrong is counted only. It is a host silent of each that a collector tells
+	// apart by default. Alerts about the collector itself always have room.
 	maxAlerts = 20_000
+	// maxOfAddress is how many of them may be about hosts that send from one address: whoever
+	// may send in clear text may invent hosts, and must not take the room of those of others.
+	maxOfAddress = maxAlerts / 4
 	// keepResolved and maxResolved are how long resolved alerts are listed, and how many.
 	keepResolved = 24 * hour
 	maxResolved  = 1000
@@ -44,10 +48,21 @@ type alert struct {
 	ToldAt    int64             `json:"told_at,omitempty"`  // when they had it last
 	Fires     int               `json:"fires,omitempty"`    // how often it began since FiresFrom
 	FiresFrom int64             `json:"fires_from,omitempty"`
+	By        origin            `json:"by,omitempty"`
 
 	cond Condition
 	id   string
 	seen uint64 // the evaluation that found it bad last
+	// unsynced: what was told last is not on the sinks' disks for sure; the file has was instead.
+	unsynced bool
+	was      told
+}
+
+// told is what sinks have of an alert: see ToldStart, ToldEnd and ToldAt.
+type told struct {
+	start int64
+	end   bool
+	at    int64
 }
 
 // over reports whether nothing more is to be told of an alert.
@@ -79,6 +94,7 @@ type found struct {
 
 // find takes what is wrong. mu is held.
 func (e *Evaluator) find(f found) {
+	f.summary, f.value = oneLine(f.summary), oneLine(f.value)
 	set := e.rules.Settings[f.cond]
 	if f.severity == "" {
 		f.severity = set.Severity
@@ -86,13 +102,15 @@ func (e *Evaluator) find(f found) {
 	id := idOf(conditions[f.cond].name, f.labels)
 	a := e.alerts[id]
 	if a == nil {
-		if len(e.alerts) >= maxAlerts && !e.forgetResolved() {
-			e.beyond++
+		if !e.room() {
+			e.beyond, e.beyondBy = e.beyond+1, e.by
 			return
 		}
 		a = &alert{Condition: conditions[f.cond].name, Labels: f.labels, State: Resolved, ToldEnd: true, cond: f.cond, id: id}
 		e.alerts[id] = a
+		e.counts[e.by]++
 	}
+	a.By = e.by
 	if a.State == Resolved {
 		a.State, a.Since, a.N, a.Good = pending, e.up, 0, 0
 	}
@@ -192,7 +210,7 @@ func (e *Evaluator) resolve(a *alert) {
 // change notes that an alert has begun or ended. mu is held.
 func (e *Evaluator) change(a *alert) {
 	e.dirty = true
-	e.changed = append(e.changed, e.notice(a, a.State))
+	e.changed = append(e.changed, a)
 }
 
 // notice is what is told of an alert. mu is held.
@@ -208,16 +226,6 @@ func (e *Evaluator) notice(a *alert, state string) Notice {
 		n.Ended = time.UnixMilli(a.Ended)
 	}
 	return n
-}
-
-// forgetResolved makes room for an alert; false when there is none. mu is held.
-func (e *Evaluator) forgetResolved() bool {
-	if e.beyond > 0 {
-		return false // in this round there was none, and it takes a look at all
-	}
-	before := len(e.alerts)
-	maps.DeleteFunc(e.alerts, func(_ string, a *alert) bool { return a.over() })
-	return len(e.alerts) < before
 }
 
 // thinResolved keeps the latest maxResolved of those that are over. mu is held.

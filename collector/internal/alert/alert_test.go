@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
@@ -58,6 +62,7 @@ type rig struct {
 	list  []head.Vitals
 	col   Collector
 	told  []Group
+	sync  error // what sinks say of their disks
 	dir   string
 	files fsys.FS
 }
@@ -66,7 +71,7 @@ func newRig(t testing.TB, hosts int) *rig {
 	r := &rig{now: time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC), dir: t.TempDir(), files: fsys.OS}
 	for i := range hosts {
 		r.list = append(r.list, head.Vitals{
-			Host:   store.Host{Name: fmt.Sprintf("host%05d", i), Last: r.now, Live: true},
+			Host:   store.Host{Name: fmt.Sprintf("host%05d", i), Last: r.now, Live: true, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})}},
 			Vitals: ledger.Vitals{Speaks: true, Kernel: true, Registered: true, Enabled: true, Rules: "aaaa0000aaaa0000", Missing: []ledger.Total{{Cause: ledger.Kernel, N: 1}}},
 		})
 	}
@@ -84,7 +89,7 @@ func (r *rig) open(t testing.TB) {
 			}
 		},
 		Collector: func() *Collector { c := r.col; return &c },
-		Record:    func(Notice, int) {}, Deliver: func(g Group) { r.told = append(r.told, g) }, Sync: func(context.Context) error { return nil },
+		Record:    func(Notice, int) {}, Deliver: func(g Group) { r.told = append(r.told, g) }, Sync: func(context.Context) error { return r.sync },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -204,16 +209,97 @@ func TestTooMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.look(t, 4)
-	if l := r.List(); len(l) != maxAlerts || r.beyond != 501 { // the collector's own word on it, too
+	if l := r.List(); len(l) != maxAlerts+1 || r.beyond != 500 { // the collector's own word on it, too
 		t.Errorf("%d alerts, %d beyond", len(l), r.beyond)
 	}
 	r.look(t, 4)
-	if len(r.told) != 1 || r.told[0].Total != maxAlerts || len(r.told[0].Notices) != MaxNotices {
+	if len(r.told) != 2 || r.told[0].Notices[0].ID != `collector-error kind="alerts"` || r.told[1].Total != maxAlerts || len(r.told[1].Notices) != MaxNotices {
 		t.Fatalf("told %d groups", len(r.told))
 	}
 	r.open(t)
-	if l := r.List(); len(l) != maxAlerts {
+	if l := r.List(); len(l) != maxAlerts+1 {
 		t.Errorf("%d alerts after a restart", len(l))
+	}
+}
+
+// What sinks were told and have not on disk is told again after a kill, and not before it.
+func TestToldAgain(t *testing.T) {
+	r := newRig(t, 1)
+	r.look(t, 1)
+	r.sync = errors.New("the disk is full")
+	r.col.Faults = []Fault{{Kind: "disk", Summary: "it fails"}}
+	r.look(t, 12)
+	if len(r.told) != 1 {
+		t.Fatalf("told %d groups", len(r.told))
+	}
+	r.open(t) // it was killed
+	r.look(t, 12)
+	if len(r.told) != 2 || r.told[1].Notices[0].ID != r.told[0].Notices[0].ID || !r.told[1].Notices[0].Started.Equal(r.told[0].Notices[0].Started) {
+		t.Fatalf("told %d groups", len(r.told))
+	}
+	r.sync = nil
+	r.look(t, 1)
+	r.open(t)
+	r.look(t, 12)
+	if len(r.told) != 2 {
+		t.Errorf("told %d groups", len(r.told))
+	}
+}
+
+// Whoever may send in clear text may invent hosts and what they lost: that neither takes the room
+// of alerts about others nor hides them, and is said.
+func TestFlood(t *testing.T) {
+	r := newRig(t, 2)
+	r.list[1].Verified = r.now
+	evil := netip.MustParseAddr("192.0.2.66")
+	for i := range 1024 {
+		v := head.Vitals{Host: store.Host{Name: fmt.Sprintf("a%04d", i), Last: r.now, Live: true, Addrs: []netip.Addr{evil}}, Vitals: ledger.Vitals{Rules: "\xff\x1b[2J"}}
+		for c := ledger.OtherLoss; c <= ledger.NotReceived; c++ {
+			v.Missing = append(v.Missing, ledger.Total{Cause: c, N: 1})
+		}
+		r.list = append([]head.Vitals{v}, r.list...)
+	}
+	hosts := len(r.list)
+	loses := func(list []head.Vitals) {
+		for i := range list {
+			list[i].Missing = slices.Clone(list[i].Missing)
+			for j := range list[i].Missing {
+				list[i].Missing[j].N += 5
+			}
+		}
+	}
+	r.look(t, 1)
+	loses(r.list)
+	r.col.Faults = []Fault{{Kind: "disk", Summary: "it fails\n\x1b[2J\xff"}}
+	r.look(t, 1)
+	r.now = r.now.Add(time.Minute)
+	loses(r.list[hosts-2:])
+	r.look(t, 8)
+	firing := map[string]bool{}
+	for _, l := range r.List() {
+		firing[l.ID] = true
+		if !utf8.ValidString(l.Summary+l.Value) || strings.ContainsAny(l.Summary+l.Value, "\n\x1b") {
+			t.Errorf("%q %q", l.Summary, l.Value)
+		}
+	}
+	for _, id := range []string{`loss cause="kernel" hop="kernel" host="host00000"`, `loss cause="kernel" hop="kernel" host="host00001"`, `collector-error kind="disk"`, `collector-error kind="alerts"`} {
+		if !firing[id] {
+			t.Errorf("%s does not fire among %d", id, len(firing))
+		}
+	}
+	if len(firing) != maxOfAddress+4 {
+		t.Errorf("%d alerts", len(firing))
+	}
+	first := map[string]bool{}
+	for _, g := range r.told {
+		for i, n := range g.Notices {
+			if n.Condition == "loss" && i < 3 {
+				first[n.Labels["host"]] = true
+			}
+		}
+	}
+	if !first["host00000"] || !first["host00001"] {
+		t.Errorf("first are %v", first)
 	}
 }
 

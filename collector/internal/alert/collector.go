@@ -43,6 +43,7 @@ const soon = 7
 
 // collector looks at the collector itself. mu is held.
 func (e *Evaluator) collector(c *Collector) {
+	e.by = ""
 	space := func(is bool, kind string, s Severity, format string, args ...any) {
 		if is && !e.rules.Settings[CollectorSpace].Off {
 			e.find(found{cond: CollectorSpace, labels: map[string]string{"kind": kind}, severity: s, value: fmt.Sprintf("%d MiB free", c.Free>>20), summary: fmt.Sprintf(format, args...)})
@@ -89,8 +90,12 @@ func (e *Evaluator) faults(c *Collector) {
 		e.droppedAll = 0
 	}
 	if e.beyond > 0 {
+		who := ""
+		if e.beyondBy != byProved {
+			who = ", such as of hosts that send from " + string(e.beyondBy)
+		}
 		e.find(found{cond: CollectorError, labels: map[string]string{"kind": "alerts"}, value: fmt.Sprint(e.beyond),
-			summary: fmt.Sprintf("there are %d alerts already, and %d more are not told apart: see alert_ignore", maxAlerts, e.beyond)})
+			summary: fmt.Sprintf("there are %d alerts already, and %d more are not told apart%s: see alert_ignore and trusted_senders", len(e.alerts), e.beyond, who)})
 	}
 }
 

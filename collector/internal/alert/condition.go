@@ -141,6 +141,9 @@ func Names() (names []string) {
 	return names
 }
 
+// Labels are the labels that an alert may have.
+func Labels() []string { return []string{"host", "cause", "hop", "op", "kind"} }
+
 // Setting is when a condition fires, and how bad that is.
 type Setting struct {
 	Off       bool

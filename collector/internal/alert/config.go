@@ -59,7 +59,11 @@ func compile(c Config) (*rules, error) {
 			r.ignore[cond] = append(r.ignore[cond], pattern)
 			continue
 		}
-		for i := range r.ignore { // an address of IPv6 has colons, too
+		if one && strings.Trim(name, "0123456789abcdefABCDEF*?[]") != "" { // else an address of IPv6, which has colons, too
+			_, err := ByName(name)
+			return nil, fmt.Errorf("alert_ignore: %.80q: %w", text, err)
+		}
+		for i := range r.ignore {
 			r.ignore[i] = append(r.ignore[i], text)
 		}
 	}

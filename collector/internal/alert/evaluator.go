@@ -72,11 +72,18 @@ type Evaluator struct {
 	dirty  bool      // something has changed that the file does not have
 	saved  int64     // up when it was saved
 	failed string    // why it could not be saved last; "": it was
+	// unsynced says that alerts are unsynced, and unsyncedWhy what was said of that.
+	unsynced    bool
+	unsyncedWhy string
 
-	changed    []Notice // in this look
-	beyond     uint64   // what was wrong in this look beyond maxAlerts
-	dropped    uint64   // Collector.Dropped at the last look
-	droppedAll uint64   // since they are dropped
+	changed    []*alert       // in this look
+	by         origin         // whom what is found now is about
+	counts     map[origin]int // alerts, in this look
+	swept      bool           // in this look those that are over were forgotten for want of room
+	beyond     uint64         // what was wrong in this look beyond maxAlerts and maxOfAddress
+	beyondBy   origin         // whom the last of them was about
+	dropped    uint64         // Collector.Dropped at the last look
+	droppedAll uint64         // since they are dropped
 	droppedAt  int64
 }
 
@@ -154,18 +161,23 @@ func (e *Evaluator) Look(ctx context.Context) {
 	e.o.Hosts(e.host)
 	e.collector(col)
 	e.finish()
-	changed := e.changed
+	byTurns(e.changed)
+	omitted := max(0, len(e.changed)-recordsAtOnce)
+	var changed []Notice
+	for _, a := range e.changed[:len(e.changed)-omitted] {
+		changed = append(changed, e.notice(a, a.State))
+	}
 	e.changed = nil
 	if e.dirty || e.up-e.saved >= saveEvery {
 		e.save() // before anybody is told: after a kill they have not begun again
 	}
 	e.mu.Unlock()
-	for i, n := range changed[:min(len(changed), recordsAtOnce)] {
-		omitted := 0
-		if i == recordsAtOnce-1 {
-			omitted = len(changed) - recordsAtOnce
+	for i, n := range changed {
+		if i < len(changed)-1 {
+			e.o.Record(n, 0)
+		} else {
+			e.o.Record(n, omitted)
 		}
-		e.o.Record(n, omitted)
 	}
 	e.tell(ctx)
 	if m := e.o.Metrics; m != nil {
@@ -184,7 +196,8 @@ func (e *Evaluator) begin() {
 	}
 	e.now = now
 	e.round++
-	e.beyond = 0
+	e.beyond, e.swept = 0, false
+	e.count()
 }
 
 // catchUp finds out how long the collector before went on after it had saved: it may have been
@@ -207,12 +220,14 @@ func (e *Evaluator) finish() {
 	e.fresh, e.resume = false, false
 }
 
-// tell hands over what is due, and saves that it did.
+// tell hands over what is due, and saves that it did once sinks have it on disk: after a kill before
+// that it is told again.
 func (e *Evaluator) tell(ctx context.Context) {
 	e.mu.Lock()
 	groups := e.due()
+	unsynced := e.unsynced
 	e.mu.Unlock()
-	if len(groups) == 0 {
+	if !unsynced {
 		return
 	}
 	for _, g := range groups {
@@ -221,12 +236,20 @@ func (e *Evaluator) tell(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, syncTime)
 	err := e.o.Sync(ctx)
 	cancel()
-	if err != nil && ctx.Err() == nil {
-		e.o.Log.Warn("the sinks have not what they were told on disk", "error", err)
-	}
 	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		if text := err.Error(); ctx.Err() == nil && text != e.unsyncedWhy {
+			e.unsyncedWhy = text
+			e.o.Log.Warn("the sinks have not what they were told on disk: after a restart it is told again", "error", err)
+		}
+		return
+	}
+	for _, a := range e.alerts {
+		a.unsynced = false
+	}
+	e.unsynced, e.unsyncedWhy = false, ""
 	e.save()
-	e.mu.Unlock()
 }
 
 // Listed is an alert as it is listed.

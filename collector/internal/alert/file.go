@@ -25,10 +25,10 @@ var (
 const (
 	fileHeader  = "auditfleet-alerts "
 	fileVersion = "1"
-	// maxFile is the most that is read, in bytes: twice what all alerts and hosts there may be
-	// take.
-	maxFile  = 128 << 20
-	maxHosts = 100_000
+	// maxFile is the most that is read, in bytes, and maxHosts the most hosts: the file keeps no
+	// more, whatever max_hosts is.
+	maxFile  = 512 << 20
+	maxHosts = 1 << 20
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -66,7 +66,7 @@ func decode(b []byte) (*saved, error) {
 		return nil, errDamaged
 	}
 	s := &saved{}
-	if err := json.Unmarshal(text, s); err != nil || s.Up < 0 || len(s.Hosts) > maxHosts || len(s.Alerts) > 2*maxAlerts {
+	if err := json.Unmarshal(text, s); err != nil || s.Up < 0 || len(s.Hosts) > maxHosts || len(s.Alerts) > 3*maxAlerts {
 		return nil, errDamaged
 	}
 	for _, x := range s.Hosts {
@@ -116,6 +116,9 @@ func (e *Evaluator) load() error {
 			continue // of a version that had more
 		}
 		a.cond, a.id = c, idOf(a.Condition, a.Labels)
+		if _, ok := a.Labels["host"]; ok && a.By == "" {
+			a.By = byUnknown // of a version that did not keep it
+		}
 		e.alerts[a.id] = a
 	}
 	return nil
@@ -153,9 +156,17 @@ func (e *Evaluator) setAside() (string, error) {
 func (e *Evaluator) save() {
 	s := &saved{Up: e.up, Saved: e.now.UnixMilli(), Hosts: make(map[string]*seenHost, len(e.hosts))}
 	for name, x := range e.hosts {
+		if len(s.Hosts) == maxHosts {
+			break
+		}
 		s.Hosts[toKey(name)] = x
 	}
 	for _, a := range e.alerts {
+		if a.unsynced {
+			c := *a
+			c.ToldStart, c.ToldEnd, c.ToldAt = a.was.start, a.was.end, a.was.at
+			a = &c
+		}
 		s.Alerts = append(s.Alerts, a)
 	}
 	err := fsys.ReplaceOn(e.o.FS, e.file, encode(s), 0o600)

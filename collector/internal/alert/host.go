@@ -68,6 +68,7 @@ func (e *Evaluator) host(v *head.Vitals) {
 		e.hosts[name] = x
 	}
 	x.round = e.round
+	e.by = originOf(v)
 	name = readable(name)
 	if at := v.Last.UnixMilli(); at != x.Seen {
 		if pause := e.up - x.At; pause >= x.Pause || e.up-x.PauseAt > pauseFor {
@@ -276,15 +277,13 @@ func (e *Evaluator) rulesOf(name string, x *seenHost, v *head.Vitals) {
 	if v.Rules == "" {
 		return
 	}
+	rules := oneLine(v.Rules) // a host says what it likes
 	hashes, has := e.rules.expected(name)
-	expected := false
-	for _, h := range hashes {
-		expected = expected || h == v.Rules
-	}
+	expected := slices.Contains(hashes, rules)
 	if has && !expected && e.on(RulesUnexpected, name) {
-		e.lasting(RulesUnexpected, name, v.Rules, "the rules of %s (%.12s…) are none that alert_rules expects of it: compare `forwarder ctl -l` there with its rule files", name, v.Rules)
+		e.lasting(RulesUnexpected, name, rules, "the rules of %s (%.12s…) are none that alert_rules expects of it: compare `forwarder ctl -l` there with its rule files", name, rules)
 	}
-	is := v.Rules[:min(len(v.Rules), rulesDigits)]
+	is := strings.ToValidUTF8(rules[:min(len(rules), rulesDigits)], "?")
 	switch {
 	case x.Rules == "":
 		x.Rules = is
@@ -298,7 +297,7 @@ func (e *Evaluator) rulesOf(name string, x *seenHost, v *head.Vitals) {
 		if expected || !e.on(RulesChanged, name) {
 			return
 		}
-		e.find(found{cond: RulesChanged, labels: map[string]string{"host": name}, n: 1, value: v.Rules,
+		e.find(found{cond: RulesChanged, labels: map[string]string{"host": name}, n: 1, value: rules,
 			summary: fmt.Sprintf("the rules of %s have changed from %.12s… to %.12s…: `collector search -n %s -m CONFIG_CHANGE` says by whom", name, was, is, shell(name))})
 	}
 }

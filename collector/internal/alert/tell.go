@@ -59,11 +59,14 @@ func (e *Evaluator) due() []Group {
 
 // group makes a group, and notes that it is told. mu is held.
 func (e *Evaluator) group(k groupKey, list []*alert) Group {
-	slices.SortFunc(list, func(x, y *alert) int { return strings.Compare(x.id, y.id) })
+	byTurns(list)
 	g := Group{Key: conditions[k.cond].name + "/" + string(k.severity) + "/" + k.state, Total: len(list)}
 	for i, a := range list {
 		if i < MaxNotices {
 			g.Notices = append(g.Notices, e.notice(a, k.state))
+		}
+		if !a.unsynced {
+			a.unsynced, a.was = true, told{a.ToldStart, a.ToldEnd, a.ToldAt}
 		}
 		a.ToldAt = e.up
 		if k.state == Firing {
@@ -72,6 +75,6 @@ func (e *Evaluator) group(k groupKey, list []*alert) Group {
 			a.ToldEnd = true
 		}
 	}
-	e.dirty = true
+	e.dirty, e.unsynced = true, true
 	return g
 }

@@ -35,7 +35,7 @@ type Watch struct {
 
 	mu      sync.Mutex // guards the rest
 	running map[*watched]struct{}
-	asking  map[asker]time.Time // who has begun to search or report, and when last
+	asking  map[asker]*asking // who has begun to search or report
 	closed  bool
 }
 
@@ -45,37 +45,83 @@ type asker struct {
 	name string
 }
 
+// asking is what somebody searches.
+type asking struct {
+	last  time.Time // when the last of it began
+	about []scope   // the latest maxScopes
+}
+
+// scope is which hosts, none for all, and times a question is about; 0 is open.
+type scope struct {
+	hosts        []string
+	since, until int64
+}
+
+// has reports whether other is a part of it.
+func (s *scope) has(other *scope) bool {
+	for _, h := range other.hosts {
+		if len(s.hosts) > 0 && !slices.Contains(s.hosts, h) {
+			return false
+		}
+	}
+	return (len(s.hosts) == 0 || len(other.hosts) > 0) && s.since <= other.since && (s.until == 0 || other.until != 0 && other.until <= s.until)
+}
+
 // besideTime is how long before or after a search a question about its completeness may begin or
 // end that belongs to it, and maxAsking how many askers are remembered for that.
 const (
 	besideTime = 10 * time.Second
 	maxAsking  = 4096
+	maxScopes  = 16
 )
 
 // asks notes that somebody searches; mu is held.
 func (w *Watch) asks(who *Who) {
 	if w.asking == nil {
-		w.asking = map[asker]time.Time{}
+		w.asking = map[asker]*asking{}
 	}
 	now := time.Now()
 	if len(w.asking) >= maxAsking {
-		for a, at := range w.asking {
-			if now.Sub(at) > besideTime {
+		for a, x := range w.asking {
+			if now.Sub(x.last) > besideTime {
 				delete(w.asking, a)
 			}
 		}
 	}
-	if len(w.asking) < maxAsking { // beyond that a question has a record of its own
-		w.asking[asker{who.PID, who.Name}] = now
+	a := asker{who.PID, who.Name}
+	x := w.asking[a]
+	if x == nil && len(w.asking) >= maxAsking { // a question has a record of its own then
+		return
 	}
+	if x == nil || now.Sub(x.last) > besideTime {
+		x = &asking{}
+		w.asking[a] = x
+	}
+	x.last = now
 }
 
-// beside reports whether a call belongs to a search of the same asker, which is recorded.
+// searches notes what somebody searches.
+func (w *Watch) searches(a *Asked) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	x := w.asking[asker{a.Who.PID, a.Who.Name}]
+	if x == nil {
+		return
+	}
+	if len(x.about) == maxScopes {
+		x.about = slices.Delete(x.about, 0, 1)
+	}
+	x.about = append(x.about, scope{a.Hosts, a.Since, a.Until})
+}
+
+// beside reports whether a call belongs to a search of the same asker, for what it is about, that is
+// recorded.
 func (w *Watch) beside(x *watched) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	at, ok := w.asking[asker{x.asked.Who.PID, x.asked.Who.Name}]
-	return ok && at.After(x.begun.Add(-besideTime))
+	s := w.asking[asker{x.asked.Who.PID, x.asked.Who.Name}]
+	about := scope{x.asked.Hosts, x.asked.Since, x.asked.Until}
+	return s != nil && s.last.After(x.begun.Add(-besideTime)) && slices.ContainsFunc(s.about, func(searched scope) bool { return searched.has(&about) })
 }
 
 // Asked is a call, for a record. Strings are the caller's: they have any bytes.

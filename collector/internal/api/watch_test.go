@@ -257,6 +257,32 @@ func TestHowCallsEnd(t *testing.T) {
 	}
 }
 
+// TestNoteOfAnother: a question about completeness has no record of its own only where a search of the same
+// asker is about as much.
+func TestNoteOfAnother(t *testing.T) {
+	for name, c := range map[string]struct {
+		searched, asked scope
+		beside          bool
+	}{
+		"the same":     {scope{hosts: []string{"web1"}, since: 5, until: 9}, scope{hosts: []string{"web1"}, since: 5, until: 9}, true},
+		"all":          {scope{}, scope{}, true},
+		"a part":       {scope{}, scope{hosts: []string{"web1"}, since: 5, until: 9}, true},
+		"another host": {scope{hosts: []string{"web1"}}, scope{hosts: []string{"web1", "vault"}}, false},
+		"all hosts":    {scope{hosts: []string{"web1"}}, scope{}, false},
+		"more time":    {scope{since: 5, until: 9}, scope{since: 4, until: 9}, false},
+		"open":         {scope{since: 5, until: 9}, scope{since: 5}, false},
+	} {
+		w := &Watch{Record: (&records{}).add}
+		a := Asked{Hosts: c.searched.hosts, Since: c.searched.since, Until: c.searched.until}
+		w.asks(&a.Who)
+		w.searches(&a)
+		x := &watched{w: w, begun: time.Now(), asked: Asked{Hosts: c.asked.hosts, Since: c.asked.since, Until: c.asked.until}}
+		if w.beside(x) != c.beside {
+			t.Errorf("%s: not %v", name, c.beside)
+		}
+	}
+}
+
 // TestLongCallsAreSaid: what takes long is recorded when it has, too.
 func TestLongCallsAreSaid(t *testing.T) {
 	w := &Watch{Node: "own"}

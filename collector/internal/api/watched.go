@@ -225,6 +225,7 @@ func (x *watched) query(q *query.Query, words ...string) {
 	if x.text {
 		if a.Hosts == nil && a.Since == 0 && a.Until == 0 {
 			a.Hosts, a.Since, a.Until = hostsOf(q.Nodes), q.StartMs, q.EndMs
+			x.w.searches(a)
 		}
 		return
 	}
@@ -242,6 +243,7 @@ func (x *watched) query(q *query.Query, words ...string) {
 		t.word(w)
 	}
 	a.Command, a.Bytes, a.Hosts, a.Since, a.Until = t.b.String(), t.all, hostsOf(q.Nodes), q.StartMs, q.EndMs
+	x.w.searches(a)
 	if a.Op == opFollow {
 		x.say()
 	}

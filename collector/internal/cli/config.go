@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/auditfleet/auditfleet/collector/internal/alert"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/sink"
@@ -137,7 +138,7 @@ func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	c.Space.AdminSpaceLeft, c.Space.AdminSpaceLeftAction = a.AdminSpaceLeft, a.AdminSpaceLeftAction
 	c.Space.DiskFullAction, c.Space.DiskErrorAction = a.DiskFullAction, a.DiskErrorAction
 	c.Action.MailTo = a.ActionMailAcct
-	c.Sinks = sink.Load(o.alertSinks)
+	c.Sinks = sink.Load(o.alertSinks, sink.Names{Conditions: alert.Names(), Labels: alert.Labels()})
 	c.Plugins.Settings = dispatch.Settings{Depth: a.QDepth, Overflow: a.OverflowAction.Do, MaxRestarts: a.MaxRestarts}
 	if a.DistributeNetwork {
 		c.Plugins.List, c.Plugins.Problem = conf.LoadPlugins(a.PluginDir)

@@ -79,11 +79,19 @@ func (p *provedNames) has(x *host, name []byte) bool {
 	return x.taken
 }
 
+// isOwn reports whether the name of x, or, where that is nil, name, is the collector's own.
+func (h *Head) isOwn(x *host, name []byte) bool {
+	if x != nil {
+		return x.own
+	}
+	return h.opts.OwnName != "" && event.SameName(name, []byte(h.opts.OwnName))
+}
+
 // mayName says whether a sender in clear text may use a name, which x has if that is not nil.
 // The collector itself may. mu is held.
 func (h *Head) mayName(x *host, name []byte, b *journal.Batch) bool {
 	proved := h.proved.has(x, name)
-	if !proved && h.opts.MayName == nil {
+	if !proved && h.opts.MayName == nil && !h.isOwn(x, name) {
 		return true // nearly every record
 	}
 	addr := b.Sender.IP()
@@ -95,7 +103,12 @@ func (h *Head) mayName(x *host, name []byte, b *journal.Batch) bool {
 	case x != nil && x == h.trustedHost && addr == h.trustedAddr:
 		return true
 	}
-	ok := h.opts.MayName(string(name), addr)
+	ok := false
+	if h.opts.MayName != nil {
+		ok = h.opts.MayName(string(name), addr)
+	} else {
+		ok = h.opts.OwnAddr(addr)
+	}
 	if ok && x != nil {
 		h.trustedHost, h.trustedAddr = x, addr // a sender's next record is the same
 	}

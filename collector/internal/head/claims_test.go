@@ -40,6 +40,43 @@ func kept(t *testing.T, s scanner, q *query.Query) (out []string) {
 	return out
 }
 
+// The collector's own name is its own: in clear text only this machine may use it, whose forwarder may have the
+// same one. Else whoever can send could forge what the collector says of who asked what.
+func TestOwnName(t *testing.T) {
+	t.Parallel()
+	change := func(_ *journal.Options, o *Options) {
+		o.OwnName, o.OwnAddr = "log1", func(a netip.Addr) bool { return a == peer(1).Addr() }
+	}
+	dir := t.TempDir()
+	r := mustRig(t, dir, change)
+	own := plain(3, line("log1", 1, 1, "USER_CMD", "x=1"))
+	own.Sender = journal.Sender{Node: "log1", Transport: event.TransportOwn}
+	r.put(t, plain(2, line("log1", 1, 2, "USER_CMD", "lie=1"), line("LOG1.", 1, 3, "USER_CMD", "lie=1"), line("web1", 1, 4, "USER_CMD", "x=1")))
+	r.put(t, own)
+	r.put(t, plain(1, line("log1", 2, 4, "USER_CMD", "x=1")))
+	r.put(t, plain(2, line("log1", 3, 5, "USER_CMD", "lie=1")))
+	r.settle(t)
+	check := func(when string) {
+		t.Helper()
+		for name, want := range map[string][]string{
+			"log1":     {"log1 claims log1", "log1 claims log1"},
+			"10.0.0.2": {"10.0.0.2 claims LOG1. mismatch", "10.0.0.2 claims log1 mismatch", "10.0.0.2 claims log1 mismatch"},
+			"web1":     {"web1 claims web1"},
+		} {
+			if d := cmp.Diff(want, kept(t, r.h, &query.Query{Nodes: []string{name}})); d != "" {
+				t.Errorf("%s, -n %s (-want +got):\n%s", when, name, d)
+			}
+		}
+	}
+	check("in memory")
+	if err := r.close(); err != nil {
+		t.Fatal(err)
+	}
+	r = mustRig(t, dir, change)
+	r.settle(t)
+	check("after a restart")
+}
+
 // What is proved counts, whatever a record claims; and what is proved can't be claimed by
 // somebody who proves nothing, not before a restart, after it, nor once it is stored.
 func TestProvedNameCounts(t *testing.T) {

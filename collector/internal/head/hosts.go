@@ -25,6 +25,7 @@ type host struct {
 	conn       netip.AddrPort // by which its latest records came; not valid: it is over, or the collector was started again
 	ledger     *ledger.Host   // nil: nothing came since hosts have one
 	entered    bool
+	own        bool      // it has the collector's own name
 	sender     bool      // it is counted with those that go by their sender's address or name
 	claimed    time.Time // when it was last said that it claims another's name
 	compared   uint64    // the provedNames.state for which taken holds
@@ -38,6 +39,7 @@ func (x *host) info() store.Host { return x.Host }
 // newHost adds a host; h.mu is held or nobody else knows h yet.
 func (h *Head) newHost(info store.Host) *host {
 	x := &host{Host: info, raw: []byte(info.Name)}
+	x.own = h.isOwn(nil, x.raw)
 	if info.Name == "" {
 		h.mixed = x
 	}

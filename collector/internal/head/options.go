@@ -69,6 +69,12 @@ type Options struct {
 	// that is not verified. SetMayName replaces it.
 	MayName func(name string, addr netip.Addr) bool
 
+	// OwnName is the collector's own name, "" for none, under which its records of itself are stored.
+	// Without MayName, only senders in clear text whose address OwnAddr has may use it: others could
+	// forge what the collector says of who asked what.
+	OwnName string
+	OwnAddr func(addr netip.Addr) bool
+
 	// OnEvent, when set, sees each event as it is complete, in the order in which
 	// they are; it must not block. What is replayed at start is not shown again
 	// to it: it may have seen it.

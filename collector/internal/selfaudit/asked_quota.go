@@ -14,9 +14,15 @@ import (
 // records are stored a minute of all askers and of one, where each begun kilobyte beyond the
 // first counts as another. The rest is added up, by asker, and said once the minute is over.
 // While the disk is too full for what senders send, all are only added up.
+//
+// Nobody hides another one's: what is refused counts apart, since every host with a certificate may
+// have that refused as often as it likes; and an asker has some records of his own, whatever the others do.
 const (
-	askedPerMinute = 600
-	askedPerAsker  = 300
+	askedPerMinute   = 600
+	askedPerAsker    = 300
+	askedReserve     = 30 // of an asker, for the first maxAskers of a minute
+	refusedPerMinute = 300
+	refusedPerAsker  = 60
 	// maxAskers bounds how many askers are told apart for what was not stored.
 	maxAskers = 64
 )
@@ -78,26 +84,39 @@ func (o *omitted) hostsText() string {
 	return someHosts(o.hosts)
 }
 
+// spent is what was stored in a minute.
+type spent struct {
+	all int
+	by  map[whoAsks]int
+}
+
+func (s *spent) add(who whoAsks, cost int) {
+	s.all += cost
+	s.by[who] += cost
+}
+
 // askedQuota bounds the records of calls; guarded by Records.mu.
 type askedQuota struct {
-	minute time.Time // in which they are counted
-	stored int
-	by     map[whoAsks]int
-	left   map[whoAsks]*omitted
-	say    *time.Timer // says what was left out when the minute is over; nil: nothing was
+	minute  time.Time // in which they are counted
+	answers spent
+	refused spent
+	left    map[whoAsks]*omitted
+	say     *time.Timer // says what was left out when the minute is over; nil: nothing was
 }
 
 // may reports whether the record of a call may be stored, and counts it otherwise.
 func (q *askedQuota) may(r *Records, a *api.Asked, bytes int) bool {
 	now := r.cfg.Now()
 	if now.Sub(q.minute) >= time.Minute || now.Before(q.minute) {
-		q.minute, q.stored, q.by = now, 0, map[whoAsks]int{}
+		q.minute, q.answers, q.refused = now, spent{by: map[whoAsks]int{}}, spent{by: map[whoAsks]int{}}
 	}
 	who := whoAsks{a.Who.AUID, a.Who.Name, a.Who.UID}
-	if q.stored < askedPerMinute && q.by[who] < askedPerAsker && !r.cfg.Refusing() {
-		cost := 1 + bytes>>10
-		q.stored += cost
-		q.by[who] += cost
+	if q.has(who, a.State == api.StateRefused) && !r.cfg.Refusing() {
+		s := &q.answers
+		if a.State == api.StateRefused {
+			s = &q.refused
+		}
+		s.add(who, 1+bytes>>10)
 		return true
 	}
 	r.cfg.Metrics.Omitted.Inc()
@@ -106,6 +125,18 @@ func (q *askedQuota) may(r *Records, a *api.Asked, bytes int) bool {
 	}
 	q.leave(r, who, a, now)
 	return false
+}
+
+// has reports whether there is room for a record of an asker.
+func (q *askedQuota) has(who whoAsks, refused bool) bool {
+	if refused {
+		return q.refused.all < refusedPerMinute && q.refused.by[who] < refusedPerAsker
+	}
+	used, known := q.answers.by[who]
+	if used < askedReserve && (known || len(q.answers.by) < maxAskers) {
+		return true
+	}
+	return q.answers.all < askedPerMinute && used < askedPerAsker
 }
 
 // leave counts a call of which no record is stored.

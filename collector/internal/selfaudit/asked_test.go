@@ -1,6 +1,7 @@
 package selfaudit
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -122,7 +123,7 @@ func TestAskedQuota(t *testing.T) {
 			}
 		}
 		want := map[string]bool{
-			"pid=7 uid=1000 auid=1001 ses=3 msg='op=queries-omitted cmd=" + hexOf("700 more queries: 175 hosts, 525 search") + " queries=700 failed=175 hosts=\"web1,vault\" since=2023-11-14T22:13:19.001Z until=?": true,
+			"pid=7 uid=1000 auid=1001 ses=3 msg='op=queries-omitted cmd=" + hexOf("640 more queries: 190 hosts, 450 search") + " queries=640 failed=190 hosts=\"web1,vault\" since=2023-11-14T22:13:19.001Z until=?": true,
 			"pid=4294967295 uid=4294967295 auid=4294967295 ses=4294967295 msg='op=queries-omitted cmd=" + hexOf("certificate bob: 1 more queries: 1 count") + " queries=1 failed=0 hosts=\"*\" since=? until=?":      true,
 		}
 		for _, s := range omitted {
@@ -131,8 +132,32 @@ func TestAskedQuota(t *testing.T) {
 			}
 			delete(want, s)
 		}
-		if len(want) > 0 || len(f.j.stored) != 300+1+2+1 {
+		if len(want) > 0 || len(f.j.stored) != 300+60+1+2+1 {
 			t.Errorf("%d records; not there: %v", len(f.j.stored), want)
+		}
+	})
+}
+
+// TestAskedHidesNobody: neither hosts that have refused what they may not ask, nor others who ask in
+// a loop, hide what one asks who may.
+func TestAskedHidesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(&fixture{}, time.Now)
+		cert := func(name string) api.Who {
+			return api.Who{UID: 4294967295, AUID: daemonrec.Unset, Session: daemonrec.Unset, Name: name}
+		}
+		for i := range 2000 {
+			f.Asked(&api.Asked{Who: cert(fmt.Sprint("host", i%10)), Op: "search", Command: "search", State: api.StateRefused})
+			f.Asked(&api.Asked{Who: cert(fmt.Sprint("auditor", i%3)), Op: "search", Command: strings.Repeat("x", 2000), Bytes: 2000, State: api.StateComplete})
+		}
+		for i := range 20 {
+			if f.Asked(&api.Asked{Who: alice, Op: "search", Command: fmt.Sprint("search -n web", i), State: api.StateComplete}) == 0 {
+				t.Fatalf("the record of the %dth is not stored", i)
+			}
+		}
+		f.Close()
+		if n := len(f.j.stored); n > refusedPerMinute+askedPerMinute+20+maxAskers {
+			t.Errorf("%d records", n)
 		}
 	})
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 const (
 	// sinkFails is how long a sink may not deliver before that is an alert.
 	sinkFails = 15 * time.Minute
+	// sinkDrops is how long it is one that a sink did not get a notice, and will not.
+	sinkDrops = time.Hour
 	// testTime bounds how long a sink may take for a test.
 	testTime = 30 * time.Second
 )
@@ -56,12 +59,18 @@ func (s *Server) firing() (out []sink.Notice) {
 	return out
 }
 
-// sinkFaults are the sinks that have not delivered for some time.
+// sinkFaults are the sinks that have not delivered for some time, or that notices were dropped of, and
+// files of sinks that are wrong: others may tell of it.
 func (s *Server) sinkFaults() (out []alert.Fault) {
 	now := s.cfg.Now()
+	if err := s.sinks.Problem(); err != nil {
+		out = append(out, alert.Fault{Kind: "sinks", Summary: "not all sinks of alerts can be used: " + err.Error() + ": repair it, and reload"})
+	}
 	for _, st := range s.sinks.Status() {
 		if !st.Failing.IsZero() && now.Sub(st.Failing) >= sinkFails {
 			out = append(out, alert.Fault{Kind: "sink:" + st.Name, Summary: fmt.Sprintf("the sink %s delivers nothing, and %d notices wait for it: %s", st.Name, st.Queued, st.LastError)})
+		} else if !st.LastDropped.IsZero() && now.Sub(st.LastDropped) < sinkDrops {
+			out = append(out, alert.Fault{Kind: "sink:" + st.Name, Summary: fmt.Sprintf("notices for the sink %s are dropped (%s): nobody hears of them there; `collector alerts` has them", st.Name, st.WhyDropped)})
 		}
 	}
 	return out
@@ -104,7 +113,7 @@ func (s *Server) testAlert(ctx context.Context, name string) ([]*fleet.AlertTest
 		out[i] = &fleet.AlertTest{Sink: name}
 		wg.Go(func() {
 			if err := s.sinks.Test(ctx, name, g); err != nil {
-				out[i].Error = err.Error()
+				out[i].Error = strings.ToValidUTF8(err.Error(), "?") // another machine may have said it
 			}
 		})
 	}

@@ -36,7 +36,7 @@ func TestAlertsAreTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sinks := sink.Load(dir)
+	sinks := sink.Load(dir, sink.Names{})
 	if sinks.Problem != nil {
 		t.Fatal(sinks.Problem)
 	}

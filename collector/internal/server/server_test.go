@@ -344,7 +344,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if cfg.Sinks = sink.Load(sinks); cfg.Sinks.Problem != nil {
+	if cfg.Sinks = sink.Load(sinks, sink.Names{}); cfg.Sinks.Problem != nil {
 		t.Fatal(cfg.Sinks.Problem)
 	}
 	r := start(t, cfg)

@@ -74,9 +74,9 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		MaxOpenEventsHost: s.cfg.OpenEvents, MaxOpenEvents: s.cfg.OpenEventsIn, MaxOpenAge: s.cfg.OpenAge,
 		TableBytes: s.space.TableBytes(),
 		NewNames:   s.cfg.NewNames,
-		MayName:    mayName(trust),
-		OnEvent:    s.fanout.Add,
-		OnNotice:   s.own.Notice,
+		MayName:    mayName(trust), OwnName: s.cfg.Node, OwnAddr: ownAddr(s.cfg.Now),
+		OnEvent:  s.fanout.Add,
+		OnNotice: s.own.Notice,
 	})
 	if err != nil {
 		return explain(err)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/descriptors"
 	"github.com/auditfleet/auditfleet/collector/internal/ingest/remote"
@@ -180,6 +181,32 @@ func mayName(list *trusted.Senders) func(string, netip.Addr) bool {
 		return nil
 	}
 	return list.Allows
+}
+
+// ownAddrs is how long the addresses of this machine are taken for what they were.
+const ownAddrs = time.Minute
+
+// ownAddr is what the head asks about who uses the collector's own name: whether an address is this
+// machine's, whose forwarder may have the same name. The head calls it with its lock held.
+func ownAddr(now func() time.Time) func(netip.Addr) bool {
+	var own map[netip.Addr]bool
+	var at time.Time
+	return func(a netip.Addr) bool {
+		a = a.Unmap().WithZone("")
+		if a.IsLoopback() {
+			return true
+		}
+		if t := now(); own == nil || t.Sub(at) > ownAddrs || t.Before(at) {
+			own, at = map[netip.Addr]bool{}, t
+			list, _ := net.InterfaceAddrs() // none are known then
+			for _, one := range list {
+				if p, err := netip.ParsePrefix(one.String()); err == nil {
+					own[p.Addr().WithZone("")] = true
+				}
+			}
+		}
+		return own[a]
+	}
 }
 
 // proxiesOf says whether an address is a proxy's, for the clear-text listener: where TLS ends

@@ -3,6 +3,8 @@ package sink
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
@@ -33,7 +35,20 @@ func (a *alertmanager) deliver(ctx context.Context, m *message) error {
 	if err != nil {
 		return refusal{err}
 	}
-	return a.post(ctx, strings.TrimRight(a.s.URL, "/")+"/api/v2/alerts", body, http.Header{})
+	return a.post(ctx, strings.TrimRight(a.s.URL, "/")+"/api/v2/alerts", body, http.Header{}, taken)
+}
+
+// taken judges an answer of 200: a page of something else that stands there, or of a proxy before
+// it, takes no alerts, whatever its status.
+func taken(typ string, answer []byte) error {
+	if kind, _, err := mime.ParseMediaType(typ); err == nil && (kind == "text/html" || kind == "application/xhtml+xml") {
+		return errors.New("that is a page for people, no Alertmanager: look at the sink's url")
+	}
+	var said struct{ Status, Error string }
+	if json.Unmarshal(answer, &said) == nil && (strings.EqualFold(said.Status, "error") || said.Error != "") {
+		return errors.New("said that it failed")
+	}
+	return nil
 }
 
 // posted returns a notice as the API has it. The labels say which alert it is, so nothing

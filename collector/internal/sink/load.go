@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
 // Config is the sinks of a folder.
@@ -22,19 +23,22 @@ type Config struct {
 	// Problem is what is wrong with some of the files: it is said. Those sinks go on as they
 	// were, or keep what is for them until their files are right.
 	Problem error
+
+	// Unread says that the folder could not be read: Reload leaves all sinks as they are.
+	Unread bool
 }
 
 // Load reads the sinks' files in dir, each NAME.conf, in the order of their names. As in
 // plugins.d, hidden files and those with more than one dot in the name are skipped. "" is
-// no folder, and no sinks.
-func Load(dir string) Config {
+// no folder, and no sinks. what are the names that alerts have.
+func Load(dir string, what Names) Config {
 	var c Config
 	if dir == "" {
 		return c
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		c.Problem = fmt.Errorf("alert_sinks: %w: make the folder, or take the key out", err)
+		c.Problem, c.Unread = fmt.Errorf("alert_sinks: %w: make the folder, or take the key out", err), true
 		return c
 	}
 	var wrong []error
@@ -43,7 +47,7 @@ func Load(dir string) Config {
 		if e.IsDir() || strings.HasPrefix(name, ".") || !isConf || strings.Contains(name, ".") {
 			continue
 		}
-		s, err := loadOne(filepath.Join(dir, e.Name()))
+		s, err := loadOne(filepath.Join(dir, e.Name()), &what)
 		if err != nil {
 			wrong = append(wrong, err)
 		}
@@ -56,14 +60,14 @@ func Load(dir string) Config {
 }
 
 // loadOne reads a sink's file. With an error, the settings name the sink and the error.
-func loadOne(file string) (Settings, error) {
+func loadOne(file string, what *Names) (Settings, error) {
 	var s Settings
 	table := s.Table()
 	table.Defaults()
 	s.Name = strings.TrimSuffix(filepath.Base(file), ".conf")
 	f, err := conf.LoadLinked(file, table.Schema())
 	if f != nil {
-		err = s.validate(f)
+		err = s.validate(f, what)
 	}
 	if err == nil {
 		return s, nil
@@ -75,7 +79,7 @@ func loadOne(file string) (Settings, error) {
 }
 
 // validate checks what concerns several keys, and returns all errors of f.
-func (s *Settings) validate(f *conf.File) error {
+func (s *Settings) validate(f *conf.File, what *Names) error {
 	if strings.ContainsFunc(s.Name, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}) || len(s.Name) > 64 || s.Name == "" {
@@ -90,11 +94,7 @@ func (s *Settings) validate(f *conf.File) error {
 			f.Errorf(key, "has no meaning for type = %s: take it out", s.Type)
 		}
 	}
-	for _, m := range s.Match {
-		if label, _, ok := strings.Cut(m, "="); !ok || label == "" {
-			f.Errorf("match", "%q: want LABEL=PATTERN, such as host=db*", m)
-		}
-	}
+	s.validateChoice(f, what)
 	for _, p := range s.patterns() {
 		if _, err := path.Match(p, ""); err != nil {
 			f.Errorf("match", "%q is no pattern: close each [", p)
@@ -121,6 +121,27 @@ func (s *Settings) validate(f *conf.File) error {
 		s.validateSyslog(f)
 	}
 	return f.Err()
+}
+
+// Names are what alerts may have, so that a sink that waits for a mistyped one is noticed.
+type Names struct{ Conditions, Labels []string }
+
+// validateChoice checks which alerts are chosen.
+func (s *Settings) validateChoice(f *conf.File, what *Names) {
+	for _, p := range s.Conditions {
+		if !slices.ContainsFunc(what.Conditions, func(name string) bool { return matches(p, name) }) {
+			f.Errorf("conditions", "%q is no condition%s (they are %s)", p, nearest.Hint(p, what.Conditions), strings.Join(what.Conditions, ", "))
+		}
+	}
+	for _, m := range s.Match {
+		label, _, ok := strings.Cut(m, "=")
+		switch {
+		case !ok || label == "":
+			f.Errorf("match", "%q: want LABEL=PATTERN, such as host=db*", m)
+		case !slices.Contains(what.Labels, label):
+			f.Errorf("match", "%q: no alert has the label %s (they are %s)", m, label, strings.Join(what.Labels, ", "))
+		}
+	}
 }
 
 // patterns are those of conditions and labels.

@@ -24,7 +24,9 @@ func TestWrongFiles(t *testing.T) {
 		"type = exec\nprogram = /nowhere/at/all\n":                         "x.conf:2: program:",
 		"type = syslog\nfacility = loud\n":                                 "is no facility",
 		"type = syslog\nmatch = web*\n":                                    "want LABEL=PATTERN",
+		"type = syslog\nmatch = hots=web*\n":                               "no alert has the label hots",
 		"type = syslog\nconditions = [a\n":                                 "is no pattern",
+		"type = syslog\nconditions = los\n":                                "did you mean loss?",
 		"type = syslog\nsocket = /s\nserver = h:1\n":                       "give either server or socket",
 	} {
 		cfg := load(t, t.TempDir(), map[string]string{"x": text, "y": good})
@@ -35,7 +37,7 @@ func TestWrongFiles(t *testing.T) {
 			t.Errorf("%q: %d sinks", text, len(cfg.Sinks))
 		}
 	}
-	if cfg := Load("/nowhere/at/all"); cfg.Problem == nil {
+	if cfg := Load("/nowhere/at/all", names); cfg.Problem == nil {
 		t.Error("a folder that is not there is no problem")
 	}
 	if cfg := load(t, t.TempDir(), map[string]string{"off": "active = no\n" + good, "on": good}); cfg.Problem != nil || len(cfg.Sinks) != 1 {

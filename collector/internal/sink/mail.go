@@ -26,31 +26,33 @@ const smtpBytes = 1 << 20
 func (l *mailer) deliver(ctx context.Context, m *message) error {
 	err := l.send(ctx, m, l.s.To)
 	var sent *mail.SendError
-	if !errors.As(err, &sent) {
+	switch {
+	case !errors.As(err, &sent):
 		return l.scrub(err)
-	}
-	// A server that refuses one recipient would keep the mail from all.
-	if sent.Reason == mail.ErrSMTPRcptTo && !sent.IsTemp() && len(l.s.To) > 1 {
-		return l.scrub(l.each(ctx, m))
-	}
-	if !sent.IsTemp() && sent.ErrorCode() >= 550 {
+	case sent.Reason == mail.ErrSMTPRcptTo && len(l.s.To) > 1:
+		return l.each(ctx, m) // a server that refuses one recipient would keep the mail from all
+	case sent.Reason == mail.ErrSMTPRcptTo, sent.Reason == mail.ErrSMTPMailFrom:
+		return l.scrub(err) // the addresses are at fault, not the mail: they are repaired some day
+	case !sent.IsTemp() && sent.ErrorCode() >= 550:
 		return refusal{l.scrub(err)}
 	}
 	return l.scrub(err)
 }
 
-// each sends to each recipient by itself. It fails when none has taken the mail.
+// each sends to each recipient by itself. It fails when none has taken the mail; where some have,
+// the others are said, and not tried again: those who have it would get it again and again.
 func (l *mailer) each(ctx context.Context, m *message) error {
 	var errs []error
 	for _, to := range l.s.To {
 		if err := l.send(ctx, m, []string{to}); err != nil {
-			errs = append(errs, err)
+			errs = append(errs, fmt.Errorf("%s: %w", to, l.scrub(err)))
 		}
 	}
-	if len(errs) < len(l.s.To) {
-		return nil
+	err := errors.Join(errs...)
+	if err != nil && len(errs) < len(l.s.To) {
+		return partly{err}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // scrub returns an error without the password that the server may have said back.
@@ -78,7 +80,10 @@ func (l *mailer) send(ctx context.Context, m *message, to []string) error {
 		return err
 	}
 	err = client.Send(msg)
-	_ = client.Close() // what was taken is taken
+	_ = client.Close()
+	if msg.IsDelivered() { // what was taken is taken, whatever becomes of the connection
+		return nil
+	}
 	return err
 }
 
@@ -96,13 +101,16 @@ func (l *mailer) client(ctx context.Context) (*mail.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := []mail.Option{mail.WithPort(number), mail.WithTLSConfig(config), mail.WithTimeout(l.s.Timeout), mail.WithDialContextFunc(l.dial)}
+	dial := func(dialing context.Context, network, address string) (net.Conn, error) { // go-mail ends dialing with the dialing
+		return l.dial(dialing, ctx, network, address)
+	}
+	opts := []mail.Option{mail.WithPort(number), mail.WithTLSConfig(config), mail.WithTimeout(l.s.Timeout), mail.WithDialContextFunc(dial)}
 	switch l.s.TLS {
 	case tlsNone:
 		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS))
 	case tlsImplicit:
 		opts = append(opts, mail.WithTLSPolicy(mail.NoTLS), mail.WithDialContextFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
-			conn, err := l.dial(ctx, network, address)
+			conn, err := dial(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
@@ -192,26 +200,28 @@ func text(m *message) string {
 
 func sorted(labels map[string]string) []string { return slices.Sorted(maps.Keys(labels)) }
 
-// dial connects, and bounds the connection by ctx and by what the server says.
-func (l *mailer) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+// dial connects, and bounds the connection by what the server says, and by the whole delivery: its
+// deadline, and its end when the collector ends or the sink is taken away.
+func (l *mailer) dial(dialing, delivery context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(dialing, network, address)
 	if err != nil {
 		return nil, err
 	}
-	c := &bounded{Conn: conn, left: smtpBytes}
-	if until, ok := ctx.Deadline(); ok {
-		c.until = until
-		err = conn.SetDeadline(until)
-	}
-	return c, err
+	c := &bounded{Conn: conn, left: smtpBytes, ctx: delivery}
+	c.release = context.AfterFunc(delivery, func() { _ = conn.SetDeadline(longAgo) })
+	return c, c.SetDeadline(time.Time{})
 }
 
-// bounded is a connection on which only so much may be read, until a time that nobody can
-// put off.
+// longAgo is the deadline that ends what a connection waits for.
+var longAgo = time.Unix(1, 0)
+
+// bounded is a connection on which only so much may be read, and only until a context is done,
+// which nobody can put off.
 type bounded struct {
 	net.Conn
-	left  int
-	until time.Time
+	left    int
+	ctx     context.Context //nolint:containedctx // of the connection's whole life
+	release func() bool
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
@@ -223,12 +233,28 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *bounded) SetDeadline(t time.Time) error {
-	if !b.until.IsZero() && (t.IsZero() || t.After(b.until)) {
-		t = b.until
+// Close implements net.Conn.
+func (b *bounded) Close() error {
+	b.release()
+	return b.Conn.Close()
+}
+
+// SetDeadline implements net.Conn.
+func (b *bounded) SetDeadline(t time.Time) error { return b.until(t, b.Conn.SetDeadline) }
+
+// SetReadDeadline implements net.Conn.
+func (b *bounded) SetReadDeadline(t time.Time) error { return b.until(t, b.Conn.SetReadDeadline) }
+
+// SetWriteDeadline implements net.Conn.
+func (b *bounded) SetWriteDeadline(t time.Time) error { return b.until(t, b.Conn.SetWriteDeadline) }
+
+func (b *bounded) until(t time.Time, set func(time.Time) error) error {
+	if end, ok := b.ctx.Deadline(); ok && (t.IsZero() || t.After(end)) {
+		t = end
 	}
-	if b.until.IsZero() || time.Until(b.until) > 0 {
-		return b.Conn.SetDeadline(t)
+	err := set(t)
+	if b.ctx.Err() != nil { // perhaps since before set, which has put it off then
+		return errors.Join(err, b.Conn.SetDeadline(longAgo), os.ErrDeadlineExceeded)
 	}
-	return os.ErrDeadlineExceeded
+	return err
 }

@@ -12,16 +12,18 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // smtpServer is a small mail server with STARTTLS and AUTH PLAIN. It refuses recipients
-// whose name begins with "no".
+// whose name begins with "no", or for now with "full".
 type smtpServer struct {
 	addr, ca string
 	config   *tls.Config
+	cuts     atomic.Bool // it cuts the connection once it has a mail
 	ready    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -89,6 +91,10 @@ func (s *smtpServer) serve(conn net.Conn) {
 				say("550 5.1.1 no such user")
 				continue
 			}
+			if strings.HasPrefix(rest, "TO:<full") {
+				say("452 4.2.2 over quota")
+				continue
+			}
 			to += rest + "\n"
 			say("250 ok")
 		case "RSET":
@@ -111,6 +117,9 @@ func (s *smtpServer) serve(conn net.Conn) {
 			s.mails = append(s.mails, to+"\n"+text.String())
 			s.mu.Unlock()
 			say("250 ok")
+			if s.cuts.Load() {
+				return
+			}
 		case "QUIT":
 			say("221 bye")
 			return

@@ -22,6 +22,13 @@ type refusal struct{ error }
 // Unwrap returns what was said.
 func (r refusal) Unwrap() error { return r.error }
 
+// partly is an error of a message that the other end has taken, but not for all: it is not sent
+// again.
+type partly struct{ error }
+
+// Unwrap returns what was said.
+func (p partly) Unwrap() error { return p.error }
+
 // pause is an error of a peer that has said when to try again.
 type pause struct {
 	error

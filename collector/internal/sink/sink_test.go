@@ -43,7 +43,7 @@ func load(t testing.TB, dir string, files map[string]string) Config {
 	for name, text := range files {
 		write(t, filepath.Join(dir, name+".conf"), text, 0o644)
 	}
-	return Load(dir)
+	return Load(dir, names)
 }
 
 // open opens sinks with queues in dir, and closes them at the end.
@@ -60,6 +60,8 @@ func open(t testing.TB, cfg Config, dir string) *Sinks {
 	})
 	return s
 }
+
+var names = Names{Conditions: []string{"loss", "host-silent", "serial-gaps"}, Labels: []string{"host", "cause"}}
 
 var began = time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
 

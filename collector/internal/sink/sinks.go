@@ -46,8 +46,11 @@ func (o *Options) firing() []Notice {
 type Sinks struct {
 	o *Options
 
-	mu   sync.RWMutex // guards list; held while one is opened or closed
-	list []*worker    // in the order of their names
+	changing sync.Mutex // held while sinks are opened and closed; taken before mu
+
+	mu      sync.RWMutex // guards what follows; nobody waits for a sink or the disk under it
+	list    []*worker    // in the order of their names
+	problem error        // Config.Problem
 }
 
 // Open opens the sinks, and begins to deliver what waits from the time before. The caller
@@ -64,7 +67,7 @@ func Open(cfg Config, o Options) *Sinks {
 	}
 	o.mu = new(sync.Mutex)
 	s := &Sinks{o: &o}
-	s.say(cfg)
+	s.say(cfg) // nobody else has s yet
 	for _, one := range cfg.Sinks {
 		s.list = append(s.list, openWorker(one, s.o))
 	}
@@ -75,6 +78,14 @@ func (s *Sinks) say(cfg Config) {
 	if cfg.Problem != nil {
 		s.o.Log.Error("not all sinks of alerts can be used; what is for the others waits", "error", cfg.Problem)
 	}
+	s.problem = cfg.Problem
+}
+
+// Problem is what is wrong with the sinks' files, as they were read last; nil: nothing.
+func (s *Sinks) Problem() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.problem
 }
 
 // Deliver queues a group for each sink that takes such alerts. It never waits for a sink or
@@ -111,44 +122,54 @@ func (s *Sinks) workers() []*worker {
 	return slices.Clone(s.list)
 }
 
-// Reload takes over another configuration. What waits for a sink stays, and goes where its
+// Reload takes over another configuration; one whose folder could not be read changes nothing. What waits for a sink stays, and goes where its
 // file now says; what waits for one that is gone stays in its folder, should it come back.
 func (s *Sinks) Reload(cfg Config) error {
-	s.say(cfg)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := map[string]*worker{}
-	for _, w := range s.list {
-		old[w.name()] = w
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	gone := map[string]*worker{}
+	for _, w := range s.workers() {
+		gone[w.name()] = w
 	}
-	list := make([]*worker, 0, len(cfg.Sinks))
-	var errs []error
-	for _, one := range cfg.Sinks {
-		w, ok := old[one.Name]
-		delete(old, one.Name)
-		if !ok { // opened below, when those that are gone have let go of their files
-			list = append(list, nil)
+	known := make([]*worker, len(cfg.Sinks)) // nil: it is opened below
+	for i, one := range cfg.Sinks {
+		w, ok := gone[one.Name]
+		if !ok {
 			continue
 		}
+		delete(gone, one.Name)
 		switch was, _, _ := w.now(); {
 		case one.wrong != nil && was.wrong == nil: // it goes on as it was
 		case !reflect.DeepEqual(was, one):
 			w.set(one)
 		}
-		list = append(list, w)
+		known[i] = w
 	}
-	for name, w := range old {
+	if cfg.Unread { // no sink was taken away
+		gone, known = nil, s.workers()
+	}
+	list := slices.DeleteFunc(slices.Clone(known), func(w *worker) bool { return w == nil })
+	s.mu.Lock()
+	s.say(cfg)
+	s.list = list // what is gone gets nothing any more
+	s.mu.Unlock()
+	var errs []error
+	for name, w := range gone {
 		if n := w.queue.Len(); n > 0 {
 			s.o.Log.Warn("a sink is no longer configured, and alerts wait for it: they stay in its folder", "sink", name, "waiting", n)
 		}
 		errs = append(errs, w.close())
 	}
-	for i, w := range list {
-		if w == nil {
-			list[i] = openWorker(cfg.Sinks[i], s.o)
+	if len(list) < len(known) {
+		for i, w := range known {
+			if w == nil {
+				known[i] = openWorker(cfg.Sinks[i], s.o)
+			}
 		}
+		s.mu.Lock()
+		s.list = known
+		s.mu.Unlock()
 	}
-	s.list = list
 	return errors.Join(errs...)
 }
 
@@ -199,12 +220,17 @@ func (s *Sinks) Status() []Status {
 
 // Close stops delivering. What waits is delivered after the next Open.
 func (s *Sinks) Close() error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	var errs []error
-	for _, w := range s.list {
-		errs = append(errs, w.close())
-	}
+	list := s.list
 	s.list = nil
+	s.mu.Unlock()
+	errs := make([]error, len(list))
+	var closing sync.WaitGroup
+	for i, w := range list {
+		closing.Go(func() { errs[i] = w.close() })
+	}
+	closing.Wait()
 	return errors.Join(errs...)
 }

@@ -36,11 +36,8 @@ func (l *logger) deliver(ctx context.Context, m *message) error {
 	w := syslog.New(l.s.Socket, "auditfleet-collector", timeout)
 	for i := range m.Alerts {
 		n := &m.Alerts[i]
-		if err := w.Write(facility|level(n.Severity), []byte(line(n))); err != nil {
+		if err := w.WriteContext(ctx, facility|level(n.Severity), []byte(line(n))); err != nil {
 			return errors.Join(err, w.Close())
-		}
-		if ctx.Err() != nil {
-			return errors.Join(ctx.Err(), w.Close())
 		}
 	}
 	return w.Close()

@@ -24,8 +24,9 @@ const (
 	longestPause = time.Hour
 )
 
-// post sends body to the URL and judges the answer. Redirects are not followed.
-func (w *web) post(ctx context.Context, to string, body []byte, header http.Header) error {
+// post sends body to the URL and judges the answer. Redirects are not followed. What an answer of
+// 200 says is judged by good, where that is not nil.
+func (w *web) post(ctx context.Context, to string, body []byte, header http.Header, good func(typ string, answer []byte) error) error {
 	u, err := url.Parse(to)
 	if err != nil {
 		return errors.New("the url can't be read")
@@ -61,6 +62,11 @@ func (w *web) post(ctx context.Context, to string, body []byte, header http.Head
 	answer, readErr := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
 	_ = resp.Body.Close() // nothing was written to it
 	if resp.StatusCode/100 == 2 {
+		if good != nil {
+			if err := good(resp.Header.Get("Content-Type"), answer); err != nil {
+				return fmt.Errorf("%s answered %d, and %w: %s", u.Host, resp.StatusCode, err, said(answer, secret, w.s.User))
+			}
+		}
 		return nil // it has taken the message, whatever else it says
 	}
 	err = fmt.Errorf("%s answered %d %s", u.Host, resp.StatusCode, said(answer, secret, w.s.User))

@@ -32,7 +32,7 @@ func (w *webhook) deliver(ctx context.Context, m *message) error {
 	}
 	return w.post(ctx, w.s.URL, body, http.Header{
 		"Webhook-Id": {m.ID}, "Webhook-Timestamp": {at}, "Webhook-Signature": {strings.Join(signatures, " ")},
-	})
+	}, nil)
 }
 
 // sign returns the signature of a message with one secret.

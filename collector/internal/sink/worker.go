@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,7 +53,9 @@ type Status struct {
 	LastError   string
 	LastFailure time.Time
 	Failing     time.Time // since when it takes nothing; zero: it does
-	Unsaved     string    // why its queue is in memory only; "": it is on disk
+	LastDropped time.Time // when it did not get a notice, and will not; zero: never. Notices about itself do not count
+	WhyDropped  string
+	Unsaved     string // why its queue is in memory only; "": it is on disk
 }
 
 func openWorker(s Settings, o *Options) *worker {
@@ -192,16 +195,21 @@ func (w *worker) next(ctx context.Context, s Settings, p peer) (did bool, err er
 	}
 	err = w.deliver(ctx, s, p, newMessage(w.o.Node, w.o.Now(), list))
 	var final refusal
+	var some partly
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, &some):
 		w.queue.Done(batch)
 		w.succeeded(len(list))
+		if err != nil {
+			w.refused(list, err)
+			err = nil
+		}
 	case errors.As(err, &final) && len(batch) > 1: // which of them is refused?
 		w.queue.Return(batch, true)
 		err = nil
 	case errors.As(err, &final):
 		w.queue.Done(batch)
-		w.dropped(DroppedRefused, len(list), err)
+		w.refused(list, err)
 		err = nil
 	default:
 		w.queue.Return(batch, false)
@@ -277,10 +285,26 @@ func (w *worker) succeeded(n int) {
 	}
 }
 
+// refused counts notices that the other end refuses for good. That it does so is an alert, too
+// (Status.LastDropped), which the other end refuses likewise: that is no news.
+func (w *worker) refused(list []waiting, err error) {
+	w.mu.Lock()
+	at, why := w.status.LastDropped, w.status.WhyDropped
+	own := "sink:" + w.settings.Name
+	w.mu.Unlock()
+	w.dropped(DroppedRefused, len(list), err)
+	if !slices.ContainsFunc(list, func(one waiting) bool { return one.Notice.Labels["kind"] != own }) {
+		w.mu.Lock()
+		w.status.LastDropped, w.status.WhyDropped = at, why
+		w.mu.Unlock()
+	}
+}
+
 // dropped counts notices that the other end does not get, and says so: at once, or with those
 // of the next minute.
 func (w *worker) dropped(reason string, n int, err error) {
 	w.mu.Lock()
+	w.status.LastDropped, w.status.WhyDropped = w.o.Now(), reason+": "+plain(err.Error(), 300)
 	w.status.Dropped[reason] += uint64(n)
 	w.unsaid[reason] += n
 	w.status.LastFailure, w.status.LastError = w.o.Now(), plain(err.Error(), 500)

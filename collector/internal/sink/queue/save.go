@@ -1,10 +1,13 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -243,8 +246,9 @@ func (q *Queue) load(log *seglog.Log) error {
 			}
 		}
 	}
+	list := slices.SortedFunc(maps.Values(waiting), func(x, y logged) int { return cmp.Compare(x.Seq, y.Seq) })
 	q.mu.Lock()
-	for _, e := range waiting {
+	for _, e := range list { // in order, so that each goes to the end
 		q.insertLocked(&entry{Entry: e.Entry})
 		q.next = max(q.next, e.Seq+1)
 	}
