@@ -34,14 +34,16 @@ var mailStages = map[string]func(c net.Conn, in *bufio.Reader){
 	},
 	"mail, with the text": func(c net.Conn, in *bufio.Reader) {
 		fmt.Fprint(c, "220 test\r\n")
-		for {
+		for text := false; ; {
 			line, err := in.ReadString('\n')
 			switch {
-			case err != nil, line == ".\r\n":
+			case err != nil, text && line == ".\r\n":
 				return
+			case text:
 			case strings.HasPrefix(line, "DATA"):
+				text = true
 				fmt.Fprint(c, "354 go on\r\n")
-			case strings.HasPrefix(line, "EHLO"), strings.HasPrefix(line, "MAIL"), strings.HasPrefix(line, "RCPT"):
+			default:
 				fmt.Fprint(c, "250 ok\r\n")
 			}
 		}
