@@ -89,14 +89,27 @@ func (e *Evaluator) faults(c *Collector) {
 	} else {
 		e.droppedAll = 0
 	}
-	if e.beyond > 0 {
-		who := ""
-		if e.beyondBy != byProved {
-			who = ", such as of hosts that send from " + string(e.beyondBy)
-		}
-		e.find(found{cond: CollectorError, labels: map[string]string{"kind": "alerts"}, value: fmt.Sprint(e.beyond),
-			summary: fmt.Sprintf("there are %d alerts already, and %d more are not told apart%s: see alert_ignore and trusted_senders", len(e.alerts), e.beyond, who)})
+	e.tooMany()
+}
+
+// tooMany says for alert_hold that there was no room for alerts: what was counted then is told by
+// none.
+func (e *Evaluator) tooMany() {
+	if e.up-e.beyondAt >= e.rules.Hold.Milliseconds() {
+		e.beyondMost = 0
 	}
+	if e.beyond > 0 {
+		e.beyondMost, e.beyondAt = max(e.beyondMost, e.beyond), e.up
+	}
+	if e.beyondMost == 0 {
+		return
+	}
+	who := ""
+	if e.beyondBy != byProved {
+		who = ", such as of hosts that send from " + string(e.beyondBy)
+	}
+	e.find(found{cond: CollectorError, labels: map[string]string{"kind": "alerts"}, value: fmt.Sprint(e.beyondMost),
+		summary: fmt.Sprintf("there were as many alerts as there may be, and %d more are not told apart%s: see alert_ignore and trusted_senders", e.beyondMost, who)})
 }
 
 // retention looks whether days will be dropped that are to be kept.

@@ -82,8 +82,10 @@ type Evaluator struct {
 	swept      bool           // in this look those that are over were forgotten for want of room
 	beyond     uint64         // what was wrong in this look beyond maxAlerts and maxOfAddress
 	beyondBy   origin         // whom the last of them was about
-	dropped    uint64         // Collector.Dropped at the last look
-	droppedAll uint64         // since they are dropped
+	beyondMost uint64         // the most of a look since nothing is said of it
+	beyondAt   int64
+	dropped    uint64 // Collector.Dropped at the last look
+	droppedAll uint64 // since they are dropped
 	droppedAt  int64
 }
 

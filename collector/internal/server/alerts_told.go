@@ -59,12 +59,21 @@ func (s *Server) firing() (out []sink.Notice) {
 	return out
 }
 
+// first is the first line of what is wrong, and says how many there are.
+func first(lines string) string {
+	all := strings.Split(lines, "\n")
+	if len(all) == 1 {
+		return all[0]
+	}
+	return fmt.Sprintf("%s; and %d more, which the log has", all[0], len(all)-1)
+}
+
 // sinkFaults are the sinks that have not delivered for some time, or that notices were dropped of, and
 // files of sinks that are wrong: others may tell of it.
 func (s *Server) sinkFaults() (out []alert.Fault) {
 	now := s.cfg.Now()
 	if err := s.sinks.Problem(); err != nil {
-		out = append(out, alert.Fault{Kind: "sinks", Summary: "not all sinks of alerts can be used: " + err.Error() + ": repair it, and reload"})
+		out = append(out, alert.Fault{Kind: "sinks", Summary: "not all sinks of alerts can be used: " + first(err.Error())})
 	}
 	for _, st := range s.sinks.Status() {
 		if !st.Failing.IsZero() && now.Sub(st.Failing) >= sinkFails {
