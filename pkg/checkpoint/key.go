@@ -64,6 +64,7 @@ func Public(secret string) (string, error) {
 // begin with # are passed over. Error: ErrNoKey, which says what a secret key is if it gets one.
 func ReadVerifiers(text string) ([]note.Verifier, error) {
 	var out []note.Verifier
+	text = strings.TrimPrefix(text, "\ufeff") // as some editors begin a file
 	for i, line := range strings.Split(text, "\n") {
 		line = strings.TrimSpace(line)
 		if line == "" || strings.HasPrefix(line, "#") {

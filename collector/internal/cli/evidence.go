@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/evidence"
 	"github.com/auditfleet/auditfleet/collector/internal/render"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/command"
@@ -180,13 +181,19 @@ func parseEvidence(args []string) (*evidenceAsked, error) {
 	return a, (&lookedIn{extra: a.words.Extra}).onePlace()
 }
 
-// zoneName names the zone in which times of the words are read.
+// zoneName names the zone in which times of the words are read, in the same words at any time of the year: a bundle is
+// the same whenever it is made.
 func zoneName() string {
-	name, offset := time.Now().Zone()
-	if l := time.Local.String(); l != "Local" && l != "" {
-		name = l
+	if name := time.Local.String(); name != "Local" && name != "" {
+		return name
 	}
-	return fmt.Sprintf("%s (now UTC%+03d:%02d)", name, offset/3600, offset%3600/60)
+	if at, err := os.Readlink("/etc/localtime"); err == nil {
+		if _, name, ok := strings.Cut(at, "zoneinfo/"); ok {
+			return name
+		}
+	}
+	_, offset := time.Date(time.Now().Year(), 1, 1, 0, 0, 0, 0, time.Local).Zone()
+	return fmt.Sprintf("UTC%+03d:%02d on January 1", offset/3600, max(offset, -offset)%3600/60)
 }
 
 // evidence runs `collector evidence`.
@@ -311,12 +318,7 @@ func (p *program) evidenceVerify(args []string) int {
 	if dir == "" || key == "" {
 		return wrong(errors.New("the bundle's folder and --key are wanted: the collector's public key, from somebody you trust, not from the bundle"))
 	}
-	if b, err := os.ReadFile(key); err == nil {
-		key = string(b)
-	} else if strings.Count(key, "+") < 2 {
-		return wrong(fmt.Errorf("--key: %w", err))
-	}
-	keys, err := checkpoint.ReadVerifiers(key)
+	keys, err := seal.ReadVerifiers(key)
 	if err != nil {
 		return wrong(fmt.Errorf("--key: %w", err))
 	}

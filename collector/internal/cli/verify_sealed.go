@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
@@ -28,7 +30,7 @@ func (p *program) verifySealed(ctx context.Context, dir, file, key string) int {
 		return fail(fmt.Errorf("--key: %w", err))
 	}
 	m := newMeter(p.stdio.Err, "verify")
-	rep, err := upkeep.Sealed(ctx, upkeep.SealedOptions{Dir: dir, Checkpoint: text, Keys: keys, Progress: m.show})
+	rep, err := upkeep.Sealed(ctx, upkeep.SealedOptions{Dir: dir, Checkpoint: text, Keys: note.VerifierList(keys...), Progress: m.show})
 	m.end()
 	switch {
 	case errors.Is(err, checkpoint.ErrKey), errors.Is(err, checkpoint.ErrSignature), errors.Is(err, checkpoint.ErrFormat):

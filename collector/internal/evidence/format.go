@@ -6,10 +6,14 @@
 package evidence
 
 import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -91,6 +95,42 @@ type Proof struct {
 	Leaf   string    `json:"leaf,omitempty"`       // base64: the batch's leaf in the log
 	Index  int64     `json:"index"`                // of the leaf
 	Path   []string  `json:"path,omitempty"`       // hashes, hex: from the leaf to the checkpoint's root
+}
+
+// encodeLine writes a value as a line of its file has it, without the end of the line.
+func encodeLine(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
+
+// encodeEvent is encodeLine for a line of events.jsonl that was read: a name that is not UTF-8 stands there twice.
+func encodeEvent(v any) ([]byte, error) {
+	e := *v.(*Event)
+	if e.HostHex != "" {
+		name, err := hex.DecodeString(e.HostHex)
+		if err != nil {
+			return nil, err
+		}
+		e.Host = string(name)
+	}
+	return encodeLine(&e)
+}
+
+// encodeQuery writes query.json.
+func encodeQuery(v any) ([]byte, error) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	return append(b, '\n'), err
+}
+
+// text is a text as JSON has it: of what is no UTF-8, each byte becomes one character.
+func text(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return string([]rune(s))
 }
 
 // transports are the names of transports, by their number.

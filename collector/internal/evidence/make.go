@@ -1,13 +1,11 @@
 package evidence
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -122,20 +120,18 @@ func (k *maker) flush(file string) error {
 }
 
 func (k *maker) writeJSON(file string, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
+	b, err := encodeLine(v)
+	if err != nil {
 		return err
 	}
-	return k.write(file, b.Bytes())
+	return k.write(file, append(b, '\n'))
 }
 
 // scan writes the records and what is known of each event.
 func (k *maker) scan(ctx context.Context) error {
 	q := *k.Query
 	q.Origin, q.Batches, q.Reverse = true, true, false
-	var text []byte
+	var buf []byte
 	err := k.Scan(ctx, &q, func(ev *event.Event) error {
 		if ev.Batch == 0 || ev.Batch > k.About.LastBatch || len(ev.Records) == 0 {
 			if k.AtRest {
@@ -144,11 +140,11 @@ func (k *maker) scan(ctx context.Context) error {
 			return nil
 		}
 		var counted bool
-		text, counted = store.AppendText(text[:0], ev)
+		buf, counted = store.AppendText(buf[:0], ev)
 		k.About.Events++
 		k.About.Records += int64(len(ev.Records))
 		line := Event{
-			N: k.About.Events, Batch: ev.Batch, Host: string(ev.Node), Offset: k.sizes[Records], Length: int64(len(text)), Counted: counted, Records: len(ev.Records),
+			N: k.About.Events, Batch: ev.Batch, Host: string(ev.Node), Offset: k.sizes[Records], Length: int64(len(buf)), Counted: counted, Records: len(ev.Records),
 			Transport: event.TransportUnknown.String(), Received: eventtree.AppendReceipts(nil, ev),
 		}
 		if !utf8.Valid(ev.Node) {
@@ -161,22 +157,22 @@ func (k *maker) scan(ctx context.Context) error {
 			}
 		}
 		k.hosts[string(ev.Node)] = true
-		hash := k.hasher.Event(&eventtree.Event{Host: string(ev.Node), From: ev.From, Receipts: line.Received, Counted: counted, Text: text})
+		hash := k.hasher.Event(&eventtree.Event{Host: string(ev.Node), From: ev.From, Receipts: line.Received, Counted: counted, Text: buf})
 		if !k.Memory.Take(eventCost) {
 			return query.ErrMemory
 		}
 		k.batches[ev.Batch] = append(k.batches[ev.Batch], found{line.N, hash})
-		return errors.Join(k.write(Records, text), k.writeJSON(Events, &line))
+		return errors.Join(k.write(Records, buf), k.writeJSON(Events, &line))
 	})
 	if errors.Is(err, store.ErrDamaged) {
-		k.About.Missing = err.Error()
+		k.About.Missing = text(err.Error())
 		err = nil
 	}
 	if err != nil {
 		return err
 	}
 	for name := range k.hosts {
-		k.About.Hosts = append(k.About.Hosts, name)
+		k.About.Hosts = append(k.About.Hosts, text(name))
 	}
 	slices.Sort(k.About.Hosts)
 	if k.About.Hosts == nil {
@@ -216,7 +212,7 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	list := k.batches[id]
 	p := &Proof{Batch: id, Events: [][]int64{}}
 	none := func(format string, args ...any) (*Proof, error) {
-		*p = Proof{Batch: id, Why: fmt.Sprintf(format, args...), Events: [][]int64{}}
+		*p = Proof{Batch: id, Why: text(fmt.Sprintf(format, args...)), Events: [][]int64{}}
 		for _, f := range list {
 			p.Events = append(p.Events, []int64{f.n})
 		}
@@ -228,8 +224,10 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	case k.Log == nil || len(k.Checkpoint) == 0:
 		return none("%s", k.Why)
 	}
-	index, text, err := k.Log.Leaf(id)
+	index, leafText, err := k.Log.Leaf(id)
 	switch {
+	case errors.Is(err, seal.ErrLater):
+		return none("the batch came into the log after the checkpoint")
 	case errors.Is(err, seal.ErrNoLeaf):
 		return none("the batch was stored before the log was begun")
 	case err != nil:
@@ -237,10 +235,12 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	case index >= k.Size:
 		return none("the batch came into the log after the checkpoint")
 	}
-	leaf, err := seal.ParseLeaf(text)
+	leaf, err := seal.ParseLeaf(leafText)
 	switch {
 	case err != nil:
 		return none("its leaf cannot be read: %v", err)
+	case leaf.Kind != seal.Batch || leaf.Batch != id:
+		return none("the log has another leaf in its place (collector verify)")
 	case leaf.EventsRoot == [32]byte{}:
 		return none("the batch came into the log without a hash of its events: before the collector had a key, with a log that was begun anew, or damaged")
 	}
@@ -279,7 +279,7 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	if err != nil {
 		return none("the log cannot be read: %v", err)
 	}
-	p.Of, p.Leaf, p.Index = tree.Len(), base64.StdEncoding.EncodeToString(text), index
+	p.Of, p.Leaf, p.Index = tree.Len(), base64.StdEncoding.EncodeToString(leafText), index
 	for _, h := range proof {
 		p.Tree = append(p.Tree, hex.EncodeToString(h[:]))
 	}
@@ -292,6 +292,9 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 // rest writes what comes last.
 func (k *maker) rest(ctx context.Context) error {
 	a := &k.About
+	for i, w := range a.Words {
+		a.Words[i] = text(w)
+	}
 	a.Format, a.FromMs, a.ToMs = 1, k.Query.StartMs, k.Query.EndMs
 	a.From, a.To = rfc3339(a.FromMs), rfc3339(a.ToMs)
 	until := a.ToMs
@@ -302,11 +305,11 @@ func (k *maker) rest(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("ask for the coverage: %w", err)
 	}
-	about, err := json.MarshalIndent(a, "", "  ")
+	about, err := encodeQuery(a)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(k.write(Coverage, coverage), k.write(QueryFile, append(about, '\n')), k.write(Readme, []byte(readme)))
+	err = errors.Join(k.write(Coverage, coverage), k.write(QueryFile, about), k.write(Readme, []byte(readme)))
 	if len(k.Checkpoint) > 0 {
 		err = errors.Join(err, k.write(Checkpoint, k.Checkpoint))
 	}

@@ -63,7 +63,7 @@ func Look(dir string) (*Summary, error) {
 		return nil, err
 	}
 	s := &Summary{Signed: bytes.Contains(text, []byte("\n\n"))}
-	return s, strict(b, &s.Query)
+	return s, decode(b, &s.Query)
 }
 
 // Summary is what a bundle says of itself.
@@ -206,8 +206,19 @@ func (v *verifier) listed() error {
 	return nil
 }
 
-// strict decodes JSON without fields that are not known.
-func strict(b []byte, to any) error {
+// strict decodes JSON without fields that are not known, and which is written as Make writes it: a name that stands
+// there twice, or in other letters, is one thing to this program and may be another to the next.
+func strict(b []byte, to any, write func(any) ([]byte, error)) error {
+	if err := decode(b, to); err != nil {
+		return err
+	}
+	if again, err := write(to); err != nil || !bytes.Equal(again, b) {
+		return errors.New("it is not written as the program writes it")
+	}
+	return nil
+}
+
+func decode(b []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
@@ -225,7 +236,7 @@ func (v *verifier) query() error {
 		return err
 	}
 	q := &v.rep.Query
-	if err := strict(b, q); err != nil {
+	if err := strict(b, q, encodeQuery); err != nil {
 		return changed("%s: %w", QueryFile, err)
 	}
 	if q.Format != 1 {

@@ -30,7 +30,7 @@ func (v *verifier) events() error {
 	at := int64(0)
 	err = v.eachLine(Events, func(line []byte) error {
 		var e Event
-		if err := strict(line, &e); err != nil {
+		if err := strict(line, &e, encodeEvent); err != nil {
 			return changed("%w", err)
 		}
 		v.lines++

@@ -17,7 +17,7 @@ import (
 func (v *verifier) proofs() error {
 	err := v.eachLine(Proofs, func(line []byte) error {
 		var p Proof
-		if err := strict(line, &p); err != nil {
+		if err := strict(line, &p, encodeLine); err != nil {
 			return changed("%w", err)
 		}
 		list := v.batches[p.Batch]

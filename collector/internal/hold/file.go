@@ -1,14 +1,18 @@
 package hold
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/jsonfile"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -34,6 +38,27 @@ type content struct {
 
 // kind is the file's. Its bound is of MaxHolds and maxUnsaid with the longest reasons.
 var kind = jsonfile.Kind{Head: "auditfleet holds ", Version: 1, Most: 16 << 20, Damaged: ErrDamaged, Newer: ErrVersion}
+
+// hash is that of the holds, as the log has it.
+func (c *content) hash() [32]byte {
+	b, err := json.Marshal(c.Holds)
+	if err != nil { // of a time beyond the year 9999: no list of ours has it
+		return [32]byte{1}
+	}
+	return sha256.Sum256(b)
+}
+
+func (c *content) held() store.Held { return store.Held{Generation: c.Generation, Hash: c.hash()} }
+
+// words says what changes have done, for the log.
+func words(done []Done) string {
+	var list []string
+	for i := range done {
+		d := &done[i]
+		list = append(list, strings.TrimSuffix(fmt.Sprintf("%s %s by %s: %s", d.Op, d.What, d.By, d.Reason), ": "))
+	}
+	return strings.Join(list, "; ")
+}
 
 func (c *content) encode() ([]byte, error) { return kind.Encode(c) }
 
@@ -85,20 +110,30 @@ func setAside(f fsys.FS, dir string, now time.Time) error {
 	return err
 }
 
-// Copy copies the list of the store in dir, as it is, to the folder to, and returns its generation;
-// 0 where there is none. One that is damaged is copied, too, with an error that says so: it holds
+// Read returns how the list of the store in dir is, and how many holds it has, whether the manifest agrees or
+// not. Errors: fs.ErrNotExist, ErrDamaged, ErrVersion, and others of the filesystem.
+func Read(dir string) (is store.Held, holds int, err error) {
+	c, err := load(fsys.OS, dir)
+	if err != nil {
+		return is, 0, err
+	}
+	return c.held(), len(c.Holds), nil
+}
+
+// Copy copies the list of the store in dir, as it is, to the folder to, and returns how it is; zero
+// where there is none. One that is damaged is copied, too, with an error that says so: it holds
 // everything there as well.
-func Copy(dir, to string) (generation uint64, err error) {
+func Copy(dir, to string) (is store.Held, err error) {
 	c, err := load(fsys.OS, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return 0, nil
+		return is, nil
 	case err == nil:
-		return c.Generation, save(fsys.OS, to, c)
+		return c.held(), save(fsys.OS, to, c)
 	}
 	b, rerr := os.ReadFile(filepath.Join(dir, Name))
 	if rerr != nil {
-		return 0, errors.Join(err, rerr)
+		return is, errors.Join(err, rerr)
 	}
-	return 0, errors.Join(err, fsys.ReplaceOn(fsys.OS, filepath.Join(to, Name), b, 0o600))
+	return is, errors.Join(err, fsys.ReplaceOn(fsys.OS, filepath.Join(to, Name), b, 0o600))
 }

@@ -21,15 +21,16 @@ var at = time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 
 // kept is a manifest's word.
 type kept struct {
-	gen uint64
+	store.Held
+	why []string
 	err error
 }
 
-func (k *kept) Holds() uint64 { return k.gen }
+func (k *kept) Holds() store.Held { return k.Held }
 
-func (k *kept) KeepHolds(g uint64) error {
+func (k *kept) KeepHolds(h store.Held, _ int, why string) error {
 	if k.err == nil {
-		k.gen = g
+		k.Held, k.why = h, append(k.why, why)
 	}
 	return k.err
 }
@@ -191,6 +192,16 @@ func TestBroken(t *testing.T) {
 		check(fmt.Sprint("cut at ", i), whole[:i])
 	}
 	check("older", old)
+	c, err := decode(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Holds = c.Holds[1:]
+	dropped, err := c.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("a hold taken out by hand, and the checksum made again", dropped)
 	check("a newer version", []byte("auditfleet holds 2\n{}\ncrc32c 00000000\n"))
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
@@ -252,11 +263,11 @@ func TestKilledBetween(t *testing.T) {
 	}
 	g.err = nil
 	s := Open(fsys.OS, dir, g)
-	if len(s.List()) != 1 || g.gen != 0 {
-		t.Errorf("%v, generation %d", s.List(), g.gen)
+	if len(s.List()) != 1 || g.Generation != 0 {
+		t.Errorf("%v, generation %d", s.List(), g.Generation)
 	}
-	if err := s.Settle(0); err != nil || g.gen != 1 {
-		t.Errorf("%v, generation %d", err, g.gen)
+	if err := s.Settle(0); err != nil || g.Generation != 1 || len(g.why) != 1 || !strings.Contains(g.why[0], "add web1") {
+		t.Errorf("%v, generation %d", err, g.Generation)
 	}
 }
 

@@ -9,21 +9,22 @@ import (
 	"sync"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// Generation is the number of the last change of a store's list, as the store's manifest keeps it:
-// a list that is not there, or an older one, is then noticed.
-type Generation interface {
-	Holds() uint64
-	KeepHolds(generation uint64) error
+// Keeper keeps how a store's list was after its last change, in the store's manifest and its log: a list that is
+// not there, an older one, or one that was changed by hand is then noticed.
+type Keeper interface {
+	Holds() store.Held
+	KeepHolds(h store.Held, holds int, why string) error
 }
 
 // Set is a store's list of holds. Any number of goroutines may call its methods.
 type Set struct {
 	fs  fsys.FS
 	dir string
-	gen Generation
+	gen Keeper
 
 	mu     sync.Mutex // guards everything below, and the writing of the file
 	c      content
@@ -32,18 +33,20 @@ type Set struct {
 
 // Open reads the list of the store in dir. It never fails: a list that cannot be read, or should be
 // there and is not, puts everything on hold, and Broken says why. It writes nothing.
-func Open(f fsys.FS, dir string, gen Generation) *Set {
+func Open(f fsys.FS, dir string, gen Keeper) *Set {
 	s := &Set{fs: f, dir: dir, gen: gen}
 	c, err := load(f, dir)
 	known := gen.Holds()
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && known == 0:
+	case errors.Is(err, fs.ErrNotExist) && known.Generation == 0:
 	case errors.Is(err, fs.ErrNotExist):
-		s.broken = fmt.Errorf("%s is missing: holds were changed %d times", filepath.Join(dir, Name), known)
+		s.broken = fmt.Errorf("%s is missing: holds were changed %d times", filepath.Join(dir, Name), known.Generation)
 	case err != nil:
 		s.broken = err
-	case c.Generation < known:
-		s.broken = fmt.Errorf("%s is an older one: it has %d changes, and there were %d", filepath.Join(dir, Name), c.Generation, known)
+	case c.Generation < known.Generation:
+		s.broken = fmt.Errorf("%s is an older one: it has %d changes, and there were %d", filepath.Join(dir, Name), c.Generation, known.Generation)
+	case c.Generation == known.Generation && known.Hash != [32]byte{} && c.hash() != known.Hash:
+		s.broken = fmt.Errorf("%s was changed by hand: its list is not that of change %d", filepath.Join(dir, Name), c.Generation)
 	default:
 		s.c = *c
 	}
@@ -82,14 +85,14 @@ func (s *Set) Change(ch Change, now time.Time) ([]Done, error) {
 		}
 		done = append(done, Done{Op: "remove", What: "*", Reason: "the list could not be believed, and was begun anew", By: ch.By, At: now.UTC().Round(0)})
 	}
-	c := content{Generation: max(s.c.Generation, s.gen.Holds()) + 1, Holds: list, Unsaid: append(slices.Clone(s.c.Unsaid), done...)}
+	c := content{Generation: max(s.c.Generation, s.gen.Holds().Generation) + 1, Holds: list, Unsaid: append(slices.Clone(s.c.Unsaid), done...)}
 	c.Unsaid = c.Unsaid[max(0, len(c.Unsaid)-maxUnsaid):]
 	if err := save(s.fs, s.dir, &c); err != nil {
 		return nil, fmt.Errorf("keep the list of holds: %w", err)
 	}
 	s.c, s.broken = c, nil
 	// The file counts from now on. Where this fails, the next start does it.
-	if err := s.gen.KeepHolds(c.Generation); err != nil {
+	if err := s.gen.KeepHolds(c.held(), len(c.Holds), words(done)); err != nil {
 		return done, fmt.Errorf("the change is made; %w", err)
 	}
 	return done, nil
@@ -102,7 +105,7 @@ func (s *Set) Unsaid() []Done {
 	return slices.Clone(s.c.Unsaid)
 }
 
-// Settle has the manifest keep the list's generation, after a kill between the two, and forgets the
+// Settle has manifest and log keep how the list is, after a kill in between or in a store of before, and forgets the
 // first n changes of Unsaid, whose records are stored.
 func (s *Set) Settle(n int) error {
 	s.mu.Lock()
@@ -118,8 +121,8 @@ func (s *Set) Settle(n int) error {
 		}
 		s.c = c
 	}
-	if s.gen.Holds() < s.c.Generation {
-		return s.gen.KeepHolds(s.c.Generation)
+	if s.c.Generation == 0 || s.gen.Holds() == s.c.held() {
+		return nil
 	}
-	return nil
+	return s.gen.KeepHolds(s.c.held(), len(s.c.Holds), "the list as it was found; "+words(s.c.Unsaid))
 }

@@ -26,6 +26,17 @@ type Limits struct {
 	MaxBytes int64 // of what the store takes on the disk; 0 is any number
 }
 
+// why says which limit a part is dropped for, for good: in the log of what was stored.
+func (l Limits) why(reason string) string {
+	switch reason {
+	case dropDays:
+		return fmt.Sprintf("%s = %d", reason, l.MaxDays)
+	case dropBytes:
+		return fmt.Sprintf("%s = %d", reason, l.MaxBytes)
+	}
+	return reason
+}
+
 // The reasons for which a part is dropped: in the metric's label, the log and the record.
 const (
 	dropDays  = "max_days"
@@ -39,7 +50,7 @@ const every = time.Minute
 // Events is what retention needs of a store's events.
 type Events interface {
 	Stats(ctx context.Context) (store.Stats, error)
-	Drop(ctx context.Context, part store.Part) error
+	Drop(ctx context.Context, part store.Part, why string) error
 }
 
 // Config is what a Keeper is made of.
@@ -164,7 +175,7 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 	if d == nil {
 		return false, nil
 	}
-	err = k.cfg.Events.Drop(ctx, d.Part)
+	err = k.cfg.Events.Drop(ctx, d.Part, k.Limits().why(reason))
 	if errors.Is(err, store.ErrNoDay) {
 		return true, nil // somebody else was faster: look again
 	}

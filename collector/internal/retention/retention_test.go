@@ -43,7 +43,7 @@ func (h *held) Stats(context.Context) (store.Stats, error) {
 	return store.Stats{Parts: slices.Clone(h.parts), DiskBytes: uint64(10 * len(h.parts))}, nil
 }
 
-func (h *held) Drop(_ context.Context, part store.Part) error {
+func (h *held) Drop(_ context.Context, part store.Part, why string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err := h.err; err != nil {

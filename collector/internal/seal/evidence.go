@@ -32,7 +32,11 @@ func (l *Log) At(text []byte) (c checkpoint.Checkpoint, lastBatch uint64, err er
 	if l.cfg.Public != "" && !l.isMine(text) {
 		return c, 0, errors.New("the checkpoint is not signed by the present key")
 	}
-	if why := l.differs(c); why != "" {
+	why, err := l.differs(c)
+	if err != nil {
+		return c, 0, err
+	}
+	if why != "" {
 		return c, 0, fmt.Errorf("the checkpoint is none of this log: %s", why)
 	}
 	for i := c.Size - 1; i >= 0; i-- {

@@ -67,7 +67,7 @@ func ReadKey(path string) (signer note.Signer, public string, err error) {
 }
 
 // ReadVerifiers returns the public keys that a word says: a key itself, or a file with one or more.
-func ReadVerifiers(word string) (note.Verifiers, error) {
+func ReadVerifiers(word string) ([]note.Verifier, error) {
 	text := word
 	b, err := fsys.ReadRegular(word, mostKey)
 	switch {
@@ -76,9 +76,5 @@ func ReadVerifiers(word string) (note.Verifiers, error) {
 	case !errors.Is(err, fs.ErrNotExist) || !strings.Contains(word, "+"):
 		return nil, err
 	}
-	list, err := checkpoint.ReadVerifiers(text)
-	if err != nil {
-		return nil, err
-	}
-	return note.VerifierList(list...), nil
+	return checkpoint.ReadVerifiers(text)
 }

@@ -19,6 +19,8 @@ var (
 	// ErrNoLeaf says that the tree has no leaf of a batch: it has no events, or they were stored
 	// before the store was sealed, or it comes into the tree with the next checkpoint.
 	ErrNoLeaf = errors.New("the log has no leaf of that batch")
+	// ErrLater is ErrNoLeaf of a batch that the log has not come to yet.
+	ErrLater = fmt.Errorf("%w yet", ErrNoLeaf)
 )
 
 // Kind is what a leaf is about. The numbers are stored.
@@ -41,6 +43,12 @@ const (
 	// Accepted says that a person has looked at what was wrong with the log, and has it go on: Why has their words, Size and
 	// Hash the checkpoint that does not hold any more (its number of leaves and its root), where there is one.
 	Accepted Kind = 5
+	// Account is what a sealed partition has of its hosts' completeness, the rows of the ledger: Part, Batch (its last one with events), Groups,
+	// Size and Hash of the rows. The newest of a partition counts.
+	Account Kind = 6
+	// Holds is the list of holds after a change: First is the change's number, Groups how many holds there are,
+	// Hash that of the list, EventsRoot that of the list before, Why what was changed and by whom.
+	Holds Kind = 7
 )
 
 func (k Kind) String() string {
@@ -55,6 +63,10 @@ func (k Kind) String() string {
 		return "rewound"
 	case Accepted:
 		return "accepted"
+	case Account:
+		return "account"
+	case Holds:
+		return "holds"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -105,7 +117,7 @@ type Leaf struct {
 	Hosts      []HostCount
 	AllHosts   uint64
 	Why        string
-	EventsRoot [32]byte // of a batch: the root of the tree over its events (collector/internal/eventtree); zero: not known
+	EventsRoot [32]byte // of a batch (and see Holds): the root of the tree over its events (collector/internal/eventtree); zero: not known
 }
 
 // Encode returns the leaf's bytes, which are what the tree's hash is of.
@@ -153,7 +165,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], leafVersion)
 	}
 	bad := fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b))
-	if len(b) < 2 || b[0] != leafVersion || b[1] < byte(Batch) || b[1] > byte(Accepted) {
+	if len(b) < 2 || b[0] != leafVersion || b[1] < byte(Batch) || b[1] > byte(Holds) {
 		return nil, bad
 	}
 	l := &Leaf{Kind: Kind(b[1])}
@@ -216,10 +228,7 @@ func (l *Leaf) Name(name string, events, records uint64) {
 // hostBytes is about what a host takes in a leaf.
 const hostBytes = 10
 
-// clip bounds what a leaf says in words.
-func clip(s string) string {
-	if len(s) > maxWhy {
-		s = s[:maxWhy]
-	}
-	return s
+// Clip bounds what a leaf says in words.
+func Clip(s string) string {
+	return s[:min(len(s), maxWhy)]
 }

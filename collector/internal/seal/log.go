@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"time"
@@ -146,7 +147,8 @@ func (l *Log) take(text []byte, from string) {
 			l.cfg.Log.Warn("what is stored cannot be taken into the log", "error", err)
 		}
 	}
-	if why := l.differs(c); why != "" {
+	// What can't be read now is compared before the next signature.
+	if why, err := l.differs(c); err == nil && why != "" {
 		l.stop(fmt.Sprintf("%s, of %s, does not hold any more: %s", from, c.Time.Format(time.RFC3339), why))
 	}
 	l.epoch = max(l.epoch, c.Epoch)
@@ -169,23 +171,26 @@ func (l *Log) isMine(text []byte) bool {
 	return err == nil
 }
 
-// differs returns why the tree does not go on from a checkpoint; "" when it does.
-func (l *Log) differs(c checkpoint.Checkpoint) string {
+// differs returns why the tree does not go on from a checkpoint; "" when it does. An error says that it cannot be
+// told now: a disk that fails once is no reason to sign no more.
+func (l *Log) differs(c checkpoint.Checkpoint) (why string, err error) {
 	t := l.cfg.Tree
 	switch size := t.Size(); {
 	case c.Store != t.id.String():
-		return fmt.Sprintf("it is of the store %s, this is %s", c.Store, t.id)
+		return fmt.Sprintf("it is of the store %s, this is %s", c.Store, t.id), nil
 	case c.Size > size:
-		return fmt.Sprintf("the log had %d leaves, and has %d: an older copy of the store was put back, or the log was cut", c.Size, size)
+		return fmt.Sprintf("the log had %d leaves, and has %d: an older copy of the store was put back, or the log was cut", c.Size, size), nil
 	}
 	root, err := t.Root(c.Size)
 	switch {
+	case errors.Is(err, io.EOF):
+		return fmt.Sprintf("the log was cut: %v", err), nil
 	case err != nil:
-		return fmt.Sprintf("the log cannot be read: %v", err)
+		return "", err
 	case root != c.Root:
-		return fmt.Sprintf("the first %d leaves are others than they were: the log was changed", c.Size)
+		return fmt.Sprintf("the first %d leaves are others than they were: the log was changed", c.Size), nil
 	}
-	return ""
+	return "", nil
 }
 
 // stop has nothing signed any more, and writes down why.
@@ -241,7 +246,11 @@ func (l *Log) sign(ctx context.Context) (text []byte, c checkpoint.Checkpoint, e
 	l.mu.Unlock()
 	if stopped == "" && latest != nil {
 		// Somebody may have changed the files meanwhile.
-		if why := l.differs(last); why != "" {
+		why, err := l.differs(last)
+		if err != nil {
+			return nil, c, fmt.Errorf("compare the log with the last checkpoint: %w", err)
+		}
+		if why != "" {
 			l.mu.Lock()
 			l.stop(fmt.Sprintf("the last checkpoint, of %s, does not hold any more: %s", last.Time.Format(time.RFC3339), why))
 			stopped = l.stopped
@@ -342,11 +351,13 @@ func (l *Log) Accept(ctx context.Context, why string) (text []byte, c checkpoint
 	if err := l.cfg.CatchUp(ctx, l.cfg.Signer != nil); err != nil {
 		return nil, c, err
 	}
-	leaf := &Leaf{Kind: Accepted, Store: t.id, At: l.cfg.Now().UnixMilli(), Why: clip(why)}
+	leaf := &Leaf{Kind: Accepted, Store: t.id, At: l.cfg.Now().UnixMilli(), Why: Clip(why)}
 	l.mu.Lock()
 	last := l.last
 	l.mu.Unlock()
-	if l.differs(last) != "" {
+	if why, err := l.differs(last); err != nil {
+		return nil, c, err
+	} else if why != "" {
 		leaf.Size, leaf.Hash = uint64(last.Size), last.Root
 	}
 	if err := t.Append(leaf); err != nil {

@@ -386,24 +386,15 @@ func (t *Tree) text(i int64) ([]byte, error) {
 	return leaf, err
 }
 
-// Find returns the newest leaf of a batch, and which it is. Error: ErrNoLeaf.
+// Find returns the newest leaf of a batch, and which it is. Errors: ErrNoLeaf, ErrLater.
 func (t *Tree) Find(batch uint64) (index int64, leaf []byte, err error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for epoch := t.last.epoch() + 1; epoch > 0; epoch-- {
 		want := placeOf(epoch-1, batch)
-		lo, hi := int64(0), t.size // the first leaf whose place is not less lies in between
-		for lo < hi {
-			mid := (lo + hi) / 2
-			_, at, err := t.entry(mid)
-			if err != nil {
-				return 0, nil, err
-			}
-			if at < want {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
+		lo, err := t.search(want)
+		if err != nil {
+			return 0, nil, err
 		}
 		for ; lo < t.size; lo++ {
 			if _, at, err := t.entry(lo); err != nil || at != want {
@@ -418,7 +409,46 @@ func (t *Tree) Find(batch uint64) (index int64, leaf []byte, err error) {
 			}
 		}
 	}
+	if batch > t.last.batch() {
+		return 0, nil, ErrLater
+	}
 	return 0, nil, ErrNoLeaf
+}
+
+// After calls fn with each leaf behind that of a batch, in order, until fn returns false. Those that cannot be
+// read are left out.
+func (t *Tree) After(batch uint64, fn func(l *Leaf) bool) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	i, err := t.search(placeOf(t.last.epoch(), batch))
+	for ; err == nil && i < t.size; i++ {
+		text, terr := t.text(i)
+		if terr != nil && !errors.Is(terr, ErrDamaged) {
+			return terr
+		}
+		if l, perr := ParseLeaf(text); perr == nil && !fn(l) {
+			return nil
+		}
+	}
+	return err
+}
+
+// search returns the first leaf whose place is not less.
+func (t *Tree) search(want place) (int64, error) {
+	lo, hi := int64(0), t.size
+	for lo < hi {
+		mid := (lo + hi) / 2
+		_, at, err := t.entry(mid)
+		if err != nil {
+			return 0, err
+		}
+		if at < want {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, nil
 }
 
 // Close closes the files.

@@ -100,6 +100,10 @@ func (b *bundling) moment(ctx context.Context, m *evidence.Making, at []byte) er
 		return nil
 	}
 	text, c := b.log.Latest()
+	if why := b.log.Status().Stopped; b.atRest && why != "" {
+		m.Why = fmt.Sprintf("%v: %s", seal.ErrStopped, why)
+		return nil
+	}
 	if !b.atRest {
 		var err error
 		text, c, err = b.log.Checkpoint(ctx)

@@ -121,7 +121,7 @@ func TestEvidenceAttacks(t *testing.T) {
 		{"a receipt changed", func(t *testing.T, d string) { change(t, d, evidence.Events, `"received_ms":[`, `"received_ms":[1`) }, "a record of lines"},
 		{"a sender changed", func(t *testing.T, d string) { change(t, d, evidence.Events, `127.0.0.1`, `127.0.0.2`) }, "a record of lines"},
 		{"a verified name given", func(t *testing.T, d string) {
-			change(t, d, evidence.Events, `"transport":"tcp"`, `"verified":"web1","transport":"tcp"`)
+			change(t, d, evidence.Events, `,"received_ms"`, `,"verified":"web1","received_ms"`)
 		}, "a record of lines"},
 		{"a host changed", func(t *testing.T, d string) { change(t, d, evidence.Events, `"host":"web1"`, `"host":"db1"`) }, "a record of lines"},
 		{"an event's line gone", func(t *testing.T, d string) {
@@ -156,6 +156,14 @@ func TestEvidenceAttacks(t *testing.T) {
 		{"the coverage changed", func(t *testing.T, d string) { change(t, d, evidence.Coverage, `"state":"`, `"state":"x`) }, ""},
 		{"the question changed", func(t *testing.T, d string) { change(t, d, evidence.QueryFile, `"web1"`, `"web?"`) }, ""},
 		{"the counts changed", func(t *testing.T, d string) { change(t, d, evidence.QueryFile, `"events": `, `"events": 1`) }, "there are"},
+		{"a name twice", func(t *testing.T, d string) {
+			change(t, d, evidence.Events, `"host":"web1"`, `"host":"db1","host":"web1"`)
+		}, "not written as"},
+		{"a name in other letters", func(t *testing.T, d string) {
+			change(t, d, evidence.Events, `"host":"web1"`, `"HOST":"db1","host":"web1"`)
+		}, "not written as"},
+		{"a name twice in the query", func(t *testing.T, d string) { change(t, d, evidence.QueryFile, `{`, `{"events": 7,`) }, "not written as"},
+		{"a name twice in a proof", func(t *testing.T, d string) { change(t, d, evidence.Proofs, `{`, `{"not_proved":"",`) }, "not written as"},
 		{"a field more", func(t *testing.T, d string) { change(t, d, evidence.QueryFile, `{`, `{"x": 1,`) }, "unknown field"},
 		{"the page changed", func(t *testing.T, d string) { change(t, d, evidence.Readme, `Get the`, `Use any`) }, ""},
 		{"a file gone", func(t *testing.T, d string) { os.Remove(filepath.Join(d, evidence.Coverage)) }, "lists"},

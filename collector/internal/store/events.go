@@ -20,8 +20,8 @@ type Events interface {
 	// mixed nodes, and with some of them more than once. Errors: ErrNoDay, ErrDamaged.
 	PartHosts(ctx context.Context, part Part, fn func(host string)) error
 	// Drop deletes a whole part, but never the one being written. Snapshots that were
-	// made before go on reading it. Errors: ErrNoDay, ErrInUse.
-	Drop(ctx context.Context, part Part) error
+	// made before go on reading it. A log of what is stored has why, in words. Errors: ErrNoDay, ErrInUse.
+	Drop(ctx context.Context, part Part, why string) error
 	// Rotate ends the part being written: later batches of its day go to another part. It
 	// does nothing when the part has no events, or where days are not divided.
 	Rotate(ctx context.Context) error

@@ -47,13 +47,19 @@ type Place interface {
 	Ledger(ctx context.Context, hosts []string, from, to int64, fn func(host string, row *ledger.Row)) (id uint64, err error)
 	// LedgerHosts calls fn with each host that has rows, again and again.
 	LedgerHosts(ctx context.Context, fn func(host []byte)) error
-	// Holds returns the number of the last change of the list of holds that KeepHolds has kept, 0
-	// where there is none.
-	Holds() uint64
-	// KeepHolds makes the number of a change of the list of holds durable.
-	KeepHolds(generation uint64) error
+	// Holds returns what KeepHolds has kept last.
+	Holds() Held
+	// KeepHolds makes durable how the list of holds is after a change, and says it in the place's log
+	// where there is one: how many holds it has, and what was changed, in words.
+	KeepHolds(h Held, holds int, why string) error
 	// Close releases all files, the engine's too. Snapshots must be closed before.
 	Close() error
+}
+
+// Held says how a list of holds is (collector/internal/hold).
+type Held struct {
+	Generation uint64   // the number of its last change; 0: there never was one
+	Hash       [32]byte // of the list; zero: not known
 }
 
 // Batch is what one Append takes, all or nothing.

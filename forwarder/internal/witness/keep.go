@@ -97,6 +97,7 @@ func (k *Keeper) keep(server string, p *pending, verified bool) {
 		}
 	}
 	h.sees(server, now)
+	delete(k.awaited, server)
 	k.held[p.Store] = h
 	k.dirty[p.Store] = true
 	k.save.Set()

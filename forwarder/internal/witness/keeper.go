@@ -69,6 +69,7 @@ type Keeper struct {
 	known   map[string]*Incident // by ID
 	unsaid  []*Incident          // for the stream
 	said    map[string]*said     // by Op
+	awaited map[string]*awaited  // by server
 	counts  Counts
 	failing bool // the last save failed
 }
@@ -94,7 +95,7 @@ func New(cfg Config) (*Keeper, error) {
 	}
 	k := &Keeper{
 		cfg: cfg, dir: filepath.Join(cfg.Spool, Dir), save: wake.New(),
-		held: map[string]*Held{}, dirty: map[string]bool{}, known: map[string]*Incident{}, said: map[string]*said{},
+		held: map[string]*Held{}, dirty: map[string]bool{}, known: map[string]*Incident{}, said: map[string]*said{}, awaited: map[string]*awaited{},
 		counts: Counts{Alarms: map[string]uint64{}},
 	}
 	return k, k.Reload()

@@ -38,8 +38,9 @@ type Session struct {
 
 	tokens  int
 	refill  time.Time
-	last    string   // the text that was looked at last
-	pending *pending // waits for a proof
+	acked   time.Time // when Acked was looked at last
+	last    string    // the text that was looked at last
+	pending *pending  // waits for a proof
 }
 
 // mark is how far a log was: sizes of two epochs do not compare.

@@ -567,3 +567,38 @@ func FuzzParse(f *testing.F) {
 		_, _ = parseIncident(b)
 	})
 }
+
+// TestSilent: a collector that signed before and signs no more, or proves nothing, is said; one that has nothing to sign
+// is not, nor is one that never signed.
+func TestSilent(t *testing.T) {
+	acks := func(r *rig, s *Session, d, every time.Duration) {
+		for end := r.now.Add(d); r.now.Before(end); r.now = r.now.Add(every) {
+			s.Acked()
+		}
+	}
+	r := newRig(t)
+	l := newLog(t, "hub1", store1).grow(7, "a")
+	s := r.session("hub1:6060", l)
+	acks(r, s, 3*time.Hour, time.Minute) // never signed
+	r.found()
+	r.gets(s, l)
+	acks(r, s, 50*time.Minute, time.Minute)
+	r.gets(s, l.grow(1, "a"))
+	acks(r, s, 50*time.Minute, time.Minute)
+	r.found()
+	acks(r, s, 3*time.Hour, 20*time.Minute) // hardly any records
+	r.found()
+	for range 3 { // over new connections, with signed words that are not proved
+		s = r.session("hub1:6060", l)
+		s.Checkpoint(l.grow(1, "a").sign(r.now), l.public)
+		acks(r, s, 25*time.Minute, time.Minute)
+	}
+	r.found(Bad)
+	acks(r, s, 3*time.Hour, time.Minute)
+	r.found()
+	acks(r, s, 24*time.Hour, time.Minute)
+	r.found(Bad)
+	r.gets(s, l)
+	acks(r, s, 30*time.Minute, time.Minute)
+	r.found()
+}

@@ -110,6 +110,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	sealed := old.listed()
 	s.mu.Unlock()
 	s.dig(old)
+	s.owe(old)
 	s.partSealed()
 	return s.list.seal(sealed)
 }

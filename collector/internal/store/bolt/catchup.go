@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -50,16 +51,19 @@ func (s *Store) CatchUp(ctx context.Context, trees bool) error {
 	return s.catchUp(upTo, made)
 }
 
+// toLog is a leaf on its way into the log.
+type toLog struct {
+	batch   uint64
+	leaf    []byte
+	account bool // of the partition whose last batch it is
+}
+
 // catchUp takes in the leaves of batches up to one, with appendMu held: those that are made, else as partitions
 // have them. A partition's leaves come in order of batches, and a batch is in one partition, so the log has
 // them in that order, each once.
 func (s *Store) catchUp(upTo uint64, made map[uint64][]byte) error {
 	last := s.tree.LastBatch()
-	type one struct {
-		batch uint64
-		leaf  []byte
-	}
-	var list []one
+	var list []toLog
 	s.mu.Lock()
 	parts := slices.Clone(s.parts)
 	s.mu.Unlock()
@@ -82,7 +86,7 @@ func (s *Store) catchUp(upTo uint64, made map[uint64][]byte) error {
 					break
 				}
 				if leaf := made[batch]; leaf != nil {
-					list = append(list, one{batch, leaf})
+					list = append(list, toLog{batch, leaf, false})
 					continue
 				}
 				leaf, err := layout.DecodeSeal(k, v)
@@ -93,7 +97,7 @@ func (s *Store) catchUp(upTo uint64, made map[uint64][]byte) error {
 					s.log.Error("the leaf of a batch is damaged, and its group cannot be read: it is not in the log", "partition", p.path, "batch", batch, "error", err)
 					continue
 				}
-				list = append(list, one{batch, bytes.Clone(leaf)})
+				list = append(list, toLog{batch, bytes.Clone(leaf), false})
 			}
 			return nil
 		})
@@ -101,14 +105,20 @@ func (s *Store) catchUp(upTo uint64, made map[uint64][]byte) error {
 			return err
 		}
 	}
-	slices.SortFunc(list, func(a, b one) int { return int(int64(a.batch) - int64(b.batch)) })
+	accounts, later := s.accounts(upTo)
+	list = append(list, accounts...)
+	slices.SortStableFunc(list, func(a, b toLog) int { return cmp.Compare(a.batch, b.batch) }) // an account behind its batch
 	texts := make([][]byte, 0, len(list))
 	for i, x := range list {
-		if i == 0 || x.batch != list[i-1].batch {
+		if i == 0 || x.batch != list[i-1].batch || x.account {
 			texts = append(texts, x.leaf)
 		}
 	}
-	return s.tree.AppendTexts(texts)
+	if err := s.tree.AppendTexts(texts); err != nil {
+		return err
+	}
+	s.owed = later
+	return nil
 }
 
 // makeTrees returns the leaves of the batches that the log has not yet, with the roots of their events, and the last

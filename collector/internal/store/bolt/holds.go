@@ -10,21 +10,25 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
-// Holds returns the number of the last change of the list of holds, as the manifest has it.
-func (s *Store) Holds() uint64 {
+// Holds returns how the list of holds was after its last change, as the manifest has it.
+func (s *Store) Holds() store.Held {
 	if s.list.file == nil {
-		return 0
+		return store.Held{}
 	}
 	c := s.list.file.Content()
-	return c.Holds
+	return c.Held()
 }
 
-// KeepHolds has the manifest keep the number of a change of the list of holds.
-func (s *Store) KeepHolds(generation uint64) error {
+// KeepHolds has the log say how the list of holds was changed, and the manifest how it is. A process that dies
+// in between says it in the log again.
+func (s *Store) KeepHolds(h store.Held, holds int, why string) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
 	}
-	return s.list.file.Update(func(c *manifest.Content) { c.Holds = generation })
+	if err := s.sealHolds(s.Holds(), h, holds, why); err != nil {
+		return fmt.Errorf("say in the log that holds were changed: %w", err)
+	}
+	return s.list.file.Update(func(c *manifest.Content) { c.SetHeld(h) })
 }
 
 // PartHosts calls fn with the hosts that each group of a partition has events of. A group that

@@ -156,7 +156,7 @@ func TestMissingNoMore(t *testing.T) {
 func dropDay(t *testing.T, dir string, day int) {
 	t.Helper()
 	s := open(t, Options{Dir: dir})
-	must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(day), N: 1}))
+	must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(day), N: 1}, "max_days = 1"))
 	must(t, s.Close())
 }
 
@@ -239,7 +239,7 @@ func workManifest(t *testing.T, dir string, f fsys.FS) {
 		func() error { return add(1) },
 		func() error { return s.Rotate(ctx) },
 		func() error { return add(1) },
-		func() error { return s.Drop(ctx, store.Part{Day: store.DayOf(storetest.Start), N: 1}) },
+		func() error { return s.Drop(ctx, store.Part{Day: store.DayOf(storetest.Start), N: 1}, "max_days = 1") },
 		func() error { return add(2) },
 	} {
 		if step() != nil {

@@ -295,7 +295,7 @@ func TestLock(t *testing.T) {
 	if err := b.Append(context.Background(), &store.Batch{ID: 2}); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("append to a read-only store: %v", err)
 	}
-	if err := b.Drop(context.Background(), store.Part{}); !errors.Is(err, store.ErrReadOnly) {
+	if err := b.Drop(context.Background(), store.Part{}, "max_days = 1"); !errors.Is(err, store.ErrReadOnly) {
 		t.Errorf("drop in a read-only store: %v", err)
 	}
 	// A server that starts waits for readers.

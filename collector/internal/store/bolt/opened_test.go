@@ -82,7 +82,7 @@ func TestFewOpen(t *testing.T) {
 		sn, err := s.Snapshot(context.Background())
 		must(t, err)
 		for i := range 15 {
-			must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(i), N: 1}))
+			must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(i), N: 1}, "max_days = 1"))
 		}
 		n := 0
 		must(t, sn.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return nil }))

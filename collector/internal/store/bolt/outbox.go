@@ -170,10 +170,12 @@ func (o *Outbox) LedgerHosts(ctx context.Context, fn func([]byte)) error {
 }
 
 // Holds implements store.Place.
-func (o *Outbox) Holds() uint64 { return o.local.Holds() }
+func (o *Outbox) Holds() store.Held { return o.local.Holds() }
 
 // KeepHolds implements store.Place.
-func (o *Outbox) KeepHolds(generation uint64) error { return o.local.KeepHolds(generation) }
+func (o *Outbox) KeepHolds(h store.Held, holds int, why string) error {
+	return o.local.KeepHolds(h, holds, why)
+}
 
 // PartHosts implements store.Events.
 func (o *Outbox) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {
@@ -184,7 +186,9 @@ func (o *Outbox) PartHosts(ctx context.Context, part store.Part, fn func(host st
 func (o *Outbox) Stats(ctx context.Context) (store.Stats, error) { return o.engine.Stats(ctx) }
 
 // Drop has the engine delete a part.
-func (o *Outbox) Drop(ctx context.Context, part store.Part) error { return o.engine.Drop(ctx, part) }
+func (o *Outbox) Drop(ctx context.Context, part store.Part, why string) error {
+	return o.engine.Drop(ctx, part, why)
+}
 
 // Rotate has the engine end the part being written.
 func (o *Outbox) Rotate(ctx context.Context) error { return o.engine.Rotate(ctx) }
@@ -301,7 +305,7 @@ func (s *Store) dropEmpty(ctx context.Context) error {
 		if err := inherit(cur, p); err != nil {
 			return err
 		}
-		if err := s.drop(ctx, p.part, whyHandedOver); err != nil { // its events are elsewhere
+		if err := s.drop(ctx, p.part, whyHandedOver, false); err != nil { // its events are elsewhere
 			return err
 		}
 	}

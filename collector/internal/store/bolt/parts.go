@@ -15,14 +15,15 @@ import (
 )
 
 // Drop deletes a sealed partition. Snapshots that have it go on reading it: the file stays
-// open, without a name, until the last of them is closed. The log says so before.
+// open, without a name, until the last of them is closed. The log says so before, and why.
 //
 // What it knows of hosts' completeness stays known, with when its records were dropped.
-func (s *Store) Drop(ctx context.Context, part store.Part) error {
-	return s.drop(ctx, part, whyDropped)
+func (s *Store) Drop(ctx context.Context, part store.Part, why string) error {
+	return s.drop(ctx, part, why, true)
 }
 
-func (s *Store) drop(ctx context.Context, part store.Part, why string) error {
+// drop is Drop; with pass, what it knows of hosts' completeness stays known.
+func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -38,7 +39,7 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string) error {
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
-	if why == whyDropped {
+	if pass {
 		s.pass(part)
 	}
 	s.mu.Lock()
@@ -129,6 +130,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
 	}
 	s.dig(cur)
+	s.owe(cur)
 	s.mu.Lock()
 	sealed := cur.listed()
 	s.mu.Unlock()

@@ -68,7 +68,7 @@ func TestPast(t *testing.T) {
 			}
 			s = open()
 		}
-		if err := s.Drop(t.Context(), part); err != nil {
+		if err := s.Drop(t.Context(), part, "max_days = 1"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -98,7 +98,7 @@ func TestPast(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	clock = first.AddDate(0, 0, 404)
-	if err := s.Drop(t.Context(), store.Part{Day: store.DayOf(first.AddDate(0, 0, 3)), N: 1}); err != nil {
+	if err := s.Drop(t.Context(), store.Part{Day: store.DayOf(first.AddDate(0, 0, 3)), N: 1}, "max_days = 1"); err != nil {
 		t.Fatal(err)
 	}
 	if all := rows(fmt.Sprintf("host%d", hosts-1)); len(all) > 0 {

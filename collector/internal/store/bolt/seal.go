@@ -19,11 +19,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
-// What the log says of why a partition is gone.
-const (
-	whyDropped    = "dropped by the collector, which says why in its own records: DAEMON_ROTATE op=drop-partition"
-	whyHandedOver = "empty: another engine has its events"
-)
+// whyHandedOver is what the log says of why a partition is gone whose events another engine has.
+const whyHandedOver = "empty: another engine has its events"
 
 // foundBytes is how much of groups is sealed as it is found when a log is begun: a few seconds'
 // reading. A store with more is sealed from the next batch on.
@@ -34,6 +31,7 @@ type sealing struct {
 	tree      *seal.Tree    // nil: read-only and there is none
 	sealed    chan struct{} // a partition was sealed
 	elsewhere atomic.Bool   // another engine gets the groups
+	owed      []*partition  // whose account of completeness is to go into the tree; guarded by Store.appendMu
 }
 
 // Seals returns the store's log; nil for a store opened to be read that has none.
@@ -132,7 +130,9 @@ func (s *Store) openLog() error {
 	if err != nil {
 		return err
 	}
-	err = s.checkBehind(o)
+	if err = s.checkBehind(o); err == nil {
+		s.oweAll()
+	}
 	if fsys.NoRoom(err) {
 		s.log.Warn("no room for the log of what was stored; it is kept once there is some", "error", err)
 		err = nil
@@ -195,7 +195,15 @@ func (s *Store) sealFound() error {
 		}
 		leaves = append(leaves, leaf)
 	}
-	return s.tree.AppendTexts(leaves)
+	if err := s.tree.AppendTexts(leaves); err != nil {
+		return err
+	}
+	for _, p := range s.parts {
+		if p != s.cur {
+			s.owe(p)
+		}
+	}
+	return nil
 }
 
 func (s *Store) foundLeaf(p *partition, e *entry) (leaf []byte, err error) {

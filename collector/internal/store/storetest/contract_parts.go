@@ -21,10 +21,10 @@ func testDays(t *testing.T, env Env) {
 		ms := Start.UnixMilli() + int64(i)
 		mustAppend(t, s, &store.Batch{ID: uint64(i + 1), Day: d, Events: tableOf(oneEvent("a", ms, uint64(i))), LSN: uint64(i + 1)})
 	}
-	if err := s.Drop(ctx, store.Part{Day: day + 7, N: 1}); !errors.Is(err, store.ErrNoDay) {
+	if err := s.Drop(ctx, store.Part{Day: day + 7, N: 1}, "max_days = 1"); !errors.Is(err, store.ErrNoDay) {
 		t.Errorf("drop a day that is not there: %v, want ErrNoDay", err)
 	}
-	if err := s.Drop(ctx, store.Part{Day: day, N: 2}); !errors.Is(err, store.ErrNoDay) {
+	if err := s.Drop(ctx, store.Part{Day: day, N: 2}, "max_days = 1"); !errors.Is(err, store.ErrNoDay) {
 		t.Errorf("drop a second part that is not there: %v, want ErrNoDay", err)
 	}
 	for part, want := range map[store.Part]string{{Day: day, N: 1}: "[a]", {Day: day + 1, N: 1}: "[a]"} {
@@ -38,17 +38,17 @@ func testDays(t *testing.T, env Env) {
 	if err := s.PartHosts(ctx, store.Part{Day: day + 7, N: 1}, func(string) {}); !errors.Is(err, store.ErrNoDay) {
 		t.Errorf("hosts of a day that is not there: %v, want ErrNoDay", err)
 	}
-	if err := s.KeepHolds(7); err != nil || s.Holds() != 7 {
-		t.Errorf("the holds' number: %d, %v", s.Holds(), err)
+	if h := (store.Held{Generation: 7, Hash: [32]byte{1}}); s.KeepHolds(h, 1, "add web1") != nil || s.Holds() != h {
+		t.Errorf("how the list of holds is: %v, want %v", s.Holds(), h)
 	}
-	if err := s.Drop(ctx, store.Part{Day: day + 2, N: 1}); !errors.Is(err, store.ErrInUse) {
+	if err := s.Drop(ctx, store.Part{Day: day + 2, N: 1}, "max_days = 1"); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("drop the last day: %v, want ErrInUse", err)
 	}
 	snap, err := s.Snapshot(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Drop(ctx, store.Part{Day: day, N: 1}); err != nil {
+	if err := s.Drop(ctx, store.Part{Day: day, N: 1}, "max_days = 1"); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -62,8 +62,8 @@ func testDays(t *testing.T, env Env) {
 		t.Errorf("after the drop %d events, want 2", len(got))
 	}
 	s = env.Reopen(t, s)
-	if s.Holds() != 7 {
-		t.Errorf("the holds' number after a reopen: %d", s.Holds())
+	if want := (store.Held{Generation: 7, Hash: [32]byte{1}}); s.Holds() != want {
+		t.Errorf("the list of holds after a reopen: %v", s.Holds())
 	}
 	if got := Collect(t, s, &query.Query{}); len(got) != 2 {
 		t.Errorf("after the drop and a reopen %d events, want 2", len(got))
@@ -119,10 +119,10 @@ func testRotate(t *testing.T, env Env) {
 	add(day)     // and forth
 	s = env.Reopen(t, s)
 	find(6, "after a clock that went back")
-	if err := s.Drop(ctx, store.Part{Day: day, N: 3}); !errors.Is(err, store.ErrInUse) {
+	if err := s.Drop(ctx, store.Part{Day: day, N: 3}, "max_days = 1"); !errors.Is(err, store.ErrInUse) {
 		t.Errorf("drop the part being written: %v, want ErrInUse", err)
 	}
-	if err := s.Drop(ctx, store.Part{Day: day, N: 1}); err != nil {
+	if err := s.Drop(ctx, store.Part{Day: day, N: 1}, "max_days = 1"); err != nil {
 		t.Fatal(err)
 	}
 	find(4, "without the first part")

@@ -168,7 +168,7 @@ func (m *Memory) Rotate(context.Context) error {
 }
 
 // Drop deletes a part's events.
-func (m *Memory) Drop(_ context.Context, part store.Part) error {
+func (m *Memory) Drop(_ context.Context, part store.Part, _ string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	_, ok := m.parts[part]

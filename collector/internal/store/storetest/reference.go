@@ -27,7 +27,7 @@ type Reference struct {
 	journal seglog.Known
 	lost    []error
 	closed  bool
-	holds   uint64
+	holds   store.Held
 }
 
 // kept is what the ledger has of a host.
@@ -174,17 +174,17 @@ func (r *Reference) Journal() seglog.Known {
 }
 
 // Holds implements store.Place.
-func (r *Reference) Holds() uint64 {
+func (r *Reference) Holds() store.Held {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.holds
 }
 
 // KeepHolds implements store.Place.
-func (r *Reference) KeepHolds(generation uint64) error {
+func (r *Reference) KeepHolds(h store.Held, _ int, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.holds = generation
+	r.holds = h
 	return nil
 }
 

@@ -233,6 +233,9 @@ func (c *conn) receive() error {
 		switch m := m.GetMessage().(type) {
 		case *fleet.StreamResponse_Stored:
 			r = c.at.stored(m.Stored.GetNext())
+			if c.witness != nil {
+				c.witness.Acked()
+			}
 			switch m.Stored.GetPressure() {
 			case fleet.Pressure_PRESSURE_SLOW_DOWN:
 				c.slow.Store(true)

@@ -2,7 +2,9 @@ package layout
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 	"math"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
@@ -98,6 +100,35 @@ func ParseRowKey(key []byte) (host []byte, length, start int64, ok bool) {
 	}
 	return host, length, int64(binary.BigEndian.Uint64(rest[1:]) - math.MaxInt64 - 1), true
 }
+
+// RowSum adds up a partition's rows, by key, for the log of what was stored: how many there are, and the SHA-256 of
+// each key and value behind its length.
+type RowSum struct {
+	Rows, Bytes uint64
+	h           hash.Hash
+	buf         []byte
+}
+
+// NewRowSum begins one.
+func NewRowSum() *RowSum { return &RowSum{h: sha256.New()} }
+
+// Add adds what stands under a key, where that is a row that can be read.
+func (r *RowSum) Add(key, value []byte) {
+	if _, _, _, ok := ParseRowKey(key); !ok {
+		return
+	}
+	if _, err := CutSum(key, value); err != nil {
+		return
+	}
+	b := binary.AppendUvarint(r.buf[:0], uint64(len(key)))
+	b = binary.AppendUvarint(append(b, key...), uint64(len(value)))
+	r.buf = append(b, value...)
+	_, _ = r.h.Write(r.buf) // never fails
+	r.Rows, r.Bytes = r.Rows+1, r.Bytes+uint64(len(key)+len(value))
+}
+
+// Sum returns the hash.
+func (r *RowSum) Sum() [32]byte { return [32]byte(r.h.Sum(nil)) }
 
 // EncodeRow returns a row's value under its key.
 func EncodeRow(key []byte, r *ledger.Row) []byte { return AddSum(key, r.Append(nil)) }

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/jsonfile"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -56,6 +58,8 @@ type Content struct {
 	// Holds is the number of the last change of the list of holds (collector/internal/hold); 0:
 	// there never was one.
 	Holds uint64 `json:"holds,omitempty"`
+	// HoldsHash is the SHA-256 of that list, hexadecimal; "" where it is not known.
+	HoldsHash string `json:"holds_sha256,omitempty"`
 	// Lost is what was found missing or set aside, and has not been dealt with.
 	Lost []Loss `json:"lost,omitempty"`
 }
@@ -95,6 +99,23 @@ type Loss struct {
 	Records uint64 `json:"records,omitempty"`
 	Hosts   uint64 `json:"hosts,omitempty"`
 	Batch   uint64 `json:"batch,omitempty"` // the last of its batches, where that is known
+}
+
+// Held returns how the list of holds is.
+func (c *Content) Held() store.Held {
+	h := store.Held{Generation: c.Holds}
+	if b, err := hex.DecodeString(c.HoldsHash); err == nil && len(b) == len(h.Hash) {
+		h.Hash = [32]byte(b)
+	}
+	return h
+}
+
+// SetHeld notes how the list of holds is.
+func (c *Content) SetHeld(h store.Held) {
+	c.Holds, c.HoldsHash = h.Generation, ""
+	if h.Hash != [32]byte{} {
+		c.HoldsHash = hex.EncodeToString(h.Hash[:])
+	}
 }
 
 // NewID makes an ID at random.

@@ -310,7 +310,7 @@ func dropOldest(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(st.Drop(context.Background(), stats.Parts[0].Part), st.Close()); err != nil {
+	if err := errors.Join(st.Drop(context.Background(), stats.Parts[0].Part, "max_days = 1"), st.Close()); err != nil {
 		t.Fatal(err)
 	}
 }

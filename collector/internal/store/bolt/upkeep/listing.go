@@ -173,12 +173,12 @@ func (b *backup) list(m *raw.Moment) error {
 	}
 	c := *b.after
 	// A list of holds that is not there though it should be, or is damaged, is so in the copy, too.
-	generation, err := hold.Copy(b.o.Dir, b.new())
+	held, err := hold.Copy(b.o.Dir, b.new())
 	if err != nil {
 		b.damaged([]error{err})
 	}
-	if generation > 0 {
-		c.Holds = generation
+	if held.Generation > c.Holds { // changed since the manifest was read
+		c.SetHeld(held)
 	}
 	c.Parts, c.Batch, c.Journal = nil, m.State.ID, b.journal
 	copied := map[string]bool{}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
@@ -41,7 +42,7 @@ type SealedReport struct {
 // error means that it could not be done, also because the checkpoint is none, or is of another key (checkpoint.ErrFormat, ErrSignature,
 // ErrKey).
 func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
-	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, found: map[uint64]found{}}
+	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, saidDropped: map[string]*entry{}, accounts: map[string]*entry{}, found: map[uint64]found{}}
 	if s.rep.Checkpoint, err = checkpoint.Open(o.Checkpoint, o.Keys); err != nil {
 		return nil, err
 	}
@@ -90,6 +91,7 @@ type entry struct {
 	first, last  uint64
 	groups       uint64
 	flags        uint64
+	before       [32]byte // of a change of holds: the list before
 	hash         [32]byte
 	minMs, maxMs int64
 	events       uint64
@@ -106,8 +108,9 @@ type found struct {
 	events uint64
 	minMs  int64
 	maxMs  int64
-	err    error // it cannot be read
-	forged bool  // the log's root of its events is another one than theirs
+	err    error  // it cannot be read
+	forged bool   // the log's root of its events is another one than theirs
+	hidden string // why searches pass over it, or may; "" where they do not
 }
 
 // sealed is one run of Sealed.
@@ -117,23 +120,32 @@ type sealed struct {
 	files   *layout.Files
 	used    bool // a collector has the store
 	codec   *group.Codec
-	settled int64               // leaves of the log before the partitions were read
-	logged  uint64              // the last batch among them
-	sealed  map[uint64][32]byte // by batch: the roots of events that they have
+	settled int64                // leaves of the log before the partitions were read
+	logged  uint64               // the last batch among them
+	sealed  map[uint64][32]byte  // by batch: the roots of events that they have
+	blind   bool                 // some of their texts are lost, and
+	texts   map[tlog.Hash][]byte // a partition may have them
 
 	ids     []seglog.ID
-	found   map[uint64]found // groups by batch
-	leaves  []partLeaf       // that the partitions have
-	twice   []string         // groups that are in two partitions
-	lastID  uint64           // the last batch that the partitions know of
-	parts   map[string]bool  // whose file is there
+	found   map[uint64]found          // groups by batch
+	leaves  []partLeaf                // that the partitions have
+	twice   []string                  // groups that are in two partitions
+	lastID  uint64                    // the last batch that the partitions know of
+	parts   map[string]bool           // whose file is there
+	rows    map[string]*layout.RowSum // what these have of hosts' completeness
 	entries []entry
 	batches map[uint64]int    // the newest entry of a batch
-	dropped map[string]*entry // the newest word of a partition's being dropped
-	edited  []int64           // leaves whose text is not what their hash was made of
-	kept    []keptRoot        // checkpoints that the log keeps, by the same key
-	root    seal.Roots
-	atRoot  bool // the log has the checkpoint's root
+	dropped map[string]*entry // the newest word of a partition's being dropped that is signed
+	// saidDropped has those that are not.
+	saidDropped map[string]*entry
+	accounts    map[string]*entry // the newest signed word of a partition's rows
+	holds       []*entry          // signed or not
+	edited      []int64           // leaves whose text is not what their hash was made of
+	kept        []keptRoot        // checkpoints that the log keeps, by the same key
+	root        seal.Roots
+	atRoot      bool // the log has the checkpoint's root
+	// signedTo is how many leaves somebody with the key has signed.
+	signedTo int64
 }
 
 // keptRoot is a checkpoint that the log keeps; holds says whether the leaves are what it signed.

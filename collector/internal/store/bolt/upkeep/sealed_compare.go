@@ -24,6 +24,7 @@ func (s *sealed) roots() {
 	case !s.atRoot:
 		s.changed("the first %d leaves of the log are not those that were signed on %s: the log was changed, and its hashes made anew", c.Size, when(c.Time.UnixMilli()))
 	default:
+		s.later()
 		return
 	}
 	// Where: behind the last checkpoint that still holds, before the first that does not.
@@ -44,28 +45,61 @@ func (s *sealed) roots() {
 	}
 }
 
+// later looks at the checkpoints that the log keeps and that are newer than the one given. One that does not
+// hold any more says as much as the one given would. Those of an epoch that is over need not hold.
+func (s *sealed) later() {
+	n, epoch := s.root.Size(), s.rep.Checkpoint.Epoch
+	for _, k := range s.kept {
+		if k.holds {
+			epoch = max(epoch, k.Epoch)
+		}
+	}
+	for _, k := range s.kept {
+		if k.holds || k.Epoch < epoch || k.Size <= s.rep.Checkpoint.Size {
+			continue
+		}
+		if k.Size > n {
+			s.changed("the log has %d leaves, and had %d when it was signed on %s, which it keeps: an older store was put back, or the log's end was cut away", n, k.Size, when(k.Time.UnixMilli()))
+		} else {
+			s.changed("leaves %d to %d of the log, behind those of the checkpoint, are not those that were signed on %s, which it keeps", s.rep.Checkpoint.Size, k.Size-1, when(k.Time.UnixMilli()))
+		}
+		return // those behind it can't hold either
+	}
+}
+
 // signed reports whether a leaf is one that somebody with the key has signed: by the checkpoint that is
 // given, or by a later one that the log keeps.
-func (s *sealed) signed(index int64) bool {
-	if s.atRoot && index < s.rep.Checkpoint.Size {
-		return true
+func (s *sealed) signed(index int64) bool { return index < s.signedTo }
+
+// reach finds out how far the log is signed. What lies behind that may be anybody's word.
+func (s *sealed) reach() {
+	if s.atRoot {
+		s.signedTo = s.rep.Checkpoint.Size
 	}
-	return slices.ContainsFunc(s.kept, func(k keptRoot) bool { return k.holds && index < k.Size })
+	for _, k := range s.kept {
+		if k.holds {
+			s.signedTo = max(s.signedTo, k.Size)
+		}
+	}
 }
 
 // compare compares the log with what the partitions have.
 func (s *sealed) compare() {
+	s.reach()
 	s.states()
 	s.missing()
 	s.inserted()
+	s.counts()
+	s.held()
 	s.appended()
 }
 
-// states goes through the log for what happened to the store.
+// states goes through the log for what happened to the store. That a break was accepted, or a partition dropped,
+// counts once it is signed: whoever can write the files can write such leaves.
 func (s *sealed) states() {
 	accepted := int64(-1)
 	for i := range s.entries {
-		if s.entries[i].kind == seal.Accepted {
+		if s.entries[i].kind == seal.Accepted && s.signed(int64(i)) {
 			accepted = int64(i)
 		}
 	}
@@ -75,7 +109,11 @@ func (s *sealed) states() {
 		case seal.Batch:
 			s.batches[e.batch] = i
 		case seal.Dropped:
-			s.dropped[e.part] = e
+			if s.signed(e.index) {
+				s.dropped[e.part] = e
+			} else {
+				s.saidDropped[e.part] = e
+			}
 		case seal.Rewound:
 			for j := range s.entries[:i] {
 				if b := &s.entries[j]; b.kind == seal.Batch && b.batch > e.first {
@@ -89,7 +127,17 @@ func (s *sealed) states() {
 			}
 			say("on %s the store was found behind its log: batches %d to %d, which the log has, are of a state that is gone: %s", when(e.at), e.first+1, e.batch, e.why)
 		case seal.Accepted:
-			s.notef("on %s a break of the log was accepted: %s", when(e.at), e.why)
+			if s.signed(e.index) {
+				s.notef("on %s a break of the log was accepted: %s", when(e.at), e.why)
+			} else {
+				s.notef("on %s, says the log, and no checkpoint has signed that, a break of it was accepted: %s", when(e.at), e.why)
+			}
+		case seal.Account:
+			if s.signed(e.index) {
+				s.accounts[e.part] = e
+			}
+		case seal.Holds:
+			s.holds = append(s.holds, e)
 		case seal.Begun:
 			if e.why != "" {
 				s.notef("the log was begun on %s: %s", when(e.at), e.why)
@@ -123,6 +171,8 @@ func (s *sealed) missing() {
 			s.changed("partition %s, batch %d: the log's root of its events is not theirs: evidence made by it would prove what was never stored; %d events, %s, of hosts %s", x.part, e.batch, e.events, span(e.minMs, e.maxMs), e.hosts)
 		case x.part != e.part:
 			s.changed("partition %s, batch %d: it was stored in partition %s", x.part, e.batch, e.part)
+		case x.hidden != "":
+			s.changed("partition %s, batch %d: its events are as they were stored, and %s: %d events, %s, of hosts %s", x.part, e.batch, x.hidden, e.events, span(e.minMs, e.maxMs), e.hosts)
 		default:
 			s.rep.Groups++
 			s.rep.Events += e.events
@@ -160,6 +210,10 @@ func (s *sealed) lost(part string, list []*entry) {
 			aside = "; " + rel + " was set aside as damaged and may have some of it"
 		}
 	}
+	if d := s.saidDropped[part]; d != nil && d.index > list[len(list)-1].index {
+		s.changed("partition %s: %s: gone, and no checkpoint has signed that it was dropped (on %s, says the log): it was cut away by hand, or a newer checkpoint says more%s", part, held, when(d.at), aside)
+		return
+	}
 	if s.parts[part] {
 		s.changed("partition %s: removed: %s%s", part, held, aside)
 		return
@@ -167,8 +221,7 @@ func (s *sealed) lost(part string, list []*entry) {
 	s.changed("partition %s: cut away: its file is gone, and the log has no word of its being dropped: %s%s", part, held, aside)
 }
 
-// drops says which partitions the collector has dropped, by the log. A word of that which nobody with the key has signed
-// may be anybody's.
+// drops says which partitions the collector has dropped, as it has signed.
 func (s *sealed) drops() {
 	for _, part := range slices.Sorted(maps.Keys(s.dropped)) {
 		e := s.dropped[part]
@@ -176,11 +229,8 @@ func (s *sealed) drops() {
 		switch {
 		case s.parts[part]:
 			s.notef("partition %s: the log says that it was dropped on %s, and it is there: the collector was stopped in between, or it came back from a copy", part, when(e.at))
-		case e.groups == 0: // nothing was in it
-		case s.signed(e.index):
-			s.notef("%s: dropped on %s", what, when(e.at))
-		default:
-			s.changed("%s: gone, and no checkpoint has signed that it was dropped (on %s, says the log): it was cut away by hand, or a newer checkpoint says more", what, when(e.at))
+		case e.groups > 0: // else nothing was in it
+			s.notef("%s: dropped on %s: %s", what, when(e.at), e.why)
 		}
 	}
 }
@@ -225,18 +275,19 @@ func (s *sealed) inserted() {
 			s.changed("partition %s: its leaf of batch %d is another one than the log's", l.part, l.batch)
 		}
 	}
-	if n := countUnread(s.entries); n > 0 {
-		s.notef("%d leaves of the log cannot be read; their hashes are there", n)
+	if n, first := unread(s.entries); n > 0 {
+		s.changed("%d leaves of the log cannot be read, the first is number %d: their hashes are there, their texts are gone or were taken away, so nobody can tell whether what they are about is still there", n, first)
 	}
 }
 
-func countUnread(list []entry) (n int) {
-	for i := range list {
+// unread counts the leaves whose text is gone.
+func unread(list []entry) (n int, first int64) {
+	for i := len(list) - 1; i >= 0; i-- {
 		if list[i].unread {
-			n++
+			n, first = n+1, int64(i)
 		}
 	}
-	return n
+	return n, first
 }
 
 // appended says what came after the checkpoint, which is as it should be.

@@ -1,6 +1,7 @@
 package upkeep
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	bbolt "go.etcd.io/bbolt"
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
@@ -64,6 +66,7 @@ func cutLog(t *testing.T, dir string, leaves int64, insert bool) {
 	end := int64(binary.LittleEndian.Uint64(index[at:]))
 	must(t, os.Truncate(filepath.Join(dir, seal.Dir, "index"), at))
 	must(t, os.Truncate(filepath.Join(dir, seal.Dir, "leaves"), end))
+	must(t, os.Truncate(filepath.Join(dir, seal.Dir, "hashes"), 32+32*tlog.StoredHashCount(leaves)))
 	if insert {
 		appendLeaf(t, dir, &seal.Leaf{Kind: seal.Accepted, Why: "nothing to see"})
 	}
@@ -91,4 +94,25 @@ func editText(t *testing.T, dir string, leaf int64) {
 	must(t, err)
 	_, err = f.WriteAt(record[32:], int64(binary.LittleEndian.Uint64(index[32+16*leaf:])))
 	must(t, errors.Join(err, f.Close()))
+}
+
+// leafOf returns the leaf that a day's partition has of a batch.
+func leafOf(t *testing.T, dir string, day int, batch uint64) (l *seal.Leaf) {
+	t.Helper()
+	edit(t, dir, day, func(tx *bbolt.Tx) error {
+		key := layout.GroupKey(batch)
+		text, err := layout.DecodeSeal(key, tx.Bucket(layout.BucketSeal).Get(key))
+		must(t, err)
+		l, err = seal.ParseLeaf(bytes.Clone(text))
+		return err
+	})
+	return l
+}
+
+// leafAt is where a leaf begins in its file.
+func leafAt(t *testing.T, dir string, leaf int64) int64 {
+	t.Helper()
+	index, err := os.ReadFile(filepath.Join(dir, seal.Dir, "index"))
+	must(t, err)
+	return int64(binary.LittleEndian.Uint64(index[32+16*leaf:]))
 }

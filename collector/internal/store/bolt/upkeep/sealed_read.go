@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
 // partLeaf is a leaf as a partition has it.
@@ -30,7 +31,7 @@ type partLeaf struct {
 
 // partitions reads each partition: the hash of each group, and the leaves.
 func (s *sealed) partitions(ctx context.Context) error {
-	s.parts = map[string]bool{}
+	s.parts, s.rows = map[string]bool{}, map[string]*layout.RowSum{}
 	done := int64(0)
 	for _, f := range s.files.Partitions {
 		err := s.partition(ctx, f)
@@ -64,6 +65,9 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 		return nil
 	}
 	s.ids = append(s.ids, p.ID)
+	if want := s.rep.Checkpoint.Store; p.ID != (seglog.ID{}) && p.ID.String() != want {
+		s.changed("partition %s: it says that it is of the store %s, so no collector of this one takes it for its own", name, p.ID)
+	}
 	if err := p.CheckPart(); err != nil {
 		s.changed("partition %s: it is another one under this name: %v", name, err)
 	}
@@ -89,10 +93,15 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 		if x.err = err; err == nil {
 			x.hash = sha256.Sum256(b)
 			x.forged = s.forged(g.ID, b)
+			x.hidden = s.hides(g, b)
 		}
-		if text := leaves[g.ID]; text != nil && g.ID > s.logged && err == nil {
+		if text := leaves[g.ID]; text != nil && err == nil && (s.blind || g.ID > s.logged) {
+			s.texts[tlog.RecordHash(text)] = text
 			if with, err := bolt.WithRoot(s.codec, text, b); err == nil { // as it comes into the log
-				leaves[g.ID] = with
+				s.texts[tlog.RecordHash(with)] = with
+				if g.ID > s.logged {
+					leaves[g.ID] = with
+				}
 			}
 		}
 		if was, ok := s.found[g.ID]; ok {
@@ -103,6 +112,11 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 	for _, batch := range slices.Sorted(maps.Keys(leaves)) {
 		s.leaves = append(s.leaves, partLeaf{name, batch, leaves[batch]})
 	}
+	sum := layout.NewRowSum()
+	for _, kv := range p.Ledger {
+		sum.Add(kv.Key, kv.Value)
+	}
+	s.rows[name] = sum
 	for i := range p.Findings {
 		s.notef("%v", &p.Findings[i])
 	}
@@ -111,8 +125,9 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 
 // readRoots reads what the log says before the partitions are read.
 func (s *sealed) readRoots(ctx context.Context) (err error) {
-	s.sealed = map[uint64][32]byte{}
+	s.sealed, s.texts = map[uint64][32]byte{}, map[tlog.Hash][]byte{}
 	s.settled, _, err = seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
+		s.blind = s.blind || x.Text == nil
 		if l, err := seal.ParseLeaf(x.Text); err == nil {
 			switch l.Kind {
 			case seal.Batch:
@@ -148,6 +163,19 @@ func (s *sealed) forged(batch uint64, blob []byte) bool {
 	return err != nil || root != want
 }
 
+// hides says why searches pass over a group, or may: they go by the catalogue, which is a copy of what the
+// group says of itself. "" where they do not.
+func (s *sealed) hides(g *raw.Group, b []byte) string {
+	switch x, err := s.codec.Open(b); {
+	case err != nil: // then its leaf says something else, too
+	case !g.Listed:
+		return "searches do not find them: the partition's catalogue has been changed, and does not have the group"
+	case x.Summary != g.Sum:
+		return "searches may not find them: the partition's catalogue has been changed, and says something else of the group"
+	}
+	return ""
+}
+
 // log reads the log, and adds the leaves that the partitions have and it has not yet, as the collector would.
 func (s *sealed) log(ctx context.Context) error {
 	if err := s.readKept(); err != nil {
@@ -155,6 +183,9 @@ func (s *sealed) log(ctx context.Context) error {
 	}
 	s.meet()
 	n, id, err := seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
+		if x.Text == nil {
+			x.Text = s.texts[x.Hash]
+		}
 		if x.Text != nil && x.Stored != nil && x.Hash != *x.Stored {
 			s.edited = append(s.edited, x.Index)
 		}
@@ -225,7 +256,7 @@ func (s *sealed) add(text []byte, hash tlog.Hash) {
 	e := entry{index: s.root.Size(), unread: true}
 	if l, err := seal.ParseLeaf(text); err == nil {
 		e = entry{index: e.index, kind: l.Kind, at: l.At, part: l.Part, batch: l.Batch, first: l.First, last: l.Last, groups: l.Groups, flags: l.Flags,
-			hash: l.Hash, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
+			hash: l.Hash, before: l.EventsRoot, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
 	}
 	s.root.Add(hash)
 	s.entries = append(s.entries, e)

@@ -104,6 +104,9 @@ func (v *verify) all(ctx context.Context) (err error) {
 		return err
 	}
 	v.place()
+	if err := v.log(); err != nil {
+		return err
+	}
 	if err := v.counters(); err != nil {
 		return err
 	}

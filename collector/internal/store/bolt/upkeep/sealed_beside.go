@@ -1,0 +1,69 @@
+package upkeep
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+)
+
+// What the log has beside the groups of events: days' accounts of completeness, and the list of holds.
+
+// counts compares the accounts of completeness of days that are over with what the log says of them.
+func (s *sealed) counts() {
+	last := map[string]int64{} // the newest leaf of a batch
+	for i := range s.entries {
+		if e := &s.entries[i]; e.kind == seal.Batch && !e.gone {
+			last[e.part] = e.index
+		}
+	}
+	none := 0
+	for _, f := range s.files.Partitions {
+		name := f.Part.String()
+		a, rows := s.accounts[name], s.rows[name]
+		switch {
+		case rows == nil: // said already
+		case a == nil, last[name] > a.index:
+			none++
+		case s.used && a.index >= s.settled: // the file may have been read before
+		case rows.Rows != a.groups || rows.Sum() != a.hash:
+			s.changed("partition %s: what it has of its hosts' completeness (coverage) was changed since the day was over: %d rows were sealed, %d are there", name, a.groups, rows.Rows)
+		}
+	}
+	if none > 0 {
+		s.notef("of %d partitions what they have of hosts' completeness (coverage) is not signed: of the day that is written, and of those before the log", none)
+	}
+}
+
+// held compares the list of holds with what the log says of its changes.
+func (s *sealed) held() {
+	var last *entry
+	for _, e := range s.holds {
+		if last != nil && e.before != last.hash && e.hash != last.hash {
+			s.changed("the list of holds was changed by hand between its change %d, of %s, and %d, of %s", last.first, when(last.at), e.first, when(e.at))
+		}
+		unsigned := ""
+		if !s.signed(e.index) {
+			unsigned = ", says the log, and no checkpoint has signed that"
+		}
+		s.notef("holds were changed on %s%s (change %d, %d holds): %s", when(e.at), unsigned, e.first, e.groups, e.why)
+		last = e
+	}
+	is, n, err := hold.Read(s.o.Dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && last == nil:
+	case errors.Is(err, fs.ErrNotExist):
+		s.changed("the list of holds, %s, is gone: it had %d holds on %s", hold.Name, last.groups, when(last.at))
+	case err != nil && last != nil:
+		s.changed("the list of holds, %s, cannot be read: %v", hold.Name, err)
+	case err != nil:
+		s.notef("the list of holds, %s, cannot be read: %v", hold.Name, err)
+	case last == nil && is.Generation > 0:
+		s.notef("the list of holds is not sealed: no collector that does it has had the store since")
+	case last == nil || is.Hash == last.hash && is.Generation == last.first:
+	case s.used && is.Generation > last.first: // changed meanwhile
+	default:
+		s.changed("the list of holds is not that of its last change in the log, change %d on %s with %d holds: it has %d, and says change %d; it was changed by hand, or the collector was killed as it was changed", last.first, when(last.at), last.groups, n, is.Generation)
+	}
+}
