@@ -180,7 +180,7 @@ func TestForwarderUnderStockDaemon(t *testing.T) {
 	plugin, handed := filepath.Join(dir, "plugin"), filepath.Join(dir, "handed.log")
 	script := fmt.Sprintf("#!/bin/sh\ntee %s | %s --source stdin --remote %s --spool %s 2>>%s\n",
 		handed, bins.Forwarder, c.Addr(), filepath.Join(dir, "spool"), filepath.Join(dir, "plugin.err"))
-	if err := os.WriteFile(plugin, []byte(script), 0o750); err != nil {
+	if err := need.Program(plugin, []byte(script), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	text := "active = yes\ndirection = out\npath = " + plugin + "\ntype = always\nformat = string\n"

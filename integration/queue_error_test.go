@@ -28,7 +28,7 @@ func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen 
 	t.Helper()
 	c := startCollector(t, harness.CollectorOptions{})
 	script := dir + "/script"
-	if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho ran >>%s/ran\n", dir), 0o755); err != nil {
+	if err := need.Program(script, fmt.Appendf(nil, "#!/bin/sh\necho ran >>%s/ran\n", dir), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	conf := filepath.Join(dir, "audisp-remote.conf")

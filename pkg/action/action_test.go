@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
 
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 )
@@ -25,7 +26,7 @@ func script(t *testing.T, dir, name, extra string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	text := fmt.Sprintf("#!/bin/sh\n{ echo \"%s($*)\"; cat; } >>%s/said\n%s\n", name, dir, extra)
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+	if err := need.Program(path, []byte(text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return path

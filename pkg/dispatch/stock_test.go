@@ -21,7 +21,7 @@ func writeFile(t *testing.T, path string, mode os.FileMode, text string) string 
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	if err := need.Program(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
 	return path

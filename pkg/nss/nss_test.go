@@ -139,7 +139,7 @@ const madePasswd = "root:x:0:0::/:/bin/sh\nlocal:x:1000:1000::/:/bin/sh\n"
 func helper(t *testing.T, text string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "getent")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
+	if err := need.Program(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return []string{path}

@@ -39,7 +39,7 @@ func program(t *testing.T, mode os.FileMode, gid int) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "pages")
-	for _, err := range []error{os.Chmod(dir, 0o755), os.WriteFile(path, self, 0o700), os.Chown(path, 0, gid), os.Chmod(path, mode)} {
+	for _, err := range []error{os.Chmod(dir, 0o755), need.Program(path, self, 0o700), os.Chown(path, 0, gid), os.Chmod(path, mode)} {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,7 +106,7 @@ func TestPagerEnvironment(t *testing.T) {
 	}
 	// Without a $PAGER it is less, which is told as little as it needs.
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "less"), []byte("#!/bin/sh\nexport -p\n"), 0o755); err != nil {
+	if err := need.Program(filepath.Join(dir, "less"), []byte("#!/bin/sh\nexport -p\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("PATH", dir)

@@ -63,7 +63,7 @@ func TestAnotherUserIsDenied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.WriteFile(self, text, 0o755), os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o666)); err != nil {
+	if err := errors.Join(need.Program(self, text, 0o755), os.Chmod(filepath.Dir(path), 0o755), os.Chmod(path, 0o666)); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(cred *syscall.Credential) (string, int) {

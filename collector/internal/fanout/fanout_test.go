@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestFanout(t *testing.T) {
 	dir := t.TempDir()
 	out, script := filepath.Join(dir, "out"), filepath.Join(dir, "plugin")
-	if err := os.WriteFile(script, []byte("#!/bin/sh\nexec cat >"+out+"\n"), 0o700); err != nil {
+	if err := need.Program(script, []byte("#!/bin/sh\nexec cat >"+out+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	p := conf.DefaultPlugin()

@@ -28,7 +28,7 @@ const testSecret = "whsec_c2l4dGVlbiBieXRlcyBhbmQgYSBmZXcgbW9yZQ=="
 // write writes a file and returns its path.
 func write(t testing.TB, path, text string, mode os.FileMode) string {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	if err := need.Program(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Chmod(path, mode); err != nil {

@@ -69,7 +69,7 @@ func TestLowSpaceRunsTheProgram(t *testing.T) {
 	disk := tinyDisk(t, 4096)
 	dir := t.TempDir()
 	path := dir + "/archive.sh"
-	if err := os.WriteFile(path, fmt.Appendf(nil, "#!/bin/sh\nmv %s/audit.log %s/archived && touch %s/resume\n", disk, dir, dir), 0o700); err != nil {
+	if err := need.Program(path, fmt.Appendf(nil, "#!/bin/sh\nmv %s/audit.log %s/archived && touch %s/resume\n", disk, dir, dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	k := fakekernel.New()

@@ -73,7 +73,7 @@ func enrichedAsStock(t *testing.T, work string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(exe, b, 0o755); err != nil {
+	if err := need.Program(exe, b, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	text := fmt.Sprintf("log_file = %[1]s/stock/audit.log\nlog_format = ENRICHED\nname_format = USER\nname = web1\nflush = NONE\nplugin_dir = %[1]s/conf/plugins.d\nspace_left = 2\nadmin_space_left = 1\n", dir)

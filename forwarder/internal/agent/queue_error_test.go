@@ -17,6 +17,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel/fakekernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
@@ -64,7 +65,7 @@ type queueError struct {
 
 func newQueueError(t *testing.T, do conf.Do) *queueError {
 	q := &queueError{t: t, do: do, dir: t.TempDir(), fs: faultfs.New(1), c: newCollector(t)}
-	if err := os.WriteFile(q.dir+"/script", fmt.Appendf(nil, "#!/bin/sh\necho \"ran $*\" >>%s/ran\n", q.dir), 0o700); err != nil {
+	if err := need.Program(q.dir+"/script", fmt.Appendf(nil, "#!/bin/sh\necho \"ran $*\" >>%s/ran\n", q.dir), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	return q

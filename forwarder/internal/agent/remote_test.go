@@ -15,6 +15,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
@@ -163,7 +164,7 @@ func TestRefusedRecordThroughTheAgent(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()
 				script := dir + "/script"
-				if err := os.WriteFile(script, fmt.Appendf(nil, "#!/bin/sh\necho ran >%s/ran\n", dir), 0o700); err != nil {
+				if err := need.Program(script, fmt.Appendf(nil, "#!/bin/sh\necho ran >%s/ran\n", dir), 0o700); err != nil {
 					t.Fatal(err)
 				}
 				c := newCollector(t)

@@ -217,7 +217,7 @@ func TestLiveNoGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(exe, self, 0o700); err != nil {
+	if err := need.Program(exe, self, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	never, other := getppidRule("never", exe+"x", "af-n"), getppidRule("always", exe+"y", "af-o")

@@ -108,7 +108,7 @@ func copySelf(t *testing.T, dir, name string) string {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, b, 0o750); err != nil {
+	if err := need.Program(path, b, 0o750); err != nil {
 		t.Fatal(err)
 	}
 	return path

@@ -29,7 +29,7 @@ func withStuckPlugin(t *testing.T, ctl *kernel.Conn, program string, stuck bool,
 	if stuck {
 		plugin = "#!/bin/sh\nexec sleep 1000\n"
 	}
-	if err := os.WriteFile(dir+"/plugin", []byte(plugin), 0o755); err != nil {
+	if err := need.Program(dir+"/plugin", []byte(plugin), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(dir+"/plugins/p.conf", fmt.Appendf(nil, "active = yes\npath = %s/plugin\ntype = always\n", dir), 0o640); err != nil {
