@@ -68,8 +68,9 @@ func TestHolds(t *testing.T) {
 	if got := r.days(); !slices.Equal(got, want) {
 		t.Errorf("held by its host: %v", got)
 	}
+	// Its limit may drop it first.
 	r.hold(hold.Change{All: true})
-	if ok, err := r.retention.DropOldest(context.Background(), "space_left_action"); !ok || err != nil || !cmp.Equal(all[3:], r.days()) {
+	if ok, err := r.retention.DropOldest(context.Background(), "space_left_action"); err != nil || !cmp.Equal(all[3:], r.days()) {
 		t.Errorf("off hold: %v, %v, %v", ok, err, r.days())
 	}
 }
