@@ -72,8 +72,8 @@ test: stock-peers ## every test, the stock peers' included
 race: ## every package's quick tests under the race detector
 	@GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
 
-soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
-	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower' ./collector/internal/head ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
+soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos, days of ordinary work without a false alarm (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
+	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
 
 guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
 	@sh integration/guest-test.sh

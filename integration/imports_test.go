@@ -116,6 +116,7 @@ var mayImport = map[string][]string{
 
 	// What only tests import.
 	"internal/golden":                      {},
+	"internal/madeday":                     {},
 	"internal/need":                        {},
 	"internal/testca":                      {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},

@@ -183,6 +183,7 @@ func (h *Head) answers(ctx context.Context, names []string, ask ledger.Question)
 			}
 		}
 		ask := ask
+		ask.First = p.first
 		if p.first >= ask.Kept {
 			ask.Kept = 0
 		}

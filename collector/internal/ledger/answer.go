@@ -83,6 +83,8 @@ type Question struct {
 	// Kept is the first time of which the store still has records, 0 for all.
 	Kept int64
 	Now  int64
+	// First is since when the host is known, 0 where nobody knows.
+	First int64
 	// Damaged is what the store has lost, of whichever hosts.
 	Damaged []Damage
 }
@@ -108,8 +110,10 @@ func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 	}
 	first, last := all.bounds()
 	switch { // rows have whole minutes
-	case h.run.Run != "":
+	case h.run.Run != "" && !h.left(now):
 		last = h.run.Last // what came since is not answered for yet
+	case h.serials > 0: // a daemon's own records show nothing
+		last = h.serials
 	case h.last > 0:
 		last = h.last
 	}
@@ -121,6 +125,9 @@ func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 		a.To = now
 	}
 	a.note(all.entries, a.To)
+	if from == 0 && first == 0 { // nothing that is kept of it is of a time that counts
+		a.From = min(cmp.Or(q.First, a.To), a.To)
+	}
 	if first == 0 || a.From >= a.To {
 		a.found = []Interval{{Cause: Unsaid, From: a.From, To: max(a.To, a.From)}}
 		a.conclude()
@@ -130,13 +137,20 @@ func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 	if a.To > last && now-last <= fresh && (open || a.To >= now-fresh) {
 		a.To = max(last, a.From)
 	}
+	// Of one that never says that it lives no word is none of silence while it is connected: what is
+	// to come will show by its serials whether anything was made since.
+	if stock := h.run.Run == "" || h.left(now); stock && h.up != 0 && h.shut == 0 && last > a.From {
+		if a.To = min(a.To, last); from == 0 && all.bare() {
+			a.From = a.To // its first word is its last
+		}
+	}
 	if h.off != 0 {
 		all.entries = append(all.entries, Entry{AuditingOff, h.off, max(h.off, a.To), 0})
 	}
 	for _, d := range q.Damaged {
 		a.damaged(all, d)
 	}
-	a.judge(all, last, q.Kept)
+	a.judge(all, last, h.shut, q.Kept)
 	if a.State == Complete && a.open(all, h.gaps, now) {
 		a.State = Pending
 	}
@@ -213,6 +227,11 @@ func (w *whole) bounds() (first, last int64) {
 	return first, last
 }
 
+// bare reports whether nothing but counts is known.
+func (w *whole) bare() bool {
+	return len(w.stated)+len(w.chained) == 0 && !slices.ContainsFunc(w.entries, func(e Entry) bool { return !e.Cause.Note() })
+}
+
 // goneUntil is when the last time ends of which records were dropped; 0: none were.
 func (w *whole) goneUntil() (until int64) {
 	for _, e := range w.entries {
@@ -249,9 +268,9 @@ func (w *whole) before(e Entry) (dropped int64, was State) {
 	return dropped, was
 }
 
-// judge fills in the answer. last is the host's last word; of what is before kept, the records are
-// dropped.
-func (a *Answer) judge(w *whole, last, kept int64) {
+// judge fills in the answer. last is the host's last word, shut when it has shut down since; of what is
+// before kept, the records are dropped.
+func (a *Answer) judge(w *whole, last, shut, kept int64) {
 	known := slices.Clone(w.stated)
 	for _, s := range w.chained {
 		known.Add(s.From, s.To)
@@ -296,7 +315,10 @@ func (a *Answer) judge(w *whole, last, kept int64) {
 			s.From = kept
 		}
 		c := Unsaid
-		if s.From >= last {
+		switch {
+		case shut != 0 && s.From >= min(shut, last) && s.To == a.To:
+			c = Off
+		case s.From >= last:
 			c = Silent
 		}
 		if s.From < s.To {
@@ -372,64 +394,3 @@ func (a *Answer) open(w *whole, gaps []gap, now int64) bool {
 // gapOpen is for how long, in milliseconds, numbers may be passed over without a word: CPUs queue
 // their records in their own time.
 const gapOpen = 1_000
-
-// joined makes one interval of those of a cause that overlap, where they count nothing: a host
-// may say that auditing was off, and the kernel too.
-func joined(list []Interval) (out []Interval) {
-	slices.SortStableFunc(list, func(x, y Interval) int { return cmp.Or(cmp.Compare(x.From, y.From), cmp.Compare(x.To, y.To)) })
-	last := map[Cause]int{} // of each cause, also one of later versions, its last interval in out, and 1
-	for _, x := range list {
-		if i := last[x.Cause] - 1; i >= 0 && x.N == 0 && out[i].N == 0 && x.From <= out[i].To {
-			out[i].To = max(out[i].To, x.To)
-			continue
-		}
-		out = append(out, x)
-		last[x.Cause] = len(out)
-	}
-	return out
-}
-
-// count adds an interval to the list and to its cause's sum.
-func (a *Answer) count(x Interval) {
-	if len(a.Intervals) < MaxIntervals {
-		a.Intervals = append(a.Intervals, x)
-	}
-	a.Causes = addSum(a.Causes, x)
-}
-
-// addSum adds an interval to its cause's sum in a list by Cause.
-func addSum(list []Sum, x Interval) []Sum {
-	i, found := slices.BinarySearchFunc(list, x.Cause, func(s Sum, c Cause) int { return int(s.Cause) - int(c) })
-	if !found {
-		list = slices.Insert(list, i, Sum{Cause: x.Cause, From: x.From, To: x.To})
-	}
-	s := &list[i]
-	s.N = AddUp(s.N, x.N)
-	s.From, s.To, s.Length = min(s.From, x.From), max(s.To, x.To), s.Length+x.To-x.From
-	s.Dropped, s.Was = max(s.Dropped, x.Dropped), max(s.Was, x.Was)
-	return list
-}
-
-// conclude makes the state of what was found: the worst of it counts.
-func (a *Answer) conclude() {
-	a.Intervals, a.Causes = nil, nil
-	for _, x := range joined(a.found) {
-		a.count(x)
-	}
-	for _, s := range a.Causes {
-		a.State = max(a.State, s.Cause.State())
-		if s.Cause.State() == Lost {
-			a.Lost = AddUp(a.Lost, s.N)
-		}
-		if s.Cause == SerialGap {
-			a.Events = s.N
-		}
-	}
-	if a.State == Complete && a.Unsent > 0 && a.Oldest < a.To && a.At-a.Oldest > pendingAfter {
-		a.State = Pending
-	}
-}
-
-// pendingAfter is how old the oldest record that a host holds must be, in milliseconds, for the
-// answer to be pending: some are always on their way.
-const pendingAfter = 5_000

@@ -29,6 +29,8 @@ type Host struct {
 	begun  [2]bool
 	since  [2]int64 // from when on the chain is not in a row yet
 	last   int64    // the latest time of a record that was believed
+	daemon uint8    // what one has said of itself since the kernel's latest event; see says
+	parted int64    // then: up to when the daemon before it had spoken
 	off    int64    // since when the kernel says that auditing is off; 0: it does not
 	// up and down are since when the host has a connection, or has none: one of them is 0, and
 	// both where nothing is known of that. The collector's clock.
@@ -54,6 +56,7 @@ type run struct {
 	Said     uint64 `json:"said,omitempty"`   // records lost by op=lost-records, so far
 	Since    uint64 `json:"since,omitempty"`  // of Said, since the last statement
 	Unsaid   uint64 `json:"unsaid,omitempty"` // of Lost, what entries of ours say
+	Upto     int64  `json:"-"`                // the latest time that a statement has answered for
 }
 
 // NewHost returns what is known of a host of which nothing is.
@@ -88,6 +91,8 @@ func (h *Host) Record(r *record.Record, sender uint64, received int64) {
 	case r.Type == tables.DaemonErr:
 		h.lost(r, received)
 		h.vital.alarm(r)
+	case r.Type == tables.DaemonStart || r.Type == tables.DaemonEnd:
+		h.says(r.Type, ms)
 	}
 	if h.vital.Shut != 0 && ms > h.vital.Shut+shutFor {
 		h.vital.Shut = 0 // it goes on
@@ -143,6 +148,14 @@ func (h *Host) row(ms, received int64) *Row {
 	return row
 }
 
+// believed is a time of the host's clock, or the collector's where that is too far ahead.
+func believed(ms, received int64) int64 {
+	if ms > received+ahead {
+		return received
+	}
+	return ms
+}
+
 // spread calls fn with each row that has a part of a time.
 func (h *Host) spread(from, to, received int64, fn func(row *Row, from, to int64)) {
 	from, to = max(from, received-oldest), min(to, received+newest)
@@ -177,41 +190,14 @@ func (h *Host) stated(from, to, received int64) {
 	h.spread(from, to, received, func(row *Row, from, to int64) { row.Stated.Add(from, to) })
 }
 
-// serial takes an event's serial.
-func (h *Host) serial(ms int64, serial uint32, received int64) {
-	if serial == 0 && !(h.begun[0] && h.chains[0].last >= 1<<31) { // no serial, unless they begin anew
-		return
-	}
-	ms = min(ms, received+ahead)
-	for i := range h.chains {
-		c := &h.chains[i]
-		if !h.begun[i] || !c.fits(ms, serial) {
-			continue
-		}
-		c.add(ms, serial, received)
-		if len(c.gaps) > 0 {
-			h.decide(i, received)
-		}
-		return
-	}
-	// The first, or another boot: what was the present one is kept for what still comes of it.
-	for i := range h.chains {
-		h.flush(i, received)
-	}
-	h.chains[1], h.begun[1], h.since[1] = h.chains[0], h.begun[0], h.since[0]
-	if h.begun[1] && ms < h.chains[1].lastMs { // an old log beside a live host
-		h.chains[0], h.chains[1] = h.chains[1], chain{last: serial, lastMs: ms}
-		h.begun[1], h.since[1], h.since[0] = true, ms, h.since[1]
-		return
-	}
-	h.chains[0], h.begun[0], h.since[0] = chain{last: serial, lastMs: ms}, true, ms
-}
-
 // decide makes entries of gaps that will not be filled.
 func (h *Host) decide(i int, received int64) {
-	h.chains[i].decide(received, func(g *gap) {
-		h.enter(SerialGap, g.from, g.to, uint64(g.last-g.first)+1, received)
-	})
+	h.chains[i].decide(received, func(g *gap) { h.gap(g, received) })
+}
+
+// gap enters numbers that were passed over.
+func (h *Host) gap(g *gap, received int64) {
+	h.enter(SerialGap, g.from, g.to, uint64(g.last-g.first)+1, received)
 }
 
 // settle decides the gaps that are old enough, of all chains.
@@ -311,7 +297,11 @@ func (h *Host) Pending(received int64) []*Row {
 // Followed returns a copy of what an answer needs.
 func (h *Host) Followed() Followed {
 	f := Followed{run: h.run, last: h.last, off: h.off, up: h.up, down: h.down}
+	if h.run.Ended || h.run.Run == "" && h.daemon == daemonEnded {
+		f.shut = h.vital.Shut
+	}
 	for i := range h.chains {
+		f.serials = max(f.serials, h.chains[i].lastMs)
 		f.gaps = append(f.gaps, h.chains[i].gaps...)
 	}
 	return f
@@ -322,5 +312,13 @@ type Followed struct {
 	run       run
 	last, off int64
 	up, down  int64
+	serials   int64 // up to when the kernel's serials follow one another
+	shut      int64 // when the host has shut down in good order, and not come again; 0: it has not
 	gaps      []gap // that may still be filled
+}
+
+// left reports whether a host that had a forwarder of ours sends without one now.
+func (h *Followed) left(now int64) bool {
+	since := min(h.last, now) - h.run.Last
+	return since > Hour || h.run.Ended && since > fresh
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -491,6 +492,30 @@ const tracker1 = `{"run":{"id":"5d41402abc4b2a76","boot":"4be22a64-5a2b-4b30-a1c
 	`"kernel":true,"registered":true,"enabled":true,"sender":18446744073709551615,"received":31,"owed":-2,"said":4,"since":1},"last":1763640061000,"off":7,` +
 	`"chains":[{"last":74231,"ms":1763640061000,"since":1763640000000,"gaps":[[74000,74003,1763640050000,1763640050100,1763640051000]]},{"last":9,"ms":5,"since":6}]}`
 
+// tracker2 is the same of version 2, in hexadecimal digits.
+const tracker2 = "021b90b19d92d4660e000001085d41402abc4b2a7602104be22a645a2b4b30a1c12a4d1b1fd2f700046e6f6e65ffffffffffffffffc0a19d92d466f0919d92d4660300001184070004" +
+	"03001f04010000f7c30490b19d92d46690b9070190c20403a0859c92d466e8869c92d466f0949c92d466090a0100"
+
+// TestTracker2 reads a tracker of version 2, as it was stored.
+func TestTracker2(t *testing.T) {
+	b, err := hex.DecodeString(tracker2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := Restore(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := Restore([]byte(tracker1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.run.Upto = want.run.Last
+	if d := cmp.Diff(want, is, cmp.AllowUnexported(Host{}, run{}, statement{}, chain{}, gap{}, vital{})); d != "" {
+		t.Error(d)
+	}
+}
+
 // TestTracker reads a tracker of version 1, writes it and reads that, and the other way round.
 func TestTracker(t *testing.T) {
 	old, err := Restore([]byte(tracker1))
@@ -510,7 +535,10 @@ func TestTracker(t *testing.T) {
 	}
 	h := NewHost()
 	h.run.Run, h.run.Boot, h.run.Rules, h.run.Acked = "A5", strings.Repeat("x", maxWord), "", []uint64{5, 0, 7}
-	h.up = noon
+	h.up, h.daemon, h.parted = noon, daemonEnded|daemonStarted, noon-5
+	h.run.Last, h.run.Upto = noon, noon-7
+	h.chains[0], h.begun[0], h.since[0] = chain{last: 7, lastMs: noon, begin: noon - Hour}, true, noon-9
+	h.chains[1], h.begun[1], h.since[1] = chain{last: 9, lastMs: noon - Day, begin: noon - 2*Day, retired: true}, true, noon-Day
 	h.vital = vital{Live: true, Shut: noon, Missing: []Total{{Kernel, 7}, {SerialGap, 1 << 40}}, Alarms: []uint64{0, 3, 0, 0, 1}, Clock: []int64{-5, 400_000, 3}}
 	back, err = Restore(h.Encode())
 	if d := cmp.Diff(h, back, cmp.AllowUnexported(Host{}, run{}, statement{}, chain{}, gap{}, vital{})); err != nil || d != "" {

@@ -19,6 +19,7 @@ func (h *Host) state(s *statement, sender uint64, received int64) {
 		return // it came again
 	case s.Run == was.Run:
 		next.Owed, next.Told, next.Said, next.Unsaid, next.Else = was.Owed, was.Told, was.Said, was.Unsaid, was.Else
+		next.Upto = was.Upto
 		h.compare(&was, &next, received)
 	case s.N == 1:
 		next.Said = was.Since // what a start says of losses comes before the first statement
@@ -29,13 +30,22 @@ func (h *Host) state(s *statement, sender uint64, received int64) {
 		next.Unsaid = s.Lost // whatever it was, it was said where the run was heard before
 	}
 	next.Ended = s.ends
-	h.run = next
-	first := s.First
+	first, last := s.First, believed(s.Last, received)
+	if s.Run != was.Run {
+		next.Upto = believed(s.First, received) // what was before is between's
+	}
 	if s.Run == was.Run && sender == was.Sender {
 		first = min(first, was.Last) // statements between the two are missing: the numbers speak of their time, too
+		if s.Last < was.Last && was.Upto > 0 {
+			first = min(first, was.Upto) // its clock was ahead: there was no such time
+		}
 	}
+	if first < last {
+		next.Upto = max(next.Upto, last)
+	}
+	h.run = next
 	// No forwarder of ours speaks of days at once.
-	h.stated(max(first, s.Last-Day), min(s.Last, received+ahead), received)
+	h.stated(max(first, s.Last-Day), last, received)
 	if s.Kernel && s.Enabled && s.First-h.off > statusAge {
 		h.on(s.First, received)
 	}
@@ -102,26 +112,30 @@ func elsewhere(was, now []uint64, mine int64) int64 {
 
 // between judges the time between two runs of a host's forwarder.
 func (h *Host) between(was *run, s *statement, received int64) {
-	if was.Last >= s.First {
+	from, to := was.Last, believed(s.First, received)
+	if was.Upto > 0 {
+		from = min(from, was.Upto) // a clock may be ahead by hours
+	}
+	if from >= to {
 		return
 	}
 	sameBoot := was.Boot != "" && was.Boot == s.Boot
 	switch {
 	case !sameBoot && was.Ended:
-		h.enter(Off, was.Last, s.First, 0, received)
+		h.enter(Off, from, to, 0, received)
 	case !sameBoot:
-		h.enter(Died, was.Last, s.First, 0, received)
+		h.enter(Died, from, to, 0, received)
 	case s.file: // the log was there all the while
-		h.stated(was.Last, s.First, received)
+		h.stated(from, to, received)
 	case s.Kernel && !s.found:
-		h.enter(AuditingOff, was.Last, s.First, 0, received)
+		h.enter(AuditingOff, from, to, 0, received)
 	case s.Multicast || !s.Kernel:
-		h.enter(Stopped, was.Last, s.First, 0, received)
+		h.enter(Stopped, from, to, 0, received)
 	case was.Ended && !was.Registered: // another daemon took its place
-		h.enter(NotRegistered, was.Last, s.First, 0, received)
+		h.enter(NotRegistered, from, to, 0, received)
 	case was.Ended: // by the serials it is seen whether the kernel made or kept anything
-		h.enter(Stopped, was.Last, s.First, 0, received)
+		h.enter(Stopped, from, to, 0, received)
 	default:
-		h.enter(Died, was.Last, s.First, 0, received)
+		h.enter(Died, from, to, 0, received)
 	}
 }

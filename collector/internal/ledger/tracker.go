@@ -9,8 +9,9 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/varint"
 )
 
-// trackerVersion is of what Encode writes. Trackers of version 1 are JSON, and begin with {.
-const trackerVersion = 2
+// trackerVersion is of what Encode writes. Trackers of version 1 are JSON, and begin with {; those of
+// version 2 lack what version 3 has more.
+const trackerVersion = 3
 
 // Flags of a tracker.
 const (
@@ -42,6 +43,7 @@ func (h *Host) Encode() []byte {
 	for _, ms := range []int64{h.last, h.off, h.up, h.down} {
 		dst = binary.AppendVarint(dst, ms)
 	}
+	dst = binary.AppendVarint(binary.AppendUvarint(dst, uint64(h.daemon)), h.parted)
 	if flags&flagRun != 0 {
 		dst = r.append(dst)
 	}
@@ -71,7 +73,7 @@ func (r *run) append(dst []byte) []byte {
 	for _, n := range r.Acked {
 		dst = binary.AppendUvarint(dst, n)
 	}
-	return dst
+	return binary.AppendVarint(dst, r.Last-r.Upto)
 }
 
 // append appends a chain, which is in rows up to a time.
@@ -79,6 +81,11 @@ func (c *chain) append(dst []byte, since int64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(c.last))
 	dst = binary.AppendVarint(dst, c.lastMs)
 	dst = binary.AppendVarint(dst, c.lastMs-since)
+	retired := uint64(0)
+	if c.retired {
+		retired = 1
+	}
+	dst = binary.AppendUvarint(binary.AppendVarint(dst, c.lastMs-c.begin), retired)
 	dst = binary.AppendUvarint(dst, uint64(len(c.gaps)))
 	for _, g := range c.gaps {
 		dst = binary.AppendUvarint(dst, uint64(g.first))
@@ -95,14 +102,17 @@ func Restore(b []byte) (*Host, error) {
 	switch {
 	case len(b) > 0 && b[0] == '{':
 		return restore1(b)
-	case len(b) == 0 || b[0] != trackerVersion:
+	case len(b) == 0 || b[0] != trackerVersion && b[0] != trackerVersion-1:
 		return nil, ErrFormat
 	}
-	in := &reader{varint.NewReader(b[1:])}
+	in := &reader{varint.NewReader(b[1:]), b[0]}
 	h := NewHost()
 	flags := in.Uvarint()
 	for _, ms := range []*int64{&h.last, &h.off, &h.up, &h.down} {
 		*ms = in.varint()
+	}
+	if in.version > 2 {
+		h.daemon, h.parted = uint8(in.Uvarint()), in.varint()
 	}
 	if r := &h.run; flags&flagRun != 0 {
 		if !r.parse(in) {
@@ -146,12 +156,19 @@ func (r *run) parse(in *reader) bool {
 	for range acked {
 		r.Acked = append(r.Acked, in.Uvarint())
 	}
+	if r.Upto = r.Last; in.version > 2 {
+		r.Upto -= in.varint()
+	}
 	return !in.Bad()
 }
 
 func (c *chain) parse(in *reader, since *int64) bool {
 	c.last, c.lastMs = uint32(in.Uvarint()), in.varint()
 	*since = c.lastMs - in.varint()
+	if c.begin = *since; in.version > 2 {
+		c.begin = c.lastMs - in.varint()
+		c.retired = in.Uvarint() == 1
+	}
 	n := in.Uvarint()
 	if in.Bad() || n > maxGaps+1 {
 		return false
@@ -164,7 +181,10 @@ func (c *chain) parse(in *reader, since *int64) bool {
 }
 
 // reader reads what a tracker has beside numbers.
-type reader struct{ varint.Reader }
+type reader struct {
+	varint.Reader
+	version byte
+}
 
 func (in *reader) varint() int64 {
 	n := in.Uvarint()
@@ -242,7 +262,7 @@ func restore1(b []byte) (*Host, error) {
 			return nil, ErrFormat
 		}
 		h.begun[i], h.since[i] = true, l.Since
-		h.chains[i] = chain{last: l.Last, lastMs: l.LastMs}
+		h.chains[i] = chain{last: l.Last, lastMs: l.LastMs, begin: l.Since}
 		for _, g := range l.Gaps {
 			h.chains[i].gaps = append(h.chains[i].gaps, gap{uint32(g[0]), uint32(g[1]), g[2], g[3], g[4]})
 		}

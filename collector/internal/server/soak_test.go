@@ -2,4 +2,7 @@
 
 package server
 
-func init() { quietMinutes = 56 }
+func init() {
+	quietMinutes = 56
+	quietHosts, quietDays = 24, 20
+}

@@ -1,0 +1,5 @@
+//go:build soak
+
+package ledger
+
+func init() { quietRounds = 3000 }
