@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -164,18 +165,36 @@ func partitions(store string) ([]string, error) {
 	return filepath.Glob(filepath.Join(store, "partitions", "*.db"))
 }
 
-// partitionBytes is what the store's partitions, and the log of what was stored, take on disk.
-func partitionBytes(store string) (disk int64, err error) {
+// partitionBytes is what the store's partitions take on disk.
+func partitionBytes(store string) (int64, error) {
 	parts, err := partitions(store)
 	if err != nil {
 		return 0, err
 	}
+	return diskOf(parts)
+}
+
+// closedBytes is what the first partition and the log of what was stored take on disk.
+func closedBytes(store string) (int64, error) {
+	files, err := partitions(store)
+	if err != nil {
+		return 0, err
+	}
+	// 2026-11-29.db is followed by 2026-11-29.2.db.
+	slices.SortFunc(files, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	files = files[:min(1, len(files))]
 	for _, name := range []string{"leaves", "hashes", "index", "checkpoints"} {
-		if file := filepath.Join(store, "seal", name); fileThere(file) {
-			parts = append(parts, file)
+		file := filepath.Join(store, "seal", name)
+		if _, err := os.Stat(file); err == nil {
+			files = append(files, file)
 		}
 	}
-	for _, p := range parts {
+	return diskOf(files)
+}
+
+// diskOf is what files take on disk, holes not counted.
+func diskOf(files []string) (disk int64, err error) {
+	for _, p := range files {
 		var st syscall.Stat_t
 		if err := syscall.Stat(p, &st); err != nil {
 			return 0, err
@@ -183,11 +202,6 @@ func partitionBytes(store string) (disk int64, err error) {
 		disk += st.Blocks * 512
 	}
 	return disk, nil
-}
-
-func fileThere(name string) bool {
-	_, err := os.Stat(name)
-	return err == nil
 }
 
 // growHosts sends the same records as of 1, 100 and 1,000 hosts: over as many

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -67,13 +68,13 @@ func (b *bench) ledgerCost() error {
 	both := ourServer("sync")
 	b.printf("## The ledger and the seal\n\n")
 	b.printf("The same collector built without both (build tags that only this table uses), with the ledger alone, with both as it is, and with a key, by\n")
-	b.printf("turns, each store fresh. CPU until all is indexed, sealed, and with a key signed; disk of the partitions and of the log, of the text. Median of %d.\n\n", b.rounds)
+	b.printf("turns, each store fresh. CPU until all is indexed, its day closed and another one, and with a key signed; disk of the first day and of the log, of the text. Median of %d.\n\n", b.rounds)
 	b.printf("| hosts | records a host | CPU s/M without | ledger | and seal | and signed | disk without | ledger | and seal | and signed |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, l := range []struct{ hosts, records int }{{10, 600_000}, {50, 600_000}, {1000, 1_200_000}, {1000, 400_000}} {
 		load := harness.Load{Conns: min(50, l.hosts), Window: 256, Records: l.records * b.scale, Hosts: l.hosts}
 		m := b.mediansOf([]serverKind{none, ledger, both, signed}, fmt.Sprintf("%4d hosts", l.hosts), func(k serverKind, round int) (serverRun, error) {
 			load.Seed = uint64(round) * 10_000
-			return b.runLoad(k, load)
+			return b.closedLoad(k, load)
 		})
 		x := m[none.name]
 		b.printf("| %d | %s | %.2f |", l.hosts, count(float64(l.records*b.scale/l.hosts)), x.cpu)
@@ -88,6 +89,51 @@ func (b *bench) ledgerCost() error {
 	}
 	b.printf("\n")
 	return nil
+}
+
+// closedLoad is runLoad until the day is closed: what is kept for a day that is written is there once, what is kept of a
+// closed one each day.
+func (b *bench) closedLoad(k serverKind, load harness.Load) (r serverRun, err error) {
+	err = b.withServer(k, func(dir, addr string, p *harness.Proc) error {
+		load.Addr, load.Corpus = addr, b.raw
+		before, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		got, err := load.Run(b.ctx)
+		if err != nil {
+			return err
+		}
+		store := filepath.Join(dir, "server")
+		acked := got.Acked
+		for closed := range 2 { // a day, and another one, small: what is followed of hosts stays with the last one that was closed
+			if closed > 0 {
+				load.Records, load.Seed = 10*load.Hosts, load.Seed+5000
+				more, err := load.Run(b.ctx)
+				if err != nil {
+					return err
+				}
+				acked += more.Acked
+			}
+			if err := p.Signal(syscall.SIGUSR1); err != nil {
+				return err
+			}
+			if !harness.Poll(time.Minute, func() bool { list, err := partitions(store); return err == nil && len(list) > closed+1 }) {
+				return errors.New("no other partition is begun")
+			}
+		}
+		if err := p.Terminate(2 * time.Minute); err != nil {
+			return err
+		}
+		after, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		disk, err := closedBytes(store)
+		r = serverRun{disk: float64(disk) / float64(got.Bytes), rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(acked) * 1e6, p50: got.P50, p99: got.P99, peak: after.PeakRSS}
+		return err
+	})
+	return r, err
 }
 
 // coverage asks about a fleet's three months, a partition a day.

@@ -24,6 +24,12 @@ const (
 
 // Host follows what comes from one host. The head's lock guards it.
 type Host struct {
+	// What is counted of the slot of the latest time, which is in no row yet: nearly every record is of that, and rows
+	// lie elsewhere in memory.
+	slotFrom, slotTo int64
+	slotRow          *Row
+	records, events  uint64
+
 	run    run
 	chains [2]chain // of the present boot, and of what else comes: an old log, the boot before
 	begun  [2]bool
@@ -66,8 +72,7 @@ func NewHost() *Host { return &Host{} }
 // received is in milliseconds. It must have a time.
 func (h *Host) Record(r *record.Record, sender uint64, received int64) {
 	ms := r.Ms()
-	if row := h.row(ms, received); row != nil {
-		row.count(ms, 1, 0)
+	if h.count(ms, received, 1, 0) {
 		h.last = max(h.last, ms)
 	}
 	if h.run.Sender == sender {
@@ -110,17 +115,39 @@ func (h *Host) Own(r *record.Record, sender uint64, received int64) {
 		h.Record(r, sender, received)
 		return
 	}
-	if row := h.row(r.Ms(), received); row != nil {
-		row.count(r.Ms(), 1, 0)
+	if h.count(r.Ms(), received, 1, 0) {
 		h.last = max(h.last, r.Ms())
 	}
 }
 
 // Event counts an event of the host's.
 func (h *Host) Event(ms, received int64) {
-	if row := h.row(ms, received); row != nil {
-		row.count(ms, 0, 1)
+	h.count(ms, received, 0, 1)
+}
+
+// count adds to what is counted of a time; false where it is too far away to be.
+func (h *Host) count(ms, received int64, records, events uint64) bool {
+	if ms < h.slotFrom || ms >= h.slotTo {
+		h.counted()
+		row := h.row(ms, received)
+		if row == nil {
+			return false
+		}
+		n := slotLength(row.Length)
+		h.slotRow, h.slotFrom = row, row.Start+(ms-row.Start)/n*n
+		h.slotTo = h.slotFrom + n
 	}
+	h.records += records
+	h.events += events
+	return true
+}
+
+// counted puts what was counted into its row.
+func (h *Host) counted() {
+	if h.records|h.events != 0 {
+		h.slotRow.count(h.slotFrom, h.records, h.events)
+	}
+	h.slotRow, h.slotFrom, h.slotTo, h.records, h.events = nil, 0, 0, 0, 0
 }
 
 // row is where a time is kept; nil where it is too far away to be.
@@ -270,6 +297,7 @@ func (h *Host) Take(received int64) []*Row {
 		h.flush(i, received)
 	}
 	h.settle(received)
+	h.counted()
 	out := make([]*Row, 0, len(h.rows))
 	for _, r := range h.rows {
 		out = append(out, r)
@@ -285,6 +313,7 @@ func (h *Host) Pending(received int64) []*Row {
 		h.flush(i, received)
 	}
 	h.settle(received)
+	h.counted()
 	out := make([]*Row, 0, len(h.rows))
 	for _, r := range h.rows {
 		sum := &Row{Start: r.Start, Length: r.Length}

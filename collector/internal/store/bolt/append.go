@@ -110,6 +110,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	sealed := old.listed()
 	s.mu.Unlock()
 	s.dig(old)
+	s.unfollow(old)
 	s.owe(old)
 	s.partSealed()
 	return s.list.seal(sealed)
@@ -263,6 +264,7 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 		if err != nil {
 			return err
 		}
+		bkt.FillPercent = hostsFill
 		if err := putAll(bkt, all); err != nil {
 			return err
 		}
@@ -282,6 +284,7 @@ func write(tx *bbolt.Tx, b *store.Batch, blob []byte, sum *group.Summary, all []
 		}
 	}
 	hosts := tx.Bucket(layout.BucketHosts)
+	hosts.FillPercent = hostsFill
 	for _, name := range b.Forget {
 		if err := hosts.Delete(layout.HostKey(name)); err != nil {
 			return fmt.Errorf("host %.80q: %w", name, err)

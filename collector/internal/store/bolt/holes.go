@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 
+	bbolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/pages"
 )
 
@@ -20,6 +23,52 @@ func (s *Store) dig(p *partition) {
 	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOSYS) {
 		s.log.Warn("a sealed partition takes more room than it needs", "partition", p.path, "error", err)
 	}
+}
+
+// settle makes a transaction that changes nothing: the state before the one that counts, whose pages must stay, is the same one then.
+func settle(p *partition) error { return p.update(func(*bbolt.Tx) error { return nil }) }
+
+// unfollow takes what is followed of hosts, which counts in the partition of the last batch, off the one that was sealed before
+// p. That of p stays, for a start without the last partition. A failure is as good. appendMu is held.
+func (s *Store) unfollow(p *partition) {
+	var before *partition
+	s.mu.Lock()
+	for _, x := range s.parts {
+		if x != s.cur && x != p && x.place <= p.place && (before == nil || x.place > before.place) {
+			before = x
+		}
+	}
+	s.mu.Unlock()
+	if before == nil {
+		return
+	}
+	var keys []store.KV
+	err := before.view(func(tx *bbolt.Tx) error {
+		keys = trackers(tx)
+		return nil
+	})
+	if err != nil || len(keys) == 0 {
+		return
+	}
+	if err = before.reopen(true); err == nil {
+		err = before.update(func(tx *bbolt.Tx) error {
+			bkt := tx.Bucket(layout.BucketLedger)
+			for _, kv := range keys {
+				if err := bkt.Delete(kv.Key); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err == nil {
+		err = settle(before)
+	}
+	if err = errors.Join(err, before.reopen(false)); err != nil {
+		s.log.Warn("a sealed partition takes more room than it needs", "partition", before.path, "error", err)
+		return
+	}
+	s.dig(before)
 }
 
 func digFile(path string) (err error) {

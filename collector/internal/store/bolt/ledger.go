@@ -111,7 +111,7 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 	if err != nil {
 		return err
 	}
-	bkt.FillPercent = ledgerFill
+	bkt.FillPercent = hostsFill
 	if moved {
 		for _, kv := range trackers(tx) { // of when the clock was here before
 			if err := bkt.Delete(kv.Key); err != nil {
@@ -156,9 +156,9 @@ func addRow(bkt *bbolt.Bucket, host string, row *ledger.Row) error {
 	return bkt.Put(key, layout.EncodeRow(key, row))
 }
 
-// ledgerFill is how full a page is before it becomes two: hosts come and go seldom, so nearly all pages stay as they were
-// first filled, in order of keys.
-const ledgerFill = 0.9
+// hostsFill is how full a page of hosts, or of the ledger, is before it becomes two: hosts come and go seldom, so nearly all
+// pages stay as they were first filled, in order of keys.
+const hostsFill = 0.9
 
 // keepHours is how long rows of hours stay such after their end, in milliseconds: each is as long as
 // a day's.
@@ -185,7 +185,7 @@ func foldLedger(tx *bbolt.Tx, until int64) error {
 	if bkt == nil {
 		return nil
 	}
-	bkt.FillPercent = ledgerFill
+	bkt.FillPercent = hostsFill
 	type hours struct {
 		host string
 		keys [][]byte
@@ -226,7 +226,11 @@ func foldLedger(tx *bbolt.Tx, until int64) error {
 // fold is foldLedger in a transaction of its own. A failure leaves the rows as they were, which
 // is as good.
 func (s *Store) fold(p *partition) {
-	if err := p.update(func(tx *bbolt.Tx) error { return foldLedger(tx, math.MaxInt64) }); err != nil {
+	err := p.update(func(tx *bbolt.Tx) error { return foldLedger(tx, math.MaxInt64) })
+	if err == nil {
+		err = settle(p)
+	}
+	if err != nil {
 		s.log.Warn("a day's account of hosts' completeness stays as it is, by hours", "partition", p.path, "error", err)
 	}
 }

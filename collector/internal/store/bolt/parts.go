@@ -130,6 +130,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
 	}
 	s.dig(cur)
+	s.unfollow(cur)
 	s.owe(cur)
 	s.mu.Lock()
 	sealed := cur.listed()
@@ -161,7 +162,9 @@ func (s *Store) beginPart(cur *partition, st *store.State) error {
 	p := s.newPart(part)
 	p.id, p.place = s.list.id, st.ID
 	err = p.create(func(tx *bbolt.Tx) error {
-		if err := putAll(tx.Bucket(layout.BucketHosts), hosts); err != nil {
+		bkt := tx.Bucket(layout.BucketHosts)
+		bkt.FillPercent = hostsFill
+		if err := putAll(bkt, hosts); err != nil {
 			return err
 		}
 		if err := writeLedger(tx, nil, followed, false, nil); err != nil {
