@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // Authorizer decides who may make a call.
@@ -69,11 +71,15 @@ type caller struct {
 // AuthType implements credentials.AuthInfo.
 func (*caller) AuthType() string { return "unix peer" }
 
-// Authorize implements Authorizer.
-func (a Allowed) Authorize(_ context.Context, _ string, who credentials.AuthInfo) error {
+// Authorize implements Authorizer. The group may ask, and change nothing: who may read must not be able to
+// take a host off the list or off hold.
+func (a Allowed) Authorize(_ context.Context, method string, who credentials.AuthInfo) error {
 	c, ok := who.(*caller)
 	if !ok {
 		return errors.New("not a caller on the unix socket")
+	}
+	if a.allows(&c.Ucred, c.groups) && fleet.Changes(method) && !owns(&c.Ucred) {
+		return fmt.Errorf("uid %d may ask this collector, and change nothing: root and its own user may", c.Uid)
 	}
 	if !a.allows(&c.Ucred, c.groups) {
 		return fmt.Errorf("uid %d may not ask this collector: root, its own user and its socket's group (api_group) may", c.Uid)
@@ -105,9 +111,12 @@ func (Allowed) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, e
 	return conn, &caller{*cred, groups, process(cred.Pid, cred.Uid)}, nil
 }
 
+// owns reports whether a process with these credentials has the store anyway.
+func owns(cred *unix.Ucred) bool { return cred.Uid == 0 || int(cred.Uid) == os.Geteuid() }
+
 // allows reports whether a process with these credentials may ask.
 func (a Allowed) allows(cred *unix.Ucred, groups []uint32) bool {
-	if cred.Uid == 0 || int(cred.Uid) == os.Geteuid() {
+	if owns(cred) {
 		return true
 	}
 	return a.GID >= 0 && (int(cred.Gid) == a.GID || slices.Contains(groups, uint32(a.GID)))

@@ -6,6 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/proto/fleet"
 )
 
 // socketPath is one that is short enough.
@@ -63,5 +67,23 @@ func TestListenRefuses(t *testing.T) {
 	}
 	if _, err := os.Stat(path); err != nil {
 		t.Errorf("what was there: %v", err)
+	}
+}
+
+// The group of the socket may ask, and change nothing: whoever may read must not take a host off the list, or
+// off hold, nor have a log go on that was put back.
+func TestGroupChangesNothing(t *testing.T) {
+	a := Allowed{GID: 77}
+	for _, m := range fleet.Query_ServiceDesc.Methods {
+		method := "/" + fleet.Query_ServiceDesc.ServiceName + "/" + m.MethodName
+		for uid, own := range map[uint32]bool{0: true, uint32(os.Geteuid()): true, 4242: false} {
+			err := a.Authorize(t.Context(), method, &caller{Ucred: unix.Ucred{Uid: uid, Gid: 77}})
+			if may := own || !fleet.Changes(method); (err == nil) != may {
+				t.Errorf("%s by uid %d: %v", method, uid, err)
+			}
+		}
+	}
+	if !fleet.Changes("/" + fleet.Query_ServiceDesc.ServiceName + "/ChangeHolds") {
+		t.Error("a change of holds is none")
 	}
 }

@@ -58,7 +58,7 @@ func (o *options) table() settings.Table {
 			{Key: conf.Path("api", &c.API), Unset: "STORE/" + server.APISocket, Arg: "SOCKET", Example: "/run/auditfleet/collector.sock",
 				Doc: "Unix socket for queries."},
 			{Key: conf.Word("api_group", &c.APIGroup), Arg: "GROUP", Example: "audit",
-				Doc: "Group that may query beside root."},
+				Doc: "Group that may query beside root and the collector's user.\nWhat changes anything (hosts --forget, hold, seal accept), and alerts test, takes one of these."},
 			{Key: http, Default: "127.0.0.1:8060", Arg: "ADDR:PORT",
 				Doc: "Address and port of /metrics, /healthz and /readyz; empty for none."},
 			{Key: conf.Word("node", &c.Node), Unset: "the host name", Arg: "NAME", Example: "collector1",

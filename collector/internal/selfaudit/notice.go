@@ -53,9 +53,9 @@ func address(a netip.Addr) string {
 }
 
 // encodeName encodes a name that a peer has chosen as the kernel encodes untrusted strings:
-// in quotes, or in hex when it has a quote, a space, a control or a non-ASCII character.
+// in quotes, or in hex when it has a quote (of either kind, since ' ends msg='), a space, a control or a non-ASCII character.
 func encodeName(s string) string {
-	odd := func(r rune) bool { return r <= ' ' || r == '"' || r > '~' }
+	odd := func(r rune) bool { return r <= ' ' || r == '"' || r == '\'' || r > '~' }
 	if strings.ContainsFunc(s, odd) {
 		return strings.ToUpper(hex.EncodeToString([]byte(s)))
 	}

@@ -22,11 +22,11 @@ func (s *Server) Register(add func(rpc.ServiceRegistrar)) { add(s.rpc) }
 
 // roleOf is the role that a call needs; ok is false for a call that nobody may make.
 func roleOf(method string) (need pki.Roles, ok bool) {
-	service, call, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	switch {
 	case service == fleet.Ingest_ServiceDesc.ServiceName:
 		return pki.Send, true
-	case service == fleet.Query_ServiceDesc.ServiceName && (call == "ChangeHosts" || call == "ChangeHolds" || call == "AcceptLog" || call == "TestAlert"):
+	case fleet.Changes(method):
 		return pki.Admin, true
 	case service == fleet.Query_ServiceDesc.ServiceName:
 		return pki.Read, true
