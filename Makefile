@@ -6,6 +6,7 @@ DESTDIR     ?=
 SHARE        = $(DESTDIR)$(PREFIX)/share
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 PROGRAMS    ?= forwarder collector
+BIN         ?= bin
 VERSION     ?= $(shell sh deploy/version.sh version)
 BUILT        = github.com/auditfleet/auditfleet/pkg/built
 LDFLAGS     := -s -w -X main.version=$(VERSION) -X $(BUILT).commit=$(shell sh deploy/version.sh commit) -X $(BUILT).date=$(shell sh deploy/version.sh date)
@@ -24,13 +25,13 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/forwarder and bin/collector
-	$(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o bin/ ./forwarder ./collector
+	$(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./forwarder ./collector
 
 cross: ## check that both architectures build
 	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
@@ -42,6 +43,9 @@ install: build ## install binaries, units, manual pages and completion below $(D
 
 uninstall: ## remove what install and install-stock-names have put there; configuration and data stay
 	for program in $(PROGRAMS); do $(INSTALL) uninstall $$program || exit 1; done
+
+packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
+	GO='$(GO)' sh deploy/packages/build.sh dist
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it ausearch and aureport.
 FROM        ?= forwarder
@@ -100,4 +104,4 @@ proto: ## generate proto/fleet again
 	cd proto/fleet && $(BUF) generate
 
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist

@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	"pkg/interpret":               {"pkg/event", "pkg/nss", "pkg/record", "pkg/tables", "pkg/search/reallog"}, // its tests record real logs, and name accounts
 	"pkg/normalize":               {"pkg/interpret", "pkg/record", "pkg/tables"},
 	"pkg/built":                   {},
+	"deploy/packages/texts":       {},
 	"pkg/option":                  {},
 	"pkg/completion":              {"pkg/option", "pkg/terminal"},
 	"pkg/nearest":                 {},

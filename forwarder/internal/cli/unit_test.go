@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/go-hclog"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
+	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
@@ -47,5 +50,48 @@ func TestUnitStandsInForAuditd(t *testing.T) {
 	}
 	if err := newRunCommand(std, "v").ParseFlags(commands["ExecStart"]); err != nil || len(commands["ExecStart"]) == 0 {
 		t.Errorf("the start: %q, %v", commands["ExecStart"], err)
+	}
+}
+
+// What packages put into /etc/auditfleet is taken without a warning, starts on a host that
+// never had auditd, and ends neither auditing nor shipping for anything that fails.
+func TestShippedConfiguration(t *testing.T) {
+	t.Chdir("../../../deploy")
+	text, err := os.ReadFile("forwarder.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, with := range []string{"", "#remote_config", "#remote "} { // as it is, and with one of its examples
+		file := optionsFile(t, strings.ReplaceAll(strings.Replace(string(text), with, strings.TrimPrefix(with, "#"), 1), "/etc/auditfleet/", ""))
+		o, err := readOptionsOf(t, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		given := func(name string) bool { return o.optionsFile.Has(name) }
+		ac, f, err := o.auditd(given, hclog.NewNullLogger())
+		if err != nil || len(f.Warnings) > 0 {
+			t.Fatalf("%v, %v", err, f)
+		}
+		for key, action := range map[string]conf.Action{
+			"space_left_action": ac.SpaceLeftAction, "admin_space_left_action": ac.AdminSpaceLeftAction,
+			"disk_full_action": ac.DiskFullAction, "disk_error_action": ac.DiskErrorAction, "overflow_action": ac.OverflowAction,
+		} {
+			if action.Do == conf.DoSuspend || action.Do == conf.DoHalt || action.Do == conf.DoSingle || action.Do == conf.DoStop {
+				t.Errorf("%s ends auditing: %v", key, action)
+			}
+		}
+		if o.remoteConfig == "" {
+			continue
+		}
+		var rc conf.Remote
+		rf, err := o.remoteFile(&rc, &ship.Config{}, hclog.NewNullLogger())
+		if err != nil || len(rf.Warnings) > 0 {
+			t.Fatalf("%v, %v", err, rf)
+		}
+		for _, key := range []string{"network_failure_action", "queue_error_action", "disk_full_action", "disk_error_action", "generic_error_action"} {
+			if rf.Has(key) {
+				t.Errorf("%s is named: an action that is not keeps the records and goes on trying", key)
+			}
+		}
 	}
 }
