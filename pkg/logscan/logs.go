@@ -36,6 +36,7 @@ type Logs struct {
 type Input struct {
 	Path    string    // -if
 	Logs    bool      // --input-logs: read the local log even if In is a pipe
+	Stdin   bool      // read In, whatever it is
 	LogFile string    // path of the local log; empty stands for DefaultLog
 	In      *os.File  // standard input; may be nil
 	Notes   io.Writer // receives a line that says which logs of a folder are read
@@ -76,6 +77,9 @@ func (l *Logs) Close() {
 
 // Files returns the paths of the logs, the oldest first; Stdin stands for a pipe.
 func (in *Input) Files() ([]string, error) {
+	if in.Stdin {
+		return []string{Stdin}, nil
+	}
 	if in.Path == "" {
 		if !in.Logs && in.In != nil {
 			if info, err := in.In.Stat(); err == nil && info.Mode()&fs.ModeNamedPipe != 0 {
