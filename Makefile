@@ -47,9 +47,9 @@ uninstall: ## remove what install and install-stock-names have put there; config
 packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
 	GO='$(GO)' sh deploy/packages/build.sh dist
 
-# On a host the names are the forwarder's; FROM=collector on a log host gives it ausearch and aureport.
+# On a host the names are the forwarder's; FROM=collector on a log host gives it those that it has, too.
 FROM        ?= forwarder
-STOCK_NAMES  = ausearch aureport $(if $(filter forwarder,$(FROM)),auditctl augenrules autrace)
+STOCK_NAMES  = ausearch aureport aulast aulastlog $(if $(filter forwarder,$(FROM)),auditctl augenrules autrace ausyscall)
 install-stock-names: install ## also links by which the programs answer to ausearch, auditctl …, with completion
 	for name in $(STOCK_NAMES); do \
 		ln -sf $(FROM) $(DESTDIR)$(PREFIX)/sbin/$$name && sh deploy/completion.sh bin $(FROM) $(SHARE) $$name || exit 1; \

@@ -82,6 +82,7 @@ var mayImport = map[string][]string{
 	"pkg/output":                  {"pkg/nss", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/search/madelog"}, // its tests write made logs
 	"pkg/search":                  {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/timespec"},
 	"pkg/report":                  {"pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/timespec"},
+	"pkg/last":                    {"pkg/command", "pkg/event", "pkg/fsys", "pkg/interpret", "pkg/logscan", "pkg/nss", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/tables"},
 	"pkg/daemonrec":               {},
 	"pkg/checkpoint":              {},
 	"pkg/psktls":                  {},

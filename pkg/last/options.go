@@ -67,8 +67,8 @@ const Usage = `List the logins in an audit log, the oldest first: who, where, fr
 var errUsage = errors.New(UsageLine)
 
 // ParseArgs reads the words of `last`. extra are options that the caller adds, and whether
-// each has a value. The stock tool's name knows neither these nor --help, and an error
-// then is what the stock tool says.
+// each has a value. Under the stock tool's name there is no --help, and an error is what
+// the stock tool says.
 func ParseArgs(args []string, stock bool, extra map[string]bool) (*Options, error) {
 	o := &Options{Stock: stock, Extra: map[string][]string{}}
 	hasTTY := false
@@ -128,6 +128,9 @@ func (o *Options) value(to *string, was *bool, name, value string, has, again bo
 	case o.Stock && *was && !again:
 		return errUsage
 	case o.Stock && !has:
+		if again {
+			*to, *was = "", false
+		}
 		return nil
 	case !has:
 		return fmt.Errorf("%s needs a value", name)
@@ -142,11 +145,11 @@ func (o *Options) value(to *string, was *bool, name, value string, has, again bo
 func (o *Options) other(word, value string, has bool, extra map[string]bool) (int, error) {
 	valued, ok := extra[word]
 	switch {
-	case o.Stock:
-		return 0, errUsage
-	case word == "-h" || word == "--help":
+	case !o.Stock && (word == "-h" || word == "--help"):
 		o.Help = true
 		return 0, nil
+	case !ok && o.Stock:
+		return 0, errUsage
 	case !ok:
 		return 0, fmt.Errorf("unknown option %q", word)
 	case !valued:

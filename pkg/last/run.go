@@ -25,6 +25,8 @@ import (
 type Stdio struct {
 	In       *os.File
 	Out, Err io.Writer
+
+	noRootNote bool // aulastlog says nothing of root
 }
 
 // CodeError is the exit code of an error under our names; under the stock tools' it is 1.
@@ -47,10 +49,12 @@ func failed(stock bool) int {
 // is valid during the call only.
 type Records func(ctx context.Context, types []uint32, fn func(node []byte, r *record.Record) error) error
 
-// Of returns the records of a source, of the hosts called nodes or of all.
-func Of(src query.Source, nodes []string) Records {
+// Of returns the records of a source that a query's times and hosts select.
+func Of(src query.Source, q *query.Query) Records {
 	return func(ctx context.Context, types []uint32, fn func([]byte, *record.Record) error) error {
-		return src.Scan(ctx, &query.Query{Types: types, Nodes: nodes}, func(ev *event.Event) error {
+		typed := *q
+		typed.Types = types
+		return src.Scan(ctx, &typed, func(ev *event.Event) error {
 			for i := range ev.Records {
 				if r := &ev.Records[i]; slices.Contains(types, uint32(r.Type)) {
 					if err := fn(ev.Node, r); err != nil {
@@ -103,7 +107,7 @@ func (c closer) Close() error {
 func (p Place) check(std Stdio) error {
 	look := p.File
 	if !p.HasFile {
-		if os.Getuid() != 0 {
+		if os.Getuid() != 0 && !std.noRootNote {
 			fmt.Fprintln(std.Err, "You probably need to be root for this to work")
 		}
 		look = cmp.Or(p.Local, logscan.DefaultLog)

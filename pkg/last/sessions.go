@@ -193,7 +193,7 @@ func (s *Sessions) interpreted() string {
 func (s *Sessions) userLogin(h *host, r *record.Record) {
 	w := &s.words
 	pid, ses := w.number("pid"), w.number("ses")
-	uid := unset
+	var uid uint32
 	if w.find("uid") != nil {
 		uid = w.number("uid") // sshd of old: a second one, in its own text
 	} else {

@@ -59,7 +59,12 @@ func ourLast(t *testing.T, args ...string) (a answer) {
 	if o.Extract {
 		o.Extract, o.records = false, &records
 	}
-	a.Code = RunFiles(context.Background(), o, time.Local, "", Stdio{Out: &out, Err: &errs})
+	in, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	a.Code = RunFiles(context.Background(), o, time.Local, "", Stdio{In: in, Out: &out, Err: &errs})
 	a.Out, a.Err, a.Records = out.String(), errs.String(), records.String()
 	return a
 }

@@ -42,8 +42,7 @@ type program struct {
 var errReported = errors.New("reported")
 
 // Run runs the command line args, the program's name first, and returns the exit
-// code. Under the name ausearch the program is `collector search`, under aureport
-// `collector report`.
+// code. Under the name ausearch the program is `collector search`, and so on.
 func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	stdio.Out, stdio.Err = terminal.Guard(stdio.Out), terminal.Guard(stdio.Err)
 	p := &program{version: version, stdio: stdio}
@@ -63,6 +62,18 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	}
 	if len(args) > 1 && args[1] == "report" {
 		return p.report(ctx, args[2:])
+	}
+	switch filepath.Base(args[0]) {
+	case "aulast":
+		return p.last(ctx, args[1:], true)
+	case "aulastlog":
+		return p.lastlog(ctx, args[1:], true)
+	}
+	if len(args) > 1 && args[1] == "last" {
+		return p.last(ctx, args[2:], false)
+	}
+	if len(args) > 1 && args[1] == "lastlog" {
+		return p.lastlog(ctx, args[2:], false)
 	}
 	if len(args) > 1 && args[1] == "coverage" {
 		return p.coverage(ctx, args[2:])
@@ -103,8 +114,8 @@ func (p *program) root() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
-		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report"}))
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.lastCommand(), p.lastlogCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
+		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report", "aulast": "last", "aulastlog": "lastlog"}))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	command.Prepare(root)
 	return root

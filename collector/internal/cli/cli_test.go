@@ -32,6 +32,8 @@ func TestMain(m *testing.M) {
 		"collector": run,
 		"ausearch":  run,
 		"aureport":  run,
+		"aulast":    run,
+		"aulastlog": run,
 		"send":      func() { os.Exit(send(os.Args[1:])) },
 	})
 }

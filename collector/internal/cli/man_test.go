@@ -51,6 +51,8 @@ func TestManualPages(t *testing.T) {
 	for name, real := range map[string][]string{
 		"collector-search.8":   append(searchOptions().Names(), "--config"),
 		"collector-report.8":   append(reportOptions().Names(), "--auditd-conf"),
+		"collector-last.8":     append(lastOptions().Names(), "--config"),
+		"collector-lastlog.8":  append(lastlogOptions().Names(), "--config"),
 		"collector-coverage.8": coverageOptions().Names(),
 		"collector-serve.8":    flagsOf(serve),
 		"collector-alerts.8":   flagsOf(append(p.alertsCommand().Commands(), p.alertsCommand())...),
@@ -65,7 +67,7 @@ func TestManualPages(t *testing.T) {
 			t.Errorf("%s: %s", name, wrong)
 		}
 		for _, words := range page.Examples {
-			table := map[string]option.Table{"search": searchOptions(), "report": reportOptions(), "coverage": coverageOptions()}[words[1]]
+			table := map[string]option.Table{"search": searchOptions(), "report": reportOptions(), "coverage": coverageOptions(), "last": lastOptions(), "lastlog": lastlogOptions()}[words[1]]
 			if table == nil {
 				continue
 			}

@@ -72,6 +72,12 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		err = runSearch(ctx, args, std, version, true)
 	case "aureport":
 		err = runReport(ctx, args, std, version, true)
+	case "aulast":
+		err = runLast(ctx, args, std, true)
+	case "aulastlog":
+		err = runLastlog(ctx, args, std, true)
+	case "ausyscall":
+		err = runSyscall(args, std, true)
 	default:
 		name = "forwarder"
 		err = runForwarder(ctx, args, std, version)
@@ -98,9 +104,10 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newDoctorCommand(std), newWitnessCommand(std), newEnrollCommand(std), newSearchCommand(std, version), newReportCommand(std, version), newVersionCommand(std, version),
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newDoctorCommand(std), newWitnessCommand(std), newEnrollCommand(std), newSearchCommand(std, version), newReportCommand(std, version), newLastCommand(std), newLastlogCommand(std), newSyscallCommand(std), newVersionCommand(std, version),
 		newAugenrulesCommand(std, version), completion.Command(std.Out, map[string]string{
 			"auditctl": "ctl", "augenrules": "augenrules", "autrace": "trace", "ausearch": "search", "aureport": "report",
+			"aulast": "last", "aulastlog": "lastlog", "ausyscall": "syscall",
 		}))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.CompletionOptions.DisableDefaultCmd = true

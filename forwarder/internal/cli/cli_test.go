@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 		os.Exit(code)
 	}
 	testscript.Main(m, map[string]func(){
-		"forwarder": runCommand, "auditd": runCommand, "audisp-remote": runCommand, "augenrules": runCommand, "autrace": runCommand, "auditctl": runCommand, "ausearch": runCommand, "aureport": runCommand,
+		"forwarder": runCommand, "auditd": runCommand, "audisp-remote": runCommand, "augenrules": runCommand, "autrace": runCommand, "auditctl": runCommand, "ausearch": runCommand, "aureport": runCommand, "aulast": runCommand, "aulastlog": runCommand, "ausyscall": runCommand,
 		"sink": sink,
 	})
 }

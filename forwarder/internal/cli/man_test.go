@@ -43,6 +43,7 @@ func TestManualPages(t *testing.T) {
 		"forwarder-ctl.8":     ctlOptions().Names(),
 		"forwarder-rules.8":   append(append(flagsOf(newRulesCommand(std, "v")), augenrulesOptions.Names()...), help...),
 		"forwarder-trace.8":   traceOptions.Names(),
+		"forwarder-syscall.8": syscallOptions.Names(),
 		"forwarder-doctor.8":  append(flagsOf(newDoctorCommand(std)), help...),
 		"forwarder-witness.8": append(slices.Compact(slices.Sorted(slices.Values(flagsOf(newWitnessCommand(std))))), help...),
 		"forwarder-enroll.8":  append(flagsOf(newEnrollCommand(std)), help...),

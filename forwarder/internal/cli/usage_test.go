@@ -26,6 +26,8 @@ func TestWrongUsage(t *testing.T) {
 		{"forwarder completion", ""}, {"forwarder completion", "csh"}, {"forwarder completion", "--no-such-flag"}, {"forwarder help", "nothing"}, {"forwarder help", "--no-such-flag"},
 		{"forwarder search", "--no-such-flag"}, {"forwarder search", "x"}, {"forwarder search", "-ui 0junk"}, {"forwarder search", "--config a --config b -k x"}, {"forwarder search", "-if a -if b"},
 		{"forwarder report", "--no-such-flag"}, {"forwarder report", "-n web1"}, {"forwarder report", "--auditd-conf a --auditd-conf b"},
+		{"forwarder last", "--no-such-flag"}, {"forwarder last", "--tty"}, {"forwarder last", "-f a --stdin"}, {"forwarder last", "--config a --config b"}, {"forwarder lastlog", "x"}, {"forwarder lastlog", "-u"},
+		{"forwarder lastlog", "-f a --stdin"}, {"forwarder syscall", ""}, {"forwarder syscall", "open close"}, {"forwarder syscall", "b32 b64"}, {"forwarder syscall", "b32"},
 	} {
 		var out, errs bytes.Buffer
 		line := c.path + " " + c.rest
@@ -41,6 +43,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 	for line, want := range map[string]int{
 		"ausearch --no-such-flag": 1, "ausearch -if /nonexistent/x": 1, "aureport -n web1": 1, "aureport -if /nonexistent/x": 1, "forwarder search -if /nonexistent/x": 2, "forwarder report -if /nonexistent/x": 2,
+		"aulast x": 1, "aulast -f /nonexistent/x": 1, "forwarder last -f /nonexistent/x": 2, "ausyscall": 1, "ausyscall no-such-call": 1, "forwarder syscall no-such-call": 1,
 	} {
 		var out, errs bytes.Buffer
 		if code := Run(t.Context(), strings.Fields(line), Stdio{Out: &out, Err: &errs}, "v-test"); code != want || errs.Len() == 0 || strings.Contains(errs.String(), "Try") {
