@@ -93,6 +93,9 @@ func Open(text []byte, verifiers note.Verifiers) (Checkpoint, error) {
 	if len(text) > MaxBytes {
 		return Checkpoint{}, fmt.Errorf("%w: %d bytes, at most %d are read", ErrFormat, len(text), MaxBytes)
 	}
+	if strings.Contains(string(text), "\r\n") {
+		return Checkpoint{}, fmt.Errorf("%w: its lines end in CR LF, and were signed with LF: bring them back (dos2unix)", ErrFormat)
+	}
 	n, err := note.Open(text, verifiers)
 	var unverified *note.UnverifiedNoteError
 	var invalid *note.InvalidSignatureError

@@ -41,6 +41,9 @@ func (s *Service) AcceptLog(ctx context.Context, req *fleet.AcceptLogRequest) (*
 	if reason == "" {
 		return nil, status.Error(codes.InvalidArgument, "no reason is given: it stands in the log for good")
 	}
+	if err := seal.CheckReason(reason); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
 	out, err := s.Sealer.AcceptLog(ctx, fmt.Sprintf("%s (%s)", reason, by(ctx)))
 	if err != nil {
 		return nil, sealStatus(err)

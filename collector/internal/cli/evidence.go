@@ -134,7 +134,7 @@ var whereOptions = []string{"--store", "--api", "--server", "--tls-ca", "--tls-c
 func parseEvidence(args []string) (*evidenceAsked, error) {
 	table := evidenceOptions()
 	args = table.SplitEquals(args)
-	a := &evidenceAsked{asked: api.Bundle{Words: []string{}, Zone: zoneName()}}
+	a := &evidenceAsked{asked: api.Bundle{Words: []string{}}}
 	rest := []string{"--raw"} // search wants some word
 	for i := 0; i < len(args); i++ {
 		o := table.Find(args[i])
@@ -174,6 +174,9 @@ func parseEvidence(args []string) (*evidenceAsked, error) {
 	var err error
 	if a.words, err = render.ParseSearch(rest, false); err != nil {
 		return nil, err
+	}
+	if a.words.Query.StartMs != 0 || a.words.Query.EndMs != 0 { // else a bundle is the same wherever it is asked for
+		a.asked.Zone = zoneName()
 	}
 	if a.out == "" && !a.words.Help {
 		return nil, errors.New("--out DIR is wanted: where the bundle goes")

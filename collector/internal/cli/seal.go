@@ -171,7 +171,7 @@ func (p *program) sealAccept(ctx context.Context, f *sealFlags) error {
 	if strings.TrimSpace(f.reason) == "" {
 		return errors.New("--reason TEXT: say why, it stands in the log for good")
 	}
-	if err := f.where.check(); err != nil {
+	if err := errors.Join(seal.CheckReason(f.reason), f.where.check()); err != nil {
 		return err
 	}
 	client, dir, err := f.where.client(ctx)

@@ -101,10 +101,10 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Part, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
 	}
 	for _, n := range rep.Notes {
-		say("note: %s", n)
+		say("note: %s", terminal.Clean(n))
 	}
 	for _, d := range rep.Damage {
-		say("damage: %s", d)
+		say("damage: %s", terminal.Clean(d))
 	}
 	if len(rep.Damage) == 0 {
 		say("nothing is damaged: %d events in partitions", rep.Readable)

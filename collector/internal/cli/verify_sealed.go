@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 // verifySealed compares a store with a checkpoint, writes the report, and returns the exit code.
@@ -74,10 +75,10 @@ func writeSealed(out io.Writer, rep *upkeep.SealedReport) (err error) {
 		say("%s is in use %s: read beside it", rep.Dir, rep.Server)
 	}
 	for _, n := range rep.Notes {
-		say("note: %s", n)
+		say("note: %s", terminal.Clean(n)) // it has words of the log
 	}
 	for _, d := range rep.Changed {
-		say("changed: %s", d)
+		say("changed: %s", terminal.Clean(d))
 	}
 	switch n := len(rep.Changed); n {
 	case 0:

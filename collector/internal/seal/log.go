@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/mod/sumdb/note"
@@ -332,6 +335,17 @@ func (l *Log) prepare(ctx context.Context) {
 	if err := l.cfg.CatchUp(ctx, true); err != nil {
 		l.cfg.Log.Debug("what was stored is not in the log yet", "error", err)
 	}
+}
+
+// maxReason bounds the words of who accepts a break: who that is stands behind them.
+const maxReason = 500
+
+// CheckReason returns what is wrong with the words of who accepts a break; nil: nothing.
+func CheckReason(reason string) error {
+	if len(reason) > maxReason || !utf8.ValidString(reason) || strings.ContainsFunc(reason, unicode.IsControl) {
+		return fmt.Errorf("a reason is one line of at most %d bytes", maxReason)
+	}
+	return nil
 }
 
 // Accept has the log go on although it does not go on from what was signed: who and why stand in it
