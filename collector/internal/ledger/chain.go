@@ -96,6 +96,9 @@ func (c *chain) add(ms int64, serial uint32, received int64) {
 func (h *Host) which(ms int64, serial uint32) int {
 	fits, near := [2]bool{}, [2]bool{}
 	for i := range h.chains {
+		if fits[0] && near[0] {
+			return 0 // nearly always
+		}
 		if c := &h.chains[i]; h.begun[i] {
 			fits[i], near[i] = c.fits(ms, serial), c.near(ms, serial)
 		}
@@ -117,6 +120,9 @@ func (h *Host) which(ms int64, serial uint32) int {
 func (h *Host) serial(ms int64, serial uint32, received int64) {
 	if serial == 0 && !(h.begun[0] && h.chains[0].last >= 1<<31) { // no serial, unless they begin anew
 		return
+	}
+	if c := &h.chains[0]; serial == c.last && ms == c.lastMs && h.begun[0] && h.daemon == 0 {
+		return // a further record of the latest event: most are
 	}
 	ms = believed(ms, received)
 	said := h.daemon

@@ -244,8 +244,13 @@ func (h *Host) flush(i int, received int64) {
 	}
 }
 
+var auditEnabled = []byte("audit_enabled=")
+
 // switched takes the kernel's word that auditing was switched off or on.
 func (h *Host) switched(r *record.Record, ms, received int64) {
+	if !bytes.Contains(r.Body, auditEnabled) { // changes of rules, which may be many
+		return
+	}
 	f, ok := r.Get("audit_enabled")
 	if !ok {
 		return

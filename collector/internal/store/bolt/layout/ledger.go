@@ -53,9 +53,13 @@ func PastHost(key []byte) ([]byte, bool) {
 	return key[1+used:], true
 }
 
+// rowKeyMore is at least what a row's key has beside the host's name.
+const rowKeyMore = 1 + binary.MaxVarintLen16 + 1 + 8
+
 // RowsOf returns what the keys of a host's rows begin with, and no other's.
 func RowsOf(host string) []byte {
-	return append(binary.AppendUvarint([]byte{rowKind}, uint64(len(host))), host...)
+	key := append(make([]byte, 0, len(host)+rowKeyMore), rowKind)
+	return append(binary.AppendUvarint(key, uint64(len(host))), host...)
 }
 
 // RowKeyAfter returns a key that sorts after all rows of a host, and before those of the next.
@@ -131,7 +135,9 @@ func (r *RowSum) Add(key, value []byte) {
 func (r *RowSum) Sum() [32]byte { return [32]byte(r.h.Sum(nil)) }
 
 // EncodeRow returns a row's value under its key.
-func EncodeRow(key []byte, r *ledger.Row) []byte { return AddSum(key, r.Append(nil)) }
+func EncodeRow(key []byte, r *ledger.Row) []byte {
+	return AddSum(key, r.Append(make([]byte, 0, 48+8*len(r.Counts)+16*len(r.Entries))))
+}
 
 // DecodeRow is the reverse; store.ErrDamaged, ledger.ErrFormat.
 func DecodeRow(key, value []byte, length, start int64) (*ledger.Row, error) {
