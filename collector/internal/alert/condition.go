@@ -95,7 +95,7 @@ var conditions = [NumConditions]about{
 	NameMismatch: {name: "name-mismatch", unit: count, threshold: 1, severity: Warning, once: true,
 		doc: "So many records claim to be another host's than the one that they are kept under (search --mismatch)."},
 	Lag: {name: "lag", unit: span, threshold: 5 * minute, severity: Warning, lasts: 5 * minute,
-		doc: "What comes from a host is that late, for five minutes."},
+		doc: "What comes from a host is that late, again and again for five minutes."},
 	ClockOff: {name: "clock-off", unit: span, threshold: 30 * second, severity: Warning,
 		doc: "A host's clock is that far from the collector's, as three statements of its forwarder show that did not wait."},
 	SpoolFilling: {name: "spool-filling", unit: span, threshold: 10 * minute, severity: Warning, lasts: 2 * minute,

@@ -27,6 +27,7 @@ type seenHost struct {
 	Rules   string         `json:"rules,omitempty"`   // the first digits of the usual ones
 	Other   string         `json:"other,omitempty"`   // of others that it has now
 	OtherAt int64          `json:"otherAt,omitempty"` // since when
+	Late    int64          `json:"late,omitempty"`    // since when all that comes is late
 	Gaps    *gapRate       `json:"gaps,omitempty"`
 
 	round uint64 // in which it was there last
@@ -316,10 +317,19 @@ func (e *Evaluator) delays(name string, x *seenHost, v *head.Vitals) {
 		e.bad(ClockOff, name, short(off), "the clock of %s is %s %s the collector's: look at its time service, and at this collector's where many hosts are off", name, short(off), way)
 	}
 	if e.up-x.At > stale {
+		x.Late = 0
 		return
 	}
-	if late := v.LagMs - max(0, behind); v.Host.Live && late >= e.limit(Lag) && e.on(Lag, name) {
-		e.bad(Lag, name, short(late), "what comes from %s is %s late: its link or its forwarder is too slow, or works off what waited", name, short(late))
+	// It lasts from one late arrival to another: what waited while a link was cut comes at once, and a
+	// quiet host sends nothing then that would show that it is late no more.
+	late := v.LagMs - max(0, behind)
+	if !v.Host.Live || late < e.limit(Lag) {
+		x.Late = 0
+	} else if x.Late == 0 {
+		x.Late = max(x.At, 1)
+	}
+	if x.Late != 0 && x.At-x.Late >= conditions[Lag].lasts && e.on(Lag, name) {
+		e.badFor(Lag, 0, name, short(late), "what comes from %s is %s late: its link or its forwarder is too slow, or works off what waited", name, short(late))
 	}
 	if wait := v.Said - v.Oldest; v.Unsent > 0 && v.Oldest > 0 && wait >= e.limit(SpoolFilling) && e.on(SpoolFilling, name) {
 		e.bad(SpoolFilling, name, fmt.Sprintf("%d records, %s", v.Unsent, short(wait)), "%s holds %d records that no collector has acknowledged, the oldest for %s: `forwarder doctor` there says what keeps them", name, v.Unsent, short(wait))
