@@ -65,7 +65,7 @@ func newHost(i int, cfg *Config, rnd *rand.Rand) *Host {
 	h.booted = cfg.Begin.Add(-time.Duration(rnd.IntN(300)) * time.Hour)
 	h.skew = time.Duration(rnd.IntN(4000)-2000) * time.Millisecond
 	h.rate = 1 + rnd.IntN(2*cfg.Rate)
-	h.begin()
+	h.startDaemon()
 	h.makePlan()
 	return h
 }

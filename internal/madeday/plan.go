@@ -18,8 +18,15 @@ func (h *Host) makePlan() {
 
 func (h *Host) planReboot(minute int) int {
 	takes := 1 + h.rnd.IntN(5)
-	h.plan[minute] = func(time.Time) { h.shutDown(minute + takes) }
+	h.plan[minute] = func(time.Time) { h.leave(minute, takes) }
 	return takes
+}
+
+// leave shuts the host down, where the collector hears of it.
+func (h *Host) leave(minute, takes int) {
+	if h.up && h.cut <= minute {
+		h.shutDown(minute + takes)
+	}
 }
 
 // planQuick is a reboot of seconds, as of a virtual machine.
@@ -41,7 +48,7 @@ func (h *Host) planNight(minute int) int {
 	if takes < 1 {
 		return 0
 	}
-	h.plan[minute] = func(time.Time) { h.shutDown(minute + takes) }
+	h.plan[minute] = func(time.Time) { h.leave(minute, takes) }
 	return takes
 }
 
@@ -89,6 +96,11 @@ func (h *Host) leap() {
 // planCut cuts the link for some minutes: what is made meanwhile comes later.
 func (h *Host) planCut(minute int) int {
 	takes := 1 + h.rnd.IntN(12)
-	h.plan[minute] = func(time.Time) { h.cut = minute + takes }
+	h.plan[minute] = func(time.Time) {
+		// With a collector that is stopped between two cuts nobody would hear of the host for long.
+		if h.up && (h.cut == 0 || minute > h.cut+60) {
+			h.cut = minute + takes
+		}
+	}
 	return takes
 }

@@ -28,6 +28,9 @@ type seenHost struct {
 	Other   string         `json:"other,omitempty"`   // of others that it has now
 	OtherAt int64          `json:"otherAt,omitempty"` // since when
 	Late    int64          `json:"late,omitempty"`    // since when all that comes is late
+	Holds   int64          `json:"holds,omitempty"`   // since when its statements say that it holds records for long
+	HoldsAt int64          `json:"holdsAt,omitempty"` // when one said so last
+	Said    int64          `json:"said,omitempty"`    // when that was made, ms since 1970
 	Gaps    *gapRate       `json:"gaps,omitempty"`
 
 	round uint64 // in which it was there last
@@ -331,8 +334,25 @@ func (e *Evaluator) delays(name string, x *seenHost, v *head.Vitals) {
 	if x.Late != 0 && x.At-x.Late >= conditions[Lag].lasts && e.on(Lag, name) {
 		e.badFor(Lag, 0, name, short(late), "what comes from %s is %s late: its link or its forwarder is too slow, or works off what waited", name, short(late))
 	}
-	if wait := v.Said - v.Oldest; v.Unsent > 0 && v.Oldest > 0 && wait >= e.limit(SpoolFilling) && e.on(SpoolFilling, name) {
-		e.bad(SpoolFilling, name, fmt.Sprintf("%d records, %s", v.Unsent, short(wait)), "%s holds %d records that no collector has acknowledged, the oldest for %s: `forwarder doctor` there says what keeps them", name, v.Unsent, short(wait))
+	e.spool(name, x, v)
+}
+
+// spool looks at what a host holds. A statement that has come says that all before it has come,
+// too: so it takes a later one that again says so.
+func (e *Evaluator) spool(name string, x *seenHost, v *head.Vitals) {
+	wait := v.Said - v.Oldest
+	switch {
+	case v.Unsent == 0 || v.Oldest <= 0 || wait < e.limit(SpoolFilling):
+		x.Holds, x.HoldsAt = 0, 0
+		return
+	case x.Holds == 0:
+		x.Holds, x.HoldsAt = max(e.up, 1), max(e.up, 1)
+	case v.Said != x.Said:
+		x.HoldsAt = e.up
+	}
+	x.Said = v.Said
+	if x.HoldsAt-x.Holds >= conditions[SpoolFilling].lasts && e.on(SpoolFilling, name) {
+		e.badFor(SpoolFilling, 0, name, fmt.Sprintf("%d records, %s", v.Unsent, short(wait)), "%s holds %d records that no collector has acknowledged, the oldest for %s: `forwarder doctor` there says what keeps them", name, v.Unsent, short(wait))
 	}
 }
 
