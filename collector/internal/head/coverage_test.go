@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
 
@@ -19,7 +20,8 @@ import (
 func TestCoverage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	now := time.Date(2026, 11, 20, 22, 0, 0, 0, time.UTC) // over midnight
+	minutes := need.Size(180, 60)
+	now := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC).Add(-time.Duration(minutes) * 40 * time.Second) // over midnight
 	var clock atomic.Int64
 	clock.Store(now.UnixNano())
 	options := func(_ *journal.Options, o *Options) {
@@ -44,7 +46,7 @@ func TestCoverage(t *testing.T) {
 	}
 	stamp := func(at time.Time) string { return fmt.Sprintf("%d.%03d", at.Unix(), at.Nanosecond()/1e6) }
 	handed, from := map[string]int{}, now
-	for minute := range 180 {
+	for minute := range minutes {
 		for range 20 {
 			now = now.Add(3 * time.Second)
 			clock.Store(now.UnixNano())
@@ -54,7 +56,7 @@ func TestCoverage(t *testing.T) {
 				handed[host]++
 			}
 		}
-		if minute == 100 {
+		if minute == minutes*5/9 {
 			handed["web2"] += 11 // that never come
 		}
 		for host := range plain {
@@ -89,7 +91,7 @@ func TestCoverage(t *testing.T) {
 	for _, a := range got {
 		h := plain[a.Host]
 		want := ledger.Judge(a.Host, h.Take(now.UnixMilli()), h.Followed(), ledger.Question{Now: now.UnixMilli()})
-		if n := uint64(180 * 21); a.EventsStored != n && a.EventsStored != n-1 { // the last may be open
+		if n := uint64(minutes * 21); a.EventsStored != n && a.EventsStored != n-1 { // the last may be open
 			t.Errorf("%s: %d events, want %d", a.Host, a.EventsStored, n)
 		}
 		want.EventsStored = a.EventsStored

@@ -14,6 +14,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 func must(t testing.TB, err error) {
@@ -136,7 +137,7 @@ func TestWipedPages(t *testing.T) {
 	want := byBolt(t, path)
 	size := os.Getpagesize()
 	silent, read := 0, 0
-	for page := 0; page < len(whole)/size; page += 1 + len(whole)/size/40 {
+	for page := 0; page < len(whole)/size; page += 1 + len(whole)/size/need.Size(40, 12) {
 		bad := slices.Clone(whole)
 		clear(bad[page*size : (page+1)*size])
 		must(t, os.WriteFile(path, bad, 0o600))
