@@ -54,6 +54,31 @@ func TestAttacks(t *testing.T) {
 				return regroup(t, tx, 2, func(i int, _ *event.Event) bool { return i != 3 })
 			})
 		}, []string{"batch 2: it was written again"}},
+		{"a sender's proved name alone", cp, func(dir string) {
+			edit(t, dir, 0, func(tx *bbolt.Tx) error {
+				return regroup(t, tx, 2, func(i int, ev *event.Event) bool {
+					ev.From = &event.Sender{Host: "proved", Transport: event.TransportTLS}
+					return true
+				})
+			})
+		}, []string{"batch 2: it was written again"}},
+		{"the times of receipt alone", cp, func(dir string) {
+			edit(t, dir, 0, func(tx *bbolt.Tx) error {
+				return regroup(t, tx, 2, func(i int, ev *event.Event) bool {
+					for i := range ev.Records {
+						ev.Records[i].Received += 1000
+					}
+					return true
+				})
+			})
+		}, []string{"batch 2: it was written again"}},
+		{"two batches in each other's place", cp, func(dir string) {
+			edit(t, dir, 0, func(tx *bbolt.Tx) error {
+				one, two := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(1)), tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(2))
+				x, y := bytes.Clone(one.Get(layout.KeyGroup)), bytes.Clone(two.Get(layout.KeyGroup))
+				return errors.Join(one.Put(layout.KeyGroup, y), two.Put(layout.KeyGroup, x))
+			})
+		}, []string{"batch 1: it was written again", "batch 2: it was written again"}},
 		{"a batch removed", cp, func(dir string) {
 			edit(t, dir, 0, func(tx *bbolt.Tx) error {
 				return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(layout.GroupKey(2)), tx.Bucket(layout.BucketCatalog).Delete(layout.GroupKey(2)),

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
@@ -51,6 +52,14 @@ func (s *sealed) held() {
 		last = e
 	}
 	is, n, err := hold.Read(s.o.Dir)
+	for range 5 { // a running collector writes the list, and then the log
+		if !s.used || err != nil || last != nil && is.Hash == last.hash && is.Generation == last.first {
+			break
+		}
+		time.Sleep(500 * time.Millisecond)
+		last = s.lastHolds(last)
+		is, n, err = hold.Read(s.o.Dir)
+	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && last == nil:
 	case errors.Is(err, fs.ErrNotExist):
@@ -62,8 +71,21 @@ func (s *sealed) held() {
 	case last == nil && is.Generation > 0:
 		s.notef("the list of holds is not sealed: no collector that does it has had the store since")
 	case last == nil || is.Hash == last.hash && is.Generation == last.first:
-	case s.used && is.Generation > last.first: // changed meanwhile
 	default:
 		s.changed("the list of holds is not that of its last change in the log, change %d on %s with %d holds: it has %d, and says change %d; it was changed by hand, or the collector was killed as it was changed", last.first, when(last.at), last.groups, n, is.Generation)
 	}
+}
+
+// lastHolds reads the log again for the last change of holds; was is the one that is known.
+func (s *sealed) lastHolds(was *entry) *entry {
+	_, _, err := seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
+		if l, err := seal.ParseLeaf(x.Text); err == nil && l.Kind == seal.Holds && (was == nil || x.Index > was.index) {
+			was = &entry{index: x.Index, kind: l.Kind, at: l.At, first: l.First, groups: l.Groups, hash: l.Hash, before: l.EventsRoot, why: l.Why}
+		}
+		return nil
+	})
+	if err != nil {
+		s.notef("the log cannot be read again: %v", err)
+	}
+	return was
 }
