@@ -3,7 +3,6 @@ package last
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -63,26 +62,6 @@ func TestStockLogins(t *testing.T) {
 		if d := cmp.Diff(stockLast(t, tool, t.TempDir(), file, args...), ourLogins(t, file, args...)); d != "" {
 			t.Fatalf("round %d %q: -stock +ours:\n%s\nlog:\n%s", i, args, d, log)
 		}
-	}
-}
-
-// The stock tool does not see a USER_LOGIN right behind another one: the later of two logins
-// is not told.
-func TestLoginBehindLogin(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "log")
-	log := ""
-	for i, at := range []int{1700000000, 1700000100} {
-		log += fmt.Sprintf("type=USER_LOGIN msg=audit(%d.000:%d): pid=1 uid=0 auid=2 ses=%d msg='op=login id=1 hostname=web%d addr=? terminal=ssh res=success'\n", at, i, i, i)
-	}
-	if err := os.WriteFile(file, []byte(log), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	ours := ourLogins(t, file, "--stdin", "-u", "bin")
-	if !strings.Contains(ours.Out, "web1") {
-		t.Errorf("the last login is not told:\n%s", ours.Out)
-	}
-	if stock := stockLast(t, need.Stock(t, "aulastlog"), t.TempDir(), file, "--stdin", "-u", "bin"); strings.Contains(stock.Out, "web1") {
-		t.Errorf("the stock tool sees it, too:\n%s", stock.Out)
 	}
 }
 

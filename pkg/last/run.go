@@ -32,9 +32,6 @@ type Stdio struct {
 // CodeError is the exit code of an error under our names; under the stock tools' it is 1.
 const CodeError = 2
 
-// extractFile is what --extract writes, in the working directory.
-const extractFile = "aulast.log"
-
 // Failed returns the exit code of an error.
 func (o *Options) Failed() int { return failed(o.Stock) }
 
@@ -164,14 +161,12 @@ func run(ctx context.Context, o *Options, loc *time.Location, records Records, o
 		o.Now = time.Now()
 	}
 	if o.Extract {
-		// Whoever looks at logs may stand in a folder where others lay links.
-		f, err := os.OpenFile(extractFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-		if err != nil {
-			return fmt.Errorf("--extract: %w", err)
+		used, failed := newExtract()
+		if failed != nil {
+			return failed
 		}
-		used := bufio.NewWriter(f)
 		o.records = used
-		defer func() { err = errors.Join(err, used.Flush(), f.Close()) }()
+		defer func() { err = errors.Join(err, used.close()) }()
 	}
 	s := NewSessions(o, loc, out, errs)
 	return errors.Join(records(ctx, types, s.Record), s.Close())

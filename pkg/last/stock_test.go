@@ -69,6 +69,9 @@ func ourLast(t *testing.T, args ...string) (a answer) {
 	return a
 }
 
+// oneNode is what tells hosts apart.
+var oneNode = regexp.MustCompile(`(?m)^node=\S+ `)
+
 // withoutNull leaves out the records for which the stock tool writes "(null)" (DIFFERENCES.md).
 func withoutNull(stock, ours string) (string, string) {
 	ours = tailOf.ReplaceAllString(ours, "")

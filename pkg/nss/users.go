@@ -40,24 +40,30 @@ func (s *System) Users() ([]Account, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
-	var out bounded
+	out := bounded{stop: cancel}
 	cmd.Stdout = &out
 	if err := cmd.Run(); err != nil {
 		return local, errors.Join(errors.New(path+" passwd"), err)
 	}
-	return readUsers(out.Bytes()), nil
+	return readUsers(out.text.Bytes()), nil
 }
 
-// bounded keeps what a helper writes, up to a limit.
-type bounded struct{ bytes.Buffer }
+// bounded keeps what a helper writes, up to a limit, and then ends it: one that ignores
+// SIGPIPE would go on.
+// The buffer is a field: io.Copy would find a ReadFrom without a limit.
+type bounded struct {
+	text bytes.Buffer
+	stop func()
+}
 
 var errTooMuch = errors.New("the answer has no end")
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if b.Len()+len(p) > maxOutput {
+	if b.text.Len()+len(p) > maxOutput {
+		b.stop()
 		return 0, errTooMuch
 	}
-	return b.Buffer.Write(p)
+	return b.text.Write(p)
 }
 
 // readUsers reads lines of NAME:PASSWORD:ID:GID:… and leaves out what are none.
