@@ -186,7 +186,7 @@ func (s *Sinks) Names() []string {
 var ErrNoSink = errors.New("there is no such sink")
 
 // Test delivers a group to one sink at once, past its queue and whatever it takes, and
-// returns what came of it.
+// returns what came of it. Where it was taken, what waits is tried again at once.
 func (s *Sinks) Test(ctx context.Context, name string, g Group) error {
 	for _, w := range s.workers() {
 		if w.name() != name {
@@ -200,7 +200,11 @@ func (s *Sinks) Test(ctx context.Context, name string, g Group) error {
 		for _, n := range g.Notices[:min(len(g.Notices), messageNotices)] {
 			list = append(list, waiting{Notice: n, More: max(0, g.Total-len(g.Notices))})
 		}
-		return w.deliver(ctx, settings, p, newMessage(s.o.Node, s.o.Now(), list))
+		err := w.deliver(ctx, settings, p, newMessage(s.o.Node, s.o.Now(), list))
+		if err == nil {
+			w.retry()
+		}
+		return err
 	}
 	names := s.Names()
 	if len(names) == 0 {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,4 +229,25 @@ func TestRefusedIsNoticed(t *testing.T) {
 	}
 	s.Deliver(one(notice("a", Firing, 0)))
 	need.Wait(t, "another is", func() bool { return !s.Status()[0].LastDropped.IsZero() })
+}
+
+// Once a test is delivered, what waits is, too, and not at the end of a pause of minutes.
+func TestRepairedByTest(t *testing.T) {
+	t.Parallel()
+	var works atomic.Bool
+	r := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !works.Load() {
+			w.Header().Set("Retry-After", "3600")
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer r.Close()
+	s := open(t, load(t, t.TempDir(), map[string]string{"x": webhookConf(t, r.URL)}), t.TempDir())
+	s.Deliver(one(notice("a", Firing, 0)))
+	need.Wait(t, "it fails", func() bool { return s.Status()[0].Failed > 0 })
+	works.Store(true)
+	if err := s.Test(context.Background(), "x", one(notice("b", Firing, 0))); err != nil {
+		t.Fatal(err)
+	}
+	need.Wait(t, "what waited is delivered", func() bool { return s.Status()[0].Queued == 0 })
 }

@@ -87,6 +87,14 @@ func (w *worker) set(s Settings) {
 	w.queue.SetLimits(s.limits())
 }
 
+// retry ends a pause.
+func (w *worker) retry() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.changed)
+	w.changed = make(chan struct{})
+}
+
 func (w *worker) now() (Settings, peer, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
