@@ -46,6 +46,8 @@ type entry struct {
 	Entry
 	tries int  // how often it was taken and came back
 	taken bool // by Take, and neither Done nor Return was called
+	// older and newer are the neighbours among the items of one ID.
+	older, newer *entry
 }
 
 func (e *entry) size() int64 {
@@ -83,7 +85,7 @@ type Queue struct {
 
 	mu     sync.Mutex        // guards what follows
 	items  []*entry          // by Seq
-	latest map[string]uint64 // the newest Seq of each ID in items
+	latest map[string]*entry // the newest of each ID in items
 	bytes  int64
 	next   uint64 // the next Seq, at least
 	limits Limits
@@ -102,7 +104,7 @@ type Queue struct {
 func Open(cfg Config) *Queue {
 	q := &Queue{
 		cfg: cfg, wake: wake.New(), dirty: wake.New(), limits: cfg.Limits,
-		latest: map[string]uint64{}, round: make(chan struct{}),
+		latest: map[string]*entry{}, round: make(chan struct{}),
 	}
 	q.next = uint64(max(cfg.Now().UnixNano(), 1))
 	_ = q.openLog() // it is logged, and tried again
@@ -124,13 +126,14 @@ func (q *Queue) Put(items ...Item) {
 		e := &entry{Entry: Entry{Item: it, Seq: q.next}}
 		q.next++
 		var instead []uint64
-		q.removeLocked(func(old *entry) bool {
-			replaced := old.ID == it.ID && old.Episode == it.Episode && !old.taken
-			if replaced {
+		for old := q.latest[it.ID]; old != nil; old = old.older {
+			if old.Episode == it.Episode && !old.taken {
 				instead = append(instead, old.Seq)
 			}
-			return replaced
-		})
+		}
+		if len(instead) > 0 {
+			q.removeLocked(func(old *entry) bool { return slices.Contains(instead, old.Seq) })
+		}
 		q.insertLocked(e)
 		q.changedLocked(change{Add: added(&e.Entry), Done: instead})
 		dropped += q.boundLocked()
@@ -157,11 +160,13 @@ func (q *Queue) sayDropped(n int) {
 	}
 }
 
-// insertLocked adds e at its place.
+// insertLocked adds e, which is newer than all there are.
 func (q *Queue) insertLocked(e *entry) {
-	at, _ := slices.BinarySearchFunc(q.items, e.Seq, func(x *entry, seq uint64) int { return cmp.Compare(x.Seq, seq) })
-	q.items = slices.Insert(q.items, at, e)
-	q.latest[e.ID] = max(q.latest[e.ID], e.Seq)
+	q.items = append(q.items, e)
+	if e.older = q.latest[e.ID]; e.older != nil {
+		e.older.newer = e
+	}
+	q.latest[e.ID] = e
 	q.bytes += e.size()
 }
 
@@ -172,28 +177,35 @@ func (q *Queue) removeLocked(gone func(*entry) bool) {
 			return false
 		}
 		q.bytes -= e.size()
-		if q.latest[e.ID] == e.Seq { // all of an ID that are older are gone before, or with it
+		if e.older != nil {
+			e.older.newer = e.newer
+		}
+		switch {
+		case e.newer != nil:
+			e.newer.older = e.older
+		case e.older != nil:
+			q.latest[e.ID] = e.older
+		default:
 			delete(q.latest, e.ID)
 		}
 		return true
 	})
 }
 
+// few is how many items are dropped one by one.
+const few = 4
+
 // boundLocked drops what is beyond the limits and returns how many items that are. The
 // newest state of an alert matters more than what it was before, and a grave alert more than
 // one that is for information.
 func (q *Queue) boundLocked() (dropped int) {
-	for len(q.items) > max(q.limits.Items, 1) || q.bytes > q.limits.Bytes {
+	for ; q.beyondLocked(len(q.items), q.bytes); dropped++ {
+		if dropped == few {
+			return dropped + q.boundManyLocked()
+		}
 		var victim *entry
 		for _, e := range q.items {
-			if e.taken {
-				continue
-			}
-			if q.latest[e.ID] > e.Seq {
-				victim = e
-				break
-			}
-			if victim == nil || e.Rank < victim.Rank {
+			if !e.taken && (victim == nil || goesBefore(e, victim) < 0) {
 				victim = e
 			}
 		}
@@ -202,9 +214,45 @@ func (q *Queue) boundLocked() (dropped int) {
 		}
 		q.removeLocked(func(e *entry) bool { return e == victim })
 		q.changedLocked(change{Done: []uint64{victim.Seq}})
-		dropped++
 	}
 	return dropped
+}
+
+// boundManyLocked is boundLocked for limits that are much lower than they were.
+func (q *Queue) boundManyLocked() (dropped int) {
+	list := slices.DeleteFunc(slices.Clone(q.items), func(e *entry) bool { return e.taken })
+	slices.SortStableFunc(list, goesBefore)
+	items, bytes := len(q.items), q.bytes
+	gone := map[*entry]bool{}
+	var seqs []uint64
+	for _, e := range list {
+		if !q.beyondLocked(items, bytes) {
+			break
+		}
+		gone[e], items, bytes = true, items-1, bytes-e.size()
+		seqs = append(seqs, e.Seq)
+	}
+	q.removeLocked(func(e *entry) bool { return gone[e] })
+	q.changedLocked(change{Done: seqs})
+	return len(seqs)
+}
+
+// beyondLocked reports whether so many items of so many bytes are too many.
+func (q *Queue) beyondLocked(items int, bytes int64) bool {
+	return items > max(q.limits.Items, 1) || bytes > q.limits.Bytes
+}
+
+// goesBefore orders what is dropped: what has a newer one of its alert behind it, then by rank.
+func goesBefore(x, y *entry) int {
+	if old := x.newer != nil; old != (y.newer != nil) {
+		if old {
+			return -1
+		}
+		return 1
+	} else if old {
+		return 0
+	}
+	return cmp.Compare(x.Rank, y.Rank)
 }
 
 // Take returns the next items to send, all of one group: at most most of them with bytes
@@ -214,28 +262,26 @@ func (q *Queue) Take(most, bytes int) []Entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var first *entry
-	before := map[string]bool{} // IDs of which an older item waits
 	for _, e := range q.items {
-		if !before[e.ID] && !e.taken && (first == nil || e.tries < first.tries) {
+		if e.older == nil && !e.taken && (first == nil || e.tries < first.tries) {
 			first = e
 		}
-		before[e.ID] = true
 	}
 	if first == nil {
 		return nil
 	}
 	most = max(1, most>>min(first.tries, 30))
 	var batch []Entry
-	clear(before)
+	mine := map[*entry]bool{}
 	for _, e := range q.items {
-		mine := e.Group == first.Group && e.tries == first.tries && !e.taken && !before[e.ID]
-		if mine && len(batch) < most && (len(batch) == 0 || len(e.Data) <= bytes) {
-			e.taken = true
+		if len(batch) == most {
+			break
+		}
+		if e.Group == first.Group && e.tries == first.tries && !e.taken && (e.older == nil || mine[e.older]) && (len(batch) == 0 || len(e.Data) <= bytes) {
+			e.taken, mine[e] = true, true
 			bytes -= len(e.Data)
 			batch = append(batch, e.Entry)
-			continue
 		}
-		before[e.ID] = true
 	}
 	return batch
 }

@@ -82,6 +82,32 @@ func TestReplacedAndDropped(t *testing.T) {
 	}
 }
 
+// Limits that are lowered by much keep what as many drops one by one would, over a restart, too.
+func TestLowered(t *testing.T) {
+	dropped := 0
+	cfg := config(fsys.OS, t.TempDir())
+	cfg.Items, cfg.Dropped = 1000, func(n int) { dropped += n }
+	q := Open(cfg)
+	for i := range 300 {
+		for _, episode := range []string{"1", "2"} {
+			it := item(fmt.Sprint(i), episode, fmt.Sprint(i, ".", episode))
+			it.Rank = i % 3
+			q.Put(it)
+		}
+	}
+	sent := q.Take(2, 1000)
+	q.SetLimits(Limits{Items: 6, Bytes: 1 << 20})
+	const left = "0.1 0.2 290.2 293.2 296.2 299.2"
+	want(t, q, left)
+	q.Return(sent, false)
+	if err := errors.Join(q.Sync(t.Context()), q.Close()); err != nil || dropped != 594 {
+		t.Errorf("%d dropped, %v", dropped, err)
+	}
+	q = Open(cfg)
+	defer q.Close()
+	want(t, q, left)
+}
+
 // What was put and is not done waits after any end: a clean one, or a kill, which is a copy
 // of the files at any time.
 func TestKilled(t *testing.T) {

@@ -246,11 +246,18 @@ func (q *Queue) load(log *seglog.Log) error {
 			}
 		}
 	}
-	list := slices.SortedFunc(maps.Values(waiting), func(x, y logged) int { return cmp.Compare(x.Seq, y.Seq) })
 	q.mu.Lock()
-	for _, e := range list { // in order, so that each goes to the end
-		q.insertLocked(&entry{Entry: e.Entry})
+	all := slices.Clone(q.items) // put while the log could not be opened
+	for e := range maps.Values(waiting) {
+		all = append(all, &entry{Entry: e.Entry})
 		q.next = max(q.next, e.Seq+1)
+	}
+	slices.SortFunc(all, func(x, y *entry) int { return cmp.Compare(x.Seq, y.Seq) })
+	q.items, q.bytes = nil, 0
+	clear(q.latest)
+	for _, e := range all {
+		e.newer = nil
+		q.insertLocked(e)
 	}
 	dropped := q.boundLocked()
 	q.mu.Unlock()
