@@ -103,7 +103,7 @@ func (h *Head) mayName(x *host, name []byte, b *journal.Batch) bool {
 	case x != nil && x == h.trustedHost && addr == h.trustedAddr:
 		return true
 	}
-	ok := false
+	var ok bool
 	if h.opts.MayName != nil {
 		ok = h.opts.MayName(string(name), addr)
 	} else {

@@ -90,12 +90,12 @@ func relined(t *testing.T, dir, name string, fn func([]string) []string) {
 // another key. Those by which a record itself is changed are found even where the collector's own key signs them.
 func TestEvidenceAttacks(t *testing.T) {
 	t.Parallel()
-	r := evidenceHub(t)
-	_, keys := r.signed("hub.example.net")
+	key, _, keys := sealKey(t, "hub.example.net")
+	r := evidenceHub(t, key)
 	hub := r.seal.Signer()
 	dir := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}})
-	other := evidenceHub(t)
-	_, _ = other.signed("hub.example.net")
+	otherKey, _, _ := sealKey(t, "hub.example.net")
+	other := evidenceHub(t, otherKey)
 	otherDir := other.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}})
 	swap := func(l []string) []string { l[0], l[1] = l[1], l[0]; return l }
 	for _, c := range []struct {
@@ -245,9 +245,9 @@ func keyPair(t *testing.T, name string) (string, note.Signer, error) {
 // Without a key a bundle is made, and says that nothing of it is proved.
 func TestEvidenceUnsigned(t *testing.T) {
 	t.Parallel()
-	r := evidenceHub(t)
+	r := evidenceHub(t, "")
 	dir := r.bundle(web1, api.Bundle{})
-	_, keys := evidenceHub(t).signed("other")
+	_, _, keys := sealKey(t, "other")
 	rep, err := evidence.Verify(dir, keys)
 	if err != nil || rep.SignedBy != "" || rep.Proved != 0 || rep.Unproved == 0 || rep.Query.Why == "" {
 		t.Errorf("%+v, %v", rep, err)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/evidence"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
-	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -24,37 +22,27 @@ import (
 
 func mkfifo(path string) error { return unix.Mkfifo(path, 0o600) }
 
-// sealedStore is what a store's log is made of.
-type sealedStore interface {
-	Seals() *seal.Tree
-	CatchUp(ctx context.Context, trees bool) error
-}
-
-// signed has a collector sign with a new key, and returns its public part.
-func (r *running) signed(name string) (public string, keys []note.Verifier) {
-	r.t.Helper()
+// sealKey writes a key that signs, and returns its file and its public part.
+func sealKey(t *testing.T, name string) (file, public string, keys []note.Verifier) {
+	t.Helper()
 	secret, public, err := checkpoint.Generate(name)
 	if err != nil {
-		r.t.Fatal(err)
-	}
-	signer, err := checkpoint.ReadSigner(secret)
-	if err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if keys, err = checkpoint.ReadVerifiers(public); err != nil {
-		r.t.Fatal(err)
+		t.Fatal(err)
 	}
-	st := r.store.(sealedStore)
-	r.seal, err = seal.OpenLog(seal.LogConfig{Tree: st.Seals(), Store: r.dir, Signer: signer, Public: public, CatchUp: st.CatchUp})
-	if err != nil {
-		r.t.Fatal(err)
+	file = filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(file, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return public, keys
+	return file, public, keys
 }
 
-// evidenceHub has three hosts in several batches, with records of every form.
-func evidenceHub(t *testing.T) *running {
+// evidenceHub has three hosts in several batches, with records of every form; the file of a key, "" for none, signs.
+func evidenceHub(t *testing.T, key string) *running {
 	cfg := testConfig(shortDir(t))
+	cfg.SealKey = key
 	cfg.Limits = listen.Limits{MaxPerAddr: 10}
 	cfg.CoverageJSON = func(list []*fleet.Coverage) (out []byte) {
 		for _, c := range list {
@@ -123,8 +111,8 @@ var web1 = &query.Query{Nodes: []string{"web1"}, StartMs: 1700000001000, EndMs: 
 // at the same checkpoint gives the same bundle. Steps by hand check it, too.
 func TestEvidence(t *testing.T) {
 	t.Parallel()
-	r := evidenceHub(t)
-	public, keys := r.signed("hub.example.net")
+	key, public, keys := sealKey(t, "hub.example.net")
+	r := evidenceHub(t, key)
 	dir := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC"})
 	rep, err := evidence.Verify(dir, keys)
 	if err != nil || rep.Proved == 0 || rep.Unproved != 0 || rep.SignedBy != "hub.example.net" || rep.Proved != rep.Query.Events {

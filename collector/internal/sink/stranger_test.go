@@ -78,7 +78,7 @@ func TestTakenAwayWhileItHangs(t *testing.T) {
 		return ln.Addr().String(), hangs
 	}
 	mail := func(addr string) string {
-		return "type = mail\ntls = no\ntimeout = 300\nfrom = a@example.net\nto = b@example.net\nserver = " + addr + "\n"
+		return strings.Join([]string{"type = mail", "tls = no", "timeout = 300", "from = a@example.net", "to = b@example.net", "server = " + addr, ""}, "\n")
 	}
 	check := func(t *testing.T, text string, there <-chan struct{}) {
 		files := t.TempDir()
