@@ -98,7 +98,8 @@ func TestLowSpaceRunsTheProgram(t *testing.T) {
 	if err := s.end(t); err != nil {
 		t.Fatal(err)
 	}
-	if archived := fileLines(t, dir+"/archived"); len(archived) < 1500 || len(archived) > 2200 {
+	// From half of the disk on, when it is looked at, and not when the disk is full.
+	if archived := fileLines(t, dir+"/archived"); len(archived) < 1500 || len(archived) > 3800 {
 		t.Errorf("%d records archived of %d", len(archived), emitted)
 	}
 	if got := fileLines(t, disk+"/audit.log"); !strings.Contains(got[0], "DAEMON_RESUME") {

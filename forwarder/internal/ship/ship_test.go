@@ -466,7 +466,7 @@ func TestHeartbeat(t *testing.T) {
 	})
 	src := newSource(lines(10)...)
 	m := &ship.Metrics{}
-	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Heartbeat: 20 * time.Millisecond, ReplyTimeout: 100 * time.Millisecond}, src)
+	s, stop := start(t, ship.Config{Servers: []string{srv.addr()}, Metrics: m, Heartbeat: 20 * time.Millisecond, ReplyTimeout: 2 * time.Second}, src)
 	drain(t, s)
 	until(t, func() bool { return beats.Load() >= 6 })
 	stop()
