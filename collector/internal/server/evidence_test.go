@@ -184,9 +184,8 @@ func byHand(t *testing.T, dir, public string) {
 	tmp := t.TempDir()
 	run := func(dir string) (out string) {
 		for _, b := range blocks {
-			b = strings.ReplaceAll(b, "/tmp/evidence", tmp+"/evidence")
 			cmd := exec.Command("sh", "-e", "-c", b)
-			cmd.Dir, cmd.Env = dir, append(os.Environ(), "KEY="+public)
+			cmd.Dir, cmd.Env = dir, append(os.Environ(), "KEY="+public, "TMPDIR="+tmp)
 			got, err := cmd.CombinedOutput()
 			out += string(got)
 			if err != nil {
