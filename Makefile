@@ -45,7 +45,7 @@ uninstall: ## remove what install and install-stock-names have put there; config
 	for program in $(PROGRAMS); do $(INSTALL) uninstall $$program || exit 1; done
 
 packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
-	GO='$(GO)' sh deploy/packages/build.sh dist
+	GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh dist
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it those that it has, too.
 FROM        ?= forwarder

@@ -4,12 +4,14 @@
 set -e
 umask 022
 cd "$(dirname "$0")/../.."
-out=$1
+mkdir -p "$1"
+out=$(cd "$1" && pwd)
 build=$out/build
 GO=${GO:-go}
 export GOFLAGS="$GOFLAGS -trimpath" # the bill of materials has the hash of the tool that made it
 NFPM="$GO run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2"
 SBOM="$GO run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0"
+STOCK_NAMES=${STOCK_NAMES:-auditctl augenrules ausearch aureport autrace}
 PACKAGE_VERSION=$(sh deploy/version.sh package)
 SOURCE_DATE_EPOCH=$(sh deploy/version.sh time)
 MAINTAINER=${MAINTAINER:-auditfleet developers <auditfleet@users.noreply.github.com>}
@@ -41,7 +43,7 @@ documented() {
 # pack NAME FORMAT ARCH STAGE: the package auditfleet-NAME.
 pack() {
 	find "$4" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-	STAGE=$4 ARCH=$3 $NFPM package -f "deploy/packages/$1.yaml" -p "$2" -t "$out/" >"$MADE/said" || { cat "$MADE/said" >&2; exit 1; }
+	(cd "$build/here" && STAGE=$4 ARCH=$3 $NFPM package -f "deploy/packages/$1.yaml" -p "$2" -t "$out/") >"$MADE/said" || { cat "$MADE/said" >&2; exit 1; }
 	sed -n 's/^created package: //p' "$MADE/said"
 }
 
@@ -62,8 +64,35 @@ program() {
 	pack "$1" "$2" "$3" "$stage"
 }
 
+# names FORMAT: the package of links by which the forwarder answers to the stock tools' names.
+names() {
+	stage=$build/$1-all/stock-names
+	rm -rf "$stage"
+	for name in $STOCK_NAMES; do
+		to=/usr/sbin
+		case $1:$name in
+		rpm:*) to=/usr/libexec/auditfleet ;;
+		*:aulast | *:aulastlog | *:ausyscall) to=/usr/bin ;;
+		esac
+		mkdir -p "$stage$to"
+		case $to in
+		/usr/sbin) ln -s forwarder "$stage$to/$name" ;;
+		/usr/bin) ln -s ../sbin/forwarder "$stage$to/$name" ;;
+		*) ln -s ../../sbin/forwarder "$stage$to/$name" ;;
+		esac
+		sh deploy/completion.sh bin forwarder "$stage/usr/share" "$name"
+	done
+	if [ "$1" = deb ]; then
+		mv "$stage/usr/share/zsh/site-functions" "$stage/usr/share/zsh/vendor-completions"
+	fi
+	documented auditfleet-stock-names "$1" "$stage"
+	pack stock-names "$1" all "$stage"
+}
+
 rm -rf "$build"
-mkdir -p "$MADE"
+mkdir -p "$MADE" "$build/here"
+# nfpm looks at what a link leads to as seen from where it runs: that must be nothing, or the link becomes a folder.
+ln -s "$PWD/deploy" "$build/here/deploy"
 rm -f "$out"/*.deb "$out"/*.rpm
 (unset GOARCH && $GO build -o "$MADE/texts" ./deploy/packages/texts)
 # A package changes nothing of a running auditd: its plugin is there, and not active.
@@ -76,3 +105,4 @@ for arch in ${ARCHES:-amd64 arm64}; do
 		program collector $format $arch
 	done
 done
+for format in ${FORMATS:-deb rpm}; do names $format; done
