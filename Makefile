@@ -25,7 +25,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall packages run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages package-test run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ uninstall: ## remove what install and install-stock-names have put there; config
 
 packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
 	GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh dist
+
+package-test: ## install, upgrade, remove and purge the packages in dist/ in a Debian of their own (needs root and debootstrap; some minutes)
+	@sh integration/package-test.sh dist
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it those that it has, too.
 FROM        ?= forwarder

@@ -3,11 +3,14 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
@@ -39,8 +42,9 @@ line, 3 something is at fault. What could not be checked counts as neither.`
 
 // doctorFlags holds the values of doctor's flags.
 type doctorFlags struct {
-	remote, config, remoteConfig, rulesDir, spool, spoolSize, format string
-	all                                                              bool
+	remote, config, remoteConfig, rulesDir, spool, spoolSize, format, options string
+	port                                                                      int // of a collector that names none
+	all                                                                       bool
 }
 
 func newDoctorCommand(std Stdio) *cobra.Command {
@@ -51,11 +55,17 @@ func newDoctorCommand(std Stdio) *cobra.Command {
 		Long:    doctorHelp,
 		Example: "  forwarder doctor\n  forwarder doctor --remote collector:60 --format json",
 		Args:    command.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context(), std) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.fromOptions(cmd.Flags()); err != nil {
+				return err
+			}
+			return o.run(cmd.Context(), std)
+		},
 	}
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&o.remote, "remote", "", "try this collector, HOST[:PORT], or several with commas (default those of --remote-config)")
+	f.StringVar(&o.options, "options", unitOptions, "options with which the forwarder is started, if the file is there; they say what the flags below do not")
 	f.StringVar(&o.config, "config", auditdConf, "auditd.conf")
 	f.StringVar(&o.remoteConfig, "remote-config", remoteConf, "audisp-remote.conf")
 	f.StringVar(&o.rulesDir, "rules-dir", rulesDir, "folder of the rule files")
@@ -64,9 +74,40 @@ func newDoctorCommand(std Stdio) *cobra.Command {
 	f.BoolVar(&o.all, "all", false, "list what is right, too")
 	f.StringVar(&o.format, "format", "text", "text or json")
 	completion.Flags(cmd, map[string]option.Words{
-		"config": option.Files, "remote-config": option.Files, "rules-dir": option.Folders, "spool": option.Folders, "format": option.These("text", "json"),
+		"options": option.Files, "config": option.Files, "remote-config": option.Files, "rules-dir": option.Folders, "spool": option.Folders, "format": option.These("text", "json"),
 	})
 	return cmd
+}
+
+// fromOptions takes what the command line does not say from the file of options with which
+// the unit starts the forwarder. One that nobody named may be missing, or unreadable for
+// somebody who is not root.
+func (o *doctorFlags) fromOptions(flags *pflag.FlagSet) error {
+	started := newRunFlags()
+	set := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	started.table().AddFlags(set)
+	o.port, started.options = started.port(), o.options
+	err := started.readOptions(set)
+	if !flags.Changed("options") && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.port = started.port()
+	said := started.given(set)
+	for _, v := range []struct {
+		flag, value string
+		to          *string
+	}{
+		{"remote", started.remote, &o.remote}, {"config", started.config, &o.config}, {"remote-config", started.remoteConfig, &o.remoteConfig},
+		{"spool", started.spoolDir, &o.spool}, {"spool-size", strconv.FormatInt(started.spoolSize, 10), &o.spoolSize},
+	} {
+		if said(v.flag) && !flags.Changed(v.flag) {
+			*v.to = v.value
+		}
+	}
+	return nil
 }
 
 func (o *doctorFlags) run(ctx context.Context, std Stdio) error {
@@ -80,7 +121,7 @@ func (o *doctorFlags) run(ctx context.Context, std Stdio) error {
 	h := thisHost()
 	h.Config, h.RemoteConfig, h.RulesDir, h.Spool, h.SpoolSize = o.config, o.remoteConfig, o.rulesDir, o.spool, size
 	if o.remote != "" {
-		if h.Remote, err = parseRemote(o.remote, 60); err != nil {
+		if h.Remote, err = parseRemote(o.remote, o.port); err != nil {
 			return command.Wrongf("--remote: %w", err)
 		}
 	}

@@ -23,6 +23,8 @@ import (
 const (
 	auditdConf = doctor.DefaultConfig
 	remoteConf = "/etc/audit/audisp-remote.conf"
+	// unitOptions is what auditfleet-forwarder.service names by --options.
+	unitOptions = "/etc/auditfleet/forwarder.conf"
 	// How long a record waits for a name, and how much of the time records may wait
 	// for names in all.
 	nameWait  = 250 * time.Millisecond

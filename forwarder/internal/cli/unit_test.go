@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -93,5 +94,41 @@ func TestShippedConfiguration(t *testing.T) {
 				t.Errorf("%s is named: an action that is not keeps the records and goes on trying", key)
 			}
 		}
+	}
+}
+
+// doctor looks at what the unit starts: the options in its file, but for what is asked.
+func TestDoctorReadsTheUnitsOptions(t *testing.T) {
+	file := optionsFile(t, "config = /x/auditd.conf\nremote = a\ntransport = grpc\nspool_size = 2M\n")
+	for _, c := range []struct {
+		args []string
+		want doctorFlags
+	}{
+		{nil, doctorFlags{config: "/x/auditd.conf", remote: "a", port: 6060, spool: defaultSpool, spoolSize: "2097152"}},
+		{[]string{"--config", "/y", "--spool-size", "3M"}, doctorFlags{config: "/y", remote: "a", port: 6060, spool: defaultSpool, spoolSize: "3M"}},
+	} {
+		o := &doctorFlags{config: auditdConf, spool: defaultSpool, spoolSize: "1G", options: file}
+		flags := pflag.NewFlagSet("doctor", pflag.ContinueOnError)
+		for name, value := range map[string]*string{"config": &o.config, "spool-size": &o.spoolSize, "remote": &o.remote, "options": &o.options} {
+			flags.StringVar(value, name, *value, "")
+		}
+		if err := flags.Parse(c.args); err != nil {
+			t.Fatal(err)
+		}
+		if err := o.fromOptions(flags); err != nil {
+			t.Fatal(err)
+		}
+		c.want.options = file
+		if *o != c.want {
+			t.Errorf("%q: %+v, not %+v", c.args, *o, c.want)
+		}
+	}
+	var said bytes.Buffer
+	std := Stdio{Out: &said, Err: &said}
+	if code := Run(t.Context(), []string{"forwarder", "doctor", "--options", optionsFile(t, "spol = x\n")}, std, "v"); code != exitUsage || !strings.Contains(said.String(), "options.conf:1: ") {
+		t.Errorf("exit %d: %s", code, said.String())
+	}
+	if err := (&doctorFlags{options: "/nonexistent"}).fromOptions(pflag.NewFlagSet("doctor", pflag.ContinueOnError)); err != nil {
+		t.Errorf("a file that nobody named: %v", err)
 	}
 }

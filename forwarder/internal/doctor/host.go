@@ -284,7 +284,7 @@ func (e *exam) unit() {
 	case active:
 		e.ok("unit", "auditd starts the forwarder as its plugin au-fleet.conf")
 	case err == nil:
-		e.found("unit", Warn, 41, "active = yes in au-fleet.conf, then auditctl --signal reconfig", "auditd's plugin au-fleet.conf is not active")
+		e.found("unit", Warn, 41, "systemctl enable --now auditfleet-forwarder, or active = yes in au-fleet.conf, then auditctl --signal reconfig", "nothing starts the forwarder at the boot: its unit is not enabled, and auditd's plugin au-fleet.conf is not active")
 	case errors.Is(err, fs.ErrPermission):
 		e.unknown("unit", err)
 	case !errors.Is(err, fs.ErrNotExist):

@@ -1,0 +1,74 @@
+#!/bin/sh
+# package-test.sh FOLDER: installs, upgrades, removes and purges the packages in FOLDER (make packages) in a real Debian, beside
+# auditd and without it. It needs root, dpkg, debootstrap and Debian's mirror (once: the tree is kept in $CACHE for a day); lintian is
+# run where it is. Everything happens in a copy of the tree, in namespaces of its own, and is gone at the end. A step that
+# goes wrong ends it and is named. STEPS=fresh runs some of them.
+set -e
+here=$(cd "$(dirname "$0")" && pwd)
+CACHE=${CACHE:-/var/tmp/auditfleet-package-test}
+
+missing() { echo "package-test: $*" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || missing "needs root, for chroot and mount"
+for tool in debootstrap dpkg-deb unshare ip; do
+	command -v "$tool" >/dev/null || missing "needs $tool (Debian: apt-get install debootstrap dpkg util-linux iproute2)"
+done
+arch=$(dpkg --print-architecture)
+packages=$(cd "${1:-dist}" && pwd)
+ls "$packages"/auditfleet-forwarder_*_"$arch".deb >/dev/null || missing "$packages has no packages for $arch: make packages"
+
+work=$(mktemp -d)
+trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+# The tree, with auditd's packages in apt's cache, so that later runs need no network.
+tree=$CACHE/bookworm-$arch-1.tar
+[ -z "$(find "$tree" -mtime +0 2>/dev/null)" ] || rm -f "$tree"
+if [ ! -e "$tree" ]; then
+	mkdir -p "$CACHE"
+	echo "package-test: making a Debian 12, which takes some minutes"
+	debootstrap --variant=minbase --include=systemd,rpm bookworm "$work/new" "${MIRROR:-http://deb.debian.org/debian}" >"$work/said" 2>&1 ||
+		{ tail -n 5 "$work/said" >&2; missing "debootstrap failed (MIRROR names another mirror)"; }
+	cp /etc/resolv.conf "$work/new/etc/resolv.conf"
+	chroot "$work/new" apt-get install -y -qq --download-only --no-install-recommends auditd audispd-plugins >/dev/null
+	tar -C "$work/new" -cf "$work/tar" . && mv "$work/tar" "$tree"
+	rm -rf --one-file-system "$work/new"
+fi
+
+# The version before: the same, but for its number and one file of configuration whose example was another.
+older() {
+	dpkg-deb -R "$1" "$work/older"
+	sed -i 's/^Version: .*/Version: 0.0.1-1/; s/(>= [^)]*)/(>= 0.0.1)/' "$work/older/DEBIAN/control"
+	for conf in forwarder collector; do
+		[ ! -e "$work/older/etc/auditfleet/$conf.conf" ] || echo "# an example of before" >>"$work/older/etc/auditfleet/$conf.conf"
+	done
+	dpkg-deb -b "$work/older" "$2" >/dev/null
+	rm -rf "$work/older"
+}
+mkdir -p "$work/packages/old" "$work/packages/new"
+cp "$packages"/*_"$arch".deb "$packages"/*_all.deb "$packages"/*.rpm "$work/packages/new/"
+for deb in "$work"/packages/new/*.deb; do
+	name=${deb##*/}
+	older "$deb" "$work/packages/old/${name%%_*}.deb"
+	mv "$deb" "$work/packages/new/${name%%_*}.deb"
+done
+cp "$here/package-steps.sh" "$here/cmd/firstlight/testdata/sample.log" "$work/packages/"
+
+if [ -z "$STEPS" ] && command -v lintian >/dev/null; then
+	echo "== lintian"
+	lintian --fail-on error "$packages"/*_"$arch".deb "$packages"/*_all.deb
+fi
+for steps in ${STEPS:-fresh beside rpm}; do
+	mkdir "$work/root"
+	tar -C "$work/root" -xf "$tree"
+	cp -r "$work/packages" "$work/root/packages"
+	# A mount namespace takes its mounts with it, a PID namespace its processes, and a network of its own leaves the host's ports.
+	unshare --mount --propagation private --pid --fork --kill-child --net sh -ec '
+		ip link set lo up
+		mount -t proc proc "$1/proc"
+		mount -t tmpfs tmpfs "$1/run"
+		exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
+			chroot "$1" sh /packages/package-steps.sh "$2"' sh "$work/root" "$steps" </dev/null
+	rm -rf --one-file-system "$work/root"
+done
+echo "package-test: all steps passed"
