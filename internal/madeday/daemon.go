@@ -25,11 +25,13 @@ func (h *Host) ownRecord(format string, args ...any) {
 func (h *Host) startDaemon() {
 	h.begin()
 	version := "3.0.9"
-	if h.Kind != Stock {
+	if h.Kind < Stock {
 		version = "0.4.0"
 	}
 	h.ownRecord("DAEMON_START op=start ver=%s format=enriched kernel=6.1.0-26-amd64 auid=4294967295 pid=%d uid=0 ses=4294967295 subj=unconfined res=success", version, 500+h.boot)
-	h.alive(false)
+	if h.Kind != Plugin { // which begins to speak after a minute
+		h.alive(false)
+	}
 	for _, l := range h.kept {
 		h.line(string(l.Raw))
 	}
@@ -47,7 +49,7 @@ func (h *Host) stopDaemon() {
 
 // alive is the forwarder's statement.
 func (h *Host) alive(last bool) {
-	if h.Kind == Stock {
+	if h.Kind == Stock || last && h.n == 0 {
 		return
 	}
 	now := h.clock()
@@ -56,9 +58,13 @@ func (h *Host) alive(last bool) {
 	}
 	h.n++
 	var b strings.Builder
-	fmt.Fprintf(&b, "DAEMON_RESUME op=alive run=%s n=%d first=%s last=%s boot=%s source=kernel registered=yes enabled=1 found=1 serial=%d kernel-lost=0 backlog=0 invisible=0",
-		h.run, h.n, stamp(h.from), stamp(now), h.bootID(), h.serial)
-	if h.rules != "" {
+	fmt.Fprintf(&b, "DAEMON_RESUME op=alive run=%s n=%d first=%s last=%s boot=%s", h.run, h.n, stamp(h.from), stamp(now), h.bootID())
+	if h.Kind == Plugin {
+		b.WriteString(" source=stdin")
+	} else {
+		fmt.Fprintf(&b, " source=kernel registered=yes enabled=1 found=1 serial=%d kernel-lost=0 backlog=0 invisible=0", h.serial)
+	}
+	if h.rules != "" && h.Kind != Plugin {
 		fmt.Fprintf(&b, " rules=%s", h.rules)
 	}
 	fmt.Fprintf(&b, " records=%d dropped=%d lost=%d unsent=%d", h.handed, h.dropped, h.lost, len(h.spool))

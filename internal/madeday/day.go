@@ -20,15 +20,17 @@ const (
 	Stream Kind = iota // our forwarder, by gRPC: offsets in a stream
 	Clear              // our forwarder, by the audisp-remote protocol
 	Stock              // auditd and audisp-remote, which say nothing of how they stand
+	Plugin             // auditd, and our forwarder as its plugin in place of audisp-remote
+	kinds
 )
 
-func (k Kind) String() string { return [...]string{"stream", "clear", "stock"}[k] }
+func (k Kind) String() string { return [...]string{"stream", "clear", "stock", "plugin"}[k] }
 
 // Config says what a day is like.
 type Config struct {
 	Seed  uint64
 	Begin time.Time
-	Hosts int // of every kind in turn
+	Hosts int // of each kind in turn
 	// Minutes is how long the day is.
 	Minutes int
 	// Rate is how many events a host makes in a minute, about.

@@ -59,7 +59,7 @@ type Host struct {
 
 func newHost(i int, cfg *Config, rnd *rand.Rand) *Host {
 	h := &Host{
-		Name: fmt.Sprintf("host%02d", i), Kind: Kind(i % 3), rnd: rnd, cfg: cfg, plan: map[int]func(time.Time){},
+		Name: fmt.Sprintf("host%02d", i), Kind: Kind(i) % kinds, rnd: rnd, cfg: cfg, plan: map[int]func(time.Time){},
 		serial: rnd.Uint32N(1 << 20), boot: 1, runs: true, keeps: rnd.IntN(2) == 0, now: cfg.Begin, own: rnd.Uint32N(1e6), rules: rulesHash,
 	}
 	h.booted = cfg.Begin.Add(-time.Duration(rnd.IntN(300)) * time.Hour)

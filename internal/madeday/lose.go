@@ -22,6 +22,9 @@ func (h *Host) Losses() []string {
 	if h.Kind == Stock {
 		return []string{"serial-gap"}
 	}
+	if h.Kind == Plugin {
+		return []string{"not-received", "other", "spool-full", "killed"}
+	}
 	return []string{"not-received", "kernel", "other", "spool-full", "killed"}
 }
 
@@ -58,6 +61,9 @@ func (d *Day) Lose(h *Host, how string) *Loss {
 		h.lost, h.dropped, h.handed = h.lost+n, h.dropped+n, h.handed+n
 		h.ownRecord("DAEMON_ERR op=lost-records cause=spool-full records=%d first=%s last=%s auid=4294967295 pid=77 res=failed", n, stamp(h.clock()), stamp(h.clock()))
 	case "killed": // the daemon dies, and the kernel keeps nothing for it
+		if h.Kind == Plugin && n == 1 { // one event is what the kernel makes of a daemon that leaves
+			n, l.N = 2, 2
+		}
 		h.serial += uint32(n)
 		h.startDaemon()
 		l.Cause = "serial-gap"

@@ -198,6 +198,9 @@ func (h *Host) says(typ uint16, ms int64) {
 // boot.
 func (h *Host) restarted(said uint8, ms int64, serial uint32, received int64) bool {
 	c := &h.chains[0]
+	if other := &h.chains[1]; h.begun[1] && !other.retired && other.near(ms, serial) && !c.near(ms, serial) {
+		c = other // it had booted with a clock that is behind
+	}
 	d := int32(serial - c.last)
 	booted := said&daemonBooted != 0
 	switch {

@@ -102,7 +102,7 @@ func ledgerDay(t *testing.T, cfg madeday.Config, lose bool) (map[string]*followe
 }
 
 func quietConfig(seed uint64, minutes int, leaps bool) madeday.Config {
-	return madeday.Config{Seed: seed, Begin: time.Date(2026, 11, 20, 17, 30, 0, 0, time.UTC), Hosts: 6, Minutes: minutes, Rate: 3, Leaps: leaps}
+	return madeday.Config{Seed: seed, Begin: time.Date(2026, 11, 20, 17, 30, 0, 0, time.UTC), Hosts: 8, Minutes: minutes, Rate: 3, Leaps: leaps}
 }
 
 // quietRounds is how many days are made; the build tag soak has more.
@@ -112,7 +112,7 @@ var quietRounds = 40
 // part of it.
 func TestQuietDays(t *testing.T) {
 	seed := need.Seed(t)
-	for round := range need.Rounds(quietRounds, 6) {
+	for round := range need.Rounds(quietRounds, 3) {
 		cfg := quietConfig(seed+uint64(round), 240+240*(round%6), round%3 == 1)
 		hosts, day, _ := ledgerDay(t, cfg, false)
 		now, rnd := day.Now().UnixMilli(), rand.New(rand.NewPCG(cfg.Seed, 7))
@@ -136,7 +136,7 @@ func TestQuietDays(t *testing.T) {
 // nothing else.
 func TestOneLossADay(t *testing.T) {
 	seed := need.Seed(t)
-	for round := range need.Rounds(quietRounds, 6) {
+	for round := range need.Rounds(quietRounds, 3) {
 		cfg := quietConfig(seed+uint64(round), 300, round%3 == 1)
 		hosts, day, loss := ledgerDay(t, cfg, true)
 		if loss == nil {

@@ -72,7 +72,7 @@ func (q *quietDay) batch(b *madeday.Batch) *intake.Batch {
 		switch b.Host.Kind {
 		case madeday.Stream:
 			r.Seq = uint32(l.Index)
-		case madeday.Clear:
+		case madeday.Clear, madeday.Plugin:
 			r.Seq = journal.OwnNumbering | uint32(l.Index+1)
 		case madeday.Stock:
 			r.Seq = b.Seq + uint32(i)
@@ -215,7 +215,7 @@ func (q *quietDay) ask() {
 }
 
 // quietHosts and quietDays are how much TestQuietDay does; the build tag soak has more.
-var quietHosts, quietDays = 6, 2
+var quietHosts, quietDays = 8, 2
 
 func quietConfig(seed uint64) madeday.Config {
 	begin := time.Date(2026, 11, 20, 19, 30, 0, 0, time.UTC) // over midnight
