@@ -19,7 +19,7 @@ import (
 // and both are killed in mid-stream: the collector answers that every host's trail is complete.
 func TestQuietDayOfBinaries(t *testing.T) {
 	const minutes = 24 * 60
-	day := madeday.New(madeday.Config{Seed: need.Seed(t), Begin: time.Now().Add(-(minutes + 5) * time.Minute), Hosts: 8, Minutes: minutes, Rate: 1})
+	day := madeday.New(madeday.Config{Seed: need.Seed(t), Begin: time.Now().Add(-(minutes + 5) * time.Minute), Hosts: 4, Minutes: minutes, Rate: 1})
 	var log bytes.Buffer
 	next, lines := map[string]uint64{}, 0
 	add := func(list []madeday.Batch) {
@@ -55,7 +55,7 @@ func TestQuietDayOfBinaries(t *testing.T) {
 		return startForwarder(t, dir, link.Addr(), file, nil, "--follow", "--state", filepath.Join(dir, "state"), "--window", "64")
 	}
 	p := start()
-	for kill := range 6 {
+	for kill := range 4 {
 		if !harness.Poll(time.Minute, func() bool {
 			n, err := c.Metric("auditfleet_collector_records_total")
 			return err == nil && n > float64(lines)/20
@@ -104,7 +104,7 @@ func complete(said string, lines int) string {
 		}
 		hosts, records = hosts+1, records+a.Records
 	}
-	if hosts != 8 || records < lines*9/10 { // the slots of the first and the last minute are not all of the answer's
+	if hosts != 4 || records < lines*9/10 { // the slots of the first and the last minute are not all of the answer's
 		return fmt.Sprintf("%d hosts with %d records, of %d", hosts, records, lines)
 	}
 	return ""
