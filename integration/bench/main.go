@@ -181,7 +181,7 @@ func (b *bench) machine() {
 	}
 	ours := "unknown"
 	if r, err := harness.Run(10*time.Second, b.bins.Collector, "version"); err == nil && r.Code == 0 {
-		ours = strings.TrimSpace(string(r.Stdout))
+		ours, _, _ = strings.Cut(strings.TrimSpace(string(r.Stdout)), "\n")
 	}
 	load, _ := os.ReadFile("/proc/loadavg")
 	b.printf("Machine: %s, %d cores, Linux %s. Stock: %s (auditd, audisp-remote, ausearch). Ours: %s. Load average before: %s.\n",
