@@ -83,7 +83,7 @@ func TestQuietDayOfBinaries(t *testing.T) {
 	}) {
 		t.Errorf("%s\n%s\nthe forwarder's output:\n%s", complete(said, lines), said, p.Output())
 	}
-	if err := p.Terminate(20 * time.Second); err != nil {
+	if err := p.Terminate(time.Minute); err != nil {
 		t.Error(err)
 	}
 }

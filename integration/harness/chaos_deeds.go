@@ -125,10 +125,22 @@ func (c *chaos) alive() error {
 	return nil
 }
 
-// deed does one thing at random. One that can't be done just now is left out.
+// deed does one thing at random; from the middle on, first what a run must have and chance has not given it: a busy
+// machine does few. One that can't be done just now is left out.
 func (c *chaos) deed() error {
 	h, s := c.hosts[c.rng.IntN(len(c.hosts))], c.sinks[c.rng.IntN(len(c.sinks))]
-	switch n := c.rng.IntN(21); {
+	n := c.rng.IntN(21)
+	if c.progress() > 0.5 {
+		switch {
+		case c.deeds["collector killed"] == 0:
+			n = 9
+		case c.deeds["forwarder killed"] == 0:
+			n = 11
+		case c.deeds["asked who acknowledged"] == 0:
+			n = 19
+		}
+	}
+	switch {
 	case n < 9:
 		return c.breakCable(h)
 	case n < 11:

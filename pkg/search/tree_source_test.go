@@ -113,15 +113,15 @@ func TestTreeLives(t *testing.T) {
 // An event that does not say its parent is of the process that had its pid then.
 func TestTreeOfProgramsRecords(t *testing.T) {
 	added := func(at, pid int, exe string) string {
-		return fmt.Sprintf("type=ADD_USER msg=audit(%d.000:%d): pid=%d uid=0 auid=1001 ses=1 msg='op=add exe=%q res=success'\n", 1700000000+at, at, pid, exe)
+		return fmt.Sprintf("type=ADD_USER msg=audit(%d.000:%d): pid=%d uid=0 auid=54322 ses=1 msg='op=add exe=%q res=success'\n", 1700000000+at, at, pid, exe)
 	}
 	log := task(1, 20, 10, "bash") + task(2, 30, 20, "useradd") + added(3, 30, "/bin/useradd") + task(4, 31, 30, "nscd") +
 		task(20, 30, 12, "cron") + task(21, 32, 30, "job") + added(30, 40, "/bin/alone") + added(19, 30, "/bin/cron")
 	wantTree(t, "the first", treeOf(t, log, "-m", "ADD_USER", "-x", "useradd"),
-		"10 ? ? ? ?", `20 10 unset 54321 \_ bash (/bin/bash)`, `*30 20 1001 root \_ useradd (/bin/useradd)`, `31 30 unset 54321 \_ nscd (/bin/nscd)`)
+		"10 ? ? ? ?", `20 10 unset 54321 \_ bash (/bin/bash)`, `*30 20 54322 root \_ useradd (/bin/useradd)`, `31 30 unset 54321 \_ nscd (/bin/nscd)`)
 	wantTree(t, "the program says which", treeOf(t, log, "-m", "ADD_USER", "-x", "cron"),
-		"12 ? ? ? ?", `*30 12 1001 root \_ cron (/bin/cron)`, `32 30 unset 54321 \_ job (/bin/job)`)
-	wantTree(t, "of which nothing is known", treeOf(t, log, "-m", "ADD_USER", "-x", "alone"), `*40 ? 1001 root (/bin/alone)`)
+		"12 ? ? ? ?", `*30 12 54322 root \_ cron (/bin/cron)`, `32 30 unset 54321 \_ job (/bin/job)`)
+	wantTree(t, "of which nothing is known", treeOf(t, log, "-m", "ADD_USER", "-x", "alone"), `*40 ? 54322 root (/bin/alone)`)
 }
 
 // A process that is seen to do the same again and again is found around each hit, however
