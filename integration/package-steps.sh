@@ -152,6 +152,11 @@ beside() {
 		is -f /usr/sbin/$name.auditd
 		is -x /sbin/$name.auditd
 	done
+	for name in aulast aulastlog ausyscall; do
+		same "$(readlink -f /usr/bin/$name)" /usr/sbin/forwarder
+		is -f /usr/bin/$name.auditd
+	done
+	ausyscall x86_64 openat >>/tmp/said
 	auditctl -v | grep -q auditfleet
 	/usr/sbin/ausearch.auditd --version | grep -qv auditfleet
 
