@@ -15,7 +15,9 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/evidence"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 func copyBundle(t *testing.T, dir string) string {
@@ -272,5 +274,53 @@ func TestEvidenceUnsigned(t *testing.T) {
 	}
 	if _, err := os.Stat(at); err == nil {
 		t.Error("half a bundle has the name of a whole one")
+	}
+}
+
+// A bundle from a store that no collector has is that of the collector that had it; where its log does not go on from
+// what was signed, nothing is proved by it.
+func TestEvidenceAtRest(t *testing.T) {
+	t.Parallel()
+	key, _, keys := sealKey(t, "hub.example.net")
+	r := evidenceHub(t, key)
+	running := r.bundle(web1, api.Bundle{})
+	r.stop()
+	at := func(a api.Bundle) (dir string) {
+		t.Helper()
+		st, err := OpenReadOnly(r.cfg.Store, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		st.Version, st.CoverageJSON = r.cfg.Version, r.cfg.CoverageJSON
+		dir = filepath.Join(t.TempDir(), "b")
+		f, err := evidence.NewFolder(dir)
+		if err == nil {
+			err = st.Evidence(t.Context(), web1, a, f.Take)
+		}
+		if err == nil {
+			err = f.Finish()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	files := readAll(t, running)
+	dir := at(api.Bundle{Checkpoint: []byte(files[evidence.Checkpoint])})
+	for name, text := range readAll(t, dir) {
+		if text != files[name] && name != evidence.Manifest { // the key is not at its usual place: it is not signed
+			t.Errorf("%s is another one:\n%.500s\n%.500s", name, text, files[name])
+		}
+	}
+	if rep, err := evidence.Verify(dir, keys); err != nil || rep.Proved == 0 || rep.Unproved != 0 {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if err := seal.Stop(fsys.OS, r.cfg.Store, "an older copy was put back"); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := evidence.Verify(at(api.Bundle{}), keys)
+	if err != nil || rep.Proved != 0 || !strings.Contains(rep.Query.Why, "an older copy was put back") {
+		t.Errorf("%+v, %v", rep, err)
 	}
 }
