@@ -22,8 +22,8 @@ var impatient = map[string]string{
 	"forwarder/internal/cli/stuck_test.go AfterFunc": "a stock daemon that is stuck with its plugin never ends by itself",
 }
 
-// TestPatience finds deadlines of tests that a busy machine does not keep.
-func TestPatience(t *testing.T) {
+// TestPatienceOfEveryPackage finds deadlines of tests that a busy machine does not keep.
+func TestPatienceOfEveryPackage(t *testing.T) {
 	root := repoRoot(t)
 	for _, dir := range goDirs(t, root) {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
