@@ -28,6 +28,8 @@ type seenHost struct {
 	Other   string         `json:"other,omitempty"`   // of others that it has now
 	OtherAt int64          `json:"otherAt,omitempty"` // since when
 	Late    int64          `json:"late,omitempty"`    // since when all that comes is late
+	LateAt  int64          `json:"lateAt,omitempty"`  // when the latest that was came
+	Newest  int64          `json:"newest,omitempty"`  // its time, ms since 1970
 	Holds   int64          `json:"holds,omitempty"`   // since when its statements say that it holds records for long
 	HoldsAt int64          `json:"holdsAt,omitempty"` // when one said so last
 	Said    int64          `json:"said,omitempty"`    // when that was made, ms since 1970
@@ -326,12 +328,15 @@ func (e *Evaluator) delays(name string, x *seenHost, v *head.Vitals) {
 	// It lasts from one late arrival to another: what waited while a link was cut comes at once, and a
 	// quiet host sends nothing then that would show that it is late no more.
 	late := v.LagMs - max(0, behind)
-	if !v.Host.Live || late < e.limit(Lag) {
+	switch {
+	case !v.Host.Live || late < e.limit(Lag):
 		x.Late = 0
-	} else if x.Late == 0 {
-		x.Late = max(x.At, 1)
+	case x.Late == 0:
+		x.Late, x.LateAt, x.Newest = max(x.At, 1), max(x.At, 1), v.LastEventMs
+	case v.LastEventMs != x.Newest: // what is older than that says nothing of lag: a system call that waited
+		x.LateAt, x.Newest = x.At, v.LastEventMs
 	}
-	if x.Late != 0 && x.At-x.Late >= conditions[Lag].lasts && e.on(Lag, name) {
+	if x.Late != 0 && x.LateAt-x.Late >= conditions[Lag].lasts && e.on(Lag, name) {
 		e.badFor(Lag, 0, name, short(late), "what comes from %s is %s late: its link or its forwarder is too slow, or works off what waited", name, short(late))
 	}
 	e.spool(name, x, v)
