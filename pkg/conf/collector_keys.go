@@ -61,6 +61,7 @@ var CollectorKeys = []string{
 	"alert_rules_changed",
 	"alert_rules_unexpected",
 	"alert_name_mismatch",
+	"alert_two_hosts",
 	"alert_lag",
 	"alert_clock_off",
 	"alert_spool_filling",

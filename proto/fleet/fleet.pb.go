@@ -1750,10 +1750,16 @@ type Coverage struct {
 	// Since when the host is connected, or is not; both 0 where nobody knows.
 	UpMs   int64 `protobuf:"varint,23,opt,name=up_ms,json=upMs,proto3" json:"up_ms,omitempty"`
 	DownMs int64 `protobuf:"varint,24,opt,name=down_ms,json=downMs,proto3" json:"down_ms,omitempty"`
-	// Until when all of the time is kept, by the days of retention; 0 where nobody knows.
+	// Until when all of the time is kept, by the days of retention; 0 where nobody knows, or
+	// where all of it is on hold.
 	RetainedUntilMs int64 `protobuf:"varint,25,opt,name=retained_until_ms,json=retainedUntilMs,proto3" json:"retained_until_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// All that is stored of the time is on hold: retention drops none of it.
+	Held bool `protobuf:"varint,26,opt,name=held,proto3" json:"held,omitempty"`
+	// No host of this name, or that this pattern matches, was ever heard of. An empty host
+	// stands for all: nobody has sent anything yet.
+	Unheard       bool `protobuf:"varint,27,opt,name=unheard,proto3" json:"unheard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Coverage) Reset() {
@@ -1959,6 +1965,20 @@ func (x *Coverage) GetRetainedUntilMs() int64 {
 		return x.RetainedUntilMs
 	}
 	return 0
+}
+
+func (x *Coverage) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
+}
+
+func (x *Coverage) GetUnheard() bool {
+	if x != nil {
+		return x.Unheard
+	}
+	return false
 }
 
 // CoverageCause adds up what one cause makes of the time.
@@ -4302,7 +4322,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\tintervals\x18\x05 \x01(\bR\tintervals\x12\x12\n" +
 	"\x04note\x18\x06 \x01(\bR\x04note\"M\n" +
 	"\x10CoverageResponse\x129\n" +
-	"\bcoverage\x18\x01 \x01(\v2\x1d.auditfleet.fleet.v1.CoverageR\bcoverage\"\x92\x06\n" +
+	"\bcoverage\x18\x01 \x01(\v2\x1d.auditfleet.fleet.v1.CoverageR\bcoverage\"\xc0\x06\n" +
 	"\bCoverage\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\fR\x04host\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12\x12\n" +
@@ -4331,7 +4351,9 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05notes\x18\x16 \x03(\v2\".auditfleet.fleet.v1.CoverageCauseR\x05notes\x12\x13\n" +
 	"\x05up_ms\x18\x17 \x01(\x03R\x04upMs\x12\x17\n" +
 	"\adown_ms\x18\x18 \x01(\x03R\x06downMs\x12*\n" +
-	"\x11retained_until_ms\x18\x19 \x01(\x03R\x0fretainedUntilMs\"\xe3\x01\n" +
+	"\x11retained_until_ms\x18\x19 \x01(\x03R\x0fretainedUntilMs\x12\x12\n" +
+	"\x04held\x18\x1a \x01(\bR\x04held\x12\x18\n" +
+	"\aunheard\x18\x1b \x01(\bR\aunheard\"\xe3\x01\n" +
 	"\rCoverageCause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x10\n" +
 	"\x03hop\x18\x02 \x01(\tR\x03hop\x12\x14\n" +

@@ -26,6 +26,7 @@ const (
 	RulesChanged
 	RulesUnexpected
 	NameMismatch
+	TwoHosts
 	Lag
 	ClockOff
 	SpoolFilling
@@ -94,6 +95,8 @@ var conditions = [NumConditions]about{
 		doc: "A host has had rules for so long that alert_rules does not expect of it."},
 	NameMismatch: {name: "name-mismatch", unit: count, threshold: 1, severity: Warning, once: true,
 		doc: "So many records claim to be another host's than the one that they are kept under (search --mismatch)."},
+	TwoHosts: {name: "two-hosts", unit: count, threshold: 1, severity: Warning, once: true,
+		doc: "So many signs that two hosts have one name: a copied certificate or key, or in clear text one name from two addresses by turns, thrice within minutes."},
 	Lag: {name: "lag", unit: span, threshold: 5 * minute, severity: Warning, lasts: 5 * minute,
 		doc: "What comes from a host is that late, again and again for five minutes."},
 	ClockOff: {name: "clock-off", unit: span, threshold: 30 * second, severity: Warning,

@@ -23,6 +23,7 @@ type seenHost struct {
 	PauseAt int64          `json:"pauseAt,omitempty"` // when that was
 	Lost    []ledger.Total `json:"lost,omitempty"`    // that alerts have been told of
 	Claims  uint64         `json:"claims,omitempty"`  // mismatched records, likewise
+	Twins   uint64         `json:"twins,omitempty"`   // signs of two hosts, likewise, since the collector's start
 	Alarms  []uint64       `json:"alarms,omitempty"`
 	Rules   string         `json:"rules,omitempty"`   // the first digits of the usual ones
 	Other   string         `json:"other,omitempty"`   // of others that it has now
@@ -87,6 +88,7 @@ func (e *Evaluator) host(v *head.Vitals) {
 	}
 	e.missing(name, x, v)
 	e.claims(name, x, v)
+	e.twins(name, x, v)
 	e.alarms(name, x, v)
 	if v.Mixed {
 		return
@@ -256,6 +258,21 @@ func (e *Evaluator) claims(name string, x *seenHost, v *head.Vitals) {
 	}
 	e.find(found{cond: NameMismatch, labels: map[string]string{"host": name}, n: n, told: func(n uint64) (string, string) {
 		return fmt.Sprintf("%d records that are kept under %s claim to be another host's: `collector search --mismatch -n %s` shows them", n, name, shell(name)), strconv.FormatUint(n, 10) + " records"
+	}})
+}
+
+// twins looks whether two hosts have a name.
+func (e *Evaluator) twins(name string, x *seenHost, v *head.Vitals) {
+	n := v.Twins - x.Twins
+	if v.Twins < x.Twins { // the collector was started again
+		n = v.Twins
+	}
+	x.Twins = v.Twins
+	if n == 0 || !e.on(TwoHosts, name) {
+		return
+	}
+	e.find(found{cond: TwoHosts, labels: map[string]string{"host": name}, n: n, told: func(n uint64) (string, string) {
+		return fmt.Sprintf("two hosts send as %s (`collector search -m DAEMON_ERR` has their addresses): give a copied machine a name, and a certificate or key, of its own", name), strconv.FormatUint(n, 10) + " signs"
 	}})
 }
 

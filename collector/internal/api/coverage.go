@@ -34,7 +34,7 @@ func (c *Client) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn fu
 func Lacking(a *fleet.Coverage) *fleet.Coverage {
 	switch a.GetState() {
 	case ledger.Lost.String(), ledger.Unknown.String():
-		return &fleet.Coverage{Host: a.GetHost(), State: a.GetState(), Lost: a.GetLost(), Causes: a.GetCauses(), Run: a.GetRun()}
+		return &fleet.Coverage{Host: a.GetHost(), State: a.GetState(), Lost: a.GetLost(), Causes: a.GetCauses(), Run: a.GetRun(), Unheard: a.GetUnheard()}
 	}
 	return nil
 }

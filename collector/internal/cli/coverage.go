@@ -150,13 +150,15 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.stdio.Err, "coverage: %v\n", err)
 		return exitCoverageFailed
 	}
-	if names := a.words.Query.Nodes; len(names) > 0 && len(list) == 0 {
-		fmt.Fprintf(p.stdio.Err, "coverage: no host is called %.300q: `collector hosts` lists them\n", strings.Join(names, ","))
-		return exitCoverageFailed
-	}
-	if len(list) == 0 { // a check that nobody is there for must not look like a good one
-		fmt.Fprintln(p.stdio.Err, "coverage: no host has sent anything yet")
-		return exitIncomplete
+	for _, c := range list {
+		switch {
+		case !c.GetUnheard():
+		case len(c.GetHost()) == 0: // a check that nobody is there for must not look like a good one
+			fmt.Fprintln(p.stdio.Err, "coverage: no host has sent anything yet")
+			return exitIncomplete
+		default:
+			fmt.Fprintf(p.stdio.Err, "coverage: no host is called %.300q: `collector hosts` lists them\n", c.GetHost())
+		}
 	}
 	var text []byte
 	out := p.stdio.Out

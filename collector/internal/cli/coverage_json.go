@@ -27,6 +27,8 @@ type (
 		Records      uint64             `json:"records"`
 		EventsStored uint64             `json:"events"`
 		Retained     string             `json:"retained_until,omitempty"`
+		Held         bool               `json:"on_hold,omitempty"`
+		Unheard      bool               `json:"unheard,omitempty"` // no host has this name
 		Connection   *coverageConn      `json:"connection,omitempty"`
 		Forwarder    *coverageForwarder `json:"forwarder,omitempty"`
 	}
@@ -82,7 +84,7 @@ func coverageJSON(list []*fleet.Coverage, detail bool) []byte {
 		for _, x := range c.GetNotes() {
 			h.Notes = append(h.Notes, spanOf(x))
 		}
-		h.Retained = utc(c.GetRetainedUntilMs())
+		h.Retained, h.Held, h.Unheard = utc(c.GetRetainedUntilMs()), c.GetHeld(), c.GetUnheard()
 		if up, down := c.GetUpMs(), c.GetDownMs(); up+down > 0 {
 			h.Connection = &coverageConn{up > 0, utc(max(up, down))}
 		}

@@ -103,6 +103,9 @@ func (v *coverageView) parts(c *fleet.Coverage, kept bool) []string {
 	case "pending":
 		parts = append(parts, "held by the host since "+v.clock(c.GetOldestMs()))
 	default:
+		if c.GetUnheard() {
+			return []string{"nothing was ever heard of such a host"}
+		}
 		for i, x := range causes {
 			if i > 0 && badness[x.GetState()] < 2 {
 				break
@@ -122,10 +125,21 @@ func (v *coverageView) parts(c *fleet.Coverage, kept bool) []string {
 	if n := c.GetInvisible(); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d processes are older than auditing", n))
 	}
-	if n := c.GetRetainedUntilMs(); n > 0 && kept {
-		parts = append(parts, "kept until "+v.day(n))
+	if k := v.kept(c); k != "" && kept {
+		parts = append(parts, k)
 	}
 	return parts
+}
+
+// kept says until when all of the time is kept.
+func (v *coverageView) kept(c *fleet.Coverage) string {
+	switch n := c.GetRetainedUntilMs(); {
+	case c.GetHeld():
+		return "kept while on hold"
+	case n > 0:
+		return "kept until " + v.day(n)
+	}
+	return ""
 }
 
 // weaker says how much of a time only the kernel's serials answer for.
@@ -193,8 +207,8 @@ func (v *coverageView) more(out []byte, c *fleet.Coverage) []byte {
 	}
 	asked := "asked about " + v.fromTo(c.GetFromMs(), c.GetToMs())
 	asked += fmt.Sprintf(": %d records of %d events stored", c.GetRecords(), c.GetEventsStored())
-	if n := c.GetRetainedUntilMs(); n > 0 {
-		asked += ", kept until " + v.day(n)
+	if k := v.kept(c); k != "" {
+		asked += ", " + k
 	}
 	say("%s", asked)
 	switch up, down := c.GetUpMs(), c.GetDownMs(); {

@@ -25,7 +25,7 @@ func (o *options) alerts() settings.Section {
 			{Key: conf.Duration("alert_repeat", &a.Repeat, 0, 8760*time.Hour), In: settings.FileOnly, Default: a.Repeat, Arg: "DURATION",
 				Doc: "How often alerts that go on are told again; 0 is never."},
 			{Key: conf.Duration("alert_hold", &a.Hold, time.Second, 8760*time.Hour), In: settings.FileOnly, Default: a.Hold, Arg: "DURATION",
-				Doc: "How long something that was counted (loss, serial-gaps, name-mismatch, rules-changed, seal) must not happen again before its alert is over."},
+				Doc: "How long something that was counted (loss, serial-gaps, name-mismatch, two-hosts, rules-changed, seal) must not happen again before its alert is over."},
 			{Key: conf.List("alert_ignore", &a.Ignore), In: settings.FileOnly, Arg: "[CONDITION:]HOST[,…]", Example: "build-*,host-silent:laptop-*",
 				Doc: "Hosts that no alert is about, or none of one condition; * stands for any text."},
 			{Key: conf.Path("alert_rules", &a.RulesFile), In: settings.FileOnly, Arg: "FILE", Example: "/etc/auditfleet/expected-rules",

@@ -251,10 +251,20 @@ func TestProvedNameFromTwoAddresses(t *testing.T) {
 	if d := cmp.Diff([]string(nil), got.take()); d != "" {
 		t.Errorf("a host that moves (-want +got):\n%s", d)
 	}
-	for i, conn := range []int{1, 2, 1, 2} {
+	twins := func() (n uint64) {
+		r.h.EachVitals(func(v *Vitals) { n += v.Twins })
+		return n
+	}
+	if n := twins(); n != 0 {
+		t.Errorf("%d signs of two hosts of one that moves", n)
+	}
+	for i, conn := range []int{1, 2, 1, 2, 1} {
 		from(conn, 8*time.Hour+time.Duration(i)*time.Second, event.TransportPSK)
 	}
 	if d := cmp.Diff([]string{"turns web1 10.0.0.2 10.0.0.1"}, got.take()); d != "" {
 		t.Errorf("two hosts (-want +got):\n%s", d)
+	}
+	if n := twins(); n == 0 {
+		t.Error("no sign of two hosts")
 	}
 }

@@ -239,7 +239,12 @@ func (h *Head) damaged() (list []ledger.Damage) {
 			continue
 		}
 		if from, to, n, hosts := d.Extent(); to > 0 {
-			list = append(list, ledger.Damage{From: from, To: to, N: n, One: hosts == 1})
+			x := ledger.Damage{From: from, To: to, N: n, One: hosts == 1}
+			var of store.HostDamage
+			if errors.As(err, &of) {
+				x.Host = of.Host()
+			}
+			list = append(list, x)
 		}
 	}
 	return list

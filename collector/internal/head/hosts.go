@@ -31,7 +31,9 @@ type host struct {
 	compared   uint64    // the provedNames.state for which taken holds
 	taken      bool      // its name was proved, by itself or by another one that differs in case
 	turned     time.Time // when it was last said that it comes from two addresses
-	moved      time.Time // when records came from another address than before, of one that proves its name
+	moved      time.Time // when records came from another address than before
+	turns      int       // how often they did by turns, each soon after the one before
+	twins      uint64    // signs that two hosts have its name, since the start
 }
 
 func (x *host) info() store.Host { return x.Host }

@@ -149,6 +149,8 @@ func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
 	if len(x.Addrs) > 0 {
 		n.Was = x.Addrs[0]
 	}
+	since := b.Received.Sub(x.moved)
+	x.moved = b.Received
 	h.stats.AddressChanges++
 	for _, a := range x.Addrs {
 		if a == addr {
@@ -156,6 +158,7 @@ func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
 		}
 	}
 	if n.Kind == ByTurns {
+		x.turn(since)
 		if !x.turned.IsZero() && b.Received.Sub(x.turned) < noticeEvery && !b.Received.Before(x.turned) {
 			return
 		}
@@ -164,9 +167,35 @@ func (h *Head) checkAddress(x *host, b *journal.Batch, addr netip.Addr) {
 	h.notice(n, b.Received)
 }
 
-// together is how soon a verified name comes from its former address again where two hosts have
-// it: one that moves does not come and go so fast.
-const together = time.Minute
+const (
+	// together is how soon a name comes from its former address again where two hosts have it: one
+	// that moves does not come and go so fast.
+	together = time.Minute
+	// turnsOfTwo is how often in a row it does so before that counts as a sign of two hosts: a host
+	// with two links may change them, and back.
+	turnsOfTwo = 3
+)
+
+// turn counts that a host's records come from a former address again, that long after they came
+// from another one.
+func (x *host) turn(since time.Duration) {
+	if since < 0 || since >= together {
+		x.turns = 0
+		return
+	}
+	if x.turns++; x.turns >= turnsOfTwo {
+		x.twins++
+	}
+}
+
+// Twins notes a transport's sign that two hosts have a name which both have proved.
+func (h *Head) Twins(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x := h.hosts[name]; x != nil {
+		x.twins++
+	}
+}
 
 // shared gives notice when a verified name comes from two addresses at once: two hosts have one
 // certificate or key. Ingest tells those by gRPC apart, by their boots.
@@ -182,6 +211,7 @@ func (h *Head) shared(x *host, b *journal.Batch, addr netip.Addr) {
 		return
 	}
 	h.stats.AddressChanges++
+	x.turn(since)
 	if !x.turned.IsZero() && b.Received.Sub(x.turned) < noticeEvery && !b.Received.Before(x.turned) {
 		return
 	}

@@ -12,6 +12,8 @@ type Vitals struct {
 	// Own says that it is the collector itself, Mixed that it stands for all hosts that have no
 	// place of their own.
 	Own, Mixed bool
+	// Twins is how many signs there were, since the start, that two hosts have the name.
+	Twins uint64
 }
 
 // vitalsAtOnce is how many hosts are copied while records wait: some ten microseconds.
@@ -36,7 +38,7 @@ func (h *Head) EachVitals(fn func(v *Vitals)) {
 			if h.hosts[x.Name] != x {
 				continue // it was forgotten
 			}
-			v := Vitals{Host: x.Host, Own: len(x.Addrs) == 0 && x.Verified.IsZero(), Mixed: x == mixed}
+			v := Vitals{Host: x.Host, Own: len(x.Addrs) == 0 && x.Verified.IsZero(), Mixed: x == mixed, Twins: x.twins}
 			if x.ledger != nil {
 				v.Vitals = x.ledger.Vitals()
 			}

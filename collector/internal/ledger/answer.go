@@ -89,14 +89,6 @@ type Question struct {
 	Damaged []Damage
 }
 
-// Damage is a time whose records cannot be read. N is how many they were, 0 where nobody knows;
-// with One, all of them were of one host.
-type Damage struct {
-	From, To int64
-	N        uint64
-	One      bool
-}
-
 // Judge puts together what is known of a host in a time. rows are the host's, in any order; h is
 // zero where nothing is known but rows.
 func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
@@ -148,7 +140,9 @@ func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 		all.entries = append(all.entries, Entry{AuditingOff, h.off, max(h.off, a.To), 0})
 	}
 	for _, d := range q.Damaged {
-		a.damaged(all, d)
+		if d.Host == "" || d.Host == host {
+			a.damaged(all, d)
+		}
 	}
 	a.judge(all, last, h.shut, q.Kept)
 	if a.State == Complete && a.open(all, h.gaps, now) {
@@ -350,22 +344,6 @@ func (a *Answer) note(entries []Entry, to int64) {
 		from := max(a.Down, a.From)
 		a.Notes = addSum(a.Notes, Interval{Cause: Disconnected, From: from, To: max(from, to)})
 	}
-}
-
-// damaged enters a time whose records cannot be read, where some of them may be the host's: it
-// had some then, or nothing is known of it.
-func (a *Answer) damaged(w *whole, d Damage) {
-	d.To = max(d.To, d.From+1)
-	had := slices.ContainsFunc(w.counts, func(c slot) bool { return c.from < d.To && c.to > d.From && c.records > 0 })
-	known := w.stated.Has(max(d.From, a.From), min(d.To, a.To)) || w.chained.Has(max(d.From, a.From), min(d.To, a.To))
-	if !had && known {
-		return
-	}
-	e := Entry{Cause: Damaged, From: d.From, To: d.To}
-	if d.One {
-		e.N = d.N
-	}
-	w.entries = append(w.entries, e)
 }
 
 // bridged reports whether the serials show that nothing is missing of a time in which the forwarder

@@ -40,6 +40,7 @@ func (p *Past) Add(r *Row, at int64) {
 		to, n = begin+long, AddUp(n, c.Records)
 	}
 	if n > 0 {
+		from, to = r.known(from, from+long, to-long, to)
 		x.enter(Entry{Retention, from, to, n})
 	}
 	bare := Row{Stated: r.Stated, Chained: r.Chained}
@@ -56,6 +57,24 @@ func (p *Past) Add(r *Row, at int64) {
 		list = slices.Delete(list, 0, len(list)-maxPast)
 	}
 	*p = list
+}
+
+// known makes a time that is known by slots shorter where somebody answers for a part of its first and
+// last slot: there the host was first and last heard of.
+func (r *Row) known(from, firstEnd, lastBegin, to int64) (int64, int64) {
+	first, last := to, from
+	for _, s := range []Spans{r.Stated, r.Chained} {
+		if len(s) > 0 {
+			first, last = min(first, s[0].From), max(last, s[len(s)-1].To)
+		}
+	}
+	if first > from && first < firstEnd {
+		from = first
+	}
+	if last < to && last > lastBegin && last > from {
+		to = last
+	}
+	return from, to
 }
 
 // Merge adds a day of another Past.

@@ -129,13 +129,11 @@ func (h *Host) between(was *run, s *statement, received int64) {
 		h.stated(from, to, received)
 	case s.Kernel && !s.found:
 		h.enter(AuditingOff, from, to, 0, received)
-	case s.Multicast || !s.Kernel:
-		h.enter(Stopped, from, to, 0, received)
-	case was.Ended && !was.Registered: // another daemon took its place
-		h.enter(NotRegistered, from, to, 0, received)
-	case was.Ended: // by the serials it is seen whether the kernel made or kept anything
-		h.enter(Stopped, from, to, 0, received)
-	default:
+	case !was.Ended:
 		h.enter(Died, from, to, 0, received)
+	case s.Kernel && !s.Multicast && !was.Registered: // another daemon took its place
+		h.enter(NotRegistered, from, to, 0, received)
+	default: // by the serials it is seen whether the kernel made or kept anything
+		h.enter(Stopped, from, to, 0, received)
 	}
 }

@@ -153,6 +153,8 @@ func TestDamage(t *testing.T) {
 	}{
 		{"of all hosts", Damage{From: noon + minute, To: noon + 2*minute, N: 500}, Lost, 0, 1},
 		{"of one host", Damage{From: noon + minute, To: noon + 2*minute, N: 500, One: true}, Lost, 500, 1},
+		{"of this host", Damage{From: noon + minute, To: noon + 2*minute, N: 500, One: true, Host: "web1"}, Lost, 500, 1},
+		{"of another host", Damage{From: noon + minute, To: noon + 2*minute, N: 500, One: true, Host: "web2"}, Complete, 0, 0},
 		{"of a time before", Damage{From: noon - 2*Day, To: noon - Day, N: 500}, Complete, 0, 0},
 	} {
 		h.answer(0, 0) // has the rows stored

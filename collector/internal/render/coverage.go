@@ -84,8 +84,9 @@ func (n *Note) add(c *fleet.Coverage) error {
 	case "lost":
 		n.lost = append(n.lost, c)
 	case "unknown":
-		// Of a host whose sender never says that it lives, much is not known in any long time.
-		if c.GetRun() == "" && (n.q.StartMs == 0 || n.q.EndMs == 0) {
+		// Of a host whose sender never says that it lives, much is not known in any long time; and
+		// that a name is nobody's, who finds nothing sees.
+		if c.GetUnheard() || c.GetRun() == "" && (n.q.StartMs == 0 || n.q.EndMs == 0) {
 			n.weak = append(n.weak, c)
 		} else {
 			n.unknown = append(n.unknown, c)
@@ -205,6 +206,9 @@ func (n *Note) asJSON(text string, late bool) string {
 		if i == noteObject {
 			object.More = len(all) - i
 			break
+		}
+		if len(c.GetHost()) == 0 && c.GetUnheard() { // nobody has sent anything
+			continue
 		}
 		causes := []string{}
 		for _, x := range c.GetCauses() {

@@ -272,6 +272,16 @@ func TestAlertConditions(t *testing.T) {
 			}
 			w.hosts[0].down = true // in clear text the name is another host's from now on
 		}, after: 1, mended: func(*watched, *audited) {}, over: -1},
+		"two hosts": {id: `two-hosts host="web1"`, broken: func(w *watched, h *audited) {
+			for i := range 8 { // by turns
+				b := &journal.Batch{Sender: journal.Sender{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 9, 9, byte(i % 2)}), 999)}, Received: w.now.Add(time.Duration(i) * time.Second)}
+				b.Records = []journal.Record{{Raw: fmt.Appendf(nil, "node=web1 type=USER_CMD msg=audit(%s:%d): pid=1 res=success", stampOf(w.now), h.serial)}}
+				w.put++
+				if err := w.journal.Submit(w.t.Context(), b, func(error) {}); err != nil {
+					w.t.Fatal(err)
+				}
+			}
+		}, after: 1, mended: func(*watched, *audited) {}, over: 62},
 		"lag":              {id: `lag host="web1"`, host: func(h *audited) { h.run = "" }, broken: func(_ *watched, h *audited) { h.clock = -10 * time.Minute }, after: 17, mended: func(_ *watched, h *audited) { h.clock = 0 }, over: 2},
 		"clock behind":     {id: `clock-off host="web1"`, broken: func(_ *watched, h *audited) { h.clock = -10 * time.Minute }, after: 4, mended: func(_ *watched, h *audited) { h.clock = 0 }, over: 4},
 		"clock ahead":      {id: `clock-off host="web1"`, broken: func(_ *watched, h *audited) { h.clock = 40 * time.Second }, after: 4, mended: func(_ *watched, h *audited) { h.clock = 0 }, over: 4},

@@ -133,7 +133,7 @@ func (b *bundling) covers(ctx context.Context, hosts []string, fromMs, toMs int6
 		is[h] = true
 	}
 	var list []*fleet.Coverage
-	err := coverage(ctx, b.head, 0, &fleet.CoverageRequest{FromMs: fromMs, ToMs: toMs, Intervals: true}, func(c *fleet.Coverage) error {
+	err := coverage(ctx, b.head, &keeping{}, &fleet.CoverageRequest{FromMs: fromMs, ToMs: toMs, Intervals: true}, func(c *fleet.Coverage) error {
 		if is[string(c.GetHost())] {
 			c.UpMs, c.DownMs, c.Run = 0, 0, "" // how it stands today is no part of the time asked
 			list = append(list, c)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
-	"slices"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -58,7 +56,11 @@ func (l *live) Hosts(context.Context) ([]*fleet.Host, error) {
 
 // Coverage implements api.Source.
 func (l *live) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
-	return coverage(ctx, l.Head, l.s.retention.Limits().MaxDays, req, fn)
+	k := &keeping{days: l.s.retention.Limits().MaxDays}
+	if err := k.holds(ctx, l.s.holds.set, l.s.holds.keep, l.s.store); err != nil {
+		return err
+	}
+	return coverage(ctx, l.Head, k, req, fn)
 }
 
 // ReadOnly is a store that no collector has, as a source.
@@ -104,25 +106,11 @@ func (r *ReadOnly) Hosts(context.Context) ([]*fleet.Host, error) {
 
 // Coverage implements api.Source.
 func (r *ReadOnly) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
-	return coverage(ctx, r.Head, 0, req, fn)
-}
-
-// coverage answers from a head, host by host. keep is how many days retention keeps, 0 where nobody
-// knows: a day goes when that many have begun after it.
-func coverage(ctx context.Context, h *head.Head, keep int, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
-	q := head.CoverageQuery{From: req.GetFromMs(), To: req.GetToMs()}
-	if names := req.GetHosts(); len(names) > 0 {
-		q.Want = func(host string) bool {
-			return slices.ContainsFunc(names, func(n []byte) bool { return query.Like(string(n), host) })
-		}
+	set, k := hold.Open(fsys.OS, r.dir, r.store), &keeping{}
+	if err := k.holds(ctx, set, hold.NewKeep(set, r.store, func() map[string]string { return also(r.Head.Hosts()) }), r.store); err != nil {
+		return err
 	}
-	return h.EachAnswer(ctx, q, func(a *ledger.Answer) error {
-		out := api.FromAnswer(a, req.GetIntervals())
-		if keep > 0 && a.From > 0 {
-			out.RetainedUntilMs = ledger.DayOf(max(a.From, 0)) + int64(keep)*ledger.Day
-		}
-		return fn(out)
-	})
+	return coverage(ctx, r.Head, k, req, fn)
 }
 
 func about(h *head.Head, st store.Place) query.About {

@@ -25,6 +25,7 @@ func (s *Server) listenVerified() (err error) {
 		Log: s.cfg.Log.Named("grpc"), Metrics: counters, Now: s.cfg.Now,
 		Report: func(r ingestgrpc.Report) {
 			if r.Op == ingestgrpc.OpTwins {
+				s.head.Twins(r.Name)
 				s.own.TwoHosts(r.Name, r.Peer.Addr(), r.Other)
 				return
 			}

@@ -26,7 +26,7 @@ type Events interface {
 	// does nothing when the part has no events, or where days are not divided.
 	Rotate(ctx context.Context) error
 	// Missing returns one error for each thing that answers may lack: a file that is
-	// damaged, set aside or not there.
+	// damaged, set aside or not there, and what a search could not read.
 	Missing() []error
 	// MayOpen returns how many file descriptors the engine may still open beside those
 	// it has open now.
@@ -39,6 +39,12 @@ type Events interface {
 type Damage interface {
 	error
 	Extent() (fromMs, toMs int64, records, hosts uint64)
+}
+
+// HostDamage is a Damage that knows whose all the events were: "" where it does not.
+type HostDamage interface {
+	Damage
+	Host() string
 }
 
 // Engine keeps events outside the Place's transactions. The collector may die after the

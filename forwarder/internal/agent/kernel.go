@@ -41,6 +41,9 @@ type kernelSource struct {
 	lostKept   uint32 // this value of the kernel's counter of lost records
 }
 
+// statusEvery is how often the kernel's counters are read where statements are not more frequent.
+const statusEvery = 10 * time.Second
+
 func newKernelSource(a *Agent) *kernelSource {
 	a.pump.enrich = a.cfg.Enrich
 	return &kernelSource{rulesChanged: wake.New(), a: a, cfg: &a.cfg, multicast: a.cfg.Source == SourceMulticast}
@@ -65,6 +68,9 @@ func (k *kernelSource) open() error {
 	var err error
 	if kc.Last, err = k.openSerials(); err != nil {
 		return err
+	}
+	if every := k.cfg.AliveEvery; kc.StatusEvery == 0 && every > 0 && every < statusEvery {
+		kc.StatusEvery = every // a statement must not speak for a time after the kernel was asked
 	}
 	kc.Before = k.lossesBefore()
 	if k.listener, err = k.cfg.OpenKernel(kc); err != nil {

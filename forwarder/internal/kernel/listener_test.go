@@ -176,15 +176,17 @@ func TestOtherDaemonIsRefused(t *testing.T) {
 	}
 }
 
+// Whether the kernel audits is the other daemon's to say from then on.
 func TestTakeover(t *testing.T) {
 	k := fakekernel.New()
+	k.SetStatus(func(s *kernel.Status) { s.Enabled = 0 })
 	l := start(t, kernel.Config{StatusEvery: time.Millisecond, Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
 	k.OtherDaemon(1)
 	if err := <-l.done; !errors.Is(err, kernel.ErrOtherDaemon) {
 		t.Errorf("Run: %v, want ErrOtherDaemon", err)
 	}
-	if s := k.Status(); s.PID != 1 {
-		t.Errorf("pid %d is registered, want the other daemon left alone", s.PID)
+	if s := k.Status(); s.PID != 1 || s.Enabled != 1 {
+		t.Errorf("pid %d is registered, enabled is %d; want the other daemon left alone", s.PID, s.Enabled)
 	}
 }
 

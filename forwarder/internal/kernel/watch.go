@@ -29,6 +29,7 @@ func (l *Listener) watch(ctx context.Context) {
 				l.mu.Lock()
 				l.fatal = err
 				l.isRegistered = false
+				l.enabledSet = false // whether the kernel audits is the other daemon's to say now
 				l.mu.Unlock()
 				l.stop.Store(true)
 				l.sock.Wake()

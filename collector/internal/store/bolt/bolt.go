@@ -75,6 +75,8 @@ type Store struct {
 	state  store.State  // of the last batch, without hosts and senders
 	broken []error      // what answers lack: set aside, missing or, read-only, left out
 	closed bool
+	// unreadable is what searches have found damaged since Open.
+	unreadable []unreadable
 
 	damaged []damagedPart // used by Open only
 }
@@ -247,7 +249,7 @@ func (s *Store) setAside(p *partition, cause error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	of.File = filepath.Base(p.path)
-	s.broken = append(s.broken, &lostError{err, of})
+	s.broken = append(s.broken, &lostError{error: err, of: of})
 	return nil
 }
 

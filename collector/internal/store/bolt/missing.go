@@ -16,7 +16,11 @@ import (
 func (s *Store) Missing() []error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.broken)
+	out := slices.Clone(s.broken)
+	for _, u := range s.unreadable {
+		out = append(out, u.err)
+	}
+	return out
 }
 
 // addLoss adds a loss that Open has found to what goes into the manifest and to what
@@ -165,7 +169,8 @@ func (s *Store) Forget(name string) (n int, err error) {
 // lostError is damage that this process has found, with the extent of what is lost.
 type lostError struct {
 	error
-	of manifest.Loss
+	of   manifest.Loss
+	host string // whose it was, where it is known; "": see of
 }
 
 func (e *lostError) Unwrap() error { return e.error }
@@ -174,3 +179,6 @@ func (e *lostError) Unwrap() error { return e.error }
 func (e *lostError) Extent() (fromMs, toMs int64, records, hosts uint64) {
 	return dayOfFile(e.of).or(e.of.MinMs, e.of.MaxMs, e.of.Records, e.of.Hosts)
 }
+
+// Host implements store.HostDamage.
+func (e *lostError) Host() string { return e.host }

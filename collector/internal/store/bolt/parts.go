@@ -53,6 +53,7 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
 	s.forgetBroken(part)
+	s.forgetUnreadable(p)
 	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
 	p.dropped = true
 	if p.refs == 0 {

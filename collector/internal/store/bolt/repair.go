@@ -46,6 +46,7 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 		return false, errors.Join(cause, err)
 	}
 	s.mu.Lock()
+	s.forgetUnreadable(p)
 	err = errors.Join(os.Rename(tmp, p.path), fsys.OS.SyncDir(filepath.Dir(p.path)), p.open())
 	s.mu.Unlock()
 	if err != nil {
@@ -60,7 +61,7 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	s.log.Error("a partition was damaged; what can be read of it was put back", "partition", p.path, "error", cause, "events lost", lost, "set aside as", filepath.Base(aside))
 	if !whole {
 		s.mu.Lock()
-		s.broken = append(s.broken, &lostError{fmt.Errorf("%s: %w; at least %d events cannot be read; set aside as %s", p.path, cause, lost, filepath.Base(aside)), of})
+		s.broken = append(s.broken, &lostError{fmt.Errorf("%s: %w; at least %d events cannot be read; set aside as %s", p.path, cause, lost, filepath.Base(aside)), of, ""})
 		s.mu.Unlock()
 	}
 	return true, nil

@@ -224,6 +224,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 		return err
 	})
 	if err != nil {
+		sc.s.noteDamage(pl.p, pl.id, -1, nil, err)
 		sc.addError(err)
 	}
 	units := make([]*unit, len(cands))
@@ -288,11 +289,12 @@ func (sc *scan) read(u *unit, rd *reader) {
 		return
 	}
 	text, frame, err := sc.text(u, rd)
+	blk := &u.cand.Block
 	if err != nil {
+		sc.s.noteDamage(u.plan.p, u.plan.id, u.cand.Index, blk, err)
 		sc.addError(err)
 		return
 	}
-	blk := &u.cand.Block
 	host := []byte(blk.Host)
 	want, size := u.cand.Want, 0
 	rest := text
@@ -301,7 +303,9 @@ func (sc *scan) read(u *unit, rd *reader) {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
 		if err != nil {
-			sc.addError(fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err))
+			err = fmt.Errorf("%s: group %d: block %d: %w: %w", u.plan.p.path, u.plan.id, u.cand.Index, store.ErrDamaged, err)
+			sc.s.noteDamage(u.plan.p, u.plan.id, u.cand.Index, blk, err)
+			sc.addError(err)
 			break
 		}
 		origin := origins.Next()

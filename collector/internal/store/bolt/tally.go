@@ -23,7 +23,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tl := &tallying{ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields, q.Memory), rest: rest}
+	tl := &tallying{s: sn.s, ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields, q.Memory), rest: rest}
 	var todo []*plan
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -60,6 +60,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 // tallying is one run of Tally. Each worker counts into a tally of its own and adds it to
 // sum at its end, so mu is held for little but rest.
 type tallying struct {
+	s      *Store
 	ctx    context.Context
 	q      *query.Query
 	fields []query.Field
@@ -92,6 +93,9 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 			}
 			return err
 		})
+		if err != nil {
+			tl.s.noteDamage(todo[i].p, todo[i].id, -1, nil, err)
+		}
 		if err == nil {
 			err = tl.read(todo[i], origins, out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
 		}
@@ -138,6 +142,7 @@ func (tl *tallying) read(pl *plan, all *group.Origins, cands []group.Candidate, 
 				return err
 			})
 			if err != nil {
+				tl.s.noteDamage(pl.p, pl.id, c.Index, &c.Block, err)
 				return err
 			}
 			have = int64(c.Block.Frame)

@@ -1,0 +1,96 @@
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// What a search or a count finds damaged is missing from then on, once: whose it was and how many
+// records, until its day is dropped.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(*Store) error{
+		"a search": func(s *Store) error {
+			return store.Scan(context.Background(), s, &query.Query{}, func(*event.Event) error { return nil })
+		},
+		"a count": func(s *Store) error {
+			snap, err := s.Snapshot(context.Background())
+			if err != nil {
+				return err
+			}
+			defer snap.Close()
+			st, err := s.Stats(context.Background())
+			if err != nil {
+				return err
+			}
+			// Its time cuts a block, which is read then.
+			q := &query.Query{StartMs: (st.Parts[0].MinMs + st.Parts[0].MaxMs) / 2}
+			_, err = snap.Tally(context.Background(), q, nil, func(*event.Event) error { return nil })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := made(t, 4) // two days
+			path := partPath(dir, 0)
+			b, err := os.ReadFile(path)
+			must(t, err)
+			magic, changed := []byte("\x28\xb5\x2f\xfd"), 0 // of a frame
+			for i := 0; ; i += 4 {
+				n := bytes.Index(b[i:], magic)
+				if n < 0 {
+					break
+				}
+				if i += n; i+100 < len(b) {
+					b[i+60] ^= 0x20
+					changed++
+				}
+			}
+			if changed == 0 {
+				t.Fatal("the partition has no frame")
+			}
+			must(t, os.WriteFile(path, b, 0o600))
+			s := open(t, Options{Dir: dir})
+			defer s.Close()
+			if m := s.Missing(); len(m) != 0 {
+				t.Errorf("before anybody asks: %v", m)
+			}
+			st, err := s.Stats(context.Background())
+			must(t, err)
+			for range 2 {
+				if err := ask(s); !errors.Is(err, store.ErrDamaged) {
+					t.Fatalf("%v", err)
+				}
+			}
+			records := uint64(0)
+			seen := map[string]bool{}
+			for _, err := range s.Missing() {
+				var d store.HostDamage
+				if !errors.As(err, &d) || d.Host() == "" || seen[err.Error()+d.Host()] {
+					t.Errorf("not known whose, or twice: %v", err)
+					continue
+				}
+				seen[err.Error()+d.Host()] = true
+				from, to, n, hosts := d.Extent()
+				if records += n; hosts != 1 || n == 0 || from < storetest.Start.UnixMilli()-1000 || to < from {
+					t.Errorf("%s: %d records of %d hosts from %d to %d", d.Host(), n, hosts, from, to)
+				}
+			}
+			if want := st.Parts[0].Records; records == 0 || records > want || name == "a search" && records != want {
+				t.Errorf("%d records are missing, of %d", records, want)
+			}
+			must(t, s.Drop(context.Background(), st.Parts[0].Part, "max_days"))
+			if m := s.Missing(); len(m) != 0 {
+				t.Errorf("after its day was dropped: %v", m)
+			}
+		})
+	}
+}
