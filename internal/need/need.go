@@ -111,6 +111,7 @@ var mounted sync.Map
 // OnSignal has undo run and ends the process when it is told to end (Ctrl-C, timeout), which no test's cleanup
 // hears of. What Tmpfs mounted is unmounted, too. TestMain calls it first; stop gives the signals back.
 func OnSignal(undo func()) (stop func()) {
+	signal.Ignore(syscall.SIGPIPE) // of go test, which reads what is printed and may be gone first
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
