@@ -42,6 +42,7 @@ type Host struct {
 	lost    int
 	rules   string
 	own     uint32 // serial of its own records
+	still   bool   // nearly nothing happens on it now
 	stir    int    // for how many minutes to come the host is not quiet
 
 	// The sender.
@@ -93,6 +94,7 @@ func (h *Host) minute(minute int, at time.Time) {
 		}
 	}
 	events, quiet := h.rnd.IntN(2*h.rate+1), h.quiet(minute)
+	h.still = quiet
 	switch {
 	case quiet:
 		events = 0

@@ -89,7 +89,7 @@ func (h *Host) work() event {
 		return h.kernel(at, `SERVICE_START pid=1 uid=0 auid=4294967295 ses=4294967295 msg='unit=apt-daily comm="systemd" exe="/usr/lib/systemd/systemd" hostname=? addr=? terminal=? res=success'`)
 	case 3:
 		// A system call that waited: its time is when it began, its number of when it ended.
-		if long := time.Duration(h.rnd.ExpFloat64() * float64(10*time.Minute)); h.rnd.IntN(3) == 0 && at.Add(-long).After(h.booted) {
+		if long := time.Duration(h.rnd.ExpFloat64() * float64(10*time.Minute)); h.rnd.IntN(3) == 0 && at.Add(-long).After(h.booted) && (!h.still || long < 4*time.Minute) { // the only events of a time would look late
 			return h.kernel(at.Add(-long), fmt.Sprintf(`SYSCALL arch=c000003e syscall=43 success=yes exit=5 a0=3 items=0 ppid=1 pid=%d auid=4294967295 uid=0 comm="sshd" exe="/usr/sbin/sshd" key="accept"`, pid),
 				`SOCKADDR saddr=02000016C0000201`, `PROCTITLE proctitle=73736864`)
 		}

@@ -100,6 +100,10 @@ func Open(cfg Config, o Options) (*Evaluator, error) {
 	if err := e.load(); err != nil {
 		return nil, err
 	}
+	if e.resume { // before anything comes to this collector: of while there was none it says nothing
+		e.alive = e.wall
+		o.Hosts(func(v *head.Vitals) { e.alive = max(e.alive, v.Last.UnixMilli()) })
+	}
 	return e, nil
 }
 
@@ -205,8 +209,6 @@ func (e *Evaluator) begin() {
 // catchUp finds out how long the collector before went on after it had saved: it may have been
 // killed. mu is held.
 func (e *Evaluator) catchUp() {
-	e.alive = e.wall
-	e.o.Hosts(func(v *head.Vitals) { e.alive = max(e.alive, v.Last.UnixMilli()) })
 	e.up += min(max(0, e.alive-e.wall), saveEvery) // a clock that was set moves it by no more
 }
 
