@@ -111,7 +111,9 @@ var mounted sync.Map
 // OnSignal has undo run and ends the process when it is told to end (Ctrl-C, timeout), which no test's cleanup
 // hears of. What Tmpfs mounted is unmounted, too. TestMain calls it first; stop gives the signals back.
 func OnSignal(undo func()) (stop func()) {
-	signal.Ignore(syscall.SIGPIPE) // of go test, which reads what is printed and may be gone first
+	// go test, which reads what is printed, may be gone first. Ignored, it would be ignored by the programs of tests, too.
+	pipes := make(chan os.Signal, 1)
+	signal.Notify(pipes, syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -128,6 +130,7 @@ func OnSignal(undo func()) (stop func()) {
 		os.Exit(1)
 	}()
 	return func() {
+		signal.Stop(pipes)
 		signal.Stop(signals)
 		close(signals)
 		<-done
