@@ -77,7 +77,12 @@ func shows(t *testing.T, c *harness.Collector, id string, exact bool, args ...st
 	if err != nil {
 		t.Fatal(err)
 	}
-	like := func(text string) string { return number.ReplaceAllString(changed.ReplaceAllString(text, ""), "N") }
+	like := func(text string) string { // causes are in the order of their numbers
+		head, causes, _ := strings.Cut(number.ReplaceAllString(changed.ReplaceAllString(strings.TrimSpace(text), ""), "N"), "N  ")
+		parts := strings.Split(causes, "; ")
+		slices.Sort(parts)
+		return head + "\n" + strings.Join(parts, "\n")
+	}
 	if d := cmp.Diff(like(string(want)), like(got)); d != "" {
 		t.Errorf("%s (-want +got, numbers apart):\n%s", file, d)
 	}
