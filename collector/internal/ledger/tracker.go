@@ -150,7 +150,7 @@ func (r *run) parse(in *reader) bool {
 	for _, n := range []*uint64{&r.N, &r.Records, &r.Dropped, &r.Lost, &r.Unsent, &r.Invisible, &r.Received, &r.Said, &r.Since, &r.Unsaid, &acked} {
 		*n = in.Uvarint()
 	}
-	if acked > maxServers || len(r.Run) > maxWord || len(r.Boot) > maxWord || len(r.Rules) > maxWord {
+	if acked > maxServers || !r.bounded() {
 		return false
 	}
 	for range acked {
@@ -160,6 +160,11 @@ func (r *run) parse(in *reader) bool {
 		r.Upto -= in.varint()
 	}
 	return !in.Bad()
+}
+
+// bounded reports whether a run's words are no longer than a statement's may be.
+func (r *run) bounded() bool {
+	return len(r.Run) <= maxWord && len(r.Boot) <= maxWord && len(r.Rules) <= maxWord
 }
 
 func (c *chain) parse(in *reader, since *int64) bool {
@@ -249,7 +254,7 @@ type savedLink struct {
 // restore1 is Restore for version 1.
 func restore1(b []byte) (*Host, error) {
 	var s saved
-	if err := json.Unmarshal(b, &s); err != nil || len(s.Chains) > 2 || s.Run != nil && len(s.Run.Acked) > maxServers {
+	if err := json.Unmarshal(b, &s); err != nil || len(s.Chains) > 2 || s.Run != nil && (len(s.Run.Acked) > maxServers || !s.Run.bounded()) {
 		return nil, ErrFormat
 	}
 	h := NewHost()
