@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -230,13 +231,18 @@ func TestBuiltinUnixSocket(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := dir + "/events"
-	// A socket a killed daemon left.
+	// A socket a killed daemon left. Nothing may fork meanwhile: a child between fork and exec listens on it, too, and a
+	// client would wait there.
+	syscall.ForkLock.RLock()
 	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err == nil {
+		left.SetUnlinkOnClose(false)
+		left.Close()
+	}
+	syscall.ForkLock.RUnlock()
 	if err != nil {
 		t.Fatal(err)
 	}
-	left.SetUnlinkOnClose(false)
-	left.Close()
 	p := conf.Plugin{Name: "af", Active: true, Path: "builtin_af_unix", Type: conf.PluginBuiltin, Format: conf.FormatString, Args: []string{"0660", path}}
 	d, _ := start(t, Config{Settings: Settings{Depth: 300}, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
 	dial := func() net.Conn {

@@ -27,7 +27,7 @@ const (
 	Never  Action = 0
 	Always Action = 2
 
-	actionUnset Action = 0xff
+	actionUnset Action = 1<<32 - 1
 )
 
 // Operator is the comparison of a field, with the kernel's bits.

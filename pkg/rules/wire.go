@@ -95,6 +95,9 @@ func Unmarshal(b []byte) (*Rule, error) {
 		return nil, fmt.Errorf("%w: says %d bytes of strings, %d are there and at most %d go", ErrWire, bufLen, len(b)-headerLen, maxBuf)
 	}
 	r := &Rule{List: List(flags) & listMask, Prepend: flags&prepend != 0, Action: Action(get(offAction))}
+	if r.Action == actionUnset { // no text loads it: the kernel has three actions
+		return nil, fmt.Errorf("%w: action %d", ErrWire, uint32(r.Action))
+	}
 	for i := range r.Mask {
 		r.Mask[i] = get(offMask + 4*i)
 	}

@@ -135,11 +135,12 @@ func (r *Row) parseCounts(in *varint.Reader) bool {
 // parseCounts1 is parseCounts for rows of version 1: each slot with its distance from the one before.
 func (r *Row) parseCounts1(in *varint.Reader) bool {
 	slot := uint64(0)
-	for range in.Count(3) {
-		slot += in.Uvarint()
-		if slot >= maxSlots {
+	for i := range in.Count(3) {
+		skip := in.Uvarint()
+		if skip >= maxSlots || slot+skip >= maxSlots || i > 0 && skip == 0 {
 			return false
 		}
+		slot += skip
 		r.Counts = append(r.Counts, Count{uint16(slot), in.Uvarint(), in.Uvarint()})
 	}
 	return true
