@@ -125,7 +125,7 @@ func (f *lineFormat) appendError(dst []byte, r *record.Record) []byte {
 	if _, in, ok := bytes.Cut(text, []byte{'('}); ok {
 		text = bytes.TrimSuffix(in, []byte{')'})
 	}
-	return append(append(dst, ": "...), text...)
+	return appendWords(append(dst, ": "...), text)
 }
 
 // appendAct appends the call itself and its object.
@@ -186,7 +186,7 @@ func (f *lineFormat) appendOtherCall(dst []byte, r *record.Record, o outcome) []
 			if n > 0 {
 				before = ", "
 			}
-			dst = append(append(dst, before...), f.value...)
+			dst = appendWords(append(dst, before...), f.value)
 			n++
 		}
 		if n > 0 {
@@ -308,7 +308,7 @@ func (f *lineFormat) appendSignal(dst []byte, r *record.Record, arg string) []by
 	n, _ := f.argument(r, arg)
 	if field, ok := r.Get(arg); ok && n != 0 {
 		f.value = f.in.AppendValue(f.value[:0], r, field)
-		dst = append(dst, f.value...)
+		dst = appendWords(dst, f.value)
 	} else {
 		dst = append(dst, "signal 0, which only asks whether it is there,"...)
 	}
