@@ -41,6 +41,14 @@ type program struct {
 // errReported is returned by a command that has written what is wrong itself.
 var errReported = errors.New("reported")
 
+// coded returns the error of a command that ends with an exit code, and has said why.
+func (p *program) coded(code int) error {
+	if p.code = code; code != 0 {
+		return errReported
+	}
+	return nil
+}
+
 // Run runs the command line args, the program's name first, and returns the exit
 // code. Under the name ausearch the program is `collector search`, and so on.
 func Run(ctx context.Context, version string, args []string, stdio Stdio) int {

@@ -76,12 +76,7 @@ func (p *program) coverageCommand() *cobra.Command {
 		Short:              "Say whether hosts' trails are complete, and what is missing",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(fromStore(coverageOptions()), option.Words{}),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if p.code = p.coverage(cmd.Context(), args); p.code != 0 {
-				return errReported
-			}
-			return nil
-		},
+		RunE:               func(cmd *cobra.Command, args []string) error { return p.coded(p.coverage(cmd.Context(), args)) },
 	}, coverageUsage)
 }
 

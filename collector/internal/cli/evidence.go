@@ -110,12 +110,7 @@ func (p *program) evidenceCommand() *cobra.Command {
 			}
 			return words, directive
 		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if p.code = p.evidence(cmd.Context(), args); p.code != 0 {
-				return errReported
-			}
-			return nil
-		},
+		RunE: func(cmd *cobra.Command, args []string) error { return p.coded(p.evidence(cmd.Context(), args)) },
 	}, evidenceUsage)
 }
 

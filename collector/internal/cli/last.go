@@ -68,14 +68,6 @@ func (p *program) lastlogCommand() *cobra.Command {
 	}, logins.LoginUsage+lastUsage)
 }
 
-// coded returns the error of a command that ends with an exit code.
-func (p *program) coded(code int) error {
-	if p.code = code; code != 0 {
-		return errReported
-	}
-	return nil
-}
-
 // splitFleet divides words into those of the stock tool and what search makes of the others.
 func splitFleet(args []string, own option.Table, stock bool) (words []string, fleet *search.Options, err error) {
 	table := fleetOptions()

@@ -25,12 +25,7 @@ func (p *program) reportCommand() *cobra.Command {
 		Short:              "Report on the events of all hosts, in aureport's words",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(fromStore(reportOptions()), option.Words{}),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if p.code = p.report(cmd.Context(), args); p.code != 0 {
-				return errReported
-			}
-			return nil
-		},
+		RunE:               func(cmd *cobra.Command, args []string) error { return p.coded(p.report(cmd.Context(), args)) },
 	}, report.Usage+searchUsage)
 }
 

@@ -41,12 +41,7 @@ func (p *program) searchCommand() *cobra.Command {
 		Short:              "Find events of all hosts, in ausearch's words",
 		DisableFlagParsing: true,
 		ValidArgsFunction:  completion.By(fromStore(searchOptions()), option.Words{}),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if p.code = p.search(cmd.Context(), args); p.code != 0 {
-				return errReported
-			}
-			return nil
-		},
+		RunE:               func(cmd *cobra.Command, args []string) error { return p.coded(p.search(cmd.Context(), args)) },
 	}, search.Usage+searchUsage)
 }
 

@@ -28,11 +28,7 @@ func (p *program) onStore(cmd *cobra.Command, run func(ctx context.Context, dir 
 	var dir string
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
-		p.code = p.told(ctx, dir, cmd.Name(), func() int { return run(ctx, dir, args) })
-		if p.code != 0 {
-			return errReported
-		}
-		return nil
+		return p.coded(p.told(ctx, dir, cmd.Name(), func() int { return run(ctx, dir, args) }))
 	}
 	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")
 	completion.Flags(cmd, map[string]option.Words{"store": option.Folders})
