@@ -127,9 +127,8 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 			return err
 		}
 	}
-	slices.SortFunc(list, func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) })
-	for i := range list {
-		l := &list[i]
+	// The batch's own order stays: who asks about a host reads the batch meanwhile.
+	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
 		key := layout.TrackerKey(l.Host)
 		if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
 			return fmt.Errorf("ledger of %.80q: %w", l.Host, err)

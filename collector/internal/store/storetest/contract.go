@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -151,11 +152,24 @@ func run(t *testing.T, env Env, tests map[string]func(*testing.T, Env)) {
 	}
 }
 
+// mustAppend appends, and wants the batch left as it was: others read it meanwhile.
 func mustAppend(t *testing.T, s store.Store, b *store.Batch) {
 	t.Helper()
+	hosts := hostsOf(b.Ledger)
 	if err := s.Append(context.Background(), b); err != nil {
 		t.Fatalf("append batch %d: %v", b.ID, err)
 	}
+	if now := hostsOf(b.Ledger); !slices.Equal(now, hosts) {
+		t.Errorf("batch %d: the ledger's hosts were %q, and are %q once it is stored", b.ID, hosts, now)
+	}
+}
+
+func hostsOf(list []store.HostLedger) []string {
+	out := make([]string, len(list))
+	for i := range list {
+		out[i] = list[i].Host
+	}
+	return out
 }
 
 // clip cuts a text that is too long for a test's message.
