@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -31,6 +32,15 @@ const (
 
 // exitHelper is a helper's exit code when it can't do its work.
 const exitHelper = 1
+
+// The child has one thread for all it does, its first: a login uid, and the session with it, is a
+// thread's own, only the first may set it by /proc/self, and what another thread executes has the
+// session that thread had. Only as main begins is it sure to be the first.
+func init() {
+	if len(os.Args) > 0 && os.Args[0] == childName {
+		runtime.LockOSThread()
+	}
+}
 
 // Helper runs a helper of a trace when args[0] names one: isHelper is then true, and code
 // the exit code. main must call it before anything else.
