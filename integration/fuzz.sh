@@ -26,12 +26,15 @@ while read -r target; do
 	echo "fuzz $dir $target for $time"
 	for try in 1 2 3 4; do
 		out=$(run "$target") && break
-		printf '%s\n' "$out"
 		# A worker still busy when the time is up fails the run in these words alone, with no input to blame.
 		case $try$out in
-		4* | *"Failing input written"* | *"--- FAIL: $target/"* | *panic:*) exit 1 ;;
-		*"context deadline exceeded"*) echo "again: the time was up, no input failed" ;;
-		*) exit 1 ;;
+		4* | *"Failing input written"* | *"--- FAIL: $target/"* | *panic:*) ;;
+		*"context deadline exceeded"*)
+			echo "$dir $target again: the time was up, no input failed"
+			continue
+			;;
 		esac
+		printf '%s\n' "$out"
+		exit 1
 	done
 done <"$built/targets"
