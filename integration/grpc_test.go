@@ -90,45 +90,10 @@ func TestEverythingGoesWrongByGRPC(t *testing.T) {
 		t.Cleanup(p.Kill)
 		return p
 	}
-	p := launch()
-	written := make(chan error, 1)
-	go func() { written <- grow(log, lines) }()
-	counts := map[string]int{}
-	for writing := true; writing; {
-		select {
-		case err := <-written:
-			if err != nil {
-				t.Fatal(err)
-			}
-			writing = false
-		case <-time.After(time.Duration(100+rng.IntN(400)) * time.Millisecond):
-		}
-		if p.Exited() {
-			t.Fatalf("the forwarder ended by itself:\n%s", p.Output())
-		}
+	p := worstDay(t, rng, log, lines, launch, func() worstServer {
 		c := all[rng.IntN(2)]
-		what := []string{"forwarder killed", "forwarder ended", "collector killed", "link cut", "black hole"}[rng.IntN(5)]
-		counts[what]++
-		switch what {
-		case "forwarder killed":
-			p.Kill()
-			p = launch()
-		case "forwarder ended":
-			if err := p.Terminate(time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			p = launch()
-		case "collector killed":
-			c.restart()
-		case "link cut":
-			c.link.Cut()
-		case "black hole":
-			c.link.BlackHole()
-			time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
-			c.link.Resume()
-		}
-	}
-	t.Logf("%v", counts)
+		return worstServer{c.link, c.restart}
+	})
 	distinct := func() (list []string) {
 		seen := map[string]bool{}
 		for _, c := range all {

@@ -199,48 +199,11 @@ func TestEverythingGoesWrong(t *testing.T) {
 		t.Cleanup(p.Kill)
 		return p
 	}
-	p := launch()
-	written := make(chan error, 1)
-	go func() { written <- grow(log, lines) }()
-	counts := map[string]int{}
-	for writing := true; writing; {
-		select {
-		case err := <-written:
-			if err != nil {
-				t.Fatal(err)
-			}
-			writing = false
-		case <-time.After(time.Duration(100+rng.IntN(400)) * time.Millisecond):
-		}
-		if p.Exited() {
-			t.Fatalf("the forwarder ended by itself:\n%s", p.Output())
-		}
-		switch what := []string{"forwarder killed", "forwarder ended", "collector killed", "link cut", "black hole"}[rng.IntN(5)]; what {
-		case "forwarder killed":
-			counts[what]++
-			p.Kill()
-			p = launch()
-		case "forwarder ended":
-			counts[what]++
-			if err := p.Terminate(time.Minute); err != nil {
-				t.Fatal(err)
-			}
-			p = launch()
-		case "collector killed":
-			counts[what]++
-			c.Kill()
-			c = startCollector(t, o)
-		case "link cut":
-			counts[what]++
-			link.Cut()
-		case "black hole":
-			counts[what]++
-			link.BlackHole()
-			time.Sleep(time.Duration(rng.IntN(2000)) * time.Millisecond)
-			link.Resume()
-		}
+	restart := func() {
+		c.Kill()
+		c = startCollector(t, o)
 	}
-	t.Logf("%v", counts)
+	p := worstDay(t, rng, log, lines, launch, func() worstServer { return worstServer{link, restart} })
 	if !harness.Poll(2*time.Minute, func() bool { return len(found(t, c)) >= len(lines) }) {
 		t.Errorf("not all came; the forwarder's output:\n%s", p.Output())
 	}

@@ -35,10 +35,12 @@ const (
 // version 1 the whole line. Stock 3.0.9 pads every record to 8986 bytes; others
 // write just size bytes. Which one it is shows after the first record.
 type binaryFormat struct {
-	known   bool // a header was read
-	padded  bool // each record fills binaryRecord bytes
-	settled bool // whether padded holds is known
-	pad     int  // bytes to pass over before the next header, when padded
+	known   bool   // it is this format
+	begun   bool   // a header was read, of version
+	version uint32 // of all: lines and kernel's texts are handed on apart, so their order would be lost
+	padded  bool   // each record fills binaryRecord bytes
+	settled bool   // whether padded holds is known
+	pad     int    // bytes to pass over before the next header, when padded
 }
 
 func (f *binaryFormat) decode(c *Chunk) (used int, err error) {
@@ -72,6 +74,10 @@ func (f *binaryFormat) decode(c *Chunk) (used int, err error) {
 		if version > 1 || hlen != binaryHeader || size > kernel.MaxMessage || typ > 0xffff {
 			return used, fmt.Errorf("%w: version %d, header of %d, type %d, %d bytes", errBinary, version, hlen, typ, size)
 		}
+		if f.begun && version != f.version {
+			return used, fmt.Errorf("%w: version %d behind version %d", errBinary, version, f.version)
+		}
+		f.begun, f.version = true, version
 		total := binaryHeader + int(size)
 		if len(b) < total {
 			return used, nil

@@ -146,6 +146,7 @@ func TestBadInput(t *testing.T) {
 		{"the longest line", long[1:] + "\n", []string{long[1:]}, nil, nil},
 		{"half a record", string(frame(1, 1300, "whole record one", false)) + string(frame(1, 1300, "half", false)[:18]), []string{"whole record one"}, []string{"32 the input ends within a record"}, nil},
 		{"a length that lies", string(frame(1, 1300, "whole record one", false)) + "\x01\x00\x00\x00\x10\x00\x00\x00\x14\x05\x00\x00\xff\xff\xff\xff", []string{}, nil, errBinary},
+		{"another version", string(frame(0, 1300, "whole record one", false)) + string(frame(1, 1300, "two", false)), []string{}, nil, errBinary},
 		{"binary, then not", string(frame(1, 1300, "whole record one", true)) + "type=SYSCALL msg=audit(1.000:1): ", []string{}, nil, errBinary},
 	} {
 		got, bad, err := readAll([][]byte{[]byte(c.stream)})

@@ -302,36 +302,11 @@ func (f *fixture) transport(name string) *Transport {
 	return &Transport{Trust: trust, Witness: f.witness}
 }
 
-// send runs a sender until all of the source is acknowledged.
-func (f *fixture) send(src *source, servers ...string) *ship.Metrics {
+// during runs a sender of a source while fn runs. Of cfg, who it sends as and how soon it tries again is f's.
+func (f *fixture) during(src *source, cfg ship.Config, fn func(*ship.Sender)) {
 	f.t.Helper()
-	m := &ship.Metrics{}
-	s, err := ship.New(ship.Config{
-		Servers: servers, Transport: f.transport("web1"), BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond, Probe: 20 * time.Millisecond, Window: 700,
-		Metrics: m, Hello: func() ship.Hello {
-			return ship.Hello{Host: "web1", Boot: "b", Program: "p", Lost: map[string]uint64{"queue": 3}}
-		},
-	}, src)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Run(ctx) }()
-	wait, stop := context.WithTimeout(context.Background(), time.Minute)
-	defer stop()
-	if left, err := s.Drain(wait); err != nil {
-		f.t.Errorf("%d left: %v", left, err)
-	}
-	cancel()
-	<-done
-	return m
-}
-
-// during runs a sender while f waits for something.
-func (f *fixture) during(src *source, server string, wait func()) {
-	f.t.Helper()
-	s, err := ship.New(ship.Config{Servers: []string{server}, Transport: f.transport("web1"), BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond}, src)
+	cfg.Transport, cfg.BackoffMin, cfg.BackoffMax = f.transport("web1"), time.Millisecond, 5*time.Millisecond
+	s, err := ship.New(cfg, src)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -339,31 +314,39 @@ func (f *fixture) during(src *source, server string, wait func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	defer func() { cancel(); <-done }()
-	wait()
+	fn(s)
+}
+
+// drain waits until all is acknowledged.
+func (f *fixture) drain(s *ship.Sender) {
+	f.t.Helper()
+	wait, stop := context.WithTimeout(context.Background(), time.Minute)
+	defer stop()
+	if left, err := s.Drain(wait); err != nil {
+		f.t.Errorf("%d left: %v", left, err)
+	}
+}
+
+// send runs a sender until all of the source is acknowledged.
+func (f *fixture) send(src *source, servers ...string) *ship.Metrics {
+	f.t.Helper()
+	m := &ship.Metrics{}
+	hello := func() ship.Hello {
+		return ship.Hello{Host: "web1", Boot: "b", Program: "p", Lost: map[string]uint64{"queue": 3}}
+	}
+	f.during(src, ship.Config{Servers: servers, Probe: 20 * time.Millisecond, Window: 700, Metrics: m, Hello: hello}, f.drain)
+	return m
 }
 
 // sendTwice is send, where more records come once all is acknowledged.
 func (f *fixture) sendTwice(src *source, server string, more int) *ship.Metrics {
 	f.t.Helper()
 	m := &ship.Metrics{}
-	s, err := ship.New(ship.Config{Servers: []string{server}, Transport: f.transport("web1"), BackoffMin: time.Millisecond, BackoffMax: 5 * time.Millisecond, Window: 700, Metrics: m}, src)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Run(ctx) }()
-	wait, stop := context.WithTimeout(context.Background(), time.Minute)
-	defer stop()
-	if left, err := s.Drain(wait); err != nil {
-		f.t.Errorf("%d left: %v", left, err)
-	}
-	src.more(more)
-	if left, err := s.Drain(wait); err != nil {
-		f.t.Errorf("%d left: %v", left, err)
-	}
-	cancel()
-	<-done
+	f.during(src, ship.Config{Servers: []string{server}, Window: 700, Metrics: m}, func(s *ship.Sender) {
+		f.drain(s)
+		src.more(more)
+		f.drain(s)
+	})
 	return m
 }
 
@@ -627,23 +610,12 @@ func TestHeldIsNotCredited(t *testing.T) {
 	id, _ := src.Stream(1)
 	src.acked, src.next = 100, 101
 	c.next[string(id[:])] = 151
-	m := &ship.Metrics{}
 	before := []ship.AckedBy{{Server: c.addr, Stream: id, From: 1, To: 119, Records: 112}, {Server: "other:1", Stream: id, From: 120, To: 139, Records: 19}}
-	s, err := ship.New(ship.Config{Servers: []string{c.addr}, Transport: f.transport("web1"), Metrics: m, AckedBy: before}, src)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Run(ctx) }()
-	wait, stop := context.WithTimeout(context.Background(), time.Minute)
-	defer stop()
-	if left, err := s.Drain(wait); err != nil {
-		t.Errorf("%d left: %v", left, err)
-	}
-	cancel()
-	<-done
-	by := s.AckedBy()
+	var by []ship.AckedBy
+	f.during(src, ship.Config{Servers: []string{c.addr}, AckedBy: before}, func(s *ship.Sender) {
+		f.drain(s)
+		by = s.AckedBy()
+	})
 	if len(by) != 3 || by[1].To != 139 || by[2].From != 140 || by[2].To < 199 {
 		t.Errorf("%+v", by)
 	}

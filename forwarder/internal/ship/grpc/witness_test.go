@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/auditfleet/auditfleet/forwarder/internal/ship"
 	"github.com/auditfleet/auditfleet/forwarder/internal/witness"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
@@ -131,7 +132,7 @@ func TestWitness(t *testing.T) {
 		t.Error("it did not say that it is a witness")
 	}
 	log.grow(t, 177, "a")
-	f.during(src, c.addr, func() { kept(177) })
+	f.during(src, ship.Config{Servers: []string{c.addr}}, func(*ship.Sender) { kept(177) })
 	log.mu.Lock()
 	if log.asked != 1 {
 		t.Errorf("asked for %d proofs", log.asked)
@@ -140,7 +141,7 @@ func TestWitness(t *testing.T) {
 	log.mu.Unlock()
 	log.grow(t, 90, "a")
 	log.grow(t, 300, "b")
-	f.during(src, c.addr, func() {
+	f.during(src, ship.Config{Servers: []string{c.addr}}, func(*ship.Sender) {
 		need.Wait(t, "the fork is found", func() bool { return f.witness.Counts().Alarms[witness.Fork] == 1 })
 	})
 	if got := len(c.order); got != len(src.wanted()) {
