@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs go test with the arguments given: flags as -name or -name=value, then packages. What go test prints is printed as it
-# comes. At most three tests that failed are then run once more, each alone: one that passes is named in a line
+# comes. At most six tests that failed are then run once more, each alone: one that passes is named in a line
 # that begins with FLAKY, which is also appended to the file that $FLAKY names, and does not fail the run. A build that
 # fails, a panic, a timeout, a data race, a leak, an exit of the program: what no test's name stands for fails at once.
 set -u
-most=3
+most=6
 # What was drawn at random is drawn again.
 export AUDITFLEET_SEED="${AUDITFLEET_SEED:-$(date +%s)}"
 work=$(mktemp -d)

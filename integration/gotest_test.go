@@ -35,7 +35,7 @@ func TestGotest(t *testing.T) {
 		{"once", good + once("TestOnce"), 0, "FLAKY: m/a TestOnce failed at first and passed alone\n", "ok  \tm/a\t", "--- FAIL: TestGood"},
 		{"always", good + always, 1, "", "again, alone: m/a TestAlways", "FLAKY"},
 		{"once and always", once("TestOnce") + always, 1, "FLAKY: m/a TestOnce failed at first and passed alone\n", "FAIL\tm/a\t", "TestAlways failed at first"},
-		{"four", once("TestA") + once("TestB") + once("TestC") + once("TestD"), 1, "", "more than 3 tests failed", "again, alone"},
+		{"seven", once("TestA") + once("TestB") + once("TestC") + once("TestD") + once("TestE") + once("TestF") + once("TestG"), 1, "", "more than 6 tests failed", "again, alone"},
 		{"a panic", once("TestOnce") + "func TestPanic(t *testing.T) { panic(`oops`) }\n", 1, "", "not run again: m/a panic: oops", "again, alone"},
 		{"too long", "func TestLong(t *testing.T) { select {} }\n", 1, "", "not run again: m/a panic: test timed out", "again, alone"},
 		{"no build", good + "func TestBad(t *testing.T) { undefined() }\n", 1, "", "m/a [build failed]", "again, alone"},

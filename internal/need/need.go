@@ -160,7 +160,7 @@ func Kernel(t testing.TB) {
 		Missing(t, "no NETLINK_AUDIT socket: "+err.Error())
 	}
 	syscall.Close(fd)
-	f, err := lockFile(kernelLock)
+	f, err := lockFile(kernelLock, syscall.LOCK_EX)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,13 +170,13 @@ func Kernel(t testing.TB) {
 // lockFile takes the lock on the file of that name, also when somebody removed
 // the file and made it anew while this waited: the lock of a file that has no
 // name any more keeps nobody out.
-func lockFile(name string) (*os.File, error) {
+func lockFile(name string, how int) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		if err := syscall.Flock(int(f.Fd()), how); err != nil {
 			f.Close()
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -69,12 +70,7 @@ func Directory(t *testing.T) bool {
 		if err := os.WriteFile(dir+"/nsswitch.conf", []byte("passwd: files "+m.name+"\ngroup: files "+m.name+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		switch err := os.Mkdir(m.dir, 0o755); {
-		case err == nil:
-			t.Cleanup(func() { _ = os.Remove(m.dir) }) // it stays where somebody put something into it
-		case !errors.Is(err, fs.ErrExist):
-			Missing(t, "no place for the accounts of "+m.name+": "+err.Error())
-		}
+		placeFor(t, m.name, m.dir)
 		cmd := exec.Command(unshare, "-m", "sh", "-c", `mount --bind "$1/data" "$2" && mount --bind "$1/nsswitch.conf" /etc/nsswitch.conf && shift 2 && exec "$@"`,
 			"sh", dir, m.dir, os.Args[0], "-test.run=^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.count=1")
 		cmd.Env = append(os.Environ(), inDirectory+"="+m.name)
@@ -92,4 +88,33 @@ func Directory(t *testing.T) bool {
 		Missing(t, "no NSS module of accounts is installed beside files: apt-get install libnss-extrausers")
 	}
 	return false
+}
+
+// placeFor has the folder that a module reads be there until the test ends. Tests of several packages need it at the
+// same time, and who removes it takes it from the others' namespaces, too. So each holds a shared lock, in whose file
+// stands that a test made the folder, and the last one removes it.
+func placeFor(t *testing.T, module, dir string) {
+	t.Helper()
+	lock, err := lockFile("/run/auditfleet-test-"+module+".lock", syscall.LOCK_SH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		defer lock.Close()
+		if syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			return
+		}
+		if made, err := os.ReadFile(lock.Name()); err == nil && len(made) > 0 {
+			_ = os.Remove(dir) // it stays where somebody put something into it
+		}
+		_ = os.Remove(lock.Name())
+	})
+	switch err := os.Mkdir(dir, 0o755); {
+	case err == nil:
+		if _, err := lock.WriteString("made by tests\n"); err != nil {
+			t.Error(err)
+		}
+	case !errors.Is(err, fs.ErrExist):
+		Missing(t, "no place for the accounts of "+module+": "+err.Error())
+	}
 }
