@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -166,10 +167,11 @@ func (l *losing) records() uint64 {
 	return uint64(strings.Count(string(r.Stdout), "\n"))
 }
 
-// flipFrames changes a byte in each compressed frame of the files of a folder.
-func flipFrames(t *testing.T, dir string) {
+// flipEvents changes a byte of the compressed events of each stored group in the files of a folder. Their index stays as
+// it is: a search that needs less of it notices less.
+func flipEvents(t *testing.T, dir string) {
 	t.Helper()
-	const magic = "\x28\xb5\x2f\xfd" // of zstd
+	const magic, head, entry, events = "AFGROUP\x00", 16, 24, 5 // FORMAT.md of collector/internal/store/group
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -180,20 +182,26 @@ func flipFrames(t *testing.T, dir string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := 0; ; i++ {
-			n := strings.Index(string(b[i:]), magic)
-			if i += n; n < 0 || i+100 > len(b) {
+		for at := 0; ; at++ {
+			n := strings.Index(string(b[at:]), magic)
+			if n < 0 {
 				break
 			}
-			b[i+60] ^= 0x20
-			changed++
+			at += n
+			for i := range int(binary.LittleEndian.Uint16(b[at+10:])) {
+				if e := b[at+head+i*entry:]; e[0] == events {
+					offset, size := binary.LittleEndian.Uint64(e[8:]), binary.LittleEndian.Uint64(e[16:])
+					b[at+int(offset+size/2)] ^= 0x20
+					changed++
+				}
+			}
 		}
 		if err := os.WriteFile(f, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if changed == 0 {
-		t.Fatalf("there is no frame below %s", dir)
+		t.Fatalf("there is no group below %s", dir)
 	}
 }
 

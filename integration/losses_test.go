@@ -227,7 +227,7 @@ func TestLosses(t *testing.T) {
 		if err := l.c.Terminate(time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		flipFrames(t, filepath.Join(l.c.Store, "partitions"))
+		flipEvents(t, filepath.Join(l.c.Store, "partitions"))
 		l.again()
 		if r, err := l.c.Search(time.Minute, "-n", "web1", "--format", "raw"); err != nil || r.Code == 0 || !strings.Contains(string(r.Stderr), "damaged") {
 			t.Errorf("a search does not say what it lacks: %v %+v", err, r)

@@ -50,11 +50,11 @@ func (s *processSink) start() (_ *child, err error) {
 	}
 	// A process group of its own: a key pressed at our terminal ends us, not the plugin.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := c.cmd.Start(); err != nil {
+	if err := c.cmd.Start(); err != nil { // as long as it takes to read the program
 		return nil, errors.Join(err, c.in.Close(), c.theirs.Close())
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.running = c
 	if s.stopping {
 		s.limitLocked()

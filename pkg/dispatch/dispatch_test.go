@@ -4,11 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -87,18 +84,24 @@ func TestStuckPluginDelaysNobody(t *testing.T) {
 	d, said := start(t, Config{
 		Settings: Settings{Depth: 500, Overflow: conf.DoHalt}, StopTimeout: time.Second,
 		Escalate: func(do conf.Do, why string) { escalated = append(escalated, string(do)+": "+why) },
-		Plugins:  []conf.Plugin{fake(t, "fast", "cat", dir+"/fast"), fake(t, "stuck", "hang")},
+		Plugins:  []conf.Plugin{fake(t, "fast", "cat", dir+"/fast"), fake(t, "stuck", "hang", dir+"/stuck")},
 	})
-	const n = 20000
-	for i := 0; i < n; i += 100 {
-		put(d, i, 100) // one that waited for the stuck plugin would not return
+	// Until it runs nothing is written to it, and until it hangs it takes more.
+	wait(t, "the stuck plugin hangs", func() bool { return content(dir+"/stuck.hangs") != "" })
+	n := 0
+	for room := true; room || n < 20000; {
+		put(d, n, 100) // one that waited for the stuck plugin would not return
+		n += 100
 		wait(t, "the fast plugin keeps up", func() bool { return d.Stats()[0].Queued < 200 })
+		st := d.Stats()[1]
+		room = st.Dropped == 0 || st.Queued < 500
 	}
+	wait(t, "the fast plugin has all", func() bool { return len(content(dir+"/fast")) == len(lines(0, n)) })
 	st := d.Stats()
 	if st[0].Dropped != 0 || st[1].Dropped == 0 || st[1].Queued != 500 || st[1].MostQueue != 500 {
 		t.Errorf("%+v", st)
 	}
-	if got := st[1].Delivered + st[1].Dropped + uint64(st[1].Queued); got != n {
+	if got := st[1].Delivered + st[1].Dropped + uint64(st[1].Queued); got != uint64(n) {
 		t.Errorf("of %d records %d are accounted for: %+v", n, got, st[1])
 	}
 	if diff := cmp.Diff([]string{"halt: the queue for plugin stuck is full"}, escalated); diff != "" {
@@ -118,6 +121,45 @@ func TestStuckPluginDelaysNobody(t *testing.T) {
 			t.Errorf("nothing says %q", want)
 		}
 	}
+}
+
+// While the system starts a program (from a disk that is busy, say), records, counters and a reload wait for it no more
+// than for one that is stuck. Not parallel: no test's program is started meanwhile.
+func TestStartDelaysNobody(t *testing.T) {
+	dir := t.TempDir()
+	syscall.ForkLock.RLock() // no program is started until it is free
+	unlock := sync.OnceFunc(syscall.ForkLock.RUnlock)
+	defer unlock()
+	late := fake(t, "late", "cat", dir+"/late")
+	d, _ := start(t, Config{Settings: Settings{Depth: 100}, Plugins: []conf.Plugin{late}})
+	wait(t, "it is being started", func() bool {
+		free := syscall.ForkLock.TryRLock() // not while somebody waits for the lock
+		if free {
+			syscall.ForkLock.RUnlock()
+		}
+		return !free
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		put(d, 0, 5)
+		if st := d.Stats()[0]; st.Queued != 5 || st.Up {
+			t.Errorf("%+v", st)
+		}
+		if err := d.Reload(Settings{Depth: 100, Overflow: conf.DoIgnore}, []conf.Plugin{late}); err != nil {
+			t.Error(err)
+		}
+	}()
+	wait(t, "records, counters and a reload wait for no start", func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+	unlock()
+	wait(t, "it gets all", func() bool { return content(dir+"/late") == lines(0, 5) })
 }
 
 // A plugin that dies after some bytes is started again, and what it had not read
@@ -224,151 +266,6 @@ func TestReload(t *testing.T) {
 		if diff := cmp.Diff(want, content(dir+"/"+name)); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
-	}
-}
-
-func TestBuiltinUnixSocket(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := dir + "/events"
-	// A socket a killed daemon left. Nothing may fork meanwhile: a child between fork and exec listens on it, too, and a
-	// client would wait there.
-	syscall.ForkLock.RLock()
-	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err == nil {
-		left.SetUnlinkOnClose(false)
-		left.Close()
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := conf.Plugin{Name: "af", Active: true, Path: "builtin_af_unix", Type: conf.PluginBuiltin, Format: conf.FormatString, Args: []string{"0660", path}}
-	d, _ := start(t, Config{Settings: Settings{Depth: 300}, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
-	dial := func() net.Conn {
-		var conn net.Conn
-		wait(t, "it listens", func() (ok bool) { conn, err = net.Dial("unix", path); return err == nil })
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
-	put(d, 0, 5) // nobody listens: nothing is lost
-	one, two, stuck := dial(), dial(), dial()
-	wait(t, "three clients", func() bool { return d.Stats()[0].Clients == 3 })
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
-		t.Errorf("%v, %v", info.Mode(), err)
-	}
-	const n = 10000
-	whole := lines(0, n)
-	got := make(chan string, 2)
-	var read [2]atomic.Int64
-	for i, conn := range []net.Conn{one, two} {
-		go func() {
-			b := make([]byte, len(whole))
-			for at := 0; at < len(b); at = int(read[i].Load()) {
-				m, err := conn.Read(b[at:])
-				if err != nil {
-					break
-				}
-				read[i].Add(int64(m))
-			}
-			got <- string(b[:read[i].Load()])
-		}()
-	}
-	for i := 0; i < n; i += 100 {
-		put(d, i, 100)
-		far := int64(len(lines(0, i)))
-		wait(t, "both read", func() bool { return read[0].Load() >= far && read[1].Load() >= far })
-	}
-	for range 2 {
-		if g := <-got; g != whole {
-			t.Errorf("a client got %d bytes of %d", len(g), len(whole))
-		}
-	}
-	if st := d.Stats()[0]; st.Dropped == 0 || st.Delivered < 2*n {
-		t.Errorf("%+v: nothing dropped for the client that does not read", st)
-	}
-	two.Close()
-	wait(t, "one client less", func() bool { return d.Stats()[0].Clients == 2 })
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Errorf("the socket is still there: %v", err)
-	}
-	stuck.Close()
-}
-
-// A client that ends its own side still reads; that it goes altogether is seen
-// without a record for it, from either state.
-func TestBuiltinUnixHalfClosed(t *testing.T) {
-	t.Parallel()
-	path := t.TempDir() + "/events"
-	p := conf.Plugin{Name: "af", Active: true, Path: "builtin_af_unix", Type: conf.PluginBuiltin, Format: conf.FormatString, Args: []string{"0600", path}}
-	d, _ := start(t, Config{Settings: Settings{Depth: 300}, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
-	dial := func() *net.UnixConn {
-		var conn *net.UnixConn
-		wait(t, "it listens", func() (ok bool) {
-			var err error
-			conn, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
-			return err == nil
-		})
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
-	half, whole := dial(), dial()
-	if err := half.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	wait(t, "two clients", func() bool { return d.Stats()[0].Clients == 2 })
-	whole.Close()
-	wait(t, "the one that went is gone", func() bool { return d.Stats()[0].Clients == 1 })
-	for i := range 3 { // it is served for good, not only until the end is seen
-		put(d, i*100, 100)
-		want := lines(i*100, 100)
-		b := make([]byte, len(want))
-		if _, err := io.ReadFull(half, b); err != nil || string(b) != want {
-			t.Fatalf("batch %d: %v, %d bytes", i, err, len(b))
-		}
-	}
-	half.Close()
-	wait(t, "the other one, too", func() bool { return d.Stats()[0].Clients == 0 })
-	last := dial()
-	if err := last.CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	wait(t, "another client", func() bool { return d.Stats()[0].Clients == 1 })
-	if err := d.Close(); err != nil { // waits for no tick
-		t.Fatal(err)
-	}
-}
-
-func TestBuiltinSyslog(t *testing.T) {
-	t.Parallel()
-	path := t.TempDir() + "/log"
-	p := conf.Plugin{Name: "s", Active: true, Path: "builtin_syslog", Type: conf.PluginBuiltin, Args: []string{"LOG_NOTICE", "LOG_LOCAL3"}}
-	d, said := start(t, Config{SyslogPath: path, StopTimeout: time.Second, Plugins: []conf.Plugin{p}})
-	put(d, 0, 3)
-	wait(t, "it says that there is no syslog", func() bool { return strings.Contains(said.String(), "syslog does not take records") })
-	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	buf := make([]byte, 9000)
-	for i := range 3 {
-		if err := c.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
-		n, err := c.Read(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := string(buf[:n]); !strings.HasPrefix(got, "<157>") || !strings.HasSuffix(got, " audispd: "+line(i)) {
-			t.Errorf("%q", got)
-		}
-	}
-	if st := d.Stats()[0]; st.Dropped != 0 {
-		t.Errorf("%+v", st)
 	}
 }
 

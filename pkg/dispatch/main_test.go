@@ -44,8 +44,11 @@ func fakePlugin(args []string) int {
 				return 0
 			}
 		}
-	case "hang": // reads nothing and does not end when told
+	case "hang": // [FILE]: reads nothing and does not end when told, of which FILE.hangs says that it is so
 		signal.Ignore(unix.SIGTERM)
+		if len(args) > 1 {
+			appendTo(args[1]+".hangs", "yes")
+		}
 		time.Sleep(time.Hour)
 	case "bites": // FILE N: reads N bytes, hands them on and dies
 		n, _ := strconv.Atoi(args[2])

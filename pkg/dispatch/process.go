@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,9 +41,12 @@ type processSink struct {
 
 	rest []byte // encoded records that a dead child had not read; they go before the queue's
 
-	mu       sync.Mutex // guards everything below
+	// It died too often: put drops, and run waits for again. Set with mu held, and read without: put takes no lock that
+	// is held while the system starts a program.
+	failed atomic.Bool
+
+	mu       sync.Mutex // guards everything below; never held while the system starts a program
 	running  *child     // nil between two children
-	failed   bool       // it died too often: put drops, and run waits for again
 	stopping bool       // stop was called
 	deadline time.Time  // of stop
 	restarts int        // since the last stable run
@@ -53,10 +57,7 @@ func newProcessSink(p *plugin, limit bound, stderr *os.File) *processSink {
 }
 
 func (s *processSink) put(b *Batch) int {
-	s.mu.Lock()
-	failed := s.failed
-	s.mu.Unlock()
-	if failed {
+	if s.failed.Load() {
 		// Logged when it failed; this is no overflow.
 		s.p.dropped.Add(uint64(b.Len()))
 		return 0
@@ -66,6 +67,7 @@ func (s *processSink) put(b *Batch) int {
 
 func (s *processSink) resize(depth int) { s.q.resize(depth) }
 
+// hup says nothing to a program that is being started: it has its configuration to read yet, and may not know signals.
 func (s *processSink) hup() { s.signal(unix.SIGHUP) }
 
 // signal sends a signal to the child, if there is one.
@@ -82,7 +84,8 @@ func (s *processSink) signal(sig syscall.Signal) {
 
 func (s *processSink) revive() {
 	s.mu.Lock()
-	s.failed, s.restarts = false, 0
+	s.restarts = 0
+	s.failed.Store(false)
 	s.mu.Unlock()
 	s.again.Set()
 }
@@ -91,7 +94,7 @@ func (s *processSink) fill(st *Stats) {
 	st.Queued, st.MostQueue = s.q.len()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st.Failed = s.failed
+	st.Failed = s.failed.Load()
 	if s.running != nil {
 		st.PID, st.Up = s.running.cmd.Process.Pid, true
 	}
@@ -117,7 +120,7 @@ func (s *processSink) run() {
 		}
 		s.restarts++
 		n, most := s.restarts, s.p.maxRestarts()
-		s.failed = n > most
+		s.failed.Store(n > most)
 		s.mu.Unlock()
 		if n > most {
 			s.p.restarts.Add(^uint64(0)) // it is not started again
@@ -152,10 +155,7 @@ func (s *processSink) pauseFor(d time.Duration) {
 		case <-timer:
 			return
 		case <-s.again:
-			s.mu.Lock()
-			failed := s.failed
-			s.mu.Unlock()
-			if !failed {
+			if !s.failed.Load() {
 				return
 			}
 		}
@@ -256,7 +256,8 @@ func (s *processSink) writeErr(c *child, err error) error {
 // end the process, and waits for it.
 func (s *processSink) stop(deadline time.Time) {
 	s.mu.Lock()
-	s.stopping, s.deadline, s.failed = true, deadline, false
+	s.stopping, s.deadline = true, deadline
+	s.failed.Store(false)
 	s.limitLocked()
 	s.mu.Unlock()
 	s.q.close()

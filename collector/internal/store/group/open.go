@@ -154,6 +154,28 @@ func (g *Group) loadHosts() error {
 	return nil
 }
 
+// Listed returns the blocks of a group that Open or Plan refuses as damaged, with their hosts, where its block table and
+// its hosts are whole: by them it is known whose the events were, and how many. nil: it is not known.
+func (c *Codec) Listed(b []byte) []Block {
+	g, err := c.openHead(b)
+	if err != nil {
+		return nil
+	}
+	if g.blocks, err = g.section(secBlocks, 0); err != nil || len(g.blocks)%blockSize != 0 || g.loadHosts() != nil {
+		return nil
+	}
+	list := make([]Block, g.numBlocks())
+	for i := range list {
+		blk, host := rawBlock(g.blocks[i*blockSize:])
+		if int(host) >= len(g.hosts) {
+			return nil
+		}
+		blk.Host = g.hosts[host]
+		list[i] = blk
+	}
+	return list
+}
+
 // Candidate is a block in which a query may match.
 type Candidate struct {
 	Block Block
