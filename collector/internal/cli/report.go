@@ -47,7 +47,7 @@ func (p *program) reportAs(ctx context.Context, args []string, stock bool) int {
 		return 0
 	}
 	a := &lookedIn{input: o.Input, logs: o.InputLogs, known: senderOption(len(o.From) > 0, o.Mismatch), extra: o.Extra, stock: stock}
-	o.Extra = withoutNote(o.Extra)
+	o.Extra = noteOptions(o.Extra)
 	if err := a.onePlace(); err != nil {
 		return p.wrong(err, "report", stock)
 	}

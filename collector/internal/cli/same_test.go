@@ -63,7 +63,7 @@ func asked(q []string, file string, src api.Source) (a answer) {
 			a.code = 1
 			return a
 		}
-		o.Extra = withoutNote(o.Extra)
+		o.Extra = noteOptions(o.Extra)
 		o.Names, o.Fleet, o.ByValue = sameNames{}, true, true // a store's events have no order of appearance
 		if src == nil {
 			a.code = report.RunFiles(context.Background(), o, time.Local, "", stdio)
@@ -78,7 +78,7 @@ func asked(q []string, file string, src api.Source) (a answer) {
 		a.code = 1
 		return a
 	}
-	o.Names, o.Extra = sameNames{}, withoutNote(o.Extra)
+	o.Names, o.Extra = sameNames{}, noteOptions(o.Extra)
 	if src == nil {
 		render.OfFleet(o, &errs)
 		a.code = search.RunFiles(context.Background(), o, time.Local, "", stdio)

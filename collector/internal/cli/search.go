@@ -69,7 +69,7 @@ func (p *program) searchAs(ctx context.Context, args []string, stock bool) int {
 		return 0
 	}
 	a := &lookedIn{input: o.Input, logs: o.InputLogs, known: senderOption(len(o.Query.From) > 0, o.Query.Mismatch), extra: o.Extra, stock: stock}
-	o.Extra = withoutNote(o.Extra)
+	o.Extra = noteOptions(o.Extra)
 	if err := a.onePlace(); err != nil {
 		return p.wrong(err, "search", stock)
 	}
@@ -111,15 +111,21 @@ func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int,
 	return code
 }
 
-// withoutNote returns the options with --no-coverage-note where the environment says so.
-func withoutNote(extra map[string][]string) map[string][]string {
-	if os.Getenv("AUDITFLEET_COVERAGE_NOTE") != "off" {
+// noteOptions returns the options with what the environment says of the line about trails that are not complete: off, or
+// how long to wait for it.
+func noteOptions(extra map[string][]string) map[string][]string {
+	said := os.Getenv("AUDITFLEET_COVERAGE_NOTE")
+	if said == "" {
 		return extra
 	}
 	if extra == nil {
 		extra = map[string][]string{}
 	}
-	extra["--no-coverage-note"] = nil
+	if said == "off" {
+		extra["--no-coverage-note"] = nil
+	} else {
+		extra[render.NoteWait] = []string{said}
+	}
 	return extra
 }
 

@@ -18,8 +18,8 @@ import (
 
 const (
 	// noteTime is how long a search that is over waits to hear whether what it searched is
-	// complete: that is found out beside it.
-	noteTime = 100 * time.Millisecond
+	// complete: that is found out beside it. Who asks for the object waits for its answer.
+	noteTime, objectTime = 100 * time.Millisecond, 10 * time.Second
 	// noteHosts is how many hosts a note names.
 	noteHosts = 2
 	// noteObject is how many of them its JSON does.
@@ -32,6 +32,10 @@ const (
 	coverageObject = "--coverage"
 )
 
+// NoteWait among a search's own options says how long it waits, in place of noteTime. No command line has it: the
+// environment says so.
+const NoteWait = "note wait"
+
 // Note finds out whether the trails that a search or report looks at are complete in its time, and
 // says so where they are not, in a line. Its goroutine is joined by Say.
 type Note struct {
@@ -39,6 +43,7 @@ type Note struct {
 	off    bool // no line
 	json   bool // the line is an object
 	object bool // and there is one in the answer, in any case
+	wait   time.Duration
 	cancel context.CancelFunc
 	done   chan struct{}
 
@@ -55,7 +60,15 @@ func beginNote(ctx context.Context, src api.Source, q *query.Query, extra map[st
 	if stock || off && !object {
 		return nil
 	}
-	n := &Note{q: q, off: off, json: json, object: object && json, done: make(chan struct{})}
+	n := &Note{q: q, off: off, json: json, object: object && json, wait: noteTime, done: make(chan struct{})}
+	if n.object {
+		n.wait = objectTime
+	}
+	if words := extra[NoteWait]; len(words) == 1 {
+		if d, err := time.ParseDuration(words[0]); err == nil {
+			n.wait = d
+		}
+	}
 	req := &fleet.CoverageRequest{FromMs: q.StartMs, ToMs: q.EndMs, Note: true}
 	for _, name := range q.Nodes {
 		req.Hosts = append(req.Hosts, []byte(name))
@@ -101,7 +114,7 @@ func (n *Note) Say(ctx context.Context, out, errs io.Writer) error {
 	if n == nil {
 		return nil
 	}
-	wait := time.NewTimer(noteTime)
+	wait := time.NewTimer(n.wait)
 	defer wait.Stop()
 	late := false
 	select {
@@ -145,9 +158,9 @@ func (n *Note) text(late bool) string {
 	}
 	switch {
 	case late && parts == nil:
-		parts = append(parts, fmt.Sprintf("whether the trails are complete in this time was not found out in %v", noteTime))
+		parts = append(parts, fmt.Sprintf("whether the trails are complete in this time was not found out in %v", n.wait))
 	case late:
-		parts = append(parts, fmt.Sprintf("of other hosts that was not found out in %v", noteTime))
+		parts = append(parts, fmt.Sprintf("of other hosts that was not found out in %v", n.wait))
 	case n.err != nil:
 		parts = append(parts, fmt.Sprintf("whether the trails are complete in this time could not be found out: %.200v", n.err))
 	}
