@@ -93,6 +93,7 @@ var mayImport = map[string][]string{
 	"pkg/fsys":                    {},
 	"pkg/metrics":                 {},
 	"pkg/terminal":                {},
+	"pkg/service":                 {},
 	"pkg/sockets":                 {},
 	"pkg/varint":                  {},
 	"pkg/wake":                    {},

@@ -27,7 +27,18 @@ func Version(version string) string {
 // Text returns what the command version prints: first, then the commit and its date, where
 // they are known.
 func Text(first string) string {
-	c, d := commit, date
+	c, d := source()
+	return text(first, c, d)
+}
+
+// Commit returns the commit that the program was built of, "" where that is not known.
+func Commit() string {
+	c, _ := source()
+	return c
+}
+
+func source() (c, d string) {
+	c, d = commit, date
 	if info, ok := debug.ReadBuildInfo(); ok && c == "" {
 		for _, s := range info.Settings {
 			switch s.Key {
@@ -38,7 +49,7 @@ func Text(first string) string {
 			}
 		}
 	}
-	return text(first, c, d)
+	return c, d
 }
 
 func text(first, commit, date string) string {

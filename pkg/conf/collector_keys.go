@@ -73,5 +73,6 @@ var CollectorKeys = []string{
 	"seal_key",
 	"seal_interval",
 	"log_level",
+	"log_json",
 	// END names
 }

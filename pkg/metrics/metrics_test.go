@@ -14,6 +14,8 @@ import (
 // That the programs register all of them is tested where they do so.
 func TestAllAreDocumented(t *testing.T) {
 	r := metrics.New()
+	metrics.CollectorBuild(r, "v1", "abc")
+	metrics.ReadCollectorConfig(r, func() (s metrics.ConfigSample) { return s })
 	metrics.NewListen(r)
 	metrics.NewIntake(r)
 	metrics.NewRemote(r)
@@ -39,6 +41,8 @@ func TestAllAreDocumented(t *testing.T) {
 	metricstest.Documented(t, r, "auditfleet_collector_", "auditfleet_host_")
 
 	r = metrics.New()
+	metrics.ForwarderBuild(r, "v1", "abc")
+	metrics.ReadForwarderConfig(r, func() (s metrics.ConfigSample) { return s })
 	metrics.ReadAgent(r, func() (s metrics.AgentSample) { s.Lost = map[string]uint64{"queue": 1}; return s })
 	metrics.ReadKernel(r, func() (s metrics.KernelSample) { return s })
 	metrics.ReadNames(r, func() (s metrics.NamesSample) { s.Lookups = map[string]uint64{"found": 1}; return s })

@@ -112,9 +112,13 @@ func (s *Setting) set(value string) error {
 	return s.Set(value)
 }
 
-// Schema returns the keys that a file may contain.
+// Schema returns the keys that a file may contain. What is a flag, too, may be spelled as there;
+// but a path is absolute, for a file does not say from where it would lead.
 func (t Table) Schema() (schema conf.Schema) {
 	for s := range t.All() {
+		if s.In == FileAndFlag && s.IsSwitch() && s.Loose != nil {
+			s.Set = s.Loose
+		}
 		if s.In != FlagOnly {
 			schema = append(schema, s.Key)
 		}

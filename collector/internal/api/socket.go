@@ -21,16 +21,13 @@ const maxSocketPath = 107
 // folder, though not list it. Listen returns the group's id, -1 for none. A socket that a
 // collector left when it was killed is replaced.
 func Listen(path, group string, inStore bool) (*net.UnixListener, int, error) {
-	gid, mode := -1, os.FileMode(0o600)
-	if group != "" {
-		id, ok := nss.New(nss.Config{}).GroupID(group)
-		if !ok {
-			return nil, -1, fmt.Errorf("api_group: there is no group %s: add it, or name another", group)
-		}
-		gid, mode = int(id), 0o660
+	gid, err := Check(path, group)
+	if err != nil {
+		return nil, -1, err
 	}
-	if len(path) > maxSocketPath {
-		return nil, -1, fmt.Errorf("the query socket's path has %d bytes, the system takes %d: choose a shorter one with --api: %s", len(path), maxSocketPath, path)
+	mode := os.FileMode(0o600)
+	if gid >= 0 {
+		mode = 0o660
 	}
 	if err := fsys.CheckDir(filepath.Dir(path), true); err != nil {
 		return nil, -1, fmt.Errorf("the query socket: %w", err)
@@ -58,6 +55,23 @@ func Listen(path, group string, inStore bool) (*net.UnixListener, int, error) {
 		return nil, -1, fmt.Errorf("let the right users ask: %w", err)
 	}
 	return ln, gid, nil
+}
+
+// Check looks at Listen's path and group without making anything, and returns the group's
+// number, -1 for "".
+func Check(path, group string) (gid int, err error) {
+	gid = -1
+	if group != "" {
+		id, ok := nss.New(nss.Config{}).GroupID(group)
+		if !ok {
+			return -1, fmt.Errorf("api_group: there is no group %s: add it, or name another", group)
+		}
+		gid = int(id)
+	}
+	if len(path) > maxSocketPath {
+		return -1, fmt.Errorf("the query socket's path has %d bytes, the system takes %d: choose a shorter one with --api: %s", len(path), maxSocketPath, path)
+	}
+	return gid, nil
 }
 
 // removeStale removes a socket that a collector left when it was killed. One that

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/built"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/service"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -53,10 +54,13 @@ func (p *program) coded(code int) error {
 // code. Under the name ausearch the program is `collector search`, and so on.
 func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	stdio.Out, stdio.Err = terminal.Guard(stdio.Out), terminal.Guard(stdio.Err)
-	p := &program{version: version, stdio: stdio}
 	if len(args) == 0 {
 		args = []string{"collector"}
 	}
+	if f, ok := terminal.File(stdio.Err); ok && len(args) > 1 && args[1] == "serve" && service.IsJournal(f) {
+		stdio.Err = service.Journal(stdio.Err)
+	}
+	p := &program{version: version, stdio: stdio}
 	p.words = args[1:]
 	// Commands with the stock grammar are not cobra's to parse; this saves time, too.
 	if filepath.Base(args[0]) == "ausearch" {

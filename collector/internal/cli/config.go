@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/settings"
 )
 
 // options has the values of `collector serve`'s settings. table binds each setting to its
@@ -26,6 +27,7 @@ type options struct {
 	auditd  conf.Auditd
 	file    string // of the configuration; "" for none
 	logJSON bool
+	check   bool // only check
 	// untrusted is untrusted_senders: flag or refuse.
 	untrusted  string
 	alertSinks string // alert_sinks
@@ -98,7 +100,7 @@ func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 			return nil, nil, err
 		}
 	}
-	return o, f, o.complete(f, flags.Changed)
+	return o, f, settings.Placed(o.complete(f, flags.Changed), f, table, flags.Changed)
 }
 
 // complete copies the stock keys' values into the server's configuration, and checks what the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -11,15 +12,16 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/pkg/built"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/service"
 	"github.com/auditfleet/auditfleet/pkg/settings"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -58,15 +60,20 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 		return err
 	}
 	cfg := o.server
-	logTo := p.stdio.Err
-	if !o.logJSON { // the guard's octal escapes are not JSON
-		logTo = terminal.GuardLog(logTo)
-	}
-	cfg.Log = hclog.New(&hclog.LoggerOptions{Name: "collector", Output: logTo, Level: hclog.LevelFromString(cfg.LogLevel), JSONFormat: o.logJSON})
-	cfg.Version, cfg.CoverageJSON = p.version, evidenceCoverage
-	cfg.Notify = func(state string) { _, _ = daemon.SdNotify(false, state) } // without a service manager there is nobody to tell
+	cfg.Log = o.logger(p.stdio.Err)
+	cfg.Version, cfg.Commit, cfg.CoverageJSON = p.version, built.Commit(), evidenceCoverage
 	warnOfFile(cfg.Log, f, o.table())
-
+	placed := func(err error) error { return settings.Placed(err, f, o.table(), flags.Changed) }
+	if o.check {
+		if err := server.Check(cfg); err != nil {
+			return placed(err)
+		}
+		fmt.Fprintln(p.stdio.Out, "collector: the configuration is right")
+		return nil
+	}
+	if cfg.Service, err = service.Find(); err != nil {
+		cfg.Log.Warn("the service manager", "error", err)
+	}
 	ctx, hurry, stop := p.signals(ctx, cfg.Log)
 	defer stop()
 	admin := make(chan os.Signal, 8) // made before Open, so that none of them ends a collector that is starting
@@ -75,15 +82,23 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	limitMemory()
 	s, err := server.Open(cfg)
 	if err != nil {
-		return err
+		return placed(err)
 	}
-	stopAdmin := onSignals(admin, &administered{s: s, flags: flags, log: cfg.Log, began: o})
+	stopAdmin := onSignals(admin, &administered{s: s, flags: flags, log: cfg.Log, began: o, service: cfg.Service})
 	defer stopAdmin()
 	err = s.Run(ctx, hurry)
 	if errors.Is(err, server.ErrInterrupted) {
 		return fmt.Errorf("stop: %w", err)
 	}
 	return errors.Join(err, s.Close())
+}
+
+// logger returns the logger that the settings ask for.
+func (o *options) logger(to io.Writer) hclog.Logger {
+	if !o.logJSON { // the guard's octal escapes are not JSON
+		to = terminal.GuardLog(to)
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "collector", Output: to, Level: hclog.LevelFromString(o.server.LogLevel), JSONFormat: o.logJSON})
 }
 
 // softMemory is the size of the process from which on Go's garbage collector runs more
@@ -183,6 +198,8 @@ type administered struct {
 	flags *pflag.FlagSet
 	log   hclog.Logger
 	began *options // the settings that it was started with
+	// service is told of reloads.
+	service *service.Manager
 }
 
 // obey carries out a signal and logs the outcome.
@@ -191,7 +208,9 @@ func (a *administered) obey(ctx context.Context, sig os.Signal) {
 	switch sig {
 	case syscall.SIGHUP:
 		// A file that is wrong changes nothing and is reported.
+		a.service.Reloading()
 		waiting, err := a.reload()
+		a.service.Reloaded(err)
 		if err != nil {
 			log.Error("the configuration was not read again; all stays as it was", "error", err)
 			return

@@ -44,6 +44,9 @@ func (o *options) table() settings.Table {
 		{Title: "Where records are kept and arrive", Restart: true, List: []settings.Setting{
 			{Key: conf.Word("config", &o.file), In: settings.FlagOnly, Arg: "FILE",
 				Doc: "Configuration file, in auditd.conf's grammar."},
+			{Key: conf.YesNo("check", &o.check), In: settings.FlagOnly,
+				Doc: "Check the configuration and the files that it names, and end.\n" +
+					"Nothing is made or bound; what is wrong is said with its place, and the exit code is 1."},
 			{Key: conf.Path("store", &c.Store), Default: server.DefaultStore, Arg: "FOLDER",
 				Doc: "Folder of the store; made when it is not there."},
 			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
@@ -131,7 +134,7 @@ func (o *options) table() settings.Table {
 		{Title: "The log, on standard error", Restart: true, List: []settings.Setting{
 			{Key: conf.Enum("log_level", &c.LogLevel, "error", "warn", "info", "debug"), Default: "info", Arg: "LEVEL",
 				Doc: "What is logged, and all that is worse."},
-			{Key: conf.YesNo("log_json", &o.logJSON), In: settings.FlagOnly,
+			{Key: conf.YesNo("log_json", &o.logJSON), Default: "no",
 				Doc: "Log JSON, one object a line."},
 		}},
 		o.hostKeys(stock),

@@ -123,6 +123,7 @@ func (h *Head) flush() {
 			continue
 		}
 		for attempt := 1; ; attempt++ {
+			h.turned.Add(1)
 			err := h.storeTable(b)
 			if h.opts.OnStore != nil {
 				h.opts.OnStore(err)

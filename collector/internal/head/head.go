@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
@@ -81,6 +82,8 @@ type Head struct {
 	swept          time.Time // when the hosts got what the door keeps
 	forgotten      []string
 	newcomers      newcomers
+
+	turned atomic.Uint64 // by run and flush: see Turns
 
 	asked chan struct{} // has an element for each question about completeness that is looked up
 
@@ -181,6 +184,7 @@ func (h *Head) run() {
 	defer close(h.flushQ)
 	tick := h.opts.Now()
 	for {
+		h.turned.Add(1)
 		ctx, cancel := context.WithTimeout(h.ctx, time.Second)
 		batches, err := h.j.Take(ctx)
 		cancel()
@@ -231,6 +235,10 @@ func (h *Head) Close() error {
 	defer h.mu.RUnlock()
 	return h.err
 }
+
+// Turns counts the turns of the goroutines that assemble and store, also those in which
+// the store took nothing. It grows each second; where it does not, one of them hangs.
+func (h *Head) Turns() uint64 { return h.turned.Load() }
 
 // Stats returns the present figures.
 func (h *Head) Stats() Stats {

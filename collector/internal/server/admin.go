@@ -23,7 +23,10 @@ const StateFile = "collector.state"
 // Reconfigure takes over what may change while the collector runs: limits on
 // connections, on space, what is kept, and plugins.
 func (s *Server) Reconfigure(cfg Config) (err error) {
-	defer func() { s.own.Reconfigured(err != nil) }()
+	defer func() {
+		s.own.Reconfigured(err != nil)
+		s.reloaded(err)
+	}()
 	if err := cfg.Space.Check(s.action); err != nil {
 		return err
 	}
@@ -68,6 +71,15 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 // NotReconfigured records that a new configuration was asked for and was wrong.
 func (s *Server) NotReconfigured() {
 	s.own.Reconfigured(true)
+	s.reload.failed.Store(true)
+}
+
+// reloaded notes how a reading of the configuration ended; the start's is one, too.
+func (s *Server) reloaded(err error) {
+	s.reload.failed.Store(err != nil)
+	if err == nil {
+		s.reload.good.Store(s.cfg.Now().UnixMilli())
+	}
 }
 
 // Rotate has everything that was acknowledged so far put into the partition that

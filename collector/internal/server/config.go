@@ -21,6 +21,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/pki"
 	"github.com/auditfleet/auditfleet/pkg/psktls"
+	"github.com/auditfleet/auditfleet/pkg/service"
 )
 
 // Config is a collector's.
@@ -89,13 +90,14 @@ type Config struct {
 	StateFile       string      // of the report at SIGCONT; "" is collector.state in Store
 
 	Version string
+	Commit  string // that it was built of; "" where that is not known
 	// CoverageJSON is what the coverage in bundles of evidence is written by.
 	CoverageJSON CoverageJSON
 	LogLevel     string // of Log, as configured
 	Log          hclog.Logger
 	Now          func() time.Time // nil: time.Now
-	// Notify tells the service manager, in the words of sd_notify(3); nil for none.
-	Notify func(state string)
+	// Service is the service manager that has started the program; nil for none.
+	Service *service.Manager
 
 	free    func() (free, total uint64, err error) // of the store's disk; tests'
 	alerted func(alert.Group)                      // hears what is told; tests'
@@ -143,9 +145,6 @@ func (c *Config) defaults() error {
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
-	}
-	if c.Notify == nil {
-		c.Notify = func(string) {}
 	}
 	return nil
 }

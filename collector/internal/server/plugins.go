@@ -17,14 +17,8 @@ type Plugins struct {
 	Problem error
 }
 
-// openPlugins starts the plugins there are; more may come with Reconfigure.
+// openPlugins starts the plugins there are, which check has looked at; more may come with Reconfigure.
 func (s *Server) openPlugins() error {
-	if s.cfg.Plugins.Overflow == "" {
-		s.cfg.Plugins.Overflow = conf.DoSyslog
-	}
-	if err := s.checkPlugins(&s.cfg.Plugins); err != nil {
-		return err
-	}
 	s.sayPlugins(&s.cfg.Plugins)
 	f, err := fanout.Open(dispatch.Config{
 		Settings: s.cfg.Plugins.Settings, Plugins: s.cfg.Plugins.List,

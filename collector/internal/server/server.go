@@ -10,11 +10,11 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -93,6 +93,7 @@ type Server struct {
 	work     sync.WaitGroup
 
 	api    *net.UnixListener
+	apiGID int // of the group that may use it
 	watch  *api.Watch
 	names  *nss.System // of who asks
 	grpc   *grpc.Server
@@ -100,6 +101,10 @@ type Server struct {
 	http   *http.Server
 
 	ready  atomic.Bool
+	reload struct { // what became of the last configuration that was read
+		failed atomic.Bool
+		good   atomic.Int64 // when one was taken over last, in ms
+	}
 	served sync.WaitGroup // the API's and HTTP's serving goroutines
 	once   sync.Once
 	err    error // of Close
@@ -111,28 +116,27 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := cfg.defaults(); err != nil {
 		return nil, err
 	}
-	stopStarting := starting(cfg.Notify)
-	defer stopStarting()
+	defer cfg.Service.Starting("opening the store")()
 	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())
 		}
 	}()
-	names, err := intake.ReadNames(cfg.HostsFile)
+	names, trust, err := s.check()
 	if err != nil {
 		return nil, err
 	}
-	trust, err := readTrusted(&s.cfg)
-	if err != nil {
-		return nil, err
+	// Sockets before the replay: a port in use is known at once. And before a store is made:
+	// a start that fails leaves none behind.
+	open := []func() error{s.openStore, s.bind}
+	if !exists(cfg.Store) {
+		slices.Reverse(open)
 	}
-	s.action = action.New(cfg.action())
-	if err := cfg.Space.Check(s.action); err != nil {
-		return nil, err
-	}
-	if err := s.openStore(); err != nil {
-		return nil, err
+	for _, f := range open {
+		if err := f(); err != nil {
+			return nil, err
+		}
 	}
 	s.openHolds()
 	s.retention = retention.New(retention.Config{
@@ -149,19 +153,6 @@ func Open(cfg Config) (_ *Server, err error) {
 		Names: s.names,
 	})
 	s.watch = &api.Watch{Record: s.own.Asked, Node: cfg.Node}
-	// Sockets before the replay: a port in use is known at once.
-	if err := s.openTrust(); err != nil {
-		return nil, err
-	}
-	if err := s.bindText(); err != nil {
-		return nil, err
-	}
-	if err := s.listenVerified(); err != nil {
-		return nil, err
-	}
-	if err := s.openHTTP(); err != nil {
-		return nil, err
-	}
 	if err := s.openPlugins(); err != nil {
 		return nil, err
 	}
@@ -232,11 +223,12 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.serveAPI()
 	s.serveHTTP()
 	s.own.Start(s.cfg.Version)
+	s.reloaded(nil)
 	s.startWork()
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
-	s.cfg.Notify(daemon.SdNotifyReady + "\nSTATUS=receiving on " + addrs(s.Addrs()))
-	stopWatchdog := s.watchdog()
+	s.cfg.Service.Ready("receiving on " + addrs(s.Addrs()))
+	stopWatchdog := s.cfg.Service.Watch(s.head.Turns)
 	accepting, ctx := errgroup.WithContext(ctx)
 	for _, t := range s.transports {
 		accepting.Go(func() error { return t.Run(ctx) })
@@ -244,7 +236,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	err := accepting.Wait()
 	s.ready.Store(false)
 	stopWatchdog()
-	s.cfg.Notify(daemon.SdNotifyStopping)
+	s.cfg.Service.Stopping()
 	if err == nil {
 		s.cfg.Log.Info("stopping", "connections", s.connections())
 	}
@@ -378,14 +370,22 @@ func (s *Server) release() error {
 	return errors.Join(errs...)
 }
 
+// listenAPI binds the unix socket of queries, where that was not done.
+func (s *Server) listenAPI() (err error) {
+	if s.api == nil {
+		s.api, s.apiGID, err = api.Listen(s.cfg.API, s.cfg.APIGroup, s.apiInStore())
+	}
+	return err
+}
+
+func (s *Server) apiInStore() bool { return filepath.Dir(s.cfg.API) == s.cfg.Store }
+
 // openAPI, serveAPI and closeAPI are the query interface on the unix socket.
 func (s *Server) openAPI() error {
-	ln, gid, err := api.Listen(s.cfg.API, s.cfg.APIGroup, filepath.Dir(s.cfg.API) == s.cfg.Store)
-	if err != nil {
+	if err := s.listenAPI(); err != nil {
 		return err
 	}
-	s.api = ln
-	socket := api.Allowed{GID: gid}
+	socket := api.Allowed{GID: s.apiGID}
 	s.grpc = grpc.NewServer(api.ServerOptions(socket, s.watch.Authorizer(socket))...)
 	service := &api.Service{Source: &live{s.head, s}, State: s.status, Sealer: s.sealer(), Change: s.head.ChangeHosts, Holder: &live{s.head, s}, SearchText: render.Text, ReportText: render.Summary,
 		ListAlerts: s.listAlerts, SendTest: s.testAlert}

@@ -30,6 +30,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/metrics/metricstest"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/service"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 	"github.com/auditfleet/auditfleet/proto/remote"
 )
@@ -71,7 +72,7 @@ func start(t *testing.T, cfg Config) *running {
 	t.Helper()
 	r := &running{t: t, dir: cfg.Store, log: &need.Buffer{}, done: make(chan error, 1), notes: &[]string{}}
 	cfg.Log = hclog.New(&hclog.LoggerOptions{Output: r.log, Level: hclog.Debug})
-	cfg.Notify = func(s string) { *r.notes = append(*r.notes, s) }
+	cfg.Service = service.To(func(s string) { *r.notes = append(*r.notes, s) }, cfg.Service.Watched())
 	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -233,7 +234,7 @@ func TestStoredFoundAndThereAfterTheEnd(t *testing.T) {
 			t.Errorf("the collector's own records lack %s:\n%s", want, own)
 		}
 	}
-	if want := []string{"EXTEND_TIMEOUT_USEC=60000000\nSTATUS=opening the store", "READY=1\nSTATUS=receiving on " + r.Addrs()[0].String(), "STOPPING=1"}; !slices.Equal(*r.notes, want) {
+	if want := []string{"STATUS=opening the store", "EXTEND_TIMEOUT_USEC=60000000", "READY=1\nSTATUS=receiving on " + r.Addrs()[0].String(), "STOPPING=1"}; !slices.Equal(*r.notes, want) {
 		t.Errorf("the service manager was told %q, want %q", *r.notes, want)
 	}
 }

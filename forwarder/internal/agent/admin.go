@@ -70,11 +70,11 @@ func (a *Agent) Resume() {
 
 // Reload reads the configuration again and applies it, as SIGHUP asks. When it is wrong,
 // nothing changes; but with a source of lines whose new local log can't be opened, the
-// configuration of shipping still changes.
-func (a *Agent) Reload(ctx context.Context) {
+// configuration of shipping still changes. It returns what is wrong, which it has logged.
+func (a *Agent) Reload(ctx context.Context) error {
 	if a.cfg.Reload == nil {
 		a.cfg.Logger.Warn("there is no configuration to read again")
-		return
+		return nil
 	}
 	// Outside the pump: looking up names may take a while.
 	a.reloading.Lock()
@@ -86,7 +86,9 @@ func (a *Agent) Reload(ctx context.Context) {
 	if err == nil && waits {
 		err = a.ship.reload(next.Ship, next.Remote)
 	}
+	done := make(chan struct{})
 	a.do(func() {
+		defer close(done)
 		if err == nil {
 			err = a.apply(next)
 		}
@@ -99,10 +101,17 @@ func (a *Agent) Reload(ctx context.Context) {
 		} else {
 			a.cfg.Logger.Info("the configuration was read again")
 		}
+		a.reloaded(err)
 		if a.daemon != nil {
 			a.emit(a.own.configured(a.daemon.signalInfo(), err))
 		}
 	})
+	select {
+	case <-done:
+		return err
+	case <-a.over: // the pump has not run it, or just has
+		return nil
+	}
 }
 
 // apply takes over what can fail first.

@@ -40,7 +40,8 @@ type Agent struct {
 	web     web
 	boosted int
 
-	reloading sync.Mutex    // held by Reload
+	reloading sync.Mutex // held by Reload
+	reload    lastReload
 	cmds      chan func()   // run by the pump
 	over      chan struct{} // closed when the pump runs nothing more
 
@@ -108,6 +109,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err := a.writePID(); err != nil {
 		return nil, err
 	}
+	a.reloaded(nil)
 	a.register(cfg.Metrics)
 	return a, nil
 }
@@ -146,6 +148,10 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	return err
 }
 
+// Turns counts the turns of the loop that takes records in, which no collector may hold up, nor
+// a disk where the source is the kernel. It grows at least every ten seconds while Run runs.
+func (a *Agent) Turns() uint64 { return a.src.turns() }
+
 // emit hands on records of ours.
 func (a *Agent) emit(records ...kernel.Record) {
 	a.pump.reset()
@@ -170,6 +176,7 @@ func pumpLoop[T any](a *Agent, delivered <-chan T, handle func(T) (over bool), t
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for over := false; !over; {
+		a.pump.turned.Add(1)
 		select {
 		case x, ok := <-delivered:
 			over = !ok || handle(x)

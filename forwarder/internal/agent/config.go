@@ -100,6 +100,7 @@ type Config struct {
 	Metrics *metrics.Registry
 
 	Version string
+	Commit  string // that it was built of; "" where that is not known
 	Logger  hclog.Logger
 	Now     func() time.Time
 

@@ -53,6 +53,10 @@ func (k *kernelSource) waits() bool  { return false }
 func (k *kernelSource) hungUp() bool { return false }
 func (k *kernelSource) ends() bool   { return false }
 
+// turns are the reader's: what comes behind it may wait for a disk, and then it counts what it
+// drops. A forwarder that was killed for that would have the host's programs wait instead.
+func (k *kernelSource) turns() uint64 { return k.listener.Turns() }
+
 func (k *kernelSource) whenFull() string { return "the newest records are not taken and counted" }
 
 func (k *kernelSource) progress(records uint64) string { return fmt.Sprintf("%d records", records) }

@@ -15,6 +15,8 @@ func (a *Agent) register(r *metrics.Registry) {
 			Records: a.pump.records.Load(), EOE: a.pump.eoe.Load(), BadInput: a.badInput.Load(), SourceGaps: a.gaps.Load(), Lost: a.losses(),
 		}
 	})
+	metrics.ForwarderBuild(r, a.cfg.Version, a.cfg.Commit)
+	metrics.ReadForwarderConfig(r, a.configSample)
 	a.src.register(r)
 	if names := a.cfg.Names; names != nil {
 		metrics.ReadNames(r, func() metrics.NamesSample {

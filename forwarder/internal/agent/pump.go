@@ -66,6 +66,7 @@ type pump struct {
 	failing   bool // the spool did not take the last batch
 	saidSpool time.Time
 
+	turned     atomic.Uint64 // turns of pumpLoop, and tries of commitOrWait
 	records    atomic.Uint64 // handed on
 	bytes      atomic.Uint64 // of them, newlines included
 	eoe        atomic.Uint64 // EOE records, which stay at home
@@ -264,6 +265,7 @@ func (p *pump) troubled(err error) {
 func (p *pump) commitOrWait(ctx context.Context) error {
 	err := p.commit()
 	for said := false; err != nil; err = p.append() {
+		p.turned.Add(1)
 		if !said {
 			p.troubled(err)
 		}

@@ -48,6 +48,8 @@ type source interface {
 	state(line func(format string, args ...any))
 	// register adds the source's metrics.
 	register(*metrics.Registry)
+	// turns counts the turns of the loop that takes records in. Any goroutine may ask.
+	turns() uint64
 	// ends reports whether the source ends by itself, and progress says how far it is, of
 	// the records handed on.
 	ends() bool
@@ -91,5 +93,6 @@ func (nowhere) condition() condition                       { return condition{} 
 func (nowhere) lost() map[string]uint64                    { return nil }
 func (nowhere) state(func(string, ...any))                 {}
 func (nowhere) register(*metrics.Registry)                 {}
+func (n nowhere) turns() uint64                            { return n.a.pump.turned.Load() }
 func (nowhere) ends() bool                                 { return true }
 func (nowhere) progress(uint64) string                     { return "the spool" }

@@ -17,6 +17,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/trace"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
+	"github.com/auditfleet/auditfleet/pkg/service"
 	"github.com/auditfleet/auditfleet/pkg/syslog"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -55,6 +56,9 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		std.signals = catchSignals()
 		defer signal.Stop(std.signals)
 		std.Err = heard(std.Err, args, syslog.Socket)
+		if f, ok := terminal.File(std.Err); ok && service.IsJournal(f) {
+			std.Err = service.Journal(std.Err)
+		}
 	}
 	var err error
 	switch name {

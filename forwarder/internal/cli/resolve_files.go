@@ -164,6 +164,7 @@ func (o *runFlags) plugins(cfg *agent.Config, ac conf.Auditd, logger hclog.Logge
 		logger.Debug("no plugins", "error", err)
 	default:
 		logger.Error("not all plugins can be used", "error", err)
+		o.faults = append(o.faults, err)
 	}
 	cfg.Plugins = &dispatch.Config{
 		Settings: dispatch.Settings{Depth: ac.QDepth, Overflow: ac.OverflowAction.Do, MaxRestarts: ac.MaxRestarts},

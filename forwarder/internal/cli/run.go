@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
 	"github.com/auditfleet/auditfleet/forwarder/internal/ship/grpc"
 	"github.com/auditfleet/auditfleet/forwarder/internal/spool"
+	"github.com/auditfleet/auditfleet/pkg/built"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -86,7 +88,7 @@ func newRunCommand(std Stdio, version string) *cobra.Command {
 			if err := o.readOptions(cmd.Flags()); err != nil {
 				return err
 			}
-			return o.placed(o.run(cmd.Context(), o.given(cmd.Flags()), std, version))
+			return o.placedFlag(o.run(cmd.Context(), o.given(cmd.Flags()), std, version))
 		},
 	}
 	cmd.Flags().SortFlags = false
@@ -99,12 +101,15 @@ func isLeft(err error) bool { return errors.Is(err, agent.ErrLeft) }
 
 // run makes a configuration of flags and files, and runs the agent until its end.
 func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, version string) error {
-	logger := hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: hclog.LevelFromString(o.logLevel), Output: terminal.GuardLog(std.Err)})
+	logger := o.logger(std.Err)
 	cfg, err := o.resolve(ctx, given, logger)
 	if err != nil {
-		return err
+		return o.placed(err)
 	}
-	cfg.Stdin, cfg.Version = std.In, version
+	if o.onlyCheck {
+		return o.checked(&cfg, std, logger)
+	}
+	cfg.Stdin, cfg.Version, cfg.Commit = std.In, version, built.Commit()
 	var status io.Writer
 	if o.drainOnly || o.fromFile() && !o.follow {
 		status = std.Err
@@ -113,6 +118,29 @@ func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, 
 		warn(o.optionsFile, logger)
 	}
 	return runAgent(ctx, cfg, status, std.signals)
+}
+
+// logger returns the logger that the flags ask for.
+func (o *runFlags) logger(to io.Writer) hclog.Logger {
+	if !o.logJSON { // the guard's octal escapes are not JSON
+		to = terminal.GuardLog(to)
+	}
+	return hclog.New(&hclog.LoggerOptions{Name: "forwarder", Level: hclog.LevelFromString(o.logLevel), Output: to, JSONFormat: o.logJSON})
+}
+
+// checked says what --check has found; cfg was resolved without an error.
+func (o *runFlags) checked(cfg *agent.Config, std Stdio, logger hclog.Logger) error {
+	if cfg.Names != nil {
+		cfg.Names.Close()
+	}
+	if o.optionsFile != nil {
+		warn(o.optionsFile, logger)
+	}
+	if len(o.faults) > 0 {
+		return errors.Join(o.faults...)
+	}
+	fmt.Fprintln(std.Out, "forwarder: the configuration is right")
+	return nil
 }
 
 // limitRuntime keeps the forwarder small, for its host has other work to do, unless the

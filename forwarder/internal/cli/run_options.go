@@ -53,7 +53,7 @@ func (o *runFlags) readOptions(flags *pflag.FlagSet) error {
 	case err != nil:
 		return fmt.Errorf("--options: %w", err)
 	}
-	o.optionsFile = f
+	o.optionsFile, o.typed = f, flags.Changed
 	return o.table().Apply(flags)
 }
 
@@ -67,8 +67,14 @@ func (o *runFlags) given(flags *pflag.FlagSet) func(flag string) bool {
 
 var flagFirst = regexp.MustCompile(`^--([a-z-]+)`)
 
-// placed adds file and line to an error about a flag that the file of --options set.
+// placed adds file and line to an error about a value that the file of --options has.
 func (o *runFlags) placed(err error) error {
+	return settings.Placed(err, o.optionsFile, o.table(), func(flag string) bool { return o.typed != nil && o.typed(flag) })
+}
+
+// placedFlag is placed for an error of a program that has run: only one that begins with a flag is
+// about the file.
+func (o *runFlags) placedFlag(err error) error {
 	m := flagFirst.FindStringSubmatch(fmt.Sprint(err))
 	if m == nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/forwarder/internal/agent"
+	"github.com/auditfleet/auditfleet/pkg/service"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
@@ -50,7 +51,13 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 	defer stop()
 	abort, kill := context.WithCancel(context.Background())
 	defer kill()
+	manager, err := service.Find()
+	if err != nil {
+		cfg.Logger.Warn("the service manager", "error", err)
+	}
+	started := manager.Starting("opening the spool and the source")
 	a, err := openAgent(soft, stop, cfg, signals)
+	started()
 	if err != nil {
 		return err
 	}
@@ -59,13 +66,18 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 		cfg.Logger.Info("metrics", "address", addr)
 	}
 	go func() { done <- a.Run(soft, abort) }()
+	manager.Ready(working(&cfg))
+	unwatch := manager.Watch(a.Turns)
+	defer unwatch()
 	unshow := terminal.Status(status, a.Status)
 	defer unshow()
 	var overdue <-chan time.Time
 	for {
 		select {
 		case err := <-done:
-			unshow() // it reads what Close closes
+			manager.Stopping()
+			unwatch() // they read what Close closes
+			unshow()
 			return errors.Join(err, a.Close())
 		case <-overdue:
 			return errHanging
@@ -76,7 +88,10 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 			case unix.SIGUSR2:
 				go a.Resume()
 			case unix.SIGHUP:
-				go a.Reload(soft)
+				go func() {
+					manager.Reloading()
+					manager.Reloaded(a.Reload(soft))
+				}()
 			case unix.SIGCONT:
 				go a.Report()
 			default:
@@ -89,10 +104,23 @@ func runAgent(ctx context.Context, cfg agent.Config, status io.Writer, signals c
 					break
 				}
 				cfg.Logger.Info("ending", "signal", s.String())
+				manager.Stopping()
 				stop()
 			}
 		}
 	}
+}
+
+// working says for the service manager what an agent does.
+func working(cfg *agent.Config) string {
+	text := "records of " + cfg.Source
+	if cfg.Log.Path != "" {
+		text += " into " + cfg.Log.Path
+	}
+	if cfg.Ship != nil {
+		text += ", shipped from " + cfg.Spool.Dir
+	}
+	return text
 }
 
 // openAgent opens the agent, which may have to wait for a spool, and listens to signals

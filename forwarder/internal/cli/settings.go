@@ -56,6 +56,9 @@ type runFlags struct {
 	receiveBuffer, queue int
 	drain, shutdown      time.Duration
 	logLevel             string
+	logJSON              bool
+	onlyCheck            bool    // only check the configuration
+	faults               []error // of plugins' files, which cost their plugin only
 	allowHalt            bool
 	report               string
 	probe, alive         time.Duration
@@ -64,7 +67,8 @@ type runFlags struct {
 	pidFile              string
 	plugin               bool
 	options              string
-	optionsFile          *conf.File // nil: none
+	optionsFile          *conf.File             // nil: none
+	typed                func(flag string) bool // whether the command line has it; nil: it has none
 }
 
 // newRunFlags has the defaults, which are also those of the stock names.
@@ -163,6 +167,11 @@ func (o *runFlags) table() settings.Table {
 			Doc: "File for the process id, or none."},
 		{Key: conf.Enum("log_level", &o.logLevel, "trace", "debug", "info", "warn", "error"), Default: "info", Arg: "LEVEL",
 			Doc: "What is logged, and all that is worse."},
+		{Key: conf.YesNo("log_json", &o.logJSON),
+			Doc: "Log JSON, one object a line."},
+		{Key: conf.YesNo("check", &o.onlyCheck), In: settings.FlagOnly,
+			Doc: "Check the flags, the files that they name and the plugins' files, and end.\n" +
+				"Nothing is made, registered or sent; what is wrong is said with its place, and the exit code is not 0."},
 	}}}
 }
 

@@ -166,7 +166,7 @@ type Listener struct {
 	regMu   sync.Mutex
 	leaving bool // guarded by regMu
 
-	records, bytes, batches, overruns, registered, paused atomic.Uint64
+	records, bytes, batches, overruns, registered, paused, turned atomic.Uint64
 
 	mu           sync.Mutex // guards what follows
 	status       Status
@@ -367,6 +367,10 @@ func (l *Listener) Run(ctx context.Context) error {
 	return err
 }
 
+// Turns counts the turns of the reader's loop: where nothing comes, the watcher wakes it once
+// per Config.StatusEvery.
+func (l *Listener) Turns() uint64 { return l.turned.Load() }
+
 // read is the reader's loop.
 func (l *Listener) read() error {
 	var (
@@ -374,6 +378,7 @@ func (l *Listener) read() error {
 		last time.Time
 	)
 	for !l.stop.Load() {
+		l.turned.Add(1)
 		if !l.queue.hasRoom(batchSize * slotSize) {
 			if err := l.overflow(); err != nil {
 				return err

@@ -16,6 +16,7 @@ func (l *Listener) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			l.sock.Wake() // a turn, by which it shows that it lives
 		case <-l.nudge:
 			// A storm of overruns must not become a storm of requests.
 			select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -97,9 +98,20 @@ func rows(text string) string {
 		name, kind, _ := strings.Cut(typed, " ")
 		label := ""
 		if series, labels, has := strings.Cut(lines[i+1], "{"); has && series == name {
-			label, _, _ = strings.Cut(labels, "=")
+			label = labelNames(labels)
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", name, kind, label, help)
 	}
 	return b.String()
+}
+
+// labelNames returns the names of a series' labels, without a histogram's own.
+func labelNames(labels string) string {
+	var names []string
+	for _, m := range regexp.MustCompile(`(?:^|,)([a-z_]+)="`).FindAllStringSubmatch(labels, -1) {
+		if m[1] != "le" {
+			names = append(names, m[1])
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/auditfleet/auditfleet/collector/internal/alert"
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/intake"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/trusted"
+	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+// Check says what Open would refuse in a configuration and in the files that it names: it
+// opens no store, binds nothing, and makes nothing.
+func Check(cfg Config) error {
+	if err := cfg.defaults(); err != nil {
+		return err
+	}
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
+	_, _, err := s.check()
+	err = errors.Join(err, cfg.Plugins.Problem, cfg.Sinks.Problem)
+	if s.action != nil {
+		err = errors.Join(err, s.action.Close())
+	}
+	return err
+}
+
+// check reads what the configuration names and checks all that can be checked before
+// anything is made.
+func (s *Server) check() (*intake.Names, *trusted.Senders, error) {
+	names, err := intake.ReadNames(s.cfg.HostsFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	trust, err := readTrusted(&s.cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	s.action = action.New(s.cfg.action())
+	if s.cfg.Plugins.Overflow == "" {
+		s.cfg.Plugins.Overflow = conf.DoSyslog
+	}
+	for _, f := range []func() error{
+		func() error { return s.cfg.Space.Check(s.action) },
+		func() error { return s.checkPlugins(&s.cfg.Plugins) },
+		func() error { return alert.Check(s.cfg.Alerts) },
+		func() error { _, err := api.Check(s.cfg.API, s.cfg.APIGroup); return err },
+		s.checkSeal,
+		s.openTrust,
+	} {
+		if err := f(); err != nil {
+			return nil, nil, err
+		}
+	}
+	return names, trust, nil
+}
+
+// checkSeal looks at the key that signs the log; that there is none is no error.
+func (s *Server) checkSeal() error {
+	if s.cfg.SealKey == "" {
+		return nil
+	}
+	if _, _, err := seal.ReadKey(s.cfg.SealKey); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("seal_key: %w", err)
+	}
+	return nil
+}
+
+// bind takes every address, which nobody can connect to before Run.
+func (s *Server) bind() error {
+	for _, f := range []func() error{s.bindText, s.listenVerified, s.openHTTP} {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	if s.apiInStore() { // whose folder may not be there yet
+		return nil
+	}
+	return s.listenAPI()
+}
+
+// exists reports whether there is something in the place of a store.
+func exists(dir string) bool {
+	names, err := os.ReadDir(dir)
+	return err != nil && !errors.Is(err, fs.ErrNotExist) || len(names) > 0
+}
