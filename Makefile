@@ -12,6 +12,7 @@ BUILT        = github.com/auditfleet/auditfleet/pkg/built
 LDFLAGS     := -s -w -X main.version=$(VERSION) -X $(BUILT).commit=$(shell sh deploy/version.sh commit) -X $(BUILT).date=$(shell sh deploy/version.sh date)
 # Without it (TRIMPATH=) what was compiled for tests need not be compiled again.
 TRIMPATH    ?= -trimpath
+DIST        ?= dist
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
 
@@ -25,7 +26,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall packages package-test run check formatted test race soak guest-test bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages package-test run check formatted test race soak guest-test vmtest bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,10 +46,10 @@ uninstall: ## remove what install and install-stock-names have put there; config
 	for program in $(PROGRAMS); do $(INSTALL) uninstall $$program || exit 1; done
 
 packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
-	GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh dist
+	GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh $(DIST)
 
 package-test: ## install, upgrade, remove and purge the packages in dist/ in a Debian of their own (needs root and debootstrap; some minutes)
-	@sh integration/package-test.sh dist
+	@sh integration/package-test.sh $(DIST)
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it those that it has, too.
 FROM        ?= forwarder
@@ -84,6 +85,13 @@ soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes th
 
 guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
 	@sh integration/guest-test.sh
+
+# ROWS=FirstBoot: of the table in integration/vmtest/README.md only those. LOGS=FOLDER gets what the guests' consoles showed.
+ROWS        ?= .
+vmtest: ## the packages on real hosts that have booted, under emulation: systemd, journald, logins, stock auditd (needs root, Debian and qemu; 4 minutes once, then about a minute a row)
+	@sh integration/vmtest/missing.sh
+	@$(MAKE) --no-print-directory packages ARCHES=amd64 FORMATS=deb DIST=dist/vmtest
+	AUDITFLEET_VMTEST=$(CURDIR)/dist/vmtest AUDITFLEET_VMTEST_LOGS=$(if $(LOGS),$(abspath $(LOGS))) $(GO) test -count=1 -timeout 3h -parallel 2 -v -run '$(ROWS)' ./integration/vmtest
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

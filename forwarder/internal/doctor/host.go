@@ -63,9 +63,12 @@ func (e *exam) below(err error) string {
 	return strings.ReplaceAll(err.Error(), e.Root, "")
 }
 
-// journald says whether systemd's journal switches auditing, or takes the records too.
+// journald says whether systemd's journal switches auditing, or takes the records too. What
+// stands behind "#" in journald.conf is what this journald was built with: Debian's has "no",
+// and with that even a machine that was booted with audit=1 is not audited.
 func (e *exam) journald() {
 	value, from, there := "", "", false
+	set := false // and not only built so
 	for _, pattern := range []string{"/usr/lib/systemd/journald.conf", "/etc/systemd/journald.conf", "/usr/lib/systemd/journald.conf.d/*.conf", "/run/systemd/journald.conf.d/*.conf", "/etc/systemd/journald.conf.d/*.conf"} {
 		files, err := filepath.Glob(e.path(pattern))
 		if err != nil {
@@ -79,7 +82,14 @@ func (e *exam) journald() {
 				return
 			}
 			for line := range strings.Lines(string(b)) {
-				if v, ok := strings.CutPrefix(strings.TrimSpace(line), "Audit="); ok {
+				line = strings.TrimSpace(line)
+				v, ok := strings.CutPrefix(line, "Audit=")
+				if built, behind := strings.CutPrefix(line, "#Audit="); behind && !set && filepath.Base(file) == "journald.conf" {
+					v, ok = built, true
+				} else if ok {
+					set = true
+				}
+				if ok {
 					value, from = strings.ToLower(strings.TrimSpace(v)), strings.TrimPrefix(file, e.Root)
 				}
 			}
@@ -89,7 +99,10 @@ func (e *exam) journald() {
 	case !there:
 		e.ok("journald", "no journald is configured here")
 	case slices.Contains([]string{"no", "0", "false", "off"}, value):
-		e.found("journald", Fail, 76, "remove the line, or say Audit=yes", "Audit=%s in %s switches auditing off each time journald starts", value, from)
+		if !set {
+			from += " (its default)"
+		}
+		e.found("journald", Fail, 76, "say Audit=yes in its section [Journal], then: systemctl restart systemd-journald, forwarder ctl -e 1", "Audit=%s in %s switches auditing off each time journald starts", value, from)
 	case e.journalReads():
 		e.found("journald", Warn, 12, "systemctl mask --now systemd-journald-audit.socket, if the journal need not have them", "journald reads the multicast group: the journal keeps every record, too")
 	default:
