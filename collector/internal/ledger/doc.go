@@ -4,7 +4,7 @@
 // there, what is known to be missing, and by what cause. Whatever no row speaks of is
 // unknown: completeness is never assumed.
 //
-// A Book is fed by the head, record by record in the order of the journal, and hands over with
+// A Host is fed by the head, record by record in the order of the journal, and hands over with
 // each batch what has changed; the store keeps that in the transaction of the batch, so a
 // replay counts nothing twice. Judge puts rows together. FORMAT.md has the bytes.
 //

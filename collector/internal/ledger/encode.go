@@ -71,7 +71,8 @@ func ParseRow(b []byte, at, length int64) (*Row, error) {
 		for i := range r.Entries {
 			c := in.Bytes(1)
 			from, long := in.Uvarint(), in.Uvarint()
-			if in.Bad() || from >= uint64(length) || long > uint64(farthest) {
+			// Entries that were joined may be longer than each, but end no later than one that begins with the row's end.
+			if in.Bad() || from >= uint64(length) || long > uint64(length+farthest)-from {
 				return nil, ErrFormat
 			}
 			r.Entries[i] = Entry{Cause(c[0]), at + int64(from), at + int64(from) + int64(long), in.Uvarint()}

@@ -405,11 +405,48 @@ func TestHostile(t *testing.T) {
 		if len(r.Entries) > MaxEntries {
 			t.Fatalf("%d entries in a row", len(r.Entries))
 		}
+		readAgain(t, r)
 	}
 	if len(rows) > 402+3*24 || size > 1<<20 || len(h.Encode()) > 16<<10 {
 		t.Errorf("%d rows, %d bytes, tracker %d bytes", len(rows), size, len(h.Encode()))
 	}
 	_ = Judge("web1", rows, h.Followed(), Question{Now: h.now})
+}
+
+// readAgain has a row written and read, alone and as a day whose records are dropped.
+func readAgain(t *testing.T, r *Row) {
+	t.Helper()
+	back, err := ParseRow(r.Append(nil), r.Start, r.Length)
+	if err != nil || cmp.Diff(r, back) != "" {
+		t.Errorf("a row of %d entries read again: %v\n%s", len(r.Entries), err, cmp.Diff(r, back))
+	}
+	var p Past
+	p.Add(r, r.Start+r.Length)
+	if again, err := ParsePast(p.Append(nil)); err != nil || cmp.Diff(p, again) != "" {
+		t.Errorf("as a day that was dropped: %v\n%s", err, cmp.Diff(p, again))
+	}
+}
+
+// TestLongTimesThatMeet has times of a month, the longest that an entry is about, begin one after the other in a
+// row: what is made of them together is longer than each, and is read again.
+func TestLongTimesThatMeet(t *testing.T) {
+	h := newHost(t)
+	begin := h.now - 100*Day
+	for i := range 3 { // they overlap
+		from := begin + int64(i)*7*Hour
+		h.stray("type=DAEMON_ERR msg=audit(%s:5): op=lost-records cause=kernel records=1 first=%s last=%s", at(h.now), at(from), at(from+farthest))
+	}
+	h.now += 7 * Day // in a row of an hour, of which an interval ends after each of eleven short ones
+	for i := range int64(12) {
+		h.enter(Died, h.now+i*5*minute/2, h.now+i*5*minute/2+i/11*farthest, 0, h.now+farthest)
+	}
+	rows := h.Take(h.now)
+	for _, r := range rows {
+		readAgain(t, r)
+	}
+	if a := Judge("web1", rows, h.Followed(), Question{From: begin, To: begin + farthest + 14*Hour, Now: h.now}); a.Lost != 3 {
+		t.Errorf("%+v", a)
+	}
 }
 
 func FuzzRow(f *testing.F) {
