@@ -18,6 +18,9 @@ import (
 const (
 	// queueLength bounds the records that wait for the journal.
 	queueLength = 16384
+	// batchBytes is when a batch is large enough: after a journal that hung for long all that waits is
+	// more than journal.MaxBatch.
+	batchBytes = 1 << 20
 	// closeTime bounds how long the end waits for a journal that stores nothing.
 	closeTime = 5 * time.Second
 	// asker has the fields that say who asked for something, as the stock daemon writes
@@ -82,26 +85,35 @@ func Open(cfg Config) *Records {
 	return r
 }
 
-// run submits the queued records, all that there are as one batch, until the queue is
-// closed and empty.
+// run submits the queued records, as many as make a batch, until the queue is closed and empty.
 func (r *Records) run() {
 	for first := range r.queue {
 		b := &journal.Batch{
 			Sender:   journal.Sender{Node: r.cfg.Node, Transport: event.TransportOwn},
 			Received: r.cfg.Now(), Records: []journal.Record{{Raw: first}},
 		}
-		for len(b.Records) < queueLength && len(r.queue) > 0 {
+		for size := len(first); size < batchBytes && len(r.queue) > 0; {
 			next, ok := <-r.queue
 			if !ok {
 				break
 			}
 			b.Records = append(b.Records, journal.Record{Raw: next})
+			size += len(next)
 		}
 		n := len(b.Records) // the batch is the journal's once it is submitted
 		if err := r.store(b); err != nil {
+			r.lost(n)
 			r.cfg.Log.Warn("the collector's own records were not stored", "records", n, "error", err)
 		}
 	}
+}
+
+// lost counts records that the journal did not take.
+func (r *Records) lost(n int) {
+	r.cfg.Metrics.Dropped.Add(float64(n))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dropped += uint64(n)
 }
 
 // store submits a batch and waits until it is stored, or Close gives up.

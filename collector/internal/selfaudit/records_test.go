@@ -55,6 +55,9 @@ func (j *fakeJournal) Submit(ctx context.Context, b *journal.Batch, done func(er
 	if j.fails != nil || j.never {
 		return j.fails
 	}
+	if b.Bytes() > journal.MaxBatch {
+		return journal.ErrTooLarge
+	}
 	j.mu.Lock()
 	j.senders = append(j.senders, b.Sender)
 	for _, r := range b.Records {
@@ -249,8 +252,26 @@ func TestJournalThatHangs(t *testing.T) {
 		if waited := time.Since(began); waited != closeTime {
 			t.Errorf("closed after %v, want %v", waited, closeTime)
 		}
-		if !strings.Contains(f.log.String(), fmt.Sprintf("were not stored: records=%d", queueLength)) {
-			t.Errorf("the log does not say how many were not stored")
+		if n := metricstest.Value(t, f.reg, "auditfleet_collector_own_records_dropped_total", ""); n != queueLength+6 {
+			t.Errorf("%v are counted as dropped at the end, want all", n)
+		}
+	})
+}
+
+// What waited for a journal that hung is stored when it goes on, however much it is: as batches that the
+// journal takes.
+func TestMuchThatWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := open(&fixture{j: fakeJournal{hangs: make(chan struct{})}}, time.Now)
+		const n = 3000 // of 4 KiB: more than journal.MaxBatch
+		for range n {
+			f.Add("DAEMON_ERR", "%s", strings.Repeat("x", 4<<10))
+		}
+		synctest.Wait()
+		close(f.j.hangs)
+		f.Close()
+		if got := len(f.j.texts()); got != n || f.Dropped() != 0 {
+			t.Errorf("%d records stored and %d dropped, want %d", got, f.Dropped(), n)
 		}
 	})
 }
@@ -265,8 +286,8 @@ func TestJournalThatStoresNothing(t *testing.T) {
 			f.Add("DAEMON_ERR", "x")
 			f.Close()
 			f.Close()
-			if !strings.Contains(f.log.String(), "were not stored: records=1") {
-				t.Errorf("a journal that %s: the log:\n%s", name, f.log.String())
+			if n := f.Dropped(); n != 1 || !strings.Contains(f.log.String(), "were not stored: records=1") {
+				t.Errorf("a journal that %s: %d are counted; the log:\n%s", name, n, f.log.String())
 			}
 		})
 	}
