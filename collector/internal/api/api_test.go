@@ -410,6 +410,18 @@ func TestQueriesNobodyUnderstands(t *testing.T) {
 	}
 }
 
+// Each of them may be tried on the name of each host.
+func TestTooManyHosts(t *testing.T) {
+	c := dial(t, serve(t, &fakeSource{}, Allowed{GID: -1}))
+	for n, want := range map[int]error{maxConditions: nil, maxConditions + 1: ErrQuery} {
+		got := 0
+		err := c.Coverage(t.Context(), &fleet.CoverageRequest{Hosts: make([][]byte, n)}, func(*fleet.Coverage) error { got++; return nil })
+		if !errors.Is(err, want) || want == nil && got != n {
+			t.Errorf("of %d hosts: %d answers, %v", n, got, err)
+		}
+	}
+}
+
 func TestCount(t *testing.T) {
 	src := &fakeSource{}
 	for i := range 5000 {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 
 	"google.golang.org/grpc"
 
@@ -12,6 +13,9 @@ import (
 // Coverage implements fleet.QueryServer.
 func (s *Service) Coverage(req *fleet.CoverageRequest, stream grpc.ServerStreamingServer[fleet.CoverageResponse]) error {
 	return s.run(stream.Context(), req.GetVersion(), func(c *call) error {
+		if n := len(req.GetHosts()); n > maxConditions {
+			return fmt.Errorf("%w: %d hosts, %d is the most", ErrQuery, n, maxConditions)
+		}
 		return s.Source.Coverage(c.ctx, req, func(a *fleet.Coverage) error {
 			if req.GetNote() {
 				if a = Lacking(a); a == nil {

@@ -72,7 +72,7 @@ func (h *Head) loadLedger(list []store.KV) {
 
 // CoverageQuery asks whether hosts' trails are complete in a time.
 type CoverageQuery struct {
-	Want     func(host string) bool // nil: all
+	Want     func(host string) bool // nil: all; called with no lock held
 	From, To int64                  // milliseconds since 1970; 0: from a host's first word, to its last
 }
 
@@ -121,25 +121,28 @@ func (h *Head) EachAnswer(ctx context.Context, q CoverageQuery, fn func(*ledger.
 // answerFor returns the hosts that a question is about, by name: those that are known, and those that
 // were forgotten and have rows.
 func (h *Head) answerFor(ctx context.Context, q CoverageQuery) ([]string, error) {
-	wanted := map[string]bool{}
-	want := func(name string) bool { return name != "" && (q.Want == nil || q.Want(name)) }
+	may := map[string]bool{} // whether a host is one that can be asked about
 	h.mu.Lock()
 	if h.j != nil {
 		h.sweep(h.opts.Now())
 	}
 	for _, x := range h.hosts {
 		own := len(x.Addrs) == 0 && x.Verified.IsZero() // the collector's records of itself
-		wanted[x.Name] = x != h.mixed && want(x.Name) && !(own && q.Want == nil)
+		may[x.Name] = x != h.mixed && !(own && q.Want == nil)
 	}
 	h.mu.Unlock()
 	err := h.place.LedgerHosts(ctx, func(host []byte) {
-		if _, known := wanted[string(host)]; !known {
-			wanted[string(host)] = want(string(host))
+		if _, known := may[string(host)]; !known {
+			may[string(host)] = true
 		}
 	})
+	// Not with the lock held: whoever asks may have thousands of patterns.
 	var names []string
-	for name, yes := range wanted {
-		if yes {
+	for name, yes := range may {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if yes && name != "" && (q.Want == nil || q.Want(name)) {
 			names = append(names, name)
 		}
 	}

@@ -103,3 +103,27 @@ func TestCoverage(t *testing.T) {
 		}
 	}
 }
+
+// Whoever asks may have thousands of patterns, and tries them on hosts while records go on: no lock is
+// held for that.
+func TestCoverageHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	r := mustRig(t, t.TempDir(), nil)
+	r.put(t, plain(1, line("web1", 1, 1, "USER_LOGIN", "x")))
+	r.settle(t)
+	asked := false
+	list, err := r.h.Completeness(t.Context(), CoverageQuery{Want: func(string) bool {
+		asked = true
+		done := make(chan struct{})
+		go func() { r.h.Twins("web1"); close(done) }() // needs the lock
+		select {
+		case <-done:
+		case <-time.After(time.Minute):
+			t.Error("the head is locked while a pattern is tried")
+		}
+		return true
+	}})
+	if err != nil || !asked || len(list) == 0 {
+		t.Errorf("%d answers, asked: %v, %v", len(list), asked, err)
+	}
+}

@@ -41,6 +41,8 @@ func (h *Head) Flush(ctx context.Context) error {
 	reply := make(chan error, 1)
 	select {
 	case h.flushAsked <- reply:
+	case <-h.ranEnd: // of many who ask then, flushAsked has room for some
+		return ErrClosed
 	case <-ctx.Done():
 		return ctx.Err()
 	}

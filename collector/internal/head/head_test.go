@@ -468,6 +468,21 @@ func TestStoreFails(t *testing.T) {
 	waitFor(t, "after the restart", want, r.h)
 }
 
+// Whoever asks a head that is closed hears so, however many ask.
+func TestFlushAfterClose(t *testing.T) {
+	r := mustRig(t, t.TempDir(), nil)
+	if err := r.h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for range 4 * cap(r.h.flushAsked) {
+		if err := r.h.Flush(ctx); !errors.Is(err, ErrClosed) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func shortly(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 	t.Cleanup(cancel)

@@ -208,6 +208,19 @@ func latest(addrs []netip.Addr, addr netip.Addr) []netip.Addr {
 	return out
 }
 
+// Also returns, by host, the one that its records count as, too (store.Host.Also).
+func (h *Head) Also() map[string]string {
+	out := map[string]string{}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, x := range h.hosts {
+		if x.Also != "" {
+			out[x.Name] = x.Also
+		}
+	}
+	return out
+}
+
 // Hosts returns what is known of each host now, by name.
 func (h *Head) Hosts() []store.Host {
 	h.mu.RLock()

@@ -16,8 +16,9 @@ const DefaultNewNames = 1024
 // nothing, and takes a place that a host of later has not. An address has so many at
 // once, and gets them back in the course of a day.
 type newcomers struct {
-	most int // a day; negative: any number
-	by   map[netip.Addr]*allowance
+	most    int // a day; negative: any number
+	by      map[netip.Addr]*allowance
+	dropped time.Time // when it was last looked for those that are whole again
 }
 
 type allowance struct {
@@ -35,7 +36,7 @@ func (n *newcomers) admit(addr netip.Addr, now time.Time, bound int) (ok, tell b
 	}
 	a := n.by[addr]
 	if a == nil {
-		if len(n.by) >= bound {
+		if since := now.Sub(n.dropped); len(n.by) >= bound && (since >= dropEvery || since < 0) {
 			n.drop(now)
 		}
 		if len(n.by) >= bound {
@@ -62,8 +63,13 @@ func (n *newcomers) left(a *allowance, now time.Time) float64 {
 	return max(0, a.used-float64(n.most)*max(0, now.Sub(a.at).Hours()/24))
 }
 
+// dropEvery is how often allowances are dropped where there are too many: that looks at all of them, and
+// whoever sends can ask for it with each record.
+const dropEvery = time.Second
+
 // drop forgets the addresses whose allowance is whole again.
 func (n *newcomers) drop(now time.Time) {
+	n.dropped = now
 	for addr, a := range n.by {
 		if n.left(a, now) == 0 {
 			delete(n.by, addr)
