@@ -43,8 +43,9 @@ func (k *Keep) Why(ctx context.Context, p *store.PartStats) string {
 	if err := k.set.Broken(); err != nil {
 		return fmt.Sprintf("everything is on hold: %v", err)
 	}
+	var of hostsOf
 	for _, h := range k.set.List() {
-		if k.Holds(ctx, &h, p) {
+		if k.holds(ctx, &h, p, &of) {
 			return h.What
 		}
 	}
@@ -53,25 +54,42 @@ func (k *Keep) Why(ctx context.Context, p *store.PartStats) string {
 
 // Holds reports whether one hold is on a part.
 func (k *Keep) Holds(ctx context.Context, h *Hold, p *store.PartStats) bool {
+	return k.holds(ctx, h, p, &hostsOf{})
+}
+
+// hostsOf are the hosts of a part, found out once for all holds.
+type hostsOf struct {
+	known bool
+	names []string // that it has events of, and what those of them count as, too
+	err   error
+}
+
+func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hostsOf) bool {
 	if !h.IsHost() {
 		return h.OfDay(p.Day)
 	}
-	names, err := k.namesOf(ctx, p)
-	if err != nil {
-		return true
+	if !of.known {
+		of.known = true
+		if of.names, of.err = k.namesOf(ctx, p); of.err == nil {
+			of.names = withAlso(of.names, k.also())
+		}
 	}
+	// "" has the events of many hosts, which are not told apart.
+	return of.err != nil || slices.ContainsFunc(of.names, func(name string) bool { return name == "" || h.OfHost(name) })
+}
+
+// withAlso adds to hosts those that their records count as, too.
+func withAlso(names []string, also map[string]string) []string {
+	if len(also) == 0 {
+		return names
+	}
+	names = slices.Clone(names) // others have them, too
 	for _, name := range names {
-		// "" has the events of many hosts, which are not told apart.
-		if name == "" || h.OfHost(name) {
-			return true
+		if to := also[name]; to != "" {
+			names = append(names, to)
 		}
 	}
-	for name, also := range k.also() {
-		if h.OfHost(also) && slices.Contains(names, name) {
-			return true
-		}
-	}
-	return false
+	return names
 }
 
 // namesOf returns the hosts that have events in a part.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
@@ -34,21 +33,23 @@ type bundling struct {
 // turns has bundles begun one a second: each has what is in memory stored, as a batch of its own, and whoever
 // may read must not fill the store with small ones.
 type turns struct {
-	mu   sync.Mutex // guards next
-	next time.Time
+	one  chan struct{} // of 1: who has put something in has the turn
+	next time.Time     // of who has the turn: when it may begin
 }
 
+func newTurns() *turns { return &turns{one: make(chan struct{}, 1)} }
+
+// wait waits for a turn. One that is not waited for is nobody's: who asks and goes away holds up nobody.
 func (t *turns) wait(ctx context.Context) error {
-	t.mu.Lock()
-	now := time.Now()
-	at := now
-	if t.next.After(now) {
-		at = t.next
-	}
-	t.next = at.Add(time.Second)
-	t.mu.Unlock()
 	select {
-	case <-time.After(at.Sub(now)):
+	case t.one <- struct{}{}:
+		defer func() { <-t.one }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-time.After(time.Until(t.next)):
+		t.next = time.Now().Add(time.Second)
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -145,7 +146,7 @@ func (b *bundling) covers(ctx context.Context, hosts []string, fromMs, toMs int6
 
 // MakeEvidence makes a bundle of evidence.
 func (l *live) MakeEvidence(ctx context.Context, q *query.Query, a api.Bundle, send func(string, []byte) error) error {
-	b := bundling{head: l.Head, store: l.s.store, log: l.s.sealLog(), version: l.s.cfg.Version, coverage: l.s.cfg.CoverageJSON, turns: &l.s.turns}
+	b := bundling{head: l.Head, store: l.s.store, log: l.s.sealLog(), version: l.s.cfg.Version, coverage: l.s.cfg.CoverageJSON, turns: l.s.turns}
 	return b.make(ctx, q, a, send)
 }
 

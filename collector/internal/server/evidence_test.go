@@ -1,12 +1,16 @@
 package server
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
@@ -203,4 +207,31 @@ func byHand(t *testing.T, dir, public string) {
 	if out := run(bad); !strings.Contains(out, "records.log: FAILED") || !strings.Contains(out, "a record was changed") {
 		t.Errorf("by hand, changed:\n%s", out)
 	}
+}
+
+// Who asks for a bundle and goes away before its turn takes no turn from others.
+func TestTurnsOfWhoLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newTurns()
+		if err := q.wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for range 1000 {
+			ctx, cancel := context.WithCancel(t.Context())
+			go cancel()
+			if err := q.wait(ctx); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+		}
+		began := time.Now()
+		for range 2 {
+			if err := q.wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if waited := time.Since(began); waited != 2*time.Second { // of a clock that is made up
+			t.Errorf("waited %v for two turns", waited)
+		}
+	})
 }

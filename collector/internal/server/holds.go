@@ -37,7 +37,7 @@ func (s *Server) openHolds() {
 		if s.head == nil {
 			return nil
 		}
-		return also(s.head.Hosts())
+		return s.head.Also()
 	})
 	if err := s.holds.set.Broken(); err != nil {
 		s.cfg.Log.Error("the list of holds can't be believed: everything is on hold, and retention drops nothing, until it is put back (and the collector started again) or `collector hold remove --all` begins a new one", "error", err)
@@ -112,18 +112,7 @@ func (l *live) Holds(ctx context.Context) (*fleet.HoldsResponse, error) {
 // Holds lists what is on hold.
 func (r *ReadOnly) Holds(ctx context.Context) (*fleet.HoldsResponse, error) {
 	set := hold.Open(fsys.OS, r.dir, r.store)
-	return listHolds(ctx, set, hold.NewKeep(set, r.store, func() map[string]string { return also(r.Head.Hosts()) }), r.store)
-}
-
-// also returns, by host, the one that its records count as, too.
-func also(hosts []store.Host) map[string]string {
-	out := map[string]string{}
-	for i := range hosts {
-		if h := &hosts[i]; h.Also != "" {
-			out[h.Name] = h.Also
-		}
-	}
-	return out
+	return listHolds(ctx, set, hold.NewKeep(set, r.store, r.Also), r.store)
 }
 
 // listHolds lists the holds of set, with what each is on.

@@ -72,7 +72,7 @@ type Server struct {
 	space     *space.Watcher
 	retention *retention.Keeper
 	holds     holds
-	turns     turns // of bundles of evidence
+	turns     *turns // of bundles of evidence
 	outgrown  *outgrown.Watcher
 	alerts    *alert.Evaluator
 	fanout    *fanout.Fanout
@@ -117,7 +117,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	defer cfg.Service.Starting("opening the store")()
-	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
+	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), turns: newTurns()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.release())

@@ -107,7 +107,7 @@ func (r *ReadOnly) Hosts(context.Context) ([]*fleet.Host, error) {
 // Coverage implements api.Source.
 func (r *ReadOnly) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
 	set, k := hold.Open(fsys.OS, r.dir, r.store), &keeping{}
-	if err := k.holds(ctx, set, hold.NewKeep(set, r.store, func() map[string]string { return also(r.Head.Hosts()) }), r.store); err != nil {
+	if err := k.holds(ctx, set, hold.NewKeep(set, r.store, r.Also), r.store); err != nil {
 		return err
 	}
 	return coverage(ctx, r.Head, k, req, fn)
