@@ -123,6 +123,26 @@ func TestFlapping(t *testing.T) {
 	}
 }
 
+// Two hosts stand for many: one for those beyond max_hosts, one for senders that may not use the names which they
+// claim. What is told of one is not told again for the other's sake.
+func TestTwoThatStandForMany(t *testing.T) {
+	r := newRig(t, 2)
+	r.list[0].Name, r.list[0].Mixed, r.list[0].Missing = "", true, []ledger.Total{{Cause: ledger.Kernel, N: 7}}
+	r.list[1].Name, r.list[1].Mismatched, r.list[1].Missing = "(names of others)", 9, nil
+	for i := range r.list { // new to the collector, so that it is told
+		r.list[i].First = r.now.Add(time.Minute)
+	}
+	r.look(t, 20)
+	for _, a := range r.List() {
+		if a.Condition == Loss.String() && a.Value != "7 records" || a.Condition == NameMismatch.String() && a.Value != "9 records" {
+			t.Errorf("%s of %s: %s", a.Condition, a.Labels["host"], a.Value)
+		}
+	}
+	if n := len(r.List()); n != 2 {
+		t.Errorf("%d alerts, want one of each", n)
+	}
+}
+
 // A file that is damaged is set aside; a later version's is left alone.
 func TestFile(t *testing.T) {
 	r := newRig(t, 3)

@@ -63,9 +63,6 @@ func (e *Evaluator) host(v *head.Vitals) {
 		return
 	}
 	name := v.Name
-	if v.Mixed {
-		name = "(names of others)"
-	}
 	x := e.hosts[name]
 	if x == nil {
 		x = &seenHost{From: e.up, At: e.up, Seen: v.Last.UnixMilli()}
@@ -76,7 +73,9 @@ func (e *Evaluator) host(v *head.Vitals) {
 	}
 	x.round = e.round
 	e.by = originOf(v)
-	name = readable(name)
+	if name = readable(name); v.Mixed { // with a space, so that no host calls itself that; (names of others) is one of the head's
+		name = "(other hosts)"
+	}
 	if at := v.Last.UnixMilli(); at != x.Seen {
 		if pause := e.up - x.At; pause >= x.Pause || e.up-x.PauseAt > pauseFor {
 			x.Pause, x.PauseAt = pause, e.up
