@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/auditfleet/auditfleet/pkg/conf"
 )
 
@@ -156,4 +158,49 @@ func TestBuiltinSyslog(t *testing.T) {
 	if st := d.Stats()[0]; st.Dropped != 0 {
 		t.Errorf("%+v", st)
 	}
+}
+
+// short is a listener that has no descriptor left at first.
+type short struct {
+	net.Listener
+	fails int
+}
+
+func (l *short) Accept() (net.Conn, error) {
+	if l.fails > 0 {
+		l.fails--
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+// A shortage that passes ends nothing: nobody would listen again until a restart.
+func TestBuiltinUnixShortOfDescriptors(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir() + "/events"
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plugin{conf: conf.Plugin{Name: "af", Args: []string{path}}, logger: hclog.NewNullLogger(), now: time.Now}
+	s, err := newUnixSink(p, bound{depth: 10, slack: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ln = ln
+	go func() {
+		defer close(s.done)
+		s.accept(&short{ln, 3})
+	}()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	wait(t, "the client is taken", func() bool {
+		var st Stats
+		s.fill(&st)
+		return st.Clients == 1
+	})
+	s.stop(time.Now())
 }

@@ -113,15 +113,30 @@ func (s *unixSink) run() {
 	s.mu.Lock()
 	ln := s.ln
 	s.mu.Unlock()
+	s.accept(ln)
+}
+
+// acceptAgain is the pause after a connection that could not be taken, and the longest that stop waits for it.
+const acceptAgain = 100 * time.Millisecond
+
+// accept takes clients until the listener is closed. No other error ends it, such as having no descriptor left:
+// nobody would listen again.
+func (s *unixSink) accept(ln net.Listener) {
+	failing := false
 	for {
 		conn, err := ln.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				s.p.logger.Error("the builtin af_unix does not take connections any more", "plugin", s.p.conf.Name, "error", err)
-			}
+		switch {
+		case err == nil:
+			failing = false
+			s.welcome(conn)
+			continue
+		case errors.Is(err, net.ErrClosed):
 			return
+		case !failing:
+			failing = true
+			s.p.logger.Error("the builtin af_unix could not take a connection, and goes on trying", "plugin", s.p.conf.Name, "error", err)
 		}
-		s.welcome(conn)
+		time.Sleep(acceptAgain)
 	}
 }
 

@@ -58,7 +58,7 @@ func (a *Agent) sayAlive(last bool, mark []byte) {
 		return
 	}
 	is := a.src.condition()
-	if now.Before(v.from) { // the clock went back
+	if now.UnixMilli() < v.from.UnixMilli() { // the clock was set back, which Before does not see: it goes by another one
 		v.from = now
 	}
 	changed := !is.same(v.was)

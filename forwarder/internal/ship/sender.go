@@ -20,8 +20,9 @@ import (
 // fills the window and sends; the reader settles replies in the window. Others may
 // call Suspend, Resume, Reload and Drain. Why this is safe:
 //   - The window, and all fields below mu, are used only with mu held. Nobody holds mu
-//     during a call that sends or receives, nor one of the source or the Handler: none of
-//     these can block the other goroutine, and a Handler may call Suspend.
+//     during a call that sends or receives, nor one of the Handler, or of the source but
+//     Streams', which never waits: none of these can block the other goroutine, and a
+//     Handler may call Suspend.
 //   - Both goroutines acknowledge to the source (release), in any order: an Ack covers
 //     all records before it, so one that comes late changes nothing.
 //   - The window forgets a record only after the source was told (ack). So a crash has at

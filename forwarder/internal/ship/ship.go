@@ -17,7 +17,7 @@
 //
 // Concurrency: Run is the writer and runs one reader goroutine a connection; both
 // end before Run returns. Sender.mu guards the window; it isn't held during
-// network calls, nor calls of the Source or the Handler.
+// network calls, nor calls of the Handler, or of the Source but Streams'.
 package ship
 
 import (

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -212,14 +213,19 @@ func encodeDays(list []Day) []byte {
 	return b
 }
 
-// addDay keeps a checkpoint as the last of its day.
-func addDay(dir, store string, d Day) error {
+// addDay keeps a checkpoint as the last of its day. A damaged file is not written over: aside is where it is then.
+func addDay(dir, store string, d Day) (aside string, err error) {
+	path := filepath.Join(dir, store+daysSuffix)
 	list, err := readDays(dir, store)
-	if err != nil && !errors.Is(err, ErrFormat) {
-		return err
+	if errors.Is(err, ErrFormat) {
+		aside = path + ".damaged"
+		err = os.Rename(path, aside)
+	}
+	if err != nil {
+		return "", err
 	}
 	if n := len(list); n > 0 && list[n-1].Day == d.Day {
 		list = list[:n-1]
 	}
-	return fsys.Replace(filepath.Join(dir, store+daysSuffix), encodeDays(append(list, d)), 0o600, true)
+	return aside, fsys.Replace(path, encodeDays(append(list, d)), 0o600, true)
 }

@@ -269,10 +269,7 @@ func (k *Keeper) write(incidents []*Incident, texts [][]byte, days []dayOf, held
 		return err
 	}
 	for n, i := range incidents {
-		if _, err := os.Lstat(filepath.Join(k.dir, acceptedPrefix+i.ID)); err == nil {
-			i.Accepted = true // by command, while we ran
-		}
-		if err := fsys.Replace(filepath.Join(k.dir, i.file()), texts[n], 0o600, true); err != nil {
+		if err := fsys.Replace(filepath.Join(k.dir, k.fileOf(i)), texts[n], 0o600, true); err != nil {
 			return err
 		}
 	}
@@ -280,7 +277,11 @@ func (k *Keeper) write(incidents []*Incident, texts [][]byte, days []dayOf, held
 		k.makeRoom()
 	}
 	for _, d := range days {
-		if err := addDay(k.dir, d.store, d.Day); err != nil {
+		aside, err := addDay(k.dir, d.store, d.Day)
+		if aside != "" {
+			k.cfg.Log.Error("what was kept of a store's days is damaged and set aside", "store", d.store, "aside", aside)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -297,6 +298,15 @@ func (k *Keeper) write(incidents []*Incident, texts [][]byte, days []dayOf, held
 		}
 	}
 	return nil
+}
+
+// fileOf returns the name of a finding's file, and notes if it was accepted by command while we ran.
+func (k *Keeper) fileOf(i *Incident) string {
+	_, err := os.Lstat(filepath.Join(k.dir, acceptedPrefix+i.ID))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	i.Accepted = i.Accepted || err == nil
+	return i.file()
 }
 
 // makeRoom removes findings where there are too many: of those behind the first, the oldest,

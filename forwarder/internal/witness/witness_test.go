@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -547,6 +548,46 @@ func TestFiles(t *testing.T) {
 	}
 	if _, err := os.Stat(path + ".damaged"); err != nil {
 		t.Error(err)
+	}
+	days := filepath.Join(r.spool, Dir, store1+daysSuffix)
+	if err := os.WriteFile(days, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for n, want := range []string{days + ".damaged", ""} {
+		if aside, err := addDay(filepath.Join(r.spool, Dir), store1, Day{fmt.Sprint(n), []byte("x")}); err != nil || aside != want {
+			t.Errorf("a day: set aside %q, %v", aside, err)
+		}
+	}
+	if b, err := os.ReadFile(days + ".damaged"); err != nil || string(b) != "x" {
+		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// An administrator accepts a finding by command while it is being saved again.
+func TestAcceptedMeanwhile(t *testing.T) {
+	r := newRig(t)
+	l := newLog(t, "hub1", store1).grow(100, "a")
+	r.gets(r.session("hub1:6060", l), l)
+	r.gets(r.session("hub1:6060", l), newLog0(l).grow(60, "a"))
+	if !r.k.flush() {
+		t.Fatal("not saved")
+	}
+	if n, err := Accept(r.spool, nil, true); err != nil || n != 1 {
+		t.Fatal(n, err)
+	}
+	r.k.Statements() // which is to be saved
+	var others sync.WaitGroup
+	others.Go(func() { r.k.Counts() })
+	if !r.k.flush() {
+		t.Error("not saved")
+	}
+	others.Wait()
+	kept, err := Read(r.spool)
+	if err != nil || len(kept.Incidents) != 1 || !kept.Incidents[0].Accepted || !kept.Incidents[0].Said {
+		t.Errorf("%v %+v", err, kept)
+	}
+	if c := r.k.Counts(); c.Open != 0 {
+		t.Errorf("%d are open", c.Open)
 	}
 }
 
