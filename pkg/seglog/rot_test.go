@@ -1,11 +1,14 @@
 package seglog
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -368,5 +371,27 @@ func TestReaderMeetsRot(t *testing.T) {
 	out := readDamaged(t, r)
 	if len(out.got) != 6 || fmt.Sprint(out.lost) != "[[4 5] [9 9]]" {
 		t.Fatalf("%d entries, lost %v", len(out.got), out.lost)
+	}
+}
+
+// Bytes at the end that look like the heads of frames, each of which would end a little later, are not all copied for
+// each head: that took minutes at a start.
+func TestManyThatLookLikeFrames(t *testing.T) {
+	const size, heads = 128 << 10, 1000
+	file := make([]byte, size+2*heads)
+	for n := range heads {
+		at := size - (heads-n)*frameHead
+		binary.LittleEndian.PutUint32(file[at+4:], uint32(size+n-at-frameHead)) // an entry
+		binary.LittleEndian.PutUint64(file[at+8:], 7)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, ok, err := findFrame(bytes.NewReader(file), 1, 0, size, int64(len(file)), 7)
+	runtime.ReadMemStats(&after)
+	if ok || err != nil {
+		t.Errorf("found %v, %v", ok, err)
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > 10*size {
+		t.Errorf("%d bytes were copied for %d", n, size)
 	}
 }

@@ -176,8 +176,8 @@ func findFrame(file io.ReaderAt, seed uint32, bad, data, limit int64, next uint6
 		if budget -= int64(f.checked()); budget < 0 {
 			return 0, frame{}, false, errTooOdd
 		}
-		if short := p + f.checked() - len(b); short > 0 {
-			b = slices.Concat(b, make([]byte, short))
+		if p+f.checked() > len(b) { // once: whoever made such bytes must not have all of them copied for each head
+			b = slices.Concat(b, make([]byte, limit-bad-int64(len(b))))
 		}
 		if f.valid(b[p:], seed) {
 			return bad + int64(p), f, true, nil
