@@ -26,7 +26,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall packages package-test run check formatted test race soak guest-test vmtest bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages package-test run demo check formatted test race soak guest-test vmtest bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ install-stock-names: install ## also links by which the programs answer to ausea
 
 run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it running)
 	$(GO) run ./integration/cmd/firstlight -bin bin $(if $(KEEP),-keep)
+
+DEMO        ?= demo
+demo: build ## a store of five hosts and five days in $(DEMO)/, for README's tour and questions (some seconds)
+	$(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)
 
 stock-peers: # the tools we are compared with; a message where they cannot be had
 	@sh integration/stock-peers.sh
@@ -115,4 +119,4 @@ proto: ## generate proto/fleet again
 	cd proto/fleet && $(BUF) generate
 
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin dist demo

@@ -15,7 +15,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-// lossTable has the rows of the loss table of README.md: the name of each and what was done. What
+// lossTable has the rows of the loss table of docs/coverage.md: the name of each and what was done. What
 // `collector coverage` said then is in testdata/losses, where the tests that do it write it with
 // -update.
 var lossTable = []struct{ id, did string }{
@@ -93,7 +93,7 @@ func parts(line string) (host string, causes []string) {
 	return fields[0] + "  " + fields[1], strings.Split(fields[2], "; ")
 }
 
-// The table in README.md has a row for each loss that tests make, with what they saw.
+// The table in docs/coverage.md has a row for each loss that tests make, with what they saw.
 func TestLossTable(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("\n| what was done | what `collector coverage` says |\n|---|---|\n")
@@ -116,7 +116,7 @@ func TestLossTable(t *testing.T) {
 			t.Errorf("%s is of no row", f)
 		}
 	}
-	golden.ComparePart(t, need.Source(t, "README.md"), "loss table", table.String())
+	golden.ComparePart(t, need.Source(t, "docs/coverage.md"), "loss table", table.String())
 }
 
 func TestTimeless(t *testing.T) {

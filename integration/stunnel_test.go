@@ -19,23 +19,23 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-// readmeStunnel returns what README.md has pasted for stunnel: its file on the log host and on
+// readmeStunnel returns what docs/deploy.md has pasted for stunnel: its file on the log host and on
 // a host, and the flags of the collector.
 func readmeStunnel(t *testing.T) (server, client string, flags []string) {
 	t.Helper()
-	text, err := os.ReadFile(need.Source(t, "README.md"))
+	text, err := os.ReadFile(need.Source(t, "docs/deploy.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	files := regexp.MustCompile("(?s)```ini\n(.*?)```").FindAllStringSubmatch(string(text), -1)
 	line := regexp.MustCompile(`(?m)^collector serve (.*--proxy-protocol-from.*)$`).FindStringSubmatch(string(text))
 	if len(files) != 2 || len(line) != 2 {
-		t.Fatalf("README.md has %d files of stunnel, want 2, and this command: %q", len(files), line)
+		t.Fatalf("docs/deploy.md has %d files of stunnel, want 2, and this command: %q", len(files), line)
 	}
 	return files[0][1], files[1][1], strings.Fields(line[1])
 }
 
-// tunnels are stunnels as README.md has them, with the test's paths and ports.
+// tunnels are stunnels as docs/deploy.md has them, with the test's paths and ports.
 type tunnels struct {
 	t    *testing.T
 	bin  string
@@ -61,7 +61,7 @@ func (s *tunnels) run(name, text string) {
 		}
 	})
 	if !harness.Poll(time.Minute, func() bool { return p.Exited() || strings.Contains(p.Output(), "Configuration successful") }) || p.Exited() {
-		s.t.Fatalf("stunnel does not take the file of README.md:\n%s", p.Output())
+		s.t.Fatalf("stunnel does not take the file of docs/deploy.md:\n%s", p.Output())
 	}
 }
 
@@ -103,7 +103,7 @@ func replaced(t *testing.T, text, old, with string) string {
 }
 
 // A stock audisp-remote and a forwarder send through stunnels with pre-shared keys, all as
-// README.md has it pasted: records are stored with the address of the host that they come
+// docs/deploy.md has it pasted: records are stored with the address of the host that they come
 // from, under its limits, and nobody gets in beside the proxy.
 func TestStunnelInFront(t *testing.T) {
 	t.Parallel()
@@ -122,7 +122,7 @@ func TestStunnelInFront(t *testing.T) {
 		}
 	}
 	if len(o.Args) != 2 {
-		t.Fatalf("README.md has the collector started with %q", flags)
+		t.Fatalf("docs/deploy.md has the collector started with %q", flags)
 	}
 	c := startCollector(t, o)
 	front := freePort(t)

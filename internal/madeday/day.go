@@ -3,7 +3,7 @@
 // off and come again. Nothing of it is a loss, so nobody may call it one. What is lost on
 // purpose (Lose) must be named.
 //
-// Times are made, none is measured. Only tests import it.
+// Times are made, none is measured. Tests import it, and make demo, which tells a story of its own.
 package madeday
 
 import (
@@ -35,9 +35,24 @@ type Config struct {
 	Minutes int
 	// Rate is how many events a host makes in a minute, about.
 	Rate int
+	// Names are the hosts', who are host00, host01 … without.
+	Names []string
+	// Work makes the records of one thing that happens on a host, where it is not left to this package.
+	Work func(rnd *rand.Rand, host string) []string
+	// Story is what happens besides that, ordered by time.
+	Story []Happening
+	// Orderly has no host do what hosts do now and then: it does not reboot, its clock is right, its link is not cut.
+	Orderly bool
 	// Leaps has clocks be wrong by hours, for a while: a host that boots with the clock of
 	// another zone, or without any.
 	Leaps bool
+}
+
+// Happening is an event that happens on a host at a time; each record begins with its type.
+type Happening struct {
+	Host    string
+	At      time.Time
+	Records []string
 }
 
 // Day is a day that is being made.

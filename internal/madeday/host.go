@@ -43,7 +43,8 @@ type Host struct {
 	rules   string
 	own     uint32 // serial of its own records
 	still   bool   // nearly nothing happens on it now
-	stir    int    // for how many minutes to come the host is not quiet
+	due     []Happening
+	stir    int // for how many minutes to come the host is not quiet
 
 	// The sender.
 	spool []Line
@@ -66,8 +67,21 @@ func newHost(i int, cfg *Config, rnd *rand.Rand) *Host {
 	h.booted = cfg.Begin.Add(-time.Duration(rnd.IntN(300)) * time.Hour)
 	h.skew = time.Duration(rnd.IntN(4000)-2000) * time.Millisecond
 	h.rate = 1 + rnd.IntN(2*cfg.Rate)
+	if i < len(cfg.Names) {
+		h.Name = cfg.Names[i]
+	}
+	for _, s := range cfg.Story {
+		if s.Host == h.Name {
+			h.due = append(h.due, s)
+		}
+	}
+	if cfg.Orderly {
+		h.skew = 0
+	}
 	h.startDaemon()
-	h.makePlan()
+	if !cfg.Orderly {
+		h.makePlan()
+	}
 	return h
 }
 
@@ -116,6 +130,11 @@ func (h *Host) minute(minute int, at time.Time) {
 	var marks []int
 	for range events {
 		marks = append(marks, h.rnd.IntN(59_000))
+	}
+	for _, s := range h.due {
+		if in := s.At.Sub(at); in < time.Minute {
+			marks = append(marks, int(in.Milliseconds()))
+		}
 	}
 	slices.Sort(marks)
 	if do := h.plan[minute]; do != nil && !h.settling && h.wrong == 0 {

@@ -79,6 +79,14 @@ func (h *Host) events(at time.Time, marks []int) {
 // work is one thing that happens.
 func (h *Host) work() event {
 	at := h.clock()
+	if len(h.due) > 0 && !h.now.Before(h.due[0].At) {
+		e := h.kernel(at, h.due[0].Records...)
+		h.due = h.due[1:]
+		return e
+	}
+	if h.cfg.Work != nil {
+		return h.kernel(at, h.cfg.Work(h.rnd, h.Name)...)
+	}
 	pid := 1000 + h.rnd.IntN(30000)
 	switch h.rnd.IntN(8) {
 	case 0:

@@ -4,7 +4,10 @@ import "time"
 
 // quiet reports whether nearly nothing happens on the host: at night, on most.
 func (h *Host) quiet(minute int) bool {
-	at := minute * 24 * 60 / max(h.cfg.Minutes, 1) // of a day, however long it is
+	at := minute * 24 * 60 / max(h.cfg.Minutes, 1) // of a day, however short it is
+	if h.cfg.Minutes > 24*60 {
+		at = (minute + 4*60) % (24 * 60) // of each day, from one o'clock on
+	}
 	return h.rate%3 != 0 && at > 300 && at < 640
 }
 

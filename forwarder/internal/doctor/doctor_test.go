@@ -114,7 +114,7 @@ func (h *host) aged(path string, size int, age time.Duration) {
 }
 
 // broken are hosts with what is wrong with each; their outputs stand in testdata and in
-// the README.
+// docs/doctor.md.
 var broken = []struct {
 	name  string
 	exit  int
@@ -176,7 +176,7 @@ var broken = []struct {
 }
 
 func TestBrokenHosts(t *testing.T) {
-	readme, err := os.ReadFile("../../../README.md")
+	page, err := os.ReadFile("../../../docs/doctor.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,8 +194,8 @@ func TestBrokenHosts(t *testing.T) {
 			}
 			file := "testdata/" + strings.NewReplacer(" ", "-", ",", "", "=", "").Replace(b.name) + ".txt"
 			golden.Compare(t, file, out.String())
-			if block := fmt.Sprintf("```console\n$ forwarder doctor; echo $?     # %s\n%s%d\n```\n", b.name, out.String(), b.exit); !strings.Contains(string(readme), block) {
-				t.Errorf("the README does not have:\n%s", block)
+			if block := fmt.Sprintf("```console\n$ forwarder doctor; echo $?     # %s\n%s%d\n```\n", b.name, out.String(), b.exit); !strings.Contains(string(page), block) {
+				t.Errorf("docs/doctor.md does not have:\n%s", block)
 			}
 			if !slices.IsSortedFunc(list, func(a, b doctor.Finding) int { return b.Weight - a.Weight }) {
 				t.Error("not the heaviest first")
