@@ -46,6 +46,11 @@ func (h *Head) forgetHost(x *host) {
 	h.dirty = slices.DeleteFunc(h.dirty, func(d *host) bool { return d == x })
 	h.entered = slices.DeleteFunc(h.entered, func(d *host) bool { return d == x })
 	x.entered = true // for good, too
+	if x.ledger != nil {
+		if rows := x.ledger.Take(h.opts.Now().UnixMilli()); len(rows) > 0 { // its records stay, so does what is known of them
+			h.farewell = append(h.farewell, store.HostLedger{Host: x.Name, Rows: rows})
+		}
+	}
 	h.forgotten = append(h.forgotten, x.Name)
 	x.dirty = true // for good: it is not stored again
 	switch {

@@ -37,21 +37,48 @@ func (h *Head) entries(x *host) *ledger.Host {
 	return x.ledger
 }
 
-// takeLedger returns what the ledger got since the last call. mu is held.
-func (h *Head) takeLedger() []store.HostLedger {
+// takeLedger returns what the ledger got since the last call: with all, also the rows of running hours, which
+// are else kept with what is followed of their hosts. mu is held.
+func (h *Head) takeLedger(all bool) []store.HostLedger {
 	if !keepsLedger {
 		return nil
 	}
-	out := make([]store.HostLedger, 0, len(h.entered))
+	if all { // also of hosts of which nothing came
+		for _, x := range h.hosts {
+			if x.holdsRows() {
+				h.entries(x)
+			}
+		}
+	}
+	out := append(make([]store.HostLedger, 0, len(h.entered)+len(h.farewell)), h.farewell...)
+	h.farewell = nil
 	now := h.opts.Now().UnixMilli()
 	for _, x := range h.entered {
 		x.entered = false
-		rows := x.ledger.Take(now)
-		out = append(out, store.HostLedger{Host: x.Name, Tracker: x.ledger.Encode(), Rows: rows})
+		l := store.HostLedger{Host: x.Name}
+		if all {
+			l.Rows = x.ledger.Take(now)
+		} else {
+			l.Rows = x.ledger.TakeOver(now)
+		}
+		l.Tracker = x.ledger.Encode()
+		out = append(out, l)
 	}
 	h.entered = h.entered[:0]
 	return out
 }
+
+// holdsRows reports whether any host has rows that the store has not.
+func (h *Head) holdsRows() bool {
+	for _, x := range h.hosts {
+		if x.holdsRows() {
+			return true
+		}
+	}
+	return false
+}
+
+func (x *host) holdsRows() bool { return x.ledger != nil && x.ledger.Holds() }
 
 // loadLedger takes over what the store followed of the hosts.
 func (h *Head) loadLedger(list []store.KV) {

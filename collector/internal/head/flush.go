@@ -23,7 +23,7 @@ func (h *Head) answerFlush(reply chan error) {
 		err = errors.Join(err, h.process(b))
 	}
 	if err == nil {
-		err = h.cut()
+		err = h.cut(true) // another partition may be begun now
 	}
 	if err == nil {
 		select {
@@ -64,17 +64,18 @@ func (h *Head) cutOld(now time.Time) error {
 	if h.firstAt.IsZero() || age >= 0 && age < h.opts.MaxAge {
 		return nil
 	}
-	return h.cut()
+	return h.cut(false)
 }
 
 // cut hands the table to flush and begins another. It waits while flush has one: then
-// the journal's queue fills, and senders wait. It is run's, and mu is not held.
-func (h *Head) cut() error {
+// the journal's queue fills, and senders wait. With all, the store also gets the ledger's rows of
+// running hours. It is run's, and mu is not held.
+func (h *Head) cut(all bool) error {
 	h.mu.Lock()
 	if !h.replaying {
 		h.sweep(h.opts.Now())
 	}
-	changed := h.changed
+	changed := h.changed || all && h.holdsRows()
 	h.changed = false
 	h.mu.Unlock()
 	switch {
@@ -100,7 +101,7 @@ func (h *Head) cut() error {
 	}
 	h.dirty = h.dirty[:0]
 	b.Forget, h.forgotten = h.forgotten, nil
-	b.Ledger = h.takeLedger()
+	b.Ledger = h.takeLedger(all)
 	h.active.ledger = b.Ledger
 	h.waiting = append(h.waiting, h.active)
 	h.active = generation{id: b.ID + 1, table: store.NewTable()}

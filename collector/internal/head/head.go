@@ -77,7 +77,8 @@ type Head struct {
 	proved         provedNames
 	named, unnamed int
 	dirty          []*host
-	entered        []*host // whose part of the ledger has changed
+	entered        []*host            // whose part of the ledger has changed
+	farewell       []store.HostLedger // of hosts that were forgotten since the last table: what is in no row yet
 	changed        bool
 	swept          time.Time // when the hosts got what the door keeps
 	forgotten      []string
@@ -195,7 +196,7 @@ func (h *Head) run() {
 		}
 		clear(batches)
 		if errors.Is(err, journal.ErrClosed) {
-			if err := h.cut(); err != nil {
+			if err := h.cut(false); err != nil {
 				h.opts.Logger.Warn("the last events stay in the journal", "error", err)
 			}
 			return

@@ -21,7 +21,8 @@ func (h *Head) process(b *journal.Batch) error {
 		if day := store.DayOf(b.Received); h.firstAt.IsZero() {
 			h.day = day
 		} else if day != h.day {
-			if err := h.cut(); err != nil {
+			// The day's partition gets what is known of its last hour.
+			if err := h.cut(true); err != nil {
 				return err
 			}
 			h.day = day
@@ -36,7 +37,7 @@ func (h *Head) process(b *journal.Batch) error {
 	full := h.active.table.Stats().MemBytes >= h.opts.TableBytes
 	h.mu.Unlock()
 	if full {
-		return h.cut()
+		return h.cut(false)
 	}
 	return nil
 }

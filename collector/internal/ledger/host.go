@@ -43,7 +43,7 @@ type Host struct {
 	up, down int64
 	vital    vital
 
-	rows map[rowKey]*Row // what has come since the last Take
+	rows map[rowKey]*Row // what has come since the last Take, and the row that TakeOver left
 	at   *Row            // the latest
 }
 
@@ -298,27 +298,62 @@ func (h *Host) lost(r *record.Record, received int64) {
 
 // Take returns what has come since the last call, for the store; the rows are the caller's.
 func (h *Host) Take(received int64) []*Row {
+	h.close(received)
+	return h.handOver(nil)
+}
+
+// TakeOver is Take, and keeps the row of the hour of the latest time, which is a part of what Encode returns until
+// that hour is over: nearly all that comes between two batches is of it, and to add it to what the store has there
+// would take half of the ledger's time.
+func (h *Host) TakeOver(received int64) []*Row {
+	h.close(received)
+	keep := h.at
+	if keep == nil || keep.Length != Hour || keep.Start != start(h.last, Hour) {
+		keep = h.rows[rowKey{start(h.last, Hour), Hour}]
+	}
+	if keep != nil && (len(keep.Stated)+len(keep.Chained) > maxKeptSpans || len(keep.Entries) > maxKeptEntries) {
+		keep = nil // it would be written again with each batch
+	}
+	return h.handOver(keep)
+}
+
+// Holds reports whether there is something that Take would return.
+func (h *Host) Holds() bool { return len(h.rows) > 0 || h.records|h.events != 0 }
+
+// What a row has at most that TakeOver keeps. Minutes are 60 at most.
+const (
+	maxKeptSpans   = 16
+	maxKeptEntries = 8
+)
+
+// close puts what was counted and followed into rows.
+func (h *Host) close(received int64) {
 	for i := range h.chains {
 		h.flush(i, received)
 	}
 	h.settle(received)
 	h.counted()
-	out := make([]*Row, 0, len(h.rows))
-	for _, r := range h.rows {
-		out = append(out, r)
+}
+
+// handOver returns all rows but one, which stays.
+func (h *Host) handOver(keep *Row) []*Row {
+	h.at = keep
+	if keep != nil && len(h.rows) == 1 {
+		return nil // nearly always
 	}
-	clear(h.rows)
-	h.at = nil
+	out := make([]*Row, 0, len(h.rows))
+	for k, r := range h.rows {
+		if r != keep {
+			out = append(out, r)
+			delete(h.rows, k)
+		}
+	}
 	return out
 }
 
 // Pending returns a copy of what Take would, and leaves it for Take.
 func (h *Host) Pending(received int64) []*Row {
-	for i := range h.chains {
-		h.flush(i, received)
-	}
-	h.settle(received)
-	h.counted()
+	h.close(received)
 	out := make([]*Row, 0, len(h.rows))
 	for _, r := range h.rows {
 		sum := &Row{Start: r.Start, Length: r.Length}

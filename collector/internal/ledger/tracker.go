@@ -10,8 +10,8 @@ import (
 )
 
 // trackerVersion is of what Encode writes. Trackers of version 1 are JSON, and begin with {; those of
-// version 2 lack what version 3 has more.
-const trackerVersion = 3
+// version 2 lack what version 3 has more, and those of version 3 the row.
+const trackerVersion = 4
 
 // Flags of a tracker.
 const (
@@ -22,11 +22,13 @@ const (
 	flagEnabled
 	flagEnded
 	flagVital
+	flagRow
 )
 
-// Encode returns the tracker's bytes (FORMAT.md), for Restore after the next start.
+// Encode returns the tracker's bytes (FORMAT.md), for Restore after the next start: with the row that TakeOver has
+// left. Rows that were not taken are not in there.
 func (h *Host) Encode() []byte {
-	r := &h.run
+	r, row := &h.run, h.kept()
 	flags := uint64(0)
 	if r.Run != "" || r.Since > 0 {
 		for i, yes := range []bool{true, r.Kernel, r.Multicast, r.Registered, r.Enabled, r.Ended} {
@@ -38,7 +40,12 @@ func (h *Host) Encode() []byte {
 	if !h.vital.zero() {
 		flags |= flagVital
 	}
-	dst := append(make([]byte, 0, 160), trackerVersion)
+	size := 160
+	if row != nil {
+		flags |= flagRow
+		size += row.room()
+	}
+	dst := append(make([]byte, 0, size), trackerVersion)
 	dst = binary.AppendUvarint(dst, flags)
 	for _, ms := range []int64{h.last, h.off, h.up, h.down} {
 		dst = binary.AppendVarint(dst, ms)
@@ -50,12 +57,51 @@ func (h *Host) Encode() []byte {
 	if flags&flagVital != 0 {
 		dst = h.vital.append(dst)
 	}
+	if row != nil {
+		dst = row.appendKept(dst)
+	}
 	for i := range h.chains {
 		if h.begun[i] {
 			dst = h.chains[i].append(dst, h.since[i])
 		}
 	}
 	return dst
+}
+
+// kept is the row that TakeOver has left; nil: none, or there is more.
+func (h *Host) kept() *Row {
+	if len(h.rows) == 1 && h.at != nil && h.at.Length == Hour {
+		return h.at
+	}
+	return nil
+}
+
+// room is about how long a row's bytes are.
+func (r *Row) room() int {
+	return 48 + 8*len(r.Counts) + 16*(len(r.Stated)+len(r.Chained)+len(r.Entries))
+}
+
+// appendKept appends a row of an hour, behind the number of that hour and its own length.
+func (r *Row) appendKept(dst []byte) []byte {
+	dst = binary.AppendVarint(dst, r.Start/Hour)
+	at := len(dst)
+	dst = r.Append(append(dst, 0, 0)) // a row that is kept has less than 64 KiB
+	binary.BigEndian.PutUint16(dst[at:], uint16(len(dst)-at-2))
+	return dst
+}
+
+// parseKept is the reverse of appendKept.
+func (h *Host) parseKept(in *reader) bool {
+	hour, head := in.varint(), in.Bytes(2)
+	if len(head) < 2 || hour > farthest || hour < -farthest {
+		return false
+	}
+	row, err := ParseRow(in.Bytes(uint64(binary.BigEndian.Uint16(head))), hour*Hour, Hour)
+	if err != nil {
+		return false
+	}
+	h.at, h.rows = row, map[rowKey]*Row{{row.Start, Hour}: row}
+	return true
 }
 
 // append appends a run.
@@ -102,7 +148,7 @@ func Restore(b []byte) (*Host, error) {
 	switch {
 	case len(b) > 0 && b[0] == '{':
 		return restore1(b)
-	case len(b) == 0 || b[0] != trackerVersion && b[0] != trackerVersion-1:
+	case len(b) == 0 || b[0] < 2 || b[0] > trackerVersion:
 		return nil, ErrFormat
 	}
 	in := &reader{varint.NewReader(b[1:]), b[0]}
@@ -122,6 +168,9 @@ func Restore(b []byte) (*Host, error) {
 		r.Enabled, r.Ended = flags&flagEnabled != 0, flags&flagEnded != 0
 	}
 	if flags&flagVital != 0 && !h.vital.parse(in) {
+		return nil, ErrFormat
+	}
+	if flags&flagRow != 0 && (in.version < 4 || !h.parseKept(in)) {
 		return nil, ErrFormat
 	}
 	for i := 0; in.Len() > 0; i++ {

@@ -100,7 +100,7 @@ type State struct {
 }
 
 // HostLedger is what a batch has of one host for the ledger. Tracker replaces what is followed
-// of the host, Rows are added to those that are stored; Append changes neither.
+// of the host, where it is not nil, Rows are added to those that are stored; Append changes neither.
 type HostLedger struct {
 	Host    string
 	Tracker []byte

@@ -129,9 +129,11 @@ func writeLedger(tx *bbolt.Tx, list []store.HostLedger, carried []store.KV, move
 	}
 	// The batch's own order stays: who asks about a host reads the batch meanwhile.
 	for _, l := range slices.SortedFunc(slices.Values(list), func(a, b store.HostLedger) int { return cmp.Compare(a.Host, b.Host) }) {
-		key := layout.TrackerKey(l.Host)
-		if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
-			return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
+		if l.Tracker != nil {
+			key := layout.TrackerKey(l.Host)
+			if err := bkt.Put(key, layout.AddSum(key, slices.Clip(l.Tracker))); err != nil {
+				return fmt.Errorf("ledger of %.80q: %w", l.Host, err)
+			}
 		}
 		for _, row := range l.Rows {
 			if err := addRow(bkt, l.Host, row); err != nil {

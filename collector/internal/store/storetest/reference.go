@@ -75,7 +75,10 @@ func (r *Reference) Append(ctx context.Context, b *store.Batch) error {
 			r.ledger[l.Host] = &kept{}
 		}
 		k := r.ledger[l.Host]
-		k.tracker, k.rows = slices.Clone(l.Tracker), append(k.rows, l.Rows...)
+		k.rows = append(k.rows, l.Rows...)
+		if l.Tracker != nil {
+			k.tracker = slices.Clone(l.Tracker)
+		}
 	}
 	for _, h := range b.Hosts {
 		r.hosts[h.Name] = h
