@@ -72,6 +72,7 @@ var CollectorKeys = []string{
 	"alert_sinks",
 	"seal_key",
 	"seal_interval",
+	"seal_proves",
 	"log_level",
 	"log_json",
 	// END names

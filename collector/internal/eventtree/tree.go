@@ -24,6 +24,9 @@ var ErrProof = errors.New("the proof does not fit")
 // Tree has the hashes of a group's events, in order of their ordinals.
 type Tree struct{ leaves []Hash }
 
+// NewTree returns a tree with room for the hashes of n events.
+func NewTree(n int) *Tree { return &Tree{leaves: make([]Hash, 0, n)} }
+
 // Add appends an event's hash.
 func (t *Tree) Add(h Hash) { t.leaves = append(t.leaves, h) }
 

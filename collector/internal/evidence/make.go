@@ -242,7 +242,7 @@ func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
 	case leaf.Kind != seal.Batch || leaf.Batch != id:
 		return none("the log has another leaf in its place (collector verify)")
 	case leaf.EventsRoot == [32]byte{}:
-		return none("the batch came into the log without a hash of its events: before the collector had a key, with a log that was begun anew, or damaged")
+		return none("the batch came into the log without a hash of its events: before the collector had a key, with seal_proves = batches, with a log that was begun anew, or damaged")
 	}
 	wanted := map[eventtree.Hash][]int64{}
 	for _, f := range list {

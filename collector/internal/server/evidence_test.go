@@ -45,8 +45,12 @@ func sealKey(t *testing.T, name string) (file, public string, keys []note.Verifi
 
 // evidenceHub has three hosts in several batches, with records of every form; the file of a key, "" for none, signs.
 func evidenceHub(t *testing.T, key string) *running {
+	return evidenceHubOf(t, key, ProveEvents)
+}
+
+func evidenceHubOf(t *testing.T, key string, proves SealProves) *running {
 	cfg := testConfig(shortDir(t))
-	cfg.SealKey = key
+	cfg.SealKey, cfg.SealProves = key, proves
 	cfg.Limits = listen.Limits{MaxPerAddr: 10}
 	cfg.CoverageJSON = func(list []*fleet.Coverage) (out []byte) {
 		for _, c := range list {
@@ -107,6 +111,17 @@ func readAll(t *testing.T, dir string) map[string]string {
 		out[e.Name()] = string(b)
 	}
 	return out
+}
+
+// Where batches are proved as a whole, a bundle is good, and says of its events that they are not proved one by one.
+func TestEvidenceOfBatches(t *testing.T) {
+	t.Parallel()
+	key, _, keys := sealKey(t, "hub.example.net")
+	r := evidenceHubOf(t, key, ProveBatches)
+	rep, err := evidence.Verify(r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC"}), keys)
+	if err != nil || rep.Proved != 0 || rep.Unproved == 0 || rep.Unproved != rep.Query.Events || !strings.Contains(rep.Query.Why, "seal_proves = batches") {
+		t.Errorf("%+v, %v", rep, err)
+	}
 }
 
 var web1 = &query.Query{Nodes: []string{"web1"}, StartMs: 1700000001000, EndMs: 1700000150999}

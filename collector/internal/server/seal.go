@@ -22,11 +22,21 @@ import (
 // so that who puts an older store back does not put that back, too.
 const DefaultSealKey = "/var/lib/auditfleet/seal/key"
 
+// SealProves is what the log proves, where there is a key.
+type SealProves string
+
+// The words for it. To prove events takes more than the rest of the seal and the account of completeness together.
+const (
+	ProveEvents  SealProves = "events"  // each one, without the others of its batch
+	ProveBatches SealProves = "batches" // each batch as a whole
+)
+
 // keepsLog is a place that keeps a log of its batches.
 type keepsLog interface {
 	Seals() *seal.Tree
 	Sealed() <-chan struct{}
 	CatchUp(ctx context.Context, trees bool) error
+	ProveEvents(yes bool)
 }
 
 // openSeal opens the log of the store, and the key that signs it, where there is one.
@@ -35,10 +45,12 @@ func (s *Server) openSeal() error {
 	if !ok {
 		return nil
 	}
+	events := s.cfg.SealProves != ProveBatches
 	cfg := seal.LogConfig{
-		Tree: place.Seals(), Store: s.cfg.Store, FS: fsys.OS, CatchUp: place.CatchUp, Sealed: place.Sealed(), Interval: s.cfg.SealInterval,
+		Tree: place.Seals(), Store: s.cfg.Store, FS: fsys.OS, Sealed: place.Sealed(), Interval: s.cfg.SealInterval,
 		Now: s.cfg.Now, Log: s.cfg.Log.Named("seal"),
-		Record: func(format string, args ...any) { s.own.Add("DAEMON_ERR", format, args...) },
+		Record:  func(format string, args ...any) { s.own.Add("DAEMON_ERR", format, args...) },
+		CatchUp: func(ctx context.Context, trees bool) error { return place.CatchUp(ctx, trees && events) },
 	}
 	if s.cfg.SealKey != "" {
 		signer, public, err := seal.ReadKey(s.cfg.SealKey)
@@ -51,6 +63,7 @@ func (s *Server) openSeal() error {
 			return fmt.Errorf("seal_key: %w", err)
 		default:
 			cfg.Signer, cfg.Public, cfg.Beside = signer, public, s.cfg.SealKey+seal.BesideSuffix
+			place.ProveEvents(events)
 		}
 	}
 	var err error

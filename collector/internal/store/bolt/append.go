@@ -10,6 +10,7 @@ import (
 
 	bbolt "go.etcd.io/bbolt"
 
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
@@ -40,8 +41,14 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	}
 	var blob []byte
 	var sum group.Summary
+	var root eventtree.Hash
 	if b.Events != nil && b.Events.Stats().Events > 0 {
-		if blob, sum, err = s.codec.Encode(b.Events); err != nil {
+		if s.proves.Load() && keepsSeal {
+			blob, sum, root, err = s.codec.EncodeWithRoot(b.Events)
+		} else {
+			blob, sum, err = s.codec.Encode(b.Events)
+		}
+		if err != nil {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
@@ -60,9 +67,9 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
-	p, err := s.put(b, blob, &sum)
+	p, err := s.put(b, blob, &sum, root)
 	if errors.Is(err, store.ErrDamaged) && s.repairFor(b.Day, err) {
-		p, err = s.put(b, blob, &sum)
+		p, err = s.put(b, blob, &sum, root)
 	}
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
@@ -118,7 +125,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 
 // put runs a batch's transaction in the day's partition, which is made when there is none.
 // appendMu is held.
-func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition, error) {
+func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash) (*partition, error) {
 	p, err := s.writable(b.Day)
 	if err != nil {
 		return nil, err
@@ -128,7 +135,7 @@ func (s *Store) put(b *store.Batch, blob []byte, sum *group.Summary) (*partition
 		return nil, err
 	}
 	folded := s.folded
-	leaf, err := s.leafOf(p, b, blob, sum)
+	leaf, err := s.leafOf(p, b, blob, sum, root)
 	if err != nil {
 		return nil, err
 	}

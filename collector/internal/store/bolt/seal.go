@@ -12,6 +12,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
@@ -31,6 +32,7 @@ type sealing struct {
 	tree      *seal.Tree    // nil: read-only and there is none
 	sealed    chan struct{} // a partition was sealed
 	elsewhere atomic.Bool   // another engine gets the groups
+	proves    atomic.Bool   // leaves get the roots of their events as batches are stored
 	owed      []*partition  // whose account of completeness is to go into the tree; guarded by Store.appendMu
 }
 
@@ -47,9 +49,12 @@ func (s *Store) partSealed() {
 	}
 }
 
+// ProveEvents has the leaves of the batches to come get the root of the tree over their events, or not.
+func (s *Store) ProveEvents(yes bool) { s.proves.Store(yes) }
+
 // leafOf makes the leaf of a batch that goes to p; nil for one without events. The group's hash
-// is over all of its bytes: no part of a group is ever written again.
-func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Summary) ([]byte, error) {
+// is over all of its bytes: no part of a group is ever written again. root is that of its events, zero where it is not made.
+func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash) ([]byte, error) {
 	if blob == nil || !keepsSeal {
 		return nil, nil
 	}
@@ -61,6 +66,9 @@ func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Sum
 		return nil, err
 	}
 	l.First, l.Last, l.Open = before+1, b.LSN, uint64(len(b.Open))
+	if l.Flags&seal.Elsewhere == 0 {
+		l.EventsRoot = root
+	}
 	return l.Encode(), nil
 }
 

@@ -27,6 +27,28 @@ func appendReceipts(dst []int64, o *store.Origin, ms int64) []int64 {
 	return dst
 }
 
+// root returns the root of the tree over the events, whose text is still in memory.
+func (b *builder) root() eventtree.Hash {
+	var h eventtree.Hasher
+	var e eventtree.Event
+	tree := eventtree.NewTree(len(b.ids))
+	frame, at := 0, 0
+	for i := range b.blocks {
+		blk := &b.blocks[i]
+		e.Host, e.Counted = b.hosts[b.owner[i]], blk.Counted
+		if int(blk.Frame) != frame {
+			frame, at = int(blk.Frame), 0
+		}
+		for range blk.Events {
+			o := &b.origins[tree.Len()]
+			e.Text, e.From, e.Receipts = b.frames[frame][at], o.From, appendReceipts(e.Receipts[:0], o, 0)
+			tree.Add(h.Event(&e))
+			at++
+		}
+	}
+	return tree.Root()
+}
+
 // EventsRoot reads the text of all events and returns the root of the tree over them: that of EventTree, for half of its
 // cost. Error: store.ErrDamaged.
 func (g *Group) EventsRoot() (eventtree.Hash, error) {
