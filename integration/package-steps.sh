@@ -53,17 +53,19 @@ fresh() {
 	collector version >>/tmp/said
 	mode /etc/auditfleet/forwarder.conf 640
 	mode /etc/auditfleet/collector.conf 640
+	same "$(stat -c %G /etc/auditfleet/collector.conf)" auditfleet
 	mode /etc/audit 750
 	mode /var/spool/auditfleet 700
 	no /etc/audit/auditd.conf
 	no /etc/audit/audisp-remote.conf
-	has /etc/group '^auditfleet:'
+	has /etc/group "^auditfleet:"
+	has /etc/passwd "^auditfleet:"
 	[ -z "$(find /etc/systemd -name 'auditfleet*')" ] # nothing is enabled
 	gzip -dc /usr/share/man/man8/collector-salvage.8.gz | grep -q salvage
 	gzip -t /usr/share/doc/auditfleet-*/*.gz
 
 	step "the units, as systemd reads them"
-	systemd-analyze verify /usr/lib/systemd/system/auditfleet-forwarder.service /usr/lib/systemd/system/auditfleet-collector.service >/tmp/verified 2>&1 || :
+	systemd-analyze verify --man=no /usr/lib/systemd/system/auditfleet-forwarder.service /usr/lib/systemd/system/auditfleet-collector.service >/tmp/verified 2>&1 || :
 	grep -v /bin/kill /tmp/verified >/tmp/wrong || : # procps is in every Debian but the least
 	lacks /tmp/wrong auditfleet
 
@@ -199,7 +201,8 @@ rpm() {
 	command rpm -Va --nodeps >>/tmp/said
 	forwarder version >>/tmp/said
 	collector version >>/tmp/said
-	has /etc/group '^auditfleet:'
+	has /etc/group "^auditfleet:"
+	has /etc/passwd "^auditfleet:"
 	mode /var/spool/auditfleet 700
 	same "$(stock)" ours
 	same "$(readlink -f /usr/sbin/auditctl)" /usr/sbin/forwarder

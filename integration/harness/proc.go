@@ -312,3 +312,11 @@ func tail(s string) string {
 	}
 	return s
 }
+
+// Owner returns the user that a file belongs to, -1 where that is not known.
+func Owner(info os.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
+}

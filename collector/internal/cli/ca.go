@@ -52,12 +52,25 @@ func caFolder(cmd *cobra.Command, dir *string) {
 	completion.Flags(cmd, map[string]option.Words{"dir": option.Folders})
 }
 
-// openCA opens the CA that --dir names.
+// openCA opens the CA that --dir names, as the user whom it belongs to: the collector that
+// issues certificates of it may be another user than root.
 func openCA(dir string) (*authority.CA, error) {
 	if dir == "" {
 		return nil, command.Wrongf("--dir is missing: the CA's folder")
 	}
+	if err := becomeOwner(dir); err != nil {
+		return nil, err
+	}
 	return authority.Open(authority.Config{Dir: dir})
+}
+
+// openCAFor is openCA for a command that also writes elsewhere.
+func openCAFor(dir string) (*authority.CA, error) {
+	if _, _, other := owner(dir); !other {
+		return openCA(dir)
+	}
+	ca, err := authority.Open(authority.Config{Dir: dir})
+	return ca, sayOwner(err, dir)
 }
 
 func (p *program) caInitCommand() *cobra.Command {
@@ -109,7 +122,7 @@ folder and move key and certificate to where the old ones are; they are taken in
 			if out == "" {
 				return command.Wrongf("--out is missing: the folder for the certificate and its key")
 			}
-			ca, err := openCA(dir)
+			ca, err := openCAFor(dir)
 			if err != nil {
 				return aboutCA("issue", err)
 			}
