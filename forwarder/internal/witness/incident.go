@@ -134,7 +134,8 @@ func parseIncident(b []byte) (*Incident, error) {
 	return i, nil
 }
 
-// readIncidents reads what is kept of findings, the oldest first.
+// readIncidents reads what is kept of findings, the oldest first. One that is there as accepted, too, was accepted while
+// it was written.
 func readIncidents(dir string) (list []*Incident, bad map[string]error, err error) {
 	names, err := fsys.OS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,6 +151,9 @@ func readIncidents(dir string) (list []*Incident, bad map[string]error, err erro
 			}
 		}
 		if strings.HasSuffix(id, ".tmp") {
+			continue
+		}
+		if open && slices.Contains(names, acceptedPrefix+id) {
 			continue
 		}
 		path := filepath.Join(dir, name)

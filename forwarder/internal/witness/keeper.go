@@ -269,7 +269,7 @@ func (k *Keeper) write(incidents []*Incident, texts [][]byte, days []dayOf, held
 		return err
 	}
 	for n, i := range incidents {
-		if err := fsys.Replace(filepath.Join(k.dir, k.fileOf(i)), texts[n], 0o600, true); err != nil {
+		if err := k.writeIncident(i, texts[n]); err != nil {
 			return err
 		}
 	}
@@ -300,13 +300,33 @@ func (k *Keeper) write(incidents []*Incident, texts [][]byte, days []dayOf, held
 	return nil
 }
 
-// fileOf returns the name of a finding's file, and notes if it was accepted by command while we ran.
-func (k *Keeper) fileOf(i *Incident) string {
+// writeIncident writes what was found under the name that it has now: it may be accepted by command at any time, also
+// while it is written.
+func (k *Keeper) writeIncident(i *Incident, text []byte) error {
+	open := filepath.Join(k.dir, incidentPrefix+i.ID)
+	if k.accepted(i) {
+		return fsys.Replace(filepath.Join(k.dir, acceptedPrefix+i.ID), text, 0o600, true)
+	}
+	if err := fsys.Replace(open, text, 0o600, true); err != nil {
+		return err
+	}
+	if k.accepted(i) {
+		if err := os.Remove(open); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// accepted looks whether a finding was accepted by command. mu is not held.
+func (k *Keeper) accepted(i *Incident) bool {
 	_, err := os.Lstat(filepath.Join(k.dir, acceptedPrefix+i.ID))
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	i.Accepted = i.Accepted || err == nil
-	return i.file()
+	if err == nil {
+		k.mu.Lock()
+		i.Accepted = true
+		k.mu.Unlock()
+	}
+	return err == nil
 }
 
 // makeRoom removes findings where there are too many: of those behind the first, the oldest,
