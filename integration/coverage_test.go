@@ -61,7 +61,7 @@ func askCoverage(t *testing.T, c *harness.Collector, what string, good func(*cov
 	var last coverageOf
 	var r *harness.Result
 	var before time.Time
-	if !harness.Poll(time.Minute, func() (ok bool) {
+	if !harness.Poll(2*time.Minute, func() (ok bool) {
 		time.Sleep(time.Until(before.Add(200 * time.Millisecond))) // each question is a process
 		before = time.Now()
 		var err error

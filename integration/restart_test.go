@@ -2,10 +2,12 @@ package integration
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -97,28 +99,48 @@ func TestKernelForwarderRestarted(t *testing.T) {
 	dir := t.TempDir()
 	p, log := kernelForwarder(t, k, dir, "127.0.0.1:1")
 	load := startSteady(t, k, dir)
-	time.Sleep(2 * time.Second)
+	logged := func() int { return len(load.events(linesOf(t, log))) }
+	some := func(n int) {
+		t.Helper()
+		before := logged()
+		if !harness.Poll(2*time.Minute, func() bool { time.Sleep(100 * time.Millisecond); return logged() >= before+n }) {
+			t.Fatalf("nothing is logged: %s", p.Output())
+		}
+	}
 	var away, whole time.Duration
-	var gaps []span
+	var gaps, waits []span
+	var latest []int // event before each end
 	for range 3 {
+		some(10)
 		told := time.Now()
 		if err := p.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
 		p, _ = kernelForwarder(t, k, dir, "127.0.0.1:1")
 		back := time.Now()
-		ends := daemonEnd.FindAllStringSubmatch(strings.Join(linesOf(t, log), "\n"), -1)
+		text := strings.Join(linesOf(t, log), "\n")
+		ends := daemonEnd.FindAllStringSubmatchIndex(text, -1)
 		if len(ends) == 0 {
 			t.Fatal("no DAEMON_END in the local log")
 		}
-		sec, _ := strconv.ParseInt(ends[len(ends)-1][1], 10, 64)
-		ms, _ := strconv.ParseInt(ends[len(ends)-1][2], 10, 64)
+		at := ends[len(ends)-1]
+		sec, _ := strconv.ParseInt(text[at[2]:at[3]], 10, 64)
+		ms, _ := strconv.ParseInt(text[at[4]:at[5]], 10, 64)
 		end := time.UnixMilli(sec*1000 + ms)
+		before := load.events(strings.Split(text[:at[0]], "\n"))
+		latest = append(latest, slices.Max(slices.Collect(maps.Keys(before))))
+		waits = append(waits, span{told, end})
 		away, whole = away+back.Sub(end), whole+back.Sub(told)
 		gaps = append(gaps, span{end.Add(-slack), back.Add(slack)})
-		time.Sleep(time.Second)
 	}
+	some(10)
 	load.end(t)
+	// On a busy machine more rests in the kernel; what stands in the log was read to the end.
+	for i, n := range latest {
+		if last := load.made[n].to; last.Before(gaps[i].from) {
+			gaps[i].from = last
+		}
+	}
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
@@ -126,11 +148,16 @@ func TestKernelForwarderRestarted(t *testing.T) {
 		t.Error(err)
 	}
 	at := load.events(linesOf(t, log))
-	missing, within := 0, 0
+	missing, within, waiting := 0, 0, map[int]int{}
 	for n, made := range load.made {
 		covered := true
 		for _, g := range gaps {
 			covered = covered && (made.to.Before(g.from) || made.from.After(g.to))
+		}
+		for i, w := range waits {
+			if made.from.After(w.from) && made.to.Before(w.to) && at[n] > 0 {
+				waiting[i]++
+			}
 		}
 		switch {
 		case at[n] > 1:
@@ -145,8 +172,10 @@ func TestKernelForwarderRestarted(t *testing.T) {
 		}
 	}
 	t.Logf("%d events, three restarts of %v in all, %v of that without a daemon: %d not in the local log (%d were near a gap)", len(load.made), whole.Round(time.Millisecond), away.Round(time.Millisecond), missing, within)
-	if len(load.made) < 60 || away > whole/2 {
-		t.Errorf("%d events; without a daemon for %v of %v", len(load.made), away, whole)
+	for i := range waits { // it reads on while it waits for its collector
+		if waiting[i] == 0 {
+			t.Errorf("restart %d: of what was made between the signal and the end, nothing is in the local log", i)
+		}
 	}
 }
 
@@ -195,8 +224,17 @@ func TestPluginRestarted(t *testing.T) {
 	}
 	a := start()
 	load := startSteady(t, k, dir)
+	logged := func() int { return len(load.events(linesOf(t, a.LogFile))) }
+	// some waits until auditd has so many more events in its log: three seconds' where the machine has nothing else to do.
+	some := func() {
+		t.Helper()
+		before := logged()
+		if !harness.Poll(2*time.Minute, func() bool { time.Sleep(100 * time.Millisecond); return logged() >= before+30 }) {
+			t.Fatalf("auditd logs nothing: %s", a.Output())
+		}
+	}
 	restart := func() {
-		time.Sleep(3 * time.Second)
+		some()
 		if err := a.Terminate(time.Minute); err != nil {
 			t.Error(err)
 		}
@@ -207,13 +245,13 @@ func TestPluginRestarted(t *testing.T) {
 	restart()
 	c := startCollector(t, harness.CollectorOptions{Port: port, Args: []string{"--tcp-max-per-addr", "8"}})
 	restart()
-	time.Sleep(3 * time.Second)
+	some()
 	load.end(t)
 	if err := k.RemoveRules(); err != nil {
 		t.Fatal(err)
 	}
 	var local, remote map[int]int
-	same := harness.Poll(60*time.Second, func() bool {
+	same := harness.Poll(2*time.Minute, func() bool {
 		local, remote = load.events(linesOf(t, a.LogFile)), load.events(found(t, c, "-k", harness.KeyPrefix+"steady"))
 		return len(local) > 0 && len(remote) >= len(local)
 	})

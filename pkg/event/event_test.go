@@ -72,6 +72,9 @@ func TestCompletion(t *testing.T) {
 		live, flushed []string
 	}{
 		{"PROCTITLE ends", Config{}, []string{"SYSCALL 1000 1", "PATH 1000 1", "PROCTITLE 1000 1"}, []string{"1:SYSCALL PATH PROCTITLE"}, nil},
+		{"a daemon's record shows others late", Config{}, []string{"SYSCALL 1000 1", "PATH 1000 1", "DAEMON_ERR 9000 7", "PROCTITLE 1000 1"}, []string{"1:SYSCALL PATH", "7:DAEMON_ERR", "1:PROCTITLE"}, nil},
+		{"it does not, apart", Config{Apart: true}, []string{"SYSCALL 1000 1", "PATH 1000 1", "DAEMON_ERR 9000 7", "PROCTITLE 1000 1"}, []string{"7:DAEMON_ERR", "1:SYSCALL PATH PROCTITLE"}, nil},
+		{"the kernel's do, apart", Config{Apart: true}, []string{"SYSCALL 1000 1", "SYSCALL 3000 2"}, []string{"1:SYSCALL"}, []string{"2:SYSCALL"}},
 		{"EOE ends", Config{}, []string{"SYSCALL 1000 1", "EOE 1000 1"}, []string{"1:SYSCALL EOE"}, nil},
 		{"late EOE", Config{}, []string{"SYSCALL 1000 1", "PROCTITLE 1000 1", "EOE 1000 1"}, []string{"1:SYSCALL PROCTITLE", "1:EOE"}, nil},
 		{"single types", Config{}, []string{"USER_LOGIN 1000 1", "LOGIN 1000 2", "KERNEL 1000 3", "ANOM_LOGIN_FAILURES 1000 4",

@@ -51,7 +51,7 @@ func (h *Head) streamOf(x *host, k streamKey) *stream {
 	st := &stream{streamKey: k, host: x}
 	st.from = &st.sender
 	st.asm = event.NewAssembler(event.Config{
-		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Pool: &h.pool,
+		Timeout: h.opts.EventTimeout, MaxEvents: h.opts.MaxOpenEventsHost, MaxBytes: h.opts.MaxOpenBytesHost, MaxAge: h.opts.MaxOpenAge, Apart: true, Pool: &h.pool,
 	},
 		func(ev *event.Event) { h.complete(st, ev) })
 	if x.first == nil && !k.far {
