@@ -16,6 +16,9 @@ DIST        ?= dist
 FUZZTIME    ?= 10s
 BENCHFLAGS  ?=
 
+# ^C, at any time, leaves no temporary file, process or mount of what runs under it.
+TIDY        := sh integration/tidy.sh
+
 # Developer tools run by version, outside go.mod.
 GOLANGCI    := $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF         := $(GO) run github.com/bufbuild/buf/cmd/buf@v1.75.0
@@ -32,7 +35,7 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/forwarder and bin/collector
-	$(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./forwarder ./collector
+	$(TIDY) $(GO) build $(TRIMPATH) -ldflags '$(LDFLAGS)' -o $(BIN)/ ./forwarder ./collector
 
 cross: ## check that both architectures build
 	GOARCH=amd64 $(GO) build -o /dev/null ./forwarder && GOARCH=amd64 $(GO) build -o /dev/null ./collector
@@ -46,10 +49,10 @@ uninstall: ## remove what install and install-stock-names have put there; config
 	for program in $(PROGRAMS); do $(INSTALL) uninstall $$program || exit 1; done
 
 packages: build ## .deb and .rpm for amd64 and arm64 in dist/ (ARCHES=amd64 FORMATS=deb: of those only)
-	GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh $(DIST)
+	$(TIDY) env GO='$(GO)' STOCK_NAMES='$(STOCK_NAMES)' sh deploy/packages/build.sh $(DIST)
 
 package-test: ## install, upgrade, remove and purge the packages in dist/ in a Debian of their own (needs root and debootstrap; some minutes)
-	@sh integration/package-test.sh $(DIST)
+	@$(TIDY) sh integration/package-test.sh $(DIST)
 
 # On a host the names are the forwarder's; FROM=collector on a log host gives it those that it has, too.
 FROM        ?= forwarder
@@ -60,45 +63,45 @@ install-stock-names: install ## also links by which the programs answer to ausea
 	done
 
 run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it running)
-	$(GO) run ./integration/cmd/firstlight -bin bin $(if $(KEEP),-keep)
+	$(if $(KEEP),,$(TIDY) )$(GO) run ./integration/cmd/firstlight -bin bin $(if $(KEEP),-keep)
 
 DEMO        ?= demo
 demo: build ## a store of five hosts and five days in $(DEMO)/, for README's tour and questions (some seconds)
 	$(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)
 
 stock-peers: # the tools we are compared with; a message where they cannot be had
-	@sh integration/stock-peers.sh
+	@$(TIDY) sh integration/stock-peers.sh
 
 check: formatted ## quick, before a commit: build, vet, gofmt, who imports whom, and the tests under -short (two minutes on two cores)
-	$(GO) build ./...
-	$(GO) vet ./...
-	GOGC=300 $(GO) test -short -vet=off -p 4 ./...
+	$(TIDY) $(GO) build ./...
+	$(TIDY) $(GO) vet ./...
+	$(TIDY) env GOGC=300 $(GO) test -short -vet=off -p 4 ./...
 
 formatted: # as gofmt has it
 	@files=$$(gofmt -l .); [ -z "$$files" ] || { echo "gofmt would change:"; echo "$$files"; exit 1; }
 
 # integration/gotest.sh is go test, and runs what failed once more alone. What takes longest begins first.
 test: stock-peers ## every test, the stock peers' included
-	@GO='$(GO)' sh integration/gotest.sh -count=1 -timeout=30m ./integration ./...
+	@$(TIDY) env GO='$(GO)' sh integration/gotest.sh -count=1 -timeout=30m ./integration ./...
 
 race: ## every package's quick tests under the race detector
-	@GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
+	@$(TIDY) env GO='$(GO)' GORACE=atexit_sleep_ms=10 CGO_ENABLED=1 sh integration/gotest.sh -count=1 -short -race -timeout=30m $$($(GO) list ./... | grep -v /integration)
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos, days of ordinary work without a false alarm (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
-	$(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
+	$(TIDY) $(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
 
 guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
-	@sh integration/guest-test.sh
+	@$(TIDY) sh integration/guest-test.sh
 
 # ROWS=FirstBoot: of the table in integration/vmtest/README.md only those. LOGS=FOLDER gets what the guests' consoles showed.
 ROWS        ?= .
 vmtest: ## the packages on real hosts that have booted, under emulation: systemd, journald, logins, stock auditd (needs root, Debian and qemu; 4 minutes once, then about a minute a row)
 	@sh integration/vmtest/missing.sh
 	@$(MAKE) --no-print-directory packages ARCHES=amd64 FORMATS=deb DIST=dist/vmtest
-	AUDITFLEET_VMTEST=$(CURDIR)/dist/vmtest AUDITFLEET_VMTEST_LOGS=$(if $(LOGS),$(abspath $(LOGS))) $(GO) test -count=1 -timeout 3h -parallel 2 -v -run '$(ROWS)' ./integration/vmtest
+	$(TIDY) env AUDITFLEET_VMTEST=$(CURDIR)/dist/vmtest AUDITFLEET_VMTEST_LOGS=$(if $(LOGS),$(abspath $(LOGS))) $(GO) test -count=1 -timeout 3h -parallel 2 -v -run '$(ROWS)' ./integration/vmtest
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
-	$(GO) run ./integration/bench -bin bin $(BENCHFLAGS)
+	$(TIDY) $(GO) run ./integration/bench -bin bin $(BENCHFLAGS)
 
 lint: ## golangci-lint and gofmt
 	$(GOLANGCI) run ./...
@@ -107,7 +110,7 @@ vuln: ## known vulnerabilities in what the programs call (asks vuln.go.dev)
 	$(VULN) ./...
 
 fuzz: ## every fuzz target for FUZZTIME (10s)
-	@GO='$(GO)' sh integration/fuzz.sh $(FUZZTIME)
+	@$(TIDY) env GO='$(GO)' sh integration/fuzz.sh $(FUZZTIME)
 
 docs: ## write again what is made from tables: example files, lists in manual pages, METRICS.md
 	$(GO) test -count=1 -run 'TestMadeFromTheTable|TestAllAreDocumented' ./collector/internal/cli ./forwarder/internal/cli ./pkg/metrics -args -update

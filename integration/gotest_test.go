@@ -25,6 +25,10 @@ func TestGotest(t *testing.T) {
 		return "func " + name + "(t *testing.T) { if _, err := os.Stat(`" + name + "`); err != nil { os.WriteFile(`" + name + "`, nil, 0o600); t.Run(`part`, func(t *testing.T) { t.Error(`too busy`) }) } }\n"
 	}
 	const always = "func TestAlways(t *testing.T) { t.Error(`wrong`) }\n"
+	// As internal/need tells.
+	tells := func(variable, line string) string {
+		return "func TestTells(t *testing.T) { f, err := os.OpenFile(os.Getenv(`" + variable + "`), os.O_WRONLY|os.O_APPEND, 0); if err != nil { t.Fatal(err) }; f.WriteString(`" + line + "`+\"\\n\"); f.Close() }\n"
+	}
 	for _, tt := range []struct {
 		name, text string
 		code       int
@@ -32,6 +36,8 @@ func TestGotest(t *testing.T) {
 		says, not  string
 	}{
 		{"all pass", good, 0, "", "ok  \tm/a\t", "again, alone"},
+		{"a skip", tells("AUDITFLEET_SKIPPED", "TestA/b\tno moon"), 0, "", "skipped 1: no moon (TestA)\ntook 0 min", "TestTells"},
+		{"a wait", tells("AUDITFLEET_SAY", "TestB waits for a lock"), 0, "", "TestB waits for a lock\n", "skipped"},
 		{"once", good + once("TestOnce"), 0, "FLAKY: m/a TestOnce failed at first and passed alone\n", "ok  \tm/a\t", "--- FAIL: TestGood"},
 		{"always", good + always, 1, "", "again, alone: m/a TestAlways", "FLAKY"},
 		{"once and always", once("TestOnce") + always, 1, "FLAKY: m/a TestOnce failed at first and passed alone\n", "FAIL\tm/a\t", "TestAlways failed at first"},

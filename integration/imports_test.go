@@ -119,8 +119,9 @@ var mayImport = map[string][]string{
 
 	// What only tests import.
 	"internal/golden":                      {},
+	"internal/holder":                      {},
 	"internal/madeday":                     {},
-	"internal/need":                        {},
+	"internal/need":                        {"internal/holder"},
 	"internal/testca":                      {},
 	"forwarder/internal/kernel/kerneltest": {"forwarder/internal/kernel", "internal/need", "pkg"},
 	"collector/internal/store/storetest":   {"collector/internal/ledger", "collector/internal/store", "internal/need", "pkg/event", "pkg/query", "pkg/record", "pkg/seglog"},

@@ -2,7 +2,7 @@
 # Installs the stock audit tools (and strace, nft, ip, the shells that completion is for, mandoc for the manual pages,
 # others that speak TLS with pre-shared keys, stunnel, an Alertmanager, promtool, and a source of accounts beside /etc/passwd) that tests need, where that is
 # possible: as root, on a system with apt.
-# Says what will be skipped otherwise. Never fails: the tests say for themselves what they miss.
+# Says once what will be skipped otherwise. Never fails, but for ^C: the tests say for themselves what they miss.
 missing=
 nss=
 for tool in auditd auditctl ausearch aureport audisp-remote strace nft ip zsh fish mandoc openssl gnutls-cli stunnel4 prometheus-alertmanager promtool; do
@@ -18,23 +18,39 @@ for lib in /lib*/*/libnss_systemd.so.2 /lib*/libnss_extrausers.so.2 /usr/lib/lib
 done
 [ -n "$nss" ] || missing="$missing libnss-extrausers"
 [ -n "$missing" ] || exit 0
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-	echo "stock peers missing:$missing. Tests that compare with them will be skipped."
-	echo "To run them: as root on Debian, apt-get install auditd audispd-plugins strace nftables iproute2 zsh fish bash-completion mandoc openssl gnutls-bin stunnel4 prometheus-alertmanager prometheus libnss-extrausers"
+packages="auditd audispd-plugins strace nftables iproute2 zsh fish bash-completion mandoc openssl gnutls-bin stunnel4 prometheus-alertmanager prometheus libnss-extrausers"
+# skipped WHY: once, what that means and what would help.
+skipped() {
+	echo "missing:$missing. Tests that need them are skipped: $1."
+	echo "To run them: as root on Debian, apt-get install $packages"
 	exit 0
-fi
-echo "installing the stock peers:$missing"
+}
+[ "$(id -u)" = 0 ] || skipped "not root"
+command -v apt-get >/dev/null 2>&1 || skipped "no apt-get"
+echo "installing the stock peers, which takes a minute or so:$missing"
 # The package starts its daemon where it can; a test machine's own audit is not ours to change.
 policy=/usr/sbin/policy-rc.d
-made=
+ours="# of auditfleet's tests: starts nothing that they install"
+made= told=
 trap '[ -z "$made" ] || rm -f "$policy"' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-if [ ! -e "$policy" ]; then
+trap 'told=130' INT
+trap 'told=143' TERM HUP
+# One that was left by a kill -9 is ours, too.
+if [ ! -e "$policy" ] || grep -qsF "$ours" "$policy"; then
 	made=1
-	printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 0755 "$policy"
+	printf '#!/bin/sh\n%s\nexit 101\n' "$ours" >"$policy" && chmod 0755 "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get update -qq && apt-get install -y -qq --no-install-recommends auditd audispd-plugins strace nftables iproute2 zsh fish bash-completion mandoc openssl gnutls-bin stunnel4 prometheus-alertmanager prometheus libnss-extrausers; } >/dev/null 2>&1 ||
-	echo "apt-get could not install them: tests that compare with them will be skipped"
+apt() { apt-get -qq -o Acquire::Retries=2 "$@" </dev/null >/dev/null 2>&1; }
+# What is fetched can be fetched again. An installation that is broken off leaves packages half configured: out of ^C's reach (a
+# session of its own) it comes to its end, which takes some seconds.
+# shellcheck disable=SC2086
+{ apt update; [ -n "$told" ] || apt install -y --no-install-recommends --download-only $packages; } || why="apt-get could not fetch them"
+[ -z "$told" ] || exit $told
+if [ -z "${why:-}" ]; then
+	# shellcheck disable=SC2086
+	setsid -w apt-get -qq install -y --no-install-recommends $packages </dev/null >/dev/null 2>&1 || why="apt-get could not install them"
+fi
+[ -z "$told" ] || exit $told
+[ -z "${why:-}" ] || skipped "$why"
 exit 0

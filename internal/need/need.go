@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"github.com/auditfleet/auditfleet/internal/holder"
 )
 
 // kernelLock is held by every test, of any package, that touches the kernel's
@@ -30,7 +32,23 @@ func Missing(t testing.TB, reason string) {
 	if os.Getenv("AUDITFLEET_REQUIRE") == "1" {
 		t.Fatalf("AUDITFLEET_REQUIRE=1, but %s", reason)
 	}
+	tell("AUDITFLEET_SKIPPED", t.Name()+"\t"+strings.Join(strings.Fields(reason), " "))
 	t.Skip(reason)
+}
+
+// tell appends a line to the file that the environment names. go test prints nothing of a package that passes, so
+// gotest.sh has tests say in this way what whoever runs them has to know.
+func tell(variable, line string) {
+	name := os.Getenv(variable)
+	if name == "" {
+		return
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	fmt.Fprintln(f, line)
 }
 
 // Root skips the test unless it runs as uid 0.
@@ -160,7 +178,12 @@ func Kernel(t testing.TB) {
 		Missing(t, "no NETLINK_AUDIT socket: "+err.Error())
 	}
 	syscall.Close(fd)
-	f, err := lockFile(kernelLock, syscall.LOCK_EX)
+	f, err := lockFile(kernelLock, syscall.LOCK_EX, func() {
+		// Who is of the same go test is no news: its tests of the kernel take turns.
+		if pid, who := holder.Of(kernelLock); pid == 0 || parent(pid) != os.Getppid() {
+			tell("AUDITFLEET_SAY", t.Name()+" waits for "+kernelLock+", which "+who+" has")
+		}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,14 +192,18 @@ func Kernel(t testing.TB) {
 
 // lockFile takes the lock on the file of that name, also when somebody removed
 // the file and made it anew while this waited: the lock of a file that has no
-// name any more keeps nobody out.
-func lockFile(name string, how int) (*os.File, error) {
+// name any more keeps nobody out. It calls waits before it waits.
+func lockFile(name string, how int, waits func()) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := syscall.Flock(int(f.Fd()), how); err != nil {
+		if err = syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+			waits()
+			err = syscall.Flock(int(f.Fd()), how)
+		}
+		if err != nil {
 			f.Close()
 			return nil, err
 		}
@@ -190,6 +217,18 @@ func lockFile(name string, how int) (*os.File, error) {
 		}
 		f.Close()
 	}
+}
+
+// parent is the process that started the other one, 0 where that can't be told.
+func parent(pid int) int {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := strings.Cut(string(stat), ") ")
+	words := strings.Fields(after)
+	if len(words) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(words[1])
+	return n
 }
 
 func initialUserNamespace() bool {

@@ -95,7 +95,7 @@ func Directory(t *testing.T) bool {
 // stands that a test made the folder, and the last one removes it.
 func placeFor(t *testing.T, module, dir string) {
 	t.Helper()
-	lock, err := lockFile("/run/auditfleet-test-"+module+".lock", syscall.LOCK_SH)
+	lock, err := lockFile("/run/auditfleet-test-"+module+".lock", syscall.LOCK_SH, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

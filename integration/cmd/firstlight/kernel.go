@@ -11,6 +11,7 @@ import (
 
 	libaudit "github.com/elastic/go-libaudit/v2"
 
+	"github.com/auditfleet/auditfleet/internal/holder"
 	"github.com/auditfleet/auditfleet/pkg/rules"
 )
 
@@ -72,7 +73,8 @@ func lockKernel(ctx context.Context) (*os.File, error) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", lockName, err), lock.Close())
 		}
 		if !said {
-			fmt.Printf("Waiting for %s: another run of this, or a test, uses the kernel's audit. ^C ends the wait.\n", lockName)
+			_, who := holder.Of(lockName)
+			fmt.Printf("Waiting for %s: %s uses the kernel's audit. ^C ends the wait.\n", lockName, who)
 		}
 		select {
 		case <-ctx.Done():
