@@ -76,6 +76,28 @@ func (r *Recovery) Clean() bool {
 	return r.Torn == nil && len(r.Damaged) == 0 && len(r.Unsynced) == 0
 }
 
+// NeverSynced reports whether all entries from first to last are missing because a power loss
+// took them before they were synced: see Unsynced.
+func (r *Recovery) NeverSynced(first, last uint64) bool {
+	for next := first; next <= last; {
+		at := next
+		for _, u := range r.Unsynced {
+			if u.First <= next && next <= u.Last {
+				next = u.Last + 1
+			}
+		}
+		for _, g := range r.Gaps {
+			if g.Unsynced && g.First <= next && next <= g.Last {
+				next = g.Last + 1
+			}
+		}
+		if next == at {
+			return false
+		}
+	}
+	return true
+}
+
 // String describes the log and what Open found and did, on one line.
 func (r *Recovery) String() string {
 	var b strings.Builder

@@ -25,6 +25,7 @@ type Copier struct {
 	Bytes   int64
 	// Damage are places that could not be read.
 	Damage []error
+	never  neverSynced
 }
 
 // copyBytes is about what is written to the copy at once.
@@ -59,6 +60,7 @@ func NewCopier(from, to Options) (_ *Copier, err error) {
 	if err != nil {
 		return nil, err
 	}
+	c.never.o = seglogOptions(&from)
 	c.from, err = view.Reader(0)
 	return c, trimmed(err)
 }
@@ -83,7 +85,9 @@ func (c *Copier) Take(need func(*Batch) bool) error {
 		case errors.Is(err, io.EOF):
 			return c.flush()
 		case errors.As(err, &corrupt):
-			c.Damage = append(c.Damage, err)
+			if !c.never.was(corrupt) {
+				c.Damage = append(c.Damage, err)
+			}
 			continue
 		case err != nil:
 			return fmt.Errorf("copy the journal: %w", trimmed(err))

@@ -36,12 +36,14 @@ func ReadOnly(o Options, place Place, fn func(*Batch) error) (damage []error, er
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
 	defer func() { _ = r.Close() }() // only read
-	next := uint64(1)
+	next, never := uint64(1), neverSynced{o: seglogOptions(&o)}
 	noting := nextFunc(func() (uint64, []byte, error) {
 		index, payload, err := r.Next()
 		var corrupt *seglog.CorruptError
 		if errors.As(err, &corrupt) && corrupt.First <= corrupt.Last {
-			damage = append(damage, Lost(corrupt.File, corrupt.First, corrupt.Last, corrupt.Err))
+			if !never.was(corrupt) {
+				damage = append(damage, Lost(corrupt.File, corrupt.First, corrupt.Last, corrupt.Err))
+			}
 			next = corrupt.Last + 1
 		}
 		if err == nil {
@@ -62,6 +64,23 @@ func ReadOnly(o Options, place Place, fn func(*Batch) error) (damage []error, er
 		damage = append(damage, Lost(filepath.Join(o.Dir, d.File), d.First, d.Last, d.Err))
 	}
 	return damage, nil
+}
+
+// neverSynced tells what a power loss took before it was synced, which nobody was told is safe, from
+// damage, in a journal that was not opened since.
+type neverSynced struct {
+	o     seglog.Options
+	found *seglog.Recovery // nil until somebody asks
+}
+
+func (n *neverSynced) was(e *seglog.CorruptError) bool {
+	if n.found == nil {
+		var err error
+		if n.found, err = seglog.Inspect(n.o, nil, nil); err != nil {
+			n.found = &seglog.Recovery{} // it is said, rather than not
+		}
+	}
+	return e.First <= e.Last && n.found.NeverSynced(e.First, e.Last)
 }
 
 // Lost says of entries that are not there what that means.
@@ -87,10 +106,18 @@ type Report struct {
 	First, Last uint64
 	// Carried are the LSNs of carried records.
 	Carried map[uint64]bool
-	// Holes are LSNs between First and Last that no entry has.
+	// Holes are LSNs between First and Last that no entry has, but for those of entries that a
+	// power loss took before they were synced.
 	Holes []Range
+	// Unsynced are those.
+	Unsynced []Range
+	// Front says that it took entries before First, too, whose LSNs nobody knows.
+	Front bool
 	// Bad are entries that cannot be decoded though their checksum holds.
 	Bad []error
+
+	index   uint64  // of the last entry
+	missing []Range // indexes of entries between that of Last and the present one
 }
 
 // Range is LSNs from First to Last.
@@ -159,6 +186,10 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 
 func (rep *Report) count(index uint64, b *Batch) {
 	rep.Entries++
+	if before := max(rep.index+1, rep.Disk.First); index > before {
+		rep.missing = append(rep.missing, Range{before, index - 1})
+	}
+	rep.index = index
 	if b.Carried {
 		if rep.Carried == nil {
 			rep.Carried = map[uint64]bool{}
@@ -169,11 +200,18 @@ func (rep *Report) count(index uint64, b *Batch) {
 		return
 	}
 	rep.Records += uint64(len(b.Records))
+	never := len(rep.missing) > 0
+	for _, m := range rep.missing {
+		never = never && rep.Disk.NeverSynced(m.First, m.Last)
+	}
+	rep.missing = rep.missing[:0]
 	switch {
 	case rep.First == 0:
-		rep.First = b.First
+		rep.First, rep.Front = b.First, never
 	case b.First <= rep.Last:
 		rep.Bad = append(rep.Bad, fmt.Errorf("entry %d: %w: LSN %d after %d", index, ErrEntry, b.First, rep.Last))
+	case b.First > rep.Last+1 && never:
+		rep.Unsynced = append(rep.Unsynced, Range{rep.Last + 1, b.First - 1})
 	case b.First > rep.Last+1:
 		rep.Holes = append(rep.Holes, Range{rep.Last + 1, b.First - 1})
 	}

@@ -264,7 +264,7 @@ func (v *verify) place() {
 	lost := func(r journal.Range, why string) {
 		v.damage("%s: %d records, LSN %d to %d, are neither in the journal nor stored: %s", dir, r.Last-r.First+1, r.First, r.Last, why)
 	}
-	if j.First > st.LSN+1 {
+	if j.First > st.LSN+1 && !j.Front {
 		lost(journal.Range{First: st.LSN + 1, Last: j.First - 1}, "the journal begins behind them")
 	}
 	for _, h := range j.Holes {
@@ -272,9 +272,10 @@ func (v *verify) place() {
 			lost(journal.Range{First: max(h.First, st.LSN+1), Last: h.Last}, "the journal has a hole")
 		}
 	}
+	absent := slices.Concat(j.Holes, j.Unsynced)
 	has := func(lsn uint64) bool {
 		return j.Carried[lsn] || j.First != 0 && lsn >= j.First && lsn <= j.Last &&
-			!slices.ContainsFunc(j.Holes, func(h journal.Range) bool { return h.First <= lsn && lsn <= h.Last })
+			!slices.ContainsFunc(absent, func(h journal.Range) bool { return h.First <= lsn && lsn <= h.Last })
 	}
 	var gone []uint64
 	for _, lsn := range st.Open {
