@@ -25,6 +25,7 @@ type follower struct {
 	r      *reader
 	logger hclog.Logger
 	gap    func() // told when files were rotated away before they were read
+	head   uint64 // of the file that is read; 0 while it is not known
 }
 
 func statID(path string) (Position, int64, error) {
@@ -57,12 +58,36 @@ func (f *follower) find(id Position) (at, highest int) {
 	}
 }
 
+// moved returns the number of the file that was read last, where it has the inode and the beginning
+// that it had, and another device number; -1 when none has.
+func (f *follower) moved(highest int) int {
+	for i := 0; i <= highest && f.from.head != 0; i++ {
+		p, size, err := statID(f.name(i))
+		if err != nil || p.ino != f.from.ino || size < f.from.offset {
+			continue
+		}
+		file, err := os.Open(f.name(i))
+		if err != nil {
+			continue
+		}
+		same := headOf(file) == f.from.head
+		_ = file.Close() // only read
+		if same {
+			return i
+		}
+	}
+	return -1
+}
+
 // run follows until ctx ends.
 func (f *follower) run(ctx context.Context) error {
 	at := 0
 	var offset int64
 	if f.from.ino != 0 {
 		found, highest := f.find(f.from)
+		if found < 0 {
+			found = f.moved(highest)
+		}
 		if found < 0 {
 			f.logger.Warn("the file that was read last is gone: beginning with the oldest there is", "source", f.path)
 			f.gap()
@@ -126,6 +151,7 @@ func (f *follower) readOne(ctx context.Context, file *os.File, offset int64) (Po
 		return Position{}, fmt.Errorf("follow: %w", err)
 	}
 	id := fileIDOf(file)
+	f.head = 0
 	if offset > info.Size() {
 		offset = 0
 	}
@@ -173,7 +199,10 @@ func (f *follower) drain(ctx context.Context, file *os.File, offset *int64, id P
 		if n > 0 {
 			*offset += int64(n)
 			total += n
-			if err := f.r.filled(ctx, n, false, Position{dev: id.dev, ino: id.ino, offset: *offset}); err != nil {
+			if f.head == 0 {
+				f.head = headOf(file)
+			}
+			if err := f.r.filled(ctx, n, false, Position{dev: id.dev, ino: id.ino, offset: *offset, head: f.head}); err != nil {
 				return total, err
 			}
 		}
@@ -190,7 +219,7 @@ func (f *follower) end(ctx context.Context, id Position, offset int64) error {
 	if err := f.r.acquire(ctx); err != nil {
 		return err
 	}
-	id.offset = offset
+	id.offset, id.head = offset, f.head
 	return f.r.filled(ctx, 0, true, id)
 }
 

@@ -79,7 +79,7 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 		return err
 	}
 	s.entries = append(s.entries[:0], appendReset(nil, s.opt.Now().UnixMilli(), s.mark))
-	if err := s.write(); err != nil {
+	if err := s.write(true); err != nil {
 		if !errors.Is(err, ErrFull) {
 			return err
 		}

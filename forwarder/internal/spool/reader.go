@@ -65,25 +65,41 @@ func (r *Reader) entry() ([]byte, error) {
 		s := r.s
 		s.mu.Lock()
 		r.next = max(r.next, s.acked+1)
-		if r.next > s.last {
+		last := s.sendable(r.next)
+		if r.next > last {
 			s.mu.Unlock()
 			r.closeCold()
 			return nil, io.EOF
 		}
 		if e := s.hot.get(r.next); e != nil {
 			from := s.hot.head + int(r.next-s.hot.first)
-			r.batch = append(r.batch[:0], s.hot.list[from+1:min(from+batchSize, len(s.hot.list))]...)
+			more := int(min(last-r.next, batchSize-1))
+			r.batch = append(r.batch[:0], s.hot.list[from+1:min(from+1+more, len(s.hot.list))]...)
 			s.mu.Unlock()
 			r.closeCold()
 			return e, nil
 		}
-		last := s.last
 		s.mu.Unlock()
 		e, err := r.stored(last)
 		if err != nil || e != nil {
 			return e, err
 		}
 	}
+}
+
+// sendable returns the last record that a Reader may return. Of a source that is read again after a crash it is the
+// last one that is synced: a later one could be sent, and then lost with the power; read again it would
+// have another sequence id, and the server had it twice. Where next waits for that, the syncer is told.
+// The caller holds mu.
+func (s *Spool) sendable(next uint64) uint64 {
+	if !s.again {
+		return s.last
+	}
+	last := min(s.last, s.log.Synced())
+	if last < next && next <= s.last {
+		s.wanted.Set()
+	}
+	return last
 }
 
 // stored reads entry r.next from its segment. last is an index that the log had already
@@ -164,7 +180,8 @@ func (r *Reader) Ready() <-chan struct{} { return r.s.ready }
 func (r *Reader) Wait(ctx context.Context) error {
 	for {
 		r.s.mu.Lock()
-		there := len(r.batch) > 0 || max(r.next, r.s.acked+1) <= r.s.last
+		next := max(r.next, r.s.acked+1)
+		there := len(r.batch) > 0 || next <= r.s.sendable(next)
 		r.s.mu.Unlock()
 		if there {
 			return nil

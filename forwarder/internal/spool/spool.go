@@ -81,7 +81,8 @@ type Spool struct {
 	kick      wake.Signal   // wakes the syncer before its next tick
 	stop      chan struct{} // closed by Close
 	joined    chan struct{} // closed when the syncer has ended
-	ready     wake.Signal   // set when records were appended
+	wanted    wake.Signal   // wakes the syncer: a Reader waits for records to be synced
+	ready     wake.Signal   // set when records were appended, or synced
 	epochs    epochs        // ascending by from; after Open changed by Renew only
 	noteEvery uint64        // the constant noteEvery; tests set another
 
@@ -95,6 +96,7 @@ type Spool struct {
 	mu     sync.Mutex // guards the fields down to oldest
 	hot    hotTail
 	last   uint64   // index of the last record; written with appending held, too
+	again  bool     // the source is read again after a crash, from a mark
 	acked  uint64   // this record and all before it are acknowledged or dropped
 	gone   uint64   // missing records up to this index were counted, or need not be
 	holes  []span   // records that were not synced when the power failed: their loss is not counted
@@ -154,7 +156,7 @@ func Open(o Options) (_ *Spool, _ *seglog.Recovery, err error) {
 	}
 	s := &Spool{
 		opt: o, log: log, hlg: o.Logger, state: state,
-		kick: wake.New(), stop: make(chan struct{}), joined: make(chan struct{}),
+		kick: wake.New(), wanted: wake.New(), stop: make(chan struct{}), joined: make(chan struct{}),
 		ready: wake.New(),
 		last:  log.Last(), noteEvery: noteEvery,
 	}
@@ -256,7 +258,7 @@ func (s *Spool) content() content {
 // the disk when more than MaxUnsynced bytes are not synced yet.
 //
 // mark serves a source that can be read again after a crash: it says where the source
-// continues behind the last of lines. It is stored in that line's entry, so a crash
+// continues behind the last of lines. Its records can be sent once they are synced, which is done at once then. It is stored in that line's entry, so a crash
 // keeps both or neither. It has at most MaxMark bytes; nil keeps the mark of the last Append.
 func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 	if len(lines) == 0 {
@@ -294,7 +296,7 @@ func (s *Spool) Append(mark []byte, lines ...[]byte) error {
 			s.entries = append(s.entries, s.entry(ms, mark, l))
 		}
 	}
-	if err := s.write(); err != nil {
+	if err := s.write(len(mark) > 0); err != nil {
 		s.refused.Add(uint64(len(lines)))
 		return err
 	}
@@ -320,8 +322,9 @@ func (s *Spool) entry(ms int64, mark, line []byte) []byte {
 }
 
 // write appends s.entries to the log and then to the hot tail, and moves last. With
-// DropOldest it frees old segments while the disk has no room. The caller holds appending.
-func (s *Spool) write() error {
+// DropOldest it frees old segments while the disk has no room. again says that the source can be read
+// again. The caller holds appending.
+func (s *Spool) write(again bool) error {
 	first, err := s.log.Append(s.entries...)
 	for errors.Is(err, seglog.ErrNoSpace) && s.opt.Full == DropOldest && s.dropOldest() {
 		first, err = s.log.Append(s.entries...)
@@ -341,7 +344,7 @@ func (s *Spool) write() error {
 		s.hot.push(e)
 	}
 	s.hot.shrink(s.opt.HotBytes)
-	s.last = first + uint64(len(s.entries)) - 1
+	s.last, s.again = first+uint64(len(s.entries))-1, again
 	s.ready.Set()
 	clear(s.entries)
 	return nil

@@ -360,7 +360,7 @@ func TestAfterMark(t *testing.T) {
 	must(t, s.Append([]byte("one"), []byte("a"), []byte("b")))
 	// What a cut leaves of Append([]byte("two"), c, d, e …).
 	s.entries = [][]byte{s.entry(1, nil, []byte("c")), s.entry(1, nil, []byte("d"))}
-	must(t, s.write())
+	must(t, s.write(false))
 	for range 2 { // as long as nothing is appended
 		must(t, s.Close())
 		s = open(t, fs)

@@ -22,6 +22,10 @@ func (s *Spool) syncer() {
 			return
 		case <-tick.C:
 		case <-s.kick:
+		case <-s.wanted:
+			// The tick says what is wrong, if something is.
+			_ = s.syncLog()
+			continue
 		}
 		s.keepHome()
 		err := s.Sync()
@@ -41,16 +45,22 @@ func (s *Spool) syncer() {
 // Sync makes all appended records durable, writes acked durably to the state file, and
 // frees the segments whose records are all acknowledged. Any goroutine may call it.
 func (s *Spool) Sync() error {
-	var errs []error
-	if s.log.Synced() != s.log.Last() {
-		s.unsynced.Store(0)
-		if err := s.log.Sync(); err != nil {
-			errs = append(errs, fmt.Errorf("spool: %w", err))
-		}
-	}
-	errs = append(errs, s.persist())
+	errs := []error{s.syncLog(), s.persist()}
 	s.freeAcked()
 	return errors.Join(errs...)
+}
+
+// syncLog makes all appended records durable.
+func (s *Spool) syncLog() error {
+	if s.log.Synced() == s.log.Last() {
+		return nil
+	}
+	s.unsynced.Store(0)
+	if err := s.log.Sync(); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	s.ready.Set()
+	return nil
 }
 
 // Stats is the spool's condition. Its counters count since Open.
