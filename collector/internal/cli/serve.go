@@ -80,7 +80,12 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	signal.Notify(admin, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGCONT)
 	defer signal.Stop(admin)
 	limitMemory()
+	cfg.Stop = ctx.Done()
 	s, err := server.Open(cfg)
+	if errors.Is(err, server.ErrStopped) {
+		cfg.Log.Info("stopped while it was starting", "why", err)
+		return nil
+	}
 	if err != nil {
 		return placed(err)
 	}

@@ -128,10 +128,18 @@ func Open(o Options) (_ *Head, err error) {
 	for i, kv := range state.Senders {
 		senders[i] = journal.KV{Key: kv.Key, Value: kv.Value}
 	}
+	heed := h.heed(o.Stop)
 	err = h.j.Start(journal.Resume{Place: journal.Place{LSN: state.LSN, Open: state.Open}, Senders: senders}, func(b *journal.Batch) error {
+		if h.ctx.Err() != nil {
+			return ErrClosed
+		}
 		return h.process(b)
 	})
+	heed()
 	h.replaying = false
+	if err == nil && h.ctx.Err() != nil {
+		err = ErrClosed
+	}
 	if err != nil {
 		close(h.closing)
 		h.stop()
@@ -143,6 +151,20 @@ func Open(o Options) (_ *Head, err error) {
 	h.wg.Add(1)
 	go h.run()
 	return h, nil
+}
+
+// heed ends what waits for the store once stop is closed. done has it heeded no longer.
+func (h *Head) heed(stop <-chan struct{}) (done func()) {
+	over := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		select {
+		case <-stop:
+			h.stop()
+		case <-over:
+		}
+	})
+	return func() { close(over); wg.Wait() }
 }
 
 func newHead(o Options) *Head {

@@ -468,6 +468,48 @@ func TestStoreFails(t *testing.T) {
 	waitFor(t, "after the restart", want, r.h)
 }
 
+// A start that waits for a store which takes nothing is told to stop, and the next one has it all.
+func TestStoppedStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f := &failing{}
+	f.broken.Store(true)
+	r := mustRig(t, dir, func(_ *journal.Options, o *Options) { f.Place = o.Place; o.Place = f })
+	list, _ := batches(t, 2, 3, 400, 10)
+	r.put(t, list...)
+	if err := r.close(); !errors.Is(err, errBroken) {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var once sync.Once
+	r, err := openRig(dir, func(_ *journal.Options, o *Options) {
+		f.Place = o.Place
+		o.Place, o.TableBytes, o.RetryEvery, o.Stop = f, 20<<10, 5*time.Millisecond, stop
+		o.OnStore = func(error) { once.Do(func() { close(stop) }) }
+	})
+	if !errors.Is(err, ErrClosed) {
+		t.Fatalf("%v %v", r, err)
+	}
+	r = mustRig(t, dir, func(_ *journal.Options, o *Options) { o.EventTimeout = time.Millisecond })
+	waitFor(t, "after the restart", rawOf(list), r.h)
+}
+
+// An address that is new with each record has the others looked at once a second, not for each.
+func TestNewcomersThatFill(t *testing.T) {
+	const second = 24 * 60 * 60 // names a day: one is forgotten after a second
+	n := newcomers{most: second, by: map[netip.Addr]*allowance{}}
+	at, addr := time.Unix(1000, 0), func(i byte) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, i}) }
+	for _, c := range []struct {
+		addr  byte
+		after time.Duration
+		ok    bool
+	}{{1, 0, true}, {2, 500 * time.Millisecond, false}, {2, 1200 * time.Millisecond, false}, {2, 1500 * time.Millisecond, true}, {3, 0, false}, {1, 4 * time.Second, true}} {
+		if ok, _ := n.admit(addr(c.addr), at.Add(c.after), 1); ok != c.ok {
+			t.Errorf("address %d after %v: %v", c.addr, c.after, ok)
+		}
+	}
+}
+
 // Whoever asks a head that is closed hears so, however many ask.
 func TestFlushAfterClose(t *testing.T) {
 	r := mustRig(t, t.TempDir(), nil)

@@ -84,6 +84,9 @@ type Options struct {
 	OnNotice func(Notice)
 	// OnStore, when set, hears the outcome of each attempt to store a table.
 	OnStore func(err error)
+	// Stop ends an Open that is not done once it is closed, with ErrClosed: it replays for as long
+	// as the store takes nothing. nil: nothing does.
+	Stop <-chan struct{}
 }
 
 func (o *Options) defaults() {

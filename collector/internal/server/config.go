@@ -99,6 +99,8 @@ type Config struct {
 	Now          func() time.Time // nil: time.Now
 	// Service is the service manager that has started the program; nil for none.
 	Service *service.Manager
+	// Stop ends a start that is not over once it is closed, with ErrStopped; nil: nothing does.
+	Stop <-chan struct{}
 
 	free    func() (free, total uint64, err error) // of the store's disk; tests'
 	alerted func(alert.Group)                      // hears what is told; tests'

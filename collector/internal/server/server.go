@@ -48,6 +48,10 @@ import (
 // What was acknowledged is in the journal and replayed at the next start.
 var ErrInterrupted = errors.New("interrupted before everything was in order")
 
+// ErrStopped is returned by Open when it was told to stop while it replayed the journal, which
+// the next start does again.
+var ErrStopped = errors.New("told to stop before the journal was replayed")
+
 // How long a record of who asked may wait for the name of an account, and for how much of
 // the time.
 const (

@@ -77,7 +77,11 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		MayName:    mayName(trust), OwnName: s.cfg.Node, OwnAddr: ownAddr(s.cfg.Now),
 		OnEvent:  s.fanout.Add,
 		OnNotice: s.own.Notice,
+		Stop:     s.cfg.Stop,
 	})
+	if errors.Is(err, head.ErrClosed) {
+		err = errors.Join(ErrStopped, err)
+	}
 	if err != nil {
 		return explain(err)
 	}
