@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
@@ -380,6 +381,40 @@ func TestRotateForSpace(t *testing.T) {
 	eventually(t, "it is said that nothing is left to drop", func() bool { return strings.Contains(r.log.String(), "no sealed day that may be dropped") })
 	eventually(t, "it is recorded", func() bool { return strings.Count(r.ownText(), "reason=space_left_action") == 3 })
 	exchangeLow(t, r.dial(), 99, userRecord("web1", 99))
+}
+
+// A start that finds no room for the journal's records drops days as the watcher of the disk would, which begins
+// later; but none while anything is on hold.
+func TestRoomForReplay(t *testing.T) {
+	t.Parallel()
+	d := &fakeDisk{}
+	d.free.Store(900 * mib)
+	r, _ := fourDays(t, func(c *Config) {
+		c.Space = space.Limits{Reserve: 50 * mib, DiskFullAction: conf.Action{Do: conf.DoRotate}}
+		c.free = d.space
+	})
+	r.hold(hold.Change{Add: []string{"other"}})
+	cfg, all := r.cfg, r.days()
+	r.stop()
+	cfg.Listen, cfg.HTTP = []string{"127.0.0.1:0"}, "127.0.0.1:0"
+	d.free.Store(10 * mib)
+	s, err := Open(cfg) // its watcher of the disk does not run
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	left := func() []string { return (&running{Server: s, t: t}).days() }
+	s.roomForReplay()
+	if got := left(); !slices.Equal(got, all) {
+		t.Errorf("with something on hold %v are left of %v", got, all)
+	}
+	if _, err := s.holds.set.Change(hold.Change{Remove: []string{"other"}}, cfg.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s.roomForReplay()
+	if got := left(); !slices.Equal(got, all[1:]) {
+		t.Errorf("%v are left of %v", got, all)
+	}
 }
 
 // exchangeLow sends a record that is stored with a warning.

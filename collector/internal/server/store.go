@@ -1,11 +1,12 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -15,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
+	"github.com/auditfleet/auditfleet/collector/internal/trusted"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
@@ -65,9 +67,18 @@ func (s *Server) keepJournal(k seglog.Known, found []seglog.Damage) error {
 	return s.store.KeepJournal(k, lost)
 }
 
-// openHead replays the journal.
+// openHead replays the journal. While it does, nobody else makes room for it.
 func (s *Server) openHead(trust *trusted.Senders) error {
+	var mu sync.Mutex // guards replaying: s.head is set afterwards, which roomForReplay may look at
+	replaying := true
 	h, err := head.Open(head.Options{
+		OnStore: func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if replaying && fsys.NoRoom(err) {
+				s.roomForReplay()
+			}
+		},
 		Journal: s.journal, Place: s.store, Events: s.store, Logger: s.cfg.Log.Named("head"), Now: s.cfg.Now,
 		EventTimeout: s.cfg.EventTimeout, MaxHosts: s.cfg.MaxHosts,
 		MaxOpenBytesHost: int(s.cfg.OpenPerHost), MaxOpenBytes: int(s.space.OpenBytes(s.cfg.OpenTotal)),
@@ -79,6 +90,9 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		OnNotice: s.own.Notice,
 		Stop:     s.cfg.Stop,
 	})
+	mu.Lock()
+	replaying = false
+	mu.Unlock()
 	if errors.Is(err, head.ErrClosed) {
 		err = errors.Join(ErrStopped, err)
 	}
@@ -90,6 +104,17 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		s.cfg.Log.Info("replayed the journal", "records", n)
 	}
 	return nil
+}
+
+// roomForReplay drops the oldest day for a journal that cannot be replayed for want of room, where the disk is to be
+// kept from being full by that: the disk's watcher begins after the replay. Not so while anything is on hold: which
+// names a host has besides, and so what its holds keep, is known after the replay, too.
+func (s *Server) roomForReplay() {
+	if len(s.holds.set.List()) > 0 || s.holds.set.Broken() != nil {
+		s.cfg.Log.Warn("no room to replay the journal, and nothing is dropped before that while anything is on hold: make room on the disk")
+		return
+	}
+	s.space.MakeRoom(context.Background())
 }
 
 // explain says what to do about an error from the store's parts.

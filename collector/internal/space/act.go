@@ -3,6 +3,7 @@ package space
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/conf"
@@ -38,6 +39,24 @@ func (w *Watcher) act(ctx context.Context) {
 	}
 }
 
+// MakeRoom drops the oldest day where there is a condition whose action is rotate. It is for who finds no room
+// before Begin, and calls it again if that was not enough.
+func (w *Watcher) MakeRoom(ctx context.Context) {
+	w.measure()
+	w.mu.Lock()
+	is, limits, blind := w.is, w.limits, w.blind
+	w.mu.Unlock()
+	for c := range Error { // which is no matter of room
+		if blind || !is[c] || conditions[c].action(&limits).Do != conf.DoRotate {
+			continue
+		}
+		if _, err := w.cfg.DropOldest(ctx, conditions[c].key); err != nil {
+			w.cfg.Log.Error("dropping the oldest day", "error", err)
+		}
+		return
+	}
+}
+
 // begin does the action of a condition that has begun: it records what is wrong, suspends
 // storing when the action says so, and hands the rest to Config.Do.
 func (w *Watcher) begin(c Condition, a conf.Action) {
@@ -68,9 +87,10 @@ func (w *Watcher) begin(c Condition, a conf.Action) {
 }
 
 // rotate drops sealed days, the oldest first, until the condition is over, no sealed day is
-// left, or dropping would not help (spare).
+// left, or dropping would not help (spare). Where only a write says that there is no room it drops one:
+// whether that was enough, the next write tells.
 func (w *Watcher) rotate(ctx context.Context, c Condition) {
-	for ctx.Err() == nil && !w.spare(ctx, c) {
+	for ctx.Err() == nil && w.mayDrop(c) && !w.spare(ctx, c) {
 		dropped, err := w.cfg.DropOldest(ctx, conditions[c].key)
 		w.mu.Lock()
 		logged := w.empty
@@ -86,14 +106,28 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 			}
 			return
 		}
+		w.mu.Lock()
+		w.noRoom, w.dropped = nil, time.Now()
+		w.mu.Unlock()
 		w.measure()
 		w.mu.Lock()
-		over := !w.is[c]
+		over := !w.is[c] || w.blind
 		w.mu.Unlock()
 		if over {
 			return
 		}
 	}
+}
+
+// mayDrop reports whether a day is to be dropped for a condition as far as is known: that there is too little space, or
+// that a write found no room, and not one that may have been before the day that was dropped last.
+func (w *Watcher) mayDrop(c Condition) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.blind && (c != Full || w.under(Full, w.limits.reserve(w.usage.Total), 0)) {
+		return true
+	}
+	return c == Full && w.noRoom != nil && time.Since(w.dropped) >= w.cfg.Every
 }
 
 // spare reports whether days are to be spared: without Excess, the bytes that a journal has

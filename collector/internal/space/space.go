@@ -167,6 +167,7 @@ type Watcher struct {
 	blind   bool                  // the last time the disk's space was not to be had
 	empty   bool                  // rotate was wanted and there was no day to drop
 	spared  bool                  // rotate was wanted, and would not have been without Excess
+	dropped time.Time             // when rotate dropped a day last
 }
 
 // New makes a Watcher and asks the disk for its space once. It does no action before Begin.

@@ -195,6 +195,50 @@ func TestFailedWrites(t *testing.T) {
 	d.at(900, "record disk-full", "disk_full_action exec ")
 }
 
+// A write that found no room costs a day, not all of them: whether there is room then, the next write tells.
+func TestRotateForAWrite(t *testing.T) {
+	d := newDisk(t, Limits{Reserve: 50 * mib, DiskFullAction: do(conf.DoRotate)}, 100, 100, 100)
+	d.w.Outcome(unix.ENOSPC) // somebody else took the reserve, and gave it back
+	d.at(900, "record disk-full", "disk_full_action rotate", "drop 100 disk_full_action")
+	d.at(900)
+	d.w.Outcome(unix.ENOSPC)
+	d.at(10, "record disk-full", "disk_full_action rotate", "drop 100 disk_full_action")
+	d.at(900)
+}
+
+// Nobody knows any more how much room there is: that costs a day, not all of them.
+func TestRotateBlindly(t *testing.T) {
+	d := newDisk(t, Limits{SpaceLeft: conf.Space{MiB: 200}, SpaceLeftAction: do(conf.DoRotate)}, 10, 10, 10)
+	d.mu.Lock()
+	d.free = 150
+	d.mu.Unlock()
+	d.w.measure()
+	d.mu.Lock()
+	d.err = unix.EIO
+	d.mu.Unlock()
+	for range 3 {
+		d.w.act(t.Context())
+	}
+	if diff := cmp.Diff([]string{"space_left_action rotate", "drop 10 space_left_action"}, d.done); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Before Begin, room is made a day at a time, where that is the action of what is wrong.
+func TestMakeRoom(t *testing.T) {
+	d := newDisk(t, Limits{Reserve: 50 * mib, SpaceLeft: conf.Space{MiB: 60}, SpaceLeftAction: do(conf.DoSyslog), DiskFullAction: do(conf.DoRotate)}, 5, 5, 50, 50)
+	for _, free := range []uint64{900, 55, 40, 45, 50} { // 50: over only with a sixteenth more
+		d.mu.Lock()
+		d.free = free
+		d.mu.Unlock()
+		d.w.MakeRoom(t.Context())
+	}
+	d.w.MakeRoom(t.Context()) // 100 are free now
+	if diff := cmp.Diff([]string{"drop 5 disk_full_action", "drop 5 disk_full_action", "drop 50 disk_full_action"}, d.done); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Between two ticks, admitted bytes make it look by themselves.
 func TestLooksWhileBytesCome(t *testing.T) {
 	d := newDisk(t, Limits{Reserve: 50 * mib})
