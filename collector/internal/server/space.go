@@ -27,6 +27,13 @@ func (s *Server) openSpace() {
 		Relieve:    s.relieve,
 		// What these need is opened later, and there when they are called.
 		Excess: func() uint64 { return s.outgrown.Excess() },
+		Lingering: func() uint64 {
+			st, err := s.store.Stats(context.Background())
+			if err != nil {
+				return 0
+			}
+			return st.Lingering
+		},
 		Record: func(op string) { s.own.Failed(op) },
 	})
 	st := s.space.Status()

@@ -120,14 +120,26 @@ func (w *Watcher) rotate(ctx context.Context, c Condition) {
 }
 
 // mayDrop reports whether a day is to be dropped for a condition as far as is known: that there is too little space, or
-// that a write found no room, and not one that may have been before the day that was dropped last.
+// that a write found no room, and not one that may have been before the day that was dropped last. Days that were
+// dropped and are still read count as gone.
 func (w *Watcher) mayDrop(c Condition) bool {
+	soon := uint64(0)
+	if w.cfg.Lingering != nil {
+		soon = w.cfg.Lingering()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.blind && (c != Full || w.under(Full, w.limits.reserve(w.usage.Total), 0)) {
-		return true
+	if !w.blind && (c != Full || w.under(c, w.limit(c), 0)) {
+		return w.under(c, w.limit(c), soon)
 	}
-	return c == Full && w.noRoom != nil && time.Since(w.dropped) >= w.cfg.Every
+	return c == Full && w.noRoom != nil && soon == 0 && time.Since(w.dropped) >= w.cfg.Every
+}
+
+// limit returns how many bytes are to be free by a condition; mu is held.
+func (w *Watcher) limit(c Condition) uint64 {
+	return [numConditions]uint64{
+		Low: w.limits.SpaceLeft.Of(w.usage.Total), Admin: w.limits.AdminSpaceLeft.Of(w.usage.Total), Full: w.limits.reserve(w.usage.Total),
+	}[c]
 }
 
 // spare reports whether days are to be spared: without Excess, the bytes that a journal has
@@ -143,10 +155,7 @@ func (w *Watcher) spare(ctx context.Context, c Condition) bool {
 	}
 	more := w.cfg.Excess()
 	w.mu.Lock()
-	limit := [numConditions]uint64{
-		Low: w.limits.SpaceLeft.Of(w.usage.Total), Admin: w.limits.AdminSpaceLeft.Of(w.usage.Total), Full: w.limits.reserve(w.usage.Total),
-	}[c]
-	spare := more > 0 && c != Error && !w.under(c, limit, more)
+	spare := more > 0 && c != Error && !w.under(c, w.limit(c), more)
 	logged := w.spared
 	w.spared = spare
 	w.mu.Unlock()

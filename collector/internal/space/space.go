@@ -101,6 +101,9 @@ type Config struct {
 	// Excess, when set, returns how many bytes the journal has grown by because the store
 	// takes nothing. To drop days does not help against these.
 	Excess func() uint64
+	// Lingering, when set, returns how many bytes of days that were dropped are free once
+	// searches that still read them have ended. To drop more does not bring them sooner.
+	Lingering func() uint64
 	// Record, when set, stores a record of the collector's own about op.
 	Record func(op string)
 }

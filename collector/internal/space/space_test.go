@@ -224,6 +224,25 @@ func TestRotateBlindly(t *testing.T) {
 	}
 }
 
+// A search that goes on keeps the files of the days that it reads: they count as gone, or all would be dropped for it.
+func TestRotateWhatIsRead(t *testing.T) {
+	d := newDisk(t, Limits{SpaceLeft: conf.Space{MiB: 200}, SpaceLeftAction: do(conf.DoRotate)}, 30, 30, 30, 30)
+	lingering := uint64(0)
+	d.w.cfg.Lingering = func() uint64 { return lingering }
+	d.w.cfg.DropOldest = func(ctx context.Context, reason string) (bool, error) {
+		ok, err := d.drop(ctx, reason)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.free -= 30
+		lingering += 30 * mib
+		return ok, err
+	}
+	d.at(150, "space_left_action rotate", "drop 30 space_left_action", "drop 30 space_left_action", "drop 30 space_left_action")
+	d.at(150)
+	lingering = 0
+	d.at(240)
+}
+
 // Before Begin, room is made a day at a time, where that is the action of what is wrong.
 func TestMakeRoom(t *testing.T) {
 	d := newDisk(t, Limits{Reserve: 50 * mib, SpaceLeft: conf.Space{MiB: 60}, SpaceLeftAction: do(conf.DoSyslog), DiskFullAction: do(conf.DoRotate)}, 5, 5, 50, 50)

@@ -83,6 +83,7 @@ type Stats struct {
 	DiskBytes       uint64
 	IndexBytes      uint64      // of DiskBytes
 	MinMs, MaxMs    int64       // of events; 0 when there are none
+	Lingering       uint64      // bytes of parts that were dropped, which snapshots keep on the disk
 	Parts           []PartStats // by day and number
 }
 

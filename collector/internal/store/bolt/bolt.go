@@ -75,6 +75,8 @@ type Store struct {
 	state  store.State  // of the last batch, without hosts and senders
 	broken []error      // what answers lack: set aside, missing or, read-only, left out
 	closed bool
+	// lingering is the bytes of dropped partitions that snapshots keep.
+	lingering uint64
 	// unreadable is what searches have found damaged since Open.
 	unreadable []unreadable
 
@@ -361,7 +363,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out store.Stats
+	out := store.Stats{Lingering: s.lingering}
 	for _, p := range s.parts {
 		d := p.stats()
 		d.Sealed = p != s.cur

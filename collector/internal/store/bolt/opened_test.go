@@ -81,12 +81,22 @@ func TestFewOpen(t *testing.T) {
 		}
 		sn, err := s.Snapshot(context.Background())
 		must(t, err)
+		was, err := s.Stats(context.Background())
+		must(t, err)
 		for i := range 15 {
 			must(t, s.Drop(context.Background(), store.Part{Day: store.DayOf(storetest.Start) + store.Day(i), N: 1}, "max_days = 1"))
 		}
 		n := 0
 		must(t, sn.Scan(context.Background(), &query.Query{}, func(*event.Event) error { n++; return nil }))
+		// What the snapshot keeps on the disk is told as long as it does.
+		read, err := s.Stats(context.Background())
+		must(t, err)
 		must(t, sn.Close())
+		over, err := s.Stats(context.Background())
+		must(t, err)
+		if read.Lingering == 0 || read.Lingering != was.DiskBytes-read.DiskBytes || was.Lingering+over.Lingering != 0 {
+			t.Errorf("%d bytes linger of %d that were dropped, %d before and %d afterwards", read.Lingering, was.DiskBytes-read.DiskBytes, was.Lingering, over.Lingering)
+		}
 		if left, err := count(s); n != 40*60 || left != 10*60 || err != nil {
 			t.Errorf("%d events in the snapshot, %d after 15 days were dropped: %v", n, left, err)
 		}

@@ -67,6 +67,7 @@ type partition struct {
 	entries []entry // by ID; replaced when it changes, so that a snapshot may keep it
 	refs    int     // snapshots that use it
 	dropped bool    // the file is deleted; the last snapshot closes it
+	lingers uint64  // bytes of a file that is deleted and still open
 }
 
 // guard runs fn and turns a panic on damaged bytes into an error that wraps

@@ -49,6 +49,7 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 		}
 	}
+	size := p.stats().DiskBytes
 	if err := s.list.drop(part, func() error { return os.Remove(p.path) }); err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
@@ -56,7 +57,10 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 	s.forgetUnreadable(p)
 	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
 	p.dropped = true
-	if p.refs == 0 {
+	if p.refs > 0 {
+		p.lingers = size
+		s.lingering += size
+	} else {
 		if err := p.close(); err != nil {
 			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
 		}

@@ -68,6 +68,7 @@ func (sn *snapshot) Close() error {
 	for _, v := range sn.parts {
 		if v.p.refs--; v.p.refs == 0 && v.p.dropped {
 			errs = append(errs, v.p.close())
+			sn.s.lingering -= v.p.lingers
 		}
 	}
 	return errors.Join(errs...)
