@@ -60,22 +60,37 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 		return err
 	}
 	from := slices.MinFunc(lost, func(a, b span) int { return cmp.Compare(a.from, b.from) }).from
-	settled := uint64(0) // the last entry that settles what was lost before it
+	settled := uint64(0)       // the last entry that settles what was lost before it
+	var resets, marks []uint64 // reset entries, and what has a mark
 	err := walk(s.log, from, s.last, func(index uint64, e []byte) {
 		if e[0] == resetEntry {
 			settled = index
+			resets = append(resets, index)
+		}
+		if _, m, _, err := parseEntry(e); err == nil && len(m) > 0 {
+			marks = append(marks, index)
 		}
 	})
 	if err != nil {
 		return err
 	}
+	end := s.last + 1
+	defer func() { s.passOver(rec, resets, marks, end) }()
+	// When the last entry is the reset entry of that loss, the source has not gone on yet: it is told once more.
+	told, since := settled == s.last && !slices.ContainsFunc(lost, func(x span) bool { return x.to > settled }), settled
+	if told {
+		since = 0
+		if len(resets) > 1 {
+			since = resets[len(resets)-2]
+		}
+	}
 	last := s.last
 	for _, x := range lost {
-		if x.to > settled {
+		if x.to > since {
 			last = min(last, x.from-1)
 		}
 	}
-	if s.mark, _, err = lastMark(s.log, last); err != nil || last == s.last {
+	if s.mark, s.behind, err = lastMark(s.log, last); err != nil || last == s.last || told {
 		return err
 	}
 	s.entries = append(s.entries[:0], appendReset(nil, s.opt.Now().UnixMilli(), s.mark))
@@ -88,6 +103,25 @@ func (s *Spool) recoverMark(rec *seglog.Recovery) error {
 		return nil
 	}
 	return s.log.Sync()
+}
+
+// passOver has Readers pass over what a power loss has left behind a hole, up to the reset entry that settles it, or to
+// end, where the log ended then: a source with marks reads all of it again. None of it was sent, for none of
+// it was synced (see sendable). Every Open comes to the same: it goes by what lies before the reset entry, and by that.
+func (s *Spool) passOver(rec *seglog.Recovery, resets, marks []uint64, end uint64) {
+	for _, hole := range unsyncedHoles(rec) {
+		if hole.to <= s.acked {
+			continue
+		}
+		to, again := end, len(s.mark) > 0
+		if i, _ := slices.BinarySearch(resets, hole.to); i < len(resets) {
+			to, again = resets[i], false
+		}
+		i, _ := slices.BinarySearch(marks, hole.to)
+		if again || i < len(marks) && marks[i] <= to {
+			s.over = append(s.over, span{hole.to + 1, to - 1})
+		}
+	}
 }
 
 // lastMark returns the mark of the last record up to last that has one, and copies of the

@@ -41,7 +41,11 @@ func (p *powerLife) run() {
 		s.noteEvery = 3
 		for i := range 10 {
 			p.append(s, 1+i%4)
-			if p.acked = min(p.acked+i%3, len(p.lines)); s.Ack(uint64(p.acked)) != nil {
+			sent := len(p.lines)
+			if p.marks { // what is synced, and lines are its only entries
+				sent = int(s.log.Synced())
+			}
+			if p.acked = max(p.acked, min(p.acked+i%3, sent)); s.Ack(uint64(p.acked)) != nil {
 				break
 			}
 			if i%3 == 2 {
@@ -133,6 +137,12 @@ func (p *powerLife) check(fs *faultfs.FS, fail func(string, ...any)) {
 	var mark int
 	if b := s.Mark(); b != nil {
 		_, _ = fmt.Sscan(string(b), &mark)
+	}
+	// What it reads from there on, but for the beginning of a batch that it knows to be there, must not be there.
+	for n := mark + len(s.AfterMark()); p.marks && n < len(p.lines); n++ {
+		if there[n] {
+			fail("the source is to go on at %d, with %d that it passes over, and record %d is there", mark, len(s.AfterMark()), n)
+		}
 	}
 	for n := first - 1; n < mark; n++ {
 		if !there[n] && n >= p.acked {

@@ -139,6 +139,12 @@ func (r *Reader) stored(last uint64) ([]byte, error) {
 			r.s.missed(r.next, index-1)
 		}
 		r.next = index
+		for _, x := range r.s.over {
+			if x.from <= index && index <= x.to {
+				r.next = x.to + 1
+				return nil, nil
+			}
+		}
 		return e, nil
 	}
 }

@@ -83,6 +83,7 @@ type Spool struct {
 	joined    chan struct{} // closed when the syncer has ended
 	wanted    wake.Signal   // wakes the syncer: a Reader waits for records to be synced
 	ready     wake.Signal   // set when records were appended, or synced
+	over      []span        // records that Readers pass over, see passOver; not changed after Open
 	epochs    epochs        // ascending by from; after Open changed by Renew only
 	noteEvery uint64        // the constant noteEvery; tests set another
 
