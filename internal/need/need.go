@@ -61,7 +61,7 @@ func Root(t testing.TB) {
 
 // privateMounts are the tools that tests run in a mount namespace of their own, for
 // the paths of their files are fixed.
-var privateMounts = []string{"auditd", "audisp-remote", "unshare"}
+var privateMounts = []string{"auditd", "audisp-remote", "audisp-syslog", "unshare"}
 
 // mountNamespace says why no process with mounts of its own can be started, "" if one
 // can. In a chroot, unshare -m fails: its root is no mount.
@@ -72,16 +72,21 @@ var mountNamespace = sync.OnceValue(func() string {
 	return ""
 })
 
-// Stock returns the path of a stock audit tool. It skips the test if the tool is not
-// installed (apt-get install auditd audispd-plugins) or cannot be run in the way tests
-// run it.
-func Stock(t testing.TB, tool string) string {
+func privateMount(t testing.TB, tool string) {
 	t.Helper()
 	if slices.Contains(privateMounts, tool) && os.Geteuid() == 0 {
 		if why := mountNamespace(); why != "" {
 			Missing(t, why)
 		}
 	}
+}
+
+// Stock returns the path of a stock audit tool. It skips the test if the tool is not
+// installed (apt-get install auditd audispd-plugins) or cannot be run in the way tests
+// run it.
+func Stock(t testing.TB, tool string) string {
+	t.Helper()
+	privateMount(t, tool)
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"} {
 		path := filepath.Join(dir, tool)
 		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 {
@@ -99,6 +104,7 @@ func Stock(t testing.TB, tool string) string {
 // skips the test if the program is not installed.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
+	privateMount(t, name)
 	path, err := exec.LookPath(name)
 	if err != nil {
 		Missing(t, "there is no "+name+" on this machine")

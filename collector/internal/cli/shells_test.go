@@ -147,6 +147,7 @@ func TestZsh(t *testing.T) {
 func zshCompleter(t *testing.T) completer {
 	t.Helper()
 	zsh := need.Tool(t, "zsh")
+	need.Terminals(t)
 	env := asCollector(t)
 	dir := t.TempDir()
 	for name, args := range map[string][]string{"_collector": nil, "_ausearch": {"ausearch"}, "_aureport": {"aureport"}} {
