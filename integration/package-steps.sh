@@ -180,6 +180,18 @@ beside() {
 	[ -z "$(dpkg-divert --list 'auditfleet*'; dpkg-divert --list | grep auditfleet)" ]
 	dpkg --verify auditd >>/tmp/said
 
+	step "the stock names without the forwarder: refused, auditd keeps its programs"
+	apt remove auditfleet-forwarder
+	if debs new stock-names; then fail "they were installed"; fi
+	has /tmp/said "install auditfleet-forwarder first"
+	same "$(stock)" auditd
+	[ -z "$(dpkg-divert --list | grep auditfleet)" ]
+	# apt sees to the order.
+	apt install /packages/new/auditfleet-stock-names.deb /packages/new/auditfleet-forwarder.deb
+	same "$(stock)" ours
+	apt purge auditfleet-stock-names
+	same "$(stock)" auditd
+
 	step "the stock names with the forwarder, before auditd and without it"
 	apt purge auditd audispd-plugins auditfleet-forwarder
 	debs new forwarder stock-names
