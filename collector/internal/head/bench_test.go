@@ -126,8 +126,11 @@ func diskUse(dir string) (n int64) {
 // BenchmarkIngest is the CPU of everything between a decoded frame and the disk:
 // journal with sync, parsing, assembly, index, compression, bbolt.
 func BenchmarkIngest(b *testing.B) {
-	for _, c := range []struct{ hosts, per int }{{50, 256}, {50, 16}, {1000, 16}, {1, 1}} {
-		b.Run(fmt.Sprintf("hosts=%d/batch=%d", c.hosts, c.per), func(b *testing.B) {
+	for _, c := range []struct {
+		hosts, per int
+		proved     bool // with what proves single events
+	}{{50, 256, false}, {50, 256, true}, {50, 16, false}, {1000, 16, false}, {1000, 16, true}, {1, 1, false}} {
+		b.Run(fmt.Sprintf("hosts=%d/batch=%d/proved=%v", c.hosts, c.per, c.proved), func(b *testing.B) {
 			n := 400_000
 			if c.per == 1 {
 				n = 20_000
@@ -142,6 +145,7 @@ func BenchmarkIngest(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
+				r.st.ProveEvents(c.proved)
 				fresh := make([]*journal.Batch, len(list))
 				for i, x := range list {
 					y := *x
