@@ -143,7 +143,7 @@ func NewOwnRecords(r *Registry) *OwnRecords { return count[OwnRecords](r, collec
 
 // Drops holds the counters of retention.
 type Drops struct {
-	Days   *Reasons `metric:"dropped_days_total" label:"reason" help:"Days of events dropped, by reason."`
+	Days   *Reasons `metric:"dropped_dates_total" label:"reason" help:"Days of events dropped, by reason."`
 	Events *Reasons `metric:"dropped_events_total" label:"reason" help:"Events dropped with their day, by reason."`
 }
 

@@ -59,7 +59,7 @@ func ReadSpace(r *Registry, sample func() SpaceSample) { read(r, collector, samp
 // StoreSample holds the numbers of the stored events.
 type StoreSample struct {
 	Missing      int    `metric:"store_missing" help:"Parts of the store that answers lack: set aside as damaged or as another store's, or missing. /readyz and collector verify name them."`
-	Days         int    `metric:"store_days" help:"Days of which events are stored."`
+	Days         int    `metric:"store_dates" help:"Days of which events are stored."`
 	Partitions   int    `metric:"store_partitions" help:"Files of stored events: one a day, and one more for each SIGUSR1."`
 	DiskBytes    uint64 `metric:"store_disk_bytes" help:"Size of the partitions on disk, index included."`
 	Events       uint64 `metric:"store_events" help:"Events stored."`

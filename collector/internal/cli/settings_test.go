@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
+	"github.com/auditfleet/auditfleet/pkg/settings/settingstest"
 	"github.com/auditfleet/auditfleet/pkg/settings/texts"
 )
 
@@ -110,4 +111,8 @@ func TestWhatNeedsARestart(t *testing.T) {
 			t.Errorf("%s: need a restart (-want +got):\n%s", text, diff)
 		}
 	}
+}
+
+func TestFlagsAndKeysAreSpelledAlike(t *testing.T) {
+	settingstest.Same(t, func() settings.Table { return newOptions().table() }, settings.Table.Schema)
 }

@@ -5,9 +5,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/spf13/pflag"
 
 	"github.com/auditfleet/auditfleet/internal/golden"
 	"github.com/auditfleet/auditfleet/pkg/conf"
+	"github.com/auditfleet/auditfleet/pkg/settings"
+	"github.com/auditfleet/auditfleet/pkg/settings/settingstest"
 	"github.com/auditfleet/auditfleet/pkg/settings/texts"
 )
 
@@ -26,4 +29,14 @@ func TestMadeFromTheTable(t *testing.T) {
 	if diff := cmp.Diff(remote.Schema().Names(), ofRemote.Schema().Names(), anyOrder); diff != "" {
 		t.Errorf("keys of audisp-remote.conf (-there are +in the table):\n%s", diff)
 	}
+}
+
+func TestFlagsAndKeysAreSpelledAlike(t *testing.T) {
+	var last *runFlags
+	settingstest.Same(t, func() settings.Table {
+		last = newRunFlags()
+		return last.table()
+	}, func(settings.Table) conf.Schema {
+		return last.optionsSchema(pflag.NewFlagSet("run", pflag.ContinueOnError))
+	})
 }
