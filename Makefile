@@ -93,9 +93,9 @@ soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes th
 guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
 	@$(TIDY) sh integration/guest-test.sh
 
-# ROWS=FirstBoot: of the table in integration/vmtest/README.md only those. LOGS=FOLDER gets what the guests' consoles showed.
+# ROWS=FirstBoot: of the table in integration/vmtest/README.md only those. LOGS=FOLDER gets what the guests' consoles showed, and each command.
 ROWS        ?= .
-vmtest: ## the packages on real hosts that have booted, under emulation: systemd, journald, logins, stock auditd (needs root, Debian and qemu; 4 minutes once, then about a minute a row)
+vmtest: ## the packages on real hosts that have booted, under emulation: systemd, journald, logins, stock auditd (needs root, Debian and qemu; 4 minutes once, then some minutes a row)
 	@sh integration/vmtest/missing.sh
 	@$(MAKE) --no-print-directory packages ARCHES=amd64 FORMATS=deb DIST=dist/vmtest
 	$(TIDY) env AUDITFLEET_VMTEST=$(CURDIR)/dist/vmtest AUDITFLEET_VMTEST_LOGS=$(if $(LOGS),$(abspath $(LOGS))) $(GO) test -count=1 -timeout 3h -parallel 2 -v -run '$(ROWS)' ./integration/vmtest

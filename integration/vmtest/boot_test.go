@@ -26,7 +26,7 @@ func (h *host) complete() string {
 // TestFirstBoot boots a host whose kernel was told nothing: auditing begins while it starts.
 func TestFirstBoot(t *testing.T) {
 	row(t)
-	h := machine(t, "forwarder", "collector")
+	h := machine(t, asDebian, "forwarder", "collector")
 	h.boot()
 	h.registered()
 	if failed := h.sh("systemctl list-units --failed --plain --no-legend"); failed != "" {
@@ -52,8 +52,8 @@ func TestFirstBoot(t *testing.T) {
 // and with what doctor advises the next boot is complete.
 func TestFirstBootAudited(t *testing.T) {
 	row(t)
-	h := machine(t, "forwarder", "collector")
-	h.boot("audit=1", "audit_backlog_limit=8192")
+	h := machine(t, asDebian, "forwarder", "collector")
+	h.boot(audited...)
 	h.registered()
 	h.probe("seen")
 	h.lacks(h.sh("journalctl -b -u auditfleet-forwarder"), "invisible")
@@ -67,11 +67,8 @@ func TestFirstBootAudited(t *testing.T) {
 	h.has(said, "auditing-off at kernel")
 
 	h.sh("mkdir -p /etc/systemd/journald.conf.d && printf '[Journal]\nAudit=yes\n' >/etc/systemd/journald.conf.d/audit.conf")
-	if err := h.Reboot(ctx); err != nil {
-		t.Fatal(err)
-	}
+	h.reboot()
 	booted := h.sh("date -d \"$(uptime -s)\" '+%m/%d/%Y %H:%M:%S'")
-	h.settle()
 	h.registered()
 	said, _ = h.try("forwarder doctor")
 	h.lacks(said, "switches auditing off")
@@ -81,5 +78,54 @@ func TestFirstBootAudited(t *testing.T) {
 	h.has(h.sh("collector search -m SERVICE_STOP --raw"), "unit=ssh ")
 	h.has(h.sh("collector search -m SERVICE_START -ts boot --raw"), "unit=systemd-journald")
 	h.until("collector coverage -n guest --detail -ts " + booted)
+	h.off()
+}
+
+// TestNeverAudited boots a host on which nothing switches auditing on.
+func TestNeverAudited(t *testing.T) {
+	row(t)
+	h := machine(t, "", "forwarder")
+	h.boot()
+	h.has(h.sh("forwarder ctl -s"), "enabled 0\n", "pid 0\n")
+	said, code := h.try("forwarder doctor --format json")
+	h.has(said, "auditing is off")
+	if code != 3 {
+		t.Errorf("doctor's exit code is %d", code)
+	}
+	h.sh("forwarder trace --show /bin/uname | grep '^type=SYSCALL.*uname'")
+	h.has(h.sh("forwarder ctl -s"), "pid 0\n")
+	h.off()
+}
+
+// TestLostAtBoot has the kernel lose records before anybody can take them.
+func TestLostAtBoot(t *testing.T) {
+	row(t)
+	h := machine(t, ready, "forwarder", "collector")
+	h.boot("audit=1", "audit_backlog_limit=2")
+	h.registered()
+	said := h.until("grep -a 'cause=before-start records=[1-9]' /var/log/audit/audit.log")
+	h.until("collector coverage -n guest --detail >/tmp/coverage || grep 'lost.*before-start' /tmp/coverage")
+	h.sh("systemctl restart auditfleet-forwarder")
+	h.registered()
+	h.probe("after")
+	if again := h.sh("grep -a 'cause=before-start records=[1-9]' /var/log/audit/audit.log"); again != said {
+		t.Errorf("said once more: %s", again)
+	}
+	h.off()
+}
+
+// TestAuditOff boots with audit=0: nothing can be audited, and all say so.
+func TestAuditOff(t *testing.T) {
+	row(t)
+	h := machine(t, ready, "forwarder", "collector")
+	h.boot("audit=0")
+	h.has(h.sh("systemctl is-active auditfleet-forwarder || :"), "inactive")
+	for _, command := range []string{"forwarder doctor", "forwarder ctl -s", "forwarder --config /etc/auditfleet/auditd.conf", "forwarder --source multicast --log-file /tmp/log --config /etc/auditfleet/auditd.conf"} {
+		said, code := h.try("timeout 60 " + command)
+		h.has(said, "booted with audit=0")
+		if code == 0 && command != "forwarder ctl -s" {
+			t.Errorf("%s: exit code 0", command)
+		}
+	}
 	h.off()
 }

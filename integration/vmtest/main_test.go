@@ -62,13 +62,23 @@ func run(m *testing.M) int {
 	return code
 }
 
-// ready is a host as an administrator sets one up that is its own log host.
-const ready = `
+// asDebian is a host as an administrator sets one up that is its own log host; ready is one
+// that has heeded what doctor advises then.
+const asDebian = `
 echo "remote = 127.0.0.1" >>/etc/auditfleet/forwarder.conf
 systemctl enable auditfleet-forwarder auditfleet-collector
 mkdir /etc/vmtest
 echo "-w /etc/vmtest -p wa -k vmtest" >/etc/audit/rules.d/vmtest.rules
 `
+
+const ready = asDebian + `
+mkdir -p /etc/systemd/journald.conf.d
+printf '[Journal]\nAudit=yes\n' >/etc/systemd/journald.conf.d/audit.conf
+echo "-b 8192" >/etc/audit/rules.d/backlog.rules
+`
+
+// audited is what the kernel is told of such a host.
+var audited = []string{"audit=1", "audit_backlog_limit=8192"}
 
 // host is a guest of one row. A command that fails ends the row.
 type host struct {
@@ -98,18 +108,20 @@ func row(t *testing.T) {
 	})
 }
 
-// machine makes a guest with these packages, switched off, and ends it with the row.
-func machine(t *testing.T, packages ...string) *host {
+// machine makes a guest with these packages and what was prepared, switched off, and ends it
+// with the row.
+func machine(t *testing.T, prepare string, packages ...string) *host {
 	t.Helper()
-	prepare := ""
-	if slices.Contains(packages, "collector") {
-		prepare = ready
-	}
-	image, err := machines.Image(ctx, prepare, packages...)
+	return of(t, lab.Spec{Name: t.Name(), Image: image(t, prepare, packages...)})
+}
+
+func image(t *testing.T, prepare string, packages ...string) string {
+	t.Helper()
+	path, err := machines.Image(ctx, prepare, packages...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return of(t, lab.Spec{Name: strings.ReplaceAll(t.Name(), "/", "-"), Image: image})
+	return path
 }
 
 func of(t *testing.T, spec lab.Spec) *host {
@@ -136,6 +148,14 @@ func (h *host) settle() {
 	if err := h.Settle(ctx); err != nil {
 		h.Fatal(err)
 	}
+}
+
+func (h *host) reboot() {
+	h.Helper()
+	if err := h.Reboot(ctx); err != nil {
+		h.Fatal(err)
+	}
+	h.settle()
 }
 
 // off switches it off as an administrator does.

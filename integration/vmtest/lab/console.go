@@ -13,7 +13,7 @@ import (
 // Console is a guest's serial line, on which somebody can log in.
 type Console struct {
 	line net.Conn
-	log  *os.File // or nil
+	log  *os.File // or none
 
 	mu   sync.Mutex // guards the rest
 	text []byte
@@ -86,11 +86,4 @@ func (c *Console) Expect(ctx context.Context, text string) (string, error) {
 			return rest, fmt.Errorf("the console never said %q: %w; it said: %s", text, ctx.Err(), last([]byte(rest), 1000))
 		}
 	}
-}
-
-// Tail is the end of what the console showed.
-func (c *Console) Tail(n int) string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return string(last(c.text, n))
 }

@@ -128,6 +128,13 @@ func (g *Guest) Run(ctx context.Context, command string) (Result, error) {
 
 // RunWith is Run with a standard input.
 func (g *Guest) RunWith(ctx context.Context, input []byte, command string) (Result, error) {
+	begun := time.Now()
+	r, err := g.ask(ctx, input, command)
+	g.step(fmt.Sprintf("%s %.1fs code %d %v: %s", begun.UTC().Format(time.TimeOnly), time.Since(begun).Seconds(), r.Code, err, command))
+	return r, err
+}
+
+func (g *Guest) ask(ctx context.Context, input []byte, command string) (Result, error) {
 	d := g.driver
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

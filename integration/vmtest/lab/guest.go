@@ -41,7 +41,7 @@ type Guest struct {
 
 // patience is how long a boot, a stop or a command may take: emulation on a busy machine
 // is slow, and none of it is a measurement.
-const patience = 5 * time.Minute
+const patience = 15 * time.Minute
 
 // Guest makes a machine with a fresh layer over its image, switched off.
 func (l *Lab) Guest(ctx context.Context, spec Spec) (*Guest, error) {
@@ -124,7 +124,7 @@ func (g *Guest) up(ctx context.Context, before string) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := g.driver.booted(ctx, g.ended, before); err != nil {
-		return fmt.Errorf("%s did not boot: %w; its console:\n%s%s", g.spec.Name, err, g.Console().Tail(2000), g.said())
+		return fmt.Errorf("%s did not boot: %w; it said:\n%s%s", g.spec.Name, err, g.BootLog(3000), g.said())
 	}
 	return nil
 }
@@ -133,11 +133,11 @@ func (g *Guest) arguments(words []string) []string {
 	socket := func(name string) string { return filepath.Join(g.folder, name) }
 	args := []string{"-accel", "tcg", "-smp", "1", "-m", fmt.Sprint(g.spec.Memory), "-nodefaults", "-nographic", "-display", "none",
 		"-kernel", g.kernel, "-initrd", g.initrd,
-		"-append", strings.Join(append([]string{"console=ttyS0 quiet panic=-1 net.ifnames=0 systemd.show_status=0"}, words...), " "),
+		"-append", strings.Join(append([]string{"console=ttyS1 panic=-1 net.ifnames=0 systemd.show_status=1 systemd.default_timeout_start_sec=900"}, words...), " "),
 		"-drive", "file=" + g.layer + ",if=virtio,format=qcow2,cache=unsafe",
 		"-device", "virtio-serial-pci",
 		"-chardev", "socket,id=agent,path=" + socket("agent"), "-device", "virtserialport,chardev=agent,name=auditfleet.agent",
-		"-chardev", "socket,id=console,path=" + socket("console"), "-serial", "chardev:console"}
+		"-chardev", "socket,id=console,path=" + socket("console"), "-serial", "chardev:console", "-serial", "file:" + g.bootLog()}
 	for _, disk := range g.spec.Disks {
 		format := "raw"
 		if strings.HasSuffix(disk, ".qcow2") {
@@ -219,7 +219,7 @@ func (g *Guest) Off(ctx context.Context) error {
 		g.driver.close()
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s did not stop: %w; its console:\n%s", g.spec.Name, ctx.Err(), g.Console().Tail(2000))
+		return fmt.Errorf("%s did not stop: %w; it said:\n%s", g.spec.Name, ctx.Err(), g.BootLog(3000))
 	}
 }
 
@@ -232,14 +232,39 @@ func (g *Guest) Reboot(ctx context.Context) error {
 	return g.up(ctx, before)
 }
 
-// Console is the machine's serial line.
+// Console is the machine's first serial line, with a login on it; what boots says it on the second, BootLog.
 func (g *Guest) Console() *Console { return g.driver.console }
+
+// BootLog is the end of what kernel and systemd said since the machine was switched on.
+func (g *Guest) BootLog(n int) string {
+	text, _ := os.ReadFile(g.bootLog())
+	return string(last(text, n))
+}
+
+func (g *Guest) bootLog() string {
+	if g.lab.config.Logs == "" {
+		return filepath.Join(g.folder, "boot.log")
+	}
+	return filepath.Join(g.lab.config.Logs, fmt.Sprintf("%s.%d.boot", g.spec.Name, g.boots))
+}
 
 func (g *Guest) consoleLog() string {
 	if g.lab.config.Logs == "" {
 		return ""
 	}
 	return filepath.Join(g.lab.config.Logs, fmt.Sprintf("%s.%d.console", g.spec.Name, g.boots))
+}
+
+// step adds a line to the log of what the guest was asked.
+func (g *Guest) step(line string) {
+	if g.lab.config.Logs == "" {
+		return
+	}
+	file, err := os.OpenFile(filepath.Join(g.lab.config.Logs, g.spec.Name+".steps"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, _ = fmt.Fprintln(file, line)
+		_ = file.Close()
+	}
 }
 
 // said is what qemu itself has complained of.

@@ -42,7 +42,7 @@ KillMode=process
 [Install]
 WantedBy=sysinit.target
 UNIT
-inside systemctl enable vmtest-agent.service
+inside systemctl enable vmtest-agent.service serial-getty@ttyS0.service
 echo guest >"$root/etc/hostname"
 printf '127.0.0.1 localhost guest\n' >"$root/etc/hosts"
 printf '/dev/vda / ext4 defaults 0 0\n' >"$root/etc/fstab"

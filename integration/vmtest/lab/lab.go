@@ -36,7 +36,7 @@ type Config struct {
 	Cache    string    // Folder of root trees and images. By default CacheFolder.
 	Packages string    // Folder of the .deb files under test.
 	Root     string    // The module's root, for building the agent.
-	Logs     string    // Folder that gets each guest's console. By default none is kept.
+	Logs     string    // Folder that gets each guest's console, and what it was asked and when. By default neither is kept.
 	Said     io.Writer // Gets a line for what takes minutes.
 }
 
