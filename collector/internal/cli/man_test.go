@@ -61,6 +61,7 @@ func TestManualPages(t *testing.T) {
 		"collector-hosts.8":    flagsOf(p.hostsCommand()),
 		"collector-evidence.8": evidencePage(),
 		"collector-hold.8":     flagsOf(p.holdCommand().Commands()...),
+		"collector-seal.8":     flagsOf(append(p.sealCommand().Commands(), p.sealCommand())...),
 	} {
 		page := read(name)
 		for _, wrong := range manpage.Compare("option", page.Options, real) {

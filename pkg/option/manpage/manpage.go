@@ -5,6 +5,7 @@ package manpage
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -67,3 +68,27 @@ func Compare(what string, page map[string]bool, real []string) (wrong []string) 
 
 // Wanted are the sections that a page of section 8 must have.
 var Wanted = []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}
+
+var longOption = regexp.MustCompile(`(?m)(?:^|[\s\[(,|"])(--[a-z][a-z0-9-]+)`)
+
+// Named returns the long options that a help text names.
+func Named(help string) (names []string) {
+	for _, m := range longOption.FindAllStringSubmatch(help, -1) {
+		names = append(names, m[1])
+	}
+	return names
+}
+
+// Flags returns the options of one line of a page's EXAMPLES that follow its program, up to where another
+// program's begin.
+func Flags(words []string) (names []string) {
+	for _, w := range words[1:] {
+		if w == "|" || w == "--" || strings.HasSuffix(w, ";") || strings.HasPrefix(w, "#") {
+			return names
+		}
+		if name, _, _ := strings.Cut(w, "="); longOption.MatchString(name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
