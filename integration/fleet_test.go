@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
-// TestRollout puts the forwarder on three hosts by deploy/fleet/rollout.sh, one of which can't be reached at first: ssh is
+// TestRollout puts the forwarder on three hosts by deploy/fleet/rollout.sh, from a collector as docs/fleet.md has it; one of which can't be reached at first: ssh is
 // a program that gives each its own folders, and systemctl one that has the forwarder ship a sample log as the configuration says.
 func TestRollout(t *testing.T) {
 	t.Parallel()
@@ -36,10 +37,20 @@ func TestRollout(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := fmt.Sprintf("localhost:%d", port)
-	c := startCollector(t, harness.CollectorOptions{Store: filepath.Join(dir, "store"), Args: []string{
-		"--grpc", fmt.Sprintf("127.0.0.1:%d", port), "--tls-ca", filepath.Join(tls, "ca.crt"), "--tls-cert", filepath.Join(tls, "localhost.crt"),
-		"--tls-key", filepath.Join(tls, "localhost.key"), "--enroll-ca", ca,
-	}})
+	page, err := os.ReadFile(need.Source(t, "docs/fleet.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := regexp.MustCompile("(?s)```ini\n(.*?)```").FindStringSubmatch(string(page))
+	if config == nil {
+		t.Fatal("docs/fleet.md has no configuration of the collector")
+	}
+	conf := filepath.Join(dir, "collector.conf")
+	text := strings.NewReplacer(":61", fmt.Sprintf("127.0.0.1:%d", port), "/etc/auditfleet/tls", tls, "/var/lib/auditfleet/ca", ca, "collector.example.com", "localhost").Replace(config[1])
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := startCollector(t, harness.CollectorOptions{Store: filepath.Join(dir, "store"), Args: []string{"--config", conf}})
 
 	sample := need.Source(t, "integration/cmd/firstlight/testdata/sample.log")
 	programs := map[string]string{

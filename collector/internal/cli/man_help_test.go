@@ -12,7 +12,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/pkg/option"
 	"github.com/auditfleet/auditfleet/pkg/option/manpage"
-	"github.com/auditfleet/auditfleet/pkg/search"
 )
 
 // parsed are the commands that read their words by a table.
@@ -38,7 +37,7 @@ func optionsOf(cmd *cobra.Command, below bool) []string {
 // The help of every command names no option that there is not, and each option that the command has; and it has a page.
 func TestHelpAgrees(t *testing.T) {
 	root := (&program{stdio: Stdio{Out: io.Discard, Err: io.Discard}}).root()
-	all := append(optionsOf(root, true), "--version")
+	all := append(optionsOf(root, true), "--version", "--transport") // which is the forwarder's
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		path := cmd.CommandPath()
@@ -54,7 +53,7 @@ func TestHelpAgrees(t *testing.T) {
 			}
 		}
 		for _, o := range parsed()[cmd.Name()] {
-			if cmd.Name() == "evidence" && search.OptionTable().Find(o.Names[0]) != nil {
+			if cmd.Name() == "evidence" && searchOptions().Find(o.Names[0]) != nil {
 				continue // it says that collector-search(8) has them
 			}
 			// Stock spellings that mean the same need not all be told.

@@ -69,7 +69,7 @@ func Compare(what string, page map[string]bool, real []string) (wrong []string) 
 // Wanted are the sections that a page of section 8 must have.
 var Wanted = []string{"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"}
 
-var longOption = regexp.MustCompile(`(?m)(?:^|[\s\[(,|"])(--[a-z][a-z0-9-]+)`)
+var longOption = regexp.MustCompile(`(?m)(?:^|[\s\[(,|"])(--[a-z][a-z0-9_-]+)`)
 
 // Named returns the long options that a help text names.
 func Named(help string) (names []string) {
