@@ -22,7 +22,7 @@ func Of(path string) (pid int, words string) {
 	if err != nil {
 		return 0, unknown
 	}
-	pid, waiting := owner(string(locks), fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)) //nolint:unconvert // Dev is uint32 on some machines
+	pid, waiting := owner(string(locks), fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino))
 	if pid == 0 {
 		return 0, unknown // or of another PID namespace
 	}
