@@ -3,7 +3,6 @@ package integration
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -327,16 +326,7 @@ func (l *kernelLosing) slowDisk(p *harness.Proc) *harness.Proc {
 		l.Fatal(err)
 	}
 	l.Cleanup(tracer.Kill)
-	l.wait("it is not traced", func() bool {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.Pid()))
-		for _, file := range threads {
-			text, err := os.ReadFile(file)
-			if err != nil || strings.Contains(string(text), "TracerPid:\t0\n") {
-				return false
-			}
-		}
-		return err == nil && len(threads) > 0
-	})
+	l.wait("it is not traced", func() bool { return traced(p.Pid()) })
 	return tracer
 }
 

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +22,8 @@ type queueErrorSeen struct {
 }
 
 // queueErrorPlay has a sender deliver one record, makes every later write of its
-// queue fail, and gives it four more.
-func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen {
+// queue fail, and gives it four more. What is wanted of it is waited for; what is not has three seconds.
+func queueErrorPlay(t *testing.T, dir, action string, ours bool, want queueErrorSeen) queueErrorSeen {
 	t.Helper()
 	c := startCollector(t, harness.CollectorOptions{})
 	script := dir + "/script"
@@ -69,27 +68,28 @@ func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen 
 			t.Fatal(err)
 		}
 		t.Cleanup(tracer.Kill)
-		traced := regexp.MustCompile(`TracerPid:\s+[1-9]`)
-		if !harness.Poll(time.Minute, func() bool {
-			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
-			return err == nil && traced.Match(status)
-		}) {
+		if !harness.Poll(time.Minute, func() bool { return traced(p.Pid()) }) {
 			t.Fatalf("it is not traced: %s", tracer.Output())
 		}
-		time.Sleep(200 * time.Millisecond) // all its threads
 	}
 	for i := 2; i <= 5; i++ {
 		say(i)
 		time.Sleep(100 * time.Millisecond)
 	}
-	seen := queueErrorSeen{Ends: harness.Poll(3*time.Second, p.Exited)}
+	limit := 3 * time.Second
+	if want.Ends {
+		limit = time.Minute
+	}
+	seen := queueErrorSeen{Ends: harness.Poll(limit, p.Exited)}
 	if seen.Ends {
 		seen.Exit = p.ExitCode()
 	}
-	ran, err := os.ReadFile(dir + "/ran")
-	if err == nil {
-		seen.Runs = strings.Count(string(ran), "ran")
-	}
+	harness.Poll(time.Minute, func() bool {
+		if ran, err := os.ReadFile(dir + "/ran"); err == nil {
+			seen.Runs = strings.Count(string(ran), "ran")
+		}
+		return seen.Runs >= want.Runs
+	})
 	if got := found(t, c, "-n", "q"); len(got) != 1 {
 		t.Errorf("%s: delivered %q", action, got)
 	}
@@ -97,6 +97,18 @@ func queueErrorPlay(t *testing.T, dir, action string, ours bool) queueErrorSeen 
 		t.Errorf("%s: the log tells of the action: %v\n%s", action, says, p.Output())
 	}
 	return seen
+}
+
+// traced reports whether each thread of a process is traced.
+func traced(pid int) bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	for _, file := range threads {
+		text, err := os.ReadFile(file)
+		if err != nil || strings.Contains(string(text), "TracerPid:\t0\n") {
+			return false
+		}
+	}
+	return err == nil && len(threads) > 0
 }
 
 // TestQueueErrorAction: a sender whose queue cannot be written any more, the stock
@@ -119,8 +131,8 @@ func TestQueueErrorAction(t *testing.T) {
 	} {
 		t.Run(action, func(t *testing.T) {
 			t.Parallel()
-			stock := queueErrorPlay(t, t.TempDir(), action, false)
-			ours := queueErrorPlay(t, t.TempDir(), action, true)
+			stock := queueErrorPlay(t, t.TempDir(), action, false, want.stock)
+			ours := queueErrorPlay(t, t.TempDir(), action, true, want.ours)
 			if diff := cmp.Diff(want.stock, stock); diff != "" {
 				t.Errorf("the stock sender: %s", diff)
 			}
