@@ -171,31 +171,34 @@ func gap(seen map[int]bool) int {
 	return -1
 }
 
-// localLog reads a log with its rotated parts: whole lines, but for the last of the newest.
-func localLog(file string) (map[int]bool, error) {
+// localLog reads a log with its rotated parts: whole lines, but for the last of the newest. holed says that the
+// newest has zeros, where the disk did not write a sector of what was not synced.
+func localLog(file string) (seen map[int]bool, holed bool, err error) {
 	names, err := filepath.Glob(file + "*")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	slices.SortFunc(names, func(a, b string) int { return len(b) - len(a) })
 	var all []byte
 	for _, name := range names {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		whole := bytes.LastIndexByte(text, '\n') + 1
 		if whole < len(text) && name != file {
-			return nil, fmt.Errorf("%s ends within a line: %.200q", name, text[whole:])
+			return nil, false, fmt.Errorf("%s ends within a line: %.200q", name, text[whole:])
 		}
+		holed = name == file && bytes.IndexByte(text, 0) >= 0
 		all = append(all, text[:whole]...)
 	}
 	for _, line := range bytes.Split(bytes.TrimSuffix(all, []byte("\n")), []byte("\n")) {
 		if len(line) > 0 && !bytes.HasPrefix(line, []byte("node="+auditing+" type=")) {
-			return nil, fmt.Errorf("the local log has %.200q", line)
+			return nil, false, fmt.Errorf("the local log has %.200q", line)
 		}
 	}
-	return numbers(all, auditing)
+	seen, err = numbers(all, auditing)
+	return seen, holed, err
 }
 
 // startForwarder starts one, and waits until it is the kernel's daemon if it is to be. Each of bind is {from, to} as

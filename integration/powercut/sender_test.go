@@ -1,3 +1,5 @@
+//go:build power
+
 package powercut
 
 import (
