@@ -120,7 +120,7 @@ func TestAuditOff(t *testing.T) {
 	h := machine(t, ready, "forwarder", "collector")
 	h.boot("audit=0")
 	h.has(h.sh("systemctl is-active auditfleet-forwarder || :"), "inactive")
-	for _, command := range []string{"forwarder doctor", "forwarder ctl -s", "forwarder --config /etc/auditfleet/auditd.conf", "forwarder --source multicast --log-file /tmp/log --config /etc/auditfleet/auditd.conf"} {
+	for _, command := range []string{"forwarder doctor", "forwarder ctl -s", "forwarder --config /etc/auditfleet/auditd.conf", "forwarder --source multicast --log-file /root/audit.log --config /etc/auditfleet/auditd.conf"} {
 		said, code := h.try("timeout 60 " + command)
 		h.has(said, "booted with audit=0")
 		if code == 0 && command != "forwarder ctl -s" {

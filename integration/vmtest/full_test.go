@@ -12,7 +12,7 @@ const small = ready + `
 mkdir -p /var/log/audit /var/spool/auditfleet /var/lib/auditfleet
 chmod 0700 /var/log/audit
 for line in "vdb /var/log/audit" "vdc /var/spool/auditfleet" "vdd /var/lib/auditfleet"; do
-	echo "/dev/${line% *} ${line#* } ext4 defaults 0 0" >>/etc/fstab
+	echo "/dev/${line% *} ${line#* } ext4 defaults,x-systemd.device-timeout=900 0 0" >>/etc/fstab
 done
 sed -i 's/^max_log_file = .*/max_log_file = 4/' /etc/auditfleet/auditd.conf
 `
