@@ -171,7 +171,7 @@ func send(socket, message string) {
 	if err != nil {
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()                    // said is said
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second)) // a full socket must not hold up a daemon
 	_, _ = conn.Write([]byte(message))
 }
