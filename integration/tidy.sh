@@ -45,8 +45,9 @@ clean() {
 	rm -rf --one-file-system "$dir"
 }
 
-# Short, for the names of sockets have 108 bytes.
+# Short, for the names of sockets have 108 bytes; open to others, for tests become other users.
 dir=$(mktemp -d "${TMPDIR:-/tmp}/afXXXX") || exit
+chmod 755 "$dir"
 TMPDIR=$dir "$@" </dev/null &
 child=$!
 # A signal ends the wait, not the command. bash says at the wait what became of a job.

@@ -49,7 +49,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer machines.Close() //nolint:errcheck // what it could not remove is in the way of nobody
+	defer machines.Close()
 	go func() {
 		<-ctx.Done()
 		_ = machines.Close() // the rows then fail, soon
@@ -194,14 +194,6 @@ func (h *host) until(command string) string {
 		h.Fatal(err)
 	}
 	return out
-}
-
-// file makes a file.
-func (h *host) file(path, text string) {
-	h.Helper()
-	if err := h.Write(ctx, path, 0o640, []byte(text)); err != nil {
-		h.Fatal(err)
-	}
 }
 
 // has wants each of the words in text, lacks none.

@@ -34,12 +34,11 @@ type answer struct {
 }
 
 func main() {
-	if err := serve(); err != nil {
-		fmt.Fprintln(os.Stderr, "vmtest-agent:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "vmtest-agent:", serve())
+	os.Exit(1)
 }
 
+// serve answers until the port fails, and says why.
 func serve() error {
 	port, err := open()
 	if err != nil {

@@ -91,7 +91,7 @@ func (g *Guest) Boot(ctx context.Context, words ...string) error {
 		if err != nil {
 			return err
 		}
-		defer listener.Close() //nolint:errcheck // it has served
+		defer listener.Close()
 		sockets[name] = listener
 	}
 	if err := g.start(g.arguments(words)); err != nil {
