@@ -107,16 +107,20 @@ func startChild(t *testing.T, dir string) *killed {
 		t.Fatal(err)
 	}
 	k := &killed{cmd: c, stdin: in, acks: make(chan [2]uint64, 1<<16)}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "ready" {
+	lines := bufio.NewReader(out)
+	if line, err := lines.ReadString('\n'); line != "ready\n" {
 		_ = c.Process.Kill()
-		t.Fatalf("the collector does not start: %q, %v", lines.Text(), c.Wait())
+		t.Fatalf("the collector does not start: %q, %v, %v", line, err, c.Wait())
 	}
 	go func() {
 		defer close(k.acks)
-		for lines.Scan() {
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				return // a line that the kill cut off is none
+			}
 			var a [2]uint64
-			if _, err := fmt.Sscan(lines.Text(), &a[0], &a[1]); err == nil {
+			if _, err := fmt.Sscan(line, &a[0], &a[1]); err == nil {
 				k.acks <- a
 			}
 		}
