@@ -30,8 +30,9 @@ systemd() {
 	chmod 0755 /usr/bin/systemctl
 }
 asked() { has /tmp/asked "$1"; }
+# serve [AS…]: starts the collector, by the command AS where there is one.
 serve() {
-	collector serve --config /etc/auditfleet/collector.conf >>/tmp/said 2>&1 &
+	"$@" collector serve --config /etc/auditfleet/collector.conf >>/tmp/said 2>&1 &
 	collector=$!
 	until [ -S /var/lib/auditfleet/collector/collector.sock ]; do
 		kill -0 $collector # or it has ended
@@ -74,6 +75,39 @@ fresh() {
 	forwarder --source /packages/sample.log --node web1 --remote 127.0.0.1:60 --spool /var/spool/auditfleet/file --config /etc/auditfleet/auditd.conf >>/tmp/said 2>&1
 	found 1
 	end
+
+	step "upgrade: what was root's and the collector needs is its user's; what it cannot read elsewhere is said"
+	mkdir -p /etc/auditfleet/tls /srv/tls && collector ca init --dir /var/lib/auditfleet/issuer >>/tmp/said 2>&1
+	collector ca issue log1 --dir /var/lib/auditfleet/issuer --out /etc/auditfleet/tls >>/tmp/said 2>&1
+	cp /etc/auditfleet/tls/log1.key /srv/tls/
+	collector seal init --name log1 >>/tmp/said 2>&1
+	for key in ca cert key; do echo "tls_$key = /etc/auditfleet/tls/$key"; done |
+		sed 's:/key:/log1.key:; s:/cert:/log1.crt:; s:/ca$:/ca.crt:' >>/etc/auditfleet/collector.conf
+	echo "listen_tls = :61" >>/etc/auditfleet/collector.conf
+	chown -R root:root /var/lib/auditfleet /etc/auditfleet/tls
+	chmod 0700 /etc/auditfleet/tls
+	cp -a /etc/auditfleet/collector.conf /tmp/conf
+	sed -i 's:^tls_key = .*:tls_key = /srv/tls/log1.key:' /etc/auditfleet/collector.conf
+	dpkg --force-confold -i /packages/new/auditfleet-collector.deb >/tmp/upgraded 2>&1
+	has /tmp/upgraded 'tls_key: open /srv/tls/log1.key: permission denied'
+	has /tmp/upgraded 'will not start'
+	cp -a /tmp/conf /etc/auditfleet/collector.conf
+	cp -a /etc/auditfleet/forwarder.conf /tmp/conf
+	echo "tls_key = /etc/auditfleet/tls/log1.key" >>/etc/auditfleet/forwarder.conf # which takes a key of root's only
+	dpkg --force-confold -i /packages/new/auditfleet-collector.deb >/tmp/upgraded 2>&1
+	has /tmp/upgraded 'tls_key: open /etc/auditfleet/tls/log1.key: permission denied'
+	mode /etc/auditfleet/tls/log1.key 600
+	cp -a /tmp/conf /etc/auditfleet/forwarder.conf
+	dpkg --force-confold -i /packages/new/auditfleet-collector.deb >/tmp/upgraded 2>&1
+	lacks /tmp/upgraded 'auditfleet-collector: '
+	same "$(stat -c '%a %U' /etc/auditfleet/tls/log1.key)" "600 auditfleet"
+	mode /etc/auditfleet/tls/ca.crt 644
+	same "$(find /var/lib/auditfleet -mindepth 1 ! -user auditfleet)" ""
+	serve setpriv --reuid=auditfleet --regid=auditfleet --init-groups --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service --
+	found 1
+	end
+	sed -i '/^tls_/d; /^listen_tls/d' /etc/auditfleet/collector.conf
+	debs old collector
 
 	step "upgrade: what was changed is kept, what ran is started again, data is there"
 	echo "max_days = 400" >>/etc/auditfleet/collector.conf

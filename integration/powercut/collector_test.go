@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -118,7 +117,6 @@ type collectorWork struct {
 	port   int
 	public []byte // of its key
 
-	mu     sync.Mutex // guards signed
 	signed []signed
 }
 
