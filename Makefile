@@ -29,7 +29,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall packages package-test run demo check formatted test race soak guest-test vmtest powertest bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages package-test run demo check formatted test race soak vmtest powertest bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,9 +89,6 @@ race: ## every package's quick tests under the race detector
 
 soak: ## the long runs: 300 kills of the store, 1,000 senders for ten minutes through 40 kills, a million records under chaos, days of ordinary work without a false alarm (SOAK_TIME=1h SOAK_KILLS=… SOAK_SENDERS=… SOAK_RECORDS=… SOAK_SEED=…)
 	$(TIDY) $(GO) test -count=1 -tags soak -timeout 12h -v -run 'Soak|Siege|EveryLossOfPower|Quiet|LossADay|LossOfADay' ./collector/internal/head ./collector/internal/ledger ./collector/internal/server ./integration/soak ./pkg/seglog ./forwarder/internal/spool ./forwarder/internal/locallog
-
-guest-test: ## what only a kernel that has just booted can show, in a guest under emulation (some minutes; needs qemu)
-	@$(TIDY) sh integration/guest-test.sh
 
 # ROWS=FirstBoot: of the table in integration/vmtest/README.md only those. LOGS=FOLDER gets what the guests' consoles showed, and each command.
 ROWS        ?= .

@@ -17,6 +17,9 @@ done
 sed -i 's/^max_log_file = .*/max_log_file = 4/' /etc/auditfleet/auditd.conf
 `
 
+// mayHalt lets actions end what people do on the host, or switch it off: else they are refused.
+const mayHalt = "echo 'allow_halt = yes' >>/etc/auditfleet/forwarder.conf\n"
+
 // disks makes formatted disks of so many MiB.
 func disks(t *testing.T, sizes ...int64) []string {
 	t.Helper()
@@ -81,7 +84,7 @@ func TestFullDisks(t *testing.T) {
 // TestSingle has a log that runs out of space end what people do on the host.
 func TestSingle(t *testing.T) {
 	row(t)
-	h := smallHost(t, small+"sed -i 's/^admin_space_left_action = .*/admin_space_left_action = single/' /etc/auditfleet/auditd.conf\n")
+	h := smallHost(t, small+mayHalt+"sed -i 's/^admin_space_left_action = .*/admin_space_left_action = single/' /etc/auditfleet/auditd.conf\n")
 	h.boot(audited...)
 	h.registered()
 	h.probe("before")
@@ -99,7 +102,7 @@ func TestSingle(t *testing.T) {
 // TestHalt has a full log switch the machine off.
 func TestHalt(t *testing.T) {
 	row(t)
-	h := smallHost(t, small+"sed -i 's/^disk_full_action = .*/disk_full_action = halt/; s/^space_left_action.*/space_left_action = ignore/; s/^admin_space_left_action.*/admin_space_left_action = ignore/' /etc/auditfleet/auditd.conf\n")
+	h := smallHost(t, small+mayHalt+"sed -i 's/^disk_full_action = .*/disk_full_action = halt/; s/^space_left_action.*/space_left_action = ignore/; s/^admin_space_left_action.*/admin_space_left_action = ignore/' /etc/auditfleet/auditd.conf\n")
 	h.boot(audited...)
 	h.registered()
 	h.probe("before")
