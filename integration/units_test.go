@@ -1,9 +1,11 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -37,15 +39,58 @@ func newManager(t *testing.T) *aManager {
 // start starts a program under the manager, with a watchdog.
 func (m *aManager) start(args ...string) *harness.Proc {
 	m.t.Helper()
+	env := unitEnvironment(m.t, filepath.Base(args[0]))
 	p, err := harness.Start(harness.Spec{
 		Name: args[0], Args: append([]string{"sh", "-c", inJournal, "sh"}, args...),
-		Env: []string{"NOTIFY_SOCKET=" + m.path, "WATCHDOG_USEC=8000000"}, // half of it, and more, is a turn's
+		Env: append(env, "NOTIFY_SOCKET="+m.path, "WATCHDOG_USEC=8000000"), // half of it, and more, is a turn's
 	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	m.t.Cleanup(p.Kill)
 	return p
+}
+
+// unitEnvironment is what the program's unit sets.
+func unitEnvironment(t *testing.T, program string) []string {
+	t.Helper()
+	unit, err := os.ReadFile("../deploy/auditfleet-" + program + ".service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var env []string
+	for line := range strings.Lines(string(unit)) {
+		if set, ok := strings.CutPrefix(line, "Environment="); ok {
+			env = append(env, strings.TrimSpace(set))
+		}
+	}
+	return env
+}
+
+// A program that systemd's watchdog aborts, or that crashes, must not end with the exit status
+// after which its unit is not started again (2, of a wrong command line): Go's own is just that.
+func TestAbortedIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	dir, bins, m := t.TempDir(), binaries(t), newManager(t)
+	for name, text := range map[string]string{"collector.conf": "listen = 127.0.0.1:0\nhttp =\n", "audit.log": "type=USER msg=audit(1.000:1): x=1\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, args := range [][]string{
+		{bins.Collector, "serve", "--config", dir + "/collector.conf", "--store", dir + "/store"},
+		{bins.Forwarder, "--source", dir + "/audit.log", "--follow", "--report", dir + "/report", "--remote", "127.0.0.1:1", "--spool", dir + "/spool"},
+	} {
+		p := m.start(args...)
+		m.hears(p, "READY=1")
+		if err := p.Signal(syscall.SIGABRT); err != nil {
+			t.Fatal(err)
+		}
+		var ended *exec.ExitError
+		if err := p.Wait(time.Minute); !errors.As(err, &ended) || !ended.Sys().(syscall.WaitStatus).Signaled() {
+			t.Errorf("%s: %v, instead of by the signal:\n%s", args[0], err, p.Output())
+		}
+	}
 }
 
 // hears waits for a message that has a part.
