@@ -71,7 +71,7 @@ func unitEnvironment(t *testing.T, program string) []string {
 // after which its unit is not started again (2, of a wrong command line): Go's own is just that.
 func TestAbortedIsStartedAgain(t *testing.T) {
 	t.Parallel()
-	dir, bins, m := t.TempDir(), binaries(t), newManager(t)
+	dir, bins := t.TempDir(), binaries(t)
 	for name, text := range map[string]string{"collector.conf": "listen = 127.0.0.1:0\nhttp =\n", "audit.log": "type=USER msg=audit(1.000:1): x=1\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -81,15 +81,19 @@ func TestAbortedIsStartedAgain(t *testing.T) {
 		{bins.Collector, "serve", "--config", dir + "/collector.conf", "--store", dir + "/store"},
 		{bins.Forwarder, "--source", dir + "/audit.log", "--follow", "--report", dir + "/report", "--remote", "127.0.0.1:1", "--spool", dir + "/spool"},
 	} {
-		p := m.start(args...)
-		m.hears(p, "READY=1")
-		if err := p.Signal(syscall.SIGABRT); err != nil {
-			t.Fatal(err)
-		}
-		var ended *exec.ExitError
-		if err := p.Wait(time.Minute); !errors.As(err, &ended) || !ended.Sys().(syscall.WaitStatus).Signaled() {
-			t.Errorf("%s: %v, instead of by the signal:\n%s", args[0], err, p.Output())
-		}
+		t.Run(filepath.Base(args[0]), func(t *testing.T) {
+			t.Parallel()
+			m := newManager(t)
+			p := m.start(args...)
+			m.hears(p, "READY=1")
+			if err := p.Signal(syscall.SIGABRT); err != nil {
+				t.Fatal(err)
+			}
+			var ended *exec.ExitError
+			if err := p.Wait(time.Minute); !errors.As(err, &ended) || !ended.Sys().(syscall.WaitStatus).Signaled() {
+				t.Errorf("%v, instead of by the signal:\n%s", err, p.Output())
+			}
+		})
 	}
 }
 
