@@ -30,9 +30,14 @@ systemd() {
 	chmod 0755 /usr/bin/systemctl
 }
 asked() { has /tmp/asked "$1"; }
-# serve [AS…]: starts the collector, by the command AS where there is one.
+# serve starts the collector as whom its store belongs to: it takes no other user's but root's.
 serve() {
-	"$@" collector serve --config /etc/auditfleet/collector.conf >>/tmp/said 2>&1 &
+	as=
+	if [ "$(stat -c %U /var/lib/auditfleet/collector 2>/dev/null)" = auditfleet ]; then
+		as="setpriv --reuid=auditfleet --regid=auditfleet --init-groups --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service --"
+	fi
+	# shellcheck disable=SC2086
+	$as collector serve --config /etc/auditfleet/collector.conf >>/tmp/said 2>&1 &
 	collector=$!
 	until [ -S /var/lib/auditfleet/collector/collector.sock ]; do
 		kill -0 $collector # or it has ended
@@ -103,7 +108,8 @@ fresh() {
 	same "$(stat -c '%a %U' /etc/auditfleet/tls/log1.key)" "600 auditfleet"
 	mode /etc/auditfleet/tls/ca.crt 644
 	same "$(find /var/lib/auditfleet -mindepth 1 ! -user auditfleet)" ""
-	serve setpriv --reuid=auditfleet --regid=auditfleet --init-groups --inh-caps=-all,+net_bind_service --ambient-caps=-all,+net_bind_service --
+	serve
+	same "$(stat -c %U /proc/$collector)" auditfleet
 	found 1
 	end
 	sed -i '/^tls_/d; /^listen_tls/d' /etc/auditfleet/collector.conf
