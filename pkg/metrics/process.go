@@ -2,6 +2,8 @@ package metrics
 
 import (
 	"runtime"
+	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -24,6 +26,28 @@ func build(r *Registry, prefix, version, commit string) {
 type ConfigSample struct {
 	OK   bool    `metric:"config_last_reload_successful" help:"1 unless the configuration that SIGHUP had read last was wrong: the one before it is in use then."`
 	Last float64 `metric:"config_last_reload_success_timestamp_seconds" help:"When a configuration was last taken over, seconds since the epoch."`
+}
+
+// Config notes how the configuration was read last. Any goroutine may call its methods.
+type Config struct {
+	failed atomic.Bool
+	good   atomic.Int64 // when one was taken over last, in ms
+}
+
+// Read notes how a reading ended, the start's or one by SIGHUP.
+func (c *Config) Read(err error, at time.Time) {
+	c.failed.Store(err != nil)
+	if err == nil {
+		c.good.Store(at.UnixMilli())
+	}
+}
+
+// Refused notes that one was wrong.
+func (c *Config) Refused() { c.failed.Store(true) }
+
+// Sample says it to a scrape.
+func (c *Config) Sample() ConfigSample {
+	return ConfigSample{OK: !c.failed.Load(), Last: float64(c.good.Load()) / 1000}
 }
 
 // ReadCollectorConfig registers the metrics of ConfigSample. Each scrape calls sample.

@@ -6,10 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/auditfleet/auditfleet/collector/internal/alert"
-	"github.com/auditfleet/auditfleet/collector/internal/intake"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
-	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -25,25 +22,9 @@ const StateFile = "collector.state"
 func (s *Server) Reconfigure(cfg Config) (err error) {
 	defer func() {
 		s.own.Reconfigured(err != nil)
-		s.reloaded(err)
+		s.reload.Read(err, s.cfg.Now())
 	}()
-	if err := cfg.Space.Check(s.action); err != nil {
-		return err
-	}
-	if cfg.Plugins.Overflow == "" {
-		cfg.Plugins.Overflow = conf.DoSyslog
-	}
-	if err := s.checkPlugins(&cfg.Plugins); err != nil {
-		return err
-	}
-	if err := alert.Check(cfg.Alerts); err != nil {
-		return err
-	}
-	names, err := intake.ReadNames(cfg.HostsFile)
-	if err != nil {
-		return err
-	}
-	trust, err := readTrusted(&cfg)
+	names, trust, err := s.checkChangeable(&cfg)
 	if err != nil {
 		return err
 	}
@@ -71,15 +52,7 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 // NotReconfigured records that a new configuration was asked for and was wrong.
 func (s *Server) NotReconfigured() {
 	s.own.Reconfigured(true)
-	s.reload.failed.Store(true)
-}
-
-// reloaded notes how a reading of the configuration ended; the start's is one, too.
-func (s *Server) reloaded(err error) {
-	s.reload.failed.Store(err != nil)
-	if err == nil {
-		s.reload.good.Store(s.cfg.Now().UnixMilli())
-	}
+	s.reload.Refused()
 }
 
 // Rotate has everything that was acknowledged so far put into the partition that

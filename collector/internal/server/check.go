@@ -24,41 +24,45 @@ func Check(cfg Config) error {
 	}
 	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
 	_, _, err := s.check()
-	err = errors.Join(err, cfg.Plugins.Problem, cfg.Sinks.Problem)
-	if s.action != nil {
-		err = errors.Join(err, s.action.Close())
-	}
-	return err
+	return errors.Join(err, cfg.Plugins.Problem, cfg.Sinks.Problem, s.action.Close())
 }
 
 // check reads what the configuration names and checks all that can be checked before
 // anything is made.
 func (s *Server) check() (*intake.Names, *trusted.Senders, error) {
-	names, err := intake.ReadNames(s.cfg.HostsFile)
-	if err != nil {
-		return nil, nil, err
-	}
-	trust, err := readTrusted(&s.cfg)
-	if err != nil {
-		return nil, nil, err
-	}
 	s.action = action.New(s.cfg.action())
-	if s.cfg.Plugins.Overflow == "" {
-		s.cfg.Plugins.Overflow = conf.DoSyslog
+	names, trust, err := s.checkChangeable(&s.cfg)
+	if err != nil {
+		return nil, nil, err
 	}
-	for _, f := range []func() error{
-		func() error { return s.cfg.Space.Check(s.action) },
-		func() error { return s.checkPlugins(&s.cfg.Plugins) },
-		func() error { return alert.Check(s.cfg.Alerts) },
-		func() error { _, err := api.Check(s.cfg.API, s.cfg.APIGroup); return err },
-		s.checkSeal,
-		s.openTrust,
-	} {
-		if err := f(); err != nil {
-			return nil, nil, err
-		}
+	if _, err := api.Check(s.cfg.API, s.cfg.APIGroup); err != nil {
+		return nil, nil, err
 	}
-	return names, trust, nil
+	if err := s.checkSeal(); err != nil {
+		return nil, nil, err
+	}
+	return names, trust, s.openTrust()
+}
+
+// checkChangeable checks what may change while the collector runs, and reads the files that it names.
+func (s *Server) checkChangeable(cfg *Config) (names *intake.Names, trust *trusted.Senders, err error) {
+	if err := cfg.Space.Check(s.action); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Plugins.Overflow == "" {
+		cfg.Plugins.Overflow = conf.DoSyslog
+	}
+	if err := s.checkPlugins(&cfg.Plugins); err != nil {
+		return nil, nil, err
+	}
+	if err := alert.Check(cfg.Alerts); err != nil {
+		return nil, nil, err
+	}
+	if names, err = intake.ReadNames(cfg.HostsFile); err != nil {
+		return nil, nil, err
+	}
+	trust, err = readTrusted(cfg)
+	return names, trust, err
 }
 
 // checkSeal looks at the key that signs the log; that there is none is no error.

@@ -12,7 +12,7 @@ import (
 // registerMetrics has the registry read what the parts count themselves.
 func (s *Server) registerMetrics() {
 	metrics.CollectorBuild(s.reg, s.cfg.Version, s.cfg.Commit)
-	metrics.ReadCollectorConfig(s.reg, s.configSample)
+	metrics.ReadCollectorConfig(s.reg, s.reload.Sample)
 	metrics.ReadJournal(s.reg, s.journalSample)
 	metrics.ReadHead(s.reg, s.headSample)
 	metrics.ReadSpace(s.reg, s.spaceSample)
@@ -42,10 +42,6 @@ func (s *Server) registerMetrics() {
 			})
 		}
 	})
-}
-
-func (s *Server) configSample() metrics.ConfigSample {
-	return metrics.ConfigSample{OK: !s.reload.failed.Load(), Last: float64(s.reload.good.Load()) / 1000}
 }
 
 func (s *Server) journalSample() metrics.JournalSample {

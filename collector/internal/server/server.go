@@ -105,10 +105,7 @@ type Server struct {
 	http   *http.Server
 
 	ready  atomic.Bool
-	reload struct { // what became of the last configuration that was read
-		failed atomic.Bool
-		good   atomic.Int64 // when one was taken over last, in ms
-	}
+	reload metrics.Config
 	served sync.WaitGroup // the API's and HTTP's serving goroutines
 	once   sync.Once
 	err    error // of Close
@@ -227,7 +224,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.serveAPI()
 	s.serveHTTP()
 	s.own.Start(s.cfg.Version)
-	s.reloaded(nil)
+	s.reload.Read(nil, s.cfg.Now())
 	s.startWork()
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))

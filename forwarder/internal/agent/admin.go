@@ -101,7 +101,7 @@ func (a *Agent) Reload(ctx context.Context) error {
 		} else {
 			a.cfg.Logger.Info("the configuration was read again")
 		}
-		a.reloaded(err)
+		a.reload.Read(err, a.cfg.Now())
 		if a.daemon != nil {
 			a.emit(a.own.configured(a.daemon.signalInfo(), err))
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/auditfleet/auditfleet/forwarder/internal/kernel"
 	"github.com/auditfleet/auditfleet/forwarder/internal/locallog"
 	"github.com/auditfleet/auditfleet/pkg/dispatch"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
 // ErrLeft is returned by Run when the input was read to its end, but the server did not
@@ -41,7 +42,7 @@ type Agent struct {
 	boosted int
 
 	reloading sync.Mutex // held by Reload
-	reload    lastReload
+	reload    metrics.Config
 	cmds      chan func()   // run by the pump
 	over      chan struct{} // closed when the pump runs nothing more
 
@@ -109,7 +110,7 @@ func Open(ctx context.Context, cfg Config) (_ *Agent, err error) {
 	if err := a.writePID(); err != nil {
 		return nil, err
 	}
-	a.reloaded(nil)
+	a.reload.Read(nil, a.cfg.Now())
 	a.register(cfg.Metrics)
 	return a, nil
 }

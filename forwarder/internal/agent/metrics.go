@@ -16,7 +16,7 @@ func (a *Agent) register(r *metrics.Registry) {
 		}
 	})
 	metrics.ForwarderBuild(r, a.cfg.Version, a.cfg.Commit)
-	metrics.ReadForwarderConfig(r, a.configSample)
+	metrics.ReadForwarderConfig(r, a.reload.Sample)
 	a.src.register(r)
 	if names := a.cfg.Names; names != nil {
 		metrics.ReadNames(r, func() metrics.NamesSample {
