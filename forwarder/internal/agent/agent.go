@@ -13,8 +13,8 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
 
-// ErrLeft is returned by Run when the input was read to its end, but the server did not
-// acknowledge all of it in time. The spool keeps the rest.
+// ErrLeft is returned by Run when the server did not acknowledge all of an input that ends by itself:
+// not in time (the spool keeps the rest), or Run was told to end before it was read.
 var ErrLeft = errors.New("not everything was acknowledged")
 
 // Agent is a wired forwarder. The caller calls Run once, then Close.
@@ -138,7 +138,7 @@ func (a *Agent) Run(ctx, abort context.Context) error {
 	pluginsEnded := make(chan error, 1)
 	go func() { pluginsEnded <- a.closePlugins() }()
 	if a.ship != nil {
-		err = errors.Join(err, a.finish(ctx, abort))
+		err = errors.Join(err, a.finish(ctx, abort, err))
 	}
 	err = errors.Join(err, <-pluginsEnded)
 	stopSending()

@@ -144,6 +144,7 @@ func (s *lineSource) run(ctx, abort context.Context) error {
 		}
 	})
 	err := <-done
+	whole := (err == nil || errors.Is(err, io.EOF)) && unspooled == 0
 	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) && (ctx.Err() != nil || failed != nil) {
 		err = nil
 	}
@@ -158,6 +159,10 @@ func (s *lineSource) run(ctx, abort context.Context) error {
 	if failed == nil {
 		s.announce(ctx)
 		s.a.sayAlive(true, s.mark())
+	}
+	if err == nil && failed == nil && !whole && s.ends() {
+		// Whoever waits for exit code 0 takes the file for shipped, and may remove it.
+		err = fmt.Errorf("%w: told to end before all of %s was read: the next start reads it from its beginning", ErrLeft, s.cfg.Source)
 	}
 	return errors.Join(err, failed, s.savePosition())
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -146,6 +147,20 @@ func TestAddressInUse(t *testing.T) {
 	cfg.HTTP = "nonsense"
 	if _, err := Open(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "--http") {
 		t.Errorf("an address that is none: %v", err)
+	}
+}
+
+// Told to end before all of a file is read, the agent does not say that all of it was acknowledged.
+func TestToldBeforeTheEndOfAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writeLines(t, dir+"/in", sample(1, 40_000))
+	// Nobody takes them: the spool fills, and the file waits.
+	s := startAgent(t, Config{Source: dir + "/in", Ship: shipTo("127.0.0.1:1"), Spool: spool.Options{Dir: dir + "/spool", MaxBytes: 1 << 20}, ShutdownTimeout: 10 * time.Millisecond})
+	wait(t, "the spool is full", func() bool { return s.ship.spool.Counts().Refused > 0 })
+	s.stop()
+	if err := s.end(t); !errors.Is(err, ErrLeft) || !strings.Contains(err.Error(), "told to end before all of "+dir+"/in was read") || strings.Contains(err.Error(), "within") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -167,8 +167,8 @@ func (s *shipping) close() error {
 	return errors.Join(err, s.acked.close(), s.spool.Close())
 }
 
-// finish lets the sender ship what is spooled, for a time.
-func (a *Agent) finish(ctx, abort context.Context) error {
+// finish lets the sender ship what is spooled, for a time. ran is what the source's run has returned.
+func (a *Agent) finish(ctx, abort context.Context, ran error) error {
 	told := ctx.Err() != nil
 	limit := a.cfg.DrainTimeout
 	switch {
@@ -198,7 +198,8 @@ func (a *Agent) finish(ctx, abort context.Context) error {
 	if (told || a.cfg.Plugin) && a.ship.spool.Away() != "" {
 		return nil // the spool says what becomes of them
 	}
-	if told || a.cfg.Plugin {
+	// Of a source that ends by itself, exit code 0 says that all of it is acknowledged, also when told to end.
+	if told && (ran != nil || !a.src.ends()) || a.cfg.Plugin {
 		a.cfg.Logger.Info("records stay in the spool until the next start", "records", left, "dir", a.cfg.Spool.Dir)
 		return nil
 	}

@@ -70,8 +70,9 @@ Unless set in the environment, GOMAXPROCS is 2, GOGC 50, and GOMEMLIMIT 16 MiB,
 and --queue (kernel, multicast), and 4 MiB with a collector, 8 with grpc, and
 8 MiB for each active plugin.
 
-Exit codes: 0 done, 1 failed, 2 wrong command line, 3 input drained but not all
-of it acknowledged within --drain-timeout (the rest is in the spool).`
+Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not all of the input was
+acknowledged: not within --drain-timeout (the rest is in the spool), or it was
+told to end before it had read all of a file.`
 
 const runExample = `  forwarder --remote collector:60
   forwarder --source multicast --remote a:60,b:60 --node web1
