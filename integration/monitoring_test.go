@@ -62,6 +62,29 @@ func TestMonitoredMetricsExist(t *testing.T) {
 	}
 }
 
+// TestEveryAlertHasExamples looks that promtool is shown each rule firing, with what it says, and not firing.
+func TestEveryAlertHasExamples(t *testing.T) {
+	read := func(file string) string {
+		text, err := os.ReadFile(need.Source(t, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	rules, tests := regexp.MustCompile(`- alert: (\w+)`).FindAllStringSubmatch(read(alertRules), -1), read(ruleTests)
+	if len(rules) < 15 {
+		t.Fatalf("only %d rules", len(rules))
+	}
+	for _, r := range rules {
+		if !strings.Contains(tests, "alertname: "+r[1]+"\n        exp_alerts:\n          - exp_labels:") {
+			t.Errorf("no example in which %s fires", r[1])
+		}
+		if !strings.Contains(tests, "alertname: "+r[1]+", exp_alerts: []}") {
+			t.Errorf("no example in which %s does not fire", r[1])
+		}
+	}
+}
+
 // panel is one of the dashboard's.
 type panel struct {
 	ID      int
