@@ -152,8 +152,26 @@ func (m *Manager) say(status string, assignments ...string) {
 	m.send(strings.Join(assignments, "\n"))
 }
 
-// oneLine keeps a status from being read as further assignments.
-func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
+// mostStatus bounds a status: systemd passes over a whole message of more than 4096 bytes, with
+// the READY=1 in it, and takes the daemon for one that reloads for ever.
+const mostStatus = 1024
+
+// oneLine makes a text fit for a status, whatever a file's line that it quotes has. A newline
+// would begin another assignment, a zero byte has systemd pass over the message, and what is
+// not UTF-8 over the status.
+func oneLine(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\n", "; ")
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return '?'
+		}
+		return r
+	}, text)
+	if len(text) > mostStatus {
+		text = strings.ToValidUTF8(text[:mostStatus], "") + "…"
+	}
+	return text
+}
 
 func (m *Manager) send(message string) {
 	if m.tell == nil || message == "" {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/auditfleet/auditfleet/internal/need"
 )
@@ -66,6 +67,24 @@ func TestManagerIsTold(t *testing.T) {
 		"READY=1\nSTATUS=works; the configuration was not read again: line 1; READY=0", "READY=1\nSTATUS=works", "STOPPING=1"} {
 		if got := next(t, conn); !strings.HasPrefix(got, want) || want != got && !strings.HasSuffix(want, "=") {
 			t.Errorf("told %q, not %q", got, want)
+		}
+	}
+}
+
+// systemd passes over a message that is too long, has a zero byte, or a status that is no UTF-8: the READY=1 after
+// a reload must come through whatever the file that was refused has in it.
+func TestReloadedWhateverTheFileHas(t *testing.T) {
+	conn := manager(t)
+	m, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range []string{strings.Repeat("é", 5000), strings.Repeat("\xff", 3000), "a\x00b\tc\x7f", strings.Repeat("\n", 4000)} {
+		m.Reloaded(errors.New(problem))
+		got := next(t, conn)
+		status, ok := strings.CutPrefix(got, "READY=1\nSTATUS=")
+		if !ok || len(got) > 2048 || !utf8.ValidString(got) || strings.ContainsAny(status, "\x00\n\t\x7f") {
+			t.Errorf("%.20q: told %d bytes: %.60q", problem, len(got), got)
 		}
 	}
 }
