@@ -214,7 +214,7 @@ func (h *Host) enter(c Cause, from, to int64, n uint64, received int64) {
 
 // stated notes that a forwarder answers for a time.
 func (h *Host) stated(from, to, received int64) {
-	h.spread(from, to, received, func(row *Row, from, to int64) { row.Stated.Add(from, to) })
+	h.spread(from, to, received, (*Row).stated)
 }
 
 // decide makes entries of gaps that will not be filled.
@@ -239,7 +239,7 @@ func (h *Host) settle(received int64) {
 // flush puts the time over which a chain goes into rows.
 func (h *Host) flush(i int, received int64) {
 	if c := &h.chains[i]; h.begun[i] && c.lastMs > h.since[i] {
-		h.spread(h.since[i], c.lastMs, received, func(row *Row, from, to int64) { row.Chained.Add(from, to) })
+		h.spread(h.since[i], c.lastMs, received, (*Row).chained)
 		h.since[i] = c.lastMs
 	}
 }

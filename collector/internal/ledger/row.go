@@ -149,6 +149,17 @@ func AddUp(a, b uint64) uint64 {
 	return a + b
 }
 
+// stated and chained add a time to those that are known so.
+func (r *Row) stated(from, to int64) {
+	r.Stated.Add(from, to)
+	r.Stated.bound()
+}
+
+func (r *Row) chained(from, to int64) {
+	r.Chained.Add(from, to)
+	r.Chained.bound()
+}
+
 // Add adds what another row says of the same host, in a time that r's has.
 func (r *Row) Add(o *Row) {
 	slot := slotLength(o.Length)
@@ -156,10 +167,10 @@ func (r *Row) Add(o *Row) {
 		r.count(o.Start+int64(c.Slot)*slot, c.Records, c.Events)
 	}
 	for _, s := range o.Stated {
-		r.Stated.Add(s.From, s.To)
+		r.stated(s.From, s.To)
 	}
 	for _, s := range o.Chained {
-		r.Chained.Add(s.From, s.To)
+		r.chained(s.From, s.To)
 	}
 	for _, e := range o.Entries {
 		r.enter(e)

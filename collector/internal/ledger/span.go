@@ -35,6 +35,38 @@ func (s *Spans) Add(from, to int64) {
 	*s = slices.Replace(l, i, j, Span{from, to})
 }
 
+// maxSpans is how many times of a kind a row tells apart: as many breaks as a host has that starts its forwarder
+// again every ten minutes of a day. Who sends old logs by turns can make one of any two records.
+const maxSpans = 128
+
+// bound lets go of the shortest times where there are twice too many. They are unknown then: to join what lies
+// apart would claim what nobody has said.
+func (s *Spans) bound() {
+	l := *s
+	if len(l) < 2*maxSpans {
+		return
+	}
+	long := make([]int64, len(l))
+	for i, x := range l {
+		long[i] = x.To - x.From
+	}
+	slices.Sort(long)
+	least := long[len(l)-maxSpans]
+	same := 0 // of the least length, how many may stay
+	for _, n := range long[len(l)-maxSpans:] {
+		if n == least {
+			same++
+		}
+	}
+	*s = slices.DeleteFunc(l, func(x Span) bool {
+		n := x.To - x.From
+		if n == least {
+			same--
+		}
+		return n < least || n == least && same < 0
+	})
+}
+
 // Within returns the parts of s that lie in a time.
 func (s Spans) Within(from, to int64) Spans {
 	var out Spans

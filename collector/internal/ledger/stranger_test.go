@@ -168,3 +168,57 @@ func TestDamage(t *testing.T) {
 		t.Errorf("of a time of which nothing is known: %+v", a)
 	}
 }
+
+// TestOldLogsByTurns has a sender make a time of its own of any two records, in one hour: what is kept of that hour
+// is bounded, the longest times of it stay, and nothing becomes complete that nobody has answered for.
+func TestOldLogsByTurns(t *testing.T) {
+	h := newHost(t)
+	h.begin("r1")
+	minutes(h, 30)
+	then, serial := h.now-10*Hour, uint32(1<<31)
+	for i := range 20_000 {
+		if i%100 == 0 {
+			h.now++ // batches
+			h.rows = append(h.rows, h.TakeOver(h.now)...)
+		}
+		h.stray("type=SYSCALL msg=audit(%s:%d): arch=c000003e", at(then), serial)
+		h.stray("type=SYSCALL msg=audit(%s:%d): arch=c000003e", at(then+1), serial+1)
+		then, serial = then+3, serial-40_000
+	}
+	all := map[rowKey]*Row{}
+	for _, r := range append(h.rows, h.Pending(h.now)...) {
+		k := rowKey{r.Start, r.Length}
+		if all[k] == nil {
+			all[k] = &Row{Start: r.Start, Length: r.Length}
+		}
+		all[k].Add(r)
+		for _, l := range []Spans{r.Stated, r.Chained, all[k].Stated, all[k].Chained} {
+			if len(l) > 2*maxSpans {
+				t.Fatalf("a row of %d times", len(l))
+			}
+		}
+	}
+	if a := h.answer(h.now-29*minute, h.now-minute); a.State != Complete {
+		t.Errorf("what the forwarder answers for: %+v", a)
+	}
+}
+
+// TestSpansAreBounded has too many times come in any order: the longest stay as they were.
+func TestSpansAreBounded(t *testing.T) {
+	var s Spans
+	for i := range int64(10_000) {
+		at := i * 7919 % 10_000 * 100
+		s.Add(at, at+1+i%2)
+		s.Add(-5_000_000+i/100*20_000, -5_000_000+i/100*20_000+10_000) // 100 long ones, again and again
+		s.bound()
+		if len(s) > 2*maxSpans {
+			t.Fatal(len(s))
+		}
+	}
+	if long := s.Within(-6_000_000, -1); len(long) != 100 || long[7].To-long[7].From != 10_000 {
+		t.Errorf("%d of the 100 long ones are left", len(long))
+	}
+	if s.Has(0, 200) {
+		t.Error("what lies apart was joined")
+	}
+}
