@@ -193,14 +193,7 @@ func (h *Head) answers(ctx context.Context, names []string, ask ledger.Question)
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	parts := h.memory(names, ask.Now)
-	to := ask.To
-	if to == 0 {
-		to = ask.Now + ledger.Day
-	}
-	from, to := ledger.Look(ask.From, to)
-	stored := map[string][]*ledger.Row{}
-	id, err := h.place.Ledger(ctx, names, from, to, func(host string, row *ledger.Row) { stored[host] = append(stored[host], row) })
+	parts, stored, id, err := h.look(ctx, names, ask)
 	if err != nil {
 		return nil, err
 	}
@@ -222,10 +215,35 @@ func (h *Head) answers(ctx context.Context, names []string, ask ledger.Question)
 	return out, nil
 }
 
-// memory returns what is known of hosts and not in the store yet. It is asked before the store, so
-// that nothing is missed in between.
-func (h *Head) memory(names []string, now int64) map[string]*known {
-	parts := make(map[string]*known, len(names))
+// looks is how often memory and store are looked at for what belongs together. The store reads first
+// what is written, so a second look is seldom and a third hardly ever needed.
+const looks = 10
+
+// look returns what memory has of hosts, and what rows the store had then, up to a batch. A batch that
+// was cut and stored in between has the rows of hours that are over, and leaves those of running hours in
+// memory, changed: then it looks again.
+func (h *Head) look(ctx context.Context, names []string, ask ledger.Question) (parts map[string]*known, stored map[string][]*ledger.Row, id uint64, err error) {
+	to := ask.To
+	if to == 0 {
+		to = ask.Now + ledger.Day
+	}
+	from, to := ledger.Look(ask.From, to)
+	for range looks {
+		var active uint64
+		parts, active = h.memory(names, ask.Now)
+		stored = map[string][]*ledger.Row{}
+		id, err = h.place.Ledger(ctx, names, from, to, func(host string, row *ledger.Row) { stored[host] = append(stored[host], row) })
+		if err != nil || id < active {
+			break
+		}
+	}
+	return parts, stored, id, err
+}
+
+// memory returns what is known of hosts and not in the store yet, and the batch that it will be stored with.
+// It is asked before the store, so that nothing is missed in between.
+func (h *Head) memory(names []string, now int64) (parts map[string]*known, active uint64) {
+	parts = make(map[string]*known, len(names))
 	for _, name := range names {
 		parts[name] = &known{}
 	}
@@ -258,7 +276,7 @@ func (h *Head) memory(names []string, now int64) map[string]*known {
 			p.rows, p.batches = append(p.rows, row), append(p.batches, h.active.id)
 		}
 	}
-	return parts
+	return parts, h.active.id
 }
 
 // damaged is what the store has lost, as far as it knows when that was.

@@ -1,6 +1,7 @@
 package head
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/internal/need"
 )
 
 // storedRows is what the store's rows have of a host, without what is kept with what is followed of it.
@@ -90,5 +92,66 @@ func TestRowsOfRunningHours(t *testing.T) {
 	parts, err := r.st.Stats(t.Context())
 	if err != nil || len(parts.Parts) != 3 {
 		t.Errorf("%d partitions, %v", len(parts.Parts), err)
+	}
+}
+
+// storing is a place that stores some tables just before it is asked what is known of hosts.
+type storing struct {
+	store.Place
+	before func()
+}
+
+func (s *storing) Ledger(ctx context.Context, hosts []string, from, to int64, fn func(string, *ledger.Row)) (uint64, error) {
+	if f := s.before; f != nil {
+		f()
+	}
+	return s.Place.Ledger(ctx, hosts, from, to, fn)
+}
+
+// TestAskedWhileStored has tables be stored between the head's look at what it has and its look at the store: the row of
+// the running hour, which stays in memory then, is in the answer, and once.
+func TestAskedWhileStored(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 23, 10, 0, 0, time.UTC)
+	place := &storing{}
+	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) {
+		place.Place = o.Place
+		o.Place, o.TableBytes, o.Now = place, 8<<10, func() time.Time { return now }
+	})
+	sent := uint64(0)
+	send := func() {
+		b := &journal.Batch{Sender: journal.Sender{Verified: "web1"}, Received: now}
+		for range 50 {
+			sent++
+			b.Records = append(b.Records, journal.Record{Raw: fmt.Appendf(nil, "type=USER_LOGIN msg=audit(%d.000:%d): pid=1 %0300d", now.Unix()-1, sent, 0)})
+		}
+		r.put(t, b)
+	}
+	send()
+	need.Wait(t, "the head has the host", func() bool { return len(r.h.Hosts()) == 1 && r.h.Hosts()[0].Records == sent })
+	asked := 0
+	place.before = func() {
+		if asked++; asked > 2 {
+			return
+		}
+		r.h.mu.RLock()
+		active := r.h.active.id
+		r.h.mu.RUnlock()
+		for stored := uint64(0); stored < active; {
+			send()
+			need.Wait(t, "what was sent is in memory or stored", func() bool {
+				r.h.mu.RLock()
+				defer r.h.mu.RUnlock()
+				stored = r.h.stats.StoredID
+				return r.h.j.Stats().Records >= sent && len(r.h.waiting) == 0
+			})
+		}
+	}
+	list, err := r.h.Completeness(t.Context(), CoverageQuery{})
+	if err != nil || len(list) != 1 {
+		t.Fatal(list, err)
+	}
+	if got := list[0].Records; got < 50 || got > sent {
+		t.Errorf("%d records, of %d that were sent, 50 of them before it was asked", got, sent)
 	}
 }

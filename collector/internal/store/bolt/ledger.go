@@ -69,14 +69,15 @@ func (s *Store) LedgerHosts(ctx context.Context, fn func(host []byte)) error {
 	})
 }
 
-// eachPart calls fn with each partition. What cannot be read of one is unknown.
+// eachPart calls fn with each partition, the one that is written first: what a batch changes meanwhile is in there.
+// What cannot be read of one is unknown.
 func (s *Store) eachPart(ctx context.Context, fn func(tx *bbolt.Tx) error) (err error) {
 	sn, err := s.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, sn.Close()) }()
-	for _, v := range sn.(*snapshot).parts {
+	for _, v := range slices.Backward(sn.(*snapshot).parts) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
