@@ -129,7 +129,7 @@ func TestForwarderKilled(t *testing.T) {
 	seed := need.Seed(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	c := startCollector(t, harness.CollectorOptions{Args: []string{"--tcp-max-per-addr", "64"}})
-	// 64 in flight over 10 ms: slow enough to be killed in the middle of it.
+	// 16 in flight over 10 ms: slow enough to be killed in the middle of it.
 	link, err := harness.NewProxy(c.Addr(), 5*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)
@@ -141,18 +141,28 @@ func TestForwarderKilled(t *testing.T) {
 	if err := os.WriteFile(log, []byte(strings.Join(sent, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"--follow", "--state", dir + "/state", "--window", "64"}
+	args := []string{"--follow", "--state", dir + "/state"}
+	received := func() int {
+		n, err := c.Metric("auditfleet_collector_records_total")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return int(n)
+	}
 	midStream := 0
-	for range 8 {
-		p := startForwarder(t, dir, link.Addr(), log, nil, args...)
-		time.Sleep(time.Duration(40+rng.IntN(300)) * time.Millisecond)
+	for i := range 8 {
+		p := startForwarder(t, dir, link.Addr(), log, nil, append(args, "--window", "16")...)
+		if i%2 == 0 {
+			until := received() + 1 + rng.IntN(1000)
+			harness.Poll(time.Minute, func() bool { return received() >= min(until, len(sent)) })
+		} else { // perhaps before anything flows
+			time.Sleep(time.Duration(40+rng.IntN(300)) * time.Millisecond)
+		}
 		if p.Exited() {
 			t.Fatalf("the forwarder ended by itself:\n%s", p.Output())
 		}
 		p.Kill()
-		if n, err := c.Metric("auditfleet_collector_records_total"); err != nil {
-			t.Fatal(err)
-		} else if n > 0 && int(n) < len(sent) {
+		if n := received(); n > 0 && n < len(sent) {
 			midStream++
 		}
 	}
