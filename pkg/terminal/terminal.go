@@ -49,6 +49,7 @@ type Screen struct {
 	pipe  io.WriteCloser
 	ctx   context.Context // the pager's: done when it was left, or by an interrupt
 	end   context.CancelFunc
+	left  bool // as it was when Close was called
 	prog  *progress
 	guard *guard
 }
@@ -89,8 +90,9 @@ func Open(ctx context.Context, out, errw io.Writer, o Options) (context.Context,
 	return ctx, s
 }
 
-// Left reports whether the user has left the pager or has interrupted the command.
-func (s *Screen) Left() bool { return s.ctx != nil && s.ctx.Err() != nil }
+// Left reports whether the user has left the pager or has interrupted the command before all
+// was written. Also to be asked after Close.
+func (s *Screen) Left() bool { return s.left || s.pager != nil && s.ctx.Err() != nil }
 
 // Close ends the output and waits until the user has left the pager.
 func (s *Screen) Close() error {
@@ -104,6 +106,7 @@ func (s *Screen) Close() error {
 	if s.pager == nil {
 		return err
 	}
+	s.left = s.Left()
 	err = errors.Join(err, s.pipe.Close())
 	waited := s.pager.Wait()
 	var exit *exec.ExitError

@@ -78,6 +78,9 @@ func TestPager(t *testing.T) {
 	if err := s.Close(); err != nil { // again
 		t.Fatal(err)
 	}
+	if s.Left() { // else the command's exit code would not be its own
+		t.Error("who has read all of it has not left")
+	}
 	if got := end(); got != "paged:one\npaged:two\n" {
 		t.Errorf("%q", got)
 	}
@@ -98,8 +101,8 @@ func TestPagerIsLeft(t *testing.T) {
 	if !s.Left() || complaints.String() != "before" {
 		t.Errorf("left: %v, said: %q", s.Left(), complaints.String())
 	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
+	if err := s.Close(); err != nil || !s.Left() {
+		t.Errorf("%v, left: %v", err, s.Left())
 	}
 	if got := end(); got != "line\n" {
 		t.Errorf("%q", got)
