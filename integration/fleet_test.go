@@ -62,8 +62,10 @@ exec env ETC=$PWD/hosts/$1/etc SPOOL=$PWD/hosts/$1/spool sh -c "$2"`,
 exec ` + bins.Forwarder + ` "$@"`,
 		"dpkg": `echo "dpkg $*"; [ ! -e "$ETC/auditd.conf" ] || exit 0
 echo "log_file = $ETC/audit.log" >"$ETC/auditd.conf"; echo "# the package's" >"$ETC/forwarder.conf"`,
-		"service": `echo "service $*"`,
+		"service":    `echo "service $*"`,
+		"journalctl": `echo "journalctl $*"`,
 		"systemctl": `echo "systemctl $*"; [ "$1" = restart ] || exit 0
+[ ! -e "$ETC/fails" ] || exit 1
 exec ` + bins.Forwarder + ` --options "$ETC/forwarder.conf" --source ` + sample,
 	}
 	if err := os.Mkdir(filepath.Join(dir, "path"), 0o755); err != nil {
@@ -85,7 +87,21 @@ exec ` + bins.Forwarder + ` --options "$ETC/forwarder.conf" --source ` + sample,
 	if err == nil || !strings.Contains(said, "down: FAILED: connect to host down: no route\n") || !strings.HasSuffix(said, "2 of 3 hosts are done\n") {
 		t.Fatalf("%v\n%s\n%s", err, said, logsOf(dir))
 	}
-	if err := os.WriteFile(filepath.Join(dir, "up"), nil, 0o600); err != nil {
+	// It can be reached now, but a connection was cut off while it enrolled, and its forwarder does not start: it has its auditd back.
+	etc := filepath.Join(dir, "hosts", "down", "etc")
+	if err := os.MkdirAll(filepath.Join(etc, "tls"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{filepath.Join(dir, "up"), filepath.Join(etc, "fails"), filepath.Join(etc, "tls", "down.key")} {
+		if err := os.WriteFile(file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said, err = run(env, "sh", script, "hosts.txt", "auditfleet-forwarder.deb")
+	if err == nil || said != "down: FAILED: the forwarder did not start: auditd runs again\n2 of 3 hosts are done\n" || !strings.Contains(logsOf(dir), "systemctl start auditd.service\n") {
+		t.Fatalf("%v\n%s\n%s", err, said, logsOf(dir))
+	}
+	if err := os.Remove(filepath.Join(etc, "fails")); err != nil {
 		t.Fatal(err)
 	}
 	said, err = run(env, "sh", script, "hosts.txt", "auditfleet-forwarder.deb")
