@@ -18,6 +18,8 @@ const (
 	maxPast = int(oldest/Day) + 2
 	// pastEntries is how many entries of a day are told apart there.
 	pastEntries = 8
+	// pastSpans is how many times of a kind a day tells apart there.
+	pastSpans = 32
 )
 
 // Add adds a row whose records were dropped at a time, of an hour or a day.
@@ -50,6 +52,8 @@ func (p *Past) Add(r *Row, at int64) {
 		}
 	}
 	x.Add(&bare)
+	x.Stated.bound(pastSpans)
+	x.Chained.bound(pastSpans)
 	if len(x.Entries) > pastEntries {
 		x.squeeze()
 	}

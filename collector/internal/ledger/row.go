@@ -152,12 +152,12 @@ func AddUp(a, b uint64) uint64 {
 // stated and chained add a time to those that are known so.
 func (r *Row) stated(from, to int64) {
 	r.Stated.Add(from, to)
-	r.Stated.bound()
+	r.Stated.bound(maxSpans)
 }
 
 func (r *Row) chained(from, to int64) {
 	r.Chained.Add(from, to)
-	r.Chained.bound()
+	r.Chained.bound(maxSpans)
 }
 
 // Add adds what another row says of the same host, in a time that r's has.

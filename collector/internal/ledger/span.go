@@ -39,11 +39,11 @@ func (s *Spans) Add(from, to int64) {
 // again every ten minutes of a day. Who sends old logs by turns can make one of any two records.
 const maxSpans = 128
 
-// bound lets go of the shortest times where there are twice too many. They are unknown then: to join what lies
+// bound lets go of the shortest times where there are twice as many as there may be. They are unknown then: to join what lies
 // apart would claim what nobody has said.
-func (s *Spans) bound() {
+func (s *Spans) bound(most int) {
 	l := *s
-	if len(l) < 2*maxSpans {
+	if len(l) < 2*most {
 		return
 	}
 	long := make([]int64, len(l))
@@ -51,9 +51,9 @@ func (s *Spans) bound() {
 		long[i] = x.To - x.From
 	}
 	slices.Sort(long)
-	least := long[len(l)-maxSpans]
+	least := long[len(l)-most]
 	same := 0 // of the least length, how many may stay
-	for _, n := range long[len(l)-maxSpans:] {
+	for _, n := range long[len(l)-most:] {
 		if n == least {
 			same++
 		}

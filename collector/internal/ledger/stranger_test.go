@@ -210,7 +210,7 @@ func TestSpansAreBounded(t *testing.T) {
 		at := i * 7919 % 10_000 * 100
 		s.Add(at, at+1+i%2)
 		s.Add(-5_000_000+i/100*20_000, -5_000_000+i/100*20_000+10_000) // 100 long ones, again and again
-		s.bound()
+		s.bound(maxSpans)
 		if len(s) > 2*maxSpans {
 			t.Fatal(len(s))
 		}

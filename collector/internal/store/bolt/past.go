@@ -14,7 +14,7 @@ import (
 // rows go, condensed, to the partition that is dropped next. So one file has what is known of
 // all the days before, and no day's file is larger for it.
 
-// bequeathHosts is how many hosts' pasts a transaction writes: each is 12 KB at most.
+// bequeathHosts is how many hosts' pasts a transaction writes: each has some 12 KB, 250 at most.
 const bequeathHosts = 1000
 
 // errEnough ends a walk.
