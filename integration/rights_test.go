@@ -42,17 +42,14 @@ func capabilities(text, key string) string {
 // What systemd says of the units' exposure stays as good as SECURITY.md says.
 func TestUnitsExposure(t *testing.T) {
 	t.Parallel()
-	analyze, err := exec.LookPath("systemd-analyze")
-	if err != nil {
-		t.Skip("there is no systemd-analyze on this machine")
-	}
+	analyze := need.Tool(t, "systemd-analyze")
 	overall := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`)
 	exposure := func(file string) float64 {
 		t.Helper()
 		out, err := exec.Command(analyze, "security", "--offline=yes", "--no-pager", file).CombinedOutput()
 		m := overall.FindSubmatch(out)
 		if m == nil {
-			t.Skipf("systemd-analyze says nothing of a unit that is not installed: %v\n%s", err, out)
+			need.Missing(t, fmt.Sprintf("systemd-analyze says nothing of a unit that is not installed: %v\n%s", err, out))
 		}
 		level, err := strconv.ParseFloat(string(m[1]), 64)
 		if err != nil {

@@ -16,8 +16,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 )
 
-// ExitUsage is the exit code for a wrong command line, but under the stock tools' names.
-const ExitUsage = 2
+// The exit codes after which a daemon's unit does not start it again (RestartPreventExitStatus):
+// the next start would end in the same way.
+const (
+	ExitUsage  = 2 // a wrong command line, but under the stock tools' names
+	ExitConfig = 6 // a configuration that is refused, as of stock auditd and audisp-remote
+)
 
 // UsageError is returned for a command line that is wrong.
 type UsageError struct {
@@ -33,6 +37,28 @@ func Wrong(err error) error { return &UsageError{Err: err} }
 
 // Wrongf is Wrong(fmt.Errorf(…)).
 func Wrongf(format string, args ...any) error { return Wrong(fmt.Errorf(format, args...)) }
+
+// ConfigError is returned for a configuration that is refused: what a file has, that it is not there,
+// or who may write it. What may be better soon (a name that is not resolved, a port in use) is none.
+type ConfigError struct{ Err error }
+
+func (e *ConfigError) Error() string { return e.Err.Error() }
+func (e *ConfigError) Unwrap() error { return e.Err }
+
+// Refused returns err as a ConfigError, but for nil and a UsageError, which stay what they are.
+func Refused(err error) error {
+	var wrong *UsageError
+	if err == nil || errors.As(err, &wrong) {
+		return err
+	}
+	return &ConfigError{err}
+}
+
+// IsRefused reports whether an error is, or has in it, a ConfigError.
+func IsRefused(err error) bool {
+	var refused *ConfigError
+	return errors.As(err, &refused)
+}
 
 // Report writes a usage error to w, with where the help is. program is its name where the
 // command is not known. It reports whether err is one.

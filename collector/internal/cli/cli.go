@@ -103,7 +103,11 @@ func Run(ctx context.Context, version string, args []string, stdio Stdio) int {
 	case !errors.Is(err, errReported):
 		fmt.Fprintf(stdio.Err, "collector: %v\n", err)
 	}
-	if err != nil && p.code == 0 {
+	switch {
+	case err == nil || p.code != 0:
+	case command.IsRefused(err):
+		p.code = command.ExitConfig
+	default:
 		p.code = 1
 	}
 	return p.code

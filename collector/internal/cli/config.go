@@ -103,6 +103,30 @@ func configure(flags *pflag.FlagSet) (*options, *conf.File, error) {
 	return o, f, settings.Placed(o.complete(f, flags.Changed), f, table, flags.Changed)
 }
 
+// addresses refuses what can be listened on nowhere. Whether an address is this machine's, and free,
+// is known only when it is taken.
+func (o *options) addresses() error {
+	c := &o.server
+	for _, a := range []struct {
+		flag string
+		list []string
+	}{{"listen", c.Listen}, {"listen-tls", c.ListenTLS}, {"grpc", c.GRPC}, {"http", []string{c.HTTP}}} {
+		for _, addr := range a.list {
+			if a.flag == "http" && addr == "" {
+				continue // none
+			}
+			_, port, err := net.SplitHostPort(addr)
+			if err == nil {
+				_, err = net.LookupPort("tcp", port)
+			}
+			if err != nil {
+				return fmt.Errorf("--%s %s: want ADDRESS:PORT or :PORT: %w", a.flag, addr, err)
+			}
+		}
+	}
+	return nil
+}
+
 // complete copies the stock keys' values into the server's configuration, and checks what the
 // keys cannot check one by one. given reports whether a flag is on the command line.
 func (o *options) complete(f *conf.File, given func(flag string) bool) error {
@@ -114,15 +138,8 @@ func (o *options) complete(f *conf.File, given func(flag string) bool) error {
 	if f.Has("tcp_listen_port") && !f.Has("listen") && !given("listen") {
 		c.Listen = []string{":" + strconv.Itoa(a.TCPListenPort)}
 	}
-	for _, addr := range c.Listen {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return fmt.Errorf("--listen %s: want ADDRESS:PORT or :PORT: %w", addr, err)
-		}
-	}
-	for _, addr := range c.GRPC {
-		if _, _, err := net.SplitHostPort(addr); err != nil {
-			return fmt.Errorf("--grpc %s: want ADDRESS:PORT or :PORT: %w", addr, err)
-		}
+	if err := o.addresses(); err != nil {
+		return err
 	}
 	if a.NameFormat == conf.NameUser && c.Node == "" {
 		c.Node = a.Name

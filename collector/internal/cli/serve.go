@@ -57,7 +57,7 @@ func (p *program) serveCommand() *cobra.Command {
 func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	o, f, err := configure(flags)
 	if err != nil {
-		return err
+		return command.Refused(err)
 	}
 	cfg := o.server
 	cfg.Log = o.logger(p.stdio.Err)
@@ -66,7 +66,7 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 	placed := func(err error) error { return settings.Placed(err, f, o.table(), flags.Changed) }
 	if o.check {
 		if err := server.Check(cfg); err != nil {
-			return placed(err)
+			return command.Refused(placed(err))
 		}
 		fmt.Fprintln(p.stdio.Out, "collector: the configuration is right")
 		return nil
@@ -87,7 +87,10 @@ func (p *program) serve(ctx context.Context, flags *pflag.FlagSet) error {
 		return nil
 	}
 	if err != nil {
-		return placed(err)
+		if err = placed(err); errors.Is(err, server.ErrRefused) {
+			err = command.Refused(err)
+		}
+		return err
 	}
 	stopAdmin := onSignals(admin, &administered{s: s, flags: flags, log: cfg.Log, began: o, service: cfg.Service})
 	defer stopAdmin()

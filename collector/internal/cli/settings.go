@@ -46,7 +46,7 @@ func (o *options) table() settings.Table {
 				Doc: "Configuration file, in auditd.conf's grammar."},
 			{Key: conf.YesNo("check", &o.check), In: settings.FlagOnly,
 				Doc: "Check the configuration and the files that it names, and end.\n" +
-					"Nothing is made or bound; what is wrong is said with its place, and the exit code is 1."},
+					"Nothing is made or bound; what is wrong is said with its place, and the exit code is 6."},
 			{Key: conf.Path("store", &c.Store), Default: server.DefaultStore, Arg: "FOLDER",
 				Doc: "Folder of the store; made when it is not there."},
 			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",

@@ -48,6 +48,15 @@ import (
 // What was acknowledged is in the journal and replayed at the next start.
 var ErrInterrupted = errors.New("interrupted before everything was in order")
 
+// ErrRefused is what Open's error is, too, where Check would have returned it.
+var ErrRefused = errors.New("the configuration is refused")
+
+// refused is an error of the configuration: its text is the cause's alone.
+type refused struct{ error }
+
+func (r refused) Is(target error) bool { return target == ErrRefused }
+func (r refused) Unwrap() error        { return r.error }
+
 // ErrStopped is returned by Open when it was told to stop while it replayed the journal, which
 // the next start does again.
 var ErrStopped = errors.New("told to stop before the journal was replayed")
@@ -115,7 +124,7 @@ type Server struct {
 // accepted before Run. A failed Open has released all it took.
 func Open(cfg Config) (_ *Server, err error) {
 	if err := cfg.defaults(); err != nil {
-		return nil, err
+		return nil, refused{err}
 	}
 	defer cfg.Service.Starting("opening the store")()
 	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New(), turns: newTurns()}
@@ -126,7 +135,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	}()
 	names, trust, err := s.check()
 	if err != nil {
-		return nil, err
+		return nil, refused{err}
 	}
 	// Sockets before the replay: a port in use is known at once. And before a store is made:
 	// a start that fails leaves none behind.

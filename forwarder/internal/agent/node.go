@@ -42,6 +42,9 @@ func ParseNameFormat(s string) (NameFormat, error) {
 // ErrNodeName is returned for a node name that could not stand as one word in a record.
 var ErrNodeName = errors.New("not a node name")
 
+// ErrLookup is returned while the resolver does not answer for this host's name: it may soon.
+var ErrLookup = errors.New("this host's name can't be looked up")
+
 // Node returns the node name for a format, "" for none. name is the one that is configured,
 // for NameUser. It may ask the resolver and wait for it until ctx ends.
 func Node(ctx context.Context, format NameFormat, name string) (string, error) {
@@ -68,17 +71,17 @@ func Node(ctx context.Context, format NameFormat, name string) (string, error) {
 	if format == NameFQD {
 		fqdn, err := r.LookupCNAME(ctx, host)
 		if err != nil {
-			return "", fmt.Errorf("node name: name_format = fqd: %w", err)
+			return "", fmt.Errorf("name_format = fqd: %w: %w", ErrLookup, err)
 		}
 		fqdn = strings.TrimSuffix(fqdn, ".")
 		return fqdn, checkNode(fqdn)
 	}
 	addrs, err := r.LookupNetIP(ctx, "ip", host)
 	if err != nil {
-		return "", fmt.Errorf("node name: name_format = numeric: %w", err)
+		return "", fmt.Errorf("name_format = numeric: %w: %w", ErrLookup, err)
 	}
 	if len(addrs) == 0 {
-		return "", fmt.Errorf("%w: %s has no address", ErrNodeName, host)
+		return "", fmt.Errorf("name_format = numeric: %w: %s has no address", ErrLookup, host)
 	}
 	return addrs[0].Unmap().String(), nil
 }

@@ -37,6 +37,8 @@ const (
 	exitError = 1
 	exitUsage = command.ExitUsage
 	exitLeft  = 3 // input drained, but not all of it acknowledged
+	// A configuration file that is refused, under every name: stock's, too.
+	exitConfig = command.ExitConfig
 )
 
 // Run runs the applet that args selects and returns its exit code. args[0] is the name by
@@ -97,8 +99,11 @@ func Run(ctx context.Context, args []string, std Stdio, version string) int {
 		return exitUsage
 	}
 	fmt.Fprintf(std.Err, "%s: %v\n", name, err)
-	if isLeft(err) {
+	switch {
+	case isLeft(err):
 		return exitLeft
+	case command.IsRefused(err):
+		return exitConfig
 	}
 	return exitError
 }

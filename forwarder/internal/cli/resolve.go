@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -153,6 +154,16 @@ func (o *runFlags) overlook(given func(string) bool, logger hclog.Logger) {
 	}
 }
 
+// listenable reports whether something is an address with a port. Whether the address is this
+// machine's, and free, is known only when it is taken.
+func listenable(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	return err == nil
+}
+
 // check refuses flags that make no sense together.
 func (o *runFlags) check() error {
 	switch {
@@ -164,6 +175,8 @@ func (o *runFlags) check() error {
 		return errors.New("--plugin: only with --source stdin, where a dispatcher's records come")
 	case o.spoolDir == "":
 		return errors.New("--spool: empty")
+	case o.http != "" && !listenable(o.http):
+		return fmt.Errorf("--http: %q: want ADDRESS:PORT or :PORT", o.http)
 	case o.source != agent.SourceKernel && o.remote == "" && o.remoteConfig == "" && (o.logFile == "" || o.logFile == "none"):
 		return fmt.Errorf("--remote: needed with --source %s: where are its records to go?", o.source)
 	}

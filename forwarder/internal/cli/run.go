@@ -72,7 +72,7 @@ and --queue (kernel, multicast), and 4 MiB with a collector, 8 with grpc, and
 
 Exit codes: 0 done, 1 failed, 2 wrong command line, 3 not all of the input was
 acknowledged: not within --drain-timeout (the rest is in the spool), or it was
-told to end before it had read all of a file.`
+told to end before it had read all of a file; 6 a configuration file is refused.`
 
 const runExample = `  forwarder --remote collector:60
   forwarder --source multicast --remote a:60,b:60 --node web1
@@ -104,6 +104,9 @@ func isLeft(err error) bool { return errors.Is(err, agent.ErrLeft) }
 func (o *runFlags) run(ctx context.Context, given func(string) bool, std Stdio, version string) error {
 	logger := o.logger(std.Err)
 	cfg, err := o.resolve(ctx, given, logger)
+	if err != nil && !errors.Is(err, agent.ErrLookup) {
+		err = command.Refused(err)
+	}
 	if err != nil {
 		return o.placed(err)
 	}
@@ -138,7 +141,7 @@ func (o *runFlags) checked(cfg *agent.Config, std Stdio, logger hclog.Logger) er
 		warn(o.optionsFile, logger)
 	}
 	if len(o.faults) > 0 {
-		return errors.Join(o.faults...)
+		return command.Refused(errors.Join(o.faults...))
 	}
 	fmt.Fprintln(std.Out, "forwarder: the configuration is right")
 	return nil

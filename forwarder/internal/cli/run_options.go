@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -46,12 +45,8 @@ func (o *runFlags) readOptions(flags *pflag.FlagSet) error {
 		return nil
 	}
 	f, err := conf.LoadSecure(o.options, o.optionsSchema(flags))
-	var wrong conf.Errors
-	switch {
-	case errors.As(err, &wrong):
-		return command.Wrongf("--options: %w", err)
-	case err != nil:
-		return fmt.Errorf("--options: %w", err)
+	if err != nil {
+		return command.Refused(fmt.Errorf("--options: %w", err))
 	}
 	o.optionsFile, o.typed = f, flags.Changed
 	return o.table().Apply(flags)

@@ -65,7 +65,7 @@ func TestOptionsFile(t *testing.T) {
 	}
 	var out, said bytes.Buffer
 	file := optionsFile(t, "source = stdin\nremote = a\nspool_full = never\n")
-	if code := Run(t.Context(), []string{"forwarder", "--options", file}, Stdio{Out: &out, Err: &said}, "v"); code != exitUsage || !strings.Contains(said.String(), file+":3: spool_full: ") {
+	if code := Run(t.Context(), []string{"forwarder", "--options", file}, Stdio{Out: &out, Err: &said}, "v"); code != exitConfig || !strings.Contains(said.String(), file+":3: spool_full: ") {
 		t.Errorf("exit %d: %s", code, said.String())
 	}
 	// The shipped example, as the shipped plugin's file names it.

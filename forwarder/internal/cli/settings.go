@@ -171,7 +171,7 @@ func (o *runFlags) table() settings.Table {
 			Doc: "Log JSON, one object a line."},
 		{Key: conf.YesNo("check", &o.onlyCheck), In: settings.FlagOnly,
 			Doc: "Check the flags, the files that they name and the plugins' files, and end.\n" +
-				"Nothing is made, registered or sent; what is wrong is said with its place, and the exit code is not 0."},
+				"Nothing is made, registered or sent; what is wrong is said with its place, and the exit code is 6, or 2 for a flag."},
 	}}}
 }
 

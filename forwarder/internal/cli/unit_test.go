@@ -125,7 +125,7 @@ func TestDoctorReadsTheUnitsOptions(t *testing.T) {
 	}
 	var said bytes.Buffer
 	std := Stdio{Out: &said, Err: &said}
-	if code := Run(t.Context(), []string{"forwarder", "doctor", "--options", optionsFile(t, "spol = x\n")}, std, "v"); code != exitUsage || !strings.Contains(said.String(), "options.conf:1: ") {
+	if code := Run(t.Context(), []string{"forwarder", "doctor", "--options", optionsFile(t, "spol = x\n")}, std, "v"); code != exitConfig || !strings.Contains(said.String(), "options.conf:1: ") {
 		t.Errorf("exit %d: %s", code, said.String())
 	}
 	if err := (&doctorFlags{options: "/nonexistent"}).fromOptions(pflag.NewFlagSet("doctor", pflag.ContinueOnError)); err != nil {
