@@ -67,7 +67,7 @@ run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it 
 
 DEMO        ?= demo
 demo: build ## a store of five hosts and five days in $(DEMO)/, for README's tour and questions (some seconds)
-	$(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)
+	$(TIDY) $(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)
 
 stock-peers: # the tools we are compared with; a message where they cannot be had
 	@$(TIDY) sh integration/stock-peers.sh
@@ -97,9 +97,11 @@ vmtest: ## the packages on real hosts that have booted, under emulation: systemd
 	@$(MAKE) --no-print-directory packages ARCHES=amd64 FORMATS=deb DIST=dist/vmtest
 	$(TIDY) env AUDITFLEET_VMTEST=$(CURDIR)/dist/vmtest AUDITFLEET_VMTEST_LOGS=$(if $(LOGS),$(abspath $(LOGS))) $(GO) test -count=1 -timeout 3h -parallel 2 -v -run '$(ROWS)' ./integration/vmtest
 
+# Its disks are in memory where there is room: a test writes some GB.
+MEMORY       = $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)" -gt 6291456 ] 2>/dev/null && echo TMPDIR=/dev/shm)
 # POWER_CUTS=1000 POWER_SECONDS=60: how many points, of how long a run; AUDITFLEET_SEED repeats one. POWER_KEEP=FOLDER keeps the disks that fail.
 powertest: ## power cuts: collector and forwarder on virtual disks whose writes are replayed to 220 points each, without any of what was not flushed (root, qemu-storage-daemon; some minutes)
-	AUDITFLEET_REQUIRE=1 $(GO) test -count=1 -tags power -timeout 3h -v ./integration/powercut
+	$(MEMORY) AUDITFLEET_REQUIRE=1 $(TIDY) $(GO) test -count=1 -tags power -timeout 3h -v ./integration/powercut
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(TIDY) $(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

@@ -59,9 +59,13 @@ func (l *logBuffer) String() string {
 	return string(l.text)
 }
 
-// cleanEnv is what every child has, whatever this process was started with.
+// cleanEnv is what every child has, whatever this process was started with. By TMPDIR tidy.sh knows it for ours.
 func cleanEnv() []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TZ=UTC", "LC_ALL=C"}
+	if dir := os.Getenv("TMPDIR"); dir != "" {
+		env = append(env, "TMPDIR="+dir)
+	}
+	return env
 }
 
 // Start starts a child process. The kernel kills it when this process dies.

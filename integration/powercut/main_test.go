@@ -26,20 +26,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "no mount namespace:", err)
 		os.Exit(1)
 	}
-	stop := need.OnSignal(func() {
-		if made != "" {
-			os.RemoveAll(made)
-		}
-	})
-	code := m.Run()
-	stop()
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
-// made is the folder of the test that runs: what a signal has to remove.
-var made string
-
-// folder makes a folder for disks, in memory where there is room: a test writes some GB.
+// folder makes a folder for disks. make powertest has it in memory where there is room: a test writes some GB.
 func folder(t *testing.T) string {
 	t.Helper()
 	need.Root(t)
@@ -48,18 +38,11 @@ func folder(t *testing.T) string {
 			need.Missing(t, tool+" (Debian: qemu-system-common, e2fsprogs)")
 		}
 	}
-	parent := os.TempDir()
-	var fs syscall.Statfs_t
-	if syscall.Statfs("/dev/shm", &fs) == nil && fs.Bavail*uint64(fs.Bsize) > 6<<30 {
-		parent = "/dev/shm"
-	}
-	dir, err := os.MkdirTemp(parent, "auditfleet-power-")
+	dir, err := os.MkdirTemp("", "power-") // short: sockets lie in it
 	if err != nil {
 		t.Fatal(err)
 	}
-	made = dir
 	t.Cleanup(func() {
-		made = ""
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}

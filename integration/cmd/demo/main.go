@@ -22,7 +22,7 @@ func main() {
 	bin := flag.String("bin", "bin", "folder with the forwarder and collector binaries")
 	dir := flag.String("dir", "demo", "folder to make; one that this command has made before is made anew")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	err := run(ctx, *bin, *dir)
 	stop()
 	if err != nil {
@@ -34,7 +34,8 @@ func main() {
 // mark is a file by which a folder is known as this command's.
 const mark = "made-by-make-demo"
 
-// run makes the folder beside its place and puts it there when it is whole: an interrupt leaves nothing.
+// run makes the folder among the temporary files, which tidy.sh removes however it ends, and puts it in its place when it
+// is whole.
 func run(ctx context.Context, bin, dir string) (returnedErr error) {
 	bin, err := filepath.Abs(bin)
 	if err != nil {
@@ -45,10 +46,7 @@ func run(ctx context.Context, bin, dir string) (returnedErr error) {
 			return fmt.Errorf("%s is there, and not of this command: name another folder (make demo DEMO=FOLDER)", dir)
 		}
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
-	}
-	work, err := os.MkdirTemp(filepath.Dir(dir), ".demo-")
+	work, err := os.MkdirTemp("", "demo-")
 	if err != nil {
 		return err
 	}
@@ -57,15 +55,33 @@ func run(ctx context.Context, bin, dir string) (returnedErr error) {
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	if err := os.Rename(work, dir); err != nil {
+	if err := put(ctx, work, dir); err != nil {
 		return err
 	}
 	fmt.Printf("%d hosts, %d days, %d records: %s. To ask it, as README.md does:\n\n  export PATH=%s:$PATH TZ=UTC LC_ALL=C; cd %s\n",
 		len(hosts), days, records, filepath.Join(dir, "store"), bin, dir)
 	return nil
+}
+
+// put moves what was made to its place, also to another filesystem, where it is copied first: an interrupt then leaves
+// what was there before.
+func put(ctx context.Context, work, dir string) (returnedErr error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	beside, err := os.MkdirTemp(filepath.Dir(dir), ".demo-")
+	if err != nil {
+		return err
+	}
+	defer func() { returnedErr = errors.Join(returnedErr, os.RemoveAll(beside)) }()
+	whole := filepath.Join(beside, "whole")
+	if out, err := exec.CommandContext(ctx, "mv", "-T", work, whole).CombinedOutput(); err != nil {
+		return fmt.Errorf("mv: %w\n%s", err, out)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	return os.Rename(whole, dir)
 }
 
 // build makes the logs and has a collector store them. It returns how many records that are.
