@@ -38,7 +38,9 @@ func openKernel(t *testing.T) *harness.Kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kernelOpen.Store(true)
 	t.Cleanup(func() {
+		kernelOpen.Store(false)
 		if err := k.Close(); err != nil {
 			t.Error(err)
 		}

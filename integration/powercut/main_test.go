@@ -7,9 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/integration/harness"
 	"github.com/auditfleet/auditfleet/internal/need"
 )
 
@@ -26,8 +28,20 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "no mount namespace:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	stop := need.OnSignal(func() {
+		if kernelOpen.Load() {
+			if err := harness.PutBack(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	})
+	code := m.Run()
+	stop()
+	os.Exit(code)
 }
+
+// kernelOpen says that a test has the kernel's audit.
+var kernelOpen atomic.Bool
 
 // folder makes a folder for disks. make powertest has it in memory where there is room: a test writes some GB.
 func folder(t *testing.T) string {
