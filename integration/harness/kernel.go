@@ -44,10 +44,15 @@ func kernelStatus() (map[string]int, error) {
 func OpenKernel() (*Kernel, error) {
 	var st map[string]int
 	var err error
-	// The daemon of a test that was killed may take a moment to be gone.
+	// The daemon of a test that was killed may take a moment to be gone. The kernel goes on naming it until it
+	// has a record for it.
+	running := func(pid int) bool {
+		_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+		return err == nil
+	}
 	Poll(time.Minute, func() bool {
 		st, err = kernelStatus()
-		return err != nil || st["pid"] <= 0
+		return err != nil || st["pid"] <= 0 || !running(st["pid"])
 	})
 	if err != nil {
 		return nil, err
@@ -55,10 +60,8 @@ func OpenKernel() (*Kernel, error) {
 	if st["enabled"] == 2 {
 		return nil, fmt.Errorf("the kernel's audit is locked (enabled 2) until the next boot: nothing can be tested with it")
 	}
-	if pid := st["pid"]; pid > 0 {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
-			return nil, fmt.Errorf("pid %d is the registered audit daemon: stop it to run kernel tests", pid)
-		}
+	if pid := st["pid"]; pid > 0 && running(pid) {
+		return nil, fmt.Errorf("pid %d is the registered audit daemon: stop it to run kernel tests", pid)
 	}
 	if err := PutBack(); err != nil {
 		return nil, fmt.Errorf("put back what a killed test left: %w", err)
