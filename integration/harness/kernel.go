@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +21,11 @@ const KeyPrefix = "auditfleet-test-"
 type Kernel struct {
 	before map[string]int
 	added  [][]string // arguments of -d for each rule added
+}
+
+func running(pid int) bool {
+	_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
+	return err == nil
 }
 
 // kernelStatus reads what `auditctl -s` shows as numbers.
@@ -46,10 +53,6 @@ func OpenKernel() (*Kernel, error) {
 	var err error
 	// The daemon of a test that was killed may take a moment to be gone. The kernel goes on naming it until it
 	// has a record for it.
-	running := func(pid int) bool {
-		_, err := os.Stat(fmt.Sprintf("/proc/%d", pid))
-		return err == nil
-	}
 	Poll(time.Minute, func() bool {
 		st, err = kernelStatus()
 		return err != nil || st["pid"] <= 0 || !running(st["pid"])
@@ -96,9 +99,20 @@ func (k *Kernel) note() error {
 	return os.WriteFile(noted, []byte(text.String()), 0o600)
 }
 
-// PutBack removes the rules of tests and puts back the settings that a test noted which did not come to its end.
+// PutBack removes the rules of tests and puts back the settings that a test noted which did not come to its end. A
+// daemon that this process has started is ended first: the kernel's record of a setting then shows it that nobody is
+// registered any more.
 func PutBack() error {
 	k := &Kernel{}
+	if st, err := kernelStatus(); err == nil && st["pid"] > 0 {
+		pid := st["pid"]
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, rest, _ := strings.Cut(string(stat), ") ") // its state, and its parent
+		if words := strings.Fields(rest); len(words) > 1 && words[1] == strconv.Itoa(os.Getpid()) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			Poll(time.Minute, func() bool { return !running(pid) })
+		}
+	}
 	rules, err := k.Rules()
 	if err != nil {
 		return err
