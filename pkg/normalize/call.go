@@ -290,7 +290,7 @@ func (n *Normalizer) objectOf(c *callEntry) {
 	switch c.read {
 	case readFile:
 		n.argument(c)
-		if c.second > 0 {
+		if c.second > 0 && c.second < c.object {
 			n.secondFile(c.second)
 		}
 		n.file(c.object)
@@ -298,6 +298,10 @@ func (n *Normalizer) objectOf(c *callEntry) {
 			n.ObjectKind = c.kind
 		}
 		n.fileAttrs()
+		// A new name is looked for last: a place behind it would have the old one looked for from there.
+		if c.second > c.object {
+			n.secondFile(c.second)
+		}
 	case readMount:
 		if n.outcome == 1 {
 			n.secondFile(c.second)
