@@ -52,9 +52,7 @@ func TestFirstBoot(t *testing.T) {
 // and with what doctor advises the next boot is complete.
 func TestFirstBootAudited(t *testing.T) {
 	row(t)
-	h := machine(t, asDebian, "forwarder", "collector")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, asDebian)
 	h.probe("seen")
 	h.lacks(h.sh("journalctl -b -u auditfleet-forwarder"), "invisible")
 	said, _ := h.try("forwarder doctor")

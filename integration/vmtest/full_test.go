@@ -37,17 +37,16 @@ func disks(t *testing.T, sizes ...int64) []string {
 	return paths
 }
 
+// smallHost is auditing with such disks.
 func smallHost(t *testing.T, prepare string) *host {
 	t.Helper()
-	return of(t, lab.Spec{Name: t.Name(), Image: image(t, prepare, "forwarder", "collector"), Disks: disks(t, 16, 32, 64)})
+	return of(t, lab.Spec{Name: t.Name(), Image: image(t, prepare, "forwarder", "collector"), Disks: disks(t, 16, 32, 64)}).audit()
 }
 
 // TestFullDisks fills the disks of log, spool and store, one after the other.
 func TestFullDisks(t *testing.T) {
 	row(t)
 	h := smallHost(t, small)
-	h.boot(audited...)
-	h.registered()
 	fill := func(folder string) { h.try("dd if=/dev/zero of=" + folder + "/filler bs=64k 2>/dev/null; sync") }
 	free := func(folder string) { h.sh("rm -f " + folder + "/filler; sync") }
 
@@ -85,8 +84,6 @@ func TestFullDisks(t *testing.T) {
 func TestSingle(t *testing.T) {
 	row(t)
 	h := smallHost(t, small+mayHalt+"sed -i 's/^admin_space_left_action = .*/admin_space_left_action = single/' /etc/auditfleet/auditd.conf\n")
-	h.boot(audited...)
-	h.registered()
 	h.probe("before")
 	h.try("dd if=/dev/zero of=/var/log/audit/filler bs=64k 2>/dev/null; sync; : >/etc/vmtest/full")
 	h.until("systemctl is-active rescue.target")
@@ -103,8 +100,6 @@ func TestSingle(t *testing.T) {
 func TestHalt(t *testing.T) {
 	row(t)
 	h := smallHost(t, small+mayHalt+"sed -i 's/^disk_full_action = .*/disk_full_action = halt/; s/^space_left_action.*/space_left_action = ignore/; s/^admin_space_left_action.*/admin_space_left_action = ignore/' /etc/auditfleet/auditd.conf\n")
-	h.boot(audited...)
-	h.registered()
 	h.probe("before")
 	h.try("dd if=/dev/zero of=/var/log/audit/filler bs=64k 2>/dev/null; sync")
 	if _, err := h.Guest.Run(ctx, "for i in $(seq 2000); do : >/etc/vmtest/full$i; done"); err != nil {

@@ -9,9 +9,7 @@ import (
 // TestLocked locks the kernel's configuration, which only a boot undoes.
 func TestLocked(t *testing.T) {
 	row(t)
-	h := machine(t, ready, "forwarder", "collector")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready)
 	h.sh("forwarder ctl -e 2")
 	h.probe("locked")
 	said, code := h.try("forwarder ctl -w /etc/hosts -p wa -k more")
@@ -40,9 +38,7 @@ func TestLocked(t *testing.T) {
 // TestClock sets the clock both ways, as a broken time server does.
 func TestClock(t *testing.T) {
 	row(t)
-	h := machine(t, ready, "forwarder", "collector")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready)
 	h.probe("before")
 	h.sh("date -s '+2 hours'")
 	h.probe("later")
@@ -66,9 +62,7 @@ func TestClock(t *testing.T) {
 // TestProgramOf32Bits has a program of the other architecture make a record.
 func TestProgramOf32Bits(t *testing.T) {
 	row(t)
-	h := machine(t, ready, "forwarder", "collector", "stock")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready, "stock")
 	path := filepath.Join(t.TempDir(), "touch32")
 	if err := machines.Build(ctx, path, "./integration/vmtest/touch", "386"); err != nil {
 		t.Fatal(err)

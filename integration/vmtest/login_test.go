@@ -32,9 +32,7 @@ func (h *host) typed(wait, line string) {
 // TestLogins has people log in as they do, and compares what both sides' tools say of it.
 func TestLogins(t *testing.T) {
 	row(t)
-	h := machine(t, people, "forwarder", "collector", "stock")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, people, "stock")
 	h.typed("login: ", "alice")
 	h.typed("Password: ", "wrong")
 	h.typed("login: ", "alice")

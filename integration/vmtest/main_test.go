@@ -115,6 +115,13 @@ func machine(t *testing.T, prepare string, packages ...string) *host {
 	return of(t, lab.Spec{Name: t.Name(), Image: image(t, prepare, packages...)})
 }
 
+// auditing boots a host that is its own log host, with further packages, and waits until it audits: what
+// most rows begin with.
+func auditing(t *testing.T, prepare string, further ...string) *host {
+	t.Helper()
+	return machine(t, prepare, append([]string{"forwarder", "collector"}, further...)...).audit()
+}
+
 func image(t *testing.T, prepare string, packages ...string) string {
 	t.Helper()
 	path, err := machines.Image(ctx, prepare, packages...)
@@ -141,6 +148,14 @@ func (h *host) boot(words ...string) {
 		h.Fatal(err)
 	}
 	h.settle()
+}
+
+// audit boots with auditing on, and waits until the forwarder is registered.
+func (h *host) audit() *host {
+	h.Helper()
+	h.boot(audited...)
+	h.registered()
+	return h
 }
 
 func (h *host) settle() {

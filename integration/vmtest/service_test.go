@@ -55,9 +55,7 @@ func (h *host) pid(unit string) string { return h.sh("systemctl show -P MainPID 
 // TestServices does to both services what administrators, and mishaps, do.
 func TestServices(t *testing.T) {
 	row(t)
-	h := machine(t, ready, "forwarder", "collector")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready)
 	h.work()
 	for _, unit := range []string{"auditfleet-forwarder", "auditfleet-collector"} {
 		pid := h.pid(unit)
@@ -94,9 +92,7 @@ done
 // TestHang has each daemon stand still until systemd's watchdog starts it again.
 func TestHang(t *testing.T) {
 	row(t)
-	h := machine(t, ready+impatient, "forwarder", "collector")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready+impatient)
 	h.work()
 	for _, unit := range []string{"auditfleet-collector", "auditfleet-forwarder"} {
 		h.sh("grep '^WatchdogSec=[1-9]' $(systemctl show -P FragmentPath " + unit + ")") // as installed
@@ -112,9 +108,7 @@ func TestHang(t *testing.T) {
 // TestStockAndBack has stock auditd take the daemon's place for a while.
 func TestStockAndBack(t *testing.T) {
 	row(t)
-	h := machine(t, ready, "forwarder", "collector", "stock")
-	h.boot(audited...)
-	h.registered()
+	h := auditing(t, ready, "stock")
 	h.work()
 	h.until("collector search -k vmtest -f n5")
 	h.sh("systemctl start auditd")
