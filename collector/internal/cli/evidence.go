@@ -226,6 +226,9 @@ func (p *program) evidence(ctx context.Context, args []string) int {
 	}
 	q := &rep.Query
 	fmt.Fprintf(p.stdio.Out, "%s: %d events, %d records, of %d hosts; %d events are proved\n", a.out, q.Events, q.Records, len(q.Hosts), q.Proved)
+	if rep.Pieces > 0 {
+		fmt.Fprintf(p.stdio.Err, "evidence: its file %s shows what was stored beside these events, of other hosts too: %s there says how far\n", evidence.Pieces, evidence.Readme)
+	}
 	if q.Unproved > 0 {
 		fmt.Fprintf(p.stdio.Err, "evidence: %d events are not proved by the log: %s\n", q.Unproved, terminal.Clean(q.Why))
 	}

@@ -1,6 +1,6 @@
-// Package eventtree is a Merkle tree over the events of one stored group. A leaf of the
-// collector's log has its root, so that a few events can be proved without showing the rest of
-// their group, which is other hosts' records. FORMAT.md says what is hashed. Stores, the seal and
+// Package eventtree is a Merkle tree over the pieces of one stored group, or over its events. A leaf of the
+// collector's log has the root of the first, so that a few events can be proved with a part of their group, and where that is asked
+// for that of the second, so that they can be without showing any other event, of other hosts. FORMAT.md says what is hashed. Stores, the seal and
 // evidence import it; it imports pkg/event only.
 package eventtree
 
@@ -49,6 +49,19 @@ func (h *Hasher) Event(e *Event) Hash {
 	h.head = e.AppendHead(append(h.head[:0], leafPrefix))
 	h.sha.Write(h.head)
 	h.sha.Write(e.Text)
+	h.sha.Sum(h.out[:0])
+	return h.out
+}
+
+// Piece returns the hash of a piece of a stored group: a leaf of the tree over these.
+func (h *Hasher) Piece(b []byte) Hash {
+	if h.sha == nil {
+		h.sha = sha256.New()
+	}
+	h.sha.Reset()
+	h.head = append(h.head[:0], leafPrefix)
+	h.sha.Write(h.head)
+	h.sha.Write(b)
 	h.sha.Sum(h.out[:0])
 	return h.out
 }

@@ -44,7 +44,7 @@ func NewFolder(dir string) (*Folder, error) {
 
 // Take writes a piece of a file, behind those before.
 func (f *Folder) Take(name string, piece []byte) error {
-	if name != Manifest && !slices.Contains(files, name) {
+	if name != Manifest && !slices.Contains(files(Format), name) {
 		return fmt.Errorf("the collector sends a file %.80q, which is none of a bundle", name)
 	}
 	file := f.files[name]
@@ -64,7 +64,7 @@ func (f *Folder) Finish() error {
 	if f.files[Manifest] == nil {
 		return errors.Join(errors.New("the collector has sent no manifest"), f.Discard())
 	}
-	for _, name := range files { // a file without a byte, too
+	for _, name := range files(Format) { // a file without a byte, too
 		if f.files[name] == nil && name != Checkpoint {
 			if err := f.Take(name, nil); err != nil {
 				return errors.Join(err, f.Discard())

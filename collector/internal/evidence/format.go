@@ -29,24 +29,35 @@ const (
 	Records    = "records.log"
 	Events     = "events.jsonl"
 	Proofs     = "proofs.jsonl"
+	Pieces     = "pieces"
 	Coverage   = "coverage.json"
 	Checkpoint = "checkpoint"
 )
 
-// files are those that a bundle has beside its manifest, as they are listed there. Checkpoint is missing
+// Format is the version of the bundles that are made. Those of version 1 have no pieces.
+const Format = 2
+
+// files are those that a bundle of a version has beside its manifest, as they are listed there. Checkpoint is missing
 // where there is none.
-var files = []string{Readme, Checkpoint, Coverage, Events, Proofs, QueryFile, Records}
+func files(format int) []string {
+	if format < 2 {
+		return []string{Readme, Checkpoint, Coverage, Events, Proofs, QueryFile, Records}
+	}
+	return []string{Readme, Checkpoint, Coverage, Events, Pieces, Proofs, QueryFile, Records}
+}
 
 var (
 	// ErrChanged is returned by Verify, with the file and place, for a bundle that is not as it was made.
 	ErrChanged = errors.New("changed")
 	// ErrBundle is returned for a folder that is no bundle, or not a whole one.
 	ErrBundle = errors.New("not a whole bundle")
+
+	errNewer = fmt.Errorf("%w: a newer collector made it", ErrBundle)
 )
 
 // Query is the file query.json: what was asked, and what was found. Times are ms since 1970; 0 is no bound.
 type Query struct {
-	Format    int      `json:"format"` // 1
+	Format    int      `json:"format"`
 	Collector string   `json:"collector"`
 	Store     string   `json:"store"` // its ID
 	Words     []string `json:"words"`
@@ -90,11 +101,14 @@ type Proof struct {
 	// event is kept among those of hosts that are not told apart: its host's name is hashed as "".
 	Events [][]int64 `json:"events"`
 	Why    string    `json:"not_proved,omitempty"` // why the rest is missing
-	Of     int64     `json:"of,omitempty"`         // how many events the batch has
-	Tree   []string  `json:"tree,omitempty"`       // hashes, hex: eventtree's proof
-	Leaf   string    `json:"leaf,omitempty"`       // base64: the batch's leaf in the log
-	Index  int64     `json:"index"`                // of the leaf
-	Path   []string  `json:"path,omitempty"`       // hashes, hex: from the leaf to the checkpoint's root
+	// Pieces are [number in the batch's group, offset and length in the file of pieces], by number. Without them the events are
+	// proved by a tree over events.
+	Pieces [][]int64 `json:"pieces,omitempty"`
+	Of     int64     `json:"of,omitempty"`   // how many pieces the batch has, or events
+	Tree   []string  `json:"tree,omitempty"` // hashes, hex: eventtree's proof
+	Leaf   string    `json:"leaf,omitempty"` // base64: the batch's leaf in the log
+	Index  int64     `json:"index"`          // of the leaf
+	Path   []string  `json:"path,omitempty"` // hashes, hex: from the leaf to the checkpoint's root
 }
 
 // encodeLine writes a value as a line of its file has it, without the end of the line.
@@ -149,14 +163,14 @@ type entry struct {
 	hash eventtree.Hash
 }
 
-// manifestHead is the first line of a manifest. No key has such a name, so that no signature of a manifest
-// can be one of a checkpoint.
-const manifestHead = "auditfleet evidence 1"
+// manifestHead is the first line of a manifest, but for the version behind it. No key has such a name, so that no signature of a
+// manifest can be one of a checkpoint.
+const manifestHead = "auditfleet evidence "
 
 // manifestText returns what is signed: the store, and each file with its size and SHA-256.
-func manifestText(store string, list []entry) string {
+func manifestText(format int, store string, list []entry) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s\nstore %s\n", manifestHead, store)
+	fmt.Fprintf(&b, "%s%d\nstore %s\n", manifestHead, format, store)
 	for _, e := range list {
 		fmt.Fprintf(&b, "bytes %d %s\n", e.size, e.name)
 	}
@@ -167,15 +181,21 @@ func manifestText(store string, list []entry) string {
 }
 
 // parseManifest is the reverse of manifestText: of each manifest there is one text.
-func parseManifest(text string) (store string, list []entry, err error) {
+func parseManifest(text string) (format int, store string, list []entry, err error) {
 	bad := func(line string) error { return fmt.Errorf("%w: %s: line %.100q", ErrBundle, Manifest, line) }
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if len(lines) < 2 || lines[0] != manifestHead {
-		return "", nil, bad(lines[0])
+	if version, ok := strings.CutPrefix(lines[0], manifestHead); ok {
+		format, _ = strconv.Atoi(version)
+	}
+	if format > Format {
+		return 0, "", nil, fmt.Errorf("%w: format %d", errNewer, format)
+	}
+	if len(lines) < 2 || format < 1 {
+		return 0, "", nil, bad(lines[0])
 	}
 	store, ok := strings.CutPrefix(lines[1], "store ")
 	if !ok {
-		return "", nil, bad(lines[1])
+		return 0, "", nil, bad(lines[1])
 	}
 	rest := lines[2:]
 	n := len(rest) / 2
@@ -183,19 +203,19 @@ func parseManifest(text string) (store string, list []entry, err error) {
 		size, name, _ := strings.Cut(strings.TrimPrefix(rest[i], "bytes "), " ")
 		e := entry{name: name}
 		if e.size, err = strconv.ParseInt(size, 10, 64); err != nil || e.size < 0 {
-			return "", nil, bad(rest[i])
+			return 0, "", nil, bad(rest[i])
 		}
 		h, err := hashOf(strings.TrimSuffix(rest[n+i], "  "+name))
 		if err != nil {
-			return "", nil, bad(rest[n+i])
+			return 0, "", nil, bad(rest[n+i])
 		}
 		e.hash = h
 		list = append(list, e)
 	}
-	if manifestText(store, list) != strings.Join(lines, "\n")+"\n" {
-		return "", nil, bad(lines[len(lines)-1])
+	if manifestText(format, store, list) != strings.Join(lines, "\n")+"\n" {
+		return 0, "", nil, bad(lines[len(lines)-1])
 	}
-	return store, list, nil
+	return format, store, list, nil
 }
 
 // sign signs a manifest's text as a note.

@@ -11,12 +11,12 @@ import (
 
 // FuzzManifest: of a manifest there is one text, and anything else is refused.
 func FuzzManifest(f *testing.F) {
-	f.Add(manifestText("00112233445566778899aabbccddeeff", []entry{{Readme, 12, eventtree.Hash{1}}, {Records, 0, eventtree.Hash{2}}}))
+	f.Add(manifestText(1, "00112233445566778899aabbccddeeff", []entry{{Readme, 12, eventtree.Hash{1}}, {Records, 0, eventtree.Hash{2}}}))
 	f.Add("auditfleet evidence 1\nstore x\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		store, list, err := parseManifest(text)
-		if err == nil && strings.TrimSuffix(manifestText(store, list), "\n") != strings.TrimSuffix(text, "\n") {
-			t.Errorf("%q is read, and is written %q", text, manifestText(store, list))
+		format, store, list, err := parseManifest(text)
+		if err == nil && strings.TrimSuffix(manifestText(format, store, list), "\n") != strings.TrimSuffix(text, "\n") {
+			t.Errorf("%q is read, and is written %q", text, manifestText(format, store, list))
 		}
 	})
 }
@@ -32,7 +32,7 @@ func FuzzVerify(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		v := &verifier{dir: dir, rep: &Report{}, batches: map[uint64][]known{}}
+		v := &verifier{dir: dir, format: 1, rep: &Report{}, batches: map[uint64][]known{}}
 		if v.events() == nil && v.proofs() == nil && v.rep.Proved > 0 {
 			t.Error("proved without a checkpoint")
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	_ "embed"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -17,8 +16,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
-	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -32,10 +31,9 @@ type Log interface {
 	Leaf(batch uint64) (index int64, leaf []byte, err error)
 }
 
-// Groups reads a batch's group again. fn is called with each event's ordinal and hash; mixed is its hash with
-// the name that it goes by where its host is not told apart from others, else it is hash.
+// Groups reads a batch's group again.
 type Groups interface {
-	EventTree(ctx context.Context, batch uint64, fn func(ordinal int64, hash, mixed eventtree.Hash)) (*eventtree.Tree, error)
+	WithGroup(ctx context.Context, batch uint64, fn func(g *group.Group) error) error
 }
 
 // Making is what a bundle is made of.
@@ -85,7 +83,7 @@ const pieceBytes = 128 << 10
 // Make makes a bundle and sends its files, the manifest last: a folder without it is half a bundle.
 func Make(ctx context.Context, m Making) (Query, error) {
 	k := &maker{Making: m, sizes: map[string]int64{}, sums: map[string]hash.Hash{}, buf: map[string][]byte{}, batches: map[uint64][]found{}, hosts: map[string]bool{}}
-	for _, name := range files {
+	for _, name := range files(Format) {
 		if name != Checkpoint || len(m.Checkpoint) > 0 {
 			k.sums[name] = sha256.New()
 		}
@@ -181,121 +179,13 @@ func (k *maker) scan(ctx context.Context) error {
 	return nil
 }
 
-// prove writes a proof a batch, in order of their numbers.
-func (k *maker) prove(ctx context.Context) error {
-	var ids []uint64
-	for id := range k.batches {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	for _, id := range ids {
-		p, err := k.proof(ctx, id)
-		if err != nil {
-			return err
-		}
-		if n := int64(len(k.batches[id])); p.Why == "" {
-			k.About.Proved += n
-		} else {
-			k.About.Unproved += n
-			k.About.Why = p.Why
-		}
-		if err := k.writeJSON(Proofs, p); err != nil {
-			return err
-		}
-		delete(k.batches, id)
-	}
-	return nil
-}
-
-// proof makes the proof of a batch, or says why there is none.
-func (k *maker) proof(ctx context.Context, id uint64) (*Proof, error) {
-	list := k.batches[id]
-	p := &Proof{Batch: id, Events: [][]int64{}}
-	none := func(format string, args ...any) (*Proof, error) {
-		*p = Proof{Batch: id, Why: text(fmt.Sprintf(format, args...)), Events: [][]int64{}}
-		for _, f := range list {
-			p.Events = append(p.Events, []int64{f.n})
-		}
-		return p, nil
-	}
-	switch {
-	case k.Groups == nil:
-		return none("the collector does not keep these events in its own files")
-	case k.Log == nil || len(k.Checkpoint) == 0:
-		return none("%s", k.Why)
-	}
-	index, leafText, err := k.Log.Leaf(id)
-	switch {
-	case errors.Is(err, seal.ErrLater):
-		return none("the batch came into the log after the checkpoint")
-	case errors.Is(err, seal.ErrNoLeaf):
-		return none("the batch was stored before the log was begun")
-	case err != nil:
-		return none("the log cannot be read: %v", err)
-	case index >= k.Size:
-		return none("the batch came into the log after the checkpoint")
-	}
-	leaf, err := seal.ParseLeaf(leafText)
-	switch {
-	case err != nil:
-		return none("its leaf cannot be read: %v", err)
-	case leaf.Kind != seal.Batch || leaf.Batch != id:
-		return none("the log has another leaf in its place (collector verify)")
-	case leaf.EventsRoot == [32]byte{}:
-		return none("the batch came into the log without a hash of its events: before the collector had a key, with seal_proves = batches, with a log that was begun anew, or damaged")
-	}
-	wanted := map[eventtree.Hash][]int64{}
-	for _, f := range list {
-		wanted[f.hash] = append(wanted[f.hash], f.n)
-	}
-	var ordinals []int64
-	tree, err := k.Groups.EventTree(ctx, id, func(ordinal int64, hash, mixed eventtree.Hash) {
-		lines := wanted[mixed]
-		if len(lines) == 0 {
-			return
-		}
-		wanted[mixed] = lines[1:]
-		one := []int64{lines[0], ordinal}
-		if mixed != hash {
-			one = append(one, 1)
-		}
-		p.Events, ordinals = append(p.Events, one), append(ordinals, ordinal)
-	})
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case err != nil:
-		return none("the batch cannot be read again: %v", err)
-	case len(ordinals) != len(list):
-		return none("the batch does not have the events that were found any more")
-	case tree.Root() != leaf.EventsRoot || tree.Len() != int64(leaf.Events):
-		return none("the batch is not what the log has of it: it was CHANGED since it was stored (collector verify)")
-	}
-	proof, err := tree.Prove(ordinals)
-	if err != nil {
-		return nil, err
-	}
-	path, err := k.Log.Inclusion(index, k.Size)
-	if err != nil {
-		return none("the log cannot be read: %v", err)
-	}
-	p.Of, p.Leaf, p.Index = tree.Len(), base64.StdEncoding.EncodeToString(leafText), index
-	for _, h := range proof {
-		p.Tree = append(p.Tree, hex.EncodeToString(h[:]))
-	}
-	for _, h := range path {
-		p.Path = append(p.Path, hex.EncodeToString(h[:]))
-	}
-	return p, nil
-}
-
 // rest writes what comes last.
 func (k *maker) rest(ctx context.Context) error {
 	a := &k.About
 	for i, w := range a.Words {
 		a.Words[i] = text(w)
 	}
-	a.Format, a.FromMs, a.ToMs = 1, k.Query.StartMs, k.Query.EndMs
+	a.Format, a.FromMs, a.ToMs = Format, k.Query.StartMs, k.Query.EndMs
 	a.From, a.To = rfc3339(a.FromMs), rfc3339(a.ToMs)
 	until := a.ToMs
 	if until == 0 {
@@ -317,7 +207,7 @@ func (k *maker) rest(ctx context.Context) error {
 		return err
 	}
 	var list []entry
-	for _, name := range files {
+	for _, name := range files(Format) {
 		sum, ok := k.sums[name]
 		if !ok {
 			continue
@@ -327,7 +217,7 @@ func (k *maker) rest(ctx context.Context) error {
 		}
 		list = append(list, entry{name, k.sizes[name], eventtree.Hash(sum.Sum(nil))})
 	}
-	text, err := sign(manifestText(a.Store, list), k.Signer)
+	text, err := sign(manifestText(Format, a.Store, list), k.Signer)
 	if err != nil {
 		return fmt.Errorf("sign the manifest: %w", err)
 	}

@@ -43,6 +43,7 @@ type Report struct {
 // stood in its log.
 func Verify(dir string, keys []note.Verifier) (*Report, error) {
 	v := &verifier{dir: dir, keys: note.VerifierList(keys...), rep: &Report{}, batches: map[uint64][]known{}}
+	defer v.close()
 	for _, step := range []func() error{v.manifest, v.listed, v.query, v.checkpoint, v.events, v.proofs, v.counted} {
 		if err := step(); err != nil {
 			return v.rep, err
@@ -63,6 +64,9 @@ func Look(dir string) (*Summary, error) {
 		return nil, err
 	}
 	s := &Summary{Signed: bytes.Contains(text, []byte("\n\n"))}
+	if info, err := os.Lstat(filepath.Join(dir, Pieces)); err == nil { // version 1 has none
+		s.Pieces = info.Size()
+	}
 	return s, decode(b, &s.Query)
 }
 
@@ -70,6 +74,7 @@ func Look(dir string) (*Summary, error) {
 type Summary struct {
 	Query  Query
 	Signed bool
+	Pieces int64 // bytes of parts of the store that it shows
 }
 
 // verifier is one run of Verify.
@@ -77,12 +82,21 @@ type verifier struct {
 	dir     string
 	keys    note.Verifiers
 	rep     *Report
+	format  int
 	store   string
 	list    []entry
 	batches map[uint64][]known // by batch, in order of their lines
 	hosts   map[string]bool
 	records int64
 	lines   int64
+
+	pieces *pieceFile // opened when a proof needs it
+}
+
+func (v *verifier) close() {
+	if v.pieces != nil {
+		_ = errors.Join(v.pieces.file.Close(), v.pieces.codec.Close()) // it was only read
+	}
 }
 
 // known is an event that was read: hash is that of its line, mixed with its host's name left out.
@@ -161,15 +175,18 @@ func (v *verifier) manifest() error {
 		}
 		body, v.rep.SignedBy = n.Text, n.Sigs[0].Name
 	}
-	v.store, v.list, err = parseManifest(body)
-	if err != nil {
+	v.format, v.store, v.list, err = parseManifest(body)
+	switch {
+	case errors.Is(err, errNewer):
+		return err
+	case err != nil:
 		return changed("%w", err)
 	}
 	var names []string
 	for _, e := range v.list {
 		names = append(names, e.name)
 	}
-	if want := slices.DeleteFunc(slices.Clone(files), func(n string) bool { return n == Checkpoint && !slices.Contains(names, Checkpoint) }); !slices.Equal(names, want) {
+	if want := slices.DeleteFunc(slices.Clone(files(v.format)), func(n string) bool { return n == Checkpoint && !slices.Contains(names, Checkpoint) }); !slices.Equal(names, want) {
 		return changed("%s lists %q, a bundle has %q", Manifest, names, want)
 	}
 	return nil
@@ -239,8 +256,8 @@ func (v *verifier) query() error {
 	if err := strict(b, q, encodeQuery); err != nil {
 		return changed("%s: %w", QueryFile, err)
 	}
-	if q.Format != 1 {
-		return fmt.Errorf("%w: format %d: a newer collector made it", ErrBundle, q.Format)
+	if q.Format != v.format {
+		return changed("%s is of format %d, %s of %d", QueryFile, q.Format, Manifest, v.format)
 	}
 	if q.Store != v.store {
 		return changed("%s is of the store %.80q, %s of %.80q", QueryFile, q.Store, Manifest, v.store)

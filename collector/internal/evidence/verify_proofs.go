@@ -38,6 +38,9 @@ func (v *verifier) proofs() error {
 	if err != nil {
 		return err
 	}
+	if err := v.allPieces(); err != nil {
+		return err
+	}
 	for batch := range v.batches {
 		return changed("%s has nothing of batch %d, of which %s has events", Proofs, batch, Events)
 	}
@@ -48,60 +51,97 @@ func (v *verifier) proof(p *Proof, list []known) error {
 	if v.rep.Checkpoint.Store == "" {
 		return errors.New("it is said to be proved, and there is no checkpoint")
 	}
-	byLine := map[int64]*known{}
-	for i := range list {
-		byLine[list[i].n] = &list[i]
-	}
-	var in []eventtree.Known
-	for _, e := range p.Events {
-		if len(e) != 2 && (len(e) != 3 || e[2] != 1) {
-			return fmt.Errorf("an event %v", e)
-		}
-		k := byLine[e[0]]
-		if k == nil {
-			return fmt.Errorf("line %d of %s is not of this batch, or stands there twice", e[0], Events)
-		}
-		delete(byLine, e[0])
-		one := eventtree.Known{Ordinal: e[1], Hash: k.hash}
-		if len(e) == 3 {
-			one.Hash = k.mixed
-		}
-		in = append(in, one)
+	in, err := ordinals(p, list)
+	if err != nil {
+		return err
 	}
 	tree, err := hashes(p.Tree)
 	if err != nil {
 		return err
 	}
-	path, err := hashes(p.Path)
+	leaf, err := v.leaf(p)
 	if err != nil {
 		return err
 	}
-	text, err := base64.StdEncoding.DecodeString(p.Leaf)
-	if err != nil {
-		return fmt.Errorf("its leaf: %w", err)
+	if len(p.Pieces) > 0 {
+		return v.byPieces(p, in, tree, leaf)
 	}
-	leaf, err := seal.ParseLeaf(text)
-	switch {
-	case err != nil:
-		return fmt.Errorf("its leaf: %w", err)
-	case leaf.Kind != seal.Batch || leaf.Batch != p.Batch || leaf.Store.String() != v.store || leaf.Events != uint64(p.Of):
+	if leaf.Events != uint64(p.Of) {
 		return fmt.Errorf("its leaf is of batch %d of the store %s with %d events", leaf.Batch, leaf.Store, leaf.Events)
 	}
-	root, err := eventtree.Root(p.Of, in, tree)
+	known := make([]eventtree.Known, len(in))
+	for i := range in {
+		known[i] = eventtree.Known{Ordinal: in[i].ordinal, Hash: in[i].hash}
+	}
+	root, err := eventtree.Root(p.Of, known, tree)
 	switch {
 	case err != nil:
 		return err
 	case root != leaf.EventsRoot:
 		return fmt.Errorf("a record of lines %s of %s was changed, or what is said of it: the batch does not have it so", linesOf(list), Events)
 	}
+	return nil
+}
+
+// placed is an event that a proof places in its batch: hash is that which it must have there.
+type placed struct {
+	n, ordinal int64
+	hash       eventtree.Hash
+}
+
+// ordinals returns where a proof places the events of a batch.
+func ordinals(p *Proof, list []known) ([]placed, error) {
+	byLine := map[int64]*known{}
+	for i := range list {
+		byLine[list[i].n] = &list[i]
+	}
+	var in []placed
+	for _, e := range p.Events {
+		if len(e) != 2 && (len(e) != 3 || e[2] != 1) {
+			return nil, fmt.Errorf("an event %v", e)
+		}
+		k := byLine[e[0]]
+		if k == nil {
+			return nil, fmt.Errorf("line %d of %s is not of this batch, or stands there twice", e[0], Events)
+		}
+		delete(byLine, e[0])
+		one := placed{n: e[0], ordinal: e[1], hash: k.hash}
+		if len(e) == 3 {
+			one.hash = k.mixed
+		}
+		if before := len(in) - 1; one.ordinal < 0 || before >= 0 && one.ordinal <= in[before].ordinal {
+			return nil, fmt.Errorf("%w: event %d is said to be number %d of its batch", eventtree.ErrProof, one.n, one.ordinal)
+		}
+		in = append(in, one)
+	}
+	return in, nil
+}
+
+// leaf checks that a proof's leaf is its batch's and stands in the log of the checkpoint.
+func (v *verifier) leaf(p *Proof) (*seal.Leaf, error) {
+	path, err := hashes(p.Path)
+	if err != nil {
+		return nil, err
+	}
+	text, err := base64.StdEncoding.DecodeString(p.Leaf)
+	if err != nil {
+		return nil, fmt.Errorf("its leaf: %w", err)
+	}
+	leaf, err := seal.ParseLeaf(text)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("its leaf: %w", err)
+	case leaf.Kind != seal.Batch || leaf.Batch != p.Batch || leaf.Store.String() != v.store:
+		return nil, fmt.Errorf("its leaf is of batch %d of the store %s", leaf.Batch, leaf.Store)
+	}
 	c := v.rep.Checkpoint
 	if p.Index < 0 || p.Index >= c.Size {
-		return fmt.Errorf("its leaf is said to be number %d of %d", p.Index, c.Size)
+		return nil, fmt.Errorf("its leaf is said to be number %d of %d", p.Index, c.Size)
 	}
 	if err := tlog.CheckRecord(treeHashes(path), c.Size, c.Root, p.Index, tlog.RecordHash(text)); err != nil {
-		return fmt.Errorf("its leaf is not in the log of the checkpoint: %w", err)
+		return nil, fmt.Errorf("its leaf is not in the log of the checkpoint: %w", err)
 	}
-	return nil
+	return leaf, nil
 }
 
 func linesOf(list []known) string {

@@ -28,7 +28,7 @@ type Kind uint8
 
 // Kinds of leaves.
 const (
-	// Batch is a batch's group of events: Part, Batch, First to Last (LSNs), Open, Hash and Size of the
+	// Batch is a batch's group of events: Part, Batch, First to Last (LSNs), Open, Hash, Pieces and Size of the
 	// group, MinMs and MaxMs of its events, Events, Records, Hosts.
 	Batch Kind = 1
 	// Dropped is a partition that the store has deleted on purpose, or is about to: Part, First to Last (its batches with
@@ -79,8 +79,11 @@ const (
 	Found = 1 << 1
 )
 
-// leafVersion is the first byte of a leaf.
-const leafVersion = 1
+// The first byte of a leaf is 2 where its Hash is the root of the tree over a group's pieces, else 1.
+const (
+	flatVersion = 1
+	leafVersion = 2
+)
 
 // maxWhy and maxPart bound what a leaf is read with.
 const (
@@ -99,16 +102,19 @@ type HostCount struct {
 // Leaf is one entry of the log. What a field means depends on Kind; those that a kind has no use for
 // are 0.
 type Leaf struct {
-	Kind         Kind
-	Store        seglog.ID
-	At           int64 // when it was made, ms since 1970
-	Part         string
-	Batch        uint64
-	First, Last  uint64
-	Open         uint64 // records up to Last that belong to later batches: their events were open
-	Groups       uint64
-	Flags        uint64
-	Size         uint64 // bytes of the group
+	Kind        Kind
+	Store       seglog.ID
+	At          int64 // when it was made, ms since 1970
+	Part        string
+	Batch       uint64
+	First, Last uint64
+	Open        uint64 // records up to Last that belong to later batches: their events were open
+	Groups      uint64
+	Flags       uint64
+	Size        uint64 // bytes of the group
+	// Pieces is how many pieces the group has, and Hash the root of the tree over them; 0: of a leaf of version 1, where
+	// Hash is the SHA-256 of all of the group's bytes.
+	Pieces       uint64
 	Hash         [32]byte
 	MinMs, MaxMs int64
 	Events       uint64
@@ -117,17 +123,21 @@ type Leaf struct {
 	Hosts      []HostCount
 	AllHosts   uint64
 	Why        string
-	EventsRoot [32]byte // of a batch (and see Holds): the root of the tree over its events (collector/internal/eventtree); zero: not known
+	EventsRoot [32]byte // of a batch (and see Holds): the root of the tree over its events (collector/internal/eventtree); zero: none was made
 }
 
 // Encode returns the leaf's bytes, which are what the tree's hash is of.
 func (l *Leaf) Encode() []byte {
 	b := make([]byte, 0, 128+len(l.Why)+12*len(l.Hosts))
-	b = append(b, leafVersion, byte(l.Kind))
+	version, groups := byte(flatVersion), l.Groups
+	if l.Kind == Batch && l.Pieces > 0 {
+		version, groups = leafVersion, l.Pieces
+	}
+	b = append(b, version, byte(l.Kind))
 	b = append(b, l.Store[:]...)
 	b = binary.AppendUvarint(b, uint64(l.At))
 	b = appendText(b, l.Part)
-	for _, n := range [...]uint64{l.Batch, l.First, l.Last, l.Open, l.Groups, l.Flags, l.Size} {
+	for _, n := range [...]uint64{l.Batch, l.First, l.Last, l.Open, groups, l.Flags, l.Size} {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = append(b, l.Hash[:]...)
@@ -165,7 +175,7 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], leafVersion)
 	}
 	bad := fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b))
-	if len(b) < 2 || b[0] != leafVersion || b[1] < byte(Batch) || b[1] > byte(Holds) {
+	if len(b) < 2 || b[0] < flatVersion || b[1] < byte(Batch) || b[1] > byte(Holds) {
 		return nil, bad
 	}
 	l := &Leaf{Kind: Kind(b[1])}
@@ -175,6 +185,9 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 	l.Part = readText(&r, maxPart)
 	for _, p := range [...]*uint64{&l.Batch, &l.First, &l.Last, &l.Open, &l.Groups, &l.Flags, &l.Size} {
 		*p = r.Uvarint()
+	}
+	if b[0] == leafVersion {
+		l.Pieces, l.Groups = l.Groups, 0
 	}
 	copy(l.Hash[:], r.Bytes(uint64(len(l.Hash))))
 	l.MinMs, l.MaxMs, l.Events, l.Records, l.AllHosts = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint(), r.Uvarint()

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"testing"
@@ -16,9 +17,16 @@ func sampleLeaf() *Leaf {
 	}
 }
 
+// pieceLeaf is one whose hash is over pieces.
+func pieceLeaf() *Leaf {
+	l := sampleLeaf()
+	l.Pieces, l.EventsRoot = 40, [32]byte{}
+	return l
+}
+
 func TestLeaf(t *testing.T) {
 	for _, want := range []*Leaf{
-		sampleLeaf(),
+		sampleLeaf(), pieceLeaf(),
 		{Kind: Dropped, Part: "2026-11-22", First: 1, Last: 7, Groups: 7, Events: 100, Why: "dropped"},
 		{Kind: Begun, Batch: 12, Why: "a store of version 4"},
 		{Kind: Rewound, First: 3, Batch: 12}, {Kind: Accepted, Why: "restored from a backup", Size: 10, Hash: [32]byte{1}},
@@ -63,8 +71,36 @@ func TestLeafRefused(t *testing.T) {
 	}
 }
 
+// A leaf as collectors wrote it before there were hashes over pieces is read for ever.
+func TestLeafOfVersion1(t *testing.T) {
+	text, err := hex.DecodeString(leafOfVersion1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := ParseLeaf(text)
+	if err != nil || l.Pieces != 0 || l.Batch != 2 || l.Size != 2466 || l.Hash[0] != 0x63 || l.Events != 58 || len(l.Hosts) != 3 || l.EventsRoot[0] != 0xd2 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if string(l.Encode()) != string(text) {
+		t.Error("it is written otherwise")
+	}
+	// One leaf has one text: a version that does not say what its hash is of is refused.
+	for what, b := range map[string][]byte{
+		"pieces of none": append([]byte{leafVersion}, text[1:]...), "of version 1 with pieces": append([]byte{flatVersion}, pieceLeaf().Encode()[1:]...),
+		"another kind": append([]byte{leafVersion}, (&Leaf{Kind: Dropped, Groups: 7}).Encode()[1:]...),
+	} {
+		if l, err := ParseLeaf(b); err == nil && (l.Pieces > 0 || b[0] == leafVersion) {
+			t.Errorf("%s: %+v", what, l)
+		}
+	}
+}
+
+const leafOfVersion1 = "010164c5cef3e946a62a1fee224535664f418edfbfd2a2340a323032362d31312d3330022f68000000a213633835552f110ce30e839100dd15f700da09b789f14afa668f9031b70893" +
+	"2b9e00c2a89bffbc313a3a0303000364623112120004776562311717030132111100d2293ffefde1ba2d0b7436b328376801ce5fe80427bcbf5793d7b06cea713316"
+
 func FuzzParseLeaf(f *testing.F) {
 	f.Add(sampleLeaf().Encode())
+	f.Add(pieceLeaf().Encode())
 	f.Add((&Leaf{Kind: Accepted, Why: "x"}).Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := ParseLeaf(b)

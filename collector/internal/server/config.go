@@ -80,7 +80,7 @@ type Config struct {
 	// least, when anything changed; 0 is seal's default.
 	SealKey      string
 	SealInterval time.Duration
-	SealProves   SealProves // "" is ProveEvents
+	SealProves   SealProves // "" is ProveFrames
 	// TrustedSenders is the file that says which names senders in clear text may use from
 	// which addresses; "" trusts all. RefuseUntrusted refuses addresses that it lacks.
 	TrustedSenders  string

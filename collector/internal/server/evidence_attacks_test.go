@@ -54,7 +54,7 @@ func again(t *testing.T, dir string, signer note.Signer) {
 		}
 	}
 	slices.Sort(names)
-	text := "auditfleet evidence 1\n" + store + "\n"
+	text := "auditfleet evidence 2\n" + store + "\n"
 	files := readAll(t, dir)
 	for _, name := range names {
 		text += fmt.Sprintf("bytes %d %s\n", len(files[name]), name)
@@ -92,12 +92,18 @@ func relined(t *testing.T, dir, name string, fn func([]string) []string) {
 // another key. Those by which a record itself is changed are found even where the collector's own key signs them.
 func TestEvidenceAttacks(t *testing.T) {
 	t.Parallel()
+	for _, proves := range []SealProves{ProveFrames, ProveEvents} {
+		t.Run(string(proves), func(t *testing.T) { t.Parallel(); evidenceAttacks(t, proves) })
+	}
+}
+
+func evidenceAttacks(t *testing.T, proves SealProves) {
 	key, _, keys := sealKey(t, "hub.example.net")
-	r := evidenceHub(t, key)
+	r := evidenceHub(t, key, proves)
 	hub := r.seal.Signer()
 	dir := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}})
 	otherKey, _, _ := sealKey(t, "hub.example.net")
-	other := evidenceHub(t, otherKey)
+	other := evidenceHub(t, otherKey, proves)
 	otherDir := other.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}})
 	swap := func(l []string) []string { l[0], l[1] = l[1], l[0]; return l }
 	for _, c := range []struct {
@@ -132,7 +138,7 @@ func TestEvidenceAttacks(t *testing.T) {
 		{"lines of events swapped", func(t *testing.T, d string) { relined(t, d, evidence.Events, swap) }, "it is numbered"},
 		{"a proof gone", func(t *testing.T, d string) {
 			relined(t, d, evidence.Proofs, func(l []string) []string { return l[1:] })
-		}, "has nothing of batch"},
+		}, map[SealProves]string{ProveFrames: "those before end at 0", ProveEvents: "has nothing of batch"}[proves]},
 		{"a proof twice", func(t *testing.T, d string) {
 			relined(t, d, evidence.Proofs, func(l []string) []string { return append(l[:1:1], l...) })
 		}, "it is about"},
@@ -145,10 +151,10 @@ func TestEvidenceAttacks(t *testing.T) {
 		}, "its leaf is of batch"},
 		{"said not to be proved", func(t *testing.T, d string) {
 			relined(t, d, evidence.Proofs, func(l []string) []string {
-				l[0] = l[0][:strings.Index(l[0], `,"of"`)] + `,"not_proved":"x","index":0}` + "\n"
+				l[0] = l[0][:strings.Index(l[0], map[SealProves]string{ProveFrames: `,"pieces"`, ProveEvents: `,"of"`}[proves])] + `,"not_proved":"x","index":0}` + "\n"
 				return l
 			})
-		}, "proved"},
+		}, map[SealProves]string{ProveFrames: "those before end at 0", ProveEvents: "proved"}[proves]},
 		{"a checkpoint of another key", func(t *testing.T, d string) {
 			b := readAll(t, otherDir)[evidence.Checkpoint]
 			if err := os.WriteFile(filepath.Join(d, evidence.Checkpoint), []byte(b), 0o600); err != nil {
@@ -247,7 +253,7 @@ func keyPair(t *testing.T, name string) (string, note.Signer, error) {
 // Without a key a bundle is made, and says that nothing of it is proved.
 func TestEvidenceUnsigned(t *testing.T) {
 	t.Parallel()
-	r := evidenceHub(t, "")
+	r := evidenceHub(t, "", ProveFrames)
 	dir := r.bundle(web1, api.Bundle{})
 	_, _, keys := sealKey(t, "other")
 	rep, err := evidence.Verify(dir, keys)
@@ -282,7 +288,7 @@ func TestEvidenceUnsigned(t *testing.T) {
 func TestEvidenceAtRest(t *testing.T) {
 	t.Parallel()
 	key, _, keys := sealKey(t, "hub.example.net")
-	r := evidenceHub(t, key)
+	r := evidenceHub(t, key, ProveFrames)
 	running := r.bundle(web1, api.Bundle{})
 	r.stop()
 	at := func(a api.Bundle) (dir string) {

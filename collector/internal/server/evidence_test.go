@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/evidence"
 	"github.com/auditfleet/auditfleet/collector/internal/listen"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -44,11 +45,7 @@ func sealKey(t *testing.T, name string) (file, public string, keys []note.Verifi
 }
 
 // evidenceHub has three hosts in several batches, with records of every form; the file of a key, "" for none, signs.
-func evidenceHub(t *testing.T, key string) *running {
-	return evidenceHubOf(t, key, ProveEvents)
-}
-
-func evidenceHubOf(t *testing.T, key string, proves SealProves) *running {
+func evidenceHub(t *testing.T, key string, proves SealProves) *running {
 	cfg := testConfig(shortDir(t))
 	cfg.SealKey, cfg.SealProves = key, proves
 	cfg.Limits = listen.Limits{MaxPerAddr: 10}
@@ -69,6 +66,9 @@ func evidenceHubOf(t *testing.T, key string, proves SealProves) *running {
 			records = append(records, userRecord(host, n))
 			if i%11 == 0 {
 				records = append(records, "node=web1 a line that is no record "+strings.Repeat("x", i))
+			}
+			if i%13 == 5 {
+				records = append(records, userRecord("web1", n)+"\nand more")
 			}
 		}
 		exchange(t, c, uint32(1+batch*1000), records...)
@@ -113,25 +113,21 @@ func readAll(t *testing.T, dir string) map[string]string {
 	return out
 }
 
-// Where batches are proved as a whole, a bundle is good, and says of its events that they are not proved one by one.
-func TestEvidenceOfBatches(t *testing.T) {
+var web1 = &query.Query{Nodes: []string{"web1"}, StartMs: 1700000001000, EndMs: 1700000150999}
+
+// A bundle is good, has what a search finds, byte for byte; the same question
+// at the same checkpoint gives the same bundle. Steps by hand check it, too. Where events are proved alone, nothing of other hosts is
+// in it, else only in the pieces.
+func TestEvidence(t *testing.T) {
 	t.Parallel()
-	key, _, keys := sealKey(t, "hub.example.net")
-	r := evidenceHubOf(t, key, ProveBatches)
-	rep, err := evidence.Verify(r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC"}), keys)
-	if err != nil || rep.Proved != 0 || rep.Unproved == 0 || rep.Unproved != rep.Query.Events || !strings.Contains(rep.Query.Why, "seal_proves = batches") {
-		t.Errorf("%+v, %v", rep, err)
+	for _, proves := range []SealProves{ProveFrames, ProveEvents} {
+		t.Run(string(proves), func(t *testing.T) { t.Parallel(); evidenceOf(t, proves) })
 	}
 }
 
-var web1 = &query.Query{Nodes: []string{"web1"}, StartMs: 1700000001000, EndMs: 1700000150999}
-
-// A bundle is good, has what a search finds, byte for byte, and nothing of other hosts; the same question
-// at the same checkpoint gives the same bundle. Steps by hand check it, too.
-func TestEvidence(t *testing.T) {
-	t.Parallel()
+func evidenceOf(t *testing.T, proves SealProves) {
 	key, public, keys := sealKey(t, "hub.example.net")
-	r := evidenceHub(t, key)
+	r := evidenceHub(t, key, proves)
 	dir := r.bundle(web1, api.Bundle{Words: []string{"-n", "web1"}, Zone: "UTC"})
 	rep, err := evidence.Verify(dir, keys)
 	if err != nil || rep.Proved == 0 || rep.Unproved != 0 || rep.SignedBy != "hub.example.net" || rep.Proved != rep.Query.Events {
@@ -141,11 +137,9 @@ func TestEvidence(t *testing.T) {
 	var want strings.Builder
 	n := 0
 	err = r.client().Scan(t.Context(), &query.Query{Nodes: web1.Nodes, StartMs: web1.StartMs, EndMs: web1.EndMs}, func(ev *event.Event) error {
+		text, _ := store.AppendText(nil, ev)
+		want.Write(text)
 		n++
-		for i := range ev.Records {
-			want.WriteString(string(ev.Records[i].Raw) + "\n")
-		}
-		want.WriteString("\n")
 		return nil
 	})
 	if err != nil || files[evidence.Records] != want.String() || int64(n) != rep.Query.Events || n < 20 {
@@ -153,10 +147,13 @@ func TestEvidence(t *testing.T) {
 	}
 	for name, text := range files {
 		for _, other := range []string{"node=db1", `"db1"`, "node=web2", `"web2"`} {
-			if strings.Contains(text, other) {
+			if strings.Contains(text, other) && name != evidence.Pieces {
 				t.Errorf("%s names another host: %s", name, other)
 			}
 		}
+	}
+	if pieces := files[evidence.Pieces]; (pieces == "") != (proves == ProveEvents) {
+		t.Errorf("%d bytes of pieces", len(pieces))
 	}
 	_, again, err := r.seal.Checkpoint(t.Context())
 	if err != nil {
@@ -180,7 +177,7 @@ func TestEvidence(t *testing.T) {
 
 // byHand runs the steps of README.md, where the tools are there, on a good bundle and on a changed one.
 func byHand(t *testing.T, dir, public string) {
-	for _, tool := range []string{"sha256sum", "openssl", "python3", "sh"} {
+	for _, tool := range []string{"sha256sum", "openssl", "python3", "zstd", "sh"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Logf("%s is not here: the steps by hand are not run", tool)
 			return
@@ -214,7 +211,7 @@ func byHand(t *testing.T, dir, public string) {
 		return out
 	}
 	good := run(dir)
-	if strings.Contains(good, "FAILED") || strings.Count(good, ": OK\n") != 7 || strings.Count(good, "Signature Verified Successfully") != 2 || !strings.Contains(good, "events are proved") {
+	if strings.Contains(good, "FAILED") || strings.Count(good, ": OK\n") != 8 || strings.Count(good, "Signature Verified Successfully") != 2 || !strings.Contains(good, fmt.Sprintf("%d of %[1]d events are proved", strings.Count(readAll(t, dir)[evidence.Events], "\n"))) {
 		t.Errorf("by hand:\n%s", good)
 	}
 	bad := copyBundle(t, dir)

@@ -25,10 +25,11 @@ const DefaultSealKey = "/var/lib/auditfleet/seal/key"
 // SealProves is what the log proves, where there is a key.
 type SealProves string
 
-// The words for it. To prove events takes more than the rest of the seal and the account of completeness together.
+// The words for it. To prove events alone, all text is hashed: that takes more than the rest of the seal and the account of
+// completeness together.
 const (
-	ProveEvents  SealProves = "events"  // each one, without the others of its batch
-	ProveBatches SealProves = "batches" // each batch as a whole
+	ProveFrames SealProves = "frames" // events with the frames of their batch in which they lie
+	ProveEvents SealProves = "events" // each one, without any other of its batch, too
 )
 
 // keepsLog is a place that keeps a log of its batches.
@@ -45,7 +46,7 @@ func (s *Server) openSeal() error {
 	if !ok {
 		return nil
 	}
-	events := s.cfg.SealProves != ProveBatches
+	events := s.cfg.SealProves == ProveEvents
 	cfg := seal.LogConfig{
 		Tree: place.Seals(), Store: s.cfg.Store, FS: fsys.OS, Sealed: place.Sealed(), Interval: s.cfg.SealInterval,
 		Now: s.cfg.Now, Log: s.cfg.Log.Named("seal"),
@@ -85,7 +86,8 @@ func AcceptLog(ctx context.Context, dir, key, reason string, log hclog.Logger) (
 	if !ok {
 		return nil, seal.ErrNoLog
 	}
-	cfg := seal.LogConfig{Tree: place.Seals(), Store: dir, FS: fsys.OS, CatchUp: place.CatchUp, Log: log}
+	cfg := seal.LogConfig{Tree: place.Seals(), Store: dir, FS: fsys.OS, Log: log,
+		CatchUp: func(ctx context.Context, _ bool) error { return place.CatchUp(ctx, false) }}
 	signer, public, err := seal.ReadKey(key)
 	if err == nil {
 		cfg.Signer, cfg.Public, cfg.Beside = signer, public, key+seal.BesideSuffix

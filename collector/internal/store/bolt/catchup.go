@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -188,7 +187,7 @@ func WithRoot(c *group.Codec, leaf, blob []byte) ([]byte, error) {
 	if l.Flags&seal.Elsewhere != 0 {
 		return leaf, nil
 	}
-	if sha256.Sum256(blob) != l.Hash {
+	if sum := c.Sum(blob, l.Pieces == 0, l.Pieces > 0); !sum.Is(l.Hash, l.Pieces) {
 		return nil, fmt.Errorf("%w: the group was changed since it was stored", store.ErrDamaged)
 	}
 	g, err := c.Open(blob)

@@ -53,7 +53,7 @@ func (s *Store) partSealed() {
 func (s *Store) ProveEvents(yes bool) { s.proves.Store(yes) }
 
 // leafOf makes the leaf of a batch that goes to p; nil for one without events. The group's hash
-// is over all of its bytes: no part of a group is ever written again. root is that of its events, zero where it is not made.
+// is that of the tree over its pieces, which are all of its bytes: no part of a group is ever written again. root is that of its events, zero where it is not made.
 func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash) ([]byte, error) {
 	if blob == nil || !keepsSeal {
 		return nil, nil
@@ -75,7 +75,7 @@ func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Sum
 // describe makes a leaf of what a group itself says.
 func (s *Store) describe(p *partition, batch uint64, blob []byte, sum *group.Summary) (*seal.Leaf, error) {
 	l := &seal.Leaf{
-		Kind: seal.Batch, Store: s.list.id, At: now().UnixMilli(), Part: p.part.String(), Batch: batch, Size: uint64(len(blob)), Hash: sha256.Sum256(blob),
+		Kind: seal.Batch, Store: s.list.id, At: now().UnixMilli(), Part: p.part.String(), Batch: batch, Size: uint64(len(blob)),
 		MinMs: sum.MinMs, MaxMs: sum.MaxMs, Events: sum.Events, Records: sum.Records,
 	}
 	if s.elsewhere.Load() {
@@ -87,6 +87,11 @@ func (s *Store) describe(p *partition, batch uint64, blob []byte, sum *group.Sum
 	}
 	if err != nil {
 		return nil, fmt.Errorf("group %d: %w", batch, err)
+	}
+	if tree, err := g.PieceTree(); err == nil {
+		l.Hash, l.Pieces = tree.Root(), uint64(tree.Len())
+	} else { // no program of ours puts sections so; what is found is sealed as a whole
+		l.Hash = sha256.Sum256(blob)
 	}
 	return l, nil
 }

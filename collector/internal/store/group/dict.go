@@ -122,7 +122,7 @@ func (c *Codec) shrink(b []byte) ([]byte, bool) {
 // size that is wrong costs little: room is made for at most 64 times b at first.
 // Where b is not packed it is returned itself.
 func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
-	if size > maxDict {
+	if size > c.most {
 		return nil, damaged("a part of %d bytes", size)
 	}
 	if !packed {

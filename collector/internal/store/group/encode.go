@@ -19,6 +19,7 @@ type Codec struct {
 	enc     *zstd.Encoder
 	dec     *zstd.Decoder
 	workers int
+	most    uint64 // bytes of a part of a dictionary, unpacked
 }
 
 // NewCodec makes a codec that compresses a group with at most so many goroutines; 0 means
@@ -36,12 +37,25 @@ func NewCodec(workers int) (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up decompression: %w", err)
 	}
-	return &Codec{enc: enc, dec: dec, workers: workers}, nil
+	return &Codec{enc: enc, dec: dec, workers: workers, most: maxDict}, nil
+}
+
+// NewReader makes a codec that only opens groups, on one processor, none of whose frames unpacks to more than frame bytes, and no
+// part of a dictionary to more than part: for groups from strangers. The caller closes it.
+func NewReader(frame, part uint64) (*Codec, error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(max(frame, part)), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return nil, fmt.Errorf("set up decompression: %w", err)
+	}
+	return &Codec{dec: dec, most: part}, nil
 }
 
 // Close releases the codec's goroutines and buffers.
 func (c *Codec) Close() error {
 	c.dec.Close()
+	if c.enc == nil {
+		return nil
+	}
 	return c.enc.Close()
 }
 

@@ -31,6 +31,7 @@ const (
 
 	maxFrame    = 512 << 20 // no frame unpacks to more
 	maxSections = 1 << 10
+	maxNames    = 256 << 20 // no more bytes of hosts' names
 )
 
 // Kinds of sections.

@@ -15,6 +15,7 @@ import (
 type Group struct {
 	c        *Codec
 	b        []byte
+	shown    [][]byte  // by section, nil for others: of a group of which only pieces are at hand, instead of b
 	sections []section // each lies within b
 	version  uint16
 	Summary  Summary
@@ -35,6 +36,21 @@ func (c *Codec) Open(b []byte) (*Group, error) {
 
 // openHead checks head and section table, so that each section lies within b.
 func (c *Codec) openHead(b []byte) (*Group, error) {
+	g, err := c.openTable(b)
+	if err != nil {
+		return nil, err
+	}
+	g.b = b
+	for i, s := range g.sections {
+		if s.off > uint64(len(b)) || s.len > uint64(len(b))-s.off {
+			return nil, damaged("section %d at %d, %d bytes, of %d", i, s.off, s.len, len(b))
+		}
+	}
+	return g, nil
+}
+
+// openTable reads head and section table, and does not look where the sections lie.
+func (c *Codec) openTable(b []byte) (*Group, error) {
 	if len(b) < headSize || string(b[:8]) != magic {
 		return nil, damagedAs(store.ErrNotOurs, "no group begins here")
 	}
@@ -49,15 +65,11 @@ func (c *Codec) openHead(b []byte) (*Group, error) {
 	if headSum(b, size) != binary.LittleEndian.Uint32(b[12:]) {
 		return nil, damaged("checksum of a group's head")
 	}
-	g := &Group{c: c, b: b, sections: make([]section, n), version: binary.LittleEndian.Uint16(b[8:])}
+	g := &Group{c: c, sections: make([]section, n), version: binary.LittleEndian.Uint16(b[8:])}
 	for i := range g.sections {
 		e := b[headSize+i*sectionSize:]
-		s := section{kind: e[0], arg: e[1], crc: binary.LittleEndian.Uint32(e[4:]),
+		g.sections[i] = section{kind: e[0], arg: e[1], crc: binary.LittleEndian.Uint32(e[4:]),
 			off: binary.LittleEndian.Uint64(e[8:]), len: binary.LittleEndian.Uint64(e[16:])}
-		if s.off > uint64(len(b)) || s.len > uint64(len(b))-s.off {
-			return nil, damaged("section %d at %d, %d bytes, of %d", i, s.off, s.len, len(b))
-		}
-		g.sections[i] = s
 	}
 	return g, nil
 }
@@ -107,11 +119,19 @@ func (g *Group) numBlocks() int { return len(g.blocks) / blockSize }
 // nil without an error when the group has no such section. Those of the data section are
 // not checked: each frame has its own checksum.
 func (g *Group) section(kind, arg byte) ([]byte, error) {
-	for _, s := range g.sections {
+	for i, s := range g.sections {
 		if s.kind != kind || s.arg != arg {
 			continue
 		}
-		b := g.b[s.off : s.off+s.len : s.off+s.len]
+		var b []byte
+		switch {
+		case g.shown == nil:
+			b = g.b[s.off : s.off+s.len : s.off+s.len]
+		case g.shown[i] == nil || uint64(len(g.shown[i])) != s.len:
+			return nil, damaged("section %d/%d has %d bytes, and should have %d", kind, arg, len(g.shown[i]), s.len)
+		default:
+			b = g.shown[i]
+		}
 		if kind != secData && crc32.Checksum(b, castagnoli) != s.crc {
 			return nil, damaged("checksum of section %d/%d at %d", kind, arg, s.off)
 		}
@@ -134,7 +154,7 @@ func (g *Group) loadHosts() error {
 		return err
 	}
 	hosts := make([]string, 0, d.n)
-	prev := []byte(nil)
+	prev, size := []byte(nil), 0
 	for range d.n {
 		same, k := binary.Uvarint(names)
 		if k <= 0 || same > uint64(len(prev)) {
@@ -144,6 +164,9 @@ func (g *Group) loadHosts() error {
 		n, k := binary.Uvarint(names)
 		if k <= 0 || n > uint64(len(names)-k) {
 			return damaged("the name of host %d", len(hosts))
+		}
+		if size += int(same) + int(n); size > maxNames { // a byte may stand for a name as long as the one before
+			return damaged("names of more than %d bytes", maxNames)
 		}
 		name := append(slices.Clone(prev[:same]), names[k:k+int(n)]...)
 		names = names[k+int(n):]
@@ -353,48 +376,4 @@ func (g *Group) addPostings(set bitset, p []byte) error {
 		set.fill(blk.First, blk.First+blk.Events)
 	}
 	return nil
-}
-
-// decodeMargin is room behind the text that lets the decoder copy whole words; without
-// it the decoder takes a slower path.
-const decodeMargin = 64
-
-// Text returns the unpacked text of frame i. It uses buf's memory where that is large
-// enough, and never the group's bytes.
-func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
-	if uint64(i) >= uint64(len(g.frames)/frameSize) {
-		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
-	}
-	f := rawFrame(g.frames[int(i)*frameSize:])
-	data, err := g.section(secData, 0)
-	if err != nil {
-		return nil, err
-	}
-	if uint64(f.off)+uint64(f.stored) > uint64(len(data)) || f.raw > maxFrame {
-		return nil, damaged("frame %d at %d, %d bytes of %d", i, f.off, f.stored, len(data))
-	}
-	b := data[f.off : f.off+f.stored]
-	if crc32.Checksum(b, castagnoli) != f.crc {
-		return nil, damaged("checksum of frame %d", i)
-	}
-	if cap(buf) < int(f.raw)+decodeMargin {
-		// f.raw may be wrong: room is made for no more than 256 times b at first.
-		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
-	}
-	text, err := g.c.dec.DecodeAll(b, buf[:0])
-	if err != nil {
-		return nil, damaged("unpack frame %d: %v", i, err)
-	}
-	if len(text) != int(f.raw) {
-		return nil, damaged("frame %d unpacked to %d bytes, %d were said", i, len(text), f.raw)
-	}
-	return text, nil
-}
-
-// Cut returns the block's part of its frame's text.
-func (b *Block) Cut(frame []byte) ([]byte, error) {
-	if uint64(b.Off)+uint64(b.Len) > uint64(len(frame)) {
-		return nil, damaged("a block at %d, %d bytes, in a frame of %d", b.Off, b.Len, len(frame))
-	}
-	return frame[b.Off : b.Off+b.Len : b.Off+b.Len], nil
 }

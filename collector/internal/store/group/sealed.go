@@ -6,6 +6,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // appendReceipts appends when an event's records were received, as the tree over a group's events
@@ -49,43 +50,93 @@ func (b *builder) root() eventtree.Hash {
 	return tree.Root()
 }
 
-// EventsRoot reads the text of all events and returns the root of the tree over them: that of EventTree, for half of its
-// cost. Error: store.ErrDamaged.
+// EventsRoot reads the text of all events and returns the root of the tree over them. Error: store.ErrDamaged.
 func (g *Group) EventsRoot() (eventtree.Hash, error) {
+	var h eventtree.Hasher
+	var t eventtree.Tree
+	err := g.walk(nil, g.Text, func(_ int64, e *eventtree.Event) error {
+		t.Add(h.Event(e))
+		return nil
+	})
+	return t.Root(), err
+}
+
+// EventTree is EventsRoot for who looks for events: it returns the tree, and calls fn, where it is not nil, with each event's ordinal and
+// hash; mixed is its hash by the name that it goes by where its host is
+// not told apart from others, else it is hash. Error: store.ErrDamaged.
+func (g *Group) EventTree(fn func(ordinal int64, hash, mixed eventtree.Hash)) (*eventtree.Tree, error) {
+	t := &eventtree.Tree{}
+	err := g.eachHash(nil, func(ordinal int64, hash, mixed eventtree.Hash) {
+		t.Add(hash)
+		if fn != nil {
+			fn(ordinal, hash, mixed)
+		}
+	})
+	return t, err
+}
+
+// Find calls fn as EventTree does, with the events of some hosts only and those of hosts that are not told apart.
+func (g *Group) Find(hosts map[string]bool, fn func(ordinal int64, hash, mixed eventtree.Hash)) error {
+	return g.eachHash(func(blk *Block) bool { return blk.Host == "" || hosts[blk.Host] }, fn)
+}
+
+func (g *Group) eachHash(want func(*Block) bool, fn func(ordinal int64, hash, mixed eventtree.Hash)) error {
+	var h eventtree.Hasher
+	var ev event.Event
+	return g.walk(want, g.Text, func(ordinal int64, e *eventtree.Event) error {
+		hash := h.Event(e)
+		mixed := hash
+		if e.Host == "" {
+			store.ParseInto(&ev, e.Text, e.Counted, nil, store.Origin{From: e.From})
+			e.Host = string(ev.Node)
+			mixed = h.Event(e)
+			e.Host = ""
+		}
+		fn(ordinal, hash, mixed)
+		return nil
+	})
+}
+
+// walk calls fn with each event of the blocks that are wanted, nil for all, as it is hashed; read returns the text of a frame, as
+// Text does. The event is valid until fn returns.
+func (g *Group) walk(want func(*Block) bool, read func(buf []byte, frame uint32) ([]byte, error), fn func(ordinal int64, e *eventtree.Event) error) error {
 	if err := g.loadHosts(); err != nil {
-		return eventtree.Hash{}, err
+		return err
 	}
 	origins, err := g.Origins()
 	if err != nil {
-		return eventtree.Hash{}, err
+		return err
 	}
-	w := rootWalk{g: g, origins: origins, at: -1}
+	w := walk{g: g, origins: origins, read: read, at: -1}
 	for i := range g.numBlocks() {
-		if err := w.block(i); err != nil {
-			return eventtree.Hash{}, err
+		if err := w.block(i, want, fn); err != nil {
+			return err
 		}
 	}
-	return w.tree.Root(), nil
+	return nil
 }
 
-// rootWalk is one reading of all events for their tree.
-type rootWalk struct {
+// walk is one reading of events for their hashes.
+type walk struct {
 	g       *Group
 	origins *Origins
+	read    func(buf []byte, frame uint32) ([]byte, error)
 	frame   []byte
 	at      int64 // which frame that is
-	hasher  eventtree.Hasher
 	event   eventtree.Event
-	tree    eventtree.Tree
 }
 
-func (w *rootWalk) block(i int) (err error) {
+func (w *walk) block(i int, want func(*Block) bool, fn func(ordinal int64, e *eventtree.Event) error) (err error) {
 	blk, host := rawBlock(w.g.blocks[i*blockSize:])
 	if int(host) >= len(w.g.hosts) {
 		return damaged("block %d of host %d of %d", i, host, len(w.g.hosts))
 	}
+	blk.Host = w.g.hosts[host]
+	if want != nil && !want(&blk) {
+		return nil
+	}
 	if w.at != int64(blk.Frame) {
-		if w.frame, err = w.g.Text(w.frame, blk.Frame); err != nil {
+		if w.frame, err = w.read(w.frame, blk.Frame); err != nil {
 			return err
 		}
 		w.at = int64(blk.Frame)
@@ -95,9 +146,9 @@ func (w *rootWalk) block(i int) (err error) {
 		return err
 	}
 	e := &w.event
-	e.Host, e.Counted = w.g.hosts[host], blk.Counted
+	e.Host, e.Counted = blk.Host, blk.Counted
 	of := w.origins.Block(i, &blk)
-	for range blk.Events {
+	for j := range blk.Events {
 		if e.Text, rest, err = store.CutText(rest, blk.Counted); err != nil {
 			return fmt.Errorf("block %d: %w: %w", i, store.ErrDamaged, err)
 		}
@@ -106,7 +157,9 @@ func (w *rootWalk) block(i int) (err error) {
 			ms = store.FirstMs(e.Text, blk.Counted)
 		}
 		e.From, e.Receipts = o.From, appendReceipts(e.Receipts[:0], &o, ms)
-		w.tree.Add(w.hasher.Event(e))
+		if err := fn(int64(blk.First)+int64(j), e); err != nil {
+			return err
+		}
 	}
 	return nil
 }

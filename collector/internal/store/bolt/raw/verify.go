@@ -2,7 +2,6 @@ package raw
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,7 +28,7 @@ type PartReport struct {
 	RawBytes   uint64
 	Catalogued uint64 // events by the catalogue
 	Hosts      map[string]group.HostSum
-	Sums       map[uint64][sha256.Size]byte // of the bytes of each group that could be read, by ID
+	Sums       map[uint64]group.Sum // of the bytes of each group that could be read, by ID
 	// State is the writer's place when the file was last written, with the hosts that it
 	// knew then; nil when it cannot be read.
 	State    *store.State
@@ -68,7 +67,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Sums: map[uint64][sha256.Size]byte{}, Size: p.Size}
+	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Sums: map[uint64]group.Sum{}, Size: p.Size}
 	if errors.Is(err, store.ErrDamaged) {
 		out.Findings = append(out.Findings, Finding{Path: path, Block: -1, Err: err})
 		return out, nil
@@ -165,7 +164,7 @@ func (out *PartReport) add(o *PartReport) {
 // group verifies one group and compares it with its catalogue entry. Of a group that cannot
 // be read at all, the entry says how many events are lost.
 func (v *Verifier) group(p *Partition, g *Group) *PartReport {
-	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events, Sums: map[uint64][sha256.Size]byte{}}
+	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events, Sums: map[uint64]group.Sum{}}
 	wrong := func(f Finding) {
 		f.Path, f.Group = p.Path, g.ID
 		out.Findings = append(out.Findings, f)
@@ -183,7 +182,7 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	if v.Progress != nil {
 		v.Progress(g.At.Size)
 	}
-	out.Sums[g.ID] = sha256.Sum256(b)
+	out.Sums[g.ID] = v.codec.Sum(b, true, true)
 	x := v.codec.Verify(b)
 	out.Blocks, out.Events, out.Records, out.RawBytes, out.Hosts = x.Blocks, x.Events, x.Records, x.Bytes, x.Hosts
 	lost := uint64(0)

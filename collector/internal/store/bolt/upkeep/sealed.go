@@ -93,6 +93,7 @@ type entry struct {
 	flags        uint64
 	before       [32]byte // of a change of holds: the list before
 	hash         [32]byte
+	pieces       uint64
 	minMs, maxMs int64
 	events       uint64
 	why          string
@@ -101,10 +102,13 @@ type entry struct {
 	gone         bool   // of a state that the store has left
 }
 
+// hashKinds are kinds of hashes that leaves have of a batch: of all bytes, of pieces.
+type hashKinds struct{ flat, tree bool }
+
 // found is a group in a partition.
 type found struct {
 	part   string
-	hash   [32]byte
+	sum    group.Sum
 	events uint64
 	minMs  int64
 	maxMs  int64
@@ -123,6 +127,7 @@ type sealed struct {
 	settled int64                // leaves of the log before the partitions were read
 	logged  uint64               // the last batch among them
 	sealed  map[uint64][32]byte  // by batch: the roots of events that they have
+	kinds   map[uint64]hashKinds // by batch: as what they have its hash
 	blind   bool                 // some of their texts are lost, and
 	texts   map[tlog.Hash][]byte // a partition may have them
 

@@ -165,7 +165,7 @@ func (s *sealed) missing() {
 			lost[e.part] = append(lost[e.part], e)
 		case x.err != nil:
 			s.changed("partition %s, batch %d: it cannot be read: %v; %s, of hosts %s", e.part, e.batch, x.err, span(e.minMs, e.maxMs), e.hosts)
-		case x.hash != e.hash:
+		case !x.sum.Is(e.hash, e.pieces):
 			s.changed("partition %s, batch %d: it was written again after it was stored on %s: %d events, %s, of hosts %s", x.part, e.batch, when(e.at), e.events, span(e.minMs, e.maxMs), e.hosts)
 		case x.forged:
 			s.changed("partition %s, batch %d: the log's root of its events is not theirs: evidence made by it would prove what was never stored; %d events, %s, of hosts %s", x.part, e.batch, e.events, span(e.minMs, e.maxMs), e.hosts)
@@ -271,7 +271,7 @@ func (s *sealed) inserted() {
 			s.changed("partition %s: a leaf of batch %d that the log has not", l.part, l.batch)
 			continue
 		}
-		if p, err := seal.ParseLeaf(l.text); err != nil || p.Hash != s.entries[i].hash || p.Part != s.entries[i].part || p.Events != s.entries[i].events {
+		if p, err := seal.ParseLeaf(l.text); err != nil || p.Hash != s.entries[i].hash || p.Pieces != s.entries[i].pieces || p.Part != s.entries[i].part || p.Events != s.entries[i].events {
 			s.changed("partition %s: its leaf of batch %d is another one than the log's", l.part, l.batch)
 		}
 	}

@@ -2,7 +2,6 @@ package upkeep
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -91,7 +90,8 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 			err = errors.New("its bytes are not to be found")
 		}
 		if x.err = err; err == nil {
-			x.hash = sha256.Sum256(b)
+			k, known := s.kinds[g.ID]
+			x.sum = s.codec.Sum(b, k.flat || !known || s.blind, k.tree || !known || s.blind)
 			x.forged = s.forged(g.ID, b)
 			x.hidden = s.hides(g, b)
 		}
@@ -125,12 +125,14 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 
 // readRoots reads what the log says before the partitions are read.
 func (s *sealed) readRoots(ctx context.Context) (err error) {
-	s.sealed, s.texts = map[uint64][32]byte{}, map[tlog.Hash][]byte{}
+	s.sealed, s.kinds, s.texts = map[uint64][32]byte{}, map[uint64]hashKinds{}, map[tlog.Hash][]byte{}
 	s.settled, _, err = seal.Scan(s.o.Dir, func(x *seal.Scanned) error {
 		s.blind = s.blind || x.Text == nil
 		if l, err := seal.ParseLeaf(x.Text); err == nil {
 			switch l.Kind {
 			case seal.Batch:
+				k := s.kinds[l.Batch]
+				s.kinds[l.Batch] = hashKinds{k.flat || l.Pieces == 0, k.tree || l.Pieces > 0}
 				s.logged = l.Batch
 				if s.sealed[l.Batch] = l.EventsRoot; l.EventsRoot == [32]byte{} {
 					delete(s.sealed, l.Batch)
@@ -256,7 +258,7 @@ func (s *sealed) add(text []byte, hash tlog.Hash) {
 	e := entry{index: s.root.Size(), unread: true}
 	if l, err := seal.ParseLeaf(text); err == nil {
 		e = entry{index: e.index, kind: l.Kind, at: l.At, part: l.Part, batch: l.Batch, first: l.First, last: l.Last, groups: l.Groups, flags: l.Flags,
-			hash: l.Hash, before: l.EventsRoot, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
+			hash: l.Hash, pieces: l.Pieces, before: l.EventsRoot, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
 	}
 	s.root.Add(hash)
 	s.entries = append(s.entries, e)

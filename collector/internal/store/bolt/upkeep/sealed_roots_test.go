@@ -2,6 +2,8 @@ package upkeep
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -10,6 +12,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
 // provedBatches stores two batches whose leaves have the roots of their events, and takes nothing into the log.
@@ -52,11 +55,14 @@ func TestRootsWithTheirBatch(t *testing.T) {
 	})
 	cp := s.open(s.dir, func(st *bolt.Store) {
 		for batch := uint64(1); batch < 3; batch++ {
-			tree, err := st.EventTree(t.Context(), batch, nil)
-			must(t, err)
-			if l, err := seal.ParseLeaf(texts[batch]); err != nil || tree.Root() != l.EventsRoot {
-				t.Errorf("batch %d: root %x, %v, want %x", batch, l.EventsRoot, err, tree.Root())
-			}
+			must(t, st.WithGroup(t.Context(), batch, func(g *group.Group) error {
+				root, err := g.EventsRoot()
+				must(t, err)
+				if l, err := seal.ParseLeaf(texts[batch]); err != nil || root != l.EventsRoot {
+					t.Errorf("batch %d: root %x, %v, want %x", batch, l.EventsRoot, err, root)
+				}
+				return nil
+			}))
 		}
 	})
 	for batch := uint64(1); batch < 3; batch++ {
@@ -66,6 +72,37 @@ func TestRootsWithTheirBatch(t *testing.T) {
 	}
 	if rep := s.check(s.dir, cp); len(rep.Changed) > 0 || rep.Groups != 2 {
 		t.Errorf("%+v", rep)
+	}
+}
+
+// TestLeavesOfVersion1: leaves that have the hash of all bytes of their group at once are what the log gets, and what the store is compared
+// with, beside newer ones.
+func TestLeavesOfVersion1(t *testing.T) {
+	t.Parallel()
+	s := provedBatches(t)
+	flat := func(tx *bbolt.Tx, batch uint64) error {
+		return resealAs(t, tx, batch, func(l *seal.Leaf) {
+			blob := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(batch)).Get(layout.KeyGroup)
+			l.Pieces, l.Hash, l.EventsRoot = 0, sha256.Sum256(blob), [32]byte{}
+		})
+	}
+	edit(t, s.dir, 0, func(tx *bbolt.Tx) error { return flat(tx, 1) })
+	cp := s.open(s.dir, func(st *bolt.Store) { s.add(st, 0) })
+	if a, b := leafIn(t, s.dir, 1), leafIn(t, s.dir, 2); a.Pieces != 0 || a.EventsRoot == [32]byte{} || b.Pieces == 0 {
+		t.Errorf("%+v, %+v", a, b)
+	}
+	if rep := s.check(s.dir, cp); len(rep.Changed) > 0 || rep.Groups != 3 {
+		t.Errorf("%+v", rep)
+	}
+	if rep, err := Verify(t.Context(), VerifyOptions{Dir: s.dir}); err != nil || strings.Contains(strings.Join(rep.Damage, "\n"), "written again") {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	for batch := uint64(1); batch < 3; batch++ {
+		dir := s.copyOf()
+		edit(t, dir, 0, func(tx *bbolt.Tx) error { return regroup(t, tx, batch, swapByte) })
+		if rep := s.check(dir, cp); len(rep.Changed) != 1 || !strings.Contains(rep.Changed[0], fmt.Sprintf("batch %d: it was written again", batch)) {
+			t.Errorf("batch %d: %+v", batch, rep)
+		}
 	}
 }
 

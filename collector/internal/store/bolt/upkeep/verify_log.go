@@ -16,8 +16,9 @@ import (
 
 // loggedGroup is what the log says of a batch's group.
 type loggedGroup struct {
-	part string
-	hash [32]byte
+	part   string
+	hash   [32]byte
+	pieces uint64
 }
 
 // log verifies the log of what was stored: its files, what its own checkpoints say of it, and whether the groups are
@@ -30,7 +31,7 @@ func (v *verify) log() error {
 		switch l.Kind {
 		case seal.Batch:
 			if l.Flags&seal.Elsewhere == 0 {
-				groups[l.Batch] = loggedGroup{l.Part, l.Hash}
+				groups[l.Batch] = loggedGroup{l.Part, l.Hash, l.Pieces}
 			}
 		case seal.Dropped:
 			maps.DeleteFunc(groups, func(_ uint64, g loggedGroup) bool { return g.part == l.Part })
@@ -85,7 +86,7 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup) {
 		switch sum, ok := p.Sums[batch]; {
 		case !ok:
 			v.notef("%s: group %d is not there, and the log has it", p.Path, batch)
-		case sum != g.hash:
+		case !sum.Is(g.hash, g.pieces):
 			v.damage("%s: group %d is not what it was when it was stored, by the log: it was written again", p.Path, batch)
 		}
 	}

@@ -1,0 +1,52 @@
+package group
+
+import "hash/crc32"
+
+// decodeMargin is room behind the text that lets the decoder copy whole words; without
+// it the decoder takes a slower path.
+const decodeMargin = 64
+
+// Text returns the unpacked text of frame i. It uses buf's memory where that is large
+// enough, and never the group's bytes.
+func (g *Group) Text(buf []byte, i uint32) ([]byte, error) {
+	if uint64(i) >= uint64(len(g.frames)/frameSize) {
+		return nil, damaged("frame %d of %d", i, len(g.frames)/frameSize)
+	}
+	f := rawFrame(g.frames[int(i)*frameSize:])
+	data, err := g.section(secData, 0)
+	if err != nil {
+		return nil, err
+	}
+	if uint64(f.off)+uint64(f.stored) > uint64(len(data)) || f.raw > maxFrame {
+		return nil, damaged("frame %d at %d, %d bytes of %d", i, f.off, f.stored, len(data))
+	}
+	return g.unpackFrame(buf, i, data[f.off:f.off+f.stored])
+}
+
+// unpackFrame is Text for the bytes of a frame as they are stored.
+func (g *Group) unpackFrame(buf []byte, i uint32, b []byte) ([]byte, error) {
+	f := rawFrame(g.frames[int(i)*frameSize:])
+	if crc32.Checksum(b, castagnoli) != f.crc {
+		return nil, damaged("checksum of frame %d", i)
+	}
+	if cap(buf) < int(f.raw)+decodeMargin {
+		// f.raw may be wrong: room is made for no more than 256 times b at first.
+		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
+	}
+	text, err := g.c.dec.DecodeAll(b, buf[:0])
+	if err != nil {
+		return nil, damaged("unpack frame %d: %v", i, err)
+	}
+	if len(text) != int(f.raw) {
+		return nil, damaged("frame %d unpacked to %d bytes, %d were said", i, len(text), f.raw)
+	}
+	return text, nil
+}
+
+// Cut returns the block's part of its frame's text.
+func (b *Block) Cut(frame []byte) ([]byte, error) {
+	if uint64(b.Off)+uint64(b.Len) > uint64(len(frame)) {
+		return nil, damaged("a block at %d, %d bytes, in a frame of %d", b.Off, b.Len, len(frame))
+	}
+	return frame[b.Off : b.Off+b.Len : b.Off+b.Len], nil
+}
