@@ -2,6 +2,7 @@ package last
 
 import (
 	"bytes"
+	"container/list"
 	"fmt"
 	"io"
 	"slices"
@@ -44,10 +45,27 @@ type session struct {
 	serials [3]uint64 // of what began it, told its terminal, and ended it; 0 without one
 }
 
-// host is what is known of one host.
+// host is what is known of one host. A log may have any number of logins without their ends, so
+// each is found by its number.
 type host struct {
-	sessions []*session // that are open, the oldest first
-	kernel   string     // its version, of the last DAEMON_START
+	sessions list.List                // of *session, that are open, the oldest first
+	by       map[uint32]*list.Element // the same by their numbers, of which each is one's
+	kernel   string                   // its version, of the last DAEMON_START
+}
+
+// add adds a session, whose number no open one has.
+func (h *host) add(one *session) {
+	if h.by == nil {
+		h.by = map[uint32]*list.Element{}
+	}
+	h.by[one.ses] = h.sessions.PushBack(one)
+}
+
+// remove takes a session off the list.
+func (h *host) remove(at *list.Element) *session {
+	one := h.sessions.Remove(at).(*session)
+	delete(h.by, one.ses)
+	return one
 }
 
 // Sessions follows the logins in a log. One goroutine may use it.
@@ -105,8 +123,8 @@ func (s *Sessions) Record(node []byte, r *record.Record) error {
 func (s *Sessions) Close() error {
 	for _, h := range s.order {
 		s.w.node = s.names[h]
-		for _, one := range h.sessions {
-			s.report(one)
+		for at := h.sessions.Front(); at != nil; at = at.Next() {
+			s.report(at.Value.(*session))
 		}
 	}
 	return s.w.err
@@ -159,21 +177,20 @@ func (s *Sessions) begin(h *host, r *record.Record) {
 		s.debugf("Bad login for event: %d\n", r.Serial)
 		return
 	}
-	if i := slices.IndexFunc(h.sessions, func(old *session) bool { return old.ses == one.ses }); i >= 0 {
-		s.finish(h, i, gone, r.Sec, 0)
+	if at := h.by[one.ses]; at != nil {
+		s.finish(h, at, gone, r.Sec, 0)
 	}
 	if s.o.HasUser && s.o.User != one.name {
 		s.debugf("login reporting limited to %s for event: %d\n", s.o.User, r.Serial)
 		return
 	}
-	h.sessions = append(h.sessions, one)
+	h.add(one)
 }
 
 // finish takes a session off the list and writes it.
-func (s *Sessions) finish(h *host, i int, how ending, at int64, serial uint64) {
-	one := h.sessions[i]
+func (s *Sessions) finish(h *host, which *list.Element, how ending, at int64, serial uint64) {
+	one := h.remove(which)
 	one.ending, one.end, one.serials[2] = how, at, serial
-	h.sessions = slices.Delete(h.sessions, i, i+1)
 	s.report(one)
 }
 
@@ -215,26 +232,31 @@ func (s *Sessions) userLogin(h *host, r *record.Record) {
 	case result == nil:
 		s.w.notFound()
 	default:
-		i := h.find(uid, pid, ses)
-		if i < 0 {
+		at := h.find(uid, pid, ses)
+		if at == nil {
 			s.w.notFound()
 			break
 		}
 		if !bytes.Contains(tty, []byte(s.o.TTY)) {
 			s.debugf("User login limited to %s for event: %d\n", s.o.TTY, r.Serial)
-			h.sessions = slices.Delete(h.sessions, i, i+1)
+			h.remove(at)
 			break
 		}
-		one := h.sessions[i]
+		one := at.Value.(*session)
 		one.login, one.host, one.tty = true, string(from), string(tty)
 		one.serials[1] = r.Serial
 	}
 }
 
-func (h *host) find(uid, pid, ses uint32) int {
-	return slices.IndexFunc(h.sessions, func(one *session) bool {
-		return one.uid == uid && one.pid == pid && one.ses == ses
-	})
+func (h *host) find(uid, pid, ses uint32) *list.Element {
+	at := h.by[ses]
+	if at == nil {
+		return nil
+	}
+	if one := at.Value.(*session); one.uid != uid || one.pid != pid {
+		return nil
+	}
+	return at
 }
 
 // badLogin is a USER_LOGIN that failed: a session that ends when it begins.
@@ -259,17 +281,17 @@ func (s *Sessions) logout(h *host, r *record.Record) {
 		s.debugf("Bad user logout for event: %d\n", r.Serial)
 		return
 	}
-	if i := h.find(uid, pid, ses); i >= 0 {
-		s.finish(h, i, ended, r.Sec, r.Serial)
+	if at := h.find(uid, pid, ses); at != nil {
+		s.finish(h, at, ended, r.Sec, r.Serial)
 	}
 }
 
 // boot is SYSTEM_BOOT. What is open then was not shut down.
 func (s *Sessions) boot(h *host, r *record.Record) {
-	for len(h.sessions) > 0 {
-		s.finish(h, 0, crashed, r.Sec, r.Serial)
+	for h.sessions.Len() > 0 {
+		s.finish(h, h.sessions.Front(), crashed, r.Sec, r.Serial)
 	}
-	h.sessions = append(h.sessions, &session{
+	h.add(&session{
 		boot: true, name: "reboot", tty: "system boot", host: h.kernel, start: r.Sec, serials: [3]uint64{r.Serial},
 	})
 }
@@ -277,7 +299,7 @@ func (s *Sessions) boot(h *host, r *record.Record) {
 // shutdown is SYSTEM_SHUTDOWN, which ends the oldest session: that of the system, where
 // the log has its boot.
 func (s *Sessions) shutdown(h *host, r *record.Record) {
-	if len(h.sessions) > 0 {
-		s.finish(h, 0, ended, r.Sec, r.Serial)
+	if at := h.sessions.Front(); at != nil {
+		s.finish(h, at, ended, r.Sec, r.Serial)
 	}
 }

@@ -184,3 +184,18 @@ func TestLocalTime(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// A log of logins without their ends, as many as one likes, is read in a time that grows with it: each USER_LOGIN finds
+// its own.
+func TestLoginsWithoutEnds(t *testing.T) {
+	n := need.Size(50_000, 2_000)
+	var log strings.Builder
+	for i := 1; i <= n; i++ {
+		fmt.Fprintf(&log, "type=LOGIN msg=audit(1700000000.000:%d): pid=%d uid=0 old-auid=4294967295 auid=1000 old-ses=4294967295 ses=%d res=1\n", 2*i, i, i)
+		fmt.Fprintf(&log, "type=USER_LOGIN msg=audit(1700000000.000:%d): pid=%d uid=0 auid=1000 ses=%d msg='op=login id=1000 hostname=h terminal=/dev/pts/1 res=success'\n", 2*i+1, i, i)
+	}
+	out, _ := told(t, &Options{}, log.String())
+	if got := strings.Count(out, "\n"); got < n {
+		t.Errorf("%d lines of %d logins", got, n)
+	}
+}
