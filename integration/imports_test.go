@@ -30,10 +30,10 @@ var mayImport = map[string][]string{
 	"collector/internal/fanout":   {"pkg/conf", "pkg/dispatch", "pkg/event", "pkg/record"}, // conf and record: its tests
 	"collector/internal/outgrown": {"collector/internal/head", "collector/internal/journal"},
 	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg/metrics", "pkg/wake", "proto/proxy"},
-	"collector/internal/journal":  {"pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
+	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/api":      {"collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "proto"},
-	"collector/internal/head":     {"collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
+	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
 	"collector/internal/ingest":   {"pkg/checkpoint", "pkg/psktls", "collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys/faultfs", "pkg/metrics", "pkg/pki", "pkg/sockets", "pkg/wake", "proto/fleet", "proto/ingest", "proto/proxy", "proto/remote"}, // faultfs, space: its tests
 	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
 	"collector/internal/ledger":   {"pkg/record", "pkg/tables", "pkg/varint"},
@@ -97,6 +97,7 @@ var mayImport = map[string][]string{
 	"pkg/sockets":                 {},
 	"pkg/varint":                  {},
 	"pkg/wake":                    {},
+	"collector/internal/underway": {},
 	"integration":                 {"internal", "pkg", "proto"},
 
 	"collector/internal/descriptors": {},

@@ -2,16 +2,17 @@ package metrics
 
 // JournalSample holds the numbers that the journal keeps itself.
 type JournalSample struct {
-	Duplicates  uint64 `metric:"duplicates_total" help:"Records sent again that were stored already, dropped."`
-	Commits     uint64 `metric:"journal_commits_total" help:"Group commits of the journal."`
-	Syncs       uint64 `metric:"journal_syncs_total" help:"Syncs of the journal."`
-	QueueBytes  int64  `metric:"journal_queue_bytes" help:"Bytes submitted to the journal that the head has not taken."`
-	DiskBytes   int64  `metric:"journal_disk_bytes" help:"Size of the journal on disk."`
-	Carried     uint64 `metric:"journal_carried_records_total" help:"Records of open events written again, so that the journal could be trimmed."`
-	Forgotten   uint64 `metric:"resend_forgotten_total" help:"Senders' numberings and last records forgotten for want of memory: what these send again is stored twice."`
-	ResendBytes int64  `metric:"resend_memory_bytes" help:"Memory of resend detection, at most 128 MiB."`
-	LimitBytes  int64  `metric:"journal_limit_bytes" help:"Size beyond which the journal has outgrown what it has to hold: a fault of the store, or of the disk."`
-	Outgrown    bool   `metric:"journal_outgrown" help:"1 while the journal is larger than that."`
+	Duplicates  uint64  `metric:"duplicates_total" help:"Records sent again that were stored already, dropped."`
+	Commits     uint64  `metric:"journal_commits_total" help:"Group commits of the journal."`
+	Syncs       uint64  `metric:"journal_syncs_total" help:"Syncs of the journal."`
+	QueueBytes  int64   `metric:"journal_queue_bytes" help:"Bytes submitted to the journal that the head has not taken."`
+	DiskBytes   int64   `metric:"journal_disk_bytes" help:"Size of the journal on disk."`
+	Carried     uint64  `metric:"journal_carried_records_total" help:"Records of open events written again, so that the journal could be trimmed."`
+	Forgotten   uint64  `metric:"resend_forgotten_total" help:"Senders' numberings and last records forgotten for want of memory: what these send again is stored twice."`
+	ResendBytes int64   `metric:"resend_memory_bytes" help:"Memory of resend detection, at most 128 MiB."`
+	Hanging     float64 `metric:"journal_write_waits_seconds" help:"For how long the write to the journal that is under way has not returned; 0 while none is. Seconds mean that the disk hangs."`
+	LimitBytes  int64   `metric:"journal_limit_bytes" help:"Size beyond which the journal has outgrown what it has to hold: a fault of the store, or of the disk."`
+	Outgrown    bool    `metric:"journal_outgrown" help:"1 while the journal is larger than that."`
 }
 
 // ReadJournal registers the metrics of JournalSample. Each scrape calls sample.
@@ -22,6 +23,7 @@ type HeadSample struct {
 	Events         uint64            `metric:"events_total" help:"Events put together since the start, replayed ones included."`
 	Unparsable     uint64            `metric:"unparsable_records_total" help:"Records stored that have no readable header."`
 	StoreFailures  uint64            `metric:"store_failures_total" help:"Attempts to store events that failed; the events stay in journal and memory."`
+	Storing        float64           `metric:"store_write_waits_seconds" help:"For how long the storing of events that is under way has not returned; 0 while none is. Minutes mean that the disk hangs."`
 	Evicted        map[string]uint64 `metric:"evicted_events_total" label:"reason" help:"Events stored before they were complete: they were open for too long, or too much was open; by the key of the limit."`
 	SearchesBehind uint64            `metric:"searches_behind_total" help:"Searches answered without some records acknowledged shortly before: the store took no events."`
 	Mixed          uint64            `metric:"mixed_records_total" help:"Records of hosts beyond max_hosts and max_new_names, stored together."`

@@ -215,7 +215,7 @@ func BenchmarkSave(b *testing.B) {
 	r := newRig(b, 10_000)
 	r.look(b, 2)
 	for b.Loop() {
-		r.save()
+		r.save(0)
 	}
 }
 

@@ -25,8 +25,8 @@ const (
 	saveEvery = 10 * minute
 	// recordsAtOnce is how many alerts of one look get records of their own.
 	recordsAtOnce = 500
-	// syncTime bounds how long sinks may take to have on disk what they were told.
-	syncTime = 5 * time.Second
+	// DefaultPatience is that of Options.
+	DefaultPatience = 5 * time.Second
 )
 
 // Options of an Evaluator. All but Metrics are needed.
@@ -46,6 +46,9 @@ type Options struct {
 	Deliver func(Group)
 	Sync    func(context.Context) error
 	Metrics *metrics.Alerts
+	// Patience bounds how long sinks may take to have on disk what they were told, and the file of alerts to be
+	// written; DefaultPatience when 0.
+	Patience time.Duration
 }
 
 // Evaluator looks at conditions and keeps alerts. Any goroutine may call its methods; Run is
@@ -56,9 +59,10 @@ type Evaluator struct {
 	file   string
 	opened time.Time
 
-	looking sync.Mutex // held by one look from begin to end, taken before mu
+	looking sync.Mutex    // held by one look from begin to end, taken before mu
+	writing chan struct{} // has an element while the file is written
 
-	mu     sync.Mutex // guards everything below
+	mu     sync.Mutex // guards everything below; not held while the file is written
 	rules  *rules
 	alerts map[string]*alert // by ID
 	hosts  map[string]*seenHost
@@ -96,7 +100,10 @@ func Open(cfg Config, o Options) (*Evaluator, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Evaluator{o: o, kick: wake.New(), opened: o.Now(), file: filepath.Join(o.Dir, FileName), rules: r, alerts: map[string]*alert{}, hosts: map[string]*seenHost{}}
+	if o.Patience <= 0 {
+		o.Patience = DefaultPatience
+	}
+	e := &Evaluator{o: o, kick: wake.New(), writing: make(chan struct{}, 1), opened: o.Now(), file: filepath.Join(o.Dir, FileName), rules: r, alerts: map[string]*alert{}, hosts: map[string]*seenHost{}}
 	if err := e.load(); err != nil {
 		return nil, err
 	}
@@ -136,9 +143,9 @@ func (e *Evaluator) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			e.mu.Lock()
-			e.save()
-			e.mu.Unlock()
+			e.looking.Lock()
+			e.save(0)
+			e.looking.Unlock()
 			return
 		case <-tick.C:
 		case <-e.kick:
@@ -174,10 +181,12 @@ func (e *Evaluator) Look(ctx context.Context) {
 		changed = append(changed, e.notice(a, a.State))
 	}
 	e.changed = nil
-	if e.dirty || e.up-e.saved >= saveEvery {
-		e.save() // before anybody is told: after a kill they have not begun again
-	}
+	due := e.dirty || e.up-e.saved >= saveEvery
 	e.mu.Unlock()
+	if due {
+		// Before anybody is told: after a kill they have not begun again. A disk that hangs is told of all the same.
+		e.save(e.o.Patience)
+	}
 	for i, n := range changed {
 		if i < len(changed)-1 {
 			e.o.Record(n, 0)
@@ -237,23 +246,30 @@ func (e *Evaluator) tell(ctx context.Context) {
 	for _, g := range groups {
 		e.o.Deliver(g)
 	}
-	ctx, cancel := context.WithTimeout(ctx, syncTime)
+	ctx, cancel := context.WithTimeout(ctx, e.o.Patience)
 	err := e.o.Sync(ctx)
 	cancel()
+	if e.noteSync(err, ctx.Err() == nil) {
+		e.save(e.o.Patience)
+	}
+}
+
+// noteSync notes whether sinks have on disk what they were told, which is said where it is worth it.
+func (e *Evaluator) noteSync(err error, say bool) (synced bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if err != nil {
-		if text := err.Error(); ctx.Err() == nil && text != e.unsyncedWhy {
+		if text := err.Error(); say && text != e.unsyncedWhy {
 			e.unsyncedWhy = text
 			e.o.Log.Warn("the sinks have not what they were told on disk: after a restart it is told again", "error", err)
 		}
-		return
+		return false
 	}
 	for _, a := range e.alerts {
 		a.unsynced = false
 	}
 	e.unsynced, e.unsyncedWhy = false, ""
-	e.save()
+	return true
 }
 
 // Listed is an alert as it is listed.

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -151,9 +152,60 @@ func (e *Evaluator) setAside() (string, error) {
 	}
 }
 
-// save writes the file. What cannot be written is tried again at the next look, and said once.
-// mu is held.
-func (e *Evaluator) save() {
+// errHangs says that the file is being written, and that has not returned for Options.Patience.
+var errHangs = errors.New("the write has not returned yet: the disk hangs")
+
+// save writes the file. What cannot be written is tried again at the next look, and said once. It waits for
+// the disk at most for a time, where that is not 0. looking is held, mu is not.
+func (e *Evaluator) save(most time.Duration) {
+	e.mu.Lock()
+	text, up := e.encode(), e.up
+	e.mu.Unlock()
+	err := e.write(text, most)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		if e.o.Metrics != nil {
+			e.o.Metrics.Errors.Inc()
+		}
+		if text := err.Error(); text != e.failed {
+			e.failed = text
+			e.o.Log.Error("the alerts could not be saved: after a restart some are told again", "error", err)
+		}
+		return
+	}
+	e.failed, e.dirty, e.saved = "", false, up // only who has looking changes what is saved
+}
+
+// write replaces the file. One write that hangs is waited for by all that follow, so that no older content
+// takes the place of a newer.
+func (e *Evaluator) write(text []byte, most time.Duration) error {
+	var over <-chan time.Time // never
+	if most > 0 {
+		t := time.NewTimer(most)
+		defer t.Stop()
+		over = t.C
+	}
+	select {
+	case e.writing <- struct{}{}:
+	case <-over:
+		return errHangs
+	}
+	done := make(chan error, 1)
+	go func() {
+		done <- fsys.ReplaceOn(e.o.FS, e.file, text, 0o600)
+		<-e.writing
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-over:
+		return errHangs
+	}
+}
+
+// encode returns what the file is to have. mu is held.
+func (e *Evaluator) encode() []byte {
 	s := &saved{Up: e.up, Saved: e.now.UnixMilli(), Hosts: make(map[string]*seenHost, len(e.hosts))}
 	for name, x := range e.hosts {
 		if len(s.Hosts) == maxHosts {
@@ -169,18 +221,7 @@ func (e *Evaluator) save() {
 		}
 		s.Alerts = append(s.Alerts, a)
 	}
-	err := fsys.ReplaceOn(e.o.FS, e.file, encode(s), 0o600)
-	if err != nil {
-		if e.o.Metrics != nil {
-			e.o.Metrics.Errors.Inc()
-		}
-		if text := err.Error(); text != e.failed {
-			e.failed = text
-			e.o.Log.Error("the alerts could not be saved: after a restart some are told again", "error", err)
-		}
-		return
-	}
-	e.failed, e.dirty, e.saved = "", false, e.up
+	return encode(s)
 }
 
 // toKey makes text of a host's name, which may be any bytes.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/underway"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/record"
 )
@@ -84,7 +85,8 @@ type Head struct {
 	forgotten      []string
 	newcomers      newcomers
 
-	turned atomic.Uint64 // by run and flush: see Turns
+	turned  atomic.Uint64 // by run and flush: see Turns
+	storing underway.Call // of flush, a table
 
 	asked chan struct{} // has an element for each question about completeness that is looked up
 
@@ -268,6 +270,7 @@ func (h *Head) Stats() Stats {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	s := h.stats
+	s.Storing = h.storing.For(time.Now())
 	s.Hosts = len(h.hosts)
 	for _, g := range append(slices.Clone(h.waiting), h.active) {
 		t := g.table.Stats()

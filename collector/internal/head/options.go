@@ -156,4 +156,6 @@ type Stats struct {
 	StoreFailures       uint64
 	SearchesBehind      uint64 // answered with ErrBehind
 	StoreError          error  // of the last attempt, nil when it worked
+	// Storing is for how long the storing of a table that is under way has not returned; 0: none is.
+	Storing time.Duration
 }

@@ -56,6 +56,7 @@ func (j *Journal) Trim(lsn uint64, open []uint64) error {
 		i++
 	}
 	j.points = append(j.points[:0], j.points[i:]...)
+	j.noteSizes()
 	j.commitMu.Unlock()
 	if need == 0 {
 		return nil
@@ -70,6 +71,7 @@ func (j *Journal) Trim(lsn uint64, open []uint64) error {
 	if err := log.TruncateFront(low); err != nil {
 		return fmt.Errorf("trim the journal: %w", err)
 	}
+	j.counters.diskBytes.Store(log.Size())
 	return carryErr
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/underway"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 	"github.com/auditfleet/auditfleet/pkg/wake"
 )
@@ -40,6 +41,8 @@ type Stats struct {
 	DiskBytes               int64
 	FirstLSN, LastLSN       uint64 // LastLSN is the last committed
 	Failing                 bool   // the last commit failed
+	// Hanging is for how long the write of a commit that is under way has not returned; 0: none is.
+	Hanging time.Duration
 }
 
 // item is a batch on its way to the committer.
@@ -71,6 +74,7 @@ type Journal struct {
 	closing  sync.Once
 	closeErr error
 	counters counters
+	writing  underway.Call // write, under commitMu
 
 	// A batch goes from queue to whoever leads, from there to ready, and from there to
 	// the one that takes. Three signals wake who waits for a change of what mu guards.
@@ -124,6 +128,9 @@ type counters struct {
 	batches, records, bytes, commits, syncs, dups, failed, carried atomic.Uint64
 	last                                                           atomic.Uint64
 	failing                                                        atomic.Bool
+	// Sizes as they were when commitMu was held last: who asks waits for no disk. See noteSizes.
+	firstLSN, forgotten   atomic.Uint64
+	diskBytes, resendSize atomic.Int64
 }
 
 // Open recovers and locks the journal in o.Dir. Nothing is committed before Start.
@@ -155,6 +162,7 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 	j.syncDue = wake.New()
 	j.log = log
 	j.carried = map[uint64]uint64{}
+	j.noteSizes()
 	return j, rec, nil
 }
 
@@ -206,6 +214,7 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	s.forgetConnections()
 	j.connBase = j.lastConn
 	j.counters.last.Store(j.nextLSN - 1)
+	j.noteSizes()
 	j.mu.Lock()
 	j.started = true
 	j.mu.Unlock()
@@ -245,6 +254,7 @@ func (j *Journal) Close() error {
 		if j.log != nil {
 			j.closeErr = j.log.Close()
 			j.log = nil
+			j.noteSizes()
 		}
 	})
 	return j.closeErr
@@ -254,7 +264,7 @@ func (j *Journal) Close() error {
 // record whose done was called with nil. Take has returned it, or will.
 func (j *Journal) Last() uint64 { return j.counters.last.Load() }
 
-// Stats returns the present figures.
+// Stats returns the present figures. It waits for no disk.
 func (j *Journal) Stats() Stats {
 	s := Stats{
 		Batches: j.counters.batches.Load(), Records: j.counters.records.Load(), Bytes: j.counters.bytes.Load(),
@@ -262,16 +272,26 @@ func (j *Journal) Stats() Stats {
 		Failed: j.counters.failed.Load(), Carried: j.counters.carried.Load(), QueueBytes: j.share.held.Load(), LastLSN: j.counters.last.Load(),
 		Failing: j.counters.failing.Load(),
 	}
-	j.commitMu.Lock()
-	defer j.commitMu.Unlock()
+	s.DiskBytes, s.FirstLSN = j.counters.diskBytes.Load(), j.counters.firstLSN.Load()
+	s.Forgotten, s.ResendBytes = j.counters.forgotten.Load(), j.counters.resendSize.Load()
+	s.Hanging = j.writing.For(time.Now())
+	return s
+}
+
+// noteSizes has Stats see what a commit, a replay or Trim has changed. commitMu is held.
+func (j *Journal) noteSizes() {
+	c := &j.counters
+	size, first := int64(0), uint64(0)
 	if j.log != nil {
-		s.DiskBytes = j.log.Size()
-	}
-	if j.senders != nil {
-		s.Forgotten, s.ResendBytes = j.senders.forgotten+j.senders.offsets.forgotten, int64(j.senders.bytes)
+		size = j.log.Size()
 	}
 	if len(j.points) > 0 {
-		s.FirstLSN = j.points[0].lsn
+		first = j.points[0].lsn
 	}
-	return s
+	c.diskBytes.Store(size)
+	c.firstLSN.Store(first)
+	if j.senders != nil {
+		c.forgotten.Store(j.senders.forgotten + j.senders.offsets.forgotten)
+		c.resendSize.Store(int64(j.senders.bytes))
+	}
 }

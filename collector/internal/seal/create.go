@@ -142,6 +142,8 @@ func Mend(o Options, find func(batch uint64, hash *tlog.Hash) []byte) (t *Tree, 
 
 // appendHash adds a leaf of which only the hash is known.
 func (t *Tree) appendHash(h tlog.Hash) error {
+	t.appending.Lock()
+	defer t.appending.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	made, err := tlog.StoredHashesForRecordHash(t.size, h, tlog.HashReaderFunc(t.readHashes))

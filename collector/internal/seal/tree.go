@@ -43,12 +43,17 @@ type Tree struct {
 	dir string // the store's folder with the name Dir
 	id  seglog.ID
 
-	mu                    sync.RWMutex // guards everything below
-	leaves, hashes, index fsys.File
-	size                  int64 // how many leaves there are
-	end                   int64 // of the leaves' file
-	last                  place // of the last leaf
-	dirty                 bool  // a write failed: the files may have more than is counted
+	leaves, hashes, index fsys.File // closed with both locks held
+
+	// appending is held by who appends, also while the disk takes it, and taken before mu. It guards dirty, and the
+	// files beyond what counts. Who reads waits for no write.
+	appending sync.Mutex
+	dirty     bool // a write failed: the files may have more than is counted
+
+	mu   sync.RWMutex // guards what counts: the three below. Only who holds appending, too, changes it
+	size int64        // how many leaves there are
+	end  int64        // of the leaves' file
+	last place        // of the last leaf
 }
 
 // Options of Open.
@@ -213,8 +218,8 @@ func (t *Tree) Append(leaves ...*Leaf) error {
 
 // AppendTexts is Append for leaves as they were encoded.
 func (t *Tree) AppendTexts(texts [][]byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.appending.Lock()
+	defer t.appending.Unlock()
 	err := t.appendLocked(texts)
 	if fsys.NoRoom(err) && t.giveReserve() {
 		err = t.appendLocked(texts)
@@ -224,6 +229,7 @@ func (t *Tree) AppendTexts(texts [][]byte) error {
 	return err
 }
 
+// appendLocked adds leaves; appending is held, mu is not.
 func (t *Tree) appendLocked(texts [][]byte) (err error) {
 	if err := t.cut(); err != nil || len(texts) == 0 {
 		return err
@@ -278,7 +284,10 @@ func (t *Tree) appendLocked(texts [][]byte) (err error) {
 	if err := write(t.index, index, headBytes+indexBytes*t.size); err != nil {
 		return fmt.Errorf("write %s: %w", indexName, err)
 	}
-	t.size, t.end, t.last, t.dirty = t.size+int64(len(texts)), end, at, false
+	t.dirty = false
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.size, t.end, t.last = t.size+int64(len(texts)), end, at
 	return nil
 }
 
@@ -453,6 +462,8 @@ func (t *Tree) search(want place) (int64, error) {
 
 // Close closes the files.
 func (t *Tree) Close() error {
+	t.appending.Lock()
+	defer t.appending.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var errs []error

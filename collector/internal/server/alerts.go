@@ -10,7 +10,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/selfaudit"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -18,8 +17,9 @@ import (
 // openAlerts reads what fired when the collector ended.
 func (s *Server) openAlerts() (err error) {
 	s.alerts, err = alert.Open(s.cfg.Alerts, alert.Options{
-		FS: fsys.OS, Dir: s.cfg.Store, Log: s.cfg.Log.Named("alert"), Now: s.cfg.Now, Metrics: metrics.NewAlerts(s.reg),
+		FS: s.cfg.files, Dir: s.cfg.Store, Log: s.cfg.Log.Named("alert"), Now: s.cfg.Now, Metrics: metrics.NewAlerts(s.reg),
 		Hosts: s.head.EachVitals, Collector: s.collectorVitals, Record: s.recordAlert, Deliver: s.deliverAlerts, Sync: s.syncAlerts,
+		Patience: min(alert.DefaultPatience, s.cfg.hung),
 	})
 	if err == nil {
 		s.sinks.SetFiring(s.firing)
@@ -50,8 +50,12 @@ func (s *Server) collectorVitals() *alert.Collector {
 			c.Faults = append(c.Faults, alert.Fault{Kind: kind, Summary: summary})
 		}
 	}
-	fault(s.journal.Stats().Failing, "journal", "the journal cannot be written: nothing is acknowledged; look at the disk")
-	if err := s.head.Stats().StoreError; err != nil {
+	j, h := s.journal.Stats(), s.head.Stats()
+	fault(j.Failing, "journal", "the journal cannot be written: nothing is acknowledged; look at the disk")
+	if kind, what := s.hangs(&j, &h); kind != "" {
+		fault(true, kind, what)
+	}
+	if err := h.StoreError; err != nil {
 		fault(true, "store", "the store takes no events (they are safe in the journal): "+err.Error())
 	}
 	fault(sp.Is[space.Error], "disk", "writes to the collector's disk fail: look at the disk, and at the collector's log")

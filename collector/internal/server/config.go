@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/pkg/action"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/pki"
 	"github.com/auditfleet/auditfleet/pkg/psktls"
 	"github.com/auditfleet/auditfleet/pkg/service"
@@ -104,6 +105,8 @@ type Config struct {
 
 	free    func() (free, total uint64, err error) // of the store's disk; tests'
 	alerted func(alert.Group)                      // hears what is told; tests'
+	files   fsys.FS                                // of the journal and the alerts; tests'
+	hung    time.Duration                          // journalHangs where 0; tests'
 }
 
 // Defaults of Config.
@@ -128,6 +131,12 @@ func (c *Config) defaults() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.files == nil {
+		c.files = fsys.OS
+	}
+	if c.hung == 0 {
+		c.hung = journalHangs
 	}
 	if c.Flush == "" {
 		c.Flush = journal.FlushSync

@@ -48,7 +48,7 @@ func (s *Server) journalSample() metrics.JournalSample {
 	st := s.journal.Stats()
 	return metrics.JournalSample{
 		Duplicates: st.Duplicates, Commits: st.Commits, Syncs: st.Syncs, QueueBytes: st.QueueBytes, DiskBytes: st.DiskBytes,
-		Carried: st.Carried, Forgotten: st.Forgotten, ResendBytes: st.ResendBytes,
+		Carried: st.Carried, Forgotten: st.Forgotten, ResendBytes: st.ResendBytes, Hanging: st.Hanging.Seconds(),
 		LimitBytes: s.outgrown.Limit(), Outgrown: s.outgrown.Excess() > 0,
 	}
 }

@@ -113,11 +113,12 @@ type Server struct {
 	httpLn net.Listener
 	http   *http.Server
 
-	ready  atomic.Bool
-	reload metrics.Config
-	served sync.WaitGroup // the API's and HTTP's serving goroutines
-	once   sync.Once
-	err    error // of Close
+	ready     atomic.Bool
+	hungLooks atomic.Uint64 // see alive
+	reload    metrics.Config
+	served    sync.WaitGroup // the API's and HTTP's serving goroutines
+	once      sync.Once
+	err       error // of Close
 }
 
 // Open takes the store, binds every socket and replays the journal. Nothing is
@@ -238,7 +239,7 @@ func (s *Server) Run(ctx, hurry context.Context) error {
 	s.ready.Store(true)
 	s.cfg.Log.Info("ready", "listen", addrs(s.Addrs()), "store", s.cfg.Store, "api", s.cfg.API, "http", s.HTTPAddr(), "flush", string(s.cfg.Flush))
 	s.cfg.Service.Ready("receiving on " + addrs(s.Addrs()))
-	stopWatchdog := s.cfg.Service.Watch(s.head.Turns)
+	stopWatchdog := s.cfg.Service.Watch(s.alive)
 	accepting, ctx := errgroup.WithContext(ctx)
 	for _, t := range s.transports {
 		accepting.Go(func() error { return t.Run(ctx) })

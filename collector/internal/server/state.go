@@ -2,8 +2,12 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -35,11 +39,43 @@ func (s *Server) state() string {
 
 // storage is "ok", or what fails at storing.
 func (s *Server) storage() string {
-	switch h := s.head.Stats(); {
-	case s.journal.Stats().Failing:
+	h, j := s.head.Stats(), s.journal.Stats()
+	if kind, what := s.hangs(&j, &h); kind != "" {
+		return what
+	}
+	switch {
+	case j.Failing:
 		return "the journal cannot be written: nothing is acknowledged"
 	case h.StoreError != nil:
 		return "the store takes no events (they are safe in the journal): " + h.StoreError.Error()
 	}
 	return "ok"
+}
+
+// A write of a commit is some MiB at most; a table is 32 MiB and is encoded first. What takes longer than
+// these has a disk that hangs, or is far too slow.
+const (
+	journalHangs = 10 * time.Second
+	storeHangs   = time.Minute
+)
+
+// hangs says which write to the disk has not returned for long, in a word and in a sentence; "": none.
+func (s *Server) hangs(j *journal.Stats, h *head.Stats) (kind, what string) {
+	switch {
+	case j.Hanging >= s.cfg.hung:
+		return "journal-hangs", fmt.Sprintf("a write to the journal has not returned for %d s: nothing is acknowledged; look at the disk", int(j.Hanging.Seconds()))
+	case h.Storing >= storeHangs:
+		return "store-hangs", fmt.Sprintf("the store has not taken events for %d s (they are safe in the journal): look at the disk", int(h.Storing.Seconds()))
+	}
+	return "", ""
+}
+
+// alive counts turns for the watchdog: those of the head, and looks at a disk that hangs. A restart would not help
+// there, and nobody would say any more what is wrong.
+func (s *Server) alive() uint64 {
+	h, j := s.head.Stats(), s.journal.Stats()
+	if kind, _ := s.hangs(&j, &h); kind != "" {
+		s.hungLooks.Add(1)
+	}
+	return s.head.Turns() + s.hungLooks.Load()
 }

@@ -44,7 +44,7 @@ func (s *Server) openJournal() error {
 	j, rec, err := journal.Open(journal.Options{
 		Dir: filepath.Join(s.cfg.Store, journalDir), SegmentBytes: s.space.SegmentBytes(), Flush: s.cfg.Flush, Freq: s.cfg.Freq,
 		Logger: s.cfg.Log.Named("journal"), Now: s.cfg.Now,
-		ID: s.store.ID(), Known: s.store.Journal(), Changed: s.keepJournal,
+		ID: s.store.ID(), Known: s.store.Journal(), Changed: s.keepJournal, FS: s.cfg.files,
 		OnSync: func(d time.Duration) { syncs.Observe(d.Seconds()) },
 	})
 	if err != nil {

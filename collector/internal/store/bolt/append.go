@@ -109,11 +109,11 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 		return nil
 	}
 	s.fold(old)
-	s.mu.Lock()
 	if err := old.reopen(false); err != nil {
 		// Its events stay; they cannot be searched until it opens again.
 		s.log.Error("sealing a partition", "partition", old.path, "error", err)
 	}
+	s.mu.Lock()
 	sealed := old.listed()
 	s.mu.Unlock()
 	s.dig(old)

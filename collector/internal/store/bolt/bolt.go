@@ -46,8 +46,8 @@ type Options struct {
 // Store is the embedded store. All methods may be called by many goroutines at once.
 //
 // Writers (Append, Drop, Rotate, and the outbox's deletions) run one after the other under
-// appendMu. mu guards what searches and writers share. A batch's transaction runs without
-// mu, so that a search never waits for its sync. A snapshot copies, under
+// appendMu. mu guards what searches and writers share. While the store is open, nothing but a repair waits for
+// the disk with mu held, so that whoever asks waits for no write that hangs. A snapshot copies, under
 // mu, the list of partitions and each one's list of groups; both lists are replaced when
 // they change, never changed in place, and a group never changes once it is stored. So a
 // snapshot goes on to see what there was, without a lock.
@@ -362,11 +362,15 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 		return store.Stats{}, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	out := store.Stats{Lingering: s.lingering}
+	cur, parts := s.cur, make([]partView, 0, len(s.parts))
 	for _, p := range s.parts {
-		d := p.stats()
-		d.Sealed = p != s.cur
+		parts = append(parts, partView{p, p.entries})
+	}
+	s.mu.Unlock()
+	for i := range parts {
+		d := parts[i].stats()
+		d.Sealed = parts[i].p != cur
 		out.Parts = append(out.Parts, d)
 		out.Events += d.Events
 		out.Records += d.Records

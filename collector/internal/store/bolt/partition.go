@@ -332,6 +332,13 @@ func (p *partition) close() error {
 	return p.closeLocked()
 }
 
+// pause closes the file until it is used again.
+func (p *partition) pause() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closeLocked()
+}
+
 // closeLocked closes the file when it is open; p.mu is held for writing.
 func (p *partition) closeLocked() error {
 	if p.db == nil {
@@ -366,15 +373,16 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 	return p.codec.Open(b.Get(layout.KeyGroup))
 }
 
-// stats returns the partition's sizes; Store.mu is held. DiskBytes is the room that the
-// file takes, holes not counted.
-func (p *partition) stats() store.PartStats {
+// stats returns the sizes of a partition with some entries. DiskBytes is the room that the file
+// takes, holes not counted: the filesystem is asked, so Store.mu is not held.
+func (v *partView) stats() store.PartStats {
+	p := v.p
 	d := store.PartStats{Part: p.part}
-	if n := len(p.entries); n > 0 {
-		d.LastID = p.entries[n-1].id
+	if n := len(v.entries); n > 0 {
+		d.LastID = v.entries[n-1].id
 	}
-	for i := range p.entries {
-		s := &p.entries[i].sum
+	for i := range v.entries {
+		s := &v.entries[i].sum
 		d.Events += s.Events
 		d.Records += s.Records
 		d.RawBytes += s.RawBytes

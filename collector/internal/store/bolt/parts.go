@@ -2,6 +2,7 @@ package bolt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -42,25 +43,27 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 	if pass {
 		s.pass(part)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p.refs > 0 { // open it now: without a name it cannot be opened later
-		if err := p.openAgain(true); err != nil { // the searches that read it will say so, too
-			s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
-		}
+	// Opened now, and kept open: without a name it cannot be opened later, and searches may begin until it
+	// is gone.
+	if err := p.openAgain(true); err != nil { // the searches that read it will say so, too
+		s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 	}
-	size := p.stats().DiskBytes
+	size := (&partView{p: p}).stats().DiskBytes
 	if err := s.list.drop(part, func() error { return os.Remove(p.path) }); err != nil {
-		return fmt.Errorf("drop %s: %w", part, err)
+		return fmt.Errorf("drop %s: %w", part, errors.Join(err, p.pause()))
 	}
+	s.mu.Lock()
 	s.forgetBroken(part)
 	s.forgetUnreadable(p)
 	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
 	p.dropped = true
-	if p.refs > 0 {
+	used := p.refs > 0
+	if used {
 		p.lingers = size
 		s.lingering += size
-	} else {
+	}
+	s.mu.Unlock()
+	if !used {
 		if err := p.close(); err != nil {
 			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
 		}

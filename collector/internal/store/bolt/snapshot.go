@@ -59,17 +59,22 @@ func (sn *snapshot) mayMatch(e *entry, q *query.Query) bool {
 // called again.
 func (sn *snapshot) Close() error {
 	sn.s.mu.Lock()
-	defer sn.s.mu.Unlock()
 	if sn.closed {
+		sn.s.mu.Unlock()
 		return nil
 	}
 	sn.closed = true
-	var errs []error
+	var last []*partition // of which this was the last use
 	for _, v := range sn.parts {
 		if v.p.refs--; v.p.refs == 0 && v.p.dropped {
-			errs = append(errs, v.p.close())
+			last = append(last, v.p)
 			sn.s.lingering -= v.p.lingers
 		}
+	}
+	sn.s.mu.Unlock()
+	var errs []error
+	for _, p := range last { // frees the file, which the disk may take its time for
+		errs = append(errs, p.close())
 	}
 	return errors.Join(errs...)
 }
