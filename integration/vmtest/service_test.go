@@ -47,10 +47,13 @@ func (h *host) done() {
 // again waits until a unit's process is another one than before.
 func (h *host) again(unit, before string) {
 	h.Helper()
-	h.until(fmt.Sprintf("systemctl is-active %s && [ $(systemctl show -P MainPID %s) != %s ]", unit, unit, strings.TrimSpace(before)))
+	h.until(fmt.Sprintf("systemctl is-active %s && [ $(systemctl show -P MainPID %s) != %s ]", unit, unit, before))
 }
 
-func (h *host) pid(unit string) string { return h.sh("systemctl show -P MainPID " + unit) }
+func (h *host) pid(unit string) string {
+	h.Helper()
+	return strings.TrimSpace(h.sh("systemctl show -P MainPID " + unit))
+}
 
 // TestServices does to both services what administrators, and mishaps, do.
 func TestServices(t *testing.T) {
