@@ -32,6 +32,7 @@ const (
 type seen struct {
 	mu    sync.Mutex
 	keys  map[string]bool // guarded by mu
+	gone  map[string]bool // guarded by mu: those that were not listed at the last look
 	fresh bool            // guarded by mu: some are not in the file
 }
 
@@ -50,7 +51,8 @@ func (s *seen) has(key string) bool {
 	return s.keys[key]
 }
 
-// forget drops the keys of tokens that are not listed any more; certificates stay listed.
+// forget drops the keys of what is not listed any more, at the second look that finds it so: what this process issues may
+// be told before the list was read that has it.
 func (s *seen) forget(list []change) {
 	listed := make(map[string]bool, len(list))
 	for _, c := range list {
@@ -58,12 +60,18 @@ func (s *seen) forget(list []change) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	gone := map[string]bool{}
 	for key := range s.keys {
-		if strings.Contains(key, "token ") && !listed[key] {
+		switch {
+		case listed[key]:
+		case s.gone[key]:
 			delete(s.keys, key)
 			s.fresh = true
+		default:
+			gone[key] = true
 		}
 	}
+	s.gone = gone
 }
 
 // Watch tells what is done to the CA by commands (collector token, collector ca), which run

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,33 @@ func (e Entry) State(now time.Time) string {
 		return "expired"
 	}
 	return "valid"
+}
+
+const (
+	// mostListed is how many entries an index may have before it lets go of some that have expired: a fleet whose
+	// certificates live for an hour has as many in two days, and all of it is read and written for each.
+	mostListed = 20_000
+	// agreeing is how many certificates must have been issued since one expired: the clock may be a wrong one.
+	agreeing = 100
+)
+
+// unlisted returns a list without those that expired longest ago, where it is too long. What has expired needs no
+// revoking and is not renewed.
+func unlisted(list []Entry, now time.Time) []Entry {
+	drop := len(list) - mostListed*3/4
+	if len(list) < mostListed {
+		return list
+	}
+	if at := list[len(list)-agreeing].NotBefore; at.Before(now) {
+		now = at
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(e Entry) bool {
+		gone := drop > 0 && now.Sub(e.NotAfter) > keepExpired
+		if gone {
+			drop--
+		}
+		return gone
+	})
 }
 
 func formatIndex(ca string, list []Entry) []byte {

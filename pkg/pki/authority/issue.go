@@ -103,7 +103,7 @@ func (ca *CA) sign(r Request, public crypto.PublicKey, template *x509.Certificat
 	if err != nil {
 		return nil, err
 	}
-	return cert, ca.writeIndex(append(list, Entry{
+	return cert, ca.writeIndex(append(unlisted(list, ca.cfg.Now()), Entry{
 		Serial: pki.Serial(cert.SerialNumber), Fingerprint: pki.Fingerprint(cert), Name: r.Name, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Roles: r.Roles,
 	}))
 }

@@ -2,6 +2,8 @@ package authority
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,5 +51,45 @@ func TestShortLivesAreRenewed(t *testing.T) {
 		if !errors.Is(err, ErrRenew) {
 			t.Errorf("a life of %v: nothing bounds its renewals: %v", life, err)
 		}
+	}
+}
+
+// An index does not grow for ever: beyond so many entries those that expired longest ago go, and none by a clock that
+// only the latest few were issued by.
+func TestIndexIsBounded(t *testing.T) {
+	clock := noon
+	ca := newAuthority(t, fsys.OS, t.TempDir())
+	ca.cfg.Now = func() time.Time { return clock }
+	list := make([]Entry, mostListed)
+	for i := range list {
+		at := noon.Add(time.Duration(i-mostListed) * time.Minute)
+		list[i] = Entry{Serial: fmt.Sprintf("%08x", i), Fingerprint: "00", Name: "web1", NotBefore: at, NotAfter: at.Add(time.Hour), Roles: pki.Send}
+	}
+	list[7].Name, list[7].NotAfter = "db1", noon.Add(ninety)
+	if err := ca.writeIndex(list); err != nil {
+		t.Fatal(err)
+	}
+	clock = noon.Add(5 * 365 * 24 * time.Hour) // by mistake: nothing is known to have expired of what was issued yesterday
+	if _, err := ca.Issue(t.Context(), request("web2"), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	clock = noon
+	if _, err := ca.Issue(t.Context(), request("web3"), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ca.List()
+	if err != nil || len(got) > mostListed || len(got) < mostListed/2 {
+		t.Fatal(len(got), err)
+	}
+	if got[0].Name != "db1" || got[len(got)-2].Name != "web2" || got[len(got)-1].Name != "web3" {
+		t.Errorf("%v … %v", got[0], got[len(got)-1])
+	}
+	for _, e := range list {
+		if noon.Sub(e.NotAfter) < keepExpired && !slices.Contains(got, e) {
+			t.Fatalf("%v is gone", e)
+		}
+	}
+	if now, _, err := ca.Revoke(t.Context(), "db1"); err != nil || len(now) != 1 {
+		t.Error(now, err)
 	}
 }
