@@ -67,7 +67,7 @@ run: build ## one real kernel event, host to collector, found (KEEP=1 leaves it 
 
 DEMO        ?= demo
 demo: build ## a store of five hosts and five days in $(DEMO)/, for README's tour and questions (some seconds)
-	$(TIDY) $(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)
+	$(TIDY) $(GO) run ./integration/cmd/demo -bin '$(BIN)' -dir '$(DEMO)'
 
 stock-peers: # the tools we are compared with; a message where they cannot be had
 	@$(TIDY) sh integration/stock-peers.sh

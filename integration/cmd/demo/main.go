@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -45,6 +46,9 @@ func run(ctx context.Context, bin, dir string) (returnedErr error) {
 		if _, err := os.Stat(filepath.Join(dir, mark)); err != nil {
 			return fmt.Errorf("%s is there, and not of this command: name another folder (make demo DEMO=FOLDER)", dir)
 		}
+		if c, err := net.Dial("unix", filepath.Join(dir, "store", "collector.sock")); err == nil {
+			return errors.Join(fmt.Errorf("a collector runs with %s: end it first, or name another folder (make demo DEMO=FOLDER)", filepath.Join(dir, "store")), c.Close())
+		}
 	}
 	work, err := os.MkdirTemp("", "demo-")
 	if err != nil {
@@ -58,9 +62,17 @@ func run(ctx context.Context, bin, dir string) (returnedErr error) {
 	if err := put(ctx, work, dir); err != nil {
 		return err
 	}
-	fmt.Printf("%d hosts, %d days, %d records: %s. To ask it, as README.md does:\n\n  export PATH=%s:$PATH TZ=UTC LC_ALL=C; cd %s\n",
-		len(hosts), days, records, filepath.Join(dir, "store"), bin, dir)
+	fmt.Printf("%d hosts, %d days, %d records: %s. To ask it, as README.md does:\n\n  export PATH=%s:\"$PATH\" TZ=UTC LC_ALL=C; cd %s\n",
+		len(hosts), days, records, filepath.Join(dir, "store"), word(bin), word(dir))
 	return nil
+}
+
+// word is a word of a shell.
+func word(s string) string {
+	if strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-") == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // put moves what was made to its place, also to another filesystem, where it is copied first: an interrupt then leaves
