@@ -172,8 +172,8 @@ type Query struct {
 	// Unparsable also selects what no other search finds: lines that are no records, such
 	// as separators and comments, which a collector stores as they came. Logs skip them.
 	Unparsable bool
-	// Memory is what a Tally with fields may take for their values. It is not sent: each
-	// process has its own. Matching ignores it.
+	// Memory is what a Tally with fields may take for their values, and a search for trees or surroundings for
+	// what it found. It is not sent: each process has its own. Matching ignores it.
 	Memory *Memory
 }
 

@@ -21,14 +21,29 @@ type window struct{ from, to int64 }
 // windows maps each host to its windows. After sorting they do not overlap and ascend.
 type windows map[string][]window
 
-func (ws windows) add(node string, w window) {
+// tooMany is query.ErrMemory of a tree or of surroundings.
+type tooMany struct{}
+
+func (tooMany) Error() string {
+	return "there are too many events to draw their trees or to look around them here: ask for less time or fewer hosts"
+}
+
+// Unwrap returns query.ErrMemory.
+func (tooMany) Unwrap() error { return query.ErrMemory }
+
+// windowBytes is about what a window takes, in its list and in that of all.
+const windowBytes = 64
+
+// add adds a window, and takes memory for one more; false where there is none left.
+func (ws windows) add(node string, w window, memory *query.Memory) bool {
 	list := ws[node]
 	if n := len(list); n > 0 && w.from <= list[n-1].to+1 && w.to >= list[n-1].from-1 {
 		last := &list[n-1]
 		last.from, last.to = min(last.from, w.from), max(last.to, w.to)
-		return
+		return true
 	}
 	ws[node] = append(list, w)
+	return memory.Take(windowBytes)
 }
 
 // joined sorts windows and joins those less than gap apart.
@@ -64,7 +79,9 @@ func around(ctx context.Context, o *Options, src query.Source, w output.Writer, 
 	seen := windows{}
 	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		hits++
-		seen.add(string(ev.Node), window{ev.Ms - ms, ev.Ms + ms})
+		if !seen.add(string(ev.Node), window{ev.Ms - ms, ev.Ms + ms}, o.Query.Memory) {
+			return tooMany{}
+		}
 		return nil
 	})
 	if err != nil || hits == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -39,9 +40,10 @@ type process struct {
 
 // treeHits are the events that a search for trees found.
 type treeHits struct {
-	list []treeHit
-	span window // of all
-	none uint64 // events that name no process
+	list   []treeHit
+	span   window // of all
+	none   uint64 // events that name no process
+	memory *query.Memory
 }
 
 type treeHit struct {
@@ -49,17 +51,21 @@ type treeHit struct {
 	sighting
 }
 
-func (h *treeHits) add(x *query.Extractor, ev *event.Event) {
+func (h *treeHits) add(x *query.Extractor, ev *event.Event) error {
 	s, ok := see(x, ev)
 	if !ok {
 		h.none++
-		return
+		return nil
+	}
+	if !h.memory.Take(3*sightingBytes + 3*s.text() + len(ev.Node)) { // in list, by its process, and a life or root of its own
+		return tooMany{}
 	}
 	if h.span.from == 0 || ev.Ms < h.span.from {
 		h.span.from = ev.Ms
 	}
 	h.span.to = max(h.span.to, ev.Ms)
 	h.list = append(h.list, treeHit{pidOf{string(ev.Node), s.PID}, s})
+	return nil
 }
 
 // around is a window with treeSpan before and after it.
@@ -72,11 +78,10 @@ func (w window) around() window {
 // of them. It calls warn where it leaves trees out.
 func trees(ctx context.Context, o *Options, src query.Source, out io.Writer, warn func(string)) (hits uint64, err error) {
 	var x query.Extractor
-	var h treeHits
+	h := treeHits{memory: o.Query.Memory}
 	err = src.Scan(ctx, &o.Query, func(ev *event.Event) error {
 		hits++
-		h.add(&x, ev)
-		return nil
+		return h.add(&x, ev)
 	})
 	if err != nil || len(h.list) == 0 {
 		return hits, err
@@ -93,7 +98,7 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer, war
 		}
 		from = t
 	}
-	b := &treeBuilder{ctx: ctx, from: from, known: map[pidOf]*lives{}}
+	b := &treeBuilder{ctx: ctx, from: from, known: map[pidOf]*lives{}, memory: o.Query.Memory}
 	roots, err := b.roots(&h)
 	if err != nil {
 		return hits, err
@@ -104,6 +109,7 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer, war
 	}
 	names := w.names
 	for i, p := range roots {
+		b.memory = query.NewMemory(math.MaxInt64, o.Query.Memory) // given back with the tree
 		if w.written >= treesNodes {
 			warn(fmt.Sprintf("%d trees are written, which have %d processes; %d more are left out: ask for fewer events, or use --limit", i, w.written, len(roots)-i))
 			break
@@ -119,6 +125,8 @@ func trees(ctx context.Context, o *Options, src query.Source, out io.Writer, war
 			return hits, written(err)
 		}
 		p.children = nil // written
+		b.known = nil
+		b.memory.Release()
 	}
 	return hits, w.close(h.none)
 }
@@ -130,6 +138,20 @@ type treeBuilder struct {
 	known map[pidOf]*lives // within w
 	w     window
 	left  int // nodes
+	// memory is for what is looked at: of the roots all that the answer has, then that of a tree.
+	memory *query.Memory
+}
+
+// take takes memory for sightings.
+func (b *treeBuilder) take(list []sighting) error {
+	n := 0
+	for i := range list {
+		n += sightingBytes + list[i].text()
+	}
+	if !b.memory.Take(n) {
+		return tooMany{}
+	}
+	return nil
 }
 
 // roots are the processes of the events found, in the order of the first event of each.
@@ -171,6 +193,9 @@ func (b *treeBuilder) livesWith(k pidOf, hits []sighting) (*lives, error) {
 		w.from, w.to = min(w.from, hits[i].ms), max(w.to, hits[i].ms)
 	}
 	list, err := b.from.of(b.ctx, k, w.around())
+	if err == nil {
+		err = b.take(list)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +209,9 @@ func (b *treeBuilder) lives(k pidOf) (*lives, error) {
 		return ls, nil
 	}
 	list, err := b.from.of(b.ctx, k, b.w)
+	if err == nil {
+		err = b.take(list)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -235,6 +263,9 @@ func isAmong(list []*process, pid int64, at stamp) bool {
 // processes above it, depth is how far it is below the one that was found.
 func (b *treeBuilder) down(p *process, line []*process, depth int) error {
 	list, err := b.from.children(b.ctx, pidOf{p.node, p.PID}, b.w)
+	if err == nil {
+		err = b.take(list)
+	}
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,11 @@ type sighting struct {
 	exits bool // it is the process's exit_group
 }
 
+// sightingBytes is about what a sighting takes beside its text.
+const sightingBytes = 160
+
+func (s *sighting) text() int { return len(s.UIDName) + len(s.AUIDName) + len(s.Comm) + len(s.Exe) }
+
 // see reads an event; false when it does not say which process it is of.
 func see(x *query.Extractor, ev *event.Event) (sighting, bool) {
 	task, ok := x.Task(ev)

@@ -7,8 +7,10 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -267,3 +269,36 @@ func TestTreeErrors(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
+// The memory that a question may take bounds its trees, and the times around its hits: a collector answers it in its own process.
+func TestMemoryOfSurroundings(t *testing.T) {
+	var log strings.Builder
+	for i := range 3000 {
+		log.WriteString(task(10*(i+1), 1001+i%50, 1000, "all"))
+	}
+	src := &indexedLog{Source: &logscan.Source{Input: logscan.Input{Path: writeLog(t, log.String())}}}
+	for _, args := range [][]string{{"--tree"}, {"--around", "1s"}} {
+		ask := func(memory *query.Memory) (string, error) {
+			o, err := ParseArgs(append([]string{"-c", "all"}, args...), utcEnv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Query.Memory = memory
+			var out strings.Builder
+			w := output.NewWriter(&out, &o.Config, time.UTC)
+			_, err = Find(t.Context(), o, src, w, &out, nil)
+			return out.String(), errors.Join(err, w.Close())
+		}
+		want, err := ask(nil)
+		if err != nil || want == "" {
+			t.Fatal(args, err)
+		}
+		if got, err := ask(query.NewMemory(256<<20, nil)); err != nil || got != want {
+			t.Errorf("%q with memory: %v, %d bytes of %d", args, err, len(got), len(want))
+		}
+		little := query.NewMemory(64<<10, nil)
+		if _, err := ask(little); !errors.Is(err, query.ErrMemory) {
+			t.Errorf("%q with little memory: %v", args, err)
+		}
+	}
+}

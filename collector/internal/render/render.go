@@ -101,11 +101,12 @@ func find(ctx context.Context, o *search.Options, src api.Source, out, errs io.W
 }
 
 // Text is an api.Command: `collector search`.
-func Text(ctx context.Context, src api.Source, _ *query.Memory, words []string, out, errs io.Writer) (int, error) {
+func Text(ctx context.Context, src api.Source, memory *query.Memory, words []string, out, errs io.Writer) (int, error) {
 	o, err := ParseSearch(words, false)
 	if err != nil {
 		return complain(err, errs)
 	}
+	o.Query.Memory = memory
 	here := append(o.Seen, seenOf(o.Extra)...)
 	if o.CheckpointTime {
 		here = append(here, "--checkpoint") // -ts checkpoint

@@ -199,3 +199,19 @@ func try(t *testing.T, do api.Command, src api.Source, words []string) (code int
 	}
 	return code, err
 }
+
+// What a search keeps in memory to answer is bounded where a collector answers it: trees and surroundings.
+func TestTextTakesMemory(t *testing.T) {
+	all := events(t)
+	for _, words := range [][]string{{"--tree"}, {"--around", "1s"}} {
+		for memory, want := range map[*query.Memory]bool{query.NewMemory(10, nil): true, query.NewMemory(64<<20, nil): false} {
+			var out, errs strings.Builder
+			if _, err := Text(t.Context(), all, memory, words, &out, &errs); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Contains(errs.String(), "too many events"); got != want {
+				t.Errorf("%q: %q, refused is to be %v", words, errs.String(), want)
+			}
+		}
+	}
+}
