@@ -26,6 +26,7 @@ made() {
 }
 
 texts() { "$MADE/texts" "$@"; }
+entries() { texts entries "$1" "$PACKAGE_VERSION-1" "$MAINTAINER" "$SOURCE_DATE_EPOCH" <CHANGELOG.md; }
 changelog() { texts changelog "$1" "$PACKAGE_VERSION-1" "$MAINTAINER" "$SOURCE_DATE_EPOCH" <CHANGELOG.md; }
 
 # documented PACKAGE FORMAT STAGE: what every package has in its folder of documentation.
@@ -40,10 +41,29 @@ documented() {
 	fi
 }
 
+# described NAME STAGE DESCRIPTION: what only an .rpm says of itself: which files are documentation ("rpm -qd", --excludedocs) and which
+# the licence, each named, and what has changed ("rpm -q --changelog").
+described() {
+	rm -rf "$2.docs"
+	for file in $(cd "$2" && find usr/share/man usr/share/doc -type f 2>/dev/null | sort); do
+		mkdir -p "$2.docs/${file%/*}"
+		mv "$2/$file" "$2.docs/$file"
+		kind=doc
+		[ "${file##*/}" != copyright ] || kind=license
+		echo "  - {src: $2.docs/$file, dst: /$file, type: $kind}"
+	done >"$MADE/docs"
+	entries "auditfleet-$1" >"$MADE/entries"
+	sed -i "/^contents:/r $MADE/docs" "$3"
+	echo "changelog: $MADE/entries" >>"$3"
+}
+
 # pack NAME FORMAT ARCH STAGE: the package auditfleet-NAME.
 pack() {
 	find "$4" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-	(cd "$build/here" && STAGE=$4 ARCH=$3 $NFPM package -f "deploy/packages/$1.yaml" -p "$2" -t "$out/") >"$MADE/said" || { cat "$MADE/said" >&2; exit 1; }
+	description=$MADE/$1.$2.yaml
+	cp "deploy/packages/$1.yaml" "$description"
+	[ "$2" = deb ] || described "$1" "$4" "$description"
+	(cd "$build/here" && STAGE=$4 ARCH=$3 $NFPM package -f "$description" -p "$2" -t "$out/") >"$MADE/said" || { cat "$MADE/said" >&2; exit 1; }
 	sed -n 's/^created package: //p' "$MADE/said"
 }
 
@@ -95,6 +115,11 @@ mkdir -p "$MADE" "$build/here"
 ln -s "$PWD/deploy" "$build/here/deploy"
 rm -f "$out"/*.deb "$out"/*.rpm
 (unset GOARCH && $GO build -o "$MADE/texts" ./deploy/packages/texts)
+# What an upgrade hands to the collector's user is the same whichever program unpacks.
+ln -s "$MADE" "$build/here/made"
+for script in deb/collector.postinst rpm/collector.post; do
+	sed -e '/^@handed@$/{r deploy/packages/collector.handed' -e 'd}' "deploy/packages/$script" >"$MADE/${script#*/}"
+done
 # A package changes nothing of a running auditd: its plugin is there, and not active.
 sed -e 's|/usr/local/sbin/|/usr/sbin/|' -e 's/^active = yes/active = no/' deploy/au-fleet.conf >"$MADE/au-fleet.conf"
 touch -d "@$SOURCE_DATE_EPOCH" "$MADE/au-fleet.conf"

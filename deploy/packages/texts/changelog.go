@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,31 +71,62 @@ func releases(in io.Reader) ([]release, error) {
 	return all, lines.Err()
 }
 
-// changelog writes Debian's format of CHANGELOG.md: what is not released yet, and what the
+// sections are CHANGELOG.md's as a package has them: what is not released yet, and what the
 // package's own version is, under the package's version and the commit's time.
-func (p packaged) changelog(out io.Writer, in io.Reader) error {
+func (p packaged) sections(in io.Reader) ([]release, error) {
 	all, err := releases(in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if all[0].version == "" && len(all[0].items) == 0 && len(all) > 1 {
 		all = all[1:]
 	}
+	for i := range all {
+		all[i].version += "-1"
+	}
+	all[0].version, all[0].at = p.version, p.at
+	return all, nil
+}
+
+// debian writes a changelog in Debian's format.
+func (p packaged) debian(out io.Writer, in io.Reader) error {
+	all, err := p.sections(in)
 	for i, r := range all {
-		version, at := r.version+"-1", r.at
-		if i == 0 {
-			version, at = p.version, p.at
-		}
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		fmt.Fprintf(out, "%s (%s) unstable; urgency=medium\n\n", p.name, version)
+		fmt.Fprintf(out, "%s (%s) unstable; urgency=medium\n\n", p.name, r.version)
 		for _, item := range r.items {
 			wrap(out, item)
 		}
-		fmt.Fprintf(out, "\n -- %s  %s\n", p.maintainer, at.UTC().Format(time.RFC1123Z))
+		fmt.Fprintf(out, "\n -- %s  %s\n", p.maintainer, r.at.UTC().Format(time.RFC1123Z))
 	}
-	return nil
+	return err
+}
+
+// nfpm writes a changelog as nfpm takes it for an .rpm: YAML, of which JSON is a part.
+func (p packaged) nfpm(out io.Writer, in io.Reader) error {
+	type note struct {
+		Note string `json:"note"`
+	}
+	type entry struct {
+		Semver   string    `json:"semver"`
+		Date     time.Time `json:"date"`
+		Packager string    `json:"packager"`
+		Changes  []note    `json:"changes"`
+	}
+	all, err := p.sections(in)
+	if err != nil {
+		return err
+	}
+	list := make([]entry, len(all))
+	for i, r := range all {
+		list[i] = entry{Semver: r.version, Date: r.at.UTC(), Packager: p.maintainer}
+		for _, item := range r.items {
+			list[i].Changes = append(list[i].Changes, note{item})
+		}
+	}
+	return json.NewEncoder(out).Encode(list)
 }
 
 // wrap writes an item in lines of 79 characters.

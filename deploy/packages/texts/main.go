@@ -1,5 +1,5 @@
 // Command texts writes the texts of a package that are made from others: the licences of
-// every module in a binary, and Debian's changelog from CHANGELOG.md. Only the build of
+// every module in a binary, and Debian's and rpm's changelogs from CHANGELOG.md. Only the build of
 // packages (build.sh beside it) runs it.
 package main
 
@@ -13,7 +13,8 @@ import (
 )
 
 const usage = `usage: texts notices BINARY                              the licences of what is linked into BINARY
-       texts changelog PACKAGE VERSION MAINTAINER SECONDS   CHANGELOG.md, from standard input, in Debian's format`
+       texts changelog PACKAGE VERSION MAINTAINER SECONDS   CHANGELOG.md, from standard input, in Debian's format
+       texts entries PACKAGE VERSION MAINTAINER SECONDS     the same as nfpm takes it for an .rpm`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -29,13 +30,17 @@ func run(args []string) error {
 		if err := notices(&out, args[1]); err != nil {
 			return err
 		}
-	case len(args) == 5 && args[0] == "changelog":
+	case len(args) == 5 && (args[0] == "changelog" || args[0] == "entries"):
 		seconds, err := strconv.ParseInt(args[4], 10, 64)
 		if err != nil {
 			return err
 		}
 		p := packaged{name: args[1], version: args[2], maintainer: args[3], at: time.Unix(seconds, 0).UTC()}
-		if err := p.changelog(&out, os.Stdin); err != nil {
+		write := p.debian
+		if args[0] == "entries" {
+			write = p.nfpm
+		}
+		if err := write(&out, os.Stdin); err != nil {
 			return err
 		}
 	default:

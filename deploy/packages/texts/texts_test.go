@@ -14,7 +14,7 @@ func TestChangelog(t *testing.T) {
 	const source = "# Changelog\n\nWhat a user notices.\n\n## Unreleased\n\n- One thing.\n- Another one, which\n  goes on.\n\n### Store\n- A third\n\n## v0.1.0 (2026-11-22)\n\nFirst.\n"
 	p := packaged{name: "auditfleet-x", version: "0.1.0+git1.abc-1", maintainer: "A <a@example.com>", at: time.Unix(1795984283, 0).UTC()}
 	var out bytes.Buffer
-	if err := p.changelog(&out, strings.NewReader(source)); err != nil {
+	if err := p.debian(&out, strings.NewReader(source)); err != nil {
 		t.Fatal(err)
 	}
 	const want = `auditfleet-x (0.1.0+git1.abc-1) unstable; urgency=medium
@@ -36,7 +36,7 @@ auditfleet-x (0.1.0-1) unstable; urgency=medium
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
 	}
 	for _, wrong := range []string{"", "# Changelog\n", "## v1\n\n- x\n", "## v0.1.0 (2026-13-01)\n"} {
-		if err := p.changelog(&out, strings.NewReader(wrong)); err == nil {
+		if err := p.debian(&out, strings.NewReader(wrong)); err == nil {
 			t.Errorf("%q is taken", wrong)
 		}
 	}
@@ -50,7 +50,7 @@ func TestOwnChangelog(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := (packaged{name: "x", version: "1-1", maintainer: "A <a@b>"}).changelog(&out, bytes.NewReader(text)); err != nil {
+	if err := (packaged{name: "x", version: "1-1", maintainer: "A <a@b>"}).debian(&out, bytes.NewReader(text)); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(out.String()) {
