@@ -1,5 +1,5 @@
 #!/bin/sh
-# package-steps.sh fresh|beside|rpm: what package-test.sh does within the Debian that it has made. Not for any other machine.
+# package-steps.sh fresh|beside|rpm|since-deb|since-rpm|stores: what package-test.sh does within the Debian that it has made. Not for any other machine.
 set -e
 [ -e /packages/sample.log ] || { echo "package-steps: package-test.sh runs this, in a chroot" >&2; exit 1; }
 
@@ -49,6 +49,16 @@ end() {
 	wait $collector
 }
 found() { same "$(collector search --store /var/lib/auditfleet/collector -m ADD_USER --count 2>>/tmp/said)" "$1"; }
+
+# get FORMAT VERSION: the forwarder's and the collector's packages, as an upgrade or as what was there before it.
+get() {
+	case $1 in
+	deb) debs "$2" forwarder collector ;;
+	rpm) command rpm --nodeps -U --oldpackage "/packages/$2"/auditfleet-forwarder-[0-9]*."$a".rpm "/packages/$2"/auditfleet-collector-[0-9]*."$a".rpm >>/tmp/said 2>&1 ;;
+	esac
+}
+# kept FORMAT: where that format puts the new example of a file that was changed.
+kept() { case $1 in deb) echo dpkg-dist ;; rpm) echo rpmnew ;; esac; }
 
 fresh() {
 	step "the version before, on a host that never had auditd"
@@ -248,7 +258,6 @@ beside() {
 
 rpm() {
 	step "the .rpm: installed, verified, the names by alternatives, removed"
-	case $(uname -m) in aarch64) a=aarch64 ;; *) a=x86_64 ;; esac
 	command rpm --nodeps -i /packages/new/auditfleet-*."$a".rpm /packages/new/auditfleet-*.noarch.rpm >>/tmp/said 2>&1
 	command rpm -Va --nodeps >>/tmp/said
 	forwarder version >>/tmp/said
@@ -275,4 +284,93 @@ rpm() {
 	same "$(stock)" auditd
 }
 
-"$what"
+# since FORMAT: from the first version that had packages, whose collector was root's.
+since() {
+	step "the first version: a store, a CA, a certificate and a key, all root's"
+	get "$1" first
+	serve
+	same "$(stat -c %U /proc/$collector)" root
+	forwarder --source /packages/sample.log --node web1 --remote 127.0.0.1:60 --spool /var/spool/auditfleet/file --config /etc/auditfleet/auditd.conf >>/tmp/said 2>&1
+	found 1
+	end
+	mkdir -m 0700 /etc/auditfleet/tls
+	collector ca init --dir /var/lib/auditfleet/issuer >>/tmp/said 2>&1
+	for name in log1 web2; do collector ca issue $name --dir /var/lib/auditfleet/issuer --out /etc/auditfleet/tls >>/tmp/said 2>&1; done
+	collector seal init --name log1 >>/tmp/said 2>&1
+	printf 'listen_tls = :61\ntls_ca = /etc/auditfleet/tls/ca.crt\ntls_cert = /etc/auditfleet/tls/log1.crt\ntls_key = /etc/auditfleet/tls/log1.key\n' >>/etc/auditfleet/collector.conf
+	echo "# mine" >>/etc/auditfleet/forwarder.conf
+	serve
+	end
+
+	step "upgraded: what ran is started again, nothing is enabled, stopped or lost"
+	systemd
+	get "$1" new
+	asked "try-restart auditfleet-forwarder.service"
+	asked "try-restart auditfleet-collector.service"
+	lacks /tmp/asked 'enable\|disable\|stop '
+	has /etc/auditfleet/collector.conf '^listen_tls = :61'
+	has /etc/auditfleet/forwarder.conf '^# mine'
+	is -e "/etc/auditfleet/collector.conf.$(kept "$1")"
+	has /etc/passwd "^auditfleet:"
+	same "$(stat -c '%a %U %G' /etc/auditfleet/collector.conf)" "640 root auditfleet"
+	same "$(stat -c '%a %U' /etc/auditfleet/tls/log1.key)" "600 auditfleet"
+	same "$(find /var/lib/auditfleet -mindepth 1 ! -user auditfleet)" ""
+	[ "$1" = deb ] || same "$(command rpm -V --nodeps auditfleet-forwarder auditfleet-collector | grep -v ' c ')" ""
+
+	step "the collector goes on, as its own user, with the store, the CA, the keys"
+	serve
+	same "$(stat -c %U /proc/$collector)" auditfleet
+	found 1
+	forwarder --source /packages/sample.log --node web2 --remote localhost:61 --transport tls --tls-ca /etc/auditfleet/tls/ca.crt --tls-cert /etc/auditfleet/tls/web2.crt \
+		--tls-key /etc/auditfleet/tls/web2.key --spool /var/spool/auditfleet/file2 --config /etc/auditfleet/auditd.conf >>/tmp/said 2>&1
+	found 2
+	collector token web3 --dir /var/lib/auditfleet/issuer >>/tmp/said 2>&1
+	collector seal --store /var/lib/auditfleet/collector >/tmp/checkpoint 2>>/tmp/said
+	has /tmp/checkpoint log1
+	end
+	collector verify --store /var/lib/auditfleet/collector >>/tmp/said 2>&1
+
+	step "removed: what was changed stays, and the data"
+	case $1 in
+	deb) apt remove auditfleet-forwarder auditfleet-collector ;;
+	rpm) command rpm --nodeps -e auditfleet-forwarder auditfleet-collector >>/tmp/said 2>&1 ;;
+	esac
+	no /usr/sbin/collector
+	is -e /var/lib/auditfleet/collector/MANIFEST
+	is -e /etc/auditfleet/tls/log1.key
+	is -e "/etc/auditfleet/collector.conf$([ "$1" = deb ] || echo .rpmsave)"
+}
+
+# Stores of every version, each made by a collector of that time that was killed in the end: what an older package may leave.
+stores() {
+	for store in /packages/v*.tar.zst; do
+		version=${store##*/v} version=${version%%.*}
+		step "a store of version $version, root's, under the first package; upgraded"
+		rm -rf /var/lib/auditfleet
+		get deb first
+		mkdir -p -m 0700 /var/lib/auditfleet/collector
+		zstd -q -d -c "$store" | tar -C /var/lib/auditfleet/collector -xf -
+		has /var/lib/auditfleet/collector/VERSION "^auditfleet store $version\$"
+		get deb new
+		serve
+		same "$(stat -c %U /proc/$collector)" auditfleet
+		found 2
+		for host in web1 db1; do
+			same "$(collector search -n $host -m ADD_USER --count 2>>/tmp/said)" 1
+			collector coverage -n $host >/tmp/answer 2>>/tmp/said || same $? 3
+			has /tmp/answer "^$host "
+			collector hosts >/tmp/answer 2>>/tmp/said || same $? 1 # silent for long
+			has /tmp/answer "^$host "
+		done
+		collector verify >>/tmp/said 2>&1
+		end
+		collector verify >>/tmp/said 2>&1
+		lacks /var/lib/auditfleet/collector/VERSION "store $version\$"
+	done
+}
+
+case $(uname -m) in aarch64) a=aarch64 ;; *) a=x86_64 ;; esac
+case $what in
+since-*) since "${what#since-}" ;;
+*) "$what" ;;
+esac

@@ -1,8 +1,9 @@
 #!/bin/sh
 # package-test.sh FOLDER: installs, upgrades, removes and purges the packages in FOLDER (make packages) in a real Debian, beside
-# auditd and without it. It needs root, dpkg, debootstrap and Debian's mirror (once: the tree is kept in $CACHE for a day); lintian is
-# run where it is. Everything happens in a copy of the tree, in namespaces of its own, and is gone at the end. A step that
-# goes wrong ends it and is named. STEPS=fresh runs some of them.
+# auditd and without it. It needs root, dpkg, debootstrap and Debian's mirror (once: the tree is kept in $CACHE for a day); lintian
+# and rpmlint are run where they are. Everything happens in a copy of the tree, in namespaces of its own, and is gone at the end. A step that
+# goes wrong ends it and is named. STEPS="fresh stores" runs some of them. Upgrades from the first version that had packages need
+# Go and the clone with its history, of which those packages are built once; they are left out elsewhere, which is said.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 CACHE=${CACHE:-/var/tmp/auditfleet-package-test}
@@ -22,18 +23,40 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # The tree, with auditd's packages in apt's cache, so that later runs need no network.
-tree=$CACHE/bookworm-$arch-1.tar
+tree=$CACHE/bookworm-$arch-2.tar
 [ -z "$(find "$tree" -mtime +0 2>/dev/null)" ] || rm -f "$tree"
 if [ ! -e "$tree" ]; then
 	mkdir -p "$CACHE"
 	echo "package-test: making a Debian 12, which takes some minutes"
-	debootstrap --variant=minbase --include=systemd,rpm bookworm "$work/new" "${MIRROR:-http://deb.debian.org/debian}" >"$work/said" 2>&1 ||
+	debootstrap --variant=minbase --include=systemd,rpm,zstd bookworm "$work/new" "${MIRROR:-http://deb.debian.org/debian}" >"$work/said" 2>&1 ||
 		{ tail -n 5 "$work/said" >&2; missing "debootstrap failed (MIRROR names another mirror)"; }
 	cp /etc/resolv.conf "$work/new/etc/resolv.conf"
 	chroot "$work/new" apt-get install -y -qq --download-only --no-install-recommends auditd audispd-plugins >/dev/null
 	tar -C "$work/new" -cf "$work/tar" . && mv "$work/tar" "$tree"
 	rm -rf --one-file-system "$work/new"
 fi
+
+# The first packages, kept in $CACHE: what a host may have had, whose collector was root's.
+first() {
+	commit=$(git -c safe.directory='*' -C "$here/.." log --diff-filter=A --format=%H -- deploy/packages/build.sh 2>/dev/null | tail -n 1)
+	[ -n "$commit" ] && command -v "${GO:-go}" >/dev/null || return 1
+	made=$CACHE/first-$commit-$arch
+	if [ ! -d "$made" ]; then
+		echo "package-test: building the first packages, which takes some minutes"
+		mkdir "$work/first"
+		git -c safe.directory='*' -C "$here/.." archive "$commit" | tar -C "$work/first" -xf -
+		# Where it wrote them then; its build made no difference of where it ran.
+		(cd "$work/first" && make -s packages ARCHES="$arch") >"$work/said" 2>&1 || { tail -n 5 "$work/said" >&2; missing "the first packages can't be built"; }
+		mkdir -p "$CACHE" && mv "$work/first/dist" "$made.new" && rm -rf "$made.new/build" && mv "$made.new" "$made"
+		rm -rf "$work/first"
+	fi
+	mkdir "$work/packages/first"
+	for deb in "$made"/*_"$arch".deb; do
+		name=${deb##*/}
+		cp "$deb" "$work/packages/first/${name%%_*}.deb"
+	done
+	cp "$made"/*.rpm "$work/packages/first/"
+}
 
 # The version before: the same, but for its number and one file of configuration whose example was another.
 older() {
@@ -52,13 +75,21 @@ for deb in "$work"/packages/new/*.deb; do
 	older "$deb" "$work/packages/old/${name%%_*}.deb"
 	mv "$deb" "$work/packages/new/${name%%_*}.deb"
 done
-cp "$here/package-steps.sh" "$here/cmd/firstlight/testdata/sample.log" "$work/packages/"
+cp "$here/package-steps.sh" "$here/cmd/firstlight/testdata/sample.log" "$here"/testdata/stores/*.tar.zst "$work/packages/"
+steps=${STEPS:-fresh beside rpm since-deb since-rpm stores}
+case $steps in
+*since* | *stores*) first || { echo "package-test: left out, for there is no Go, or no history: since-deb since-rpm stores"; steps=$(echo "$steps" | sed 's/since-[a-z]*\|stores//g'); } ;;
+esac
 
 if [ -z "$STEPS" ] && command -v lintian >/dev/null; then
 	echo "== lintian"
 	lintian --fail-on error "$packages"/*_"$arch".deb "$packages"/*_all.deb
 fi
-for steps in ${STEPS:-fresh beside rpm}; do
+if [ -z "$STEPS" ] && command -v rpmlint >/dev/null; then
+	echo "== rpmlint"
+	rpmlint -c "$here/../deploy/packages/rpm/rpmlint.toml" "$packages"/*.rpm
+fi
+for step in $steps; do
 	mkdir "$work/root"
 	tar -C "$work/root" -xf "$tree"
 	cp -r "$work/packages" "$work/root/packages"
@@ -68,7 +99,7 @@ for steps in ${STEPS:-fresh beside rpm}; do
 		mount -t proc proc "$1/proc"
 		mount -t tmpfs tmpfs "$1/run"
 		exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 \
-			chroot "$1" sh /packages/package-steps.sh "$2"' sh "$work/root" "$steps" </dev/null
+			chroot "$1" sh /packages/package-steps.sh "$2"' sh "$work/root" "$step" </dev/null
 	rm -rf --one-file-system "$work/root"
 done
 echo "package-test: all steps passed"

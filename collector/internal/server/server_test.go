@@ -506,6 +506,14 @@ func TestSocketLeftBehind(t *testing.T) {
 	}
 	left.SetUnlinkOnClose(false)
 	left.Close()
+	// A process that another test starts at this moment has the socket, too, until it is another program.
+	need.Wait(t, "the socket answers nobody", func() bool {
+		c, err := net.Dial("unix", cfg.API)
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
 	r := start(t, cfg)
 	info, err := os.Stat(cfg.API)
 	if err != nil || info.Mode().Perm() != 0o600 {
