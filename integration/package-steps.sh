@@ -293,6 +293,7 @@ since() {
 	forwarder --source /packages/sample.log --node web1 --remote 127.0.0.1:60 --spool /var/spool/auditfleet/file --config /etc/auditfleet/auditd.conf >>/tmp/said 2>&1
 	found 1
 	end
+	echo "127.0.0.1 log1" >>/etc/hosts
 	mkdir -m 0700 /etc/auditfleet/tls
 	collector ca init --dir /var/lib/auditfleet/issuer >>/tmp/said 2>&1
 	for name in log1 web2; do collector ca issue $name --dir /var/lib/auditfleet/issuer --out /etc/auditfleet/tls >>/tmp/said 2>&1; done
@@ -321,7 +322,7 @@ since() {
 	serve
 	same "$(stat -c %U /proc/$collector)" auditfleet
 	found 1
-	forwarder --source /packages/sample.log --node web2 --remote localhost:61 --transport tls --tls-ca /etc/auditfleet/tls/ca.crt --tls-cert /etc/auditfleet/tls/web2.crt \
+	forwarder --source /packages/sample.log --node web2 --remote log1:61 --transport tls --tls-ca /etc/auditfleet/tls/ca.crt --tls-cert /etc/auditfleet/tls/web2.crt \
 		--tls-key /etc/auditfleet/tls/web2.key --spool /var/spool/auditfleet/file2 --config /etc/auditfleet/auditd.conf >>/tmp/said 2>&1
 	found 2
 	collector token web3 --dir /var/lib/auditfleet/issuer >>/tmp/said 2>&1
@@ -343,13 +344,13 @@ since() {
 
 # Stores of every version, each made by a collector of that time that was killed in the end: what an older package may leave.
 stores() {
-	for store in /packages/v*.tar.zst; do
+	for store in /packages/v*.tar.gz; do
 		version=${store##*/v} version=${version%%.*}
 		step "a store of version $version, root's, under the first package; upgraded"
 		rm -rf /var/lib/auditfleet
 		get deb first
 		mkdir -p -m 0700 /var/lib/auditfleet/collector
-		zstd -q -d -c "$store" | tar -C /var/lib/auditfleet/collector -xf -
+		tar -C /var/lib/auditfleet/collector -xzf "$store"
 		has /var/lib/auditfleet/collector/VERSION "^auditfleet store $version\$"
 		get deb new
 		serve

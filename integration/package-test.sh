@@ -43,13 +43,13 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # The tree, with auditd's packages in apt's cache, so that later runs need no network.
-tree=$CACHE/bookworm-$arch-2.tar
+tree=$CACHE/bookworm-$arch-1.tar
 [ -z "$(find "$tree" -mtime +0 2>/dev/null)" ] || rm -f "$tree"
 if [ ! -e "$tree" ]; then
 	mkdir -p "$CACHE"
 	echo "package-test: making a Debian 12, which takes some minutes"
 	unshare --mount --propagation private sh -ec "$emulate"'
-		debootstrap --arch="$1" --variant=minbase --include=systemd,rpm,zstd bookworm "$2" "$3"' sh "$arch" "$work/new" "${MIRROR:-http://deb.debian.org/debian}" >"$work/said" 2>&1 ||
+		debootstrap --arch="$1" --variant=minbase --include=systemd,rpm bookworm "$2" "$3"' sh "$arch" "$work/new" "${MIRROR:-http://deb.debian.org/debian}" >"$work/said" 2>&1 ||
 		{ tail -n 5 "$work/said" >&2; missing "debootstrap failed (MIRROR names another mirror)"; }
 	cp /etc/resolv.conf "$work/new/etc/resolv.conf"
 	unshare --mount --propagation private sh -ec "$emulate"'
@@ -97,7 +97,7 @@ for deb in "$work"/packages/new/*.deb; do
 	older "$deb" "$work/packages/old/${name%%_*}.deb"
 	mv "$deb" "$work/packages/new/${name%%_*}.deb"
 done
-cp "$here/package-steps.sh" "$here/cmd/firstlight/testdata/sample.log" "$here"/testdata/stores/*.tar.zst "$work/packages/"
+cp "$here/package-steps.sh" "$here/cmd/firstlight/testdata/sample.log" "$here"/testdata/stores/*.tar.gz "$work/packages/"
 steps=fresh # emulated
 [ "$arch" != "$native" ] || steps='fresh beside rpm since-deb since-rpm stores'
 steps=${STEPS:-$steps}
