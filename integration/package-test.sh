@@ -87,7 +87,7 @@ older() {
 	for conf in forwarder collector; do
 		[ ! -e "$work/older/etc/auditfleet/$conf.conf" ] || echo "# an example of before" >>"$work/older/etc/auditfleet/$conf.conf"
 	done
-	dpkg-deb -b "$work/older" "$2" >/dev/null
+	dpkg-deb -Zgzip -z1 -b "$work/older" "$2" >/dev/null
 	rm -rf "$work/older"
 }
 mkdir -p "$work/packages/old" "$work/packages/new"
