@@ -345,13 +345,13 @@ since() {
 # Stores of every version, each made by a collector of that time that was killed in the end: what an older package may leave.
 stores() {
 	for store in /packages/v*.tar.gz; do
-		version=${store##*/v} version=${version%%.*}
-		step "a store of version $version, root's, under the first package; upgraded"
+		of=${store##*/v} of=${of%%.*}
+		step "a store of version $of, root's, under the first package; upgraded"
 		rm -rf /var/lib/auditfleet
 		get deb first
 		mkdir -p -m 0700 /var/lib/auditfleet/collector
 		tar -C /var/lib/auditfleet/collector -xzf "$store"
-		has /var/lib/auditfleet/collector/VERSION "^auditfleet store $version\$"
+		has /var/lib/auditfleet/collector/VERSION "^auditfleet store $of\$"
 		get deb new
 		serve
 		same "$(stat -c %U /proc/$collector)" auditfleet
@@ -366,7 +366,7 @@ stores() {
 		collector verify >>/tmp/said 2>&1
 		end
 		collector verify >>/tmp/said 2>&1
-		lacks /var/lib/auditfleet/collector/VERSION "store $version\$"
+		lacks /var/lib/auditfleet/collector/VERSION "store $of\$"
 	done
 }
 
