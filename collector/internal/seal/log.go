@@ -222,6 +222,11 @@ func (l *Log) report(why string) {
 func (l *Log) Checkpoint(ctx context.Context) (text []byte, c checkpoint.Checkpoint, err error) {
 	l.signing.Lock()
 	defer l.signing.Unlock()
+	return l.attempt(ctx)
+}
+
+// attempt signs, and notes what became of it.
+func (l *Log) attempt(ctx context.Context) (text []byte, c checkpoint.Checkpoint, err error) {
 	text, c, err = l.sign(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -384,7 +389,7 @@ func (l *Log) Accept(ctx context.Context, why string) (text []byte, c checkpoint
 	l.epoch++
 	l.stopped, l.latest, l.last, l.mine = "", nil, checkpoint.Checkpoint{}, false
 	l.mu.Unlock()
-	return l.sign(ctx)
+	return l.attempt(ctx)
 }
 
 // Verifier returns the public part of the key; "" where there is none.

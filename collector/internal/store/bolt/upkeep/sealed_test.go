@@ -208,8 +208,8 @@ func TestPutBack(t *testing.T) {
 		}
 		if attempt == 2 {
 			text, c, err := l.Accept(context.Background(), "restored")
-			if err != nil || c.Epoch != 1 || l.Status().Stopped != "" {
-				t.Fatalf("accepted: %v, %+v", err, c)
+			if s := l.Status(); err != nil || c.Epoch != 1 || s.Stopped != "" || s.Error != nil {
+				t.Fatalf("accepted: %v, %+v, %+v", err, c, s)
 			}
 			if rep := s.check(old, text); len(rep.Changed) > 0 || !strings.Contains(strings.Join(rep.Notes, "\n"), "accepted: restored") {
 				t.Errorf("after it was accepted: %+v", rep)
