@@ -104,7 +104,7 @@ exec env ETC=$PWD/hosts/$1/etc SPOOL=$PWD/hosts/$1/spool sh -c "$2"`,
 [ "$1" != doctor ] || exit 1
 exec ` + bins.Forwarder + ` "$@"`,
 		"dpkg": `echo "dpkg $*"; [ ! -e "$ETC/auditd.conf" ] || exit 0
-echo "log_file = $ETC/audit.log" >"$ETC/auditd.conf"; echo "# the package's" >"$ETC/forwarder.conf"`,
+mkdir -p "$ETC/plugins.d"; printf '%s\n' "log_file = $ETC/audit.log" "plugin_dir = $ETC/plugins.d" >"$ETC/auditd.conf"; echo "# the package's" >"$ETC/forwarder.conf"`,
 		"service":    `echo "service $*" | tee -a "$ETC/../asked"`,
 		"journalctl": `:`,
 		"sudo":       `shift; [ ! -e "$ETC/../asks" ] || { echo "sudo: a password is required"; exit 1; }; exec "$@"`,

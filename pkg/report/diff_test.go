@@ -47,7 +47,7 @@ func runStock(t testing.TB, bin string, args ...string) ran {
 	if cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	r := ran{out.String(), errb.String(), cmd.ProcessState.ExitCode()}
+	r := ran{out.String(), need.Unread(errb.String()), cmd.ProcessState.ExitCode()}
 	if i := strings.Index(r.out, "usage: aureport"); i >= 0 { // behind each complaint
 		r.out = r.out[:i]
 	}

@@ -40,7 +40,7 @@ func runStock(t *testing.T, bin string, env []string, args ...string) ran {
 	if cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
-	return ran{out.String(), errb.String(), cmd.ProcessState.ExitCode()}
+	return ran{out.String(), need.Unread(errb.String()), cmd.ProcessState.ExitCode()}
 }
 
 func runOurs(env Env, args ...string) ran {

@@ -109,7 +109,7 @@ func TestListenerTakesInAndHandsBack(t *testing.T) {
 // below those of all other records.
 func TestOldTypesAreRecords(t *testing.T) {
 	k := fakekernel.New()
-	r := start(t, kernel.Config{Socket: k.Socket(me, 1<<20, false)})
+	r := start(t, kernel.Config{Socket: k.Socket(me, 1<<20, false), Control: k.Conn(me)})
 	k.Emit(1006, "pid=5 uid=0 old-auid=4294967295 auid=1000 res=1")
 	if err := k.Conn(7).SendUser(kernel.MsgUser, []byte("text=hello")); err != nil {
 		t.Fatal(err)

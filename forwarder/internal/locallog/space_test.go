@@ -185,6 +185,9 @@ func TestReload(t *testing.T) {
 		t.Error("a file in the folder's place was taken")
 	}
 	cfg.NumLogs, cfg.Flush, cfg.GID = 3, FlushData, 4
+	if os.Geteuid() != 0 {
+		cfg.GID = os.Getegid()
+	}
 	if err := l.Reload(cfg); err != nil {
 		t.Fatal(err)
 	}
