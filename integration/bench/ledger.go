@@ -24,6 +24,9 @@ func (b *bench) ledger() error {
 	if err := b.ledgerCost(); err != nil {
 		return err
 	}
+	if err := b.ledgerShare(); err != nil {
+		return err
+	}
 	return b.coverage()
 }
 

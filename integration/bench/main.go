@@ -119,12 +119,12 @@ func run() (returned error) {
 	}
 	b.machine()
 	parts := map[string]func() error{
-		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "seal": b.seal, "versions": b.versions,
+		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "share": b.ledgerShare, "seal": b.seal, "versions": b.versions,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, transports, idle, search, scan, forwarder, cut, growth, ledger, seal and versions", name)
+			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, transports, idle, search, scan, forwarder, cut, growth, ledger, share, seal and versions", name)
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

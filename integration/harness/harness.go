@@ -32,7 +32,7 @@ type Binaries struct {
 // race detector. If AUDITFLEET_BIN is set, it takes forwarder and collector from that
 // folder instead.
 func Build(dir string, race bool) (*Binaries, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func Build(dir string, race bool) (*Binaries, error) {
 
 // BuildCollector compiles the collector with build tags into dir, and returns where it is.
 func BuildCollector(dir, tags string) (string, error) {
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		return "", err
 	}
@@ -87,8 +87,8 @@ func goBuild(root, dir string, race bool, targets ...string) error {
 	return nil
 }
 
-// moduleRoot finds the folder of go.mod at or above the working directory.
-func moduleRoot() (string, error) {
+// ModuleRoot finds the folder of go.mod at or above the working directory.
+func ModuleRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return "", err

@@ -44,7 +44,7 @@ func TestRecord(t *testing.T) {
 func workOnly(t *testing.T) *Binaries {
 	t.Helper()
 	dir := t.TempDir()
-	root, err := moduleRoot()
+	root, err := ModuleRoot()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,9 @@
 package head
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,10 +14,13 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -76,33 +81,64 @@ func peer(i int) netip.AddrPort {
 // batches makes n records of many hosts, up to per a batch, each host on a
 // connection of its own with our own numbering.
 func batches(t testing.TB, seed uint64, hosts, n, per int) (out []*journal.Batch, raw int64) {
-	g := storetest.NewGenerator(seed, storetest.Templates(t), hosts, storetest.Start)
-	open := map[string]*journal.Batch{}
-	conns := map[string]int{}
-	seqs := map[string]uint32{}
+	f := newFeeder(t, seed, hosts, storetest.Templates(t))
+	out, raw = f.batches(n, per)
+	for _, b := range f.open {
+		out = append(out, b)
+	}
+	return out, raw
+}
+
+// feeder makes records of many hosts, as much of them as is wanted at a time.
+type feeder struct {
+	g     *storetest.Generator
+	open  map[string]*journal.Batch
+	conns map[string]int
+	seqs  map[string]uint32
+	// follow has batches received when their records were made, else all are at the same time.
+	follow bool
+}
+
+func newFeeder(t testing.TB, seed uint64, hosts int, log []byte) *feeder {
+	return &feeder{g: storetest.NewGenerator(seed, log, hosts, storetest.Start), open: map[string]*journal.Batch{}, conns: map[string]int{}, seqs: map[string]uint32{}}
+}
+
+// ordinary leaves out of a log what would be a loss, or auditing switched off, every other second: a daemon's records, which have none of the
+// kernel's numbers (the generator gives all of a host's events one after the other), and changes of whether auditing is on.
+func ordinary(log []byte) (out []byte) {
+	for line := range bytes.Lines(log) {
+		if !bytes.Contains(line, []byte("type=DAEMON_")) && !bytes.Contains(line, []byte("audit_enabled=")) && !bytes.Contains(line, []byte("type=SYSTEM_")) {
+			out = append(out, line...)
+		}
+	}
+	return out
+}
+
+// batches makes the next n records; those of batches that are not full come with the next ones.
+func (f *feeder) batches(n, per int) (out []*journal.Batch, raw int64) {
 	for n > 0 {
-		host, recs := g.Event()
-		if conns[host] == 0 {
-			conns[host] = len(conns) + 1
+		host, recs := f.g.Event()
+		if f.conns[host] == 0 {
+			f.conns[host] = len(f.conns) + 1
 		}
 		for _, r := range recs {
-			b := open[host]
+			b := f.open[host]
 			if b == nil {
-				b = &journal.Batch{Conn: uint64(conns[host]), Sender: from(peer(conns[host])), Managed: true, Received: storetest.Start}
-				open[host] = b
+				b = &journal.Batch{Conn: uint64(f.conns[host]), Sender: from(peer(f.conns[host])), Managed: true, Received: storetest.Start}
+				f.open[host] = b
 			}
-			seqs[host]++
-			b.Records = append(b.Records, journal.Record{Seq: journal.OwnNumbering | seqs[host], Raw: r})
+			f.seqs[host]++
+			b.Records = append(b.Records, journal.Record{Seq: journal.OwnNumbering | f.seqs[host], Raw: r})
 			raw += int64(len(r))
 			n--
 			if len(b.Records) >= per {
+				if f.follow {
+					b.Received = f.g.Now()
+				}
 				out = append(out, b)
-				delete(open, host)
+				delete(f.open, host)
 			}
 		}
-	}
-	for _, b := range open {
-		out = append(out, b)
 	}
 	return out, raw
 }
@@ -123,68 +159,112 @@ func diskUse(dir string) (n int64) {
 	return n
 }
 
+// ingestRun is how many records a run of BenchmarkIngest has, and ingestPart how many are made at a time, while nothing is
+// counted. A run is an hour and more of what the hosts of the benchmark send, so what is done once an hour is in it about as often.
+const (
+	ingestRun  = 4_000_000
+	ingestPart = 400_000
+)
+
 // BenchmarkIngest is the CPU of everything between a decoded frame and the disk:
-// journal with sync, parsing, assembly, index, compression, bbolt.
+// journal with sync, parsing, assembly, index, compression, bbolt, and a checkpoint of the log each time that records were made, with
+// a key (seal_proves) signed. `make bench -only ledger` makes a profile of it, and leaves out what feeder takes.
 func BenchmarkIngest(b *testing.B) {
 	for _, c := range []struct {
 		hosts, per int
-		proved     bool // with what proves single events
-	}{{50, 256, false}, {50, 256, true}, {50, 16, false}, {1000, 16, false}, {1000, 16, true}, {1, 1, false}} {
-		b.Run(fmt.Sprintf("hosts=%d/batch=%d/proved=%v", c.hosts, c.per, c.proved), func(b *testing.B) {
-			n := 400_000
+		key        string // none; else what is proved
+	}{{50, 256, "none"}, {50, 256, "frames"}, {50, 256, "events"}, {50, 16, "none"}, {1000, 16, "none"}, {1000, 16, "frames"}, {1000, 16, "events"}, {1, 1, "none"}} {
+		b.Run(fmt.Sprintf("hosts=%d/batch=%d/key=%s", c.hosts, c.per, c.key), func(b *testing.B) {
+			in := ingest{hosts: c.hosts, per: c.per, key: c.key, run: ingestRun, part: ingestPart}
 			if c.per == 1 {
-				n = 20_000
+				in.run, in.part = 20_000, 20_000
 			}
-			list, raw := batches(b, 1, c.hosts, n, c.per)
-			b.ResetTimer()
-			var cpu, wall time.Duration
-			var disk int64
 			for range b.N {
-				dir := b.TempDir()
-				r, err := openRig(dir, nil)
-				if err != nil {
-					b.Fatal(err)
-				}
-				r.st.ProveEvents(c.proved)
-				fresh := make([]*journal.Batch, len(list))
-				for i, x := range list {
-					y := *x
-					y.Records = append([]journal.Record(nil), x.Records...)
-					fresh[i] = &y
-				}
-				start, from := cpuTime(), time.Now()
-				var wg sync.WaitGroup
-				for _, x := range fresh {
-					wg.Add(1)
-					if err := r.j.Submit(context.Background(), x, func(err error) {
-						if err != nil {
-							b.Error(err)
-						}
-						wg.Done()
-					}); err != nil {
-						b.Fatal(err)
-					}
-					if c.per == 1 {
-						wg.Wait()
-					}
-				}
-				wg.Wait()
-				if err := r.h.Flush(context.Background()); err != nil {
-					b.Fatal(err)
-				}
-				cpu += cpuTime() - start
-				wall += time.Since(from)
-				disk = diskUse(filepath.Join(dir, "partitions"))
-				if err := r.close(); err != nil {
-					b.Fatal(err)
-				}
+				in.once(b)
 			}
-			per := float64(b.N) * float64(n)
-			b.ReportMetric(float64(cpu.Nanoseconds())/per, "cpu-ns/record")
-			b.ReportMetric(per/wall.Seconds(), "records/s")
-			b.ReportMetric(100*float64(disk)/float64(raw), "%disk")
+			per := float64(b.N) * float64(in.run)
+			b.ReportMetric(float64(in.cpu.Nanoseconds())/per, "cpu-ns/record")
+			b.ReportMetric(per/in.wall.Seconds(), "records/s")
+			b.ReportMetric(100*float64(in.disk)/float64(in.raw), "%disk")
 			b.ReportMetric(0, "ns/op")
 		})
+	}
+}
+
+// ingest is what a benchmark of BenchmarkIngest has, and has measured.
+type ingest struct {
+	hosts, per, run, part int
+	key                   string
+	cpu, wall             time.Duration
+	disk, raw             int64 // of the last run
+}
+
+// once is a run on a store of its own.
+func (in *ingest) once(b *testing.B) {
+	dir := b.TempDir()
+	r, err := openRig(dir, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	proved := in.key == "events"
+	r.st.ProveEvents(proved)
+	log := seal.LogConfig{Tree: r.st.Seals(), Store: dir, FS: fsys.OS, CatchUp: func(ctx context.Context, _ bool) error { return r.st.CatchUp(ctx, proved) }}
+	if in.key != "none" {
+		secret, public, err := checkpoint.Generate("hub")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if log.Signer, err = checkpoint.ReadSigner(secret); err != nil {
+			b.Fatal(err)
+		}
+		log.Public = public
+	}
+	l, err := seal.OpenLog(log)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f := newFeeder(b, 1, in.hosts, ordinary(storetest.Templates(b)))
+	f.follow, in.raw = true, 0
+	sent := uint64(0)
+	for left := in.run; left > 0; left -= in.part {
+		list, raw := f.batches(in.part, in.per)
+		in.raw += raw
+		start, from := cpuTime(), time.Now()
+		var wg sync.WaitGroup
+		for _, x := range list {
+			wg.Add(1)
+			if err := r.j.Submit(context.Background(), x, func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+				wg.Done()
+			}); err != nil {
+				b.Fatal(err)
+			}
+			if in.per == 1 {
+				wg.Wait()
+			}
+		}
+		wg.Wait()
+		for _, x := range list {
+			sent += uint64(len(x.Records))
+		}
+		if left == in.part {
+			if err := r.h.Flush(context.Background()); err != nil {
+				b.Fatal(err)
+			}
+		} else { // so that what waits in memory is what would in a collector
+			need.Wait(b, "the head follows", func() bool { return r.h.Stats().Records >= sent })
+		}
+		if _, _, err := l.Checkpoint(context.Background()); err != nil && !errors.Is(err, seal.ErrNoKey) {
+			b.Fatal(err)
+		}
+		in.cpu += cpuTime() - start
+		in.wall += time.Since(from)
+	}
+	in.disk = diskUse(filepath.Join(dir, "partitions"))
+	if err := r.close(); err != nil {
+		b.Fatal(err)
 	}
 }
 

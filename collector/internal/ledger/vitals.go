@@ -57,8 +57,8 @@ func (a Alarm) String() string { return alarms[a] }
 
 // vital is what Vitals needs beside what the ledger keeps anyway. It is a part of the tracker.
 type vital struct {
-	Live    bool
 	Shut    int64
+	Live    bool
 	Missing []Total
 	Alarms  []uint64 // by Alarm
 	// Clock are the latest times that a statement took to come, of those that did not wait in a

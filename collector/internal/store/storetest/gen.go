@@ -142,6 +142,9 @@ func (g *Generator) Event() (host string, records [][]byte) {
 	return h.name, records
 }
 
+// Now is the time of the last event.
+func (g *Generator) Now() time.Time { return time.UnixMilli(g.now) }
+
 // origin sets who sent an event and when it was received, by its serial: most shortly after
 // it happened, some much later and all at once; some with records that came later than
 // others; some from an address that other hosts have, too; for a few nothing is known.
