@@ -23,7 +23,7 @@ const (
 // 10 % of each other, and samples of a profile do not.
 func (b *bench) ledgerShare() error {
 	b.printf("Of all samples of a profile of `go test ./collector/internal/head -bench Ingest`, without those that make the records: a run of 4,000,000 records, which is about\n")
-	b.printf("two hours of these hosts, with a checkpoint each 12 minutes.\n\n")
+	b.printf("two hours of what these hosts send, their forwarders alive each minute, with a checkpoint each 12 minutes.\n\n")
 	b.printf("| hosts, records a batch | ledger | seal without a key | with a key (frames) | with a key and events | ledger and seal, with a key | samples |\n|---|---|---|---|---|---|---|\n")
 	for _, load := range []string{"hosts=50/batch=256", "hosts=1000/batch=16"} {
 		var ledger, seal, seconds [3]float64

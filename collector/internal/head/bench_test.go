@@ -95,12 +95,15 @@ type feeder struct {
 	open  map[string]*journal.Batch
 	conns map[string]int
 	seqs  map[string]uint32
-	// follow has batches received when their records were made, else all are at the same time.
-	follow bool
+	// live has batches received when their records were made, else all are at the same time, and each host say every minute that it lives, as
+	// forwarders do.
+	live bool
+	said map[string]int64 // by host: when it did
+	says map[string]int   // and how often
 }
 
 func newFeeder(t testing.TB, seed uint64, hosts int, log []byte) *feeder {
-	return &feeder{g: storetest.NewGenerator(seed, log, hosts, storetest.Start), open: map[string]*journal.Batch{}, conns: map[string]int{}, seqs: map[string]uint32{}}
+	return &feeder{g: storetest.NewGenerator(seed, log, hosts, storetest.Start), open: map[string]*journal.Batch{}, conns: map[string]int{}, seqs: map[string]uint32{}, said: map[string]int64{}, says: map[string]int{}}
 }
 
 // ordinary leaves out of a log what would be a loss, or auditing switched off, every other second: a daemon's records, which have none of the
@@ -114,12 +117,34 @@ func ordinary(log []byte) (out []byte) {
 	return out
 }
 
+// alive puts a host's statement before its next records, where a minute is over.
+func (f *feeder) alive(host string, recs [][]byte) [][]byte {
+	now := f.g.Now().UnixMilli()
+	last := f.said[host]
+	if now-last < 60_000 {
+		return recs
+	}
+	f.said[host] = now
+	f.says[host]++
+	if last == 0 {
+		last = now - 60_000
+	}
+	stamp := func(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
+	n := f.seqs[host]
+	text := fmt.Sprintf("node=%s type=DAEMON_RESUME msg=audit(%s:%d): op=alive run=%016x n=%d first=%s last=%s boot=4f1d7c0e-8a52-4f0b-9d0e-1f6a5b2c3d4e source=kernel registered=yes enabled=1 found=1 "+
+		"serial=74231 kernel-lost=0 backlog=0 invisible=0 records=%d dropped=0 lost=0 unsent=0 auid=4294967295 pid=77 res=success", host, stamp(now), n+1, f.conns[host], f.says[host], stamp(last), stamp(now), n)
+	return append([][]byte{[]byte(text)}, recs...)
+}
+
 // batches makes the next n records; those of batches that are not full come with the next ones.
 func (f *feeder) batches(n, per int) (out []*journal.Batch, raw int64) {
 	for n > 0 {
 		host, recs := f.g.Event()
 		if f.conns[host] == 0 {
 			f.conns[host] = len(f.conns) + 1
+		}
+		if f.live {
+			recs = f.alive(host, recs)
 		}
 		for _, r := range recs {
 			b := f.open[host]
@@ -132,7 +157,7 @@ func (f *feeder) batches(n, per int) (out []*journal.Batch, raw int64) {
 			raw += int64(len(r))
 			n--
 			if len(b.Records) >= per {
-				if f.follow {
+				if f.live {
 					b.Received = f.g.Now()
 				}
 				out = append(out, b)
@@ -224,7 +249,7 @@ func (in *ingest) once(b *testing.B) {
 		b.Fatal(err)
 	}
 	f := newFeeder(b, 1, in.hosts, ordinary(storetest.Templates(b)))
-	f.follow, in.raw = true, 0
+	f.live, in.raw = true, 0
 	sent := uint64(0)
 	for left := in.run; left > 0; left -= in.part {
 		list, raw := f.batches(in.part, in.per)

@@ -175,6 +175,34 @@ func evidenceOf(t *testing.T, proves SealProves) {
 	byHand(t, dir, public)
 }
 
+// Events of hosts that are not told apart are proved too, by pieces and alone, for the program and by hand.
+func TestEvidenceOfMixedHosts(t *testing.T) {
+	t.Parallel()
+	for _, proves := range []SealProves{ProveFrames, ProveEvents} {
+		t.Run(string(proves), func(t *testing.T) {
+			t.Parallel()
+			key, public, keys := sealKey(t, "hub.example.net")
+			cfg := testConfig(shortDir(t))
+			cfg.SealKey, cfg.SealProves, cfg.MaxHosts = key, proves, 1
+			r := start(t, cfg)
+			var records []string
+			for i := range 60 {
+				records = append(records, userRecord([]string{"web1", "db1", "web2"}[i%3], i+1))
+			}
+			exchange(t, r.dial(), 1, records...)
+			dir := r.bundle(&query.Query{StartMs: web1.StartMs, EndMs: web1.EndMs}, api.Bundle{})
+			rep, err := evidence.Verify(dir, keys)
+			if err != nil || rep.Unproved != 0 || rep.Proved < 50 || len(rep.Query.Hosts) < 3 {
+				t.Errorf("%+v, %v", rep, err)
+			}
+			if p := readAll(t, dir)[evidence.Proofs]; !strings.Contains(p, ",1],[") {
+				t.Errorf("no event of a host that is not told apart: %.300s", p)
+			}
+			byHand(t, dir, public)
+		})
+	}
+}
+
 // byHand runs the steps of README.md, where the tools are there, on a good bundle and on a changed one.
 func byHand(t *testing.T, dir, public string) {
 	for _, tool := range []string{"sha256sum", "openssl", "python3", "zstd", "sh"} {
