@@ -91,7 +91,7 @@ func TestReadme(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const target = "\n\t$(TIDY) $(GO) run ./integration/cmd/demo -bin $(BIN) -dir $(DEMO)\n"
+	const target = "\n\t$(TIDY) $(GO) run ./integration/cmd/demo -bin '$(BIN)' -dir '$(DEMO)'\n"
 	makefile, err := os.ReadFile(need.Source(t, "Makefile"))
 	if err != nil {
 		t.Fatal(err)
