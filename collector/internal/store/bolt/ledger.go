@@ -21,31 +21,65 @@ import (
 func (s *Store) Ledger(ctx context.Context, hosts []string, from, to int64, fn func(host string, row *ledger.Row)) (id uint64, err error) {
 	hosts = slices.Clone(hosts)
 	slices.SortFunc(hosts, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }) // about as keys do
-	err = s.eachPart(ctx, func(tx *bbolt.Tx) error {
+	var found []partRows
+	passedOn := map[string][]byte{} // by mark, up to which host rows are in another partition, too
+	err = s.eachPart(ctx, func(p *partition, tx *bbolt.Tx) error {
+		last := uint64(0)
 		if st, err := layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState)); err == nil {
-			id = max(id, st.ID)
+			last = st.ID
+			id = max(id, last)
 		}
 		bkt := tx.Bucket(layout.BucketLedger)
 		if bkt == nil {
 			return nil
 		}
+		layout.EachInherited(bkt, func(mark, last []byte) { passedOn[string(mark)] = bytes.Clone(last) })
+		of := partRows{mark: layout.InheritedKey(p.part, last)}
 		c := bkt.Cursor()
 		for _, host := range hosts {
-			eachRow(c, host, from, to, fn)
+			add := func(host string, row *ledger.Row) { of.rows = append(of.rows, hostRow{host, row}) }
+			eachRow(c, host, from, to, add)
 			for _, r := range loadPast(bkt, layout.PastKey(host)) {
 				if r.Start < to && r.Start+r.Length > from {
-					fn(host, r)
+					add(host, r)
 				}
 			}
 		}
+		found = append(found, of)
 		return nil
 	})
+	for i := range found {
+		found[i].give(passedOn, fn)
+	}
 	return id, err
+}
+
+// partRows are rows of one partition. While it is dropped, another one gets them, host by host, and whoever asks
+// meanwhile may read both: each as it is at one moment, and the partition's own never change then.
+type partRows struct {
+	mark []byte
+	rows []hostRow
+}
+
+type hostRow struct {
+	host string
+	row  *ledger.Row
+}
+
+// give calls fn with the rows that no other partition has by its mark.
+func (of *partRows) give(passedOn map[string][]byte, fn func(string, *ledger.Row)) {
+	last, some := passedOn[string(of.mark)]
+	for _, r := range of.rows {
+		if some && (len(last) == 0 || !layout.Before(last, []byte(r.host))) {
+			continue
+		}
+		fn(r.host, r.row)
+	}
 }
 
 // LedgerHosts calls fn with each host that has rows, once for each partition.
 func (s *Store) LedgerHosts(ctx context.Context, fn func(host []byte)) error {
-	return s.eachPart(ctx, func(tx *bbolt.Tx) error {
+	return s.eachPart(ctx, func(_ *partition, tx *bbolt.Tx) error {
 		bkt := tx.Bucket(layout.BucketLedger)
 		if bkt == nil {
 			return nil
@@ -71,17 +105,30 @@ func (s *Store) LedgerHosts(ctx context.Context, fn func(host []byte)) error {
 
 // eachPart calls fn with each partition, the one that is written first: what a batch changes meanwhile is in there.
 // What cannot be read of one is unknown.
-func (s *Store) eachPart(ctx context.Context, fn func(tx *bbolt.Tx) error) (err error) {
+func (s *Store) eachPart(ctx context.Context, fn func(p *partition, tx *bbolt.Tx) error) (err error) {
 	sn, err := s.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, sn.Close()) }()
-	for _, v := range slices.Backward(sn.(*snapshot).parts) {
+	snap := sn.(*snapshot)
+	parts := slices.Clone(snap.parts)
+	slices.Reverse(parts)
+	// It is not the last one after the clock went back.
+	slices.SortStableFunc(parts, func(a, b partView) int {
+		switch snap.cur {
+		case a.p:
+			return -1
+		case b.p:
+			return 1
+		}
+		return 0
+	})
+	for _, v := range parts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := v.p.view(fn); err != nil {
+		if err := v.p.view(func(tx *bbolt.Tx) error { return fn(v.p, tx) }); err != nil {
 			s.log.Warn("what a partition knows of hosts' completeness cannot be read: it is unknown", "partition", v.p.path, "error", err)
 		}
 	}
@@ -264,7 +311,7 @@ func inherit(cur, p *partition) error {
 	}
 	return cur.update(func(tx *bbolt.Tx) error {
 		bkt, err := tx.CreateBucketIfNotExists(layout.BucketLedger)
-		key := layout.InheritedKey(p.part)
+		key := p.mark()
 		if err != nil || bkt.Get(key) != nil {
 			return err
 		}

@@ -77,14 +77,12 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 // pass has another partition know what a part that is about to be dropped knows of hosts'
 // completeness. Where that fails, on a full disk, room goes before it. appendMu is held.
 func (s *Store) pass(part store.Part) {
-	s.mu.Lock()
-	var p, heir *partition
-	if i := slices.IndexFunc(s.parts, func(p *partition) bool { return p.part == part }); i >= 0 && !s.closed && s.parts[i] != s.cur {
-		p = s.parts[i]
-		heir = s.heirOf(p)
+	p, err := s.droppable(part)
+	if err != nil {
+		return
 	}
-	s.mu.Unlock()
-	if p == nil || heir == nil {
+	heir := s.heirOf(p)
+	if heir == nil {
 		return
 	}
 	if err := s.bequeath(p, heir, s.opts.now().UnixMilli()); err != nil {

@@ -17,25 +17,44 @@ import (
 // bequeathHosts is how many hosts' pasts a transaction writes: each has some 12 KB, 250 at most.
 const bequeathHosts = 1000
 
+// mark returns the key of the mark, in another partition, that what p knows of hosts went there.
+func (p *partition) mark() []byte { return layout.InheritedKey(p.part, p.place) }
+
+// passedTo returns up to which host heir has what another partition knows, by its mark; ok is false where it has none.
+func passedTo(heir *partition, mark []byte) (last []byte, ok bool, err error) {
+	err = heir.view(func(tx *bbolt.Tx) error {
+		last, ok = passed(tx, mark)
+		return nil
+	})
+	return last, ok, err
+}
+
+// passed is passedTo in a transaction. An empty host stands for all.
+func passed(tx *bbolt.Tx, mark []byte) (last []byte, ok bool) {
+	bkt := tx.Bucket(layout.BucketLedger)
+	if bkt == nil {
+		return nil, false
+	}
+	v := bkt.Get(mark)
+	if v == nil {
+		return nil, false
+	}
+	last, err := layout.CutSum(mark, v)
+	return bytes.Clone(last), err == nil
+}
+
 // errEnough ends a walk.
 var errEnough = errors.New("enough")
 
 // bequeath puts what p knows of hosts' completeness into heir, some hosts in each transaction. What
 // a crash cuts short goes on after the last host that the mark in heir has. appendMu is held.
 func (s *Store) bequeath(p, heir *partition, at int64) error {
-	mark := layout.InheritedKey(p.part)
-	after := ""
-	err := heir.view(func(tx *bbolt.Tx) error {
-		if bkt := tx.Bucket(layout.BucketLedger); bkt != nil {
-			if v, err := layout.CutSum(mark, bkt.Get(mark)); err == nil {
-				after = string(v)
-			}
-		}
-		return nil
-	})
+	mark := p.mark()
+	last, _, err := passedTo(heir, mark)
 	if err != nil {
 		return err
 	}
+	after := string(last)
 	write := heir.canWrite()
 	if err := heir.reopen(true); err != nil {
 		return err
@@ -167,16 +186,27 @@ func eachHost(tx *bbolt.Tx, after string, fn func(host []byte, past ledger.Past,
 	}
 }
 
-// heirOf returns the partition that is dropped after p, as far as can be told; nil where there is
-// none. s.mu is held.
+// heirOf returns the partition that gets what p knows: one that has a part of it already, for a drop was cut short,
+// and days have come or gone since; else the one that is dropped after p, as far as can be told; nil where there is none.
 func (s *Store) heirOf(p *partition) *partition {
-	for _, x := range s.parts {
-		if x != p && x.part.Compare(p.part) > 0 {
+	s.mu.Lock()
+	parts, cur := s.parts, s.cur // replaced, never changed
+	s.mu.Unlock()
+	for _, x := range parts {
+		if x == p {
+			continue
+		}
+		if _, ok, err := passedTo(x, p.mark()); err == nil && ok { // what cannot be read cannot be gone on with
 			return x
 		}
 	}
-	if s.cur != p {
-		return s.cur
+	for _, x := range parts {
+		if x.part.Compare(p.part) > 0 {
+			return x
+		}
+	}
+	if cur != p {
+		return cur
 	}
 	return nil
 }

@@ -19,8 +19,9 @@ type snapshot struct {
 	s      *Store
 	id     uint64 // the last batch
 	parts  []partView
-	broken []error // what Missing was
-	closed bool    // guarded by Store.mu
+	cur    *partition // that is written; nil: none
+	broken []error    // what Missing was
+	closed bool       // guarded by Store.mu
 }
 
 // partView is a partition with the groups that it had.
@@ -39,7 +40,7 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	if s.closed {
 		return nil, store.ErrClosed
 	}
-	sn := &snapshot{s: s, id: s.state.ID, broken: slices.Clone(s.broken)}
+	sn := &snapshot{s: s, id: s.state.ID, cur: s.cur, broken: slices.Clone(s.broken)}
 	for _, p := range s.parts { // refs keeps its file readable until Close
 		p.refs++
 		sn.parts = append(sn.parts, partView{p, p.entries})

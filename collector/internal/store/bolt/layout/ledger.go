@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"hash"
 	"math"
+
+	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -17,9 +20,10 @@ var BucketLedger = []byte("ledger")
 
 // Kinds of keys in BucketLedger.
 const (
-	trackerKind = 't'
-	rowKind     = 'r'
-	pastKind    = 'p'
+	trackerKind   = 't'
+	rowKind       = 'r'
+	pastKind      = 'p'
+	inheritedKind = 'i'
 )
 
 // TrackerKey returns the key of what is followed of a host.
@@ -33,8 +37,22 @@ func TrackerHost(key []byte) (string, bool) {
 	return string(key[1:]), true
 }
 
-// InheritedKey returns the key of the mark that the rows of a part are here: its file is dropped.
-func InheritedKey(part store.Part) []byte { return append([]byte{'i'}, part.String()...) }
+// InheritedKey returns the key of the mark that the rows of a part are here: its file is dropped. last is the
+// part's last batch, for another part may have the name later, when the clock goes back.
+func InheritedKey(part store.Part, last uint64) []byte {
+	return fmt.Appendf([]byte{inheritedKind}, "%s#%d", part, last)
+}
+
+// EachInherited calls fn with each such mark, and with the last host that is here of the part; both are valid until
+// it returns. Empty: all are.
+func EachInherited(bkt *bbolt.Bucket, fn func(mark, last []byte)) {
+	c := bkt.Cursor()
+	for k, v := c.Seek([]byte{inheritedKind}); len(k) > 0 && k[0] == inheritedKind; k, v = c.Next() {
+		if last, err := CutSum(k, v); err == nil {
+			fn(k, last)
+		}
+	}
+}
 
 // PastKey returns the key of a host's past. Such keys sort as those of rows do.
 func PastKey(host string) []byte {
