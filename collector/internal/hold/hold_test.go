@@ -142,7 +142,7 @@ func TestChange(t *testing.T) {
 	if n := len(again.Unsaid()); n != 3 {
 		t.Errorf("%d changes wait for their records, want 3", n)
 	}
-	if err := again.Settle(2); err != nil || len(Open(fsys.OS, dir, g).Unsaid()) != 1 {
+	if err := again.Settle(again.Unsaid()[1:]); err != nil || len(Open(fsys.OS, dir, g).Unsaid()) != 1 {
 		t.Errorf("%v, left %v", err, Open(fsys.OS, dir, g).Unsaid())
 	}
 	many := Change{}
@@ -266,7 +266,7 @@ func TestKilledBetween(t *testing.T) {
 	if len(s.List()) != 1 || g.Generation != 0 {
 		t.Errorf("%v, generation %d", s.List(), g.Generation)
 	}
-	if err := s.Settle(0); err != nil || g.Generation != 1 || len(g.why) != 1 || !strings.Contains(g.why[0], "add web1") {
+	if err := s.Settle(nil); err != nil || g.Generation != 1 || len(g.why) != 1 || !strings.Contains(g.why[0], "add web1") {
 		t.Errorf("%v, generation %d", err, g.Generation)
 	}
 }

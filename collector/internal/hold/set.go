@@ -106,16 +106,17 @@ func (s *Set) Unsaid() []Done {
 }
 
 // Settle has manifest and log keep how the list is, after a kill in between or in a store of before, and forgets the
-// first n changes of Unsaid, whose records are stored.
-func (s *Set) Settle(n int) error {
+// changes of Unsaid whose records are stored.
+func (s *Set) Settle(stored []Done) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.broken != nil {
 		return nil
 	}
-	if n = min(n, len(s.c.Unsaid)); n > 0 {
+	left := slices.DeleteFunc(slices.Clone(s.c.Unsaid), func(d Done) bool { return slices.Contains(stored, d) })
+	if len(left) < len(s.c.Unsaid) {
 		c := s.c
-		c.Unsaid = slices.Clone(s.c.Unsaid[n:])
+		c.Unsaid = left
 		if err := save(s.fs, s.dir, &c); err != nil {
 			return fmt.Errorf("keep the list of holds: %w", err)
 		}

@@ -65,7 +65,7 @@ type Records struct {
 	text                  *daemonrec.Records
 	closed                bool
 	started               bool // DAEMON_START was added, so Close adds DAEMON_END
-	queue                 chan []byte
+	queue                 chan queued
 	dropLogged            time.Time // when a dropped record was last logged
 	dropped               uint64
 	refusals, connections *quota
@@ -75,7 +75,7 @@ type Records struct {
 // Open starts the goroutine that submits records to the journal. The journal need not be
 // started yet. The caller calls Close.
 func Open(cfg Config) *Records {
-	r := &Records{cfg: cfg, text: daemonrec.New(cfg.Now), queue: make(chan []byte, queueLength), exe: "?"}
+	r := &Records{cfg: cfg, text: daemonrec.New(cfg.Now), queue: make(chan queued, queueLength), exe: "?"}
 	if exe, err := os.Executable(); err == nil {
 		r.exe = encodeName(exe)
 	}
@@ -90,20 +90,32 @@ func (r *Records) run() {
 	for first := range r.queue {
 		b := &journal.Batch{
 			Sender:   journal.Sender{Node: r.cfg.Node, Transport: event.TransportOwn},
-			Received: r.cfg.Now(), Records: []journal.Record{{Raw: first}},
+			Received: r.cfg.Now(), Records: []journal.Record{{Raw: first.text}},
 		}
-		for size := len(first); size < batchBytes && len(r.queue) > 0; {
+		var heard []func(bool)
+		hears := func(q queued) {
+			if q.stored != nil {
+				heard = append(heard, q.stored)
+			}
+		}
+		hears(first)
+		for size := len(first.text); size < batchBytes && len(r.queue) > 0; {
 			next, ok := <-r.queue
 			if !ok {
 				break
 			}
-			b.Records = append(b.Records, journal.Record{Raw: next})
-			size += len(next)
+			hears(next)
+			b.Records = append(b.Records, journal.Record{Raw: next.text})
+			size += len(next.text)
 		}
 		n := len(b.Records) // the batch is the journal's once it is submitted
-		if err := r.store(b); err != nil {
+		err := r.store(b)
+		if err != nil {
 			r.lost(n)
 			r.cfg.Log.Warn("the collector's own records were not stored", "records", n, "error", err)
+		}
+		for _, fn := range heard {
+			fn(err == nil)
 		}
 	}
 }
@@ -139,14 +151,26 @@ func (r *Records) Add(typ, format string, args ...any) {
 	r.add(typ, format, args...)
 }
 
+// queued is a record that waits for the journal.
+type queued struct {
+	text   []byte
+	stored func(yes bool) // is told what became of it; nil: nobody is
+}
+
 // add does Add's work, and returns the record's serial, 0 where it was dropped; mu is held.
 func (r *Records) add(typ, format string, args ...any) (serial uint64) {
+	return r.addHeard(nil, typ, format, args...)
+}
+
+// addHeard is add for a record of which stored is told, from another goroutine, whether it was stored. It is not
+// called for one that was dropped.
+func (r *Records) addHeard(stored func(bool), typ, format string, args ...any) (serial uint64) {
 	if r.closed {
 		return 0
 	}
 	text := r.text.Append(fmt.Appendf(nil, "node=%s type=%s msg=", r.cfg.Node, typ), format, args...)
 	select {
-	case r.queue <- text:
+	case r.queue <- queued{text, stored}:
 		return r.text.Serial()
 	default:
 		// Every one is counted; the log gets the first of each second.

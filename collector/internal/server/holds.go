@@ -26,8 +26,9 @@ type holds struct {
 	set  *hold.Set
 	keep *hold.Keep
 
-	mu          sync.Mutex // guards said and older
-	said, older int        // changes whose records were made since the last minute began, and before
+	mu sync.Mutex // guards way
+	// way has the changes whose records are on their way to the journal, and says which are stored.
+	way map[hold.Done]bool
 }
 
 // openHolds reads the list of holds; the store is open.
@@ -44,14 +45,14 @@ func (s *Server) openHolds() {
 	}
 }
 
-// sayHolds records the changes that were made while no collector ran, or whose records may have been
-// lost when one was killed, and then forgets each change a minute after its record was made.
+// sayHolds records each change until its record is stored, and then has the list forget it: also those that were made
+// while no collector ran, or whose records were lost when one was killed or its journal took nothing.
 func (s *Server) sayHolds(ctx context.Context) {
-	s.recordHolds(s.holds.set.Unsaid())
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {
-		if err := s.holds.settle(false); err != nil {
+		s.recordHolds(s.holds.set.Unsaid())
+		if err := s.holds.settle(); err != nil {
 			s.cfg.Log.Warn("the list of holds", "error", err)
 		}
 		select {
@@ -62,33 +63,65 @@ func (s *Server) sayHolds(ctx context.Context) {
 	}
 }
 
-// recordHolds makes a record of the collector's own of each change.
+// recordHolds makes a record of the collector's own of each change that has none yet.
 func (s *Server) recordHolds(done []hold.Done) {
-	if len(done) == 0 {
-		return
-	}
-	s.holds.mu.Lock()
-	defer s.holds.mu.Unlock()
 	for _, d := range done {
-		s.own.Hold(d.Op, d.What, d.Reason, d.By, d.At)
-		s.holds.said++
+		if !s.holds.begin(d) {
+			continue
+		}
+		if !s.own.Hold(d.Op, d.What, d.Reason, d.By, d.At, func(yes bool) { s.holds.end(d, yes) }) {
+			s.holds.end(d, false)
+		}
 	}
 }
 
-// settle forgets changes whose records are stored: those of the minute before, or all.
-func (h *holds) settle(all bool) error {
+// begin notes that a change's record is made; false where it was made before.
+func (h *holds) begin(d hold.Done) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, made := h.way[d]; made {
+		return false
+	}
+	if h.way == nil {
+		h.way = map[hold.Done]bool{}
+	}
+	h.way[d] = false
+	return true
+}
+
+// end notes what became of a change's record: one that is not stored is made again.
+func (h *holds) end(d hold.Done, stored bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if stored {
+		h.way[d] = true
+	} else {
+		delete(h.way, d)
+	}
+}
+
+// settle has the list forget the changes whose records are stored. Where it can't be written, that is done again.
+func (h *holds) settle() error {
 	if h.set == nil {
 		return nil
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	n := h.older
-	if all {
-		n += h.said
+	var stored []hold.Done
+	for d, yes := range h.way {
+		if yes {
+			stored = append(stored, d)
+		}
 	}
-	err := h.set.Settle(n)
-	h.older, h.said = h.said, 0
-	return err
+	h.mu.Unlock()
+	if err := h.set.Settle(stored); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, d := range stored {
+		delete(h.way, d)
+	}
+	return nil
 }
 
 // ChangeHolds implements api.Holder. Nothing is dropped meanwhile: what is there once it returns, stays.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/alert"
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/fsys/faultfs"
@@ -84,4 +85,40 @@ func TestHungDisk(t *testing.T) {
 	thaw()
 	eventually(t, "the second is found", func() bool { return len(raws(t, scanner(client), "web1")) == 2 })
 	eventually(t, "health", func() bool { code, _ := get(t, r, "/healthz"); return code == http.StatusOK })
+}
+
+// A change of holds is recorded until its record is stored, and until then kept in the list: a collector that is killed
+// while its journal hangs has the next one record it.
+func TestHoldsOnAHungDisk(t *testing.T) {
+	t.Parallel()
+	disk := faultfs.NewHang(fsys.OS)
+	cfg := testConfig(shortDir(t))
+	cfg.files = disk
+	r := start(t, cfg)
+	t.Cleanup(disk.Thaw) // before the server's end
+	disk.Freeze()
+	r.hold(hold.Change{Add: []string{"web1"}, Reason: "case 4711"})
+	for range 3 {
+		r.recordHolds(r.holds.set.Unsaid()) // as each minute does
+		if err := r.holds.settle(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.holds.set.Unsaid()); n != 1 {
+		t.Fatalf("%d changes wait for their records", n)
+	}
+	disk.Thaw()
+	eventually(t, "its record", func() bool { return strings.Contains(r.ownText(), `op=hold-add hold="web1"`) })
+	eventually(t, "a list that has forgotten it", func() bool { return r.holds.settle() == nil && len(r.holds.set.Unsaid()) == 0 })
+	if n := strings.Count(r.ownText(), `op=hold-add hold="web1"`); n != 1 {
+		t.Errorf("recorded %d times", n)
+	}
+	// Where the journal refused it, it is recorded again.
+	gone := hold.Done{Op: "add", What: "web2"}
+	if !r.holds.begin(gone) || r.holds.begin(gone) {
+		t.Error("a record is made once")
+	}
+	if r.holds.end(gone, false); !r.holds.begin(gone) {
+		t.Error("a record that was lost is made again")
+	}
 }

@@ -354,7 +354,7 @@ func (s *Server) release() error {
 	}
 	if s.own != nil {
 		s.own.Close()
-		keep("the list of holds", s.holds.settle(true))
+		keep("the list of holds", s.holds.settle())
 		s.names.Close()
 	}
 	s.closeAPI()
