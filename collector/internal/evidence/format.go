@@ -52,6 +52,9 @@ var (
 	// ErrBundle is returned for a folder that is no bundle, or not a whole one.
 	ErrBundle = errors.New("not a whole bundle")
 
+	// ErrTooLarge is returned by Make for what Verify would not read.
+	ErrTooLarge = errors.New("more than a bundle can have")
+
 	errNewer = fmt.Errorf("%w: a newer collector made it", ErrBundle)
 )
 

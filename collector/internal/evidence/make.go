@@ -69,6 +69,7 @@ type maker struct {
 	hasher  eventtree.Hasher
 	batches map[uint64][]found
 	hosts   map[string]bool
+	names   int // bytes that hosts take in query.json, at least
 }
 
 // found is an event of the bundle until its batch is proved.
@@ -122,6 +123,9 @@ func (k *maker) writeJSON(file string, v any) error {
 	if err != nil {
 		return err
 	}
+	if len(b) > maxLine {
+		return fmt.Errorf("%w: a line of %s would be %d bytes long", ErrTooLarge, file, len(b))
+	}
 	return k.write(file, append(b, '\n'))
 }
 
@@ -139,6 +143,9 @@ func (k *maker) scan(ctx context.Context) error {
 		}
 		var counted bool
 		buf, counted = store.AppendText(buf[:0], ev)
+		if len(buf) > maxText {
+			return fmt.Errorf("%w: the event %d.%03d:%d has %d bytes", ErrTooLarge, ev.Ms/1000, ev.Ms%1000, ev.Serial, len(buf))
+		}
 		k.About.Events++
 		k.About.Records += int64(len(ev.Records))
 		line := Event{
@@ -154,7 +161,9 @@ func (k *maker) scan(ctx context.Context) error {
 				line.Address = f.Addr.String()
 			}
 		}
-		k.hosts[string(ev.Node)] = true
+		if err := k.addHost(ev.Node); err != nil {
+			return err
+		}
 		hash := k.hasher.Event(&eventtree.Event{Host: string(ev.Node), From: ev.From, Receipts: line.Received, Counted: counted, Text: buf})
 		if !k.Memory.Take(eventCost) {
 			return query.ErrMemory
@@ -179,6 +188,22 @@ func (k *maker) scan(ctx context.Context) error {
 	return nil
 }
 
+// addHost notes that a host has an event in the bundle.
+func (k *maker) addHost(name []byte) error {
+	if k.hosts[string(name)] {
+		return nil
+	}
+	k.hosts[string(name)] = true
+	if k.names += len(name) + len(`"",`); k.names > maxQuery {
+		return k.tooManyHosts()
+	}
+	return nil
+}
+
+func (k *maker) tooManyHosts() error {
+	return fmt.Errorf("%w: the names of %d hosts: ask for fewer, in bundles of their own", ErrTooLarge, len(k.hosts))
+}
+
 // rest writes what comes last.
 func (k *maker) rest(ctx context.Context) error {
 	a := &k.About
@@ -198,6 +223,9 @@ func (k *maker) rest(ctx context.Context) error {
 	about, err := encodeQuery(a)
 	if err != nil {
 		return err
+	}
+	if len(about) > maxQuery {
+		return k.tooManyHosts()
 	}
 	err = errors.Join(k.write(Coverage, coverage), k.write(QueryFile, about), k.write(Readme, []byte(readme)))
 	if len(k.Checkpoint) > 0 {

@@ -20,10 +20,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 )
 
-// Bounds of what is read into memory at once, whatever a folder has.
+// Bounds of what is read into memory at once, whatever a folder has. A bundle that would be beyond them is not made
+// (ErrTooLarge).
 const (
 	maxManifest = 1 << 20
-	maxQuery    = 16 << 20
+	maxQuery    = 64 << 20 // 200,000 hosts with the longest names
 	maxLine     = 64 << 20 // of events.jsonl and proofs.jsonl
 	maxText     = 64 << 20 // of an event
 )

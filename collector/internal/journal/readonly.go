@@ -132,6 +132,24 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
 	}
+	for range verifyTimes {
+		rep, err := verifyOnce(&o, progress, fn)
+		if !errors.Is(err, seglog.ErrTruncated) {
+			return rep, err
+		}
+		if fn != nil {
+			fn(nil)
+		}
+		progress = nil
+	}
+	return nil, fmt.Errorf("verify the journal: it was trimmed %d times while it was read: try again when less comes in", verifyTimes)
+}
+
+// verifyTimes is how often a journal that is trimmed meanwhile is read.
+const verifyTimes = 20
+
+// verifyOnce is Verify until the journal is trimmed: then it returns seglog.ErrTruncated.
+func verifyOnce(o *Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 	rep := &Report{Disk: &seglog.Recovery{}}
 	if _, err := o.FS.ReadDir(o.Dir); errors.Is(err, fs.ErrNotExist) {
 		if k := o.Known; k.Newest > 0 {
@@ -140,11 +158,11 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 		return rep, nil
 	}
 	var err error
-	rep.Disk, err = seglog.Inspect(seglogOptions(&o), func(name string, _ int64) { rep.Aside = append(rep.Aside, name) }, progress)
+	rep.Disk, err = seglog.Inspect(seglogOptions(o), func(name string, _ int64) { rep.Aside = append(rep.Aside, name) }, progress)
 	if err != nil {
 		return nil, fmt.Errorf("verify the journal: %w", err)
 	}
-	view, err := seglog.OpenReadOnly(seglogOptions(&o))
+	view, err := seglog.OpenReadOnly(seglogOptions(o))
 	if err != nil {
 		return nil, fmt.Errorf("verify the journal: %w", err)
 	}
@@ -161,11 +179,6 @@ func Verify(o Options, progress func(int64), fn func(*Batch)) (*Report, error) {
 			return rep, nil
 		case errors.As(err, &corrupt):
 			continue // Inspect has named it
-		case errors.Is(err, seglog.ErrTruncated):
-			if fn != nil {
-				fn(nil)
-			}
-			return Verify(o, nil, fn)
 		case err != nil:
 			return nil, fmt.Errorf("verify the journal: %w", err)
 		}

@@ -251,3 +251,29 @@ func TestRepairedByTest(t *testing.T) {
 	}
 	need.Wait(t, "what waited is delivered", func() bool { return s.Status()[0].Queued == 0 })
 }
+
+// What is dropped is said, also what is dropped while the sinks end; nothing is said once they have ended.
+func TestDroppedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	var said atomic.Int64
+	s := Open(load(t, t.TempDir(), map[string]string{"x": webhookConf(t, "http://127.0.0.1:1")}), Options{
+		Dir: t.TempDir(), Node: "collector1", Dropped: func(_, _ string, n int) { said.Add(int64(n)) },
+	})
+	w := s.list[0]
+	w.dropped(DroppedFull, 1, errors.New("a test"))
+	w.dropped(DroppedFull, 10, errors.New("a test"))
+	if n := said.Load(); n != 1 {
+		t.Errorf("%d said at once, the rest is due in a minute", n)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if n := said.Load(); n != 11 {
+		t.Errorf("%d said", n)
+	}
+	was := w.saying
+	w.dropped(DroppedFull, 100, errors.New("a test")) // by a queue that is closed behind it
+	if n := said.Load(); n != 111 || w.saying != was {
+		t.Errorf("%d said, or in a minute, when nobody is there any more", n)
+	}
+}

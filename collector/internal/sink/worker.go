@@ -40,6 +40,9 @@ type worker struct {
 	changed  chan struct{}  // closed when the settings have changed
 	unsaid   map[string]int // dropped, by reason, and not said yet
 	saying   *time.Timer    // nil: the next drop is said at once
+	closed   bool           // no timer is begun any more
+
+	timed sync.WaitGroup // what saying's timer runs
 }
 
 // Status is how a sink stands.
@@ -316,9 +319,11 @@ func (w *worker) dropped(reason string, n int, err error) {
 	w.status.Dropped[reason] += uint64(n)
 	w.unsaid[reason] += n
 	w.status.LastFailure, w.status.LastError = w.o.Now(), plain(err.Error(), 500)
-	at := w.saying == nil
-	if at {
+	at := w.saying == nil || w.closed
+	if at && !w.closed {
+		w.timed.Add(1)
 		w.saying = time.AfterFunc(time.Minute, func() {
+			defer w.timed.Done()
 			w.mu.Lock()
 			w.saying = nil
 			w.mu.Unlock()
@@ -363,10 +368,12 @@ func (w *worker) close() error {
 	w.stop()
 	w.done.Wait()
 	w.mu.Lock()
-	if w.saying != nil {
-		w.saying.Stop()
+	w.closed = true
+	if w.saying != nil && w.saying.Stop() {
+		w.timed.Done()
 	}
 	w.mu.Unlock()
+	w.timed.Wait()
 	w.sayDropped()
-	return w.queue.Close()
+	return w.queue.Close() // what it drops is said at once
 }

@@ -438,18 +438,31 @@ func (s *Spool) Ack(index uint64) error {
 	s.acked = index
 	s.hot.drop(index + 1)
 	s.mu.Unlock()
-	behind := index - s.persisted.Load()
+	behind := s.unsaved(index)
 	if b := s.log.Boundary(); behind > MaxResend/2 || b != 0 && b <= index+1 {
 		s.kick.Set()
 	}
 	if behind >= MaxResend {
-		return s.persist()
+		s.persisting.Lock()
+		defer s.persisting.Unlock()
+		if s.unsaved(index) < MaxResend {
+			return nil // somebody else has done it meanwhile: a sync more would be one for nothing
+		}
+		return s.note(true)
 	}
-	if index-s.noted.Load() >= s.noteEvery && s.persisting.TryLock() {
+	if noted := s.noted.Load(); noted < index && index-noted >= s.noteEvery && s.persisting.TryLock() {
 		defer s.persisting.Unlock()
 		return s.note(false)
 	}
 	return nil
+}
+
+// unsaved returns how many acknowledgements up to index are not durable. Others may have made more durable meanwhile.
+func (s *Spool) unsaved(index uint64) uint64 {
+	if persisted := s.persisted.Load(); persisted < index {
+		return index - persisted
+	}
+	return 0
 }
 
 // persist writes acked to the state file and syncs it.
