@@ -43,8 +43,9 @@ func TestSecretsAreNeverLogged(t *testing.T) {
 	}
 	secrets := map[string]string{
 		"the pre-shared key": strings.Repeat("5ec4e7a1", 8), "a wrong pre-shared key": strings.Repeat("0bad4e71", 8),
-		"the webhook's secret": "hook-secret-7Qx9", "the webhook's token": "bearer-token-8Rw3", "the mail password": "mail-password-5Tz1", "the alertmanager's password": "am-password-2Lk6",
+		"the webhook's secret": "hook-secret-7Qx9-of-some-length", "the webhook's token": "bearer-token-8Rw3", "the mail password": "mail-password-5Tz1", "the alertmanager's password": "am-password-2Lk6",
 	}
+	secrets["the alertmanager's password as it is sent"] = base64.StdEncoding.EncodeToString([]byte("a:" + secrets["the alertmanager's password"]))
 	// Made by the programs: a CA, a certificate, a token.
 	ca, tls := dir+"/ca", dir+"/tls"
 	run(bins.Collector, "ca", "init", "--dir", ca)

@@ -24,7 +24,7 @@ func Check(cfg Config) error {
 	}
 	s := &Server{cfg: cfg, started: cfg.Now(), reg: metrics.New()}
 	_, _, err := s.check()
-	return errors.Join(err, cfg.Plugins.Problem, cfg.Sinks.Problem, s.action.Close())
+	return errors.Join(err, cfg.Plugins.Problem, cfg.Sinks.Problem, cfg.Sinks.CheckFiles(), s.action.Close())
 }
 
 // check reads what the configuration names and checks all that can be checked before

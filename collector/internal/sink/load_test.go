@@ -1,6 +1,8 @@
 package sink
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -42,6 +44,33 @@ func TestWrongFiles(t *testing.T) {
 	}
 	if cfg := load(t, t.TempDir(), map[string]string{"off": "active = no\n" + good, "on": good}); cfg.Problem != nil || len(cfg.Sinks) != 1 {
 		t.Errorf("%+v", cfg)
+	}
+}
+
+// Who asks whether all is right hears of secrets and certificates that no delivery could use, and of no secret itself.
+func TestCheckFiles(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	hook := "type = webhook\nurl = https://h/\nsecret_file = "
+	for file, want := range map[string]string{
+		hook + at("good", strings.Repeat("s", 32), 0o600):                                               "",
+		hook + filepath.Join(dir, "none"):                                                               "the sink x: read a secret: ",
+		hook + at("seen", strings.Repeat("hunter2", 9), 0o644):                                          "others may read the secret",
+		hook + at("short", "hunter2", 0o600):                                                            "want 24 at least",
+		"type = alertmanager\nurl = https://h/\ntoken_file = " + at("two", "hunter2\nhunter2\n", 0o600): "want one line",
+		"type = alertmanager\nurl = https://h/\nca = " + at("ca", "none", 0o600):                        "has no certificate",
+	} {
+		cfg := load(t, t.TempDir(), map[string]string{"x": file + "\n"})
+		err := cfg.CheckFiles()
+		if cfg.Problem != nil || (err == nil) != (want == "") || err != nil && (!strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2")) {
+			t.Errorf("%q: %v, %v, want %q", file, cfg.Problem, err, want)
+		}
 	}
 }
 

@@ -33,6 +33,36 @@ func readSecret(path string) ([]byte, error) {
 	return text, errors.Join(err, f.Close())
 }
 
+// CheckFiles says which secrets and certificates of the sinks can't be used now. Deliveries read them anew each time, so
+// that they can't is no reason not to start.
+func (c *Config) CheckFiles() error {
+	var errs []error
+	for i := range c.Sinks {
+		s := &c.Sinks[i]
+		if s.wrong != nil {
+			continue // Problem says so
+		}
+		keep := func(err error) {
+			if err != nil {
+				errs = append(errs, fmt.Errorf("the sink %s: %w", s.Name, err))
+			}
+		}
+		_, err := s.tlsConfig("")
+		keep(err)
+		if s.SecretFile != "" {
+			_, err := readSecrets(s.SecretFile)
+			keep(err)
+		}
+		for _, path := range []string{s.PasswordFile, s.TokenFile} {
+			if path != "" {
+				_, err := readWord(path)
+				keep(err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // readWord reads a secret of one line: a password or token.
 func readWord(path string) (string, error) {
 	text, err := readSecret(path)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -42,6 +43,7 @@ func (w *web) post(ctx context.Context, to string, body []byte, header http.Head
 	if err != nil {
 		return err
 	}
+	_, sent, _ := strings.Cut(req.Header.Get("Authorization"), " ") // with a password, another form of it
 	config, err := w.s.tlsConfig(u.Hostname())
 	if err != nil {
 		return err
@@ -64,12 +66,12 @@ func (w *web) post(ctx context.Context, to string, body []byte, header http.Head
 	if resp.StatusCode/100 == 2 {
 		if good != nil {
 			if err := good(resp.Header.Get("Content-Type"), answer); err != nil {
-				return fmt.Errorf("%s answered %d, and %w: %s", u.Host, resp.StatusCode, err, said(answer, secret, w.s.User))
+				return fmt.Errorf("%s answered %d, and %w: %s", u.Host, resp.StatusCode, err, said(answer, sent, secret, w.s.User))
 			}
 		}
 		return nil // it has taken the message, whatever else it says
 	}
-	err = fmt.Errorf("%s answered %d %s", u.Host, resp.StatusCode, said(answer, secret, w.s.User))
+	err = fmt.Errorf("%s answered %d %s", u.Host, resp.StatusCode, said(answer, sent, secret, w.s.User))
 	return judge(resp, errors.Join(err, readErr))
 }
 
