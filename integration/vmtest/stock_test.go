@@ -91,7 +91,7 @@ func TestStockSender(t *testing.T) {
 		t.Errorf("made 40, each once; stored: %s", n)
 	}
 
-	// With Debian's file the queue is gone with the daemon, and audisp-remote ends for good when its server refuses it.
+	// With Debian's file the queue is gone with the daemon. A server that refuses it costs nothing.
 	s.sh("cp /etc/audit/debian.conf /etc/audit/audisp-remote.conf; systemctl restart auditd")
 	probe("debian")
 	stop()
@@ -99,23 +99,16 @@ func TestStockSender(t *testing.T) {
 	s.sh("systemctl restart auditd")
 	start()
 	probe("after-away")
-	_, lost = judged(c, s)
-	if lost == 0 {
+	if _, lost = judged(c, s); lost == 0 {
 		t.Error("a queue in memory outlived its daemon")
 	}
 	c.sh("kill -9 " + c.pid("auditfleet-collector") + "; systemctl stop auditfleet-collector")
-	make("gone")
-	s.until("! pgrep -x audisp-remote")
+	make("refused")
+	s.sh("sleep 10")
 	start()
-	make("back")
-	if found, code := c.try("collector search -n sender -k vmtest -f /etc/vmtest/back10"); code == 0 {
-		t.Errorf("audisp-remote has come back by itself: %s", found)
-	}
-	s.sh("systemctl restart auditd")
-	probe("after-restart")
-	_, now := judged(c, s)
-	if now <= lost {
-		t.Error("audisp-remote had ended, and nothing more is lost")
+	probe("after-refused")
+	if _, now := judged(c, s); now != lost {
+		t.Errorf("%d events are lost, %d before: %s", now, lost, s.sh("journalctl -b --no-pager -t audisp-remote -t auditd"))
 	}
 
 	c.sh("[ $(collector search -n sender -m SYSTEM_BOOT --count) = 2 ]")
@@ -152,18 +145,22 @@ func judged(c, s *host) (string, int) {
 			}
 		}
 	}
-	said, code := c.try("collector coverage -n sender --detail")
-	c.Logf("%d events in the sender's log, %d of them not stored, %d in neither; coverage, exit code %d:\n%s", len(own), missing, lost-missing, code, said)
-	told := 0
-	if m := regexp.MustCompile(`serial-gap at host: (\d+) events`).FindStringSubmatch(said); m != nil {
-		told, _ = strconv.Atoi(m[1])
-	}
 	ends, err := strconv.Atoi(strings.TrimSpace(s.sh("grep -ac type=DAEMON_END /var/log/audit/audit.log || :")))
 	if err != nil {
 		c.Fatal(err)
 	}
-	if told > lost || told < lost-ends || told < missing || missing > 0 && code != 3 {
-		c.Errorf("%d events are not stored, coverage says %d", lost, told)
+	// What is passed over may still come: it is not said to be lost for some seconds.
+	if least := max(missing, lost-ends); least > 0 {
+		var numbers []string
+		for n := least; n <= lost; n++ {
+			numbers = append(numbers, strconv.Itoa(n))
+		}
+		c.until("collector coverage -n sender >/tmp/coverage; grep -E 'serial-gap at host: (" + strings.Join(numbers, "|") + ") events' /tmp/coverage || { cat /tmp/coverage; false; }")
+	}
+	said, code := c.try("collector coverage -n sender --detail")
+	c.Logf("%d events in the sender's log, %d of them not stored, %d in neither; coverage, exit code %d:\n%s", len(own), missing, lost-missing, code, said)
+	if missing > 0 && code != 3 {
+		c.Errorf("%d events are not stored, coverage's exit code is %d", missing, code)
 	}
 	return said, missing
 }
