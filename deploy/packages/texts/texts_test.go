@@ -35,6 +35,16 @@ auditfleet-x (0.1.0-1) unstable; urgency=medium
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)
 	}
+	out.Reset()
+	if err := p.nfpm(&out, strings.NewReader(source)); err != nil {
+		t.Fatal(err)
+	}
+	const entries = `[{"semver":"0.1.0+git1.abc-1","date":"2026-11-29T20:31:23Z","packager":"A \u003ca@example.com\u003e",` +
+		`"changes":[{"note":"One thing."},{"note":"Another one, which goes on."},{"note":"Store"},{"note":"A third"}]},` +
+		`{"semver":"0.1.0-1","date":"2026-11-22T00:00:00Z","packager":"A \u003ca@example.com\u003e","changes":[{"note":"First."}]}]` + "\n"
+	if out.String() != entries {
+		t.Errorf("got:\n%s\nwant:\n%s", out.String(), entries)
+	}
 	for _, wrong := range []string{"", "# Changelog\n", "## v1\n\n- x\n", "## v0.1.0 (2026-13-01)\n"} {
 		if err := p.debian(&out, strings.NewReader(wrong)); err == nil {
 			t.Errorf("%q is taken", wrong)
