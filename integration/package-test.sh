@@ -5,7 +5,7 @@
 # goes wrong ends it and is named. STEPS="fresh stores" runs some of them. Upgrades from the first version that had packages need
 # Go and the clone with its history, of which those packages are built once; they are left out elsewhere, which is said.
 # ARCH=arm64 tries the packages of another architecture under emulation (Debian: qemu-user-static): what they do without the kernel's
-# audit, which speaks to no emulated program; slow.
+# audit, of which qemu-user hands no message to the kernel; slow.
 set -e
 here=$(cd "$(dirname "$0")" && pwd)
 CACHE=${CACHE:-/var/tmp/auditfleet-package-test}
