@@ -18,7 +18,7 @@ import (
 
 // faults returns what the schema has to say of a dashboard: a field that it does not know, one that it wants, a value of another type.
 func faults(text []byte) string {
-	var d grafana.Dashboard
+	var d grafana.Dashboard //nolint:staticcheck // the file is of this form, the classic one
 	// Both return an error without words where nothing is wrong.
 	for _, err := range []error{d.UnmarshalJSONStrict(text), d.Validate()} {
 		if err != nil && err.Error() != "" {
