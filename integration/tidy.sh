@@ -40,7 +40,7 @@ clean() {
 	for pid in $(ours); do kill -KILL "$pid"; done 2>/dev/null
 	while read -r _ _ _ _ at _; do
 		case $at in "$dir"/*) umount -l "$at" ;; esac
-	done </proc/self/mountinfo 2>/dev/null
+	done 2>/dev/null </proc/self/mountinfo
 	chmod -R u+rwX "$dir" 2>/dev/null
 	rm -rf --one-file-system "$dir"
 }

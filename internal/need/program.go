@@ -10,5 +10,8 @@ import (
 func Program(path string, text []byte, mode os.FileMode) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	return os.WriteFile(path, text, mode)
+	if err := os.WriteFile(path, text, mode); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode) // whatever the umask: others run it, too
 }

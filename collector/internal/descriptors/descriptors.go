@@ -106,7 +106,7 @@ func raiseLimit() (int, error) {
 func open() (int, error) {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return 0, fmt.Errorf("count the open files: %w", err)
+		return 0, fmt.Errorf("count the open files (is /proc mounted?): %w", err)
 	}
 	return len(entries) - 1, nil // without the one that was read
 }

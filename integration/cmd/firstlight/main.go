@@ -32,6 +32,9 @@ func main() {
 }
 
 func run(ctx context.Context, bin string, keep bool) (returnedErr error) {
+	if _, err := os.Stat("/proc/self"); err != nil {
+		return errors.New("the programs need /proc (mount -t proc proc /proc)")
+	}
 	s, err := newStage(bin, keep)
 	if err != nil {
 		return err
