@@ -46,7 +46,16 @@ clean() {
 }
 
 # Short, for the names of sockets have 108 bytes; open to others, for tests become other users.
-dir=$(mktemp -d "${TMPDIR:-/tmp}/afXXXX") || exit
+# go runs what it builds there, which hardened hosts have forbidden in /tmp (noexec): another place is said.
+for place in "${TMPDIR:-/tmp}/af" /var/tmp/af "$PWD/.af"; do
+	dir=$(mktemp -d "${place}XXXX") || continue
+	printf '#!/bin/sh\n' >"$dir/run" && chmod 700 "$dir/run" && "$dir/run" 2>/dev/null && break
+	rm -rf "$dir"
+	echo "programs can't be run in ${place%/*} (noexec?): temporary files go elsewhere" >&2
+	dir=
+done
+[ -n "$dir" ] || { echo "TMPDIR=FOLDER names a folder where programs can be run" >&2; exit 1; }
+rm "$dir/run"
 chmod 755 "$dir"
 TMPDIR=$dir "$@" </dev/null &
 child=$!

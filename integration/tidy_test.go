@@ -88,3 +88,29 @@ exit 7`
 		})
 	}
 }
+
+// TestTidyWhereNothingRuns: a folder for temporary files in which no program can be run, as hardened hosts have /tmp, is not taken.
+func TestTidyWhereNothingRuns(t *testing.T) {
+	t.Parallel()
+	need.Tool(t, "bash")
+	dir := t.TempDir()
+	need.Tmpfs(t, dir, "noexec")
+	script, err := filepath.Abs("tidy.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", script, "sh", "-c", `echo "$TMPDIR"`)
+	cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), "TMPDIR="+dir)
+	var said strings.Builder
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	place := strings.TrimSpace(string(out))
+	if err != nil || place == "" || strings.HasPrefix(place, dir) || !strings.Contains(said.String(), "programs can't be run in "+dir+" ") {
+		t.Errorf("%v, %q, %s", err, place, said.String())
+	}
+	for _, folder := range []string{dir, cmd.Dir} {
+		if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+			t.Errorf("%s: %v, %v", folder, left, err)
+		}
+	}
+}

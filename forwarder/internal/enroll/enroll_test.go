@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -115,6 +116,7 @@ func (c *collector) token(host string, life time.Duration) string {
 
 // TestToken gets a certificate, which then is taken by the collector.
 func TestToken(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
 	c := newCollector(t, "127.0.0.1")
 	out := filepath.Join(t.TempDir(), "tls")
 	text := c.token("web1", 90*day)

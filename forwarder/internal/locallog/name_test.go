@@ -1,6 +1,7 @@
 package locallog
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/user"
@@ -136,7 +137,7 @@ func TestGroupOfAnExistingFolder(t *testing.T) {
 	}
 	for _, c := range []struct{ mode, want os.FileMode }{{0o700, 0o750}, {0o755, 0o755}} {
 		dir := filepath.Join(t.TempDir(), "log")
-		if err := os.Mkdir(dir, c.mode); err != nil {
+		if err := errors.Join(os.Mkdir(dir, c.mode), os.Chmod(dir, c.mode)); err != nil { // whatever the umask
 			t.Fatal(err)
 		}
 		path := filepath.Join(dir, "audit.log")
