@@ -195,7 +195,7 @@ func (j *Journal) Start(r Resume, fn func(*Batch) error) error {
 	}
 	s, err := loadSenders(r.Senders, j.opts.MaxSenders)
 	if err != nil {
-		return fmt.Errorf("start the journal: %w", err)
+		j.opts.Logger.Error("part of the state of resend detection cannot be read: records sent again after a reconnect may be stored twice", "error", err)
 	}
 	j.senders, j.nextLSN = s, r.LSN+1
 	unlocked := func(b *Batch) error {

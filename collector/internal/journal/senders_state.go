@@ -114,27 +114,24 @@ func (ts *tails) changes(x *sender, out []KV) []KV {
 	return out
 }
 
-// loadSenders is the reverse of changes: all that was ever returned, less what was deleted.
-func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
-	s := newSenders(maxSenders)
+// loadSenders is the reverse of changes: all that was ever returned, less what was deleted. Values that
+// cannot be read are left out, and ErrSenders says how many they are: what is lost is that records of theirs are recognised.
+func loadSenders(kvs []KV, maxSenders int) (s *senders, err error) {
+	s = newSenders(maxSenders)
 	s.most = math.MaxInt // until all is there
+	bad := 0
 	for _, kv := range kvs {
 		if len(kv.Value) == 0 {
 			continue
 		}
-		id, kind, rest, ok := cutKey(kv.Key)
-		if !ok {
-			return nil, fmt.Errorf("%w: key %x", ErrSenders, kv.Key)
-		}
-		if kind == kindOffset {
-			if err := s.offsets.load(id.name, rest, kv.Value); err != nil {
-				return nil, err
+		if e := s.load(kv); e != nil {
+			if bad++; bad == 1 {
+				err = e
 			}
-			continue
 		}
-		if err := s.get(id).load(s, kind, rest, kv.Value); err != nil {
-			return nil, err
-		}
+	}
+	if bad > 1 {
+		err = fmt.Errorf("%w, and %d others", err, bad-1)
 	}
 	for _, x := range s.all {
 		x.byID = nil
@@ -142,7 +139,18 @@ func loadSenders(kvs []KV, maxSenders int) (*senders, error) {
 	}
 	s.most = ResendMemory
 	s.shrink()
-	return s, nil
+	return s, err
+}
+
+func (s *senders) load(kv KV) error {
+	id, kind, rest, ok := cutKey(kv.Key)
+	switch {
+	case !ok:
+		return fmt.Errorf("%w: key %x", ErrSenders, kv.Key)
+	case kind == kindOffset:
+		return s.offsets.load(id.name, rest, kv.Value)
+	}
+	return s.get(id).load(s, kind, rest, kv.Value)
 }
 
 // loadedAll puts in order what was loaded in any.
