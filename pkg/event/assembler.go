@@ -17,7 +17,10 @@ import (
 // An event is complete with its EOE or PROCTITLE record, or at once if IsSingle says so.
 // A complete event is emitted immediately, even if older events are open. An event that
 // does not become complete is emitted when it is late (Config.Timeout, MaxAge) or when
-// the limits are exceeded. Records that arrive for an event after that form another event
+// the limits are exceeded. It is late when a record of its node is Timeout younger than the
+// event, and than all that the node had sent by then, up to the record that came next after
+// the event's last one: an event that comes with an old time, since its system call took
+// long, is not late at once. Records that arrive for an event after that form another event
 // with the same time and serial.
 type Assembler struct {
 	cfg       Config
@@ -38,6 +41,9 @@ type Assembler struct {
 	last     *openEvent // that got the last record, while it is open
 	lastNode *node      // of the last record, while it has open events
 
+	past     [pastClocks]pastClock // clocks of nodes without open events
+	nextPast int                   // which of them is given up next
+
 	freeEvents           *openEvent // unused ones, chained by next
 	freeNodes            *node      // likewise
 	spareEvents, spareNs int        // how many unused ones there are
@@ -57,6 +63,7 @@ type openEvent struct {
 	ev         *Event
 	bytes      int        // of memory, as counted in Assembler.bytes
 	seq        uint64     // order of arrival
+	due        int64      // a record of this time shows the event to be late; never earlier than before
 	heapIndex  int        // in its node's heap
 	opened     time.Time  // wall clock of its first record
 	touched    time.Time  // wall clock of its last record
@@ -70,8 +77,11 @@ type node struct {
 	name []byte    // nil without node=; else in room, so that no record's buffer is kept for it
 	room []byte    // for name; kept when the node is used again for another name
 	next *node     // of the same hash, or unused
-	heap eventHeap // of its open events
+	heap eventHeap // of its open events, by when they are late
 	refs int       // how many of them
+
+	clock  hostClock
+	latest *openEvent // that got the node's last record, if it is open
 }
 
 // NewAssembler returns an Assembler that passes each finished event to emit. emit owns
@@ -115,6 +125,7 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 			o = nil
 		}
 		if !a.cfg.Apart || r.Type < tables.DaemonStart || r.Type > tables.LastDaemon {
+			a.pass(n, r.Node, ms, o)
 			a.expire(n, ms)
 		}
 		if o == nil {
@@ -128,7 +139,8 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 		a.last = o
 	}
 	a.append(o, r, tag)
-	o.touched = now
+	a.extend(o)
+	o.touched, o.node.latest = now, o
 	a.moveToBack(o)
 	if isLast(r.Type) {
 		a.finish(o)
@@ -245,6 +257,7 @@ func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
 		o = &openEvent{}
 	}
 	*o = openEvent{key: key{n, ms, r.Serial}, ev: a.cfg.Pool.get(r), seq: a.records}
+	o.due = ms + a.timeoutMs
 	o.bytes = eventCost + spilled(o.ev)
 	a.bytes += o.bytes
 	n.refs++
@@ -274,6 +287,7 @@ func (a *Assembler) newNode(name []byte) *node {
 		n.room = append(n.room[:0], name...)
 		n.name = n.room
 	}
+	n.clock = *a.pastClock(n.hash)
 	n.next = a.nodes[n.hash]
 	a.nodes[n.hash] = n
 	a.lastNode = n
@@ -299,6 +313,7 @@ func (a *Assembler) dropNode(n *node) {
 		a.lastNode = nil
 	}
 	a.bytes -= nodeCost(n.name)
+	*a.pastClock(n.hash) = n.clock
 	n.name, n.next = nil, nil
 	if a.spareNs == spareNodes || cap(n.heap) > spareHeap || cap(n.room) > spareName {
 		return
@@ -319,12 +334,13 @@ func (a *Assembler) moveToBack(o *openEvent) {
 
 // expire emits the events of n that a record of time ms shows to be late. It goes by that
 // record's time, not by the latest that was seen: otherwise, after a clock was set back, every
-// event would be late at once.
+// event would be late at once. An event that came after that is not late before the clock has
+// caught up, or is known to have been set back; Tick ends it.
 func (a *Assembler) expire(n *node, ms int64) {
 	if n == nil {
 		return
 	}
-	for h := &n.heap; len(*h) > 0 && (*h)[0].ms+a.timeoutMs <= ms; {
+	for h := &n.heap; len(*h) > 0 && (*h)[0].due <= ms; {
 		a.finish((*h)[0])
 	}
 }
@@ -339,6 +355,9 @@ func (a *Assembler) finish(o *openEvent) {
 	a.bytes -= o.bytes
 	if a.last == o {
 		a.last = nil
+	}
+	if o.node.latest == o {
+		o.node.latest = nil
 	}
 	if o.node.refs--; o.node.refs == 0 {
 		a.dropNode(o.node)

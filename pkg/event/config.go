@@ -5,8 +5,9 @@ import "time"
 // Config limits how long an Assembler waits for records and how much it holds. The zero
 // value stands for the defaults.
 type Config struct {
-	// Timeout is how far the record times of a node must pass an event's time before the
-	// event is considered complete (end_of_event_timeout of auditd.conf). For Tick, it is
+	// Timeout is how far the record times of a node must pass an event's time, and the node's
+	// time at the event's last record, before the event is considered complete
+	// (end_of_event_timeout of auditd.conf). For Tick, it is
 	// how long an event may remain without a further record, by the wall clock. The
 	// default is 2 s.
 	Timeout time.Duration

@@ -21,6 +21,35 @@ type model struct {
 	seq   int
 	out   []string
 	stats Stats
+	seen  map[string][]modelStamp // by node
+
+	latest map[string]*modelEvent // by node: that got its last record
+}
+
+// modelStamp is a record's time.
+type modelStamp struct {
+	ms     int64
+	begins bool
+}
+
+// clock is the time at a node, by all that was seen of it.
+func (m *model) clock(node string) (at int64) {
+	var behind []int64
+	for _, s := range m.seen[node] {
+		switch {
+		case at == 0 || s.ms > at-m.cfg.Timeout.Milliseconds():
+			at, behind = max(at, s.ms), nil
+		case s.begins:
+			if behind = append(behind, s.ms); len(behind) == setBack {
+				at, behind = slices.Max(behind), nil
+			}
+		}
+	}
+	return at
+}
+
+func (m *model) extend(o *modelEvent) {
+	o.due = max(o.due, max(o.ms, m.clock(o.node))+m.cfg.Timeout.Milliseconds())
 }
 
 type modelEvent struct {
@@ -30,6 +59,7 @@ type modelEvent struct {
 	lines     []string
 	tags      []uint64
 	text, seq int
+	due       int64
 	room      Event // grows as an event does
 	opened    time.Time
 	touched   time.Time
@@ -56,6 +86,13 @@ func (m *model) least(less func(x, y *modelEvent) bool, pick func(*modelEvent) b
 		}
 	}
 	return best
+}
+
+func byDue(x, y *modelEvent) bool {
+	if x.due != y.due {
+		return x.due < y.due
+	}
+	return inTime(x, y)
 }
 
 func inTime(x, y *modelEvent) bool {
@@ -85,16 +122,22 @@ func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 		m.stats.Aged++
 		m.finish(o)
 	}
+	o := m.least(inTime, same)
+	if m.seen == nil {
+		m.seen, m.latest = map[string][]modelStamp{}, map[string]*modelEvent{}
+	}
+	m.seen[one.node] = append(m.seen[one.node], modelStamp{one.ms, o == nil})
+	if p := m.latest[one.node]; p != nil && p != o && slices.Contains(m.open, p) {
+		m.extend(p)
+	}
+	m.latest[one.node] = nil
 	for {
-		late := m.least(inTime, func(o *modelEvent) bool {
-			return o.node == one.node && o.ms+m.cfg.Timeout.Milliseconds() <= one.ms
-		})
+		late := m.least(byDue, func(o *modelEvent) bool { return o.node == one.node && o.due <= one.ms })
 		if late == nil {
 			break
 		}
 		m.finish(late)
 	}
-	o := m.least(inTime, same)
 	if o == nil {
 		o = one
 		if IsSingle(r.Type) {
@@ -107,6 +150,8 @@ func (m *model) add(r *record.Record, tag uint64, now time.Time) {
 	}
 	m.open = append(m.open, o)
 	o.touched = now
+	m.extend(o)
+	m.latest[o.node] = o
 	if isLast(r.Type) {
 		m.finish(o)
 		return

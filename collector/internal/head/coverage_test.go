@@ -91,7 +91,7 @@ func TestCoverage(t *testing.T) {
 	for _, a := range got {
 		h := plain[a.Host]
 		want := ledger.Judge(a.Host, h.Take(now.UnixMilli()), h.Followed(), ledger.Question{Now: now.UnixMilli()})
-		if n := uint64(minutes * 21); a.EventsStored != n && a.EventsStored != n-1 { // the last may be open
+		if n := uint64(minutes * 21); a.EventsStored > n || a.EventsStored+2 < n { // the last two may be open
 			t.Errorf("%s: %d events, want %d", a.Host, a.EventsStored, n)
 		}
 		want.EventsStored = a.EventsStored
