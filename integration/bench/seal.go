@@ -85,7 +85,21 @@ func (b *bench) seal() (err error) {
 			continue
 		}
 		lines := strings.Split(strings.TrimSpace(string(res.Stdout)), "\n")
-		b.printf("| %s | %s | %s |\n", row.name, short(took), strings.ReplaceAll(lines[len(lines)-1], dir+"/", ""))
+		says := strings.ReplaceAll(lines[len(lines)-1], dir+"/", "")
+		if out := row.args[len(row.args)-1]; row.args[len(row.args)-2] == "--out" {
+			files, err := os.ReadDir(out)
+			if err != nil {
+				return err
+			}
+			size := int64(0)
+			for _, f := range files {
+				if info, err := f.Info(); err == nil {
+					size += info.Size()
+				}
+			}
+			says += "; a bundle of " + mib(size)
+		}
+		b.printf("| %s | %s | %s |\n", row.name, short(took), says)
 	}
 	b.printf("\n")
 	return nil

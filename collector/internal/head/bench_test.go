@@ -185,7 +185,7 @@ func diskUse(dir string) (n int64) {
 }
 
 // ingestRun is how many records a run of BenchmarkIngest has, and ingestPart how many are made at a time, while nothing is
-// counted. A run is an hour and more of what the hosts of the benchmark send, so what is done once an hour is in it about as often.
+// counted. At 12 ms between two events at most a run is two hours of what the hosts send, so what is done once an hour is in it.
 const (
 	ingestRun  = 4_000_000
 	ingestPart = 400_000
@@ -197,10 +197,14 @@ const (
 func BenchmarkIngest(b *testing.B) {
 	for _, c := range []struct {
 		hosts, per int
+		step       int64  // ms between two events of the fleet, at most
 		key        string // none; else what is proved
-	}{{50, 256, "none"}, {50, 256, "frames"}, {50, 256, "events"}, {50, 16, "none"}, {1000, 16, "none"}, {1000, 16, "frames"}, {1000, 16, "events"}, {1, 1, "none"}} {
-		b.Run(fmt.Sprintf("hosts=%d/batch=%d/key=%s", c.hosts, c.per, c.key), func(b *testing.B) {
-			in := ingest{hosts: c.hosts, per: c.per, key: c.key, run: ingestRun, part: ingestPart}
+	}{
+		{50, 256, 12, "none"}, {50, 256, 12, "frames"}, {50, 256, 12, "events"}, {50, 16, 12, "none"}, {1000, 16, 12, "none"}, {1000, 16, 12, "frames"}, {1000, 16, 12, "events"},
+		{1000, 16, 1, "none"}, {1000, 16, 1, "frames"}, {1000, 16, 1, "events"}, {1, 1, 12, "none"},
+	} {
+		b.Run(fmt.Sprintf("hosts=%d/batch=%d/step=%d/key=%s", c.hosts, c.per, c.step, c.key), func(b *testing.B) {
+			in := ingest{hosts: c.hosts, per: c.per, step: c.step, key: c.key, run: ingestRun, part: ingestPart}
 			if c.per == 1 {
 				in.run, in.part = 20_000, 20_000
 			}
@@ -219,6 +223,7 @@ func BenchmarkIngest(b *testing.B) {
 // ingest is what a benchmark of BenchmarkIngest has, and has measured.
 type ingest struct {
 	hosts, per, run, part int
+	step                  int64
 	key                   string
 	cpu, wall             time.Duration
 	disk, raw             int64 // of the last run
@@ -250,6 +255,7 @@ func (in *ingest) once(b *testing.B) {
 	}
 	f := newFeeder(b, 1, in.hosts, ordinary(storetest.Templates(b)))
 	f.live, in.raw = true, 0
+	f.g.Step(in.step)
 	sent := uint64(0)
 	for left := in.run; left > 0; left -= in.part {
 		list, raw := f.batches(in.part, in.per)

@@ -142,6 +142,9 @@ func (g *Generator) Event() (host string, records [][]byte) {
 	return h.name, records
 }
 
+// Step sets how many ms at most an event is later than the one before: 12 at first.
+func (g *Generator) Step(ms int64) { g.step = ms }
+
 // Now is the time of the last event.
 func (g *Generator) Now() time.Time { return time.UnixMilli(g.now) }
 
