@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,6 +51,7 @@ func TestReplace(t *testing.T) {
 
 // A file that is there is never overwritten, a new one is whole, and what fails leaves none.
 func TestCreateOn(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
 	path := filepath.Join(t.TempDir(), "x")
 	if err := CreateOn(OS, path, []byte("one"), 0o640); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ func openssl(t *testing.T, args ...string) (string, error) {
 
 // TestIssued has openssl judge what is issued, and both ends of TLS use it.
 func TestIssued(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
 	dir, out := filepath.Join(t.TempDir(), "new", "ca"), filepath.Join(t.TempDir(), "out")
 	now := time.Now()
 	cfg := Config{Dir: dir}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 // TestCRL has openssl and our own Trust judge by the list that revoking writes.
 func TestCRL(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o022))
 	dir, out := filepath.Join(t.TempDir(), "ca"), filepath.Join(t.TempDir(), "out")
 	now := time.Now()
 	ahead := time.Duration(0)
