@@ -214,6 +214,7 @@ func TestLosses(t *testing.T) {
 			left := l.records()
 			return c.State == "lost" && left < before-200 && c.of("retention") == before-left && c.Lost == before-left && c.only("retention")
 		}, "-ts", at(from))
+		l.noted("retention", "-ts", at(from))
 		l.shows("retention", false, "-ts", at(from))
 	})
 	t.Run("damaged", func(t *testing.T) {
@@ -235,6 +236,29 @@ func TestLosses(t *testing.T) {
 		l.ask("a block was damaged", func(c *coverageOf) bool {
 			return c.State == "lost" && c.of("damaged") == before && c.Lost == before && c.only("damaged")
 		})
+		l.noted("damaged")
 		l.shows("damaged", false)
+	})
+}
+
+// noted waits until a search of the host says in one line that its trail is not complete, and by which cause. The line is
+// waited for but 100 ms.
+func (l *losing) noted(cause string, args ...string) {
+	l.T.Helper()
+	said := ""
+	defer func() { l.Log("the search's standard error: ", said) }()
+	need.Wait(l.T, "a search that says what it lacks", func() bool {
+		r, err := l.c.Command(time.Minute, "search", append([]string{"-n", "web1", "--format", "raw"}, args...)...)
+		if err != nil {
+			l.T.Fatal(err)
+		}
+		said = string(r.Stderr)
+		n := 0
+		for line := range strings.Lines(string(r.Stderr)) {
+			if strings.Contains(line, "the trail of web1 is not complete in this time") && strings.Contains(line, cause) {
+				n++
+			}
+		}
+		return n == 1
 	})
 }
