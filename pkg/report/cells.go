@@ -237,6 +237,14 @@ func (p *printer) appendUser(dst []byte, f *facts, uid int64, tail string) []byt
 		}
 		return named
 	}
+	return p.appendNamed(dst, uid)
+}
+
+// appendNamed appends what -i calls a user of whom the event has no name.
+func (p *printer) appendNamed(dst []byte, uid int64) []byte {
+	if uid == unsetID {
+		return append(dst, unset...)
+	}
 	if name, ok := p.names.User(uint32(uid)); ok && uid != noAUID {
 		return append(dst, name...)
 	}

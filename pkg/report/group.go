@@ -91,7 +91,7 @@ func (g *grouper) add(f *facts) {
 		g.values[i], g.names[i] = g.values[i][:0], g.names[i][:0]
 	}
 	g.text = g.text[:0]
-	g.x.Extract(ev, g.take)
+	g.x.Extract(ev, g.keep)
 	for i, by := range g.o.Group.By {
 		if by.Node && ev.Node != nil {
 			g.values[i] = append(g.values[i], ev.Node)
@@ -113,8 +113,8 @@ func (g *grouper) add(f *facts) {
 	g.count(0)
 }
 
-// take keeps a value of a field that is grouped by.
-func (g *grouper) take(f query.Field, v []byte) {
+// keep keeps a value of a field that is grouped by.
+func (g *grouper) keep(f query.Field, v []byte) {
 	for _, i := range g.indexes[f] {
 		g.values[i] = g.once(g.values[i], "", v)
 	}

@@ -111,7 +111,21 @@ func talliedOptions(t *testing.T) (all []*Options) {
 			all = append(all, o)
 		}
 	}
-	if len(all) < 60 {
+	for _, by := range fieldNames() {
+		variants := [][]string{nil, {"-i"}}
+		if by == "auid" || by == "type" || by == nodeField {
+			variants = append(variants, []string{"--top", "2"}, []string{"--every", "1h"}, []string{"--failed"}, []string{"--node", "web1", "-i", "--format", "json"})
+		}
+		for _, more := range variants {
+			o, err := ParseArgs(append([]string{"--by", by}, more...), search.Env{Names: nss.New(nss.Config{})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.ByValue = true
+			all = append(all, o)
+		}
+	}
+	if len(all) < 120 {
 		t.Fatalf("only %d reports", len(all))
 	}
 	return all
@@ -191,6 +205,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 				continue
 			}
 			counted++
+			sum.Events++
 			sum.Time(ev.Ms, ev.Ms)
 			seen := map[string]bool{}
 			x.Index(ev, func(f query.Field, v []byte) {

@@ -75,7 +75,10 @@ var overviewCounters = map[int]Kind{
 // tallied returns the fields from which the report can be counted; none when it
 // has to read the events.
 func (o *Options) tallied() (fields []query.Field) {
-	if o.Group != nil || !o.Summary || !o.ByValue || len(o.Terms)+len(o.Filters) > 0 {
+	if o.Group != nil {
+		return o.groupFields()
+	}
+	if !o.Summary || !o.ByValue || len(o.Terms)+len(o.Filters) > 0 {
 		return nil
 	}
 	narrowed := o.Result != AnyResult || o.NoConfig || o.Change != AnyChange
@@ -92,8 +95,10 @@ func (o *Options) tallied() (fields []query.Field) {
 		return append(fields, query.FieldShape)
 	case reports[o.Kind].style == typeNames && reports[o.Kind].when == nil:
 		return []query.Field{query.FieldShape}
-	case narrowed, o.Interpret && (o.Kind == User || o.Kind == Syscall): // names are of each event
+	case narrowed, o.Interpret && o.Kind == Syscall: // names are of each event
 		return nil
+	case o.Interpret && o.Kind == User:
+		fields = append(fields, query.FieldAUIDName, query.FieldAUIDName.Other())
 	}
 	add(o.Kind)
 	return fields
@@ -124,6 +129,9 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 		}
 		return run(ctx, o, loc, scan, out)
 	}
+	if !p.take(sum) {
+		return run(ctx, o, loc, scan, out)
+	}
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())
 	}
@@ -133,7 +141,6 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 	}
 	w.times = rest
 	p.any = p.any || sum.Events > 0
-	p.take(sum)
 	if p.tally != nil { // there is no other to add it to
 		w.order, p.tally = p.tally, newTally(nil)
 	}
@@ -148,20 +155,36 @@ func (t *times) spread(ms int64) {
 	t.first, t.last = min(t.first, ms), max(t.last, ms)
 }
 
-// take adds what was counted without reading.
-func (p *printer) take(sum *query.Tally) {
+// take adds what was counted without reading. It fails when the counts do not suffice.
+func (p *printer) take(sum *query.Tally) bool {
+	if p.group != nil {
+		return p.group.take(sum)
+	}
+	if p.o.Interpret && p.o.Kind == User && named(sum, query.FieldAUIDName)+named(sum, query.FieldAUIDName.Other()) > 0 {
+		return false // hosts say what they call them
+	}
 	sum.Of(query.FieldShape).Each(func(v string, n int64) {
 		if shape, ok := query.ParseShape([]byte(v)); ok {
 			p.shape(&shape, uint64(n))
 		}
 	})
 	if p.over == nil {
-		countValues(sum, p.o.Kind, p.tally.addN)
-		return
+		countValues(sum, p.o.Kind, p.add)
+		return true
 	}
 	for line, kind := range overviewCounters {
 		countValues(sum, kind, func(v string, _ uint64) { p.over.seeValue(line, v) })
 	}
+	return true
+}
+
+// add counts a value of a summary n times more: with -i a user by name.
+func (p *printer) add(v string, n uint64) {
+	if p.o.Interpret && p.o.Kind == User {
+		id, _ := strconv.ParseInt(v, 10, 64)
+		v = string(p.appendNamed(nil, id))
+	}
+	p.tally.addN(v, n)
 }
 
 // countValues gives add each value that a report's summary counts, and how often.
