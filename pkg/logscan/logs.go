@@ -56,8 +56,8 @@ func (in *Input) Open() (*Logs, error) {
 func (l *Logs) Damage() error {
 	var errs []error
 	for _, r := range l.readers {
-		if z, ok := r.(*unpacking); ok && z.err != nil {
-			errs = append(errs, z.err)
+		if z, ok := r.(packed); ok {
+			errs = append(errs, z.damage())
 		}
 	}
 	return errors.Join(errs...)
@@ -66,8 +66,8 @@ func (l *Logs) Damage() error {
 // Close closes the files.
 func (l *Logs) Close() {
 	for _, r := range l.readers {
-		if z, ok := r.(*unpacking); ok {
-			z.stop()
+		if z, ok := r.(packed); ok {
+			z.close()
 		}
 	}
 	for _, f := range l.files {
@@ -105,7 +105,7 @@ func (in *Input) OpenFiles(paths []string) (*Logs, error) {
 	logs := &Logs{}
 	for _, path := range paths {
 		if path == Stdin {
-			logs.readers = append(logs.readers, pipe{in.In})
+			logs.readers = append(logs.readers, newPipe(in.In))
 			continue
 		}
 		f, err := os.Open(path)
@@ -136,10 +136,18 @@ func notOpened(path string, err error) error {
 }
 
 // pipe is a standard input to which other processes write while it is read.
-type pipe struct{ *os.File }
+type pipe struct {
+	stream
+	file *os.File
+}
 
-func (p pipe) wait(d time.Duration) (bool, error) {
-	fds := []unix.PollFd{{Fd: int32(p.Fd()), Events: unix.POLLIN}}
+func newPipe(f *os.File) *pipe { return &pipe{stream{in: f, name: "stdin"}, f} }
+
+func (p *pipe) wait(d time.Duration) (bool, error) {
+	if p.z != nil || len(p.head) > 0 || p.err != nil {
+		return true, nil // what is unpacked need not be in the pipe any more
+	}
+	fds := []unix.PollFd{{Fd: int32(p.file.Fd()), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(d/time.Millisecond))
 		if !errors.Is(err, unix.EINTR) {
@@ -153,9 +161,7 @@ func (l *Logs) Each(fn func(name string, log *Logs) error) error {
 	for _, r := range l.readers {
 		name := "stdin"
 		if f, ok := r.(interface{ Name() string }); ok {
-			if _, isPipe := r.(pipe); !isPipe {
-				name = f.Name()
-			}
+			name = f.Name()
 		}
 		if err := fn(name, &Logs{readers: []io.Reader{r}}); err != nil {
 			return err
@@ -171,7 +177,7 @@ func (l *Logs) FirstMs() int64 {
 		return 0
 	}
 	f, ok := l.readers[0].(io.ReaderAt)
-	if _, isPipe := l.readers[0].(pipe); !ok || isPipe {
+	if !ok {
 		return 0
 	}
 	buf := make([]byte, 8*maxLine)

@@ -85,7 +85,11 @@ func (s *Source) again() (*Logs, error) {
 	if _, err := s.spool.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("read the input again: %w", err)
 	}
-	return &Logs{readers: []io.Reader{s.spool}}, nil
+	r, err := unpacked(s.spool)
+	if err != nil {
+		return nil, fmt.Errorf("stdin: %w", err)
+	}
+	return &Logs{readers: []io.Reader{r}}, nil
 }
 
 // Scan implements query.Source. The order is that in which the stock ausearch prints the

@@ -157,11 +157,12 @@ func (t *tail) pipe(in *os.File) error {
 		err  error
 	}
 	pieces := make(chan piece)
+	r, damage := UnpackStream(in, "stdin")
 	go func() { // ends with the input, or the program: a read of a pipe cannot be taken back
 		defer close(pieces)
 		for {
 			buf := make([]byte, streamPiece)
-			n, err := in.Read(buf)
+			n, err := r.Read(buf)
 			select {
 			case pieces <- piece{buf[:n], err}:
 			case <-t.ctx.Done():
@@ -182,6 +183,9 @@ func (t *tail) pipe(in *os.File) error {
 				t.asm.Flush()
 				if t.err == nil && !errors.Is(p.err, io.EOF) {
 					return fmt.Errorf("read log: %w", p.err)
+				}
+				if err := damage(); err != nil && t.damaged != nil { // the reader has ended
+					t.damaged(err)
 				}
 				return t.err
 			}
@@ -211,10 +215,12 @@ func (t *tail) files(paths []string, all bool) error {
 		return notOpened(path, err)
 	}
 	defer func() { f.Close() }()
-	if r, err := unpacked(f); err != nil || r != io.Reader(f) {
-		if z, ok := r.(*unpacking); ok {
-			z.stop()
-		}
+	r, err := unpacked(f)
+	z, isPacked := r.(*unpacking)
+	if isPacked {
+		z.close()
+	}
+	if err != nil || isPacked {
 		return errors.Join(fmt.Errorf("follow %s: it is compressed, so nothing is added to it: search it without --follow", path), err)
 	}
 	if !all {

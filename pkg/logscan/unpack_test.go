@@ -3,12 +3,18 @@ package logscan
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -76,6 +82,141 @@ func TestPackings(t *testing.T) {
 			case what != "cut" && (string(got) != want || derr != nil):
 				t.Errorf("%s, %s: %q, %v", suffix, what, got, derr)
 			}
+		}
+	}
+}
+
+// The same of what can be read once, in whatever pieces it comes: of Scan, which waits for
+// a pipe, of Follow and of a question that reads twice.
+func TestPackedPipes(t *testing.T) {
+	for suffix, packed := range packings(t) {
+		for what, text := range map[string][]byte{"whole": packed, "cut": packed[:len(packed)-3]} {
+			if what == "cut" && suffix == "" {
+				continue
+			}
+			for how, ask := range map[string]func(*Source, func(*event.Event) error) error{
+				"scan": func(s *Source, fn func(*event.Event) error) error { return s.Scan(t.Context(), &query.Query{}, fn) },
+				"again": func(s *Source, fn func(*event.Event) error) error {
+					s.Again = true
+					return s.Scan(t.Context(), &query.Query{}, fn)
+				},
+				"follow": func(s *Source, fn func(*event.Event) error) error {
+					return s.Follow(t.Context(), &query.Query{}, fn, nil)
+				},
+			} {
+				r, w := pipeOf(t)
+				go func() {
+					defer w.Close()
+					for _, b := range text {
+						if _, err := w.Write([]byte{b}); err != nil {
+							t.Error(err)
+						}
+					}
+				}()
+				var damaged error
+				src := &Source{Input: Input{In: r, Stdin: true, Notes: io.Discard}, Damaged: func(err error) { damaged = err }}
+				n := 0
+				err := ask(src, func(ev *event.Event) error { n += len(ev.Records); return nil })
+				err = errors.Join(err, damaged, src.Close())
+				switch {
+				case what == "whole" && (n != 1 || err != nil):
+					t.Errorf("%s, %s: %d records, %v", suffix, how, n, err)
+				case what == "cut" && (err == nil || !strings.Contains(err.Error(), "damaged, what follows is left out")):
+					t.Errorf("%s, %s, cut: %v", suffix, how, err)
+				}
+			}
+		}
+	}
+}
+
+// Files that other programs write than gzip and zstd themselves.
+func TestOddPackings(t *testing.T) {
+	packed := packings(t)
+	skip := []byte("\x5a\x2a\x4d\x18\x03\x00\x00\x00abc") // as pzstd begins
+	twice := new(bytes.Buffer)
+	w := gzip.NewWriter(twice)
+	if _, err := w.Write(packed[".zst"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		text      []byte
+		want, err string
+	}{
+		"skipped frame": {append(skip, packed[".zst"]...), packedLine, ""},
+		"empty bzip2":   {[]byte("BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00"), "", ""},
+		"twice":         {twice.Bytes(), "", "compressed more than once"},
+	} {
+		r, damage := UnpackStream(bytes.NewReader(c.text), name)
+		got, err := io.ReadAll(r)
+		err = errors.Join(err, damage())
+		if string(got) != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+// Each block of an xz file says how large a dictionary it wants, which the decoder would make.
+func TestLargeDictionary(t *testing.T) {
+	text := strings.Repeat(packedLine, 1000)
+	var b bytes.Buffer
+	for _, sum := range []byte{xz.None, xz.CRC32, xz.CRC64, xz.SHA256} { // streams that continue each other
+		w, err := xz.WriterConfig{BlockSize: 7000, CheckSum: sum, NoCheckSum: sum == xz.None}.NewWriter(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b.Write(make([]byte, 8)) // padding
+	}
+	many := bytes.Clone(b.Bytes())
+	read := func(in io.Reader) (string, error) {
+		r, damage := UnpackStream(in, "log")
+		got, err := io.ReadAll(r)
+		return string(got), errors.Join(err, damage())
+	}
+	for _, in := range []io.Reader{bytes.NewReader(many), iotest.OneByteReader(bytes.NewReader(many)), iotest.DataErrReader(bytes.NewReader(many))} {
+		if got, err := read(in); err != nil || got != strings.Repeat(text, 4) {
+			t.Errorf("%d bytes, %v", len(got), err)
+		}
+	}
+	headers := 0
+	for at := 0; at+12 < len(many); at += 4 {
+		header := many[at : at+12 : at+12]
+		if !bytes.Equal(header[:2], []byte{2, 0}) || header[2] != 0x21 || header[3] != 1 || crc32.ChecksumIEEE(header[:8]) != binary.LittleEndian.Uint32(header[8:]) {
+			continue
+		}
+		headers++
+		if headers%10 != 0 {
+			continue
+		}
+		wide := bytes.Clone(many)
+		wide[at+4] = 40 // 4 GiB
+		binary.LittleEndian.PutUint32(wide[at+8:], crc32.ChecksumIEEE(wide[at:at+8]))
+		got, err := read(bytes.NewReader(wide))
+		if err == nil || !strings.Contains(err.Error(), "dictionary of 4096 MiB") || len(got) < (headers-1)*6000 {
+			t.Errorf("block %d: %d bytes, %v", headers, len(got), err)
+		}
+	}
+	if headers < 40 {
+		t.Errorf("%d blocks", headers)
+	}
+}
+
+// A decoder has not damaged what could not be read.
+func TestInputError(t *testing.T) {
+	broken := errors.New("broken")
+	for suffix, packed := range packings(t) {
+		r, damage := UnpackStream(io.MultiReader(bytes.NewReader(packed[:len(packed)/2]), iotest.ErrReader(broken)), "log")
+		_, err := io.ReadAll(r)
+		if derr := damage(); !errors.Is(err, broken) || derr != nil {
+			t.Errorf("%s: %v, %v", suffix, err, derr)
 		}
 	}
 }

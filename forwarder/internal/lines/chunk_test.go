@@ -211,16 +211,22 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	defer r.Close()
 	defer w.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	out := make(chan *Chunk)
+	open := func(f *os.File) *Input {
+		in, err := Open(Config{Stream: f})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
 	done := make(chan error, 1)
-	rd := newReader(out, nil)
-	go func() { done <- readStream(ctx, context.Background(), r, rd) }()
+	in := open(r)
+	go func() { done <- in.Run(ctx, context.Background(), Position{}) }()
 	fmt.Fprintln(w, "type=A msg=audit(1.000:1): ")
-	c := <-out
+	c := <-in.Chunks()
 	if len(c.Lines) != 1 {
 		t.Errorf("%d lines", len(c.Lines))
 	}
-	rd.free <- c
+	in.Release(c)
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("a read that waits: %v, want it cancelled", err)
@@ -231,7 +237,7 @@ func TestReadStreamEndsWithContext(t *testing.T) {
 	}
 	defer r2.Close()
 	w2.Close()
-	if err := readStream(context.Background(), context.Background(), r2, newReader(out, nil)); !errors.Is(err, io.EOF) {
+	if err := open(r2).Run(context.Background(), context.Background(), Position{}); !errors.Is(err, io.EOF) {
 		t.Errorf("at its end: %v, want io.EOF", err)
 	}
 }

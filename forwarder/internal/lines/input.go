@@ -74,7 +74,8 @@ func Open(cfg Config) (*Input, error) {
 
 // Run reads to the end of the source and returns io.EOF, or until ctx ends. A followed log
 // is read from the position from on and has no end. After soft has ended, a stream counts
-// as ended, too, when nothing comes for a moment (quietEnd). Run is called once, and
+// as ended, too, when nothing comes for a moment (quietEnd). A compressed stream is
+// unpacked. Run is called once, and
 // closes Chunks when it returns.
 func (in *Input) Run(ctx, soft context.Context, from Position) error {
 	defer close(in.chunks)
@@ -83,9 +84,9 @@ func (in *Input) Run(ctx, soft context.Context, from Position) error {
 		f := &follower{path: in.cfg.Path, from: from, r: in.reader, logger: in.cfg.Logger, gap: in.cfg.Gap}
 		return f.run(ctx)
 	case in.packed != nil:
-		return in.readPacked(ctx)
+		return in.read(ctx, in.packed, in.damage)
 	}
-	return readStream(ctx, soft, in.file, in.reader)
+	return in.readStream(ctx, soft)
 }
 
 // Chunks returns the channel on which Run hands on chunks. The consumer gives each back
@@ -96,23 +97,24 @@ func (in *Input) Chunks() <-chan *Chunk { return in.chunks }
 // it, afterwards.
 func (in *Input) Release(c *Chunk) { in.reader.free <- c }
 
-// readPacked reads a compressed file to its end: io.EOF. What follows its first damage
+// read reads a source to its end: io.EOF. What follows the first damage of a compressed one
 // is missing, which is an error once all before it was handed on.
-func (in *Input) readPacked(ctx context.Context) error {
+func (in *Input) read(ctx context.Context, src io.Reader, damage func() error) error {
 	for {
 		if err := in.reader.acquire(ctx); err != nil {
-			return err
+			return errors.Join(err, damage())
 		}
-		n, err := in.packed.Read(in.reader.room())
+		n, err := src.Read(in.reader.room())
 		atEnd := errors.Is(err, io.EOF)
 		if err != nil && !atEnd {
-			return fmt.Errorf("read %s: %w", in.cfg.Path, err)
-		}
-		if err := in.reader.filled(ctx, n, atEnd, Position{}); err != nil {
+			_ = damage() // there is an error
 			return err
 		}
+		if err := in.reader.filled(ctx, n, atEnd, Position{}); err != nil {
+			return errors.Join(err, damage())
+		}
 		if atEnd {
-			if err := in.damage(); err != nil {
+			if err := damage(); err != nil {
 				return fmt.Errorf("--source: %w", err)
 			}
 			return io.EOF

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/auditfleet/auditfleet/pkg/logscan"
 )
 
 // waker lets a goroutine that waits for a descriptor be woken.
@@ -36,9 +38,16 @@ func (w *waker) close() error { return unix.Close(w.fd) }
 // as over.
 const quietEnd = 300 * time.Millisecond
 
-// readStream reads a pipe, socket or file to its end: io.EOF. A read that waits
-// ends with ctx; after soft's end, also when nothing has come for quietEnd.
-func readStream(ctx, soft context.Context, f *os.File, r *reader) (err error) {
+// stream reads a pipe, socket or file. A read that waits ends with ctx; after soft's end,
+// also when nothing has come for quietEnd.
+type stream struct {
+	ctx, soft context.Context
+	f         *os.File
+	waker     int // readable once one of the two has ended
+}
+
+// readStream reads a pipe, socket or file to its end: io.EOF.
+func (in *Input) readStream(ctx, soft context.Context) (err error) {
 	w, err := newWaker()
 	if err != nil {
 		return err
@@ -65,12 +74,14 @@ func readStream(ctx, soft context.Context, f *os.File, r *reader) (err error) {
 			err = errors.Join(err, cerr)
 		}
 	}()
-	fds := []unix.PollFd{{Fd: int32(f.Fd()), Events: unix.POLLIN}, {Fd: int32(w.fd), Events: unix.POLLIN}}
+	src, damage := logscan.UnpackStream(&stream{ctx, soft, in.file, w.fd}, in.file.Name())
+	return in.read(ctx, src, damage)
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	fds := []unix.PollFd{{Fd: int32(s.f.Fd()), Events: unix.POLLIN}, {Fd: int32(s.waker), Events: unix.POLLIN}}
 	for {
-		if err := r.acquire(ctx); err != nil {
-			return err
-		}
-		ending := soft.Err() != nil
+		ending := s.soft.Err() != nil
 		wait := -1
 		watched := fds
 		if ending {
@@ -79,29 +90,26 @@ func readStream(ctx, soft context.Context, f *os.File, r *reader) (err error) {
 		}
 		n, err := unix.Poll(watched, wait)
 		if err != nil && err != unix.EINTR {
-			return fmt.Errorf("poll %s: %w", f.Name(), err)
+			return 0, fmt.Errorf("poll %s: %w", s.f.Name(), err)
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if s.ctx.Err() != nil {
+			return 0, s.ctx.Err()
 		}
 		if ending && err == nil && n == 0 {
-			return context.Canceled
+			return 0, context.Canceled
 		}
 		if err != nil || fds[0].Revents == 0 {
 			continue
 		}
-		n, err = unix.Read(int(f.Fd()), r.room())
-		if err == unix.EINTR || err == unix.EAGAIN {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("read %s: %w", f.Name(), err)
-		}
-		if err := r.filled(ctx, n, n == 0, Position{}); err != nil {
-			return err
-		}
-		if n == 0 {
-			return io.EOF
+		n, err = unix.Read(int(s.f.Fd()), p)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+		case err != nil:
+			return 0, fmt.Errorf("read %s: %w", s.f.Name(), err)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
 		}
 	}
 }
