@@ -66,13 +66,16 @@ func (t *Trust) sweep() {
 	}
 }
 
-// expire ends the sessions whose certificates have expired.
+// expire ends the sessions whose certificates have expired, or those of CAs above them.
 func (t *Trust) expire() {
 	s, now := t.current.Load(), t.cfg.Now()
 	for _, h := range t.sessions() {
-		if now.After(h.id.NotAfter) && t.release(h) {
-			leaf := h.id.sent[0]
-			h.cut(s.untimely(leaf, leaf, nil, now))
+		if !now.After(h.id.NotAfter) {
+			continue
+		}
+		// A CA that is trusted since then may be another way.
+		if err := t.again(s, h.id, true); err != nil && t.release(h) {
+			h.cut(err)
 		}
 	}
 }

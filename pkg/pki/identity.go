@@ -87,7 +87,7 @@ type Identity struct {
 	Roles       Roles
 	Serial      string // hexadecimal, lower case, an even number of digits
 	Fingerprint string // SHA-256 of the certificate, hexadecimal, lower case
-	NotAfter    time.Time
+	NotAfter    time.Time // when the certificate expires, or one of a CA above it, whichever comes first
 
 	sent []*x509.Certificate // what the peer sent, its own certificate first
 	seen uint64              // the state of the Trust that it was checked against

@@ -331,6 +331,36 @@ func TestRotation(t *testing.T) {
 	hands.Wait()
 }
 
+// TestCAExpiresDuringASession has a session end when a CA's certificate expires that stands between its own and ours, also where its
+// own is good for longer.
+func TestCAExpiresDuringASession(t *testing.T) {
+	root := newCA(t, "fleet CA")
+	between := newCAUnder(t, "CA between", root)
+	short := *between.cert
+	short.NotAfter = noon.Add(time.Hour)
+	between.cert = sign(t, &short, root.cert, &between.key.PublicKey, root.key)
+	f := newFiles(t, root.issue("c"), root.cert)
+	now := noon
+	cfg := f.config()
+	cfg.Now = func() time.Time { return now }
+	trust := open(t, cfg)
+	id, err := trust.current.Load().identify([]*x509.Certificate{between.issue("web1").cert, between.cert}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cut error
+	if _, err := trust.Hold(id, func(err error) { cut = err }); err != nil {
+		t.Fatal(err)
+	}
+	if trust.expire(); cut != nil {
+		t.Fatal(cut)
+	}
+	now = noon.Add(61 * time.Minute)
+	if trust.expire(); !errors.Is(cut, Expired) || !strings.Contains(cut.Error(), "CA between") {
+		t.Errorf("the session goes on: %v", cut)
+	}
+}
+
 // TestRun follows files by itself.
 func TestRun(t *testing.T) {
 	ca := newCA(t, "fleet CA")

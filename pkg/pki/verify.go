@@ -78,7 +78,27 @@ func (s *snapshot) verified(sent []*x509.Certificate, chains [][]*x509.Certifica
 	if err != nil {
 		return Identity{}, err
 	}
-	return Identity{Name: name, Roles: roles, Serial: Serial(leaf.SerialNumber), Fingerprint: Fingerprint(leaf), NotAfter: leaf.NotAfter, sent: sent, seen: s.number}, nil
+	return Identity{Name: name, Roles: roles, Serial: Serial(leaf.SerialNumber), Fingerprint: Fingerprint(leaf), NotAfter: s.until(name, chains), sent: sent, seen: s.number}, nil
+}
+
+// until returns the end of what a certificate proves: when the first certificate of its way to our CAs expires, its own or a CA's
+// above it; of several clean ways, of the one that lasts longest.
+func (s *snapshot) until(name string, chains [][]*x509.Certificate) (last time.Time) {
+	for _, chain := range chains {
+		if s.standing(name, [][]*x509.Certificate{chain}) != nil {
+			continue
+		}
+		first := chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotAfter.Before(first) {
+				first = c.NotAfter
+			}
+		}
+		if first.After(last) {
+			last = first
+		}
+	}
+	return last
 }
 
 func (s *snapshot) roles(name string, leaf *x509.Certificate) (Roles, error) {
