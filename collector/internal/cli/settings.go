@@ -120,7 +120,7 @@ func (o *options) table() settings.Table {
 			{Key: conf.Enum("seal_proves", &c.SealProves, server.ProveFrames, server.ProveEvents), Default: string(server.ProveFrames), Arg: "WHAT",
 				Doc: "What the log proves, where there is a key, and so what a bundle of evidence shows beside the events asked for:\n" +
 					"frames, the 256 KiB of text in which each was compressed, with what hosts sent beside it, other hosts too;\n" +
-					"or events, each alone, so that a bundle has nothing of others. For that all text is hashed as it is stored,\n" +
+					"or events, each alone, so that a bundle has nothing of others.\nFor that all text is hashed as it is stored,\n" +
 					"which takes 5 to 8 percent of the CPU while more comes in than the collector can take, and next to nothing else."},
 		}},
 		{Title: "Plugins", List: []settings.Setting{
