@@ -85,8 +85,8 @@ func certificateRoles(c *x509.Certificate) (roles Roles, named bool, err error) 
 type Identity struct {
 	Name        string // a host's name in lower case, or a whole SPIFFE ID
 	Roles       Roles
-	Serial      string // hexadecimal, lower case, an even number of digits
-	Fingerprint string // SHA-256 of the certificate, hexadecimal, lower case
+	Serial      string    // hexadecimal, lower case, an even number of digits
+	Fingerprint string    // SHA-256 of the certificate, hexadecimal, lower case
 	NotAfter    time.Time // when the certificate expires, or one of a CA above it, whichever comes first
 
 	sent []*x509.Certificate // what the peer sent, its own certificate first
