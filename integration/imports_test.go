@@ -79,6 +79,7 @@ var mayImport = map[string][]string{
 	"pkg/conf":                    {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/psktls"},
 	"pkg/query":                   {"pkg/nss", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/logscan":                 {"pkg/fsys", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/oldlogs":                 {"pkg/fsys", "pkg/logscan", "pkg/record"},
 	"pkg/output":                  {"pkg/nss", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/search/madelog"}, // its tests write made logs
 	"pkg/search":                  {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/timespec"},
 	"pkg/report":                  {"pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/search", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/timespec"},

@@ -1,0 +1,208 @@
+package oldlogs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync/atomic"
+
+	"github.com/auditfleet/auditfleet/pkg/logscan"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// readBytes is what is read at once, and the longest line that can be a record.
+const readBytes = 256 << 10
+
+// Entry is a record of a log. It is valid during the call that gets it.
+type Entry struct {
+	File   *File
+	Node   []byte // the host: the record's own, or the file's; empty where neither says one
+	Record *record.Record
+	End    int64 // how far the content of the file is read with this record
+}
+
+// Summary is what was read of a file.
+type Summary struct {
+	File    *File
+	Content Content // of all that could be read
+	Records int64   // also those before ReadConfig.From
+	Other   int64   // lines that are no records
+	TooLong int64   // lines of more than 256 KiB, which are passed over
+	// First and Last are the least and the greatest time of a record, in milliseconds
+	// since 1970.
+	First, Last int64
+	// Damage is why the file was not read to its end, nil if it was. What stands before it
+	// was read.
+	Damage error
+}
+
+// ReadConfig says how to read. All of it may be nil.
+type ReadConfig struct {
+	// From says how far a file was read before: Record is called for what follows only.
+	From func(f *File) (end int64)
+	// Record gets each record. Its error ends Read.
+	Record func(e *Entry) error
+	// Done is told of each file that was read. Its error ends Read.
+	Done func(s *Summary) error
+}
+
+// Read reads the logs, the oldest first, but for those that are the same as another. What
+// it cannot read of a file is said in the file's Summary. It returns the error of ctx or of
+// the functions of cfg. It may be called once.
+func (s *Set) Read(ctx context.Context, cfg ReadConfig) error {
+	b := bufio.NewReaderSize(nil, readBytes)
+	for _, f := range s.Files {
+		if f.Same != "" {
+			continue
+		}
+		before := s.done.Load()
+		sum, err := f.read(ctx, b, cfg, &s.done)
+		if err != nil {
+			return err
+		}
+		s.done.Store(before + f.Size) // a log may have grown, or not be there any more
+		if cfg.Done != nil {
+			if err := cfg.Done(sum); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Progress returns how many bytes on disk are read, and how many there are in all. Any
+// goroutine may call it.
+func (s *Set) Progress() (done, all int64) {
+	all = s.all.Load()
+	return min(s.done.Load(), all), all
+}
+
+// read returns the error of ctx and of cfg only.
+func (f *File) read(ctx context.Context, b *bufio.Reader, cfg ReadConfig, done *atomic.Int64) (*Summary, error) {
+	sum := &Summary{File: f}
+	file, err := f.open()
+	if err != nil {
+		sum.Damage = fmt.Errorf("%s: %w", f.Path, err)
+		return sum, nil
+	}
+	defer file.Close()
+	src, damage := logscan.UnpackStream(counter{file, done}, f.Path)
+	sums := &summer{head: sha256.New(), all: sha256.New()}
+	b.Reset(io.TeeReader(src, sums))
+	l := lineReader{b: b, sum: sum, entry: Entry{File: f}, record: cfg.Record}
+	if cfg.From != nil {
+		l.from = cfg.From(f)
+	}
+	err = l.run(ctx)
+	sum.Damage = errors.Join(damage(), l.failed)
+	sum.Content = sums.content()
+	return sum, err
+}
+
+// lineReader reads the lines of a log.
+type lineReader struct {
+	b      *bufio.Reader
+	sum    *Summary
+	entry  Entry
+	from   int64
+	record func(e *Entry) error
+	failed error // of reading the file
+}
+
+// run returns the error of ctx or of record.
+func (l *lineReader) run(ctx context.Context) error {
+	var r record.Record
+	l.entry.Record = &r
+	node := []byte(l.entry.File.Node)
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
+		}
+		line, err := l.b.ReadSlice('\n')
+		l.entry.End += int64(len(line))
+		if errors.Is(err, bufio.ErrBufferFull) {
+			l.sum.TooLong++
+			for errors.Is(err, bufio.ErrBufferFull) {
+				if ctx.Err() != nil {
+					return fmt.Errorf("read %s: %w", l.entry.File.Path, ctx.Err())
+				}
+				line, err = l.b.ReadSlice('\n')
+				l.entry.End += int64(len(line))
+			}
+			line = nil
+		}
+		if len(bytes.TrimSuffix(line, []byte{'\n'})) > 0 {
+			if err := l.line(line, node); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			l.failed = fmt.Errorf("%s: read: %w", l.entry.File.Path, err)
+			return nil
+		}
+	}
+}
+
+func (l *lineReader) line(line, node []byte) error {
+	r := l.entry.Record
+	if _ = r.Parse(line); !r.IsRecord() {
+		l.sum.Other++
+		return nil
+	}
+	l.sum.Records++
+	if ms := r.Ms(); ms > 0 {
+		if l.sum.First == 0 || ms < l.sum.First {
+			l.sum.First = ms
+		}
+		l.sum.Last = max(l.sum.Last, ms)
+	}
+	if l.record == nil || l.entry.End <= l.from {
+		return nil
+	}
+	if l.entry.Node = r.Node; len(r.Node) == 0 {
+		l.entry.Node = node
+	}
+	return l.record(&l.entry)
+}
+
+// counter adds up what is read.
+type counter struct {
+	io.Reader
+	done *atomic.Int64
+}
+
+func (c counter) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.done.Add(int64(n))
+	return n, err
+}
+
+// summer computes a Content of what is written to it.
+type summer struct {
+	head, all hash.Hash
+	size      int64
+}
+
+func (s *summer) Write(p []byte) (int, error) {
+	if rest := headBytes - s.size; rest > 0 {
+		s.head.Write(p[:min(rest, int64(len(p)))])
+	}
+	s.all.Write(p)
+	s.size += int64(len(p))
+	return len(p), nil
+}
+
+func (s *summer) content() Content {
+	c := Content{Size: s.size}
+	s.head.Sum(c.Head[:0])
+	s.all.Sum(c.All[:0])
+	return c
+}
