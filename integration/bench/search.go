@@ -84,6 +84,9 @@ func (b *bench) search() (returned error) {
 			b.fail("%s: %v", strings.Join(w.ours, " "), err)
 		}
 	}
+	if err := b.groups(c.Store); err != nil {
+		b.fail("%v", err)
+	}
 	b.printf("\n")
 	return b.stopped(c, s.made)
 }

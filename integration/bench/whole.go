@@ -39,6 +39,8 @@ func storeWholes() (all []whole) {
 	for _, kind := range []string{"-k", "-x", "-f", "-u", "-s", "-e", "-p", "-h", "-tm", "--comm", "-au", "-l", "-n", "-m", "-c", "-a", "-cr", "-r", "-ma", "--integrity", "--virt"} {
 		report(kind, "--summary")
 	}
+	report("-u", "-i", "--summary")
+	report("-s", "-i", "--summary")
 	for _, kind := range []string{"-au", "-l", "-m", "-c", "-n", "-k", "-x", "-f"} {
 		report(kind)
 	}

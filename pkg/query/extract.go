@@ -26,13 +26,19 @@ type Extractor struct {
 // that the Field constants describe. A value is valid only during the call of add; add
 // may be called more than once with the same value.
 func (x *Extractor) Extract(ev *event.Event, add func(f Field, value []byte)) {
+	x.ExtractOnly(ev, allFields, add)
+}
+
+// ExtractOnly is Extract of the fields in need and of whatever else is read on the way: it
+// passes over records that have none of them.
+func (x *Extractor) ExtractOnly(ev *event.Event, need FieldSet, add func(f Field, value []byte)) {
 	for i := range ev.Records {
 		if t := ev.Records[i].Type; t != 0 {
 			x.scratch = strconv.AppendUint(x.scratch[:0], uint64(t), 10)
 			add(FieldType, x.scratch)
 		}
 	}
-	x.read(ev, allFields)
+	x.read(ev, need)
 	x.scratch = x.it.each(x.scratch, add)
 }
 

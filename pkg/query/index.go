@@ -22,6 +22,12 @@ const (
 	FieldOdd                                // "1": the fields do not say all; the event has to be looked at
 	FieldClaim                              // the name of another host that a record of the event claims, see event.Event.Claim
 
+	// Fields that no index has. A tally knows the values from where events lie (Places).
+	FieldNode    // the host
+	FieldMinute  // minutes since 1970, decimal
+	FieldHour    // hours since 1970, decimal
+	FieldUnnamed // without values: a tally of it gives every event in which a host names a user or group to rest, see Apart
+
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
 	otherFields = 80
@@ -157,7 +163,7 @@ func ParseShape(v []byte) (s Shape, ok bool) {
 }
 
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

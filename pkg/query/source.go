@@ -36,7 +36,8 @@ type Source interface {
 	// value of each field the events that have it; where it can, it does so without
 	// reading the events. q must be Countable. Each event is either counted or passed to
 	// rest, never both, in no order. Calls of rest do not overlap, and the event is valid
-	// until rest returns. Odd events (FieldOdd) are always passed to rest. After an error
+	// until rest returns. Odd events (FieldOdd) are always passed to rest. A source that
+	// is older than a field counts no value of it. After an error
 	// the caller must discard what was counted and passed on.
 	Tally(ctx context.Context, q *Query, fields []Field, rest func(*event.Event) error) (*Tally, error)
 	// About returns what the source knows about itself.

@@ -82,6 +82,7 @@ func (t *Tally) TakeBack(ev *event.Event) {
 	t.by = -1
 	t.Events--
 	t.x.Index(ev, t.add)
+	t.place(string(ev.Node), ev.Ms, -1)
 }
 
 // Merge adds the counts of o, a tally of the same fields. o must not be used afterwards.

@@ -64,6 +64,8 @@ type grouper struct {
 	scratch []byte
 	key     []byte
 	tally   *tally
+	need    query.FieldSet         // the fields of By, and with -i of names
+	facts   bool                   // what the reports read of an event is asked for, too
 	indexes [query.NumFields][]int // places in By
 	named   [query.NumFields][]int // those of which a field is the name, with -i
 	names   [][][]byte             // of the present event, by field of By
@@ -71,14 +73,18 @@ type grouper struct {
 
 func newGrouper(o *Options, loc *time.Location) *grouper {
 	g := &grouper{o: o, loc: loc, values: make([][][]byte, len(o.Group.By)), names: make([][][]byte, len(o.Group.By)), tally: newTally(o.Memory)}
+	g.facts = o.Result != AnyResult
 	for i, by := range o.Group.By {
 		if by.Node {
 			continue
 		}
+		g.need |= 1 << by.Field
 		g.indexes[by.Field] = append(g.indexes[by.Field], i)
 		if name, ok := nameField[by.Field]; ok && o.Interpret {
+			g.need |= 1 << name
 			g.named[name] = append(g.named[name], i)
 		}
+		g.facts = g.facts || by.Field == query.FieldSyscall && o.Interpret
 	}
 	return g
 }
@@ -91,7 +97,7 @@ func (g *grouper) add(f *facts) {
 		g.values[i], g.names[i] = g.values[i][:0], g.names[i][:0]
 	}
 	g.text = g.text[:0]
-	g.x.Extract(ev, g.keep)
+	g.x.ExtractOnly(ev, g.need, g.keep)
 	for i, by := range g.o.Group.By {
 		if by.Node && ev.Node != nil {
 			g.values[i] = append(g.values[i], ev.Node)

@@ -77,6 +77,7 @@ func newPrinter(o *Options, loc *time.Location) *printer {
 	}
 	switch {
 	case o.Group != nil:
+		p.needs &= wantArch // no more than the name of a system call
 		p.group = newGrouper(o, loc)
 	case o.Kind == Overview:
 		p.over = newOverview(o.Memory)
@@ -106,7 +107,9 @@ func (p *printer) Event(ev *event.Event) error {
 		return nil
 	}
 	p.any = true
-	f.read(ev, p.needs)
+	if p.group == nil || p.group.facts {
+		f.read(ev, p.needs)
+	}
 	switch {
 	case p.o.Result == OnlyFailed && f.outcome != failed, p.o.Result == OnlySuccess && f.outcome != succeeded:
 		return nil

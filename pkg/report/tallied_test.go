@@ -112,7 +112,10 @@ func talliedOptions(t *testing.T) (all []*Options) {
 		}
 	}
 	for _, by := range fieldNames() {
-		variants := [][]string{nil, {"-i"}}
+		variants := [][]string{nil}
+		if f, _ := byName(by); !f.Node && (namedFields.Has(f.Field) || query.FieldSet(lists).Has(f.Field)) {
+			variants = append(variants, []string{"-i"})
+		}
 		if by == "auid" || by == "type" || by == nodeField {
 			variants = append(variants, []string{"--top", "2"}, []string{"--every", "1h"}, []string{"--failed"}, []string{"--node", "web1", "-i", "--format", "json"})
 		}
@@ -125,7 +128,15 @@ func talliedOptions(t *testing.T) (all []*Options) {
 			all = append(all, o)
 		}
 	}
-	if len(all) < 120 {
+	for _, every := range []string{"1m", "90s", "1h", "1d", "1w"} {
+		o, err := ParseArgs([]string{"--every", every}, search.Env{Names: nss.New(nss.Config{})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.ByValue = true
+		all = append(all, o)
+	}
+	if len(all) < 100 {
 		t.Fatalf("only %d reports", len(all))
 	}
 	return all
@@ -196,8 +207,8 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 			if !m.Match(ev) {
 				continue
 			}
-			odd := false
-			x.Index(ev, func(f query.Field, _ []byte) { odd = odd || f == query.FieldOdd })
+			odd, apart := !sum.Placeable(string(ev.Node), ev.Ms, ev.Ms), query.Apart(fields)
+			x.Index(ev, func(f query.Field, _ []byte) { odd = odd || slices.Contains(apart, f) })
 			if odd {
 				if err := rest(ev); err != nil {
 					return nil, err
@@ -205,8 +216,7 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 				continue
 			}
 			counted++
-			sum.Events++
-			sum.Time(ev.Ms, ev.Ms)
+			sum.Place(string(ev.Node), ev.Ms, ev.Ms, 1)
 			seen := map[string]bool{}
 			x.Index(ev, func(f query.Field, v []byte) {
 				if vs := sum.Of(f); vs != nil && !seen[string(rune(f))+string(v)] {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -16,51 +17,73 @@ const lists = 1<<query.FieldKey | 1<<query.FieldFile | 1<<query.FieldSubject | 1
 // groupFields returns the fields from which the report's groups can be counted; none when
 // the events have to be read.
 func (o *Options) groupFields() []query.Field {
-	if o.Group.Every != 0 || len(o.Group.By) != 1 || len(reports[o.Kind].types) > 0 || len(o.Terms)+len(o.Filters) > 0 ||
-		o.Result != AnyResult || o.NoConfig || o.Change != AnyChange {
+	if len(reports[o.Kind].types) > 0 || len(o.Terms)+len(o.Filters) > 0 || o.Result != AnyResult || o.NoConfig || o.Change != AnyChange {
 		return nil
 	}
-	by := o.Group.By[0]
+	by, every := o.Group.By, o.Group.Every
 	switch {
-	case by.Node:
+	case len(by) == 0 && every > 0 && every%time.Hour == 0:
+		return []query.Field{query.FieldHour}
+	case len(by) == 0 && every > 0 && every%time.Minute == 0:
+		return []query.Field{query.FieldMinute}
+	case every != 0 || len(by) != 1:
 		return nil
-	case by.Field == query.FieldType:
+	case by[0].Node:
+		return []query.Field{query.FieldNode}
+	case by[0].Field == query.FieldType:
 		return []query.Field{query.FieldShape}
-	case query.FieldSet(lists).Has(by.Field), by.Field == query.FieldSyscall && o.Interpret: // a host may call it something else
+	case query.FieldSet(lists).Has(by[0].Field), by[0].Field == query.FieldSyscall && o.Interpret: // a host may call it something else
 		return nil
 	}
-	fields := []query.Field{by.Field}
-	if name, ok := nameField[by.Field]; ok && o.Interpret {
-		fields = append(fields, name)
+	fields := []query.Field{by[0].Field}
+	if name, ok := nameField[by[0].Field]; ok && o.Interpret {
+		fields = append(fields, name, query.FieldUnnamed)
 	}
 	return fields
 }
 
 // take adds what was counted without reading. It fails when the counts do not tell which
-// events have which value.
+// events are in which group, as those of an older collector, which lacks fields.
 func (g *grouper) take(sum *query.Tally) bool {
-	f := g.o.Group.By[0].Field
-	if f == query.FieldType {
+	switch by := g.o.Group.By; {
+	case len(by) == 0 && g.o.Group.Every%time.Hour == 0:
+		return g.takeTimes(sum, query.FieldHour, time.Hour)
+	case len(by) == 0:
+		return g.takeTimes(sum, query.FieldMinute, time.Minute)
+	case by[0].Node:
+		return g.takeValues(sum, query.FieldNode) == 0
+	case by[0].Field == query.FieldType:
 		g.takeTypes(sum)
 		return true
-	}
-	mark := ""
-	if name, ok := nameField[f]; ok && g.o.Interpret {
-		switch named(sum, name) {
-		case 0:
-		case sum.Events: // no event is called by its number
-			f, mark = name, isName
-		default: // which of them have which number is not known
+	default:
+		if name, ok := nameField[by[0].Field]; ok && g.o.Interpret && valued(sum, name) > 0 {
 			return false
 		}
+		absent := g.takeValues(sum, by[0].Field)
+		g.without(absent)
+		return absent >= 0
 	}
-	absent := sum.Events
+}
+
+// takeValues counts events by a field of which each has one value at most, and returns how
+// many have none.
+func (g *grouper) takeValues(sum *query.Tally, f query.Field) (absent int64) {
+	sum.Of(f).Each(func(v string, n int64) { g.tally.addN(separator+v, uint64(n)) })
+	return sum.Events - valued(sum, f)
+}
+
+// takeTimes counts events by a field that has their times in a unit. It fails where the
+// intervals do not consist of whole units: in a zone that is half an hour off, for one.
+func (g *grouper) takeTimes(sum *query.Tally, f query.Field, unit time.Duration) bool {
+	whole := valued(sum, f) == sum.Events
+	length, every := int64(unit/time.Second), int64(g.o.Group.Every/time.Second)
 	sum.Of(f).Each(func(v string, n int64) {
-		g.tally.addN(separator+mark+v, uint64(n))
-		absent -= n
+		i, err := strconv.ParseInt(v, 10, 64)
+		at := bucket(i*length, every, g.loc)
+		whole = whole && err == nil && at == bucket((i+1)*length-1, every, g.loc)
+		g.tally.addN(strconv.FormatInt(at, 10), uint64(n))
 	})
-	g.without(absent)
-	return absent >= 0
+	return whole
 }
 
 // takeTypes counts an event by each of its types.
@@ -85,8 +108,8 @@ func (g *grouper) without(n int64) {
 	}
 }
 
-// named is how many events have a value of a field of which each has at most one.
-func named(sum *query.Tally, f query.Field) (events int64) {
+// valued is how many events have a value of a field of which each has at most one.
+func valued(sum *query.Tally, f query.Field) (events int64) {
 	sum.Of(f).Each(func(_ string, n int64) { events += n })
 	return events
 }

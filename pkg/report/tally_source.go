@@ -98,7 +98,7 @@ func (o *Options) tallied() (fields []query.Field) {
 	case narrowed, o.Interpret && o.Kind == Syscall: // names are of each event
 		return nil
 	case o.Interpret && o.Kind == User:
-		fields = append(fields, query.FieldAUIDName, query.FieldAUIDName.Other())
+		fields = append(fields, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed)
 	}
 	add(o.Kind)
 	return fields
@@ -160,8 +160,8 @@ func (p *printer) take(sum *query.Tally) bool {
 	if p.group != nil {
 		return p.group.take(sum)
 	}
-	if p.o.Interpret && p.o.Kind == User && named(sum, query.FieldAUIDName)+named(sum, query.FieldAUIDName.Other()) > 0 {
-		return false // hosts say what they call them
+	if p.o.Interpret && p.o.Kind == User && valued(sum, query.FieldAUIDName)+valued(sum, query.FieldAUIDName.Other()) > 0 {
+		return false // a collector that does not know FieldUnnamed
 	}
 	sum.Of(query.FieldShape).Each(func(v string, n int64) {
 		if shape, ok := query.ParseShape([]byte(v)); ok {

@@ -125,7 +125,7 @@ func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, 
 	}
 	for _, g := range tables {
 		if g.id > max(snap.LastID(), q.AfterBatch) {
-			if err := g.table.Tally(q, sum, rest); err != nil {
+			if err := g.table.Tally(q, fields, sum, rest); err != nil {
 				return nil, err
 			}
 		}

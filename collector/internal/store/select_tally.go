@@ -11,13 +11,17 @@ import (
 // caller's goroutine, with those that have to be read; see Snapshot.Tally. Those are odd
 // events, whose indexed values are not what a report counts, and, under a query for
 // nodes, events of the host of mixed nodes. It fails when sum has no more memory.
-func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) error) error {
+func (t *Table) Tally(q *query.Query, fields []query.Field, sum *query.Tally, rest func(*event.Event) error) error {
 	t.mu.RLock()
 	hosts := t.hostsLocked()
 	values := t.values[:len(t.values):len(t.values)]
 	t.mu.RUnlock()
 	counts := make([]int64, len(values))
 	m := query.NewMatcher(q)
+	var apart [query.NumIndexed]bool
+	for _, f := range query.Apart(fields) {
+		apart[f] = true
+	}
 	for i := range hosts {
 		h := &hosts[i]
 		if h.Name != "" && !q.WantsNode(h.Name) {
@@ -29,7 +33,8 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 				continue
 			}
 			ids := h.ValuesOf(k)
-			if e.Ms == 0 || h.Name == "" && len(q.Nodes) > 0 || slices.ContainsFunc(ids, func(id uint32) bool { return values[id].Field == query.FieldOdd }) {
+			if e.Ms == 0 || h.Name == "" && len(q.Nodes) > 0 || !sum.Placeable(h.Name, e.Ms, e.Ms) ||
+				slices.ContainsFunc(ids, func(id uint32) bool { return apart[values[id].Field] }) {
 				if ev := ParseText(e.Text, e.Counted, []byte(h.Name), e.Origin); m.Match(ev) {
 					if err := rest(ev); err != nil {
 						return err
@@ -37,8 +42,7 @@ func (t *Table) Tally(q *query.Query, sum *query.Tally, rest func(*event.Event) 
 				}
 				continue
 			}
-			sum.Time(e.Ms, e.Ms)
-			sum.Events++
+			sum.Place(h.Name, e.Ms, e.Ms, 1)
 			for _, id := range ids {
 				counts[id]++
 			}

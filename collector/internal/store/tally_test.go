@@ -38,6 +38,7 @@ func TestTableTally(t *testing.T) {
 	count := func(to map[string]int64, ev *event.Event) {
 		once := map[string]bool{}
 		x.Index(ev, func(f query.Field, v []byte) { once[fmt.Sprintf("%s %q", f, v)] = true })
+		query.Places(ev, func(f query.Field, v string) { once[fmt.Sprintf("%s %q", f, v)] = true })
 		for v := range once {
 			to[v]++
 		}
@@ -52,7 +53,7 @@ func TestTableTally(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := query.NewTally(fields, nil)
-		if err := tab.Tally(q, sum, func(ev *event.Event) error { count(got, ev); return nil }); err != nil {
+		if err := tab.Tally(q, fields, sum, func(ev *event.Event) error { count(got, ev); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range fields {
@@ -63,7 +64,7 @@ func TestTableTally(t *testing.T) {
 		}
 	}
 	boom := errors.New("boom")
-	if err := tab.Tally(&query.Query{}, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
+	if err := tab.Tally(&query.Query{}, fields, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("an error of who is given the odd ones: %v", err)
 	}
 }

@@ -109,6 +109,9 @@ func (g *Group) countsAll(fields []query.Field) (bool, error) {
 	if !g.tallies() || g.version >= readVersion {
 		return g.tallies(), nil
 	}
+	if g.version < everywhereVersion && slices.Contains(fields, query.FieldUnnamed) {
+		return false, nil // it has not all names
+	}
 	set := newBitset(int(g.Summary.Events))
 	if err := g.addReadSince(set, fields); err != nil || set.any() {
 		return false, err
@@ -120,6 +123,9 @@ func (g *Group) countsAll(fields []query.Field) (bool, error) {
 		d, err := g.dict(f)
 		if err == nil && d != nil {
 			err = g.addStrays(set, d)
+		}
+		if err == nil && d == nil && addedField(f) {
+			return false, nil
 		}
 		if err != nil || set.any() {
 			return false, err

@@ -44,6 +44,12 @@ func TestReadOtherwiseBefore(t *testing.T) {
 	if err != nil || len(out.Rest) == 0 || sum.Events != 0 {
 		t.Errorf("%d events counted from dictionaries that lack keys, %v", sum.Events, err)
 	}
+	g = openFixture(t, "v2")
+	unlessNamed := []query.Field{query.FieldAUID, query.FieldUnnamed}
+	sum = query.NewTally(unlessNamed, nil)
+	if out, err := g.Tally(&query.Query{}, unlessNamed, sum); err != nil || len(out.Rest) == 0 || sum.Events != 0 {
+		t.Errorf("%d events counted where names are not all known, %v", sum.Events, err)
+	}
 }
 
 // TestResultReadOtherwiseBefore asks a group that a version before 4 wrote

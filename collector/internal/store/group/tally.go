@@ -12,7 +12,8 @@ import (
 type Uncounted struct {
 	// Rest are blocks that were not counted: each of their events has to be read.
 	Rest []Candidate
-	// Odd are odd events within counted blocks. They were counted with the others, so
+	// Odd are events within counted blocks that must not be counted: odd ones, and others that the fields ask for
+	// (query.Apart). They were counted with the others, so
 	// their values have to be taken back, and then the events to be read.
 	Odd []Candidate
 }
@@ -24,24 +25,23 @@ func (g *Group) tallies() bool {
 }
 
 // Tally adds to t the events of the blocks that lie wholly within the query's time and
-// nodes: by their number, and for each of fields by its values. A block that the query cuts is in
-// Rest instead, as are all blocks of a group that is too old or has too many odd events.
+// nodes: by their number, and for each of fields by its values. A block that the query or a field of time cuts is in
+// Rest instead, as is one with odd events only, and all blocks of a group that is too old.
 func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out Uncounted, err error) {
 	all, err := g.Plan(q, nil)
 	if err != nil {
 		return out, err
 	}
-	var odd bitset
+	var apart bitset // events that are not counted
 	if len(fields) > 0 {
-		var common bool
-		if odd, common, err = g.odd(); err != nil {
+		if apart, err = g.having(query.Apart(fields)); err != nil {
 			return out, err
 		}
 		counts, err := g.countsAll(fields)
 		if err != nil {
 			return out, err
 		}
-		if common || !counts {
+		if !counts {
 			return Uncounted{Rest: all}, nil
 		}
 	}
@@ -49,19 +49,20 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 	n := 0
 	for _, c := range all {
 		b := &c.Block
+		var odd []uint32
+		if len(fields) > 0 {
+			odd = apart.list(b.First, b.First+b.Events, apart.count(b.First, b.First+b.Events))
+		}
 		// Time 0 is that of lines that are no records: nothing finds them.
-		if c.Want != nil || b.MinMs == 0 || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 {
+		if c.Want != nil || b.MinMs == 0 || q.StartMs != 0 && b.MinMs < q.StartMs || q.EndMs != 0 && b.MaxMs > q.EndMs || b.Host == "" && len(q.Nodes) > 0 ||
+			!t.Placeable(b.Host, b.MinMs, b.MaxMs) || len(odd) > 0 && len(odd) == int(b.Events) {
 			out.Rest = append(out.Rest, c)
 			continue
 		}
 		counted[c.Index] = true
 		n++
-		t.Time(b.MinMs, b.MaxMs)
-		t.Events += int64(b.Events)
-		if len(fields) == 0 {
-			continue
-		}
-		if c.Want = odd.list(b.First, b.First+b.Events, odd.count(b.First, b.First+b.Events)); len(c.Want) > 0 {
+		t.Place(b.Host, b.MinMs, b.MaxMs, int64(b.Events))
+		if c.Want = odd; len(odd) > 0 {
 			out.Odd = append(out.Odd, c)
 		}
 	}
@@ -79,27 +80,26 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 	return out, nil
 }
 
-// odd returns the group's odd events. common means that there are so many that their
-// postings are by blocks, which name no event.
-func (g *Group) odd() (set bitset, common bool, err error) {
-	set = newBitset(int(g.Summary.Events))
-	d, err := g.dict(query.FieldOdd)
-	if d == nil || err != nil {
-		return set, false, err
-	}
-	for i := range d.n {
-		p, err := d.postings(i)
+// having returns the events that have a value of one of the fields. Of values that are indexed by block it
+// returns all events of the block.
+func (g *Group) having(fields []query.Field) (bitset, error) {
+	set := newBitset(int(g.Summary.Events))
+	for _, f := range fields {
+		d, err := g.dict(f)
 		if err != nil {
-			return set, false, err
+			return set, err
 		}
-		if head, k := binary.Uvarint(p); k > 0 && head&1 == postBlocks {
-			return set, true, nil // by blocks: which events are odd is not known
-		}
-		if err := g.addPostings(set, p); err != nil {
-			return set, false, err
+		for i := 0; d != nil && i < d.n; i++ {
+			p, err := d.postings(i)
+			if err == nil {
+				err = g.addPostings(set, p)
+			}
+			if err != nil {
+				return set, err
+			}
 		}
 	}
-	return set, false, nil
+	return set, nil
 }
 
 // dict opens a field's dictionary; nil without an error when there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -50,12 +51,21 @@ func testTally(t *testing.T, env Env) {
 		"by pattern":  {Nodes: []string{"web?.example.net"}, EndMs: st.MinMs + third},
 		"node, since": {Nodes: []string{"web2.example.net"}, StartMs: st.MinMs + third},
 	} {
-		t.Run(name, func(t *testing.T) {
-			want, got := tallyOf(t, s, q)
-			if d := cmp.Diff(want, got); d != "" {
-				t.Errorf("(-scanned +counted):\n%.2000s", d)
-			}
-		})
+		for which, fields := range map[string][]query.Field{
+			"indexed":      indexed(),
+			"hosts":        {query.FieldShape, query.FieldNode},
+			"hours":        {query.FieldHour},
+			"minutes":      {query.FieldKey, query.FieldMinute, query.FieldNode},
+			"unless named": {query.FieldAUID, query.FieldAUIDName, query.FieldAUIDName.Other(), query.FieldUnnamed},
+			"every field":  everyField(),
+		} {
+			t.Run(name+", "+which, func(t *testing.T) {
+				want, got := tallyOf(t, s, q, fields)
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("(-scanned +counted):\n%.2000s", d)
+				}
+			})
+		}
 	}
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
@@ -69,13 +79,18 @@ func testTally(t *testing.T, env Env) {
 	}
 	// An engine may also give everything, which needs no memory.
 	given := uint64(0)
-	_, err = snap.Tally(context.Background(), &query.Query{Memory: query.NewMemory(10_000, nil)}, everyField(), func(*event.Event) error { given++; return nil })
+	_, err = snap.Tally(context.Background(), &query.Query{Memory: query.NewMemory(10_000, nil)}, indexed(), func(*event.Event) error { given++; return nil })
 	if !errors.Is(err, query.ErrMemory) && (err != nil || given != st.Events) {
 		t.Errorf("a tally of more values than there is memory for: %v, gave %d of %d", err, given, st.Events)
 	}
 }
 
-// everyField returns every field of an index.
+// indexed returns the fields that an index has.
+func indexed() []query.Field {
+	return slices.DeleteFunc(everyField(), func(f query.Field) bool { return f >= query.FieldNode && f <= query.FieldUnnamed })
+}
+
+// everyField returns every field that a tally may be of.
 func everyField() (all []query.Field) {
 	for f := range query.Field(query.NumIndexed) {
 		all = append(all, f)
@@ -85,7 +100,7 @@ func everyField() (all []query.Field) {
 
 // tallyOf counts the values of a query's events twice: by reading all of them, and by a
 // tally.
-func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]int64) {
+func tallyOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) (want, got map[string]int64) {
 	t.Helper()
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
@@ -95,7 +110,16 @@ func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]
 	var x query.Extractor
 	count := func(to map[string]int64, ev *event.Event) {
 		once := map[string]bool{}
-		x.Index(ev, func(f query.Field, v []byte) { once[fmt.Sprintf("%s %q", f, v)] = true })
+		x.Index(ev, func(f query.Field, v []byte) {
+			if slices.Contains(fields, f) {
+				once[fmt.Sprintf("%s %q", f, v)] = true
+			}
+		})
+		query.Places(ev, func(f query.Field, v string) {
+			if slices.Contains(fields, f) {
+				once[fmt.Sprintf("%s %q", f, v)] = true
+			}
+		})
 		for v := range once {
 			to[v]++
 		}
@@ -115,7 +139,7 @@ func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := snap.Tally(context.Background(), q, everyField(), func(ev *event.Event) error {
+	sum, err := snap.Tally(context.Background(), q, fields, func(ev *event.Event) error {
 		count(got, ev)
 		times(got, ev.Ms, ev.Ms)
 		return nil
@@ -126,9 +150,11 @@ func tallyOf(t *testing.T, s store.Store, q *query.Query) (want, got map[string]
 	if sum.Any {
 		times(got, sum.FirstMs, sum.LastMs)
 	}
-	for _, f := range everyField() {
+	for _, f := range fields {
 		sum.Of(f).Each(func(v string, n int64) { got[fmt.Sprintf("%s %q", f, v)] += n })
 	}
-	sum.Of(query.FieldOdd).Each(func(string, int64) { t.Error("odd events were counted") })
+	for _, f := range query.Apart(fields) {
+		sum.Of(f).Each(func(v string, _ int64) { t.Errorf("events were counted that have to be read: %s %q", f, v) })
+	}
 	return want, got
 }
