@@ -145,7 +145,7 @@ func newPipe(f *os.File) *pipe { return &pipe{stream{in: f, name: "stdin"}, f} }
 
 func (p *pipe) wait(d time.Duration) (bool, error) {
 	if p.z != nil || len(p.head) > 0 || p.err != nil {
-		return true, nil // what is unpacked need not be in the pipe any more
+		return true, nil //nolint:nilerr // Read returns it. What is unpacked need not be in the pipe any more.
 	}
 	fds := []unix.PollFd{{Fd: int32(p.file.Fd()), Events: unix.POLLIN}}
 	for {

@@ -89,7 +89,7 @@ func (g *xzGuard) Read(p []byte) (int, error) {
 				continue
 			}
 			if g.refused = g.step(); g.refused != nil {
-				return at - m, nil // the decoder gets what stands before the end of that header
+				return at - m, nil //nolint:nilerr // the next Read returns it: the decoder gets what stands before the end of that header
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -91,7 +92,7 @@ func (f *File) untilRecord(ctx context.Context, src io.Reader) (head []byte, atE
 			if n >= lookBytes {
 				break
 			}
-			head = append(head, make([]byte, n)...)
+			head = slices.Concat(head, make([]byte, n))
 		}
 		m, err := io.ReadFull(bounded{ctx, src}, head[n:])
 		n += m

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -36,7 +37,7 @@ func TestPackedSource(t *testing.T) {
 		"gzip":    {text: packed.Bytes(), want: 3},
 		"cut":     {text: packed.Bytes()[:packed.Len()-3], want: 3, err: "damaged, what follows is left out"},
 		"lz4":     {text: []byte("\x04\x22\x4d\x18rest\n"), err: "compressed with lz4"},
-		"archive": {text: append(header, line...), err: "packed with tar"},
+		"archive": {text: slices.Concat(header, []byte(line)), err: "packed with tar"},
 		"empty":   {},
 	} {
 		path := filepath.Join(t.TempDir(), "audit.log")
