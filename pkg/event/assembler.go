@@ -207,6 +207,15 @@ func (a *Assembler) OpenTags(dst []uint64) []uint64 {
 	return dst
 }
 
+// Each calls fn with each open event, as far as it has come, in no particular order. The event
+// stays the Assembler's: fn may keep the bytes of its records, if the caller of Add has called
+// Own for them, and nothing else of it.
+func (a *Assembler) Each(fn func(*Event)) {
+	for o := a.lru.next; o != &a.lru; o = o.next {
+		fn(o.ev)
+	}
+}
+
 // sameNode reports whether two names of nodes are the same; nil (no node=) and an empty name
 // are not.
 func sameNode(a, b []byte) bool { return (a == nil) == (b == nil) && bytes.Equal(a, b) }

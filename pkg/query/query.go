@@ -148,6 +148,7 @@ type Query struct {
 	// Batches asks for the number of each event's batch and for its Tie. AfterBatch
 	// selects only events of later batches: those that the store received later, whatever
 	// their times are. Matching ignores both, and only a collector's store knows batches.
+	// Events that are not complete have none: either leaves them out.
 	Batches    bool
 	AfterBatch uint64
 	// After, if not nil, asks for the part of the answer after that position. Only a Scan

@@ -20,7 +20,8 @@ var (
 type Source interface {
 	// Scan calls fn with the events that q finds, in order. fn may keep the event. If fn
 	// returns ErrStop, Scan ends without an error; any other error of fn ends Scan and is
-	// returned. Of a damaged store, Scan passes on what can be read and then returns the
+	// returned. An event that is not complete yet is given as far as it has come, unless the
+	// query asks for batches. Of a damaged store, Scan passes on what can be read and then returns the
 	// error.
 	Scan(ctx context.Context, q *Query, fn func(*event.Event) error) error
 	// Follow calls fn with the events that q finds as they become complete, until ctx

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -99,7 +98,7 @@ func (h *Head) Follow(ctx context.Context, q *query.Query, fn func(*event.Event)
 }
 
 // begin adds f to the followers and gives what was there at that moment:
-// nothing becomes complete between the two.
+// nothing becomes complete between the two. What is not complete then comes when it is.
 func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*event.Event) error) (err error) {
 	h.mu.Lock()
 	if len(h.followers) >= MaxFollowers {
@@ -122,9 +121,9 @@ func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	waiting, refs := slices.Clone(h.waiting), h.active.selected(q)
+	now := h.present(q, false)
 	h.mu.Unlock()
-	refs = append(selectFrom(q, snap, waiting), refs...)
+	refs := now.selectFrom(q, snap)
 	stopped := false
 	err = answer(ctx, q, snap, refs, func(ev *event.Event) error {
 		err := fn(ev)

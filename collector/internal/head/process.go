@@ -167,7 +167,7 @@ func (h *Head) advance(lsn uint64) {
 }
 
 // waitProcessed waits until the records up to an LSN can be searched: they are in
-// memory or in the store, those of events that are still open apart. ErrClosed is
+// memory, in events that are complete or open, or in the store. ErrClosed is
 // returned when that will not be.
 func (h *Head) waitProcessed(ctx context.Context, lsn uint64) error {
 	for {

@@ -13,19 +13,20 @@ import (
 )
 
 // Scan gives fn the matching events of store and memory together, in order; see
-// store.Snapshot. All that was acknowledged before it began is seen, but for events
-// that are not complete yet; ErrBehind, at the end, says that this could not be had.
+// store.Snapshot. All that was acknowledged before it began is seen, an event that is not
+// complete as far as it has come, but where the query asks for batches (see withOpen);
+// ErrBehind, at the end, says that this could not be had.
 func (h *Head) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	behind, err := h.catchUp(ctx)
 	if err != nil {
 		return err
 	}
-	give, pager := q.Limited(fn), (*query.Pager)(nil)
+	give, pager, open := q.Limited(fn), (*query.Pager)(nil), withOpen(q)
 	if q.Batches || q.After != nil {
 		pager, q = q.Paged(fn)
 		give = pager.Event
 	}
-	err = h.scan(ctx, h.also(q), give)
+	err = h.scan(ctx, h.also(q), open, give)
 	if pager != nil && (err == nil || errors.Is(err, store.ErrDamaged)) {
 		if perr := pager.Done(); perr != nil {
 			return perr
@@ -60,16 +61,13 @@ func (h *Head) catchUp(ctx context.Context) (behind, err error) {
 	return behind, nil
 }
 
-func (h *Head) scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) (err error) {
-	h.mu.RLock()
-	tables := append(slices.Clone(h.waiting), h.active)
-	h.mu.RUnlock()
-	snap, err := h.events.Snapshot(ctx)
+func (h *Head) scan(ctx context.Context, q *query.Query, open bool, fn func(*event.Event) error) (err error) {
+	now, snap, err := h.moment(ctx, q, open)
 	if err != nil {
 		return fmt.Errorf("search the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, snap.Close()) }()
-	err = answer(ctx, q, snap, selectFrom(q, snap, tables), fn)
+	err = answer(ctx, q, snap, now.selectFrom(q, snap), fn)
 	if err == nil || errors.Is(err, store.ErrDamaged) {
 		err = errors.Join(err, errors.Join(h.damage...))
 	}
@@ -111,10 +109,7 @@ func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, 
 	if err = errors.Join(err, behind, errors.Join(h.damage...)); err != nil {
 		return nil, err
 	}
-	h.mu.RLock()
-	tables := append(slices.Clone(h.waiting), h.active)
-	h.mu.RUnlock()
-	snap, err := h.events.Snapshot(ctx)
+	now, snap, err := h.moment(ctx, q, withOpen(q))
 	if err != nil {
 		return nil, fmt.Errorf("count in the store: %w", err)
 	}
@@ -123,33 +118,22 @@ func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, 
 	if err != nil {
 		return nil, err
 	}
-	for _, g := range tables {
-		if g.id > max(snap.LastID(), q.AfterBatch) {
-			if err := g.table.Tally(q, fields, sum, rest); err != nil {
+	for _, t := range now.tables {
+		if t.id > max(snap.LastID(), q.AfterBatch) {
+			if err := t.view.Tally(q, fields, sum, rest); err != nil {
+				return nil, err
+			}
+		}
+	}
+	m := query.NewMatcher(q)
+	for i := range now.open {
+		if ev := now.open[i].Event(); m.Match(ev) {
+			if err := rest(ev); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return sum, nil
-}
-
-// selectFrom are the events of the tables that the store does not have yet.
-func selectFrom(q *query.Query, snap store.Snapshot, tables []generation) (refs []store.Ref) {
-	for _, g := range tables {
-		if g.id > max(snap.LastID(), q.AfterBatch) {
-			refs = append(refs, g.selected(q)...)
-		}
-	}
-	return refs
-}
-
-// selected are the events of a table that a query may match.
-func (g *generation) selected(q *query.Query) []store.Ref {
-	refs := g.table.Select(q)
-	for i := range refs {
-		refs[i].Batch = g.id
-	}
-	return refs
 }
 
 // answer merges the store's events and those in memory.

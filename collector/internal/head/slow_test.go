@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -14,7 +16,8 @@ import (
 // once it was cut at each record of another event: 2,000 events became 2,559.
 func TestSlowEventsAreWhole(t *testing.T) {
 	t.Parallel()
-	r := mustRig(t, t.TempDir(), small)
+	// Half a minute, so that a busy machine ends none by its own clock.
+	r := mustRig(t, t.TempDir(), func(_ *journal.Options, o *Options) { o.TableBytes, o.EventTimeout = 200<<10, 30*time.Second })
 	rnd := rand.New(rand.NewPCG(need.Seed(t), 1))
 	now, slow, n := 0, 0, need.Size(2000, 600)
 	var waiting [][]string
@@ -34,7 +37,7 @@ func TestSlowEventsAreWhole(t *testing.T) {
 		now += []int{10, 50, 200}[rnd.IntN(3)]
 		ms, key := now, "fast"
 		if i > 0 && rnd.IntN(9) == 0 {
-			ms, key = now-[]int{2500, 7000, 60_000}[rnd.IntN(3)], "slow"
+			ms, key = now-[]int{31_000, 70_000, 600_000}[rnd.IntN(3)], "slow"
 			slow++
 		}
 		var ev []string

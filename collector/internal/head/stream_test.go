@@ -36,7 +36,7 @@ func TestVerifiedSenderKeepsItsEvents(t *testing.T) {
 	r = mustRig(t, dir, nil)
 	send(web1(3), line("web1", 1, 1, "PROCTITLE", "proctitle=\"x\""))
 	r.settle(t)
-	got := events(t, r.h, &query.Query{Origin: true})
+	got := events(t, r.h, &query.Query{Origin: true, Batches: true}) // complete ones
 	want := []string{"web1 10.0.0.3 tcp: SYSCALL CWD PROCTITLE", "web2 10.0.0.2 tcp: PROCTITLE"}
 	if !slices.Equal(got, want) {
 		t.Errorf("events\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -1,8 +1,8 @@
 package store
 
 import (
+	"cmp"
 	"slices"
-	"sort"
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -58,28 +58,56 @@ func ConditionsOf(q *query.Query) Conditions {
 	return out
 }
 
-// Ref is an event found in a table, not parsed yet. It stays valid while the table is
+// Ref is an event found in memory, not parsed yet. It stays valid while the table is
 // added to.
 type Ref struct {
 	query.Key
-	Batch uint64 // that the event will be in
+	Batch uint64 // that the event will be in; 0 of an open one
 	host  string
 	event *TableEvent
+	open  *Open
 }
 
 // Event parses the event. Its bytes are the table's: they must not be changed.
 func (r *Ref) Event() *event.Event {
+	if r.open != nil {
+		return r.open.event(r.host)
+	}
 	ev := ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
 	ev.Batch = r.Batch
 	return ev
 }
 
-// Select returns the events of the table, as it is now, that may match a query, in order
-// of time, node and serial. The caller's matcher decides which of them do. It may run
-// beside Add; see Table for why.
-func (t *Table) Select(q *query.Query) []Ref {
+// View is the events that a table has at one moment. It stays as it is while the table is
+// added to, and may be searched by several goroutines.
+type View struct {
+	t     *Table
+	hosts []TableHost // not to be changed
+}
+
+// View copies no more than each host's slice headers, cut to their present lengths.
+func (t *Table) View() View {
 	t.mu.RLock()
-	hosts := t.hostsLocked()
+	defer t.mu.RUnlock()
+	out := make([]TableHost, len(t.order))
+	for i, h := range t.order {
+		out[i] = TableHost{Name: h.Name, Events: h.Events[:len(h.Events):len(h.Events)], IDs: h.IDs[:len(h.IDs):len(h.IDs)]}
+	}
+	return View{t, out}
+}
+
+// byName returns a copy of the hosts in order of their names.
+func (v View) byName() []TableHost {
+	out := slices.Clone(v.hosts)
+	slices.SortFunc(out, func(a, b TableHost) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Select returns the events that may match a query, in order of time, node and serial.
+// The caller's matcher decides which of them do. It may run beside Add; see Table for why.
+func (v View) Select(q *query.Query) []Ref {
+	t, hosts := v.t, v.byName()
+	t.mu.RLock()
 	values := t.values[:len(t.values):len(t.values)]
 	sets := make([]valueSet, 0, 4)
 	for _, c := range ConditionsOf(q) {
@@ -110,7 +138,7 @@ func (t *Table) Select(q *query.Query) []Ref {
 			out = append(out, Ref{Key: query.Key{Ms: e.Ms, Node: node, Serial: e.Serial}, host: h.Name, event: e})
 		}
 	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].Compare(out[j].Key) < 0 })
+	slices.SortStableFunc(out, func(a, b Ref) int { return a.Compare(b.Key) })
 	return out
 }
 

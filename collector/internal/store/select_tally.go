@@ -7,15 +7,11 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Tally counts the events of the table, as it is now, into sum, and calls rest, in the
-// caller's goroutine, with those that have to be read; see Snapshot.Tally. Those are odd
+// Tally counts the events into sum, and calls rest, in the caller's goroutine, with those that have to be read; see Snapshot.Tally. Those are odd
 // events, whose indexed values are not what a report counts, and, under a query for
 // nodes, events of the host of mixed nodes. It fails when sum has no more memory.
-func (t *Table) Tally(q *query.Query, fields []query.Field, sum *query.Tally, rest func(*event.Event) error) error {
-	t.mu.RLock()
-	hosts := t.hostsLocked()
-	values := t.values[:len(t.values):len(t.values)]
-	t.mu.RUnlock()
+func (v View) Tally(q *query.Query, fields []query.Field, sum *query.Tally, rest func(*event.Event) error) error {
+	hosts, values := v.byName(), v.t.Values()
 	counts := make([]int64, len(values))
 	m := query.NewMatcher(q)
 	var apart [query.NumIndexed]bool

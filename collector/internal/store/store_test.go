@@ -91,9 +91,9 @@ func TestTableSelect(t *testing.T) {
 		defer wg.Done()
 		for last := 0; ; {
 			for _, q := range storetest.Queries() {
-				_ = tab.Select(q)
+				_ = tab.View().Select(q)
 			}
-			if n := len(tab.Select(&query.Query{})); n < last {
+			if n := len(tab.View().Select(&query.Query{})); n < last {
 				t.Errorf("%d events, %d before", n, last)
 			} else {
 				last = n
@@ -117,7 +117,7 @@ func TestTableSelect(t *testing.T) {
 	for name, q := range storetest.Queries() {
 		var got []string
 		m := query.NewMatcher(q)
-		for _, r := range tab.Select(q) {
+		for _, r := range tab.View().Select(q) {
 			if ev := r.Event(); m.Match(ev) {
 				got = append(got, storetest.TextFor(q, ev))
 			}

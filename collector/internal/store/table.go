@@ -12,8 +12,7 @@ import (
 // Table holds the events of many hosts in memory, with what they can be searched by: a
 // vocabulary of all values, and for each event the numbers of its values.
 //
-// One goroutine calls Add. Any number may search meanwhile, by Select, Tally, Hosts and
-// Values. A search holds mu only while it copies slice headers and looks up exact values;
+// One goroutine calls Add. Any number may search meanwhile, by View, Hosts and Values. A search holds mu only while it copies slice headers and looks up exact values;
 // then it reads without a lock. That is safe because nothing that a copied header reaches
 // is ever written again:
 //   - values, and each host's Events and IDs, are only appended to. Add writes beyond
@@ -260,22 +259,7 @@ func (t *Table) Values() []Value {
 }
 
 // Hosts returns the table's hosts by name, each with the events it has now.
-func (t *Table) Hosts() []TableHost {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.hostsLocked()
-}
-
-// hostsLocked copies each host's slice headers, cut to their present lengths; the caller
-// holds t.mu.
-func (t *Table) hostsLocked() []TableHost {
-	out := make([]TableHost, len(t.order))
-	for i, h := range t.order {
-		out[i] = TableHost{Name: h.Name, Events: h.Events[:len(h.Events):len(h.Events)], IDs: h.IDs[:len(h.IDs):len(h.IDs)]}
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Name < out[j].Name })
-	return out
-}
+func (t *Table) Hosts() []TableHost { return t.View().byName() }
 
 // ValuesOf returns the numbers of the values of the host's event i; callers only read
 // them. h must be one that Hosts returned.

@@ -53,7 +53,7 @@ func TestTableTally(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := query.NewTally(fields, nil)
-		if err := tab.Tally(q, fields, sum, func(ev *event.Event) error { count(got, ev); return nil }); err != nil {
+		if err := tab.View().Tally(q, fields, sum, func(ev *event.Event) error { count(got, ev); return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for _, f := range fields {
@@ -64,7 +64,7 @@ func TestTableTally(t *testing.T) {
 		}
 	}
 	boom := errors.New("boom")
-	if err := tab.Tally(&query.Query{}, fields, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
+	if err := tab.View().Tally(&query.Query{}, fields, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("an error of who is given the odd ones: %v", err)
 	}
 }
