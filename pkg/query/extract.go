@@ -42,8 +42,15 @@ func (x *Extractor) ExtractOnly(ev *event.Event, need FieldSet, add func(f Field
 	x.scratch = x.it.each(x.scratch, add)
 }
 
-// read fills x.it from those records that can supply a field of need.
+// read fills x.it from those records that can supply a field of need, or one that the
+// kernel's records (see kernel) leave a field of need out for.
 func (x *Extractor) read(ev *event.Event, need FieldSet) {
+	if need&nameFields != 0 {
+		need |= 1<<FieldUID | 1<<FieldAUID
+	}
+	if need.Has(FieldSubject) {
+		need |= 1 << FieldObject
+	}
 	x.it.reset()
 	x.text = x.text[:0]
 	for i := range ev.Records {
