@@ -112,12 +112,16 @@ func Tool(t testing.TB, name string) string {
 	return path
 }
 
-// Tmpfs mounts a tmpfs with the given options ("size=24m") on dir, an existing directory,
-// and unmounts it when the test ends.
+// Tmpfs mounts a tmpfs with the given options ("size=24m"; or "noexec" alone) on dir, an existing
+// directory, and unmounts it when the test ends.
 func Tmpfs(t testing.TB, dir, options string) {
 	t.Helper()
 	Root(t)
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+	flags := uintptr(0)
+	if options == "noexec" { // is none of tmpfs's own
+		flags, options = syscall.MS_NOEXEC, ""
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, options); err != nil {
 		Missing(t, "no tmpfs can be mounted: "+err.Error())
 	}
 	mounted.Store(dir, nil)
