@@ -287,20 +287,7 @@ func TestReadOnly(t *testing.T) {
 	r.settle(t)
 	r.put(t, list[len(list)/2:]...)
 	// As after a kill: nothing is closed, the folder is read beside it.
-	if err := r.j.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	copyTree(t, dir, dir+".copy")
-	st, err := bolt.Open(bolt.Options{Dir: dir + ".copy", ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	h, err := OpenReadOnly(Options{Place: st, Events: st}, journal.Options{Dir: filepath.Join(dir+".copy", "journal")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
+	h := openCopy(t, r, dir)
 	same(t, "read only", rawOf(list), rawFound(t, h))
 	before := treeOf(t, dir+".copy")
 	if d := cmp.Diff(before, treeOf(t, dir+".copy")); d != "" {
@@ -542,4 +529,24 @@ func TestMain(m *testing.M) {
 func evicted(h *Head) uint64 {
 	s := h.Stats()
 	return s.Evicted()
+}
+
+// openCopy reads a copy of the files as a kill would leave them now, beside the rig that has them open.
+func openCopy(t *testing.T, r *rig, dir string) *Head {
+	t.Helper()
+	if err := r.j.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	copyTree(t, dir, dir+".copy")
+	st, err := bolt.Open(bolt.Options{Dir: dir + ".copy", ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	h, err := OpenReadOnly(Options{Place: st, Events: st}, journal.Options{Dir: filepath.Join(dir+".copy", "journal")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Close() })
+	return h
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -77,20 +75,7 @@ func TestFoundAtOnce(t *testing.T) {
 	}
 	r = mustRig(t, dir, patient)
 	check("after a restart", r.h)
-	if err := r.j.Sync(); err != nil {
-		t.Fatal(err)
-	}
-	copyTree(t, dir, dir+".copy")
-	st, err := bolt.Open(bolt.Options{Dir: dir + ".copy", ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	h, err := OpenReadOnly(Options{Place: st, Events: st}, journal.Options{Dir: filepath.Join(dir+".copy", "journal")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer h.Close()
+	h := openCopy(t, r, dir)
 	check("files", h)
 }
 
