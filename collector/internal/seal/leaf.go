@@ -49,6 +49,10 @@ const (
 	// Holds is the list of holds after a change: First is the change's number, Groups how many holds there are,
 	// Hash that of the list, EventsRoot that of the list before, Why what was changed and by whom.
 	Holds Kind = 7
+	// Rewritten is partitions whose events were written again into others, or are about to be: Sources, Made, Voucher; First to Last,
+	// MinMs, MaxMs, Events and Records are those of all. A partition is as the newest leaf says that made it. One whose partitions are not there
+	// is of a rewriting that did not happen, where its sources are.
+	Rewritten Kind = 8
 )
 
 func (k Kind) String() string {
@@ -67,6 +71,8 @@ func (k Kind) String() string {
 		return "account"
 	case Holds:
 		return "holds"
+	case Rewritten:
+		return "rewritten"
 	}
 	return fmt.Sprintf("kind %d", uint8(k))
 }
@@ -79,10 +85,11 @@ const (
 	Found = 1 << 1
 )
 
-// The first byte of a leaf is 2 where its Hash is the root of the tree over a group's pieces, else 1.
+// The first byte of a leaf is 2 where its Hash is the root of the tree over a group's pieces, 3 of the kind Rewritten, else 1.
 const (
-	flatVersion = 1
-	leafVersion = 2
+	flatVersion      = 1
+	pieceVersion     = 2
+	rewrittenVersion = 3
 )
 
 // maxWhy and maxPart bound what a leaf is read with.
@@ -124,14 +131,21 @@ type Leaf struct {
 	AllHosts   uint64
 	Why        string
 	EventsRoot [32]byte // of a batch (and see Holds): the root of the tree over its events (collector/internal/eventtree); zero: none was made
+	// Sources, Made and Voucher are of the kind Rewritten only.
+	Sources []Source
+	Made    []Made
+	Voucher Voucher
 }
 
 // Encode returns the leaf's bytes, which are what the tree's hash is of.
 func (l *Leaf) Encode() []byte {
 	b := make([]byte, 0, 128+len(l.Why)+12*len(l.Hosts))
 	version, groups := byte(flatVersion), l.Groups
-	if l.Kind == Batch && l.Pieces > 0 {
-		version, groups = leafVersion, l.Pieces
+	switch {
+	case l.Kind == Batch && l.Pieces > 0:
+		version, groups = pieceVersion, l.Pieces
+	case l.Kind == Rewritten:
+		version = rewrittenVersion
 	}
 	b = append(b, version, byte(l.Kind))
 	b = append(b, l.Store[:]...)
@@ -141,12 +155,23 @@ func (l *Leaf) Encode() []byte {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = append(b, l.Hash[:]...)
-	for _, n := range [...]uint64{uint64(l.MinMs), uint64(l.MaxMs), l.Events, l.Records, l.AllHosts, uint64(len(l.Hosts))} {
+	for _, n := range [...]uint64{uint64(l.MinMs), uint64(l.MaxMs), l.Events, l.Records, l.AllHosts} {
 		b = binary.AppendUvarint(b, n)
 	}
+	b = appendHosts(b, l.Hosts)
+	b = append(appendText(b, l.Why), l.EventsRoot[:]...)
+	if l.Kind == Rewritten {
+		b = l.appendRewritten(b)
+	}
+	return b
+}
+
+// appendHosts appends a list of hosts.
+func appendHosts(b []byte, list []HostCount) []byte {
+	b = binary.AppendUvarint(b, uint64(len(list)))
 	prev := ""
-	for i := range l.Hosts {
-		h := &l.Hosts[i]
+	for i := range list {
+		h := &list[i]
 		same := sharedPrefix(prev, h.Name)
 		b = binary.AppendUvarint(b, uint64(same))
 		b = appendText(b, h.Name[same:])
@@ -154,7 +179,26 @@ func (l *Leaf) Encode() []byte {
 		b = binary.AppendUvarint(b, h.Records)
 		prev = h.Name
 	}
-	return append(appendText(b, l.Why), l.EventsRoot[:]...)
+	return b
+}
+
+// readHosts is the reverse.
+func readHosts(r *varint.Reader) (list []HostCount) {
+	prev := ""
+	n := r.Count(4)
+	list = slices.Grow(list, n)
+	for range n {
+		same := r.Uvarint()
+		if same > uint64(len(prev)) {
+			r.Fail()
+			return nil
+		}
+		h := HostCount{Name: prev[:same] + readText(r, 1<<16)}
+		h.Events, h.Records = r.Uvarint(), r.Uvarint()
+		list = append(list, h)
+		prev = h.Name
+	}
+	return list
 }
 
 func appendText(b []byte, s string) []byte {
@@ -171,11 +215,11 @@ func sharedPrefix(a, b string) int {
 
 // ParseLeaf is the reverse of Encode. Errors: ErrVersion, ErrDamaged.
 func ParseLeaf(b []byte) (*Leaf, error) {
-	if len(b) > 0 && b[0] > leafVersion {
-		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], leafVersion)
+	if len(b) > 0 && b[0] > rewrittenVersion {
+		return nil, fmt.Errorf("%w: a leaf of version %d, this program reads %d", ErrVersion, b[0], rewrittenVersion)
 	}
 	bad := fmt.Errorf("%w: a leaf of %d bytes", ErrDamaged, len(b))
-	if len(b) < 2 || b[0] < flatVersion || b[1] < byte(Batch) || b[1] > byte(Holds) {
+	if len(b) < 2 || b[0] < flatVersion || b[1] < byte(Batch) || b[1] > byte(Rewritten) || len(b) > MaxLeaf {
 		return nil, bad
 	}
 	l := &Leaf{Kind: Kind(b[1])}
@@ -186,26 +230,20 @@ func ParseLeaf(b []byte) (*Leaf, error) {
 	for _, p := range [...]*uint64{&l.Batch, &l.First, &l.Last, &l.Open, &l.Groups, &l.Flags, &l.Size} {
 		*p = r.Uvarint()
 	}
-	if b[0] == leafVersion {
+	if b[0] == pieceVersion {
 		l.Pieces, l.Groups = l.Groups, 0
 	}
 	copy(l.Hash[:], r.Bytes(uint64(len(l.Hash))))
 	l.MinMs, l.MaxMs, l.Events, l.Records, l.AllHosts = int64(r.Uvarint()), int64(r.Uvarint()), r.Uvarint(), r.Uvarint(), r.Uvarint()
-	n := r.Count(4)
-	l.Hosts = slices.Grow(l.Hosts, n)
-	prev := ""
-	for range n {
-		same := r.Uvarint()
-		if same > uint64(len(prev)) {
-			return nil, bad
-		}
-		h := HostCount{Name: prev[:same] + readText(&r, 1<<16)}
-		h.Events, h.Records = r.Uvarint(), r.Uvarint()
-		l.Hosts = append(l.Hosts, h)
-		prev = h.Name
-	}
+	l.Hosts = readHosts(&r)
 	l.Why = readText(&r, maxWhy)
 	copy(l.EventsRoot[:], r.Bytes(uint64(len(l.EventsRoot))))
+	if l.Kind == Rewritten {
+		l.readRewritten(&r)
+		if err := l.checkRewritten(); err != nil {
+			return nil, bad
+		}
+	}
 	if !r.Done() || string(l.Encode()) != string(b) { // one leaf has one text
 		return nil, bad
 	}

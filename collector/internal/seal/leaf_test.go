@@ -65,7 +65,7 @@ func TestLeafRefused(t *testing.T) {
 	if _, err := ParseLeaf(append(good[:len(good):len(good)], 0)); !errors.Is(err, ErrDamaged) {
 		t.Error("a byte more was read:", err)
 	}
-	newer := append([]byte{leafVersion + 1}, good[1:]...)
+	newer := append([]byte{rewrittenVersion + 1}, good[1:]...)
 	if _, err := ParseLeaf(newer); !errors.Is(err, ErrVersion) {
 		t.Error("a newer leaf:", err)
 	}
@@ -86,10 +86,10 @@ func TestLeafOfVersion1(t *testing.T) {
 	}
 	// One leaf has one text: a version that does not say what its hash is of is refused.
 	for what, b := range map[string][]byte{
-		"pieces of none": append([]byte{leafVersion}, text[1:]...), "of version 1 with pieces": append([]byte{flatVersion}, pieceLeaf().Encode()[1:]...),
-		"another kind": append([]byte{leafVersion}, (&Leaf{Kind: Dropped, Groups: 7}).Encode()[1:]...),
+		"pieces of none": append([]byte{pieceVersion}, text[1:]...), "of version 1 with pieces": append([]byte{flatVersion}, pieceLeaf().Encode()[1:]...),
+		"another kind": append([]byte{pieceVersion}, (&Leaf{Kind: Dropped, Groups: 7}).Encode()[1:]...),
 	} {
-		if l, err := ParseLeaf(b); err == nil && (l.Pieces > 0 || b[0] == leafVersion) {
+		if l, err := ParseLeaf(b); err == nil && (l.Pieces > 0 || b[0] == pieceVersion) {
 			t.Errorf("%s: %+v", what, l)
 		}
 	}
@@ -102,6 +102,7 @@ func FuzzParseLeaf(f *testing.F) {
 	f.Add(sampleLeaf().Encode())
 	f.Add(pieceLeaf().Encode())
 	f.Add((&Leaf{Kind: Accepted, Why: "x"}).Encode())
+	f.Add(rewrittenLeaf().Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := ParseLeaf(b)
 		if err == nil && string(l.Encode()) != string(b) {
