@@ -1,4 +1,4 @@
-// Package group encodes and decodes a group: one batch of events at rest. A group has
+// Package group encodes and decodes a group: events at rest, of one batch (Encode) or of many (Builder). A group has
 // compressed frames of text, a table of blocks (events of one host in a row), and for each
 // field a dictionary of values with the events that have them. It is one run of bytes
 // that needs nothing else to be read; FORMAT.md describes it. The package knows no files.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -70,6 +71,7 @@ type builder struct {
 	ids     [][]uint32     // by ordinal: numbers of the event's values
 	origins []store.Origin // by ordinal
 	times   []int64        // by ordinal
+	batches []uint64       // by ordinal; nil for a group that is one batch
 	sum     Summary
 	curSize int // of the last frame
 }
@@ -81,18 +83,20 @@ type piece []byte
 // may read the table at the same time, but nothing may be added to it. The frames are
 // compressed while another goroutine builds the dictionaries.
 func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
-	blob, sum, _, err := c.encode(t, false)
+	blob, sum, _, err := c.encode(t, nil, false)
 	return blob, sum, err
 }
 
 // EncodeWithRoot is Encode, and returns the root of the tree over the events, too: that of EventsRoot, for less than half of its
 // cost, since the text is at hand.
 func (c *Codec) EncodeWithRoot(t *store.Table) ([]byte, Summary, eventtree.Hash, error) {
-	return c.encode(t, true)
+	return c.encode(t, nil, true)
 }
 
-func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
-	var b builder
+// encode makes a group of version batchVersion, or, with the batch of each event by its
+// ordinal, of the present one.
+func (c *Codec) encode(t *store.Table, batches []uint64, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
+	b := builder{batches: batches}
 	for _, h := range t.Hosts() {
 		b.addHost(&h)
 	}
@@ -119,7 +123,12 @@ func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, roo
 		kinds = append(kinds, section{kind: kind, arg: arg})
 		bodies = append(bodies, body)
 	}
-	add(secSummary, 0, make([]byte, summarySize)) // filled in last: it has the group's size
+	version := uint16(batchVersion)
+	if batches != nil {
+		version = Version
+		b.sum.FirstBatch, b.sum.LastBatch = slices.Min(batches), slices.Max(batches)
+	}
+	add(secSummary, 0, b.sum.Encode()) // once more at the end: it has the group's size
 	add(secHosts, 0, c.names(b.hosts))
 	var blocks []byte
 	for i := range b.blocks {
@@ -133,6 +142,9 @@ func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, roo
 	senders, receipts := c.origins(&b)
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
+	if batches != nil {
+		add(secBatches, 0, c.batches(b.blocks, batches))
+	}
 	add(secFrames, 0, table)
 	index := headSize // the size of all but the frames' section
 	for _, x := range bodies {
@@ -142,7 +154,7 @@ func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, roo
 	b.sum.IndexBytes = uint64(index + sectionSize)
 	b.sum.Bytes = b.sum.IndexBytes + uint64(len(data))
 	bodies[0] = b.sum.Encode()
-	return assemble(kinds, bodies), b.sum, root, nil
+	return assemble(version, kinds, bodies), b.sum, root, nil
 }
 
 // addHost appends a host's events in their order at rest. A new block begins with the

@@ -9,11 +9,12 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Version is the version that Encode writes, OldVersion the oldest that Open reads;
-// FORMAT.md says how they differ.
+// Version is the version that a Builder writes, batchVersion the one that Encode writes,
+// OldVersion the oldest that Open reads; FORMAT.md says how they differ.
 const (
-	Version    = 4
-	OldVersion = 1
+	Version      = 5
+	batchVersion = 4
+	OldVersion   = 1
 )
 
 const (
@@ -44,6 +45,7 @@ const (
 	secDict    = 6 // arg: the field
 	secSenders = 7
 	secReceipt = 8
+	secBatches = 9
 )
 
 // addedField reports whether groups of this version were written before the program knew
@@ -64,31 +66,47 @@ type Summary struct {
 	Blocks, Hosts   uint64
 	MinMs, MaxMs    int64 // the least and greatest time of all events; an event without a time counts as 0
 	FirstMs         int64 // the least time that is not 0
+	// FirstBatch and LastBatch are the least and the greatest batch of its events. Both
+	// are 0 for a group that is one batch: its key in the store says which.
+	FirstBatch, LastBatch uint64
 }
 
-const summarySize = 80
+const (
+	summarySize = 80
+	manySize    = summarySize + 16 // of a group of many batches
+)
 
-// append appends the summary: ten numbers of 8 bytes, in the order that FORMAT.md gives.
+// append appends the summary: ten numbers of 8 bytes, in the order that FORMAT.md gives,
+// and two more for a group of many batches.
 func (s *Summary) append(dst []byte) []byte {
 	for _, v := range [...]uint64{s.Events, s.Records, s.RawBytes, s.IndexBytes, s.Bytes, s.Blocks, s.Hosts,
 		uint64(s.MinMs), uint64(s.MaxMs), uint64(s.FirstMs)} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
-	return dst
+	if s.LastBatch == 0 {
+		return dst
+	}
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, s.FirstBatch), s.LastBatch)
 }
 
-// Encode returns the summary as its section has it: summarySize bytes.
+// Encode returns the summary as its section has it: summarySize bytes, or manySize.
 func (s *Summary) Encode() []byte { return s.append(nil) }
 
 // DecodeSummary is the reverse of Encode. It errs, with store.ErrDamaged, for another
 // number of bytes; whether the numbers are true is for the reader of the group to see.
 func DecodeSummary(b []byte) (Summary, error) {
-	if len(b) != summarySize {
+	if len(b) != summarySize && len(b) != manySize {
 		return Summary{}, fmt.Errorf("%w: a summary of %d bytes", store.ErrDamaged, len(b))
 	}
 	u := func(i int) uint64 { return binary.LittleEndian.Uint64(b[8*i:]) }
-	return Summary{Events: u(0), Records: u(1), RawBytes: u(2), IndexBytes: u(3), Bytes: u(4), Blocks: u(5), Hosts: u(6),
-		MinMs: int64(u(7)), MaxMs: int64(u(8)), FirstMs: int64(u(9))}, nil
+	s := Summary{Events: u(0), Records: u(1), RawBytes: u(2), IndexBytes: u(3), Bytes: u(4), Blocks: u(5), Hosts: u(6),
+		MinMs: int64(u(7)), MaxMs: int64(u(8)), FirstMs: int64(u(9))}
+	if len(b) == manySize {
+		if s.FirstBatch, s.LastBatch = u(10), u(11); s.FirstBatch == 0 || s.FirstBatch > s.LastBatch {
+			return Summary{}, fmt.Errorf("%w: a summary of batches %d to %d", store.ErrDamaged, s.FirstBatch, s.LastBatch)
+		}
+	}
+	return s, nil
 }
 
 // Block is events of one host in a row, in order of time, node and serial. They lie in
@@ -160,7 +178,7 @@ type section struct {
 
 // assemble makes a group of its sections: head, section table, then the bodies in order.
 // The data section gets no checksum of its own, since each of its frames has one.
-func assemble(kinds []section, bodies [][]byte) []byte {
+func assemble(version uint16, kinds []section, bodies [][]byte) []byte {
 	size := headSize + len(kinds)*sectionSize
 	total := size
 	for _, b := range bodies {
@@ -168,7 +186,7 @@ func assemble(kinds []section, bodies [][]byte) []byte {
 	}
 	out := make([]byte, size, total)
 	copy(out, magic)
-	binary.LittleEndian.PutUint16(out[8:], Version)
+	binary.LittleEndian.PutUint16(out[8:], version)
 	binary.LittleEndian.PutUint16(out[10:], uint16(len(kinds)))
 	for i, k := range kinds {
 		e := out[headSize+i*sectionSize:]

@@ -83,6 +83,9 @@ func (g *Group) openTables() error {
 	if g.Summary, err = DecodeSummary(sum); err != nil {
 		return err
 	}
+	if many := g.version > batchVersion; many != (g.Summary.LastBatch > 0) {
+		return damaged("a summary of batches %d to %d in version %d", g.Summary.FirstBatch, g.Summary.LastBatch, g.version)
+	}
 	if g.blocks, err = g.section(secBlocks, 0); err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ type verifier struct {
 	allReadable bool
 	sum         Summary                               // counted again
 	origins     *Origins                              // nil: not kept, or not readable
+	batches     *Batches                              // nil: one batch, or not readable
 	ids         [query.NumIndexed]map[string]*posting // by field and value, from the events
 	ord         uint32                                // of the event being extracted
 	x           query.Extractor
@@ -119,6 +120,9 @@ func (v *verifier) run() {
 	if v.origins, err = g.Origins(); err != nil {
 		v.found(Finding{Offset: v.offset(secSenders, 0), Block: -1, Err: fmt.Errorf("who sent its events, and when they came: %w", err)})
 	}
+	if v.batches, err = g.Batches(); err != nil {
+		v.found(Finding{Offset: v.offset(secBatches, 0), Block: -1, Err: fmt.Errorf("of which batch its events are: %w", err)})
+	}
 	v.frames()
 	if v.allReadable {
 		v.compareSummary()
@@ -173,6 +177,8 @@ func sectionName(s section) string {
 		return "senders"
 	case secReceipt:
 		return "times of receipt"
+	case secBatches:
+		return "batches"
 	case secDict:
 		return fmt.Sprintf("dictionary of field %s", query.Field(s.arg))
 	}
@@ -259,7 +265,7 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 	var last query.Key
 	sum := v.out.Hosts[blk.Host]
 	rest := text
-	origins := v.origins.Block(i, blk)
+	origins, batches, lastBatch := v.origins.Block(i, blk), v.batches.Block(i, blk, 0), uint64(0)
 	for n := uint32(0); n < blk.Events; n++ {
 		var one []byte
 		var err error
@@ -270,15 +276,16 @@ func (v *verifier) block(i int, blk *Block, text []byte) {
 			return
 		}
 		store.ParseInto(&ev, one, blk.Counted, host, origins.Next())
+		ev.Batch = batches.Next()
 		if len(ev.Records) == 0 {
 			v.wrong(off, "block %d: event %d has no record", i, n)
 			continue
 		}
 		k := query.KeyOf(&ev)
-		if n > 0 && k.Compare(last) < 0 {
+		if c := k.Compare(last); n > 0 && (c < 0 || c == 0 && ev.Batch < lastBatch) {
 			v.wrong(off, "block %d: event %d is out of order", i, n)
 		}
-		last = k
+		last, lastBatch = k, ev.Batch
 		if n == 0 {
 			got.MinMs, got.MaxMs, got.MinSerial, got.MaxSerial = ev.Ms, ev.Ms, ev.Serial, ev.Serial
 		}
@@ -333,6 +340,7 @@ func (v *verifier) compareSummary() {
 	want := v.g.Summary
 	got := v.sum
 	got.Blocks, got.Hosts, got.Bytes = want.Blocks, want.Hosts, uint64(len(v.b))
+	got.FirstBatch, got.LastBatch = want.FirstBatch, want.LastBatch // Batches has compared them
 	got.IndexBytes = got.Bytes
 	for _, s := range v.g.sections {
 		if s.kind == secData {
