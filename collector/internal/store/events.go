@@ -95,6 +95,7 @@ type PartStats struct {
 	RawBytes, DiskBytes, IndexBytes uint64
 	MinMs, MaxMs                    int64
 	Sealed                          bool // it is not being written
+	Compacted                       bool // its events happened on its day, as far as their hosts' clocks are trusted; else they were received on it
 }
 
 // Snapshot answers queries from the batches that were stored when it was made. What is

@@ -203,13 +203,14 @@ func (s *Store) repairFor(day store.Day, cause error) bool {
 }
 
 // writable returns the day's partition, the last one where there are several, opened to
-// be written; it makes one where there is none. appendMu is held. A new file is listed in
+// be written; it makes one where there is none to which batches go: none goes to one that compaction
+// has made. appendMu is held. A new file is listed in
 // the manifest once it has its name and before anything goes into it.
 func (s *Store) writable(day store.Day) (*partition, error) {
 	var p *partition
 	s.mu.Lock()
 	for _, x := range s.parts {
-		if x.part.Day == day {
+		if x.part.Day == day && x.compacted == nil {
 			p = x
 		}
 	}
@@ -217,7 +218,7 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 	if p != nil {
 		return p, p.reopen(true)
 	}
-	p = s.newPart(store.Part{Day: day, N: 1})
+	p = s.newPart(s.nextPart(day))
 	p.id = s.list.id
 	if err := p.create(nil); err != nil {
 		return nil, err

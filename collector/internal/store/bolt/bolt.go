@@ -116,7 +116,7 @@ func Open(o Options) (_ *Store, err error) {
 		}
 	}()
 	// claim locks the folder and reads the manifest; then the files are opened; identify
-	// decides whose they are; loadState finds the last batch and repairs what is damaged; openLog opens the
+	// decides whose they are; settleCompacted which of them count; loadState finds the last batch and repairs what is damaged; openLog opens the
 	// log of the batches; reconcile compares the files with the manifest.
 	if s.codec, err = group.NewCodec(o.Workers); err != nil {
 		return nil, err
@@ -131,6 +131,9 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	if err := s.identify(); err != nil {
+		return nil, err
+	}
+	if err := s.settleCompacted(); err != nil {
 		return nil, err
 	}
 	if err := s.loadState(); err != nil {
@@ -268,7 +271,7 @@ func (s *Store) loadState() error {
 		if err != nil {
 			return err
 		}
-		p.place = st.ID
+		p.place = p.placeBy(st)
 		sound = append(sound, p)
 		s.adopt(p, st)
 	}
@@ -288,7 +291,7 @@ func (s *Store) loadState() error {
 		if err != nil {
 			return err
 		}
-		d.p.place = st.ID
+		d.p.place = d.p.placeBy(st)
 		s.parts = append(s.parts, d.p)
 		s.adopt(d.p, st)
 	}
@@ -300,8 +303,19 @@ func (s *Store) loadState() error {
 // adopt makes p the partition of the last batch when its state is the newest so far. A
 // partition that Rotate began has the same state as the one before it, and then the later
 // of the two counts.
+//
+// One that compaction has made has the state of what it was made of, and counts where no other has one so new:
+// the last partition was lost then. No batch goes to it, but hosts are carried from it.
 func (s *Store) adopt(p *partition, st *store.State) {
-	if st.ID > s.state.ID || st.ID == s.state.ID && st.ID > 0 && (s.cur == nil || s.cur.part.Compare(p.part) < 0) {
+	newer := st.ID > s.state.ID
+	if st.ID == s.state.ID && st.ID > 0 && s.cur != nil {
+		if was, is := s.cur.compacted != nil, p.compacted != nil; was != is {
+			newer = was
+		} else {
+			newer = s.cur.part.Compare(p.part) < 0
+		}
+	}
+	if newer {
 		s.state, s.cur = *st, p
 	}
 }
@@ -365,7 +379,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	out := store.Stats{Lingering: s.lingering}
 	cur, parts := s.cur, make([]partView, 0, len(s.parts))
 	for _, p := range s.parts {
-		parts = append(parts, partView{p, p.entries})
+		parts = append(parts, p.now())
 	}
 	s.mu.Unlock()
 	for i := range parts {

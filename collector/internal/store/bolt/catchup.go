@@ -68,7 +68,7 @@ func (s *Store) catchUp(upTo uint64, made map[uint64][]byte) error {
 	parts := slices.Clone(s.parts)
 	s.mu.Unlock()
 	for _, p := range parts {
-		if p.place <= last { // only a writer changes it
+		if p.place <= last || p.compacted != nil { // only a writer changes it; what is rewritten is in the log
 			continue
 		}
 		err := p.view(func(tx *bbolt.Tx) error {
@@ -135,6 +135,9 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 	upTo = s.state.ID
 	last := s.tree.LastBatch()
 	for _, p := range s.parts {
+		if p.compacted != nil {
+			continue
+		}
 		for i := len(p.entries) - 1; i >= 0 && p.entries[i].id > last; i-- {
 			list = append(list, one{p, p.entries[i].id})
 		}

@@ -34,7 +34,7 @@ func (s *Store) unfollow(p *partition) {
 	var before *partition
 	s.mu.Lock()
 	for _, x := range s.parts {
-		if x != s.cur && x != p && x.place <= p.place && (before == nil || x.place > before.place) {
+		if x != s.cur && x != p && x.keepsLedger() && x.place <= p.place && (before == nil || x.place > before.place) {
 			before = x
 		}
 	}

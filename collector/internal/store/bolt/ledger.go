@@ -24,11 +24,8 @@ func (s *Store) Ledger(ctx context.Context, hosts []string, from, to int64, fn f
 	var found []partRows
 	passedOn := map[string][]byte{} // by mark, up to which host rows are in another partition, too
 	err = s.eachPart(ctx, func(p *partition, tx *bbolt.Tx) error {
-		last := uint64(0)
-		if st, err := layout.DecodeState(tx.Bucket(layout.BucketMarks).Get(layout.KeyState)); err == nil {
-			last = st.ID
-			id = max(id, last)
-		}
+		last := placeIn(tx)
+		id = max(id, last)
 		bkt := tx.Bucket(layout.BucketLedger)
 		if bkt == nil {
 			return nil

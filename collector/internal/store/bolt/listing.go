@@ -54,7 +54,7 @@ func (s *Store) openList() error {
 		if err := l.file.Write(); err != nil {
 			return err
 		}
-		s.version = layout.Version
+		s.version = layout.SealedVersion
 		return layout.WriteMarker(s.opts.Dir, s.version)
 	}
 	l.adopt = true
@@ -255,6 +255,7 @@ func (l *listing) drop(part store.Part, remove func() error) error {
 		}
 		c.Remove(name)
 		c.Dropped = manifest.Dropped{Count: c.Dropped.Count + 1, Last: name, At: now()}
+		c.ForgetReplaced()
 		c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool { return upTo(x.Part, part) })
 	})
 	if err != nil {

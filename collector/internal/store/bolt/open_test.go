@@ -73,14 +73,14 @@ func TestOpenErrors(t *testing.T) {
 	}{
 		{"a folder with other things", true, write("letter.txt", "x"), store.ErrNotOurs, "letter.txt"},
 		{"another marker", false, write(layout.Marker, "something else\n"), store.ErrNotOurs, "something else"},
-		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 5\\n' >"},
+		{"a marker that is empty", false, write(layout.Marker, ""), store.ErrNotOurs, "put it right with: printf 'auditfleet store 6\\n' >"},
 		{"a marker that is gone", false, func(t *testing.T, dir string) {
 			write("notes", "x")(t, dir)
 			if err := os.Remove(filepath.Join(dir, layout.Marker)); err != nil {
 				t.Fatal(err)
 			}
-		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 5\\n' >"},
-		{"a newer store", false, write(layout.Marker, "auditfleet store 6\n"), store.ErrVersion, "version 6"},
+		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 6\\n' >"},
+		{"a newer store", false, write(layout.Marker, "auditfleet store 7\n"), store.ErrVersion, "version 7"},
 		{"version nought", false, write(layout.Marker, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -477,14 +477,14 @@ func TestFixtureOfHosts(t *testing.T) {
 		}
 	}
 	check("read only", true, 3, nil)
-	check("opened", false, layout.Version, func(s store.Store) {
+	check("opened", false, layout.SealedVersion, func(s store.Store) {
 		want[1].Lost, want[0].LagMs = 5, 0
 		b := &store.Batch{ID: 6, Day: store.DayOf(storetest.Start) + 1, LSN: 600, Hosts: want[:2]}
 		if err := s.Append(context.Background(), b); err != nil {
 			t.Fatal(err)
 		}
 	})
-	check("written", false, layout.Version, nil)
+	check("written", false, layout.SealedVersion, nil)
 }
 
 // The marker as FORMAT.md has it, and what a flipped bit anywhere in it is.
@@ -518,7 +518,7 @@ func TestMarker(t *testing.T) {
 		}
 	}
 	// What the message says puts it right.
-	for _, v := range []string{"auditfleet store 1\n", "auditfleet store 2\n", "auditfleet store 3\n", "auditfleet store 4\n"} {
+	for _, v := range []string{"auditfleet store 1\n", "auditfleet store 2\n", "auditfleet store 3\n", "auditfleet store 4\n", "auditfleet store 6\n"} {
 		if err := os.WriteFile(path, []byte(v), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -34,7 +34,8 @@ const allocBytes = 1 << 20
 // so only another program, such as bbolt's own tool, can have bbolt's.
 const boltTimeout = time.Second
 
-// entry is a group in the catalogue: its batch, and what it holds.
+// entry is a group in the catalogue: its key, which is its batch where compaction did not make it, and
+// what it holds.
 type entry struct {
 	id  uint64
 	sum group.Summary
@@ -60,10 +61,11 @@ type partition struct {
 	write bool         // db may be written
 	shut  bool         // closed for good: it is not opened again
 
-	id seglog.ID // of the store, as the file says; zero: it says nothing
+	id        seglog.ID         // of the store, as the file says; zero: it says nothing
+	compacted *layout.Compacted // its mark; nil: batches are appended to it, or were
 
 	// Guarded by Store.mu, once the partition is one of the store's.
-	place   uint64  // the last batch by the file's own state
+	place   uint64  // the last batch by the file's own state, or by compaction's mark
 	entries []entry // by ID; replaced when it changes, so that a snapshot may keep it
 	refs    int     // snapshots that use it
 	dropped bool    // the file is deleted; the last snapshot closes it
@@ -252,6 +254,9 @@ func (p *partition) check(tx *bbolt.Tx) error {
 	if p.id, err = layout.DecodeID(meta.Get(layout.KeyStore)); err != nil {
 		return err
 	}
+	if p.compacted, err = layout.DecodeCompacted(meta.Get(layout.KeyCompacted)); err != nil {
+		return err
+	}
 	for _, name := range layout.PartitionBuckets {
 		if tx.Bucket(name) == nil {
 			return fmt.Errorf("%w: no bucket %q", store.ErrDamaged, name)
@@ -377,10 +382,7 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 // takes, holes not counted: the filesystem is asked, so Store.mu is not held.
 func (v *partView) stats() store.PartStats {
 	p := v.p
-	d := store.PartStats{Part: p.part}
-	if n := len(v.entries); n > 0 {
-		d.LastID = v.entries[n-1].id
-	}
+	d := store.PartStats{Part: p.part, Compacted: v.compacted != nil, LastID: lastBatch(v.entries)}
 	for i := range v.entries {
 		s := &v.entries[i].sum
 		d.Events += s.Events

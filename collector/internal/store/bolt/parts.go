@@ -148,15 +148,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 // beginPart makes the successor of cur, with its hosts and with st as its state, and makes it
 // the partition being written; appendMu is held.
 func (s *Store) beginPart(cur *partition, st *store.State) error {
-	part := cur.part
-	s.mu.Lock()
-	for _, p := range s.parts {
-		if p.part.Day == part.Day {
-			part.N = max(part.N, p.part.N)
-		}
-	}
-	s.mu.Unlock()
-	part.N++
+	part := s.nextPart(cur.part.Day)
 	var hosts, followed []store.KV
 	err := cur.view(func(tx *bbolt.Tx) error {
 		hosts, followed = copyBucket(tx.Bucket(layout.BucketHosts)), trackers(tx)

@@ -16,11 +16,11 @@ import (
 // listed returns the manifest's entry of a partition that is sealed; Store.mu is held, or
 // nobody else knows p.
 func (p *partition) listed() manifest.Part {
-	out := manifest.Part{Name: p.part.String(), Batch: p.place, Unmarked: p.id == seglog.ID{}}
+	out := manifest.Part{Name: p.part.String(), Batch: p.place, Unmarked: p.id == seglog.ID{}, Compacted: p.compacted != nil}
 	for i := range p.entries {
 		e := &p.entries[i]
-		if i == 0 {
-			out.First = e.id
+		if first, _ := e.batches(); i == 0 || first < out.First {
+			out.First = first
 		}
 		out.Events += e.sum.Events
 		out.Records += e.sum.Records
@@ -98,7 +98,7 @@ func (s *Store) saveList(c *manifest.Content) error {
 	l := &s.list
 	for _, p := range s.parts {
 		one := p.listed()
-		if p == s.cur {
+		if p == s.cur && p.compacted == nil {
 			one = manifest.Part{Name: one.Name, Unmarked: one.Unmarked}
 		}
 		c.Set(one)
@@ -112,10 +112,10 @@ func (s *Store) saveList(c *manifest.Content) error {
 	if err == nil && first {
 		err = l.file.Write() // also when it says nothing yet
 	}
-	if err != nil || s.version >= layout.Version {
+	if err != nil || s.version >= layout.SealedVersion {
 		return err
 	}
-	s.version = layout.Version
+	s.version = layout.SealedVersion
 	return layout.WriteMarker(s.opts.Dir, s.version)
 }
 

@@ -34,6 +34,9 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	if s.opts.ReadOnly {
 		return false, s.setAside(p, cause)
 	}
+	if p.compacted != nil || s.list.compacted(p.part) { // its groups are no batches: see rebuild
+		return false, s.setAside(p, cause)
+	}
 	tmp := p.path + ".tmp"
 	of, lost, whole, err := s.rebuild(p, state, tmp)
 	if err != nil {
@@ -102,6 +105,8 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 		return of, 0, false, err
 	}
 	switch {
+	case tree.Compacted != nil:
+		return of, 0, false, fmt.Errorf("%w: compaction made it, and its groups are no batches", store.ErrDamaged)
 	case tree.ID == (seglog.ID{}):
 		tree.ID = s.list.id
 	case tree.ID != s.list.id:
@@ -174,6 +179,9 @@ func (s *Store) groupsBeside(p *partition) map[uint64]bool {
 	defer s.mu.Unlock()
 	ids := map[uint64]bool{}
 	for _, x := range s.parts {
+		if x.compacted != nil { // its groups are of many batches
+			continue
+		}
 		for i := range x.entries {
 			if x != p {
 				ids[x.entries[i].id] = true
@@ -190,7 +198,7 @@ func (s *Store) HasGroup(id uint64, b []byte) (same bool, err error) {
 	var p *partition
 	for _, x := range s.parts {
 		for i := range x.entries {
-			if x.entries[i].id == id {
+			if x.compacted == nil && x.entries[i].id == id {
 				p = x
 			}
 		}

@@ -191,6 +191,9 @@ func (s *Store) sealFound() error {
 	}
 	var list []one
 	for _, p := range s.parts {
+		if p.compacted != nil {
+			continue
+		}
 		for _, e := range p.entries {
 			list = append(list, one{p, e})
 		}
@@ -288,7 +291,7 @@ func (s *Store) renewLog(o seal.Options, why string) error {
 // that hash; nil where none has.
 func (s *Store) leafAnywhere(batch uint64, hash *tlog.Hash) (leaf []byte) {
 	for _, p := range s.parts {
-		if p.place < batch || leaf != nil {
+		if p.place < batch || leaf != nil || p.compacted != nil {
 			continue
 		}
 		text, blob, err := p.sealedGroup(batch)

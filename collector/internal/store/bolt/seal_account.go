@@ -14,7 +14,7 @@ import (
 // owe has the log say what a partition knows of hosts' completeness, now that no batch goes to it any more: behind
 // the leaves of its batches, which come into the log apart from the way of a record. appendMu is held.
 func (s *Store) owe(p *partition) {
-	if s.tree != nil && keepsSeal && !s.elsewhere.Load() && !slices.Contains(s.owed, p) {
+	if s.tree != nil && keepsSeal && p.compacted == nil && !s.elsewhere.Load() && !slices.Contains(s.owed, p) {
 		s.owed = append(s.owed, p)
 	}
 }
@@ -25,7 +25,7 @@ func (s *Store) oweAll() {
 	var last *partition // whose batches are all in the log
 	for _, p := range s.parts {
 		switch {
-		case p == s.cur:
+		case p == s.cur, p.compacted != nil: // all of that was in the log before it was made
 		case p.lastEntry() > logged:
 			s.owe(p)
 		case last == nil || p.lastEntry() > last.lastEntry():
@@ -46,12 +46,7 @@ func (s *Store) oweAll() {
 }
 
 // lastEntry returns the last batch with events; 0 where there is none.
-func (p *partition) lastEntry() uint64 {
-	if n := len(p.entries); n > 0 {
-		return p.entries[n-1].id
-	}
-	return 0
-}
+func (p *partition) lastEntry() uint64 { return lastBatch(p.entries) }
 
 // accounts returns the leaves that are owed and whose place has come, behind the leaf of a partition's last batch: so
 // they stand where they did when the end of a log is made again. later is what stays owed. appendMu is held.

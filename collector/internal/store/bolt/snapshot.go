@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -26,9 +27,13 @@ type snapshot struct {
 
 // partView is a partition with the groups that it had.
 type partView struct {
-	p       *partition
-	entries []entry
+	p         *partition
+	entries   []entry
+	compacted *layout.Compacted
 }
+
+// now returns the partition as it is; Store.mu is held.
+func (p *partition) now() partView { return partView{p, p.entries, p.compacted} }
 
 // Snapshot returns the store as it is now.
 func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
@@ -43,17 +48,18 @@ func (s *Store) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	sn := &snapshot{s: s, id: s.state.ID, cur: s.cur, broken: slices.Clone(s.broken)}
 	for _, p := range s.parts { // refs keeps its file readable until Close
 		p.refs++
-		sn.parts = append(sn.parts, partView{p, p.entries})
+		sn.parts = append(sn.parts, p.now())
 	}
 	return sn, nil
 }
 
 func (sn *snapshot) LastID() uint64 { return sn.id }
 
-// mayMatch reports whether a group may have an event that matches a query, by its batch
+// mayMatch reports whether a group may have an event that matches a query, by its batches
 // and its summary.
 func (sn *snapshot) mayMatch(e *entry, q *query.Query) bool {
-	return e.id <= sn.id && e.id > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
+	first, last := e.batches()
+	return first <= sn.id && last > q.AfterBatch && (q.StartMs == 0 || e.sum.MaxMs >= q.StartMs) && (q.EndMs == 0 || e.sum.MinMs <= q.EndMs)
 }
 
 // Close lets go of the partitions, and closes dropped ones that nobody else uses. It may be

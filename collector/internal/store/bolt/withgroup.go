@@ -18,6 +18,9 @@ func (s *Store) WithGroup(ctx context.Context, batch uint64, fn func(g *group.Gr
 	s.mu.Lock()
 	var at *partition
 	for _, p := range s.parts {
+		if p.compacted != nil {
+			continue
+		}
 		i := sort.Search(len(p.entries), func(i int) bool { return p.entries[i].id >= batch })
 		if i < len(p.entries) && p.entries[i].id == batch {
 			at = p

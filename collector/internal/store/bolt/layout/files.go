@@ -28,6 +28,10 @@ const (
 	SalvagedMark = ".salvaged-"
 )
 
+// ReplacedMark, and a number, stand behind the name of a partition's file that must not be read beside those that
+// compaction has made of it, or they beside it, and that is not deleted because it is not quite what it should be.
+const ReplacedMark = ".replaced-"
+
 // PartitionPath returns the path of a partition of the store in dir.
 func PartitionPath(dir string, part store.Part) string {
 	return filepath.Join(dir, Partitions, part.String()+Suffix)
@@ -40,6 +44,7 @@ type Files struct {
 	Partitions []PartFile // by day and number
 	Aside      []string   // set aside as damaged, relative to Dir
 	Salvaged   []string   // set aside, and salvaged since; relative to Dir
+	Replaced   []string   // set aside, for compaction has put their events into others; relative to Dir
 	Unfinished []string   // left by a process that died, relative to Dir
 	Foreign    []string   // in the folder of partitions, and not ours; relative to Dir
 	Senders    bool       // there is a file of resend detection's state
@@ -104,6 +109,10 @@ func (f *Files) add(e os.DirEntry) {
 	}
 	if strings.Contains(name, Suffix+SalvagedMark) {
 		f.Salvaged = append(f.Salvaged, rel)
+		return
+	}
+	if strings.Contains(name, Suffix+ReplacedMark) {
+		f.Replaced = append(f.Replaced, rel)
 		return
 	}
 	if strings.Contains(name, Suffix+AsideMark) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -60,6 +61,12 @@ type Content struct {
 	Holds uint64 `json:"holds,omitempty"`
 	// HoldsHash is the SHA-256 of that list, hexadecimal; "" where it is not known.
 	HoldsHash string `json:"holds_sha256,omitempty"`
+	// Replaced are the partitions whose events compaction has put into others: a file of that name
+	// that is there, or comes back, is never read beside these.
+	Replaced []Replaced `json:"replaced,omitempty"`
+	// Numbers is, by day, the greatest number that a part of the day has had, where compaction has
+	// numbered one: it is not used again.
+	Numbers map[string]int `json:"numbers,omitempty"`
 	// Lost is what was found missing or set aside, and has not been dealt with.
 	Lost []Loss `json:"lost,omitempty"`
 }
@@ -78,6 +85,18 @@ type Part struct {
 	MaxMs   int64  `json:"max_ms,omitempty"`
 	// Unmarked says that the file has no store's ID: it is older than the ID.
 	Unmarked bool `json:"unmarked,omitempty"`
+	// Compacted says that compaction has made it.
+	Compacted bool `json:"compacted,omitempty"`
+}
+
+// Replaced is a partition that was rewritten, as it was then.
+type Replaced struct {
+	Name   string    `json:"name"`
+	First  uint64    `json:"first,omitempty"`
+	Batch  uint64    `json:"batch,omitempty"`
+	Events uint64    `json:"events,omitempty"`
+	By     []string  `json:"by"` // the partitions that have its events
+	At     time.Time `json:"at"`
 }
 
 // Dropped is what retention has deleted.
@@ -140,6 +159,48 @@ func (c *Content) Set(p Part) {
 		return
 	}
 	c.Parts = append(c.Parts, p)
+}
+
+// ReplacedBy returns the note of a partition that was rewritten, to be read; nil where there is none, or
+// where the name is listed again.
+func (c *Content) ReplacedBy(name string) *Replaced {
+	i := slices.IndexFunc(c.Replaced, func(r Replaced) bool { return r.Name == name })
+	if i < 0 || c.Part(name) != nil {
+		return nil
+	}
+	return &c.Replaced[i]
+}
+
+// Replace notes that a partition was rewritten: it is off the list, and by has its events.
+func (c *Content) Replace(was Part, by []string, at time.Time) {
+	c.Remove(was.Name)
+	c.Replaced = slices.DeleteFunc(c.Replaced, func(r Replaced) bool { return r.Name == was.Name })
+	c.Replaced = append(c.Replaced, Replaced{Name: was.Name, First: was.First, Batch: was.Batch, Events: was.Events, By: by, At: at})
+}
+
+// ForgetReplaced takes off the notes of those partitions none of whose events is there any more.
+func (c *Content) ForgetReplaced() {
+	there := map[string]bool{} // what is listed, and what was rewritten into such
+	for _, p := range c.Parts {
+		there[p.Name] = true
+	}
+	for more := true; more; {
+		more = false
+		for _, r := range c.Replaced {
+			if !there[r.Name] && slices.ContainsFunc(r.By, func(by string) bool { return there[by] }) {
+				there[r.Name], more = true, true
+			}
+		}
+	}
+	c.Replaced = slices.DeleteFunc(c.Replaced, func(r Replaced) bool { return !there[r.Name] })
+}
+
+// Number notes that a part of a day has a number, which no other part of it gets any more.
+func (c *Content) Number(day string, n int) {
+	if c.Numbers == nil {
+		c.Numbers = map[string]int{}
+	}
+	c.Numbers[day] = max(c.Numbers[day], n)
 }
 
 // Remove takes a partition off the list.
@@ -229,6 +290,7 @@ func (c *Content) clone() Content {
 	out := *c
 	out.Parts, out.Lost = slices.Clone(c.Parts), slices.Clone(c.Lost)
 	out.Journal.Dropping = slices.Clone(c.Journal.Dropping)
+	out.Replaced, out.Numbers = slices.Clone(c.Replaced), maps.Clone(c.Numbers)
 	return out
 }
 

@@ -23,6 +23,7 @@ func content() *Content {
 		ID: NewID(), Since: at, Why: "a store of version 2", Batch: 9, Journal: seglog.Known{First: 3, Newest: 2, Dropping: []string{"1.seg"}},
 		Parts:   []Part{{Name: "2026-11-21", First: 1, Batch: 7, Events: 60, MinMs: 1, MaxMs: 2}, {Name: "2026-11-22", Unmarked: true}},
 		Dropped: Dropped{Count: 2, Last: "2026-11-20", At: at}, Forgot: at,
+		Replaced: []Replaced{{Name: "2026-11-20", First: 1, Batch: 4, Events: 9, By: []string{"2026-11-20.2"}, At: at}}, Numbers: map[string]int{"2026-11-20": 2},
 		Lost: []Loss{{Part: "2026-11-19", Text: "it is missing", Found: at, MinMs: 1, MaxMs: 2, Batch: 3}},
 	}
 }

@@ -115,7 +115,7 @@ func (m *Moment) add(f layout.PartFile) error {
 	}
 	p.Transaction = tx
 	// A damaged state is not the newest one; the copy is verified as a whole later.
-	if st, err := layout.DecodeState(p.content.State); err == nil && st.ID > 0 && st.ID >= m.State.ID {
+	if st, err := layout.DecodeState(p.content.State); err == nil && st.ID > 0 && st.ID >= m.State.ID && p.content.Compacted == nil {
 		for _, o := range m.Parts {
 			o.Current = false
 		}

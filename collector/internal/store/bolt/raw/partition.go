@@ -32,6 +32,8 @@ type Partition struct {
 	Groups     []Group    // by ID
 	Findings   []Finding  // about its pages and values
 	Incomplete bool       // there may be more of which nothing is known
+	// Compacted is compaction's mark; nil where it did not make the partition. Then the IDs of groups are no batches.
+	Compacted *layout.Compacted
 
 	file                *pages.File
 	format, day, number []byte // marks, as they lie there
@@ -199,6 +201,8 @@ func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 		if _, err = layout.DecodeState(e.Value); err != nil {
 			err = fmt.Errorf("the writer's place in the journal: %w", err)
 		}
+	case string(layout.KeyCompacted):
+		p.Compacted, err = layout.DecodeCompacted(e.Value)
 	default:
 		t.Damaged(e.At, "page %d: unknown mark %.40q", e.Page, e.Key)
 	}
@@ -319,6 +323,9 @@ func (p *Partition) copyRest(tx *bbolt.Tx) error {
 	}
 	if len(p.State) > 0 {
 		err = tx.Bucket(layout.BucketMarks).Put(layout.KeyState, p.State)
+	}
+	if err == nil && p.Compacted != nil {
+		err = layout.PutCompacted(tx, p.Compacted)
 	}
 	return err
 }

@@ -1,0 +1,283 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	bbolt "go.etcd.io/bbolt"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+)
+
+// How rewritten partitions take the place of what they were made of, so that after a crash at any point the store has
+// each event once:
+//
+//  1. Each is written to NAME.db.tmp, synced, and read again. A start removes such files.
+//  2. The first of them gets what the sources have beside events.
+//  3. All leaves of the sources' batches are in the log of what was stored, and then that they are rewritten.
+//  4. They get their names. A start finds them not listed and the sources listed, and removes them.
+//  5. One change of the manifest lists them, takes the sources off and notes these as replaced. This is the moment.
+//  6. The sources' files are deleted. A start finds them noted as replaced, and removes them.
+
+// errChanged is returned when a source is not what it was when it was read: a batch went to it, or it was
+// dropped, meanwhile.
+var errChanged = errors.New("it was changed meanwhile")
+
+// replacement is what was made of partitions, before it takes their place.
+type replacement struct {
+	sources []*partition
+	entries [][]entry // of each source, as it was read
+	parts   []store.Part
+	// version is the bbolt transaction of each source that putRest has read; nil before.
+	version []int
+}
+
+// tmpPath returns the name that a file has until it is whole.
+func (s *Store) tmpPath(part store.Part) string {
+	return layout.PartitionPath(s.opts.Dir, part) + ".tmp"
+}
+
+// putRest writes into the first of the made files what the source has beside events: hosts, ledger, leaves and
+// the writer's place. It may be called again.
+func (s *Store) putRest(r *replacement) error {
+	if len(r.sources) != 1 {
+		return errors.New("of several partitions") // merging comes later
+	}
+	path := s.tmpPath(r.parts[0])
+	db, err := openBolt(path, true)
+	if err != nil {
+		return err
+	}
+	src := r.sources[0]
+	var version int
+	err = guard(path, func() error {
+		return db.Update(func(to *bbolt.Tx) error {
+			return src.view(func(from *bbolt.Tx) error {
+				version = from.ID()
+				return copyRest(to, from)
+			})
+		})
+	})
+	r.version = []int{version}
+	return errors.Join(err, db.Close())
+}
+
+// copyRest replaces in to the buckets and marks that a partition has beside its events by those of from.
+func copyRest(to, from *bbolt.Tx) error {
+	for _, name := range [][]byte{layout.BucketHosts, layout.BucketLedger, layout.BucketSeal} {
+		if to.Bucket(name) != nil {
+			if err := to.DeleteBucket(name); err != nil {
+				return err
+			}
+		}
+		src := from.Bucket(name)
+		if src == nil {
+			continue
+		}
+		bkt, err := to.CreateBucket(name)
+		if err != nil {
+			return err
+		}
+		bkt.FillPercent = hostsFill
+		if err := src.ForEach(func(k, v []byte) error { return bkt.Put(k, v) }); err != nil {
+			return err
+		}
+	}
+	state := from.Bucket(layout.BucketMarks).Get(layout.KeyState)
+	if state == nil {
+		return nil
+	}
+	return to.Bucket(layout.BucketMarks).Put(layout.KeyState, state)
+}
+
+// unchanged returns nil when the sources are what was read of them; appendMu is held, so they stay it.
+func (s *Store) unchanged(r *replacement) error {
+	s.mu.Lock()
+	parts, cur, closed := s.parts, s.cur, s.closed
+	s.mu.Unlock()
+	if closed {
+		return store.ErrClosed
+	}
+	for i, src := range r.sources {
+		if !slices.Contains(parts, src) || src == cur || len(src.entries) != len(r.entries[i]) {
+			return fmt.Errorf("%s: %w", src.part, errChanged)
+		}
+		for _, x := range parts {
+			if x == src {
+				continue
+			}
+			if _, some, err := passedTo(x, src.mark()); err != nil || some {
+				return errors.Join(fmt.Errorf("%s: %w: it is being dropped", src.part, errChanged), err)
+			}
+		}
+		version := 0
+		err := src.view(func(tx *bbolt.Tx) error { version = tx.ID(); return nil })
+		if err != nil {
+			return err
+		}
+		if version != r.version[i] {
+			return fmt.Errorf("%s: %w", src.part, errChanged)
+		}
+	}
+	return nil
+}
+
+// replace puts what was made in the place of its sources: see above. After an error the sources count, and
+// what was made is removed.
+func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
+	if err := s.putRest(r); err != nil {
+		return err
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	err = s.unchanged(r)
+	if errors.Is(err, errChanged) { // of its ledger alone, it may be: then that is read again
+		if err = s.putRest(r); err == nil {
+			err = s.unchanged(r)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, src := range r.sources {
+		if err := s.catchUp(src.place, nil); err != nil {
+			return fmt.Errorf("keep its leaves in the log: %w", err)
+		}
+	}
+	if s.version < layout.CompactedVersion {
+		if err := layout.WriteMarker(s.opts.Dir, layout.CompactedVersion); err != nil {
+			return err
+		}
+		s.version = layout.CompactedVersion
+	}
+	made, err := s.named(r)
+	if err != nil {
+		return err
+	}
+	for _, src := range r.sources { // kept open: see Drop
+		if err := src.openAgain(true); err != nil {
+			return errors.Join(err, s.undo(r, made))
+		}
+	}
+	if err := s.list.replace(r.sources, made); err != nil {
+		return errors.Join(err, s.undo(r, made))
+	}
+	s.exchange(r.sources, made)
+	for _, src := range r.sources {
+		if err := os.Remove(src.path); err != nil {
+			s.log.Warn("a partition that was rewritten cannot be deleted; the next start tries again", "partition", src.path, "error", err)
+		}
+	}
+	if err := fsys.OS.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions)); err != nil {
+		s.log.Warn("the folder of partitions", "error", err)
+	}
+	return nil
+}
+
+// named gives the made files their names and opens them.
+func (s *Store) named(r *replacement) (made []*partition, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.unname(made))
+		}
+	}()
+	for _, part := range r.parts {
+		p := s.newPart(part)
+		if err := os.Rename(s.tmpPath(part), p.path); err != nil {
+			return made, err
+		}
+		made = append(made, p)
+		if err := p.open(); err != nil {
+			return made, err
+		}
+		st, err := p.loadState()
+		if err != nil {
+			return made, err
+		}
+		p.place = p.placeBy(st)
+	}
+	return made, fsys.OS.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions))
+}
+
+// undo leaves the sources as they were, and removes what was made. A manifest that could not be written may be the old one
+// or the new one, so it is written once more as it was; where that fails, too, all files stay: a start goes by what it finds.
+func (s *Store) undo(r *replacement, made []*partition) error {
+	for _, src := range r.sources {
+		if err := src.pause(); err != nil {
+			s.log.Warn("closing a partition", "partition", src.path, "error", err)
+		}
+	}
+	if err := s.list.file.Write(); err != nil {
+		for _, p := range made {
+			err = errors.Join(err, p.close())
+		}
+		return err
+	}
+	return s.unname(made)
+}
+
+// unname removes files that came to nothing.
+func (s *Store) unname(made []*partition) error {
+	var errs []error
+	for _, p := range made {
+		errs = append(errs, p.close(), os.Remove(p.path))
+	}
+	return errors.Join(errs...)
+}
+
+// exchange has searches that begin from now on read the made partitions; those that have begun go on reading the sources.
+// appendMu is held.
+func (s *Store) exchange(sources, made []*partition) {
+	sizes := make([]uint64, len(sources))
+	for i, src := range sources {
+		sizes[i] = (&partView{p: src}).stats().DiskBytes
+	}
+	var unused []*partition
+	s.mu.Lock()
+	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(p *partition) bool { return slices.Contains(sources, p) })
+	s.parts = append(s.parts, made...)
+	sortParts(s.parts)
+	for i, src := range sources {
+		s.forgetUnreadable(src)
+		src.dropped = true
+		if src.refs == 0 {
+			unused = append(unused, src)
+			continue
+		}
+		src.lingers = sizes[i]
+		s.lingering += sizes[i]
+	}
+	s.mu.Unlock()
+	for _, src := range unused {
+		if err := src.close(); err != nil {
+			s.log.Warn("closing a partition that was rewritten", "partition", src.path, "error", err)
+		}
+	}
+}
+
+// replace lists what was made, and takes off what it was made of.
+func (l *listing) replace(sources, made []*partition) error {
+	return l.file.Update(func(c *manifest.Content) {
+		var by []string
+		for _, p := range made {
+			is := p.listed()
+			by = append(by, is.Name)
+			c.Set(is)
+			c.Number(p.part.Day.String(), p.part.N)
+		}
+		for _, src := range sources {
+			c.Replace(src.listed(), by, now())
+			c.Number(src.part.Day.String(), src.part.N)
+		}
+	})
+}
