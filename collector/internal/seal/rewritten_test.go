@@ -112,9 +112,8 @@ func TestVoucher(t *testing.T) {
 
 func TestRewrittenRefused(t *testing.T) {
 	for what, change := range map[string]func(l *Leaf){
-		"of nothing":      func(l *Leaf) { l.Sources = nil },
-		"into nothing":    func(l *Leaf) { l.Made = nil },
-		"without a group": func(l *Leaf) { l.Made[1].Groups = nil },
+		"of nothing":   func(l *Leaf) { l.Sources = nil },
+		"into nothing": func(l *Leaf) { l.Made = nil },
 	} {
 		l := rewrittenLeaf()
 		change(l)
@@ -193,5 +192,26 @@ func TestVouchOfALog(t *testing.T) {
 	must(t, Stop(fsys.OS, o.Store, "a test"))
 	if err := open(signer, "").Vouch(leaf); !errors.Is(err, ErrNotVouched) || !errors.Is(err, ErrStopped) {
 		t.Errorf("a log that is signed no more: %v", err)
+	}
+}
+
+// The newest leaf that made a partition is found, also after more came.
+func TestMadeBy(t *testing.T) {
+	tree, _ := makeTree(t, fsys.OS, 2)
+	if _, _, _, err := tree.MadeBy("2026-11-22.3"); !errors.Is(err, ErrNoLeaf) {
+		t.Error("before there is one:", err)
+	}
+	first, second := rewrittenLeaf(), rewrittenLeaf()
+	second.At++
+	second.Made = second.Made[:1]
+	must(t, tree.Append(first, leafOf(3)))
+	if i, _, l, err := tree.MadeBy("2026-11-22.3"); err != nil || i != 3 || l.At != first.At {
+		t.Errorf("leaf %d: %+v, %v", i, l, err)
+	}
+	must(t, tree.Append(second))
+	for part, want := range map[string]int64{"2026-11-22.3": 5, "2026-11-21.2": 3} {
+		if i, text, l, err := tree.MadeBy(part); err != nil || i != want || string(l.Encode()) != string(text) {
+			t.Errorf("%s: leaf %d: %+v, %v", part, i, l, err)
+		}
 	}
 }

@@ -54,6 +54,10 @@ type Tree struct {
 	size int64        // how many leaves there are
 	end  int64        // of the leaves' file
 	last place        // of the last leaf
+
+	making sync.Mutex       // guards the two below; taken after mu
+	made   map[string]int64 // by partition: the newest leaf that made it, as far as leaves were looked at
+	looked int64            // how many
 }
 
 // Options of Open.

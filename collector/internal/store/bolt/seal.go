@@ -29,11 +29,12 @@ const foundBytes = 2 << 30
 
 // sealing is a store's part in its log. The tree is appended to under Store.appendMu, or by Open.
 type sealing struct {
-	tree      *seal.Tree    // nil: read-only and there is none
-	sealed    chan struct{} // a partition was sealed
-	elsewhere atomic.Bool   // another engine gets the groups
-	proves    atomic.Bool   // leaves get the roots of their events as batches are stored
-	owed      []*partition  // whose account of completeness is to go into the tree; guarded by Store.appendMu
+	tree      *seal.Tree             // nil: read-only and there is none
+	sealed    chan struct{}          // a partition was sealed
+	elsewhere atomic.Bool            // another engine gets the groups
+	proves    atomic.Bool            // leaves get the roots of their events as batches are stored
+	vouch     func(*seal.Leaf) error // signs what is written again; nil: nobody does
+	owed      []*partition           // whose account of completeness is to go into the tree; guarded by Store.appendMu
 }
 
 // Seals returns the store's log; nil for a store opened to be read that has none.
@@ -145,6 +146,7 @@ func (s *Store) openLog() error {
 	}
 	if err = s.checkBehind(o); err == nil {
 		s.oweAll()
+		err = s.sealMadeFound()
 	}
 	if fsys.NoRoom(err) {
 		s.log.Warn("no room for the log of what was stored; it is kept once there is some", "error", err)

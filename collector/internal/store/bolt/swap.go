@@ -135,6 +135,15 @@ func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
 	if err := s.putRest(r); err != nil {
 		return err
 	}
+	for _, src := range r.sources {
+		if err := s.asSealed(ctx, src); err != nil {
+			return err
+		}
+	}
+	sealed, err := s.describeFiles(r.parts)
+	if err != nil {
+		return err
+	}
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -149,16 +158,14 @@ func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, src := range r.sources {
-		if err := s.catchUp(src.place, nil); err != nil {
-			return fmt.Errorf("keep its leaves in the log: %w", err)
-		}
-	}
 	if s.version < layout.CompactedVersion {
 		if err := layout.WriteMarker(s.opts.Dir, layout.CompactedVersion); err != nil {
 			return err
 		}
 		s.version = layout.CompactedVersion
+	}
+	if err := s.sealRewritten(r.sources, sealed); err != nil {
+		return err
 	}
 	made, err := s.named(r)
 	if err != nil {
