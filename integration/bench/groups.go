@@ -2,9 +2,37 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
 )
+
+// groupsOnly measures groups on a store of its own.
+func (b *bench) groupsOnly() (returned error) {
+	s, err := b.makeSearched()
+	defer os.Remove(s.all)
+	defer os.Remove(s.file)
+	if err != nil {
+		return err
+	}
+	store, err := b.scratch("store")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(store)
+	c, err := harness.StartCollector(b.bins, harness.CollectorOptions{Store: store})
+	if err != nil {
+		return err
+	}
+	defer c.Kill()
+	if err := b.fill(c, s.all, s.made); err != nil {
+		return err
+	}
+	b.printf("## Counts\n\n%s records, %s of text, of %d hosts.\n", count(s.made.Records), mib(s.made.Bytes), len(s.hosts))
+	return b.groups(store)
+}
 
 // groups measures reports that the stock tools have not: by a field and by time.
 func (b *bench) groups(store string) error {

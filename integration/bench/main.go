@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -37,6 +38,12 @@ type bench struct {
 	hosts      int     // that it is of
 	stockLimit time.Duration
 
+	days     int             // that the store of -only days has
+	store    string          // where it is kept
+	asks     string          // what of it is asked
+	victoria string          // VictoriaLogs' program
+	given    map[string]bool // flags on the command line
+
 	attackers int      // hostile connections
 	attacks   []string // that they do
 	against   string   // folder of another version's collector
@@ -56,6 +63,10 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
+	days := flag.Int("days", 20, "days of -only days, of -size GB each (0.1 without)")
+	store := flag.String("store", "", "folder in which -only days keeps its store, or has one that it only asks")
+	asks := flag.String("ask", "few,many,counts", "what -only days asks: for few records, for many, for counts")
+	victoria := flag.String("victorialogs", "", "VictoriaLogs' program, for -only victorialogs")
 	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger,seal", "parts to run")
 	grow := flag.Int("grow", 10, "GB of records that the growing store reaches (100 takes about an hour and 8 GB of disk)")
 	size := flag.Float64("size", 1, "GB of records that are searched; above 2, the stock tools read a sample of 1 GB")
@@ -98,7 +109,9 @@ func run() (returned error) {
 			return err
 		}
 	}
-	b := &bench{against: *against, load: *load, attackers: *attackers, attacks: strings.Split(*attacks, ","), ctx: ctx, dir: dir, scale: 1, rounds: *rounds, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout}
+	b := &bench{against: *against, load: *load, attackers: *attackers, attacks: strings.Split(*attacks, ","), ctx: ctx, dir: dir, scale: 1, rounds: *rounds, grow: *grow, size: *size, hosts: *hosts, stockLimit: *stockLimit, out: os.Stdout,
+		days: *days, store: *store, asks: *asks, victoria: *victoria, given: map[string]bool{}}
+	flag.Visit(func(f *flag.Flag) { b.given[f.Name] = true })
 	if *long {
 		b.scale, b.rounds = 10, 5
 	}
@@ -120,11 +133,12 @@ func run() (returned error) {
 	b.machine()
 	parts := map[string]func() error{
 		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "share": b.ledgerShare, "seal": b.seal, "versions": b.versions,
+		"groups": b.groupsOnly, "days": b.manyDays, "victorialogs": b.beside,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
 		if !ok {
-			return fmt.Errorf("-only %s: there is limits, server, paced, lockstep, modes, connections, hostile, link, transports, idle, search, scan, forwarder, cut, growth, ledger, share, seal and versions", name)
+			return fmt.Errorf("-only %s: there is %s", name, strings.Join(slices.Sorted(maps.Keys(parts)), ", "))
 		}
 		begin := time.Now()
 		if err := part(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -19,17 +20,23 @@ import (
 // connections, each from a loopback address of its own (a stock server allows
 // one connection an address), each keeping Window records in flight.
 type Load struct {
-	Addr      string
-	Conns     int
-	Window    int
-	Records   int           // in all, shared out evenly
-	Limit     time.Duration // sending stops then, what is in flight is still waited for; 0 is no limit
-	Corpus    *Corpus
-	Seed      uint64
-	Hosts     int       // node= names, shared out among the connections; 0 is one a connection
-	Start     time.Time // of the first event; an hour ago when zero
-	RareKey   string    // put as the key of every RareEvery-th event of a connection
+	Addr    string
+	Conns   int
+	Window  int
+	Records int           // in all, shared out evenly
+	Limit   time.Duration // sending stops then, what is in flight is still waited for; 0 is no limit
+	Corpus  *Corpus
+	Seed    uint64
+	Hosts   int           // node= names, shared out among the connections; 0 is one a connection
+	Start   time.Time     // of the first event; an hour ago when zero
+	Step    time.Duration // between a connection's events, on average; a millisecond when zero
+
+	RareKey   string // put as the key of every RareEvery-th event of a connection
 	RareEvery int
+
+	// Texts are what each connection sends, whole lines, in place of what would be made:
+	// Conns is their number then, and Records and what is said of events are not used.
+	Texts [][]byte
 }
 
 // nodes are the hosts whose records connection i carries.
@@ -68,33 +75,68 @@ type loadConn struct {
 
 // prepare makes each connection's records before the clock runs.
 func (l *Load) prepare() ([]*loadConn, error) {
-	conns := make([]*loadConn, l.Conns)
-	start := l.Start
+	n := l.Conns
+	if l.Texts != nil {
+		n = len(l.Texts)
+	}
+	conns, errs := make([]*loadConn, n), make([]error, n)
+	var wg sync.WaitGroup
+	free := make(chan struct{}, runtime.GOMAXPROCS(0))
+	for i := range conns {
+		wg.Add(1)
+		free <- struct{}{}
+		go func() {
+			defer func() { <-free; wg.Done() }()
+			conns[i], errs[i] = l.connection(i)
+		}()
+	}
+	wg.Wait()
+	return conns, firstErrors(errs)
+}
+
+// connection makes the records of one connection.
+func (l *Load) connection(i int) (*loadConn, error) {
+	var text []byte
+	if l.Texts != nil {
+		text = l.Texts[i]
+	} else {
+		var err error
+		if text, err = l.text(i); err != nil {
+			return nil, err
+		}
+	}
+	c := &loadConn{from: netip.AddrFrom4([4]byte{127, 1, byte(i / 250), byte(1 + i%250)})}
+	n := bytes.Count(text, []byte("\n"))
+	if l.Texts == nil {
+		n = l.Records / l.Conns // the last event may go on beyond it
+	}
+	c.frames, c.ends = make([]byte, 0, len(text)+16*n), make([]int, 0, n)
+	for seq := uint32(1); int(seq) <= n; seq++ {
+		line, rest, ok := bytes.Cut(text, []byte("\n"))
+		if !ok {
+			return nil, fmt.Errorf("prepared %d of %d records", seq-1, n)
+		}
+		c.frames = remote.Append(c.frames, remote.Message, seq, line)
+		c.ends, text = append(c.ends, len(c.frames)), rest
+	}
+	return c, nil
+}
+
+// text makes what connection i sends.
+func (l *Load) text(i int) ([]byte, error) {
+	start, step := l.Start, l.Step
 	if start.IsZero() {
 		start = time.Now().Add(-time.Hour)
 	}
-	for i := range conns {
-		c := &loadConn{from: netip.AddrFrom4([4]byte{127, 1, byte(i / 250), byte(1 + i%250)})}
-		n := l.Records / l.Conns
-		var text bytes.Buffer
-		if _, err := l.Corpus.Write(&text, Make{
-			Seed: l.Seed + uint64(i), Records: n, Nodes: l.nodes(i),
-			Start: start, Step: time.Millisecond, RareKey: l.RareKey, RareEvery: l.RareEvery,
-		}); err != nil {
-			return nil, err
-		}
-		c.frames = make([]byte, 0, text.Len()+16*n)
-		for seq := uint32(1); int(seq) <= n; seq++ {
-			line, err := text.ReadBytes('\n')
-			if err != nil {
-				return nil, fmt.Errorf("prepared %d of %d records: %w", seq-1, n, err)
-			}
-			c.frames = remote.Append(c.frames, remote.Message, seq, line[:len(line)-1])
-			c.ends = append(c.ends, len(c.frames))
-		}
-		conns[i] = c
+	if step == 0 {
+		step = time.Millisecond
 	}
-	return conns, nil
+	var text bytes.Buffer
+	_, err := l.Corpus.Write(&text, Make{
+		Seed: l.Seed + uint64(i), Records: l.Records / l.Conns, Nodes: l.nodes(i),
+		Start: start, Step: step, RareKey: l.RareKey, RareEvery: l.RareEvery,
+	})
+	return text.Bytes(), err
 }
 
 // Run opens all connections, then sends the records and waits for every ACK.

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/auditfleet/auditfleet/integration/harness"
+)
+
+// dayMark is what was seen when so many days were stored.
+type dayMark struct {
+	days, parts int
+	bytes, disk int64
+	start       time.Duration // until ready
+	first       time.Duration // of the first question after it
+	rss         int64         // after all questions
+	asked       []dayAnswer
+	much        []dayAnswer
+	counted     []dayAnswer
+}
+
+// dayAnswer is one question's.
+type dayAnswer struct {
+	what    string
+	args    []string
+	records int
+	wall    time.Duration // median
+	cpu     time.Duration // of the command and of the server, on average
+}
+
+// dayQuestion has how many records must come, or -1 where that is not known.
+type dayQuestion struct {
+	what string
+	args []string
+	want int
+}
+
+// selective are questions of which few records or none come.
+func (s *dayStore) selective() []dayQuestion {
+	all := len(s.made.Rare) * rareLines
+	at := s.made.Rare[len(s.made.Rare)-1].Local()
+	second := []string{"-n", "host0007", "-ts", at.Format("01/02/2006"), at.Format("15:04:05"), "-te", at.Format("01/02/2006"), at.Format("15:04:05")}
+	few, none := fmt.Sprintf("in %d days: ", len(s.made.Rare)), "in none: "
+	return []dayQuestion{
+		{few + "key", []string{"-k", rareKey}, all},
+		{few + "process", []string{"-p", fmt.Sprint(rareProc)}, all},
+		{few + "program", []string{"-x", rareExe}, all},
+		{few + "file", []string{"-f", rareFile}, all},
+		{few + "event", []string{"-a", fmt.Sprint(rareSer)}, all},
+		{none + "key", []string{"-k", "hay"}, 0},
+		{none + "process", []string{"-p", "270"}, 0},
+		{none + "program", []string{"-x", "/opt/hay/bin/hay"}, 0},
+		{none + "program, the whole name", []string{"-w", "-x", "/opt/hay/bin/hay"}, 0},
+		{none + "file", []string{"-f", "/srv/hay/hay.conf"}, 0},
+		{none + "file, the whole name", []string{"-w", "-f", "/srv/hay/hay.conf"}, 0},
+		{none + "event", []string{"-a", "900000002"}, 0},
+		{none + "user", []string{"-ui", "4242"}, 0},
+		{"a second of one host", second, -1},
+	}
+}
+
+// plentiful are questions of which many records come, of the last day.
+func (s *dayStore) plentiful() []dayQuestion {
+	from := s.made.First.AddDate(0, 0, s.made.Days-1).Local()
+	to := from.AddDate(0, 0, 1).Add(-time.Second)
+	day := []string{"-ts", from.Format("01/02/2006"), from.Format("15:04:05"), "-te", to.Format("01/02/2006"), to.Format("15:04:05")}
+	return []dayQuestion{
+		{"a type of most events", append([]string{"-m", "SYSCALL"}, day...), -1},
+		{"a type of one event in 60", append([]string{"-m", "USER_START"}, day...), -1},
+		{"a user of one record in ten", append([]string{"-ui", "1001"}, day...), -1},
+	}
+}
+
+// counts are reports over all days.
+func counts() (all []dayQuestion) {
+	for _, args := range [][]string{
+		{"-x", "--summary"}, {"-x", "-i", "--summary"}, {"-u", "-i", "--summary"}, {"-f", "--summary"}, {"-p", "--summary"}, {"--summary"},
+		{"--by", "exe"}, {"--by", "auid", "-i"}, {"--by", "node"}, {"--by", "key"}, {"--every", "1d"}, {"--every", "1h"},
+	} {
+		all = append(all, dayQuestion{strings.Join(args, " "), args, -1})
+	}
+	return all
+}
+
+// mark asks a collector that is started anew.
+func (s *dayStore) mark() error {
+	m := dayMark{days: s.made.Days, bytes: s.made.Bytes}
+	parts, err := partitions(s.dir)
+	if err != nil {
+		return err
+	}
+	m.parts = len(parts)
+	if m.disk, err = partitionBytes(s.dir); err != nil {
+		return err
+	}
+	begin := time.Now()
+	c, err := s.collector()
+	if err != nil {
+		return err
+	}
+	defer c.Kill()
+	m.start = time.Since(begin)
+	begin = time.Now()
+	if _, err := c.Search(time.Minute, "--raw", "-k", rareKey); err != nil {
+		return err
+	}
+	m.first = time.Since(begin)
+	for _, part := range []struct {
+		name  string
+		to    *[]dayAnswer
+		words string
+		of    []dayQuestion
+	}{
+		{"few", &m.asked, "search --raw --no-coverage-note", s.selective()},
+		{"many", &m.much, "search --raw --no-coverage-note", s.plentiful()},
+		{"counts", &m.counted, "report --no-coverage-note", counts()},
+	} {
+		if !slices.Contains(strings.Split(s.asks, ","), part.name) {
+			continue
+		}
+		for _, q := range part.of {
+			a, err := s.ask(c, strings.Fields(part.words), q)
+			if err != nil {
+				return fmt.Errorf("%s: %w", q.what, err)
+			}
+			progress("%d days: %-40s %9s records in %8s, CPU %s", m.days, q.what, count(a.records), short(a.wall), short(a.cpu))
+			*part.to = append(*part.to, a)
+			if s.ctx.Err() != nil {
+				return s.ctx.Err()
+			}
+		}
+	}
+	live, err := c.Usage()
+	if err != nil {
+		return err
+	}
+	m.rss = live.PeakRSS
+	s.marks = append(s.marks, m)
+	return c.Terminate(2 * time.Minute)
+}
+
+// ask takes the median of several runs.
+func (s *dayStore) ask(c *harness.Collector, words []string, q dayQuestion) (a dayAnswer, _ error) {
+	args := append(append([]string{s.bins.Collector, words[0], "--store", s.dir}, words[1:]...), q.args...)
+	before, err := c.Usage()
+	if err != nil {
+		return a, err
+	}
+	var walls []time.Duration
+	var spent, cpu time.Duration
+	for len(walls) < 15 && (len(walls) < 3 || spent < 3*time.Second) {
+		m, err := harness.Measure(5*time.Minute, len(walls) == 0, args...)
+		if err != nil {
+			return a, err
+		}
+		if m.Code < 0 || m.Code > 1 || m.Code == 1 && words[0] == "report" {
+			return a, fmt.Errorf("exit %d: %s", m.Code, m.Stderr)
+		}
+		if len(walls) == 0 {
+			a.records = bytes.Count(m.Stdout, []byte("\n"))
+		}
+		walls, spent, cpu = append(walls, m.Wall), spent+m.Wall, cpu+m.CPU
+		if spent > time.Minute {
+			break
+		}
+	}
+	after, err := c.Usage()
+	if err != nil {
+		return a, err
+	}
+	if q.want >= 0 && a.records != q.want {
+		return a, fmt.Errorf("%d records came of %d", a.records, q.want)
+	}
+	a.what, a.args, a.wall = q.what, q.args, median(walls)
+	a.cpu = (cpu + after.CPU - before.CPU) / time.Duration(len(walls))
+	return a, nil
+}
+
+// print writes the tables: a column a mark, and what a day more costs.
+func (s *dayStore) print() error {
+	last, first := s.marks[len(s.marks)-1], s.marks[0]
+	s.printf("## As days come\n\n%d days, %s of text, %s records, %d hosts; a collector that was started anew, whole process, median. CPU: of the command and the\n", s.made.Days, mib(s.made.Bytes), count(s.made.Records), s.made.Hosts)
+	s.printf("server together. A day more: from the first column to the last.\n\n")
+	s.printf("| stored |")
+	for _, m := range s.marks {
+		s.printf(" %d days |", m.days)
+	}
+	s.printf(" a day more | records | CPU |\n|---|%s---|---|---|\n", strings.Repeat("---|", len(s.marks)))
+	row := func(what string, cell func(m *dayMark) string) {
+		s.printf("| %s |", what)
+		for i := range s.marks {
+			s.printf(" %s |", cell(&s.marks[i]))
+		}
+		s.printf(" | | |\n")
+	}
+	row("disk, of the text", func(m *dayMark) string { return fmt.Sprintf("%.2f %%", 100*float64(m.disk)/float64(m.bytes)) })
+	row("files of days", func(m *dayMark) string { return fmt.Sprint(m.parts) })
+	row("start until ready", func(m *dayMark) string { return short(m.start) })
+	row("the first question", func(m *dayMark) string { return short(m.first) })
+	row("the server's memory at most", func(m *dayMark) string { return mib(m.rss) })
+	for kind, of := range []func(m *dayMark) []dayAnswer{
+		func(m *dayMark) []dayAnswer { return m.asked }, func(m *dayMark) []dayAnswer { return m.much }, func(m *dayMark) []dayAnswer { return m.counted },
+	} {
+		much := kind == 1
+		for i, a := range of(&last) {
+			what := a.what
+			if words := strings.Join(a.args, " "); words == what {
+				what = "`report " + words + "`"
+			} else if len(words) < 40 {
+				what += ": `" + words + "`"
+			}
+			s.printf("| %s |", what)
+			for j := range s.marks {
+				at := of(&s.marks[j])[i]
+				if much {
+					s.printf(" %s, %s/s |", short(at.wall), count(float64(at.records)/at.wall.Seconds()))
+				} else {
+					s.printf(" %s |", short(at.wall))
+				}
+			}
+			more := ""
+			if last.days > first.days && !much {
+				more = fmt.Sprintf("%d µs", ((a.wall - of(&first)[i].wall) / time.Duration(last.days-first.days)).Microseconds())
+			}
+			s.printf(" %s | %s | %s |\n", more, count(a.records), short(a.cpu))
+		}
+	}
+	s.printf("\n")
+	return nil
+}
