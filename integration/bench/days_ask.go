@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,11 +23,10 @@ type dayMark struct {
 
 // dayAnswer is one question's.
 type dayAnswer struct {
-	what    string
-	args    []string
-	records int
-	wall    time.Duration // median
-	cpu     time.Duration // of the command and of the server, on average
+	what string
+	args []string
+	asked
+	process time.Duration // of a command, from its start to its end
 }
 
 // dayQuestion has how many records must come, or -1 where that is not known.
@@ -108,6 +106,11 @@ func (s *dayStore) mark() error {
 		return err
 	}
 	m.first = time.Since(begin)
+	to, err := openSocket(s.dir)
+	if err != nil {
+		return err
+	}
+	defer to.close()
 	for _, part := range []struct {
 		name  string
 		to    *[]dayAnswer
@@ -122,7 +125,7 @@ func (s *dayStore) mark() error {
 			continue
 		}
 		for _, q := range part.of {
-			a, err := s.ask(c, strings.Fields(part.words), q)
+			a, err := s.ask(c, to, strings.Fields(part.words), q)
 			if err != nil {
 				return fmt.Errorf("%s: %w", q.what, err)
 			}
@@ -142,40 +145,27 @@ func (s *dayStore) mark() error {
 	return c.Terminate(2 * time.Minute)
 }
 
-// ask takes the median of several runs.
-func (s *dayStore) ask(c *harness.Collector, words []string, q dayQuestion) (a dayAnswer, _ error) {
-	args := append(append([]string{s.bins.Collector, words[0], "--store", s.dir}, words[1:]...), q.args...)
-	before, err := c.Usage()
-	if err != nil {
+// ask takes the median of several runs, by the socket and of a command.
+func (s *dayStore) ask(c *harness.Collector, to *socket, words []string, q dayQuestion) (a dayAnswer, err error) {
+	args := append(words[1:len(words):len(words)], q.args...)
+	if a.asked, err = to.take(s.ctx, c.Proc, words[0], args); err != nil {
 		return a, err
 	}
 	var walls []time.Duration
-	var spent, cpu time.Duration
-	for len(walls) < 15 && (len(walls) < 3 || spent < 3*time.Second) {
-		m, err := harness.Measure(5*time.Minute, len(walls) == 0, args...)
+	for spent := time.Duration(0); len(walls) < 9 && (len(walls) < 3 || spent < 2*time.Second) && spent < 20*time.Second; {
+		m, err := harness.Measure(5*time.Minute, false, append([]string{s.bins.Collector, words[0], "--store", s.dir}, args...)...)
 		if err != nil {
 			return a, err
 		}
 		if m.Code < 0 || m.Code > 1 || m.Code == 1 && words[0] == "report" {
 			return a, fmt.Errorf("exit %d: %s", m.Code, m.Stderr)
 		}
-		if len(walls) == 0 {
-			a.records = bytes.Count(m.Stdout, []byte("\n"))
-		}
-		walls, spent, cpu = append(walls, m.Wall), spent+m.Wall, cpu+m.CPU
-		if spent > time.Minute {
-			break
-		}
-	}
-	after, err := c.Usage()
-	if err != nil {
-		return a, err
+		walls, spent = append(walls, m.Wall), spent+m.Wall
 	}
 	if q.want >= 0 && a.records != q.want {
 		return a, fmt.Errorf("%d records came of %d", a.records, q.want)
 	}
-	a.what, a.args, a.wall = q.what, q.args, median(walls)
-	a.cpu = (cpu + after.CPU - before.CPU) / time.Duration(len(walls))
+	a.what, a.args, a.process = q.what, q.args, median(walls)
 	return a, nil
 }
 
@@ -188,13 +178,13 @@ func (s *dayStore) print() error {
 	for _, m := range s.marks {
 		s.printf(" %d days |", m.days)
 	}
-	s.printf(" a day more | records | CPU |\n|---|%s---|---|---|\n", strings.Repeat("---|", len(s.marks)))
+	s.printf(" a day more | records | CPU | command |\n|---|%s---|---|---|---|\n", strings.Repeat("---|", len(s.marks)))
 	row := func(what string, cell func(m *dayMark) string) {
 		s.printf("| %s |", what)
 		for i := range s.marks {
 			s.printf(" %s |", cell(&s.marks[i]))
 		}
-		s.printf(" | | |\n")
+		s.printf(" | | | |\n")
 	}
 	row("disk, of the text", func(m *dayMark) string { return fmt.Sprintf("%.2f %%", 100*float64(m.disk)/float64(m.bytes)) })
 	row("files of days", func(m *dayMark) string { return fmt.Sprint(m.parts) })
@@ -225,7 +215,7 @@ func (s *dayStore) print() error {
 			if last.days > first.days && !much {
 				more = fmt.Sprintf("%d µs", ((a.wall - of(&first)[i].wall) / time.Duration(last.days-first.days)).Microseconds())
 			}
-			s.printf(" %s | %s | %s |\n", more, count(a.records), short(a.cpu))
+			s.printf(" %s | %s | %s | %s |\n", more, count(a.records), short(a.cpu), short(a.process))
 		}
 	}
 	s.printf("\n")
