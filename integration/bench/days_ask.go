@@ -172,8 +172,8 @@ func (s *dayStore) ask(c *harness.Collector, to *socket, words []string, q dayQu
 // print writes the tables: a column a mark, and what a day more costs.
 func (s *dayStore) print() error {
 	last, first := s.marks[len(s.marks)-1], s.marks[0]
-	s.printf("## As days come\n\n%d days, %s of text, %s records, %d hosts; a collector that was started anew, whole process, median. CPU: of the command and the\n", s.made.Days, mib(s.made.Bytes), count(s.made.Records), s.made.Hosts)
-	s.printf("server together. A day more: from the first column to the last.\n\n")
+	s.printf("## As days come\n\n%d days, %s of text, %s records, %d hosts; a collector that was started anew, files cached, median of what its\n", last.days, mib(last.bytes), count(s.made.Records), s.made.Hosts)
+	s.printf("socket answers. A day more: from the first column to the last. CPU: the server's, of the last column; command: a whole process of\n`search` or `report` then.\n\n")
 	s.printf("| stored |")
 	for _, m := range s.marks {
 		s.printf(" %d days |", m.days)
