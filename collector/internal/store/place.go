@@ -87,6 +87,8 @@ type Batch struct {
 	// Forget names hosts to be deleted from the list; their events stay. They are
 	// deleted before Hosts is written.
 	Forget []string
+	// Import is nil for what came from senders. Only an Importer takes others.
+	Import *Import
 }
 
 // State is what a writer needs to go on after a restart, as the last batch left it.

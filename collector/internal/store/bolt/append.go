@@ -20,7 +20,8 @@ import (
 // writer's state, in one transaction of the day's partition. The senders are written
 // before, in their own file: after a crash in between they are newer than the state, which
 // is harmless, since what the journal replays is no resend to them. A partition that turns
-// out to be damaged is repaired, and the transaction tried once more.
+// out to be damaged is repaired, and the transaction tried once more. The group of an import's batch
+// goes to a partition of its own before: see putImport.
 func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 	if s.opts.ReadOnly {
 		return store.ErrReadOnly
@@ -67,12 +68,27 @@ func (s *Store) Append(ctx context.Context, b *store.Batch) error {
 			return fmt.Errorf("append batch %d: %w", b.ID, err)
 		}
 	}
+	var home *partition // of an import's batch
+	events := blob
+	if b.Import != nil {
+		home, err = s.putImport(b, blob, &sum, root)
+		if errors.Is(err, store.ErrDamaged) && s.repairFor(b.Day, err) {
+			home, err = s.putImport(b, blob, &sum, root)
+		}
+		if err != nil {
+			return fmt.Errorf("append batch %d of import %s: %w", b.ID, b.Import.Name, err)
+		}
+		blob = nil
+	}
 	p, err := s.put(b, blob, &sum, root)
 	if errors.Is(err, store.ErrDamaged) && s.repairFor(b.Day, err) {
 		p, err = s.put(b, blob, &sum, root)
 	}
 	if err != nil {
 		return fmt.Errorf("append batch %d: %w", b.ID, err)
+	}
+	if home != nil { // before advance, from which on snapshots have it
+		s.storedImport(home, b, events, &sum)
 	}
 	if err := s.advance(p, b, blob, &sum); err != nil {
 		// The batch is stored all the same. The manifest lacks only that the partition
@@ -105,6 +121,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	}
 	p.place = b.ID
 	s.mu.Unlock()
+	s.keptID = b.ID
 	if old == nil || old == p {
 		return nil
 	}
@@ -170,7 +187,7 @@ func (s *Store) repairFor(day store.Day, cause error) bool {
 	s.mu.Lock()
 	var list []*partition
 	for _, p := range s.parts {
-		if p.part.Day == day || p == s.cur {
+		if p.part.Day == day || p == s.cur || p.ofImport() {
 			list = append(list, p)
 		}
 	}
@@ -210,7 +227,7 @@ func (s *Store) writable(day store.Day) (*partition, error) {
 	var p *partition
 	s.mu.Lock()
 	for _, x := range s.parts {
-		if x.part.Day == day && x.compacted == nil {
+		if x.part.Day == day && x.compacted == nil && !x.ofImport() {
 			p = x
 		}
 	}

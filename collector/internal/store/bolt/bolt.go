@@ -66,8 +66,9 @@ type Store struct {
 	sealing
 	list listing
 
-	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, and folded
+	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, folded and keptID
 	folded   int64      // the hour in which the ledger was folded last: see foldOld
+	keptID   uint64     // the last batch that a senders' partition says is the last: see keepID
 
 	mu     sync.Mutex   // guards everything below
 	parts  []*partition // by day and number
@@ -142,7 +143,13 @@ func Open(o Options) (_ *Store, err error) {
 	if err := s.openLog(); err != nil { // before reconcile raises the version, which says that there is one
 		return nil, err
 	}
-	return s, s.reconcile()
+	if err := s.reconcile(); err != nil || o.ReadOnly {
+		return s, err
+	}
+	if err := s.keepID(); err != nil {
+		s.log.Warn("the store", "error", err) // the next batch does it
+	}
+	return s, nil
 }
 
 // claim checks that the folder is a store's or new, takes its lock, and reads the manifest.
@@ -296,6 +303,7 @@ func (s *Store) loadState() error {
 		s.adopt(d.p, st)
 	}
 	s.damaged = nil
+	s.passImports()
 	sortParts(s.parts)
 	return nil
 }
@@ -384,7 +392,7 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	s.mu.Unlock()
 	for i := range parts {
 		d := parts[i].stats()
-		d.Sealed = parts[i].p != cur
+		d.Sealed = parts[i].p != cur && !(parts[i].p.ofImport() && parts[i].p.canWrite())
 		out.Parts = append(out.Parts, d)
 		out.Events += d.Events
 		out.Records += d.Records

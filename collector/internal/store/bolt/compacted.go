@@ -30,9 +30,12 @@ func lastBatch(entries []entry) (id uint64) {
 	return id
 }
 
-// placeBy returns a partition's place: that of its state, or of what it was made of.
+// placeBy returns a partition's place: that of its state, or of what it was made of; of an import, the one that it has.
 func (p *partition) placeBy(st *store.State) uint64 {
-	if st.ID == 0 && p.compacted != nil {
+	switch {
+	case p.ofImport():
+		return p.place
+	case st.ID == 0 && p.compacted != nil:
 		return p.compacted.Last
 	}
 	return st.ID
@@ -51,8 +54,10 @@ func placeIn(tx *bbolt.Tx) uint64 {
 }
 
 // keepsLedger reports whether the partition has a day's account of hosts' completeness: of several that compaction
-// has made of one, the first has it.
-func (p *partition) keepsLedger() bool { return p.compacted == nil || p.compacted.Parts[0] == p.part }
+// has made of one, the first has it; an import has none.
+func (p *partition) keepsLedger() bool {
+	return !p.ofImport() && (p.compacted == nil || p.compacted.Parts[0] == p.part)
+}
 
 // compacted reports whether the manifest says of a partition that compaction has made it.
 func (l *listing) compacted(part store.Part) bool {

@@ -66,6 +66,9 @@ func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
 	return o
 }
 
+// errNoImports is returned for a batch of an import: no engine tells them apart.
+var errNoImports = errors.New("old logs can be imported into the embedded store only")
+
 // settle delivers what an earlier process left in the outbox; it does nothing once that
 // is done.
 func (o *Outbox) settle(ctx context.Context) error {
@@ -81,6 +84,9 @@ func (o *Outbox) settle(ctx context.Context) error {
 // in the outbox. After an error the batch is either not in the place at all, or in the
 // outbox: appended again it goes on from there.
 func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
+	if b.Import != nil {
+		return fmt.Errorf("append batch %d: %w", b.ID, errNoImports)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err := o.deliver(ctx); err != nil {

@@ -63,9 +63,10 @@ type partition struct {
 
 	id        seglog.ID         // of the store, as the file says; zero: it says nothing
 	compacted *layout.Compacted // its mark; nil: batches are appended to it, or were
+	imported  string            // the import that it is of; "": what senders sent, or not only that. Set before others know p
 
 	// Guarded by Store.mu, once the partition is one of the store's.
-	place   uint64  // the last batch by the file's own state, or by compaction's mark
+	place   uint64  // the last batch by the file's own state, or by compaction's mark; of an import, the last one in it
 	entries []entry // by ID; replaced when it changes, so that a snapshot may keep it
 	refs    int     // snapshots that use it
 	dropped bool    // the file is deleted; the last snapshot closes it
@@ -263,7 +264,7 @@ func (p *partition) check(tx *bbolt.Tx) error {
 		}
 	}
 	p.entries = nil
-	return tx.Bucket(layout.BucketCatalog).ForEach(func(k, v []byte) error {
+	err = tx.Bucket(layout.BucketCatalog).ForEach(func(k, v []byte) error {
 		sum, err := group.DecodeSummary(v)
 		if err != nil || len(k) != 8 {
 			return errors.Join(fmt.Errorf("%w: catalogue entry %x", store.ErrDamaged, k), err)
@@ -271,6 +272,10 @@ func (p *partition) check(tx *bbolt.Tx) error {
 		p.entries = append(p.entries, entry{binary.BigEndian.Uint64(k), sum})
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return p.checkImport(tx)
 }
 
 // create makes the file of an empty partition, durably, but does not open it. more, when

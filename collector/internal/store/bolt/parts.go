@@ -34,6 +34,9 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	p, err := s.droppable(part)
+	if err == nil && p.ofImport() {
+		err = s.keepID()
+	}
 	if err == nil {
 		err = s.sealDrop(p, why)
 	}
@@ -102,6 +105,8 @@ func (s *Store) droppable(part store.Part) (*partition, error) {
 		return nil, store.ErrNoDay
 	case s.parts[i] == s.cur:
 		return nil, fmt.Errorf("%w: it is the one being written", store.ErrInUse)
+	case s.parts[i].ofImport() && s.parts[i].canWrite():
+		return nil, fmt.Errorf("%w: it is being imported", store.ErrInUse)
 	}
 	return s.parts[i], nil
 }

@@ -193,7 +193,7 @@ func (s *Store) heirOf(p *partition) *partition {
 	parts, cur := s.parts, s.cur // replaced, never changed
 	s.mu.Unlock()
 	for _, x := range parts {
-		if x == p {
+		if x == p || x.ofImport() {
 			continue
 		}
 		if _, ok, err := passedTo(x, p.mark()); err == nil && ok { // what cannot be read cannot be gone on with
@@ -201,7 +201,7 @@ func (s *Store) heirOf(p *partition) *partition {
 		}
 	}
 	for _, x := range parts {
-		if x.part.Compare(p.part) > 0 {
+		if x.part.Compare(p.part) > 0 && !x.ofImport() {
 			return x
 		}
 	}

@@ -143,6 +143,7 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 	known := s.state.ID
 	s.mu.Unlock()
 	switch st, derr := layout.DecodeState(tree.State); {
+	case tree.Import != "": // it has no writer's place
 	case state != nil:
 		tree.State = layout.EncodeState(state)
 	case (derr != nil || st.ID < last) && last > known:

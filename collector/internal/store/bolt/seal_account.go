@@ -14,7 +14,7 @@ import (
 // owe has the log say what a partition knows of hosts' completeness, now that no batch goes to it any more: behind
 // the leaves of its batches, which come into the log apart from the way of a record. appendMu is held.
 func (s *Store) owe(p *partition) {
-	if s.tree != nil && keepsSeal && p.compacted == nil && !s.elsewhere.Load() && !slices.Contains(s.owed, p) {
+	if s.tree != nil && keepsSeal && p.compacted == nil && !p.ofImport() && !s.elsewhere.Load() && !slices.Contains(s.owed, p) {
 		s.owed = append(s.owed, p)
 	}
 }
@@ -25,7 +25,7 @@ func (s *Store) oweAll() {
 	var last *partition // whose batches are all in the log
 	for _, p := range s.parts {
 		switch {
-		case p == s.cur, p.compacted != nil: // all of that was in the log before it was made
+		case p == s.cur, p.compacted != nil, p.ofImport(): // all of that was in the log before it was made, or it has none
 		case p.lastEntry() > logged:
 			s.owe(p)
 		case last == nil || p.lastEntry() > last.lastEntry():

@@ -158,6 +158,9 @@ func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := s.keepID(); err != nil { // a source may be an import's
+		return err
+	}
 	if s.version < layout.CompactedVersion {
 		if err := layout.WriteMarker(s.opts.Dir, layout.CompactedVersion); err != nil {
 			return err

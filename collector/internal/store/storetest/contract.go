@@ -125,6 +125,7 @@ func Place(t *testing.T, env Env) {
 		"adds up the ledger":        testLedger,
 		"knows the journal":         testJournal,
 		"is closed once":            testClosed,
+		"keeps imports apart":       testImports,
 	})
 }
 

@@ -25,7 +25,7 @@ const (
 
 // A store has the least version that can read it: 1; 2 once a day has had several
 // partitions; 3 with an ID and a manifest; 4 with hosts of version 4; 5 with a log, which a program that
-// does not know it would leave behind; 6 once compaction has made a partition.
+// does not know it would leave behind; 6 once compaction has made a partition, or an import.
 const (
 	// ListedVersion is the first version of a store that has an ID and a manifest.
 	ListedVersion = 3
@@ -33,6 +33,8 @@ const (
 	SealedVersion = 5
 	// CompactedVersion is the first version of a store that has partitions which compaction has made.
 	CompactedVersion = 6
+	// ImportVersion is the first version of a store that has partitions of imports.
+	ImportVersion = 6
 	// Version is the latest one.
 	Version = 6
 )

@@ -29,6 +29,8 @@ type Partition struct {
 	Hosts      []store.KV // as layout.DecodeHost reads them, damaged ones too
 	Ledger     []store.KV // by key, their checksums checked
 	Seals      []store.KV // leaves of batches, by key, their checksums checked
+	Import     string     // the import that it is of; "" for what senders sent
+	Notes      []store.KV // what an import remembered with batches, by key, their checksums checked
 	Groups     []Group    // by ID
 	Findings   []Finding  // about its pages and values
 	Incomplete bool       // there may be more of which nothing is known
@@ -171,6 +173,14 @@ func (p *Partition) readBucket(t *pages.Tree, name string, e *pages.Elem, groups
 			}
 			p.Ledger = append(p.Ledger, store.KV{Key: e.Key, Value: e.Value})
 		})
+	case string(layout.BucketNotes):
+		t.WalkBucket(e, func(e *pages.Elem) {
+			if _, err := layout.DecodeNote(e.Key, e.Value); err != nil {
+				t.Found(e.Start(), err)
+				return
+			}
+			p.Notes = append(p.Notes, store.KV{Key: e.Key, Value: e.Value})
+		})
 	case string(layout.BucketSeal):
 		t.WalkBucket(e, func(e *pages.Elem) {
 			if _, err := layout.DecodeSeal(e.Key, e.Value); err != nil || len(e.Key) != 8 {
@@ -196,6 +206,8 @@ func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 		p.number = e.Value
 	case string(layout.KeyStore):
 		p.ID, err = layout.DecodeID(e.Value)
+	case string(layout.KeyImport):
+		p.Import, err = layout.DecodeImport(e.Value)
 	case string(layout.KeyState):
 		p.State = e.Value
 		if _, err = layout.DecodeState(e.Value); err != nil {
@@ -209,6 +221,17 @@ func (p *Partition) readMark(t *pages.Tree, e *pages.Elem) {
 	if err != nil {
 		t.Found(e.Start(), err)
 	}
+}
+
+// LastImported returns the last batch that a partition of an import has, with events or without.
+func (p *Partition) LastImported() (batch uint64) {
+	if n := len(p.Groups); n > 0 {
+		batch = p.Groups[n-1].ID
+	}
+	if n := len(p.Notes); n > 0 {
+		batch = max(batch, binary.BigEndian.Uint64(p.Notes[n-1].Key))
+	}
+	return batch
 }
 
 // CheckPart compares what the file says it is with what its name says; store.ErrDamaged.
@@ -316,6 +339,20 @@ func (p *Partition) copyRest(tx *bbolt.Tx) error {
 			return err
 		}
 		for _, kv := range p.Seals {
+			if err := bkt.Put(kv.Key, kv.Value); err != nil {
+				return err
+			}
+		}
+	}
+	if p.Import != "" {
+		if err := tx.Bucket(layout.BucketMarks).Put(layout.KeyImport, layout.EncodeImport(p.Import)); err != nil {
+			return err
+		}
+		bkt, err := tx.CreateBucketIfNotExists(layout.BucketNotes)
+		if err != nil {
+			return err
+		}
+		for _, kv := range p.Notes {
 			if err := bkt.Put(kv.Key, kv.Value); err != nil {
 				return err
 			}

@@ -32,6 +32,7 @@ type PartReport struct {
 	// State is the writer's place when the file was last written, with the hosts that it
 	// knew then; nil when it cannot be read.
 	State    *store.State
+	Import   string // the import that it is of: its State has an ID only
 	Findings []Finding
 }
 
@@ -103,6 +104,10 @@ func (out *PartReport) marks(p *Partition) {
 	}
 	if err := layout.CheckPart(p.day, p.number, out.Part); err != nil {
 		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: err})
+	}
+	if p.Import != "" {
+		out.Import, out.State = p.Import, &store.State{ID: p.LastImported()}
+		return
 	}
 	if st, err := layout.DecodeState(p.State); err == nil {
 		for _, kv := range p.Hosts {

@@ -73,6 +73,9 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 	if st, err := layout.DecodeState(p.State); err == nil {
 		s.lastID = max(s.lastID, st.ID)
 	}
+	if p.Import != "" {
+		s.lastID = max(s.lastID, p.LastImported())
+	}
 	leaves := map[uint64][]byte{}
 	for _, kv := range p.Seals {
 		if text, err := layout.DecodeSeal(kv.Key, kv.Value); err == nil {

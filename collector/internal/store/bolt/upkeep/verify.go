@@ -220,7 +220,7 @@ func (v *verify) partitions(ctx context.Context) error {
 			sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
 			v.stored[name] = sum
 		}
-		if st := rep.State; st != nil && st.ID > 0 && (v.state == nil || st.ID >= v.state.ID) {
+		if st := rep.State; st != nil && rep.Import == "" && st.ID > 0 && (v.state == nil || st.ID >= v.state.ID) {
 			v.state = st
 		}
 	}
