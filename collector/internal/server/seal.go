@@ -38,6 +38,7 @@ type keepsLog interface {
 	Sealed() <-chan struct{}
 	CatchUp(ctx context.Context, trees bool) error
 	ProveEvents(yes bool)
+	VouchWith(fn func(*seal.Leaf) error)
 }
 
 // openSeal opens the log of the store, and the key that signs it, where there is one.
@@ -68,7 +69,9 @@ func (s *Server) openSeal() error {
 		}
 	}
 	var err error
-	s.seal, err = seal.OpenLog(cfg)
+	if s.seal, err = seal.OpenLog(cfg); err == nil {
+		place.VouchWith(s.seal.Vouch) // before anything is compacted
+	}
 	return err
 }
 
