@@ -13,9 +13,9 @@ import (
 const mostWrong = 20
 
 // Check reads a store's log as a whole and says what of its files does not fit together, also while a collector
-// writes them; it needs no key and writes nothing. fn is called with each leaf whose text is there; n is how many
+// writes them; it needs no key and writes nothing. fn is called with each leaf whose text is there, and which it is; n is how many
 // leaves there are. Error: fs.ErrNotExist where there is no log, and others of the filesystem.
-func Check(store string, fn func(l *Leaf)) (n int64, wrong []string, err error) {
+func Check(store string, fn func(index int64, l *Leaf)) (n int64, wrong []string, err error) {
 	c := &checker{fn: fn}
 	list, err := ReadCheckpoints(store) // first: a collector adds leaves before it signs them
 	if err != nil {
@@ -44,7 +44,7 @@ func Check(store string, fn func(l *Leaf)) (n int64, wrong []string, err error) 
 
 // checker is one run of Check.
 type checker struct {
-	fn    func(l *Leaf)
+	fn    func(index int64, l *Leaf)
 	wrong []string
 	more  int
 }
@@ -90,7 +90,7 @@ func (c *checker) leaves(t *Tree) error {
 		case perr != nil:
 			c.say("%s: leaf %d: %v", leavesName, i, perr)
 		default:
-			c.fn(l)
+			c.fn(i, l)
 			if at = at.after(l); at != wasAt {
 				c.say("%s: leaf %d is said to be up to batch %d, and is up to %d", indexName, i, wasAt.batch(), at.batch())
 				at = wasAt

@@ -161,7 +161,7 @@ func TestTreeWithRewritten(t *testing.T) {
 	}); err != nil || n != 2 {
 		t.Errorf("%d leaves behind batch 2, %v", n, err)
 	}
-	if size, wrong, err := Check(o.Store, func(*Leaf) {}); size != 6 || len(wrong) > 0 || err != nil {
+	if size, wrong, err := Check(o.Store, func(int64, *Leaf) {}); size != 6 || len(wrong) > 0 || err != nil {
 		t.Errorf("%d leaves: %q, %v", size, wrong, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/pages"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
@@ -26,7 +27,11 @@ import (
 type Moment struct {
 	Parts []*MomentPart // by day and number
 	State *store.State  // of the last batch, without hosts and senders
-	files *layout.Files
+	// List is the manifest of that instant; nil where there is none that can be used. What a start would not read by it (Judge) is not in Parts, and
+	// Doubtful names what of that it would set aside.
+	List     *manifest.Content
+	Doubtful []string
+	files    *layout.Files
 }
 
 // MomentPart is a partition in a Moment.
@@ -67,11 +72,24 @@ func openMoment(dir string) (_ *Moment, err error) {
 			err = errors.Join(err, m.Close())
 		}
 	}()
+	if m.List, err = LoadList(dir); err != nil {
+		return nil, err
+	}
 	if m.files, err = layout.List(dir); err != nil {
 		return nil, err
 	}
+	verdicts, err := Judge(m.List, m.files.Partitions)
+	if err != nil {
+		return nil, err
+	}
 	for _, f := range m.files.Partitions {
-		if err := m.add(f); err != nil {
+		switch verdicts[f.Part] {
+		case layout.Counts:
+			err = m.add(f)
+		case layout.Doubtful:
+			m.Doubtful = append(m.Doubtful, f.Path)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -131,7 +149,11 @@ func (m *Moment) checkUnchanged(dir string) error {
 	if err != nil {
 		return err
 	}
-	same := slices.EqualFunc(files.Partitions, m.files.Partitions, func(a, b layout.PartFile) bool { return a.Part == b.Part })
+	list, err := LoadList(dir)
+	if err != nil {
+		return err
+	}
+	same := slices.EqualFunc(files.Partitions, m.files.Partitions, func(a, b layout.PartFile) bool { return a.Part == b.Part }) && sameParts(list, m.List)
 	for _, p := range m.Parts {
 		same = same && p.unchanged()
 	}
@@ -139,6 +161,14 @@ func (m *Moment) checkUnchanged(dir string) error {
 		return pages.ErrBusy
 	}
 	return nil
+}
+
+// sameParts reports whether two manifests list the same partitions: compaction changes which count in one moment.
+func sameParts(a, b *manifest.Content) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return slices.EqualFunc(a.Parts, b.Parts, func(x, y manifest.Part) bool { return x.Name == y.Name })
 }
 
 // unchanged reports whether the partition was not written since it was read. One that is

@@ -29,6 +29,12 @@ type PartReport struct {
 	Catalogued uint64 // events by the catalogue
 	Hosts      map[string]group.HostSum
 	Sums       map[uint64]group.Sum // of the bytes of each group that could be read, by ID
+	// Compacted is compaction's mark, nil where it did not make the partition. Then IDs has those of all groups, ascending, which are no batches', and
+	// Batches how many events there are of each batch, as far as that can be read.
+	Compacted *layout.Compacted
+	IDs       []uint64
+	Batches   map[uint64]uint64
+	Last      uint64 // the last batch by its own word
 	// State is the writer's place when the file was last written, with the hosts that it
 	// knew then; nil when it cannot be read.
 	State    *store.State
@@ -68,7 +74,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
-	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Sums: map[uint64]group.Sum{}, Size: p.Size}
+	out := &PartReport{Path: path, Part: part, Hosts: map[string]group.HostSum{}, Sums: map[uint64]group.Sum{}, Batches: map[uint64]uint64{}, Size: p.Size}
 	if errors.Is(err, store.ErrDamaged) {
 		out.Findings = append(out.Findings, Finding{Path: path, Block: -1, Err: err})
 		return out, nil
@@ -77,10 +83,15 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	out.Findings = p.Findings
-	out.ID = p.ID
+	out.ID, out.Compacted = p.ID, p.Compacted
 	out.marks(p)
-	if len(p.Groups) > 0 {
-		out.FirstID = p.Groups[0].ID
+	for i := range p.Groups {
+		if first, _ := p.Groups[i].Batches(); out.FirstID == 0 || first < out.FirstID {
+			out.FirstID = first
+		}
+		if p.Compacted != nil {
+			out.IDs = append(out.IDs, p.Groups[i].ID)
+		}
 	}
 	if err := v.groups(ctx, p, out); err != nil {
 		return nil, err
@@ -106,7 +117,7 @@ func (out *PartReport) marks(p *Partition) {
 		out.Findings = append(out.Findings, Finding{Path: out.Path, Block: -1, Err: err})
 	}
 	if p.Import != "" {
-		out.Import, out.State = p.Import, &store.State{ID: p.LastImported()}
+		out.Import, out.State, out.Last = p.Import, &store.State{ID: p.LastImported()}, p.LastImported()
 		return
 	}
 	if st, err := layout.DecodeState(p.State); err == nil {
@@ -115,9 +126,19 @@ func (out *PartReport) marks(p *Partition) {
 				st.Hosts = append(st.Hosts, h)
 			}
 		}
-		out.State = st
-		if n := len(p.Groups); n > 0 && p.Groups[n-1].ID > st.ID {
+		out.State, out.Last = st, st.ID
+		if n := len(p.Groups); n > 0 && p.Groups[n-1].ID > st.ID && p.Compacted == nil {
 			wrong("group %d, the last batch is %d", p.Groups[n-1].ID, st.ID)
+		}
+	}
+	c := p.Compacted
+	if c == nil {
+		return
+	}
+	out.Last = max(out.Last, c.Last)
+	for i := range p.Groups {
+		if first, last := p.Groups[i].Batches(); first < c.First || last > c.Last {
+			wrong("group %d has batches %d to %d, and it was made of batches %d to %d", p.Groups[i].ID, first, last, c.First, c.Last)
 		}
 	}
 }
@@ -163,13 +184,16 @@ func (out *PartReport) add(o *PartReport) {
 		out.Hosts[name] = sum
 	}
 	maps.Copy(out.Sums, o.Sums)
+	for batch, n := range o.Batches {
+		out.Batches[batch] += n
+	}
 	out.Findings = append(out.Findings, o.Findings...)
 }
 
 // group verifies one group and compares it with its catalogue entry. Of a group that cannot
 // be read at all, the entry says how many events are lost.
 func (v *Verifier) group(p *Partition, g *Group) *PartReport {
-	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events, Sums: map[uint64]group.Sum{}}
+	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events, Sums: map[uint64]group.Sum{}, Batches: map[uint64]uint64{}}
 	wrong := func(f Finding) {
 		f.Path, f.Group = p.Path, g.ID
 		out.Findings = append(out.Findings, f)
@@ -187,7 +211,12 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	if v.Progress != nil {
 		v.Progress(g.At.Size)
 	}
-	out.Sums[g.ID] = v.codec.Sum(b, true, true)
+	out.Sums[g.ID] = v.codec.Sum(b, p.Compacted == nil, true)
+	if p.Compacted != nil {
+		if x, err := v.codec.Open(b); err == nil {
+			_ = x.CountBatches(g.ID, out.Batches) // Verify finds what is wrong with them
+		}
+	}
 	x := v.codec.Verify(b)
 	out.Blocks, out.Events, out.Records, out.RawBytes, out.Hosts = x.Blocks, x.Events, x.Records, x.Bytes, x.Hosts
 	lost := uint64(0)

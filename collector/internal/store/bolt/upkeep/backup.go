@@ -245,6 +245,9 @@ func (b *backup) attempt(ctx context.Context) (err error) {
 	for _, p := range m.Parts {
 		b.total += p.Size
 	}
+	for _, path := range m.Doubtful {
+		b.damaged([]error{fmt.Errorf("%s: not copied: its events are in others, since compaction: the next start sets it aside", path)})
+	}
 	man := copied{Format: 1, Store: b.o.Dir, Begun: b.begun.UTC(), Batch: m.State.ID, LSN: m.State.LSN, Partitions: map[string]copiedPart{}}
 	b.rep.Batch, b.rep.LSN = m.State.ID, m.State.LSN
 	for _, p := range m.Parts {

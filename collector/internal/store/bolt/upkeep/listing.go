@@ -128,8 +128,8 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 	case p == nil:
 	case p.ID == (seglog.ID{}) && !was.Unmarked && len(p.Findings) == 0:
 		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", path, v.list.ID)
-	case was.Batch > 0 && p.State != nil && (p.State.ID < was.Batch || p.FirstID != was.First || p.Catalogued < was.Events):
-		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, heldText(was), p.FirstID, p.State.ID, p.Catalogued)
+	case was.Batch > 0 && (p.State != nil || p.Compacted != nil) && (p.Last < was.Batch || p.FirstID != was.First || p.Catalogued < was.Events):
+		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, heldText(was), p.FirstID, p.Last, p.Catalogued)
 	}
 }
 
@@ -186,8 +186,12 @@ func (b *backup) list(m *raw.Moment) error {
 		name := p.Part.String()
 		copied[name] = true
 		one := manifest.Part{Name: name}
-		if was := b.before.Part(name); was != nil {
-			one.Unmarked = was.Unmarked
+		was := b.before.Part(name)
+		if was == nil && m.List != nil { // made since
+			was = m.List.Part(name)
+		}
+		if was != nil {
+			one.Unmarked, one.Compacted = was.Unmarked, was.Compacted
 			if !p.Current {
 				one = *was
 			}
@@ -195,7 +199,7 @@ func (b *backup) list(m *raw.Moment) error {
 		c.Set(one)
 	}
 	for _, was := range b.before.Parts {
-		if !copied[was.Name] && b.after.Part(was.Name) != nil {
+		if !copied[was.Name] && b.after.Part(was.Name) != nil && (m.List == nil || m.List.Part(was.Name) != nil) {
 			c.Set(was)
 		}
 	}

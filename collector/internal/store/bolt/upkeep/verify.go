@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -194,39 +193,6 @@ func (v *verify) journal() error {
 	return nil
 }
 
-// partitions verifies each partition, and finds the state of the last batch. A partition
-// that a server drops meanwhile is no damage.
-func (v *verify) partitions(ctx context.Context) error {
-	for _, f := range v.files.Partitions {
-		rep, err := v.bolt.Partition(ctx, f.Path, f.Part)
-		if errors.Is(err, fs.ErrNotExist) && v.rep.Server != "" {
-			v.notef("%s: dropped meanwhile", f.Path)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		v.rep.Parts = append(v.rep.Parts, rep)
-		v.rep.Readable += rep.Events
-		if rep.Catalogued > rep.Events {
-			v.rep.Lost += rep.Catalogued - rep.Events
-		}
-		for i := range rep.Findings {
-			v.damage("%v", &rep.Findings[i])
-		}
-		v.sameStore(f.Path, rep.ID)
-		for name, h := range rep.Hosts {
-			sum := v.stored[name]
-			sum.Events, sum.Records, sum.Bytes = sum.Events+h.Events, sum.Records+h.Records, sum.Bytes+h.Bytes
-			v.stored[name] = sum
-		}
-		if st := rep.State; st != nil && rep.Import == "" && st.ID > 0 && (v.state == nil || st.ID >= v.state.ID) {
-			v.state = st
-		}
-	}
-	return nil
-}
-
 // senders verifies the state of resend detection, where there is any.
 func (v *verify) senders() error {
 	if !v.files.Senders {
@@ -338,12 +304,12 @@ func (v *verify) nothingDropped() bool {
 	if len(v.files.Aside) > 0 || len(v.rep.Damage) > 0 {
 		return false
 	}
+	first, compacted := false, false
 	for _, p := range v.rep.Parts {
-		if p.FirstID == 1 {
-			return true
-		}
+		first, compacted = first || p.FirstID == 1, compacted || p.Compacted != nil
 	}
-	return false
+	// The first batch may be in several partitions then, and some of them gone.
+	return first && !(compacted && (v.list == nil || v.list.Dropped.Count > 0))
 }
 
 // open counts by host the records that wait in the journal for their event to be complete;
