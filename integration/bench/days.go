@@ -98,6 +98,8 @@ type dayStore struct {
 	dir   string
 	made  *daysMade
 	marks []dayMark
+
+	compacted []dayMark // of the same, in a copy
 }
 
 // marksOf are the numbers of days after which is asked: of all, the half, a quarter.
@@ -156,11 +158,8 @@ func (s *dayStore) keep() error {
 	}
 	dir := filepath.Join(s.store, strconv.Itoa(s.made.Days))
 	if store := filepath.Join(dir, "store"); store != s.dir {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
+		if err := copyStore(s.dir, store); err != nil {
 			return err
-		}
-		if res, err := harness.Run(10*time.Minute, "cp", "-a", s.dir, store); err != nil || res.Code != 0 {
-			return fmt.Errorf("keep the store of %d days: %w: %s", s.made.Days, err, res.Stderr)
 		}
 	}
 	text, err := json.Marshal(s.made)
@@ -168,6 +167,17 @@ func (s *dayStore) keep() error {
 		return err
 	}
 	return os.WriteFile(filepath.Join(dir, "made.json"), text, 0o600)
+}
+
+func copyStore(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	res, err := harness.Run(10*time.Minute, "cp", "-a", from, to)
+	if err != nil || res.Code != 0 {
+		return fmt.Errorf("copy the store: %w: %s", err, res.Stderr)
+	}
+	return nil
 }
 
 func (s *dayStore) collector() (*harness.Collector, error) {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +15,10 @@ import (
 type dayMark struct {
 	days, parts int
 	bytes, disk int64
-	start       time.Duration // until ready
-	first       time.Duration // of the first question after it
-	rss         int64         // after all questions
+	compacting  *harness.Measured // what made it of the one before; nil of a store as it came
+	start       time.Duration     // until ready
+	first       time.Duration     // of the first question after it
+	rss         int64             // after all questions
 	asked       []dayAnswer
 	much        []dayAnswer
 	counted     []dayAnswer
@@ -83,32 +86,67 @@ func counts() (all []dayQuestion) {
 	return all
 }
 
-// mark asks a collector that is started anew.
+// mark asks of the store as it came, and of a copy that was compacted where the collector can do that.
 func (s *dayStore) mark() error {
-	m := dayMark{days: s.made.Days, bytes: s.made.Bytes}
-	parts, err := partitions(s.dir)
+	m, err := s.questions()
 	if err != nil {
 		return err
 	}
+	s.marks = append(s.marks, *m)
+	if res, err := harness.Run(10*time.Second, s.bins.Collector, "compact", "--help"); err != nil || !strings.Contains(string(res.Stdout), "--store") {
+		return nil // this collector has no such command
+	}
+	dir, err := s.scratch("compacted")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	packed := &dayStore{bench: s.bench, made: s.made, dir: filepath.Join(dir, "store")}
+	if err := copyStore(s.dir, packed.dir); err != nil {
+		return err
+	}
+	did, err := harness.Measure(time.Hour, true, s.bins.Collector, "compact", "--store", packed.dir)
+	if err != nil {
+		return err
+	}
+	if did.Code != 0 {
+		return fmt.Errorf("compact: exit %d: %s", did.Code, did.Stderr)
+	}
+	progress("%d days: compacted in %s, CPU %s, %s", m.days, short(did.Wall), short(did.CPU), mib(did.Peak))
+	if m, err = packed.questions(); err != nil {
+		return fmt.Errorf("compacted: %w", err)
+	}
+	m.compacting = did
+	s.compacted = append(s.compacted, *m)
+	return nil
+}
+
+// questions asks a collector that is started anew.
+func (s *dayStore) questions() (*dayMark, error) {
+	m := &dayMark{days: s.made.Days, bytes: s.made.Bytes}
+	parts, err := partitions(s.dir)
+	if err != nil {
+		return nil, err
+	}
 	m.parts = len(parts)
 	if m.disk, err = partitionBytes(s.dir); err != nil {
-		return err
+		return nil, err
 	}
 	begin := time.Now()
 	c, err := s.collector()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.Kill()
 	m.start = time.Since(begin)
 	begin = time.Now()
 	if _, err := c.Search(time.Minute, "--raw", "-k", rareKey); err != nil {
-		return err
+		return nil, err
 	}
 	m.first = time.Since(begin)
 	to, err := openSocket(s.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer to.close()
 	for _, part := range []struct {
@@ -127,22 +165,21 @@ func (s *dayStore) mark() error {
 		for _, q := range part.of {
 			a, err := s.ask(c, to, strings.Fields(part.words), q)
 			if err != nil {
-				return fmt.Errorf("%s: %w", q.what, err)
+				return nil, fmt.Errorf("%s: %w", q.what, err)
 			}
 			progress("%d days: %-40s %9s records in %8s, CPU %s", m.days, q.what, count(a.records), short(a.wall), short(a.cpu))
 			*part.to = append(*part.to, a)
 			if s.ctx.Err() != nil {
-				return s.ctx.Err()
+				return nil, s.ctx.Err()
 			}
 		}
 	}
 	live, err := c.Usage()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	m.rss = live.PeakRSS
-	s.marks = append(s.marks, m)
-	return c.Terminate(2 * time.Minute)
+	return m, c.Terminate(2 * time.Minute)
 }
 
 // ask takes the median of several runs, by the socket and of a command.
@@ -169,55 +206,77 @@ func (s *dayStore) ask(c *harness.Collector, to *socket, words []string, q dayQu
 	return a, nil
 }
 
-// print writes the tables: a column a mark, and what a day more costs.
+// print writes the tables.
 func (s *dayStore) print() error {
-	last, first := s.marks[len(s.marks)-1], s.marks[0]
+	last := s.marks[len(s.marks)-1]
 	s.printf("## As days come\n\n%d days, %s of text, %s records, %d hosts; a collector that was started anew, files cached, median of what its\n", last.days, mib(last.bytes), count(s.made.Records), s.made.Hosts)
 	s.printf("socket answers. A day more: from the first column to the last. CPU: the server's, of the last column; command: a whole process of\n`search` or `report` then.\n\n")
+	s.table(s.marks)
+	if len(s.compacted) > 0 {
+		s.printf("Compacted by `collector compact`:\n\n")
+		s.table(s.compacted)
+	}
+	return nil
+}
+
+// table has a column a mark, and what a day more costs.
+func (s *dayStore) table(marks []dayMark) {
+	first, last := &marks[0], &marks[len(marks)-1]
 	s.printf("| stored |")
-	for _, m := range s.marks {
+	for _, m := range marks {
 		s.printf(" %d days |", m.days)
 	}
-	s.printf(" a day more | records | CPU | command |\n|---|%s---|---|---|---|\n", strings.Repeat("---|", len(s.marks)))
+	s.printf(" a day more | records | CPU | command |\n|---|%s---|---|---|---|\n", strings.Repeat("---|", len(marks)))
 	row := func(what string, cell func(m *dayMark) string) {
 		s.printf("| %s |", what)
-		for i := range s.marks {
-			s.printf(" %s |", cell(&s.marks[i]))
+		for i := range marks {
+			s.printf(" %s |", cell(&marks[i]))
 		}
 		s.printf(" | | | |\n")
 	}
 	row("disk, of the text", func(m *dayMark) string { return fmt.Sprintf("%.2f %%", 100*float64(m.disk)/float64(m.bytes)) })
 	row("files of days", func(m *dayMark) string { return fmt.Sprint(m.parts) })
+	if first.compacting != nil {
+		row("compacting: took, MB of text a CPU second", func(m *dayMark) string {
+			return fmt.Sprintf("%s, %.0f", short(m.compacting.Wall), float64(m.bytes)/1e6/m.compacting.CPU.Seconds())
+		})
+		row("its memory at most", func(m *dayMark) string { return mib(m.compacting.Peak) })
+	}
 	row("start until ready", func(m *dayMark) string { return short(m.start) })
 	row("the first question", func(m *dayMark) string { return short(m.first) })
 	row("the server's memory at most", func(m *dayMark) string { return mib(m.rss) })
-	for kind, of := range []func(m *dayMark) []dayAnswer{
-		func(m *dayMark) []dayAnswer { return m.asked }, func(m *dayMark) []dayAnswer { return m.much }, func(m *dayMark) []dayAnswer { return m.counted },
-	} {
-		much := kind == 1
-		for i, a := range of(&last) {
-			what := a.what
-			if words := strings.Join(a.args, " "); words == what {
-				what = "`report " + words + "`"
-			} else if len(words) < 40 {
-				what += ": `" + words + "`"
-			}
-			s.printf("| %s |", what)
-			for j := range s.marks {
-				at := of(&s.marks[j])[i]
-				if much {
-					s.printf(" %s, %s/s |", short(at.wall), count(float64(at.records)/at.wall.Seconds()))
-				} else {
-					s.printf(" %s |", short(at.wall))
-				}
-			}
-			more := ""
-			if last.days > first.days && !much {
-				more = fmt.Sprintf("%d µs", ((a.wall - of(&first)[i].wall) / time.Duration(last.days-first.days)).Microseconds())
-			}
-			s.printf(" %s | %s | %s | %s |\n", more, count(a.records), short(a.cpu), short(a.process))
-		}
+	for i, a := range last.asked {
+		s.row(marks, a, func(m *dayMark) dayAnswer { return m.asked[i] }, false)
+	}
+	for i, a := range last.much {
+		s.row(marks, a, func(m *dayMark) dayAnswer { return m.much[i] }, true)
+	}
+	for i, a := range last.counted {
+		s.row(marks, a, func(m *dayMark) dayAnswer { return m.counted[i] }, false)
 	}
 	s.printf("\n")
-	return nil
+}
+
+// row is one question's: the last mark's answer, and each mark's.
+func (s *dayStore) row(marks []dayMark, a dayAnswer, of func(m *dayMark) dayAnswer, much bool) {
+	what := a.what
+	if words := strings.Join(a.args, " "); words == what {
+		what = "`report " + words + "`"
+	} else if len(words) < 40 {
+		what += ": `" + words + "`"
+	}
+	s.printf("| %s |", what)
+	for i := range marks {
+		at := of(&marks[i])
+		s.printf(" %s", short(at.wall))
+		if much {
+			s.printf(", %s/s", count(float64(at.records)/at.wall.Seconds()))
+		}
+		s.printf(" |")
+	}
+	more := ""
+	if days := marks[len(marks)-1].days - marks[0].days; days > 0 && !much {
+		more = fmt.Sprintf("%d µs", ((a.wall - of(&marks[0]).wall) / time.Duration(days)).Microseconds())
+	}
+	s.printf(" %s | %s | %s | %s |\n", more, count(a.records), short(a.cpu), short(a.process))
 }
