@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/varint"
@@ -15,34 +14,6 @@ import (
 //	          run's batch among all, less that of the run before (zigzag), and how many events
 //
 // A group that is one batch has no such section.
-
-// batches encodes the section; of has each event's batch, by its ordinal.
-func (c *Codec) batches(blocks []Block, of []uint64) []byte {
-	all := slices.Clone(of)
-	slices.Sort(all)
-	all = slices.Compact(all)
-	var keys, runs []byte
-	last := uint64(0)
-	for _, b := range all {
-		keys = binary.AppendUvarint(keys, b-last)
-		last = b
-	}
-	for i := range blocks {
-		before, at := len(runs), 0
-		for part := of[blocks[i].First : blocks[i].First+blocks[i].Events]; len(part) > 0; {
-			n := 1
-			for n < len(part) && part[n] == part[0] {
-				n++
-			}
-			place, _ := slices.BinarySearch(all, part[0])
-			runs = binary.AppendVarint(runs, int64(place-at))
-			runs = binary.AppendUvarint(runs, uint64(n))
-			part, at = part[n:], place
-		}
-		keys = binary.AppendUvarint(keys, uint64(len(runs)-before))
-	}
-	return c.dictBody(len(all), keys, runs)
-}
 
 // Batches says of each event of a group which batch it is of. It holds none of the group's bytes. Once made it never changes,
 // so any number of goroutines may read it, each with BatchReaders of its own.

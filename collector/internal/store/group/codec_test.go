@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -243,6 +244,9 @@ func FuzzGroup(f *testing.F) {
 	}
 	f.Add(blob, true)
 	f.Add(blob[:headSize], false)
+	_, events := manyBatches(f, c, 5, 3, 60)
+	built, _ := build(f, c, events, len(events))
+	f.Add(built[0], true)
 	f.Fuzz(func(t *testing.T, b []byte, seal bool) {
 		if seal {
 			b = reseal(b)
@@ -250,6 +254,7 @@ func FuzzGroup(f *testing.F) {
 		for _, name := range []string{"all", "file and exe", "user"} {
 			_, _ = read(c, b, storetest.Queries()[name])
 		}
+		_, _ = cursor(c, b, 1, math.MinInt64, math.MaxInt64)
 		c.Verify(b)
 	})
 }

@@ -146,16 +146,22 @@ func (c *Codec) unpack(b []byte, packed bool, size uint64) ([]byte, error) {
 // by block. The number of events is in front in both forms, so that a summary needs no
 // more than that.
 func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
+	head, body := postingsOf(ords, len(b.ids), b.blocks)
+	return append(binary.AppendUvarint(dst, head), body...)
+}
+
+// postingsOf returns the postings apart from what stands in front of them; events is how many events the group has.
+func postingsOf(ords []uint32, events int, blks []Block) (head uint64, body []byte) {
 	n := uint64(len(ords))
-	if len(ords)*commonShare <= len(b.ids) || len(ords) < 64 {
-		return appendEvents(binary.AppendUvarint(dst, n<<1|postEvents), ords)
+	if len(ords)*commonShare <= events || len(ords) < 64 {
+		return n<<1 | postEvents, appendEvents(nil, ords)
 	}
 	// Ordinals and blocks both ascend: k goes through the ordinals once, and ords[from:k]
 	// are those of block i.
 	var pairs []byte
 	blocks, prev, k := uint64(0), 0, 0
-	for i := range b.blocks {
-		end := b.blocks[i].First + b.blocks[i].Events
+	for i := range blks {
+		end := blks[i].First + blks[i].Events
 		from := k
 		for k < len(ords) && ords[k] < end {
 			k++
@@ -169,10 +175,9 @@ func appendPostings(dst []byte, ords []uint32, b *builder) []byte {
 	}
 	// Blocks narrow less than ordinals, so they have to save at least half.
 	if list := appendEvents(nil, ords); len(list) <= 2*len(pairs) {
-		return append(binary.AppendUvarint(dst, n<<1|postEvents), list...)
+		return n<<1 | postEvents, list
 	}
-	dst = binary.AppendUvarint(dst, n<<1|postBlocks)
-	return append(binary.AppendUvarint(dst, blocks), pairs...)
+	return n<<1 | postBlocks, append(binary.AppendUvarint(nil, blocks), pairs...)
 }
 
 // appendEvents appends the first ordinal, then the gap from each to the next.
@@ -216,6 +221,8 @@ type dict struct {
 	packed bool
 	size   uint64 // of the postings unpacked, by the section's head
 	codec  *Codec
+	heads  []uint64 // by value, of a chunk of version 5: what stands in front of its postings elsewhere
+	one    []byte   // the postings that were asked for last, with it
 }
 
 // splitDict reads a section's head. It returns the keys unpacked, and in d the number of
@@ -357,7 +364,7 @@ func (d *dict) containing(sub []byte, fn func(i int) error) error {
 	}
 }
 
-// postings returns the encoded postings of value i; the first call unpacks those of all
+// postings returns the encoded postings of value i, valid until the next call; the first call unpacks those of all
 // values.
 func (d *dict) postings(i int) ([]byte, error) {
 	if d.packed {
@@ -371,5 +378,25 @@ func (d *dict) postings(i int) ([]byte, error) {
 	if uint64(to) > uint64(len(d.posts)) || from > to {
 		return nil, damaged("postings %d to %d of %d", from, to, len(d.posts))
 	}
+	if d.heads != nil {
+		d.one = append(binary.AppendUvarint(d.one[:0], d.heads[i]), d.posts[from:to]...)
+		return d.one, nil
+	}
 	return d.posts[from:to], nil
+}
+
+// head returns what stands in front of the postings of value i, the number of its events << 1 and their kind.
+func (d *dict) head(i int) (uint64, error) {
+	if d.heads != nil {
+		return d.heads[i], nil
+	}
+	p, err := d.postings(i)
+	if err != nil {
+		return 0, err
+	}
+	head, k := binary.Uvarint(p)
+	if k <= 0 {
+		return 0, damaged("postings without a head")
+	}
+	return head, nil
 }

@@ -3,14 +3,15 @@ package group
 import (
 	"fmt"
 	"hash/crc32"
+	"hash/maphash"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group/rows"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -21,6 +22,10 @@ type Codec struct {
 	dec     *zstd.Decoder
 	workers int
 	most    uint64 // bytes of a part of a dictionary, unpacked
+	frame   uint64 // bytes of a frame, unpacked
+
+	decoders sync.Pool // of *rows.Decoder
+	tables   tables
 }
 
 // NewCodec makes a codec that compresses a group with at most so many goroutines; 0 means
@@ -38,7 +43,9 @@ func NewCodec(workers int) (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up decompression: %w", err)
 	}
-	return &Codec{enc: enc, dec: dec, workers: workers, most: maxDict}, nil
+	c := &Codec{enc: enc, dec: dec, workers: workers, most: maxDict, frame: maxFrame}
+	c.init()
+	return c, nil
 }
 
 // NewReader makes a codec that only opens groups, on one processor, none of whose frames unpacks to more than frame bytes, and no
@@ -48,7 +55,14 @@ func NewReader(frame, part uint64) (*Codec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up decompression: %w", err)
 	}
-	return &Codec{dec: dec, most: part}, nil
+	c := &Codec{dec: dec, most: part, frame: frame}
+	c.init()
+	return c, nil
+}
+
+func (c *Codec) init() {
+	c.decoders.New = func() any { return &rows.Decoder{} }
+	c.tables.seed, c.tables.all = maphash.MakeSeed(), map[uint64]*rows.Table{}
 }
 
 // Close releases the codec's goroutines and buffers.
@@ -71,7 +85,6 @@ type builder struct {
 	ids     [][]uint32     // by ordinal: numbers of the event's values
 	origins []store.Origin // by ordinal
 	times   []int64        // by ordinal
-	batches []uint64       // by ordinal; nil for a group that is one batch
 	sum     Summary
 	curSize int // of the last frame
 }
@@ -83,20 +96,18 @@ type piece []byte
 // may read the table at the same time, but nothing may be added to it. The frames are
 // compressed while another goroutine builds the dictionaries.
 func (c *Codec) Encode(t *store.Table) ([]byte, Summary, error) {
-	blob, sum, _, err := c.encode(t, nil, false)
+	blob, sum, _, err := c.encode(t, false)
 	return blob, sum, err
 }
 
 // EncodeWithRoot is Encode, and returns the root of the tree over the events, too: that of EventsRoot, for less than half of its
 // cost, since the text is at hand.
 func (c *Codec) EncodeWithRoot(t *store.Table) ([]byte, Summary, eventtree.Hash, error) {
-	return c.encode(t, nil, true)
+	return c.encode(t, true)
 }
 
-// encode makes a group of version batchVersion, or, with the batch of each event by its
-// ordinal, of the present one.
-func (c *Codec) encode(t *store.Table, batches []uint64, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
-	b := builder{batches: batches}
+func (c *Codec) encode(t *store.Table, tree bool) (blob []byte, sum Summary, root eventtree.Hash, err error) {
+	var b builder
 	for _, h := range t.Hosts() {
 		b.addHost(&h)
 	}
@@ -123,11 +134,6 @@ func (c *Codec) encode(t *store.Table, batches []uint64, tree bool) (blob []byte
 		kinds = append(kinds, section{kind: kind, arg: arg})
 		bodies = append(bodies, body)
 	}
-	version := uint16(batchVersion)
-	if batches != nil {
-		version = Version
-		b.sum.FirstBatch, b.sum.LastBatch = slices.Min(batches), slices.Max(batches)
-	}
 	add(secSummary, 0, b.sum.Encode()) // once more at the end: it has the group's size
 	add(secHosts, 0, c.names(b.hosts))
 	var blocks []byte
@@ -142,9 +148,6 @@ func (c *Codec) encode(t *store.Table, batches []uint64, tree bool) (blob []byte
 	senders, receipts := c.origins(&b)
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
-	if batches != nil {
-		add(secBatches, 0, c.batches(b.blocks, batches))
-	}
 	add(secFrames, 0, table)
 	index := headSize // the size of all but the frames' section
 	for _, x := range bodies {
@@ -154,7 +157,7 @@ func (c *Codec) encode(t *store.Table, batches []uint64, tree bool) (blob []byte
 	b.sum.IndexBytes = uint64(index + sectionSize)
 	b.sum.Bytes = b.sum.IndexBytes + uint64(len(data))
 	bodies[0] = b.sum.Encode()
-	return assemble(version, kinds, bodies), b.sum, root, nil
+	return assemble(batchVersion, kinds, bodies), b.sum, root, nil
 }
 
 // addHost appends a host's events in their order at rest. A new block begins with the

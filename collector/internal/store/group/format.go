@@ -46,7 +46,12 @@ const (
 	secSenders = 7
 	secReceipt = 8
 	secBatches = 9
+	secRows    = 10 // templates of the frames
+	secChunks  = 11 // of the dictionaries
 )
+
+// unsummed says that a section has no checksum of its own: its parts have.
+func unsummed(kind byte) bool { return kind == secData || kind == secChunks }
 
 // addedField reports whether groups of this version were written before the program knew
 // the field. Encode writes the field's dictionary even when it is empty. A group without
@@ -177,7 +182,7 @@ type section struct {
 }
 
 // assemble makes a group of its sections: head, section table, then the bodies in order.
-// The data section gets no checksum of its own, since each of its frames has one.
+// The data section and the chunks get no checksum of their own, since each frame and each chunk has one.
 func assemble(version uint16, kinds []section, bodies [][]byte) []byte {
 	size := headSize + len(kinds)*sectionSize
 	total := size
@@ -191,7 +196,7 @@ func assemble(version uint16, kinds []section, bodies [][]byte) []byte {
 	for i, k := range kinds {
 		e := out[headSize+i*sectionSize:]
 		e[0], e[1] = k.kind, k.arg
-		if k.kind != secData {
+		if !unsummed(k.kind) {
 			binary.LittleEndian.PutUint32(e[4:], crc32.Checksum(bodies[i], castagnoli))
 		}
 		binary.LittleEndian.PutUint64(e[8:], uint64(len(out)))

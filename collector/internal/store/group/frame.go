@@ -1,6 +1,9 @@
 package group
 
-import "hash/crc32"
+import (
+	"fmt"
+	"hash/crc32"
+)
 
 // decodeMargin is room behind the text that lets the decoder copy whole words; without
 // it the decoder takes a slower path.
@@ -29,11 +32,30 @@ func (g *Group) unpackFrame(buf []byte, i uint32, b []byte) ([]byte, error) {
 	if crc32.Checksum(b, castagnoli) != f.crc {
 		return nil, damaged("checksum of frame %d", i)
 	}
+	if uint64(f.raw) > g.c.frame {
+		return nil, damaged("frame %d of %d bytes", i, f.raw)
+	}
+	form := byte(formPlain)
+	if g.version > batchVersion {
+		if len(b) == 0 {
+			return nil, damaged("frame %d has no form", i)
+		}
+		form, b = b[0], b[1:]
+	}
 	if cap(buf) < int(f.raw)+decodeMargin {
 		// f.raw may be wrong: room is made for no more than 256 times b at first.
 		buf = make([]byte, 0, min(int(f.raw), 256*len(b)+4096)+decodeMargin)
 	}
-	text, err := g.c.dec.DecodeAll(b, buf[:0])
+	var text []byte
+	var err error
+	switch form {
+	case formPlain:
+		text, err = g.c.dec.DecodeAll(b, buf[:0])
+	case formRows:
+		text, err = g.unpackRows(buf, b, int(f.raw))
+	default:
+		err = fmt.Errorf("its form is %d", form)
+	}
 	if err != nil {
 		return nil, damaged("unpack frame %d: %v", i, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group/rows"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -19,9 +20,10 @@ type Group struct {
 	sections []section // each lies within b
 	version  uint16
 	Summary  Summary
-	blocks   []byte   // the block table; checkBlocks has passed it
-	frames   []byte   // the frame table
-	hosts    []string // loadHosts sets them
+	blocks   []byte      // the block table; checkBlocks has passed it
+	frames   []byte      // the frame table
+	hosts    []string    // loadHosts sets them
+	rows     *rows.Table // templates sets it
 }
 
 // Open checks a group's head and tables, and keeps b. Dictionaries and frames are
@@ -119,8 +121,8 @@ func (g *Group) checkBlocks() error {
 func (g *Group) numBlocks() int { return len(g.blocks) / blockSize }
 
 // section returns a section's bytes, a part of the group's, once its checksum is right;
-// nil without an error when the group has no such section. Those of the data section are
-// not checked: each frame has its own checksum.
+// nil without an error when the group has no such section. Those of the data section and of the chunks are
+// not checked: each frame and each chunk has its own checksum.
 func (g *Group) section(kind, arg byte) ([]byte, error) {
 	for i, s := range g.sections {
 		if s.kind != kind || s.arg != arg {
@@ -135,7 +137,7 @@ func (g *Group) section(kind, arg byte) ([]byte, error) {
 		default:
 			b = g.shown[i]
 		}
-		if kind != secData && crc32.Checksum(b, castagnoli) != s.crc {
+		if !unsummed(kind) && crc32.Checksum(b, castagnoli) != s.crc {
 			return nil, damaged("checksum of section %d/%d at %d", kind, arg, s.off)
 		}
 		return b, nil
@@ -292,37 +294,35 @@ func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 		if slices.Contains(c.Fields[:i], f) {
 			continue
 		}
-		b, err := g.section(secDict, byte(f))
+		d, err := g.dict(f)
 		if err != nil {
 			return nil, err
 		}
-		if b == nil {
+		if d == nil {
 			if addedField(f) { // the group is older than the field: nothing is known of it
 				set.fill(0, uint32(g.Summary.Events))
 			}
 			continue
-		}
-		d, err := g.c.openDict(b)
-		if err != nil {
-			return nil, err
 		}
 		if g.version < readVersion && f != query.FieldType {
 			if err := g.addStrays(set, d); err != nil {
 				return nil, err
 			}
 		}
-		err = d.matching(c, func(i int) error {
-			p, err := d.postings(i)
-			if err != nil {
-				return err
-			}
-			return g.addPostings(set, p)
-		})
-		if err != nil {
+		if err := d.matching(c, func(x *dict, i int) error { return g.addValue(set, x, i) }); err != nil {
 			return nil, err
 		}
 	}
 	return set, nil
+}
+
+// addValue adds the events that have a value.
+func (g *Group) addValue(set bitset, d *dict, i int) error {
+	p, err := d.postings(i)
+	if err != nil {
+		return err
+	}
+	return g.addPostings(set, p)
 }
 
 // addPostings adds the events of encoded postings to set; of postings by blocks, all events of

@@ -83,20 +83,23 @@ func (c *Codec) receipts(b *builder, byTime int) []byte {
 			if byTime != 0 {
 				at -= b.times[ord]
 			}
-			gap := at - before
+			all = appendReceipt(all, at-before, o.Later)
 			before = at
-			v := uint64(gap)<<1 ^ uint64(gap>>63) // zigzag: small for small gaps of either sign
-			if o.Later == "" {
-				all = binary.AppendUvarint(all, v<<1)
-				continue
-			}
-			all = binary.AppendUvarint(all, v<<1|1)
-			all = binary.AppendUvarint(all, uint64(len(o.Later)))
-			all = append(all, o.Later...)
 		}
 		lens = binary.AppendUvarint(lens, uint64(len(all)-from))
 	}
 	return c.dictBody(byTime, lens, all)
+}
+
+// appendReceipt appends an event's receipt, gap after that of the event before.
+func appendReceipt(dst []byte, gap int64, later string) []byte {
+	v := uint64(gap)<<1 ^ uint64(gap>>63) // zigzag: small for small gaps of either sign
+	if later == "" {
+		return binary.AppendUvarint(dst, v<<1)
+	}
+	dst = binary.AppendUvarint(dst, v<<1|1)
+	dst = binary.AppendUvarint(dst, uint64(len(later)))
+	return append(dst, later...)
 }
 
 // appendSender appends a sender: transport, length of the address, address, and the name

@@ -71,31 +71,18 @@ func (g *Group) addReadSince(set bitset, fields []query.Field) error {
 	if d == nil || err != nil {
 		return err
 	}
-	return d.matching(&store.Condition{Exact: types}, func(i int) error {
-		p, err := d.postings(i)
-		if err != nil {
-			return err
-		}
-		return g.addPostings(set, p)
-	})
+	return d.matching(&store.Condition{Exact: types}, func(x *dict, i int) error { return g.addValue(set, x, i) })
 }
 
 // addStrays adds the events with a value in d that was taken as it stands, for it has a quote
 // or a bracket behind its hex. This program reads the hex.
-func (g *Group) addStrays(set bitset, d *dict) error {
-	for i := range d.n {
-		if !record.IsStray(d.value(i)) {
-			continue
+func (g *Group) addStrays(set bitset, d *values) error {
+	return d.each(func(x *dict, i int) error {
+		if !record.IsStray(x.value(i)) {
+			return nil
 		}
-		p, err := d.postings(i)
-		if err != nil {
-			return err
-		}
-		if err := g.addPostings(set, p); err != nil {
-			return err
-		}
-	}
-	return nil
+		return g.addValue(set, x, i)
+	})
 }
 
 // ofResult says whether a field has an event's result in it.

@@ -1,7 +1,6 @@
 package group
 
 import (
-	"encoding/binary"
 	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -89,26 +88,14 @@ func (g *Group) having(fields []query.Field) (bitset, error) {
 		if err != nil {
 			return set, err
 		}
-		for i := 0; d != nil && i < d.n; i++ {
-			p, err := d.postings(i)
-			if err == nil {
-				err = g.addPostings(set, p)
-			}
-			if err != nil {
-				return set, err
-			}
+		if d == nil {
+			continue
+		}
+		if err := d.each(func(x *dict, i int) error { return g.addValue(set, x, i) }); err != nil {
+			return set, err
 		}
 	}
 	return set, nil
-}
-
-// dict opens a field's dictionary; nil without an error when there is none.
-func (g *Group) dict(f query.Field) (*dict, error) {
-	b, err := g.section(secDict, byte(f))
-	if b == nil || err != nil {
-		return nil, err
-	}
-	return g.c.openDict(b)
 }
 
 // tallyField adds a field's values in the counted blocks to t; a nil counted stands for
@@ -120,24 +107,27 @@ func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error 
 		return err
 	}
 	values := t.Of(f)
-	for i := range d.n {
-		p, err := d.postings(i)
+	return d.each(func(x *dict, i int) error {
+		head, err := x.head(i)
 		if err != nil {
 			return err
 		}
-		head, k := binary.Uvarint(p)
-		if k <= 0 || head>>1 > g.Summary.Events {
-			return damaged("postings without a head")
+		if head>>1 > g.Summary.Events {
+			return damaged("%d events of %d with a value", head>>1, g.Summary.Events)
 		}
 		n := int64(head >> 1)
 		if counted != nil {
+			p, err := x.postings(i)
+			if err != nil {
+				return err
+			}
 			if n, err = g.countIn(p, counted); err != nil {
 				return err
 			}
 		}
-		values.Add(d.value(i), n)
-	}
-	return nil
+		values.Add(x.value(i), n)
+		return nil
+	})
 }
 
 // countIn returns how many events of the postings are in counted blocks. Both forms are

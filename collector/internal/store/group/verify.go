@@ -140,11 +140,11 @@ func (v *verifier) sections() bool {
 			v.wrong(int64(s.off), "section %d begins at %d, the one before ends at %d", i, s.off, end)
 		}
 		end = s.off + s.len
-		if s.kind == secData || crc32.Checksum(v.b[s.off:s.off+s.len], castagnoli) == s.crc {
+		if unsummed(s.kind) || crc32.Checksum(v.b[s.off:s.off+s.len], castagnoli) == s.crc {
 			continue
 		}
 		what, events := sectionName(s), uint64(0)
-		if s.kind == secSummary || s.kind == secHosts || s.kind == secBlocks || s.kind == secFrames {
+		if s.kind == secSummary || s.kind == secHosts || s.kind == secBlocks || s.kind == secFrames || s.kind == secRows {
 			ok = false
 		}
 		v.found(Finding{Offset: int64(s.off), Block: -1, Events: events, Err: damaged("checksum of its %s, %d bytes", what, s.len)})
@@ -179,6 +179,10 @@ func sectionName(s section) string {
 		return "times of receipt"
 	case secBatches:
 		return "batches"
+	case secRows:
+		return "templates"
+	case secChunks:
+		return "values"
 	case secDict:
 		return fmt.Sprintf("dictionary of field %s", query.Field(s.arg))
 	}

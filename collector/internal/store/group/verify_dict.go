@@ -46,7 +46,7 @@ func (v *verifier) dictionaries() {
 			}
 			continue
 		}
-		if err := v.dictionary(query.Field(f), b); err != nil {
+		if err := v.dictionary(query.Field(f)); err != nil {
 			v.found(Finding{Offset: off, Block: -1, Err: fmt.Errorf("%w: dictionary of field %s: %w", store.ErrDamaged, query.Field(f), err)})
 		}
 	}
@@ -54,35 +54,41 @@ func (v *verifier) dictionaries() {
 
 // dictionary compares a field's dictionary with the events: its order, its values, each
 // one's postings. A value of no readable event is wrong only when all blocks are readable.
-func (v *verifier) dictionary(f query.Field, b []byte) error {
-	d, err := v.c.openDict(b)
+func (v *verifier) dictionary(f query.Field) error {
+	d, err := v.g.dict(f)
 	if err != nil {
 		return err
 	}
-	found := 0
-	for i := range d.n {
-		if i > 0 && string(d.value(i-1)) >= string(d.value(i)) {
-			return damaged("value %d, %.80q, is out of order", i, d.value(i))
+	found, n := 0, 0
+	last := ""
+	err = d.each(func(x *dict, i int) error {
+		if n++; n > 1 && last >= string(x.value(i)) {
+			return damaged("value %d, %.80q, is out of order", n-1, x.value(i))
 		}
-		p, err := d.postings(i)
+		last = string(x.value(i))
+		p, err := x.postings(i)
 		if err != nil {
 			return err
 		}
-		want := v.ids[f][string(d.value(i))]
+		want := v.ids[f][last]
 		same, err := v.posting(p, want)
 		switch {
 		case err != nil:
-			return fmt.Errorf("value %.80q: %w", d.value(i), err)
+			return fmt.Errorf("value %.80q: %w", last, err)
 		case v.g.version < readVersion:
-			continue
+			return nil
 		case want != nil:
 			found++
 		case v.allReadable:
-			return damaged("value %.80q is in no event", d.value(i))
+			return damaged("value %.80q is in no event", last)
 		}
 		if !same {
-			return damaged("value %.80q: its postings are not the events that have it", d.value(i))
+			return damaged("value %.80q: its postings are not the events that have it", last)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if found != len(v.ids[f]) && v.g.version >= readVersion {
 		return damaged("%d values, the events have %d", found, len(v.ids[f]))

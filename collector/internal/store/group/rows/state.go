@@ -1,0 +1,199 @@
+package rows
+
+// Encoder and decoder go through a text line by line, and come to the same state behind each. All of it begins anew with each text.
+
+const (
+	recentPIDs   = 32   // processes that are told by their place among the last ones
+	recentValues = 16   // of a key
+	refRows      = 2048 // places for rows by template and process
+	maxMasks     = 250  // of a template
+)
+
+// state is what is known of the lines before.
+type state struct {
+	t     *Table
+	gen   uint32 // of the text: what has another one is of an earlier text
+	prev  int32  // template of the line before
+	ms    uint64 // of the last stamp, with stamp its text; serial likewise
+	ser   uint64
+	stamp span
+	known bool // there was one
+
+	pid    uint64 // of the last line that has one
+	pids   [recentPIDs]uint64
+	numPID int
+	newPID uint64 // the last that was not among pids
+
+	perTemplate []templateState
+	perKey      []keyState
+	refs        [refRows]ref
+	rows        []span // of the lines that refs and templates have
+}
+
+// templateState is what is known of a template.
+type templateState struct {
+	gen   uint32
+	next  int32 // the template that followed it last; -1: none
+	last  int32 // where its last row is in rows; -1: none
+	masks []uint64
+}
+
+// keyState has the last values of a key, the latest first.
+type keyState struct {
+	gen    uint32
+	n      int
+	recent [recentValues]span
+}
+
+// ref is the last row of a template and a process.
+type ref struct {
+	gen      uint32
+	template int32
+	row      int32
+	pid      uint64
+}
+
+// begin begins a text.
+func (s *state) begin(t *Table) {
+	s.t = t
+	if s.gen++; s.gen == 0 {
+		*s = state{t: t, gen: 1}
+	}
+	s.prev, s.ms, s.ser, s.known, s.stamp = 0, 0, 0, false, span{}
+	s.pid, s.numPID, s.newPID = 0, 0, 0
+	s.rows = s.rows[:0]
+}
+
+// of returns what is known of a template.
+func (s *state) of(id int32) *templateState {
+	for int(id) >= len(s.perTemplate) {
+		s.perTemplate = append(s.perTemplate, templateState{})
+	}
+	x := &s.perTemplate[id]
+	if x.gen != s.gen {
+		x.gen, x.next, x.last, x.masks = s.gen, -1, -1, x.masks[:0]
+	}
+	return x
+}
+
+// key returns the last values of a key.
+func (s *state) key(k uint32) *keyState {
+	for int(k) >= len(s.perKey) {
+		s.perKey = append(s.perKey, keyState{})
+	}
+	x := &s.perKey[k]
+	if x.gen != s.gen {
+		x.gen, x.n = s.gen, 0
+	}
+	return x
+}
+
+// use makes the value at place i, or a new one where i is n, the latest.
+func (k *keyState) use(i int, v span) {
+	if i == k.n {
+		if k.n < recentValues {
+			k.n++
+		} else {
+			i--
+		}
+	}
+	copy(k.recent[1:i+1], k.recent[:i])
+	k.recent[0] = v
+}
+
+// usePID makes a process the latest; i is its place among the last ones, numPID for another one.
+func (s *state) usePID(i int, pid uint64) {
+	if i == s.numPID {
+		s.newPID = pid
+		if s.numPID < recentPIDs {
+			s.numPID++
+		} else {
+			i--
+		}
+	}
+	copy(s.pids[1:i+1], s.pids[:i])
+	s.pids[0], s.pid = pid, pid
+}
+
+// row returns the row that a line of a template is compared with, which the present process has, or else the last one, or else
+// the table; and a row for the line itself, which may be the same.
+func (s *state) row(id int32, x *templateState) (before, now []span) {
+	t := &s.t.temps[id]
+	n := len(t.first)
+	r := &s.refs[(uint32(id)*2654435761^uint32(s.pid)*40503)%refRows]
+	if r.gen == s.gen && r.template == id && r.pid == s.pid {
+		x.last = r.row
+		now = s.rows[r.row : int(r.row)+n]
+		return now, now
+	}
+	at := len(s.rows)
+	for range n {
+		s.rows = append(s.rows, span{})
+	}
+	if x.last < 0 {
+		before = t.first
+	} else {
+		before = s.rows[x.last : int(x.last)+n]
+	}
+	*r = ref{s.gen, id, int32(at), s.pid}
+	x.last = int32(at)
+	return before, s.rows[at : at+n]
+}
+
+// number is a value as a decimal number without leading zeros, of 18 digits at most.
+func number(v []byte) (n uint64, ok bool) {
+	if len(v) == 0 || len(v) > 18 || v[0] == '0' && len(v) > 1 {
+		return 0, false
+	}
+	for _, c := range v {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = 10*n + uint64(c-'0')
+	}
+	return n, true
+}
+
+// hexNumber is a value as a number in lower-case hex without leading zeros, of 15 digits at most.
+func hexNumber(v []byte) (n uint64, ok bool) {
+	if len(v) == 0 || len(v) > 15 || v[0] == '0' && len(v) > 1 {
+		return 0, false
+	}
+	for _, c := range v {
+		switch {
+		case c >= '0' && c <= '9':
+			n = n<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			n = n<<4 | uint64(c-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return n, true
+}
+
+// stampOf parses a record's stamp, SECONDS.MILLISECONDS:SERIAL, which is written in only one way.
+func stampOf(v []byte) (ms, serial uint64, ok bool) {
+	dot := -1
+	for i, c := range v {
+		if c == '.' {
+			dot = i
+			break
+		}
+	}
+	if dot < 1 || dot > 12 || len(v) < dot+6 || v[dot+4] != ':' {
+		return 0, 0, false
+	}
+	sec, ok := number(v[:dot])
+	if !ok {
+		return 0, 0, false
+	}
+	for _, c := range v[dot+1 : dot+4] {
+		if c < '0' || c > '9' {
+			return 0, 0, false
+		}
+		ms = 10*ms + uint64(c-'0')
+	}
+	serial, ok = number(v[dot+5:])
+	return 1000*sec + ms, serial, ok
+}
