@@ -3,6 +3,7 @@ package output
 import (
 	"bufio"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -59,10 +60,22 @@ func NewFormatter(o *Config, loc *time.Location) Formatter {
 // NewWriter returns a Writer to out in o's format that writes times in loc; nil stands
 // for time.Local.
 func NewWriter(out io.Writer, o *Config, loc *time.Location) Writer {
-	return &formatWriter{buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: NewFormatter(o, loc)}
+	return &formatWriter{o: o, loc: loc, buf: bufio.NewWriterSize(out, 64<<10), flush: o.LineBuffered || terminal.IsTerminal(out), format: NewFormatter(o, loc)}
+}
+
+// Pages is a Writer that also takes text which other goroutines have formatted.
+type Pages interface {
+	Writer
+	// Parallel returns what makes a Formatter as this Writer's, one for each goroutine. It is nil
+	// where each event is to be written at once.
+	Parallel() func() Formatter
+	// Page writes the text of whole events.
+	Page(text []byte) error
 }
 
 type formatWriter struct {
+	o      *Config
+	loc    *time.Location
 	buf    *bufio.Writer
 	flush  bool
 	headed bool
@@ -85,7 +98,40 @@ func (w *formatWriter) Event(ev *event.Event) error {
 	return nil
 }
 
+func (w *formatWriter) Parallel() func() Formatter {
+	if w.flush {
+		return nil
+	}
+	o := *w.o
+	if warn := o.Warn; warn != nil {
+		var mu sync.Mutex
+		o.Warn = func(text string) {
+			mu.Lock()
+			defer mu.Unlock()
+			warn(text)
+		}
+	}
+	return func() Formatter { return NewFormatter(&o, w.loc) }
+}
+
+func (w *formatWriter) Page(text []byte) error {
+	if !w.headed {
+		w.headed = true
+		if _, err := w.buf.Write(w.format.Head(nil)); err != nil {
+			return err
+		}
+	}
+	_, err := w.buf.Write(text)
+	return err
+}
+
 func (w *formatWriter) Close() error { return w.buf.Flush() }
+
+// IsRaw reports whether a Formatter writes the records as they were logged, and nothing else.
+func IsRaw(f Formatter) bool {
+	_, raw := f.(rawFormat)
+	return raw
+}
 
 // rawFormat writes the records as they were logged.
 type rawFormat struct{}

@@ -13,6 +13,9 @@ type glance struct {
 	names []string // with their '='
 	cut   bool     // the number is cut to 32 bits
 	n     int64
+	// rootless says that an event may have the number although no record says it: a few
+	// are uid 0's (kernelDefaults).
+	rootless bool
 }
 
 // glanceOf makes a term's. It is for fields that are set from records only: a few
@@ -34,13 +37,17 @@ func glanceOf(t *matchTerm) (g glance, ok bool) {
 		g.names = []string{"syscall="}
 	case FieldAUID:
 		g.names, g.cut = []string{"auid=", "loginuid="}, true
+	case FieldUID:
+		g.names, g.cut = []string{"uid="}, true
+		g.rootless = g.n == 0
 	case FieldSession:
 		g.names, g.cut = []string{"ses="}, true
 	}
 	return g, len(g.names) > 0 && (!g.cut || g.n != UnsetID)
 }
 
-// in says whether the text has such a field. The name may be the end of another.
+// in says whether the text has such a field. The name may be the end of another one that has
+// something else than a letter before it.
 func (g *glance) in(text []byte) bool {
 	for _, name := range g.names {
 		for rest := text; ; {
@@ -48,7 +55,11 @@ func (g *glance) in(text []byte) bool {
 			if i < 0 {
 				break
 			}
+			inner := i > 0 && rest[i-1]-'a' < 26 // uid= of euid=
 			rest = rest[i+len(name):]
+			if inner {
+				continue
+			}
 			v := rest
 			if len(v) > 0 && (v[0] == '"' || v[0] == '\'') {
 				v = v[1:]
@@ -59,10 +70,26 @@ func (g *glance) in(text []byte) bool {
 			}
 		}
 	}
+	return g.rootless && mayBeRootless(text)
+}
+
+// mayBeRootless reports whether one of the records in text may be one of ClassKernel.
+func mayBeRootless(text []byte) bool {
+	for len(text) > 0 {
+		line := text
+		if i := bytes.IndexByte(text, '\n'); i >= 0 {
+			line, text = text[:i], text[i+1:]
+		} else {
+			text = nil
+		}
+		if len(line) > 0 && ClassOf(record.TypeOf(line)) == ClassKernel {
+			return true
+		}
+	}
 	return false
 }
 
-// MayMatch reports whether an event whose records are in text can match the query. False
+// MayMatch reports whether an event whose records are the lines of text can match the query. False
 // is certain; true is not. It is much cheaper than parsing the event.
 func (m *Matcher) MayMatch(text []byte) bool {
 	for i := range m.glances {

@@ -14,9 +14,9 @@ import (
 func TestGlanceRulesOutNothingFound(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 4))
 	numbers := []string{"0", "1", "-1", "-13", "13", "013", "-0013", "4294967295", "4294967296", "4294967309", "-4294967283", "?", `"13"`, "'13'", "13,", "13)", "13x", "99999999999999999999", "", "-"}
-	names := []string{"pid", "ppid", "exit", "syscall", "auid", "loginuid", "old-auid", "ses", "uid", "old ses", "(pid", "opid", "items"}
-	types := []string{"SYSCALL", "USER_LOGIN", "LOGIN", "SECCOMP", "NETFILTER_CFG", "DAEMON_START", "AVC", "TTY"}
-	fields := []Field{FieldPID, FieldPPID, FieldExit, FieldSyscall, FieldAUID, FieldSession}
+	names := []string{"pid", "ppid", "exit", "syscall", "auid", "loginuid", "old-auid", "ses", "uid", "old ses", "(pid", "opid", "items", "euid", "(uid", "ouid", "a-uid"}
+	types := []string{"SYSCALL", "USER_LOGIN", "LOGIN", "SECCOMP", "NETFILTER_CFG", "UNKNOWN[1335]", "1325", "DAEMON_START", "AVC", "TTY"}
+	fields := []Field{FieldPID, FieldPPID, FieldExit, FieldSyscall, FieldAUID, FieldSession, FieldUID}
 	found, ruledOut := 0, 0
 	rounds := need.Size(200_000, 40_000)
 	for range rounds {

@@ -76,6 +76,9 @@ func (it *items) unset(f Field) {
 const numeric FieldSet = 1<<FieldPID | 1<<FieldPPID | 1<<FieldAUID | 1<<FieldUID | 1<<FieldEUID | 1<<FieldGID | 1<<FieldEGID |
 	1<<FieldSession | 1<<FieldSyscall | 1<<FieldArch | 1<<FieldSuccess | 1<<FieldExit
 
+// IsNumber reports whether the values of f that an event is searched by are numbers.
+func (f Field) IsNumber() bool { return int(f) < NumFields && numeric.Has(f) }
+
 // list returns the values of a field that can have several.
 func (it *items) list(f Field) [][]byte {
 	switch f {

@@ -220,6 +220,10 @@ func (m *Matcher) typed(ev *event.Event) bool {
 	return false
 }
 
+// Typed reports whether the query accepts events with a record of type t, as far as types
+// are concerned.
+func (m *Matcher) Typed(t uint16) bool { return m.types == nil || t != 0 && m.types[uint32(t)] }
+
 func (t *matchTerm) match(it *items) bool {
 	for _, f := range t.Fields {
 		if int(f) >= NumFields {

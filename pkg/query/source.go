@@ -45,6 +45,26 @@ type Source interface {
 	About(ctx context.Context) (About, error)
 }
 
+// TextSource is a source that has its events as text, which nobody has to parse who writes
+// it as it is, and which several goroutines may parse at once.
+type TextSource interface {
+	Source
+	// ScanText is Scan with the events as Texts, some at a time, in order. fn may keep them. An
+	// error of fn counts as Scan's, but ErrStop ends the scan behind all events of these Texts. q
+	// must not ask for Batches, or have an After.
+	ScanText(ctx context.Context, q *Query, fn func(Texts) error) error
+}
+
+// Texts are some events of an answer, in order. One goroutine may use them.
+type Texts interface {
+	Len() int
+	// Event parses event i into ev, whose slice of records it uses again: what was read from ev before
+	// is no longer valid.
+	Event(i int, ev *event.Event)
+	// AppendRaw appends the records of event i as they were sent, each with a newline behind it.
+	AppendRaw(dst []byte, i int) []byte
+}
+
 // About describes a source.
 type About struct {
 	// Indexed says that the source finds a few events quickly. Every scan of another

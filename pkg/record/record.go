@@ -76,6 +76,15 @@ func (r *Record) Parse(line []byte) error {
 	return r.Err
 }
 
+// TypeOf returns the Type that Parse finds in line, for less.
+func TypeOf(line []byte) uint16 {
+	var r Record
+	if r.parseNames(line, 0) == 0 {
+		_ = r.Parse(line) // what it says is in Type
+	}
+	return r.Type
+}
+
 func (r *Record) parse(line []byte) error {
 	pos := r.parseNames(line, 0)
 	if pos == 0 {

@@ -35,6 +35,13 @@ func Find(ctx context.Context, o *Options, src query.Source, w output.Writer, ou
 		}
 		return found, errors.Join(err, printCount(out, found))
 	}
+	if texts, ok := src.(query.TextSource); ok && !o.Debug && !o.Query.Batches && o.Query.After == nil {
+		if pages, ok := w.(output.Pages); ok {
+			if format := pages.Parallel(); format != nil {
+				return findText(ctx, &o.Query, texts, pages, format)
+			}
+		}
+	}
 	q, fn := &o.Query, func(ev *event.Event) error {
 		found++
 		return written(w.Event(ev))

@@ -176,7 +176,10 @@ type SearchRequest struct {
 	Batches bool `protobuf:"varint,16,opt,name=batches,proto3" json:"batches,omitempty"`
 	// Only events behind this one in the order of the answer. The rest of the request,
 	// but for limit, must be that of the answer which the cursor is of.
-	After         *Cursor `protobuf:"bytes,19,opt,name=after,proto3" json:"after,omitempty"`
+	After *Cursor `protobuf:"bytes,19,opt,name=after,proto3" json:"after,omitempty"`
+	// Take the events as texts, where they are not asked for with batches. A collector that does not
+	// know this sends events.
+	Texts         bool `protobuf:"varint,20,opt,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +261,13 @@ func (x *SearchRequest) GetAfter() *Cursor {
 		return x.After
 	}
 	return nil
+}
+
+func (x *SearchRequest) GetTexts() bool {
+	if x != nil {
+		return x.Texts
+	}
+	return false
 }
 
 // Cursor is the place of an event in the answer to a search with batches: the next
@@ -1141,17 +1151,125 @@ func (x *Events) GetSenders() []*Sender {
 	return nil
 }
 
+// Texts are some events as the collector has them stored, which costs it the least.
+type Texts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events' texts, one after the other. Plain, a text is each record and a newline, and then one
+	// more newline. Counted, it is the number of records, and then each one's length and bytes; numbers
+	// are varints. An event with an empty record, or one with a newline in it, is counted.
+	Text []byte `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// The length of each event's text, times two, and one more where it is counted.
+	Sizes []uint32 `protobuf:"varint,2,rep,packed,name=sizes,proto3" json:"sizes,omitempty"`
+	// The names of hosts.
+	Hosts [][]byte `protobuf:"bytes,3,rep,name=hosts,proto3" json:"hosts,omitempty"`
+	// The place in hosts, from 0, of the host that each event is of.
+	Host []uint32 `protobuf:"varint,4,rep,packed,name=host,proto3" json:"host,omitempty"`
+	// Who sent them, where that was asked for.
+	Senders []*Sender `protobuf:"bytes,5,rep,name=senders,proto3" json:"senders,omitempty"`
+	// The place in senders of who sent each event, from 1; 0: that is not known.
+	Sender []uint32 `protobuf:"varint,6,rep,packed,name=sender,proto3" json:"sender,omitempty"`
+	// When the records of each event were received, where that was asked for: a varint, which has
+	// in its lowest bit whether they were not received all at once, and above that how many ms after the
+	// event's time the first one was, zigzag. Where they were not, the number of bytes that follow, and for each record
+	// behind the first how many ms after the one before it was received, zigzag. Where these are no bytes, it is not
+	// known when the event was received.
+	Receipts      []byte `protobuf:"bytes,7,opt,name=receipts,proto3" json:"receipts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Texts) Reset() {
+	*x = Texts{}
+	mi := &file_fleet_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Texts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Texts) ProtoMessage() {}
+
+func (x *Texts) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Texts.ProtoReflect.Descriptor instead.
+func (*Texts) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Texts) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *Texts) GetSizes() []uint32 {
+	if x != nil {
+		return x.Sizes
+	}
+	return nil
+}
+
+func (x *Texts) GetHosts() [][]byte {
+	if x != nil {
+		return x.Hosts
+	}
+	return nil
+}
+
+func (x *Texts) GetHost() []uint32 {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
+func (x *Texts) GetSenders() []*Sender {
+	if x != nil {
+		return x.Senders
+	}
+	return nil
+}
+
+func (x *Texts) GetSender() []uint32 {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *Texts) GetReceipts() []byte {
+	if x != nil {
+		return x.Receipts
+	}
+	return nil
+}
+
 // SearchResponse is some of the events found.
 type SearchResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Events        *Events                `protobuf:"bytes,10,opt,name=events,proto3" json:"events,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Events *Events                `protobuf:"bytes,10,opt,name=events,proto3" json:"events,omitempty"`
+	// Instead of these, where the request takes them.
+	Texts         *Texts `protobuf:"bytes,11,opt,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SearchResponse) Reset() {
 	*x = SearchResponse{}
-	mi := &file_fleet_proto_msgTypes[16]
+	mi := &file_fleet_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1281,7 @@ func (x *SearchResponse) String() string {
 func (*SearchResponse) ProtoMessage() {}
 
 func (x *SearchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[16]
+	mi := &file_fleet_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,12 +1294,19 @@ func (x *SearchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchResponse.ProtoReflect.Descriptor instead.
 func (*SearchResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{16}
+	return file_fleet_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SearchResponse) GetEvents() *Events {
 	if x != nil {
 		return x.Events
+	}
+	return nil
+}
+
+func (x *SearchResponse) GetTexts() *Texts {
+	if x != nil {
+		return x.Texts
 	}
 	return nil
 }
@@ -1199,7 +1324,7 @@ type FollowResponse struct {
 
 func (x *FollowResponse) Reset() {
 	*x = FollowResponse{}
-	mi := &file_fleet_proto_msgTypes[17]
+	mi := &file_fleet_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1211,7 +1336,7 @@ func (x *FollowResponse) String() string {
 func (*FollowResponse) ProtoMessage() {}
 
 func (x *FollowResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[17]
+	mi := &file_fleet_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1224,7 +1349,7 @@ func (x *FollowResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FollowResponse.ProtoReflect.Descriptor instead.
 func (*FollowResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{17}
+	return file_fleet_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *FollowResponse) GetEvents() *Events {
@@ -1259,7 +1384,7 @@ type TallyResponse struct {
 
 func (x *TallyResponse) Reset() {
 	*x = TallyResponse{}
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1396,7 @@ func (x *TallyResponse) String() string {
 func (*TallyResponse) ProtoMessage() {}
 
 func (x *TallyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[18]
+	mi := &file_fleet_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1409,7 @@ func (x *TallyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TallyResponse.ProtoReflect.Descriptor instead.
 func (*TallyResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{18}
+	return file_fleet_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TallyResponse) GetRest() *Events {
@@ -1338,7 +1463,7 @@ type Sender struct {
 
 func (x *Sender) Reset() {
 	*x = Sender{}
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1475,7 @@ func (x *Sender) String() string {
 func (*Sender) ProtoMessage() {}
 
 func (x *Sender) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[19]
+	mi := &file_fleet_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1488,7 @@ func (x *Sender) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sender.ProtoReflect.Descriptor instead.
 func (*Sender) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{19}
+	return file_fleet_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Sender) GetHost() []byte {
@@ -1402,7 +1527,7 @@ type Tally struct {
 
 func (x *Tally) Reset() {
 	*x = Tally{}
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1539,7 @@ func (x *Tally) String() string {
 func (*Tally) ProtoMessage() {}
 
 func (x *Tally) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[20]
+	mi := &file_fleet_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1552,7 @@ func (x *Tally) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Tally.ProtoReflect.Descriptor instead.
 func (*Tally) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{20}
+	return file_fleet_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Tally) GetField() uint32 {
@@ -1487,7 +1612,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1499,7 +1624,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[21]
+	mi := &file_fleet_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1512,7 +1637,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{21}
+	return file_fleet_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Event) GetRecords() uint32 {
@@ -1598,7 +1723,7 @@ type CoverageRequest struct {
 
 func (x *CoverageRequest) Reset() {
 	*x = CoverageRequest{}
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1735,7 @@ func (x *CoverageRequest) String() string {
 func (*CoverageRequest) ProtoMessage() {}
 
 func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[22]
+	mi := &file_fleet_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1748,7 @@ func (x *CoverageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageRequest.ProtoReflect.Descriptor instead.
 func (*CoverageRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{22}
+	return file_fleet_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CoverageRequest) GetVersion() uint32 {
@@ -1677,7 +1802,7 @@ type CoverageResponse struct {
 
 func (x *CoverageResponse) Reset() {
 	*x = CoverageResponse{}
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1689,7 +1814,7 @@ func (x *CoverageResponse) String() string {
 func (*CoverageResponse) ProtoMessage() {}
 
 func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[23]
+	mi := &file_fleet_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1702,7 +1827,7 @@ func (x *CoverageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageResponse.ProtoReflect.Descriptor instead.
 func (*CoverageResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{23}
+	return file_fleet_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CoverageResponse) GetCoverage() *Coverage {
@@ -1764,7 +1889,7 @@ type Coverage struct {
 
 func (x *Coverage) Reset() {
 	*x = Coverage{}
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1776,7 +1901,7 @@ func (x *Coverage) String() string {
 func (*Coverage) ProtoMessage() {}
 
 func (x *Coverage) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[24]
+	mi := &file_fleet_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1789,7 +1914,7 @@ func (x *Coverage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Coverage.ProtoReflect.Descriptor instead.
 func (*Coverage) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{24}
+	return file_fleet_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Coverage) GetHost() []byte {
@@ -2004,7 +2129,7 @@ type CoverageCause struct {
 
 func (x *CoverageCause) Reset() {
 	*x = CoverageCause{}
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2141,7 @@ func (x *CoverageCause) String() string {
 func (*CoverageCause) ProtoMessage() {}
 
 func (x *CoverageCause) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[25]
+	mi := &file_fleet_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2154,7 @@ func (x *CoverageCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageCause.ProtoReflect.Descriptor instead.
 func (*CoverageCause) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{25}
+	return file_fleet_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CoverageCause) GetCause() string {
@@ -2112,7 +2237,7 @@ type CoverageInterval struct {
 
 func (x *CoverageInterval) Reset() {
 	*x = CoverageInterval{}
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2249,7 @@ func (x *CoverageInterval) String() string {
 func (*CoverageInterval) ProtoMessage() {}
 
 func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[26]
+	mi := &file_fleet_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2262,7 @@ func (x *CoverageInterval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CoverageInterval.ProtoReflect.Descriptor instead.
 func (*CoverageInterval) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{26}
+	return file_fleet_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CoverageInterval) GetCause() string {
@@ -2204,7 +2329,7 @@ type HostsRequest struct {
 
 func (x *HostsRequest) Reset() {
 	*x = HostsRequest{}
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2216,7 +2341,7 @@ func (x *HostsRequest) String() string {
 func (*HostsRequest) ProtoMessage() {}
 
 func (x *HostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[27]
+	mi := &file_fleet_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2229,7 +2354,7 @@ func (x *HostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsRequest.ProtoReflect.Descriptor instead.
 func (*HostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{27}
+	return file_fleet_proto_rawDescGZIP(), []int{28}
 }
 
 type HostsResponse struct {
@@ -2242,7 +2367,7 @@ type HostsResponse struct {
 
 func (x *HostsResponse) Reset() {
 	*x = HostsResponse{}
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2254,7 +2379,7 @@ func (x *HostsResponse) String() string {
 func (*HostsResponse) ProtoMessage() {}
 
 func (x *HostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[28]
+	mi := &file_fleet_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2267,7 +2392,7 @@ func (x *HostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostsResponse.ProtoReflect.Descriptor instead.
 func (*HostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{28}
+	return file_fleet_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *HostsResponse) GetHosts() []*Host {
@@ -2323,7 +2448,7 @@ type Host struct {
 
 func (x *Host) Reset() {
 	*x = Host{}
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2335,7 +2460,7 @@ func (x *Host) String() string {
 func (*Host) ProtoMessage() {}
 
 func (x *Host) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[29]
+	mi := &file_fleet_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2348,7 +2473,7 @@ func (x *Host) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Host.ProtoReflect.Descriptor instead.
 func (*Host) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{29}
+	return file_fleet_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Host) GetName() []byte {
@@ -2495,7 +2620,7 @@ type Said struct {
 
 func (x *Said) Reset() {
 	*x = Said{}
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2507,7 +2632,7 @@ func (x *Said) String() string {
 func (*Said) ProtoMessage() {}
 
 func (x *Said) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[30]
+	mi := &file_fleet_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2520,7 +2645,7 @@ func (x *Said) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Said.ProtoReflect.Descriptor instead.
 func (*Said) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{30}
+	return file_fleet_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Said) GetBootId() []byte {
@@ -2569,7 +2694,7 @@ type ChangeHostsRequest struct {
 
 func (x *ChangeHostsRequest) Reset() {
 	*x = ChangeHostsRequest{}
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2581,7 +2706,7 @@ func (x *ChangeHostsRequest) String() string {
 func (*ChangeHostsRequest) ProtoMessage() {}
 
 func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[31]
+	mi := &file_fleet_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2594,7 +2719,7 @@ func (x *ChangeHostsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHostsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{31}
+	return file_fleet_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ChangeHostsRequest) GetForget() [][]byte {
@@ -2623,7 +2748,7 @@ type Reattribution struct {
 
 func (x *Reattribution) Reset() {
 	*x = Reattribution{}
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2760,7 @@ func (x *Reattribution) String() string {
 func (*Reattribution) ProtoMessage() {}
 
 func (x *Reattribution) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[32]
+	mi := &file_fleet_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2773,7 @@ func (x *Reattribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reattribution.ProtoReflect.Descriptor instead.
 func (*Reattribution) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{32}
+	return file_fleet_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Reattribution) GetAddress() string {
@@ -2675,7 +2800,7 @@ type ChangeHostsResponse struct {
 
 func (x *ChangeHostsResponse) Reset() {
 	*x = ChangeHostsResponse{}
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2687,7 +2812,7 @@ func (x *ChangeHostsResponse) String() string {
 func (*ChangeHostsResponse) ProtoMessage() {}
 
 func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[33]
+	mi := &file_fleet_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2700,7 +2825,7 @@ func (x *ChangeHostsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHostsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHostsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{33}
+	return file_fleet_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ChangeHostsResponse) GetForgotten() [][]byte {
@@ -2725,7 +2850,7 @@ type EvidenceRequest struct {
 
 func (x *EvidenceRequest) Reset() {
 	*x = EvidenceRequest{}
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2737,7 +2862,7 @@ func (x *EvidenceRequest) String() string {
 func (*EvidenceRequest) ProtoMessage() {}
 
 func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[34]
+	mi := &file_fleet_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2750,7 +2875,7 @@ func (x *EvidenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceRequest.ProtoReflect.Descriptor instead.
 func (*EvidenceRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{34}
+	return file_fleet_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *EvidenceRequest) GetVersion() uint32 {
@@ -2798,7 +2923,7 @@ type EvidenceResponse struct {
 
 func (x *EvidenceResponse) Reset() {
 	*x = EvidenceResponse{}
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +2935,7 @@ func (x *EvidenceResponse) String() string {
 func (*EvidenceResponse) ProtoMessage() {}
 
 func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[35]
+	mi := &file_fleet_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2948,7 @@ func (x *EvidenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvidenceResponse.ProtoReflect.Descriptor instead.
 func (*EvidenceResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{35}
+	return file_fleet_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *EvidenceResponse) GetFile() string {
@@ -2848,7 +2973,7 @@ type HoldsRequest struct {
 
 func (x *HoldsRequest) Reset() {
 	*x = HoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +2985,7 @@ func (x *HoldsRequest) String() string {
 func (*HoldsRequest) ProtoMessage() {}
 
 func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[36]
+	mi := &file_fleet_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +2998,7 @@ func (x *HoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsRequest.ProtoReflect.Descriptor instead.
 func (*HoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{36}
+	return file_fleet_proto_rawDescGZIP(), []int{37}
 }
 
 type HoldsResponse struct {
@@ -2892,7 +3017,7 @@ type HoldsResponse struct {
 
 func (x *HoldsResponse) Reset() {
 	*x = HoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2904,7 +3029,7 @@ func (x *HoldsResponse) String() string {
 func (*HoldsResponse) ProtoMessage() {}
 
 func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[37]
+	mi := &file_fleet_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2917,7 +3042,7 @@ func (x *HoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldsResponse.ProtoReflect.Descriptor instead.
 func (*HoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{37}
+	return file_fleet_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HoldsResponse) GetHolds() []*Hold {
@@ -2974,7 +3099,7 @@ type Hold struct {
 
 func (x *Hold) Reset() {
 	*x = Hold{}
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2986,7 +3111,7 @@ func (x *Hold) String() string {
 func (*Hold) ProtoMessage() {}
 
 func (x *Hold) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[38]
+	mi := &file_fleet_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2999,7 +3124,7 @@ func (x *Hold) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hold.ProtoReflect.Descriptor instead.
 func (*Hold) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{38}
+	return file_fleet_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Hold) GetWhat() []byte {
@@ -3066,7 +3191,7 @@ type ChangeHoldsRequest struct {
 
 func (x *ChangeHoldsRequest) Reset() {
 	*x = ChangeHoldsRequest{}
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3203,7 @@ func (x *ChangeHoldsRequest) String() string {
 func (*ChangeHoldsRequest) ProtoMessage() {}
 
 func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[39]
+	mi := &file_fleet_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3216,7 @@ func (x *ChangeHoldsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsRequest.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{39}
+	return file_fleet_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ChangeHoldsRequest) GetAdd() [][]byte {
@@ -3131,7 +3256,7 @@ type ChangeHoldsResponse struct {
 
 func (x *ChangeHoldsResponse) Reset() {
 	*x = ChangeHoldsResponse{}
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3268,7 @@ func (x *ChangeHoldsResponse) String() string {
 func (*ChangeHoldsResponse) ProtoMessage() {}
 
 func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[40]
+	mi := &file_fleet_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3281,7 @@ func (x *ChangeHoldsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeHoldsResponse.ProtoReflect.Descriptor instead.
 func (*ChangeHoldsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{40}
+	return file_fleet_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ChangeHoldsResponse) GetDone() []*HoldDone {
@@ -3177,7 +3302,7 @@ type HoldDone struct {
 
 func (x *HoldDone) Reset() {
 	*x = HoldDone{}
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3189,7 +3314,7 @@ func (x *HoldDone) String() string {
 func (*HoldDone) ProtoMessage() {}
 
 func (x *HoldDone) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[41]
+	mi := &file_fleet_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3202,7 +3327,7 @@ func (x *HoldDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldDone.ProtoReflect.Descriptor instead.
 func (*HoldDone) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{41}
+	return file_fleet_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *HoldDone) GetOp() string {
@@ -3231,7 +3356,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3243,7 +3368,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[42]
+	mi := &file_fleet_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3256,7 +3381,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{42}
+	return file_fleet_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CheckpointRequest) GetSign() bool {
@@ -3294,7 +3419,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3306,7 +3431,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[43]
+	mi := &file_fleet_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3319,7 +3444,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{43}
+	return file_fleet_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CheckpointResponse) GetText() []byte {
@@ -3381,7 +3506,7 @@ type AcceptLogRequest struct {
 
 func (x *AcceptLogRequest) Reset() {
 	*x = AcceptLogRequest{}
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3393,7 +3518,7 @@ func (x *AcceptLogRequest) String() string {
 func (*AcceptLogRequest) ProtoMessage() {}
 
 func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[44]
+	mi := &file_fleet_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3406,7 +3531,7 @@ func (x *AcceptLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogRequest.ProtoReflect.Descriptor instead.
 func (*AcceptLogRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{44}
+	return file_fleet_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *AcceptLogRequest) GetReason() []byte {
@@ -3426,7 +3551,7 @@ type AcceptLogResponse struct {
 
 func (x *AcceptLogResponse) Reset() {
 	*x = AcceptLogResponse{}
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3563,7 @@ func (x *AcceptLogResponse) String() string {
 func (*AcceptLogResponse) ProtoMessage() {}
 
 func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[45]
+	mi := &file_fleet_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3576,7 @@ func (x *AcceptLogResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcceptLogResponse.ProtoReflect.Descriptor instead.
 func (*AcceptLogResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{45}
+	return file_fleet_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *AcceptLogResponse) GetCheckpoint() *CheckpointResponse {
@@ -3469,7 +3594,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3481,7 +3606,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[46]
+	mi := &file_fleet_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3494,7 +3619,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{46}
+	return file_fleet_proto_rawDescGZIP(), []int{47}
 }
 
 type StatusResponse struct {
@@ -3520,7 +3645,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3532,7 +3657,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[47]
+	mi := &file_fleet_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3545,7 +3670,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{47}
+	return file_fleet_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -3640,7 +3765,7 @@ type AlertsRequest struct {
 
 func (x *AlertsRequest) Reset() {
 	*x = AlertsRequest{}
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3652,7 +3777,7 @@ func (x *AlertsRequest) String() string {
 func (*AlertsRequest) ProtoMessage() {}
 
 func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[48]
+	mi := &file_fleet_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3665,7 +3790,7 @@ func (x *AlertsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsRequest.ProtoReflect.Descriptor instead.
 func (*AlertsRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{48}
+	return file_fleet_proto_rawDescGZIP(), []int{49}
 }
 
 type AlertsResponse struct {
@@ -3680,7 +3805,7 @@ type AlertsResponse struct {
 
 func (x *AlertsResponse) Reset() {
 	*x = AlertsResponse{}
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3692,7 +3817,7 @@ func (x *AlertsResponse) String() string {
 func (*AlertsResponse) ProtoMessage() {}
 
 func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[49]
+	mi := &file_fleet_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3705,7 +3830,7 @@ func (x *AlertsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertsResponse.ProtoReflect.Descriptor instead.
 func (*AlertsResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{49}
+	return file_fleet_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *AlertsResponse) GetAlerts() []*Alert {
@@ -3753,7 +3878,7 @@ type Alert struct {
 
 func (x *Alert) Reset() {
 	*x = Alert{}
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3765,7 +3890,7 @@ func (x *Alert) String() string {
 func (*Alert) ProtoMessage() {}
 
 func (x *Alert) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[50]
+	mi := &file_fleet_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3778,7 +3903,7 @@ func (x *Alert) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Alert.ProtoReflect.Descriptor instead.
 func (*Alert) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{50}
+	return file_fleet_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Alert) GetId() string {
@@ -3874,7 +3999,7 @@ type AlertCondition struct {
 
 func (x *AlertCondition) Reset() {
 	*x = AlertCondition{}
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3886,7 +4011,7 @@ func (x *AlertCondition) String() string {
 func (*AlertCondition) ProtoMessage() {}
 
 func (x *AlertCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[51]
+	mi := &file_fleet_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3899,7 +4024,7 @@ func (x *AlertCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertCondition.ProtoReflect.Descriptor instead.
 func (*AlertCondition) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{51}
+	return file_fleet_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *AlertCondition) GetName() string {
@@ -3961,7 +4086,7 @@ type AlertSink struct {
 
 func (x *AlertSink) Reset() {
 	*x = AlertSink{}
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3973,7 +4098,7 @@ func (x *AlertSink) String() string {
 func (*AlertSink) ProtoMessage() {}
 
 func (x *AlertSink) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[52]
+	mi := &file_fleet_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3986,7 +4111,7 @@ func (x *AlertSink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertSink.ProtoReflect.Descriptor instead.
 func (*AlertSink) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{52}
+	return file_fleet_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *AlertSink) GetName() string {
@@ -4048,7 +4173,7 @@ type TestAlertRequest struct {
 
 func (x *TestAlertRequest) Reset() {
 	*x = TestAlertRequest{}
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4060,7 +4185,7 @@ func (x *TestAlertRequest) String() string {
 func (*TestAlertRequest) ProtoMessage() {}
 
 func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[53]
+	mi := &file_fleet_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4073,7 +4198,7 @@ func (x *TestAlertRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertRequest.ProtoReflect.Descriptor instead.
 func (*TestAlertRequest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{53}
+	return file_fleet_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TestAlertRequest) GetSink() string {
@@ -4092,7 +4217,7 @@ type TestAlertResponse struct {
 
 func (x *TestAlertResponse) Reset() {
 	*x = TestAlertResponse{}
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4104,7 +4229,7 @@ func (x *TestAlertResponse) String() string {
 func (*TestAlertResponse) ProtoMessage() {}
 
 func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[54]
+	mi := &file_fleet_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4117,7 +4242,7 @@ func (x *TestAlertResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestAlertResponse.ProtoReflect.Descriptor instead.
 func (*TestAlertResponse) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{54}
+	return file_fleet_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TestAlertResponse) GetTests() []*AlertTest {
@@ -4139,7 +4264,7 @@ type AlertTest struct {
 
 func (x *AlertTest) Reset() {
 	*x = AlertTest{}
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4151,7 +4276,7 @@ func (x *AlertTest) String() string {
 func (*AlertTest) ProtoMessage() {}
 
 func (x *AlertTest) ProtoReflect() protoreflect.Message {
-	mi := &file_fleet_proto_msgTypes[55]
+	mi := &file_fleet_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4164,7 +4289,7 @@ func (x *AlertTest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AlertTest.ProtoReflect.Descriptor instead.
 func (*AlertTest) Descriptor() ([]byte, []int) {
-	return file_fleet_proto_rawDescGZIP(), []int{55}
+	return file_fleet_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *AlertTest) GetSink() string {
@@ -4203,7 +4328,7 @@ const file_fleet_proto_rawDesc = "" +
 	" \x01(\bR\n" +
 	"unparsable\x12\x1a\n" +
 	"\bmismatch\x18\v \x01(\bR\bmismatchB\t\n" +
-	"\a_serial\"\x8a\x03\n" +
+	"\a_serial\"\xa0\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
 	"\n" +
@@ -4213,7 +4338,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\areverse\x18\t \x01(\bR\areverse\x12\x16\n" +
 	"\x06origin\x18\x0f \x01(\bR\x06origin\x12\x18\n" +
 	"\abatches\x18\x10 \x01(\bR\abatches\x121\n" +
-	"\x05after\x18\x13 \x01(\v2\x1b.auditfleet.fleet.v1.CursorR\x05afterJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
+	"\x05after\x18\x13 \x01(\v2\x1b.auditfleet.fleet.v1.CursorR\x05after\x12\x14\n" +
+	"\x05texts\x18\x14 \x01(\bR\x05textsJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
 	"\x10\vJ\x04\b\v\x10\fJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0fJ\x04\b\x11\x10\x12R\bstart_msR\x06end_msR\x06serialR\x05nodesR\x05typesR\x05termsR\afiltersR\x05countR\x06followR\x05tallyR\x04fromR\vafter_batch\"l\n" +
 	"\x06Cursor\x12\x0e\n" +
 	"\x02ms\x18\x01 \x01(\x03R\x02ms\x12\x12\n" +
@@ -4276,10 +4402,19 @@ const file_fleet_proto_rawDesc = "" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
 	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x125\n" +
-	"\asenders\x18\x04 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\"\x8e\x01\n" +
+	"\asenders\x18\x04 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\"\xc6\x01\n" +
+	"\x05Texts\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12\x14\n" +
+	"\x05sizes\x18\x02 \x03(\rR\x05sizes\x12\x14\n" +
+	"\x05hosts\x18\x03 \x03(\fR\x05hosts\x12\x12\n" +
+	"\x04host\x18\x04 \x03(\rR\x04host\x125\n" +
+	"\asenders\x18\x05 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\x12\x16\n" +
+	"\x06sender\x18\x06 \x03(\rR\x06sender\x12\x1a\n" +
+	"\breceipts\x18\a \x01(\fR\breceipts\"\xc0\x01\n" +
 	"\x0eSearchResponse\x123\n" +
 	"\x06events\x18\n" +
-	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06eventsJ\x04\b\x01\x10\n" +
+	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x120\n" +
+	"\x05texts\x18\v \x01(\v2\x1a.auditfleet.fleet.v1.TextsR\x05textsJ\x04\b\x01\x10\n" +
 	"R\x03rawR\frecord_bytesR\x05foundR\x04lostR\x05tallyR\bfirst_msR\alast_msR\asenders\"Y\n" +
 	"\x0eFollowResponse\x123\n" +
 	"\x06events\x18\x01 \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x12\x12\n" +
@@ -4575,7 +4710,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 57)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_fleet_proto_goTypes = []any{
 	(*Conditions)(nil),          // 0: auditfleet.fleet.v1.Conditions
 	(*SearchRequest)(nil),       // 1: auditfleet.fleet.v1.SearchRequest
@@ -4593,47 +4728,48 @@ var file_fleet_proto_goTypes = []any{
 	(*FieldTest)(nil),           // 13: auditfleet.fleet.v1.FieldTest
 	(*Term)(nil),                // 14: auditfleet.fleet.v1.Term
 	(*Events)(nil),              // 15: auditfleet.fleet.v1.Events
-	(*SearchResponse)(nil),      // 16: auditfleet.fleet.v1.SearchResponse
-	(*FollowResponse)(nil),      // 17: auditfleet.fleet.v1.FollowResponse
-	(*TallyResponse)(nil),       // 18: auditfleet.fleet.v1.TallyResponse
-	(*Sender)(nil),              // 19: auditfleet.fleet.v1.Sender
-	(*Tally)(nil),               // 20: auditfleet.fleet.v1.Tally
-	(*Event)(nil),               // 21: auditfleet.fleet.v1.Event
-	(*CoverageRequest)(nil),     // 22: auditfleet.fleet.v1.CoverageRequest
-	(*CoverageResponse)(nil),    // 23: auditfleet.fleet.v1.CoverageResponse
-	(*Coverage)(nil),            // 24: auditfleet.fleet.v1.Coverage
-	(*CoverageCause)(nil),       // 25: auditfleet.fleet.v1.CoverageCause
-	(*CoverageInterval)(nil),    // 26: auditfleet.fleet.v1.CoverageInterval
-	(*HostsRequest)(nil),        // 27: auditfleet.fleet.v1.HostsRequest
-	(*HostsResponse)(nil),       // 28: auditfleet.fleet.v1.HostsResponse
-	(*Host)(nil),                // 29: auditfleet.fleet.v1.Host
-	(*Said)(nil),                // 30: auditfleet.fleet.v1.Said
-	(*ChangeHostsRequest)(nil),  // 31: auditfleet.fleet.v1.ChangeHostsRequest
-	(*Reattribution)(nil),       // 32: auditfleet.fleet.v1.Reattribution
-	(*ChangeHostsResponse)(nil), // 33: auditfleet.fleet.v1.ChangeHostsResponse
-	(*EvidenceRequest)(nil),     // 34: auditfleet.fleet.v1.EvidenceRequest
-	(*EvidenceResponse)(nil),    // 35: auditfleet.fleet.v1.EvidenceResponse
-	(*HoldsRequest)(nil),        // 36: auditfleet.fleet.v1.HoldsRequest
-	(*HoldsResponse)(nil),       // 37: auditfleet.fleet.v1.HoldsResponse
-	(*Hold)(nil),                // 38: auditfleet.fleet.v1.Hold
-	(*ChangeHoldsRequest)(nil),  // 39: auditfleet.fleet.v1.ChangeHoldsRequest
-	(*ChangeHoldsResponse)(nil), // 40: auditfleet.fleet.v1.ChangeHoldsResponse
-	(*HoldDone)(nil),            // 41: auditfleet.fleet.v1.HoldDone
-	(*CheckpointRequest)(nil),   // 42: auditfleet.fleet.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),  // 43: auditfleet.fleet.v1.CheckpointResponse
-	(*AcceptLogRequest)(nil),    // 44: auditfleet.fleet.v1.AcceptLogRequest
-	(*AcceptLogResponse)(nil),   // 45: auditfleet.fleet.v1.AcceptLogResponse
-	(*StatusRequest)(nil),       // 46: auditfleet.fleet.v1.StatusRequest
-	(*StatusResponse)(nil),      // 47: auditfleet.fleet.v1.StatusResponse
-	(*AlertsRequest)(nil),       // 48: auditfleet.fleet.v1.AlertsRequest
-	(*AlertsResponse)(nil),      // 49: auditfleet.fleet.v1.AlertsResponse
-	(*Alert)(nil),               // 50: auditfleet.fleet.v1.Alert
-	(*AlertCondition)(nil),      // 51: auditfleet.fleet.v1.AlertCondition
-	(*AlertSink)(nil),           // 52: auditfleet.fleet.v1.AlertSink
-	(*TestAlertRequest)(nil),    // 53: auditfleet.fleet.v1.TestAlertRequest
-	(*TestAlertResponse)(nil),   // 54: auditfleet.fleet.v1.TestAlertResponse
-	(*AlertTest)(nil),           // 55: auditfleet.fleet.v1.AlertTest
-	nil,                         // 56: auditfleet.fleet.v1.Alert.LabelsEntry
+	(*Texts)(nil),               // 16: auditfleet.fleet.v1.Texts
+	(*SearchResponse)(nil),      // 17: auditfleet.fleet.v1.SearchResponse
+	(*FollowResponse)(nil),      // 18: auditfleet.fleet.v1.FollowResponse
+	(*TallyResponse)(nil),       // 19: auditfleet.fleet.v1.TallyResponse
+	(*Sender)(nil),              // 20: auditfleet.fleet.v1.Sender
+	(*Tally)(nil),               // 21: auditfleet.fleet.v1.Tally
+	(*Event)(nil),               // 22: auditfleet.fleet.v1.Event
+	(*CoverageRequest)(nil),     // 23: auditfleet.fleet.v1.CoverageRequest
+	(*CoverageResponse)(nil),    // 24: auditfleet.fleet.v1.CoverageResponse
+	(*Coverage)(nil),            // 25: auditfleet.fleet.v1.Coverage
+	(*CoverageCause)(nil),       // 26: auditfleet.fleet.v1.CoverageCause
+	(*CoverageInterval)(nil),    // 27: auditfleet.fleet.v1.CoverageInterval
+	(*HostsRequest)(nil),        // 28: auditfleet.fleet.v1.HostsRequest
+	(*HostsResponse)(nil),       // 29: auditfleet.fleet.v1.HostsResponse
+	(*Host)(nil),                // 30: auditfleet.fleet.v1.Host
+	(*Said)(nil),                // 31: auditfleet.fleet.v1.Said
+	(*ChangeHostsRequest)(nil),  // 32: auditfleet.fleet.v1.ChangeHostsRequest
+	(*Reattribution)(nil),       // 33: auditfleet.fleet.v1.Reattribution
+	(*ChangeHostsResponse)(nil), // 34: auditfleet.fleet.v1.ChangeHostsResponse
+	(*EvidenceRequest)(nil),     // 35: auditfleet.fleet.v1.EvidenceRequest
+	(*EvidenceResponse)(nil),    // 36: auditfleet.fleet.v1.EvidenceResponse
+	(*HoldsRequest)(nil),        // 37: auditfleet.fleet.v1.HoldsRequest
+	(*HoldsResponse)(nil),       // 38: auditfleet.fleet.v1.HoldsResponse
+	(*Hold)(nil),                // 39: auditfleet.fleet.v1.Hold
+	(*ChangeHoldsRequest)(nil),  // 40: auditfleet.fleet.v1.ChangeHoldsRequest
+	(*ChangeHoldsResponse)(nil), // 41: auditfleet.fleet.v1.ChangeHoldsResponse
+	(*HoldDone)(nil),            // 42: auditfleet.fleet.v1.HoldDone
+	(*CheckpointRequest)(nil),   // 43: auditfleet.fleet.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),  // 44: auditfleet.fleet.v1.CheckpointResponse
+	(*AcceptLogRequest)(nil),    // 45: auditfleet.fleet.v1.AcceptLogRequest
+	(*AcceptLogResponse)(nil),   // 46: auditfleet.fleet.v1.AcceptLogResponse
+	(*StatusRequest)(nil),       // 47: auditfleet.fleet.v1.StatusRequest
+	(*StatusResponse)(nil),      // 48: auditfleet.fleet.v1.StatusResponse
+	(*AlertsRequest)(nil),       // 49: auditfleet.fleet.v1.AlertsRequest
+	(*AlertsResponse)(nil),      // 50: auditfleet.fleet.v1.AlertsResponse
+	(*Alert)(nil),               // 51: auditfleet.fleet.v1.Alert
+	(*AlertCondition)(nil),      // 52: auditfleet.fleet.v1.AlertCondition
+	(*AlertSink)(nil),           // 53: auditfleet.fleet.v1.AlertSink
+	(*TestAlertRequest)(nil),    // 54: auditfleet.fleet.v1.TestAlertRequest
+	(*TestAlertResponse)(nil),   // 55: auditfleet.fleet.v1.TestAlertResponse
+	(*AlertTest)(nil),           // 56: auditfleet.fleet.v1.AlertTest
+	nil,                         // 57: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
 	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
@@ -4647,67 +4783,69 @@ var file_fleet_proto_depIdxs = []int32{
 	9,  // 8: auditfleet.fleet.v1.ToldRequest.exit:type_name -> auditfleet.fleet.v1.Exit
 	14, // 9: auditfleet.fleet.v1.Filter.term:type_name -> auditfleet.fleet.v1.Term
 	13, // 10: auditfleet.fleet.v1.Filter.field:type_name -> auditfleet.fleet.v1.FieldTest
-	21, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
-	19, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
-	15, // 13: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
-	15, // 14: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
-	15, // 15: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
-	20, // 16: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
-	24, // 17: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
-	25, // 18: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
-	26, // 19: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
-	25, // 20: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
-	29, // 21: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
-	30, // 22: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
-	32, // 23: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
-	0,  // 24: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
-	38, // 25: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
-	41, // 26: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
-	43, // 27: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
-	50, // 28: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
-	51, // 29: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
-	52, // 30: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
-	56, // 31: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
-	55, // 32: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
-	1,  // 33: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 34: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 35: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	27, // 36: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	22, // 37: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
-	5,  // 38: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 39: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	31, // 40: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	34, // 41: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
-	36, // 42: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
-	39, // 43: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
-	48, // 44: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
-	53, // 45: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
-	42, // 46: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
-	44, // 47: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
-	46, // 48: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	10, // 49: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
-	16, // 50: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	17, // 51: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	18, // 52: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	28, // 53: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	23, // 54: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
-	6,  // 55: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 56: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	33, // 57: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	35, // 58: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
-	37, // 59: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
-	40, // 60: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
-	49, // 61: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
-	54, // 62: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
-	43, // 63: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
-	45, // 64: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
-	47, // 65: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	11, // 66: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
-	50, // [50:67] is the sub-list for method output_type
-	33, // [33:50] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	22, // 11: auditfleet.fleet.v1.Events.events:type_name -> auditfleet.fleet.v1.Event
+	20, // 12: auditfleet.fleet.v1.Events.senders:type_name -> auditfleet.fleet.v1.Sender
+	20, // 13: auditfleet.fleet.v1.Texts.senders:type_name -> auditfleet.fleet.v1.Sender
+	15, // 14: auditfleet.fleet.v1.SearchResponse.events:type_name -> auditfleet.fleet.v1.Events
+	16, // 15: auditfleet.fleet.v1.SearchResponse.texts:type_name -> auditfleet.fleet.v1.Texts
+	15, // 16: auditfleet.fleet.v1.FollowResponse.events:type_name -> auditfleet.fleet.v1.Events
+	15, // 17: auditfleet.fleet.v1.TallyResponse.rest:type_name -> auditfleet.fleet.v1.Events
+	21, // 18: auditfleet.fleet.v1.TallyResponse.tally:type_name -> auditfleet.fleet.v1.Tally
+	25, // 19: auditfleet.fleet.v1.CoverageResponse.coverage:type_name -> auditfleet.fleet.v1.Coverage
+	26, // 20: auditfleet.fleet.v1.Coverage.causes:type_name -> auditfleet.fleet.v1.CoverageCause
+	27, // 21: auditfleet.fleet.v1.Coverage.intervals:type_name -> auditfleet.fleet.v1.CoverageInterval
+	26, // 22: auditfleet.fleet.v1.Coverage.notes:type_name -> auditfleet.fleet.v1.CoverageCause
+	30, // 23: auditfleet.fleet.v1.HostsResponse.hosts:type_name -> auditfleet.fleet.v1.Host
+	31, // 24: auditfleet.fleet.v1.Host.said:type_name -> auditfleet.fleet.v1.Said
+	33, // 25: auditfleet.fleet.v1.ChangeHostsRequest.reattribute:type_name -> auditfleet.fleet.v1.Reattribution
+	0,  // 26: auditfleet.fleet.v1.EvidenceRequest.conditions:type_name -> auditfleet.fleet.v1.Conditions
+	39, // 27: auditfleet.fleet.v1.HoldsResponse.holds:type_name -> auditfleet.fleet.v1.Hold
+	42, // 28: auditfleet.fleet.v1.ChangeHoldsResponse.done:type_name -> auditfleet.fleet.v1.HoldDone
+	44, // 29: auditfleet.fleet.v1.AcceptLogResponse.checkpoint:type_name -> auditfleet.fleet.v1.CheckpointResponse
+	51, // 30: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
+	52, // 31: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
+	53, // 32: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
+	57, // 33: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	56, // 34: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
+	1,  // 35: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 36: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 37: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	28, // 38: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	23, // 39: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 40: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 41: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	32, // 42: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	35, // 43: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	37, // 44: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	40, // 45: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	49, // 46: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	54, // 47: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	43, // 48: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	45, // 49: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	47, // 50: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 51: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	17, // 52: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	18, // 53: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	19, // 54: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	29, // 55: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	24, // 56: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 57: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 58: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	34, // 59: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	36, // 60: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	38, // 61: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	41, // 62: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	50, // 63: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	55, // 64: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	44, // 65: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	46, // 66: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	48, // 67: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 68: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	52, // [52:69] is the sub-list for method output_type
+	35, // [35:52] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -4716,15 +4854,15 @@ func file_fleet_proto_init() {
 		return
 	}
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[18].OneofWrappers = []any{}
-	file_fleet_proto_msgTypes[29].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[19].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   57,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,6 +22,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -200,7 +201,7 @@ func serve(t *testing.T, src Source, who Allowed) (path string) {
 	return serveAs(t, &Service{Source: src, State: func() *fleet.StatusResponse { return &fleet.StatusResponse{State: "ok"} }}, who)
 }
 
-func serveAs(t *testing.T, service *Service, may Authorizer) (path string) {
+func serveAs(t *testing.T, service fleet.QueryServer, may Authorizer) (path string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
@@ -632,4 +633,8 @@ func TestWhoMayAsk(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
+}
+
+func (f *fakeSource) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	return storetest.ScanText(ctx, f.Scan, q, fn)
 }

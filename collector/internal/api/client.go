@@ -77,7 +77,7 @@ func newClient(path string, creds credentials.TransportCredentials, first net.Co
 				return dial(ctx)
 			}
 		}),
-		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20),
+		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20), grpc.WithReadBufferSize(256<<10),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)))
 	if err != nil {
 		first.Close()
@@ -151,6 +151,28 @@ var _ Source = (*Client)(nil)
 // before Scan returns an error that wraps store.ErrDamaged.
 func (c *Client) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
 	return stream(ctx, c, toRequest(q), c.q.Search, func(r *fleet.SearchResponse) error { return unpack(r.GetEvents(), fn) })
+}
+
+// ScanText implements query.TextSource. Of a damaged store, it does as Scan.
+func (c *Client) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	if q.Batches || q.After != nil {
+		return fmt.Errorf("%w: pages have events", ErrQuery)
+	}
+	req := toRequest(q)
+	req.Texts = true
+	return stream(ctx, c, req, c.q.Search, func(r *fleet.SearchResponse) error {
+		t, err := fromTexts(r.GetTexts())
+		if err == nil && len(r.GetEvents().GetEvents()) > 0 { // it is older than texts
+			err = unpack(r.GetEvents(), func(ev *event.Event) error {
+				t.List = append(t.List, store.FoundOf(ev))
+				return nil
+			})
+		}
+		if err != nil || len(t.List) == 0 {
+			return err
+		}
+		return fn(t)
+	})
 }
 
 // Follow implements query.Source.

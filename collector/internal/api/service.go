@@ -17,7 +17,7 @@ import (
 // Source is a collector's events and hosts: those of a running collector, through a Client or
 // within its own process, or the files of one that does not run.
 type Source interface {
-	query.Source
+	query.TextSource
 	// Hosts lists the hosts, by name.
 	Hosts(ctx context.Context) ([]*fleet.Host, error)
 	// Coverage calls fn with the answer for each host that the request is about, by name.
@@ -62,6 +62,11 @@ func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingSe
 			return err
 		}
 		watchedOf(c.ctx).query(q)
+		if req.GetTexts() && !q.Batches && q.After == nil {
+			return s.Source.ScanText(c.ctx, q, func(t query.Texts) error {
+				return sendTexts(c, q, t, func(t *fleet.Texts) error { return stream.Send(&fleet.SearchResponse{Texts: t}) })
+			})
+		}
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
 		return flushed(p, s.Source.Scan(c.ctx, q, p.add))
 	})

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -187,4 +188,8 @@ func TestAuthorizerIsAskedOncePerCall(t *testing.T) {
 	if got := strings.Join(may.asked, " "); strings.Count(got, "/auditfleet.fleet.v1.Query/") != 3 {
 		t.Errorf("asked about %s", got)
 	}
+}
+
+func (u untouched) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	return storetest.ScanText(ctx, u.Scan, q, fn)
 }

@@ -271,6 +271,8 @@ func (x *watched) counts(m any) {
 	switch r := m.(type) {
 	case *fleet.SearchResponse:
 		events(r.GetEvents())
+		a.Results += uint64(len(r.GetTexts().GetSizes()))
+		a.Sent += uint64(len(r.GetTexts().GetText()))
 	case *fleet.FollowResponse:
 		events(r.GetEvents())
 	case *fleet.TallyResponse:
@@ -443,6 +445,15 @@ func (n *noting) Scan(ctx context.Context, q *query.Query, fn func(*event.Event)
 	return n.Source.Scan(ctx, q, func(ev *event.Event) error {
 		n.found(1)
 		return fn(ev)
+	})
+}
+
+// ScanText implements query.TextSource.
+func (n *noting) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	n.x.query(q)
+	return n.Source.ScanText(ctx, q, func(t query.Texts) error {
+		n.found(uint64(t.Len()))
+		return fn(t)
 	})
 }
 

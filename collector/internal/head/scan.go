@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -134,78 +133,6 @@ func (h *Head) tally(ctx context.Context, q *query.Query, fields []query.Field, 
 		}
 	}
 	return sum, nil
-}
-
-// answer merges the store's events and those in memory.
-func answer(ctx context.Context, q *query.Query, snap store.Snapshot, refs []store.Ref, fn func(*event.Event) error) error {
-	m := memory{m: query.NewMatcher(q), fn: fn, ctx: ctx, refs: refs, reverse: q.Reverse}
-	slices.SortStableFunc(m.refs, func(a, b store.Ref) int { return a.Compare(b.Key) })
-	if q.Reverse {
-		slices.Reverse(m.refs)
-	}
-	var stopped error
-	err := snap.Scan(ctx, q, func(ev *event.Event) error {
-		if len(m.refs) > 0 {
-			if stopped = m.until(query.KeyOf(ev)); stopped != nil {
-				return stopped
-			}
-		}
-		stopped = fn(ev)
-		return stopped
-	})
-	switch {
-	case errors.Is(stopped, query.ErrStop):
-		return nil
-	case stopped != nil:
-		return stopped
-	case err != nil && !errors.Is(err, store.ErrDamaged):
-		return err
-	}
-	if rest := m.remaining(); rest != nil {
-		if errors.Is(rest, query.ErrStop) {
-			return nil
-		}
-		return rest
-	}
-	return err
-}
-
-// memory is the part of an answer that lies in tables.
-type memory struct {
-	ctx     context.Context
-	refs    []store.Ref
-	m       *query.Matcher
-	fn      func(*event.Event) error
-	reverse bool
-}
-
-// until gives what goes before an event of the store. Of equal events the
-// store's is the earlier one.
-func (m *memory) until(k query.Key) error {
-	for len(m.refs) > 0 && (!m.reverse && m.refs[0].Compare(k) < 0 || m.reverse && m.refs[0].Compare(k) >= 0) {
-		if err := m.one(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *memory) remaining() error {
-	for len(m.refs) > 0 {
-		if err := m.one(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (m *memory) one() error {
-	ev := m.refs[0].Event()
-	m.refs = m.refs[1:]
-	if !m.m.Match(ev) {
-		return m.ctx.Err()
-	}
-	return m.fn(ev)
 }
 
 // OpenReadOnly looks at a store that no server uses: what it holds, and what the

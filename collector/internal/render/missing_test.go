@@ -110,3 +110,7 @@ func (noEvents) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Co
 }
 
 func (claimedEvents) Hosts(context.Context) ([]*fleet.Host, error) { return nil, nil }
+
+func (n noEvents) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	return n.Scan(ctx, q, func(ev *event.Event) error { return fn(oneText{ev}) })
+}

@@ -215,3 +215,21 @@ func TestTextTakesMemory(t *testing.T) {
 		}
 	}
 }
+
+func (s someEvents) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	return s.Scan(ctx, q, func(ev *event.Event) error { return fn(oneText{ev}) })
+}
+
+// oneText is an event as query.Texts.
+type oneText struct{ ev *event.Event }
+
+func (oneText) Len() int { return 1 }
+
+func (o oneText) Event(_ int, ev *event.Event) { *ev = *o.ev }
+
+func (o oneText) AppendRaw(dst []byte, _ int) []byte {
+	for i := range o.ev.Records {
+		dst = append(append(dst, o.ev.Records[i].Raw...), '\n')
+	}
+	return dst
+}

@@ -23,6 +23,26 @@ type Condition struct {
 	Exact    []string
 	Contains string
 	Match    func(v []byte) bool
+	// Decides says that the event meets the query's part, too, when it meets this.
+	Decides bool
+}
+
+// Decide reports whether an event that meets them all matches q, but for its time, its serial and its
+// host, which are not conditions.
+func (c Conditions) Decide(q *query.Query) bool {
+	return len(q.Filters) == 0 && !q.Mismatch && len(q.From) == 0 && !slices.ContainsFunc(c, func(c Condition) bool { return !c.Decides })
+}
+
+// decides says whether the index has of a term's fields what a Matcher compares. Of a number's
+// text that is so where the whole of it is compared.
+func decides(t *query.Term) bool {
+	switch t.Op {
+	case query.OpEqual:
+		return true
+	case query.OpContains, query.OpRegexp:
+		return !slices.ContainsFunc(t.Fields, query.Field.IsNumber)
+	}
+	return false
 }
 
 // ConditionsOf returns the necessary conditions of a query. A query that the index cannot
@@ -30,7 +50,7 @@ type Condition struct {
 func ConditionsOf(q *query.Query) Conditions {
 	var out Conditions
 	if len(q.Types) > 0 {
-		c := Condition{Fields: []query.Field{query.FieldType}}
+		c := Condition{Fields: []query.Field{query.FieldType}, Decides: true}
 		for _, t := range q.Types {
 			c.Exact = append(c.Exact, strconv.FormatUint(uint64(t), 10))
 		}
@@ -43,7 +63,7 @@ func ConditionsOf(q *query.Query) Conditions {
 	needs := q.Needs()
 	for i := range needs {
 		t := &needs[i]
-		c := Condition{Fields: t.Fields, Match: t.Values()}
+		c := Condition{Fields: t.Fields, Match: t.Values(), Decides: decides(t)}
 		if t.Op == query.OpContains {
 			c.Contains = t.Text
 		}
@@ -76,6 +96,15 @@ func (r *Ref) Event() *event.Event {
 	ev := ParseText(r.event.Text, r.event.Counted, []byte(r.host), r.event.Origin)
 	ev.Batch = r.Batch
 	return ev
+}
+
+// Found returns the event as text; ev is what Event has returned.
+func (r *Ref) Found(ev *event.Event) Found {
+	if r.open != nil {
+		return FoundOf(ev)
+	}
+	e := r.event
+	return Found{Key: r.Key, Batch: r.Batch, Host: r.host, Text: e.Text, Counted: e.Counted, Origin: e.Origin}
 }
 
 // View is the events that a table has at one moment. It stays as it is while the table is

@@ -89,45 +89,77 @@ func CutText(b []byte, counted bool) (text, rest []byte, err error) {
 // records calls fn with each record of an event's text, which must be as CutText returned
 // it. raw is a part of text.
 func records(text []byte, counted bool, fn func(raw []byte)) {
+	anyRecord(text, counted, func(raw []byte) bool {
+		fn(raw)
+		return false
+	})
+}
+
+// anyRecord reports whether is says yes to a record of an event's text, which must be as CutText
+// returned it.
+func anyRecord(text []byte, counted bool, is func(raw []byte) bool) bool {
 	if !counted {
 		for len(text) > 1 {
 			i := bytes.IndexByte(text, '\n')
 			if i <= 0 {
-				return
+				return false
 			}
-			fn(text[:i:i])
+			if is(text[:i:i]) {
+				return true
+			}
 			text = text[i+1:]
 		}
-		return
+		return false
 	}
 	n, at := binary.Uvarint(text)
 	if at <= 0 {
-		return
+		return false
 	}
 	for ; n > 0; n-- {
 		size, k := binary.Uvarint(text[at:])
 		if k <= 0 || size > uint64(len(text)-at-k) {
-			return
+			return false
 		}
 		at += k
-		fn(text[at : at+int(size) : at+int(size)])
+		if is(text[at : at+int(size) : at+int(size)]) {
+			return true
+		}
 		at += int(size)
 	}
+	return false
 }
 
 // FirstMs returns the time of an event's first record, by which the event goes; 0 where it has none.
 func FirstMs(text []byte, counted bool) int64 {
+	var r record.Record
+	firstRecord(&r, text, counted)
+	return r.Ms()
+}
+
+// Stamp reads an event's time and serial, which are its first record's, and whether that is a record
+// at all (record.Record.IsRecord).
+func Stamp(text []byte, counted bool) (ms int64, serial uint64, is bool) {
+	var r record.Record
+	firstRecord(&r, text, counted)
+	return r.Ms(), r.Serial, r.IsRecord()
+}
+
+// HasType reports whether want says yes to the type of one of an event's records.
+func HasType(text []byte, counted bool, want func(uint16) bool) bool {
+	return anyRecord(text, counted, func(raw []byte) bool { return want(record.TypeOf(raw)) })
+}
+
+// firstRecord parses an event's first record, by which the event goes; nothing where it has none.
+func firstRecord(r *record.Record, text []byte, counted bool) {
 	raw := text
 	if !counted {
 		raw = text[:max(0, bytes.IndexByte(text, '\n'))]
 	} else if n, at := binary.Uvarint(text); at <= 0 || n == 0 {
-		return 0
+		raw = nil
 	} else if size, k := binary.Uvarint(text[at:]); k > 0 && size <= uint64(len(text)-at-k) {
 		raw = text[at+k : at+k+int(size)]
 	}
-	var r record.Record
 	_ = r.Parse(raw) // as ParseRecord does
-	return r.Ms()
 }
 
 // countRecords returns how many records an event's text holds. Of a counted text it is

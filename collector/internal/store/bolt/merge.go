@@ -78,11 +78,27 @@ func (i *item) before(o *item) bool {
 	return i.pos < o.pos
 }
 
-// run is the merge: it calls fn with the matching events in order until there are none
-// left, fn errs or the context ends. At any time each unfinished group or block has one
+// events has the merge give out events.
+func (sc *scan) events(fn func(*event.Event) error) {
+	sc.give = func(u *unit, pos int) error {
+		ev := u.matched[pos].ev
+		if ev == nil {
+			ev = sc.parseAgain(u, pos)
+		}
+		u.matched[pos].ev = nil // it is fn's now
+		if ev == nil {
+			return nil
+		}
+		ev.Batch = u.plan.id
+		return fn(ev)
+	}
+}
+
+// run is the merge: it gives the matching events out in order until there are none
+// left, give errs or the context ends. At any time each unfinished group or block has one
 // item in the heap, under the least time of what is left of it. So when an event is on
 // top, everything that could hold an earlier one has been opened.
-func (sc *scan) run(fn func(*event.Event) error) error {
+func (sc *scan) run() error {
 	for sc.heap.Len() > 0 {
 		top := &sc.heap.list[0]
 		switch top.kind {
@@ -106,16 +122,8 @@ func (sc *scan) run(fn func(*event.Event) error) error {
 			sc.advance(u, 0)
 		case kindEvent:
 			u, pos := top.unit, top.pos
-			ev := u.matched[pos].ev
-			if ev == nil {
-				ev = sc.parseAgain(u, pos)
-			}
-			u.matched[pos].ev = nil // it is fn's now
-			if ev != nil {
-				ev.Batch = u.plan.id
-				if err := fn(ev); err != nil {
-					return err
-				}
+			if err := sc.give(u, pos); err != nil {
+				return err
 			}
 			sc.advance(u, pos+1)
 		}
@@ -182,18 +190,28 @@ func (sc *scan) openUnit(u *unit) {
 	}
 }
 
-// parseAgain unpacks an event's frame and parses the event again: too much text was kept
-// for others when its block was read. nil, with an error kept, when that fails.
+// parseAgain parses an event again: too much text was kept for others when its block was
+// read. nil, with an error kept, when that fails.
 func (sc *scan) parseAgain(u *unit, pos int) *event.Event {
+	one := sc.textAgain(u, pos)
+	if one == nil {
+		return nil
+	}
+	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host), u.matched[pos].origin)
+}
+
+// textAgain unpacks an event's frame again and returns the event's text; nil, with an error kept, when
+// that fails.
+func (sc *scan) textAgain(u *unit, pos int) []byte {
 	text, _, err := sc.text(u, &sc.own)
 	f := &u.matched[pos]
 	if err != nil || uint64(f.off)+uint64(f.len) > uint64(len(text)) {
 		sc.addError(errors.Join(fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged), err))
 		return nil
 	}
-	one := text[f.off : f.off+f.len]
+	one := text[f.off : f.off+f.len : f.off+f.len]
 	if u.alone { // the frame is used again
 		one = slices.Clone(one)
 	}
-	return store.ParseText(one, u.cand.Block.Counted, []byte(u.cand.Block.Host), f.origin)
+	return one
 }

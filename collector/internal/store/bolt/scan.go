@@ -41,6 +41,10 @@ type scan struct {
 	s     *Store
 	heap  items
 	own   reader // the merge's
+	// plain says that events are given as text: none is parsed whose block the index decides.
+	plain bool
+	types bool                         // the query asks for types, hosts and times only
+	give  func(u *unit, pos int) error // gives the answer's next event out; ours alone
 
 	mu      sync.Mutex // guards everything below, and each phase
 	wake    *sync.Cond // of mu: a phase, opened, ahead or stopped has changed
@@ -94,7 +98,7 @@ type unit struct {
 	held    int64   // its part of scan.held
 }
 
-// found is an event that matches; ev is nil when it has to be parsed again.
+// found is an event that matches; ev, or text where that is asked for, is nil when it has to be read again.
 type found struct {
 	ms       int64
 	serial   uint64
@@ -102,6 +106,7 @@ type found struct {
 	off, len uint32 // in the block's text
 	origin   store.Origin
 	ev       *event.Event
+	text     []byte
 }
 
 // reader is what a goroutine reads units with; each has its own.
@@ -112,8 +117,9 @@ type reader struct {
 }
 
 // newScan starts the workers; the caller runs the merge and then calls close.
-func newScan(ctx context.Context, sn *snapshot, q *query.Query) *scan {
-	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q)}
+func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *scan {
+	sc := &scan{ctx: ctx, q: q, conds: store.ConditionsOf(q), s: sn.s, errs: lossesFor(sn.broken, q), plain: plain}
+	sc.types = len(q.Terms) == 0 && len(q.Types) > 0 && sc.conds.Decide(q)
 	sc.own.m = query.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
@@ -318,22 +324,31 @@ func (sc *scan) read(u *unit, rd *reader) {
 			}
 			want = want[1:]
 		}
-		if !rd.m.MayMatch(one) {
-			continue
-		}
-		scratch := &rd.scratch
-		store.ParseInto(scratch, one, blk.Counted, host, origin)
-		if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
-			continue
-		}
-		node := blk.Host
-		if string(scratch.Node) != node {
-			node = string(scratch.Node)
-		}
 		off := len(text) - len(rest) - len(one)
-		f := found{ms: scratch.Ms, serial: scratch.Serial, node: node, off: uint32(off), len: uint32(len(one)), origin: origin}
-		if !u.alone { // else keep copies it out of the frame
-			f.ev = store.CloneEvent(scratch)
+		f := found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin}
+		if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
+			if !sc.sure(&f, one, blk.Counted) || !u.cand.Sure && !store.HasType(one, blk.Counted, rd.m.Typed) {
+				continue
+			}
+		} else {
+			if !blk.Counted && !rd.m.MayMatch(one) {
+				continue
+			}
+			scratch := &rd.scratch
+			store.ParseInto(scratch, one, blk.Counted, host, origin)
+			if len(scratch.Records) == 0 || !rd.m.Match(scratch) {
+				continue
+			}
+			f.ms, f.serial = scratch.Ms, scratch.Serial
+			if string(scratch.Node) != f.node {
+				f.node = string(scratch.Node)
+			}
+			if !sc.plain && !u.alone { // else keep copies it out of the frame
+				f.ev = store.CloneEvent(scratch)
+			}
+		}
+		if sc.plain {
+			f.text = one
 		}
 		u.matched = append(u.matched, f)
 		size += len(one)
@@ -359,7 +374,16 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 	switch {
 	case tooMuch:
 		for i := range u.matched {
-			u.matched[i].ev = nil
+			u.matched[i].ev, u.matched[i].text = nil, nil
+		}
+	case sc.plain:
+		if u.alone || 4*size < len(frame) {
+			own := make([]byte, 0, size)
+			for i := range u.matched {
+				f := &u.matched[i]
+				own = append(own, f.text...)
+				f.text = own[len(own)-len(f.text) : len(own) : len(own)]
+			}
 		}
 	case u.alone || 4*size < len(frame):
 		host := []byte(u.cand.Block.Host)

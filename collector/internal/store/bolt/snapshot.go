@@ -88,8 +88,14 @@ func (sn *snapshot) Close() error {
 
 // Scan calls fn with the matching events in order; see store.Snapshot.
 func (sn *snapshot) Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error {
-	sc := newScan(ctx, sn, q)
-	err := sc.run(fn)
+	sc := newScan(ctx, sn, q, false)
+	sc.events(fn)
+	return sc.all()
+}
+
+// all runs a scan to its end.
+func (sc *scan) all() error {
+	err := sc.run()
 	sc.close()
 	if errors.Is(err, query.ErrStop) {
 		return nil

@@ -14,6 +14,8 @@ func (s bitset) and(o bitset) {
 	}
 }
 
+func (s bitset) has(i int) bool { return s[i/64]&(1<<(i%64)) != 0 }
+
 func (s bitset) any() bool {
 	for _, w := range s {
 		if w != 0 {

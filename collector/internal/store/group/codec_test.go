@@ -271,7 +271,7 @@ func FuzzDictionary(f *testing.F) {
 		for i := range d.n {
 			p, err := d.postings(i)
 			if err == nil {
-				_ = g.addPostings(newBitset(5), p)
+				_ = g.addPostings(newBitset(5), newBitset(1), p)
 			}
 		}
 		_ = d.containing([]byte("e"), func(int) error { return nil })
@@ -307,7 +307,7 @@ func TestDictionaryExample(t *testing.T) {
 			t.Fatal(err)
 		}
 		set := newBitset(5)
-		if err := (&Group{Summary: Summary{Events: 5}}).addPostings(set, p); err != nil {
+		if err := (&Group{Summary: Summary{Events: 5}}).addPostings(set, nil, p); err != nil {
 			t.Fatal(err)
 		}
 		got[string(d.value(i))] = set.list(0, 5, 5)
@@ -350,7 +350,7 @@ func TestPostings(t *testing.T) {
 			g.blocks = b.blocks[i].append(g.blocks, 0)
 		}
 		bits := newBitset(int(next))
-		if err := g.addPostings(bits, p); err != nil {
+		if err := g.addPostings(bits, nil, p); err != nil {
 			t.Fatal(err)
 		}
 		got := bits.list(0, next, 0)

@@ -211,6 +211,8 @@ type Candidate struct {
 	// Want lists the events that may match, ascending, counted from the block's first;
 	// nil stands for all of them.
 	Want []uint32
+	// Sure says that these do match, but for what is no condition: their times, serials and hosts.
+	Sure bool
 }
 
 // Plan returns the blocks in which a query may match, in their order at rest; conds must
@@ -218,10 +220,13 @@ type Candidate struct {
 // table, never a frame. An event that is not in the plan does not match; one that is may
 // still not match.
 func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error) {
-	// set has the events that meet all conditions so far; nil stands for every event.
+	// set has the events that meet all conditions so far; nil stands for every event. loose has the
+	// blocks in which set has events that may not meet one of them.
 	var set bitset
+	loose := newBitset(g.numBlocks())
+	decide := conds.Decide(q) && g.version >= readVersion
 	for i := range conds {
-		s, err := g.matchCondition(&conds[i])
+		s, err := g.matchCondition(&conds[i], loose)
 		if err != nil {
 			return nil, err
 		}
@@ -262,7 +267,7 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 		if blk.Host != "" && !q.WantsNode(blk.Host) {
 			continue
 		}
-		c := Candidate{Block: blk, Index: i}
+		c := Candidate{Block: blk, Index: i, Sure: decide && !loose.has(i)}
 		if set != nil {
 			n := set.count(blk.First, blk.First+blk.Events)
 			if n == 0 {
@@ -278,8 +283,9 @@ func (g *Group) Plan(q *query.Query, conds store.Conditions) ([]Candidate, error
 }
 
 // matchCondition returns the events that may meet a condition: those that have, by the dictionaries
-// of its fields, a value that it accepts.
-func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
+// of its fields, a value that it accepts. It adds the blocks to loose of which the dictionaries
+// do not say which of their events these are.
+func (g *Group) matchCondition(c *store.Condition, loose bitset) (bitset, error) {
 	set := newBitset(int(g.Summary.Events))
 	if g.version < readVersion {
 		if g.overlooks(c) {
@@ -301,6 +307,7 @@ func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 		if d == nil {
 			if addedField(f) { // the group is older than the field: nothing is known of it
 				set.fill(0, uint32(g.Summary.Events))
+				loose.fill(0, uint32(g.numBlocks()))
 			}
 			continue
 		}
@@ -309,25 +316,25 @@ func (g *Group) matchCondition(c *store.Condition) (bitset, error) {
 				return nil, err
 			}
 		}
-		if err := d.matching(c, func(x *dict, i int) error { return g.addValue(set, x, i) }); err != nil {
+		if err := d.matching(c, func(x *dict, i int) error { return g.addValue(set, loose, x, i) }); err != nil {
 			return nil, err
 		}
 	}
 	return set, nil
 }
 
-// addValue adds the events that have a value.
-func (g *Group) addValue(set bitset, d *dict, i int) error {
+// addValue adds the events that have a value, as addPostings does.
+func (g *Group) addValue(set, loose bitset, d *dict, i int) error {
 	p, err := d.postings(i)
 	if err != nil {
 		return err
 	}
-	return g.addPostings(set, p)
+	return g.addPostings(set, loose, p)
 }
 
 // addPostings adds the events of encoded postings to set; of postings by blocks, all events of
-// these blocks.
-func (g *Group) addPostings(set bitset, p []byte) error {
+// these blocks, which it adds to loose, unless that is nil, where not all of their events are meant.
+func (g *Group) addPostings(set, loose bitset, p []byte) error {
 	head, k := binary.Uvarint(p)
 	if k <= 0 {
 		return damaged("postings without a head")
@@ -367,7 +374,7 @@ func (g *Group) addPostings(set bitset, p []byte) error {
 			return damaged("a block posting")
 		}
 		p = p[k:]
-		_, k = binary.Uvarint(p)
+		count, k := binary.Uvarint(p)
 		if k <= 0 {
 			return damaged("a block posting's count")
 		}
@@ -377,6 +384,9 @@ func (g *Group) addPostings(set bitset, p []byte) error {
 		}
 		blk, _ := rawBlock(g.blocks[int(at)*blockSize:])
 		set.fill(blk.First, blk.First+blk.Events)
+		if loose != nil && count < uint64(blk.Events) {
+			loose[at/64] |= 1 << (at % 64)
+		}
 	}
 	return nil
 }

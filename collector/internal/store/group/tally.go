@@ -91,7 +91,7 @@ func (g *Group) having(fields []query.Field) (bitset, error) {
 		if d == nil {
 			continue
 		}
-		if err := d.each(func(x *dict, i int) error { return g.addValue(set, x, i) }); err != nil {
+		if err := d.each(func(x *dict, i int) error { return g.addValue(set, nil, x, i) }); err != nil {
 			return set, err
 		}
 	}

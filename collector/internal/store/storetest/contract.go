@@ -103,16 +103,47 @@ func TextFor(q *query.Query, ev *event.Event) string {
 	return text
 }
 
-// Collect returns the whole answer to a query, each event as TextFor has it.
+// Collect returns the whole answer to a query, each event as TextFor has it. The answer as text must
+// be the same.
 func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 	t.Helper()
-	var out []string
-	err := store.Scan(context.Background(), s, q, func(ev *event.Event) error {
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatalf("scan: %v", err)
+	}
+	defer snap.Close()
+	var out, texts []string
+	err = snap.Scan(context.Background(), q, func(ev *event.Event) error {
 		out = append(out, TextFor(q, ev))
 		return nil
 	})
 	if err != nil {
 		t.Fatalf("scan: %v", err)
+	}
+	var ev event.Event
+	err = store.ScanText(context.Background(), snap, q, func(f *store.Found) error {
+		all := store.Texts{List: []store.Found{*f}}
+		all.Event(0, &ev)
+		if query.KeyOf(&ev) == f.Key {
+			texts = append(texts, TextFor(q, &ev))
+		} else {
+			texts = append(texts, fmt.Sprintf("%+v of %+v", f.Key, query.KeyOf(&ev)))
+		}
+		if raw := all.AppendRaw(nil, 0); !strings.HasSuffix(Text(&ev), "\n"+string(raw)) {
+			t.Errorf("records as text: %q, and as an event %q", clip(string(raw)), clip(Text(&ev)))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("scan for text: %v", err)
+	}
+	if !slices.Equal(out, texts) {
+		i := 0
+		for i < min(len(out), len(texts)) && out[i] == texts[i] {
+			i++
+		}
+		t.Errorf("%+v: %d events, %d as text, and they differ from %d on:\n%s\n%s", q, len(out), len(texts), i,
+			clip(strings.Join(out[i:min(i+1, len(out))], "")), clip(strings.Join(texts[i:min(i+1, len(texts))], "")))
 	}
 	return out
 }

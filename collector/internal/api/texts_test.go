@@ -1,0 +1,159 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+// oddEvents are some of several hosts and senders, received at different times, with odd bytes and
+// records among them that cannot be written as lines.
+func oddEvents(n int) (all []*event.Event) {
+	r := rand.New(rand.NewPCG(5, 6))
+	from := []*event.Sender{nil, {Addr: netip.MustParseAddr("192.0.2.7"), Transport: 2}, {Host: "web1", Addr: netip.MustParseAddr("2001:db8::1"), Transport: 3}}
+	for i := range n {
+		ev := newEvent([]string{"web1", "\xff\x00host", ""}[i%3],
+			fmt.Sprintf("type=SYSCALL msg=audit(1700000000.%03d:%d): arch=c000003e key=\"k\"\x1dARCH=x86_64", i%1000, i),
+			fmt.Sprintf("type=PATH msg=audit(1700000000.%03d:%d): name=\"%s\"", i%1000, i, strings.Repeat("\xfe", r.IntN(200))),
+			[]string{"", "one\nand one", "type=EOE msg=audit(1700000000.000:1): "}[r.IntN(3)])
+		if len(ev.Node) > 0 { // else it would go by its address
+			ev.From = from[r.IntN(3)]
+		}
+		if r.IntN(4) > 0 {
+			for k := range ev.Records {
+				ev.Records[k].Received = 1700000000_000 + int64(r.IntN(9)-3) + int64(r.IntN(2)*k)
+			}
+		}
+		all = append(all, ev)
+	}
+	return all
+}
+
+// whole is an event with all that an answer with origins has of it.
+func whole(ev *event.Event) string {
+	out := flat(ev)
+	if ev.From != nil {
+		out += fmt.Sprintf(" from %+v", *ev.From)
+	}
+	for i := range ev.Records {
+		out += fmt.Sprintf(" %d", ev.Records[i].Received)
+	}
+	return out
+}
+
+func TestTextsArriveAsTheyAre(t *testing.T) {
+	src := &fakeSource{events: append(oddEvents(3000), newEvent("x", strings.Repeat("long", 500000)))}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	for _, origin := range []bool{false, true} {
+		var got, want []string
+		for _, ev := range src.events {
+			if origin {
+				want = append(want, whole(ev))
+			} else {
+				want = append(want, flat(ev))
+			}
+		}
+		err := c.ScanText(context.Background(), &query.Query{Origin: origin}, func(texts query.Texts) error {
+			var ev event.Event
+			for i := range texts.Len() {
+				texts.Event(i, &ev)
+				if origin {
+					got = append(got, whole(&ev))
+				} else {
+					got = append(got, flat(&ev))
+				}
+				var raw string
+				for k := range ev.Records {
+					raw += string(ev.Records[k].Raw) + "\n"
+				}
+				if out := string(texts.AppendRaw(nil, i)); out != raw {
+					t.Fatalf("records %q, and as text %q", raw, out)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("events with origins %v (-sent +got):\n%s", origin, diff)
+		}
+	}
+}
+
+// Of a damaged store the texts that can be read are given, and then the error; and who asks ends it.
+func TestTextsEnd(t *testing.T) {
+	src := &fakeSource{events: oddEvents(10), err: fmt.Errorf("day 1: %w", store.ErrDamaged)}
+	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	n := 0
+	err := c.ScanText(context.Background(), &query.Query{}, func(texts query.Texts) error { n += texts.Len(); return nil })
+	if n != 10 || !errors.Is(err, store.ErrDamaged) || !strings.Contains(err.Error(), "day 1") {
+		t.Errorf("%d events, %v", n, err)
+	}
+	mine := errors.New("mine")
+	if err := c.ScanText(context.Background(), &query.Query{}, func(query.Texts) error { return mine }); !errors.Is(err, mine) {
+		t.Errorf("the caller's own error became %v", err)
+	}
+	for _, q := range []*query.Query{{Batches: true}, {After: &query.Cursor{}}} {
+		if err := c.ScanText(context.Background(), q, func(query.Texts) error { return nil }); !errors.Is(err, ErrQuery) {
+			t.Errorf("a page as text: %v", err)
+		}
+	}
+}
+
+// A collector that does not know texts answers with events, which the client takes for the same.
+func TestTextsOfAnOlderCollector(t *testing.T) {
+	path := serveAs(t, &olderService{Service{Source: &fakeSource{events: oddEvents(50)}}}, Allowed{GID: -1})
+	n := 0
+	err := dial(t, path).ScanText(context.Background(), &query.Query{}, func(texts query.Texts) error { n += texts.Len(); return nil })
+	if err != nil || n != 50 {
+		t.Errorf("%d events, %v", n, err)
+	}
+}
+
+type olderService struct{ Service }
+
+func (o *olderService) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServer) error {
+	req.Texts = false
+	return o.Service.Search(req, stream)
+}
+
+// FuzzTexts: whatever a collector sends is an error or events, and never a panic.
+func FuzzTexts(f *testing.F) {
+	var list []store.Found
+	for _, ev := range oddEvents(5) {
+		list = append(list, store.FoundOf(ev))
+	}
+	msg, err := proto.Marshal(toTexts(list, 0, true))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(msg)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var msg fleet.Texts
+		if proto.Unmarshal(b, &msg) != nil {
+			return
+		}
+		texts, err := fromTexts(&msg)
+		if err != nil {
+			return
+		}
+		var ev event.Event
+		for i := range texts.Len() {
+			texts.Event(i, &ev)
+			_ = texts.AppendRaw(nil, i)
+		}
+	})
+}
