@@ -189,7 +189,7 @@ func (s *dayStore) ask(c *harness.Collector, to *socket, words []string, q dayQu
 		return a, err
 	}
 	var walls []time.Duration
-	for spent := time.Duration(0); len(walls) < 9 && (len(walls) < 3 || spent < 2*time.Second) && spent < 20*time.Second; {
+	for spent := time.Duration(0); len(walls) < 9 && (len(walls) < 3 || spent < 2*time.Second) && spent < longAnswer; {
 		m, err := harness.Measure(5*time.Minute, false, append([]string{s.bins.Collector, words[0], "--store", s.dir}, args...)...)
 		if err != nil {
 			return a, err

@@ -108,7 +108,7 @@ func (v *victoria) ask(query string) (a asked, _ error) {
 		return a, err
 	}
 	var walls []time.Duration
-	for spent := time.Duration(0); len(walls) < 100 && (len(walls) < 3 || spent < time.Second) && spent < 20*time.Second; {
+	for spent := time.Duration(0); len(walls) < 100 && (len(walls) < 3 || spent < time.Second) && spent < 3*longAnswer; {
 		var got lineCounter
 		begin := time.Now()
 		resp, err := v.client.PostForm(v.at+"/select/logsql/query", url.Values{"query": {query}})
