@@ -92,7 +92,7 @@ func (b *Builder) place(from int, counted bool, ev *event.Event) {
 		b.blocks = append(b.blocks, Block{Frame: b.n, Off: uint32(from), First: uint32(b.sum.Events), Counted: counted,
 			MinMs: ev.Ms, MaxMs: ev.Ms, MinSerial: ev.Serial, MaxSerial: ev.Serial})
 		b.owner = append(b.owner, uint32(len(b.hosts)-1))
-		b.whence.block()
+		b.whence.block(b.c)
 		b.open = true
 	}
 	blk := &b.blocks[len(b.blocks)-1]
@@ -170,10 +170,11 @@ func (b *Builder) Finish() (blob []byte, sum Summary, err error) {
 	}
 	b.vocabulary = vocabulary{}
 	add(secChunks, 0, chunks)
-	senders, receipts, batches := b.whence.encode(b.c)
+	senders, receipts, batches, parts := b.whence.encode(b.c)
 	add(secSenders, 0, senders)
 	add(secReceipt, 0, receipts)
 	add(secBatches, 0, batches)
+	add(secParts, 0, parts)
 	templates := b.rows.Table()
 	add(secRows, 0, b.c.dictBody(templates.Len(), templates.Append(nil), nil))
 	add(secFrames, 0, b.frames)

@@ -65,14 +65,19 @@ func (v *vocabulary) addValue(f query.Field, text []byte) {
 		*l = lastValue{id, true}
 	}
 	x := &v.all[l.id]
-	if x.count > 0 && x.last == v.ord { // this event has it already
+	had := cap(x.gaps)
+	x.add(v.ord)
+	v.memory += cap(x.gaps) - had
+}
+
+// add adds an event, which is not before the last one.
+func (x *builtValue) add(ord uint32) {
+	if x.count > 0 && x.last == ord { // it is there already
 		return
 	}
-	had := cap(x.gaps)
-	x.gaps = binary.AppendUvarint(x.gaps, uint64(v.ord-x.last))
-	v.memory += cap(x.gaps) - had
+	x.gaps = binary.AppendUvarint(x.gaps, uint64(ord-x.last))
 	x.count++
-	x.last = v.ord
+	x.last = ord
 }
 
 // encode writes the dictionaries, by field, and the section of their chunks.

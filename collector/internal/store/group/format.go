@@ -48,10 +48,11 @@ const (
 	secBatches = 9
 	secRows    = 10 // templates of the frames
 	secChunks  = 11 // of the dictionaries
+	secParts   = 12 // receipts and batches by block
 )
 
 // unsummed says that a section has no checksum of its own: its parts have.
-func unsummed(kind byte) bool { return kind == secData || kind == secChunks }
+func unsummed(kind byte) bool { return kind == secData || kind == secChunks || kind == secParts }
 
 // addedField reports whether groups of this version were written before the program knew
 // the field. Encode writes the field's dictionary even when it is empty. A group without

@@ -3,7 +3,6 @@ package group
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
 	"sort"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -122,8 +121,7 @@ type Origins struct {
 	senders []event.Sender
 	runs    []run // the first begins at ordinal 0; together they cover all events
 	byTime  bool
-	ends    []uint32 // by block: where its receipts end in all
-	all     []byte   // the receipts of all blocks
+	parts   parts // the receipts of each block
 }
 
 // senders reads the section of senders; nil when there is none. Its receipts are not
@@ -185,7 +183,12 @@ func readSender(s *event.Sender, b []byte) ([]byte, error) {
 
 // Origins reads who sent the group's events and when they were received. It is nil,
 // without an error, for a group of version 1, which has neither.
-func (g *Group) Origins() (*Origins, error) {
+func (g *Group) Origins() (*Origins, error) { return g.origins(nil) }
+
+// OriginsFor is Origins for the events of some blocks only.
+func (g *Group) OriginsFor(cands []Candidate) (*Origins, error) { return g.origins(g.chunksOf(cands)) }
+
+func (g *Group) origins(want []bool) (*Origins, error) {
 	o, err := g.senders()
 	if o == nil || err != nil {
 		return nil, err
@@ -193,6 +196,12 @@ func (g *Group) Origins() (*Origins, error) {
 	b, err := g.section(secReceipt, 0)
 	if err != nil {
 		return nil, err
+	}
+	if g.version > batchVersion {
+		r := varint.NewReader(b)
+		o.byTime = r.Uvarint() == receiptsByTime
+		o.parts, err = g.readChunks(&r, want, func(int, []byte) error { return nil })
+		return o, err
 	}
 	d, lens, err := g.c.splitDict(b)
 	if err != nil {
@@ -203,19 +212,12 @@ func (g *Group) Origins() (*Origins, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.all = slices.Clone(all)
-	// The blocks' parts must fill the receipts, so that ends may be used as indexes.
 	r := varint.NewReader(lens)
-	end := uint64(0)
-	for range g.numBlocks() {
-		if end += r.Uvarint(); end > uint64(len(o.all)) {
-			return nil, damaged("receipts of %d bytes, %d are there", end, len(o.all))
-		}
-		o.ends = append(o.ends, uint32(end))
+	c, err := readParts(&r, all, g.numBlocks())
+	if err != nil {
+		return nil, err
 	}
-	if !r.Done() || end != uint64(len(o.all)) {
-		return nil, damaged("receipts of %d blocks in %d bytes", g.numBlocks(), len(o.all))
-	}
+	o.parts = parts{per: max(1, g.numBlocks()), chunks: []partChunk{c}}
 	return o, nil
 }
 
@@ -251,12 +253,15 @@ func (g *Group) matchSenders(q *query.Query) (bitset, error) {
 // Block returns a reader of the origins of a block's events; index is the block's in the
 // group. A nil receiver is allowed: its reader says of each event that nothing is known.
 func (o *Origins) Block(index int, b *Block) OriginReader {
-	if o == nil || index >= len(o.ends) {
+	if o == nil {
 		return OriginReader{}
 	}
-	from, to := span(o.ends, index)
+	part, ok := o.parts.of(index)
+	if !ok {
+		return OriginReader{}
+	}
 	i := sort.Search(len(o.runs), func(i int) bool { return o.runs[i].first > b.First })
-	return OriginReader{o: o, ord: b.First, run: i - 1, all: varint.NewReader(o.all[from:to])}
+	return OriginReader{o: o, ord: b.First, run: i - 1, all: varint.NewReader(part)}
 }
 
 // OriginReader reads the origins of a block's events, each once and in order. It is for

@@ -107,7 +107,7 @@ func (g *Group) Needed(ordinals []int64) ([]int64, error) {
 
 func neededSection(kind byte) bool {
 	switch kind {
-	case secSummary, secHosts, secBlocks, secFrames, secSenders, secReceipt, secBatches, secRows:
+	case secSummary, secHosts, secBlocks, secFrames, secSenders, secReceipt, secBatches, secRows, secParts:
 		return true
 	}
 	return false

@@ -55,11 +55,12 @@ type verifier struct {
 	readable    []bool   // by block
 	blockOf     []uint32 // by ordinal
 	allReadable bool
-	sum         Summary                               // counted again
-	origins     *Origins                              // nil: not kept, or not readable
-	batches     *Batches                              // nil: one batch, or not readable
-	ids         [query.NumIndexed]map[string]*posting // by field and value, from the events
-	ord         uint32                                // of the event being extracted
+	sum         Summary                                  // counted again
+	origins     *Origins                                 // nil: not kept, or not readable
+	batches     *Batches                                 // nil: one batch, or not readable
+	ids         [query.NumIndexed]map[string]*builtValue // by field and value, from the events
+	ords        []uint32                                 // of the value that is compared
+	ord         uint32                                   // of the event being extracted
 	x           query.Extractor
 	addValue    func(query.Field, []byte)          // v.add, made once
 	event       func(host string, ev *event.Event) // of Salvage; nil for Verify
@@ -68,9 +69,6 @@ type verifier struct {
 // maxEvents bounds the memory that Verify takes for a group's word: a hundred times what
 // a table of the head's default size has.
 const maxEvents = 1 << 26
-
-// posting has the ordinals of the readable events that have a value, ascending.
-type posting struct{ ords []uint32 }
 
 func (v *verifier) found(f Finding) { v.out.Findings = append(v.out.Findings, f) }
 
@@ -114,7 +112,7 @@ func (v *verifier) run() {
 	}
 	v.names()
 	for f := range v.ids {
-		v.ids[f] = map[string]*posting{}
+		v.ids[f] = map[string]*builtValue{}
 	}
 	v.addValue = v.add
 	if v.origins, err = g.Origins(); err != nil {
@@ -181,6 +179,8 @@ func sectionName(s section) string {
 		return "batches"
 	case secRows:
 		return "templates"
+	case secParts:
+		return "receipts and batches by block"
 	case secChunks:
 		return "values"
 	case secDict:

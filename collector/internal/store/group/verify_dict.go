@@ -17,13 +17,10 @@ func (v *verifier) add(f query.Field, value []byte) {
 	}
 	p := v.ids[f][string(value)]
 	if p == nil {
-		p = &posting{}
+		p = &builtValue{}
 		v.ids[f][string(value)] = p
 	}
-	if n := len(p.ords); n > 0 && p.ords[n-1] == v.ord {
-		return
-	}
-	p.ords = append(p.ords, v.ord)
+	p.add(v.ord)
 }
 
 // dictionaries compares each field's dictionary with what the events say. Of a
@@ -98,10 +95,11 @@ func (v *verifier) dictionary(f query.Field) error {
 
 // posting decodes a value's postings and compares them, in readable blocks, with the
 // events that have the value; nil where none has.
-func (v *verifier) posting(p []byte, want *posting) (same bool, err error) {
+func (v *verifier) posting(p []byte, want *builtValue) (same bool, err error) {
 	var ords []uint32
 	if want != nil {
-		ords = want.ords
+		v.ords = want.ordinals(v.ords[:0])
+		ords = v.ords
 	}
 	// ords are the events of readable blocks, so of the postings only those are compared:
 	// one after the other by ordinals, or by their number in each block.

@@ -44,7 +44,11 @@ type Encoder struct {
 	n      int
 	lits   [maxSlots + 1][]byte
 	values [maxSlots][]byte
+	often  [][likely]int32 // by template: which ones came behind it lately, the latest first
 }
+
+// likely is how many templates are tried before a line is taken apart.
+const likely = 6
 
 // NewEncoder makes an Encoder whose table is t.
 func NewEncoder(t *Table) *Encoder {
@@ -99,7 +103,7 @@ func (e *Encoder) line(from, to int) {
 	if id >= 0 && e.fits(&e.s.t.temps[id], from, to) {
 		e.out[Choice] = append(e.out[Choice], 0)
 	} else {
-		id = e.find(from, to)
+		id = e.search(from, to)
 		e.put(Choice, uint64(id)+1)
 		e.s.of(e.s.prev).next = id
 	}

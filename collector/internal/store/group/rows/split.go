@@ -58,6 +58,27 @@ func (e *Encoder) fits(t *template, from, to int) bool {
 	return string(line[at:]) == string(t.lits[last])
 }
 
+// search splits a line and returns its template: one of those that came behind the template of the line before lately, else as find does.
+func (e *Encoder) search(from, to int) int32 {
+	for int(e.s.prev) >= len(e.often) {
+		e.often = append(e.often, [likely]int32{})
+	}
+	list := &e.often[e.s.prev]
+	for i, id := range list {
+		if id > 0 && e.fits(&e.s.t.temps[id], from, to) {
+			copy(list[1:i+1], list[:i])
+			list[0] = id
+			return id
+		}
+	}
+	id := e.find(from, to)
+	if id > 0 {
+		copy(list[1:], list[:likely-1])
+		list[0] = id
+	}
+	return id
+}
+
 // find splits a line and returns its template, a new one where there is room.
 func (e *Encoder) find(from, to int) int32 {
 	if line := e.text[from:to]; len(line) <= maxLine {
