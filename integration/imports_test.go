@@ -108,7 +108,8 @@ var mayImport = map[string][]string{
 	"collector/internal/store/bolt/layout":   {"collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/varint"},
 	"collector/internal/store/bolt/manifest": {"collector/internal/jsonfile", "collector/internal/store", "pkg/fsys", "pkg/seglog"},
 	"collector/internal/store/bolt/pages":    {"collector/internal/store"},
-	"collector/internal/store/bolt/raw":      {"collector/internal/store", "pkg/seglog", "pkg/event", "pkg/fsys"},                                                                                                                                                                                          // fsys: the manifest's
+	"collector/internal/store/bolt/raw":      {"collector/internal/store", "pkg/seglog", "pkg/event", "pkg/fsys"}, // fsys: the manifest's
+	"collector/internal/store/bolt/rewrite":  {"collector/internal/store", "pkg/seglog", "pkg/event"},
 	"collector/internal/store/bolt/upkeep":   {"collector/internal/head", "collector/internal/seal", "pkg/checkpoint", "collector/internal/hold", "collector/internal/journal", "collector/internal/ledger", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"}, // ledger: its tests
 	"collector/internal/eventtree":           {"pkg/event"},
 	"collector/internal/evidence":            {"collector/internal/eventtree", "collector/internal/seal", "collector/internal/store", "pkg/checkpoint", "pkg/event", "pkg/fsys", "pkg/query", "pkg/seglog"}, // seglog: its tests

@@ -64,7 +64,8 @@ type Store struct {
 	version int // of the folder
 	found   int // of the folder, as it was found
 	sealing
-	list listing
+	compacting compacting
+	list       listing
 
 	appendMu sync.Mutex // held by a writer; taken before mu. Guards writes to senders, folded and keptID
 	folded   int64      // the hour in which the ledger was folded last: see foldOld

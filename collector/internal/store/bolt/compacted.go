@@ -19,7 +19,12 @@ import (
 // events of many batches, and each event says of which.
 
 // batches returns the first and the last batch that a group has events of.
-func (e *entry) batches() (first, last uint64) { return e.id, e.id }
+func (e *entry) batches() (first, last uint64) {
+	if e.sum.LastBatch != 0 {
+		return e.sum.FirstBatch, e.sum.LastBatch
+	}
+	return e.id, e.id
+}
 
 // lastBatch returns the last batch that groups have events of; 0 where there are none.
 func lastBatch(entries []entry) (id uint64) {

@@ -25,7 +25,7 @@ type item struct {
 	node   string // of an event
 	serial uint64 // of an event
 	kind   uint8
-	id     uint64 // of the batch: the earlier stored goes first
+	id     uint64 // of an event's batch: the earlier stored goes first; else of the group
 	index  int    // of the block
 	pos    int    // of the event in unit.matched
 	plan   *plan
@@ -54,15 +54,17 @@ func (h *items) Less(i, j int) bool {
 	switch {
 	case a.ms != b.ms:
 		return a.ms < b.ms
-	case a.kind != b.kind && (a.kind != kindEvent || b.kind != kindEvent):
+	case a.kind != b.kind:
 		return a.kind < b.kind
+	case a.kind != kindEvent: // in whatever order they are opened
+		return a.id < b.id
 	case h.reverse:
 		return b.before(a)
 	}
 	return a.before(b)
 }
 
-// before is the order of items with the same time: node, serial, batch, block, place in
+// before is the order of events with the same time: node, serial, batch, partition, group, block, place in
 // the block.
 func (i *item) before(o *item) bool {
 	switch {
@@ -72,6 +74,10 @@ func (i *item) before(o *item) bool {
 		return i.serial < o.serial
 	case i.id != o.id:
 		return i.id < o.id
+	case i.unit.plan.p != o.unit.plan.p: // of one batch, and divided by classes of retention
+		return i.unit.plan.p.part.Compare(o.unit.plan.p.part) < 0
+	case i.unit.plan.id != o.unit.plan.id:
+		return i.unit.plan.id < o.unit.plan.id
 	case i.index != o.index:
 		return i.index < o.index
 	}
@@ -89,7 +95,7 @@ func (sc *scan) events(fn func(*event.Event) error) {
 		if ev == nil {
 			return nil
 		}
-		ev.Batch = u.plan.id
+		ev.Batch = u.matched[pos].batch
 		return fn(ev)
 	}
 }
@@ -143,7 +149,7 @@ func (sc *scan) advance(u *unit, pos int) {
 		return
 	}
 	f := &u.matched[pos]
-	sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: u.plan.id, index: u.cand.Index, pos: pos, unit: u}
+	sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: f.batch, index: u.cand.Index, pos: pos, unit: u}
 	heap.Fix(&sc.heap, 0)
 }
 

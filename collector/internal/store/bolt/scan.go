@@ -81,8 +81,11 @@ type plan struct {
 	p   *partition
 	id  uint64
 	due int64 // where on its way the answer must be for the group to be opened: see scan.due
-	// origins is set while it is planned, where the query asks for them; nil else.
+	// origins is set while it is planned, where the query asks for them; nil else. batches too, of a group of many; nil:
+	// all its events are of the batch id.
 	origins *group.Origins
+	batches *group.Batches
+	some    bool // not all of its batches are wanted; of a Tally only
 	phase   phase
 	units   []*unit // the merge takes them
 }
@@ -105,6 +108,7 @@ type found struct {
 	node     string
 	off, len uint32 // in the block's text
 	origin   store.Origin
+	batch    uint64
 	ev       *event.Event
 	text     []byte
 }
@@ -226,7 +230,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 	}
 	var cands []group.Candidate
 	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
-		cands, pl.origins, err = candidates(g, sc.q, sc.conds)
+		cands, pl.origins, pl.batches, err = candidates(g, sc.q, sc.conds)
 		return err
 	})
 	if err != nil {
@@ -246,15 +250,19 @@ func (sc *scan) plan(pl *plan) []*unit {
 
 // candidates returns the blocks of a group in which a query may match, and who sent their
 // events where that is needed: the query asks for it, or a block is of the host of mixed
-// nodes, where a record without node= has its sender's address as its node.
-func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, err error) {
-	if cands, err = g.Plan(q, conds); err != nil {
-		return nil, nil, err
+// nodes, where a record without node= has its sender's address as its node. b says which batch they are of, where
+// that is not one batch.
+func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands []group.Candidate, o *group.Origins, b *group.Batches, err error) {
+	if cands, err = g.Plan(q, conds); err != nil || len(cands) == 0 {
+		return nil, nil, nil, err
 	}
 	if q.Origin || len(q.From) > 0 || slices.ContainsFunc(cands, func(c group.Candidate) bool { return c.Block.Host == "" }) {
-		o, err = g.Origins()
+		if o, err = g.Origins(); err != nil {
+			return nil, nil, nil, err
+		}
 	}
-	return cands, o, err
+	b, err = g.Batches()
+	return cands, o, b, err
 }
 
 func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
@@ -304,7 +312,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 	host := []byte(blk.Host)
 	want, size := u.cand.Want, 0
 	rest := text
-	origins := u.plan.origins.Block(u.cand.Index, blk)
+	origins, batches := u.plan.origins.Block(u.cand.Index, blk), u.plan.batches.Block(u.cand.Index, blk, u.plan.id)
 	for i := uint32(0); i < blk.Events; i++ {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
@@ -314,7 +322,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 			sc.addError(err)
 			break
 		}
-		origin := origins.Next()
+		origin, batch := origins.Next(), batches.Next()
 		if want != nil {
 			if len(want) == 0 {
 				break
@@ -324,8 +332,11 @@ func (sc *scan) read(u *unit, rd *reader) {
 			}
 			want = want[1:]
 		}
+		if batch <= sc.q.AfterBatch { // of a group of many batches: else the group would not be read
+			continue
+		}
 		off := len(text) - len(rest) - len(one)
-		f := found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin}
+		f := found{node: blk.Host, off: uint32(off), len: uint32(len(one)), origin: origin, batch: batch}
 		if sc.plain && blk.Host != "" && (u.cand.Sure || sc.types) {
 			if !sc.sure(&f, one, blk.Counted) || !u.cand.Sure && !store.HasType(one, blk.Counted, rd.m.Typed) {
 				continue

@@ -21,7 +21,7 @@ func (sn *snapshot) ScanText(ctx context.Context, q *query.Query, fn func(*store
 				return nil
 			}
 		}
-		out = store.Found{Key: query.Key{Ms: f.ms, Node: f.node, Serial: f.serial}, Batch: u.plan.id,
+		out = store.Found{Key: query.Key{Ms: f.ms, Node: f.node, Serial: f.serial}, Batch: f.batch,
 			Host: blk.Host, Text: text, Counted: blk.Counted, Origin: f.origin}
 		return fn(&out)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -13,7 +12,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
-	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
 // How rewritten partitions take the place of what they were made of, so that after a crash at any point the store has
@@ -44,57 +42,31 @@ func (s *Store) tmpPath(part store.Part) string {
 	return layout.PartitionPath(s.opts.Dir, part) + ".tmp"
 }
 
-// putRest writes into the first of the made files what the source has beside events: hosts, ledger, leaves and
+// putRest writes into the first of the made files what the sources have beside events: hosts, ledger, leaves and
 // the writer's place. It may be called again.
 func (s *Store) putRest(r *replacement) error {
-	if len(r.sources) != 1 {
-		return errors.New("of several partitions") // merging comes later
-	}
 	path := s.tmpPath(r.parts[0])
 	db, err := openBolt(path, true)
 	if err != nil {
 		return err
 	}
-	src := r.sources[0]
-	var version int
-	err = guard(path, func() error {
-		return db.Update(func(to *bbolt.Tx) error {
-			return src.view(func(from *bbolt.Tx) error {
-				version = from.ID()
-				return copyRest(to, from)
-			})
-		})
+	r.version = make([]int, len(r.sources))
+	// The sources stay open until the transaction is committed: what is put into it is their bytes.
+	err = viewAll(r.sources, nil, func(from []*bbolt.Tx) error {
+		for i, tx := range from {
+			r.version[i] = tx.ID()
+		}
+		return guard(path, func() error { return db.Update(func(to *bbolt.Tx) error { return copyRest(to, from) }) })
 	})
-	r.version = []int{version}
 	return errors.Join(err, db.Close())
 }
 
-// copyRest replaces in to the buckets and marks that a partition has beside its events by those of from.
-func copyRest(to, from *bbolt.Tx) error {
-	for _, name := range [][]byte{layout.BucketHosts, layout.BucketLedger, layout.BucketSeal} {
-		if to.Bucket(name) != nil {
-			if err := to.DeleteBucket(name); err != nil {
-				return err
-			}
-		}
-		src := from.Bucket(name)
-		if src == nil {
-			continue
-		}
-		bkt, err := to.CreateBucket(name)
-		if err != nil {
-			return err
-		}
-		bkt.FillPercent = hostsFill
-		if err := src.ForEach(func(k, v []byte) error { return bkt.Put(k, v) }); err != nil {
-			return err
-		}
+// viewAll runs a read transaction of all partitions together.
+func viewAll(parts []*partition, have []*bbolt.Tx, fn func([]*bbolt.Tx) error) error {
+	if len(parts) == 0 {
+		return fn(have)
 	}
-	state := from.Bucket(layout.BucketMarks).Get(layout.KeyState)
-	if state == nil {
-		return nil
-	}
-	return to.Bucket(layout.BucketMarks).Put(layout.KeyState, state)
+	return parts[0].view(func(tx *bbolt.Tx) error { return viewAll(parts[1:], append(have, tx), fn) })
 }
 
 // unchanged returns nil when the sources are what was read of them; appendMu is held, so they stay it.
@@ -106,11 +78,11 @@ func (s *Store) unchanged(r *replacement) error {
 		return store.ErrClosed
 	}
 	for i, src := range r.sources {
-		if !slices.Contains(parts, src) || src == cur || len(src.entries) != len(r.entries[i]) {
+		if !slices.Contains(parts, src) || src == cur || !sameList(src.entries, r.entries[i]) {
 			return fmt.Errorf("%s: %w", src.part, errChanged)
 		}
 		for _, x := range parts {
-			if x == src {
+			if slices.Contains(r.sources, x) {
 				continue
 			}
 			if _, some, err := passedTo(x, src.mark()); err != nil || some {
@@ -128,6 +100,9 @@ func (s *Store) unchanged(r *replacement) error {
 	}
 	return nil
 }
+
+// sameList reports whether two lists of groups are the same one.
+func sameList(a, b []entry) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
 
 // replace puts what was made in the place of its sources: see above. After an error the sources count, and
 // what was made is removed.
@@ -184,11 +159,11 @@ func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
 	}
 	s.exchange(r.sources, made)
 	for _, src := range r.sources {
-		if err := os.Remove(src.path); err != nil {
+		if err := s.opts.fs.Remove(src.path); err != nil {
 			s.log.Warn("a partition that was rewritten cannot be deleted; the next start tries again", "partition", src.path, "error", err)
 		}
 	}
-	if err := fsys.OS.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions)); err != nil {
+	if err := s.opts.fs.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions)); err != nil {
 		s.log.Warn("the folder of partitions", "error", err)
 	}
 	return nil
@@ -203,7 +178,7 @@ func (s *Store) named(r *replacement) (made []*partition, err error) {
 	}()
 	for _, part := range r.parts {
 		p := s.newPart(part)
-		if err := os.Rename(s.tmpPath(part), p.path); err != nil {
+		if err := s.opts.fs.Rename(s.tmpPath(part), p.path); err != nil {
 			return made, err
 		}
 		made = append(made, p)
@@ -216,7 +191,7 @@ func (s *Store) named(r *replacement) (made []*partition, err error) {
 		}
 		p.place = p.placeBy(st)
 	}
-	return made, fsys.OS.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions))
+	return made, s.opts.fs.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions))
 }
 
 // undo leaves the sources as they were, and removes what was made. A manifest that could not be written may be the old one
@@ -240,7 +215,7 @@ func (s *Store) undo(r *replacement, made []*partition) error {
 func (s *Store) unname(made []*partition) error {
 	var errs []error
 	for _, p := range made {
-		errs = append(errs, p.close(), os.Remove(p.path))
+		errs = append(errs, p.close(), s.opts.fs.Remove(p.path))
 	}
 	return errors.Join(errs...)
 }

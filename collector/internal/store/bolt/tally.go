@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync"
@@ -23,7 +24,7 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	tl := &tallying{s: sn.s, ctx: ctx, q: q, fields: fields, sum: query.NewTally(fields, q.Memory), rest: rest}
+	tl := &tallying{s: sn.s, ctx: ctx, q: q, conds: store.ConditionsOf(q), fields: fields, sum: query.NewTally(fields, q.Memory), rest: rest}
 	var todo []*plan
 	for _, v := range sn.parts {
 		for i := range v.entries {
@@ -31,7 +32,8 @@ func (sn *snapshot) Tally(ctx context.Context, q *query.Query, fields []query.Fi
 			if !sn.mayMatch(e, q) {
 				continue
 			}
-			todo = append(todo, &plan{p: v.p, id: e.id})
+			first, _ := e.batches()
+			todo = append(todo, &plan{p: v.p, id: e.id, some: first <= q.AfterBatch})
 		}
 	}
 	workers := sn.s.opts.Workers
@@ -63,6 +65,7 @@ type tallying struct {
 	s      *Store
 	ctx    context.Context
 	q      *query.Query
+	conds  store.Conditions
 	fields []query.Field
 
 	mu   sync.Mutex // guards sum and calls of rest
@@ -81,26 +84,15 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 		if i >= int64(len(todo)) {
 			break
 		}
-		var out group.Uncounted
-		var origins *group.Origins
-		err := todo[i].p.withGroup(todo[i].id, func(g *group.Group) (err error) {
-			if out, err = g.Tally(tl.q, tl.fields, sum); err != nil {
-				return err
-			}
-			mixed := func(c group.Candidate) bool { return c.Block.Host == "" }
-			if len(tl.q.From) > 0 || slices.ContainsFunc(out.Rest, mixed) || slices.ContainsFunc(out.Odd, mixed) {
-				origins, err = g.Origins()
-			}
-			return err
-		})
+		out, err := tl.count(todo[i], sum)
 		if err != nil {
 			tl.s.noteDamage(todo[i].p, todo[i].id, -1, nil, err)
 		}
 		if err == nil {
-			err = tl.read(todo[i], origins, out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
+			err = tl.read(todo[i], out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
 		}
 		if err == nil {
-			err = tl.read(todo[i], origins, out.Odd, func(ev *event.Event) error {
+			err = tl.read(todo[i], out.Odd, func(ev *event.Event) error {
 				sum.TakeBack(ev)
 				return tl.give(m, ev)
 			})
@@ -113,6 +105,26 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 	defer tl.mu.Unlock()
 	tl.sum.Merge(sum)
 	return tl.sum.Err()
+}
+
+// count adds up what a group's dictionaries tell, and returns what they do not. Of a group of many batches some of which are not
+// wanted, they tell nothing.
+func (tl *tallying) count(pl *plan, sum *query.Tally) (out group.Uncounted, err error) {
+	err = pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
+		if pl.some {
+			out.Rest, pl.origins, pl.batches, err = candidates(g, tl.q, tl.conds)
+			return err
+		}
+		if out, err = g.Tally(tl.q, tl.fields, sum); err != nil {
+			return err
+		}
+		mixed := func(c group.Candidate) bool { return c.Block.Host == "" }
+		if len(tl.q.From) > 0 || slices.ContainsFunc(out.Rest, mixed) || slices.ContainsFunc(out.Odd, mixed) {
+			pl.origins, err = g.Origins()
+		}
+		return err
+	})
+	return out, err
 }
 
 // give calls rest with an event that matches, one call at a time.
@@ -130,7 +142,7 @@ func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
 
 // read calls fn with the wanted events of blocks. An event is valid until fn returns: it
 // and the frame's memory are used again for the next. It reads past the cache.
-func (tl *tallying) read(pl *plan, all *group.Origins, cands []group.Candidate, fn func(*event.Event) error) error {
+func (tl *tallying) read(pl *plan, cands []group.Candidate, fn func(*event.Event) error) error {
 	var frame []byte
 	var scratch event.Event
 	have := int64(-1)
@@ -152,18 +164,21 @@ func (tl *tallying) read(pl *plan, all *group.Origins, cands []group.Candidate, 
 			return err
 		}
 		want := c.Want
-		origins := all.Block(c.Index, &c.Block)
+		origins, batches := pl.origins.Block(c.Index, &c.Block), pl.batches.Block(c.Index, &c.Block, math.MaxUint64)
 		for n := uint32(0); n < c.Block.Events && (c.Want == nil || len(want) > 0); n++ {
 			var one []byte
 			if one, text, err = store.CutText(text, c.Block.Counted); err != nil {
 				return fmt.Errorf("%s: group %d: block %d: %w: %w", pl.p.path, pl.id, c.Index, store.ErrDamaged, err)
 			}
-			origin := origins.Next()
+			origin, batch := origins.Next(), batches.Next()
 			if c.Want != nil {
 				if want[0] != n {
 					continue
 				}
 				want = want[1:]
+			}
+			if batch <= tl.q.AfterBatch {
+				continue
 			}
 			store.ParseInto(&scratch, one, c.Block.Counted, []byte(c.Block.Host), origin)
 			if len(scratch.Records) == 0 {

@@ -113,7 +113,7 @@ func (p *partition) blocksOf(id uint64) (list []group.Block) {
 func (s *Store) readable(p *partition, id uint64) bool {
 	all := &query.Query{}
 	return p.withGroup(id, func(g *group.Group) error {
-		_, _, err := candidates(g, all, store.ConditionsOf(all))
+		_, _, _, err := candidates(g, all, store.ConditionsOf(all))
 		return err
 	}) == nil
 }

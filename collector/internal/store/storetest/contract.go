@@ -23,6 +23,8 @@ type Env struct {
 	Open func(t *testing.T) store.Store
 	// Reopen closes s, if it is open, and opens again what it held.
 	Reopen func(t *testing.T, s store.Store) store.Store
+	// Moves says that events come into other parts by themselves: then no part is named.
+	Moves bool
 }
 
 // Templates returns the log whose records NewGenerator's callers use as templates.
@@ -163,10 +165,14 @@ func Place(t *testing.T, env Env) {
 // Events runs the tests of everything that store.Events promises, through the place that
 // hands the engine its batches.
 func Events(t *testing.T, env Env) {
+	if !env.Moves {
+		run(t, env, map[string]func(*testing.T, Env){
+			"moves to the next day":      testDays,
+			"has several parts of a day": testRotate,
+		})
+	}
 	run(t, env, map[string]func(*testing.T, Env){
 		"answers as the reference does": testAnswers,
-		"moves to the next day":         testDays,
-		"has several parts of a day":    testRotate,
 		"odd records come back as sent": testOdd,
 		"stops early, errors, contexts": testStops,
 		"snapshots stay as they are":    testSnapshot,

@@ -1,0 +1,240 @@
+package rewrite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+// Job is what is to be rewritten, and how.
+type Job struct {
+	Codec   *group.Codec
+	Store   seglog.ID
+	Sources []*Source
+	Marks   []layout.Source // of each source
+	Class   string
+	// Day is that of all sources: events go there that go to no other day. Oldest is how many days older than that one an event may be to
+	// go to its own; 0: all stay. Most is how many other days get files, at most: those with the most events.
+	Day          store.Day
+	Oldest, Most int
+	// Alone says that the sources have nothing but events: then the job's day gets no file where it has none.
+	Alone bool
+	// Part returns the part of a day that is to be written, and Path where. Part is called once for each day.
+	Part func(store.Day) (store.Part, error)
+	Path func(store.Part) string
+	// Rate is how many bytes of records are rewritten a second; 0: as many as can be. Reading them again counts as much.
+	Rate int64
+}
+
+// Made is a partition that was written.
+type Made struct {
+	store.Part
+	Path        string
+	Groups      []group.Summary // by their numbers, from 1
+	First, Last uint64          // batches; 0 where there are no events
+}
+
+// ErrDiffers is returned when what was written is not what was read.
+var ErrDiffers = errors.New("what was rewritten is not what was there")
+
+// stepEvents is how many events are rewritten between two looks at the clock and the context.
+const stepEvents = 512
+
+// Run rewrites the events of all sources: the files are whole and durable when it returns, and were read again. The first is that of
+// the job's day, which may have no events; see Alone. After an error there are none. It works in the caller's goroutine, and what
+// it needs is the frames of all groups that lie side by side, and one group that is made.
+func (j *Job) Run(ctx context.Context) (made []Made, err error) {
+	made, err = j.run(ctx, false)
+	if errors.Is(err, ErrDiffers) { // an older program read other times in some
+		made, err = j.run(ctx, true)
+	}
+	return made, err
+}
+
+func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
+	r := &run{Job: j, ctx: ctx, sums: newSummer(), begun: time.Now()}
+	defer func() {
+		if err != nil {
+			for _, m := range made {
+				err = errors.Join(err, os.Remove(m.Path))
+			}
+			made = nil
+		}
+	}()
+	for _, s := range j.Sources {
+		r.groups = append(r.groups, s.Groups...)
+	}
+	d := &days{home: j.Day, oldest: j.Oldest, exact: exact}
+	if err := d.count(j.Codec, r.groups, j.Most, func(int) error { return ctx.Err() }); err != nil {
+		return nil, err
+	}
+	list := slices.Sorted(maps.Keys(d.keep))
+	if !j.Alone || slices.ContainsFunc(d.groups, func(has map[store.Day]bool) bool { return has[j.Day] }) {
+		list = slices.Insert(list, 0, j.Day)
+	}
+	mark := layout.Compacted{Sources: j.Marks, Class: j.Class}
+	for _, day := range list {
+		part, err := j.Part(day)
+		if err != nil {
+			return nil, err
+		}
+		mark.Parts = append(mark.Parts, part)
+	}
+	var all tally
+	for i, day := range list {
+		m, sum, err := r.write(d, day, mark, mark.Parts[i])
+		if err != nil {
+			return made, fmt.Errorf("%s: %w", mark.Parts[i], err)
+		}
+		made = append(made, m)
+		all.Events, all.Records = all.Events+sum.Events, all.Records+sum.Records
+		if err := r.check(&m, sum); err != nil {
+			return made, err
+		}
+	}
+	var want tally
+	for i := range r.groups {
+		want.Events, want.Records = want.Events+r.groups[i].Sum.Events, want.Records+r.groups[i].Sum.Records
+	}
+	if all.Events != want.Events || all.Records != want.Records {
+		return made, fmt.Errorf("%w: %d events with %d records were written, %d with %d are there", ErrDiffers, all.Events, all.Records, want.Events, want.Records)
+	}
+	return made, nil
+}
+
+// run is a job that is being done.
+type run struct {
+	*Job
+	ctx    context.Context
+	groups []Group // of all sources
+	sums   *summer
+	begun  time.Time
+	bytes  int64 // of records, so far
+	events int
+}
+
+// write writes the events of one day, and returns what they are together.
+func (r *run) write(d *days, day store.Day, mark layout.Compacted, part store.Part) (_ Made, sum tally, err error) {
+	f, err := create(r.Path(part), part, r.Store)
+	if err != nil {
+		return Made{}, sum, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.remove())
+		}
+	}()
+	from, to := d.span(day)
+	var odd strays
+	m, err := newMerge(r.Codec, r.groups, func(i int) bool { return d.groups[i][day] }, from, to, odd.add)
+	if err != nil {
+		return Made{}, sum, err
+	}
+	var b *group.Builder
+	finish := func() error {
+		if b == nil {
+			return nil
+		}
+		blob, s, err := b.Finish()
+		b = nil
+		if err == nil {
+			err = f.add(blob, s)
+		}
+		return err
+	}
+	put := func(h *head) error {
+		if d.of(h.ev.Ms) == day {
+			if b == nil {
+				b = r.Codec.NewBuilder()
+			}
+			if err := b.Add(h.host, h.batch, h.ev); err != nil {
+				return err
+			}
+			r.sums.add(&sum, h.host, h.batch, h.ev)
+			if b.Full() {
+				if err := finish(); err != nil {
+					return err
+				}
+			}
+		}
+		return r.step(h.ev)
+	}
+	apart := func() error { return errors.Join(finish(), odd.flush(put), finish()) }
+	for h := m.top(); h != nil; h = m.top() {
+		if err := errors.Join(put(h), m.pop()); err != nil {
+			return Made{}, sum, err
+		}
+		if odd.bytes > strayBytes {
+			if err := apart(); err != nil {
+				return Made{}, sum, err
+			}
+		}
+	}
+	if err := apart(); err != nil {
+		return Made{}, sum, err
+	}
+	made, err := f.finish(mark)
+	return made, sum, err
+}
+
+// step counts an event, and now and then looks whether to go on and waits where the rate is bounded.
+func (r *run) step(ev *event.Event) error {
+	r.bytes += int64(ev.Size())
+	if r.events++; r.events%stepEvents != 0 {
+		return nil
+	}
+	if r.Rate > 0 {
+		ahead := time.Duration(float64(r.bytes)/float64(r.Rate)*float64(time.Second)) - time.Since(r.begun)
+		if ahead > 0 {
+			select {
+			case <-r.ctx.Done():
+			case <-time.After(ahead):
+			}
+		} else if ahead < -time.Second { // it was held up: that is not caught up with
+			r.begun = r.begun.Add(-ahead)
+		}
+	}
+	return r.ctx.Err()
+}
+
+// check reads a file that was written, and compares its events with those that were to go there.
+func (r *run) check(m *Made, want tally) (err error) {
+	s, err := Open(m.Path, m.Part)
+	if err != nil {
+		return fmt.Errorf("read it again: %w", err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	var got tally
+	for i := range s.Groups {
+		if i >= len(m.Groups) || s.Groups[i].Sum != m.Groups[i] {
+			return fmt.Errorf("%s: %w: group %d", m.Path, ErrDiffers, i+1)
+		}
+		mg, err := newMerge(r.Codec, s.Groups[i:i+1], func(int) bool { return true }, minMs, maxMs, func(h *head) { r.sums.add(&got, h.host, h.batch, h.ev) })
+		if err != nil {
+			return fmt.Errorf("read %s again: %w", m.Path, err)
+		}
+		for h := mg.top(); h != nil; h = mg.top() {
+			r.sums.add(&got, h.host, h.batch, h.ev)
+			if err := r.step(h.ev); err != nil {
+				return err
+			}
+			if err := mg.pop(); err != nil {
+				return fmt.Errorf("read %s again: %w", m.Path, err)
+			}
+		}
+	}
+	if got != want {
+		return fmt.Errorf("%s: %w: %d events with %d records, or others than these, were to be %d with %d", m.Path, ErrDiffers, got.Events, got.Records, want.Events, want.Records)
+	}
+	return nil
+}
