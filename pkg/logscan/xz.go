@@ -2,210 +2,256 @@ package logscan
 
 import (
 	"bufio"
-	"cmp"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
-	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
-
-const xzMagic = "\xfd7zXZ\x00"
-
-func openXZ(in io.Reader, _ bool) (io.Reader, func(), error) {
-	g := &xzGuard{r: in, part: xzStream, want: 4}
-	b := bufio.NewReaderSize(g, streamBytes)
-	_, _ = b.Peek(64) // has the guard see the first block, if the file has one: reading it will say
-	if g.refused != nil && g.blocks == 0 {
-		return nil, nil, g.refused
-	}
-	r, err := xz.NewReader(b)
-	if err != nil {
-		return nil, nil, err
-	}
-	return r, nothing, nil
-}
-
-// xzGuard passes on an xz file as long as no block of it asks for a dictionary that is too
-// large: the decoder makes it as large as it is asked to. It walks over the file's parts by
-// their sizes, and unpacks nothing.
-type xzGuard struct {
-	r       io.Reader
-	refused error // of a block
-	err     error // of r
-	part    xzPart
-	blocks  int // whose header was taken
-
-	skip  int64  // bytes that say nothing
-	have  []byte // of the part that is being looked at
-	want  int    // its size
-	check int64  // the size of a block's checksum
-	block int64  // compressed bytes of the block
-	left  uint64 // numbers of the index that follow
-	index int64  // bytes of the index
-	shift int    // of the number that is read
-	count uint64 // that number
-}
-
-var errFilters = errors.New("xz with filters, which are not read: unpack it first, as unxz does")
-
-// xzPart is where in a file a guard is.
-type xzPart uint8
 
 const (
-	xzStream xzPart = iota // at a stream's header, or padding before it
-	xzFlags                // in it, behind its first four bytes
-	xzBlock                // at the size of a block's header; 0 is the index
-	xzHeader               // in that header
-	xzChunk                // at a chunk's first byte
-	xzSizes                // in its header
-	xzCount                // in the number of the index's records
-	xzIndex                // in their sizes
-	xzLost                 // what stands here no decoder takes
+	xzMagic = "\xfd7zXZ\x00"
+	xzEnd   = "YZ"
 )
 
-// xzChecks are the sizes of the kinds of checksums.
-var xzChecks = [16]int64{0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64}
+// xzReader unpacks an xz file: its streams, the blocks of each, and the index behind them.
+// The decoder of a block makes as large a dictionary as it is asked to. So it gets nothing
+// but a block's chunks: headers are read here only, and whatever a file says of the size of
+// something, no block of it has a dictionary of more than maxWindow.
+type xzReader struct {
+	in  *bufio.Reader
+	n   int64 // bytes read of in
+	err error // that ended reading
 
-func (g *xzGuard) Read(p []byte) (int, error) {
-	if err := cmp.Or(g.refused, g.err); err != nil {
-		return 0, err
+	flags [2]byte // of the stream
+	sum   hash.Hash
+	sizes xzSizes // of the stream's blocks
+
+	block  xzHeader
+	begin  int64     // of the block, by n
+	chunks io.Reader // of the block; nil between blocks
+	size   int64     // what the block was unpacked to, so far
+}
+
+func openXZ(in io.Reader, _ bool) (io.Reader, func(), error) {
+	x := &xzReader{in: bufio.NewReaderSize(in, streamBytes)}
+	if err := x.stream(); err != nil {
+		return nil, nil, unexpected(err)
 	}
-	n, err := g.r.Read(p)
-	for at := 0; at < n; {
-		switch {
-		case g.part == xzLost:
-			at = n
-		case g.skip > 0:
-			m := min(g.skip, int64(n-at))
-			at += int(m)
-			g.skip -= m
-		default:
-			m := min(g.want-len(g.have), n-at)
-			g.have = append(g.have, p[at:at+m]...)
-			at += m
-			if len(g.have) < g.want {
-				continue
-			}
-			if g.refused = g.step(); g.refused != nil {
-				return at - m, nil //nolint:nilerr // the next Read returns it: the decoder gets what stands before the end of that header
-			}
-		}
+	var refused *xzRefused
+	if x.err = x.next(); errors.As(x.err, &refused) && x.sizes.blocks == 0 {
+		return nil, nil, x.err
 	}
-	g.err = err
+	return x, nothing, nil
+}
+
+// take has the decoder read of the file itself.
+type take struct{ x *xzReader }
+
+func (t take) Read(p []byte) (int, error) {
+	n, err := t.x.in.Read(p)
+	t.x.n += int64(n)
 	return n, err
 }
 
-// to goes on with a part, whose first bytes may be there.
-func (g *xzGuard) to(part xzPart, want int, have ...byte) {
-	g.part, g.want, g.have = part, want, append(g.have[:0], have...)
+func (t take) ReadByte() (byte, error) {
+	b, err := t.x.in.ReadByte()
+	if err == nil {
+		t.x.n++
+	}
+	return b, err
 }
 
-// step looks at a part that is whole.
-func (g *xzGuard) step() error {
-	switch b := g.have; g.part {
-	case xzStream:
-		if string(b) == "\x00\x00\x00\x00" {
-			g.to(xzStream, 4)
-			return nil
+func (x *xzReader) Read(p []byte) (int, error) {
+	for x.err == nil {
+		if x.chunks == nil {
+			x.err = x.next()
+			continue
 		}
-		g.to(xzFlags, 8)
-	case xzFlags:
-		g.check = xzChecks[b[3]&0xf]
-		g.to(xzBlock, 1)
-	case xzBlock:
-		if b[0] == 0 {
-			g.index, g.shift, g.count = 1, 0, 0
-			g.to(xzCount, 1)
-			return nil
+		n, err := x.chunks.Read(p)
+		x.size += int64(n)
+		if x.sum != nil {
+			x.sum.Write(p[:n])
 		}
-		g.block = 0
-		g.to(xzHeader, 4*(int(b[0])+1), b[0])
-	case xzHeader:
-		dict, ok := xzDictionary(b)
 		switch {
-		case !ok:
-			return errFilters
-		case dict > maxWindow:
-			return fmt.Errorf("xz with a dictionary of %d MiB, %d is the most: unpack it first", dict>>20, maxWindow>>20)
+		case x.block.unpacked >= 0 && x.size > x.block.unpacked:
+			x.err = errors.New("xz: a block is longer than it says")
+		case errors.Is(err, io.EOF):
+			x.err = x.endBlock()
+		case err != nil:
+			x.err = err
 		}
-		g.blocks++
-		g.to(xzChunk, 1)
-	case xzChunk:
-		g.chunk(b[0])
-	case xzSizes:
-		size := int64(binary.BigEndian.Uint16(b[1:])) + 1
-		if b[0] >= 0x80 {
-			size = int64(binary.BigEndian.Uint16(b[3:])) + 1
+		if n > 0 {
+			return n, nil
 		}
-		g.skip, g.block = size, g.block+int64(len(b))+size
-		g.to(xzChunk, 1)
-	case xzCount, xzIndex:
-		g.number(b[0])
+	}
+	return 0, x.err
+}
+
+// full reads as many bytes as b has.
+func (x *xzReader) full(b []byte) error {
+	n, err := io.ReadFull(x.in, b)
+	x.n += int64(n)
+	return err
+}
+
+// unexpected is the error of reading what must be there.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// stream reads the header of a stream, and the padding before it. It returns io.EOF where
+// the file ends.
+func (x *xzReader) stream() error {
+	var b [12]byte
+	for {
+		if err := x.full(b[:4]); err != nil {
+			return err
+		}
+		if x.n == 4 || b[0]|b[1]|b[2]|b[3] != 0 {
+			break
+		}
+	}
+	if err := x.full(b[4:]); err != nil {
+		return unexpected(err)
+	}
+	if string(b[:6]) != xzMagic {
+		return errors.New("xz: no stream begins here")
+	}
+	if binary.LittleEndian.Uint32(b[8:]) != xzCRC(b[6:8]) {
+		return errors.New("xz: checksum of a stream's header")
+	}
+	x.flags = [2]byte(b[6:8])
+	var err error
+	x.sum, err = xzSum(x.flags)
+	x.sizes = newXZSizes()
+	return err
+}
+
+// next reads on from between two blocks: the header of the next block, or the index and the
+// stream behind it.
+func (x *xzReader) next() error {
+	x.begin = x.n
+	size, err := take{x}.ReadByte()
+	if err != nil {
+		return unexpected(err)
+	}
+	if size == 0 {
+		if err := x.index(); err != nil {
+			return unexpected(err)
+		}
+		return x.stream()
+	}
+	header := make([]byte, 4*(int(size)+1))
+	header[0] = size
+	if err := x.full(header[1:]); err != nil {
+		return unexpected(err)
+	}
+	if x.block, err = parseXZHeader(header); err != nil {
+		return err
+	}
+	x.size = 0
+	if x.sum != nil {
+		x.sum.Reset()
+	}
+	x.chunks, err = lzma.Reader2Config{DictCap: int(x.block.dictionary)}.NewReader2(take{x})
+	if err != nil {
+		return fmt.Errorf("xz: %w", unexpected(err))
 	}
 	return nil
 }
 
-// chunk takes the first byte of a chunk of LZMA2.
-func (g *xzGuard) chunk(control byte) {
+// endBlock reads what is behind the chunks of a block: its padding and its checksum.
+func (x *xzReader) endBlock() error {
+	x.chunks = nil
+	length := x.n - x.begin
+	packed := length - x.block.length
+	if x.block.packed >= 0 && packed != x.block.packed || x.block.unpacked >= 0 && x.size != x.block.unpacked {
+		return errors.New("xz: a block is not as long as it says")
+	}
+	if err := x.padding(packed); err != nil {
+		return err
+	}
+	sum := 0
+	if x.sum != nil {
+		sum = x.sum.Size()
+		said := make([]byte, sum)
+		if err := x.full(said); err != nil {
+			return unexpected(err)
+		}
+		if !bytes.Equal(said, x.sum.Sum(nil)) {
+			return errors.New("xz: checksum of a block")
+		}
+	}
+	x.sizes.add(uint64(length)+uint64(sum), uint64(x.size))
+	return nil
+}
+
+// padding reads the zeros behind so many bytes, up to a multiple of four.
+func (x *xzReader) padding(behind int64) error {
+	var b [3]byte
+	zeros := b[:-behind&3]
+	if err := x.full(zeros); err != nil {
+		return unexpected(err)
+	}
+	if b != [3]byte{} {
+		return errors.New("xz: padding that is not zero")
+	}
+	return nil
+}
+
+// index reads the index behind its first byte, which is 0, and the end of the stream.
+func (x *xzReader) index() error {
+	said, sum := newXZSizes(), newXZSum([]byte{0})
+	number := func() (uint64, error) {
+		return xzNumber(func() (byte, error) { b, err := take{x}.ReadByte(); sum.add(b); return b, err })
+	}
+	blocks, err := number()
+	if err != nil {
+		return err
+	}
+	if blocks != x.sizes.blocks {
+		return fmt.Errorf("xz: an index of %d blocks, there are %d", blocks, x.sizes.blocks)
+	}
+	for range blocks {
+		length, err := number()
+		if err != nil {
+			return err
+		}
+		unpacked, err := number()
+		if err != nil {
+			return err
+		}
+		said.add(length, unpacked)
+	}
+	if !said.equal(&x.sizes) {
+		return errors.New("xz: the index does not have the sizes of the blocks")
+	}
+	length := x.n - x.begin
+	if err := x.padding(length); err != nil {
+		return err
+	}
+	for range -length & 3 {
+		sum.add(0)
+	}
+	var b [4 + 12]byte // its checksum, then the end of the stream: checksum, size of the index, flags, magic
+	if err := x.full(b[:]); err != nil {
+		return err
+	}
+	footer := b[4:]
 	switch {
-	case control == 0: // none follows
-		g.block++
-		g.skip = -g.block&3 + g.check
-		g.to(xzBlock, 1)
-	case control >= 0xc0:
-		g.to(xzSizes, 6, control)
-	case control >= 0x80:
-		g.to(xzSizes, 5, control)
-	case control <= 2:
-		g.to(xzSizes, 3, control)
-	default:
-		g.part = xzLost
+	case binary.LittleEndian.Uint32(b[:]) != sum.crc:
+		return errors.New("xz: checksum of an index")
+	case binary.LittleEndian.Uint32(footer) != xzCRC(footer[4:10]) || string(footer[10:]) != xzEnd:
+		return errors.New("xz: the end of a stream is damaged")
+	case 4*(int64(binary.LittleEndian.Uint32(footer[4:]))+1) != x.n-12-x.begin || [2]byte(footer[8:]) != x.flags:
+		return errors.New("xz: the end of a stream is not that of its begin")
 	}
-}
-
-// number takes the next byte of the index's numbers, each of bytes of seven bits.
-func (g *xzGuard) number(b byte) {
-	g.index++
-	g.have = g.have[:0]
-	g.count |= uint64(b&0x7f) << g.shift
-	if g.shift += 7; b&0x80 != 0 {
-		if g.shift >= 63 {
-			g.part = xzLost
-		}
-		return
-	}
-	if g.left--; g.part == xzCount {
-		g.part, g.left = xzIndex, 2*g.count
-	}
-	g.shift, g.count = 0, 0
-	if g.left == 0 {
-		g.skip = -g.index&3 + 4 + 12 // padding, checksum, footer
-		g.to(xzStream, 4)
-	}
-}
-
-// xzDictionary returns the size of the dictionary that the header of a block asks for; false
-// where the block is not packed with LZMA2 alone.
-func xzDictionary(header []byte) (size int64, ok bool) {
-	if len(header) < 2 || header[1]&3 != 0 { // the number of filters, less one
-		return 0, false
-	}
-	at := 2
-	for flags := header[1] & 0xc0; flags != 0; flags <<= 1 { // sizes, in bytes of seven bits
-		if flags&0x80 == 0 {
-			continue
-		}
-		for at < len(header) && header[at]&0x80 != 0 {
-			at++
-		}
-		at++
-	}
-	// LZMA2, one byte of properties.
-	if at+2 >= len(header) || header[at] != 0x21 || header[at+1] != 1 || header[at+2] > 40 {
-		return 0, false
-	}
-	bits := header[at+2]
-	return int64(2|bits&1) << (bits/2 + 11), true
+	return nil
 }
