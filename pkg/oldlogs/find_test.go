@@ -134,6 +134,21 @@ func TestFind(t *testing.T) {
 	}
 }
 
+// The first record's stamp is whole, wherever what was read at once ends.
+func TestFirstStampWhole(t *testing.T) {
+	dir := t.TempDir()
+	for cut := range len(line(1700000000, 1)) {
+		junk := strings.Repeat("x", 99) + "\n"
+		text := strings.Repeat(junk, firstLook/len(junk)-1)
+		text += strings.Repeat("y", firstLook-len(text)-cut-1) + "\n" + line(1700000000, 1)
+		path := put(t, filepath.Join(dir, fmt.Sprint(cut)), text)
+		set, err := Find(t.Context(), Config{Paths: []string{path}})
+		if err != nil || len(set.Files) != 1 || set.Files[0].First != 1700000000500 {
+			t.Errorf("%d bytes of it in the first part: %d files, %v", cut, len(set.Files), err)
+		}
+	}
+}
+
 func TestPattern(t *testing.T) {
 	for _, c := range []struct{ pattern, path, want string }{
 		{"/logs/{node}/audit/*", "/logs/web1/audit/audit.log.1", "web1"},

@@ -100,13 +100,17 @@ func (f *File) untilRecord(ctx context.Context, src io.Reader) (head []byte, atE
 		if err != nil && !atEnd {
 			return nil, false, fmt.Errorf("read: %w", err)
 		}
-		f.First = firstStamp(head[:n])
+		whole := head[:n]
+		if !atEnd { // a stamp that is cut off would be another time
+			whole = whole[:bytes.LastIndexByte(whole, '\n')+1]
+		}
+		f.First = firstStamp(whole)
 	}
 	return head[:n], atEnd, nil
 }
 
 // firstStamp returns the time of the first record in text, in milliseconds since 1970; 0
-// where there is none. A last line without its end counts: its stamp is near its beginning.
+// where there is none.
 func firstStamp(text []byte) int64 {
 	var r record.Record
 	for line := range bytes.Lines(text) {
