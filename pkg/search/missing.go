@@ -127,9 +127,14 @@ func (m *Missing) Fields() (fields []query.Field) {
 // Host tells of a host that records are of, Value of the value of a field.
 func (m *Missing) Host(name []byte) { m.value(hosts, name) }
 
-// Hosts reports whether there is a host that was asked for and not told.
-func (m *Missing) Hosts() bool {
-	return slices.ContainsFunc(m.names, func(w *missing) bool { return len(w.fields) == 0 && !w.seen })
+// MissingHosts returns the hosts that were asked for and not told, by name or pattern.
+func (m *Missing) MissingHosts() (names []string) {
+	for _, w := range m.names {
+		if len(w.fields) == 0 && !w.seen {
+			names = append(names, w.text)
+		}
+	}
+	return names
 }
 
 // Claim tells of a name that records claim which are kept under the name of whoever sent them.

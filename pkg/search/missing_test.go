@@ -20,6 +20,18 @@ func missingLog() string {
 		"node=db1 " + stamped("USER_CMD", `pid=7 uid=0 auid=1000 ses=1 msg='op=x exe=/usr/bin/sudo res=success'`) + "\n"
 }
 
+// A host is one of those that a parser finds: with any bytes in its name, and in syslog's words.
+func TestMissingOddHosts(t *testing.T) {
+	rec := stamped("USER_CMD", `pid=7 uid=0 auid=1000 ses=1 msg='op=x node=inner res=success'`) + "\n"
+	log := writeLog(t, "node=a\x01b "+rec+"node=web,7, "+rec+"node=o'x "+rec+"Nov 28 14:04:05 web7 audispd: "+rec+rec+"a message node=none\n")
+	for name, want := range map[string]bool{"a\x01b": true, "web,7,": true, "o'x": true, "web7": true, "inner": false, "none": false} {
+		got := notesOf(t, []string{"-m", "EOE", "-if", log, "-n", name}, CodeError)
+		if found := !slices.ContainsFunc(got, func(s string) bool { return !strings.Contains(s, "called 7") && !strings.Contains(s, "called web:") }); found != want {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
+}
+
 // A name that no record has is said where nothing is found, with the nearest one.
 func TestMissing(t *testing.T) {
 	log := writeLog(t, missingLog())

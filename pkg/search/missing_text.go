@@ -11,7 +11,8 @@ import (
 
 // LogNames tells a Missing the names in the text of logs, while that is read for something
 // else. It finds them by their fields' names without parsing records, so it may see a few
-// that a parser would not: it then finds a name that none has, and says nothing of it. It
+// that a parser would not: it then finds a name that none has, and says nothing of it. Hosts
+// stand where lines begin, and are read there as a parser does. It
 // stops looking once all names that are wanted were seen.
 //
 // Several goroutines may call read. mu guards missing: most values of a chunk are known, so
@@ -21,6 +22,7 @@ type LogNames struct {
 	mu      sync.RWMutex
 	missing *Missing
 	seekers []seeker
+	hosts   bool // are wanted
 	done    atomic.Bool
 }
 
@@ -38,7 +40,6 @@ type seekerField struct {
 
 // allSeekers has each field that a Missing asks for.
 var allSeekers = []seeker{
-	{[]byte("node="), []seekerField{{"", hosts}}},
 	{[]byte("key="), []seekerField{{"", query.FieldKey}}},
 	{[]byte("exe="), []seekerField{{"", query.FieldExe}}},
 	{[]byte("comm="), []seekerField{{"", query.FieldComm}}},
@@ -54,7 +55,7 @@ func NewLogNames(q *query.Query) *LogNames {
 	if m == nil {
 		return nil
 	}
-	l := &LogNames{missing: m}
+	l := &LogNames{missing: m, hosts: m.known[hosts] != nil}
 	for _, s := range allSeekers {
 		for _, f := range s.fields {
 			if _, wanted := m.known[f.field]; wanted {
@@ -97,6 +98,9 @@ func (l *LogNames) read(text []byte) {
 	}
 	var fresh []named
 	l.mu.RLock()
+	if l.hosts {
+		fresh = l.hostsOf(text, fresh)
+	}
 	for i := range l.seekers {
 		fresh = l.seek(&l.seekers[i], text, fresh)
 	}
@@ -110,6 +114,34 @@ func (l *LogNames) read(text []byte) {
 		l.missing.value(v.field, v.value)
 	}
 	l.done.Store(l.missing.Done())
+}
+
+var (
+	nodeField = []byte("node=")
+	typeField = []byte("type=")
+)
+
+// hostsOf appends the hosts of lines that are not known yet: of their node=, or what syslog
+// has put before the record.
+func (l *LogNames) hostsOf(text []byte, fresh []named) []named {
+	known := l.missing.known[hosts]
+	var last []byte // nearly every host is that of the line before
+	var r record.Record
+	for line := range bytes.Lines(text) {
+		var name []byte
+		if rest, ok := bytes.CutPrefix(line, nodeField); ok {
+			name, _, _ = bytes.Cut(rest, []byte{' '})
+		} else if !bytes.HasPrefix(line, typeField) && r.Parse(line) == nil {
+			name = r.Node
+		}
+		if name == nil || bytes.Equal(name, last) {
+			continue
+		}
+		if last = name; !known[string(name)] {
+			fresh = append(fresh, named{hosts, bytes.Clone(name)})
+		}
+	}
+	return fresh
 }
 
 // seek appends the values of a seeker's fields that are not known yet.

@@ -18,7 +18,7 @@ const (
 )
 
 // notes returns a note for each name that q asks for and that no record of the store has.
-// Hosts are those that the collector knows; other names are read from the index.
+// Hosts are those that the collector knows, and else looked for; other names are read from the index.
 func notes(ctx context.Context, src api.Source, q *query.Query) []string {
 	m := search.MissingOf(q)
 	if m == nil {
@@ -26,6 +26,8 @@ func notes(ctx context.Context, src api.Source, q *query.Query) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, missingTime)
 	defer cancel()
+	memory := query.NewMemory(missingMemory, q.Memory)
+	defer memory.Release()
 	if len(q.Nodes) > 0 {
 		hosts, err := src.Hosts(ctx)
 		if err != nil {
@@ -35,9 +37,10 @@ func notes(ctx context.Context, src api.Source, q *query.Query) []string {
 			m.Host(h.GetName())
 			m.Host(h.GetAlso())
 		}
+		if !tellUnlisted(ctx, src, memory, m) {
+			return nil
+		}
 	}
-	memory := query.NewMemory(missingMemory, q.Memory)
-	defer memory.Release()
 	noteClaims(ctx, src, memory, m)
 	wanted := m.Fields()
 	if len(wanted) == 0 {
@@ -61,9 +64,27 @@ func notes(ctx context.Context, src api.Source, q *query.Query) []string {
 	return m.Notes()
 }
 
+// tellUnlisted tells m of hosts that have records and are not on the list: those beyond
+// max_hosts, and forgotten ones. It says whether it could find out.
+func tellUnlisted(ctx context.Context, src api.Source, memory *query.Memory, m *search.Missing) bool {
+	wanted := m.MissingHosts()
+	if len(wanted) == 0 {
+		return true
+	}
+	sum, err := src.Tally(ctx, &query.Query{Nodes: wanted, Memory: memory}, []query.Field{query.FieldNode}, func(ev *event.Event) error {
+		m.Host(ev.Node)
+		return nil
+	})
+	if err != nil {
+		return false
+	}
+	sum.Of(query.FieldNode).Each(func(name string, _ int64) { m.Host([]byte(name)) })
+	return true
+}
+
 // noteClaims tells m of the names that records claim which are kept under another host's.
 func noteClaims(ctx context.Context, src api.Source, memory *query.Memory, m *search.Missing) {
-	if !m.Hosts() {
+	if len(m.MissingHosts()) == 0 {
 		return
 	}
 	claimed := func(ev *event.Event) error {

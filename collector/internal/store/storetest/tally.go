@@ -126,7 +126,7 @@ func tallyOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) 
 	}
 	want, got = map[string]int64{}, map[string]int64{}
 	times := func(to map[string]int64, first, last int64) {
-		if to["first"] == 0 {
+		if _, any := to["first"]; !any {
 			to["first"], to["last"] = first, last
 		}
 		to["first"], to["last"] = min(to["first"], first), max(to["last"], last)
