@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"strconv"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -27,6 +28,8 @@ const (
 	FieldMinute  // minutes since 1970, decimal
 	FieldHour    // hours since 1970, decimal
 	FieldUnnamed // without values: a tally of it gives every event in which a host names a user or group to rest, see Apart
+
+	FieldLists // in an index: one value an event, which of the fields that may have several values it has, see HasList
 
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
@@ -58,6 +61,8 @@ func (x *Extractor) Index(ev *event.Event, add func(f Field, value []byte)) {
 	x.again(it.keys, FieldKeyAgain, add)
 	x.scratch = x.appendShape(x.scratch[:0], ev)
 	add(FieldShape, x.scratch)
+	x.scratch = strconv.AppendUint(x.scratch[:0], it.lists(), 10)
+	add(FieldLists, x.scratch)
 	if claim := ev.Claim(); claim != nil {
 		add(FieldClaim, claim)
 	}
@@ -162,8 +167,32 @@ func ParseShape(v []byte) (s Shape, ok bool) {
 	return s, true
 }
 
+// listFields are the fields of which an event may have several values, in the order of their bits
+// in a value of FieldLists, from 1 on.
+var listFields = [...]Field{FieldKey, FieldFile, FieldSubject, FieldObject}
+
+// lists returns the event's value of FieldLists.
+func (it *items) lists() (bits uint64) {
+	for i, f := range listFields {
+		if len(it.list(f)) > 0 || f == FieldFile && it.hasCWD {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+// IsList reports whether an event may have several values of f.
+func (f Field) IsList() bool { return slices.Contains(listFields[:], f) }
+
+// HasList reports whether an event with the value v of FieldLists has a value of f, which IsList. It does
+// for a value that is none.
+func HasList(v string, f Field) bool {
+	bits, err := strconv.ParseUint(v, 10, 8)
+	return err != nil || bits&(1<<slices.Index(listFields[:], f)) != 0
+}
+
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

@@ -16,6 +16,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -243,16 +244,45 @@ type Scan func(ctx context.Context, q *query.Query, fn func(*event.Event) error)
 // flushEvery is how many events a report is written behind.
 const flushEvery = 256
 
-// run writes the report that o asks for, of the events of scan, with times in loc,
+// run writes the report that o asks for, of the events of src, with times in loc,
 // and returns the exit code: 1 for a list without lines, as aureport.
-func run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.Writer) (int, error) {
+func run(ctx context.Context, o *Options, loc *time.Location, src Source, out io.Writer) (int, error) {
 	w := newWriter(out, o, loc)
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())
 	}
+	read := w.read
+	if src.Texts != nil {
+		read = w.readTexts
+	}
+	if err := read(ctx, src); err != nil {
+		return 1, errors.Join(err, w.out.Flush()) // what was found before
+	}
+	return w.finish()
+}
+
+// readTexts reads the events on all cores.
+func (w *writer) readTexts(ctx context.Context, src Source) error {
+	return search.ScanTexts(ctx, w.o.Query(), src.Texts, func() func(query.Texts) (part, error) {
+		p := w.printer()
+		var ev event.Event
+		return func(t query.Texts) (part, error) {
+			for i := range t.Len() {
+				t.Event(i, &ev)
+				if err := p.Event(&ev); err != nil {
+					return part{}, err
+				}
+			}
+			return p.Flush()
+		}
+	}, w.deliver)
+}
+
+// read reads the events one after the other.
+func (w *writer) read(ctx context.Context, src Source) error {
 	p := w.printer()
 	n := 0
-	err := scan(ctx, o.Query(), func(ev *event.Event) error {
+	err := src.Scan(ctx, w.o.Query(), func(ev *event.Event) error {
 		if err := p.Event(ev); err != nil {
 			return err
 		}
@@ -263,11 +293,5 @@ func run(ctx context.Context, o *Options, loc *time.Location, scan Scan, out io.
 		return w.deliver(part)
 	})
 	part, _ := p.Flush()
-	if derr := w.deliver(part); err == nil {
-		err = derr
-	}
-	if err != nil {
-		return 1, errors.Join(err, w.out.Flush()) // what was found before
-	}
-	return w.finish()
+	return errors.Join(err, w.deliver(part))
 }

@@ -113,7 +113,7 @@ func talliedOptions(t *testing.T) (all []*Options) {
 	}
 	for _, by := range fieldNames() {
 		variants := [][]string{nil}
-		if f, _ := byName(by); !f.Node && (namedFields.Has(f.Field) || query.FieldSet(lists).Has(f.Field)) {
+		if f, _ := byName(by); !f.Node && (namedFields.Has(f.Field) || f.Field.IsList()) {
 			variants = append(variants, []string{"-i"})
 		}
 		if by == "auid" || by == "type" || by == nodeField {
@@ -228,13 +228,50 @@ func tallyOrRead(t *testing.T, o *Options, events []*event.Event) (counted int, 
 		return sum, nil
 	}
 	var want, got bytes.Buffer
-	wantCode, wantErr := run(context.Background(), o, time.UTC, sorted(scan), &want)
-	gotCode, gotErr := RunTally(context.Background(), o, time.UTC, tally, sorted(scan), &got)
+	src := Source{Tally: tally, Scan: sorted(scan)}
+	wantCode, wantErr := run(context.Background(), o, time.UTC, src, &want)
+	src.Texts = asTexts{scan: src.Scan}
+	gotCode, gotErr := run(context.Background(), o, time.UTC, src, &got)
+	if d := cmp.Diff(want.String(), got.String()); d != "" || wantCode != gotCode || fmt.Sprint(wantErr) != fmt.Sprint(gotErr) {
+		return 0, fmt.Sprintf("read as text: exit %d (%v) or %d (%v)%s", wantCode, wantErr, gotCode, gotErr, d)
+	}
+	got.Reset()
+	gotCode, gotErr = RunTally(context.Background(), o, time.UTC, src, &got)
 	if wantCode != gotCode || fmt.Sprint(wantErr) != fmt.Sprint(gotErr) {
 		return counted, fmt.Sprintf("exit %d (%v) or %d (%v)", wantCode, wantErr, gotCode, gotErr)
 	}
 	return counted, cmp.Diff(want.String(), got.String())
 }
+
+// asTexts is a scan whose events come as texts, three at a time.
+type asTexts struct {
+	query.Source
+	scan Scan
+}
+
+func (a asTexts) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	var some someTexts
+	err := a.scan(ctx, q, func(ev *event.Event) error {
+		if some = append(some, ev); len(some) < 3 {
+			return nil
+		}
+		give := some
+		some = nil
+		return fn(give)
+	})
+	if err == nil && len(some) > 0 {
+		err = fn(some)
+	}
+	return err
+}
+
+type someTexts []*event.Event
+
+func (s someTexts) Len() int { return len(s) }
+
+func (s someTexts) Event(i int, ev *event.Event) { *ev = *s[i] }
+
+func (someTexts) AppendRaw(dst []byte, _ int) []byte { return dst } // no report asks
 
 // sorted is a scan in order of time, as a store's is.
 func sorted(scan Scan) Scan {

@@ -10,10 +10,6 @@ import (
 // Groups by one field are added up from an index, too. Its counts are of the values that
 // a grouper finds: it reads an event as a search does.
 
-// lists are the fields of which an event may have several values. How many events have none
-// cannot be told from the counts of these.
-const lists = 1<<query.FieldKey | 1<<query.FieldFile | 1<<query.FieldSubject | 1<<query.FieldObject
-
 // groupFields returns the fields from which the report's groups can be counted; none when
 // the events have to be read.
 func (o *Options) groupFields() []query.Field {
@@ -32,7 +28,9 @@ func (o *Options) groupFields() []query.Field {
 		return []query.Field{query.FieldNode}
 	case by[0].Field == query.FieldType:
 		return []query.Field{query.FieldShape}
-	case query.FieldSet(lists).Has(by[0].Field), by[0].Field == query.FieldSyscall && o.Interpret: // a host may call it something else
+	case by[0].Field.IsList():
+		return []query.Field{by[0].Field, query.FieldLists}
+	case by[0].Field == query.FieldSyscall && o.Interpret: // a host may call it something else
 		return nil
 	}
 	fields := []query.Field{by[0].Field}
@@ -55,6 +53,9 @@ func (g *grouper) take(sum *query.Tally) bool {
 	case by[0].Field == query.FieldType:
 		g.takeTypes(sum)
 		return true
+	case by[0].Field.IsList():
+		g.takeValues(sum, by[0].Field)
+		return g.takeLists(sum, by[0].Field)
 	default:
 		if name, ok := nameField[by[0].Field]; ok && g.o.Interpret && valued(sum, name) > 0 {
 			return false
@@ -70,6 +71,19 @@ func (g *grouper) take(sum *query.Tally) bool {
 func (g *grouper) takeValues(sum *query.Tally, f query.Field) (absent int64) {
 	sum.Of(f).Each(func(v string, n int64) { g.tally.addN(separator+v, uint64(n)) })
 	return sum.Events - valued(sum, f)
+}
+
+// takeLists counts the events that have no value of a field of which they may have several. It fails
+// where that is not known of all.
+func (g *grouper) takeLists(sum *query.Tally, f query.Field) bool {
+	known, absent := int64(0), int64(0)
+	sum.Of(query.FieldLists).Each(func(v string, n int64) {
+		if known += n; !query.HasList(v, f) {
+			absent += n
+		}
+	})
+	g.without(absent)
+	return known == sum.Events
 }
 
 // takeTimes counts events by a field that has their times in a unit. It fails where the

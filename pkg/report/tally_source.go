@@ -104,19 +104,26 @@ func (o *Options) tallied() (fields []query.Field) {
 	return fields
 }
 
-// RunTally writes the same report as Run, but lets tally count events without reading
-// them where that is possible. Otherwise it reads the events from scan.
-func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, scan Scan, out io.Writer) (int, error) {
+// Source is where a report's events come from. Texts may be nil; else it gives the same events as Scan does.
+type Source struct {
+	Tally Tally
+	Scan  Scan
+	Texts query.TextSource
+}
+
+// RunTally writes the report that o asks for, and lets src.Tally count events without reading
+// them where that is possible. Otherwise it reads the events.
+func RunTally(ctx context.Context, o *Options, loc *time.Location, src Source, out io.Writer) (int, error) {
 	fields := o.tallied()
 	if len(fields) == 0 {
-		return run(ctx, o, loc, scan, out)
+		return run(ctx, o, loc, src, out)
 	}
 	w := newWriter(out, o, loc)
 	p := w.printer()
 	var rest times // by least and greatest: they come in no order
 	q := o.Query()
 	q.Types, q.Memory = nil, o.Memory
-	sum, err := tally(ctx, q, fields, func(ev *event.Event) error {
+	sum, err := src.Tally(ctx, q, fields, func(ev *event.Event) error {
 		rest.spread(ev.Ms)
 		return p.Event(ev)
 	})
@@ -127,10 +134,10 @@ func RunTally(ctx context.Context, o *Options, loc *time.Location, tally Tally, 
 		if o.Memory != nil && errors.Is(err, query.ErrMemory) {
 			return 1, err
 		}
-		return run(ctx, o, loc, scan, out)
+		return run(ctx, o, loc, src, out)
 	}
 	if !p.take(sum) {
-		return run(ctx, o, loc, scan, out)
+		return run(ctx, o, loc, src, out)
 	}
 	if err := w.title(); err != nil {
 		return 1, errors.Join(err, w.out.Flush())

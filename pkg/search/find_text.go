@@ -10,54 +10,53 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// sheet is some events of an answer and, once ready is closed, what is written of them.
-type sheet struct {
-	texts query.Texts
-	page  []byte
-	ready chan struct{}
-}
-
-// findText writes the events that a source has as text, and returns their number. The caller's goroutine scans, others
-// format, one writes. The writer gets the sheets in the order of the scan, by order, which also bounds
-// how many there are: the scan waits for room in it. format makes each of the formatting ones its
-// Formatter.
-func findText(ctx context.Context, q *query.Query, src query.TextSource, w output.Pages, format func() output.Formatter) (found uint64, err error) {
+// ScanTexts gives what a source finds to several goroutines, some events at a time, and their results to
+// deliver, in the order of the scan. newWorker makes the function by which one goroutine works; all have been made before
+// the scan begins, and none works any more when ScanTexts returns. deliver is called by one goroutine, and gets what was found before an error, too. An error of
+// a worker or of deliver ends the scan.
+func ScanTexts[R any](ctx context.Context, q *query.Query, src query.TextSource, newWorker func() func(query.Texts) (R, error), deliver func(R) error) error {
+	// The scan, which is the caller's goroutine, sends each job to order, and then to todo; deliver's goroutine gets the jobs from order,
+	// and waits until the first is done. order bounds how many there are. A job that is in order gets done: workers read
+	// todo to its end.
+	type job struct {
+		texts query.Texts
+		out   R
+		err   error
+		done  chan struct{}
+	}
 	workers := runtime.GOMAXPROCS(0)
-	todo, order := make(chan *sheet, 4*workers), make(chan *sheet, 4*workers)
-	var formatting, writing sync.WaitGroup
-	pages := sync.Pool{New: func() any { return new([]byte) }}
+	todo, order := make(chan *job, 4*workers), make(chan *job, 4*workers)
+	var working, delivering sync.WaitGroup
 	for range workers {
-		formatting.Go(func() {
-			f := format()
-			for s := range todo {
-				s.page = formatted((*pages.Get().(*[]byte))[:0], f, s.texts)
-				close(s.ready)
+		work := newWorker()
+		working.Go(func() {
+			for j := range todo {
+				j.out, j.err = work(j.texts)
+				close(j.done)
 			}
 		})
 	}
-	// bad is the writer's own until it has closed failed.
-	var bad error
+	var bad error // deliver's goroutine's, until it has closed failed
 	failed := make(chan struct{})
-	writing.Go(func() {
-		for s := range order {
-			<-s.ready
+	delivering.Go(func() {
+		for j := range order {
+			<-j.done
 			if bad != nil {
 				continue
 			}
-			if bad = written(w.Page(s.page)); bad != nil {
-				close(failed)
-				continue
+			if bad = j.err; bad == nil {
+				bad = deliver(j.out)
 			}
-			found += uint64(s.texts.Len())
-			page := s.page // apart from s, which has the texts
-			pages.Put(&page)
+			if bad != nil {
+				close(failed)
+			}
 		}
 	})
-	err = src.ScanText(ctx, q, func(t query.Texts) error {
-		s := &sheet{texts: t, ready: make(chan struct{})}
+	err := src.ScanText(ctx, q, func(t query.Texts) error {
+		j := &job{texts: t, done: make(chan struct{})}
 		select {
-		case order <- s: // one is taken from order only when it is ready, so todo has room soon
-			todo <- s
+		case order <- j:
+			todo <- j // it has room soon: no more are in order
 			return nil
 		case <-failed:
 			return bad
@@ -65,11 +64,39 @@ func findText(ctx context.Context, q *query.Query, src query.TextSource, w outpu
 	})
 	close(todo)
 	close(order)
-	formatting.Wait()
-	writing.Wait()
+	working.Wait()
+	delivering.Wait()
 	if bad != nil {
-		err = bad
+		return bad
 	}
+	return err
+}
+
+// sheet is what is written of some events.
+type sheet struct {
+	text   *[]byte
+	events int
+}
+
+// findText writes the events that a source has as text, and returns their number. format makes a
+// Formatter for each goroutine.
+func findText(ctx context.Context, q *query.Query, src query.TextSource, w output.Pages, format func() output.Formatter) (found uint64, err error) {
+	pages := sync.Pool{New: func() any { return new([]byte) }}
+	err = ScanTexts(ctx, q, src, func() func(query.Texts) (sheet, error) {
+		f := format()
+		return func(t query.Texts) (sheet, error) {
+			page := pages.Get().(*[]byte)
+			*page = formatted((*page)[:0], f, t)
+			return sheet{page, t.Len()}, nil
+		}
+	}, func(s sheet) error {
+		if err := written(w.Page(*s.text)); err != nil {
+			return err
+		}
+		found += uint64(s.events)
+		pages.Put(s.text)
+		return nil
+	})
 	return found, err
 }
 

@@ -113,7 +113,7 @@ func write(ctx context.Context, o *report.Options, src api.Source, out io.Writer
 			return 1, fmt.Errorf("begin of the logs: %w", err)
 		}
 	}
-	return report.RunTally(ctx, o, time.Local, src.Tally, src.Scan, out)
+	return report.RunTally(ctx, o, time.Local, report.Source{Tally: src.Tally, Scan: src.Scan, Texts: src}, out)
 }
 
 // hostTimes is when the first and the last event of each host was.

@@ -58,7 +58,9 @@ func unsummed(kind byte) bool { return kind == secData || kind == secChunks || k
 // the field. Encode writes the field's dictionary even when it is empty. A group without
 // one is such an older group: nothing is known of the field, and every one of its events
 // may have any value.
-func addedField(f query.Field) bool { return f >= query.FieldGIDName && int(f) < query.NumFields }
+func addedField(f query.Field) bool {
+	return f >= query.FieldGIDName && int(f) < query.NumFields || f == query.FieldLists
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

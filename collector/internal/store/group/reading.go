@@ -93,6 +93,11 @@ func ofResult(f query.Field) bool {
 // countsAll says whether the dictionaries' counts of some fields are those of what this
 // program reads.
 func (g *Group) countsAll(fields []query.Field) (bool, error) {
+	for _, f := range fields { // one that is not searched by, and that the group is older than
+		if int(f) >= query.NumFields && addedField(f) && !g.has(f) {
+			return false, nil
+		}
+	}
 	if !g.tallies() || g.version >= readVersion {
 		return g.tallies(), nil
 	}

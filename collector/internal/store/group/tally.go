@@ -19,8 +19,11 @@ type Uncounted struct {
 
 // tallies reports whether the group has the fields that only an index has, which Tally
 // needs. Every event has a shape, so a group has a dictionary of shapes or none of them.
-func (g *Group) tallies() bool {
-	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(query.FieldShape) })
+func (g *Group) tallies() bool { return g.has(query.FieldShape) }
+
+// has reports whether the group has a dictionary of the field.
+func (g *Group) has(f query.Field) bool {
+	return slices.ContainsFunc(g.sections, func(s section) bool { return s.kind == secDict && s.arg == byte(f) })
 }
 
 // Tally adds to t the events of the blocks that lie wholly within the query's time and
