@@ -3,6 +3,7 @@ package group
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 	"sort"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -90,7 +91,8 @@ func (v *values) chunk(i int) (*dict, error) {
 	if crc32.Checksum(b, castagnoli) != c.crc {
 		return nil, damaged("checksum of the chunk of values at %d", c.off)
 	}
-	d, err := v.c.openChunk(b)
+	d, err := v.c.openChunk(b, v.open)
+	v.open = nil
 	if err != nil {
 		return nil, err
 	}
@@ -164,30 +166,49 @@ func (v *values) matching(c *store.Condition, fn func(d *dict, i int) error) err
 }
 
 // openChunk takes a chunk apart: a dictionary whose keys are, of each value, the bytes that it shares with the one before, those that it
-// does not, what stands in front of its postings, their length, and the bytes that it does not share.
-func (c *Codec) openChunk(b []byte) (*dict, error) {
+// does not, what stands in front of its postings, their length, and the bytes that it does not share. It uses the memory of room, a chunk that is
+// not used any more, or nil.
+func (c *Codec) openChunk(b []byte, room *dict) (*dict, error) {
 	d, keys, err := c.splitDict(b)
 	if err != nil {
 		return nil, err
 	}
-	r := varint.NewReader(keys)
-	ends := make([]uint32, 2*d.n)
-	d.lens, d.plens, d.heads = ends[:d.n], ends[d.n:], make([]uint64, d.n)
-	last, posts := 0, uint64(0)
+	if room != nil {
+		d.texts, d.lens, d.plens, d.heads, d.one = room.texts[:0], room.lens[:0], room.plens[:0], room.heads[:0], room.one
+	}
+	d.lens, d.plens, d.heads = slices.Grow(d.lens, d.n)[:d.n], slices.Grow(d.plens, d.n)[:d.n], slices.Grow(d.heads, d.n)[:d.n]
+	if cap(d.texts) == 0 {
+		d.texts = make([]byte, 0, min(2*len(keys), chunkKeys))
+	}
+	last, posts, at := 0, uint64(0), 0
+	number := func() uint64 {
+		if at < len(keys) && keys[at] < 0x80 { // nearly all
+			at++
+			return uint64(keys[at-1])
+		}
+		v, k := binary.Uvarint(keys[min(at, len(keys)):])
+		if k <= 0 {
+			at = len(keys) + 1
+			return 0
+		}
+		at += k
+		return v
+	}
 	for i := range d.n {
-		shared, rest := r.Uvarint(), r.Uvarint()
-		d.heads[i] = r.Uvarint()
-		size := r.Uvarint()
-		text := r.Bytes(rest)
-		if shared > uint64(len(d.texts)-last) || uint64(len(d.texts))+shared+rest > maxChunk || size > d.size-posts || r.Bad() {
+		shared, rest := number(), number()
+		d.heads[i] = number()
+		size := number()
+		if at > len(keys) || rest > uint64(len(keys)-at) || shared > uint64(len(d.texts)-last) || uint64(len(d.texts))+shared+rest > maxChunk || size > d.size-posts {
 			return nil, damaged("value %d of a chunk", i)
 		}
 		from := len(d.texts)
-		d.texts = append(append(d.texts, d.texts[last:last+int(shared)]...), text...)
+		d.texts = append(d.texts, d.texts[last:last+int(shared)]...)
+		d.texts = append(d.texts, keys[at:at+int(rest)]...)
+		at += int(rest)
 		posts += size
 		d.lens[i], d.plens[i], last = uint32(len(d.texts)), uint32(posts), from
 	}
-	if !r.Done() || posts != d.size || d.size > maxDict {
+	if at != len(keys) || posts != d.size || d.size > maxDict {
 		return nil, damaged("a chunk's postings of %d bytes in %d", posts, d.size)
 	}
 	return &d, nil

@@ -24,7 +24,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// fixtureTable is what testdata/v2.group holds, and v1.group but for who sent it.
+// fixtureTable is what testdata/v2.group to v4.group hold, and v1.group but for who sent it.
 func fixtureTable(t testing.TB) *store.Table {
 	tab := store.NewTable()
 	storetest.Fill(tab, storetest.NewGenerator(11, storetest.Templates(t), 3, storetest.Start), 150)
@@ -74,11 +74,17 @@ func all(g *Group, q *query.Query) (out []string, err error) {
 func TestFixture(t *testing.T) {
 	c := codec(t)
 	if golden.Update() {
-		blob, _, err := c.Encode(fixtureTable(t))
+		_, events := manyBatches(t, c, 11, 3, 100)
+		blobs, _ := build(t, c, events, len(events))
+		blob := blobs[0]
+		if err := os.WriteFile("testdata/v5.group", blob, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		list, err := cursor(c, blob, 0, math.MinInt64, math.MaxInt64)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v4.group", blob, 0o600); err != nil {
+		if err := os.WriteFile("testdata/v5-batches.txt", []byte(strings.Join(list, "\n")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		g, err := c.Open(blob)
@@ -89,12 +95,28 @@ func TestFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile("testdata/v4.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
+		if err := os.WriteFile("testdata/v5.txt", []byte(strings.Join(texts, "")), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"v1", "v2", "v3", "v4"} {
+	for _, name := range []string{"v1", "v2", "v3", "v4", "v5"} {
 		t.Run(name, func(t *testing.T) { readFixture(t, c, name) })
+	}
+}
+
+// TestFixtureBatches reads of which batch the events of a group of version 5 are.
+func TestFixtureBatches(t *testing.T) {
+	blob, err := os.ReadFile("testdata/v5.group")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile("testdata/v5-batches.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := cursor(codec(t), blob, 0, math.MinInt64, math.MaxInt64)
+	if d := cmp.Diff(string(want), strings.Join(got, "\n")); d != "" || err != nil {
+		t.Errorf("%v (-text +group):\n%s", err, d)
 	}
 }
 
