@@ -90,6 +90,20 @@ func ReadSeal(r *Registry, sample func() SealSample) { read(r, collector, sample
 // ReadStore registers the metrics of StoreSample. Each scrape calls sample.
 func ReadStore(r *Registry, sample func() StoreSample) { read(r, collector, sample) }
 
+// CompactSample holds the numbers of compaction.
+type CompactSample struct {
+	Done     uint64  `metric:"compactions_total" help:"Compactions of a day's partitions since the start."`
+	Failed   uint64  `metric:"compaction_failures_total" help:"Compactions that failed; the day stays as it is, and is tried again after an hour."`
+	RawBytes uint64  `metric:"compacted_raw_bytes_total" help:"Raw text of the events that were compacted."`
+	Saved    int64   `metric:"compaction_saved_bytes" help:"How much less the disk has to hold by compactions since the start."`
+	Seconds  float64 `metric:"compaction_seconds_total" help:"Time that compactions took."`
+	Waiting  int     `metric:"compaction_waiting_partitions" help:"Partitions that wait for compaction."`
+	Bytes    uint64  `metric:"compaction_waiting_bytes" help:"Size of the events of partitions that wait for compaction, as they are stored."`
+}
+
+// ReadCompact registers the metrics of CompactSample. Each scrape calls sample.
+func ReadCompact(r *Registry, sample func() CompactSample) { read(r, collector, sample) }
+
 // AlertSample holds the numbers of one condition of alerts.
 type AlertSample struct {
 	Condition string         `label:"condition"`

@@ -34,6 +34,7 @@ func TestAllAreDocumented(t *testing.T) {
 	metrics.ReadCollectorPlugins(r, func(yield func(metrics.PluginSample)) { yield(metrics.PluginSample{Plugin: "p"}) })
 	metrics.NewAlerts(r)
 	metrics.ReadSeal(r, func() (s metrics.SealSample) { return s })
+	metrics.ReadCompact(r, func() (s metrics.CompactSample) { return s })
 	metrics.ReadAlerts(r, func(yield func(metrics.AlertSample)) {
 		yield(metrics.AlertSample{Condition: "loss", Firing: map[string]int{"critical": 1}})
 	})

@@ -106,6 +106,20 @@ func (o *options) table() settings.Table {
 				Doc: "Size of the stored days beyond which the oldest are dropped; 0 for any.\n" +
 					"It is that on disk, with the day that is written; whole sealed days are dropped."},
 		}},
+		{Title: "Compaction", Restart: true, Doc: "Days that are over are written again in the background: each event into the day in which it happened, in less room, and found sooner.", List: []settings.Setting{
+			{Key: conf.YesNo("compact", &c.Compact), Default: "no",
+				Doc: "Whether days are compacted.\nWithout it they stay as they came; `collector compact` does it while no collector has the store."},
+			{Key: conf.Duration("compact_after", &c.Compaction.After, 0, 30*24*time.Hour), Default: server.DefaultCompactAfter, Arg: "DURATION",
+				Doc: "How long a day (UTC) is over before it is compacted."},
+			{Key: conf.Duration("compact_import_after", &c.Compaction.ImportAfter, 0, 365*24*time.Hour), Default: server.DefaultCompactImportAfter, Arg: "DURATION",
+				Doc: "How long after its last record an import is compacted: until then it can be taken back."},
+			{Key: conf.Int("max_event_age", &c.Compaction.Oldest, 0, 1<<20), Default: server.DefaultEventAge, Arg: "DAYS",
+				Doc: "How many days older than its receipt an event may be to go to the day in which it happened.\n" +
+					"What is older, or more than a day ahead, has a clock that is not to be trusted, and stays with the day of its receipt. Events of an import go to their day, however old they are.\n" +
+					"Days are dropped by max_days as their events are old, so a host that sets its clock back has what it sends dropped earlier: take less where hosts are not to be trusted."},
+			{Key: conf.Bytes("compact_rate", &c.Compaction.Rate, 0, 1<<40), Default: server.DefaultCompactRate, Arg: "SIZE",
+				Doc: "Bytes of records that are written again a second at most; 0 for as many as can be.\nIt has one thread, which gives way to all others."},
+		}},
 		o.alerts(),
 		{Title: "Where alerts go", List: []settings.Setting{
 			{Key: conf.Path("alert_sinks", &o.alertSinks), Arg: "FOLDER", Example: "/etc/auditfleet/sinks.d",

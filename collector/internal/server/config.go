@@ -18,6 +18,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/pki"
@@ -75,8 +76,11 @@ type Config struct {
 
 	Space     space.Limits
 	Retention retention.Limits
-	Alerts    alert.Config // the zero one is alert.DefaultConfig
-	HostsFile string       // names of addresses, in the grammar of /etc/hosts; "" is none
+	// Compact has days compacted in the background, as Compaction says.
+	Compact    bool
+	Compaction store.Compaction
+	Alerts     alert.Config // the zero one is alert.DefaultConfig
+	HostsFile  string       // names of addresses, in the grammar of /etc/hosts; "" is none
 	// SealKey is the file of the key that signs the store's log; "" signs nothing. SealInterval is how often at
 	// least, when anything changed; 0 is seal's default.
 	SealKey      string

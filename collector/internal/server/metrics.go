@@ -18,6 +18,7 @@ func (s *Server) registerMetrics() {
 	metrics.ReadSpace(s.reg, s.spaceSample)
 	metrics.ReadStore(s.reg, s.storeSample)
 	metrics.ReadSinks(s.reg, s.sinkSamples)
+	metrics.ReadCompact(s.reg, s.compaction.sample)
 	if s.seal != nil {
 		metrics.ReadSeal(s.reg, s.sealSample)
 	}

@@ -89,15 +89,7 @@ func AcceptLog(ctx context.Context, dir, key, reason string, log hclog.Logger) (
 	if !ok {
 		return nil, seal.ErrNoLog
 	}
-	cfg := seal.LogConfig{Tree: place.Seals(), Store: dir, FS: fsys.OS, Log: log,
-		CatchUp: func(ctx context.Context, _ bool) error { return place.CatchUp(ctx, false) }}
-	signer, public, err := seal.ReadKey(key)
-	if err == nil {
-		cfg.Signer, cfg.Public, cfg.Beside = signer, public, key+seal.BesideSuffix
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := seal.OpenLog(cfg)
+	l, err := openLogOf(place, dir, key, log)
 	if err != nil {
 		return nil, err
 	}

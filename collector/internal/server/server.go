@@ -74,23 +74,24 @@ type Server struct {
 	started time.Time
 	reg     *metrics.Registry
 
-	journal   *journal.Journal
-	store     store.Store
-	head      *head.Head
-	intake    *intake.Intake
-	verified  *ingestgrpc.Server // nil where nothing is received by gRPC
-	own       *selfaudit.Records
-	seal      *seal.Log
-	action    *action.Runner
-	space     *space.Watcher
-	retention *retention.Keeper
-	holds     holds
-	turns     *turns // of bundles of evidence
-	outgrown  *outgrown.Watcher
-	alerts    *alert.Evaluator
-	fanout    *fanout.Fanout
-	rates     rates.Rates
-	sinks     *sink.Sinks // of alerts
+	journal    *journal.Journal
+	store      store.Store
+	head       *head.Head
+	intake     *intake.Intake
+	verified   *ingestgrpc.Server // nil where nothing is received by gRPC
+	own        *selfaudit.Records
+	seal       *seal.Log
+	compaction *compaction
+	action     *action.Runner
+	space      *space.Watcher
+	retention  *retention.Keeper
+	holds      holds
+	turns      *turns // of bundles of evidence
+	outgrown   *outgrown.Watcher
+	alerts     *alert.Evaluator
+	fanout     *fanout.Fanout
+	rates      rates.Rates
+	sinks      *sink.Sinks // of alerts
 
 	transports []transport // what Run runs; clear and secured are of them
 	// clear and secured take the audisp-remote protocol, the one without and the other with
@@ -174,6 +175,7 @@ func Open(cfg Config) (_ *Server, err error) {
 	if err := s.openSeal(); err != nil {
 		return nil, err
 	}
+	s.openCompaction()
 	s.outgrown = &outgrown.Watcher{
 		Journal: s.journal.Stats, Head: s.head.Stats, Log: cfg.Log, Now: cfg.Now,
 		Needs: func() int64 { return s.space.TableBytes() + s.space.SegmentBytes() },
@@ -274,6 +276,9 @@ func (s *Server) startWork() {
 		s.work.Go(func() { s.enrol.Watch(ctx, filepath.Join(s.cfg.Store, enroll.SeenFile)) })
 	}
 	s.work.Go(func() { s.retention.Run(ctx) })
+	if s.compaction.store != nil {
+		s.work.Go(func() { s.compaction.run(ctx) })
+	}
 	if s.seal != nil {
 		s.work.Go(func() { s.seal.Run(ctx) })
 	}

@@ -19,28 +19,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/rewrite"
 )
 
-// Compaction says which days are compacted, and how.
-type Compaction struct {
-	// After is how long a day is over before it is compacted. An import's partition is compacted ImportAfter the last
-	// batch of it: until then the import can be taken back.
-	After, ImportAfter time.Duration
-	// Oldest is how many days an event may be older than the day of its receipt to go to its own day.
-	Oldest int
-	// Rate is how many bytes of records are rewritten a second at most; 0: no bound.
-	Rate int64
-	// today has parts of a day compacted that is not over, too: for tests.
-	today bool
-}
-
-// Compacted is what one compaction has done.
-type Compacted struct {
-	From, Into    []store.Part
-	Events        uint64
-	RawBytes      uint64
-	Before, After uint64 // bytes on the disk
-	Took          time.Duration
-}
-
 const (
 	// mostDays is how many other days than its own a compacted day makes files of, mostImported an import's partition; and
 	// importOldest is how many days old its events may be, whatever the setting for others says.
@@ -49,14 +27,13 @@ const (
 	importOldest = 25 * 366
 	// mostParts is how many parts compaction leaves a day with, before they become fewer.
 	mostParts = 4
-	// spareBytes is room on the disk that compaction leaves beside what it needs.
+	// spareBytes is room on the disk that compaction leaves at least beside what it needs.
 	spareBytes = 64 << 20
 	// failedFor is how long a day is left alone that could not be compacted.
 	failedFor = time.Hour
 )
 
-// ErrNoSpace is returned when the disk has no room for both what is there and what is made of it.
-var ErrNoSpace = errors.New("the disk has too little room to compact")
+var _ store.Compactor = (*Store)(nil)
 
 // compacting is a store's part in compaction.
 type compacting struct {
@@ -74,7 +51,7 @@ type due struct {
 }
 
 // dueNow returns what is to be compacted, the oldest first.
-func (s *Store) dueNow(c *Compaction) (list []due) {
+func (s *Store) dueNow(c *store.Compaction) (list []due) {
 	now := s.opts.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +72,7 @@ func (s *Store) dueNow(c *Compaction) (list []due) {
 			}
 		}
 		over := day.Time().AddDate(0, 0, 1).Add(c.After)
-		if !c.today && (now.Before(over) || slices.Contains(of, s.cur)) {
+		if !s.opts.today && (now.Before(over) || slices.Contains(of, s.cur)) {
 			continue
 		}
 		arrived := due{split: true}
@@ -169,7 +146,7 @@ func tooMany(parts []*partition) []*partition {
 }
 
 // Compactable returns how many partitions wait for compaction, and their bytes.
-func (s *Store) Compactable(c Compaction) (parts int, bytes uint64) {
+func (s *Store) Compactable(c store.Compaction) (parts int, bytes uint64) {
 	for _, d := range s.dueNow(&c) {
 		for _, p := range d.parts {
 			parts++
@@ -183,8 +160,8 @@ func (s *Store) Compactable(c Compaction) (parts int, bytes uint64) {
 
 // Compact rewrites the partitions of one day that wait for it, the oldest first, and returns nil when there are none. It works
 // on a thread of its own that gives way to all others; searches and batches go on meanwhile. A day that cannot be rewritten
-// stays as it is, and is left alone for an hour. Errors: ErrNoSpace, ErrNotAsSealed, store.ErrDamaged and others.
-func (s *Store) Compact(ctx context.Context, c Compaction) (*Compacted, error) {
+// stays as it is, and is left alone for an hour. Errors: store.ErrNoRoom, ErrNotAsSealed, store.ErrDamaged and others.
+func (s *Store) Compact(ctx context.Context, c store.Compaction) (*store.Compacted, error) {
 	s.compacting.one.Lock()
 	defer s.compacting.one.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -231,10 +208,10 @@ func (s *Store) failedNow(d *due) {
 }
 
 // compact rewrites partitions, and puts what was made in their place.
-func (s *Store) compact(ctx context.Context, c *Compaction, d *due) (out *Compacted, err error) {
+func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *store.Compacted, err error) {
 	begun := time.Now()
 	r := &replacement{sources: d.parts}
-	out = &Compacted{}
+	out = &store.Compacted{}
 	marks := make([]layout.Source, len(d.parts))
 	s.mu.Lock()
 	for i, p := range d.parts {
@@ -250,8 +227,8 @@ func (s *Store) compact(ctx context.Context, c *Compaction, d *due) (out *Compac
 	for _, p := range d.parts {
 		out.Before += (&partView{p: p}).stats().DiskBytes
 	}
-	if free, _, err := s.opts.fs.Space(filepath.Join(s.opts.Dir, layout.Partitions)); err == nil && free < out.Before+out.Before/8+spareBytes {
-		return nil, fmt.Errorf("%w: %d MiB are free, and %d are there", ErrNoSpace, free>>20, out.Before>>20)
+	if free, _, err := s.opts.fs.Space(filepath.Join(s.opts.Dir, layout.Partitions)); err == nil && free < out.Before+out.Before/8+max(c.Spare, spareBytes) {
+		return nil, fmt.Errorf("%w: %d MiB are free, and %d are there", store.ErrNoRoom, free>>20, out.Before>>20)
 	}
 	made, err := s.rewrite(ctx, c, d, r, marks)
 	if err != nil {
@@ -281,7 +258,7 @@ func (s *Store) compact(ctx context.Context, c *Compaction, d *due) (out *Compac
 }
 
 // rewrite reads partitions and writes files of them, on a thread that gives way to all others.
-func (s *Store) rewrite(ctx context.Context, c *Compaction, d *due, r *replacement, marks []layout.Source) (made []rewrite.Made, err error) {
+func (s *Store) rewrite(ctx context.Context, c *store.Compaction, d *due, r *replacement, marks []layout.Source) (made []rewrite.Made, err error) {
 	day := d.parts[0].part.Day
 	job := &rewrite.Job{Codec: s.codec, Store: s.list.id, Marks: marks, Class: d.class, Day: day, Part: s.newNumber, Path: s.tmpPath, Rate: c.Rate}
 	switch {

@@ -23,7 +23,7 @@ import (
 )
 
 // always compacts each day that is over.
-var always = Compaction{Oldest: 400}
+var always = store.Compaction{Oldest: 400}
 
 // later is when all days of generated logs are over.
 func later() time.Time { return storetest.Start.AddDate(0, 0, 30) }
@@ -61,7 +61,7 @@ func (m *moody) compact() {
 		m.t.Errorf("rotate: %v", err)
 	}
 	for range 1 + m.rng.IntN(3) {
-		done, err := m.Compact(context.Background(), Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, today: true})
+		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour})
 		if err != nil && !errors.Is(err, store.ErrClosed) {
 			m.t.Errorf("compact: %v", err)
 		}
@@ -89,7 +89,7 @@ func TestContractCompacted(t *testing.T) {
 	var n atomic.Int64
 	var seed atomic.Uint64
 	wrap := func(t *testing.T, dir string) store.Store {
-		return &moody{open(t, Options{Dir: dir, now: later}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n}
+		return &moody{open(t, Options{Dir: dir, now: later, today: true}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n}
 	}
 	t.Run("all", func(t *testing.T) {
 		env := storetest.Env{
@@ -343,7 +343,7 @@ func TestCompactImport(t *testing.T) {
 	add(3, "old", at.AddDate(-3, 0, 60), 24*time.Hour, 100)
 	add(4, "", at, time.Second, 5)
 	want := whole(t, s)
-	c := Compaction{After: time.Hour, ImportAfter: 24 * time.Hour, Oldest: 400}
+	c := store.Compaction{After: time.Hour, ImportAfter: 24 * time.Hour, Oldest: 400}
 	try := func(when string, due int) {
 		t.Helper()
 		if n, _ := s.Compactable(c); n != due {

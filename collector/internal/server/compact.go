@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/metrics"
+)
+
+// Defaults of compaction.
+const (
+	DefaultCompactAfter       = time.Hour
+	DefaultCompactImportAfter = 24 * time.Hour
+	DefaultEventAge           = 400 // days
+	DefaultCompactRate        = "64M"
+
+	// lookEvery is how often is looked for days that wait for compaction.
+	lookEvery = time.Minute
+)
+
+// compaction compacts days in the background.
+type compaction struct {
+	s     *Server
+	store store.Compactor // nil: nothing is compacted
+	log   hclog.Logger
+
+	mu    sync.Mutex // guards count
+	count metrics.CompactSample
+}
+
+// openCompaction sets up compaction, where it is asked for and the store can do it.
+func (s *Server) openCompaction() {
+	s.compaction = &compaction{s: s, log: s.cfg.Log.Named("compact")}
+	if c, ok := s.store.(store.Compactor); ok && s.cfg.Compact {
+		s.compaction.store = c
+	}
+}
+
+// run compacts one day after the other until ctx ends.
+func (c *compaction) run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		for ctx.Err() == nil && c.one(ctx) {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// one compacts a day; false where none waits for it.
+func (c *compaction) one(ctx context.Context) bool {
+	if c.s.refusing() {
+		return false
+	}
+	done, err := c.store.Compact(ctx, c.how())
+	if ctx.Err() != nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case errors.Is(err, store.ErrClosed):
+		return false
+	case err != nil:
+		c.count.Failed++
+		c.log.Warn("a day stays as it came; it is tried again after an hour", "error", err)
+	case done == nil:
+		return false
+	default:
+		n := &c.count
+		n.Done, n.RawBytes, n.Seconds = n.Done+1, n.RawBytes+done.RawBytes, n.Seconds+done.Took.Seconds()
+		n.Saved += int64(done.Before) - int64(done.After)
+		logCompacted(c.log, done)
+	}
+	return true
+}
+
+// how is what the settings say, with the room that is not to be taken.
+func (c *compaction) how() store.Compaction {
+	how := c.s.cfg.Compaction
+	st := c.s.space.Status()
+	how.Spare = st.Reserve + st.Limits.SpaceLeft.Of(st.Usage.Total)
+	return how
+}
+
+func logCompacted(log hclog.Logger, done *store.Compacted) {
+	log.Info("compacted", "partitions", fmt.Sprint(done.From), "into", fmt.Sprint(done.Into), "events", done.Events, "raw bytes", done.RawBytes, "disk bytes before", done.Before, "after", done.After,
+		"took", done.Took.Round(time.Millisecond))
+}
+
+// sample is compaction's part of the metrics.
+func (c *compaction) sample() metrics.CompactSample {
+	c.mu.Lock()
+	out := c.count
+	c.mu.Unlock()
+	if c.store != nil {
+		out.Waiting, out.Bytes = c.store.Compactable(c.s.cfg.Compaction)
+	}
+	return out
+}
+
+// CompactStore compacts all days that are over of a store that no collector has, and calls each with what was done. key is the file of the key that
+// signs the store's log: without it nothing is compacted whose log was ever signed. It goes on behind a day that cannot be
+// compacted, and returns why.
+func CompactStore(ctx context.Context, dir, key string, how store.Compaction, log hclog.Logger, each func(*store.Compacted)) (err error) {
+	st, err := engine.Open(engine.Options{Dir: dir, Logger: log})
+	if err != nil {
+		return explain(err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	c, ok := st.(store.Compactor)
+	if !ok {
+		return errors.New("this store is not compacted")
+	}
+	sign := func() error { return nil }
+	if place, ok := st.(keepsLog); ok && place.Seals() != nil {
+		l, err := openLogOf(place, dir, key, log)
+		if err != nil {
+			return err
+		}
+		place.VouchWith(l.Vouch)
+		sign = func() error {
+			_, _, err := l.Checkpoint(ctx)
+			if errors.Is(err, seal.ErrNoKey) || errors.Is(err, seal.ErrStopped) || errors.Is(err, seal.ErrNoLog) {
+				return nil
+			}
+			return err
+		}
+	}
+	var failed []error
+	for n := 0; ; n++ {
+		done, err := c.Compact(ctx, how)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		if done == nil {
+			if n > 0 {
+				failed = append(failed, sign())
+			}
+			return errors.Join(failed...)
+		}
+		each(done)
+	}
+}
+
+// openLogOf opens the log of a store that no collector has, with the key where its file is there.
+func openLogOf(place keepsLog, dir, key string, log hclog.Logger) (*seal.Log, error) {
+	cfg := seal.LogConfig{Tree: place.Seals(), Store: dir, FS: fsys.OS, Log: log,
+		CatchUp: func(ctx context.Context, _ bool) error { return place.CatchUp(ctx, false) }}
+	signer, public, err := seal.ReadKey(key)
+	if err == nil {
+		cfg.Signer, cfg.Public, cfg.Beside = signer, public, key+seal.BesideSuffix
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return seal.OpenLog(cfg)
+}
