@@ -279,7 +279,7 @@ func TestBuiltFlips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step := need.Size(7, 211)
+	step := need.Size(23, 211)
 	for i := 0; i < len(blob); i += step {
 		bad := bytes.Clone(blob)
 		bad[i] ^= 1 << (i % 8)

@@ -7,5 +7,5 @@
 // bytes of one kind each, to be compressed by the caller. Any text comes back byte for byte, whatever it is; one that
 // is no audit log is coded badly. Only store/group imports the package. FORMAT.md beside it says what the bytes are.
 //
-// Decoding believes nothing: it gives no more bytes than the caller allows, and takes about eight times as much memory.
+// Decoding believes nothing: it gives no more bytes than the caller allows, and takes some MiB beside them.
 package rows

@@ -3,6 +3,7 @@ package rows
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +130,21 @@ func TestFullTable(t *testing.T) {
 	if e.Encode(text); !e.Table().full() || e.Table().Len() > maxTemplates {
 		t.Errorf("%d templates", e.Table().Len())
 	}
+}
+
+// A text of more rows than are kept comes back.
+func TestManyRows(t *testing.T) {
+	t.Parallel()
+	var text []byte
+	for i := range 3 * maxRows / 20 {
+		text = fmt.Appendf(text, "type=%d pid=%d%s x=%d\n", i%7, i*2654435761%100003, strings.Repeat(" a=b", 18), i%11)
+	}
+	e := NewEncoder(NewTable())
+	if e.Encode(text); len(e.s.rows) < maxRows-40 || len(e.s.rows) > maxRows {
+		t.Errorf("%d values are kept", len(e.s.rows))
+	}
+	text = append(text, "other=1 pid=5\nother=2 pid=6\nother=3 pid=5\n"...) // a template without a row
+	round(t, [][]byte{text, text[:1000]})
 }
 
 // Streams of no encoder are refused or give some text, of the length that was said.

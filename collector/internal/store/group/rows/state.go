@@ -3,10 +3,11 @@ package rows
 // Encoder and decoder go through a text line by line, and come to the same state behind each. All of it begins anew with each text.
 
 const (
-	recentPIDs   = 32   // processes that are told by their place among the last ones
-	recentValues = 16   // of a key
-	refRows      = 2048 // places for rows by template and process
-	maxMasks     = 250  // of a template
+	recentPIDs   = 32      // processes that are told by their place among the last ones
+	recentValues = 16      // of a key
+	refRows      = 2048    // places for rows by template and process
+	maxMasks     = 250     // of a template
+	maxRows      = 1 << 18 // values of rows; a frame of a group has a quarter of that
 )
 
 // state is what is known of the lines before.
@@ -27,7 +28,8 @@ type state struct {
 	perTemplate []templateState
 	perKey      []keyState
 	refs        [refRows]ref
-	rows        []span // of the lines that refs and templates have
+	rows        []span         // of the lines that refs and templates have
+	none        [maxSlots]span // a row that is not kept
 }
 
 // templateState is what is known of a template.
@@ -124,6 +126,13 @@ func (s *state) row(id int32, x *templateState) (before, now []span) {
 	if r.gen == s.gen && r.template == id && r.pid == s.pid {
 		x.last = r.row
 		now = s.rows[r.row : int(r.row)+n]
+		return now, now
+	}
+	if len(s.rows)+n > maxRows { // whatever a text is, no more is kept
+		if x.last < 0 {
+			return t.first, s.none[:n]
+		}
+		now = s.rows[x.last : int(x.last)+n]
 		return now, now
 	}
 	at := len(s.rows)
