@@ -237,7 +237,16 @@ func (l *oldLogs) imported() error {
 		return err
 	}
 	defer os.RemoveAll(store)
-	alone := filepath.Join(store, "alone")
+	alone, packed := filepath.Join(store, "alone"), filepath.Join(store, "packed")
+	for _, dir := range []string{alone, packed} { // which an import does not make
+		c, err := harness.StartCollector(l.bins, harness.CollectorOptions{Store: dir})
+		if err != nil {
+			return err
+		}
+		if err := c.Terminate(time.Minute); err != nil {
+			return err
+		}
+	}
 	for _, run := range []struct {
 		what, store, dir string
 		args             []string
@@ -247,7 +256,7 @@ func (l *oldLogs) imported() error {
 		{"`collector import`, plain, without a collector", alone, l.plain, nil, true},
 		{"the same again", alone, l.plain, nil, false},
 		{"the gz ones after it", alone, l.packed, nil, false},
-		{"`collector import`, gz, without a collector", filepath.Join(store, "packed"), l.packed, nil, true},
+		{"`collector import`, gz, without a collector", packed, l.packed, nil, true},
 	} {
 		if err := l.oneImport(run.what, run.store, run.dir, run.args, run.stored, nil); err != nil {
 			return err
