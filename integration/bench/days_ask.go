@@ -105,7 +105,7 @@ func (s *dayStore) mark() error {
 	if err := copyStore(s.dir, packed.dir); err != nil {
 		return err
 	}
-	did, err := harness.Measure(time.Hour, true, s.bins.Collector, "compact", "--store", packed.dir)
+	did, err := harness.Measure(time.Hour, true, s.bins.Collector, "compact", "--today", "--store", packed.dir)
 	if err != nil {
 		return err
 	}

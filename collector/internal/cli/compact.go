@@ -34,6 +34,7 @@ Exit codes: 0 all days that are over are compacted, 1 some are not, which are na
 	}, func(ctx context.Context, dir string, _ []string) int { return p.compact(ctx, dir, key, how) })
 	cmd.Flags().StringVar(&key, "key", server.DefaultSealKey, "the key that signs the store's log; a store whose log was ever signed needs it")
 	cmd.Flags().DurationVar(&how.After, "after", how.After, "how long a day is over before it is compacted")
+	cmd.Flags().BoolVar(&how.Today, "today", false, "compact what of days that are not over is sealed, too, such as by SIGUSR1")
 	cmd.Flags().DurationVar(&how.ImportAfter, "import-after", how.ImportAfter, "how long after its last record an import is compacted; it can't be taken back then")
 	cmd.Flags().IntVar(&how.Oldest, "max-event-age", server.DefaultEventAge, "how many days older than its receipt an event may be to go to the day in which it happened")
 	completion.Flags(cmd, map[string]option.Words{"key": option.Files})

@@ -11,6 +11,8 @@ type Compaction struct {
 	// After is how long a day is over before it is compacted. An import's part is compacted ImportAfter the last
 	// batch of it: until then the import can be taken back.
 	After, ImportAfter time.Duration
+	// Today has parts of a day compacted that is not over, too, but for the one that gets batches.
+	Today bool
 	// Oldest is how many days an event may be older than the day of its receipt to go to its own day.
 	Oldest int
 	// Rate is how many bytes of records are rewritten a second at most; 0: no bound.

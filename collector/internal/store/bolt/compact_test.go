@@ -377,3 +377,33 @@ func TestCompactImport(t *testing.T) {
 		s = open(t, Options{Dir: dir, now: func() time.Time { return at }})
 	}
 }
+
+// What of a running day is sealed is compacted where that is asked for, and the part that gets batches is not.
+func TestCompactToday(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	s := open(t, Options{Dir: t.TempDir(), now: func() time.Time { return at }})
+	today := store.DayOf(at)
+	add := func(id uint64) {
+		tab := store.NewTable()
+		ms := today.Time().UnixMilli()
+		tab.Add("a", storetest.Parse("a", fmt.Sprintf("type=USER_TTY msg=audit(%d.%03d:%d): text", ms/1000, ms%1000, id)))
+		must(t, s.Append(context.Background(), &store.Batch{ID: id, Day: today, Events: tab, LSN: id}))
+	}
+	add(1)
+	must(t, s.Rotate(context.Background()))
+	add(2)
+	want := whole(t, s)
+	if n, _ := s.Compactable(store.Compaction{Oldest: 400}); n != 0 {
+		t.Errorf("%d partitions of a running day are to be compacted", n)
+	}
+	done, err := s.Compact(context.Background(), store.Compaction{Oldest: 400, Today: true})
+	must(t, err)
+	if done == nil || done.Events != 1 || len(done.From) != 1 {
+		t.Fatalf("%+v", done)
+	}
+	add(3)
+	if d := cmp.Diff(want, whole(t, s)[:len(want)]); d != "" {
+		t.Errorf("(-before +after):\n%.1000s", d)
+	}
+}
