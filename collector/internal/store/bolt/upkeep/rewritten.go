@@ -131,6 +131,40 @@ func (r *rewritings) finals(w *rewriting, there func(string) bool) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// chain returns a rewriting, and those that wrote again what it made; there reports whether a partition is there.
+func (r *rewritings) chain(w *rewriting, there func(string) bool) []*rewriting {
+	list := []*rewriting{w}
+	for i := 0; i < len(list); i++ {
+		for _, m := range list[i].Made {
+			if next := r.madeOf(m.Part, list[i].index); next != nil && !there(m.Part) && !slices.Contains(list, next) {
+				list = append(list, next)
+			}
+		}
+	}
+	return list
+}
+
+// origins returns the partitions of receipt whose events a rewriting has, of first or of later hand.
+func (r *rewritings) origins(w *rewriting) []string {
+	found, seen := map[string]bool{}, map[*rewriting]bool{}
+	var walk func(w *rewriting)
+	walk = func(w *rewriting) {
+		if seen[w] {
+			return
+		}
+		seen[w] = true
+		for i := range w.Sources {
+			if by := r.maker(w.Sources[i].Part, w.index); by != nil {
+				walk(by)
+			} else {
+				found[w.Sources[i].Part] = true
+			}
+		}
+	}
+	walk(w)
+	return slices.Sorted(maps.Keys(found))
+}
+
 // wrongSums says what of a rewriting does not add up by the leaves alone: events that were left out on the way, or put in.
 func (r *rewritings) wrongSums(w *rewriting) (wrong []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }

@@ -42,7 +42,7 @@ type SealedReport struct {
 // error means that it could not be done, also because the checkpoint is none, or is of another key (checkpoint.ErrFormat, ErrSignature,
 // ErrKey).
 func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
-	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, saidDropped: map[string]*entry{}, accounts: map[string]*entry{}, found: map[uint64]found{}}
+	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, saidDropped: map[string]*entry{}, accounts: map[string]*entry{}, found: map[uint64]found{}, made: map[string]*foundMade{}, again: newRewritings()}
 	if s.rep.Checkpoint, err = checkpoint.Open(o.Checkpoint, o.Keys); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
 	}
 	s.roots()
 	s.compare()
-	return s.rep, nil
+	return s.rep, s.proveRewritten(ctx)
 }
 
 // entry is a leaf of the log, without what is read again when it is named.
@@ -131,16 +131,20 @@ type sealed struct {
 	blind   bool                 // some of their texts are lost, and
 	texts   map[tlog.Hash][]byte // a partition may have them
 
-	ids     []seglog.ID
-	found   map[uint64]found          // groups by batch
-	leaves  []partLeaf                // that the partitions have
-	twice   []string                  // groups that are in two partitions
-	lastID  uint64                    // the last batch that the partitions know of
-	parts   map[string]bool           // whose file is there
-	rows    map[string]*layout.RowSum // what these have of hosts' completeness
-	entries []entry
-	batches map[uint64]int    // the newest entry of a batch
-	dropped map[string]*entry // the newest word of a partition's being dropped that is signed
+	ids    []seglog.ID
+	found  map[uint64]found          // groups by batch
+	leaves []partLeaf                // that the partitions have
+	twice  []string                  // groups that are in two partitions
+	lastID uint64                    // the last batch that the partitions know of
+	parts  map[string]bool           // whose file is there
+	rows   map[string]*layout.RowSum // what these have of hosts' completeness
+	made   map[string]*foundMade     // partitions that compaction has made
+	again  *rewritings               // what the log says of these
+	// unbelieved are rewritings that neither the checkpoint has, nor the key vouches for.
+	unbelieved []*rewriting
+	entries    []entry
+	batches    map[uint64]int    // the newest entry of a batch
+	dropped    map[string]*entry // the newest word of a partition's being dropped that is signed
 	// saidDropped has those that are not.
 	saidDropped map[string]*entry
 	accounts    map[string]*entry // the newest signed word of a partition's rows

@@ -3,6 +3,9 @@ package upkeep
 import (
 	"errors"
 	"io/fs"
+	"maps"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/hold"
@@ -25,6 +28,7 @@ func (s *sealed) counts() {
 		a, rows := s.accounts[name], s.rows[name]
 		switch {
 		case rows == nil: // said already
+		case rows.Rows == 0 && s.made[name] != nil && s.made[name].mark.Parts[0] != f.Part: // another has them
 		case a == nil, last[name] > a.index:
 			none++
 		case s.used && a.index >= s.settled: // the file may have been read before
@@ -32,8 +36,23 @@ func (s *sealed) counts() {
 			s.changed("partition %s: what it has of its hosts' completeness (coverage) was changed since the day was over: %d rows were sealed, %d are there", name, a.groups, rows.Rows)
 		}
 	}
+	for _, part := range slices.Sorted(maps.Keys(s.made)) {
+		s.movedAccount(part)
+	}
 	if none > 0 {
 		s.notef("of %d partitions what they have of hosts' completeness (coverage) is not signed: of the day that is written, and of those before the log", none)
+	}
+}
+
+// movedAccount compares the account of a partition that was written again, and that of the one which has it since.
+func (s *sealed) movedAccount(part string) {
+	w := s.again.maker(part, math.MaxInt64)
+	if w == nil || len(w.Sources) != 1 || w.Made[0].Part != part || w.Flags&seal.Found != 0 {
+		return
+	}
+	was, is := s.accounts[w.Sources[0].Part], s.accounts[part]
+	if was != nil && was.index < w.index && is != nil && is.hash != was.hash {
+		s.changed("partition %s: what it has of its hosts' completeness (coverage) is not what partition %s had, of which it was made: %d rows, and they were %d", part, was.part, is.groups, was.groups)
 	}
 }
 

@@ -88,6 +88,7 @@ func (s *sealed) compare() {
 	s.reach()
 	s.states()
 	s.missing()
+	s.rewritten()
 	s.inserted()
 	s.counts()
 	s.held()
@@ -161,6 +162,7 @@ func (s *sealed) missing() {
 		x, ok := s.found[e.batch]
 		switch {
 		case !ok && s.dropped[e.part] != nil && s.dropped[e.part].index > e.index:
+		case !ok && !s.parts[e.part] && s.again.madeOf(e.part, e.index) != nil: // see rewritten
 		case !ok:
 			lost[e.part] = append(lost[e.part], e)
 		case x.err != nil:
@@ -312,6 +314,8 @@ func (e *entry) words() string {
 		return fmt.Sprintf("partition %s, batch %d, stored on %s", e.part, e.batch, when(e.at))
 	case e.kind == seal.Dropped:
 		return fmt.Sprintf("partition %s, dropped on %s", e.part, when(e.at))
+	case e.kind == seal.Rewritten:
+		return fmt.Sprintf("batches %d to %d, written again on %s", e.first, e.last, when(e.at))
 	}
 	return fmt.Sprintf("%s, of %s", e.kind, when(e.at))
 }

@@ -28,24 +28,71 @@ type partLeaf struct {
 	text  []byte
 }
 
-// partitions reads each partition: the hash of each group, and the leaves.
+// partitions reads each partition: the hash of each group, and the leaves. What a start would not read is passed over. A collector may put others in the place of
+// some meanwhile: these are read then.
 func (s *sealed) partitions(ctx context.Context) error {
 	s.parts, s.rows = map[string]bool{}, map[string]*layout.RowSum{}
+	read := map[string]bool{}
 	done := int64(0)
-	for _, f := range s.files.Partitions {
-		err := s.partition(ctx, f)
-		if errors.Is(err, fs.ErrNotExist) && s.used {
-			continue // dropped meanwhile: the log says so
-		}
+	list, err := raw.LoadList(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	for pass := 1; ; pass++ {
+		verdicts, err := raw.Judge(list, s.files.Partitions)
 		if err != nil {
 			return err
 		}
-		done += f.Size
-		if s.o.Progress != nil {
-			s.o.Progress(done, s.files.Bytes())
+		for _, f := range s.files.Partitions {
+			if read[f.Path] {
+				continue
+			}
+			if v := verdicts[f.Part]; v != layout.Counts {
+				if v == layout.Doubtful && pass == 1 {
+					s.notef("partition %s: its file is passed over: compaction has put its events into others", f.Part)
+				}
+				continue
+			}
+			read[f.Path] = true
+			err := s.partition(ctx, f)
+			if errors.Is(err, fs.ErrNotExist) && s.used {
+				continue // dropped meanwhile, or written again: the log says so
+			}
+			if err != nil {
+				return err
+			}
+			done += f.Size
+			if s.o.Progress != nil {
+				s.o.Progress(done, s.files.Bytes())
+			}
 		}
+		if !s.used || pass == mostPasses {
+			return nil
+		}
+		now, err := raw.LoadList(s.o.Dir)
+		if err != nil || list == nil || now == nil || !compactedSince(list, now) {
+			return err
+		}
+		files, err := layout.List(s.o.Dir)
+		if files == nil {
+			return err
+		}
+		for _, f := range s.files.Partitions { // read before they were written again: they are not what answers are made of any more
+			if now.Part(f.Part.String()) == nil && now.ReplacedBy(f.Part.String()) != nil {
+				s.forget(f.Part.String())
+			}
+		}
+		list, s.files = now, files
 	}
-	return nil
+}
+
+// forget undoes what was read of a partition.
+func (s *sealed) forget(part string) {
+	delete(s.parts, part)
+	delete(s.rows, part)
+	delete(s.made, part)
+	maps.DeleteFunc(s.found, func(_ uint64, x found) bool { return x.part == part })
+	s.leaves = slices.DeleteFunc(s.leaves, func(l partLeaf) bool { return l.part == part })
 }
 
 func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
@@ -82,10 +129,21 @@ func (s *sealed) partition(ctx context.Context, f layout.PartFile) (err error) {
 			leaves[binary.BigEndian.Uint64(kv.Key)] = text
 		}
 	}
+	if p.Compacted != nil {
+		if err := s.madePartition(ctx, f, p); err != nil {
+			return err
+		}
+		for _, text := range leaves { // of what it was made of
+			s.texts[tlog.RecordHash(text)] = text
+		}
+	}
 	for i := range p.Groups {
 		g := &p.Groups[i]
 		if err := ctx.Err(); err != nil {
 			return err
+		}
+		if p.Compacted != nil {
+			break
 		}
 		x := found{part: name, events: g.Sum.Events, minMs: g.Sum.MinMs, maxMs: g.Sum.MaxMs}
 		b, err := p.Bytes(g)
@@ -259,7 +317,11 @@ func (s *sealed) meet() {
 // add adds a leaf.
 func (s *sealed) add(text []byte, hash tlog.Hash) {
 	e := entry{index: s.root.Size(), unread: true}
-	if l, err := seal.ParseLeaf(text); err == nil {
+	l, err := seal.ParseLeaf(text)
+	if err != nil {
+		s.again.unread()
+	} else {
+		s.again.add(e.index, l)
 		e = entry{index: e.index, kind: l.Kind, at: l.At, part: l.Part, batch: l.Batch, first: l.First, last: l.Last, groups: l.Groups, flags: l.Flags,
 			hash: l.Hash, pieces: l.Pieces, before: l.EventsRoot, minMs: l.MinMs, maxMs: l.MaxMs, events: l.Events, why: l.Why, hosts: hostsOf(l)}
 	}

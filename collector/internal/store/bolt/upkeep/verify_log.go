@@ -110,6 +110,7 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 			v.madeGroups(p, again)
 		}
 	}
+	said := map[*rewriting]bool{}
 	for _, part := range slices.Sorted(maps.Keys(rewritten)) {
 		w := again.madeOf(part, -1)
 		lacks := false // some of its events are gone by rights, or it is said already that they are not there
@@ -133,7 +134,11 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 			}
 			return n
 		})
-		if w.Flags&seal.Found == 0 {
+		for _, w := range again.chain(w, there) {
+			if said[w] || w.Flags&seal.Found != 0 {
+				continue
+			}
+			said[w] = true
 			for _, wrong := range again.wrongSums(w) {
 				v.damage("%s: %s: %s", dir, w.words(), wrong)
 			}

@@ -1,0 +1,234 @@
+package upkeep
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/event"
+)
+
+// The leaf of a batch may have the root of its events. Compaction changes neither these nor their order within a batch, so the root can be computed of what
+// it has made: then it is proved that every event is what was stored, whoever wrote it again.
+
+// proveRewritten does that, and judges rewritings that nobody vouches for by what it finds.
+func (s *sealed) proveRewritten(ctx context.Context) error {
+	proved := map[string]bool{}
+	there := func(p string) bool { return s.parts[p] }
+	for _, part := range slices.Sorted(maps.Keys(s.again.of)) {
+		w := s.again.madeOf(part, -1)
+		if d := s.dropped[part]; there(part) || d != nil && d.index > w.index || w.Flags&seal.Found != 0 || s.again.maker(part, w.index) != nil {
+			continue
+		}
+		all, err := s.proveTexts(ctx, part, w)
+		if err != nil {
+			return err
+		}
+		proved[part] = all
+	}
+	if n := len(proved); n > 0 {
+		whole := 0
+		for _, all := range proved {
+			if all {
+				whole++
+			}
+		}
+		s.notef("%d partitions were written again by compaction; of %d of them all text is proved to be what was stored, of the others it is the collector's word, which it has signed (seal_proves = events would prove it)", n, whole)
+	}
+	for _, w := range s.unbelieved {
+		if slices.ContainsFunc(s.again.origins(w), func(part string) bool { return !proved[part] }) {
+			s.changed("%s: it is newer than the checkpoint, and the key does not vouch for it: whoever can write the files may have put what is there in the place of what was stored; %d events of batches %d to %d, %s",
+				w.words(), w.Events, w.First, w.Last, span(w.MinMs, w.MaxMs))
+		}
+	}
+	return nil
+}
+
+// proveTexts compares the events of a partition's batches with the roots that their leaves have. all says that each batch has one, and all are theirs.
+func (s *sealed) proveTexts(ctx context.Context, part string, w *rewriting) (all bool, err error) {
+	trees := map[uint64]*batchTree{}
+	all = true
+	for i := range s.entries {
+		e := &s.entries[i]
+		if e.kind != seal.Batch || e.gone || e.part != part || e.index > w.index {
+			continue
+		}
+		if root, ok := s.sealed[e.batch]; ok {
+			trees[e.batch] = &batchTree{want: root, events: e.events}
+		} else {
+			all = false
+		}
+	}
+	var files []layout.PartFile
+	for _, final := range s.again.finals(w, func(p string) bool { return s.parts[p] }) {
+		m := s.made[final]
+		if m == nil || m.broken {
+			return false, nil // dropped, or said already
+		}
+		files = append(files, m.file)
+	}
+	if len(trees) == 0 {
+		return false, nil
+	}
+	err = s.eachMade(ctx, files, trees)
+	if errors.Is(err, store.ErrDamaged) {
+		s.changed("partition %s, written again on %s: its events cannot be compared with what was stored: %v", part, when(w.At), err)
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, batch := range slices.Sorted(maps.Keys(trees)) {
+		t := trees[batch]
+		switch {
+		case uint64(t.roots.Size()) != t.events: // said already
+			all = false
+		case eventtree.Hash(t.roots.Root()) != t.want && t.tied:
+			all = false
+			s.notef("partition %s, batch %d: whether its text is what was stored cannot be told: it has several events of one host, time and serial, of which only some are in one partition since it was written again", part, batch)
+		case eventtree.Hash(t.roots.Root()) != t.want:
+			all = false
+			s.changed("partition %s, batch %d: it was written again on %s, and its events are not those that were stored", part, batch, when(w.At))
+		}
+	}
+	return all, nil
+}
+
+// batchTree is the tree over a batch's events as they come.
+type batchTree struct {
+	want   eventtree.Hash
+	events uint64
+	roots  seal.Roots
+	last   placed
+	tied   bool // two of its events have one place in the order, and come from different partitions
+}
+
+// placed is where an event stands in the order of a batch.
+type placed struct {
+	host, node string
+	ms         int64
+	serial     uint64
+	from       int // which partition
+}
+
+func (p *placed) compare(o *placed) int {
+	return cmp.Or(strings.Compare(p.host, o.host), cmp.Compare(p.ms, o.ms), strings.Compare(p.node, o.node), cmp.Compare(p.serial, o.serial))
+}
+
+// eachMade goes through the events of partitions in their order, and adds those of the wanted batches to their trees.
+func (s *sealed) eachMade(ctx context.Context, files []layout.PartFile, trees map[uint64]*batchTree) (err error) {
+	var list []*madeReader
+	defer func() {
+		for _, r := range list {
+			err = errors.Join(err, r.p.Close())
+		}
+	}()
+	for i, f := range files {
+		p, err := raw.Open(f.Path, f.Part, false)
+		if p == nil {
+			return err
+		}
+		r := &madeReader{p: p, codec: s.codec, trees: trees, at: placed{from: i}}
+		list = append(list, r)
+		if err != nil {
+			return err
+		}
+		if err := r.next(); err != nil {
+			return err
+		}
+	}
+	var hasher eventtree.Hasher
+	var buf []byte
+	var receipts []int64
+	for n := 0; ; n++ {
+		if n%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var least *madeReader
+		for _, r := range list { // few
+			if r.ev != nil && (least == nil || r.at.compare(&least.at) < 0) {
+				least = r
+			}
+		}
+		if least == nil {
+			return nil
+		}
+		t := trees[least.batch]
+		t.tied = t.tied || t.roots.Size() > 0 && t.last.from != least.at.from && t.last.compare(&least.at) == 0
+		t.last = least.at
+		var counted bool
+		buf, counted = store.AppendText(buf[:0], least.ev)
+		receipts = eventtree.AppendReceipts(receipts[:0], least.ev)
+		t.roots.Add(tlog.Hash(hasher.Event(&eventtree.Event{Host: least.at.host, From: least.ev.From, Receipts: receipts, Counted: counted, Text: buf})))
+		if err := least.next(); err != nil {
+			return err
+		}
+	}
+}
+
+// madeReader reads a partition's events, group after group: they go on in order from one to the next.
+type madeReader struct {
+	p     *raw.Partition
+	codec *group.Codec
+	trees map[uint64]*batchTree
+	group int // the next one
+	cur   *group.Cursor
+	batch uint64
+	ev    *event.Event // nil: no more
+	at    placed
+}
+
+// next goes on to the next event of a wanted batch.
+func (r *madeReader) next() error {
+	for {
+		if r.cur == nil {
+			if r.group == len(r.p.Groups) {
+				r.ev = nil
+				return nil
+			}
+			g := &r.p.Groups[r.group]
+			r.group++
+			b, err := r.p.Bytes(g)
+			if err != nil {
+				return err
+			}
+			x, err := r.codec.Open(b)
+			if err != nil {
+				return fmt.Errorf("group %d: %w", g.ID, err)
+			}
+			if r.cur, err = x.Cursor(g.ID, math.MinInt64, math.MaxInt64); err != nil {
+				return fmt.Errorf("group %d: %w", g.ID, err)
+			}
+		}
+		host, batch, ev, err := r.cur.Next()
+		if errors.Is(err, io.EOF) {
+			r.cur = nil
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if r.trees[batch] == nil {
+			continue
+		}
+		r.batch, r.ev, r.at.host, r.at.ms, r.at.serial, r.at.node = batch, ev, host, ev.Ms, ev.Serial, ""
+		if host == "" {
+			r.at.node = string(ev.Node)
+		}
+		return nil
+	}
+}
