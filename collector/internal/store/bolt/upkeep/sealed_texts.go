@@ -4,10 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
@@ -18,8 +16,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/raw"
-	"github.com/auditfleet/auditfleet/collector/internal/store/group"
-	"github.com/auditfleet/auditfleet/pkg/event"
 )
 
 // The leaf of a batch may have the root of its events. Compaction changes neither these nor their order within a batch, so the root can be computed of what
@@ -131,104 +127,42 @@ func (p *placed) compare(o *placed) int {
 
 // eachMade goes through the events of partitions in their order, and adds those of the wanted batches to their trees.
 func (s *sealed) eachMade(ctx context.Context, files []layout.PartFile, trees map[uint64]*batchTree) (err error) {
-	var list []*madeReader
-	defer func() {
-		for _, r := range list {
-			err = errors.Join(err, r.p.Close())
-		}
-	}()
-	for i, f := range files {
+	var rows []func() ([]byte, error)
+	for _, f := range files {
 		p, err := raw.Open(f.Path, f.Part, false)
 		if p == nil {
 			return err
 		}
-		r := &madeReader{p: p, codec: s.codec, trees: trees, at: placed{from: i}}
-		list = append(list, r)
+		defer func() { _ = p.Close() }() // only read
 		if err != nil {
 			return err
 		}
-		if err := r.next(); err != nil {
-			return err
-		}
-	}
-	var hasher eventtree.Hasher
-	var buf []byte
-	var receipts []int64
-	for n := 0; ; n++ {
-		if n%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		var least *madeReader
-		for _, r := range list { // few
-			if r.ev != nil && (least == nil || r.at.compare(&least.at) < 0) {
-				least = r
+		next := 0
+		rows = append(rows, func() ([]byte, error) {
+			if next == len(p.Groups) {
+				return nil, ctx.Err()
 			}
-		}
-		if least == nil {
+			next++
+			return p.Bytes(&p.Groups[next-1])
+		})
+	}
+	m := s.codec.NewMerger(func(batch uint64) bool { return trees[batch] != nil }, rows...)
+	for {
+		e, err := m.Next()
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		t := trees[least.batch]
-		t.tied = t.tied || t.roots.Size() > 0 && t.last.from != least.at.from && t.last.compare(&least.at) == 0
-		t.last = least.at
-		var counted bool
-		buf, counted = store.AppendText(buf[:0], least.ev)
-		receipts = eventtree.AppendReceipts(receipts[:0], least.ev)
-		t.roots.Add(tlog.Hash(hasher.Event(&eventtree.Event{Host: least.at.host, From: least.ev.From, Receipts: receipts, Counted: counted, Text: buf})))
-		if err := least.next(); err != nil {
-			return err
-		}
-	}
-}
-
-// madeReader reads a partition's events, group after group: they go on in order from one to the next.
-type madeReader struct {
-	p     *raw.Partition
-	codec *group.Codec
-	trees map[uint64]*batchTree
-	group int // the next one
-	cur   *group.Cursor
-	batch uint64
-	ev    *event.Event // nil: no more
-	at    placed
-}
-
-// next goes on to the next event of a wanted batch.
-func (r *madeReader) next() error {
-	for {
-		if r.cur == nil {
-			if r.group == len(r.p.Groups) {
-				r.ev = nil
-				return nil
-			}
-			g := &r.p.Groups[r.group]
-			r.group++
-			b, err := r.p.Bytes(g)
-			if err != nil {
-				return err
-			}
-			x, err := r.codec.Open(b)
-			if err != nil {
-				return fmt.Errorf("group %d: %w", g.ID, err)
-			}
-			if r.cur, err = x.Cursor(g.ID, math.MinInt64, math.MaxInt64); err != nil {
-				return fmt.Errorf("group %d: %w", g.ID, err)
-			}
-		}
-		host, batch, ev, err := r.cur.Next()
-		if errors.Is(err, io.EOF) {
-			r.cur = nil
-			continue
-		}
 		if err != nil {
 			return err
 		}
-		if r.trees[batch] == nil {
-			continue
+		t := trees[e.Batch]
+		at := placed{e.Host, "", e.Event.Ms, e.Event.Serial, e.Row}
+		if e.Host == "" {
+			at.node = string(e.Event.Node)
 		}
-		r.batch, r.ev, r.at.host, r.at.ms, r.at.serial, r.at.node = batch, ev, host, ev.Ms, ev.Serial, ""
-		if host == "" {
-			r.at.node = string(ev.Node)
-		}
-		return nil
+		t.tied = t.tied || t.roots.Size() > 0 && t.last.from != at.from && t.last.compare(&at) == 0
+		t.last = at
+		hash, _ := m.Hash()
+		t.roots.Add(tlog.Hash(hash))
 	}
 }
