@@ -36,6 +36,7 @@ type oneBatch struct {
 }
 
 func (o *oneBatch) Inclusion(int64, int64) (tlog.RecordProof, error) { return nil, nil }
+func (o *oneBatch) MadeBy(string) (int64, []byte, error)             { return 0, nil, seal.ErrNoLeaf }
 func (o *oneBatch) Leaf(uint64) (int64, []byte, error)               { return 0, o.leaf, nil }
 func (o *oneBatch) WithGroup(_ context.Context, _ uint64, fn func(*group.Group) error) error {
 	g, err := o.codec.Open(o.blob)
@@ -224,7 +225,7 @@ func forge(t *testing.T, dir string, signer note.Signer, bad *oneBatch) {
 		}
 		list = append(list, entry{name, int64(len(b)), sha256.Sum256(b)})
 	}
-	text, err := sign(manifestText(Format, seglog.ID{1}.String(), list), signer)
+	text, err := sign(manifestText(plainFormat, seglog.ID{1}.String(), list), signer)
 	if err == nil {
 		err = os.WriteFile(filepath.Join(dir, Manifest), text, 0o600)
 	}

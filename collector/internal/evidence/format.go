@@ -34,8 +34,11 @@ const (
 	Checkpoint = "checkpoint"
 )
 
-// Format is the version of the bundles that are made. Those of version 1 have no pieces.
-const Format = 2
+// Format is the latest version of bundles. Those of version 1 have no pieces; one of version 3 is made where events are proved by what compaction has
+// made, else one of version 2, which older programs check, too.
+const Format = 3
+
+const plainFormat = 2
 
 // files are those that a bundle of a version has beside its manifest, as they are listed there. Checkpoint is missing
 // where there is none.
@@ -97,9 +100,11 @@ type Event struct {
 	Received  []int64 `json:"received_ms"`
 }
 
-// Proof is a line of proofs.jsonl: a batch that has events of the bundle.
+// Proof is a line of proofs.jsonl: a batch that has events of the bundle, or a group that compaction has made and that has some.
 type Proof struct {
-	Batch uint64 `json:"batch"`
+	Batch uint64 `json:"batch"` // 0 with Made
+	// Made is such a group: then pieces, Leaf and Path are those of the group and of the leaf that says how it was made.
+	Made *MadeGroup `json:"made,omitempty"`
 	// Events are [line of events.jsonl, ordinal in the batch], by ordinal; a third number, 1, says that the
 	// event is kept among those of hosts that are not told apart: its host's name is hashed as "".
 	Events [][]int64 `json:"events"`
@@ -112,6 +117,23 @@ type Proof struct {
 	Leaf   string    `json:"leaf,omitempty"` // base64: the batch's leaf in the log
 	Index  int64     `json:"index"`          // of the leaf
 	Path   []string  `json:"path,omitempty"` // hashes, hex: from the leaf to the checkpoint's root
+	// Batches has the leaves of the batches that the events of a group that was made are of, ascending; Before those of what had been made of them
+	// before that group, the newest first.
+	Batches []LoggedLeaf `json:"batches,omitempty"`
+	Before  []LoggedLeaf `json:"before,omitempty"`
+}
+
+// MadeGroup names a group of a partition that compaction has made.
+type MadeGroup struct {
+	Partition string `json:"partition"`
+	Group     int    `json:"group"` // from 1
+}
+
+// LoggedLeaf is a leaf, and where it stands in the log.
+type LoggedLeaf struct {
+	Leaf  string   `json:"leaf"` // base64
+	Index int64    `json:"index"`
+	Path  []string `json:"path"` // hashes, hex: from the leaf to the checkpoint's root
 }
 
 // encodeLine writes a value as a line of its file has it, without the end of the line.

@@ -29,11 +29,19 @@ var readme string
 type Log interface {
 	Inclusion(leaf, size int64) (tlog.RecordProof, error)
 	Leaf(batch uint64) (index int64, leaf []byte, err error)
+	// MadeBy returns the newest leaf that says how a partition was made of others: seal.ErrNoLeaf.
+	MadeBy(part string) (index int64, leaf []byte, err error)
 }
 
 // Groups reads a batch's group again.
 type Groups interface {
 	WithGroup(ctx context.Context, batch uint64, fn func(g *group.Group) error) error
+}
+
+// Compacted reads what compaction has made of batches that are not where they were stored any more; Groups that can do it have its methods, too.
+type Compacted interface {
+	EachMade(ctx context.Context, want func(first, last uint64) bool, minMs, maxMs int64, fn func(part string, number int, g *group.Group) error) error
+	MergeMade(ctx context.Context, want map[uint64]bool, fn func(m *group.Merger) error) error
 }
 
 // Making is what a bundle is made of.
@@ -70,6 +78,10 @@ type maker struct {
 	batches map[uint64][]found
 	hosts   map[string]bool
 	names   int // bytes that hosts take in query.json, at least
+	span    [2]int64
+	trees   map[uint64]*batchTree // of batches that were written again, where the log has the root of their events
+	moved   map[uint64]bool       // batches that were written again, and are proved by what was made of them
+	made    bool                  // there is such a proof
 }
 
 // found is an event of the bundle until its batch is proved.
@@ -83,7 +95,8 @@ const pieceBytes = 128 << 10
 
 // Make makes a bundle and sends its files, the manifest last: a folder without it is half a bundle.
 func Make(ctx context.Context, m Making) (Query, error) {
-	k := &maker{Making: m, sizes: map[string]int64{}, sums: map[string]hash.Hash{}, buf: map[string][]byte{}, batches: map[uint64][]found{}, hosts: map[string]bool{}}
+	k := &maker{Making: m, sizes: map[string]int64{}, sums: map[string]hash.Hash{}, buf: map[string][]byte{}, batches: map[uint64][]found{}, hosts: map[string]bool{},
+		trees: map[uint64]*batchTree{}, moved: map[uint64]bool{}}
 	for _, name := range files(Format) {
 		if name != Checkpoint || len(m.Checkpoint) > 0 {
 			k.sums[name] = sha256.New()
@@ -169,6 +182,10 @@ func (k *maker) scan(ctx context.Context) error {
 			return query.ErrMemory
 		}
 		k.batches[ev.Batch] = append(k.batches[ev.Batch], found{line.N, hash})
+		if k.About.Events == 1 {
+			k.span = [2]int64{ev.Ms, ev.Ms}
+		}
+		k.span = [2]int64{min(k.span[0], ev.Ms), max(k.span[1], ev.Ms)}
 		return errors.Join(k.write(Records, buf), k.writeJSON(Events, &line))
 	})
 	if errors.Is(err, store.ErrDamaged) {
@@ -210,7 +227,7 @@ func (k *maker) rest(ctx context.Context) error {
 	for i, w := range a.Words {
 		a.Words[i] = text(w)
 	}
-	a.Format, a.FromMs, a.ToMs = Format, k.Query.StartMs, k.Query.EndMs
+	a.Format, a.FromMs, a.ToMs = k.format(), k.Query.StartMs, k.Query.EndMs
 	a.From, a.To = rfc3339(a.FromMs), rfc3339(a.ToMs)
 	until := a.ToMs
 	if until == 0 {
@@ -245,11 +262,19 @@ func (k *maker) rest(ctx context.Context) error {
 		}
 		list = append(list, entry{name, k.sizes[name], eventtree.Hash(sum.Sum(nil))})
 	}
-	text, err := sign(manifestText(Format, a.Store, list), k.Signer)
+	text, err := sign(manifestText(a.Format, a.Store, list), k.Signer)
 	if err != nil {
 		return fmt.Errorf("sign the manifest: %w", err)
 	}
 	return k.Send(Manifest, text)
+}
+
+// format is the least version that says what is in the bundle.
+func (k *maker) format() int {
+	if k.made {
+		return Format
+	}
+	return plainFormat
 }
 
 func rfc3339(ms int64) string {

@@ -49,7 +49,7 @@ func TestVersion1(t *testing.T) {
 func TestNewer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, Manifest), []byte(strings.Replace(manifestText(Format, "x", nil), "evidence 2", "evidence 3", 1)), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, Manifest), []byte(strings.Replace(manifestText(plainFormat, "x", nil), "evidence 2", "evidence 4", 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Verify(dir, nil); !errors.Is(err, ErrBundle) || errors.Is(err, ErrChanged) || !strings.Contains(err.Error(), "a newer collector") {

@@ -14,41 +14,58 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
-// prove writes a proof a batch, in order of their numbers.
+// prove writes a proof a batch, in order of their numbers, and then one a group that compaction has made of others.
 func (k *maker) prove(ctx context.Context) error {
 	var ids []uint64
 	for id := range k.batches {
 		ids = append(ids, id)
 	}
 	slices.Sort(ids)
+	if err := k.movedBatches(ctx, ids); err != nil {
+		return err
+	}
 	for _, id := range ids {
+		if k.moved[id] {
+			continue
+		}
 		p, pieces, err := k.proof(ctx, id)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil { // why there is none
-			p, pieces = &Proof{Batch: id, Why: text(err.Error()), Events: [][]int64{}}, nil
-			for _, f := range k.batches[id] {
-				p.Events = append(p.Events, []int64{f.n})
-			}
+			p, pieces = k.unproved(id, err), nil
 		}
-		if n := int64(len(k.batches[id])); p.Why == "" {
-			k.About.Proved += n
-		} else {
-			k.About.Unproved += n
-			k.About.Why = p.Why
-		}
-		for _, b := range pieces {
-			if err := k.write(Pieces, b); err != nil {
-				return err
-			}
-		}
-		if err := k.writeJSON(Proofs, p); err != nil {
+		if err := k.writeProof(p, pieces); err != nil {
 			return err
 		}
 		delete(k.batches, id)
 	}
-	return nil
+	return k.proveMade(ctx)
+}
+
+// unproved is the line of events of a batch that are not proved.
+func (k *maker) unproved(id uint64, why error) *Proof {
+	p := &Proof{Batch: id, Why: text(why.Error()), Events: [][]int64{}}
+	for _, f := range k.batches[id] {
+		p.Events = append(p.Events, []int64{f.n})
+	}
+	return p
+}
+
+// writeProof writes a line and the pieces that it has.
+func (k *maker) writeProof(p *Proof, pieces [][]byte) error {
+	if n := int64(len(p.Events)); p.Why == "" {
+		k.About.Proved += n
+	} else {
+		k.About.Unproved += n
+		k.About.Why = p.Why
+	}
+	for _, b := range pieces {
+		if err := k.write(Pieces, b); err != nil {
+			return err
+		}
+	}
+	return k.writeJSON(Proofs, p)
 }
 
 // proof makes the proof of a batch, and returns the pieces that it shows; an error says why there is none.
@@ -59,28 +76,38 @@ func (k *maker) proof(ctx context.Context, id uint64) (p *Proof, pieces [][]byte
 	}
 	p = &Proof{Batch: id, Events: [][]int64{}, Leaf: base64.StdEncoding.EncodeToString(leaf.text), Index: leaf.index}
 	var changed error
-	err = k.Groups.WithGroup(ctx, id, func(g *group.Group) (err error) {
-		if leaf.EventsRoot != (eventtree.Hash{}) {
-			changed, err = k.byEvents(p, g, leaf.Leaf)
-		} else {
-			pieces, changed, err = k.byPieces(p, g, leaf.Leaf)
-		}
-		return err
-	})
+	if t := k.trees[id]; t != nil {
+		changed, err = k.byTree(p, t, leaf.Leaf)
+	} else {
+		err = k.Groups.WithGroup(ctx, id, func(g *group.Group) (err error) {
+			if leaf.EventsRoot != (eventtree.Hash{}) {
+				changed, err = k.byEvents(p, g, leaf.Leaf)
+			} else {
+				pieces, changed, err = k.byPieces(p, g, leaf.Leaf)
+			}
+			return err
+		})
+	}
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("the batch cannot be read again: %w", err)
 	case changed != nil:
 		return nil, nil, changed
 	}
-	path, err := k.Log.Inclusion(leaf.index, k.Size)
+	p.Path, err = k.path(leaf.index)
+	return p, pieces, err
+}
+
+// path returns the hashes that lead from a leaf to the checkpoint's root.
+func (k *maker) path(index int64) (out []string, err error) {
+	path, err := k.Log.Inclusion(index, k.Size)
 	if err != nil {
-		return nil, nil, fmt.Errorf("the log cannot be read: %w", err)
+		return nil, fmt.Errorf("the log cannot be read: %w", err)
 	}
 	for _, h := range path {
-		p.Path = append(p.Path, hex.EncodeToString(h[:]))
+		out = append(out, hex.EncodeToString(h[:]))
 	}
-	return p, pieces, nil
+	return out, nil
 }
 
 // loggedLeaf is a batch's leaf in the log.
@@ -114,10 +141,12 @@ func (k *maker) leafOf(id uint64) (l loggedLeaf, err error) {
 	case l.Kind != seal.Batch || l.Batch != id:
 		return l, errors.New("the log has another leaf in its place (collector verify)")
 	case l.EventsRoot == eventtree.Hash{} && l.Pieces == 0:
-		return l, errors.New("the batch came into the log with nothing but the hash of all of its bytes: by a collector of an earlier version, or damaged")
+		return l, errFlat
 	}
 	return l, nil
 }
+
+var errFlat = errors.New("the batch came into the log with nothing but the hash of all of its bytes: by a collector of an earlier version, or damaged")
 
 // errChanged says that a batch is not the one that was stored.
 var errChanged = errors.New("the batch is not what the log has of it: it was CHANGED since it was stored (collector verify)")
@@ -128,10 +157,17 @@ func (k *maker) byEvents(p *Proof, g *group.Group, leaf *seal.Leaf) (changed, er
 	list := k.batches[p.Batch]
 	m := k.matcher(list)
 	tree, err := g.EventTree(m.match)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case len(m.ordinals) != len(list):
+	}
+	return k.byTree(p, &batchTree{tree: tree, m: m, wanted: len(list)}, leaf)
+}
+
+// byTree is byEvents with the tree at hand.
+func (k *maker) byTree(p *Proof, t *batchTree, leaf *seal.Leaf) (changed, err error) {
+	tree, m := t.tree, t.m
+	switch {
+	case len(m.ordinals) != t.wanted:
 		return errGone, nil
 	case tree.Root() != leaf.EventsRoot || tree.Len() != int64(leaf.Events):
 		return errChanged, nil
@@ -160,13 +196,20 @@ func (k *maker) byPieces(p *Proof, g *group.Group, leaf *seal.Leaf) (shown [][]b
 	if len(m.ordinals) != len(list) {
 		return nil, errGone, nil
 	}
-	needed, err := g.Needed(m.ordinals)
+	p.Events = m.events
+	shown, err = k.show(p, g, tree, m.ordinals)
+	return shown, nil, err
+}
+
+// show puts into a proof the pieces of a group that have some of its events, and returns copies of them.
+func (k *maker) show(p *Proof, g *group.Group, tree *eventtree.Tree, ordinals []int64) (shown [][]byte, err error) {
+	needed, err := g.Needed(ordinals)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	pieces, err := g.Pieces()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	at := k.sizes[Pieces]
 	for _, n := range needed {
@@ -175,8 +218,8 @@ func (k *maker) byPieces(p *Proof, g *group.Group, leaf *seal.Leaf) (shown [][]b
 		shown = append(shown, b)
 		at += int64(len(b))
 	}
-	p.Events, p.Of = m.events, tree.Len()
-	return shown, nil, p.rest(tree, needed)
+	p.Of = tree.Len()
+	return shown, p.rest(tree, needed)
 }
 
 // rest adds the hashes of a tree that the known leaves do not give.

@@ -87,6 +87,7 @@ type verifier struct {
 	store   string
 	list    []entry
 	batches map[uint64][]known // by batch, in order of their lines
+	batchOf []uint64           // by line
 	hosts   map[string]bool
 	records int64
 	lines   int64
@@ -104,6 +105,7 @@ func (v *verifier) close() {
 type known struct {
 	n           int64
 	hash, mixed eventtree.Hash
+	proved      bool // a line of proofs.jsonl is about it
 }
 
 func changed(format string, args ...any) error {

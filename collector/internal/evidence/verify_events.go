@@ -79,6 +79,7 @@ func (v *verifier) events() error {
 		one.Host = ""
 		k.mixed = hasher.Event(&one)
 		v.batches[e.Batch] = append(v.batches[e.Batch], k)
+		v.batchOf = append(v.batchOf, e.Batch)
 		return nil
 	})
 	if err == nil && at != size {

@@ -69,27 +69,33 @@ func (v *verifier) allPieces() error {
 
 // byPieces checks a proof that shows pieces of the batch: that they are the batch's, and that the events lie in them.
 func (v *verifier) byPieces(p *Proof, in []placed, tree []eventtree.Hash, leaf *seal.Leaf) error {
+	_, err := v.inGroup(p, in, tree, &seal.MadeGroup{Hash: leaf.Hash, Pieces: leaf.Pieces, Size: leaf.Size, Events: leaf.Events})
+	return err
+}
+
+// inGroup checks that pieces are those of a group, of which is says what the leaf has, and that the events lie in them.
+func (v *verifier) inGroup(p *Proof, in []placed, tree []eventtree.Hash, is *seal.MadeGroup) (*group.Shown, error) {
 	if err := v.openPieces(); err != nil {
-		return err
+		return nil, err
 	}
 	known, shown, frames, err := v.pieces.read(p)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if leaf.Pieces == 0 || leaf.Pieces != uint64(p.Of) {
-		return fmt.Errorf("its leaf is of %d pieces, and not of %d", leaf.Pieces, p.Of)
+	if is.Pieces == 0 || is.Pieces != uint64(p.Of) {
+		return nil, fmt.Errorf("its leaf is of %d pieces, and not of %d", is.Pieces, p.Of)
 	}
 	root, err := eventtree.Root(p.Of, known, tree)
 	switch {
 	case err != nil:
-		return err
-	case root != leaf.Hash:
-		return fmt.Errorf("its pieces in %s are not those of the batch", Pieces)
+		return nil, err
+	case root != is.Hash:
+		return nil, fmt.Errorf("its pieces in %s are not those of the batch", Pieces)
 	}
-	if err := shown.Open(leaf.Pieces, leaf.Size, leaf.Events); err != nil {
-		return err
+	if err := shown.Open(is.Pieces, is.Size, is.Events); err != nil {
+		return nil, err
 	}
-	return v.pieces.find(in, shown, frames)
+	return shown, v.pieces.find(in, shown, frames)
 }
 
 // read reads the pieces of a proof, hashes all of them, and keeps the sections.

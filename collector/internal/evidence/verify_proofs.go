@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -13,24 +14,27 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 )
 
-// proofs checks that each event stands in its batch's leaf, and the leaf in the checkpoint's log.
+// proofs checks that each event stands in its batch's leaf, or in a group that was made of its batch, and the leaf in the checkpoint's log.
 func (v *verifier) proofs() error {
 	err := v.eachLine(Proofs, func(line []byte) error {
 		var p Proof
 		if err := strict(line, &p, encodeLine); err != nil {
 			return changed("%w", err)
 		}
-		list := v.batches[p.Batch]
-		if len(list) == 0 || len(p.Events) != len(list) {
-			return changed("it is about %d events of batch %d, %s has %d", len(p.Events), p.Batch, Events, len(list))
+		list, err := v.about(&p)
+		if err != nil {
+			return changed("%w", err)
 		}
-		delete(v.batches, p.Batch)
 		if p.Why != "" {
 			v.rep.Unproved += int64(len(list))
 			return nil
 		}
-		if err := v.proof(&p, list); err != nil {
-			return changed("batch %d: %w", p.Batch, err)
+		check := v.proof
+		if p.Made != nil {
+			check = v.madeProof
+		}
+		if err := check(&p, list); err != nil {
+			return changed("%s: %w", p.name(), err)
 		}
 		v.rep.Proved += int64(len(list))
 		return nil
@@ -41,10 +45,48 @@ func (v *verifier) proofs() error {
 	if err := v.allPieces(); err != nil {
 		return err
 	}
-	for batch := range v.batches {
-		return changed("%s has nothing of batch %d, of which %s has events", Proofs, batch, Events)
+	for batch, list := range v.batches {
+		if slices.ContainsFunc(list, func(k known) bool { return !k.proved }) {
+			return changed("%s has nothing of batch %d, of which %s has events", Proofs, batch, Events)
+		}
 	}
 	return nil
+}
+
+// name says what a line is about.
+func (p *Proof) name() string {
+	if p.Made != nil {
+		return fmt.Sprintf("partition %.40s, group %d", p.Made.Partition, p.Made.Group)
+	}
+	return fmt.Sprintf("batch %d", p.Batch)
+}
+
+// about returns the events that a line is about, in order of their lines, and notes that it is: each event has one line. That of a batch is about all of its
+// events that have none yet; from version 3 on, what is not proved may be on several.
+func (v *verifier) about(p *Proof) (list []known, err error) {
+	if p.Made != nil && v.format < 3 || (p.Made != nil) != (p.Batch == 0) || p.Made == nil && len(p.Batches)+len(p.Before) > 0 || p.Made != nil && p.Why != "" {
+		return nil, errors.New("it is about a batch and a group that was made, or about neither")
+	}
+	all := v.batches[p.Batch]
+	seen := 0
+	for _, e := range p.Events {
+		if len(e) == 0 || e[0] < 1 || e[0] > v.lines || p.Made == nil && v.batchOf[e[0]-1] != p.Batch {
+			return nil, fmt.Errorf("it is about an event %v of batch %d, %s has no such", e, p.Batch, Events)
+		}
+		of := v.batches[v.batchOf[e[0]-1]]
+		i, ok := slices.BinarySearchFunc(of, e[0], func(k known, n int64) int { return cmp.Compare(k.n, n) })
+		if !ok || of[i].proved {
+			return nil, fmt.Errorf("it is about event %d, and an earlier line is, too", e[0])
+		}
+		of[i].proved = true
+		seen++
+		list = append(list, of[i])
+	}
+	if seen == 0 || v.format < 3 && seen != len(all) {
+		return nil, fmt.Errorf("it is about %d events of batch %d, %s has %d", len(p.Events), p.Batch, Events, len(all))
+	}
+	slices.SortFunc(list, func(a, b known) int { return cmp.Compare(a.n, b.n) })
+	return list, nil
 }
 
 func (v *verifier) proof(p *Proof, list []known) error {
@@ -119,11 +161,23 @@ func ordinals(p *Proof, list []known) ([]placed, error) {
 
 // leaf checks that a proof's leaf is its batch's and stands in the log of the checkpoint.
 func (v *verifier) leaf(p *Proof) (*seal.Leaf, error) {
-	path, err := hashes(p.Path)
+	leaf, err := v.logged(&LoggedLeaf{Leaf: p.Leaf, Index: p.Index, Path: p.Path})
 	if err != nil {
 		return nil, err
 	}
-	text, err := base64.StdEncoding.DecodeString(p.Leaf)
+	if leaf.Kind != seal.Batch || leaf.Batch != p.Batch {
+		return nil, fmt.Errorf("its leaf is of batch %d of the store %s", leaf.Batch, leaf.Store)
+	}
+	return leaf, nil
+}
+
+// logged checks that a leaf is of the bundle's store, and stands in the log of the checkpoint.
+func (v *verifier) logged(l *LoggedLeaf) (*seal.Leaf, error) {
+	path, err := hashes(l.Path)
+	if err != nil {
+		return nil, err
+	}
+	text, err := base64.StdEncoding.DecodeString(l.Leaf)
 	if err != nil {
 		return nil, fmt.Errorf("its leaf: %w", err)
 	}
@@ -131,14 +185,14 @@ func (v *verifier) leaf(p *Proof) (*seal.Leaf, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("its leaf: %w", err)
-	case leaf.Kind != seal.Batch || leaf.Batch != p.Batch || leaf.Store.String() != v.store:
+	case leaf.Store.String() != v.store:
 		return nil, fmt.Errorf("its leaf is of batch %d of the store %s", leaf.Batch, leaf.Store)
 	}
 	c := v.rep.Checkpoint
-	if p.Index < 0 || p.Index >= c.Size {
-		return nil, fmt.Errorf("its leaf is said to be number %d of %d", p.Index, c.Size)
+	if l.Index < 0 || l.Index >= c.Size {
+		return nil, fmt.Errorf("its leaf is said to be number %d of %d", l.Index, c.Size)
 	}
-	if err := tlog.CheckRecord(treeHashes(path), c.Size, c.Root, p.Index, tlog.RecordHash(text)); err != nil {
+	if err := tlog.CheckRecord(treeHashes(path), c.Size, c.Root, l.Index, tlog.RecordHash(text)); err != nil {
 		return nil, fmt.Errorf("its leaf is not in the log of the checkpoint: %w", err)
 	}
 	return leaf, nil

@@ -433,6 +433,15 @@ func (l *Log) Leaf(batch uint64) (index int64, leaf []byte, err error) {
 	return l.cfg.Tree.Find(batch)
 }
 
+// MadeBy returns the newest leaf that says how a partition was made of others, and which it is. Errors: ErrNoLeaf, ErrNoLog.
+func (l *Log) MadeBy(part string) (index int64, leaf []byte, err error) {
+	if l.cfg.Tree == nil {
+		return 0, nil, ErrNoLog
+	}
+	index, leaf, _, err = l.cfg.Tree.MadeBy(part)
+	return index, leaf, err
+}
+
 // Status returns how the log stands.
 func (l *Log) Status() Status {
 	l.mu.Lock()

@@ -20,6 +20,8 @@ type Merger struct {
 	want  func(batch uint64) bool
 	rows  []*mergedRow
 	last  *mergedRow // whose event was given out
+	place place      // of that event
+	row   int        // which row that is
 	hash  eventtree.Hasher
 	buf   []byte
 	times []int64
@@ -40,6 +42,9 @@ type Merged struct {
 	Batch uint64
 	Event *event.Event
 	Row   int // which row it comes from
+	// Tied says that it and the one before have the same place in the order of their batch, and come from different rows: which of them
+	// was stored first is not known.
+	Tied bool
 }
 
 // NewMerger begins to read the events of the batches that are wanted. Each row gives its groups' bytes one after the other, nil behind the last.
@@ -72,7 +77,17 @@ func (m *Merger) Next() (Merged, error) {
 		return Merged{}, io.EOF
 	}
 	m.last = m.rows[at]
-	return Merged{m.last.host, m.last.batch, m.last.ev, at}, nil
+	e := Merged{Host: m.last.host, Batch: m.last.batch, Event: m.last.ev, Row: at}
+	p := &m.place
+	node := e.Event.Node
+	if e.Host != "" {
+		node = nil
+	}
+	same := p.batch == e.Batch && p.host == e.Host && p.ms == e.Event.Ms && p.serial == e.Event.Serial && string(p.node) == string(node)
+	e.Tied = same && m.row != at
+	p.host, p.ms, p.node, p.serial, p.batch = e.Host, e.Event.Ms, append(p.node[:0], node...), e.Event.Serial, e.Batch
+	m.row = at
+	return e, nil
 }
 
 func (r *mergedRow) compare(o *mergedRow) int {

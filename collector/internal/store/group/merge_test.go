@@ -30,6 +30,7 @@ func TestMergedRoots(t *testing.T) {
 		})
 	}
 	trees := map[uint64]*eventtree.Tree{}
+	tied := 0
 	m := c.NewMerger(func(batch uint64) bool { return batch != 2 }, rows...)
 	for {
 		e, err := m.Next()
@@ -42,10 +43,16 @@ func TestMergedRoots(t *testing.T) {
 		if trees[e.Batch] == nil {
 			trees[e.Batch] = &eventtree.Tree{}
 		}
+		if e.Tied {
+			tied++
+		}
 		hash, mixed := m.Hash()
 		if trees[e.Batch].Add(hash); (hash == mixed) != (e.Host != "") {
 			t.Fatalf("host %q: %x and %x", e.Host, hash, mixed)
 		}
+	}
+	if tied > 0 {
+		t.Errorf("%d events whose order is not known, and those equal in time and serial went to one row", tied)
 	}
 	for i, blob := range singles {
 		g, err := c.Open(blob)

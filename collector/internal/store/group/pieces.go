@@ -202,3 +202,6 @@ func (s *Sum) Is(hash eventtree.Hash, pieces uint64) bool {
 	}
 	return s.Pieces == pieces && s.Tree == hash
 }
+
+// BatchesOf is a group's, of the pieces that are shown.
+func (s *Shown) BatchesOf(ordinals []int64) ([]uint64, error) { return s.g.BatchesOf(ordinals) }

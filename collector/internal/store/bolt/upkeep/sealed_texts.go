@@ -1,13 +1,11 @@
 package upkeep
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"io"
 	"maps"
 	"slices"
-	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -109,20 +107,7 @@ type batchTree struct {
 	want   eventtree.Hash
 	events uint64
 	roots  seal.Roots
-	last   placed
 	tied   bool // two of its events have one place in the order, and come from different partitions
-}
-
-// placed is where an event stands in the order of a batch.
-type placed struct {
-	host, node string
-	ms         int64
-	serial     uint64
-	from       int // which partition
-}
-
-func (p *placed) compare(o *placed) int {
-	return cmp.Or(strings.Compare(p.host, o.host), cmp.Compare(p.ms, o.ms), strings.Compare(p.node, o.node), cmp.Compare(p.serial, o.serial))
 }
 
 // eachMade goes through the events of partitions in their order, and adds those of the wanted batches to their trees.
@@ -156,12 +141,7 @@ func (s *sealed) eachMade(ctx context.Context, files []layout.PartFile, trees ma
 			return err
 		}
 		t := trees[e.Batch]
-		at := placed{e.Host, "", e.Event.Ms, e.Event.Serial, e.Row}
-		if e.Host == "" {
-			at.node = string(e.Event.Node)
-		}
-		t.tied = t.tied || t.roots.Size() > 0 && t.last.from != at.from && t.last.compare(&at) == 0
-		t.last = at
+		t.tied = t.tied || e.Tied
 		hash, _ := m.Hash()
 		t.roots.Add(tlog.Hash(hash))
 	}
