@@ -34,9 +34,6 @@ func (s *Store) repair(p *partition, cause error, state *store.State) (back bool
 	if s.opts.ReadOnly {
 		return false, s.setAside(p, cause)
 	}
-	if p.compacted != nil || s.list.compacted(p.part) { // its groups are no batches: see rebuild
-		return false, s.setAside(p, cause)
-	}
 	tmp := p.path + ".tmp"
 	of, lost, whole, err := s.rebuild(p, state, tmp)
 	if err != nil {
@@ -105,8 +102,8 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 		return of, 0, false, err
 	}
 	switch {
-	case tree.Compacted != nil:
-		return of, 0, false, fmt.Errorf("%w: compaction made it, and its groups are no batches", store.ErrDamaged)
+	case tree.Compacted == nil && (p.compacted != nil || s.list.compacted(p.part)):
+		return of, 0, false, fmt.Errorf("%w: compaction made it, and its mark is lost: its groups are no batches", store.ErrDamaged)
 	case tree.ID == (seglog.ID{}):
 		tree.ID = s.list.id
 	case tree.ID != s.list.id:
@@ -115,9 +112,14 @@ func (s *Store) rebuild(p *partition, state *store.State, to string) (of manifes
 	last := uint64(0) // the last batch that p has a group of
 	kept := tree.Groups[:0]
 	beside := s.groupsBeside(p)
+	if tree.Compacted != nil { // its groups have numbers of their own
+		beside, last = nil, tree.Compacted.Last
+	}
 	copies := 0
 	for _, g := range tree.Groups {
-		last = max(last, g.ID)
+		if tree.Compacted == nil {
+			last = max(last, g.ID)
+		}
 		if beside[g.ID] { // p is a copy of another partition, or was put together from one
 			copies++
 			continue

@@ -80,20 +80,25 @@ func (s *Store) accounts(upTo uint64) (list []toLog, later []*partition) {
 
 // account makes the leaf of what a partition knows. It is the same whenever it is made: its time is the end of the day.
 func (s *Store) account(p *partition) ([]byte, error) {
-	sum := layout.NewRowSum()
-	err := p.view(func(tx *bbolt.Tx) error {
-		bkt := tx.Bucket(layout.BucketLedger)
-		if bkt == nil {
-			return nil
-		}
-		return bkt.ForEach(func(k, v []byte) error { sum.Add(k, v); return nil })
-	})
+	sum, err := p.rowSum()
 	if err != nil {
 		return nil, err
 	}
 	l := &seal.Leaf{Kind: seal.Account, Store: s.list.id, At: (int64(p.part.Day) + 1) * ledger.Day, Part: p.part.String(), Batch: p.lastEntry(),
 		Groups: sum.Rows, Size: sum.Bytes, Hash: sum.Sum()}
 	return l.Encode(), nil
+}
+
+// rowSum adds up the rows of hosts' completeness.
+func (p *partition) rowSum() (*layout.RowSum, error) {
+	sum := layout.NewRowSum()
+	return sum, p.view(func(tx *bbolt.Tx) error {
+		bkt := tx.Bucket(layout.BucketLedger)
+		if bkt == nil {
+			return nil
+		}
+		return bkt.ForEach(func(k, v []byte) error { sum.Add(k, v); return nil })
+	})
 }
 
 // sealHolds has the log say that the list of holds was changed, from how it was to how it is.

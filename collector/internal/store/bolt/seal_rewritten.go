@@ -9,6 +9,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
@@ -235,13 +236,11 @@ func (s *Store) sealRewritten(sources []*partition, made []seal.Made) error {
 	if err := s.mayRewrite(l); err != nil {
 		return err
 	}
-	leaves := []*seal.Leaf{l}
-	if a, err := s.accountMoved(sources, made); err != nil {
-		return err
-	} else if a != nil {
-		leaves = append(leaves, a)
+	account, err := s.accountOfMade(sources, made[0].Part)
+	if err != nil {
+		return fmt.Errorf("what they have of hosts' completeness: %w", err)
 	}
-	if err := s.tree.Append(leaves...); err != nil {
+	if err := s.tree.Append(l, account); err != nil {
 		return fmt.Errorf("say so in the log: %w", err)
 	}
 	s.partSealed()
@@ -266,21 +265,25 @@ func sumRewritten(l *seal.Leaf) {
 	}
 }
 
-// accountMoved returns the account of completeness of a single source under the name of the partition that takes it over; nil where there are several, whose
-// rows become others.
-func (s *Store) accountMoved(sources []*partition, made []seal.Made) (*seal.Leaf, error) {
-	if len(sources) != 1 || !sources[0].keepsLedger() {
-		return nil, nil //nolint:nilnil // there is none
-	}
-	text, err := s.account(sources[0])
-	if err != nil {
-		return nil, fmt.Errorf("what it has of hosts' completeness: %w", err)
-	}
-	l, err := seal.ParseLeaf(text)
+// accountOfMade makes the leaf of what the first of the partitions that were made has of hosts' completeness: it does not have its name yet.
+func (s *Store) accountOfMade(sources []*partition, name string) (*seal.Leaf, error) {
+	part, err := store.ParsePart(name)
 	if err != nil {
 		return nil, err
 	}
-	l.Part = made[0].Part
+	p := s.newPart(part)
+	p.path = s.tmpPath(part)
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	sum, err := p.rowSum()
+	if err = errors.Join(err, p.close()); err != nil {
+		return nil, err
+	}
+	l := &seal.Leaf{Kind: seal.Account, Store: s.list.id, At: (int64(part.Day) + 1) * ledger.Day, Part: name, Groups: sum.Rows, Size: sum.Bytes, Hash: sum.Sum()}
+	for _, src := range sources {
+		l.Batch = max(l.Batch, src.lastEntry())
+	}
 	return l, nil
 }
 

@@ -22,7 +22,7 @@ import (
 type foundMade struct {
 	file    layout.PartFile
 	mark    *layout.Compacted
-	groups  []found // by their numbers
+	groups  map[uint64]*found // by their numbers
 	batches map[uint64]uint64
 	hosts   map[string]seal.HostCount
 	broken  bool // not all of it could be read
@@ -30,7 +30,7 @@ type foundMade struct {
 
 // madePartition reads the groups of a partition that compaction has made.
 func (s *sealed) madePartition(ctx context.Context, f layout.PartFile, p *raw.Partition) error {
-	m := &foundMade{file: f, mark: p.Compacted, batches: map[uint64]uint64{}, hosts: map[string]seal.HostCount{}}
+	m := &foundMade{file: f, mark: p.Compacted, groups: map[uint64]*found{}, batches: map[uint64]uint64{}, hosts: map[string]seal.HostCount{}}
 	s.made[f.Part.String()] = m
 	s.lastID = max(s.lastID, p.Compacted.Last)
 	for i := range p.Groups {
@@ -50,7 +50,7 @@ func (s *sealed) madePartition(ctx context.Context, f layout.PartFile, p *raw.Pa
 		}
 		x.err = err
 		m.broken = m.broken || err != nil
-		m.groups = append(m.groups, x)
+		m.groups[g.ID] = &x
 	}
 	return nil
 }
@@ -85,13 +85,21 @@ func (s *sealed) rewritten() {
 		}
 	}
 	said, judged := map[string]bool{}, map[*rewriting]bool{}
+	judge := func(w *rewriting) {
+		if !judged[w] {
+			judged[w] = true
+			s.leafRewritten(w)
+		}
+	}
+	for _, part := range slices.Sorted(maps.Keys(s.made)) {
+		if w := s.again.maker(part, math.MaxInt64); w != nil {
+			judge(w)
+		}
+	}
 	for _, part := range slices.Sorted(maps.Keys(batches)) {
 		s.partRewritten(part, batches[part], said)
 		for _, w := range s.again.chain(s.again.madeOf(part, batches[part][0].index), func(p string) bool { return s.parts[p] }) {
-			if !judged[w] {
-				judged[w] = true
-				s.leafRewritten(w)
-			}
+			judge(w)
 		}
 	}
 }
@@ -111,29 +119,35 @@ func (s *sealed) madeBy(part string) {
 		return
 	case w == nil:
 		events := uint64(0)
-		for i := range m.groups {
-			events += m.groups[i].events
+		for _, x := range m.groups {
+			events += x.events
 		}
 		s.changed("partition %s: inserted: the log has no word of its being made by compaction: %d events of batches %d to %d", part, events, m.mark.First, m.mark.Last)
 		return
 	}
 	is := w.madePart(part)
-	if len(is.Groups) != len(m.groups) {
-		s.changed("partition %s: it has %d groups, and compaction made it with %d on %s", part, len(m.groups), len(is.Groups), when(w.At))
-		return
+	for _, id := range slices.Sorted(maps.Keys(m.groups)) {
+		if id < 1 || id > uint64(len(is.Groups)) {
+			s.changed("partition %s, group %d: inserted: compaction made it with %d groups on %s: %d events, %s", part, id, len(is.Groups), when(w.At), m.groups[id].events, span(m.groups[id].minMs, m.groups[id].maxMs))
+		}
 	}
-	for i := range m.groups {
-		x, g := &m.groups[i], &is.Groups[i]
+	for i := range is.Groups {
+		x, g := m.groups[uint64(i+1)], &is.Groups[i]
 		what := fmt.Sprintf("partition %s, group %d", part, i+1)
+		if x == nil {
+			m.broken = true
+			s.changed("%s: removed: %d events of batches %d to %d, %s", what, g.Events, g.First, g.Last, span(g.MinMs, g.MaxMs))
+			continue
+		}
 		switch {
 		case x.err != nil:
 			s.changed("%s: it cannot be read: %v; %s", what, x.err, span(g.MinMs, g.MaxMs))
 		case !x.sum.Is(g.Hash, g.Pieces):
 			s.changed("%s: it was written again after compaction made it on %s: %d events, %s", what, when(w.At), g.Events, span(g.MinMs, g.MaxMs))
-		case x.events != g.Events || x.minMs != g.MinMs || x.maxMs != g.MaxMs:
-			s.changed("%s: the leaf that made it says %d events, %s, and it has %d, %s", what, g.Events, span(g.MinMs, g.MaxMs), x.events, span(x.minMs, x.maxMs))
 		case x.hidden != "":
 			s.changed("%s: its events are as compaction made them, and %s: %d events, %s", what, x.hidden, g.Events, span(g.MinMs, g.MaxMs))
+		case x.events != g.Events || x.minMs != g.MinMs || x.maxMs != g.MaxMs:
+			s.changed("%s: the leaf that made it says %d events, %s, and it has %d, %s", what, g.Events, span(g.MinMs, g.MaxMs), x.events, span(x.minMs, x.maxMs))
 		}
 	}
 	for _, h := range is.Hosts {
@@ -226,6 +240,11 @@ func (s *sealed) madeGone(part string, w *rewriting) {
 		names = append(names, fmt.Sprintf("%.80q", h.Name))
 	}
 	held := fmt.Sprintf("%d events of batches %d to %d, %s, of hosts %s", events, first, last, span(minMs, maxMs), strings.Join(names, ", "))
+	for _, rel := range slices.Concat(s.files.Aside, s.files.Salvaged) {
+		if strings.Contains(rel, part+".db.") {
+			held += "; " + rel + " was set aside as damaged and may have some of it"
+		}
+	}
 	if d := s.saidDropped[part]; d != nil && d.index > w.index {
 		s.changed("partition %s: %s: gone, and no checkpoint has signed that it was dropped (on %s, says the log): it was cut away by hand, or a newer checkpoint says more", part, held, when(d.at))
 		return

@@ -33,6 +33,7 @@ type sealedStore struct {
 	keys   note.Verifiers
 	gen    *storetest.Generator
 	next   uint64
+	flat   bool // no roots of events are made
 }
 
 func newSealedStore(t *testing.T) *sealedStore {
@@ -79,7 +80,8 @@ func (s *sealedStore) open(dir string, do func(st *bolt.Store)) []byte {
 
 func (s *sealedStore) log(dir string, st *bolt.Store) *seal.Log {
 	s.t.Helper()
-	l, err := seal.OpenLog(seal.LogConfig{Tree: st.Seals(), Store: dir, FS: fsys.OS, Signer: s.signer, Public: s.public, CatchUp: st.CatchUp})
+	l, err := seal.OpenLog(seal.LogConfig{Tree: st.Seals(), Store: dir, FS: fsys.OS, Signer: s.signer, Public: s.public,
+		CatchUp: func(ctx context.Context, trees bool) error { return st.CatchUp(ctx, trees && !s.flat) }})
 	must(s.t, err)
 	return l
 }

@@ -111,6 +111,21 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 		}
 	}
 	said := map[*rewriting]bool{}
+	judge := func(w *rewriting) {
+		if said[w] || w.Flags&seal.Found != 0 {
+			return
+		}
+		said[w] = true
+		for _, wrong := range again.wrongSums(w) {
+			v.damage("%s: %s: %s", dir, w.words(), wrong)
+		}
+	}
+	for _, part := range slices.Sorted(maps.Keys(parts)) {
+		p := parts[part]
+		if w := again.maker(part, math.MaxInt64); p.Compacted != nil && w != nil {
+			judge(w)
+		}
+	}
 	for _, part := range slices.Sorted(maps.Keys(rewritten)) {
 		w := again.madeOf(part, -1)
 		lacks := false // some of its events are gone by rights, or it is said already that they are not there
@@ -118,7 +133,7 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 		for _, final := range finals {
 			switch _, is := dropped[final]; {
 			case there(final):
-				lacks = lacks || len(parts[final].Findings) > 0
+				lacks = lacks || len(parts[final].Findings) > 0 || lacksGroups(parts[final], again)
 			case is:
 				lacks = true
 			default:
@@ -135,13 +150,7 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 			return n
 		})
 		for _, w := range again.chain(w, there) {
-			if said[w] || w.Flags&seal.Found != 0 {
-				continue
-			}
-			said[w] = true
-			for _, wrong := range again.wrongSums(w) {
-				v.damage("%s: %s: %s", dir, w.words(), wrong)
-			}
+			judge(w)
 		}
 	}
 	for _, part := range slices.Sorted(maps.Keys(gone)) {
@@ -159,16 +168,30 @@ func (v *verify) madeGroups(p *raw.PartReport, again *rewritings) {
 		return
 	}
 	m := w.madePart(p.Part.String())
-	if len(m.Groups) != len(p.IDs) {
-		v.damage("%s: it has %d groups, and compaction made it with %d, by the log", p.Path, len(p.IDs), len(m.Groups))
-		return
-	}
-	for i, id := range p.IDs {
+	there := map[uint64]bool{}
+	for _, id := range p.IDs {
+		there[id] = true
+		if id < 1 || id > uint64(len(m.Groups)) {
+			v.damage("%s: it has a group %d, and compaction made it with %d, by the log", p.Path, id, len(m.Groups))
+			continue
+		}
+		is := &m.Groups[id-1]
 		sum, ok := p.Sums[id]
-		if ok && !sum.Is(m.Groups[i].Hash, m.Groups[i].Pieces) && !slices.ContainsFunc(p.Findings, func(f raw.Finding) bool { return f.Group == id || f.Group == 0 }) {
+		if ok && !sum.Is(is.Hash, is.Pieces) && !slices.ContainsFunc(p.Findings, func(f raw.Finding) bool { return f.Group == id || f.Group == 0 }) {
 			v.damage("%s: group %d is not what compaction made, by the log: it was written again", p.Path, id)
 		}
 	}
+	for i := range m.Groups {
+		if id := uint64(i + 1); !there[id] {
+			v.notef("%s: group %d is not there, and the log has it", p.Path, id)
+		}
+	}
+}
+
+// lacksGroups reports whether a partition that compaction has made has fewer groups than it was made with.
+func lacksGroups(p *raw.PartReport, again *rewritings) bool {
+	w := again.maker(p.Part.String(), math.MaxInt64)
+	return w != nil && len(p.IDs) < len(w.madePart(p.Part.String()).Groups)
 }
 
 // rewrittenBatches compares how many events of each batch of a partition there are with how many were stored.
