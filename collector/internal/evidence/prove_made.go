@@ -206,6 +206,7 @@ func (k *maker) eachMade(ctx context.Context, wanted map[movedEvent][]int64, has
 
 // notMade writes lines for events that are there and cannot be proved.
 func (k *maker) notMade(p *Proof, batches []uint64, at, ordinals []int64, why error) error {
+	k.made = true // the events of a batch may be on several lines
 	by := map[uint64]*Proof{}
 	var ids []uint64
 	for i, e := range p.Events {
