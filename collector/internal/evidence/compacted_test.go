@@ -95,7 +95,7 @@ func (h *hub) days(from, to int) {
 func (h *hub) compact() (n int) {
 	h.t.Helper()
 	for ; ; n++ {
-		done, err := h.st.Compact(h.t.Context(), bolt.Compaction{After: -100 * 365 * 24 * time.Hour, Oldest: 400})
+		done, err := h.st.Compact(h.t.Context(), store.Compaction{After: -100 * 365 * 24 * time.Hour, Oldest: 400})
 		h.must(err)
 		if done == nil {
 			return n

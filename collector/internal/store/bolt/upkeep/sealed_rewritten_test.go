@@ -27,7 +27,7 @@ import (
 )
 
 // longOver has each day compacted but the one that is written, whatever the clock says.
-var longOver = bolt.Compaction{After: -100 * 365 * 24 * time.Hour, Oldest: 400}
+var longOver = store.Compaction{After: -100 * 365 * 24 * time.Hour, Oldest: 400}
 
 // compact compacts all that is due, and returns how often it did.
 func (s *sealedStore) compact(dir string, st *bolt.Store) (n int) {
