@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
@@ -91,10 +90,10 @@ func (s *sealed) proveTexts(ctx context.Context, part string, w *rewriting) (all
 		switch {
 		case uint64(t.roots.Size()) != t.events: // said already
 			all = false
-		case eventtree.Hash(t.roots.Root()) != t.want && t.tied:
+		case [32]byte(t.roots.Root()) != t.want && t.tied:
 			all = false
 			s.notef("partition %s, batch %d: whether its text is what was stored cannot be told: it has several events of one host, time and serial, of which only some are in one partition since it was written again", part, batch)
-		case eventtree.Hash(t.roots.Root()) != t.want:
+		case [32]byte(t.roots.Root()) != t.want:
 			all = false
 			s.changed("partition %s, batch %d: it was written again on %s, and its events are not those that were stored", part, batch, when(w.At))
 		}
@@ -104,7 +103,7 @@ func (s *sealed) proveTexts(ctx context.Context, part string, w *rewriting) (all
 
 // batchTree is the tree over a batch's events as they come.
 type batchTree struct {
-	want   eventtree.Hash
+	want   [32]byte
 	events uint64
 	roots  seal.Roots
 	tied   bool // two of its events have one place in the order, and come from different partitions
