@@ -38,6 +38,7 @@ type File struct {
 	// milliseconds since 1970. Last is 0 for a compressed file.
 	First, Last int64
 	Head        Sum    // of the beginning of the content
+	Named       bool   // its first record names a host
 	Same        string // the path of another log with the same content, which is read instead of this one
 
 	// What the file itself is known by: another may get the inode of one that is gone.

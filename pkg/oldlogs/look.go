@@ -104,21 +104,21 @@ func (f *File) untilRecord(ctx context.Context, src io.Reader) (head []byte, atE
 		if !atEnd { // a stamp that is cut off would be another time
 			whole = whole[:bytes.LastIndexByte(whole, '\n')+1]
 		}
-		f.First = firstStamp(whole)
+		f.First, f.Named = firstStamp(whole)
 	}
 	return head[:n], atEnd, nil
 }
 
-// firstStamp returns the time of the first record in text, in milliseconds since 1970; 0
+// firstStamp returns the time of the first record in text, in milliseconds since 1970, and whether it names a host; 0
 // where there is none.
-func firstStamp(text []byte) int64 {
+func firstStamp(text []byte) (ms int64, named bool) {
 	var r record.Record
 	for line := range bytes.Lines(text) {
 		if _ = r.Parse(line); r.IsRecord() && r.Ms() > 0 {
-			return r.Ms()
+			return r.Ms(), len(r.Node) > 0
 		}
 	}
-	return 0
+	return 0, false
 }
 
 // lastStamp is firstStamp from the end.

@@ -24,7 +24,13 @@ type Entry struct {
 	Node   []byte // the host: the record's own, or the file's; empty where neither says one
 	Record *record.Record
 	End    int64 // how far the content of the file is read with this record
+
+	sums *summer
 }
+
+// Content is what all that was read of the file so far is known by: up to End at least. By it the file is known
+// again where it has grown since (File.Begins).
+func (e *Entry) Content() Content { return e.sums.content() }
 
 // Summary is what was read of a file.
 type Summary struct {
@@ -43,8 +49,9 @@ type Summary struct {
 
 // ReadConfig says how to read. All of it may be nil.
 type ReadConfig struct {
-	// From says how far a file was read before: Record is called for what follows only.
-	From func(f *File) (end int64)
+	// From is asked once a file before it is read, how far it was read before: Record is called for what follows
+	// only. A negative end leaves the file out. Its error ends Read.
+	From func(f *File) (end int64, err error)
 	// Record gets each record. Its error ends Read.
 	Record func(e *Entry) error
 	// Done is told of each file that was read. Its error ends Read.
@@ -60,8 +67,18 @@ func (s *Set) Read(ctx context.Context, cfg ReadConfig) error {
 		if f.Same != "" {
 			continue
 		}
-		before := s.done.Load()
-		sum, err := f.read(ctx, b, cfg, &s.done)
+		before, from := s.done.Load(), int64(0)
+		if cfg.From != nil {
+			var err error
+			if from, err = cfg.From(f); err != nil {
+				return err
+			}
+		}
+		if from < 0 {
+			s.done.Store(before + f.Size)
+			continue
+		}
+		sum, err := f.read(ctx, b, from, cfg, &s.done)
 		if err != nil {
 			return err
 		}
@@ -83,7 +100,7 @@ func (s *Set) Progress() (done, all int64) {
 }
 
 // read returns the error of ctx and of cfg only.
-func (f *File) read(ctx context.Context, b *bufio.Reader, cfg ReadConfig, done *atomic.Int64) (*Summary, error) {
+func (f *File) read(ctx context.Context, b *bufio.Reader, from int64, cfg ReadConfig, done *atomic.Int64) (*Summary, error) {
 	sum := &Summary{File: f}
 	file, err := f.open()
 	if err != nil {
@@ -94,10 +111,7 @@ func (f *File) read(ctx context.Context, b *bufio.Reader, cfg ReadConfig, done *
 	src, damage := logscan.UnpackStream(counter{file, done}, f.Path)
 	sums := &summer{head: sha256.New(), all: sha256.New()}
 	b.Reset(io.TeeReader(src, sums))
-	l := lineReader{b: b, sum: sum, entry: Entry{File: f}, record: cfg.Record}
-	if cfg.From != nil {
-		l.from = cfg.From(f)
-	}
+	l := lineReader{b: b, sum: sum, entry: Entry{File: f, sums: sums}, from: from, record: cfg.Record}
 	err = l.run(ctx)
 	sum.Damage = errors.Join(damage(), l.failed)
 	sum.Content = sums.content()

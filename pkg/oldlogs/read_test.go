@@ -70,7 +70,7 @@ func TestReadRandom(t *testing.T) {
 		set := find()
 		err = set.Read(t.Context(), ReadConfig{
 			Record: take,
-			From:   func(f *File) int64 { return left[f.Path] },
+			From:   func(f *File) (int64, error) { return left[f.Path], nil },
 			Done: func(s *Summary) error {
 				if c, err := s.File.content(t.Context()); s.Damage != nil || err != nil || c != s.Content || c.Head != s.File.Head || s.First != s.File.First {
 					t.Errorf("%+v: %+v, %v", s, c, err)
@@ -206,4 +206,56 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+// TestBegins knows a log again by what it had when it was read before: the same one, one that has grown, its compressed
+// copy, and never one that is another behind the same beginning.
+func TestBegins(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	line := func(n int) string {
+		return fmt.Sprintf("node=a type=USER_END msg=audit(%d.001:%d): op=end\n", 1764000000+n, n)
+	}
+	text := ""
+	for n := range 500 {
+		text += line(n)
+	}
+	write := func(name, text string) *File {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		set, err := Find(t.Context(), Config{Paths: []string{path}})
+		if err != nil || len(set.Files) != 1 {
+			t.Fatal(set, err)
+		}
+		return set.Files[0]
+	}
+	full, half := write("full", text).mustContent(t), write("half", text[:len(line(0))*100]).mustContent(t)
+	for _, c := range []struct {
+		name, text string
+		want       int
+	}{
+		{"same", text, 0},
+		{"grown", text + line(501), 0},
+		{"shorter", text[:len(line(0))*200], 1},
+		{"the half", text[:len(line(0))*100], 1},
+		{"too short", text[:len(line(0))*90], -1},
+		{"other", text[:len(line(0))*90] + strings.Replace(text[len(line(0))*90:], "op=end", "op=End", 1), -1},
+	} {
+		f := write("x", c.text)
+		if got, whole, err := f.Begins(t.Context(), []Content{full, half}); got != c.want || err != nil || whole != (c.name == "same" || c.name == "the half") {
+			t.Errorf("%s: %d, %v, %v, want %d", c.name, got, whole, err, c.want)
+		}
+	}
+}
+
+func (f *File) mustContent(t *testing.T) Content {
+	t.Helper()
+	c, err := f.content(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }

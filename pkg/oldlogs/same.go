@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/auditfleet/auditfleet/pkg/logscan"
 )
@@ -68,6 +70,47 @@ func mayBeSame(f *File, files []*File) bool {
 		}
 	}
 	return false
+}
+
+// Begins returns the first of several contents, the longest of which are to come first, that the file has, or begins with;
+// -1 where it has none. whole says that it has nothing else. The file is read as far as it must be. A file that cannot be read has
+// none.
+func (f *File) Begins(ctx context.Context, with []Content) (i int, whole bool, err error) {
+	longest := int64(-1)
+	for _, c := range with {
+		if c.Head == f.Head && c.Size > longest && (f.Packed || c.Size <= f.Size) {
+			longest = c.Size
+		}
+	}
+	if longest < 0 {
+		return -1, false, nil
+	}
+	file, err := f.open()
+	if err != nil {
+		return -1, false, ctx.Err()
+	}
+	defer file.Close()
+	src, _ := logscan.UnpackStream(file, f.Path) // what is damaged has not the content
+	sum := summer{head: sha256.New(), all: sha256.New()}
+	ends := map[Content]bool{}
+	sizes := map[int64]bool{}
+	for _, c := range with {
+		sizes[c.Size] = true
+	}
+	buf := make([]byte, readBytes)
+	for _, size := range slices.Sorted(maps.Keys(sizes)) {
+		_, err := io.CopyBuffer(&sum, io.LimitReader(bounded{ctx, src}, size-sum.size), buf)
+		if ctx.Err() != nil {
+			return -1, false, ctx.Err()
+		}
+		if err != nil || sum.size < size {
+			break
+		}
+		ends[sum.content()] = true
+	}
+	n, err := io.ReadFull(src, buf[:1])
+	i = slices.IndexFunc(with, func(c Content) bool { return ends[c] })
+	return i, i >= 0 && n == 0 && errors.Is(err, io.EOF) && with[i].Size == sum.size, nil
 }
 
 // content reads all of a file. A damaged one has none.

@@ -4,7 +4,8 @@ package fleet
 // keeps, or has it speak to others: to ask is not enough of a right for it.
 func Changes(method string) bool {
 	switch method {
-	case Query_ChangeHosts_FullMethodName, Query_ChangeHolds_FullMethodName, Query_AcceptLog_FullMethodName, Query_TestAlert_FullMethodName:
+	case Query_ChangeHosts_FullMethodName, Query_ChangeHolds_FullMethodName, Query_AcceptLog_FullMethodName, Query_TestAlert_FullMethodName,
+		Query_Import_FullMethodName, Query_UndoImport_FullMethodName:
 		return true
 	}
 	return false

@@ -4306,6 +4306,1036 @@ func (x *AlertTest) GetError() string {
 	return ""
 }
 
+type ImportRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to What:
+	//
+	//	*ImportRequest_Begin
+	//	*ImportRequest_Skip
+	//	*ImportRequest_File
+	//	*ImportRequest_Chunk
+	//	*ImportRequest_FileEnd
+	//	*ImportRequest_End
+	What          isImportRequest_What `protobuf_oneof:"what"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportRequest) Reset() {
+	*x = ImportRequest{}
+	mi := &file_fleet_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportRequest) ProtoMessage() {}
+
+func (x *ImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportRequest.ProtoReflect.Descriptor instead.
+func (*ImportRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *ImportRequest) GetWhat() isImportRequest_What {
+	if x != nil {
+		return x.What
+	}
+	return nil
+}
+
+func (x *ImportRequest) GetBegin() *ImportBegin {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *ImportRequest) GetSkip() int64 {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_Skip); ok {
+			return x.Skip
+		}
+	}
+	return 0
+}
+
+func (x *ImportRequest) GetFile() *ImportFile {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_File); ok {
+			return x.File
+		}
+	}
+	return nil
+}
+
+func (x *ImportRequest) GetChunk() *ImportChunk {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_Chunk); ok {
+			return x.Chunk
+		}
+	}
+	return nil
+}
+
+func (x *ImportRequest) GetFileEnd() *ImportFileEnd {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_FileEnd); ok {
+			return x.FileEnd
+		}
+	}
+	return nil
+}
+
+func (x *ImportRequest) GetEnd() *ImportEnd {
+	if x != nil {
+		if x, ok := x.What.(*ImportRequest_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isImportRequest_What interface {
+	isImportRequest_What()
+}
+
+type ImportRequest_Begin struct {
+	Begin *ImportBegin `protobuf:"bytes,1,opt,name=begin,proto3,oneof"`
+}
+
+type ImportRequest_Skip struct {
+	// A file that is left out: so many records of it are stored.
+	Skip int64 `protobuf:"varint,2,opt,name=skip,proto3,oneof"`
+}
+
+type ImportRequest_File struct {
+	File *ImportFile `protobuf:"bytes,3,opt,name=file,proto3,oneof"`
+}
+
+type ImportRequest_Chunk struct {
+	Chunk *ImportChunk `protobuf:"bytes,4,opt,name=chunk,proto3,oneof"`
+}
+
+type ImportRequest_FileEnd struct {
+	FileEnd *ImportFileEnd `protobuf:"bytes,5,opt,name=file_end,json=fileEnd,proto3,oneof"`
+}
+
+type ImportRequest_End struct {
+	End *ImportEnd `protobuf:"bytes,6,opt,name=end,proto3,oneof"`
+}
+
+func (*ImportRequest_Begin) isImportRequest_What() {}
+
+func (*ImportRequest_Skip) isImportRequest_What() {}
+
+func (*ImportRequest_File) isImportRequest_What() {}
+
+func (*ImportRequest_Chunk) isImportRequest_What() {}
+
+func (*ImportRequest_FileEnd) isImportRequest_What() {}
+
+func (*ImportRequest_End) isImportRequest_What() {}
+
+type ImportBegin struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Version uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	// Letters, digits, dots, dashes and underscores.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Nothing is stored; the answers are as if it were.
+	DryRun bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	// Of the command, for who asks later what was done.
+	Words         [][]byte `protobuf:"bytes,4,rep,name=words,proto3" json:"words,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportBegin) Reset() {
+	*x = ImportBegin{}
+	mi := &file_fleet_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportBegin) ProtoMessage() {}
+
+func (x *ImportBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportBegin.ProtoReflect.Descriptor instead.
+func (*ImportBegin) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *ImportBegin) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ImportBegin) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportBegin) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+func (x *ImportBegin) GetWords() [][]byte {
+	if x != nil {
+		return x.Words
+	}
+	return nil
+}
+
+// ImportKnown is a file of which the store has all records, or those of its beginning.
+type ImportKnown struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The host of its records that name none.
+	Node []byte `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Of the content up to which it was read, SHA-256 of its first 4 KiB and of all.
+	Size int64  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	Head []byte `protobuf:"bytes,3,opt,name=head,proto3" json:"head,omitempty"`
+	All  []byte `protobuf:"bytes,4,opt,name=all,proto3" json:"all,omitempty"`
+	// Up to where records are stored, and how many these are.
+	End           int64 `protobuf:"varint,5,opt,name=end,proto3" json:"end,omitempty"`
+	Records       int64 `protobuf:"varint,6,opt,name=records,proto3" json:"records,omitempty"`
+	Done          bool  `protobuf:"varint,7,opt,name=done,proto3" json:"done,omitempty"`
+	Elsewhere     int64 `protobuf:"varint,8,opt,name=elsewhere,proto3" json:"elsewhere,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportKnown) Reset() {
+	*x = ImportKnown{}
+	mi := &file_fleet_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportKnown) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportKnown) ProtoMessage() {}
+
+func (x *ImportKnown) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportKnown.ProtoReflect.Descriptor instead.
+func (*ImportKnown) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *ImportKnown) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *ImportKnown) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ImportKnown) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ImportKnown) GetAll() []byte {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+func (x *ImportKnown) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *ImportKnown) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *ImportKnown) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *ImportKnown) GetElsewhere() int64 {
+	if x != nil {
+		return x.Elsewhere
+	}
+	return 0
+}
+
+// ImportFile begins a file.
+type ImportFile struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  []byte                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Records up to here are stored, and are not sent.
+	From  int64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
+	Known int64 `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
+	// What says so.
+	At            *ImportKnown `protobuf:"bytes,4,opt,name=at,proto3" json:"at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportFile) Reset() {
+	*x = ImportFile{}
+	mi := &file_fleet_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportFile) ProtoMessage() {}
+
+func (x *ImportFile) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportFile.ProtoReflect.Descriptor instead.
+func (*ImportFile) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ImportFile) GetNode() []byte {
+	if x != nil {
+		return x.Node
+	}
+	return nil
+}
+
+func (x *ImportFile) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *ImportFile) GetKnown() int64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+func (x *ImportFile) GetAt() *ImportKnown {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+// ImportChunk has lines of a file, each a record with its newline.
+type ImportChunk struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Text  []byte                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// How far the file is read with them.
+	End int64 `protobuf:"varint,2,opt,name=end,proto3" json:"end,omitempty"`
+	// What was read of it by then.
+	Size          int64  `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Head          []byte `protobuf:"bytes,4,opt,name=head,proto3" json:"head,omitempty"`
+	All           []byte `protobuf:"bytes,5,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportChunk) Reset() {
+	*x = ImportChunk{}
+	mi := &file_fleet_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportChunk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportChunk) ProtoMessage() {}
+
+func (x *ImportChunk) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportChunk.ProtoReflect.Descriptor instead.
+func (*ImportChunk) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ImportChunk) GetText() []byte {
+	if x != nil {
+		return x.Text
+	}
+	return nil
+}
+
+func (x *ImportChunk) GetEnd() int64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *ImportChunk) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ImportChunk) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ImportChunk) GetAll() []byte {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+type ImportFileEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Size  int64                  `protobuf:"varint,1,opt,name=size,proto3" json:"size,omitempty"`
+	Head  []byte                 `protobuf:"bytes,2,opt,name=head,proto3" json:"head,omitempty"`
+	All   []byte                 `protobuf:"bytes,3,opt,name=all,proto3" json:"all,omitempty"`
+	// All of it could be read.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportFileEnd) Reset() {
+	*x = ImportFileEnd{}
+	mi := &file_fleet_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportFileEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportFileEnd) ProtoMessage() {}
+
+func (x *ImportFileEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportFileEnd.ProtoReflect.Descriptor instead.
+func (*ImportFileEnd) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *ImportFileEnd) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ImportFileEnd) GetHead() []byte {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ImportFileEnd) GetAll() []byte {
+	if x != nil {
+		return x.All
+	}
+	return nil
+}
+
+func (x *ImportFileEnd) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+type ImportEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Not all files were read.
+	Interrupted   bool `protobuf:"varint,1,opt,name=interrupted,proto3" json:"interrupted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportEnd) Reset() {
+	*x = ImportEnd{}
+	mi := &file_fleet_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportEnd) ProtoMessage() {}
+
+func (x *ImportEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportEnd.ProtoReflect.Descriptor instead.
+func (*ImportEnd) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *ImportEnd) GetInterrupted() bool {
+	if x != nil {
+		return x.Interrupted
+	}
+	return false
+}
+
+type ImportResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Known []*ImportKnown         `protobuf:"bytes,1,rep,name=known,proto3" json:"known,omitempty"`
+	// These are all: files may come.
+	Begun bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
+	// max_days of the collector; 0: it keeps all.
+	MaxDays int64 `protobuf:"varint,3,opt,name=max_days,json=maxDays,proto3" json:"max_days,omitempty"`
+	// The last message has it.
+	Sum           *ImportSum `protobuf:"bytes,4,opt,name=sum,proto3" json:"sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportResponse) Reset() {
+	*x = ImportResponse{}
+	mi := &file_fleet_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportResponse) ProtoMessage() {}
+
+func (x *ImportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportResponse.ProtoReflect.Descriptor instead.
+func (*ImportResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *ImportResponse) GetKnown() []*ImportKnown {
+	if x != nil {
+		return x.Known
+	}
+	return nil
+}
+
+func (x *ImportResponse) GetBegun() bool {
+	if x != nil {
+		return x.Begun
+	}
+	return false
+}
+
+func (x *ImportResponse) GetMaxDays() int64 {
+	if x != nil {
+		return x.MaxDays
+	}
+	return 0
+}
+
+func (x *ImportResponse) GetSum() *ImportSum {
+	if x != nil {
+		return x.Sum
+	}
+	return nil
+}
+
+type ImportSum struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Files         int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Records       int64                  `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	Stored        int64                  `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	Skipped       int64                  `protobuf:"varint,4,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportSum) Reset() {
+	*x = ImportSum{}
+	mi := &file_fleet_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportSum) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportSum) ProtoMessage() {}
+
+func (x *ImportSum) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportSum.ProtoReflect.Descriptor instead.
+func (*ImportSum) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ImportSum) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *ImportSum) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *ImportSum) GetStored() int64 {
+	if x != nil {
+		return x.Stored
+	}
+	return 0
+}
+
+func (x *ImportSum) GetSkipped() int64 {
+	if x != nil {
+		return x.Skipped
+	}
+	return 0
+}
+
+type ImportsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportsRequest) Reset() {
+	*x = ImportsRequest{}
+	mi := &file_fleet_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportsRequest) ProtoMessage() {}
+
+func (x *ImportsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportsRequest.ProtoReflect.Descriptor instead.
+func (*ImportsRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{66}
+}
+
+type ImportsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Imports       []*ImportDone          `protobuf:"bytes,1,rep,name=imports,proto3" json:"imports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportsResponse) Reset() {
+	*x = ImportsResponse{}
+	mi := &file_fleet_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportsResponse) ProtoMessage() {}
+
+func (x *ImportsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportsResponse.ProtoReflect.Descriptor instead.
+func (*ImportsResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *ImportsResponse) GetImports() []*ImportDone {
+	if x != nil {
+		return x.Imports
+	}
+	return nil
+}
+
+// ImportDone is an import that can be taken back.
+type ImportDone struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Files int64                  `protobuf:"varint,2,opt,name=files,proto3" json:"files,omitempty"`
+	// Stored by it.
+	Records int64 `protobuf:"varint,11,opt,name=records,proto3" json:"records,omitempty"`
+	// running, done or interrupted.
+	State     string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	Bytes     uint64 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	DiskBytes uint64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Of its events.
+	MinMs int64 `protobuf:"varint,6,opt,name=min_ms,json=minMs,proto3" json:"min_ms,omitempty"`
+	MaxMs int64 `protobuf:"varint,7,opt,name=max_ms,json=maxMs,proto3" json:"max_ms,omitempty"`
+	// When something was stored last.
+	AtMs          int64    `protobuf:"varint,8,opt,name=at_ms,json=atMs,proto3" json:"at_ms,omitempty"`
+	By            string   `protobuf:"bytes,9,opt,name=by,proto3" json:"by,omitempty"`
+	Partitions    []string `protobuf:"bytes,10,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportDone) Reset() {
+	*x = ImportDone{}
+	mi := &file_fleet_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportDone) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportDone) ProtoMessage() {}
+
+func (x *ImportDone) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportDone.ProtoReflect.Descriptor instead.
+func (*ImportDone) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *ImportDone) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ImportDone) GetFiles() int64 {
+	if x != nil {
+		return x.Files
+	}
+	return 0
+}
+
+func (x *ImportDone) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *ImportDone) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ImportDone) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *ImportDone) GetDiskBytes() uint64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *ImportDone) GetMinMs() int64 {
+	if x != nil {
+		return x.MinMs
+	}
+	return 0
+}
+
+func (x *ImportDone) GetMaxMs() int64 {
+	if x != nil {
+		return x.MaxMs
+	}
+	return 0
+}
+
+func (x *ImportDone) GetAtMs() int64 {
+	if x != nil {
+		return x.AtMs
+	}
+	return 0
+}
+
+func (x *ImportDone) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *ImportDone) GetPartitions() []string {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+type UndoImportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Reason        []byte                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoImportRequest) Reset() {
+	*x = UndoImportRequest{}
+	mi := &file_fleet_proto_msgTypes[69]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoImportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoImportRequest) ProtoMessage() {}
+
+func (x *UndoImportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[69]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoImportRequest.ProtoReflect.Descriptor instead.
+func (*UndoImportRequest) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{69}
+}
+
+func (x *UndoImportRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UndoImportRequest) GetReason() []byte {
+	if x != nil {
+		return x.Reason
+	}
+	return nil
+}
+
+type UndoImportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Records       int64                  `protobuf:"varint,1,opt,name=records,proto3" json:"records,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndoImportResponse) Reset() {
+	*x = UndoImportResponse{}
+	mi := &file_fleet_proto_msgTypes[70]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndoImportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndoImportResponse) ProtoMessage() {}
+
+func (x *UndoImportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fleet_proto_msgTypes[70]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndoImportResponse.ProtoReflect.Descriptor instead.
+func (*UndoImportResponse) Descriptor() ([]byte, []int) {
+	return file_fleet_proto_rawDescGZIP(), []int{70}
+}
+
+func (x *UndoImportResponse) GetRecords() int64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
 var File_fleet_proto protoreflect.FileDescriptor
 
 const file_fleet_proto_rawDesc = "" +
@@ -4677,7 +5707,83 @@ const file_fleet_proto_rawDesc = "" +
 	"\x05tests\x18\x01 \x03(\v2\x1e.auditfleet.fleet.v1.AlertTestR\x05tests\"5\n" +
 	"\tAlertTest\x12\x12\n" +
 	"\x04sink\x18\x01 \x01(\tR\x04sink\x12\x14\n" +
-	"\x05error\x18\x02 \x01(\tR\x05error2\xcd\v\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\"\xcd\x02\n" +
+	"\rImportRequest\x128\n" +
+	"\x05begin\x18\x01 \x01(\v2 .auditfleet.fleet.v1.ImportBeginH\x00R\x05begin\x12\x14\n" +
+	"\x04skip\x18\x02 \x01(\x03H\x00R\x04skip\x125\n" +
+	"\x04file\x18\x03 \x01(\v2\x1f.auditfleet.fleet.v1.ImportFileH\x00R\x04file\x128\n" +
+	"\x05chunk\x18\x04 \x01(\v2 .auditfleet.fleet.v1.ImportChunkH\x00R\x05chunk\x12?\n" +
+	"\bfile_end\x18\x05 \x01(\v2\".auditfleet.fleet.v1.ImportFileEndH\x00R\afileEnd\x122\n" +
+	"\x03end\x18\x06 \x01(\v2\x1e.auditfleet.fleet.v1.ImportEndH\x00R\x03endB\x06\n" +
+	"\x04what\"j\n" +
+	"\vImportBegin\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\x12\x14\n" +
+	"\x05words\x18\x04 \x03(\fR\x05words\"\xb9\x01\n" +
+	"\vImportKnown\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\fR\x04node\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04head\x18\x03 \x01(\fR\x04head\x12\x10\n" +
+	"\x03all\x18\x04 \x01(\fR\x03all\x12\x10\n" +
+	"\x03end\x18\x05 \x01(\x03R\x03end\x12\x18\n" +
+	"\arecords\x18\x06 \x01(\x03R\arecords\x12\x12\n" +
+	"\x04done\x18\a \x01(\bR\x04done\x12\x1c\n" +
+	"\telsewhere\x18\b \x01(\x03R\telsewhere\"|\n" +
+	"\n" +
+	"ImportFile\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\fR\x04node\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\x03R\x04from\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\x03R\x05known\x120\n" +
+	"\x02at\x18\x04 \x01(\v2 .auditfleet.fleet.v1.ImportKnownR\x02at\"m\n" +
+	"\vImportChunk\x12\x12\n" +
+	"\x04text\x18\x01 \x01(\fR\x04text\x12\x10\n" +
+	"\x03end\x18\x02 \x01(\x03R\x03end\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04head\x18\x04 \x01(\fR\x04head\x12\x10\n" +
+	"\x03all\x18\x05 \x01(\fR\x03all\"_\n" +
+	"\rImportFileEnd\x12\x12\n" +
+	"\x04size\x18\x01 \x01(\x03R\x04size\x12\x12\n" +
+	"\x04head\x18\x02 \x01(\fR\x04head\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\fR\x03all\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"-\n" +
+	"\tImportEnd\x12 \n" +
+	"\vinterrupted\x18\x01 \x01(\bR\vinterrupted\"\xab\x01\n" +
+	"\x0eImportResponse\x126\n" +
+	"\x05known\x18\x01 \x03(\v2 .auditfleet.fleet.v1.ImportKnownR\x05known\x12\x14\n" +
+	"\x05begun\x18\x02 \x01(\bR\x05begun\x12\x19\n" +
+	"\bmax_days\x18\x03 \x01(\x03R\amaxDays\x120\n" +
+	"\x03sum\x18\x04 \x01(\v2\x1e.auditfleet.fleet.v1.ImportSumR\x03sum\"m\n" +
+	"\tImportSum\x12\x14\n" +
+	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x18\n" +
+	"\arecords\x18\x02 \x01(\x03R\arecords\x12\x16\n" +
+	"\x06stored\x18\x03 \x01(\x03R\x06stored\x12\x18\n" +
+	"\askipped\x18\x04 \x01(\x03R\askipped\"\x10\n" +
+	"\x0eImportsRequest\"L\n" +
+	"\x0fImportsResponse\x129\n" +
+	"\aimports\x18\x01 \x03(\v2\x1f.auditfleet.fleet.v1.ImportDoneR\aimports\"\x8e\x02\n" +
+	"\n" +
+	"ImportDone\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05files\x18\x02 \x01(\x03R\x05files\x12\x18\n" +
+	"\arecords\x18\v \x01(\x03R\arecords\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x05 \x01(\x04R\tdiskBytes\x12\x15\n" +
+	"\x06min_ms\x18\x06 \x01(\x03R\x05minMs\x12\x15\n" +
+	"\x06max_ms\x18\a \x01(\x03R\x05maxMs\x12\x13\n" +
+	"\x05at_ms\x18\b \x01(\x03R\x04atMs\x12\x0e\n" +
+	"\x02by\x18\t \x01(\tR\x02by\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\n" +
+	" \x03(\tR\n" +
+	"partitions\"?\n" +
+	"\x11UndoImportRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\fR\x06reason\".\n" +
+	"\x12UndoImportResponse\x12\x18\n" +
+	"\arecords\x18\x01 \x01(\x03R\arecords2\xd9\r\n" +
 	"\x05Query\x12S\n" +
 	"\x06Search\x12\".auditfleet.fleet.v1.SearchRequest\x1a#.auditfleet.fleet.v1.SearchResponse0\x01\x12S\n" +
 	"\x06Follow\x12\".auditfleet.fleet.v1.FollowRequest\x1a#.auditfleet.fleet.v1.FollowResponse0\x01\x12P\n" +
@@ -4694,7 +5800,11 @@ const file_fleet_proto_rawDesc = "" +
 	"\tTestAlert\x12%.auditfleet.fleet.v1.TestAlertRequest\x1a&.auditfleet.fleet.v1.TestAlertResponse\x12]\n" +
 	"\n" +
 	"Checkpoint\x12&.auditfleet.fleet.v1.CheckpointRequest\x1a'.auditfleet.fleet.v1.CheckpointResponse\x12Z\n" +
-	"\tAcceptLog\x12%.auditfleet.fleet.v1.AcceptLogRequest\x1a&.auditfleet.fleet.v1.AcceptLogResponse\x12Q\n" +
+	"\tAcceptLog\x12%.auditfleet.fleet.v1.AcceptLogRequest\x1a&.auditfleet.fleet.v1.AcceptLogResponse\x12U\n" +
+	"\x06Import\x12\".auditfleet.fleet.v1.ImportRequest\x1a#.auditfleet.fleet.v1.ImportResponse(\x010\x01\x12T\n" +
+	"\aImports\x12#.auditfleet.fleet.v1.ImportsRequest\x1a$.auditfleet.fleet.v1.ImportsResponse\x12]\n" +
+	"\n" +
+	"UndoImport\x12&.auditfleet.fleet.v1.UndoImportRequest\x1a'.auditfleet.fleet.v1.UndoImportResponse\x12Q\n" +
 	"\x06Status\x12\".auditfleet.fleet.v1.StatusRequest\x1a#.auditfleet.fleet.v1.StatusResponse\x12M\n" +
 	"\x04Told\x12 .auditfleet.fleet.v1.ToldRequest\x1a!.auditfleet.fleet.v1.ToldResponse(\x01B.Z,github.com/auditfleet/auditfleet/proto/fleetb\x06proto3"
 
@@ -4710,7 +5820,7 @@ func file_fleet_proto_rawDescGZIP() []byte {
 	return file_fleet_proto_rawDescData
 }
 
-var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_fleet_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_fleet_proto_goTypes = []any{
 	(*Conditions)(nil),          // 0: auditfleet.fleet.v1.Conditions
 	(*SearchRequest)(nil),       // 1: auditfleet.fleet.v1.SearchRequest
@@ -4769,7 +5879,21 @@ var file_fleet_proto_goTypes = []any{
 	(*TestAlertRequest)(nil),    // 54: auditfleet.fleet.v1.TestAlertRequest
 	(*TestAlertResponse)(nil),   // 55: auditfleet.fleet.v1.TestAlertResponse
 	(*AlertTest)(nil),           // 56: auditfleet.fleet.v1.AlertTest
-	nil,                         // 57: auditfleet.fleet.v1.Alert.LabelsEntry
+	(*ImportRequest)(nil),       // 57: auditfleet.fleet.v1.ImportRequest
+	(*ImportBegin)(nil),         // 58: auditfleet.fleet.v1.ImportBegin
+	(*ImportKnown)(nil),         // 59: auditfleet.fleet.v1.ImportKnown
+	(*ImportFile)(nil),          // 60: auditfleet.fleet.v1.ImportFile
+	(*ImportChunk)(nil),         // 61: auditfleet.fleet.v1.ImportChunk
+	(*ImportFileEnd)(nil),       // 62: auditfleet.fleet.v1.ImportFileEnd
+	(*ImportEnd)(nil),           // 63: auditfleet.fleet.v1.ImportEnd
+	(*ImportResponse)(nil),      // 64: auditfleet.fleet.v1.ImportResponse
+	(*ImportSum)(nil),           // 65: auditfleet.fleet.v1.ImportSum
+	(*ImportsRequest)(nil),      // 66: auditfleet.fleet.v1.ImportsRequest
+	(*ImportsResponse)(nil),     // 67: auditfleet.fleet.v1.ImportsResponse
+	(*ImportDone)(nil),          // 68: auditfleet.fleet.v1.ImportDone
+	(*UndoImportRequest)(nil),   // 69: auditfleet.fleet.v1.UndoImportRequest
+	(*UndoImportResponse)(nil),  // 70: auditfleet.fleet.v1.UndoImportResponse
+	nil,                         // 71: auditfleet.fleet.v1.Alert.LabelsEntry
 }
 var file_fleet_proto_depIdxs = []int32{
 	14, // 0: auditfleet.fleet.v1.Conditions.terms:type_name -> auditfleet.fleet.v1.Term
@@ -4805,47 +5929,62 @@ var file_fleet_proto_depIdxs = []int32{
 	51, // 30: auditfleet.fleet.v1.AlertsResponse.alerts:type_name -> auditfleet.fleet.v1.Alert
 	52, // 31: auditfleet.fleet.v1.AlertsResponse.conditions:type_name -> auditfleet.fleet.v1.AlertCondition
 	53, // 32: auditfleet.fleet.v1.AlertsResponse.sinks:type_name -> auditfleet.fleet.v1.AlertSink
-	57, // 33: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
+	71, // 33: auditfleet.fleet.v1.Alert.labels:type_name -> auditfleet.fleet.v1.Alert.LabelsEntry
 	56, // 34: auditfleet.fleet.v1.TestAlertResponse.tests:type_name -> auditfleet.fleet.v1.AlertTest
-	1,  // 35: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
-	3,  // 36: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
-	4,  // 37: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
-	28, // 38: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
-	23, // 39: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
-	5,  // 40: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
-	7,  // 41: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
-	32, // 42: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
-	35, // 43: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
-	37, // 44: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
-	40, // 45: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
-	49, // 46: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
-	54, // 47: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
-	43, // 48: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
-	45, // 49: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
-	47, // 50: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
-	10, // 51: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
-	17, // 52: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
-	18, // 53: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
-	19, // 54: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
-	29, // 55: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
-	24, // 56: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
-	6,  // 57: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
-	8,  // 58: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
-	34, // 59: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
-	36, // 60: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
-	38, // 61: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
-	41, // 62: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
-	50, // 63: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
-	55, // 64: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
-	44, // 65: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
-	46, // 66: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
-	48, // 67: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
-	11, // 68: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
-	52, // [52:69] is the sub-list for method output_type
-	35, // [35:52] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	58, // 35: auditfleet.fleet.v1.ImportRequest.begin:type_name -> auditfleet.fleet.v1.ImportBegin
+	60, // 36: auditfleet.fleet.v1.ImportRequest.file:type_name -> auditfleet.fleet.v1.ImportFile
+	61, // 37: auditfleet.fleet.v1.ImportRequest.chunk:type_name -> auditfleet.fleet.v1.ImportChunk
+	62, // 38: auditfleet.fleet.v1.ImportRequest.file_end:type_name -> auditfleet.fleet.v1.ImportFileEnd
+	63, // 39: auditfleet.fleet.v1.ImportRequest.end:type_name -> auditfleet.fleet.v1.ImportEnd
+	59, // 40: auditfleet.fleet.v1.ImportFile.at:type_name -> auditfleet.fleet.v1.ImportKnown
+	59, // 41: auditfleet.fleet.v1.ImportResponse.known:type_name -> auditfleet.fleet.v1.ImportKnown
+	65, // 42: auditfleet.fleet.v1.ImportResponse.sum:type_name -> auditfleet.fleet.v1.ImportSum
+	68, // 43: auditfleet.fleet.v1.ImportsResponse.imports:type_name -> auditfleet.fleet.v1.ImportDone
+	1,  // 44: auditfleet.fleet.v1.Query.Search:input_type -> auditfleet.fleet.v1.SearchRequest
+	3,  // 45: auditfleet.fleet.v1.Query.Follow:input_type -> auditfleet.fleet.v1.FollowRequest
+	4,  // 46: auditfleet.fleet.v1.Query.Tally:input_type -> auditfleet.fleet.v1.TallyRequest
+	28, // 47: auditfleet.fleet.v1.Query.Hosts:input_type -> auditfleet.fleet.v1.HostsRequest
+	23, // 48: auditfleet.fleet.v1.Query.Coverage:input_type -> auditfleet.fleet.v1.CoverageRequest
+	5,  // 49: auditfleet.fleet.v1.Query.Text:input_type -> auditfleet.fleet.v1.TextRequest
+	7,  // 50: auditfleet.fleet.v1.Query.Report:input_type -> auditfleet.fleet.v1.ReportRequest
+	32, // 51: auditfleet.fleet.v1.Query.ChangeHosts:input_type -> auditfleet.fleet.v1.ChangeHostsRequest
+	35, // 52: auditfleet.fleet.v1.Query.Evidence:input_type -> auditfleet.fleet.v1.EvidenceRequest
+	37, // 53: auditfleet.fleet.v1.Query.Holds:input_type -> auditfleet.fleet.v1.HoldsRequest
+	40, // 54: auditfleet.fleet.v1.Query.ChangeHolds:input_type -> auditfleet.fleet.v1.ChangeHoldsRequest
+	49, // 55: auditfleet.fleet.v1.Query.Alerts:input_type -> auditfleet.fleet.v1.AlertsRequest
+	54, // 56: auditfleet.fleet.v1.Query.TestAlert:input_type -> auditfleet.fleet.v1.TestAlertRequest
+	43, // 57: auditfleet.fleet.v1.Query.Checkpoint:input_type -> auditfleet.fleet.v1.CheckpointRequest
+	45, // 58: auditfleet.fleet.v1.Query.AcceptLog:input_type -> auditfleet.fleet.v1.AcceptLogRequest
+	57, // 59: auditfleet.fleet.v1.Query.Import:input_type -> auditfleet.fleet.v1.ImportRequest
+	66, // 60: auditfleet.fleet.v1.Query.Imports:input_type -> auditfleet.fleet.v1.ImportsRequest
+	69, // 61: auditfleet.fleet.v1.Query.UndoImport:input_type -> auditfleet.fleet.v1.UndoImportRequest
+	47, // 62: auditfleet.fleet.v1.Query.Status:input_type -> auditfleet.fleet.v1.StatusRequest
+	10, // 63: auditfleet.fleet.v1.Query.Told:input_type -> auditfleet.fleet.v1.ToldRequest
+	17, // 64: auditfleet.fleet.v1.Query.Search:output_type -> auditfleet.fleet.v1.SearchResponse
+	18, // 65: auditfleet.fleet.v1.Query.Follow:output_type -> auditfleet.fleet.v1.FollowResponse
+	19, // 66: auditfleet.fleet.v1.Query.Tally:output_type -> auditfleet.fleet.v1.TallyResponse
+	29, // 67: auditfleet.fleet.v1.Query.Hosts:output_type -> auditfleet.fleet.v1.HostsResponse
+	24, // 68: auditfleet.fleet.v1.Query.Coverage:output_type -> auditfleet.fleet.v1.CoverageResponse
+	6,  // 69: auditfleet.fleet.v1.Query.Text:output_type -> auditfleet.fleet.v1.TextResponse
+	8,  // 70: auditfleet.fleet.v1.Query.Report:output_type -> auditfleet.fleet.v1.ReportResponse
+	34, // 71: auditfleet.fleet.v1.Query.ChangeHosts:output_type -> auditfleet.fleet.v1.ChangeHostsResponse
+	36, // 72: auditfleet.fleet.v1.Query.Evidence:output_type -> auditfleet.fleet.v1.EvidenceResponse
+	38, // 73: auditfleet.fleet.v1.Query.Holds:output_type -> auditfleet.fleet.v1.HoldsResponse
+	41, // 74: auditfleet.fleet.v1.Query.ChangeHolds:output_type -> auditfleet.fleet.v1.ChangeHoldsResponse
+	50, // 75: auditfleet.fleet.v1.Query.Alerts:output_type -> auditfleet.fleet.v1.AlertsResponse
+	55, // 76: auditfleet.fleet.v1.Query.TestAlert:output_type -> auditfleet.fleet.v1.TestAlertResponse
+	44, // 77: auditfleet.fleet.v1.Query.Checkpoint:output_type -> auditfleet.fleet.v1.CheckpointResponse
+	46, // 78: auditfleet.fleet.v1.Query.AcceptLog:output_type -> auditfleet.fleet.v1.AcceptLogResponse
+	64, // 79: auditfleet.fleet.v1.Query.Import:output_type -> auditfleet.fleet.v1.ImportResponse
+	67, // 80: auditfleet.fleet.v1.Query.Imports:output_type -> auditfleet.fleet.v1.ImportsResponse
+	70, // 81: auditfleet.fleet.v1.Query.UndoImport:output_type -> auditfleet.fleet.v1.UndoImportResponse
+	48, // 82: auditfleet.fleet.v1.Query.Status:output_type -> auditfleet.fleet.v1.StatusResponse
+	11, // 83: auditfleet.fleet.v1.Query.Told:output_type -> auditfleet.fleet.v1.ToldResponse
+	64, // [64:84] is the sub-list for method output_type
+	44, // [44:64] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_fleet_proto_init() }
@@ -4856,13 +5995,21 @@ func file_fleet_proto_init() {
 	file_fleet_proto_msgTypes[0].OneofWrappers = []any{}
 	file_fleet_proto_msgTypes[19].OneofWrappers = []any{}
 	file_fleet_proto_msgTypes[30].OneofWrappers = []any{}
+	file_fleet_proto_msgTypes[57].OneofWrappers = []any{
+		(*ImportRequest_Begin)(nil),
+		(*ImportRequest_Skip)(nil),
+		(*ImportRequest_File)(nil),
+		(*ImportRequest_Chunk)(nil),
+		(*ImportRequest_FileEnd)(nil),
+		(*ImportRequest_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fleet_proto_rawDesc), len(file_fleet_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

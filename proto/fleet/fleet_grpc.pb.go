@@ -34,6 +34,9 @@ const (
 	Query_TestAlert_FullMethodName   = "/auditfleet.fleet.v1.Query/TestAlert"
 	Query_Checkpoint_FullMethodName  = "/auditfleet.fleet.v1.Query/Checkpoint"
 	Query_AcceptLog_FullMethodName   = "/auditfleet.fleet.v1.Query/AcceptLog"
+	Query_Import_FullMethodName      = "/auditfleet.fleet.v1.Query/Import"
+	Query_Imports_FullMethodName     = "/auditfleet.fleet.v1.Query/Imports"
+	Query_UndoImport_FullMethodName  = "/auditfleet.fleet.v1.Query/UndoImport"
 	Query_Status_FullMethodName      = "/auditfleet.fleet.v1.Query/Status"
 	Query_Told_FullMethodName        = "/auditfleet.fleet.v1.Query/Told"
 )
@@ -93,6 +96,14 @@ type QueryClient interface {
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	// AcceptLog has the log go on although it does not go on from what was signed before.
 	AcceptLog(ctx context.Context, in *AcceptLogRequest, opts ...grpc.CallOption) (*AcceptLogResponse, error)
+	// Import takes records of old logs, each once. The first message begins it, and is answered
+	// with what is known of files; then come files, each with its chunks and its end; the last
+	// message is end, which is answered with what was done. For whoever may change the collector.
+	Import(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportRequest, ImportResponse], error)
+	// Imports lists the imports that can be taken back.
+	Imports(ctx context.Context, in *ImportsRequest, opts ...grpc.CallOption) (*ImportsResponse, error)
+	// UndoImport takes an import back: its records are dropped.
+	UndoImport(ctx context.Context, in *UndoImportRequest, opts ...grpc.CallOption) (*UndoImportResponse, error)
 	// Status says who answers and how it fares.
 	Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error)
 	// Told has it recorded that a command reads or changes the store's files beside the
@@ -322,6 +333,39 @@ func (c *queryClient) AcceptLog(ctx context.Context, in *AcceptLogRequest, opts 
 	return out, nil
 }
 
+func (c *queryClient) Import(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportRequest, ImportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[7], Query_Import_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ImportRequest, ImportResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ImportClient = grpc.BidiStreamingClient[ImportRequest, ImportResponse]
+
+func (c *queryClient) Imports(ctx context.Context, in *ImportsRequest, opts ...grpc.CallOption) (*ImportsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportsResponse)
+	err := c.cc.Invoke(ctx, Query_Imports_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *queryClient) UndoImport(ctx context.Context, in *UndoImportRequest, opts ...grpc.CallOption) (*UndoImportResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UndoImportResponse)
+	err := c.cc.Invoke(ctx, Query_UndoImport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grpc.CallOption) (*StatusResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(StatusResponse)
@@ -334,7 +378,7 @@ func (c *queryClient) Status(ctx context.Context, in *StatusRequest, opts ...grp
 
 func (c *queryClient) Told(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ToldRequest, ToldResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[7], Query_Told_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &Query_ServiceDesc.Streams[8], Query_Told_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -400,6 +444,14 @@ type QueryServer interface {
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	// AcceptLog has the log go on although it does not go on from what was signed before.
 	AcceptLog(context.Context, *AcceptLogRequest) (*AcceptLogResponse, error)
+	// Import takes records of old logs, each once. The first message begins it, and is answered
+	// with what is known of files; then come files, each with its chunks and its end; the last
+	// message is end, which is answered with what was done. For whoever may change the collector.
+	Import(grpc.BidiStreamingServer[ImportRequest, ImportResponse]) error
+	// Imports lists the imports that can be taken back.
+	Imports(context.Context, *ImportsRequest) (*ImportsResponse, error)
+	// UndoImport takes an import back: its records are dropped.
+	UndoImport(context.Context, *UndoImportRequest) (*UndoImportResponse, error)
 	// Status says who answers and how it fares.
 	Status(context.Context, *StatusRequest) (*StatusResponse, error)
 	// Told has it recorded that a command reads or changes the store's files beside the
@@ -460,6 +512,15 @@ func (UnimplementedQueryServer) Checkpoint(context.Context, *CheckpointRequest) 
 }
 func (UnimplementedQueryServer) AcceptLog(context.Context, *AcceptLogRequest) (*AcceptLogResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AcceptLog not implemented")
+}
+func (UnimplementedQueryServer) Import(grpc.BidiStreamingServer[ImportRequest, ImportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Import not implemented")
+}
+func (UnimplementedQueryServer) Imports(context.Context, *ImportsRequest) (*ImportsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Imports not implemented")
+}
+func (UnimplementedQueryServer) UndoImport(context.Context, *UndoImportRequest) (*UndoImportResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UndoImport not implemented")
 }
 func (UnimplementedQueryServer) Status(context.Context, *StatusRequest) (*StatusResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Status not implemented")
@@ -709,6 +770,49 @@ func _Query_AcceptLog_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Query_Import_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(QueryServer).Import(&grpc.GenericServerStream[ImportRequest, ImportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Query_ImportServer = grpc.BidiStreamingServer[ImportRequest, ImportResponse]
+
+func _Query_Imports_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ImportsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).Imports(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_Imports_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).Imports(ctx, req.(*ImportsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Query_UndoImport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndoImportRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(QueryServer).UndoImport(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Query_UndoImport_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(QueryServer).UndoImport(ctx, req.(*UndoImportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Query_Status_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(StatusRequest)
 	if err := dec(in); err != nil {
@@ -774,6 +878,14 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Query_AcceptLog_Handler,
 		},
 		{
+			MethodName: "Imports",
+			Handler:    _Query_Imports_Handler,
+		},
+		{
+			MethodName: "UndoImport",
+			Handler:    _Query_UndoImport_Handler,
+		},
+		{
 			MethodName: "Status",
 			Handler:    _Query_Status_Handler,
 		},
@@ -813,6 +925,12 @@ var Query_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Evidence",
 			Handler:       _Query_Evidence_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "Import",
+			Handler:       _Query_Import_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "Told",

@@ -59,7 +59,7 @@ const (
 
 // host looks at one host. mu is held.
 func (e *Evaluator) host(v *head.Vitals) {
-	if v.Own {
+	if v.Own || v.Last.IsZero() { // the latter is known from an import alone
 		return
 	}
 	name := v.Name

@@ -44,6 +44,8 @@ type Service struct {
 	Change func(context.Context, *store.Change) (forgotten []string, err error)
 	// Holder lists and changes what is on hold; nil where that is not possible.
 	Holder Holder
+	// Importer takes old logs; nil where that is not possible.
+	Importer Importer
 	// Sealer is the log of the store; nil where there is none.
 	Sealer Sealer
 	// MakeEvidence makes a bundle and sends its files' pieces; nil where that is not possible.

@@ -135,6 +135,16 @@ func (x *watched) asks(m any) {
 		t.words("hold", "list")
 	case *fleet.ChangeHoldsRequest:
 		a.Hosts = t.holds(r)
+	case *fleet.ImportRequest:
+		begin := r.GetBegin()
+		if begin == nil {
+			return
+		}
+		t.command("import", begin.GetWords())
+	case *fleet.ImportsRequest:
+		t.words("import", "--list")
+	case *fleet.UndoImportRequest:
+		t.words("import", "--undo", r.GetName())
 	case *fleet.CheckpointRequest:
 		t.words("seal", "checkpoint")
 		if r.GetFrom() > 0 {
@@ -287,6 +297,12 @@ func (x *watched) counts(m any) {
 		if r.GetFile() == evidenceLines {
 			a.Results += uint64(bytes.Count(r.GetPiece(), []byte("\n")))
 		}
+	case *fleet.ImportResponse:
+		a.Results += uint64(max(0, r.GetSum().GetStored()))
+	case *fleet.ImportsResponse:
+		a.Results += uint64(len(r.GetImports()))
+	case *fleet.UndoImportResponse:
+		a.Results += uint64(max(0, r.GetRecords()))
 	case *fleet.HostsResponse:
 		a.Results += uint64(len(r.GetHosts()))
 	case *fleet.CoverageResponse:

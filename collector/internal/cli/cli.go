@@ -130,7 +130,7 @@ func (p *program) root() *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetOut(p.stdio.Out)
 	root.SetErr(p.stdio.Err)
-	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.lastCommand(), p.lastlogCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.compactCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
+	root.AddCommand(p.serveCommand(), p.searchCommand(), p.reportCommand(), p.lastCommand(), p.lastlogCommand(), p.hostsCommand(), p.holdCommand(), p.coverageCommand(), p.evidenceCommand(), p.alertsCommand(), p.sealCommand(), p.verifyCommand(), p.salvageCommand(), p.backupCommand(), p.importCommand(), p.compactCommand(), p.telling(p.caCommand()), p.telling(p.tokenCommand()), p.versionCommand(),
 		completion.Command(p.stdio.Out, map[string]string{"ausearch": "search", "aureport": "report", "aulast": "last", "aulastlog": "lastlog"}))
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	command.Prepare(root)

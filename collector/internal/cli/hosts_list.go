@@ -33,7 +33,8 @@ const (
 	stateConnected    = "connected"
 	stateDisconnected = "disconnected"
 	stateSilent       = "silent"
-	stateOwn          = "own" // the collector's own records
+	stateOwn          = "own"      // the collector's own records
+	stateImported     = "imported" // its records came from old logs alone
 )
 
 // choose puts the hosts that the names choose on the list; no names choose all. The error
@@ -69,7 +70,10 @@ func (l *hostList) choose(names []string) error {
 func (l *hostList) add(h *fleet.Host) {
 	r := rowOf(h)
 	quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
-	if len(r.Addresses) == 0 {
+	if h.GetLastSeenMs() == 0 && h.GetRecords() > 0 { // of an import alone
+		r.State = stateImported
+		l.chosen++
+	} else if len(r.Addresses) == 0 {
 		r.State = stateOwn
 	} else if l.chosen++; l.silentAfter > 0 && quiet > l.silentAfter {
 		r.State = stateSilent

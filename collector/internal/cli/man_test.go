@@ -39,7 +39,7 @@ func evidencePage() (names []string) {
 // The manual pages have every option, flag and key that there is, and no other.
 func TestManualPages(t *testing.T) {
 	p := &program{}
-	backup, verify, salvage, serve, ca, token := p.backupCommand(), p.verifyCommand(), p.salvageCommand(), p.serveCommand(), p.caCommand(), p.tokenCommand()
+	imports, backup, verify, salvage, serve, ca, token := p.importCommand(), p.backupCommand(), p.verifyCommand(), p.salvageCommand(), p.serveCommand(), p.caCommand(), p.tokenCommand()
 	serve.InitDefaultHelpFlag()
 	read := func(name string) *manpage.Page {
 		page, err := manpage.Read("../../../deploy/man/" + name)
@@ -57,6 +57,7 @@ func TestManualPages(t *testing.T) {
 		"collector-serve.8":    flagsOf(serve),
 		"collector-alerts.8":   flagsOf(append(p.alertsCommand().Commands(), p.alertsCommand())...),
 		"collector-verify.8":   flagsOf(backup, verify, salvage),
+		"collector-import.8":   flagsOf(imports),
 		"collector-ca.8":       flagsOf(append(ca.Commands(), token)...),
 		"collector-hosts.8":    flagsOf(p.hostsCommand()),
 		"collector-evidence.8": evidencePage(),

@@ -92,8 +92,7 @@ func (h *Head) cut(all bool) error {
 	for st := range h.openStreams {
 		b.Open = st.asm.OpenTags(b.Open)
 	}
-	slices.Sort(b.Open)
-	b.Open = slices.Compact(b.Open)
+	sortOpen(b)
 	h.mu.Lock()
 	for _, x := range h.dirty {
 		x.dirty = false
@@ -116,6 +115,12 @@ func (h *Head) cut(all bool) error {
 	case <-h.ctx.Done():
 		return ErrClosed
 	}
+}
+
+// sortOpen puts a batch's open records in order, each once.
+func sortOpen(b *store.Batch) {
+	slices.Sort(b.Open)
+	b.Open = slices.Compact(b.Open)
 }
 
 // flush stores tables in order, each as often as it takes. It is a goroutine of its own.
@@ -167,6 +172,13 @@ func (h *Head) fail(err error) {
 	h.err = errors.Join(h.err, err)
 }
 
+func eventsOf(b *store.Batch) int {
+	if b.Events == nil {
+		return 0
+	}
+	return b.Events.Stats().Events
+}
+
 // storeTable makes one table durable and trims the journal.
 func (h *Head) storeTable(b *store.Batch) error {
 	// The store must not know an LSN that a power loss could take from the journal.
@@ -174,11 +186,12 @@ func (h *Head) storeTable(b *store.Batch) error {
 		return err
 	}
 	if err := h.place.Append(context.Background(), b); err != nil {
-		return fmt.Errorf("store %d events: %w", b.Events.Stats().Events, err)
+		return fmt.Errorf("store %d events: %w", eventsOf(b), err)
 	}
 	h.mu.Lock()
 	h.waiting = slices.DeleteFunc(h.waiting, func(g generation) bool { return g.id <= b.ID })
 	h.stats.StoredID, h.stats.StoredLSN = b.ID, b.LSN
+	h.importStored(b.ID)
 	h.mu.Unlock()
 	if err := h.j.Trim(b.LSN, b.Open); err != nil {
 		// The events are stored; what stays is trimmed next time.

@@ -42,15 +42,17 @@ type Head struct {
 	events store.Events
 	damage []error // read-only: what of the journal is missing
 
-	flushQ     chan *store.Batch // run → flush: a table; nil asks whether the one before is stored
-	flushAsked chan chan error   // Flush → run
-	ctx        context.Context   // ends run, and who waits for it
-	stop       context.CancelFunc
-	closing    chan struct{} // closed by Close: a store that fails is tried once more
-	ranEnd     chan struct{} // closed when run has returned
-	wg         sync.WaitGroup
-	once       sync.Once
-	err        error // guarded by mu: of Close
+	flushQ      chan *store.Batch        // run → flush: a table; nil asks whether the one before is stored
+	flushAsked  chan chan error          // Flush → run
+	importAsked chan *importing          // Import → run
+	imports     map[uint64]chan struct{} // by batch: is closed once it is stored; guarded by mu
+	ctx         context.Context          // ends run, and who waits for it
+	stop        context.CancelFunc
+	closing     chan struct{} // closed by Close: a store that fails is tried once more
+	ranEnd      chan struct{} // closed when run has returned
+	wg          sync.WaitGroup
+	once        sync.Once
+	err         error // guarded by mu: of Close
 
 	mu sync.RWMutex
 	// Tables, guarded by mu: the one that is filled, and those handed to flush, oldest
@@ -177,6 +179,8 @@ func newHead(o Options) *Head {
 		openStreams: map[*stream]struct{}{},
 		flushQ:      make(chan *store.Batch),
 		flushAsked:  make(chan chan error, 8),
+		importAsked: make(chan *importing, 1),
+		imports:     map[uint64]chan struct{}{},
 		ranEnd:      make(chan struct{}),
 		closing:     make(chan struct{}),
 		asked:       make(chan struct{}, coverageAtOnce),
@@ -235,6 +239,8 @@ func (h *Head) run() {
 		select {
 		case reply := <-h.flushAsked:
 			h.answerFlush(reply)
+		case x := <-h.importAsked:
+			x.handed <- h.takeImport(x)
 		default:
 		}
 		if h.ctx.Err() != nil {

@@ -3,8 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -14,7 +12,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/hold"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
-	"github.com/auditfleet/auditfleet/pkg/daemonrec"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/proto/fleet"
 )
@@ -200,6 +197,6 @@ func ChangeHolds(dir string, c hold.Change, log hclog.Logger) (done []hold.Done,
 		return nil, explain(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	c.By = fmt.Sprintf("auid=%s uid=%d pid=%d", daemonrec.ProcessID("self", "loginuid"), os.Getuid(), os.Getpid())
+	c.By = Self()
 	return hold.Open(fsys.OS, dir, st).Change(c, time.Now())
 }

@@ -36,6 +36,9 @@ func (s *Server) registerMetrics() {
 	})
 	metrics.ReadHosts(s.reg, s.cfg.MetricHosts, func(yield func(metrics.HostSample)) {
 		for _, h := range s.head.Hosts() {
+			if h.Last.IsZero() {
+				continue // known from an import alone: it never was here
+			}
 			yield(metrics.HostSample{
 				Host: h.Name, Records: h.Records, Bytes: h.Bytes, Duplicates: h.Duplicates,
 				LastSeen: float64(h.Last.UnixMilli()) / 1000, LastEvent: float64(h.LastEventMs) / 1000,

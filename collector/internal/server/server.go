@@ -405,6 +405,7 @@ func (s *Server) openAPI() error {
 	s.grpc = grpc.NewServer(api.ServerOptions(socket, s.watch.Authorizer(socket))...)
 	service := &api.Service{Source: &live{s.head, s}, State: s.status, Sealer: s.sealer(), Change: s.head.ChangeHosts, Holder: &live{s.head, s}, SearchText: render.Text, ReportText: render.Summary,
 		ListAlerts: s.listAlerts, SendTest: s.testAlert}
+	service.Importer = s.openImports()
 	service.MakeEvidence = (&live{s.head, s}).MakeEvidence
 	s.watch.Register(s.grpc, service)
 	if s.verified != nil { // the same service, so that its bounds hold for both together

@@ -58,13 +58,17 @@ func (s *Server) openJournal() error {
 // keepJournal has the store's manifest say what the journal has, and what of it was
 // found missing. Nothing is missing because of a file that is doubled or foreign.
 func (s *Server) keepJournal(k seglog.Known, found []seglog.Damage) error {
+	return keepJournal(s.store, k, found)
+}
+
+func keepJournal(to store.Place, k seglog.Known, found []seglog.Damage) error {
 	var lost []string
 	for _, d := range found {
 		if d.Certain && (d.First <= d.Last || errors.Is(d.Err, seglog.ErrMissing)) {
 			lost = append(lost, journal.Lost(filepath.Join(journalDir, d.File), d.First, d.Last, d.Err).Error())
 		}
 	}
-	return s.store.KeepJournal(k, lost)
+	return to.KeepJournal(k, lost)
 }
 
 // openHead replays the journal. While it does, nobody else makes room for it.

@@ -98,7 +98,7 @@ func (v *verify) missing() {
 		v.damage("%s: found at the start of %s: %s: %s", v.o.Dir, x.Found.Format("2006-01-02 15:04:05 MST"), x.Text, next)
 	}
 	if d := after.Dropped; d.Count > 0 {
-		v.notef("%s: %d partitions were dropped by retention, the last one, %s, at %s", dir, d.Count, d.Last, d.At.Format("2006-01-02 15:04:05 MST"))
+		v.notef("%s: %d partitions were dropped, by retention or with imports that were taken back, the last one, %s, at %s", dir, d.Count, d.Last, d.At.Format("2006-01-02 15:04:05 MST"))
 	}
 }
 

@@ -301,7 +301,7 @@ func (v *verify) mayBeForgotten(h *store.Host) bool {
 // nothingDropped reports whether the store's first batch is still there and nothing is
 // damaged: then counts have to agree, not only to be enough.
 func (v *verify) nothingDropped() bool {
-	if len(v.files.Aside) > 0 || len(v.rep.Damage) > 0 {
+	if len(v.files.Aside) > 0 || len(v.rep.Damage) > 0 || v.list != nil && v.list.Dropped.Count > 0 { // imports that were taken back have later ones
 		return false
 	}
 	first, compacted := false, false

@@ -1,0 +1,204 @@
+package importer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/pkg/record"
+)
+
+// line is a record to be imported.
+type line struct {
+	host *host
+	rec  record.Record
+	key  key
+}
+
+// manyHosts is from how many hosts in a chunk on all hosts' events of its time are compared in one go.
+const manyHosts = 16
+
+// compare goes through the chunks that wait.
+func (s *Session) compare(ctx context.Context) error {
+	if s.err != nil || len(s.chunks) == 0 {
+		return s.err
+	}
+	lines := s.lines[:0]
+	for _, c := range s.chunks {
+		for text := range bytes.Lines(c.text) {
+			l := s.line(text, s.cur.Node)
+			if l.host == nil {
+				continue
+			}
+			lines = append(lines, l)
+		}
+	}
+	last := s.chunks[len(s.chunks)-1]
+	s.chunks, s.size = s.chunks[:0], 0
+	s.lines = lines
+	if last.end <= s.from {
+		for i := range lines {
+			s.consumed.add(lines[i].key)
+		}
+		return nil
+	}
+	s.cur.Records += int64(len(lines))
+	s.cur = s.cur.at(last.content, last.end)
+	return s.take(ctx, lines)
+}
+
+// line parses a record. One that names no host, where the file does not tell it either, has no host.
+func (s *Session) line(text []byte, node string) (l line) {
+	_ = l.rec.Parse(text) // what is no record is not sent
+	name := l.rec.Node
+	if len(name) == 0 {
+		name = []byte(node)
+	}
+	if len(name) == 0 || !l.rec.IsRecord() {
+		return l
+	}
+	h := s.hosts[string(name)]
+	if h == nil {
+		h = s.newHost(string(name))
+	}
+	if l.rec.Node == nil {
+		l.rec.Node = name
+		if len(h.raw) > 0 {
+			l.rec.Node = h.raw
+		}
+	}
+	l.host, l.key = h, s.keys.of(h.name, &l.rec)
+	return l
+}
+
+func (s *Session) newHost(node string) *host {
+	h := &host{name: s.cfg.Target.ImportName(node)}
+	h.raw = []byte(h.name)
+	h.asm = event.NewAssembler(event.Config{Apart: true, MaxEvents: mostOpenEvents, MaxBytes: 1 << 20, Pool: &s.pool}, func(ev *event.Event) { s.complete(h, ev) })
+	s.hosts[node] = h
+	return h
+}
+
+// complete puts an event into the table.
+func (s *Session) complete(h *host, ev *event.Event) {
+	if len(h.raw) > 0 {
+		ev.Node = h.raw
+	}
+	s.table.Add(h.name, ev)
+	c := s.counts[h.name]
+	c.Records += uint64(len(ev.Records))
+	c.Bytes += uint64(ev.Size())
+	c.LastMs = max(c.LastMs, ev.Ms)
+	s.counts[h.name] = c
+	s.pool.Put(ev)
+}
+
+// take compares records with what is stored and takes those that are not.
+func (s *Session) take(ctx context.Context, lines []line) error {
+	had, err := s.had(ctx, lines)
+	if err != nil {
+		s.fail(err)
+		return err
+	}
+	now := s.cfg.Now().UnixMilli()
+	gen := s.gens[len(s.gens)-1]
+	for i := range lines {
+		l := &lines[i]
+		s.sum.Records++
+		n := had[l.key]
+		for _, g := range s.gens {
+			n += g.others(l.key, s.file)
+		}
+		if n > 0 && s.consumed.of(l.key) < n {
+			s.consumed.add(l.key)
+			s.sum.Skipped++
+			s.cur.Elsewhere++
+			continue
+		}
+		s.sum.Stored++
+		gen.add(l.key, s.file)
+		l.rec.Received = now
+		l.host.asm.Add(&l.rec, uint64(s.file), time.Time{})
+	}
+	for _, h := range s.hosts { // the chunks' memory is let go
+		h.asm.Own(0)
+	}
+	if s.table.Stats().MemBytes < s.cfg.TableBytes {
+		return nil
+	}
+	err = s.cut(ctx)
+	s.fail(err)
+	return err
+}
+
+// span is the time of a host's records.
+type span struct{ from, to int64 }
+
+// had returns how many of each of the records are stored: those of the present session's batches that may have records
+// of the present file left out.
+func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error) {
+	spans := map[*host]span{}
+	all := span{}
+	for i := range lines {
+		ms := lines[i].rec.Ms()
+		x, ok := spans[lines[i].host]
+		if !ok {
+			x = span{ms, ms}
+		}
+		spans[lines[i].host] = span{min(x.from, ms), max(x.to, ms)}
+		if i == 0 {
+			all = span{ms, ms}
+		}
+		all = span{min(all.from, ms), max(all.to, ms)}
+	}
+	found, number := map[key]uint32{}, s.number.Load()
+	wanted := map[key]bool{}
+	var rec record.Record
+	look := func(q *query.Query, name func(*event.Event) string) error {
+		err := s.cfg.Target.Scan(ctx, q, func(ev *event.Event) error {
+			if ev.Batch > s.since && (s.own[ev.Batch] || ev.Batch == number) {
+				return nil
+			}
+			if len(wanted) == 0 {
+				for i := range lines {
+					wanted[lines[i].key] = true
+				}
+			}
+			host := name(ev)
+			for i := range ev.Records {
+				rec = ev.Records[i]
+				if k := s.keys.of(host, &rec); wanted[k] {
+					found[k]++
+				}
+			}
+			return nil
+		})
+		if errors.Is(err, store.ErrDamaged) || errors.Is(err, head.ErrBehind) { // what cannot be read is not stored, as far as can be told
+			return nil
+		}
+		return err
+	}
+	if len(spans) > manyHosts {
+		q := &query.Query{StartMs: all.from, EndMs: all.to}
+		if err := look(q, func(ev *event.Event) string { return string(ev.Node) }); err != nil {
+			return nil, fmt.Errorf("compare with what is stored: %w", err)
+		}
+		return found, nil
+	}
+	for h, x := range spans {
+		q := &query.Query{StartMs: x.from, EndMs: x.to}
+		if h.name != "" {
+			q.Nodes = []string{h.name}
+		}
+		if err := look(q, func(*event.Event) string { return h.name }); err != nil {
+			return nil, fmt.Errorf("compare with what is stored: %w", err)
+		}
+	}
+	return found, nil
+}

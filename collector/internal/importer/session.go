@@ -1,0 +1,406 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/oldlogs"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Target is what records are imported into: a head.
+type Target interface {
+	// Scan finds what is stored, in memory too.
+	Scan(ctx context.Context, q *query.Query, fn func(*event.Event) error) error
+	// ImportName returns the name under which events of a node are stored.
+	ImportName(node string) string
+	// Import stores a batch and returns its number once it is durable.
+	Import(ctx context.Context, in head.Imported) (batch uint64, err error)
+	// Imports is the store's half.
+	Imports() (store.Importer, error)
+}
+
+// Config of a Session.
+type Config struct {
+	Name   string // of the import
+	By     string // who imports, for the list
+	Target Target
+	Now    func() time.Time
+	// TableBytes is the memory at which a batch is stored; DefaultTable when 0. Two may exist at a time.
+	TableBytes int64
+	// Dry says that nothing is stored: the session finds out what would be.
+	Dry bool
+	// Room returns an error where the disk has no room for more; nil: nobody looks.
+	Room func() error
+
+	compareBytes int // tests'
+}
+
+// DefaultTable is Config.TableBytes where it is 0: some 25 MB of records, as the head has it.
+const DefaultTable = 32 << 20
+
+const (
+	// compareBytes is the text of how many records is compared with the store at a time.
+	compareBytes = 8 << 20
+	// mostOpen is how much text of open events a note has; beyond it they are ended.
+	mostOpen = 256 << 10
+	// mostOpenEvents are open events of a host.
+	mostOpenEvents = 4096
+)
+
+// Session is one run of an import, beside the store. One goroutine uses it.
+type Session struct {
+	cfg    Config
+	store  store.Importer
+	memory *memory
+
+	hosts map[string]*host // by node
+	pool  event.Pool
+	keys  keyer
+
+	table  *store.Table
+	counts map[string]head.ImportCount
+	gens   []*generation // oldest first; the last one is the table's
+	own    map[uint64]bool
+	flying chan stored // of the batch that is being stored; nil: none
+
+	file     uint32 // the present one's number, from 1
+	cur      Known
+	since    uint64 // own batches up to it are compared with the present file
+	from     int64  // records of it before that are stored, and come again
+	consumed consumed
+	chunks   []chunk          // to be compared
+	size     int              // of their text
+	news     note             // for the next batch
+	ended    map[uint32]Known // by number: files whose end was read, and that have open records
+	fed      map[*open]bool
+	number   atomic.Uint64 // of the batch that is being stored
+	lines    []line        // used again, as tags is
+	tags     []uint64
+
+	sum Sum
+	err error // that ended it
+}
+
+// host is one under whose name records are stored.
+type host struct {
+	name string
+	raw  []byte
+	asm  *event.Assembler
+}
+
+type stored struct {
+	batch uint64
+	err   error
+}
+
+// chunk is some lines of the present file.
+type chunk struct {
+	text    []byte
+	end     int64
+	content oldlogs.Content
+}
+
+// Begin begins a session.
+func Begin(ctx context.Context, cfg Config) (*Session, error) {
+	if err := store.CheckImport(cfg.Name); err != nil {
+		return nil, err
+	}
+	if cfg.TableBytes <= 0 {
+		cfg.TableBytes = DefaultTable
+	}
+	if cfg.compareBytes <= 0 {
+		cfg.compareBytes = compareBytes
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Session{cfg: cfg, hosts: map[string]*host{}, counts: map[string]head.ImportCount{}, own: map[uint64]bool{}, table: store.NewTable(), fed: map[*open]bool{}, ended: map[uint32]Known{}}
+	s.gens = []*generation{newGeneration(0)}
+	var err error
+	if s.store, err = cfg.Target.Imports(); err != nil {
+		return nil, err
+	}
+	if s.memory, err = recall(ctx, s.store, cfg.Name); err != nil {
+		return nil, fmt.Errorf("read what earlier imports have: %w", err)
+	}
+	return s, nil
+}
+
+// Known returns the files that the store knows.
+func (s *Session) Known(context.Context) ([]Known, error) {
+	list := slices.Clone(s.memory.done)
+	for _, b := range s.memory.begun {
+		list = append(list, b.Known)
+	}
+	return list, nil
+}
+
+// File implements Sink.
+func (s *Session) File(ctx context.Context, f FileBegin) error {
+	if s.err != nil {
+		return s.err
+	}
+	s.file++
+	s.cur = Known{Node: f.Node}
+	if f.From > 0 {
+		s.cur = f.At
+		s.cur.Done = false
+	}
+	s.from, s.consumed = f.From, consumed{}
+	s.since = 0
+	kept := s.gens[:0]
+	for _, g := range s.gens {
+		if g.batch == 0 {
+			kept = append(kept, g)
+		}
+	}
+	for b := range s.own {
+		s.since = max(s.since, b)
+	}
+	clear(s.own)
+	s.gens = kept
+	s.sum.Files++
+	s.skip(f.Known)
+	if f.From == 0 {
+		return nil
+	}
+	return s.resume(ctx, f)
+}
+
+// resume takes up the open records of a file that is read on from its middle. They may be stored by now, by an
+// import that was resumed otherwise.
+func (s *Session) resume(ctx context.Context, f FileBegin) error {
+	c, ok := f.At.content()
+	if !ok {
+		return nil
+	}
+	b, ok := s.memory.begun[contentKey{f.Node, c}]
+	if !ok || len(b.open) == 0 || s.fed[&b.open[0]] {
+		return nil
+	}
+	s.fed[&b.open[0]] = true
+	lines := s.lines[:0]
+	for i := range b.open {
+		if l := s.line(b.open[i].Raw, b.open[i].Host); l.host != nil {
+			lines = append(lines, l)
+		}
+	}
+	s.lines = lines
+	s.skip(-int64(len(lines))) // they are counted now
+	return s.take(ctx, lines)
+}
+
+func (s *Session) skip(n int64) { s.sum.Records, s.sum.Skipped = s.sum.Records+n, s.sum.Skipped+n }
+
+// Chunk implements Sink.
+func (s *Session) Chunk(ctx context.Context, text []byte, end int64, at oldlogs.Content) error {
+	if s.err != nil {
+		return s.err
+	}
+	if len(s.chunks) > 0 && s.chunks[0].end <= s.from && end > s.from {
+		if err := s.compare(ctx); err != nil {
+			return err
+		}
+	}
+	s.chunks = append(s.chunks, chunk{text, end, at})
+	if s.size += len(text); s.size < s.cfg.compareBytes {
+		return nil
+	}
+	return s.compare(ctx)
+}
+
+// EndFile implements Sink.
+func (s *Session) EndFile(ctx context.Context, at oldlogs.Content, whole bool) error {
+	if err := s.compare(ctx); err != nil {
+		return err
+	}
+	if whole {
+		s.ended[s.file] = s.cur.at(at, at.Size)
+		s.news.Read++
+	}
+	s.cur = Known{}
+	s.settle()
+	return nil
+}
+
+// settle notes which of the files that were read have no open records any more.
+func (s *Session) settle() {
+	open := map[uint64]bool{}
+	for _, h := range s.hosts {
+		if h.asm.Len() > 0 {
+			s.tags = h.asm.OpenTags(s.tags[:0])
+			for _, t := range s.tags {
+				open[t] = true
+			}
+		}
+	}
+	for n, k := range s.ended {
+		if open[uint64(n)] {
+			continue
+		}
+		delete(s.ended, n)
+		if k.Done = true; k.Elsewhere == 0 {
+			s.news.Files = append(s.news.Files, k)
+		}
+	}
+}
+
+// Skip implements Sink.
+func (s *Session) Skip(_ context.Context, records int64) error {
+	s.sum.Files++
+	s.skip(records)
+	return s.err
+}
+
+// End implements Sink: what is still open is complete.
+func (s *Session) End(ctx context.Context) (Sum, error) {
+	if s.err == nil {
+		s.finish()
+		s.news.Ended = true
+		if !s.memory.ended || s.table.Stats().Events > 0 || s.news.Read > 0 { // else nothing is new
+			s.fail(s.cut(ctx))
+		}
+	}
+	return s.over(ctx)
+}
+
+// finish ends all open events: their files are read to their ends.
+func (s *Session) finish() {
+	for _, h := range s.hosts {
+		h.asm.Flush()
+	}
+	s.settle()
+}
+
+// Interrupt stores what was read so far, with how far that is. The session can't be used any more.
+func (s *Session) Interrupt(ctx context.Context) (Sum, error) {
+	if s.err == nil {
+		err := s.compare(ctx)
+		if err == nil {
+			err = s.cut(ctx)
+		}
+		s.fail(err)
+	}
+	return s.over(ctx)
+}
+
+// over waits for what is being stored, and lets go of the import's part. What was read and not stored yet is read
+// again by the next session.
+func (s *Session) over(ctx context.Context) (Sum, error) {
+	s.fail(s.landed(ctx))
+	err := s.err
+	s.fail(errOver)
+	if !s.cfg.Dry {
+		err = errors.Join(err, s.store.EndImport(ctx, s.cfg.Name))
+	}
+	return s.sum, err
+}
+
+// errOver is returned by a session that has ended.
+var errOver = errors.New("the import has ended")
+
+// Sum returns what was done so far.
+func (s *Session) Sum() Sum { return s.sum }
+
+func (s *Session) fail(err error) {
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// opened is the text of open events.
+func (s *Session) opened() (n int) {
+	for _, h := range s.hosts {
+		if h.asm.Len() > 0 {
+			h.asm.Each(func(ev *event.Event) { n += ev.Size() })
+		}
+	}
+	return n
+}
+
+// cut hands the table to the target, with the note. One batch is stored while the next one is filled.
+func (s *Session) cut(ctx context.Context) error {
+	if err := s.landed(ctx); err != nil {
+		return err
+	}
+	if s.cfg.Dry {
+		s.table, s.news = store.NewTable(), note{}
+		s.gens = []*generation{newGeneration(s.file)}
+		return nil
+	}
+	if s.cfg.Room != nil {
+		if err := s.cfg.Room(); err != nil {
+			return err
+		}
+	}
+	if s.opened() > mostOpen {
+		for _, h := range s.hosts {
+			h.asm.Flush()
+		}
+		s.settle()
+	}
+	n := &s.news
+	n.Sum, n.At, n.By = s.sum, s.cfg.Now().UnixMilli(), s.cfg.By
+	for _, k := range s.ended {
+		n.Begun = append(n.Begun, k)
+	}
+	if s.cur.Size > 0 {
+		n.Begun = append(n.Begun, s.cur)
+	}
+	for _, h := range s.hosts {
+		h.asm.Each(func(ev *event.Event) {
+			for i := range ev.Records {
+				n.Open = append(n.Open, open{h.name, ev.Records[i].Raw})
+			}
+		})
+	}
+	text, err := n.encode()
+	if err != nil {
+		return err
+	}
+	in := head.Imported{Import: store.Import{Name: s.cfg.Name, Note: text}, Hosts: s.counts, Numbered: s.number.Store}
+	if s.table.Stats().Events > 0 {
+		in.Events = s.table
+	}
+	s.flying = make(chan stored, 1)
+	go func(done chan<- stored) {
+		batch, err := s.cfg.Target.Import(ctx, in)
+		done <- stored{batch, err}
+	}(s.flying)
+	s.table, s.counts, s.news = store.NewTable(), map[string]head.ImportCount{}, note{}
+	s.gens = append(s.gens, newGeneration(s.file))
+	return nil
+}
+
+// landed waits for the batch that is being stored.
+func (s *Session) landed(context.Context) error {
+	if s.flying == nil {
+		return nil
+	}
+	got := <-s.flying
+	s.flying = nil
+	if got.err != nil {
+		return got.err
+	}
+	s.own[got.batch] = true
+	kept := s.gens[:0]
+	for i, g := range s.gens {
+		if i < len(s.gens)-1 && g.batch == 0 {
+			g.batch = got.batch
+			if g.first == s.file { // only the present file's: it is not compared with itself
+				continue
+			}
+		}
+		kept = append(kept, g)
+	}
+	s.gens = kept
+	return nil
+}

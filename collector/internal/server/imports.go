@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/collector/internal/head"
+	"github.com/auditfleet/auditfleet/collector/internal/hold"
+	"github.com/auditfleet/auditfleet/collector/internal/importer"
+	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
+	"github.com/auditfleet/auditfleet/pkg/daemonrec"
+	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/seglog"
+)
+
+var _ api.Importer = (*imports)(nil)
+
+// imports are those of a collector, or of a store that none has.
+type imports struct {
+	head  *head.Head
+	store store.Store
+	now   func() time.Time
+	log   hclog.Logger
+	room  func() error
+	keep  *hold.Keep
+	// maxDays is the collector's max_days.
+	maxDays func() int
+	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
+	while func(func() error) error
+
+	mu      sync.Mutex // guards running
+	running string     // the import that is under way; "": none
+}
+
+// openImports is part of openAPI.
+func (s *Server) openImports() *imports {
+	return &imports{
+		head: s.head, store: s.store, now: s.cfg.Now, log: s.cfg.Log.Named("import"), keep: s.holds.keep, while: s.retention.While,
+		maxDays: func() int { return s.retention.Limits().MaxDays },
+		room: func() error {
+			if err := s.space.Admit(0); err != nil {
+				return fmt.Errorf("%w: nothing more is imported: make room, and begin the import again: it goes on where it was", err)
+			}
+			if s.space.IsLow() {
+				return errors.New("less than space_left is free: nothing more is imported, for days would be dropped for it: make room, and begin the import again: it goes on where it was")
+			}
+			return nil
+		},
+	}
+}
+
+// BeginImport implements api.Importer.
+func (i *imports) BeginImport(ctx context.Context, name, by string, dry bool) (importer.Sink, int64, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running != "" {
+		return nil, 0, fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, i.running)
+	}
+	s, err := importer.Begin(ctx, importer.Config{Name: name, By: by, Target: i.head, Now: i.now, Room: i.room, Dry: dry})
+	if err != nil {
+		return nil, 0, err
+	}
+	i.running = name
+	if !dry {
+		i.log.Info("an import begins", "name", name, "by", by)
+	}
+	return &importing{s, i, name, dry}, int64(i.maxDays()), nil
+}
+
+// importing is a session of an import that nobody else may run beside.
+type importing struct {
+	*importer.Session
+	i    *imports
+	name string
+	dry  bool
+}
+
+// End implements importer.Sink.
+func (x *importing) End(ctx context.Context) (importer.Sum, error) { return x.end(ctx, x.Session.End) }
+
+// Interrupt implements importer.Sink.
+func (x *importing) Interrupt(ctx context.Context) (importer.Sum, error) {
+	return x.end(ctx, x.Session.Interrupt)
+}
+
+func (x *importing) end(ctx context.Context, f func(context.Context) (importer.Sum, error)) (importer.Sum, error) {
+	sum, err := f(ctx)
+	x.i.mu.Lock()
+	x.i.running = ""
+	x.i.mu.Unlock()
+	if !x.dry {
+		x.i.log.Info("an import has ended", "name", x.name, "files", sum.Files, "records", sum.Records, "stored", sum.Stored, "skipped", sum.Skipped, "error", err)
+	}
+	return sum, err
+}
+
+// ListImports implements api.Importer.
+func (i *imports) ListImports(ctx context.Context) ([]importer.Summary, error) {
+	s, err := i.head.Imports()
+	if err != nil {
+		return nil, err
+	}
+	return importer.List(ctx, s)
+}
+
+// UndoImport implements api.Importer. What is on hold is not taken back.
+func (i *imports) UndoImport(ctx context.Context, name, why string) (records int64, err error) {
+	s, err := i.head.Imports()
+	if err != nil {
+		return 0, err
+	}
+	undo := func() error {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		if i.running == name {
+			return fmt.Errorf("take back import %s: %w: it is under way", name, store.ErrInUse)
+		}
+		list, err := s.Imports(ctx)
+		if err != nil {
+			return err
+		}
+		for _, x := range list {
+			if x.Name != name {
+				continue
+			}
+			if err := i.held(ctx, x.Parts); err != nil {
+				return fmt.Errorf("take back import %s: %w", name, err)
+			}
+			records = int64(x.Records)
+		}
+		return s.UndoImport(ctx, name, why)
+	}
+	if i.while == nil {
+		err = undo()
+	} else {
+		err = i.while(undo)
+	}
+	if err == nil {
+		i.log.Info("an import was taken back", "name", name, "records", records, "why", why)
+	}
+	return records, err
+}
+
+// held returns an error where one of the parts is on hold.
+func (i *imports) held(ctx context.Context, parts []store.Part) error {
+	st, err := i.store.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, part := range parts {
+		for j := range st.Parts {
+			if p := &st.Parts[j]; p.Part == part {
+				if why := i.keep.Why(ctx, p); why != "" {
+					return fmt.Errorf("%w: partition %s is on hold: %s: `collector hold remove` takes it off", api.ErrImport, part, why)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// OfflineImports are the imports of a store that no collector has.
+type OfflineImports struct {
+	imports
+	journal *journal.Journal
+}
+
+// leastFree is how much of the disk an import leaves free where no collector says it.
+const leastFree = 512 << 20
+
+// OpenImports opens a store that no collector has, to import into it. What the journal has goes into the store, as when a
+// collector starts. With dry nothing is changed. Errors: store.ErrInUse, and where the store is
+// not there.
+func OpenImports(dir string, dry bool, maxDays int, log hclog.Logger) (_ *OfflineImports, err error) {
+	if _, err := os.Stat(dir); err != nil { // a store is not made here: it may be a slip
+		return nil, explain(err)
+	}
+	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return maxDays }}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, o.Close())
+		}
+	}()
+	if o.store, err = engine.Open(engine.Options{Dir: dir, ReadOnly: dry, Logger: log}); err != nil {
+		return nil, explain(err)
+	}
+	jo := journal.Options{Dir: filepath.Join(dir, journalDir), Logger: log, ID: o.store.ID(), Known: o.store.Journal()}
+	ho := head.Options{Place: o.store, Events: o.store, Logger: log}
+	if dry {
+		o.head, err = head.OpenReadOnly(ho, jo)
+	} else {
+		free := func() (free, total uint64, err error) { return fsys.OS.Space(dir) }
+		o.room = func() error {
+			if n, _, err := free(); err == nil && n < leastFree {
+				return fmt.Errorf("%d MiB are free on the store's disk: nothing more is imported: make room, and begin the import again: it goes on where it was", n>>20)
+			}
+			return nil
+		}
+		w := space.New(space.Config{Space: free, Log: log})
+		jo.SegmentBytes, ho.TableBytes = w.SegmentBytes(), w.TableBytes()
+		jo.Changed = func(k seglog.Known, found []seglog.Damage) error { return keepJournal(o.store, k, found) }
+		var rec *seglog.Recovery
+		if o.journal, rec, err = journal.Open(jo); err == nil {
+			logRecovery(log, rec)
+			ho.Journal = o.journal
+			o.head, err = head.Open(ho)
+		}
+	}
+	if err != nil {
+		return nil, explain(err)
+	}
+	o.keep = hold.NewKeep(hold.Open(fsys.OS, dir, o.store), o.store, o.head.Also)
+	return o, nil
+}
+
+// Close ends what was begun in good order.
+func (o *OfflineImports) Close() (err error) {
+	if o.head != nil {
+		err = o.head.Close()
+	}
+	if o.journal != nil {
+		err = errors.Join(err, o.journal.Close())
+	}
+	if o.store != nil {
+		err = errors.Join(err, o.store.Close())
+	}
+	return err
+}
+
+// Self is who runs this process, as the fields of a record.
+func Self() string {
+	return fmt.Sprintf("auid=%s uid=%d pid=%d", daemonrec.ProcessID("self", "loginuid"), os.Getuid(), os.Getpid())
+}
