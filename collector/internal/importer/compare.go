@@ -48,9 +48,18 @@ func (s *Session) compare(ctx context.Context) error {
 		}
 		return nil
 	}
+	if err := s.takeUp(ctx); err != nil {
+		return err
+	}
 	s.cur.Records += int64(len(lines))
 	s.cur = s.cur.at(last.content, last.end)
-	return s.take(ctx, lines)
+	return s.take(ctx, lines, func(l *line, stored uint32) bool {
+		if s.consumed.of(l.key) >= stored {
+			return true
+		}
+		s.consumed.add(l.key)
+		return false
+	})
 }
 
 // line parses a record. One that names no host, where the file does not tell it either, has no host.
@@ -99,8 +108,8 @@ func (s *Session) complete(h *host, ev *event.Event) {
 	s.pool.Put(ev)
 }
 
-// take compares records with what is stored and takes those that are not.
-func (s *Session) take(ctx context.Context, lines []line) error {
+// take compares records with what is stored, and takes those that are new, by how many like them are stored.
+func (s *Session) take(ctx context.Context, lines []line, isNew func(l *line, stored uint32) bool) error {
 	had, err := s.had(ctx, lines)
 	if err != nil {
 		s.fail(err)
@@ -115,8 +124,7 @@ func (s *Session) take(ctx context.Context, lines []line) error {
 		for _, g := range s.gens {
 			n += g.others(l.key, s.file)
 		}
-		if n > 0 && s.consumed.of(l.key) < n {
-			s.consumed.add(l.key)
+		if n > 0 && !isNew(l, n) {
 			s.sum.Skipped++
 			s.cur.Elsewhere++
 			continue
@@ -157,12 +165,12 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 		}
 		all = span{min(all.from, ms), max(all.to, ms)}
 	}
-	found, number := map[key]uint32{}, s.number.Load()
+	found := map[key]uint32{}
 	wanted := map[key]bool{}
 	var rec record.Record
 	look := func(q *query.Query, name func(*event.Event) string) error {
 		err := s.cfg.Target.Scan(ctx, q, func(ev *event.Event) error {
-			if ev.Batch > s.since && (s.own[ev.Batch] || ev.Batch == number) {
+			if ev.Batch > s.since && (s.own[ev.Batch] || ev.Batch == s.number.Load()) { // numbered before it is found
 				return nil
 			}
 			if len(wanted) == 0 {

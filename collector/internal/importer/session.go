@@ -67,13 +67,14 @@ type Session struct {
 
 	table  *store.Table
 	counts map[string]head.ImportCount
-	gens   []*generation // oldest first; the last one is the table's
-	own    map[uint64]bool
-	flying chan stored // of the batch that is being stored; nil: none
+	gens   []*generation   // oldest first; the last one is the table's
+	own    map[uint64]bool // batches stored since the present file was begun
+	latest uint64          // the latest one that is stored
+	flying chan stored     // of the batch that is being stored; nil: none
 
 	file     uint32 // the present one's number, from 1
 	cur      Known
-	since    uint64 // own batches up to it are compared with the present file
+	since    uint64 // batches up to it are compared with the present file, own ones too
 	from     int64  // records of it before that are stored, and come again
 	consumed consumed
 	chunks   []chunk          // to be compared
@@ -81,6 +82,7 @@ type Session struct {
 	news     note             // for the next batch
 	ended    map[uint32]Known // by number: files whose end was read, and that have open records
 	fed      map[*open]bool
+	reopen   []open        // to be taken up
 	number   atomic.Uint64 // of the batch that is being stored
 	lines    []line        // used again, as tags is
 	tags     []uint64
@@ -144,7 +146,7 @@ func (s *Session) Known(context.Context) ([]Known, error) {
 }
 
 // File implements Sink.
-func (s *Session) File(ctx context.Context, f FileBegin) error {
+func (s *Session) File(_ context.Context, f FileBegin) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -155,47 +157,51 @@ func (s *Session) File(ctx context.Context, f FileBegin) error {
 		s.cur.Done = false
 	}
 	s.from, s.consumed = f.From, consumed{}
-	s.since = 0
 	kept := s.gens[:0]
 	for _, g := range s.gens {
 		if g.batch == 0 {
 			kept = append(kept, g)
 		}
 	}
-	for b := range s.own {
-		s.since = max(s.since, b)
-	}
+	s.since = s.latest
 	clear(s.own)
 	s.gens = kept
 	s.sum.Files++
 	s.skip(f.Known)
-	if f.From == 0 {
-		return nil
-	}
-	return s.resume(ctx, f)
+	s.resume(f)
+	return nil
 }
 
-// resume takes up the open records of a file that is read on from its middle. They may be stored by now, by an
-// import that was resumed otherwise.
-func (s *Session) resume(ctx context.Context, f FileBegin) error {
+// resume remembers the open records of the note that says how far a file was read, to be taken up with what
+// follows in it.
+func (s *Session) resume(f FileBegin) {
 	c, ok := f.At.content()
-	if !ok {
-		return nil
+	if f.From == 0 || !ok {
+		return
 	}
 	b, ok := s.memory.begun[contentKey{f.Node, c}]
 	if !ok || len(b.open) == 0 || s.fed[&b.open[0]] {
-		return nil
+		return
 	}
 	s.fed[&b.open[0]] = true
-	lines := s.lines[:0]
-	for i := range b.open {
-		if l := s.line(b.open[i].Raw, b.open[i].Host); l.host != nil {
+	s.reopen = append(s.reopen, b.open...)
+}
+
+// takeUp takes the open records up. None is stored, but for those that have come otherwise since: then the store
+// has as many like them as the file had up to here.
+func (s *Session) takeUp(ctx context.Context) error {
+	if len(s.reopen) == 0 {
+		return nil
+	}
+	lines := make([]line, 0, len(s.reopen))
+	for i := range s.reopen {
+		if l := s.line(s.reopen[i].Raw, s.reopen[i].Host); l.host != nil {
 			lines = append(lines, l)
 		}
 	}
-	s.lines = lines
+	s.reopen = nil
 	s.skip(-int64(len(lines))) // they are counted now
-	return s.take(ctx, lines)
+	return s.take(ctx, lines, func(l *line, stored uint32) bool { return stored < max(1, s.consumed.of(l.key)) })
 }
 
 func (s *Session) skip(n int64) { s.sum.Records, s.sum.Skipped = s.sum.Records+n, s.sum.Skipped+n }
@@ -220,6 +226,9 @@ func (s *Session) Chunk(ctx context.Context, text []byte, end int64, at oldlogs.
 // EndFile implements Sink.
 func (s *Session) EndFile(ctx context.Context, at oldlogs.Content, whole bool) error {
 	if err := s.compare(ctx); err != nil {
+		return err
+	}
+	if err := s.takeUp(ctx); err != nil {
 		return err
 	}
 	if whole {
@@ -355,6 +364,7 @@ func (s *Session) cut(ctx context.Context) error {
 	if s.cur.Size > 0 {
 		n.Begun = append(n.Begun, s.cur)
 	}
+	n.Open = s.reopen
 	for _, h := range s.hosts {
 		h.asm.Each(func(ev *event.Event) {
 			for i := range ev.Records {
@@ -376,8 +386,28 @@ func (s *Session) cut(ctx context.Context) error {
 		done <- stored{batch, err}
 	}(s.flying)
 	s.table, s.counts, s.news = store.NewTable(), map[string]head.ImportCount{}, note{}
-	s.gens = append(s.gens, newGeneration(s.file))
+	s.gens = append(s.gens, s.nextGeneration())
 	return nil
+}
+
+// nextGeneration begins the keys of the next batch with those of open records, which are in that one.
+func (s *Session) nextGeneration() *generation {
+	next := newGeneration(s.file)
+	for _, h := range s.hosts {
+		h.asm.Each(func(ev *event.Event) {
+			for i := range ev.Records {
+				k := s.keys.of(h.name, &ev.Records[i])
+				for _, g := range slices.Backward(s.gens) {
+					if c, ok := g.keys[k]; ok {
+						next.add(k, c.file)
+						next.first = min(next.first, c.file)
+						break
+					}
+				}
+			}
+		})
+	}
+	return next
 }
 
 // landed waits for the batch that is being stored.
@@ -390,6 +420,7 @@ func (s *Session) landed(context.Context) error {
 	if got.err != nil {
 		return got.err
 	}
+	s.latest = got.batch
 	s.own[got.batch] = true
 	kept := s.gens[:0]
 	for i, g := range s.gens {
