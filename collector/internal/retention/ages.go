@@ -39,6 +39,9 @@ type age struct {
 	day store.Day
 }
 
+// late reports whether a part has events that were received on a later day than that on which they happened.
+func (x *age) late(clock store.Day) bool { return x.Compacted && x.Day < x.Received && x.Day <= clock }
+
 // agesOf orders parts, which come by day and number, by their age. Those that are held say nothing of
 // what day it is: they may be old, with what followed them dropped long ago. held may be nil.
 func agesOf(parts []store.PartStats, clock store.Day, held func(*store.PartStats) bool) ages {
@@ -48,11 +51,12 @@ func agesOf(parts []store.PartStats, clock store.Day, held func(*store.PartStats
 	}
 	slices.SortStableFunc(a.list, func(x, y age) int { return cmp.Compare(x.LastID, y.LastID) })
 	// A part counts as no older than any that was stored before it. One whose day cannot be
-	// right counts as old as its successor. Parts without events tell nothing about others.
+	// right counts as old as its successor. Parts without events tell nothing about others. A part of late events, or of an
+	// import, is as old as these: its day is theirs, and says nothing of when others were stored.
 	can := func(d store.Day) bool { return d >= firstDay && d <= clock }
 	latest := store.Day(0)
 	for i := range a.list {
-		if x := &a.list[i]; can(x.day) && x.LastID > 0 {
+		if x := &a.list[i]; !x.late(clock) && can(x.day) && x.LastID > 0 {
 			latest = max(latest, x.day)
 			x.day = latest
 		}
@@ -60,6 +64,7 @@ func agesOf(parts []store.PartStats, clock store.Day, held func(*store.PartStats
 	next := clock
 	for i := len(a.list) - 1; i >= 0; i-- {
 		switch x := &a.list[i]; {
+		case x.late(clock):
 		case !can(x.Day):
 			x.day = next
 		case x.LastID > 0:
@@ -70,9 +75,10 @@ func agesOf(parts []store.PartStats, clock store.Day, held func(*store.PartStats
 	var days []store.Day
 	for i := range parts {
 		if held == nil || !held(&parts[i]) {
-			days = append(days, parts[i].Day)
+			days = append(days, parts[i].Received)
 		}
 	}
+	slices.Sort(days)
 	a.today = believed(days, clock, can)
 	return a
 }

@@ -2,6 +2,7 @@ package retention
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
 				}
 			}
 			if !found {
-				days = append(days, store.PartStats{Part: store.Part{Day: day, N: 1}, LastID: id})
+				days = append(days, store.PartStats{Part: store.Part{Day: day, N: 1}, Received: day, LastID: id})
 				for i := len(days) - 1; i > 0 && days[i].Day < days[i-1].Day; i-- {
 					days[i], days[i-1] = days[i-1], days[i]
 				}
@@ -116,10 +117,10 @@ func TestClockJumps(t *testing.T) {
 func TestAgesWithEmptyPartition(t *testing.T) {
 	day := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
 	days := []store.PartStats{
-		{Part: store.Part{Day: day - 30, N: 1}, LastID: 5, Sealed: true},
-		{Part: store.Part{Day: day - 1, N: 1}, LastID: 7, Sealed: true},
-		{Part: store.Part{Day: day, N: 1}, LastID: 9, Sealed: true},
-		{Part: store.Part{Day: day, N: 2}},
+		{Part: store.Part{Day: day - 30, N: 1}, Received: day - 30, LastID: 5, Sealed: true},
+		{Part: store.Part{Day: day - 1, N: 1}, Received: day - 1, LastID: 7, Sealed: true},
+		{Part: store.Part{Day: day, N: 1}, Received: day, LastID: 9, Sealed: true},
+		{Part: store.Part{Day: day, N: 2}, Received: day},
 	}
 	a := agesOf(days, day, nil)
 	if d := a.oldest(nil); d == nil || d.Part != days[0].Part {
@@ -137,9 +138,9 @@ func TestAgesWithEmptyPartition(t *testing.T) {
 func TestAgesWithHeld(t *testing.T) {
 	day := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
 	parts := []store.PartStats{
-		{Part: store.Part{Day: day - 300, N: 1}, LastID: 5, Sealed: true},
-		{Part: store.Part{Day: day - 1, N: 1}, LastID: 7, Sealed: true},
-		{Part: store.Part{Day: day, N: 1}, LastID: 9},
+		{Part: store.Part{Day: day - 300, N: 1}, Received: day - 300, LastID: 5, Sealed: true},
+		{Part: store.Part{Day: day - 1, N: 1}, Received: day - 1, LastID: 7, Sealed: true},
+		{Part: store.Part{Day: day, N: 1}, Received: day, LastID: 9},
 	}
 	held := func(p *store.PartStats) bool { return p.Day == day-300 }
 	a := agesOf(parts, day, held)
@@ -148,5 +149,34 @@ func TestAgesWithHeld(t *testing.T) {
 	}
 	if a := agesOf(parts, day, nil); a.today != day-300 {
 		t.Errorf("not on hold it does: %v", a.today)
+	}
+}
+
+// A part of events that came late is as old as these are, and says nothing of the age of others or of what day it is.
+func TestAgesOfLateEvents(t *testing.T) {
+	day := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
+	var days []store.PartStats
+	add := func(happened, received store.Day, last uint64) {
+		days = append(days, store.PartStats{Part: store.Part{Day: happened, N: 1 + len(days)}, Received: received, LastID: last, Compacted: true, Sealed: true, DiskBytes: 1})
+	}
+	add(day-4000, day-1, 20) // an import
+	add(day-40, day-2, 10)   // a host that was off for weeks
+	add(day-20, day-20, 1)
+	add(day-3, day-1, 20)
+	add(day-2, day-2, 10)
+	add(day-1, day-1, 20)
+	days = append(days, store.PartStats{Part: store.Part{Day: day, N: 1}, Received: day, LastID: 21})
+	var dropped []store.Day
+	a := agesOf(days, day, nil)
+	for (Limits{MaxDays: 30}).beyond(a, 0, nil) != "" {
+		p := a.oldest(nil)
+		dropped = append(dropped, p.Day)
+		a = a.without(p)
+	}
+	if want := []store.Day{day - 4000, day - 40}; !slices.Equal(dropped, want) || a.today != day {
+		t.Errorf("dropped %v, want %v; today %v", dropped, want, a.today)
+	}
+	if a := agesOf(days[:1], day, nil); a.today != day-1 && a.today != day {
+		t.Errorf("by an import alone it is %v", a.today)
 	}
 }

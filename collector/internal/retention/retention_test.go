@@ -32,7 +32,7 @@ type held struct {
 func days(last store.Day, n int) *held {
 	h := &held{}
 	for i := range n {
-		h.parts = append(h.parts, store.PartStats{Part: store.Part{Day: last - store.Day(n-1-i), N: 1}, LastID: uint64(i + 1), Events: 1, DiskBytes: 10, Sealed: i < n-1})
+		h.parts = append(h.parts, store.PartStats{Part: store.Part{Day: last - store.Day(n-1-i), N: 1}, Received: last - store.Day(n-1-i), LastID: uint64(i + 1), Events: 1, DiskBytes: 10, Sealed: i < n-1})
 	}
 	return h
 }

@@ -95,6 +95,7 @@ type PartStats struct {
 	RawBytes, DiskBytes, IndexBytes uint64
 	MinMs, MaxMs                    int64
 	Sealed                          bool // it is not being written
+	Received                        Day  // the last day on which its events were received
 	Compacted                       bool // its events happened on its day, as far as their hosts' clocks are trusted; else they were received on it
 }
 

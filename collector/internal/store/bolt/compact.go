@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,6 +49,19 @@ type due struct {
 	class string
 	split bool // by the days of their events: batches were appended to them
 	old   bool // of an import
+}
+
+// received returns the last day on which events of the partitions were received.
+func (d *due) received() (day store.Day) {
+	day = math.MinInt32
+	for _, p := range d.parts {
+		if p.compacted != nil {
+			day = max(day, p.compacted.Received)
+		} else {
+			day = max(day, p.part.Day)
+		}
+	}
+	return day
 }
 
 // dueNow returns what is to be compacted, the oldest first.
@@ -260,7 +274,7 @@ func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *
 // rewrite reads partitions and writes files of them, on a thread that gives way to all others.
 func (s *Store) rewrite(ctx context.Context, c *store.Compaction, d *due, r *replacement, marks []layout.Source) (made []rewrite.Made, err error) {
 	day := d.parts[0].part.Day
-	job := &rewrite.Job{Codec: s.codec, Store: s.list.id, Marks: marks, Class: d.class, Day: day, Part: s.newNumber, Path: s.tmpPath, Rate: c.Rate}
+	job := &rewrite.Job{Codec: s.codec, Store: s.list.id, Mark: layout.Compacted{Sources: marks, Class: d.class, Received: d.received()}, Day: day, Part: s.newNumber, Path: s.tmpPath, Rate: c.Rate}
 	switch {
 	case d.old:
 		job.Oldest, job.Most, job.Alone = importOldest, mostImported, true

@@ -387,7 +387,10 @@ func (p *partition) groupOf(tx *bbolt.Tx, id uint64) (*group.Group, error) {
 // takes, holes not counted: the filesystem is asked, so Store.mu is not held.
 func (v *partView) stats() store.PartStats {
 	p := v.p
-	d := store.PartStats{Part: p.part, Compacted: v.compacted != nil, LastID: lastBatch(v.entries)}
+	d := store.PartStats{Part: p.part, Received: p.part.Day, Compacted: v.compacted != nil, LastID: lastBatch(v.entries)}
+	if d.Compacted {
+		d.Received = v.compacted.Received
+	}
 	for i := range v.entries {
 		s := &v.entries[i].sum
 		d.Events += s.Events

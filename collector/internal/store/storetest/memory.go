@@ -110,7 +110,7 @@ func (m *Memory) Stats(context.Context) (store.Stats, error) {
 	defer m.mu.Unlock()
 	var s store.Stats
 	for p := range m.parts {
-		s.Parts = append(s.Parts, store.PartStats{Part: p, Sealed: p != m.cur})
+		s.Parts = append(s.Parts, store.PartStats{Part: p, Received: p.Day, Sealed: p != m.cur})
 	}
 	slices.SortFunc(s.Parts, func(a, b store.PartStats) int { return a.Compare(b.Part) })
 	for _, e := range m.events {

@@ -26,6 +26,8 @@ type Compacted struct {
 	Parts []store.Part
 	// Class is the class of retention of its events; "" where days are not divided by classes.
 	Class string
+	// Received is the last day on which events of the sources were received.
+	Received store.Day
 }
 
 // Source is a partition that was rewritten, as it was: Last is its place, the last batch by its state.
@@ -64,6 +66,7 @@ func (c *Compacted) Encode() []byte {
 		v = appendPart(v, p)
 	}
 	v = append(binary.AppendUvarint(v, uint64(len(c.Class))), c.Class...)
+	v = binary.AppendUvarint(v, uint64(uint32(c.Received)))
 	return AddSum(KeyCompacted, v)
 }
 
@@ -103,6 +106,11 @@ func DecodeCompacted(v []byte) (*Compacted, error) {
 		c.Parts = append(c.Parts, part())
 	}
 	c.Class = string(r.Bytes(r.Uvarint()))
+	received := r.Uvarint()
+	c.Received = store.Day(uint32(received)) //nolint:gosec // checked below
+	if uint64(uint32(c.Received)) != received {
+		return nil, bad
+	}
 	if !r.Done() || len(c.Sources) == 0 || len(c.Parts) == 0 || c.First > c.Last {
 		return nil, bad
 	}

@@ -22,7 +22,7 @@ func mark(of store.Day, parts ...store.Part) *Compacted {
 func TestCompactedMark(t *testing.T) {
 	t.Parallel()
 	want := mark(1, part(1, 2), part(0, 4))
-	want.Sources, want.Class = append(want.Sources, Source{Part: part(1, 7), First: 10, Last: 12}), "web*"
+	want.Sources, want.Class, want.Received = append(want.Sources, Source{Part: part(1, 7), First: 10, Last: 12}), "web*", -7
 	v := want.Encode()
 	got, err := DecodeCompacted(v)
 	if d := cmp.Diff(want, got); d != "" || err != nil {

@@ -21,8 +21,7 @@ type Job struct {
 	Codec   *group.Codec
 	Store   seglog.ID
 	Sources []*Source
-	Marks   []layout.Source // of each source
-	Class   string
+	Mark    layout.Compacted // of the files that are made: its Sources, Class and Received
 	// Day is that of all sources: events go there that go to no other day. Oldest is how many days older than that one an event may be to
 	// go to its own; 0: all stay. Most is how many other days get files, at most: those with the most events.
 	Day          store.Day
@@ -82,7 +81,7 @@ func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
 	if !j.Alone || slices.ContainsFunc(d.groups, func(has map[store.Day]bool) bool { return has[j.Day] }) {
 		list = slices.Insert(list, 0, j.Day)
 	}
-	mark := layout.Compacted{Sources: j.Marks, Class: j.Class}
+	mark := j.Mark
 	for _, day := range list {
 		part, err := j.Part(day)
 		if err != nil {
