@@ -141,6 +141,9 @@ func CompactStore(ctx context.Context, dir, key string, how store.Compaction, lo
 			return err
 		}
 	}
+	if err := endDay(ctx, st, &how); err != nil {
+		return err
+	}
 	var failed []error
 	for n := 0; ; n++ {
 		done, err := c.Compact(ctx, how)
@@ -159,6 +162,20 @@ func CompactStore(ctx context.Context, dir, key string, how store.Compaction, lo
 		}
 		each(done)
 	}
+}
+
+// endDay ends the part that was written last, where its day is over, so that it is compacted as well.
+func endDay(ctx context.Context, st store.Store, how *store.Compaction) error {
+	stats, err := st.Stats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range stats.Parts {
+		if !p.Sealed && time.Since(p.Day.Time().AddDate(0, 0, 1)) > how.After {
+			return st.Rotate(ctx)
+		}
+	}
+	return nil
 }
 
 // openLogOf opens the log of a store that no collector has, with the key where its file is there.

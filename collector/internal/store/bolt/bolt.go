@@ -39,9 +39,8 @@ type Options struct {
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
-	now   func() time.Time // time.Now when nil
-	fs    fsys.FS          // for the manifest; tests hand in one that fails
-	today bool             // parts of a day are compacted that is not over, too: for tests
+	now func() time.Time // time.Now when nil
+	fs  fsys.FS          // for the manifest; tests hand in one that fails
 }
 
 // Store is the embedded store. All methods may be called by many goroutines at once.

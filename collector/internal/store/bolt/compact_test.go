@@ -61,7 +61,7 @@ func (m *moody) compact() {
 		m.t.Errorf("rotate: %v", err)
 	}
 	for range 1 + m.rng.IntN(3) {
-		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour})
+		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, Today: true})
 		if err != nil && !errors.Is(err, store.ErrClosed) {
 			m.t.Errorf("compact: %v", err)
 		}
@@ -89,7 +89,7 @@ func TestContractCompacted(t *testing.T) {
 	var n atomic.Int64
 	var seed atomic.Uint64
 	wrap := func(t *testing.T, dir string) store.Store {
-		return &moody{open(t, Options{Dir: dir, now: later, today: true}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n}
+		return &moody{open(t, Options{Dir: dir, now: later}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n}
 	}
 	t.Run("all", func(t *testing.T) {
 		env := storetest.Env{
@@ -405,5 +405,32 @@ func TestCompactToday(t *testing.T) {
 	add(3)
 	if d := cmp.Diff(want, whole(t, s)[:len(want)]); d != "" {
 		t.Errorf("(-before +after):\n%.1000s", d)
+	}
+}
+
+// A value that no event of a day has is said by the day's filter, and one that is there never is.
+func TestCompactFilter(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: made(t, 4), now: later})
+	compactAll(t, s)
+	asks := func(exe string) (yes, no int) {
+		conds := store.ConditionsOf(&query.Query{Terms: []query.Term{{Fields: []query.Field{query.FieldExe}, Op: query.OpEqual, Text: exe}}})
+		for _, p := range s.parts {
+			v := p.now()
+			if a := v.filter(conds); a != nil && len(v.entries) > 0 {
+				if a.may(p, conds) {
+					yes++
+				} else {
+					no++
+				}
+			}
+		}
+		return yes, no
+	}
+	if yes, no := asks("/usr/bin/sudo"); yes != 1 || no != 0 {
+		t.Errorf("a program that is there: %d days may have it, %d have not", yes, no)
+	}
+	if yes, no := asks("/opt/needle"); yes != 0 || no != 1 {
+		t.Errorf("a program that is not there: %d days may have it, %d have not", yes, no)
 	}
 }

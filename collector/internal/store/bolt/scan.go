@@ -86,6 +86,7 @@ type plan struct {
 	origins *group.Origins
 	batches *group.Batches
 	some    bool // not all of its batches are wanted; of a Tally only
+	filter  *asked
 	phase   phase
 	units   []*unit // the merge takes them
 }
@@ -127,12 +128,13 @@ func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *sca
 	sc.own.m = query.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
+		filter := v.filter(sc.conds)
 		for i := range v.entries {
 			e := &v.entries[i]
 			if !sn.mayMatch(e, q) {
 				continue
 			}
-			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, due: sc.due(e.sum.MinMs, e.sum.MaxMs)})
+			sc.plans = append(sc.plans, &plan{p: v.p, id: e.id, due: sc.due(e.sum.MinMs, e.sum.MaxMs), filter: filter})
 		}
 	}
 	slices.SortStableFunc(sc.plans, func(a, b *plan) int {
@@ -229,6 +231,9 @@ func (sc *scan) plan(pl *plan) []*unit {
 		return nil
 	}
 	var cands []group.Candidate
+	if !pl.filter.may(pl.p, sc.conds) {
+		return nil
+	}
 	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
 		cands, pl.origins, pl.batches, err = candidates(g, sc.q, sc.conds)
 		return err

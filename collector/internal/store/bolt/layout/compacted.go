@@ -15,6 +15,13 @@ import (
 // 1 on, which are no batches' IDs.
 var KeyCompacted = []byte("compacted")
 
+// BucketFilter has, in such a partition, which values its groups have (group/FORMAT.md): under KeyFilter, and without a checksum of the
+// place's own.
+var (
+	BucketFilter = []byte("filter")
+	KeyFilter    = []byte("f")
+)
+
 // Compacted is what such a partition says of itself.
 type Compacted struct {
 	// First and Last are the least and the greatest batch of its events.

@@ -36,6 +36,7 @@ type Partition struct {
 	Incomplete bool       // there may be more of which nothing is known
 	// Compacted is compaction's mark; nil where it did not make the partition. Then the IDs of groups are no batches.
 	Compacted *layout.Compacted
+	Filter    pages.Run // which values the groups have; Size 0: there is none
 
 	file                *pages.File
 	format, day, number []byte // marks, as they lie there
@@ -189,6 +190,11 @@ func (p *Partition) readBucket(t *pages.Tree, name string, e *pages.Elem, groups
 			}
 			p.Seals = append(p.Seals, store.KV{Key: e.Key, Value: e.Value})
 		})
+	case string(layout.BucketFilter):
+		at, ok := t.OnlyValue(e, layout.KeyFilter)
+		if p.Filter = at; !ok {
+			t.Damaged(e.At, "page %d: the filter is not there", e.Page)
+		}
 	default:
 		t.Damaged(e.At, "page %d: unknown bucket %.40q", e.Page, name)
 	}

@@ -24,9 +24,10 @@ const (
 
 // file is a partition that is being written.
 type file struct {
-	db   *bbolt.DB
-	path string
-	made Made
+	db     *bbolt.DB
+	path   string
+	made   Made
+	filter group.FilterBuilder
 }
 
 // create begins a file, in the place of one that was left.
@@ -47,10 +48,17 @@ func create(path string, part store.Part, id seglog.ID) (*file, error) {
 }
 
 // add writes a group, durably: what is written all at once at the end would hold up others' syncs for long.
-func (f *file) add(blob []byte, sum group.Summary) error {
+func (f *file) add(c *group.Codec, blob []byte, sum group.Summary) error {
 	m := &f.made
+	g, err := c.Open(blob)
+	if err == nil {
+		err = f.filter.Add(g)
+	}
+	if err != nil {
+		return fmt.Errorf("a group for %s: %w", f.path, err)
+	}
 	key := layout.GroupKey(uint64(len(m.Groups)) + 1)
-	err := f.db.Update(func(tx *bbolt.Tx) error {
+	err = f.db.Update(func(tx *bbolt.Tx) error {
 		bkt, err := tx.Bucket(layout.BucketGroups).CreateBucket(key)
 		if err != nil {
 			return err
@@ -68,10 +76,21 @@ func (f *file) add(blob []byte, sum group.Summary) error {
 	return nil
 }
 
-// finish writes the mark and closes the file.
+// finish writes filter and mark, and closes the file.
 func (f *file) finish(c layout.Compacted) (Made, error) {
 	c.First, c.Last = f.made.First, f.made.Last
-	err := f.db.Update(func(tx *bbolt.Tx) error { return layout.PutCompacted(tx, &c) })
+	err := f.db.Update(func(tx *bbolt.Tx) error {
+		if len(f.made.Groups) > 0 {
+			bkt, err := tx.CreateBucket(layout.BucketFilter)
+			if err != nil {
+				return err
+			}
+			if err := bkt.Put(layout.KeyFilter, f.filter.Bytes()); err != nil {
+				return err
+			}
+		}
+		return layout.PutCompacted(tx, &c)
+	})
 	return f.made, errors.Join(err, f.db.Close())
 }
 

@@ -147,7 +147,7 @@ func (r *run) write(d *days, day store.Day, mark layout.Compacted, part store.Pa
 		blob, s, err := b.Finish()
 		b = nil
 		if err == nil {
-			err = f.add(blob, s)
+			err = f.add(r.Codec, blob, s)
 		}
 		return err
 	}
