@@ -262,11 +262,11 @@ func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands [
 		return nil, nil, nil, err
 	}
 	if q.Origin || len(q.From) > 0 || slices.ContainsFunc(cands, func(c group.Candidate) bool { return c.Block.Host == "" }) {
-		if o, err = g.Origins(); err != nil {
+		if o, err = g.OriginsFor(cands); err != nil {
 			return nil, nil, nil, err
 		}
 	}
-	b, err = g.Batches()
+	b, err = g.BatchesFor(cands)
 	return cands, o, b, err
 }
 

@@ -120,7 +120,7 @@ func (tl *tallying) count(pl *plan, sum *query.Tally) (out group.Uncounted, err 
 		}
 		mixed := func(c group.Candidate) bool { return c.Block.Host == "" }
 		if len(tl.q.From) > 0 || slices.ContainsFunc(out.Rest, mixed) || slices.ContainsFunc(out.Odd, mixed) {
-			pl.origins, err = g.Origins()
+			pl.origins, err = g.OriginsFor(slices.Concat(out.Rest, out.Odd))
 		}
 		return err
 	})
