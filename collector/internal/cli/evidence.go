@@ -351,6 +351,9 @@ func (p *program) saidOf(dir string, rep *evidence.Report, err error) int {
 	if rep.Checkpoint.Store != "" {
 		fmt.Fprintf(out, "%d events stood in its log at the checkpoint of %s (%d leaves)\n", rep.Proved, rep.Checkpoint.Time.Format(time.RFC3339), rep.Checkpoint.Size)
 	}
+	if rep.Compacted > 0 {
+		fmt.Fprintf(out, "%d of these as compaction wrote them again, and their batches before: that their text is what was stored then is the collector's word, which it has signed\n", rep.Compacted)
+	}
 	code := 0
 	if rep.Unproved > 0 {
 		fmt.Fprintf(errs, "evidence verify: %d events are not proved by the log: %s\n", rep.Unproved, terminal.Clean(q.Why))

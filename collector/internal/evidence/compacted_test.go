@@ -8,7 +8,9 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -168,6 +170,10 @@ func TestCompacted(t *testing.T) {
 		if want := map[bool]int{false: 3, true: 2}[roots]; rep.Query.Format != want {
 			t.Errorf("roots %v: a bundle of version %d", roots, rep.Query.Format)
 		}
+		if want := map[bool]bool{false: true}[roots]; (rep.Compacted > 0) != want {
+			t.Errorf("roots %v: %d of %d events as they were written again", roots, rep.Compacted, rep.Proved)
+		}
+		byHand(t, now, rep)
 		again := h.bundle(before)
 		if roots { // the same question at the same checkpoint: the same bundle, whatever was compacted
 			for _, name := range append(files(plainFormat), Manifest) {
@@ -191,7 +197,30 @@ func TestCompacted(t *testing.T) {
 	}
 }
 
-// madeLines are the proofs of a bundle that are of groups that were made, with the number of their line.
+// byHand runs the last step of a bundle's page.
+func byHand(t *testing.T, dir string, rep *Report) {
+	t.Helper()
+	for _, tool := range []string{"python3", "zstd"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Logf("%s is not here: the steps by hand are not run", tool)
+			return
+		}
+	}
+	_, text, _ := strings.Cut(read(t, dir, Readme), "\n```python\n")
+	text, _, _ = strings.Cut(text, "\n```")
+	cmd := exec.Command("python3", "-c", text)
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	want := fmt.Sprintf("%d of %d events are proved\n", rep.Proved-rep.Compacted, rep.Query.Events)
+	if rep.Compacted > 0 {
+		want += fmt.Sprintf("%d more are said to lie in parts that are proved", rep.Compacted)
+	}
+	if err != nil || !strings.HasPrefix(string(out), want) {
+		t.Errorf("by hand: %v\n%s, want %s", err, out, want)
+	}
+}
+
+// proofLines are the proofs of a bundle.
 func proofLines(t *testing.T, dir string) (list []*Proof) {
 	t.Helper()
 	for line := range strings.Lines(read(t, dir, Proofs)) {

@@ -36,6 +36,7 @@ type Report struct {
 	Checkpoint checkpoint.Checkpoint // zero where there is none
 	Proved     int64                 // events that stood in the log at the checkpoint
 	Unproved   int64
+	Compacted  int64    // of the proved ones, those that are proved as compaction has written them again
 	Others     []string // files in the folder that are none of the bundle's
 }
 

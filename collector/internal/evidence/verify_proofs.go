@@ -37,6 +37,9 @@ func (v *verifier) proofs() error {
 			return changed("%s: %w", p.name(), err)
 		}
 		v.rep.Proved += int64(len(list))
+		if p.Made != nil {
+			v.rep.Compacted += int64(len(list))
+		}
 		return nil
 	})
 	if err != nil {
