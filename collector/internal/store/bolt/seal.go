@@ -54,7 +54,7 @@ func (s *Store) partSealed() {
 func (s *Store) ProveEvents(yes bool) { s.proves.Store(yes) }
 
 // leafOf makes the leaf of a batch that goes to p; nil for one without events. The group's hash
-// is that of the tree over its pieces, which are all of its bytes: no part of a group is ever written again. root is that of its events, zero where it is not made.
+// is that of the tree over its pieces, which are all of its bytes: none of them is ever changed. root is that of its events, zero where it is not made.
 func (s *Store) leafOf(p *partition, b *store.Batch, blob []byte, sum *group.Summary, root eventtree.Hash) ([]byte, error) {
 	if blob == nil || !keepsSeal {
 		return nil, nil
