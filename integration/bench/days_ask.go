@@ -105,12 +105,20 @@ func (s *dayStore) mark() error {
 	if err := copyStore(s.dir, packed.dir); err != nil {
 		return err
 	}
+	before, err := partitions(packed.dir)
+	if err != nil {
+		return err
+	}
 	did, err := harness.Measure(time.Hour, true, s.bins.Collector, "compact", "--today", "--store", packed.dir)
 	if err != nil {
 		return err
 	}
 	if did.Code != 0 {
 		return fmt.Errorf("compact: exit %d: %s", did.Code, did.Stderr)
+	}
+	after, err := partitions(packed.dir)
+	if err != nil || slices.Equal(before, after) {
+		return err // it was compacted already
 	}
 	progress("%d days: compacted in %s, CPU %s, %s", m.days, short(did.Wall), short(did.CPU), mib(did.Peak))
 	if m, err = packed.questions(); err != nil {
