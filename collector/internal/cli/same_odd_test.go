@@ -42,8 +42,8 @@ func oddLog(r *rand.Rand, n int) *sameLog {
 		if node != "" {
 			head = "node=" + node + " "
 		}
-		if node == "" && head == "" {
-			head = "node=web2 "
+		if head == "" {
+			head = pick(r, "node=web2 ", "Nov 28 14:04:05 web9 audispd: ", "Nov 28 14:04:05 web9 kernel: [ 12.3] audit: ")
 		}
 		stamp := fmt.Sprintf("msg=audit(%d.%03d:%d):", ms/1000, ms%1000, serial)
 		tail := ""
