@@ -76,18 +76,32 @@ func (s *Session) line(text []byte, node string) (l line) {
 	if h == nil {
 		h = s.newHost(string(name))
 	}
-	if l.rec.Node == nil {
-		l.rec.Node = name
-		if len(h.raw) > 0 {
-			l.rec.Node = h.raw
-		}
+	if l.rec.Node == nil && len(h.raw) > 0 {
+		l.rec.Node = h.raw
 	}
-	l.host, l.key = h, s.keys.of(h.name, &l.rec)
+	l.host, l.key = h, s.keyOf(h, &l.rec)
 	return l
 }
 
+// keyOf is the key of a host's record. Of hosts that are not told apart it has the name that stands in the record, as
+// the stored event has.
+func (s *Session) keyOf(h *host, r *record.Record) key {
+	if h.name == "" {
+		return s.keys.of(r.Node, r)
+	}
+	return s.keys.of(h.raw, r)
+}
+
+// newHost makes the host of a node. All that are not told apart are one, and none of these is kept by its own
+// name: there may be any number.
 func (s *Session) newHost(node string) *host {
 	h := &host{name: s.cfg.Target.ImportName(node)}
+	if h.name == "" {
+		if mixed := s.hosts[""]; mixed != nil {
+			return mixed
+		}
+		node = ""
+	}
 	h.raw = []byte(h.name)
 	h.asm = event.NewAssembler(event.Config{Apart: true, MaxEvents: mostOpenEvents, MaxBytes: 1 << 20, Pool: &s.pool}, func(ev *event.Event) { s.complete(h, ev) })
 	s.hosts[node] = h
@@ -168,7 +182,7 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 	found := map[key]uint32{}
 	wanted := map[key]bool{}
 	var rec record.Record
-	look := func(q *query.Query, name func(*event.Event) string) error {
+	look := func(q *query.Query) error {
 		err := s.cfg.Target.Scan(ctx, q, func(ev *event.Event) error {
 			if ev.Batch > s.since && (s.own[ev.Batch] || ev.Batch == s.number.Load()) { // numbered before it is found
 				return nil
@@ -178,10 +192,9 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 					wanted[lines[i].key] = true
 				}
 			}
-			host := name(ev)
 			for i := range ev.Records {
 				rec = ev.Records[i]
-				if k := s.keys.of(host, &rec); wanted[k] {
+				if k := s.keys.of(ev.Node, &rec); wanted[k] { // others' events, too: the name may be a pattern
 					found[k]++
 				}
 			}
@@ -194,7 +207,7 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 	}
 	if len(spans) > manyHosts {
 		q := &query.Query{StartMs: all.from, EndMs: all.to}
-		if err := look(q, func(ev *event.Event) string { return string(ev.Node) }); err != nil {
+		if err := look(q); err != nil {
 			return nil, fmt.Errorf("compare with what is stored: %w", err)
 		}
 		return found, nil
@@ -204,7 +217,7 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 		if h.name != "" {
 			q.Nodes = []string{h.name}
 		}
-		if err := look(q, func(*event.Event) string { return h.name }); err != nil {
+		if err := look(q); err != nil {
 			return nil, fmt.Errorf("compare with what is stored: %w", err)
 		}
 	}

@@ -17,9 +17,9 @@ type key struct {
 // keyer makes keys.
 type keyer struct{ h maphash.Hash }
 
-func (k *keyer) of(host string, r *record.Record) key {
+func (k *keyer) of(host []byte, r *record.Record) key {
 	k.h.Reset()
-	_, _ = k.h.WriteString(host)
+	_, _ = k.h.Write(host)
 	_ = k.h.WriteByte(0)
 	_, _ = k.h.Write(r.TypeName)
 	_ = k.h.WriteByte(0)

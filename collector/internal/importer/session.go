@@ -184,7 +184,12 @@ func (s *Session) resume(f FileBegin) {
 		return
 	}
 	s.fed[&b.open[0]] = true
-	s.reopen = append(s.reopen, b.open...)
+	for _, o := range b.open {
+		if o.Host == "" { // one of those that are not told apart
+			o.Host = f.Node
+		}
+		s.reopen = append(s.reopen, o)
+	}
 }
 
 // takeUp takes the open records up. None is stored, but for those that have come otherwise since: then the store
@@ -396,7 +401,7 @@ func (s *Session) nextGeneration() *generation {
 	for _, h := range s.hosts {
 		h.asm.Each(func(ev *event.Event) {
 			for i := range ev.Records {
-				k := s.keys.of(h.name, &ev.Records[i])
+				k := s.keyOf(h, &ev.Records[i])
 				for _, g := range slices.Backward(s.gens) {
 					if c, ok := g.keys[k]; ok {
 						next.add(k, c.file)
