@@ -18,10 +18,10 @@ const (
 	fullRaw    = 1 << 30
 	fullMemory = 160 << 20
 
-	// Frames of rows are larger than those of a batch: what rows are compared with begins anew with each. A block is what
-	// one question reads of it.
-	rowsFrame = 512 << 10
-	rowsBlock = 128 << 10
+	// What rows are compared with begins anew with each frame: frames of 512 KiB save a tenth of the disk, but an event takes twice as long. A block
+	// is a frame where hosts have so much, so that who reads one block after the other, with those of other hosts between them, unpacks each frame once.
+	rowsFrame = 256 << 10
+	rowsBlock = 256 << 10
 )
 
 // Builder makes one group of the events of many batches. It is for one goroutine. What it keeps is compressed: the frames, and of
