@@ -116,8 +116,10 @@ func goesOn(t *testing.T, s *Store, what string, want []string, batches uint64) 
 	if b := s.Missing(); len(b) > 0 {
 		t.Errorf("%s: a false alarm: %v", what, b)
 	}
+	allSealed(t, s, what)
 	s.compacting.failed = nil
 	compactAll(t, s)
+	allSealed(t, s, what+", and compacted after that")
 	if d := cmp.Diff(want, whole(t, s)); d != "" {
 		t.Errorf("%s, and compacted after that (-before +after):\n%.1000s", what, d)
 	}

@@ -37,7 +37,7 @@ func (p *partition) listed() manifest.Part {
 // name; "" when it can. It may hold more than was sealed: a batch may have gone to a day
 // again, when the clock went back to it.
 func difference(was, is *manifest.Part) string {
-	if was.Batch == 0 || is.Batch >= was.Batch && is.First == was.First && is.Events >= was.Events {
+	if was.Batch == 0 || is.Batch >= was.Batch && (is.First == was.First || was.Events == 0) && is.Events >= was.Events {
 		return ""
 	}
 	return fmt.Sprintf("it is not the file that was sealed: that had batches %d to %d with %d events, this one has %d to %d with %d",

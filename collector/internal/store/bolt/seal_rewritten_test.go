@@ -230,3 +230,16 @@ func TestMadeIsFound(t *testing.T) {
 		}
 	}
 }
+
+// allSealed checks that the log has a word of each group, as it is, and that nothing of the log is wrong.
+func allSealed(t *testing.T, s *Store, what string) {
+	t.Helper()
+	for _, p := range s.parts {
+		if err := s.asSealed(t.Context(), p); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, wrong, err := seal.Check(s.opts.Dir, func(int64, *seal.Leaf) {}); err != nil || len(wrong) > 0 {
+		t.Errorf("%s: the log: %q, %v", what, wrong, err)
+	}
+}

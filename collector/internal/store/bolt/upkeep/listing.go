@@ -128,7 +128,7 @@ func (v *verify) sealed(path string, was *manifest.Part) {
 	case p == nil:
 	case p.ID == (seglog.ID{}) && !was.Unmarked && len(p.Findings) == 0:
 		v.damage("%s: offset 0: foreign: it does not say which store it is of, and this is %s; the next start sets it aside", path, v.list.ID)
-	case was.Batch > 0 && (p.State != nil || p.Compacted != nil) && (p.Last < was.Batch || p.FirstID != was.First || p.Catalogued < was.Events):
+	case was.Batch > 0 && (p.State != nil || p.Compacted != nil) && (p.Last < was.Batch || p.FirstID != was.First && was.Events > 0 || p.Catalogued < was.Events):
 		v.damage("%s: it is not the file that was sealed%s; it has %d to %d with %d events", path, heldText(was), p.FirstID, p.Last, p.Catalogued)
 	}
 }

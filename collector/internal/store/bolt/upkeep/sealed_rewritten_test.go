@@ -531,3 +531,84 @@ func TestMadeDamaged(t *testing.T) {
 		t.Errorf("repaired: %q", rep.Changed)
 	}
 }
+
+// Verifying and copying a store finds nothing wrong while a collector compacts it.
+func TestVerifyBesideCompaction(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	st, err := bolt.Open(bolt.Options{Dir: s.dir, LockTimeout: -1})
+	must(t, err)
+	log := s.log(s.dir, st)
+	st.VouchWith(log.Vouch)
+	s.days(st, 4)
+	cp, _, err := log.Checkpoint(t.Context())
+	must(t, err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 4 {
+			for {
+				c, err := st.Compact(context.Background(), longOver)
+				if err != nil {
+					t.Errorf("compact: %v", err)
+				}
+				if c == nil || err != nil {
+					break
+				}
+			}
+			s.days(st, 5)
+			if err := st.Rotate(context.Background()); err != nil {
+				t.Errorf("rotate: %v", err)
+			}
+		}
+	}()
+	target := filepath.Join(t.TempDir(), "backup")
+	for n := 0; ; n++ {
+		rep, err := Verify(t.Context(), VerifyOptions{Dir: s.dir})
+		if err != nil || len(rep.Damage) > 0 {
+			t.Errorf("verify: %q, %v", rep.Damage, err)
+		}
+		sealed, err := Sealed(t.Context(), SealedOptions{Dir: s.dir, Checkpoint: cp, Keys: s.keys})
+		if err != nil || len(sealed.Changed) > 0 {
+			t.Errorf("against a checkpoint: %+v, %v", sealed, err)
+		}
+		if b, err := Backup(t.Context(), BackupOptions{Dir: s.dir, Target: target}); err != nil || len(b.Damage) > 0 {
+			t.Errorf("backup: %+v, %v", b, err)
+		} else if rep, err := Verify(t.Context(), VerifyOptions{Dir: filepath.Join(target, backupStore)}); err != nil || len(rep.Damage) > 0 {
+			t.Errorf("the copy: %q, %v", rep.Damage, err)
+		} else if sealed, err := Sealed(t.Context(), SealedOptions{Dir: filepath.Join(target, backupStore), Checkpoint: cp, Keys: s.keys}); err != nil || len(sealed.Changed) > 0 {
+			t.Errorf("the copy, against a checkpoint: %q, %v", sealed.Changed, err)
+		}
+		if t.Failed() {
+			break
+		}
+		select {
+		case <-done:
+			if n > 0 {
+				must(t, st.Close())
+				return
+			}
+		default:
+		}
+	}
+	<-done
+	must(t, st.Close())
+}
+
+// A log that is begun anew has what compaction made as it is found; verifying says so.
+func TestMadeFoundVerifies(t *testing.T) {
+	t.Parallel()
+	s, before, _ := compacted(t, false)
+	must(t, os.RemoveAll(filepath.Join(s.dir, seal.Dir)))
+	s.open(s.dir, nil)
+	rep, err := Verify(t.Context(), VerifyOptions{Dir: s.dir})
+	must(t, err)
+	if len(rep.Damage) > 0 {
+		t.Errorf("%q", rep.Damage)
+	}
+	if rep := s.check(s.dir, before); !slices.ContainsFunc(rep.Changed, func(c string) bool {
+		return strings.Contains(c, "are not those that were signed") || strings.Contains(c, "the log has")
+	}) {
+		t.Errorf("%q", rep.Changed)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"maps"
 	"slices"
 
@@ -78,6 +79,10 @@ func (s *sealed) proveTexts(ctx context.Context, part string, w *rewriting) (all
 		return false, nil
 	}
 	err = s.eachMade(ctx, files, trees)
+	if errors.Is(err, fs.ErrNotExist) && s.used {
+		s.notef("partition %s: what was made of it has been dropped or made into fewer meanwhile: its text is not compared", part)
+		return false, nil
+	}
 	if errors.Is(err, store.ErrDamaged) {
 		s.changed("partition %s, written again on %s: its events cannot be compared with what was stored: %v", part, when(w.At), err)
 		return false, nil
