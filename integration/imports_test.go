@@ -118,7 +118,7 @@ var mayImport = map[string][]string{
 	"collector/internal/store/group/rows":    {"collector/internal/store", "internal/need", "pkg/varint"}, // store: its tests
 	"collector/internal/store/group":         {"collector/internal/eventtree", "collector/internal/store", "pkg/query", "pkg/event", "pkg/record", "pkg/varint"},
 
-	"collector/internal/retention": {"collector/internal/store", "pkg/metrics", "pkg/wake"},
+	"collector/internal/retention": {"collector/internal/store", "pkg/conf", "pkg/metrics", "pkg/wake"},
 	"collector/internal/trusted":   {"pkg/event", "pkg/fsys", "pkg/query"},
 	"collector/internal/selfaudit": {"collector/internal/api", "collector/internal/head", "collector/internal/journal", "collector/internal/listen", "pkg/daemonrec", "pkg/event", "pkg/metrics", "pkg/pki", "pkg/interpret", "pkg/record"}, // interpret and record: its tests
 

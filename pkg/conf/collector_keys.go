@@ -46,6 +46,7 @@ var CollectorKeys = []string{
 	"disk_reserve",
 	"max_days",
 	"max_bytes",
+	"retain",
 	"compact",
 	"compact_after",
 	"compact_import_after",

@@ -34,6 +34,8 @@ type Key struct {
 	// Words is the number of words that the value may have: 0 stands for 1, and -1 for
 	// any number. Several words are passed on with single spaces between them.
 	Words int
+	// Each says that several lines may have the key, of which each adds something.
+	Each bool
 	// Empty is called for `key =` without a value. If it is nil, that is an error.
 	Empty func()
 	// Set checks and stores a value. Its error is reported as "file:line: key: error".
@@ -267,7 +269,7 @@ func (f *File) set(n int, k Key, words []string) {
 		return
 	}
 	value := strings.Join(words, " ")
-	if before, twice := f.lines[k.Name]; twice {
+	if before, twice := f.lines[k.Name]; twice && !k.Each {
 		f.warn(n, k.Name, fmt.Sprintf("set before in line %d; this line counts", before))
 	}
 	f.lines[k.Name], f.values[k.Name] = n, value

@@ -214,7 +214,7 @@ log_level = debug
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
 	got = fmt.Sprintf("%d %d %d %d %s %+v %+v %s %v %s", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space, cfg.Retention, cfg.Action.MailTo, cfg.Action.AllowHalt, cfg.StateFile)
-	want = `8388608 1048576 2097152 99 /etc/auditfleet/hosts {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552} ops@example.org false /run/c.state`
+	want = `8388608 1048576 2097152 99 /etc/auditfleet/hosts {Reserve:-1 SpaceLeft:5% SpaceLeftAction:rotate AdminSpaceLeft:100 AdminSpaceLeftAction:suspend DiskFullAction:syslog DiskErrorAction:ignore} {MaxDays:30 MaxBytes:2199023255552 Rules:[]} ops@example.org false /run/c.state`
 	if got != want {
 		t.Errorf("from the file:\n got %s\nwant %s", got, want)
 	}
@@ -227,7 +227,7 @@ log_level = debug
 	cfg = load("--disk-reserve", "1G", "--max-days", "7", "--max-bytes", "5G", "--max-in-flight-total", "2M", "--max-open-bytes", "3M",
 		"--max-open-bytes-per-host", "32K", "--allow-halt", "--max-open-events-per-host", "5", "--hosts-file", "/h")
 	got = fmt.Sprintf("%d %d %d %d %s %d %+v %v", cfg.MaxTotal, cfg.OpenPerHost, cfg.OpenTotal, cfg.OpenEvents, cfg.HostsFile, cfg.Space.Reserve, cfg.Retention, cfg.Action.AllowHalt)
-	want = `2097152 32768 3145728 5 /h 1073741824 {MaxDays:7 MaxBytes:5368709120} true`
+	want = `2097152 32768 3145728 5 /h 1073741824 {MaxDays:7 MaxBytes:5368709120 Rules:[]} true`
 	if got != want {
 		t.Errorf("with flags:\n got %s\nwant %s", got, want)
 	}

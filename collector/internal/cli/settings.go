@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
@@ -105,6 +106,7 @@ func (o *options) table() settings.Table {
 			{Key: conf.Bytes("max_bytes", &c.Retention.MaxBytes, 0, 1<<60), Arg: "SIZE",
 				Doc: "Size of the stored days beyond which the oldest are dropped; 0 for any.\n" +
 					"It is that on disk, with the day that is written; whole sealed days are dropped."},
+			retain(c),
 		}},
 		{Title: "Compaction", Restart: true, Doc: "Days that are over are written again in the background: each event into the day in which it happened, in less room, and found sooner.", List: []settings.Setting{
 			{Key: conf.YesNo("compact", &c.Compact), Default: "no",
@@ -269,4 +271,22 @@ func (o *options) hostKeys(stock conf.Schema) settings.Section {
 	}
 	section.List[len(section.List)-1].Doc = "The daemon of a host has them, so that one file can serve both: forwarder.conf(5)."
 	return section
+}
+
+// retain is the limits of classes of events, a line each.
+func retain(c *server.Config) settings.Setting {
+	rules := &c.Retention.Rules
+	key := conf.Key{Name: "retain", Words: -1, Each: true, Set: rules.Add, Get: func() string {
+		lines := make([]string, len(*rules))
+		for i, r := range *rules {
+			lines[i] = r.String()
+		}
+		return strings.Join(lines, "; ")
+	}}
+	return settings.Setting{Key: key, In: settings.FileOnly, Arg: "CLASS: LIMITS", Example: "web*: 400d, 50G",
+		Doc: "Another time for some events, or a size of their own, a line for each class: HOSTS: 400d, HOSTS: 50G, key KEY: 7d, or both limits with a comma between them; * stands for any text, ? for a byte.\n" +
+			"An event is of the first class that it belongs to, by its host or by a key; all others are kept as max_days says.\n" +
+			"Compaction divides days into classes, so compact must be yes, and what was not divided by the lines that stand there now is kept for the longest time of all.\n" +
+			"Under max_bytes, and where the disk needs room, what would be dropped first anyway goes first.\n" +
+			"Each class costs compaction another reading of a day."}
 }

@@ -107,33 +107,100 @@ func (a ages) without(p *store.PartStats) ages {
 	return a
 }
 
-// oldest returns the oldest sealed part that is not held; nil when there is none. held may be nil.
-func (a ages) oldest(held func(*store.PartStats) bool) *store.PartStats {
-	for _, x := range a.list {
-		if x.Sealed && (held == nil || !held(x.PartStats)) {
-			return x.PartStats
+// days returns how many days a part is kept; 0 is for ever. What is not divided by the classes that there are is kept for the
+// longest of them.
+func (l Limits) days(p *store.PartStats) int {
+	longest := l.MaxDays
+	for _, r := range l.Rules {
+		if p.Class == r.Class.String() && r.Days > 0 {
+			return r.Days
+		}
+		if p.Class == r.Class.String() {
+			return l.MaxDays
+		}
+		if longest > 0 && r.Days > 0 {
+			longest = max(longest, r.Days)
 		}
 	}
-	return nil
+	if len(l.Rules) == 0 || p.Class == l.Rules.Classes().Rest() {
+		return l.MaxDays
+	}
+	return longest
 }
 
-// beyond returns the limit by which the oldest sealed part that is not held has to be dropped, ""
-// for none. size is what the store takes on the disk, held parts included. held may be nil.
-func (l Limits) beyond(a ages, size uint64, held func(*store.PartStats) bool) string {
-	if l.MaxDays <= 0 && l.MaxBytes <= 0 {
-		return ""
+// forEver is later than the end of all that is kept for a number of days.
+const forEver = 1 << 40
+
+// end is the day on which a part's time is over.
+func (l Limits) end(x *age) int64 {
+	days := l.days(x.PartStats)
+	if days <= 0 {
+		return int64(x.day) + forEver
 	}
+	return int64(x.day) + int64(days)
+}
+
+// oldest returns the sealed part that is not held and whose time is over first: without rules, the oldest one. nil when there is
+// none. held may be nil.
+func (l Limits) oldest(a ages, held func(*store.PartStats) bool) *store.PartStats {
+	var first *age
+	for i := range a.list {
+		x := &a.list[i]
+		if x.Sealed && (first == nil || l.end(x) < l.end(first)) && (held == nil || !held(x.PartStats)) {
+			first = x
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return first.PartStats
+}
+
+// beyond returns the sealed part that is not held and has to be dropped next, and the limit by which; nil for
+// none. size is what the store takes on the disk, held parts included. held may be nil.
+func (l Limits) beyond(a ages, size uint64, held func(*store.PartStats) bool) (p *store.PartStats, reason string) {
+	if l.MaxDays <= 0 && l.MaxBytes <= 0 && len(l.Rules) == 0 {
+		return nil, ""
+	}
+	if p = l.oldest(a, held); p == nil {
+		return nil, ""
+	}
+	for i := range a.list {
+		if x := &a.list[i]; x.PartStats == p && l.end(x) <= int64(a.today) {
+			if l.days(p) != l.MaxDays {
+				return p, dropClass
+			}
+			return p, dropDays
+		}
+	}
+	for _, r := range l.Rules {
+		if p := l.beyondClass(&r, a, held); p != nil {
+			return p, dropClass
+		}
+	}
+	if l.MaxBytes > 0 && size > uint64(l.MaxBytes) {
+		return p, dropBytes
+	}
+	return nil, ""
+}
+
+// beyondClass returns the oldest part of a class that takes more than its rule allows; nil for none.
+func (l Limits) beyondClass(r *Rule, a ages, held func(*store.PartStats) bool) (oldest *store.PartStats) {
+	if r.Bytes == 0 {
+		return nil
+	}
+	size := uint64(0)
 	for _, x := range a.list {
-		if !x.Sealed || held != nil && held(x.PartStats) {
+		if x.Class != r.Class.String() {
 			continue
 		}
-		switch {
-		case l.MaxDays > 0 && int64(x.day) <= int64(a.today)-int64(l.MaxDays):
-			return dropDays
-		case l.MaxBytes > 0 && size > uint64(l.MaxBytes):
-			return dropBytes
+		size += x.DiskBytes
+		if oldest == nil && x.Sealed && (held == nil || !held(x.PartStats)) {
+			oldest = x.PartStats
 		}
-		return ""
 	}
-	return ""
+	if size <= uint64(r.Bytes) {
+		return nil
+	}
+	return oldest
 }

@@ -39,10 +39,11 @@ func retained(maxDays int, clocks ...string) (kept []string, dropped []string) {
 		}
 		for {
 			a := agesOf(days, day, nil)
-			if (Limits{MaxDays: maxDays}).beyond(a, 0, nil) == "" {
+			p, _ := (Limits{MaxDays: maxDays}).beyond(a, 0, nil)
+			if p == nil {
 				break
 			}
-			gone := a.oldest(nil).Day
+			gone := p.Day
 			dropped = append(dropped, gone.String())
 			var rest []store.PartStats
 			for _, d := range days {
@@ -123,13 +124,13 @@ func TestAgesWithEmptyPartition(t *testing.T) {
 		{Part: store.Part{Day: day, N: 2}, Received: day},
 	}
 	a := agesOf(days, day, nil)
-	if d := a.oldest(nil); d == nil || d.Part != days[0].Part {
+	if d := (Limits{}).oldest(a, nil); d == nil || d.Part != days[0].Part {
 		t.Errorf("the oldest is %v", d)
 	}
 	if a.today != day-30 {
 		t.Errorf("limits are counted from %v: there is a gap of four weeks", a.today)
 	}
-	if got := (Limits{MaxBytes: 10}).beyond(agesOf(days[2:], day, nil), 11, nil); got != dropBytes {
+	if _, got := (Limits{MaxBytes: 10}).beyond(agesOf(days[2:], day, nil), 11, nil); got != dropBytes {
 		t.Errorf("a sealed part of today, too much stored: %q", got)
 	}
 }
@@ -144,8 +145,8 @@ func TestAgesWithHeld(t *testing.T) {
 	}
 	held := func(p *store.PartStats) bool { return p.Day == day-300 }
 	a := agesOf(parts, day, held)
-	if a.today != day || (Limits{MaxDays: 1}).beyond(a, 0, held) != dropDays || a.oldest(held).Day != day-1 {
-		t.Errorf("today counts as %v, the oldest is %v", a.today, a.oldest(held))
+	if _, reason := (Limits{MaxDays: 1}).beyond(a, 0, held); a.today != day || reason != dropDays || (Limits{}).oldest(a, held).Day != day-1 {
+		t.Errorf("today counts as %v, the oldest is %v", a.today, (Limits{}).oldest(a, held))
 	}
 	if a := agesOf(parts, day, nil); a.today != day-300 {
 		t.Errorf("not on hold it does: %v", a.today)
@@ -168,8 +169,11 @@ func TestAgesOfLateEvents(t *testing.T) {
 	days = append(days, store.PartStats{Part: store.Part{Day: day, N: 1}, Received: day, LastID: 21})
 	var dropped []store.Day
 	a := agesOf(days, day, nil)
-	for (Limits{MaxDays: 30}).beyond(a, 0, nil) != "" {
-		p := a.oldest(nil)
+	for {
+		p, _ := (Limits{MaxDays: 30}).beyond(a, 0, nil)
+		if p == nil {
+			break
+		}
 		dropped = append(dropped, p.Day)
 		a = a.without(p)
 	}

@@ -24,11 +24,21 @@ import (
 type Limits struct {
 	MaxDays  int   // days kept, today included, by a clock that can be believed; 0 is all
 	MaxBytes int64 // of what the store takes on the disk; 0 is any number
+	// Rules are for classes of events. They hold for parts that compaction has divided; a part that is not divided has events of all
+	// classes, and is kept for the longest time of them.
+	Rules Rules
 }
 
 // why says which limit a part is dropped for, for good: in the log of what was stored.
-func (l Limits) why(reason string) string {
+func (l Limits) why(p *store.PartStats, reason string) string {
 	switch reason {
+	case dropClass:
+		for _, r := range l.Rules {
+			if r.Class.String() == p.Class {
+				return fmt.Sprintf("%s = %s", reason, r)
+			}
+		}
+		return fmt.Sprintf("%s: %d days", reason, l.days(p)) // of none: the longest
 	case dropDays:
 		return fmt.Sprintf("%s = %d", reason, l.MaxDays)
 	case dropBytes:
@@ -41,6 +51,7 @@ func (l Limits) why(reason string) string {
 const (
 	dropDays  = "max_days"
 	dropBytes = "max_bytes"
+	dropClass = "retain"
 	dropSpace = "space" // an action of rotate
 )
 
@@ -87,7 +98,7 @@ type Keeper struct {
 
 // New makes a Keeper. It drops nothing before Run.
 func New(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg, drops: metrics.NewDrops(cfg.Metrics, dropDays, dropBytes, dropSpace), now: wake.New()}
+	k := &Keeper{cfg: cfg, drops: metrics.NewDrops(cfg.Metrics, dropDays, dropBytes, dropClass, dropSpace), now: wake.New()}
 	k.limits.Store(&cfg.Limits)
 	return k
 }
@@ -134,12 +145,11 @@ func (k *Keeper) apply(ctx context.Context) error {
 			return err
 		}
 		ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
-		k.logClock(ages, limits.MaxDays)
-		reason := limits.beyond(ages, st.DiskBytes, k.held(ctx))
-		if reason == "" {
+		k.logClock(ages, limits)
+		if p, _ := limits.beyond(ages, st.DiskBytes, k.held(ctx)); p == nil {
 			return k.passOver(ctx)
 		}
-		if dropped, err := k.DropOldest(ctx, reason); err != nil || !dropped {
+		if dropped, err := k.dropNext(ctx, ""); err != nil || !dropped {
 			return err
 		}
 	}
@@ -160,9 +170,14 @@ func (k *Keeper) While(fn func() error) error {
 	return fn()
 }
 
-// DropOldest drops the oldest sealed part that is not on hold, and counts, logs and records that
-// with the reason. It returns false when there is none.
+// DropOldest drops the sealed part that is not on hold and whose time is over first, which is the oldest one where all are kept
+// alike, and counts, logs and records that with the reason. It returns false when there is none.
 func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
+	return k.dropNext(ctx, reason)
+}
+
+// dropNext is DropOldest, or drops what is beyond a limit where there is no reason given.
+func (k *Keeper) dropNext(ctx context.Context, reason string) (bool, error) {
 	k.drop.Lock()
 	defer k.drop.Unlock()
 	st, err := k.cfg.Events.Stats(ctx)
@@ -170,12 +185,20 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 		return false, err
 	}
 	ages := agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
-	d := ages.oldest(k.held(ctx))
-	k.sayPassed(ctx, ages, d, reason)
+	limits := k.Limits()
+	d := limits.oldest(ages, k.held(ctx))
+	if reason == "" {
+		if d, reason = limits.beyond(ages, st.DiskBytes, k.held(ctx)); d == nil {
+			return false, nil // somebody else was faster
+		}
+	}
+	if reason != dropClass { // it is the first of all
+		k.sayPassed(ctx, ages, d, reason)
+	}
 	if d == nil {
 		return false, nil
 	}
-	err = k.cfg.Events.Drop(ctx, d.Part, k.Limits().why(reason))
+	err = k.cfg.Events.Drop(ctx, d.Part, limits.why(d, reason))
 	if errors.Is(err, store.ErrNoDay) {
 		return true, nil // somebody else was faster: look again
 	}
@@ -184,12 +207,12 @@ func (k *Keeper) DropOldest(ctx context.Context, reason string) (bool, error) {
 		return false, fmt.Errorf("drop the oldest day: %w", err)
 	}
 	label := reason
-	if label != dropDays && label != dropBytes {
+	if label != dropDays && label != dropBytes && label != dropClass {
 		label = dropSpace
 	}
 	k.drops.Days.Add(label, 1)
 	k.drops.Events.Add(label, int(d.Events))
-	k.cfg.Log.Warn("dropped a day of events", "day", d.Part.String(), "reason", reason, "events", d.Events, "records", d.Records, "disk_bytes", d.DiskBytes)
+	k.cfg.Log.Warn("dropped a day of events", "day", d.Part.String(), "reason", reason, "class", d.Class, "events", d.Events, "records", d.Records, "disk_bytes", d.DiskBytes)
 	k.cfg.Record("op=drop-day day=%s reason=%s events=%d records=%d auid=-1 pid=-1 subj=? res=success", d.Part, reason, d.Events, d.Records)
 	return true, nil
 }
@@ -207,9 +230,8 @@ func (k *Keeper) passOver(ctx context.Context) error {
 	}
 	limits, ages := *k.limits.Load(), agesOf(st.Parts, store.DayOf(k.cfg.Now()), k.held(ctx))
 	for { // as if nothing were on hold, the oldest first
-		reason := limits.beyond(ages, st.DiskBytes, nil)
-		p := ages.oldest(nil)
-		if reason == "" || p == nil {
+		p, reason := limits.beyond(ages, st.DiskBytes, nil)
+		if p == nil {
 			return nil
 		}
 		k.say(ctx, p, reason)
@@ -263,8 +285,8 @@ func (k *Keeper) sayAll(n int, reason string) {
 }
 
 // logClock logs once that max_days waits for the clock, and once that it need not.
-func (k *Keeper) logClock(a ages, maxDays int) {
-	doubt := maxDays > 0 && a.today != a.clock
+func (k *Keeper) logClock(a ages, l Limits) {
+	doubt := (l.MaxDays > 0 || len(l.Rules) > 0) && a.today != a.clock
 	if doubt == k.doubted.Swap(doubt) {
 		return
 	}

@@ -124,6 +124,9 @@ func (s *Server) report() string {
 		line("partitions stored", "%d", len(st.Parts))
 		line("events stored", "%d", st.Events)
 		line("partitions size", "%d KB", st.DiskBytes>>10)
+		for _, c := range s.retention.Limits().ByClass(st.Parts) {
+			line("kept of "+c.Class, "%s: %d partitions, %d events, %d KB", c.Limit, c.Parts, c.Events, c.DiskBytes>>10)
+		}
 	}
 	line("journal size", "%d KB", j.DiskBytes>>10)
 	line("journal queue", "%d KB", j.QueueBytes>>10)

@@ -92,6 +92,7 @@ func (c *compaction) one(ctx context.Context) bool {
 // how is what the settings say, with the room that is not to be taken.
 func (c *compaction) how() store.Compaction {
 	how := c.s.cfg.Compaction
+	how.Classes = c.s.retention.Limits().Rules.Classes()
 	st := c.s.space.Status()
 	how.Spare = st.Reserve + st.Limits.SpaceLeft.Of(st.Usage.Total)
 	return how

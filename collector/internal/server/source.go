@@ -56,7 +56,7 @@ func (l *live) Hosts(context.Context) ([]*fleet.Host, error) {
 
 // Coverage implements api.Source.
 func (l *live) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func(*fleet.Coverage) error) error {
-	k := &keeping{days: l.s.retention.Limits().MaxDays}
+	k := &keeping{days: l.s.retention.Limits().Shortest()}
 	if err := k.holds(ctx, l.s.holds.set, l.s.holds.keep, l.s.store); err != nil {
 		return err
 	}

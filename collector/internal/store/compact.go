@@ -15,6 +15,8 @@ type Compaction struct {
 	Today bool
 	// Oldest is how many days an event may be older than the day of its receipt to go to its own day.
 	Oldest int
+	// Classes are the classes of retention by which days are divided; those compacted before stay as they are.
+	Classes Classes
 	// Rate is how many bytes of records are rewritten a second at most; 0: no bound.
 	Rate int64
 	// Spare is how much room on the disk is left beside what a compaction needs.

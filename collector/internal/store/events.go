@@ -97,6 +97,8 @@ type PartStats struct {
 	Sealed                          bool // it is not being written
 	Received                        Day  // the last day on which its events were received
 	Compacted                       bool // its events happened on its day, as far as their hosts' clocks are trusted; else they were received on it
+	// Class is the name of the class of retention that its events are of; "" where it was not divided by classes.
+	Class string
 }
 
 // Snapshot answers queries from the batches that were stored when it was made. What is

@@ -281,6 +281,9 @@ func (s *Store) rewrite(ctx context.Context, c *store.Compaction, d *due, r *rep
 	case d.split:
 		job.Oldest, job.Most = c.Oldest, mostDays
 	}
+	if d.split {
+		job.Classes = c.Classes
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

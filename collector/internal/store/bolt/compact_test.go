@@ -17,8 +17,10 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
+	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
@@ -45,12 +47,17 @@ func compactAll(t testing.TB, s *Store) (n int) {
 	}
 }
 
+// someClasses are classes of retention of generated logs: of a host, of a key, of a host that the key's events are of, too, and
+// of none.
+var someClasses = store.Classes{{Hosts: "web1.*"}, {Key: "audit-*"}, {Hosts: "web2.*"}, {Hosts: "mail*"}}
+
 // moody is a store that is compacted whenever it feels like it: behind batches, and before questions.
 type moody struct {
 	*Store
 	t   *testing.T
 	rng *rand.Rand
 	n   *atomic.Int64
+	by  store.Classes
 }
 
 func (m *moody) compact() {
@@ -61,7 +68,7 @@ func (m *moody) compact() {
 		m.t.Errorf("rotate: %v", err)
 	}
 	for range 1 + m.rng.IntN(3) {
-		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, Today: true})
+		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, Today: true, Classes: m.by})
 		if err != nil && !errors.Is(err, store.ErrClosed) {
 			m.t.Errorf("compact: %v", err)
 		}
@@ -89,7 +96,11 @@ func TestContractCompacted(t *testing.T) {
 	var n atomic.Int64
 	var seed atomic.Uint64
 	wrap := func(t *testing.T, dir string) store.Store {
-		return &moody{open(t, Options{Dir: dir, now: later}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n}
+		m := &moody{open(t, Options{Dir: dir, now: later}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n, nil}
+		if m.rng.IntN(2) == 0 {
+			m.by = someClasses
+		}
+		return m
 	}
 	t.Run("all", func(t *testing.T) {
 		env := storetest.Env{
@@ -432,5 +443,60 @@ func TestCompactFilter(t *testing.T) {
 	}
 	if yes, no := asks("/opt/needle"); yes != 0 || no != 1 {
 		t.Errorf("a program that is not there: %d days may have it, %d have not", yes, no)
+	}
+}
+
+// A day is divided by classes of retention: each event is in the part of its class, and all answers are what they
+// were.
+func TestCompactClasses(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: made(t, 7), now: later})
+	want := whole(t, s)
+	of := always
+	of.Classes = someClasses
+	for {
+		done, err := s.Compact(context.Background(), of)
+		must(t, err)
+		if done == nil {
+			break
+		}
+	}
+	if d := cmp.Diff(want, whole(t, s)); d != "" {
+		t.Errorf("divided (-before +after):\n%.1000s", d)
+	}
+	stats, err := s.Stats(context.Background())
+	must(t, err)
+	c, seen := store.NewClassifier(someClasses), map[string]uint64{}
+	for _, p := range stats.Parts {
+		if !p.Compacted {
+			continue
+		}
+		seen[p.Class] += p.Events
+		snap, err := s.Snapshot(context.Background())
+		must(t, err)
+		for _, v := range snap.(*snapshot).parts {
+			if v.p.part != p.Part {
+				continue
+			}
+			for i := range v.entries {
+				must(t, v.p.withGroup(v.entries[i].id, func(g *group.Group) error {
+					return g.Each(func(host string, ev *event.Event) error {
+						if name := someClasses.Name(c.Of(host, ev)); name != p.Class {
+							t.Errorf("%s of class %q has an event of class %q", p.Part, p.Class, name)
+						}
+						return nil
+					})
+				}))
+			}
+		}
+		must(t, snap.Close())
+	}
+	for _, name := range []string{"web1.*", "key audit-*", someClasses.Rest()} {
+		if seen[name] == 0 {
+			t.Errorf("no events of class %q: %v", name, seen)
+		}
+	}
+	if _, ok := seen["mail*"]; ok {
+		t.Errorf("a part was made for a class without events: %v", seen)
 	}
 }

@@ -390,6 +390,7 @@ func (v *partView) stats() store.PartStats {
 	d := store.PartStats{Part: p.part, Received: p.part.Day, Compacted: v.compacted != nil, LastID: lastBatch(v.entries)}
 	if d.Compacted {
 		d.Received = v.compacted.Received
+		d.Class = v.compacted.Class
 	}
 	for i := range v.entries {
 		s := &v.entries[i].sum

@@ -31,7 +31,7 @@ type Compacted struct {
 	// Parts are all partitions that were made of them, this one too. The first has what the sources
 	// had beside events: hosts, ledger, leaves and the writer's place.
 	Parts []store.Part
-	// Class is the class of retention of its events; "" where days are not divided by classes.
+	// Class is the class of retention of its events (store.Classes.Name); "" where the day is not divided by classes.
 	Class string
 	// Received is the last day on which events of the sources were received.
 	Received store.Day

@@ -22,13 +22,15 @@ type Job struct {
 	Store   seglog.ID
 	Sources []*Source
 	Mark    layout.Compacted // of the files that are made: its Sources, Class and Received
+	// Classes divide the events of each day into files of their own, the rest first; none: they are of the mark's class.
+	Classes store.Classes
 	// Day is that of all sources: events go there that go to no other day. Oldest is how many days older than that one an event may be to
 	// go to its own; 0: all stay. Most is how many other days get files, at most: those with the most events.
 	Day          store.Day
 	Oldest, Most int
 	// Alone says that the sources have nothing but events: then the job's day gets no file where it has none.
 	Alone bool
-	// Part returns the part of a day that is to be written, and Path where. Part is called once for each day.
+	// Part returns the part of a day that is to be written, and Path where. Part is called once for each file.
 	Part func(store.Day) (store.Part, error)
 	Path func(store.Part) string
 	// Rate is how many bytes of records are rewritten a second; 0: as many as can be. Reading them again counts as much.
@@ -82,16 +84,22 @@ func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
 		list = slices.Insert(list, 0, j.Day)
 	}
 	mark := j.Mark
-	for _, day := range list {
-		part, err := j.Part(day)
+	files, err := j.divide(d, r.groups, list)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		part, err := j.Part(f.day)
 		if err != nil {
 			return nil, err
 		}
 		mark.Parts = append(mark.Parts, part)
 	}
+	r.of = store.NewClassifier(j.Classes)
 	var all tally
-	for i, day := range list {
-		m, sum, err := r.write(d, day, mark, mark.Parts[i])
+	for i, f := range files {
+		mark.Class = f.name
+		m, sum, err := r.write(d, f, mark, mark.Parts[i])
 		if err != nil {
 			return made, fmt.Errorf("%s: %w", mark.Parts[i], err)
 		}
@@ -117,13 +125,14 @@ type run struct {
 	ctx    context.Context
 	groups []Group // of all sources
 	sums   *summer
+	of     *store.Classifier
 	begun  time.Time
 	bytes  int64 // of records, so far
 	events int
 }
 
-// write writes the events of one day, and returns what they are together.
-func (r *run) write(d *days, day store.Day, mark layout.Compacted, part store.Part) (_ Made, sum tally, err error) {
+// write writes the events of one file, and returns what they are together.
+func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part) (_ Made, sum tally, err error) {
 	f, err := create(r.Path(part), part, r.Store)
 	if err != nil {
 		return Made{}, sum, err
@@ -133,9 +142,9 @@ func (r *run) write(d *days, day store.Day, mark layout.Compacted, part store.Pa
 			err = errors.Join(err, f.remove())
 		}
 	}()
-	from, to := d.span(day)
+	from, to := d.span(is.day)
 	var odd strays
-	m, err := newMerge(r.Codec, r.groups, func(i int) bool { return d.groups[i][day] }, from, to, odd.add)
+	m, err := newMerge(r.Codec, r.groups, func(i int) bool { return d.groups[i][is.day] && is.in(i) }, from, to, odd.add)
 	if err != nil {
 		return Made{}, sum, err
 	}
@@ -152,7 +161,7 @@ func (r *run) write(d *days, day store.Day, mark layout.Compacted, part store.Pa
 		return err
 	}
 	put := func(h *head) error {
-		if d.of(h.ev.Ms) == day {
+		if d.of(h.ev.Ms) == is.day && (is.groups == nil || r.of.Of(h.host, h.ev) == is.class) {
 			if b == nil {
 				b = r.Codec.NewBuilder()
 			}
