@@ -82,8 +82,8 @@ func (a *readAhead) EndFile(ctx context.Context, at oldlogs.Content, whole bool)
 func (a *readAhead) End(ctx context.Context) (Sum, error) {
 	a.wait()
 	if err := a.failed(); err != nil {
-		_, _ = a.Sink.Interrupt(ctx) // its error is err, or comes of it
-		return Sum{}, err
+		sum, _ := a.Sink.Interrupt(ctx) // its error is err, or comes of it
+		return sum, err
 	}
 	return a.Sink.End(ctx)
 }

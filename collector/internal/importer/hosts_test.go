@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -63,5 +64,26 @@ func TestManyHosts(t *testing.T) {
 	wantSum(t, "many hosts", sum, 1, hosts, hosts)
 	if n := len(s.hosts); n > 10 {
 		t.Errorf("%d hosts are kept in memory", n)
+	}
+}
+
+// An import that fails says what it has stored until then.
+func TestFailsHalfway(t *testing.T) {
+	t.Parallel()
+	c, dir := newCollector(t), t.TempDir()
+	path := write(t, filepath.Join(dir, "log"), events(0, 5000))
+	full, room := errors.New("the disk is full"), 3
+	sum, err := c.try(t.Context(), "one", Config{TableBytes: 256 << 10, compareBytes: 64 << 10, Room: func() error {
+		if room--; room < 0 {
+			return full
+		}
+		return nil
+	}}, path)
+	n := int64(len(c.stored("web1")))
+	if !errors.Is(err, full) || n == 0 || n == 15000 || sum.Stored < n || sum.Stored > n+mostOpenEvents {
+		t.Errorf("%+v, %v: %d records are stored", sum, err, n)
+	}
+	if sum := c.imports("one", Config{}, path); sum.Stored+n < 15000 || len(c.stored("web1")) != 15000 {
+		t.Errorf("%+v: %d records are stored", sum, len(c.stored("web1")))
 	}
 }

@@ -68,8 +68,8 @@ func read(ctx context.Context, set *oldlogs.Set, sink Sink, done func(Done), chu
 	}
 	err = set.Read(ctx, oldlogs.ReadConfig{From: r.from, Record: r.record, Done: r.end})
 	if err != nil && ctx.Err() == nil {
-		_, _ = r.sink.Interrupt(context.WithoutCancel(ctx)) // its error is err, or comes of it
-		return Sum{}, err
+		sum, _ := r.sink.Interrupt(context.WithoutCancel(ctx)) // its error is err, or comes of it
+		return sum, err
 	}
 	if err != nil {
 		err = nil
@@ -83,8 +83,8 @@ func read(ctx context.Context, set *oldlogs.Set, sink Sink, done func(Done), chu
 	for _, f := range set.Files {
 		if f.Same != "" {
 			if err := r.sink.Skip(ctx, r.records[f.Same]); err != nil {
-				_, _ = r.sink.Interrupt(context.WithoutCancel(ctx)) // likewise
-				return Sum{}, err
+				sum, _ := r.sink.Interrupt(context.WithoutCancel(ctx)) // likewise
+				return sum, err
 			}
 		}
 	}

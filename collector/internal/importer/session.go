@@ -87,8 +87,10 @@ type Session struct {
 	lines    []line        // used again, as tags is
 	tags     []uint64
 
-	sum Sum
-	err error // that ended it
+	sum  Sum
+	cuts Sum   // what sum was when the last batch was cut
+	kept Sum   // what it was of the last one that is durable
+	err  error // that ended it
 }
 
 // host is one under whose name records are stored.
@@ -310,12 +312,15 @@ func (s *Session) Interrupt(ctx context.Context) (Sum, error) {
 // again by the next session.
 func (s *Session) over(ctx context.Context) (Sum, error) {
 	s.fail(s.landed(ctx))
-	err := s.err
+	err, sum := s.err, s.sum
+	if err != nil { // the rest is lost, and read again
+		sum = s.kept
+	}
 	s.fail(errOver)
 	if !s.cfg.Dry {
 		err = errors.Join(err, s.store.EndImport(ctx, s.cfg.Name))
 	}
-	return s.sum, err
+	return sum, err
 }
 
 // errOver is returned by a session that has ended.
@@ -363,6 +368,7 @@ func (s *Session) cut(ctx context.Context) error {
 	}
 	n := &s.news
 	n.Sum, n.At, n.By = s.sum, s.cfg.Now().UnixMilli(), s.cfg.By
+	s.cuts = s.sum
 	for _, k := range s.ended {
 		n.Begun = append(n.Begun, k)
 	}
@@ -425,7 +431,7 @@ func (s *Session) landed(context.Context) error {
 	if got.err != nil {
 		return got.err
 	}
-	s.latest = got.batch
+	s.latest, s.kept = got.batch, s.cuts
 	s.own[got.batch] = true
 	kept := s.gens[:0]
 	for i, g := range s.gens {
