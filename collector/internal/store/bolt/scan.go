@@ -51,7 +51,8 @@ type scan struct {
 	plans   []*plan    // by due
 	next    int        // of plans: the next that a worker may begin
 	opened  int        // plans that the merge has opened
-	units   []*unit    // to be read ahead, in the order of their plans
+	known   int        // of plans: the first that is not done
+	units   []*unit    // to be read ahead, by due
 	ahead   int        // units that workers have begun and the merge has not opened
 	held    int64      // bytes of text of units whose events are kept parsed
 	stopped bool
@@ -193,7 +194,7 @@ func (sc *scan) work(ahead int) {
 			sc.next++
 		}
 		switch {
-		case len(sc.units) > 0 && sc.ahead < ahead:
+		case len(sc.units) > 0 && sc.ahead < ahead && sc.near(sc.units[0]):
 			u := sc.units[0]
 			sc.units = sc.units[1:]
 			u.phase, u.worker = running, true
@@ -220,8 +221,22 @@ func (sc *scan) work(ahead int) {
 // planned makes a group's plan done, and its blocks known to workers; mu is held.
 func (sc *scan) planned(pl *plan, units []*unit) {
 	pl.units, pl.phase = units, done
-	sc.units = append(sc.units, units...)
+	if n := len(sc.units); n == 0 || len(units) == 0 || sc.dueOf(sc.units[n-1]) <= sc.dueOf(units[0]) {
+		sc.units = append(sc.units, units...)
+	} else {
+		sc.units = append(sc.units, units...)
+		slices.SortStableFunc(sc.units, func(a, b *unit) int { return cmp.Compare(sc.dueOf(a), sc.dueOf(b)) })
+	}
 	sc.wake.Broadcast()
+}
+
+// near reports whether no plan that is not done yet may have units before u; mu is held. A day is one plan: workers that
+// had begun with a later one would be ahead, and do nothing, until the merge got there.
+func (sc *scan) near(u *unit) bool {
+	for sc.known < len(sc.plans) && sc.plans[sc.known].phase == done {
+		sc.known++
+	}
+	return sc.known == len(sc.plans) || sc.dueOf(u) <= sc.plans[sc.known].due
 }
 
 // plan returns a group's blocks that may match, in the order in which the answer meets
