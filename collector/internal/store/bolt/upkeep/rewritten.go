@@ -165,11 +165,12 @@ func (r *rewritings) origins(w *rewriting) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// wrongSums says what of a rewriting does not add up by the leaves alone: events that were left out on the way, or put in.
-func (r *rewritings) wrongSums(w *rewriting) (wrong []string) {
+// wrongSums says what of a rewriting does not add up by the leaves alone: events that were left out on the way, or put in. lacked is what its sources did not have any
+// more of what was stored: they may have been damaged.
+func (r *rewritings) wrongSums(w *rewriting) (wrong, lacked []string) {
 	say := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
 	hosts := map[string]seal.HostCount{} // as they must be
-	exact := true                        // and no more
+	exact, partly := true, false         // and no more; or less
 	var events, records uint64
 	for i := range w.Sources {
 		s := &w.Sources[i]
@@ -191,7 +192,11 @@ func (r *rewritings) wrongSums(w *rewriting) (wrong []string) {
 			}
 			continue
 		}
-		if sum.groups != s.Groups || sum.events != s.Events || sum.records != s.Records {
+		switch {
+		case s.Groups < sum.groups && s.Events < sum.events && s.Records < sum.records:
+			exact, partly = false, true
+			lacked = append(lacked, fmt.Sprintf("of partition %s it had %d batches, %d events and %d records, and %d, %d and %d were stored", s.Part, s.Groups, s.Events, s.Records, sum.groups, sum.events, sum.records))
+		case sum.groups != s.Groups || sum.events != s.Events || sum.records != s.Records:
 			say("of partition %s it had %d batches, %d events and %d records, and %d, %d and %d were stored", s.Part, s.Groups, s.Events, s.Records, sum.groups, sum.events, sum.records)
 		}
 		exact = exact && !sum.partly
@@ -208,7 +213,7 @@ func (r *rewritings) wrongSums(w *rewriting) (wrong []string) {
 		say("%d events and %d records were written of %d and %d", madeEvents, madeRecords, events, records)
 	}
 	for _, name := range slices.Sorted(maps.Keys(hosts)) {
-		if want, got := hosts[name], is[name]; got.Events < want.Events || got.Records < want.Records || exact && got != want {
+		if want, got := hosts[name], is[name]; !partly && (got.Events < want.Events || got.Records < want.Records) || exact && got != want {
 			say("of host %.80q %d events and %d records were written, and %d and %d were stored", name, got.Events, got.Records, want.Events, want.Records)
 		}
 	}
@@ -220,7 +225,7 @@ func (r *rewritings) wrongSums(w *rewriting) (wrong []string) {
 	if more := len(wrong) - mostHosts; more > 0 {
 		wrong = append(wrong[:mostHosts], fmt.Sprintf("and %d more", more))
 	}
-	return wrong
+	return wrong, lacked
 }
 
 func addHosts(to map[string]seal.HostCount, list []seal.HostCount) {

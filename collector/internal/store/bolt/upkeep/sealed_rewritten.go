@@ -221,8 +221,9 @@ func (s *sealed) leafRewritten(w *rewriting) {
 	if w.Flags&seal.Found != 0 {
 		return
 	}
-	for _, wrong := range s.again.wrongSums(w) {
-		s.changed("%s: %s", w.words(), wrong)
+	wrong, lacked := s.again.wrongSums(w)
+	for _, x := range slices.Concat(wrong, lacked) {
+		s.changed("%s: %s", w.words(), x)
 	}
 }
 

@@ -612,3 +612,69 @@ func TestMadeFoundVerifies(t *testing.T) {
 		t.Errorf("%q", rep.Changed)
 	}
 }
+
+// What an import brought is sealed and compacted as the rest, between whose batches its own are.
+func TestImportCompacted(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	s.flat = true
+	before := s.open(s.dir, func(st *bolt.Store) {
+		s.days(st, 3)
+		for i := range 3 {
+			s.next++
+			tab := store.NewTable()
+			g := storetest.NewGenerator(s.next*100, storetest.Templates(t), 3, storetest.Start.AddDate(-1, 0, i))
+			storetest.Fill(tab, g, 8)
+			must(t, st.Append(t.Context(), &store.Batch{ID: s.next, Day: partOf(2).Day, Events: tab, LSN: (s.next - uint64(i) - 1) * 10, Import: &store.Import{Name: "old"}, Hosts: s.counted(st, tab)}))
+		}
+		s.days(st, 4)
+	})
+	how := longOver
+	how.ImportAfter = how.After
+	after := s.open(s.dir, func(st *bolt.Store) {
+		st.VouchWith(s.log(s.dir, st).Vouch)
+		for {
+			done, err := st.Compact(t.Context(), how)
+			must(t, err)
+			if done == nil {
+				break
+			}
+		}
+	})
+	if parts := madeParts(t, s.dir); len(parts) == 0 || parts[0].Day.Time().Year() != storetest.Start.Year()-1 {
+		t.Errorf("%v", parts)
+	}
+	s.clean(s.dir, before, after)
+	target := filepath.Join(t.TempDir(), "backup")
+	mustBackup(t, s.dir, target)
+	s.clean(restore(t, target), before, after)
+}
+
+// A day of which a part was lost to damage, which was dealt with, is compacted: plain verifying calls nothing damaged for ever, and a checkpoint shows what is gone.
+func TestDamagedThenCompacted(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	s.flat = true
+	before := s.open(s.dir, func(st *bolt.Store) { s.days(st, 4) })
+	edit(t, s.dir, 0, func(tx *bbolt.Tx) error {
+		key := layout.GroupKey(2)
+		return errors.Join(tx.Bucket(layout.BucketGroups).DeleteBucket(key), tx.Bucket(layout.BucketCatalog).Put(key, []byte{1}))
+	})
+	s.open(s.dir, nil) // repairs it
+	aside, err := filepath.Glob(layout.PartitionPath(s.dir, partOf(0)) + layout.AsideMark + "*")
+	must(t, err)
+	if len(aside) != 1 {
+		t.Fatalf("set aside: %q", aside)
+	}
+	must(t, os.Remove(aside[0]))
+	s.open(s.dir, func(st *bolt.Store) { s.compact(s.dir, st) })
+	rep, err := Verify(t.Context(), VerifyOptions{Dir: s.dir})
+	must(t, err)
+	damage := slices.DeleteFunc(rep.Damage, func(d string) bool { return strings.Contains(d, "records are counted") }) // of hosts, as before
+	if len(damage) > 0 {
+		t.Errorf("%q", damage)
+	}
+	if rep := s.check(s.dir, before); !slices.ContainsFunc(rep.Changed, func(c string) bool { return strings.Contains(c, "batch 2: it was written again") }) {
+		t.Errorf("%q", rep.Changed)
+	}
+}

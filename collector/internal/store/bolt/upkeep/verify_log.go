@@ -116,8 +116,12 @@ func (v *verify) groups(dir string, list map[uint64]loggedGroup, again *rewritin
 			return
 		}
 		said[w] = true
-		for _, wrong := range again.wrongSums(w) {
-			v.damage("%s: %s: %s", dir, w.words(), wrong)
+		wrong, lacked := again.wrongSums(w)
+		for _, x := range wrong {
+			v.damage("%s: %s: %s", dir, w.words(), x)
+		}
+		for _, x := range lacked {
+			v.notef("%s: %s: %s", dir, w.words(), x)
 		}
 	}
 	for _, part := range slices.Sorted(maps.Keys(parts)) {
@@ -196,15 +200,22 @@ func lacksGroups(p *raw.PartReport, again *rewritings) bool {
 
 // rewrittenBatches compares how many events of each batch of a partition there are with how many were stored.
 func (v *verify) rewrittenBatches(part string, batches map[uint64]uint64, lacks bool, is func(batch uint64) uint64) {
-	wrong, first := 0, ""
+	wrong, none, first := 0, 0, ""
 	for _, batch := range slices.Sorted(maps.Keys(batches)) {
 		want, got := batches[batch], is(batch)
 		if got == want || lacks && got < want {
 			continue
 		}
+		if got == 0 { // as a group that is not there
+			none++
+			continue
+		}
 		if wrong++; wrong == 1 {
 			first = fmt.Sprintf("of batch %d %d events are there, and %d were stored", batch, got, want)
 		}
+	}
+	if none > 0 {
+		v.notef("partition %s was written again, and of %d of its %d batches nothing was there any more, or is", part, none, len(batches))
 	}
 	if wrong > 0 {
 		v.damage("partition %s was written again, and not all of it, or more, is in what was made of it: %s; so with %d of %d batches", part, first, wrong, len(batches))
