@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,10 +11,17 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/checkpoint"
 )
 
-// A bundle of version 1 is checked for ever, and what is changed in it is found.
-func TestVersion1(t *testing.T) {
+// A bundle of each version is checked for ever, and what is changed in it is found: of version 3, one from days that were compacted.
+func TestOldVersions(t *testing.T) {
 	t.Parallel()
-	public, err := os.ReadFile("testdata/v1.pub")
+	oldVersion(t, 1, 21, 0)
+	oldVersion(t, 3, 16, 8)
+}
+
+func oldVersion(t *testing.T, version int, proved, compacted int64) {
+	t.Helper()
+	at := fmt.Sprintf("testdata/v%d", version)
+	public, err := os.ReadFile(at + ".pub")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,19 +29,22 @@ func TestVersion1(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rep, err := Verify("testdata/v1", keys)
-	if err != nil || rep.Proved != 21 || rep.Unproved != 0 || rep.SignedBy != "hub.example.net" || len(rep.Others) > 0 {
+	rep, err := Verify(at, keys)
+	if err != nil || rep.Query.Format != version || rep.Proved != proved || rep.Compacted != compacted || rep.Unproved != 0 || rep.SignedBy != "hub.example.net" || len(rep.Others) > 0 {
 		t.Fatalf("%+v, %v", rep, err)
 	}
-	for _, name := range files(1) {
+	for _, name := range files(version) {
 		dir := filepath.Join(t.TempDir(), "b")
-		if err := os.CopyFS(dir, os.DirFS("testdata/v1")); err != nil {
+		if err := os.CopyFS(dir, os.DirFS(at)); err != nil {
 			t.Fatal(err)
 		}
 		path := filepath.Join(dir, name)
 		b, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if len(b) == 0 {
+			b = []byte{0}
 		}
 		b[len(b)/2] ^= 1
 		if err := os.WriteFile(path, b, 0o600); err != nil {
