@@ -40,7 +40,8 @@ that was interrupted goes on where it was when the same command is given again; 
 is read.
 
 The collector that has the store imports while it runs, for root and its own user; where none runs, the command opens
-the store itself. What is imported is no sign of life of a host, and is in no account of its completeness.
+the store itself. With --server, logs of this machine go to a collector on another one, for a certificate of the role
+admin. What is imported is no sign of life of a host, and is in no account of its completeness.
 
 Exit codes: 0 done, 1 done, but some of it could not be read, 2 not done, or interrupted.`
 
@@ -75,8 +76,7 @@ func (p *program) importCommand() *cobra.Command {
 		ValidArgsFunction: completion.By(nil, option.Files),
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.store, "store", "", "the collector's store (default "+server.DefaultStore+")")
-	fl.StringVar(&f.api, "api", "", "the socket of the collector")
+	addWhere(cmd, &f.where)
 	fl.StringVar(&f.node, "node", "", "the host of records that name none")
 	fl.StringVar(&f.nodeFrom, "node-from", "", "a pattern of paths in which {node} is the host of records that name none")
 	fl.StringVar(&f.name, "name", "", "the import's name (default: made of the paths)")
@@ -85,7 +85,7 @@ func (p *program) importCommand() *cobra.Command {
 	fl.StringVar(&f.undo, "undo", "", "take the import of this name back: what it stored is dropped")
 	fl.StringVar(&f.reason, "reason", "", "why it is taken back, for the log of the store")
 	fl.StringVar(&f.format, "format", "text", "text or json")
-	completion.Flags(cmd, map[string]option.Words{"store": option.Folders, "api": option.Files, "format": option.These("text", "json")})
+	completion.Flags(cmd, map[string]option.Words{"store": option.Folders, "api": option.Files, "tls-ca": option.Files, "tls-cert": option.Files, "tls-key": option.Files, "format": option.These("text", "json")})
 	return cmd
 }
 
@@ -106,9 +106,11 @@ func (f *importFlags) check(args []string) error {
 		return errors.New("nothing to import: give files or folders, or --list, or --undo NAME")
 	}
 	if f.name != "" {
-		return store.CheckImport(f.name)
+		if err := store.CheckImport(f.name); err != nil {
+			return err
+		}
 	}
-	return nil
+	return f.where.check()
 }
 
 func (f *importFlags) complain(format string, args ...any) {

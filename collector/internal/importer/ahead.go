@@ -19,8 +19,8 @@ type readAhead struct {
 	err error
 }
 
-// aheadCalls is how many calls wait: as many chunks, 4 MiB.
-const aheadCalls = 16
+// aheadCalls is how many calls wait: as many chunks, 4 MB.
+const aheadCalls = 32
 
 func ahead(s Sink) *readAhead {
 	a := &readAhead{Sink: s, calls: make(chan func() error, aheadCalls)}

@@ -94,7 +94,8 @@ func decodeNote(b []byte) (*note, error) {
 type memory struct {
 	done  []Known
 	begun map[contentKey]begun // by what the file is, the furthest
-	ended bool                 // the last session of the import that goes on came to its end
+	// unfinished says that the last session of the import that goes on did not come to its end.
+	unfinished bool
 }
 
 type contentKey struct {
@@ -132,7 +133,7 @@ func recall(ctx context.Context, s store.Importer, name string) (*memory, error)
 		if last == nil || x.Name != name {
 			continue
 		}
-		m.ended = last.Ended
+		m.unfinished = !last.Ended
 		for _, k := range last.Begun {
 			c, ok := k.content()
 			if !ok {

@@ -36,7 +36,7 @@ type FileBegin struct {
 }
 
 // chunkBytes is how much text is handed over at once.
-const chunkBytes = 256 << 10
+const chunkBytes = 120 << 10 // less than a message from another machine may have
 
 // Done says what became of a file.
 type Done struct {

@@ -281,7 +281,7 @@ func (s *Session) End(ctx context.Context) (Sum, error) {
 	if s.err == nil {
 		s.finish()
 		s.news.Ended = true
-		if !s.memory.ended || s.table.Stats().Events > 0 || s.news.Read > 0 { // else nothing is new
+		if s.memory.unfinished || s.latest > 0 || s.flying != nil || s.table.Stats().Events > 0 || len(s.news.Files) > 0 { // else there is nothing to remember
 			s.fail(s.cut(ctx))
 		}
 	}

@@ -39,8 +39,9 @@ type imports struct {
 	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
 	while func(func() error) error
 
-	mu      sync.Mutex // guards running
-	running string     // the import that is under way; "": none
+	mu      sync.Mutex    // guards what follows
+	running string        // the import that is under way; "": none
+	ended   chan struct{} // closed at its end
 }
 
 // openImports is part of openAPI.
@@ -62,20 +63,52 @@ func (s *Server) openImports() *imports {
 
 // BeginImport implements api.Importer.
 func (i *imports) BeginImport(ctx context.Context, name, by string, dry bool) (importer.Sink, int64, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.running != "" {
-		return nil, 0, fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, i.running)
+	// One whose command was killed ends once that is noticed, and what it has is stored.
+	for wait := time.Now().Add(endsWithin); ; {
+		ended, running := i.take(name)
+		if running == "" {
+			break
+		}
+		select {
+		case <-ended:
+		case <-time.After(time.Until(wait)):
+			return nil, 0, fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, running)
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
 	}
 	s, err := importer.Begin(ctx, importer.Config{Name: name, By: by, Target: i.head, Now: i.now, Room: i.room, Dry: dry})
 	if err != nil {
+		i.leave()
 		return nil, 0, err
 	}
-	i.running = name
 	if !dry {
 		i.log.Info("an import begins", "name", name, "by", by)
 	}
 	return &importing{s, i, name, dry}, int64(i.maxDays()), nil
+}
+
+// endsWithin is how long an import waits for the end of another one.
+const endsWithin = 10 * time.Second
+
+// take makes an import of that name the one that runs. Where another one runs, it returns its name, and what is closed
+// at its end.
+func (i *imports) take(name string) (ended <-chan struct{}, running string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.running != "" {
+		return i.ended, i.running
+	}
+	i.running, i.ended = name, make(chan struct{})
+	return nil, ""
+}
+
+// leave says that none runs any more.
+func (i *imports) leave() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.running = ""
+	close(i.ended)
 }
 
 // importing is a session of an import that nobody else may run beside.
@@ -96,9 +129,7 @@ func (x *importing) Interrupt(ctx context.Context) (importer.Sum, error) {
 
 func (x *importing) end(ctx context.Context, f func(context.Context) (importer.Sum, error)) (importer.Sum, error) {
 	sum, err := f(ctx)
-	x.i.mu.Lock()
-	x.i.running = ""
-	x.i.mu.Unlock()
+	x.i.leave()
 	if !x.dry {
 		x.i.log.Info("an import has ended", "name", x.name, "files", sum.Files, "records", sum.Records, "stored", sum.Stored, "skipped", sum.Skipped, "error", err)
 	}
