@@ -136,7 +136,9 @@ func (s *Session) take(ctx context.Context, lines []line, isNew func(l *line, st
 		s.sum.Records++
 		n := had[l.key]
 		for _, g := range s.gens {
-			n += g.others(l.key, s.file)
+			if g.first != s.file { // else it has none of others
+				n += g.others(l.key, s.file)
+			}
 		}
 		if n > 0 && !isNew(l, n) {
 			s.sum.Skipped++
