@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
@@ -106,6 +107,7 @@ func (h *Head) takeImport(x *importing) error {
 // receipt. mu is held.
 func (h *Head) countImported(name string, n ImportCount, now time.Time) store.Host {
 	x := h.hosts[name]
+	delete(h.importNames, name)
 	switch {
 	case x != nil:
 	case name == "":
@@ -123,16 +125,26 @@ func (h *Head) countImported(name string, n ImportCount, now time.Time) store.Ho
 }
 
 // ImportName returns the name under which events of a node are stored: its own, or "" where there are too many hosts
-// to tell it apart from others, or its name is too long.
+// to tell it apart from others, or its name is too long. A name that it returns is kept for the node until its batch comes.
 func (h *Head) ImportName(node string) string {
 	if len(node) > maxName {
 		return ""
 	}
 	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if h.hosts[node] == nil && h.named >= h.opts.MaxHosts {
+	known := h.hosts[node] != nil || h.importNames[node]
+	h.mu.RUnlock()
+	if known {
+		return node
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.named+len(h.importNames) >= h.opts.MaxHosts {
 		return ""
 	}
+	if h.importNames == nil {
+		h.importNames = map[string]bool{}
+	}
+	h.importNames[strings.Clone(node)] = true
 	return node
 }
 
