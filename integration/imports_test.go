@@ -26,9 +26,9 @@ var mayImport = map[string][]string{
 	"collector/internal/enroll":   {"collector/internal/seldom", "pkg/pki", "pkg/fsys", "proto/enroll"},
 	"collector/internal/seldom":   {},
 	"collector/internal/jsonfile": {"pkg/fsys"},
-	"collector/internal/rates":    {"collector/internal/store"},
+	"collector/internal/rates":    {"collector/internal/store", "pkg/wake"},
 	"collector/internal/fanout":   {"pkg/conf", "pkg/dispatch", "pkg/event", "pkg/record"}, // conf and record: its tests
-	"collector/internal/outgrown": {"collector/internal/head", "collector/internal/journal"},
+	"collector/internal/outgrown": {"collector/internal/head", "collector/internal/journal", "pkg/wake"},
 	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg/metrics", "pkg/wake", "proto/proxy"},
 	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},

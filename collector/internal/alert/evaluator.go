@@ -138,7 +138,7 @@ func (e *Evaluator) Run(ctx context.Context) {
 	e.mu.Lock()
 	every := e.rules.Every
 	e.mu.Unlock()
-	tick := time.NewTicker(every)
+	tick := time.NewTimer(wake.In(every))
 	defer tick.Stop()
 	for {
 		select {
@@ -152,11 +152,9 @@ func (e *Evaluator) Run(ctx context.Context) {
 		}
 		e.Look(ctx)
 		e.mu.Lock()
-		if e.rules.Every != every {
-			every = e.rules.Every
-			tick.Reset(every)
-		}
+		every = e.rules.Every
 		e.mu.Unlock()
+		tick.Reset(wake.In(every))
 	}
 }
 

@@ -4,7 +4,6 @@
 package fanout
 
 import (
-	"context"
 	"sync"
 	"time"
 
@@ -26,7 +25,8 @@ type Fanout struct {
 
 	mu    sync.Mutex // guards everything below
 	batch *dispatch.Batch
-	bytes int // of batch
+	bytes int         // of batch
+	due   *time.Timer // hands batch on; nil before the first
 }
 
 // Open starts the plugins of cfg; Reload may add others later.
@@ -49,6 +49,11 @@ func (f *Fanout) Add(_ string, ev *event.Event) {
 	defer f.mu.Unlock()
 	if f.batch == nil {
 		f.batch = dispatch.NewBatch(maxBytes/8, 64)
+		if f.due == nil {
+			f.due = time.AfterFunc(maxDelay, f.flush)
+		} else {
+			f.due.Reset(maxDelay)
+		}
 	}
 	for i := range ev.Records {
 		f.batch.Add(ev.Records[i].Type, ev.Records[i].Raw)
@@ -61,32 +66,21 @@ func (f *Fanout) Add(_ string, ev *event.Event) {
 
 // putLocked hands the present batch to the dispatcher, which never waits; mu is held.
 func (f *Fanout) putLocked() {
+	f.due.Stop()
 	f.Put(f.batch)
 	f.batch, f.bytes = nil, 0
 }
 
-// flush hands the present batch on.
+// flush hands the present batch on, if there is one.
 func (f *Fanout) flush() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.putLocked()
-}
-
-// Run hands on a batch every maxDelay, until ctx ends.
-func (f *Fanout) Run(ctx context.Context) {
-	tick := time.NewTicker(maxDelay)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			f.flush()
-		case <-ctx.Done():
-			return
-		}
+	if f.batch != nil {
+		f.putLocked()
 	}
 }
 
-// Close hands on the last batch and closes the dispatcher.
+// Close hands on the last batch and closes the dispatcher. Nobody calls Add any more.
 func (f *Fanout) Close() error {
 	f.flush()
 	return f.Dispatcher.Close()

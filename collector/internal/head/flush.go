@@ -15,7 +15,7 @@ import (
 // is run's.
 func (h *Head) answerFlush(reply chan error) {
 	h.j.Poke()
-	batches, err := h.j.Take(h.ctx)
+	batches, err := h.j.Take(h.ctx, 0)
 	if errors.Is(err, journal.ErrClosed) {
 		err = nil // run finds out for itself
 	}

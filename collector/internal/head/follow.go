@@ -109,6 +109,9 @@ func (h *Head) begin(ctx context.Context, f *follower, q *query.Query, fn func(*
 		h.followers = map[*follower]struct{}{}
 	}
 	h.followers[f] = struct{}{}
+	if h.j != nil {
+		h.j.Poke() // what comes from now on is wanted soon
+	}
 	if q.StartMs == 0 {
 		h.mu.Unlock()
 		return nil

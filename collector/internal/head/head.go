@@ -89,6 +89,7 @@ type Head struct {
 	newcomers      newcomers
 
 	turned  atomic.Uint64 // by run and flush: see Turns
+	alarm   alarm         // run's
 	storing underway.Call // of flush, a table
 
 	asked chan struct{} // has an element for each question about completeness that is looked up
@@ -207,49 +208,6 @@ func (h *Head) load() (*store.State, error) {
 	return state, nil
 }
 
-// run takes committed batches until the journal is closed.
-func (h *Head) run() {
-	defer h.wg.Done()
-	defer close(h.ranEnd)
-	defer close(h.flushQ)
-	tick := h.opts.Now()
-	for {
-		h.turned.Add(1)
-		ctx, cancel := context.WithTimeout(h.ctx, time.Second)
-		batches, err := h.j.Take(ctx)
-		cancel()
-		for _, b := range batches {
-			if err := h.process(b); err != nil {
-				return
-			}
-		}
-		clear(batches)
-		if errors.Is(err, journal.ErrClosed) {
-			if err := h.cut(false); err != nil {
-				h.opts.Logger.Warn("the last events stay in the journal", "error", err)
-			}
-			return
-		}
-		if now := h.opts.Now(); now.Sub(tick) >= time.Second || now.Before(tick) || err != nil {
-			tick = now
-			h.tick(now)
-			if err := h.cutOld(now); err != nil {
-				return
-			}
-		}
-		select {
-		case reply := <-h.flushAsked:
-			h.answerFlush(reply)
-		case x := <-h.importAsked:
-			x.handed <- h.takeImport(x)
-		default:
-		}
-		if h.ctx.Err() != nil {
-			return
-		}
-	}
-}
-
 // Close stops the journal's intake and waits until everything committed is
 // stored; when the store fails, it stays in the journal and an error says so.
 // Events that are still open stay in the journal. The journal and the store are
@@ -269,8 +227,14 @@ func (h *Head) Close() error {
 }
 
 // Turns counts the turns of the goroutines that assemble and store, also those in which
-// the store took nothing. It grows each second; where it does not, one of them hangs.
-func (h *Head) Turns() uint64 { return h.turned.Load() }
+// the store took nothing. Each call asks for a turn; where there is none by a later one, one of them hangs.
+func (h *Head) Turns() uint64 {
+	n := h.turned.Load()
+	if h.j != nil {
+		h.j.Poke()
+	}
+	return n
+}
 
 // Stats returns the present figures.
 func (h *Head) Stats() Stats {

@@ -164,6 +164,7 @@ func TestPipeline(t *testing.T) {
 	if st := r.h.Stats(); st.StoredID < uint64(records/2_000) {
 		t.Errorf("only %d tables were stored", st.StoredID)
 	}
+	need.Wait(t, "no event is open, so hosts have the times of all", func() bool { return r.h.Stats().OpenEvents == 0 })
 	hosts := r.h.Hosts()
 	if err := r.close(); err != nil {
 		t.Fatal(err)
@@ -175,6 +176,7 @@ func TestPipeline(t *testing.T) {
 			t.Errorf("%s: another answer after the restart:\n%.1000s", name, d)
 		}
 	}
+	need.Wait(t, "no event is open after the restart", func() bool { return r.h.Stats().OpenEvents == 0 })
 	if d := cmp.Diff(hosts, r.h.Hosts(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmp.Comparer(time.Time.Equal)); d != "" {
 		t.Errorf("hosts after the restart:\n%s", d)
 	}

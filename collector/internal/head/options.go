@@ -79,6 +79,9 @@ type Options struct {
 	// they are; it must not block. What is replayed at start is not shown again
 	// to it: it may have seen it.
 	OnEvent func(host string, ev *event.Event)
+	// Awaited, when set, says whether somebody waits for what OnEvent sees; else it may be a
+	// second late.
+	Awaited func() bool
 	// OnNotice, when set, hears what is odd about the names that peers give. It must
 	// not block.
 	OnNotice func(Notice)

@@ -2,6 +2,7 @@ package head
 
 import (
 	"context"
+	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
@@ -166,6 +167,20 @@ func (h *Head) advance(lsn uint64) {
 	}
 }
 
+// refreshWait bounds Refresh.
+const refreshWait = 100 * time.Millisecond
+
+// Refresh has what is acknowledged now counted for its hosts, for who asks about these. It waits for
+// that a moment at most: what a disk that hangs keeps from the head is counted later.
+func (h *Head) Refresh(ctx context.Context) {
+	if h.j == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshWait)
+	defer cancel()
+	_ = h.waitProcessed(ctx, h.j.Last()) // what there is, is the answer
+}
+
 // waitProcessed waits until the records up to an LSN can be searched: they are in
 // memory, in events that are complete or open, or in the store. ErrClosed is
 // returned when that will not be.
@@ -181,6 +196,7 @@ func (h *Head) waitProcessed(ctx context.Context, lsn uint64) error {
 		}
 		moved := h.advanced
 		h.mu.Unlock()
+		h.j.Poke() // it waits for more, where it has little to do
 		select {
 		case <-moved:
 		case <-h.ctx.Done():

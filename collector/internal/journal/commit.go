@@ -47,14 +47,11 @@ func (j *Journal) commit(group []item) {
 			continue
 		}
 		if group[i].batch.LSNs() > 0 {
-			j.ready = append(j.ready, group[i].batch)
+			j.makeReady(group[i].batch)
 		}
 		j.readyCost.add(group[i].cost)
 	}
-	tell := j.taker == takerIdle || j.taker == takerLingers && j.readyCost.all >= j.takeCost
-	if tell {
-		j.taker = takerTold
-	}
+	tell := j.tellTaker()
 	j.mu.Unlock()
 	for i := range group {
 		if group[i].err != nil {
@@ -66,6 +63,14 @@ func (j *Journal) commit(group []item) {
 	if tell {
 		j.available.Set()
 	}
+}
+
+// makeReady puts a batch where Take finds it. mu is held.
+func (j *Journal) makeReady(b *Batch) {
+	if len(j.ready) == 0 {
+		j.readySince = time.Now()
+	}
+	j.ready = append(j.ready, b)
 }
 
 // write drops resends, gives LSNs, appends and syncs. commitMu is held.
@@ -194,7 +199,7 @@ func (j *Journal) reopen() error {
 	if err == nil {
 		err = j.replay(j.committed+1, func(b *Batch) error {
 			j.mu.Lock()
-			j.ready = append(j.ready, b)
+			j.makeReady(b)
 			j.mu.Unlock()
 			return nil
 		})

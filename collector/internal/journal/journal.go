@@ -63,10 +63,10 @@ type point struct{ lsn, index uint64 }
 
 // Journal is safe for use by several goroutines.
 type Journal struct {
-	opts  Options
-	share share // the queue's room; has locks of its own
-	// takeCost is how much is to be ready for a taker's wait for more to end.
-	takeCost int64
+	opts     Options
+	share    share                        // the queue's room; has locks of its own
+	takeCost int64                        // see there
+	short    atomic.Int32                 // goroutines that wait for room in the queue
 	stop     chan struct{}                // closed by Stop: ends Submits that wait
 	known    atomic.Pointer[seglog.Known] // what Options.Changed was last told
 	poked    atomic.Bool                  // Take is to return at once
@@ -94,11 +94,10 @@ type Journal struct {
 	// readyCost is of ready, takenCost of what the last Take returned: that stays in the
 	// queue's room until the next one. Both are guarded by mu.
 	readyCost, takenCost cost
-	taker                taker // guarded by mu: what the goroutine in Take waits for
-
-	// Only the goroutine that takes uses these.
-	lastTake time.Time   // when Take last returned batches
-	linger   *time.Timer // of await
+	readySince           time.Time     // guarded by mu: when the first of ready came
+	taker                taker         // guarded by mu: what the goroutine in Take waits for
+	linger               time.Duration // guarded by mu: Take's
+	lingerOver           *time.Timer   // wakes the taker that lingers
 
 	// commitMu is held while a group is written, for as long as the disk takes. Who
 	// commits holds it, and so do Start, Trim and Senders. All below is guarded by it.
@@ -158,6 +157,8 @@ func Open(o Options) (*Journal, *seglog.Recovery, error) {
 	j.share.init(o.QueueBytes)
 	j.queued = wake.New()
 	j.available = wake.New()
+	j.lingerOver = time.AfterFunc(time.Hour, j.available.Set)
+	j.lingerOver.Stop()
 	j.stop = make(chan struct{})
 	j.syncDue = wake.New()
 	j.log = log
@@ -249,6 +250,7 @@ func (j *Journal) Close() error {
 	j.closing.Do(func() {
 		j.Stop()
 		j.wg.Wait()
+		j.lingerOver.Stop()
 		j.commitMu.Lock()
 		defer j.commitMu.Unlock()
 		if j.log != nil {

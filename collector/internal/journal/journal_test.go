@@ -57,7 +57,7 @@ func put(t testing.TB, j *Journal, b *Batch) error {
 // drain takes all there is until the journal is closed.
 func drain(j *Journal) (out []*Batch) {
 	for {
-		list, err := j.Take(context.Background())
+		list, err := j.Take(context.Background(), 0)
 		out = append(out, list...)
 		if err != nil {
 			return out
@@ -219,7 +219,7 @@ func TestBackPressure(t *testing.T) {
 	var got atomic.Int32
 	blocked := make(chan error, 1)
 	go func() { blocked <- j.Submit(context.Background(), batch(1, big), func(error) { got.Add(1) }) }()
-	list, err := j.Take(context.Background())
+	list, err := j.Take(context.Background(), 0)
 	if err != nil || len(list) != 2 {
 		t.Fatalf("%d batches, %v", len(list), err)
 	}
@@ -228,7 +228,7 @@ func TestBackPressure(t *testing.T) {
 		t.Fatalf("submitted (%v) before the taken batches were done with", err)
 	case <-time.After(20 * time.Millisecond):
 	}
-	if list, err = j.Take(context.Background()); err != nil || len(list) != 1 {
+	if list, err = j.Take(context.Background(), 0); err != nil || len(list) != 1 {
 		t.Fatalf("%d batches, %v", len(list), err)
 	}
 	if err := <-blocked; err != nil {
@@ -257,7 +257,7 @@ func TestBackPressure(t *testing.T) {
 func takeAfter(j *Journal, b *Batch) ([]*Batch, error) {
 	errs := make(chan error, 1)
 	go func() { errs <- j.Submit(context.Background(), b, func(error) {}) }()
-	list, err := j.Take(context.Background())
+	list, err := j.Take(context.Background(), 0)
 	return list, errors.Join(err, <-errs)
 }
 

@@ -178,7 +178,7 @@ func (w *offsetWorld) open() {
 // journal is trimmed. The state may get there, and the rest not.
 func (w *offsetWorld) cut() {
 	w.j.Poke()
-	list, err := w.j.Take(context.Background())
+	list, err := w.j.Take(context.Background(), 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -45,7 +45,7 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		if b.Deferred {
 			return ErrBusy
 		}
-		if err := j.share.acquire(ctx, j.stop, c); err != nil {
+		if err := j.awaitRoom(ctx, c); err != nil {
 			return err
 		}
 	}
@@ -62,6 +62,14 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 	}
 	j.commitSoon(len(b.Records) <= leadRecords)
 	return nil
+}
+
+// awaitRoom takes room in the queue when there is some. What is ready has some of it, and is taken at once meanwhile.
+func (j *Journal) awaitRoom(ctx context.Context, c cost) error {
+	j.short.Add(1)
+	defer j.short.Add(-1)
+	j.available.Set()
+	return j.share.acquire(ctx, j.stop, c)
 }
 
 // Commit has what was deferred committed: here, before it returns, when it is little

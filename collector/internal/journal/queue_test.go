@@ -106,10 +106,10 @@ func TestDeferredBusy(t *testing.T) {
 		t.Fatalf("after %d: %v", n, failed)
 	}
 	j.Commit()
-	if _, err := j.Take(context.Background()); err != nil {
+	if _, err := j.Take(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := j.Take(canceled()); !errors.Is(err, context.Canceled) { // gives the room back
+	if _, err := j.Take(canceled(), 0); !errors.Is(err, context.Canceled) { // gives the room back
 		t.Fatal(err)
 	}
 	if err := deferred(t, j, &order, &mu, "again", 1); err != nil {

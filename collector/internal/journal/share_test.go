@@ -62,7 +62,7 @@ func TestHeavyShare(t *testing.T) {
 	j.Commit()
 	need.Wait(t, "the heavy one has room when some were taken", func() bool {
 		j.Poke()
-		if _, err := j.Take(context.Background()); err != nil {
+		if _, err := j.Take(context.Background(), 0); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -76,12 +76,12 @@ func TestHeavyShare(t *testing.T) {
 		}
 	})
 	j.Poke()
-	if _, err := j.Take(context.Background()); err != nil { // gives the last room back
+	if _, err := j.Take(context.Background(), 0); err != nil { // gives the last room back
 		t.Fatal(err)
 	}
 	need.Wait(t, "the queue is empty", func() bool {
 		j.Poke()
-		_, err := j.Take(context.Background())
+		_, err := j.Take(context.Background(), 0)
 		return err == nil && j.share.held.Load() == 0 && j.share.heavyHeld.Load() == 0
 	})
 	// Many short records cost time, not memory.

@@ -5,43 +5,43 @@ import (
 	"time"
 )
 
-// A taker that has just taken waits a little before it takes again, unless much is
-// ready: at a low rate it would else be woken for every record, which costs more
-// than the record. Poke ends the wait.
-const (
-	takeLinger = 5 * time.Millisecond
-	takeCost   = 256 << 10 // of budget; a quarter of it where that is less
-)
+// takeCost is how much of the queue's room has to be ready for Take to wait no longer; a quarter of that room where it is
+// less.
+const takeCost = 256 << 10
 
 // taker says what the goroutine in Take waits for.
 type taker uint8
 
 const (
 	takerBusy    taker = iota // not in Take: it looks for itself
-	takerIdle                 // in Take; anything wakes it
-	takerLingers              // in Take; takeCost wakes it, and its own timer
+	takerIdle                 // in Take, and nothing is ready
+	takerLingers              // in Take; plenty wakes it, and the timer
 	takerTold                 // a signal is on its way
 )
 
-// Take waits for committed batches and returns all there are, in order. What was
-// committed less than a few milliseconds after the last batches were taken waits
-// for more. Their bytes stay counted against the queue until the next call. Only
-// one goroutine may take. After Close and the last batch it returns ErrClosed;
+// Take waits for committed batches and returns all there are, in order. It waits for more until the first of
+// them has been ready for so long as linger says, unless they are many or somebody waits for the room that they have:
+// to be woken for every record costs more than the record, where they are few. Their bytes stay counted against the queue
+// until the next call. Only one goroutine may take. After Close and the last batch it returns ErrClosed;
 // after a Poke it returns at once what there is, or nothing once.
-func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
+func (j *Journal) Take(ctx context.Context, linger time.Duration) ([]*Batch, error) {
 	j.releaseTaken()
-	wait := takeLinger - time.Since(j.lastTake)
 	for {
 		poked := j.poked.Load()
 		j.mu.Lock()
+		j.linger = linger
+		left := time.Duration(0)
+		if len(j.ready) > 0 {
+			left = linger - time.Since(j.readySince)
+		}
 		switch {
-		case len(j.ready) > 0 && (wait <= 0 || poked || j.stopped || j.readyCost.all >= j.takeCost):
+		case len(j.ready) > 0 && (left <= 0 || poked || j.stopped || j.plenty()):
 			out := j.ready
 			j.ready = nil
 			j.takenCost, j.readyCost = j.readyCost, cost{}
 			j.taker = takerBusy
+			j.lingerOver.Stop()
 			j.mu.Unlock()
-			j.lastTake = time.Now()
 			return out, nil
 		case len(j.ready) == 0 && j.stopped:
 			j.mu.Unlock()
@@ -51,41 +51,43 @@ func (j *Journal) Take(ctx context.Context) ([]*Batch, error) {
 			j.mu.Unlock()
 			j.poked.Store(false)
 			return nil, nil
-		case wait > 0:
+		case len(j.ready) > 0:
 			j.taker = takerLingers
+			j.lingerOver.Reset(left)
 		default:
 			j.taker = takerIdle
 		}
 		j.mu.Unlock()
-		if err := j.await(ctx, wait); err != nil {
+		select {
+		case <-j.available:
+		case <-ctx.Done():
 			j.mu.Lock()
 			j.taker = takerBusy
 			j.mu.Unlock()
-			return nil, err
+			return nil, ctx.Err()
 		}
-		wait = takeLinger - time.Since(j.lastTake)
 	}
 }
 
-// await waits for a signal, at most so long where wait is more than 0.
-func (j *Journal) await(ctx context.Context, wait time.Duration) error {
-	var over <-chan time.Time
-	if wait > 0 {
-		if j.linger == nil {
-			j.linger = time.NewTimer(wait)
-		} else {
-			j.linger.Reset(wait)
-		}
-		defer j.linger.Stop()
-		over = j.linger.C
+// plenty says that what is ready is not to wait for more. mu is held.
+func (j *Journal) plenty() bool {
+	return j.readyCost.all >= j.takeCost || j.readyCost.heavy >= j.takeCost || j.short.Load() > 0
+}
+
+// tellTaker says whether the taker is to be woken now that more is ready. Where that is to be later, it sees to
+// it. mu is held.
+func (j *Journal) tellTaker() bool {
+	switch {
+	case j.taker != takerIdle && j.taker != takerLingers:
+		return false
+	case j.plenty() || j.linger <= 0:
+		j.taker = takerTold
+		return true
+	case j.taker == takerIdle && len(j.ready) > 0:
+		j.taker = takerLingers
+		j.lingerOver.Reset(j.linger)
 	}
-	select {
-	case <-j.available:
-	case <-over:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
+	return false
 }
 
 // releaseTaken gives back the room of the batches of the last Take.

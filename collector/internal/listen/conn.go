@@ -7,6 +7,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/poll"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 // Conn is an accepted connection. Its handler reads and writes it and says what
@@ -81,6 +82,9 @@ func (c *Conn) Cause() string {
 // setKeepAlive makes a peer that is gone without a word noticed in half a minute.
 func setKeepAlive(c *poll.Conn) { _ = c.KeepAlive(15*time.Second, 5*time.Second, 3) }
 
+// sweepEvery is how often connections are looked at, at least: their limits are of many seconds, or they are looked at more often.
+const sweepEvery = 5 * time.Second
+
 // sweep closes what is idle or takes too long for a frame. As the stock server
 // does, it looks at every connection once every MaxIdle and closes those that
 // have been quiet since the last look: a connection is closed after one to two
@@ -97,7 +101,10 @@ func (l *Listener) sweep() {
 			idle = limits.MaxIdle
 			idleTick = time.Now().Add(idle)
 		}
-		period := min(time.Second, max(limits.FrameTimeout/4, time.Millisecond))
+		period := max(limits.FrameTimeout/4, time.Millisecond)
+		if period > sweepEvery {
+			period = wake.In(sweepEvery)
+		}
 		if idle > 0 {
 			period = min(period, max(time.Until(idleTick), time.Millisecond))
 		}

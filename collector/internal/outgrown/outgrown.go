@@ -14,6 +14,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 const (
@@ -50,13 +51,14 @@ func (w *Watcher) excess(bytes int64) uint64 { return uint64(max(0, bytes-w.Limi
 // Run warns while the journal has outgrown what it has to hold, and logs when it no longer
 // has, until ctx ends.
 func (w *Watcher) Run(ctx context.Context) {
-	tick := time.NewTicker(every)
+	tick := time.NewTimer(wake.In(every))
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			tick.Reset(wake.In(every))
 		}
 		w.check()
 	}

@@ -2,12 +2,9 @@ package poll
 
 import (
 	"errors"
-	"fmt"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,41 +13,31 @@ import (
 const (
 	// roundEvents is the most light connections of a round.
 	roundEvents = 256
-	// nap is how long a round with little to do waits for more, unless something is
-	// hot: no longer than nobody notices.
-	nap = 2 * time.Millisecond
-	// napBelow is how many connections are little.
-	napBelow = 32
-	// napAfter is how long ago the last round may be for a nap: where rounds are
-	// rare, there is nothing to wait for.
-	napAfter = 5 * time.Millisecond
+	// halfWithin is how soon half of the senders are to have their answers where rounds wait for more: each round costs a
+	// wake-up and a sync. pauseMost bounds it for the others.
+	halfWithin = 4500 * time.Microsecond
+	pauseMost  = 8 * time.Millisecond
+	// pauseBelow is how many connections are little.
+	pauseBelow = 128
+	// busyNap is how long heavy connections wait at least that have to.
+	busyNap = 2 * time.Millisecond
 	// hotFor is how long a connection stays hot, and hotWait how many milliseconds a
 	// thread waits for it.
 	hotFor  = 20 * time.Millisecond
 	hotWait = 5
-	// relieveAfter is how long the end of a round may take before another goroutine
-	// takes the connections over.
-	relieveAfter = 100 * time.Millisecond
 )
 
 // Poller waits for connections in a goroutine of its own.
 type Poller struct {
 	epolls [classes]int // their descriptors
-	file   *os.File     // of that of the light connections
-	// wait is that epoll as a descriptor of the runtime's poller: waiting for it blocks
-	// no thread.
-	wait   syscall.RawConn
+	gate   *gate        // to that of the light connections
 	after  func()
 	busy   func() bool
 	start  time.Time
-	hot    atomic.Int64 // ns after start until which nobody naps
+	hot    atomic.Int64 // ns after start until which nobody pauses
 	wg     sync.WaitGroup
 	counts [classes]atomic.Int64 // connections of each class
-	// turn is the number of the goroutine that does the rounds. Where the end of one
-	// takes long, relief raises it and starts the next goroutine; the one before ends
-	// when it sees that.
-	turn   atomic.Uint64
-	relief *time.Timer
+	relief relief
 
 	mu     sync.Mutex
 	slots  []*Handle // guarded by mu; by number
@@ -68,15 +55,13 @@ func Open(after func(), busy func() bool) (*Poller, error) {
 	if err := p.openEpolls(); err != nil {
 		return nil, err
 	}
-	p.file = os.NewFile(uintptr(p.epolls[Light]), "epoll")
 	var err error
-	if p.wait, err = p.file.SyscallConn(); err != nil {
-		return nil, errors.Join(err, p.file.Close(), p.closeEpolls(Fresh))
+	if p.gate, err = openGate(p.epolls[Light]); err != nil {
+		return nil, errors.Join(err, p.closeEpolls(Light))
 	}
-	p.relief = time.AfterFunc(time.Hour, p.relieve)
-	p.relief.Stop()
+	p.relief.init(p)
 	p.wg.Add(1)
-	go p.run(0)
+	go p.run()
 	return p, nil
 }
 
@@ -85,9 +70,10 @@ func (p *Poller) Close() error {
 	p.mu.Lock()
 	p.closed = true
 	p.mu.Unlock()
-	err := p.file.Close()
+	p.relief.timer.Stop()
+	err := p.gate.wake()
 	p.wg.Wait()
-	return errors.Join(err, p.closeEpolls(Fresh))
+	return errors.Join(err, p.gate.close(), p.closeEpolls(Light))
 }
 
 // Len is how many connections it has.
@@ -102,77 +88,114 @@ func (p *Poller) Len() (n int) {
 // moment, no round waits for more.
 func (p *Poller) Hot() { p.hot.Store(int64(time.Since(p.start) + hotFor)) }
 
-// run does rounds while it is its turn.
-func (p *Poller) run(turn uint64) {
+func (p *Poller) isHot() bool { return int64(time.Since(p.start)) < p.hot.Load() }
+
+// run does rounds until it is relieved, or the poller is closed.
+func (p *Poller) run() {
 	defer p.wg.Done()
 	events := make([]unix.EpollEvent, roundEvents)
-	var last time.Time
-	for p.turn.Load() == turn {
-		n, err := p.next(events)
-		if err == nil && n < napBelow && p.mayNap(last) && !hasOthers(events[:n]) {
-			time.Sleep(nap)
-			n, err = p.next(events)
-		}
+	var pc pace
+	for {
+		n, err := p.next(events, &pc)
 		if err != nil {
 			return // closed
 		}
+		pc.began = time.Now()
 		if p.serve(events[:n]) {
-			time.Sleep(nap)
+			time.Sleep(busyNap)
 		}
-		p.relief.Reset(relieveAfter)
+		ending := p.relief.begin()
 		p.after()
-		if p.turn.Load() == turn {
-			p.relief.Stop()
+		if !p.relief.end(ending) {
+			return
 		}
-		last = time.Now()
+		pc.took += (time.Since(pc.began) - pc.took) / 8
 	}
 }
 
-// hasOthers says whether connections are ready that are not light: how many is not known,
-// and they do not send a record now and then.
-func hasOthers(events []unix.EpollEvent) bool {
-	return slices.ContainsFunc(events, func(e unix.EpollEvent) bool { return e.Fd < 0 })
+// pace is what a goroutine that does rounds knows of the last ones.
+type pace struct {
+	began time.Time     // the last one
+	took  time.Duration // a round, on average
+	only  int32         // onlyOf the last one
+	// even says that rounds follow one another by a pause, and that nothing which comes
+	// meanwhile wakes anybody.
+	even bool
 }
 
-func (p *Poller) mayNap(last time.Time) bool { return time.Since(last) < napAfter && !p.isHot() }
+// left is how long the next round has to wait for more, where it waits: a pause after the last one began. Who comes
+// within it waits for half of it on average, and for the round.
+func (pc *pace) left() time.Duration {
+	return min(2*(halfWithin-pc.took), pauseMost) - time.Since(pc.began)
+}
 
-func (p *Poller) isHot() bool { return int64(time.Since(p.start)) < p.hot.Load() }
-
-// next waits until something is ready and returns how many events there are. It
-// fails when the poller is closed.
-func (p *Poller) next(events []unix.EpollEvent) (n int, err error) {
-	if p.isHot() {
-		// The next one comes in a moment, and the shortest way counts.
-		err = p.wait.Control(func(fd uintptr) { n, _ = unix.EpollWait(int(fd), events, hotWait) })
-		if n > 0 || err != nil {
-			return n, err
-		}
-	}
-	var failed error
-	err = p.wait.Read(func(fd uintptr) bool {
-		for {
-			n, failed = unix.EpollWait(int(fd), events, 0)
-			if !errors.Is(failed, unix.EINTR) {
-				return n != 0
+// next waits until a round is due, and returns how many events it begins with. It fails when the poller is
+// closed.
+func (p *Poller) next(events []unix.EpollEvent, pc *pace) (n int, err error) {
+	for n == 0 {
+		switch left := pc.left(); {
+		case p.isHot():
+			// The next one comes in a moment, and the shortest way counts.
+			pc.even = false
+			if n = p.nextHot(events); n > 0 {
+				pc.only = onlyOf(events[:n])
+				return n, nil
+			}
+			err = p.gate.untilReady()
+		case pc.even && left > 0:
+			err = p.gate.until(left)
+		default:
+			if n = readyNow(p.epolls[Light], events); n == 0 {
+				err = p.gate.untilReady()
 			}
 		}
-	})
-	if err == nil && failed != nil {
-		panic(fmt.Sprintf("epoll_wait: %v", failed)) // a descriptor of ours is none
+		if err != nil {
+			return 0, err
+		}
+		if n == 0 {
+			n = readyNow(p.epolls[Light], events)
+		}
+		was := pc.even
+		if pc.even = was && n > 1; was {
+			continue // it has had its pause
+		}
+		if left := pc.left(); left > 0 && pc.isLittle(events[:n]) && !p.isHot() {
+			if err := p.gate.until(left); err != nil {
+				return 0, err
+			}
+			n = readyNow(p.epolls[Light], events)
+			pc.even = n > 1
+		}
 	}
-	return n, err
+	pc.only = onlyOf(events[:n])
+	return n, nil
 }
 
-// relieve has another goroutine go on where one is stuck at the end of a round. That
-// one ends when it comes back.
-func (p *Poller) relieve() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return
+// onlyOf is the one light connection that is ready, -1 where it is not one.
+func onlyOf(events []unix.EpollEvent) int32 {
+	if len(events) != 1 {
+		return -1
 	}
-	p.wg.Add(1)
-	go p.run(p.turn.Add(1))
+	return max(events[0].Fd, -1)
+}
+
+// nextHot waits in the kernel, for a moment.
+func (p *Poller) nextHot(events []unix.EpollEvent) int {
+	n, err := unix.EpollWait(p.epolls[Light], events, hotWait)
+	if err != nil {
+		return 0 // interrupted
+	}
+	return n
+}
+
+// isLittle says whether a round for what is ready had better wait for more. Where connections are ready that
+// are not light, how many is not known, and they do not send a record now and then. Where it is
+// the one of the last round, it has had its answer and has gone on, and nobody else has come.
+func (pc *pace) isLittle(events []unix.EpollEvent) bool {
+	if len(events) == 0 || len(events) >= pauseBelow || len(events) == 1 && events[0].Fd == pc.only {
+		return false
+	}
+	return !slices.ContainsFunc(events, func(e unix.EpollEvent) bool { return e.Fd < 0 })
 }
 
 // dispatch hands out what is ready of one connection.

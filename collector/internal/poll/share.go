@@ -63,7 +63,7 @@ func (p *Poller) openEpolls() (err error) {
 			return os.NewSyscallError("epoll_ctl", err)
 		}
 	}
-	return os.NewSyscallError("fcntl", unix.SetNonblock(p.epolls[Light], true))
+	return nil
 }
 
 // closeEpolls closes those of a class and the ones after it.
@@ -113,7 +113,7 @@ func (p *Poller) serveClass(c Class, end time.Time) {
 	var events [step]unix.EpollEvent
 	for left > 0 && time.Now().Before(end) {
 		asked := min(left, step)
-		n, _ := unix.EpollWait(p.epolls[c], events[:asked], 0) // interrupted: in the next round
+		n := readyNow(p.epolls[c], events[:asked])
 		for i := range n {
 			p.dispatch(&events[i])
 		}

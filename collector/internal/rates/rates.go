@@ -1,5 +1,5 @@
 // Package rates averages how many records a second each host sends. Only the server's wiring
-// imports it; it imports store, for Host.
+// imports it; it imports store, for Host, and wake.
 package rates
 
 import (
@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/wake"
 )
 
 const (
@@ -36,12 +37,13 @@ type rate struct {
 // Run reads the hosts' counts every few seconds until ctx ends; hosts returns what is known
 // of all hosts.
 func (r *Rates) Run(ctx context.Context, hosts func() []store.Host) {
-	tick := time.NewTicker(every)
+	tick := time.NewTimer(wake.In(every))
 	defer tick.Stop()
 	for {
 		r.count(time.Now(), hosts())
 		select {
 		case <-tick.C:
+			tick.Reset(wake.In(every))
 		case <-ctx.Done():
 			return
 		}

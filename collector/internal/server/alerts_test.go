@@ -190,11 +190,11 @@ func (w *watched) minutes(n int) {
 // settle waits until the head has what was acknowledged.
 func (w *watched) settle() {
 	w.t.Helper()
-	has := func() bool { st := w.head.Stats(); return st.Records-st.Replayed >= w.put }
-	for i := 0; i < 1000 && !has(); i++ { // a day has 1,440 waits
-		time.Sleep(100 * time.Microsecond)
-	}
-	need.Wait(w.t, "the head has all", has)
+	need.Wait(w.t, "the head has all", func() bool {
+		w.head.Refresh(w.t.Context()) // a day has 1,440 waits
+		st := w.head.Stats()
+		return st.Records-st.Replayed >= w.put
+	})
 }
 
 // state says which alerts fire, and which are over.

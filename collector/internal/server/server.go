@@ -285,7 +285,6 @@ func (s *Server) startWork() {
 	s.work.Go(func() { s.sayHolds(ctx) })
 	s.work.Go(func() { s.outgrown.Run(ctx) })
 	s.work.Go(func() { s.alerts.Run(ctx) })
-	s.work.Go(func() { s.fanout.Run(ctx) })
 	s.work.Go(func() { s.rates.Run(ctx, s.head.Hosts) })
 }
 

@@ -33,7 +33,8 @@ type live struct {
 func (l *live) About(context.Context) (query.About, error) { return about(l.Head, l.s.store), nil }
 
 // Hosts implements api.Source.
-func (l *live) Hosts(context.Context) ([]*fleet.Host, error) {
+func (l *live) Hosts(ctx context.Context) ([]*fleet.Host, error) {
+	l.Refresh(ctx)
 	open := map[netip.Addr]bool{}
 	for _, t := range l.s.transports {
 		t.Connected(func(p netip.AddrPort) { open[event.SenderAddr(p.Addr())] = true })
@@ -60,6 +61,7 @@ func (l *live) Coverage(ctx context.Context, req *fleet.CoverageRequest, fn func
 	if err := k.holds(ctx, l.s.holds.set, l.s.holds.keep, l.s.store); err != nil {
 		return err
 	}
+	l.Refresh(ctx)
 	return coverage(ctx, l.Head, k, req, fn)
 }
 

@@ -90,7 +90,7 @@ func (s *Server) openHead(trust *trusted.Senders) error {
 		TableBytes: s.space.TableBytes(),
 		NewNames:   s.cfg.NewNames,
 		MayName:    mayName(trust), OwnName: s.cfg.Node, OwnAddr: ownAddr(s.cfg.Now),
-		OnEvent:  s.fanout.Add,
+		OnEvent: s.fanout.Add, Awaited: s.fanout.Active,
 		OnNotice: s.own.Notice,
 		Stop:     s.cfg.Stop,
 	})

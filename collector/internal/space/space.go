@@ -4,8 +4,9 @@
 // journal and is the only one to import it.
 //
 // Admit is called for every batch and costs a few atomic operations. The disk is asked for
-// its space once a second, and after each MiB that was admitted. One goroutine (Run) does
-// the actions. Watcher.mu is the only lock; nothing of Config but Log is called under it.
+// its space after each MiB that was admitted and, where records come, once a second; while nothing comes and nothing
+// is wrong, every few seconds. One goroutine (Run) does the actions. Watcher.mu is the only lock; nothing of Config but
+// Log is called under it.
 package space
 
 import (
@@ -89,7 +90,7 @@ type Config struct {
 	// Space returns how many bytes are free on the disk, and how many it has. Any
 	// goroutine may call it.
 	Space func() (free, total uint64, err error)
-	Every time.Duration // how often Run asks for the space; a second when 0
+	Every time.Duration // how often the disk is asked for its space where that may matter; a second when 0
 	Log   hclog.Logger
 	// Do does an action; it must not wait. See action.Runner.
 	Do func(a conf.Action, m action.Message)
@@ -154,10 +155,14 @@ type Status struct {
 type Watcher struct {
 	cfg  Config
 	kick wake.Signal // wakes Run: a condition or a limit has changed
+	// stale wakes Run: records come, and the disk was not asked for Every.
+	stale wake.Signal
 
 	// Read for every batch.
 	low, full, suspended atomic.Bool
 	since                atomic.Int64 // bytes admitted since the disk was asked
+	asked                atomic.Int64 // when that was, in ns after start
+	start                time.Time
 
 	mu      sync.Mutex // guards everything below
 	limits  Limits
@@ -178,7 +183,7 @@ func New(cfg Config) *Watcher {
 	if cfg.Every == 0 {
 		cfg.Every = time.Second
 	}
-	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: wake.New()}
+	w := &Watcher{cfg: cfg, limits: cfg.Limits, kick: wake.New(), stale: wake.New(), start: time.Now()}
 	w.measure()
 	return w
 }
@@ -188,6 +193,9 @@ func (w *Watcher) Admit(n int64) error {
 	if w.since.Add(n) >= recheck {
 		w.since.Store(0)
 		w.measure()
+	} else if now := int64(time.Since(w.start)); now-w.asked.Load() >= int64(w.cfg.Every) {
+		w.asked.Store(now)
+		w.stale.Set() // not here: this may be asked of a disk that hangs
 	}
 	switch {
 	case w.suspended.Load():
@@ -204,6 +212,7 @@ func (w *Watcher) IsLow() bool { return w.low.Load() }
 
 // measure asks the disk for its space and updates the conditions; the actions are Run's.
 func (w *Watcher) measure() {
+	w.asked.Store(int64(time.Since(w.start)))
 	free, total, err := w.cfg.Space()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -301,16 +310,32 @@ func (w *Watcher) Begin(ctx context.Context) { w.act(ctx) }
 // Run asks the disk for its space again and again, and does the actions, until ctx ends. It
 // is called once.
 func (w *Watcher) Run(ctx context.Context) {
-	tick := time.NewTicker(w.cfg.Every)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
 	for {
 		w.act(ctx)
+		tick.Reset(w.pause())
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			w.measure()
+		case <-w.stale:
+			w.measure()
 		case <-w.kick:
 		}
 	}
+}
+
+// quiet is how many times Every Run lets pass while nothing is wrong and no records come.
+const quiet = 5
+
+// pause is how long Run waits before it asks for the space again.
+func (w *Watcher) pause() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.is == [numConditions]bool{} && !w.blind && !w.suspended.Load() {
+		return wake.In(quiet * w.cfg.Every)
+	}
+	return w.cfg.Every
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -383,4 +384,43 @@ func TestExcessDropsNoDay(t *testing.T) {
 	// What the journal has does not explain it: days go.
 	excess = 10 * mib
 	d.at(50, "drop 60 space_left_action")
+}
+
+// The disk is asked once a second where records come or something is wrong, and seldom else.
+func TestAskedSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked, free := 0, uint64(1000*mib)
+		w := New(Config{
+			Space:  func() (uint64, uint64, error) { asked++; return free, 2000 * mib, nil },
+			Limits: Limits{SpaceLeft: conf.Space{MiB: 100}, SpaceLeftAction: do(conf.DoIgnore)}, Log: hclog.NewNullLogger(), Do: func(conf.Action, action.Message) {},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); w.Run(ctx) }()
+		minute := func(what string, least, most int) {
+			t.Helper()
+			synctest.Wait()
+			before := asked
+			for range 600 {
+				time.Sleep(100 * time.Millisecond)
+				if what == "records come" {
+					if err := w.Admit(100); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			synctest.Wait()
+			if n := asked - before; n < least || n > most {
+				t.Errorf("%s: asked %d times in a minute, want %d to %d", what, n, least, most)
+			}
+		}
+		minute("nothing happens", 11, 13)
+		minute("records come", 50, 75)
+		minute("nothing happens any more", 11, 13)
+		free = 50 * mib
+		time.Sleep(quiet * time.Second)
+		minute("space is low", 58, 62)
+		cancel()
+		<-ended
+	})
 }

@@ -113,7 +113,7 @@ func setupSealed(t testing.TB, l Limits, seal Seal, change func(*Config)) *fixtu
 	})
 	wg.Go(func() {
 		for {
-			list, err := f.j.Take(context.Background())
+			list, err := f.j.Take(context.Background(), 0)
 			f.mu.Lock()
 			for _, b := range list {
 				f.taken = append(f.taken, b)

@@ -143,19 +143,14 @@ func (s *session) readStep() error {
 }
 
 func (s *session) readSocket(fd uintptr) {
-	for {
-		m, err := unix.Read(int(fd), s.buf.bytes[s.n:min(s.n+s.step, s.most)])
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			err = errNothing
-		case err == nil && m == 0:
-			err = io.EOF
-		case err == nil:
-			s.n += m
-		}
-		s.readErr = err
-		return
+	m, err := poll.Read(fd, s.buf.bytes[s.n:min(s.n+s.step, s.most)])
+	switch {
+	case err == unix.EAGAIN:
+		err = errNothing
+	case err == nil && m == 0:
+		err = io.EOF
+	case err == nil:
+		s.n += m
 	}
+	s.readErr = err
 }

@@ -116,11 +116,8 @@ func (s *session) writeFor(limit time.Duration) error {
 
 func (s *session) writeSocket(fd uintptr) {
 	for s.outAt < len(s.out) {
-		n, err := unix.Write(int(fd), s.out[s.outAt:])
-		switch err {
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
+		n, err := poll.Write(fd, s.out[s.outAt:])
+		if err == unix.EAGAIN {
 			err = errBlocked
 		}
 		if err != nil {
