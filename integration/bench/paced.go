@@ -13,19 +13,39 @@ func (b *bench) paced() error {
 	const lasts = 10 * time.Second
 	b.printf("## A fleet at work\n\n")
 	b.printf("Stop-and-wait senders, each with a record at random times, for %v. Stock auditd as shipped, ours with `--flush sync`. CPU is the server's\n", lasts)
-	b.printf("while they send. Median of %d.\n\n", b.rounds)
-	b.printf("| senders | records/s | stock CPU µs a record | of a core | ours | of a core | ratio | stock p50 / p99 | ours p50 / p99 |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.printf("while they send, wake-ups are those of all its threads; no sender at all: connected to by nobody. Median of %d.\n\n", b.rounds)
+	b.printf("| senders | records/s | stock CPU µs a record | of a core | ours | of a core | ratio | stock p50 / p99 | ours p50 / p99 | stock wake-ups/s | ours |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	kinds := []serverKind{stockServer("incremental_async"), ourServer("sync")}
 	for _, s := range []struct{ conns, rate int }{{100, 100}, {100, 1000}, {1000, 1000}, {1000, 5000}, {1000, 10000}} {
 		m := b.mediansOf(kinds, fmt.Sprintf("%d senders, %d/s", s.conns, s.rate), func(k serverKind, round int) (serverRun, error) {
 			return b.runPaced(k, harness.Paced{Conns: s.conns, Rate: s.rate, For: lasts, Corpus: b.raw, Seed: uint64(round)})
 		})
 		st, us := m[kinds[0].name], m[kinds[1].name]
-		b.printf("| %s | %s | %.1f | %.1f %% | %.1f | %.1f %% | %s | %s / %s | %s / %s |\n", count(s.conns), count(us.rate), st.cpu, st.cpu*st.rate/1e4,
-			us.cpu, us.cpu*us.rate/1e4, times(us.cpu/st.cpu), short(st.p50), short(st.p99), short(us.p50), short(us.p99))
+		b.printf("| %s | %s | %.1f | %.1f %% | %.1f | %.1f %% | %s | %s / %s | %s / %s | %s | %s |\n", count(s.conns), count(us.rate), st.cpu, st.cpu*st.rate/1e4,
+			us.cpu, us.cpu*us.rate/1e4, times(us.cpu/st.cpu), short(st.p50), short(st.p99), short(us.p50), short(us.p99), count(st.wakes), count(us.wakes))
 	}
-	b.printf("\n")
+	m := b.mediansOf(kinds, "nobody", func(k serverKind, _ int) (serverRun, error) { return b.runIdle(k, lasts) })
+	b.printf("| 0 | 0 | | | | | | | | %s | %s |\n\n", count(m[kinds[0].name].wakes), count(m[kinds[1].name].wakes))
 	return nil
+}
+
+// runIdle looks at a server that nobody connects to, once it has started.
+func (b *bench) runIdle(k serverKind, lasts time.Duration) (r serverRun, err error) {
+	err = b.withServer(k, func(_, _ string, p *harness.Proc) error {
+		time.Sleep(5 * time.Second)
+		before, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		time.Sleep(lasts)
+		after, err := p.Usage()
+		if err != nil {
+			return err
+		}
+		r.wakes = float64(after.WakeUps-before.WakeUps) / lasts.Seconds()
+		return p.Terminate(time.Minute)
+	})
+	return r, err
 }
 
 func (b *bench) runPaced(k serverKind, load harness.Paced) (r serverRun, err error) {
@@ -49,7 +69,7 @@ func (b *bench) runPaced(k serverKind, load harness.Paced) (r serverRun, err err
 		}
 		r = serverRun{
 			rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6,
-			p50: got.P50, p99: got.P99, peak: after.PeakRSS,
+			p50: got.P50, p99: got.P99, peak: after.PeakRSS, wakes: float64(after.WakeUps-before.WakeUps) / load.For.Seconds(),
 		}
 		return p.Terminate(time.Minute)
 	})

@@ -47,6 +47,7 @@ type serverRun struct {
 	p50, p99 time.Duration
 	peak     int64
 	disk     float64 // what the store takes, of the text; 0 for the stock server
+	wakes    float64 // a second; of paced loads only
 }
 
 func (b *bench) runServer(k serverKind, s shape, seed int) (serverRun, error) {
@@ -147,14 +148,14 @@ func (b *bench) mediansOf(kinds []serverKind, what string, run func(k serverKind
 }
 
 func medianRun(runs []serverRun) serverRun {
-	var rate, cpu, disk []float64
+	var rate, cpu, disk, wakes []float64
 	var p50, p99 []time.Duration
 	var peak []int64
 	for _, r := range runs {
-		rate, cpu, disk = append(rate, r.rate), append(cpu, r.cpu), append(disk, r.disk)
+		rate, cpu, disk, wakes = append(rate, r.rate), append(cpu, r.cpu), append(disk, r.disk), append(wakes, r.wakes)
 		p50, p99, peak = append(p50, r.p50), append(p99, r.p99), append(peak, r.peak)
 	}
-	return serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak), median(disk)}
+	return serverRun{median(rate), median(cpu), median(p50), median(p99), median(peak), median(disk), median(wakes)}
 }
 
 // servers compares `collector serve` with an aggregating stock auditd.

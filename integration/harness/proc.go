@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -186,6 +187,7 @@ func (p *Proc) Terminate(limit time.Duration) error {
 // Usage holds what a process has used of the machine.
 type Usage struct {
 	CPU     time.Duration // user and system
+	WakeUps uint64        // of its threads that live: how often one waited for something; 0 once the child has ended
 	RSS     int64         // bytes now; 0 once the child has ended
 	PeakRSS int64         // bytes
 }
@@ -236,7 +238,32 @@ func usageOf(pid int) (Usage, error) {
 			u.PeakRSS = kib << 10
 		}
 	}
-	return u, nil
+	u.WakeUps, err = wakeUpsOf(pid)
+	return u, err
+}
+
+// wakeUpsOf adds up the voluntary switches of a process's threads: a thread that waits is woken.
+func wakeUpsOf(pid int) (n uint64, _ error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	for _, file := range files {
+		status, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for _, line := range strings.Split(string(status), "\n") {
+			if value, ok := strings.CutPrefix(line, "voluntary_ctxt_switches:"); ok {
+				k, err := strconv.ParseUint(strings.TrimSpace(value), 10, 64)
+				if err != nil {
+					return 0, fmt.Errorf("%s: %w", file, err)
+				}
+				n += k
+			}
+		}
+	}
+	return n, nil
 }
 
 // Settle waits until the process has used no CPU for `quiet`, at most limit.

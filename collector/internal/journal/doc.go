@@ -9,8 +9,8 @@
 // them and calls each one's done in order of submission. It is the journal's own,
 // or, for few records that find nobody committing, the one in Submit or Commit:
 // senders in lockstep are then answered without a hand-over. A deferred batch waits
-// for a Commit, or for the next that is not. A taker that has just taken
-// waits a few milliseconds for more, see Take. Bytes submitted and
+// for a Commit, or for the next that is not. A taker waits for more as long as it
+// likes, unless somebody waits for it; see Take. Bytes submitted and
 // not yet taken are bounded: when the taker does not keep up, Submit blocks, and
 // with it the senders' acknowledgements. That is the whole of the back-pressure.
 //

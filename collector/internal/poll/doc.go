@@ -1,8 +1,8 @@
 // Package poll reads from many connections in one goroutine. The runtime wakes a
 // thread for each connection that something came on, which costs several times what
 // a record does: a fleet of thousands sends a record here and one there. Here one
-// goroutine takes what has come on all of them by turns, and when it is little waits
-// a moment for more. Package listen makes its connections, package ingest/remote reads them;
+// goroutine takes what has come on all of them by turns, and when it is little and the
+// last round just over, waits a moment for more, in which nothing wakes it (gate). Package listen makes its connections, package ingest/remote reads them;
 // it imports nothing of ours.
 //
 // A connection is in one of two hands, never in both: the poller's, which calls the
