@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ func (c *compaction) one(ctx context.Context) bool {
 	if c.s.refusing() {
 		return false
 	}
-	done, err := c.store.Compact(ctx, c.how())
+	done, err := c.aside(ctx)
 	if ctx.Err() != nil {
 		return false
 	}
@@ -87,6 +88,19 @@ func (c *compaction) one(ctx context.Context) bool {
 		logCompacted(c.log, done)
 	}
 	return true
+}
+
+// aside compacts a day beside everything else. Its thread gives way to others, but a goroutine runs only while it has one of
+// the runtime's processors: of two, one would be held by a thread that gets a tenth of its time, and what comes in would have to do
+// with the other. So there is one more meanwhile.
+func (c *compaction) aside(ctx context.Context) (*store.Compacted, error) {
+	how := c.how()
+	if n, _ := c.store.Compactable(how); n > 0 {
+		n := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(n + 1)
+		defer runtime.GOMAXPROCS(n)
+	}
+	return c.store.Compact(ctx, how)
 }
 
 // how is what the settings say, with the room that is not to be taken.

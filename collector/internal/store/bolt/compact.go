@@ -86,7 +86,7 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 			}
 		}
 		over := day.Time().AddDate(0, 0, 1).Add(c.After)
-		if !c.Today && (now.Before(over) || slices.Contains(of, s.cur)) {
+		if !c.Today && now.Before(over) {
 			continue
 		}
 		arrived := due{split: true}
