@@ -28,7 +28,7 @@ const (
 // each value the events that have it.
 type Builder struct {
 	c    *Codec
-	rows *rows.Encoder
+	rows *rowsCoder
 	last place
 	sum  Summary
 
@@ -47,7 +47,7 @@ type Builder struct {
 
 // NewBuilder begins a group.
 func (c *Codec) NewBuilder() *Builder {
-	b := &Builder{c: c, rows: rows.NewEncoder(rows.NewTable())}
+	b := &Builder{c: c, rows: &rowsCoder{Encoder: rows.NewEncoder(rows.NewTable())}}
 	b.vocabulary.init()
 	b.whence.init()
 	return b

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"hash/maphash"
 	"sync"
@@ -18,9 +19,21 @@ const (
 	poorRows = 8
 )
 
+// rowsCoder codes frames as rows, and looks whether they come back.
+type rowsCoder struct {
+	*rows.Encoder
+	d    rows.Decoder
+	back []byte
+}
+
 // packFrame appends a frame of version 5 to dst.
-func (c *Codec) packFrame(dst []byte, e *rows.Encoder, text []byte) []byte {
+func (c *Codec) packFrame(dst []byte, e *rowsCoder, text []byte) []byte {
 	streams, lines, tail := e.Encode(text)
+	var err error
+	e.back, err = e.d.Decode(e.back[:0], e.Table(), streams, lines, tail, len(text))
+	if err != nil || !bytes.Equal(e.back, text) { // a fault of rows costs room, never text
+		return c.enc.EncodeAll(text, append(dst, formPlain))
+	}
 	from, total := len(dst), 0
 	dst = append(dst, formRows)
 	dst = binary.AppendUvarint(dst, uint64(lines)<<1|b2u(tail))

@@ -118,9 +118,15 @@ func (d *Decoder) line() bool {
 	if many := len(t.first) - min(1, t.pid+1); many > 0 {
 		mask = d.mask(x)
 	}
-	for i := range t.first {
+	other := mask | t.stamp
+	if t.pid >= 0 {
+		other |= 1 << t.pid
+	}
+	for i := 0; i < len(t.first); i++ {
 		d.out = append(d.out, t.lits[i]...)
 		switch {
+		case other&(1<<i) == 0 && before[i].off&inTable == 0:
+			i = d.same(before, now, i, other)
 		case i == t.pid && str != nil:
 			now[i] = d.join(*str)
 		case i == t.pid:
@@ -140,6 +146,22 @@ func (d *Decoder) line() bool {
 	}
 	d.out = append(d.out, t.lits[len(t.first)]...)
 	return true
+}
+
+// same appends the values from i on that are those of the row before, up to one that is not, and returns the last. All values of a row
+// lie in one line, so they are copied with the literals between them.
+func (d *Decoder) same(before, now []span, i int, other uint64) int {
+	end := i + 1
+	for end < len(before) && other&(1<<end) == 0 {
+		end++
+	}
+	from, to := before[i].off, before[end-1].off+before[end-1].len
+	shift := uint32(len(d.out)) - from
+	d.out = append(d.out, d.out[from:to]...)
+	for k := i; k < end; k++ {
+		now[k] = span{before[k].off + shift, before[k].len}
+	}
+	return end - 1
 }
 
 func (d *Decoder) fail() bool {

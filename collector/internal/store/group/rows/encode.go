@@ -115,14 +115,16 @@ func (e *Encoder) line(from, to int) {
 	}
 	before, now := e.s.row(id, x)
 	mask := uint64(0)
+	stamp, known := e.s.stamp, e.s.known // a line may have several
 	for i := range t.first {
 		switch {
 		case i == t.pid:
 			continue
 		case t.stamp&(1<<i) != 0:
-			if !e.s.known || !bytes.Equal(e.val(e.s.stamp), e.val(e.spans[i])) {
+			if !known || !bytes.Equal(e.val(stamp), e.val(e.spans[i])) {
 				mask |= 1 << i
 			}
+			stamp, known = e.spans[i], true
 		case !bytes.Equal(e.val(before[i]), e.val(e.spans[i])):
 			mask |= 1 << i
 		}

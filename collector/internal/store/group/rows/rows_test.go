@@ -93,6 +93,7 @@ func TestAnyText(t *testing.T) {
 	t.Parallel()
 	odd := []string{
 		"", "\n", "x", "\n\n\n", "=", "==\n=", "a=", "a= b=1", "pid=\npid=x\n pid= pid=7", " pid=1 pid=2\n pid=1 pid=2\n pid=x pid=2\n pid=y pid=2\n",
+		"audit(1)pid=0 a=\"0\naudit(0.0audit(A.000:0)audit(1", "msg=audit(1.000:1): was audit(1.000:2) and audit(1.000:1)\nmsg=audit(1.000:1): was audit(1.000:1) and audit(1.000:3)\n",
 		"msg=audit(", "msg=audit(1.2:3)", "msg=audit(1.200:3): a=1\nmsg=audit(1.200:3): a=1\nmsg=audit(1.2000:3): a=1\nmsg=audit(01.200:3): a=1\nmsg=audit(1.200:3): a=2",
 		"msg=audit(999999999999.999:999999999999999999): a=1\nmsg=audit(0.000:0): a=1\n",
 		"a=1\na=01\na=1\na=00\na=0\na=999999999999999999\na=9999999999999999999\na=-1\na=18446744073709551615\na=1\n",
