@@ -678,3 +678,39 @@ func TestDamagedThenCompacted(t *testing.T) {
 		t.Errorf("%q", rep.Changed)
 	}
 }
+
+// A day that is divided by classes of retention is what was stored, and so is what is left of it once a class was dropped.
+func TestClassesAreSealed(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	before := s.open(s.dir, func(st *bolt.Store) {
+		st.ProveEvents(true)
+		s.days(st, 3)
+	})
+	how := longOver
+	how.Classes = store.Classes{{Hosts: "web1*"}}
+	after := s.open(s.dir, func(st *bolt.Store) {
+		st.VouchWith(s.log(s.dir, st).Vouch)
+		for {
+			done, err := st.Compact(t.Context(), how)
+			must(t, err)
+			if done == nil {
+				return
+			}
+		}
+	})
+	s.clean(s.dir, before, after)
+	parts := madeParts(t, s.dir)
+	if len(parts) < 4 {
+		t.Errorf("%v", parts)
+	}
+	dropped := s.open(s.dir, func(st *bolt.Store) { must(t, st.Drop(t.Context(), parts[0], "retain web1*: 1d")) })
+	for _, cp := range [][]byte{before, after, dropped} {
+		if rep := s.check(s.dir, cp); len(rep.Changed) > 0 {
+			t.Errorf("%q", rep.Changed)
+		}
+	}
+	if rep, err := Verify(t.Context(), VerifyOptions{Dir: s.dir}); err != nil || len(rep.Damage) > 0 {
+		t.Errorf("%q, %v", rep.Damage, err)
+	}
+}
