@@ -139,6 +139,10 @@ func (f *importFlags) run(ctx context.Context, args []string) (code int) {
 		return f.by(ctx, set, args, collecting{client, f.program.words})
 	}
 	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: terminal.GuardLog(f.program.stdio.Err), Level: hclog.Warn})
+	if uid, _, other := owner(dir); other && !f.dry && !f.list {
+		f.complain("the store %s belongs to the user with uid %d, who could not read what is made there now: start the collector, which then imports what this command reads, or run this as that user", dir, uid)
+		return exitNotDone
+	}
 	o, err := server.OpenImports(dir, f.dry || f.list, 0, log)
 	if err != nil {
 		f.complain("%v", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -205,24 +206,35 @@ func (i *imports) held(ctx context.Context, parts []store.Part) error {
 type OfflineImports struct {
 	imports
 	journal *journal.Journal
+	made    string // a folder for an empty store; "": none was made
 }
 
 // leastFree is how much of the disk an import leaves free where no collector says it.
 const leastFree = 512 << 20
 
 // OpenImports opens a store that no collector has, to import into it. What the journal has goes into the store, as when a
-// collector starts. With dry nothing is changed. Errors: store.ErrInUse, and where the store is
-// not there.
+// collector starts. A store that is not there is made. With dry nothing is changed. Errors: store.ErrInUse, and where the
+// store's folder has none to be in.
 func OpenImports(dir string, dry bool, maxDays int, log hclog.Logger) (_ *OfflineImports, err error) {
-	if _, err := os.Stat(dir); err != nil { // a store is not made here: it may be a slip
+	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return maxDays }}}
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		_, err = os.Stat(filepath.Dir(filepath.Clean(dir))) // a store is made where a slip is unlikely
+	}
+	if err != nil {
 		return nil, explain(err)
 	}
-	o := &OfflineImports{imports: imports{now: time.Now, log: log, maxDays: func() int { return maxDays }}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, o.Close())
 		}
 	}()
+	if dry && len(entries) == 0 { // nothing is there to compare with, and nothing is to be made there
+		if o.made, err = os.MkdirTemp("", "collector-import-"); err != nil {
+			return nil, err
+		}
+		dir, dry = o.made, false
+	}
 	if o.store, err = engine.Open(engine.Options{Dir: dir, ReadOnly: dry, Logger: log}); err != nil {
 		return nil, explain(err)
 	}
@@ -265,6 +277,9 @@ func (o *OfflineImports) Close() (err error) {
 	}
 	if o.store != nil {
 		err = errors.Join(err, o.store.Close())
+	}
+	if o.made != "" {
+		err = errors.Join(err, os.RemoveAll(o.made))
 	}
 	return err
 }
