@@ -27,7 +27,7 @@ func (p *program) compactCommand() *cobra.Command {
 groups. Searches give the same answers, sooner. What is written is read again before it takes the place of what was there; an
 interrupted compaction leaves the store as it was. The disk needs room for a day twice.
 
-A collector with ` + "`compact = yes`" + ` does that by itself, in the background. This command is for a store that no collector has.
+A collector does that by itself, in the background, unless ` + "`compact = no`" + `. This command is for a store that no collector has.
 
 Exit codes: 0 all days that are over are compacted, 1 some are not, which are named, 2 not done.`,
 		Args: command.Args(),

@@ -109,8 +109,8 @@ func (o *options) table() settings.Table {
 			retain(c),
 		}},
 		{Title: "Compaction", Restart: true, Doc: "Days that are over are written again in the background: each event into the day in which it happened, in less room, and found sooner.", List: []settings.Setting{
-			{Key: conf.YesNo("compact", &c.Compact), Default: "no",
-				Doc: "Whether days are compacted.\nWithout it they stay as they came; `collector compact` does it while no collector has the store."},
+			{Key: conf.YesNo("compact", &c.Compact), Default: "yes",
+				Doc: "Whether days are compacted.\nWith no they stay as they came; `collector compact` does it while no collector has the store."},
 			{Key: conf.Duration("compact_after", &c.Compaction.After, 0, 30*24*time.Hour), Default: server.DefaultCompactAfter, Arg: "DURATION",
 				Doc: "How long a day (UTC) is over before it is compacted."},
 			{Key: conf.Duration("compact_import_after", &c.Compaction.ImportAfter, 0, 365*24*time.Hour), Default: server.DefaultCompactImportAfter, Arg: "DURATION",
