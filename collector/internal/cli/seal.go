@@ -21,8 +21,9 @@ import (
 )
 
 const sealHelp = `A store has a log: a leaf for each group of events that was stored, with its hash, for each day that was dropped,
-and for what compaction made of days, in a tree that only grows. A checkpoint says how far it is and its root, signed. Whoever has a checkpoint from another
-place and the public key can tell later what was changed: collector verify --checkpoint FILE --key KEY.
+and for what compaction made of days, in a tree that only grows. A checkpoint says how far it is and its root, signed.
+Whoever has a checkpoint from another place and the public key can tell later what was changed:
+collector verify --checkpoint FILE --key KEY.
 
 seal init makes the key; give its public part to those who are to check. A collector that has the key signs at least
 every ten minutes when anything changed.`
