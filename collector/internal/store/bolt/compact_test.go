@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
@@ -498,5 +500,47 @@ func TestCompactClasses(t *testing.T) {
 	}
 	if _, ok := seen["mail*"]; ok {
 		t.Errorf("a part was made for a class without events: %v", seen)
+	}
+}
+
+// Parts of a day that have become many become fewer, also those that have a day's account of completeness: a day that was
+// ended again and again.
+func TestCompactMany(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: t.TempDir(), now: later})
+	day := store.DayOf(storetest.Start)
+	rows := func() (n uint64) {
+		_, err := s.Ledger(context.Background(), []string{"web1"}, math.MinInt64, math.MaxInt64, func(_ string, r *ledger.Row) {
+			for _, c := range r.Counts {
+				n += c.Records
+			}
+		})
+		must(t, err)
+		return n
+	}
+	for id := uint64(1); id <= 14; id++ {
+		tab := store.NewTable()
+		g := storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start)
+		storetest.Fill(tab, g, 20)
+		row := &ledger.Row{Start: day.Time().UnixMilli(), Length: ledger.Day, Counts: []ledger.Count{{Slot: 1, Records: 1, Events: 1}}}
+		must(t, s.Append(context.Background(), &store.Batch{ID: id, Day: day, Events: tab, LSN: id, Ledger: []store.HostLedger{{Host: "web1", Rows: []*ledger.Row{row}}}}))
+		must(t, s.Rotate(context.Background()))
+		want, account := whole(t, s), rows()
+		for {
+			done, err := s.Compact(context.Background(), store.Compaction{Oldest: 400, Today: true})
+			must(t, err)
+			if done == nil {
+				break
+			}
+		}
+		if d := cmp.Diff(want, whole(t, s)); d != "" {
+			t.Fatalf("batch %d (-before +after):\n%.1000s", id, d)
+		}
+		if n := rows(); n != account || n != id {
+			t.Errorf("batch %d: %d records are accounted for, %d were before", id, n, account)
+		}
+		if n := len(s.parts); n > mostParts+1 {
+			t.Errorf("batch %d: %d parts", id, n)
+		}
 	}
 }
