@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -43,23 +44,49 @@ func (f *importFlags) find(ctx context.Context, args []string) (*oldlogs.Set, er
 		}
 		f.about(p.Path, "passed", p.Why.Error(), "passed over")
 	}
-	var nobodys []string
-	for _, file := range set.Files {
-		if file.Node == "" && !file.Named {
-			nobodys = append(nobodys, terminal.Clean(file.Path))
-		}
+	if err := f.nobodys(set); err != nil {
+		return nil, err
 	}
-	switch {
-	case len(nobodys) > 0:
-		more := ""
-		if n := len(nobodys) - 1; n > 0 {
-			more = fmt.Sprintf(" (and %d more files)", n)
-		}
-		return nil, fmt.Errorf("%s%s: its records name no host: say whose they are by --node NAME, or by --node-from PATTERN where the path tells", nobodys[0], more)
-	case len(set.Files) == 0:
+	if len(set.Files) == 0 {
 		return nil, errors.New("no audit log is there")
 	}
 	return set, nil
+}
+
+// unknownHost is the host of records of which nobody says whose they are.
+const unknownHost = "unknown"
+
+// nobodys looks for logs of which nobody says whose they are. Those of one folder are one host's, which is called unknown;
+// of several it is refused to make one host of them.
+func (f *importFlags) nobodys(set *oldlogs.Set) error {
+	var first string
+	n, folders := 0, map[string]bool{}
+	for _, file := range set.Files {
+		if file.Node == "" && !file.Named {
+			if n++; n == 1 {
+				first = terminal.Clean(file.Path)
+			}
+			folders[filepath.Dir(file.Path)] = true
+		}
+	}
+	more := ""
+	if n > 1 {
+		more = fmt.Sprintf(" (and %d more files)", n-1)
+	}
+	switch len(folders) {
+	case 0:
+		return nil
+	case 1:
+		f.complain("%s%s: its records name no host: kept under %q; --node NAME says whose they are", first, more, unknownHost)
+	default:
+		return fmt.Errorf("%s%s: its records name no host: say whose they are by --node NAME, or by --node-from PATTERN where the path tells", first, more)
+	}
+	for _, file := range set.Files {
+		if file.Node == "" && !file.Named {
+			file.Node = unknownHost
+		}
+	}
+	return nil
 }
 
 // about says something of a file: on standard error of some files, for programs of each.
