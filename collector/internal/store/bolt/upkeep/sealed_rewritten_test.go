@@ -208,9 +208,9 @@ func TestCompactionCutShort(t *testing.T) {
 		s.clean(dir, cp, after)
 	})
 	t.Run("what it was made of is still there", func(t *testing.T) {
+		s.t = t // its folder goes with this test
 		dir := s.copyOf()
 		copyParts(dir, before)
-		s.t = t
 		s.clean(dir, cp, after)
 		s.open(dir, nil)
 		s.clean(dir, cp, after)
