@@ -31,7 +31,7 @@ type signed struct {
 }
 
 // TestCollector: senders send to a collector whose disk logs all writes; partitions are sealed, the log
-// is signed, and the collector is killed and stopped meanwhile. Wherever the power is cut then, what was
+// is signed, days are compacted, and the collector is killed and stopped meanwhile. Wherever the power is cut then, what was
 // acknowledged is there once, verify finds nothing, no checkpoint that was shown is contradicted, and
 // when the senders send again what was not acknowledged, each record is there once.
 func TestCollector(t *testing.T) {
@@ -76,6 +76,7 @@ func TestCollector(t *testing.T) {
 			if err := w.c.Terminate(patience); err != nil {
 				t.Fatal(err)
 			}
+			w.compact(t)
 			w.start(t)
 		}
 	}
@@ -100,7 +101,10 @@ func TestCollector(t *testing.T) {
 	for _, s := range senders {
 		sent += s.all()
 	}
-	t.Logf("%d records acknowledged, %d checkpoints, %d writes and flushes logged (%d MB)", sent, len(w.signed), len(log.Entries), to>>20)
+	t.Logf("%d records acknowledged, %d checkpoints, %d partitions compacted, %d writes and flushes logged (%d MB)", sent, len(w.signed), w.compacted, len(log.Entries), to>>20)
+	if w.compacted == 0 {
+		t.Error("nothing was compacted")
+	}
 	cuts := plan(t, log, log.At(from), log.At(to), setting(t, "POWER_CUTS", 220))
 	eachCut(t, dir, NewDisk(log, base), cuts, nil, func(c Cut, name, mnt string) error {
 		return w.check(senders, name, mnt, log.Entries[c.Entries-1].End)
@@ -117,7 +121,8 @@ type collectorWork struct {
 	port   int
 	public []byte // of its key
 
-	signed []signed
+	signed    []signed
+	compacted int // partitions that were written again
 }
 
 // options are those of a collector below mnt.
@@ -144,6 +149,17 @@ func (w *collectorWork) start(t *testing.T) {
 	}
 	w.c, w.port = c, c.Port
 	t.Cleanup(c.Kill)
+}
+
+// compact writes what is sealed again, parts of a day that have become many into one.
+func (w *collectorWork) compact(t *testing.T) {
+	t.Helper()
+	o := w.options(w.dev.Dir)
+	r, err := w.collector([]int{0}, "compact", "--store", o.Store, "--today", "--after", "0s", "--key", filepath.Join(w.dev.Dir, "seal/key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.compacted += bytes.Count(r.Stdout, []byte(" on the disk, "))
 }
 
 // look takes the newest checkpoint, as a host does that is a witness.

@@ -132,7 +132,7 @@ func (in *Input) OpenFiles(paths []string) (*Logs, error) {
 
 // notOpened says in the stock tools' words that a log could not be opened.
 func notOpened(path string, err error) error {
-	return fmt.Errorf("Error opening %s (%w)", path, fsys.Cause(err)) //nolint:staticcheck // their words begin so
+	return fmt.Errorf("Error opening %s (%w)", path, fsys.Cause(err))
 }
 
 // pipe is a standard input to which other processes write while it is read.

@@ -48,15 +48,15 @@ Exit codes: 0 done, 1 done, but some of it could not be read, 2 not done, or int
 // importFlags are what the command is told.
 type importFlags struct {
 	where
-	program                *program
-	node, nodeFrom         string
-	name, undo, reason     string
-	dry, list              bool
-	format                 string
-	json                   *importJSON // nil: text
-	begin                  time.Time
-	shown                  map[string]int // how many files were named, by why
-	damaged, unnamed, kept int64
+	program            *program
+	node, nodeFrom     string
+	name, undo, reason string
+	dry, list          bool
+	format             string
+	json               *importJSON // nil: text
+	begin              time.Time
+	shown              map[string]int // how many files were named, by why
+	damaged, unnamed   int64
 }
 
 func (p *program) importCommand() *cobra.Command {

@@ -143,7 +143,8 @@ func (f *importFlags) read(ctx context.Context, set *oldlogs.Set, args []string,
 
 // done is told of each file.
 func (f *importFlags) done(d importer.Done) {
-	state, records, why := "read", int64(0), ""
+	var records int64
+	state, why := "read", ""
 	switch {
 	case d.Whole >= 0:
 		state, records = "known", d.Whole

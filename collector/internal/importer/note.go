@@ -18,10 +18,6 @@ type Sum struct {
 	Skipped int64 `json:"skipped"` // the store had them
 }
 
-func (s *Sum) add(o Sum) {
-	s.Files, s.Records, s.Stored, s.Skipped = s.Files+o.Files, s.Records+o.Records, s.Stored+o.Stored, s.Skipped+o.Skipped
-}
-
 // Known is a file of which a store has all records, or those of its beginning.
 type Known struct {
 	// Node is the host of its records that name none.

@@ -124,12 +124,12 @@ func TestUnlisted(t *testing.T) {
 // claimedEvents is a store without a host.
 type claimedEvents struct{ noEvents }
 
-func (noEvents) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Coverage) error) error {
+func (s noEvents) Coverage(context.Context, *fleet.CoverageRequest, func(*fleet.Coverage) error) error {
 	return nil
 }
 
 func (claimedEvents) Hosts(context.Context) ([]*fleet.Host, error) { return nil, nil }
 
-func (n noEvents) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
-	return n.Scan(ctx, q, func(ev *event.Event) error { return fn(oneText{ev}) })
+func (s noEvents) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
+	return s.Scan(ctx, q, func(ev *event.Event) error { return fn(oneText{ev}) })
 }

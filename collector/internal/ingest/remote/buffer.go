@@ -145,7 +145,7 @@ func (s *session) readStep() error {
 func (s *session) readSocket(fd uintptr) {
 	m, err := poll.Read(fd, s.buf.bytes[s.n:min(s.n+s.step, s.most)])
 	switch {
-	case err == unix.EAGAIN:
+	case errors.Is(err, unix.EAGAIN):
 		err = errNothing
 	case err == nil && m == 0:
 		err = io.EOF

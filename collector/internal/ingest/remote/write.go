@@ -117,7 +117,7 @@ func (s *session) writeFor(limit time.Duration) error {
 func (s *session) writeSocket(fd uintptr) {
 	for s.outAt < len(s.out) {
 		n, err := poll.Write(fd, s.out[s.outAt:])
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			err = errBlocked
 		}
 		if err != nil {

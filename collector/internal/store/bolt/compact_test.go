@@ -164,9 +164,9 @@ func troubled(t *testing.T, s store.Store, ref store.Store, batches int) {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(11, 3))
 	var gens []*storetest.Generator
-	starts := []time.Duration{0, 24, 48, 72, 24 * -2, 24 * -500, 24 * 90, 24*3 + 15, -9}
+	starts := []int{0, 24, 48, 72, 24 * -2, 24 * -500, 24 * 90, 24*3 + 15, -9} // hours
 	for i, h := range starts {
-		gens = append(gens, storetest.NewGenerator(uint64(i), storetest.Templates(t), 4, storetest.Start.Add(h*time.Hour)))
+		gens = append(gens, storetest.NewGenerator(uint64(i), storetest.Templates(t), 4, storetest.Start.Add(time.Duration(h)*time.Hour)))
 	}
 	for id := uint64(1); id <= uint64(batches); id++ {
 		day := int(id-1) / 4
@@ -193,8 +193,8 @@ func questions(batches int) map[string]*query.Query {
 	maps.Copy(all, storetest.BatchQueries())
 	for i := range 6 {
 		day := storetest.Start.AddDate(0, 0, i-3)
-		for _, h := range []time.Duration{0, 7, 16} {
-			from := day.Truncate(24 * time.Hour).Add(h * time.Hour)
+		for _, h := range []int{0, 7, 16} {
+			from := day.Truncate(24 * time.Hour).Add(time.Duration(h) * time.Hour)
 			all[fmt.Sprintf("since %v", from)] = &query.Query{StartMs: from.UnixMilli(), Batches: true}
 			all[fmt.Sprintf("an hour from %v", from)] = &query.Query{StartMs: from.UnixMilli(), EndMs: from.Add(time.Hour).UnixMilli(), Origin: true}
 		}

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"io"
 	"math"
 	"testing"
@@ -40,7 +41,7 @@ func TestBatchCounts(t *testing.T) {
 		var ordinals []int64
 		for n := int64(0); ; n++ {
 			_, batch, _, err := cur.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -113,7 +113,11 @@ func Collect(t testing.TB, s store.Events, q *query.Query) []string {
 	if err != nil {
 		t.Fatalf("scan: %v", err)
 	}
-	defer snap.Close()
+	defer func() {
+		if err := snap.Close(); err != nil {
+			t.Errorf("close a snapshot: %v", err)
+		}
+	}()
 	var out, texts []string
 	err = snap.Scan(context.Background(), q, func(ev *event.Event) error {
 		out = append(out, TextFor(q, ev))

@@ -28,7 +28,7 @@ const (
 	SalvagedMark = ".salvaged-"
 )
 
-// ReplacedMark, and a number, stand behind the name of a partition's file that must not be read beside those that
+// ReplacedMark and a number stand behind the name of a partition's file that must not be read beside those that
 // compaction has made of it, or they beside it, and that is not deleted because it is not quite what it should be.
 const ReplacedMark = ".replaced-"
 

@@ -46,7 +46,8 @@ func Judge(list *manifest.Content, files []Judged) map[store.Part]Verdict {
 		}
 	}
 	for i := range files {
-		f, verdict := &files[i], Counts
+		f := &files[i]
+		var verdict Verdict
 		if list != nil {
 			verdict = byList(list, f, sound)
 		} else {

@@ -14,7 +14,7 @@ import (
 func LoadList(dir string) (*manifest.Content, error) {
 	c, err := manifest.Load(fsys.OS, dir)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, manifest.ErrDamaged) {
-		return nil, nil //nolint:nilnil,nilerr // who verifies the store says so
+		return nil, nil //nolint:nilnil // who verifies the store says so
 	}
 	return c, err
 }

@@ -41,7 +41,6 @@ type Encoder struct {
 	text   []byte
 	out    [Streams][]byte
 	spans  [maxSlots]span // of the present line, as are lits
-	n      int
 	lits   [maxSlots + 1][]byte
 	values [maxSlots][]byte
 	often  [][likely]int32 // by template: which ones came behind it lately, the latest first

@@ -59,9 +59,6 @@ func NewTable() *Table {
 // Len returns how many templates there are.
 func (t *Table) Len() int { return len(t.temps) }
 
-// Keys returns how many literals stand before a value.
-func (t *Table) keys() int { return len(t.key) }
-
 // full says that no template is added any more.
 func (t *Table) full() bool { return len(t.temps) >= maxTemplates || t.size >= maxTable }
 
