@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -389,18 +390,19 @@ func TestExcessDropsNoDay(t *testing.T) {
 // The disk is asked once a second where records come or something is wrong, and seldom else.
 func TestAskedSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked, free := 0, uint64(1000*mib)
+		var asked, free atomic.Uint64 // the watcher may look in the same moment
+		free.Store(1000 * mib)
 		w := New(Config{
-			Space:  func() (uint64, uint64, error) { asked++; return free, 2000 * mib, nil },
+			Space:  func() (uint64, uint64, error) { asked.Add(1); return free.Load(), 2000 * mib, nil },
 			Limits: Limits{SpaceLeft: conf.Space{MiB: 100}, SpaceLeftAction: do(conf.DoIgnore)}, Log: hclog.NewNullLogger(), Do: func(conf.Action, action.Message) {},
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); w.Run(ctx) }()
-		minute := func(what string, least, most int) {
+		minute := func(what string, least, most uint64) {
 			t.Helper()
 			synctest.Wait()
-			before := asked
+			before := asked.Load()
 			for range 600 {
 				time.Sleep(100 * time.Millisecond)
 				if what == "records come" {
@@ -410,14 +412,14 @@ func TestAskedSeldom(t *testing.T) {
 				}
 			}
 			synctest.Wait()
-			if n := asked - before; n < least || n > most {
+			if n := asked.Load() - before; n < least || n > most {
 				t.Errorf("%s: asked %d times in a minute, want %d to %d", what, n, least, most)
 			}
 		}
 		minute("nothing happens", 11, 13)
 		minute("records come", 50, 75)
 		minute("nothing happens any more", 11, 13)
-		free = 50 * mib
+		free.Store(50 * mib)
 		time.Sleep(quiet * time.Second)
 		minute("space is low", 58, 62)
 		cancel()

@@ -355,7 +355,8 @@ func (s *Spool) write(again bool) error {
 // records are acknowledged, then, with DropOldest, the oldest. The caller holds appending.
 func (s *Spool) makeRoom(size int) error {
 	for s.log.Size()+int64(size) > s.opt.MaxBytes {
-		if s.freeAcked() {
+		// The syncer frees, too, and may have done so since Size was asked.
+		if s.freeAcked() || s.log.Size()+int64(size) <= s.opt.MaxBytes {
 			continue
 		}
 		if s.opt.Full == RefuseInput || !s.dropOldest() {
