@@ -41,6 +41,7 @@ type compacting struct {
 	one    sync.Mutex               // held while one runs
 	mu     sync.Mutex               // guards failed
 	failed map[store.Part]time.Time // when it may be tried again, by the first part of the sources
+	left   []string                 // files that came to nothing, and stay until the manifest can be written; guarded by Store.appendMu
 }
 
 // due are partitions of a day that are to become others.
@@ -180,6 +181,10 @@ func (s *Store) Compact(ctx context.Context, c store.Compaction) (*store.Compact
 	defer s.compacting.one.Unlock()
 	if err := ctx.Err(); err != nil {
 		return nil, err
+	}
+	if err := s.removeLeft(); err != nil { // another one would leave as much again
+		s.log.Warn("what a compaction has left cannot be removed: nothing is compacted until it can", "error", err)
+		return nil, nil //nolint:nilnil // nothing can be done now
 	}
 	for _, d := range s.dueNow(&c) {
 		if !s.mayTry(&d) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 
@@ -81,14 +82,6 @@ func (s *Store) unchanged(r *replacement) error {
 		if !slices.Contains(parts, src) || src == cur || !sameList(src.entries, r.entries[i]) {
 			return fmt.Errorf("%s: %w", src.part, errChanged)
 		}
-		for _, x := range parts {
-			if slices.Contains(r.sources, x) {
-				continue
-			}
-			if _, some, err := passedTo(x, src.mark()); err != nil || some {
-				return errors.Join(fmt.Errorf("%s: %w: it is being dropped", src.part, errChanged), err)
-			}
-		}
 		version := 0
 		err := src.view(func(tx *bbolt.Tx) error { version = tx.ID(); return nil })
 		if err != nil {
@@ -96,6 +89,26 @@ func (s *Store) unchanged(r *replacement) error {
 		}
 		if version != r.version[i] {
 			return fmt.Errorf("%s: %w", src.part, errChanged)
+		}
+	}
+	return beingDropped(parts, r.sources)
+}
+
+// beingDropped returns an error where one of the sources has passed on some of what it knows: a drop of it was cut short. Each partition is
+// looked at once, for writers wait meanwhile; one that cannot be read cannot be gone on with, as in heirOf.
+func beingDropped(parts, sources []*partition) error {
+	for _, x := range parts {
+		var of *partition
+		err := x.view(func(tx *bbolt.Tx) error {
+			for _, src := range sources {
+				if _, some := passed(tx, src.mark()); some && x != src {
+					of = src
+				}
+			}
+			return nil
+		})
+		if err == nil && of != nil {
+			return fmt.Errorf("%s: %w: it is being dropped", of.part, errChanged)
 		}
 	}
 	return nil
@@ -205,17 +218,44 @@ func (s *Store) undo(r *replacement, made []*partition) error {
 	if err := s.list.file.Write(); err != nil {
 		for _, p := range made {
 			err = errors.Join(err, p.close())
+			s.compacting.left = append(s.compacting.left, p.path)
 		}
 		return err
 	}
 	return s.unname(made)
 }
 
+// removeLeft removes what undo had to leave, once the manifest can be written: then it certainly does not list it.
+func (s *Store) removeLeft() error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if len(s.compacting.left) == 0 {
+		return nil
+	}
+	if _, err := s.lastBatch(); err != nil { // closed: the next start judges them
+		return err
+	}
+	if err := s.list.file.Write(); err != nil {
+		return err
+	}
+	for len(s.compacting.left) > 0 {
+		if err := s.opts.fs.Remove(s.compacting.left[0]); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		s.compacting.left = s.compacting.left[1:]
+	}
+	return s.opts.fs.SyncDir(filepath.Join(s.opts.Dir, layout.Partitions))
+}
+
 // unname removes files that came to nothing.
 func (s *Store) unname(made []*partition) error {
 	var errs []error
 	for _, p := range made {
-		errs = append(errs, p.close(), s.opts.fs.Remove(p.path))
+		err := s.opts.fs.Remove(p.path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.compacting.left = append(s.compacting.left, p.path)
+		}
+		errs = append(errs, p.close(), err)
 	}
 	return errors.Join(errs...)
 }

@@ -65,6 +65,9 @@ func TestJudge(t *testing.T) {
 	made := mark(1, part(1, 2), part(0, 4))
 	main := Judged{Part: part(1, 2), First: 2, Last: 9, Events: 40, Compacted: made, Sound: true}
 	late := Judged{Part: part(0, 4), First: 3, Last: 5, Events: 10, Compacted: made, Sound: true}
+	left := Judged{Part: part(1, 9), First: 2, Last: 9, Events: 50, Compacted: mark(1, part(1, 9)), Sound: true}
+	other := Judged{Part: part(1, 8), First: 2, Last: 9, Events: 50, Compacted: mark(1, part(1, 8)), Sound: true}
+	other.Compacted.Sources[0].Last++
 	unsound := func(f Judged) Judged { f.Sound = false; return f }
 	with := func(f Judged, events uint64) Judged { f.Events = events; return f }
 	before := &manifest.Content{Parts: []manifest.Part{{Name: source.Part.String()}}}
@@ -88,6 +91,10 @@ func TestJudge(t *testing.T) {
 		{"it came back damaged", after, []Judged{unsound(source), main, late}, verdicts{source.Part: Doubtful}},
 		{"it came back, and one that it was rewritten into is damaged", after, []Judged{source, main, unsound(late)}, verdicts{source.Part: Doubtful}},
 		{"it came back when one of these was dropped", dropped, []Judged{source, late}, verdicts{source.Part: Rewritten}},
+		{"an attempt before left files", after, []Judged{main, late, left}, verdicts{left.Part: Unfinished}},
+		{"so it did, and one that counts is damaged", after, []Judged{main, unsound(late), left}, verdicts{left.Part: Doubtful}},
+		{"so it did of another part of that name", after, []Judged{main, late, other}, verdicts{other.Part: Doubtful}},
+		{"one that counted came back when it was dropped", dropped, []Judged{main, late}, verdicts{}},
 		{"no manifest", nil, []Judged{main, late}, verdicts{}},
 		{"no manifest, and the source is there", nil, []Judged{source, main, late}, verdicts{source.Part: Doubtful}},
 		{"no manifest, and the source is there, damaged", nil, []Judged{unsound(source), main, late}, verdicts{source.Part: Doubtful}},

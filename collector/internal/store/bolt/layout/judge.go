@@ -68,8 +68,7 @@ func byList(list *manifest.Content, f *Judged, sound map[string]*Judged) Verdict
 	}
 	if note := list.ReplacedBy(name); note != nil {
 		same := f.Sound && f.First == note.First && f.Last == note.Batch && f.Events == note.Events
-		lacks := slices.ContainsFunc(note.By, func(by string) bool { return list.Part(by) != nil && sound[by] == nil })
-		if same && !lacks {
+		if same && !lacks(list, note, sound) {
 			return Rewritten
 		}
 		return Doubtful
@@ -79,7 +78,16 @@ func byList(list *manifest.Content, f *Judged, sound map[string]*Judged) Verdict
 	}
 	verdict := Counts
 	for _, s := range f.Compacted.Sources {
-		switch source := s.Part.String(); {
+		source := s.Part.String()
+		// Others were made of it later: this one is left of a compaction that came to nothing, and nothing on the disk could be changed then.
+		if note := list.ReplacedBy(source); note != nil && !slices.Contains(note.By, name) {
+			if note.Batch != s.Last || lacks(list, note, sound) {
+				return Doubtful
+			}
+			verdict = Unfinished
+			continue
+		}
+		switch {
 		case list.Part(source) == nil:
 		case sound[source] == nil: // so this one may be wanted
 			return Doubtful
@@ -88,6 +96,11 @@ func byList(list *manifest.Content, f *Judged, sound map[string]*Judged) Verdict
 		}
 	}
 	return verdict
+}
+
+// lacks reports whether a partition cannot be read that has events of one that was rewritten.
+func lacks(list *manifest.Content, note *manifest.Replaced, sound map[string]*Judged) bool {
+	return slices.ContainsFunc(note.By, func(by string) bool { return list.Part(by) != nil && sound[by] == nil })
 }
 
 // byMarks judges a file by what compaction has written into those that it made. They count when they are all there, or
