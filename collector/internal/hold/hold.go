@@ -90,6 +90,12 @@ func (h *Hold) OfDay(d store.Day) bool {
 	return err == nil && days && first <= d && d <= last
 }
 
+// OfDays reports whether the hold is on a day from one to another, both included.
+func (h *Hold) OfDays(from, to store.Day) bool {
+	first, last, days, err := daysOf(h.What)
+	return err == nil && days && first <= to && from <= last
+}
+
 // OfHost reports whether the hold is on a host of that name. Names that differ in case only, or by
 // a dot at the end, are the same.
 func (h *Hold) OfHost(name string) bool {

@@ -107,6 +107,21 @@ func TestWhy(t *testing.T) {
 	}
 }
 
+// Events that were received on a day that is on hold stay, also when compaction has moved them to the day in which they happened.
+func TestWhyLate(t *testing.T) {
+	t.Parallel()
+	s := Open(fsys.OS, t.TempDir(), &kept{})
+	mustChange(t, s, Change{Add: []string{"2026-11-21"}})
+	k := NewKeep(s, events{}, func() map[string]string { return nil })
+	for received, want := range map[string]bool{"2026-11-17": false, "2026-11-20": false, "2026-11-21": true, "2026-11-23": true} {
+		p := part("2026-11-17", 2)
+		p.Compacted, p.Received = true, part(received, 1).Day
+		if got := k.Why(context.Background(), p) != ""; got != want {
+			t.Errorf("what was received last on %s is on hold: %v, want %v", received, got, want)
+		}
+	}
+}
+
 func TestChange(t *testing.T) {
 	t.Parallel()
 	dir, g := t.TempDir(), &kept{}

@@ -66,6 +66,9 @@ type hostsOf struct {
 
 func (k *Keep) holds(ctx context.Context, h *Hold, p *store.PartStats, of *hostsOf) bool {
 	if !h.IsHost() {
+		if p.Compacted { // its events happened on its day, and were received on any from then to Received
+			return h.OfDays(min(p.Day, p.Received), max(p.Day, p.Received))
+		}
 		return h.OfDay(p.Day)
 	}
 	if !of.known {
