@@ -244,9 +244,9 @@ func (l *listing) seal(p manifest.Part) error {
 
 // drop takes a partition off the list, and then calls remove to delete it: in this order,
 // so that after a power cut everything listed is there. When remove fails, the partition
-// is listed again. Lost partitions that are not younger would have been dropped by now,
+// is listed again. With older, lost partitions that are not younger would have been dropped by now,
 // too, so they are no longer missed.
-func (l *listing) drop(part store.Part, remove func() error) error {
+func (l *listing) drop(part store.Part, older bool, remove func() error) error {
 	var was manifest.Part
 	name := part.String()
 	err := l.file.Update(func(c *manifest.Content) {
@@ -256,7 +256,7 @@ func (l *listing) drop(part store.Part, remove func() error) error {
 		c.Remove(name)
 		c.Dropped = manifest.Dropped{Count: c.Dropped.Count + 1, Last: name, At: now()}
 		c.ForgetReplaced()
-		c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool { return upTo(x.Part, part) })
+		c.Lost = slices.DeleteFunc(c.Lost, func(x manifest.Loss) bool { return x.Part == name || older && upTo(x.Part, part) })
 	})
 	if err != nil {
 		return err

@@ -61,12 +61,12 @@ func clipText(err error) string {
 	return text[:min(len(text), 400)]
 }
 
-// forgetBroken takes partitions up to part out of what Missing returns, as listing.drop
+// forgetBroken takes a partition, and with older those before it, out of what Missing returns, as listing.drop
 // takes them out of the manifest; s.mu is held.
-func (s *Store) forgetBroken(part store.Part) {
+func (s *Store) forgetBroken(part store.Part, older bool) {
 	s.broken = slices.DeleteFunc(slices.Clone(s.broken), func(err error) bool {
 		var m *missingError
-		return errors.As(err, &m) && upTo(m.part, part)
+		return errors.As(err, &m) && (m.part == part.String() || older && upTo(m.part, part))
 	})
 }
 

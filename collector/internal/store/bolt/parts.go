@@ -52,11 +52,12 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 		s.log.Warn("a partition that is dropped cannot be read", "partition", p.path, "error", err)
 	}
 	size := (&partView{p: p}).stats().DiskBytes
-	if err := s.list.drop(part, func() error { return os.Remove(p.path) }); err != nil {
+	older := p.impliesOlder()
+	if err := s.list.drop(part, older, func() error { return os.Remove(p.path) }); err != nil {
 		return fmt.Errorf("drop %s: %w", part, errors.Join(err, p.pause()))
 	}
 	s.mu.Lock()
-	s.forgetBroken(part)
+	s.forgetBroken(part, older)
 	s.forgetUnreadable(p)
 	s.parts = slices.DeleteFunc(slices.Clone(s.parts), func(x *partition) bool { return x == p })
 	p.dropped = true
@@ -75,6 +76,12 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
 	return nil
+}
+
+// impliesOlder reports whether older partitions would have been dropped before this one. It says nothing of them when an import is taken back, when its
+// class of events is kept for a time of its own, or when its events came late.
+func (p *partition) impliesOlder() bool {
+	return !p.ofImport() && (p.compacted == nil || p.compacted.Class == "" && p.compacted.Received <= p.part.Day)
 }
 
 // pass has another partition know what a part that is about to be dropped knows of hosts'
