@@ -293,7 +293,11 @@ func (s *Store) renewLog(o seal.Options, why string) error {
 // that hash; nil where none has.
 func (s *Store) leafAnywhere(batch uint64, hash *tlog.Hash) (leaf []byte) {
 	for _, p := range s.parts {
-		if p.place < batch || leaf != nil || p.compacted != nil {
+		if p.place < batch || leaf != nil {
+			continue
+		}
+		if p.compacted != nil { // it has the leaves of what it was made of, and not their groups
+			_ = p.view(func(tx *bbolt.Tx) error { leaf = storedLeaf(tx, batch); return nil }) // what cannot be read is not there
 			continue
 		}
 		text, blob, err := p.sealedGroup(batch)
