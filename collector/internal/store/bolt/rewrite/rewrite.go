@@ -64,8 +64,9 @@ func (j *Job) Run(ctx context.Context) (made []Made, err error) {
 
 func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
 	r := &run{Job: j, ctx: ctx, sums: newSummer(), begun: time.Now()}
+	whole := false // a panic on damaged bytes leaves nothing, either
 	defer func() {
-		if err != nil {
+		if !whole {
 			for _, m := range made {
 				err = errors.Join(err, os.Remove(m.Path))
 			}
@@ -116,6 +117,7 @@ func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
 	if all.Events != want.Events || all.Records != want.Records {
 		return made, fmt.Errorf("%w: %d events with %d records were written, %d with %d are there", ErrDiffers, all.Events, all.Records, want.Events, want.Records)
 	}
+	whole = true
 	return made, nil
 }
 
@@ -137,8 +139,9 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 	if err != nil {
 		return Made{}, sum, err
 	}
+	whole := false // as in run
 	defer func() {
-		if err != nil {
+		if !whole {
 			err = errors.Join(err, f.remove())
 		}
 	}()
@@ -192,6 +195,7 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 		return Made{}, sum, err
 	}
 	made, err := f.finish(mark)
+	whole = err == nil
 	return made, sum, err
 }
 
