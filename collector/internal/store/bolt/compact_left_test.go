@@ -2,7 +2,9 @@ package bolt
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -94,5 +96,30 @@ func TestUndoForgetsNoLoss(t *testing.T) {
 	must(t, s.Drop(context.Background(), store.Part{Day: day + 1, N: 1}, "max_days = 1"))
 	if list := s.Missing(); len(list) != 0 {
 		t.Errorf("missing, though later days were dropped: %v", list)
+	}
+}
+
+// A day of more groups than are read side by side is the same day.
+func TestCompactManyGroups(t *testing.T) {
+	t.Parallel()
+	s := open(t, Options{Dir: filepath.Join(t.TempDir(), "store"), now: later})
+	day := store.DayOf(storetest.Start)
+	for id := uint64(1); id <= 601; id++ {
+		tab := store.NewTable()
+		ms := storetest.Start.UnixMilli() + int64(id%7)
+		tab.Add("a", storetest.Parse("a", fmt.Sprintf("type=USER_TTY msg=audit(%d.%03d:%d): text", ms/1000, ms%1000, id)))
+		must(t, s.Append(context.Background(), &store.Batch{ID: id, Day: day + store.Day(id/601), Events: tab, LSN: id}))
+	}
+	want := whole(t, s)
+	if n := compactAll(t, s); n != 1 {
+		t.Errorf("%d compactions", n)
+	}
+	if d := cmp.Diff(want, whole(t, s)); d != "" {
+		t.Errorf("(-before +after):\n%.1000s", d)
+	}
+	for _, p := range s.parts {
+		if p.compacted != nil && len(p.entries) != 2 {
+			t.Errorf("%s has %d groups, want 2", p.part, len(p.entries))
+		}
 	}
 }

@@ -48,12 +48,15 @@ type Made struct {
 // ErrDiffers is returned when what was written is not what was read.
 var ErrDiffers = errors.New("what was rewritten is not what was there")
 
+// mostBeside is how many groups are read side by side, each with a frame in memory; what more there are goes into groups behind those of the first.
+const mostBeside = 512
+
 // stepEvents is how many events are rewritten between two looks at the clock and the context.
 const stepEvents = 512
 
 // Run rewrites the events of all sources: the files are whole and durable when it returns, and were read again. The first is that of
 // the job's day, which may have no events; see Alone. After an error there are none. It works in the caller's goroutine, and what
-// it needs is the frames of all groups that lie side by side, and one group that is made.
+// it needs is the frames of mostBeside groups, and one group that is made.
 func (j *Job) Run(ctx context.Context) (made []Made, err error) {
 	made, err = j.run(ctx, false)
 	if errors.Is(err, ErrDiffers) { // an older program read other times in some
@@ -146,11 +149,13 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 		}
 	}()
 	from, to := d.span(is.day)
-	var odd strays
-	m, err := newMerge(r.Codec, r.groups, func(i int) bool { return d.groups[i][is.day] && is.in(i) }, from, to, odd.add)
-	if err != nil {
-		return Made{}, sum, err
+	var wanted []Group
+	for i := range r.groups {
+		if d.groups[i][is.day] && is.in(i) {
+			wanted = append(wanted, r.groups[i])
+		}
 	}
+	var odd strays
 	var b *group.Builder
 	finish := func() error {
 		if b == nil {
@@ -181,18 +186,24 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 		return r.step(h.ev)
 	}
 	apart := func() error { return errors.Join(finish(), odd.flush(put), finish()) }
-	for h := m.top(); h != nil; h = m.top() {
-		if err := errors.Join(put(h), m.pop()); err != nil {
+	for beside := range slices.Chunk(wanted, mostBeside) {
+		m, err := newMerge(r.Codec, beside, func(int) bool { return true }, from, to, odd.add)
+		if err != nil {
 			return Made{}, sum, err
 		}
-		if odd.bytes > strayBytes {
-			if err := apart(); err != nil {
+		for h := m.top(); h != nil; h = m.top() {
+			if err := errors.Join(put(h), m.pop()); err != nil {
 				return Made{}, sum, err
 			}
+			if odd.bytes > strayBytes {
+				if err := apart(); err != nil {
+					return Made{}, sum, err
+				}
+			}
 		}
-	}
-	if err := apart(); err != nil {
-		return Made{}, sum, err
+		if err := apart(); err != nil { // the next ones begin anew
+			return Made{}, sum, err
+		}
 	}
 	made, err := f.finish(mark)
 	whole = err == nil
