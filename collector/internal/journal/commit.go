@@ -43,21 +43,20 @@ func (j *Journal) commit(group []item) {
 	// First to the taker, so that what is acknowledged is in Take's next answer.
 	j.mu.Lock()
 	for i := range group {
-		if group[i].err != nil {
+		if group[i].err != nil || group[i].batch.LSNs() == 0 {
 			continue
 		}
-		if group[i].batch.LSNs() > 0 {
-			j.makeReady(group[i].batch)
-		}
+		j.makeReady(group[i].batch)
 		j.readyCost.add(group[i].cost)
+		group[i].cost = cost{}
 	}
 	tell := j.tellTaker()
 	j.mu.Unlock()
 	for i := range group {
 		if group[i].err != nil {
 			j.counters.failed.Add(1)
-			j.share.release(group[i].cost)
 		}
+		j.share.release(group[i].cost) // of what nobody takes: it is refused, or has no records
 		group[i].done(group[i].err)
 	}
 	if tell {

@@ -135,3 +135,28 @@ func TestTakeMakesRoom(t *testing.T) {
 	}
 	<-stop
 }
+
+// What has no records is taken by nobody, and keeps no room either.
+func TestEmptyBatchesKeepNoRoom(t *testing.T) {
+	t.Parallel()
+	j, _ := start(t, Options{Dir: t.TempDir(), QueueBytes: 4 * batchCost}, Resume{})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for i := range 20 {
+		done := make(chan error, 1)
+		if err := j.Submit(ctx, batch(1), func(err error) { done <- err }); err != nil {
+			t.Fatalf("batch %d: %v", i, err)
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held := j.Stats().QueueBytes; held != 0 {
+		t.Errorf("%d bytes are held of batches without records", held)
+	}
+	got := taking(j, 0)
+	if err := put(t, j, batch(1, "x")); err != nil {
+		t.Fatal(err)
+	}
+	took(t, "behind them", got, 1)
+}
