@@ -107,7 +107,10 @@ func (h *Head) linger() time.Duration {
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if len(h.followers) > 0 {
+	switch {
+	case h.advanced != nil: // a search waits for what is not ready yet: its Poke was too early for that
+		return 0
+	case len(h.followers) > 0:
 		return lingerShort
 	}
 	return lingerLong

@@ -62,6 +62,17 @@ func TestLinger(t *testing.T) {
 	cancel()
 	<-ended
 	is("nobody follows any more", lingerLong)
+	// What a commit has written, and nobody can take yet, is waited for by who asks just then: Poke comes too early.
+	waits, end := context.WithCancel(t.Context())
+	waited := make(chan error, 1)
+	go func() { waited <- r.h.waitProcessed(waits, r.j.Last()+1) }()
+	need.Wait(t, "a search waits", func() bool { return r.h.linger() == 0 })
+	r.put(t, plain(1, line("web1", 1, 1, "AVC", "x=1")))
+	if err := <-waited; err != nil {
+		t.Error(err)
+	}
+	end()
+	is("no search waits any more", lingerLong)
 	awaited.Store(true)
 	is("plugins wait", lingerShort)
 	for i := range 3 {

@@ -48,8 +48,8 @@ func (j *Journal) Take(ctx context.Context, linger time.Duration) ([]*Batch, err
 			return nil, ErrClosed
 		case len(j.ready) == 0 && poked:
 			j.taker = takerBusy
+			j.poked.Store(false) // with mu held: a Poke behind a commit that is not seen here counts for the next Take
 			j.mu.Unlock()
-			j.poked.Store(false)
 			return nil, nil
 		case len(j.ready) > 0:
 			j.taker = takerLingers
