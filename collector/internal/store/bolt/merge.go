@@ -216,7 +216,7 @@ func (sc *scan) textAgain(u *unit, pos int) []byte {
 		return nil
 	}
 	one := text[f.off : f.off+f.len : f.off+f.len]
-	if u.alone { // the frame is used again
+	if u.alone || sc.plain { // the frame is used again, or would be kept for each of the texts that are given together
 		one = slices.Clone(one)
 	}
 	return one
