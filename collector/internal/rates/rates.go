@@ -37,7 +37,7 @@ type rate struct {
 // Run reads the hosts' counts every few seconds until ctx ends; hosts returns what is known
 // of all hosts.
 func (r *Rates) Run(ctx context.Context, hosts func() []store.Host) {
-	tick := time.NewTimer(wake.In(every))
+	tick := time.NewTimer(every + wake.In(every)) // of less than every, the first rate would be that of a few records
 	defer tick.Stop()
 	for {
 		r.count(time.Now(), hosts())
