@@ -65,7 +65,8 @@ func (h *Head) run() {
 	}
 }
 
-// answer does all that was asked of run: several may have been told by one Poke. It is run's.
+// answer does what was asked of run, for several may have been told by one Poke; of imports one, which waits
+// for the store: what senders send goes between them. It is run's.
 func (h *Head) answer() {
 	for {
 		select {
@@ -73,6 +74,8 @@ func (h *Head) answer() {
 			h.answerFlush(reply)
 		case x := <-h.importAsked:
 			x.handed <- h.takeImport(x)
+			h.j.Poke()
+			return
 		default:
 			return
 		}
