@@ -229,6 +229,9 @@ func (s *Store) failedNow(d *due) {
 // compact rewrites partitions, and puts what was made in their place.
 func (s *Store) compact(ctx context.Context, c *store.Compaction, d *due) (out *store.Compacted, err error) {
 	begun := time.Now()
+	if list := s.list.file.Content(); d.split && list.Crowded() { // parts that become fewer make it shorter, as they are dropped
+		return nil, fmt.Errorf("%d partitions are listed, and %d that were rewritten: the manifest has no room for more of them", len(list.Parts), len(list.Replaced))
+	}
 	r := &replacement{sources: d.parts}
 	out = &store.Compacted{}
 	marks := make([]layout.Source, len(d.parts))

@@ -24,8 +24,11 @@ import (
 const Name = "MANIFEST"
 
 const (
-	// mostBytes bounds the file: some 300 bytes a partition, of 100 years.
-	mostBytes = 16 << 20
+	// mostBytes bounds the file: some 300 bytes a partition, of 100 years in many classes.
+	mostBytes = 64 << 20
+	// crowdedBytes is what compaction leaves it with at most: what comes in needs room in it, too, and a file that is larger than mostBytes
+	// counts as damaged.
+	crowdedBytes = mostBytes / 4
 	// mostLosses bounds the list of what was found missing.
 	mostLosses = 1000
 )
@@ -193,6 +196,16 @@ func (c *Content) ForgetReplaced() {
 		}
 	}
 	c.Replaced = slices.DeleteFunc(c.Replaced, func(r Replaced) bool { return !there[r.Name] })
+}
+
+// Crowded reports whether the list is so long that compaction must not make it longer.
+func (c *Content) Crowded() bool {
+	const line = 40 // of a name, at most
+	n := len(c.Parts)*10*line + len(c.Numbers)*line
+	for i := range c.Replaced {
+		n += (6 + len(c.Replaced[i].By)) * line
+	}
+	return n > crowdedBytes
 }
 
 // Number notes that a part of a day has a number, which no other part of it gets any more.

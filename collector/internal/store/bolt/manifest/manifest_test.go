@@ -128,3 +128,21 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("what could not be written: %v, batch %d", err, m.Content().Batch)
 	}
 }
+
+// A list that compaction has made as long as it may can be read, with room for what comes in.
+func TestCrowded(t *testing.T) {
+	t.Parallel()
+	c := &Content{ID: NewID()}
+	var by []string
+	for i := range 4096 {
+		by = append(by, fmt.Sprintf("2026-11-22.%d", 100000+i))
+	}
+	for !c.Crowded() {
+		c.Replaced = append(c.Replaced, Replaced{Name: "2026-11-22", First: 1 << 40, Batch: 1 << 40, Events: 1 << 40, By: by})
+		c.Parts = append(c.Parts, Part{Name: by[0], First: 1 << 40, Batch: 1 << 40, Events: 1 << 40, Records: 1 << 40, Hosts: 1 << 20, MinMs: 1 << 41, MaxMs: 1 << 41, Compacted: true})
+	}
+	b, err := c.Encode()
+	if err != nil || len(b) > mostBytes/3 || len(b) < crowdedBytes/4 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+}
