@@ -73,6 +73,19 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 	if s.closed || s.opts.ReadOnly || s.elsewhere.Load() {
 		return nil
 	}
+	written := map[string]time.Time{} // imports, by name: they are taken back as a whole
+	for _, p := range s.parts {
+		if !p.ofImport() {
+			continue
+		}
+		at := now
+		if !p.canWrite() {
+			at = lastWritten(p)
+		}
+		if at.After(written[p.imported]) {
+			written[p.imported] = at
+		}
+	}
 	for i := 0; i < len(s.parts); {
 		day := s.parts[i].part.Day
 		n := i
@@ -82,7 +95,7 @@ func (s *Store) dueNow(c *store.Compaction) (list []due) {
 		of := s.parts[i:n]
 		i = n
 		for _, p := range of {
-			if p.ofImport() && len(p.entries) > 0 && !p.canWrite() && lastWritten(p).Add(c.ImportAfter).Before(now) {
+			if p.ofImport() && len(p.entries) > 0 && !p.canWrite() && written[p.imported].Add(c.ImportAfter).Before(now) {
 				list = append(list, due{parts: []*partition{p}, split: true, old: true})
 			}
 		}
