@@ -106,7 +106,13 @@ func (c *compaction) aside(ctx context.Context) (*store.Compacted, error) {
 // how is what the settings say, with the room that is not to be taken.
 func (c *compaction) how() store.Compaction {
 	how := c.s.cfg.Compaction
-	how.Classes = c.s.retention.Limits().Rules.Classes()
+	limits := c.s.retention.Limits()
+	how.Classes = limits.Rules.Classes()
+	// A day's age is that of its events: a host that puts its clock back must not have them dropped at once. So what is older stays
+	// with the day of its receipt, and all is kept for half of the shortest limit at least.
+	if days := limits.Shortest(); days > 0 {
+		how.Oldest = min(how.Oldest, days/2)
+	}
 	st := c.s.space.Status()
 	how.Spare = st.Reserve + st.Limits.SpaceLeft.Of(st.Usage.Total)
 	return how
