@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -41,7 +42,26 @@ type SealedReport struct {
 // Sealed compares a store with a checkpoint: whether all that the checkpoint has is in the store as it was then. An
 // error means that it could not be done, also because the checkpoint is none, or is of another key (checkpoint.ErrFormat, ErrSignature,
 // ErrKey).
-func Sealed(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
+//
+// Beside a collector that compacts, log and files are never read in one moment: what one look finds changed is looked at again,
+// until two looks in a row say the same.
+func Sealed(ctx context.Context, o SealedOptions) (rep *SealedReport, err error) {
+	var before []string
+	for look := 1; ; look++ {
+		if rep, err = sealedNow(ctx, o); err != nil || rep.Server == "" || len(rep.Changed) == 0 || look == mostPasses || slices.Equal(rep.Changed, before) {
+			return rep, err
+		}
+		before = rep.Changed
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return rep, ctx.Err()
+		}
+	}
+}
+
+// sealedNow is one look of Sealed.
+func sealedNow(ctx context.Context, o SealedOptions) (_ *SealedReport, err error) {
 	s := &sealed{o: o, rep: &SealedReport{Dir: o.Dir}, batches: map[uint64]int{}, dropped: map[string]*entry{}, saidDropped: map[string]*entry{}, accounts: map[string]*entry{}, found: map[uint64]found{}, made: map[string]*foundMade{}, again: newRewritings()}
 	if s.rep.Checkpoint, err = checkpoint.Open(o.Checkpoint, o.Keys); err != nil {
 		return nil, err
