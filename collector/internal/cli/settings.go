@@ -118,7 +118,7 @@ func (o *options) table() settings.Table {
 			{Key: conf.Int("max_event_age", &c.Compaction.Oldest, 0, 1<<20), Default: server.DefaultEventAge, Arg: "DAYS",
 				Doc: "How many days older than its receipt an event may be to go to the day in which it happened.\n" +
 					"What is older, or more than a day ahead, has a clock that is not to be trusted, and stays with the day of its receipt.\nEvents of an import go to their day, however old they are.\n" +
-					"Days are dropped by max_days as their events are old, so a host that sets its clock back has what it sends dropped earlier: take less where hosts are not to be trusted."},
+					"What is older than half of the shortest time of max_days and retain stays there, too: a host that sets its clock back does not have it dropped at once."},
 			{Key: conf.Bytes("compact_rate", &c.Compaction.Rate, 0, 1<<40), Default: server.DefaultCompactRate, Arg: "SIZE",
 				Doc: "Bytes of records that are written again a second at most; 0 for as many as can be.\nIt has one thread, which gives way to all others."},
 		}},
