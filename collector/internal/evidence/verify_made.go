@@ -10,14 +10,7 @@ import (
 // madeProof checks a proof by a group that compaction has made: that the key vouches for the leaf that made it, that the events lie in the group, each as one of its
 // batch, and that these batches are of what it was made of, by leaves that were in the log before.
 func (v *verifier) madeProof(p *Proof, list []known) error {
-	if v.rep.Checkpoint.Store == "" {
-		return errors.New("it is said to be proved, and there is no checkpoint")
-	}
-	in, err := ordinals(p, list)
-	if err != nil {
-		return err
-	}
-	tree, err := hashes(p.Tree)
+	in, tree, err := v.claims(p, list)
 	if err != nil {
 		return err
 	}

@@ -92,15 +92,21 @@ func (v *verifier) about(p *Proof) (list []known, err error) {
 	return list, nil
 }
 
-func (v *verifier) proof(p *Proof, list []known) error {
+// claims reads what every kind of proof says: which events lie where, and the hashes of the rest of its tree. Without a
+// checkpoint nothing is proved.
+func (v *verifier) claims(p *Proof, list []known) (in []placed, tree []eventtree.Hash, err error) {
 	if v.rep.Checkpoint.Store == "" {
-		return errors.New("it is said to be proved, and there is no checkpoint")
+		return nil, nil, errors.New("it is said to be proved, and there is no checkpoint")
 	}
-	in, err := ordinals(p, list)
-	if err != nil {
-		return err
+	if in, err = ordinals(p, list); err != nil {
+		return nil, nil, err
 	}
-	tree, err := hashes(p.Tree)
+	tree, err = hashes(p.Tree)
+	return in, tree, err
+}
+
+func (v *verifier) proof(p *Proof, list []known) error {
+	in, tree, err := v.claims(p, list)
 	if err != nil {
 		return err
 	}
