@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs the stock audit tools (and strace, nft, ip, the shells that completion is for, mandoc for the manual pages,
-# others that speak TLS with pre-shared keys, stunnel, an Alertmanager, promtool, and a source of accounts beside /etc/passwd) that tests need, where that is
-# possible: as root, on a system with apt.
+# Installs the stock audit tools that tests need, and strace, nft, ip, the shells that completion is for, mandoc for the manual pages,
+# others that speak TLS with pre-shared keys, stunnel, HAProxy, an Alertmanager, promtool, a source of accounts beside /etc/passwd,
+# ClickHouse and ZooKeeper, where that is possible: as root, on a system with apt.
 # Says once what will be skipped otherwise. Never fails, but for ^C: the tests say for themselves what they miss.
 missing=
 nss=
-for tool in auditd auditctl ausearch aureport audisp-remote strace nft ip zsh fish mandoc openssl gnutls-cli stunnel4 prometheus-alertmanager promtool; do
+for tool in auditd auditctl ausearch aureport audisp-remote strace nft ip zsh fish mandoc openssl gnutls-cli stunnel4 haproxy prometheus-alertmanager promtool clickhouse-server; do
 	found=
 	for dir in /usr/sbin /sbin /usr/bin /bin; do
 		[ -x "$dir/$tool" ] && found=1
@@ -16,9 +16,10 @@ done
 for lib in /lib*/*/libnss_systemd.so.2 /lib*/libnss_extrausers.so.2 /usr/lib/libnss_extrausers.so.2; do
 	[ -e "$lib" ] && nss=1
 done
+[ -e /usr/share/java/zookeeper.jar ] || missing="$missing zookeeper"
 [ -n "$nss" ] || missing="$missing libnss-extrausers"
 [ -n "$missing" ] || exit 0
-packages="auditd audispd-plugins strace nftables iproute2 zsh fish bash-completion mandoc openssl gnutls-bin stunnel4 prometheus-alertmanager prometheus libnss-extrausers"
+packages="auditd audispd-plugins strace nftables iproute2 zsh fish bash-completion mandoc openssl gnutls-bin stunnel4 haproxy prometheus-alertmanager prometheus libnss-extrausers clickhouse-server zookeeper"
 # skipped WHY: once, what that means and what would help.
 skipped() {
 	echo "missing:$missing. Tests that need them are skipped: $1."
