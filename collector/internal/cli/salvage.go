@@ -3,8 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
@@ -63,10 +61,6 @@ func (p *program) forget(dir, name string) int {
 // salvage brings back what can be read of a partition that was set aside, writes what it did,
 // and returns the exit code.
 func (p *program) salvage(ctx context.Context, dir, file string) int {
-	// A name without a folder is that of a file in the store's folder of partitions.
-	if _, err := os.Stat(file); err != nil && filepath.Base(file) == file {
-		file = filepath.Join(dir, "partitions", file)
-	}
 	m := newMeter(p.stdio.Err, "salvage")
 	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: terminal.GuardLog(p.stdio.Err), Level: hclog.Error})
 	rep, err := upkeep.Salvage(ctx, upkeep.SalvageOptions{Dir: dir, File: file, Log: log, Progress: m.show})

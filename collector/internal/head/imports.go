@@ -2,7 +2,6 @@ package head
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -39,8 +38,8 @@ type importing struct {
 // own. Such events are given to no follower and no plugin, are no sign of life of their hosts, and
 // are in no ledger. After an error of ctx the batch may be stored yet.
 func (h *Head) Import(ctx context.Context, in Imported) (batch uint64, err error) {
-	if _, ok := h.place.(store.Importer); !ok {
-		return 0, errors.New("old logs can be imported into the embedded store only")
+	if _, err := h.Imports(); err != nil {
+		return 0, err
 	}
 	if err := store.CheckImport(in.Name); err != nil {
 		return 0, err
@@ -158,9 +157,9 @@ func (h *Head) importStored(batch uint64) {
 
 // Imports returns the store's half of imports; an error where it takes none.
 func (h *Head) Imports() (store.Importer, error) {
-	i, ok := h.place.(store.Importer)
-	if !ok {
-		return nil, fmt.Errorf("%w: the events are with another engine", store.ErrNoImport)
+	i, err := store.Able[store.Importer](h.place, "import old logs")
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w; a collector with a store in its own files can: search it beside this one", store.ErrNoImport, err)
 	}
 	return i, nil
 }

@@ -42,9 +42,24 @@ type compaction struct {
 // openCompaction sets up compaction, where it is asked for and the store can do it.
 func (s *Server) openCompaction() {
 	s.compaction = &compaction{s: s, log: s.cfg.Log.Named("compact")}
-	if c, ok := s.store.(store.Compactor); ok && s.cfg.Compact {
-		s.compaction.store = c
+	if !s.cfg.Compact {
+		return
 	}
+	c, err := compactor(s.store)
+	if err != nil {
+		s.compaction.log.Info("nothing is compacted", "why", err)
+		return
+	}
+	s.compaction.store = c
+}
+
+// compactor returns what compacts a store's days; an error where nothing is to be done, for the engine merges its events itself.
+func compactor(st store.Store) (store.Compactor, error) {
+	c, err := store.Able[store.Compactor](st, "compact days")
+	if err != nil {
+		return nil, fmt.Errorf("%w, and need not: it merges what it has by itself", err)
+	}
+	return c, nil
 }
 
 // run compacts one day after the other until ctx ends.
@@ -143,12 +158,12 @@ func CompactStore(ctx context.Context, dir, key string, how store.Compaction, lo
 		return explain(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	c, ok := st.(store.Compactor)
-	if !ok {
-		return errors.New("this store is not compacted")
+	c, err := compactor(st)
+	if err != nil {
+		return err
 	}
 	sign := func() error { return nil }
-	if place, ok := st.(keepsLog); ok && place.Seals() != nil {
+	if place, err := store.Able[seal.Keeper](st, "keep a log of what was stored"); err == nil && place.Seals() != nil {
 		l, err := openLogOf(place, dir, key, log)
 		if err != nil {
 			return err
@@ -200,7 +215,7 @@ func endDay(ctx context.Context, st store.Store, how *store.Compaction) error {
 }
 
 // openLogOf opens the log of a store that no collector has, with the key where its file is there.
-func openLogOf(place keepsLog, dir, key string, log hclog.Logger) (*seal.Log, error) {
+func openLogOf(place seal.Keeper, dir, key string, log hclog.Logger) (*seal.Log, error) {
 	cfg := seal.LogConfig{Tree: place.Seals(), Store: dir, FS: fsys.OS, Log: log,
 		CatchUp: func(ctx context.Context, _ bool) error { return place.CatchUp(ctx, false) }}
 	signer, public, err := seal.ReadKey(key)

@@ -63,8 +63,8 @@ func (b *bundling) make(ctx context.Context, q *query.Query, a api.Bundle, send 
 		About:    evidence.Query{Collector: b.version, Store: storeID(b.store), Words: a.Words, Zone: a.Zone},
 		Coverage: b.covers,
 	}
-	if groups, ok := b.store.(evidence.Groups); ok {
-		m.Groups = groups
+	if groups, err := store.Able[evidence.Groups](b.store, "prove events"); err == nil {
+		m.Groups = groups // else none is proved, and the bundle says why
 	}
 	if err := b.moment(ctx, &m, a.Checkpoint); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (s *Server) sealLog() *seal.Log { return s.seal }
 // the key is at its usual place and may be read.
 func (r *ReadOnly) Evidence(ctx context.Context, q *query.Query, a api.Bundle, send func(string, []byte) error) error {
 	b := bundling{head: r.Head, store: r.store, version: r.Version, coverage: r.CoverageJSON, atRest: true}
-	if s, ok := r.store.(interface{ Seals() *seal.Tree }); ok && s.Seals() != nil {
+	if s, err := store.Able[seal.Keeper](r.store, "keep a log of what was stored"); err == nil && s.Seals() != nil {
 		cfg := seal.LogConfig{Tree: s.Seals(), Store: r.dir}
 		if signer, public, err := seal.ReadKey(DefaultSealKey); err == nil {
 			cfg.Signer, cfg.Public = signer, public

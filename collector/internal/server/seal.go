@@ -12,6 +12,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
@@ -32,19 +33,11 @@ const (
 	ProveEvents SealProves = "events" // each one, without any other of its batch, too
 )
 
-// keepsLog is a place that keeps a log of its batches.
-type keepsLog interface {
-	Seals() *seal.Tree
-	Sealed() <-chan struct{}
-	CatchUp(ctx context.Context, trees bool) error
-	ProveEvents(yes bool)
-	VouchWith(fn func(*seal.Leaf) error)
-}
-
 // openSeal opens the log of the store, and the key that signs it, where there is one.
 func (s *Server) openSeal() error {
-	place, ok := s.store.(keepsLog)
-	if !ok {
+	place, err := store.Able[seal.Keeper](s.store, "keep a log of what was stored")
+	if err != nil {
+		s.cfg.Log.Named("seal").Info("nothing is sealed", "why", err)
 		return nil
 	}
 	events := s.cfg.SealProves == ProveEvents
@@ -68,7 +61,6 @@ func (s *Server) openSeal() error {
 			place.ProveEvents(events)
 		}
 	}
-	var err error
 	if s.seal, err = seal.OpenLog(cfg); err == nil {
 		place.VouchWith(s.seal.Vouch) // before anything is compacted
 	}
@@ -85,9 +77,9 @@ func AcceptLog(ctx context.Context, dir, key, reason string, log hclog.Logger) (
 		return nil, explain(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	place, ok := st.(keepsLog)
-	if !ok {
-		return nil, seal.ErrNoLog
+	place, err := store.Able[seal.Keeper](st, "keep a log of what was stored")
+	if err != nil {
+		return nil, errors.Join(seal.ErrNoLog, err)
 	}
 	l, err := openLogOf(place, dir, key, log)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	bbolt "go.etcd.io/bbolt"
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -51,7 +52,10 @@ type Outbox struct {
 	owed atomic.Bool
 }
 
-var _ store.Store = (*Outbox)(nil)
+var (
+	_ store.Store = (*Outbox)(nil)
+	_ seal.Keeper = (*Outbox)(nil)
+)
 
 // NewOutbox returns a place that keeps the events of local's batches in engine; its Close
 // closes both. What an earlier process left in the outbox is delivered now. When the engine
@@ -65,9 +69,6 @@ func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
 	}
 	return o
 }
-
-// errNoImports is returned for a batch of an import: no engine tells them apart.
-var errNoImports = errors.New("old logs can be imported into the embedded store only")
 
 // settle delivers what an earlier process left in the outbox; it does nothing once that
 // is done.
@@ -85,7 +86,7 @@ func (o *Outbox) settle(ctx context.Context) error {
 // outbox: appended again it goes on from there.
 func (o *Outbox) Append(ctx context.Context, b *store.Batch) error {
 	if b.Import != nil {
-		return fmt.Errorf("append batch %d: %w", b.ID, errNoImports)
+		return fmt.Errorf("append batch %d, which is an import's: %w", b.ID, store.ErrUnable)
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -182,6 +183,24 @@ func (o *Outbox) Holds() store.Held { return o.local.Holds() }
 func (o *Outbox) KeepHolds(h store.Held, holds int, why string) error {
 	return o.local.KeepHolds(h, holds, why)
 }
+
+// The place keeps the log of what was stored, also of what the engine has: the leaf of a batch is written with its state, and says
+// that its events are elsewhere. So it tells which batches there were and what they held, and proves no single event.
+
+// Seals implements seal.Keeper.
+func (o *Outbox) Seals() *seal.Tree { return o.local.Seals() }
+
+// Sealed implements seal.Keeper.
+func (o *Outbox) Sealed() <-chan struct{} { return o.local.Sealed() }
+
+// CatchUp implements seal.Keeper. There are no trees: the groups are gone once they are delivered.
+func (o *Outbox) CatchUp(ctx context.Context, _ bool) error { return o.local.CatchUp(ctx, false) }
+
+// ProveEvents implements seal.Keeper.
+func (o *Outbox) ProveEvents(bool) {}
+
+// VouchWith implements seal.Keeper: nothing is written again.
+func (o *Outbox) VouchWith(func(*seal.Leaf) error) {}
 
 // PartHosts implements store.Events.
 func (o *Outbox) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
@@ -255,4 +256,37 @@ func mustRead(t *testing.T, path string) []byte {
 	b, err := os.ReadFile(path)
 	must(t, err)
 	return b
+}
+
+// The log of what was stored has a leaf for each batch, also once the engine alone has its events, and is whole after a reopen.
+func TestOutboxSeals(t *testing.T) {
+	t.Parallel()
+	dir, m := t.TempDir(), storetest.NewMemory()
+	ctx := context.Background()
+	o := NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+	for id := uint64(1); id <= 4; id++ {
+		tab := store.NewTable()
+		storetest.Fill(tab, storetest.NewGenerator(id, storetest.Templates(t), 3, storetest.Start), 20)
+		must(t, o.Append(ctx, &store.Batch{ID: id, Day: store.DayOf(storetest.Start) + store.Day(id/3), Events: tab, LSN: id}))
+		if id == 2 {
+			must(t, o.Close())
+			o = NewOutbox(ctx, open(t, Options{Dir: dir}), m)
+		}
+	}
+	keeper, err := store.Able[seal.Keeper](o, "keep a log")
+	must(t, err)
+	must(t, keeper.CatchUp(ctx, true))
+	list := leavesOf(t, o.local, seal.Batch)
+	if len(list) != 4 {
+		t.Fatalf("%d leaves, want one of each of 4 batches", len(list))
+	}
+	for i, l := range list {
+		if l.Batch != uint64(i+1) || l.Events != 20 || l.Flags&seal.Elsewhere == 0 {
+			t.Errorf("leaf %d: %+v", i, l)
+		}
+	}
+	if _, err := store.Able[store.Compactor](o, "compact days"); !errors.Is(err, store.ErrUnable) {
+		t.Errorf("it can be compacted: %v", err)
+	}
+	must(t, o.Close())
 }

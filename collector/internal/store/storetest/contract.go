@@ -173,6 +173,7 @@ func Events(t *testing.T, env Env) {
 		run(t, env, map[string]func(*testing.T, Env){
 			"moves to the next day":      testDays,
 			"has several parts of a day": testRotate,
+			"says what its parts have":   testParts,
 		})
 	}
 	run(t, env, map[string]func(*testing.T, Env){

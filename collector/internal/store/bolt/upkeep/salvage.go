@@ -28,7 +28,7 @@ import (
 // SalvageOptions say what to bring back, and to where.
 type SalvageOptions struct {
 	Dir  string // the store; no collector may have it
-	File string // a partition that was set aside, of this store or a copy's
+	File string // a partition that was set aside, of this store or a copy's; a name that is not there is that of a file in this store
 	Log  hclog.Logger
 	// Progress, when not nil, is called with the bytes done and the file's size.
 	Progress func(done, total int64)
@@ -56,6 +56,9 @@ type SalvageReport struct {
 func Salvage(ctx context.Context, o SalvageOptions) (_ *SalvageReport, err error) {
 	if o.Log == nil {
 		o.Log = hclog.NewNullLogger()
+	}
+	if _, err := os.Stat(o.File); err != nil && filepath.Base(o.File) == o.File {
+		o.File = filepath.Join(o.Dir, layout.Partitions, o.File)
 	}
 	s := &salvage{o: o, rep: &SalvageReport{}, tail: map[key]int{}}
 	v, err := raw.NewVerifier(runtime.GOMAXPROCS(0))

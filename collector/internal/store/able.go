@@ -1,0 +1,22 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// What only some stores can do is an interface of its own that says what it promises: Importer, Compactor, seal.Keeper,
+// evidence.Groups. A store can do it where it has the interface's methods. Whoever needs one asks Able, and says to the
+// user what to do instead where it is not there; nobody asks which engine a store has.
+
+// ErrUnable is returned by Able for what a store cannot do.
+var ErrUnable = errors.New("the engine that keeps this store's events cannot do that")
+
+// Able returns what can do a thing that only some stores can; what is that thing, in words for the error, which wraps ErrUnable.
+func Able[T any](s any, what string) (T, error) {
+	can, ok := s.(T)
+	if !ok {
+		return can, fmt.Errorf("%s: %w", what, ErrUnable)
+	}
+	return can, nil
+}
