@@ -37,6 +37,10 @@ func (c Classes) Rest() string {
 	return fmt.Sprintf("* %08x", h.Sum32())
 }
 
+// Undivided is in the place of a class's name where parts of a day were merged while it ran: their events may be of any class, and are divided once it
+// is over. No class has the name, and no rest.
+const Undivided = "* undivided"
+
 // Name returns the name of class i; that behind the last is the rest's.
 func (c Classes) Name(i int) string {
 	if i < len(c) {

@@ -13,6 +13,9 @@ type Compaction struct {
 	After, ImportAfter time.Duration
 	// Today has parts of a day compacted that is not over, too, but for the one that gets batches.
 	Today bool
+	// Groups is how many groups the part that gets batches has, of the day that runs, before it is ended and merged into a few large
+	// ones, and so are parts that were merged before, in tiers; 0: what comes on a day stays as it comes until the day is over.
+	Groups int
 	// Oldest is how many days an event may be older than the day of its receipt to go to its own day.
 	Oldest int
 	// Classes are the classes of retention by which days are divided; those compacted before stay as they are.
@@ -35,11 +38,22 @@ type Compacted struct {
 // Compactor is a Store that compacts days: once no batch goes to a part any more, its events are written again into parts of
 // the days in which they happened. What searches find stays the same, and each event's batch.
 type Compactor interface {
-	// Compact compacts one day that waits for it, the oldest first, and returns nil when none does. Searches and batches go on
-	// meanwhile. A day that cannot be compacted stays as it is, and is left alone for an hour. Errors: ErrNoRoom and others.
+	// Compact compacts one day that waits for it, or parts of the one that runs, the oldest first, and returns nil when none does. Searches and batches go on
+	// meanwhile. What cannot be compacted stays as it is, and is left alone for an hour, and for twice as long each time that it fails again, a day at
+	// most. Errors: ErrNoRoom and others.
 	Compact(ctx context.Context, c Compaction) (*Compacted, error)
 	// Compactable returns how many parts wait for compaction, and the bytes of their events as they are stored.
 	Compactable(c Compaction) (parts int, bytes uint64)
+	// Uncompacted returns what could not be compacted, and waits to be tried again; the oldest first.
+	Uncompacted(c Compaction) []Uncompacted
+}
+
+// Uncompacted is what could not be compacted.
+type Uncompacted struct {
+	Part        Part      // the first of those that were to be
+	Since, Next time.Time // when it failed first, and when it is tried again
+	Times       int       // that it was tried
+	Err         error     // of the last time
 }
 
 // ErrNoRoom is returned when the disk has no room for both what is there and what is made of it.

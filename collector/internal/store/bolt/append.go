@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -110,7 +111,7 @@ func (s *Store) lastBatch() (id uint64, err error) {
 
 // advance makes a stored batch the last one, in memory: from now on State is its and every
 // Snapshot has its events. When p is another partition than the last batch's, that one is
-// sealed: opened to be read only, and listed with what it holds. appendMu is held.
+// sealed. appendMu is held.
 func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Summary) error {
 	s.mu.Lock()
 	old := s.cur
@@ -125,19 +126,7 @@ func (s *Store) advance(p *partition, b *store.Batch, blob []byte, sum *group.Su
 	if old == nil || old == p {
 		return nil
 	}
-	s.fold(old)
-	if err := old.reopen(false); err != nil {
-		// Its events stay; they cannot be searched until it opens again.
-		s.log.Error("sealing a partition", "partition", old.path, "error", err)
-	}
-	s.mu.Lock()
-	sealed := old.listed()
-	s.mu.Unlock()
-	s.dig(old)
-	s.unfollow(old)
-	s.owe(old)
-	s.partSealed()
-	return s.list.seal(sealed)
+	return s.ended(old, math.MaxInt64)
 }
 
 // put runs a batch's transaction in the day's partition, which is made when there is none.

@@ -39,8 +39,9 @@ type Options struct {
 	// CacheBytes bounds the unpacked text kept for the next queries; 64 MiB when 0.
 	CacheBytes int64
 
-	now func() time.Time // time.Now when nil
-	fs  fsys.FS          // for the manifest; tests hand in one that fails
+	now       func() time.Time // time.Now when nil
+	fs        fsys.FS          // for the manifest; tests hand in one that fails
+	tierParts int              // tierParts when 0; tests have fewer
 }
 
 // Store is the embedded store. All methods may be called by many goroutines at once.
@@ -110,6 +111,9 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	if o.fs == nil {
 		o.fs = fsys.OS
+	}
+	if o.tierParts == 0 {
+		o.tierParts = tierParts
 	}
 	s := &Store{opts: o, log: o.Logger, cache: newCache(o.CacheBytes), opened: opened{most: o.MaxOpen}}
 	defer func() {
@@ -304,7 +308,7 @@ func (s *Store) loadState() error {
 		s.adopt(d.p, st)
 	}
 	s.damaged = nil
-	s.passImports()
+	s.passStored()
 	sortParts(s.parts)
 	return nil
 }

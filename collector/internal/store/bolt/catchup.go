@@ -8,11 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 
 	bbolt "go.etcd.io/bbolt"
-	"golang.org/x/sys/unix"
 
 	"github.com/auditfleet/auditfleet/collector/internal/eventtree"
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
@@ -150,15 +148,10 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 	if len(list) == 0 {
 		return made, upTo, nil
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// The thread ends with the goroutine, since it is not unlocked.
-		runtime.LockOSThread()
-		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), backgroundNice) // as it is, it is as good, and others wait longer
+	err = background(func() error {
 		for _, x := range list {
-			if err = ctx.Err(); err != nil {
-				return
+			if err := ctx.Err(); err != nil {
+				return err
 			}
 			text, blob, bad := x.p.sealedGroup(x.batch)
 			if bad == nil && text != nil && blob != nil {
@@ -171,13 +164,10 @@ func (s *Store) makeTrees(ctx context.Context) (made map[uint64][]byte, upTo uin
 				made[x.batch] = text
 			}
 		}
-	}()
-	<-done
+		return nil
+	})
 	return made, upTo, err
 }
-
-// backgroundNice is the priority of the thread that makes trees: a tenth of the others' time where all is busy.
-const backgroundNice = 10
 
 // WithRoot returns a batch's leaf as the log has it, with the root of the tree over the events of its group, of
 // which blob are the bytes; that of a group which another engine keeps has none. Error: store.ErrDamaged, also where the group is not the

@@ -59,18 +59,20 @@ type moody struct {
 	t   *testing.T
 	rng *rand.Rand
 	n   *atomic.Int64
-	by  store.Classes
+	how store.Compaction
 }
 
 func (m *moody) compact() {
 	if m.rng.IntN(2) != 0 {
 		return
 	}
-	if err := m.Rotate(context.Background()); err != nil && !errors.Is(err, store.ErrClosed) {
-		m.t.Errorf("rotate: %v", err)
+	if m.how.Groups == 0 {
+		if err := m.Rotate(context.Background()); err != nil && !errors.Is(err, store.ErrClosed) {
+			m.t.Errorf("rotate: %v", err)
+		}
 	}
 	for range 1 + m.rng.IntN(3) {
-		done, err := m.Compact(context.Background(), store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, Today: true, Classes: m.by})
+		done, err := m.Compact(context.Background(), m.how)
 		if err != nil && !errors.Is(err, store.ErrClosed) {
 			m.t.Errorf("compact: %v", err)
 		}
@@ -92,34 +94,42 @@ func (m *moody) Snapshot(ctx context.Context) (store.Snapshot, error) {
 	return m.Store.Snapshot(ctx)
 }
 
-// What a store promises holds for one that is compacted at random moments.
+// What a store promises holds for one that is compacted at random moments, and for one whose running day is merged in tiers meanwhile.
 func TestContractCompacted(t *testing.T) {
 	t.Parallel()
-	var n atomic.Int64
-	var seed atomic.Uint64
-	wrap := func(t *testing.T, dir string) store.Store {
-		m := &moody{open(t, Options{Dir: dir, now: later}), t, rand.New(rand.NewPCG(seed.Add(1), 1)), &n, nil}
-		if m.rng.IntN(2) == 0 {
-			m.by = someClasses
+	for _, tiers := range []bool{false, true} {
+		var n atomic.Int64
+		var seed atomic.Uint64
+		wrap := func(t *testing.T, dir string) store.Store {
+			rng := rand.New(rand.NewPCG(seed.Add(1), 1))
+			how := store.Compaction{Oldest: 400, ImportAfter: 9999 * time.Hour, Today: !tiers}
+			o := Options{Dir: dir, now: later}
+			if tiers {
+				how.Groups = 1 + rng.IntN(3)
+				o.now, o.tierParts = func() time.Time { return storetest.Start }, 2+rng.IntN(2)
+			}
+			if rng.IntN(2) == 0 {
+				how.Classes = someClasses
+			}
+			return &moody{open(t, o), t, rng, &n, how}
 		}
-		return m
-	}
-	t.Run("all", func(t *testing.T) {
-		env := storetest.Env{
-			Moves: true,
-			Open:  func(t *testing.T) store.Store { return wrap(t, t.TempDir()) },
-			Reopen: func(t *testing.T, s store.Store) store.Store {
-				must(t, s.Close())
-				return wrap(t, s.(*moody).opts.Dir)
-			},
+		t.Run(fmt.Sprintf("tiers %v", tiers), func(t *testing.T) {
+			env := storetest.Env{
+				Moves: true,
+				Open:  func(t *testing.T) store.Store { return wrap(t, t.TempDir()) },
+				Reopen: func(t *testing.T, s store.Store) store.Store {
+					must(t, s.Close())
+					return wrap(t, s.(*moody).opts.Dir)
+				},
+			}
+			storetest.Place(t, env)
+			storetest.Events(t, env)
+		})
+		if n.Load() == 0 {
+			t.Error("it was never compacted")
 		}
-		storetest.Place(t, env)
-		storetest.Events(t, env)
-	})
-	if n.Load() == 0 {
-		t.Error("it was never compacted")
+		t.Logf("tiers %v: %d compactions", tiers, n.Load())
 	}
-	t.Logf("%d compactions", n.Load())
 }
 
 // A store that is compacted as a whole gives every answer that it gave before.

@@ -145,14 +145,21 @@ func (p *partition) checkImport(tx *bbolt.Tx) (err error) {
 	return nil
 }
 
-// passImports moves the writer's place behind the batches of imports that are stored: Open alone
-// calls it, once the last batch of senders is known. The ID alone moves: see above. Where
+// passStored moves the writer's place behind all batches that are known to have been stored: those of imports, and those that compaction has
+// written again. Open alone calls it, once the last batch of senders is known. The ID alone moves: see above. Where
 // the partition that had the last place is lost, no ID is used twice by that.
-func (s *Store) passImports() {
+func (s *Store) passStored() {
 	s.keptID = s.state.ID
 	for _, p := range s.parts {
-		if p.ofImport() {
+		if p.ofImport() || p.compacted != nil {
 			s.state.ID = max(s.state.ID, p.place)
+		}
+		if p.compacted == nil {
+			continue
+		}
+		s.state.ID = max(s.state.ID, p.compacted.Last)
+		for _, src := range p.compacted.Sources {
+			s.state.ID = max(s.state.ID, src.Last)
 		}
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	bbolt "go.etcd.io/bbolt"
@@ -271,13 +270,13 @@ func foldLedger(tx *bbolt.Tx, until int64) error {
 
 // fold is foldLedger in a transaction of its own. A failure leaves the rows as they were, which
 // is as good. Where nothing was written since the start, the file is open for reading only.
-func (s *Store) fold(p *partition) {
+func (s *Store) fold(p *partition, until int64) {
 	var err error
 	if !p.canWrite() {
 		err = p.reopen(true)
 	}
 	if err == nil {
-		err = p.update(func(tx *bbolt.Tx) error { return foldLedger(tx, math.MaxInt64) })
+		err = p.update(func(tx *bbolt.Tx) error { return foldLedger(tx, until) })
 	}
 	if err == nil {
 		err = settle(p)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 
 	bbolt "go.etcd.io/bbolt"
 
+	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
@@ -131,7 +133,7 @@ func (s *Store) Rotate(ctx context.Context) error {
 	s.appendMu.Lock()
 	defer s.appendMu.Unlock()
 	s.mu.Lock()
-	closed, cur, st := s.closed, s.cur, s.state
+	closed, cur := s.closed, s.cur
 	idle := cur == nil || len(cur.entries) == 0
 	s.mu.Unlock()
 	switch {
@@ -140,19 +142,52 @@ func (s *Store) Rotate(ctx context.Context) error {
 	case idle:
 		return nil
 	}
+	return s.rotate(cur, math.MaxInt64)
+}
+
+// endForMerge ends a partition whose day goes on, so that it can be merged; it does nothing where batches go to another meanwhile. The last hours
+// of hosts' completeness stay such: they are still asked for.
+func (s *Store) endForMerge(p *partition) error {
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	s.mu.Lock()
+	closed, cur := s.closed, s.cur
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return store.ErrClosed
+	case cur != p:
+		return nil
+	}
+	at := s.opts.now().UnixMilli()
+	return s.rotate(p, at-at%ledger.Hour-keepHours)
+}
+
+// rotate is Rotate of cur, the partition that is written; see ended. appendMu is held.
+func (s *Store) rotate(cur *partition, until int64) error {
+	s.mu.Lock()
+	st := s.state
+	s.mu.Unlock()
 	if err := s.beginPart(cur, &st); err != nil {
 		return fmt.Errorf("rotate %s: %w", cur.part, err)
 	}
-	s.fold(cur)
-	if err := cur.reopen(false); err != nil {
-		s.log.Error("sealing a partition", "partition", cur.path, "error", err)
+	return s.ended(cur, until)
+}
+
+// ended makes of a partition one that no batch goes to any more, now that they go to another: it is opened to be read only, and
+// listed with what it holds. Rows of hours become such of days where they end until a time. appendMu is held.
+func (s *Store) ended(p *partition, until int64) error {
+	s.fold(p, until)
+	if err := p.reopen(false); err != nil {
+		// Its events stay; they cannot be searched until it opens again.
+		s.log.Error("sealing a partition", "partition", p.path, "error", err)
 	}
-	s.dig(cur)
-	s.unfollow(cur)
-	s.owe(cur)
 	s.mu.Lock()
-	sealed := cur.listed()
+	sealed := p.listed()
 	s.mu.Unlock()
+	s.dig(p)
+	s.unfollow(p)
+	s.owe(p)
 	s.partSealed()
 	return s.list.seal(sealed)
 }

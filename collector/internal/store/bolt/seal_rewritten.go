@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/rewrite"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 )
 
@@ -38,9 +39,9 @@ func (s *Store) mayRewrite(l *seal.Leaf) error {
 	return err
 }
 
-// asSealed returns nil when each group of a partition is what the log has of it. Those from before the log pass. Errors:
-// ErrNotAsSealed, seal.ErrNotVouched.
-func (s *Store) asSealed(ctx context.Context, p *partition) error {
+// asSealed returns nil when each group of some partitions is what the log has of it. Those from before the log pass. It hashes them in the background, at
+// a pace. Errors: ErrNotAsSealed, seal.ErrNotVouched.
+func (s *Store) asSealed(ctx context.Context, parts []*partition, pace *rewrite.Pace) error {
 	if s.tree == nil || !keepsSeal {
 		return nil
 	}
@@ -55,15 +56,28 @@ func (s *Store) asSealed(ctx context.Context, p *partition) error {
 	if err != nil {
 		return err
 	}
-	want, err := s.sealedSums(p, size, root)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.part, err)
-	}
+	return background(func() error {
+		for _, p := range parts {
+			want, err := s.sealedSums(p, size, root)
+			if err == nil {
+				err = s.compareSums(ctx, p, want, pace)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", p.part, err)
+			}
+		}
+		return nil
+	})
+}
+
+// compareSums hashes a partition's groups, and compares them with what the log has.
+func (s *Store) compareSums(ctx context.Context, p *partition, want []*sealedSum, pace *rewrite.Pace) error {
 	s.mu.Lock()
 	entries := p.entries
 	s.mu.Unlock()
 	for i := range entries {
-		if err := ctx.Err(); err != nil {
+		e := &entries[i]
+		if err := pace.Done(ctx, e.sum.Bytes); err != nil {
 			return err
 		}
 		w := want[i]
@@ -72,18 +86,18 @@ func (s *Store) asSealed(ctx context.Context, p *partition) error {
 		}
 		var sum group.Sum
 		err := p.view(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(entries[i].id))
+			b := tx.Bucket(layout.BucketGroups).Bucket(layout.GroupKey(e.id))
 			if b == nil {
-				return fmt.Errorf("%w: group %d is not there", store.ErrDamaged, entries[i].id)
+				return fmt.Errorf("%w: group %d is not there", store.ErrDamaged, e.id)
 			}
 			sum = s.codec.Sum(b.Get(layout.KeyGroup), w.pieces == 0, w.pieces > 0)
 			return nil
 		})
 		if err != nil {
-			return fmt.Errorf("%s: %w", p.part, err)
+			return err
 		}
 		if !sum.Is(w.hash, w.pieces) {
-			return fmt.Errorf("%s: group %d: %w", p.part, entries[i].id, ErrNotAsSealed)
+			return fmt.Errorf("group %d: %w", e.id, ErrNotAsSealed)
 		}
 	}
 	return nil
@@ -162,12 +176,15 @@ func (s *Store) inTree(index int64, text []byte, size int64, root tlog.Hash) err
 	return nil
 }
 
-// describeMade returns what the log is to say of a partition that was made, whose file is open. It hashes all of its groups.
-func (s *Store) describeMade(p *partition, entries []entry) (seal.Made, error) {
+// describeMade returns what the log is to say of a partition that was made, whose file is open. It hashes all of its groups, at a pace.
+func (s *Store) describeMade(ctx context.Context, p *partition, pace *rewrite.Pace) (seal.Made, error) {
 	out := seal.Made{Part: p.part.String()}
 	hosts := map[string]seal.HostCount{}
-	for i := range entries {
-		e := &entries[i]
+	for i := range p.entries {
+		e := &p.entries[i]
+		if err := pace.Done(ctx, e.sum.Bytes); err != nil {
+			return out, err
+		}
 		g := seal.MadeGroup{MinMs: e.sum.MinMs, MaxMs: e.sum.MaxMs, Events: e.sum.Events, Records: e.sum.Records}
 		g.First, g.Last = e.batches()
 		err := p.withGroup(e.id, func(x *group.Group) error {
@@ -198,24 +215,27 @@ func (s *Store) describeMade(p *partition, entries []entry) (seal.Made, error) {
 	return out, nil
 }
 
-// describeFiles is describeMade of files that do not have their names yet.
-func (s *Store) describeFiles(parts []store.Part) (made []seal.Made, err error) {
+// describeFiles is describeMade of files that do not have their names yet, in the background.
+func (s *Store) describeFiles(ctx context.Context, parts []store.Part, pace *rewrite.Pace) (made []seal.Made, err error) {
 	if s.tree == nil || !keepsSeal {
 		return nil, nil
 	}
-	for _, part := range parts {
-		p := s.newPart(part)
-		p.path = s.tmpPath(part)
-		if err := p.open(); err != nil {
-			return nil, err
+	err = background(func() error {
+		for _, part := range parts {
+			p := s.newPart(part)
+			p.path = s.tmpPath(part)
+			if err := p.open(); err != nil {
+				return err
+			}
+			m, err := s.describeMade(ctx, p, pace)
+			if err = errors.Join(err, p.close()); err != nil {
+				return err
+			}
+			made = append(made, m)
 		}
-		m, err := s.describeMade(p, p.entries)
-		if err = errors.Join(err, p.close()); err != nil {
-			return nil, err
-		}
-		made = append(made, m)
-	}
-	return made, nil
+		return nil
+	})
+	return made, err
 }
 
 // sealRewritten has the log say that partitions are about to be replaced by those that were made of them, once all of their batches are in there. appendMu is held, mu
@@ -309,7 +329,7 @@ func (s *Store) sealMadeFound() error {
 		return nil
 	}
 	for _, p := range list {
-		m, err := s.describeMade(p, p.entries)
+		m, err := s.describeMade(context.Background(), p, nil)
 		if errors.Is(err, store.ErrDamaged) {
 			s.log.Error("a partition cannot be read as a whole, and is not sealed", "partition", p.path, "error", err)
 			continue

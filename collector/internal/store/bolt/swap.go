@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
+	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/rewrite"
 )
 
 // How rewritten partitions take the place of what they were made of, so that after a crash at any point the store has
@@ -33,7 +35,10 @@ var errChanged = errors.New("it was changed meanwhile")
 type replacement struct {
 	sources []*partition
 	entries [][]entry // of each source, as it was read
+	places  []uint64  // of each source likewise, as the files say that were made
 	parts   []store.Part
+	over    bool          // the day is: rows of hours are no longer asked for
+	pace    *rewrite.Pace // of what is read for it
 	// version is the bbolt transaction of each source that putRest has read; nil before.
 	version []int
 }
@@ -57,7 +62,14 @@ func (s *Store) putRest(r *replacement) error {
 		for i, tx := range from {
 			r.version[i] = tx.ID()
 		}
-		return guard(path, func() error { return db.Update(func(to *bbolt.Tx) error { return copyRest(to, from) }) })
+		return guard(path, func() error {
+			return db.Update(func(to *bbolt.Tx) error {
+				if err := copyRest(to, from); err != nil || !r.over {
+					return err
+				}
+				return foldLedger(to, math.MaxInt64)
+			})
+		})
 	})
 	return errors.Join(err, db.Close())
 }
@@ -79,7 +91,7 @@ func (s *Store) unchanged(r *replacement) error {
 		return store.ErrClosed
 	}
 	for i, src := range r.sources {
-		if !slices.Contains(parts, src) || src == cur || !sameList(src.entries, r.entries[i]) {
+		if !slices.Contains(parts, src) || src == cur || !sameList(src.entries, r.entries[i]) || src.place != r.places[i] {
 			return fmt.Errorf("%s: %w", src.part, errChanged)
 		}
 		version := 0
@@ -123,12 +135,10 @@ func (s *Store) replace(ctx context.Context, r *replacement) (err error) {
 	if err := s.putRest(r); err != nil {
 		return err
 	}
-	for _, src := range r.sources {
-		if err := s.asSealed(ctx, src); err != nil {
-			return err
-		}
+	if err := s.asSealed(ctx, r.sources, r.pace); err != nil {
+		return err
 	}
-	sealed, err := s.describeFiles(r.parts)
+	sealed, err := s.describeFiles(ctx, r.parts, r.pace)
 	if err != nil {
 		return err
 	}

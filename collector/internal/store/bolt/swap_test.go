@@ -26,7 +26,7 @@ func copied(t *testing.T, s *Store, part store.Part) *replacement {
 	t.Helper()
 	src, err := s.droppable(part)
 	must(t, err)
-	r := &replacement{sources: []*partition{src}, entries: [][]entry{src.entries}, parts: []store.Part{s.nextPart(part.Day), s.nextPart(part.Day - 1)}}
+	r := &replacement{sources: []*partition{src}, entries: [][]entry{src.entries}, places: []uint64{src.place}, parts: []store.Part{s.nextPart(part.Day), s.nextPart(part.Day - 1)}}
 	for i, to := range r.parts {
 		list := src.entries[:len(src.entries)-1]
 		if i == 1 {

@@ -53,6 +53,13 @@ func (d *days) of(ms int64) store.Day {
 // count counts the events of each day, and lets those days have a file of their own that have the most, so many at most.
 func (d *days) count(c *group.Codec, groups []Group, most int, step func(events int) error) error {
 	counts := map[store.Day]uint64{}
+	if d.oldest == 0 {
+		d.keep = map[store.Day]bool{}
+		for range groups {
+			d.groups = append(d.groups, map[store.Day]bool{d.home: true})
+		}
+		return nil
+	}
 	for i := range groups {
 		has := map[store.Day]bool{}
 		if err := d.countGroup(c, &groups[i], step, func(day store.Day, n uint64) {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"time"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
@@ -33,8 +32,8 @@ type Job struct {
 	// Part returns the part of a day that is to be written, and Path where. Part is called once for each file.
 	Part func(store.Day) (store.Part, error)
 	Path func(store.Part) string
-	// Rate is how many bytes of records are rewritten a second; 0: as many as can be. Reading them again counts as much.
-	Rate int64
+	// Pace is that of bytes of records: of those that are read, and once more of those that are read again.
+	Pace *Pace
 }
 
 // Made is a partition that was written.
@@ -66,7 +65,7 @@ func (j *Job) Run(ctx context.Context) (made []Made, err error) {
 }
 
 func (j *Job) run(ctx context.Context, exact bool) (made []Made, err error) {
-	r := &run{Job: j, ctx: ctx, sums: newSummer(), begun: time.Now()}
+	r := &run{Job: j, ctx: ctx, sums: newSummer()}
 	whole := false // a panic on damaged bytes leaves nothing, either
 	defer func() {
 		if !whole {
@@ -131,8 +130,7 @@ type run struct {
 	groups []Group // of all sources
 	sums   *summer
 	of     *store.Classifier
-	begun  time.Time
-	bytes  int64 // of records, so far
+	bytes  uint64 // of records, since Pace was told
 	events int
 }
 
@@ -210,24 +208,15 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 	return made, sum, err
 }
 
-// step counts an event, and now and then looks whether to go on and waits where the rate is bounded.
+// step counts an event, and now and then looks whether to go on, and when.
 func (r *run) step(ev *event.Event) error {
-	r.bytes += int64(ev.Size())
+	r.bytes += uint64(ev.Size())
 	if r.events++; r.events%stepEvents != 0 {
 		return nil
 	}
-	if r.Rate > 0 {
-		ahead := time.Duration(float64(r.bytes)/float64(r.Rate)*float64(time.Second)) - time.Since(r.begun)
-		if ahead > 0 {
-			select {
-			case <-r.ctx.Done():
-			case <-time.After(ahead):
-			}
-		} else if ahead < -time.Second { // it was held up: that is not caught up with
-			r.begun = r.begun.Add(-ahead)
-		}
-	}
-	return r.ctx.Err()
+	n := r.bytes
+	r.bytes = 0
+	return r.Pace.Done(r.ctx, n)
 }
 
 // check reads a file that was written, and compares its events with those that were to go there.
