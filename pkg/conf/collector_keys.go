@@ -49,6 +49,7 @@ var CollectorKeys = []string{
 	"retain",
 	"compact",
 	"compact_after",
+	"compact_groups",
 	"compact_import_after",
 	"max_event_age",
 	"compact_rate",

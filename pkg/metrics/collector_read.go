@@ -92,13 +92,14 @@ func ReadStore(r *Registry, sample func() StoreSample) { read(r, collector, samp
 
 // CompactSample holds the numbers of compaction.
 type CompactSample struct {
-	Done     uint64  `metric:"compactions_total" help:"Compactions of a day's partitions since the start."`
-	Failed   uint64  `metric:"compaction_failures_total" help:"Compactions that failed; the day stays as it is, and is tried again after an hour."`
-	RawBytes uint64  `metric:"compacted_raw_bytes_total" help:"Raw text of the events that were compacted."`
-	Saved    int64   `metric:"compaction_saved_bytes" help:"How much less the disk has to hold by compactions since the start."`
-	Seconds  float64 `metric:"compaction_seconds_total" help:"Time that compactions took."`
-	Waiting  int     `metric:"compaction_waiting_partitions" help:"Partitions that wait for compaction."`
-	Bytes    uint64  `metric:"compaction_waiting_bytes" help:"Size of the events of partitions that wait for compaction, as they are stored."`
+	Done      uint64  `metric:"compactions_total" help:"Compactions of a day's partitions since the start."`
+	Failed    uint64  `metric:"compaction_failures_total" help:"Compactions that failed; what was to be compacted stays as it is, and is tried again after an hour, and after twice as long each time that it fails again."`
+	RawBytes  uint64  `metric:"compacted_raw_bytes_total" help:"Raw text of the events that were compacted."`
+	Saved     int64   `metric:"compaction_saved_bytes" help:"How much less the disk has to hold by compactions since the start."`
+	Seconds   float64 `metric:"compaction_seconds_total" help:"Time that compactions took."`
+	Waiting   int     `metric:"compaction_waiting_partitions" help:"Partitions that wait for compaction."`
+	Postponed int     `metric:"compaction_postponed" help:"Days, or parts of the one that runs, that could not be compacted and wait to be tried again."`
+	Bytes     uint64  `metric:"compaction_waiting_bytes" help:"Size of the events of partitions that wait for compaction, as they are stored."`
 }
 
 // ReadCompact registers the metrics of CompactSample. Each scrape calls sample.

@@ -108,11 +108,14 @@ func (o *options) table() settings.Table {
 					"It is that on disk, with the day that is written; whole sealed days are dropped."},
 			retain(c),
 		}},
-		{Title: "Compaction", Restart: true, Doc: "Days that are over are written again in the background: each event into the day in which it happened, in less room, and found sooner.", List: []settings.Setting{
+		{Title: "Compaction", Restart: true, Doc: "Days that are over are written again in the background: each event into the day in which it happened, in less room, and found sooner.\nSo are parts of the day that runs, as they come.", List: []settings.Setting{
 			{Key: conf.YesNo("compact", &c.Compact), Default: "yes",
 				Doc: "Whether days are compacted.\nWith no they stay as they came; `collector compact` does it while no collector has the store."},
 			{Key: conf.Duration("compact_after", &c.Compaction.After, 0, 30*24*time.Hour), Default: server.DefaultCompactAfter, Arg: "DURATION",
 				Doc: "How long a day (UTC) is over before it is compacted."},
+			{Key: conf.Int("compact_groups", &c.Compaction.Groups, 0, 1<<16), Default: server.DefaultCompactGroups, Arg: "N",
+				Doc: "How many groups of events (a batch's, some 25 MB of records or five minutes) the day that runs has before they are merged into a large one; 0: it stays as it comes until it is over.\n" +
+					"Large ones of a size are merged once there are eight.\nFewer have a search of the running day look into less, and more be written again: each record up to three times until its day is over and one."},
 			{Key: conf.Duration("compact_import_after", &c.Compaction.ImportAfter, 0, 365*24*time.Hour), Default: server.DefaultCompactImportAfter, Arg: "DURATION",
 				Doc: "How long after its last record an import is compacted: until then it can be taken back."},
 			{Key: conf.Int("max_event_age", &c.Compaction.Oldest, 0, 1<<20), Default: server.DefaultEventAge, Arg: "DAYS",

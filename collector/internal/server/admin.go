@@ -128,6 +128,9 @@ func (s *Server) report() string {
 			line("kept of "+c.Class, "%s: %d partitions, %d events, %d KB", c.Limit, c.Parts, c.Events, c.DiskBytes>>10)
 		}
 	}
+	if what, _ := s.compaction.uncompacted(); what != "" {
+		line("not compacted", "%s", what)
+	}
 	line("journal size", "%d KB", j.DiskBytes>>10)
 	line("journal queue", "%d KB", j.QueueBytes>>10)
 	line("events in memory", "%d", h.TableEvents)

@@ -64,6 +64,9 @@ func (s *Server) collectorVitals() *alert.Collector {
 	if missing := s.store.Missing(); len(missing) > 0 {
 		fault(true, "store-damaged", "the store is damaged, and answers lack what is lost: "+missing[0].Error()+": run `collector verify`")
 	}
+	if what, times := s.compaction.uncompacted(); times >= alarmingTries {
+		fault(true, "compaction", what)
+	}
 	if why := s.seal.Status().Stopped; why != "" {
 		fault(true, "seal", "the store's log is signed no more: "+why+"; look into it (collector verify), then `collector seal accept`")
 	}

@@ -22,14 +22,17 @@ import (
 const (
 	DefaultCompactAfter       = time.Hour
 	DefaultCompactImportAfter = 24 * time.Hour
+	DefaultCompactGroups      = 16
 	DefaultEventAge           = 400 // days
 	DefaultCompactRate        = "64M"
 
 	// lookEvery is how often is looked for days that wait for compaction.
 	lookEvery = time.Minute
+	// alarmingTries is how often something could not be compacted, over three hours, before an alert says so.
+	alarmingTries = 3
 )
 
-// compaction compacts days in the background.
+// compaction compacts days in the background, and merges parts of the one that runs.
 type compaction struct {
 	s     *Server
 	store store.Compactor // nil: nothing is compacted
@@ -93,7 +96,7 @@ func (c *compaction) one(ctx context.Context) bool {
 		return false
 	case err != nil:
 		c.count.Failed++
-		c.log.Warn("a day stays as it came; it is tried again after an hour", "error", err)
+		c.log.Warn("what could not be compacted stays as it is; it is tried again after an hour, and after twice as long each time that it fails again", "error", err)
 	case done == nil:
 		return false
 	default:
@@ -145,8 +148,27 @@ func (c *compaction) sample() metrics.CompactSample {
 	c.mu.Unlock()
 	if c.store != nil {
 		out.Waiting, out.Bytes = c.store.Compactable(c.s.cfg.Compaction)
+		out.Postponed = len(c.store.Uncompacted(c.s.cfg.Compaction))
 	}
 	return out
+}
+
+// uncompacted returns what could not be compacted and waits to be tried again, and how often that failed at most: "" for nothing.
+func (c *compaction) uncompacted() (what string, times int) {
+	if c.store == nil {
+		return "", 0
+	}
+	list := c.store.Uncompacted(c.s.cfg.Compaction)
+	for i, u := range list {
+		if i == 0 {
+			what = fmt.Sprintf("%s cannot be compacted since %s, and takes more room and longer to search: %v; it is tried again at %s", u.Part.Day, u.Since.UTC().Format(time.DateTime), u.Err, u.Next.UTC().Format(time.DateTime))
+		}
+		times = max(times, u.Times)
+	}
+	if len(list) > 1 {
+		what += fmt.Sprintf("; so with %d more", len(list)-1)
+	}
+	return what, times
 }
 
 // CompactStore compacts all days that are over of a store that no collector has, and calls each with what was done. key is the file of the key that

@@ -87,6 +87,20 @@ func TestHungDisk(t *testing.T) {
 	eventually(t, "health", func() bool { code, _ := get(t, r, "/healthz"); return code == http.StatusOK })
 }
 
+// A watchdog that waits for less than it takes until a store is said to hang hears of the hang in time, at its next look, and not of one that
+// has just begun.
+func TestHangAndWatchdog(t *testing.T) {
+	t.Parallel()
+	for _, watched := range []time.Duration{4 * time.Second, 30 * time.Second, 3 * time.Minute} {
+		if hangsFor(watched/8, watched) || !hangsFor(watched/2, watched) {
+			t.Errorf("a watchdog of %v", watched)
+		}
+	}
+	if hangsFor(time.Hour, 0) {
+		t.Error("without a watchdog")
+	}
+}
+
 // A change of holds is recorded until its record is stored, and until then kept in the list: a collector that is killed
 // while its journal hangs has the next one record it.
 func TestHoldsOnAHungDisk(t *testing.T) {

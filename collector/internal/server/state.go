@@ -70,11 +70,20 @@ func (s *Server) hangs(j *journal.Stats, h *head.Stats) (kind, what string) {
 	return "", ""
 }
 
+// looksAHang is how many looks the watchdog has at a disk that hangs before its time is over.
+const looksAHang = 4
+
+// hangsFor reports whether a watchdog that ends a process after some time without a turn has to hear that the disk hangs, which it does for so long:
+// before its time is over, and so before anybody else is told.
+func hangsFor(long, watched time.Duration) bool {
+	return watched > 0 && long >= watched/looksAHang
+}
+
 // alive counts turns for the watchdog: those of the head, and looks at a disk that hangs. A restart would not help
 // there, and nobody would say any more what is wrong.
 func (s *Server) alive() uint64 {
 	h, j := s.head.Stats(), s.journal.Stats()
-	if kind, _ := s.hangs(&j, &h); kind != "" {
+	if kind, _ := s.hangs(&j, &h); kind != "" || hangsFor(max(j.Hanging, h.Storing), s.cfg.Service.Watched()) {
 		s.hungLooks.Add(1)
 	}
 	return s.head.Turns() + s.hungLooks.Load()
