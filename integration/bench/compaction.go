@@ -114,10 +114,7 @@ func (b *bench) loadBeside(store, dir string, compact bool, round int) (r loadBe
 		return r, err
 	}
 	load := harness.Load{Conns: dayConns, Window: dayWindow, Records: 3_000_000 * b.scale, Corpus: b.raw, Seed: uint64(1000 * round)}
-	args := []string{"--tcp-listen-queue", "1024", "--compact-import-after", "0s"}
-	if compact {
-		args = append(args, "--compact")
-	}
+	args := []string{"--tcp-listen-queue", "1024", "--compact-import-after", "0s", fmt.Sprintf("--compact=%v", compact)}
 	c, err := harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Flush: "sync", Args: args})
 	if err != nil {
 		return r, err

@@ -98,6 +98,8 @@ type dayStore struct {
 	dir   string
 	made  *daysMade
 	marks []dayMark
+	args  []string // of the collector
+	runs  bool     // the last day is not over
 
 	compacted []dayMark // of the same, in a copy
 }
@@ -181,10 +183,10 @@ func copyStore(from, to string) error {
 }
 
 func (s *dayStore) collector() (*harness.Collector, error) {
-	return harness.StartCollector(s.bins, harness.CollectorOptions{Store: s.dir, Args: []string{"--tcp-listen-queue", "1024"}})
+	return harness.StartCollector(s.bins, harness.CollectorOptions{Store: s.dir, Args: append([]string{"--tcp-listen-queue", "1024"}, s.args...)})
 }
 
-// day sends the events of one day, and begins another partition behind it, as midnight does.
+// day sends the events of one day, and begins another partition behind it, as midnight does, unless it runs.
 func (s *dayStore) day(c *harness.Collector, day int, size int64, rare bool) error {
 	midnight := s.made.First.AddDate(0, 0, day)
 	chunks := max(1, int((size+dayChunk-1)/dayChunk))
@@ -213,6 +215,9 @@ func (s *dayStore) day(c *harness.Collector, day int, size int64, rare bool) err
 	}
 	if err := c.Settle(500*time.Millisecond, 2*time.Minute); err != nil {
 		return err
+	}
+	if s.runs {
+		return nil
 	}
 	return c.Signal(syscall.SIGUSR1)
 }

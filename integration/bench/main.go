@@ -133,7 +133,7 @@ func run() (returned error) {
 	b.machine()
 	parts := map[string]func() error{
 		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "share": b.ledgerShare, "seal": b.seal, "versions": b.versions,
-		"groups": b.groupsOnly, "days": b.manyDays, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction,
+		"groups": b.groupsOnly, "days": b.manyDays, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction, "running": b.runningDay,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
