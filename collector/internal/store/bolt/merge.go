@@ -1,7 +1,6 @@
 package bolt
 
 import (
-	"container/heap"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,25 +31,59 @@ type item struct {
 	unit   *unit
 }
 
-// items is the heap of a scan; it implements heap.Interface.
+// items is the heap of a scan: the first of list is the least.
 type items struct {
-	list    []item
+	list    []*item
 	reverse bool
 }
 
-func (h *items) Len() int      { return len(h.list) }
-func (h *items) Swap(i, j int) { h.list[i], h.list[j] = h.list[j], h.list[i] }
-func (h *items) Push(x any)    { h.list = append(h.list, x.(item)) }
-func (h *items) Pop() any {
-	x := h.list[len(h.list)-1]
-	h.list = h.list[:len(h.list)-1]
-	return x
+// init makes a heap of a list in any order.
+func (h *items) init() {
+	for i := len(h.list)/2 - 1; i >= 0; i-- {
+		h.down(i)
+	}
 }
 
-// Less orders by time, which is negated for a reversed query; then what may hold events
+func (h *items) push(x *item) {
+	h.list = append(h.list, x)
+	for i := len(h.list) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h.less(h.list[i], h.list[up]) {
+			return
+		}
+		h.list[i], h.list[up] = h.list[up], h.list[i]
+		i = up
+	}
+}
+
+// pop removes the first.
+func (h *items) pop() {
+	last := len(h.list) - 1
+	h.list[0], h.list[last] = h.list[last], nil
+	h.list = h.list[:last]
+	h.down(0)
+}
+
+// down puts item i, which may have become greater, in its place.
+func (h *items) down(i int) {
+	for {
+		least := i
+		for c := 2*i + 1; c <= 2*i+2 && c < len(h.list); c++ {
+			if h.less(h.list[c], h.list[least]) {
+				least = c
+			}
+		}
+		if least == i {
+			return
+		}
+		h.list[i], h.list[least] = h.list[least], h.list[i]
+		i = least
+	}
+}
+
+// less orders by time, which is negated for a reversed query; then what may hold events
 // before events; then as before does, the other way round for a reversed query.
-func (h *items) Less(i, j int) bool {
-	a, b := &h.list[i], &h.list[j]
+func (h *items) less(a, b *item) bool {
 	switch {
 	case a.ms != b.ms:
 		return a.ms < b.ms
@@ -105,8 +138,8 @@ func (sc *scan) events(fn func(*event.Event) error) {
 // item in the heap, under the least time of what is left of it. So when an event is on
 // top, everything that could hold an earlier one has been opened.
 func (sc *scan) run() error {
-	for sc.heap.Len() > 0 {
-		top := &sc.heap.list[0]
+	for len(sc.heap.list) > 0 {
+		top := sc.heap.list[0]
 		switch top.kind {
 		case kindPlan:
 			if err := sc.ctx.Err(); err != nil {
@@ -114,9 +147,9 @@ func (sc *scan) run() error {
 			}
 			// The group's item is replaced by one for each of its blocks.
 			pl := top.plan
-			heap.Pop(&sc.heap)
+			sc.heap.pop()
 			for _, u := range sc.openPlan(pl) {
-				heap.Push(&sc.heap, item{ms: sc.dueOf(u), kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
+				sc.heap.push(&item{ms: sc.dueOf(u), kind: kindUnit, id: pl.id, index: u.cand.Index, unit: u})
 			}
 		case kindUnit:
 			if err := sc.ctx.Err(); err != nil {
@@ -141,7 +174,7 @@ func (sc *scan) run() error {
 // when there is no such event the unit is done, and its item is removed.
 func (sc *scan) advance(u *unit, pos int) {
 	if pos >= len(u.matched) {
-		heap.Pop(&sc.heap)
+		sc.heap.pop()
 		sc.mu.Lock()
 		sc.held -= u.held
 		sc.mu.Unlock()
@@ -149,8 +182,8 @@ func (sc *scan) advance(u *unit, pos int) {
 		return
 	}
 	f := &u.matched[pos]
-	sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: f.batch, index: u.cand.Index, pos: pos, unit: u}
-	heap.Fix(&sc.heap, 0)
+	*sc.heap.list[0] = item{ms: sc.due(f.ms, f.ms), node: f.node, serial: f.serial, kind: kindEvent, id: f.batch, index: u.cand.Index, pos: pos, unit: u}
+	sc.heap.down(0)
 }
 
 // openPlan returns a group's blocks that may match. When no worker has begun the plan, the
@@ -209,14 +242,16 @@ func (sc *scan) parseAgain(u *unit, pos int) *event.Event {
 // textAgain unpacks an event's frame again and returns the event's text; nil, with an error kept, when
 // that fails.
 func (sc *scan) textAgain(u *unit, pos int) []byte {
-	text, _, err := sc.text(u, &sc.own)
+	text, _, cached, err := sc.text(u, &sc.own)
 	f := &u.matched[pos]
+	copied := u.alone || sc.plain // the frame is used again, or would be kept for each of the texts that are given together
+	defer func() { sc.s.cache.done(cached, !copied) }()
 	if err != nil || uint64(f.off)+uint64(f.len) > uint64(len(text)) {
 		sc.addError(errors.Join(fmt.Errorf("%w: a block that could be read before cannot be now", store.ErrDamaged), err))
 		return nil
 	}
 	one := text[f.off : f.off+f.len : f.off+f.len]
-	if u.alone || sc.plain { // the frame is used again, or would be kept for each of the texts that are given together
+	if copied {
 		one = slices.Clone(one)
 	}
 	return one

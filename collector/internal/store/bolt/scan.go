@@ -2,7 +2,6 @@ package bolt
 
 import (
 	"cmp"
-	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -145,10 +144,10 @@ func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *sca
 		return cmp.Compare(a.id, b.id)
 	})
 	for _, pl := range sc.plans {
-		sc.heap.list = append(sc.heap.list, item{ms: pl.due, kind: kindPlan, id: pl.id, plan: pl})
+		sc.heap.list = append(sc.heap.list, &item{ms: pl.due, kind: kindPlan, id: pl.id, plan: pl})
 	}
 	sc.heap.reverse = q.Reverse
-	heap.Init(&sc.heap)
+	sc.heap.init()
 	workers := sn.s.opts.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -287,10 +286,10 @@ func candidates(g *group.Group, q *query.Query, conds store.Conditions) (cands [
 
 func (sc *scan) dueOf(u *unit) int64 { return sc.due(u.cand.Block.MinMs, u.cand.Block.MaxMs) }
 
-// text returns a block's text and its frame's. The frame is the cache's: it is shared and
+// text returns a block's text and its frame's. The frame is the cache's, which has to be told when it is done with: it is shared and
 // stays as it is. That of a unit that is alone, when it is not in the cache, is unpacked
-// into rd's memory instead, and is valid until rd reads its next unit.
-func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
+// into rd's memory instead, and is valid until rd reads its next unit; then cached is nil.
+func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, cached *cached, err error) {
 	pl, blk := u.plan, &u.cand.Block
 	key := frameKey{pl.p, pl.id, blk.Frame}
 	unpack := func(buf []byte) (text []byte, err error) {
@@ -300,20 +299,24 @@ func (sc *scan) text(u *unit, rd *reader) (text, frame []byte, err error) {
 		})
 		return text, err
 	}
-	if cached, ok := sc.s.cache.peek(key); ok {
-		frame = cached
-	} else if u.alone { // it would push others out of the cache, for few events
+	if cached = sc.s.cache.peek(key); cached == nil && u.alone { // it would push others out of the cache, for few events
 		if frame, err = unpack(rd.frame); err == nil {
 			rd.frame = frame
 		}
-	} else {
-		frame, err = sc.s.cache.get(key, func() ([]byte, error) { return unpack(nil) })
+	} else if cached == nil {
+		cached, err = sc.s.cache.get(key, unpack)
 	}
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	text, err = blk.Cut(frame)
-	return text, frame, err
+	if cached != nil {
+		frame = cached.text
+	}
+	if text, err = blk.Cut(frame); err != nil {
+		sc.s.cache.done(cached, false)
+		return nil, nil, nil, err
+	}
+	return text, frame, cached, nil
 }
 
 // read unpacks a unit's block and puts the events that match into u.matched. u is running
@@ -322,7 +325,7 @@ func (sc *scan) read(u *unit, rd *reader) {
 	if sc.ctx.Err() != nil {
 		return
 	}
-	text, frame, err := sc.text(u, rd)
+	text, frame, cached, err := sc.text(u, rd)
 	blk := &u.cand.Block
 	if err != nil {
 		sc.s.noteDamage(u.plan.p, u.plan.id, u.cand.Index, blk, err)
@@ -333,6 +336,12 @@ func (sc *scan) read(u *unit, rd *reader) {
 	want, size := u.cand.Want, 0
 	rest := text
 	origins, batches := u.plan.origins.Block(u.cand.Index, blk), u.plan.batches.Block(u.cand.Index, blk, u.plan.id)
+	switch {
+	case want != nil:
+		u.matched = make([]found, 0, len(want))
+	case u.cand.Sure || sc.types:
+		u.matched = make([]found, 0, blk.Events)
+	}
 	for i := uint32(0); i < blk.Events; i++ {
 		var one []byte
 		one, rest, err = store.CutText(rest, blk.Counted)
@@ -387,14 +396,14 @@ func (sc *scan) read(u *unit, rd *reader) {
 	if sc.q.Reverse {
 		slices.Reverse(u.matched)
 	}
-	sc.keep(u, text, frame, size)
+	sc.s.cache.done(cached, sc.keep(u, text, frame, size) && len(u.matched) > 0)
 }
 
 // keep decides how a unit's events wait for the merge. Where few bytes of the frame match,
 // these are copied and the frame let go; where many do, the events stay in the frame; where
 // all units together hold too much already, only their places are kept, and the merge
-// parses them again.
-func (sc *scan) keep(u *unit, text, frame []byte, size int) {
+// parses them again. keep reports whether the events are in the frame.
+func (sc *scan) keep(u *unit, text, frame []byte, size int) (inFrame bool) {
 	sc.mu.Lock()
 	tooMuch := sc.held > maxHeld
 	if !tooMuch {
@@ -402,21 +411,21 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 		sc.held += u.held
 	}
 	sc.mu.Unlock()
+	few := u.alone || 4*size < len(frame)
 	switch {
 	case tooMuch:
 		for i := range u.matched {
 			u.matched[i].ev, u.matched[i].text = nil, nil
 		}
-	case sc.plain:
-		if u.alone || 4*size < len(frame) {
-			own := make([]byte, 0, size)
-			for i := range u.matched {
-				f := &u.matched[i]
-				own = append(own, f.text...)
-				f.text = own[len(own)-len(f.text) : len(own) : len(own)]
-			}
+		return false
+	case few && sc.plain:
+		own := make([]byte, 0, size)
+		for i := range u.matched {
+			f := &u.matched[i]
+			own = append(own, f.text...)
+			f.text = own[len(own)-len(f.text) : len(own) : len(own)]
 		}
-	case u.alone || 4*size < len(frame):
+	case few:
 		host := []byte(u.cand.Block.Host)
 		for i := range u.matched {
 			f := &u.matched[i]
@@ -424,6 +433,7 @@ func (sc *scan) keep(u *unit, text, frame []byte, size int) {
 			f.ev = store.ParseText(one, u.cand.Block.Counted, host, f.origin)
 		}
 	}
+	return !few
 }
 
 // addError keeps an error about damaged bytes, of which a scan returns the first few at
