@@ -57,7 +57,14 @@ type TextSource interface {
 
 // Texts are some events of an answer, in order. One goroutine may use them.
 type Texts interface {
+	// Len is how many events there are, and may be called before Open.
 	Len() int
+	// Open makes the events readable, which may take much longer than to receive them. It is called once,
+	// before Event and AppendRaw. Errors: that they are malformed.
+	Open() error
+	// Done says that nothing of the events is used any more: their memory may be taken for others. Who
+	// keeps them does not call it.
+	Done()
 	// Event parses event i into ev, whose slice of records it uses again: what was read from ev before
 	// is no longer valid.
 	Event(i int, ev *event.Event)

@@ -16,7 +16,6 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/nss"
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/query"
-	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/tables"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -263,7 +262,7 @@ func run(ctx context.Context, o *Options, loc *time.Location, src Source, out io
 
 // readTexts reads the events on all cores.
 func (w *writer) readTexts(ctx context.Context, src Source) error {
-	return search.ScanTexts(ctx, w.o.Query(), src.Texts, func() func(query.Texts) (part, error) {
+	return query.ScanTexts(ctx, w.o.Query(), src.Texts, func() func(query.Texts) (part, error) {
 		p := w.printer()
 		var ev event.Event
 		return func(t query.Texts) (part, error) {

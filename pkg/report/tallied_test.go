@@ -271,6 +271,10 @@ func (s someTexts) Len() int { return len(s) }
 
 func (s someTexts) Event(i int, ev *event.Event) { *ev = *s[i] }
 
+func (someTexts) Open() error { return nil }
+
+func (someTexts) Done() {}
+
 func (someTexts) AppendRaw(dst []byte, _ int) []byte { return dst } // no report asks
 
 // sorted is a scan in order of time, as a store's is.

@@ -41,6 +41,10 @@ type someTexts []*event.Event
 
 func (s someTexts) Len() int { return len(s) }
 
+func (s someTexts) Open() error { return nil }
+
+func (s someTexts) Done() {}
+
 func (s someTexts) Event(i int, ev *event.Event) { *ev = *s[i] }
 
 func (s someTexts) AppendRaw(dst []byte, i int) []byte {

@@ -179,7 +179,10 @@ type SearchRequest struct {
 	After *Cursor `protobuf:"bytes,19,opt,name=after,proto3" json:"after,omitempty"`
 	// Take the events as texts, where they are not asked for with batches. A collector that does not
 	// know this sends events.
-	Texts         bool `protobuf:"varint,20,opt,name=texts,proto3" json:"texts,omitempty"`
+	Texts bool `protobuf:"varint,20,opt,name=texts,proto3" json:"texts,omitempty"`
+	// The texts may come compressed, as Texts.packed. A collector that does not know this sends them as
+	// they are.
+	Packed        bool `protobuf:"varint,21,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -266,6 +269,13 @@ func (x *SearchRequest) GetAfter() *Cursor {
 func (x *SearchRequest) GetTexts() bool {
 	if x != nil {
 		return x.Texts
+	}
+	return false
+}
+
+func (x *SearchRequest) GetPacked() bool {
+	if x != nil {
+		return x.Packed
 	}
 	return false
 }
@@ -1173,7 +1183,10 @@ type Texts struct {
 	// event's time the first one was, zigzag. Where they were not, the number of bytes that follow, and for each record
 	// behind the first how many ms after the one before it was received, zigzag. Where these are no bytes, it is not
 	// known when the event was received.
-	Receipts      []byte `protobuf:"bytes,7,opt,name=receipts,proto3" json:"receipts,omitempty"`
+	Receipts []byte `protobuf:"bytes,7,opt,name=receipts,proto3" json:"receipts,omitempty"`
+	// Instead of text, where the request takes it: text as a block of S2, which is Snappy's format and
+	// more. sizes have how long it is unpacked.
+	Packed        []byte `protobuf:"bytes,8,opt,name=packed,proto3" json:"packed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1253,6 +1266,13 @@ func (x *Texts) GetSender() []uint32 {
 func (x *Texts) GetReceipts() []byte {
 	if x != nil {
 		return x.Receipts
+	}
+	return nil
+}
+
+func (x *Texts) GetPacked() []byte {
+	if x != nil {
+		return x.Packed
 	}
 	return nil
 }
@@ -5358,7 +5378,7 @@ const file_fleet_proto_rawDesc = "" +
 	" \x01(\bR\n" +
 	"unparsable\x12\x1a\n" +
 	"\bmismatch\x18\v \x01(\bR\bmismatchB\t\n" +
-	"\a_serial\"\xa0\x03\n" +
+	"\a_serial\"\xb8\x03\n" +
 	"\rSearchRequest\x12\x18\n" +
 	"\aversion\x18\f \x01(\rR\aversion\x12?\n" +
 	"\n" +
@@ -5369,7 +5389,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x06origin\x18\x0f \x01(\bR\x06origin\x12\x18\n" +
 	"\abatches\x18\x10 \x01(\bR\abatches\x121\n" +
 	"\x05after\x18\x13 \x01(\v2\x1b.auditfleet.fleet.v1.CursorR\x05after\x12\x14\n" +
-	"\x05texts\x18\x14 \x01(\bR\x05textsJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
+	"\x05texts\x18\x14 \x01(\bR\x05texts\x12\x16\n" +
+	"\x06packed\x18\x15 \x01(\bR\x06packedJ\x04\b\x01\x10\aJ\x04\b\b\x10\tJ\x04\b\n" +
 	"\x10\vJ\x04\b\v\x10\fJ\x04\b\r\x10\x0eJ\x04\b\x0e\x10\x0fJ\x04\b\x11\x10\x12R\bstart_msR\x06end_msR\x06serialR\x05nodesR\x05typesR\x05termsR\afiltersR\x05countR\x06followR\x05tallyR\x04fromR\vafter_batch\"l\n" +
 	"\x06Cursor\x12\x0e\n" +
 	"\x02ms\x18\x01 \x01(\x03R\x02ms\x12\x12\n" +
@@ -5432,7 +5453,7 @@ const file_fleet_proto_rawDesc = "" +
 	"\x03raw\x18\x01 \x01(\fR\x03raw\x12!\n" +
 	"\frecord_bytes\x18\x02 \x03(\rR\vrecordBytes\x122\n" +
 	"\x06events\x18\x03 \x03(\v2\x1a.auditfleet.fleet.v1.EventR\x06events\x125\n" +
-	"\asenders\x18\x04 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\"\xc6\x01\n" +
+	"\asenders\x18\x04 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\"\xde\x01\n" +
 	"\x05Texts\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\fR\x04text\x12\x14\n" +
 	"\x05sizes\x18\x02 \x03(\rR\x05sizes\x12\x14\n" +
@@ -5440,7 +5461,8 @@ const file_fleet_proto_rawDesc = "" +
 	"\x04host\x18\x04 \x03(\rR\x04host\x125\n" +
 	"\asenders\x18\x05 \x03(\v2\x1b.auditfleet.fleet.v1.SenderR\asenders\x12\x16\n" +
 	"\x06sender\x18\x06 \x03(\rR\x06sender\x12\x1a\n" +
-	"\breceipts\x18\a \x01(\fR\breceipts\"\xc0\x01\n" +
+	"\breceipts\x18\a \x01(\fR\breceipts\x12\x16\n" +
+	"\x06packed\x18\b \x01(\fR\x06packed\"\xc0\x01\n" +
 	"\x0eSearchResponse\x123\n" +
 	"\x06events\x18\n" +
 	" \x01(\v2\x1b.auditfleet.fleet.v1.EventsR\x06events\x120\n" +

@@ -78,7 +78,7 @@ func newClient(path string, creds credentials.TransportCredentials, first net.Co
 			}
 		}),
 		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20), grpc.WithReadBufferSize(256<<10),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.ForceCodecV2(fleet.Codec{})))
 	if err != nil {
 		first.Close()
 		return nil, fmt.Errorf("connect to the collector: %w", err)
@@ -159,17 +159,11 @@ func (c *Client) ScanText(ctx context.Context, q *query.Query, fn func(query.Tex
 		return fmt.Errorf("%w: pages have events", ErrQuery)
 	}
 	req := toRequest(q)
-	req.Texts = true
+	req.Texts, req.Packed = true, true
 	return stream(ctx, c, req, c.q.Search, func(r *fleet.SearchResponse) error {
-		t, err := fromTexts(r.GetTexts())
-		if err == nil && len(r.GetEvents().GetEvents()) > 0 { // it is older than texts
-			err = unpack(r.GetEvents(), func(ev *event.Event) error {
-				t.List = append(t.List, store.FoundOf(ev))
-				return nil
-			})
-		}
-		if err != nil || len(t.List) == 0 {
-			return err
+		t := &received{SearchResponse: r}
+		if t.Len() == 0 {
+			return nil
 		}
 		return fn(t)
 	})

@@ -49,6 +49,7 @@ func ServerOptions(handshake credentials.TransportCredentials, may Authorizer) [
 		grpc.Creds(handshake),
 		grpc.MaxRecvMsgSize(1 << 20),
 		grpc.WriteBufferSize(256 << 10), // a piece of an answer in one write
+		grpc.ForceServerCodecV2(fleet.Codec{}),
 		grpc.MaxConcurrentStreams(64),
 		grpc.InTapHandle(check), // interceptors are called once a request is there and was unpacked
 	}

@@ -65,9 +65,7 @@ func (s *Service) Search(req *fleet.SearchRequest, stream grpc.ServerStreamingSe
 		}
 		watchedOf(c.ctx).query(q)
 		if req.GetTexts() && !q.Batches && q.After == nil {
-			return s.Source.ScanText(c.ctx, q, func(t query.Texts) error {
-				return sendTexts(c, q, t, func(t *fleet.Texts) error { return stream.Send(&fleet.SearchResponse{Texts: t}) })
-			})
+			return sendTexts(c, s.Source, q, req.GetPacked(), func(t *fleet.Texts) error { return stream.Send(&fleet.SearchResponse{Texts: t}) })
 		}
 		p := newPacker(c, q, func(e *fleet.Events) error { return stream.Send(&fleet.SearchResponse{Events: e}) })
 		return flushed(p, s.Source.Scan(c.ctx, q, p.add))

@@ -21,7 +21,7 @@ const (
 	textTime     = 10 * time.Minute
 	textBytes    = 256 << 20
 	textMessages = 64 << 10
-	textPiece    = 64 << 10
+	textPiece    = 256 << 10
 )
 
 // Command carries out a command line's words with src as the source. It writes what the

@@ -3,6 +3,10 @@ package api
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/klauspost/compress/s2"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
@@ -13,31 +17,73 @@ import (
 // maxText is the longest text of an event whose length fits into a message.
 const maxText = 1<<31 - 1
 
-// sendTexts sends some events of the answer to q, of which it copies the text, in as many messages as
-// that takes.
-func sendTexts(c *call, q *query.Query, t query.Texts, out func(*fleet.Texts) error) error {
+// messageText is about the most bytes of texts in a message.
+const messageText = 256 << 10
+
+// sendTexts answers q with texts: all cores make messages of what the source finds, and out sends these in order.
+func sendTexts(c *call, src query.TextSource, q *query.Query, packed bool, out func(*fleet.Texts) error) error {
+	return query.ScanTexts(c.ctx, q, src, func() func(query.Texts) ([]*fleet.Texts, error) {
+		p := textPacker{origins: q.Origin, packed: packed}
+		return p.messages
+	}, func(list []*fleet.Texts) error {
+		for _, msg := range list {
+			if err := c.send(func() error { return out(msg) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// textPacker makes messages of texts. One goroutine uses it.
+type textPacker struct {
+	origins      bool // say who sent the events, and when they were received
+	packed       bool // the caller takes compressed text
+	text, packer []byte
+}
+
+// messages makes messages of some events, of which they have copies.
+func (p *textPacker) messages(t query.Texts) (out []*fleet.Texts, err error) {
 	own, ok := t.(*store.Texts)
 	if !ok {
-		return fmt.Errorf("texts of another kind: %T", t)
+		return nil, fmt.Errorf("texts of another kind: %T", t)
 	}
 	for list := own.List; len(list) > 0; {
 		n, size := 0, 0
-		for n < len(list) && (n == 0 || size+len(list[n].Text) <= 2*packBytes) {
+		for n < len(list) && (n == 0 || size+len(list[n].Text) <= messageText) {
 			size += len(list[n].Text)
 			n++
 		}
-		msg := toTexts(list[:n], size, q.Origin)
-		if err := c.send(func() error { return out(msg) }); err != nil {
-			return err
-		}
+		out = append(out, p.message(list[:n], size))
 		list = list[n:]
 	}
-	return nil
+	return out, nil
 }
 
-// toTexts makes a message of events whose texts have so many bytes together.
-func toTexts(list []store.Found, size int, origins bool) *fleet.Texts {
-	out := &fleet.Texts{Text: make([]byte, 0, size), Sizes: make([]uint32, 0, len(list)), Host: make([]uint32, 0, len(list))}
+// message makes a message of events whose texts have so many bytes together.
+func (p *textPacker) message(list []store.Found, size int) *fleet.Texts {
+	if !p.packed || size < smallText {
+		return toTexts(make([]byte, 0, size), list, p.origins)
+	}
+	out := toTexts(slices.Grow(p.text[:0], size), list, p.origins)
+	p.text, out.Text = out.Text, nil
+	p.packer = s2.Encode(p.packer[:cap(p.packer)], p.text)
+	out.Packed = slices.Clone(p.packer)
+	if len(p.text) > keptText { // of one event that is large
+		p.text, p.packer = nil, nil
+	}
+	return out
+}
+
+// smallText is not worth to be compressed. keptText is up to what length memory is kept for the next message.
+const (
+	smallText = 512
+	keptText  = 1 << 20
+)
+
+// toTexts makes a message of events, with their texts appended to text.
+func toTexts(text []byte, list []store.Found, origins bool) *fleet.Texts {
+	out := &fleet.Texts{Text: text, Sizes: make([]uint32, 0, len(list)), Host: make([]uint32, 0, len(list))}
 	hosts, senders := map[string]uint32{}, map[*event.Sender]uint32{}
 	last, at := "", uint32(0) // most are of the host of the one before, or all are of a few
 	for i := range list {
@@ -122,13 +168,79 @@ func readReceipt(f *store.Found, b []byte) ([]byte, error) {
 	return b[k+int(n):], nil
 }
 
-// fromTexts is the reverse of toTexts; it trusts nothing. The events refer to the message's bytes.
-func fromTexts(t *fleet.Texts) (*store.Texts, error) {
+// received are Texts as they came from a collector. It trusts nothing.
+type received struct {
+	*fleet.SearchResponse
+	store.Texts
+	memory *textMemory // nil before Open, and when it is Done
+}
+
+// textMemory is what texts are unpacked into. A large answer has thousands of them.
+type textMemory struct {
+	text []byte
+	list []store.Found
+}
+
+var textMemories = sync.Pool{New: func() any { return &textMemory{} }}
+
+// Len implements query.Texts.
+func (r *received) Len() int {
+	return len(r.GetTexts().GetSizes()) + len(r.GetEvents().GetEvents())
+}
+
+// Open implements query.Texts.
+func (r *received) Open() (err error) {
+	r.memory = textMemories.Get().(*textMemory)
+	if r.List, err = r.memory.open(r.SearchResponse.GetTexts()); err != nil {
+		return err
+	}
+	err = unpack(r.GetEvents(), func(ev *event.Event) error { // the collector is older than texts
+		r.List = append(r.List, store.FoundOf(ev))
+		return nil
+	})
+	r.memory.list = r.List
+	return err
+}
+
+// Done implements query.Texts.
+func (r *received) Done() {
+	if r.memory != nil && cap(r.memory.text) <= keptText {
+		textMemories.Put(r.memory)
+	}
+	r.memory, r.List = nil, nil
+}
+
+// unpack returns a message's text, which is the message's or in m.
+func (m *textMemory) unpack(t *fleet.Texts) ([]byte, error) {
+	if len(t.GetPacked()) == 0 {
+		return t.GetText(), nil
+	}
+	size := uint64(0)
+	for _, n := range t.GetSizes() {
+		size += uint64(n >> 1)
+	}
+	if n, err := s2.DecodedLen(t.GetPacked()); err != nil || uint64(n) != size || size > MaxMessage {
+		return nil, fmt.Errorf("%w: %d bytes of text in a block of another size", errResponse, size)
+	}
+	text, err := s2.Decode(m.text[:cap(m.text)], t.GetPacked())
+	if err != nil {
+		return nil, fmt.Errorf("%w: packed text: %w", errResponse, err)
+	}
+	m.text = text
+	return text, nil
+}
+
+// open is the reverse of toTexts; it trusts nothing. The events refer to the message's bytes, or m's, and the list is m's.
+func (m *textMemory) open(t *fleet.Texts) ([]store.Found, error) {
 	senders, err := fromSenders(t.GetSenders())
 	if err != nil {
 		return nil, err
 	}
-	text, sizes, receipts := t.GetText(), t.GetSizes(), t.GetReceipts()
+	text, err := m.unpack(t)
+	if err != nil {
+		return nil, err
+	}
+	sizes, receipts := t.GetSizes(), t.GetReceipts()
 	if len(t.GetHost()) != len(sizes) || len(t.GetSender()) != 0 && len(t.GetSender()) != len(sizes) {
 		return nil, fmt.Errorf("%w: %d texts of %d hosts and %d senders", errResponse, len(sizes), len(t.GetHost()), len(t.GetSender()))
 	}
@@ -136,7 +248,9 @@ func fromTexts(t *fleet.Texts) (*store.Texts, error) {
 	for i, h := range t.GetHosts() {
 		hosts[i] = string(h)
 	}
-	list := make([]store.Found, len(sizes))
+	clear(m.list)
+	m.list = slices.Grow(m.list[:0], len(sizes))[:len(sizes)]
+	list := m.list
 	for i, size := range sizes {
 		f, n, counted := &list[i], int(size>>1), size&1 != 0
 		if n > len(text) || int(t.GetHost()[i]) >= len(hosts) {
@@ -161,7 +275,7 @@ func fromTexts(t *fleet.Texts) (*store.Texts, error) {
 	if len(text) > 0 || len(receipts) > 0 {
 		return nil, fmt.Errorf("%w: %d bytes of text and %d of receipts too many", errResponse, len(text), len(receipts))
 	}
-	return &store.Texts{List: list}, nil
+	return list, nil
 }
 
 // wellFormed reports whether b is one event's text and nothing else. Of a plain one its end is looked

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -55,7 +56,14 @@ func whole(ev *event.Event) string {
 
 func TestTextsArriveAsTheyAre(t *testing.T) {
 	src := &fakeSource{events: append(oddEvents(3000), newEvent("x", strings.Repeat("long", 500000)))}
-	c := dial(t, serve(t, src, Allowed{GID: -1}))
+	t.Run("packed", func(t *testing.T) { textsArrive(t, src, dial(t, serve(t, src, Allowed{GID: -1}))) })
+	t.Run("by a collector that cannot pack", func(t *testing.T) {
+		before := func(req *fleet.SearchRequest) { req.Packed = false }
+		textsArrive(t, src, dial(t, serveAs(t, &olderService{Service{Source: src}, before}, Allowed{GID: -1})))
+	})
+}
+
+func textsArrive(t *testing.T, src *fakeSource, c *Client) {
 	for _, origin := range []bool{false, true} {
 		var got, want []string
 		for _, ev := range src.events {
@@ -66,6 +74,10 @@ func TestTextsArriveAsTheyAre(t *testing.T) {
 			}
 		}
 		err := c.ScanText(context.Background(), &query.Query{Origin: origin}, func(texts query.Texts) error {
+			n := texts.Len()
+			if err := texts.Open(); err != nil || texts.Len() != n {
+				return fmt.Errorf("%d events, and once opened %d: %w", n, texts.Len(), err)
+			}
 			var ev event.Event
 			for i := range texts.Len() {
 				texts.Event(i, &ev)
@@ -115,19 +127,52 @@ func TestTextsEnd(t *testing.T) {
 
 // A collector that does not know texts answers with events, which the client takes for the same.
 func TestTextsOfAnOlderCollector(t *testing.T) {
-	path := serveAs(t, &olderService{Service{Source: &fakeSource{events: oddEvents(50)}}}, Allowed{GID: -1})
-	n := 0
-	err := dial(t, path).ScanText(context.Background(), &query.Query{}, func(texts query.Texts) error { n += texts.Len(); return nil })
-	if err != nil || n != 50 {
-		t.Errorf("%d events, %v", n, err)
-	}
+	src := &fakeSource{events: oddEvents(50)}
+	before := func(req *fleet.SearchRequest) { req.Texts = false }
+	textsArrive(t, src, dial(t, serveAs(t, &olderService{Service{Source: src}, before}, Allowed{GID: -1})))
 }
 
-type olderService struct{ Service }
+// olderService does not know some of a request.
+type olderService struct {
+	Service
+	before func(*fleet.SearchRequest)
+}
 
 func (o *olderService) Search(req *fleet.SearchRequest, stream fleet.Query_SearchServer) error {
-	req.Texts = false
+	o.before(req)
 	return o.Service.Search(req, stream)
+}
+
+// A block that is not what the sizes say is refused, and before memory is taken for it.
+func TestPackedTextsOfAnotherSize(t *testing.T) {
+	list := []store.Found{store.FoundOf(newEvent("a", "type=A msg=audit(1.000:1): "+strings.Repeat("x", 600)))}
+	p := textPacker{packed: true}
+	made := func() *fleet.Texts {
+		all, err := p.messages(&store.Texts{List: list})
+		if err != nil || len(all[0].GetPacked()) == 0 || len(all[0].GetText()) > 0 {
+			t.Fatalf("%v: %v", all, err)
+		}
+		return all[0]
+	}
+	if _, err := (&textMemory{}).open(made()); err != nil {
+		t.Fatal(err)
+	}
+	for what, change := range map[string]func(*fleet.Texts){
+		"a size less": func(m *fleet.Texts) { m.Sizes[0] -= 2 },
+		"a size more": func(m *fleet.Texts) { m.Sizes[0] += 2 },
+		"beyond a message": func(m *fleet.Texts) {
+			m.Sizes[0] = 2 * (MaxMessage + 1)
+			m.Packed = binary.AppendUvarint(nil, MaxMessage+1)
+		},
+		"cut":      func(m *fleet.Texts) { m.Packed = m.Packed[:len(m.Packed)-1] },
+		"no block": func(m *fleet.Texts) { m.Packed = []byte{0xff} },
+	} {
+		m := made()
+		change(m)
+		if _, err := (&textMemory{}).open(m); !errors.Is(err, errResponse) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 // FuzzTexts: whatever a collector sends is an error or events, and never a panic.
@@ -136,18 +181,24 @@ func FuzzTexts(f *testing.F) {
 	for _, ev := range oddEvents(5) {
 		list = append(list, store.FoundOf(ev))
 	}
-	msg, err := proto.Marshal(toTexts(list, 0, true))
-	if err != nil {
-		f.Fatal(err)
+	for _, p := range []textPacker{{origins: true}, {origins: true, packed: true}} {
+		list, err := p.messages(&store.Texts{List: list})
+		if err != nil {
+			f.Fatal(err)
+		}
+		msg, err := proto.Marshal(list[0])
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(msg)
 	}
-	f.Add(msg)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var msg fleet.Texts
 		if proto.Unmarshal(b, &msg) != nil {
 			return
 		}
-		texts, err := fromTexts(&msg)
-		if err != nil {
+		texts := received{SearchResponse: &fleet.SearchResponse{Texts: &msg}}
+		if texts.Open() != nil {
 			return
 		}
 		var ev event.Event

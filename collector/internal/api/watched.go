@@ -281,8 +281,9 @@ func (x *watched) counts(m any) {
 	switch r := m.(type) {
 	case *fleet.SearchResponse:
 		events(r.GetEvents())
-		a.Results += uint64(len(r.GetTexts().GetSizes()))
-		a.Sent += uint64(len(r.GetTexts().GetText()))
+		for _, size := range r.GetTexts().GetSizes() {
+			a.Results, a.Sent = a.Results+1, a.Sent+uint64(size>>1)
+		}
 	case *fleet.FollowResponse:
 		events(r.GetEvents())
 	case *fleet.TallyResponse:

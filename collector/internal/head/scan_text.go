@@ -14,7 +14,7 @@ import (
 const (
 	// Events are given as text when so many wait, or so many bytes of them, or for so long.
 	textsEvents = 1024
-	textsBytes  = 128 << 10
+	textsBytes  = 256 << 10
 	textsDelay  = 100 * time.Millisecond
 )
 

@@ -54,6 +54,12 @@ type Texts struct {
 // Len implements query.Texts.
 func (t *Texts) Len() int { return len(t.List) }
 
+// Open implements query.Texts.
+func (*Texts) Open() error { return nil }
+
+// Done implements query.Texts.
+func (*Texts) Done() {}
+
 // Event implements query.Texts.
 func (t *Texts) Event(i int, ev *event.Event) {
 	f := &t.List[i]

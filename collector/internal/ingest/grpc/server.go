@@ -239,7 +239,7 @@ func (s *Server) Serve(in *intake.Intake, held Offsets, store [16]byte) {
 		rpc.Creds(newHandshake(s)), rpc.ConnectionTimeout(s.cfg.Limits.HandshakeTimeout),
 		rpc.MaxRecvMsgSize(ingest.MaxMessage), rpc.UnaryInterceptor(s.unary), rpc.StreamInterceptor(s.streaming), rpc.MaxConcurrentStreams(maxCalls), rpc.MaxHeaderListSize(8<<10),
 		rpc.InitialWindowSize(streamWindow), rpc.InitialConnWindowSize(2*streamWindow),
-		rpc.ReadBufferSize(4<<10), rpc.WriteBufferSize(4<<10),
+		rpc.ReadBufferSize(4<<10), rpc.WriteBufferSize(4<<10), rpc.ForceServerCodecV2(fleet.Codec{}),
 		rpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveEvery, Timeout: keepaliveWait, MaxConnectionIdle: callEvery}),
 		rpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: clientEvery}),
 		rpc.WaitForHandlers(true),
