@@ -29,13 +29,14 @@ var mayImport = map[string][]string{
 	"collector/internal/rates":    {"collector/internal/store", "pkg/wake"},
 	"collector/internal/fanout":   {"pkg/conf", "pkg/dispatch", "pkg/event", "pkg/record"}, // conf and record: its tests
 	"collector/internal/outgrown": {"collector/internal/head", "collector/internal/journal", "pkg/wake"},
-	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/seldom", "pkg/metrics", "pkg/wake", "proto/proxy"},
+	"collector/internal/listen":   {"collector/internal/poll", "collector/internal/proxied", "collector/internal/seldom", "pkg/metrics", "pkg/wake"},
+	"collector/internal/proxied":  {"proto/proxy"},
 	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},
 	"collector/internal/importer": {"collector/internal/head", "collector/internal/journal", "collector/internal/store", "pkg/event", "pkg/oldlogs", "pkg/query", "pkg/record"}, // journal: its tests
 	"collector/internal/api":      {"collector/internal/importer", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "proto"},
-	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "collector/internal/seal", "pkg/checkpoint", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},                                                                                   // seal, checkpoint: its benchmark
-	"collector/internal/ingest":   {"pkg/checkpoint", "pkg/psktls", "collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys/faultfs", "pkg/metrics", "pkg/pki", "pkg/sockets", "pkg/wake", "proto/fleet", "proto/ingest", "proto/proxy", "proto/remote"}, // faultfs, space: its tests
+	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "collector/internal/seal", "pkg/checkpoint", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},                                                                                                                 // seal, checkpoint: its benchmark
+	"collector/internal/ingest":   {"pkg/checkpoint", "pkg/psktls", "collector/internal/proxied", "collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys/faultfs", "pkg/metrics", "pkg/pki", "pkg/sockets", "pkg/wake", "proto/fleet", "proto/ingest", "proto/proxy", "proto/remote"}, // faultfs, space: its tests
 	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
 	"collector/internal/ledger":   {"pkg/record", "pkg/tables", "pkg/varint"},
 	"collector/internal/sink":     {"pkg"},

@@ -29,6 +29,7 @@ var CollectorKeys = []string{
 	"max_answer",
 	"frame_timeout",
 	"proxy_protocol_from",
+	"tls_proxy_protocol_from",
 	"max_in_flight",
 	"max_in_flight_total",
 	"max_open_bytes_per_host",

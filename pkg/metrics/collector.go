@@ -7,7 +7,7 @@ const (
 	RefusedDup       = "dup"       // tcp_max_per_addr
 	RefusedPort      = "port"      // tcp_client_ports
 	RefusedUntrusted = "untrusted" // trusted_senders
-	RefusedProxy     = "proxy"     // proxy_protocol_from: no PROXY header, or a wrong one
+	RefusedProxy     = "proxy"     // proxy_protocol_from, tls_proxy_protocol_from: no PROXY header, or a wrong one
 	RefusedLimit     = "limit"     // the overall limit of connections
 
 	ClosedByPeer    = "peer"      // the sender closed it
@@ -65,7 +65,7 @@ type GRPC struct {
 // which a client is refused.
 func NewGRPC(r *Registry, reasons ...string) *GRPC {
 	m := count[GRPC](r, collector)
-	m.Refused.announce(RefusedDup, RefusedLimit)
+	m.Refused.announce(RefusedDup, RefusedLimit, RefusedProxy)
 	m.Failed.announce(reasons...)
 	m.Closed.announce(ClosedByPeer, ClosedHandshake, ClosedIdle, ClosedRevoked, ClosedSlow, ClosedShutdown)
 	m.Malformed.announce(MalformedVersion, "open", "order", "batch", "message", "prove")

@@ -194,6 +194,9 @@ func (o *options) connections(stock conf.Schema) settings.Section {
 				"The address in it is the sender's, for limits, names and records; without a header the connection is refused.\n" +
 				"A header from any other address is refused.\nWho can connect from such an address can claim any: name proxies only.\n" +
 				"With a header that names nobody (LOCAL, UNKNOWN) it is the proxy's own connection."},
+		{Key: networks("tls_proxy_protocol_from", &o.server.TLSProxies), Arg: "ADDR|NET[,ADDR|NET]", Example: "10.1.0.5",
+			Doc: "Where proxies that pass TLS on connect to listen_tls and grpc from: as proxy_protocol_from, with the header in front of TLS.\n" +
+				"Names are those of certificates all the same."},
 		{Key: stock.Key("use_libwrap"), In: settings.FileOnly, Effect: settings.Fixed,
 			Doc: "Without effect: hosts.allow and hosts.deny are not read.\nThe log says so where it is yes."},
 		{Key: stock.Key("enable_krb5"), In: settings.FileOnly, Effect: settings.Fixed, Doc: "There is no Kerberos here: yes is an error."},

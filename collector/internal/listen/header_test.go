@@ -168,7 +168,7 @@ func TestProxysOwnConnection(t *testing.T) {
 // room: those who send theirs get in, however many there are.
 func TestHalfConnections(t *testing.T) {
 	t.Parallel()
-	const most, half = 64, 200
+	const most, half, share = 64, 200, 8 // the share is that of proxied
 	s := start(t, Limits{Proxy: isProxy, MaxConns: most}, nil)
 	conns := make([]net.Conn, half)
 	for i := range conns {
@@ -180,11 +180,11 @@ func TestHalfConnections(t *testing.T) {
 		defer s.Listener.mu.Unlock()
 		return s.headers.Len()
 	}
-	eventually(t, "the rest was ended", func() bool { return len(s.ops()) == half-most/headerShare && waiting() == most/headerShare })
+	eventually(t, "the rest was ended", func() bool { return len(s.ops()) == half-most/share && waiting() == most/share })
 	good := s.dial(t, proxyAddr)
 	say(t, good, seven)
 	eventually(t, "one with a header gets in", func() bool { return s.Len() == 1 })
-	if n := metricstest.Value(t, s.reg, "auditfleet_collector_refused_total", `reason="proxy"`); n < half-most/headerShare {
+	if n := metricstest.Value(t, s.reg, "auditfleet_collector_refused_total", `reason="proxy"`); n < half-most/share {
 		t.Errorf("%v are counted as refused", n)
 	}
 	// What waits ends with the listener; start's cleanup joins it.

@@ -8,11 +8,10 @@
 // connections, each connection has the one goroutine of its handler, and so has
 // a newcomer while those in its way are asked whether they are alive, or while its
 // PROXY header is read.
-// Lock order: Listener.mu is the only lock, and nothing that may wait is called under it.
+// Lock order: Listener.mu, under which headers is asked and nothing that may wait is called.
 package listen
 
 import (
-	"container/list"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +21,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/proxied"
 	"github.com/auditfleet/auditfleet/collector/internal/seldom"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 	"github.com/auditfleet/auditfleet/pkg/wake"
@@ -80,7 +80,8 @@ type Listener struct {
 	failures      seldom.Limiter // of log lines about accepting
 	defaultBuffer int            // a socket's receive buffer where nobody sets it
 	accepted      atomic.Uint64
-	changed       wake.Signal // for the sweeper: limits changed
+	headers       proxied.Headers // of proxies' connections; entered with mu held
+	changed       wake.Signal     // for the sweeper: limits changed
 	closing       chan struct{}
 	once          sync.Once
 
@@ -95,7 +96,6 @@ type Listener struct {
 	// sessions that are over and whose last records are still being stored.
 	byAddr  map[netip.Addr][]*Conn
 	waits   map[netip.Addr]*Conn // guarded by mu: newcomers whose address has no place, until its sessions were probed
-	headers list.List            // guarded by mu: of *net.TCPConn, those of proxies whose header is read, oldest first
 	buffers int                  // guarded by mu: the receive buffer that the next connection inherits; 0: the kernel's choice
 	ended   bool                 // guarded by mu: nothing is accepted any more
 }
@@ -290,7 +290,7 @@ func (l *Listener) Close() error {
 	for _, c := range open {
 		c.Shut(metrics.ClosedShutdown)
 	}
-	l.endHeaders()
+	l.headers.End()
 	l.handlers.Wait()
 	l.newcomers.Wait()
 	l.sweeper.Wait()

@@ -39,7 +39,7 @@ var whatToDo = map[string]string{
 		"or change tcp_client_ports (--tcp-client-ports)",
 	metrics.RefusedUntrusted: "its address is in no line of trusted_senders, and untrusted_senders is refuse; add a line with its name and address " +
 		"if it is yours, and have the file read again by SIGHUP",
-	metrics.RefusedProxy: "its address is in proxy_protocol_from (--proxy-protocol-from), so it must begin with a PROXY header that says whose it is; " +
+	metrics.RefusedProxy: "its address is in proxy_protocol_from (--proxy-protocol-from; for TLS tls_proxy_protocol_from), so it must begin with a PROXY header that says whose it is; " +
 		"have the proxy send one (protocol = proxy in a service of stunnel's, send-proxy in haproxy), or take the address out; " +
 		"what connects directly needs another address",
 	metrics.RefusedLimit: "there are as many connections as max_connections (--max-connections), or the limit of open files (LimitNOFILE=, " +

@@ -32,7 +32,8 @@ func (s *Server) Reconfigure(cfg Config) (err error) {
 		return err
 	}
 	s.cfg.GRPCPerAddr, s.cfg.MaxAnswer = cfg.GRPCPerAddr, cfg.MaxAnswer
-	if err := s.setLimits(cfg.Limits, cfg.Proxies); err != nil {
+	s.cfg.Proxies, s.cfg.TLSProxies = cfg.Proxies, cfg.TLSProxies
+	if err := s.setLimits(cfg.Limits); err != nil {
 		return err
 	}
 	s.sayPlugins(&cfg.Plugins)

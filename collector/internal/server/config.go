@@ -44,6 +44,8 @@ type Config struct {
 	Limits   listen.Limits
 	// Proxies are where proxies connect to Listen from, each with a PROXY header.
 	Proxies []netip.Prefix
+	// TLSProxies are likewise those of ListenTLS and GRPC: the header is in front of TLS.
+	TLSProxies []netip.Prefix
 
 	GRPC        []string // host:port, each, for forwarders of ours; none is none
 	GRPCPerAddr int      // connections of an address; 0 is ingest/grpc's default

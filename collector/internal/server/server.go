@@ -201,7 +201,7 @@ func Open(cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	// Last: what is open now, the connections may not have.
-	return s, s.setLimits(s.cfg.Limits, s.cfg.Proxies)
+	return s, s.setLimits(s.cfg.Limits)
 }
 
 // Addrs are the addresses that senders connect to.

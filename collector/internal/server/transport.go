@@ -209,8 +209,7 @@ func ownAddr(now func() time.Time) func(netip.Addr) bool {
 	}
 }
 
-// proxiesOf says whether an address is a proxy's, for the clear-text listener: where TLS ends
-// here, peers prove who they are, and what a proxy says in front of TLS nobody has proved.
+// proxiesOf says whether an address is a proxy's; nil: none is.
 func proxiesOf(list []netip.Prefix) func(netip.Addr) bool {
 	if len(list) == 0 {
 		return nil
@@ -219,10 +218,13 @@ func proxiesOf(list []netip.Prefix) func(netip.Addr) bool {
 }
 
 // setLimits bounds the connections of each listener to what the limit of open files leaves,
-// and has them keep the limits from now on. from is where proxies connect from.
-func (s *Server) setLimits(l listen.Limits, from []netip.Prefix) (err error) {
-	if len(from) > 0 && s.clear == nil {
+// and has them keep the limits, and s.cfg's of gRPC and of proxies, from now on.
+func (s *Server) setLimits(l listen.Limits) (err error) {
+	if len(s.cfg.Proxies) > 0 && s.clear == nil {
 		s.cfg.Log.Warn("proxy_protocol_from is of no use: it is about listen (--listen), which is empty")
+	}
+	if len(s.cfg.TLSProxies) > 0 && s.secured == nil && s.verified == nil {
+		s.cfg.Log.Warn("tls_proxy_protocol_from is of no use: it is about listen_tls and grpc (--listen-tls, --grpc), which are empty")
 	}
 	if l.MaxConns == 0 {
 		l.MaxConns = listen.DefaultMaxConns
@@ -235,7 +237,7 @@ func (s *Server) setLimits(l listen.Limits, from []netip.Prefix) (err error) {
 	}
 	if s.clear != nil {
 		add("listen", s.filesOfClear(), func(own listen.Limits) error {
-			own.Proxy = proxiesOf(from)
+			own.Proxy = proxiesOf(s.cfg.Proxies)
 			if s.psk != nil { // who has a key is no sender in clear text
 				own.Trusts = nil
 			}
@@ -247,7 +249,7 @@ func (s *Server) setLimits(l listen.Limits, from []netip.Prefix) (err error) {
 			if s.enrol != nil {
 				own.MaxPerAddr = max(1, own.MaxPerAddr) + 1 // a host renews its certificate beside its records
 			}
-			own.Trusts = nil
+			own.Trusts, own.Proxy = nil, proxiesOf(s.cfg.TLSProxies)
 			return s.secured.limit(own)
 		})
 	}

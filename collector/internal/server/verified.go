@@ -47,5 +47,5 @@ func (s *Server) listenVerified() (err error) {
 
 // grpcLimits are those of connections by gRPC, of which there may be so many.
 func (s *Server) grpcLimits(conns int) ingestgrpc.Limits {
-	return ingestgrpc.Limits{MaxConns: conns, MaxPerAddr: s.cfg.GRPCPerAddr, MaxInFlight: s.cfg.MaxInFlight, MaxAnswer: s.cfg.MaxAnswer}
+	return ingestgrpc.Limits{MaxConns: conns, MaxPerAddr: s.cfg.GRPCPerAddr, Proxy: proxiesOf(s.cfg.TLSProxies), MaxInFlight: s.cfg.MaxInFlight, MaxAnswer: s.cfg.MaxAnswer}
 }

@@ -149,15 +149,24 @@ func (s *Server) denied(c *conn, name, what string, err error) {
 	s.report(Report{Op: "tls-" + string(reason), Peer: c.peer, Name: name})
 }
 
-// refused counts and says that a connection is beyond a limit.
-func (s *Server) refused(peer netip.AddrPort, reason string) {
+// whatToDo says it of each reason why a connection is refused before its handshake.
+var whatToDo = map[string]string{
+	metrics.RefusedDup:   "its address has as many connections as grpc_max_per_addr (--grpc-max-per-addr) allows",
+	metrics.RefusedLimit: "there are as many connections as max_connections (--max-connections), or the limit of open files, allows",
+	metrics.RefusedProxy: "its address is in tls_proxy_protocol_from (--tls-proxy-protocol-from), so it must begin with a PROXY header that says " +
+		"whose it is; have the proxy send one (send-proxy-v2 in haproxy), or take the address out",
+}
+
+// refused counts and says that a connection is beyond a limit, or a proxy's without a right header,
+// for which there is a cause.
+func (s *Server) refused(peer netip.AddrPort, reason string, cause error) {
 	s.cfg.Metrics.Refused.Add(reason, 1)
 	if ok, suppressed := s.noisy.Allow(); ok {
-		what := "its address has as many connections as grpc_max_per_addr (--grpc-max-per-addr) allows"
-		if reason == metrics.RefusedLimit {
-			what = "there are as many connections as max_connections (--max-connections), or the limit of open files, allows"
+		args := []any{"peer", peer.String(), "suppressed", suppressed}
+		if cause != nil {
+			args = append(args, "cause", cause)
 		}
-		s.cfg.Log.Warn("refused a connection: "+what, "peer", peer.String(), "suppressed", suppressed)
+		s.cfg.Log.Warn("refused a connection: "+whatToDo[reason], args...)
 	}
 	op := reason
 	if reason == metrics.RefusedLimit {

@@ -1,7 +1,6 @@
 package grpc
 
 import (
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -10,13 +9,6 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/ingest/shaking"
 	"github.com/auditfleet/auditfleet/pkg/metrics"
 )
-
-// listener accepts connections within the limits. What is refused, or closed to make room,
-// has cost nothing but the accepting.
-type listener struct {
-	net.Listener
-	all *Server
-}
 
 // conn is an accepted connection.
 type conn struct {
@@ -44,33 +36,11 @@ type limiter struct {
 	shaking *shaking.Bound     // entered with mu held
 }
 
-// Accept implements net.Listener: it returns the next connection that is within the limits.
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		raw, err := l.Listener.Accept()
-		if err != nil {
-			if !errors.Is(err, net.ErrClosed) {
-				l.all.cfg.Metrics.Errors.Inc()
-			}
-			return nil, err // gRPC tries again after a pause where that helps
-		}
-		addr, ok := raw.RemoteAddr().(*net.TCPAddr)
-		if !ok {
-			_ = raw.Close()
-			continue
-		}
-		peer := addr.AddrPort()
-		c := &conn{Conn: raw, all: l.all, peer: netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port()), since: time.Now()}
-		if reason := l.all.limit.add(c); reason != "" {
-			l.all.refused(c.peer, reason)
-			abort(raw)
-			continue
-		}
-		l.all.accepted.Add(1)
-		l.all.cfg.Metrics.Accepted.Inc()
-		l.all.cfg.Metrics.Open.Inc()
-		return c, nil
-	}
+// proxies says which addresses are proxies', nil for none, and how many connections there may be.
+func (l *limiter) proxies() (is func(netip.Addr) bool, conns int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limits.Proxy, l.limits.MaxConns
 }
 
 // abort closes a connection without waiting for the peer to take anything.

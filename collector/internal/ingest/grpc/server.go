@@ -31,6 +31,9 @@ import (
 type Limits struct {
 	MaxConns   int // in all; DefaultMaxConns when 0
 	MaxPerAddr int // DefaultMaxPerAddr when 0
+	// Proxy says whether an address is a proxy's, whose connections begin with a PROXY header
+	// and are those of the address in it; nil: none is.
+	Proxy func(netip.Addr) bool
 	// MaxHandshakes bounds the connections that are not verified yet, and
 	// MaxHandshakesPerAddr those of one address.
 	MaxHandshakes, MaxHandshakesPerAddr int
@@ -223,7 +226,7 @@ func Listen(cfg Config) (_ *Server, err error) {
 			}
 			return nil, fmt.Errorf("listen on %s for gRPC: %w: stop what holds the port, or choose another --grpc", addr, err)
 		}
-		s.ln = append(s.ln, &listener{ln, s})
+		s.ln = append(s.ln, newListener(ln, s))
 	}
 	return s, nil
 }
