@@ -57,6 +57,28 @@ func FuzzCompacted(f *testing.F) {
 	})
 }
 
+// enough returns the files of which verdicts depend.
+func enough(list *manifest.Content, files []Judged) (out []Judged) {
+	if list == nil {
+		return files
+	}
+	asked := map[string]bool{}
+	for i := range files {
+		if list.Part(files[i].Part.String()) == nil {
+			out = append(out, files[i])
+			for _, name := range Asked(list, &files[i]) {
+				asked[name] = true
+			}
+		}
+	}
+	for _, f := range files {
+		if name := f.Part.String(); asked[name] && list.Part(name) != nil {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
 // What counts after a crash at each step of a compaction, and after hands have put things back. The day's first part was
 // rewritten into its second and one of the day before.
 func TestJudge(t *testing.T) {
@@ -104,6 +126,9 @@ func TestJudge(t *testing.T) {
 	} {
 		if d := cmp.Diff(c.want, Judge(c.list, c.files)); d != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, d)
+		}
+		if d := cmp.Diff(c.want, Judge(c.list, enough(c.list, c.files))); d != "" {
+			t.Errorf("%s, by the files alone of which that depends (-want +got):\n%s", c.name, d)
 		}
 	}
 	if got := fmt.Sprint(dropped.ReplacedBy(source.Part.String())); got == "<nil>" {

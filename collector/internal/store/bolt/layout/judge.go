@@ -98,6 +98,23 @@ func byList(list *manifest.Content, f *Judged, sound map[string]*Judged) Verdict
 	return verdict
 }
 
+// Asked returns of which other files the verdict of one depends that the manifest does not list.
+func Asked(list *manifest.Content, f *Judged) (names []string) {
+	if note := list.ReplacedBy(f.Part.String()); note != nil {
+		return note.By
+	}
+	if f.Compacted == nil {
+		return nil
+	}
+	for _, s := range f.Compacted.Sources {
+		names = append(names, s.Part.String())
+		if note := list.ReplacedBy(s.Part.String()); note != nil {
+			names = append(names, note.By...)
+		}
+	}
+	return names
+}
+
 // lacks reports whether a partition cannot be read that has events of one that was rewritten.
 func lacks(list *manifest.Content, note *manifest.Replaced, sound map[string]*Judged) bool {
 	return slices.ContainsFunc(note.By, func(by string) bool { return list.Part(by) != nil && sound[by] == nil })

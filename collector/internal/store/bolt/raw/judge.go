@@ -55,52 +55,49 @@ func (g *Group) Batches() (first, last uint64) {
 }
 
 // Judge says which partitions' files a start would not read, beside the others: what a compaction that was cut short has left, and what was rewritten and
-// is there. list is the manifest, nil where there is none. Only what it does not list is opened for that; what cannot be read counts as it does for a start.
+// is there. list is the manifest, nil where there is none: then all files are opened. Else only those that it does not list are, and those that their
+// verdicts depend on. What cannot be read counts as it does for a start.
 func Judge(list *manifest.Content, files []layout.PartFile) (map[store.Part]layout.Verdict, error) {
-	if list == nil || len(list.Replaced) == 0 {
-		if known, err := anyCompacted(list, files); err != nil || !known {
-			return nil, err
-		}
-	}
-	judged := make([]layout.Judged, 0, len(files))
-	for _, f := range files {
-		p, err := Open(f.Path, f.Part, false)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // deleted meanwhile
-		}
-		one := layout.Judged{Part: f.Part}
-		if p != nil {
-			if err == nil {
-				one = p.Judged()
+	var judged []layout.Judged
+	asked := map[string]bool{}
+	for _, wanted := range []func(name string) bool{
+		func(name string) bool { return list == nil || list.Part(name) == nil },
+		func(name string) bool { return list != nil && list.Part(name) != nil && asked[name] },
+	} {
+		for _, f := range files {
+			if !wanted(f.Part.String()) {
+				continue
 			}
-			_ = p.Close() // only read
+			one, err := judgedFile(f)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted meanwhile
+			}
+			if err != nil {
+				return nil, err
+			}
+			judged = append(judged, one)
+			if list != nil {
+				for _, name := range layout.Asked(list, &one) {
+					asked[name] = true
+				}
+			}
 		}
-		if err != nil && !errors.Is(err, store.ErrDamaged) {
-			return nil, err
-		}
-		judged = append(judged, one)
 	}
 	return layout.Judge(list, judged), nil
 }
 
-// anyCompacted reports whether compaction has made a partition that the list does not have; of all, where there is no list.
-func anyCompacted(list *manifest.Content, files []layout.PartFile) (bool, error) {
-	for _, f := range files {
-		if list != nil && list.Part(f.Part.String()) != nil {
-			continue
+// judgedFile reads what layout.Judge has to know of a file; of a damaged one it is the name.
+func judgedFile(f layout.PartFile) (one layout.Judged, err error) {
+	p, err := Open(f.Path, f.Part, false)
+	one.Part = f.Part
+	if p != nil {
+		if err == nil {
+			one = p.Judged()
 		}
-		p, err := Open(f.Path, f.Part, false)
-		if p == nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
-			return false, err
-		}
-		made := p.Compacted != nil
 		_ = p.Close() // only read
-		if made {
-			return true, nil
-		}
 	}
-	return false, nil
+	if errors.Is(err, store.ErrDamaged) {
+		err = nil
+	}
+	return one, err
 }
