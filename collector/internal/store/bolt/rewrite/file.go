@@ -36,7 +36,10 @@ func create(path string, part store.Part, id seglog.ID) (*file, error) {
 		return nil, err
 	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: boltTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
-	if err != nil {
+	if err != nil { // bbolt leaves what it has begun
+		if rerr := os.Remove(path); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
 		return nil, err
 	}
 	db.AllocSize = allocBytes
