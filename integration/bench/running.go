@@ -76,6 +76,7 @@ func (s *dayStore) running() (*running, error) {
 		return nil, err
 	}
 	r.cpu = used.CPU.Seconds() / million
+	progress("%s records, %s records/s, CPU %.2f s/M", count(float64(r.records)), count(r.rate), r.cpu)
 	for done, still := -1.0, 0; still < 70; still++ { // it looks each minute
 		n, err := c.Metric("auditfleet_collector_compactions_total")
 		if err != nil {
@@ -106,6 +107,7 @@ func (s *dayStore) running() (*running, error) {
 		return nil, err
 	}
 	r.merg = took / million
+	progress("merged: CPU %.2f s/M", r.then)
 	if err := c.Terminate(2 * time.Minute); err != nil {
 		return nil, err
 	}
@@ -115,5 +117,6 @@ func (s *dayStore) running() (*running, error) {
 		return nil, err
 	}
 	r.dayMark = *m
+	progress("%d files, %s", r.parts, mib(r.disk))
 	return r, nil
 }

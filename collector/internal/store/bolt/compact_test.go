@@ -7,7 +7,6 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
-	"net/netip"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -17,8 +16,6 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/ledger"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
-	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/manifest"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
 	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
 	"github.com/auditfleet/auditfleet/internal/need"
@@ -272,33 +269,6 @@ func TestCompactTimes(t *testing.T) {
 	}
 	if len(parts) != 6 && !testing.Short() {
 		t.Errorf("parts by day: %v", parts)
-	}
-}
-
-// The old fixtures give the same answers once they are compacted.
-func TestCompactFixtures(t *testing.T) {
-	t.Parallel()
-	for version, names := range map[string][]string{
-		"v1": {layout.Marker, layout.Senders, "partitions/2026-11-22.db", "partitions/2026-11-23.db"},
-		"v3": {layout.Marker, layout.Senders, manifest.Name, "partitions/2026-11-22.db", "partitions/2026-11-23.db"},
-	} {
-		s := open(t, Options{Dir: unpacked(t, version, names), now: later})
-		want := whole(t, s)
-		state, err := s.State(context.Background())
-		must(t, err)
-		if n := compactAll(t, s); n != 1 {
-			t.Errorf("%s: %d compactions", version, n)
-		}
-		if d := cmp.Diff(want, whole(t, s)); d != "" || len(want) == 0 {
-			t.Errorf("%s (-before +after):\n%.1000s", version, d)
-		}
-		must(t, s.Close())
-		s = open(t, Options{Dir: s.opts.Dir, now: later})
-		now, err := s.State(context.Background())
-		must(t, err)
-		if d := cmp.Diff(state, now, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
-			t.Errorf("%s: state (-before +after):\n%s", version, d)
-		}
 	}
 }
 

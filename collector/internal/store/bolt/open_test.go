@@ -401,6 +401,9 @@ func unpacked(t *testing.T, version string, names []string) string {
 		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
+		if err := os.Chtimes(filepath.Join(dir, name), storetest.Start, storetest.Start); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return dir
 }
