@@ -31,6 +31,10 @@ const (
 
 	FieldLists // in an index: one value an event, which of the fields that may have several values it has, see HasList
 
+	// FieldEach is in no index. A tally with it counts, in place of the values of the other fields, each of their combinations: see
+	// combining.
+	FieldEach
+
 	indexOnly = 64
 	// otherFields is where the fields begin that have the other values, see Field.Other.
 	otherFields = 80
@@ -192,7 +196,7 @@ func HasList(v string, f Field) bool {
 }
 
 // indexNames are those of the fields that only an index has.
-var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists"}
+var indexNames = [...]string{"shape", "cwd", "file-again", "key-again", "odd", "claim", "node", "minute", "hour", "unnamed", "lists", "each"}
 
 func indexName(f Field) string {
 	if f.IsOther() {

@@ -8,7 +8,13 @@ type Tally struct {
 	Events          int64 // the number of events counted
 	FirstMs, LastMs int64 // of their times, when Any
 	Any             bool
-	fields          [NumIndexed]*Values
+	asked           [NumIndexed]bool
+	fields          [NumIndexed]*Values // of those asked for; where combinations are, of FieldEach alone
+	each            *combining          // nil where combinations are not asked for
+	apart           [NumIndexed]bool
+	setApart        bool         // the present event has a value of a field in apart
+	present         []eventValue // what AddEvent has read of the present event, in text
+	text            []byte
 	x               Extractor
 	n               uint64
 	by              int64
@@ -38,7 +44,18 @@ const valueBytes = 120
 func NewTally(fields []Field, memory *Memory) *Tally {
 	t := &Tally{}
 	for _, f := range fields {
+		t.asked[f] = true
+	}
+	counted := fields
+	if t.asked[FieldEach] {
+		t.each = newCombining(fields)
+		counted = []Field{FieldEach}
+	}
+	for _, f := range counted {
 		t.fields[f] = &Values{all: map[string]*valueCount{}, memory: memory, full: &t.full}
+	}
+	for _, f := range Apart(fields) {
+		t.apart[f] = true
 	}
 	t.add = func(f Field, v []byte) {
 		if vs := t.fields[f]; vs != nil {
@@ -78,11 +95,58 @@ func (t *Tally) Time(first, last int64) {
 
 // TakeBack subtracts the values of an event that was counted before.
 func (t *Tally) TakeBack(ev *event.Event) {
+	if t.Events--; t.each != nil {
+		t.combine(ev, -1)
+		return
+	}
 	t.n++
 	t.by = -1
-	t.Events--
 	t.x.Index(ev, t.add)
 	t.place(string(ev.Node), ev.Ms, -1)
+}
+
+// eventValue is a value of the event that a tally has read.
+type eventValue struct {
+	field    Field
+	from, to int // in Tally.text
+}
+
+// AddEvent counts an event as its values in an index would be. It counts nothing and returns false where the event
+// must not be counted: see Apart.
+func (t *Tally) AddEvent(ev *event.Event) bool {
+	if t.each != nil && !t.asked[FieldUnnamed] {
+		t.Time(ev.Ms, ev.Ms)
+		t.Events++
+		t.combine(ev, 1)
+		return true
+	}
+	t.setApart, t.present, t.text = false, t.present[:0], t.text[:0]
+	t.x.Index(ev, t.keep)
+	if t.setApart {
+		return false
+	}
+	if t.each != nil {
+		t.Time(ev.Ms, ev.Ms)
+		t.Events++
+		t.combine(ev, 1)
+		return true
+	}
+	t.n++
+	t.by = 1
+	for _, v := range t.present {
+		t.add(v.field, t.text[v.from:v.to])
+	}
+	t.Place(string(ev.Node), ev.Ms, ev.Ms, 1)
+	return true
+}
+
+// keep keeps a value of the present event.
+func (t *Tally) keep(f Field, v []byte) {
+	t.setApart = t.setApart || t.apart[f]
+	if t.fields[f] != nil {
+		t.present = append(t.present, eventValue{f, len(t.text), len(t.text) + len(v)})
+		t.text = append(t.text, v...)
+	}
 }
 
 // Merge adds the counts of o, a tally of the same fields. o must not be used afterwards.
@@ -141,6 +205,14 @@ func (vs *Values) AddString(v string, n int64) {
 		c = vs.make(v)
 	}
 	c.n += n
+}
+
+// Append is AddString for a value that has not been added before, and that is only asked for by Each.
+func (vs *Values) Append(v string, n int64) {
+	if !vs.memory.Take(len(v) + valueBytes) {
+		*vs.full = true
+	}
+	vs.list = append(vs.list, &valueCount{v: v, n: n})
 }
 
 // Each calls fn with each value that at least one event has, and with its count.

@@ -26,11 +26,11 @@ func places(host string, ms int64, add func(f Field, v string)) {
 // Placeable reports whether all events of one host, "" for several, between two times have
 // the same value of each field of the tally that Places knows.
 func (t *Tally) Placeable(host string, first, last int64) bool {
-	if t.fields[FieldNode] != nil && host == "" {
+	if t.asked[FieldNode] && host == "" {
 		return false
 	}
 	for _, u := range units {
-		if t.fields[u.field] != nil && (first < 0 || first/u.ms != last/u.ms) {
+		if t.asked[u.field] && (first < 0 || first/u.ms != last/u.ms) {
 			return false
 		}
 	}
@@ -38,7 +38,8 @@ func (t *Tally) Placeable(host string, first, last int64) bool {
 }
 
 // Place counts n events of a host between two times: their number, their times and, for
-// they must be Placeable, the values of Places. What they have beside these the caller adds.
+// they must be Placeable, the values of Places. What they have beside these the caller adds; where the tally Combines, that is
+// all but number and times.
 func (t *Tally) Place(host string, first, last, n int64) {
 	t.Time(first, last)
 	t.Events += n
@@ -59,7 +60,10 @@ func (t *Tally) place(host string, ms, n int64) {
 // Apart returns the fields whose events a tally of the given fields must not count: it
 // gives an event with a value of one of them to rest.
 func Apart(fields []Field) []Field {
-	apart := []Field{FieldOdd}
+	var apart []Field
+	if !slices.Contains(fields, FieldEach) { // groups are of the values that a search reads
+		apart = append(apart, FieldOdd)
+	}
 	if slices.Contains(fields, FieldUnnamed) {
 		for f := FieldAUIDName; f <= FieldEGIDName; f++ {
 			apart = append(apart, f, f.Other())

@@ -51,7 +51,7 @@ func byName(name string) (By, bool) {
 }
 
 // separator is between the values of a group, and before them its time.
-const separator = "\x00"
+const separator = query.EachSeparator
 
 // grouper counts the events of each group. It belongs to one worker and is not locked:
 // the caller merges the workers' groupers after the scan has ended.
@@ -172,7 +172,7 @@ func (g *grouper) count(i int) {
 
 // absentValue stands for a field that the event does not have. An empty value is another
 // group.
-const absentValue = "\x01"
+const absentValue = query.EachAbsent
 
 // group is one line of the result: the values that its events share, and their count.
 type group struct {
@@ -308,9 +308,7 @@ func topGroups(all []group, top int) []group {
 	}
 	totals := newTally(nil)
 	for _, g := range all {
-		key := strings.Join(g.values, separator)
-		totals.touch([]string{key})
-		*totals.counts[key] += g.n
+		totals.addN(strings.Join(g.values, separator), g.n)
 	}
 	kept := map[string]bool{}
 	for i, c := range totals.sorted(strings.Compare) {

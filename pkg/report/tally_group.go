@@ -2,12 +2,13 @@ package report
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// Groups by one field are added up from an index, too. Its counts are of the values that
+// Groups are added up from an index, too, or where it does not say enough by whoever has the events. These counts are of the values that
 // a grouper finds: it reads an event as a search does.
 
 // groupFields returns the fields from which the report's groups can be counted; none when
@@ -16,14 +17,15 @@ func (o *Options) groupFields() []query.Field {
 	if len(reports[o.Kind].types) > 0 || len(o.Terms)+len(o.Filters) > 0 || o.Result != AnyResult || o.NoConfig || o.Change != AnyChange {
 		return nil
 	}
-	by, every := o.Group.By, o.Group.Every
+	unit, _, ok := o.Group.unit()
+	by := o.Group.By
 	switch {
-	case len(by) == 0 && every > 0 && every%time.Hour == 0:
-		return []query.Field{query.FieldHour}
-	case len(by) == 0 && every > 0 && every%time.Minute == 0:
-		return []query.Field{query.FieldMinute}
-	case every != 0 || len(by) != 1:
+	case !ok:
 		return nil
+	case len(by) == 0:
+		return []query.Field{unit}
+	case o.Group.Every != 0 || len(by) > 1:
+		return o.combinedFields()
 	case by[0].Node:
 		return []query.Field{query.FieldNode}
 	case by[0].Field == query.FieldType:
@@ -40,14 +42,51 @@ func (o *Options) groupFields() []query.Field {
 	return fields
 }
 
+// combinedFields are those of groups by several fields, or by a field and time.
+func (o *Options) combinedFields() (fields []query.Field) {
+	if unit, _, _ := o.Group.unit(); o.Group.Every != 0 {
+		fields = append(fields, unit)
+	}
+	unnamed := false
+	for _, by := range o.Group.By {
+		if by.Node {
+			fields = append(fields, query.FieldNode)
+			continue
+		}
+		if by.Field == query.FieldSyscall && o.Interpret {
+			return nil
+		}
+		_, named := nameField[by.Field]
+		unnamed = unnamed || named && o.Interpret
+		fields = append(fields, by.Field)
+	}
+	if unnamed {
+		fields = append(fields, query.FieldUnnamed)
+	}
+	return append(fields, query.FieldEach)
+}
+
+// unit returns the field by which intervals are counted, and its length; false where they do not
+// consist of whole ones. Without intervals the field is none.
+func (g *Group) unit() (f query.Field, length time.Duration, ok bool) {
+	switch {
+	case g.Every%time.Hour == 0:
+		return query.FieldHour, time.Hour, true
+	case g.Every%time.Minute == 0:
+		return query.FieldMinute, time.Minute, true
+	}
+	return 0, 0, false
+}
+
 // take adds what was counted without reading. It fails when the counts do not tell which
 // events are in which group, as those of an older collector, which lacks fields.
 func (g *grouper) take(sum *query.Tally) bool {
+	unit, length, _ := g.o.Group.unit()
 	switch by := g.o.Group.By; {
-	case len(by) == 0 && g.o.Group.Every%time.Hour == 0:
-		return g.takeTimes(sum, query.FieldHour, time.Hour)
+	case sum.Combines():
+		return g.takeEach(sum, length)
 	case len(by) == 0:
-		return g.takeTimes(sum, query.FieldMinute, time.Minute)
+		return g.takeTimes(sum, unit, length)
 	case by[0].Node:
 		return g.takeValues(sum, query.FieldNode) == 0
 	case by[0].Field == query.FieldType:
@@ -64,6 +103,30 @@ func (g *grouper) take(sum *query.Tally) bool {
 		g.without(absent)
 		return absent >= 0
 	}
+}
+
+// takeEach counts events by combinations, the first value of which is the time in units of length where the report has intervals.
+func (g *grouper) takeEach(sum *query.Tally, length time.Duration) (whole bool) {
+	whole = valued(sum, query.FieldEach) >= sum.Events // a collector that does not know them says none
+	sum.Of(query.FieldEach).Each(func(key string, n int64) {
+		if g.o.Group.Every == 0 {
+			g.tally.addN(separator+key, uint64(n))
+			return
+		}
+		head, rest, found := strings.Cut(key, query.EachSeparator)
+		at, ok := g.interval(head, length)
+		whole = whole && found && ok
+		g.tally.addN(strconv.FormatInt(at, 10)+separator+rest, uint64(n))
+	})
+	return whole
+}
+
+// interval returns the interval in which a time lies, given in whole units of length, and false where it does not lie in one.
+func (g *grouper) interval(text string, length time.Duration) (at int64, ok bool) {
+	i, err := strconv.ParseInt(text, 10, 64)
+	unit, every := int64(length/time.Second), int64(g.o.Group.Every/time.Second)
+	at = bucket(i*unit, every, g.loc)
+	return at, err == nil && at == bucket((i+1)*unit-1, every, g.loc)
 }
 
 // takeValues counts events by a field of which each has one value at most, and returns how
@@ -86,15 +149,13 @@ func (g *grouper) takeLists(sum *query.Tally, f query.Field) bool {
 	return known == sum.Events
 }
 
-// takeTimes counts events by a field that has their times in a unit. It fails where the
+// takeTimes counts events by a field that has their times in units of a length. It fails where the
 // intervals do not consist of whole units: in a zone that is half an hour off, for one.
-func (g *grouper) takeTimes(sum *query.Tally, f query.Field, unit time.Duration) bool {
+func (g *grouper) takeTimes(sum *query.Tally, f query.Field, length time.Duration) bool {
 	whole := valued(sum, f) == sum.Events
-	length, every := int64(unit/time.Second), int64(g.o.Group.Every/time.Second)
 	sum.Of(f).Each(func(v string, n int64) {
-		i, err := strconv.ParseInt(v, 10, 64)
-		at := bucket(i*length, every, g.loc)
-		whole = whole && err == nil && at == bucket((i+1)*length-1, every, g.loc)
+		at, ok := g.interval(v, length)
+		whole = whole && ok
 		g.tally.addN(strconv.FormatInt(at, 10), uint64(n))
 	})
 	return whole

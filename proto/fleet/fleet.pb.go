@@ -449,6 +449,8 @@ type TallyRequest struct {
 	// Numbers of fields. With them, the answer is how many events have each of their
 	// values, and those events, in no order, that are not counted, and only times, nodes,
 	// networks and after_batch may be conditions. Without, it is how many events there are.
+	// With the field that stands for each combination, the answer has the values of that one alone: of each
+	// event a value of each of the others, in their order.
 	Fields []uint32 `protobuf:"varint,3,rep,packed,name=fields,proto3" json:"fields,omitempty"`
 	// Without fields: count no further than so many; 0 is no limit.
 	Limit         uint64 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`

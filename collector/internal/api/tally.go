@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -24,6 +25,13 @@ func fromTallyRequest(req *fleet.TallyRequest) (*query.Query, []query.Field, err
 			return nil, nil, fmt.Errorf("%w: a tally of field %d", ErrQuery, f)
 		}
 		fields = append(fields, query.Field(f))
+	}
+	if slices.Contains(fields, query.FieldEach) {
+		for _, f := range fields {
+			if int(f) >= query.NumFields && (f < query.FieldNode || f > query.FieldUnnamed) && f != query.FieldEach {
+				return nil, nil, fmt.Errorf("%w: combinations with field %d", ErrQuery, f)
+			}
+		}
 	}
 	return q, fields, nil
 }
@@ -93,12 +101,12 @@ func addTally(sum *query.Tally, r *fleet.TallyResponse) error {
 		if vs == nil {
 			return errResponse
 		}
-		rest := t.GetValues()
+		rest := string(t.GetValues()) // one piece of memory for all
 		for i, n := range t.GetValueBytes() {
 			if uint64(n) > uint64(len(rest)) {
 				return fmt.Errorf("%w: a value of %d bytes in %d", errResponse, n, len(rest))
 			}
-			vs.Add(rest[:n], t.GetEvents()[i])
+			vs.Append(rest[:n], t.GetEvents()[i]) // a collector gives each value once
 			rest = rest[n:]
 		}
 	}

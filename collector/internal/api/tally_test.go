@@ -51,6 +51,17 @@ func TestTally(t *testing.T) {
 	if _, _, err := fromTallyRequest(&fleet.TallyRequest{Fields: []uint32{uint32(query.NumIndexed)}}); !errors.Is(err, ErrQuery) {
 		t.Errorf("a tally of an unknown field: %v", err)
 	}
+	for f, refused := range map[query.Field]bool{query.FieldExe: false, query.FieldHour: false, query.FieldShape: true, query.FieldExe.Other(): true} {
+		_, _, err := fromTallyRequest(&fleet.TallyRequest{Fields: []uint32{uint32(f), uint32(query.FieldEach)}})
+		if errors.Is(err, ErrQuery) != refused {
+			t.Errorf("combinations of %s: %v", f, err)
+		}
+	}
+	// A collector that does not know combinations counts the fields themselves.
+	src.err = nil
+	if _, err := c.Tally(context.Background(), &query.Query{}, []query.Field{query.FieldFile, query.FieldEach}, none); err == nil {
+		t.Error("values of fields were taken for combinations")
+	}
 	if src.got.Memory == nil || src.got.Memory.Take(allMemory) {
 		t.Error("a tally has no bound")
 	}

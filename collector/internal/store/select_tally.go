@@ -39,6 +39,14 @@ func (v View) Tally(q *query.Query, fields []query.Field, sum *query.Tally, rest
 				continue
 			}
 			sum.Place(h.Name, e.Ms, e.Ms, 1)
+			if sum.Combines() {
+				sum.AddValues(h.Name, e.Ms, 1, func(keep func(query.Field, []byte)) {
+					for _, id := range ids {
+						keep(values[id].Field, []byte(values[id].Text))
+					}
+				})
+				continue
+			}
 			for _, id := range ids {
 				counts[id]++
 			}

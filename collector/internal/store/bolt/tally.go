@@ -74,8 +74,8 @@ type tallying struct {
 }
 
 // work is a worker: it takes groups until there are none left, adds up what their
-// dictionaries tell, and reads the events that these do not tell. Of an odd event, which
-// was counted with its block, the values are taken back before it is given to rest.
+// dictionaries tell, and reads and counts the events that these do not tell. What must not be counted is given to rest. Of an odd event, which
+// was counted with its block, the values are taken back before.
 func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 	sum := query.NewTally(tl.fields, tl.q.Memory)
 	m := query.NewMatcher(tl.q)
@@ -89,12 +89,19 @@ func (tl *tallying) work(todo []*plan, next *atomic.Int64) error {
 			tl.s.noteDamage(todo[i].p, todo[i].id, -1, nil, err)
 		}
 		if err == nil {
-			err = tl.read(todo[i], out.Rest, func(ev *event.Event) error { return tl.give(m, ev) })
+			err = tl.read(todo[i], out.Rest, func(ev *event.Event) error {
+				if m.Match(ev) && !sum.AddEvent(ev) {
+					return tl.give(ev)
+				}
+				return nil
+			})
 		}
 		if err == nil {
 			err = tl.read(todo[i], out.Odd, func(ev *event.Event) error {
-				sum.TakeBack(ev)
-				return tl.give(m, ev)
+				if sum.TakeBack(ev); m.Match(ev) {
+					return tl.give(ev)
+				}
+				return nil
 			})
 		}
 		if err = errors.Join(err, sum.Err()); err != nil {
@@ -127,11 +134,8 @@ func (tl *tallying) count(pl *plan, sum *query.Tally) (out group.Uncounted, err 
 	return out, err
 }
 
-// give calls rest with an event that matches, one call at a time.
-func (tl *tallying) give(m *query.Matcher, ev *event.Event) error {
-	if !m.Match(ev) {
-		return nil
-	}
+// give calls rest with an event, one call at a time.
+func (tl *tallying) give(ev *event.Event) error {
 	tl.mu.Lock()
 	defer tl.mu.Unlock()
 	if err := tl.ctx.Err(); err != nil {

@@ -47,6 +47,11 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			return Uncounted{Rest: all}, nil
 		}
 	}
+	if t.Combines() {
+		if _, ok := t.Combined(); !ok {
+			return Uncounted{Rest: all}, nil
+		}
+	}
 	counted := make([]bool, g.numBlocks()) // by block; n are true
 	n := 0
 	for _, c := range all {
@@ -68,11 +73,14 @@ func (g *Group) Tally(q *query.Query, fields []query.Field, t *query.Tally) (out
 			out.Odd = append(out.Odd, c)
 		}
 	}
-	if n == len(counted) {
+	if n == len(counted) && !t.Combines() {
 		counted = nil // all: the counts in front of the postings are enough
 	}
-	if n == 0 {
+	switch {
+	case n == 0:
 		return out, nil
+	case t.Combines():
+		return out, g.tallyEach(all, counted, t)
 	}
 	for _, f := range fields {
 		if err := g.tallyField(f, counted, t); err != nil {
@@ -133,9 +141,81 @@ func (g *Group) tallyField(f query.Field, counted []bool, t *query.Tally) error 
 	})
 }
 
-// countIn returns how many events of the postings are in counted blocks. Both forms are
-// walked in order, so blk, the block of the present ordinal, only ever goes up.
+// tallyEach adds the combinations of the counted blocks to t: of all, which of these they are and how often they have each value.
+func (g *Group) tallyEach(all []Candidate, counted []bool, t *query.Tally) error {
+	// Blocks of one place follow one another: of a host, in order of time.
+	type place struct {
+		host   string
+		ms     int64
+		events int64 // without the value, in the end
+	}
+	var places []place
+	at := make([]int, len(counted)) // by block: its place
+	for i := range all {
+		b := &all[i].Block
+		if !counted[all[i].Index] {
+			continue
+		}
+		n := len(places)
+		if n == 0 || places[n-1].host != b.Host || !t.Placeable(b.Host, min(places[n-1].ms, b.MinMs), max(places[n-1].ms, b.MaxMs)) {
+			places = append(places, place{host: b.Host, ms: b.MinMs})
+			n++
+		}
+		places[n-1].events += int64(b.Events)
+		at[all[i].Index] = n - 1
+	}
+	f, _ := t.Combined()
+	if f != query.FieldEach {
+		d, err := g.dict(f)
+		if err != nil {
+			return err
+		}
+		with := make([]int64, len(places))
+		if d != nil {
+			err = d.each(func(x *dict, i int) error {
+				p, err := x.postings(i)
+				if err != nil {
+					return err
+				}
+				if err := g.eachIn(p, counted, func(blk int, events int64) { with[at[blk]] += events }); err != nil {
+					return err
+				}
+				value := x.value(i)
+				for k, n := range with {
+					if n == 0 {
+						continue
+					}
+					t.AddAt(places[k].host, places[k].ms, value, n)
+					places[k].events -= n
+					with[k] = 0
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range places {
+		if p.events < 0 {
+			return damaged("%d events too many with a value of %s", -p.events, f)
+		}
+		if p.events > 0 {
+			t.AddWithout(p.host, p.ms, p.events)
+		}
+	}
+	return nil
+}
+
+// countIn returns how many events of the postings are in counted blocks.
 func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
+	err = g.eachIn(p, counted, func(_ int, events int64) { n += events })
+	return n, err
+}
+
+// eachIn calls fn with counted blocks, and how many of their events are in the postings: a block may come again with more. Both forms are
+// walked in order, so blk, the block of the present ordinal, only ever goes up.
+func (g *Group) eachIn(p []byte, counted []bool, fn func(blk int, events int64)) error {
 	r := varint.NewReader(p)
 	head := r.Uvarint()
 	blk := 0
@@ -147,14 +227,14 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 		last, ord := end(), uint64(0)
 		for k := head >> 1; k > 0 && !r.Bad(); k-- {
 			if ord += r.Uvarint(); ord >= g.Summary.Events {
-				return 0, damaged("a posting of event %d of %d", ord, g.Summary.Events)
+				return damaged("a posting of event %d of %d", ord, g.Summary.Events)
 			}
 			for ord >= last {
 				blk++
 				last = end()
 			}
 			if counted[blk] {
-				n++
+				fn(blk, 1)
 			}
 		}
 	} else {
@@ -162,15 +242,15 @@ func (g *Group) countIn(p []byte, counted []bool) (n int64, err error) {
 		for k := r.Uvarint(); k > 0 && !r.Bad(); k-- {
 			gap, events := r.Uvarint(), r.Uvarint()
 			if at += gap; gap > uint64(len(counted)) || at >= uint64(len(counted)) {
-				return 0, damaged("a posting of block %d of %d", at, len(counted))
+				return damaged("a posting of block %d of %d", at, len(counted))
 			}
 			if counted[at] {
-				n += int64(events)
+				fn(int(at), int64(events))
 			}
 		}
 	}
 	if r.Bad() {
-		return 0, damaged("postings that end early")
+		return damaged("postings that end early")
 	}
-	return n, nil
+	return nil
 }

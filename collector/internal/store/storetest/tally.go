@@ -66,6 +66,14 @@ func testTally(t *testing.T, env Env) {
 				}
 			})
 		}
+		for which, fields := range combinations() {
+			t.Run(name+", "+which, func(t *testing.T) {
+				want, got := combinationsOf(t, s, q, fields)
+				if d := cmp.Diff(want, got); d != "" {
+					t.Errorf("(-scanned +counted):\n%.2000s", d)
+				}
+			})
+		}
 	}
 	snap, err := s.Snapshot(context.Background())
 	if err != nil {
@@ -93,9 +101,60 @@ func indexed() []query.Field {
 // everyField returns every field that a tally may be of.
 func everyField() (all []query.Field) {
 	for f := range query.Field(query.NumIndexed) {
-		all = append(all, f)
+		if f != query.FieldEach { // which counts nothing else
+			all = append(all, f)
+		}
 	}
 	return all
+}
+
+// combinations are fields of which each combination is counted.
+func combinations() map[string][]query.Field {
+	return map[string][]query.Field{
+		"by hour":               {query.FieldHour, query.FieldExe, query.FieldEach},
+		"by minute and host":    {query.FieldMinute, query.FieldNode, query.FieldAUID, query.FieldEach},
+		"hosts and hours":       {query.FieldNode, query.FieldHour, query.FieldEach},
+		"by host":               {query.FieldSuccess, query.FieldNode, query.FieldEach},
+		"keys by hour":          {query.FieldHour, query.FieldKey, query.FieldEach},
+		"several":               {query.FieldExe, query.FieldType, query.FieldKey, query.FieldEach},
+		"unless named, by hour": {query.FieldHour, query.FieldAUID, query.FieldUnnamed, query.FieldEach},
+	}
+}
+
+// combinationsOf counts the combinations of a query's events twice, as tallyOf does values.
+func combinationsOf(t *testing.T, s store.Store, q *query.Query, fields []query.Field) (want, got map[string]int64) {
+	t.Helper()
+	snap, err := s.Snapshot(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = snap.Close() }()
+	one := slices.DeleteFunc(slices.Clone(fields), func(f query.Field) bool { return f == query.FieldUnnamed })
+	read, rest := query.NewTally(one, nil), query.NewTally(one, nil)
+	add := func(to *query.Tally) func(ev *event.Event) error {
+		return func(ev *event.Event) error {
+			if !to.AddEvent(ev) {
+				return fmt.Errorf("event %d is not counted", ev.Serial)
+			}
+			return nil
+		}
+	}
+	if err := snap.Scan(context.Background(), q, add(read)); err != nil {
+		t.Fatal(err)
+	}
+	sum, err := snap.Tally(context.Background(), q, fields, add(rest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	flat := func(all ...*query.Tally) map[string]int64 {
+		out := map[string]int64{}
+		for _, t := range all {
+			out["events"] += t.Events
+			t.Of(query.FieldEach).Each(func(v string, n int64) { out[v] += n })
+		}
+		return out
+	}
+	return flat(read), flat(sum, rest)
 }
 
 // tallyOf counts the values of a query's events twice: by reading all of them, and by a
