@@ -159,15 +159,25 @@ func (w *writer) finish() (int, error) {
 func (w *writer) less() func(a, b string) int {
 	switch {
 	case w.spec.style == numbers, w.spec.style == typeNames:
-		return func(a, b string) int {
-			x, _ := strconv.ParseInt(a, 10, 64)
-			y, _ := strconv.ParseInt(b, 10, 64)
-			return cmp.Compare(x, y)
-		}
+		return compareNumbers
 	case w.o.ByValue:
 		return cmp.Compare[string]
 	}
 	return nil
+}
+
+// compareNumbers compares decimal numbers, as strconv writes them.
+func compareNumbers(a, b string) int {
+	x, y := strings.HasPrefix(a, "-"), strings.HasPrefix(b, "-")
+	switch {
+	case x && y:
+		a, b = b[1:], a[1:]
+	case x:
+		return -1
+	case y:
+		return 1
+	}
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 // summary writes the lines of a summary.

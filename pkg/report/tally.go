@@ -17,9 +17,10 @@ import (
 // therefore registered at the batch in which some worker saw it first, and the merged
 // order is that of a scan by one goroutine.
 type tally struct {
-	counts map[string]*uint64
-	order  []string // the values by first appearance
-	given  int      // how many elements of order fresh has returned
+	places map[string]int // in order and counts
+	order  []string       // the values by first appearance
+	counts []uint64
+	given  int // how many elements of order fresh has returned
 	memory *query.Memory
 	full   bool // memory has no more
 }
@@ -28,13 +29,13 @@ type tally struct {
 const countBytes = 100
 
 func newTally(memory *query.Memory) *tally {
-	return &tally{counts: map[string]*uint64{}, memory: memory}
+	return &tally{places: map[string]int{}, memory: memory}
 }
 
 // add counts a value once more.
 func (t *tally) add(v []byte) {
-	if n := t.counts[string(v)]; n != nil {
-		*n++
+	if i, ok := t.places[string(v)]; ok {
+		t.counts[i]++
 		return
 	}
 	t.register(string(v), 1)
@@ -42,8 +43,8 @@ func (t *tally) add(v []byte) {
 
 // addN counts a value n times more.
 func (t *tally) addN(v string, n uint64) {
-	if c := t.counts[v]; c != nil {
-		*c += n
+	if i, ok := t.places[v]; ok {
+		t.counts[i] += n
 		return
 	}
 	t.register(v, n)
@@ -51,8 +52,8 @@ func (t *tally) addN(v string, n uint64) {
 
 func (t *tally) register(v string, n uint64) {
 	t.full = t.full || !t.memory.Take(len(v)+countBytes)
-	t.counts[v] = &n
-	t.order = append(t.order, v)
+	t.places[v] = len(t.order)
+	t.order, t.counts = append(t.order, v), append(t.counts, n)
 }
 
 // fresh returns the values that were added since the last call, by first appearance. The
@@ -66,21 +67,14 @@ func (t *tally) fresh() []string {
 // touch registers values with a count of 0, so that they keep their place in the order.
 func (t *tally) touch(values []string) {
 	for _, v := range values {
-		if t.counts[v] == nil {
-			t.register(v, 0)
-		}
+		t.addN(v, 0)
 	}
 }
 
 // merge adds the counts of another tally.
 func (t *tally) merge(other *tally) {
-	for _, v := range other.order {
-		n := *other.counts[v]
-		if mine := t.counts[v]; mine != nil {
-			*mine += n
-		} else {
-			t.register(v, n)
-		}
+	for i, v := range other.order {
+		t.addN(v, other.counts[i])
 	}
 }
 
@@ -95,7 +89,7 @@ type Count struct {
 func (t *tally) sorted(less func(a, b string) int) []Count {
 	all := make([]Count, len(t.order))
 	for i, v := range t.order {
-		all[i] = Count{v, *t.counts[v]}
+		all[i] = Count{v, t.counts[i]}
 	}
 	slices.SortStableFunc(all, func(a, b Count) int {
 		if c := cmp.Compare(b.N, a.N); c != 0 || less == nil {
