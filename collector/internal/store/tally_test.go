@@ -64,10 +64,37 @@ func TestTableTally(t *testing.T) {
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("%s (-one by one +counted):\n%.2000s", name, d)
 		}
+		combined(t, name, ref, tab.View(), q)
 	}
 	boom := errors.New("boom")
 	if err := tab.View().Tally(&query.Query{}, fields, query.NewTally(fields, nil), func(*event.Event) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("an error of who is given the odd ones: %v", err)
+	}
+}
+
+// combined compares the combinations of a table's values with those of its events one by one.
+func combined(t *testing.T, name string, ref store.Store, v store.View, q *query.Query) {
+	fields := []query.Field{query.FieldHour, query.FieldNode, query.FieldKey, query.FieldType, query.FieldExe, query.FieldEach}
+	read, sum := query.NewTally(fields, nil), query.NewTally(fields, nil)
+	add := func(to *query.Tally) func(*event.Event) error {
+		return func(ev *event.Event) error {
+			if !to.AddEvent(ev) {
+				t.Errorf("%s: event %d is not counted", name, ev.Serial)
+			}
+			return nil
+		}
+	}
+	if err := store.Scan(context.Background(), ref, q, add(read)); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Tally(q, fields, sum, add(sum)); err != nil {
+		t.Fatal(err)
+	}
+	want, got := map[string]int64{}, map[string]int64{}
+	read.Of(query.FieldEach).Each(func(key string, n int64) { want[key] += n })
+	sum.Of(query.FieldEach).Each(func(key string, n int64) { got[key] += n })
+	if d := cmp.Diff(want, got); d != "" || read.Events != sum.Events {
+		t.Errorf("%s: combinations of %d events, counted of %d (-one by one +counted):\n%.2000s", name, read.Events, sum.Events, d)
 	}
 }
 
