@@ -151,6 +151,9 @@ func (tl *tallying) read(pl *plan, cands []group.Candidate, fn func(*event.Event
 	var scratch event.Event
 	have := int64(-1)
 	for i := range cands {
+		if err := tl.ctx.Err(); err != nil { // a group may have a GiB, and nobody who takes its events
+			return err
+		}
 		c := &cands[i]
 		if have != int64(c.Block.Frame) {
 			err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {
