@@ -80,6 +80,7 @@ func counts() (all []dayQuestion) {
 	for _, args := range [][]string{
 		{"-x", "--summary"}, {"-x", "-i", "--summary"}, {"-u", "-i", "--summary"}, {"-f", "--summary"}, {"-p", "--summary"}, {"--summary"},
 		{"--by", "exe"}, {"--by", "auid", "-i"}, {"--by", "node"}, {"--by", "key"}, {"--every", "1d"}, {"--every", "1h"},
+		{"--by", "exe", "--every", "1d"}, {"--by", "exe", "--every", "1h"}, {"--by", "exe,auid"},
 	} {
 		all = append(all, dayQuestion{strings.Join(args, " "), args, -1})
 	}
