@@ -31,10 +31,14 @@ var longOver = store.Compaction{After: -100 * 365 * 24 * time.Hour, Oldest: 400}
 
 // compact compacts all that is due, and returns how often it did.
 func (s *sealedStore) compact(dir string, st *bolt.Store) (n int) {
+	return s.compactAs(dir, st, longOver)
+}
+
+func (s *sealedStore) compactAs(dir string, st *bolt.Store, how store.Compaction) (n int) {
 	s.t.Helper()
 	st.VouchWith(s.log(dir, st).Vouch)
 	for ; ; n++ {
-		done, err := st.Compact(context.Background(), longOver)
+		done, err := st.Compact(context.Background(), how)
 		must(s.t, err)
 		if done == nil {
 			return n
@@ -106,6 +110,48 @@ func (s *sealedStore) clean(dir string, cps ...[]byte) {
 			s.t.Errorf("%d of %d batches: %q", rep.Groups, s.next, rep.Changed)
 		}
 	}
+}
+
+// A day that is merged while it runs is what checkpoints of each stage have, and a backup of it, too: parts of single batches, parts that were made of
+// parts, and the day once it is over.
+func TestMergedIsSealed(t *testing.T) {
+	t.Parallel()
+	s := newSealedStore(t)
+	runs := store.Compaction{After: -longOver.After, Oldest: 400, Groups: 1}
+	var cps [][]byte
+	for range 2 {
+		cps = append(cps, s.open(s.dir, func(st *bolt.Store) {
+			st.ProveEvents(true)
+			for range 9 {
+				s.next++
+				tab := store.NewTable()
+				for i := range 2 {
+					storetest.Fill(tab, storetest.NewGenerator(s.next*10+uint64(i), storetest.Templates(t), 3, storetest.Start.AddDate(0, 0, -i)), 5)
+				}
+				must(t, st.Append(context.Background(), &store.Batch{ID: s.next, Day: partOf(0).Day, Events: tab, LSN: s.next * 10, Hosts: s.counted(st, tab)}))
+				if s.compactAs(s.dir, st, runs) == 0 {
+					t.Error("nothing was merged")
+				}
+			}
+		}))
+		s.clean(s.dir, cps...)
+	}
+	to := filepath.Join(t.TempDir(), "backup")
+	mustBackup(t, s.dir, to)
+	cps = append(cps, s.open(s.dir, func(st *bolt.Store) {
+		if n := len(madeParts(t, s.dir)); n > 12 {
+			t.Errorf("%d parts that were merged", n)
+		}
+		must(t, st.Append(context.Background(), &store.Batch{ID: s.next + 1, Day: partOf(3).Day, LSN: s.next*10 + 10}))
+		if n := s.compact(s.dir, st); n != 1 {
+			t.Errorf("%d compactions of a day that is over", n)
+		}
+	}))
+	s.clean(s.dir, cps...)
+	if n := len(madeParts(t, s.dir)); n != 2 {
+		t.Errorf("%d parts of two days", n)
+	}
+	s.clean(restore(t, to), cps[:2]...)
 }
 
 // A store that was compacted is what checkpoints of before and after have, also once what was made is made into fewer.
