@@ -293,6 +293,8 @@ func TestAlertConditions(t *testing.T) {
 		}, after: 1, mended: func(w *watched, _ *audited) { w.free.Store(50 << 30); _ = w.space.Admit(2 << 20) }, over: 1},
 		"suspended disk error": {id: `collector-error kind="disk"`, broken: func(w *watched, _ *audited) { w.space.Outcome(errors.New("I/O error")) }, after: 1,
 			mended: func(w *watched, _ *audited) { w.space.Outcome(nil) }, over: 1},
+		"compaction": {id: `collector-error kind="compaction"`, broken: func(w *watched, _ *audited) { w.compaction.store = stuck{times: alarmingTries} }, after: 1,
+			mended: func(w *watched, _ *audited) { w.compaction.store = stuck{times: alarmingTries - 1} }, over: 1},
 		"seal": {id: `seal host="web1" op="seal-fork"`, broken: func(_ *watched, h *audited) {
 			h.said = []string{"type=DAEMON_ERR msg=audit(NOW:5): op=seal-fork store=0a0b server=hub1:6060 key=hub1+1a2b3c4d held=1200 given=1180 times=1 auid=4294967295 pid=77 res=failed"}
 		}, after: 1, mended: func(*watched, *audited) {}, over: 62},
