@@ -14,18 +14,37 @@ func (b *bench) paced() error {
 	b.printf("## A fleet at work\n\n")
 	b.printf("Stop-and-wait senders, each with a record at random times, for %v. Stock auditd as shipped, ours with `--flush sync`. CPU is the server's\n", lasts)
 	b.printf("while they send, wake-ups are those of all its threads; no sender at all: connected to by nobody. Median of %d.\n\n", b.rounds)
-	b.printf("| senders | records/s | stock CPU µs a record | of a core | ours | of a core | ratio | stock p50 / p99 | ours p50 / p99 | stock wake-ups/s | ours |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.printf("| | senders | records/s | stock CPU µs a record | of a core | ours | of a core | ratio | stock p50 / p99 | ours p50 / p99 | stock wake-ups/s | ours |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	kinds := []serverKind{stockServer("incremental_async"), ourServer("sync")}
+	if b.against != "" {
+		other, err := b.otherServer()
+		if err != nil {
+			return err
+		}
+		kinds = append(kinds, other)
+	}
 	for _, s := range []struct{ conns, rate int }{{100, 100}, {100, 1000}, {1000, 1000}, {1000, 5000}, {1000, 10000}} {
+		if b.load != "" && b.load != fmt.Sprintf("%dx%d", s.conns, s.rate) {
+			continue
+		}
 		m := b.mediansOf(kinds, fmt.Sprintf("%d senders, %d/s", s.conns, s.rate), func(k serverKind, round int) (serverRun, error) {
 			return b.runPaced(k, harness.Paced{Conns: s.conns, Rate: s.rate, For: lasts, Corpus: b.raw, Seed: uint64(round)})
 		})
-		st, us := m[kinds[0].name], m[kinds[1].name]
-		b.printf("| %s | %s | %.1f | %.1f %% | %.1f | %.1f %% | %s | %s / %s | %s / %s | %s | %s |\n", count(s.conns), count(us.rate), st.cpu, st.cpu*st.rate/1e4,
-			us.cpu, us.cpu*us.rate/1e4, times(us.cpu/st.cpu), short(st.p50), short(st.p99), short(us.p50), short(us.p99), count(st.wakes), count(us.wakes))
+		st := m[kinds[0].name]
+		for _, k := range kinds[1:] {
+			us := m[k.name]
+			b.printf("| %s | %s | %s | %.1f | %.1f %% | %.1f | %.1f %% | %s | %s / %s | %s / %s | %s | %s |\n", k.name, count(s.conns), count(us.rate), st.cpu, st.cpu*st.rate/1e4,
+				us.cpu, us.cpu*us.rate/1e4, times(us.cpu/st.cpu), short(st.p50), short(st.p99), short(us.p50), short(us.p99), count(st.wakes), count(us.wakes))
+		}
+	}
+	if b.load != "" {
+		return nil
 	}
 	m := b.mediansOf(kinds, "nobody", func(k serverKind, _ int) (serverRun, error) { return b.runIdle(k, lasts) })
-	b.printf("| 0 | 0 | | | | | | | | %s | %s |\n\n", count(m[kinds[0].name].wakes), count(m[kinds[1].name].wakes))
+	for _, k := range kinds[1:] {
+		b.printf("| %s | 0 | 0 | | | | | | | | %s | %s |\n", k.name, count(m[kinds[0].name].wakes), count(m[k.name].wakes))
+	}
+	b.printf("\n")
 	return nil
 }
 

@@ -8,21 +8,30 @@ import (
 	"github.com/auditfleet/auditfleet/integration/harness"
 )
 
-// versions compares this collector with one of another folder, by turns: what a change
-// costs senders that do as they should.
-func (b *bench) versions() error {
+// otherServer is the collector of -against.
+func (b *bench) otherServer() (other serverKind, _ error) {
 	if b.against == "" {
-		return errors.New("-against FOLDER, with the other collector, is missing")
+		return other, errors.New("-against FOLDER, with the other collector, is missing")
 	}
 	bins := *b.bins
 	bins.Collector = filepath.Join(b.against, "collector")
-	other := ourServer("sync")
+	other = ourServer("sync")
 	other.name = "the other"
 	start := other.start
 	other.start = func(b *bench, dir string) (string, *harness.Proc, error) {
 		its := *b
 		its.bins = &bins
 		return start(&its, dir)
+	}
+	return other, nil
+}
+
+// versions compares this collector with one of another folder, by turns: what a change
+// costs senders that do as they should.
+func (b *bench) versions() error {
+	other, err := b.otherServer()
+	if err != nil {
+		return err
 	}
 	ours := ourServer("sync")
 	b.printf("## This version and another\n\nCollectors with `--flush sync`, by turns, median of %d.\n\n", b.rounds)
