@@ -36,13 +36,13 @@ type Assembler struct {
 
 	lru openEvent // sentinel of the ring of open events by last record, the least recent first
 
-	nodes    map[uint64]*node // by hash of name, chained by node.next; only nodes with open events
+	nodes    map[uint64]*node // by hash of name, chained by node.next; those with open events, and those in known
 	seed     maphash.Seed
 	last     *openEvent // that got the last record, while it is open
-	lastNode *node      // of the last record, while it has open events
+	lastNode *node      // of the last record, while it is in nodes
 
-	past     [pastClocks]pastClock // clocks of nodes without open events
-	nextPast int                   // which of them is given up next
+	known     [knownNodes]*node // stay in nodes without open events, too: for their clocks, and since most have another event soon
+	nextKnown int               // which of them is given up next
 
 	freeEvents           *openEvent // unused ones, chained by next
 	freeNodes            *node      // likewise
@@ -80,6 +80,7 @@ type node struct {
 	heap eventHeap // of its open events, by when they are late
 	refs int       // how many of them
 
+	place  int // in Assembler.known; -1 without one
 	clock  hostClock
 	latest *openEvent // that got the node's last record, if it is open
 }
@@ -125,7 +126,10 @@ func (a *Assembler) Add(r *record.Record, tag uint64, now time.Time) {
 			o = nil
 		}
 		if !a.cfg.Apart || r.Type < tables.DaemonStart || r.Type > tables.LastDaemon {
-			a.pass(n, r.Node, ms, o)
+			if n == nil {
+				n = a.newNode(r.Node)
+			}
+			a.pass(n, ms, o)
 			a.expire(n, ms)
 		}
 		if o == nil {
@@ -228,7 +232,7 @@ func (a *Assembler) find(n *node, ms int64, serial uint64) *openEvent {
 	return a.open[key{n, ms, serial}]
 }
 
-// findNode returns the node of that name, nil when it has no open event.
+// findNode returns the node of that name, nil when it has no open event and is not known.
 func (a *Assembler) findNode(name []byte) *node {
 	if n := a.lastNode; n != nil && sameNode(n.name, name) {
 		return n
@@ -252,11 +256,14 @@ func (a *Assembler) hash(name []byte) uint64 {
 	return maphash.Bytes(a.seed, name)
 }
 
-// start opens the event to which r belongs, in node n (nil: the node has no open event). The
+// start opens the event to which r belongs, in node n (nil: it is not known). The
 // caller appends r.
 func (a *Assembler) start(n *node, r *record.Record, ms int64) *openEvent {
-	if n == nil || n.refs == 0 { // expire may have closed n's last event
+	if n == nil || n.refs == 0 && n.place < 0 { // expire may have closed n's last event
 		n = a.newNode(r.Node)
+	}
+	if n.refs == 0 {
+		a.bytes += nodeCost(n.name)
 	}
 	o := a.freeEvents
 	if o != nil {
@@ -288,7 +295,6 @@ func (a *Assembler) newNode(name []byte) *node {
 	} else {
 		n = &node{}
 	}
-	a.bytes += nodeCost(name)
 	if n.hash = a.hash(name); name != nil {
 		if n.room == nil {
 			n.room = make([]byte, 0, len(name)) // not nil, whatever the name
@@ -296,15 +302,45 @@ func (a *Assembler) newNode(name []byte) *node {
 		n.room = append(n.room[:0], name...)
 		n.name = n.room
 	}
-	n.clock = *a.pastClock(n.hash)
+	n.clock = hostClock{}
 	n.next = a.nodes[n.hash]
 	a.nodes[n.hash] = n
+	a.know(n)
 	a.lastNode = n
 	return n
 }
 
-// dropNode removes a node that has no open event any more. It is kept for another name, unless
-// enough are kept or it has grown large.
+// know gives a node a place in known, that of the node which got one first.
+func (a *Assembler) know(n *node) {
+	if old := a.known[a.nextKnown]; old != nil {
+		old.place = -1
+		if old.refs == 0 {
+			a.dropNode(old)
+		}
+	}
+	a.known[a.nextKnown], n.place = n, a.nextKnown
+	a.nextKnown = (a.nextKnown + 1) % knownNodes
+}
+
+// leaveNode ends the use of a node by its last open event.
+func (a *Assembler) leaveNode(n *node) {
+	a.bytes -= nodeCost(n.name)
+	if cap(n.heap) > spareHeap {
+		n.heap = nil
+	}
+	switch {
+	case cap(n.room) > spareName:
+		if n.place >= 0 {
+			a.known[n.place], n.place = nil, -1
+		}
+		a.dropNode(n)
+	case n.place < 0:
+		a.know(n)
+	}
+}
+
+// dropNode removes a node that has no open event and no place in known. It is kept for another name, unless
+// enough are kept or its name was long.
 func (a *Assembler) dropNode(n *node) {
 	if first := a.nodes[n.hash]; first == n {
 		if n.next == nil {
@@ -321,10 +357,8 @@ func (a *Assembler) dropNode(n *node) {
 	if a.lastNode == n {
 		a.lastNode = nil
 	}
-	a.bytes -= nodeCost(n.name)
-	*a.pastClock(n.hash) = n.clock
 	n.name, n.next = nil, nil
-	if a.spareNs == spareNodes || cap(n.heap) > spareHeap || cap(n.room) > spareName {
+	if a.spareNs == spareNodes || cap(n.room) > spareName {
 		return
 	}
 	a.spareNs++
@@ -369,7 +403,7 @@ func (a *Assembler) finish(o *openEvent) {
 		o.node.latest = nil
 	}
 	if o.node.refs--; o.node.refs == 0 {
-		a.dropNode(o.node)
+		a.leaveNode(o.node)
 	}
 	ev := o.ev
 	*o = openEvent{}
@@ -380,6 +414,12 @@ func (a *Assembler) finish(o *openEvent) {
 	if a.count == 0 && a.peak > maxIdle {
 		// A map does not give back the memory that it once needed.
 		a.open, a.nodes, a.peak = make(map[key]*openEvent), make(map[uint64]*node), 0
+		for _, n := range a.known {
+			if n != nil {
+				n.next = a.nodes[n.hash]
+				a.nodes[n.hash] = n
+			}
+		}
 	}
 	a.emit(ev)
 }

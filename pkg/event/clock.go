@@ -29,38 +29,13 @@ func (c *hostClock) see(ms, timeout int64, begins bool) {
 	}
 }
 
-// pastClocks is for how many nodes without open events an Assembler remembers the clock: one
+// knownNodes is for how many nodes without open events an Assembler remembers the clock: one
 // of a collector's is of one sender, which has one name.
-const pastClocks = 4
-
-// pastClock is the clock of a node without open events.
-type pastClock struct {
-	hash  uint64 // of its name; a clock that is another's for once does no harm
-	clock hostClock
-}
-
-// pastClock returns the place of the clock of a node that has no open event: its own, or that
-// of the node that got a place first.
-func (a *Assembler) pastClock(hash uint64) *hostClock {
-	for i := range a.past {
-		if p := &a.past[i]; p.hash == hash && p.clock.ms != 0 {
-			return &p.clock
-		}
-	}
-	p := &a.past[a.nextPast]
-	a.nextPast = (a.nextPast + 1) % pastClocks
-	*p = pastClock{hash: hash}
-	return &p.clock
-}
+const knownNodes = 64
 
 // pass takes the stamp of a record, of the open event o or of one that begins, as the time of
-// its node; n is nil when that has no open event. The event before it came at that time, too,
-// as far as anybody knows.
-func (a *Assembler) pass(n *node, name []byte, ms int64, o *openEvent) {
-	if n == nil {
-		a.pastClock(a.hash(name)).see(ms, a.timeoutMs, true)
-		return
-	}
+// its node. The event before it came at that time, too, as far as anybody knows.
+func (a *Assembler) pass(n *node, ms int64, o *openEvent) {
 	n.clock.see(ms, a.timeoutMs, o == nil)
 	if before := n.latest; before != nil && before != o {
 		a.extend(before)

@@ -14,7 +14,7 @@ const (
 	tagCost    = 8         // and its tag
 	slabCost   = 1152      // an event with room for slabRecords
 	openCost   = 128 + 72  // an openEvent, its places in the map and in the heap
-	nodeFixed  = 112 + 104 // a node with a small heap, its place in the map
+	nodeFixed  = 120 + 104 // a node with a small heap, its place in the map
 	eventCost  = slabCost + openCost
 
 	// How much an Assembler without open events keeps to be used again.

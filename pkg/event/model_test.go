@@ -266,10 +266,33 @@ func TestModel(t *testing.T) {
 			t.Fatalf("(-model +got)\n%s", diff)
 		}
 		checkOpen(t, a, m)
-		if a.Len() != 0 || a.Bytes() != 0 || len(a.open) != 0 || len(a.nodes) != 0 || a.last != nil || a.lastNode != nil {
-			t.Fatalf("after Flush: %d events, %d bytes, %d nodes", a.Len(), a.Bytes(), len(a.nodes))
+		if a.Len() != 0 || a.Bytes() != 0 || len(a.open) != 0 || a.last != nil {
+			t.Fatalf("after Flush: %d events, %d bytes, %d open", a.Len(), a.Bytes(), len(a.open))
 		}
+		checkKnown(t, a)
 	})
+}
+
+// checkKnown says that an Assembler without open events has no nodes but those that it knows, each in both places.
+func checkKnown(t *rapid.T, a *Assembler) {
+	known, listed := 0, 0
+	for i, n := range a.known {
+		if n == nil {
+			continue
+		}
+		known++
+		if n.refs != 0 || n.place != i || len(n.heap) != 0 || n.latest != nil || a.findNode(n.name) != n {
+			t.Fatalf("node %q in place %d is in use: %+v", n.name, i, n)
+		}
+	}
+	for _, n := range a.nodes {
+		for ; n != nil; n = n.next {
+			listed++
+		}
+	}
+	if listed != known {
+		t.Fatalf("%d nodes, %d are known", listed, known)
+	}
 }
 
 func checkOpen(t *rapid.T, a *Assembler, m *model) {
