@@ -151,7 +151,7 @@ func (l *Log) beginAgain() error {
 	if l.segmentNamed(l.active) {
 		return nil
 	}
-	if err := l.syncTo(l.last.Load()); err != nil {
+	if err := l.syncTo(l.last.Load(), false); err != nil {
 		return err
 	}
 	l.waitSync()

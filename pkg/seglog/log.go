@@ -38,10 +38,11 @@ type Log struct {
 	synced   atomic.Uint64              // index of the last entry that is durable; stored with mu held
 	shut     atomic.Bool                // Close was called: Readers return ErrClosed
 
-	mu      sync.Mutex // guards the fields below
-	wake    *sync.Cond // signals that syncing went false
-	syncing bool       // a sync runs, with mu released
-	failed  error      // why the log takes no more
+	mu      sync.Mutex  // guards the fields below
+	wake    *sync.Cond  // signals that syncing went false
+	syncing bool        // a sync runs, with mu released
+	syncer  fsys.Syncer // of who has set syncing
+	failed  error       // why the log takes no more
 	closed  bool
 	active  *segment
 	file    fsys.File // of active
@@ -53,6 +54,8 @@ type Log struct {
 	usual     int      // bytes of pending that a sync usually frees, rising at once and falling slowly
 	syncedEnd int64    // active's end at its last good sync
 	marked    uint64   // highest synced index that a mark in active records
+	zeroedTo  int64    // up to where active has data: what was appended, and zeroes ahead of it
+	zeroes    []byte   // what zeroAhead writes
 	switchNow bool     // active holds bytes behind its end that could not be cut off: it must be replaced
 	garbage   []string // names of segments that are out of the list and not yet deleted, oldest first
 	unmarked  uint64   // the newest generation that may be without an ID
@@ -140,7 +143,7 @@ func (l *Log) makeRoom(need int) error {
 				return err
 			}
 		case len(l.pending) > 0 && (full || len(l.pending)+need > l.opt.MaxUnsynced):
-			if err := l.syncTo(l.last.Load()); err != nil {
+			if err := l.syncTo(l.last.Load(), false); err != nil {
 				return err
 			}
 		case full:
@@ -193,6 +196,7 @@ func (l *Log) write(first uint64, n, need int, encode func(i int, dst []byte) []
 		}
 		return err
 	}
+	l.zeroAhead(at+int64(len(l.pending)-start), len(l.pending)-start)
 	l.entries = true
 	l.marked = max(l.marked, synced)
 	off := at + int64(entries-start)
@@ -304,7 +308,7 @@ func (l *Log) Close() error {
 	}
 	var errs []error
 	if l.failed == nil {
-		if err := l.syncTo(l.last.Load()); err != nil {
+		if err := l.syncTo(l.last.Load(), false); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -321,6 +325,7 @@ func (l *Log) Close() error {
 		errs = append(errs, l.file.Close())
 		l.file = nil
 	}
+	errs = append(errs, l.syncer.Close())
 	for _, seg := range *l.segments.Load() {
 		seg.setHeld(nil)
 	}

@@ -18,13 +18,27 @@ func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 // new one and syncs them there; only when that fails too does it return an error, which
 // wraps ErrFailed, and the log accepts no more entries. (A second fdatasync of the same
 // file would prove nothing: Linux reports a failed write once and then calls the page clean.)
-func (l *Log) Sync() error {
+func (l *Log) Sync() error { return l.syncAll(false) }
+
+// SyncAside is Sync that has the kernel sync aside (fsys.Syncer): it takes a little longer, and less CPU where the process
+// does little else.
+func (l *Log) SyncAside() error { return l.syncAll(true) }
+
+func (l *Log) syncAll(aside bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.usable(); err != nil {
 		return err
 	}
-	return l.syncTo(l.last.Load())
+	return l.syncTo(l.last.Load(), aside)
+}
+
+// datasync syncs the active segment's file. Only who has set syncing calls it.
+func (l *Log) datasync(file fsys.File, aside bool) error {
+	if aside {
+		return l.syncer.Datasync(file)
+	}
+	return file.Datasync()
 }
 
 // waitSync waits until no sync runs. The caller holds mu, which is released meanwhile: it
@@ -40,7 +54,7 @@ func (l *Log) waitSync() {
 // callers that find one running wait, and need none of their own if it covered their
 // target. last, end and len(pending) are read under mu before the sync: it covers
 // exactly what they describe.
-func (l *Log) syncTo(target uint64) error {
+func (l *Log) syncTo(target uint64, aside bool) error {
 	for l.syncing && l.synced.Load() < target {
 		l.wake.Wait()
 	}
@@ -53,7 +67,7 @@ func (l *Log) syncTo(target uint64) error {
 	last, end, n, file := l.last.Load(), l.active.end.Load(), len(l.pending), l.file
 	l.syncing = true
 	l.mu.Unlock()
-	err := file.Datasync()
+	err := l.datasync(file, aside)
 	if err == nil && l.opt.WatchRemoved && removed(file) {
 		err = ErrRemoved
 	}
@@ -167,7 +181,7 @@ func index(seg *segment, frames []byte) {
 func (l *Log) activate(seg *segment, file fsys.File, list []*segment) {
 	l.active, l.file = seg, file
 	l.entries, l.switchNow = false, false
-	l.syncedEnd = dataOffset
+	l.syncedEnd, l.zeroedTo = dataOffset, 0
 	l.marked = seg.first - 1
 	l.segments.Store(&list)
 }

@@ -19,7 +19,7 @@ import (
 // hold of these.
 type Journal interface {
 	Submit(ctx context.Context, b *journal.Batch, done func(error)) error
-	Commit()
+	Commit(thin bool)
 	Busy() bool
 }
 
@@ -148,8 +148,8 @@ func (in *Intake) Submit(ctx context.Context, b *Batch, done func(error)) error 
 	return in.cfg.Journal.Submit(ctx, &b.Batch, done)
 }
 
-// Commit has the journal commit what was deferred.
-func (in *Intake) Commit() { in.cfg.Journal.Commit() }
+// Commit has the journal commit what was deferred, as journal.Journal.Commit does.
+func (in *Intake) Commit(thin bool) { in.cfg.Journal.Commit(thin) }
 
 // Busy says that those who send more than most should wait before they are read.
 func (in *Intake) Busy() bool { return in.cfg.Journal.Busy() }

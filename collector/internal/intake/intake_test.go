@@ -36,7 +36,7 @@ func (j *fakeJournal) Submit(_ context.Context, b *journal.Batch, _ func(error))
 	j.batches = append(j.batches, b)
 	return j.fails
 }
-func (j *fakeJournal) Commit()    {}
+func (j *fakeJournal) Commit(bool) {}
 func (j *fakeJournal) Busy() bool { return false }
 
 // fakeDisk writes down what it hears.

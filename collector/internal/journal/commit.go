@@ -22,11 +22,11 @@ const (
 // retryEvery is the least time between two attempts to open a failed log again.
 const retryEvery = time.Second
 
-// commit makes a group durable and answers for it.
-func (j *Journal) commit(group []item) {
+// commit makes a group durable and answers for it. thin is Commit's.
+func (j *Journal) commit(group []item, thin bool) {
 	j.commitMu.Lock()
 	j.writing.Begin(time.Now()) // a clock that is set makes no disk hang
-	err := j.write(group)
+	err := j.write(group, thin)
 	j.writing.End()
 	j.noteSizes()
 	j.commitMu.Unlock()
@@ -73,7 +73,7 @@ func (j *Journal) makeReady(b *Batch) {
 }
 
 // write drops resends, gives LSNs, appends and syncs. commitMu is held.
-func (j *Journal) write(group []item) error {
+func (j *Journal) write(group []item, thin bool) error {
 	if j.log == nil {
 		if err := j.reopen(); err != nil {
 			return err
@@ -104,7 +104,7 @@ func (j *Journal) write(group []item) error {
 		return nil
 	}
 	// recordCost is more than a record's head takes.
-	first, err := j.append(records, int(size)+recordCost*(records+len(j.work)))
+	first, err := j.append(records, int(size)+recordCost*(records+len(j.work)), thin)
 	if err != nil {
 		j.forget(group)
 		return err
@@ -124,7 +124,7 @@ func (j *Journal) write(group []item) error {
 }
 
 // append writes the batches in j.work and syncs as the flush mode says.
-func (j *Journal) append(records, size int) (uint64, error) {
+func (j *Journal) append(records, size int, thin bool) (uint64, error) {
 	first, err := j.log.AppendEncoded(len(j.work), size, func(i int, dst []byte) []byte { return appendEntry(dst, j.work[i]) })
 	if err != nil {
 		return 0, j.failed(err)
@@ -132,10 +132,10 @@ func (j *Journal) append(records, size int) (uint64, error) {
 	j.sinceSync += records
 	switch j.opts.Flush {
 	case FlushSync, FlushData:
-		err = j.sync()
+		err = j.sync(thin)
 	case FlushIncremental:
 		if j.sinceSync >= j.opts.Freq {
-			err = j.sync()
+			err = j.sync(thin)
 		}
 	case FlushIncrementalAsync:
 		if j.sinceSync >= j.opts.Freq {
@@ -149,9 +149,12 @@ func (j *Journal) append(records, size int) (uint64, error) {
 	return first, nil
 }
 
-func (j *Journal) sync() error {
-	start := j.opts.Now()
-	err := j.log.Sync()
+func (j *Journal) sync(thin bool) error {
+	start, sync := j.opts.Now(), j.log.Sync
+	if thin {
+		sync = j.log.SyncAside
+	}
+	err := sync()
 	if j.opts.OnSync != nil {
 		j.opts.OnSync(j.opts.Now().Sub(start))
 	}

@@ -60,7 +60,7 @@ func (j *Journal) Submit(ctx context.Context, b *Batch, done func(error)) error 
 		j.mu.Unlock()
 		return nil
 	}
-	j.commitSoon(len(b.Records) <= leadRecords)
+	j.commitSoon(len(b.Records) <= leadRecords, false)
 	return nil
 }
 
@@ -73,8 +73,8 @@ func (j *Journal) awaitRoom(ctx context.Context, c cost) error {
 }
 
 // Commit has what was deferred committed: here, before it returns, when it is little
-// and nobody else commits.
-func (j *Journal) Commit() {
+// and nobody else commits. thin says that nobody sends as fast as it is answered: then the sync may take some µs longer for less CPU.
+func (j *Journal) Commit(thin bool) {
 	j.mu.Lock()
 	if len(j.queue) == 0 {
 		j.mu.Unlock()
@@ -84,18 +84,18 @@ func (j *Journal) Commit() {
 	for i := 0; i < len(j.queue) && records <= commitRecords; i++ {
 		records += len(j.queue[i].batch.Records)
 	}
-	j.commitSoon(records <= commitRecords)
+	j.commitSoon(records <= commitRecords, thin)
 }
 
 // commitSoon has the queue committed: by the caller when it is little and nobody else
 // commits. mu is held, and is not when commitSoon returns.
-func (j *Journal) commitSoon(little bool) {
+func (j *Journal) commitSoon(little, thin bool) {
 	idle := j.leader == nobody
 	if j.started && idle && little {
 		j.leader = submitter
 		work := j.swapQueue()
 		j.mu.Unlock()
-		j.lead(work)
+		j.lead(work, thin)
 		return
 	}
 	j.urgent = true
@@ -124,8 +124,8 @@ func (j *Journal) recycle(work []item) {
 }
 
 // lead commits what was queued, and leaves what comes meanwhile to the committer.
-func (j *Journal) lead(work []item) {
-	j.commitAll(work)
+func (j *Journal) lead(work []item, thin bool) {
+	j.commitAll(work, thin)
 	j.mu.Lock()
 	j.recycle(work)
 	j.leader = nobody
@@ -167,7 +167,7 @@ func (j *Journal) run() {
 		j.leader = committer
 		work := j.swapQueue()
 		j.mu.Unlock()
-		j.commitAll(work)
+		j.commitAll(work, false)
 		j.mu.Lock()
 		j.recycle(work)
 		j.mu.Unlock()
@@ -175,14 +175,14 @@ func (j *Journal) run() {
 }
 
 // commitAll commits by groups of groupBytes.
-func (j *Journal) commitAll(work []item) {
+func (j *Journal) commitAll(work []item, thin bool) {
 	for len(work) > 0 {
 		n, size := 0, int64(0)
 		for n < len(work) && (n == 0 || size+work[n].cost.all <= groupBytes) {
 			size += work[n].cost.all
 			n++
 		}
-		j.commit(work[:n])
+		j.commit(work[:n], thin)
 		work = work[n:]
 	}
 }

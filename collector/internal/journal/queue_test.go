@@ -52,8 +52,8 @@ func TestDeferred(t *testing.T) {
 	if got := j.Stats(); got.Batches != 0 || len(order) != 0 {
 		t.Fatalf("stored before Commit: %d batches, %v", got.Batches, order)
 	}
-	j.Commit()
-	j.Commit() // of nothing
+	j.Commit(false)
+	j.Commit(false) // of nothing
 	if got := j.Stats(); got.Batches != 5 || got.Records != 10 || got.Syncs != 1 {
 		t.Errorf("after Commit: %d batches, %d records, %d syncs", got.Batches, got.Records, got.Syncs)
 	}
@@ -70,7 +70,7 @@ func TestDeferred(t *testing.T) {
 	if err := deferred(t, j, &order, &mu, "d", commitRecords+1); err != nil {
 		t.Fatal(err)
 	}
-	j.Commit()
+	j.Commit(false)
 	for end := time.Now().Add(time.Minute); j.Stats().Batches != 8; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("many were not stored")
@@ -105,7 +105,7 @@ func TestDeferredBusy(t *testing.T) {
 	if !errors.Is(failed, ErrBusy) || n < 5 || n > 25 {
 		t.Fatalf("after %d: %v", n, failed)
 	}
-	j.Commit()
+	j.Commit(false)
 	if _, err := j.Take(context.Background(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestDeferredBusy(t *testing.T) {
 	if err := deferred(t, j, &order, &mu, "again", 1); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
-	j.Commit()
+	j.Commit(false)
 	if len(order) != n {
 		t.Errorf("%d stored, want %d", len(order), n)
 	}
@@ -159,7 +159,7 @@ func TestDeferredAmongOthers(t *testing.T) {
 					stored.Done()
 				}
 				if b.Deferred && (i == each-1 || rng.IntN(5) == 0) {
-					j.Commit()
+					j.Commit(false)
 				}
 			}
 		}()

@@ -59,7 +59,7 @@ func TestHeavyShare(t *testing.T) {
 	if n, want := submit(t, j, false, strings.Repeat("y", 100)), limit/4/each; int64(n) != want && int64(n) != want+1 {
 		t.Errorf("room for %d light batches, want %d", n, want)
 	}
-	j.Commit()
+	j.Commit(false)
 	need.Wait(t, "the heavy one has room when some were taken", func() bool {
 		j.Poke()
 		if _, err := j.Take(context.Background(), 0); err != nil {

@@ -88,7 +88,8 @@ func (p *Poller) Len() (n int) {
 // moment, no round waits for more.
 func (p *Poller) Hot() { p.hot.Store(int64(time.Since(p.start) + hotFor)) }
 
-func (p *Poller) isHot() bool { return int64(time.Since(p.start)) < p.hot.Load() }
+// IsHot says whether one did within the last moment.
+func (p *Poller) IsHot() bool { return int64(time.Since(p.start)) < p.hot.Load() }
 
 // run does rounds until it is relieved, or the poller is closed.
 func (p *Poller) run() {
@@ -134,7 +135,7 @@ func (pc *pace) left() time.Duration {
 func (p *Poller) next(events []unix.EpollEvent, pc *pace) (n int, err error) {
 	for n == 0 {
 		switch left := pc.left(); {
-		case p.isHot():
+		case p.IsHot():
 			// The next one comes in a moment, and the shortest way counts.
 			pc.even = false
 			if n = p.nextHot(events); n > 0 {
@@ -159,7 +160,7 @@ func (p *Poller) next(events []unix.EpollEvent, pc *pace) (n int, err error) {
 		if pc.even = was && n > 1; was {
 			continue // it has had its pause
 		}
-		if left := pc.left(); left > 0 && pc.isLittle(events[:n]) && !p.isHot() {
+		if left := pc.left(); left > 0 && pc.isLittle(events[:n]) && !p.IsHot() {
 			if err := p.gate.until(left); err != nil {
 				return 0, err
 			}

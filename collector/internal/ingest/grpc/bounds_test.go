@@ -34,7 +34,7 @@ func (j *stuck) Submit(_ context.Context, _ *journal.Batch, done func(error)) er
 	j.dones = append(j.dones, done)
 	return nil
 }
-func (j *stuck) Commit()    {}
+func (j *stuck) Commit(bool) {}
 func (j *stuck) Busy() bool { return false }
 
 func (j *stuck) letGo() {

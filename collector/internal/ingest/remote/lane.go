@@ -28,6 +28,6 @@ func (l *lane) commit() {
 		return
 	}
 	l.all.writers.hold()
-	l.all.in.Commit()
+	l.all.in.Commit(!l.poller.IsHot())
 	l.all.writers.release()
 }

@@ -105,7 +105,7 @@ func (j *fakeJournal) Submit(ctx context.Context, b *journal.Batch, done func(er
 	}
 }
 
-func (j *fakeJournal) Commit() {
+func (j *fakeJournal) Commit(bool) {
 	j.mu.Lock()
 	stuck := j.stuck
 	j.mu.Unlock()
