@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"syscall"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -18,7 +21,7 @@ const (
 // loadBeside is how a load fared, without a compaction and beside one.
 type loadBeside struct {
 	rate, cpu float64
-	p50, p99  time.Duration
+	p99       time.Duration
 }
 
 // compaction shows how much a load suffers while the collector compacts. What waits for it is an import: an import may be
@@ -36,37 +39,36 @@ func (b *bench) compaction() error {
 	if err != nil {
 		return err
 	}
-	b.printf("## Ingest beside compaction\n\nThe load of 50 senders × 256 in flight with `--flush sync`, on a collector that has %s of text to compact, which it does all along or not (`compact`), at most 64 MB/s. By turns, median of %d.\n\n", mib(size), b.rounds)
-	b.printf("| compacting | records/s | ratio | CPU s/M, compaction's included | p50 / p99 |\n|---|---|---|---|---|\n")
-	all := map[bool][]loadBeside{}
-	for round := range b.rounds {
-		for _, on := range []bool{false, true} {
-			r, err := b.loadBeside(store, filepath.Join(dir, "run"), on, round)
-			if err != nil {
-				return err
+	b.printf("## Ingest beside compaction\n\nThe load of 50 senders × 256 in flight with `--flush sync`, %s records at a time, on a collector that has %s of text to compact, which it does all along or not (`compact`),\nat most 64 MB/s. Pairs of runs one after the other, the first of a pair by turns without and with; %d pairs. A pair's ratio says more than all runs' medians: what else the machine does changes between pairs.\n\n", count(b.compactLoad()), mib(size), b.rounds)
+	b.printf("| pair | without, records/s | with | ratio | CPU s/M without | with, compaction's included | p99 without | with |\n|---|---|---|---|---|---|---|---|\n")
+	var ratios []float64
+	for pair := range b.rounds {
+		run := filepath.Join(dir, "run")
+		if err := copyStore(store, run); err != nil {
+			return err
+		}
+		syscall.Sync() // else the copy is written beside the first run
+		var r [2]loadBeside
+		for i := range 2 {
+			on := i ^ pair&1 // without first, then with first
+			if r[on], err = b.loadBeside(run, on == 1, 2*pair+i); err != nil {
+				return errors.Join(err, os.RemoveAll(run))
 			}
-			progress("compacting %v: %s records/s, p99 %s", on, count(r.rate), short(r.p99))
-			all[on] = append(all[on], r)
+			progress("pair %d, compacting %v: %s records/s, p99 %s", pair+1, on == 1, count(r[on].rate), short(r[on].p99))
 		}
-	}
-	of := func(on bool, get func(r *loadBeside) float64) float64 {
-		var list []float64
-		for i := range all[on] {
-			list = append(list, get(&all[on][i]))
+		if err := os.RemoveAll(run); err != nil {
+			return err
 		}
-		return median(list)
+		ratios = append(ratios, r[1].rate/r[0].rate)
+		b.printf("| %d | %s | %s | %s | %.2f | %.2f | %s | %s |\n", pair+1, count(r[0].rate), count(r[1].rate), times(ratios[pair]), r[0].cpu, r[1].cpu, short(r[0].p99), short(r[1].p99))
 	}
-	rate := func(r *loadBeside) float64 { return r.rate }
-	for _, on := range []bool{false, true} {
-		took := func(get func(r *loadBeside) time.Duration) string {
-			return short(time.Duration(of(on, func(r *loadBeside) float64 { return float64(get(r)) })))
-		}
-		b.printf("| %s | %s | %s | %.2f | %s / %s |\n", map[bool]string{false: "no", true: "yes"}[on], count(of(on, rate)), times(of(on, rate)/of(false, rate)), of(on, func(r *loadBeside) float64 { return r.cpu }),
-			took(func(r *loadBeside) time.Duration { return r.p50 }), took(func(r *loadBeside) time.Duration { return r.p99 }))
-	}
-	b.printf("\n")
+	slices.Sort(ratios)
+	b.printf("\nRatio: median %s, the middle half %s to %s, all %s to %s.\n\n", times(median(ratios)), times(ratios[len(ratios)/4]), times(ratios[len(ratios)*3/4]), times(ratios[0]), times(ratios[len(ratios)-1]))
 	return nil
 }
+
+// compactLoad is how many records a run sends.
+func (b *bench) compactLoad() int { return 1_000_000 * b.scale }
 
 // waiting makes a store with an import that is to be compacted.
 func (b *bench) waiting(dir string) (store string, size int64, _ error) {
@@ -107,13 +109,9 @@ func (b *bench) waiting(dir string) (store string, size int64, _ error) {
 	return store, size, os.RemoveAll(logs)
 }
 
-// loadBeside runs the load on a collector with a copy of the store.
-func (b *bench) loadBeside(store, dir string, compact bool, round int) (r loadBeside, _ error) {
-	defer os.RemoveAll(dir)
-	if err := copyStore(store, dir); err != nil {
-		return r, err
-	}
-	load := harness.Load{Conns: dayConns, Window: dayWindow, Records: 3_000_000 * b.scale, Corpus: b.raw, Seed: uint64(1000 * round)}
+// loadBeside runs the load on a collector with the store.
+func (b *bench) loadBeside(dir string, compact bool, round int) (r loadBeside, _ error) {
+	load := harness.Load{Conns: dayConns, Window: dayWindow, Records: b.compactLoad(), Corpus: b.raw, Seed: uint64(1000 * round)}
 	args := []string{"--tcp-listen-queue", "1024", "--compact-import-after", "0s", fmt.Sprintf("--compact=%v", compact)}
 	c, err := harness.StartCollector(b.bins, harness.CollectorOptions{Store: dir, Flush: "sync", Args: args})
 	if err != nil {
@@ -133,7 +131,7 @@ func (b *bench) loadBeside(store, dir string, compact bool, round int) (r loadBe
 	if err != nil {
 		return r, err
 	}
-	r = loadBeside{rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6, p50: got.P50, p99: got.P99}
+	r = loadBeside{rate: got.Rate(), cpu: (after.CPU - before.CPU).Seconds() / float64(got.Acked) * 1e6, p99: got.P99}
 	if compact {
 		left, err := c.Metric("auditfleet_collector_compaction_waiting_partitions")
 		if err != nil {
