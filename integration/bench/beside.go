@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/auditfleet/auditfleet/integration/harness"
@@ -63,6 +64,13 @@ func (b *bench) beside() (returned error) {
 	if err != nil {
 		return err
 	}
+	packed, compacted, err := t.compactOurs(c.Store, ours)
+	if compacted != nil {
+		defer func() { compacted.Kill() }()
+	}
+	if err != nil {
+		return err
+	}
 	theirs, v, err := t.fillTheirs()
 	if v != nil {
 		defer v.Kill()
@@ -82,18 +90,13 @@ func (b *bench) beside() (returned error) {
 	for _, r := range []struct {
 		name string
 		besideRun
-	}{{"ours", ours}, {"VictoriaLogs", theirs}} {
+	}{{"ours", ours}, {"ours, compacted", packed}, {"VictoriaLogs", theirs}} {
 		b.printf("| %s | %s | %.2f | %.1f %% | %.1f | %s |\n", r.name, count(r.rate), r.cpu, 100*float64(r.disk)/float64(t.bytes), float64(r.disk)/float64(t.records), mib(r.rss))
 	}
-	b.printf("\nQuestions, median. Ours: by the socket, and the whole process of `search --raw`, which print whole events in order. VictoriaLogs: over HTTP, the records that match alone,\nand the whole events by `event:in(… | fields event)`, in any order. CPU: the server's.\n\n")
-	b.printf("| question | records | ours | CPU | command | VictoriaLogs, the records that match | took | CPU | whole events | took | CPU |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
-	to, err := openSocket(c.Store)
-	if err != nil {
-		return err
-	}
-	defer to.close()
+	b.printf("\nQuestions, median. Ours: by the socket, and the whole process of `search --raw`, which print whole events in order. VictoriaLogs: over HTTP, the records that match alone,\nand the whole events by `event:in(… | fields event)`, in any order. CPU: the server's. Compacted: a copy of the store after `collector compact`.\n\n")
+	b.printf("| question | records | ours | CPU | command | compacted | CPU | command | VictoriaLogs, the records that match | took | CPU | whole events | took | CPU |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, q := range t.questions() {
-		if err := t.ask(c, to, v, q); err != nil {
+		if err := t.ask([]*harness.Collector{c, compacted}, v, q); err != nil {
 			b.fail("%s: %v", q.what, err)
 		}
 		if b.ctx.Err() != nil {
@@ -166,6 +169,9 @@ func (t *besideText) fillOurs() (r besideRun, c *harness.Collector, _ error) {
 	if err := c.Settle(time.Second, 2*time.Minute); err != nil {
 		return r, c, err
 	}
+	if err := errors.Join(c.Signal(syscall.SIGUSR1), c.Settle(time.Second, 2*time.Minute)); err != nil { // the partition is over, as at midnight
+		return r, c, err
+	}
 	live, err := c.Usage()
 	if err != nil {
 		return r, c, err
@@ -182,6 +188,32 @@ func (t *besideText) fillOurs() (r besideRun, c *harness.Collector, _ error) {
 		return r, c, err
 	}
 	c, err = harness.StartCollector(t.bins, harness.CollectorOptions{Store: store})
+	return r, c, err
+}
+
+// compactOurs compacts a copy of the store and starts a collector on it. What was done is the other run's, with the compaction's CPU.
+func (t *besideText) compactOurs(store string, r besideRun) (_ besideRun, c *harness.Collector, _ error) {
+	dir, err := t.scratch("compacted")
+	if err != nil {
+		return r, nil, err
+	}
+	dir = filepath.Join(dir, "store")
+	if err := copyStore(store, dir); err != nil {
+		return r, nil, err
+	}
+	did, err := harness.Measure(10*time.Minute, true, t.bins.Collector, "compact", "--today", "--store", dir)
+	if err != nil {
+		return r, nil, err
+	}
+	if did.Code != 0 {
+		return r, nil, fmt.Errorf("compact: exit %d: %s", did.Code, did.Stderr)
+	}
+	if r.disk, err = partitionBytes(dir); err != nil {
+		return r, nil, err
+	}
+	r.cpu, r.rss = r.cpu+did.CPU.Seconds()/float64(t.records)*1e6, max(r.rss, did.Peak)
+	progress("ours compacted in %s", short(did.Wall))
+	c, err = harness.StartCollector(t.bins, harness.CollectorOptions{Store: dir})
 	return r, c, err
 }
 
@@ -258,16 +290,25 @@ func (t *besideText) questions() []besideQuestion {
 	}
 }
 
-// ask takes the median of several runs of each.
-func (t *besideText) ask(c *harness.Collector, to *socket, v *victoria, q besideQuestion) error {
-	s := &dayStore{bench: t.bench, dir: c.Store}
+// ask takes the median of several runs of each: our collectors, as they came and compacted, and VictoriaLogs.
+func (t *besideText) ask(collectors []*harness.Collector, v *victoria, q besideQuestion) error {
 	words := []string{"search", "--raw", "--no-coverage-note"}
 	if q.stats {
 		words = []string{"report", "--no-coverage-note"}
 	}
-	ours, err := s.ask(c, to, words, dayQuestion{q.what, q.ours, -1})
-	if err != nil {
-		return err
+	var answers []dayAnswer
+	row := ""
+	for _, c := range collectors {
+		a, err := t.askOurs(c, words, q)
+		if err != nil {
+			return err
+		}
+		answers = append(answers, a)
+		row += fmt.Sprintf(" %s | %s | %s |", short(a.wall), short(a.cpu), short(a.process))
+	}
+	ours, packed := answers[0], answers[1]
+	if ours.records != packed.records {
+		return fmt.Errorf("%d records, and %d once it is compacted", ours.records, packed.records)
 	}
 	query, whole := q.words, fmt.Sprintf("event:in(%s | fields event) | fields _msg", q.words)
 	if !q.stats {
@@ -278,8 +319,8 @@ func (t *besideText) ask(c *harness.Collector, to *socket, v *victoria, q beside
 		return err
 	}
 	if q.stats {
-		t.printf("| %s | %s | %s | %s | %s | %s | %s | %s | | | |\n", q.what, count(ours.records), short(ours.wall), short(ours.cpu), short(ours.process), count(match.records), short(match.wall), short(match.cpu))
-		progress("%-30s ours %s, VictoriaLogs %s", q.what, short(ours.wall), short(match.wall))
+		t.printf("| %s | %s |%s %s | %s | %s | | | |\n", q.what, count(ours.records), row, count(match.records), short(match.wall), short(match.cpu))
+		progress("%-30s ours %s, compacted %s, VictoriaLogs %s", q.what, short(ours.wall), short(packed.wall), short(match.wall))
 		return nil
 	}
 	all, err := v.ask(whole)
@@ -289,8 +330,18 @@ func (t *besideText) ask(c *harness.Collector, to *socket, v *victoria, q beside
 	if all.records != ours.records {
 		progress("%s: %d records of ours, %d of VictoriaLogs", q.what, ours.records, all.records)
 	}
-	progress("%-30s ours %s, VictoriaLogs %s, whole %s", q.what, short(ours.wall), short(match.wall), short(all.wall))
-	t.printf("| %s: `%s` | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", q.what, q.words, count(ours.records), short(ours.wall), short(ours.cpu), short(ours.process),
+	progress("%-30s ours %s, compacted %s, VictoriaLogs %s, whole %s", q.what, short(ours.wall), short(packed.wall), short(match.wall), short(all.wall))
+	t.printf("| %s: `%s` | %s |%s %s | %s | %s | %s | %s | %s |\n", q.what, q.words, count(ours.records), row,
 		count(match.records), short(match.wall), short(match.cpu), count(all.records), short(all.wall), short(all.cpu))
 	return nil
+}
+
+func (t *besideText) askOurs(c *harness.Collector, words []string, q besideQuestion) (a dayAnswer, _ error) {
+	to, err := openSocket(c.Store)
+	if err != nil {
+		return a, err
+	}
+	defer to.close()
+	s := &dayStore{bench: t.bench, dir: c.Store}
+	return s.ask(c, to, words, dayQuestion{q.what, q.ours, -1})
 }
