@@ -123,7 +123,7 @@ func (o *options) table() settings.Table {
 					"What is older, or more than a day ahead, has a clock that is not to be trusted, and stays with the day of its receipt.\nEvents of an import go to their day, however old they are.\n" +
 					"What is older than half of the shortest time of max_days and retain stays there, too: a host that sets its clock back does not have it dropped at once."},
 			{Key: conf.Bytes("compact_rate", &c.Compaction.Rate, 0, 1<<40), Default: server.DefaultCompactRate, Arg: "SIZE",
-				Doc: "Bytes of records that are written again a second at most; 0 for as many as can be.\nIt has one thread, which gives way to all others."},
+				Doc: "Bytes of records that are written again a second at most; 0 for as many as can be.\nIt has one thread, which gives way to all others.\nWhile these want all CPUs, it takes an eighth of one."},
 		}},
 		o.alerts(),
 		{Title: "Where alerts go", List: []settings.Setting{

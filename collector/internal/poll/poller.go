@@ -16,7 +16,7 @@ const (
 	// halfWithin is how soon half of the senders are to have their answers where rounds wait for more: each round costs a
 	// wake-up and a sync. pauseMost bounds it for the others.
 	halfWithin = 4500 * time.Microsecond
-	pauseMost  = 8 * time.Millisecond
+	pauseMost  = 6 * time.Millisecond
 	// pauseBelow is how many connections are little.
 	pauseBelow = 128
 	// busyNap is how long heavy connections wait at least that have to.

@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// Pace bounds how many bytes are read a second, for one goroutine after another. A nil Pace bounds nothing.
+// Pace bounds how many bytes are read a second, and rests while others want the CPU, for one goroutine after another, each on a
+// thread of its own. A nil Pace bounds nothing, nor does one without a rate.
 type Pace struct {
-	rate  int64
-	begun time.Time
-	bytes int64 // so far
+	rate     int64
+	begun    time.Time
+	bytes    int64 // so far
+	courtesy courtesy
 }
 
 // NewPace returns a Pace of so many bytes a second; 0 or less: as many as can be.
@@ -22,13 +24,18 @@ func (p *Pace) Done(ctx context.Context, bytes uint64) error {
 	}
 	p.bytes += int64(min(bytes, 1<<40)) //nolint:gosec // bounded
 	ahead := time.Duration(float64(p.bytes)/float64(p.rate)*float64(time.Second)) - time.Since(p.begun)
-	if ahead > 0 {
+	if ahead < -time.Second { // it was held up: that is not caught up with
+		p.begun, ahead = p.begun.Add(-ahead), 0
+	}
+	rest := p.courtesy.rest()
+	if rest > ahead { // nor is that
+		p.begun = p.begun.Add(rest - max(ahead, 0))
+	}
+	if pause := max(ahead, rest); pause > 0 {
 		select {
 		case <-ctx.Done():
-		case <-time.After(ahead):
+		case <-time.After(pause):
 		}
-	} else if ahead < -time.Second { // it was held up: that is not caught up with
-		p.begun = p.begun.Add(-ahead)
 	}
 	return ctx.Err()
 }
