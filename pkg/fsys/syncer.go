@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -13,11 +14,48 @@ import (
 // Syncer makes files durable as File.Datasync does, with the kernel doing it aside (io_submit(2),
 // IOCB_CMD_FDSYNC): no thread of the process is in the call meanwhile, the goroutine waits as for a
 // socket. While a thread is in a call, the runtime's monitor looks every 20 µs whether it is
-// back, which costs a process that does little else more than the sync. The sync itself takes some µs longer.
+// back, which costs a process that does little else more than the sync. The sync itself takes some µs longer, for others
+// have to be woken for it; where all CPUs are wanted that is much, and then it is made in the usual way.
 // The zero value is ready; the caller closes it. One goroutine may use it at a time.
 type Syncer struct {
-	ring  *syncRing
-	never bool // the kernel, or what guards this process, has no such call
+	ring         *syncRing
+	never        bool // the kernel, or what guards this process, has no such call
+	usual, aside syncTime
+	syncs        uint // so far
+}
+
+// syncTime is how long syncs of one way took lately; 0: none was made.
+type syncTime time.Duration
+
+const (
+	// asideMore is how much longer than in the usual way a sync may take.
+	asideMore = time.Millisecond
+	// otherEvery is how often the way is taken that seems the worse one, to see.
+	otherEvery = 32
+	// syncMost bounds what a single sync says of its way.
+	syncMost = 10 * time.Millisecond
+)
+
+func (t *syncTime) add(took time.Duration) {
+	took = min(max(took, 1), syncMost)
+	if *t == 0 {
+		*t = syncTime(took)
+		return
+	}
+	*t = max(*t+(syncTime(took)-*t)/8, 1)
+}
+
+// isAside says which way the next sync goes.
+func (s *Syncer) isAside() bool {
+	switch {
+	case s.aside == 0:
+		return true
+	case s.usual == 0:
+		return false
+	}
+	s.syncs++
+	better := s.aside <= s.usual+syncTime(asideMore)
+	return better != (s.syncs%otherEvery == 0)
 }
 
 // syncRing is the kernel's context of one call, and what tells of its end.
@@ -54,7 +92,7 @@ const (
 	iocbHasFile = 1 // IOCB_FLAG_RESFD
 )
 
-// Datasync is f.Datasync. It is that call where the kernel can't do it aside, and for files that are not
+// Datasync is f.Datasync. It is that call where the kernel can't do it aside, or is slow to, and for files that are not
 // the operating system's.
 func (s *Syncer) Datasync(f File) error {
 	of, ok := f.(osFile)
@@ -69,7 +107,14 @@ func (s *Syncer) Datasync(f File) error {
 		}
 		s.ring = ring
 	}
+	begun := time.Now()
+	if !s.isAside() {
+		err := f.Datasync()
+		s.usual.add(time.Since(begun))
+		return err
+	}
 	err := s.ring.sync(of.File)
+	s.aside.add(time.Since(begun))
 	switch {
 	case errors.Is(err, errNotAside):
 		s.never = true

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -73,3 +74,38 @@ func TestSyncerOfOthers(t *testing.T) {
 type failing struct{ File }
 
 func (f *failing) Datasync() error { return unix.EIO }
+
+// TestSyncerChooses: syncs go aside unless that takes much longer, and each way is tried again.
+func TestSyncerChooses(t *testing.T) {
+	for _, tt := range []struct {
+		what           string
+		usual, aside   time.Duration
+		asides, atMost int // of 320
+	}{
+		{"a quiet machine", 400 * time.Microsecond, 450 * time.Microsecond, 309, 311},
+		{"a slow disk", 9 * time.Millisecond, 9100 * time.Microsecond, 309, 311},
+		{"a crowded machine", 2 * time.Millisecond, 5 * time.Millisecond, 9, 12},
+	} {
+		var s Syncer
+		run := func(n int) (asides int) {
+			for range n {
+				if s.isAside() {
+					asides++
+					s.aside.add(tt.aside)
+				} else {
+					s.usual.add(tt.usual)
+				}
+			}
+			return asides
+		}
+		if n := run(320); n < tt.asides || n > tt.atMost {
+			t.Errorf("%s: %d of 320 aside, want %d to %d", tt.what, n, tt.asides, tt.atMost)
+		}
+		s.aside.add(time.Minute) // once
+		tt.usual, tt.aside = 400*time.Microsecond, 450*time.Microsecond
+		run(32 * 64)
+		if n := run(320); n < 309 {
+			t.Errorf("%s: %d of 320 aside once it is quiet", tt.what, n)
+		}
+	}
+}
