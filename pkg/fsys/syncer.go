@@ -70,21 +70,20 @@ type syncRing struct {
 
 // iocb is struct iocb of linux/aio_abi.h, ioEvent struct io_event.
 type iocb struct {
-	data           uint64
-	key, flags     uint32 // in the other order on big-endian machines; both are 0
-	opcode         uint16
-	priority       int16
-	descriptor     uint32
-	buffer, length uint64
-	offset         int64
-	_              uint64
-	has, event     uint32
+	_          uint64    // data
+	_          [2]uint32 // key, flags
+	opcode     uint16
+	_          int16 // priority
+	descriptor uint32
+	_          [4]uint64 // buffer, length, offset, reserved
+	has, event uint32
 }
 
 type ioEvent struct {
-	data, object uint64
-	result       int64
-	_            int64
+	_      uint64 // data
+	object uint64
+	result int64
+	_      int64
 }
 
 const (

@@ -37,7 +37,7 @@ func (j *fakeJournal) Submit(_ context.Context, b *journal.Batch, _ func(error))
 	return j.fails
 }
 func (j *fakeJournal) Commit(bool) {}
-func (j *fakeJournal) Busy() bool { return false }
+func (j *fakeJournal) Busy() bool  { return false }
 
 // fakeDisk writes down what it hears.
 type fakeDisk struct {

@@ -35,7 +35,7 @@ func (j *stuck) Submit(_ context.Context, _ *journal.Batch, done func(error)) er
 	return nil
 }
 func (j *stuck) Commit(bool) {}
-func (j *stuck) Busy() bool { return false }
+func (j *stuck) Busy() bool  { return false }
 
 func (j *stuck) letGo() {
 	j.mu.Lock()
