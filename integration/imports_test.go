@@ -33,8 +33,8 @@ var mayImport = map[string][]string{
 	"collector/internal/proxied":  {"proto/proxy"},
 	"collector/internal/journal":  {"collector/internal/underway", "pkg/event", "pkg/fsys", "pkg/seglog", "pkg/varint", "pkg/wake"},
 	"collector/internal/store":    {"collector/internal/ledger", "pkg/seglog", "pkg/query", "pkg/event", "pkg/record"},
-	"collector/internal/importer": {"collector/internal/head", "collector/internal/journal", "collector/internal/store", "pkg/event", "pkg/oldlogs", "pkg/query", "pkg/record"}, // journal: its tests
-	"collector/internal/api":      {"collector/internal/importer", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "proto"},
+	"collector/internal/importer": {"collector/internal/head", "collector/internal/journal", "collector/internal/store", "pkg/event", "pkg/importing", "pkg/oldlogs", "pkg/query", "pkg/record"}, // journal: its tests
+	"collector/internal/api":      {"collector/internal/importer", "pkg/importing", "pkg/oldlogs", "collector/internal/hold", "collector/internal/seal", "collector/internal/ledger", "pkg/daemonrec", "collector/internal/store", "pkg/fsys", "pkg/nss", "pkg/tables", "pkg/pki/calltls", "pkg/query", "pkg/event", "pkg/record", "proto"},
 	"collector/internal/head":     {"collector/internal/underway", "collector/internal/ledger", "collector/internal/store", "collector/internal/journal", "collector/internal/seal", "pkg/checkpoint", "pkg/fsys", "pkg/wake", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},                                                                                                                 // seal, checkpoint: its benchmark
 	"collector/internal/ingest":   {"pkg/checkpoint", "pkg/psktls", "collector/internal/proxied", "collector/internal/intake", "collector/internal/journal", "collector/internal/poll", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys/faultfs", "pkg/metrics", "pkg/pki", "pkg/sockets", "pkg/wake", "proto/fleet", "proto/ingest", "proto/proxy", "proto/remote"}, // faultfs, space: its tests
 	"collector/internal/intake":   {"collector/internal/journal", "collector/internal/seldom", "collector/internal/space", "pkg/event", "pkg/fsys", "pkg/metrics", "pkg/seglog", "pkg/wake"},
@@ -81,6 +81,7 @@ var mayImport = map[string][]string{
 	"pkg/conf":                    {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/psktls"},
 	"pkg/query":                   {"pkg/nss", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables"},
 	"pkg/logscan":                 {"pkg/fsys", "pkg/query", "pkg/event", "pkg/record", "pkg/tables"},
+	"pkg/importing":               {"pkg/oldlogs", "pkg/terminal", "proto/fleet"}, // the one of pkg that makes a call of proto
 	"pkg/oldlogs":                 {"pkg/fsys", "pkg/logscan", "pkg/record"},
 	"pkg/output":                  {"pkg/nss", "pkg/terminal", "pkg/normalize", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/search/madelog"}, // its tests write made logs
 	"pkg/search":                  {"pkg/fsys", "pkg/nearest", "pkg/nss", "pkg/option", "pkg/terminal", "pkg/query", "pkg/logscan", "pkg/output", "pkg/interpret", "pkg/event", "pkg/record", "pkg/tables", "pkg/timespec"},

@@ -103,12 +103,74 @@ func undecided(begin []byte) bool {
 func nothing() {}
 
 func openGzip(in io.Reader, _ bool) (io.Reader, func(), error) {
-	r, err := gzip.NewReader(in)
+	b := bufio.NewReaderSize(in, streamBytes)
+	r, err := gzip.NewReader(b)
 	if err != nil {
 		return nil, nil, err
 	}
-	return r, nothing, nil
+	r.Multistream(false)
+	return &gzipMembers{b, r}, nothing, nil
 }
+
+// gzipMembers reads the members of a gzip file, one after the other. Zeros behind one, which tapes and full blocks leave, are no
+// damage, as for gzip itself.
+type gzipMembers struct {
+	in *bufio.Reader
+	z  *gzip.Reader
+}
+
+func (g *gzipMembers) Read(p []byte) (int, error) {
+	for {
+		n, err := g.z.Read(p)
+		switch {
+		case n > 0 && errors.Is(err, io.EOF):
+			return n, nil
+		case n > 0 || !errors.Is(err, io.EOF):
+			return n, err
+		}
+		if err := g.member(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// member goes on with the next member; io.EOF: there is none.
+func (g *gzipMembers) member() error {
+	for {
+		b, err := g.in.ReadByte()
+		if err != nil {
+			return err
+		}
+		if b != 0 {
+			break
+		}
+	}
+	if err := g.in.UnreadByte(); err != nil {
+		return err
+	}
+	if err := g.z.Reset(g.in); err != nil {
+		return err
+	}
+	g.z.Multistream(false)
+	return nil
+}
+
+// PackedIn returns where in a line of a plain log compressed data begins, as behind a log to which a compressed one was
+// appended; -1 where it has none.
+func PackedIn(line []byte) int {
+	if i := bytes.Index(line, gzipBegin); i >= 0 {
+		return i
+	}
+	for _, known := range readable[1:] {
+		if len(line) >= len(known.magic) && begins(line, known.magic) {
+			return 0
+		}
+	}
+	return -1
+}
+
+// gzipBegin stands at the beginning of each member of gzip; no record has such bytes.
+var gzipBegin = []byte("\x1f\x8b\x08")
 
 func openZstd(in io.Reader, ahead bool) (io.Reader, func(), error) {
 	workers := 1

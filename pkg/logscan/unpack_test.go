@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -147,6 +148,8 @@ func TestOddPackings(t *testing.T) {
 	}{
 		"skipped frame": {append(skip, packed[".zst"]...), packedLine, ""},
 		"empty bzip2":   {[]byte("BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00"), "", ""},
+		"zeros":         {slices.Concat(packed[".gz"], make([]byte, 600), packed[".gz"], make([]byte, 70_000)), packedLine + packedLine, ""},
+		"letters":       {slices.Concat(packed[".gz"], []byte("\x00\x00letters")), packedLine, "damaged"},
 		"twice":         {twice.Bytes(), "", "compressed more than once"},
 	} {
 		r, damage := UnpackStream(bytes.NewReader(c.text), name)

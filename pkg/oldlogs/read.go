@@ -159,7 +159,7 @@ func (l *lineReader) run(ctx context.Context) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			l.failed = fmt.Errorf("%s: read: %w", l.entry.File.Path, err)
+			l.failed = errors.Join(l.failed, fmt.Errorf("%s: read: %w", l.entry.File.Path, err))
 			return nil
 		}
 	}
@@ -167,6 +167,9 @@ func (l *lineReader) run(ctx context.Context) error {
 
 func (l *lineReader) line(line, node []byte) error {
 	r := l.entry.Record
+	if i := logscan.PackedIn(line); i >= 0 && !l.entry.File.Packed && l.failed == nil {
+		l.failed = fmt.Errorf("%s: compressed data begins at byte %d, behind plain text: it is not read: cut the file in two there", l.entry.File.Path, l.entry.End-int64(len(line)-i))
+	}
 	if _ = r.Parse(line); !r.IsRecord() {
 		l.sum.Other++
 		return nil

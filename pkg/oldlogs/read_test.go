@@ -259,3 +259,33 @@ func (f *File) mustContent(t *testing.T) Content {
 	}
 	return c
 }
+
+// TestAppendedPacked: a log to which a compressed one was appended is read as far as it is a log, and that is said.
+func TestAppendedPacked(t *testing.T) {
+	const line = "type=USER_END msg=audit(1700000000.001:7): pid=1\n"
+	for _, packed := range []string{"\x1f\x8b\x08\x00\x00", "\x28\xb5\x2f\xfd\x00", "\xfd7zXZ\x00", "BZh91AY&SY\x00"} {
+		for _, before := range []string{line, line + line[:20]} {
+			if before != line && packed[0] != '\x1f' {
+				continue // it is told from a record at the begin of a line only
+			}
+			path := filepath.Join(t.TempDir(), "audit.log")
+			if err := os.WriteFile(path, []byte(before+packed+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			set, err := Find(t.Context(), Config{Paths: []string{path}})
+			if err != nil || len(set.Files) != 1 {
+				t.Fatalf("%q: %+v, %v", packed, set, err)
+			}
+			want := fmt.Sprintf("compressed data begins at byte %d", len(before))
+			err = set.Read(t.Context(), ReadConfig{Done: func(s *Summary) error {
+				if s.Records != 1 || s.Damage == nil || !strings.Contains(s.Damage.Error(), want) {
+					t.Errorf("%q behind %d bytes: %d records, %v", packed, len(before), s.Records, s.Damage)
+				}
+				return nil
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -1,5 +1,8 @@
 package fleet
 
+// QueryVersion is the version of the query service (Query).
+const QueryVersion = 8
+
 // Changes reports whether a call of the query service, by its full name, changes what the collector
 // keeps, or has it speak to others: to ask is not enough of a right for it.
 func Changes(method string) bool {

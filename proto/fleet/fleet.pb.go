@@ -4921,8 +4921,10 @@ type ImportResponse struct {
 	Begun bool `protobuf:"varint,2,opt,name=begun,proto3" json:"begun,omitempty"`
 	// max_days of the collector; 0: it keeps all.
 	MaxDays int64 `protobuf:"varint,3,opt,name=max_days,json=maxDays,proto3" json:"max_days,omitempty"`
-	// The last message has it.
-	Sum           *ImportSum `protobuf:"bytes,4,opt,name=sum,proto3" json:"sum,omitempty"`
+	// The last message has it; of an import that fails, what is stored of it.
+	Sum *ImportSum `protobuf:"bytes,4,opt,name=sum,proto3" json:"sum,omitempty"`
+	// The host whose records alone the caller may import; empty: any.
+	Host          []byte `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4985,12 +4987,21 @@ func (x *ImportResponse) GetSum() *ImportSum {
 	return nil
 }
 
+func (x *ImportResponse) GetHost() []byte {
+	if x != nil {
+		return x.Host
+	}
+	return nil
+}
+
 type ImportSum struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Files         int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
-	Records       int64                  `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
-	Stored        int64                  `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
-	Skipped       int64                  `protobuf:"varint,4,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Files   int64                  `protobuf:"varint,1,opt,name=files,proto3" json:"files,omitempty"`
+	Records int64                  `protobuf:"varint,2,opt,name=records,proto3" json:"records,omitempty"`
+	Stored  int64                  `protobuf:"varint,3,opt,name=stored,proto3" json:"stored,omitempty"`
+	Skipped int64                  `protobuf:"varint,4,opt,name=skipped,proto3" json:"skipped,omitempty"`
+	// Of records: those whose node= is another host than the one they are stored under.
+	Claims        int64 `protobuf:"varint,5,opt,name=claims,proto3" json:"claims,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5049,6 +5060,13 @@ func (x *ImportSum) GetStored() int64 {
 func (x *ImportSum) GetSkipped() int64 {
 	if x != nil {
 		return x.Skipped
+	}
+	return 0
+}
+
+func (x *ImportSum) GetClaims() int64 {
+	if x != nil {
+		return x.Claims
 	}
 	return 0
 }
@@ -5772,17 +5790,19 @@ const file_fleet_proto_rawDesc = "" +
 	"\x03all\x18\x03 \x01(\fR\x03all\x12\x14\n" +
 	"\x05whole\x18\x04 \x01(\bR\x05whole\"-\n" +
 	"\tImportEnd\x12 \n" +
-	"\vinterrupted\x18\x01 \x01(\bR\vinterrupted\"\xab\x01\n" +
+	"\vinterrupted\x18\x01 \x01(\bR\vinterrupted\"\xbf\x01\n" +
 	"\x0eImportResponse\x126\n" +
 	"\x05known\x18\x01 \x03(\v2 .auditfleet.fleet.v1.ImportKnownR\x05known\x12\x14\n" +
 	"\x05begun\x18\x02 \x01(\bR\x05begun\x12\x19\n" +
 	"\bmax_days\x18\x03 \x01(\x03R\amaxDays\x120\n" +
-	"\x03sum\x18\x04 \x01(\v2\x1e.auditfleet.fleet.v1.ImportSumR\x03sum\"m\n" +
+	"\x03sum\x18\x04 \x01(\v2\x1e.auditfleet.fleet.v1.ImportSumR\x03sum\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\fR\x04host\"\x85\x01\n" +
 	"\tImportSum\x12\x14\n" +
 	"\x05files\x18\x01 \x01(\x03R\x05files\x12\x18\n" +
 	"\arecords\x18\x02 \x01(\x03R\arecords\x12\x16\n" +
 	"\x06stored\x18\x03 \x01(\x03R\x06stored\x12\x18\n" +
-	"\askipped\x18\x04 \x01(\x03R\askipped\"\x10\n" +
+	"\askipped\x18\x04 \x01(\x03R\askipped\x12\x16\n" +
+	"\x06claims\x18\x05 \x01(\x03R\x06claims\"\x10\n" +
 	"\x0eImportsRequest\"L\n" +
 	"\x0fImportsResponse\x129\n" +
 	"\aimports\x18\x01 \x03(\v2\x1f.auditfleet.fleet.v1.ImportDoneR\aimports\"\x8e\x02\n" +

@@ -98,9 +98,10 @@ type QueryClient interface {
 	AcceptLog(ctx context.Context, in *AcceptLogRequest, opts ...grpc.CallOption) (*AcceptLogResponse, error)
 	// Import takes records of old logs, each once. The first message begins it, and is answered
 	// with what is known of files; then come files, each with its chunks and its end; the last
-	// message is end, which is answered with what was done. For whoever may change the collector.
+	// message is end, which is answered with what was done. For whoever may change the collector, and for a
+	// host that may send: of its own records. ABORTED: another one's turn; it goes on when it is begun again.
 	Import(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[ImportRequest, ImportResponse], error)
-	// Imports lists the imports that can be taken back.
+	// Imports lists the imports that can be taken back; for a host that may only send, its own.
 	Imports(ctx context.Context, in *ImportsRequest, opts ...grpc.CallOption) (*ImportsResponse, error)
 	// UndoImport takes an import back: its records are dropped.
 	UndoImport(ctx context.Context, in *UndoImportRequest, opts ...grpc.CallOption) (*UndoImportResponse, error)
@@ -446,9 +447,10 @@ type QueryServer interface {
 	AcceptLog(context.Context, *AcceptLogRequest) (*AcceptLogResponse, error)
 	// Import takes records of old logs, each once. The first message begins it, and is answered
 	// with what is known of files; then come files, each with its chunks and its end; the last
-	// message is end, which is answered with what was done. For whoever may change the collector.
+	// message is end, which is answered with what was done. For whoever may change the collector, and for a
+	// host that may send: of its own records. ABORTED: another one's turn; it goes on when it is begun again.
 	Import(grpc.BidiStreamingServer[ImportRequest, ImportResponse]) error
-	// Imports lists the imports that can be taken back.
+	// Imports lists the imports that can be taken back; for a host that may only send, its own.
 	Imports(context.Context, *ImportsRequest) (*ImportsResponse, error)
 	// UndoImport takes an import back: its records are dropped.
 	UndoImport(context.Context, *UndoImportRequest) (*UndoImportResponse, error)

@@ -10,12 +10,9 @@ import (
 	"os"
 	"strings"
 	"syscall"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -39,8 +36,7 @@ type Client struct {
 	path string // or HOST:PORT: where it asks
 	// explain says what was wrong with TLS; nil without it.
 	explain func(error) error
-	ready   chan net.Conn // the first connection, until gRPC takes it
-	conn    *grpc.ClientConn
+	conn    *calltls.Conn
 	q       fleet.QueryClient
 }
 
@@ -59,91 +55,35 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 	default:
 		return nil, fmt.Errorf("connect to the collector: %w", err)
 	}
-	return newClient(path, insecure.NewCredentials(), first, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", path) })
-}
-
-// newClient returns a client that calls its server path. gRPC gets the connection that was
-// just made, first; further ones it makes with dial.
-func newClient(path string, creds credentials.TransportCredentials, first net.Conn, dial func(context.Context) (net.Conn, error)) (*Client, error) {
-	ready := make(chan net.Conn, 1)
-	ready <- first
-	conn, err := grpc.NewClient("passthrough:///collector",
-		grpc.WithTransportCredentials(creds),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			select {
-			case c := <-ready:
-				return c, nil
-			default:
-				return dial(ctx)
-			}
-		}),
-		grpc.WithInitialWindowSize(1<<20), grpc.WithInitialConnWindowSize(4<<20), grpc.WithReadBufferSize(256<<10),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.ForceCodecV2(fleet.Codec{})))
+	conn, err := calltls.Client(insecure.NewCredentials(), first, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "unix", path) }, callOptions...)
 	if err != nil {
-		first.Close()
 		return nil, fmt.Errorf("connect to the collector: %w", err)
 	}
-	return &Client{path: path, ready: ready, conn: conn, q: fleet.NewQueryClient(conn)}, nil
+	return &Client{path: path, conn: conn, q: fleet.NewQueryClient(conn)}, nil
 }
 
-// connectTime is how long a collector elsewhere may take to answer a connection, and how long
-// to answer the handshake.
-const connectTime = 10 * time.Second
+// callOptions are those of every connection.
+var callOptions = []grpc.DialOption{
+	grpc.WithInitialWindowSize(1 << 20), grpc.WithInitialConnWindowSize(4 << 20), grpc.WithReadBufferSize(256 << 10),
+	grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.ForceCodecV2(fleet.Codec{})),
+}
 
 // DialTLS connects to a collector's --grpc port from anywhere, as the client that cfg has a
 // certificate of, and returns when the collector has taken that: who is refused hears why before
 // anything is asked. explain words what TLS says. The caller closes the Client.
 func DialTLS(ctx context.Context, server string, cfg *tls.Config, explain func(error) error) (*Client, error) {
-	d := net.Dialer{Timeout: connectTime}
-	first, err := d.DialContext(ctx, "tcp", server)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoServer, err)
+	conn, err := calltls.Dial(ctx, server, cfg, explain, callOptions...)
+	if errors.Is(err, calltls.ErrNoServer) {
+		err = fmt.Errorf("%w: %w", ErrNoServer, err)
 	}
-	creds := calltls.New(cfg)
-	c, err := newClient(server, creds, first, func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, "tcp", server) })
 	if err != nil {
 		return nil, err
 	}
-	c.explain = explain
-	if err := c.connect(ctx, creds); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
-}
-
-// connect waits until the first connection can be used.
-func (c *Client) connect(ctx context.Context, creds *calltls.Credentials) error {
-	ctx, cancel := context.WithTimeout(ctx, connectTime)
-	defer cancel()
-	c.conn.Connect()
-	for {
-		state := c.conn.GetState()
-		switch state {
-		case connectivity.Ready:
-			return nil
-		case connectivity.TransientFailure, connectivity.Shutdown:
-			err := creds.Failed()
-			if err == nil {
-				err = io.ErrUnexpectedEOF
-			}
-			return fmt.Errorf("%s: %w", c.path, c.explain(err))
-		}
-		if !c.conn.WaitForStateChange(ctx, state) {
-			return fmt.Errorf("%s: %w", c.path, c.explain(ctx.Err()))
-		}
-	}
+	return &Client{path: server, explain: explain, conn: conn, q: fleet.NewQueryClient(conn)}, nil
 }
 
 // Close ends the connection.
-func (c *Client) Close() error {
-	err := c.conn.Close()
-	select {
-	case first := <-c.ready:
-		first.Close()
-	default:
-	}
-	return err
-}
+func (c *Client) Close() error { return c.conn.Close() }
 
 var _ Source = (*Client)(nil)
 

@@ -21,7 +21,7 @@ var ErrQuery = errors.New("the collector does not understand the query")
 const maxConditions = 4096
 
 // version is the version of the protocol; see fleet.proto.
-const version = 8
+const version = fleet.QueryVersion
 
 // checkVersion returns ErrQuery for a request of another version.
 func checkVersion(v uint32) error {

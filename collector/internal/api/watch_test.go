@@ -24,6 +24,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/internal/need"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/pkg/tables"
@@ -104,28 +105,28 @@ func (fakeHolder) ChangeHolds(_ context.Context, c hold.Change) ([]hold.Done, er
 // fakeImporter knows one file, and counts.
 type fakeImporter struct{}
 
-func (fakeImporter) BeginImport(context.Context, string, string, bool) (importer.Sink, int64, error) {
+func (fakeImporter) BeginImport(context.Context, Importing) (importing.Sink, int64, error) {
 	return &fakeSink{}, 7, nil
 }
 
-func (fakeImporter) ListImports(context.Context) ([]importer.Summary, error) {
+func (fakeImporter) ListImports(context.Context, string) ([]importer.Summary, error) {
 	return []importer.Summary{{Imported: store.Imported{Name: "old"}}}, nil
 }
 
 func (fakeImporter) UndoImport(context.Context, string, string) (int64, error) { return 4, nil }
 
-type fakeSink struct{ sum importer.Sum }
+type fakeSink struct{ sum importing.Sum }
 
-func (*fakeSink) Known(context.Context) ([]importer.Known, error) {
-	return []importer.Known{{Node: "web1"}}, nil
+func (*fakeSink) Known(context.Context) ([]importing.Known, error) {
+	return []importing.Known{{Node: "web1"}}, nil
 }
 
 func (s *fakeSink) Skip(_ context.Context, n int64) error {
-	s.sum = importer.Sum{Files: s.sum.Files + 1, Records: s.sum.Records + n, Stored: s.sum.Stored, Skipped: s.sum.Skipped + n}
+	s.sum = importing.Sum{Files: s.sum.Files + 1, Records: s.sum.Records + n, Stored: s.sum.Stored, Skipped: s.sum.Skipped + n}
 	return nil
 }
 
-func (s *fakeSink) File(context.Context, importer.FileBegin) error {
+func (s *fakeSink) File(context.Context, importing.FileBegin) error {
 	s.sum.Files++
 	return nil
 }
@@ -137,8 +138,8 @@ func (s *fakeSink) Chunk(_ context.Context, text []byte, _ int64, _ oldlogs.Cont
 }
 
 func (*fakeSink) EndFile(context.Context, oldlogs.Content, bool) error { return nil }
-func (s *fakeSink) End(context.Context) (importer.Sum, error)          { return s.sum, nil }
-func (s *fakeSink) Interrupt(context.Context) (importer.Sum, error)    { return s.sum, nil }
+func (s *fakeSink) End(context.Context) (importing.Sum, error)         { return s.sum, nil }
+func (s *fakeSink) Interrupt(context.Context) (importing.Sum, error)   { return s.sum, nil }
 
 // TestEveryCallIsRecorded calls each method that the service has: one that is new fails here until it
 // has words of its own.
@@ -211,22 +212,22 @@ func TestEveryCallIsRecorded(t *testing.T) {
 		{"TestAlert", func() error { _, err := c.TestAlert(ctx, "ops mail"); return err }, `test-alert "alerts test 'ops mail'" [] 0 0 1`},
 		{"Checkpoint", func() error { _, err := c.Checkpoint(ctx, true, 7); return err }, `checkpoint "seal checkpoint --from 7" [] 0 0 0`},
 		{"Import", func() error {
-			i, err := c.BeginImport(ctx, "old", false, []string{"logs", "--node", "a b"})
+			i, err := c.Imports().Begin(ctx, "old", false, []string{"logs", "--node", "a b"})
 			if err != nil {
 				return err
 			}
 			if known, err := i.Known(ctx); err != nil || len(known) != 1 || known[0].Node != "web1" || i.MaxDays != 7 {
 				t.Errorf("known: %+v, %v", known, err)
 			}
-			err = errors.Join(i.Skip(ctx, 3), i.File(ctx, importer.FileBegin{Node: "web1"}), i.Chunk(ctx, []byte("x\n"), 2, oldlogs.Content{Size: 2}), i.EndFile(ctx, oldlogs.Content{Size: 2}, true))
+			err = errors.Join(i.Skip(ctx, 3), i.File(ctx, importing.FileBegin{Node: "web1"}), i.Chunk(ctx, []byte("x\n"), 2, oldlogs.Content{Size: 2}), i.EndFile(ctx, oldlogs.Content{Size: 2}, true))
 			sum, ierr := i.End(ctx)
-			if want := (importer.Sum{Files: 2, Records: 4, Stored: 1, Skipped: 3}); sum != want {
+			if want := (importing.Sum{Files: 2, Records: 4, Stored: 1, Skipped: 3}); sum != want {
 				t.Errorf("sum %+v, want %+v", sum, want)
 			}
 			return errors.Join(err, ierr)
 		}, `import "import logs --node 'a b'" [] 0 0 1`},
-		{"Imports", func() error { _, err := c.Imports(ctx); return err }, `imports "import --list" [] 0 0 1`},
-		{"UndoImport", func() error { _, err := c.UndoImport(ctx, "old", "why"); return err }, `undo-import "import --undo old" [] 0 0 4`},
+		{"Imports", func() error { _, err := c.Imports().ListImports(ctx); return err }, `imports "import --list" [] 0 0 1`},
+		{"UndoImport", func() error { _, err := c.Imports().UndoImport(ctx, "old", "why"); return err }, `undo-import "import --undo old" [] 0 0 4`},
 		{"AcceptLog", func() error { _, err := c.AcceptLog(ctx, "restored"); return err }, `accept-log "seal accept --reason restored" [] 0 0 0`},
 		{"Evidence", func() error {
 			return c.Evidence(ctx, &query.Query{StartMs: 1000, EndMs: 2999, Nodes: []string{"web1"}}, Bundle{Words: []string{"-k", "a b"}}, func(string, []byte) error { return nil })

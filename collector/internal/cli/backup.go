@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
 
 func (p *program) backupCommand() *cobra.Command {
@@ -45,7 +46,7 @@ func (p *program) backup(ctx context.Context, dir, target string) int {
 		fmt.Fprintf(p.stdio.Err, "backup: damage: %s\n", d)
 	}
 	fmt.Fprintf(p.stdio.Out, "%s/store: up to batch %d, %d partitions copied, %d had not changed, %d journal entries, %s written in %s\n",
-		target, rep.Batch, rep.Copied, rep.Kept, rep.Entries, size(uint64(rep.Bytes)), time.Since(begin).Round(10*time.Millisecond))
+		target, rep.Batch, rep.Copied, rep.Kept, rep.Entries, terminal.Size(uint64(rep.Bytes)), time.Since(begin).Round(10*time.Millisecond))
 	if len(rep.Damage) > 0 {
 		fmt.Fprintf(p.stdio.Err, "backup: the store is damaged in %d places; what can be read was copied, and `collector verify` says what cannot\n", len(rep.Damage))
 		return exitDamage

@@ -223,7 +223,7 @@ func (f *holdFlags) table(list *fleet.HoldsResponse) {
 	rows := [][]string{{"HOLD", "SINCE", "DAYS", "SIZE", "REASON"}}
 	for _, h := range list.GetHolds() {
 		rows = append(rows, []string{terminal.Clean(string(h.GetWhat())), time.UnixMilli(h.GetAtMs()).UTC().Format(time.DateOnly),
-			fmt.Sprint(h.GetPartitions()), size(h.GetBytes()), terminal.Clean(string(h.GetReason()))})
+			fmt.Sprint(h.GetPartitions()), terminal.Size(h.GetBytes()), terminal.Clean(string(h.GetReason()))})
 	}
 	width := make([]int, len(rows[0]))
 	for _, r := range rows {
@@ -235,7 +235,7 @@ func (f *holdFlags) table(list *fleet.HoldsResponse) {
 		line := fmt.Sprintf("%-*s  %-*s  %*s  %*s  %s", width[0], r[0], width[1], r[1], width[2], r[2], width[3], r[3], r[4])
 		fmt.Fprintln(out, strings.TrimRight(line, " "))
 	}
-	fmt.Fprintf(out, "on hold in all: %d days or parts of days, %s, %d events\n", list.GetPartitions(), size(list.GetBytes()), list.GetEvents())
+	fmt.Fprintf(out, "on hold in all: %d days or parts of days, %s, %d events\n", list.GetPartitions(), terminal.Size(list.GetBytes()), list.GetEvents())
 }
 
 // holdRow is a hold for programs.

@@ -80,7 +80,7 @@ func (l *hostList) cells(i int, tls, mismatch, held bool) []string {
 		}
 		row := []string{
 			name, terminal.Clean(addresses(h)), state, stamp(h.GetFirstSeenMs()), stamp(h.GetLastSeenMs()), stamp(h.GetLastEventMs()), lag, rate,
-			strconv.FormatUint(h.GetRecords(), 10), size(h.GetBytes()), strconv.FormatUint(h.GetLost(), 10),
+			strconv.FormatUint(h.GetRecords(), 10), terminal.Size(h.GetBytes()), strconv.FormatUint(h.GetLost(), 10),
 			strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
 			stamp(h.GetVerifiedMs()), strconv.FormatUint(h.GetMismatched(), 10),
 		}
@@ -234,23 +234,9 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd%dh", d/day, d%day/time.Hour)
 }
 
-// size is a number of bytes for people.
-func size(n uint64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	f, i := float64(n), 0
-	for f >= 1024 && i < len(units)-1 {
-		f /= 1024
-		i++
-	}
-	if i == 0 {
-		return strconv.FormatUint(n, 10) + " B"
-	}
-	return strconv.FormatFloat(f, 'f', 1, 64) + " " + units[i]
-}
-
-// shortSize is size without a decimal where there are digits enough.
+// shortSize is terminal.Size without a decimal where there are digits enough.
 func shortSize(n uint64) string {
-	text := size(n)
+	text := terminal.Size(n)
 	whole, rest, ok := strings.Cut(text, ".")
 	if ok && len(whole) > 2 {
 		return whole + rest[1:]

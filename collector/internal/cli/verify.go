@@ -88,7 +88,7 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 	if j := rep.Journal; j.Entries == 0 {
 		say("journal: %d segments, no entry", j.Disk.Segments)
 	} else {
-		say("journal: %d segments, %s, %d entries, %d records, LSN %d to %d", j.Disk.Segments, size(uint64(j.Disk.Bytes)), j.Entries, j.Records, j.First, j.Last)
+		say("journal: %d segments, %s, %d entries, %d records, LSN %d to %d", j.Disk.Segments, terminal.Size(uint64(j.Disk.Bytes)), j.Entries, j.Records, j.First, j.Last)
 	}
 	for _, d := range rep.Parts {
 		verdict := "ok"
@@ -98,7 +98,7 @@ func writeReport(out io.Writer, rep *upkeep.Report) (err error) {
 		if d.Catalogued > d.Events {
 			verdict += fmt.Sprintf(", %d of %d events cannot be read", d.Catalogued-d.Events, d.Catalogued)
 		}
-		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Part, size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
+		say("partition %s: %s, %d groups, %d blocks, %d events, %d records: %s", d.Part, terminal.Size(uint64(d.Size)), d.Groups, d.Blocks, d.Events, d.Records, verdict)
 	}
 	for _, n := range rep.Notes {
 		say("note: %s", terminal.Clean(n))
@@ -162,7 +162,7 @@ func (m *meter) show(done, total int64) {
 		}
 	}
 	rate := float64(done) / max(now.Sub(m.start).Seconds(), 0.001)
-	fmt.Fprintf(m.out, "\r%s [%s] %s of %s, %s/s\x1b[K", m.what, bar, size(uint64(done)), size(uint64(total)), size(uint64(rate)))
+	fmt.Fprintf(m.out, "\r%s [%s] %s of %s, %s/s\x1b[K", m.what, bar, terminal.Size(uint64(done)), terminal.Size(uint64(total)), terminal.Size(uint64(rate)))
 }
 
 // end removes the line of the meter.

@@ -19,6 +19,8 @@ type line struct {
 	host *host
 	rec  record.Record
 	key  key
+	// claims says that its node= is another host than the one that imports it.
+	claims bool
 }
 
 // manyHosts is from how many hosts in a chunk on all hosts' events of its time are compared in one go.
@@ -52,7 +54,7 @@ func (s *Session) compare(ctx context.Context) error {
 		return err
 	}
 	s.cur.Records += int64(len(lines))
-	s.cur = s.cur.at(last.content, last.end)
+	s.cur = s.cur.At(last.content, last.end)
 	return s.take(ctx, lines, func(l *line, stored uint32) bool {
 		if s.consumed.of(l.key) >= stored {
 			return true
@@ -72,6 +74,7 @@ func (s *Session) line(text []byte, node string) (l line) {
 	if len(name) == 0 || !l.rec.IsRecord() {
 		return l
 	}
+	l.claims = s.cfg.Host != "" && !event.SameName(name, []byte(s.cfg.Host))
 	h := s.hosts[string(name)]
 	if h == nil {
 		h = s.newHost(string(name))
@@ -95,7 +98,16 @@ func (s *Session) keyOf(h *host, r *record.Record) key {
 // newHost makes the host of a node. All that are not told apart are one, and none of these is kept by its own
 // name: there may be any number.
 func (s *Session) newHost(node string) *host {
-	h := &host{name: s.cfg.Target.ImportName(node)}
+	kept := node
+	if s.cfg.Host != "" {
+		if kept = s.cfg.Host; len(s.hosts) >= mostClaims {
+			node = kept // its claims are not told apart any more
+			if h := s.hosts[node]; h != nil {
+				return h
+			}
+		}
+	}
+	h := &host{name: s.cfg.Target.ImportName(kept)}
 	if h.name == "" {
 		if mixed := s.hosts[""]; mixed != nil {
 			return mixed
@@ -107,6 +119,9 @@ func (s *Session) newHost(node string) *host {
 	s.hosts[node] = h
 	return h
 }
+
+// mostClaims is of how many names that a host's own records claim events are told apart.
+const mostClaims = 256
 
 // complete puts an event into the table.
 func (s *Session) complete(h *host, ev *event.Event) {
@@ -134,6 +149,9 @@ func (s *Session) take(ctx context.Context, lines []line, isNew func(l *line, st
 	for i := range lines {
 		l := &lines[i]
 		s.sum.Records++
+		if l.claims {
+			s.sum.Claims++
+		}
 		n := had[l.key]
 		for _, g := range s.gens {
 			if g.first != s.file { // else it has none of others

@@ -1,10 +1,6 @@
-// Package importer puts the records of old logs into a store, each once. It has two halves, which may
-// be two processes:
-//
-//   - Read goes through logs (pkg/oldlogs), leaves out those that the store knows as a whole, and hands the
-//     records of the others to a Sink in chunks.
-//   - A Session is the Sink beside the store: it compares the records with those that are stored, puts the rest
-//     together into events, and has a Target store these in batches, each with a note of how far the files are.
+// Package importer puts the records of old logs into a store, each once. Who goes through the logs is pkg/importing, in this
+// process or another one; a Session is its Sink beside the store: it compares the records with those that are stored, puts
+// the rest together into events, and has a Target store these in batches, each with a note of how far the files are.
 //
 // What is stored once is told by records. A file's records are compared, by host, time, serial and text, with
 // all that the store had when the file was begun, each stored one standing for one of the file's: so

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 )
 
@@ -57,7 +58,7 @@ func TestManyHosts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := Read(t.Context(), set, s, nil)
+	sum, err := importing.Read(t.Context(), set, s, importing.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/journal"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -60,7 +61,7 @@ func (c *collector) close() {
 }
 
 // imports imports paths under a name.
-func (c *collector) imports(name string, o Config, paths ...string) Sum {
+func (c *collector) imports(name string, o Config, paths ...string) importing.Sum {
 	c.t.Helper()
 	sum, err := c.try(c.t.Context(), name, o, paths...)
 	if err != nil {
@@ -69,7 +70,7 @@ func (c *collector) imports(name string, o Config, paths ...string) Sum {
 	return sum
 }
 
-func (c *collector) try(ctx context.Context, name string, o Config, paths ...string) (Sum, error) {
+func (c *collector) try(ctx context.Context, name string, o Config, paths ...string) (importing.Sum, error) {
 	c.t.Helper()
 	set, err := oldlogs.Find(c.t.Context(), oldlogs.Config{Paths: paths, Node: "web1"})
 	if err != nil {
@@ -84,9 +85,9 @@ func (c *collector) try(ctx context.Context, name string, o Config, paths ...str
 		c.t.Fatal(err)
 	}
 	if o.compareBytes > 0 {
-		return read(ctx, set, s, nil, o.compareBytes/2)
+		return importing.Read(ctx, set, s, importing.Config{ChunkBytes: o.compareBytes / 2})
 	}
-	return Read(ctx, set, s, nil)
+	return importing.Read(ctx, set, s, importing.Config{})
 }
 
 // stored returns the text of all records of a host, in order.
@@ -129,9 +130,9 @@ func write(t *testing.T, path, text string) string {
 	return path
 }
 
-func wantSum(t *testing.T, why string, got Sum, files, records, stored int64) {
+func wantSum(t *testing.T, why string, got importing.Sum, files, records, stored int64) {
 	t.Helper()
-	if want := (Sum{Files: files, Records: records, Stored: stored, Skipped: records - stored}); got != want {
+	if want := (importing.Sum{Files: files, Records: records, Stored: stored, Skipped: records - stored}); got != want {
 		t.Errorf("%s: %+v, want %+v", why, got, want)
 	}
 }

@@ -23,7 +23,7 @@ func TestNote(t *testing.T) {
 	if err != nil || len(n.Files) != 1 || n.Files[0].Node != "web1" || !n.Files[0].Done || n.Read != 1 || n.Sum.Stored != 1 || !n.Ended || n.By == "" {
 		t.Fatalf("%+v, %v", n, err)
 	}
-	if _, ok := n.Files[0].content(); !ok {
+	if _, ok := n.Files[0].Content(); !ok {
 		t.Error("the example's hashes are none")
 	}
 	n.Begun, n.Open = n.Files, []open{{"web1", []byte("a\xff")}}
@@ -45,7 +45,7 @@ func FuzzNote(f *testing.F) {
 			return
 		}
 		for i := range n.Files {
-			n.Files[i].content()
+			n.Files[i].Content()
 		}
 		text, err := n.encode()
 		if err != nil {

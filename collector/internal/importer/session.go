@@ -11,6 +11,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/head"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
@@ -29,8 +30,11 @@ type Target interface {
 
 // Config of a Session.
 type Config struct {
-	Name   string // of the import
-	By     string // who imports, for the list
+	Name string // of the import
+	By   string // who imports, for the list
+	// Host is the host whose records alone are imported: all are kept under its name, whatever they claim. "": records are
+	// kept under the names that they claim.
+	Host   string
 	Target Target
 	Now    func() time.Time
 	// TableBytes is the memory at which a batch is stored; DefaultTable when 0. Two may exist at a time.
@@ -73,24 +77,24 @@ type Session struct {
 	flying chan stored     // of the batch that is being stored; nil: none
 
 	file     uint32 // the present one's number, from 1
-	cur      Known
+	cur      importing.Known
 	since    uint64 // batches up to it are compared with the present file, own ones too
 	from     int64  // records of it before that are stored, and come again
 	consumed consumed
-	chunks   []chunk          // to be compared
-	size     int              // of their text
-	news     note             // for the next batch
-	ended    map[uint32]Known // by number: files whose end was read, and that have open records
+	chunks   []chunk                    // to be compared
+	size     int                        // of their text
+	news     note                       // for the next batch
+	ended    map[uint32]importing.Known // by number: files whose end was read, and that have open records
 	fed      map[*open]bool
 	reopen   []open        // to be taken up
 	number   atomic.Uint64 // of the batch that is being stored
 	lines    []line        // used again, as tags is
 	tags     []uint64
 
-	sum  Sum
-	cuts Sum   // what sum was when the last batch was cut
-	kept Sum   // what it was of the last one that is durable
-	err  error // that ended it
+	sum  importing.Sum
+	cuts importing.Sum // what sum was when the last batch was cut
+	kept importing.Sum // what it was of the last one that is durable
+	err  error         // that ended it
 }
 
 // host is one under whose name records are stored.
@@ -126,20 +130,20 @@ func Begin(ctx context.Context, cfg Config) (*Session, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Session{cfg: cfg, hosts: map[string]*host{}, counts: map[string]head.ImportCount{}, own: map[uint64]bool{}, table: store.NewTable(), fed: map[*open]bool{}, ended: map[uint32]Known{}}
+	s := &Session{cfg: cfg, hosts: map[string]*host{}, counts: map[string]head.ImportCount{}, own: map[uint64]bool{}, table: store.NewTable(), fed: map[*open]bool{}, ended: map[uint32]importing.Known{}}
 	s.gens = []*generation{newGeneration(0)}
 	var err error
 	if s.store, err = cfg.Target.Imports(); err != nil {
 		return nil, err
 	}
-	if s.memory, err = recall(ctx, s.store, cfg.Name); err != nil {
+	if s.memory, err = recall(ctx, s.store, cfg.Name, cfg.Host); err != nil {
 		return nil, fmt.Errorf("read what earlier imports have: %w", err)
 	}
 	return s, nil
 }
 
 // Known returns the files that the store knows.
-func (s *Session) Known(context.Context) ([]Known, error) {
+func (s *Session) Known(context.Context) ([]importing.Known, error) {
 	list := slices.Clone(s.memory.done)
 	for _, b := range s.memory.begun {
 		list = append(list, b.Known)
@@ -147,13 +151,16 @@ func (s *Session) Known(context.Context) ([]Known, error) {
 	return list, nil
 }
 
-// File implements Sink.
-func (s *Session) File(_ context.Context, f FileBegin) error {
+// File implements importing.Sink.
+func (s *Session) File(_ context.Context, f importing.FileBegin) error {
 	if s.err != nil {
 		return s.err
 	}
 	s.file++
-	s.cur = Known{Node: f.Node}
+	if s.cfg.Host != "" {
+		f.Node, f.At.Node = s.cfg.Host, s.cfg.Host
+	}
+	s.cur = importing.Known{Node: f.Node}
 	if f.From > 0 {
 		s.cur = f.At
 		s.cur.Done = false
@@ -176,8 +183,8 @@ func (s *Session) File(_ context.Context, f FileBegin) error {
 
 // resume remembers the open records of the note that says how far a file was read, to be taken up with what
 // follows in it.
-func (s *Session) resume(f FileBegin) {
-	c, ok := f.At.content()
+func (s *Session) resume(f importing.FileBegin) {
+	c, ok := f.At.Content()
 	if f.From == 0 || !ok {
 		return
 	}
@@ -213,7 +220,7 @@ func (s *Session) takeUp(ctx context.Context) error {
 
 func (s *Session) skip(n int64) { s.sum.Records, s.sum.Skipped = s.sum.Records+n, s.sum.Skipped+n }
 
-// Chunk implements Sink.
+// Chunk implements importing.Sink.
 func (s *Session) Chunk(ctx context.Context, text []byte, end int64, at oldlogs.Content) error {
 	if s.err != nil {
 		return s.err
@@ -230,7 +237,7 @@ func (s *Session) Chunk(ctx context.Context, text []byte, end int64, at oldlogs.
 	return s.compare(ctx)
 }
 
-// EndFile implements Sink.
+// EndFile implements importing.Sink.
 func (s *Session) EndFile(ctx context.Context, at oldlogs.Content, whole bool) error {
 	if err := s.compare(ctx); err != nil {
 		return err
@@ -239,10 +246,10 @@ func (s *Session) EndFile(ctx context.Context, at oldlogs.Content, whole bool) e
 		return err
 	}
 	if whole {
-		s.ended[s.file] = s.cur.at(at, at.Size)
+		s.ended[s.file] = s.cur.At(at, at.Size)
 		s.news.Read++
 	}
-	s.cur = Known{}
+	s.cur = importing.Known{}
 	s.settle()
 	return nil
 }
@@ -269,15 +276,15 @@ func (s *Session) settle() {
 	}
 }
 
-// Skip implements Sink.
+// Skip implements importing.Sink.
 func (s *Session) Skip(_ context.Context, records int64) error {
 	s.sum.Files++
 	s.skip(records)
 	return s.err
 }
 
-// End implements Sink: what is still open is complete.
-func (s *Session) End(ctx context.Context) (Sum, error) {
+// End implements importing.Sink: what is still open is complete.
+func (s *Session) End(ctx context.Context) (importing.Sum, error) {
 	if s.err == nil {
 		s.finish()
 		s.news.Ended = true
@@ -297,7 +304,7 @@ func (s *Session) finish() {
 }
 
 // Interrupt stores what was read so far, with how far that is. The session can't be used any more.
-func (s *Session) Interrupt(ctx context.Context) (Sum, error) {
+func (s *Session) Interrupt(ctx context.Context) (importing.Sum, error) {
 	if s.err == nil {
 		err := s.compare(ctx)
 		if err == nil {
@@ -310,7 +317,7 @@ func (s *Session) Interrupt(ctx context.Context) (Sum, error) {
 
 // over waits for what is being stored, and lets go of the import's part. What was read and not stored yet is read
 // again by the next session.
-func (s *Session) over(ctx context.Context) (Sum, error) {
+func (s *Session) over(ctx context.Context) (importing.Sum, error) {
 	s.fail(s.landed(ctx))
 	err, sum := s.err, s.sum
 	if err != nil { // the rest is lost, and read again
@@ -327,7 +334,7 @@ func (s *Session) over(ctx context.Context) (Sum, error) {
 var errOver = errors.New("the import has ended")
 
 // Sum returns what was done so far.
-func (s *Session) Sum() Sum { return s.sum }
+func (s *Session) Sum() importing.Sum { return s.sum }
 
 func (s *Session) fail(err error) {
 	if s.err == nil {
@@ -367,7 +374,7 @@ func (s *Session) cut(ctx context.Context) error {
 		s.settle()
 	}
 	n := &s.news
-	n.Sum, n.At, n.By = s.sum, s.cfg.Now().UnixMilli(), s.cfg.By
+	n.Sum, n.At, n.By, n.Host = s.sum, s.cfg.Now().UnixMilli(), s.cfg.By, s.cfg.Host
 	s.cuts = s.sum
 	for _, k := range s.ended {
 		n.Begun = append(n.Begun, k)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/daemonrec"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
+	"github.com/auditfleet/auditfleet/pkg/importing"
 	"github.com/auditfleet/auditfleet/pkg/seglog"
 )
 
@@ -40,9 +42,15 @@ type imports struct {
 	// while keeps retention from dropping anything meanwhile; nil: nobody drops.
 	while func(func() error) error
 
-	mu      sync.Mutex    // guards what follows
-	running string        // the import that is under way; "": none
-	ended   chan struct{} // closed at its end
+	mu      sync.Mutex // guards running
+	running *runningImport
+}
+
+// runningImport is the import that is under way.
+type runningImport struct {
+	api.Importing
+	since time.Time
+	ended chan struct{} // closed at its end
 }
 
 // openImports is part of openAPI.
@@ -63,87 +71,129 @@ func (s *Server) openImports() *imports {
 }
 
 // BeginImport implements api.Importer.
-func (i *imports) BeginImport(ctx context.Context, name, by string, dry bool) (importer.Sink, int64, error) {
+func (i *imports) BeginImport(ctx context.Context, a api.Importing) (importing.Sink, int64, error) {
 	// One whose command was killed ends once that is noticed, and what it has is stored.
 	for wait := time.Now().Add(endsWithin); ; {
-		ended, running := i.take(name)
-		if running == "" {
+		other := i.take(a)
+		if other == nil {
 			break
 		}
+		if other.Host != "" && other.Stop != nil && (a.Host == "" || i.now().Sub(other.since) > turn) {
+			other.Stop()
+		}
 		select {
-		case <-ended:
+		case <-other.ended:
 		case <-time.After(time.Until(wait)):
-			return nil, 0, fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, running)
+			return nil, 0, other.busy(a.Host)
 		case <-ctx.Done():
 			return nil, 0, ctx.Err()
 		}
 	}
-	s, err := importer.Begin(ctx, importer.Config{Name: name, By: by, Target: i.head, Now: i.now, Room: i.room, Dry: dry})
+	s, err := i.begin(ctx, a)
 	if err != nil {
 		i.leave()
 		return nil, 0, err
 	}
-	if !dry {
-		i.log.Info("an import begins", "name", name, "by", by)
+	if !a.Dry {
+		i.log.Info("an import begins", "name", a.Name, "by", a.By)
 	}
-	return &importing{s, i, name, dry}, int64(i.maxDays()), nil
+	return &oneImport{s, i, a}, int64(i.maxDays()), nil
 }
 
-// endsWithin is how long an import waits for the end of another one.
-const endsWithin = 10 * time.Second
+const (
+	// endsWithin is how long an import waits for the end of another one.
+	endsWithin = 10 * time.Second
+	// turn is for how long a host imports while another one waits: it goes on when it is its turn again.
+	turn = 2 * time.Minute
+	// mostOfHost is how many imports that can be taken back a host may have: each has files of its own.
+	mostOfHost = 16
+)
 
-// take makes an import of that name the one that runs. Where another one runs, it returns its name, and what is closed
-// at its end.
-func (i *imports) take(name string) (ended <-chan struct{}, running string) {
+// busy is said to one who has waited for r in vain; what others import is not for a host to know.
+func (r *runningImport) busy(host string) error {
+	if host != "" {
+		return fmt.Errorf("%w: another import is under way at the collector", importing.ErrTurn)
+	}
+	return fmt.Errorf("%w: import %s is under way: wait for its end", api.ErrImport, r.Name)
+}
+
+// take makes an import the one that runs, and returns nil; or the one that runs.
+func (i *imports) take(a api.Importing) *runningImport {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.running != "" {
-		return i.ended, i.running
+	if i.running != nil {
+		return i.running
 	}
-	i.running, i.ended = name, make(chan struct{})
-	return nil, ""
+	i.running = &runningImport{a, i.now(), make(chan struct{})}
+	return nil
 }
 
 // leave says that none runs any more.
 func (i *imports) leave() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.running = ""
-	close(i.ended)
+	close(i.running.ended)
+	i.running = nil
 }
 
-// importing is a session of an import that nobody else may run beside.
-type importing struct {
+// begin begins the session. A host goes on with its own imports only.
+func (i *imports) begin(ctx context.Context, a api.Importing) (*importer.Session, error) {
+	if a.Host != "" {
+		list, err := i.ListImports(ctx, "")
+		if err != nil {
+			return nil, err
+		}
+		own := 0
+		for _, x := range list {
+			switch {
+			case x.Host == a.Host && x.Name != a.Name:
+				own++
+			case x.Host != a.Host && x.Name == a.Name:
+				return nil, fmt.Errorf("%w: %s is the name of another import: give it another one (--name)", api.ErrImport, a.Name)
+			}
+		}
+		if own >= mostOfHost {
+			return nil, fmt.Errorf("%w: %s has %d imports that can be taken back: use the name of one of them (--name), or wait until they have gone to the days of their events", api.ErrImport, a.Host, own)
+		}
+	}
+	return importer.Begin(ctx, importer.Config{Name: a.Name, By: a.By, Host: a.Host, Target: i.head, Now: i.now, Room: i.room, Dry: a.Dry})
+}
+
+// oneImport is a session of an import that nobody else may run beside.
+type oneImport struct {
 	*importer.Session
-	i    *imports
-	name string
-	dry  bool
+	i *imports
+	a api.Importing
 }
 
-// End implements importer.Sink.
-func (x *importing) End(ctx context.Context) (importer.Sum, error) { return x.end(ctx, x.Session.End) }
+// End implements importing.Sink.
+func (x *oneImport) End(ctx context.Context) (importing.Sum, error) { return x.end(ctx, x.Session.End) }
 
-// Interrupt implements importer.Sink.
-func (x *importing) Interrupt(ctx context.Context) (importer.Sum, error) {
+// Interrupt implements importing.Sink.
+func (x *oneImport) Interrupt(ctx context.Context) (importing.Sum, error) {
 	return x.end(ctx, x.Session.Interrupt)
 }
 
-func (x *importing) end(ctx context.Context, f func(context.Context) (importer.Sum, error)) (importer.Sum, error) {
+func (x *oneImport) end(ctx context.Context, f func(context.Context) (importing.Sum, error)) (importing.Sum, error) {
 	sum, err := f(ctx)
 	x.i.leave()
-	if !x.dry {
-		x.i.log.Info("an import has ended", "name", x.name, "files", sum.Files, "records", sum.Records, "stored", sum.Stored, "skipped", sum.Skipped, "error", err)
+	if !x.a.Dry {
+		x.i.log.Info("an import has ended", "name", x.a.Name, "files", sum.Files, "records", sum.Records, "stored", sum.Stored, "skipped", sum.Skipped, "error", err)
 	}
 	return sum, err
 }
 
 // ListImports implements api.Importer.
-func (i *imports) ListImports(ctx context.Context) ([]importer.Summary, error) {
+func (i *imports) ListImports(ctx context.Context, host string) ([]importer.Summary, error) {
 	s, err := i.head.Imports()
 	if err != nil {
 		return nil, err
 	}
-	return importer.List(ctx, s)
+	list, err := importer.List(ctx, s)
+	if host != "" {
+		list = slices.DeleteFunc(list, func(x importer.Summary) bool { return x.Host != host })
+	}
+	return list, err
 }
 
 // UndoImport implements api.Importer. What is on hold is not taken back.
@@ -155,7 +205,7 @@ func (i *imports) UndoImport(ctx context.Context, name, why string) (records int
 	undo := func() error {
 		i.mu.Lock()
 		defer i.mu.Unlock()
-		if i.running == name {
+		if i.running != nil && i.running.Name == name {
 			return fmt.Errorf("take back import %s: %w: it is under way", name, store.ErrInUse)
 		}
 		list, err := s.Imports(ctx)

@@ -113,7 +113,7 @@ func runForwarder(ctx context.Context, args []string, std Stdio, version string)
 	run := newRunCommand(std, version)
 	run.Use = "run [flags]"
 	root.Use = "forwarder [run] [flags]"
-	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newDoctorCommand(std), newWitnessCommand(std), newEnrollCommand(std), newSearchCommand(std, version), newReportCommand(std, version), newLastCommand(std), newLastlogCommand(std), newSyscallCommand(std), newVersionCommand(std, version),
+	root.AddCommand(run, newCtlCommand(std, version), newRulesCommand(std, version), newTraceCommand(std, version), newDoctorCommand(std), newWitnessCommand(std), newEnrollCommand(std), newImportCommand(std, args[min(1, len(args)):]), newSearchCommand(std, version), newReportCommand(std, version), newLastCommand(std), newLastlogCommand(std), newSyscallCommand(std), newVersionCommand(std, version),
 		newAugenrulesCommand(std, version), completion.Command(std.Out, map[string]string{
 			"auditctl": "ctl", "augenrules": "augenrules", "autrace": "trace", "ausearch": "search", "aureport": "report",
 			"aulast": "last", "aulastlog": "lastlog", "ausyscall": "syscall",

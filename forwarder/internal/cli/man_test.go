@@ -47,6 +47,7 @@ func TestManualPages(t *testing.T) {
 		"forwarder-doctor.8":  append(flagsOf(newDoctorCommand(std)), help...),
 		"forwarder-witness.8": append(slices.Compact(slices.Sorted(slices.Values(flagsOf(newWitnessCommand(std))))), help...),
 		"forwarder-enroll.8":  append(flagsOf(newEnrollCommand(std)), help...),
+		"forwarder-import.8":  append(flagsOf(newImportCommand(std, nil)), help...),
 	} {
 		for _, wrong := range manpage.Compare("option", read(name).Options, real) {
 			t.Errorf("%s: %s", name, wrong)

@@ -3,6 +3,7 @@ package grpc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	rpc "google.golang.org/grpc"
@@ -17,26 +18,39 @@ import (
 )
 
 // Register adds a service to those that are answered, after Serve and before Run. Callers need
-// the role that roleOf says.
+// one of the roles that rolesOf says.
 func (s *Server) Register(add func(rpc.ServiceRegistrar)) { add(s.rpc) }
 
-// roleOf is the role that a call needs; ok is false for a call that nobody may make.
-func roleOf(method string) (need pki.Roles, ok bool) {
+// rolesOf are the roles one of which a call needs, none for a call that everybody may make; ok is false for a call that nobody
+// may make.
+func rolesOf(method string) (need []pki.Roles, ok bool) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	switch {
 	case service == fleet.Ingest_ServiceDesc.ServiceName:
-		return pki.Send, true
+		return []pki.Roles{pki.Send}, true
+	case method == fleet.Query_Import_FullMethodName: // of who may send, of its own records: peerInfo.OnlyHost
+		return []pki.Roles{pki.Admin, pki.Send}, true
+	case method == fleet.Query_Imports_FullMethodName:
+		return []pki.Roles{pki.Read, pki.Send}, true
 	case fleet.Changes(method):
-		return pki.Admin, true
+		return []pki.Roles{pki.Admin}, true
 	case service == fleet.Query_ServiceDesc.ServiceName:
-		return pki.Read, true
+		return []pki.Roles{pki.Read}, true
 	case service == healthpb.Health_ServiceDesc.ServiceName:
-		return 0, true
+		return nil, true
 	}
-	return 0, false
+	return nil, false
 }
 
-// admit says whether the caller of a method may make the call. A call that reads is ended
+// OnlyHost is the host of which alone a peer may import records, and with list, of which it may list imports; "": of any.
+func (p peerInfo) OnlyHost(list bool) string {
+	if p.id.Roles.Has(pki.Admin) || list && p.id.Roles.Has(pki.Read) {
+		return ""
+	}
+	return p.id.Name
+}
+
+// admit says whether the caller of a method may make the call. A call of the query service is ended
 // when its caller is no longer allowed; of one that sends its session sees to that.
 func (s *Server) admit(ctx context.Context, method string) (_ context.Context, done func(), err error) {
 	p, ok := peer.FromContext(ctx)
@@ -47,14 +61,18 @@ func (s *Server) admit(ctx context.Context, method string) (_ context.Context, d
 	if !ok {
 		return nil, nil, status.Error(codes.Unauthenticated, "no certificate")
 	}
-	need, ok := roleOf(method)
-	if !ok || need != 0 && !info.id.Roles.Has(need) {
-		err := fmt.Errorf("%s may not make this call: it takes the role %s, and its certificate has %s", info.id.Name, need, info.id.Roles)
+	need, ok := rolesOf(method)
+	if !ok || len(need) > 0 && !slices.ContainsFunc(need, info.id.Roles.Has) {
+		words := make([]string, len(need))
+		for i, r := range need {
+			words[i] = r.String()
+		}
+		err := fmt.Errorf("%s may not make this call: it takes the role %s, and its certificate has %s", info.id.Name, strings.Join(words, " or "), info.id.Roles)
 		s.denied(info.conn, info.id.Name, "refused a call", err)
 		return nil, nil, status.Error(codes.PermissionDenied, err.Error())
 	}
 	s.limit.used(info.conn)
-	if need != pki.Read && need != pki.Admin {
+	if !strings.HasPrefix(method, "/"+fleet.Query_ServiceDesc.ServiceName+"/") {
 		return ctx, func() {}, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

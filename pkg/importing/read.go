@@ -1,4 +1,4 @@
-package importer
+package importing
 
 import (
 	"cmp"
@@ -9,59 +9,27 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
 )
 
-// Sink takes the records of logs, file after file.
-type Sink interface {
-	// Known returns the files that the store knows.
-	Known(ctx context.Context) ([]Known, error)
-	// Skip says that a file was left out whose so many records are all stored.
-	Skip(ctx context.Context, records int64) error
-	// File begins a file.
-	File(ctx context.Context, f FileBegin) error
-	// Chunk takes some lines of the file, each a record with its newline; end is how far it is read
-	// with them, and at what was read of it by then, end at least. The text is the sink's from then on.
-	Chunk(ctx context.Context, text []byte, end int64, at oldlogs.Content) error
-	// EndFile ends the file, of which so much could be read: whole or not.
-	EndFile(ctx context.Context, at oldlogs.Content, whole bool) error
-	// End ends the import: all files are read. Interrupt ends it before that.
-	End(ctx context.Context) (Sum, error)
-	Interrupt(ctx context.Context) (Sum, error)
-}
-
-// FileBegin is a file that is begun.
-type FileBegin struct {
-	Node  string // of its records that name none
-	From  int64  // records up to it are stored; they are sent all the same, in chunks of their own, to be told from others like them
-	Known int64  // how many these are
-	At    Known  // where From is of a file that was read in part: what says so
-}
-
 // chunkBytes is how much text is handed over at once.
 const chunkBytes = 120 << 10 // less than a message from another machine may have
 
-// Done says what became of a file.
-type Done struct {
-	*oldlogs.Summary
-	Path    string
-	Whole   int64 // records of a file that was left out because the store has it; -1 of others
-	From    int64 // how far it was known
-	Unnamed int64 // records that name no host, and are not imported
+// Config of Read. All of it may be left out.
+type Config struct {
+	// Done is told of each file.
+	Done func(Done)
+	// ChunkBytes is how much text is handed over at once.
+	ChunkBytes int
 }
 
-// Read reads the logs and hands their records to the sink. done, which may be nil, is told of each file. After an error
-// of ctx, what was read so far is stored.
-func Read(ctx context.Context, set *oldlogs.Set, sink Sink, done func(Done)) (Sum, error) {
-	return read(ctx, set, sink, done, chunkBytes)
-}
-
-func read(ctx context.Context, set *oldlogs.Set, sink Sink, done func(Done), chunk int) (Sum, error) {
+// Read reads the logs and hands their records to the sink. After an error of ctx, what was read so far is stored.
+func Read(ctx context.Context, set *oldlogs.Set, sink Sink, cfg Config) (Sum, error) {
 	known, err := sink.Known(ctx)
 	if err != nil {
 		return Sum{}, err
 	}
-	r := reader{ctx: ctx, sink: ahead(sink), done: done, chunk: chunk, known: map[fileKey][]Known{}, records: map[string]int64{}}
+	r := reader{ctx: ctx, sink: ahead(sink), done: cfg.Done, chunk: cmp.Or(cfg.ChunkBytes, chunkBytes), known: map[fileKey][]Known{}, records: map[string]int64{}}
 	defer r.sink.wait()
 	for _, k := range known {
-		if c, ok := k.content(); ok {
+		if c, ok := k.Content(); ok {
 			key := fileKey{k.Node, c.Head}
 			r.known[key] = append(r.known[key], k)
 		}
@@ -118,7 +86,7 @@ func (r *reader) from(f *oldlogs.File) (int64, error) {
 	slices.SortStableFunc(list, func(a, b Known) int { return cmp.Or(cmp.Compare(b.Size, a.Size), cmp.Compare(b.End, a.End)) })
 	contents := make([]oldlogs.Content, len(list))
 	for i := range list {
-		contents[i], _ = list[i].content()
+		contents[i], _ = list[i].Content()
 	}
 	b := FileBegin{Node: f.Node}
 	i, whole, err := f.Begins(r.ctx, contents)
