@@ -362,6 +362,11 @@ func TestRetentionNear(t *testing.T) {
 		"a size with room for months":      {Keep{MaxDays: 90, MaxBytes: 200 * gib, Free: -1}, false},
 		"the disk drops days early":        {Keep{MaxDays: 90, Free: 3 * gib}, true},
 		"a size that keeps what is wanted": {Keep{MaxDays: 20, MaxBytes: 22 * gib, Free: -1}, false},
+		"a class that is over anyway":      {Keep{MaxDays: 90, MaxBytes: 22 * gib, Free: -1, Next: 20_014, NextDays: 7}, false},
+		"a class that is kept for longer":  {Keep{MaxDays: 7, MaxBytes: 22 * gib, Free: -1, Next: 20_001, NextDays: 400}, true},
+		"a class that is kept for ever":    {Keep{MaxDays: 90, MaxBytes: 22 * gib, Free: -1, Next: 20_001}, false},
+		"a class's own size":               {Keep{Free: -1, Classes: []ClassKeep{{"db*", 18 * gib, 20 * gib, gib, 20_002, 90}}}, true},
+		"a class's own size, with room":    {Keep{Free: -1, Classes: []ClassKeep{{"db*", 18 * gib, 200 * gib, gib, 20_002, 90}}}, false},
 	} {
 		r := newRig(t, 1)
 		k := c.keep

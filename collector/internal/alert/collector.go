@@ -30,6 +30,17 @@ type Keep struct {
 	MaxDays  int64 // max_days; 0: all
 	Free     int64 // bytes until days are dropped for want of space; negative: they never are
 	Today    int64 // as Day.Day
+	// Next is the day of what would be dropped first, and NextDays for how many days that is to be kept, 0 for ever: where classes of
+	// events are kept for times of their own. Next is 0 where the first of Days would be.
+	Next, NextDays int64
+	Classes        []ClassKeep // those with a size and a number of days of their own
+}
+
+// ClassKeep is what there is of a class of events.
+type ClassKeep struct {
+	Class                  string
+	Bytes, MaxBytes, Daily int64
+	Oldest, Days           int64 // its first day, as Day.Day, and for how many days it is to be kept
 }
 
 // Day is a day of which events are stored.
@@ -117,10 +128,6 @@ func (e *Evaluator) retention(k *Keep) {
 	if k == nil || e.rules.Settings[RetentionNear].Off || len(k.Days) < 2 {
 		return
 	}
-	wanted := e.limit(RetentionNear)
-	if wanted == 0 {
-		wanted = k.MaxDays
-	}
 	room := int64(-1) // bytes until something is dropped
 	if k.MaxBytes > 0 {
 		room = max(0, k.MaxBytes-k.Bytes)
@@ -134,17 +141,46 @@ func (e *Evaluator) retention(k *Keep) {
 	for _, d := range latest {
 		daily += d.Bytes / int64(len(latest))
 	}
-	if wanted == 0 || room < 0 || daily <= 0 {
+	next := dropping{day: k.Days[0].Day, wanted: k.MaxDays, room: room, daily: daily, more: "raise max_bytes, give the store a larger disk"}
+	if k.Next != 0 {
+		next.day, next.wanted = k.Next, k.NextDays
+	}
+	e.near(k.Today, next)
+	for _, c := range k.Classes {
+		e.near(k.Today, dropping{class: c.Class, day: c.Oldest, wanted: c.Days, room: max(0, c.MaxBytes-c.Bytes), daily: c.Daily, more: "raise its size in retain"})
+	}
+}
+
+// dropping is what is dropped next by a limit on bytes.
+type dropping struct {
+	class       string // "": of all
+	day         int64
+	wanted      int64 // days that it is to be kept; 0: for ever, or nobody says
+	room, daily int64 // bytes until it is dropped, negative for never, and that a day takes
+	more        string
+}
+
+// near finds that something will be dropped before its time.
+func (e *Evaluator) near(today int64, d dropping) {
+	if limit := e.limit(RetentionNear); limit != 0 {
+		d.wanted = limit
+	}
+	if d.wanted == 0 || d.room < 0 || d.daily <= 0 {
 		return
 	}
-	left := room / daily
-	age := k.Today - k.Days[0].Day + left + 1
-	if left > soon || age >= wanted {
+	left := d.room / d.daily
+	age := today - d.day + left + 1
+	if left > soon || age >= d.wanted {
 		return
 	}
-	e.find(found{cond: RetentionNear, value: fmt.Sprintf("%d days", age), summary: fmt.Sprintf(
-		"in %s the day %s will be dropped, %d days old, and %d are to be kept: raise max_bytes, give the store a larger disk, or record less (%d MiB a day)",
-		plural(left, "day"), time.Unix(k.Days[0].Day*86400, 0).UTC().Format(time.DateOnly), age, wanted, daily>>20)})
+	f := found{cond: RetentionNear, value: fmt.Sprintf("%d days", age)}
+	of := ""
+	if d.class != "" {
+		of, f.labels = " of "+readable(d.class), map[string]string{"class": d.class}
+	}
+	f.summary = fmt.Sprintf("in %s the day %s%s will be dropped, %d days old, and %d are to be kept: %s, or record less (%d MiB a day)",
+		plural(left, "day"), time.Unix(d.day*86400, 0).UTC().Format(time.DateOnly), of, age, d.wanted, d.more, d.daily>>20)
+	e.find(f)
 }
 
 func plural(n int64, what string) string {

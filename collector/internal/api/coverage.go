@@ -63,7 +63,7 @@ func FromAnswer(a *ledger.Answer, intervals bool) *fleet.Coverage {
 			one := &fleet.CoverageInterval{
 				Cause: x.Cause.String(), Hop: x.Cause.Hop(), State: x.Cause.State().String(), Records: x.N, FromMs: x.From, ToMs: x.To, DroppedMs: x.Dropped,
 			}
-			if x.Cause == ledger.Retention {
+			if x.Cause.Drop() {
 				one.Was = x.Was.String()
 			}
 			out.Intervals = append(out.Intervals, one)
@@ -76,7 +76,7 @@ func fromSum(s *ledger.Sum) *fleet.CoverageCause {
 	out := &fleet.CoverageCause{
 		Cause: s.Cause.String(), Hop: s.Cause.Hop(), State: s.Cause.State().String(), Records: s.N, FromMs: s.From, ToMs: s.To, LengthMs: s.Length, DroppedMs: s.Dropped,
 	}
-	if s.Cause == ledger.Retention {
+	if s.Cause.Drop() {
 		out.Was = s.Was.String()
 	}
 	return out

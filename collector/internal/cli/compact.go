@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/auditfleet/auditfleet/collector/internal/retention"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/command"
@@ -19,6 +20,7 @@ import (
 
 func (p *program) compactCommand() *cobra.Command {
 	var key string
+	var retain []string
 	how := store.Compaction{After: server.DefaultCompactAfter, ImportAfter: server.DefaultCompactImportAfter}
 	cmd := p.onStore(&cobra.Command{
 		Use:   "compact [--store DIR]",
@@ -28,15 +30,27 @@ groups. Searches give the same answers, sooner. What is written is read again be
 interrupted compaction leaves the store as it was. The disk needs room for a day twice.
 
 A collector does that by itself, in the background, unless ` + "`compact = no`" + `. This command is for a store that no collector has.
+Where its collector.conf has ` + "`retain`" + ` lines, give them here, too: a day that is not divided by them is kept for the longest time of all.
 
 Exit codes: 0 all days that are over are compacted, 1 some are not, which are named, 2 not done.`,
 		Args: command.Args(),
-	}, func(ctx context.Context, dir string, _ []string) int { return p.compact(ctx, dir, key, how) })
+	}, func(ctx context.Context, dir string, _ []string) int {
+		var rules retention.Rules
+		for _, line := range retain {
+			if err := rules.Add(line); err != nil {
+				fmt.Fprintf(p.stdio.Err, "compact: --retain %q: %v\n", line, err)
+				return exitNotDone
+			}
+		}
+		how.Classes = rules.Classes()
+		return p.compact(ctx, dir, key, how)
+	})
 	cmd.Flags().StringVar(&key, "key", server.DefaultSealKey, "the key that signs the store's log; a store whose log was ever signed needs it")
 	cmd.Flags().DurationVar(&how.After, "after", how.After, "how long a day is over before it is compacted")
 	cmd.Flags().BoolVar(&how.Today, "today", false, "compact what of days that are not over is sealed, too, such as by SIGUSR1")
 	cmd.Flags().DurationVar(&how.ImportAfter, "import-after", how.ImportAfter, "how long after its last record an import is compacted; it can't be taken back then")
 	cmd.Flags().IntVar(&how.Oldest, "max-event-age", server.DefaultEventAge, "how many days older than its receipt an event may be to go to the day in which it happened")
+	cmd.Flags().StringArrayVar(&retain, "retain", nil, "a class of events that is kept for a time of its own, such as 'web*: 400d', as a line retain of collector.conf; given for each, in their order")
 	completion.Flags(cmd, map[string]option.Words{"key": option.Files})
 	return cmd
 }

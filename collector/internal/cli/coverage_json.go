@@ -40,7 +40,7 @@ type (
 		From    string   `json:"from"`
 		To      string   `json:"to"`
 		Seconds *float64 `json:"seconds,omitempty"`
-		Dropped string   `json:"dropped,omitempty"` // of retention: when
+		Dropped string   `json:"dropped,omitempty"` // of retention and retention-key: when
 		Was     string   `json:"was,omitempty"`     // and what was known of the time until then
 	}
 	coverageConn struct {

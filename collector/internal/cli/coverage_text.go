@@ -161,7 +161,7 @@ func (v *coverageView) cause(x *fleet.CoverageCause) string {
 
 // dropped says when retention dropped records, and what they were.
 func (v *coverageView) dropped(cause string, at int64, was string) string {
-	if cause != "retention" || at == 0 {
+	if was == "" || at == 0 {
 		return ""
 	}
 	if was == "lost" {

@@ -111,6 +111,7 @@ func Judge(host string, rows []*Row, h Followed, q Question) *Answer {
 	}
 	if from == 0 { // what was dropped as it should be is not asked about
 		a.From = max(first, all.goneUntil())
+		a.dropped(all)
 	}
 	open := to == 0
 	if to == 0 || to > now {
@@ -157,6 +158,7 @@ type whole struct {
 	stated, chained Spans
 	entries         []Entry
 	counts          []slot
+	less            []slot // of days: what of counts was dropped since, each day once
 	gone            []*Row // whose records were dropped
 }
 
@@ -188,11 +190,29 @@ func together(rows []*Row) *whole {
 		long := slotLength(r.Length)
 		for _, c := range r.Counts {
 			at := r.Start + int64(c.Slot)*long
-			w.counts = append(w.counts, slot{at, at + long, c.Records, c.Events})
+			switch {
+			case r.Dropped == 0:
+				w.counts = append(w.counts, slot{at, at + long, c.Records, c.Events})
+			case c.Slot == slotAll:
+				w.counts = append(w.counts, slot{r.Start, r.Start + r.Length, c.Records, c.Events})
+			case c.Slot == slotGone:
+				w.lose(slot{r.Start, r.Start + r.Length, c.Records, c.Events})
+			}
 		}
 	}
 	slices.SortStableFunc(w.entries, func(x, y Entry) int { return cmp.Or(cmp.Compare(x.From, y.From), int(x.Cause)-int(y.Cause)) })
 	return w
+}
+
+// lose adds what was dropped of a day.
+func (w *whole) lose(s slot) {
+	for i := range w.less {
+		if x := &w.less[i]; x.from == s.from {
+			x.records, x.events = AddUp(x.records, s.records), AddUp(x.events, s.events)
+			return
+		}
+	}
+	w.less = append(w.less, s)
 }
 
 // bounds are the first and the last time of which anything is known; 0, 0: there is none.
@@ -236,6 +256,56 @@ func (w *whole) goneUntil() (until int64) {
 	return until
 }
 
+// dropped makes notes of the events of keys that were dropped as they should be: of an open time they are not asked about.
+func (a *Answer) dropped(w *whole) {
+	kept := make([]Entry, 0, len(w.entries)+1)
+	for _, e := range w.entries {
+		switch {
+		case e.Cause != ClassRetention:
+			kept = append(kept, e)
+		case e.To >= a.From:
+			x := Interval{Cause: e.Cause, From: max(e.From, a.From), To: e.To, N: e.N}
+			x.Dropped, x.Was = w.before(e)
+			a.Notes = addSum(a.Notes, x)
+		}
+	}
+	w.entries = kept
+}
+
+// stored returns how much is stored of the slots that a time touches. What was dropped of a day whose account has it is
+// taken from that day's slots alike: nobody knows when in the day it was.
+func (w *whole) stored(from, to int64) (records, events uint64) {
+	type day struct{ all, touched slot }
+	days := map[int64]*day{}
+	for _, g := range w.less {
+		days[g.from] = &day{}
+	}
+	for _, c := range w.counts {
+		touched := c.from <= to && c.to > from
+		if touched {
+			records, events = AddUp(records, c.records), AddUp(events, c.events)
+		}
+		if d := days[DayOf(c.from)]; d != nil {
+			d.all.records, d.all.events = AddUp(d.all.records, c.records), AddUp(d.all.events, c.events)
+			if touched {
+				d.touched.records, d.touched.events = AddUp(d.touched.records, c.records), AddUp(d.touched.events, c.events)
+			}
+		}
+	}
+	part := func(gone, touched, all uint64) uint64 {
+		if all <= gone {
+			return touched
+		}
+		return min(touched, uint64(float64(gone)*float64(touched)/float64(all)+0.5))
+	}
+	for _, g := range w.less {
+		d := days[g.from]
+		records -= part(g.records, d.touched.records, d.all.records)
+		events -= part(g.events, d.touched.events, d.all.events)
+	}
+	return records, events
+}
+
 // before says when a Retention entry's records were dropped, and what was known of the time then.
 func (w *whole) before(e Entry) (dropped int64, was State) {
 	for _, r := range w.gone {
@@ -248,7 +318,7 @@ func (w *whole) before(e Entry) (dropped int64, was State) {
 		known.Add(s.From, s.To)
 	}
 	for _, x := range w.entries {
-		if x.Cause == Retention || x.Cause.Note() || x.From >= e.To || x.To <= e.From && x.From < e.From {
+		if x.Cause.Drop() || x.Cause.Note() || x.From >= e.To || x.To <= e.From && x.From < e.From {
 			continue
 		}
 		if (x.Cause != SerialGap || !w.stated.Has(x.From, max(x.To, x.From+1))) && !w.bridged(x) {
@@ -297,7 +367,7 @@ func (a *Answer) judge(w *whole, last, shut, kept int64) {
 			continue // number follows number: nothing was made that is not here
 		}
 		x := Interval{Cause: e.Cause, From: max(e.From, a.From), To: min(e.To, a.To), N: e.N}
-		if e.Cause == Retention {
+		if e.Cause.Drop() {
 			x.Dropped, x.Was = w.before(e)
 		}
 		known.Add(e.From, e.To)
@@ -319,12 +389,7 @@ func (a *Answer) judge(w *whole, last, shut, kept int64) {
 			a.found = append(a.found, Interval{Cause: c, From: s.From, To: s.To})
 		}
 	}
-	for _, c := range w.counts {
-		if c.from <= a.To && c.to > a.From {
-			a.Records += c.records
-			a.EventsStored += c.events
-		}
-	}
+	a.Records, a.EventsStored = w.stored(a.From, a.To)
 	covered := int64(0)
 	for _, s := range known.Within(a.From, a.To) {
 		covered += s.To - s.From

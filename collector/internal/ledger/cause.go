@@ -62,7 +62,9 @@ const (
 	DiskError    Cause = 28
 	CutShort     Cause = 29 // events that a limit ended early: what came later is another event
 	Disconnected Cause = 30
-	lastCause          = Disconnected
+
+	ClassRetention Cause = 31 // events of a key, which are kept for a time of their own, were dropped
+	lastCause            = ClassRetention
 )
 
 // causes has each cause's name, the hop of a record's way at which it is, and what it makes of
@@ -103,6 +105,7 @@ var causes = [lastCause + 1]struct {
 	DiskError:      {"disk-error", "collector", Complete, true},
 	CutShort:       {"cut-short", "collector", Complete, true},
 	Disconnected:   {"disconnected", "transport", Complete, true},
+	ClassRetention: {"retention-key", "collector", Lost, false},
 }
 
 // String is the cause's name.
@@ -132,6 +135,9 @@ func (c Cause) State() State {
 // Note reports whether the cause says what happened and nothing of what is there: a time of
 // which nothing else is known stays unknown.
 func (c Cause) Note() bool { return int(c) < len(causes) && causes[c].note }
+
+// Drop reports whether records are missing that were stored and then dropped, as retention has it.
+func (c Cause) Drop() bool { return c == Retention || c == ClassRetention }
 
 // lossCause is the cause that a host names in op=lost-records.
 func lossCause(name []byte) Cause {

@@ -9,7 +9,8 @@ import (
 )
 
 // Past is what is still known of a host's days whose records retention has dropped: rows of days
-// with a Retention entry in place of their counts, by Start.
+// with Retention entries in place of their counts, by Start. A day that is dropped in several parts has two counts: what there was
+// (slotAll), once the part that has its account is dropped, and what was dropped of it (slotGone).
 type Past []*Row
 
 const (
@@ -20,18 +21,15 @@ const (
 	pastEntries = 8
 	// pastSpans is how many times of a kind a day tells apart there.
 	pastSpans = 32
+
+	// The slots of a day's counts; see Past.
+	slotAll  = 0
+	slotGone = 1
 )
 
 // Add adds a row whose records were dropped at a time, of an hour or a day.
 func (p *Past) Add(r *Row, at int64) {
-	list := *p
-	day := DayOf(r.Start)
-	i, found := slices.BinarySearchFunc(list, day, func(x *Row, day int64) int { return cmp.Compare(x.Start, day) })
-	if !found {
-		list = slices.Insert(list, i, &Row{Start: day, Length: Day})
-	}
-	x := list[i]
-	x.Dropped = max(x.Dropped, at)
+	x := p.day(r.Start, at)
 	from, to, n := int64(0), int64(0), uint64(0)
 	long := slotLength(r.Length)
 	for j, c := range r.Counts {
@@ -45,22 +43,60 @@ func (p *Past) Add(r *Row, at int64) {
 		from, to = r.known(from, from+long, to-long, to)
 		x.enter(Entry{Retention, from, to, n})
 	}
-	bare := Row{Stated: r.Stated, Chained: r.Chained}
-	for _, e := range r.Entries {
+	x.condense(r)
+}
+
+// Keep adds a row of which nobody says here which records were dropped: how many there were stays known, and Drop says the
+// rest. Some of them may be in other parts of the store.
+func (p *Past) Keep(r *Row, at int64) {
+	x := p.day(r.Start, at)
+	for _, c := range r.Counts {
+		x.count(x.Start+slotAll*Hour, c.Records, c.Events)
+	}
+	x.condense(r)
+}
+
+// Drop adds that so many records of a time were dropped, as Keep's rows have them.
+func (p *Past) Drop(cause Cause, from, to int64, records, events uint64, at int64) {
+	x := p.day(from, at)
+	x.enter(Entry{cause, from, to, records})
+	x.count(x.Start+slotGone*Hour, records, events)
+	x.fewer()
+}
+
+// day returns the row of a day of which records were dropped at a time.
+func (p *Past) day(ms, at int64) *Row {
+	day := DayOf(ms)
+	i, found := slices.BinarySearchFunc(*p, day, func(x *Row, day int64) int { return cmp.Compare(x.Start, day) })
+	if !found {
+		*p = slices.Insert(*p, i, &Row{Start: day, Length: Day})
+	}
+	x := (*p)[i]
+	x.Dropped = max(x.Dropped, at)
+	if n := len(*p) - maxPast; n > 0 {
+		*p = slices.Delete(*p, 0, n) // x may be one of these: then it is forgotten
+	}
+	return x
+}
+
+// condense adds what is known beside counts and notes.
+func (r *Row) condense(o *Row) {
+	bare := Row{Stated: o.Stated, Chained: o.Chained}
+	for _, e := range o.Entries {
 		if !e.Cause.Note() {
 			bare.Entries = append(bare.Entries, e)
 		}
 	}
-	x.Add(&bare)
-	x.Stated.bound(pastSpans)
-	x.Chained.bound(pastSpans)
-	if len(x.Entries) > pastEntries {
-		x.squeeze()
+	r.Add(&bare)
+	r.Stated.bound(pastSpans)
+	r.Chained.bound(pastSpans)
+	r.fewer()
+}
+
+func (r *Row) fewer() {
+	if len(r.Entries) > pastEntries {
+		r.squeeze()
 	}
-	if len(list) > maxPast {
-		list = slices.Delete(list, 0, len(list)-maxPast)
-	}
-	*p = list
 }
 
 // known makes a time that is known by slots shorter where somebody answers for a part of its first and
@@ -83,7 +119,11 @@ func (r *Row) known(from, firstEnd, lastBegin, to int64) (int64, int64) {
 
 // Merge adds a day of another Past.
 func (p *Past) Merge(r *Row) {
-	p.Add(&Row{Start: r.Start, Length: Day, Stated: r.Stated, Chained: r.Chained, Entries: r.Entries}, r.Dropped)
+	x := p.day(r.Start, r.Dropped)
+	for _, c := range r.Counts {
+		x.count(x.Start+int64(c.Slot)*Hour, c.Records, c.Events)
+	}
+	x.condense(r)
 }
 
 // Expire lets go of days that are too long ago.

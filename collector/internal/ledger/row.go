@@ -23,7 +23,7 @@ type Row struct {
 	// the same time.
 	Stated, Chained Spans
 	Entries         []Entry // by From
-	// Dropped is when retention dropped the records; 0: they are there. See Past.
+	// Dropped is when retention dropped the records, or some of them; 0: they are there. See Past.
 	Dropped int64
 }
 

@@ -156,6 +156,17 @@ func (k *Keeper) apply(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// Next returns the part that is dropped first where room is wanted, and for how many days it is to be kept, 0 for ever; nil
+// where nothing can be dropped.
+func (k *Keeper) Next(ctx context.Context, parts []store.PartStats) (p *store.PartStats, days int) {
+	l := k.Limits()
+	p = l.oldest(agesOf(parts, store.DayOf(k.cfg.Now()), k.held(ctx)), k.held(ctx))
+	if p != nil {
+		days = l.days(p)
+	}
+	return p, days
+}
+
 // held returns what tells whether a part is on hold.
 func (k *Keeper) held(ctx context.Context) func(*store.PartStats) bool {
 	return func(p *store.PartStats) bool { return k.cfg.Held != nil && k.cfg.Held(ctx, p) != "" }

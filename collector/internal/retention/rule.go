@@ -1,6 +1,7 @@
 package retention
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -121,20 +122,29 @@ type Kept struct {
 	Class, Limit      string
 	Parts             int
 	Events, DiskBytes uint64
+	// Days and MaxBytes are the limits, 0 for none, Oldest is the first day of which there is something, and Daily what the
+	// class takes of a day: of the latest of up to eight days before today, for today and yesterday may not be divided yet.
+	Days     int
+	MaxBytes int64
+	Oldest   store.Day
+	Daily    uint64
 }
 
+// latest is how many days tell what a day takes.
+const latest = 7
+
 // ByClass returns what there is of each class, the rest and what is not divided last; nothing without rules.
-func (l Limits) ByClass(parts []store.PartStats) (out []Kept) {
+func (l Limits) ByClass(parts []store.PartStats, today store.Day) (out []Kept) {
 	if len(l.Rules) == 0 {
 		return nil
 	}
 	classes := l.Rules.Classes()
 	for _, r := range l.Rules {
 		_, limit, _ := strings.Cut(r.String()[len(r.Class.String()):], ": ")
-		out = append(out, Kept{Class: r.Class.String(), Limit: limit})
+		out = append(out, Kept{Class: r.Class.String(), Limit: limit, Days: cmp.Or(r.Days, l.MaxDays), MaxBytes: r.Bytes})
 	}
 	rest, whole := len(out), len(out)+1
-	out = append(out, Kept{Class: "others", Limit: inDays(l.MaxDays)}, Kept{Class: "what is not divided", Limit: inDays(l.days(&store.PartStats{}))})
+	out = append(out, Kept{Class: "others", Limit: inDays(l.MaxDays), Days: l.MaxDays}, Kept{Class: "what is not divided", Limit: inDays(l.days(&store.PartStats{})), Days: l.days(&store.PartStats{})})
 	for i := range parts {
 		p := &parts[i]
 		at := slices.IndexFunc(classes, func(c store.Class) bool { return c.String() == p.Class })
@@ -146,7 +156,18 @@ func (l Limits) ByClass(parts []store.PartStats) (out []Kept) {
 			at = whole
 		}
 		k := &out[at]
+		if k.Parts == 0 || p.Day < k.Oldest {
+			k.Oldest = p.Day
+		}
 		k.Parts, k.Events, k.DiskBytes = k.Parts+1, k.Events+p.Events, k.DiskBytes+p.DiskBytes
+		if before := today - p.Day; before > 1 && before <= latest+1 {
+			k.Daily += p.DiskBytes
+		}
+	}
+	for i := range out {
+		if k := &out[i]; k.Parts > 0 && today > k.Oldest {
+			k.Daily /= uint64(min(latest, max(1, today-k.Oldest-1)))
+		}
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 )
 
@@ -125,7 +126,7 @@ func (s *Server) report() string {
 		line("partitions stored", "%d", len(st.Parts))
 		line("events stored", "%d", st.Events)
 		line("partitions size", "%d KB", st.DiskBytes>>10)
-		for _, c := range s.retention.Limits().ByClass(st.Parts) {
+		for _, c := range s.retention.Limits().ByClass(st.Parts, store.DayOf(s.cfg.Now())) {
 			line("kept of "+c.Class, "%s: %d partitions, %d events, %d KB", c.Limit, c.Parts, c.Events, c.DiskBytes>>10)
 		}
 	}

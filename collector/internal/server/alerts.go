@@ -90,6 +90,16 @@ func (s *Server) keep(sp *space.Status) *alert.Keep {
 		}
 		k.Days = append(k.Days, alert.Day{Day: int64(p.Day), Bytes: int64(p.DiskBytes)})
 	}
+	if len(limits.Rules) > 0 {
+		if p, days := s.retention.Next(context.Background(), st.Parts); p != nil {
+			k.Next, k.NextDays = int64(p.Day), int64(days)
+		}
+		for _, c := range limits.ByClass(st.Parts, store.Day(k.Today)) {
+			if c.MaxBytes > 0 && c.Days > 0 && c.Parts > 0 {
+				k.Classes = append(k.Classes, alert.ClassKeep{Class: c.Class, Bytes: int64(c.DiskBytes), MaxBytes: c.MaxBytes, Daily: int64(c.Daily), Oldest: int64(c.Oldest), Days: int64(c.Days)})
+			}
+		}
+	}
 	// Days are dropped for want of space where an action says so.
 	for _, a := range []struct {
 		drops bool

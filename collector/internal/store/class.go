@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/fnv"
+	"strings"
 
 	"github.com/auditfleet/auditfleet/pkg/event"
 	"github.com/auditfleet/auditfleet/pkg/query"
@@ -22,6 +23,9 @@ func (c Class) String() string {
 	}
 	return c.Hosts
 }
+
+// IsKeyClass reports whether a class's name is that of events with a key.
+func IsKeyClass(name string) bool { return strings.HasPrefix(name, "key ") }
 
 // Classes divide events: an event is of the first class that it belongs to, and of the rest where it
 // belongs to none.

@@ -3,6 +3,7 @@ package bolt
 import (
 	"bytes"
 	"errors"
+	"sort"
 
 	bbolt "go.etcd.io/bbolt"
 
@@ -55,13 +56,17 @@ func (s *Store) bequeath(p, heir *partition, at int64) error {
 		return err
 	}
 	after := string(last)
+	gone, err := p.gone()
+	if err != nil {
+		return err
+	}
 	write := heir.canWrite()
 	if err := heir.reopen(true); err != nil {
 		return err
 	}
 	for more := true; more && err == nil; {
 		var list []hostPast
-		if list, more, err = p.pasts(after, at); err != nil || len(list) == 0 {
+		if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
 			break
 		}
 		after = list[len(list)-1].host
@@ -78,23 +83,50 @@ type hostPast struct {
 	past ledger.Past
 }
 
-// pasts returns what a partition knows of the hosts after one, condensed; more says that there
-// are more hosts.
-func (p *partition) pasts(after string, at int64) (list []hostPast, more bool, err error) {
+// pasts returns what a partition knows of the hosts after one, condensed, and what is dropped of them with it where it has only
+// some of a day's events; more says that there are more hosts.
+func (p *partition) pasts(after string, at int64, gone []hostGone) (list []hostPast, more bool, err error) {
+	gone = gone[sort.Search(len(gone), func(i int) bool { return after == "" || layout.Before([]byte(after), []byte(gone[i].host)) }):]
+	add := func(host string, past ledger.Past) error {
+		if len(list) == bequeathHosts {
+			more = true
+			return errEnough
+		}
+		if len(gone) > 0 && gone[0].host == host {
+			past.Drop(p.cause(), gone[0].from, gone[0].to, gone[0].records, gone[0].events, at)
+			gone = gone[1:]
+		}
+		past.Expire(at)
+		list = append(list, hostPast{host, past})
+		return nil
+	}
+	// until adds hosts that have events there and no rows, up to one.
+	until := func(host []byte) error {
+		for len(gone) > 0 && (host == nil || layout.Before([]byte(gone[0].host), host)) {
+			if err := add(gone[0].host, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 	err = p.view(func(tx *bbolt.Tx) error {
 		return eachHost(tx, after, func(host []byte, past ledger.Past, rows []*ledger.Row) error {
-			if len(list) == bequeathHosts {
-				more = true
-				return errEnough
+			if err := until(host); err != nil {
+				return err
 			}
 			for _, r := range rows {
-				past.Add(r, at)
+				if p.divided() {
+					past.Keep(r, at)
+				} else {
+					past.Add(r, at)
+				}
 			}
-			past.Expire(at)
-			list = append(list, hostPast{string(host), past})
-			return nil
+			return add(string(host), past)
 		})
 	})
+	if err == nil {
+		err = until(nil)
+	}
 	if errors.Is(err, errEnough) {
 		err = nil
 	}

@@ -162,7 +162,7 @@ func TestAskedDuringADrop(t *testing.T) {
 	must(t, err)
 	heir := d.heirOf(p)
 	must(t, heir.reopen(true))
-	list, _, err := p.pasts("", d.clock.UnixMilli())
+	list, _, err := p.pasts("", d.clock.UnixMilli(), nil)
 	must(t, err)
 	if len(list) != bequeathHosts {
 		t.Fatalf("%d hosts at once", len(list))
