@@ -113,15 +113,22 @@ func (s *Stream) send(req *fleet.ImportRequest) error {
 		return err
 	}
 	for {
-		if err := s.receive(); err != nil {
+		err := s.receive()
+		if errors.Is(err, io.EOF) {
+			return errors.New("the collector has ended the import")
+		}
+		if err != nil {
 			return err
 		}
 	}
 }
 
-// receive takes one answer.
+// receive takes one answer; io.EOF at the end of a call that went well.
 func (s *Stream) receive() error {
 	r, err := s.stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return io.EOF
+	}
 	if err != nil {
 		return s.c.failed(err)
 	}
@@ -165,8 +172,11 @@ func (s *Stream) Interrupt(context.Context) (Sum, error) { return s.end(true) }
 func (s *Stream) end(interrupted bool) (Sum, error) {
 	defer s.stop()
 	err := s.send(&fleet.ImportRequest{What: &fleet.ImportRequest_End{End: &fleet.ImportEnd{Interrupted: interrupted}}})
-	for err == nil && s.sum == nil {
+	for err == nil { // what is wrong comes behind the sum
 		err = s.receive()
+	}
+	if errors.Is(err, io.EOF) && s.sum != nil {
+		return *s.sum, nil
 	}
 	if s.sum == nil {
 		return Sum{}, fmt.Errorf("%w; %w", err, ErrUnknown)

@@ -194,7 +194,7 @@ func together(rows []*Row) *whole {
 			case r.Dropped == 0:
 				w.counts = append(w.counts, slot{at, at + long, c.Records, c.Events})
 			case c.Slot == slotAll:
-				w.counts = append(w.counts, slot{r.Start, r.Start + r.Length, c.Records, c.Events})
+				w.counts = append(w.counts, slot{r.Start + 1, r.Start + r.Length, c.Records, c.Events}) // a time up to midnight has none of it
 			case c.Slot == slotGone:
 				w.lose(slot{r.Start, r.Start + r.Length, c.Records, c.Events})
 			}

@@ -9,10 +9,13 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	rpc "google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/auditfleet/auditfleet/pkg/command"
@@ -167,7 +170,7 @@ func (o *importFlags) dial(ctx context.Context) (*calltls.Conn, *importing.Clien
 	}
 	var failed error
 	for _, server := range servers {
-		conn, err := calltls.Dial(ctx, server, trust.Client(pki.ServerOf(server), "h2"), trust.Explain)
+		conn, err := calltls.Dial(ctx, server, trust.Client(pki.ServerOf(server), "h2"), trust.Explain, rpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 15 * time.Second}))
 		if err == nil {
 			said := func(err error) error { return answered(server, err, trust.Explain) }
 			return conn, &importing.Client{Query: fleet.NewQueryClient(conn), Failed: said}, nil

@@ -45,8 +45,9 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
+	later := func() {}
 	if pass {
-		s.pass(part)
+		later = s.pass(part)
 	}
 	// Opened now, and kept open: without a name it cannot be opened later, and searches may begin until it
 	// is gone.
@@ -74,6 +75,7 @@ func (s *Store) drop(ctx context.Context, part store.Part, why string, pass bool
 			s.log.Warn("closing a dropped partition", "partition", p.path, "error", err)
 		}
 	}
+	later()
 	if err := fsys.OS.SyncDir(filepath.Dir(p.path)); err != nil {
 		return fmt.Errorf("drop %s: %w", part, err)
 	}
@@ -87,18 +89,35 @@ func (p *partition) impliesOlder() bool {
 }
 
 // pass has another partition know what a part that is about to be dropped knows of hosts'
-// completeness. Where that fails, on a full disk, room goes before it. appendMu is held.
-func (s *Store) pass(part store.Part) {
+// completeness. Where that fails, on a full disk, room goes before it: later is called once the part is dropped, and tries it
+// again. appendMu is held.
+func (s *Store) pass(part store.Part) (later func()) {
+	later = func() {}
 	p, err := s.droppable(part)
 	if err != nil {
-		return
+		return later
 	}
 	heir := s.heirOf(p)
 	if heir == nil {
-		return
+		return later
 	}
-	if err := s.bequeath(p, heir, s.opts.now().UnixMilli()); err != nil {
+	at := s.opts.now().UnixMilli()
+	err = s.bequeath(p, heir, at)
+	if err == nil {
+		return later
+	}
+	unknown := func(err error) {
 		s.log.Warn("what was known of hosts' completeness in a day that is dropped is unknown from now on", "partition", p.path, "error", err)
+	}
+	rest, rerr := p.left(heir, at)
+	if rerr != nil {
+		unknown(errors.Join(err, rerr))
+		return later
+	}
+	return func() {
+		if err := heir.inherit(p.mark(), rest, at); err != nil {
+			unknown(err)
+		}
 	}
 }
 

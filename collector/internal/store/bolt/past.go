@@ -60,22 +60,69 @@ func (s *Store) bequeath(p, heir *partition, at int64) error {
 	if err != nil {
 		return err
 	}
-	write := heir.canWrite()
-	if err := heir.reopen(true); err != nil {
+	return heir.written(func() error {
+		for more := true; more; {
+			var list []hostPast
+			var err error
+			if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
+				return err
+			}
+			after = list[len(list)-1].host
+			if err := heir.update(func(tx *bbolt.Tx) error { return addPasts(tx, list, mark, at) }); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// written runs f while the partition can be written.
+func (p *partition) written(f func() error) error {
+	write := p.canWrite()
+	if err := p.reopen(true); err != nil {
 		return err
 	}
-	for more := true; more && err == nil; {
-		var list []hostPast
-		if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
-			break
-		}
-		after = list[len(list)-1].host
-		err = heir.update(func(tx *bbolt.Tx) error { return addPasts(tx, list, mark, at) })
-	}
+	err := f()
 	if !write {
-		err = errors.Join(err, heir.reopen(false))
+		err = errors.Join(err, p.reopen(false))
 	}
 	return err
+}
+
+// left returns what p knows of hosts that heir does not know yet.
+func (p *partition) left(heir *partition, at int64) (all []hostPast, err error) {
+	last, _, err := passedTo(heir, p.mark())
+	if err != nil {
+		return nil, err
+	}
+	gone, err := p.gone()
+	if err != nil {
+		return nil, err
+	}
+	after := string(last)
+	for more := true; more; {
+		var list []hostPast
+		if list, more, err = p.pasts(after, at, gone); err != nil || len(list) == 0 {
+			return all, err
+		}
+		after = list[len(list)-1].host
+		all = append(all, list...)
+	}
+	return all, nil
+}
+
+// inherit adds what was known of hosts in a partition that is gone.
+func (p *partition) inherit(mark []byte, list []hostPast, at int64) error {
+	return p.written(func() error {
+		for len(list) > 0 {
+			n := min(len(list), bequeathHosts)
+			if err := p.update(func(tx *bbolt.Tx) error { return addPasts(tx, list[:n], mark, at) }); err != nil {
+				return err
+			}
+			list = list[n:]
+		}
+		return nil
+	})
 }
 
 type hostPast struct {

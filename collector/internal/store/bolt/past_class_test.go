@@ -71,7 +71,7 @@ func TestPastOfClasses(t *testing.T) {
 		must(t, err)
 		q := ledger.Question{Now: clock.UnixMilli()}
 		if !from.IsZero() {
-			q.From, q.To = from.UnixMilli(), to.UnixMilli()
+			q.From, q.To = from.UnixMilli(), to.UnixMilli()-1
 		}
 		return ledger.Judge(host, all, ledger.Followed{}, q)
 	}

@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/pkg/importing"
+	"github.com/auditfleet/auditfleet/pkg/oldlogs"
+)
+
+// TestImportTurns: a host's import makes way for an administrator's at once, and for another host's once it has had its turn; what it
+// had read is stored. A host goes on with its own imports only, and has no more than some.
+func TestImportTurns(t *testing.T) {
+	t.Parallel()
+	var cl clock
+	cl.day(0)
+	cfg := testConfig(shortDir(t))
+	cfg.Now = cl.now
+	r := start(t, cfg)
+	i := r.openImports()
+	ctx := t.Context()
+	begin := func(host, name string) (importing.Sink, chan struct{}) {
+		t.Helper()
+		stopped := make(chan struct{}, 10)
+		s, _, err := i.BeginImport(ctx, api.Importing{Name: name, Host: host, Stop: func() { stopped <- struct{}{} }})
+		if err != nil {
+			t.Fatalf("%s of %q: %v", name, host, err)
+		}
+		return s, stopped
+	}
+	end := func(s importing.Sink) {
+		t.Helper()
+		if _, err := s.Interrupt(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	// give reads a record of a file into an import.
+	give := func(s importing.Sink, serial int) {
+		t.Helper()
+		text := fmt.Sprintf("type=USER_END msg=audit(1764000000.001:%d): pid=1\n", serial)
+		at := oldlogs.Content{Size: int64(len(text)), Head: oldlogs.Sum{byte(serial)}}
+		if err := errors.Join(s.File(ctx, importing.FileBegin{Node: "other"}), s.Chunk(ctx, []byte(text), at.Size, at), s.EndFile(ctx, at, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	web1, stopped := begin("web1", "mine")
+	give(web1, 1)
+	go func() {
+		<-stopped
+		end(web1)
+	}()
+	boss, _ := begin("", "all")
+	known, err := boss.Known(ctx)
+	if err != nil || len(known) != 0 {
+		t.Errorf("an administrator goes by what web1 says that it has brought: %+v, %v", known, err)
+	}
+	end(boss)
+
+	web1, stopped = begin("web1", "mine")
+	if known, err := web1.Known(ctx); err != nil || len(known) != 1 || known[0].Node != "web1" {
+		t.Errorf("web1 knows %+v, %v", known, err)
+	}
+	impatient, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	if _, _, err := i.BeginImport(impatient, api.Importing{Name: "its", Host: "web2"}); err == nil || len(stopped) > 0 {
+		t.Errorf("web2, before web1's turn is over: %v, %d", err, len(stopped))
+	}
+	cl.ahead.Store(int64(turn + time.Second))
+	go func() {
+		<-stopped
+		end(web1)
+	}()
+	web2, _ := begin("web2", "its")
+	give(web2, 2)
+	end(web2)
+
+	if _, _, err := i.BeginImport(ctx, api.Importing{Name: "mine", Host: "web2"}); !errors.Is(err, api.ErrImport) {
+		t.Errorf("web2 goes on with web1's import: %v", err)
+	}
+	list, err := i.ListImports(ctx, "web2")
+	if err != nil || len(list) != 1 || list[0].Name != "its" || list[0].Host != "web2" {
+		t.Errorf("web2 lists %+v, %v", list, err)
+	}
+	for n := 1; n < mostOfHost; n++ {
+		s, _ := begin("web2", fmt.Sprint("its", n))
+		give(s, 10+n)
+		end(s)
+	}
+	if _, _, err := i.BeginImport(ctx, api.Importing{Name: "more", Host: "web2"}); !errors.Is(err, api.ErrImport) {
+		t.Errorf("web2 has %d imports, and begins another one: %v", mostOfHost, err)
+	}
+	again, _ := begin("web2", "its")
+	end(again)
+}
