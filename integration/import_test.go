@@ -52,7 +52,7 @@ func TestForwarderImport(t *testing.T) {
 		return append(append([]string{"--remote", c.addr()}, tlsArgs(pki, name)...), args...)
 	}
 	lines := realLog(t, harness.RecordedRaw(), harness.Make{Seed: 71, Records: 30_000, Start: time.Now().Add(-time.Hour)})
-	dir := t.TempDir()
+	dir, spool := t.TempDir(), t.TempDir()
 	old, now := filepath.Join(dir, "audit.log.1"), filepath.Join(dir, "audit.log")
 	half := len(lines) / 2
 	writeFile(t, old, strings.Join(lines[:half], "\n")+"\n")
@@ -60,7 +60,7 @@ func TestForwarderImport(t *testing.T) {
 
 	// It sends audit.log, of which the import finds some stored already, and all of it in the end.
 	p, err := harness.Start(harness.Spec{Name: "forwarder run", Args: append([]string{binaries(t).Forwarder, "run", "--remote", c.addr(), "--transport", "grpc",
-		"--source", now, "--spool", dir + "/spool", "--log-file", "none"}, tlsArgs(pki, "web1")...)})
+		"--source", now, "--spool", spool, "--log-file", "none"}, tlsArgs(pki, "web1")...)})
 	if err != nil {
 		t.Fatal(err)
 	}

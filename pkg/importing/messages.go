@@ -26,7 +26,7 @@ func (c *Command) Find(ctx context.Context, cfg oldlogs.Config) (*oldlogs.Set, e
 	}
 	for _, p := range set.Passed {
 		quiet := false
-		for _, why := range []error{oldlogs.ErrEmpty, oldlogs.ErrNoRecords, oldlogs.ErrNotRegular, oldlogs.ErrLink, oldlogs.ErrFarRecords} {
+		for _, why := range []error{oldlogs.ErrEmpty, oldlogs.ErrNoRecords, oldlogs.ErrNotRegular, oldlogs.ErrLink, oldlogs.ErrFarRecords, oldlogs.ErrSpool} {
 			quiet = quiet || errors.Is(p.Why, why)
 		}
 		if !quiet {

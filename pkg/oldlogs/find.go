@@ -57,6 +57,7 @@ var (
 	ErrEmpty      = errors.New("is empty")
 	ErrNoRecords  = errors.New("has no audit record")
 	ErrFarRecords = fmt.Errorf("has no audit record in its first %d KiB", lookBytes>>10)
+	ErrSpool      = errors.New("is a segment of a spool or journal of ours: its records are with the collector, or on their way")
 	ErrNotRegular = errors.New("is no file")
 	ErrLink       = errors.New("is a link: name it by itself to have it read")
 )

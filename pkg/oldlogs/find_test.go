@@ -75,6 +75,7 @@ func TestFind(t *testing.T) {
 	put(t, "db/old", "# comment\ntype=1300 audit(1500.000:7): syscall=2\n")
 	put(t, "db/late", strings.Repeat("a message of some program\n", 8000)+line(6000, 1))
 	put(t, "db/notes", "nothing\n")
+	put(t, "db/segment", "AFSEGLOG\x01\n"+line(6000, 1)+line(6001, 2))
 	put(t, "db/empty", "")
 	put(t, "db/lz4", "\x04\x22\x4d\x18rest")
 	if err := os.Symlink("old", "db/link"); err != nil {
@@ -105,7 +106,7 @@ func TestFind(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	why := map[string]error{"db/notes": ErrNoRecords, "db/empty": ErrEmpty, "db/lz4": nil, "db/link": ErrLink, "db/pipe": ErrNotRegular}
+	why := map[string]error{"db/notes": ErrNoRecords, "db/segment": ErrSpool, "db/empty": ErrEmpty, "db/lz4": nil, "db/link": ErrLink, "db/pipe": ErrNotRegular}
 	for _, p := range set.Passed {
 		want, ok := why[p.Path]
 		if !ok || want != nil && !errors.Is(p.Why, want) || p.Why == nil {

@@ -30,6 +30,9 @@ const (
 	beginBytes = 128
 )
 
+// segmentBegin is how files of pkg/seglog begin, which have records between bytes of their own.
+var segmentBegin = []byte("AFSEGLOG")
+
 // Sum is the SHA-256 of content.
 type Sum [sha256.Size]byte
 
@@ -47,6 +50,9 @@ func (f *File) look(ctx context.Context, file *os.File) (err error) {
 	f.begin = make([]byte, min(f.Size, beginBytes))
 	if _, err := file.ReadAt(f.begin, 0); err != nil {
 		return fmt.Errorf("read: %w", err)
+	}
+	if bytes.HasPrefix(f.begin, segmentBegin) {
+		return ErrSpool
 	}
 	src, isPacked, damage, err := logscan.Unpack(file)
 	if err != nil {

@@ -225,8 +225,11 @@ func (s *Session) had(ctx context.Context, lines []line) (map[key]uint32, error)
 		}
 		return err
 	}
-	if len(spans) > manyHosts {
+	if len(spans) > manyHosts || s.cfg.Host != "" {
 		q := &query.Query{StartMs: all.from, EndMs: all.to}
+		if s.cfg.Host != "" { // it has others' names for events of its own only
+			q.Nodes = []string{s.cfg.Host}
+		}
 		if err := look(q); err != nil {
 			return nil, fmt.Errorf("compare with what is stored: %w", err)
 		}

@@ -59,6 +59,12 @@ const (
 	mostOpenEvents = 4096
 )
 
+// mostFiles is how many files a host may import at once: a note has some words of each.
+const mostFiles = 100_000
+
+// ErrFiles is returned by a session of a host that has more files.
+var ErrFiles = errors.New("there are more files than a host may import at once: give fewer paths")
+
 // Session is one run of an import, beside the store. One goroutine uses it.
 type Session struct {
 	cfg    Config
@@ -156,8 +162,14 @@ func (s *Session) File(_ context.Context, f importing.FileBegin) error {
 	if s.err != nil {
 		return s.err
 	}
-	s.file++
-	if s.cfg.Host != "" {
+	if s.file++; s.cfg.Host != "" {
+		if s.file > mostFiles {
+			s.fail(fmt.Errorf("%w: %d", ErrFiles, mostFiles))
+			return s.err
+		}
+		if _, ok := f.At.Content(); !ok {
+			f.At.Head, f.At.All = nil, nil
+		}
 		f.Node, f.At.Node = s.cfg.Host, s.cfg.Host
 	}
 	s.cur = importing.Known{Node: f.Node}
