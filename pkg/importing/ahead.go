@@ -2,6 +2,8 @@ package importing
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/auditfleet/auditfleet/pkg/oldlogs"
@@ -82,17 +84,24 @@ func (a *readAhead) EndFile(ctx context.Context, at oldlogs.Content, whole bool)
 func (a *readAhead) End(ctx context.Context) (Sum, error) {
 	a.wait()
 	if err := a.failed(); err != nil {
-		sum, _ := a.Sink.Interrupt(ctx) // its error is err, or comes of it
-		return sum, err
+		return brokenOff(ctx, a.Sink, err)
 	}
 	return a.Sink.End(ctx)
 }
 
 func (a *readAhead) Interrupt(ctx context.Context) (Sum, error) {
 	a.wait()
-	sum, err := a.Sink.Interrupt(ctx)
-	if failed := a.failed(); failed != nil {
-		err = failed
+	if err := a.failed(); err != nil {
+		return brokenOff(ctx, a.Sink, err)
+	}
+	return a.Sink.Interrupt(ctx)
+}
+
+// brokenOff interrupts an import that has failed: what that says is wrong is err, or comes of it, but for ErrUnknown.
+func brokenOff(ctx context.Context, s Sink, err error) (Sum, error) {
+	sum, ierr := s.Interrupt(context.WithoutCancel(ctx))
+	if errors.Is(ierr, ErrUnknown) && !errors.Is(err, ErrUnknown) {
+		err = fmt.Errorf("%w; %w", err, ErrUnknown)
 	}
 	return sum, err
 }

@@ -36,8 +36,7 @@ func Read(ctx context.Context, set *oldlogs.Set, sink Sink, cfg Config) (Sum, er
 	}
 	err = set.Read(ctx, oldlogs.ReadConfig{From: r.from, Record: r.record, Done: r.end})
 	if err != nil && ctx.Err() == nil {
-		sum, _ := r.sink.Interrupt(context.WithoutCancel(ctx)) // its error is err, or comes of it
-		return sum, err
+		return brokenOff(ctx, r.sink, err)
 	}
 	if err != nil {
 		err = nil
@@ -51,8 +50,7 @@ func Read(ctx context.Context, set *oldlogs.Set, sink Sink, cfg Config) (Sum, er
 	for _, f := range set.Files {
 		if f.Same != "" {
 			if err := r.sink.Skip(ctx, r.records[f.Same]); err != nil {
-				sum, _ := r.sink.Interrupt(context.WithoutCancel(ctx)) // likewise
-				return sum, err
+				return brokenOff(ctx, r.sink, err)
 			}
 		}
 	}

@@ -84,6 +84,8 @@ func (r *Rule) limit(v string) error {
 			return fmt.Errorf("%.40q is not a number of days from 1 to %d, given once", v, maxDays)
 		}
 		r.Days = n
+	case v[len(v)-1] >= '0' && v[len(v)-1] <= '9': // "web*: 90" must not keep 90 bytes
+		return fmt.Errorf("%.40q is neither a number of days, as 400d, nor a size with its unit, as 50G", v)
 	default:
 		n, err := conf.ParseBytes(v)
 		if err != nil {

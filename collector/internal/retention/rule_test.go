@@ -27,7 +27,9 @@ func TestRules(t *testing.T) {
 		{[]string{"web*: -3d"}, "not a number of days"},
 		{[]string{"web*: 3d, 4d"}, "given once"},
 		{[]string{"web*: 3w"}, "3w"},
-		{[]string{"web*: 0"}, "not a size"},
+		{[]string{"web*: 0K"}, "not a size"},
+		{[]string{"web*: 90"}, "neither a number of days"},
+		{[]string{"web*: 400d, 50"}, "neither a number of days"},
 		{[]string{"web*: 3d", "web*: 4d"}, "in a line before"},
 		{[]string{strings.Repeat("x", 300) + ": 3d"}, "300 bytes"},
 	} {
@@ -87,11 +89,12 @@ func droppedOf(t *testing.T, l Limits, parts []store.PartStats, today store.Day,
 
 func TestClasses(t *testing.T) {
 	var rules Rules
-	for _, line := range []string{"web*: 400d", "key noise: 7d", "db*: 50"} {
+	for _, line := range []string{"web*: 400d", "key noise: 7d", "db*: 1K"} {
 		if err := rules.Add(line); err != nil {
 			t.Fatal(err)
 		}
 	}
+	rules[2].Bytes = 50
 	today := store.DayOf(time.Date(2026, 7, 30, 0, 0, 0, 0, time.UTC))
 	rest := rules.Classes().Rest()
 	part := func(ago, n int, class string, bytes uint64) store.PartStats {
