@@ -172,7 +172,7 @@ func (o *importFlags) dial(ctx context.Context) (*calltls.Conn, *importing.Clien
 	for _, server := range servers {
 		conn, err := calltls.Dial(ctx, server, trust.Client(pki.ServerOf(server), "h2"), trust.Explain, rpc.WithKeepaliveParams(keepalive.ClientParameters{Time: time.Minute, Timeout: 15 * time.Second}))
 		if err == nil {
-			said := func(err error) error { return answered(server, err, trust.Explain) }
+			said := func(err error) error { return answered(server, err) }
 			return conn, &importing.Client{Query: fleet.NewQueryClient(conn), Failed: said}, nil
 		}
 		failed = errors.Join(failed, err)
@@ -181,13 +181,13 @@ func (o *importFlags) dial(ctx context.Context) (*calltls.Conn, *importing.Clien
 }
 
 // answered words what a collector has answered.
-func answered(server string, err error, explain func(error) error) error {
+func answered(server string, err error) error {
 	st := status.Convert(err)
 	switch {
 	case st.Code() == codes.Canceled:
 		return fmt.Errorf("import: %w", context.Canceled)
 	case st.Code() == codes.Unavailable:
-		return fmt.Errorf("%s: %w", server, explain(errors.New(st.Message())))
+		return fmt.Errorf("%s: the connection broke (%s): give the same command again, and it goes on where it was", server, st.Message())
 	case st.Code() == codes.PermissionDenied && strings.HasSuffix(st.Message(), "takes the role admin, and its certificate has send"):
 		return fmt.Errorf("%s: %s (an older collector takes imports of the role admin only)", server, st.Message())
 	}
