@@ -112,7 +112,8 @@ func (t *takenImport) receive(ctx context.Context) {
 		}
 		select {
 		case t.requests <- req:
-		case <-ctx.Done():
+		case <-ctx.Done(): // the connection broke while the sink was busy
+			t.failed <- ctx.Err()
 			return
 		}
 	}

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/auditfleet/auditfleet/pkg/importing"
+	"github.com/auditfleet/auditfleet/pkg/oldlogs"
+)
+
+// slowSink takes a chunk when it is told to, and says when it is interrupted.
+type slowSink struct {
+	fakeSink
+	began, goOn, interrupted chan struct{}
+}
+
+func (s *slowSink) Chunk(context.Context, []byte, int64, oldlogs.Content) error {
+	s.began <- struct{}{}
+	<-s.goOn
+	return nil
+}
+
+func (s *slowSink) Interrupt(context.Context) (importing.Sum, error) {
+	close(s.interrupted)
+	return importing.Sum{}, nil
+}
+
+type slowImporter struct {
+	fakeImporter
+	sink *slowSink
+}
+
+func (i slowImporter) BeginImport(context.Context, Importing) (importing.Sink, int64, error) {
+	return i.sink, 0, nil
+}
+
+// TestImportBreaksOff: an import whose caller dies is interrupted, also where the sink has a chunk and others wait: it would keep all
+// others from importing.
+func TestImportBreaksOff(t *testing.T) {
+	sink := &slowSink{began: make(chan struct{}, 3), goOn: make(chan struct{}), interrupted: make(chan struct{})}
+	c := dial(t, serveAs(t, &Service{Importer: slowImporter{sink: sink}}, Allowed{GID: -1}))
+	i, err := c.Imports().Begin(t.Context(), "old", false, []string{"logs"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 { // one is taken, one is received, one comes
+		if err := i.Chunk(t.Context(), []byte("x\n"), 2, oldlogs.Content{Size: 2}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-sink.began
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(50 * time.Millisecond) // so that the collector hears of it while the sink is busy; the test holds without it, too
+	close(sink.goOn)
+	select {
+	case <-sink.interrupted:
+	case <-time.After(time.Minute):
+		t.Error("it was not interrupted")
+	}
+}
