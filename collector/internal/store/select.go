@@ -17,11 +17,12 @@ type Conditions []Condition
 // Condition is met by an event that has, in one of Fields, a value that Match accepts.
 // Exact, when not nil, lists every value that Match can accept, and makes the search a
 // lookup. Contains, when not empty, says that Match accepts exactly the values that
-// contain it. Match must not keep or change its argument, which may be mapped memory.
+// contain it; Part, that it accepts none that does not contain this. Match must not keep or change its argument, which may be mapped memory.
 type Condition struct {
 	Fields   []query.Field
 	Exact    []string
 	Contains string
+	Part     string
 	Match    func(v []byte) bool
 	// Decides says that the event meets the query's part, too, when it meets this.
 	Decides bool
@@ -63,7 +64,7 @@ func ConditionsOf(q *query.Query) Conditions {
 	needs := q.Needs()
 	for i := range needs {
 		t := &needs[i]
-		c := Condition{Fields: t.Fields, Match: t.Values(), Decides: decides(t)}
+		c := Condition{Fields: t.Fields, Match: t.Values(), Part: t.Part(), Decides: decides(t)}
 		if t.Op == query.OpContains {
 			c.Contains = t.Text
 		}

@@ -401,33 +401,6 @@ func TestCompactToday(t *testing.T) {
 	}
 }
 
-// A value that no event of a day has is said by the day's filter, and one that is there never is.
-func TestCompactFilter(t *testing.T) {
-	t.Parallel()
-	s := open(t, Options{Dir: made(t, 4), now: later})
-	compactAll(t, s)
-	asks := func(exe string) (yes, no int) {
-		conds := store.ConditionsOf(&query.Query{Terms: []query.Term{{Fields: []query.Field{query.FieldExe}, Op: query.OpEqual, Text: exe}}})
-		for _, p := range s.parts {
-			v := p.now()
-			if a := v.filter(conds); a != nil && len(v.entries) > 0 {
-				if a.may(p, conds) {
-					yes++
-				} else {
-					no++
-				}
-			}
-		}
-		return yes, no
-	}
-	if yes, no := asks("/usr/bin/sudo"); yes != 1 || no != 0 {
-		t.Errorf("a program that is there: %d days may have it, %d have not", yes, no)
-	}
-	if yes, no := asks("/opt/needle"); yes != 0 || no != 1 {
-		t.Errorf("a program that is not there: %d days may have it, %d have not", yes, no)
-	}
-}
-
 // A day is divided by classes of retention: each event is in the part of its class, and all answers are what they
 // were.
 func TestCompactClasses(t *testing.T) {

@@ -8,27 +8,28 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/layout"
 	"github.com/auditfleet/auditfleet/collector/internal/store/group"
+	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// A partition that compaction has made has a filter, which says of most values that its groups do not have that they do not. A
-// search looks there once, before it opens the first of them.
+// A partition that compaction has made has a filter, which says of most values, texts in values and serials that its groups do not have that
+// they do not. A search looks there once, before it opens the first of them.
 
 // asked is what a partition's filter says to a search; nil: there is nothing to ask.
 type asked struct {
 	once sync.Once
-	no   bool // no event meets the search's conditions
+	no   bool // no event meets the search's conditions, or none has its serial
 }
 
 // filter returns what is to be asked of the partition.
-func (v *partView) filter(conds store.Conditions) *asked {
-	if v.compacted == nil || len(conds) == 0 {
+func (v *partView) filter(q *query.Query, conds store.Conditions) *asked {
+	if v.compacted == nil || len(conds) == 0 && !q.HasSerial {
 		return nil
 	}
 	return &asked{}
 }
 
-// may reports whether an event of p may meet the conditions. What cannot be read says nothing.
-func (a *asked) may(p *partition, conds store.Conditions) bool {
+// may reports whether an event of p may be what the query asks for, whose conditions conds are. What cannot be read says nothing.
+func (a *asked) may(p *partition, q *query.Query, conds store.Conditions) bool {
 	if a == nil {
 		return true
 	}
@@ -39,7 +40,7 @@ func (a *asked) may(p *partition, conds store.Conditions) bool {
 				return nil
 			}
 			f, err := group.OpenFilter(bkt.Get(layout.KeyFilter))
-			a.no = err == nil && !f.May(conds)
+			a.no = err == nil && !f.May(q, conds)
 			return err
 		})
 		if err != nil {

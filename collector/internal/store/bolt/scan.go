@@ -128,7 +128,7 @@ func newScan(ctx context.Context, sn *snapshot, q *query.Query, plain bool) *sca
 	sc.own.m = query.NewMatcher(q)
 	sc.wake = sync.NewCond(&sc.mu)
 	for _, v := range sn.parts {
-		filter := v.filter(sc.conds)
+		filter := v.filter(q, sc.conds)
 		for i := range v.entries {
 			e := &v.entries[i]
 			if !sn.mayMatch(e, q) {
@@ -245,7 +245,7 @@ func (sc *scan) plan(pl *plan) []*unit {
 		return nil
 	}
 	var cands []group.Candidate
-	if !pl.filter.may(pl.p, sc.conds) {
+	if !pl.filter.may(pl.p, sc.q, sc.conds) {
 		return nil
 	}
 	err := pl.p.withGroup(pl.id, func(g *group.Group) (err error) {

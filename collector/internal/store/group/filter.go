@@ -12,97 +12,83 @@ import (
 	"github.com/auditfleet/auditfleet/pkg/query"
 )
 
-// A filter says which values the events of some groups have, in a byte and a half each: of one that is there it always says so, of one
-// in a hundred that is not there, too. So a search asks it before it opens the groups. It is a Bloom filter whose bits for a value lie
-// together; each page of it has a checksum, so that a look reads one page and damage hides nothing.
+// A filter says which values the events of some groups have, which short texts are in these values, and which serials the events have. So a search
+// asks it before it opens the groups. Values and texts are in a Bloom filter whose bits for one lie together, a byte and a half each: of one that is
+// there it always says so, of one in a hundred that is not there, too. Each page of it has a checksum, so that a look reads one page and damage hides nothing.
 const (
-	filterMagic = "AFFILT\x00\x01"
-	filterHead  = 32 // magic, version of the groups, fields, pages, checksum; the fields are behind it
+	filterMagic    = "AFFILT\x00"
+	oldFilter      = 1  // the version with neither texts nor serials
+	filterVersion  = 2  // behind the magic
+	filterHead     = 32 // magic and version, bytes of a set of fields, pages, checksum, lengths of texts, bytes of serials; the sets of fields are behind it
+	filterSumAt    = 16
+	filterTextsAt  = 20 // to filterSerialAt: a byte a length, zeros behind the last
+	filterSerialAt = 28
 
 	filterBits  = 12 // a value
 	filterBlock = 32 // bytes that a value's bits are in
 	filterPage  = 4096
 	pageBlocks  = (filterPage - 4) / filterBlock
+
+	// mostLooks is how many texts of a condition are looked for: each look reads a page.
+	mostLooks = 64
 )
 
-// FilterBuilder makes a filter. It takes 8 bytes a value. The zero value is ready.
-type FilterBuilder struct {
-	hashes []uint64
-	fields [(query.NumIndexed + 7) / 8]byte // that all groups have been asked for
-	begun  bool
-	old    bool // a group is of a version that has not all values
+// Filter answers for the groups that a FilterBuilder was given. It is used no longer than its bytes, by any number of goroutines.
+type Filter struct {
+	fields  []byte   // of whose values all are there, a bit each
+	sizes   []byte   // lengths of texts, in bytes, ascending
+	texts   [][]byte // by these: the fields of whose values all texts are there
+	pages   int
+	all     []byte
+	serials []byte // nil: nothing is known
 }
 
-// Add adds the values of a group. Error: store.ErrDamaged.
-func (w *FilterBuilder) Add(g *Group) error {
-	w.old = w.old || g.version < readVersion
-	for f := range query.Field(query.NumIndexed) {
-		d, err := g.dict(f)
-		if err != nil {
-			return err
-		}
-		// A field whose dictionary is missing has no value; or it is one that the group is too old for.
-		if !w.begun && !(d == nil && addedField(f)) {
-			w.fields[f/8] |= 1 << (f % 8)
-		} else if d == nil && addedField(f) {
-			w.fields[f/8] &^= 1 << (f % 8)
-		}
-		if d == nil {
-			continue
-		}
-		if err := d.each(func(x *dict, i int) error {
-			w.hashes = append(w.hashes, filterHash(f, x.value(i)))
-			return nil
-		}); err != nil {
-			return err
-		}
+// OpenFilter reads a filter's head. Errors: store.ErrNotOurs, store.ErrVersion, store.ErrDamaged.
+func OpenFilter(b []byte) (*Filter, error) {
+	if len(b) < filterHead || string(b[:len(filterMagic)]) != filterMagic {
+		return nil, damagedAs(store.ErrNotOurs, "no filter begins here")
 	}
-	w.begun = true
-	return nil
-}
-
-// Bytes returns the filter. Nothing can be added afterwards.
-func (w *FilterBuilder) Bytes() []byte {
-	slices.Sort(w.hashes)
-	w.hashes = slices.Compact(w.hashes)
-	pages := max(1, (len(w.hashes)*filterBits/8/filterBlock+pageBlocks)/pageBlocks)
-	if w.old || !w.begun {
-		pages = 0 // it knows nothing
+	if v := b[len(filterMagic)]; v < oldFilter || v > filterVersion {
+		return nil, damagedAs(store.ErrVersion, "filter version %d, this program reads %d to %d", v, oldFilter, filterVersion)
 	}
-	head := (filterHead + len(w.fields) + 7) &^ 7
-	out := make([]byte, head+pages*filterPage)
-	copy(out, filterMagic)
-	binary.LittleEndian.PutUint32(out[8:], uint32(len(w.fields)))
-	binary.LittleEndian.PutUint32(out[12:], uint32(pages))
-	copy(out[filterHead:], w.fields[:])
-	for _, h := range w.hashes {
-		if pages == 0 {
-			break
-		}
-		page, words := filterPlace(out[head:], pages, h)
-		for i, bit := range filterMask(h) {
-			at := page[words+4*i:]
-			binary.LittleEndian.PutUint32(at, binary.LittleEndian.Uint32(at)|bit)
-		}
+	set, pages, serials := uint64(binary.LittleEndian.Uint32(b[8:])), uint64(binary.LittleEndian.Uint32(b[12:])), uint64(binary.LittleEndian.Uint32(b[filterSerialAt:]))
+	sizes := b[filterTextsAt:filterSerialAt]
+	if n := slices.Index(sizes, 0); n >= 0 {
+		sizes = sizes[:n]
 	}
-	for i := range pages {
-		page := out[head+i*filterPage : head+(i+1)*filterPage]
-		binary.LittleEndian.PutUint32(page[filterPage-4:], crc32.Checksum(page[:filterPage-4], castagnoli))
+	head := (filterHead + set*uint64(1+len(sizes)) + 7) &^ 7
+	if head > uint64(len(b)) || uint64(len(b))-head != pages*filterPage+serials {
+		return nil, damaged("a filter of %d pages and %d bytes of serials in %d bytes", pages, serials, len(b))
 	}
-	binary.LittleEndian.PutUint32(out[16:], filterSum(out, head))
-	w.hashes = nil
-	return out
+	if filterSum(b, int(head)) != binary.LittleEndian.Uint32(b[filterSumAt:]) {
+		return nil, damaged("checksum of a filter's head")
+	}
+	f := &Filter{sizes: sizes, pages: int(pages), all: b[head : head+pages*filterPage]}
+	at := b[filterHead:]
+	f.fields, at = at[:set], at[set:]
+	for range sizes {
+		f.texts, at = append(f.texts, at[:set]), at[set:]
+	}
+	if serials > 0 {
+		f.serials = b[uint64(len(b))-serials:]
+	}
+	return f, nil
 }
 
 // filterSum is the checksum of all before the pages, without itself.
 func filterSum(b []byte, head int) uint32 {
-	return crc32.Update(crc32.Checksum(b[:16], castagnoli), castagnoli, b[20:head])
+	return crc32.Update(crc32.Checksum(b[:filterSumAt], castagnoli), castagnoli, b[filterSumAt+4:head])
 }
 
-func filterHash(f query.Field, value []byte) uint64 {
+// valueSeed is the seed of hashes of a field's values, textSeed that of texts of so many bytes that are in them.
+func valueSeed(f query.Field) uint64 { return uint64(f) }
+
+func textSeed(f query.Field, size int) uint64 { return uint64(size)<<8 | uint64(f) }
+
+func filterHash(seed uint64, b []byte) uint64 {
 	var d xxhash.Digest
-	d.ResetWithSeed(uint64(f))
-	_, _ = d.Write(value)
+	d.ResetWithSeed(seed)
+	_, _ = d.Write(b)
 	return d.Sum64()
 }
 
@@ -121,57 +107,76 @@ func filterMask(h uint64) (out [8]uint32) {
 	return out
 }
 
-// Filter answers for the groups that a FilterBuilder was given. It is used no longer than its bytes, by any number of goroutines.
-type Filter struct {
-	fields []byte
-	pages  int
-	all    []byte
+func hasField(set []byte, f query.Field) bool {
+	return int(f/8) < len(set) && set[f/8]&(1<<(f%8)) != 0
 }
 
-// OpenFilter reads a filter's head. Errors: store.ErrNotOurs, store.ErrDamaged.
-func OpenFilter(b []byte) (*Filter, error) {
-	if len(b) < filterHead || string(b[:len(filterMagic)]) != filterMagic {
-		return nil, damagedAs(store.ErrNotOurs, "no filter begins here")
-	}
-	fields, pages := uint64(binary.LittleEndian.Uint32(b[8:])), uint64(binary.LittleEndian.Uint32(b[12:]))
-	head := (filterHead + fields + 7) &^ 7
-	if head > uint64(len(b)) || uint64(len(b))-head != pages*filterPage {
-		return nil, damaged("a filter of %d pages in %d bytes", pages, len(b))
-	}
-	if filterSum(b, int(head)) != binary.LittleEndian.Uint32(b[16:]) {
-		return nil, damaged("checksum of a filter's head")
-	}
-	return &Filter{fields: b[filterHead : filterHead+fields], pages: int(pages), all: b[head:]}, nil
-}
-
-// MayHave reports whether an event may have the value in the field. It is true also where the filter cannot tell: its groups are older than the
-// field, or a page is damaged.
-func (f *Filter) MayHave(field query.Field, value string) bool {
-	if f.pages == 0 || int(field/8) >= len(f.fields) || f.fields[field/8]&(1<<(field%8)) == 0 {
-		return true
-	}
-	h := filterHash(field, []byte(value))
+// may reports whether something with that hash may be there; also where a page is damaged.
+func (f *Filter) may(h uint64) bool {
 	page, at := filterPlace(f.all, f.pages, h)
-	if crc32.Checksum(page[:filterPage-4], castagnoli) != binary.LittleEndian.Uint32(page[filterPage-4:]) {
-		return true
-	}
 	for i, bit := range filterMask(h) {
 		if binary.LittleEndian.Uint32(page[at+4*i:])&bit == 0 {
-			return false
+			return !soundPage(page)
 		}
 	}
 	return true
 }
 
-// May reports whether an event may meet all conditions: one that lists its values is met by none where the filter has none of them.
-func (f *Filter) May(conds store.Conditions) bool {
-	for i := range conds {
-		c := &conds[i]
-		if c.Exact == nil {
+func soundPage(page []byte) bool {
+	return crc32.Checksum(page[:filterPage-4], castagnoli) == binary.LittleEndian.Uint32(page[filterPage-4:])
+}
+
+// MayHave reports whether an event may have the value in the field. It is true also where the filter cannot tell: its groups are older than the
+// field, or a page is damaged.
+func (f *Filter) MayHave(field query.Field, value string) bool {
+	return f.pages == 0 || !hasField(f.fields, field) || f.may(filterHash(valueSeed(field), []byte(value)))
+}
+
+// MayContain reports whether an event may have a value in the field that contains part; likewise.
+func (f *Filter) MayContain(field query.Field, part string) bool {
+	if f.pages == 0 {
+		return true
+	}
+	for i := len(f.sizes) - 1; i >= 0; i-- {
+		size := int(f.sizes[i])
+		if size > len(part) || !hasField(f.texts[i], field) {
 			continue
 		}
-		if !slices.ContainsFunc(c.Exact, func(v string) bool {
-			return slices.ContainsFunc(c.Fields, func(field query.Field) bool { return f.MayHave(field, v) })
+		looks := 0 // longer texts say whatever shorter ones do
+		for text := range textsOf([]byte(part), size, 0) {
+			if !f.may(filterHash(textSeed(field, size), text)) {
+				return false
+			}
+			if looks++; looks == mostLooks {
+				break
+			}
+		}
+		return true
+	}
+	return true
+}
+
+// MayHaveSerial reports whether an event may have the serial; likewise.
+func (f *Filter) MayHaveSerial(serial uint64) bool {
+	return f.serials == nil || mayHaveSerial(f.serials, serial)
+}
+
+// May reports whether an event may be what a query asks for; conds are the query's. A condition that lists its values is met by no event where the filter
+// has none of them, and so is one all of whose values contain a text that no value has.
+func (f *Filter) May(q *query.Query, conds store.Conditions) bool {
+	if q.HasSerial && !f.MayHaveSerial(q.Serial) {
+		return false
+	}
+	for i := range conds {
+		c := &conds[i]
+		if c.Exact == nil && c.Part == "" {
+			continue
+		}
+		if !slices.ContainsFunc(c.Fields, func(field query.Field) bool {
+			if c.Exact == nil {
+				return f.MayContain(field, c.Part)
+			}
+			return slices.ContainsFunc(c.Exact, func(v string) bool { return f.MayHave(field, v) })
 		}) {
 			return false
 		}

@@ -68,12 +68,12 @@ func TestFilter(t *testing.T) {
 			}
 			found = found || len(got) > 0
 		}
-		if found && !f.May(store.ConditionsOf(q)) {
+		if found && !f.May(q, store.ConditionsOf(q)) {
 			t.Errorf("%s: hidden", name)
 		}
 	}
 	nowhere := &query.Query{Terms: []query.Term{term(query.OpEqual, "/no/such", query.FieldExe)}}
-	if f.May(store.ConditionsOf(nowhere)) || !f.May(nil) {
+	if f.May(nowhere, store.ConditionsOf(nowhere)) || !f.May(&query.Query{}, nil) {
 		t.Error("an absent value may be there, or nothing may")
 	}
 	if !f.MayHave(query.Field(query.NumIndexed+8), "x") {

@@ -367,10 +367,38 @@ func (p *Partition) copyRest(tx *bbolt.Tx) error {
 	if len(p.State) > 0 {
 		err = tx.Bucket(layout.BucketMarks).Put(layout.KeyState, p.State)
 	}
+	if err == nil {
+		err = p.copyFilter(tx)
+	}
 	if err == nil && p.Compacted != nil {
 		err = layout.PutCompacted(tx, p.Compacted)
 	}
 	return err
+}
+
+// copyFilter copies the filter, as it is: groups that the copy lacks are no harm, and damage hides nothing.
+func (p *Partition) copyFilter(tx *bbolt.Tx) error {
+	b, err := p.filterBytes()
+	if b == nil || err != nil {
+		return err
+	}
+	bkt, err := tx.CreateBucket(layout.BucketFilter)
+	if err != nil {
+		return err
+	}
+	return bkt.Put(layout.KeyFilter, b)
+}
+
+// filterBytes reads the filter; nil where there is none.
+func (p *Partition) filterBytes() ([]byte, error) {
+	if p.Filter.Size == 0 {
+		return nil, nil
+	}
+	b := make([]byte, p.Filter.Size)
+	if _, err := p.file.ReadAt(b, p.Filter.Off); err != nil {
+		return nil, fmt.Errorf("read the filter of %s: %w", p.Path, err)
+	}
+	return b, nil
 }
 
 // copyGroup copies a group and its catalogue entry.

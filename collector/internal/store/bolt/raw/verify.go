@@ -85,6 +85,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 	out.Findings = p.Findings
 	out.ID, out.Compacted = p.ID, p.Compacted
 	out.marks(p)
+	filter := out.filter(p)
 	for i := range p.Groups {
 		if first, _ := p.Groups[i].Batches(); out.FirstID == 0 || first < out.FirstID {
 			out.FirstID = first
@@ -93,7 +94,7 @@ func (v *Verifier) Partition(ctx context.Context, path string, part store.Part) 
 			out.IDs = append(out.IDs, p.Groups[i].ID)
 		}
 	}
-	if err := v.groups(ctx, p, out); err != nil {
+	if err := v.groups(ctx, p, filter, out); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(out.Findings, func(a, b Finding) int {
@@ -143,8 +144,27 @@ func (out *PartReport) marks(p *Partition) {
 	}
 }
 
+// filter checks the partition's filter, and returns it; nil where there is none that can be used.
+func (out *PartReport) filter(p *Partition) *group.Filter {
+	b, err := p.filterBytes()
+	if b == nil && err == nil {
+		return nil
+	}
+	var f *group.Filter
+	if err == nil {
+		if f, err = group.OpenFilter(b); err == nil {
+			err = f.Check()
+		}
+	}
+	if err != nil {
+		out.Findings = append(out.Findings, Finding{Path: out.Path, Offset: p.Filter.Off, Block: -1, Err: fmt.Errorf("%w: %w", store.ErrDamaged, err)})
+		return nil
+	}
+	return f
+}
+
 // groups verifies the groups, several at once, and adds them up in out.
-func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) error {
+func (v *Verifier) groups(ctx context.Context, p *Partition, filter *group.Filter, out *PartReport) error {
 	var mu sync.Mutex // guards out
 	// Each group is verified into a report of its own, which is then added under mu.
 	next := make(chan *Group)
@@ -152,7 +172,7 @@ func (v *Verifier) groups(ctx context.Context, p *Partition, out *PartReport) er
 	for range min(v.workers, len(p.Groups)) {
 		wg.Go(func() {
 			for g := range next {
-				one := v.group(p, g)
+				one := v.group(p, g, filter)
 				mu.Lock()
 				out.add(one)
 				mu.Unlock()
@@ -192,7 +212,7 @@ func (out *PartReport) add(o *PartReport) {
 
 // group verifies one group and compares it with its catalogue entry. Of a group that cannot
 // be read at all, the entry says how many events are lost.
-func (v *Verifier) group(p *Partition, g *Group) *PartReport {
+func (v *Verifier) group(p *Partition, g *Group, filter *group.Filter) *PartReport {
 	out := &PartReport{Groups: 1, Catalogued: g.Sum.Events, Sums: map[uint64]group.Sum{}, Batches: map[uint64]uint64{}}
 	wrong := func(f Finding) {
 		f.Path, f.Group = p.Path, g.ID
@@ -215,6 +235,11 @@ func (v *Verifier) group(p *Partition, g *Group) *PartReport {
 	if p.Compacted != nil {
 		if x, err := v.codec.Open(b); err == nil {
 			_ = x.CountBatches(g.ID, out.Batches) // Verify finds what is wrong with them
+			if filter != nil {
+				if err := filter.Covers(x); err != nil {
+					wrong(Finding{Offset: p.Filter.Off, Block: -1, Err: err})
+				}
+			}
 		}
 	}
 	x := v.codec.Verify(b)

@@ -174,6 +174,7 @@ func (r *run) write(d *days, is division, mark layout.Compacted, part store.Part
 			if err := b.Add(h.host, h.batch, h.ev); err != nil {
 				return err
 			}
+			f.filter.AddSerial(h.ev.Serial)
 			r.sums.add(&sum, h.host, h.batch, h.ev)
 			if b.Full() {
 				if err := finish(); err != nil {
