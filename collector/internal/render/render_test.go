@@ -225,6 +225,10 @@ type oneText struct{ ev *event.Event }
 
 func (oneText) Len() int { return 1 }
 
+func (oneText) Open() error { return nil }
+
+func (oneText) Done() {}
+
 func (o oneText) Event(_ int, ev *event.Event) { *ev = *o.ev }
 
 func (o oneText) AppendRaw(dst []byte, _ int) []byte {
