@@ -13,6 +13,7 @@ import (
 // missing is one name that a query asks for, and whether a record has it.
 type missing struct {
 	fields []query.Field // none: it is a host
+	term   query.Term    // that asks for it; of a host none
 	is     func(v []byte) bool
 	text   string
 	what   string // "no record …" before text
@@ -93,7 +94,7 @@ func (m *Missing) add(w *missing) {
 
 // term adds the name that a condition asks for, if it asks for one.
 func (m *Missing) term(t *query.Term) {
-	w := &missing{text: t.Text, is: t.Values()}
+	w := &missing{text: t.Text, is: t.Values(), term: *t}
 	for _, f := range t.Fields {
 		what, ok := whatOf[f]
 		switch {
@@ -122,6 +123,22 @@ func (m *Missing) Fields() (fields []query.Field) {
 		}
 	}
 	return fields
+}
+
+// Filters returns conditions of which one at least holds for an event with a name that is still to be told, without hosts: any record's field counts.
+func (m *Missing) Filters() (filters []query.Filter) {
+	for _, w := range m.names {
+		if w.seen {
+			continue
+		}
+		for _, f := range w.fields {
+			t := w.term
+			t.Fields = []query.Field{f}
+			name, _ := strings.CutSuffix(f.String(), "-name")
+			filters = append(filters, query.Filter{Term: &t, Field: &query.FieldTest{Name: name}})
+		}
+	}
+	return filters
 }
 
 // Host tells of a host that records are of, Value of the value of a field.

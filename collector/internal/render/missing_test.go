@@ -133,3 +133,51 @@ func (claimedEvents) Hosts(context.Context) ([]*fleet.Host, error) { return nil,
 func (s noEvents) ScanText(ctx context.Context, q *query.Query, fn func(query.Texts) error) error {
 	return s.Scan(ctx, q, func(ev *event.Event) error { return fn(oneText{ev}) })
 }
+
+// pastEvents is a store whose newest events are many, and have no names: those that have some are of before. It counts the events of before that were
+// asked for as a whole.
+type pastEvents struct {
+	someEvents
+	whole *int
+}
+
+// Scan finds what asks for a name, and nothing for all other questions.
+func (s pastEvents) Scan(_ context.Context, q *query.Query, fn func(*event.Event) error) error {
+	m := query.NewMatcher(q)
+	for _, ev := range s.someEvents {
+		if q.Limit == 1 && len(q.Filters) == 1 && m.Match(ev) {
+			return fn(ev)
+		}
+	}
+	return nil
+}
+
+func (s pastEvents) Tally(_ context.Context, q *query.Query, fields []query.Field, _ func(*event.Event) error) (*query.Tally, error) {
+	sum := query.NewTally(fields, nil)
+	if len(fields) > 0 && q.StartMs == 0 {
+		*s.whole++
+	}
+	if len(fields) > 0 {
+		sum.Events = missingEvents
+	}
+	return sum, nil
+}
+
+// Whether a name is there is told by the whole store, and which is the nearest one by its newest events: a store of years is not read for it.
+func TestMissingInThePast(t *testing.T) {
+	all := events(t)
+	for words, want := range map[string]string{
+		"-k kk": "has the key kk\n", "-k k -p 4711": "", "-x /usr/bin/id -p 4711": "", "-x /usr/bin/di": "is of a program called /usr/bin/di\n", "-c id -c x": "",
+		"-ul alcie": "is of the account alcie\n", "-ul alice -p 4711": "",
+	} {
+		whole := 0
+		var out, errs strings.Builder
+		if _, err := Text(t.Context(), pastEvents{all, &whole}, nil, strings.Fields(words), &out, &errs); err != nil {
+			t.Fatal(err)
+		}
+		_, got, _ := strings.Cut(errs.String(), "NOTE - no record ")
+		if got != want || whole > 0 {
+			t.Errorf("%s: %q, want %q; all events were counted %d times", words, errs.String(), want, whole)
+		}
+	}
+}
