@@ -50,6 +50,9 @@ var ErrDiffers = errors.New("what was rewritten is not what was there")
 // mostBeside is how many groups are read side by side, each with a frame in memory; what more there are goes into groups behind those of the first.
 const mostBeside = 512
 
+// letGoBytes is how many bytes of records are read until what was mapped of the files for it leaves this process's memory: nearly all of it is not read again.
+const letGoBytes = 64 << 20
+
 // stepEvents is how many events are rewritten between two looks at the clock and the context.
 const stepEvents = 512
 
@@ -132,6 +135,8 @@ type run struct {
 	of     *store.Classifier
 	bytes  uint64 // of records, since Pace was told
 	events int
+	mapped uint64  // of records, since letGo
+	again  *Source // that is checked; nil: none
 }
 
 // write writes the events of one file, and returns what they are together.
@@ -217,6 +222,13 @@ func (r *run) step(ev *event.Event) error {
 	}
 	n := r.bytes
 	r.bytes = 0
+	if r.mapped += n; r.mapped >= letGoBytes {
+		r.mapped = 0
+		for _, s := range r.Sources {
+			s.letGo()
+		}
+		r.again.letGo()
+	}
 	return r.Pace.Done(r.ctx, n)
 }
 
@@ -226,7 +238,11 @@ func (r *run) check(m *Made, want tally) (err error) {
 	if err != nil {
 		return fmt.Errorf("read it again: %w", err)
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	r.again = s
+	defer func() {
+		r.again = nil
+		err = errors.Join(err, s.Close())
+	}()
 	var got tally
 	for i := range s.Groups {
 		if i >= len(m.Groups) || s.Groups[i].Sum != m.Groups[i] {

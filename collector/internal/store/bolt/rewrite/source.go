@@ -71,6 +71,13 @@ func findings(p *raw.Partition) error {
 	return nil
 }
 
+// letGo takes what was read of the file out of this process's memory; what is read again comes from the file. It may be called for nil.
+func (s *Source) letGo() {
+	if s != nil && s.file != nil {
+		_ = unix.Madvise(s.file, unix.MADV_DONTNEED) // it is no more than advice
+	}
+}
+
 // Close lets go of the file: nothing of it may be used after that.
 func (s *Source) Close() error {
 	if s.file == nil {
