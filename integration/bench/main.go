@@ -63,8 +63,8 @@ func main() {
 func run() (returned error) {
 	bin := flag.String("bin", "", "folder with forwarder and collector (built when empty)")
 	long := flag.Bool("long", false, "ten times the records, five rounds, 1,000 connections")
-	days := flag.Int("days", 20, "days of -only days, of -size GB each (0.1 without)")
-	store := flag.String("store", "", "folder in which -only days keeps its store, or has one that it only asks")
+	days := flag.Int("days", 20, "days of -only days, of -size GB each (0.1 without), and of -only terabyte (400 of 2.5 GB without)")
+	store := flag.String("store", "", "folder in which -only days and terabyte keep their stores, or have some that they only ask")
 	asks := flag.String("ask", "few,many,counts", "what -only days asks: for few records, for many, for counts")
 	victoria := flag.String("victorialogs", "", "VictoriaLogs' program, for -only victorialogs")
 	only := flag.String("only", "limits,server,paced,lockstep,modes,connections,hostile,link,search,scan,forwarder,cut,growth,ledger,seal", "parts to run")
@@ -133,7 +133,7 @@ func run() (returned error) {
 	b.machine()
 	parts := map[string]func() error{
 		"limits": b.machineLimits, "server": b.servers, "paced": b.paced, "lockstep": b.stopAndWait, "modes": b.modes, "connections": b.connections, "hostile": b.hostile, "link": b.link, "transports": b.transports, "idle": b.idle, "search": b.search, "scan": b.scans, "forwarder": b.forwarder, "cut": b.cutLink, "growth": b.growth, "ledger": b.ledger, "share": b.ledgerShare, "seal": b.seal, "versions": b.versions,
-		"groups": b.groupsOnly, "days": b.manyDays, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction, "running": b.runningDay,
+		"groups": b.groupsOnly, "days": b.manyDays, "terabyte": b.terabyte, "victorialogs": b.beside, "import": b.imports, "compaction": b.compaction, "running": b.runningDay,
 	}
 	for _, name := range strings.Split(*only, ",") {
 		part, ok := parts[name]
