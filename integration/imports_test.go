@@ -105,6 +105,7 @@ var mayImport = map[string][]string{
 	"integration":                 {"internal", "pkg", "proto"},
 
 	"collector/internal/descriptors": {},
+	"collector/internal/several":     {"collector/internal/api", "collector/internal/ledger", "collector/internal/store", "pkg/event", "pkg/query", "pkg/record", "pkg/tables", "proto"},
 	"collector/internal/render":      {"collector/internal/api", "pkg/event", "pkg/interpret", "pkg/option", "pkg/output", "pkg/query", "pkg/record", "pkg/report", "pkg/search", "pkg/terminal", "proto"}, // interpret, record and proto: its tests
 
 	"collector/internal/store/bolt":          {"collector/internal/eventtree", "collector/internal/ledger", "collector/internal/seal", "collector/internal/store", "pkg/fsys", "pkg/seglog", "pkg/query", "pkg/event"},

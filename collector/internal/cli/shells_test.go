@@ -44,8 +44,8 @@ var single = []offer{
 	{"aureport --by comm,ho", "host", "node"},
 }
 
-// several words are what these can become: a terminal shows what they have in common.
-var several = []offer{
+// ambiguous words are what these can become: a terminal shows what they have in common.
+var ambiguous = []offer{
 	{"collector se", "search", "hosts"},
 	{"collector search -m USER_LO", "USER_LOGIN", "USER_AUTH"},
 	{"collector report --su", "--summary", "--tty"},
@@ -98,7 +98,7 @@ func realShell(t *testing.T) {
 func TestBash(t *testing.T) {
 	realShell(t)
 	t.Parallel()
-	check(t, "bash", append(several, single...), bashCompleter(t))
+	check(t, "bash", append(ambiguous, single...), bashCompleter(t))
 }
 
 func bashCompleter(t *testing.T) completer {
@@ -126,7 +126,7 @@ printf '%s\n' "${COMPREPLY[@]}"`
 func TestFish(t *testing.T) {
 	realShell(t)
 	t.Parallel()
-	check(t, "fish", append(several, single...), fishCompleter(t))
+	check(t, "fish", append(ambiguous, single...), fishCompleter(t))
 }
 
 func fishCompleter(t *testing.T) completer {

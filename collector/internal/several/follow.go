@@ -1,0 +1,246 @@
+package several
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+const (
+	// againAfter is how long a follower waits before it asks a collector again that has failed, and lookBack from how
+	// long before the newest event that it had of it.
+	againAfter, lookBack = 3 * time.Second, time.Minute
+	// quietAfter is how long the others are kept back for the next event of a collector.
+	quietAfter = 200 * time.Millisecond
+	// recentEvents is how many events a follower remembers at least, to give none twice that two collectors have.
+	recentEvents = 1 << 16
+)
+
+// follower follows one collector, again after each failure. Its goroutine is at most one event ahead of what was used.
+type follower struct {
+	m      *member
+	in     chan<- news
+	used   chan struct{}
+	newest int64 // of its events, in ms since 1970
+	calls  int   // how often it was asked
+
+	// The rest is following's.
+	head  *event.Event
+	from  origin    // of head
+	since time.Time // when it was asked for another
+}
+
+// origin is one answer of one collector.
+type origin struct {
+	m    *member
+	call int
+}
+
+// news is what comes of a follower: an event, or how many were left out.
+type news struct {
+	of   *follower
+	ev   *event.Event
+	from origin
+	lost uint64
+}
+
+// Follow implements query.Source. Events come in order where collectors have some at the same time. A collector that fails
+// is asked again until ctx ends, and Missing has it nevertheless. An event that two collectors have comes once where less
+// than 65,536 others lie between; one of which each has a part comes as two.
+func (s *Source) Follow(ctx context.Context, q *query.Query, fn func(*event.Event) error, idle func(lost uint64) error) error {
+	if q.Batches || q.AfterBatch != 0 {
+		return ErrOne
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	in := make(chan news)
+	g := &following{fn: q.Limited(fn), idle: idle}
+	ended := make(chan struct{})
+	for _, m := range s.asked() {
+		f := &follower{m: m, in: in, used: make(chan struct{}, 1), newest: q.StartMs, since: time.Now()}
+		if q.StartMs == 0 {
+			f.newest = time.Now().UnixMilli()
+		}
+		g.list = append(g.list, f)
+		running.Go(func() { f.run(ctx, s, *q) })
+	}
+	go func() {
+		running.Wait()
+		close(ended)
+	}()
+	err := g.run(ctx, in, ended)
+	switch {
+	case errors.Is(err, query.ErrStop):
+		return nil
+	case err != nil:
+		return err
+	}
+	return s.none()
+}
+
+// run follows the collector until ctx ends. A store that no collector has is not live: it ends.
+func (f *follower) run(ctx context.Context, s *Source, q query.Query) {
+	q.Limit = 0
+	src, again := f.m.src, false
+	for ctx.Err() == nil {
+		err := f.follow(ctx, s, src, &q)
+		if again {
+			err = errors.Join(err, src.Close())
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errEnded
+		}
+		s.fail(f.m, Failure{Err: err, Part: true, LastMs: f.newest})
+		if errors.Is(err, query.ErrNotLive) || f.m.open == nil {
+			return
+		}
+		for src = nil; src == nil; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(againAfter):
+			}
+			src, _, _ = reach(ctx, Member{Open: f.m.open}, s.wait) // why it fails was said
+		}
+		again = true
+		q.StartMs = max(1, f.newest-lookBack.Milliseconds())
+	}
+	if again && src != nil {
+		_ = src.Close() // nothing of it is wanted any more
+	}
+}
+
+// errEnded is returned for a collector that ends its answer to who follows.
+var errEnded = errors.New("it has ended the answer")
+
+// follow makes one call.
+func (f *follower) follow(ctx context.Context, s *Source, src Collector, q *query.Query) error {
+	f.calls++
+	from := origin{f.m, f.calls}
+	return s.call(ctx, &member{src: src}, func(ctx context.Context) error {
+		return src.Follow(ctx, q, func(ev *event.Event) error {
+			f.newest = max(f.newest, ev.Ms)
+			return f.tell(ctx, news{of: f, ev: ev, from: from})
+		}, func(lost uint64) error {
+			if lost == 0 {
+				return nil
+			}
+			return f.tell(ctx, news{of: f, lost: lost})
+		})
+	})
+}
+
+// tell hands on news and waits until they are used.
+func (f *follower) tell(ctx context.Context, n news) error {
+	select {
+	case f.in <- n:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-f.used:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// following puts together what followers get, in one goroutine.
+type following struct {
+	list   []*follower
+	fn     func(*event.Event) error
+	idle   func(lost uint64) error
+	recent recent
+}
+
+// run gives events until ctx ends, or all followers have.
+func (g *following) run(ctx context.Context, in <-chan news, ended <-chan struct{}) error {
+	look := time.NewTicker(quietAfter / 2)
+	defer look.Stop()
+	for {
+		select {
+		case n := <-in:
+			if n.ev == nil {
+				n.of.use()
+				if err := g.idle(n.lost); err != nil {
+					return err
+				}
+				continue
+			}
+			n.of.head, n.of.from = n.ev, n.from
+		case <-look.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ended:
+			return ctx.Err()
+		}
+		if err := g.give(); err != nil {
+			return err
+		}
+	}
+}
+
+// use has the follower go on.
+func (f *follower) use() {
+	f.since = time.Now()
+	f.used <- struct{}{}
+}
+
+// give gives the first event, if no collector has to be waited for.
+func (g *following) give() error {
+	var first *follower
+	for _, f := range g.list {
+		switch {
+		case f.head == nil && time.Since(f.since) < quietAfter:
+			return nil
+		case f.head != nil && (first == nil || query.KeyOf(f.head).Compare(query.KeyOf(first.head)) < 0):
+			first = f
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	ev := first.head
+	first.head = nil
+	again := g.recent.has(ev, first.from)
+	first.use()
+	if again {
+		return nil
+	}
+	if err := g.fn(ev); err != nil {
+		return err
+	}
+	return g.idle(0)
+}
+
+// recent remembers events, and which answer they came in.
+type recent struct {
+	now, before map[[sha256.Size]byte]origin
+}
+
+// has reports whether an event came before, in another answer.
+func (r *recent) has(ev *event.Event, from origin) bool {
+	text, _ := store.AppendText(append([]byte(nil), ev.Node...), ev)
+	sum := sha256.Sum256(text)
+	for _, seen := range []map[[sha256.Size]byte]origin{r.now, r.before} {
+		if o, ok := seen[sum]; ok {
+			return o != from
+		}
+	}
+	if r.now == nil || len(r.now) >= recentEvents {
+		r.now, r.before = map[[sha256.Size]byte]origin{}, r.now
+	}
+	r.now[sum] = from
+	return false
+}

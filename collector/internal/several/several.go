@@ -1,0 +1,257 @@
+// Package several asks several collectors, each with a store of its own, as if one had it all: their
+// answers are merged by time, and what two of them have is given once. Where a collector cannot be asked, or
+// fails while it answers, the others' answers are given, and Missing says what they lack. Only the
+// collector's command line may import it.
+//
+// What is promised of a host that sent to one collector and then to another: its events of both are in the
+// answer, in the order of one store (time, node, serial). An event that both have, because it was sent again, is
+// given once; records that only one of them has are joined to it. Each collector decides by
+// what it has of an event whether it is found.
+package several
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/auditfleet/auditfleet/collector/internal/api"
+	"github.com/auditfleet/auditfleet/pkg/query"
+	"github.com/auditfleet/auditfleet/proto/fleet"
+)
+
+var (
+	// ErrNone is returned when no collector could be asked.
+	ErrNone = errors.New("none of the collectors could be asked")
+	// ErrOne is returned for a question that only one collector can answer: its numbers of batches
+	// mean nothing to another one.
+	ErrOne = errors.New("that can be asked of one collector only")
+	// errSilent is why a collector is given up that answers nothing.
+	errSilent = errors.New("it does not answer")
+)
+
+// Collector is one that is asked.
+type Collector interface {
+	api.Source
+	io.Closer
+}
+
+// Member says which collector is to be asked, and how it is reached.
+type Member struct {
+	Name string // as messages name it
+	Open func(context.Context) (Collector, error)
+}
+
+// Failure is what the answers lack of a collector.
+type Failure struct {
+	Collector string
+	Err       error
+	// Part: the answers have some of its events, those up to LastMs (of a reversed search: from then on) where that
+	// is not 0.
+	Part     bool
+	Reversed bool
+	LastMs   int64 // since 1970
+}
+
+// Source is the collectors as one api.Source. A collector that has failed is not asked again. Any number of
+// goroutines may use it.
+type Source struct {
+	wait    time.Duration
+	members []*member
+	same    []string
+	// Told, if not nil, is called with what the answers lack as soon as that is found out; set before the first question.
+	Told func(Failure)
+
+	mu     sync.Mutex // guards failed, and gone of the members
+	failed []Failure
+}
+
+// member is a collector that was reached.
+type member struct {
+	name string
+	src  Collector
+	open func(context.Context) (Collector, error)
+	gone bool
+}
+
+// Open reaches all collectors at once, and gives each of them so much time to answer; also later a collector
+// that has answered nothing for so long is given up. Of those with the same store, the first is asked. Errors: ErrNone.
+// The caller closes the Source.
+func Open(ctx context.Context, members []Member, wait time.Duration) (*Source, error) {
+	s := &Source{wait: wait}
+	type opened struct {
+		src   Collector
+		store string
+		err   error
+	}
+	all := make([]opened, len(members))
+	var opening sync.WaitGroup
+	for i := range members {
+		opening.Go(func() {
+			o := &all[i]
+			o.src, o.store, o.err = reach(ctx, members[i], wait)
+		})
+	}
+	opening.Wait()
+	names := map[string]string{}
+	for i, o := range all {
+		name := members[i].Name
+		if o.err != nil {
+			s.fail(&member{name: name}, Failure{Err: o.err})
+			continue
+		}
+		if first, ok := names[o.store]; ok && o.store != "" {
+			s.same = append(s.same, fmt.Sprintf("%s and %s have the same store: it is asked once", first, name))
+			if err := o.src.Close(); err != nil {
+				return nil, errors.Join(err, s.Close())
+			}
+			continue
+		}
+		names[o.store] = name
+		s.members = append(s.members, &member{name: name, src: o.src, open: members[i].Open})
+	}
+	if err := s.none(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// reach opens a collector and asks whose store it has.
+func reach(ctx context.Context, m Member, wait time.Duration) (_ Collector, id string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("%w within %v", errSilent, wait))
+	defer cancel()
+	src, err := m.Open(ctx)
+	if err == nil {
+		var about query.About
+		if about, err = src.About(ctx); err == nil {
+			return src, about.Store, nil
+		}
+		err = errors.Join(err, src.Close())
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		err = cause
+	}
+	return nil, "", err
+}
+
+// Same says which collectors were named twice, a line each.
+func (s *Source) Same() []string { return s.same }
+
+// Missing returns what the answers that were given so far lack, in the order in which it was found out; nothing where
+// they are whole.
+func (s *Source) Missing() []Failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]Failure(nil), s.failed...)
+}
+
+// fail notes that a collector failed, which is not asked any more.
+func (s *Source) fail(m *member, f Failure) {
+	f.Collector = m.name
+	s.mu.Lock()
+	gone := m.gone
+	m.gone = true
+	if !gone {
+		s.failed = append(s.failed, f)
+	}
+	s.mu.Unlock()
+	if !gone && s.Told != nil {
+		s.Told(f)
+	}
+}
+
+// lacks notes what the answer of a collector lacks that can be asked further.
+func (s *Source) lacks(m *member, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.failed {
+		if f.Collector == m.name {
+			return
+		}
+	}
+	s.failed = append(s.failed, Failure{Collector: m.name, Err: err, Part: true})
+}
+
+// asked returns the collectors that have not failed, in the order in which they were named.
+func (s *Source) asked() (list []*member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		if !m.gone {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// none returns an error where no collector is left.
+func (s *Source) none() error {
+	if len(s.asked()) > 0 {
+		return nil
+	}
+	err := ErrNone
+	for _, f := range s.Missing() {
+		err = fmt.Errorf("%w\n  %s: %w", err, f.Collector, f.Err)
+	}
+	return err
+}
+
+// Close implements io.Closer.
+func (s *Source) Close() (err error) {
+	for _, m := range s.members {
+		err = errors.Join(err, m.src.Close())
+	}
+	return err
+}
+
+// call makes a call of a collector, and ends it when the collector answers nothing any more: an answer may
+// take as long as it likes, but meanwhile a collector that runs says how it fares.
+func (s *Source) call(ctx context.Context, m *member, fn func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var looking sync.WaitGroup
+	if st, ok := m.src.(interface {
+		Status(context.Context) (*fleet.StatusResponse, error)
+	}); ok {
+		looking.Go(func() {
+			look := time.NewTicker(s.wait / 4)
+			defer look.Stop()
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-look.C:
+				}
+				if late := s.late(ctx, st.Status); late != nil {
+					cancel(late)
+					return
+				}
+			}
+		})
+	}
+	err := fn(ctx)
+	if cause := context.Cause(ctx); errors.Is(cause, errSilent) {
+		err = cause
+	}
+	cancel(nil)
+	looking.Wait()
+	return err
+}
+
+// late returns errSilent where a collector does not say how it fares. What else it fails with, the call that
+// is under way hears, too.
+func (s *Source) late(ctx context.Context, status func(context.Context) (*fleet.StatusResponse, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.wait*3/4, fmt.Errorf("%w any more, for %v", errSilent, s.wait))
+	defer cancel()
+	if _, err := status(ctx); err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// About implements query.Source. There is no one store.
+func (s *Source) About(context.Context) (query.About, error) { return query.About{Indexed: true}, s.none() }
+
+var _ Collector = (*Source)(nil)
