@@ -131,7 +131,7 @@ func (f *alertFlags) check() error {
 func (f *alertFlags) ask(ctx context.Context, fn func(*api.Client) error) (err error) {
 	var c *api.Client
 	if f.server != "" {
-		c, err = f.dial(ctx)
+		c, err = dial(ctx, f.server, f.tls)
 	} else {
 		path := cmp.Or(f.api, filepath.Join(cmp.Or(f.store, server.DefaultStore), server.APISocket))
 		c, err = api.Dial(ctx, path)

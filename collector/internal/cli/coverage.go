@@ -43,7 +43,7 @@ kernel's backlog full have none. On a terminal a bar has a character for each da
        --store DIR              the collector's store: asks the collector that has it, or reads it when none does
        --api SOCKET             the query socket of a running collector
        --server HOST:PORT       a collector on another machine, by its gRPC port, as who --tls-cert says
-       --tls-ca FILE --tls-cert FILE --tls-key FILE
+` + alsoUsage + `       --tls-ca FILE --tls-cert FILE --tls-key FILE
                                 by what it is known, and who asks
        -h, --help               this help
 
@@ -140,7 +140,7 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		return 0
 	}
 	view := viewOn(p.stdio.Out, a.detail, time.Local, os.Getenv)
-	list, err := p.askCoverage(ctx, a, a.detail || a.format == "text" && view.width > 0)
+	list, whole, err := p.askCoverage(ctx, a, a.detail || a.format == "text" && view.width > 0)
 	if err != nil {
 		fmt.Fprintf(p.stdio.Err, "coverage: %v\n", err)
 		return exitCoverageFailed
@@ -172,17 +172,20 @@ func (p *program) coverage(ctx context.Context, args []string) int {
 		fmt.Fprintf(p.stdio.Err, "coverage: %v\n", err)
 		return exitCoverageFailed
 	}
-	if slices.ContainsFunc(list, func(c *fleet.Coverage) bool { return c.GetState() != "complete" }) {
+	switch {
+	case !whole:
+		return exitCoverageFailed
+	case slices.ContainsFunc(list, func(c *fleet.Coverage) bool { return c.GetState() != "complete" }):
 		return exitIncomplete
 	}
 	return 0
 }
 
-// askCoverage asks whom the words say.
-func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals bool) (list []*fleet.Coverage, err error) {
-	src, err := whereOf(a.words.Extra).open(ctx, p)
+// askCoverage asks whom the words say. whole is false where one of several collectors did not answer, which it says.
+func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals bool) (list []*fleet.Coverage, whole bool, err error) {
+	src, err := whereOf(a.words.Extra).openAll(ctx, p, p.stdio.Err)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
 	q := &a.words.Query
@@ -194,5 +197,6 @@ func (p *program) askCoverage(ctx context.Context, a *coverageAsked, intervals b
 		list = append(list, c)
 		return nil
 	})
-	return list, err
+	whole = lacking(src, "coverage", 0, false, p.stdio.Out, p.stdio.Err) == 0
+	return list, whole, err
 }

@@ -64,7 +64,7 @@ const (
 // printing are options of search that say how to print, or look elsewhere than in the store.
 var printing = []string{
 	"--help", "--version", "--interpret", "--line-buffered", "--raw", "--escape", "--extra-keys", "--extra-labels", "--extra-obj2", "--extra-time", "--format", "--just-one", "--input", "--checkpoint",
-	"--debug", "--eoe-timeout", "--input-logs", "--around", "--color", "--count", "--csv-rfc4180", "--csv-safe", "--follow", "--limit", "--milliseconds", "--no-pager", "--reverse", "--tree", "--with-host", "--coverage", "--no-coverage-note",
+	"--debug", "--eoe-timeout", "--input-logs", "--around", "--color", "--count", "--csv-rfc4180", "--csv-safe", "--follow", "--limit", "--milliseconds", "--no-pager", "--reverse", "--tree", "--with-host", "--coverage", "--no-coverage-note", "--also", "--also-wait",
 }
 
 // evidenceOptions is what evidence takes.

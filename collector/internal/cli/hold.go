@@ -172,7 +172,7 @@ func (f *holdFlags) unknown(ctx context.Context, client *api.Client, words []str
 // folder.
 func (w where) client(ctx context.Context) (c *api.Client, dir string, err error) {
 	if w.server != "" {
-		c, err = w.dial(ctx)
+		c, err = dial(ctx, w.server, w.tls)
 		return c, "", err
 	}
 	path, dir := w.api, w.store

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
@@ -27,7 +28,7 @@ const silentAfter = time.Hour
 const (
 	exitSilent      = 1
 	exitHostsUsage  = 2 // wrong words, or a host is named that is not known
-	exitNoCollector = 3 // whether hosts are silent could not be found out
+	exitNoCollector = 3 // whether hosts are silent could not be found out, or one of several collectors did not answer
 )
 
 const hostsHelp = `hosts lists the hosts that records came from: where from, whether they are connected, how long ago the last
@@ -38,6 +39,9 @@ that they are kept under; both stand there where some host has it. NAMES choose 
 
 With --silent AGE only hosts are listed that nothing came from for longer, connected or not, and the exit code
 is 0 for none, 1 for some, 2 for wrong words or an unknown name, and 3 when no collector could be asked.
+
+With --also, COLLECTOR says which collectors have a host's records, that which heard of it last first, and numbers are
+added up. The exit code is 3 when one of them does not answer.
 
 --forget takes hosts off the list, to make room for others: by name, by a pattern ('web*'; hosts 'web*' shows
 first which these are), or by an address, which stands for all that are known from there only. Their records
@@ -52,13 +56,14 @@ type hostFlags struct {
 	change  hostChange
 	list    hostList
 	names   []string
+	lacking int // exit code where one of several collectors did not answer
 	program *program
 }
 
 func (p *program) hostsCommand() *cobra.Command {
 	f := &hostFlags{program: p, list: hostList{now: time.Now(), silentAfter: silentAfter}}
 	cmd := &cobra.Command{
-		Use: "hosts [NAMES] [--silent AGE] [--wide] [--format table|json|csv] [--csv-safe] [--silent-after AGE] [--store DIR | --api SOCKET] " +
+		Use: "hosts [NAMES] [--silent AGE] [--wide] [--format table|json|csv] [--csv-safe] [--silent-after AGE] [--store DIR | --api SOCKET] [--also HOST:PORT,…] " +
 			"[--forget NAME|PATTERN|ADDRESS…] [--reattribute ADDRESS=HOST]",
 		Short: "List the hosts that records came from",
 		Long:  hostsHelp,
@@ -80,6 +85,7 @@ func (p *program) hostsCommand() *cobra.Command {
 	flags := cmd.Flags()
 	cmd.ValidArgsFunction = completeHosts
 	addWhere(cmd, &f.where)
+	addAlso(cmd, &f.where)
 	flags.StringVar(&f.format, "format", "table", "table, json or csv")
 	flags.BoolVar(&f.list.wide, "wide", false, "a table of all that is known, all addresses too, as wide as it is")
 	flags.BoolVar(&f.list.csvSafe, "csv-safe", false, "csv with ' before cells that a spreadsheet would run as formulas (= + - @)")
@@ -165,12 +171,17 @@ func (f *hostFlags) run(cmd *cobra.Command) error {
 		f.program.code = exitHostsUsage
 		return err
 	}
-	return f.write(write)
+	err := f.write(write)
+	if f.lacking != 0 && (err == nil || errors.Is(err, errReported)) {
+		f.program.code = f.lacking
+		return errReported
+	}
+	return err
 }
 
 // read asks for the hosts.
 func (f *hostFlags) read(ctx context.Context) (err error) {
-	src, err := f.open(ctx, f.program)
+	src, err := f.openAll(ctx, f.program, f.program.stdio.Err)
 	if err != nil {
 		f.program.code = exitNoCollector
 		return err
@@ -180,12 +191,17 @@ func (f *hostFlags) read(ctx context.Context) (err error) {
 		f.program.code = exitNoCollector
 		return errors.New("--silent: no collector runs on this store, so every host is silent; start it, or list what the store knows without --silent")
 	}
-	hosts, err := src.Hosts(ctx)
+	if all, ok := src.(*several.Source); ok {
+		f.list.whose, err = all.HostsOfEach(ctx)
+		f.list.known = several.Hosts(f.list.whose)
+	} else {
+		f.list.known, err = src.Hosts(ctx)
+	}
 	if err != nil {
 		f.program.code = exitNoCollector
 		return err
 	}
-	f.list.known = hosts
+	f.lacking = lacking(src, "hosts", 0, false, nil, f.program.stdio.Err)
 	return nil
 }
 

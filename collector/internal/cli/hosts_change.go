@@ -74,7 +74,7 @@ func (p *program) changeAt(ctx context.Context, w where, c *store.Change) ([]str
 		return nil, err
 	}
 	if w.server != "" {
-		client, err := w.dial(ctx)
+		client, err := dial(ctx, w.server, w.tls)
 		if err != nil {
 			return nil, err
 		}

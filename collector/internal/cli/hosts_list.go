@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/pkg/nearest"
 	"github.com/auditfleet/auditfleet/pkg/query"
 	"github.com/auditfleet/auditfleet/proto/fleet"
@@ -22,6 +23,7 @@ type hostList struct {
 	toTerminal  bool
 	csvSafe     bool
 	known       []*fleet.Host
+	whose       map[string][]several.Has // of several collectors, by host; nil for one
 	rows        []hostRow
 	hosts       []*fleet.Host // of rows
 	chosen      int           // hosts that the names choose, without the collector's own
@@ -69,6 +71,9 @@ func (l *hostList) choose(names []string) error {
 // records have no address, and no rhythm: it is never silent.
 func (l *hostList) add(h *fleet.Host) {
 	r := rowOf(h)
+	for _, has := range l.whose[r.Host] {
+		r.Collectors = append(r.Collectors, collectorRow{has.Collector, has.Host.GetConnected(), has.Host.GetRecords(), utc(has.Host.GetLastSeenMs())})
+	}
 	quiet := l.now.Sub(time.UnixMilli(h.GetLastSeenMs()))
 	if h.GetLastSeenMs() == 0 && h.GetRecords() > 0 { // of an import alone
 		r.State = stateImported

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
@@ -47,6 +46,24 @@ type hostRow struct {
 	Holds []string `json:"holds,omitempty"`
 	// Said is what it says of itself, absent where it has not.
 	Said *saidRow `json:"said,omitempty"`
+	// Collectors have records of it: the one that heard of it last first; absent where one is asked.
+	Collectors []collectorRow `json:"collectors,omitempty"`
+}
+
+// collectorRow is what one of several collectors has of a host.
+type collectorRow struct {
+	Collector string `json:"collector"`
+	Connected bool   `json:"connected"`
+	Records   uint64 `json:"records"`
+	LastSeen  string `json:"last_seen,omitempty"`
+}
+
+// collectors are their names.
+func (r *hostRow) collectors() (names []string) {
+	for _, c := range r.Collectors {
+		names = append(names, c.Collector)
+	}
+	return names
 }
 
 // saidRow is what a host says of itself by gRPC; nothing of it is proved.
@@ -59,12 +76,6 @@ type saidRow struct {
 }
 
 func rowOf(h *fleet.Host) hostRow {
-	utc := func(ms int64) string {
-		if ms == 0 {
-			return ""
-		}
-		return time.UnixMilli(ms).UTC().Format("2006-01-02T15:04:05.000Z07:00")
-	}
 	r := hostRow{
 		Host: string(h.GetName()), Addresses: h.GetAddresses(), Connected: h.GetConnected(), State: stateDisconnected,
 		FirstSeen: utc(h.GetFirstSeenMs()), LastSeen: utc(h.GetLastSeenMs()), LastEvent: utc(h.GetLastEventMs()),
@@ -113,10 +124,14 @@ func (l *hostList) cell(text string) string {
 
 func (l *hostList) csv(out io.Writer) error {
 	w := csv.NewWriter(out)
-	if err := w.Write([]string{
+	head := []string{
 		"host", "address", "connected", "first_seen", "last_seen", "last_event", "records", "bytes", "duplicates", "unparsable",
 		"state", "records_per_second", "lag_seconds", "silent_seconds", "addresses", "also", "lost", "verified", "mismatched", "holds",
-	}); err != nil {
+	}
+	if l.whose != nil {
+		head = append(head, "collectors")
+	}
+	if err := w.Write(head); err != nil {
 		return err
 	}
 	number := func(f *float64) string {
@@ -127,14 +142,17 @@ func (l *hostList) csv(out io.Writer) error {
 	}
 	for i, h := range l.hosts {
 		r := &l.rows[i]
-		err := w.Write([]string{
+		row := []string{
 			l.cell(r.Host), l.cell(latest(h)), strconv.FormatBool(r.Connected), r.FirstSeen, r.LastSeen, r.LastEvent,
 			strconv.FormatUint(r.Records, 10), strconv.FormatUint(r.Bytes, 10),
 			strconv.FormatUint(r.Duplicates, 10), strconv.FormatUint(r.Unparsable, 10),
 			r.State, number(r.Rate), number(r.LagSeconds), strconv.FormatInt(r.SilentSeconds, 10),
 			strings.Join(r.Addresses, " "), l.cell(r.Also), strconv.FormatUint(r.Lost, 10), r.Verified, strconv.FormatUint(r.Mismatched, 10), l.cell(strings.Join(r.Holds, " ")),
-		})
-		if err != nil {
+		}
+		if l.whose != nil {
+			row = append(row, l.cell(strings.Join(r.collectors(), " ")))
+		}
+		if err := w.Write(row); err != nil {
 			return err
 		}
 	}

@@ -39,21 +39,37 @@ func columnsOf(out io.Writer) int {
 	return tableColumns
 }
 
-// heading is the first line of the table: names, and which columns are numbers. tls and
-// mismatch say whether the narrow table has these columns, held whether either has it.
-func (l *hostList) heading(tls, mismatch, held bool) (names []string, numbers []bool) {
+// columns are those that the table has where they say something of some host: tls and mismatch the narrow table, which
+// has no room for more, held and collector either.
+type columns struct{ tls, mismatch, held, collector bool }
+
+// optional returns which columns the table has.
+func (l *hostList) optional() columns {
+	return columns{
+		tls:       !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetVerifiedMs() != 0 }),
+		mismatch:  !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetMismatched() != 0 }),
+		held:      slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return len(h.GetHolds()) > 0 }),
+		collector: l.whose != nil,
+	}
+}
+
+// heading is the first line of the table: names, and which columns are numbers.
+func (l *hostList) heading(has columns) (names []string, numbers []bool) {
 	all := "HOST ADDRESS STATE SEEN_AGO# LAG# RATE# RECORDS# SIZE# LOST#"
 	if l.wide {
 		all = "HOST ADDRESSES STATE FIRST_SEEN LAST_SEEN LAST_EVENT LAG# RATE# RECORDS# SIZE# LOST# DUPLICATES# UNPARSABLE# VERIFIED MISMATCH#"
 	}
-	if tls {
+	if has.tls {
 		all += " TLS"
 	}
-	if mismatch {
+	if has.mismatch {
 		all += " MISMATCH#"
 	}
-	if held {
+	if has.held {
 		all += " HOLD"
+	}
+	if has.collector {
+		all += " COLLECTOR"
 	}
 	for _, name := range strings.Fields(all) {
 		name, number := strings.CutSuffix(name, "#")
@@ -63,7 +79,7 @@ func (l *hostList) heading(tls, mismatch, held bool) (names []string, numbers []
 }
 
 // cells are the i-th host's in the table.
-func (l *hostList) cells(i int, tls, mismatch, held bool) []string {
+func (l *hostList) cells(i int, has columns) []string {
 	h, r := l.hosts[i], &l.rows[i]
 	lag, rate := "-", "-"
 	if r.LagSeconds != nil {
@@ -84,10 +100,7 @@ func (l *hostList) cells(i int, tls, mismatch, held bool) []string {
 			strconv.FormatUint(h.GetDuplicates(), 10), strconv.FormatUint(h.GetUnparsable(), 10),
 			stamp(h.GetVerifiedMs()), strconv.FormatUint(h.GetMismatched(), 10),
 		}
-		if held {
-			row = append(row, holdOf(r))
-		}
-		return row
+		return append(row, l.last(i, has)...)
 	}
 	state, seen := r.State, "-"
 	if state == stateSilent {
@@ -97,35 +110,33 @@ func (l *hostList) cells(i int, tls, mismatch, held bool) []string {
 		seen = span(max(0, l.now.Sub(time.UnixMilli(at))))
 	}
 	row := []string{name, terminal.Clean(lastAddress(h)), state, seen, lag, rate, short(float64(h.GetRecords())), shortSize(h.GetBytes()), short(float64(h.GetLost()))}
-	if tls {
+	if has.tls {
 		proof := "-"
 		if h.GetVerifiedMs() != 0 {
 			proof = "yes"
 		}
 		row = append(row, proof)
 	}
-	if mismatch {
+	if has.mismatch {
 		row = append(row, short(float64(h.GetMismatched())))
 	}
-	if held {
-		row = append(row, holdOf(r))
+	return append(row, l.last(i, has)...)
+}
+
+// last are the i-th host's last cells.
+func (l *hostList) last(i int, has columns) (row []string) {
+	if has.held {
+		row = append(row, holdOf(&l.rows[i]))
+	}
+	if has.collector {
+		names := l.rows[i].collectors()
+		if text := strings.Join(names, ","); l.wide || len(names) < 2 {
+			row = append(row, terminal.Clean(text))
+		} else {
+			row = append(row, terminal.Clean(fmt.Sprintf("%s +%d", names[0], len(names)-1)))
+		}
 	}
 	return row
-}
-
-// verified and mismatched say whether the narrow table has the column: it has no room for
-// one that says nothing of any host.
-func (l *hostList) verified() bool {
-	return !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetVerifiedMs() != 0 })
-}
-
-func (l *hostList) mismatched() bool {
-	return !l.wide && slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return h.GetMismatched() != 0 })
-}
-
-// held says whether a host on the list is on hold.
-func (l *hostList) held() bool {
-	return slices.ContainsFunc(l.hosts, func(h *fleet.Host) bool { return len(h.GetHolds()) > 0 })
 }
 
 // holdOf is what a host is on hold by, as the table has it.
@@ -137,12 +148,12 @@ func holdOf(r *hostRow) string {
 }
 
 func (l *hostList) table(out io.Writer) error {
-	tls, mismatch, held := l.verified(), l.mismatched(), l.held() // once: each looks at all hosts
-	names, numbers := l.heading(tls, mismatch, held)
+	has := l.optional() // once: it looks at all hosts
+	names, numbers := l.heading(has)
 	rows := make([][]string, 0, len(l.rows)+1)
 	rows = append(rows, names)
 	for i := range l.rows {
-		rows = append(rows, l.cells(i, tls, mismatch, held))
+		rows = append(rows, l.cells(i, has))
 	}
 	widths := terminal.Widths(rows)
 	if !l.wide {

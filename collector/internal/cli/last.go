@@ -27,6 +27,10 @@ const lastUsage = ` of the fleet, in a collector's store
                            none does
   --api SOCKET             the query socket of a running collector
   --server HOST:PORT       a collector on another machine, by its gRPC port, as who --tls-cert says
+  --also HOST:PORT[,…]     collectors that are asked as well, by their gRPC ports: the answer is as if
+                           one had it all, and says what it lacks of one that is down; none: not
+                           those of client.conf
+  --also-wait TIME         how long each of several collectors may answer nothing (30s)
   --tls-ca FILE --tls-cert FILE --tls-key FILE
                            by what it is known, and who asks
 `
@@ -93,7 +97,7 @@ func splitFleet(args []string, own option.Table, stock bool) (words []string, fl
 }
 
 // errFileAndFleet is returned for words that name a log and hosts or a store.
-var errFileAndFleet = errors.New("-f and --stdin read a log of one host: -n, -ts, -te, --store, --api and --server are about a collector's store")
+var errFileAndFleet = errors.New("-f and --stdin read a log of one host: -n, -ts, -te, --store, --api, --server and --also are about a collector's store")
 
 // namesLog says that the words name a log, and refuses what is about a store.
 func namesLog(named bool, fleet *search.Options) (bool, error) {
@@ -168,12 +172,12 @@ func (p *program) lastlog(ctx context.Context, args []string, stock bool) int {
 
 // fromStore runs a command on the records of a collector's store.
 func (p *program) fromStore(ctx context.Context, name string, fleet *search.Options, failed int, run func(logins.Records) int) int {
-	src, err := whereOf(fleet.Extra).open(ctx, p)
+	src, err := whereOf(fleet.Extra).openAll(ctx, p, p.stdio.Err)
 	if err != nil {
 		fmt.Fprintf(p.stdio.Err, "%s: %v\n", name, err)
 		return failed
 	}
-	code := run(logins.Of(src, &fleet.Query))
+	code := lacking(src, name, run(logins.Of(src, &fleet.Query)), false, p.stdio.Out, p.stdio.Err)
 	if err := src.Close(); err != nil {
 		fmt.Fprintf(p.stdio.Err, "%s: %v\n", name, err)
 		return failed

@@ -29,6 +29,9 @@ func (a *lookedIn) onePlace() error {
 	if a.input != "" {
 		named = append(named, "-if")
 	}
+	if a.input != "" && a.extra["--also"] != nil {
+		return errors.New("-if and --also: only one of them can be searched")
+	}
 	for _, opt := range []string{"--store", "--api", "--server"} {
 		values := a.extra[opt]
 		if len(values) > 0 {
@@ -96,7 +99,7 @@ func (p *program) end(screen *terminal.Screen, name string, code int) int {
 // says where else to look. They read any pipe, also that which cron leaves its jobs, in
 // which nothing ever comes; by our own names, a pipe that ends without a byte is none.
 func (p *program) piped(ctx context.Context, a *lookedIn, screen *terminal.Screen) (bool, error) {
-	if a.input != "" || a.logs || a.extra["--store"] != nil || a.extra["--api"] != nil || a.extra["--server"] != nil || p.stdio.In == nil {
+	if a.input != "" || a.logs || a.extra["--store"] != nil || a.extra["--api"] != nil || a.extra["--server"] != nil || a.extra["--also"] != nil || p.stdio.In == nil {
 		return false, nil
 	}
 	info, err := p.stdio.In.Stat()

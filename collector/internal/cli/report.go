@@ -69,5 +69,5 @@ func (p *program) reportOn(ctx context.Context, o *report.Options, a *lookedIn, 
 		}
 		return report.RunFiles(ctx, o, time.Local, "", search.Stdio{In: p.stdio.In, Out: screen.Out, Err: screen.Err})
 	}
-	return p.ask(ctx, a, "report", o.Failed(), screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })
+	return p.ask(ctx, a, "report", o.Failed(), o.Format == report.FormatJSON, screen, func(src source) int { return render.Report(ctx, o, src, screen.Out, screen.Err) })
 }

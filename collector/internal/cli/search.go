@@ -10,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/render"
+	"github.com/auditfleet/auditfleet/collector/internal/several"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
+	"github.com/auditfleet/auditfleet/pkg/output"
 	"github.com/auditfleet/auditfleet/pkg/search"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -21,7 +23,7 @@ const searchUsage = ` where to look
        --store DIR              the collector's store: asks the collector that has it, or reads it when none does
        --api SOCKET             the query socket of a running collector
        --server HOST:PORT       a collector on another machine, by its gRPC port, as who --tls-cert says
-       --tls-ca FILE --tls-cert FILE --tls-key FILE
+` + alsoUsage + `       --tls-ca FILE --tls-cert FILE --tls-key FILE
                                 by what it is known, and who asks
        --no-coverage-note       do not say on standard error that trails are not complete in that time; nor does
                                 AUDITFLEET_COVERAGE_NOTE=off in the environment
@@ -92,18 +94,24 @@ func (p *program) searchOn(ctx context.Context, o *search.Options, a *lookedIn, 
 	case o.Checkpoint != "":
 		return p.searchNew(ctx, o, screen.Out)
 	}
-	return p.ask(ctx, a, "search", o.Failed(), screen, func(src source) int { return render.Search(ctx, o, src, screen.Out, screen.Err) })
+	asJSON := o.Format == output.FormatJSON && !o.Count
+	return p.ask(ctx, a, "search", o.Failed(), asJSON, screen, func(src source) int {
+		if all, ok := src.(*several.Source); ok && o.Follow {
+			all.SayAtOnce(func(f several.Failure) { fmt.Fprintln(screen.Err, lackingLine("search", f)) })
+		}
+		return render.Search(ctx, o, src, screen.Out, screen.Err)
+	})
 }
 
 // ask opens what the options say to look in and runs a command on it; failed is the exit
-// code when that cannot be opened.
-func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int, screen *terminal.Screen, run func(source) int) int {
-	src, err := whereOf(a.extra).open(ctx, p)
+// code when that cannot be opened. asJSON says that what the answer lacks is an object in it, too.
+func (p *program) ask(ctx context.Context, a *lookedIn, name string, failed int, asJSON bool, screen *terminal.Screen, run func(source) int) int {
+	src, err := whereOf(a.extra).openAll(ctx, p, screen.Err)
 	if err != nil {
 		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
 		return failed
 	}
-	code := run(src)
+	code := lacking(src, name, run(src), asJSON, screen.Out, screen.Err)
 	if err := src.Close(); err != nil {
 		fmt.Fprintf(screen.Err, "%s: %v\n", name, err)
 		return failed

@@ -30,13 +30,19 @@ func (p *program) searchNew(ctx context.Context, o *search.Options, out io.Write
 // findNew writes what is new since the last time and counts it.
 func (p *program) findNew(ctx context.Context, o *search.Options, out io.Writer) (found uint64, err error) {
 	render.OfFleet(o, p.stdio.Err)
-	w := output.NewWriter(out, &o.Config, time.Local)
-	src, err := whereOf(o.Extra).open(ctx, p)
+	w := whereOf(o.Extra)
+	if a, err := w.withClient(); err != nil {
+		return 0, err
+	} else if len(a.others) > 0 {
+		return 0, errors.New("--checkpoint is of one collector, for another one has batches of its own: search each by --server HOST:PORT, with --also none and a checkpoint file of its own")
+	}
+	src, err := w.openAll(ctx, p, p.stdio.Err)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
+	page := output.NewWriter(out, &o.Config, time.Local)
 	coverage := render.SearchNote(ctx, o, src)
-	found, err = search.FindNew(ctx, o, src, w)
+	found, err = search.FindNew(ctx, o, src, page)
 	return found, errors.Join(err, coverage.Say(ctx, out, p.stdio.Err))
 }

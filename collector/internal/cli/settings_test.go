@@ -35,6 +35,9 @@ func TestMadeFromTheTable(t *testing.T) {
 	golden.Compare(t, "../../../deploy/collector.conf", exampleHead+texts.ExampleFile(table))
 	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "keys", texts.ManKeys(table))
 	golden.ComparePart(t, "../../../deploy/man/collector.conf.5", "sinks", texts.ManKeys(sinks))
+	asking := new(client).table()
+	asking.Defaults()
+	golden.ComparePart(t, "../../../deploy/man/collector-client.conf.5", "keys", texts.ManKeys(asking))
 	golden.ComparePart(t, "../../../deploy/man/collector-serve.8", "options", texts.ManOptions(table, true))
 	var names strings.Builder
 	stock := conf.DefaultAuditd()

@@ -25,11 +25,12 @@ type source interface {
 }
 
 // where is the collector that --store, --api or --server name; "" where the option is not
-// given.
+// given. With also, it is one of several.
 type where struct {
 	store, api string
 	server     string // HOST:PORT of a collector's --grpc
 	tls        pki.Config
+	alsoWhere
 }
 
 // whereOf is what the options of search and report say.
@@ -37,23 +38,27 @@ func whereOf(extra map[string][]string) where {
 	value := func(name string) string { return last(extra[name]) }
 	return where{
 		store: value("--store"), api: value("--api"), server: value("--server"),
-		tls: pki.Config{CA: value("--tls-ca"), Cert: value("--tls-cert"), Key: value("--tls-key")},
+		tls:       pki.Config{CA: value("--tls-ca"), Cert: value("--tls-cert"), Key: value("--tls-key")},
+		alsoWhere: alsoWhere{also: extra["--also"], wait: value("--also-wait")},
 	}
 }
 
 // check says what is wrong with the options together.
 func (w where) check() error {
+	if err := w.checkAlso(); err != nil {
+		return err
+	}
 	named := w.tls.CA != "" || w.tls.Cert != "" || w.tls.Key != ""
-	whole := w.tls.CA != "" && w.tls.Cert != "" && w.tls.Key != ""
 	switch {
-	case w.server == "" && named:
-		return errors.New("--tls-ca, --tls-cert and --tls-key go with --server HOST:PORT")
+	case w.server == "" && len(w.also) == 0 && named:
+		return errors.New("--tls-ca, --tls-cert and --tls-key go with --server HOST:PORT, or --also")
 	case w.server != "" && (w.store != "" || w.api != ""):
 		return errors.New("--server and --store or --api: only one of them can be asked")
 	case w.server != "" && !hasPort(w.server):
 		return fmt.Errorf("--server %.200q is not HOST:PORT: the port is that of the collector's --grpc", w.server)
-	case w.server != "" && !whole:
-		return errors.New("--server needs --tls-ca, --tls-cert and --tls-key: a certificate that may read (`collector ca issue NAME --role read`)")
+	case w.server != "":
+		_, err := identity(w.server, w.tls)
+		return err
 	}
 	return nil
 }
@@ -63,13 +68,29 @@ func hasPort(address string) bool {
 	return err == nil && port != ""
 }
 
-// dial connects to a collector on another machine.
-func (w where) dial(ctx context.Context) (*api.Client, error) {
-	trust, err := pki.Open(w.tls)
+// dial connects to a collector on another machine, as whom given says, or client.conf.
+func dial(ctx context.Context, server string, given pki.Config) (*api.Client, error) {
+	as, err := identity(server, given)
 	if err != nil {
 		return nil, err
 	}
-	return api.DialTLS(ctx, w.server, trust.Client(pki.ServerOf(w.server), "h2"), trust.Explain)
+	trust, err := pki.Open(as)
+	if err != nil {
+		return nil, err
+	}
+	return api.DialTLS(ctx, server, trust.Client(pki.ServerOf(server), "h2"), trust.Explain)
+}
+
+// elsewhere asks a collector on another machine.
+func elsewhere(ctx context.Context, server string, as pki.Config) (source, error) {
+	c, err := dial(ctx, server, as)
+	if err == nil {
+		// Who may not read hears it before the head of a report is printed.
+		if _, err = c.Status(ctx); err != nil {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return asSource(c, err)
 }
 
 // open connects to the collector that has the store, or opens the store's files to be read
@@ -79,14 +100,7 @@ func (w where) open(ctx context.Context, p *program) (source, error) {
 		return nil, err
 	}
 	if w.server != "" {
-		c, err := w.dial(ctx)
-		if err == nil {
-			// Who may not read hears it before the head of a report is printed.
-			if _, err = c.Status(ctx); err != nil {
-				err = errors.Join(err, c.Close())
-			}
-		}
-		return asSource(c, err)
+		return elsewhere(ctx, w.server, w.tls)
 	}
 	if w.api != "" {
 		c, err := api.Dial(ctx, w.api)

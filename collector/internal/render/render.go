@@ -27,6 +27,8 @@ var Options = option.Table{
 	{Names: []string{"--store"}, Value: "DIR", Brief: "the collector's store", Equals: true, Words: option.Folders},
 	{Names: []string{"--api"}, Value: "SOCKET", Brief: "the query socket of a running collector", Equals: true, Words: option.Files},
 	{Names: []string{"--server"}, Value: "HOST:PORT", Brief: "a collector on another machine, by its gRPC port", Equals: true},
+	{Names: []string{"--also"}, Value: "HOST:PORT", Brief: "collectors that are asked as well, by their gRPC ports; none: not those of client.conf", Equals: true, Words: option.Words{Comma: true}},
+	{Names: []string{"--also-wait"}, Value: "TIME", Brief: "how long each of several collectors may answer nothing", Equals: true},
 	{Names: []string{"--tls-ca"}, Value: "FILE", Brief: "by which CAs it is known", Equals: true, Words: option.Files},
 	{Names: []string{"--tls-cert"}, Value: "FILE", Brief: "the certificate of who asks", Equals: true, Words: option.Files},
 	{Names: []string{"--tls-key"}, Value: "FILE", Brief: "its key", Equals: true, Words: option.Files},
@@ -132,7 +134,7 @@ func complain(err error, errs io.Writer) (int, error) {
 
 // ofCommandLine are the options that make no sense from elsewhere, and why.
 var ofCommandLine = map[string]string{
-	"--input": "names a file", "--input-logs": "names a file", "--checkpoint": "names a file", "--store": "says where to look", "--api": "says where to look", "--server": "says where to look",
+	"--input": "names a file", "--input-logs": "names a file", "--checkpoint": "names a file", "--store": "says where to look", "--api": "says where to look", "--server": "says where to look", "--also": "says where to look", "--also-wait": "says where to look",
 	"--tls-ca": "says where to look", "--tls-cert": "says where to look", "--tls-key": "says where to look",
 	"--color": "is about a terminal", "--no-pager": "is about a terminal",
 	"--help": "asks for no events", "--version": "asks for no events",

@@ -20,14 +20,15 @@ type Has struct {
 // is said of its state is the latest.
 func (s *Source) Hosts(ctx context.Context) ([]*fleet.Host, error) {
 	all, err := s.HostsOfEach(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var out []*fleet.Host
+	return Hosts(all), err
+}
+
+// Hosts makes one of what collectors know of each host, by name.
+func Hosts(all map[string][]Has) (out []*fleet.Host) {
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		out = append(out, oneHost(all[name]))
 	}
-	return out, nil
+	return out
 }
 
 // HostsOfEach returns which collectors know each host, by the host's name: that which heard of it last comes

@@ -13,6 +13,9 @@ import (
 // joined makes of what several collectors have of one host, time and serial what one store would have: lists
 // has the events of each collector in stored order. An event that several have is there once. Events of which
 // one lacks records that another has are one with the records of both, unless each is whole by itself.
+//
+// A host sends in order, and what it sends again is what it sent last: so what two collectors have of one event
+// are the records up to some, and those from there on, or from some before.
 func joined(lists [][]store.Found) []store.Found {
 	out := lists[0]
 	for _, list := range lists[1:] {
@@ -26,50 +29,37 @@ func joinedTo(have, more []store.Found) []store.Found {
 	if len(have) == 1 && len(more) == 1 && have[0].Counted == more[0].Counted && bytes.Equal(have[0].Text, more[0].Text) {
 		return have
 	}
-	// Each record of have answers for one of more that is equal to it.
-	known := make([]*known, len(have))
+	out := make([]*known, len(have))
 	for i := range have {
-		known[i] = knownOf(&have[i])
+		out[i] = &known{found: have[i], ev: parsed(&have[i])}
 	}
-	out := slices.Clone(have)
 	for i := range more {
 		ev := parsed(&more[i])
-		at, shared := -1, -1
-		for j, k := range known {
-			if n := k.shares(ev); n > shared {
-				at, shared = j, n
+		at := slices.IndexFunc(out, func(k *known) bool { return k.answers(ev) })
+		if at < 0 && !single(ev) {
+			at = slices.IndexFunc(out, func(k *known) bool { return k.takes(ev) })
+			if at >= 0 { // an event that was cut in one store is whole now
+				whole := out[at]
+				out = slices.DeleteFunc(out, func(k *known) bool { return k != whole && !single(k.ev) && within(k.ev, whole.ev) >= 0 })
+				continue
 			}
 		}
-		k := known[at]
-		switch {
-		case shared == len(ev.Records): // it is there
-			k.answer(ev)
-		case !k.open && whole(ev), single(ev), k.single && shared == 0: // another event
-			out = append(out, more[i])
-		default:
-			k.take(ev)
-			out[at] = store.FoundOf(k.ev)
-			out[at].Key, out[at].Batch = have[at].Key, have[at].Batch
+		if at < 0 {
+			out = append(out, &known{found: more[i], ev: ev, claimed: true})
 		}
 	}
-	return out
-}
-
-// known is an event that earlier collectors have.
-type known struct {
-	ev     *event.Event
-	left   []bool // of each record: none of the present collector's was compared with it yet
-	open   bool   // it lacks its beginning or its end
-	single bool
-}
-
-func knownOf(f *store.Found) *known {
-	ev := parsed(f)
-	k := &known{ev: ev, left: make([]bool, len(ev.Records)), open: !whole(ev), single: single(ev)}
-	for i := range k.left {
-		k.left[i] = true
+	list := make([]store.Found, len(out))
+	for i, k := range out {
+		list[i] = k.found
 	}
-	return k
+	return list
+}
+
+// known is an event that collectors before have, or that was put together.
+type known struct {
+	found   store.Found
+	ev      *event.Event
+	claimed bool // the present collector has the same
 }
 
 func parsed(f *store.Found) *event.Event {
@@ -80,86 +70,78 @@ func parsed(f *store.Found) *event.Event {
 	return store.ParseText(f.Text, f.Counted, []byte(host), f.Origin)
 }
 
-// match calls fn with the place of each record of ev among those that are left, -1 for none.
-func (k *known) match(ev *event.Event, fn func(i, at int)) {
-	used := make([]bool, len(k.left))
-	for i := range ev.Records {
-		at := -1
-		for j := range k.left {
-			if k.left[j] && !used[j] && bytes.Equal(k.ev.Records[j].Raw, ev.Records[i].Raw) {
-				at, used[j] = j, true
-				break
-			}
-		}
-		fn(i, at)
+// answers reports whether all of an event is known. One that is the same answers for one.
+func (k *known) answers(ev *event.Event) bool {
+	if within(ev, k.ev) < 0 {
+		return false
 	}
+	if len(ev.Records) < len(k.ev.Records) {
+		return !single(ev)
+	}
+	free := !k.claimed
+	k.claimed = true
+	return free
 }
 
-// shares is how many of an event's records are known.
-func (k *known) shares(ev *event.Event) (n int) {
-	k.match(ev, func(_, at int) {
-		if at >= 0 {
-			n++
-		}
-	})
-	return n
+// takes joins an event to the known one, if both are parts of one.
+func (k *known) takes(ev *event.Event) bool {
+	have, more := k.ev.Records, ev.Records
+	behind, before := overlap(have, more), overlap(more, have)
+	switch {
+	case single(k.ev), behind+before == 0 && whole(k.ev) && whole(ev):
+		return false
+	case within(k.ev, ev) >= 0:
+		k.ev.Records = more
+	case behind > 0 && behind >= before:
+		k.ev.Records = slices.Concat(have, more[behind:])
+	case before > 0:
+		k.ev.Records = slices.Concat(more, have[before:])
+	default:
+		k.ev.Records = slices.Insert(slices.Clone(have), k.place(ev), more...)
+	}
+	key, batch := k.found.Key, k.found.Batch
+	k.found = store.FoundOf(k.ev)
+	k.found.Key, k.found.Batch = key, batch
+	return true
 }
 
-// answer takes an event's records as known.
-func (k *known) answer(ev *event.Event) {
-	var gone []int
-	k.match(ev, func(_, at int) {
-		if at >= 0 {
-			gone = append(gone, at)
-		}
-	})
-	for _, at := range gone {
-		k.left[at] = false
-	}
-}
-
-// take adds the records of an event that are not known: each behind the one before it, those before all that are
-// known before the first of these, and where none is known as begin and end say.
-func (k *known) take(ev *event.Event) {
-	at := make([]int, len(ev.Records))
-	k.match(ev, func(i, to int) { at[i] = to })
-	records := slices.Clone(k.ev.Records)
-	next := k.place(ev)
-	if i := slices.IndexFunc(at, func(to int) bool { return to >= 0 }); i >= 0 {
-		next = at[i]
-	}
-	added := 0
-	for i, to := range at {
-		if to >= 0 {
-			k.left[to+added] = false
-			next = to + added + 1
-			continue
-		}
-		records = slices.Insert(records, next, ev.Records[i])
-		k.left = slices.Insert(k.left, next, false)
-		next++
-		added++
-	}
-	k.ev.Records = records
-	k.open = !whole(k.ev)
-}
-
-// place is where an event's records go of which none is known.
+// place is where records go of which none is known.
 func (k *known) place(ev *event.Event) int {
-	if begins(ev) {
+	switch end := slices.IndexFunc(k.ev.Records, isEnd); {
+	case begins(ev), end >= 0 && !begins(k.ev):
 		return 0
-	}
-	if i := slices.IndexFunc(k.ev.Records, isEnd); i >= 0 {
-		if begins(k.ev) {
-			return i
-		}
-		return 0
+	case end >= 0:
+		return end
 	}
 	return len(k.ev.Records)
 }
 
+// within is the place in an event's records from which on another's are; -1 where they are not.
+func within(part, ev *event.Event) int {
+	for i := 0; i+len(part.Records) <= len(ev.Records); i++ {
+		if slices.EqualFunc(part.Records, ev.Records[i:i+len(part.Records)], equal) {
+			return i
+		}
+	}
+	return -1
+}
+
+// overlap is how many records at the end of a are those at the beginning of b, at most.
+func overlap(a, b []record.Record) int {
+	for n := min(len(a), len(b)); n > 0; n-- {
+		if slices.EqualFunc(a[len(a)-n:], b[:n], equal) {
+			return n
+		}
+	}
+	return 0
+}
+
+func equal(a, b record.Record) bool { return bytes.Equal(a.Raw, b.Raw) }
+
 // whole reports whether an event has its beginning and its end.
-func whole(ev *event.Event) bool { return single(ev) || begins(ev) && slices.ContainsFunc(ev.Records, isEnd) }
+func whole(ev *event.Event) bool {
+	return single(ev) || begins(ev) && slices.ContainsFunc(ev.Records, isEnd)
+}
 
 // single reports whether an event is of one record, or of a line that is none.
 func single(ev *event.Event) bool {

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -55,14 +56,16 @@ type Failure struct {
 	LastMs   int64 // since 1970
 }
 
+// Why is the error in one line.
+func (f *Failure) Why() string { return strings.ReplaceAll(fmt.Sprintf("%.500v", f.Err), "\n", "; ") }
+
 // Source is the collectors as one api.Source. A collector that has failed is not asked again. Any number of
 // goroutines may use it.
 type Source struct {
 	wait    time.Duration
 	members []*member
 	same    []string
-	// Told, if not nil, is called with what the answers lack as soon as that is found out; set before the first question.
-	Told func(Failure)
+	told    func(Failure)
 
 	mu     sync.Mutex // guards failed, and gone of the members
 	failed []Failure
@@ -139,6 +142,17 @@ func reach(ctx context.Context, m Member, wait time.Duration) (_ Collector, id s
 // Same says which collectors were named twice, a line each.
 func (s *Source) Same() []string { return s.same }
 
+// SayAtOnce has say called with what the answers lack as soon as that is found out. It is called before the first question.
+func (s *Source) SayAtOnce(say func(Failure)) {
+	for _, f := range s.Missing() {
+		say(f)
+	}
+	s.told = say
+}
+
+// SaidAtOnce reports whether that was asked for.
+func (s *Source) SaidAtOnce() bool { return s.told != nil }
+
 // Missing returns what the answers that were given so far lack, in the order in which it was found out; nothing where
 // they are whole.
 func (s *Source) Missing() []Failure {
@@ -157,8 +171,8 @@ func (s *Source) fail(m *member, f Failure) {
 		s.failed = append(s.failed, f)
 	}
 	s.mu.Unlock()
-	if !gone && s.Told != nil {
-		s.Told(f)
+	if !gone && s.told != nil {
+		s.told(f)
 	}
 }
 
@@ -193,7 +207,7 @@ func (s *Source) none() error {
 	}
 	err := ErrNone
 	for _, f := range s.Missing() {
-		err = fmt.Errorf("%w\n  %s: %w", err, f.Collector, f.Err)
+		err = fmt.Errorf("%w\n  %s: %s", err, f.Collector, f.Why())
 	}
 	return err
 }
@@ -252,6 +266,8 @@ func (s *Source) late(ctx context.Context, status func(context.Context) (*fleet.
 }
 
 // About implements query.Source. There is no one store.
-func (s *Source) About(context.Context) (query.About, error) { return query.About{Indexed: true}, s.none() }
+func (s *Source) About(context.Context) (query.About, error) {
+	return query.About{Indexed: true}, s.none()
+}
 
 var _ Collector = (*Source)(nil)
