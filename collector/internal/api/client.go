@@ -207,7 +207,9 @@ func (c *Client) failed(err error) error {
 	case codes.ResourceExhausted, codes.Aborted:
 		return fmt.Errorf("the collector answers: %s", st.Message())
 	case codes.Unavailable:
-		if c.explain != nil {
+		// Of a connection that was in use, TLS says nothing but that the certificate is refused now.
+		lost := strings.Contains(st.Message(), "error reading from server") && !strings.Contains(st.Message(), "tls: ")
+		if c.explain != nil && !lost {
 			return fmt.Errorf("%s: %w", c.path, c.explain(errors.New(st.Message())))
 		}
 		return fmt.Errorf("%s: the collector went away: %s", c.path, st.Message())

@@ -146,7 +146,7 @@ func (g *merge) run(ctx context.Context) error {
 func (g *merge) fill(ctx context.Context, st *stream) error {
 	for len(st.list) == 0 && !st.ended {
 		var list []store.Found
-		more := true
+		var more bool
 		select {
 		case list, more = <-st.parts:
 		default:

@@ -29,9 +29,9 @@ func joinedTo(have, more []store.Found) []store.Found {
 	if len(have) == 1 && len(more) == 1 && have[0].Counted == more[0].Counted && bytes.Equal(have[0].Text, more[0].Text) {
 		return have
 	}
-	out := make([]*known, len(have))
+	out := make([]*known, 0, len(have)+len(more))
 	for i := range have {
-		out[i] = &known{found: have[i], ev: parsed(&have[i])}
+		out = append(out, &known{found: have[i], ev: parsed(&have[i])})
 	}
 	for i := range more {
 		ev := parsed(&more[i])
