@@ -123,8 +123,10 @@ func (w where) openAll(ctx context.Context, p *program, errs io.Writer) (source,
 	if err != nil {
 		return nil, err
 	}
-	for _, line := range all.Same() {
-		fmt.Fprintln(errs, "NOTE - "+line)
+	if len(w.also) > 0 { // the same client.conf may be on all machines
+		for _, line := range all.Same() {
+			fmt.Fprintln(errs, "NOTE - "+line)
+		}
 	}
 	return all, nil
 }

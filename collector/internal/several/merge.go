@@ -84,18 +84,16 @@ type merge struct {
 	bytes int
 }
 
-// scan merges what the collectors find of q and gives it to fn, but for the first skip events.
-func (s *Source) scan(ctx context.Context, q *query.Query, skip uint64, fn func(query.Texts) error) (n uint64, err error) {
+// scan merges what the collectors find of q and gives it to fn, but for the first skip events. Each is asked for at most
+// so many events, 0 for all.
+func (s *Source) scan(ctx context.Context, q *query.Query, most, skip uint64, fn func(query.Texts) error) (n uint64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var reading sync.WaitGroup
 	defer reading.Wait()
 	defer cancel()
-	g := &merge{s: s, q: q, skip: skip, fn: fn}
+	g := &merge{s: s, q: q, asked: most, skip: skip, fn: fn}
 	own := *q
-	if q.Limit > 0 && skip == 0 {
-		g.asked = q.Limit + limitMore
-	}
-	own.Limit = g.asked
+	own.Limit = most
 	for _, m := range s.asked() {
 		st := &stream{m: m, parts: make(chan []store.Found, 1)}
 		g.streams = append(g.streams, st)

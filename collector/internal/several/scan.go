@@ -18,9 +18,13 @@ func (s *Source) ScanText(ctx context.Context, q *query.Query, fn func(query.Tex
 	if err := s.none(); err != nil {
 		return err
 	}
-	n, err := s.scan(ctx, q, 0, fn)
+	most := q.Limit
+	if most > 0 {
+		most += limitMore
+	}
+	n, err := s.scan(ctx, q, most, 0, fn)
 	if errors.Is(err, errShort) {
-		_, err = s.scan(ctx, q, n, fn)
+		n, err = s.scan(ctx, q, 0, n, fn)
 	}
 	switch {
 	case errors.Is(err, query.ErrStop):
