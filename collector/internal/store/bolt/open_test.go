@@ -80,7 +80,7 @@ func TestOpenErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, store.ErrNotOurs, "put it right with: printf 'auditfleet store 6\\n' >"},
-		{"a newer store", false, write(layout.Marker, "auditfleet store 7\n"), store.ErrVersion, "version 7"},
+		{"a newer store", false, write(layout.Marker, "auditfleet store 8\n"), store.ErrVersion, "version 8"},
 		{"version nought", false, write(layout.Marker, "auditfleet store 0\n"), store.ErrDamaged, "version 0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -70,6 +70,27 @@ func NewOutbox(ctx context.Context, local *Store, engine store.Engine) *Outbox {
 	return o
 }
 
+// Has says whether the store has events that are its own, and whether it is marked as one whose events another engine has.
+func (s *Store) Has() (events, elsewhere bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.ID > 0 && s.version < layout.ElsewhereVersion, s.version >= layout.ElsewhereVersion
+}
+
+// MarkElsewhere marks the store as one whose events another engine has: older programs, which would take it for an empty one, refuse it.
+func (s *Store) MarkElsewhere() error {
+	if s.opts.ReadOnly || s.version >= layout.ElsewhereVersion {
+		return nil
+	}
+	s.appendMu.Lock()
+	defer s.appendMu.Unlock()
+	if err := layout.WriteMarker(s.opts.Dir, layout.ElsewhereVersion); err != nil {
+		return err
+	}
+	s.version = layout.ElsewhereVersion
+	return nil
+}
+
 // settle delivers what an earlier process left in the outbox; it does nothing once that
 // is done.
 func (o *Outbox) settle(ctx context.Context) error {

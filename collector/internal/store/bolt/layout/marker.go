@@ -25,7 +25,7 @@ const (
 
 // A store has the least version that can read it: 1; 2 once a day has had several
 // partitions; 3 with an ID and a manifest; 4 with hosts of version 4; 5 with a log, which a program that
-// does not know it would leave behind; 6 once compaction has made a partition, or an import.
+// does not know it would leave behind; 6 once compaction has made a partition, or an import; 7 where another engine has the events.
 const (
 	// ListedVersion is the first version of a store that has an ID and a manifest.
 	ListedVersion = 3
@@ -35,8 +35,10 @@ const (
 	CompactedVersion = 6
 	// ImportVersion is the first version of a store that has partitions of imports.
 	ImportVersion = 6
+	// ElsewhereVersion is the first version of a store whose events another engine has.
+	ElsewhereVersion = 7
 	// Version is the latest one.
-	Version = 6
+	Version = 7
 )
 
 // BackupStore is the store's folder within a backup's.
@@ -79,7 +81,7 @@ func ReadMarker(dir string, readOnly bool) (version int, err error) {
 
 // putRight returns, in words, how to make the marker anew for a store that has lost it.
 func putRight(dir string) string {
-	version := Version
+	version := CompactedVersion // one whose events are elsewhere is marked anew when it is opened
 	if _, err := os.Lstat(filepath.Join(dir, manifest.Name)); err != nil {
 		version = ListedVersion - 1
 	}
