@@ -1,0 +1,102 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// drop is a part that is gone for whoever asks from now on, and is deleted once the snapshots from before are closed.
+type drop struct {
+	part  store.Part
+	until uint64 // the number of the last of these snapshots
+	bytes uint64
+}
+
+// hidden are the parts that are dropped and not deleted yet; mu is held.
+func (e *Engine) hidden() map[store.Part]bool {
+	h := map[store.Part]bool{}
+	for _, d := range e.drops {
+		h[d.part] = true
+	}
+	return h
+}
+
+// Drop deletes a part in all shards. One that snapshots read is deleted when they are closed; a collector that dies before has it again,
+// and retention drops it again.
+func (e *Engine) Drop(ctx context.Context, part store.Part, _ string) error {
+	a, err := e.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer e.appending.Unlock()
+	p := a.parts[part]
+	switch {
+	case p == nil:
+		return store.ErrNoDay
+	case !p.Sealed:
+		return fmt.Errorf("%w: it is the one being written", store.ErrInUse)
+	}
+	e.mu.Lock()
+	e.account = e.account.without(map[store.Part]bool{part: true})
+	wait := len(e.open) > 0
+	if wait {
+		e.drops = append(e.drops, drop{part, e.serial, p.DiskBytes})
+	}
+	e.mu.Unlock()
+	if wait {
+		return nil
+	}
+	if err := e.delete(ctx, part); err != nil {
+		e.mu.Lock()
+		e.account = nil // it is read again: some of the part may be there
+		e.mu.Unlock()
+		return err
+	}
+	return nil
+}
+
+// delete deletes a part, and what says that its batches are there last: until then it is there to be dropped again.
+func (e *Engine) delete(ctx context.Context, part store.Part) error {
+	names, of, err := e.cluster.shards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"events", "batches"} {
+		for _, name := range names {
+			sql := fmt.Sprintf("ALTER TABLE %s.%s DROP PARTITION (%d, %d)", e.cluster.address.Database, table, dayNumber(part.Day), part.N)
+			if err := e.cluster.on(ctx, of[name], func(ctx context.Context, n *node) error { return n.conn.Exec(ctx, sql) }); err != nil {
+				return fmt.Errorf("drop %s: %w", part, err)
+			}
+		}
+	}
+	return nil
+}
+
+// released is called when a snapshot is closed: it deletes what only that one still read.
+func (e *Engine) released(ctx context.Context) {
+	e.mu.Lock()
+	oldest := e.serial + 1
+	for n := range e.open {
+		oldest = min(oldest, n)
+	}
+	var free []drop
+	e.drops = slices.DeleteFunc(e.drops, func(d drop) bool {
+		if d.until < oldest {
+			free = append(free, d)
+			return true
+		}
+		return false
+	})
+	e.mu.Unlock()
+	for _, d := range free {
+		if err := e.delete(ctx, d.part); err != nil {
+			e.opts.Log.Warn("a part that was dropped is still there; it is deleted with the next search", "part", d.part.String(), "error", err)
+			e.mu.Lock()
+			e.drops = append(e.drops, d)
+			e.mu.Unlock()
+		}
+	}
+}

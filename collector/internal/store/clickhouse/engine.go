@@ -1,0 +1,182 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+)
+
+// Options of Open.
+type Options struct {
+	Address *Address
+	// Store tells this place's batches from those of other collectors in the same cluster.
+	Store string
+	Log   hclog.Logger
+}
+
+// Engine is the events of a place in a cluster. Its methods may be called by many at once.
+type Engine struct {
+	opts    Options
+	cluster *servers
+
+	reading   sync.Mutex // one reads the account at a time
+	appending sync.Mutex // one Append, Drop or Rotate at a time; taken behind reading and before mu
+	begun     row        // the batch that was begun last, and its part; guarded by appending
+
+	mu        sync.Mutex // guards everything below
+	account   *account   // nil: not read yet
+	meanwhile []row      // stored while the account is read; nil: it is not
+	closed    bool
+	open      map[uint64]bool // snapshots, by number
+	serial    uint64          // the number of the last one
+	drops     []drop          // that wait for snapshots
+}
+
+var _ store.Engine = (*Engine)(nil)
+
+// Open connects to a cluster. One that does not answer is no error: what is asked of it then fails, and what the place hands over stays in
+// its outbox. Errors: of files that the address names, and of their content.
+func Open(o Options) (*Engine, error) {
+	if o.Log == nil {
+		o.Log = hclog.NewNullLogger()
+	}
+	c, err := connect(o.Address, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{opts: o, cluster: c, open: map[uint64]bool{}}, nil
+}
+
+// Close closes the connections.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	return e.cluster.close()
+}
+
+// Missing returns nothing: what the cluster lacks it says when it is asked.
+func (e *Engine) Missing() []error { return nil }
+
+// MayOpen returns how many connections to the cluster there may be beside those that there are.
+func (e *Engine) MayOpen() (n int) {
+	for _, x := range e.cluster.nodes {
+		n += pool - x.conn.Stats().Open
+	}
+	return max(n, 0)
+}
+
+// fresh is how long what was read of the account is taken for what there is.
+const fresh = 10 * time.Second
+
+// begin takes appending, which the caller gives back where there is no error, and returns the account, which may be older.
+func (e *Engine) begin(ctx context.Context) (*account, error) {
+	if _, err := e.known(ctx, 24*time.Hour); err != nil {
+		return nil, err
+	}
+	e.appending.Lock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		e.appending.Unlock()
+		return nil, store.ErrClosed
+	}
+	return e.account, nil
+}
+
+// known returns the account, read from the cluster where it is not known, or older than age. It does not wait for a batch that
+// is on its way to the cluster: what is stored while the account is read is added to it.
+func (e *Engine) known(ctx context.Context, age time.Duration) (*account, error) {
+	if a, err := e.now(); err != nil || a != nil && time.Since(a.read) < age {
+		return a, err
+	}
+	e.reading.Lock()
+	defer e.reading.Unlock()
+	if a, err := e.now(); err != nil || a != nil && time.Since(a.read) < age {
+		return a, err // somebody else has read it
+	}
+	e.mu.Lock()
+	e.meanwhile = []row{}
+	e.mu.Unlock()
+	a, err := e.readAccount(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	rows := e.meanwhile
+	e.meanwhile = nil
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rows {
+		a = a.with(e.opts.Store, r)
+	}
+	e.account = a.without(e.hidden())
+	return e.account, nil
+}
+
+// now returns the account as it is; nil where it was not read yet.
+func (e *Engine) now() (*account, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, store.ErrClosed
+	}
+	return e.account, nil
+}
+
+func (e *Engine) readAccount(ctx context.Context) (*account, error) {
+	names, of, err := e.cluster.shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return e.cluster.account(ctx, e.opts.Store, names, of)
+}
+
+// Stats returns the account's sums.
+func (e *Engine) Stats(ctx context.Context) (store.Stats, error) {
+	a, err := e.known(ctx, fresh)
+	if err != nil {
+		return store.Stats{}, err
+	}
+	return a.stats(), nil
+}
+
+// PartHosts asks every shard for the hosts of a part.
+func (e *Engine) PartHosts(ctx context.Context, part store.Part, fn func(host string)) error {
+	a, err := e.known(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	if a.parts[part] == nil {
+		return store.ErrNoDay
+	}
+	names, of, err := e.cluster.shards(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		var hosts []string
+		err := e.cluster.ask(ctx, of[name], fmt.Sprintf("SELECT DISTINCT host FROM %s.events WHERE day = %d AND part = %d", e.cluster.address.Database, dayNumber(part.Day), part.N),
+			func() { hosts = nil },
+			func(scan func(...any) error) error {
+				var host string
+				err := scan(&host)
+				hosts = append(hosts, host)
+				return err
+			})
+		if err != nil {
+			return fmt.Errorf("read the hosts of %s: %w", part, err)
+		}
+		for _, h := range hosts {
+			fn(h)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,183 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/storetest"
+	"github.com/auditfleet/auditfleet/integration/harness/cluster"
+	"github.com/auditfleet/auditfleet/internal/testca"
+	"github.com/auditfleet/auditfleet/pkg/event"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// table makes a table of so many events of a host, all of one minute; many of them of no time at all.
+func table(n int) *store.Table {
+	t := store.NewTable()
+	for i := range n {
+		line := fmt.Sprintf("node=a type=KERNEL msg=audit(%d.%03d:%d): text", storetest.Start.Unix(), i%1000, i)
+		if i%2 == 0 {
+			line = fmt.Sprintf("node=a line %d of no kind", i)
+		}
+		t.Add("a", storetest.Parse("a", line))
+	}
+	return t
+}
+
+// engineOf opens the engine of a store with some ID.
+func engineOf(t testing.TB, a *Address, id string) *Engine {
+	t.Helper()
+	e, err := Open(Options{Address: a, Store: id})
+	must(t, err)
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// sealed makes a batch of a table as an outbox hands it over.
+func sealed(id uint64, tab *store.Table) *store.Sealed {
+	return &store.Sealed{ID: id, Day: store.DayOf(storetest.Start), Each: func(fn func(string, *event.Event) error) error {
+		for _, h := range tab.Hosts() {
+			for _, i := range h.Order() {
+				e := &h.Events[i]
+				if err := fn(h.Name, store.ParseText(e.Text, e.Counted, []byte(h.Name), e.Origin)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}}
+}
+
+func texts(t testing.TB, e store.Events, q *query.Query) (out []string) {
+	t.Helper()
+	must(t, store.Scan(t.Context(), e, q, func(ev *event.Event) error {
+		out = append(out, storetest.Text(ev))
+		return nil
+	}))
+	return out
+}
+
+func TestEngine(t *testing.T) {
+	ca := testca.New(t, t.TempDir())
+	c := cluster.Start(t, cluster.Shape{CA: ca})
+	for name, fn := range map[string]func(*testing.T, *cluster.Cluster){
+		"more than a window": manyAtOnce, "half of it was there": halfThere, "several collectors": severalStores, "the wrong password": wrongPassword, "newer tables": newerTables,
+	} {
+		t.Run(name, func(t *testing.T) { fn(t, c) })
+	}
+	t.Run("over TLS", func(t *testing.T) {
+		a := address(t, c)
+		a.Nodes, a.TLS, a.CA = c.SecureAddrs(), true, ca.File
+		e := engineOf(t, a, "x")
+		must(t, e.Append(t.Context(), sealed(1, table(10))))
+		if n := len(texts(t, e, &query.Query{Unparsable: true})); n != 10 {
+			t.Errorf("%d events, want 10", n)
+		}
+		b := *a
+		b.CA = testca.New(t, t.TempDir()).File
+		if _, err := engineOf(t, &b, "x").Stats(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+			t.Errorf("a server of another CA: %v", err)
+		}
+	})
+}
+
+// Of a time that has more rows than are read at once, all come, in either order.
+func manyAtOnce(t *testing.T, c *cluster.Cluster) {
+	e, ref := engineOf(t, address(t, c), "x"), storetest.NewMemory()
+	tab := table(5 * windowRows)
+	must(t, e.Append(t.Context(), sealed(1, tab)))
+	must(t, ref.Append(t.Context(), sealed(1, tab)))
+	for _, reverse := range []bool{false, true} {
+		q := &query.Query{Unparsable: true, Reverse: reverse}
+		want, got := texts(t, ref, q), texts(t, e, q)
+		if !slices.Equal(want, got) {
+			t.Errorf("reverse %v: %d events, want %d in the same order", reverse, len(got), len(want))
+		}
+	}
+}
+
+// A batch whose writer died in its midst is there once when it is appended again, also in blocks with other bounds, and not before it is whole.
+func halfThere(t *testing.T, c *cluster.Cluster) {
+	a, tab := address(t, c), table(100)
+	e := engineOf(t, a, "x")
+	must(t, e.Append(t.Context(), sealed(1, table(3))))
+	_, of, err := e.cluster.shards(t.Context())
+	must(t, err)
+	b := &block{e: e, part: store.Part{Day: store.DayOf(storetest.Start), N: 1}, batch: 2, nodes: of["1"]}
+	b.reset()
+	seq := uint32(0)
+	must(t, sealed(2, tab).Each(func(host string, ev *event.Event) error {
+		if seq < 60 {
+			b.add(host, ev, seq)
+		}
+		seq++
+		return nil
+	}))
+	must(t, b.insert(t.Context()))
+	q := &query.Query{Unparsable: true}
+	if n := len(texts(t, e, q)); n != 3 {
+		t.Errorf("%d events while batch 2 is not whole, want the 3 of batch 1", n)
+	}
+	must(t, e.Close())
+	e = engineOf(t, a, "x")
+	for range 2 {
+		must(t, e.Append(t.Context(), sealed(2, tab)))
+	}
+	if got := texts(t, e, q); len(got) != 103 {
+		t.Errorf("%d events, want 103", len(got))
+	}
+	if st, err := e.Stats(t.Context()); err != nil || st.Events != 103 {
+		t.Errorf("%+v, %v; want 103 events", st, err)
+	}
+}
+
+// Batches of the same number of two collectors are both there, and either answers for both.
+func severalStores(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	x := engineOf(t, a, "x")
+	must(t, x.Append(t.Context(), sealed(1, table(10))))
+	y := engineOf(t, a, "y")
+	must(t, y.Append(t.Context(), sealed(1, table(20))))
+	must(t, x.Close())
+	for _, e := range []*Engine{engineOf(t, a, "x"), y} {
+		if n := len(texts(t, e, &query.Query{Unparsable: true})); n != 30 {
+			t.Errorf("%s finds %d events, want 30", e.opts.Store, n)
+		}
+		err := store.Scan(t.Context(), e, &query.Query{AfterBatch: 1}, func(*event.Event) error { return nil })
+		if !errors.Is(err, query.ErrQuery) {
+			t.Errorf("later batches of several collectors: %v, want an ErrQuery", err)
+		}
+	}
+}
+
+func wrongPassword(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	a.Password = filepath.Join(t.TempDir(), "password")
+	must(t, os.WriteFile(a.Password, []byte("not the password"), 0o600))
+	e := engineOf(t, a, "x")
+	_, err := e.Snapshot(context.Background())
+	if !errors.Is(err, ErrCluster) || !strings.Contains(err.Error(), "password_file=") || strings.Contains(err.Error(), "not the password") {
+		t.Errorf("a search: %v", err)
+	}
+	if err := e.Append(t.Context(), sealed(1, table(1))); !errors.Is(err, ErrCluster) {
+		t.Errorf("a batch: %v", err)
+	}
+}
+
+func newerTables(t *testing.T, c *cluster.Cluster) {
+	a := address(t, c)
+	_, err := engineOf(t, a, "x").Stats(t.Context())
+	must(t, err)
+	_, err = c.Nodes[0].Query(fmt.Sprintf("INSERT INTO %s.meta (name, value) VALUES ('version', '%d')", a.Database, Version+1))
+	must(t, err)
+	if _, err := engineOf(t, a, "x").Stats(t.Context()); !errors.Is(err, store.ErrVersion) {
+		t.Errorf("newer tables: %v, want ErrVersion", err)
+	}
+}

@@ -1,0 +1,73 @@
+package clickhouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+)
+
+// ErrCluster is returned where the cluster cannot answer, or does not take events: the cause says why. The same may succeed later.
+var ErrCluster = errors.New("the ClickHouse cluster")
+
+// passing are the codes of errors that pass by themselves, or are of one server of several.
+var passing = []int32{
+	159, // TIMEOUT_EXCEEDED
+	202, // TOO_MANY_SIMULTANEOUS_QUERIES
+	209, // SOCKET_TIMEOUT
+	210, // NETWORK_ERROR
+	225, // NO_ZOOKEEPER
+	236, // ABORTED
+	242, // TABLE_IS_READ_ONLY
+	243, // NOT_ENOUGH_SPACE
+	252, // TOO_MANY_PARTS
+	254, // NO_ACTIVE_REPLICAS
+	265, // TOO_SLOW
+	285, // TOO_FEW_LIVE_REPLICAS
+	286, // UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
+	289, // REPLICA_IS_NOT_IN_QUORUM
+	319, // UNKNOWN_STATUS_OF_INSERT
+	999, // KEEPER_EXCEPTION
+}
+
+// passes says whether another server may do what failed so, or the same one later.
+func passes(err error) bool {
+	var e *ch.Exception
+	if errors.As(err, &e) {
+		return slices.Contains(passing, e.Code)
+	}
+	var n net.Error
+	return errors.Is(err, errBehind) || errors.As(err, &n) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ch.ErrAcquireConnTimeout) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// explain says what to do about some errors.
+func explain(err error) error {
+	var e *ch.Exception
+	if !errors.As(err, &e) {
+		return err
+	}
+	hint := ""
+	switch e.Code {
+	case 192, 193, 194, 516:
+		hint = "user= and password_file= of --store name who may read and write"
+	case 497, 164:
+		hint = "the user needs the rights to create, read, write and drop in the database"
+	case 242:
+		hint = "ClickHouse takes nothing without its ZooKeeper"
+	case 253:
+		hint = "its data was lost: copy the .sql files of another server's metadata/DATABASE, and start it: it fetches all from the others"
+	case 285, 286, 319:
+		hint = "fewer replicas than quorum= are there, or the answer of one is awaited"
+	case 243:
+		hint = "the disk of a server is full"
+	}
+	if hint == "" {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", err, hint)
+}

@@ -1,0 +1,344 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// dialTime is how long a server may take to take a connection, and nodeTime how long what is asked of one at first.
+const (
+	dialTime = 10 * time.Second
+	nodeTime = 2 * time.Minute
+	// answerTime is how long a server may be silent: at work it says every moment how far it is.
+	answerTime = time.Minute
+	// pool is how many connections to one server there may be.
+	pool = 16
+)
+
+// node is one server.
+type node struct {
+	addr string
+	conn driver.Conn // a pool, which connects when it is used
+
+	shard atomic.Value // the macro that says which it is in, a string; none: not met yet
+	mu    sync.Mutex   // guards what follows, and is held while the server is met
+	tried time.Time    // when it was last met in vain
+	said  bool         // that was said
+
+	meeting atomic.Bool  // by meetLater
+	failed  atomic.Int64 // when it failed last, in ns since 1970
+}
+
+// servers are those of a cluster, and what is known of them.
+type servers struct {
+	address *Address
+	log     hclog.Logger
+	nodes   []*node
+
+	ctx   context.Context // ends with close
+	end   context.CancelFunc
+	meets sync.WaitGroup // with servers that nobody waits for
+}
+
+func connect(a *Address, log hclog.Logger) (*servers, error) {
+	password, tls, err := a.secrets()
+	if err != nil {
+		return nil, err
+	}
+	c := &servers{address: a, log: log}
+	c.ctx, c.end = context.WithCancel(context.Background())
+	for _, addr := range a.Nodes {
+		conn, err := ch.Open(&ch.Options{
+			Addr: []string{addr}, Auth: ch.Auth{Username: a.User, Password: password}, TLS: tls,
+			DialTimeout: dialTime, ReadTimeout: answerTime, MaxOpenConns: pool, MaxIdleConns: 2, ConnMaxLifetime: time.Hour,
+			Compression: &ch.Compression{Method: ch.CompressionLZ4},
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", addr, err), c.close())
+		}
+		c.nodes = append(c.nodes, &node{addr: addr, conn: conn})
+	}
+	return c, nil
+}
+
+func (c *servers) close() (err error) {
+	c.end()
+	c.meets.Wait()
+	for _, n := range c.nodes {
+		err = errors.Join(err, n.conn.Close())
+	}
+	return err
+}
+
+// again is how long a server that was not reached is left alone.
+const again = 2 * time.Second
+
+// meet asks a server which shard it is in, once, and makes the tables there.
+func (c *servers) meet(ctx context.Context, n *node) (shard string, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if shard := n.known(); shard != "" {
+		return shard, nil
+	}
+	if time.Since(n.tried) < again {
+		return "", fmt.Errorf("%s was not reached just now", n.addr)
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodeTime)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			n.tried, err = time.Now(), fmt.Errorf("%s: %w", n.addr, explain(err))
+			if !n.said && ctx.Err() == nil {
+				c.log.Warn("a server of the cluster cannot be used", "error", err)
+			}
+			n.said = true
+		}
+	}()
+	rows, err := n.conn.Query(ctx, "SELECT macro, substitution FROM system.macros")
+	if err != nil {
+		return "", err
+	}
+	macros := map[string]string{}
+	for rows.Next() {
+		var name, value string
+		if err := rows.Scan(&name, &value); err != nil {
+			return "", errors.Join(err, rows.Close())
+		}
+		macros[name] = value
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return "", err
+	}
+	if macros["shard"] == "" || macros["replica"] == "" {
+		return "", errors.New("its configuration has no macros called shard and replica, by which ClickHouse knows its copies: set both in config.xml")
+	}
+	if err := n.prepare(ctx, c.address.Database); err != nil {
+		return "", err
+	}
+	n.shard.Store(macros["shard"])
+	return macros["shard"], nil
+}
+
+// shards returns the names of all shards, in order, each with the servers in it that were met. It fails while one is not known: where an event
+// belongs, and what an answer has, depends on all of them. Once all are known it waits for no further server.
+func (c *servers) shards(ctx context.Context) (names []string, of map[string][]*node, err error) {
+	of = map[string][]*node{}
+	var strange []*node // not met yet
+	for _, n := range c.nodes {
+		if shard := n.known(); shard != "" {
+			of[shard] = append(of[shard], n)
+		} else {
+			strange = append(strange, n)
+		}
+	}
+	if len(of) < c.address.Shards {
+		err = c.meetAll(ctx, strange, of)
+	} else {
+		c.meetLater(strange)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for shard := range of {
+		names = append(names, shard)
+	}
+	slices.Sort(names)
+	if len(names) != c.address.Shards {
+		return nil, nil, fmt.Errorf("%w: the servers are of %d shards (%s), and shards=%d is said: name the servers of all shards, and say how many shards there are", ErrCluster, len(names), strings.Join(names, ", "), c.address.Shards)
+	}
+	return names, of, nil
+}
+
+// meetLater meets servers while nobody waits; what is wrong with one is logged.
+func (c *servers) meetLater(list []*node) {
+	for _, n := range list {
+		if c.ctx.Err() == nil && n.meeting.CompareAndSwap(false, true) {
+			c.meets.Go(func() {
+				defer n.meeting.Store(false)
+				_, _ = c.meet(c.ctx, n)
+			})
+		}
+	}
+}
+
+// meetAll meets servers, all at once, and adds them to those of their shards.
+func (c *servers) meetAll(ctx context.Context, list []*node, of map[string][]*node) error {
+	shards, errs := make([]string, len(list)), make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, n := range list {
+		wg.Go(func() { shards[i], errs[i] = c.meet(ctx, n) })
+	}
+	wg.Wait()
+	for i, n := range list {
+		if errs[i] == nil {
+			of[shards[i]] = append(of[shards[i]], n)
+		}
+	}
+	if err := errors.Join(errs...); err != nil && len(of) < c.address.Shards {
+		return errors.Join(ctx.Err(), fmt.Errorf("%w: %d of %d shards are reached: %w", ErrCluster, len(of), c.address.Shards, err))
+	}
+	return nil
+}
+
+// known returns the server's shard; "" where it was not met.
+func (n *node) known() string {
+	s, _ := n.shard.Load().(string)
+	return s
+}
+
+// quorum is how many replicas of a shard with so many servers have what is stored.
+func (c *servers) quorum(replicas int) int {
+	if c.address.Quorum > 0 {
+		return c.address.Quorum
+	}
+	return max(replicas, c.replicas())/2 + 1
+}
+
+// replicas is how many copies each shard has by the address alone, where some servers were not met.
+func (c *servers) replicas() int { return len(c.nodes) / c.address.Shards }
+
+// rounds is how often each server of a shard is asked, and pause how long is waited before each round but the first: in all longer than the
+// quarter of a minute after which ZooKeeper takes a server for dead.
+const rounds = 11
+
+func pause(round int) time.Duration { return 100 * time.Millisecond << min(round-1, 5) }
+
+// on does a thing on one server of a shard, the first that can: for an error that passes it goes on to the next, and begins again.
+func (c *servers) on(ctx context.Context, nodes []*node, do func(ctx context.Context, n *node) error) (err error) {
+	for round := range rounds {
+		if round > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(pause(round)):
+			}
+		}
+		var failed []error
+		for _, n := range byHealth(nodes) {
+			if err = do(ctx, n); err == nil {
+				return nil
+			}
+			n.failed.Store(time.Now().UnixNano())
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			err = fmt.Errorf("%s: %w", n.addr, explain(err))
+			if !passes(err) {
+				return fmt.Errorf("%w: %w", ErrCluster, err)
+			}
+			failed = append(failed, err)
+		}
+		err = errors.Join(failed...)
+	}
+	return fmt.Errorf("%w: %w", ErrCluster, err)
+}
+
+// byHealth returns the servers, those last that have failed in the last half minute: one that hangs costs a minute each time.
+func byHealth(nodes []*node) []*node {
+	since := time.Now().Add(-30 * time.Second).UnixNano()
+	out := slices.Clone(nodes)
+	slices.SortStableFunc(out, func(a, b *node) int {
+		return cmp.Compare(max(a.failed.Load(), since), max(b.failed.Load(), since))
+	})
+	return out
+}
+
+// reading are the settings of queries: a replica that lacks something which a quorum has refuses, and the next one is asked.
+func (c *servers) reading(replicas int) ch.Settings {
+	s := ch.Settings{"max_query_size": 16 << 20, "max_ast_elements": 500000, "max_expanded_ast_elements": 500000, "max_bytes_before_external_sort": 200 << 20, "max_bytes_before_external_group_by": 200 << 20}
+	if c.quorum(replicas) > 1 {
+		s["select_sequential_consistency"] = 1
+	}
+	return s
+}
+
+// errBehind is returned for a server that may lack something which a quorum has.
+var errBehind = errors.New("it is behind the other servers of its shard")
+
+// complete asks a server whether it has all that is stored in its shard. ClickHouse itself would answer with less, and
+// select_sequential_consistency looks no further than the last thing stored: a server that lacks what came before answers, too. Each of
+// the figures alone fails to tell in some state that was seen: while copies are fetched, before a server that was started again is known
+// to ZooKeeper, and while ZooKeeper is away.
+func (c *servers) complete(ctx context.Context, n *node, replicas int) error {
+	if c.quorum(replicas) < 2 {
+		return nil
+	}
+	type table struct {
+		path    string
+		good    uint8
+		pointer uint64 // the next entry of the log that it takes over
+		last    uint64 // the last that there is
+	}
+	rows, err := n.conn.Query(ctx, "SELECT zookeeper_path, inserts_in_queue = 0 AND absolute_delay = 0 AND is_session_expired = 0 AND is_readonly = 0 AND parts_to_check = 0, log_pointer, log_max_index "+
+		"FROM system.replicas WHERE database = "+quote(c.address.Database)+" AND table IN ('events', 'batches')")
+	if err != nil {
+		return err
+	}
+	var list []table
+	for rows.Next() {
+		var t table
+		if err := rows.Scan(&t.path, &t.good, &t.pointer, &t.last); err != nil {
+			return errors.Join(err, rows.Close())
+		}
+		list = append(list, t)
+	}
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}
+	if len(list) != 2 {
+		return errBehind
+	}
+	for _, t := range list {
+		switch {
+		case t.good == 0 || t.pointer < t.last:
+			return errBehind
+		case t.pointer > t.last:
+			continue
+		case t.pointer > 0:
+			return errBehind
+		}
+		// The log is empty, or its first entry was not taken over yet.
+		var entries uint64
+		if err := n.conn.QueryRow(ctx, "SELECT count() FROM system.zookeeper WHERE path = "+quote(t.path+"/log")).Scan(&entries); err != nil {
+			return err
+		}
+		if entries > 0 {
+			return errBehind
+		}
+	}
+	return nil
+}
+
+// ask runs a query on a shard and calls row for each row of its answer, from one server alone: begin is called before a server is asked, and
+// forgets what another one gave before it failed.
+func (c *servers) ask(ctx context.Context, nodes []*node, sql string, begin func(), row func(scan func(...any) error) error) error {
+	settings := c.reading(len(nodes))
+	return c.on(ctx, nodes, func(ctx context.Context, n *node) error {
+		if err := c.complete(ctx, n, len(nodes)); err != nil {
+			return err
+		}
+		begin()
+		rows, err := n.conn.Query(ch.Context(ctx, ch.WithSettings(settings)), sql)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+			if err := row(rows.Scan); err != nil {
+				return errors.Join(err, rows.Close())
+			}
+		}
+		return errors.Join(rows.Err(), rows.Close())
+	})
+}

@@ -1,0 +1,126 @@
+package clickhouse
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// maxList is the longest list of values that is put into a statement; a longer one is left to the matcher.
+const maxList = 2000
+
+// where returns what rows must meet that may match a query. Every event that matches meets it.
+func where(q *query.Query) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if q.StartMs != 0 {
+		add("ts_ms >= %d", q.StartMs)
+	}
+	if q.EndMs != 0 {
+		add("ts_ms <= %d", q.EndMs)
+	}
+	if q.HasSerial {
+		add("serial = %d", q.Serial)
+	}
+	if sql := nodes(q.Nodes); sql != "" {
+		out = append(out, sql)
+	}
+	for _, c := range store.ConditionsOf(q) {
+		if sql := condition(&c); sql != "" {
+			out = append(out, sql)
+		}
+	}
+	return out
+}
+
+// nodes says of which hosts rows are; "" of any.
+func nodes(want []string) string {
+	if len(want) == 0 || len(want) > maxList {
+		return ""
+	}
+	var exact, any []string
+	for _, w := range want {
+		exact = append(exact, w)
+		if query.IsPattern(w) {
+			any = append(any, "node LIKE "+quote(strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`, `*`, `%`, `?`, `%`).Replace(w)))
+		}
+	}
+	return "(" + strings.Join(append(any, "node IN ("+quoteAll(exact)+")"), " OR ") + ")"
+}
+
+// condition is a condition as SQL; "" where the columns cannot narrow it.
+func condition(c *store.Condition) string {
+	var any []string
+	for _, f := range c.Fields {
+		if int(f) >= len(columnOf) || columnOf[f] < 0 {
+			return ""
+		}
+		switch col := column(f); {
+		case c.Exact != nil && len(c.Exact) > maxList:
+			return ""
+		case c.Exact != nil && len(c.Exact) == 0:
+			any = append(any, "0")
+		case len(c.Exact) == 1:
+			any = append(any, "has("+col+", "+quote(c.Exact[0])+")")
+		case c.Exact != nil:
+			any = append(any, "arrayExists(v -> v IN ("+quoteAll(c.Exact)+"), "+col+")")
+		case c.Contains != "":
+			any = append(any, "arrayExists(v -> position(v, "+quote(c.Contains)+") > 0, "+col+")")
+		case f == query.FieldClaim:
+			any = append(any, "notEmpty("+col+")")
+		default:
+			return ""
+		}
+	}
+	if len(any) == 0 {
+		return ""
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
+}
+
+// seen limits rows to what a snapshot has.
+func (s *snapshot) seen(others *account) []string {
+	bounds := []string{fmt.Sprintf("(store = %s AND batch <= %d)", quote(s.e.opts.Store), s.last)}
+	for id, r := range others.last {
+		if id != s.e.opts.Store {
+			bounds = append(bounds, fmt.Sprintf("(store = %s AND batch <= %d)", quote(id), r.batch))
+		}
+	}
+	out := []string{"(" + strings.Join(bounds, " OR ") + ")"}
+	if len(s.hidden) > 0 {
+		var list []string
+		for part := range s.hidden {
+			list = append(list, fmt.Sprintf("(%d, %d)", dayNumber(part.Day), part.N))
+		}
+		out = append(out, "(day, part) NOT IN ("+strings.Join(list, ", ")+")")
+	}
+	return out
+}
+
+// days leaves out the days that have no events of the query's time, so that they are not looked at; "" where there is none. An event without a time
+// is in no part's times, and is only looked for where the query has no beginning.
+func (a *account) days(q *query.Query) string {
+	if q.StartMs == 0 {
+		return ""
+	}
+	out := map[store.Day]bool{}
+	for part, p := range a.parts {
+		is := p.MaxMs < q.StartMs || q.EndMs != 0 && p.MinMs > q.EndMs
+		if before, ok := out[part.Day]; !ok || before {
+			out[part.Day] = is
+		}
+	}
+	var days []string
+	for day, is := range out {
+		if is {
+			days = append(days, strconv.Itoa(int(dayNumber(day))))
+		}
+	}
+	if len(days) == 0 || len(days) > maxList {
+		return ""
+	}
+	return "day NOT IN (" + strings.Join(days, ", ") + ")"
+}

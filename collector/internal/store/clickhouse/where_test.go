@@ -1,0 +1,57 @@
+package clickhouse
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// Conditions become SQL as far as there are columns, with any text in them quoted.
+func TestWhere(t *testing.T) {
+	term := func(op query.Op, text string, fields ...query.Field) query.Query {
+		return query.Query{Terms: []query.Term{{Fields: fields, Op: op, Text: text}}}
+	}
+	for name, c := range map[string]struct {
+		q    query.Query
+		want []string
+	}{
+		"all":         {query.Query{}, nil},
+		"time":        {query.Query{StartMs: 5, EndMs: 9}, []string{"ts_ms >= 5", "ts_ms <= 9"}},
+		"serial":      {query.Query{HasSerial: true, Serial: 7}, []string{"serial = 7"}},
+		"types":       {query.Query{Types: []uint32{1300, 1302}}, []string{"(arrayExists(v -> v IN ('1300', '1302'), f_type))"}},
+		"host":        {query.Query{Nodes: []string{"a", "b%_*c?"}}, []string{`(node LIKE 'b\\%\\_%c%' OR node IN ('a', 'b%_*c?'))`}},
+		"quoted":      {term(query.OpEqual, "k'; DROP TABLE x; -- \\\x00", query.FieldKey), []string{`(has(f_key, 'k\'; DROP TABLE x; -- \\\0'))`}},
+		"part":        {term(query.OpContains, "sh", query.FieldExe), []string{"(arrayExists(v -> position(v, 'sh') > 0, f_exe))"}},
+		"any of two":  {term(query.OpEqual, "5", query.FieldUID, query.FieldEUID), []string{"(has(f_uid, '5') OR has(f_euid, '5'))"}},
+		"no column":   {term(query.OpEqual, "5", query.FieldUID, query.FieldGID), nil},
+		"a number":    {term(query.OpLess, "5", query.FieldPID), nil},
+		"mismatching": {query.Query{Mismatch: true}, []string{"(notEmpty(f_claim))"}},
+	} {
+		if d := cmp.Diff(c.want, where(&c.q)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+// Days that have nothing of the query's time are left out, and no others.
+func TestDays(t *testing.T) {
+	a := &account{parts: map[store.Part]*store.PartStats{
+		{Day: 0, N: 1}: {Events: 1, MinMs: 100, MaxMs: 200},
+		{Day: 1, N: 1}: {Events: 1, MinMs: 300, MaxMs: 400},
+		{Day: 1, N: 2}: {Events: 1, MinMs: 900, MaxMs: 950},
+	}}
+	for _, c := range []struct {
+		start, end int64
+		want       string
+	}{
+		{0, 0, ""}, {0, 50, ""}, {100, 950, ""}, {250, 260, "day NOT IN (19700101, 19700102)"}, {201, 0, "day NOT IN (19700101)"}, {150, 299, "day NOT IN (19700102)"}, {200, 300, ""},
+	} {
+		got := a.days(&query.Query{StartMs: c.start, EndMs: c.end})
+		if got != c.want && !(got == "day NOT IN (19700102, 19700101)" && c.want == "day NOT IN (19700101, 19700102)") {
+			t.Errorf("%d to %d: %q, want %q", c.start, c.end, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,193 @@
+package clickhouse
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/pkg/query"
+)
+
+// A shard's rows are read by windows of time that have so many of them, or so much text, at most. How many rows a time has is
+// counted first, by minutes, and where a minute has too many by shorter times; of one millisecond rows are read by their place in the order.
+const (
+	windowRows  = 8192
+	windowBytes = 8 << 20
+	// firstRows is how many rows the first window has about: who asks for the newest few reads no more.
+	firstRows = 256
+)
+
+// widths are the times by which rows are counted, in ms; each divides the one before.
+var widths = []int64{60_000, 1000, 20, 1}
+
+// window is a time, from and to both within.
+type window struct {
+	from, to    int64
+	rows, bytes uint64
+}
+
+// found is a row that was read, as a part of an answer.
+type found struct {
+	store.Found
+	seq   uint32
+	store string
+}
+
+// compare orders rows as an answer has them.
+func (f *found) compare(o *found) int {
+	return cmp.Or(f.Key.Compare(o.Key), cmp.Compare(f.Batch, o.Batch), cmp.Compare(f.store, o.store), cmp.Compare(f.seq, o.seq))
+}
+
+// reader reads the rows of one shard.
+type reader struct {
+	c       *servers
+	nodes   []*node
+	where   string
+	reverse bool
+}
+
+func (r *reader) from() string { return " FROM " + r.c.address.Database + ".events WHERE " + r.where }
+
+// read calls give with the rows of each window, in order.
+func (r *reader) read(ctx context.Context, give func([]found) error) error {
+	list, err := r.count(ctx, "", widths[0])
+	if err != nil {
+		return err
+	}
+	return r.windows(ctx, list, 0, new(bool), give)
+}
+
+// count counts rows by times of a width.
+func (r *reader) count(ctx context.Context, and string, width int64) (list []window, err error) {
+	sql := fmt.Sprintf("SELECT intDiv(ts_ms, %d) AS w, count(), sum(size)%s%s GROUP BY w ORDER BY w", width, r.from(), and)
+	err = r.c.ask(ctx, r.nodes, sql, func() { list = nil }, func(scan func(...any) error) error {
+		var w int64
+		var x window
+		err := scan(&w, &x.rows, &x.bytes)
+		x.from, x.to = w*width, w*width+width-1
+		list = append(list, x)
+		return err
+	})
+	if r.reverse {
+		slices.Reverse(list)
+	}
+	return list, err
+}
+
+// windows reads times of the width of that level, as many at once as make a window. begun is true once one was read.
+func (r *reader) windows(ctx context.Context, list []window, level int, begun *bool, give func([]found) error) error {
+	for len(list) > 0 {
+		most := uint64(windowRows)
+		if !*begun {
+			most = firstRows
+		}
+		w, n := list[0], 1
+		for n < len(list) && w.rows+list[n].rows <= most && w.bytes+list[n].bytes <= windowBytes {
+			w.rows, w.bytes = w.rows+list[n].rows, w.bytes+list[n].bytes
+			w.from, w.to = min(w.from, list[n].from), max(w.to, list[n].to)
+			n++
+		}
+		list = list[n:]
+		if err := r.window(ctx, w, level, begun, give); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// window reads one: at once, or divided.
+func (r *reader) window(ctx context.Context, w window, level int, begun *bool, give func([]found) error) error {
+	within := fmt.Sprintf(" AND ts_ms >= %d AND ts_ms <= %d", w.from, w.to)
+	switch small := w.rows <= windowRows && w.bytes <= windowBytes; {
+	case !small && level+1 < len(widths):
+		list, err := r.count(ctx, within, widths[level+1])
+		if err != nil {
+			return err
+		}
+		return r.windows(ctx, list, level+1, begun, give)
+	case !small:
+		return r.pages(ctx, within, w, give)
+	}
+	*begun = true
+	rows, err := r.rows(ctx, within, 0)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	return give(rows)
+}
+
+// pages reads the rows of one millisecond that has many.
+func (r *reader) pages(ctx context.Context, within string, w window, give func([]found) error) error {
+	most := max(16, min(windowRows, int(windowBytes/max(1, w.bytes/max(1, w.rows)))))
+	after := ""
+	for {
+		rows, err := r.rows(ctx, within+after, most)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		last := &rows[len(rows)-1]
+		sign := ">"
+		if r.reverse {
+			sign = "<"
+		}
+		after = fmt.Sprintf(" AND (node, serial, batch, store, seq) %s (%s, %d, %d, %s, %d)", sign, quote(last.Node), last.Serial, last.Batch, quote(last.store), last.seq)
+		if err := give(rows); err != nil || len(rows) < most {
+			return err
+		}
+	}
+}
+
+// rows reads rows in order; at most so many where most is not 0.
+func (r *reader) rows(ctx context.Context, and string, most int) (list []found, err error) {
+	by := order
+	if r.reverse {
+		by = strings.ReplaceAll(order, ",", " DESC,") + " DESC"
+	}
+	sql := "SELECT " + read + r.from() + and + " ORDER BY " + by
+	if most > 0 {
+		sql += fmt.Sprintf(" LIMIT %d", most)
+	}
+	err = r.c.ask(ctx, r.nodes, sql, func() { list = list[:0] }, func(scan func(...any) error) error {
+		var f found
+		var counted, transport uint8
+		var addr, proved string
+		if err := scan(&f.Ms, &f.Node, &f.Serial, &f.Batch, &f.store, &f.seq, &f.Host, &counted, &f.Text, &f.Received, &f.Later, &transport, &addr, &proved); err != nil {
+			return err
+		}
+		f.Counted = counted != 0
+		f.Origin.From, err = from(transport, addr, proved)
+		list = append(list, f)
+		return err
+	})
+	return list, err
+}
+
+// readers returns a reader of each shard.
+func (s *snapshot) readers(ctx context.Context, q *query.Query) ([]*reader, error) {
+	others, err := s.e.known(ctx, fresh)
+	if err != nil {
+		return nil, err
+	}
+	names, of, err := s.e.cluster.shards(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := append(where(q), s.seen(others)...)
+	if days := others.days(q); days != "" {
+		all = append(all, days)
+	}
+	if q.AfterBatch > 0 {
+		if others.several {
+			return nil, fmt.Errorf("%w: batches are one collector's, and several collectors store in this cluster: search by time", query.ErrQuery)
+		}
+		all = append(all, fmt.Sprintf("batch > %d", q.AfterBatch))
+	}
+	list := make([]*reader, len(names))
+	for i, name := range names {
+		list[i] = &reader{c: s.e.cluster, nodes: of[name], where: strings.Join(all, " AND "), reverse: q.Reverse}
+	}
+	return list, nil
+}
