@@ -6,6 +6,7 @@ package conf
 var CollectorKeys = []string{
 	// BEGIN names (made from collector/internal/cli/settings.go: go test ./collector/internal/cli -update)
 	"store",
+	"store_folder",
 	"listen",
 	"grpc",
 	"listen_tls",

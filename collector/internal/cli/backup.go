@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -34,6 +35,9 @@ Exit codes: 0 done, 1 done, but the store is damaged, 2 not done.`,
 
 // backup makes a backup, writes what it did, and returns the exit code.
 func (p *program) backup(ctx context.Context, dir, target string) int {
+	if err := engine.InFolder(dir, "this copies the collector's own half of it, without which they are not found again; copy the cluster's as ClickHouse has it (ALTER TABLE … FREEZE)"); err != nil {
+		fmt.Fprintf(p.stdio.Err, "backup: %v\n", err)
+	}
 	begin := time.Now()
 	m := newMeter(p.stdio.Err, "backup")
 	rep, err := upkeep.Backup(ctx, upkeep.BackupOptions{Dir: dir, Target: target, Progress: m.show})

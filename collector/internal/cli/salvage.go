@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -61,6 +62,10 @@ func (p *program) forget(dir, name string) int {
 // salvage brings back what can be read of a partition that was set aside, writes what it did,
 // and returns the exit code.
 func (p *program) salvage(ctx context.Context, dir, file string) int {
+	if err := engine.InFolder(dir, "bring them back into an empty folder, as --store, and search that beside it"); err != nil {
+		fmt.Fprintf(p.stdio.Err, "salvage: %v\n", err)
+		return exitNotDone
+	}
 	m := newMeter(p.stdio.Err, "salvage")
 	log := hclog.New(&hclog.LoggerOptions{Name: "collector", Output: terminal.GuardLog(p.stdio.Err), Level: hclog.Error})
 	rep, err := upkeep.Salvage(ctx, upkeep.SalvageOptions{Dir: dir, File: file, Log: log, Progress: m.show})

@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/seal"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/conf"
 	"github.com/auditfleet/auditfleet/pkg/settings"
 )
@@ -23,6 +24,26 @@ const (
 	// minInFlight is the least value with which a record of any size can be received.
 	minInFlight = 16 << 10
 )
+
+// storeKey is the key of where the store is: a folder, or a cluster.
+func storeKey(to *string) conf.Key {
+	k := conf.Path("store", to)
+	strict, loose := k.Set, k.Loose
+	either := func(folder func(string) error) func(string) error {
+		return func(v string) error {
+			if !engine.IsCluster(v) {
+				return folder(v)
+			}
+			if err := engine.CheckCluster(v); err != nil {
+				return err
+			}
+			*to = v
+			return nil
+		}
+	}
+	k.Set, k.Loose = either(strict), either(loose)
+	return k
+}
 
 // table returns every setting of `collector serve`, bound to its place in o. The flags, the
 // keys of the file, deploy/collector.conf and the lists of the manual pages are made from it;
@@ -48,8 +69,13 @@ func (o *options) table() settings.Table {
 			{Key: conf.YesNo("check", &o.check), In: settings.FlagOnly,
 				Doc: "Check the configuration and the files that it names, and end.\n" +
 					"Nothing is made or bound; what is wrong is said with its place, and the exit code is 6."},
-			{Key: conf.Path("store", &c.Store), Default: server.DefaultStore, Arg: "FOLDER",
-				Doc: "Folder of the store; made when it is not there."},
+			{Key: storeKey(&c.Store), Default: server.DefaultStore, Arg: "FOLDER",
+				Doc: "Folder of the store; made when it is not there.\n" +
+					"Or a ClickHouse cluster that keeps the events, clickhouse://HOST:PORT,HOST:PORT/DATABASE?user=NAME&password_file=FILE, with every server of it that is to be used; its tables are made.\n" +
+					"Further options of it are shards=N, quorum=N, tls=yes, ca=FILE, cert=FILE and key=FILE.\n" +
+					"Each server needs the macros shard and replica."},
+			{Key: conf.Path("store_folder", &c.StoreFolder), Arg: "FOLDER", Example: server.DefaultStore,
+				Doc: "Folder of what a collector keeps itself where store names a cluster: journal, hosts, ledger and log; " + server.DefaultStore + " when it is not said."},
 			{Key: listen, Default: ":60", Arg: "ADDR:PORT[,ADDR:PORT]",
 				Doc: "Address and port to receive on in clear text, several with commas; empty for no clear text."},
 			{Key: conf.List("grpc", &c.GRPC), Arg: "ADDR:PORT[,ADDR:PORT]", Example: ":6060",

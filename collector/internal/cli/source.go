@@ -13,6 +13,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/pki"
 	"github.com/auditfleet/auditfleet/pkg/terminal"
 )
@@ -50,6 +51,8 @@ func (w where) check() error {
 	}
 	named := w.tls.CA != "" || w.tls.Cert != "" || w.tls.Key != ""
 	switch {
+	case engine.IsCluster(w.store):
+		return errCluster
 	case w.server == "" && len(w.also) == 0 && named:
 		return errors.New("--tls-ca, --tls-cert and --tls-key go with --server HOST:PORT, or --also")
 	case w.server != "" && (w.store != "" || w.api != ""):
@@ -62,6 +65,9 @@ func (w where) check() error {
 	}
 	return nil
 }
+
+// errCluster is why a cluster is not asked itself: what is not stored yet, and who may ask, only a collector knows.
+var errCluster = errors.New("--store names a collector's folder here (its store_folder): a cluster is asked through a collector")
 
 func hasPort(address string) bool {
 	_, port, err := net.SplitHostPort(address)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/auditfleet/auditfleet/collector/internal/api"
 	"github.com/auditfleet/auditfleet/collector/internal/server"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
 )
@@ -28,6 +29,9 @@ func (p *program) onStore(cmd *cobra.Command, run func(ctx context.Context, dir 
 	var dir string
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx := cmd.Context()
+		if engine.IsCluster(dir) {
+			return errCluster
+		}
 		return p.coded(p.told(ctx, dir, cmd.Name(), func() int { return run(ctx, dir, args) }))
 	}
 	cmd.Flags().StringVar(&dir, "store", server.DefaultStore, "the collector's store")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/auditfleet/auditfleet/collector/internal/store/bolt/upkeep"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/command"
 	"github.com/auditfleet/auditfleet/pkg/completion"
 	"github.com/auditfleet/auditfleet/pkg/option"
@@ -54,6 +55,9 @@ Exit codes: 0 nothing is damaged or changed, 1 something is, 2 it could not be c
 
 // verify verifies a store, writes the report, and returns the exit code.
 func (p *program) verify(ctx context.Context, dir string) int {
+	if err := engine.InFolder(dir, "this checks the collector's own half of it; the servers check theirs whenever they read"); err != nil {
+		fmt.Fprintf(p.stdio.Err, "verify: %v\n", err)
+	}
 	m := newMeter(p.stdio.Err, "verify")
 	rep, err := upkeep.Verify(ctx, upkeep.VerifyOptions{Dir: dir, Progress: m.show})
 	m.end()

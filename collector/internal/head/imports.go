@@ -159,7 +159,7 @@ func (h *Head) importStored(batch uint64) {
 func (h *Head) Imports() (store.Importer, error) {
 	i, err := store.Able[store.Importer](h.place, "import old logs")
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w; a collector with a store in its own files can: search it beside this one", store.ErrNoImport, err)
+		return nil, fmt.Errorf("%w: one with a store in its own files can, and is searched beside this one", err)
 	}
 	return i, nil
 }

@@ -55,6 +55,9 @@ func (s *Server) checkChangeable(cfg *Config) (names *intake.Names, trust *trust
 	if err := s.checkPlugins(&cfg.Plugins); err != nil {
 		return nil, nil, err
 	}
+	if len(cfg.Retention.Rules) > 0 && s.cfg.cluster != "" {
+		return nil, nil, errors.New("retain divides days by compaction, and the days of a cluster are not divided: remove the lines of retain; max_days holds for all")
+	}
 	if len(cfg.Retention.Rules) > 0 && !cfg.Compact {
 		return nil, nil, errors.New("retain divides days by compaction, and compact is no: set compact = yes, or remove the lines of retain")
 	}

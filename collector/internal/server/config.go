@@ -19,6 +19,7 @@ import (
 	"github.com/auditfleet/auditfleet/collector/internal/sink"
 	"github.com/auditfleet/auditfleet/collector/internal/space"
 	"github.com/auditfleet/auditfleet/collector/internal/store"
+	"github.com/auditfleet/auditfleet/collector/internal/store/engine"
 	"github.com/auditfleet/auditfleet/pkg/action"
 	"github.com/auditfleet/auditfleet/pkg/fsys"
 	"github.com/auditfleet/auditfleet/pkg/pki"
@@ -28,8 +29,10 @@ import (
 
 // Config is a collector's.
 type Config struct {
-	Store  string   // folder; made when it is not there
-	Listen []string // host:port, each, in clear text; none for no clear text
+	// Store is the folder of the store, made when it is not there; or a cluster that keeps the events (engine.IsCluster), and
+	// StoreFolder the folder of all else, DefaultStore where it is "".
+	Store, StoreFolder string
+	Listen             []string // host:port, each, in clear text; none for no clear text
 	// ListenTLS is likewise, for the audisp-remote protocol over TLS with certificates.
 	ListenTLS []string
 	// PSK, where it is not nil, has Listen take TLS with pre-shared keys in place of clear
@@ -109,6 +112,7 @@ type Config struct {
 	// Stop ends a start that is not over once it is closed, with ErrStopped; nil: nothing does.
 	Stop <-chan struct{}
 
+	cluster string                                 // of Store
 	free    func() (free, total uint64, err error) // of the store's disk; tests'
 	alerted func(alert.Group)                      // hears what is told; tests'
 	files   fsys.FS                                // of the journal and the alerts; tests'
@@ -126,6 +130,17 @@ const (
 func (c *Config) defaults() error {
 	if c.Store == "" {
 		return errors.New("no store: give --store DIR")
+	}
+	if engine.IsCluster(c.Store) {
+		if err := engine.CheckCluster(c.Store); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		c.cluster, c.Store = c.Store, c.StoreFolder
+		if c.Store == "" {
+			c.Store = DefaultStore
+		}
+	} else if c.StoreFolder != "" {
+		return errors.New("store_folder is for a store in a cluster: without one, store names the folder")
 	}
 	abs, err := filepath.Abs(c.Store)
 	if err != nil {

@@ -30,7 +30,7 @@ const journalDir = "journal"
 
 // openStore takes the store, whose lock keeps a second collector out.
 func (s *Server) openStore() error {
-	st, err := engine.Open(engine.Options{Dir: s.cfg.Store, Logger: s.cfg.Log.Named("store")})
+	st, err := engine.Open(engine.Options{Dir: s.cfg.Store, Cluster: s.cfg.cluster, Logger: s.cfg.Log.Named("store")})
 	if err != nil {
 		return explain(err)
 	}
