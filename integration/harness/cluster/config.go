@@ -54,7 +54,9 @@ func (n *Node) users() string {
 func (n *Node) config() string {
 	c := n.cluster
 	var b strings.Builder
-	b.WriteString("<yandex><logger><level>warning</level><console>1</console></logger>\n")
+	b.WriteString("<yandex><logger><level>information</level>\n")
+	elements(&b, map[string]string{"log": n.log, "errorlog": n.log + ".errors", "size": "20M", "count": "2"})
+	b.WriteString("</logger>\n")
 	for name, port := range map[string]int{"tcp_port": nativePort, "http_port": httpPort, "interserver_http_port": interserverPort} {
 		element(&b, name, fmt.Sprint(port))
 	}

@@ -33,6 +33,7 @@ type Node struct {
 
 	cluster *Cluster
 	data    string // its data, which may be a mount
+	log     string // the file of its messages; those that are warnings or worse stand in log.errors, too
 	mounted bool
 }
 
@@ -42,6 +43,7 @@ func (c *Cluster) newNode(shard, replica int) *Node {
 	n.Host = c.prefix + strconv.Itoa((shard-1)*c.Shape.Replicas+replica)
 	n.dir = filepath.Join(c.Dir, n.Name)
 	n.data = filepath.Join(n.dir, "data")
+	n.log = filepath.Join(n.dir, "log")
 	n.Native = net.JoinHostPort(n.Host, strconv.Itoa(nativePort))
 	n.HTTP = net.JoinHostPort(n.Host, strconv.Itoa(httpPort))
 	if c.Shape.CA != nil {
@@ -85,9 +87,16 @@ func (n *Node) unmount() error {
 
 // Query has the node answer by HTTP, whatever client the tests are about: rows as lines, columns between tabs.
 // An error holds the server's words, with its code.
-func (n *Node) Query(sql string) (string, error) {
+func (n *Node) Query(sql string) (string, error) { return n.ask(sql, nil) }
+
+// ask is Query with settings.
+func (n *Node) ask(sql string, settings map[string]string) (string, error) {
+	words := url.Values{"user": {User}, "password": {Password}}
+	for name, value := range settings {
+		words.Set(name, value)
+	}
 	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	req, err := http.NewRequest(http.MethodPost, "http://"+n.HTTP+"/?"+url.Values{"user": {User}, "password": {Password}}.Encode(), strings.NewReader(sql))
+	req, err := http.NewRequest(http.MethodPost, "http://"+n.HTTP+"/?"+words.Encode(), strings.NewReader(sql))
 	if err != nil {
 		return "", err
 	}
@@ -106,8 +115,20 @@ func (n *Node) Query(sql string) (string, error) {
 	return strings.TrimSuffix(string(text), "\n"), nil
 }
 
-// Wipe takes all data from a node that does not run. What its tables were is lost, too: they have to be created again,
-// and are then filled from the other replicas.
+// Log is the last part of what the node said of itself that was a warning or worse, and of what it wrote beside its log.
+func (n *Node) Log() string {
+	text, err := os.ReadFile(n.log + ".errors")
+	if err != nil {
+		text = []byte(err.Error() + "\n")
+	}
+	return string(text[max(0, len(text)-logTail):]) + n.server.Log()
+}
+
+// logTail is how many bytes of a log are shown.
+const logTail = 16 << 10
+
+// Wipe takes all data from a node that does not run, as a new disk does. The tables are gone, too; ZooKeeper still knows the
+// replica, so they cannot be created again: see CopyTables.
 func (n *Node) Wipe() error {
 	if n.Running() {
 		return fmt.Errorf("%s runs: kill it first", n.Name)
@@ -122,6 +143,13 @@ func (n *Node) Wipe() error {
 		}
 	}
 	return nil
+}
+
+// CopyTables gives a node that was wiped the tables of another replica of its shard, as ClickHouse's manual has it for a lost
+// disk: it fetches their data by itself once it is started.
+func (n *Node) CopyTables(from *Node) error {
+	const tables = "metadata"
+	return os.CopyFS(filepath.Join(n.data, tables), os.DirFS(filepath.Join(from.data, tables)))
 }
 
 // filler is the file that fills a node's disk.
