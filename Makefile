@@ -29,7 +29,7 @@ export CGO_ENABLED = 0
 export GOFLAGS := $(GOFLAGS) -buildvcs=false
 
 .DEFAULT_GOAL := help
-.PHONY: help build install install-stock-names uninstall packages package-test run demo check formatted test race soak vmtest powertest bench lint vuln fuzz docs api proto clean cross stock-peers
+.PHONY: help build install install-stock-names uninstall packages package-test run demo check formatted test race soak vmtest powertest cluster-test bench lint vuln fuzz docs api proto clean cross stock-peers
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -102,6 +102,9 @@ MEMORY       = $(shell [ "$$(df --output=avail /dev/shm 2>/dev/null | tail -n 1)
 # POWER_CUTS=1000 POWER_SECONDS=60: how many points, of how long a run; AUDITFLEET_SEED repeats one. POWER_KEEP=FOLDER keeps the disks that fail.
 powertest: ## power cuts: collector and forwarder on virtual disks whose writes are replayed to 220 points each, without any of what was not flushed (root, qemu-storage-daemon; some minutes)
 	$(MEMORY) AUDITFLEET_REQUIRE=1 $(TIDY) $(GO) test -count=1 -tags power -timeout 3h -v ./integration/powercut
+
+cluster-test: stock-peers ## the store over real ClickHouse clusters on loopback: what the engine relies on, and servers killed, frozen, full and wiped during traffic (root; 15 minutes or so)
+	AUDITFLEET_REQUIRE=1 $(TIDY) $(GO) test -count=1 -tags cluster -timeout 1h -v -run 'Cluster|Resends|Lagging|Quorum|Started|Keepers' ./integration/harness/cluster ./integration
 
 bench: build stock-peers ## stock tools and ours side by side, as a table (BENCHFLAGS='-only search -size 20 -hosts 200': a fleet's log)
 	$(TIDY) $(GO) run ./integration/bench -bin bin $(BENCHFLAGS)

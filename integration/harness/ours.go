@@ -27,13 +27,15 @@ type Collector struct {
 // CollectorOptions holds the settings of a Collector. The zero value of each leaves the
 // default.
 type CollectorOptions struct {
-	Store string   // needed
-	Port  int      // 0 picks a free one
-	Flush string   // sync, data, incremental, …
-	Args  []string // more flags, they win
-	Bind  [][2]string
-	Files int    // how many files it may have open
-	Net   *Netns // where it runs; nil: here
+	Store string // needed
+	// Cluster is the --store of a collector whose events are in a cluster; Store is then its folder. Empty: they are in Store.
+	Cluster string
+	Port    int      // 0 picks a free one
+	Flush   string   // sync, data, incremental, …
+	Args    []string // more flags, they win
+	Bind    [][2]string
+	Files   int    // how many files it may have open
+	Net     *Netns // where it runs; nil: here
 }
 
 // StartCollector starts `collector serve` on loopback and waits until it is ready.
@@ -64,7 +66,11 @@ func LaunchCollector(bins *Binaries, o CollectorOptions) (*Collector, error) {
 		return nil, err
 	}
 	c := &Collector{bin: bins.Collector, Store: o.Store, Port: port, HTTP: "127.0.0.1:" + strconv.Itoa(web), net: o.Net}
-	args := []string{bins.Collector, "serve", "--store", o.Store, "--http", c.HTTP}
+	store := []string{"--store", o.Store}
+	if o.Cluster != "" {
+		store = []string{"--store", o.Cluster, "--store-folder", o.Store}
+	}
+	args := append([]string{bins.Collector, "serve", "--http", c.HTTP}, store...)
 	if !slices.Contains(o.Args, "--listen") { // which may be given once
 		args = append(args, "--listen", c.Addr())
 	}
