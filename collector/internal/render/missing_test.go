@@ -152,6 +152,8 @@ func (s pastEvents) Scan(_ context.Context, q *query.Query, fn func(*event.Event
 	return nil
 }
 
+func (pastEvents) ScanText(context.Context, *query.Query, func(query.Texts) error) error { return nil }
+
 func (s pastEvents) Tally(_ context.Context, q *query.Query, fields []query.Field, _ func(*event.Event) error) (*query.Tally, error) {
 	sum := query.NewTally(fields, nil)
 	if len(fields) > 0 && q.StartMs == 0 {
