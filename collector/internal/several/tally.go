@@ -155,7 +155,7 @@ func (c *counting) each(ctx context.Context, ask func(*member) *query.Query) err
 				if sum != nil && (err == nil || errors.Is(err, store.ErrDamaged)) {
 					c.mu.Lock()
 					defer c.mu.Unlock()
-					c.sum.Merge(sum)
+					c.merge(sum)
 					if bad == nil {
 						bad = c.sum.Err()
 					}
@@ -181,6 +181,19 @@ func (c *counting) each(ctx context.Context, ask func(*member) *query.Query) err
 		}
 	}
 	return ctx.Err()
+}
+
+// merge adds what a collector has counted: value by value, for what came over a connection is a list.
+func (c *counting) merge(sum *query.Tally) {
+	c.sum.Events += sum.Events
+	if sum.Any {
+		c.sum.Time(sum.FirstMs, sum.LastMs)
+	}
+	for f := range query.Field(query.NumIndexed) {
+		if to := c.sum.Of(f); to != nil {
+			sum.Of(f).Each(to.AddString)
+		}
+	}
 }
 
 // times is the question for the events of some hosts, of all where there are too many or one has no plain name,
