@@ -35,7 +35,6 @@ type block struct {
 	part    store.Part
 	batch   uint64
 	nodes   []*node
-	columns []any // a slice each, in the order of the statement
 	n, size int
 	x       query.Extractor
 

@@ -59,7 +59,7 @@ func condition(c *store.Condition) string {
 			return ""
 		}
 		switch col := column(f); {
-		case c.Exact != nil && len(c.Exact) > maxList:
+		case len(c.Exact) > maxList:
 			return ""
 		case c.Exact != nil && len(c.Exact) == 0:
 			any = append(any, "0")
